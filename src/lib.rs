@@ -1,1 +1,4 @@
 //! ccgateway-bridge
+
+pub mod id;
+pub mod retcode;

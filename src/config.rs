@@ -1,0 +1,259 @@
+//! Everything the bridge is told from outside, checked before any port is opened.
+//!
+//! [`load`] turns a TOML file, the environment and flags into a [`Config`], or names every mistake
+//! at once ([`ConfigErrors`]). The types here hold checked values only: a certificate is parsed, a
+//! path has been read, a limit is not zero.
+
+mod credentials;
+mod files;
+mod load;
+mod reader;
+mod retcodes;
+mod server;
+mod tenant;
+mod value;
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt,
+    net::SocketAddr,
+    num::NonZeroUsize,
+    ops::RangeInclusive,
+    sync::Arc,
+    time::Duration,
+};
+
+use http::Uri;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use secrecy::SecretString;
+
+pub use self::load::{ConfigErrors, Sources, load};
+use crate::{
+    id::{AgentId, TenantId},
+    retcode::Override,
+};
+
+/// The whole configuration.
+#[derive(Debug)]
+pub struct Config {
+    /// The gRPC side. `[server]`.
+    pub server: Server,
+    /// What is logged, and how. `[log]`.
+    pub log: Log,
+    /// Calls in flight to one gateway host, over all tenants. `gateway.host_in_flight`.
+    pub host_in_flight: NonZeroUsize,
+    /// Every tenant that is served; at least one. `[tenants.<id>]`.
+    pub tenants: BTreeMap<TenantId, Tenant>,
+    /// The operator's own reading of some retcodes. `[retcodes."NNN-NNN"]`.
+    pub retcodes: HashMap<String, Override>,
+}
+
+/// The side that callers connect to.
+#[derive(Debug)]
+pub struct Server {
+    /// Where gRPC callers connect. `server.listen`.
+    pub listen: SocketAddr,
+    /// Where health and readiness are asked for, over plain HTTP; `None`: nowhere.
+    /// `server.admin_listen`.
+    pub admin_listen: Option<SocketAddr>,
+    /// Runtime threads; `None`: one per core. `server.worker_threads`.
+    pub worker_threads: Option<NonZeroUsize>,
+    /// Whether reflection is served. `server.reflection`.
+    pub reflection: bool,
+    /// Calls in the bridge at once, waiting ones included. `server.calls_max`.
+    pub calls_max: NonZeroUsize,
+    /// The deadline of a call whose caller set none. `server.default_deadline`.
+    pub default_deadline: Duration,
+    /// The bridge's own certificate; `None`: plaintext. `[server.tls]`.
+    pub tls: Option<Identity>,
+    /// HTTP/2 limits. `[server.http2]`.
+    pub http2: Http2,
+    /// Connection limits and ages. `[server.connections]`.
+    pub connections: Connections,
+    /// How the bridge stops. `[server.drain]`.
+    pub drain: Drain,
+}
+
+/// Limits of one HTTP/2 connection; each is set by name, none is left to a library's default.
+#[derive(Clone, Debug)]
+pub struct Http2 {
+    /// Calls at once on one connection.
+    pub max_concurrent_streams: u32,
+    /// Bytes a caller may send on one stream before it has to wait.
+    pub stream_window: u32,
+    /// Bytes a caller may send on one connection before it has to wait.
+    pub connection_window: u32,
+    /// Bytes of one frame.
+    pub max_frame_size: u32,
+    /// Bytes of a request's headers, decoded.
+    pub max_header_list_size: u32,
+    /// Streams reset by the caller that have not been dealt with yet; more end the connection.
+    pub max_pending_accept_reset_streams: usize,
+    /// Streams reset for the caller's errors; more end the connection.
+    pub max_local_error_reset_streams: usize,
+    /// Bytes of one response that may wait to be written.
+    pub max_send_buffer: usize,
+    /// Bytes of one request message.
+    pub max_message_size: usize,
+    /// How often a connection is pinged.
+    pub keepalive_interval: Duration,
+    /// How long a ping may stay unanswered.
+    pub keepalive_timeout: Duration,
+}
+
+/// How many connections there may be, and for how long.
+#[derive(Clone, Debug)]
+pub struct Connections {
+    /// Open connections; more wait in the kernel's backlog.
+    pub max: NonZeroUsize,
+    /// From accepting a connection to its first byte of HTTP/2, TLS included.
+    pub handshake_timeout: Duration,
+    /// After this long, give or take a tenth, a connection is asked to end (GOAWAY).
+    pub max_age: Duration,
+    /// How long its calls may then go on.
+    pub max_age_grace: Duration,
+}
+
+/// How the bridge stops.
+#[derive(Clone, Debug)]
+pub struct Drain {
+    /// From "not ready" to GOAWAY: the time callers need to hear of it.
+    pub spread: Duration,
+    /// From GOAWAY to the hard end.
+    pub limit: Duration,
+}
+
+/// What is logged, and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Log {
+    /// Filter directives, such as `info` or `ccgateway_bridge=debug,info`. `log.filter`.
+    pub filter: String,
+    /// `log.format`.
+    pub format: LogFormat,
+}
+
+/// The shape of a log line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Human where standard error is a terminal, JSON elsewhere.
+    Auto,
+    /// For people.
+    Human,
+    /// One JSON object a line.
+    Json,
+}
+
+/// One tenant and its gateway.
+#[derive(Debug)]
+pub struct Tenant {
+    /// The gateway's addresses, in order of preference; at least one. Each has a scheme, an
+    /// authority and the path prefix of the interfaces, without a final slash. `base_urls`.
+    pub base_urls: Vec<Uri>,
+    /// How the gateway's certificate is checked, and the bridge's own one. `tls`.
+    pub tls: GatewayTls,
+    /// How the gateway treats Guids (AUTHMODE). `auth_mode`.
+    pub auth_mode: AuthMode,
+    /// The agent ids that the gateway knows. `agent_ids`.
+    pub agent_ids: RangeInclusive<u32>,
+    /// How long a registered Guid is good without being registered again. `registered_ttl`.
+    pub registered_ttl: Duration,
+    /// Times of the tenant's gateway. `timeouts`.
+    pub timeouts: Timeouts,
+    /// Bounds on what the tenant may take. `limits`.
+    pub limits: Limits,
+    /// Credentials of agents, for signing them in without asking. `credentials_file`.
+    pub credentials: Option<Arc<Credentials>>,
+}
+
+/// How a gateway treats Guids; its setting AUTHMODE (cec_07_0005).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AuthMode {
+    /// AUTHMODE 1: one Guid for the whole session.
+    Static,
+    /// AUTHMODE 2, the gateway's default: a new Guid every minute.
+    Dynamic,
+}
+
+/// TLS towards a gateway.
+#[derive(Debug)]
+pub struct GatewayTls {
+    /// What makes the gateway's certificate good.
+    pub trust: Trust,
+    /// Shown to a gateway that asks for a certificate.
+    pub client: Option<Identity>,
+}
+
+/// What makes a gateway's certificate good.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Trust {
+    /// It chains to a root of the system and names the host.
+    SystemRoots,
+    /// It chains to one of these certificates and names the host. `tls.ca_file`.
+    Roots(Vec<CertificateDer<'static>>),
+    /// The SHA-256 of the leaf certificate is one of these. Neither name nor dates are checked.
+    /// `tls.pinned_certificate`, `tls.pinned_sha256`.
+    Pinned(Vec<[u8; 32]>),
+    /// Any certificate will do. `tls.insecure_skip_verify`.
+    Anything,
+}
+
+/// A certificate with its key.
+pub struct Identity {
+    /// The certificate, leaf first.
+    pub chain: Vec<CertificateDer<'static>>,
+    /// Its private key.
+    pub key: PrivateKeyDer<'static>,
+}
+
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Identity").field("certificates", &self.chain.len()).finish_non_exhaustive()
+    }
+}
+
+/// Times of a tenant's gateway.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// For a connection: name, TCP and TLS together. `timeouts.connect`.
+    pub connect: Duration,
+    /// For an answer to a request, from sending it to its last byte. `timeouts.request`.
+    pub request: Duration,
+    /// The same for a sign-in. `timeouts.sign_in`.
+    pub sign_in: Duration,
+    /// How long an idle connection is kept; below the gateway's own keep-alive. `timeouts.idle`.
+    pub idle: Duration,
+}
+
+/// Bounds on what a tenant may take.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Calls at once, waiting ones included. `limits.calls`.
+    pub calls: NonZeroUsize,
+    /// Requests to the gateway at once, which is also the number of connections.
+    /// `limits.in_flight`.
+    pub in_flight: NonZeroUsize,
+    /// How long a call may wait to be one of those. `limits.queue_wait`.
+    pub queue_wait: Duration,
+    /// Calls that may wait for one agent. `limits.agent_queue`.
+    pub agent_queue: NonZeroUsize,
+    /// Sessions kept. `limits.sessions`.
+    pub sessions: NonZeroUsize,
+}
+
+/// What the bridge needs to sign agents in by itself.
+#[derive(Debug, Default)]
+pub struct Credentials {
+    /// By agent.
+    pub agents: HashMap<AgentId, Credential>,
+}
+
+/// What the bridge needs to sign one agent in.
+#[derive(Clone, Debug)]
+pub struct Credential {
+    /// The agent's CTI password, up to 32 characters (cec_07_1202).
+    pub password: SecretString,
+    /// The agent's phone number, up to 24 characters (cec_07_1202); may be empty.
+    pub phone_number: String,
+    /// Take the agent over where it is signed in elsewhere.
+    pub force: bool,
+}

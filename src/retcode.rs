@@ -1,0 +1,189 @@
+//! The gateway's retcodes: what is known of each, and what kind of refusal it is.
+//!
+//! Pure. What a kind means to a gRPC caller is decided in [`crate::rpc`].
+
+mod table;
+
+use std::{fmt, time::Duration};
+
+pub use self::table::LISTED;
+
+/// A retcode other than "0", as the gateway sent it.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Retcode(Box<str>);
+
+/// A row of what is known of retcodes.
+#[derive(Debug)]
+pub struct Listed {
+    /// `NNN-NNN`.
+    pub code: &'static str,
+    /// What it means, in our words.
+    pub meaning: &'static str,
+    /// Where that is known from: page ids of the product documentation, or `client` for public
+    /// client code.
+    pub source: &'static str,
+}
+
+/// What a refusal says about the call. Kinds differ in what the caller can do next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// A parameter is wrong.
+    ParameterRejected,
+    /// The Guid is missing, stale or unknown.
+    SessionExpired,
+    /// The gateway does not know the agent as signed in.
+    AgentNotSignedIn,
+    /// The agent's state does not allow it, or the agent lacks the right.
+    StateRefused,
+    /// Something failed inside the gateway or behind it.
+    OperationFailed,
+    /// The agent is being moved to another site.
+    Switchover,
+    /// Another call for this agent was still open.
+    CallRepeated,
+    /// The agent is signed in elsewhere.
+    AlreadySignedIn,
+    /// The platform behind the gateway has no resources for a sign-in.
+    PlatformUnavailable,
+    /// The password is wrong or has expired.
+    CredentialsRejected,
+    /// None of the above; never guessed at.
+    Unlisted,
+}
+
+/// The operator's own reading of a retcode.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Override {
+    /// A `google.rpc.Code` other than OK: 1 to 16.
+    pub code: u8,
+    /// `ErrorInfo.reason`: 1 to 63 of `A-Z 0-9 _`, starting with a letter.
+    pub reason: String,
+    /// When a caller may try again; `None`: no word on it.
+    pub retry_after: Option<Duration>,
+}
+
+/// Longer retcodes are cut: the documented form has seven characters.
+const MAX_LENGTH: usize = 32;
+
+impl Retcode {
+    /// Takes what the gateway sent, cut to 32 visible characters; `None` for "0", which is no
+    /// refusal.
+    pub fn refusal(text: &str) -> Option<Self> {
+        let visible: String = text
+            .trim()
+            .chars()
+            .filter(|c| !c.is_control())
+            .take(MAX_LENGTH)
+            .collect();
+        (visible != "0").then(|| Self(visible.into()))
+    }
+
+    /// As the gateway spelt it.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// What is known of this retcode.
+    pub fn listed(&self) -> Option<&'static Listed> {
+        let found = LISTED.binary_search_by(|row| row.code.cmp(&self.0)).ok()?;
+        LISTED.get(found)
+    }
+
+    /// What kind of refusal this is.
+    pub fn kind(&self) -> Kind {
+        match &*self.0 {
+            "000-002" | "000-006" | "100-001" | "100-011" | "100-012" | "100-013" | "100-014"
+            | "100-016" => Kind::ParameterRejected,
+            "000-003" => Kind::SessionExpired,
+            "100-006" | "100-008" => Kind::AgentNotSignedIn,
+            "100-009" | "100-010" => Kind::StateRefused,
+            "100-007" => Kind::OperationFailed,
+            "000-004" => Kind::Switchover,
+            recovery if recovery.len() == 7 && recovery.starts_with("105-00") => Kind::Switchover,
+            "000-007" | "100-021" => Kind::CallRepeated,
+            "100-002" | "100-015" => Kind::AlreadySignedIn,
+            "100-003" => Kind::PlatformUnavailable,
+            "100-004" | "100-017" | "100-020" => Kind::CredentialsRejected,
+            _ => Kind::Unlisted,
+        }
+    }
+
+    /// Whether the gateway refused for the Guid (cec_07_0005 names both codes), which means that
+    /// it did nothing and that a newer Guid may be accepted.
+    pub fn blames_guid(&self) -> bool {
+        matches!(&*self.0, "000-003" | "100-006")
+    }
+}
+
+impl fmt::Display for Retcode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for Retcode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&*self.0, f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_is_sorted_and_every_row_is_whole() {
+        for pair in LISTED.windows(2) {
+            assert!(
+                pair[0].code < pair[1].code,
+                "{} before {}",
+                pair[0].code,
+                pair[1].code
+            );
+        }
+        for row in LISTED {
+            let (left, right) = row.code.split_once('-').expect("NNN-NNN");
+            assert!(
+                left.len() == 3 && left.parse::<u16>().is_ok(),
+                "{}",
+                row.code
+            );
+            assert!(
+                right.len() == 3 && right.parse::<u16>().is_ok(),
+                "{}",
+                row.code
+            );
+            assert!(
+                !row.meaning.is_empty() && !row.source.is_empty(),
+                "{}",
+                row.code
+            );
+        }
+    }
+
+    #[test]
+    fn zero_is_no_refusal() {
+        assert_eq!(Retcode::refusal("0"), None);
+        assert_eq!(Retcode::refusal(" 0 "), None);
+        assert!(Retcode::refusal("").is_some());
+        assert!(Retcode::refusal("00").is_some());
+    }
+
+    #[test]
+    fn what_the_gateway_sends_is_bounded_and_visible() {
+        let code = Retcode::refusal(&format!("9\n{}", "x".repeat(1000))).expect("a refusal");
+        assert_eq!(code.as_str().len(), MAX_LENGTH);
+        assert!(code.as_str().starts_with("9x"));
+    }
+
+    #[test]
+    fn unknown_codes_are_not_guessed_at() {
+        for code in [
+            "-1", "105-0", "105-00", "105-0011", "100-999", "000-003 ", "OK", "",
+        ] {
+            let retcode = Retcode::refusal(code).expect("a refusal");
+            let guessed = retcode.kind() != Kind::Unlisted && code.trim() == code;
+            assert!(!guessed, "{code:?} became {:?}", retcode.kind());
+        }
+    }
+}
