@@ -4,15 +4,6 @@
 //! at once ([`ConfigErrors`]). The types here hold checked values only: a certificate is parsed, a
 //! path has been read, a limit is not zero.
 
-mod credentials;
-mod files;
-mod load;
-mod reader;
-mod retcodes;
-mod server;
-mod tenant;
-mod value;
-
 use std::{
     collections::{BTreeMap, HashMap},
     fmt,
@@ -27,10 +18,9 @@ use http::Uri;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use secrecy::SecretString;
 
-pub use self::load::{ConfigErrors, Sources, load};
 use crate::{
     id::{AgentId, TenantId},
-    retcode::Override,
+    retcode::Overrides,
 };
 
 /// The whole configuration.
@@ -45,7 +35,7 @@ pub struct Config {
     /// Every tenant that is served; at least one. `[tenants.<id>]`.
     pub tenants: BTreeMap<TenantId, Tenant>,
     /// The operator's own reading of some retcodes. `[retcodes."NNN-NNN"]`.
-    pub retcodes: HashMap<String, Override>,
+    pub retcodes: Overrides,
 }
 
 /// The side that callers connect to.
@@ -207,7 +197,9 @@ pub struct Identity {
 
 impl fmt::Debug for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Identity").field("certificates", &self.chain.len()).finish_non_exhaustive()
+        f.debug_struct("Identity")
+            .field("certificates", &self.chain.len())
+            .finish_non_exhaustive()
     }
 }
 

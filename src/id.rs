@@ -122,19 +122,19 @@ mod tests {
     use super::*;
 
     #[track_caller]
-    fn check(text: &str, expected: Result<u32, InvalidAgentId>) {
+    fn check(text: &str, expected: &Result<u32, InvalidAgentId>) {
         let parsed = AgentId::parse(text, &DEFAULT_AGENT_IDS).map(AgentId::get);
-        assert_eq!(parsed, expected, "{text:?}");
+        assert_eq!(&parsed, expected, "{text:?}");
     }
 
     #[test]
     fn agent_ids_are_plain_digits_within_the_range() {
         let range = || DEFAULT_AGENT_IDS;
-        check("101", Ok(101));
-        check("59999", Ok(59_999));
-        check("", Err(InvalidAgentId::Missing(range())));
+        check("101", &Ok(101));
+        check("59999", &Ok(59_999));
+        check("", &Err(InvalidAgentId::Missing(range())));
         for outside in ["1", "100", "60000", "4294967296", "99999999999999999999"] {
-            check(outside, Err(InvalidAgentId::OutOfRange(range())));
+            check(outside, &Err(InvalidAgentId::OutOfRange(range())));
         }
         for malformed in [
             "0",
@@ -146,7 +146,7 @@ mod tests {
             " 1001",
             "1e3",
         ] {
-            check(malformed, Err(InvalidAgentId::Malformed(range())));
+            check(malformed, &Err(InvalidAgentId::Malformed(range())));
         }
     }
 

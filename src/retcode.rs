@@ -4,7 +4,7 @@
 
 mod table;
 
-use std::{fmt, time::Duration};
+use std::{collections::HashMap, fmt, time::Duration};
 
 pub use self::table::LISTED;
 
@@ -62,6 +62,10 @@ pub struct Override {
     pub retry_after: Option<Duration>,
 }
 
+/// The operator's own readings, by retcode.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Overrides(HashMap<String, Override>);
+
 /// Longer retcodes are cut: the documented form has seven characters.
 const MAX_LENGTH: usize = 32;
 
@@ -112,6 +116,33 @@ impl Retcode {
     /// it did nothing and that a newer Guid may be accepted.
     pub fn blames_guid(&self) -> bool {
         matches!(&*self.0, "000-003" | "100-006")
+    }
+}
+
+impl Overrides {
+    /// Adds a reading of the retcode that is spelt like this.
+    pub fn insert(&mut self, retcode: String, reading: Override) {
+        self.0.insert(retcode, reading);
+    }
+
+    /// The operator's reading of this retcode.
+    pub fn get(&self, retcode: &Retcode) -> Option<&Override> {
+        // Most bridges have none.
+        if self.0.is_empty() {
+            None
+        } else {
+            self.0.get(retcode.as_str())
+        }
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 }
 

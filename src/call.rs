@@ -1,0 +1,249 @@
+//! One call: how long its caller waits, and what can come of it.
+//!
+//! Knows neither gRPC nor HTTP. [`CallError`] is the whole list of ways in which a call can fail;
+//! its variants differ in what is known about the agent.
+
+mod deadline;
+mod detached;
+
+use std::{fmt, num::NonZeroUsize, time::Duration};
+
+pub use self::{
+    deadline::{Caller, Deadline},
+    detached::{Loss, Patience, detached},
+};
+use crate::retcode::Retcode;
+
+/// Why a call was not carried out, or not known to be.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum CallError {
+    /// The request breaks a rule of the contract; nothing was sent.
+    #[error("{} of the request must be mended", fields(.0))]
+    Invalid(Vec<FieldViolation>),
+
+    /// No such tenant is configured.
+    #[error("the tenant is not configured")]
+    TenantUnknown,
+
+    /// The agent has no session, and the bridge has no credentials to make one.
+    #[error("the agent has no session; call AgentSession.SignIn or RegisterSession first")]
+    SessionMissing,
+
+    /// A sign-in without a password, where none is configured.
+    #[error("no password was given, and the tenant's credentials file has none for this agent")]
+    CredentialsMissing,
+
+    /// The gateway answered no. The agent is as it was.
+    #[error(transparent)]
+    Refused(Refusal),
+
+    /// The request never left the bridge. The agent is as it was.
+    #[error("the gateway could not be reached: {0}")]
+    Unreachable(String),
+
+    /// The request left and no whole answer came. The agent may have changed.
+    #[error("the request was sent and no answer came: {0}")]
+    NoAnswer(String),
+
+    /// The caller's deadline passed.
+    #[error("the deadline passed {0}")]
+    Deadline(Stage),
+
+    /// The answer has an HTTP status other than 2xx and no envelope.
+    #[error("the gateway answered with HTTP status {status}")]
+    HttpStatus {
+        /// The status.
+        status: u16,
+        /// What its `Retry-After` header asks for.
+        retry_after: Option<Duration>,
+    },
+
+    /// The answer has a 2xx status and no readable envelope. The agent may have changed.
+    #[error("the gateway's answer is not readable: {0}")]
+    BadReply(String),
+
+    /// A share is used up. Nothing was sent.
+    #[error("{share} is used up: {limit} {}", .share.unit())]
+    Overloaded {
+        /// Which one.
+        share: Share,
+        /// How much it holds.
+        limit: NonZeroUsize,
+    },
+
+    /// The bridge is going away. Nothing was sent.
+    #[error("this replica is shutting down; another one will take the call")]
+    ShuttingDown,
+
+    /// A bug in the bridge. The agent may have changed.
+    #[error("the bridge failed inside; its log says where")]
+    Internal,
+}
+
+/// A field of a request that breaks a rule.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FieldViolation {
+    /// As the proto names it.
+    pub field: &'static str,
+    /// What is wrong and what would be right; bounded, and free of the field's value where that is
+    /// a secret.
+    pub description: String,
+}
+
+/// The gateway's no: an answer whose retcode is not "0".
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// The retcode.
+    pub retcode: Retcode,
+    /// The gateway's own text, as it came; may be empty.
+    pub message: String,
+    /// The node that owns the session which was used.
+    pub node: Option<Box<str>>,
+}
+
+/// What was being waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// Other calls for this agent, or a place among the tenant's requests.
+    Queue,
+    /// A connection to the gateway.
+    Connection,
+    /// The gateway's answer to the sign-in that had to come first.
+    SignIn,
+    /// The gateway's answer.
+    Answer,
+}
+
+/// A bounded share of the bridge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Share {
+    /// All calls in the bridge.
+    ServerCalls,
+    /// All calls of the tenant.
+    TenantCalls,
+    /// Requests to the tenant's gateway at once.
+    TenantRequests,
+    /// Requests to the gateway's host at once, over all tenants.
+    HostRequests,
+    /// Calls waiting for one agent.
+    AgentQueue,
+    /// The tenant's sessions.
+    TenantSessions,
+}
+
+/// What is known about the agent after a call that failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The gateway was not asked.
+    NotSent,
+    /// The gateway said no.
+    Refused,
+    /// The gateway was asked, and what it did is not known.
+    Unknown,
+}
+
+// === impl CallError ===
+
+impl CallError {
+    /// What is known about the agent.
+    pub fn outcome(&self) -> Outcome {
+        match self {
+            Self::Invalid(_)
+            | Self::TenantUnknown
+            | Self::SessionMissing
+            | Self::CredentialsMissing
+            | Self::Unreachable(_)
+            | Self::Overloaded { .. }
+            | Self::ShuttingDown
+            | Self::Deadline(Stage::Queue | Stage::Connection) => Outcome::NotSent,
+            // Both statuses mean "not now" by their definition; the others leave it open.
+            Self::Refused(_)
+            | Self::HttpStatus {
+                status: 429 | 503, ..
+            } => Outcome::Refused,
+            Self::NoAnswer(_)
+            | Self::Deadline(Stage::SignIn | Stage::Answer)
+            | Self::HttpStatus { .. }
+            | Self::BadReply(_)
+            | Self::Internal => Outcome::Unknown,
+        }
+    }
+
+    /// The gateway's refusal, if it is one.
+    pub fn refusal(&self) -> Option<&Refusal> {
+        match self {
+            Self::Refused(refusal) => Some(refusal),
+            _ => None,
+        }
+    }
+}
+
+fn fields(violations: &[FieldViolation]) -> String {
+    let names: Vec<_> = violations.iter().map(|violation| violation.field).collect();
+    names.join(", ")
+}
+
+// === impl Refusal ===
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the gateway refused with retcode {}", self.retcode)?;
+        match self.retcode.listed() {
+            Some(listed) => write!(f, ": {}", listed.meaning),
+            None => write!(f, ", which is in no public list"),
+        }
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+// === impl Stage ===
+
+impl fmt::Display for Stage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Queue => "while the call waited for its turn; nothing was sent",
+            Self::Connection => "before there was a connection to the gateway; nothing was sent",
+            Self::SignIn => "while the gateway was signing the agent in",
+            Self::Answer => "while waiting for the gateway's answer; the agent may have changed",
+        })
+    }
+}
+
+// === impl Share ===
+
+impl Share {
+    /// What the share counts.
+    pub fn unit(self) -> &'static str {
+        match self {
+            Self::ServerCalls | Self::TenantCalls => "calls at once",
+            Self::TenantRequests | Self::HostRequests => "requests at once",
+            Self::AgentQueue => "calls waiting for one agent",
+            Self::TenantSessions => "sessions",
+        }
+    }
+}
+
+impl fmt::Display for Share {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::ServerCalls => "the server's share",
+            Self::TenantCalls | Self::TenantRequests | Self::TenantSessions => "the tenant's share",
+            Self::HostRequests => "the gateway host's share",
+            Self::AgentQueue => "the agent's queue",
+        })
+    }
+}
+
+// === impl Outcome ===
+
+impl Outcome {
+    /// As error metadata and logs spell it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::NotSent => "not_sent",
+            Self::Refused => "refused",
+            Self::Unknown => "unknown",
+        }
+    }
+}

@@ -1,0 +1,56 @@
+use std::{net::SocketAddr, time::Duration};
+
+use tokio::time::Instant;
+
+/// Who calls, and since when; the server stamps it on every request.
+#[derive(Clone, Copy, Debug)]
+pub struct Caller {
+    /// The other end of the connection.
+    pub peer: SocketAddr,
+    /// When the head of the request was read.
+    pub arrived: Instant,
+}
+
+/// When a caller stops waiting, and what follows for the bridge.
+#[derive(Clone, Copy, Debug)]
+pub struct Deadline {
+    arrived: Instant,
+    answer_by: Instant,
+    start_by: Instant,
+}
+
+/// The answer is given this long before the caller's own clock runs out, or its client library
+/// would report a bare `DEADLINE_EXCEEDED` without our word on whether the gateway was asked.
+const ANSWER_MARGIN: Duration = Duration::from_millis(10);
+/// With less time than this left nothing is started: a gateway cannot answer in time.
+const START_MARGIN: Duration = Duration::from_millis(25);
+/// Longer deadlines are cut to this; no wait in the bridge comes near it.
+const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
+
+impl Deadline {
+    /// The deadline of a call that `arrived` then and whose caller waits for `timeout`.
+    pub fn new(arrived: Instant, timeout: Duration) -> Self {
+        let timeout = timeout.min(LONGEST);
+        Self {
+            arrived,
+            // A tenth at the most, so that very short deadlines keep most of their time.
+            answer_by: arrived + timeout.saturating_sub(ANSWER_MARGIN.min(timeout / 10)),
+            start_by: arrived + timeout.saturating_sub(START_MARGIN),
+        }
+    }
+
+    /// When the call came in.
+    pub fn arrived(&self) -> Instant {
+        self.arrived
+    }
+
+    /// When the caller must have its answer.
+    pub fn answer_by(&self) -> Instant {
+        self.answer_by
+    }
+
+    /// When it is too late to start anything.
+    pub fn start_by(&self) -> Instant {
+        self.start_by
+    }
+}

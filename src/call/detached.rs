@@ -1,0 +1,124 @@
+//! Work that outlives its caller.
+//!
+//! A request to the gateway must not end because the caller went away: the connection would be
+//! closed with it, and what the gateway did would stay unknown. So the work runs in a task of its
+//! own. The caller waits for that task, and the task learns from its [`Patience`] when nobody
+//! waits any more.
+
+use tokio::{sync::oneshot, time::sleep_until};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{CallError, Deadline, Stage};
+
+/// What detached work knows of its caller.
+#[derive(Debug)]
+pub struct Patience {
+    deadline: Deadline,
+    cutoff: CancellationToken,
+    /// Taken once the caller has been answered.
+    early: Option<oneshot::Sender<CallError>>,
+}
+
+/// Why nobody waits any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Loss {
+    /// The deadline passed.
+    Deadline,
+    /// The caller cancelled, or its connection broke.
+    Gone,
+    /// The bridge is about to end.
+    Cutoff,
+}
+
+/// Runs `work` in a task of its own and waits for it, as long as the caller does.
+///
+/// Dropping the returned future, or an early answer by [`Patience::answer`], ends the waiting and
+/// never the work. `cutoff` tells that the bridge is about to end.
+///
+/// # Errors
+///
+/// Those of `work`; [`CallError::Internal`] if it panicked.
+pub async fn detached<T, W>(
+    tasks: &TaskTracker,
+    deadline: Deadline,
+    cutoff: CancellationToken,
+    work: impl FnOnce(Patience) -> W,
+) -> Result<T, CallError>
+where
+    T: Send + 'static,
+    W: Future<Output = Result<T, CallError>> + Send + 'static,
+{
+    let (early, answered) = oneshot::channel();
+    let task = tasks.spawn(work(Patience {
+        deadline,
+        cutoff,
+        early: Some(early),
+    }));
+    tokio::select! {
+        biased;
+        done = task => done.unwrap_or(Err(CallError::Internal)),
+        Ok(early) = answered => Err(early),
+    }
+}
+
+impl Patience {
+    /// Whether something that takes the gateway's time may still be started.
+    ///
+    /// # Errors
+    ///
+    /// What the caller is to be told if not; nothing was sent then.
+    pub fn may_start(&self) -> Result<(), CallError> {
+        if self.cutoff.is_cancelled() {
+            return Err(CallError::ShuttingDown);
+        }
+        let gone = self.early.as_ref().is_none_or(oneshot::Sender::is_closed);
+        if gone || tokio::time::Instant::now() >= self.deadline.start_by() {
+            return Err(CallError::Deadline(Stage::Queue));
+        }
+        Ok(())
+    }
+
+    /// Waits until nobody waits any more; for ever once that has been answered.
+    pub async fn lost(&mut self) -> Loss {
+        let Some(early) = &mut self.early else {
+            return std::future::pending().await;
+        };
+        tokio::select! {
+            biased;
+            () = early.closed() => Loss::Gone,
+            () = sleep_until(self.deadline.answer_by()) => Loss::Deadline,
+            () = self.cutoff.cancelled() => Loss::Cutoff,
+        }
+    }
+
+    /// Answers the caller while the work goes on. Later answers go nowhere.
+    pub fn answer(&mut self, error: CallError) {
+        if let Some(early) = self.early.take() {
+            // The caller may have left in this moment; then nobody needs the answer.
+            let _unheard = early.send(error);
+        }
+    }
+
+    /// Whether the result of the work still reaches the caller.
+    pub fn is_awaited(&self) -> bool {
+        self.early.as_ref().is_some_and(|early| !early.is_closed())
+    }
+}
+
+impl Loss {
+    /// What to tell the caller when the request had not been sent.
+    pub fn before_sending(self) -> CallError {
+        match self {
+            Self::Deadline | Self::Gone => CallError::Deadline(Stage::Connection),
+            Self::Cutoff => CallError::ShuttingDown,
+        }
+    }
+
+    /// What to tell the caller when it had, and `stage` was under way.
+    pub fn after_sending(self, stage: Stage) -> CallError {
+        match self {
+            Self::Deadline | Self::Gone => CallError::Deadline(stage),
+            Self::Cutoff => CallError::NoAnswer("this replica had to shut down first".into()),
+        }
+    }
+}

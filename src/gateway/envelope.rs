@@ -1,0 +1,236 @@
+//! The JSON envelope of every answer (API.md 1.1): tolerant of what real gateways write, strict
+//! about what it may mean. Without a readable retcode there is no envelope.
+
+use std::borrow::Cow;
+
+use encoding_rs::{Encoding, UTF_8};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+/// What an answer says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Envelope {
+    /// As the gateway spelt it, numbers as text; "0" is success.
+    pub retcode: Box<str>,
+    /// The gateway's text; empty where it sent none.
+    pub message: String,
+    /// `result` as JSON text; `None` where the gateway sent none, or null.
+    pub result: Option<Box<str>>,
+}
+
+/// Why an answer has no readable envelope.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unreadable {
+    /// Longer than any answer of a gateway.
+    #[error("it is longer than {limit} bytes")]
+    TooLong {
+        /// The limit in bytes.
+        limit: usize,
+    },
+    /// Compressed, which was not asked for.
+    #[error("it has a content encoding, which was not asked for")]
+    Encoded,
+    /// Nothing at all.
+    #[error("it is empty")]
+    Empty,
+    /// A web page, by its first characters.
+    #[error("it is a web page, not JSON; a balancer or a login page may stand before the gateway")]
+    WebPage,
+    /// Not a JSON object, or one that is cut or goes on after its end.
+    #[error("it is no JSON object (line {line}, column {column})")]
+    NotAnObject {
+        /// Where reading it failed.
+        line: usize,
+        /// Where reading it failed.
+        column: usize,
+    },
+    /// No retcode, or one that is neither a text nor a whole number.
+    #[error("it has no readable retcode")]
+    NoRetcode,
+}
+
+#[derive(Deserialize)]
+struct Wire<'a> {
+    #[serde(borrow, default)]
+    retcode: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    message: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    result: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+#[serde(transparent)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
+impl Envelope {
+    /// Reads an answer's body in the charset that its head names; UTF-8 where it names none, or
+    /// one that nobody knows.
+    pub fn read(body: &[u8], charset: Option<&str>) -> Result<Self, Unreadable> {
+        let encoding = charset.and_then(|name| Encoding::for_label(name.as_bytes()));
+        // A byte order mark wins over the head. What cannot be decoded is replaced: an unreadable
+        // message must not hide a readable retcode.
+        let (text, _encoding, _replaced) = encoding.unwrap_or(UTF_8).decode(body);
+        let text = text.trim_ascii();
+        if text.is_empty() {
+            return Err(Unreadable::Empty);
+        }
+        if text.starts_with('<') {
+            return Err(Unreadable::WebPage);
+        }
+        if !text.starts_with('{') {
+            return Err(Unreadable::NotAnObject { line: 1, column: 1 });
+        }
+        let wire: Wire<'_> = serde_json::from_str(text).map_err(|e| Unreadable::NotAnObject {
+            line: e.line(),
+            column: e.column(),
+        })?;
+        Ok(Self {
+            retcode: wire
+                .retcode
+                .and_then(retcode)
+                .ok_or(Unreadable::NoRetcode)?,
+            message: wire.message.and_then(message).unwrap_or_default(),
+            result: wire.result.and_then(result),
+        })
+    }
+}
+
+/// A text (documented) or a whole number (some clients expect one). Never `false`, `null` or an
+/// object: guessing could turn a failure into a success.
+fn retcode(raw: &RawValue) -> Option<Box<str>> {
+    let raw = raw.get();
+    if raw.starts_with('"') {
+        let text: Text<'_> = serde_json::from_str(raw).ok()?;
+        let text = text.0.trim();
+        return (!text.is_empty()).then(|| text.into());
+    }
+    raw.parse::<i64>()
+        .ok()
+        .map(|number| number.to_string().into())
+}
+
+fn message(raw: &RawValue) -> Option<String> {
+    match raw.get() {
+        "null" => None,
+        text if text.starts_with('"') => serde_json::from_str::<Text<'_>>(text)
+            .ok()
+            .map(|text| text.0.into_owned()),
+        other => Some(other.to_owned()),
+    }
+}
+
+fn result(raw: &RawValue) -> Option<Box<str>> {
+    (raw.get() != "null").then(|| raw.get().into())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[track_caller]
+    fn check(body: &str, expected: &Result<(&str, &str, Option<&str>), Unreadable>) {
+        let read = Envelope::read(body.as_bytes(), None);
+        let read = read
+            .as_ref()
+            .map(|e| (&*e.retcode, e.message.as_str(), e.result.as_deref()));
+        assert_eq!(read, expected.as_ref().map(|triple| *triple), "{body}");
+    }
+
+    #[test]
+    fn envelopes_are_read_in_every_form_seen() {
+        let empty = Some("{}");
+        check(
+            r#"{"result":{},"message":"success","retcode":"0"}"#,
+            &Ok(("0", "success", empty)),
+        );
+        check(r#"{"message":"","retcode":"0"}"#, &Ok(("0", "", None)));
+        check(
+            r#"{"retcode":0,"message":null,"result":null}"#,
+            &Ok(("0", "", None)),
+        );
+        check(
+            r#"{"retcode":"0","result":""}"#,
+            &Ok(("0", "", Some("\"\""))),
+        );
+        check(r#"{"retcode":"0","result":[]}"#, &Ok(("0", "", Some("[]"))));
+        check(
+            r#" {"retcode":" 100-006 ","x":[{}]} "#,
+            &Ok(("100-006", "", None)),
+        );
+        check("\u{feff}{\"retcode\":\"0\"}", &Ok(("0", "", None)));
+        check(r#"{"retcode":-3,"message":7}"#, &Ok(("-3", "7", None)));
+        check(r#"{"retcode":"\u0030"}"#, &Ok(("0", "", None)));
+    }
+
+    #[test]
+    fn what_has_no_readable_retcode_is_no_envelope() {
+        use Unreadable::{Empty, NoRetcode, NotAnObject, WebPage};
+        for retcode in [
+            "null", "false", "true", "{}", "[\"0\"]", "0.0", "\"\"", "\" \"", "1e0",
+        ] {
+            check(&format!(r#"{{"retcode":{retcode}}}"#), &Err(NoRetcode));
+        }
+        check("{}", &Err(NoRetcode));
+        check("", &Err(Empty));
+        check(" \r\n", &Err(Empty));
+        check("<html>0</html>", &Err(WebPage));
+        check("OK", &Err(NotAnObject { line: 1, column: 1 }));
+        check("[1,2]", &Err(NotAnObject { line: 1, column: 1 }));
+        check(
+            r#"{"retcode":"0"#,
+            &Err(NotAnObject {
+                line: 1,
+                column: 13,
+            }),
+        );
+        check(
+            r#"{"retcode":"0"} x"#,
+            &Err(NotAnObject {
+                line: 1,
+                column: 17,
+            }),
+        );
+        check(
+            r#"{"retcode":"1","retcode":"0"}"#,
+            &Err(NotAnObject {
+                line: 1,
+                column: 24,
+            }),
+        );
+    }
+
+    #[test]
+    fn other_charsets_are_read_where_the_head_names_them() {
+        let (gbk, _, _) = encoding_rs::GBK.encode(r#"{"retcode":"100-009","message":"坐席忙"}"#);
+        let read = |charset| Envelope::read(&gbk, charset).unwrap();
+        assert_eq!(read(Some("GBK")).message, "坐席忙");
+        for unnamed in [None, Some("utf-8"), Some("klingon")] {
+            let envelope = read(unnamed);
+            assert_eq!(&*envelope.retcode, "100-009");
+            assert!(
+                envelope.message.contains('\u{fffd}'),
+                "{}",
+                envelope.message
+            );
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_or_refused(body: Vec<u8>, charset in "[a-zA-Z0-9-]{0,12}") {
+            let _read = Envelope::read(&body, None);
+            let _read = Envelope::read(&body, Some(&charset));
+        }
+
+        #[test]
+        fn success_is_never_read_into_another_retcode(code in "\\PC{1,12}") {
+            let body = serde_json::json!({ "retcode": code, "message": "0", "result": "0" });
+            if let Ok(envelope) = Envelope::read(body.to_string().as_bytes(), None) {
+                prop_assert_eq!(&*envelope.retcode, code.trim());
+            }
+        }
+    }
+}

@@ -1,0 +1,208 @@
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Response, StatusCode,
+    header::{CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER, SET_COOKIE},
+};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use hyper::body::Incoming;
+
+use super::{
+    envelope::{Envelope, Unreadable},
+    failure::Failure,
+};
+use crate::{
+    call::{CallError, Refusal},
+    retcode::Retcode,
+    session::{Cookies, Guid},
+};
+
+/// A gateway's whole answer.
+#[derive(Debug)]
+pub struct Reply {
+    /// The HTTP status.
+    pub status: StatusCode,
+    /// A Guid that replaces the one the request was sent with, from a 2xx answer's `Set-GUID`
+    /// header, else `Guid` (cec_07_0005, cec_07_1202).
+    pub guid: Option<Guid>,
+    /// What `Retry-After` asks for, in seconds; its date form is not read.
+    pub retry_after: Option<Duration>,
+    /// The envelope, whatever the status.
+    pub envelope: Result<Envelope, Unreadable>,
+    cookies: Vec<HeaderValue>,
+}
+
+/// No interface that the bridge uses has an answer of a tenth of this.
+const MAX_BODY_BYTES: usize = 64 * 1024;
+const MAX_COOKIES: usize = 8;
+
+const SET_GUID: HeaderName = HeaderName::from_static("set-guid");
+const GUID: HeaderName = HeaderName::from_static("guid");
+/// Some versions name the content type here and a useless one in `Content-Type` (client).
+const JSON_TYPE: HeaderName = HeaderName::from_static("json-type");
+
+impl Reply {
+    pub(super) async fn read(response: Response<Incoming>) -> Result<Self, Failure> {
+        let (head, body) = response.into_parts();
+        let body = read_body(body).await?;
+        let headers = &head.headers;
+        let accepted = head.status.is_success();
+        Ok(Self {
+            status: head.status,
+            guid: accepted.then(|| guid(headers)).flatten(),
+            retry_after: retry_after(headers),
+            envelope: body.and_then(|body| envelope(headers, &body)),
+            cookies: headers
+                .get_all(SET_COOKIE)
+                .iter()
+                .take(MAX_COOKIES)
+                .cloned()
+                .collect(),
+        })
+    }
+
+    /// What the answer means. `node` is the one that owns the session which was used.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError::Refused`] for a retcode other than "0", whatever the HTTP status;
+    /// [`CallError::HttpStatus`] for any other answer without a 2xx status;
+    /// [`CallError::BadReply`] for one that has it and no readable envelope.
+    pub fn into_verdict(self, node: Option<&str>) -> Result<Envelope, CallError> {
+        let Self {
+            status,
+            retry_after,
+            envelope,
+            ..
+        } = self;
+        let status_alone = CallError::HttpStatus {
+            status: status.as_u16(),
+            retry_after,
+        };
+        match envelope {
+            Ok(envelope) => match Retcode::refusal(&envelope.retcode) {
+                Some(retcode) => {
+                    let (message, node) = (envelope.message, node.map(Into::into));
+                    Err(CallError::Refused(Refusal {
+                        retcode,
+                        message,
+                        node,
+                    }))
+                }
+                None if status.is_success() => Ok(envelope),
+                None => Err(status_alone),
+            },
+            Err(unreadable) if status.is_success() => {
+                Err(CallError::BadReply(unreadable.to_string()))
+            }
+            Err(_) => Err(status_alone),
+        }
+    }
+
+    /// Hands over the cookies that the answer sets.
+    pub fn set_cookies(&self, jar: &Cookies) {
+        for cookie in &self.cookies {
+            jar.set(cookie);
+        }
+    }
+}
+
+async fn read_body(body: Incoming) -> Result<Result<Bytes, Unreadable>, Failure> {
+    match Limited::new(body, MAX_BODY_BYTES).collect().await {
+        Ok(body) => Ok(Ok(body.to_bytes())),
+        Err(error) if error.is::<LengthLimitError>() => Ok(Err(Unreadable::TooLong {
+            limit: MAX_BODY_BYTES,
+        })),
+        Err(error) => Err(Failure::of_body(&*error)),
+    }
+}
+
+fn guid(headers: &HeaderMap) -> Option<Guid> {
+    [SET_GUID, GUID]
+        .iter()
+        .filter_map(|name| headers.get(name)?.to_str().ok())
+        .find_map(|value| Guid::parse(value).ok())
+}
+
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let seconds = headers
+        .get(RETRY_AFTER)?
+        .to_str()
+        .ok()?
+        .trim()
+        .parse()
+        .ok()?;
+    Some(Duration::from_secs(seconds))
+}
+
+fn envelope(headers: &HeaderMap, body: &Bytes) -> Result<Envelope, Unreadable> {
+    if let Some(coding) = headers.get(CONTENT_ENCODING)
+        && !coding.as_bytes().eq_ignore_ascii_case(b"identity")
+    {
+        return Err(Unreadable::Encoded);
+    }
+    let text = |name| {
+        headers
+            .get(name)
+            .and_then(|value: &HeaderValue| value.to_str().ok())
+    };
+    let charset = [CONTENT_TYPE, JSON_TYPE]
+        .into_iter()
+        .filter_map(text)
+        .find_map(charset);
+    Envelope::read(body, charset)
+}
+
+/// The charset that a content type names.
+fn charset(content_type: &str) -> Option<&str> {
+    content_type.split(';').skip(1).find_map(|parameter| {
+        let (name, value) = parameter.split_once('=')?;
+        let named = name.trim().eq_ignore_ascii_case("charset");
+        named.then(|| value.trim().trim_matches('"'))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check_guid(pairs: &[(&'static str, &str)], expected: Option<&str>) {
+        let headers = pairs
+            .iter()
+            .map(|(name, value)| (HeaderName::from_static(name), value.parse().unwrap()))
+            .collect();
+        let found = guid(&headers);
+        let found = found.as_ref().map(|guid| guid.header().to_str().unwrap());
+        assert_eq!(found, expected, "{pairs:?}");
+    }
+
+    #[test]
+    fn a_renewed_guid_is_found_in_either_header() {
+        check_guid(&[], None);
+        check_guid(&[("set-guid", "JSESSIONID=a.N1")], Some("a.N1"));
+        check_guid(&[("guid", "b.N1")], Some("b.N1"));
+        check_guid(
+            &[("guid", "b.N1"), ("set-guid", "JSESSIONID=a.N1")],
+            Some("a.N1"),
+        );
+        check_guid(
+            &[("guid", "b.N1"), ("set-guid", "JSESSIONID=")],
+            Some("b.N1"),
+        );
+    }
+
+    #[test]
+    fn charsets_are_read_from_content_types() {
+        for (content_type, expected) in [
+            ("application/json", None),
+            ("application/json; charset=GBK", Some("GBK")),
+            ("application/json;charset=\"utf-8\"", Some("utf-8")),
+            ("text/plain; x=1; CHARSET = gb18030 ", Some("gb18030")),
+            (";;==;charset", None),
+        ] {
+            assert_eq!(charset(content_type), expected, "{content_type}");
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! The gRPC side: what callers see.
+//!
+//! One file per service; [`status`] holds the one table that turns what happened into a status.
+
+mod agent_session;
+mod agent_state;
+mod check;
+mod details;
+pub mod proto;
+mod respond;
+mod status;
+mod timeout;
+mod translate;
+
+use std::{num::NonZeroUsize, sync::Arc, time::Duration};
+
+use tokio::sync::Semaphore;
+use tonic::service::{Routes, RoutesBuilder};
+
+use self::{
+    agent_session::AgentSessionRpc,
+    agent_state::AgentStateRpc,
+    proto::{
+        FILE_DESCRIPTOR_SET, agent_session_server::AgentSessionServer,
+        agent_state_server::AgentStateServer,
+    },
+};
+use crate::{config, retcode::Overrides, tenant::Tenants};
+
+/// What every method of every service needs.
+#[derive(Debug)]
+struct Shared {
+    tenants: Tenants,
+    overrides: Overrides,
+    calls: Arc<Semaphore>,
+    calls_max: NonZeroUsize,
+    default_deadline: Duration,
+}
+
+/// Reflection cannot be served; only wrong descriptors, made at build time, can cause that.
+#[derive(Debug, thiserror::Error)]
+#[error("reflection cannot be served: {0}")]
+pub struct ReflectionError(#[from] tonic_reflection::server::Error);
+
+/// The services of the contract, and reflection if the configuration wants it.
+///
+/// # Errors
+///
+/// [`ReflectionError`].
+pub fn services(
+    tenants: Tenants,
+    overrides: Overrides,
+    server: &config::Server,
+) -> Result<RoutesBuilder, ReflectionError> {
+    let shared = Arc::new(Shared {
+        tenants,
+        overrides,
+        calls: Arc::new(Semaphore::new(server.calls_max.get())),
+        calls_max: server.calls_max,
+        default_deadline: server.default_deadline,
+    });
+    let limit = server.http2.max_message_size;
+    let mut routes = Routes::builder();
+    routes
+        .add_service(
+            AgentStateServer::new(AgentStateRpc(shared.clone())).max_decoding_message_size(limit),
+        )
+        .add_service(
+            AgentSessionServer::new(AgentSessionRpc(shared)).max_decoding_message_size(limit),
+        );
+    if server.reflection {
+        add_reflection(&mut routes)?;
+    }
+    Ok(routes)
+}
+
+/// Both versions, for tools of any age; with the types of error details, which only a tool that
+/// finds them here can print decoded.
+fn add_reflection(routes: &mut RoutesBuilder) -> Result<(), ReflectionError> {
+    let builder = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    routes
+        .add_service(builder().build_v1()?)
+        .add_service(builder().build_v1alpha()?);
+    Ok(())
+}

@@ -1,0 +1,132 @@
+use std::sync::Arc;
+
+use tonic::{Request, Response, Status};
+
+use super::{
+    Shared,
+    check::Checker,
+    proto::{
+        GetSessionRequest, GetSessionResponse, RegisterSessionRequest, RegisterSessionResponse,
+        SignInRequest, SignInResponse, SignOutRequest, SignOutResponse,
+        agent_session_server::AgentSession,
+    },
+    respond::Call,
+    translate,
+};
+use crate::call::CallError;
+
+/// `AgentSession`: sessions made, handed in, shown and ended.
+#[derive(Debug)]
+pub(super) struct AgentSessionRpc(pub(super) Arc<Shared>);
+
+#[tonic::async_trait]
+impl AgentSession for AgentSessionRpc {
+    async fn register_session(
+        &self,
+        request: Request<RegisterSessionRequest>,
+    ) -> Result<Response<RegisterSessionResponse>, Status> {
+        let method = "ccgateway.agent.v1.AgentSession/RegisterSession";
+        self.0.answer(method, request, register_session).await
+    }
+
+    async fn sign_in(
+        &self,
+        request: Request<SignInRequest>,
+    ) -> Result<Response<SignInResponse>, Status> {
+        self.0
+            .answer("ccgateway.agent.v1.AgentSession/SignIn", request, sign_in)
+            .await
+    }
+
+    async fn sign_out(
+        &self,
+        request: Request<SignOutRequest>,
+    ) -> Result<Response<SignOutResponse>, Status> {
+        self.0
+            .answer("ccgateway.agent.v1.AgentSession/SignOut", request, sign_out)
+            .await
+    }
+
+    async fn get_session(
+        &self,
+        request: Request<GetSessionRequest>,
+    ) -> Result<Response<GetSessionResponse>, Status> {
+        self.0
+            .answer(
+                "ccgateway.agent.v1.AgentSession/GetSession",
+                request,
+                get_session,
+            )
+            .await
+    }
+}
+
+async fn register_session(
+    call: Call,
+    request: RegisterSessionRequest,
+) -> Result<RegisterSessionResponse, CallError> {
+    let mut checker = Checker::default();
+    let subject = checker.subject(&call.shared.tenants, &request)?;
+    let registration = checker.registration(&request);
+    let (subject, (guid, ttl)) = checker.done(subject.zip(registration))?;
+
+    let session = subject.tenant.register(subject.agent, guid, ttl).await?;
+    Ok(RegisterSessionResponse {
+        session: Some(translate::session(&subject, &session)),
+    })
+}
+
+async fn sign_in(call: Call, request: SignInRequest) -> Result<SignInResponse, CallError> {
+    let mut checker = Checker::default();
+    let subject = checker.subject(&call.shared.tenants, &request)?;
+    let configured = subject
+        .as_ref()
+        .and_then(|s| s.tenant.configured_sign_in(s.agent));
+    let sign_in = checker.sign_in(&request, configured);
+    let (subject, sign_in) = checker.done(subject.zip(Some(sign_in)))?;
+
+    let sign_in = sign_in.ok_or(CallError::CredentialsMissing)?;
+    let signed_in = subject
+        .tenant
+        .sign_in(subject.agent, sign_in, call.deadline)
+        .await?;
+    let session = Some(translate::session(&subject, &signed_in.session));
+    let (message, retcode, result) = translate::envelope(signed_in.envelope);
+    Ok(SignInResponse {
+        message,
+        retcode,
+        result,
+        session,
+    })
+}
+
+async fn sign_out(call: Call, request: SignOutRequest) -> Result<SignOutResponse, CallError> {
+    let mut checker = Checker::default();
+    let subject = checker.subject(&call.shared.tenants, &request)?;
+    let subject = checker.done(subject)?;
+
+    let envelope = subject
+        .tenant
+        .sign_out(subject.agent, request.force, call.deadline)
+        .await?;
+    let (message, retcode, _result) = translate::envelope(envelope);
+    Ok(SignOutResponse { message, retcode })
+}
+
+async fn get_session(
+    call: Call,
+    request: GetSessionRequest,
+) -> Result<GetSessionResponse, CallError> {
+    let mut checker = Checker::default();
+    let subject = checker.subject(&call.shared.tenants, &request)?;
+    let subject = checker.done(subject)?;
+
+    let session = subject
+        .tenant
+        .session(subject.agent)
+        .await?
+        .ok_or(CallError::SessionMissing)?;
+    Ok(GetSessionResponse {
+        session: Some(translate::session(&subject, &session)),
+    })
+}

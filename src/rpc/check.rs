@@ -1,0 +1,195 @@
+//! Requests checked field by field, so that the caller hears of every mistake at once.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{
+    proto::{RegisterSessionRequest, SetBusyRequest, SignInRequest},
+    respond::Addressed,
+};
+use crate::{
+    call::{CallError, FieldViolation},
+    gateway::{Command, InitialState, SignIn, say_busy},
+    id::AgentId,
+    session::Guid,
+    tenant::{Tenant, Tenants},
+};
+
+/// Whom a call is about.
+pub(super) struct Subject {
+    pub(super) tenant: Arc<Tenant>,
+    pub(super) agent: AgentId,
+}
+
+/// Collects what is wrong with a request.
+#[derive(Default)]
+pub(super) struct Checker(Vec<FieldViolation>);
+
+/// Reasons with a meaning of the caller's choice (cec_07_1211).
+const REASONS: std::ops::RangeInclusive<i32> = 200..=250;
+const TTL_MIN: Duration = Duration::from_secs(1);
+const TTL_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+/// Lengths of a sign-in's fields (cec_07_1202).
+const PASSWORD_MAX: usize = 32;
+const PHONE_NUMBER_MAX: usize = 24;
+const AGENT_TYPES: [i32; 2] = [4, 11];
+
+// === impl Checker ===
+
+impl Checker {
+    pub(super) fn note(&mut self, field: &'static str, description: impl Into<String>) {
+        self.0.push(FieldViolation {
+            field,
+            description: description.into(),
+        });
+    }
+
+    /// Ends the check. Whatever checks to `None` has noted why.
+    pub(super) fn done<T>(self, checked: Option<T>) -> Result<T, CallError> {
+        match checked {
+            Some(value) if self.0.is_empty() => Ok(value),
+            _ => Err(CallError::Invalid(self.0)),
+        }
+    }
+
+    /// The tenant and the agent. Which agent ids are good depends on the tenant, so an unknown
+    /// tenant ends the check at once; `None` if something was noted.
+    pub(super) fn subject(
+        &mut self,
+        tenants: &Tenants,
+        request: &impl Addressed,
+    ) -> Result<Option<Subject>, CallError> {
+        let tenant = match (request.tenant_id(), tenants.only()) {
+            ("", None) => {
+                self.note(
+                    "tenant_id",
+                    "is missing; it is needed where several tenants are served",
+                );
+                None
+            }
+            ("", Some(only)) => Some(only),
+            (id, _) => Some(tenants.get(id).ok_or(CallError::TenantUnknown)?),
+        };
+        let any = 1..=u32::MAX;
+        let range = tenant.map_or(&any, |tenant| &tenant.config().agent_ids);
+        let agent = AgentId::parse(request.agent_id(), range);
+        if let Err(invalid) = &agent {
+            self.note("agent_id", invalid.to_string());
+        }
+        Ok(tenant.zip(agent.ok()).map(|(tenant, agent)| Subject {
+            tenant: tenant.clone(),
+            agent,
+        }))
+    }
+
+    /// A whole `SetBusy`.
+    pub(super) fn say_busy(&mut self, request: &SetBusyRequest) -> Command {
+        let SetBusyRequest {
+            reason, prolong, ..
+        } = *request;
+        match reason {
+            Some(reason) if reason != 0 && !REASONS.contains(&reason) => {
+                self.note("reason", "must be from 200 to 250, or 0 for none");
+            }
+            // The gateway wants both where the agent is busy already (cec_07_1211).
+            None if prolong == Some(true) => {
+                self.note(
+                    "reason",
+                    "is missing: prolong replaces the reason of a busy agent",
+                );
+            }
+            _ => {}
+        }
+        say_busy(reason, prolong)
+    }
+
+    /// What `RegisterSession` hands in; `None` if something was noted.
+    pub(super) fn registration(
+        &mut self,
+        request: &RegisterSessionRequest,
+    ) -> Option<(Guid, Option<Duration>)> {
+        let guid = Guid::parse(&request.guid)
+            .map_err(|e| self.note("guid", e.to_string()))
+            .ok();
+        let ttl = request.ttl.map(|ttl| {
+            let ttl = Duration::try_from(ttl).ok();
+            ttl.filter(|ttl| (TTL_MIN..=TTL_MAX).contains(ttl))
+        });
+        if ttl == Some(None) {
+            self.note("ttl", "must be from 1 s to 24 h (86400 s)");
+        }
+        guid.map(|guid| (guid, ttl.flatten()))
+    }
+
+    /// What `SignIn` asks for; `configured` stands in for what the request leaves out. `None`:
+    /// there is no password.
+    pub(super) fn sign_in(
+        &mut self,
+        request: &SignInRequest,
+        configured: Option<SignIn>,
+    ) -> Option<SignIn> {
+        self.text("password", request.password.as_deref(), PASSWORD_MAX);
+        self.text(
+            "phone_number",
+            request.phone_number.as_deref(),
+            PHONE_NUMBER_MAX,
+        );
+        if request
+            .agent_type
+            .is_some_and(|agent_type| !AGENT_TYPES.contains(&agent_type))
+        {
+            self.note(
+                "agent_type",
+                "must be 4 (computer and phone) or 11 (with video phone)",
+            );
+        }
+        if request
+            .ip
+            .as_deref()
+            .is_some_and(|ip| ip.parse::<std::net::Ipv4Addr>().is_err())
+        {
+            self.note("ip", "must be an IPv4 address such as 10.0.0.7");
+        }
+        let initial_state = self.initial_state(request);
+
+        let (password, phone_number) = match configured {
+            Some(configured) => (Some(configured.password), configured.phone_number),
+            None => (None, String::new()),
+        };
+        Some(SignIn {
+            password: request.password.clone().map(Into::into).or(password)?,
+            phone_number: request.phone_number.clone().unwrap_or(phone_number),
+            auto_answer: request.auto_answer,
+            auto_enter_idle: request.auto_enter_idle,
+            release_phone: request.release_phone,
+            agent_type: request.agent_type,
+            initial_state,
+            ip: request.ip.clone(),
+            check_in_web_media: request.check_in_web_media,
+            check_in_mail_media: request.check_in_mail_media,
+            force: request.force,
+        })
+    }
+
+    fn initial_state(&mut self, request: &SignInRequest) -> Option<InitialState> {
+        use super::proto::sign_in_request::InitialState as Wire;
+        match request.initial_state() {
+            Wire::Busy => Some(InitialState::Busy),
+            Wire::Idle => Some(InitialState::Idle),
+            Wire::AfterCallWork => Some(InitialState::AfterCallWork),
+            Wire::Unspecified if request.initial_state == 0 => None,
+            Wire::Unspecified => {
+                self.note(
+                    "initial_state",
+                    "must be a state of SignInRequest.InitialState",
+                );
+                None
+            }
+        }
+    }
+
+    fn text(&mut self, field: &'static str, value: Option<&str>, max: usize) {
+        if value.is_some_and(|value| value.chars().count() > max) {
+            self.note(field, format!("must have {max} characters at most"));
+        }
+    }
+}

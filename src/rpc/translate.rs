@@ -1,0 +1,127 @@
+//! What the gateway and the core say, as messages of the contract. Pure.
+
+use std::time::SystemTime;
+
+use prost_types::{ListValue, Struct, Timestamp, Value, value::Kind};
+use serde_json::Value as Json;
+use tokio::time::Instant;
+
+use super::{check::Subject, proto};
+use crate::{
+    gateway::Envelope,
+    session::{Origin, Session},
+};
+
+/// Deeper objects cannot be sent: a level takes three of protobuf's, and readers stop at 100.
+const DEPTH_MAX: usize = 24;
+
+/// Message, retcode and result of an accepted request.
+pub(super) fn envelope(envelope: Envelope) -> (String, String, Option<Struct>) {
+    let Envelope {
+        message,
+        retcode,
+        result,
+    } = envelope;
+    (message, retcode.into(), result.as_deref().and_then(object))
+}
+
+/// A JSON object as a message; `None` for anything else. What the gateway adds to an accepted
+/// request must not make it fail, so an object that cannot be sent is left out.
+fn object(json: &str) -> Option<Struct> {
+    if json == "{}" {
+        return Some(Struct::default());
+    }
+    match serde_json::from_str(json).ok()? {
+        Json::Object(fields) => message(fields, DEPTH_MAX),
+        _ => None,
+    }
+}
+
+fn message(fields: serde_json::Map<String, Json>, depth: usize) -> Option<Struct> {
+    let field = |(name, json)| Some((name, value(json, depth)?));
+    Some(Struct {
+        fields: fields.into_iter().map(field).collect::<Option<_>>()?,
+    })
+}
+
+fn value(json: Json, depth: usize) -> Option<Value> {
+    let depth = depth.checked_sub(1)?;
+    let kind = match json {
+        Json::Null => Kind::NullValue(0),
+        Json::Bool(value) => Kind::BoolValue(value),
+        Json::Number(number) => Kind::NumberValue(number.as_f64()?),
+        Json::String(text) => Kind::StringValue(text),
+        Json::Object(fields) => Kind::StructValue(message(fields, depth)?),
+        Json::Array(items) => {
+            let values = items
+                .into_iter()
+                .map(|item| value(item, depth))
+                .collect::<Option<_>>()?;
+            Kind::ListValue(ListValue { values })
+        }
+    };
+    Some(Value { kind: Some(kind) })
+}
+
+/// A session without its Guid.
+pub(super) fn session(subject: &Subject, session: &Session) -> proto::Session {
+    let origin = match session.origin {
+        Origin::Registered => proto::session::Origin::Registered,
+        Origin::SignedIn => proto::session::Origin::SignedIn,
+    };
+    let left = |expires_at: Instant| expires_at.saturating_duration_since(Instant::now());
+    proto::Session {
+        tenant_id: subject.tenant.id().to_string(),
+        agent_id: subject.agent.to_string(),
+        origin: origin.into(),
+        version: session.version,
+        gateway_node: session.guid.node().unwrap_or_default().to_owned(),
+        renew_time: Some(Timestamp::from(session.renewed_at)),
+        expire_time: session
+            .expires_at
+            .map(|at| Timestamp::from(SystemTime::now() + left(at))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use prost::Message as _;
+
+    use super::*;
+
+    #[test]
+    fn results_that_are_objects_are_kept_and_others_left_out() {
+        assert_eq!(object("{}"), Some(Struct::default()));
+        for left_out in ["\"\"", "[]", "[{}]", "7", "true", "{", ""] {
+            assert_eq!(object(left_out), None, "{left_out}");
+        }
+        let sign_in = object(r#"{"vdnid":1,"workno":"1001","x":{"y":[null,true]}}"#).unwrap();
+        assert_eq!(
+            sign_in.fields["workno"].kind,
+            Some(Kind::StringValue("1001".into()))
+        );
+        assert_eq!(sign_in.fields["vdnid"].kind, Some(Kind::NumberValue(1.0)));
+        assert!(matches!(
+            sign_in.fields["x"].kind,
+            Some(Kind::StructValue(_))
+        ));
+    }
+
+    #[test]
+    fn objects_too_deep_for_readers_are_left_out() {
+        let nested = |depth: usize| format!("{}{}", r#"{"a":"#.repeat(depth), "}".repeat(depth));
+        let nested = |depth| nested(depth).replace(":}", ":1}");
+        let deepest = object(&nested(DEPTH_MAX)).expect("within the limit");
+        assert!(Struct::decode(&*deepest.encode_to_vec()).is_ok());
+        assert_eq!(object(&nested(DEPTH_MAX + 1)), None);
+        assert_eq!(object(&nested(5000)), None);
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_translated_or_left_out(text in "\\PC*") {
+            let _translated = object(&text);
+        }
+    }
+}

@@ -1,0 +1,229 @@
+//! The running bridge: listeners, health, readiness and the way it stops.
+//!
+//! [`Bridge::start`] is the one door, for `main` and for tests.
+
+mod admin;
+mod connection;
+mod health;
+mod listener;
+mod service;
+mod tls;
+
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+use tokio::{net::TcpListener, time::timeout};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::{info, warn};
+
+use self::{
+    admin::Readiness,
+    health::Health,
+    listener::{Callers, accept},
+};
+use crate::{
+    config::{Config, Drain},
+    gateway::BuildError,
+    id::TenantId,
+    rpc,
+    tenant::{Hosts, Tenant, Tenants, Work},
+};
+
+/// A bridge that answers calls.
+#[derive(Debug)]
+pub struct Bridge {
+    grpc_addr: SocketAddr,
+    admin_addr: Option<SocketAddr>,
+    readiness: Arc<Readiness>,
+    health: Health,
+    stages: Stages,
+    connections: TaskTracker,
+    work: Work,
+    drain: Drain,
+}
+
+/// Why a bridge did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A port is taken, or not ours to take.
+    #[error("cannot listen on {addr} ({key}): {source}; choose another address")]
+    Listen {
+        /// The address.
+        addr: SocketAddr,
+        /// The key that names it.
+        key: &'static str,
+        /// Why.
+        source: io::Error,
+    },
+    /// The bridge's own certificate is unusable.
+    #[error("server.tls: {0}")]
+    Tls(rustls::Error),
+    /// A tenant's client cannot be made.
+    #[error("tenants.{0}: {1}")]
+    Tenant(TenantId, BuildError),
+    /// Reflection cannot be served.
+    #[error(transparent)]
+    Reflection(#[from] rpc::ReflectionError),
+}
+
+/// How a bridge stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Drained {
+    /// Every call had its answer.
+    Clean,
+    /// The limit passed first.
+    CutShort {
+        /// Connections that were open still.
+        connections: usize,
+        /// Requests to gateways that were open still.
+        requests: usize,
+    },
+}
+
+/// The ways in which the bridge asks its parts to end, in this order; `Work::cutoff` lies between
+/// the first and the second.
+#[derive(Clone, Debug, Default)]
+struct Stages {
+    /// No new connections; the open ones get GOAWAY and finish their calls.
+    goaway: CancellationToken,
+    /// Whatever is open now is closed.
+    close: CancellationToken,
+}
+
+/// Of the drain's limit, the part that callers get for reading their last answer.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+impl Bridge {
+    /// Opens the ports and answers calls from now on.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`]; nothing is left open then.
+    pub async fn start(config: Config) -> Result<Self, StartError> {
+        let Config {
+            server,
+            host_in_flight,
+            tenants,
+            retcodes,
+            ..
+        } = config;
+        let (work, stages) = (Work::default(), Stages::default());
+
+        let hosts = Hosts::new(host_in_flight);
+        let tenants = tenants.into_iter().map(|(id, config)| {
+            Tenant::new(id.clone(), config, &hosts, work.clone())
+                .map_err(|error| StartError::Tenant(id, error))
+        });
+        let tenants = Tenants::new(tenants.collect::<Result<Vec<_>, _>>()?);
+
+        let tls = server
+            .tls
+            .as_ref()
+            .map(tls::acceptor)
+            .transpose()
+            .map_err(StartError::Tls)?;
+        let mut routes = rpc::services(tenants, retcodes, &server)?;
+        let health = Health::serving(&mut routes).await;
+
+        let (grpc, grpc_addr) = listen(server.listen, "server.listen").await?;
+        let admin = match server.admin_listen {
+            Some(addr) => Some(listen(addr, "server.admin_listen").await?),
+            None => None,
+        };
+        let admin_addr = admin.as_ref().map(|(_, addr)| *addr);
+        let readiness = Arc::new(Readiness::default());
+        if let Some((listener, _)) = admin {
+            tokio::spawn(admin::serve(
+                listener,
+                readiness.clone(),
+                stages.close.clone(),
+            ));
+        }
+
+        let connections = TaskTracker::new();
+        let callers = Callers::new(&server, tls, routes.routes().prepare(), stages.clone());
+        connections.spawn(accept(grpc, Arc::new(callers), connections.clone()));
+        readiness.set_ready();
+        let drain = server.drain;
+        Ok(Self {
+            grpc_addr,
+            admin_addr,
+            readiness,
+            health,
+            stages,
+            connections,
+            work,
+            drain,
+        })
+    }
+
+    /// Where callers connect; tells the port where the configuration left it open.
+    pub fn grpc_addr(&self) -> SocketAddr {
+        self.grpc_addr
+    }
+
+    /// Where health and readiness are asked for.
+    pub fn admin_addr(&self) -> Option<SocketAddr> {
+        self.admin_addr
+    }
+
+    /// Stops: not ready, a time for callers to hear of it, GOAWAY, calls in flight to their end.
+    /// Takes `spread` and `limit` of the configuration's drain at the most.
+    pub async fn drain(self) -> Drained {
+        let Self {
+            readiness,
+            mut health,
+            stages,
+            connections,
+            work,
+            drain,
+            ..
+        } = self;
+        info!(spread = ?drain.spread, limit = ?drain.limit, "draining: not ready from now on");
+        readiness.set_draining();
+        health.not_serving().await;
+        tokio::time::sleep(drain.spread).await;
+
+        // Streams of health watchers would hold their connections open for ever.
+        health.end_watches().await;
+        stages.goaway.cancel();
+        connections.close();
+        work.tasks.close();
+        let all = async {
+            connections.wait().await;
+            work.tasks.wait().await;
+        };
+        let mut all = std::pin::pin!(all);
+        let last_words = LAST_WORDS.min(drain.limit / 4);
+        let mut clean = timeout(drain.limit.saturating_sub(last_words), &mut all)
+            .await
+            .is_ok();
+        if !clean {
+            work.cutoff.cancel();
+            clean = timeout(last_words, &mut all).await.is_ok();
+        }
+        let (connections, requests) = (connections.len(), work.tasks.len());
+        stages.close.cancel();
+        if clean {
+            info!("drained: every call had its answer");
+            return Drained::Clean;
+        }
+        warn!(
+            connections,
+            requests, "drained: the limit passed with connections or requests open"
+        );
+        Drained::CutShort {
+            connections,
+            requests,
+        }
+    }
+}
+
+async fn listen(
+    addr: SocketAddr,
+    key: &'static str,
+) -> Result<(TcpListener, SocketAddr), StartError> {
+    let failed = |source| StartError::Listen { addr, key, source };
+    let listener = TcpListener::bind(addr).await.map_err(failed)?;
+    let bound = listener.local_addr().map_err(failed)?;
+    Ok((listener, bound))
+}

@@ -1,0 +1,99 @@
+use std::{io, sync::Arc, time::Duration};
+
+use hyper::server::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use tokio::{net::TcpListener, sync::Semaphore};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::task::TaskTracker;
+use tonic::service::Routes;
+use tracing::warn;
+
+use super::{Stages, connection};
+use crate::config::{Connections, Http2, Server};
+
+/// What every connection of a caller needs.
+pub(super) struct Callers {
+    pub(super) tls: Option<TlsAcceptor>,
+    pub(super) http2: http2::Builder<TokioExecutor>,
+    pub(super) routes: Routes,
+    pub(super) limits: Connections,
+    pub(super) stages: Stages,
+    open: Arc<Semaphore>,
+}
+
+/// After an error that another attempt would meet at once, such as too many open files.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+impl Callers {
+    pub(super) fn new(
+        server: &Server,
+        tls: Option<TlsAcceptor>,
+        routes: Routes,
+        stages: Stages,
+    ) -> Self {
+        Self {
+            tls,
+            http2: http2(&server.http2),
+            routes,
+            open: Arc::new(Semaphore::new(server.connections.max.get())),
+            limits: server.connections.clone(),
+            stages,
+        }
+    }
+}
+
+/// Every limit by name: tonic and hyper leave two of them off by default.
+fn http2(limits: &Http2) -> http2::Builder<TokioExecutor> {
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    builder
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(limits.max_concurrent_streams)
+        .initial_stream_window_size(limits.stream_window)
+        .initial_connection_window_size(limits.connection_window)
+        .max_frame_size(limits.max_frame_size)
+        .max_header_list_size(limits.max_header_list_size)
+        .max_pending_accept_reset_streams(limits.max_pending_accept_reset_streams)
+        .max_local_error_reset_streams(limits.max_local_error_reset_streams)
+        .max_send_buf_size(limits.max_send_buffer)
+        .keep_alive_interval(limits.keepalive_interval)
+        .keep_alive_timeout(limits.keepalive_timeout);
+    builder
+}
+
+/// Accepts connections until the bridge stops; each is served in a task of its own.
+pub(super) async fn accept(listener: TcpListener, callers: Arc<Callers>, tasks: TaskTracker) {
+    let goaway = callers.stages.goaway.clone();
+    let accepting = async {
+        loop {
+            // Before accepting, so that a caller beyond the limit waits in the kernel's backlog.
+            let Ok(place) = callers.open.clone().acquire_owned().await else {
+                return;
+            };
+            match listener.accept().await {
+                Ok((stream, peer)) => {
+                    let callers = callers.clone();
+                    tasks.spawn(async move {
+                        connection::serve(stream, peer, &callers).await;
+                        drop(place);
+                    });
+                }
+                Err(error) => after(&error).await,
+            }
+        }
+    };
+    goaway.run_until_cancelled(accepting).await;
+}
+
+async fn after(error: &io::Error) {
+    // These speak of the one connection that was to be accepted; the next may be fine.
+    let of_the_peer = matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::Interrupted
+    );
+    if !of_the_peer {
+        warn!(%error, "cannot accept connections; trying again");
+        tokio::time::sleep(ACCEPT_PAUSE).await;
+    }
+}

@@ -1,0 +1,133 @@
+use std::fmt;
+
+use http::HeaderValue;
+
+/// The secret that stands for a signed-in agent: `<uuid>.AgentGateway<N>` as documented
+/// (cec_05_4015). Only its node suffix is ever shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Guid(HeaderValue);
+
+/// Why a text is no [`Guid`]. It does not repeat the text, which may be a secret.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "must be the Guid as the gateway sent it: 1 to {MAX_LENGTH} letters, digits and punctuation \
+     without spaces, '=', ';', ',' or quotes"
+)]
+pub struct InvalidGuid;
+
+/// Documented Guids have about 50 characters.
+const MAX_LENGTH: usize = 256;
+
+impl Guid {
+    /// Takes a Guid, alone or as `JSESSIONID=<guid>`, the form of the `Set-GUID` header
+    /// (cec_07_0005). Its form is not checked further: other versions may use another.
+    pub fn parse(text: &str) -> Result<Self, InvalidGuid> {
+        // As the public clients do: all after the first '='. A cookie's attributes may follow.
+        let value = text.split_once('=').map_or(text, |(_name, value)| value);
+        let value = value
+            .split_once(';')
+            .map_or(value, |(value, _attributes)| value)
+            .trim();
+
+        let good = |b: u8| b.is_ascii_graphic() && !matches!(b, b'=' | b';' | b',' | b'"' | b'\'');
+        if value.is_empty() || value.len() > MAX_LENGTH || !value.bytes().all(good) {
+            return Err(InvalidGuid);
+        }
+        let mut header = HeaderValue::from_str(value).map_err(|_| InvalidGuid)?;
+        header.set_sensitive(true);
+        Ok(Self(header))
+    }
+
+    /// The value of the `Guid` request header; marked as sensitive.
+    pub fn header(&self) -> &HeaderValue {
+        &self.0
+    }
+
+    /// The gateway node that owns the session, such as `AgentGateway1`: what follows the last dot
+    /// (cec_05_4015).
+    pub fn node(&self) -> Option<&str> {
+        let (_secret, node) = self.0.to_str().ok()?.rsplit_once('.')?;
+        // A suffix of another form might be part of the secret.
+        let named = node.starts_with(|c: char| c.is_ascii_alphabetic())
+            && node.len() <= 32
+            && node
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'));
+        named.then_some(node)
+    }
+}
+
+impl fmt::Debug for Guid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Guid(….{})", self.node().unwrap_or_default())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const SAMPLE: &str = "279fe21d-2caa-4437-84c3-ab9e9dae20f5.AgentGateway1";
+
+    #[track_caller]
+    fn check(text: &str, expected: &Result<(&str, Option<&str>), InvalidGuid>) {
+        let parsed = Guid::parse(text);
+        let parsed = parsed
+            .as_ref()
+            .map(|guid| (guid.header().to_str().unwrap(), guid.node()));
+        assert_eq!(parsed, expected.as_ref().map(|pair| *pair), "{text:?}");
+    }
+
+    #[test]
+    fn guids_are_read_in_every_form_seen() {
+        let node = Some("AgentGateway1");
+        check(SAMPLE, &Ok((SAMPLE, node)));
+        check(&format!("JSESSIONID={SAMPLE}"), &Ok((SAMPLE, node)));
+        check(&format!(" {SAMPLE} "), &Ok((SAMPLE, node)));
+        check(
+            &format!("JSESSIONID={SAMPLE}; Path=/; Secure"),
+            &Ok((SAMPLE, node)),
+        );
+        check("no-node", &Ok(("no-node", None)));
+        check("a.b.c", &Ok(("a.b.c", Some("c"))));
+        check("secret.279fe21d", &Ok(("secret.279fe21d", None)));
+    }
+
+    #[test]
+    fn texts_that_are_no_guid_are_refused() {
+        let long = "x".repeat(MAX_LENGTH + 1);
+        for bad in [
+            "",
+            " ",
+            "JSESSIONID=",
+            "a b",
+            "a=b=c",
+            "a,b",
+            "\"a\"",
+            "ä",
+            "a\r\nb",
+            &long,
+        ] {
+            check(bad, &Err(InvalidGuid));
+        }
+    }
+
+    #[test]
+    fn debug_shows_the_node_alone() {
+        let shown = format!("{:?}", Guid::parse(SAMPLE).unwrap());
+        assert_eq!(shown, "Guid(….AgentGateway1)");
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_refused_or_fits_a_header(text in "\\PC*") {
+            if let Ok(guid) = Guid::parse(&text) {
+                prop_assert!(guid.header().is_sensitive());
+                prop_assert!(!guid.header().is_empty());
+                prop_assert!(guid.header().len() <= MAX_LENGTH);
+            }
+        }
+    }
+}

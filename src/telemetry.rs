@@ -1,0 +1,46 @@
+//! What the process says of itself: logs, to standard error.
+//!
+//! Fields have the same names everywhere: `tenant.id`, `agent.id`, `retcode`, `outcome`,
+//! `elapsed_ms`. Guids, passwords and keys are in none of them; their types do not print.
+
+use std::io::{IsTerminal as _, stderr};
+
+use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt as _, util::SubscriberInitExt as _};
+
+use crate::config::{Log, LogFormat};
+
+/// Why logging did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum TelemetryError {
+    /// The filter cannot be read.
+    #[error("log.filter: {0}")]
+    Filter(#[from] tracing_subscriber::filter::ParseError),
+    /// Somebody else in this process logs already.
+    #[error("logging cannot be started: {0}")]
+    Taken(#[from] tracing_subscriber::util::TryInitError),
+}
+
+/// Starts logging for the whole process.
+///
+/// # Errors
+///
+/// [`TelemetryError`] for a filter that cannot be read, or if this was called before.
+pub fn start(log: &Log) -> Result<(), TelemetryError> {
+    let filter = EnvFilter::builder().parse(&log.filter)?;
+    let terminal = stderr().is_terminal();
+    let json = match log.format {
+        LogFormat::Auto => !terminal,
+        LogFormat::Human => false,
+        LogFormat::Json => true,
+    };
+    let lines = fmt::layer().with_writer(stderr);
+    let registry = tracing_subscriber::registry().with(filter);
+    if json {
+        registry
+            .with(lines.json().flatten_event(true).with_current_span(false))
+            .try_init()?;
+    } else {
+        registry.with(lines.with_ansi(terminal)).try_init()?;
+    }
+    Ok(())
+}

@@ -1,0 +1,249 @@
+//! A tenant: everything that its agents' calls go through, and nothing that another tenant's do.
+
+mod admission;
+mod credentials;
+mod directory;
+mod turns;
+mod underway;
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::timeout_at;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use self::{admission::Admission, credentials::CredentialBook, turns::Turns, underway::Underway};
+pub use self::{admission::Hosts, directory::Tenants};
+use crate::{
+    call::{CallError, Deadline, Share, Stage, detached},
+    config,
+    gateway::{BuildError, Command, Envelope, Gateway, SignIn},
+    id::{AgentId, TenantId},
+    session::{EmbeddedStore, Guid, NewSession, Origin, Session, SessionStore, StoreError},
+};
+
+/// One tenant, as calls see it.
+#[derive(Debug)]
+pub struct Tenant {
+    id: TenantId,
+    config: config::Tenant,
+    admission: Admission,
+    turns: Arc<Turns>,
+    credentials: CredentialBook,
+    sessions: Arc<dyn SessionStore>,
+    gateway: Gateway,
+    work: Work,
+}
+
+/// Where detached work belongs, so that the bridge can wait for it when it stops.
+#[derive(Clone, Debug, Default)]
+pub struct Work {
+    /// Every task that may have a request under way.
+    pub tasks: TaskTracker,
+    /// Cancelled when callers that still wait have to be answered.
+    pub cutoff: CancellationToken,
+}
+
+/// An agent who was signed in.
+#[derive(Debug)]
+pub struct SignedIn {
+    /// The gateway's answer.
+    pub envelope: Envelope,
+    /// The session that was made.
+    pub session: Arc<Session>,
+}
+
+impl Tenant {
+    /// A tenant that is ready for calls. Opens no connection.
+    ///
+    /// # Errors
+    ///
+    /// [`BuildError`] if TLS cannot be set up with what the configuration names.
+    pub fn new(
+        id: TenantId,
+        config: config::Tenant,
+        hosts: &Hosts,
+        work: Work,
+    ) -> Result<Self, BuildError> {
+        Ok(Self {
+            admission: Admission::new(&config, hosts),
+            turns: Arc::new(Turns::new(config.limits.agent_queue)),
+            credentials: CredentialBook::new(config.credentials.clone(), config.limits.sessions),
+            sessions: Arc::new(EmbeddedStore::new(config.limits.sessions)),
+            gateway: Gateway::new(&config)?,
+            id,
+            config,
+            work,
+        })
+    }
+
+    /// The tenant's id.
+    pub fn id(&self) -> &TenantId {
+        &self.id
+    }
+
+    /// The tenant's configuration.
+    pub fn config(&self) -> &config::Tenant {
+        &self.config
+    }
+
+    /// The agent's session, if there is one.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError::Internal`] if the store cannot be asked.
+    pub async fn session(&self, agent: AgentId) -> Result<Option<Arc<Session>>, CallError> {
+        if let Some(session) = self.sessions.warm(agent) {
+            return Ok(Some(session));
+        }
+        self.sessions
+            .load(agent)
+            .await
+            .map_err(|e| self.store_failed(&e))
+    }
+
+    /// Stores the Guid of an agent who was signed in elsewhere, in the place of any other.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError::Overloaded`] if the tenant has as many sessions as it may.
+    pub async fn register(
+        &self,
+        agent: AgentId,
+        guid: Guid,
+        ttl: Option<Duration>,
+    ) -> Result<Arc<Session>, CallError> {
+        // The balancer's cookies name a node: they stay good as long as the Guid names the same.
+        let cookies = match self.sessions.warm(agent) {
+            Some(known) if known.guid.node() == guid.node() => known.cookies.clone(),
+            _ => Arc::default(),
+        };
+        let ttl = Some(ttl.unwrap_or(self.config.registered_ttl));
+        let session = NewSession {
+            guid,
+            origin: Origin::Registered,
+            ttl,
+            cookies,
+        };
+        self.sessions
+            .put(agent, session)
+            .await
+            .map_err(|e| self.store_failed(&e))
+    }
+
+    /// Carries a command out for an agent: waits for the agent's turn and for a place among the
+    /// tenant's requests, finds the session or makes one, and sends the command.
+    ///
+    /// A command that is refused for its Guid is repeated once, if there is a newer Guid or the
+    /// bridge can sign the agent in; such a refusal promises that nothing was done. Nothing else
+    /// is ever repeated.
+    ///
+    /// # Errors
+    ///
+    /// Any [`CallError`] but those that speak of the request's form.
+    pub async fn command(
+        self: &Arc<Self>,
+        agent: AgentId,
+        command: Command,
+        deadline: Deadline,
+    ) -> Result<Envelope, CallError> {
+        self.admitted(agent, deadline, |call| call.command(command))
+            .await
+    }
+
+    /// Signs an agent in. `given` is what the caller said; without a password the configured
+    /// credentials are used.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError::CredentialsMissing`] if there is no password; else as [`Tenant::command`].
+    pub async fn sign_in(
+        self: &Arc<Self>,
+        agent: AgentId,
+        sign_in: SignIn,
+        deadline: Deadline,
+    ) -> Result<SignedIn, CallError> {
+        self.admitted(agent, deadline, |call| call.sign_in(sign_in))
+            .await
+    }
+
+    /// Signs an agent out and forgets its session and its credentials; by force even while the
+    /// agent is talking.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError::SessionMissing`] if the bridge has no session of the agent; else as
+    /// [`Tenant::command`].
+    pub async fn sign_out(
+        self: &Arc<Self>,
+        agent: AgentId,
+        force: bool,
+        deadline: Deadline,
+    ) -> Result<Envelope, CallError> {
+        self.admitted(agent, deadline, move |call| call.sign_out(force))
+            .await
+    }
+
+    /// What the bridge would sign this agent in with, if nobody says otherwise.
+    pub fn configured_sign_in(&self, agent: AgentId) -> Option<SignIn> {
+        self.credentials.configured(agent)
+    }
+
+    /// Waits until `agent`'s next call may be made and hands it to a task of its own.
+    async fn admitted<T, W>(
+        self: &Arc<Self>,
+        agent: AgentId,
+        deadline: Deadline,
+        work: impl FnOnce(Underway) -> W,
+    ) -> Result<T, CallError>
+    where
+        T: Send + 'static,
+        W: Future<Output = Result<T, CallError>> + Send + 'static,
+    {
+        let share = self.admission.enter()?;
+        // The agent's turn comes first: a call that waits for it takes nothing from other agents.
+        let turn = self.waiting(deadline, self.turns.take(agent)).await??;
+        let request = self.waiting(deadline, self.admission.request()).await??;
+
+        let tenant = self.clone();
+        let Work { tasks, cutoff } = &self.work;
+        detached(tasks, deadline, cutoff.clone(), move |patience| {
+            work(Underway {
+                tenant,
+                agent,
+                patience,
+                turn,
+                arrived: deadline.arrived(),
+                _held: (share, request),
+            })
+        })
+        .await
+    }
+
+    /// Waits in a queue, as long as it makes sense for the caller.
+    async fn waiting<T>(
+        &self,
+        deadline: Deadline,
+        queue: impl Future<Output = T>,
+    ) -> Result<T, CallError> {
+        tokio::select! {
+            biased;
+            () = self.work.cutoff.cancelled() => Err(CallError::ShuttingDown),
+            waited = timeout_at(deadline.start_by(), queue) => {
+                waited.map_err(|_| CallError::Deadline(Stage::Queue))
+            }
+        }
+    }
+
+    fn store_failed(&self, error: &StoreError) -> CallError {
+        match *error {
+            StoreError::Full(limit) => CallError::Overloaded {
+                share: Share::TenantSessions,
+                limit,
+            },
+            StoreError::Unavailable(_) => {
+                tracing::error!(tenant.id = %self.id, %error, "the session store failed");
+                CallError::Internal
+            }
+        }
+    }
+}

@@ -1,0 +1,239 @@
+//! One call at a time for each agent, in the order in which they came. The gateway wants it so: a
+//! second call before the first is answered is refused (000-007), and sign-in and sign-out must
+//! not overlap (cec_07_1202, cec_07_1219).
+
+use std::{
+    collections::HashMap,
+    num::NonZeroUsize,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::Instant,
+};
+
+use crate::{
+    call::{CallError, Share},
+    id::AgentId,
+};
+
+/// The turns of a tenant's agents. An agent without calls takes no memory.
+#[derive(Debug)]
+pub(super) struct Turns {
+    agents: Mutex<HashMap<AgentId, Queue>>,
+    limit: NonZeroUsize,
+}
+
+/// The right to make an agent's next call. Whoever was waiting longest gets it when it is dropped.
+#[derive(Debug)]
+pub(super) struct Turn {
+    place: Place,
+    _turn: OwnedSemaphorePermit,
+}
+
+#[derive(Debug)]
+struct Queue {
+    shared: Arc<Shared>,
+    /// Calls that wait or have the turn.
+    places: usize,
+}
+
+#[derive(Debug)]
+struct Shared {
+    turn: Arc<Semaphore>,
+    failed_sign_in: Mutex<Option<(Instant, CallError)>>,
+}
+
+/// A place in an agent's queue; the last one to leave takes the queue down.
+#[derive(Debug)]
+struct Place {
+    turns: Arc<Turns>,
+    agent: AgentId,
+    shared: Arc<Shared>,
+}
+
+// === impl Turns ===
+
+impl Turns {
+    pub(super) fn new(limit: NonZeroUsize) -> Self {
+        Self {
+            agents: Mutex::default(),
+            limit,
+        }
+    }
+
+    /// Waits for the agent's turn. Dropping the future gives the place up.
+    pub(super) async fn take(self: &Arc<Self>, agent: AgentId) -> Result<Turn, CallError> {
+        let place = self.enter(agent)?;
+        // The semaphore is fair, and never closed.
+        let turn = place.shared.turn.clone().acquire_owned().await;
+        Ok(Turn {
+            _turn: turn.map_err(|_| CallError::Internal)?,
+            place,
+        })
+    }
+
+    fn enter(self: &Arc<Self>, agent: AgentId) -> Result<Place, CallError> {
+        let mut agents = self.agents();
+        let queue = agents.entry(agent).or_insert_with(Queue::new);
+        // The one who has the turn does not wait.
+        if queue.places > self.limit.get() {
+            return Err(CallError::Overloaded {
+                share: Share::AgentQueue,
+                limit: self.limit,
+            });
+        }
+        queue.places += 1;
+        Ok(Place {
+            turns: self.clone(),
+            agent,
+            shared: queue.shared.clone(),
+        })
+    }
+
+    fn agents(&self) -> MutexGuard<'_, HashMap<AgentId, Queue>> {
+        self.agents.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Queue {
+    fn new() -> Self {
+        let turn = Arc::new(Semaphore::new(1));
+        Self {
+            shared: Arc::new(Shared {
+                turn,
+                failed_sign_in: Mutex::default(),
+            }),
+            places: 0,
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut agents = self.turns.agents();
+        if let Some(queue) = agents.get_mut(&self.agent) {
+            queue.places -= 1;
+            if queue.places == 0 {
+                agents.remove(&self.agent);
+            }
+        }
+    }
+}
+
+// === impl Turn ===
+
+impl Turn {
+    /// How a sign-in ended that was under way while a call that `arrived` then was waiting. It
+    /// counts for that call too: five hundred first calls for one agent with a wrong password
+    /// must not try it five hundred times.
+    pub(super) fn shared_failure(&self, arrived: Instant) -> Option<CallError> {
+        let failed = self.failed_sign_in();
+        failed
+            .as_ref()
+            .filter(|(at, _)| *at >= arrived)
+            .map(|(_, error)| error.clone())
+    }
+
+    /// Shares a failed sign-in with the calls that are waiting now.
+    pub(super) fn share_failure(&self, error: CallError) {
+        *self.failed_sign_in() = Some((Instant::now(), error));
+    }
+
+    fn failed_sign_in(&self) -> MutexGuard<'_, Option<(Instant, CallError)>> {
+        self.place
+            .shared
+            .failed_sign_in
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_lite_poll::poll_once;
+
+    use super::*;
+    use crate::id::DEFAULT_AGENT_IDS;
+
+    /// One poll of a future, to see whether it is still waiting.
+    mod futures_lite_poll {
+        use std::{future::Future, pin::Pin, task::Poll};
+
+        pub(super) async fn poll_once<F: Future + ?Sized>(
+            mut future: Pin<&mut F>,
+        ) -> Option<F::Output> {
+            std::future::poll_fn(move |context| {
+                Poll::Ready(match future.as_mut().poll(context) {
+                    Poll::Ready(output) => Some(output),
+                    Poll::Pending => None,
+                })
+            })
+            .await
+        }
+    }
+
+    fn agent(id: u32) -> AgentId {
+        AgentId::parse(&id.to_string(), &DEFAULT_AGENT_IDS).unwrap()
+    }
+
+    fn turns(limit: usize) -> Arc<Turns> {
+        Arc::new(Turns::new(NonZeroUsize::new(limit).unwrap()))
+    }
+
+    #[tokio::test]
+    async fn turns_come_in_the_order_of_arrival() {
+        let turns = turns(8);
+        let first = turns.take(agent(1001)).await.unwrap();
+        let mut second = Box::pin(turns.take(agent(1001)));
+        let mut third = Box::pin(turns.take(agent(1001)));
+        assert!(poll_once(second.as_mut()).await.is_none());
+        assert!(poll_once(third.as_mut()).await.is_none());
+        assert!(
+            turns.take(agent(1002)).await.is_ok(),
+            "other agents do not wait"
+        );
+
+        drop(first);
+        assert!(poll_once(third.as_mut()).await.is_none());
+        let second = poll_once(second.as_mut())
+            .await
+            .expect("the second's turn")
+            .unwrap();
+        drop(second);
+        assert!(poll_once(third.as_mut()).await.is_some());
+    }
+
+    #[tokio::test]
+    async fn a_full_queue_refuses_and_an_empty_one_takes_no_memory() {
+        let turns = turns(1);
+        let first = turns.take(agent(1001)).await.unwrap();
+        let mut second = Box::pin(turns.take(agent(1001)));
+        assert!(poll_once(second.as_mut()).await.is_none());
+        let third = turns.take(agent(1001)).await;
+        assert!(matches!(
+            third,
+            Err(CallError::Overloaded {
+                share: Share::AgentQueue,
+                ..
+            })
+        ));
+
+        drop(second);
+        drop(first);
+        assert!(turns.agents().is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_failed_sign_in_counts_for_those_who_waited_for_it() {
+        let turns = turns(8);
+        let before = Instant::now();
+        let turn = turns.take(agent(1001)).await.unwrap();
+        tokio::time::advance(std::time::Duration::from_secs(1)).await;
+        turn.share_failure(CallError::Internal);
+        assert!(turn.shared_failure(before).is_some());
+        tokio::time::advance(std::time::Duration::from_secs(1)).await;
+        assert!(turn.shared_failure(Instant::now()).is_none());
+    }
+}
