@@ -5,12 +5,16 @@
 //! path has been read, a limit is not zero.
 
 mod credentials;
+mod error;
 mod files;
 mod load;
 mod reader;
 mod retcodes;
+mod scalar;
 mod server;
+mod strays;
 mod tenant;
+mod trust;
 mod value;
 
 use std::{
@@ -27,7 +31,10 @@ use http::Uri;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use secrecy::SecretString;
 
-pub use self::load::{ConfigErrors, Sources, load};
+pub use self::{
+    error::{ConfigError, ConfigErrors, Place},
+    load::{Sources, load},
+};
 use crate::{
     id::{AgentId, TenantId},
     retcode::Override,
@@ -46,6 +53,25 @@ pub struct Config {
     pub tenants: BTreeMap<TenantId, Tenant>,
     /// The operator's own reading of some retcodes. `[retcodes."NNN-NNN"]`.
     pub retcodes: HashMap<String, Override>,
+    /// See [`Config::warnings`].
+    warnings: Vec<String>,
+}
+
+impl Config {
+    /// What is allowed, but hardly what a careful operator wants: one sentence each, with the key
+    /// and what would be right.
+    pub fn warnings(&self) -> Vec<String> {
+        let exposed = self.server.tls.is_none() && !self.server.listen.ip().is_loopback();
+        let plaintext = exposed.then(|| {
+            format!(
+                "server.listen is {} without [server.tls]: callers' requests, Guids and passwords \
+                 in them go over the network in plain text; give server.tls.certificate and \
+                 server.tls.key, or listen on 127.0.0.1",
+                self.server.listen
+            )
+        });
+        plaintext.into_iter().chain(self.warnings.clone()).collect()
+    }
 }
 
 /// The side that callers connect to.
@@ -165,7 +191,7 @@ pub struct Tenant {
     pub credentials: Option<Arc<Credentials>>,
 }
 
-/// How a gateway treats Guids; its setting AUTHMODE (cec_07_0005).
+/// How a gateway treats Guids; its setting AUTHMODE (`cec_07_0005`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AuthMode {
     /// AUTHMODE 1: one Guid for the whole session.
@@ -207,7 +233,9 @@ pub struct Identity {
 
 impl fmt::Debug for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Identity").field("certificates", &self.chain.len()).finish_non_exhaustive()
+        f.debug_struct("Identity")
+            .field("certificates", &self.chain.len())
+            .finish_non_exhaustive()
     }
 }
 
@@ -250,9 +278,9 @@ pub struct Credentials {
 /// What the bridge needs to sign one agent in.
 #[derive(Clone, Debug)]
 pub struct Credential {
-    /// The agent's CTI password, up to 32 characters (cec_07_1202).
+    /// The agent's CTI password, up to 32 characters (`cec_07_1202`).
     pub password: SecretString,
-    /// The agent's phone number, up to 24 characters (cec_07_1202); may be empty.
+    /// The agent's phone number, up to 24 characters (`cec_07_1202`); may be empty.
     pub phone_number: String,
     /// Take the agent over where it is signed in elsewhere.
     pub force: bool,

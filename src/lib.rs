@@ -1,4 +1,5 @@
 //! ccgateway-bridge
 
+pub mod config;
 pub mod id;
 pub mod retcode;
