@@ -16,6 +16,9 @@ pub(super) const PREFIX: &str = "CCGW__";
 /// What stands in them for the dot of a key.
 pub(super) const SEPARATOR: &str = "__";
 
+/// No key has more parts than four.
+const DEPTH_MAX: usize = 8;
+
 const SIZE_MAX: u64 = 4 * 1024 * 1024;
 
 /// Where a configuration comes from. Flags go before the environment, that before the file, and
@@ -109,12 +112,15 @@ fn gather(sources: &Sources) -> Result<(Table, Place), ConfigError> {
     };
     for (name, text) in &sources.environment {
         let key = name.strip_prefix(PREFIX).unwrap_or(name).to_lowercase();
-        let path: Vec<_> = key.split(SEPARATOR).map(str::to_owned).collect();
+        let path: Vec<_> = key
+            .splitn(DEPTH_MAX, SEPARATOR)
+            .map(str::to_owned)
+            .collect();
         let place = Place::Environment(name.as_str().into());
         value::insert(&mut tree, &path, raw(place, text));
     }
     for flag in &sources.flags {
-        let path: Vec<_> = flag.key.split('.').map(str::to_owned).collect();
+        let path: Vec<_> = flag.key.splitn(DEPTH_MAX, '.').map(str::to_owned).collect();
         let place = Place::Flag(flag.name.as_str().into());
         value::insert(&mut tree, &path, raw(place, &flag.value));
     }
@@ -149,5 +155,46 @@ fn file(path: &Path) -> Result<(Table, Place), ConfigError> {
             problem: wrong.problem,
             remedy: wrong.remedy,
         }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::reader::Known;
+
+    const EXAMPLE: &str = include_str!("../../docs/ccgateway-bridge.example.toml");
+
+    /// The dotted keys in the example, those behind a `#` included.
+    fn shown() -> Vec<String> {
+        let mut section = String::new();
+        let mut keys = Vec::new();
+        for line in EXAMPLE.lines() {
+            let line = line.strip_prefix('#').unwrap_or(line);
+            if let Some(header) = line.strip_prefix('[').and_then(|l| l.strip_suffix(']')) {
+                section = header.replace("acme", "*").replace("\"100-007\"", "*");
+            } else if let Some((key, _)) = line.split_once(" = ")
+                && !key.contains(' ')
+            {
+                keys.push(format!("{section}.{key}"));
+            }
+        }
+        keys.sort();
+        keys
+    }
+
+    #[test]
+    fn the_example_names_every_key_once_and_no_other() {
+        let text = "tenants.a.x = 1\nretcodes.100-007.x = 1";
+        let tree = value::parse(&"".into(), text)
+            .map_err(|e| e.to_string())
+            .expect("TOML");
+        let notes = Notes::default();
+        config(&Section::root(&notes, &tree, Place::Nowhere));
+        let known = notes.known().into_iter();
+        let keys: Vec<_> = known
+            .filter_map(|(key, known)| (known == Known::Key).then_some(key))
+            .collect();
+        assert_eq!(shown(), keys);
     }
 }
