@@ -121,11 +121,12 @@ fn meant(pattern: &str, path: &str, section: At<'_>) -> String {
         }
         _ if pattern.contains('*') => {
             // Names are in second place in every pattern: tenants.*, retcodes.*, agents.*.
-            let chosen = path
-                .split('.')
-                .nth(1)
-                .filter(|_| path.split('.').count() > 2);
-            pattern.replace('*', chosen.unwrap_or("<id>"))
+            let parts: Vec<_> = path.split('.').collect();
+            let chosen = match parts.as_slice() {
+                [_, chosen, _, ..] if !path.contains('"') => chosen,
+                _ => "<id>",
+            };
+            pattern.replace('*', chosen)
         }
         _ => pattern.to_owned(),
     }
