@@ -4,6 +4,19 @@
 //! at once ([`ConfigErrors`]). The types here hold checked values only: a certificate is parsed, a
 //! path has been read, a limit is not zero.
 
+mod credentials;
+mod error;
+mod files;
+mod load;
+mod reader;
+mod retcodes;
+mod scalar;
+mod server;
+mod strays;
+mod tenant;
+mod trust;
+mod value;
+
 use std::{
     collections::{BTreeMap, HashMap},
     fmt,
@@ -18,6 +31,10 @@ use http::Uri;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use secrecy::SecretString;
 
+pub use self::{
+    error::{ConfigError, ConfigErrors, Place},
+    load::{Sources, load},
+};
 use crate::{
     id::{AgentId, TenantId},
     retcode::Overrides,
@@ -35,7 +52,26 @@ pub struct Config {
     /// Every tenant that is served; at least one. `[tenants.<id>]`.
     pub tenants: BTreeMap<TenantId, Tenant>,
     /// The operator's own reading of some retcodes. `[retcodes."NNN-NNN"]`.
-    pub retcodes: Overrides,
+    pub retcodes: HashMap<String, Override>,
+    /// See [`Config::warnings`].
+    warnings: Vec<String>,
+}
+
+impl Config {
+    /// What is allowed, but hardly what a careful operator wants: one sentence each, with the key
+    /// and what would be right.
+    pub fn warnings(&self) -> Vec<String> {
+        let exposed = self.server.tls.is_none() && !self.server.listen.ip().is_loopback();
+        let plaintext = exposed.then(|| {
+            format!(
+                "server.listen is {} without [server.tls]: callers' requests, Guids and passwords \
+                 in them go over the network in plain text; give server.tls.certificate and \
+                 server.tls.key, or listen on 127.0.0.1",
+                self.server.listen
+            )
+        });
+        plaintext.into_iter().chain(self.warnings.clone()).collect()
+    }
 }
 
 /// The side that callers connect to.
@@ -155,7 +191,7 @@ pub struct Tenant {
     pub credentials: Option<Arc<Credentials>>,
 }
 
-/// How a gateway treats Guids; its setting AUTHMODE (cec_07_0005).
+/// How a gateway treats Guids; its setting AUTHMODE (`cec_07_0005`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AuthMode {
     /// AUTHMODE 1: one Guid for the whole session.
@@ -242,9 +278,9 @@ pub struct Credentials {
 /// What the bridge needs to sign one agent in.
 #[derive(Clone, Debug)]
 pub struct Credential {
-    /// The agent's CTI password, up to 32 characters (cec_07_1202).
+    /// The agent's CTI password, up to 32 characters (`cec_07_1202`).
     pub password: SecretString,
-    /// The agent's phone number, up to 24 characters (cec_07_1202); may be empty.
+    /// The agent's phone number, up to 24 characters (`cec_07_1202`); may be empty.
     pub phone_number: String,
     /// Take the agent over where it is signed in elsewhere.
     pub force: bool,

@@ -1,8 +1,6 @@
 //! ccgateway-bridge
 
-pub mod call;
 pub mod config;
-pub mod gateway;
 pub mod id;
 pub mod retcode;
 pub mod rpc;

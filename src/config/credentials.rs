@@ -1,0 +1,107 @@
+//! The credentials file of a tenant. Nothing here may repeat a value: it may be a password.
+
+use std::{collections::HashMap, ops::RangeInclusive, path::Path, sync::Arc};
+
+use secrecy::{ExposeSecret, SecretString};
+
+use super::{
+    Credential, Credentials,
+    error::{Place, Wrong},
+    files,
+    reader::{Notes, Section},
+    strays, value,
+};
+use crate::id::AgentId;
+
+const REMEDY: &str = "give the path of a TOML file with [agents.<id>] sections";
+/// A hundred thousand agents have about a half of this.
+const SIZE_MAX: u64 = 16 * 1024 * 1024;
+/// `cec_07_1202`.
+const PASSWORD_MAX: usize = 32;
+/// `cec_07_1202`.
+const PHONE_NUMBER_MAX: usize = 24;
+
+/// Reads the file that the tenant's `credentials_file` names, if it does.
+pub(super) fn read(tenant: &Section<'_>, agent_ids: &RangeInclusive<u32>) -> Option<Credentials> {
+    let path = tenant.path("credentials_file")?;
+    let text = tenant.read("credentials_file", |_| content(tenant, &path))?;
+    let name: Arc<str> = path.to_string_lossy().into();
+    let table = value::parse(&name, text.expose_secret())
+        .map_err(|error| tenant.notes().push(error))
+        .ok()?;
+    let notes = Notes::default();
+    let place = Place::File { name, line: None };
+    let agents = agents(&Section::root(&notes, &table, place), agent_ids);
+    strays::note(&notes, &table);
+    match notes.finish(agents) {
+        Ok(agents) => Some(Credentials { agents }),
+        Err(errors) => {
+            let errors = errors.errors().iter().cloned();
+            errors.for_each(|error| tenant.notes().push(error));
+            None
+        }
+    }
+}
+
+fn content(tenant: &Section<'_>, path: &Path) -> Result<SecretString, Wrong> {
+    let (bytes, metadata) =
+        files::read(path, SIZE_MAX).map_err(|error| files::unreadable(path, &error, REMEDY))?;
+    if readable_by_others(&metadata) {
+        tenant.notes().warn(format!(
+            "{}.credentials_file: others on this machine can read {}; make it readable by the \
+             bridge alone (chmod 600, or defaultMode: 0400 on a Kubernetes secret)",
+            tenant.key(),
+            path.display()
+        ));
+    }
+    String::from_utf8(bytes)
+        .map(SecretString::from)
+        .map_err(|_| Wrong::new("names a file that is not UTF-8 text", REMEDY))
+}
+
+#[cfg(unix)]
+fn readable_by_others(metadata: &std::fs::Metadata) -> bool {
+    std::os::unix::fs::MetadataExt::mode(metadata) & 0o077 != 0
+}
+
+#[cfg(not(unix))]
+fn readable_by_others(_: &std::fs::Metadata) -> bool {
+    false
+}
+
+fn agents(root: &Section<'_>, ids: &RangeInclusive<u32>) -> HashMap<AgentId, Credential> {
+    let mut agents = HashMap::new();
+    for (name, section) in root.section("agents").named() {
+        let credential = credential(&section);
+        match AgentId::parse(name, ids) {
+            Ok(id) => drop(agents.insert(id, credential)),
+            Err(error) => section.error(Wrong::new(
+                "is no agent of the tenant",
+                format!("the id {error}"),
+            )),
+        }
+    }
+    agents
+}
+
+fn credential(section: &Section<'_>) -> Credential {
+    let password = bounded(section, "password", PASSWORD_MAX);
+    section.missing("password", "give the agent's password; it may be \"\"");
+    let phone_number = bounded(section, "phone_number", PHONE_NUMBER_MAX);
+    Credential {
+        password: SecretString::from(password),
+        phone_number: phone_number.to_owned(),
+        force: section.truth("force", false),
+    }
+}
+
+fn bounded<'a>(section: &Section<'a>, key: &'static str, max: usize) -> &'a str {
+    let text = section.text(key).unwrap_or_default();
+    let length = text.chars().count();
+    if length > max {
+        let problem = format!("has {length} characters");
+        let wrong = Wrong::new(problem, format!("give at most {max}"));
+        section.contradiction(&[key], wrong);
+    }
+    text
+}

@@ -1,0 +1,136 @@
+//! What is wrong with a configuration, and where.
+
+use std::{fmt, sync::Arc};
+
+/// Where a value, or a mistake, comes from.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Place {
+    /// A file, and the line in it; no line where something is missing.
+    File {
+        /// The path, as it was given.
+        name: Arc<str>,
+        /// Counted from 1.
+        line: Option<usize>,
+    },
+    /// An environment variable.
+    Environment(Arc<str>),
+    /// A command-line flag, as typed.
+    Flag(Arc<str>),
+    /// No source at all: something is missing, and there is no file.
+    Nowhere,
+}
+
+/// One mistake.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ConfigError {
+    /// Where it is.
+    pub place: Place,
+    /// The dotted key, such as `tenants.acme.tls.ca_file`; empty: the source as a whole.
+    pub key: String,
+    /// What is wrong.
+    pub problem: String,
+    /// What would be right.
+    pub remedy: String,
+}
+
+/// Every mistake in a configuration; at least one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigErrors(Vec<ConfigError>);
+
+/// A mistake whose place and key the [`Section`](super::reader::Section) knows.
+#[derive(Debug)]
+pub(super) struct Wrong {
+    pub(super) problem: String,
+    pub(super) remedy: String,
+}
+
+/// More lines than this help nobody; the rest is counted.
+const LINES_MAX: usize = 100;
+
+/// A value is quoted up to this many characters.
+const QUOTE_MAX: usize = 80;
+
+impl Place {
+    /// The same source without the line, for what is not in it.
+    pub(super) fn whole(&self) -> Self {
+        match self {
+            Self::File { name, .. } => Self::File {
+                name: name.clone(),
+                line: None,
+            },
+            other => other.clone(),
+        }
+    }
+}
+
+impl ConfigErrors {
+    /// Puts the mistakes in the order of the files' lines.
+    pub(super) fn new(mut errors: Vec<ConfigError>) -> Self {
+        errors.sort();
+        errors.dedup();
+        Self(errors)
+    }
+
+    /// The mistakes, those in a file in the order of its lines.
+    pub fn errors(&self) -> &[ConfigError] {
+        &self.0
+    }
+}
+
+impl Wrong {
+    pub(super) fn new(problem: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self {
+            problem: problem.into(),
+            remedy: remedy.into(),
+        }
+    }
+}
+
+/// `text` in quotation marks on one line, cut to a bounded length.
+pub(super) fn quote(text: &str) -> String {
+    let cut: String = text.chars().take(QUOTE_MAX).collect();
+    let more = if cut.len() < text.len() { "…" } else { "" };
+    format!("\"{}{more}\"", cut.escape_debug())
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File {
+                name,
+                line: Some(line),
+            } => write!(f, "{name}:{line}"),
+            Self::Environment(name) => write!(f, "environment {name}"),
+            Self::File { name, line: None } | Self::Flag(name) => f.write_str(name),
+            Self::Nowhere => f.write_str("configuration"),
+        }
+    }
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}  ", self.place)?;
+        if !self.key.is_empty() {
+            write!(f, "{}: ", self.key)?;
+        }
+        write!(f, "{}; {}", self.problem, self.remedy)
+    }
+}
+
+impl fmt::Display for ConfigErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let count = self.0.len();
+        let mistakes = if count == 1 { "mistake" } else { "mistakes" };
+        write!(f, "{count} {mistakes} in the configuration:")?;
+        for error in self.0.iter().take(LINES_MAX) {
+            write!(f, "\n  {error}")?;
+        }
+        if count > LINES_MAX {
+            write!(f, "\n  … and {} more", count - LINES_MAX)?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for ConfigError {}
+impl std::error::Error for ConfigErrors {}

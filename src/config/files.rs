@@ -1,0 +1,131 @@
+//! The files that a configuration names.
+
+use std::{
+    fs::{File, Metadata},
+    io::{self, Read},
+    path::Path,
+};
+
+use rustls::{
+    Error, RootCertStore,
+    crypto::aws_lc_rs,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    sign::CertifiedKey,
+};
+
+use super::{
+    Identity,
+    error::{Wrong, quote},
+    reader::Section,
+};
+
+/// A whole directory of certificate authorities has a quarter of this.
+const PEM_MAX: u64 = 1024 * 1024;
+
+/// Reads a file of at most `max` bytes.
+pub(super) fn read(path: &Path, max: u64) -> io::Result<(Vec<u8>, Metadata)> {
+    let file = File::open(path)?;
+    let metadata = file.metadata()?;
+    let mut content = Vec::new();
+    file.take(max + 1).read_to_end(&mut content)?;
+    if content.len() as u64 > max {
+        let message = format!("more than {} KiB", max / 1024);
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, message));
+    }
+    Ok((content, metadata))
+}
+
+/// "cannot read" with the path and the system's words.
+pub(super) fn unreadable(path: &Path, error: &io::Error, remedy: &str) -> Wrong {
+    let text = error.to_string();
+    let words = text.split(" (os error").next().unwrap_or(&text);
+    let path = quote(&path.to_string_lossy());
+    Wrong::new(format!("cannot read {path} ({words})"), remedy)
+}
+
+impl Section<'_> {
+    /// The certificates in the PEM file that `key` names; at least one.
+    pub(super) fn certificates(
+        &self,
+        key: &'static str,
+        whose: &str,
+    ) -> Option<Vec<CertificateDer<'static>>> {
+        let remedy = format!("give the path of a PEM file with {whose}");
+        let path = self.path(key)?;
+        self.read(key, |_| certificates(&path, &remedy))
+    }
+
+    /// The certificate and the private key that two keys name, if they do.
+    pub(super) fn identity(&self, chain: &'static str, key: &'static str) -> Option<Identity> {
+        if self.has(chain) != self.has(key) {
+            let (given, absent) = if self.has(chain) {
+                (chain, key)
+            } else {
+                (key, chain)
+            };
+            let remedy = format!("give {absent} too, or neither");
+            let problem = format!("is of no use without {absent}");
+            self.contradiction(&[given], Wrong::new(problem, remedy));
+        }
+        let certificates = self.certificates(chain, "the certificate, leaf first");
+        let key_path = self.path(key);
+        let private = key_path.and_then(|path| self.read(key, |_| private_key(&path)));
+        let (certificates, private) = (certificates?, private?);
+        self.read(key, |_| matching(certificates, private))
+    }
+}
+
+fn certificates(path: &Path, remedy: &str) -> Result<Vec<CertificateDer<'static>>, Wrong> {
+    let (content, _) = read(path, PEM_MAX).map_err(|error| unreadable(path, &error, remedy))?;
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&content).collect();
+    // The parser's own message may quote the file.
+    let shown = quote(&path.to_string_lossy());
+    let found = found.map_err(|_| Wrong::new(format!("{shown} is not valid PEM"), remedy))?;
+    if found.is_empty() {
+        return Err(Wrong::new(format!("{shown} holds no certificate"), remedy));
+    }
+    Ok(found)
+}
+
+/// Checks that each certificate can be trusted as a root.
+pub(super) fn check_roots(roots: &[CertificateDer<'static>]) -> Result<(), Wrong> {
+    let mut store = RootCertStore::empty();
+    for (at, root) in (1..).zip(roots) {
+        store.add(root.clone()).map_err(|_| {
+            let problem = format!("certificate {at} in the file is no X.509 v3 certificate");
+            Wrong::new(problem, "remove it or replace it by the CA's certificate")
+        })?;
+    }
+    Ok(())
+}
+
+fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, Wrong> {
+    let remedy = "give the path of a PEM file with the unencrypted private key";
+    let (content, _) = read(path, PEM_MAX).map_err(|error| unreadable(path, &error, remedy))?;
+    PrivateKeyDer::from_pem_slice(&content).map_err(|_| {
+        let shown = quote(&path.to_string_lossy());
+        Wrong::new(format!("{shown} holds no usable private key"), remedy)
+    })
+}
+
+fn matching(
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+) -> Result<Identity, Wrong> {
+    let provider = aws_lc_rs::default_provider();
+    match CertifiedKey::from_der(chain.clone(), key.clone_key(), &provider) {
+        Ok(_) => Ok(Identity { chain, key }),
+        Err(Error::InconsistentKeys(_)) => Err(Wrong::new(
+            "does not belong to the certificate",
+            "give the private key that the first certificate was made for",
+        )),
+        Err(Error::InvalidCertificate(_)) => Err(Wrong::new(
+            "goes with a certificate that cannot be read",
+            "give an X.509 v3 certificate, leaf first",
+        )),
+        Err(_) => Err(Wrong::new(
+            "is of a kind that TLS does not take",
+            "give an RSA (2048 bits or more), ECDSA (P-256, P-384) or Ed25519 key",
+        )),
+    }
+}

@@ -1,0 +1,242 @@
+//! Walks the tree, notes every mistake and lets a default stand in.
+//!
+//! What a [`Section`] is asked for becomes a known key; whatever else is in the tree is a mistake,
+//! found once all has been read ([`super::strays`]).
+
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet},
+    path::{Path, PathBuf},
+};
+
+use super::{
+    error::{ConfigError, ConfigErrors, Place, Wrong},
+    value::{Node, Table, Value},
+};
+
+/// The mistakes found so far, and the keys asked for.
+#[derive(Default)]
+pub(super) struct Notes {
+    errors: RefCell<Vec<ConfigError>>,
+    /// By dotted key, with `*` for a name that the operator chose.
+    known: RefCell<BTreeMap<String, Known>>,
+    warnings: RefCell<Vec<String>>,
+}
+
+/// What a key was asked for as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Known {
+    /// One value.
+    Key,
+    /// More keys.
+    Section,
+}
+
+/// One table of the tree; also one that is absent, for its defaults.
+pub(super) struct Section<'a> {
+    notes: &'a Notes,
+    place: Place,
+    path: String,
+    pattern: String,
+    entries: Option<&'a Table>,
+    /// No table where one should be: that is the mistake, not what is missing in it.
+    broken: bool,
+    wrong: RefCell<BTreeSet<&'static str>>,
+}
+
+// === impl Notes ===
+
+impl Notes {
+    pub(super) fn error(&self, place: Place, key: &str, wrong: Wrong) {
+        self.errors.borrow_mut().push(ConfigError {
+            place,
+            key: key.to_owned(),
+            problem: wrong.problem,
+            remedy: wrong.remedy,
+        });
+    }
+
+    /// A mistake that has its place and key already.
+    pub(super) fn push(&self, error: ConfigError) {
+        self.errors.borrow_mut().push(error);
+    }
+
+    /// Something that is allowed, but hardly what a careful operator wants.
+    pub(super) fn warn(&self, warning: String) {
+        self.warnings.borrow_mut().push(warning);
+    }
+
+    pub(super) fn warnings(&self) -> Vec<String> {
+        self.warnings.borrow().clone()
+    }
+
+    pub(super) fn known(&self) -> BTreeMap<String, Known> {
+        self.known.borrow().clone()
+    }
+
+    /// `read`, unless there is a mistake.
+    pub(super) fn finish<T>(self, read: T) -> Result<T, ConfigErrors> {
+        let errors = self.errors.into_inner();
+        if errors.is_empty() {
+            Ok(read)
+        } else {
+            Err(ConfigErrors::new(errors))
+        }
+    }
+}
+
+// === impl Section ===
+
+impl<'a> Section<'a> {
+    /// The tree as a whole.
+    pub(super) fn root(notes: &'a Notes, entries: &'a Table, place: Place) -> Self {
+        Self {
+            notes,
+            place,
+            path: String::new(),
+            pattern: String::new(),
+            entries: Some(entries),
+            broken: false,
+            wrong: RefCell::default(),
+        }
+    }
+
+    /// The section `name` in this one.
+    pub(super) fn section(&self, name: &str) -> Section<'a> {
+        self.inner(name, name)
+    }
+
+    /// The sections in this one whose names the operator chose.
+    pub(super) fn named(&self) -> impl Iterator<Item = (&'a str, Section<'a>)> {
+        let names = self.entries.into_iter().flat_map(Table::keys);
+        names.map(|name| (name.as_str(), self.inner(name, "*")))
+    }
+
+    fn inner(&self, name: &str, pattern: &str) -> Section<'a> {
+        let pattern = join(&self.pattern, pattern);
+        self.know(pattern.clone(), Known::Section);
+        let node = self.entries.and_then(|entries| entries.get(name));
+        let mut section = Section {
+            notes: self.notes,
+            place: node.map_or(&self.place, |node| &node.place).clone(),
+            path: join(&self.path, name),
+            pattern,
+            entries: None,
+            broken: self.broken,
+            wrong: RefCell::default(),
+        };
+        match node.map(|node| &node.value) {
+            None => {}
+            Some(Value::Table(entries)) => section.entries = Some(entries),
+            Some(other) => {
+                section.broken = true;
+                section.error(Wrong::new(
+                    format!("is {}, not a section", other.kind()),
+                    "give its keys one by one, as the example file does",
+                ));
+            }
+        }
+        section
+    }
+
+    fn know(&self, pattern: String, known: Known) {
+        self.notes.known.borrow_mut().insert(pattern, known);
+    }
+
+    /// The value of `key` as `parse` takes it; `None` if it is absent or wrong.
+    pub(super) fn read<T>(
+        &self,
+        key: &'static str,
+        parse: impl FnOnce(&'a Node) -> Result<T, Wrong>,
+    ) -> Option<T> {
+        self.know(join(&self.pattern, key), Known::Key);
+        let node = self.entries?.get(key)?;
+        parse(node)
+            .map_err(|wrong| self.error_in(key, node.place.clone(), wrong))
+            .ok()
+    }
+
+    /// Notes a mistake in one value of `key`.
+    pub(super) fn error_in(&self, key: &'static str, place: Place, wrong: Wrong) {
+        self.wrong.borrow_mut().insert(key);
+        self.notes.error(place, &join(&self.path, key), wrong);
+    }
+
+    /// Notes a mistake in this section as a whole.
+    pub(super) fn error(&self, wrong: Wrong) {
+        self.notes.error(self.place.clone(), &self.path, wrong);
+    }
+
+    /// Notes that this section should have named sections in it and has none.
+    pub(super) fn none_named(&self, wrong: Wrong) {
+        if !self.broken {
+            self.notes.error(self.place.whole(), &self.path, wrong);
+        }
+    }
+
+    /// Notes that `key` is absent and should not be; nothing if it is there and wrong.
+    pub(super) fn missing(&self, key: &'static str, remedy: &str) {
+        if !self.broken && !self.has(key) {
+            let wrong = Wrong::new("is missing", remedy);
+            self.error_in(key, self.place.whole(), wrong);
+        }
+    }
+
+    /// Notes that the values of `keys` cannot all be meant. The first one present is blamed.
+    /// Where one of them is wrong by itself, that has been said and is enough.
+    pub(super) fn contradiction(&self, keys: &[&'static str], wrong: Wrong) {
+        let known_wrong = keys.iter().any(|key| self.wrong.borrow().contains(key));
+        let blamed = keys
+            .iter()
+            .find_map(|&key| Some((key, self.place_of(key)?)));
+        if let (Some((key, place)), false) = (blamed, known_wrong) {
+            self.error_in(key, place, wrong);
+        }
+    }
+
+    /// Whether `key` is there, right or wrong.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.place_of(key).is_some()
+    }
+
+    fn place_of(&self, key: &str) -> Option<Place> {
+        Some(self.entries?.get(key)?.place.clone())
+    }
+
+    /// The path that `key` gives, seen from the folder of the file that gives it.
+    pub(super) fn path(&self, key: &'static str) -> Option<PathBuf> {
+        self.read(key, |node| {
+            let path = Path::new(super::scalar::path(node)?);
+            Ok(match &node.place {
+                Place::File { name, .. } => Path::new(&**name)
+                    .parent()
+                    .map_or_else(|| path.to_owned(), |folder| folder.join(path)),
+                _ => path.to_owned(),
+            })
+        })
+    }
+
+    /// The section's dotted key.
+    pub(super) fn key(&self) -> &str {
+        &self.path
+    }
+
+    pub(super) fn notes(&self) -> &'a Notes {
+        self.notes
+    }
+}
+
+/// `name` in the section `path`, quoted where TOML would want it quoted.
+pub(super) fn join(path: &str, name: &str) -> String {
+    let bare = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '*');
+    let name = if !name.is_empty() && name.chars().all(bare) {
+        name.to_owned()
+    } else {
+        super::error::quote(name)
+    };
+    if path.is_empty() {
+        name
+    } else {
+        format!("{path}.{name}")
+    }
+}

@@ -1,0 +1,194 @@
+//! The types that a value can have. A wrong type is told without the value; a value of the right
+//! type that cannot be used is quoted.
+
+use std::{fmt::Display, num::NonZeroUsize, ops::RangeInclusive, time::Duration};
+
+use super::{
+    error::{Place, Wrong, quote},
+    reader::Section,
+    value::{Node, Value},
+};
+
+impl<'a> Section<'a> {
+    /// A text as it is.
+    pub(super) fn text(&self, key: &'static str) -> Option<&'a str> {
+        self.read(key, text)
+    }
+
+    /// A whole number within `range`.
+    pub(super) fn whole<T>(&self, key: &'static str, default: T, range: RangeInclusive<T>) -> T
+    where
+        T: Copy + PartialOrd + Display + TryFrom<i64>,
+    {
+        let parse = |node| {
+            let number = whole(node)?;
+            let fitting = T::try_from(number).ok().filter(|n| range.contains(n));
+            let (from, to) = (range.start(), range.end());
+            fitting.ok_or_else(|| {
+                Wrong::new(
+                    format!("{number} is out of range"),
+                    format!("give a whole number from {from} to {to}"),
+                )
+            })
+        };
+        self.read(key, parse).unwrap_or(default)
+    }
+
+    /// How many, at least one.
+    pub(super) fn count(&self, key: &'static str, default: usize, max: usize) -> NonZeroUsize {
+        NonZeroUsize::new(self.whole(key, default, 1..=max)).unwrap_or(NonZeroUsize::MIN)
+    }
+
+    /// Yes or no.
+    pub(super) fn truth(&self, key: &'static str, default: bool) -> bool {
+        self.read(key, truth).unwrap_or(default)
+    }
+
+    /// A time with its unit, within `range`.
+    pub(super) fn duration(
+        &self,
+        key: &'static str,
+        default: Duration,
+        range: RangeInclusive<Duration>,
+    ) -> Duration {
+        self.optional_duration(key, range).unwrap_or(default)
+    }
+
+    /// The same without a default.
+    pub(super) fn optional_duration(
+        &self,
+        key: &'static str,
+        range: RangeInclusive<Duration>,
+    ) -> Option<Duration> {
+        self.read(key, |node| duration(node, &range))
+    }
+
+    /// Up to `max` texts, each as `parse` takes it; every one that it does not take is noted.
+    pub(super) fn list<T>(
+        &self,
+        key: &'static str,
+        max: usize,
+        parse: impl Fn(&str) -> Result<T, Wrong>,
+    ) -> Option<Vec<T>> {
+        let items = self.read(key, |node| {
+            let items = items(node)?;
+            if (1..=max).contains(&items.len()) {
+                return Ok(items);
+            }
+            let problem = format!("has {} entries", items.len());
+            Err(Wrong::new(problem, format!("give 1 to {max}")))
+        })?;
+        let parsed = items.into_iter().filter_map(|(place, text)| {
+            let noted = |wrong| self.error_in(key, place.clone(), wrong);
+            parse(text).map_err(noted).ok()
+        });
+        Some(parsed.collect())
+    }
+
+    /// One of some words.
+    pub(super) fn choice<T: Copy>(&self, key: &'static str, words: &[(&str, T)]) -> Option<T> {
+        self.read(key, |node| {
+            let given = text(node)?;
+            let found = words.iter().find(|(word, _)| *word == given);
+            found.map(|(_, meaning)| *meaning).ok_or_else(|| {
+                let all: Vec<_> = words.iter().map(|(word, _)| *word).collect();
+                let problem = format!("{} is not one of its words", quote(given));
+                Wrong::new(problem, format!("give one of {}", all.join(", ")))
+            })
+        })
+    }
+}
+
+/// A text.
+pub(super) fn text(node: &Node) -> Result<&str, Wrong> {
+    match &node.value {
+        Value::Text(text) | Value::Raw(text) => Ok(text),
+        other => Err(mistyped(other, "text", "give text in quotation marks")),
+    }
+}
+
+/// A path: text that is not the file itself, which could be a key.
+pub(super) fn path(node: &Node) -> Result<&str, Wrong> {
+    let path = text(node)?;
+    if path.is_empty() {
+        let remedy = "give the path of a file, or leave the key out";
+        return Err(Wrong::new("is empty", remedy));
+    }
+    if path.contains("-----BEGIN") || path.contains(['\n', '\0']) {
+        let remedy = "put that into a file and give the file's path";
+        return Err(Wrong::new("holds the content of a file", remedy));
+    }
+    Ok(path)
+}
+
+/// A list of texts with their places; one text stands for a list of one, and a text from outside
+/// the file is cut at its commas.
+fn items(node: &Node) -> Result<Vec<(&Place, &str)>, Wrong> {
+    match &node.value {
+        Value::Text(text) => Ok(vec![(&node.place, text)]),
+        Value::Raw(texts) => Ok(texts
+            .split(',')
+            .map(|text| (&node.place, text.trim()))
+            .collect()),
+        Value::List(items) => items
+            .iter()
+            .map(|item| Ok((&item.place, text(item)?)))
+            .collect(),
+        other => {
+            let remedy = "give texts in square brackets, such as [\"one\", \"two\"]";
+            Err(mistyped(other, "a list of texts", remedy))
+        }
+    }
+}
+
+fn whole(node: &Node) -> Result<i64, Wrong> {
+    let remedy = "give a whole number without quotation marks";
+    match &node.value {
+        Value::Whole(number) => Ok(*number),
+        Value::Raw(text) => text.replace('_', "").parse().map_err(|_| {
+            let problem = format!("{} is not a whole number", quote(text));
+            Wrong::new(problem, "give a whole number in digits")
+        }),
+        other => Err(mistyped(other, "a whole number", remedy)),
+    }
+}
+
+fn truth(node: &Node) -> Result<bool, Wrong> {
+    match &node.value {
+        Value::Truth(truth) => Ok(*truth),
+        Value::Raw(text) => text.parse().map_err(|_| {
+            let problem = format!("{} is neither true nor false", quote(text));
+            Wrong::new(problem, "give true or false")
+        }),
+        other => {
+            let remedy = "give true or false without quotation marks";
+            Err(mistyped(other, "true or false", remedy))
+        }
+    }
+}
+
+fn duration(node: &Node, range: &RangeInclusive<Duration>) -> Result<Duration, Wrong> {
+    let show = |time: &Duration| humantime::format_duration(*time).to_string();
+    let (from, to) = (show(range.start()), show(range.end()));
+    let remedy =
+        format!("give a number with its unit, such as \"500ms\" or \"2m\", from {from} to {to}");
+    let given = match &node.value {
+        Value::Text(text) | Value::Raw(text) => text,
+        other => return Err(mistyped(other, "a duration", &remedy)),
+    };
+    match humantime::parse_duration(given) {
+        Ok(time) if range.contains(&time) => Ok(time),
+        Ok(_) => Err(Wrong::new(
+            format!("{} is out of range", quote(given)),
+            remedy,
+        )),
+        Err(_) => Err(Wrong::new(
+            format!("{} is not a duration", quote(given)),
+            remedy,
+        )),
+    }
+}
+
+fn mistyped(value: &Value, wanted: &str, remedy: &str) -> Wrong {
+    Wrong::new(format!("is {}, not {wanted}", value.kind()), remedy)
+}

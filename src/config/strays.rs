@@ -1,0 +1,183 @@
+//! Finds the keys that nobody asked for, and what was probably meant.
+
+use super::{
+    error::{Place, Wrong},
+    reader::{Known, Notes, join},
+    value::{Table, Value},
+};
+
+/// How many keys are listed where none resembles the one given.
+const LISTED_MAX: usize = 12;
+
+/// Longer keys are no misspelling, and comparing them would take its time.
+const LENGTH_MAX: usize = 200;
+
+/// A section of the tree: its dotted key, as given and with `*` for chosen names.
+#[derive(Clone, Copy)]
+struct At<'a> {
+    path: &'a str,
+    pattern: &'a str,
+}
+
+/// Notes every key of `tree` that was not asked for.
+pub(super) fn note(notes: &Notes, tree: &Table) {
+    let all: Vec<_> = notes.known().into_iter().collect();
+    let root = At {
+        path: "",
+        pattern: "",
+    };
+    Search { notes, all: &all }.walk(tree, root);
+}
+
+struct Search<'a> {
+    notes: &'a Notes,
+    all: &'a [(String, Known)],
+}
+
+impl Search<'_> {
+    fn walk(&self, table: &Table, at: At<'_>) {
+        for (name, node) in table {
+            let path = join(at.path, name);
+            let exact = join(at.pattern, name);
+            let found = self
+                .find(&exact)
+                .or_else(|| self.find(&join(at.pattern, "*")));
+            let (pattern, known) = match found {
+                Some((pattern, known)) => (pattern.as_str(), Some(*known)),
+                None => (exact.as_str(), None),
+            };
+            let inner = At {
+                path: &path,
+                pattern,
+            };
+            match (&node.value, known) {
+                (Value::Table(table), Some(Known::Section)) => self.walk(table, inner),
+                (_, Some(_)) => {}
+                // Each variable is a mistake of its own, a section of a file is one.
+                (Value::Table(table), None) if !matches!(node.place, Place::File { .. }) => {
+                    self.walk(table, inner);
+                }
+                (_, None) => self.note(inner, at, &node.place),
+            }
+        }
+    }
+
+    fn find(&self, pattern: &str) -> Option<&(String, Known)> {
+        let found = self
+            .all
+            .binary_search_by(|(key, _)| key.as_str().cmp(pattern));
+        self.all.get(found.ok()?)
+    }
+
+    fn note(&self, stray: At<'_>, section: At<'_>, place: &Place) {
+        let remedy = match self.nearest(stray.pattern) {
+            Some(pattern) => {
+                let meant = meant(pattern, stray.path, section);
+                format!("did you mean {}?", spelt(&meant, place))
+            }
+            None => self.listed(section),
+        };
+        let wrong = Wrong::new("is not a known key", remedy);
+        self.notes.error(place.clone(), stray.path, wrong);
+    }
+
+    /// The known key that differs least, or the one of the same name elsewhere.
+    fn nearest(&self, pattern: &str) -> Option<&str> {
+        if pattern.len() > LENGTH_MAX {
+            return None;
+        }
+        let keys = || self.all.iter().map(|(key, _)| key.as_str());
+        let allowed = 1 + last(pattern).chars().count() / 4;
+        let near = keys()
+            .map(|key| (distance(key, pattern), key))
+            .filter(|(distance, key)| *distance <= allowed && last(key) != "*")
+            .min();
+        near.map(|(_, key)| key)
+            .or_else(|| keys().find(|key| last(key) == last(pattern)))
+    }
+
+    fn listed(&self, section: At<'_>) -> String {
+        let prefix = match section.pattern {
+            "" => String::new(),
+            pattern => format!("{pattern}."),
+        };
+        let keys = self
+            .all
+            .iter()
+            .filter_map(|(key, _)| key.strip_prefix(&*prefix));
+        let here: Vec<_> = keys.filter(|key| !key.contains(['.', '*'])).collect();
+        if here.is_empty() || here.len() > LISTED_MAX {
+            return "the example file names every key".to_owned();
+        }
+        format!("known here: {}", here.join(", "))
+    }
+}
+
+/// The known key `pattern`, with the names that the operator chose where they are the same.
+fn meant(pattern: &str, path: &str, section: At<'_>) -> String {
+    match pattern.strip_prefix(section.pattern) {
+        Some(name) if !name.trim_start_matches('.').contains('.') => {
+            format!("{}{name}", section.path)
+        }
+        _ if pattern.contains('*') => {
+            // Names are in second place in every pattern: tenants.*, retcodes.*, agents.*.
+            let parts: Vec<_> = path.split('.').collect();
+            let chosen = match parts.as_slice() {
+                [_, chosen, _, ..] if !path.contains('"') => chosen,
+                _ => "<id>",
+            };
+            pattern.replace('*', chosen)
+        }
+        _ => pattern.to_owned(),
+    }
+}
+
+/// As it is written where the mistake is.
+fn spelt(key: &str, place: &Place) -> String {
+    match place {
+        Place::Environment(_) => {
+            let name = key.to_uppercase().replace('.', super::load::SEPARATOR);
+            format!("{}{name}", super::load::PREFIX)
+        }
+        _ => key.to_owned(),
+    }
+}
+
+fn last(key: &str) -> &str {
+    key.rsplit('.').next().unwrap_or(key)
+}
+
+/// How many characters must be added, taken away or changed.
+fn distance(left: &str, right: &str) -> usize {
+    let right: Vec<char> = right.chars().collect();
+    let mut row: Vec<usize> = (0..=right.len()).collect();
+    for (i, l) in left.chars().enumerate() {
+        let mut done = vec![i + 1];
+        for ((above, corner), &r) in row.iter().skip(1).zip(&row).zip(&right) {
+            let beside = done.last().copied().unwrap_or_default();
+            let changed = corner + usize::from(l != r);
+            done.push(changed.min(above + 1).min(beside + 1));
+        }
+        row = done;
+    }
+    row.last().copied().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::distance;
+
+    #[test]
+    fn slips_of_the_finger_are_counted() {
+        for (left, right, expected) in [
+            ("listen", "listen", 0),
+            ("listn", "listen", 1),
+            ("lsiten", "listen", 2),
+            ("liszen", "listen", 1),
+            ("", "abc", 3),
+            ("abc", "", 3),
+        ] {
+            assert_eq!(distance(left, right), expected, "{left} {right}");
+        }
+    }
+}

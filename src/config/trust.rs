@@ -1,0 +1,108 @@
+//! `[tenants.<id>.tls]`.
+
+use aws_lc_rs::digest;
+
+use super::{
+    GatewayTls, Trust,
+    error::{Wrong, quote},
+    files,
+    reader::Section,
+};
+
+/// Ways to trust that exclude each other: `pinned_…` counts as one.
+const WAYS: [&[&str]; 3] = [
+    &["ca_file"],
+    &["pinned_certificate", "pinned_sha256"],
+    &["insecure_skip_verify"],
+];
+
+/// The certificates of a cluster's nodes, and those that will replace them.
+const PINS_MAX: usize = 64;
+
+pub(super) fn gateway_tls(section: &Section<'_>, tenant: &str) -> GatewayTls {
+    let roots = section.certificates("ca_file", "the gateway's CA certificate");
+    let roots = roots
+        .and_then(|roots| section.read("ca_file", |_| files::check_roots(&roots).map(|()| roots)));
+    let pins = pins(section);
+    let anything = section.truth("insecure_skip_verify", false);
+    check_one_way(section, anything);
+    if anything {
+        section.notes().warn(format!(
+            "tenant {tenant}: {}.insecure_skip_verify is true: ANYBODY ON THE NETWORK CAN POSE AS \
+             THE GATEWAY and read passwords and Guids; give ca_file or pinned_certificate instead",
+            section.key()
+        ));
+    }
+    let trust = match (roots, pins) {
+        _ if anything => Trust::Anything,
+        (Some(roots), _) => Trust::Roots(roots),
+        (None, pins) if !pins.is_empty() => Trust::Pinned(pins),
+        (None, _) => Trust::SystemRoots,
+    };
+    GatewayTls {
+        trust,
+        client: section.identity("client_certificate", "client_key"),
+    }
+}
+
+fn check_one_way(section: &Section<'_>, anything: bool) {
+    let given = |key: &&&'static str| match **key {
+        "insecure_skip_verify" => anything,
+        key => section.has(key),
+    };
+    let ways: Vec<&'static str> = WAYS
+        .iter()
+        .filter_map(|way| way.iter().find(given))
+        .copied()
+        .collect();
+    let Some((last, others)) = ways.split_last().filter(|(_, others)| !others.is_empty()) else {
+        return;
+    };
+    section.contradiction(
+        &[*last],
+        Wrong::new(
+            format!("contradicts {}", others.join(" and ")),
+            "say only once what makes the gateway's certificate good",
+        ),
+    );
+}
+
+fn pins(section: &Section<'_>) -> Vec<[u8; 32]> {
+    let certificate = section
+        .certificates("pinned_certificate", "the gateway's own certificate")
+        .and_then(|certificates| certificates.into_iter().next())
+        .and_then(|leaf| sha256(&leaf));
+    let hashes = section.list("pinned_sha256", PINS_MAX, hash);
+    let mut pins = hashes.unwrap_or_default();
+    pins.extend(certificate);
+    pins.sort_unstable();
+    pins.dedup();
+    pins
+}
+
+fn sha256(der: &[u8]) -> Option<[u8; 32]> {
+    digest::digest(&digest::SHA256, der)
+        .as_ref()
+        .try_into()
+        .ok()
+}
+
+fn hash(text: &str) -> Result<[u8; 32], Wrong> {
+    let digits: Option<Vec<u8>> = text
+        .chars()
+        .filter(|&c| c != ':')
+        .map(|c| c.to_digit(16).and_then(|digit| u8::try_from(digit).ok()))
+        .collect();
+    let bytes = digits.map(|digits| {
+        let pairs = digits.chunks_exact(2).filter(|_| digits.len() % 2 == 0);
+        pairs
+            .map(|pair| pair.iter().fold(0, |byte, digit| byte << 4 | digit))
+            .collect::<Vec<u8>>()
+    });
+    bytes.and_then(|bytes| bytes.try_into().ok()).ok_or_else(|| {
+        Wrong::new(
+            format!("{} is no SHA-256 hash", quote(text)),
+            "give 64 hexadecimal digits, as \"openssl x509 -noout -fingerprint -sha256\" prints",
+        )
+    })
+}

@@ -1,0 +1,148 @@
+//! The tree that a file, the environment and the flags add up to. Each value knows its [`Place`].
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use toml::de::{DeTable, DeValue};
+
+use super::error::{ConfigError, Place, Wrong};
+
+/// Named values. A `BTreeMap`, so that what is reported does not depend on luck.
+pub(super) type Table = BTreeMap<String, Node>;
+
+/// A value and where it comes from. Has no `Debug`: it may be a password.
+pub(super) struct Node {
+    pub(super) place: Place,
+    pub(super) value: Value,
+}
+
+/// A value before its key's type is known.
+pub(super) enum Value {
+    /// Text from a file.
+    Text(String),
+    /// Text from the environment or a flag: stands for any type.
+    Raw(String),
+    Whole(i64),
+    Truth(bool),
+    List(Vec<Node>),
+    Table(Table),
+    /// Of no use to any key; holds what it is.
+    Useless(&'static str),
+}
+
+/// Turns byte offsets into lines.
+struct Lines<'a> {
+    name: &'a Arc<str>,
+    text: &'a str,
+    ends: Vec<usize>,
+}
+
+/// Reads a TOML file.
+///
+/// A syntax error names line and column, and never quotes the text, which may hold passwords.
+pub(super) fn parse(name: &Arc<str>, text: &str) -> Result<Table, ConfigError> {
+    let lines = Lines::new(name, text);
+    match DeTable::parse(text) {
+        Ok(table) => Ok(lines.table(table.get_ref())),
+        Err(error) => Err(lines.syntax_error(&error)),
+    }
+}
+
+/// Puts a text from the environment or a flag at its place in the tree, instead of what is there.
+///
+/// What lies on the way and is no table stays: the reader reports it.
+pub(super) fn insert(table: &mut Table, path: &[String], node: Node) {
+    let Some((name, rest)) = path.split_first() else {
+        return;
+    };
+    if rest.is_empty() {
+        table.insert(name.clone(), node);
+        return;
+    }
+    let next = table.entry(name.clone()).or_insert_with(|| Node {
+        place: node.place.clone(),
+        value: Value::Table(Table::new()),
+    });
+    if let Value::Table(next) = &mut next.value {
+        insert(next, rest, node);
+    }
+}
+
+impl Value {
+    /// What it is, for a sentence that says what it should have been.
+    pub(super) fn kind(&self) -> &'static str {
+        match self {
+            Self::Text(_) | Self::Raw(_) => "text",
+            Self::Whole(_) => "a number",
+            Self::Truth(_) => "true or false",
+            Self::List(_) => "a list",
+            Self::Table(_) => "a section",
+            Self::Useless(kind) => kind,
+        }
+    }
+}
+
+impl<'a> Lines<'a> {
+    fn new(name: &'a Arc<str>, text: &'a str) -> Self {
+        let ends = text.match_indices('\n').map(|(at, _)| at).collect();
+        Self { name, text, ends }
+    }
+
+    fn at(&self, offset: usize) -> Place {
+        Place::File {
+            name: self.name.clone(),
+            line: Some(self.ends.partition_point(|&end| end < offset) + 1),
+        }
+    }
+
+    fn table(&self, table: &DeTable<'_>) -> Table {
+        let node = |(key, value): (&toml::Spanned<_>, &toml::Spanned<_>)| Node {
+            place: self.at(toml::Spanned::<std::borrow::Cow<'_, str>>::span(key).start),
+            value: self.value(value.get_ref()),
+        };
+        table
+            .iter()
+            .map(|pair| (pair.0.get_ref().to_string(), node(pair)))
+            .collect()
+    }
+
+    fn value(&self, value: &DeValue<'_>) -> Value {
+        match value {
+            DeValue::String(text) => Value::Text(text.to_string()),
+            DeValue::Integer(digits) => i64::from_str_radix(digits.as_str(), digits.radix())
+                .map_or(Value::Useless("a number beyond 64 bits"), Value::Whole),
+            DeValue::Boolean(truth) => Value::Truth(*truth),
+            DeValue::Float(_) => Value::Useless("a number with a fraction"),
+            DeValue::Datetime(_) => Value::Useless("a date or time"),
+            DeValue::Table(table) => Value::Table(self.table(table)),
+            DeValue::Array(items) => Value::List(
+                items
+                    .iter()
+                    .map(|item| Node {
+                        place: self.at(item.span().start),
+                        value: self.value(item.get_ref()),
+                    })
+                    .collect(),
+            ),
+        }
+    }
+
+    fn syntax_error(&self, error: &toml::de::Error) -> ConfigError {
+        let offset = error.span().map_or(0, |span| span.start);
+        let before = self.text.get(..offset).unwrap_or_default();
+        let line_start = before.rfind('\n').map_or(0, |end| end + 1);
+        let column = before.get(line_start..).unwrap_or_default().chars().count() + 1;
+        let wrong = Wrong::new(
+            format!(
+                "is not valid TOML from column {column} on ({})",
+                error.message()
+            ),
+            "correct this line first; other mistakes show after that",
+        );
+        ConfigError {
+            place: self.at(offset),
+            key: String::new(),
+            problem: wrong.problem,
+            remedy: wrong.remedy,
+        }
+    }
+}

@@ -1,0 +1,109 @@
+use ccgateway_bridge::config::{self, Trust};
+
+use crate::support::{Folder, TENANT};
+
+/// A certificate and its key, as PEM.
+fn certificate() -> (String, String) {
+    let made = rcgen::generate_simple_self_signed(["gateway.example".to_owned()]).unwrap();
+    (made.cert.pem(), made.signing_key.serialize_pem())
+}
+
+fn folder() -> Folder {
+    let folder = Folder::new();
+    let (pem, key) = certificate();
+    folder.write("one.pem", &pem);
+    folder.write("one.key", &key);
+    folder.write("both.pem", format!("{key}{pem}"));
+    folder.write("other.key", certificate().1);
+    folder.write("cut.pem", &pem[..pem.len() / 2]);
+    folder.write("empty.pem", "");
+    folder.write(
+        "rubbish.pem",
+        "-----BEGIN CERTIFICATE-----\nYQ==\n-----END CERTIFICATE-----\n",
+    );
+    folder
+}
+
+#[test]
+fn certificates_are_read_and_belong_to_their_keys() {
+    let text = format!(
+        "{TENANT}[server.tls]\ncertificate = \"one.pem\"\nkey = \"one.key\"\n[tenants.acme.tls]\n\
+         ca_file = \"one.pem\"\nclient_certificate = \"both.pem\"\nclient_key = \"both.pem\"\n"
+    );
+    let config = config::load(&folder().sources(text)).unwrap_or_else(|errors| panic!("{errors}"));
+    assert_eq!(
+        config.server.tls.map(|identity| identity.chain.len()),
+        Some(1)
+    );
+    let tls = &config.tenants["acme"].tls;
+    assert!(matches!(&tls.trust, Trust::Roots(roots) if roots.len() == 1));
+    assert!(tls.client.is_some());
+}
+
+#[test]
+fn a_pinned_certificate_is_pinned_by_its_hash() {
+    let folder = folder();
+    let pin = "ab".repeat(32);
+    let text = format!(
+        "{TENANT}[tenants.acme.tls]\npinned_certificate = \"one.pem\"\npinned_sha256 = \"{pin}\""
+    );
+    let config = config::load(&folder.sources(text)).unwrap_or_else(|errors| panic!("{errors}"));
+    let Trust::Pinned(pins) = &config.tenants["acme"].tls.trust else {
+        panic!("not pinned");
+    };
+    assert_eq!(pins.len(), 2);
+    assert!(pins.contains(&[0xab; 32]));
+}
+
+#[test]
+fn files_that_hold_something_else_are_told() {
+    let folder = folder();
+    for (line, expected) in [
+        (
+            "ca_file = \"empty.pem\"",
+            "ca_file: \"empty.pem\" holds no certificate; ",
+        ),
+        (
+            "ca_file = \"one.key\"",
+            "ca_file: \"one.key\" holds no certificate; ",
+        ),
+        (
+            "ca_file = \"cut.pem\"",
+            "ca_file: \"cut.pem\" is not valid PEM; ",
+        ),
+        (
+            "ca_file = \"rubbish.pem\"",
+            "ca_file: certificate 1 in the file is no X.509 v3 certificate; ",
+        ),
+        (
+            "ca_file = \".\"",
+            "ca_file: cannot read \".\" (Is a directory); ",
+        ),
+        ("ca_file = \"\"", "ca_file: is empty; "),
+        (
+            "ca_file = \"-----BEGIN\"",
+            "ca_file: holds the content of a file; ",
+        ),
+        (
+            "client_certificate = \"one.pem\"\nclient_key = \"one.pem\"",
+            "client_key: \"one.pem\" holds no usable private key; ",
+        ),
+        (
+            "client_certificate = \"one.pem\"\nclient_key = \"other.key\"",
+            "client_key: does not belong to the certificate; ",
+        ),
+        (
+            "client_certificate = \"rubbish.pem\"\nclient_key = \"one.key\"",
+            "client_key: goes with a certificate that cannot be read; ",
+        ),
+        (
+            "pinned_certificate = \"one.pem\"\nca_file = \"one.pem\"",
+            "pinned_certificate: contradicts ca_file; ",
+        ),
+    ] {
+        let mistakes = folder.mistakes(format!("{TENANT}[tenants.acme.tls]\n{line}\n"));
+        assert_eq!(mistakes.len(), 1, "{line} {mistakes:#?}");
+        let expected = format!("  tenants.acme.tls.{expected}");
+        assert!(mistakes[0].contains(&expected), "{line} {mistakes:#?}");
+    }
+}

@@ -1,0 +1,18 @@
+//! The configuration, black box: sources in, a `Config` or its mistakes out.
+
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "clippy.toml allows these in #[test] functions, but not in their helpers"
+)]
+
+#[cfg(feature = "simulator")]
+mod certificates;
+mod credentials;
+mod example;
+mod mistakes;
+mod precedence;
+mod support;
+mod tenants;

@@ -1,0 +1,372 @@
+use ccgateway_bridge::config::{self, Place, Sources};
+use proptest::prelude::*;
+
+use crate::support::{Folder, TENANT};
+
+/// The second line is wrong, and this is what it says.
+#[track_caller]
+fn check(line: &str, expected: &str) {
+    let mistakes = Folder::new().mistakes(format!("{TENANT}{line}\n"));
+    let expected = format!("bridge.toml:2  {expected}");
+    assert_eq!(mistakes.len(), 1, "{line}: {mistakes:#?}");
+    assert!(mistakes[0].starts_with(&expected), "{line}: {mistakes:#?}");
+}
+
+#[test]
+fn five_mistakes_are_five_lines() {
+    let text = r#"
+[server]
+listen = "everywhere"
+refelction = true
+
+[tenants.acme]
+agent_ids = "500-100"
+
+[tenants.acme.tls]
+ca_file = "missing.pem"
+"#;
+    let folder = Folder::new();
+    assert_eq!(
+        folder.mistakes(text),
+        [
+            "bridge.toml  tenants.acme.base_urls: is missing; give https://<host>[:<port>][/<path>] \
+             without user name, query or fragment, such as \"https://gateway.example:8043\"",
+            "bridge.toml:3  server.listen: \"everywhere\" is no address to listen on; give an IP \
+             address and a port, such as \"0.0.0.0:50051\" or \"[::]:50051\"",
+            "bridge.toml:4  server.refelction: is not a known key; did you mean server.reflection?",
+            "bridge.toml:7  tenants.acme.agent_ids: \"500-100\" is no range of agent ids; give \
+             \"<lowest>-<highest>\" within 1 and 999999999, such as \"101-59999\"",
+            "bridge.toml:10  tenants.acme.tls.ca_file: cannot read \"missing.pem\" (No such file or \
+             directory); give the path of a PEM file with the gateway's CA certificate",
+        ]
+    );
+    let errors = config::load(&folder.sources(text)).unwrap_err();
+    let text = errors.to_string();
+    assert!(
+        text.starts_with("5 mistakes in the configuration:\n  "),
+        "{text}"
+    );
+    assert_eq!(errors.errors()[1].key, "server.listen");
+    assert!(matches!(
+        errors.errors()[1].place,
+        Place::File { line: Some(3), .. }
+    ));
+}
+
+#[test]
+fn values_of_a_wrong_type_are_told_with_the_right_one() {
+    for (line, expected) in [
+        (
+            "server.listen = 50051",
+            "server.listen: is a number, not text; ",
+        ),
+        (
+            "server.listen = [\"::1:1\"]",
+            "server.listen: is a list, not text; ",
+        ),
+        (
+            "server.reflection = \"yes\"",
+            "server.reflection: is text, not true or false; ",
+        ),
+        (
+            "server.calls_max = \"10\"",
+            "server.calls_max: is text, not a whole number; ",
+        ),
+        (
+            "server.calls_max = 1.5",
+            "server.calls_max: is a number with a fraction, not",
+        ),
+        (
+            "server.calls_max = 99999999999999999999",
+            "server.calls_max: is a number beyond 64 bits",
+        ),
+        (
+            "server.default_deadline = 10",
+            "server.default_deadline: is a number, not a duration; ",
+        ),
+        (
+            "server.default_deadline = 07:32:00",
+            "server.default_deadline: is a date or time, not",
+        ),
+        (
+            "server.drain = \"20s\"",
+            "server.drain: is text, not a section; ",
+        ),
+        (
+            "server.drain.limit = { s = 1 }",
+            "server.drain.limit: is a section, not a duration; ",
+        ),
+        ("server = 1", "server: is a number, not a section; "),
+        ("[[server]]", "server: is a list, not a section; "),
+        (
+            "tenants.b.base_urls = 1",
+            "tenants.b.base_urls: is a number, not a list of texts; ",
+        ),
+        (
+            "tenants.b.base_urls = [1]",
+            "tenants.b.base_urls: is a number, not text; ",
+        ),
+        (
+            "tenants.b = \"https://b\"",
+            "tenants.b: is text, not a section; ",
+        ),
+    ] {
+        check(line, expected);
+    }
+}
+
+#[test]
+fn values_out_of_their_bounds_are_told_with_the_bounds() {
+    for (line, expected) in [
+        (
+            "server.worker_threads = 0",
+            "server.worker_threads: 0 is out of range; give a whole number from 1 to 1024",
+        ),
+        (
+            "server.calls_max = -1",
+            "server.calls_max: -1 is out of range",
+        ),
+        (
+            "server.http2.max_frame_size = 16383",
+            "server.http2.max_frame_size: 16383 is out of range; give a whole number from 16384 to 16777215",
+        ),
+        (
+            "server.http2.max_frame_size = 16777216",
+            "server.http2.max_frame_size: ",
+        ),
+        (
+            "server.http2.connection_window = 2147483648",
+            "server.http2.connection_window: 2147483648 is out of range; give a whole number from 65535 to 2147483647",
+        ),
+        (
+            "server.default_deadline = \"0s\"",
+            "server.default_deadline: \"0s\" is out of range; ",
+        ),
+        (
+            "server.default_deadline = \"2h\"",
+            "server.default_deadline: \"2h\" is out of range; ",
+        ),
+        (
+            "server.default_deadline = \"ten\"",
+            "server.default_deadline: \"ten\" is not a duration; ",
+        ),
+        (
+            "tenants.acme.registered_ttl = \"25h\"",
+            "tenants.acme.registered_ttl: \"25h\" is out of range; ",
+        ),
+        (
+            "tenants.acme.agent_ids = \"101\"",
+            "tenants.acme.agent_ids: ",
+        ),
+        (
+            "tenants.acme.agent_ids = \"0-5\"",
+            "tenants.acme.agent_ids: ",
+        ),
+        (
+            "tenants.acme.agent_ids = \"1-1000000000\"",
+            "tenants.acme.agent_ids: ",
+        ),
+        (
+            "tenants.acme.auth_mode = \"Static\"",
+            "tenants.acme.auth_mode: \"Static\" is not one of its words; give one of dynamic, static",
+        ),
+        (
+            "log.filter = \"info,=\"",
+            "log.filter: \"info,=\" is no log filter",
+        ),
+        ("log.filter = \"\"", "log.filter: \"\" is no log filter"),
+        (
+            "log.format = \"xml\"",
+            "log.format: \"xml\" is not one of its words; give one of auto, human, json",
+        ),
+        (
+            "retcodes.0.code = \"INTERNAL\"\nretcodes.0.reason = \"A\"",
+            "retcodes.0: \"0\" cannot be overridden; ",
+        ),
+        (
+            "retcodes.100-007 = { code = \"OK\", reason = \"A\" }",
+            "retcodes.100-007.code: \"OK\" is not one of its words; give one of CANCELLED, ",
+        ),
+        (
+            "retcodes.100-007 = { code = \"INTERNAL\", reason = \"a\" }",
+            "retcodes.100-007.reason: \"a\" is no reason; ",
+        ),
+    ] {
+        check(line, expected);
+    }
+}
+
+#[test]
+fn values_that_cannot_all_be_meant_are_told() {
+    for (line, expected) in [
+        (
+            "server.admin_listen = \"0.0.0.0:50051\"",
+            "server.admin_listen: listen and admin_listen are both 0.0.0.0:50051; ",
+        ),
+        (
+            "server.tls.key = \"a.pem\"",
+            "server.tls.key: is of no use without certificate; ",
+        ),
+        (
+            "tenants.acme.tls.client_certificate = \"a.pem\"",
+            "tenants.acme.tls.client_certificate: is of no use without client_key; ",
+        ),
+        (
+            "server.http2.stream_window = 2000000",
+            "server.http2.stream_window: connection_window 1048576 is below stream_window 2000000; ",
+        ),
+        (
+            "tenants.acme.limits.calls = 10",
+            "tenants.acme.limits.calls: in_flight 64 is above calls 10; ",
+        ),
+    ] {
+        let mistakes = Folder::new().mistakes(format!("{TENANT}{line}\n"));
+        let expected = format!("bridge.toml:2  {expected}");
+        assert!(
+            mistakes.iter().any(|line| line.starts_with(&expected)),
+            "{mistakes:#?}"
+        );
+    }
+}
+
+#[test]
+fn unknown_keys_are_told_with_what_was_meant() {
+    for (line, expected) in [
+        (
+            "servr.listen = \"\"",
+            "servr: is not a known key; did you mean server?",
+        ),
+        (
+            "server.lsiten = \"\"",
+            "server.lsiten: is not a known key; did you mean server.listen?",
+        ),
+        (
+            "server.http.x = 1",
+            "server.http: is not a known key; did you mean server.http2?",
+        ),
+        (
+            "log.colour = true",
+            "log.colour: is not a known key; known here: filter, format",
+        ),
+        (
+            "tenants.acme.base_url = \"\"",
+            "tenants.acme.base_url: is not a known key; did you mean tenants.acme.base_urls?",
+        ),
+        (
+            "tenants.acme.ca_file = \"\"",
+            "tenants.acme.ca_file: is not a known key; did you mean tenants.acme.tls.ca_file?",
+        ),
+        (
+            "tenants.acme.\"a.b\" = 1",
+            "tenants.acme.\"a.b\": is not a known key; ",
+        ),
+    ] {
+        check(line, expected);
+    }
+    let mistakes = Folder::new().mistakes(format!("listen = \"\"\n{TENANT}"));
+    assert_eq!(
+        mistakes,
+        ["bridge.toml:1  listen: is not a known key; did you mean server.listen?"]
+    );
+}
+
+#[test]
+fn a_syntax_error_is_one_mistake_with_its_line_and_column() {
+    let mistakes = Folder::new().mistakes(format!("{TENANT}[server]\nlisten = oops\n"));
+    assert_eq!(mistakes.len(), 1, "{mistakes:#?}");
+    let expected = "bridge.toml:3  is not valid TOML from column 10 on (";
+    assert!(mistakes[0].starts_with(expected), "{mistakes:#?}");
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_one_mistake() {
+    let folder = Folder::new();
+    let absent = folder.write("here.toml", "").with_file_name("absent.toml");
+    let mistakes = folder.mistakes_of(&Sources::default().with_file(absent));
+    assert_eq!(
+        mistakes,
+        [
+            "absent.toml  cannot read \"absent.toml\" (No such file or directory); \
+          give the path of the bridge's TOML file"
+        ]
+    );
+    let mistakes = folder.mistakes(b"a = \"\xff\"");
+    assert!(
+        mistakes[0].starts_with("bridge.toml  is not UTF-8 text"),
+        "{mistakes:#?}"
+    );
+}
+
+#[test]
+fn no_tenant_is_a_mistake_that_shows_the_shortest_configuration() {
+    let text = config::load(&Sources::default())
+        .expect_err("no tenant")
+        .to_string();
+    let expected =
+        "1 mistake in the configuration:\n  configuration  tenants: no tenant is configured";
+    assert!(text.starts_with(expected), "{text}");
+    assert!(
+        text.contains("[tenants.acme]\n      base_urls = [\"https://"),
+        "{text}"
+    );
+    assert!(
+        text.contains("CCGW__TENANTS__ACME__BASE_URLS=https://"),
+        "{text}"
+    );
+
+    let mistakes = Folder::new().mistakes("[tenants]\n");
+    assert!(
+        mistakes[0].starts_with("bridge.toml  tenants: no tenant"),
+        "{mistakes:#?}"
+    );
+}
+
+#[test]
+fn depth_is_bounded() {
+    let folder = Folder::new();
+    for deep in [
+        format!("{}x = 1", "a.".repeat(100_000)),
+        format!("[{}x]", "a.".repeat(100_000)),
+        format!("a = {}", "[".repeat(100_000)),
+        format!("a = {}", "{a = ".repeat(100_000)),
+    ] {
+        assert!(config::load(&folder.sources(deep)).is_err());
+    }
+    let variable = format!("CCGW__{}", "A__".repeat(100_000));
+    let sources = Sources::from_environment([(variable, "")]);
+    assert!(config::load(&sources).is_err());
+}
+
+#[test]
+fn long_values_and_many_mistakes_are_cut() {
+    let long = "x".repeat(10_000);
+    let mistakes = Folder::new().mistakes(format!("{TENANT}log.format = \"{long}\"\n"));
+    assert!(mistakes[0].len() < 300, "{}", mistakes[0].len());
+
+    let many: Vec<_> = (0..300).map(|n| format!("zzzz{n} = 1\n")).collect();
+    let many = many.concat();
+    let mistakes = Folder::new().mistakes(format!("{many}{TENANT}"));
+    assert_eq!(mistakes.len(), 101);
+    assert_eq!(mistakes[100], "… and 200 more");
+}
+
+proptest! {
+    #[test]
+    fn any_text_is_taken_or_told(text in "\\PC{0,200}") {
+        let _ = config::load(&Folder::new().sources(text));
+    }
+
+    #[test]
+    fn any_value_of_any_key_is_taken_or_told(
+        key in "(server|log|gateway|tenants|retcodes)(\\.[a-z0-9_\"-]{1,8}){0,3}",
+        value in "(\"[^\"\\\\\n]{0,40}\"|-?[0-9]{1,30}|\\[[0-9\", ]{0,9}\\]|true|[0-9.e-]{1,9}|\\{\\})",
+        variable in "CCGW__[A-Z0-9_.\"*]{0,30}",
+    ) {
+        let folder = Folder::new();
+        let path = folder.write("bridge.toml", format!("{TENANT}{key} = {value}\n"));
+        let sources = Sources::from_environment([(variable, value)]).with_file(path);
+        if let Err(errors) = config::load(&sources) {
+            prop_assert!(!errors.errors().is_empty());
+        }
+    }
+}
