@@ -157,10 +157,7 @@ impl CallError {
             | Self::ShuttingDown
             | Self::Deadline(Stage::Queue | Stage::Connection) => Outcome::NotSent,
             // Both statuses mean "not now" by their definition; the others leave it open.
-            Self::Refused(_)
-            | Self::HttpStatus {
-                status: 429 | 503, ..
-            } => Outcome::Refused,
+            Self::Refused(_) | Self::HttpStatus { status: 429 | 503, .. } => Outcome::Refused,
             Self::NoAnswer(_)
             | Self::Deadline(Stage::SignIn | Stage::Answer)
             | Self::HttpStatus { .. }

@@ -52,7 +52,7 @@ pub struct Config {
     /// Every tenant that is served; at least one. `[tenants.<id>]`.
     pub tenants: BTreeMap<TenantId, Tenant>,
     /// The operator's own reading of some retcodes. `[retcodes."NNN-NNN"]`.
-    pub retcodes: HashMap<String, Override>,
+    pub retcodes: Overrides,
     /// See [`Config::warnings`].
     warnings: Vec<String>,
 }
@@ -233,9 +233,7 @@ pub struct Identity {
 
 impl fmt::Debug for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Identity")
-            .field("certificates", &self.chain.len())
-            .finish_non_exhaustive()
+        f.debug_struct("Identity").field("certificates", &self.chain.len()).finish_non_exhaustive()
     }
 }
 

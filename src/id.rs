@@ -46,14 +46,8 @@ impl TenantId {
         let bytes = text.as_bytes();
         let good = bytes.len() <= 63
             && bytes.first().copied().is_some_and(named)
-            && bytes
-                .iter()
-                .all(|&b| named(b) || matches!(b, b'-' | b'_' | b'.'));
-        if good {
-            Ok(Self(text.into()))
-        } else {
-            Err(InvalidTenantId)
-        }
+            && bytes.iter().all(|&b| named(b) || matches!(b, b'-' | b'_' | b'.'));
+        if good { Ok(Self(text.into())) } else { Err(InvalidTenantId) }
     }
 
     /// As the configuration spells it.
@@ -136,16 +130,8 @@ mod tests {
         for outside in ["1", "100", "60000", "4294967296", "99999999999999999999"] {
             check(outside, &Err(InvalidAgentId::OutOfRange(range())));
         }
-        for malformed in [
-            "0",
-            "01001",
-            "+1001",
-            "-1001",
-            "1001/../x",
-            "１００１",
-            " 1001",
-            "1e3",
-        ] {
+        for malformed in ["0", "01001", "+1001", "-1001", "1001/../x", "１００１", " 1001", "1e3"]
+        {
             check(malformed, &Err(InvalidAgentId::Malformed(range())));
         }
     }

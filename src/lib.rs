@@ -1,10 +1,24 @@
-//! ccgateway-bridge
+//! ccgateway-bridge lets internal gRPC services control call-centre agents on a Huawei CC-Gateway.
+//!
+//! A call goes one way, and the modules are listed in its order. [`server`] accepts connections,
+//! [`rpc`] checks the request, [`tenant`] admits it and finds the agent's [`session`], and
+//! [`gateway`] asks the tenant's gateway. What comes of it is a [`call::CallError`] or an answer,
+//! which [`rpc`] turns into a status or a message.
+//!
+//! `ARCHITECTURE.md` has the invariants and a walk through one call.
 
+pub mod server;
+
+pub mod rpc;
+
+pub mod tenant;
+
+pub mod session;
+
+pub mod gateway;
+
+pub mod call;
 pub mod config;
 pub mod id;
 pub mod retcode;
-pub mod rpc;
-pub mod server;
-pub mod session;
 pub mod telemetry;
-pub mod tenant;

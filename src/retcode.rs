@@ -73,12 +73,8 @@ impl Retcode {
     /// Takes what the gateway sent, cut to 32 visible characters; `None` for "0", which is no
     /// refusal.
     pub fn refusal(text: &str) -> Option<Self> {
-        let visible: String = text
-            .trim()
-            .chars()
-            .filter(|c| !c.is_control())
-            .take(MAX_LENGTH)
-            .collect();
+        let visible: String =
+            text.trim().chars().filter(|c| !c.is_control()).take(MAX_LENGTH).collect();
         (visible != "0").then(|| Self(visible.into()))
     }
 
@@ -128,11 +124,7 @@ impl Overrides {
     /// The operator's reading of this retcode.
     pub fn get(&self, retcode: &Retcode) -> Option<&Override> {
         // Most bridges have none.
-        if self.0.is_empty() {
-            None
-        } else {
-            self.0.get(retcode.as_str())
-        }
+        if self.0.is_empty() { None } else { self.0.get(retcode.as_str()) }
     }
 
     /// How many there are.
@@ -165,30 +157,13 @@ mod tests {
     #[test]
     fn the_table_is_sorted_and_every_row_is_whole() {
         for pair in LISTED.windows(2) {
-            assert!(
-                pair[0].code < pair[1].code,
-                "{} before {}",
-                pair[0].code,
-                pair[1].code
-            );
+            assert!(pair[0].code < pair[1].code, "{} before {}", pair[0].code, pair[1].code);
         }
         for row in LISTED {
             let (left, right) = row.code.split_once('-').expect("NNN-NNN");
-            assert!(
-                left.len() == 3 && left.parse::<u16>().is_ok(),
-                "{}",
-                row.code
-            );
-            assert!(
-                right.len() == 3 && right.parse::<u16>().is_ok(),
-                "{}",
-                row.code
-            );
-            assert!(
-                !row.meaning.is_empty() && !row.source.is_empty(),
-                "{}",
-                row.code
-            );
+            assert!(left.len() == 3 && left.parse::<u16>().is_ok(), "{}", row.code);
+            assert!(right.len() == 3 && right.parse::<u16>().is_ok(), "{}", row.code);
+            assert!(!row.meaning.is_empty() && !row.source.is_empty(), "{}", row.code);
         }
     }
 
@@ -209,9 +184,7 @@ mod tests {
 
     #[test]
     fn unknown_codes_are_not_guessed_at() {
-        for code in [
-            "-1", "105-0", "105-00", "105-0011", "100-999", "000-003 ", "OK", "",
-        ] {
+        for code in ["-1", "105-0", "105-00", "105-0011", "100-999", "000-003 ", "OK", ""] {
             let retcode = Retcode::refusal(code).expect("a refusal");
             let guessed = retcode.kind() != Kind::Unlisted && code.trim() == code;
             assert!(!guessed, "{code:?} became {:?}", retcode.kind());

@@ -83,8 +83,6 @@ fn add_reflection(routes: &mut RoutesBuilder) -> Result<(), ReflectionError> {
             .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
     };
-    routes
-        .add_service(builder().build_v1()?)
-        .add_service(builder().build_v1alpha()?);
+    routes.add_service(builder().build_v1()?).add_service(builder().build_v1alpha()?);
     Ok(())
 }

@@ -99,13 +99,7 @@ impl Bridge {
     ///
     /// [`StartError`]; nothing is left open then.
     pub async fn start(config: Config) -> Result<Self, StartError> {
-        let Config {
-            server,
-            host_in_flight,
-            tenants,
-            retcodes,
-            ..
-        } = config;
+        let Config { server, host_in_flight, tenants, retcodes, .. } = config;
         let (work, stages) = (Work::default(), Stages::default());
 
         let hosts = Hosts::new(host_in_flight);
@@ -115,12 +109,7 @@ impl Bridge {
         });
         let tenants = Tenants::new(tenants.collect::<Result<Vec<_>, _>>()?);
 
-        let tls = server
-            .tls
-            .as_ref()
-            .map(tls::acceptor)
-            .transpose()
-            .map_err(StartError::Tls)?;
+        let tls = server.tls.as_ref().map(tls::acceptor).transpose().map_err(StartError::Tls)?;
         let mut routes = rpc::services(tenants, retcodes, &server)?;
         let health = Health::serving(&mut routes).await;
 
@@ -132,11 +121,7 @@ impl Bridge {
         let admin_addr = admin.as_ref().map(|(_, addr)| *addr);
         let readiness = Arc::new(Readiness::default());
         if let Some((listener, _)) = admin {
-            tokio::spawn(admin::serve(
-                listener,
-                readiness.clone(),
-                stages.close.clone(),
-            ));
+            tokio::spawn(admin::serve(listener, readiness.clone(), stages.close.clone()));
         }
 
         let connections = TaskTracker::new();
@@ -144,16 +129,7 @@ impl Bridge {
         connections.spawn(accept(grpc, Arc::new(callers), connections.clone()));
         readiness.set_ready();
         let drain = server.drain;
-        Ok(Self {
-            grpc_addr,
-            admin_addr,
-            readiness,
-            health,
-            stages,
-            connections,
-            work,
-            drain,
-        })
+        Ok(Self { grpc_addr, admin_addr, readiness, health, stages, connections, work, drain })
     }
 
     /// Where callers connect; tells the port where the configuration left it open.
@@ -169,15 +145,7 @@ impl Bridge {
     /// Stops: not ready, a time for callers to hear of it, GOAWAY, calls in flight to their end.
     /// Takes `spread` and `limit` of the configuration's drain at the most.
     pub async fn drain(self) -> Drained {
-        let Self {
-            readiness,
-            mut health,
-            stages,
-            connections,
-            work,
-            drain,
-            ..
-        } = self;
+        let Self { readiness, mut health, stages, connections, work, drain, .. } = self;
         info!(spread = ?drain.spread, limit = ?drain.limit, "draining: not ready from now on");
         readiness.set_draining();
         health.not_serving().await;
@@ -194,9 +162,7 @@ impl Bridge {
         };
         let mut all = std::pin::pin!(all);
         let last_words = LAST_WORDS.min(drain.limit / 4);
-        let mut clean = timeout(drain.limit.saturating_sub(last_words), &mut all)
-            .await
-            .is_ok();
+        let mut clean = timeout(drain.limit.saturating_sub(last_words), &mut all).await.is_ok();
         if !clean {
             work.cutoff.cancel();
             clean = timeout(last_words, &mut all).await.is_ok();
@@ -207,14 +173,8 @@ impl Bridge {
             info!("drained: every call had its answer");
             return Drained::Clean;
         }
-        warn!(
-            connections,
-            requests, "drained: the limit passed with connections or requests open"
-        );
-        Drained::CutShort {
-            connections,
-            requests,
-        }
+        warn!(connections, requests, "drained: the limit passed with connections or requests open");
+        Drained::CutShort { connections, requests }
     }
 }
 

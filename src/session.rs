@@ -129,7 +129,6 @@ pub enum StoreError {
 impl Session {
     /// Whether the session is forgotten by now.
     pub fn is_expired(&self) -> bool {
-        self.expires_at
-            .is_some_and(|expires_at| expires_at <= Instant::now())
+        self.expires_at.is_some_and(|expires_at| expires_at <= Instant::now())
     }
 }

@@ -36,9 +36,7 @@ pub fn start(log: &Log) -> Result<(), TelemetryError> {
     let lines = fmt::layer().with_writer(stderr);
     let registry = tracing_subscriber::registry().with(filter);
     if json {
-        registry
-            .with(lines.json().flatten_event(true).with_current_span(false))
-            .try_init()?;
+        registry.with(lines.json().flatten_event(true).with_current_span(false)).try_init()?;
     } else {
         registry.with(lines.with_ansi(terminal)).try_init()?;
     }

@@ -95,10 +95,7 @@ impl Tenant {
         if let Some(session) = self.sessions.warm(agent) {
             return Ok(Some(session));
         }
-        self.sessions
-            .load(agent)
-            .await
-            .map_err(|e| self.store_failed(&e))
+        self.sessions.load(agent).await.map_err(|e| self.store_failed(&e))
     }
 
     /// Stores the Guid of an agent who was signed in elsewhere, in the place of any other.
@@ -118,16 +115,8 @@ impl Tenant {
             _ => Arc::default(),
         };
         let ttl = Some(ttl.unwrap_or(self.config.registered_ttl));
-        let session = NewSession {
-            guid,
-            origin: Origin::Registered,
-            ttl,
-            cookies,
-        };
-        self.sessions
-            .put(agent, session)
-            .await
-            .map_err(|e| self.store_failed(&e))
+        let session = NewSession { guid, origin: Origin::Registered, ttl, cookies };
+        self.sessions.put(agent, session).await.map_err(|e| self.store_failed(&e))
     }
 
     /// Carries a command out for an agent: waits for the agent's turn and for a place among the
@@ -146,8 +135,7 @@ impl Tenant {
         command: Command,
         deadline: Deadline,
     ) -> Result<Envelope, CallError> {
-        self.admitted(agent, deadline, |call| call.command(command))
-            .await
+        self.admitted(agent, deadline, |call| call.command(command)).await
     }
 
     /// Signs an agent in. `given` is what the caller said; without a password the configured
@@ -162,8 +150,7 @@ impl Tenant {
         sign_in: SignIn,
         deadline: Deadline,
     ) -> Result<SignedIn, CallError> {
-        self.admitted(agent, deadline, |call| call.sign_in(sign_in))
-            .await
+        self.admitted(agent, deadline, |call| call.sign_in(sign_in)).await
     }
 
     /// Signs an agent out and forgets its session and its credentials; by force even while the
@@ -179,8 +166,7 @@ impl Tenant {
         force: bool,
         deadline: Deadline,
     ) -> Result<Envelope, CallError> {
-        self.admitted(agent, deadline, move |call| call.sign_out(force))
-            .await
+        self.admitted(agent, deadline, move |call| call.sign_out(force)).await
     }
 
     /// What the bridge would sign this agent in with, if nobody says otherwise.
@@ -236,10 +222,9 @@ impl Tenant {
 
     fn store_failed(&self, error: &StoreError) -> CallError {
         match *error {
-            StoreError::Full(limit) => CallError::Overloaded {
-                share: Share::TenantSessions,
-                limit,
-            },
+            StoreError::Full(limit) => {
+                CallError::Overloaded { share: Share::TenantSessions, limit }
+            }
             StoreError::Unavailable(_) => {
                 tracing::error!(tenant.id = %self.id, %error, "the session store failed");
                 CallError::Internal

@@ -49,11 +49,7 @@ where
     W: Future<Output = Result<T, CallError>> + Send + 'static,
 {
     let (early, answered) = oneshot::channel();
-    let task = tasks.spawn(work(Patience {
-        deadline,
-        cutoff,
-        early: Some(early),
-    }));
+    let task = tasks.spawn(work(Patience { deadline, cutoff, early: Some(early) }));
     tokio::select! {
         biased;
         done = task => done.unwrap_or(Err(CallError::Internal)),

@@ -75,10 +75,9 @@ fn agents(root: &Section<'_>, ids: &RangeInclusive<u32>) -> HashMap<AgentId, Cre
         let credential = credential(&section);
         match AgentId::parse(name, ids) {
             Ok(id) => drop(agents.insert(id, credential)),
-            Err(error) => section.error(Wrong::new(
-                "is no agent of the tenant",
-                format!("the id {error}"),
-            )),
+            Err(error) => {
+                section.error(Wrong::new("is no agent of the tenant", format!("the id {error}")))
+            }
         }
     }
     agents

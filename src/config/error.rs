@@ -54,10 +54,7 @@ impl Place {
     /// The same source without the line, for what is not in it.
     pub(super) fn whole(&self) -> Self {
         match self {
-            Self::File { name, .. } => Self::File {
-                name: name.clone(),
-                line: None,
-            },
+            Self::File { name, .. } => Self::File { name: name.clone(), line: None },
             other => other.clone(),
         }
     }
@@ -79,10 +76,7 @@ impl ConfigErrors {
 
 impl Wrong {
     pub(super) fn new(problem: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self {
-            problem: problem.into(),
-            remedy: remedy.into(),
-        }
+        Self { problem: problem.into(), remedy: remedy.into() }
     }
 }
 
@@ -96,10 +90,7 @@ pub(super) fn quote(text: &str) -> String {
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::File {
-                name,
-                line: Some(line),
-            } => write!(f, "{name}:{line}"),
+            Self::File { name, line: Some(line) } => write!(f, "{name}:{line}"),
             Self::Environment(name) => write!(f, "environment {name}"),
             Self::File { name, line: None } | Self::Flag(name) => f.write_str(name),
             Self::Nowhere => f.write_str("configuration"),

@@ -58,11 +58,7 @@ impl Section<'_> {
     /// The certificate and the private key that two keys name, if they do.
     pub(super) fn identity(&self, chain: &'static str, key: &'static str) -> Option<Identity> {
         if self.has(chain) != self.has(key) {
-            let (given, absent) = if self.has(chain) {
-                (chain, key)
-            } else {
-                (key, chain)
-            };
+            let (given, absent) = if self.has(chain) { (chain, key) } else { (key, chain) };
             let remedy = format!("give {absent} too, or neither");
             let problem = format!("is of no use without {absent}");
             self.contradiction(&[given], Wrong::new(problem, remedy));

@@ -53,10 +53,7 @@ impl Sources {
             .map(|(name, value)| (name, text(value.into())))
             .collect();
         environment.sort();
-        Self {
-            environment,
-            ..Self::default()
-        }
+        Self { environment, ..Self::default() }
     }
 
     /// Takes a TOML file.
@@ -70,11 +67,7 @@ impl Sources {
     /// (`server.listen`), and what it sets it to.
     #[must_use]
     pub fn with_flag(mut self, name: &str, key: &str, value: impl Into<String>) -> Self {
-        self.flags.push(Flag {
-            name: name.to_owned(),
-            key: key.to_owned(),
-            value: value.into(),
-        });
+        self.flags.push(Flag { name: name.to_owned(), key: key.to_owned(), value: value.into() });
         self
     }
 }
@@ -112,10 +105,7 @@ fn gather(sources: &Sources) -> Result<(Table, Place), ConfigError> {
     };
     for (name, text) in &sources.environment {
         let key = name.strip_prefix(PREFIX).unwrap_or(name).to_lowercase();
-        let path: Vec<_> = key
-            .splitn(DEPTH_MAX, SEPARATOR)
-            .map(str::to_owned)
-            .collect();
+        let path: Vec<_> = key.splitn(DEPTH_MAX, SEPARATOR).map(str::to_owned).collect();
         let place = Place::Environment(name.as_str().into());
         value::insert(&mut tree, &path, raw(place, text));
     }
@@ -129,18 +119,12 @@ fn gather(sources: &Sources) -> Result<(Table, Place), ConfigError> {
 
 /// Variables are often filled from files, whose last line ends.
 fn raw(place: Place, text: &str) -> Node {
-    Node {
-        place,
-        value: Value::Raw(text.trim().to_owned()),
-    }
+    Node { place, value: Value::Raw(text.trim().to_owned()) }
 }
 
 fn file(path: &Path) -> Result<(Table, Place), ConfigError> {
     let name: Arc<str> = path.to_string_lossy().into();
-    let place = Place::File {
-        name: name.clone(),
-        line: None,
-    };
+    let place = Place::File { name: name.clone(), line: None };
     let remedy = "give the path of the bridge's TOML file";
     let text = files::read(path, SIZE_MAX)
         .map_err(|error| files::unreadable(path, &error, remedy))
@@ -186,15 +170,12 @@ mod tests {
     #[test]
     fn the_example_names_every_key_once_and_no_other() {
         let text = "tenants.a.x = 1\nretcodes.100-007.x = 1";
-        let tree = value::parse(&"".into(), text)
-            .map_err(|e| e.to_string())
-            .expect("TOML");
+        let tree = value::parse(&"".into(), text).map_err(|e| e.to_string()).expect("TOML");
         let notes = Notes::default();
         config(&Section::root(&notes, &tree, Place::Nowhere));
         let known = notes.known().into_iter();
-        let keys: Vec<_> = known
-            .filter_map(|(key, known)| (known == Known::Key).then_some(key))
-            .collect();
+        let keys: Vec<_> =
+            known.filter_map(|(key, known)| (known == Known::Key).then_some(key)).collect();
         assert_eq!(shown(), keys);
     }
 }

@@ -77,11 +77,7 @@ impl Notes {
     /// `read`, unless there is a mistake.
     pub(super) fn finish<T>(self, read: T) -> Result<T, ConfigErrors> {
         let errors = self.errors.into_inner();
-        if errors.is_empty() {
-            Ok(read)
-        } else {
-            Err(ConfigErrors::new(errors))
-        }
+        if errors.is_empty() { Ok(read) } else { Err(ConfigErrors::new(errors)) }
     }
 }
 
@@ -151,9 +147,7 @@ impl<'a> Section<'a> {
     ) -> Option<T> {
         self.know(join(&self.pattern, key), Known::Key);
         let node = self.entries?.get(key)?;
-        parse(node)
-            .map_err(|wrong| self.error_in(key, node.place.clone(), wrong))
-            .ok()
+        parse(node).map_err(|wrong| self.error_in(key, node.place.clone(), wrong)).ok()
     }
 
     /// Notes a mistake in one value of `key`.
@@ -186,9 +180,7 @@ impl<'a> Section<'a> {
     /// Where one of them is wrong by itself, that has been said and is enough.
     pub(super) fn contradiction(&self, keys: &[&'static str], wrong: Wrong) {
         let known_wrong = keys.iter().any(|key| self.wrong.borrow().contains(key));
-        let blamed = keys
-            .iter()
-            .find_map(|&key| Some((key, self.place_of(key)?)));
+        let blamed = keys.iter().find_map(|&key| Some((key, self.place_of(key)?)));
         if let (Some((key, place)), false) = (blamed, known_wrong) {
             self.error_in(key, place, wrong);
         }
@@ -234,9 +226,5 @@ pub(super) fn join(path: &str, name: &str) -> String {
     } else {
         super::error::quote(name)
     };
-    if path.is_empty() {
-        name
-    } else {
-        format!("{path}.{name}")
-    }
+    if path.is_empty() { name } else { format!("{path}.{name}") }
 }

@@ -1,14 +1,12 @@
 //! `[retcodes."NNN-NNN"]`.
 
-use std::collections::HashMap;
-
 use super::{
     error::{Wrong, quote},
     reader::Section,
     scalar,
     server::{HOUR, MILLISECOND},
 };
-use crate::retcode::Override;
+use crate::retcode::{Override, Overrides};
 
 /// `google.rpc.Code`, without OK: a refusal is never a success.
 const CODES: [(&str, u8); 16] = [
@@ -35,8 +33,8 @@ const ABOUT_THE_CALLER: [u8; 2] = [7, 16];
 
 const REASON_MAX: usize = 63;
 
-pub(super) fn retcodes(section: &Section<'_>) -> HashMap<String, Override> {
-    let mut retcodes = HashMap::new();
+pub(super) fn retcodes(section: &Section<'_>) -> Overrides {
+    let mut retcodes = Overrides::default();
     for (name, section) in section.named() {
         if !is_retcode(name) {
             section.error(Wrong::new(
@@ -51,8 +49,7 @@ pub(super) fn retcodes(section: &Section<'_>) -> HashMap<String, Override> {
 
 fn is_retcode(name: &str) -> bool {
     let three = |digits: &str| digits.len() == 3 && digits.bytes().all(|b| b.is_ascii_digit());
-    name.split_once('-')
-        .is_some_and(|(left, right)| three(left) && three(right))
+    name.split_once('-').is_some_and(|(left, right)| three(left) && three(right))
 }
 
 fn reading(section: &Section<'_>) -> Override {

@@ -126,14 +126,8 @@ pub(super) fn path(node: &Node) -> Result<&str, Wrong> {
 fn items(node: &Node) -> Result<Vec<(&Place, &str)>, Wrong> {
     match &node.value {
         Value::Text(text) => Ok(vec![(&node.place, text)]),
-        Value::Raw(texts) => Ok(texts
-            .split(',')
-            .map(|text| (&node.place, text.trim()))
-            .collect()),
-        Value::List(items) => items
-            .iter()
-            .map(|item| Ok((&item.place, text(item)?)))
-            .collect(),
+        Value::Raw(texts) => Ok(texts.split(',').map(|text| (&node.place, text.trim())).collect()),
+        Value::List(items) => items.iter().map(|item| Ok((&item.place, text(item)?))).collect(),
         other => {
             let remedy = "give texts in square brackets, such as [\"one\", \"two\"]";
             Err(mistyped(other, "a list of texts", remedy))
@@ -178,14 +172,8 @@ fn duration(node: &Node, range: &RangeInclusive<Duration>) -> Result<Duration, W
     };
     match humantime::parse_duration(given) {
         Ok(time) if range.contains(&time) => Ok(time),
-        Ok(_) => Err(Wrong::new(
-            format!("{} is out of range", quote(given)),
-            remedy,
-        )),
-        Err(_) => Err(Wrong::new(
-            format!("{} is not a duration", quote(given)),
-            remedy,
-        )),
+        Ok(_) => Err(Wrong::new(format!("{} is out of range", quote(given)), remedy)),
+        Err(_) => Err(Wrong::new(format!("{} is not a duration", quote(given)), remedy)),
     }
 }
 

@@ -143,16 +143,11 @@ pub(super) fn log(section: &Section<'_>) -> Log {
             )
         })
     });
-    let formats = [
-        ("auto", LogFormat::Auto),
-        ("human", LogFormat::Human),
-        ("json", LogFormat::Json),
-    ];
+    let formats =
+        [("auto", LogFormat::Auto), ("human", LogFormat::Human), ("json", LogFormat::Json)];
     Log {
         filter: filter.unwrap_or_else(|| "info".to_owned()),
-        format: section
-            .choice("format", &formats)
-            .unwrap_or(LogFormat::Auto),
+        format: section.choice("format", &formats).unwrap_or(LogFormat::Auto),
     }
 }
 

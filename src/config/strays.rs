@@ -22,10 +22,7 @@ struct At<'a> {
 /// Notes every key of `tree` that was not asked for.
 pub(super) fn note(notes: &Notes, tree: &Table) {
     let all: Vec<_> = notes.known().into_iter().collect();
-    let root = At {
-        path: "",
-        pattern: "",
-    };
+    let root = At { path: "", pattern: "" };
     Search { notes, all: &all }.walk(tree, root);
 }
 
@@ -39,17 +36,12 @@ impl Search<'_> {
         for (name, node) in table {
             let path = join(at.path, name);
             let exact = join(at.pattern, name);
-            let found = self
-                .find(&exact)
-                .or_else(|| self.find(&join(at.pattern, "*")));
+            let found = self.find(&exact).or_else(|| self.find(&join(at.pattern, "*")));
             let (pattern, known) = match found {
                 Some((pattern, known)) => (pattern.as_str(), Some(*known)),
                 None => (exact.as_str(), None),
             };
-            let inner = At {
-                path: &path,
-                pattern,
-            };
+            let inner = At { path: &path, pattern };
             match (&node.value, known) {
                 (Value::Table(table), Some(Known::Section)) => self.walk(table, inner),
                 (_, Some(_)) => {}
@@ -63,9 +55,7 @@ impl Search<'_> {
     }
 
     fn find(&self, pattern: &str) -> Option<&(String, Known)> {
-        let found = self
-            .all
-            .binary_search_by(|(key, _)| key.as_str().cmp(pattern));
+        let found = self.all.binary_search_by(|(key, _)| key.as_str().cmp(pattern));
         self.all.get(found.ok()?)
     }
 
@@ -92,8 +82,7 @@ impl Search<'_> {
             .map(|key| (distance(key, pattern), key))
             .filter(|(distance, key)| *distance <= allowed && last(key) != "*")
             .min();
-        near.map(|(_, key)| key)
-            .or_else(|| keys().find(|key| last(key) == last(pattern)))
+        near.map(|(_, key)| key).or_else(|| keys().find(|key| last(key) == last(pattern)))
     }
 
     fn listed(&self, section: At<'_>) -> String {
@@ -101,10 +90,7 @@ impl Search<'_> {
             "" => String::new(),
             pattern => format!("{pattern}."),
         };
-        let keys = self
-            .all
-            .iter()
-            .filter_map(|(key, _)| key.strip_prefix(&*prefix));
+        let keys = self.all.iter().filter_map(|(key, _)| key.strip_prefix(&*prefix));
         let here: Vec<_> = keys.filter(|key| !key.contains(['.', '*'])).collect();
         if here.is_empty() || here.len() > LISTED_MAX {
             return "the example file names every key".to_owned();

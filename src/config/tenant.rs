@@ -59,9 +59,7 @@ pub(super) fn tenants(section: &Section<'_>) -> BTreeMap<TenantId, Tenant> {
 
 fn tenant(section: &Section<'_>, name: &str) -> Tenant {
     let modes = [("dynamic", AuthMode::Dynamic), ("static", AuthMode::Static)];
-    let auth_mode = section
-        .choice("auth_mode", &modes)
-        .unwrap_or(AuthMode::Dynamic);
+    let auth_mode = section.choice("auth_mode", &modes).unwrap_or(AuthMode::Dynamic);
     let registered_ttl = match auth_mode {
         AuthMode::Dynamic => 2 * MINUTE,
         AuthMode::Static => 12 * HOUR,
@@ -83,10 +81,7 @@ fn tenant(section: &Section<'_>, name: &str) -> Tenant {
 }
 
 fn warn_of_plaintext(section: &Section<'_>, base_urls: &[Uri], name: &str) {
-    for url in base_urls
-        .iter()
-        .filter(|url| url.scheme_str() == Some("http"))
-    {
+    for url in base_urls.iter().filter(|url| url.scheme_str() == Some("http")) {
         section.notes().warn(format!(
             "tenant {name}: {}.base_urls has {url}: Guids and passwords go over the network in \
              plain text; give an https:// address unless a proxy on this machine adds TLS",
@@ -122,9 +117,7 @@ fn base_url(text: &str) -> Result<Uri, Wrong> {
 
 fn usable(text: &str) -> Option<Uri> {
     let uri: Uri = text.parse().ok()?;
-    let scheme = uri
-        .scheme_str()
-        .filter(|s| matches!(*s, "http" | "https"))?;
+    let scheme = uri.scheme_str().filter(|s| matches!(*s, "http" | "https"))?;
     let authority = uri.authority()?;
     let host = authority.host().to_ascii_lowercase();
     ServerName::try_from(host.trim_matches(['[', ']'])).ok()?;
@@ -181,10 +174,7 @@ fn limits(section: &Section<'_>) -> Limits {
         section.contradiction(
             &["in_flight", "calls"],
             Wrong::new(
-                format!(
-                    "in_flight {} is above calls {}",
-                    limits.in_flight, limits.calls
-                ),
+                format!("in_flight {} is above calls {}", limits.in_flight, limits.calls),
                 "give calls at least as much as in_flight: it counts the waiting ones too",
             ),
         );

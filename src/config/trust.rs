@@ -10,11 +10,8 @@ use super::{
 };
 
 /// Ways to trust that exclude each other: `pinned_…` counts as one.
-const WAYS: [&[&str]; 3] = [
-    &["ca_file"],
-    &["pinned_certificate", "pinned_sha256"],
-    &["insecure_skip_verify"],
-];
+const WAYS: [&[&str]; 3] =
+    [&["ca_file"], &["pinned_certificate", "pinned_sha256"], &["insecure_skip_verify"]];
 
 /// The certificates of a cluster's nodes, and those that will replace them.
 const PINS_MAX: usize = 64;
@@ -39,10 +36,7 @@ pub(super) fn gateway_tls(section: &Section<'_>, tenant: &str) -> GatewayTls {
         (None, pins) if !pins.is_empty() => Trust::Pinned(pins),
         (None, _) => Trust::SystemRoots,
     };
-    GatewayTls {
-        trust,
-        client: section.identity("client_certificate", "client_key"),
-    }
+    GatewayTls { trust, client: section.identity("client_certificate", "client_key") }
 }
 
 fn check_one_way(section: &Section<'_>, anything: bool) {
@@ -50,11 +44,8 @@ fn check_one_way(section: &Section<'_>, anything: bool) {
         "insecure_skip_verify" => anything,
         key => section.has(key),
     };
-    let ways: Vec<&'static str> = WAYS
-        .iter()
-        .filter_map(|way| way.iter().find(given))
-        .copied()
-        .collect();
+    let ways: Vec<&'static str> =
+        WAYS.iter().filter_map(|way| way.iter().find(given)).copied().collect();
     let Some((last, others)) = ways.split_last().filter(|(_, others)| !others.is_empty()) else {
         return;
     };
@@ -81,10 +72,7 @@ fn pins(section: &Section<'_>) -> Vec<[u8; 32]> {
 }
 
 fn sha256(der: &[u8]) -> Option<[u8; 32]> {
-    digest::digest(&digest::SHA256, der)
-        .as_ref()
-        .try_into()
-        .ok()
+    digest::digest(&digest::SHA256, der).as_ref().try_into().ok()
 }
 
 fn hash(text: &str) -> Result<[u8; 32], Wrong> {
@@ -95,9 +83,7 @@ fn hash(text: &str) -> Result<[u8; 32], Wrong> {
         .collect();
     let bytes = digits.map(|digits| {
         let pairs = digits.chunks_exact(2).filter(|_| digits.len() % 2 == 0);
-        pairs
-            .map(|pair| pair.iter().fold(0, |byte, digit| byte << 4 | digit))
-            .collect::<Vec<u8>>()
+        pairs.map(|pair| pair.iter().fold(0, |byte, digit| byte << 4 | digit)).collect::<Vec<u8>>()
     });
     bytes.and_then(|bytes| bytes.try_into().ok()).ok_or_else(|| {
         Wrong::new(

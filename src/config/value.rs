@@ -58,10 +58,9 @@ pub(super) fn insert(table: &mut Table, path: &[String], node: Node) {
         table.insert(name.clone(), node);
         return;
     }
-    let next = table.entry(name.clone()).or_insert_with(|| Node {
-        place: node.place.clone(),
-        value: Value::Table(Table::new()),
-    });
+    let next = table
+        .entry(name.clone())
+        .or_insert_with(|| Node { place: node.place.clone(), value: Value::Table(Table::new()) });
     if let Value::Table(next) = &mut next.value {
         insert(next, rest, node);
     }
@@ -99,10 +98,7 @@ impl<'a> Lines<'a> {
             place: self.at(toml::Spanned::<std::borrow::Cow<'_, str>>::span(key).start),
             value: self.value(value.get_ref()),
         };
-        table
-            .iter()
-            .map(|pair| (pair.0.get_ref().to_string(), node(pair)))
-            .collect()
+        table.iter().map(|pair| (pair.0.get_ref().to_string(), node(pair))).collect()
     }
 
     fn value(&self, value: &DeValue<'_>) -> Value {
@@ -132,10 +128,7 @@ impl<'a> Lines<'a> {
         let line_start = before.rfind('\n').map_or(0, |end| end + 1);
         let column = before.get(line_start..).unwrap_or_default().chars().count() + 1;
         let wrong = Wrong::new(
-            format!(
-                "is not valid TOML from column {column} on ({})",
-                error.message()
-            ),
+            format!("is not valid TOML from column {column} on ({})", error.message()),
             "correct this line first; other mistakes show after that",
         );
         ConfigError {

@@ -54,19 +54,11 @@ impl Client {
         limit: Duration,
     ) -> Result<Reply, Failure> {
         let answer = async {
-            let response = self
-                .0
-                .request(request)
-                .await
-                .map_err(|e| Failure::of_request(&e))?;
+            let response = self.0.request(request).await.map_err(|e| Failure::of_request(&e))?;
             Reply::read(response).await
         };
-        let late = |_| {
-            Failure::Sent(format!(
-                "nothing within {}",
-                humantime::format_duration(limit)
-            ))
-        };
+        let late =
+            |_| Failure::Sent(format!("nothing within {}", humantime::format_duration(limit)));
         timeout(limit, answer).await.map_err(late)?
     }
 }

@@ -52,10 +52,7 @@ impl Service<Uri> for TimedConnector {
         Box::pin(async move {
             let late = |_| {
                 let limit = humantime::format_duration(limit);
-                io::Error::new(
-                    io::ErrorKind::TimedOut,
-                    format!("no connection within {limit}"),
-                )
+                io::Error::new(io::ErrorKind::TimedOut, format!("no connection within {limit}"))
             };
             timeout(limit, connecting).await.map_err(late)?
         })

@@ -81,15 +81,10 @@ impl Envelope {
         if !text.starts_with('{') {
             return Err(Unreadable::NotAnObject { line: 1, column: 1 });
         }
-        let wire: Wire<'_> = serde_json::from_str(text).map_err(|e| Unreadable::NotAnObject {
-            line: e.line(),
-            column: e.column(),
-        })?;
+        let wire: Wire<'_> = serde_json::from_str(text)
+            .map_err(|e| Unreadable::NotAnObject { line: e.line(), column: e.column() })?;
         Ok(Self {
-            retcode: wire
-                .retcode
-                .and_then(retcode)
-                .ok_or(Unreadable::NoRetcode)?,
+            retcode: wire.retcode.and_then(retcode).ok_or(Unreadable::NoRetcode)?,
             message: wire.message.and_then(message).unwrap_or_default(),
             result: wire.result.and_then(result),
         })
@@ -105,17 +100,15 @@ fn retcode(raw: &RawValue) -> Option<Box<str>> {
         let text = text.0.trim();
         return (!text.is_empty()).then(|| text.into());
     }
-    raw.parse::<i64>()
-        .ok()
-        .map(|number| number.to_string().into())
+    raw.parse::<i64>().ok().map(|number| number.to_string().into())
 }
 
 fn message(raw: &RawValue) -> Option<String> {
     match raw.get() {
         "null" => None,
-        text if text.starts_with('"') => serde_json::from_str::<Text<'_>>(text)
-            .ok()
-            .map(|text| text.0.into_owned()),
+        text if text.starts_with('"') => {
+            serde_json::from_str::<Text<'_>>(text).ok().map(|text| text.0.into_owned())
+        }
         other => Some(other.to_owned()),
     }
 }
@@ -133,33 +126,19 @@ mod tests {
     #[track_caller]
     fn check(body: &str, expected: &Result<(&str, &str, Option<&str>), Unreadable>) {
         let read = Envelope::read(body.as_bytes(), None);
-        let read = read
-            .as_ref()
-            .map(|e| (&*e.retcode, e.message.as_str(), e.result.as_deref()));
+        let read = read.as_ref().map(|e| (&*e.retcode, e.message.as_str(), e.result.as_deref()));
         assert_eq!(read, expected.as_ref().map(|triple| *triple), "{body}");
     }
 
     #[test]
     fn envelopes_are_read_in_every_form_seen() {
         let empty = Some("{}");
-        check(
-            r#"{"result":{},"message":"success","retcode":"0"}"#,
-            &Ok(("0", "success", empty)),
-        );
+        check(r#"{"result":{},"message":"success","retcode":"0"}"#, &Ok(("0", "success", empty)));
         check(r#"{"message":"","retcode":"0"}"#, &Ok(("0", "", None)));
-        check(
-            r#"{"retcode":0,"message":null,"result":null}"#,
-            &Ok(("0", "", None)),
-        );
-        check(
-            r#"{"retcode":"0","result":""}"#,
-            &Ok(("0", "", Some("\"\""))),
-        );
+        check(r#"{"retcode":0,"message":null,"result":null}"#, &Ok(("0", "", None)));
+        check(r#"{"retcode":"0","result":""}"#, &Ok(("0", "", Some("\"\""))));
         check(r#"{"retcode":"0","result":[]}"#, &Ok(("0", "", Some("[]"))));
-        check(
-            r#" {"retcode":" 100-006 ","x":[{}]} "#,
-            &Ok(("100-006", "", None)),
-        );
+        check(r#" {"retcode":" 100-006 ","x":[{}]} "#, &Ok(("100-006", "", None)));
         check("\u{feff}{\"retcode\":\"0\"}", &Ok(("0", "", None)));
         check(r#"{"retcode":-3,"message":7}"#, &Ok(("-3", "7", None)));
         check(r#"{"retcode":"\u0030"}"#, &Ok(("0", "", None)));
@@ -168,9 +147,7 @@ mod tests {
     #[test]
     fn what_has_no_readable_retcode_is_no_envelope() {
         use Unreadable::{Empty, NoRetcode, NotAnObject, WebPage};
-        for retcode in [
-            "null", "false", "true", "{}", "[\"0\"]", "0.0", "\"\"", "\" \"", "1e0",
-        ] {
+        for retcode in ["null", "false", "true", "{}", "[\"0\"]", "0.0", "\"\"", "\" \"", "1e0"] {
             check(&format!(r#"{{"retcode":{retcode}}}"#), &Err(NoRetcode));
         }
         check("{}", &Err(NoRetcode));
@@ -179,27 +156,9 @@ mod tests {
         check("<html>0</html>", &Err(WebPage));
         check("OK", &Err(NotAnObject { line: 1, column: 1 }));
         check("[1,2]", &Err(NotAnObject { line: 1, column: 1 }));
-        check(
-            r#"{"retcode":"0"#,
-            &Err(NotAnObject {
-                line: 1,
-                column: 13,
-            }),
-        );
-        check(
-            r#"{"retcode":"0"} x"#,
-            &Err(NotAnObject {
-                line: 1,
-                column: 17,
-            }),
-        );
-        check(
-            r#"{"retcode":"1","retcode":"0"}"#,
-            &Err(NotAnObject {
-                line: 1,
-                column: 24,
-            }),
-        );
+        check(r#"{"retcode":"0"#, &Err(NotAnObject { line: 1, column: 13 }));
+        check(r#"{"retcode":"0"} x"#, &Err(NotAnObject { line: 1, column: 17 }));
+        check(r#"{"retcode":"1","retcode":"0"}"#, &Err(NotAnObject { line: 1, column: 24 }));
     }
 
     #[test]
@@ -210,11 +169,7 @@ mod tests {
         for unnamed in [None, Some("utf-8"), Some("klingon")] {
             let envelope = read(unnamed);
             assert_eq!(&*envelope.retcode, "100-009");
-            assert!(
-                envelope.message.contains('\u{fffd}'),
-                "{}",
-                envelope.message
-            );
+            assert!(envelope.message.contains('\u{fffd}'), "{}", envelope.message);
         }
     }
 

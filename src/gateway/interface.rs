@@ -41,10 +41,7 @@ pub fn say_busy(reason: Option<i32>, prolong: Option<bool>) -> Command {
     if let Some(prolong) = prolong {
         push(&mut query, "prolong", prolong);
     }
-    Command {
-        interface: &SAY_BUSY,
-        query,
-    }
+    Command { interface: &SAY_BUSY, query }
 }
 
 /// Numbers and booleans need no escaping, and nothing else goes into a query string.
@@ -59,30 +56,16 @@ fn push(query: &mut String, name: &str, value: impl Plain) {
 }
 
 const fn signs_in(log_name: &'static str, tail: &'static str) -> Interface {
-    Interface {
-        log_name,
-        method: Method::PUT,
-        tail,
-        signs_in: true,
-    }
+    Interface { log_name, method: Method::PUT, tail, signs_in: true }
 }
 
 const fn in_session(log_name: &'static str, method: Method, tail: &'static str) -> Interface {
-    Interface {
-        log_name,
-        method,
-        tail,
-        signs_in: false,
-    }
+    Interface { log_name, method, tail, signs_in: false }
 }
 
 impl Interface {
     /// How long the gateway may take to answer.
     pub fn time_limit(&self, timeouts: &Timeouts) -> Duration {
-        if self.signs_in {
-            timeouts.sign_in
-        } else {
-            timeouts.request
-        }
+        if self.signs_in { timeouts.sign_in } else { timeouts.request }
     }
 }

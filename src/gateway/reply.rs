@@ -53,12 +53,7 @@ impl Reply {
             guid: accepted.then(|| guid(headers)).flatten(),
             retry_after: retry_after(headers),
             envelope: body.and_then(|body| envelope(headers, &body)),
-            cookies: headers
-                .get_all(SET_COOKIE)
-                .iter()
-                .take(MAX_COOKIES)
-                .cloned()
-                .collect(),
+            cookies: headers.get_all(SET_COOKIE).iter().take(MAX_COOKIES).cloned().collect(),
         })
     }
 
@@ -70,25 +65,13 @@ impl Reply {
     /// [`CallError::HttpStatus`] for any other answer without a 2xx status;
     /// [`CallError::BadReply`] for one that has it and no readable envelope.
     pub fn into_verdict(self, node: Option<&str>) -> Result<Envelope, CallError> {
-        let Self {
-            status,
-            retry_after,
-            envelope,
-            ..
-        } = self;
-        let status_alone = CallError::HttpStatus {
-            status: status.as_u16(),
-            retry_after,
-        };
+        let Self { status, retry_after, envelope, .. } = self;
+        let status_alone = CallError::HttpStatus { status: status.as_u16(), retry_after };
         match envelope {
             Ok(envelope) => match Retcode::refusal(&envelope.retcode) {
                 Some(retcode) => {
                     let (message, node) = (envelope.message, node.map(Into::into));
-                    Err(CallError::Refused(Refusal {
-                        retcode,
-                        message,
-                        node,
-                    }))
+                    Err(CallError::Refused(Refusal { retcode, message, node }))
                 }
                 None if status.is_success() => Ok(envelope),
                 None => Err(status_alone),
@@ -111,9 +94,9 @@ impl Reply {
 async fn read_body(body: Incoming) -> Result<Result<Bytes, Unreadable>, Failure> {
     match Limited::new(body, MAX_BODY_BYTES).collect().await {
         Ok(body) => Ok(Ok(body.to_bytes())),
-        Err(error) if error.is::<LengthLimitError>() => Ok(Err(Unreadable::TooLong {
-            limit: MAX_BODY_BYTES,
-        })),
+        Err(error) if error.is::<LengthLimitError>() => {
+            Ok(Err(Unreadable::TooLong { limit: MAX_BODY_BYTES }))
+        }
         Err(error) => Err(Failure::of_body(&*error)),
     }
 }
@@ -126,13 +109,7 @@ fn guid(headers: &HeaderMap) -> Option<Guid> {
 }
 
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let seconds = headers
-        .get(RETRY_AFTER)?
-        .to_str()
-        .ok()?
-        .trim()
-        .parse()
-        .ok()?;
+    let seconds = headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
     Some(Duration::from_secs(seconds))
 }
 
@@ -142,15 +119,8 @@ fn envelope(headers: &HeaderMap, body: &Bytes) -> Result<Envelope, Unreadable> {
     {
         return Err(Unreadable::Encoded);
     }
-    let text = |name| {
-        headers
-            .get(name)
-            .and_then(|value: &HeaderValue| value.to_str().ok())
-    };
-    let charset = [CONTENT_TYPE, JSON_TYPE]
-        .into_iter()
-        .filter_map(text)
-        .find_map(charset);
+    let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
+    let charset = [CONTENT_TYPE, JSON_TYPE].into_iter().filter_map(text).find_map(charset);
     Envelope::read(body, charset)
 }
 
@@ -183,14 +153,8 @@ mod tests {
         check_guid(&[], None);
         check_guid(&[("set-guid", "JSESSIONID=a.N1")], Some("a.N1"));
         check_guid(&[("guid", "b.N1")], Some("b.N1"));
-        check_guid(
-            &[("guid", "b.N1"), ("set-guid", "JSESSIONID=a.N1")],
-            Some("a.N1"),
-        );
-        check_guid(
-            &[("guid", "b.N1"), ("set-guid", "JSESSIONID=")],
-            Some("b.N1"),
-        );
+        check_guid(&[("guid", "b.N1"), ("set-guid", "JSESSIONID=a.N1")], Some("a.N1"));
+        check_guid(&[("guid", "b.N1"), ("set-guid", "JSESSIONID=")], Some("b.N1"));
     }
 
     #[test]

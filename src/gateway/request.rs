@@ -59,9 +59,7 @@ impl Request<'_> {
         let body = Full::new(self.body.clone().unwrap_or_default());
         let mut request = http::Request::new(body);
         *request.method_mut() = self.interface().method.clone();
-        *request.uri_mut() = endpoint
-            .uri(self.command, self.agent)
-            .map_err(|e| e.to_string())?;
+        *request.uri_mut() = endpoint.uri(self.command, self.agent).map_err(|e| e.to_string())?;
         let headers = request.headers_mut();
         headers.insert(CONTENT_TYPE, JSON);
         if let Some(session) = self.session {
@@ -133,17 +131,10 @@ mod tests {
     fn uris_are_as_the_gateway_documents_them() {
         const BASE: &str = "https://ccg:8043/agentgateway/resource";
         let agent = "https://ccg:8043/agentgateway/resource/onlineagent/1001";
-        let plain = |interface| Command {
-            interface,
-            query: String::new(),
-        };
+        let plain = |interface| Command { interface, query: String::new() };
 
         check(BASE, &plain(&SIGN_IN), agent);
-        check(
-            BASE,
-            &plain(&FORCE_SIGN_OUT),
-            &format!("{agent}/forcelogout"),
-        );
+        check(BASE, &plain(&FORCE_SIGN_OUT), &format!("{agent}/forcelogout"));
         for (reason, prolong, query) in [
             (None, None, ""),
             (Some(200), None, "?reason=200"),
@@ -151,11 +142,7 @@ mod tests {
             (None, Some(false), "?prolong=false"),
             (Some(250), Some(true), "?reason=250&prolong=true"),
         ] {
-            check(
-                BASE,
-                &say_busy(reason, prolong),
-                &format!("{agent}/saybusy{query}"),
-            );
+            check(BASE, &say_busy(reason, prolong), &format!("{agent}/saybusy{query}"));
         }
         check(
             "http://127.0.0.1:80/deep/er/",

@@ -74,17 +74,13 @@ impl SignIn {
     /// The body as the gateway takes it.
     pub fn to_body(&self) -> Bytes {
         // Serialising texts, numbers and booleans into memory cannot fail.
-        serde_json::to_vec(self)
-            .map(Bytes::from)
-            .unwrap_or_default()
+        serde_json::to_vec(self).map(Bytes::from).unwrap_or_default()
     }
 }
 
 impl fmt::Debug for SignIn {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SignIn")
-            .field("force", &self.force)
-            .finish_non_exhaustive()
+        f.debug_struct("SignIn").field("force", &self.force).finish_non_exhaustive()
     }
 }
 

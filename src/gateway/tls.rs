@@ -37,10 +37,7 @@ fn verifier(
     provider: &Arc<CryptoProvider>,
 ) -> Result<Arc<dyn ServerCertVerifier>, String> {
     let leaf = |rule| -> Arc<dyn ServerCertVerifier> {
-        Arc::new(LeafVerifier {
-            rule,
-            provider: provider.clone(),
-        })
+        Arc::new(LeafVerifier { rule, provider: provider.clone() })
     };
     let roots = match trust {
         Trust::Pinned(pins) => return Ok(leaf(Rule::Pinned(pins.clone()))),
@@ -65,11 +62,7 @@ fn system_roots() -> Result<Vec<CertificateDer<'static>>, String> {
     Err(format!(
         "the system has no root certificates ({}); install them, or set tls.ca_file or \
          tls.pinned_sha256",
-        if causes.is_empty() {
-            "none found".into()
-        } else {
-            causes.join(", ")
-        },
+        if causes.is_empty() { "none found".into() } else { causes.join(", ") },
     ))
 }
 
@@ -105,9 +98,7 @@ impl ServerCertVerifier for LeafVerifier {
         if good {
             Ok(ServerCertVerified::assertion())
         } else {
-            Err(Error::InvalidCertificate(
-                CertificateError::ApplicationVerificationFailure,
-            ))
+            Err(Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure))
         }
     }
 
@@ -132,9 +123,7 @@ impl ServerCertVerifier for LeafVerifier {
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider
-            .signature_verification_algorithms
-            .supported_schemes()
+        self.provider.signature_verification_algorithms.supported_schemes()
     }
 }
 

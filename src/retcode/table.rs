@@ -205,9 +205,5 @@ pub static LISTED: &[Listed] = &[
 ];
 
 const fn row(code: &'static str, meaning: &'static str, source: &'static str) -> Listed {
-    Listed {
-        code,
-        meaning,
-        source,
-    }
+    Listed { code, meaning, source }
 }

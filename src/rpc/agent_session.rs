@@ -33,31 +33,21 @@ impl AgentSession for AgentSessionRpc {
         &self,
         request: Request<SignInRequest>,
     ) -> Result<Response<SignInResponse>, Status> {
-        self.0
-            .answer("ccgateway.agent.v1.AgentSession/SignIn", request, sign_in)
-            .await
+        self.0.answer("ccgateway.agent.v1.AgentSession/SignIn", request, sign_in).await
     }
 
     async fn sign_out(
         &self,
         request: Request<SignOutRequest>,
     ) -> Result<Response<SignOutResponse>, Status> {
-        self.0
-            .answer("ccgateway.agent.v1.AgentSession/SignOut", request, sign_out)
-            .await
+        self.0.answer("ccgateway.agent.v1.AgentSession/SignOut", request, sign_out).await
     }
 
     async fn get_session(
         &self,
         request: Request<GetSessionRequest>,
     ) -> Result<Response<GetSessionResponse>, Status> {
-        self.0
-            .answer(
-                "ccgateway.agent.v1.AgentSession/GetSession",
-                request,
-                get_session,
-            )
-            .await
+        self.0.answer("ccgateway.agent.v1.AgentSession/GetSession", request, get_session).await
     }
 }
 
@@ -71,33 +61,21 @@ async fn register_session(
     let (subject, (guid, ttl)) = checker.done(subject.zip(registration))?;
 
     let session = subject.tenant.register(subject.agent, guid, ttl).await?;
-    Ok(RegisterSessionResponse {
-        session: Some(translate::session(&subject, &session)),
-    })
+    Ok(RegisterSessionResponse { session: Some(translate::session(&subject, &session)) })
 }
 
 async fn sign_in(call: Call, request: SignInRequest) -> Result<SignInResponse, CallError> {
     let mut checker = Checker::default();
     let subject = checker.subject(&call.shared.tenants, &request)?;
-    let configured = subject
-        .as_ref()
-        .and_then(|s| s.tenant.configured_sign_in(s.agent));
+    let configured = subject.as_ref().and_then(|s| s.tenant.configured_sign_in(s.agent));
     let sign_in = checker.sign_in(&request, configured);
     let (subject, sign_in) = checker.done(subject.zip(Some(sign_in)))?;
 
     let sign_in = sign_in.ok_or(CallError::CredentialsMissing)?;
-    let signed_in = subject
-        .tenant
-        .sign_in(subject.agent, sign_in, call.deadline)
-        .await?;
+    let signed_in = subject.tenant.sign_in(subject.agent, sign_in, call.deadline).await?;
     let session = Some(translate::session(&subject, &signed_in.session));
     let (message, retcode, result) = translate::envelope(signed_in.envelope);
-    Ok(SignInResponse {
-        message,
-        retcode,
-        result,
-        session,
-    })
+    Ok(SignInResponse { message, retcode, result, session })
 }
 
 async fn sign_out(call: Call, request: SignOutRequest) -> Result<SignOutResponse, CallError> {
@@ -105,10 +83,7 @@ async fn sign_out(call: Call, request: SignOutRequest) -> Result<SignOutResponse
     let subject = checker.subject(&call.shared.tenants, &request)?;
     let subject = checker.done(subject)?;
 
-    let envelope = subject
-        .tenant
-        .sign_out(subject.agent, request.force, call.deadline)
-        .await?;
+    let envelope = subject.tenant.sign_out(subject.agent, request.force, call.deadline).await?;
     let (message, retcode, _result) = translate::envelope(envelope);
     Ok(SignOutResponse { message, retcode })
 }
@@ -121,12 +96,6 @@ async fn get_session(
     let subject = checker.subject(&call.shared.tenants, &request)?;
     let subject = checker.done(subject)?;
 
-    let session = subject
-        .tenant
-        .session(subject.agent)
-        .await?
-        .ok_or(CallError::SessionMissing)?;
-    Ok(GetSessionResponse {
-        session: Some(translate::session(&subject, &session)),
-    })
+    let session = subject.tenant.session(subject.agent).await?.ok_or(CallError::SessionMissing)?;
+    Ok(GetSessionResponse { session: Some(translate::session(&subject, &session)) })
 }

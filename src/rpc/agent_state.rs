@@ -21,9 +21,7 @@ impl AgentState for AgentStateRpc {
         &self,
         request: Request<SetBusyRequest>,
     ) -> Result<Response<SetBusyResponse>, Status> {
-        self.0
-            .answer("ccgateway.agent.v1.AgentState/SetBusy", request, set_busy)
-            .await
+        self.0.answer("ccgateway.agent.v1.AgentState/SetBusy", request, set_busy).await
     }
 }
 
@@ -33,14 +31,7 @@ async fn set_busy(call: Call, request: SetBusyRequest) -> Result<SetBusyResponse
     let command = checker.say_busy(&request);
     let subject = checker.done(subject)?;
 
-    let envelope = subject
-        .tenant
-        .command(subject.agent, command, call.deadline)
-        .await?;
+    let envelope = subject.tenant.command(subject.agent, command, call.deadline).await?;
     let (message, retcode, result) = translate::envelope(envelope);
-    Ok(SetBusyResponse {
-        message,
-        retcode,
-        result,
-    })
+    Ok(SetBusyResponse { message, retcode, result })
 }

@@ -37,10 +37,7 @@ const AGENT_TYPES: [i32; 2] = [4, 11];
 
 impl Checker {
     pub(super) fn note(&mut self, field: &'static str, description: impl Into<String>) {
-        self.0.push(FieldViolation {
-            field,
-            description: description.into(),
-        });
+        self.0.push(FieldViolation { field, description: description.into() });
     }
 
     /// Ends the check. Whatever checks to `None` has noted why.
@@ -60,10 +57,7 @@ impl Checker {
     ) -> Result<Option<Subject>, CallError> {
         let tenant = match (request.tenant_id(), tenants.only()) {
             ("", None) => {
-                self.note(
-                    "tenant_id",
-                    "is missing; it is needed where several tenants are served",
-                );
+                self.note("tenant_id", "is missing; it is needed where several tenants are served");
                 None
             }
             ("", Some(only)) => Some(only),
@@ -75,27 +69,19 @@ impl Checker {
         if let Err(invalid) = &agent {
             self.note("agent_id", invalid.to_string());
         }
-        Ok(tenant.zip(agent.ok()).map(|(tenant, agent)| Subject {
-            tenant: tenant.clone(),
-            agent,
-        }))
+        Ok(tenant.zip(agent.ok()).map(|(tenant, agent)| Subject { tenant: tenant.clone(), agent }))
     }
 
     /// A whole `SetBusy`.
     pub(super) fn say_busy(&mut self, request: &SetBusyRequest) -> Command {
-        let SetBusyRequest {
-            reason, prolong, ..
-        } = *request;
+        let SetBusyRequest { reason, prolong, .. } = *request;
         match reason {
             Some(reason) if reason != 0 && !REASONS.contains(&reason) => {
                 self.note("reason", "must be from 200 to 250, or 0 for none");
             }
             // The gateway wants both where the agent is busy already (cec_07_1211).
             None if prolong == Some(true) => {
-                self.note(
-                    "reason",
-                    "is missing: prolong replaces the reason of a busy agent",
-                );
+                self.note("reason", "is missing: prolong replaces the reason of a busy agent");
             }
             _ => {}
         }
@@ -107,9 +93,7 @@ impl Checker {
         &mut self,
         request: &RegisterSessionRequest,
     ) -> Option<(Guid, Option<Duration>)> {
-        let guid = Guid::parse(&request.guid)
-            .map_err(|e| self.note("guid", e.to_string()))
-            .ok();
+        let guid = Guid::parse(&request.guid).map_err(|e| self.note("guid", e.to_string())).ok();
         let ttl = request.ttl.map(|ttl| {
             let ttl = Duration::try_from(ttl).ok();
             ttl.filter(|ttl| (TTL_MIN..=TTL_MAX).contains(ttl))
@@ -128,25 +112,11 @@ impl Checker {
         configured: Option<SignIn>,
     ) -> Option<SignIn> {
         self.text("password", request.password.as_deref(), PASSWORD_MAX);
-        self.text(
-            "phone_number",
-            request.phone_number.as_deref(),
-            PHONE_NUMBER_MAX,
-        );
-        if request
-            .agent_type
-            .is_some_and(|agent_type| !AGENT_TYPES.contains(&agent_type))
-        {
-            self.note(
-                "agent_type",
-                "must be 4 (computer and phone) or 11 (with video phone)",
-            );
+        self.text("phone_number", request.phone_number.as_deref(), PHONE_NUMBER_MAX);
+        if request.agent_type.is_some_and(|agent_type| !AGENT_TYPES.contains(&agent_type)) {
+            self.note("agent_type", "must be 4 (computer and phone) or 11 (with video phone)");
         }
-        if request
-            .ip
-            .as_deref()
-            .is_some_and(|ip| ip.parse::<std::net::Ipv4Addr>().is_err())
-        {
+        if request.ip.as_deref().is_some_and(|ip| ip.parse::<std::net::Ipv4Addr>().is_err()) {
             self.note("ip", "must be an IPv4 address such as 10.0.0.7");
         }
         let initial_state = self.initial_state(request);
@@ -178,10 +148,7 @@ impl Checker {
             Wire::AfterCallWork => Some(InitialState::AfterCallWork),
             Wire::Unspecified if request.initial_state == 0 => None,
             Wire::Unspecified => {
-                self.note(
-                    "initial_state",
-                    "must be a state of SignInRequest.InitialState",
-                );
+                self.note("initial_state", "must be a state of SignInRequest.InitialState");
                 None
             }
         }

@@ -110,31 +110,17 @@ impl Shared {
             None => self.default_deadline,
             Some(value) => timeout::parse(value.as_encoded_bytes()).ok_or_else(|| {
                 let description = "must be 1 to 8 digits and one of H M S m u n".into();
-                CallError::Invalid(vec![FieldViolation {
-                    field: "grpc-timeout",
-                    description,
-                }])
+                CallError::Invalid(vec![FieldViolation { field: "grpc-timeout", description }])
             })?,
         };
-        let arrived = extensions
-            .get::<Caller>()
-            .map_or_else(Instant::now, |caller| caller.arrived);
-        let place = self
-            .calls
-            .clone()
-            .try_acquire_owned()
-            .map_err(|error| match error {
-                TryAcquireError::NoPermits | TryAcquireError::Closed => CallError::Overloaded {
-                    share: Share::ServerCalls,
-                    limit: self.calls_max,
-                },
-            })?;
+        let arrived = extensions.get::<Caller>().map_or_else(Instant::now, |caller| caller.arrived);
+        let place = self.calls.clone().try_acquire_owned().map_err(|error| match error {
+            TryAcquireError::NoPermits | TryAcquireError::Closed => {
+                CallError::Overloaded { share: Share::ServerCalls, limit: self.calls_max }
+            }
+        })?;
         let deadline = Deadline::new(arrived, timeout);
-        Ok(Call {
-            shared: self.clone(),
-            deadline,
-            _place: place,
-        })
+        Ok(Call { shared: self.clone(), deadline, _place: place })
     }
 }
 
@@ -143,11 +129,7 @@ impl Shared {
 impl About {
     fn new(method: &'static str, request: &impl Addressed) -> Self {
         let tenant_id = visible(request.tenant_id(), ID_MAX);
-        Self {
-            method,
-            tenant_id,
-            agent_id: visible(request.agent_id(), ID_MAX),
-        }
+        Self { method, tenant_id, agent_id: visible(request.agent_id(), ID_MAX) }
     }
 }
 
@@ -155,11 +137,7 @@ impl About {
 pub(super) fn visible(text: &str, max: usize) -> String {
     let mut visible = String::with_capacity(text.len().min(max));
     for c in text.chars() {
-        let c = if c.is_control() {
-            char::REPLACEMENT_CHARACTER
-        } else {
-            c
-        };
+        let c = if c.is_control() { char::REPLACEMENT_CHARACTER } else { c };
         if visible.len() + c.len_utf8() > max {
             break;
         }
@@ -172,43 +150,18 @@ pub(super) fn visible(text: &str, max: usize) -> String {
 
 impl Record {
     fn new(about: About) -> Self {
-        Self {
-            about,
-            started: Instant::now(),
-            written: false,
-        }
+        Self { about, started: Instant::now(), written: false }
     }
 
     fn accepted(mut self) {
         self.written = true;
-        let (
-            About {
-                method,
-                tenant_id,
-                agent_id,
-            },
-            elapsed_ms,
-        ) = (&self.about, self.elapsed_ms());
-        info!(
-            method,
-            tenant.id = tenant_id,
-            agent.id = agent_id,
-            code = "OK",
-            elapsed_ms,
-            "call"
-        );
+        let (About { method, tenant_id, agent_id }, elapsed_ms) = (&self.about, self.elapsed_ms());
+        info!(method, tenant.id = tenant_id, agent.id = agent_id, code = "OK", elapsed_ms, "call");
     }
 
     fn refused(mut self, error: &CallError, refused: &Refused) {
         self.written = true;
-        let (
-            About {
-                method,
-                tenant_id,
-                agent_id,
-            },
-            elapsed_ms,
-        ) = (&self.about, self.elapsed_ms());
+        let (About { method, tenant_id, agent_id }, elapsed_ms) = (&self.about, self.elapsed_ms());
         let (code, reason) = (code_name(refused.status.code()), &*refused.reason);
         let outcome = error.outcome().as_str();
         let retcode = error.refusal().map(|refusal| refusal.retcode.as_str());
@@ -253,14 +206,8 @@ impl Record {
 impl Drop for Record {
     fn drop(&mut self) {
         if !self.written {
-            let (
-                About {
-                    method,
-                    tenant_id,
-                    agent_id,
-                },
-                elapsed_ms,
-            ) = (&self.about, self.elapsed_ms());
+            let (About { method, tenant_id, agent_id }, elapsed_ms) =
+                (&self.about, self.elapsed_ms());
             info!(
                 method,
                 tenant.id = tenant_id,

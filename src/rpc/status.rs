@@ -102,10 +102,7 @@ fn refused(kind: Kind) -> (Code, &'static str, More<'static>, &'static str) {
 /// The status of a failed call; the operator's own reading of a retcode comes before the table.
 pub(super) fn refuse(error: &CallError, about: &About, overrides: &Overrides) -> Refused {
     let mut row = row(error);
-    if let Some(own) = error
-        .refusal()
-        .and_then(|refusal| overrides.get(&refusal.retcode))
-    {
+    if let Some(own) = error.refusal().and_then(|refusal| overrides.get(&refusal.retcode)) {
         row = Row {
             code: Code::from_i32(own.code.into()),
             reason: &own.reason,
@@ -114,20 +111,14 @@ pub(super) fn refuse(error: &CallError, about: &About, overrides: &Overrides) ->
         };
     }
     let message = message(error, row.advice);
-    Refused {
-        status: details::status(message, error, about, &row),
-        reason: row.reason.to_owned(),
-    }
+    Refused { status: details::status(message, error, about, &row), reason: row.reason.to_owned() }
 }
 
 fn message(error: &CallError, advice: &str) -> String {
     const CAUSE_MAX: usize = 300;
     const GATEWAY_TEXT_MAX: usize = 120;
     let mut message = visible(&error.to_string(), CAUSE_MAX);
-    if let Some(refusal) = error
-        .refusal()
-        .filter(|refusal| !refusal.message.is_empty())
-    {
+    if let Some(refusal) = error.refusal().filter(|refusal| !refusal.message.is_empty()) {
         message.push_str("; the gateway says: ");
         message.push_str(&visible(&refusal.message, GATEWAY_TEXT_MAX));
     }
@@ -175,21 +166,13 @@ mod tests {
 
     fn about() -> About {
         let (tenant_id, agent_id) = ("acme".to_owned(), "1001".to_owned());
-        About {
-            method: "ccgateway.agent.v1.AgentState/SetBusy",
-            tenant_id,
-            agent_id,
-        }
+        About { method: "ccgateway.agent.v1.AgentState/SetBusy", tenant_id, agent_id }
     }
 
     fn refusal(retcode: &str) -> CallError {
         let retcode = Retcode::refusal(retcode).expect("a refusal");
         let node = Some("AgentGateway1".into());
-        CallError::Refused(Refusal {
-            retcode,
-            message: "no right to invite".into(),
-            node,
-        })
+        CallError::Refused(Refusal { retcode, message: "no right to invite".into(), node })
     }
 
     fn status(error: &CallError) -> Status {
@@ -197,13 +180,7 @@ mod tests {
     }
 
     /// Code, reason, outcome, `RetryInfo` in milliseconds and pushback.
-    type Seen = (
-        Code,
-        &'static str,
-        &'static str,
-        Option<u128>,
-        Option<&'static str>,
-    );
+    type Seen = (Code, &'static str, &'static str, Option<u128>, Option<&'static str>);
 
     #[track_caller]
     fn check(error: &CallError, expected: Seen) {
@@ -229,17 +206,11 @@ mod tests {
     }
 
     fn http(status: u16, retry_after: Option<u64>) -> CallError {
-        CallError::HttpStatus {
-            status,
-            retry_after: retry_after.map(Duration::from_secs),
-        }
+        CallError::HttpStatus { status, retry_after: retry_after.map(Duration::from_secs) }
     }
 
     fn overloaded(share: Share) -> CallError {
-        CallError::Overloaded {
-            share,
-            limit: std::num::NonZeroUsize::MIN,
-        }
+        CallError::Overloaded { share, limit: std::num::NonZeroUsize::MIN }
     }
 
     #[test]
@@ -254,38 +225,20 @@ mod tests {
             &CallError::Invalid(vec![]),
             (InvalidArgument, "INVALID_REQUEST", not_sent, None, None),
         );
-        check(
-            &CallError::TenantUnknown,
-            (NotFound, "TENANT_UNKNOWN", not_sent, None, None),
-        );
+        check(&CallError::TenantUnknown, (NotFound, "TENANT_UNKNOWN", not_sent, None, None));
         check(
             &CallError::SessionMissing,
             (FailedPrecondition, "SESSION_MISSING", not_sent, None, None),
         );
         check(
             &CallError::CredentialsMissing,
-            (
-                FailedPrecondition,
-                "CREDENTIALS_MISSING",
-                not_sent,
-                None,
-                None,
-            ),
+            (FailedPrecondition, "CREDENTIALS_MISSING", not_sent, None, None),
         );
         check(
             &CallError::Unreachable(text()),
-            (
-                Unavailable,
-                "GATEWAY_UNREACHABLE",
-                not_sent,
-                Some(1000),
-                Some("1000"),
-            ),
+            (Unavailable, "GATEWAY_UNREACHABLE", not_sent, Some(1000), Some("1000")),
         );
-        check(
-            &CallError::NoAnswer(text()),
-            (Unknown, "GATEWAY_NO_ANSWER", unknown, None, never),
-        );
+        check(&CallError::NoAnswer(text()), (Unknown, "GATEWAY_NO_ANSWER", unknown, None, never));
         for stage in [Stage::Queue, Stage::Connection] {
             check(
                 &CallError::Deadline(stage),
@@ -301,23 +254,11 @@ mod tests {
         for status in [429, 503] {
             check(
                 &http(status, None),
-                (
-                    Unavailable,
-                    "GATEWAY_HTTP_STATUS",
-                    refused,
-                    Some(1000),
-                    Some("1000"),
-                ),
+                (Unavailable, "GATEWAY_HTTP_STATUS", refused, Some(1000), Some("1000")),
             );
             check(
                 &http(status, Some(7)),
-                (
-                    Unavailable,
-                    "GATEWAY_HTTP_STATUS",
-                    refused,
-                    Some(7000),
-                    Some("7000"),
-                ),
+                (Unavailable, "GATEWAY_HTTP_STATUS", refused, Some(7000), Some("7000")),
             );
         }
         for status in [502, 504] {
@@ -327,24 +268,12 @@ mod tests {
             );
         }
         for status in [301, 400, 401, 403, 404, 500, 501] {
-            check(
-                &http(status, None),
-                (Internal, "GATEWAY_HTTP_STATUS", unknown, None, never),
-            );
+            check(&http(status, None), (Internal, "GATEWAY_HTTP_STATUS", unknown, None, never));
         }
-        check(
-            &CallError::BadReply(text()),
-            (Internal, "GATEWAY_BAD_REPLY", unknown, None, never),
-        );
+        check(&CallError::BadReply(text()), (Internal, "GATEWAY_BAD_REPLY", unknown, None, never));
         check(
             &overloaded(Share::ServerCalls),
-            (
-                ResourceExhausted,
-                "SERVER_OVERLOADED",
-                not_sent,
-                Some(500),
-                Some("500"),
-            ),
+            (ResourceExhausted, "SERVER_OVERLOADED", not_sent, Some(500), Some("500")),
         );
         for share in [
             Share::TenantCalls,
@@ -355,23 +284,14 @@ mod tests {
         ] {
             check(
                 &overloaded(share),
-                (
-                    ResourceExhausted,
-                    "TENANT_OVERLOADED",
-                    not_sent,
-                    Some(500),
-                    Some("500"),
-                ),
+                (ResourceExhausted, "TENANT_OVERLOADED", not_sent, Some(500), Some("500")),
             );
         }
         check(
             &CallError::ShuttingDown,
             (Unavailable, "SHUTTING_DOWN", not_sent, Some(0), Some("0")),
         );
-        check(
-            &CallError::Internal,
-            (Internal, "BRIDGE_FAILED", unknown, None, never),
-        );
+        check(&CallError::Internal, (Internal, "BRIDGE_FAILED", unknown, None, never));
     }
 
     /// The assignments that callers rely on; every other retcode is reported as it came.
@@ -393,22 +313,12 @@ mod tests {
             "100-004" | "100-017" | "100-020" => (FailedPrecondition, "CREDENTIALS_REJECTED", None),
             _ => (Unknown, "UNLISTED_RETCODE", None),
         };
-        (
-            code,
-            reason,
-            "refused",
-            retry.map(|ms| ms.parse().unwrap()),
-            retry,
-        )
+        (code, reason, "refused", retry.map(|ms| ms.parse().unwrap()), retry)
     }
 
     #[test]
     fn every_listed_retcode_has_its_row_and_unlisted_ones_are_reported_as_they_came() {
-        for retcode in LISTED
-            .iter()
-            .map(|listed| listed.code)
-            .chain(["-1", "999-999", "OK"])
-        {
+        for retcode in LISTED.iter().map(|listed| listed.code).chain(["-1", "999-999", "OK"]) {
             check(&refusal(retcode), assigned(retcode));
             let details = status(&refusal(retcode)).get_error_details();
             let metadata = &details.error_info().unwrap().metadata;
@@ -428,18 +338,12 @@ mod tests {
         );
 
         let details = status(&overloaded(Share::TenantRequests)).get_error_details();
-        assert_eq!(
-            details.quota_failure().unwrap().violations[0].subject,
-            "tenants/acme"
-        );
+        assert_eq!(details.quota_failure().unwrap().violations[0].subject, "tenants/acme");
 
         let details = status(&CallError::TenantUnknown).get_error_details();
         let resource = details.resource_info().unwrap();
         assert_eq!(
-            (
-                resource.resource_type.as_str(),
-                resource.resource_name.as_str()
-            ),
+            (resource.resource_type.as_str(), resource.resource_name.as_str()),
             ("tenant", "acme")
         );
     }
@@ -447,11 +351,7 @@ mod tests {
     #[test]
     fn the_operators_reading_comes_before_the_table() {
         let mut overrides = Overrides::default();
-        let own = |retry_after| Override {
-            code: 9,
-            reason: "LICENCE".into(),
-            retry_after,
-        };
+        let own = |retry_after| Override { code: 9, reason: "LICENCE".into(), retry_after };
         overrides.insert("999-001".into(), own(None));
         overrides.insert("100-009".into(), own(Some(Duration::from_secs(3))));
         for (retcode, retry) in [("999-001", None), ("100-009", Some(Duration::from_secs(3)))] {
@@ -460,10 +360,7 @@ mod tests {
             assert_eq!(refused.reason, "LICENCE");
             let details = refused.status.get_error_details();
             assert_eq!(details.error_info().unwrap().reason, "LICENCE");
-            assert_eq!(
-                details.retry_info().and_then(|info| info.retry_delay),
-                retry
-            );
+            assert_eq!(details.retry_info().and_then(|info| info.retry_delay), retry);
         }
     }
 

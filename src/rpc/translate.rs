@@ -17,11 +17,7 @@ const DEPTH_MAX: usize = 24;
 
 /// Message, retcode and result of an accepted request.
 pub(super) fn envelope(envelope: Envelope) -> (String, String, Option<Struct>) {
-    let Envelope {
-        message,
-        retcode,
-        result,
-    } = envelope;
+    let Envelope { message, retcode, result } = envelope;
     (message, retcode.into(), result.as_deref().and_then(object))
 }
 
@@ -39,9 +35,7 @@ fn object(json: &str) -> Option<Struct> {
 
 fn message(fields: serde_json::Map<String, Json>, depth: usize) -> Option<Struct> {
     let field = |(name, json)| Some((name, value(json, depth)?));
-    Some(Struct {
-        fields: fields.into_iter().map(field).collect::<Option<_>>()?,
-    })
+    Some(Struct { fields: fields.into_iter().map(field).collect::<Option<_>>()? })
 }
 
 fn value(json: Json, depth: usize) -> Option<Value> {
@@ -53,10 +47,7 @@ fn value(json: Json, depth: usize) -> Option<Value> {
         Json::String(text) => Kind::StringValue(text),
         Json::Object(fields) => Kind::StructValue(message(fields, depth)?),
         Json::Array(items) => {
-            let values = items
-                .into_iter()
-                .map(|item| value(item, depth))
-                .collect::<Option<_>>()?;
+            let values = items.into_iter().map(|item| value(item, depth)).collect::<Option<_>>()?;
             Kind::ListValue(ListValue { values })
         }
     };
@@ -77,9 +68,7 @@ pub(super) fn session(subject: &Subject, session: &Session) -> proto::Session {
         version: session.version,
         gateway_node: session.guid.node().unwrap_or_default().to_owned(),
         renew_time: Some(Timestamp::from(session.renewed_at)),
-        expire_time: session
-            .expires_at
-            .map(|at| Timestamp::from(SystemTime::now() + left(at))),
+        expire_time: session.expires_at.map(|at| Timestamp::from(SystemTime::now() + left(at))),
     }
 }
 
@@ -97,15 +86,9 @@ mod tests {
             assert_eq!(object(left_out), None, "{left_out}");
         }
         let sign_in = object(r#"{"vdnid":1,"workno":"1001","x":{"y":[null,true]}}"#).unwrap();
-        assert_eq!(
-            sign_in.fields["workno"].kind,
-            Some(Kind::StringValue("1001".into()))
-        );
+        assert_eq!(sign_in.fields["workno"].kind, Some(Kind::StringValue("1001".into())));
         assert_eq!(sign_in.fields["vdnid"].kind, Some(Kind::NumberValue(1.0)));
-        assert!(matches!(
-            sign_in.fields["x"].kind,
-            Some(Kind::StructValue(_))
-        ));
+        assert!(matches!(sign_in.fields["x"].kind, Some(Kind::StructValue(_))));
     }
 
     #[test]

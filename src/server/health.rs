@@ -9,11 +9,7 @@ use crate::rpc::proto::{
 #[derive(Debug)]
 pub(super) struct Health(HealthReporter);
 
-const SERVICES: [&str; 3] = [
-    "",
-    AgentStateServer::<()>::NAME,
-    AgentSessionServer::<()>::NAME,
-];
+const SERVICES: [&str; 3] = ["", AgentStateServer::<()>::NAME, AgentSessionServer::<()>::NAME];
 
 impl Health {
     /// Adds the service; everything is serving.

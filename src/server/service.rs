@@ -50,10 +50,7 @@ impl Service<Request<Incoming>> for Calls {
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         let mut request = request.map(|body| PromptBody { body, idle: None });
-        request.extensions_mut().insert(Caller {
-            peer: self.peer,
-            arrived: Instant::now(),
-        });
+        request.extensions_mut().insert(Caller { peer: self.peer, arrived: Instant::now() });
         let mut routes = self.routes.clone();
         Box::pin(async move { routes.call(request).await })
     }

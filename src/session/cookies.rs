@@ -52,11 +52,7 @@ impl Jar {
     fn put(&mut self, pair: &str) -> bool {
         let full = self.pairs.len() == MAX_COOKIES;
         let name = pair.split('=').next();
-        match self
-            .pairs
-            .iter_mut()
-            .find(|known| known.split('=').next() == name)
-        {
+        match self.pairs.iter_mut().find(|known| known.split('=').next() == name) {
             Some(known) if known == pair => return false,
             Some(known) => pair.clone_into(known),
             None if full => return false,
@@ -69,9 +65,7 @@ impl Jar {
 /// `name=value` of a `Set-Cookie` header.
 fn pair(set_cookie: &HeaderValue) -> Option<&str> {
     let pair = set_cookie.to_str().ok()?.split(';').next()?.trim();
-    let named = pair
-        .split_once('=')
-        .is_some_and(|(name, _value)| !name.trim().is_empty());
+    let named = pair.split_once('=').is_some_and(|(name, _value)| !name.trim().is_empty());
     (named && pair.len() <= MAX_PAIR_LENGTH).then_some(pair)
 }
 
@@ -90,19 +84,14 @@ mod tests {
         for header in headers {
             cookies.set(&HeaderValue::from_str(header).unwrap());
         }
-        cookies
-            .header()
-            .map(|header| header.to_str().unwrap().to_owned())
+        cookies.header().map(|header| header.to_str().unwrap().to_owned())
     }
 
     #[test]
     fn names_and_values_are_sent_back_without_attributes() {
         assert_eq!(jar(&[]), None);
         assert_eq!(jar(&["lb=1; Path=/; Secure"]).as_deref(), Some("lb=1"));
-        assert_eq!(
-            jar(&["lb=1", "x=2; HttpOnly", "lb=3"]).as_deref(),
-            Some("lb=3; x=2")
-        );
+        assert_eq!(jar(&["lb=1", "x=2; HttpOnly", "lb=3"]).as_deref(), Some("lb=3; x=2"));
         assert_eq!(jar(&["novalue", "=x", ";", ""]), None);
     }
 
@@ -112,9 +101,6 @@ mod tests {
         let many: Vec<_> = many.iter().map(String::as_str).collect();
         let sent = jar(&many).unwrap();
         assert_eq!(sent.split("; ").count(), MAX_COOKIES);
-        assert_eq!(
-            jar(&[&format!("big={}", "x".repeat(MAX_PAIR_LENGTH))]),
-            None
-        );
+        assert_eq!(jar(&[&format!("big={}", "x".repeat(MAX_PAIR_LENGTH))]), None);
     }
 }

@@ -33,11 +33,7 @@ struct Stored {
 impl EmbeddedStore {
     /// A store of up to `capacity` sessions.
     pub fn new(capacity: NonZeroUsize) -> Self {
-        Self {
-            sessions: Mutex::default(),
-            last_version: AtomicU64::new(0),
-            capacity,
-        }
+        Self { sessions: Mutex::default(), last_version: AtomicU64::new(0), capacity }
     }
 
     fn sessions(&self) -> MutexGuard<'_, HashMap<AgentId, Arc<Stored>>> {
@@ -51,12 +47,7 @@ impl EmbeddedStore {
 
     /// Called with the sessions locked, so that the higher version is the later one.
     fn stored(&self, new: NewSession) -> Arc<Stored> {
-        let NewSession {
-            guid,
-            origin,
-            ttl,
-            cookies,
-        } = new;
+        let NewSession { guid, origin, ttl, cookies } = new;
         let session = Arc::new(Session {
             guid,
             origin,
@@ -95,12 +86,7 @@ impl EmbeddedStore {
             return None;
         }
         let (origin, ttl): (Origin, _) = (old.origin, stored.ttl);
-        *stored = self.stored(NewSession {
-            guid,
-            origin,
-            ttl,
-            cookies: old.cookies.clone(),
-        });
+        *stored = self.stored(NewSession { guid, origin, ttl, cookies: old.cookies.clone() });
         Some(stored.session.clone())
     }
 }
@@ -133,10 +119,7 @@ impl SessionStore for EmbeddedStore {
 
     fn remove(&self, agent: AgentId, version: u64) -> StoreFuture<'_, ()> {
         let mut sessions = self.sessions();
-        if sessions
-            .get(&agent)
-            .is_some_and(|stored| stored.session.version == version)
-        {
+        if sessions.get(&agent).is_some_and(|stored| stored.session.version == version) {
             sessions.remove(&agent);
         }
         Box::pin(ready(Ok(())))
@@ -158,36 +141,19 @@ mod tests {
 
     fn session(guid: &str, ttl: Option<Duration>) -> NewSession {
         let guid = Guid::parse(guid).unwrap();
-        NewSession {
-            guid,
-            origin: Origin::Registered,
-            ttl,
-            cookies: Arc::new(Cookies::default()),
-        }
+        NewSession { guid, origin: Origin::Registered, ttl, cookies: Arc::new(Cookies::default()) }
     }
 
     #[tokio::test]
     async fn a_reply_that_was_overtaken_does_not_bring_the_old_guid_back() {
         let store = store(8);
-        let first = store
-            .put(agent(1001), session("first", None))
-            .await
-            .unwrap();
+        let first = store.put(agent(1001), session("first", None)).await.unwrap();
         let newer = Guid::parse("newer").unwrap();
         let late = Guid::parse("late").unwrap();
 
-        let renewed = store
-            .renew(agent(1001), &first, newer.clone())
-            .await
-            .unwrap();
+        let renewed = store.renew(agent(1001), &first, newer.clone()).await.unwrap();
         assert!(renewed.is_some_and(|renewed| renewed.version > first.version));
-        assert!(
-            store
-                .renew(agent(1001), &first, late)
-                .await
-                .unwrap()
-                .is_none()
-        );
+        assert!(store.renew(agent(1001), &first, late).await.unwrap().is_none());
         assert_eq!(store.warm(agent(1001)).unwrap().guid, newer);
     }
 
@@ -200,27 +166,17 @@ mod tests {
         assert!(second.version > first.version);
 
         store.remove(agent(1001), first.version).await.unwrap();
-        assert!(
-            store.warm(agent(1001)).is_some(),
-            "an older version must not remove a newer"
-        );
+        assert!(store.warm(agent(1001)).is_some(), "an older version must not remove a newer");
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_session_ends_with_its_time_to_live_and_a_renewal_starts_it_anew() {
         let ttl = Duration::from_secs(120);
         let store = store(8);
-        let first = store
-            .put(agent(1001), session("a", Some(ttl)))
-            .await
-            .unwrap();
+        let first = store.put(agent(1001), session("a", Some(ttl))).await.unwrap();
         tokio::time::advance(ttl / 2).await;
         let guid = Guid::parse("b").unwrap();
-        store
-            .renew(agent(1001), &first, guid)
-            .await
-            .unwrap()
-            .unwrap();
+        store.renew(agent(1001), &first, guid).await.unwrap().unwrap();
         tokio::time::advance(ttl / 2).await;
         assert!(store.warm(agent(1001)).is_some());
         tokio::time::advance(ttl / 2).await;

@@ -24,10 +24,7 @@ impl Guid {
     pub fn parse(text: &str) -> Result<Self, InvalidGuid> {
         // As the public clients do: all after the first '='. A cookie's attributes may follow.
         let value = text.split_once('=').map_or(text, |(_name, value)| value);
-        let value = value
-            .split_once(';')
-            .map_or(value, |(value, _attributes)| value)
-            .trim();
+        let value = value.split_once(';').map_or(value, |(value, _attributes)| value).trim();
 
         let good = |b: u8| b.is_ascii_graphic() && !matches!(b, b'=' | b';' | b',' | b'"' | b'\'');
         if value.is_empty() || value.len() > MAX_LENGTH || !value.bytes().all(good) {
@@ -50,9 +47,7 @@ impl Guid {
         // A suffix of another form might be part of the secret.
         let named = node.starts_with(|c: char| c.is_ascii_alphabetic())
             && node.len() <= 32
-            && node
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'));
+            && node.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'));
         named.then_some(node)
     }
 }
@@ -74,9 +69,7 @@ mod tests {
     #[track_caller]
     fn check(text: &str, expected: &Result<(&str, Option<&str>), InvalidGuid>) {
         let parsed = Guid::parse(text);
-        let parsed = parsed
-            .as_ref()
-            .map(|guid| (guid.header().to_str().unwrap(), guid.node()));
+        let parsed = parsed.as_ref().map(|guid| (guid.header().to_str().unwrap(), guid.node()));
         assert_eq!(parsed, expected.as_ref().map(|pair| *pair), "{text:?}");
     }
 
@@ -86,10 +79,7 @@ mod tests {
         check(SAMPLE, &Ok((SAMPLE, node)));
         check(&format!("JSESSIONID={SAMPLE}"), &Ok((SAMPLE, node)));
         check(&format!(" {SAMPLE} "), &Ok((SAMPLE, node)));
-        check(
-            &format!("JSESSIONID={SAMPLE}; Path=/; Secure"),
-            &Ok((SAMPLE, node)),
-        );
+        check(&format!("JSESSIONID={SAMPLE}; Path=/; Secure"), &Ok((SAMPLE, node)));
         check("no-node", &Ok(("no-node", None)));
         check("a.b.c", &Ok(("a.b.c", Some("c"))));
         check("secret.279fe21d", &Ok(("secret.279fe21d", None)));
@@ -98,18 +88,7 @@ mod tests {
     #[test]
     fn texts_that_are_no_guid_are_refused() {
         let long = "x".repeat(MAX_LENGTH + 1);
-        for bad in [
-            "",
-            " ",
-            "JSESSIONID=",
-            "a b",
-            "a=b=c",
-            "a,b",
-            "\"a\"",
-            "ä",
-            "a\r\nb",
-            &long,
-        ] {
+        for bad in ["", " ", "JSESSIONID=", "a b", "a=b=c", "a,b", "\"a\"", "ä", "a\r\nb", &long] {
             check(bad, &Err(InvalidGuid));
         }
     }

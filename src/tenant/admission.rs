@@ -61,10 +61,7 @@ struct Pool {
 impl Hosts {
     /// Shares of `in_flight` requests at once for each host.
     pub fn new(in_flight: NonZeroUsize) -> Self {
-        Self {
-            in_flight,
-            shares: Mutex::default(),
-        }
+        Self { in_flight, shares: Mutex::default() }
     }
 
     fn share(&self, host: &str) -> Pool {
@@ -73,11 +70,7 @@ impl Hosts {
             .entry(host.to_owned())
             .or_insert_with(|| Arc::new(Semaphore::new(self.in_flight.get())))
             .clone();
-        Pool {
-            share: Share::HostRequests,
-            limit: self.in_flight,
-            places,
-        }
+        Pool { share: Share::HostRequests, limit: self.in_flight, places }
     }
 }
 
@@ -98,9 +91,7 @@ impl Admission {
 
     /// A place among the tenant's calls, at once or not at all.
     pub(super) fn enter(&self) -> Result<CallPlace, CallError> {
-        Ok(CallPlace {
-            _own: self.calls.take_now()?,
-        })
+        Ok(CallPlace { _own: self.calls.take_now()? })
     }
 
     /// A place among the requests to the gateway, after a short wait at most.
@@ -108,10 +99,7 @@ impl Admission {
         // In this order, so that a tenant whose own share is used up holds none of the host's.
         let own = self.requests.take(self.queue_wait).await?;
         let host = self.host.take(self.queue_wait).await?;
-        Ok(RequestPlace {
-            _own: own,
-            _host: host,
-        })
+        Ok(RequestPlace { _own: own, _host: host })
     }
 }
 
@@ -119,25 +107,15 @@ impl Admission {
 
 impl Pool {
     fn new(share: Share, limit: NonZeroUsize) -> Self {
-        Self {
-            share,
-            limit,
-            places: Arc::new(Semaphore::new(limit.get())),
-        }
+        Self { share, limit, places: Arc::new(Semaphore::new(limit.get())) }
     }
 
     fn used_up(&self) -> CallError {
-        CallError::Overloaded {
-            share: self.share,
-            limit: self.limit,
-        }
+        CallError::Overloaded { share: self.share, limit: self.limit }
     }
 
     fn take_now(&self) -> Result<OwnedSemaphorePermit, CallError> {
-        self.places
-            .clone()
-            .try_acquire_owned()
-            .map_err(|_| self.used_up())
+        self.places.clone().try_acquire_owned().map_err(|_| self.used_up())
     }
 
     async fn take(&self, wait: Duration) -> Result<OwnedSemaphorePermit, CallError> {

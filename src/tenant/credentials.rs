@@ -17,11 +17,7 @@ pub(super) struct CredentialBook {
 
 impl CredentialBook {
     pub(super) fn new(configured: Option<Arc<Credentials>>, capacity: NonZeroUsize) -> Self {
-        Self {
-            configured,
-            held: Mutex::default(),
-            capacity,
-        }
+        Self { configured, held: Mutex::default(), capacity }
     }
 
     /// The sign-in that worked last, else the configured one.
@@ -33,11 +29,7 @@ impl CredentialBook {
     pub(super) fn configured(&self, agent: AgentId) -> Option<SignIn> {
         let credential = self.configured.as_ref()?.agents.get(&agent)?;
         let phone_number = credential.phone_number.clone();
-        Some(SignIn::new(
-            credential.password.clone(),
-            phone_number,
-            credential.force,
-        ))
+        Some(SignIn::new(credential.password.clone(), phone_number, credential.force))
     }
 
     pub(super) fn hold(&self, agent: AgentId, sign_in: Arc<SignIn>) {

@@ -21,10 +21,6 @@ impl Tenants {
 
     /// The tenant that a caller means who names none: the only one there is.
     pub fn only(&self) -> Option<&Arc<Tenant>> {
-        if self.0.len() == 1 {
-            self.0.values().next()
-        } else {
-            None
-        }
+        if self.0.len() == 1 { self.0.values().next() } else { None }
     }
 }

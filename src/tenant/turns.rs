@@ -57,10 +57,7 @@ struct Place {
 
 impl Turns {
     pub(super) fn new(limit: NonZeroUsize) -> Self {
-        Self {
-            agents: Mutex::default(),
-            limit,
-        }
+        Self { agents: Mutex::default(), limit }
     }
 
     /// Waits for the agent's turn. Dropping the future gives the place up.
@@ -68,10 +65,7 @@ impl Turns {
         let place = self.enter(agent)?;
         // The semaphore is fair, and never closed.
         let turn = place.shared.turn.clone().acquire_owned().await;
-        Ok(Turn {
-            _turn: turn.map_err(|_| CallError::Internal)?,
-            place,
-        })
+        Ok(Turn { _turn: turn.map_err(|_| CallError::Internal)?, place })
     }
 
     fn enter(self: &Arc<Self>, agent: AgentId) -> Result<Place, CallError> {
@@ -79,17 +73,10 @@ impl Turns {
         let queue = agents.entry(agent).or_insert_with(Queue::new);
         // The one who has the turn does not wait.
         if queue.places > self.limit.get() {
-            return Err(CallError::Overloaded {
-                share: Share::AgentQueue,
-                limit: self.limit,
-            });
+            return Err(CallError::Overloaded { share: Share::AgentQueue, limit: self.limit });
         }
         queue.places += 1;
-        Ok(Place {
-            turns: self.clone(),
-            agent,
-            shared: queue.shared.clone(),
-        })
+        Ok(Place { turns: self.clone(), agent, shared: queue.shared.clone() })
     }
 
     fn agents(&self) -> MutexGuard<'_, HashMap<AgentId, Queue>> {
@@ -100,13 +87,7 @@ impl Turns {
 impl Queue {
     fn new() -> Self {
         let turn = Arc::new(Semaphore::new(1));
-        Self {
-            shared: Arc::new(Shared {
-                turn,
-                failed_sign_in: Mutex::default(),
-            }),
-            places: 0,
-        }
+        Self { shared: Arc::new(Shared { turn, failed_sign_in: Mutex::default() }), places: 0 }
     }
 }
 
@@ -130,10 +111,7 @@ impl Turn {
     /// must not try it five hundred times.
     pub(super) fn shared_failure(&self, arrived: Instant) -> Option<CallError> {
         let failed = self.failed_sign_in();
-        failed
-            .as_ref()
-            .filter(|(at, _)| *at >= arrived)
-            .map(|(_, error)| error.clone())
+        failed.as_ref().filter(|(at, _)| *at >= arrived).map(|(_, error)| error.clone())
     }
 
     /// Shares a failed sign-in with the calls that are waiting now.
@@ -142,11 +120,7 @@ impl Turn {
     }
 
     fn failed_sign_in(&self) -> MutexGuard<'_, Option<(Instant, CallError)>> {
-        self.place
-            .shared
-            .failed_sign_in
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.place.shared.failed_sign_in.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -190,17 +164,11 @@ mod tests {
         let mut third = Box::pin(turns.take(agent(1001)));
         assert!(poll_once(second.as_mut()).await.is_none());
         assert!(poll_once(third.as_mut()).await.is_none());
-        assert!(
-            turns.take(agent(1002)).await.is_ok(),
-            "other agents do not wait"
-        );
+        assert!(turns.take(agent(1002)).await.is_ok(), "other agents do not wait");
 
         drop(first);
         assert!(poll_once(third.as_mut()).await.is_none());
-        let second = poll_once(second.as_mut())
-            .await
-            .expect("the second's turn")
-            .unwrap();
+        let second = poll_once(second.as_mut()).await.expect("the second's turn").unwrap();
         drop(second);
         assert!(poll_once(third.as_mut()).await.is_some());
     }
@@ -212,13 +180,7 @@ mod tests {
         let mut second = Box::pin(turns.take(agent(1001)));
         assert!(poll_once(second.as_mut()).await.is_none());
         let third = turns.take(agent(1001)).await;
-        assert!(matches!(
-            third,
-            Err(CallError::Overloaded {
-                share: Share::AgentQueue,
-                ..
-            })
-        ));
+        assert!(matches!(third, Err(CallError::Overloaded { share: Share::AgentQueue, .. })));
 
         drop(second);
         drop(first);

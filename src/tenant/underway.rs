@@ -67,23 +67,13 @@ impl Underway {
     }
 
     async fn end_session(&mut self, interface: &'static Interface) -> Result<Envelope, CallError> {
-        let session = self
-            .tenant
-            .session(self.agent)
-            .await?
-            .ok_or(CallError::SessionMissing)?;
-        let command = Command {
-            interface,
-            query: String::new(),
-        };
+        let session = self.tenant.session(self.agent).await?.ok_or(CallError::SessionMissing)?;
+        let command = Command { interface, query: String::new() };
         let verdict = self.send(&command, &session).await;
         let ended = match &verdict {
             Ok(_) => true,
             Err(error) => error.refusal().is_some_and(|refusal| {
-                matches!(
-                    refusal.retcode.kind(),
-                    Kind::AgentNotSignedIn | Kind::SessionExpired
-                )
+                matches!(refusal.retcode.kind(), Kind::AgentNotSignedIn | Kind::SessionExpired)
             }),
         };
         if ended {
@@ -98,9 +88,7 @@ impl Underway {
         if let Some(session) = self.tenant.session(self.agent).await? {
             return Ok(session);
         }
-        self.sign_in_unasked()
-            .await?
-            .ok_or(CallError::SessionMissing)
+        self.sign_in_unasked().await?.ok_or(CallError::SessionMissing)
     }
 
     /// A session that may work where `refused` did not: one that was stored meanwhile, else one
@@ -144,10 +132,7 @@ impl Underway {
         let Tenant { id, sessions, .. } = &*self.tenant;
         if !sessions.has_room(self.agent) {
             let limit = self.tenant.config.limits.sessions;
-            return Err(CallError::Overloaded {
-                share: Share::TenantSessions,
-                limit,
-            });
+            return Err(CallError::Overloaded { share: Share::TenantSessions, limit });
         }
         debug!(tenant.id = %id, agent.id = %self.agent, "signing the agent in");
         let mut reply = self.ask_to_sign_in(&SIGN_IN, sign_in, stage).await?;
@@ -163,21 +148,10 @@ impl Underway {
         sign_in: &SignIn,
         stage: Stage,
     ) -> Result<Reply, CallError> {
-        let command = Command {
-            interface,
-            query: String::new(),
-        };
+        let command = Command { interface, query: String::new() };
         let body = Some(sign_in.to_body());
-        let request = Request {
-            command: &command,
-            agent: self.agent,
-            session: None,
-            body,
-        };
-        self.tenant
-            .gateway
-            .exchange(&request, stage, &mut self.patience)
-            .await
+        let request = Request { command: &command, agent: self.agent, session: None, body };
+        self.tenant.gateway.exchange(&request, stage, &mut self.patience).await
     }
 
     /// Stores the session that a sign-in made.
@@ -187,22 +161,14 @@ impl Underway {
         reply.set_cookies(&cookies);
         let envelope = reply.into_verdict(None).inspect_err(|error| {
             // A password that the gateway rejects must not be tried again unasked.
-            if error
-                .refusal()
-                .is_some_and(|r| r.retcode.kind() == Kind::CredentialsRejected)
-            {
+            if error.refusal().is_some_and(|r| r.retcode.kind() == Kind::CredentialsRejected) {
                 self.tenant.credentials.forget(self.agent);
             }
         })?;
         let guid = guid.ok_or_else(|| {
             CallError::BadReply("the sign-in was accepted, but there is no Guid in its head".into())
         })?;
-        let session = NewSession {
-            guid,
-            origin: Origin::SignedIn,
-            ttl: None,
-            cookies,
-        };
+        let session = NewSession { guid, origin: Origin::SignedIn, ttl: None, cookies };
         let stored = self.tenant.sessions.put(self.agent, session).await;
         let session = stored.map_err(|e| self.tenant.store_failed(&e))?;
         self.tenant.credentials.hold(self.agent, sign_in.clone());
@@ -214,22 +180,9 @@ impl Underway {
     }
 
     async fn send(&mut self, command: &Command, session: &Session) -> Result<Envelope, CallError> {
-        let Self {
-            tenant,
-            agent,
-            patience,
-            ..
-        } = self;
-        let request = Request {
-            command,
-            agent: *agent,
-            session: Some(session),
-            body: None,
-        };
-        let mut reply = tenant
-            .gateway
-            .exchange(&request, Stage::Answer, patience)
-            .await?;
+        let Self { tenant, agent, patience, .. } = self;
+        let request = Request { command, agent: *agent, session: Some(session), body: None };
+        let mut reply = tenant.gateway.exchange(&request, Stage::Answer, patience).await?;
         reply.set_cookies(&session.cookies);
         if let Some(guid) = reply.guid.take().filter(|guid| *guid != session.guid) {
             // `None`: another answer was faster, and its Guid is the newer one.
@@ -243,11 +196,7 @@ impl Underway {
     }
 
     async fn forget(&self, session: &Session) -> Result<(), CallError> {
-        let removed = self
-            .tenant
-            .sessions
-            .remove(self.agent, session.version)
-            .await;
+        let removed = self.tenant.sessions.remove(self.agent, session.version).await;
         removed.map_err(|e| self.tenant.store_failed(&e))
     }
 
@@ -271,8 +220,5 @@ impl Underway {
 
 fn is_signed_in_elsewhere(reply: &Reply) -> bool {
     // Not 100-015, which says that this gateway allows no forcible sign-in.
-    reply
-        .envelope
-        .as_ref()
-        .is_ok_and(|envelope| &*envelope.retcode == "100-002")
+    reply.envelope.as_ref().is_ok_and(|envelope| &*envelope.retcode == "100-002")
 }

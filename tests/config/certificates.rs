@@ -17,10 +17,7 @@ fn folder() -> Folder {
     folder.write("other.key", certificate().1);
     folder.write("cut.pem", &pem[..pem.len() / 2]);
     folder.write("empty.pem", "");
-    folder.write(
-        "rubbish.pem",
-        "-----BEGIN CERTIFICATE-----\nYQ==\n-----END CERTIFICATE-----\n",
-    );
+    folder.write("rubbish.pem", "-----BEGIN CERTIFICATE-----\nYQ==\n-----END CERTIFICATE-----\n");
     folder
 }
 
@@ -31,10 +28,7 @@ fn certificates_are_read_and_belong_to_their_keys() {
          ca_file = \"one.pem\"\nclient_certificate = \"both.pem\"\nclient_key = \"both.pem\"\n"
     );
     let config = config::load(&folder().sources(text)).unwrap_or_else(|errors| panic!("{errors}"));
-    assert_eq!(
-        config.server.tls.map(|identity| identity.chain.len()),
-        Some(1)
-    );
+    assert_eq!(config.server.tls.map(|identity| identity.chain.len()), Some(1));
     let tls = &config.tenants["acme"].tls;
     assert!(matches!(&tls.trust, Trust::Roots(roots) if roots.len() == 1));
     assert!(tls.client.is_some());
@@ -59,31 +53,16 @@ fn a_pinned_certificate_is_pinned_by_its_hash() {
 fn files_that_hold_something_else_are_told() {
     let folder = folder();
     for (line, expected) in [
-        (
-            "ca_file = \"empty.pem\"",
-            "ca_file: \"empty.pem\" holds no certificate; ",
-        ),
-        (
-            "ca_file = \"one.key\"",
-            "ca_file: \"one.key\" holds no certificate; ",
-        ),
-        (
-            "ca_file = \"cut.pem\"",
-            "ca_file: \"cut.pem\" is not valid PEM; ",
-        ),
+        ("ca_file = \"empty.pem\"", "ca_file: \"empty.pem\" holds no certificate; "),
+        ("ca_file = \"one.key\"", "ca_file: \"one.key\" holds no certificate; "),
+        ("ca_file = \"cut.pem\"", "ca_file: \"cut.pem\" is not valid PEM; "),
         (
             "ca_file = \"rubbish.pem\"",
             "ca_file: certificate 1 in the file is no X.509 v3 certificate; ",
         ),
-        (
-            "ca_file = \".\"",
-            "ca_file: cannot read \".\" (Is a directory); ",
-        ),
+        ("ca_file = \".\"", "ca_file: cannot read \".\" (Is a directory); "),
         ("ca_file = \"\"", "ca_file: is empty; "),
-        (
-            "ca_file = \"-----BEGIN\"",
-            "ca_file: holds the content of a file; ",
-        ),
+        ("ca_file = \"-----BEGIN\"", "ca_file: holds the content of a file; "),
         (
             "client_certificate = \"one.pem\"\nclient_key = \"one.pem\"",
             "client_key: \"one.pem\" holds no usable private key; ",

@@ -35,19 +35,10 @@ fn credentials_are_found_beside_the_file_that_names_them() {
 fn mistakes_name_the_credentials_file_and_never_a_value() {
     let long = CANARY.repeat(6);
     for (text, expected) in [
-        (
-            "[agents.1001]\npassword = c4n4ry\n",
-            "acme.toml:2  is not valid TOML",
-        ),
-        (
-            "[agents.1001]\npassword = \"c4n4ry\n",
-            "acme.toml:2  is not valid TOML",
-        ),
+        ("[agents.1001]\npassword = c4n4ry\n", "acme.toml:2  is not valid TOML"),
+        ("[agents.1001]\npassword = \"c4n4ry\n", "acme.toml:2  is not valid TOML"),
         ("c4n4ry\n", "acme.toml:1  is not valid TOML"),
-        (
-            "agents.1001 = \"c4n4ry\"\n",
-            "acme.toml:1  agents.1001: is text, not a section",
-        ),
+        ("agents.1001 = \"c4n4ry\"\n", "acme.toml:1  agents.1001: is text, not a section"),
         (
             "agents.1001.password = [\"c4n4ry\"]\n",
             "acme.toml:1  agents.1001.password: is a list, not text",
@@ -68,10 +59,7 @@ fn mistakes_name_the_credentials_file_and_never_a_value() {
             "agents.1001 = { password = \"\", pasword = \"c4n4ry\" }\n",
             "acme.toml:1  agents.1001.pasword: is not a known key; did you mean agents.1001.password?",
         ),
-        (
-            "agents.1001.force = true\n",
-            "acme.toml  agents.1001.password: is missing",
-        ),
+        ("agents.1001.force = true\n", "acme.toml  agents.1001.password: is missing"),
         (
             "agents.100.password = \"c4n4ry\"\n",
             "acme.toml:1  agents.100: is no agent of the tenant; the id must be from 101 to 59999",
@@ -80,10 +68,7 @@ fn mistakes_name_the_credentials_file_and_never_a_value() {
             "agents.bob.password = \"c4n4ry\"\n",
             "acme.toml:1  agents.bob: is no agent of the tenant; the id must be decimal",
         ),
-        (
-            "agent = \"c4n4ry\"\n",
-            "acme.toml:1  agent: is not a known key; did you mean agents?",
-        ),
+        ("agent = \"c4n4ry\"\n", "acme.toml:1  agent: is not a known key; did you mean agents?"),
     ] {
         let errors = load(&Folder::new(), text).expect_err(text);
         let told = errors.to_string();
@@ -106,9 +91,7 @@ fn a_file_that_others_can_read_is_warned_of() {
             "{TENANT}tenants.acme.credentials_file = \"secrets/acme.toml\"\n\
              server.listen = \"[::1]:1\"\n"
         );
-        let warnings = config::load(&folder.sources(text))
-            .expect("good")
-            .warnings();
+        let warnings = config::load(&folder.sources(text)).expect("good").warnings();
         assert_eq!(warnings.len(), count, "{mode:o} {warnings:#?}");
     }
 }

@@ -25,9 +25,7 @@ const EXAMPLES_ONLY: [&str; 11] = [
 
 /// The example with every key at its default that has one.
 fn spelt_out() -> String {
-    let (keys, _) = EXAMPLE
-        .split_once("# ---- Your own reading")
-        .expect("the last parts");
+    let (keys, _) = EXAMPLE.split_once("# ---- Your own reading").expect("the last parts");
     let uncommented = keys.lines().map(|line| match line.strip_prefix('#') {
         Some(key) if !key.starts_with([' ', '#']) && !key.is_empty() => key,
         _ => line,
@@ -48,10 +46,7 @@ fn the_example_loads_as_it_is() {
 
 #[test]
 fn the_example_shows_the_defaults() {
-    let least = EXAMPLE
-        .lines()
-        .find(|line| line.starts_with("base_urls"))
-        .unwrap();
+    let least = EXAMPLE.lines().find(|line| line.starts_with("base_urls")).unwrap();
     let defaults = load(&format!("[tenants.acme]\n{least}"));
     assert_eq!(format!("{:?}", load(&spelt_out())), format!("{defaults:?}"));
 }
@@ -61,20 +56,14 @@ fn the_defaults_are_the_documented_ones() {
     let config = load(TENANT);
     let server = &config.server;
     assert_eq!(server.listen.to_string(), "0.0.0.0:50051");
-    assert_eq!(
-        server.admin_listen.map(|a| a.to_string()).as_deref(),
-        Some("0.0.0.0:9090")
-    );
+    assert_eq!(server.admin_listen.map(|a| a.to_string()).as_deref(), Some("0.0.0.0:9090"));
     assert_eq!(server.worker_threads, None);
     assert!(server.reflection && server.tls.is_none());
     assert_eq!(server.calls_max.get(), 10_000);
     assert_eq!(server.http2.connection_window, 1_048_576);
     assert_eq!(server.connections.max_age, Duration::from_secs(1200));
     assert_eq!(server.drain.limit, Duration::from_secs(20));
-    assert_eq!(
-        (config.log.filter.as_str(), config.log.format),
-        ("info", LogFormat::Auto)
-    );
+    assert_eq!((config.log.filter.as_str(), config.log.format), ("info", LogFormat::Auto));
     assert_eq!(config.host_in_flight.get(), 128);
     let tenant = &config.tenants["acme"];
     assert_eq!(tenant.tls.trust, Trust::SystemRoots);
@@ -82,10 +71,5 @@ fn the_defaults_are_the_documented_ones() {
     assert_eq!(tenant.timeouts.request, Duration::from_secs(8));
     assert_eq!(tenant.limits.queue_wait, Duration::from_millis(100));
     assert!(tenant.credentials.is_none());
-    assert!(
-        load(&format!("{TENANT}server.admin_listen = \"off\""))
-            .server
-            .admin_listen
-            .is_none()
-    );
+    assert!(load(&format!("{TENANT}server.admin_listen = \"off\"")).server.admin_listen.is_none());
 }

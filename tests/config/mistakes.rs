@@ -42,74 +42,29 @@ ca_file = "missing.pem"
     );
     let errors = config::load(&folder.sources(text)).unwrap_err();
     let text = errors.to_string();
-    assert!(
-        text.starts_with("5 mistakes in the configuration:\n  "),
-        "{text}"
-    );
+    assert!(text.starts_with("5 mistakes in the configuration:\n  "), "{text}");
     assert_eq!(errors.errors()[1].key, "server.listen");
-    assert!(matches!(
-        errors.errors()[1].place,
-        Place::File { line: Some(3), .. }
-    ));
+    assert!(matches!(errors.errors()[1].place, Place::File { line: Some(3), .. }));
 }
 
 #[test]
 fn values_of_a_wrong_type_are_told_with_the_right_one() {
     for (line, expected) in [
-        (
-            "server.listen = 50051",
-            "server.listen: is a number, not text; ",
-        ),
-        (
-            "server.listen = [\"::1:1\"]",
-            "server.listen: is a list, not text; ",
-        ),
-        (
-            "server.reflection = \"yes\"",
-            "server.reflection: is text, not true or false; ",
-        ),
-        (
-            "server.calls_max = \"10\"",
-            "server.calls_max: is text, not a whole number; ",
-        ),
-        (
-            "server.calls_max = 1.5",
-            "server.calls_max: is a number with a fraction, not",
-        ),
-        (
-            "server.calls_max = 99999999999999999999",
-            "server.calls_max: is a number beyond 64 bits",
-        ),
-        (
-            "server.default_deadline = 10",
-            "server.default_deadline: is a number, not a duration; ",
-        ),
-        (
-            "server.default_deadline = 07:32:00",
-            "server.default_deadline: is a date or time, not",
-        ),
-        (
-            "server.drain = \"20s\"",
-            "server.drain: is text, not a section; ",
-        ),
-        (
-            "server.drain.limit = { s = 1 }",
-            "server.drain.limit: is a section, not a duration; ",
-        ),
+        ("server.listen = 50051", "server.listen: is a number, not text; "),
+        ("server.listen = [\"::1:1\"]", "server.listen: is a list, not text; "),
+        ("server.reflection = \"yes\"", "server.reflection: is text, not true or false; "),
+        ("server.calls_max = \"10\"", "server.calls_max: is text, not a whole number; "),
+        ("server.calls_max = 1.5", "server.calls_max: is a number with a fraction, not"),
+        ("server.calls_max = 99999999999999999999", "server.calls_max: is a number beyond 64 bits"),
+        ("server.default_deadline = 10", "server.default_deadline: is a number, not a duration; "),
+        ("server.default_deadline = 07:32:00", "server.default_deadline: is a date or time, not"),
+        ("server.drain = \"20s\"", "server.drain: is text, not a section; "),
+        ("server.drain.limit = { s = 1 }", "server.drain.limit: is a section, not a duration; "),
         ("server = 1", "server: is a number, not a section; "),
         ("[[server]]", "server: is a list, not a section; "),
-        (
-            "tenants.b.base_urls = 1",
-            "tenants.b.base_urls: is a number, not a list of texts; ",
-        ),
-        (
-            "tenants.b.base_urls = [1]",
-            "tenants.b.base_urls: is a number, not text; ",
-        ),
-        (
-            "tenants.b = \"https://b\"",
-            "tenants.b: is text, not a section; ",
-        ),
+        ("tenants.b.base_urls = 1", "tenants.b.base_urls: is a number, not a list of texts; "),
+        ("tenants.b.base_urls = [1]", "tenants.b.base_urls: is a number, not text; "),
+        ("tenants.b = \"https://b\"", "tenants.b: is text, not a section; "),
     ] {
         check(line, expected);
     }
@@ -122,30 +77,18 @@ fn values_out_of_their_bounds_are_told_with_the_bounds() {
             "server.worker_threads = 0",
             "server.worker_threads: 0 is out of range; give a whole number from 1 to 1024",
         ),
-        (
-            "server.calls_max = -1",
-            "server.calls_max: -1 is out of range",
-        ),
+        ("server.calls_max = -1", "server.calls_max: -1 is out of range"),
         (
             "server.http2.max_frame_size = 16383",
             "server.http2.max_frame_size: 16383 is out of range; give a whole number from 16384 to 16777215",
         ),
-        (
-            "server.http2.max_frame_size = 16777216",
-            "server.http2.max_frame_size: ",
-        ),
+        ("server.http2.max_frame_size = 16777216", "server.http2.max_frame_size: "),
         (
             "server.http2.connection_window = 2147483648",
             "server.http2.connection_window: 2147483648 is out of range; give a whole number from 65535 to 2147483647",
         ),
-        (
-            "server.default_deadline = \"0s\"",
-            "server.default_deadline: \"0s\" is out of range; ",
-        ),
-        (
-            "server.default_deadline = \"2h\"",
-            "server.default_deadline: \"2h\" is out of range; ",
-        ),
+        ("server.default_deadline = \"0s\"", "server.default_deadline: \"0s\" is out of range; "),
+        ("server.default_deadline = \"2h\"", "server.default_deadline: \"2h\" is out of range; "),
         (
             "server.default_deadline = \"ten\"",
             "server.default_deadline: \"ten\" is not a duration; ",
@@ -154,26 +97,14 @@ fn values_out_of_their_bounds_are_told_with_the_bounds() {
             "tenants.acme.registered_ttl = \"25h\"",
             "tenants.acme.registered_ttl: \"25h\" is out of range; ",
         ),
-        (
-            "tenants.acme.agent_ids = \"101\"",
-            "tenants.acme.agent_ids: ",
-        ),
-        (
-            "tenants.acme.agent_ids = \"0-5\"",
-            "tenants.acme.agent_ids: ",
-        ),
-        (
-            "tenants.acme.agent_ids = \"1-1000000000\"",
-            "tenants.acme.agent_ids: ",
-        ),
+        ("tenants.acme.agent_ids = \"101\"", "tenants.acme.agent_ids: "),
+        ("tenants.acme.agent_ids = \"0-5\"", "tenants.acme.agent_ids: "),
+        ("tenants.acme.agent_ids = \"1-1000000000\"", "tenants.acme.agent_ids: "),
         (
             "tenants.acme.auth_mode = \"Static\"",
             "tenants.acme.auth_mode: \"Static\" is not one of its words; give one of dynamic, static",
         ),
-        (
-            "log.filter = \"info,=\"",
-            "log.filter: \"info,=\" is no log filter",
-        ),
+        ("log.filter = \"info,=\"", "log.filter: \"info,=\" is no log filter"),
         ("log.filter = \"\"", "log.filter: \"\" is no log filter"),
         (
             "log.format = \"xml\"",
@@ -203,10 +134,7 @@ fn values_that_cannot_all_be_meant_are_told() {
             "server.admin_listen = \"0.0.0.0:50051\"",
             "server.admin_listen: listen and admin_listen are both 0.0.0.0:50051; ",
         ),
-        (
-            "server.tls.key = \"a.pem\"",
-            "server.tls.key: is of no use without certificate; ",
-        ),
+        ("server.tls.key = \"a.pem\"", "server.tls.key: is of no use without certificate; "),
         (
             "tenants.acme.tls.client_certificate = \"a.pem\"",
             "tenants.acme.tls.client_certificate: is of no use without client_key; ",
@@ -222,32 +150,17 @@ fn values_that_cannot_all_be_meant_are_told() {
     ] {
         let mistakes = Folder::new().mistakes(format!("{TENANT}{line}\n"));
         let expected = format!("bridge.toml:2  {expected}");
-        assert!(
-            mistakes.iter().any(|line| line.starts_with(&expected)),
-            "{mistakes:#?}"
-        );
+        assert!(mistakes.iter().any(|line| line.starts_with(&expected)), "{mistakes:#?}");
     }
 }
 
 #[test]
 fn unknown_keys_are_told_with_what_was_meant() {
     for (line, expected) in [
-        (
-            "servr.listen = \"\"",
-            "servr: is not a known key; did you mean server?",
-        ),
-        (
-            "server.lsiten = \"\"",
-            "server.lsiten: is not a known key; did you mean server.listen?",
-        ),
-        (
-            "server.http.x = 1",
-            "server.http: is not a known key; did you mean server.http2?",
-        ),
-        (
-            "log.colour = true",
-            "log.colour: is not a known key; known here: filter, format",
-        ),
+        ("servr.listen = \"\"", "servr: is not a known key; did you mean server?"),
+        ("server.lsiten = \"\"", "server.lsiten: is not a known key; did you mean server.listen?"),
+        ("server.http.x = 1", "server.http: is not a known key; did you mean server.http2?"),
+        ("log.colour = true", "log.colour: is not a known key; known here: filter, format"),
         (
             "tenants.acme.base_url = \"\"",
             "tenants.acme.base_url: is not a known key; did you mean tenants.acme.base_urls?",
@@ -256,10 +169,7 @@ fn unknown_keys_are_told_with_what_was_meant() {
             "tenants.acme.ca_file = \"\"",
             "tenants.acme.ca_file: is not a known key; did you mean tenants.acme.tls.ca_file?",
         ),
-        (
-            "tenants.acme.\"a.b\" = 1",
-            "tenants.acme.\"a.b\": is not a known key; ",
-        ),
+        ("tenants.acme.\"a.b\" = 1", "tenants.acme.\"a.b\": is not a known key; "),
     ] {
         check(line, expected);
     }
@@ -285,40 +195,24 @@ fn a_file_that_cannot_be_read_is_one_mistake() {
     let mistakes = folder.mistakes_of(&Sources::default().with_file(absent));
     assert_eq!(
         mistakes,
-        [
-            "absent.toml  cannot read \"absent.toml\" (No such file or directory); \
-          give the path of the bridge's TOML file"
-        ]
+        ["absent.toml  cannot read \"absent.toml\" (No such file or directory); \
+          give the path of the bridge's TOML file"]
     );
     let mistakes = folder.mistakes(b"a = \"\xff\"");
-    assert!(
-        mistakes[0].starts_with("bridge.toml  is not UTF-8 text"),
-        "{mistakes:#?}"
-    );
+    assert!(mistakes[0].starts_with("bridge.toml  is not UTF-8 text"), "{mistakes:#?}");
 }
 
 #[test]
 fn no_tenant_is_a_mistake_that_shows_the_shortest_configuration() {
-    let text = config::load(&Sources::default())
-        .expect_err("no tenant")
-        .to_string();
+    let text = config::load(&Sources::default()).expect_err("no tenant").to_string();
     let expected =
         "1 mistake in the configuration:\n  configuration  tenants: no tenant is configured";
     assert!(text.starts_with(expected), "{text}");
-    assert!(
-        text.contains("[tenants.acme]\n      base_urls = [\"https://"),
-        "{text}"
-    );
-    assert!(
-        text.contains("CCGW__TENANTS__ACME__BASE_URLS=https://"),
-        "{text}"
-    );
+    assert!(text.contains("[tenants.acme]\n      base_urls = [\"https://"), "{text}");
+    assert!(text.contains("CCGW__TENANTS__ACME__BASE_URLS=https://"), "{text}");
 
     let mistakes = Folder::new().mistakes("[tenants]\n");
-    assert!(
-        mistakes[0].starts_with("bridge.toml  tenants: no tenant"),
-        "{mistakes:#?}"
-    );
+    assert!(mistakes[0].starts_with("bridge.toml  tenants: no tenant"), "{mistakes:#?}");
 }
 
 #[test]

@@ -1,4 +1,7 @@
-use ccgateway_bridge::config::{self, Config, Sources};
+use ccgateway_bridge::{
+    config::{self, Config, Sources},
+    retcode::Retcode,
+};
 
 use crate::support::{Folder, TENANT};
 
@@ -12,16 +15,11 @@ fn load(sources: &Sources) -> Config {
 #[test]
 fn flags_go_before_the_environment_and_that_before_the_file() {
     let folder = Folder::new();
-    let path = folder.write(
-        "bridge.toml",
-        format!("{TENANT}[server]\nlisten = \"[::1]:1\"\n"),
-    );
+    let path = folder.write("bridge.toml", format!("{TENANT}[server]\nlisten = \"[::1]:1\"\n"));
     let file = Sources::default().with_file(&path);
     let variable = [("CCGW__SERVER__LISTEN", "[::1]:2")];
     let environment = Sources::from_environment(variable).with_file(&path);
-    let flag = environment
-        .clone()
-        .with_flag("--listen", "server.listen", "[::1]:3");
+    let flag = environment.clone().with_flag("--listen", "server.listen", "[::1]:3");
 
     for (sources, port) in [(file, 1), (environment, 2), (flag, 3)] {
         assert_eq!(load(&sources).server.listen.port(), port);
@@ -46,7 +44,8 @@ fn the_environment_alone_is_enough() {
     assert!(!config.server.reflection);
     assert_eq!(config.server.calls_max.get(), 1000);
     assert!(config.server.drain.spread.is_zero());
-    assert_eq!(config.retcodes["100-007"].code, 13);
+    let retcode = Retcode::refusal("100-007").expect("a refusal");
+    assert_eq!(config.retcodes.get(&retcode).expect("overridden").code, 13);
 }
 
 #[test]

@@ -7,26 +7,16 @@ use crate::support::{Folder, TENANT, load};
 #[track_caller]
 fn taken(url: &str, expected: &str) {
     let config = load(&format!("tenants.a.base_urls = \"{url}\""));
-    assert_eq!(
-        config.tenants["a"].base_urls[0].to_string(),
-        expected,
-        "{url}"
-    );
+    assert_eq!(config.tenants["a"].base_urls[0].to_string(), expected, "{url}");
 }
 
 #[test]
 fn addresses_get_the_gateways_port_and_path() {
     taken("https://gw", "https://gw:8043/agentgateway/resource");
-    taken(
-        "https://GW.Example/",
-        "https://gw.example:8043/agentgateway/resource",
-    );
+    taken("https://GW.Example/", "https://gw.example:8043/agentgateway/resource");
     taken("https://gw:443/prefix/", "https://gw:443/prefix");
     taken("http://127.0.0.1:80/a/b//", "http://127.0.0.1:80/a/b");
-    taken(
-        "https://[2001:db8::1]",
-        "https://[2001:db8::1]:8043/agentgateway/resource",
-    );
+    taken("https://[2001:db8::1]", "https://[2001:db8::1]:8043/agentgateway/resource");
 }
 
 #[test]
@@ -61,14 +51,8 @@ fn addresses_that_no_gateway_can_have_are_told() {
 fn every_bad_address_of_a_list_is_told_on_its_own_line() {
     let text = "tenants.a.base_urls = [\n\"https://gw\",\n\"x\",\n\"y\"]";
     let mistakes = Folder::new().mistakes(text);
-    assert!(
-        mistakes[0].starts_with("bridge.toml:3  tenants.a.base_urls: \"x\""),
-        "{mistakes:#?}"
-    );
-    assert!(
-        mistakes[1].starts_with("bridge.toml:4  tenants.a.base_urls: \"y\""),
-        "{mistakes:#?}"
-    );
+    assert!(mistakes[0].starts_with("bridge.toml:3  tenants.a.base_urls: \"x\""), "{mistakes:#?}");
+    assert!(mistakes[1].starts_with("bridge.toml:4  tenants.a.base_urls: \"y\""), "{mistakes:#?}");
 }
 
 #[test]
@@ -83,10 +67,7 @@ fn the_same_address_twice_is_a_mistake() {
 #[test]
 fn a_password_in_an_address_is_not_repeated() {
     let mistakes = Folder::new().mistakes("tenants.a.base_urls = [\"https://u:canary@gw\"]");
-    assert!(
-        mistakes[0].contains("has an address with a user name"),
-        "{mistakes:#?}"
-    );
+    assert!(mistakes[0].contains("has an address with a user name"), "{mistakes:#?}");
     assert!(!mistakes[0].contains("canary"), "{mistakes:#?}");
 }
 
@@ -100,43 +81,26 @@ fn ids_that_are_no_labels_are_told() {
 #[test]
 fn registered_guids_live_as_long_as_the_gateway_keeps_them() {
     let dynamic = load(TENANT);
-    assert_eq!(
-        dynamic.tenants["acme"].registered_ttl,
-        Duration::from_secs(120)
-    );
+    assert_eq!(dynamic.tenants["acme"].registered_ttl, Duration::from_secs(120));
     let fixed = load(&format!("{TENANT}tenants.acme.auth_mode = \"static\""));
     assert_eq!(fixed.tenants["acme"].auth_mode, AuthMode::Static);
-    assert_eq!(
-        fixed.tenants["acme"].registered_ttl,
-        Duration::from_secs(12 * 60 * 60)
-    );
+    assert_eq!(fixed.tenants["acme"].registered_ttl, Duration::from_secs(12 * 60 * 60));
 }
 
 #[test]
 fn pins_are_taken_as_openssl_prints_them() {
     let plain = "0f".repeat(32);
     let colons = vec!["0F"; 32].join(":");
-    let config = load(&format!(
-        "{TENANT}tenants.acme.tls.pinned_sha256 = [\"{plain}\", \"{colons}\"]"
-    ));
-    assert_eq!(
-        config.tenants["acme"].tls.trust,
-        Trust::Pinned(vec![[0x0f; 32]])
-    );
+    let config =
+        load(&format!("{TENANT}tenants.acme.tls.pinned_sha256 = [\"{plain}\", \"{colons}\"]"));
+    assert_eq!(config.tenants["acme"].tls.trust, Trust::Pinned(vec![[0x0f; 32]]));
 
-    for bad in [
-        "0f".repeat(31),
-        "0f".repeat(33),
-        "0g".repeat(32),
-        "é".repeat(32),
-        format!("{plain}0"),
-    ] {
+    for bad in
+        ["0f".repeat(31), "0f".repeat(33), "0g".repeat(32), "é".repeat(32), format!("{plain}0")]
+    {
         let text = format!("{TENANT}tenants.acme.tls.pinned_sha256 = \"{bad}\"");
         let mistakes = Folder::new().mistakes(text);
-        assert!(
-            mistakes[0].contains("is no SHA-256 hash; give 64"),
-            "{mistakes:#?}"
-        );
+        assert!(mistakes[0].contains("is no SHA-256 hash; give 64"), "{mistakes:#?}");
     }
 }
 
@@ -150,10 +114,7 @@ fn ways_to_trust_exclude_each_other() {
     assert!(mistakes[0].starts_with(expected), "{mistakes:#?}");
 
     let text = format!("{TENANT}[tenants.acme.tls]\n{pin}\ninsecure_skip_verify = false\n");
-    assert!(matches!(
-        load(&text).tenants["acme"].tls.trust,
-        Trust::Pinned(_)
-    ));
+    assert!(matches!(load(&text).tenants["acme"].tls.trust, Trust::Pinned(_)));
 }
 
 #[test]
