@@ -2,3 +2,5 @@
 
 pub mod id;
 pub mod retcode;
+#[cfg(feature = "simulator")]
+pub mod sim;
