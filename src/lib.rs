@@ -18,7 +18,11 @@ pub mod session;
 pub mod gateway;
 
 pub mod call;
+pub mod client;
+pub mod command;
 pub mod config;
 pub mod id;
 pub mod retcode;
+#[cfg(feature = "simulator")]
+pub mod sim;
 pub mod telemetry;

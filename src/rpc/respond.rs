@@ -83,7 +83,7 @@ impl Shared {
         W: Future<Output = Result<A, CallError>>,
     {
         let (metadata, extensions, message) = request.into_parts();
-        let record = Record::new(About::new(method, &message));
+        let record = Record::new(self.about(method, &message));
         let result = match self.admit(&metadata, &extensions) {
             Ok(call) => work(call, message).await,
             Err(error) => Err(error),
@@ -99,6 +99,14 @@ impl Shared {
                 Err(refused.status)
             }
         }
+    }
+
+    fn about(&self, method: &'static str, request: &impl Addressed) -> About {
+        let tenant_id = match (request.tenant_id(), self.tenants.only()) {
+            ("", Some(only)) => only.id().to_string(),
+            (id, _) => visible(id, ID_MAX),
+        };
+        About { method, tenant_id, agent_id: visible(request.agent_id(), ID_MAX) }
     }
 
     fn admit(
@@ -121,15 +129,6 @@ impl Shared {
         })?;
         let deadline = Deadline::new(arrived, timeout);
         Ok(Call { shared: self.clone(), deadline, _place: place })
-    }
-}
-
-// === impl About ===
-
-impl About {
-    fn new(method: &'static str, request: &impl Addressed) -> Self {
-        let tenant_id = visible(request.tenant_id(), ID_MAX);
-        Self { method, tenant_id, agent_id: visible(request.agent_id(), ID_MAX) }
     }
 }
 

@@ -9,7 +9,7 @@ use super::{
     respond::{About, visible},
 };
 use crate::{
-    call::{CallError, FieldViolation, Share},
+    call::{CallError, FieldViolation, Refusal, Share},
     retcode::{Kind, Overrides},
 };
 
@@ -118,15 +118,22 @@ fn message(error: &CallError, advice: &str) -> String {
     const CAUSE_MAX: usize = 300;
     const GATEWAY_TEXT_MAX: usize = 120;
     let mut message = visible(&error.to_string(), CAUSE_MAX);
-    if let Some(refusal) = error.refusal().filter(|refusal| !refusal.message.is_empty()) {
+    if let Some(text) = error.refusal().and_then(own_words) {
         message.push_str("; the gateway says: ");
-        message.push_str(&visible(&refusal.message, GATEWAY_TEXT_MAX));
+        message.push_str(&visible(text, GATEWAY_TEXT_MAX));
     }
     if !advice.is_empty() {
         message.push_str("; ");
         message.push_str(advice);
     }
     visible(&message, MESSAGE_MAX)
+}
+
+/// What the gateway says beyond the retcode's known meaning.
+fn own_words(refusal: &Refusal) -> Option<&str> {
+    let known = refusal.retcode.listed().map_or("", |listed| listed.meaning);
+    let text = refusal.message.as_str();
+    (!text.is_empty() && text != known).then_some(text)
 }
 
 /// A code as `google.rpc.Code` spells it.
@@ -160,7 +167,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        call::{Refusal, Stage},
+        call::Stage,
         retcode::{LISTED, Override, Retcode},
     };
 

@@ -1,0 +1,125 @@
+//! The command line.
+
+mod check_config;
+#[cfg(feature = "simulator")]
+mod demo;
+mod serve;
+mod signals;
+
+use std::{num::NonZeroUsize, path::PathBuf, process::ExitCode};
+
+use clap::{Parser, Subcommand};
+use tokio::runtime::{Builder, Runtime};
+
+use crate::config::{Config, ConfigErrors, Sources, load};
+
+/// Lets gRPC callers control call-centre agents on a Huawei CC-Gateway.
+///
+/// Settings come from the file that --config names, from environment variables such as
+/// CCGW__SERVER__LISTEN, and from the flags below; flags go before variables, and those before
+/// the file. docs/ccgateway-bridge.example.toml explains every key.
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 100)]
+pub struct Args {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    settings: Settings,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve callers; what happens without a command.
+    Serve,
+    /// Check the configuration and name every mistake in it; opens no port.
+    CheckConfig,
+    /// Try it without a gateway: starts a simulated one, signs agents in, sets one busy, and
+    /// stays up for grpcurl. Needs no configuration.
+    #[cfg(feature = "simulator")]
+    Demo(demo::Ports),
+}
+
+#[derive(Debug, clap::Args)]
+struct Settings {
+    /// The TOML file with the configuration.
+    #[arg(long, global = true, value_name = "FILE", env = "CCGW_CONFIG")]
+    config: Option<PathBuf>,
+    /// Where gRPC callers connect (server.listen) [default: 0.0.0.0:50051].
+    #[arg(long, global = true, value_name = "IP:PORT")]
+    listen: Option<String>,
+    /// Where health and readiness are asked for, or "off" (server.admin_listen)
+    /// [default: 0.0.0.0:9090].
+    #[arg(long, global = true, value_name = "IP:PORT")]
+    admin_listen: Option<String>,
+    /// Threads that carry calls (server.worker_threads) [default: one per core].
+    #[arg(long, global = true, value_name = "COUNT")]
+    worker_threads: Option<String>,
+    /// What is logged, such as "debug" or "ccgateway_bridge=trace,info" (log.filter)
+    /// [default: info].
+    #[arg(long, global = true, value_name = "FILTER")]
+    log_filter: Option<String>,
+    /// auto, human or json (log.format) [default: auto].
+    #[arg(long, global = true, value_name = "FORMAT")]
+    log_format: Option<String>,
+}
+
+/// A mistake in the configuration or on the command line.
+const EXIT_MISTAKE: u8 = 2;
+/// The work could not be begun or finished.
+const EXIT_FAILED: u8 = 1;
+
+impl Args {
+    /// Does what the command line asks for.
+    pub fn run(self) -> ExitCode {
+        let Self { command, settings } = self;
+        match command {
+            None | Some(Command::Serve) => serve::run(&settings),
+            Some(Command::CheckConfig) => check_config::run(&settings),
+            #[cfg(feature = "simulator")]
+            Some(Command::Demo(ports)) => demo::run(&settings, ports),
+        }
+    }
+}
+
+impl Settings {
+    fn load(&self) -> Result<Config, ConfigErrors> {
+        load(&self.sources())
+    }
+
+    fn sources(&self) -> Sources {
+        let mut sources = Sources::from_environment(std::env::vars_os());
+        if let Some(file) = &self.config {
+            sources = sources.with_file(file);
+        }
+        for (flag, key, value) in [
+            ("--listen", "server.listen", &self.listen),
+            ("--admin-listen", "server.admin_listen", &self.admin_listen),
+            ("--worker-threads", "server.worker_threads", &self.worker_threads),
+            ("--log-filter", "log.filter", &self.log_filter),
+            ("--log-format", "log.format", &self.log_format),
+        ] {
+            if let Some(value) = value {
+                sources = sources.with_flag(flag, key, value);
+            }
+        }
+        sources
+    }
+}
+
+/// One thread needs no scheduler that moves work between threads.
+fn runtime(worker_threads: Option<NonZeroUsize>) -> std::io::Result<Runtime> {
+    let mut builder = match worker_threads.map(NonZeroUsize::get) {
+        Some(1) => Builder::new_current_thread(),
+        _ => Builder::new_multi_thread(),
+    };
+    if let Some(threads) = worker_threads.filter(|threads| threads.get() > 1) {
+        builder.worker_threads(threads.get());
+    }
+    builder.enable_all().build()
+}
+
+#[expect(clippy::print_stderr, reason = "for the person who typed the command")]
+fn fail(code: u8, error: impl std::fmt::Display) -> ExitCode {
+    eprintln!("ccgateway-bridge: {error}");
+    ExitCode::from(code)
+}

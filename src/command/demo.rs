@@ -1,0 +1,258 @@
+//! The main job, for somebody who has no gateway: every hop is the real one, gRPC on one side and
+//! TLS on the other, and only the gateway is simulated.
+
+use std::{
+    error::Error,
+    fmt::Write as _,
+    io,
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener},
+    process::ExitCode,
+};
+
+use http::Uri;
+use tokio::time::Instant;
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt as _};
+
+use super::{EXIT_FAILED, Settings, fail, runtime, signals::StopSignals};
+use crate::{
+    client::{self, Channel},
+    config::{Sources, load},
+    rpc::proto::{
+        SetBusyRequest, SignInRequest, agent_session_client::AgentSessionClient,
+        agent_state_client::AgentStateClient,
+    },
+    server::Bridge,
+    sim::{Options, Simulator},
+    telemetry,
+};
+
+/// Where the demo's servers listen. A port that is taken is replaced by a free one.
+#[derive(Debug, clap::Args)]
+pub(super) struct Ports {
+    /// The gRPC port.
+    #[arg(long, default_value_t = 50051)]
+    grpc_port: u16,
+    /// The port of health and readiness.
+    #[arg(long, default_value_t = 9090)]
+    admin_port: u16,
+    /// The simulated gateway's port.
+    #[arg(long, default_value_t = 8043)]
+    gateway_port: u16,
+}
+
+type Failure = Box<dyn Error>;
+
+const AGENTS: [u32; 3] = [1001, 1002, 1003];
+const PASSWORD: &str = "demo-password";
+const TENANT: &str = "demo";
+const REASON: i32 = 200;
+
+struct Demo {
+    gateway: Simulator,
+    bridge: Bridge,
+    sessions: AgentSessionClient<Channel>,
+    states: AgentStateClient<Channel>,
+}
+
+pub(super) fn run(settings: &Settings, ports: Ports) -> ExitCode {
+    let demo = async {
+        // Before anything is printed: whoever reads "Ctrl-C ends it" may press it at once.
+        let mut signals = StopSignals::listen()?;
+        let mut demo = Demo::start(settings, &ports).await?;
+        demo.show().await?;
+        signals.next().await;
+        say("\nStopping.");
+        demo.bridge.drain().await;
+        demo.gateway.stop().await;
+        Ok::<_, Failure>(())
+    };
+    let done = runtime(None).map_err(Into::into).and_then(|runtime| runtime.block_on(demo));
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(EXIT_FAILED, format!("the demo failed: {error}")),
+    }
+}
+
+impl Demo {
+    async fn start(settings: &Settings, ports: &Ports) -> Result<Self, Failure> {
+        let gateway = Simulator::start(Options {
+            listen: free_or(ports.gateway_port)?,
+            default_password: Some(PASSWORD.into()),
+            ..Options::default()
+        })
+        .await?;
+        let config = load(&sources(settings, ports, &gateway)?)?;
+        telemetry::start(&config.log)?;
+        let bridge = Bridge::start(config).await?;
+
+        let origin: Uri = format!("http://{}", bridge.grpc_addr()).parse()?;
+        let channel = client::channel();
+        let sessions = client::agent_session(channel.clone(), origin.clone());
+        let states = client::agent_state(channel, origin);
+        Ok(Self { gateway, bridge, sessions, states })
+    }
+
+    async fn show(&mut self) -> Result<(), Failure> {
+        let (grpc, gateway) = (self.bridge.grpc_addr(), self.gateway.base_url());
+        say(format_args!("bridge   gRPC on {grpc}"));
+        if let Some(admin) = self.bridge.admin_addr() {
+            say(format_args!("         health on http://{admin}/readyz"));
+        }
+        say(format_args!("gateway  simulated, {gateway} (TLS, pinned certificate)"));
+        self.sign_in().await?;
+        self.set_busy().await?;
+        self.set_busy_again().await?;
+        say(format_args!("{}", invitation(grpc)));
+        Ok(())
+    }
+
+    async fn sign_in(&mut self) -> Result<(), Failure> {
+        say("\n1. Agents sign in: AgentSession.SignIn");
+        for agent in AGENTS {
+            let request = SignInRequest {
+                agent_id: agent.to_string(),
+                password: Some(PASSWORD.into()),
+                force: true,
+                ..SignInRequest::default()
+            };
+            let signed_in = self.sessions.sign_in(request).await?.into_inner();
+            let node = signed_in.session.unwrap_or_default().gateway_node;
+            say(format_args!("   {agent}  signed in on {node}; the bridge keeps the Guid"));
+        }
+        Ok(())
+    }
+
+    async fn set_busy(&mut self) -> Result<(), Failure> {
+        let [agent, ..] = AGENTS;
+        say("\n2. An agent is made busy: AgentState.SetBusy");
+        say(format_args!("   state before  {}", self.state(agent)));
+        say(format_args!("   request       {{\"agent_id\":\"{agent}\",\"reason\":{REASON}}}"));
+        self.gateway.clear_journal();
+        let started = Instant::now();
+        let answer = self.states.set_busy(busy(agent)).await?.into_inner();
+        let elapsed = started.elapsed();
+        let gateway = self.gateway.journal().pop().ok_or("the gateway was not asked")?;
+        say(format_args!("   gateway       {} {}", gateway.method, gateway.target));
+        let (retcode, message) = (answer.retcode, answer.message);
+        say(format_args!(
+            "   answer        OK, retcode {retcode}, \"{message}\", in {elapsed:.1?}"
+        ));
+        say(format_args!("   state after   {}", self.state(agent)));
+        Ok(())
+    }
+
+    async fn set_busy_again(&mut self) -> Result<(), Failure> {
+        let [agent, ..] = AGENTS;
+        say(
+            "\n3. The same again is refused, since a busy agent's reason is replaced by prolong only",
+        );
+        match self.states.set_busy(busy(agent)).await {
+            Err(status) => say(format_args!("{}", described(&status))),
+            Ok(_) => return Err("the second SetBusy was not refused".into()),
+        }
+        Ok(())
+    }
+
+    fn state(&self, agent: u32) -> String {
+        let Some(view) = self.gateway.agent(agent) else { return "unknown".into() };
+        let reason = view.busy_reason.map(|reason| format!(", reason {reason}"));
+        format!("{}{}", view.state.name(), reason.unwrap_or_default())
+    }
+}
+
+fn busy(agent: u32) -> SetBusyRequest {
+    SetBusyRequest {
+        agent_id: agent.to_string(),
+        reason: Some(REASON),
+        ..SetBusyRequest::default()
+    }
+}
+
+fn sources(settings: &Settings, ports: &Ports, gateway: &Simulator) -> Result<Sources, Failure> {
+    let mut pin = String::new();
+    for byte in gateway.leaf_sha256() {
+        write!(pin, "{byte:02x}")?;
+    }
+    let listen = match &settings.listen {
+        Some(listen) => listen.clone(),
+        None => free_or(ports.grpc_port)?.to_string(),
+    };
+    let admin_listen = match &settings.admin_listen {
+        Some(listen) => listen.clone(),
+        None => free_or(ports.admin_port)?.to_string(),
+    };
+    let log_filter = settings.log_filter.as_deref().unwrap_or("warn");
+    let log_format = settings.log_format.as_deref().unwrap_or("human");
+    Ok(Sources::default()
+        .with_flag("--listen", "server.listen", listen)
+        .with_flag("--admin-listen", "server.admin_listen", admin_listen)
+        .with_flag("--log-filter", "log.filter", log_filter)
+        .with_flag("--log-format", "log.format", log_format)
+        // Nobody has to hear of the end of a demo.
+        .with_flag("demo", "server.drain.spread", "0s")
+        .with_flag("demo", &format!("tenants.{TENANT}.base_urls"), gateway.base_url())
+        .with_flag("demo", &format!("tenants.{TENANT}.tls.pinned_sha256"), pin))
+}
+
+/// The port on loopback, or any free one if it is taken.
+fn free_or(port: u16) -> io::Result<SocketAddr> {
+    let wanted = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port);
+    match TcpListener::bind(wanted) {
+        Ok(_free) => Ok(wanted),
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+            say(format_args!("port {port} is taken; using a free one"));
+            Ok(SocketAddr::new(wanted.ip(), 0))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// A refusal as a caller can take it apart.
+fn described(status: &Status) -> String {
+    let details = status.get_error_details();
+    let mut lines = vec![
+        format!("   code     {}", code(status.code())),
+        format!("   message  {}", status.message()),
+    ];
+    lines.extend(error_info(&details));
+    if let Some(failure) = details.precondition_failure() {
+        for violation in &failure.violations {
+            let (kind, subject) = (&violation.r#type, &violation.subject);
+            lines.push(format!("   details  PreconditionFailure type={kind} subject={subject}"));
+        }
+    }
+    lines.join("\n")
+}
+
+fn error_info(details: &ErrorDetails) -> Vec<String> {
+    let Some(info) = details.error_info() else { return Vec::new() };
+    let mut metadata: Vec<_> = info.metadata.iter().collect();
+    metadata.sort();
+    let metadata = metadata.into_iter().map(|(key, value)| format!("              {key}={value}"));
+    let head = format!("   details  ErrorInfo reason={} domain={}", info.reason, info.domain);
+    std::iter::once(head).chain(metadata).collect()
+}
+
+fn code(code: Code) -> String {
+    format!("{code:?} ({})", code as i32)
+}
+
+fn invitation(grpc: SocketAddr) -> String {
+    let [first, second, _] = AGENTS;
+    format!(
+        "
+Try it; this stays up until Ctrl-C:
+  grpcurl -plaintext {grpc} list
+  grpcurl -plaintext {grpc} describe ccgateway.agent.v1.AgentState.SetBusy
+  grpcurl -plaintext -d '{{\"agent_id\":\"{second}\",\"reason\":{REASON}}}' {grpc} ccgateway.agent.v1.AgentState/SetBusy
+  grpcurl -plaintext -d '{{\"agent_id\":\"{first}\",\"reason\":201,\"prolong\":true}}' {grpc} ccgateway.agent.v1.AgentState/SetBusy
+  grpcurl -plaintext -d '{{\"agent_id\":\"{second}\"}}' {grpc} ccgateway.agent.v1.AgentSession/GetSession
+  grpcurl -plaintext -d '{{\"agent_id\":\"01\",\"reason\":7}}' {grpc} ccgateway.agent.v1.AgentState/SetBusy"
+    )
+}
+
+#[expect(clippy::print_stdout, reason = "for the person who started the demo")]
+fn say(line: impl std::fmt::Display) {
+    println!("{line}");
+}

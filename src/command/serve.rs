@@ -1,0 +1,55 @@
+use std::process::ExitCode;
+
+use tracing::{info, warn};
+
+use super::{EXIT_FAILED, EXIT_MISTAKE, Settings, fail, runtime, signals::StopSignals};
+use crate::{config::Config, server::Bridge, telemetry};
+
+pub(super) fn run(settings: &Settings) -> ExitCode {
+    let config = match settings.load() {
+        Ok(config) => config,
+        Err(errors) => return fail(EXIT_MISTAKE, errors),
+    };
+    if let Err(error) = telemetry::start(&config.log) {
+        return fail(EXIT_FAILED, error);
+    }
+    match runtime(config.server.worker_threads) {
+        Ok(runtime) => runtime.block_on(serve(config)),
+        Err(error) => fail(EXIT_FAILED, format!("cannot start the runtime: {error}")),
+    }
+}
+
+async fn serve(config: Config) -> ExitCode {
+    // Before the ports open: a signal during the start must not leave callers without an answer.
+    let mut signals = match StopSignals::listen() {
+        Ok(signals) => signals,
+        Err(error) => return fail(EXIT_FAILED, format!("cannot listen for signals: {error}")),
+    };
+    for warning in config.warnings() {
+        warn!("{warning}");
+    }
+    let tenants: Vec<_> = config.tenants.keys().map(ToString::to_string).collect();
+    let tls = config.server.tls.is_some();
+    let bridge = match Bridge::start(config).await {
+        Ok(bridge) => bridge,
+        Err(error) => return fail(EXIT_FAILED, error),
+    };
+    info!(
+        grpc.addr = %bridge.grpc_addr(),
+        admin.addr = bridge.admin_addr().map(tracing::field::display),
+        tls,
+        tenants = tenants.join(","),
+        version = env!("CARGO_PKG_VERSION"),
+        "serving",
+    );
+
+    let signal = signals.next().await;
+    info!(signal, "stopping; a second signal stops at once");
+    tokio::select! {
+        _drained = bridge.drain() => ExitCode::SUCCESS,
+        signal = signals.next() => {
+            warn!(signal, "stopped at once");
+            ExitCode::from(EXIT_FAILED)
+        }
+    }
+}

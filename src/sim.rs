@@ -1,0 +1,228 @@
+//! A simulated CC-Gateway: its agent interface over HTTPS, with the behaviour that is documented and
+//! settings for what is not.
+//!
+//! For tests, for the demo, and as the program `ccgateway-sim` for integrators who have no gateway.
+//! Facts name their source: a page id of the product documentation such as `cec_07_1211`, `client`
+//! for public client code, `inferred` for a conclusion from the two.
+//!
+//! In reading order: [`options`](Options) and [`Interface`] say what there is, `agent` is the state
+//! machine, `session` the Guids, `desk` all that is kept of one agent; `gateway` answers requests,
+//! with `fault` in its way and `journal` taking notes; `listener` and `wire` carry the bytes.
+
+mod agent;
+mod desk;
+mod fault;
+mod gateway;
+mod identity;
+mod interface;
+mod journal;
+mod listener;
+mod options;
+mod reply;
+mod session;
+mod sign_in;
+mod wire;
+
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{Arc, atomic::Ordering},
+};
+
+use tokio::{net::TcpListener, sync::Mutex};
+use tokio_rustls::TlsAcceptor;
+
+pub use self::{
+    agent::AgentState,
+    desk::AgentView,
+    fault::{Fault, Misbehaviour},
+    identity::{CertificateKind, ServerIdentity},
+    interface::Interface,
+    journal::{Answer, Entry},
+    options::{Announce, AuthMode, Codes, IdOutside, Options},
+};
+use self::{gateway::Gateway, listener::Listener};
+
+/// A running gateway, or a handle to it: clones are the same gateway. It runs until
+/// [`Simulator::stop`] or the end of the runtime.
+#[derive(Clone, Debug)]
+pub struct Simulator(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    gateway: Arc<Gateway>,
+    addr: SocketAddr,
+    identity: ServerIdentity,
+    listener: Mutex<Option<Listener>>,
+}
+
+// === impl Simulator ===
+
+impl Simulator {
+    /// Starts a gateway.
+    ///
+    /// # Errors
+    ///
+    /// When the address is taken or the certificate and key do not fit.
+    pub async fn start(options: Options) -> io::Result<Self> {
+        let identity = match &options.tls {
+            Some(identity) => identity.clone(),
+            None => ServerIdentity::generate(CertificateKind::Signed)?,
+        };
+        let socket = TcpListener::bind(options.listen).await?;
+        let inner = Inner {
+            addr: socket.local_addr()?,
+            gateway: Arc::new(Gateway::new(options)),
+            identity,
+            listener: Mutex::default(),
+        };
+        let listener = inner.listen(socket)?;
+        *inner.listener.lock().await = Some(listener);
+        Ok(Self(Arc::new(inner)))
+    }
+
+    /// Where it listens.
+    pub fn addr(&self) -> SocketAddr {
+        self.0.addr
+    }
+
+    /// What a client puts before an interface's address, such as
+    /// `https://localhost:8043/agentgateway/resource`.
+    pub fn base_url(&self) -> String {
+        let scheme = if self.0.gateway.options.plaintext { "http" } else { "https" };
+        let (addr, path) = (self.0.addr, interface::BASE_PATH);
+        if addr.ip().is_loopback() {
+            return format!("{scheme}://localhost:{}{path}", addr.port());
+        }
+        format!("{scheme}://{addr}{path}")
+    }
+
+    /// The certificate that a client has to trust.
+    pub fn certificate_pem(&self) -> &str {
+        self.0.identity.trust_pem()
+    }
+
+    /// SHA-256 of the server's own certificate.
+    pub fn leaf_sha256(&self) -> [u8; 32] {
+        self.0.identity.leaf_sha256()
+    }
+
+    /// The requests in the order of their arrival.
+    pub fn journal(&self) -> Vec<Entry> {
+        self.0.gateway.journal.entries()
+    }
+
+    /// Empties the journal.
+    pub fn clear_journal(&self) {
+        self.0.gateway.journal.clear();
+    }
+
+    /// Adds a rule; the latest one that matches a request wins.
+    pub fn misbehave(&self, rule: Misbehaviour) {
+        self.0.gateway.rules.add(rule);
+    }
+
+    /// Drops all rules.
+    pub fn behave(&self) {
+        self.0.gateway.rules.clear();
+    }
+
+    /// TCP connections accepted so far.
+    pub fn connections(&self) -> u64 {
+        self.0.gateway.connections.load(Ordering::Relaxed)
+    }
+
+    /// Calls that came while another one of the same agent was open, in words.
+    pub fn violations(&self) -> Vec<String> {
+        self.0.gateway.violations()
+    }
+
+    /// An agent who has ever been named to the gateway.
+    pub fn agent(&self, id: u32) -> Option<AgentView> {
+        self.0.gateway.view(id)
+    }
+
+    /// Signs an agent in from behind, in place of any present session; gives the Guid.
+    pub fn sign_in(&self, id: u32) -> String {
+        self.0.gateway.sign_in(id)
+    }
+
+    /// Makes a new Guid now, which the next poll delivers; `None`: not signed in.
+    pub fn renew_guid(&self, id: u32) -> Option<String> {
+        self.0.gateway.renew_guid(id)
+    }
+
+    /// Has the next answer of any interface for the agent carry a new Guid, if the request's own
+    /// Guid is accepted.
+    pub fn set_guid_on_next_reply(&self, id: u32) {
+        self.0.gateway.renew_on_next_reply(id);
+    }
+
+    /// Ends the life of all the agent's Guids. The agent stays signed in.
+    pub fn expire_guids(&self, id: u32) {
+        self.0.gateway.expire_guids(id);
+    }
+
+    /// Signs an agent out from behind, as an inspector or a fault of the platform would.
+    pub fn sign_out(&self, id: u32) {
+        self.0.gateway.sign_out(id);
+    }
+
+    /// Puts a signed-in agent into a call.
+    pub fn start_call(&self, id: u32) {
+        self.0.gateway.start_call(id);
+    }
+
+    /// Ends the agent's call.
+    pub fn end_call(&self, id: u32) {
+        self.0.gateway.end_call(id);
+    }
+
+    /// Stops doing anything: requests are read and noted in the journal, and wait. One whose client
+    /// leaves meanwhile is never carried out.
+    pub fn freeze(&self) {
+        self.0.gateway.freeze(true);
+    }
+
+    /// Goes on where [`Self::freeze`] has stopped.
+    pub fn thaw(&self) {
+        self.0.gateway.freeze(false);
+    }
+
+    /// Stops listening and cuts every connection; agents and journal are kept.
+    pub async fn stop(&self) {
+        if let Some(listener) = self.0.listener.lock().await.take() {
+            listener.stop().await;
+        }
+    }
+
+    /// Stops, if it has not yet, and listens again on the same port.
+    ///
+    /// # Errors
+    ///
+    /// When the port has been taken meanwhile.
+    pub async fn restart(&self, forget_sessions: bool) -> io::Result<()> {
+        let mut listener = self.0.listener.lock().await;
+        if let Some(running) = listener.take() {
+            running.stop().await;
+        }
+        if forget_sessions {
+            self.0.gateway.forget_sessions();
+        }
+        *listener = Some(self.0.listen(TcpListener::bind(self.0.addr).await?)?);
+        Ok(())
+    }
+}
+
+// === impl Inner ===
+
+impl Inner {
+    fn listen(&self, socket: TcpListener) -> io::Result<Listener> {
+        let tls = if self.gateway.options.plaintext {
+            None
+        } else {
+            Some(TlsAcceptor::from(Arc::new(self.identity.server_config()?)))
+        };
+        Ok(Listener::start(socket, self.gateway.clone(), tls))
+    }
+}

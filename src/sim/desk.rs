@@ -1,0 +1,196 @@
+//! Everything the gateway keeps of one agent: session, state, events, open calls.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use tokio::{sync::Notify, time::Instant};
+
+use super::{
+    agent::{AgentState, Conduct, Event, Refused},
+    interface::Interface,
+    options::Options,
+    session::{Session, Standing},
+    sign_in::SignIn,
+};
+
+/// An agent as seen from outside the gateway.
+#[derive(Clone, Debug)]
+pub struct AgentView {
+    /// What the agent is doing.
+    pub state: AgentState,
+    /// Whether a busy request waits for the end of a call or of after-call work.
+    pub pending_busy: bool,
+    /// Why the agent is busy; `None`: not busy, or no reason given.
+    pub busy_reason: Option<u16>,
+    /// Whether there is a session.
+    pub signed_in: bool,
+    /// The session's newest Guid.
+    pub guid: Option<String>,
+    /// Events that wait for a poll.
+    pub events_waiting: usize,
+}
+
+/// What is kept of one agent.
+#[derive(Debug)]
+pub(super) struct Desk {
+    pub(super) conduct: Conduct,
+    pub(super) session: Option<Session>,
+    /// The session before, whose Guids can be told from unknown ones.
+    former: Option<Session>,
+    /// Events whose call has not been answered yet: events follow the answer.
+    held: Vec<Event>,
+    queue: VecDeque<Event>,
+    /// Calls that have not been answered yet.
+    open: Vec<Interface>,
+    /// Wakes a poll that waits.
+    pub(super) changed: Arc<Notify>,
+}
+
+// === impl Desk ===
+
+impl Desk {
+    pub(super) fn new() -> Self {
+        Self {
+            conduct: Conduct::signed_out(),
+            session: None,
+            former: None,
+            held: Vec::new(),
+            queue: VecDeque::new(),
+            open: Vec::new(),
+            changed: Arc::default(),
+        }
+    }
+
+    pub(super) fn view(&self) -> AgentView {
+        let conduct = &self.conduct;
+        let busy = conduct.state == AgentState::Busy && conduct.busy_reason != 0;
+        AgentView {
+            state: conduct.state,
+            pending_busy: conduct.pending_busy.is_some(),
+            busy_reason: busy.then_some(conduct.busy_reason),
+            signed_in: self.session.is_some(),
+            guid: self.session.as_ref().map(|s| s.current().to_owned()),
+            events_waiting: self.queue.len(),
+        }
+    }
+
+    /// Does what is due by now: nothing in the gateway runs on a timer of its own.
+    pub(super) fn settle(&mut self, options: &Options) {
+        let now = Instant::now();
+        if let Some(event) = self.conduct.rest_timeout(now) {
+            self.hold(vec![event]);
+            self.release(options);
+        }
+        let limit = options.idle_sign_out.map(|limit| options.real(limit));
+        let idle = self
+            .session
+            .as_ref()
+            .is_some_and(|session| limit.is_some_and(|limit| now - session.last_poll >= limit));
+        if idle {
+            self.end_session(options, true);
+        }
+    }
+
+    /// Whether a request's Guid is the agent's.
+    pub(super) fn standing(&self, guid: &str, options: &Options) -> Standing {
+        let now = self.session.as_ref();
+        let standing = now.map_or(Standing::Unknown, |s| s.standing(guid, options));
+        if standing == Standing::Unknown && self.knew(guid, options) {
+            return Standing::Ended;
+        }
+        standing
+    }
+
+    /// Starts a session in place of the present one, if any. Its events are held.
+    pub(super) fn begin_session(
+        &mut self,
+        number: u64,
+        sign_in: &SignIn,
+        options: &Options,
+    ) -> &Session {
+        if !options.keep_events {
+            self.queue.clear();
+            self.held.clear();
+        }
+        if let Some(former) = self.session.take() {
+            self.former = Some(former);
+        }
+        let (conduct, events) = Conduct::begin(sign_in.status);
+        self.conduct = conduct;
+        self.held.extend(events);
+        // Wakes the former session's poll, which has to end.
+        self.changed.notify_waiters();
+        self.session.insert(Session::begin(number, sign_in, options))
+    }
+
+    /// Ends the session; `announced` by the event that tells of it (`cec_07_1402`).
+    pub(super) fn end_session(&mut self, options: &Options, announced: bool) {
+        let Some(session) = self.session.take() else {
+            return;
+        };
+        self.conduct = Conduct::signed_out();
+        if announced {
+            self.hold(vec![Event::shutdown(&session.login_time)]);
+        }
+        self.former = Some(session);
+        self.release(options);
+    }
+
+    /// Keeps events back until their call is answered.
+    pub(super) fn hold(&mut self, events: Vec<Event>) {
+        self.held.extend(events);
+    }
+
+    /// Lets the events that were held back be polled.
+    pub(super) fn release(&mut self, options: &Options) {
+        self.queue.extend(self.held.drain(..));
+        while self.queue.len() > options.event_queue {
+            tracing::warn!("an agent's event queue is full, the oldest event is dropped");
+            self.queue.pop_front();
+        }
+        self.changed.notify_waiters();
+    }
+
+    pub(super) fn next_event(&mut self) -> Option<Event> {
+        self.queue.pop_front()
+    }
+
+    /// An event for somebody whose session has ended: how else would they learn of it (inferred)?
+    pub(super) fn farewell(&mut self, guid: &str, options: &Options) -> Option<Event> {
+        if self.session.is_some() || !self.knew(guid, options) {
+            return None;
+        }
+        self.next_event()
+    }
+
+    /// The open call that forbids another one of `interface` (`cec_07_1202`, `cec_07_1219`).
+    pub(super) fn obstacle(&self, interface: Interface) -> Option<Interface> {
+        let polls = interface == Interface::Poll;
+        self.open.iter().copied().find(|open| {
+            (interface.changes_state() && open.changes_state())
+                || (polls && *open == Interface::Poll)
+        })
+    }
+
+    pub(super) fn open(&mut self, interface: Interface) {
+        self.open.push(interface);
+    }
+
+    pub(super) fn close(&mut self, interface: Interface) {
+        if let Some(at) = self.open.iter().position(|open| *open == interface) {
+            self.open.swap_remove(at);
+        }
+    }
+
+    pub(super) fn refuse_unless_signed_in(&self, options: &Options) -> Result<(), Refused> {
+        match self.session {
+            Some(_) => Ok(()),
+            None => Err(Refused(options.codes.not_signed_in.clone())),
+        }
+    }
+
+    fn knew(&self, guid: &str, options: &Options) -> bool {
+        self.former
+            .as_ref()
+            .is_some_and(|former| former.standing(guid, options) != Standing::Unknown)
+    }
+}

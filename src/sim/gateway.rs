@@ -1,0 +1,200 @@
+//! One gateway: its agents, and what can be done to them from behind.
+
+mod carry_out;
+mod outcome;
+mod poll;
+mod turn;
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, MutexGuard, PoisonError, atomic::AtomicU64},
+    time::Duration,
+};
+
+use tokio::{sync::watch, time::Instant};
+
+use super::{
+    agent::Refused,
+    desk::{AgentView, Desk},
+    fault::Rules,
+    journal::Journal,
+    options::Options,
+    session::{Session, Standing},
+    sign_in::SignIn,
+};
+
+pub(super) use self::outcome::{Delivery, Outcome};
+
+/// One gateway without its listener, which may come and go.
+#[derive(Debug)]
+pub(super) struct Gateway {
+    pub(super) options: Options,
+    pub(super) journal: Journal,
+    pub(super) rules: Rules,
+    /// Connections accepted.
+    pub(super) connections: AtomicU64,
+    started: Instant,
+    frozen: watch::Sender<bool>,
+    records: Mutex<Records>,
+}
+
+#[derive(Debug, Default)]
+struct Records {
+    desks: HashMap<u32, Desk>,
+    /// Sessions begun so far.
+    sessions: u64,
+    violations: Vec<String>,
+}
+
+/// Violations kept; a client that commits more has been told enough.
+const MAX_VIOLATIONS: usize = 10_000;
+
+// === impl Gateway ===
+
+impl Gateway {
+    pub(super) fn new(options: Options) -> Self {
+        Self {
+            journal: Journal::new(options.journal),
+            options,
+            rules: Rules::default(),
+            connections: AtomicU64::new(0),
+            started: Instant::now(),
+            frozen: watch::Sender::new(false),
+            records: Mutex::default(),
+        }
+    }
+
+    /// Real time since the start.
+    pub(super) fn uptime(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    pub(super) fn freeze(&self, frozen: bool) {
+        self.frozen.send_replace(frozen);
+    }
+
+    /// Waits while the gateway is frozen.
+    async fn thawed(&self) {
+        // The sender is a field of `self`, so this cannot fail.
+        let _ = self.frozen.subscribe().wait_for(|frozen| !frozen).await;
+    }
+
+    pub(super) fn violations(&self) -> Vec<String> {
+        self.lock().violations.clone()
+    }
+
+    /// Forgets all agents, as a restarted process does.
+    pub(super) fn forget_sessions(&self) {
+        self.lock().desks.clear();
+    }
+
+    pub(super) fn view(&self, agent: u32) -> Option<AgentView> {
+        self.with_known(agent, |desk| desk.view())
+    }
+
+    pub(super) fn sign_in(&self, agent: u32) -> String {
+        let mut records = self.lock();
+        let sign_in = SignIn::from_behind();
+        let guid = records.begin_session(agent, &sign_in, &self.options).current().to_owned();
+        records.desk(agent).release(&self.options);
+        guid
+    }
+
+    pub(super) fn sign_out(&self, agent: u32) {
+        self.with_known(agent, |desk| desk.end_session(&self.options, true));
+    }
+
+    pub(super) fn renew_guid(&self, agent: u32) -> Option<String> {
+        self.with_session(agent, |session| session.renew(&self.options))
+    }
+
+    pub(super) fn renew_on_next_reply(&self, agent: u32) {
+        self.with_session(agent, Session::renew_on_next_reply);
+    }
+
+    pub(super) fn expire_guids(&self, agent: u32) {
+        self.with_session(agent, Session::expire);
+    }
+
+    pub(super) fn start_call(&self, agent: u32) {
+        self.with_known(agent, |desk| {
+            let events = desk.conduct.start_call();
+            desk.hold(events);
+            desk.release(&self.options);
+        });
+    }
+
+    pub(super) fn end_call(&self, agent: u32) {
+        self.with_known(agent, |desk| {
+            let auto_idle = desk.session.as_ref().is_none_or(|s| s.auto_idle);
+            let events = desk.conduct.end_call(auto_idle);
+            desk.hold(events);
+            desk.release(&self.options);
+        });
+    }
+
+    fn with_known<T>(&self, agent: u32, act: impl FnOnce(&mut Desk) -> T) -> Option<T> {
+        let mut records = self.lock();
+        let desk = records.desks.get_mut(&agent)?;
+        desk.settle(&self.options);
+        Some(act(desk))
+    }
+
+    fn with_session<T>(&self, agent: u32, act: impl FnOnce(&mut Session) -> T) -> Option<T> {
+        self.with_known(agent, |desk| desk.session.as_mut().map(act))?
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Records> {
+        self.records.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+// === impl Records ===
+
+impl Records {
+    fn desk(&mut self, agent: u32) -> &mut Desk {
+        self.desks.entry(agent).or_insert_with(Desk::new)
+    }
+
+    fn begin_session(&mut self, agent: u32, sign_in: &SignIn, options: &Options) -> &Session {
+        let number = self.sessions;
+        self.sessions += 1;
+        self.desk(agent).begin_session(number, sign_in, options)
+    }
+
+    fn accuse(&mut self, violation: String) {
+        tracing::warn!("{violation}");
+        if self.violations.len() < MAX_VIOLATIONS {
+            self.violations.push(violation);
+        }
+    }
+
+    /// Checks a request's Guid. An agent who is not signed in is named as such whatever the Guid
+    /// (inferred).
+    fn authenticate(
+        &mut self,
+        agent: u32,
+        guid: Option<&str>,
+        options: &Options,
+    ) -> Result<(), Refused> {
+        let codes = &options.codes;
+        let desk = self.desk(agent);
+        desk.settle(options);
+        desk.refuse_unless_signed_in(options)?;
+        let Some(guid) = guid else {
+            return Err(Refused(codes.guid_missing.clone()));
+        };
+        let code = match desk.standing(guid, options) {
+            Standing::Good => return Ok(()),
+            Standing::Ended => &codes.guid_expired,
+            Standing::Unknown if self.belongs_to_another(guid, options) => &codes.guid_foreign,
+            Standing::Unknown => &codes.guid_unknown,
+        };
+        Err(Refused(code.clone()))
+    }
+
+    fn belongs_to_another(&self, guid: &str, options: &Options) -> bool {
+        let good = |desk: &Desk| desk.standing(guid, options) == Standing::Good;
+        self.desks.values().any(good)
+    }
+}

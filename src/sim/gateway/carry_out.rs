@@ -1,0 +1,183 @@
+//! What each interface does.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::{Gateway, Records};
+use crate::sim::{
+    agent::{AgentState, BusyRequest, Event, Refused, RestRequest},
+    interface::{Interface, Route},
+    options::Options,
+    reply::Reply,
+    sign_in::{self, SignIn},
+    wire::Request,
+};
+
+// === impl Gateway ===
+
+impl Gateway {
+    /// Does what a request asks for, at once.
+    pub(super) async fn carry_out(&self, route: &Route, request: &Request) -> Reply {
+        let guid = request.header("guid");
+        let answered = match route.interface {
+            Interface::Poll => return self.poll(route.agent, guid).await,
+            Interface::SignIn | Interface::ForceSignIn => {
+                self.lock().sign_in(route, &request.body, &self.options)
+            }
+            _ => self.lock().serve(route, guid, &self.options),
+        };
+        answered.unwrap_or_else(|refused| Reply::refusal(&self.options, &refused.0))
+    }
+}
+
+// === impl Records ===
+
+impl Records {
+    fn sign_in(&mut self, route: &Route, body: &[u8], options: &Options) -> Result<Reply, Refused> {
+        let sign_in = SignIn::read(body)?;
+        let password = options
+            .password(route.agent)
+            .ok_or_else(|| Refused(options.codes.agent_unknown.clone()))?;
+        if sign_in.password != password {
+            return Err(Refused("100-004".into()));
+        }
+        let desk = self.desk(route.agent);
+        desk.settle(options);
+        let forcible = route.interface == Interface::ForceSignIn;
+        if desk.session.is_some() && !options.force_sign_in {
+            return Err(Refused("100-015".into()));
+        }
+        if desk.session.is_some() && !forcible {
+            return Err(Refused("100-002".into()));
+        }
+
+        let session = self.begin_session(route.agent, &sign_in, options);
+        let result = sign_in::result(route.agent, &session.login_time);
+        let mut reply = Reply::result(options, &result);
+        reply.set_guid(session.current());
+        reply.headers.push(("Guid".into(), session.current().into()));
+        if options.balancer_cookie {
+            let cookie = format!("loadbalance={}; Path=/", session.node());
+            reply.headers.push(("Set-Cookie".into(), cookie));
+        }
+        Ok(reply)
+    }
+
+    /// Every interface that needs a session and answers at once.
+    fn serve(
+        &mut self,
+        route: &Route,
+        guid: Option<&str>,
+        options: &Options,
+    ) -> Result<Reply, Refused> {
+        self.authenticate(route.agent, guid, options)?;
+        let answered = match route.interface {
+            Interface::AgentStatus => Ok(self.status(route.agent, options)),
+            Interface::UpdateGuid => Ok(self.update_guid(route.agent, options)),
+            Interface::SignOut | Interface::ForceSignOut => self.sign_out(route, options),
+            _ => self.change_state(route, options),
+        };
+        // Whether refusals carry a Guid too is undocumented; here they may.
+        let mut reply = answered.unwrap_or_else(|refused| Reply::refusal(options, &refused.0));
+        let session = self.desk(route.agent).session.as_mut();
+        if let Some(guid) = session.and_then(|session| session.announce_anywhere(options)) {
+            reply.set_guid(&guid);
+        }
+        Ok(reply)
+    }
+
+    fn status(&mut self, agent: u32, options: &Options) -> Reply {
+        let state = self.desk(agent).conduct.state;
+        let result = serde_json::json!({
+            "agentState": state.code(),
+            "isWorking": state == AgentState::Talking,
+        });
+        Reply::result(options, &result)
+    }
+
+    fn update_guid(&mut self, agent: u32, options: &Options) -> Reply {
+        let session = self.desk(agent).session.as_mut();
+        let guid = session.map_or_else(String::new, |session| session.hand_out(options));
+        let mut reply = Reply::new_guid(options, &guid);
+        if options.update_guid_sends_header {
+            reply.set_guid(&guid);
+        }
+        reply
+    }
+
+    /// Refused while talking, unless forced, which releases the call (`cec_07_1219`,
+    /// `cec_07_0353`).
+    fn sign_out(&mut self, route: &Route, options: &Options) -> Result<Reply, Refused> {
+        let forced = route.interface == Interface::ForceSignOut;
+        if let Some(reason) = route.tail.first() {
+            let good = reason.parse().is_ok_and(|reason: u8| reason > 0);
+            refuse_unless(good, "100-005")?;
+        }
+        let desk = self.desk(route.agent);
+        if !forced && desk.conduct.state == AgentState::Talking {
+            return Err(Refused(options.codes.sign_out_while_talking.clone()));
+        }
+        desk.end_session(options, options.own_sign_out_event);
+        Ok(if forced { Reply::accepted_bare(options) } else { Reply::accepted(options) })
+    }
+
+    fn change_state(&mut self, route: &Route, options: &Options) -> Result<Reply, Refused> {
+        let codes = &options.codes;
+        let desk = self.desk(route.agent);
+        let conduct = &mut desk.conduct;
+        let events: Vec<Event> = match route.interface {
+            Interface::SayBusy => conduct.say_busy(busy_request(route)?, codes)?,
+            Interface::CancelBusy => conduct.cancel_busy(codes)?,
+            Interface::SayFree => conduct.say_free(options)?,
+            Interface::Work => conduct.work(codes)?,
+            Interface::CancelWork => conduct.cancel_work(codes)?,
+            Interface::Rest => conduct.rest(rest_request(route, options)?, codes)?,
+            Interface::CancelRest => conduct.cancel_rest(codes)?,
+            _ => Vec::new(),
+        };
+        desk.hold(events);
+        Ok(Reply::accepted(options))
+    }
+}
+
+/// Reason empty, 0 or 200 to 250 (`cec_07_1211`).
+fn busy_request(route: &Route) -> Result<BusyRequest, Refused> {
+    let reason = match route.parameter("reason") {
+        None => 0,
+        Some(text) => text.parse().map_err(|_| bad_parameter())?,
+    };
+    refuse_unless(reason == 0 || (200..=250).contains(&reason), "000-002")?;
+    Ok(BusyRequest { reason, prolong: prolong(route)? })
+}
+
+/// Time 1 to 86399 seconds, cause 0 to 255 (`cec_07_1213`).
+fn rest_request(route: &Route, options: &Options) -> Result<RestRequest, Refused> {
+    let [time, cause] = route.tail.as_slice() else {
+        return Err(bad_parameter());
+    };
+    let seconds: u32 = time.parse().map_err(|_| bad_parameter())?;
+    refuse_unless((1..86_400).contains(&seconds), "000-002")?;
+    let cause: u8 = cause.parse().map_err(|_| bad_parameter())?;
+    Ok(RestRequest {
+        ends: Instant::now() + options.real(Duration::from_secs(seconds.into())),
+        cause: cause.into(),
+        prolong: prolong(route)?,
+    })
+}
+
+fn prolong(route: &Route) -> Result<bool, Refused> {
+    match route.parameter("prolong") {
+        None | Some("false") => Ok(false),
+        Some("true") => Ok(true),
+        Some(_) => Err(bad_parameter()),
+    }
+}
+
+fn bad_parameter() -> Refused {
+    Refused("000-002".into())
+}
+
+fn refuse_unless(good: bool, code: &str) -> Result<(), Refused> {
+    if good { Ok(()) } else { Err(Refused(code.into())) }
+}

@@ -1,0 +1,103 @@
+//! The long poll (`cec_07_1274`).
+
+use tokio::time::{Instant, sleep_until};
+
+use super::{Gateway, Records};
+use crate::sim::{agent::Refused, reply::Reply};
+
+/// A poll that goes on from wake-up to wake-up.
+struct Poll<'a> {
+    agent: u32,
+    guid: Option<&'a str>,
+    deadline: Instant,
+    /// The session that it began with.
+    session: Option<u64>,
+}
+
+enum Step {
+    Answer(Reply),
+    WaitUntil(Instant),
+}
+
+// === impl Gateway ===
+
+impl Gateway {
+    /// Answers with the next event, or with none once the poll has waited its time.
+    pub(super) async fn poll(&self, agent: u32, guid: Option<&str>) -> Reply {
+        let mut poll = Poll {
+            agent,
+            guid,
+            deadline: Instant::now() + self.options.real(self.options.poll_wait),
+            session: None,
+        };
+        let changed = self.lock().desk(agent).changed.clone();
+        loop {
+            // Listening begins before looking, so that no event falls between the two.
+            let mut notified = std::pin::pin!(changed.notified());
+            notified.as_mut().enable();
+            match self.step(&mut poll) {
+                Step::Answer(reply) => return reply,
+                Step::WaitUntil(until) => tokio::select! {
+                    () = notified => {}
+                    () = sleep_until(until) => {}
+                },
+            }
+        }
+    }
+
+    fn step(&self, poll: &mut Poll<'_>) -> Step {
+        let options = &self.options;
+        let mut records = self.lock();
+        if let Err(refused) = records.admit(poll, self) {
+            let event = poll.guid.and_then(|guid| records.desk(poll.agent).farewell(guid, options));
+            return Step::Answer(match event {
+                Some(event) => Reply::event(options, poll.agent, Some(&event)),
+                None => Reply::refusal(options, &refused.0),
+            });
+        }
+
+        let now = Instant::now();
+        let desk = records.desk(poll.agent);
+        let event = desk.next_event();
+        if event.is_none() && now < poll.deadline {
+            let rest_ends = desk.conduct.rest_ends;
+            return Step::WaitUntil(
+                rest_ends.map_or(poll.deadline, |ends| ends.min(poll.deadline)),
+            );
+        }
+        let mut reply = Reply::event(options, poll.agent, event.as_ref());
+        if let Some(session) = &mut desk.session {
+            session.last_poll = now;
+            let presented = poll.guid.unwrap_or_default();
+            let asked_for = session.announce_anywhere(options);
+            if let Some(guid) = asked_for.or_else(|| session.announce(presented, options)) {
+                reply.set_guid(&guid);
+            }
+        }
+        Step::Answer(reply)
+    }
+}
+
+// === impl Records ===
+
+impl Records {
+    /// Lets a poll in, or go on waiting: its Guid is checked once, its session at every step.
+    fn admit(&mut self, poll: &mut Poll<'_>, gateway: &Gateway) -> Result<(), Refused> {
+        let options = &gateway.options;
+        self.desk(poll.agent).settle(options);
+        let present = self.desk(poll.agent).session.as_ref().map(|s| s.number);
+        if present.is_none() || poll.session != present {
+            self.authenticate(poll.agent, poll.guid, options)?;
+        }
+        poll.session = present;
+        let Some(session) = &mut self.desk(poll.agent).session else {
+            return Ok(());
+        };
+        session.last_poll = Instant::now();
+        if session.push {
+            // By its meaning: the agent chose to have events sent.
+            return Err(Refused("000-001".into()));
+        }
+        Ok(())
+    }
+}

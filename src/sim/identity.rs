@@ -1,0 +1,139 @@
+//! Certificates for a simulated gateway, the good and the usual bad ones.
+
+use std::{fmt, io, sync::Arc};
+
+use aws_lc_rs::digest;
+use rcgen::{
+    BasicConstraints, Certificate, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair,
+    KeyUsagePurpose, date_time_ymd,
+};
+use rustls::{
+    ServerConfig,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+};
+
+/// A server's certificate chain and key, and what a client has to trust for it.
+#[derive(Clone)]
+pub struct ServerIdentity {
+    trust_pem: String,
+    chain: Vec<CertificateDer<'static>>,
+    key: Arc<PrivateKeyDer<'static>>,
+}
+
+/// The kinds of certificate a gateway may present.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum CertificateKind {
+    /// A leaf for localhost, 127.0.0.1 and `::1`, signed by a CA of its own.
+    Signed,
+    /// A self-signed CA certificate used as the server's: self-signed is the normal case of real
+    /// gateways (client), and such certificates are often made without leaf extensions.
+    SelfSigned,
+    /// As [`Self::Signed`], but it ended in 2024.
+    Expired,
+    /// As [`Self::Signed`], but for the host `gateway.invalid`.
+    OtherHost,
+}
+
+const HERE: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
+const ELSEWHERE: [&str; 1] = ["gateway.invalid"];
+
+// === impl ServerIdentity ===
+
+impl ServerIdentity {
+    /// Makes a certificate of the given kind, with a new key.
+    pub fn generate(kind: CertificateKind) -> io::Result<Self> {
+        generate(kind).map_err(io::Error::other)
+    }
+
+    /// Takes a chain (leaf first) and its key, both PEM. [`Self::trust_pem`] gives the chain.
+    pub fn from_pem(chain: &str, key: &str) -> io::Result<Self> {
+        let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(chain.as_bytes()).collect();
+        let certificates = read.map_err(invalid)?;
+        if certificates.is_empty() {
+            return Err(invalid("the PEM text holds no certificate"));
+        }
+        let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(invalid)?;
+        Ok(Self { trust_pem: chain.into(), chain: certificates, key: Arc::new(key) })
+    }
+
+    /// The certificate that a client has to trust, as PEM.
+    pub fn trust_pem(&self) -> &str {
+        &self.trust_pem
+    }
+
+    /// SHA-256 of the leaf certificate, for clients that pin it.
+    pub fn leaf_sha256(&self) -> [u8; 32] {
+        let leaf = self.chain.first().map_or(&[][..], AsRef::as_ref);
+        let mut sum = [0; 32];
+        sum.copy_from_slice(digest::digest(&digest::SHA256, leaf).as_ref());
+        sum
+    }
+
+    pub(super) fn server_config(&self) -> io::Result<ServerConfig> {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        // No ALPN: a gateway of this age answers HTTP/1.1 whatever the client offers.
+        ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .and_then(|builder| {
+                builder
+                    .with_no_client_auth()
+                    .with_single_cert(self.chain.clone(), self.key.clone_key())
+            })
+            .map_err(invalid)
+    }
+
+    fn new(trust: &Certificate, chain: Vec<CertificateDer<'static>>, key: &KeyPair) -> Self {
+        Self {
+            trust_pem: trust.pem(),
+            chain,
+            key: Arc::new(PrivateKeyDer::Pkcs8(key.serialize_der().into())),
+        }
+    }
+}
+
+impl fmt::Debug for ServerIdentity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServerIdentity")
+            .field("certificates", &self.chain.len())
+            .finish_non_exhaustive()
+    }
+}
+
+fn generate(kind: CertificateKind) -> Result<ServerIdentity, rcgen::Error> {
+    let key = KeyPair::generate()?;
+    if kind == CertificateKind::SelfSigned {
+        let certificate = ca_params(&HERE, "localhost")?.self_signed(&key)?;
+        let chain = vec![certificate.der().clone()];
+        return Ok(ServerIdentity::new(&certificate, chain, &key));
+    }
+
+    let names = if kind == CertificateKind::OtherHost { &ELSEWHERE[..] } else { &HERE[..] };
+    let ca_params = ca_params(&[], "ccgateway-sim CA")?;
+    let ca = CertifiedIssuer::self_signed(ca_params, KeyPair::generate()?)?;
+    let mut params = params(names, "ccgateway-sim")?;
+    if kind == CertificateKind::Expired {
+        params.not_after = date_time_ymd(2024, 1, 1);
+    }
+    let leaf = params.signed_by(&key, &ca)?;
+    Ok(ServerIdentity::new(ca.as_ref(), vec![leaf.der().clone()], &key))
+}
+
+fn params(names: &[&str], common_name: &str) -> Result<CertificateParams, rcgen::Error> {
+    let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+    let mut params = CertificateParams::new(names)?;
+    params.distinguished_name.push(DnType::CommonName, common_name);
+    params.not_before = date_time_ymd(2020, 1, 1);
+    params.not_after = date_time_ymd(2049, 12, 31);
+    Ok(params)
+}
+
+fn ca_params(names: &[&str], common_name: &str) -> Result<CertificateParams, rcgen::Error> {
+    let mut params = params(names, common_name)?;
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyCertSign];
+    Ok(params)
+}
+
+fn invalid(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, error)
+}

@@ -1,0 +1,206 @@
+//! How a simulated gateway is set up. What the documentation leaves open is a setting here.
+
+use std::{collections::HashMap, net::SocketAddr, ops::RangeInclusive, time::Duration};
+
+use super::identity::ServerIdentity;
+
+/// The set-up of one simulated gateway; [`Default`] gives the documented defaults.
+#[derive(Clone, Debug)]
+// Independent switches; grouping them would only make the call sites longer.
+#[expect(clippy::struct_excessive_bools)]
+pub struct Options {
+    /// Where it listens; port 0 takes a free one. A real gateway's port is 8043 (`cec_07_1202`).
+    pub listen: SocketAddr,
+    /// Whether Guids change during a session. `AUTHMODE`; the gateway's default is dynamic
+    /// (`cec_07_0005`).
+    pub auth_mode: AuthMode,
+    /// How much faster than real time the gateway's clock runs: at 1000, one of its minutes
+    /// passes in 60 ms. Scales everything that is called gateway time below.
+    pub time_scale: u32,
+    /// Nodes of the cluster; a session's Guid ends in the number of one of them.
+    pub nodes: u8,
+    /// The password of every agent that is not in `agents`. `None`: there are no other agents.
+    pub default_password: Option<String>,
+    /// Agents with passwords of their own.
+    pub agents: HashMap<u32, String>,
+    /// The certificate and key; `None` generates a CA and a leaf for localhost.
+    pub tls: Option<ServerIdentity>,
+    /// Plain HTTP without TLS, which older client comments mention (client).
+    pub plaintext: bool,
+    /// The ids that the routes match. 1 to 59999 is the route expression of the vendor's client
+    /// library (client); newer pages go to 999999 (`cec_07_13461`).
+    pub agent_ids: RangeInclusive<u32>,
+    /// What an id outside `agent_ids` gets; undocumented.
+    pub id_outside: IdOutside,
+    /// Gateway time between two Guids of a session. `GUIDINTERVAL` (`cec_07_0005`).
+    pub guid_interval: Duration,
+    /// Gateway time a Guid lives. `GUIDTIMEOUT` (`cec_07_0005`).
+    pub guid_timeout: Duration,
+    /// Whether a replaced Guid is accepted until its own life ends (inferred from the two
+    /// settings above) or dies at once.
+    pub old_guid_lives: bool,
+    /// How often a renewed Guid is sent; the pages say only "when it has changed" (`cec_07_0005`).
+    pub announce: Announce,
+    /// Whether updateGuid also sends `Set-GUID`; undocumented.
+    pub update_guid_sends_header: bool,
+    /// Gateway time without a poll after which an agent is signed out; `None` switches it off.
+    /// Two minutes (`cec_07_1202`).
+    pub idle_sign_out: Option<Duration>,
+    /// Gateway time a poll waits for an event: `AGENT_POLL_WAIT_TIMES` x
+    /// `AGENT_POLL_WAIT_INTERVAL` (`cec_07_1274`). Zero is `AGENT_POLL_WAIT_FLAG` off.
+    pub poll_wait: Duration,
+    /// Whether a signed-in agent can be signed in by force. Off: 100-015 instead of 100-002
+    /// (`cec_07_0580`).
+    pub force_sign_in: bool,
+    /// Whether a call that overlaps another one for the agent is refused with
+    /// [`Codes::repeated_call`] besides being recorded as a violation (`cec_07_0580`).
+    pub refuse_repeated: bool,
+    /// Whether events survive a forcible sign-in; undocumented.
+    pub keep_events: bool,
+    /// Whether an agent's own sign-out brings `ShutdownService`: it may in 2024's text, it does
+    /// not in 2025's (`cec_07_1220`, `cec_07_1219`).
+    pub own_sign_out_event: bool,
+    /// Whether sayfree ends rest; undocumented.
+    pub say_free_ends_rest: bool,
+    /// Whether events carry `eventGenTime`, as in the newest text (`cec_07_1346`).
+    pub event_gen_time: bool,
+    /// Events kept for an agent that does not poll; older ones are dropped. Undocumented.
+    pub event_queue: usize,
+    /// Real time that every answer takes.
+    pub latency: Duration,
+    /// Whether a sign-in sets the cookie of a balancer, `loadbalance` (client).
+    pub balancer_cookie: bool,
+    /// The Content-Type of answers; undocumented, and not the same everywhere (client).
+    pub content_type: String,
+    /// Which retcode is answered where the pages leave it open.
+    pub codes: Codes,
+    /// Requests kept in the journal; older ones are dropped.
+    pub journal: usize,
+}
+
+/// `AUTHMODE` (`cec_07_0005`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AuthMode {
+    /// 1: one Guid for the whole session.
+    Static,
+    /// 2: a new Guid at every interval.
+    Dynamic,
+}
+
+/// What a path with an agent id outside the range gets. Both are inferred.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IdOutside {
+    /// No route matches: HTTP 404 with the framework's HTML page.
+    NotFound,
+    /// Retcode 000-002.
+    Refused,
+}
+
+/// On how many polls a renewed Guid is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Announce {
+    /// On one. If that answer is lost, so is the Guid.
+    Once,
+    /// On every poll that still comes with another Guid.
+    UntilUsed,
+}
+
+/// The retcodes that are inferred or that the pages leave open.
+#[derive(Clone, Debug)]
+pub struct Codes {
+    /// No Guid; 000-003 or 100-006 (`cec_07_0005`).
+    pub guid_missing: String,
+    /// A Guid the gateway has never issued; 000-003 or 100-006 (`cec_07_0005`).
+    pub guid_unknown: String,
+    /// A Guid whose life has ended, or of an ended session; 000-003 (`cec_07_0580`).
+    pub guid_expired: String,
+    /// A good Guid, of another agent; 000-003 or 100-006 (`cec_07_0005`).
+    pub guid_foreign: String,
+    /// The agent is not signed in; 100-006 (`cec_07_0580`).
+    pub not_signed_in: String,
+    /// An agent id that the gateway does not have; 100-004 by its meaning.
+    pub agent_unknown: String,
+    /// Saybusy while busy, without reason or prolong; 100-009 by its meaning.
+    pub busy_again: String,
+    /// Another state change that the state does not allow; 100-009 by its meaning.
+    pub state_refused: String,
+    /// Sayfree while idle; 100-009 by its meaning. `None`: accepted without an event.
+    pub free_while_idle: Option<String>,
+    /// Sign-out while talking; 100-010 by its meaning.
+    pub sign_out_while_talking: String,
+    /// A call before another one was answered; 000-007 by its meaning.
+    pub repeated_call: String,
+    /// A sign-in before another one was answered; 100-021 by its meaning.
+    pub repeated_sign_in: String,
+}
+
+// === impl Options ===
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            auth_mode: AuthMode::Dynamic,
+            time_scale: 1,
+            nodes: 1,
+            default_password: Some("secret".into()),
+            agents: HashMap::new(),
+            tls: None,
+            plaintext: false,
+            agent_ids: 1..=59_999,
+            id_outside: IdOutside::NotFound,
+            guid_interval: Duration::from_secs(60),
+            guid_timeout: Duration::from_secs(120),
+            old_guid_lives: true,
+            announce: Announce::Once,
+            update_guid_sends_header: false,
+            idle_sign_out: Some(Duration::from_secs(120)),
+            poll_wait: Duration::from_secs(10),
+            force_sign_in: true,
+            refuse_repeated: true,
+            keep_events: false,
+            own_sign_out_event: false,
+            say_free_ends_rest: false,
+            event_gen_time: false,
+            event_queue: 1_000,
+            latency: Duration::ZERO,
+            balancer_cookie: false,
+            content_type: "application/json;charset=UTF-8".into(),
+            codes: Codes::default(),
+            journal: 100_000,
+        }
+    }
+}
+
+impl Options {
+    /// How long a span of gateway time really takes.
+    pub(super) fn real(&self, gateway_time: Duration) -> Duration {
+        gateway_time / self.time_scale.max(1)
+    }
+
+    /// The password of an agent, if the gateway has that agent.
+    pub(super) fn password(&self, agent: u32) -> Option<&str> {
+        self.agents.get(&agent).or(self.default_password.as_ref()).map(String::as_str)
+    }
+}
+
+// === impl Codes ===
+
+impl Default for Codes {
+    fn default() -> Self {
+        Self {
+            guid_missing: "000-003".into(),
+            guid_unknown: "000-003".into(),
+            guid_expired: "000-003".into(),
+            guid_foreign: "000-003".into(),
+            not_signed_in: "100-006".into(),
+            agent_unknown: "100-004".into(),
+            busy_again: "100-009".into(),
+            state_refused: "100-009".into(),
+            free_while_idle: Some("100-009".into()),
+            sign_out_while_talking: "100-010".into(),
+            repeated_call: "000-007".into(),
+            repeated_sign_in: "100-021".into(),
+        }
+    }
+}
