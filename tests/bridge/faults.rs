@@ -1,0 +1,223 @@
+//! A gateway that fails: every failure has its status, and the bridge goes on serving.
+
+use std::time::Duration;
+
+use ccgateway_bridge::{
+    rpc::proto::SetBusyRequest,
+    sim::{CertificateKind, Fault, Interface, Misbehaviour, Options, ServerIdentity},
+};
+use tonic::{Code, Request};
+
+use crate::support::{AGENT, Refusal, Setup, TestBridge, refused};
+
+/// The fault of one `SetBusy`, after which the next one succeeds.
+async fn after(fault: Fault, code: Code, reason: &str, outcome: &str) -> Refusal {
+    let bridge = TestBridge::signed_in().await;
+    bridge.gateway.misbehave(Misbehaviour::once(fault).on(Interface::SayBusy));
+    let refusal = refused(bridge.set_busy(AGENT).await, code, reason, outcome);
+    assert_eq!(bridge.asked(Interface::SayBusy).len(), 1, "an unclear answer is never repeated");
+    bridge.set_busy(AGENT).await.expect("the bridge goes on serving");
+    refusal
+}
+
+fn raw(body: impl Into<Vec<u8>>) -> Fault {
+    let content_type = "application/json".into();
+    Fault::Raw { body: body.into(), content_type, headers: Vec::new() }
+}
+
+fn status(status: u16, headers: &[(&str, &str)]) -> Fault {
+    let own = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+    let headers = headers.iter().map(own).collect();
+    let body = b"<html><title>Server says no</title></html>".to_vec();
+    Fault::Status { status, headers, body, content_type: "text/html".into() }
+}
+
+#[tokio::test]
+async fn a_gateway_that_is_down_was_not_asked() {
+    let bridge = TestBridge::signed_in().await;
+    bridge.gateway.stop().await;
+    let result = bridge.set_busy(AGENT).await;
+    let refusal = refused(result, Code::Unavailable, "GATEWAY_UNREACHABLE", "not_sent");
+    assert!(refusal.message.contains("Connection refused"), "{}", refusal.message);
+    assert!(refusal.details.retry_info().is_some());
+    assert_eq!(refusal.pushback.as_deref(), Some("1000"));
+
+    bridge.gateway.restart(false).await.expect("restarted");
+    bridge.set_busy(AGENT).await.expect("the bridge goes on serving");
+}
+
+#[tokio::test]
+async fn a_gateway_with_an_unknown_ca_was_not_asked() {
+    let gateway = Options {
+        tls: Some(ServerIdentity::generate(CertificateKind::Signed).expect("generated")),
+        ..<_>::default()
+    };
+    let tenant = "tls.pinned_sha256 = \
+                  \"0000000000000000000000000000000000000000000000000000000000000000\"\n";
+    let other_ca = TestBridge::start().await;
+    for (tenant, remedy) in [(tenant, "tls.pinned_sha256"), ("# tls\n", "tls.ca_file")] {
+        let setup = Setup { gateway: gateway.clone(), tenant, ..<_>::default() };
+        let bridge = TestBridge::with(setup).await;
+        let result = bridge.sign_in(AGENT).await;
+        let refusal = refused(result, Code::Unavailable, "GATEWAY_UNREACHABLE", "not_sent");
+        assert!(refusal.message.contains("certificate"), "{}", refusal.message);
+        assert!(refusal.message.contains(remedy), "{}", refusal.message);
+    }
+    drop(other_ca);
+}
+
+#[tokio::test]
+async fn a_failed_handshake_was_no_request() {
+    let bridge = TestBridge::start().await;
+    bridge.gateway.misbehave(Misbehaviour::once(Fault::TlsFailure));
+    let result = bridge.sign_in(AGENT).await;
+    refused(result, Code::Unavailable, "GATEWAY_UNREACHABLE", "not_sent");
+    bridge.sign_in(AGENT).await.expect("the next handshake works");
+}
+
+#[tokio::test]
+async fn web_pages_and_nonsense_are_bad_replies() {
+    let (internal, reason) = (Code::Internal, "GATEWAY_BAD_REPLY");
+    let html = after(Fault::Html, internal, reason, "unknown").await;
+    assert!(html.message.contains("web page"), "{}", html.message);
+    let long = format!(r#"{{"retcode":"0","message":"{}"}}"#, "x".repeat(65 * 1024));
+    for body in ["", "OK", r#"{"retcode":"0","mess"#, r#"{"message":"success"}"#, "[0]", &long] {
+        let refusal = after(raw(body), internal, reason, "unknown").await;
+        assert_eq!(refusal.pushback.as_deref(), Some("-1"));
+        assert!(refusal.details.retry_info().is_none());
+    }
+    for retcode in ["false", "null", "{}", "0.0"] {
+        after(raw(format!(r#"{{"retcode":{retcode}}}"#)), internal, reason, "unknown").await;
+    }
+}
+
+#[tokio::test]
+async fn odd_forms_of_success_are_success() {
+    for body in [
+        r#"{"message":"success","retcode":0,"result":{}}"#,
+        r#"{"message":null,"retcode":"0","result":null}"#,
+        r#"{"retcode":"0","result":""}"#,
+        r#"{"retcode":"0","result":[],"more":{"x":[1]}}"#,
+    ] {
+        let bridge = TestBridge::signed_in().await;
+        bridge.gateway.misbehave(Misbehaviour::once(raw(body)).on(Interface::SayBusy));
+        let answer = bridge.set_busy(AGENT).await.expect(body);
+        assert_eq!(answer.retcode, "0");
+    }
+}
+
+#[tokio::test]
+async fn envelopes_in_other_charsets_are_read() {
+    let bridge = TestBridge::signed_in().await;
+    // GBK for a message of two characters; not UTF-8.
+    let body = b"{\"retcode\":\"100-009\",\"message\":\"\xd7\xf8\xcf\xaf\"}".to_vec();
+    let headers = vec![("JSON-Type".to_owned(), "application/json;charset=GBK".to_owned())];
+    let fault = Fault::Raw { body, content_type: "text/plain".into(), headers };
+    bridge.gateway.misbehave(Misbehaviour::once(fault).on(Interface::SayBusy));
+    let result = bridge.set_busy(AGENT).await;
+    let refusal = refused(result, Code::FailedPrecondition, "AGENT_STATE_REFUSED", "refused");
+    assert_eq!(refusal.metadata["gateway_message"], "坐席");
+}
+
+#[tokio::test]
+async fn http_statuses_are_told_apart() {
+    let reason = "GATEWAY_HTTP_STATUS";
+    for (number, outcome, pushback) in
+        [(429, "refused", "1000"), (503, "refused", "1000"), (502, "unknown", "-1"), (504, "unknown", "-1")]
+    {
+        let refusal = after(status(number, &[]), Code::Unavailable, reason, outcome).await;
+        assert_eq!(refusal.metadata["http_status"], number.to_string());
+        assert_eq!(refusal.pushback.as_deref(), Some(pushback));
+    }
+    for number in [302, 400, 401, 403, 404, 500] {
+        let refusal = after(status(number, &[]), Code::Internal, reason, "unknown").await;
+        assert_eq!(refusal.metadata["http_status"], number.to_string());
+    }
+    let wait = status(503, &[("Retry-After", "7")]);
+    let refusal = after(wait, Code::Unavailable, reason, "refused").await;
+    let delay = refusal.details.retry_info().and_then(|info| info.retry_delay);
+    assert_eq!(delay, Some(Duration::from_secs(7)));
+}
+
+#[tokio::test]
+async fn an_answer_that_is_cut_leaves_the_outcome_unknown() {
+    for fault in [Fault::CutBeforeAnswer, Fault::CutMidAnswer] {
+        let refusal = after(fault, Code::Unknown, "GATEWAY_NO_ANSWER", "unknown").await;
+        assert_eq!(refusal.pushback.as_deref(), Some("-1"));
+    }
+}
+
+#[tokio::test]
+async fn a_gateway_that_hangs_is_given_its_time_and_no_more() {
+    let tenant = "timeouts.request = \"100ms\"\n";
+    let bridge = TestBridge::with(Setup { tenant, ..<_>::default() }).await;
+    bridge.sign_in(AGENT).await.expect("signed in");
+    bridge.gateway.misbehave(Misbehaviour::once(Fault::Hang).on(Interface::SayBusy));
+    let result = bridge.set_busy(AGENT).await;
+    refused(result, Code::Unknown, "GATEWAY_NO_ANSWER", "unknown");
+    bridge.set_busy(AGENT).await.expect("the bridge goes on serving");
+}
+
+#[tokio::test]
+async fn a_deadline_that_passes_says_whether_the_gateway_had_been_asked() {
+    let bridge = TestBridge::signed_in().await;
+    bridge.gateway.misbehave(Misbehaviour::once(Fault::Hang).on(Interface::SayBusy));
+    let mut request = Request::new(SetBusyRequest { agent_id: "1001".into(), ..<_>::default() });
+    request.set_timeout(Duration::from_millis(300));
+    let result = bridge.states.clone().set_busy(request).await;
+    let refusal = refused(result, Code::DeadlineExceeded, "DEADLINE", "unknown");
+    assert_eq!(refusal.pushback.as_deref(), Some("-1"));
+    assert_eq!(bridge.asked(Interface::SayBusy).len(), 1);
+
+    // The agent's turn is still with the call that hangs, so this one is never sent.
+    let mut request = Request::new(SetBusyRequest { agent_id: "1001".into(), ..<_>::default() });
+    request.set_timeout(Duration::from_millis(100));
+    let result = bridge.states.clone().set_busy(request).await;
+    refused(result, Code::DeadlineExceeded, "DEADLINE", "not_sent");
+    assert_eq!(bridge.asked(Interface::SayBusy).len(), 1);
+}
+
+#[tokio::test]
+async fn nothing_is_started_with_too_little_time_left() {
+    let bridge = TestBridge::signed_in().await;
+    for timeout in [Duration::ZERO, Duration::from_millis(1), Duration::from_millis(20)] {
+        let mut request =
+            Request::new(SetBusyRequest { agent_id: "1001".into(), ..<_>::default() });
+        request.set_timeout(timeout);
+        let result = bridge.states.clone().set_busy(request).await;
+        refused(result, Code::DeadlineExceeded, "DEADLINE", "not_sent");
+    }
+    assert_eq!(bridge.gateway.journal().len(), 0);
+}
+
+#[tokio::test]
+async fn a_malformed_timeout_is_the_callers_mistake() {
+    let bridge = TestBridge::signed_in().await;
+    let mut request = Request::new(SetBusyRequest { agent_id: "1001".into(), ..<_>::default() });
+    request.metadata_mut().insert("grpc-timeout", "soon".parse().expect("ascii"));
+    let result = bridge.states.clone().set_busy(request).await;
+    let refusal = refused(result, Code::InvalidArgument, "INVALID_REQUEST", "not_sent");
+    let violations = &refusal.details.bad_request().expect("BadRequest").field_violations;
+    assert_eq!(violations[0].field, "grpc-timeout");
+}
+
+#[tokio::test]
+async fn connections_that_the_gateway_closes_cost_no_call() {
+    let bridge = TestBridge::signed_in().await;
+    let closing = Misbehaviour::always(Fault::CloseAfterAnswer).on(Interface::SayBusy);
+    bridge.gateway.misbehave(closing);
+    for _ in 0..50 {
+        bridge.set_busy(AGENT).await.expect("accepted");
+    }
+    assert_eq!(bridge.asked(Interface::SayBusy).len(), 50);
+}
+
+#[tokio::test]
+async fn the_second_address_takes_over_where_the_first_refuses_connections() {
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let addr = nobody.local_addr().expect("bound");
+    drop(nobody);
+    let bridge = TestBridge::with(Setup { dead_first: Some(addr), ..<_>::default() }).await;
+    bridge.sign_in(AGENT).await.expect("signed in through the second address");
+    bridge.set_busy(AGENT).await.expect("accepted");
+}

@@ -1,0 +1,196 @@
+//! A bridge and the gateway behind it, and what tests ask of them.
+
+use std::{collections::HashMap, fmt::Write as _, fs, num::NonZeroUsize};
+
+use ccgateway_bridge::{
+    client::{self, Channel},
+    config::{Config, Sources, load},
+    rpc::proto::{
+        RegisterSessionRequest, SetBusyRequest, SetBusyResponse, SignInRequest, SignInResponse,
+        SignOutRequest, agent_session_client::AgentSessionClient,
+        agent_state_client::AgentStateClient,
+    },
+    server::Bridge,
+    sim::{Entry, Interface, Options, Simulator},
+};
+use http::Uri;
+use tempfile::TempDir;
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt as _};
+
+pub(crate) const PASSWORD: &str = "canary-password";
+pub(crate) const AGENT: u32 = 1001;
+
+/// A bridge of one tenant, `acme`, with a simulated gateway behind it.
+pub(crate) struct TestBridge {
+    pub(crate) gateway: Simulator,
+    pub(crate) bridge: Bridge,
+    pub(crate) origin: Uri,
+    pub(crate) states: AgentStateClient<Channel>,
+    pub(crate) sessions: AgentSessionClient<Channel>,
+    _files: TempDir,
+}
+
+/// What a test's bridge differs in from the defaults.
+#[derive(Default)]
+pub(crate) struct Setup {
+    pub(crate) gateway: Options,
+    /// Lines of `[tenants.acme]` and of sections after it.
+    pub(crate) tenant: &'static str,
+    /// Agents whose password the bridge holds.
+    pub(crate) credentials: Vec<u32>,
+    /// What the bridge believes their password to be.
+    pub(crate) password: Option<&'static str>,
+}
+
+impl TestBridge {
+    pub(crate) async fn start() -> Self {
+        Self::with(Setup::default()).await
+    }
+
+    pub(crate) async fn with(setup: Setup) -> Self {
+        let options = Options { default_password: Some(PASSWORD.into()), ..setup.gateway.clone() };
+        let gateway = Simulator::start(options).await.expect("the gateway starts");
+        let files = TempDir::new().expect("a folder");
+        let config = config(&files, &gateway, &setup);
+        let bridge = Bridge::start(config).await.expect("the bridge starts");
+        let origin: Uri = format!("http://{}", bridge.grpc_addr()).parse().expect("an origin");
+        let channel = client::channel();
+        let states = client::agent_state(channel.clone(), origin.clone());
+        let sessions = client::agent_session(channel, origin.clone());
+        Self { gateway, bridge, origin, states, sessions, _files: files }
+    }
+
+    /// A bridge whose agent 1001 is signed in.
+    pub(crate) async fn signed_in() -> Self {
+        let bridge = Self::start().await;
+        bridge.sign_in(AGENT).await.expect("signed in");
+        bridge.gateway.clear_journal();
+        bridge
+    }
+
+    pub(crate) async fn sign_in(&self, agent: u32) -> Result<SignInResponse, Status> {
+        let password = Some(PASSWORD.into());
+        let request = SignInRequest { agent_id: agent.to_string(), password, ..<_>::default() };
+        self.sessions.clone().sign_in(request).await.map(tonic::Response::into_inner)
+    }
+
+    pub(crate) async fn sign_out(&self, agent: u32) -> Result<(), Status> {
+        let request = SignOutRequest { agent_id: agent.to_string(), ..<_>::default() };
+        self.sessions.clone().sign_out(request).await.map(|_| ())
+    }
+
+    pub(crate) async fn register(&self, agent: u32, guid: &str) -> Result<u64, Status> {
+        let (agent_id, guid) = (agent.to_string(), guid.to_owned());
+        let request = RegisterSessionRequest { agent_id, guid, ..<_>::default() };
+        let registered = self.sessions.clone().register_session(request).await?.into_inner();
+        Ok(registered.session.expect("a session").version)
+    }
+
+    pub(crate) async fn set_busy(&self, agent: u32) -> Result<SetBusyResponse, Status> {
+        self.call(SetBusyRequest {
+            agent_id: agent.to_string(),
+            reason: Some(200),
+            prolong: Some(true),
+            ..<_>::default()
+        })
+        .await
+    }
+
+    pub(crate) async fn call(&self, request: SetBusyRequest) -> Result<SetBusyResponse, Status> {
+        self.states.clone().set_busy(request).await.map(tonic::Response::into_inner)
+    }
+
+    /// What the gateway was asked through this interface.
+    pub(crate) fn asked(&self, interface: Interface) -> Vec<Entry> {
+        let mut journal = self.gateway.journal();
+        journal.retain(|entry| entry.interface == Some(interface));
+        journal
+    }
+}
+
+/// The configuration of a bridge in front of `gateway`.
+pub(crate) fn config(files: &TempDir, gateway: &Simulator, setup: &Setup) -> Config {
+    let file = write_config(files, gateway, setup);
+    load(&Sources::default().with_file(file)).unwrap_or_else(|errors| panic!("{errors}"))
+}
+
+/// The same as a file.
+pub(crate) fn write_config(
+    files: &TempDir,
+    gateway: &Simulator,
+    setup: &Setup,
+) -> std::path::PathBuf {
+    let ca = files.path().join("ca.pem");
+    fs::write(&ca, gateway.certificate_pem()).expect("written");
+    let mut text = format!(
+        "[server]\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"127.0.0.1:0\"\n\
+         [server.drain]\nspread = \"0s\"\n\
+         [tenants.acme]\nbase_urls = \"{}\"\n",
+        gateway.base_url(),
+    );
+    if !setup.credentials.is_empty() {
+        text.push_str("credentials_file = \"agents.toml\"\n");
+        fs::write(files.path().join("agents.toml"), credentials(setup)).expect("written");
+    }
+    if !setup.tenant.contains("tls") {
+        text.push_str("tls.ca_file = \"ca.pem\"\n");
+    }
+    text.push_str(setup.tenant);
+    let file = files.path().join("bridge.toml");
+    fs::write(&file, text).expect("written");
+    file
+}
+
+fn credentials(setup: &Setup) -> String {
+    let password = setup.password.unwrap_or(PASSWORD);
+    setup.credentials.iter().fold(String::new(), |mut text, agent| {
+        let _written = writeln!(text, "[agents.{agent}]\npassword = \"{password}\"");
+        text
+    })
+}
+
+/// A status taken apart.
+pub(crate) struct Refusal {
+    pub(crate) code: Code,
+    pub(crate) reason: String,
+    pub(crate) metadata: HashMap<String, String>,
+    pub(crate) details: ErrorDetails,
+    pub(crate) message: String,
+    pub(crate) pushback: Option<String>,
+}
+
+impl From<Status> for Refusal {
+    #[track_caller]
+    fn from(status: Status) -> Self {
+        let details = status.get_error_details();
+        let info = details.error_info().unwrap_or_else(|| panic!("no ErrorInfo: {status:?}"));
+        let pushback = status.metadata().get("grpc-retry-pushback-ms");
+        Self {
+            code: status.code(),
+            reason: info.reason.clone(),
+            metadata: info.metadata.clone(),
+            message: status.message().to_owned(),
+            pushback: pushback.map(|value| value.to_str().expect("text").to_owned()),
+            details,
+        }
+    }
+}
+
+/// The call failed with this code, reason and outcome.
+#[track_caller]
+pub(crate) fn refused<T: std::fmt::Debug>(
+    result: Result<T, Status>,
+    code: Code,
+    reason: &str,
+    outcome: &str,
+) -> Refusal {
+    let refusal = Refusal::from(result.expect_err("the call should have failed"));
+    let seen = (refusal.code, refusal.reason.as_str(), refusal.metadata["outcome"].as_str());
+    assert_eq!(seen, (code, reason, outcome), "{}", refusal.message);
+    refusal
+}
+
+pub(crate) fn some(count: usize) -> NonZeroUsize {
+    NonZeroUsize::new(count).expect("more than zero")
+}
