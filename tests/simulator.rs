@@ -1,0 +1,440 @@
+//! The simulated gateway as a client on the wire sees it.
+
+#![cfg(feature = "simulator")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
+
+#[path = "simulator/client.rs"]
+mod client;
+#[path = "simulator/faults.rs"]
+mod faults;
+#[path = "simulator/guids.rs"]
+mod guids;
+#[path = "simulator/program.rs"]
+mod program;
+
+use std::time::Duration;
+
+use ccgateway_bridge::sim::{
+    AgentState, CertificateKind, Fault, IdOutside, Interface, Misbehaviour, Options,
+    ServerIdentity, Simulator,
+};
+use serde_json::json;
+
+use self::client::{Agent, Client, SIGN_IN, call};
+
+async fn start() -> Simulator {
+    Simulator::start(Options::default()).await.unwrap()
+}
+
+#[tokio::test]
+async fn sign_in_answers_with_exact_headers_and_fields() {
+    let sim = start().await;
+    let reply = call(&sim, "PUT onlineagent/291", "", SIGN_IN)
+        .await
+        .unwrap();
+
+    assert_eq!(reply.status(), 200);
+    let guid = reply.header("Guid").unwrap();
+    assert_eq!(
+        reply.header("Set-GUID"),
+        Some(&*format!("JSESSIONID={guid}"))
+    );
+    let (uuid, node) = guid.split_once('.').unwrap();
+    assert_eq!((uuid.len(), node), (36, "AgentGateway0"));
+    let body = reply.json();
+    assert_eq!(body["message"], "");
+    assert_eq!(body["result"]["workno"], "291");
+    assert_eq!(body["result"]["mediatype"], "TTF");
+    assert_eq!(body["result"]["isForceChange"], "false");
+    assert!(body["result"]["loginTime"].is_string());
+    assert_eq!(body["result"]["serverName"], "AgentGateway");
+}
+
+#[tokio::test]
+async fn sign_in_takes_strings_for_numbers_and_flags() {
+    let sim = start().await;
+    let body = json!({"password": "secret", "phonenum": "1", "status": "3", "agenttype": "4",
+        "releasephone": "true", "autoenteridle": "false"});
+    let reply = call(
+        &sim,
+        "PUT onlineagent/7",
+        "guid: stale\r\n",
+        &body.to_string(),
+    )
+    .await;
+    assert_eq!(reply.unwrap().retcode(), "0");
+    assert_eq!(sim.agent(7).unwrap().state, AgentState::Busy);
+    sim.start_call(7);
+    sim.end_call(7);
+    assert_eq!(sim.agent(7).unwrap().state, AgentState::Working);
+}
+
+#[tokio::test]
+async fn sign_in_is_refused_by_meaning() {
+    let agents = [(8, "own".to_owned())].into();
+    let options = Options {
+        agents,
+        default_password: None,
+        ..Options::default()
+    };
+    let sim = Simulator::start(options).await.unwrap();
+    let own = SIGN_IN.replace("secret", "own");
+    for (line, body, retcode) in [
+        ("PUT onlineagent/7", SIGN_IN, "100-004"),
+        ("PUT onlineagent/8", SIGN_IN, "100-004"),
+        ("PUT onlineagent/8", "{", "000-006"),
+        ("PUT onlineagent/8", &own, "0"),
+        ("PUT onlineagent/8", &own, "100-002"),
+        ("PUT onlineagent/8/forcelogin", &own, "0"),
+    ] {
+        let reply = call(&sim, line, "", body).await.unwrap();
+        assert_eq!(reply.retcode(), retcode, "{line} {body}");
+    }
+}
+
+#[tokio::test]
+async fn forcible_sign_in_ends_the_former_session() {
+    let sim = start().await;
+    let former = Agent::sign_in(&sim, 7).await;
+    let waiting = former.poll();
+    let force = async {
+        call(&sim, "PUT onlineagent/7/forcelogin", "", SIGN_IN)
+            .await
+            .unwrap()
+    };
+    let (poll, reply) = tokio::join!(waiting, force);
+    assert_eq!(reply.retcode(), "0");
+    // Whichever of the two came first: the former session is over, and the events are not for it.
+    assert_eq!(poll.retcode(), "000-003");
+    assert_eq!(former.post("saybusy").await, "000-003");
+}
+
+#[tokio::test]
+async fn forcible_sign_in_can_be_switched_off() {
+    let options = Options {
+        force_sign_in: false,
+        ..Options::default()
+    };
+    let sim = Simulator::start(options).await.unwrap();
+    sim.sign_in(7);
+    for line in ["PUT onlineagent/7", "PUT onlineagent/7/forcelogin"] {
+        assert_eq!(
+            call(&sim, line, "", SIGN_IN).await.unwrap().retcode(),
+            "100-015"
+        );
+    }
+}
+
+#[tokio::test]
+async fn empty_poll_is_byte_exact() {
+    let options = Options {
+        poll_wait: Duration::from_millis(20),
+        ..Options::default()
+    };
+    let sim = Simulator::start(options).await.unwrap();
+    let agent = Agent::sign_in(&sim, 7).await;
+    assert_eq!(agent.poll().await.text(), r#"{"message":"","retcode":"0"}"#);
+}
+
+#[tokio::test]
+async fn events_come_one_by_one_in_order() {
+    let sim = start().await;
+    let body = SIGN_IN.replace(r#""status":"4""#, r#""status":5"#);
+    let reply = call(&sim, "PUT onlineagent/291", "", &body).await.unwrap();
+    let guid = reply.set_guid().unwrap().to_owned();
+    let agent = Agent {
+        sim: &sim,
+        id: 291,
+        guid,
+    };
+    let first = agent.poll().await;
+    let expected = r#"{"message":"","retcode":"0","event":{"eventType":"AgentOther_InService","workNo":"291","content":null}}"#;
+    assert_eq!(first.text(), expected);
+    assert_eq!(agent.poll().await.event().unwrap(), "AgentState_Ready");
+    assert_eq!(agent.poll().await.event().unwrap(), "AgentState_Work");
+}
+
+#[tokio::test]
+async fn waiting_poll_is_woken_by_an_event() {
+    let sim = start().await;
+    let agent = Agent::sign_in(&sim, 7).await;
+    let (poll, retcode) = tokio::join!(agent.poll(), agent.post("saybusy?reason=205"));
+    assert_eq!(retcode, "0");
+    assert_eq!(poll.event().unwrap(), "AgentState_SetNotReady_Success");
+    assert_eq!(poll.json()["event"]["content"], json!({"reason": "205"}));
+}
+
+#[tokio::test]
+async fn busy_again_needs_reason_and_prolong() {
+    let sim = start().await;
+    let agent = Agent::sign_in(&sim, 7).await;
+    let reply = agent.call("POST", "saybusy?reason=&prolong=").await;
+    assert_eq!(
+        reply.text(),
+        r#"{"result":{},"message":"success","retcode":"0"}"#
+    );
+    for (query, retcode) in [
+        ("", "100-009"),
+        ("?reason=201", "100-009"),
+        ("?prolong=true", "100-009"),
+        ("?reason=0&prolong=true", "100-009"),
+        ("?reason=201&prolong=true", "0"),
+        ("?reason=199", "000-002"),
+        ("?reason=251", "000-002"),
+        ("?reason=x", "000-002"),
+        ("?reason=201&prolong=1", "000-002"),
+    ] {
+        assert_eq!(
+            agent.post(&format!("saybusy{query}")).await,
+            retcode,
+            "{query}"
+        );
+    }
+    assert_eq!(sim.agent(7).unwrap().busy_reason, Some(201));
+}
+
+#[tokio::test]
+async fn states_change_as_documented() {
+    let sim = start().await;
+    let agent = Agent::sign_in(&sim, 7).await;
+    for (tail, event, state) in [
+        ("saybusy", "AgentState_SetNotReady_Success", 3),
+        ("cancelbusy", "AgentState_CancelNotReady_Success", 4),
+        ("saybusy", "AgentState_SetNotReady_Success", 3),
+        ("sayfree", "AgentState_CancelNotReady_Success", 4),
+        ("work", "AgentState_SetWork_Success", 5),
+        ("cancelwork", "AgentState_CancelWork_Success", 4),
+        ("rest/60/0", "AgentState_SetRest_Success", 8),
+        ("rest/60/255?prolong=true", "AgentState_SetRest_Success", 8),
+        ("cancelrest", "AgentState_CancelRest_Success", 4),
+    ] {
+        assert_eq!(agent.post(tail).await, "0", "{tail}");
+        assert_eq!(agent.poll().await.event().unwrap(), event, "{tail}");
+        let status = agent.call("GET", "agentstatus").await.json();
+        let expected = json!({"agentState": state, "isWorking": false});
+        assert_eq!(status["result"], expected, "{tail}");
+    }
+    for refused in ["cancelbusy", "cancelwork", "cancelrest", "sayfree"] {
+        assert_eq!(agent.post(refused).await, "100-009", "{refused}");
+    }
+}
+
+#[tokio::test]
+async fn rest_reminds_at_its_end_and_goes_on() {
+    let options = Options {
+        time_scale: 20,
+        ..Options::default()
+    };
+    let sim = Simulator::start(options).await.unwrap();
+    let agent = Agent::sign_in(&sim, 7).await;
+    assert_eq!(agent.post("rest/1/3").await, "0");
+    assert_eq!(
+        agent.poll().await.event().unwrap(),
+        "AgentState_SetRest_Success"
+    );
+    assert_eq!(
+        agent.poll().await.event().unwrap(),
+        "AgentState_Rest_Timeout"
+    );
+    assert_eq!(sim.agent(7).unwrap().state, AgentState::Resting);
+}
+
+#[tokio::test]
+async fn busy_waits_for_the_end_of_the_call() {
+    let sim = start().await;
+    let agent = Agent::sign_in(&sim, 7).await;
+    sim.start_call(7);
+    assert_eq!(agent.poll().await.event().unwrap(), "AgentState_Busy");
+    assert_eq!(agent.post("saybusy?reason=222").await, "0");
+    let view = sim.agent(7).unwrap();
+    assert!(view.pending_busy && view.state == AgentState::Talking && view.events_waiting == 0);
+    assert_eq!(agent.call("DELETE", "logout").await.retcode(), "100-010");
+
+    sim.end_call(7);
+    assert_eq!(
+        agent.poll().await.event().unwrap(),
+        "AgentState_SetNotReady_Success"
+    );
+    assert_eq!(sim.agent(7).unwrap().busy_reason, Some(222));
+}
+
+#[tokio::test]
+async fn sign_out_ends_the_session_without_an_event() {
+    let sim = start().await;
+    for tail in ["logout", "forcelogout", "forcelogoutwithreason/255"] {
+        let agent = Agent::sign_in(&sim, 7).await;
+        assert_eq!(agent.call("DELETE", tail).await.retcode(), "0", "{tail}");
+        assert_eq!(agent.post("saybusy").await, "100-006");
+        assert_eq!(agent.poll().await.retcode(), "100-006");
+    }
+    let agent = Agent::sign_in(&sim, 7).await;
+    let refused = agent.call("DELETE", "forcelogoutwithreason/256").await;
+    assert_eq!(refused.retcode(), "100-005");
+}
+
+#[tokio::test]
+async fn ids_outside_the_routes_are_not_found() {
+    let sim = start().await;
+    for id in ["0", "60000", "01", "x"] {
+        let reply = call(&sim, &format!("PUT onlineagent/{id}"), "", SIGN_IN)
+            .await
+            .unwrap();
+        assert_eq!(reply.status(), 404, "{id}");
+        assert!(
+            reply
+                .header("Content-Type")
+                .unwrap()
+                .starts_with("text/html")
+        );
+    }
+    let options = Options {
+        id_outside: IdOutside::Refused,
+        ..Options::default()
+    };
+    let sim = Simulator::start(options).await.unwrap();
+    let reply = call(&sim, "PUT onlineagent/60000", "", SIGN_IN)
+        .await
+        .unwrap();
+    assert_eq!(reply.retcode(), "000-002");
+}
+
+#[tokio::test]
+async fn overlapping_calls_are_recorded_and_refused() {
+    let sim = start().await;
+    let agent = Agent::sign_in(&sim, 7).await;
+    sim.misbehave(Misbehaviour::once(Fault::Hang).on(Interface::SignOut));
+    let mut hanging = Client::connect(&sim).await.unwrap();
+    hanging
+        .send("DELETE onlineagent/7/logout", &agent.header(), "")
+        .await
+        .unwrap();
+    until(|| {
+        sim.journal()
+            .last()
+            .is_some_and(|entry| entry.answer.is_some())
+    })
+    .await;
+
+    let reply = call(&sim, "PUT onlineagent/7", "", SIGN_IN).await.unwrap();
+    assert_eq!(reply.retcode(), "000-007");
+    assert_eq!(agent.post("saybusy").await, "000-007");
+    let violations = sim.violations();
+    assert_eq!(violations.len(), 2, "{violations:?}");
+    assert_eq!(
+        violations[0],
+        "agent 7: SignIn came while SignOut was unanswered"
+    );
+
+    // The call is over once its client has gone.
+    drop(hanging);
+    loop {
+        let reply = call(&sim, "PUT onlineagent/7", "", SIGN_IN).await.unwrap();
+        match reply.retcode().as_str() {
+            "000-007" => tokio::task::yield_now().await,
+            retcode => break assert_eq!(retcode, "0"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn two_polls_at_once_are_a_violation() {
+    let options = Options {
+        refuse_repeated: false,
+        time_scale: 10,
+        ..Options::default()
+    };
+    let sim = Simulator::start(options).await.unwrap();
+    let agent = Agent::sign_in(&sim, 7).await;
+    let (first, second) = tokio::join!(agent.poll(), agent.poll());
+    assert_eq!(
+        (first.retcode(), second.retcode()),
+        ("0".into(), "0".into())
+    );
+    assert_eq!(sim.violations().len(), 1);
+}
+
+#[tokio::test]
+async fn journal_keeps_requests_as_they_came() {
+    let sim = start().await;
+    let guid = sim.sign_in(7);
+    let mut client = Client::connect(&sim).await.unwrap();
+    let headers = format!("gUID: {guid}\r\nContent-Type: text/plain\r\n");
+    let target = "onlineagent/7/saybusy?reason=%32%300&_=1";
+    // A body that nobody asked for.
+    client
+        .send(&format!("POST {target}"), &headers, "{}")
+        .await
+        .unwrap();
+    assert_eq!(client.receive().await.unwrap().retcode(), "0");
+    client
+        .send("GET onlineagent/7/agentstatus", &headers, "")
+        .await
+        .unwrap();
+    assert_eq!(client.receive().await.unwrap().retcode(), "0");
+
+    let journal = sim.journal();
+    assert_eq!((journal.len(), sim.connections()), (2, 1));
+    let entry = &journal[0];
+    assert_eq!(entry.target, format!("/agentgateway/resource/{target}"));
+    assert!(entry.headers.contains(&("gUID".into(), guid)));
+    assert_eq!(entry.body, b"{}");
+    assert_eq!(
+        (entry.agent, entry.interface),
+        (Some(7), Some(Interface::SayBusy))
+    );
+    let answer = entry.answer.as_ref().unwrap();
+    assert_eq!(
+        (answer.status, answer.retcode.as_deref()),
+        (Some(200), Some("0"))
+    );
+    sim.clear_journal();
+    assert!(sim.journal().is_empty());
+}
+
+#[tokio::test]
+async fn balancer_cookie_and_node_agree() {
+    let options = Options {
+        nodes: 2,
+        balancer_cookie: true,
+        ..Options::default()
+    };
+    let sim = Simulator::start(options).await.unwrap();
+    sim.sign_in(6);
+    let reply = call(&sim, "PUT onlineagent/7", "", SIGN_IN).await.unwrap();
+    assert!(reply.set_guid().unwrap().ends_with(".AgentGateway1"));
+    assert_eq!(reply.header("Set-Cookie"), Some("loadbalance=1; Path=/"));
+}
+
+#[tokio::test]
+async fn bad_certificates_fail_the_handshake() {
+    for kind in [
+        CertificateKind::Expired,
+        CertificateKind::OtherHost,
+        CertificateKind::SelfSigned,
+    ] {
+        let tls = Some(ServerIdentity::generate(kind).unwrap());
+        let options = Options {
+            tls,
+            ..Options::default()
+        };
+        let sim = Simulator::start(options).await.unwrap();
+        let error = Client::connect(&sim).await.err().unwrap();
+        assert_eq!(error.kind(), std::io::ErrorKind::InvalidData, "{kind:?}");
+        assert_ne!(sim.leaf_sha256(), [0; 32]);
+    }
+}
+
+/// Waits for something that happens by itself soon.
+async fn until(happened: impl Fn() -> bool) {
+    let patience = tokio::time::timeout(Duration::from_secs(20), async {
+        while !happened() {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    });
+    patience.await.expect("it never happened");
+}
