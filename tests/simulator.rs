@@ -342,6 +342,52 @@ async fn overlapping_calls_are_recorded_and_refused() {
 }
 
 #[tokio::test]
+async fn sign_in_during_a_sign_in_has_its_own_code() {
+    let sim = start().await;
+    sim.misbehave(Misbehaviour::once(Fault::Hang));
+    let mut hanging = Client::connect(&sim).await.unwrap();
+    hanging
+        .send("PUT onlineagent/7", "", SIGN_IN)
+        .await
+        .unwrap();
+    until(|| sim.agent(7).is_some_and(|agent| agent.signed_in)).await;
+    let reply = call(&sim, "PUT onlineagent/7/forcelogin", "", SIGN_IN)
+        .await
+        .unwrap();
+    assert_eq!(reply.retcode(), "100-021");
+    assert_eq!(sim.violations().len(), 1);
+}
+
+#[tokio::test]
+async fn answered_calls_are_no_violation_on_any_connection() {
+    let sim = start().await;
+    let agent = Agent::sign_in(&sim, 7).await;
+    let mut clients = [
+        Client::connect(&sim).await.unwrap(),
+        Client::connect(&sim).await.unwrap(),
+    ];
+    for turn in 0..100 {
+        let client = &mut clients[turn % 2];
+        let tail = if turn % 2 == 0 { "saybusy" } else { "sayfree" };
+        client
+            .send(&format!("POST onlineagent/7/{tail}"), &agent.header(), "")
+            .await
+            .unwrap();
+        assert_eq!(client.receive().await.unwrap().retcode(), "0");
+    }
+    for turn in 0..100 {
+        let event = agent.poll().await.event().unwrap();
+        let expected = if turn % 2 == 0 {
+            "SetNotReady"
+        } else {
+            "CancelNotReady"
+        };
+        assert!(event.contains(expected), "{turn}: {event}");
+    }
+    assert_eq!(sim.violations(), Vec::<String>::new());
+}
+
+#[tokio::test]
 async fn two_polls_at_once_are_a_violation() {
     let options = Options {
         refuse_repeated: false,
