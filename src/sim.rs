@@ -8,8 +8,10 @@
 //! In reading order: [`options`](Options) and [`Interface`] say what there is, `agent` is the state
 //! machine, `session` the Guids, `desk` all that is kept of one agent; `gateway` answers requests,
 //! with `fault` in its way and `journal` taking notes; `listener` and `wire` carry the bytes.
+//! [`program`] and `control` are what `ccgateway-sim` adds.
 
 mod agent;
+mod control;
 mod desk;
 mod fault;
 mod gateway;
@@ -18,6 +20,7 @@ mod interface;
 mod journal;
 mod listener;
 mod options;
+pub mod program;
 mod reply;
 mod session;
 mod sign_in;

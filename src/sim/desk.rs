@@ -181,11 +181,10 @@ impl Desk {
         }
     }
 
-    pub(super) fn refuse_unless_signed_in(&self, options: &Options) -> Result<(), Refused> {
-        match self.session {
-            Some(_) => Ok(()),
-            None => Err(Refused(options.codes.not_signed_in.clone())),
-        }
+    /// The present session, or the refusal for agents who have none.
+    pub(super) fn signed_in(&mut self, options: &Options) -> Result<&mut Session, Refused> {
+        let refused = || Refused(options.codes.not_signed_in.clone());
+        self.session.as_mut().ok_or_else(refused)
     }
 
     fn knew(&self, guid: &str, options: &Options) -> bool {

@@ -180,7 +180,7 @@ impl Records {
         let codes = &options.codes;
         let desk = self.desk(agent);
         desk.settle(options);
-        desk.refuse_unless_signed_in(options)?;
+        desk.signed_in(options)?;
         let Some(guid) = guid else {
             return Err(Refused(codes.guid_missing.clone()));
         };

@@ -24,13 +24,17 @@ pub struct ServerIdentity {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum CertificateKind {
     /// A leaf for localhost, 127.0.0.1 and `::1`, signed by a CA of its own.
+    #[value(help = "For localhost, 127.0.0.1 and ::1, signed by a CA of its own")]
     Signed,
     /// A self-signed CA certificate used as the server's: self-signed is the normal case of real
     /// gateways (client), and such certificates are often made without leaf extensions.
+    #[value(help = "Self-signed, and a CA certificate itself, as real gateways often have")]
     SelfSigned,
     /// As [`Self::Signed`], but it ended in 2024.
+    #[value(help = "As signed, but it ended in 2024")]
     Expired,
     /// As [`Self::Signed`], but for the host `gateway.invalid`.
+    #[value(help = "As signed, but for the host gateway.invalid")]
     OtherHost,
 }
 
@@ -136,4 +140,23 @@ fn ca_params(names: &[&str], common_name: &str) -> Result<CertificateParams, rcg
 
 fn invalid(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn certificates_from_elsewhere_are_taken_as_pem() {
+        let key = KeyPair::generate().unwrap();
+        let own = ca_params(&HERE, "own").unwrap().self_signed(&key).unwrap();
+        let identity = ServerIdentity::from_pem(&own.pem(), &key.serialize_pem()).unwrap();
+        assert_eq!(identity.trust_pem(), own.pem());
+        assert!(identity.server_config().is_ok());
+
+        assert!(ServerIdentity::from_pem("", &key.serialize_pem()).is_err());
+        let other = KeyPair::generate().unwrap().serialize_pem();
+        let mismatched = ServerIdentity::from_pem(&own.pem(), &other).unwrap();
+        assert!(mismatched.server_config().is_err());
+    }
 }

@@ -79,7 +79,7 @@ pub struct Options {
 }
 
 /// `AUTHMODE` (`cec_07_0005`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum AuthMode {
     /// 1: one Guid for the whole session.
     Static,
@@ -88,7 +88,7 @@ pub enum AuthMode {
 }
 
 /// What a path with an agent id outside the range gets. Both are inferred.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum IdOutside {
     /// No route matches: HTTP 404 with the framework's HTML page.
     NotFound,
@@ -97,7 +97,7 @@ pub enum IdOutside {
 }
 
 /// On how many polls a renewed Guid is sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Announce {
     /// On one. If that answer is lost, so is the Guid.
     Once,

@@ -74,7 +74,7 @@ impl Records {
         self.authenticate(route.agent, guid, options)?;
         let answered = match route.interface {
             Interface::AgentStatus => Ok(self.status(route.agent, options)),
-            Interface::UpdateGuid => Ok(self.update_guid(route.agent, options)),
+            Interface::UpdateGuid => self.update_guid(route.agent, options),
             Interface::SignOut | Interface::ForceSignOut => self.sign_out(route, options),
             _ => self.change_state(route, options),
         };
@@ -96,14 +96,16 @@ impl Records {
         Reply::result(options, &result)
     }
 
-    fn update_guid(&mut self, agent: u32, options: &Options) -> Reply {
-        let session = self.desk(agent).session.as_mut();
-        let guid = session.map_or_else(String::new, |session| session.hand_out(options));
+    fn update_guid(&mut self, agent: u32, options: &Options) -> Result<Reply, Refused> {
+        let session = self.desk(agent).signed_in(options)?;
+        let announced = session.announce_anywhere(options);
+        let sends_header = announced.is_some() || options.update_guid_sends_header;
+        let guid = announced.unwrap_or_else(|| session.hand_out(options));
         let mut reply = Reply::new_guid(options, &guid);
-        if options.update_guid_sends_header {
+        if sends_header {
             reply.set_guid(&guid);
         }
-        reply
+        Ok(reply)
     }
 
     /// Refused while talking, unless forced, which releases the call (`cec_07_1219`,

@@ -1,0 +1,330 @@
+//! The command line.
+
+use std::{fs, net::SocketAddr, path::PathBuf, time::Duration};
+
+use clap::Parser;
+
+use super::StartError;
+use crate::{
+    id::TenantId,
+    sim::{Announce, AuthMode, CertificateKind, Codes, IdOutside, Options, ServerIdentity},
+};
+
+/// Simulates Huawei CC-Gateways: their agent interface over HTTPS, one gateway per tenant.
+///
+/// Without options, any agent id from 1 to 59999 can sign in with the password "secret". What is
+/// going on can be seen and disturbed on the control endpoint: GET / there lists how.
+#[derive(Debug, Parser)]
+#[command(name = "ccgateway-sim", version)]
+// Independent switches of a command line.
+#[expect(clippy::struct_excessive_bools)]
+pub(super) struct Flags {
+    /// A tenant; may be given several times, each gets a gateway of its own
+    #[arg(long = "tenant", value_name = "NAME", default_value = "demo")]
+    tenants: Vec<String>,
+    /// Where the first gateway listens; the others take the ports after it
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8043")]
+    listen: SocketAddr,
+    /// Where the control endpoint listens, plain HTTP
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0")]
+    pub(super) control: SocketAddr,
+    /// Write the certificates that a client has to trust, as one PEM file
+    #[arg(long, value_name = "PATH")]
+    pub(super) write_ca: Option<PathBuf>,
+
+    /// The kind of certificate to make
+    #[arg(long, value_enum, default_value = "signed", help_heading = "TLS")]
+    certificate: CertificateKind,
+    /// Present this chain instead, PEM, leaf first
+    #[arg(long, value_name = "PATH", requires = "tls_key", help_heading = "TLS")]
+    tls_cert: Option<PathBuf>,
+    /// The chain's key, PEM
+    #[arg(long, value_name = "PATH", requires = "tls_cert", help_heading = "TLS")]
+    tls_key: Option<PathBuf>,
+    /// No TLS at all
+    #[arg(long, help_heading = "TLS")]
+    pub(super) plain_http: bool,
+
+    /// The password of agents without one of their own
+    #[arg(long, default_value = "secret", help_heading = "Agents")]
+    password: String,
+    /// An agent with a password of its own; may be given several times
+    #[arg(long = "agent", value_name = "ID=PASSWORD", help_heading = "Agents")]
+    agents: Vec<String>,
+    /// There are no agents but those of --agent
+    #[arg(long, help_heading = "Agents")]
+    only_listed_agents: bool,
+    /// Take agent ids up to 999999, as newer gateways do
+    #[arg(long, help_heading = "Agents")]
+    long_agent_ids: bool,
+    /// What an agent id outside the range gets: HTTP 404 or retcode 000-002
+    #[arg(long, value_enum, default_value = "not-found", help_heading = "Agents")]
+    id_outside: IdOutside,
+
+    /// Whether Guids change during a session
+    #[arg(long, value_enum, default_value = "dynamic", help_heading = "Guids")]
+    auth_mode: AuthMode,
+    /// Time between two Guids of a session
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = time, help_heading = "Guids")]
+    guid_interval: Duration,
+    /// How long a Guid lives
+    #[arg(long, value_name = "TIME", default_value = "120s", value_parser = time, help_heading = "Guids")]
+    guid_timeout: Duration,
+    /// A replaced Guid dies at once instead of at the end of its life
+    #[arg(long, help_heading = "Guids")]
+    old_guid_dies: bool,
+    /// On how many polls a new Guid is sent
+    #[arg(long, value_enum, default_value = "once", help_heading = "Guids")]
+    announce: Announce,
+    /// Updating a Guid also sends the Set-GUID header
+    #[arg(long, help_heading = "Guids")]
+    update_guid_sends_header: bool,
+    /// Nodes of the cluster, which Guids name
+    #[arg(long, default_value_t = 1, help_heading = "Guids")]
+    nodes: u8,
+    /// Set a balancer's cookie at sign-in
+    #[arg(long, help_heading = "Guids")]
+    balancer_cookie: bool,
+
+    /// Run the gateway's clock this much faster than real time
+    #[arg(
+        long,
+        value_name = "FACTOR",
+        default_value_t = 1,
+        help_heading = "Time"
+    )]
+    time_scale: u32,
+    /// Real time that every answer takes
+    #[arg(long, value_name = "TIME", default_value = "0s", value_parser = time, help_heading = "Time")]
+    latency: Duration,
+    /// How long a poll waits for an event
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = time, help_heading = "Time")]
+    poll_wait: Duration,
+    /// Sign out agents who have not polled for so long; 0s: never
+    #[arg(long, value_name = "TIME", default_value = "120s", value_parser = time, help_heading = "Time")]
+    idle_sign_out: Duration,
+
+    /// Refuse forcible sign-ins, and sign-ins of signed-in agents with 100-015
+    #[arg(long, help_heading = "Rules")]
+    no_force_sign_in: bool,
+    /// Only record calls that overlap, instead of refusing them too
+    #[arg(long, help_heading = "Rules")]
+    allow_overlaps: bool,
+    /// Events survive a forcible sign-in
+    #[arg(long, help_heading = "Rules")]
+    keep_events: bool,
+    /// An agent's own sign-out brings the event that tells of sign-outs by others
+    #[arg(long, help_heading = "Rules")]
+    own_sign_out_event: bool,
+    /// Sayfree ends rest
+    #[arg(long, help_heading = "Rules")]
+    say_free_ends_rest: bool,
+    /// Events say when they happened, as in the newest texts
+    #[arg(long, help_heading = "Rules")]
+    event_gen_time: bool,
+    /// Events kept for an agent who does not poll
+    #[arg(
+        long,
+        value_name = "COUNT",
+        default_value_t = 1000,
+        help_heading = "Rules"
+    )]
+    event_queue: usize,
+    /// The Content-Type of answers
+    #[arg(
+        long,
+        default_value = "application/json;charset=UTF-8",
+        help_heading = "Rules"
+    )]
+    content_type: String,
+    /// Answer another retcode where the documentation leaves it open; may be given several times.
+    /// CASE: guid-missing, guid-unknown, guid-expired, guid-foreign, not-signed-in, agent-unknown,
+    /// busy-again, state-refused, free-while-idle (also 0: accepted), sign-out-while-talking,
+    /// repeated-call, repeated-sign-in
+    #[arg(long = "code", value_name = "CASE=RETCODE", help_heading = "Rules")]
+    codes: Vec<String>,
+    /// Requests kept in the journal
+    #[arg(
+        long,
+        value_name = "COUNT",
+        default_value_t = 100_000,
+        help_heading = "Rules"
+    )]
+    journal: usize,
+}
+
+// === impl Flags ===
+
+impl Flags {
+    /// The tenants' names, checked.
+    pub(super) fn tenants(&self) -> Result<Vec<String>, StartError> {
+        let mut seen: Vec<String> = Vec::new();
+        for name in &self.tenants {
+            TenantId::parse(name).map_err(|error| wrong("--tenant", name, error))?;
+            if name == "tenants" || seen.contains(name) {
+                return Err(wrong("--tenant", name, "the name is taken"));
+            }
+            seen.push(name.clone());
+        }
+        Ok(seen)
+    }
+
+    /// The options of the tenant at `index`.
+    pub(super) fn options(&self, index: usize) -> Result<Options, StartError> {
+        let last = if self.long_agent_ids { 999_999 } else { 59_999 };
+        let idle = self.idle_sign_out;
+        Ok(Options {
+            listen: self.address(index)?,
+            auth_mode: self.auth_mode,
+            time_scale: self.time_scale,
+            nodes: self.nodes,
+            default_password: (!self.only_listed_agents).then(|| self.password.clone()),
+            agents: self
+                .agents
+                .iter()
+                .map(|text| agent(text))
+                .collect::<Result<_, _>>()?,
+            tls: Some(self.identity()?),
+            plaintext: self.plain_http,
+            agent_ids: 1..=last,
+            id_outside: self.id_outside,
+            guid_interval: self.guid_interval,
+            guid_timeout: self.guid_timeout,
+            old_guid_lives: !self.old_guid_dies,
+            announce: self.announce,
+            update_guid_sends_header: self.update_guid_sends_header,
+            idle_sign_out: Some(idle).filter(|idle| !idle.is_zero()),
+            poll_wait: self.poll_wait,
+            force_sign_in: !self.no_force_sign_in,
+            refuse_repeated: !self.allow_overlaps,
+            keep_events: self.keep_events,
+            own_sign_out_event: self.own_sign_out_event,
+            say_free_ends_rest: self.say_free_ends_rest,
+            event_gen_time: self.event_gen_time,
+            event_queue: self.event_queue,
+            latency: self.latency,
+            balancer_cookie: self.balancer_cookie,
+            content_type: self.content_type.clone(),
+            codes: self.codes()?,
+            journal: self.journal,
+        })
+    }
+
+    fn address(&self, index: usize) -> Result<SocketAddr, StartError> {
+        let mut addr = self.listen;
+        if addr.port() != 0 {
+            let port = u16::try_from(index)
+                .ok()
+                .and_then(|index| addr.port().checked_add(index))
+                .ok_or_else(|| wrong("--listen", addr, "there are more tenants than ports"))?;
+            addr.set_port(port);
+        }
+        Ok(addr)
+    }
+
+    fn identity(&self) -> Result<ServerIdentity, StartError> {
+        let (Some(chain), Some(key)) = (&self.tls_cert, &self.tls_key) else {
+            return Ok(ServerIdentity::generate(self.certificate)?);
+        };
+        let chain_pem = fs::read_to_string(chain)
+            .map_err(|error| wrong("--tls-cert", chain.display(), error))?;
+        let key_pem =
+            fs::read_to_string(key).map_err(|error| wrong("--tls-key", key.display(), error))?;
+        ServerIdentity::from_pem(&chain_pem, &key_pem)
+            .map_err(|error| wrong("--tls-cert", chain.display(), error))
+    }
+
+    fn codes(&self) -> Result<Codes, StartError> {
+        let mut codes = Codes::default();
+        for text in &self.codes {
+            let bad = |why| wrong("--code", text, why);
+            let (case, code) = text
+                .split_once('=')
+                .ok_or_else(|| bad("write CASE=RETCODE"))?;
+            if case == "free-while-idle" {
+                codes.free_while_idle = (code != "0").then(|| code.to_owned());
+                continue;
+            }
+            let place = match case {
+                "guid-missing" => &mut codes.guid_missing,
+                "guid-unknown" => &mut codes.guid_unknown,
+                "guid-expired" => &mut codes.guid_expired,
+                "guid-foreign" => &mut codes.guid_foreign,
+                "not-signed-in" => &mut codes.not_signed_in,
+                "agent-unknown" => &mut codes.agent_unknown,
+                "busy-again" => &mut codes.busy_again,
+                "state-refused" => &mut codes.state_refused,
+                "sign-out-while-talking" => &mut codes.sign_out_while_talking,
+                "repeated-call" => &mut codes.repeated_call,
+                "repeated-sign-in" => &mut codes.repeated_sign_in,
+                _ => return Err(bad("there is no such case; --help lists them")),
+            };
+            code.clone_into(place);
+        }
+        Ok(codes)
+    }
+}
+
+fn agent(text: &str) -> Result<(u32, String), StartError> {
+    let pair = text.split_once('=');
+    let agent = pair.and_then(|(id, password)| Some((id.parse().ok()?, password.to_owned())));
+    // The text is not repeated: it may hold a password.
+    agent.ok_or_else(|| StartError::Flag {
+        flag: "--agent".into(),
+        error: "write ID=PASSWORD, such as 1001=secret".into(),
+    })
+}
+
+fn time(text: &str) -> Result<Duration, humantime::DurationError> {
+    humantime::parse_duration(text)
+}
+
+fn wrong(
+    flag: &str,
+    value: impl std::fmt::Display,
+    error: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+) -> StartError {
+    StartError::Flag {
+        flag: format!("{flag} {value}"),
+        error: error.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_are_those_of_the_library() {
+        let flags = Flags::parse_from(["ccgateway-sim"]);
+        let mut options = flags.options(0).unwrap();
+        let expected = Options {
+            listen: options.listen,
+            ..Options::default()
+        };
+        options.tls = None;
+        assert_eq!(format!("{options:?}"), format!("{expected:?}"));
+        assert_eq!(flags.options(2).unwrap().listen.port(), 8045);
+    }
+
+    #[test]
+    fn mistakes_name_their_flag() {
+        for (args, expected) in [
+            (
+                ["--code", "nothing=1"],
+                "--code nothing=1: there is no such case",
+            ),
+            (["--agent", "secret"], "--agent: write ID=PASSWORD"),
+            (
+                ["--tls-cert=/nowhere", "--tls-key=/nowhere"],
+                "--tls-cert /nowhere: ",
+            ),
+        ] {
+            let flags = Flags::parse_from(["ccgateway-sim"].iter().chain(&args));
+            let error = flags.options(0).unwrap_err().to_string();
+            assert!(error.starts_with(expected), "{error}");
+        }
+        let flags = Flags::parse_from(["ccgateway-sim", "--tenant=a", "--tenant=a"]);
+        assert!(flags.tenants().is_err());
+    }
+}
