@@ -4,8 +4,9 @@
 //! no connection was made to the first. What a refusal is worth, and whether the call may be made
 //! again with a newer Guid, is decided by [`crate::tenant`].
 
-mod client;
+mod connection;
 mod connector;
+mod endpoint;
 mod envelope;
 mod failure;
 mod interface;
@@ -16,26 +17,22 @@ mod tls;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use hyper_util::client::legacy::connect::{CaptureConnection, capture_connection};
-
+use self::{endpoint::Endpoint, failure::Failure};
 pub use self::{
-    client::BuildError,
     envelope::{Envelope, Unreadable},
     interface::{FORCE_SIGN_IN, FORCE_SIGN_OUT, Interface, SAY_BUSY, SIGN_IN, SIGN_OUT, say_busy},
     reply::Reply,
     request::{Command, Request},
     sign_in::{InitialState, SignIn},
 };
-use self::{client::Client, failure::Failure, request::Endpoint};
 use crate::{
     call::{CallError, Patience, Stage},
     config,
 };
 
-/// One tenant's gateway.
+/// One tenant's gateway. No other tenant shares its connections.
 #[derive(Debug)]
 pub struct Gateway {
-    client: Client,
     /// In the operator's order of preference; never empty.
     endpoints: Box<[Endpoint]>,
     /// Index of the address that worked last.
@@ -43,19 +40,24 @@ pub struct Gateway {
     timeouts: config::Timeouts,
 }
 
+/// Why a tenant's gateway cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot set up TLS towards the gateway: {0}")]
+pub struct BuildError(String);
+
 impl Gateway {
-    /// A client of the tenant's gateway. Opens nothing.
+    /// A client of the tenant's gateway. Opens nothing; must be called within a runtime.
     ///
     /// # Errors
     ///
     /// [`BuildError`] if TLS cannot be set up with what the tenant's configuration names.
     pub fn new(tenant: &config::Tenant) -> Result<Self, BuildError> {
-        Ok(Self {
-            client: Client::new(tenant)?,
-            endpoints: tenant.base_urls.iter().filter_map(Endpoint::new).collect(),
-            current: AtomicUsize::new(0),
-            timeouts: tenant.timeouts.clone(),
-        })
+        let tls = tls::client_config(&tenant.tls).map_err(BuildError)?;
+        let timeouts = tenant.timeouts.clone();
+        let connector = connector::new(tls, timeouts.connect);
+        let endpoint = |url| Endpoint::new(url, connector.clone(), timeouts.idle);
+        let endpoints = tenant.base_urls.iter().filter_map(endpoint).collect();
+        Ok(Self { endpoints, current: AtomicUsize::new(0), timeouts })
     }
 
     /// Sends a request and reads its answer.
@@ -66,7 +68,7 @@ impl Gateway {
     ///
     /// # Errors
     ///
-    /// [`CallError::Unreachable`] and [`CallError::Deadline`] before a connection was there,
+    /// [`CallError::Unreachable`] and [`CallError::Deadline`] before there was a connection,
     /// [`CallError::NoAnswer`] after that.
     pub async fn exchange(
         &self,
@@ -74,55 +76,25 @@ impl Gateway {
         stage: Stage,
         patience: &mut Patience,
     ) -> Result<Reply, CallError> {
+        let limit = request.interface().time_limit(&self.timeouts);
         let first = self.current.load(Ordering::Relaxed);
         let mut causes = Vec::new();
         for turn in 0..self.endpoints.len() {
             let index = (first + turn) % self.endpoints.len();
-            let Some(endpoint) = self.endpoints.get(index) else {
-                break;
-            };
+            let Some(endpoint) = self.endpoints.get(index) else { break };
             patience.may_start()?;
-            match self.attempt(request, endpoint, stage, patience).await {
+            match endpoint.exchange(request, limit, stage, patience).await {
                 Err(Failure::NotSent(cause)) => causes.push(format!("{endpoint}: {cause}")),
                 Err(Failure::Sent(cause)) => return Err(CallError::NoAnswer(cause)),
                 Err(Failure::Lost(error)) => return Err(error),
                 Ok(reply) => {
-                    self.current.store(index, Ordering::Relaxed);
+                    if turn > 0 {
+                        self.current.store(index, Ordering::Relaxed);
+                    }
                     return Ok(reply);
                 }
             }
         }
         Err(CallError::Unreachable(causes.join("; ")))
     }
-
-    async fn attempt(
-        &self,
-        request: &Request<'_>,
-        endpoint: &Endpoint,
-        stage: Stage,
-        patience: &mut Patience,
-    ) -> Result<Reply, Failure> {
-        let mut http = request.to_http(endpoint).map_err(Failure::NotSent)?;
-        // Captures the connection in the moment in which the request is handed to it; until then
-        // nothing has been sent and dropping the attempt is safe.
-        let connection = capture_connection(&mut http);
-        let limit = request.interface().time_limit(&self.timeouts);
-        let mut attempt = std::pin::pin!(self.client.fetch(http, limit));
-
-        tokio::select! {
-            biased;
-            done = &mut attempt => done.map_err(|failure| failure.unless_sent(is_sent(&connection))),
-            loss = patience.lost() => {
-                if !is_sent(&connection) {
-                    return Err(Failure::Lost(loss.before_sending()));
-                }
-                patience.answer(loss.after_sending(stage));
-                attempt.await
-            }
-        }
-    }
-}
-
-fn is_sent(connection: &CaptureConnection) -> bool {
-    connection.connection_metadata().is_some()
 }

@@ -1,12 +1,7 @@
 //! The simulated gateway as a client on the wire sees it.
 
 #![cfg(feature = "simulator")]
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 #[path = "simulator/client.rs"]
 mod client;
@@ -36,16 +31,11 @@ async fn start() -> Simulator {
 #[tokio::test]
 async fn sign_in_answers_with_exact_headers_and_fields() {
     let sim = start().await;
-    let reply = call(&sim, "PUT onlineagent/291", "", SIGN_IN)
-        .await
-        .unwrap();
+    let reply = call(&sim, "PUT onlineagent/291", "", SIGN_IN).await.unwrap();
 
     assert_eq!(reply.status(), 200);
     let guid = reply.header("Guid").unwrap();
-    assert_eq!(
-        reply.header("Set-GUID"),
-        Some(&*format!("JSESSIONID={guid}"))
-    );
+    assert_eq!(reply.header("Set-GUID"), Some(&*format!("JSESSIONID={guid}")));
     let (uuid, node) = guid.split_once('.').unwrap();
     assert_eq!((uuid.len(), node), (36, "AgentGateway0"));
     let body = reply.json();
@@ -62,13 +52,7 @@ async fn sign_in_takes_strings_for_numbers_and_flags() {
     let sim = start().await;
     let body = json!({"password": "secret", "phonenum": "1", "status": "3", "agenttype": "4",
         "releasephone": "true", "autoenteridle": "false"});
-    let reply = call(
-        &sim,
-        "PUT onlineagent/7",
-        "guid: stale\r\n",
-        &body.to_string(),
-    )
-    .await;
+    let reply = call(&sim, "PUT onlineagent/7", "guid: stale\r\n", &body.to_string()).await;
     assert_eq!(reply.unwrap().retcode(), "0");
     assert_eq!(sim.agent(7).unwrap().state, AgentState::Busy);
     sim.start_call(7);
@@ -79,11 +63,7 @@ async fn sign_in_takes_strings_for_numbers_and_flags() {
 #[tokio::test]
 async fn sign_in_is_refused_by_meaning() {
     let agents = [(8, "own".to_owned())].into();
-    let options = Options {
-        agents,
-        default_password: None,
-        ..Options::default()
-    };
+    let options = Options { agents, default_password: None, ..Options::default() };
     let sim = Simulator::start(options).await.unwrap();
     let own = SIGN_IN.replace("secret", "own");
     for (line, body, retcode) in [
@@ -104,11 +84,7 @@ async fn forcible_sign_in_ends_the_former_session() {
     let sim = start().await;
     let former = Agent::sign_in(&sim, 7).await;
     let waiting = former.poll();
-    let force = async {
-        call(&sim, "PUT onlineagent/7/forcelogin", "", SIGN_IN)
-            .await
-            .unwrap()
-    };
+    let force = async { call(&sim, "PUT onlineagent/7/forcelogin", "", SIGN_IN).await.unwrap() };
     let (poll, reply) = tokio::join!(waiting, force);
     assert_eq!(reply.retcode(), "0");
     // Whichever of the two came first: the former session is over, and the events are not for it.
@@ -118,17 +94,11 @@ async fn forcible_sign_in_ends_the_former_session() {
 
 #[tokio::test]
 async fn forcible_sign_in_can_be_switched_off() {
-    let options = Options {
-        force_sign_in: false,
-        ..Options::default()
-    };
+    let options = Options { force_sign_in: false, ..Options::default() };
     let sim = Simulator::start(options).await.unwrap();
     sim.sign_in(7);
     for line in ["PUT onlineagent/7", "PUT onlineagent/7/forcelogin"] {
-        assert_eq!(
-            call(&sim, line, "", SIGN_IN).await.unwrap().retcode(),
-            "100-015"
-        );
+        assert_eq!(call(&sim, line, "", SIGN_IN).await.unwrap().retcode(), "100-015");
     }
 }
 
@@ -136,25 +106,13 @@ async fn forcible_sign_in_can_be_switched_off() {
 async fn ids_outside_the_routes_are_not_found() {
     let sim = start().await;
     for id in ["0", "60000", "01", "x"] {
-        let reply = call(&sim, &format!("PUT onlineagent/{id}"), "", SIGN_IN)
-            .await
-            .unwrap();
+        let reply = call(&sim, &format!("PUT onlineagent/{id}"), "", SIGN_IN).await.unwrap();
         assert_eq!(reply.status(), 404, "{id}");
-        assert!(
-            reply
-                .header("Content-Type")
-                .unwrap()
-                .starts_with("text/html")
-        );
+        assert!(reply.header("Content-Type").unwrap().starts_with("text/html"));
     }
-    let options = Options {
-        id_outside: IdOutside::Refused,
-        ..Options::default()
-    };
+    let options = Options { id_outside: IdOutside::Refused, ..Options::default() };
     let sim = Simulator::start(options).await.unwrap();
-    let reply = call(&sim, "PUT onlineagent/60000", "", SIGN_IN)
-        .await
-        .unwrap();
+    let reply = call(&sim, "PUT onlineagent/60000", "", SIGN_IN).await.unwrap();
     assert_eq!(reply.retcode(), "000-002");
 }
 
@@ -164,26 +122,15 @@ async fn overlapping_calls_are_recorded_and_refused() {
     let agent = Agent::sign_in(&sim, 7).await;
     sim.misbehave(Misbehaviour::once(Fault::Hang).on(Interface::SignOut));
     let mut hanging = Client::connect(&sim).await.unwrap();
-    hanging
-        .send("DELETE onlineagent/7/logout", &agent.header(), "")
-        .await
-        .unwrap();
-    until(|| {
-        sim.journal()
-            .last()
-            .is_some_and(|entry| entry.answer.is_some())
-    })
-    .await;
+    hanging.send("DELETE onlineagent/7/logout", &agent.header(), "").await.unwrap();
+    until(|| sim.journal().last().is_some_and(|entry| entry.answer.is_some())).await;
 
     let reply = call(&sim, "PUT onlineagent/7", "", SIGN_IN).await.unwrap();
     assert_eq!(reply.retcode(), "000-007");
     assert_eq!(agent.post("saybusy").await, "000-007");
     let violations = sim.violations();
     assert_eq!(violations.len(), 2, "{violations:?}");
-    assert_eq!(
-        violations[0],
-        "agent 7: SignIn came while SignOut was unanswered"
-    );
+    assert_eq!(violations[0], "agent 7: SignIn came while SignOut was unanswered");
 
     // The call is over once its client has gone.
     drop(hanging);
@@ -201,14 +148,9 @@ async fn sign_in_during_a_sign_in_has_its_own_code() {
     let sim = start().await;
     sim.misbehave(Misbehaviour::once(Fault::Hang));
     let mut hanging = Client::connect(&sim).await.unwrap();
-    hanging
-        .send("PUT onlineagent/7", "", SIGN_IN)
-        .await
-        .unwrap();
+    hanging.send("PUT onlineagent/7", "", SIGN_IN).await.unwrap();
     until(|| sim.agent(7).is_some_and(|agent| agent.signed_in)).await;
-    let reply = call(&sim, "PUT onlineagent/7/forcelogin", "", SIGN_IN)
-        .await
-        .unwrap();
+    let reply = call(&sim, "PUT onlineagent/7/forcelogin", "", SIGN_IN).await.unwrap();
     assert_eq!(reply.retcode(), "100-021");
     assert_eq!(sim.violations().len(), 1);
 }
@@ -217,26 +159,16 @@ async fn sign_in_during_a_sign_in_has_its_own_code() {
 async fn answered_calls_are_no_violation_on_any_connection() {
     let sim = start().await;
     let agent = Agent::sign_in(&sim, 7).await;
-    let mut clients = [
-        Client::connect(&sim).await.unwrap(),
-        Client::connect(&sim).await.unwrap(),
-    ];
+    let mut clients = [Client::connect(&sim).await.unwrap(), Client::connect(&sim).await.unwrap()];
     for turn in 0..100 {
         let client = &mut clients[turn % 2];
         let tail = if turn % 2 == 0 { "saybusy" } else { "sayfree" };
-        client
-            .send(&format!("POST onlineagent/7/{tail}"), &agent.header(), "")
-            .await
-            .unwrap();
+        client.send(&format!("POST onlineagent/7/{tail}"), &agent.header(), "").await.unwrap();
         assert_eq!(client.receive().await.unwrap().retcode(), "0");
     }
     for turn in 0..100 {
         let event = agent.poll().await.event().unwrap();
-        let expected = if turn % 2 == 0 {
-            "SetNotReady"
-        } else {
-            "CancelNotReady"
-        };
+        let expected = if turn % 2 == 0 { "SetNotReady" } else { "CancelNotReady" };
         assert!(event.contains(expected), "{turn}: {event}");
     }
     assert_eq!(sim.violations(), Vec::<String>::new());
@@ -244,18 +176,11 @@ async fn answered_calls_are_no_violation_on_any_connection() {
 
 #[tokio::test]
 async fn two_polls_at_once_are_a_violation() {
-    let options = Options {
-        refuse_repeated: false,
-        time_scale: 10,
-        ..Options::default()
-    };
+    let options = Options { refuse_repeated: false, time_scale: 10, ..Options::default() };
     let sim = Simulator::start(options).await.unwrap();
     let agent = Agent::sign_in(&sim, 7).await;
     let (first, second) = tokio::join!(agent.poll(), agent.poll());
-    assert_eq!(
-        (first.retcode(), second.retcode()),
-        ("0".into(), "0".into())
-    );
+    assert_eq!((first.retcode(), second.retcode()), ("0".into(), "0".into()));
     assert_eq!(sim.violations().len(), 1);
 }
 
@@ -267,15 +192,9 @@ async fn journal_keeps_requests_as_they_came() {
     let headers = format!("gUID: {guid}\r\nContent-Type: text/plain\r\n");
     let target = "onlineagent/7/saybusy?reason=%32%300&_=1";
     // A body that nobody asked for.
-    client
-        .send(&format!("POST {target}"), &headers, "{}")
-        .await
-        .unwrap();
+    client.send(&format!("POST {target}"), &headers, "{}").await.unwrap();
     assert_eq!(client.receive().await.unwrap().retcode(), "0");
-    client
-        .send("GET onlineagent/7/agentstatus", &headers, "")
-        .await
-        .unwrap();
+    client.send("GET onlineagent/7/agentstatus", &headers, "").await.unwrap();
     assert_eq!(client.receive().await.unwrap().retcode(), "0");
 
     let journal = sim.journal();
@@ -284,26 +203,16 @@ async fn journal_keeps_requests_as_they_came() {
     assert_eq!(entry.target, format!("/agentgateway/resource/{target}"));
     assert!(entry.headers.contains(&("gUID".into(), guid)));
     assert_eq!(entry.body, b"{}");
-    assert_eq!(
-        (entry.agent, entry.interface),
-        (Some(7), Some(Interface::SayBusy))
-    );
+    assert_eq!((entry.agent, entry.interface), (Some(7), Some(Interface::SayBusy)));
     let answer = entry.answer.as_ref().unwrap();
-    assert_eq!(
-        (answer.status, answer.retcode.as_deref()),
-        (Some(200), Some("0"))
-    );
+    assert_eq!((answer.status, answer.retcode.as_deref()), (Some(200), Some("0")));
     sim.clear_journal();
     assert!(sim.journal().is_empty());
 }
 
 #[tokio::test]
 async fn balancer_cookie_and_node_agree() {
-    let options = Options {
-        nodes: 2,
-        balancer_cookie: true,
-        ..Options::default()
-    };
+    let options = Options { nodes: 2, balancer_cookie: true, ..Options::default() };
     let sim = Simulator::start(options).await.unwrap();
     sim.sign_in(6);
     let reply = call(&sim, "PUT onlineagent/7", "", SIGN_IN).await.unwrap();
@@ -313,16 +222,10 @@ async fn balancer_cookie_and_node_agree() {
 
 #[tokio::test]
 async fn bad_certificates_fail_the_handshake() {
-    for kind in [
-        CertificateKind::Expired,
-        CertificateKind::OtherHost,
-        CertificateKind::SelfSigned,
-    ] {
+    for kind in [CertificateKind::Expired, CertificateKind::OtherHost, CertificateKind::SelfSigned]
+    {
         let tls = Some(ServerIdentity::generate(kind).unwrap());
-        let options = Options {
-            tls,
-            ..Options::default()
-        };
+        let options = Options { tls, ..Options::default() };
         let sim = Simulator::start(options).await.unwrap();
         let error = Client::connect(&sim).await.err().unwrap();
         assert_eq!(error.kind(), std::io::ErrorKind::InvalidData, "{kind:?}");

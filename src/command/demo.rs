@@ -28,17 +28,17 @@ use crate::{
 };
 
 /// Where the demo's servers listen. A port that is taken is replaced by a free one.
-#[derive(Debug, clap::Args)]
+#[derive(Clone, Copy, Debug, clap::Args)]
 pub(super) struct Ports {
     /// The gRPC port.
-    #[arg(long, default_value_t = 50051)]
-    grpc_port: u16,
+    #[arg(long = "grpc-port", value_name = "PORT", default_value_t = 50051)]
+    grpc: u16,
     /// The port of health and readiness.
-    #[arg(long, default_value_t = 9090)]
-    admin_port: u16,
+    #[arg(long = "admin-port", value_name = "PORT", default_value_t = 9090)]
+    admin: u16,
     /// The simulated gateway's port.
-    #[arg(long, default_value_t = 8043)]
-    gateway_port: u16,
+    #[arg(long = "gateway-port", value_name = "PORT", default_value_t = 8043)]
+    gateway: u16,
 }
 
 type Failure = Box<dyn Error>;
@@ -59,7 +59,7 @@ pub(super) fn run(settings: &Settings, ports: Ports) -> ExitCode {
     let demo = async {
         // Before anything is printed: whoever reads "Ctrl-C ends it" may press it at once.
         let mut signals = StopSignals::listen()?;
-        let mut demo = Demo::start(settings, &ports).await?;
+        let mut demo = Demo::start(settings, ports).await?;
         demo.show().await?;
         signals.next().await;
         say("\nStopping.");
@@ -75,9 +75,9 @@ pub(super) fn run(settings: &Settings, ports: Ports) -> ExitCode {
 }
 
 impl Demo {
-    async fn start(settings: &Settings, ports: &Ports) -> Result<Self, Failure> {
+    async fn start(settings: &Settings, ports: Ports) -> Result<Self, Failure> {
         let gateway = Simulator::start(Options {
-            listen: free_or(ports.gateway_port)?,
+            listen: free_or(ports.gateway)?,
             default_password: Some(PASSWORD.into()),
             ..Options::default()
         })
@@ -169,18 +169,18 @@ fn busy(agent: u32) -> SetBusyRequest {
     }
 }
 
-fn sources(settings: &Settings, ports: &Ports, gateway: &Simulator) -> Result<Sources, Failure> {
+fn sources(settings: &Settings, ports: Ports, gateway: &Simulator) -> Result<Sources, Failure> {
     let mut pin = String::new();
     for byte in gateway.leaf_sha256() {
         write!(pin, "{byte:02x}")?;
     }
     let listen = match &settings.listen {
         Some(listen) => listen.clone(),
-        None => free_or(ports.grpc_port)?.to_string(),
+        None => free_or(ports.grpc)?.to_string(),
     };
     let admin_listen = match &settings.admin_listen {
         Some(listen) => listen.clone(),
-        None => free_or(ports.admin_port)?.to_string(),
+        None => free_or(ports.admin)?.to_string(),
     };
     let log_filter = settings.log_filter.as_deref().unwrap_or("warn");
     let log_format = settings.log_format.as_deref().unwrap_or("human");

@@ -76,7 +76,7 @@ fn agents(root: &Section<'_>, ids: &RangeInclusive<u32>) -> HashMap<AgentId, Cre
         match AgentId::parse(name, ids) {
             Ok(id) => drop(agents.insert(id, credential)),
             Err(error) => {
-                section.error(Wrong::new("is no agent of the tenant", format!("the id {error}")))
+                section.error(Wrong::new("is no agent of the tenant", format!("the id {error}")));
             }
         }
     }

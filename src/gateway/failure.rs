@@ -2,8 +2,6 @@
 
 use std::{error::Error, io};
 
-use hyper_util::client::legacy;
-
 use crate::call::CallError;
 
 /// Why there is no answer. The variants differ in whether the request had left.
@@ -17,35 +15,14 @@ pub(super) enum Failure {
     Lost(CallError),
 }
 
-impl Failure {
-    /// Reads the error of a request that got no answer's head.
-    pub(super) fn of_request(error: &legacy::Error) -> Self {
-        // hyper calls a request "canceled" when its connection closed before the request was
-        // taken from the queue: not a byte of it was written.
-        let unwritten = find::<hyper::Error>(error).is_some_and(hyper::Error::is_canceled);
-        if error.is_connect() || unwritten {
-            Self::NotSent(words(error))
-        } else {
-            Self::Sent(words(error))
-        }
-    }
-
-    /// Reads the error of an answer whose body was cut.
-    pub(super) fn of_body(error: &(dyn Error + 'static)) -> Self {
-        Self::Sent(format!("the answer was cut: {}", words(error)))
-    }
-
-    /// Corrects a guess: without a connection nothing was sent.
-    pub(super) fn unless_sent(self, sent: bool) -> Self {
-        match self {
-            Self::Sent(cause) if !sent => Self::NotSent(cause),
-            other => other,
-        }
+impl From<CallError> for Failure {
+    fn from(error: CallError) -> Self {
+        Self::Lost(error)
     }
 }
 
 /// The cause that a person can act on: the TLS or I/O error at the bottom, not the layers above.
-fn words(error: &(dyn Error + 'static)) -> String {
+pub(super) fn words(error: &(dyn Error + 'static)) -> String {
     if let Some(tls) = find::<rustls::Error>(error) {
         return format!("TLS: {tls}{}", remedy(tls));
     }

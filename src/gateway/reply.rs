@@ -10,7 +10,7 @@ use hyper::body::Incoming;
 
 use super::{
     envelope::{Envelope, Unreadable},
-    failure::Failure,
+    failure::words,
 };
 use crate::{
     call::{CallError, Refusal},
@@ -43,7 +43,8 @@ const GUID: HeaderName = HeaderName::from_static("guid");
 const JSON_TYPE: HeaderName = HeaderName::from_static("json-type");
 
 impl Reply {
-    pub(super) async fn read(response: Response<Incoming>) -> Result<Self, Failure> {
+    /// Reads an answer to its end; fails, with the cause in words, if it is cut.
+    pub(super) async fn read(response: Response<Incoming>) -> Result<Self, String> {
         let (head, body) = response.into_parts();
         let body = read_body(body).await?;
         let headers = &head.headers;
@@ -83,6 +84,11 @@ impl Reply {
         }
     }
 
+    /// Whether the answer was read to its end, so that another can follow on its connection.
+    pub(super) fn is_whole(&self) -> bool {
+        !matches!(self.envelope, Err(Unreadable::TooLong { .. }))
+    }
+
     /// Hands over the cookies that the answer sets.
     pub fn set_cookies(&self, jar: &Cookies) {
         for cookie in &self.cookies {
@@ -91,13 +97,13 @@ impl Reply {
     }
 }
 
-async fn read_body(body: Incoming) -> Result<Result<Bytes, Unreadable>, Failure> {
+async fn read_body(body: Incoming) -> Result<Result<Bytes, Unreadable>, String> {
     match Limited::new(body, MAX_BODY_BYTES).collect().await {
         Ok(body) => Ok(Ok(body.to_bytes())),
         Err(error) if error.is::<LengthLimitError>() => {
             Ok(Err(Unreadable::TooLong { limit: MAX_BODY_BYTES }))
         }
-        Err(error) => Err(Failure::of_body(&*error)),
+        Err(error) => Err(format!("the answer was cut: {}", words(&*error))),
     }
 }
 

@@ -115,9 +115,9 @@ impl Control {
                 return Reply::other(200, "text/plain;charset=UTF-8", HELP.into());
             }
             ("GET", ["tenants"]) => Ok(self.tenants()),
-            (_, [tenant, rest @ ..]) if !rest.is_empty() => self
-                .gateway(tenant)
-                .and_then(|gateway| of_tenant(gateway, request, rest)),
+            (_, [tenant, rest @ ..]) if !rest.is_empty() => {
+                self.gateway(tenant).and_then(|gateway| of_tenant(gateway, request, rest))
+            }
             _ => Err(unknown(request)),
         };
         let (status, body) = match answered {
@@ -209,11 +209,7 @@ fn agent_id(text: &str) -> Result<u32, Complaint> {
     let why = || format!("{text:?} is no agent id; give a number such as 1001");
     let id: u32 = text.parse().map_err(|_| Complaint::new(400, why()))?;
     // No gateway is known to use longer ids than six digits (cec_07_1202).
-    if (1..=999_999).contains(&id) {
-        Ok(id)
-    } else {
-        Err(Complaint::new(400, why()))
-    }
+    if (1..=999_999).contains(&id) { Ok(id) } else { Err(Complaint::new(400, why())) }
 }
 
 fn never_seen(id: u32) -> Complaint {

@@ -17,17 +17,9 @@ use super::{
 #[derive(Debug, thiserror::Error)]
 enum StartError {
     #[error("cannot listen on {addr} for {what}: {error}\n{advice}")]
-    Listen {
-        addr: SocketAddr,
-        what: String,
-        error: io::Error,
-        advice: String,
-    },
+    Listen { addr: SocketAddr, what: String, error: io::Error, advice: String },
     #[error("{flag}: {error}")]
-    Flag {
-        flag: String,
-        error: Box<dyn std::error::Error + Send + Sync>,
-    },
+    Flag { flag: String, error: Box<dyn std::error::Error + Send + Sync> },
     #[error("cannot start: {0}")]
     System(#[from] io::Error),
 }
@@ -62,14 +54,12 @@ async fn run(flags: &Flags) -> Result<(), StartError> {
     if let Some(path) = &flags.write_ca {
         write_certificates(path, &gateways)?;
     }
-    let control = TcpListener::bind(flags.control)
-        .await
-        .map_err(|error| StartError::Listen {
-            addr: flags.control,
-            what: "the control endpoint".into(),
-            error,
-            advice: "choose another address with --control; port 0 takes a free one".into(),
-        })?;
+    let control = TcpListener::bind(flags.control).await.map_err(|error| StartError::Listen {
+        addr: flags.control,
+        what: "the control endpoint".into(),
+        error,
+        advice: "choose another address with --control; port 0 takes a free one".into(),
+    })?;
     // Nobody may be reading.
     let _ = announce(flags, &gateways, control.local_addr()?);
 
@@ -89,33 +79,26 @@ async fn start_gateways(flags: &Flags) -> Result<Vec<(String, Simulator)>, Start
     for (index, tenant) in flags.tenants()?.into_iter().enumerate() {
         let options = flags.options(index)?;
         let addr = options.listen;
-        let gateway = Simulator::start(options)
-            .await
-            .map_err(|error| match error.kind() {
-                io::ErrorKind::InvalidInput => StartError::Flag {
-                    flag: "--tls-cert, --tls-key".into(),
-                    error: error.into(),
-                },
-                _ => StartError::Listen {
-                    addr,
-                    what: format!("tenant {tenant}"),
-                    error,
-                    advice:
-                        "choose another address with --listen; port 0 takes free ones, any other \
+        let gateway = Simulator::start(options).await.map_err(|error| match error.kind() {
+            io::ErrorKind::InvalidInput => {
+                StartError::Flag { flag: "--tls-cert, --tls-key".into(), error: error.into() }
+            }
+            _ => StartError::Listen {
+                addr,
+                what: format!("tenant {tenant}"),
+                error,
+                advice: "choose another address with --listen; port 0 takes free ones, any other \
                     is the first of one port per tenant"
-                            .into(),
-                },
-            })?;
+                    .into(),
+            },
+        })?;
         gateways.push((tenant, gateway));
     }
     Ok(gateways)
 }
 
 fn write_certificates(path: &Path, gateways: &[(String, Simulator)]) -> Result<(), StartError> {
-    let bundle: String = gateways
-        .iter()
-        .map(|(_, gateway)| gateway.certificate_pem())
-        .collect();
+    let bundle: String = gateways.iter().map(|(_, gateway)| gateway.certificate_pem()).collect();
     fs::write(path, bundle).map_err(|error| StartError::Flag {
         flag: format!("--write-ca {}", path.display()),
         error: error.into(),

@@ -54,16 +54,14 @@ async fn a_gateway_with_an_unknown_ca_was_not_asked() {
     };
     let tenant = "tls.pinned_sha256 = \
                   \"0000000000000000000000000000000000000000000000000000000000000000\"\n";
-    let other_ca = TestBridge::start().await;
     for (tenant, remedy) in [(tenant, "tls.pinned_sha256"), ("# tls\n", "tls.ca_file")] {
-        let setup = Setup { gateway: gateway.clone(), tenant, ..<_>::default() };
+        let setup = Setup { gateway: gateway.clone(), tenant: tenant.into(), ..<_>::default() };
         let bridge = TestBridge::with(setup).await;
         let result = bridge.sign_in(AGENT).await;
         let refusal = refused(result, Code::Unavailable, "GATEWAY_UNREACHABLE", "not_sent");
         assert!(refusal.message.contains("certificate"), "{}", refusal.message);
         assert!(refusal.message.contains(remedy), "{}", refusal.message);
     }
-    drop(other_ca);
 }
 
 #[tokio::test]
@@ -122,9 +120,12 @@ async fn envelopes_in_other_charsets_are_read() {
 #[tokio::test]
 async fn http_statuses_are_told_apart() {
     let reason = "GATEWAY_HTTP_STATUS";
-    for (number, outcome, pushback) in
-        [(429, "refused", "1000"), (503, "refused", "1000"), (502, "unknown", "-1"), (504, "unknown", "-1")]
-    {
+    for (number, outcome, pushback) in [
+        (429, "refused", "1000"),
+        (503, "refused", "1000"),
+        (502, "unknown", "-1"),
+        (504, "unknown", "-1"),
+    ] {
         let refusal = after(status(number, &[]), Code::Unavailable, reason, outcome).await;
         assert_eq!(refusal.metadata["http_status"], number.to_string());
         assert_eq!(refusal.pushback.as_deref(), Some(pushback));
@@ -150,7 +151,7 @@ async fn an_answer_that_is_cut_leaves_the_outcome_unknown() {
 #[tokio::test]
 async fn a_gateway_that_hangs_is_given_its_time_and_no_more() {
     let tenant = "timeouts.request = \"100ms\"\n";
-    let bridge = TestBridge::with(Setup { tenant, ..<_>::default() }).await;
+    let bridge = TestBridge::with(Setup { tenant: tenant.into(), ..<_>::default() }).await;
     bridge.sign_in(AGENT).await.expect("signed in");
     bridge.gateway.misbehave(Misbehaviour::once(Fault::Hang).on(Interface::SayBusy));
     let result = bridge.set_busy(AGENT).await;
@@ -217,7 +218,7 @@ async fn the_second_address_takes_over_where_the_first_refuses_connections() {
     let nobody = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let addr = nobody.local_addr().expect("bound");
     drop(nobody);
-    let bridge = TestBridge::with(Setup { dead_first: Some(addr), ..<_>::default() }).await;
+    let bridge = TestBridge::with(Setup { first: Some(addr), ..<_>::default() }).await;
     bridge.sign_in(AGENT).await.expect("signed in through the second address");
     bridge.set_busy(AGENT).await.expect("accepted");
 }

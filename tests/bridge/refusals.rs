@@ -51,7 +51,7 @@ async fn what_may_be_tried_again_says_when_in_both_ways() {
 async fn the_operator_can_read_a_retcode_in_another_way() {
     let tenant = "[retcodes.\"999-999\"]\ncode = \"RESOURCE_EXHAUSTED\"\nreason = \"LICENCES\"\n\
                   retry_after = \"3s\"\n";
-    let bridge = TestBridge::with(Setup { tenant, ..<_>::default() }).await;
+    let bridge = TestBridge::with(Setup { tenant: tenant.into(), ..<_>::default() }).await;
     bridge.sign_in(AGENT).await.expect("signed in");
     let fault = Fault::Retcode { retcode: "999-999".into(), message: String::new() };
     bridge.gateway.misbehave(Misbehaviour::always(fault).on(Interface::SayBusy));

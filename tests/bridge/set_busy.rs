@@ -85,13 +85,9 @@ async fn prolong_needs_a_reason_to_replace_the_old_one_by() {
 #[tokio::test]
 async fn the_tenants_range_decides_which_agents_there_are() {
     let tenant = "agent_ids = \"500000-999999\"\n";
-    let bridge = TestBridge::with(Setup { tenant, ..<_>::default() }).await;
-    let refusal = refused(
-        bridge.set_busy(AGENT).await,
-        Code::InvalidArgument,
-        "INVALID_REQUEST",
-        "not_sent",
-    );
+    let bridge = TestBridge::with(Setup { tenant: tenant.into(), ..<_>::default() }).await;
+    let refusal =
+        refused(bridge.set_busy(AGENT).await, Code::InvalidArgument, "INVALID_REQUEST", "not_sent");
     let violations = &refusal.details.bad_request().expect("BadRequest").field_violations;
     assert!(violations[0].description.contains("500000 to 999999"), "{violations:?}");
     let missing = bridge.set_busy(700_000).await;
@@ -109,7 +105,7 @@ async fn a_caller_may_name_the_tenant_and_must_where_there_are_several() {
     assert_eq!(resource.resource_name, "nobody");
 
     let tenant = "[tenants.other]\nbase_urls = \"https://127.0.0.1:1\"\n";
-    let several = TestBridge::with(Setup { tenant, ..<_>::default() }).await;
+    let several = TestBridge::with(Setup { tenant: tenant.into(), ..<_>::default() }).await;
     let refusal = refused(
         several.call(request(None, None)).await,
         Code::InvalidArgument,

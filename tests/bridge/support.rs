@@ -1,6 +1,6 @@
 //! A bridge and the gateway behind it, and what tests ask of them.
 
-use std::{collections::HashMap, fmt::Write as _, fs, num::NonZeroUsize};
+use std::{collections::HashMap, fmt::Write as _, fs, net::SocketAddr, time::Duration};
 
 use ccgateway_bridge::{
     client::{self, Channel},
@@ -24,8 +24,7 @@ pub(crate) const AGENT: u32 = 1001;
 /// A bridge of one tenant, `acme`, with a simulated gateway behind it.
 pub(crate) struct TestBridge {
     pub(crate) gateway: Simulator,
-    pub(crate) bridge: Bridge,
-    pub(crate) origin: Uri,
+    _bridge: Bridge,
     pub(crate) states: AgentStateClient<Channel>,
     pub(crate) sessions: AgentSessionClient<Channel>,
     _files: TempDir,
@@ -35,12 +34,15 @@ pub(crate) struct TestBridge {
 #[derive(Default)]
 pub(crate) struct Setup {
     pub(crate) gateway: Options,
-    /// Lines of `[tenants.acme]` and of sections after it.
-    pub(crate) tenant: &'static str,
+    /// Lines of `[tenants.acme]` and of sections after it; the CA is trusted unless they begin
+    /// with what is.
+    pub(crate) tenant: String,
     /// Agents whose password the bridge holds.
     pub(crate) credentials: Vec<u32>,
     /// What the bridge believes their password to be.
     pub(crate) password: Option<&'static str>,
+    /// An address that the bridge tries before the gateway's.
+    pub(crate) first: Option<SocketAddr>,
 }
 
 impl TestBridge {
@@ -57,8 +59,8 @@ impl TestBridge {
         let origin: Uri = format!("http://{}", bridge.grpc_addr()).parse().expect("an origin");
         let channel = client::channel();
         let states = client::agent_state(channel.clone(), origin.clone());
-        let sessions = client::agent_session(channel, origin.clone());
-        Self { gateway, bridge, origin, states, sessions, _files: files }
+        let sessions = client::agent_session(channel, origin);
+        Self { gateway, _bridge: bridge, states, sessions, _files: files }
     }
 
     /// A bridge whose agent 1001 is signed in.
@@ -126,17 +128,19 @@ pub(crate) fn write_config(
     let mut text = format!(
         "[server]\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"127.0.0.1:0\"\n\
          [server.drain]\nspread = \"0s\"\n\
-         [tenants.acme]\nbase_urls = \"{}\"\n",
+         [tenants.acme]\nbase_urls = [{}\"{}\"]\n",
+        setup.first.map(|addr| format!("\"https://{addr}\", ")).unwrap_or_default(),
         gateway.base_url(),
     );
     if !setup.credentials.is_empty() {
         text.push_str("credentials_file = \"agents.toml\"\n");
         fs::write(files.path().join("agents.toml"), credentials(setup)).expect("written");
     }
-    if !setup.tenant.contains("tls") {
+    let own_tls = ["[tenants.acme.tls]", "tls.", "# tls"];
+    if !own_tls.iter().any(|own| setup.tenant.starts_with(own)) {
         text.push_str("tls.ca_file = \"ca.pem\"\n");
     }
-    text.push_str(setup.tenant);
+    text.push_str(&setup.tenant);
     let file = files.path().join("bridge.toml");
     fs::write(&file, text).expect("written");
     file
@@ -191,6 +195,13 @@ pub(crate) fn refused<T: std::fmt::Debug>(
     refusal
 }
 
-pub(crate) fn some(count: usize) -> NonZeroUsize {
-    NonZeroUsize::new(count).expect("more than zero")
+/// Waits until something has happened; fails if it does not within ten seconds.
+pub(crate) async fn until(what: &str, mut happened: impl FnMut() -> bool) {
+    let waiting = async {
+        while !happened() {
+            tokio::task::yield_now().await;
+        }
+    };
+    let waited = tokio::time::timeout(Duration::from_secs(10), waiting).await;
+    waited.unwrap_or_else(|_| panic!("not within ten seconds: {what}"));
 }

@@ -118,9 +118,7 @@ impl Reply {
 impl<'a> Agent<'a> {
     /// Signs in as a client does, and fetches the events of that.
     pub(crate) async fn sign_in(sim: &'a Simulator, id: u32) -> Self {
-        let reply = call(sim, &format!("PUT onlineagent/{id}"), "", SIGN_IN)
-            .await
-            .unwrap();
+        let reply = call(sim, &format!("PUT onlineagent/{id}"), "", SIGN_IN).await.unwrap();
         assert_eq!(reply.retcode(), "0");
         let guid = reply.set_guid().unwrap().to_owned();
         let agent = Self { sim, id, guid };

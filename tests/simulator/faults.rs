@@ -46,10 +46,7 @@ async fn delay_before_acts_even_if_the_client_leaves() {
     let agent = Agent::sign_in(&sim, 7).await;
     sim.misbehave(Misbehaviour::once(Fault::DelayBefore(A_WHILE)));
     let mut client = Client::connect(&sim).await.unwrap();
-    client
-        .send("POST onlineagent/7/saybusy", &agent.header(), "")
-        .await
-        .unwrap();
+    client.send("POST onlineagent/7/saybusy", &agent.header(), "").await.unwrap();
     until(|| sim.journal().len() == 4).await;
     assert_eq!(sim.agent(7).unwrap().state, AgentState::Idle);
     drop(client);
@@ -87,11 +84,7 @@ async fn status_html_and_retcode_change_nothing() {
     };
     let (reply, carried_out) = busy_with(status).await;
     let reply = reply.unwrap();
-    assert!(
-        reply
-            .head
-            .starts_with("HTTP/1.1 503 Service Unavailable\r\n")
-    );
+    assert!(reply.head.starts_with("HTTP/1.1 503 Service Unavailable\r\n"));
     assert_eq!(reply.header("Retry-After"), Some("3"));
     assert_eq!((reply.text(), carried_out), ("later", false));
     assert_eq!(reply.header("Content-Type"), None);
@@ -120,10 +113,7 @@ async fn raw_replaces_the_body_and_keeps_the_headers() {
     assert_eq!(reply.text(), r#"{"message":null,"retcode":0}"#);
     assert_eq!(reply.header("JSON-Type"), Some("application/json"));
     assert_eq!(reply.header("Content-Type"), Some("text/plain"));
-    assert_eq!(
-        reply.set_guid().map(ToOwned::to_owned),
-        sim.agent(7).unwrap().guid
-    );
+    assert_eq!(reply.set_guid().map(ToOwned::to_owned), sim.agent(7).unwrap().guid);
 }
 
 #[tokio::test]
@@ -131,10 +121,7 @@ async fn close_after_answer_is_not_announced() {
     let sim = start().await;
     sim.misbehave(Misbehaviour::once(Fault::CloseAfterAnswer));
     let mut client = Client::connect(&sim).await.unwrap();
-    client
-        .send("GET onlineagent/7/agentstatus", "", "")
-        .await
-        .unwrap();
+    client.send("GET onlineagent/7/agentstatus", "", "").await.unwrap();
     assert_eq!(client.receive().await.unwrap().header("Connection"), None);
     assert!(client.is_closed().await);
 }
@@ -162,10 +149,7 @@ async fn rules_apply_until_told_to_behave() {
     let nowhere = call(&sim, "GET nowhere", "", "").await.unwrap();
     assert_eq!(nowhere.status(), 200);
     sim.behave();
-    assert_eq!(
-        call(&sim, "GET nowhere", "", "").await.unwrap().status(),
-        404
-    );
+    assert_eq!(call(&sim, "GET nowhere", "", "").await.unwrap().status(), 404);
 }
 
 #[tokio::test]
@@ -183,15 +167,10 @@ async fn frozen_gateway_answers_after_the_thaw() {
 
 #[tokio::test]
 async fn latency_delays_every_answer() {
-    let options = Options {
-        latency: A_WHILE,
-        ..Options::default()
-    };
+    let options = Options { latency: A_WHILE, ..Options::default() };
     let sim = Simulator::start(options).await.unwrap();
     let started = Instant::now();
-    call(&sim, "GET onlineagent/7/agentstatus", "", "")
-        .await
-        .unwrap();
+    call(&sim, "GET onlineagent/7/agentstatus", "", "").await.unwrap();
     assert!(started.elapsed() >= A_WHILE);
 }
 
@@ -200,10 +179,7 @@ async fn stop_cuts_connections_and_restart_keeps_sessions() {
     let sim = start().await;
     let agent = Agent::sign_in(&sim, 7).await;
     let mut client = Client::connect(&sim).await.unwrap();
-    client
-        .send("GET agentevent/7", &agent.header(), "")
-        .await
-        .unwrap();
+    client.send("GET agentevent/7", &agent.header(), "").await.unwrap();
     until(|| sim.journal().len() == 4).await;
     sim.stop().await;
     assert!(client.receive().await.is_err());
@@ -219,10 +195,7 @@ async fn stop_cuts_connections_and_restart_keeps_sessions() {
 async fn nonsense_on_the_wire_is_a_bad_request() {
     let sim = start().await;
     let mut client = Client::connect(&sim).await.unwrap();
-    client
-        .send("GET onlineagent/7/agentstatus", "no colon\r\n", "")
-        .await
-        .unwrap();
+    client.send("GET onlineagent/7/agentstatus", "no colon\r\n", "").await.unwrap();
     let reply = client.receive().await.unwrap();
     assert_eq!(reply.status(), 400);
     assert!(client.is_closed().await);

@@ -40,10 +40,7 @@ async fn guid_is_renewed_on_the_poll_only() {
 
 #[tokio::test]
 async fn old_guid_dies_at_the_end_of_its_life() {
-    let options = Options {
-        guid_timeout: Duration::from_millis(400),
-        ..quick()
-    };
+    let options = Options { guid_timeout: Duration::from_millis(400), ..quick() };
     let sim = Simulator::start(options).await.unwrap();
     let started = tokio::time::Instant::now();
     let agent = Agent::sign_in(&sim, 7).await;
@@ -60,10 +57,7 @@ async fn old_guid_dies_at_the_end_of_its_life() {
 
 #[tokio::test]
 async fn old_guid_can_die_at_once() {
-    let options = Options {
-        old_guid_lives: false,
-        ..Options::default()
-    };
+    let options = Options { old_guid_lives: false, ..Options::default() };
     let sim = Simulator::start(options).await.unwrap();
     let mut agent = Agent::sign_in(&sim, 7).await;
     let renewed = sim.renew_guid(7).unwrap();
@@ -75,20 +69,9 @@ async fn old_guid_can_die_at_once() {
 #[tokio::test]
 async fn renewed_guid_is_announced_once_or_until_used() {
     for (announce, times) in [(Announce::Once, 1), (Announce::UntilUsed, 2)] {
-        let options = Options {
-            announce,
-            time_scale: 1000,
-            idle_sign_out: None,
-            ..quick()
-        };
-        let options = Options {
-            guid_interval: Duration::from_secs(9_999),
-            ..options
-        };
-        let options = Options {
-            guid_timeout: Duration::from_secs(99_999),
-            ..options
-        };
+        let options = Options { announce, time_scale: 1000, idle_sign_out: None, ..quick() };
+        let options = Options { guid_interval: Duration::from_secs(9_999), ..options };
+        let options = Options { guid_timeout: Duration::from_secs(99_999), ..options };
         let sim = Simulator::start(options).await.unwrap();
         let agent = Agent::sign_in(&sim, 7).await;
         let renewed = sim.renew_guid(7);
@@ -121,10 +104,7 @@ async fn any_reply_can_bring_a_guid_when_told() {
     let agent = Agent::sign_in(&sim, 7).await;
     sim.set_guid_on_next_reply(7);
     let reply = agent.call("POST", "saybusy").await;
-    assert_eq!(
-        reply.set_guid().map(ToOwned::to_owned),
-        sim.agent(7).unwrap().guid
-    );
+    assert_eq!(reply.set_guid().map(ToOwned::to_owned), sim.agent(7).unwrap().guid);
     assert_eq!(agent.call("POST", "sayfree").await.set_guid(), None);
 }
 
@@ -146,23 +126,13 @@ async fn wrong_guids_get_the_code_that_is_set() {
     options.codes.guid_unknown = "100-008".into();
     let sim = Simulator::start(options).await.unwrap();
     let other = sim.sign_in(8);
-    let agent = Agent {
-        sim: &sim,
-        id: 7,
-        guid: sim.sign_in(7),
-    };
+    let agent = Agent { sim: &sim, id: 7, guid: sim.sign_in(7) };
     for (header, retcode) in [
         (String::new(), "100-006"),
         (format!("Guid: {other}\r\n"), "100-007"),
         ("Guid: nonsense\r\n".into(), "100-008"),
         (agent.header(), "0"),
-        (
-            agent
-                .header()
-                .to_uppercase()
-                .replace(&agent.guid.to_uppercase(), &agent.guid),
-            "0",
-        ),
+        (agent.header().to_uppercase().replace(&agent.guid.to_uppercase(), &agent.guid), "0"),
     ] {
         let reply = call(&sim, "GET onlineagent/7/agentstatus", &header, "").await;
         assert_eq!(reply.unwrap().retcode(), retcode, "{header}");
@@ -175,10 +145,7 @@ async fn wrong_guids_get_the_code_that_is_set() {
 
 #[tokio::test]
 async fn agents_who_do_not_poll_are_signed_out() {
-    let options = Options {
-        time_scale: 120,
-        ..Options::default()
-    };
+    let options = Options { time_scale: 120, ..Options::default() };
     let sim = Simulator::start(options).await.unwrap();
     let agent = Agent::sign_in(&sim, 7).await;
     until(|| !sim.agent(7).unwrap().signed_in).await;

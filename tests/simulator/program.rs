@@ -34,10 +34,7 @@ impl Program {
 
     /// The value of the first line with this name.
     fn printed(&self, name: &str) -> &str {
-        let mut values = self
-            .lines
-            .iter()
-            .filter_map(|line| line.trim().strip_prefix(name));
+        let mut values = self.lines.iter().filter_map(|line| line.trim().strip_prefix(name));
         values.next().unwrap().trim()
     }
 
@@ -105,13 +102,7 @@ fn prints_its_addresses_and_stops_on_sigterm() {
     assert_eq!(tenants[0]["leaf_sha256"], program.printed("sha256"));
 
     let id = program.child.id().to_string();
-    assert!(
-        Command::new("kill")
-            .args(["-TERM", &id])
-            .status()
-            .unwrap()
-            .success()
-    );
+    assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
     assert_eq!(program.child.wait().unwrap().code(), Some(0));
 }
 
@@ -122,10 +113,7 @@ fn control_endpoint_shows_and_disturbs() {
     assert!(help.contains("GET    /tenants"), "{help}");
 
     let sign_in = r#"{"password":"secret","phonenum":"1"}"#;
-    assert_eq!(
-        program.gateway("PUT onlineagent/7", sign_in)["retcode"],
-        "0"
-    );
+    assert_eq!(program.gateway("PUT onlineagent/7", sign_in)["retcode"], "0");
     program.control_json("POST /demo/agents/7/start-call", "");
     let agent = program.control_json("GET /demo/agents/7", "");
     assert_eq!(agent["state"], "talking");
@@ -142,10 +130,7 @@ fn control_endpoint_shows_and_disturbs() {
     assert_eq!(journal[0]["answer"]["retcode"], "0");
     assert_eq!(journal[1]["answer"]["fault"], "retcode");
     program.control_json("DELETE /demo/journal", "");
-    assert_eq!(
-        program.control_json("GET /demo/journal", ""),
-        serde_json::json!([])
-    );
+    assert_eq!(program.control_json("GET /demo/journal", ""), serde_json::json!([]));
 }
 
 #[test]
@@ -156,12 +141,7 @@ fn control_endpoint_explains_mistakes() {
         ("GET /demo/agents/x", "", "400", "such as 1001"),
         ("GET /demo/agents/7", "", "404", "not been seen"),
         ("POST /demo/agents/7/end-call", "", "409", "not signed in"),
-        (
-            "POST /demo/misbehave",
-            r#"{"fault":{"kind":"x"}}"#,
-            "400",
-            "cut-mid-answer",
-        ),
+        ("POST /demo/misbehave", r#"{"fault":{"kind":"x"}}"#, "400", "cut-mid-answer"),
         ("PUT /demo/journal", "", "404", "PUT /demo/journal"),
     ] {
         let (got, answer) = program.control(line, body);
@@ -182,8 +162,5 @@ fn taken_port_is_named_with_advice() {
         .unwrap();
     let error = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1));
-    assert!(
-        error.contains(&addr) && error.contains("--listen"),
-        "{error}"
-    );
+    assert!(error.contains(&addr) && error.contains("--listen"), "{error}");
 }

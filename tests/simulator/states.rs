@@ -12,10 +12,7 @@ use super::{
 
 #[tokio::test]
 async fn empty_poll_is_byte_exact() {
-    let options = Options {
-        poll_wait: Duration::from_millis(20),
-        ..Options::default()
-    };
+    let options = Options { poll_wait: Duration::from_millis(20), ..Options::default() };
     let sim = Simulator::start(options).await.unwrap();
     let agent = Agent::sign_in(&sim, 7).await;
     assert_eq!(agent.poll().await.text(), r#"{"message":"","retcode":"0"}"#);
@@ -27,11 +24,7 @@ async fn events_come_one_by_one_in_order() {
     let body = SIGN_IN.replace(r#""status":"4""#, r#""status":5"#);
     let reply = call(&sim, "PUT onlineagent/291", "", &body).await.unwrap();
     let guid = reply.set_guid().unwrap().to_owned();
-    let agent = Agent {
-        sim: &sim,
-        id: 291,
-        guid,
-    };
+    let agent = Agent { sim: &sim, id: 291, guid };
     let first = agent.poll().await;
     let expected = r#"{"message":"","retcode":"0","event":{"eventType":"AgentOther_InService","workNo":"291","content":null}}"#;
     assert_eq!(first.text(), expected);
@@ -54,10 +47,7 @@ async fn busy_again_needs_reason_and_prolong() {
     let sim = start().await;
     let agent = Agent::sign_in(&sim, 7).await;
     let reply = agent.call("POST", "saybusy?reason=&prolong=").await;
-    assert_eq!(
-        reply.text(),
-        r#"{"result":{},"message":"success","retcode":"0"}"#
-    );
+    assert_eq!(reply.text(), r#"{"result":{},"message":"success","retcode":"0"}"#);
     for (query, retcode) in [
         ("", "100-009"),
         ("?reason=201", "100-009"),
@@ -69,11 +59,7 @@ async fn busy_again_needs_reason_and_prolong() {
         ("?reason=x", "000-002"),
         ("?reason=201&prolong=1", "000-002"),
     ] {
-        assert_eq!(
-            agent.post(&format!("saybusy{query}")).await,
-            retcode,
-            "{query}"
-        );
+        assert_eq!(agent.post(&format!("saybusy{query}")).await, retcode, "{query}");
     }
     assert_eq!(sim.agent(7).unwrap().busy_reason, Some(201));
 }
@@ -106,21 +92,12 @@ async fn states_change_as_documented() {
 
 #[tokio::test]
 async fn rest_reminds_at_its_end_and_goes_on() {
-    let options = Options {
-        time_scale: 20,
-        ..Options::default()
-    };
+    let options = Options { time_scale: 20, ..Options::default() };
     let sim = Simulator::start(options).await.unwrap();
     let agent = Agent::sign_in(&sim, 7).await;
     assert_eq!(agent.post("rest/1/3").await, "0");
-    assert_eq!(
-        agent.poll().await.event().unwrap(),
-        "AgentState_SetRest_Success"
-    );
-    assert_eq!(
-        agent.poll().await.event().unwrap(),
-        "AgentState_Rest_Timeout"
-    );
+    assert_eq!(agent.poll().await.event().unwrap(), "AgentState_SetRest_Success");
+    assert_eq!(agent.poll().await.event().unwrap(), "AgentState_Rest_Timeout");
     assert_eq!(sim.agent(7).unwrap().state, AgentState::Resting);
 }
 
@@ -136,10 +113,7 @@ async fn busy_waits_for_the_end_of_the_call() {
     assert_eq!(agent.call("DELETE", "logout").await.retcode(), "100-010");
 
     sim.end_call(7);
-    assert_eq!(
-        agent.poll().await.event().unwrap(),
-        "AgentState_SetNotReady_Success"
-    );
+    assert_eq!(agent.poll().await.event().unwrap(), "AgentState_SetNotReady_Success");
     assert_eq!(sim.agent(7).unwrap().busy_reason, Some(222));
 }
 

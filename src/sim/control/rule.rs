@@ -75,12 +75,7 @@ impl From<Kind> for Fault {
             Kind::Hang => Self::Hang,
             Kind::CutBeforeAnswer => Self::CutBeforeAnswer,
             Kind::CutMidAnswer => Self::CutMidAnswer,
-            Kind::Status {
-                status,
-                headers,
-                body,
-                content_type,
-            } => Self::Status {
+            Kind::Status { status, headers, body, content_type } => Self::Status {
                 status,
                 headers: headers.into_iter().collect(),
                 body: body.into_bytes(),
@@ -88,11 +83,7 @@ impl From<Kind> for Fault {
             },
             Kind::Html => Self::Html,
             Kind::Retcode { retcode, message } => Self::Retcode { retcode, message },
-            Kind::Raw {
-                body,
-                content_type,
-                headers,
-            } => Self::Raw {
+            Kind::Raw { body, content_type, headers } => Self::Raw {
                 body: body.into_bytes(),
                 content_type,
                 headers: headers.into_iter().collect(),

@@ -91,8 +91,7 @@ fn body(body: &[u8]) -> Value {
 }
 
 fn contains_password(body: &[u8]) -> bool {
-    body.windows(8)
-        .any(|part| part.eq_ignore_ascii_case(b"password"))
+    body.windows(8).any(|part| part.eq_ignore_ascii_case(b"password"))
 }
 
 /// Shortens every `<uuid>.AgentGateway<N>` in a text to its first characters and its node.
@@ -102,10 +101,8 @@ fn shorten(text: &str) -> String {
     for part in parts {
         let start = shown.len().checked_sub(36);
         let uuid = start.and_then(|start| shown.get(start..));
-        let is_uuid = uuid.is_some_and(|uuid| {
-            uuid.bytes()
-                .all(|byte| byte.is_ascii_hexdigit() || byte == b'-')
-        });
+        let is_uuid = uuid
+            .is_some_and(|uuid| uuid.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-'));
         if let Some(start) = start.filter(|_| is_uuid) {
             shown.truncate(start + SHOWN);
             shown.push('…');
@@ -129,10 +126,7 @@ mod tests {
         let guid = "279fe21d-2caa-4437-84c3-ab9e9dae20f5.AgentGateway0";
         for (text, expected) in [
             (guid.to_owned(), "279fe21d….AgentGateway0"),
-            (
-                format!("a={guid}; b={guid}"),
-                "a=279fe21d….AgentGateway0; b=279fe21d….AgentGateway0",
-            ),
+            (format!("a={guid}; b={guid}"), "a=279fe21d….AgentGateway0; b=279fe21d….AgentGateway0"),
             ("x.AgentGateway0".into(), "x.AgentGateway0"),
             ("…….AgentGateway".into(), "…….AgentGateway"),
         ] {

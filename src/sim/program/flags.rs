@@ -87,12 +87,7 @@ pub(super) struct Flags {
     balancer_cookie: bool,
 
     /// Run the gateway's clock this much faster than real time
-    #[arg(
-        long,
-        value_name = "FACTOR",
-        default_value_t = 1,
-        help_heading = "Time"
-    )]
+    #[arg(long, value_name = "FACTOR", default_value_t = 1, help_heading = "Time")]
     time_scale: u32,
     /// Real time that every answer takes
     #[arg(long, value_name = "TIME", default_value = "0s", value_parser = time, help_heading = "Time")]
@@ -123,19 +118,10 @@ pub(super) struct Flags {
     #[arg(long, help_heading = "Rules")]
     event_gen_time: bool,
     /// Events kept for an agent who does not poll
-    #[arg(
-        long,
-        value_name = "COUNT",
-        default_value_t = 1000,
-        help_heading = "Rules"
-    )]
+    #[arg(long, value_name = "COUNT", default_value_t = 1000, help_heading = "Rules")]
     event_queue: usize,
     /// The Content-Type of answers
-    #[arg(
-        long,
-        default_value = "application/json;charset=UTF-8",
-        help_heading = "Rules"
-    )]
+    #[arg(long, default_value = "application/json;charset=UTF-8", help_heading = "Rules")]
     content_type: String,
     /// Answer another retcode where the documentation leaves it open; may be given several times.
     /// CASE: guid-missing, guid-unknown, guid-expired, guid-foreign, not-signed-in, agent-unknown,
@@ -144,12 +130,7 @@ pub(super) struct Flags {
     #[arg(long = "code", value_name = "CASE=RETCODE", help_heading = "Rules")]
     codes: Vec<String>,
     /// Requests kept in the journal
-    #[arg(
-        long,
-        value_name = "COUNT",
-        default_value_t = 100_000,
-        help_heading = "Rules"
-    )]
+    #[arg(long, value_name = "COUNT", default_value_t = 100_000, help_heading = "Rules")]
     journal: usize,
 }
 
@@ -179,11 +160,7 @@ impl Flags {
             time_scale: self.time_scale,
             nodes: self.nodes,
             default_password: (!self.only_listed_agents).then(|| self.password.clone()),
-            agents: self
-                .agents
-                .iter()
-                .map(|text| agent(text))
-                .collect::<Result<_, _>>()?,
+            agents: self.agents.iter().map(|text| agent(text)).collect::<Result<_, _>>()?,
             tls: Some(self.identity()?),
             plaintext: self.plain_http,
             agent_ids: 1..=last,
@@ -213,10 +190,11 @@ impl Flags {
     fn address(&self, index: usize) -> Result<SocketAddr, StartError> {
         let mut addr = self.listen;
         if addr.port() != 0 {
-            let port = u16::try_from(index)
-                .ok()
-                .and_then(|index| addr.port().checked_add(index))
-                .ok_or_else(|| wrong("--listen", addr, "there are more tenants than ports"))?;
+            let port =
+                u16::try_from(index)
+                    .ok()
+                    .and_then(|index| addr.port().checked_add(index))
+                    .ok_or_else(|| wrong("--listen", addr, "there are more tenants than ports"))?;
             addr.set_port(port);
         }
         Ok(addr)
@@ -238,9 +216,7 @@ impl Flags {
         let mut codes = Codes::default();
         for text in &self.codes {
             let bad = |why| wrong("--code", text, why);
-            let (case, code) = text
-                .split_once('=')
-                .ok_or_else(|| bad("write CASE=RETCODE"))?;
+            let (case, code) = text.split_once('=').ok_or_else(|| bad("write CASE=RETCODE"))?;
             if case == "free-while-idle" {
                 codes.free_while_idle = (code != "0").then(|| code.to_owned());
                 continue;
@@ -284,10 +260,7 @@ fn wrong(
     value: impl std::fmt::Display,
     error: impl Into<Box<dyn std::error::Error + Send + Sync>>,
 ) -> StartError {
-    StartError::Flag {
-        flag: format!("{flag} {value}"),
-        error: error.into(),
-    }
+    StartError::Flag { flag: format!("{flag} {value}"), error: error.into() }
 }
 
 #[cfg(test)]
@@ -298,10 +271,7 @@ mod tests {
     fn defaults_are_those_of_the_library() {
         let flags = Flags::parse_from(["ccgateway-sim"]);
         let mut options = flags.options(0).unwrap();
-        let expected = Options {
-            listen: options.listen,
-            ..Options::default()
-        };
+        let expected = Options { listen: options.listen, ..Options::default() };
         options.tls = None;
         assert_eq!(format!("{options:?}"), format!("{expected:?}"));
         assert_eq!(flags.options(2).unwrap().listen.port(), 8045);
@@ -310,15 +280,9 @@ mod tests {
     #[test]
     fn mistakes_name_their_flag() {
         for (args, expected) in [
-            (
-                ["--code", "nothing=1"],
-                "--code nothing=1: there is no such case",
-            ),
+            (["--code", "nothing=1"], "--code nothing=1: there is no such case"),
             (["--agent", "secret"], "--agent: write ID=PASSWORD"),
-            (
-                ["--tls-cert=/nowhere", "--tls-key=/nowhere"],
-                "--tls-cert /nowhere: ",
-            ),
+            (["--tls-cert=/nowhere", "--tls-key=/nowhere"], "--tls-cert /nowhere: "),
         ] {
             let flags = Flags::parse_from(["ccgateway-sim"].iter().chain(&args));
             let error = flags.options(0).unwrap_err().to_string();

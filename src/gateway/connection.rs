@@ -1,0 +1,94 @@
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::Request;
+use http_body_util::Full;
+use hyper::client::conn::http1;
+use tokio::time::{Instant, timeout};
+use tower_service::Service as _;
+
+use super::{connector::TimedConnector, endpoint::Endpoint, failure::words, reply::Reply};
+
+/// A connection to a gateway, which carries one request at a time.
+#[derive(Debug)]
+pub(super) struct Connection {
+    sender: http1::SendRequest<Full<Bytes>>,
+    /// Since when it has had nothing to do.
+    pub(super) idle_since: Instant,
+    /// Whether it has carried a request; only such a connection can have been closed by a gateway
+    /// that found it idle for too long.
+    pub(super) used: bool,
+}
+
+/// What became of a request.
+pub(super) enum Sent {
+    /// It was answered; the connection can carry the next one, if it is there.
+    Answered(Reply, Option<Connection>),
+    /// It went nowhere: the connection was closed before a byte of it was written.
+    Unwritten(String),
+    /// It went out, or a part of it, and there is no whole answer.
+    Unanswered(String),
+}
+
+/// An answer's head may take this many bytes; more is no answer of a gateway.
+const MAX_HEAD_BYTES: usize = 64 * 1024;
+
+impl Connection {
+    /// Opens a connection; the time for that is the connector's.
+    pub(super) async fn open(
+        mut connector: TimedConnector,
+        endpoint: &Endpoint,
+    ) -> Result<Self, String> {
+        let stream = connector.call(endpoint.uri().clone()).await.map_err(|e| words(&*e))?;
+        let mut builder = http1::Builder::new();
+        // "Guid" is how the header is documented, and clients of some gateways go by case.
+        builder.title_case_headers(true).max_buf_size(MAX_HEAD_BYTES);
+        let (sender, driver) = builder.handshake(stream).await.map_err(|e| words(&e))?;
+        // Ends with the connection, whichever side closes it; dropping the sender closes it.
+        tokio::spawn(async move {
+            if let Err(error) = driver.await {
+                tracing::debug!(%error, "a connection to a gateway ended");
+            }
+        });
+        Ok(Self { sender, idle_since: Instant::now(), used: false })
+    }
+
+    /// Waits until the answer before has been dealt with; `None` if the connection was closed.
+    pub(super) async fn ready(mut self) -> Option<Self> {
+        self.sender.ready().await.is_ok().then_some(self)
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.sender.is_closed()
+    }
+
+    /// Sends a request and reads its answer to the last byte, all within `limit`.
+    pub(super) async fn send(mut self, request: Request<Full<Bytes>>, limit: Duration) -> Sent {
+        let answer = async {
+            let response = match self.sender.try_send_request(request).await {
+                Ok(response) => response,
+                Err(mut failed) => {
+                    let unwritten = failed.take_message().is_some();
+                    let cause = words(failed.error());
+                    return if unwritten {
+                        Sent::Unwritten(cause)
+                    } else {
+                        Sent::Unanswered(cause)
+                    };
+                }
+            };
+            match Reply::read(response).await {
+                Ok(reply) => {
+                    // What was not read to its end would be read as the next answer.
+                    let whole = reply.is_whole();
+                    let connection = Self { idle_since: Instant::now(), used: true, ..self };
+                    Sent::Answered(reply, whole.then_some(connection))
+                }
+                Err(cause) => Sent::Unanswered(cause),
+            }
+        };
+        let late =
+            |_| Sent::Unanswered(format!("nothing within {}", humantime::format_duration(limit)));
+        timeout(limit, answer).await.unwrap_or_else(late)
+    }
+}

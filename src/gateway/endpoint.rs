@@ -1,0 +1,221 @@
+use std::{
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    time::Duration,
+};
+
+use http::{
+    HeaderValue, Uri,
+    uri::{Authority, InvalidUri, PathAndQuery},
+};
+use tokio::time::sleep;
+
+use super::{
+    Command,
+    connection::{Connection, Sent},
+    connector::TimedConnector,
+    failure::Failure,
+    reply::Reply,
+    request::Request,
+};
+use crate::{
+    call::{Patience, Stage},
+    id::AgentId,
+};
+
+/// One address of a gateway, with the connections to it that have nothing to do.
+///
+/// There are never more connections than requests at once, for a new one is opened only while none
+/// is idle. A library's pool that opens one while another is about to become idle, or drops one
+/// half opened because its caller has left, has no such bound.
+#[derive(Debug)]
+pub(super) struct Endpoint {
+    uri: Uri,
+    host: HeaderValue,
+    /// The path before the interfaces' own, such as `/agentgateway/resource`.
+    prefix: String,
+    connector: TimedConnector,
+    idle: Arc<Idle>,
+}
+
+#[derive(Debug)]
+struct Idle {
+    /// The one used last is used next, so that those not needed grow old.
+    connections: Mutex<Vec<Connection>>,
+    timeout: Duration,
+}
+
+impl Endpoint {
+    /// `None` for a URL without a host, which the configuration does not let through.
+    pub(super) fn new(
+        base_url: &Uri,
+        connector: TimedConnector,
+        timeout: Duration,
+    ) -> Option<Self> {
+        let host = base_url.authority().map(Authority::as_str)?;
+        let idle = Arc::new(Idle { connections: Mutex::default(), timeout });
+        tokio::spawn(close_old(Arc::downgrade(&idle)));
+        Some(Self {
+            host: HeaderValue::from_str(host).ok()?,
+            prefix: base_url.path().trim_end_matches('/').to_owned(),
+            uri: base_url.clone(),
+            connector,
+            idle,
+        })
+    }
+
+    /// Where to connect to.
+    pub(super) fn uri(&self) -> &Uri {
+        &self.uri
+    }
+
+    /// The value of the `Host` header.
+    pub(super) fn host(&self) -> &HeaderValue {
+        &self.host
+    }
+
+    /// The target of a request.
+    pub(super) fn target(
+        &self,
+        command: &Command,
+        agent: AgentId,
+    ) -> Result<PathAndQuery, InvalidUri> {
+        let (prefix, tail, query) = (&self.prefix, command.interface.tail, &command.query);
+        let mark = if query.is_empty() { "" } else { "?" };
+        let target = format!("{prefix}/onlineagent/{agent}{tail}{mark}{query}");
+        PathAndQuery::from_maybe_shared(bytes::Bytes::from(target))
+    }
+
+    /// Sends a request on an idle connection, else on a new one.
+    pub(super) async fn exchange(
+        &self,
+        request: &Request<'_>,
+        limit: Duration,
+        stage: Stage,
+        patience: &mut Patience,
+    ) -> Result<Reply, Failure> {
+        loop {
+            let connection = self.connection(patience).await?;
+            let used = connection.used;
+            let http = request.to_http(self).map_err(|e| Failure::NotSent(e.to_string()))?;
+            let mut sending = std::pin::pin!(connection.send(http, limit));
+            let sent = tokio::select! {
+                biased;
+                sent = &mut sending => sent,
+                loss = patience.lost() => {
+                    patience.answer(loss.after_sending(stage));
+                    sending.await
+                }
+            };
+            match sent {
+                Sent::Answered(reply, connection) => {
+                    self.idle.keep(connection);
+                    return Ok(reply);
+                }
+                // A gateway may close what has been idle just as it is used again. Not a byte was
+                // written, so the next connection gets the request; a new one ends this.
+                Sent::Unwritten(_) if used => patience.may_start()?,
+                Sent::Unwritten(cause) => return Err(Failure::NotSent(cause)),
+                Sent::Unanswered(cause) => return Err(Failure::Sent(cause)),
+            }
+        }
+    }
+
+    /// A connection that can be used at once. If nobody waits any more while one is being opened,
+    /// that goes on, for the next call to find it.
+    async fn connection(&self, patience: &mut Patience) -> Result<Connection, Failure> {
+        while let Some(connection) = self.idle.take() {
+            if let Some(ready) = connection.ready().await {
+                return Ok(ready);
+            }
+        }
+        let mut opening = std::pin::pin!(Connection::open(self.connector.clone(), self));
+        tokio::select! {
+            biased;
+            opened = &mut opening => opened.map_err(Failure::NotSent),
+            loss = patience.lost() => {
+                patience.answer(loss.before_sending());
+                self.idle.keep(opening.await.ok());
+                Err(Failure::Lost(loss.before_sending()))
+            }
+        }
+    }
+}
+
+impl Idle {
+    fn take(&self) -> Option<Connection> {
+        let mut connections = self.connections();
+        while let Some(connection) = connections.pop() {
+            if !connection.is_closed() && !self.is_old(&connection) {
+                return Some(connection);
+            }
+        }
+        None
+    }
+
+    fn keep(&self, connection: Option<Connection>) {
+        self.connections().extend(connection);
+    }
+
+    fn is_old(&self, connection: &Connection) -> bool {
+        connection.idle_since.elapsed() >= self.timeout
+    }
+
+    fn connections(&self) -> MutexGuard<'_, Vec<Connection>> {
+        self.connections.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Closes idle connections in time also while no calls come, until the endpoint is gone.
+async fn close_old(idle: Weak<Idle>) {
+    while let Some(timeout) = idle.upgrade().map(|idle| idle.timeout) {
+        sleep(timeout / 2).await;
+        let Some(idle) = idle.upgrade() else { return };
+        idle.connections().retain(|known| !known.is_closed() && !idle.is_old(known));
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.host.to_str().unwrap_or_default())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        config::{GatewayTls, Trust},
+        gateway::{FORCE_SIGN_OUT, SIGN_IN, connector, say_busy, tls},
+        id::DEFAULT_AGENT_IDS,
+    };
+
+    #[track_caller]
+    fn check(base_url: &'static str, command: &Command, expected: &str) {
+        let trust = GatewayTls { trust: Trust::Anything, client: None };
+        let connector = connector::new(tls::client_config(&trust).unwrap(), Duration::ZERO);
+        let endpoint = Endpoint::new(&Uri::from_static(base_url), connector, Duration::MAX);
+        let agent = AgentId::parse("1001", &DEFAULT_AGENT_IDS).unwrap();
+        assert_eq!(endpoint.unwrap().target(command, agent).unwrap(), expected);
+    }
+
+    #[tokio::test]
+    async fn targets_are_as_the_gateway_documents_them() {
+        const BASE: &str = "https://ccg:8043/agentgateway/resource";
+        let agent = "/agentgateway/resource/onlineagent/1001";
+        let plain = |interface| Command { interface, query: String::new() };
+
+        check(BASE, &plain(&SIGN_IN), agent);
+        check(BASE, &plain(&FORCE_SIGN_OUT), &format!("{agent}/forcelogout"));
+        for (reason, prolong, query) in [
+            (None, None, ""),
+            (Some(200), None, "?reason=200"),
+            (Some(0), None, "?reason=0"),
+            (None, Some(false), "?prolong=false"),
+            (Some(250), Some(true), "?reason=250&prolong=true"),
+        ] {
+            check(BASE, &say_busy(reason, prolong), &format!("{agent}/saybusy{query}"));
+        }
+        check("http://127.0.0.1/", &say_busy(None, None), "/onlineagent/1001/saybusy");
+    }
+}

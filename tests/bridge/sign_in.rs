@@ -1,0 +1,240 @@
+//! Sign-ins and sign-outs, asked for and unasked.
+
+use ccgateway_bridge::{
+    rpc::proto::{SignInRequest, SignOutRequest, sign_in_request::InitialState},
+    sim::{AgentState, Fault, Interface, Misbehaviour, Options},
+};
+use tonic::Code;
+
+use crate::support::{AGENT, PASSWORD, Setup, TestBridge, refused, until};
+
+/// A bridge that holds agent 1001's password, or what it believes to be that.
+async fn holding(password: Option<&'static str>) -> TestBridge {
+    TestBridge::with(Setup { credentials: vec![AGENT], password, ..<_>::default() }).await
+}
+
+fn request() -> SignInRequest {
+    let password = Some(PASSWORD.into());
+    SignInRequest { agent_id: AGENT.to_string(), password, ..<_>::default() }
+}
+
+#[tokio::test]
+async fn five_hundred_first_calls_need_one_sign_in() {
+    let bridge = holding(None).await;
+    let calls: Vec<_> = (0..500).map(|_| bridge.set_busy(AGENT)).collect();
+    for answer in futures(calls).await {
+        answer.expect("accepted");
+    }
+    assert_eq!(bridge.asked(Interface::SignIn).len(), 1);
+    assert_eq!(bridge.asked(Interface::SayBusy).len(), 500);
+    assert_eq!(bridge.gateway.violations(), Vec::<String>::new());
+}
+
+/// Runs them at the same time.
+async fn futures<F: Future>(futures: Vec<F>) -> Vec<F::Output> {
+    let mut futures: Vec<_> = futures.into_iter().map(|f| (Box::pin(f), None)).collect();
+    std::future::poll_fn(|context| {
+        for (future, output) in &mut futures {
+            if output.is_none()
+                && let std::task::Poll::Ready(ready) = future.as_mut().poll(context)
+            {
+                *output = Some(ready);
+            }
+        }
+        let done = futures.iter().all(|(_, output)| output.is_some());
+        if done { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
+    })
+    .await;
+    futures.into_iter().filter_map(|(_, output)| output).collect()
+}
+
+#[tokio::test]
+async fn a_wrong_password_is_tried_once_for_all_who_wait() {
+    let bridge = holding(Some("wrong")).await;
+    bridge.gateway.freeze();
+    let thaw = async {
+        until("a request", || !bridge.gateway.journal().is_empty()).await;
+        bridge.gateway.thaw();
+    };
+    let calls: Vec<_> = (0..100).map(|_| bridge.set_busy(AGENT)).collect();
+    let (answers, ()) = tokio::join!(futures(calls), thaw);
+    for answer in answers {
+        refused(answer, Code::FailedPrecondition, "CREDENTIALS_REJECTED", "refused");
+    }
+    assert_eq!(bridge.asked(Interface::SignIn).len(), 1);
+}
+
+#[tokio::test]
+async fn an_expired_session_is_renewed_once_and_the_call_repeated() {
+    let bridge = TestBridge::signed_in().await;
+    bridge.gateway.sign_out(AGENT);
+    bridge.set_busy(AGENT).await.expect("signed in anew with the held credentials");
+    let interfaces: Vec<_> = bridge.gateway.journal().iter().map(|entry| entry.interface).collect();
+    let expected = [Interface::SayBusy, Interface::SignIn, Interface::SayBusy].map(Some);
+    assert_eq!(interfaces, expected);
+}
+
+#[tokio::test]
+async fn a_renewal_that_does_not_help_is_not_repeated() {
+    let bridge = TestBridge::signed_in().await;
+    let message = String::new();
+    let expired = Fault::Retcode { retcode: "000-003".into(), message };
+    bridge.gateway.misbehave(Misbehaviour::always(expired).on(Interface::SayBusy));
+    bridge.gateway.sign_out(AGENT);
+    let result = bridge.set_busy(AGENT).await;
+    refused(result, Code::FailedPrecondition, "SESSION_EXPIRED", "refused");
+    assert_eq!(bridge.asked(Interface::SayBusy).len(), 2);
+    assert_eq!(bridge.asked(Interface::SignIn).len(), 1);
+}
+
+#[tokio::test]
+async fn a_sign_in_says_what_the_gateway_says() {
+    let bridge = TestBridge::start().await;
+    let initial_state = InitialState::Busy.into();
+    let request = SignInRequest { initial_state, agent_type: Some(4), ..request() };
+    let answer = bridge.sessions.clone().sign_in(request).await.expect("signed in").into_inner();
+    assert_eq!(answer.retcode, "0");
+    assert!(answer.result.expect("a result").fields.contains_key("workno"));
+    assert_eq!(answer.session.expect("a session").gateway_node, "AgentGateway0");
+    assert_eq!(bridge.gateway.agent(AGENT).expect("known").state, AgentState::Busy);
+
+    let entry = &bridge.asked(Interface::SignIn)[0];
+    assert_eq!((entry.method.as_str(), entry.header("guid")), ("PUT", None));
+    let body: serde_json::Value = serde_json::from_slice(&entry.body).expect("JSON");
+    let expected = serde_json::json!({
+        "password": PASSWORD, "phonenum": "", "status": 3, "agenttype": 4,
+    });
+    assert_eq!(body, expected);
+}
+
+#[tokio::test]
+async fn an_agent_is_taken_over_only_if_the_caller_asks_for_it() {
+    let bridge = TestBridge::start().await;
+    bridge.gateway.sign_in(AGENT);
+    let result = bridge.sessions.clone().sign_in(request()).await;
+    let refusal = refused(result, Code::AlreadyExists, "AGENT_ALREADY_SIGNED_IN", "refused");
+    assert_eq!(refusal.metadata["retcode"], "100-002");
+    assert_eq!(bridge.asked(Interface::ForceSignIn).len(), 0);
+
+    let request = SignInRequest { force: true, ..request() };
+    bridge.sessions.clone().sign_in(request).await.expect("taken over");
+    assert_eq!(bridge.asked(Interface::ForceSignIn).len(), 1);
+    bridge.set_busy(AGENT).await.expect("accepted");
+}
+
+#[tokio::test]
+async fn a_gateway_that_allows_no_force_is_not_forced() {
+    let gateway = Options { force_sign_in: false, ..<_>::default() };
+    let bridge = TestBridge::with(Setup { gateway, ..<_>::default() }).await;
+    bridge.gateway.sign_in(AGENT);
+    let request = SignInRequest { force: true, ..request() };
+    let result = bridge.sessions.clone().sign_in(request).await;
+    let refusal = refused(result, Code::AlreadyExists, "AGENT_ALREADY_SIGNED_IN", "refused");
+    assert_eq!(refusal.metadata["retcode"], "100-015");
+    assert_eq!(bridge.asked(Interface::ForceSignIn).len(), 0);
+}
+
+#[tokio::test]
+async fn passwords_come_from_the_call_or_the_file() {
+    let bridge = TestBridge::start().await;
+    let unsaid = SignInRequest { password: None, ..request() };
+    let result = bridge.sessions.clone().sign_in(unsaid.clone()).await;
+    refused(result, Code::FailedPrecondition, "CREDENTIALS_MISSING", "not_sent");
+    let wrong = SignInRequest { password: Some("wrong".into()), ..request() };
+    let result = bridge.sessions.clone().sign_in(wrong).await;
+    refused(result, Code::FailedPrecondition, "CREDENTIALS_REJECTED", "refused");
+
+    let holding = holding(None).await;
+    holding.sessions.clone().sign_in(unsaid).await.expect("signed in with the configured one");
+}
+
+#[tokio::test]
+async fn bad_fields_of_a_sign_in_are_all_named() {
+    let bridge = TestBridge::start().await;
+    let request = SignInRequest {
+        agent_id: "1".into(),
+        password: Some("x".repeat(33)),
+        phone_number: Some("7".repeat(25)),
+        agent_type: Some(5),
+        ip: Some("::1".into()),
+        initial_state: 9,
+        ..SignInRequest::default()
+    };
+    let result = bridge.sessions.clone().sign_in(request).await;
+    let refusal = refused(result, Code::InvalidArgument, "INVALID_REQUEST", "not_sent");
+    let violations = &refusal.details.bad_request().expect("BadRequest").field_violations;
+    let fields: Vec<_> = violations.iter().map(|violation| violation.field.as_str()).collect();
+    let expected = ["agent_id", "password", "phone_number", "agent_type", "ip", "initial_state"];
+    assert_eq!(fields, expected);
+}
+
+#[tokio::test]
+async fn an_accepted_sign_in_without_a_guid_is_a_bad_reply() {
+    let bridge = TestBridge::start().await;
+    let fault = Fault::Status {
+        status: 200,
+        headers: Vec::new(),
+        body: br#"{"message":"","retcode":"0","result":{}}"#.to_vec(),
+        content_type: "application/json".into(),
+    };
+    bridge.gateway.misbehave(Misbehaviour::once(fault).on(Interface::SignIn));
+    refused(bridge.sign_in(AGENT).await, Code::Internal, "GATEWAY_BAD_REPLY", "unknown");
+}
+
+#[tokio::test]
+async fn a_sign_out_ends_the_session_and_forgets_the_credentials() {
+    let bridge = TestBridge::signed_in().await;
+    bridge.sign_out(AGENT).await.expect("signed out");
+    assert!(!bridge.gateway.agent(AGENT).expect("known").signed_in);
+    let result = bridge.set_busy(AGENT).await;
+    refused(result, Code::FailedPrecondition, "SESSION_MISSING", "not_sent");
+    let result = bridge.sign_out(AGENT).await;
+    refused(result, Code::FailedPrecondition, "SESSION_MISSING", "not_sent");
+}
+
+#[tokio::test]
+async fn a_talking_agent_is_signed_out_by_force_only() {
+    let bridge = TestBridge::signed_in().await;
+    bridge.gateway.start_call(AGENT);
+    let result = bridge.sign_out(AGENT).await;
+    refused(result, Code::FailedPrecondition, "AGENT_STATE_REFUSED", "refused");
+    bridge.set_busy(AGENT).await.expect("still signed in");
+
+    let forced = SignOutRequest { agent_id: AGENT.to_string(), force: true, ..<_>::default() };
+    bridge.sessions.clone().sign_out(forced).await.expect("signed out");
+    assert_eq!(bridge.asked(Interface::ForceSignOut).len(), 1);
+}
+
+#[tokio::test]
+async fn a_sign_out_that_comes_too_late_ends_the_session_too() {
+    let bridge = TestBridge::signed_in().await;
+    bridge.gateway.sign_out(AGENT);
+    let result = bridge.sign_out(AGENT).await;
+    refused(result, Code::FailedPrecondition, "AGENT_NOT_SIGNED_IN", "refused");
+    assert_eq!(bridge.asked(Interface::SignIn).len(), 0, "nobody signs in to sign out");
+    let result = bridge.set_busy(AGENT).await;
+    refused(result, Code::FailedPrecondition, "SESSION_MISSING", "not_sent");
+}
+
+#[tokio::test]
+async fn calls_for_one_agent_never_overlap_at_the_gateway() {
+    let bridge = TestBridge::start().await;
+    bridge.sign_in(AGENT).await.expect("signed in");
+    let mut callers = tokio::task::JoinSet::new();
+    let bridge = std::sync::Arc::new(bridge);
+    for caller in 0..30 {
+        let bridge = bridge.clone();
+        callers.spawn(async move {
+            for turn in 0..10 {
+                // Most of these are refused, since the others change the state as well.
+                let _refused = match (caller + turn) % 3 {
+                    0 => bridge.set_busy(AGENT).await.map(|_| ()),
+                    1 => bridge.sign_in(AGENT).await.map(|_| ()),
+                    _ => bridge.sign_out(AGENT).await,
+                };
+            }
+        });
+    }
+    callers.join_all().await;
+    assert_eq!(bridge.gateway.violations(), Vec::<String>::new());
+}
