@@ -5,6 +5,7 @@
 
 use std::io::{IsTerminal as _, stderr};
 
+use tracing_appender::non_blocking::{NonBlocking, WorkerGuard};
 use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt as _, util::SubscriberInitExt as _};
 
 use crate::config::{Log, LogFormat};
@@ -20,12 +21,20 @@ pub enum TelemetryError {
     Taken(#[from] tracing_subscriber::util::TryInitError),
 }
 
-/// Starts logging for the whole process.
+/// Writes out what is still queued when it is dropped.
+#[derive(Debug)]
+#[must_use = "lines that are still queued are lost without it"]
+pub struct Logging {
+    _writer: WorkerGuard,
+}
+
+/// Starts logging for the whole process. Lines are queued for a thread that writes them: whoever
+/// reads them slowly, or not at all, loses lines and never stops a call.
 ///
 /// # Errors
 ///
 /// [`TelemetryError`] for a filter that cannot be read, or if this was called before.
-pub fn start(log: &Log) -> Result<(), TelemetryError> {
+pub fn start(log: &Log) -> Result<Logging, TelemetryError> {
     let filter = EnvFilter::builder().parse(&log.filter)?;
     let terminal = stderr().is_terminal();
     let json = match log.format {
@@ -33,12 +42,13 @@ pub fn start(log: &Log) -> Result<(), TelemetryError> {
         LogFormat::Human => false,
         LogFormat::Json => true,
     };
-    let lines = fmt::layer().with_writer(stderr);
+    let (writer, guard): (NonBlocking, _) = tracing_appender::non_blocking(stderr());
+    let lines = fmt::layer().with_writer(writer);
     let registry = tracing_subscriber::registry().with(filter);
     if json {
         registry.with(lines.json().flatten_event(true).with_current_span(false)).try_init()?;
     } else {
         registry.with(lines.with_ansi(terminal)).try_init()?;
     }
-    Ok(())
+    Ok(Logging { _writer: guard })
 }

@@ -10,9 +10,11 @@ pub(super) fn run(settings: &Settings) -> ExitCode {
         Ok(config) => config,
         Err(errors) => return fail(EXIT_MISTAKE, errors),
     };
-    if let Err(error) = telemetry::start(&config.log) {
-        return fail(EXIT_FAILED, error);
-    }
+    // Held to the end of the process, so that the last lines are written.
+    let _logging = match telemetry::start(&config.log) {
+        Ok(logging) => logging,
+        Err(error) => return fail(EXIT_FAILED, error),
+    };
     match runtime(config.server.worker_threads) {
         Ok(runtime) => runtime.block_on(serve(config)),
         Err(error) => fail(EXIT_FAILED, format!("cannot start the runtime: {error}")),

@@ -1,0 +1,104 @@
+use ccgateway_bridge::sim::{Options, Simulator};
+use tempfile::TempDir;
+
+use crate::support::{Program, bridge, run, within, write_config};
+
+#[tokio::test]
+async fn check_config_names_all_five_mistakes() {
+    let files = TempDir::new().expect("a folder");
+    let file = files.path().join("bridge.toml");
+    let text = "[server]\nlisten = \"everywhere\"\nworker_treads = 2\n\
+                [tenants.acme]\nbase_urls = \"ftp://ccg\"\nagent_ids = \"900-100\"\n\
+                [tenants.acme.tls]\nca_file = \"missing.pem\"\n";
+    std::fs::write(&file, text).expect("written");
+    let mut command = bridge();
+    command.arg("check-config").arg("--config").arg(&file);
+    let (code, printed) = run(command).await;
+    assert_eq!(code, Some(2), "{printed}");
+    assert!(printed.contains("5 mistakes"), "{printed}");
+    for (line, key) in [
+        (2, "server.listen"),
+        (3, "server.worker_treads"),
+        (5, "tenants.acme.base_urls"),
+        (6, "tenants.acme.agent_ids"),
+        (8, "tenants.acme.tls.ca_file"),
+    ] {
+        let place = format!("bridge.toml:{line}");
+        let named = printed.lines().any(|shown| shown.contains(&place) && shown.contains(key));
+        assert!(named, "{place} {key} in: {printed}");
+    }
+}
+
+#[tokio::test]
+async fn a_good_configuration_is_said_to_be_good() {
+    let gateway = Simulator::start(Options::default()).await.expect("started");
+    let files = TempDir::new().expect("a folder");
+    let file = write_config(&files, &gateway, "");
+    let mut command = bridge();
+    command.arg("check-config").env("CCGW_CONFIG", file);
+    let (code, printed) = run(command).await;
+    assert_eq!(code, Some(0), "{printed}");
+    assert!(printed.contains(&gateway.base_url()), "{printed}");
+}
+
+#[tokio::test]
+async fn a_bad_configuration_does_not_start() {
+    let (code, printed) = run(bridge()).await;
+    assert_eq!(code, Some(2), "{printed}");
+    assert!(printed.contains("tenants"), "{printed}");
+}
+
+#[tokio::test]
+async fn a_port_that_is_taken_is_named_with_its_key() {
+    let program = Program::start("", &[]).await;
+    let mut command = bridge();
+    let taken = program.grpc.to_string();
+    command.arg("--config").arg(program.files.path().join("bridge.toml"));
+    command.args(["--listen", &taken]);
+    let (code, printed) = run(command).await;
+    assert_eq!(code, Some(1), "{printed}");
+    assert!(printed.contains(&taken) && printed.contains("server.listen"), "{printed}");
+}
+
+#[tokio::test]
+async fn readiness_follows_the_life_of_the_process() {
+    let program = Program::start("server.drain.spread = \"2s\"", &[]).await;
+    assert_eq!(get(&program, "/healthz").await, ("200".into(), "ok\n".into()));
+    assert_eq!(get(&program, "/readyz").await, ("200".into(), "ready\n".into()));
+    assert_eq!(get(&program, "/nothing").await.0, "404");
+    program.signal("-TERM");
+    let draining = async {
+        while get(&program, "/readyz").await.0 != "503" {
+            tokio::task::yield_now().await;
+        }
+    };
+    within("not ready", draining).await;
+    assert_eq!(get(&program, "/healthz").await.0, "200");
+    assert_eq!(program.ended().await.0, Some(0));
+}
+
+#[tokio::test]
+async fn a_second_signal_stops_at_once() {
+    let program = Program::start("server.drain.spread = \"60s\"", &[]).await;
+    program.signal("-INT");
+    let draining = async {
+        while get(&program, "/readyz").await.0 != "503" {
+            tokio::task::yield_now().await;
+        }
+    };
+    within("not ready", draining).await;
+    program.signal("-INT");
+    assert_eq!(program.ended().await.0, Some(1));
+}
+
+/// Status and body.
+async fn get(program: &Program, path: &str) -> (String, String) {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let mut stream = tokio::net::TcpStream::connect(program.admin).await.expect("connected");
+    let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.expect("sent");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.expect("answered");
+    let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
+    (head.split(' ').nth(1).expect("a status").to_owned(), body.to_owned())
+}

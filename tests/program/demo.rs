@@ -1,0 +1,89 @@
+//! What somebody sees who tries the program for the first time.
+
+use tokio::{
+    io::{AsyncBufReadExt as _, BufReader},
+    process::{Child, Command},
+};
+
+use crate::{
+    grpcurl::tool,
+    support::{bridge, run, within},
+};
+
+/// Runs the demo until it invites to try it; gives what it printed.
+async fn demo(args: &[&str]) -> (Child, String) {
+    let mut child = bridge().arg("demo").args(args).spawn().expect("the demo starts");
+    let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
+    let mut printed = String::new();
+    // The last line of the invitation.
+    while !printed.contains("\"01\"") {
+        let line = within("the demo's next line", lines.next_line()).await.expect("readable");
+        let line = line.unwrap_or_else(|| panic!("the demo ended: {printed}"));
+        printed = printed + &line + "\n";
+    }
+    (child, printed)
+}
+
+const FREE: [&str; 6] = ["--grpc-port", "0", "--admin-port", "0", "--gateway-port", "0"];
+
+#[tokio::test]
+async fn the_demo_shows_a_real_set_busy_and_a_refusal() {
+    let (child, printed) = demo(&FREE).await;
+    for shown in [
+        "state before  idle",
+        "POST /agentgateway/resource/onlineagent/1001/saybusy?reason=200",
+        "answer        OK, retcode 0",
+        "state after   busy, reason 200",
+        "reason=AGENT_STATE_REFUSED domain=cc-gateway",
+        "tenant_id=demo",
+        "outcome=refused",
+    ] {
+        assert!(printed.contains(shown), "{shown:?} in: {printed}");
+    }
+    stop(child).await;
+}
+
+#[tokio::test]
+async fn the_demos_grpcurl_lines_work_word_for_word() {
+    let (child, printed) = demo(&FREE).await;
+    let lines: Vec<_> = printed.lines().filter(|line| line.contains("grpcurl ")).collect();
+    assert_eq!(lines.len(), 6, "{printed}");
+    let folder = tool().parent().expect("a folder").to_owned();
+    for line in lines {
+        let mut command = Command::new("sh");
+        command.arg("-c").arg(line).env("PATH", with_path(&folder));
+        let (code, shown) = run(command).await;
+        if line.contains("\"01\"") {
+            assert_ne!(code, Some(0), "{line}");
+            assert!(shown.contains("fieldViolations"), "{shown}");
+        } else {
+            assert_eq!(code, Some(0), "{line}: {shown}");
+        }
+    }
+    stop(child).await;
+}
+
+#[tokio::test]
+async fn the_demo_takes_free_ports_where_its_own_are_taken() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = taken.local_addr().expect("bound").port().to_string();
+    let args = ["--grpc-port", &port, "--admin-port", "0", "--gateway-port", "0"];
+    let (child, printed) = demo(&args).await;
+    assert!(printed.contains(&format!("port {port} is taken")), "{printed}");
+    stop(child).await;
+}
+
+fn with_path(folder: &std::path::Path) -> std::ffi::OsString {
+    let mut path = folder.as_os_str().to_owned();
+    path.push(":");
+    path.push(std::env::var_os("PATH").unwrap_or_default());
+    path
+}
+
+async fn stop(mut child: Child) {
+    let pid = child.id().expect("running").to_string();
+    let killed = std::process::Command::new("kill").args(["-INT", &pid]).status();
+    assert!(killed.expect("kill runs").success());
+    let status = within("the demo's end", child.wait()).await.expect("waited for");
+    assert_eq!(status.code(), Some(0));
+}

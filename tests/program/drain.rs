@@ -1,0 +1,126 @@
+//! SIGTERM under load: nothing of the callers' is lost.
+
+use std::{sync::Arc, time::Duration};
+
+use ccgateway_bridge::{client, rpc::proto::SetBusyRequest, sim::Interface};
+use tokio::{io::AsyncReadExt as _, net::TcpStream, sync::Semaphore, task::JoinSet, time::Instant};
+use tonic::{Code, Status};
+use tonic_health::{
+    ServingStatus,
+    pb::{HealthCheckRequest, health_client::HealthClient},
+};
+
+use crate::support::{Program, within};
+
+const CALLERS: u32 = 16;
+const CALLS_BEFORE: u32 = 300;
+
+/// Calls until the bridge takes no more connections; gives how many calls were answered.
+async fn call_until_gone(program: &Program, agent: u32, calls: Arc<Semaphore>) -> usize {
+    let mut states = program.states();
+    for answered in 0.. {
+        let request = SetBusyRequest {
+            agent_id: agent.to_string(),
+            reason: Some(200),
+            prolong: Some(true),
+            ..<_>::default()
+        };
+        match states.set_busy(request).await {
+            Ok(_) => calls.add_permits(1),
+            Err(status) if was_never_sent(&status) => return answered,
+            Err(status) => panic!("a call was lost: {status:?}"),
+        }
+    }
+    unreachable!("the loop ends by returning")
+}
+
+/// A caller that honours GOAWAY sends its next call elsewhere; here is nowhere else.
+fn was_never_sent(status: &Status) -> bool {
+    let mut next: Option<&(dyn std::error::Error + 'static)> = Some(status);
+    while let Some(error) = next {
+        if let Some(client) = error.downcast_ref::<hyper_util::client::legacy::Error>()
+            && client.is_connect()
+        {
+            return true;
+        }
+        next = error.source();
+    }
+    false
+}
+
+#[tokio::test]
+async fn a_rollout_loses_no_call() {
+    let program =
+        Program::start("server.drain = { spread = \"100ms\", limit = \"5s\" }", &[]).await;
+    for agent in 1001..1001 + CALLERS {
+        program.register(agent).await;
+    }
+    let program = Arc::new(program);
+    let mut silent = TcpStream::connect(program.grpc).await.expect("connected");
+    let mut watch = HealthClient::with_origin(client::channel(), program.origin());
+    let watched = watch.watch(HealthCheckRequest::default()).await.expect("watching");
+    let mut watched = watched.into_inner();
+    let serving = watched.message().await.expect("readable").expect("a status");
+    assert_eq!(serving.status(), ServingStatus::Serving.into());
+
+    let calls = Arc::new(Semaphore::new(0));
+    let mut callers = JoinSet::new();
+    for agent in 1001..1001 + CALLERS {
+        let (program, calls) = (program.clone(), calls.clone());
+        callers.spawn(async move { call_until_gone(&program, agent, calls).await });
+    }
+    let under_load = calls.acquire_many(CALLS_BEFORE);
+    within("calls", under_load).await.expect("open").forget();
+    let started = Instant::now();
+    program.signal("-TERM");
+
+    let answered: usize = within("the callers", callers.join_all()).await.into_iter().sum();
+    let asked = program.gateway.journal();
+    let asked = asked.iter().filter(|entry| entry.interface == Some(Interface::SayBusy)).count();
+    assert_eq!(asked, answered, "every call that was carried out was answered");
+
+    let not_serving = watched.message().await.expect("readable").expect("a status");
+    assert_eq!(not_serving.status(), ServingStatus::NotServing.into());
+    assert!(watched.message().await.expect("ended, not cut").is_none());
+    assert_eq!(silent.read(&mut [0]).await.expect("closed, not cut"), 0);
+
+    drop((watch, watched));
+    let program = Arc::into_inner(program).expect("the callers are gone");
+    let (code, printed) = program.ended().await;
+    assert_eq!(code, Some(0), "{printed}");
+    assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
+}
+
+#[tokio::test]
+async fn calls_that_outlast_the_drain_are_answered_before_the_end() {
+    let program = Program::start("server.drain = { spread = \"0s\", limit = \"2s\" }", &[]).await;
+    let agents = [1001, 1001, 1002];
+    program.register(1001).await;
+    program.register(1002).await;
+    program.gateway.freeze();
+    let mut calls = JoinSet::new();
+    for agent in agents {
+        let mut states = program.states();
+        let request = SetBusyRequest { agent_id: agent.to_string(), ..<_>::default() };
+        calls.spawn(async move { states.set_busy(request).await });
+    }
+    let asked = || program.gateway.journal().len();
+    within("two requests", async {
+        while asked() < 2 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    program.signal("-TERM");
+
+    let mut codes: Vec<_> = within("answers", calls.join_all())
+        .await
+        .into_iter()
+        .map(|answer| answer.expect_err("the gateway is frozen").code())
+        .collect();
+    codes.sort_by_key(|&code| code as i32);
+    // Two were sent, and what became of them is unknown; one waited for its agent's turn.
+    assert_eq!(codes, [Code::Unknown, Code::Unknown, Code::Unavailable]);
+    let (code, printed) = program.ended().await;
+    assert_eq!(code, Some(0), "{printed}");
+}

@@ -1,0 +1,16 @@
+//! The program as its operators meet it: started, looked at from outside, and stopped.
+
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
+
+mod command_line;
+mod connections;
+mod demo;
+mod drain;
+mod grpcurl;
+mod secrets;
+mod support;

@@ -1,0 +1,81 @@
+//! Guids and passwords are nowhere in what the process prints or answers, whatever is logged.
+
+use ccgateway_bridge::{
+    rpc::proto::{
+        GetSessionRequest, RegisterSessionRequest, SetBusyRequest, SignInRequest, SignOutRequest,
+    },
+    sim::{Fault, Interface, Misbehaviour},
+};
+use tonic::Response;
+
+use crate::support::{PASSWORD, Program};
+
+const WRONG: &str = "wrong-canary-password";
+const CANARY: &str = "279fe21d-aaaa-4437-84c3-ab9e9dae20f5.AgentGateway1";
+
+fn sign_in(agent: u32, password: &str) -> SignInRequest {
+    let password = Some(password.to_owned());
+    SignInRequest { agent_id: agent.to_string(), password, ..<_>::default() }
+}
+
+fn busy(agent: u32) -> SetBusyRequest {
+    SetBusyRequest { agent_id: agent.to_string(), reason: Some(200), ..<_>::default() }
+}
+
+#[tokio::test]
+async fn no_secret_is_printed_or_answered_at_trace_level() {
+    let program = Program::start("", &["--log-filter", "trace"]).await;
+    let (mut states, mut sessions) = (program.states(), program.sessions());
+    let mut answers = String::new();
+    let mut heard = |answer: String| answers.push_str(&answer);
+
+    heard(format!("{:?}", sessions.sign_in(sign_in(1001, PASSWORD)).await));
+    heard(format!("{:?}", sessions.sign_in(sign_in(1002, WRONG)).await));
+    heard(format!("{:?}", sessions.sign_in(sign_in(1002, &"canary-too-long".repeat(9))).await));
+    program.gateway.set_guid_on_next_reply(1001);
+    for _ in 0..3 {
+        heard(format!("{:?}", states.set_busy(busy(1001)).await));
+    }
+    program.gateway.sign_out(1001);
+    heard(format!("{:?}", states.set_busy(busy(1001)).await));
+    for guid in [CANARY, "279fe21d canary", &CANARY.repeat(9)] {
+        let (agent_id, guid) = ("1003".to_owned(), guid.to_owned());
+        let request = RegisterSessionRequest { agent_id, guid, ..<_>::default() };
+        heard(format!("{request:?} {:?}", sessions.register_session(request.clone()).await));
+        heard(format!("{:?}", states.set_busy(busy(1003)).await));
+    }
+    let show = GetSessionRequest { agent_id: "1001".into(), ..<_>::default() };
+    heard(format!("{:?}", sessions.get_session(show).await.map(Response::into_inner)));
+    for fault in [Fault::CutMidAnswer, Fault::Html, Fault::StaleSetGuid(CANARY.into())] {
+        program.gateway.misbehave(Misbehaviour::once(fault).on(Interface::SayBusy));
+        heard(format!("{:?}", states.set_busy(busy(1001)).await));
+    }
+    heard(format!("{:?}", states.set_busy(busy(1001)).await));
+    let sign_out = SignOutRequest { agent_id: "1001".into(), ..<_>::default() };
+    heard(format!("{:?}", sessions.sign_out(sign_out).await));
+
+    let journal = program.gateway.journal();
+    let mut guids: Vec<_> = journal
+        .iter()
+        .filter_map(|entry| entry.header("guid").map(str::to_owned))
+        .chain(journal.iter().filter_map(|entry| entry.answer.as_ref()?.set_guid.clone()))
+        .chain([CANARY.to_owned()])
+        .collect();
+    guids.sort();
+    guids.dedup();
+    assert!(guids.len() >= 4, "{} Guids were in play", guids.len());
+
+    program.signal("-TERM");
+    let (code, printed) = program.ended().await;
+    assert_eq!(code, Some(0));
+    assert!(printed.contains("\"TRACE\""), "nothing was traced");
+    let all = printed + &answers;
+    for guid in &guids {
+        // The node suffix may be shown, the rest of the Guid never.
+        let (secret, _node) = guid.split_once('.').expect("a node");
+        assert!(!all.contains(secret), "a Guid was shown");
+    }
+    for secret in [PASSWORD, WRONG, "canary-too-long", "279fe21d"] {
+        assert!(!all.contains(secret), "{secret} was shown");
+    }
+}

@@ -1,0 +1,146 @@
+use std::{net::SocketAddr, path::PathBuf, process::Stdio, time::Duration};
+
+use ccgateway_bridge::{
+    client::{self, Channel},
+    rpc::proto::{
+        RegisterSessionRequest, agent_session_client::AgentSessionClient,
+        agent_state_client::AgentStateClient,
+    },
+    sim::{Options, Simulator},
+};
+use http::Uri;
+use tempfile::TempDir;
+use tokio::{
+    io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader, Lines},
+    process::{Child, ChildStderr, ChildStdout, Command},
+    task::JoinHandle,
+    time::timeout,
+};
+
+pub(crate) const PASSWORD: &str = "canary-password";
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A bridge in a process of its own, with a simulated gateway behind it.
+pub(crate) struct Program {
+    pub(crate) gateway: Simulator,
+    pub(crate) grpc: SocketAddr,
+    pub(crate) admin: SocketAddr,
+    child: Child,
+    /// Reads to the end what is printed.
+    printed: JoinHandle<String>,
+    pub(crate) files: TempDir,
+}
+
+pub(crate) fn bridge() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ccgateway-bridge"));
+    command.env_clear().kill_on_drop(true).stdin(Stdio::null());
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+pub(crate) async fn within<F: Future>(what: &str, future: F) -> F::Output {
+    let waited = timeout(PATIENCE, future).await;
+    waited.unwrap_or_else(|_| panic!("not within {PATIENCE:?}: {what}"))
+}
+
+impl Program {
+    /// Starts it with these lines in front of the tenant's.
+    pub(crate) async fn start(settings: &str, args: &[&str]) -> Self {
+        let options = Options { default_password: Some(PASSWORD.into()), ..<_>::default() };
+        let gateway = Simulator::start(options).await.expect("the gateway starts");
+        let files = TempDir::new().expect("a folder");
+        let file = write_config(&files, &gateway, settings);
+        let mut child = bridge()
+            .arg("--config")
+            .arg(file)
+            .args(["--log-format", "json"])
+            .args(args)
+            .spawn()
+            .expect("the program starts");
+        let output = child.stdout.take().expect("piped");
+        let mut errors = BufReader::new(child.stderr.take().expect("piped")).lines();
+        let mut printed = String::new();
+        let serving = loop {
+            let line = within("the line that says it serves", errors.next_line()).await;
+            let line = line.expect("readable").unwrap_or_else(|| panic!("ended: {printed}"));
+            printed.push_str(&line);
+            printed.push('\n');
+            let line: serde_json::Value = serde_json::from_str(&line).expect("JSON");
+            if line["message"] == "serving" {
+                break line;
+            }
+        };
+        let addr = |field: &str| serving[field].as_str().and_then(|addr| addr.parse().ok());
+        let grpc = addr("grpc.addr").expect("an address");
+        let admin = addr("admin.addr").expect("an address");
+        let printed = tokio::spawn(read_on(printed, errors, output));
+        Self { gateway, grpc, admin, child, printed, files }
+    }
+
+    pub(crate) fn origin(&self) -> Uri {
+        format!("http://{}", self.grpc).parse().expect("an origin")
+    }
+
+    pub(crate) fn states(&self) -> AgentStateClient<Channel> {
+        client::agent_state(client::channel(), self.origin())
+    }
+
+    pub(crate) fn sessions(&self) -> AgentSessionClient<Channel> {
+        client::agent_session(client::channel(), self.origin())
+    }
+
+    /// Signs an agent in behind the bridge's back and hands the Guid in.
+    pub(crate) async fn register(&self, agent: u32) -> String {
+        let guid = self.gateway.sign_in(agent);
+        let agent_id = agent.to_string();
+        let request = RegisterSessionRequest { agent_id, guid: guid.clone(), ..<_>::default() };
+        self.sessions().register_session(request).await.expect("registered");
+        guid
+    }
+
+    pub(crate) fn signal(&self, signal: &str) {
+        let pid = self.child.id().expect("running").to_string();
+        let status = std::process::Command::new("kill").args([signal, &pid]).status();
+        assert!(status.expect("kill runs").success());
+    }
+
+    /// Waits for its end; gives the exit code and all that was printed.
+    pub(crate) async fn ended(mut self) -> (Option<i32>, String) {
+        let printed = within("the program's end", self.printed).await.expect("read");
+        let status = within("the program's end", self.child.wait()).await.expect("waited for");
+        (status.code(), printed)
+    }
+}
+
+async fn read_on(
+    mut printed: String,
+    mut errors: Lines<BufReader<ChildStderr>>,
+    mut output: ChildStdout,
+) -> String {
+    while let Some(line) = errors.next_line().await.expect("readable") {
+        printed.push_str(&line);
+        printed.push('\n');
+    }
+    output.read_to_string(&mut printed).await.expect("readable");
+    printed
+}
+
+pub(crate) fn write_config(files: &TempDir, gateway: &Simulator, settings: &str) -> PathBuf {
+    let ca = files.path().join("ca.pem");
+    std::fs::write(&ca, gateway.certificate_pem()).expect("written");
+    let text = format!(
+        "server.listen = \"127.0.0.1:0\"\nserver.admin_listen = \"127.0.0.1:0\"\n{settings}\n\
+         [tenants.acme]\nbase_urls = \"{}\"\ntls.ca_file = \"ca.pem\"\n",
+        gateway.base_url(),
+    );
+    let file = files.path().join("bridge.toml");
+    std::fs::write(&file, text).expect("written");
+    file
+}
+
+/// What a command that ends by itself printed, and its exit code.
+pub(crate) async fn run(mut command: Command) -> (Option<i32>, String) {
+    let done = within("the command's end", command.output()).await.expect("it starts");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (done.status.code(), text(&done.stdout) + &text(&done.stderr))
+}
