@@ -18,7 +18,7 @@ use crate::retcode::Retcode;
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum CallError {
     /// The request breaks a rule of the contract; nothing was sent.
-    #[error("{} of the request must be mended", fields(.0))]
+    #[error("the request has bad fields: {}", fields(.0))]
     Invalid(Vec<FieldViolation>),
 
     /// No such tenant is configured.

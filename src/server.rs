@@ -99,6 +99,7 @@ impl Bridge {
     ///
     /// [`StartError`]; nothing is left open then.
     pub async fn start(config: Config) -> Result<Self, StartError> {
+        let readiness = Arc::new(Readiness::new(&config.warnings()));
         let Config { server, host_in_flight, tenants, retcodes, .. } = config;
         let (work, stages) = (Work::default(), Stages::default());
 
@@ -119,7 +120,6 @@ impl Bridge {
             None => None,
         };
         let admin_addr = admin.as_ref().map(|(_, addr)| *addr);
-        let readiness = Arc::new(Readiness::default());
         if let Some((listener, _)) = admin {
             tokio::spawn(admin::serve(listener, readiness.clone(), stages.close.clone()));
         }

@@ -37,6 +37,7 @@ use tokio_rustls::TlsAcceptor;
 
 pub use self::{
     agent::AgentState,
+    control::Control,
     desk::AgentView,
     fault::{Fault, Misbehaviour},
     identity::{CertificateKind, ServerIdentity},
@@ -108,6 +109,11 @@ impl Simulator {
     /// SHA-256 of the server's own certificate.
     pub fn leaf_sha256(&self) -> [u8; 32] {
         self.0.identity.leaf_sha256()
+    }
+
+    /// The same in hexadecimal digits, as a client's configuration takes it.
+    pub fn leaf_pin(&self) -> String {
+        control::hex(&self.leaf_sha256())
     }
 
     /// The requests in the order of their arrival.

@@ -3,7 +3,6 @@
 
 use std::{
     error::Error,
-    fmt::Write as _,
     io::{self, Write as _},
     net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener},
     process::ExitCode,
@@ -23,7 +22,7 @@ use crate::{
         agent_state_client::AgentStateClient,
     },
     server::Bridge,
-    sim::{Options, Simulator},
+    sim::{Control, Options, Simulator},
     telemetry::{self, Logging},
 };
 
@@ -39,6 +38,9 @@ pub(super) struct Ports {
     /// The simulated gateway's port.
     #[arg(long = "gateway-port", value_name = "PORT", default_value_t = 8043)]
     gateway: u16,
+    /// The port on which the simulated gateway can be made to fail.
+    #[arg(long = "control-port", value_name = "PORT", default_value_t = 8044)]
+    control: u16,
 }
 
 type Failure = Box<dyn Error>;
@@ -50,6 +52,7 @@ const REASON: i32 = 200;
 
 struct Demo {
     gateway: Simulator,
+    control: SocketAddr,
     bridge: Bridge,
     sessions: AgentSessionClient<Channel>,
     states: AgentStateClient<Channel>,
@@ -83,6 +86,9 @@ impl Demo {
             ..Options::default()
         })
         .await?;
+        let control = tokio::net::TcpListener::bind(free_or(ports.control)?).await?;
+        let control_addr = control.local_addr()?;
+        tokio::spawn(Control::new(vec![(TENANT.into(), gateway.clone())]).serve(control));
         let config = load(&sources(settings, ports, &gateway)?)?;
         let logging = telemetry::start(&config.log)?;
         let bridge = Bridge::start(config).await?;
@@ -91,7 +97,7 @@ impl Demo {
         let channel = client::channel();
         let sessions = client::agent_session(channel.clone(), origin.clone());
         let states = client::agent_state(channel, origin);
-        Ok(Self { gateway, bridge, sessions, states, _logging: logging })
+        Ok(Self { gateway, control: control_addr, bridge, sessions, states, _logging: logging })
     }
 
     async fn show(&mut self) -> Result<(), Failure> {
@@ -101,10 +107,11 @@ impl Demo {
             say(format_args!("         health on http://{admin}/readyz"));
         }
         say(format_args!("gateway  simulated, {gateway} (TLS, pinned certificate)"));
+        say(format_args!("         control on http://{}/", self.control));
         self.sign_in().await?;
         self.set_busy().await?;
         self.set_busy_again().await?;
-        say(format_args!("{}", invitation(grpc)));
+        say(invitation(grpc, self.control));
         Ok(())
     }
 
@@ -171,10 +178,6 @@ fn busy(agent: u32) -> SetBusyRequest {
 }
 
 fn sources(settings: &Settings, ports: Ports, gateway: &Simulator) -> Result<Sources, Failure> {
-    let mut pin = String::new();
-    for byte in gateway.leaf_sha256() {
-        write!(pin, "{byte:02x}")?;
-    }
     let listen = match &settings.listen {
         Some(listen) => listen.clone(),
         None => free_or(ports.grpc)?.to_string(),
@@ -193,7 +196,7 @@ fn sources(settings: &Settings, ports: Ports, gateway: &Simulator) -> Result<Sou
         // Nobody has to hear of the end of a demo.
         .with_flag("demo", "server.drain.spread", "0s")
         .with_flag("demo", &format!("tenants.{TENANT}.base_urls"), gateway.base_url())
-        .with_flag("demo", &format!("tenants.{TENANT}.tls.pinned_sha256"), pin))
+        .with_flag("demo", &format!("tenants.{TENANT}.tls.pinned_sha256"), gateway.leaf_pin()))
 }
 
 /// The port on loopback, or any free one if it is taken.
@@ -239,7 +242,7 @@ fn code(code: Code) -> String {
     format!("{code:?} ({})", code as i32)
 }
 
-fn invitation(grpc: SocketAddr) -> String {
+fn invitation(grpc: SocketAddr, control: SocketAddr) -> String {
     let [first, second, _] = AGENTS;
     format!(
         "
@@ -249,7 +252,10 @@ Try it; this stays up until Ctrl-C:
   grpcurl -plaintext -d '{{\"agent_id\":\"{second}\",\"reason\":{REASON}}}' {grpc} ccgateway.agent.v1.AgentState/SetBusy
   grpcurl -plaintext -d '{{\"agent_id\":\"{first}\",\"reason\":201,\"prolong\":true}}' {grpc} ccgateway.agent.v1.AgentState/SetBusy
   grpcurl -plaintext -d '{{\"agent_id\":\"{second}\"}}' {grpc} ccgateway.agent.v1.AgentSession/GetSession
-  grpcurl -plaintext -d '{{\"agent_id\":\"01\",\"reason\":7}}' {grpc} ccgateway.agent.v1.AgentState/SetBusy"
+  grpcurl -plaintext -d '{{\"agent_id\":\"01\",\"reason\":7}}' {grpc} ccgateway.agent.v1.AgentState/SetBusy
+Make the gateway fail, and see what a caller is told; the first line lists the ways:
+  curl http://{control}/
+  curl -d '{{\"interface\":\"say-busy\",\"times\":1,\"fault\":{{\"kind\":\"html\"}}}}' http://{control}/{TENANT}/misbehave"
     )
 }
 

@@ -26,6 +26,9 @@ pub(super) fn words(error: &(dyn Error + 'static)) -> String {
     if let Some(tls) = find::<rustls::Error>(error) {
         return format!("TLS: {tls}{}", remedy(tls));
     }
+    if find::<io::Error>(error).is_some_and(|e| e.kind() == io::ErrorKind::UnexpectedEof) {
+        return "the gateway closed the connection".into();
+    }
     let mut bottom = error;
     while let Some(source) = bottom.source() {
         bottom = source;

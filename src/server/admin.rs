@@ -22,8 +22,12 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 /// Whether calls should be sent here.
-#[derive(Debug, Default)]
-pub(super) struct Readiness(AtomicU8);
+#[derive(Debug)]
+pub(super) struct Readiness {
+    state: AtomicU8,
+    /// Shown with every answer; a line each.
+    warnings: String,
+}
 
 const READY: u8 = 1;
 const DRAINING: u8 = 2;
@@ -35,24 +39,32 @@ const CONNECTION_LIMIT: Duration = Duration::from_secs(60);
 
 const HELP: &str = "\
 /healthz  200 while the process runs; for liveness probes
-/readyz   200 while calls are welcome, 503 while starting or draining; for readiness probes
+/readyz   200 while calls are welcome, 503 while starting or draining; for readiness probes.
+          Names what is unsafe in the configuration
 ";
 
 impl Readiness {
+    /// Not ready yet, with what a careful operator would want to hear of the configuration.
+    pub(super) fn new(warnings: &[String]) -> Self {
+        Self { state: AtomicU8::default(), warnings: warnings.join("\n") }
+    }
+
     pub(super) fn set_ready(&self) {
-        self.0.store(READY, Ordering::Release);
+        self.state.store(READY, Ordering::Release);
     }
 
     pub(super) fn set_draining(&self) {
-        self.0.store(DRAINING, Ordering::Release);
+        self.state.store(DRAINING, Ordering::Release);
     }
 
-    fn answer(&self) -> (StatusCode, &'static str) {
-        match self.0.load(Ordering::Acquire) {
+    fn answer(&self) -> (StatusCode, String) {
+        let (status, state) = match self.state.load(Ordering::Acquire) {
             READY => (StatusCode::OK, "ready\n"),
             DRAINING => (StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
             _ => (StatusCode::SERVICE_UNAVAILABLE, "starting\n"),
-        }
+        };
+        let end = if self.warnings.is_empty() { "" } else { "\n" };
+        (status, format!("{state}{}{end}", self.warnings))
     }
 }
 
@@ -96,12 +108,13 @@ async fn serve_connection(stream: TcpStream, readiness: &Readiness) {
 }
 
 fn answer(request: &Request<Incoming>, readiness: &Readiness) -> Response<Full<Bytes>> {
-    let (status, body) = match (request.method(), request.uri().path()) {
-        (&Method::GET | &Method::HEAD, "/healthz") => (StatusCode::OK, "ok\n"),
-        (&Method::GET | &Method::HEAD, "/readyz") => readiness.answer(),
-        (&Method::GET | &Method::HEAD, "/") => (StatusCode::OK, HELP),
-        (&Method::GET | &Method::HEAD, _) => (StatusCode::NOT_FOUND, HELP),
-        _ => (StatusCode::METHOD_NOT_ALLOWED, HELP),
+    let reads = matches!(*request.method(), Method::GET | Method::HEAD);
+    let (status, body) = match request.uri().path() {
+        _ if !reads => (StatusCode::METHOD_NOT_ALLOWED, HELP.to_owned()),
+        "/healthz" => (StatusCode::OK, "ok\n".to_owned()),
+        "/readyz" => readiness.answer(),
+        "/" => (StatusCode::OK, HELP.to_owned()),
+        _ => (StatusCode::NOT_FOUND, HELP.to_owned()),
     };
     let mut response = Response::new(Full::from(body));
     *response.status_mut() = status;

@@ -18,7 +18,7 @@ pub(super) use self::show::hex;
 
 /// The gateways that are controlled, by their tenants' names.
 #[derive(Clone, Debug)]
-pub(super) struct Control(Arc<[(String, Simulator)]>);
+pub struct Control(Arc<[(String, Simulator)]>);
 
 /// Why a request to the control endpoint came to nothing.
 #[derive(Debug)]
@@ -74,12 +74,13 @@ fault:     delay {ms}                                carried out, answered late
 // === impl Control ===
 
 impl Control {
-    pub(super) fn new(gateways: Vec<(String, Simulator)>) -> Self {
+    /// An endpoint for these gateways, by their tenants' names.
+    pub fn new(gateways: Vec<(String, Simulator)>) -> Self {
         Self(gateways.into())
     }
 
     /// Serves until it is dropped.
-    pub(super) async fn serve(self, socket: TcpListener) {
+    pub async fn serve(self, socket: TcpListener) {
         loop {
             let Ok((stream, _)) = socket.accept().await else {
                 tokio::time::sleep(ACCEPT_PAUSE).await;

@@ -102,3 +102,16 @@ async fn get(program: &Program, path: &str) -> (String, String) {
     let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
     (head.split(' ').nth(1).expect("a status").to_owned(), body.to_owned())
 }
+
+#[tokio::test]
+async fn an_unsafe_configuration_is_said_at_the_start_and_in_readiness() {
+    let unsafe_tenant = "[tenants.other]\nbase_urls = \"https://127.0.0.1:1\"\n\
+                         tls.insecure_skip_verify = true";
+    let program = Program::start(unsafe_tenant, &[]).await;
+    let (status, body) = get(&program, "/readyz").await;
+    assert_eq!(status, "200");
+    assert!(body.contains("tenants.other.tls.insecure_skip_verify"), "{body}");
+    program.signal("-TERM");
+    let (_, printed) = program.ended().await;
+    assert!(printed.contains("tenants.other.tls.insecure_skip_verify"), "{printed}");
+}

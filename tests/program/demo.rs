@@ -16,7 +16,7 @@ async fn demo(args: &[&str]) -> (Child, String) {
     let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
     let mut printed = String::new();
     // The last line of the invitation.
-    while !printed.contains("\"01\"") {
+    while !printed.contains("/demo/misbehave") {
         let line = within("the demo's next line", lines.next_line()).await.expect("readable");
         let line = line.unwrap_or_else(|| panic!("the demo ended: {printed}"));
         printed = printed + &line + "\n";
@@ -24,7 +24,8 @@ async fn demo(args: &[&str]) -> (Child, String) {
     (child, printed)
 }
 
-const FREE: [&str; 6] = ["--grpc-port", "0", "--admin-port", "0", "--gateway-port", "0"];
+const FREE: [&str; 8] =
+    ["--grpc-port", "0", "--admin-port", "0", "--gateway-port", "0", "--control-port", "0"];
 
 #[tokio::test]
 async fn the_demo_shows_a_real_set_busy_and_a_refusal() {
@@ -67,7 +68,8 @@ async fn the_demos_grpcurl_lines_work_word_for_word() {
 async fn the_demo_takes_free_ports_where_its_own_are_taken() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let port = taken.local_addr().expect("bound").port().to_string();
-    let args = ["--grpc-port", &port, "--admin-port", "0", "--gateway-port", "0"];
+    let mut args = FREE;
+    args[1] = &port;
     let (child, printed) = demo(&args).await;
     assert!(printed.contains(&format!("port {port} is taken")), "{printed}");
     stop(child).await;

@@ -27,8 +27,8 @@ async fn call_until_gone(program: &Program, agent: u32, calls: Arc<Semaphore>) -
         };
         match states.set_busy(request).await {
             Ok(_) => calls.add_permits(1),
-            Err(status) if was_never_sent(&status) => return answered,
-            Err(status) => panic!("a call was lost: {status:?}"),
+            Err(error) if was_never_sent(&error) => return answered,
+            Err(error) => panic!("a call was lost: {error:?}"),
         }
     }
     unreachable!("the loop ends by returning")
