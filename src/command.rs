@@ -19,7 +19,7 @@ use crate::config::{Config, ConfigErrors, Sources, load};
 /// CCGW__SERVER__LISTEN, and from the flags below; flags go before variables, and those before
 /// the file. docs/ccgateway-bridge.example.toml explains every key.
 #[derive(Debug, Parser)]
-#[command(version, max_term_width = 100)]
+#[command(version)]
 pub struct Args {
     #[command(subcommand)]
     command: Option<Command>,

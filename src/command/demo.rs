@@ -132,7 +132,7 @@ impl Demo {
     }
 
     async fn set_busy(&mut self) -> Result<(), Failure> {
-        let [agent, ..] = AGENTS;
+        let [.., agent] = AGENTS;
         say("\n2. An agent is made busy: AgentState.SetBusy");
         say(format_args!("   state before  {}", self.state(agent)));
         say(format_args!("   request       {{\"agent_id\":\"{agent}\",\"reason\":{REASON}}}"));
@@ -151,7 +151,7 @@ impl Demo {
     }
 
     async fn set_busy_again(&mut self) -> Result<(), Failure> {
-        let [agent, ..] = AGENTS;
+        let [.., agent] = AGENTS;
         say(
             "\n3. The same again is refused, since a busy agent's reason is replaced by prolong only",
         );
@@ -243,18 +243,19 @@ fn code(code: Code) -> String {
 }
 
 fn invitation(grpc: SocketAddr, control: SocketAddr) -> String {
-    let [first, second, _] = AGENTS;
+    let [idle, _, busy] = AGENTS;
     format!(
         "
 Try it; this stays up until Ctrl-C:
   grpcurl -plaintext {grpc} list
   grpcurl -plaintext {grpc} describe ccgateway.agent.v1.AgentState.SetBusy
-  grpcurl -plaintext -d '{{\"agent_id\":\"{second}\",\"reason\":{REASON}}}' {grpc} ccgateway.agent.v1.AgentState/SetBusy
-  grpcurl -plaintext -d '{{\"agent_id\":\"{first}\",\"reason\":201,\"prolong\":true}}' {grpc} ccgateway.agent.v1.AgentState/SetBusy
-  grpcurl -plaintext -d '{{\"agent_id\":\"{second}\"}}' {grpc} ccgateway.agent.v1.AgentSession/GetSession
+  grpcurl -plaintext -d '{{\"agent_id\":\"{idle}\",\"reason\":{REASON}}}' {grpc} ccgateway.agent.v1.AgentState/SetBusy
+  grpcurl -plaintext -d '{{\"agent_id\":\"{busy}\",\"reason\":201,\"prolong\":true}}' {grpc} ccgateway.agent.v1.AgentState/SetBusy
+  grpcurl -plaintext -d '{{\"agent_id\":\"{idle}\"}}' {grpc} ccgateway.agent.v1.AgentSession/GetSession
   grpcurl -plaintext -d '{{\"agent_id\":\"01\",\"reason\":7}}' {grpc} ccgateway.agent.v1.AgentState/SetBusy
-Make the gateway fail, and see what a caller is told; the first line lists the ways:
+See what the gateway was asked, or make it fail; the first line lists the ways:
   curl http://{control}/
+  curl http://{control}/{TENANT}/journal
   curl -d '{{\"interface\":\"say-busy\",\"times\":1,\"fault\":{{\"kind\":\"html\"}}}}' http://{control}/{TENANT}/misbehave"
     )
 }

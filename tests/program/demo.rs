@@ -32,7 +32,7 @@ async fn the_demo_shows_a_real_set_busy_and_a_refusal() {
     let (child, printed) = demo(&FREE).await;
     for shown in [
         "state before  idle",
-        "POST /agentgateway/resource/onlineagent/1001/saybusy?reason=200",
+        "POST /agentgateway/resource/onlineagent/1003/saybusy?reason=200",
         "answer        OK, retcode 0",
         "state after   busy, reason 200",
         "reason=AGENT_STATE_REFUSED domain=cc-gateway",
