@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// Runs the demo until it invites to try it; gives what it printed.
-async fn demo(args: &[&str]) -> (Child, String) {
+pub(crate) async fn demo(args: &[&str]) -> (Child, String) {
     let mut child = bridge().arg("demo").args(args).spawn().expect("the demo starts");
     let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
     let mut printed = String::new();
@@ -24,7 +24,7 @@ async fn demo(args: &[&str]) -> (Child, String) {
     (child, printed)
 }
 
-const FREE: [&str; 8] =
+pub(crate) const FREE: [&str; 8] =
     ["--grpc-port", "0", "--admin-port", "0", "--gateway-port", "0", "--control-port", "0"];
 
 #[tokio::test]
@@ -75,14 +75,14 @@ async fn the_demo_takes_free_ports_where_its_own_are_taken() {
     stop(child).await;
 }
 
-fn with_path(folder: &std::path::Path) -> std::ffi::OsString {
+pub(crate) fn with_path(folder: &std::path::Path) -> std::ffi::OsString {
     let mut path = folder.as_os_str().to_owned();
     path.push(":");
     path.push(std::env::var_os("PATH").unwrap_or_default());
     path
 }
 
-async fn stop(mut child: Child) {
+pub(crate) async fn stop(mut child: Child) {
     let pid = child.id().expect("running").to_string();
     let killed = std::process::Command::new("kill").args(["-INT", &pid]).status();
     assert!(killed.expect("kill runs").success());

@@ -12,5 +12,6 @@ mod connections;
 mod demo;
 mod drain;
 mod grpcurl;
+mod readme;
 mod secrets;
 mod support;
