@@ -1,6 +1,6 @@
 //! The gRPC side: what callers see.
 //!
-//! One file per service; [`status`] holds the one table that turns what happened into a status.
+//! One file per service; `status` holds the one table that turns what happened into a status.
 
 mod agent_session;
 mod agent_state;

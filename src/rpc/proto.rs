@@ -3,6 +3,7 @@
 #![allow(
     clippy::pedantic,
     clippy::excessive_nesting,
+    rustdoc::invalid_html_tags,
     unreachable_pub,
     missing_debug_implementations,
     unused_qualifications,
