@@ -70,12 +70,16 @@ pub struct Overrides(HashMap<String, Override>);
 const MAX_LENGTH: usize = 32;
 
 impl Retcode {
-    /// Takes what the gateway sent, cut to 32 visible characters; `None` for "0", which is no
-    /// refusal.
+    /// Takes what the gateway sent, cut to 32 characters; `None` for "0", which is no refusal.
+    /// Control characters are replaced, not dropped: without them another retcode could come out,
+    /// even a success.
     pub fn refusal(text: &str) -> Option<Self> {
-        let visible: String =
-            text.trim().chars().filter(|c| !c.is_control()).take(MAX_LENGTH).collect();
-        (visible != "0").then(|| Self(visible.into()))
+        let text = text.trim();
+        if text == "0" {
+            return None;
+        }
+        let visible = |c: char| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c };
+        Some(Self(text.chars().map(visible).take(MAX_LENGTH).collect()))
     }
 
     /// As the gateway spelt it.
@@ -99,7 +103,7 @@ impl Retcode {
             "100-009" | "100-010" => Kind::StateRefused,
             "100-007" => Kind::OperationFailed,
             "000-004" => Kind::Switchover,
-            recovery if recovery.len() == 7 && recovery.starts_with("105-00") => Kind::Switchover,
+            recovery if is_recovery(recovery) => Kind::Switchover,
             "000-007" | "100-021" => Kind::CallRepeated,
             "100-002" | "100-015" => Kind::AlreadySignedIn,
             "100-003" => Kind::PlatformUnavailable,
@@ -136,6 +140,12 @@ impl Overrides {
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
+}
+
+/// 105-001 to 105-009: the agent's move to another site, and what can go wrong with it.
+fn is_recovery(retcode: &str) -> bool {
+    let digit = retcode.strip_prefix("105-00");
+    digit.is_some_and(|digit| digit.len() == 1 && digit.bytes().all(|b| b.is_ascii_digit()))
 }
 
 impl fmt::Display for Retcode {
@@ -178,16 +188,24 @@ mod tests {
     #[test]
     fn what_the_gateway_sends_is_bounded_and_visible() {
         let code = Retcode::refusal(&format!("9\n{}", "x".repeat(1000))).expect("a refusal");
-        assert_eq!(code.as_str().len(), MAX_LENGTH);
-        assert!(code.as_str().starts_with("9x"));
+        assert_eq!(code.as_str().chars().count(), MAX_LENGTH);
+        assert!(code.as_str().starts_with("9\u{fffd}x"));
+    }
+
+    #[test]
+    fn hidden_characters_make_another_retcode() {
+        for hidden in ["\0", "0\0", "\u{0}0", "000\0-003", "\u{1b}000-003"] {
+            let retcode = Retcode::refusal(hidden).expect("neither a success");
+            assert_eq!(retcode.kind(), Kind::Unlisted, "nor a known refusal: {hidden:?}");
+            assert!(!retcode.blames_guid());
+        }
     }
 
     #[test]
     fn unknown_codes_are_not_guessed_at() {
-        for code in ["-1", "105-0", "105-00", "105-0011", "100-999", "000-003 ", "OK", ""] {
+        for code in ["-1", "105-0", "105-00", "105-00x", "105-0011", "100-999", "OK", ""] {
             let retcode = Retcode::refusal(code).expect("a refusal");
-            let guessed = retcode.kind() != Kind::Unlisted && code.trim() == code;
-            assert!(!guessed, "{code:?} became {:?}", retcode.kind());
+            assert_eq!(retcode.kind(), Kind::Unlisted, "{code:?}");
         }
     }
 }

@@ -21,6 +21,15 @@ const MAX_LENGTH: usize = 256;
 impl Guid {
     /// Takes a Guid, alone or as `JSESSIONID=<guid>`, the form of the `Set-GUID` header
     /// (cec_07_0005). Its form is not checked further: other versions may use another.
+    ///
+    /// ```
+    /// use ccgateway_bridge::session::Guid;
+    ///
+    /// let guid = Guid::parse("JSESSIONID=279fe21d-2caa-4437-84c3-ab9e9dae20f5.AgentGateway1")?;
+    /// assert_eq!(guid.node(), Some("AgentGateway1"));
+    /// assert_eq!(format!("{guid:?}"), "Guid(….AgentGateway1)", "its secret part is not shown");
+    /// # Ok::<_, ccgateway_bridge::session::InvalidGuid>(())
+    /// ```
     pub fn parse(text: &str) -> Result<Self, InvalidGuid> {
         // As the public clients do: all after the first '='. A cookie's attributes may follow.
         let value = text.split_once('=').map_or(text, |(_name, value)| value);
