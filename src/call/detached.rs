@@ -49,7 +49,10 @@ where
     W: Future<Output = Result<T, CallError>> + Send + 'static,
 {
     let (early, answered) = oneshot::channel();
-    let task = tasks.spawn(work(Patience { deadline, cutoff, early: Some(early) }));
+    // In a box, since a future of some kilobytes would be moved several times on its way into the
+    // task, at each call.
+    let work = Box::pin(work(Patience { deadline, cutoff, early: Some(early) }));
+    let task = tasks.spawn(work);
     tokio::select! {
         biased;
         done = task => done.unwrap_or(Err(CallError::Internal)),
