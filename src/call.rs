@@ -12,7 +12,7 @@ pub use self::{
     deadline::{Caller, Deadline},
     detached::{Loss, Patience, detached},
 };
-use crate::retcode::Retcode;
+use crate::retcode::{Kind, Retcode};
 
 /// Why a call was not carried out, or not known to be.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -164,6 +164,11 @@ impl CallError {
             | Self::BadReply(_)
             | Self::Internal => Outcome::Unknown,
         }
+    }
+
+    /// Whether the gateway rejected the password.
+    pub fn is_credentials_rejected(&self) -> bool {
+        self.refusal().is_some_and(|r| r.retcode.kind() == Kind::CredentialsRejected)
     }
 
     /// The gateway's refusal, if it is one.

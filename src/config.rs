@@ -187,6 +187,8 @@ pub struct Tenant {
     pub timeouts: Timeouts,
     /// Bounds on what the tenant may take. `limits`.
     pub limits: Limits,
+    /// How sessions that the bridge made are kept alive. `keep`.
+    pub keep: Keep,
     /// Credentials of agents, for signing them in without asking. `credentials_file`.
     pub credentials: Option<Arc<Credentials>>,
 }
@@ -246,8 +248,36 @@ pub struct Timeouts {
     pub request: Duration,
     /// The same for a sign-in. `timeouts.sign_in`.
     pub sign_in: Duration,
+    /// For an answer to an event poll, which the gateway holds back for up to ten seconds
+    /// (cec_07_1274). `timeouts.poll`.
+    pub poll: Duration,
     /// How long an idle connection is kept; below the gateway's own keep-alive. `timeouts.idle`.
     pub idle: Duration,
+}
+
+/// How sessions that the bridge made are kept alive: by polling their events, without which the
+/// gateway signs an agent out after two minutes (cec_07_1202).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Keep {
+    /// Whether they are. `keep.enabled`.
+    pub enabled: bool,
+    /// The shortest pause between two polls; 200 ms as documented (cec_07_1274).
+    /// `keep.pause_min`.
+    pub pause_min: Duration,
+    /// The longest; 500 ms as documented. `keep.pause_max`.
+    pub pause_max: Duration,
+    /// Refusals for the Guid in a row after which a session is lost; public clients take five.
+    /// `keep.refusals`.
+    pub refusals: u32,
+    /// How long a gateway may give no usable answer before a session is lost. `keep.silence`.
+    pub silence: Duration,
+    /// How long a lost session is tried to be made anew. `keep.recovery`.
+    pub recovery: Duration,
+    /// Sign-ins a second that nobody asked for. `keep.sign_ins_per_second`.
+    pub sign_ins_per_second: u32,
+    /// How long a rejected password is not tried again, since the platform locks accounts.
+    /// `keep.rejected_for`.
+    pub rejected_for: Duration,
 }
 
 /// Bounds on what a tenant may take.

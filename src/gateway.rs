@@ -20,7 +20,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use self::{endpoint::Endpoint, failure::Failure};
 pub use self::{
     envelope::{Envelope, Unreadable},
-    interface::{FORCE_SIGN_IN, FORCE_SIGN_OUT, Interface, SAY_BUSY, SIGN_IN, SIGN_OUT, say_busy},
+    interface::{
+        FORCE_SIGN_IN, FORCE_SIGN_OUT, Interface, POLL, Pace, SAY_BUSY, SIGN_IN, SIGN_OUT, say_busy,
+    },
     reply::Reply,
     request::{Command, Request},
     sign_in::{InitialState, SignIn},

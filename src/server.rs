@@ -154,6 +154,7 @@ impl Bridge {
         // Streams of health watchers would hold their connections open for ever.
         health.end_watches().await;
         stages.goaway.cancel();
+        work.keeping.cancel();
         connections.close();
         work.tasks.close();
         let all = async {

@@ -3,20 +3,27 @@
 mod admission;
 mod credentials;
 mod directory;
+mod keeper;
+mod pacer;
+mod poll;
 mod turns;
 mod underway;
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::time::timeout_at;
+use tokio::time::{Instant, timeout_at};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::debug;
 
-use self::{admission::Admission, credentials::CredentialBook, turns::Turns, underway::Underway};
+use self::{
+    admission::Admission, credentials::CredentialBook, keeper::Keepers, pacer::Pacer, turns::Turns,
+    underway::Underway,
+};
 pub use self::{admission::Hosts, directory::Tenants};
 use crate::{
     call::{CallError, Deadline, Share, Stage, detached},
-    config,
-    gateway::{BuildError, Command, Envelope, Gateway, SignIn},
+    config::{self, Timeouts},
+    gateway::{BuildError, Command, Envelope, Gateway, Reply, SignIn},
     id::{AgentId, TenantId},
     session::{EmbeddedStore, Guid, NewSession, Origin, Session, SessionStore, StoreError},
 };
@@ -31,6 +38,9 @@ pub struct Tenant {
     credentials: CredentialBook,
     sessions: Arc<dyn SessionStore>,
     gateway: Gateway,
+    keepers: Keepers,
+    /// For sign-ins that nobody asked for.
+    pacer: Pacer,
     work: Work,
 }
 
@@ -41,6 +51,8 @@ pub struct Work {
     pub tasks: TaskTracker,
     /// Cancelled when callers that still wait have to be answered.
     pub cutoff: CancellationToken,
+    /// Cancelled when sessions are left to whoever comes next.
+    pub keeping: CancellationToken,
 }
 
 /// An agent who was signed in.
@@ -51,6 +63,9 @@ pub struct SignedIn {
     /// The session that was made.
     pub session: Arc<Session>,
 }
+
+/// How long a recovery may wait for the agent's turn and a place, beside its sign-in.
+const RECOVERY_QUEUE: Duration = Duration::from_secs(10);
 
 impl Tenant {
     /// A tenant that is ready for calls. Opens no connection.
@@ -67,9 +82,15 @@ impl Tenant {
         Ok(Self {
             admission: Admission::new(&config, hosts),
             turns: Arc::new(Turns::new(config.limits.agent_queue)),
-            credentials: CredentialBook::new(config.credentials.clone(), config.limits.sessions),
+            credentials: CredentialBook::new(
+                config.credentials.clone(),
+                config.keep.rejected_for,
+                config.limits.sessions,
+            ),
             sessions: Arc::new(EmbeddedStore::new(config.limits.sessions)),
             gateway: Gateway::new(&config)?,
+            keepers: Keepers::default(),
+            pacer: Pacer::per_second(config.keep.sign_ins_per_second),
             id,
             config,
             work,
@@ -114,6 +135,8 @@ impl Tenant {
             Some(known) if known.guid.node() == guid.node() => known.cookies.clone(),
             _ => Arc::default(),
         };
+        // The owner polls from now on, and two polls at once are refused (000-007).
+        self.keepers.stop(agent);
         let ttl = Some(ttl.unwrap_or(self.config.registered_ttl));
         let session = NewSession { guid, origin: Origin::Registered, ttl, cookies };
         self.sessions.put(agent, session).await.map_err(|e| self.store_failed(&e))
@@ -169,6 +192,38 @@ impl Tenant {
         self.admitted(agent, deadline, move |call| call.sign_out(force)).await
     }
 
+    /// Makes a session anew that was lost, unless there is a newer one by now.
+    async fn recover(
+        self: &Arc<Self>,
+        agent: AgentId,
+        lost: u64,
+    ) -> Result<Arc<Session>, CallError> {
+        let Timeouts { connect, sign_in, .. } = self.config.timeouts;
+        // Both may be needed twice: for a standby site, and for a forcible sign-in.
+        let deadline = Deadline::new(Instant::now(), RECOVERY_QUEUE + (connect + sign_in) * 2);
+        self.admitted(agent, deadline, move |call| call.recover(lost)).await
+    }
+
+    /// Takes in what a reply brings beside its answer: a renewed Guid, and balancer cookies.
+    async fn absorb(
+        &self,
+        agent: AgentId,
+        session: &Session,
+        reply: &mut Reply,
+    ) -> Result<(), CallError> {
+        reply.set_cookies(&session.cookies);
+        let Some(guid) = reply.guid.take().filter(|guid| *guid != session.guid) else {
+            return Ok(());
+        };
+        // `None`: another answer was faster, and its Guid is the newer one.
+        let renewed = self.sessions.renew(agent, session, guid).await;
+        if let Some(renewed) = renewed.map_err(|e| self.store_failed(&e))? {
+            let version = renewed.version;
+            debug!(tenant.id = %self.id, agent.id = %agent, session.version = version, "the gateway renewed the Guid");
+        }
+        Ok(())
+    }
+
     /// What the bridge would sign this agent in with, if nobody says otherwise.
     pub fn configured_sign_in(&self, agent: AgentId) -> Option<SignIn> {
         self.credentials.configured(agent)
@@ -191,7 +246,7 @@ impl Tenant {
         let request = self.waiting(deadline, self.admission.request()).await??;
 
         let tenant = self.clone();
-        let Work { tasks, cutoff } = &self.work;
+        let Work { tasks, cutoff, .. } = &self.work;
         detached(tasks, deadline, cutoff.clone(), move |patience| {
             work(Underway {
                 tenant,

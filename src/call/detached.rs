@@ -5,7 +5,12 @@
 //! own. The caller waits for that task, and the task learns from its [`Patience`] when nobody
 //! waits any more.
 
-use tokio::{sync::oneshot, time::sleep_until};
+use std::mem;
+
+use tokio::{
+    sync::oneshot,
+    time::{Instant, sleep_until},
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{CallError, Deadline, Stage};
@@ -13,10 +18,18 @@ use super::{CallError, Deadline, Stage};
 /// What detached work knows of its caller.
 #[derive(Debug)]
 pub struct Patience {
-    deadline: Deadline,
+    waiting: Waiting,
     cutoff: CancellationToken,
-    /// Taken once the caller has been answered.
-    early: Option<oneshot::Sender<CallError>>,
+}
+
+#[derive(Debug)]
+enum Waiting {
+    /// A caller waits.
+    Caller(Deadline, oneshot::Sender<CallError>),
+    /// It has been answered.
+    Answered,
+    /// The bridge does it for itself.
+    Bridge,
 }
 
 /// Why nobody waits any more.
@@ -51,7 +64,7 @@ where
     let (early, answered) = oneshot::channel();
     // In a box, since a future of some kilobytes would be moved several times on its way into the
     // task, at each call.
-    let work = Box::pin(work(Patience { deadline, cutoff, early: Some(early) }));
+    let work = Box::pin(work(Patience { waiting: Waiting::Caller(deadline, early), cutoff }));
     let task = tasks.spawn(work);
     tokio::select! {
         biased;
@@ -61,6 +74,11 @@ where
 }
 
 impl Patience {
+    /// The patience of the bridge with its own work: until it ends.
+    pub fn of_bridge(cutoff: CancellationToken) -> Self {
+        Self { waiting: Waiting::Bridge, cutoff }
+    }
+
     /// Whether something that takes the gateway's time may still be started.
     ///
     /// # Errors
@@ -70,29 +88,36 @@ impl Patience {
         if self.cutoff.is_cancelled() {
             return Err(CallError::ShuttingDown);
         }
-        let gone = self.early.as_ref().is_none_or(oneshot::Sender::is_closed);
-        if gone || tokio::time::Instant::now() >= self.deadline.start_by() {
-            return Err(CallError::Deadline(Stage::Queue));
-        }
-        Ok(())
+        let late = match &self.waiting {
+            Waiting::Caller(deadline, early) => {
+                early.is_closed() || Instant::now() >= deadline.start_by()
+            }
+            Waiting::Answered => true,
+            Waiting::Bridge => false,
+        };
+        if late { Err(CallError::Deadline(Stage::Queue)) } else { Ok(()) }
     }
 
     /// Waits until nobody waits any more; for ever once that has been answered.
     pub async fn lost(&mut self) -> Loss {
-        let Some(early) = &mut self.early else {
-            return std::future::pending().await;
-        };
-        tokio::select! {
-            biased;
-            () = early.closed() => Loss::Gone,
-            () = sleep_until(self.deadline.answer_by()) => Loss::Deadline,
-            () = self.cutoff.cancelled() => Loss::Cutoff,
+        match &mut self.waiting {
+            Waiting::Caller(deadline, early) => tokio::select! {
+                biased;
+                () = early.closed() => Loss::Gone,
+                () = sleep_until(deadline.answer_by()) => Loss::Deadline,
+                () = self.cutoff.cancelled() => Loss::Cutoff,
+            },
+            Waiting::Answered => std::future::pending().await,
+            Waiting::Bridge => {
+                self.cutoff.cancelled().await;
+                Loss::Cutoff
+            }
         }
     }
 
     /// Answers the caller while the work goes on. Later answers go nowhere.
     pub fn answer(&mut self, error: CallError) {
-        if let Some(early) = self.early.take() {
+        if let Waiting::Caller(_, early) = mem::replace(&mut self.waiting, Waiting::Answered) {
             // The caller may have left in this moment; then nobody needs the answer.
             let _unheard = early.send(error);
         }
@@ -100,7 +125,11 @@ impl Patience {
 
     /// Whether the result of the work still reaches the caller.
     pub fn is_awaited(&self) -> bool {
-        self.early.as_ref().is_some_and(|early| !early.is_closed())
+        match &self.waiting {
+            Waiting::Caller(_, early) => !early.is_closed(),
+            Waiting::Answered => false,
+            Waiting::Bridge => true,
+        }
     }
 }
 

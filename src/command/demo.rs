@@ -22,7 +22,7 @@ use crate::{
         agent_state_client::AgentStateClient,
     },
     server::Bridge,
-    sim::{Control, Options, Simulator},
+    sim::{Control, Interface, Options, Simulator},
     telemetry::{self, Logging},
 };
 
@@ -140,7 +140,9 @@ impl Demo {
         let started = Instant::now();
         let answer = self.states.set_busy(busy(agent)).await?.into_inner();
         let elapsed = started.elapsed();
-        let gateway = self.gateway.journal().pop().ok_or("the gateway was not asked")?;
+        let mut journal = self.gateway.journal().into_iter();
+        let gateway = journal.find(|entry| entry.interface == Some(Interface::SayBusy));
+        let gateway = gateway.ok_or("the gateway was not asked")?;
         say(format_args!("   gateway       {} {}", gateway.method, gateway.target));
         let (retcode, message) = (answer.retcode, answer.message);
         say(format_args!(

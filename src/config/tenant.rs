@@ -10,7 +10,7 @@ use http::Uri;
 use rustls::pki_types::ServerName;
 
 use super::{
-    AuthMode, Limits, Tenant, Timeouts, credentials,
+    AuthMode, Keep, Limits, Tenant, Timeouts, credentials,
     error::{Wrong, quote},
     reader::Section,
     scalar,
@@ -75,6 +75,7 @@ fn tenant(section: &Section<'_>, name: &str) -> Tenant {
         registered_ttl: section.duration("registered_ttl", registered_ttl, SECOND..=24 * HOUR),
         timeouts: timeouts(&section.section("timeouts")),
         limits: limits(&section.section("limits")),
+        keep: keep(&section.section("keep")),
         credentials: credentials::read(section, &agent_ids).map(Arc::new),
         agent_ids,
     }
@@ -158,8 +159,29 @@ fn timeouts(section: &Section<'_>) -> Timeouts {
         connect: section.duration("connect", 2 * SECOND, MILLISECOND..=MINUTE),
         request: section.duration("request", 8 * SECOND, MILLISECOND..=10 * MINUTE),
         sign_in: section.duration("sign_in", 15 * SECOND, MILLISECOND..=10 * MINUTE),
+        poll: section.duration("poll", 15 * SECOND, MILLISECOND..=10 * MINUTE),
         idle: section.duration("idle", 30 * SECOND, MILLISECOND..=HOUR),
     }
+}
+
+fn keep(section: &Section<'_>) -> Keep {
+    let keep = Keep {
+        enabled: section.truth("enabled", true),
+        pause_min: section.duration("pause_min", 200 * MILLISECOND, MILLISECOND..=MINUTE),
+        pause_max: section.duration("pause_max", 500 * MILLISECOND, MILLISECOND..=MINUTE),
+        refusals: section.whole("refusals", 3, 1..=100),
+        silence: section.duration("silence", MINUTE, MILLISECOND..=HOUR),
+        recovery: section.duration("recovery", 10 * MINUTE, SECOND..=24 * HOUR),
+        sign_ins_per_second: section.whole("sign_ins_per_second", 50, 1..=10_000),
+        rejected_for: section.duration("rejected_for", MINUTE, SECOND..=24 * HOUR),
+    };
+    if keep.pause_min > keep.pause_max {
+        section.contradiction(
+            &["pause_min", "pause_max"],
+            Wrong::new("pause_min is above pause_max", "give the shorter pause as pause_min"),
+        );
+    }
+    keep
 }
 
 fn limits(section: &Section<'_>) -> Limits {

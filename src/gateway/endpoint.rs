@@ -11,7 +11,7 @@ use http::{
 use tokio::time::sleep;
 
 use super::{
-    Command,
+    Command, Interface,
     connection::{Connection, Sent},
     connector::TimedConnector,
     failure::Failure,
@@ -80,9 +80,10 @@ impl Endpoint {
         command: &Command,
         agent: AgentId,
     ) -> Result<PathAndQuery, InvalidUri> {
-        let (prefix, tail, query) = (&self.prefix, command.interface.tail, &command.query);
+        let (prefix, query) = (&self.prefix, &command.query);
+        let Interface { family, tail, .. } = command.interface;
         let mark = if query.is_empty() { "" } else { "?" };
-        let target = format!("{prefix}/onlineagent/{agent}{tail}{mark}{query}");
+        let target = format!("{prefix}/{family}/{agent}{tail}{mark}{query}");
         PathAndQuery::from_maybe_shared(bytes::Bytes::from(target))
     }
 
@@ -186,7 +187,7 @@ mod tests {
     use super::*;
     use crate::{
         config::{GatewayTls, Trust},
-        gateway::{FORCE_SIGN_OUT, SIGN_IN, connector, say_busy, tls},
+        gateway::{FORCE_SIGN_OUT, POLL, SIGN_IN, connector, say_busy, tls},
         id::DEFAULT_AGENT_IDS,
     };
 
@@ -216,6 +217,7 @@ mod tests {
         ] {
             check(BASE, &say_busy(reason, prolong), &format!("{agent}/saybusy{query}"));
         }
+        check(BASE, &plain(&POLL), "/agentgateway/resource/agentevent/1001");
         check("http://127.0.0.1/", &say_busy(None, None), "/onlineagent/1001/saybusy");
     }
 }

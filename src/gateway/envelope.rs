@@ -16,6 +16,8 @@ pub struct Envelope {
     pub message: String,
     /// `result` as JSON text; `None` where the gateway sent none, or null.
     pub result: Option<Box<str>>,
+    /// `event` as JSON text; only polls have one.
+    pub event: Option<Box<str>>,
 }
 
 /// Why an answer has no readable envelope.
@@ -57,6 +59,8 @@ struct Wire<'a> {
     message: Option<&'a RawValue>,
     #[serde(borrow, default)]
     result: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    event: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
@@ -86,7 +90,8 @@ impl Envelope {
         Ok(Self {
             retcode: wire.retcode.and_then(retcode).ok_or(Unreadable::NoRetcode)?,
             message: wire.message.and_then(message).unwrap_or_default(),
-            result: wire.result.and_then(result),
+            result: wire.result.and_then(present),
+            event: wire.event.and_then(present),
         })
     }
 }
@@ -113,7 +118,7 @@ fn message(raw: &RawValue) -> Option<String> {
     }
 }
 
-fn result(raw: &RawValue) -> Option<Box<str>> {
+fn present(raw: &RawValue) -> Option<Box<str>> {
     (raw.get() != "null").then(|| raw.get().into())
 }
 

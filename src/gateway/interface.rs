@@ -14,10 +14,23 @@ pub struct Interface {
     pub log_name: &'static str,
     /// The HTTP method.
     pub method: Method,
-    /// What follows `onlineagent/{agentid}` in the path.
+    /// What comes before the agent's id in the path.
+    pub family: &'static str,
+    /// What follows it.
     pub tail: &'static str,
-    /// Whether it makes a session; all others need one.
-    pub signs_in: bool,
+    /// How long the gateway may take.
+    pub pace: Pace,
+}
+
+/// How long the gateway may take to answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pace {
+    /// `timeouts.request`.
+    Request,
+    /// `timeouts.sign_in`.
+    SignIn,
+    /// `timeouts.poll`.
+    Poll,
 }
 
 /// Signs an agent in (cec_07_1202).
@@ -30,6 +43,15 @@ pub static SIGN_OUT: Interface = in_session("logout", Method::DELETE, "/logout")
 pub static FORCE_SIGN_OUT: Interface = in_session("forceLogout", Method::DELETE, "/forcelogout");
 /// Makes an agent busy (cec_07_1211).
 pub static SAY_BUSY: Interface = in_session("sayBusy", Method::POST, "/saybusy");
+
+/// Fetches the agent's next event, and keeps the session alive by that (cec_07_1274).
+pub static POLL: Interface = Interface {
+    log_name: "getAgentEvent",
+    method: Method::GET,
+    family: AGENT_EVENT,
+    tail: "",
+    pace: Pace::Poll,
+};
 
 /// "Say busy". What is `None` is left out of the query string: older gateways know neither
 /// parameter, and newer ones have defaults (cec_07_1211).
@@ -55,17 +77,24 @@ fn push(query: &mut String, name: &str, value: impl Plain) {
     let _written = write!(query, "{separator}{name}={value}");
 }
 
+const ONLINE_AGENT: &str = "onlineagent";
+const AGENT_EVENT: &str = "agentevent";
+
 const fn signs_in(log_name: &'static str, tail: &'static str) -> Interface {
-    Interface { log_name, method: Method::PUT, tail, signs_in: true }
+    Interface { log_name, method: Method::PUT, family: ONLINE_AGENT, tail, pace: Pace::SignIn }
 }
 
 const fn in_session(log_name: &'static str, method: Method, tail: &'static str) -> Interface {
-    Interface { log_name, method, tail, signs_in: false }
+    Interface { log_name, method, family: ONLINE_AGENT, tail, pace: Pace::Request }
 }
 
 impl Interface {
     /// How long the gateway may take to answer.
     pub fn time_limit(&self, timeouts: &Timeouts) -> Duration {
-        if self.signs_in { timeouts.sign_in } else { timeouts.request }
+        match self.pace {
+            Pace::Request => timeouts.request,
+            Pace::SignIn => timeouts.sign_in,
+            Pace::Poll => timeouts.poll,
+        }
     }
 }

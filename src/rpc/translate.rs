@@ -17,7 +17,7 @@ const DEPTH_MAX: usize = 24;
 
 /// Message, retcode and result of an accepted request.
 pub(super) fn envelope(envelope: Envelope) -> (String, String, Option<Struct>) {
-    let Envelope { message, retcode, result } = envelope;
+    let Envelope { message, retcode, result, .. } = envelope;
     (message, retcode.into(), result.as_deref().and_then(object))
 }
 

@@ -54,13 +54,18 @@ impl Underway {
         verdict
     }
 
+    /// A session in the place of the lost one, stored meanwhile or made now.
+    pub(super) async fn recover(mut self, lost: u64) -> Result<Arc<Session>, CallError> {
+        self.newer_session(lost).await?.ok_or(CallError::SessionMissing)
+    }
+
     async fn command_once_or_twice(&mut self, command: &Command) -> Result<Envelope, CallError> {
         let session = self.session().await?;
         let refused = match self.send(command, &session).await {
             Err(CallError::Refused(refusal)) if refusal.retcode.blames_guid() => refusal,
             verdict => return verdict,
         };
-        match self.newer_session(&session).await? {
+        match self.newer_session(session.version).await? {
             Some(newer) => self.send(command, &newer).await,
             None => Err(CallError::Refused(refused)),
         }
@@ -78,7 +83,8 @@ impl Underway {
         };
         if ended {
             self.tenant.credentials.forget(self.agent);
-            self.forget(&session).await?;
+            self.tenant.keepers.stop(self.agent);
+            self.forget(session.version).await?;
         }
         verdict
     }
@@ -93,12 +99,9 @@ impl Underway {
 
     /// A session that may work where `refused` did not: one that was stored meanwhile, else one
     /// made by signing in.
-    async fn newer_session(
-        &mut self,
-        refused: &Session,
-    ) -> Result<Option<Arc<Session>>, CallError> {
+    async fn newer_session(&mut self, refused: u64) -> Result<Option<Arc<Session>>, CallError> {
         let stored = self.tenant.session(self.agent).await?;
-        if let Some(newer) = stored.filter(|stored| stored.version > refused.version) {
+        if let Some(newer) = stored.filter(|stored| stored.version > refused) {
             return Ok(Some(newer));
         }
         self.forget(refused).await?;
@@ -112,6 +115,12 @@ impl Underway {
         let Some(sign_in) = self.tenant.credentials.sign_in(self.agent) else {
             return Ok(None);
         };
+        let tenant = self.tenant.clone();
+        tokio::select! {
+            biased;
+            () = tenant.pacer.moment() => {}
+            loss = self.patience.lost() => return Err(loss.before_sending()),
+        }
         match self.make_session(&sign_in, Stage::SignIn).await {
             Ok(signed_in) => Ok(Some(signed_in.session)),
             Err(error) => {
@@ -133,6 +142,9 @@ impl Underway {
         if !sessions.has_room(self.agent) {
             let limit = self.tenant.config.limits.sessions;
             return Err(CallError::Overloaded { share: Share::TenantSessions, limit });
+        }
+        if let Some(error) = self.tenant.credentials.rejection(self.agent, sign_in) {
+            return Err(error);
         }
         debug!(tenant.id = %id, agent.id = %self.agent, "signing the agent in");
         let mut reply = self.ask_to_sign_in(&SIGN_IN, sign_in, stage).await?;
@@ -160,9 +172,8 @@ impl Underway {
         let cookies = Arc::new(Cookies::default());
         reply.set_cookies(&cookies);
         let envelope = reply.into_verdict(None).inspect_err(|error| {
-            // A password that the gateway rejects must not be tried again unasked.
-            if error.refusal().is_some_and(|r| r.retcode.kind() == Kind::CredentialsRejected) {
-                self.tenant.credentials.forget(self.agent);
+            if error.is_credentials_rejected() {
+                self.tenant.credentials.reject(self.agent, sign_in, error);
             }
         })?;
         let guid = guid.ok_or_else(|| {
@@ -172,6 +183,7 @@ impl Underway {
         let stored = self.tenant.sessions.put(self.agent, session).await;
         let session = stored.map_err(|e| self.tenant.store_failed(&e))?;
         self.tenant.credentials.hold(self.agent, sign_in.clone());
+        self.tenant.keepers.start(&self.tenant, self.agent);
         info!(
             tenant.id = %self.tenant.id, agent.id = %self.agent, session.version = session.version,
             gateway.node = session.guid.node(), "signed the agent in",
@@ -183,20 +195,12 @@ impl Underway {
         let Self { tenant, agent, patience, .. } = self;
         let request = Request { command, agent: *agent, session: Some(session), body: None };
         let mut reply = tenant.gateway.exchange(&request, Stage::Answer, patience).await?;
-        reply.set_cookies(&session.cookies);
-        if let Some(guid) = reply.guid.take().filter(|guid| *guid != session.guid) {
-            // `None`: another answer was faster, and its Guid is the newer one.
-            let renewed = tenant.sessions.renew(*agent, session, guid).await;
-            if let Some(renewed) = renewed.map_err(|e| tenant.store_failed(&e))? {
-                let version = renewed.version;
-                debug!(tenant.id = %tenant.id, agent.id = %agent, session.version = version, "the gateway renewed the Guid");
-            }
-        }
+        tenant.absorb(*agent, session, &mut reply).await?;
         reply.into_verdict(session.guid.node())
     }
 
-    async fn forget(&self, session: &Session) -> Result<(), CallError> {
-        let removed = self.tenant.sessions.remove(self.agent, session.version).await;
+    async fn forget(&self, version: u64) -> Result<(), CallError> {
+        let removed = self.tenant.sessions.remove(self.agent, version).await;
         removed.map_err(|e| self.tenant.store_failed(&e))
     }
 

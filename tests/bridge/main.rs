@@ -11,6 +11,7 @@ mod admission;
 mod cancelling;
 mod faults;
 mod gateway_tls;
+mod keeping;
 mod refusals;
 mod sessions;
 mod set_busy;

@@ -37,6 +37,8 @@ pub(crate) struct Setup {
     /// Lines of `[tenants.acme]` and of sections after it; the CA is trusted unless they begin
     /// with what is.
     pub(crate) tenant: String,
+    /// Whether sessions are kept by polls, which then are in the journal too.
+    pub(crate) keep: bool,
     /// Agents whose password the bridge holds.
     pub(crate) credentials: Vec<u32>,
     /// What the bridge believes their password to be.
@@ -139,6 +141,9 @@ pub(crate) fn write_config(
     let own_tls = ["[tenants.acme.tls]", "tls.", "# tls"];
     if !own_tls.iter().any(|own| setup.tenant.starts_with(own)) {
         text.push_str("tls.ca_file = \"ca.pem\"\n");
+    }
+    if !setup.keep {
+        text.push_str("keep.enabled = false\n");
     }
     text.push_str(&setup.tenant);
     let file = files.path().join("bridge.toml");
