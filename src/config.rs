@@ -285,8 +285,7 @@ pub struct Keep {
 pub struct Limits {
     /// Calls at once, waiting ones included. `limits.calls`.
     pub calls: NonZeroUsize,
-    /// Requests to the gateway at once, which is also the number of connections.
-    /// `limits.in_flight`.
+    /// Requests to the gateway at once; polls are not counted. `limits.in_flight`.
     pub in_flight: NonZeroUsize,
     /// How long a call may wait to be one of those. `limits.queue_wait`.
     pub queue_wait: Duration,
