@@ -68,11 +68,19 @@ struct Keeper {
     number: u64,
     state: State,
     refusals: u32,
-    silent_since: Option<Instant>,
+    silence: Option<Silence>,
+}
+
+/// Polls without a usable answer, one after the other.
+struct Silence {
+    since: Instant,
+    polls: u32,
 }
 
 static LAST_NUMBER: AtomicU64 = AtomicU64::new(0);
 
+/// Of the pause between polls: to 16 s by default, far below the gateway's two minutes.
+const DOUBLINGS_MAX: u32 = 5;
 const BACKOFF_FIRST: Duration = Duration::from_millis(500);
 const BACKOFF_MAX: Duration = Duration::from_secs(30);
 
@@ -94,7 +102,7 @@ impl Keepers {
             number,
             state: State::Kept,
             refusals: 0,
-            silent_since: None,
+            silence: None,
         };
         tokio::spawn(async move { stop.run_until_cancelled(keeper.run()).await });
     }
@@ -142,7 +150,7 @@ impl Keeper {
         let finding = self.tenant.poll(self.agent, &session).await;
         let lost = match finding {
             Finding::Alive => {
-                (self.refusals, self.silent_since) = (0, None);
+                (self.refusals, self.silence) = (0, None);
                 self.enter(State::Kept);
                 false
             }
@@ -159,8 +167,10 @@ impl Keeper {
             // The agent is being moved to another site, where its Guid stays good.
             Finding::Switchover => false,
             Finding::Silent => {
-                let since = *self.silent_since.get_or_insert_with(Instant::now);
-                since.elapsed() >= self.tenant.config.keep.silence
+                let now = Instant::now();
+                let silence = self.silence.get_or_insert(Silence { since: now, polls: 0 });
+                silence.polls += 1;
+                silence.since.elapsed() >= self.tenant.config.keep.silence
             }
         };
         if lost {
@@ -187,7 +197,7 @@ impl Keeper {
         loop {
             match self.tenant.recover(self.agent, lost.version).await {
                 Ok(_session) => {
-                    (self.refusals, self.silent_since) = (0, None);
+                    (self.refusals, self.silence) = (0, None);
                     self.enter(State::Kept);
                     return Ok(());
                 }
@@ -206,10 +216,12 @@ impl Keeper {
         }
     }
 
+    /// Longer and longer while the gateway is silent: all of its agents ask at this pace.
     async fn pause(&self) {
         let keep = &self.tenant.config.keep;
         let pause = rand::rng().random_range(keep.pause_min..=keep.pause_max);
-        sleep(pause).await;
+        let doublings = self.silence.as_ref().map_or(0, |silence| silence.polls.min(DOUBLINGS_MAX));
+        sleep(pause * 2_u32.pow(doublings)).await;
     }
 
     fn enter(&mut self, state: State) {

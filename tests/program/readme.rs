@@ -43,8 +43,14 @@ async fn the_tour_prints_what_the_readme_says() {
         let folder = tool().parent().expect("a folder").to_owned();
         shell.arg("-c").arg(&here).env("PATH", with_path(&folder));
         let (_, printed) = run(shell).await;
+        // Once its time is up, grpcurl may have none left to ask what the details' types are.
+        let timed = command.contains("-max-time");
+        let shown = |text: &str| {
+            let text = if timed { text.split("Details:").next().unwrap_or_default() } else { text };
+            folded(text)
+        };
         if !expected.trim().is_empty() {
-            assert_eq!(folded(&printed), folded(&expected), "{command}");
+            assert_eq!(shown(&printed), shown(&expected), "{command}");
         }
     }
     stop(child).await;
