@@ -97,6 +97,10 @@ impl Endpoint {
     ) -> Result<Reply, Failure> {
         loop {
             let connection = self.connection(patience).await?;
+            if let Err(late) = patience.may_start() {
+                self.idle.keep(Some(connection));
+                return Err(late.into());
+            }
             let used = connection.used;
             let http = request.to_http(self).map_err(|e| Failure::NotSent(e.to_string()))?;
             let mut sending = std::pin::pin!(connection.send(http, limit));
@@ -115,7 +119,7 @@ impl Endpoint {
                 }
                 // A gateway may close what has been idle just as it is used again. Not a byte was
                 // written, so the next connection gets the request; a new one ends this.
-                Sent::Unwritten(_) if used => patience.may_start()?,
+                Sent::Unwritten(_) if used => {}
                 Sent::Unwritten(cause) => return Err(Failure::NotSent(cause)),
                 Sent::Unanswered(cause) => return Err(Failure::Sent(cause)),
             }

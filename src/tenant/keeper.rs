@@ -136,6 +136,11 @@ impl Keeper {
             }
         };
         self.tenant.keepers.ended(self.agent, self.number);
+        // A call may have made the session anew just before this keeper was off the list, and have
+        // found it still on it.
+        if matches!(end, End::NotOurs) && self.session().await.is_ok() {
+            return self.tenant.keepers.start(&self.tenant, self.agent);
+        }
         let (tenant, agent) = (&self.tenant.id, self.agent);
         if matches!(end, End::NotOurs) {
             info!(tenant.id = %tenant, agent.id = %agent, "session no longer kept: {end}");

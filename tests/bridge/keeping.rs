@@ -165,3 +165,20 @@ async fn a_rejected_password_is_not_tried_again_for_a_while() {
     timeout(Duration::from_secs(10), again).await.expect("tried again after its time");
     bridge.sign_in(AGENT).await.expect("another password is tried at once");
 }
+
+#[tokio::test]
+async fn a_session_that_a_call_made_anew_is_kept_too() {
+    let bridge = keeping("").await;
+    for _ in 0..10 {
+        bridge.sign_in(AGENT).await.expect("signed in");
+        bridge.gateway.sign_out(AGENT);
+        bridge.set_busy(AGENT).await.expect("signed in anew, by the call or by the keeper");
+        let guid = bridge.gateway.agent(AGENT).and_then(|agent| agent.guid).expect("a Guid");
+        let polled = |entry: &ccgateway_bridge::sim::Entry| {
+            entry.interface == Some(Interface::Poll) && entry.header("guid") == Some(&guid)
+        };
+        until("a poll with the new Guid", || bridge.gateway.journal().iter().any(polled)).await;
+        bridge.sign_out(AGENT).await.expect("signed out");
+    }
+    assert_eq!(bridge.gateway.violations(), Vec::<String>::new());
+}
