@@ -147,6 +147,18 @@ pub struct Drain {
     pub spread: Duration,
     /// From GOAWAY to the hard end.
     pub limit: Duration,
+    /// What becomes of the sessions that the bridge keeps.
+    pub sessions: LeftSessions,
+}
+
+/// What becomes of kept sessions when the bridge stops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LeftSessions {
+    /// They are left as they are, for the next process; the gateway ends those that nobody polls
+    /// within two minutes (cec_07_1202).
+    Leave,
+    /// Their agents are signed out, within the drain's limit.
+    SignOut,
 }
 
 /// What is logged, and how.

@@ -11,7 +11,10 @@ mod tls;
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
-use tokio::{net::TcpListener, time::timeout};
+use tokio::{
+    net::TcpListener,
+    time::{Instant, timeout},
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{info, warn};
 
@@ -21,7 +24,8 @@ use self::{
     listener::{Callers, accept},
 };
 use crate::{
-    config::{Config, Drain},
+    call::Deadline,
+    config::{Config, Drain, LeftSessions},
     gateway::BuildError,
     id::TenantId,
     rpc,
@@ -35,6 +39,7 @@ pub struct Bridge {
     admin_addr: Option<SocketAddr>,
     readiness: Arc<Readiness>,
     health: Health,
+    tenants: Tenants,
     stages: Stages,
     connections: TaskTracker,
     work: Work,
@@ -111,7 +116,7 @@ impl Bridge {
         let tenants = Tenants::new(tenants.collect::<Result<Vec<_>, _>>()?);
 
         let tls = server.tls.as_ref().map(tls::acceptor).transpose().map_err(StartError::Tls)?;
-        let mut routes = rpc::services(tenants, retcodes, &server)?;
+        let mut routes = rpc::services(tenants.clone(), retcodes, &server)?;
         let health = Health::serving(&mut routes).await;
 
         let (grpc, grpc_addr) = listen(server.listen, "server.listen").await?;
@@ -129,7 +134,17 @@ impl Bridge {
         connections.spawn(accept(grpc, Arc::new(callers), connections.clone()));
         readiness.set_ready();
         let drain = server.drain;
-        Ok(Self { grpc_addr, admin_addr, readiness, health, stages, connections, work, drain })
+        Ok(Self {
+            grpc_addr,
+            admin_addr,
+            readiness,
+            health,
+            tenants,
+            stages,
+            connections,
+            work,
+            drain,
+        })
     }
 
     /// Where callers connect; tells the port where the configuration left it open.
@@ -145,7 +160,7 @@ impl Bridge {
     /// Stops: not ready, a time for callers to hear of it, GOAWAY, calls in flight to their end.
     /// Takes `spread` and `limit` of the configuration's drain at the most.
     pub async fn drain(self) -> Drained {
-        let Self { readiness, mut health, stages, connections, work, drain, .. } = self;
+        let Self { readiness, mut health, tenants, stages, connections, work, drain, .. } = self;
         info!(spread = ?drain.spread, limit = ?drain.limit, "draining: not ready from now on");
         readiness.set_draining();
         health.not_serving().await;
@@ -157,13 +172,18 @@ impl Bridge {
         work.keeping.cancel();
         connections.close();
         work.tasks.close();
+        let last_words = LAST_WORDS.min(drain.limit / 4);
+        let patience = drain.limit.saturating_sub(last_words);
         let all = async {
+            // After the last call, which may need a session; but a caller who stays connected
+            // must not keep agents from being signed out.
+            let _stayed = timeout(patience / 2, connections.wait()).await;
+            leave_sessions(&tenants, &drain, Deadline::new(Instant::now(), patience / 2)).await;
             connections.wait().await;
             work.tasks.wait().await;
         };
         let mut all = std::pin::pin!(all);
-        let last_words = LAST_WORDS.min(drain.limit / 4);
-        let mut clean = timeout(drain.limit.saturating_sub(last_words), &mut all).await.is_ok();
+        let mut clean = timeout(patience, &mut all).await.is_ok();
         if !clean {
             work.cutoff.cancel();
             clean = timeout(last_words, &mut all).await.is_ok();
@@ -176,6 +196,20 @@ impl Bridge {
         }
         warn!(connections, requests, "drained: the limit passed with connections or requests open");
         Drained::CutShort { connections, requests }
+    }
+}
+
+/// Leaves the kept sessions as the configuration wants it, and says so.
+async fn leave_sessions(tenants: &Tenants, drain: &Drain, deadline: Deadline) {
+    for tenant in tenants.all().filter(|tenant| tenant.kept() > 0) {
+        let (id, kept) = (tenant.id(), tenant.kept());
+        match drain.sessions {
+            LeftSessions::Leave => info!(tenant.id = %id, kept, "sessions are left as they are"),
+            LeftSessions::SignOut => {
+                let signed_out = tenant.sign_out_all(deadline).await;
+                info!(tenant.id = %id, kept, signed_out, "agents were signed out");
+            }
+        }
     }
 }
 

@@ -4,6 +4,7 @@ mod admission;
 mod credentials;
 mod directory;
 mod keeper;
+mod leave;
 mod pacer;
 mod poll;
 mod turns;

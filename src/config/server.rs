@@ -5,7 +5,7 @@ use std::{net::SocketAddr, num::NonZeroUsize, time::Duration};
 use tracing_subscriber::EnvFilter;
 
 use super::{
-    Connections, Drain, Http2, Log, LogFormat, Server,
+    Connections, Drain, Http2, LeftSessions, Log, LogFormat, Server,
     error::{Wrong, quote},
     reader::Section,
     scalar,
@@ -128,6 +128,12 @@ fn drain(section: &Section<'_>) -> Drain {
     Drain {
         spread: section.duration("spread", 4 * SECOND, Duration::ZERO..=10 * MINUTE),
         limit: section.duration("limit", 20 * SECOND, MILLISECOND..=HOUR),
+        sessions: section
+            .choice(
+                "sessions",
+                &[("leave", LeftSessions::Leave), ("sign-out", LeftSessions::SignOut)],
+            )
+            .unwrap_or(LeftSessions::Leave),
     }
 }
 

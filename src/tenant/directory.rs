@@ -3,20 +3,25 @@ use std::{collections::BTreeMap, sync::Arc};
 use super::Tenant;
 use crate::id::TenantId;
 
-/// Every tenant that this bridge serves.
-#[derive(Debug)]
-pub struct Tenants(BTreeMap<TenantId, Arc<Tenant>>);
+/// Every tenant that this bridge serves; clones are the same directory.
+#[derive(Clone, Debug)]
+pub struct Tenants(Arc<BTreeMap<TenantId, Arc<Tenant>>>);
 
 impl Tenants {
     /// A directory of these tenants.
     pub fn new(tenants: impl IntoIterator<Item = Tenant>) -> Self {
         let named = |tenant: Tenant| (tenant.id().clone(), Arc::new(tenant));
-        Self(tenants.into_iter().map(named).collect())
+        Self(Arc::new(tenants.into_iter().map(named).collect()))
     }
 
     /// The tenant of this id.
     pub fn get(&self, id: &str) -> Option<&Arc<Tenant>> {
         self.0.get(id)
+    }
+
+    /// All of them.
+    pub fn all(&self) -> impl Iterator<Item = &Arc<Tenant>> {
+        self.0.values()
     }
 
     /// The tenant that a caller means who names none: the only one there is.

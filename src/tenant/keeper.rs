@@ -114,6 +114,11 @@ impl Keepers {
         }
     }
 
+    /// The agents whose sessions are kept, or were until the bridge began to stop.
+    pub(super) fn agents(&self) -> Vec<AgentId> {
+        self.keepers().keys().copied().collect()
+    }
+
     fn ended(&self, agent: AgentId, number: u64) {
         let mut keepers = self.keepers();
         if keepers.get(&agent).is_some_and(|running| running.number == number) {

@@ -2,7 +2,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use ccgateway_bridge::{client, rpc::proto::SetBusyRequest, sim::Interface};
+use ccgateway_bridge::{
+    client,
+    rpc::proto::{SetBusyRequest, SignInRequest},
+    sim::Interface,
+};
 use tokio::{io::AsyncReadExt as _, net::TcpStream, sync::Semaphore, task::JoinSet, time::Instant};
 use tonic::{Code, Status};
 use tonic_health::{
@@ -10,7 +14,7 @@ use tonic_health::{
     pb::{HealthCheckRequest, health_client::HealthClient},
 };
 
-use crate::support::{Program, within};
+use crate::support::{PASSWORD, Program, within};
 
 const CALLERS: u32 = 16;
 const CALLS_BEFORE: u32 = 300;
@@ -89,6 +93,33 @@ async fn a_rollout_loses_no_call() {
     let (code, printed) = program.ended().await;
     assert_eq!(code, Some(0), "{printed}");
     assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
+}
+
+#[tokio::test]
+async fn kept_sessions_are_left_or_signed_out_as_configured() {
+    for (sessions, left) in [("leave", true), ("sign-out", false)] {
+        let drain = format!("server.drain = {{ spread = \"0s\", sessions = \"{sessions}\" }}");
+        let program = Program::start(&drain, &[]).await;
+        let guid = program.register(2001).await;
+        for agent in 1001..1041 {
+            let request = SignInRequest {
+                agent_id: agent.to_string(),
+                password: Some(PASSWORD.into()),
+                ..<_>::default()
+            };
+            program.sessions().sign_in(request).await.expect("signed in");
+        }
+        program.signal("-TERM");
+        let gateway = program.gateway.clone();
+        let (code, printed) = program.ended().await;
+        assert_eq!(code, Some(0), "{printed}");
+        assert!(printed.contains("\"kept\":40"), "{printed}");
+        for agent in 1001..1041 {
+            assert_eq!(gateway.agent(agent).expect("known").signed_in, left, "{sessions}");
+        }
+        // The session of an owner is left alone in any case.
+        assert_eq!(gateway.agent(2001).expect("known").guid, Some(guid));
+    }
 }
 
 #[tokio::test]
