@@ -104,7 +104,8 @@ impl Keepers {
             refusals: 0,
             silence: None,
         };
-        tokio::spawn(async move { stop.run_until_cancelled(keeper.run()).await });
+        // Waited for when the bridge stops, so that none is cut in the middle of a line it writes.
+        tenant.work.tasks.spawn(async move { stop.run_until_cancelled(keeper.run()).await });
     }
 
     /// Polls no more for this agent; a poll that is under way is dropped.
