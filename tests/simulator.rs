@@ -1,7 +1,12 @@
 //! The simulated gateway as a client on the wire sees it.
 
 #![cfg(feature = "simulator")]
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
 
 #[path = "simulator/client.rs"]
 mod client;

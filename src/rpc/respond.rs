@@ -164,11 +164,15 @@ impl Record {
         let (code, reason) = (code_name(refused.status.code()), &*refused.reason);
         let outcome = error.outcome().as_str();
         let retcode = error.refusal().map(|refusal| refusal.retcode.as_str());
-        // The text of a bad reply or a lost connection is for whoever runs the gateway.
-        match refused.status.code() {
-            Code::Unknown | Code::Internal | Code::Unavailable | Code::DeadlineExceeded => {
-                let error = error.to_string();
-                warn!(
+        let ours = matches!(
+            refused.status.code(),
+            Code::Unknown | Code::Internal | Code::Unavailable | Code::DeadlineExceeded
+        );
+        // What lies with the gateway or the bridge is for whoever runs them, with its cause.
+        let error = ours.then(|| error.to_string());
+        macro_rules! line {
+            ($write:ident) => {
+                $write!(
                     method,
                     tenant.id = tenant_id,
                     agent.id = agent_id,
@@ -179,22 +183,10 @@ impl Record {
                     elapsed_ms,
                     error,
                     "call"
-                );
-            }
-            _ => {
-                info!(
-                    method,
-                    tenant.id = tenant_id,
-                    agent.id = agent_id,
-                    code,
-                    reason,
-                    outcome,
-                    retcode,
-                    elapsed_ms,
-                    "call"
-                );
-            }
+                )
+            };
         }
+        if ours { line!(warn) } else { line!(info) }
     }
 
     fn elapsed_ms(&self) -> f64 {
