@@ -131,11 +131,6 @@ impl Overrides {
         if self.0.is_empty() { None } else { self.0.get(retcode.as_str()) }
     }
 
-    /// How many there are.
-    pub fn len(&self) -> usize {
-        self.0.len()
-    }
-
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

@@ -12,6 +12,7 @@ mod connections;
 mod demo;
 mod drain;
 mod grpcurl;
+mod logs;
 mod readme;
 mod secrets;
 mod support;

@@ -20,6 +20,8 @@ use tokio::{
 pub(crate) const PASSWORD: &str = "canary-password";
 const PATIENCE: Duration = Duration::from_secs(30);
 
+type Errors = Lines<BufReader<ChildStderr>>;
+
 /// A bridge in a process of its own, with a simulated gateway behind it.
 pub(crate) struct Program {
     pub(crate) gateway: Simulator,
@@ -46,6 +48,27 @@ pub(crate) async fn within<F: Future>(what: &str, future: F) -> F::Output {
 impl Program {
     /// Starts it with these lines in front of the tenant's.
     pub(crate) async fn start(settings: &str, args: &[&str]) -> Self {
+        Self::begin(settings, args, read_on).await
+    }
+
+    /// The same, but nobody reads what it prints once it serves, until the test ends.
+    pub(crate) async fn start_unread(settings: &str, args: &[&str]) -> Self {
+        let unread = |printed: String, errors, output| async move {
+            let _held = (errors, output);
+            std::future::pending::<()>().await;
+            printed
+        };
+        Self::begin(settings, args, unread).await
+    }
+
+    async fn begin<R>(
+        settings: &str,
+        args: &[&str],
+        read: impl FnOnce(String, Errors, ChildStdout) -> R,
+    ) -> Self
+    where
+        R: Future<Output = String> + Send + 'static,
+    {
         let options = Options { default_password: Some(PASSWORD.into()), ..<_>::default() };
         let gateway = Simulator::start(options).await.expect("the gateway starts");
         let files = TempDir::new().expect("a folder");
@@ -73,7 +96,7 @@ impl Program {
         let addr = |field: &str| serving[field].as_str().and_then(|addr| addr.parse().ok());
         let grpc = addr("grpc.addr").expect("an address");
         let admin = addr("admin.addr").expect("an address");
-        let printed = tokio::spawn(read_on(printed, errors, output));
+        let printed = tokio::spawn(read(printed, errors, output));
         Self { gateway, grpc, admin, child, printed, files }
     }
 
@@ -112,11 +135,7 @@ impl Program {
     }
 }
 
-async fn read_on(
-    mut printed: String,
-    mut errors: Lines<BufReader<ChildStderr>>,
-    mut output: ChildStdout,
-) -> String {
+async fn read_on(mut printed: String, mut errors: Errors, mut output: ChildStdout) -> String {
     while let Some(line) = errors.next_line().await.expect("readable") {
         printed.push_str(&line);
         printed.push('\n');
