@@ -1,14 +1,14 @@
 //! What every method does around its own work: a deadline before it, a status and a log line
 //! after it.
 
-use std::sync::Arc;
+use std::{net::SocketAddr, sync::Arc};
 
 use tokio::{
     sync::{OwnedSemaphorePermit, TryAcquireError},
     time::Instant,
 };
 use tonic::{Code, Extensions, Request, Response, Status, metadata::MetadataMap};
-use tracing::{info, warn};
+use tracing::{field, info, warn};
 
 use super::{
     Shared,
@@ -62,6 +62,7 @@ pub(super) struct About {
 /// One log line for one call; also for one whose caller goes away.
 struct Record {
     about: About,
+    peer: Option<SocketAddr>,
     started: Instant,
     written: bool,
 }
@@ -83,7 +84,8 @@ impl Shared {
         W: Future<Output = Result<A, CallError>>,
     {
         let (metadata, extensions, message) = request.into_parts();
-        let record = Record::new(self.about(method, &message));
+        let peer = extensions.get::<Caller>().map(|caller| caller.peer);
+        let record = Record::new(self.about(method, &message), peer);
         let result = match self.admit(&metadata, &extensions) {
             Ok(call) => work(call, message).await,
             Err(error) => Err(error),
@@ -148,14 +150,23 @@ pub(super) fn visible(text: &str, max: usize) -> String {
 // === impl Record ===
 
 impl Record {
-    fn new(about: About) -> Self {
-        Self { about, started: Instant::now(), written: false }
+    fn new(about: About, peer: Option<SocketAddr>) -> Self {
+        Self { about, peer, started: Instant::now(), written: false }
     }
 
     fn accepted(mut self) {
         self.written = true;
         let (About { method, tenant_id, agent_id }, elapsed_ms) = (&self.about, self.elapsed_ms());
-        info!(method, tenant.id = tenant_id, agent.id = agent_id, code = "OK", elapsed_ms, "call");
+        let peer = self.peer.map(field::display);
+        info!(
+            method,
+            peer,
+            tenant.id = tenant_id,
+            agent.id = agent_id,
+            code = "OK",
+            elapsed_ms,
+            "call"
+        );
     }
 
     fn refused(mut self, error: &CallError, refused: &Refused) {
@@ -170,10 +181,12 @@ impl Record {
         );
         // What lies with the gateway or the bridge is for whoever runs them, with its cause.
         let error = ours.then(|| error.to_string());
+        let peer = self.peer.map(field::display);
         macro_rules! line {
             ($write:ident) => {
                 $write!(
                     method,
+                    peer,
                     tenant.id = tenant_id,
                     agent.id = agent_id,
                     code,
@@ -199,8 +212,10 @@ impl Drop for Record {
         if !self.written {
             let (About { method, tenant_id, agent_id }, elapsed_ms) =
                 (&self.about, self.elapsed_ms());
+            let peer = self.peer.map(field::display);
             info!(
                 method,
+                peer,
                 tenant.id = tenant_id,
                 agent.id = agent_id,
                 code = "CANCELLED",
