@@ -5,8 +5,11 @@ use std::{env, error::Error, fs, path::PathBuf};
 use tonic_prost_build::Config;
 
 const PROTO_ROOT: &str = "proto";
-const FILES: [&str; 2] =
-    ["ccgateway/agent/v1/agent_state.proto", "ccgateway/agent/v1/agent_session.proto"];
+const FILES: [&str; 3] = [
+    "ccgateway/agent/v1/agent_state.proto",
+    "ccgateway/agent/v1/agent_session.proto",
+    "ccgateway/agent/v1/agent_events.proto",
+];
 /// Messages that carry a password or a Guid: their `Debug` is written by hand and shows neither.
 const SECRET_MESSAGES: [&str; 2] =
     ["ccgateway.agent.v1.RegisterSessionRequest", "ccgateway.agent.v1.SignInRequest"];

@@ -75,6 +75,10 @@ pub enum CallError {
     #[error("this replica is shutting down; another one will take the call")]
     ShuttingDown,
 
+    /// The connection of a stream has reached its age. Nothing was sent.
+    #[error("the connection has reached its age")]
+    ConnectionAged,
+
     /// A bug in the bridge. The agent may have changed.
     #[error("the bridge failed inside; its log says where")]
     Internal,
@@ -112,6 +116,8 @@ pub enum Stage {
     SignIn,
     /// The gateway's answer.
     Answer,
+    /// Events, which no gateway is asked for.
+    Watching,
 }
 
 /// A bounded share of the bridge.
@@ -129,6 +135,8 @@ pub enum Share {
     AgentQueue,
     /// The tenant's sessions.
     TenantSessions,
+    /// Callers who watch the tenant's events.
+    TenantWatches,
 }
 
 /// What is known about the agent after a call that failed.
@@ -155,7 +163,10 @@ impl CallError {
             | Self::Unreachable(_)
             | Self::Overloaded { .. }
             | Self::ShuttingDown
-            | Self::Deadline(Stage::Queue | Stage::Connection) => Outcome::NotSent,
+            | Self::ConnectionAged
+            | Self::Deadline(Stage::Queue | Stage::Connection | Stage::Watching) => {
+                Outcome::NotSent
+            }
             // Both statuses mean "not now" by their definition; the others leave it open.
             Self::Refused(_) | Self::HttpStatus { status: 429 | 503, .. } => Outcome::Refused,
             Self::NoAnswer(_)
@@ -208,6 +219,7 @@ impl fmt::Display for Stage {
             Self::Connection => "before there was a connection to the gateway; nothing was sent",
             Self::SignIn => "while the gateway was signing the agent in",
             Self::Answer => "while waiting for the gateway's answer; the agent may have changed",
+            Self::Watching => "while events were watched",
         })
     }
 }
@@ -222,6 +234,7 @@ impl Share {
             Self::TenantRequests | Self::HostRequests => "requests at once",
             Self::AgentQueue => "calls waiting for one agent",
             Self::TenantSessions => "sessions",
+            Self::TenantWatches => "callers who watch events",
         }
     }
 }
@@ -230,7 +243,10 @@ impl fmt::Display for Share {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::ServerCalls => "the server's share",
-            Self::TenantCalls | Self::TenantRequests | Self::TenantSessions => "the tenant's share",
+            Self::TenantCalls
+            | Self::TenantRequests
+            | Self::TenantSessions
+            | Self::TenantWatches => "the tenant's share",
             Self::HostRequests => "the gateway host's share",
             Self::AgentQueue => "the agent's queue",
         })

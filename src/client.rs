@@ -8,7 +8,8 @@ use hyper_util::{
 use tonic::body::Body;
 
 use crate::rpc::proto::{
-    agent_session_client::AgentSessionClient, agent_state_client::AgentStateClient,
+    agent_events_client::AgentEventsClient, agent_session_client::AgentSessionClient,
+    agent_state_client::AgentStateClient,
 };
 
 /// HTTP/2 without TLS. It honours GOAWAY: the next call opens a new connection.
@@ -29,4 +30,9 @@ pub fn agent_state(channel: Channel, origin: Uri) -> AgentStateClient<Channel> {
 /// A client of `AgentSession` at `origin`.
 pub fn agent_session(channel: Channel, origin: Uri) -> AgentSessionClient<Channel> {
     AgentSessionClient::with_origin(channel, origin)
+}
+
+/// A client of `AgentEvents` at `origin`.
+pub fn agent_events(channel: Channel, origin: Uri) -> AgentEventsClient<Channel> {
+    AgentEventsClient::with_origin(channel, origin)
 }

@@ -201,6 +201,11 @@ pub struct Tenant {
     pub limits: Limits,
     /// How sessions that the bridge made are kept alive. `keep`.
     pub keep: Keep,
+    /// How many events are kept for callers who come back for them. `events`.
+    pub events: Events,
+    /// Whether a sign-in is followed by a reset of the agent's skill queues, without which agents
+    /// of some gateways get no calls (cec_07_1209). `reset_skills_after_sign_in`.
+    pub reset_skills_after_sign_in: bool,
     /// Credentials of agents, for signing them in without asking. `credentials_file`.
     pub credentials: Option<Arc<Credentials>>,
 }
@@ -278,6 +283,9 @@ pub struct Keep {
     pub pause_min: Duration,
     /// The longest; 500 ms as documented. `keep.pause_max`.
     pub pause_max: Duration,
+    /// How often the Guid is renewed by updateGuid (cec_07_1225) where polls are not allowed and
+    /// Guids change. `keep.guid_interval`.
+    pub guid_interval: Duration,
     /// Refusals for the Guid in a row after which a session is lost; public clients take five.
     /// `keep.refusals`.
     pub refusals: u32,
@@ -290,6 +298,17 @@ pub struct Keep {
     /// How long a rejected password is not tried again, since the platform locks accounts.
     /// `keep.rejected_for`.
     pub rejected_for: Duration,
+}
+
+/// How many events are kept for callers who come back for them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Events {
+    /// Events kept. `events.kept`.
+    pub kept: NonZeroUsize,
+    /// Bytes that they may take; fewer events are kept where they are large. `events.kept_bytes`.
+    pub kept_bytes: NonZeroUsize,
+    /// Callers who watch events at once. `events.watches`.
+    pub watches: NonZeroUsize,
 }
 
 /// Bounds on what a tenant may take.

@@ -4,6 +4,8 @@
 //! no connection was made to the first. What a refusal is worth, and whether the call may be made
 //! again with a newer Guid, is decided by [`crate::tenant`].
 
+mod agent_status;
+mod command;
 mod connection;
 mod connector;
 mod endpoint;
@@ -17,16 +19,19 @@ mod tls;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use self::{endpoint::Endpoint, failure::Failure};
 pub use self::{
+    agent_status::AgentStatus,
+    command::{Command, reset_skill, say_busy},
     envelope::{Envelope, Unreadable},
     interface::{
-        FORCE_SIGN_IN, FORCE_SIGN_OUT, Interface, POLL, Pace, SAY_BUSY, SIGN_IN, SIGN_OUT, say_busy,
+        AGENT_STATUS, Effect, FORCE_SIGN_IN, FORCE_SIGN_OUT, Interface, POLL, Pace, RESET_SKILL,
+        SAY_BUSY, SIGN_IN, SIGN_OUT, UPDATE_GUID,
     },
-    reply::Reply,
-    request::{Command, Request},
+    reply::{Reply, updated_guid},
+    request::Request,
     sign_in::{InitialState, SignIn},
 };
+use self::{endpoint::Endpoint, failure::Failure};
 use crate::{
     call::{CallError, Patience, Stage},
     config,

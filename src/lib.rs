@@ -21,8 +21,10 @@ pub mod call;
 pub mod client;
 pub mod command;
 pub mod config;
+pub mod event;
 pub mod id;
 pub mod retcode;
 #[cfg(feature = "simulator")]
 pub mod sim;
+pub mod state;
 pub mod telemetry;

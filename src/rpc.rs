@@ -2,11 +2,13 @@
 //!
 //! One file per service; `status` holds the one table that turns what happened into a status.
 
+mod agent_events;
 mod agent_session;
 mod agent_state;
 mod check;
 mod details;
 pub mod proto;
+mod record;
 mod respond;
 mod status;
 mod timeout;
@@ -18,11 +20,12 @@ use tokio::sync::Semaphore;
 use tonic::service::{Routes, RoutesBuilder};
 
 use self::{
+    agent_events::AgentEventsRpc,
     agent_session::AgentSessionRpc,
     agent_state::AgentStateRpc,
     proto::{
-        FILE_DESCRIPTOR_SET, agent_session_server::AgentSessionServer,
-        agent_state_server::AgentStateServer,
+        FILE_DESCRIPTOR_SET, agent_events_server::AgentEventsServer,
+        agent_session_server::AgentSessionServer, agent_state_server::AgentStateServer,
     },
 };
 use crate::{config, retcode::Overrides, tenant::Tenants};
@@ -66,7 +69,11 @@ pub fn services(
             AgentStateServer::new(AgentStateRpc(shared.clone())).max_decoding_message_size(limit),
         )
         .add_service(
-            AgentSessionServer::new(AgentSessionRpc(shared)).max_decoding_message_size(limit),
+            AgentSessionServer::new(AgentSessionRpc(shared.clone()))
+                .max_decoding_message_size(limit),
+        )
+        .add_service(
+            AgentEventsServer::new(AgentEventsRpc(shared)).max_decoding_message_size(limit),
         );
     if server.reflection {
         add_reflection(&mut routes)?;

@@ -104,7 +104,7 @@ impl Bridge {
     ///
     /// [`StartError`]; nothing is left open then.
     pub async fn start(config: Config) -> Result<Self, StartError> {
-        let readiness = Arc::new(Readiness::new(&config.warnings()));
+        let warnings = config.warnings();
         let Config { server, host_in_flight, tenants, retcodes, .. } = config;
         let (work, stages) = (Work::default(), Stages::default());
 
@@ -114,6 +114,7 @@ impl Bridge {
                 .map_err(|error| StartError::Tenant(id, error))
         });
         let tenants = Tenants::new(tenants.collect::<Result<Vec<_>, _>>()?);
+        let readiness = Arc::new(Readiness::new(tenants.clone(), &warnings));
 
         let tls = server.tls.as_ref().map(tls::acceptor).transpose().map_err(StartError::Tls)?;
         let mut routes = rpc::services(tenants.clone(), retcodes, &server)?;
@@ -168,8 +169,9 @@ impl Bridge {
 
         // Streams of health watchers would hold their connections open for ever.
         health.end_watches().await;
-        stages.goaway.cancel();
+        // First, so that streams end with this as their reason.
         work.keeping.cancel();
+        stages.goaway.cancel();
         connections.close();
         work.tasks.close();
         let last_words = LAST_WORDS.min(drain.limit / 4);

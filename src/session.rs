@@ -7,6 +7,7 @@
 mod cookies;
 mod embedded;
 mod guid;
+mod state;
 
 use std::{
     fmt,
@@ -23,6 +24,7 @@ pub use self::{
     cookies::Cookies,
     embedded::EmbeddedStore,
     guid::{Guid, InvalidGuid},
+    state::SessionState,
 };
 use crate::id::AgentId;
 

@@ -1,32 +1,45 @@
 //! A tenant: everything that its agents' calls go through, and nothing that another tenant's do.
 
 mod admission;
+mod confirm;
 mod credentials;
 mod directory;
 mod keeper;
 mod leave;
 mod pacer;
 mod poll;
+mod states;
 mod turns;
 mod underway;
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::time::{Instant, timeout_at};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::{Instant, timeout_at},
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::debug;
 
 use self::{
-    admission::Admission, credentials::CredentialBook, keeper::Keepers, pacer::Pacer, turns::Turns,
-    underway::Underway,
+    admission::Admission, credentials::CredentialBook, keeper::Keepers, pacer::Pacer,
+    states::States, turns::Turns, underway::Underway,
 };
-pub use self::{admission::Hosts, directory::Tenants};
+pub use self::{
+    admission::Hosts,
+    confirm::{Confirmation, Unconfirmed},
+    directory::Tenants,
+    states::StateCount,
+};
 use crate::{
     call::{CallError, Deadline, Share, Stage, detached},
     config::{self, Timeouts},
+    event::{Agents, Events, Watch},
     gateway::{BuildError, Command, Envelope, Gateway, Reply, SignIn},
     id::{AgentId, TenantId},
-    session::{EmbeddedStore, Guid, NewSession, Origin, Session, SessionStore, StoreError},
+    session::{
+        EmbeddedStore, Guid, NewSession, Origin, Session, SessionState, SessionStore, StoreError,
+    },
 };
 
 /// One tenant, as calls see it.
@@ -40,6 +53,9 @@ pub struct Tenant {
     sessions: Arc<dyn SessionStore>,
     gateway: Gateway,
     keepers: Keepers,
+    states: States,
+    events: Arc<Events>,
+    watches: Arc<Semaphore>,
     /// For sign-ins that nobody asked for.
     pacer: Pacer,
     work: Work,
@@ -56,6 +72,17 @@ pub struct Work {
     pub keeping: CancellationToken,
 }
 
+/// A command that the gateway accepted.
+#[derive(Debug)]
+pub struct Accepted {
+    /// The gateway's answer.
+    pub envelope: Envelope,
+    /// What was asked.
+    pub command: Command,
+    /// The tenant's newest event when it was.
+    pub after: u64,
+}
+
 /// An agent who was signed in.
 #[derive(Debug)]
 pub struct SignedIn {
@@ -63,6 +90,8 @@ pub struct SignedIn {
     pub envelope: Envelope,
     /// The session that was made.
     pub session: Arc<Session>,
+    /// What the gateway answered to the reset of the skill queues, if the tenant wants it.
+    pub skills: Option<Result<Envelope, CallError>>,
 }
 
 /// How long a recovery may wait for the agent's turn and a place, beside its sign-in.
@@ -91,6 +120,9 @@ impl Tenant {
             sessions: Arc::new(EmbeddedStore::new(config.limits.sessions)),
             gateway: Gateway::new(&config)?,
             keepers: Keepers::default(),
+            states: States::default(),
+            events: Arc::new(Events::new(config.events.clone())),
+            watches: Arc::new(Semaphore::new(config.events.watches.get())),
             pacer: Pacer::per_second(config.keep.sign_ins_per_second),
             id,
             config,
@@ -138,6 +170,7 @@ impl Tenant {
         };
         // The owner polls from now on, and two polls at once are refused (000-007).
         self.keepers.stop(agent);
+        self.enter(agent, SessionState::Gone, "handed in by its owner");
         let ttl = Some(ttl.unwrap_or(self.config.registered_ttl));
         let session = NewSession { guid, origin: Origin::Registered, ttl, cookies };
         self.sessions.put(agent, session).await.map_err(|e| self.store_failed(&e))
@@ -158,7 +191,7 @@ impl Tenant {
         agent: AgentId,
         command: Command,
         deadline: Deadline,
-    ) -> Result<Envelope, CallError> {
+    ) -> Result<Accepted, CallError> {
         self.admitted(agent, deadline, |call| call.command(command)).await
     }
 
@@ -205,6 +238,12 @@ impl Tenant {
         self.admitted(agent, deadline, move |call| call.recover(lost)).await
     }
 
+    /// Renews an agent's Guid by asking for it.
+    async fn update_guid(self: &Arc<Self>, agent: AgentId) -> Result<(), CallError> {
+        let deadline = Deadline::new(Instant::now(), RECOVERY_QUEUE + self.config.timeouts.request);
+        self.admitted(agent, deadline, Underway::update_guid).await
+    }
+
     /// Takes in what a reply brings beside its answer: a renewed Guid, and balancer cookies.
     async fn absorb(
         &self,
@@ -223,6 +262,31 @@ impl Tenant {
             debug!(tenant.id = %self.id, agent.id = %agent, session.version = version, "the gateway renewed the Guid");
         }
         Ok(())
+    }
+
+    /// Reads on in the tenant's events; see [`Events::watch`]. The permit is a place among the
+    /// callers who do.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError::Overloaded`] if there are as many as there may be.
+    pub fn watch(
+        &self,
+        agents: Agents,
+        after: Option<u64>,
+    ) -> Result<(Watch, OwnedSemaphorePermit), CallError> {
+        let limit = self.config.events.watches;
+        let place = self
+            .watches
+            .clone()
+            .try_acquire_owned()
+            .map_err(|_| CallError::Overloaded { share: Share::TenantWatches, limit })?;
+        Ok((self.events.watch(agents, after), place))
+    }
+
+    /// Cancelled when the bridge begins to stop.
+    pub fn stopping(&self) -> CancellationToken {
+        self.work.keeping.clone()
     }
 
     /// What the bridge would sign this agent in with, if nobody says otherwise.

@@ -54,7 +54,7 @@ fn only_retcode(text: &str) -> Option<Box<str>> {
     let pairs = json.deserialize_map(Pairs).ok()?;
     json.end().ok()?;
     let once = |key| pairs.iter().filter(|(name, _)| name == key).count() <= 1;
-    if !["retcode", "message", "result"].into_iter().all(once) {
+    if !["retcode", "message", "result", "event"].into_iter().all(once) {
         return None;
     }
     let (_, raw) = pairs.iter().find(|(name, _)| name == "retcode")?;

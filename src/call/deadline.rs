@@ -1,14 +1,17 @@
 use std::{net::SocketAddr, time::Duration};
 
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 /// Who calls, and since when; the server stamps it on every request.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Caller {
     /// The other end of the connection.
     pub peer: SocketAddr,
     /// When the head of the request was read.
     pub arrived: Instant,
+    /// Cancelled when the connection is asked to end; calls in flight go on, streams do not.
+    pub leaving: CancellationToken,
 }
 
 /// When a caller stops waiting, and what follows for the bridge.

@@ -10,7 +10,7 @@ use http::Uri;
 use rustls::pki_types::ServerName;
 
 use super::{
-    AuthMode, Keep, Limits, Tenant, Timeouts, credentials,
+    AuthMode, Events, Keep, Limits, Tenant, Timeouts, credentials,
     error::{Wrong, quote},
     reader::Section,
     scalar,
@@ -76,6 +76,8 @@ fn tenant(section: &Section<'_>, name: &str) -> Tenant {
         timeouts: timeouts(&section.section("timeouts")),
         limits: limits(&section.section("limits")),
         keep: keep(&section.section("keep")),
+        events: events(&section.section("events")),
+        reset_skills_after_sign_in: section.truth("reset_skills_after_sign_in", false),
         credentials: credentials::read(section, &agent_ids).map(Arc::new),
         agent_ids,
     }
@@ -169,6 +171,7 @@ fn keep(section: &Section<'_>) -> Keep {
         enabled: section.truth("enabled", true),
         pause_min: section.duration("pause_min", 200 * MILLISECOND, MILLISECOND..=MINUTE),
         pause_max: section.duration("pause_max", 500 * MILLISECOND, MILLISECOND..=MINUTE),
+        guid_interval: section.duration("guid_interval", 45 * SECOND, MILLISECOND..=HOUR),
         refusals: section.whole("refusals", 3, 1..=100),
         silence: section.duration("silence", MINUTE, MILLISECOND..=HOUR),
         recovery: section.duration("recovery", 10 * MINUTE, SECOND..=24 * HOUR),
@@ -182,6 +185,14 @@ fn keep(section: &Section<'_>) -> Keep {
         );
     }
     keep
+}
+
+fn events(section: &Section<'_>) -> Events {
+    Events {
+        kept: section.count("kept", 4096, 1_000_000),
+        kept_bytes: section.count("kept_bytes", 8 * 1024 * 1024, 1024 * 1024 * 1024),
+        watches: section.count("watches", 64, 10_000),
+    }
 }
 
 fn limits(section: &Section<'_>) -> Limits {

@@ -80,10 +80,9 @@ impl Endpoint {
         command: &Command,
         agent: AgentId,
     ) -> Result<PathAndQuery, InvalidUri> {
-        let (prefix, query) = (&self.prefix, &command.query);
+        let (prefix, arguments) = (&self.prefix, &command.arguments);
         let Interface { family, tail, .. } = command.interface;
-        let mark = if query.is_empty() { "" } else { "?" };
-        let target = format!("{prefix}/{family}/{agent}{tail}{mark}{query}");
+        let target = format!("{prefix}/{family}/{agent}{tail}{arguments}");
         PathAndQuery::from_maybe_shared(bytes::Bytes::from(target))
     }
 
@@ -208,10 +207,8 @@ mod tests {
     async fn targets_are_as_the_gateway_documents_them() {
         const BASE: &str = "https://ccg:8043/agentgateway/resource";
         let agent = "/agentgateway/resource/onlineagent/1001";
-        let plain = |interface| Command { interface, query: String::new() };
-
-        check(BASE, &plain(&SIGN_IN), agent);
-        check(BASE, &plain(&FORCE_SIGN_OUT), &format!("{agent}/forcelogout"));
+        check(BASE, &Command::plain(&SIGN_IN), agent);
+        check(BASE, &Command::plain(&FORCE_SIGN_OUT), &format!("{agent}/forcelogout"));
         for (reason, prolong, query) in [
             (None, None, ""),
             (Some(200), None, "?reason=200"),
@@ -221,7 +218,7 @@ mod tests {
         ] {
             check(BASE, &say_busy(reason, prolong), &format!("{agent}/saybusy{query}"));
         }
-        check(BASE, &plain(&POLL), "/agentgateway/resource/agentevent/1001");
+        check(BASE, &Command::plain(&POLL), "/agentgateway/resource/agentevent/1001");
         check("http://127.0.0.1/", &say_busy(None, None), "/onlineagent/1001/saybusy");
     }
 }

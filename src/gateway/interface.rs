@@ -1,11 +1,10 @@
 //! The gateway's interfaces that the bridge uses, one description each.
 
-use std::{fmt::Write as _, time::Duration};
+use std::time::Duration;
 
 use http::Method;
 
-use super::request::Command;
-use crate::config::Timeouts;
+use crate::{config::Timeouts, state::AgentState};
 
 /// One interface of the gateway.
 #[derive(Debug)]
@@ -20,6 +19,8 @@ pub struct Interface {
     pub tail: &'static str,
     /// How long the gateway may take.
     pub pace: Pace,
+    /// How its effect shows, if it changes what the agent is doing.
+    pub effect: Option<Effect>,
 }
 
 /// How long the gateway may take to answer.
@@ -33,59 +34,64 @@ pub enum Pace {
     Poll,
 }
 
+/// How it shows that an agent's state has changed: the answer says only that the request was
+/// accepted (cec_07_13482).
+#[derive(Clone, Copy, Debug)]
+pub struct Effect {
+    /// Event types of which each tells of the change.
+    pub events: &'static [&'static str],
+    /// Whether an agent can be in this state after the change. One who is not has changed since,
+    /// or the event was an older one.
+    pub fits: fn(AgentState) -> bool,
+}
+
 /// Signs an agent in (cec_07_1202).
 pub static SIGN_IN: Interface = signs_in("login", "");
 /// Signs an agent in who is signed in elsewhere (cec_07_1203).
 pub static FORCE_SIGN_IN: Interface = signs_in("forceLogin", "/forcelogin");
 /// Signs an agent out, who must not be talking (cec_07_1219).
-pub static SIGN_OUT: Interface = in_session("logout", Method::DELETE, "/logout");
+pub static SIGN_OUT: Interface = plain("logout", Method::DELETE, "/logout");
 /// Signs an agent out and releases the call (cec_07_1220).
-pub static FORCE_SIGN_OUT: Interface = in_session("forceLogout", Method::DELETE, "/forcelogout");
-/// Makes an agent busy (cec_07_1211).
-pub static SAY_BUSY: Interface = in_session("sayBusy", Method::POST, "/saybusy");
+pub static FORCE_SIGN_OUT: Interface = plain("forceLogout", Method::DELETE, "/forcelogout");
+/// Renews the Guid (cec_07_1225).
+pub static UPDATE_GUID: Interface = plain("updateGuid", Method::PUT, "/updateGuid");
+/// Gives the agent the skill queues that are configured for it (cec_07_1209).
+pub static RESET_SKILL: Interface = plain("resetSkill", Method::POST, "/resetskill");
+/// Asks what the agent is doing (cec_07_1222).
+pub static AGENT_STATUS: Interface = plain("getAgentStatus", Method::GET, "/agentstatus");
 
 /// Fetches the agent's next event, and keeps the session alive by that (cec_07_1274).
 pub static POLL: Interface = Interface {
     log_name: "getAgentEvent",
     method: Method::GET,
-    family: AGENT_EVENT,
+    family: "agentevent",
     tail: "",
     pace: Pace::Poll,
+    effect: None,
 };
 
-/// "Say busy". What is `None` is left out of the query string: older gateways know neither
-/// parameter, and newer ones have defaults (cec_07_1211).
-pub fn say_busy(reason: Option<i32>, prolong: Option<bool>) -> Command {
-    let mut query = String::new();
-    if let Some(reason) = reason {
-        push(&mut query, "reason", reason);
-    }
-    if let Some(prolong) = prolong {
-        push(&mut query, "prolong", prolong);
-    }
-    Command { interface: &SAY_BUSY, query }
-}
-
-/// Numbers and booleans need no escaping, and nothing else goes into a query string.
-trait Plain: std::fmt::Display + Copy {}
-impl Plain for i32 {}
-impl Plain for bool {}
-
-fn push(query: &mut String, name: &str, value: impl Plain) {
-    let separator = if query.is_empty() { "" } else { "&" };
-    // Writing to a String cannot fail.
-    let _written = write!(query, "{separator}{name}={value}");
-}
+/// Makes an agent busy (cec_07_1211).
+pub static SAY_BUSY: Interface = changes(
+    "sayBusy",
+    "/saybusy",
+    Effect { events: &["AgentState_SetNotReady_Success"], fits: |state| state == AgentState::Busy },
+);
 
 const ONLINE_AGENT: &str = "onlineagent";
-const AGENT_EVENT: &str = "agentevent";
 
 const fn signs_in(log_name: &'static str, tail: &'static str) -> Interface {
-    Interface { log_name, method: Method::PUT, family: ONLINE_AGENT, tail, pace: Pace::SignIn }
+    let (family, pace) = (ONLINE_AGENT, Pace::SignIn);
+    Interface { log_name, method: Method::PUT, family, tail, pace, effect: None }
 }
 
-const fn in_session(log_name: &'static str, method: Method, tail: &'static str) -> Interface {
-    Interface { log_name, method, family: ONLINE_AGENT, tail, pace: Pace::Request }
+const fn plain(log_name: &'static str, method: Method, tail: &'static str) -> Interface {
+    let (family, pace) = (ONLINE_AGENT, Pace::Request);
+    Interface { log_name, method, family, tail, pace, effect: None }
+}
+
+const fn changes(log_name: &'static str, tail: &'static str, effect: Effect) -> Interface {
+    let (family, pace) = (ONLINE_AGENT, Pace::Request);
+    Interface { log_name, method: Method::POST, family, tail, pace, effect: Some(effect) }
 }
 
 impl Interface {

@@ -1,4 +1,4 @@
-use std::time::Duration;
+use std::{borrow::Cow, collections::HashMap, time::Duration};
 
 use bytes::Bytes;
 use http::{
@@ -7,6 +7,7 @@ use http::{
 };
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::body::Incoming;
+use serde_json::value::RawValue;
 
 use super::{
     envelope::{Envelope, Unreadable},
@@ -114,6 +115,13 @@ fn guid(headers: &HeaderMap) -> Option<Guid> {
         .find_map(|value| Guid::parse(value).ok())
 }
 
+/// The Guid in the `result` of updateGuid (cec_07_1225).
+pub fn updated_guid(result: &str) -> Option<Guid> {
+    let fields: HashMap<Cow<'_, str>, &RawValue> = serde_json::from_str(result).ok()?;
+    let guid: Cow<'_, str> = serde_json::from_str(fields.get("guid")?.get()).ok()?;
+    Guid::parse(&guid).ok()
+}
+
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let seconds = headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
     Some(Duration::from_secs(seconds))
@@ -161,6 +169,15 @@ mod tests {
         check_guid(&[("guid", "b.N1")], Some("b.N1"));
         check_guid(&[("guid", "b.N1"), ("set-guid", "JSESSIONID=a.N1")], Some("a.N1"));
         check_guid(&[("guid", "b.N1"), ("set-guid", "JSESSIONID=")], Some("b.N1"));
+    }
+
+    #[test]
+    fn an_updated_guid_is_found_in_the_body() {
+        let found = |result| updated_guid(result).map(|guid| guid.node().map(str::to_owned));
+        assert_eq!(found(r#"{"guid":"a.AgentGateway1"}"#), Some(Some("AgentGateway1".into())));
+        for none in ["{}", "\"\"", "[]", r#"{"guid":null}"#, r#"{"guid":""}"#, r#"{"guid":7}"#] {
+            assert_eq!(found(none), None, "{none}");
+        }
     }
 
     #[test]

@@ -8,17 +8,8 @@ use http::{
 };
 use http_body_util::Full;
 
-use super::{Interface, endpoint::Endpoint};
+use super::{Command, Interface, endpoint::Endpoint};
 use crate::{id::AgentId, session::Session};
-
-/// What a request asks an interface to do, apart from the agent.
-#[derive(Clone, Debug)]
-pub struct Command {
-    /// The interface.
-    pub interface: &'static Interface,
-    /// The query string without its question mark; empty: none is sent.
-    pub query: String,
-}
 
 /// One request to a gateway.
 pub struct Request<'a> {

@@ -74,8 +74,9 @@ async fn sign_in(call: Call, request: SignInRequest) -> Result<SignInResponse, C
     let sign_in = sign_in.ok_or(CallError::CredentialsMissing)?;
     let signed_in = subject.tenant.sign_in(subject.agent, sign_in, call.deadline).await?;
     let session = Some(translate::session(&subject, &signed_in.session));
+    let skill_reset = signed_in.skills.as_ref().map(translate::skill_reset);
     let (message, retcode, result) = translate::envelope(signed_in.envelope);
-    Ok(SignInResponse { message, retcode, result, session })
+    Ok(SignInResponse { message, retcode, result, session, skill_reset })
 }
 
 async fn sign_out(call: Call, request: SignOutRequest) -> Result<SignOutResponse, CallError> {

@@ -8,6 +8,7 @@ use super::{
 };
 use crate::{
     call::{CallError, FieldViolation},
+    event::Agents,
     gateway::{Command, InitialState, SignIn, say_busy},
     id::AgentId,
     session::Guid,
@@ -26,6 +27,10 @@ pub(super) struct Checker(Vec<FieldViolation>);
 
 /// Reasons with a meaning of the caller's choice (cec_07_1211).
 const REASONS: std::ops::RangeInclusive<i32> = 200..=250;
+const CONFIRM_WITHIN: std::ops::RangeInclusive<Duration> =
+    Duration::from_millis(1)..=Duration::from_secs(600);
+/// Agents of one stream that are named; a caller of more watches all.
+const WATCHED_MAX: usize = 1000;
 const TTL_MIN: Duration = Duration::from_secs(1);
 const TTL_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 /// Lengths of a sign-in's fields (cec_07_1202).
@@ -48,6 +53,22 @@ impl Checker {
         }
     }
 
+    /// The tenant that a request names; `None` if something was noted.
+    pub(super) fn tenant<'a>(
+        &mut self,
+        tenants: &'a Tenants,
+        id: &str,
+    ) -> Result<Option<&'a Arc<Tenant>>, CallError> {
+        Ok(match (id, tenants.only()) {
+            ("", None) => {
+                self.note("tenant_id", "is missing; it is needed where several tenants are served");
+                None
+            }
+            ("", Some(only)) => Some(only),
+            (id, _) => Some(tenants.get(id).ok_or(CallError::TenantUnknown)?),
+        })
+    }
+
     /// The tenant and the agent. Which agent ids are good depends on the tenant, so an unknown
     /// tenant ends the check at once; `None` if something was noted.
     pub(super) fn subject(
@@ -55,21 +76,48 @@ impl Checker {
         tenants: &Tenants,
         request: &impl Addressed,
     ) -> Result<Option<Subject>, CallError> {
-        let tenant = match (request.tenant_id(), tenants.only()) {
-            ("", None) => {
-                self.note("tenant_id", "is missing; it is needed where several tenants are served");
-                None
-            }
-            ("", Some(only)) => Some(only),
-            (id, _) => Some(tenants.get(id).ok_or(CallError::TenantUnknown)?),
-        };
+        let tenant = self.tenant(tenants, request.tenant_id())?;
+        let agent = self.agent("agent_id", tenant, request.agent_id());
+        Ok(tenant.zip(agent).map(|(tenant, agent)| Subject { tenant: tenant.clone(), agent }))
+    }
+
+    fn agent(
+        &mut self,
+        field: &'static str,
+        tenant: Option<&Arc<Tenant>>,
+        id: &str,
+    ) -> Option<AgentId> {
         let any = 1..=u32::MAX;
         let range = tenant.map_or(&any, |tenant| &tenant.config().agent_ids);
-        let agent = AgentId::parse(request.agent_id(), range);
-        if let Err(invalid) = &agent {
-            self.note("agent_id", invalid.to_string());
+        AgentId::parse(id, range).map_err(|invalid| self.note(field, invalid.to_string())).ok()
+    }
+
+    /// The agents to watch: those named, else all.
+    pub(super) fn agents(
+        &mut self,
+        tenant: Option<&Arc<Tenant>>,
+        ids: &[String],
+    ) -> Option<Agents> {
+        if ids.is_empty() {
+            return Some(Agents::All);
         }
-        Ok(tenant.zip(agent.ok()).map(|(tenant, agent)| Subject { tenant: tenant.clone(), agent }))
+        if ids.len() > WATCHED_MAX {
+            self.note("agent_ids", format!("must be {WATCHED_MAX} at most; none means all"));
+            return None;
+        }
+        ids.iter()
+            .map(|id| self.agent("agent_ids", tenant, id))
+            .collect::<Option<_>>()
+            .map(Agents::These)
+    }
+
+    /// How long to wait for an event that confirms a change.
+    pub(super) fn confirm_within(&mut self, within: prost_types::Duration) -> Duration {
+        let within = Duration::try_from(within).ok();
+        within.filter(|within| CONFIRM_WITHIN.contains(within)).unwrap_or_else(|| {
+            self.note("confirm_within", "must be from 1 ms to 10 min (600 s)");
+            Duration::ZERO
+        })
     }
 
     /// A whole `SetBusy`.

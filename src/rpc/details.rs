@@ -10,7 +10,7 @@ use tonic::{
 use tonic_types::{ErrorDetails, StatusExt as _};
 
 use super::{
-    respond::{About, visible},
+    record::{About, visible},
     status::{More, Row, SHORTLY},
 };
 use crate::call::{CallError, Outcome, Share};

@@ -1,18 +1,18 @@
 //! What every method does around its own work: a deadline before it, a status and a log line
 //! after it.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::{
     sync::{OwnedSemaphorePermit, TryAcquireError},
     time::Instant,
 };
-use tonic::{Code, Extensions, Request, Response, Status, metadata::MetadataMap};
-use tracing::{field, info, warn};
+use tokio_util::sync::CancellationToken;
+use tonic::{Extensions, Request, Response, Status, metadata::MetadataMap};
 
 use super::{
     Shared,
-    status::{self, Refused, code_name},
+    record::{About, Record, visible},
     timeout,
 };
 use crate::call::{CallError, Caller, Deadline, FieldViolation, Share};
@@ -45,6 +45,17 @@ addressed!(
     GetSessionRequest
 );
 
+impl Addressed for super::proto::WatchEventsRequest {
+    fn tenant_id(&self) -> &str {
+        &self.tenant_id
+    }
+
+    /// Only one that is named alone.
+    fn agent_id(&self) -> &str {
+        if let [agent_id] = &*self.agent_ids { agent_id } else { "" }
+    }
+}
+
 /// What a method's work is given beside the request.
 pub(super) struct Call {
     pub(super) shared: Arc<Shared>,
@@ -52,22 +63,40 @@ pub(super) struct Call {
     _place: OwnedSemaphorePermit,
 }
 
-/// Whom a call is about, in the caller's words: bounded, and harmless in a log.
-pub(super) struct About {
-    pub(super) method: &'static str,
-    pub(super) tenant_id: String,
-    pub(super) agent_id: String,
-}
-
-/// One log line for one call; also for one whose caller goes away.
-struct Record {
-    about: About,
+/// What came with a request beside its message.
+pub(super) struct Arrival {
+    metadata: MetadataMap,
     peer: Option<SocketAddr>,
-    started: Instant,
-    written: bool,
+    /// When it came.
+    pub(super) at: Instant,
+    /// Cancelled when its connection is asked to end.
+    pub(super) leaving: CancellationToken,
 }
 
 const ID_MAX: usize = 64;
+
+// === impl Arrival ===
+
+impl Arrival {
+    fn new(metadata: MetadataMap, extensions: &Extensions) -> Self {
+        let caller = extensions.get::<Caller>().cloned();
+        let (peer, at, leaving) = match caller {
+            Some(Caller { peer, arrived, leaving }) => (Some(peer), arrived, leaving),
+            None => (None, Instant::now(), CancellationToken::new()),
+        };
+        Self { metadata, peer, at, leaving }
+    }
+
+    /// How long the caller waits; `None`: it does not say.
+    pub(super) fn timeout(&self) -> Result<Option<Duration>, CallError> {
+        let Some(value) = self.metadata.get("grpc-timeout") else { return Ok(None) };
+        let timeout = timeout::parse(value.as_encoded_bytes()).ok_or_else(|| {
+            let description = "must be 1 to 8 digits and one of H M S m u n".into();
+            CallError::Invalid(vec![FieldViolation { field: "grpc-timeout", description }])
+        });
+        timeout.map(Some)
+    }
+}
 
 // === impl Shared ===
 
@@ -83,10 +112,8 @@ impl Shared {
         Q: Addressed,
         W: Future<Output = Result<A, CallError>>,
     {
-        let (metadata, extensions, message) = request.into_parts();
-        let peer = extensions.get::<Caller>().map(|caller| caller.peer);
-        let record = Record::new(self.about(method, &message), peer);
-        let result = match self.admit(&metadata, &extensions) {
+        let (arrival, record, message) = self.arrival(method, request);
+        let result = match self.admit(&arrival) {
             Ok(call) => work(call, message).await,
             Err(error) => Err(error),
         };
@@ -95,133 +122,35 @@ impl Shared {
                 record.accepted();
                 Ok(Response::new(answer))
             }
-            Err(error) => {
-                let refused = status::refuse(&error, &record.about, &self.overrides);
-                record.refused(&error, &refused);
-                Err(refused.status)
-            }
+            Err(error) => Err(record.refuse(&error, &self.overrides)),
         }
     }
 
-    fn about(&self, method: &'static str, request: &impl Addressed) -> About {
-        let tenant_id = match (request.tenant_id(), self.tenants.only()) {
+    /// Takes a request apart, with the record that has to be closed when it is answered.
+    pub(super) fn arrival<Q: Addressed>(
+        &self,
+        method: &'static str,
+        request: Request<Q>,
+    ) -> (Arrival, Record, Q) {
+        let (metadata, extensions, message) = request.into_parts();
+        let arrival = Arrival::new(metadata, &extensions);
+        let tenant_id = match (message.tenant_id(), self.tenants.only()) {
             ("", Some(only)) => only.id().to_string(),
             (id, _) => visible(id, ID_MAX),
         };
-        About { method, tenant_id, agent_id: visible(request.agent_id(), ID_MAX) }
+        let agent_id = visible(message.agent_id(), ID_MAX);
+        let record = Record::new(About { method, tenant_id, agent_id }, arrival.peer);
+        (arrival, record, message)
     }
 
-    fn admit(
-        self: &Arc<Self>,
-        metadata: &MetadataMap,
-        extensions: &Extensions,
-    ) -> Result<Call, CallError> {
-        let timeout = match metadata.get("grpc-timeout") {
-            None => self.default_deadline,
-            Some(value) => timeout::parse(value.as_encoded_bytes()).ok_or_else(|| {
-                let description = "must be 1 to 8 digits and one of H M S m u n".into();
-                CallError::Invalid(vec![FieldViolation { field: "grpc-timeout", description }])
-            })?,
-        };
-        let arrived = extensions.get::<Caller>().map_or_else(Instant::now, |caller| caller.arrived);
+    fn admit(self: &Arc<Self>, arrival: &Arrival) -> Result<Call, CallError> {
+        let timeout = arrival.timeout()?.unwrap_or(self.default_deadline);
         let place = self.calls.clone().try_acquire_owned().map_err(|error| match error {
             TryAcquireError::NoPermits | TryAcquireError::Closed => {
                 CallError::Overloaded { share: Share::ServerCalls, limit: self.calls_max }
             }
         })?;
-        let deadline = Deadline::new(arrived, timeout);
+        let deadline = Deadline::new(arrival.at, timeout);
         Ok(Call { shared: self.clone(), deadline, _place: place })
-    }
-}
-
-/// `text` without control characters, which could forge log lines, and cut to `max` bytes.
-pub(super) fn visible(text: &str, max: usize) -> String {
-    let mut visible = String::with_capacity(text.len().min(max));
-    for c in text.chars() {
-        let c = if c.is_control() { char::REPLACEMENT_CHARACTER } else { c };
-        if visible.len() + c.len_utf8() > max {
-            break;
-        }
-        visible.push(c);
-    }
-    visible
-}
-
-// === impl Record ===
-
-impl Record {
-    fn new(about: About, peer: Option<SocketAddr>) -> Self {
-        Self { about, peer, started: Instant::now(), written: false }
-    }
-
-    fn accepted(mut self) {
-        self.written = true;
-        let (About { method, tenant_id, agent_id }, elapsed_ms) = (&self.about, self.elapsed_ms());
-        let peer = self.peer.map(field::display);
-        info!(
-            method,
-            peer,
-            tenant.id = tenant_id,
-            agent.id = agent_id,
-            code = "OK",
-            elapsed_ms,
-            "call"
-        );
-    }
-
-    fn refused(mut self, error: &CallError, refused: &Refused) {
-        self.written = true;
-        let (About { method, tenant_id, agent_id }, elapsed_ms) = (&self.about, self.elapsed_ms());
-        let (code, reason) = (code_name(refused.status.code()), &*refused.reason);
-        let outcome = error.outcome().as_str();
-        let retcode = error.refusal().map(|refusal| refusal.retcode.as_str());
-        let ours = matches!(
-            refused.status.code(),
-            Code::Unknown | Code::Internal | Code::Unavailable | Code::DeadlineExceeded
-        );
-        // What lies with the gateway or the bridge is for whoever runs them, with its cause.
-        let error = ours.then(|| error.to_string());
-        let peer = self.peer.map(field::display);
-        macro_rules! line {
-            ($write:ident) => {
-                $write!(
-                    method,
-                    peer,
-                    tenant.id = tenant_id,
-                    agent.id = agent_id,
-                    code,
-                    reason,
-                    outcome,
-                    retcode,
-                    elapsed_ms,
-                    error,
-                    "call"
-                )
-            };
-        }
-        if ours { line!(warn) } else { line!(info) }
-    }
-
-    fn elapsed_ms(&self) -> f64 {
-        (self.started.elapsed().as_secs_f64() * 1e6).round() / 1e3
-    }
-}
-
-impl Drop for Record {
-    fn drop(&mut self) {
-        if !self.written {
-            let (About { method, tenant_id, agent_id }, elapsed_ms) =
-                (&self.about, self.elapsed_ms());
-            let peer = self.peer.map(field::display);
-            info!(
-                method,
-                peer,
-                tenant.id = tenant_id,
-                agent.id = agent_id,
-                code = "CANCELLED",
-                elapsed_ms,
-                "call"
-            );
-        }
     }
 }

@@ -6,7 +6,7 @@ use tonic::{Code, Status};
 
 use super::{
     details::{self, MESSAGE_MAX},
-    respond::{About, visible},
+    record::{About, visible},
 };
 use crate::{
     call::{CallError, FieldViolation, Refusal, Share},
@@ -72,6 +72,7 @@ fn row(error: &CallError) -> Row<'_> {
         CallError::Overloaded { share, .. }
                                         => (ResourceExhausted, "TENANT_OVERLOADED", Quota(*share), "try again shortly"),
         CallError::ShuttingDown         => (Unavailable, "SHUTTING_DOWN", RetryAfter(Duration::ZERO), "try again at once"),
+        CallError::ConnectionAged       => (Unavailable, "CONNECTION_AGED", RetryAfter(Duration::ZERO), "watch again, after the last sequence"),
         CallError::Internal             => (Internal, "BRIDGE_FAILED", Nothing, LOOK),
     };
     Row { code, reason, more, advice }
@@ -246,7 +247,7 @@ mod tests {
             (Unavailable, "GATEWAY_UNREACHABLE", not_sent, Some(1000), Some("1000")),
         );
         check(&CallError::NoAnswer(text()), (Unknown, "GATEWAY_NO_ANSWER", unknown, None, never));
-        for stage in [Stage::Queue, Stage::Connection] {
+        for stage in [Stage::Queue, Stage::Connection, Stage::Watching] {
             check(
                 &CallError::Deadline(stage),
                 (DeadlineExceeded, "DEADLINE", not_sent, None, None),
@@ -288,6 +289,7 @@ mod tests {
             Share::HostRequests,
             Share::AgentQueue,
             Share::TenantSessions,
+            Share::TenantWatches,
         ] {
             check(
                 &overloaded(share),
@@ -297,6 +299,10 @@ mod tests {
         check(
             &CallError::ShuttingDown,
             (Unavailable, "SHUTTING_DOWN", not_sent, Some(0), Some("0")),
+        );
+        check(
+            &CallError::ConnectionAged,
+            (Unavailable, "CONNECTION_AGED", not_sent, Some(0), Some("0")),
         );
         check(&CallError::Internal, (Internal, "BRIDGE_FAILED", unknown, None, never));
     }

@@ -1,15 +1,20 @@
 //! What the gateway and the core say, as messages of the contract. Pure.
 
+mod events;
+
 use std::time::SystemTime;
 
 use prost_types::{ListValue, Struct, Timestamp, Value, value::Kind};
 use serde_json::Value as Json;
 use tokio::time::Instant;
 
+pub(super) use self::events::{batch, begin};
 use super::{check::Subject, proto};
 use crate::{
+    call::CallError,
     gateway::Envelope,
-    session::{Origin, Session},
+    session::{Origin, Session, SessionState},
+    tenant::{Confirmation, Unconfirmed},
 };
 
 /// Deeper objects cannot be sent: a level takes three of protobuf's, and readers stop at 100.
@@ -19,6 +24,58 @@ const DEPTH_MAX: usize = 24;
 pub(super) fn envelope(envelope: Envelope) -> (String, String, Option<Struct>) {
     let Envelope { message, retcode, result, .. } = envelope;
     (message, retcode.into(), result.as_deref().and_then(object))
+}
+
+/// What a change of state is answered with.
+pub(super) struct Changed {
+    pub(super) message: String,
+    pub(super) retcode: String,
+    pub(super) result: Option<Struct>,
+    pub(super) confirmation: Option<proto::Confirmation>,
+}
+
+/// The answer to an accepted change of state.
+pub(super) fn changed(accepted: Envelope, confirmation: Option<Confirmation>) -> Changed {
+    let (message, retcode, result) = envelope(accepted);
+    Changed { message, retcode, result, confirmation: confirmation.map(self::confirmation) }
+}
+
+fn confirmation(confirmation: Confirmation) -> proto::Confirmation {
+    use proto::confirmation::{Obstacle, Status};
+    let why = match confirmation {
+        Confirmation::Confirmed { sequence, at } => {
+            return proto::Confirmation {
+                status: Status::Confirmed.into(),
+                event_time: Some(Timestamp::from(at)),
+                event_sequence: sequence,
+                ..<_>::default()
+            };
+        }
+        Confirmation::Accepted(why) => why,
+    };
+    let obstacle = match why {
+        Unconfirmed::NotKept => Obstacle::NotKept,
+        Unconfirmed::Talking => Obstacle::Talking,
+        Unconfirmed::AfterCallWork => Obstacle::AfterCallWork,
+        Unconfirmed::OtherState => Obstacle::OtherState,
+        Unconfirmed::NoEvent => Obstacle::NoEvent,
+        Unconfirmed::ShuttingDown => Obstacle::ShuttingDown,
+    };
+    let (status, obstacle) = (Status::Accepted.into(), obstacle.into());
+    proto::Confirmation { status, obstacle, ..<_>::default() }
+}
+
+/// What became of the reset of skill queues after a sign-in.
+pub(super) fn skill_reset(verdict: &Result<Envelope, CallError>) -> proto::SkillReset {
+    match verdict {
+        Ok(envelope) => {
+            proto::SkillReset { retcode: envelope.retcode.to_string(), error: String::new() }
+        }
+        Err(error) => {
+            let retcode = error.refusal().map(|refusal| refusal.retcode.to_string());
+            proto::SkillReset { retcode: retcode.unwrap_or_default(), error: error.to_string() }
+        }
+    }
 }
 
 /// A JSON object as a message; `None` for anything else. What the gateway adds to an accepted
@@ -54,6 +111,21 @@ fn value(json: Json, depth: usize) -> Option<Value> {
     Some(Value { kind: Some(kind) })
 }
 
+/// As the contract numbers it.
+pub(super) fn session_state(state: SessionState) -> i32 {
+    let state = match state {
+        SessionState::SigningIn => proto::SessionState::SigningIn,
+        SessionState::Kept => proto::SessionState::Kept,
+        SessionState::Unpolled => proto::SessionState::Unpolled,
+        SessionState::Doubtful => proto::SessionState::Doubtful,
+        SessionState::Recovering => proto::SessionState::Recovering,
+        SessionState::SigningOut => proto::SessionState::SigningOut,
+        SessionState::Lost => proto::SessionState::Lost,
+        SessionState::Gone => proto::SessionState::Gone,
+    };
+    state.into()
+}
+
 /// A session without its Guid.
 pub(super) fn session(subject: &Subject, session: &Session) -> proto::Session {
     let origin = match session.origin {
@@ -69,6 +141,7 @@ pub(super) fn session(subject: &Subject, session: &Session) -> proto::Session {
         gateway_node: session.guid.node().unwrap_or_default().to_owned(),
         renew_time: Some(Timestamp::from(session.renewed_at)),
         expire_time: session.expires_at.map(|at| Timestamp::from(SystemTime::now() + left(at))),
+        state: subject.tenant.session_state(subject.agent).map(session_state).unwrap_or_default(),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::{
     convert::Infallible,
+    fmt::Write as _,
     sync::{
         Arc,
         atomic::{AtomicU8, Ordering},
@@ -21,10 +22,13 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+use crate::tenant::{StateCount, Tenants};
+
 /// Whether calls should be sent here.
 #[derive(Debug)]
 pub(super) struct Readiness {
     state: AtomicU8,
+    tenants: Tenants,
     /// Shown with every answer; a line each.
     warnings: String,
 }
@@ -40,13 +44,13 @@ const CONNECTION_LIMIT: Duration = Duration::from_secs(60);
 const HELP: &str = "\
 /healthz  200 while the process runs; for liveness probes
 /readyz   200 while calls are welcome, 503 while starting or draining; for readiness probes.
-          Names what is unsafe in the configuration
+          Names what is unsafe in the configuration; with ?verbose also how the sessions are doing
 ";
 
 impl Readiness {
     /// Not ready yet, with what a careful operator would want to hear of the configuration.
-    pub(super) fn new(warnings: &[String]) -> Self {
-        Self { state: AtomicU8::default(), warnings: warnings.join("\n") }
+    pub(super) fn new(tenants: Tenants, warnings: &[String]) -> Self {
+        Self { state: AtomicU8::default(), tenants, warnings: warnings.join("\n") }
     }
 
     pub(super) fn set_ready(&self) {
@@ -57,14 +61,29 @@ impl Readiness {
         self.state.store(DRAINING, Ordering::Release);
     }
 
-    fn answer(&self) -> (StatusCode, String) {
+    fn answer(&self, verbose: bool) -> (StatusCode, String) {
         let (status, state) = match self.state.load(Ordering::Acquire) {
             READY => (StatusCode::OK, "ready\n"),
             DRAINING => (StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
             _ => (StatusCode::SERVICE_UNAVAILABLE, "starting\n"),
         };
         let end = if self.warnings.is_empty() { "" } else { "\n" };
-        (status, format!("{state}{}{end}", self.warnings))
+        let sessions = if verbose { self.sessions() } else { String::new() };
+        (status, format!("{state}{}{end}{sessions}", self.warnings))
+    }
+
+    /// A line for each tenant and state of its own sessions.
+    fn sessions(&self) -> String {
+        let mut lines = String::new();
+        for tenant in self.tenants.all() {
+            for StateCount { state, now, entered } in tenant.session_states() {
+                let id = tenant.id();
+                // Writing to a String cannot fail.
+                let _written =
+                    writeln!(lines, "tenant {id}: sessions {state} {now}, entered {entered} times");
+            }
+        }
+        lines
     }
 }
 
@@ -112,7 +131,7 @@ fn answer(request: &Request<Incoming>, readiness: &Readiness) -> Response<Full<B
     let (status, body) = match request.uri().path() {
         _ if !reads => (StatusCode::METHOD_NOT_ALLOWED, HELP.to_owned()),
         "/healthz" => (StatusCode::OK, "ok\n".to_owned()),
-        "/readyz" => readiness.answer(),
+        "/readyz" => readiness.answer(request.uri().query() == Some("verbose")),
         "/" => (StatusCode::OK, HELP.to_owned()),
         _ => (StatusCode::NOT_FOUND, HELP.to_owned()),
     };

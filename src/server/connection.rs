@@ -9,6 +9,7 @@ use tokio::{
     net::TcpStream,
     time::{sleep, timeout},
 };
+use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use super::{listener::Callers, service::Calls};
@@ -53,14 +54,16 @@ where
         _ => return Ok(()),
     }
 
-    let calls = Calls::new(callers.routes.clone(), peer);
+    let leaving = CancellationToken::new();
+    let calls = Calls::new(callers.routes.clone(), peer, leaving.clone());
     let mut connection = pin!(callers.http2.serve_connection(TokioIo::new(stream), calls));
     let grace = tokio::select! {
         ended = &mut connection => return ended.map_err(|e| e.to_string()),
         () = sleep(jittered(limits.max_age)) => Some(limits.max_age_grace),
         () = stages.goaway.cancelled() => None,
     };
-    // GOAWAY; the connection then ends by itself after its last call.
+    // GOAWAY; the connection then ends by itself after its last call. Streams would go on.
+    leaving.cancel();
     connection.as_mut().graceful_shutdown();
     let over = async {
         match grace {

@@ -13,6 +13,7 @@ use hyper::{
     service::Service,
 };
 use tokio::time::{Instant, Sleep, sleep};
+use tokio_util::sync::CancellationToken;
 use tonic::{body::Body, service::Routes};
 use tower_service::Service as _;
 
@@ -23,6 +24,7 @@ use crate::call::Caller;
 pub(super) struct Calls {
     routes: Routes,
     peer: SocketAddr,
+    leaving: CancellationToken,
 }
 
 /// A request's body whose sender must not stop in the middle: a call holds memory and a stream,
@@ -37,9 +39,9 @@ struct PromptBody {
 const IDLE_LIMIT: Duration = Duration::from_secs(60);
 
 impl Calls {
-    /// The services for the connection of `peer`.
-    pub(super) fn new(routes: Routes, peer: SocketAddr) -> Self {
-        Self { routes, peer }
+    /// The services for the connection of `peer`; `leaving` is cancelled when it is to end.
+    pub(super) fn new(routes: Routes, peer: SocketAddr, leaving: CancellationToken) -> Self {
+        Self { routes, peer, leaving }
     }
 }
 
@@ -50,7 +52,8 @@ impl Service<Request<Incoming>> for Calls {
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         let mut request = request.map(|body| PromptBody { body, idle: None });
-        request.extensions_mut().insert(Caller { peer: self.peer, arrived: Instant::now() });
+        let (peer, leaving) = (self.peer, self.leaving.clone());
+        request.extensions_mut().insert(Caller { peer, arrived: Instant::now(), leaving });
         let mut routes = self.routes.clone();
         Box::pin(async move { routes.call(request).await })
     }

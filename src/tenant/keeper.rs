@@ -7,7 +7,6 @@
 
 use std::{
     collections::HashMap,
-    fmt,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -18,13 +17,13 @@ use std::{
 use rand::RngExt as _;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
 
 use super::{Tenant, poll::Finding};
 use crate::{
     call::CallError,
+    config::AuthMode,
     id::AgentId,
-    session::{Origin, Session},
+    session::{Origin, Session, SessionState},
 };
 
 /// The tasks that keep a tenant's sessions, by agent.
@@ -38,23 +37,13 @@ struct Running {
     stop: CancellationToken,
 }
 
-/// How a kept session is doing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
-    /// It is polled, and the gateway answers.
-    Kept,
-    /// The gateway does not answer as it should, or has forgotten it.
-    Doubtful,
-    /// It is being made anew.
-    Recovering,
-}
-
 /// Why a session is kept no longer.
 #[derive(Clone, Copy, Debug)]
 enum End {
     /// Signed out, or replaced by one that its owner keeps.
     NotOurs,
-    /// The gateway hands events out in another way than by polls for one agent (000-001).
+    /// The gateway hands events out in another way than by polls for one agent (000-001), and its
+    /// Guids stay the same.
     PollsDisabled,
     /// The password was rejected, or there is none.
     NoCredentials,
@@ -66,7 +55,10 @@ struct Keeper {
     tenant: Arc<Tenant>,
     agent: AgentId,
     number: u64,
-    state: State,
+    /// Of the session that was seen last.
+    version: u64,
+    /// Whether the gateway allows polls for one agent.
+    polls: bool,
     refusals: u32,
     silence: Option<Silence>,
 }
@@ -100,7 +92,8 @@ impl Keepers {
             tenant: tenant.clone(),
             agent,
             number,
-            state: State::Kept,
+            version: 0,
+            polls: true,
             refusals: 0,
             silence: None,
         };
@@ -118,6 +111,11 @@ impl Keepers {
     /// The agents whose sessions are kept, or were until the bridge began to stop.
     pub(super) fn agents(&self) -> Vec<AgentId> {
         self.keepers().keys().copied().collect()
+    }
+
+    /// Whether this agent's session is being kept.
+    pub(super) fn are_keeping(&self, agent: AgentId) -> bool {
+        self.keepers().contains_key(&agent)
     }
 
     fn ended(&self, agent: AgentId, number: u64) {
@@ -141,39 +139,65 @@ impl Keeper {
                 break end;
             }
         };
-        self.tenant.keepers.ended(self.agent, self.number);
+        let Self { tenant, agent, .. } = &self;
+        tenant.keepers.ended(*agent, self.number);
+        if !matches!(end, End::NotOurs) {
+            tenant.enter(*agent, end.state(), end.cause());
+            return;
+        }
         // A call may have made the session anew just before this keeper was off the list, and have
         // found it still on it.
-        if matches!(end, End::NotOurs) && self.session().await.is_ok() {
-            return self.tenant.keepers.start(&self.tenant, self.agent);
+        if matches!(self.session().await, Ok(Some(_))) {
+            return tenant.keepers.start(tenant, *agent);
         }
-        let (tenant, agent) = (&self.tenant.id, self.agent);
-        if matches!(end, End::NotOurs) {
-            info!(tenant.id = %tenant, agent.id = %agent, "session no longer kept: {end}");
-        } else {
-            warn!(tenant.id = %tenant, agent.id = %agent, "session no longer kept: {end}");
+        if !tenant.keepers.are_keeping(*agent) {
+            tenant.enter(*agent, end.state(), end.cause());
         }
     }
 
     /// One poll and what follows from it.
     async fn turn(&mut self) -> Result<(), End> {
-        let session = self.session().await?;
-        let finding = self.tenant.poll(self.agent, &session).await;
+        let Some(session) = self.session().await? else {
+            // A call found it lost and could not make it anew.
+            return self.recover().await;
+        };
+        self.version = session.version;
+        let finding = if self.polls {
+            self.tenant.poll(self.agent, &session).await
+        } else {
+            self.tenant.renew(self.agent).await
+        };
+        if self.is_lost(finding, &session).await? {
+            return self.recover().await;
+        }
+        self.pause().await;
+        Ok(())
+    }
+
+    async fn is_lost(&mut self, finding: Finding, session: &Session) -> Result<bool, End> {
+        let keep = &self.tenant.config.keep;
         let lost = match finding {
             Finding::Alive => {
-                (self.refusals, self.silence) = (0, None);
-                self.enter(State::Kept);
-                false
+                self.settle();
+                return Ok(false);
             }
-            Finding::PollsDisabled => return Err(End::PollsDisabled),
+            Finding::PollsDisabled => {
+                if self.tenant.config.auth_mode == AuthMode::Static {
+                    return Err(End::PollsDisabled);
+                }
+                self.polls = false;
+                self.settle();
+                return Ok(false);
+            }
             Finding::SignedOut => true,
             Finding::GuidRefused => {
                 // A call may have brought a newer Guid while this poll was on its way.
-                if self.session().await?.version > session.version {
-                    return Ok(());
+                let newer = self.session().await?;
+                if newer.is_some_and(|newer| newer.version > session.version) {
+                    return Ok(false);
                 }
                 self.refusals += 1;
-                self.refusals >= self.tenant.config.keep.refusals
+                self.refusals >= keep.refusals
             }
             // The agent is being moved to another site, where its Guid stays good.
             Finding::Switchover => false,
@@ -181,35 +205,34 @@ impl Keeper {
                 let now = Instant::now();
                 let silence = self.silence.get_or_insert(Silence { since: now, polls: 0 });
                 silence.polls += 1;
-                silence.since.elapsed() >= self.tenant.config.keep.silence
+                silence.since.elapsed() >= keep.silence
             }
         };
-        if lost {
-            return self.recover(&session).await;
+        if !lost {
+            self.enter(SessionState::Doubtful, finding.cause());
         }
-        if finding != Finding::Alive {
-            self.enter(State::Doubtful);
-        }
-        self.pause().await;
-        Ok(())
+        Ok(lost)
     }
 
-    /// The session that is to be kept now.
-    async fn session(&self) -> Result<Arc<Session>, End> {
-        let session = self.tenant.session(self.agent).await.ok().flatten();
-        session.filter(|session| session.origin == Origin::SignedIn).ok_or(End::NotOurs)
+    /// The session that is to be kept now; `None`: it is lost.
+    async fn session(&self) -> Result<Option<Arc<Session>>, End> {
+        match self.tenant.session(self.agent).await.ok().flatten() {
+            Some(session) if session.origin == Origin::SignedIn => Ok(Some(session)),
+            // Whoever signs an agent out, or takes its session over, ends its state first.
+            None if self.tenant.session_state(self.agent).is_some() => Ok(None),
+            _ => Err(End::NotOurs),
+        }
     }
 
     /// Signs in until there is a session, or it is of no use to go on.
-    async fn recover(&mut self, lost: &Session) -> Result<(), End> {
-        self.enter(State::Recovering);
+    async fn recover(&mut self) -> Result<(), End> {
+        self.enter(SessionState::Recovering, "the gateway has forgotten it");
         let started = Instant::now();
         let mut backoff = BACKOFF_FIRST;
         loop {
-            match self.tenant.recover(self.agent, lost.version).await {
+            match self.tenant.recover(self.agent, self.version).await {
                 Ok(_session) => {
-                    (self.refusals, self.silence) = (0, None);
-                    self.enter(State::Kept);
+                    self.settle();
                     return Ok(());
                 }
                 Err(CallError::SessionMissing) => return Err(End::NoCredentials),
@@ -230,34 +253,51 @@ impl Keeper {
     /// Longer and longer while the gateway is silent: all of its agents ask at this pace.
     async fn pause(&self) {
         let keep = &self.tenant.config.keep;
-        let pause = rand::rng().random_range(keep.pause_min..=keep.pause_max);
+        let pause = if self.polls {
+            rand::rng().random_range(keep.pause_min..=keep.pause_max)
+        } else {
+            keep.guid_interval
+        };
         let doublings = self.silence.as_ref().map_or(0, |silence| silence.polls.min(DOUBLINGS_MAX));
         sleep(pause * 2_u32.pow(doublings)).await;
     }
 
-    fn enter(&mut self, state: State) {
-        let former = std::mem::replace(&mut self.state, state);
-        if former == state {
-            return;
+    /// The session is as it should be.
+    fn settle(&mut self) {
+        (self.refusals, self.silence) = (0, None);
+        if self.polls {
+            self.enter(SessionState::Kept, "");
+        } else {
+            self.enter(SessionState::Unpolled, End::PollsDisabled.cause());
         }
-        let (tenant, agent) = (&self.tenant.id, self.agent);
-        match state {
-            State::Kept => info!(tenant.id = %tenant, agent.id = %agent, "session kept again"),
-            State::Doubtful => warn!(tenant.id = %tenant, agent.id = %agent, "session in doubt"),
-            State::Recovering => {
-                warn!(tenant.id = %tenant, agent.id = %agent, "session lost; signing in anew");
-            }
+    }
+
+    /// A call may be about to sign the agent in or out; that says more than what a poll finds.
+    fn enter(&self, state: SessionState, cause: &'static str) {
+        let now = self.tenant.session_state(self.agent);
+        if !matches!(now, None | Some(SessionState::SigningIn | SessionState::SigningOut)) {
+            self.tenant.enter(self.agent, state, cause);
         }
     }
 }
 
-impl fmt::Display for End {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+// === impl End ===
+
+impl End {
+    fn state(self) -> SessionState {
+        match self {
+            Self::NotOurs => SessionState::Gone,
+            Self::PollsDisabled => SessionState::Unpolled,
+            Self::NoCredentials | Self::GaveUp => SessionState::Lost,
+        }
+    }
+
+    fn cause(self) -> &'static str {
+        match self {
             Self::NotOurs => "signed out, or kept by its owner",
             Self::PollsDisabled => "the gateway allows no polls for one agent (000-001)",
             Self::NoCredentials => "there is no password that the gateway accepts",
             Self::GaveUp => "it could not be made anew in time",
-        })
+        }
     }
 }

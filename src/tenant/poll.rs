@@ -1,10 +1,11 @@
 //! One event poll, and what it says about the session.
 
-use serde::Deserialize;
+use std::sync::Arc;
 
 use super::Tenant;
 use crate::{
     call::{CallError, Patience, Stage},
+    event::{self, What},
     gateway::{Command, Envelope, POLL, Request},
     id::AgentId,
     retcode::Kind,
@@ -28,10 +29,18 @@ pub(super) enum Finding {
     Silent,
 }
 
-#[derive(Deserialize)]
-struct Event<'a> {
-    #[serde(rename = "eventType", borrow)]
-    kind: Option<std::borrow::Cow<'a, str>>,
+impl Finding {
+    /// Why a session is in doubt.
+    pub(super) fn cause(self) -> &'static str {
+        match self {
+            Self::Alive => "",
+            Self::GuidRefused => "its Guid was refused (000-003)",
+            Self::SignedOut => "the agent is not signed in",
+            Self::Switchover => "the agent is being switched over",
+            Self::PollsDisabled => "polls for one agent are not allowed (000-001)",
+            Self::Silent => "no usable answer to a poll",
+        }
+    }
 }
 
 /// The agent was signed out by somebody or something else (cec_07_1402).
@@ -43,25 +52,45 @@ impl Tenant {
     /// A poll takes neither the agent's turn nor a place among the requests: it is open most of
     /// the time. There is one for each kept session, and their number is bounded.
     pub(super) async fn poll(&self, agent: AgentId, session: &Session) -> Finding {
-        let command = Command { interface: &POLL, query: String::new() };
+        let command = Command::plain(&POLL);
         let request = Request { command: &command, agent, session: Some(session), body: None };
         let mut patience = Patience::of_bridge(self.work.cutoff.clone());
         match self.gateway.exchange(&request, Stage::Answer, &mut patience).await {
             Ok(mut reply) => match self.absorb(agent, session, &mut reply).await {
-                Ok(()) => finding(&reply.into_verdict(session.guid.node())),
+                Ok(()) => self.take_in(agent, reply.into_verdict(session.guid.node())),
                 Err(_store_failed) => Finding::Silent,
             },
             Err(_) => Finding::Silent,
         }
     }
+
+    /// Renews an agent's Guid once, where polls for one agent are not allowed.
+    pub(super) async fn renew(self: &Arc<Self>, agent: AgentId) -> Finding {
+        match self.update_guid(agent).await {
+            Ok(()) => Finding::Alive,
+            Err(error) => blame(&error),
+        }
+    }
+
+    fn take_in(&self, agent: AgentId, verdict: Result<Envelope, CallError>) -> Finding {
+        let json = match verdict {
+            Ok(envelope) => envelope.event,
+            Err(error) => return blame(&error),
+        };
+        let mut finding = Finding::Alive;
+        for event in json.as_deref().map(event::read).unwrap_or_default() {
+            if &*event.kind == SIGNED_OUT {
+                finding = Finding::SignedOut;
+            }
+            self.events.publish(agent, What::Gateway(event));
+        }
+        finding
+    }
 }
 
-fn finding(verdict: &Result<Envelope, CallError>) -> Finding {
-    let refusal = match verdict {
-        Ok(envelope) if is_sign_out(envelope) => return Finding::SignedOut,
-        Ok(_) => return Finding::Alive,
-        Err(error) => error.refusal(),
-    };
+/// What a failure says about the session.
+fn blame(error: &CallError) -> Finding {
+    let refusal = error.refusal();
     let Some(retcode) = refusal.map(|refusal| &refusal.retcode) else { return Finding::Silent };
     match retcode.as_str() {
         "000-001" => Finding::PollsDisabled,
@@ -76,42 +105,13 @@ fn finding(verdict: &Result<Envelope, CallError>) -> Finding {
     }
 }
 
-fn is_sign_out(envelope: &Envelope) -> bool {
-    let event = envelope.event.as_deref().and_then(|json| serde_json::from_str(json).ok());
-    event.is_some_and(|Event { kind }| kind.as_deref() == Some(SIGNED_OUT))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::{call::Refusal, retcode::Retcode};
 
-    #[track_caller]
-    fn check(body: &str, expected: Finding) {
-        let envelope = Envelope::read(body.as_bytes(), None);
-        let verdict =
-            envelope.map_err(|e| CallError::BadReply(e.to_string())).and_then(|envelope| {
-                let Some(retcode) = Retcode::refusal(&envelope.retcode) else {
-                    return Ok(envelope);
-                };
-                Err(CallError::Refused(Refusal { retcode, message: envelope.message, node: None }))
-            });
-        assert_eq!(finding(&verdict), expected, "{body}");
-    }
-
     #[test]
-    fn polls_are_read_for_what_they_say_about_the_session() {
-        let event = |kind: &str| {
-            format!(
-                r#"{{"retcode":"0","event":{{"eventType":"{kind}","workNo":"1","content":null}}}}"#
-            )
-        };
-        check(r#"{"message":"","retcode":"0"}"#, Finding::Alive);
-        check(r#"{"retcode":"0","event":null}"#, Finding::Alive);
-        check(r#"{"retcode":"0","event":[]}"#, Finding::Alive);
-        check(&event("AgentState_Ready"), Finding::Alive);
-        check(&event("AgentOther_ShutdownService"), Finding::SignedOut);
-        check("<html>", Finding::Silent);
+    fn refused_polls_are_read_for_what_they_say_about_the_session() {
         for (retcode, expected) in [
             ("000-001", Finding::PollsDisabled),
             ("000-003", Finding::GuidRefused),
@@ -122,7 +122,10 @@ mod tests {
             ("105-006", Finding::SignedOut),
             ("999-999", Finding::Silent),
         ] {
-            check(&format!(r#"{{"retcode":"{retcode}"}}"#), expected);
+            let retcode = Retcode::refusal(retcode).unwrap();
+            let refusal = Refusal { retcode, message: String::new(), node: None };
+            assert_eq!(blame(&CallError::Refused(refusal)), expected);
         }
+        assert_eq!(blame(&CallError::BadReply(String::new())), Finding::Silent);
     }
 }

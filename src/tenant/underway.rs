@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
 use super::{
-    SignedIn, Tenant,
+    Accepted, SignedIn, Tenant,
     admission::{CallPlace, RequestPlace},
     turns::Turn,
 };
@@ -17,11 +17,11 @@ use crate::{
     call::{CallError, Patience, Share, Stage},
     gateway::{
         Command, Envelope, FORCE_SIGN_IN, FORCE_SIGN_OUT, Interface, Reply, Request, SIGN_IN,
-        SIGN_OUT, SignIn,
+        SIGN_OUT, SignIn, UPDATE_GUID, reset_skill, updated_guid,
     },
     id::AgentId,
     retcode::Kind,
-    session::{Cookies, NewSession, Origin, Session},
+    session::{Cookies, NewSession, Origin, Session, SessionState},
 };
 
 /// A call with all that it holds.
@@ -35,10 +35,10 @@ pub(super) struct Underway {
 }
 
 impl Underway {
-    pub(super) async fn command(mut self, command: Command) -> Result<Envelope, CallError> {
+    pub(super) async fn command(mut self, command: Command) -> Result<Accepted, CallError> {
         let verdict = self.command_once_or_twice(&command).await;
         self.report(command.interface, &verdict);
-        verdict
+        verdict.map(|(envelope, after)| Accepted { envelope, command, after })
     }
 
     pub(super) async fn sign_in(mut self, sign_in: SignIn) -> Result<SignedIn, CallError> {
@@ -59,22 +59,42 @@ impl Underway {
         self.newer_session(lost).await?.ok_or(CallError::SessionMissing)
     }
 
-    async fn command_once_or_twice(&mut self, command: &Command) -> Result<Envelope, CallError> {
+    /// Has the gateway make a new Guid where polls bring none.
+    pub(super) async fn update_guid(mut self) -> Result<(), CallError> {
+        let session = self.tenant.session(self.agent).await?.ok_or(CallError::SessionMissing)?;
+        let envelope = self.send(&Command::plain(&UPDATE_GUID), &session).await?;
+        // Whether a header brings it too is not documented; then it is stored by now.
+        if let Some(guid) = envelope.result.as_deref().and_then(updated_guid) {
+            let renewed = self.tenant.sessions.renew(self.agent, &session, guid).await;
+            renewed.map_err(|e| self.tenant.store_failed(&e))?;
+        }
+        Ok(())
+    }
+
+    /// The answer to an accepted command, and the tenant's newest event when it was sent.
+    async fn command_once_or_twice(
+        &mut self,
+        command: &Command,
+    ) -> Result<(Envelope, u64), CallError> {
         let session = self.session().await?;
+        let after = self.tenant.events.newest();
         let refused = match self.send(command, &session).await {
             Err(CallError::Refused(refusal)) if refusal.retcode.blames_guid() => refusal,
-            verdict => return verdict,
+            verdict => return verdict.map(|envelope| (envelope, after)),
         };
         match self.newer_session(session.version).await? {
-            Some(newer) => self.send(command, &newer).await,
+            Some(newer) => {
+                let after = self.tenant.events.newest();
+                self.send(command, &newer).await.map(|envelope| (envelope, after))
+            }
             None => Err(CallError::Refused(refused)),
         }
     }
 
     async fn end_session(&mut self, interface: &'static Interface) -> Result<Envelope, CallError> {
         let session = self.tenant.session(self.agent).await?.ok_or(CallError::SessionMissing)?;
-        let command = Command { interface, query: String::new() };
-        let verdict = self.send(&command, &session).await;
+        let former = self.tenant.enter(self.agent, SessionState::SigningOut, "");
+        let verdict = self.send(&Command::plain(interface), &session).await;
         let ended = match &verdict {
             Ok(_) => true,
             Err(error) => error.refusal().is_some_and(|refusal| {
@@ -84,7 +104,10 @@ impl Underway {
         if ended {
             self.tenant.credentials.forget(self.agent);
             self.tenant.keepers.stop(self.agent);
+            self.tenant.enter(self.agent, SessionState::Gone, "signed out");
             self.forget(session.version).await?;
+        } else {
+            self.tenant.back(self.agent, SessionState::SigningOut, former, "still signed in");
         }
         verdict
     }
@@ -147,11 +170,41 @@ impl Underway {
             return Err(error);
         }
         debug!(tenant.id = %id, agent.id = %self.agent, "signing the agent in");
+        let former = self.tenant.enter(self.agent, SessionState::SigningIn, "");
+        let made = self.sign_in_once_or_twice(sign_in, stage).await;
+        self.tenant.back(self.agent, SessionState::SigningIn, former, "the sign-in failed");
+        let mut made = made?;
+        if self.tenant.config.reset_skills_after_sign_in {
+            made.skills = Some(self.reset_skills(&made.session).await);
+        }
+        Ok(made)
+    }
+
+    async fn sign_in_once_or_twice(
+        &mut self,
+        sign_in: &Arc<SignIn>,
+        stage: Stage,
+    ) -> Result<SignedIn, CallError> {
         let mut reply = self.ask_to_sign_in(&SIGN_IN, sign_in, stage).await?;
         if sign_in.force && is_signed_in_elsewhere(&reply) {
             reply = self.ask_to_sign_in(&FORCE_SIGN_IN, sign_in, stage).await?;
         }
         self.keep(reply, sign_in).await
+    }
+
+    /// Gives the agent its skill queues, also when the caller has no time left for that: without
+    /// them the sign-in would be of no use.
+    async fn reset_skills(&mut self, session: &Session) -> Result<Envelope, CallError> {
+        if self.patience.may_start().is_err() {
+            self.patience.answer(CallError::Deadline(Stage::SignIn));
+            self.patience = Patience::of_bridge(self.tenant.work.cutoff.clone());
+        }
+        let verdict = self.send(&reset_skill(), session).await;
+        if let Err(error) = &verdict {
+            let (tenant, agent) = (&self.tenant.id, self.agent);
+            warn!(tenant.id = %tenant, agent.id = %agent, %error, "skill queues were not reset; the agent may get no calls");
+        }
+        verdict
     }
 
     async fn ask_to_sign_in(
@@ -160,7 +213,7 @@ impl Underway {
         sign_in: &SignIn,
         stage: Stage,
     ) -> Result<Reply, CallError> {
-        let command = Command { interface, query: String::new() };
+        let command = Command::plain(interface);
         let body = Some(sign_in.to_body());
         let request = Request { command: &command, agent: self.agent, session: None, body };
         self.tenant.gateway.exchange(&request, stage, &mut self.patience).await
@@ -183,12 +236,17 @@ impl Underway {
         let stored = self.tenant.sessions.put(self.agent, session).await;
         let session = stored.map_err(|e| self.tenant.store_failed(&e))?;
         self.tenant.credentials.hold(self.agent, sign_in.clone());
-        self.tenant.keepers.start(&self.tenant, self.agent);
+        if self.tenant.config.keep.enabled {
+            self.tenant.enter(self.agent, SessionState::Kept, "signed in");
+            self.tenant.keepers.start(&self.tenant, self.agent);
+        } else {
+            self.tenant.enter(self.agent, SessionState::Unpolled, "keep.enabled is false");
+        }
         info!(
             tenant.id = %self.tenant.id, agent.id = %self.agent, session.version = session.version,
             gateway.node = session.guid.node(), "signed the agent in",
         );
-        Ok(SignedIn { envelope, session })
+        Ok(SignedIn { envelope, session, skills: None })
     }
 
     async fn send(&mut self, command: &Command, session: &Session) -> Result<Envelope, CallError> {
@@ -201,7 +259,11 @@ impl Underway {
 
     async fn forget(&self, version: u64) -> Result<(), CallError> {
         let removed = self.tenant.sessions.remove(self.agent, version).await;
-        removed.map_err(|e| self.tenant.store_failed(&e))
+        removed.map_err(|e| self.tenant.store_failed(&e))?;
+        if !self.tenant.keepers.are_keeping(self.agent) {
+            self.tenant.enter(self.agent, SessionState::Gone, "the gateway has forgotten it");
+        }
+        Ok(())
     }
 
     /// Says in the log what became of a call whose caller was not there to hear it.

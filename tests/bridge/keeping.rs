@@ -5,7 +5,10 @@ use std::{
     time::Duration,
 };
 
-use ccgateway_bridge::sim::{Fault, Interface, Misbehaviour, Options};
+use ccgateway_bridge::{
+    rpc::proto::SessionState,
+    sim::{Fault, Interface, Misbehaviour, Options},
+};
 use tokio::time::{Instant, timeout};
 use tonic::Code;
 
@@ -124,6 +127,44 @@ async fn polls_that_the_gateway_does_not_allow_are_given_up() {
     let another = timeout(Duration::from_millis(300), until("", || polls(&bridge, AGENT) > 1));
     assert!(another.await.is_err(), "polled again");
     bridge.set_busy(AGENT).await.expect("the session is there still");
+}
+
+#[tokio::test]
+async fn guids_are_renewed_by_asking_where_polls_are_not_allowed() {
+    // Somebody else fetches the events of all agents, which keeps them signed in.
+    let gateway = Options { time_scale: SCALE, idle_sign_out: None, ..<_>::default() };
+    let tenant = "keep.guid_interval = \"500ms\"\n".into();
+    let bridge = TestBridge::with(Setup { gateway, tenant, keep: true, ..<_>::default() }).await;
+    let fault = Fault::Retcode { retcode: "000-001".into(), message: String::new() };
+    bridge.gateway.misbehave(Misbehaviour::always(fault).on(Interface::Poll));
+    let session = bridge.sign_in(AGENT).await.expect("signed in").session.expect("a session");
+    // A Guid lives for two of the gateway's minutes, which are 2.4 s.
+    until("eight renewals", || bridge.asked(Interface::UpdateGuid).len() >= 8).await;
+    bridge.set_busy(AGENT).await.expect("a good Guid");
+    let renewed = bridge.session(AGENT).await;
+    assert!(renewed.version >= session.version + 7, "{} renewals", renewed.version);
+    assert_eq!(renewed.state(), SessionState::Unpolled);
+    assert_eq!(bridge.asked(Interface::SignIn).len(), 1);
+}
+
+#[tokio::test]
+async fn a_session_that_a_call_could_not_make_anew_is_made_by_its_keeper() {
+    let bridge = keeping("timeouts.poll = \"500ms\"\n").await;
+    bridge.sign_in(AGENT).await.expect("signed in");
+    // So that the call hears of the loss first.
+    bridge.gateway.misbehave(Misbehaviour::always(Fault::Hang).on(Interface::Poll));
+    let before = polls(&bridge, AGENT);
+    until("a poll that hangs", || polls(&bridge, AGENT) > before).await;
+    bridge.gateway.sign_out(AGENT);
+    let fault = Fault::Retcode { retcode: "100-003".into(), message: String::new() };
+    let rule = Misbehaviour { times: Some(1), ..Misbehaviour::always(fault) };
+    bridge.gateway.misbehave(rule.on(Interface::SignIn));
+    let result = bridge.set_busy(AGENT).await;
+    refused(result, Code::Unavailable, "PLATFORM_UNAVAILABLE", "refused");
+
+    bridge.gateway.behave();
+    let signed_in = || bridge.gateway.agent(AGENT).is_some_and(|agent| agent.signed_in);
+    until("the agent is back", signed_in).await;
 }
 
 #[tokio::test]

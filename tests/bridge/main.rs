@@ -9,6 +9,7 @@
 
 mod admission;
 mod cancelling;
+mod confirming;
 mod faults;
 mod gateway_tls;
 mod keeping;
@@ -17,3 +18,4 @@ mod sessions;
 mod set_busy;
 mod sign_in;
 mod support;
+mod watching;

@@ -222,10 +222,10 @@ async fn calls_for_one_agent_never_overlap_at_the_gateway() {
     bridge.sign_in(AGENT).await.expect("signed in");
     let mut callers = tokio::task::JoinSet::new();
     let bridge = std::sync::Arc::new(bridge);
-    for caller in 0..30 {
+    for caller in 0..50 {
         let bridge = bridge.clone();
         callers.spawn(async move {
-            for turn in 0..10 {
+            for turn in 0..20 {
                 // Most of these are refused, since the others change the state as well.
                 let _refused = match (caller + turn) % 3 {
                     0 => bridge.set_busy(AGENT).await.map(|_| ()),

@@ -6,9 +6,10 @@ use ccgateway_bridge::{
     client::{self, Channel},
     config::{Config, Sources, load},
     rpc::proto::{
-        RegisterSessionRequest, SetBusyRequest, SetBusyResponse, SignInRequest, SignInResponse,
-        SignOutRequest, agent_session_client::AgentSessionClient,
-        agent_state_client::AgentStateClient,
+        GetSessionRequest, RegisterSessionRequest, Session, SetBusyRequest, SetBusyResponse,
+        SignInRequest, SignInResponse, SignOutRequest, WatchEventsRequest, WatchEventsResponse,
+        agent_events_client::AgentEventsClient, agent_session_client::AgentSessionClient,
+        agent_state_client::AgentStateClient, watch_events_response::What,
     },
     server::Bridge,
     sim::{Entry, Interface, Options, Simulator},
@@ -24,9 +25,10 @@ pub(crate) const AGENT: u32 = 1001;
 /// A bridge of one tenant, `acme`, with a simulated gateway behind it.
 pub(crate) struct TestBridge {
     pub(crate) gateway: Simulator,
-    _bridge: Bridge,
+    pub(crate) bridge: Bridge,
     pub(crate) states: AgentStateClient<Channel>,
     pub(crate) sessions: AgentSessionClient<Channel>,
+    pub(crate) events: AgentEventsClient<Channel>,
     _files: TempDir,
 }
 
@@ -61,8 +63,9 @@ impl TestBridge {
         let origin: Uri = format!("http://{}", bridge.grpc_addr()).parse().expect("an origin");
         let channel = client::channel();
         let states = client::agent_state(channel.clone(), origin.clone());
-        let sessions = client::agent_session(channel, origin);
-        Self { gateway, _bridge: bridge, states, sessions, _files: files }
+        let sessions = client::agent_session(channel.clone(), origin.clone());
+        let events = client::agent_events(channel, origin);
+        Self { gateway, bridge, states, sessions, events, _files: files }
     }
 
     /// A bridge whose agent 1001 is signed in.
@@ -91,6 +94,12 @@ impl TestBridge {
         Ok(registered.session.expect("a session").version)
     }
 
+    pub(crate) async fn session(&self, agent: u32) -> Session {
+        let request = GetSessionRequest { agent_id: agent.to_string(), ..<_>::default() };
+        let shown = self.sessions.clone().get_session(request).await.expect("a session");
+        shown.into_inner().session.expect("a session")
+    }
+
     pub(crate) async fn set_busy(&self, agent: u32) -> Result<SetBusyResponse, Status> {
         self.call(SetBusyRequest {
             agent_id: agent.to_string(),
@@ -105,11 +114,50 @@ impl TestBridge {
         self.states.clone().set_busy(request).await.map(tonic::Response::into_inner)
     }
 
+    /// Watches agents' events; begun when this returns.
+    pub(crate) async fn watch(&self, agents: &[u32], after: Option<u64>) -> Watching {
+        let agent_ids = agents.iter().map(u32::to_string).collect();
+        let request = WatchEventsRequest { agent_ids, after_sequence: after, ..<_>::default() };
+        let stream = self.events.clone().watch_events(request).await.expect("watching");
+        let mut watching = Watching(stream.into_inner());
+        let begin = watching.next().await;
+        assert!(matches!(begin.what, Some(What::Begin(_))), "{begin:?}");
+        watching
+    }
+
     /// What the gateway was asked through this interface.
     pub(crate) fn asked(&self, interface: Interface) -> Vec<Entry> {
         let mut journal = self.gateway.journal();
         journal.retain(|entry| entry.interface == Some(interface));
         journal
+    }
+}
+
+/// A stream of events.
+pub(crate) struct Watching(tonic::Streaming<WatchEventsResponse>);
+
+impl Watching {
+    /// The next message.
+    pub(crate) async fn next(&mut self) -> WatchEventsResponse {
+        self.told().await.expect("the stream goes on")
+    }
+
+    /// The next message, or how the stream ended.
+    pub(crate) async fn told(&mut self) -> Result<WatchEventsResponse, Status> {
+        let told = tokio::time::timeout(Duration::from_secs(10), self.0.message()).await;
+        told.expect("a message within ten seconds").map(|message| message.expect("no bare end"))
+    }
+
+    /// The next event of the gateway's of this type.
+    pub(crate) async fn event(&mut self, type_name: &str) -> WatchEventsResponse {
+        loop {
+            let message = self.next().await;
+            if let Some(What::GatewayEvent(event)) = &message.what
+                && event.type_name == type_name
+            {
+                return message;
+            }
+        }
     }
 }
 

@@ -65,6 +65,9 @@ async fn readiness_follows_the_life_of_the_process() {
     let program = Program::start("server.drain.spread = \"2s\"", &[]).await;
     assert_eq!(get(&program, "/healthz").await, ("200".into(), "ok\n".into()));
     assert_eq!(get(&program, "/readyz").await, ("200".into(), "ready\n".into()));
+    let (status, body) = get(&program, "/readyz?verbose").await;
+    assert_eq!(status, "200");
+    assert!(body.contains("tenant acme: sessions kept 0, entered 0 times\n"), "{body}");
     assert_eq!(get(&program, "/nothing").await.0, "404");
     program.signal("-TERM");
     let draining = async {

@@ -1,0 +1,107 @@
+use std::{
+    borrow::Cow,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::GatewayEvent;
+
+#[derive(Deserialize)]
+struct Wire<'a> {
+    #[serde(rename = "eventType", borrow, default)]
+    kind: Option<&'a RawValue>,
+    #[serde(rename = "workNo", borrow, default)]
+    work_no: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    content: Option<&'a RawValue>,
+    #[serde(rename = "eventGenTime", borrow, default)]
+    generated: Option<&'a RawValue>,
+}
+
+/// No known type or agent id is half as long.
+const TEXT_MAX: usize = 128;
+
+/// Reads the `event` of a poll's answer: one object (cec_07_1274), or an array of them, as
+/// gateways send it that hand out the events of all agents at once (client). What has no readable
+/// type is left out.
+pub fn read(json: &str) -> Vec<GatewayEvent> {
+    if json.starts_with('[') {
+        let items: Vec<&RawValue> = serde_json::from_str(json).unwrap_or_default();
+        return items.into_iter().filter_map(|item| one(item.get())).collect();
+    }
+    one(json).into_iter().collect()
+}
+
+fn one(json: &str) -> Option<GatewayEvent> {
+    let wire: Wire<'_> = serde_json::from_str(json).ok()?;
+    Some(GatewayEvent {
+        kind: text(wire.kind?).filter(|kind| !kind.is_empty())?,
+        work_no: wire.work_no.and_then(text).unwrap_or_default(),
+        content: wire.content.map(RawValue::get).filter(|json| *json != "null").map(Into::into),
+        generated_at: wire.generated.and_then(time),
+    })
+}
+
+/// A text, or a number as text.
+fn text(raw: &RawValue) -> Option<Box<str>> {
+    let raw = raw.get();
+    let text = if raw.starts_with('"') {
+        serde_json::from_str::<Cow<'_, str>>(raw).ok()?
+    } else {
+        raw.parse::<i64>().ok()?.to_string().into()
+    };
+    let text = text.trim();
+    (text.len() <= TEXT_MAX && !text.contains(char::is_control)).then(|| text.into())
+}
+
+/// Milliseconds since 1970 (cec_07_1346).
+fn time(raw: &RawValue) -> Option<SystemTime> {
+    let millis = text(raw)?.parse().ok()?;
+    UNIX_EPOCH.checked_add(Duration::from_millis(millis))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn kinds(json: &str) -> Vec<String> {
+        read(json).into_iter().map(|event| event.kind.into()).collect()
+    }
+
+    #[test]
+    fn one_event_or_an_array_is_read() {
+        let ready = r#"{"eventType":"AgentState_Ready","workNo":"8052","content":null}"#;
+        assert_eq!(kinds(ready), ["AgentState_Ready"]);
+        assert_eq!(kinds(&format!("[{ready},{ready}]")).len(), 2);
+        assert_eq!(kinds(&format!("[{ready},7,{{}},{ready}]")).len(), 2);
+        for nothing in ["[]", "{}", "7", "\"\"", r#"{"eventType":""}"#, r#"{"eventType":null}"#] {
+            assert_eq!(kinds(nothing), Vec::<String>::new(), "{nothing}");
+        }
+        let long = format!(r#"{{"eventType":"{}"}}"#, "x".repeat(TEXT_MAX + 1));
+        assert_eq!(kinds(&long), Vec::<String>::new());
+    }
+
+    #[test]
+    fn every_field_is_kept_as_it_came() {
+        let json = r#"{"eventType":"AgentState_SetNotReady_Success","eventGenTime":1471585949806,
+            "workNo":291,"content":{"reason":"200"}}"#;
+        let event = read(json).remove(0);
+        assert_eq!(&*event.work_no, "291");
+        assert_eq!(event.content.as_deref(), Some(r#"{"reason":"200"}"#));
+        let since = event.generated_at.and_then(|at| at.duration_since(UNIX_EPOCH).ok());
+        assert_eq!(since, Some(Duration::from_millis(1_471_585_949_806)));
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_read_or_left_out(json in "\\PC*") {
+            for event in read(&json) {
+                prop_assert!(!event.kind.is_empty() && event.kind.len() <= TEXT_MAX);
+            }
+        }
+    }
+}

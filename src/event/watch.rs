@@ -1,0 +1,211 @@
+use std::{collections::HashSet, future::pending, sync::Arc};
+
+use tokio::sync::watch;
+
+use super::{Event, Events};
+use crate::id::AgentId;
+
+/// Reads a tenant's events one after the other, at its own pace.
+#[derive(Debug)]
+pub struct Watch {
+    events: Arc<Events>,
+    agents: Agents,
+    /// The number of the event that is read next.
+    next: u64,
+    newest: watch::Receiver<u64>,
+}
+
+/// Whose events are read.
+#[derive(Clone, Debug)]
+pub enum Agents {
+    /// All of the tenant's.
+    All,
+    /// Those of these.
+    These(HashSet<AgentId>),
+}
+
+/// What a [`Watch`] has to say at a time.
+#[derive(Clone, Debug, Default)]
+pub struct Batch {
+    /// Events that went before they were read, and before those in `events`.
+    pub missed: Option<Missed>,
+    /// In their order.
+    pub events: Vec<Arc<Event>>,
+}
+
+/// Events that are gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Missed {
+    /// How many of the tenant's there were; `None`: it cannot be told.
+    pub count: Option<u64>,
+    /// The number of the last one.
+    pub last: u64,
+}
+
+/// Keeps what a reader has in hand small, and the log's lock short.
+const BATCH_MAX: usize = 64;
+
+impl Watch {
+    pub(super) fn new(
+        events: Arc<Events>,
+        agents: Agents,
+        after: u64,
+        newest: watch::Receiver<u64>,
+    ) -> Self {
+        Self { events, agents, next: after.saturating_add(1), newest }
+    }
+
+    /// Waits for the next events. Dropping the future loses none.
+    pub async fn more(&mut self) -> Batch {
+        loop {
+            if let Some(batch) = self.take() {
+                return batch;
+            }
+            let next = self.next;
+            // The sender lives as long as `events`.
+            if self.newest.wait_for(|newest| *newest >= next).await.is_err() {
+                return pending().await;
+            }
+        }
+    }
+
+    /// The number of the last event that was looked at.
+    pub fn position(&self) -> u64 {
+        self.next - 1
+    }
+
+    fn take(&mut self) -> Option<Batch> {
+        let log = self.events.log();
+        let mut batch = Batch::default();
+        let first = log.first();
+        if self.next < first || self.next > log.next() {
+            // A number of another process says nothing about how many there were.
+            let known = (log.begin..first).contains(&self.next);
+            batch.missed =
+                Some(Missed { count: known.then(|| first - self.next), last: first - 1 });
+            self.next = first;
+        }
+        let start = usize::try_from(self.next - first).unwrap_or(usize::MAX);
+        for event in log.events.iter().skip(start) {
+            if batch.events.len() == BATCH_MAX {
+                break;
+            }
+            self.next = event.sequence + 1;
+            if self.agents.contain(event.agent) {
+                batch.events.push(event.clone());
+            }
+        }
+        (batch.missed.is_some() || !batch.events.is_empty()).then_some(batch)
+    }
+}
+
+impl Agents {
+    fn contain(&self, agent: AgentId) -> bool {
+        match self {
+            Self::All => true,
+            Self::These(agents) => agents.contains(&agent),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroUsize;
+
+    use super::*;
+    use crate::{
+        config,
+        event::{SessionChange, What},
+        id::DEFAULT_AGENT_IDS,
+        session::SessionState,
+    };
+
+    const BEGIN: u64 = 1_000;
+
+    fn agent(id: u32) -> AgentId {
+        AgentId::parse(&id.to_string(), &DEFAULT_AGENT_IDS).unwrap()
+    }
+
+    fn events(kept: usize) -> Arc<Events> {
+        let kept = NonZeroUsize::new(kept).unwrap();
+        let kept_bytes = NonZeroUsize::new(1 << 20).unwrap();
+        let limits = config::Events { kept, kept_bytes, watches: kept };
+        Arc::new(Events::beginning(BEGIN, limits))
+    }
+
+    fn publish(events: &Events, ids: impl IntoIterator<Item = u32>) {
+        for id in ids {
+            let change = SessionChange { state: SessionState::Kept, cause: "" };
+            events.publish(agent(id), What::Session(change));
+        }
+    }
+
+    fn sequences(batch: &Batch) -> Vec<u64> {
+        batch.events.iter().map(|event| event.sequence).collect()
+    }
+
+    #[tokio::test]
+    async fn a_watch_reads_what_comes_after_it_in_order() {
+        let events = events(8);
+        publish(&events, [101]);
+        let mut watch = events.watch(Agents::All, None);
+        publish(&events, [102, 103]);
+        assert_eq!(sequences(&watch.more().await), [1_001, 1_002]);
+
+        let mut one = events.watch(Agents::These([agent(103)].into()), Some(BEGIN - 1));
+        assert_eq!(sequences(&one.more().await), [1_002]);
+        assert_eq!(one.position(), 1_002);
+    }
+
+    #[tokio::test]
+    async fn a_watch_waits_for_events_of_its_agents() {
+        let events = events(8);
+        let mut watch = events.watch(Agents::These([agent(102)].into()), None);
+        let reading = tokio::spawn(async move { sequences(&watch.more().await) });
+        publish(&events, [101]);
+        tokio::task::yield_now().await;
+        assert!(!reading.is_finished());
+        publish(&events, [102]);
+        assert_eq!(reading.await.unwrap(), [1_001]);
+    }
+
+    #[tokio::test]
+    async fn a_slow_watch_is_told_how_many_events_went_before_it_came() {
+        let events = events(4);
+        let mut watch = events.watch(Agents::All, None);
+        publish(&events, 101..111);
+        let batch = watch.more().await;
+        assert_eq!(batch.missed, Some(Missed { count: Some(6), last: 1_005 }));
+        assert_eq!(sequences(&batch), [1_006, 1_007, 1_008, 1_009]);
+        publish(&events, [101]);
+        assert_eq!(watch.more().await.missed, None);
+    }
+
+    #[tokio::test]
+    async fn numbers_of_another_process_are_a_gap_of_unknown_size() {
+        let events = events(4);
+        publish(&events, [101]);
+        for strange in [0, 7, BEGIN - 2, BEGIN + 5, u64::MAX] {
+            let batch = events.watch(Agents::All, Some(strange)).more().await;
+            assert_eq!(batch.missed, Some(Missed { count: None, last: BEGIN - 1 }), "{strange}");
+            assert_eq!(sequences(&batch), [BEGIN]);
+        }
+        let batch = events.watch(Agents::All, Some(BEGIN - 1)).more().await;
+        assert_eq!(batch.missed, None, "nothing went before the first");
+    }
+
+    #[tokio::test]
+    async fn many_events_come_in_batches_and_few_bytes_are_kept() {
+        let kept = NonZeroUsize::new(10_000).unwrap();
+        let limits =
+            config::Events { kept, kept_bytes: NonZeroUsize::new(4_096).unwrap(), watches: kept };
+        let events = Arc::new(Events::beginning(BEGIN, limits));
+        publish(&events, 101..1_101);
+        assert!(events.log().events.len() < 100);
+
+        let events = self::events(1_000);
+        let mut watch = events.watch(Agents::All, None);
+        publish(&events, 101..301);
+        assert_eq!(watch.more().await.events.len(), BATCH_MAX);
+    }
+}

@@ -1,0 +1,76 @@
+use std::borrow::Cow;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use crate::state::AgentState;
+
+/// What agentstatus says of an agent (cec_07_1222).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AgentStatus {
+    /// What the agent is doing.
+    pub state: AgentState,
+    /// The gateway's number for it.
+    pub code: i64,
+    /// Whether the agent is in a call; `None` where the gateway does not say.
+    pub is_working: Option<bool>,
+}
+
+#[derive(Deserialize)]
+struct Wire<'a> {
+    #[serde(rename = "agentState", borrow)]
+    state: &'a RawValue,
+    #[serde(rename = "isWorking", borrow, default)]
+    is_working: Option<&'a RawValue>,
+}
+
+impl AgentStatus {
+    /// Reads the `result` of agentstatus: an object by its sample, an array by its table.
+    pub fn read(result: &str) -> Option<Self> {
+        let object = match result.strip_prefix('[') {
+            None => serde_json::from_str(result).ok()?,
+            Some(_) => *serde_json::from_str::<Vec<&RawValue>>(result).ok()?.first()?,
+        };
+        let wire: Wire<'_> = serde_json::from_str(RawValue::get(object)).ok()?;
+        let code = plain(wire.state)?.parse().ok()?;
+        let is_working = wire.is_working.and_then(plain).and_then(|text| text.parse().ok());
+        Some(Self { state: AgentState::from_code(code), code, is_working })
+    }
+}
+
+/// A number or a truth value, in quotes or without.
+fn plain(raw: &RawValue) -> Option<Cow<'_, str>> {
+    let raw = raw.get();
+    if raw.starts_with('"') { serde_json::from_str(raw).ok() } else { Some(raw.into()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn objects_and_arrays_of_one_are_read() {
+        let idle = AgentStatus { state: AgentState::Idle, code: 4, is_working: Some(false) };
+        for result in [
+            r#"{"agentState":4,"isWorking":false}"#,
+            r#"{"agentState":"4","isWorking":"false"}"#,
+            r#"[{"agentState":4,"isWorking":false}]"#,
+        ] {
+            assert_eq!(AgentStatus::read(result), Some(idle), "{result}");
+        }
+        let odd = AgentStatus { state: AgentState::Unknown, code: 77, is_working: None };
+        assert_eq!(AgentStatus::read(r#"{"agentState":77}"#), Some(odd));
+        for nothing in ["{}", "[]", "\"\"", r#"{"agentState":null}"#, r#"{"agentState":4.5}"#] {
+            assert_eq!(AgentStatus::read(nothing), None, "{nothing}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_read_or_refused(result in "\\PC*") {
+            let _read = AgentStatus::read(&result);
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! What an interface is asked to do: its description with the arguments of one call.
+
+use std::fmt::{Display, Write as _};
+
+use super::interface::{Interface, RESET_SKILL, SAY_BUSY};
+
+/// What a request asks an interface to do, apart from the agent.
+#[derive(Clone, Debug)]
+pub struct Command {
+    /// The interface.
+    pub interface: &'static Interface,
+    /// What follows the interface's name in the address: further path segments and a query string.
+    pub arguments: String,
+    /// The reason that is asked for, which the confirming event should name too.
+    pub reason: Option<i32>,
+}
+
+/// Numbers and booleans need no escaping, and nothing else goes into an address.
+trait Plain: Display + Copy {}
+impl Plain for i32 {}
+impl Plain for bool {}
+
+/// "Say busy". What is `None` is left out of the query string: older gateways know neither
+/// parameter, and newer ones have defaults (cec_07_1211).
+pub fn say_busy(reason: Option<i32>, prolong: Option<bool>) -> Command {
+    let command = Command { reason, ..Command::plain(&SAY_BUSY) };
+    command.query("reason", reason).query("prolong", prolong)
+}
+
+/// "Reset skill queues" to all that are configured (cec_07_1209).
+pub fn reset_skill() -> Command {
+    Command::plain(&RESET_SKILL).segment(true)
+}
+
+impl Command {
+    /// A command without arguments.
+    pub fn plain(interface: &'static Interface) -> Self {
+        Self { interface, arguments: String::new(), reason: None }
+    }
+
+    fn segment(mut self, value: impl Plain) -> Self {
+        // Writing to a String cannot fail.
+        let _written = write!(self.arguments, "/{value}");
+        self
+    }
+
+    fn query(mut self, name: &str, value: Option<impl Plain>) -> Self {
+        if let Some(value) = value {
+            let separator = if self.arguments.contains('?') { '&' } else { '?' };
+            let _written = write!(self.arguments, "{separator}{name}={value}");
+        }
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_left_out_of_a_command_is_not_sent() {
+        for (command, expected) in [
+            (say_busy(None, None), ""),
+            (say_busy(Some(200), None), "?reason=200"),
+            (say_busy(None, Some(false)), "?prolong=false"),
+            (say_busy(Some(0), Some(true)), "?reason=0&prolong=true"),
+            (reset_skill(), "/true"),
+        ] {
+            assert_eq!(command.arguments, expected);
+        }
+    }
+}

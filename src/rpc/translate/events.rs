@@ -1,0 +1,87 @@
+use prost_types::Timestamp;
+
+use super::{object, proto, session_state};
+use crate::event::{Batch, Event, GatewayEvent, Missed, What};
+use proto::watch_events_response::What as Wire;
+
+/// The first message of a stream.
+pub(in crate::rpc) fn begin(position: u64) -> proto::WatchEventsResponse {
+    message(position, Wire::Begin(proto::WatchBegin {}))
+}
+
+/// What a watch has brought.
+pub(in crate::rpc) fn batch(batch: &Batch) -> impl Iterator<Item = proto::WatchEventsResponse> {
+    let gap = |Missed { count, last }| message(last, Wire::Gap(proto::EventGap { missed: count }));
+    batch.missed.map(gap).into_iter().chain(batch.events.iter().map(|event| told(event)))
+}
+
+fn message(sequence: u64, what: Wire) -> proto::WatchEventsResponse {
+    proto::WatchEventsResponse { sequence, what: Some(what), ..<_>::default() }
+}
+
+fn told(event: &Event) -> proto::WatchEventsResponse {
+    let what = match &event.what {
+        What::Gateway(event) => Wire::GatewayEvent(gateway_event(event)),
+        What::Session(change) => Wire::SessionChange(proto::SessionChange {
+            state: session_state(change.state),
+            cause: change.cause.to_owned(),
+        }),
+    };
+    proto::WatchEventsResponse {
+        receive_time: Some(Timestamp::from(event.received_at)),
+        agent_id: event.agent.to_string(),
+        ..message(event.sequence, what)
+    }
+}
+
+fn gateway_event(event: &GatewayEvent) -> proto::GatewayEvent {
+    proto::GatewayEvent {
+        r#type: event_type(&event.kind).into(),
+        type_name: event.kind.to_string(),
+        work_no: event.work_no.to_string(),
+        content: event.content.as_deref().and_then(object),
+        event_time: event.generated_at.map(Timestamp::from),
+    }
+}
+
+/// The contract names event types as the gateway does, in its own spelling: `AgentState_Ready` is
+/// `EVENT_TYPE_AGENT_STATE_READY`.
+fn event_type(kind: &str) -> proto::EventType {
+    let mut name = String::from("EVENT_TYPE_");
+    let mut after_lower = false;
+    for c in kind.chars() {
+        if after_lower && c.is_ascii_uppercase() {
+            name.push('_');
+        }
+        after_lower = c.is_ascii_lowercase();
+        name.push(c.to_ascii_uppercase());
+    }
+    proto::EventType::from_str_name(&name).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn event_types_are_found_by_the_gateways_names() {
+        use proto::EventType as Type;
+        for (kind, expected) in [
+            ("AgentState_Ready", Type::AgentStateReady),
+            ("AgentState_SetNotReady_Success", Type::AgentStateSetNotReadySuccess),
+            ("AgentState_Force_SetNotReady", Type::AgentStateForceSetNotReady),
+            ("AgentOther_ShutdownService", Type::AgentOtherShutdownService),
+            ("AgentOther_All_Agent_Busy", Type::AgentOtherAllAgentBusy),
+            ("AgentOther_PhoneUnknow", Type::AgentOtherPhoneUnknow),
+            ("QC_AgentState_Notify", Type::QcAgentStateNotify),
+            ("AgentEvent_linkagePhoneMute", Type::AgentEventLinkagePhoneMute),
+            ("AgentMediaEvent_StopRecordDone", Type::AgentMediaEventStopRecordDone),
+            ("AgentChat_CalloutFailed", Type::AgentChatCalloutFailed),
+            ("AgentState_Brewing", Type::Unspecified),
+            ("Unspecified", Type::Unspecified),
+            ("", Type::Unspecified),
+        ] {
+            assert_eq!(event_type(kind), expected, "{kind}");
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! Whether what the gateway accepted has happened.
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use serde::Deserialize;
+use tokio::time::{Instant, timeout_at};
+
+use super::{Accepted, Tenant};
+use crate::{
+    call::Deadline,
+    event::{Agents, Event, Watch, What},
+    gateway::{AGENT_STATUS, AgentStatus, Command, Effect},
+    id::AgentId,
+    session::SessionState,
+    state::AgentState,
+};
+
+/// Whether what the gateway accepted has happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Confirmation {
+    /// An event has told so.
+    Confirmed {
+        /// Its number.
+        sequence: u64,
+        /// When it happened.
+        at: SystemTime,
+    },
+    /// It is not known to have.
+    Accepted(Unconfirmed),
+}
+
+/// Why a change is not confirmed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unconfirmed {
+    /// The bridge does not poll this agent's events.
+    NotKept,
+    /// The agent is handling a call; the change comes with its end (client).
+    Talking,
+    /// The agent is in after-call work; the change comes with its end (client).
+    AfterCallWork,
+    /// The event has come, but by now the agent is in another state.
+    OtherState,
+    /// No event has come in time.
+    NoEvent,
+    /// This replica is shutting down.
+    ShuttingDown,
+}
+
+/// What a confirming event's content may hold (cec_07_1346).
+#[derive(Deserialize)]
+struct Content<'a> {
+    #[serde(borrow)]
+    reason: std::borrow::Cow<'a, str>,
+}
+
+/// Smaller reasons are the platform's own (cec_07_1346).
+const OWN_REASONS: i32 = 200;
+
+impl Tenant {
+    /// Waits until an event says that an accepted command has taken effect: for `within`, and no
+    /// longer than the caller does.
+    ///
+    /// Events that were taken in before the command was sent do not count. One that the gateway
+    /// had queued by then cannot be told from a later one, so the agent's status is asked for
+    /// after it: it has to fit.
+    pub async fn confirm(
+        self: &Arc<Self>,
+        agent: AgentId,
+        accepted: &Accepted,
+        within: Duration,
+        deadline: Deadline,
+    ) -> Confirmation {
+        let Some(effect) = accepted.command.interface.effect else {
+            return Confirmation::Accepted(Unconfirmed::NotKept);
+        };
+        if !self.session_state(agent).is_some_and(SessionState::is_polled) {
+            return Confirmation::Accepted(Unconfirmed::NotKept);
+        }
+        let until = deadline.start_by().min(Instant::now() + within);
+        let watch = self.events.watch(Agents::These([agent].into()), Some(accepted.after));
+        let mut seen = Seen { agent, effect, reason: accepted.command.reason, other_state: false };
+        let waiting = timeout_at(until, self.confirming_event(watch, &mut seen, until));
+        let waited = self.work.keeping.run_until_cancelled(waiting).await;
+        match waited {
+            None => Confirmation::Accepted(Unconfirmed::ShuttingDown),
+            Some(Ok(event)) => {
+                Confirmation::Confirmed { sequence: event.sequence, at: event.time() }
+            }
+            Some(Err(_too_late)) => Confirmation::Accepted(self.obstacle(&seen)),
+        }
+    }
+
+    async fn confirming_event(
+        self: &Arc<Self>,
+        mut watch: Watch,
+        seen: &mut Seen,
+        until: Instant,
+    ) -> Arc<Event> {
+        loop {
+            for event in watch.more().await.events {
+                if !seen.confirmed_by(&event) {
+                    continue;
+                }
+                if self.fits_by_now(seen, until).await {
+                    return event;
+                }
+                seen.other_state = true;
+            }
+        }
+    }
+
+    /// Whether the agent is in a state that fits. A gateway that cannot tell contradicts nothing.
+    async fn fits_by_now(self: &Arc<Self>, seen: &Seen, until: Instant) -> bool {
+        let left = until.saturating_duration_since(Instant::now());
+        let deadline = Deadline::new(Instant::now(), left);
+        let asked = self.command(seen.agent, Command::plain(&AGENT_STATUS), deadline).await;
+        let status =
+            asked.ok().and_then(|answer| AgentStatus::read(answer.envelope.result?.as_ref()));
+        status.is_none_or(|status| {
+            status.state == AgentState::Unknown || (seen.effect.fits)(status.state)
+        })
+    }
+
+    fn obstacle(&self, seen: &Seen) -> Unconfirmed {
+        match self.events.state(seen.agent) {
+            Some(AgentState::Talking) => Unconfirmed::Talking,
+            Some(AgentState::AfterCallWork) => Unconfirmed::AfterCallWork,
+            _ if seen.other_state => Unconfirmed::OtherState,
+            _ => Unconfirmed::NoEvent,
+        }
+    }
+}
+
+/// What is waited for, and what has come so far.
+struct Seen {
+    agent: AgentId,
+    effect: Effect,
+    reason: Option<i32>,
+    other_state: bool,
+}
+
+impl Seen {
+    fn confirmed_by(&self, event: &Event) -> bool {
+        let What::Gateway(event) = &event.what else { return false };
+        if !self.effect.events.contains(&&*event.kind) {
+            return false;
+        }
+        // An event of an earlier request names the earlier reason.
+        let named = event.content.as_deref().and_then(reason);
+        let (asked, named) = (self.reason.unwrap_or_default(), named.unwrap_or_default());
+        asked < OWN_REASONS || named < OWN_REASONS || asked == named
+    }
+}
+
+fn reason(content: &str) -> Option<i32> {
+    let content: Content<'_> = serde_json::from_str(content).ok()?;
+    content.reason.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{event::GatewayEvent, gateway::SAY_BUSY, id::DEFAULT_AGENT_IDS};
+
+    #[track_caller]
+    fn check(asked: Option<i32>, kind: &str, content: Option<&str>, expected: bool) {
+        let agent = AgentId::parse("1001", &DEFAULT_AGENT_IDS).unwrap();
+        let effect = SAY_BUSY.effect.unwrap();
+        let seen = Seen { agent, effect, reason: asked, other_state: false };
+        let (kind, content) = (kind.into(), content.map(Into::into));
+        let what = What::Gateway(GatewayEvent {
+            kind,
+            work_no: "1001".into(),
+            content,
+            generated_at: None,
+        });
+        let event = Event { sequence: 1, received_at: SystemTime::now(), agent, what };
+        assert_eq!(seen.confirmed_by(&event), expected, "{asked:?} {event:?}");
+    }
+
+    #[test]
+    fn events_of_another_kind_or_of_another_request_confirm_nothing() {
+        let busy = "AgentState_SetNotReady_Success";
+        let named = Some(r#"{"reason":"200"}"#);
+        check(None, busy, None, true);
+        check(Some(200), busy, named, true);
+        check(Some(201), busy, named, false);
+        check(Some(0), busy, named, true);
+        check(Some(201), busy, Some(r#"{"reason":"1"}"#), true);
+        check(Some(201), busy, Some("7"), true);
+        check(None, "AgentState_Busy", None, false);
+        check(None, "AgentState_Force_SetNotReady", named, false);
+    }
+}

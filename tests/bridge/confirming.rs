@@ -1,0 +1,181 @@
+//! `confirm_within`: the answer waits for the event that says that the agent is busy.
+
+use std::time::Duration;
+
+use ccgateway_bridge::{
+    rpc::proto::{
+        Confirmation, SetBusyRequest,
+        confirmation::{Obstacle, Status},
+    },
+    sim::{Fault, Interface, Misbehaviour, Options},
+};
+use tokio::time::Instant;
+use tonic::Code;
+
+use crate::support::{AGENT, Setup, TestBridge, refused, until};
+
+const PAUSES: &str = "keep.pause_min = \"5ms\"\nkeep.pause_max = \"10ms\"\n";
+const LONG: Duration = Duration::from_secs(20);
+const SHORT: Duration = Duration::from_millis(300);
+
+/// A bridge whose agent is signed in and has told its first events.
+async fn kept(gateway: Options) -> TestBridge {
+    let tenant = PAUSES.to_owned();
+    let bridge = TestBridge::with(Setup { gateway, tenant, keep: true, ..<_>::default() }).await;
+    let mut watching = bridge.watch(&[], None).await;
+    bridge.sign_in(AGENT).await.expect("signed in");
+    watching.event("AgentState_Ready").await;
+    bridge
+}
+
+async fn confirmed(bridge: &TestBridge, reason: i32, within: Duration) -> Confirmation {
+    let request = SetBusyRequest {
+        agent_id: AGENT.to_string(),
+        reason: Some(reason),
+        prolong: Some(true),
+        confirm_within: Some(within.try_into().expect("a duration")),
+        ..<_>::default()
+    };
+    let answer = bridge.call(request).await.expect("accepted");
+    answer.confirmation.expect("asked for")
+}
+
+#[track_caller]
+fn check_accepted(confirmation: &Confirmation, why: Obstacle) {
+    let seen = (confirmation.status(), confirmation.obstacle());
+    assert_eq!(seen, (Status::Accepted, why), "{confirmation:?}");
+    assert_eq!(confirmation.event_time, None);
+}
+
+#[tokio::test]
+async fn an_idle_agents_busy_is_confirmed_with_the_events_number_and_time() {
+    let bridge = kept(Options { event_gen_time: true, ..<_>::default() }).await;
+    let mut watching = bridge.watch(&[AGENT], None).await;
+    let confirmation = confirmed(&bridge, 200, LONG).await;
+    assert_eq!(confirmation.status(), Status::Confirmed, "{confirmation:?}");
+
+    let event = watching.event("AgentState_SetNotReady_Success").await;
+    assert_eq!(confirmation.event_sequence, event.sequence);
+    let time = confirmation.event_time.expect("a time");
+    let age = std::time::SystemTime::now().duration_since(time.try_into().expect("a time"));
+    assert!(age.expect("not in the future") < LONG);
+}
+
+#[tokio::test]
+async fn a_talking_agents_busy_is_accepted_and_its_event_comes_when_the_call_ends() {
+    let bridge = kept(Options::default()).await;
+    let mut watching = bridge.watch(&[AGENT], None).await;
+    bridge.gateway.start_call(AGENT);
+    watching.event("AgentState_Busy").await;
+
+    check_accepted(&confirmed(&bridge, 200, SHORT).await, Obstacle::Talking);
+    bridge.gateway.end_call(AGENT);
+    watching.event("AgentState_SetNotReady_Success").await;
+}
+
+#[tokio::test]
+async fn the_end_of_a_call_within_the_time_confirms() {
+    let bridge = kept(Options::default()).await;
+    bridge.gateway.start_call(AGENT);
+    let waiting = confirmed(&bridge, 200, LONG);
+    let ending = async {
+        let accepted = || {
+            let asked = bridge.asked(Interface::SayBusy);
+            asked.first().is_some_and(|entry| entry.answer.is_some())
+        };
+        until("accepted", accepted).await;
+        bridge.gateway.end_call(AGENT);
+    };
+    let (confirmation, ()) = tokio::join!(waiting, ending);
+    assert_eq!(confirmation.status(), Status::Confirmed, "{confirmation:?}");
+}
+
+#[tokio::test]
+async fn events_that_were_queued_before_the_call_confirm_nothing() {
+    let bridge = kept(Options::default()).await;
+    let mut watching = bridge.watch(&[AGENT], None).await;
+    // The agent was busy and is not any more; the gateway has both events in its queue, and the
+    // polls that would fetch them hang.
+    let hold = Misbehaviour::always(Fault::DelayBefore(Duration::from_secs(1))).on(Interface::Poll);
+    let polls = || bridge.asked(Interface::Poll).len();
+    let before = polls();
+    bridge.gateway.misbehave(hold);
+    bridge.gateway.start_call(AGENT);
+    until("a poll that waits", || polls() > before).await;
+    bridge.gateway.end_call(AGENT);
+    bridge.set_busy(AGENT).await.expect("busy");
+    bridge.gateway.start_call(AGENT);
+    bridge.gateway.behave();
+
+    let confirmation = confirmed(&bridge, 200, Duration::from_secs(3)).await;
+    check_accepted(&confirmation, Obstacle::Talking);
+    watching.event("AgentState_SetNotReady_Success").await;
+}
+
+#[tokio::test]
+async fn an_event_that_names_another_reason_is_not_this_ones() {
+    let bridge = kept(Options::default()).await;
+    let first = confirmed(&bridge, 200, LONG).await;
+    let second = confirmed(&bridge, 201, LONG).await;
+    assert_eq!(second.status(), Status::Confirmed);
+    assert!(second.event_sequence > first.event_sequence);
+}
+
+#[tokio::test]
+async fn sessions_that_are_not_kept_are_not_waited_for() {
+    let bridge = TestBridge::signed_in().await;
+    let started = Instant::now();
+    check_accepted(&confirmed(&bridge, 200, LONG).await, Obstacle::NotKept);
+
+    let guid = bridge.gateway.sign_in(AGENT);
+    bridge.register(AGENT, &guid).await.expect("registered");
+    check_accepted(&confirmed(&bridge, 201, LONG).await, Obstacle::NotKept);
+    assert!(started.elapsed() < LONG);
+}
+
+#[tokio::test]
+async fn a_gateway_that_tells_of_nothing_is_waited_for_no_longer_than_asked() {
+    let bridge = kept(Options::default()).await;
+    let silent = Misbehaviour::always(Fault::Hang).on(Interface::Poll);
+    bridge.gateway.misbehave(silent);
+    // The poll that is open now may still bring something.
+    bridge.gateway.start_call(AGENT);
+    bridge.gateway.end_call(AGENT);
+    let polls = || bridge.asked(Interface::Poll).len();
+    let before = polls();
+    until("a poll that hangs", || polls() > before).await;
+    check_accepted(&confirmed(&bridge, 200, SHORT).await, Obstacle::NoEvent);
+}
+
+#[tokio::test]
+async fn a_confirmation_is_given_up_when_the_deadline_comes_first() {
+    let bridge = kept(Options::default()).await;
+    bridge.gateway.start_call(AGENT);
+    let mut request = tonic::Request::new(SetBusyRequest {
+        agent_id: AGENT.to_string(),
+        confirm_within: Some(LONG.try_into().expect("a duration")),
+        ..<_>::default()
+    });
+    request.set_timeout(Duration::from_millis(500));
+    let answer = bridge.states.clone().set_busy(request).await.expect("accepted is no failure");
+    let confirmation = answer.into_inner().confirmation.expect("asked for");
+    assert_eq!(confirmation.status(), Status::Accepted, "{confirmation:?}");
+}
+
+#[tokio::test]
+async fn an_unreasonable_time_is_refused() {
+    let bridge = TestBridge::start().await;
+    for (seconds, nanos) in [(0, 0), (-1, 0), (601, 0), (0, 999)] {
+        let within = prost_types::Duration { seconds, nanos };
+        let agent_id = AGENT.to_string();
+        let request = SetBusyRequest { agent_id, confirm_within: Some(within), ..<_>::default() };
+        let refusal = refused(
+            bridge.call(request).await,
+            Code::InvalidArgument,
+            "INVALID_REQUEST",
+            "not_sent",
+        );
+        let field = &refusal.details.bad_request().expect("fields").field_violations[0].field;
+        assert_eq!(field, "confirm_within");
+    }
+}

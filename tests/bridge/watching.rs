@@ -1,0 +1,273 @@
+//! `AgentEvents.WatchEvents`: what happens to agents, as it happens.
+
+use std::time::Duration;
+
+use ccgateway_bridge::{
+    rpc::proto::{
+        EventType, GatewayEvent, SessionState, WatchEventsRequest, WatchEventsResponse,
+        watch_events_response::What,
+    },
+    sim::{Fault, Interface, Misbehaviour, Options},
+};
+use tonic::Code;
+
+use crate::support::{AGENT, Refusal, Setup, TestBridge, Watching, refused};
+
+const PAUSES: &str = "keep.pause_min = \"1ms\"\nkeep.pause_max = \"2ms\"\n";
+
+async fn keeping(tenant: &str) -> TestBridge {
+    let tenant = format!("{PAUSES}{tenant}");
+    TestBridge::with(Setup { tenant, keep: true, ..<_>::default() }).await
+}
+
+#[track_caller]
+fn gateway_event(message: &WatchEventsResponse) -> &GatewayEvent {
+    match &message.what {
+        Some(What::GatewayEvent(event)) => event,
+        _ => panic!("no event of the gateway's: {message:?}"),
+    }
+}
+
+/// The next so many states of sessions.
+async fn states(watching: &mut Watching, count: usize) -> Vec<SessionState> {
+    let mut states = Vec::new();
+    while states.len() < count {
+        if let Some(What::SessionChange(change)) = watching.next().await.what {
+            states.push(change.state());
+        }
+    }
+    states
+}
+
+#[tokio::test]
+async fn events_of_the_gateway_come_in_their_order_with_all_they_say() {
+    let gateway = Options { event_gen_time: true, ..<_>::default() };
+    let tenant = PAUSES.to_owned();
+    let bridge = TestBridge::with(Setup { gateway, tenant, keep: true, ..<_>::default() }).await;
+    let mut watching = bridge.watch(&[], None).await;
+    bridge.sign_in(AGENT).await.expect("signed in");
+    bridge.set_busy(AGENT).await.expect("busy");
+
+    let mut last = 0;
+    for (name, kind) in [
+        ("AgentOther_InService", EventType::AgentOtherInService),
+        ("AgentState_Ready", EventType::AgentStateReady),
+        ("AgentState_SetNotReady_Success", EventType::AgentStateSetNotReadySuccess),
+    ] {
+        let message = watching.event(name).await;
+        let event = gateway_event(&message);
+        assert_eq!((event.r#type(), event.work_no.as_str()), (kind, "1001"));
+        assert_eq!(message.agent_id, "1001");
+        assert!(message.sequence > last && message.receive_time.is_some());
+        assert!(event.event_time.is_some());
+        last = message.sequence;
+        if kind == EventType::AgentStateSetNotReadySuccess {
+            let reason = &event.content.as_ref().expect("content").fields["reason"];
+            assert_eq!(reason.kind, Some(prost_types::value::Kind::StringValue("200".into())));
+        }
+    }
+}
+
+#[tokio::test]
+async fn event_types_that_nobody_knows_come_by_name() {
+    let bridge = keeping("").await;
+    let mut watching = bridge.watch(&[AGENT], None).await;
+    let body = r#"{"message":"","retcode":"0","event":{"eventType":"AgentState_Brewing","workNo":"1001","content":["tea"]}}"#;
+    let (content_type, headers) = ("application/json".into(), Vec::new());
+    let body = body.into();
+    let rule = Misbehaviour {
+        times: Some(1),
+        ..Misbehaviour::always(Fault::Raw { body, content_type, headers })
+    };
+    bridge.gateway.misbehave(rule.on(Interface::Poll));
+    bridge.sign_in(AGENT).await.expect("signed in");
+    let message = watching.event("AgentState_Brewing").await;
+    let event = gateway_event(&message);
+    assert_eq!(event.r#type(), EventType::Unspecified);
+    assert_eq!(event.content, None, "no object");
+}
+
+#[tokio::test]
+async fn changes_of_the_session_are_events_too() {
+    use SessionState::{Gone, Kept, Recovering, SigningIn, SigningOut};
+
+    let bridge = keeping("").await;
+    let mut watching = bridge.watch(&[AGENT], None).await;
+    bridge.sign_in(AGENT).await.expect("signed in");
+    assert_eq!(states(&mut watching, 2).await, [SigningIn, Kept]);
+    bridge.gateway.sign_out(AGENT);
+    assert_eq!(states(&mut watching, 3).await, [Recovering, SigningIn, Kept]);
+    bridge.sign_out(AGENT).await.expect("signed out");
+    assert_eq!(states(&mut watching, 2).await, [SigningOut, Gone]);
+    bridge.sign_in(AGENT).await.expect("signed in");
+    let guid = bridge.gateway.sign_in(AGENT);
+    bridge.register(AGENT, &guid).await.expect("registered");
+    assert_eq!(states(&mut watching, 3).await, [SigningIn, Kept, Gone]);
+}
+
+#[tokio::test]
+async fn only_events_of_the_agents_that_were_named_are_told() {
+    let bridge = keeping("").await;
+    let mut one = bridge.watch(&[AGENT + 1], None).await;
+    let mut all = bridge.watch(&[], None).await;
+    for agent in [AGENT, AGENT + 1] {
+        bridge.sign_in(agent).await.expect("signed in");
+    }
+    assert_eq!(one.next().await.agent_id, "1002");
+    assert_eq!(all.next().await.agent_id, "1001");
+}
+
+#[tokio::test]
+async fn a_watcher_who_comes_back_misses_nothing_that_is_kept() {
+    let bridge = keeping("").await;
+    let mut watching = bridge.watch(&[AGENT], None).await;
+    bridge.sign_in(AGENT).await.expect("signed in");
+    let seen = watching.event("AgentState_Ready").await.sequence;
+    drop(watching);
+
+    let mut whole = bridge.watch(&[AGENT], None).await;
+    for reason in 200..230 {
+        let agent_id = AGENT.to_string();
+        let request = ccgateway_bridge::rpc::proto::SetBusyRequest {
+            agent_id,
+            reason: Some(reason),
+            prolong: Some(true),
+            ..<_>::default()
+        };
+        bridge.call(request).await.expect("busy");
+    }
+    let mut told = Vec::new();
+    for _ in 0..30 {
+        told.push(whole.event("AgentState_SetNotReady_Success").await);
+    }
+    let mut again = bridge.watch(&[AGENT], Some(seen)).await;
+    for message in told {
+        assert_eq!(again.next().await, message);
+    }
+}
+
+#[tokio::test]
+async fn events_that_went_before_the_watcher_came_back_are_a_gap() {
+    let bridge = keeping("events.kept = 2\n").await;
+    let mut watching = bridge.watch(&[AGENT], None).await;
+    let begun = {
+        bridge.sign_in(AGENT).await.expect("signed in");
+        let first = watching.next().await.sequence;
+        watching.event("AgentState_Ready").await;
+        first
+    };
+    let mut again = bridge.watch(&[AGENT], Some(begun)).await;
+    let gap = again.next().await;
+    // Kept and InService are gone, Ready and the change before it are there.
+    let Some(What::Gap(missed)) = gap.what else { panic!("no gap: {gap:?}") };
+    assert!(missed.missed.is_some_and(|missed| missed >= 1), "{missed:?}");
+    assert!(gap.sequence > begun);
+    again.event("AgentState_Ready").await;
+
+    let mut lost = bridge.watch(&[AGENT], Some(7)).await;
+    let gap = lost.next().await;
+    let Some(What::Gap(missed)) = gap.what else { panic!("no gap: {gap:?}") };
+    assert_eq!(missed.missed, None, "a number of another process");
+}
+
+/// A thousand events of 8 KiB are more than lies on the way to a consumer who reads none.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stuck_watcher_stops_nobody_and_is_told_of_its_gap() {
+    let gateway = Options { poll_wait: Duration::ZERO, ..<_>::default() };
+    let tenant = format!("{PAUSES}events.kept = 64\n");
+    let bridge = TestBridge::with(Setup { gateway, tenant, keep: true, ..<_>::default() }).await;
+    let mut stuck = bridge.watch(&[AGENT], None).await;
+    let mut reading = bridge.watch(&[AGENT], None).await;
+    let filling = "x".repeat(8 * 1024);
+    let body = format!(
+        r#"{{"message":"","retcode":"0","event":{{"eventType":"AgentState_Ready","workNo":"1001","content":{{"filling":"{filling}"}}}}}}"#
+    );
+    let (content_type, headers) = ("application/json".into(), Vec::new());
+    let fault = Fault::Raw { body: body.into(), content_type, headers };
+    bridge.gateway.misbehave(Misbehaviour::always(fault).on(Interface::Poll));
+    bridge.sign_in(AGENT).await.expect("signed in");
+    for _ in 0..1_000 {
+        reading.event("AgentState_Ready").await;
+    }
+    bridge.gateway.behave();
+    bridge.set_busy(AGENT).await.expect("nobody waits for the one who does not read");
+
+    let gap = async {
+        loop {
+            if let Some(What::Gap(gap)) = stuck.next().await.what {
+                return gap;
+            }
+        }
+    };
+    assert!(gap.await.missed.is_some_and(|missed| missed > 100));
+}
+
+#[tokio::test]
+async fn a_tenants_watchers_are_bounded() {
+    let bridge = keeping("events.watches = 1\n").await;
+    let watching = bridge.watch(&[], None).await;
+    let second = bridge.events.clone().watch_events(WatchEventsRequest::default()).await;
+    let refusal = Refusal::from(second.expect_err("one too many"));
+    assert_eq!((refusal.code, &*refusal.reason), (Code::ResourceExhausted, "TENANT_OVERLOADED"));
+    drop(watching);
+    let free = async {
+        while bridge.events.clone().watch_events(WatchEventsRequest::default()).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), free).await.expect("its place is free again");
+}
+
+#[tokio::test]
+async fn a_stream_ends_with_its_deadline_and_with_the_bridge() {
+    let bridge = keeping("").await;
+    let mut request = tonic::Request::new(WatchEventsRequest::default());
+    request.set_timeout(Duration::from_millis(100));
+    let stream = bridge.events.clone().watch_events(request).await.expect("watching");
+    let mut stream = stream.into_inner();
+    let end = loop {
+        if let Err(end) = stream.message().await {
+            break end;
+        }
+    };
+    assert_eq!(end.code(), Code::DeadlineExceeded);
+
+    let mut watching = bridge.watch(&[], None).await;
+    let TestBridge { bridge, gateway, .. } = bridge;
+    let (end, drained) = tokio::join!(watching.told(), bridge.drain());
+    let refusal = refused(end, Code::Unavailable, "SHUTTING_DOWN", "not_sent");
+    assert_eq!(refusal.pushback.as_deref(), Some("0"));
+    assert_eq!(drained, ccgateway_bridge::server::Drained::Clean);
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn a_stream_ends_with_the_age_of_its_connection() {
+    let server = "[server.connections]\nmax_age = \"1s\"\n";
+    let bridge = TestBridge::with(Setup { tenant: server.into(), ..<_>::default() }).await;
+    let mut watching = bridge.watch(&[], None).await;
+    refused(watching.told().await, Code::Unavailable, "CONNECTION_AGED", "not_sent");
+    bridge.watch(&[], None).await;
+}
+
+#[tokio::test]
+async fn bad_fields_of_a_watch_are_named() {
+    let bridge = TestBridge::start().await;
+    let agent_ids = vec!["1001".into(), "7".into(), "x".into()];
+    let request = WatchEventsRequest { agent_ids, ..<_>::default() };
+    let result = bridge.events.clone().watch_events(request).await.map(|_| ());
+    let refusal = refused(result, Code::InvalidArgument, "INVALID_REQUEST", "not_sent");
+    let fields = &refusal.details.bad_request().expect("fields").field_violations;
+    assert!(fields.iter().all(|violation| violation.field == "agent_ids"), "{fields:?}");
+
+    let request = WatchEventsRequest { tenant_id: "nobody".into(), ..<_>::default() };
+    let result = bridge.events.clone().watch_events(request).await.map(|_| ());
+    refused(result, Code::NotFound, "TENANT_UNKNOWN", "not_sent");
+}
+
+#[tokio::test]
+async fn a_session_shows_its_state() {
+    let bridge = keeping("").await;
+    let signed_in = bridge.sign_in(AGENT).await.expect("signed in");
+    assert_eq!(signed_in.session.expect("a session").state(), SessionState::Kept);
+}
