@@ -182,6 +182,11 @@ impl CallError {
         self.refusal().is_some_and(|r| r.retcode.kind() == Kind::CredentialsRejected)
     }
 
+    /// A request with one bad field.
+    pub fn invalid(field: &'static str, description: String) -> Self {
+        Self::Invalid(vec![FieldViolation { field, description }])
+    }
+
     /// The gateway's refusal, if it is one.
     pub fn refusal(&self) -> Option<&Refusal> {
         match self {

@@ -21,11 +21,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 pub use self::{
     agent_status::AgentStatus,
-    command::{Command, reset_skill, say_busy},
+    command::{Command, reset_skill, rest, say_busy},
     envelope::{Envelope, Unreadable},
     interface::{
-        AGENT_STATUS, Effect, FORCE_SIGN_IN, FORCE_SIGN_OUT, Interface, POLL, Pace, RESET_SKILL,
-        SAY_BUSY, SIGN_IN, SIGN_OUT, UPDATE_GUID,
+        AGENT_STATUS, CANCEL_BUSY, CANCEL_REST, CANCEL_WORK, Effect, FORCE_SIGN_IN, FORCE_SIGN_OUT,
+        Interface, POLL, Pace, RESET_SKILL, REST, SAY_BUSY, SAY_FREE, SIGN_IN, SIGN_OUT,
+        UPDATE_GUID, WORK,
     },
     reply::{Reply, updated_guid},
     request::Request,

@@ -5,6 +5,7 @@
 mod agent_events;
 mod agent_session;
 mod agent_state;
+mod batch;
 mod check;
 mod details;
 pub mod proto;

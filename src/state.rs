@@ -25,7 +25,7 @@ pub enum AgentState {
 
 impl AgentState {
     /// The state behind a number of agentstatus (cec_07_1431).
-    pub fn from_code(code: i64) -> Self {
+    pub fn from_code(code: i32) -> Self {
         match code {
             1 => Self::SignedIn,
             2 => Self::SignedOut,
@@ -77,7 +77,7 @@ mod tests {
     fn numbers_that_nobody_lists_are_unknown() {
         assert_eq!(AgentState::from_code(7), AgentState::Talking);
         assert_eq!(AgentState::from_code(6), AgentState::Idle);
-        for unlisted in [-1, 0, 10, i64::MAX] {
+        for unlisted in [-1, 0, 10, i32::MAX] {
             assert_eq!(AgentState::from_code(unlisted), AgentState::Unknown);
         }
     }

@@ -48,6 +48,8 @@ pub struct Tenant {
     id: TenantId,
     config: config::Tenant,
     admission: Admission,
+    /// Commands of batches that are under way.
+    batches: Semaphore,
     turns: Arc<Turns>,
     credentials: CredentialBook,
     sessions: Arc<dyn SessionStore>,
@@ -111,6 +113,7 @@ impl Tenant {
     ) -> Result<Self, BuildError> {
         Ok(Self {
             admission: Admission::new(&config, hosts),
+            batches: Semaphore::new(batch_share(&config.limits)),
             turns: Arc::new(Turns::new(config.limits.agent_queue)),
             credentials: CredentialBook::new(
                 config.credentials.clone(),
@@ -193,6 +196,30 @@ impl Tenant {
         deadline: Deadline,
     ) -> Result<Accepted, CallError> {
         self.admitted(agent, deadline, |call| call.command(command)).await
+    }
+
+    /// The same for one of many: waits for its places as long as the caller does, and leaves half
+    /// of the tenant's requests to other calls.
+    ///
+    /// # Errors
+    ///
+    /// As [`Tenant::command`].
+    pub async fn command_of_batch(
+        self: &Arc<Self>,
+        agent: AgentId,
+        command: Command,
+        deadline: Deadline,
+    ) -> Result<Accepted, CallError> {
+        // The semaphore is never closed.
+        let place = self.waiting(deadline, self.batches.acquire()).await?;
+        let _place = place.map_err(|_| CallError::Internal)?;
+        let wait = deadline.start_by().saturating_duration_since(Instant::now());
+        self.admitted_within(wait, agent, deadline, |call| call.command(command)).await
+    }
+
+    /// How many commands of batches may be under way at once.
+    pub fn batch_share(&self) -> usize {
+        batch_share(&self.config.limits)
     }
 
     /// Signs an agent in. `given` is what the caller said; without a password the configured
@@ -305,10 +332,25 @@ impl Tenant {
         T: Send + 'static,
         W: Future<Output = Result<T, CallError>> + Send + 'static,
     {
+        self.admitted_within(self.config.limits.queue_wait, agent, deadline, work).await
+    }
+
+    /// The same, with `wait` for a place among the requests.
+    async fn admitted_within<T, W>(
+        self: &Arc<Self>,
+        wait: Duration,
+        agent: AgentId,
+        deadline: Deadline,
+        work: impl FnOnce(Underway) -> W,
+    ) -> Result<T, CallError>
+    where
+        T: Send + 'static,
+        W: Future<Output = Result<T, CallError>> + Send + 'static,
+    {
         let share = self.admission.enter()?;
         // The agent's turn comes first: a call that waits for it takes nothing from other agents.
         let turn = self.waiting(deadline, self.turns.take(agent)).await??;
-        let request = self.waiting(deadline, self.admission.request()).await??;
+        let request = self.waiting(deadline, self.admission.request(wait)).await??;
 
         let tenant = self.clone();
         let Work { tasks, cutoff, .. } = &self.work;
@@ -351,4 +393,9 @@ impl Tenant {
             }
         }
     }
+}
+
+/// Half of the tenant's requests.
+fn batch_share(limits: &config::Limits) -> usize {
+    limits.in_flight.get().div_ceil(2)
 }

@@ -11,7 +11,7 @@ pub fn agent_status(data: &[u8]) {
     let object = json.as_array().and_then(|array| array.first()).unwrap_or(&json);
     let plain = match &object["agentState"] {
         Value::String(text) => text.parse().ok(),
-        number => number.as_i64(),
+        number => number.as_i64().and_then(|number| i32::try_from(number).ok()),
     };
     // JSON has a negative zero, which is a float to serde_json.
     assert_eq!(plain.unwrap_or_default(), status.code, "{text}");

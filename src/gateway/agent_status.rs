@@ -11,7 +11,7 @@ pub struct AgentStatus {
     /// What the agent is doing.
     pub state: AgentState,
     /// The gateway's number for it.
-    pub code: i64,
+    pub code: i32,
     /// Whether the agent is in a call; `None` where the gateway does not say.
     pub is_working: Option<bool>,
 }

@@ -2,7 +2,7 @@
 
 use std::fmt::{Display, Write as _};
 
-use super::interface::{Interface, RESET_SKILL, SAY_BUSY};
+use super::interface::{Interface, RESET_SKILL, REST, SAY_BUSY};
 
 /// What a request asks an interface to do, apart from the agent.
 #[derive(Clone, Debug)]
@@ -18,6 +18,7 @@ pub struct Command {
 /// Numbers and booleans need no escaping, and nothing else goes into an address.
 trait Plain: Display + Copy {}
 impl Plain for i32 {}
+impl Plain for u32 {}
 impl Plain for bool {}
 
 /// "Say busy". What is `None` is left out of the query string: older gateways know neither
@@ -25,6 +26,12 @@ impl Plain for bool {}
 pub fn say_busy(reason: Option<i32>, prolong: Option<bool>) -> Command {
     let command = Command { reason, ..Command::plain(&SAY_BUSY) };
     command.query("reason", reason).query("prolong", prolong)
+}
+
+/// "Request rest" for so many seconds, for a cause of 0 to 255, of which 0 is none (cec_07_1213).
+pub fn rest(seconds: u32, cause: i32, prolong: Option<bool>) -> Command {
+    let command = Command { reason: Some(cause), ..Command::plain(&REST) };
+    command.segment(seconds).segment(cause).query("prolong", prolong)
 }
 
 /// "Reset skill queues" to all that are configured (cec_07_1209).
@@ -64,6 +71,8 @@ mod tests {
             (say_busy(Some(200), None), "?reason=200"),
             (say_busy(None, Some(false)), "?prolong=false"),
             (say_busy(Some(0), Some(true)), "?reason=0&prolong=true"),
+            (rest(60, 0, None), "/60/0"),
+            (rest(86_399, 255, Some(true)), "/86399/255?prolong=true"),
             (reset_skill(), "/true"),
         ] {
             assert_eq!(command.arguments, expected);

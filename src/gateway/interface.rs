@@ -77,6 +77,63 @@ pub static SAY_BUSY: Interface = changes(
     Effect { events: &["AgentState_SetNotReady_Success"], fits: |state| state == AgentState::Busy },
 );
 
+/// Ends busy (cec_07_1212).
+pub static CANCEL_BUSY: Interface = changes(
+    "cancelBusy",
+    "/cancelbusy",
+    Effect {
+        events: &["AgentState_CancelNotReady_Success"],
+        fits: |state| state != AgentState::Busy,
+    },
+);
+/// Makes an agent idle, from busy or after-call work (cec_07_1210). Whether it ends rest is not
+/// documented; if it does, then with the event of that.
+pub static SAY_FREE: Interface = changes(
+    "sayFree",
+    "/sayfree",
+    Effect {
+        events: &[
+            "AgentState_CancelNotReady_Success",
+            "AgentState_CancelWork_Success",
+            "AgentState_CancelRest_Success",
+        ],
+        fits: |state| !matches!(state, AgentState::Busy | AgentState::AfterCallWork),
+    },
+);
+/// Takes an agent into after-call work (cec_07_1215).
+pub static WORK: Interface = changes(
+    "sayWork",
+    "/work",
+    Effect {
+        events: &["AgentState_SetWork_Success"],
+        fits: |state| state == AgentState::AfterCallWork,
+    },
+);
+/// Ends after-call work (cec_07_1216).
+pub static CANCEL_WORK: Interface = changes(
+    "cancelWork",
+    "/cancelwork",
+    Effect {
+        events: &["AgentState_CancelWork_Success"],
+        fits: |state| state != AgentState::AfterCallWork,
+    },
+);
+/// Lets an agent rest (cec_07_1213).
+pub static REST: Interface = changes(
+    "rest",
+    "/rest",
+    Effect { events: &["AgentState_SetRest_Success"], fits: |state| state == AgentState::Resting },
+);
+/// Ends rest (cec_07_1214).
+pub static CANCEL_REST: Interface = changes(
+    "cancelRest",
+    "/cancelrest",
+    Effect {
+        events: &["AgentState_CancelRest_Success"],
+        fits: |state| state != AgentState::Resting,
+    },
+);
+
 const ONLINE_AGENT: &str = "onlineagent";
 
 const fn signs_in(log_name: &'static str, tail: &'static str) -> Interface {
@@ -95,6 +152,11 @@ const fn changes(log_name: &'static str, tail: &'static str, effect: Effect) -> 
 }
 
 impl Interface {
+    /// Whether it changes nothing.
+    pub fn only_reads(&self) -> bool {
+        self.method == Method::GET
+    }
+
     /// How long the gateway may take to answer.
     pub fn time_limit(&self, timeouts: &Timeouts) -> Duration {
         match self.pace {

@@ -3,43 +3,72 @@ use std::sync::Arc;
 use tonic::{Request, Response, Status};
 
 use super::{
-    Shared,
+    Shared, batch,
     check::Checker,
-    proto::{SetBusyRequest, SetBusyResponse, agent_state_server::AgentState},
+    proto::{
+        BatchSetBusyRequest, BatchSetBusyResponse, CancelBusyRequest, CancelBusyResponse,
+        CancelRestingRequest, CancelRestingResponse, CancelWorkingRequest, CancelWorkingResponse,
+        GetStateRequest, GetStateResponse, SetBusyRequest, SetBusyResponse, SetIdleRequest,
+        SetIdleResponse, SetRestingRequest, SetRestingResponse, SetWorkingRequest,
+        SetWorkingResponse, agent_state_server::AgentState,
+    },
     respond::{Addressed, Call},
-    translate,
+    translate::{self, Changed},
 };
-use crate::{call::CallError, gateway::Command};
+use crate::{
+    call::CallError,
+    gateway::{
+        AGENT_STATUS, AgentStatus, CANCEL_BUSY, CANCEL_REST, CANCEL_WORK, Command, SAY_FREE, WORK,
+    },
+};
 
 /// `AgentState`: commands to the tenants' gateways.
 #[derive(Debug)]
 pub(super) struct AgentStateRpc(pub(super) Arc<Shared>);
 
 /// A request for another state of an agent.
-trait Change: Addressed {
+pub(super) trait Change: Addressed {
     /// How long its caller wants to wait for the event that confirms the change.
     fn confirm_within(&self) -> Option<prost_types::Duration>;
 }
 
 /// The requests and answers of changes, which all have the same fields.
 macro_rules! changes {
-    ($($request:ident -> $response:ident),+) => {$(
+    ($($request:ident -> $response:ident),+ $(,)?) => {$(
+        impl Addressed for $request {
+            fn tenant_id(&self) -> &str {
+                &self.tenant_id
+            }
+
+            fn agent_id(&self) -> &str {
+                &self.agent_id
+            }
+        }
+
         impl Change for $request {
             fn confirm_within(&self) -> Option<prost_types::Duration> {
                 self.confirm_within
             }
         }
 
-        impl From<translate::Changed> for $response {
-            fn from(changed: translate::Changed) -> Self {
-                let translate::Changed { message, retcode, result, confirmation } = changed;
+        impl From<Changed> for $response {
+            fn from(changed: Changed) -> Self {
+                let Changed { message, retcode, result, confirmation } = changed;
                 Self { message, retcode, result, confirmation }
             }
         }
     )+};
 }
 
-changes!(SetBusyRequest -> SetBusyResponse);
+changes!(
+    SetBusyRequest -> SetBusyResponse,
+    CancelBusyRequest -> CancelBusyResponse,
+    SetIdleRequest -> SetIdleResponse,
+    SetWorkingRequest -> SetWorkingResponse,
+    CancelWorkingRequest -> CancelWorkingResponse,
+    SetRestingRequest -> SetRestingResponse,
+    CancelRestingRequest -> CancelRestingResponse,
+);
 
 #[tonic::async_trait]
 impl AgentState for AgentStateRpc {
@@ -47,32 +76,116 @@ impl AgentState for AgentStateRpc {
         &self,
         request: Request<SetBusyRequest>,
     ) -> Result<Response<SetBusyResponse>, Status> {
-        let method = "ccgateway.agent.v1.AgentState/SetBusy";
-        self.0
-            .answer(method, request, async |call, request| {
-                change(call, request, Checker::say_busy).await
-            })
-            .await
+        self.change("ccgateway.agent.v1.AgentState/SetBusy", request, Checker::say_busy).await
+    }
+
+    async fn cancel_busy(
+        &self,
+        request: Request<CancelBusyRequest>,
+    ) -> Result<Response<CancelBusyResponse>, Status> {
+        self.change("ccgateway.agent.v1.AgentState/CancelBusy", request, |_, _| {
+            Command::plain(&CANCEL_BUSY)
+        })
+        .await
+    }
+
+    async fn set_idle(
+        &self,
+        request: Request<SetIdleRequest>,
+    ) -> Result<Response<SetIdleResponse>, Status> {
+        self.change("ccgateway.agent.v1.AgentState/SetIdle", request, |_, _| {
+            Command::plain(&SAY_FREE)
+        })
+        .await
+    }
+
+    async fn set_working(
+        &self,
+        request: Request<SetWorkingRequest>,
+    ) -> Result<Response<SetWorkingResponse>, Status> {
+        self.change("ccgateway.agent.v1.AgentState/SetWorking", request, |_, _| {
+            Command::plain(&WORK)
+        })
+        .await
+    }
+
+    async fn cancel_working(
+        &self,
+        request: Request<CancelWorkingRequest>,
+    ) -> Result<Response<CancelWorkingResponse>, Status> {
+        self.change("ccgateway.agent.v1.AgentState/CancelWorking", request, |_, _| {
+            Command::plain(&CANCEL_WORK)
+        })
+        .await
+    }
+
+    async fn set_resting(
+        &self,
+        request: Request<SetRestingRequest>,
+    ) -> Result<Response<SetRestingResponse>, Status> {
+        self.change("ccgateway.agent.v1.AgentState/SetResting", request, Checker::rest).await
+    }
+
+    async fn cancel_resting(
+        &self,
+        request: Request<CancelRestingRequest>,
+    ) -> Result<Response<CancelRestingResponse>, Status> {
+        self.change("ccgateway.agent.v1.AgentState/CancelResting", request, |_, _| {
+            Command::plain(&CANCEL_REST)
+        })
+        .await
+    }
+
+    async fn get_state(
+        &self,
+        request: Request<GetStateRequest>,
+    ) -> Result<Response<GetStateResponse>, Status> {
+        self.0.answer("ccgateway.agent.v1.AgentState/GetState", request, get_state).await
+    }
+
+    async fn batch_set_busy(
+        &self,
+        request: Request<BatchSetBusyRequest>,
+    ) -> Result<Response<BatchSetBusyResponse>, Status> {
+        self.0.answer(batch::SET_BUSY, request, batch::set_busy).await
     }
 }
 
-/// Has the gateway change an agent's state, and waits for the event if the caller wants it.
-async fn change<Q: Change, A: From<translate::Changed>>(
-    call: Call,
-    request: Q,
-    command: impl FnOnce(&mut Checker, &Q) -> Command,
-) -> Result<A, CallError> {
+impl AgentStateRpc {
+    /// Has the gateway change an agent's state, and waits for the event if the caller wants it.
+    async fn change<Q: Change, A: From<Changed>>(
+        &self,
+        method: &'static str,
+        request: Request<Q>,
+        command: impl FnOnce(&mut Checker, &Q) -> Command,
+    ) -> Result<Response<A>, Status> {
+        let change = async |call: Call, request| {
+            let mut checker = Checker::default();
+            let subject = checker.subject(&call.shared.tenants, &request)?;
+            let command = command(&mut checker, &request);
+            let within = checker.confirm_within(request.confirm_within());
+            let subject = checker.done(subject)?;
+
+            let (tenant, agent) = (&subject.tenant, subject.agent);
+            let accepted = tenant.command(agent, command, call.deadline).await?;
+            let confirmation = match within {
+                Some(within) => Some(tenant.confirm(agent, &accepted, within, call.deadline).await),
+                None => None,
+            };
+            Ok(translate::changed(accepted.envelope, confirmation).into())
+        };
+        self.0.answer(method, request, change).await
+    }
+}
+
+async fn get_state(call: Call, request: GetStateRequest) -> Result<GetStateResponse, CallError> {
     let mut checker = Checker::default();
     let subject = checker.subject(&call.shared.tenants, &request)?;
-    let command = command(&mut checker, &request);
-    let within = request.confirm_within().map(|within| checker.confirm_within(within));
     let subject = checker.done(subject)?;
 
-    let (tenant, agent) = (&subject.tenant, subject.agent);
-    let accepted = tenant.command(agent, command, call.deadline).await?;
-    let confirmation = match within {
-        Some(within) => Some(tenant.confirm(agent, &accepted, within, call.deadline).await),
-        None => None,
-    };
-    Ok(translate::changed(accepted.envelope, confirmation).into())
+    let command = Command::plain(&AGENT_STATUS);
+    let answer = subject.tenant.command(subject.agent, command, call.deadline).await?;
+    let status = answer.envelope.result.as_deref().and_then(AgentStatus::read);
+    let status = status.ok_or_else(|| CallError::BadReply("it has no agentState".into()))?;
+    Ok(translate::agent_status(&status))
 }

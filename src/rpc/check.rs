@@ -1,15 +1,16 @@
 //! Requests checked field by field, so that the caller hears of every mistake at once.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use super::{
-    proto::{RegisterSessionRequest, SetBusyRequest, SignInRequest},
+    proto::{RegisterSessionRequest, SetBusyRequest, SetRestingRequest, SignInRequest},
+    record::visible,
     respond::Addressed,
 };
 use crate::{
     call::{CallError, FieldViolation},
     event::Agents,
-    gateway::{Command, InitialState, SignIn, say_busy},
+    gateway::{Command, InitialState, SignIn, rest, say_busy},
     id::AgentId,
     session::Guid,
     tenant::{Tenant, Tenants},
@@ -27,6 +28,11 @@ pub(super) struct Checker(Vec<FieldViolation>);
 
 /// Reasons with a meaning of the caller's choice (cec_07_1211).
 const REASONS: std::ops::RangeInclusive<i32> = 200..=250;
+/// Limits of a rest (cec_07_1213).
+const REST_SECONDS: std::ops::RangeInclusive<u32> = 1..=86_399;
+const REST_CAUSES: std::ops::RangeInclusive<i32> = 0..=255;
+/// A supervisor's team, not a call-centre.
+const BATCH_MAX: usize = 500;
 const CONFIRM_WITHIN: std::ops::RangeInclusive<Duration> =
     Duration::from_millis(1)..=Duration::from_secs(600);
 /// Agents of one stream that are named; a caller of more watches all.
@@ -112,17 +118,35 @@ impl Checker {
     }
 
     /// How long to wait for an event that confirms a change.
-    pub(super) fn confirm_within(&mut self, within: prost_types::Duration) -> Duration {
-        let within = Duration::try_from(within).ok();
-        within.filter(|within| CONFIRM_WITHIN.contains(within)).unwrap_or_else(|| {
+    pub(super) fn confirm_within(
+        &mut self,
+        within: Option<prost_types::Duration>,
+    ) -> Option<Duration> {
+        let within = Duration::try_from(within?).ok();
+        let within = within.filter(|within| CONFIRM_WITHIN.contains(within));
+        if within.is_none() {
             self.note("confirm_within", "must be from 1 ms to 10 min (600 s)");
-            Duration::ZERO
-        })
+        }
+        within
+    }
+
+    /// The agents of a batch, as a list; each of them is checked by itself.
+    pub(super) fn batch(&mut self, ids: &[String]) {
+        let mut seen = HashSet::new();
+        if ids.is_empty() || ids.len() > BATCH_MAX {
+            self.note("agent_ids", format!("must be 1 to {BATCH_MAX} agents"));
+        } else if let Some(twice) = ids.iter().find(|id| !seen.insert(*id)) {
+            self.note("agent_ids", format!("names {} twice", visible(twice, 16)));
+        }
     }
 
     /// A whole `SetBusy`.
     pub(super) fn say_busy(&mut self, request: &SetBusyRequest) -> Command {
-        let SetBusyRequest { reason, prolong, .. } = *request;
+        self.busy(request.reason, request.prolong)
+    }
+
+    /// Why an agent is to be busy.
+    pub(super) fn busy(&mut self, reason: Option<i32>, prolong: Option<bool>) -> Command {
         match reason {
             Some(reason) if reason != 0 && !REASONS.contains(&reason) => {
                 self.note("reason", "must be from 200 to 250, or 0 for none");
@@ -134,6 +158,20 @@ impl Checker {
             _ => {}
         }
         say_busy(reason, prolong)
+    }
+
+    /// A whole `SetResting`.
+    pub(super) fn rest(&mut self, request: &SetRestingRequest) -> Command {
+        let whole = request.duration.filter(|time| time.nanos == 0).map(|time| time.seconds);
+        let seconds = whole.and_then(|seconds| u32::try_from(seconds).ok());
+        let seconds = seconds.filter(|seconds| REST_SECONDS.contains(seconds));
+        if seconds.is_none() {
+            self.note("duration", "must be from 1 s to 86399 s, in whole seconds");
+        }
+        if !REST_CAUSES.contains(&request.cause) {
+            self.note("cause", "must be from 1 to 255, or 0 for none");
+        }
+        rest(seconds.unwrap_or_default(), request.cause, request.prolong)
     }
 
     /// What `RegisterSession` hands in; `None` if something was noted.

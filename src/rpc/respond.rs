@@ -38,7 +38,7 @@ macro_rules! addressed {
 }
 
 addressed!(
-    SetBusyRequest,
+    GetStateRequest,
     RegisterSessionRequest,
     SignInRequest,
     SignOutRequest,

@@ -12,8 +12,9 @@ pub(super) use self::events::{batch, begin};
 use super::{check::Subject, proto};
 use crate::{
     call::CallError,
-    gateway::Envelope,
+    gateway::{AgentStatus, Envelope},
     session::{Origin, Session, SessionState},
+    state::AgentState,
     tenant::{Confirmation, Unconfirmed},
 };
 
@@ -63,6 +64,24 @@ fn confirmation(confirmation: Confirmation) -> proto::Confirmation {
     };
     let (status, obstacle) = (Status::Accepted.into(), obstacle.into());
     proto::Confirmation { status, obstacle, ..<_>::default() }
+}
+
+/// What an agent is doing.
+pub(super) fn agent_status(status: &AgentStatus) -> proto::GetStateResponse {
+    use proto::get_state_response::State;
+    let state = match status.state {
+        AgentState::Unknown => State::Unspecified,
+        AgentState::SignedIn => State::SignedIn,
+        AgentState::SignedOut => State::SignedOut,
+        AgentState::Busy => State::Busy,
+        AgentState::Idle => State::Idle,
+        AgentState::AfterCallWork => State::AfterCallWork,
+        AgentState::Talking => State::Talking,
+        AgentState::Resting => State::Resting,
+        AgentState::PreRest => State::PreRest,
+    };
+    let AgentStatus { code, is_working, .. } = *status;
+    proto::GetStateResponse { state: state.into(), code, is_working }
 }
 
 /// What became of the reset of skill queues after a sign-in.

@@ -33,7 +33,6 @@ pub(super) struct Admission {
     calls: Pool,
     requests: Pool,
     host: Pool,
-    queue_wait: Duration,
 }
 
 /// A place among the tenant's calls; given back when dropped.
@@ -85,7 +84,6 @@ impl Admission {
             calls: Pool::new(Share::TenantCalls, limits.calls),
             requests: Pool::new(Share::TenantRequests, limits.in_flight),
             host: hosts.share(host.map_or("", http::uri::Authority::as_str)),
-            queue_wait: limits.queue_wait,
         }
     }
 
@@ -94,11 +92,11 @@ impl Admission {
         Ok(CallPlace { _own: self.calls.take_now()? })
     }
 
-    /// A place among the requests to the gateway, after a short wait at most.
-    pub(super) async fn request(&self) -> Result<RequestPlace, CallError> {
+    /// A place among the requests to the gateway, after `wait` at most for each of its shares.
+    pub(super) async fn request(&self, wait: Duration) -> Result<RequestPlace, CallError> {
         // In this order, so that a tenant whose own share is used up holds none of the host's.
-        let own = self.requests.take(self.queue_wait).await?;
-        let host = self.host.take(self.queue_wait).await?;
+        let own = self.requests.take(wait).await?;
+        let host = self.host.take(wait).await?;
         Ok(RequestPlace { _own: own, _host: host })
     }
 }

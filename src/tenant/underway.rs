@@ -76,13 +76,18 @@ impl Underway {
         &mut self,
         command: &Command,
     ) -> Result<(Envelope, u64), CallError> {
-        let session = self.session().await?;
+        let session = self.session(command.interface).await?;
         let after = self.tenant.events.newest();
         let refused = match self.send(command, &session).await {
             Err(CallError::Refused(refusal)) if refusal.retcode.blames_guid() => refusal,
             verdict => return verdict.map(|envelope| (envelope, after)),
         };
-        match self.newer_session(session.version).await? {
+        let newer = if command.interface.only_reads() {
+            self.stored_since(session.version).await?
+        } else {
+            self.newer_session(session.version).await?
+        };
+        match newer {
             Some(newer) => {
                 let after = self.tenant.events.newest();
                 self.send(command, &newer).await.map(|envelope| (envelope, after))
@@ -112,10 +117,14 @@ impl Underway {
         verdict
     }
 
-    /// The agent's session; signs the agent in where there is none and the bridge can.
-    async fn session(&mut self) -> Result<Arc<Session>, CallError> {
+    /// The agent's session; signs the agent in where there is none and the bridge can, unless
+    /// somebody only wants to look.
+    async fn session(&mut self, interface: &Interface) -> Result<Arc<Session>, CallError> {
         if let Some(session) = self.tenant.session(self.agent).await? {
             return Ok(session);
+        }
+        if interface.only_reads() {
+            return Err(CallError::SessionMissing);
         }
         self.sign_in_unasked().await?.ok_or(CallError::SessionMissing)
     }
@@ -123,12 +132,16 @@ impl Underway {
     /// A session that may work where `refused` did not: one that was stored meanwhile, else one
     /// made by signing in.
     async fn newer_session(&mut self, refused: u64) -> Result<Option<Arc<Session>>, CallError> {
-        let stored = self.tenant.session(self.agent).await?;
-        if let Some(newer) = stored.filter(|stored| stored.version > refused) {
+        if let Some(newer) = self.stored_since(refused).await? {
             return Ok(Some(newer));
         }
         self.forget(refused).await?;
         self.sign_in_unasked().await
+    }
+
+    async fn stored_since(&self, refused: u64) -> Result<Option<Arc<Session>>, CallError> {
+        let stored = self.tenant.session(self.agent).await?;
+        Ok(stored.filter(|stored| stored.version > refused))
     }
 
     async fn sign_in_unasked(&mut self) -> Result<Option<Arc<Session>>, CallError> {

@@ -1,0 +1,107 @@
+//! One call for many agents.
+
+use std::sync::Arc;
+
+use futures_util::{StreamExt as _, stream};
+use prost::Message as _;
+use tonic::Status;
+use tonic_types::pb;
+use tracing::debug;
+
+use super::{
+    check::Checker,
+    proto::{
+        BatchSetBusyRequest, BatchSetBusyResponse, SetBusyResponse,
+        batch_set_busy_response::{Result as Item, result::Outcome},
+    },
+    record::About,
+    respond::{Addressed, Call},
+    status, translate,
+};
+use crate::{
+    call::{CallError, Deadline},
+    gateway::Command,
+    id::AgentId,
+    tenant::Tenant,
+};
+
+/// The method's name.
+pub(super) const SET_BUSY: &str = "ccgateway.agent.v1.AgentState/BatchSetBusy";
+
+impl Addressed for BatchSetBusyRequest {
+    fn tenant_id(&self) -> &str {
+        &self.tenant_id
+    }
+
+    fn agent_id(&self) -> &str {
+        if let [agent_id] = &*self.agent_ids { agent_id } else { "" }
+    }
+}
+
+/// What each agent's part needs.
+struct Batch {
+    tenant: Arc<Tenant>,
+    command: Command,
+    confirm_within: Option<std::time::Duration>,
+    /// Before the caller's own, so that the answer with all results is still in time.
+    deadline: Deadline,
+}
+
+/// Makes many agents busy, a few at a time.
+pub(super) async fn set_busy(
+    call: Call,
+    request: BatchSetBusyRequest,
+) -> Result<BatchSetBusyResponse, CallError> {
+    let mut checker = Checker::default();
+    let tenant = checker.tenant(&call.shared.tenants, &request.tenant_id)?.cloned();
+    checker.batch(&request.agent_ids);
+    let command = checker.busy(request.reason, request.prolong);
+    let confirm_within = checker.confirm_within(request.confirm_within);
+    let tenant = checker.done(tenant)?;
+
+    let batch = &Batch { tenant, command, confirm_within, deadline: call.deadline.sooner() };
+    let overrides = &call.shared.overrides;
+    let parts = request.agent_ids.into_iter().enumerate().map(async |(place, agent_id)| {
+        let outcome = match batch.set_busy(&agent_id).await {
+            Ok(accepted) => Outcome::Accepted(accepted),
+            Err(error) => {
+                let tenant_id = batch.tenant.id().to_string();
+                debug!(tenant.id = tenant_id, agent.id = agent_id, %error, "one of a batch failed");
+                let about = About { method: SET_BUSY, tenant_id, agent_id: agent_id.clone() };
+                Outcome::Error(message(&status::refuse(&error, &about, overrides).status))
+            }
+        };
+        (place, Item { agent_id, outcome: Some(outcome) })
+    });
+    // Out of order, so that one who hangs holds nobody up.
+    let at_once = batch.tenant.batch_share();
+    let mut done: Vec<_> = stream::iter(parts).buffer_unordered(at_once).collect().await;
+    done.sort_unstable_by_key(|(place, _)| *place);
+    let results: Vec<Item> = done.into_iter().map(|(_, item)| item).collect();
+    let failed = |item: &&Item| matches!(item.outcome, Some(Outcome::Error(_)));
+    let errors = results.iter().filter(failed).count().try_into().unwrap_or(i32::MAX);
+    Ok(BatchSetBusyResponse { results, errors })
+}
+
+impl Batch {
+    async fn set_busy(&self, agent_id: &str) -> Result<SetBusyResponse, CallError> {
+        let range = &self.tenant.config().agent_ids;
+        let agent = AgentId::parse(agent_id, range)
+            .map_err(|invalid| CallError::invalid("agent_ids", invalid.to_string()))?;
+        let Self { tenant, command, deadline, .. } = self;
+        let accepted = tenant.command_of_batch(agent, command.clone(), *deadline).await?;
+        let confirmation = match self.confirm_within {
+            Some(within) => Some(tenant.confirm(agent, &accepted, within, *deadline).await),
+            None => None,
+        };
+        Ok(translate::changed(accepted.envelope, confirmation).into())
+    }
+}
+
+fn message(status: &Status) -> pb::Status {
+    pb::Status::decode(status.details()).unwrap_or_else(|_| pb::Status {
+        code: status.code().into(),
+        message: status.message().to_owned(),
+        details: Vec::new(),
+    })
+}
