@@ -5,12 +5,15 @@
 //! Facts name their source: a page id of the product documentation such as `cec_07_1211`, `client`
 //! for public client code, `inferred` for a conclusion from the two.
 //!
-//! In reading order: [`options`](Options) and [`Interface`] say what there is, `agent` is the state
-//! machine, `session` the Guids, `desk` all that is kept of one agent; `gateway` answers requests,
-//! with `fault` in its way and `journal` taking notes; `listener` and `wire` carry the bytes.
+//! In reading order: [`options`](Options) and [`Interface`] say what there is, `conduct` is the
+//! state machine, `session` the Guids, `desk` all that is kept of one agent; `gateway` answers
+//! requests, with `fault` in its way and `journal` taking notes; `behind` is what else happens to
+//! agents; `listener` and `wire` carry the bytes.
 //! [`program`] and `control` are what `ccgateway-sim` adds.
 
 mod agent;
+mod behind;
+mod conduct;
 mod control;
 mod desk;
 mod fault;
@@ -144,47 +147,6 @@ impl Simulator {
     /// Calls that came while another one of the same agent was open, in words.
     pub fn violations(&self) -> Vec<String> {
         self.0.gateway.violations()
-    }
-
-    /// An agent who has ever been named to the gateway.
-    pub fn agent(&self, id: u32) -> Option<AgentView> {
-        self.0.gateway.view(id)
-    }
-
-    /// Signs an agent in from behind, in place of any present session; gives the Guid.
-    pub fn sign_in(&self, id: u32) -> String {
-        self.0.gateway.sign_in(id)
-    }
-
-    /// Makes a new Guid now, which the next poll delivers; `None`: not signed in.
-    pub fn renew_guid(&self, id: u32) -> Option<String> {
-        self.0.gateway.renew_guid(id)
-    }
-
-    /// Has the next answer of any interface for the agent carry a new Guid, if the request's own
-    /// Guid is accepted.
-    pub fn set_guid_on_next_reply(&self, id: u32) {
-        self.0.gateway.renew_on_next_reply(id);
-    }
-
-    /// Ends the life of all the agent's Guids. The agent stays signed in.
-    pub fn expire_guids(&self, id: u32) {
-        self.0.gateway.expire_guids(id);
-    }
-
-    /// Signs an agent out from behind, as an inspector or a fault of the platform would.
-    pub fn sign_out(&self, id: u32) {
-        self.0.gateway.sign_out(id);
-    }
-
-    /// Puts a signed-in agent into a call.
-    pub fn start_call(&self, id: u32) {
-        self.0.gateway.start_call(id);
-    }
-
-    /// Ends the agent's call.
-    pub fn end_call(&self, id: u32) {
-        self.0.gateway.end_call(id);
     }
 
     /// Stops doing anything: requests are read and noted in the journal, and wait. One whose client

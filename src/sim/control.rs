@@ -1,5 +1,6 @@
 //! The control endpoint of `ccgateway-sim`: plain HTTP and JSON, for people and scripts.
 
+mod agent;
 mod rule;
 mod show;
 
@@ -32,44 +33,7 @@ type Answered = Result<Value, Complaint>;
 /// How long to wait when the process has no file descriptors left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-const HELP: &str = r#"ccgateway-sim: control endpoint
-
-GET    /tenants                        the gateways: address, pin, connections
-GET    /TENANT/journal                 every request so far; Guids are shortened
-DELETE /TENANT/journal                 empties the journal
-GET    /TENANT/violations              calls that overlapped and must not
-GET    /TENANT/agents/ID               what an agent is doing
-POST   /TENANT/agents/ID/sign-in       signs the agent in; answers with the Guid in full
-POST   /TENANT/agents/ID/sign-out      signs the agent out, as an inspector would
-POST   /TENANT/agents/ID/start-call    puts the agent into a call
-POST   /TENANT/agents/ID/end-call      ends the call
-POST   /TENANT/agents/ID/expire-guids  ends the life of all Guids; the agent stays signed in
-POST   /TENANT/agents/ID/renew-guid    makes a new Guid, answered in full; the next poll has it
-POST   /TENANT/agents/ID/guid-on-next-reply
-                                       has the next answer of any interface bring a new Guid
-POST   /TENANT/misbehave               adds a rule; the latest one that matches wins
-DELETE /TENANT/misbehave               drops all rules
-POST   /TENANT/freeze                  reads requests and does nothing with them
-POST   /TENANT/thaw                    goes on
-
-A rule: {"agent": 1001, "interface": "say-busy", "times": 1, "fault": {"kind": "delay", "ms": 500}}
-agent, interface and times may be left out: everybody, everything, until DELETE.
-
-interface: sign-in force-sign-in sign-out force-sign-out say-busy cancel-busy say-free work
-           cancel-work rest cancel-rest agent-status update-guid poll
-
-fault:     delay {ms}                                carried out, answered late
-           delay-before {ms}                         carried out late
-           hang                                      carried out, never answered
-           cut-before-answer, cut-mid-answer         carried out, connection cut
-           close-after-answer                        carried out, closed without a word
-           raw {body, content_type?, headers?}       carried out, another body
-           stale-set-guid {guid}                     carried out, with one more Set-GUID
-           status {status, body?, content_type?, headers?}   not carried out
-           html                                      not carried out, a login page
-           retcode {retcode, message?}               not carried out, refused
-           tls-failure                               the next connections fail
-"#;
+const HELP: &str = include_str!("control/help.txt");
 
 // === impl Control ===
 
@@ -156,12 +120,7 @@ fn of_tenant(gateway: &Simulator, request: &Request, rest: &[&str]) -> Answered 
     match (request.method.as_str(), rest) {
         ("GET", ["journal"]) => Ok(gateway.journal().iter().map(show::entry).collect()),
         ("GET", ["violations"]) => Ok(gateway.violations().into()),
-        ("GET", ["agents", id]) => {
-            let id = agent_id(id)?;
-            let view = gateway.agent(id).ok_or_else(|| never_seen(id))?;
-            Ok(show::agent(id, &view))
-        }
-        ("POST", ["agents", id, act]) => of_agent(gateway, agent_id(id)?, act),
+        (_, ["agents", id, rest @ ..]) => agent::answer(gateway, request, (id, rest)),
         (_, [act]) => change(gateway, request, act),
         _ => Err(unknown(request)),
     }
@@ -181,41 +140,6 @@ fn change(gateway: &Simulator, request: &Request, act: &str) -> Answered {
         _ => return Err(unknown(request)),
     }
     Ok(done())
-}
-
-fn of_agent(gateway: &Simulator, id: u32, act: &str) -> Answered {
-    if act == "sign-in" {
-        return Ok(json!({ "guid": gateway.sign_in(id) }));
-    }
-    if !gateway.agent(id).is_some_and(|view| view.signed_in) {
-        let why = format!("agent {id} is not signed in; POST …/agents/{id}/sign-in does that");
-        return Err(Complaint::new(409, why));
-    }
-    match act {
-        "sign-out" => gateway.sign_out(id),
-        "start-call" => gateway.start_call(id),
-        "end-call" => gateway.end_call(id),
-        "expire-guids" => gateway.expire_guids(id),
-        "guid-on-next-reply" => gateway.set_guid_on_next_reply(id),
-        "renew-guid" => return Ok(json!({ "guid": gateway.renew_guid(id) })),
-        _ => {
-            let why = format!("nothing called {act:?} can be done to an agent");
-            return Err(Complaint::new(404, why));
-        }
-    }
-    Ok(done())
-}
-
-fn agent_id(text: &str) -> Result<u32, Complaint> {
-    let why = || format!("{text:?} is no agent id; give a number such as 1001");
-    let id: u32 = text.parse().map_err(|_| Complaint::new(400, why()))?;
-    // No gateway is known to use longer ids than six digits (cec_07_1202).
-    if (1..=999_999).contains(&id) { Ok(id) } else { Err(Complaint::new(400, why())) }
-}
-
-fn never_seen(id: u32) -> Complaint {
-    let why = format!("agent {id} has not been seen yet; agents appear with their first request");
-    Complaint::new(404, why)
 }
 
 fn unknown(request: &Request) -> Complaint {

@@ -5,7 +5,8 @@ use std::{collections::VecDeque, sync::Arc};
 use tokio::{sync::Notify, time::Instant};
 
 use super::{
-    agent::{AgentState, Conduct, Event, Refused},
+    agent::{AgentState, Event, Refused},
+    conduct::Conduct,
     interface::Interface,
     options::Options,
     session::{Session, Standing},

@@ -1,5 +1,6 @@
 //! One gateway: its agents, and what can be done to them from behind.
 
+mod behind;
 mod carry_out;
 mod outcome;
 mod poll;
@@ -15,7 +16,7 @@ use tokio::{sync::watch, time::Instant};
 
 use super::{
     agent::Refused,
-    desk::{AgentView, Desk},
+    desk::Desk,
     fault::Rules,
     journal::Journal,
     options::Options,
@@ -86,62 +87,6 @@ impl Gateway {
     /// Forgets all agents, as a restarted process does.
     pub(super) fn forget_sessions(&self) {
         self.lock().desks.clear();
-    }
-
-    pub(super) fn view(&self, agent: u32) -> Option<AgentView> {
-        self.with_known(agent, |desk| desk.view())
-    }
-
-    pub(super) fn sign_in(&self, agent: u32) -> String {
-        let mut records = self.lock();
-        let sign_in = SignIn::from_behind();
-        let guid = records.begin_session(agent, &sign_in, &self.options).current().to_owned();
-        records.desk(agent).release(&self.options);
-        guid
-    }
-
-    pub(super) fn sign_out(&self, agent: u32) {
-        self.with_known(agent, |desk| desk.end_session(&self.options, true));
-    }
-
-    pub(super) fn renew_guid(&self, agent: u32) -> Option<String> {
-        self.with_session(agent, |session| session.renew(&self.options))
-    }
-
-    pub(super) fn renew_on_next_reply(&self, agent: u32) {
-        self.with_session(agent, Session::renew_on_next_reply);
-    }
-
-    pub(super) fn expire_guids(&self, agent: u32) {
-        self.with_session(agent, Session::expire);
-    }
-
-    pub(super) fn start_call(&self, agent: u32) {
-        self.with_known(agent, |desk| {
-            let events = desk.conduct.start_call();
-            desk.hold(events);
-            desk.release(&self.options);
-        });
-    }
-
-    pub(super) fn end_call(&self, agent: u32) {
-        self.with_known(agent, |desk| {
-            let auto_idle = desk.session.as_ref().is_none_or(|s| s.auto_idle);
-            let events = desk.conduct.end_call(auto_idle);
-            desk.hold(events);
-            desk.release(&self.options);
-        });
-    }
-
-    fn with_known<T>(&self, agent: u32, act: impl FnOnce(&mut Desk) -> T) -> Option<T> {
-        let mut records = self.lock();
-        let desk = records.desks.get_mut(&agent)?;
-        desk.settle(&self.options);
-        Some(act(desk))
-    }
-
-    fn with_session<T>(&self, agent: u32, act: impl FnOnce(&mut Session) -> T) -> Option<T> {
-        self.with_known(agent, |desk| desk.session.as_mut().map(act))?
     }
 
     fn lock(&self) -> MutexGuard<'_, Records> {

@@ -6,7 +6,8 @@ use tokio::time::Instant;
 
 use super::{Gateway, Records};
 use crate::sim::{
-    agent::{AgentState, BusyRequest, Event, Refused, RestRequest},
+    agent::{AgentState, Event, Refused},
+    conduct::{BusyRequest, RestRequest},
     interface::{Interface, Route},
     options::Options,
     reply::Reply,

@@ -1,5 +1,7 @@
 //! The command line.
 
+mod codes;
+
 use std::{fs, net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::Parser;
@@ -7,7 +9,7 @@ use clap::Parser;
 use super::StartError;
 use crate::{
     id::TenantId,
-    sim::{Announce, AuthMode, CertificateKind, Codes, IdOutside, Options, ServerIdentity},
+    sim::{Announce, AuthMode, CertificateKind, IdOutside, Options, ServerIdentity},
 };
 
 /// Simulates Huawei CC-Gateways: their agent interface over HTTPS, one gateway per tenant.
@@ -182,7 +184,7 @@ impl Flags {
             latency: self.latency,
             balancer_cookie: self.balancer_cookie,
             content_type: self.content_type.clone(),
-            codes: self.codes()?,
+            codes: codes::read(&self.codes)?,
             journal: self.journal,
         })
     }
@@ -210,34 +212,6 @@ impl Flags {
             fs::read_to_string(key).map_err(|error| wrong("--tls-key", key.display(), error))?;
         ServerIdentity::from_pem(&chain_pem, &key_pem)
             .map_err(|error| wrong("--tls-cert", chain.display(), error))
-    }
-
-    fn codes(&self) -> Result<Codes, StartError> {
-        let mut codes = Codes::default();
-        for text in &self.codes {
-            let bad = |why| wrong("--code", text, why);
-            let (case, code) = text.split_once('=').ok_or_else(|| bad("write CASE=RETCODE"))?;
-            if case == "free-while-idle" {
-                codes.free_while_idle = (code != "0").then(|| code.to_owned());
-                continue;
-            }
-            let place = match case {
-                "guid-missing" => &mut codes.guid_missing,
-                "guid-unknown" => &mut codes.guid_unknown,
-                "guid-expired" => &mut codes.guid_expired,
-                "guid-foreign" => &mut codes.guid_foreign,
-                "not-signed-in" => &mut codes.not_signed_in,
-                "agent-unknown" => &mut codes.agent_unknown,
-                "busy-again" => &mut codes.busy_again,
-                "state-refused" => &mut codes.state_refused,
-                "sign-out-while-talking" => &mut codes.sign_out_while_talking,
-                "repeated-call" => &mut codes.repeated_call,
-                "repeated-sign-in" => &mut codes.repeated_sign_in,
-                _ => return Err(bad("there is no such case; --help lists them")),
-            };
-            code.clone_into(place);
-        }
-        Ok(codes)
     }
 }
 

@@ -1,0 +1,48 @@
+//! What a test can see of an agent and do to it from behind.
+
+use super::{AgentView, Simulator};
+
+// === impl Simulator ===
+
+impl Simulator {
+    /// An agent who has ever been named to the gateway.
+    pub fn agent(&self, id: u32) -> Option<AgentView> {
+        self.0.gateway.view(id)
+    }
+
+    /// Signs an agent in from behind, in place of any present session; gives the Guid.
+    pub fn sign_in(&self, id: u32) -> String {
+        self.0.gateway.sign_in(id)
+    }
+
+    /// Makes a new Guid now, which the next poll delivers; `None`: not signed in.
+    pub fn renew_guid(&self, id: u32) -> Option<String> {
+        self.0.gateway.renew_guid(id)
+    }
+
+    /// Has the next answer of any interface for the agent carry a new Guid, if the request's own
+    /// Guid is accepted.
+    pub fn set_guid_on_next_reply(&self, id: u32) {
+        self.0.gateway.renew_on_next_reply(id);
+    }
+
+    /// Ends the life of all the agent's Guids. The agent stays signed in.
+    pub fn expire_guids(&self, id: u32) {
+        self.0.gateway.expire_guids(id);
+    }
+
+    /// Signs an agent out from behind, as an inspector or a fault of the platform would.
+    pub fn sign_out(&self, id: u32) {
+        self.0.gateway.sign_out(id);
+    }
+
+    /// Puts a signed-in agent into a call.
+    pub fn start_call(&self, id: u32) {
+        self.0.gateway.start_call(id);
+    }
+
+    /// Ends the agent's call.
+    pub fn end_call(&self, id: u32) {
+        self.0.gateway.end_call(id);
+    }
+}

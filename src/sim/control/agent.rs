@@ -1,0 +1,57 @@
+//! What the control endpoint does about one agent.
+
+use serde_json::json;
+
+use super::{Answered, Complaint, done, show, unknown};
+use crate::sim::{Simulator, wire::Request};
+
+/// Answers a request to `agents/ID` and what follows it.
+pub(super) fn answer(
+    gateway: &Simulator,
+    request: &Request,
+    (id, rest): (&str, &[&str]),
+) -> Answered {
+    let id = agent_id(id)?;
+    match (request.method.as_str(), rest) {
+        ("GET", []) => {
+            let view = gateway.agent(id).ok_or_else(|| never_seen(id))?;
+            Ok(show::agent(id, &view))
+        }
+        ("POST", ["sign-in"]) => Ok(json!({ "guid": gateway.sign_in(id) })),
+        ("POST", [act]) => act_on(gateway, id, act),
+        _ => Err(unknown(request)),
+    }
+}
+
+/// What can be done to an agent who is signed in.
+fn act_on(gateway: &Simulator, id: u32, act: &str) -> Answered {
+    if !gateway.agent(id).is_some_and(|view| view.signed_in) {
+        let why = format!("agent {id} is not signed in; POST …/agents/{id}/sign-in does that");
+        return Err(Complaint::new(409, why));
+    }
+    match act {
+        "sign-out" => gateway.sign_out(id),
+        "start-call" => gateway.start_call(id),
+        "end-call" => gateway.end_call(id),
+        "expire-guids" => gateway.expire_guids(id),
+        "guid-on-next-reply" => gateway.set_guid_on_next_reply(id),
+        "renew-guid" => return Ok(json!({ "guid": gateway.renew_guid(id) })),
+        _ => {
+            let why = format!("nothing called {act:?} can be done to an agent");
+            return Err(Complaint::new(404, why));
+        }
+    }
+    Ok(done())
+}
+
+fn agent_id(text: &str) -> Result<u32, Complaint> {
+    let why = || format!("{text:?} is no agent id; give a number such as 1001");
+    let id: u32 = text.parse().map_err(|_| Complaint::new(400, why()))?;
+    // No gateway is known to use longer ids than six digits (cec_07_1202).
+    if (1..=999_999).contains(&id) { Ok(id) } else { Err(Complaint::new(400, why())) }
+}
+
+fn never_seen(id: u32) -> Complaint {
+    let why = format!("agent {id} has not been seen yet; agents appear with their first request");
+    Complaint::new(404, why)
+}

@@ -1,0 +1,68 @@
+//! What is done to agents from behind: by other people, by the platform, by a test.
+
+use super::Gateway;
+use crate::sim::{
+    desk::{AgentView, Desk},
+    session::Session,
+    sign_in::SignIn,
+};
+
+// === impl Gateway ===
+
+impl Gateway {
+    pub(in crate::sim) fn view(&self, agent: u32) -> Option<AgentView> {
+        self.with_known(agent, |desk| desk.view())
+    }
+
+    pub(in crate::sim) fn sign_in(&self, agent: u32) -> String {
+        let mut records = self.lock();
+        let sign_in = SignIn::from_behind();
+        let guid = records.begin_session(agent, &sign_in, &self.options).current().to_owned();
+        records.desk(agent).release(&self.options);
+        guid
+    }
+
+    pub(in crate::sim) fn sign_out(&self, agent: u32) {
+        self.with_known(agent, |desk| desk.end_session(&self.options, true));
+    }
+
+    pub(in crate::sim) fn renew_guid(&self, agent: u32) -> Option<String> {
+        self.with_session(agent, |session| session.renew(&self.options))
+    }
+
+    pub(in crate::sim) fn renew_on_next_reply(&self, agent: u32) {
+        self.with_session(agent, Session::renew_on_next_reply);
+    }
+
+    pub(in crate::sim) fn expire_guids(&self, agent: u32) {
+        self.with_session(agent, Session::expire);
+    }
+
+    pub(in crate::sim) fn start_call(&self, agent: u32) {
+        self.with_known(agent, |desk| {
+            let events = desk.conduct.start_call();
+            desk.hold(events);
+            desk.release(&self.options);
+        });
+    }
+
+    pub(in crate::sim) fn end_call(&self, agent: u32) {
+        self.with_known(agent, |desk| {
+            let auto_idle = desk.session.as_ref().is_none_or(|s| s.auto_idle);
+            let events = desk.conduct.end_call(auto_idle);
+            desk.hold(events);
+            desk.release(&self.options);
+        });
+    }
+
+    fn with_known<T>(&self, agent: u32, act: impl FnOnce(&mut Desk) -> T) -> Option<T> {
+        let mut records = self.lock();
+        let desk = records.desks.get_mut(&agent)?;
+        desk.settle(&self.options);
+        Some(act(desk))
+    }
+
+    fn with_session<T>(&self, agent: u32, act: impl FnOnce(&mut Session) -> T) -> Option<T> {
+        self.with_known(agent, |desk| desk.session.as_mut().map(act))?
+    }
+}

@@ -1,0 +1,51 @@
+//! The retcodes that nobody knows for sure.
+
+/// The retcodes that are inferred or that the pages leave open.
+#[derive(Clone, Debug)]
+pub struct Codes {
+    /// No Guid; 000-003 or 100-006 (`cec_07_0005`).
+    pub guid_missing: String,
+    /// A Guid the gateway has never issued; 000-003 or 100-006 (`cec_07_0005`).
+    pub guid_unknown: String,
+    /// A Guid whose life has ended, or of an ended session; 000-003 (`cec_07_0580`).
+    pub guid_expired: String,
+    /// A good Guid, of another agent; 000-003 or 100-006 (`cec_07_0005`).
+    pub guid_foreign: String,
+    /// The agent is not signed in; 100-006 (`cec_07_0580`).
+    pub not_signed_in: String,
+    /// An agent id that the gateway does not have; 100-004 by its meaning.
+    pub agent_unknown: String,
+    /// Saybusy while busy, without reason or prolong; 100-009 by its meaning.
+    pub busy_again: String,
+    /// Another state change that the state does not allow; 100-009 by its meaning.
+    pub state_refused: String,
+    /// Sayfree while idle; 100-009 by its meaning. `None`: accepted without an event.
+    pub free_while_idle: Option<String>,
+    /// Sign-out while talking; 100-010 by its meaning.
+    pub sign_out_while_talking: String,
+    /// A call before another one was answered; 000-007 by its meaning.
+    pub repeated_call: String,
+    /// A sign-in before another one was answered; 100-021 by its meaning.
+    pub repeated_sign_in: String,
+}
+
+// === impl Codes ===
+
+impl Default for Codes {
+    fn default() -> Self {
+        Self {
+            guid_missing: "000-003".into(),
+            guid_unknown: "000-003".into(),
+            guid_expired: "000-003".into(),
+            guid_foreign: "000-003".into(),
+            not_signed_in: "100-006".into(),
+            agent_unknown: "100-004".into(),
+            busy_again: "100-009".into(),
+            state_refused: "100-009".into(),
+            free_while_idle: Some("100-009".into()),
+            sign_out_while_talking: "100-010".into(),
+            repeated_call: "000-007".into(),
+            repeated_sign_in: "100-021".into(),
+        }
+    }
+}
