@@ -26,6 +26,7 @@ mod options;
 pub mod program;
 mod reply;
 mod session;
+mod settings;
 mod sign_in;
 mod wire;
 

@@ -36,9 +36,10 @@ impl Simulator {
         self.0.gateway.sign_out(id);
     }
 
-    /// Puts a signed-in agent into a call.
-    pub fn start_call(&self, id: u32) {
-        self.0.gateway.start_call(id);
+    /// Puts a signed-in agent into a call; whether the call has reached the agent. It does not if
+    /// there is one already, or if the agent has no skills.
+    pub fn start_call(&self, id: u32) -> bool {
+        self.0.gateway.start_call(id)
     }
 
     /// Ends the agent's call.

@@ -26,6 +26,8 @@ pub struct AgentView {
     pub signed_in: bool,
     /// The session's newest Guid.
     pub guid: Option<String>,
+    /// The skill queues signed in to; without any, no call reaches the agent.
+    pub skills: Vec<u32>,
     /// Events that wait for a poll.
     pub events_waiting: usize,
 }
@@ -64,12 +66,14 @@ impl Desk {
     pub(super) fn view(&self) -> AgentView {
         let conduct = &self.conduct;
         let busy = conduct.state == AgentState::Busy && conduct.busy_reason != 0;
+        let settings = self.session.as_ref().map(|s| &s.settings);
         AgentView {
             state: conduct.state,
             pending_busy: conduct.pending_busy.is_some(),
             busy_reason: busy.then_some(conduct.busy_reason),
             signed_in: self.session.is_some(),
             guid: self.session.as_ref().map(|s| s.current().to_owned()),
+            skills: settings.map(|s| s.skills.clone()).unwrap_or_default(),
             events_waiting: self.queue.len(),
         }
     }

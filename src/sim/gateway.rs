@@ -3,7 +3,9 @@
 mod behind;
 mod carry_out;
 mod outcome;
+mod parameters;
 mod poll;
+mod settings;
 mod turn;
 
 use std::{

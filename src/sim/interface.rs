@@ -34,6 +34,10 @@ pub enum Interface {
     CancelRest,
     /// `GET onlineagent/{id}/agentstatus` (`cec_07_1222`).
     AgentStatus,
+    /// `POST onlineagent/{id}/resetskill/{autoflag}` (`cec_07_1209`).
+    ResetSkill,
+    /// `GET onlineagent/{id}/agentskills` (`cec_07_1206`).
+    AgentSkills,
     /// `PUT onlineagent/{id}/updateGuid` (`cec_07_1225`).
     UpdateGuid,
     /// `GET agentevent/{id}` (`cec_07_1274`).
@@ -76,7 +80,7 @@ impl Interface {
     /// Whether it changes the agent's state, so that no two of its kind may be open for one agent
     /// (`cec_07_1202`, `cec_07_1219`, `cec_07_0580`).
     pub(super) fn changes_state(self) -> bool {
-        !matches!(self, Self::AgentStatus | Self::UpdateGuid | Self::Poll)
+        !matches!(self, Self::AgentStatus | Self::AgentSkills | Self::UpdateGuid | Self::Poll)
     }
 
     /// The interface that an address names, with the method it wants and the path segments that
@@ -97,6 +101,8 @@ impl Interface {
             ("onlineagent", "rest") => (Self::Rest, "POST", 2),
             ("onlineagent", "cancelrest") => (Self::CancelRest, "POST", 0),
             ("onlineagent", "agentstatus") => (Self::AgentStatus, "GET", 0),
+            ("onlineagent", "resetskill") => (Self::ResetSkill, "POST", 1),
+            ("onlineagent", "agentskills") => (Self::AgentSkills, "GET", 0),
             ("onlineagent", "updateGuid") => (Self::UpdateGuid, "PUT", 0),
             _ => return None,
         })

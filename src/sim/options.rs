@@ -27,6 +27,11 @@ pub struct Options {
     pub default_password: Option<String>,
     /// Agents with passwords of their own.
     pub agents: HashMap<u32, String>,
+    /// The skill queues configured for every agent.
+    pub skills: Vec<u32>,
+    /// Whether an agent has no skills after a sign-in, so that no call comes, until resetskill is
+    /// called. Undocumented; the known clients call it after every sign-in (client).
+    pub skills_need_reset: bool,
     /// The certificate and key; `None` generates a CA and a leaf for localhost.
     pub tls: Option<ServerIdentity>,
     /// Plain HTTP without TLS, which older client comments mention (client).
@@ -120,6 +125,8 @@ impl Default for Options {
             nodes: 1,
             default_password: Some("secret".into()),
             agents: HashMap::new(),
+            skills: vec![1],
+            skills_need_reset: false,
             tls: None,
             plaintext: false,
             agent_ids: 1..=59_999,

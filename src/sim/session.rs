@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use super::{
     options::{Announce, AuthMode, Options},
+    settings::Settings,
     sign_in::SignIn,
 };
 
@@ -17,8 +18,7 @@ pub(super) struct Session {
     pub(super) number: u64,
     /// Epoch milliseconds, as the sign-in result gives them (`cec_07_1202`).
     pub(super) login_time: String,
-    /// Idle after a call, or after-call work (`cec_07_1202`).
-    pub(super) auto_idle: bool,
+    pub(super) settings: Settings,
     /// Signed in for events by callback, which excludes the poll (`cec_07_1202`).
     pub(super) push: bool,
     /// When the agent last polled, or signed in.
@@ -64,7 +64,7 @@ impl Session {
         let mut session = Self {
             number,
             login_time: epoch_ms().to_string(),
-            auto_idle: sign_in.auto_idle,
+            settings: Settings::begin(sign_in, options),
             push: sign_in.push,
             last_poll: Instant::now(),
             node: number % u64::from(options.nodes.max(1)),

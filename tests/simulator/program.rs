@@ -153,6 +153,17 @@ fn control_endpoint_explains_mistakes() {
 }
 
 #[test]
+fn control_endpoint_says_why_no_call_comes() {
+    let program = Program::start(&["--plain-http", "--skills-need-reset", "--skill=4"]);
+    program.control_json("POST /demo/agents/7/sign-in", "");
+    let (status, answer) = program.control("POST /demo/agents/7/start-call", "");
+    assert_eq!(status, "409");
+    assert!(answer.contains("no skills") && answer.contains("resetskill/true"), "{answer}");
+    let agent = program.control_json("GET /demo/agents/7", "");
+    assert_eq!(agent["skills"], serde_json::json!([]));
+}
+
+#[test]
 fn taken_port_is_named_with_advice() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = taken.local_addr().unwrap().to_string();

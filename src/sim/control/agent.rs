@@ -31,7 +31,11 @@ fn act_on(gateway: &Simulator, id: u32, act: &str) -> Answered {
     }
     match act {
         "sign-out" => gateway.sign_out(id),
-        "start-call" => gateway.start_call(id),
+        "start-call" => {
+            if !gateway.start_call(id) {
+                return Err(no_call(gateway, id));
+            }
+        }
         "end-call" => gateway.end_call(id),
         "expire-guids" => gateway.expire_guids(id),
         "guid-on-next-reply" => gateway.set_guid_on_next_reply(id),
@@ -42,6 +46,17 @@ fn act_on(gateway: &Simulator, id: u32, act: &str) -> Answered {
         }
     }
     Ok(done())
+}
+
+/// Why a call has not reached a signed-in agent.
+fn no_call(gateway: &Simulator, id: u32) -> Complaint {
+    let why = match gateway.agent(id) {
+        Some(view) if view.skills.is_empty() => {
+            format!("agent {id} has no skills, so no call comes; POST …/resetskill/true gives some")
+        }
+        _ => format!("agent {id} is in a call already"),
+    };
+    Complaint::new(409, why)
 }
 
 fn agent_id(text: &str) -> Result<u32, Complaint> {

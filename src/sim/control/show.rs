@@ -41,6 +41,7 @@ pub(super) fn agent(id: u32, view: &AgentView) -> Value {
         "busy_reason": view.busy_reason,
         "signed_in": view.signed_in,
         "guid": view.guid.as_deref().map(shorten),
+        "skills": view.skills,
         "events_waiting": view.events_waiting,
     })
 }

@@ -38,17 +38,23 @@ impl Gateway {
         self.with_session(agent, Session::expire);
     }
 
-    pub(in crate::sim) fn start_call(&self, agent: u32) {
-        self.with_known(agent, |desk| {
+    pub(in crate::sim) fn start_call(&self, agent: u32) -> bool {
+        let started = self.with_known(agent, |desk| {
+            if !desk.session.as_ref().is_some_and(|s| s.settings.reachable()) {
+                return false;
+            }
             let events = desk.conduct.start_call();
+            let started = !events.is_empty();
             desk.hold(events);
             desk.release(&self.options);
+            started
         });
+        started.unwrap_or(false)
     }
 
     pub(in crate::sim) fn end_call(&self, agent: u32) {
         self.with_known(agent, |desk| {
-            let auto_idle = desk.session.as_ref().is_none_or(|s| s.auto_idle);
+            let auto_idle = desk.session.as_ref().is_none_or(|s| s.settings.auto_idle);
             let events = desk.conduct.end_call(auto_idle);
             desk.hold(events);
             desk.release(&self.options);

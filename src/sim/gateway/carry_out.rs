@@ -1,13 +1,12 @@
 //! What each interface does.
 
-use std::time::Duration;
-
-use tokio::time::Instant;
-
-use super::{Gateway, Records};
+use super::{
+    Gateway, Records,
+    parameters::{busy_request, refuse_unless, rest_request},
+    settings::agent_skills,
+};
 use crate::sim::{
     agent::{AgentState, Event, Refused},
-    conduct::{BusyRequest, RestRequest},
     interface::{Interface, Route},
     options::Options,
     reply::Reply,
@@ -75,6 +74,8 @@ impl Records {
         self.authenticate(route.agent, guid, options)?;
         let answered = match route.interface {
             Interface::AgentStatus => Ok(self.status(route.agent, options)),
+            Interface::AgentSkills => agent_skills(options),
+            Interface::ResetSkill => self.reset_skills(route, options),
             Interface::UpdateGuid => self.update_guid(route.agent, options),
             Interface::SignOut | Interface::ForceSignOut => self.sign_out(route, options),
             _ => self.change_state(route, options),
@@ -142,45 +143,4 @@ impl Records {
         desk.hold(events);
         Ok(Reply::accepted(options))
     }
-}
-
-/// Reason empty, 0 or 200 to 250 (`cec_07_1211`).
-fn busy_request(route: &Route) -> Result<BusyRequest, Refused> {
-    let reason = match route.parameter("reason") {
-        None => 0,
-        Some(text) => text.parse().map_err(|_| bad_parameter())?,
-    };
-    refuse_unless(reason == 0 || (200..=250).contains(&reason), "000-002")?;
-    Ok(BusyRequest { reason, prolong: prolong(route)? })
-}
-
-/// Time 1 to 86399 seconds, cause 0 to 255 (`cec_07_1213`).
-fn rest_request(route: &Route, options: &Options) -> Result<RestRequest, Refused> {
-    let [time, cause] = route.tail.as_slice() else {
-        return Err(bad_parameter());
-    };
-    let seconds: u32 = time.parse().map_err(|_| bad_parameter())?;
-    refuse_unless((1..86_400).contains(&seconds), "000-002")?;
-    let cause: u8 = cause.parse().map_err(|_| bad_parameter())?;
-    Ok(RestRequest {
-        ends: Instant::now() + options.real(Duration::from_secs(seconds.into())),
-        cause: cause.into(),
-        prolong: prolong(route)?,
-    })
-}
-
-fn prolong(route: &Route) -> Result<bool, Refused> {
-    match route.parameter("prolong") {
-        None | Some("false") => Ok(false),
-        Some("true") => Ok(true),
-        Some(_) => Err(bad_parameter()),
-    }
-}
-
-fn bad_parameter() -> Refused {
-    Refused("000-002".into())
-}
-
-fn refuse_unless(good: bool, code: &str) -> Result<(), Refused> {
-    if good { Ok(()) } else { Err(Refused(code.into())) }
 }

@@ -59,6 +59,12 @@ pub(super) struct Flags {
     /// Take agent ids up to 999999, as newer gateways do
     #[arg(long, help_heading = "Agents")]
     long_agent_ids: bool,
+    /// A skill queue of every agent; may be given several times
+    #[arg(long = "skill", value_name = "ID", default_values_t = [1], help_heading = "Agents")]
+    skills: Vec<u32>,
+    /// After a sign-in agents have no skills, and so no calls, until they are reset
+    #[arg(long, help_heading = "Agents")]
+    skills_need_reset: bool,
     /// What an agent id outside the range gets: HTTP 404 or retcode 000-002
     #[arg(long, value_enum, default_value = "not-found", help_heading = "Agents")]
     id_outside: IdOutside,
@@ -163,6 +169,8 @@ impl Flags {
             nodes: self.nodes,
             default_password: (!self.only_listed_agents).then(|| self.password.clone()),
             agents: self.agents.iter().map(|text| agent(text)).collect::<Result<_, _>>()?,
+            skills: self.skills.clone(),
+            skills_need_reset: self.skills_need_reset,
             tls: Some(self.identity()?),
             plaintext: self.plain_http,
             agent_ids: 1..=last,
