@@ -17,6 +17,7 @@ mod conduct;
 mod control;
 mod desk;
 mod fault;
+mod former;
 mod gateway;
 mod identity;
 mod interface;

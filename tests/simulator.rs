@@ -94,9 +94,30 @@ async fn forcible_sign_in_ends_the_former_session() {
     let force = async { call(&sim, "PUT onlineagent/7/forcelogin", "", SIGN_IN).await.unwrap() };
     let (poll, reply) = tokio::join!(waiting, force);
     assert_eq!(reply.retcode(), "0");
-    // Whichever of the two came first: the former session is over, and the events are not for it.
-    assert_eq!(poll.retcode(), "000-003");
+    // Whichever of the two came first: the former session is over, and hears of nothing else.
+    assert_eq!(poll.event().unwrap(), "AgentOther_ShutdownService");
+    assert_eq!(former.poll().await.retcode(), "000-003");
     assert_eq!(former.post("saybusy").await, "000-003");
+}
+
+#[tokio::test]
+async fn agent_taken_over_from_behind_has_a_new_session() {
+    let mut options = Options { take_over_event: false, ..Options::default() };
+    options.codes.guid_taken_over = "100-006".into();
+    let sim = Simulator::start(options).await.unwrap();
+    assert_eq!(sim.take_over(7), None);
+
+    let former = Agent::sign_in(&sim, 7).await;
+    let (poll, guid) = tokio::join!(former.poll(), async {
+        until(|| sim.journal().len() == 4).await;
+        sim.take_over(7).unwrap()
+    });
+    assert_eq!(poll.retcode(), "100-006");
+    assert_eq!(former.post("saybusy").await, "100-006");
+    let other = Agent { sim: &sim, id: 7, guid };
+    assert_eq!(other.poll().await.event().unwrap(), "AgentOther_InService");
+    assert_eq!(other.post("saybusy").await, "0");
+    assert_eq!(sim.violations(), Vec::<String>::new());
 }
 
 #[tokio::test]

@@ -15,6 +15,12 @@ impl Simulator {
         self.0.gateway.sign_in(id)
     }
 
+    /// Has another client sign a signed-in agent in by force; gives the new session's Guid. The
+    /// former session learns of it as [`Options`](super::Options) says. `None`: not signed in.
+    pub fn take_over(&self, id: u32) -> Option<String> {
+        self.0.gateway.take_over(id)
+    }
+
     /// Makes a new Guid now, which the next poll delivers; `None`: not signed in.
     pub fn renew_guid(&self, id: u32) -> Option<String> {
         self.0.gateway.renew_guid(id)

@@ -7,6 +7,7 @@ use tokio::{sync::Notify, time::Instant};
 use super::{
     agent::{AgentState, Event, Refused},
     conduct::Conduct,
+    former::Former,
     interface::Interface,
     options::Options,
     session::{Session, Standing},
@@ -37,8 +38,7 @@ pub struct AgentView {
 pub(super) struct Desk {
     pub(super) conduct: Conduct,
     pub(super) session: Option<Session>,
-    /// The session before, whose Guids can be told from unknown ones.
-    former: Option<Session>,
+    former: Option<Former>,
     /// Events whose call has not been answered yet: events follow the answer.
     held: Vec<Event>,
     queue: VecDeque<Event>,
@@ -98,11 +98,10 @@ impl Desk {
     /// Whether a request's Guid is the agent's.
     pub(super) fn standing(&self, guid: &str, options: &Options) -> Standing {
         let now = self.session.as_ref();
-        let standing = now.map_or(Standing::Unknown, |s| s.standing(guid, options));
-        if standing == Standing::Unknown && self.knew(guid, options) {
-            return Standing::Ended;
+        match now.map_or(Standing::Unknown, |s| s.standing(guid, options)) {
+            Standing::Unknown => self.former_standing(guid, options),
+            standing => standing,
         }
-        standing
     }
 
     /// Starts a session in place of the present one, if any. Its events are held.
@@ -117,12 +116,13 @@ impl Desk {
             self.held.clear();
         }
         if let Some(former) = self.session.take() {
-            self.former = Some(former);
+            self.former = Some(Former::taken_over(former, options));
         }
         let (conduct, events) = Conduct::begin(sign_in.status);
         self.conduct = conduct;
         self.held.extend(events);
-        // Wakes the former session's poll, which has to end.
+        // Wakes the former session's poll, which has to end and is no obstacle to the next one.
+        self.open.retain(|interface| *interface != Interface::Poll);
         self.changed.notify_waiters();
         self.session.insert(Session::begin(number, sign_in, options))
     }
@@ -136,7 +136,7 @@ impl Desk {
         if announced {
             self.hold(vec![Event::shutdown(&session.login_time)]);
         }
-        self.former = Some(session);
+        self.former = Some(Former::signed_out(session));
         self.release(options);
     }
 
@@ -161,10 +161,11 @@ impl Desk {
 
     /// An event for somebody whose session has ended: how else would they learn of it (inferred)?
     pub(super) fn farewell(&mut self, guid: &str, options: &Options) -> Option<Event> {
-        if self.session.is_some() || !self.knew(guid, options) {
-            return None;
+        match self.former_standing(guid, options) {
+            Standing::TakenOver => self.former.as_mut()?.take_farewell(),
+            Standing::Ended if self.session.is_none() => self.next_event(),
+            _ => None,
         }
-        self.next_event()
     }
 
     /// The open call that forbids another one of `interface` (`cec_07_1202`, `cec_07_1219`).
@@ -192,9 +193,8 @@ impl Desk {
         self.session.as_mut().ok_or_else(refused)
     }
 
-    fn knew(&self, guid: &str, options: &Options) -> bool {
-        self.former
-            .as_ref()
-            .is_some_and(|former| former.standing(guid, options) != Standing::Unknown)
+    fn former_standing(&self, guid: &str, options: &Options) -> Standing {
+        let former = self.former.as_ref();
+        former.map_or(Standing::Unknown, |former| former.standing(guid, options))
     }
 }

@@ -134,6 +134,7 @@ impl Records {
         let code = match desk.standing(guid, options) {
             Standing::Good => return Ok(()),
             Standing::Ended => &codes.guid_expired,
+            Standing::TakenOver => &codes.guid_taken_over,
             Standing::Unknown if self.belongs_to_another(guid, options) => &codes.guid_foreign,
             Standing::Unknown => &codes.guid_unknown,
         };

@@ -66,6 +66,9 @@ pub struct Options {
     pub refuse_repeated: bool,
     /// Whether events survive a forcible sign-in; undocumented.
     pub keep_events: bool,
+    /// Whether a forcible sign-in sends the former session's poll `ShutdownService` before its
+    /// Guids are refused. By the event's meaning it does (`cec_07_1402`).
+    pub take_over_event: bool,
     /// Whether an agent's own sign-out brings `ShutdownService`: it may in 2024's text, it does
     /// not in 2025's (`cec_07_1220`, `cec_07_1219`).
     pub own_sign_out_event: bool,
@@ -141,6 +144,7 @@ impl Default for Options {
             force_sign_in: true,
             refuse_repeated: true,
             keep_events: false,
+            take_over_event: true,
             own_sign_out_event: false,
             say_free_ends_rest: false,
             event_gen_time: false,

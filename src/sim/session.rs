@@ -44,6 +44,7 @@ enum Due {
 pub(super) enum Standing {
     Good,
     Ended,
+    TakenOver,
     Unknown,
 }
 

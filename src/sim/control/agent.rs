@@ -39,6 +39,7 @@ fn act_on(gateway: &Simulator, id: u32, act: &str) -> Answered {
         "end-call" => gateway.end_call(id),
         "expire-guids" => gateway.expire_guids(id),
         "guid-on-next-reply" => gateway.set_guid_on_next_reply(id),
+        "take-over" => return Ok(json!({ "guid": gateway.take_over(id) })),
         "renew-guid" => return Ok(json!({ "guid": gateway.renew_guid(id) })),
         _ => {
             let why = format!("nothing called {act:?} can be done to an agent");

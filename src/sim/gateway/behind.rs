@@ -22,6 +22,11 @@ impl Gateway {
         guid
     }
 
+    pub(in crate::sim) fn take_over(&self, agent: u32) -> Option<String> {
+        self.with_session(agent, |_| ())?;
+        Some(self.sign_in(agent))
+    }
+
     pub(in crate::sim) fn sign_out(&self, agent: u32) {
         self.with_known(agent, |desk| desk.end_session(&self.options, true));
     }

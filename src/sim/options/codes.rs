@@ -9,6 +9,8 @@ pub struct Codes {
     pub guid_unknown: String,
     /// A Guid whose life has ended, or of an ended session; 000-003 (`cec_07_0580`).
     pub guid_expired: String,
+    /// A Guid of a session that a forcible sign-in has ended; 000-003 by its meaning.
+    pub guid_taken_over: String,
     /// A good Guid, of another agent; 000-003 or 100-006 (`cec_07_0005`).
     pub guid_foreign: String,
     /// The agent is not signed in; 100-006 (`cec_07_0580`).
@@ -37,6 +39,7 @@ impl Default for Codes {
             guid_missing: "000-003".into(),
             guid_unknown: "000-003".into(),
             guid_expired: "000-003".into(),
+            guid_taken_over: "000-003".into(),
             guid_foreign: "000-003".into(),
             not_signed_in: "100-006".into(),
             agent_unknown: "100-004".into(),

@@ -116,6 +116,9 @@ pub(super) struct Flags {
     /// Events survive a forcible sign-in
     #[arg(long, help_heading = "Rules")]
     keep_events: bool,
+    /// A forcible sign-in does not tell the former session's poll of it
+    #[arg(long, help_heading = "Rules")]
+    no_take_over_event: bool,
     /// An agent's own sign-out brings the event that tells of sign-outs by others
     #[arg(long, help_heading = "Rules")]
     own_sign_out_event: bool,
@@ -132,9 +135,9 @@ pub(super) struct Flags {
     #[arg(long, default_value = "application/json;charset=UTF-8", help_heading = "Rules")]
     content_type: String,
     /// Answer another retcode where the documentation leaves it open; may be given several times.
-    /// CASE: guid-missing, guid-unknown, guid-expired, guid-foreign, not-signed-in, agent-unknown,
-    /// busy-again, state-refused, free-while-idle (also 0: accepted), sign-out-while-talking,
-    /// repeated-call, repeated-sign-in
+    /// CASE: guid-missing, guid-unknown, guid-expired, guid-taken-over, guid-foreign,
+    /// not-signed-in, agent-unknown, busy-again, state-refused, free-while-idle (also 0: accepted),
+    /// sign-out-while-talking, repeated-call, repeated-sign-in
     #[arg(long = "code", value_name = "CASE=RETCODE", help_heading = "Rules")]
     codes: Vec<String>,
     /// Requests kept in the journal
@@ -185,6 +188,7 @@ impl Flags {
             force_sign_in: !self.no_force_sign_in,
             refuse_repeated: !self.allow_overlaps,
             keep_events: self.keep_events,
+            take_over_event: !self.no_take_over_event,
             own_sign_out_event: self.own_sign_out_event,
             say_free_ends_rest: self.say_free_ends_rest,
             event_gen_time: self.event_gen_time,

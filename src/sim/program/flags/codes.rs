@@ -25,6 +25,7 @@ fn place<'a>(codes: &'a mut Codes, case: &str) -> Option<&'a mut String> {
         "guid-missing" => &mut codes.guid_missing,
         "guid-unknown" => &mut codes.guid_unknown,
         "guid-expired" => &mut codes.guid_expired,
+        "guid-taken-over" => &mut codes.guid_taken_over,
         "guid-foreign" => &mut codes.guid_foreign,
         "not-signed-in" => &mut codes.not_signed_in,
         "agent-unknown" => &mut codes.agent_unknown,
