@@ -25,6 +25,7 @@ mod journal;
 mod listener;
 mod options;
 pub mod program;
+mod recovery;
 mod reply;
 mod session;
 mod settings;
@@ -49,6 +50,7 @@ pub use self::{
     interface::Interface,
     journal::{Answer, Entry},
     options::{Announce, AuthMode, Codes, IdOutside, Options},
+    recovery::Recovery,
 };
 use self::{gateway::Gateway, listener::Listener};
 

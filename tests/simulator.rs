@@ -16,6 +16,8 @@ mod faults;
 mod guids;
 #[path = "simulator/program.rs"]
 mod program;
+#[path = "simulator/recovery.rs"]
+mod recovery;
 #[path = "simulator/skills.rs"]
 mod skills;
 #[path = "simulator/states.rs"]

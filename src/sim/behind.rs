@@ -1,6 +1,8 @@
 //! What a test can see of an agent and do to it from behind.
 
-use super::{AgentView, Simulator};
+use std::time::Duration;
+
+use super::{AgentView, Recovery, Simulator};
 
 // === impl Simulator ===
 
@@ -19,6 +21,13 @@ impl Simulator {
     /// former session learns of it as [`Options`](super::Options) says. `None`: not signed in.
     pub fn take_over(&self, id: u32) -> Option<String> {
         self.0.gateway.take_over(id)
+    }
+
+    /// Has a signed-in agent switched over to another site, as in a disaster recovery: for `time` on
+    /// the gateway's clock everything asked for the agent is refused with 000-004; `recovery` says
+    /// what follows. Whether there is a session that this concerns.
+    pub fn switch_over(&self, id: u32, time: Duration, recovery: Recovery) -> bool {
+        self.0.gateway.switch_over(id, time, recovery)
     }
 
     /// Makes a new Guid now, which the next poll delivers; `None`: not signed in.

@@ -10,6 +10,7 @@ use super::{
     former::Former,
     interface::Interface,
     options::Options,
+    recovery::SwitchOver,
     session::{Session, Standing},
     sign_in::SignIn,
 };
@@ -39,6 +40,8 @@ pub(super) struct Desk {
     pub(super) conduct: Conduct,
     pub(super) session: Option<Session>,
     former: Option<Former>,
+    /// While it lasts, nothing is done for the agent.
+    switch_over: Option<SwitchOver>,
     /// Events whose call has not been answered yet: events follow the answer.
     held: Vec<Event>,
     queue: VecDeque<Event>,
@@ -56,6 +59,7 @@ impl Desk {
             conduct: Conduct::signed_out(),
             session: None,
             former: None,
+            switch_over: None,
             held: Vec::new(),
             queue: VecDeque::new(),
             open: Vec::new(),
@@ -81,15 +85,19 @@ impl Desk {
     /// Does what is due by now: nothing in the gateway runs on a timer of its own.
     pub(super) fn settle(&mut self, options: &Options) {
         let now = Instant::now();
+        if let Some(over) = self.switch_over.take_if(|over| over.ends <= now) {
+            self.recover(over);
+        }
         if let Some(event) = self.conduct.rest_timeout(now) {
             self.hold(vec![event]);
             self.release(options);
         }
         let limit = options.idle_sign_out.map(|limit| options.real(limit));
-        let idle = self
-            .session
-            .as_ref()
-            .is_some_and(|session| limit.is_some_and(|limit| now - session.last_poll >= limit));
+        let idle = self.switch_over.is_none()
+            && self
+                .session
+                .as_ref()
+                .is_some_and(|session| limit.is_some_and(|limit| now - session.last_poll >= limit));
         if idle {
             self.end_session(options, true);
         }
@@ -121,6 +129,7 @@ impl Desk {
         let (conduct, events) = Conduct::begin(sign_in.status);
         self.conduct = conduct;
         self.held.extend(events);
+        self.switch_over = None;
         // Wakes the former session's poll, which has to end and is no obstacle to the next one.
         self.open.retain(|interface| *interface != Interface::Poll);
         self.changed.notify_waiters();
@@ -138,6 +147,39 @@ impl Desk {
         }
         self.former = Some(Former::signed_out(session));
         self.release(options);
+    }
+
+    /// Begins a switch-over; whether there is a session that it concerns.
+    pub(super) fn switch_over(&mut self, over: SwitchOver) -> bool {
+        if self.session.is_none() {
+            return false;
+        }
+        self.switch_over = Some(over);
+        // Wakes the poll, which has to end.
+        self.changed.notify_waiters();
+        true
+    }
+
+    fn recover(&mut self, over: SwitchOver) {
+        let Some(mut session) = self.session.take() else {
+            return;
+        };
+        if let Some(code) = over.recovery.code() {
+            self.conduct = Conduct::signed_out();
+            self.former = Some(Former::lost(session, code));
+            return;
+        }
+        // Nobody could poll until now.
+        session.last_poll = over.ends;
+        self.session = Some(session);
+    }
+
+    /// Refuses what comes during a switch-over (`cec_07_0580`).
+    pub(super) fn at_hand(&self) -> Result<(), Refused> {
+        match self.switch_over {
+            Some(_) => Err(Refused("000-004".into())),
+            None => Ok(()),
+        }
     }
 
     /// Keeps events back until their call is answered.

@@ -10,16 +10,10 @@ use super::{
 #[derive(Debug)]
 pub(super) struct Former {
     session: Session,
-    end: End,
+    /// What its Guids are now.
+    standing: Standing,
     /// What a poll with one of its Guids has yet to be told, although a new session has begun.
     farewell: Option<Event>,
-}
-
-/// How a session came to its end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum End {
-    SignedOut,
-    TakenOver,
 }
 
 // === impl Former ===
@@ -27,21 +21,25 @@ enum End {
 impl Former {
     /// A session that was signed out.
     pub(super) fn signed_out(session: Session) -> Self {
-        Self { session, end: End::SignedOut, farewell: None }
+        Self { session, standing: Standing::Ended, farewell: None }
     }
 
     /// A session whose agent has been signed in by force by somebody else.
     pub(super) fn taken_over(session: Session, options: &Options) -> Self {
         let farewell = options.take_over_event.then(|| Event::shutdown(&session.login_time));
-        Self { session, end: End::TakenOver, farewell }
+        Self { session, standing: Standing::TakenOver, farewell }
     }
 
-    /// Whether a Guid was this session's; what it is good for now.
+    /// A session that a switch-over has lost; its Guids get `code`.
+    pub(super) fn lost(session: Session, code: &'static str) -> Self {
+        Self { session, standing: Standing::Lost(code), farewell: None }
+    }
+
+    /// What a Guid is, if it was this session's.
     pub(super) fn standing(&self, guid: &str, options: &Options) -> Standing {
-        match (self.session.standing(guid, options), self.end) {
-            (Standing::Unknown, _) => Standing::Unknown,
-            (_, End::TakenOver) => Standing::TakenOver,
-            (_, End::SignedOut) => Standing::Ended,
+        match self.session.standing(guid, options) {
+            Standing::Unknown => Standing::Unknown,
+            _ => self.standing,
         }
     }
 

@@ -117,7 +117,7 @@ impl Records {
     }
 
     /// Checks a request's Guid. An agent who is not signed in is named as such whatever the Guid
-    /// (inferred).
+    /// (inferred), unless it is one that a switch-over has lost.
     fn authenticate(
         &mut self,
         agent: u32,
@@ -127,22 +127,28 @@ impl Records {
         let codes = &options.codes;
         let desk = self.desk(agent);
         desk.settle(options);
+        desk.at_hand()?;
+        let standing = guid.map(|guid| desk.standing(guid, options));
+        if let Some(Standing::Lost(code)) = standing {
+            return Err(Refused(code.into()));
+        }
         desk.signed_in(options)?;
-        let Some(guid) = guid else {
-            return Err(Refused(codes.guid_missing.clone()));
-        };
-        let code = match desk.standing(guid, options) {
-            Standing::Good => return Ok(()),
-            Standing::Ended => &codes.guid_expired,
-            Standing::TakenOver => &codes.guid_taken_over,
-            Standing::Unknown if self.belongs_to_another(guid, options) => &codes.guid_foreign,
-            Standing::Unknown => &codes.guid_unknown,
+        let code = match standing {
+            Some(Standing::Good) => return Ok(()),
+            None => &codes.guid_missing,
+            Some(Standing::TakenOver) => &codes.guid_taken_over,
+            Some(Standing::Ended | Standing::Lost(_)) => &codes.guid_expired,
+            Some(Standing::Unknown) if self.belongs_to_another(guid, options) => {
+                &codes.guid_foreign
+            }
+            Some(Standing::Unknown) => &codes.guid_unknown,
         };
         Err(Refused(code.clone()))
     }
 
-    fn belongs_to_another(&self, guid: &str, options: &Options) -> bool {
-        let good = |desk: &Desk| desk.standing(guid, options) == Standing::Good;
+    fn belongs_to_another(&self, guid: Option<&str>, options: &Options) -> bool {
+        let good =
+            |desk: &Desk| guid.is_some_and(|guid| desk.standing(guid, options) == Standing::Good);
         self.desks.values().any(good)
     }
 }

@@ -45,6 +45,8 @@ pub(super) enum Standing {
     Good,
     Ended,
     TakenOver,
+    /// Lost in a switch-over, with the code that says so.
+    Lost(&'static str),
     Unknown,
 }
 

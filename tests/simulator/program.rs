@@ -153,6 +153,23 @@ fn control_endpoint_explains_mistakes() {
 }
 
 #[test]
+fn control_endpoint_takes_sessions_away() {
+    let program = Program::start(&["--plain-http"]);
+    let of_7 = |act: &str, body: &str| program.control(&format!("POST /demo/agents/7/{act}"), body);
+    let first = program.control_json("POST /demo/agents/7/sign-in", "");
+    let second = program.control_json("POST /demo/agents/7/take-over", "");
+    assert_ne!(first["guid"], second["guid"]);
+
+    let (status, answer) = of_7("switch-over", "{}");
+    assert!(status == "400" && answer.contains("5000"), "{answer}");
+    let (status, answer) = of_7("switch-over", r#"{"ms":1,"recovery":"x"}"#);
+    assert!(status == "400" && answer.contains("guid-mismatch"), "{answer}");
+    assert_eq!(of_7("switch-over", r#"{"ms":600000}"#).0, "200");
+    let refused = program.gateway("POST onlineagent/7/saybusy", "");
+    assert_eq!(refused["retcode"], "000-004");
+}
+
+#[test]
 fn control_endpoint_says_why_no_call_comes() {
     let program = Program::start(&["--plain-http", "--skills-need-reset", "--skill=4"]);
     program.control_json("POST /demo/agents/7/sign-in", "");

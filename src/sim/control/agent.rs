@@ -1,9 +1,22 @@
 //! What the control endpoint does about one agent.
 
+use std::time::Duration;
+
+use serde::Deserialize;
 use serde_json::json;
 
 use super::{Answered, Complaint, done, show, unknown};
-use crate::sim::{Simulator, wire::Request};
+use crate::sim::{Recovery, Simulator, wire::Request};
+
+/// The body of a switch-over.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SwitchOver {
+    /// Milliseconds of gateway time.
+    ms: u64,
+    #[serde(default)]
+    recovery: Recovery,
+}
 
 /// Answers a request to `agents/ID` and what follows it.
 pub(super) fn answer(
@@ -18,13 +31,13 @@ pub(super) fn answer(
             Ok(show::agent(id, &view))
         }
         ("POST", ["sign-in"]) => Ok(json!({ "guid": gateway.sign_in(id) })),
-        ("POST", [act]) => act_on(gateway, id, act),
+        ("POST", [act]) => act_on(gateway, id, (act, &request.body)),
         _ => Err(unknown(request)),
     }
 }
 
 /// What can be done to an agent who is signed in.
-fn act_on(gateway: &Simulator, id: u32, act: &str) -> Answered {
+fn act_on(gateway: &Simulator, id: u32, (act, body): (&str, &[u8])) -> Answered {
     if !gateway.agent(id).is_some_and(|view| view.signed_in) {
         let why = format!("agent {id} is not signed in; POST …/agents/{id}/sign-in does that");
         return Err(Complaint::new(409, why));
@@ -39,6 +52,10 @@ fn act_on(gateway: &Simulator, id: u32, act: &str) -> Answered {
         "end-call" => gateway.end_call(id),
         "expire-guids" => gateway.expire_guids(id),
         "guid-on-next-reply" => gateway.set_guid_on_next_reply(id),
+        "switch-over" => {
+            let over = SwitchOver::read(body)?;
+            gateway.switch_over(id, Duration::from_millis(over.ms), over.recovery);
+        }
         "take-over" => return Ok(json!({ "guid": gateway.take_over(id) })),
         "renew-guid" => return Ok(json!({ "guid": gateway.renew_guid(id) })),
         _ => {
@@ -47,6 +64,17 @@ fn act_on(gateway: &Simulator, id: u32, act: &str) -> Answered {
         }
     }
     Ok(done())
+}
+
+// === impl SwitchOver ===
+
+impl SwitchOver {
+    fn read(body: &[u8]) -> Result<Self, Complaint> {
+        serde_json::from_slice(body).map_err(|error| {
+            let why = format!(r#"the body is wrong, write such as {{"ms": 5000}}: {error}"#);
+            Complaint::new(400, why)
+        })
+    }
 }
 
 /// Why a call has not reached a signed-in agent.

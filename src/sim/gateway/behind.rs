@@ -1,8 +1,13 @@
 //! What is done to agents from behind: by other people, by the platform, by a test.
 
+use std::time::Duration;
+
+use tokio::time::Instant;
+
 use super::Gateway;
 use crate::sim::{
     desk::{AgentView, Desk},
+    recovery::{Recovery, SwitchOver},
     session::Session,
     sign_in::SignIn,
 };
@@ -25,6 +30,17 @@ impl Gateway {
     pub(in crate::sim) fn take_over(&self, agent: u32) -> Option<String> {
         self.with_session(agent, |_| ())?;
         Some(self.sign_in(agent))
+    }
+
+    pub(in crate::sim) fn switch_over(
+        &self,
+        agent: u32,
+        time: Duration,
+        recovery: Recovery,
+    ) -> bool {
+        let ends = Instant::now() + self.options.real(time);
+        self.with_known(agent, |desk| desk.switch_over(SwitchOver { ends, recovery }))
+            .unwrap_or(false)
     }
 
     pub(in crate::sim) fn sign_out(&self, agent: u32) {

@@ -44,6 +44,7 @@ impl Records {
         }
         let desk = self.desk(route.agent);
         desk.settle(options);
+        desk.at_hand()?;
         let forcible = route.interface == Interface::ForceSignIn;
         if desk.session.is_some() && !options.force_sign_in {
             return Err(Refused("100-015".into()));

@@ -85,6 +85,7 @@ impl Records {
     fn admit(&mut self, poll: &mut Poll<'_>, gateway: &Gateway) -> Result<(), Refused> {
         let options = &gateway.options;
         self.desk(poll.agent).settle(options);
+        self.desk(poll.agent).at_hand()?;
         let present = self.desk(poll.agent).session.as_ref().map(|s| s.number);
         if present.is_none() || poll.session != present {
             self.authenticate(poll.agent, poll.guid, options)?;
