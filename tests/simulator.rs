@@ -18,6 +18,8 @@ mod guids;
 mod program;
 #[path = "simulator/recovery.rs"]
 mod recovery;
+#[path = "simulator/settings.rs"]
+mod settings;
 #[path = "simulator/skills.rs"]
 mod skills;
 #[path = "simulator/states.rs"]

@@ -17,6 +17,8 @@ pub enum AgentState {
     Talking,
     /// Resting.
     Resting,
+    /// In a call or in after-call work, with a rest that waits for the end of it.
+    PreRest,
 }
 
 /// An event as the poll delivers it (`cec_07_1274`).
@@ -42,6 +44,7 @@ impl AgentState {
             Self::Working => 5,
             Self::Talking => 7,
             Self::Resting => 8,
+            Self::PreRest => 9,
         }
     }
 
@@ -54,6 +57,7 @@ impl AgentState {
             Self::Working => "after-call-work",
             Self::Talking => "talking",
             Self::Resting => "rest",
+            Self::PreRest => "pre-rest",
         }
     }
 }
@@ -71,6 +75,11 @@ impl Event {
             kind: "AgentState_SetNotReady_Success",
             content: json!({ "reason": reason.to_string() }),
         }
+    }
+
+    /// The page's sample has the cause, though its table says "none" (`cec_07_1348`).
+    pub(super) fn resting(cause: u16) -> Self {
+        Self { kind: "AgentState_SetRest_Success", content: json!({ "reason": cause.to_string() }) }
     }
 
     /// The agent was signed out by something else (`cec_07_1402`).

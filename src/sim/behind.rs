@@ -52,7 +52,7 @@ impl Simulator {
     }
 
     /// Puts a signed-in agent into a call; whether the call has reached the agent. It does not if
-    /// there is one already, or if the agent has no skills.
+    /// there is one already, or if the agent has no skills or no right to calls.
     pub fn start_call(&self, id: u32) -> bool {
         self.0.gateway.start_call(id)
     }

@@ -1,11 +1,12 @@
 //! Which requests an agent's state allows, and the events that follow.
 
-use serde_json::json;
+use std::time::Duration;
+
 use tokio::time::Instant;
 
 use super::{
     agent::{AgentState, Event, Refused},
-    options::{Codes, Options},
+    options::Options,
 };
 
 /// An agent's state with what has been asked for but cannot begin yet.
@@ -14,10 +15,17 @@ pub(super) struct Conduct {
     pub(super) state: AgentState,
     /// Why the agent is busy; 0 is "none given".
     pub(super) busy_reason: u16,
-    /// A busy request that waits for the end of a call or of after-call work (client).
-    pub(super) pending_busy: Option<u16>,
+    /// What begins at the end of the present state; of several requests it is the last.
+    pending: Option<Pending>,
     /// When the agent is reminded that the rest is over.
     pub(super) rest_ends: Option<Instant>,
+}
+
+/// A request that waits.
+#[derive(Clone, Copy, Debug)]
+enum Pending {
+    Busy(u16),
+    Rest(RestRequest),
 }
 
 /// What a request to be busy says (`cec_07_1211`).
@@ -30,7 +38,8 @@ pub(super) struct BusyRequest {
 /// What a request to rest says (`cec_07_1213`).
 #[derive(Clone, Copy, Debug)]
 pub(super) struct RestRequest {
-    pub(super) ends: Instant,
+    /// Real time.
+    pub(super) time: Duration,
     pub(super) cause: u16,
     pub(super) prolong: bool,
 }
@@ -41,7 +50,7 @@ type Events = Result<Vec<Event>, Refused>;
 
 impl Conduct {
     pub(super) fn signed_out() -> Self {
-        Self { state: AgentState::SignedOut, busy_reason: 0, pending_busy: None, rest_ends: None }
+        Self { state: AgentState::SignedOut, busy_reason: 0, pending: None, rest_ends: None }
     }
 
     /// Begins a session with the sign-in's `status`. Ready comes before the state asked for: stated
@@ -63,84 +72,100 @@ impl Conduct {
         (conduct, events)
     }
 
+    /// The state that agentstatus gives.
+    pub(super) fn shown(&self) -> AgentState {
+        match self.pending {
+            Some(Pending::Rest(_)) => AgentState::PreRest,
+            _ => self.state,
+        }
+    }
+
+    /// Whether a busy request waits.
+    pub(super) fn busy_pends(&self) -> bool {
+        matches!(self.pending, Some(Pending::Busy(_)))
+    }
+
     /// Busy while busy needs both a reason and prolong (`cec_07_1211`). While talking and in
     /// after-call work the request waits (client); while resting it is refused (inferred).
-    pub(super) fn say_busy(&mut self, request: BusyRequest, codes: &Codes) -> Events {
+    pub(super) fn say_busy(&mut self, request: BusyRequest, options: &Options) -> Events {
         match self.state {
             AgentState::Busy if request.reason == 0 || !request.prolong => {
-                Err(Refused(codes.busy_again.clone()))
+                Err(Refused(options.codes.busy_again.clone()))
             }
             AgentState::Idle | AgentState::Busy => Ok(vec![self.become_busy(request.reason)]),
             AgentState::Talking | AgentState::Working => {
-                self.pending_busy = Some(request.reason);
-                Ok(Vec::new())
+                Ok(self.wait(Pending::Busy(request.reason)))
             }
-            _ => Err(Refused(codes.state_refused.clone())),
+            AgentState::Resting if options.busy_waits_for_rest => {
+                Ok(self.wait(Pending::Busy(request.reason)))
+            }
+            _ => Err(state_refused(options)),
         }
     }
 
     /// Only a busy agent can (`cec_07_1212`).
-    pub(super) fn cancel_busy(&mut self, codes: &Codes) -> Events {
-        self.leave(AgentState::Busy, "AgentState_CancelNotReady_Success", codes)
+    pub(super) fn cancel_busy(&mut self, options: &Options) -> Events {
+        self.leave(AgentState::Busy, "AgentState_CancelNotReady_Success", options)
     }
 
-    /// Ends busy and after-call work (`cec_07_1210`); while talking it withdraws a busy request
-    /// that waits, without an event (client).
+    /// Ends busy and after-call work (`cec_07_1210`); while talking it withdraws what waits, without
+    /// an event (client).
     pub(super) fn say_free(&mut self, options: &Options) -> Events {
-        let codes = &options.codes;
-        self.pending_busy = None;
         match self.state {
-            AgentState::Busy => self.cancel_busy(codes),
-            AgentState::Working => self.cancel_work(codes),
-            AgentState::Talking => Ok(Vec::new()),
-            AgentState::Resting if options.say_free_ends_rest => self.cancel_rest(codes),
-            AgentState::Idle => match &codes.free_while_idle {
+            AgentState::Resting if !options.say_free_ends_rest => Err(state_refused(options)),
+            AgentState::Idle => match &options.codes.free_while_idle {
                 Some(code) => Err(Refused(code.clone())),
                 None => Ok(Vec::new()),
             },
-            _ => Err(Refused(codes.state_refused.clone())),
+            _ => {
+                self.pending = None;
+                self.free(options)
+            }
+        }
+    }
+
+    fn free(&mut self, options: &Options) -> Events {
+        match self.state {
+            AgentState::Busy => self.cancel_busy(options),
+            AgentState::Working => self.cancel_work(options),
+            AgentState::Resting => self.cancel_rest(options),
+            AgentState::Talking => Ok(Vec::new()),
+            _ => Err(state_refused(options)),
         }
     }
 
     /// From idle and busy (`cec_07_1215`); elsewhere it is refused (inferred).
-    pub(super) fn work(&mut self, codes: &Codes) -> Events {
+    pub(super) fn work(&mut self, options: &Options) -> Events {
         match self.state {
             AgentState::Idle | AgentState::Busy => {
                 self.state = AgentState::Working;
                 Ok(vec![Event::bare("AgentState_SetWork_Success")])
             }
-            _ => Err(Refused(codes.state_refused.clone())),
+            _ => Err(state_refused(options)),
         }
     }
 
-    /// Only from after-call work (`cec_07_1216`); a busy request that waited begins then (client).
-    pub(super) fn cancel_work(&mut self, codes: &Codes) -> Events {
-        self.leave(AgentState::Working, "AgentState_CancelWork_Success", codes)
+    /// Only from after-call work (`cec_07_1216`); a request that waited begins then (client).
+    pub(super) fn cancel_work(&mut self, options: &Options) -> Events {
+        self.leave(AgentState::Working, "AgentState_CancelWork_Success", options)
     }
 
     /// Resting already, it needs prolong (`cec_07_1213`). While talking and in after-call work it
-    /// is refused: the rules of a rest that waits are undocumented.
-    pub(super) fn rest(&mut self, request: RestRequest, codes: &Codes) -> Events {
-        let allowed = match self.state {
-            AgentState::Idle | AgentState::Busy => true,
-            AgentState::Resting => request.prolong,
-            _ => false,
-        };
-        if !allowed {
-            return Err(Refused(codes.state_refused.clone()));
+    /// is refused or waits: pre-rest exists (`cec_07_1431`), its rules are undocumented.
+    pub(super) fn rest(&mut self, request: RestRequest, options: &Options) -> Events {
+        match self.state {
+            AgentState::Idle | AgentState::Busy => Ok(vec![self.become_resting(request)]),
+            AgentState::Resting if request.prolong => Ok(vec![self.become_resting(request)]),
+            AgentState::Talking | AgentState::Working if options.rest_waits => {
+                Ok(self.wait(Pending::Rest(request)))
+            }
+            _ => Err(state_refused(options)),
         }
-        self.state = AgentState::Resting;
-        self.rest_ends = Some(request.ends);
-        Ok(vec![Event {
-            kind: "AgentState_SetRest_Success",
-            // The page's sample has the reason, though its table says "none" (cec_07_1348).
-            content: json!({ "reason": request.cause.to_string() }),
-        }])
     }
 
     /// Only a resting agent can (`cec_07_1214`).
-    pub(super) fn cancel_rest(&mut self, codes: &Codes) -> Events {
-        let events = self.leave(AgentState::Resting, "AgentState_CancelRest_Success", codes)?;
+    pub(super) fn cancel_rest(&mut self, options: &Options) -> Events {
+        let events = self.leave(AgentState::Resting, "AgentState_CancelRest_Success", options)?;
         self.rest_ends = None;
         Ok(events)
     }
@@ -152,14 +177,14 @@ impl Conduct {
             return Vec::new();
         }
         if self.state == AgentState::Busy {
-            self.pending_busy = Some(self.busy_reason);
+            self.pending = Some(Pending::Busy(self.busy_reason));
         }
         self.state = AgentState::Talking;
         self.rest_ends = None;
         vec![Event::bare("AgentState_Busy")]
     }
 
-    /// The call ends: into after-call work, or idle, or the busy that waited (client).
+    /// The call ends: into after-call work, or idle, or what waited (client).
     pub(super) fn end_call(&mut self, auto_idle: bool) -> Vec<Event> {
         if self.state != AgentState::Talking {
             return Vec::new();
@@ -169,10 +194,7 @@ impl Conduct {
             return vec![Event::bare("AgentState_Work")];
         }
         self.state = AgentState::Idle;
-        let event = match self.pending_busy.take() {
-            Some(reason) => self.become_busy(reason),
-            None => Event::bare("AgentState_Ready"),
-        };
+        let event = self.begin_pending().unwrap_or_else(|| Event::bare("AgentState_Ready"));
         vec![event]
     }
 
@@ -182,14 +204,27 @@ impl Conduct {
         Some(Event::bare("AgentState_Rest_Timeout"))
     }
 
-    fn leave(&mut self, from: AgentState, event: &'static str, codes: &Codes) -> Events {
+    fn leave(&mut self, from: AgentState, event: &'static str, options: &Options) -> Events {
         if self.state != from {
-            return Err(Refused(codes.state_refused.clone()));
+            return Err(state_refused(options));
         }
         self.state = AgentState::Idle;
-        let pending = self.pending_busy.take();
-        let next = pending.map(|reason| self.become_busy(reason));
-        Ok([Event::bare(event)].into_iter().chain(next).collect())
+        if options.cancel_drops_pending {
+            self.pending = None;
+        }
+        Ok([Event::bare(event)].into_iter().chain(self.begin_pending()).collect())
+    }
+
+    fn wait(&mut self, request: Pending) -> Vec<Event> {
+        self.pending = Some(request);
+        Vec::new()
+    }
+
+    fn begin_pending(&mut self) -> Option<Event> {
+        Some(match self.pending.take()? {
+            Pending::Busy(reason) => self.become_busy(reason),
+            Pending::Rest(request) => self.become_resting(request),
+        })
     }
 
     fn become_busy(&mut self, reason: u16) -> Event {
@@ -197,6 +232,16 @@ impl Conduct {
         self.busy_reason = reason;
         Event::busy(reason)
     }
+
+    fn become_resting(&mut self, request: RestRequest) -> Event {
+        self.state = AgentState::Resting;
+        self.rest_ends = Some(Instant::now() + request.time);
+        Event::resting(request.cause)
+    }
+}
+
+fn state_refused(options: &Options) -> Refused {
+    Refused(options.codes.state_refused.clone())
 }
 
 #[cfg(test)]
@@ -211,22 +256,26 @@ mod tests {
         BusyRequest { reason, prolong }
     }
 
+    fn rest() -> RestRequest {
+        RestRequest { time: Duration::from_secs(60), cause: 0, prolong: false }
+    }
+
     #[test]
     fn free_while_talking_withdraws_the_busy_that_waits() {
         let options = Options::default();
         let (mut agent, _) = Conduct::begin(4);
         agent.start_call();
-        assert_eq!(agent.say_busy(busy(0, false), &options.codes), Ok(vec![]));
+        assert_eq!(agent.say_busy(busy(0, false), &options), Ok(vec![]));
         assert_eq!(agent.say_free(&options), Ok(vec![]));
         assert_eq!(kinds(agent.end_call(true)), ["AgentState_Ready"]);
     }
 
     #[test]
     fn busy_waits_for_the_end_of_after_call_work() {
-        let codes = Codes::default();
+        let options = Options::default();
         let (mut agent, _) = Conduct::begin(5);
-        assert_eq!(agent.say_busy(busy(210, false), &codes), Ok(vec![]));
-        let events = agent.cancel_work(&codes).unwrap();
+        assert_eq!(agent.say_busy(busy(210, false), &options), Ok(vec![]));
+        let events = agent.cancel_work(&options).unwrap();
         assert_eq!(
             kinds(events),
             ["AgentState_CancelWork_Success", "AgentState_SetNotReady_Success"]
@@ -237,14 +286,55 @@ mod tests {
     #[test]
     fn states_refuse_what_they_do_not_allow() {
         let options = Options::default();
-        let codes = &options.codes;
         let (mut agent, _) = Conduct::begin(4);
         let refused = Err(Refused("100-009".into()));
-        assert_eq!(agent.cancel_busy(codes), refused);
-        assert_eq!(agent.cancel_work(codes), refused);
-        assert_eq!(agent.cancel_rest(codes), refused);
+        assert_eq!(agent.cancel_busy(&options), refused);
+        assert_eq!(agent.cancel_work(&options), refused);
+        assert_eq!(agent.cancel_rest(&options), refused);
         assert_eq!(agent.say_free(&options), refused);
         agent.start_call();
-        assert_eq!(agent.work(codes), refused);
+        assert_eq!(agent.work(&options), refused);
+    }
+
+    #[test]
+    fn rest_can_wait_for_the_end_of_the_call() {
+        let options = Options { rest_waits: true, ..Options::default() };
+        for (auto_idle, at_end) in
+            [(true, "AgentState_SetRest_Success"), (false, "AgentState_Work")]
+        {
+            let (mut agent, _) = Conduct::begin(4);
+            agent.start_call();
+            assert_eq!(agent.rest(rest(), &options), Ok(vec![]));
+            assert_eq!((agent.shown(), agent.state), (AgentState::PreRest, AgentState::Talking));
+            assert_eq!(agent.cancel_rest(&options), Err(Refused("100-009".into())));
+            assert_eq!(kinds(agent.end_call(auto_idle)), [at_end]);
+        }
+    }
+
+    #[test]
+    fn last_request_that_waits_is_the_one_that_counts() {
+        let options = Options { rest_waits: true, ..Options::default() };
+        let (mut agent, _) = Conduct::begin(5);
+        agent.say_busy(busy(0, false), &options).unwrap();
+        agent.rest(rest(), &options).unwrap();
+        assert_eq!(
+            kinds(agent.cancel_work(&options).unwrap()),
+            ["AgentState_CancelWork_Success", "AgentState_SetRest_Success"]
+        );
+        assert_eq!(agent.shown(), AgentState::Resting);
+    }
+
+    #[test]
+    fn busy_can_wait_for_the_end_of_the_rest() {
+        for (cancel_drops_pending, then) in [(false, AgentState::Busy), (true, AgentState::Idle)] {
+            let options =
+                Options { busy_waits_for_rest: true, cancel_drops_pending, ..Options::default() };
+            let (mut agent, _) = Conduct::begin(4);
+            agent.rest(rest(), &options).unwrap();
+            assert_eq!(agent.say_busy(busy(0, false), &options), Ok(vec![]));
+            assert_eq!(agent.say_free(&options), Err(Refused("100-009".into())));
+            agent.cancel_rest(&options).unwrap();
+            assert_eq!(agent.state, then);
+        }
     }
 }

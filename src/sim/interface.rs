@@ -34,6 +34,18 @@ pub enum Interface {
     CancelRest,
     /// `GET onlineagent/{id}/agentstatus` (`cec_07_1222`).
     AgentStatus,
+    /// `POST onlineagent/{id}/setcustomstate` (`cec_07_1228`).
+    SetCustomState,
+    /// `GET onlineagent/{id}/querycustomstate` (`cec_07_1229`).
+    QueryCustomState,
+    /// `POST onlineagent/{id}/cancelsetcustomstate` (`cec_07_0363`).
+    CancelCustomState,
+    /// `POST onlineagent/{id}/autoanswer/{isautoanswer}` (`cec_07_1208`).
+    AutoAnswer,
+    /// `POST onlineagent/{id}/autoenteridle/{flag}` (`cec_07_1218`).
+    AutoEnterIdle,
+    /// `POST onlineagent/{id}/settalkright` (`cec_07_0356`).
+    SetTalkRight,
     /// `POST onlineagent/{id}/resetskill/{autoflag}` (`cec_07_1209`).
     ResetSkill,
     /// `GET onlineagent/{id}/agentskills` (`cec_07_1206`).
@@ -77,10 +89,30 @@ impl Interface {
         matches!(self, Self::SignIn | Self::ForceSignIn)
     }
 
-    /// Whether it changes the agent's state, so that no two of its kind may be open for one agent
+    /// Whether it changes the agent's state or settings, so that no two of its kind may be open for one agent
     /// (`cec_07_1202`, `cec_07_1219`, `cec_07_0580`).
     pub(super) fn changes_state(self) -> bool {
-        !matches!(self, Self::AgentStatus | Self::AgentSkills | Self::UpdateGuid | Self::Poll)
+        !matches!(
+            self,
+            Self::AgentStatus
+                | Self::QueryCustomState
+                | Self::AgentSkills
+                | Self::UpdateGuid
+                | Self::Poll
+        )
+    }
+
+    /// Whether it changes what is set for the session, beside the state.
+    pub(super) fn changes_settings(self) -> bool {
+        matches!(
+            self,
+            Self::SetCustomState
+                | Self::CancelCustomState
+                | Self::AutoAnswer
+                | Self::AutoEnterIdle
+                | Self::SetTalkRight
+                | Self::ResetSkill
+        )
     }
 
     /// The interface that an address names, with the method it wants and the path segments that
@@ -101,6 +133,12 @@ impl Interface {
             ("onlineagent", "rest") => (Self::Rest, "POST", 2),
             ("onlineagent", "cancelrest") => (Self::CancelRest, "POST", 0),
             ("onlineagent", "agentstatus") => (Self::AgentStatus, "GET", 0),
+            ("onlineagent", "setcustomstate") => (Self::SetCustomState, "POST", 0),
+            ("onlineagent", "querycustomstate") => (Self::QueryCustomState, "GET", 0),
+            ("onlineagent", "cancelsetcustomstate") => (Self::CancelCustomState, "POST", 0),
+            ("onlineagent", "autoanswer") => (Self::AutoAnswer, "POST", 1),
+            ("onlineagent", "autoenteridle") => (Self::AutoEnterIdle, "POST", 1),
+            ("onlineagent", "settalkright") => (Self::SetTalkRight, "POST", 0),
             ("onlineagent", "resetskill") => (Self::ResetSkill, "POST", 1),
             ("onlineagent", "agentskills") => (Self::AgentSkills, "GET", 0),
             ("onlineagent", "updateGuid") => (Self::UpdateGuid, "PUT", 0),

@@ -74,6 +74,18 @@ pub struct Options {
     pub own_sign_out_event: bool,
     /// Whether sayfree ends rest; undocumented.
     pub say_free_ends_rest: bool,
+    /// Whether rest waits for the end of a call or of after-call work, as busy does, instead of
+    /// being refused. The state exists (`cec_07_1431`), its rules are undocumented.
+    pub rest_waits: bool,
+    /// Whether saybusy while resting waits for the end of the rest instead of being refused;
+    /// undocumented.
+    pub busy_waits_for_rest: bool,
+    /// Whether cancelwork and cancelrest drop a request that waits, so that the agent is idle,
+    /// instead of letting it begin. That it begins is what clients rely on (client).
+    pub cancel_drops_pending: bool,
+    /// Whether a path's `True` counts as `true`, as a demo of the vendor's writes it (client);
+    /// undocumented.
+    pub any_case_true: bool,
     /// Whether events carry `eventGenTime`, as in the newest text (`cec_07_1346`).
     pub event_gen_time: bool,
     /// Events kept for an agent that does not poll; older ones are dropped. Undocumented.
@@ -147,6 +159,10 @@ impl Default for Options {
             take_over_event: true,
             own_sign_out_event: false,
             say_free_ends_rest: false,
+            rest_waits: false,
+            busy_waits_for_rest: false,
+            cancel_drops_pending: false,
+            any_case_true: false,
             event_gen_time: false,
             event_queue: 1_000,
             latency: Duration::ZERO,

@@ -28,8 +28,7 @@ const HTML: &str = "text/html;charset=UTF-8";
 impl Reply {
     /// The answer of most state changes (`cec_07_1211`).
     pub(super) fn accepted(options: &Options) -> Self {
-        let body = r#"{"result":{},"message":"success","retcode":"0"}"#;
-        Self::envelope(options, body.into(), "0")
+        Self::success(options, &json!({}))
     }
 
     /// The answer of a forced sign-out, which has no result (`cec_07_1220`).
@@ -44,9 +43,8 @@ impl Reply {
         Self::envelope(options, body, "0")
     }
 
-    /// The answer of updateGuid (`cec_07_1225`).
-    pub(super) fn new_guid(options: &Options, guid: &str) -> Self {
-        let result = json!({ "guid": guid });
+    /// An answer with a result and the message "success" (`cec_07_1225`, `cec_07_1229`).
+    pub(super) fn success(options: &Options, result: &Value) -> Self {
         let body = format!(r#"{{"result":{result},"message":"success","retcode":"0"}}"#);
         Self::envelope(options, body, "0")
     }

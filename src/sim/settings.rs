@@ -5,8 +5,14 @@ use super::{options::Options, sign_in::SignIn};
 /// What holds for one session.
 #[derive(Clone, Debug)]
 pub(super) struct Settings {
+    /// Calls are answered automatically (`cec_07_1208`).
+    pub(super) auto_answer: bool,
     /// Idle after a call, or after-call work (`cec_07_1202`).
     pub(super) auto_idle: bool,
+    /// The right to inbound calls (`cec_07_0356`).
+    pub(super) takes_calls: bool,
+    /// A number that means something to the client alone (`cec_07_1228`).
+    pub(super) custom_state: Option<u16>,
     /// The skill queues signed in to (`cec_07_1209`).
     pub(super) skills: Vec<u32>,
 }
@@ -23,7 +29,13 @@ pub(super) enum SkillsAsked {
 impl Settings {
     pub(super) fn begin(sign_in: &SignIn, options: &Options) -> Self {
         let skills = if options.skills_need_reset { Vec::new() } else { options.skills.clone() };
-        Self { auto_idle: sign_in.auto_idle, skills }
+        Self {
+            auto_answer: sign_in.auto_answer,
+            auto_idle: sign_in.auto_idle,
+            takes_calls: true,
+            custom_state: None,
+            skills,
+        }
     }
 
     /// Signs in to those of the asked-for queues that are configured (`cec_07_1209`).
@@ -37,6 +49,6 @@ impl Settings {
 
     /// Whether calls reach the agent.
     pub(super) fn reachable(&self) -> bool {
-        !self.skills.is_empty()
+        self.takes_calls && !self.skills.is_empty()
     }
 }

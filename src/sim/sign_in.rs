@@ -10,6 +10,7 @@ pub(super) struct SignIn {
     pub(super) password: String,
     /// The state to begin in: 3 busy, 4 idle, 5 after-call work.
     pub(super) status: u8,
+    pub(super) auto_answer: bool,
     pub(super) auto_idle: bool,
     pub(super) push: bool,
 }
@@ -33,14 +34,8 @@ impl SignIn {
             let wrong = given(&fields, field).is_some() && text(&fields, field, limit).is_none();
             refuse_if(wrong, code)?;
         }
-        for field in [
-            "autoanswer",
-            "releasephone",
-            "phonelinkage",
-            "checkInWebm",
-            "checkInMailm",
-            "listenStatus",
-        ] {
+        for field in ["releasephone", "phonelinkage", "checkInWebm", "checkInMailm", "listenStatus"]
+        {
             flag(&fields, field)?;
         }
         refuse_if(!matches!(number(&fields, "agenttype"), Ok(None | Some(4 | 11))), "100-012")?;
@@ -49,6 +44,7 @@ impl SignIn {
         Ok(Self {
             password,
             status,
+            auto_answer: flag(&fields, "autoanswer")?.unwrap_or(true),
             auto_idle: flag(&fields, "autoenteridle")?.unwrap_or(true),
             push: ["callBackUri", "serviceToken"]
                 .iter()
@@ -58,7 +54,7 @@ impl SignIn {
 
     /// The sign-in of an agent whom nobody asked about: idle, for polling.
     pub(super) fn from_behind() -> Self {
-        Self { password: String::new(), status: 4, auto_idle: true, push: false }
+        Self { password: String::new(), status: 4, auto_answer: true, auto_idle: true, push: false }
     }
 }
 

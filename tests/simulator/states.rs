@@ -118,6 +118,48 @@ async fn busy_waits_for_the_end_of_the_call() {
 }
 
 #[tokio::test]
+async fn rest_while_talking_is_refused_or_waits() {
+    for (rest_waits, retcode, code) in [(false, "100-009", 7), (true, "0", 9)] {
+        let options = Options { rest_waits, ..Options::default() };
+        let sim = Simulator::start(options).await.unwrap();
+        let agent = Agent::sign_in(&sim, 7).await;
+        sim.start_call(7);
+        assert_eq!(agent.poll().await.event().unwrap(), "AgentState_Busy");
+        assert_eq!(agent.post("rest/60/3").await, retcode);
+        let status = agent.call("GET", "agentstatus").await.json();
+        assert_eq!(status["result"], json!({"agentState": code, "isWorking": true}));
+
+        sim.end_call(7);
+        let expected = if rest_waits { "AgentState_SetRest_Success" } else { "AgentState_Ready" };
+        assert_eq!(agent.poll().await.event().unwrap(), expected);
+    }
+}
+
+#[tokio::test]
+async fn rest_refuses_bad_parameters() {
+    let sim = start().await;
+    let agent = Agent::sign_in(&sim, 7).await;
+    for (tail, retcode) in [
+        ("rest/0/0", "000-002"),
+        ("rest/86400/0", "000-002"),
+        ("rest/x/0", "000-002"),
+        ("rest/60/256", "000-002"),
+        ("rest/60/0?prolong=1", "000-002"),
+        ("rest/86399/255?prolong=", "0"),
+        ("rest/60/0", "100-009"),
+        ("rest/60/0?prolong=true", "0"),
+        ("saybusy", "100-009"),
+        ("work", "100-009"),
+        ("sayfree", "100-009"),
+        ("cancelbusy", "100-009"),
+        ("cancelwork", "100-009"),
+    ] {
+        assert_eq!(agent.post(tail).await, retcode, "{tail}");
+    }
+    assert_eq!(sim.agent(7).unwrap().state, AgentState::Resting);
+}
+
+#[tokio::test]
 async fn sign_out_ends_the_session_without_an_event() {
     let sim = start().await;
     for tail in ["logout", "forcelogout", "forcelogoutwithreason/255"] {

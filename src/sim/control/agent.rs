@@ -83,6 +83,9 @@ fn no_call(gateway: &Simulator, id: u32) -> Complaint {
         Some(view) if view.skills.is_empty() => {
             format!("agent {id} has no skills, so no call comes; POST …/resetskill/true gives some")
         }
+        Some(view) if !view.takes_calls => {
+            format!("agent {id} takes no calls; POST …/settalkright?flag=1 changes that")
+        }
         _ => format!("agent {id} is in a call already"),
     };
     Complaint::new(409, why)

@@ -41,6 +41,10 @@ pub(super) fn agent(id: u32, view: &AgentView) -> Value {
         "busy_reason": view.busy_reason,
         "signed_in": view.signed_in,
         "guid": view.guid.as_deref().map(shorten),
+        "auto_answer": view.auto_answer,
+        "auto_idle": view.auto_idle,
+        "takes_calls": view.takes_calls,
+        "custom_state": view.custom_state,
         "skills": view.skills,
         "events_waiting": view.events_waiting,
     })

@@ -76,9 +76,10 @@ impl Records {
         let answered = match route.interface {
             Interface::AgentStatus => Ok(self.status(route.agent, options)),
             Interface::AgentSkills => agent_skills(options),
-            Interface::ResetSkill => self.reset_skills(route, options),
+            Interface::QueryCustomState => self.custom_state(route.agent, options),
             Interface::UpdateGuid => self.update_guid(route.agent, options),
             Interface::SignOut | Interface::ForceSignOut => self.sign_out(route, options),
+            interface if interface.changes_settings() => self.change_settings(route, options),
             _ => self.change_state(route, options),
         };
         // Whether refusals carry a Guid too is undocumented; here they may.
@@ -91,10 +92,10 @@ impl Records {
     }
 
     fn status(&mut self, agent: u32, options: &Options) -> Reply {
-        let state = self.desk(agent).conduct.state;
+        let conduct = &self.desk(agent).conduct;
         let result = serde_json::json!({
-            "agentState": state.code(),
-            "isWorking": state == AgentState::Talking,
+            "agentState": conduct.shown().code(),
+            "isWorking": conduct.state == AgentState::Talking,
         });
         Reply::result(options, &result)
     }
@@ -104,7 +105,7 @@ impl Records {
         let announced = session.announce_anywhere(options);
         let sends_header = announced.is_some() || options.update_guid_sends_header;
         let guid = announced.unwrap_or_else(|| session.hand_out(options));
-        let mut reply = Reply::new_guid(options, &guid);
+        let mut reply = Reply::success(options, &serde_json::json!({ "guid": guid }));
         if sends_header {
             reply.set_guid(&guid);
         }
@@ -128,17 +129,16 @@ impl Records {
     }
 
     fn change_state(&mut self, route: &Route, options: &Options) -> Result<Reply, Refused> {
-        let codes = &options.codes;
         let desk = self.desk(route.agent);
         let conduct = &mut desk.conduct;
         let events: Vec<Event> = match route.interface {
-            Interface::SayBusy => conduct.say_busy(busy_request(route)?, codes)?,
-            Interface::CancelBusy => conduct.cancel_busy(codes)?,
+            Interface::SayBusy => conduct.say_busy(busy_request(route)?, options)?,
+            Interface::CancelBusy => conduct.cancel_busy(options)?,
             Interface::SayFree => conduct.say_free(options)?,
-            Interface::Work => conduct.work(codes)?,
-            Interface::CancelWork => conduct.cancel_work(codes)?,
-            Interface::Rest => conduct.rest(rest_request(route, options)?, codes)?,
-            Interface::CancelRest => conduct.cancel_rest(codes)?,
+            Interface::Work => conduct.work(options)?,
+            Interface::CancelWork => conduct.cancel_work(options)?,
+            Interface::Rest => conduct.rest(rest_request(route, options)?, options)?,
+            Interface::CancelRest => conduct.cancel_rest(options)?,
             _ => Vec::new(),
         };
         desk.hold(events);

@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use tokio::time::Instant;
-
 use crate::sim::{
     agent::Refused,
     conduct::{BusyRequest, RestRequest},
@@ -31,10 +29,36 @@ pub(super) fn rest_request(route: &Route, options: &Options) -> Result<RestReque
     refuse_unless((1..86_400).contains(&seconds), "000-002")?;
     let cause: u8 = cause.parse().map_err(|_| bad_parameter())?;
     Ok(RestRequest {
-        ends: Instant::now() + options.real(Duration::from_secs(seconds.into())),
+        time: options.real(Duration::from_secs(seconds.into())),
         cause: cause.into(),
         prolong: prolong(route)?,
     })
+}
+
+/// A flag in the path: `true`, or other text of 1 to 5 characters for false (`cec_07_1218`).
+pub(super) fn path_flag(route: &Route, options: &Options) -> Result<bool, Refused> {
+    let text = route.tail.first().map(String::as_str).unwrap_or_default();
+    refuse_unless((1..=5).contains(&text.chars().count()), "000-002")?;
+    Ok(is_true(text, options))
+}
+
+/// Flag 1 for taking inbound calls, 0 for not (`cec_07_0356`).
+pub(super) fn talk_right(route: &Route) -> Result<bool, Refused> {
+    match route.parameter("flag") {
+        Some("1") => Ok(true),
+        Some("0") => Ok(false),
+        _ => Err(bad_parameter()),
+    }
+}
+
+/// Customstate 0 to 65534, mandatory (`cec_07_1228`).
+pub(super) fn custom_state(route: &Route) -> Result<u16, Refused> {
+    let state = route.parameter("customstate").and_then(|text| text.parse().ok());
+    state.filter(|state| *state < u16::MAX).ok_or_else(bad_parameter)
+}
+
+fn is_true(text: &str, options: &Options) -> bool {
+    text == "true" || (options.any_case_true && text.eq_ignore_ascii_case("true"))
 }
 
 fn prolong(route: &Route) -> Result<bool, Refused> {
@@ -55,13 +79,13 @@ pub(super) fn refuse_unless(good: bool, code: &str) -> Result<(), Refused> {
 
 /// Autoflag `true` or anything else for false; skillid ids joined by `;`, at most 4000 characters;
 /// phonelinkage 0 or 1 (`cec_07_1209`).
-pub(super) fn skills_asked(route: &Route) -> Result<SkillsAsked, Refused> {
+pub(super) fn skills_asked(route: &Route, options: &Options) -> Result<SkillsAsked, Refused> {
     let text = route.parameter("skillid").unwrap_or_default();
     refuse_unless(text.chars().count() <= 4000, "000-002")?;
     let ids = text.split(';').filter(|id| !id.is_empty()).map(str::parse);
     let ids = ids.collect::<Result<_, _>>().map_err(|_| bad_parameter())?;
     let linkage = route.parameter("phonelinkage");
     refuse_unless(matches!(linkage, None | Some("0" | "1")), "000-002")?;
-    let all = route.tail.first().is_some_and(|flag| flag == "true");
+    let all = route.tail.first().is_some_and(|flag| is_true(flag, options));
     Ok(if all { SkillsAsked::All } else { SkillsAsked::These(ids) })
 }

@@ -2,8 +2,16 @@
 
 use serde_json::{Value, json};
 
-use super::{Records, parameters::skills_asked};
-use crate::sim::{agent::Refused, interface::Route, options::Options, reply::Reply};
+use super::{
+    Records,
+    parameters::{custom_state, path_flag, skills_asked, talk_right},
+};
+use crate::sim::{
+    agent::Refused,
+    interface::{Interface, Route},
+    options::Options,
+    reply::Reply,
+};
 
 /// The `mediatype` of ordinary calls (`cec_07_1206`).
 const VOICE: u8 = 5;
@@ -11,15 +19,35 @@ const VOICE: u8 = 5;
 // === impl Records ===
 
 impl Records {
-    pub(super) fn reset_skills(
+    /// Every interface that sets something beside the state.
+    pub(super) fn change_settings(
         &mut self,
         route: &Route,
         options: &Options,
     ) -> Result<Reply, Refused> {
-        let asked_for = skills_asked(route)?;
-        let session = self.desk(route.agent).signed_in(options)?;
-        session.settings.reset_skills(&asked_for, options);
+        let settings = &mut self.desk(route.agent).signed_in(options)?.settings;
+        match route.interface {
+            Interface::ResetSkill => {
+                settings.reset_skills(&skills_asked(route, options)?, options);
+            }
+            Interface::AutoAnswer => settings.auto_answer = path_flag(route, options)?,
+            Interface::AutoEnterIdle => settings.auto_idle = path_flag(route, options)?,
+            Interface::SetTalkRight => settings.takes_calls = talk_right(route)?,
+            Interface::SetCustomState => settings.custom_state = Some(custom_state(route)?),
+            Interface::CancelCustomState => {
+                let refused = || Refused(options.codes.state_refused.clone());
+                settings.custom_state.take().ok_or_else(refused)?;
+            }
+            _ => {}
+        }
         Ok(Reply::accepted(options))
+    }
+
+    /// The number is a string, and 65535 presumably means that none is set (`cec_07_1229`).
+    pub(super) fn custom_state(&mut self, agent: u32, options: &Options) -> Result<Reply, Refused> {
+        let settings = &self.desk(agent).signed_in(options)?.settings;
+        let state = settings.custom_state.unwrap_or(u16::MAX).to_string();
+        Ok(Reply::success(options, &json!({ "agentcustomstate": state })))
     }
 }
 

@@ -125,6 +125,18 @@ pub(super) struct Flags {
     /// Sayfree ends rest
     #[arg(long, help_heading = "Rules")]
     say_free_ends_rest: bool,
+    /// Rest waits for the end of a call or of after-call work, as busy does
+    #[arg(long, help_heading = "Rules")]
+    rest_waits: bool,
+    /// Busy waits for the end of a rest
+    #[arg(long, help_heading = "Rules")]
+    busy_waits_for_rest: bool,
+    /// Cancelwork and cancelrest drop the busy or rest that waits
+    #[arg(long, help_heading = "Rules")]
+    cancel_drops_pending: bool,
+    /// True in a path counts as true
+    #[arg(long, help_heading = "Rules")]
+    any_case_true: bool,
     /// Events say when they happened, as in the newest texts
     #[arg(long, help_heading = "Rules")]
     event_gen_time: bool,
@@ -191,6 +203,10 @@ impl Flags {
             take_over_event: !self.no_take_over_event,
             own_sign_out_event: self.own_sign_out_event,
             say_free_ends_rest: self.say_free_ends_rest,
+            rest_waits: self.rest_waits,
+            busy_waits_for_rest: self.busy_waits_for_rest,
+            cancel_drops_pending: self.cancel_drops_pending,
+            any_case_true: self.any_case_true,
             event_gen_time: self.event_gen_time,
             event_queue: self.event_queue,
             latency: self.latency,
