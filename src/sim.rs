@@ -30,6 +30,7 @@ mod reply;
 mod session;
 mod settings;
 mod sign_in;
+mod view;
 mod wire;
 
 use std::{
@@ -44,13 +45,13 @@ use tokio_rustls::TlsAcceptor;
 pub use self::{
     agent::AgentState,
     control::Control,
-    desk::AgentView,
     fault::{Fault, Misbehaviour},
     identity::{CertificateKind, ServerIdentity},
     interface::Interface,
     journal::{Answer, Entry},
-    options::{Announce, AuthMode, Codes, IdOutside, Options},
+    options::{Announce, AuthMode, Codes, IdOutside, Options, Polls},
     recovery::Recovery,
+    view::AgentView,
 };
 use self::{gateway::Gateway, listener::Listener};
 

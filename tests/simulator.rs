@@ -14,6 +14,8 @@ mod client;
 mod faults;
 #[path = "simulator/guids.rs"]
 mod guids;
+#[path = "simulator/polls.rs"]
+mod polls;
 #[path = "simulator/program.rs"]
 mod program;
 #[path = "simulator/recovery.rs"]

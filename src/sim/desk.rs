@@ -5,44 +5,16 @@ use std::{collections::VecDeque, sync::Arc};
 use tokio::{sync::Notify, time::Instant};
 
 use super::{
-    agent::{AgentState, Event, Refused},
+    agent::{Event, Refused},
     conduct::Conduct,
     former::Former,
     interface::Interface,
-    options::Options,
+    options::{Options, Polls},
     recovery::SwitchOver,
     session::{Session, Standing},
     sign_in::SignIn,
+    view::AgentView,
 };
-
-/// An agent as seen from outside the gateway.
-#[derive(Clone, Debug)]
-// Facts that are independent of each other.
-#[expect(clippy::struct_excessive_bools)]
-pub struct AgentView {
-    /// What the agent is doing.
-    pub state: AgentState,
-    /// Whether a busy request waits for the end of a call or of after-call work.
-    pub pending_busy: bool,
-    /// Why the agent is busy; `None`: not busy, or no reason given.
-    pub busy_reason: Option<u16>,
-    /// Whether there is a session.
-    pub signed_in: bool,
-    /// The session's newest Guid.
-    pub guid: Option<String>,
-    /// Whether calls are answered automatically.
-    pub auto_answer: bool,
-    /// Whether the agent is idle after a call, and not in after-call work.
-    pub auto_idle: bool,
-    /// Whether the agent takes inbound calls.
-    pub takes_calls: bool,
-    /// The custom state, if one is set.
-    pub custom_state: Option<u16>,
-    /// The skill queues signed in to; without any, no call reaches the agent.
-    pub skills: Vec<u32>,
-    /// Events that wait for a poll.
-    pub events_waiting: usize,
-}
 
 /// What is kept of one agent.
 #[derive(Debug)]
@@ -59,12 +31,14 @@ pub(super) struct Desk {
     open: Vec<Interface>,
     /// Wakes a poll that waits.
     pub(super) changed: Arc<Notify>,
+    /// Wakes a poll for all agents.
+    any_changed: Arc<Notify>,
 }
 
 // === impl Desk ===
 
 impl Desk {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(any_changed: Arc<Notify>) -> Self {
         Self {
             conduct: Conduct::signed_out(),
             session: None,
@@ -74,26 +48,12 @@ impl Desk {
             queue: VecDeque::new(),
             open: Vec::new(),
             changed: Arc::default(),
+            any_changed,
         }
     }
 
     pub(super) fn view(&self) -> AgentView {
-        let conduct = &self.conduct;
-        let busy = conduct.state == AgentState::Busy && conduct.busy_reason != 0;
-        let settings = self.session.as_ref().map(|s| &s.settings);
-        AgentView {
-            state: conduct.shown(),
-            pending_busy: conduct.busy_pends(),
-            busy_reason: busy.then_some(conduct.busy_reason),
-            signed_in: self.session.is_some(),
-            guid: self.session.as_ref().map(|s| s.current().to_owned()),
-            auto_answer: settings.is_some_and(|s| s.auto_answer),
-            auto_idle: settings.is_some_and(|s| s.auto_idle),
-            takes_calls: settings.is_some_and(|s| s.takes_calls),
-            custom_state: settings.and_then(|s| s.custom_state),
-            skills: settings.map(|s| s.skills.clone()).unwrap_or_default(),
-            events_waiting: self.queue.len(),
-        }
+        AgentView::new(&self.conduct, self.session.as_ref(), self.queue.len())
     }
 
     /// Does what is due by now: nothing in the gateway runs on a timer of its own.
@@ -138,7 +98,12 @@ impl Desk {
             self.held.clear();
         }
         if let Some(former) = self.session.take() {
-            self.former = Some(Former::taken_over(former, options));
+            let told = options.take_over_event.then(|| Event::shutdown(&former.login_time));
+            // Who polls for all agents need not hold the former session's Guid.
+            let (farewell, queued) =
+                if options.polls == Polls::All { (None, told) } else { (told, None) };
+            self.held.extend(queued);
+            self.former = Some(Former::taken_over(former, farewell));
         }
         let (conduct, events) = Conduct::begin(sign_in.status);
         self.conduct = conduct;
@@ -146,7 +111,7 @@ impl Desk {
         self.switch_over = None;
         // Wakes the former session's poll, which has to end and is no obstacle to the next one.
         self.open.retain(|interface| *interface != Interface::Poll);
-        self.changed.notify_waiters();
+        self.wake();
         self.session.insert(Session::begin(number, sign_in, options))
     }
 
@@ -170,7 +135,7 @@ impl Desk {
         }
         self.switch_over = Some(over);
         // Wakes the poll, which has to end.
-        self.changed.notify_waiters();
+        self.wake();
         true
     }
 
@@ -208,11 +173,22 @@ impl Desk {
             tracing::warn!("an agent's event queue is full, the oldest event is dropped");
             self.queue.pop_front();
         }
-        self.changed.notify_waiters();
+        self.wake();
     }
 
     pub(super) fn next_event(&mut self) -> Option<Event> {
         self.queue.pop_front()
+    }
+
+    /// All events that wait, in their order.
+    pub(super) fn take_events(&mut self) -> impl Iterator<Item = Event> + '_ {
+        self.queue.drain(..)
+    }
+
+    /// The node that the agent is or was last signed in to.
+    pub(super) fn node(&self) -> Option<u64> {
+        let former = || self.former.as_ref().map(Former::node);
+        self.session.as_ref().map(Session::node).or_else(former)
     }
 
     /// An event for somebody whose session has ended: how else would they learn of it (inferred)?
@@ -247,6 +223,11 @@ impl Desk {
     pub(super) fn signed_in(&mut self, options: &Options) -> Result<&mut Session, Refused> {
         let refused = || Refused(options.codes.not_signed_in.clone());
         self.session.as_mut().ok_or_else(refused)
+    }
+
+    fn wake(&self) {
+        self.changed.notify_waiters();
+        self.any_changed.notify_waiters();
     }
 
     fn former_standing(&self, guid: &str, options: &Options) -> Standing {

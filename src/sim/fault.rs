@@ -107,7 +107,7 @@ impl Misbehaviour {
     }
 
     fn concerns(&self, route: Option<&Route>) -> bool {
-        let agent = route.map(|route| route.agent);
+        let agent = route.and_then(|route| route.agent);
         let interface = route.map(|route| route.interface);
         !matches!(self.fault, Fault::TlsFailure)
             && (self.agent.is_none() || self.agent == agent)

@@ -25,8 +25,7 @@ impl Former {
     }
 
     /// A session whose agent has been signed in by force by somebody else.
-    pub(super) fn taken_over(session: Session, options: &Options) -> Self {
-        let farewell = options.take_over_event.then(|| Event::shutdown(&session.login_time));
+    pub(super) fn taken_over(session: Session, farewell: Option<Event>) -> Self {
         Self { session, standing: Standing::TakenOver, farewell }
     }
 
@@ -41,6 +40,10 @@ impl Former {
             Standing::Unknown => Standing::Unknown,
             _ => self.standing,
         }
+    }
+
+    pub(super) fn node(&self) -> u64 {
+        self.session.node()
     }
 
     /// The event that tells of a take-over, once.

@@ -5,16 +5,20 @@ mod carry_out;
 mod outcome;
 mod parameters;
 mod poll;
+mod poll_all;
 mod settings;
 mod turn;
 
 use std::{
     collections::HashMap,
-    sync::{Mutex, MutexGuard, PoisonError, atomic::AtomicU64},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicU64},
     time::Duration,
 };
 
-use tokio::{sync::watch, time::Instant};
+use tokio::{
+    sync::{Notify, watch},
+    time::Instant,
+};
 
 use super::{
     agent::Refused,
@@ -47,6 +51,8 @@ struct Records {
     /// Sessions begun so far.
     sessions: u64,
     violations: Vec<String>,
+    /// Wakes polls for all agents.
+    changed: Arc<Notify>,
 }
 
 /// Violations kept; a client that commits more has been told enough.
@@ -100,7 +106,7 @@ impl Gateway {
 
 impl Records {
     fn desk(&mut self, agent: u32) -> &mut Desk {
-        self.desks.entry(agent).or_insert_with(Desk::new)
+        self.desks.entry(agent).or_insert_with(|| Desk::new(self.changed.clone()))
     }
 
     fn begin_session(&mut self, agent: u32, sign_in: &SignIn, options: &Options) -> &Session {

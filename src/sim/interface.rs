@@ -54,12 +54,15 @@ pub enum Interface {
     UpdateGuid,
     /// `GET agentevent/{id}` (`cec_07_1274`).
     Poll,
+    /// `GET agentevent/allagentevent` (client).
+    PollAll,
 }
 
 /// What a request line asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Route {
-    pub(super) agent: u32,
+    /// `None`: the interface concerns all agents.
+    pub(super) agent: Option<u32>,
     pub(super) interface: Interface,
     /// What follows the interface's name in the path.
     pub(super) tail: Vec<String>,
@@ -81,6 +84,9 @@ pub(super) enum NoRoute {
 /// The path before every interface (`cec_07_1202`).
 pub(super) const BASE_PATH: &str = "/agentgateway/resource";
 
+/// What stands in an agent's place where a poll is for all of them (client).
+const ALL_AGENTS: &str = "allagentevent";
+
 // === impl Interface ===
 
 impl Interface {
@@ -99,6 +105,7 @@ impl Interface {
                 | Self::AgentSkills
                 | Self::UpdateGuid
                 | Self::Poll
+                | Self::PollAll
         )
     }
 
@@ -168,11 +175,15 @@ impl Route {
         if method != wanted {
             return Err(NoRoute::WrongMethod);
         }
+        if interface == Interface::Poll && id == ALL_AGENTS {
+            let query = pairs(query);
+            return Ok(Self { agent: None, interface: Interface::PollAll, tail, query });
+        }
         let agent = agent_id(id, options).ok_or(match options.id_outside {
             IdOutside::NotFound => NoRoute::NotFound,
             IdOutside::Refused => NoRoute::BadId,
         })?;
-        Ok(Self { agent, interface, tail, query: pairs(query) })
+        Ok(Self { agent: Some(agent), interface, tail, query: pairs(query) })
     }
 
     /// A query parameter; an empty one counts as left out (`cec_07_1211`).
@@ -215,6 +226,7 @@ mod tests {
 
     #[track_caller]
     fn check(method: &str, tail: &str, expected: Result<(u32, Interface), NoRoute>) {
+        let expected = expected.map(|(agent, interface)| (Some(agent), interface));
         let target = format!("{BASE_PATH}/{tail}");
         let found = Route::find(method, &target, &Options::default());
         assert_eq!(found.map(|route| (route.agent, route.interface)), expected, "{method} {tail}");

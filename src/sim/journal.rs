@@ -25,7 +25,7 @@ pub struct Entry {
     pub body: Vec<u8>,
     /// The interface, if the request matches one.
     pub interface: Option<Interface>,
-    /// The agent, if the request matches an interface.
+    /// The agent, if the request matches an interface and names one.
     pub agent: Option<u32>,
     /// What was answered; `None`: nothing so far.
     pub answer: Option<Answer>,

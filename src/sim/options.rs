@@ -55,6 +55,8 @@ pub struct Options {
     /// Gateway time without a poll after which an agent is signed out; `None` switches it off.
     /// Two minutes (`cec_07_1202`).
     pub idle_sign_out: Option<Duration>,
+    /// Which kind of poll is switched on. `EVENT_METHOD`, `GET_EVENT_MODE` (client).
+    pub polls: Polls,
     /// Gateway time a poll waits for an event: `AGENT_POLL_WAIT_TIMES` x
     /// `AGENT_POLL_WAIT_INTERVAL` (`cec_07_1274`). Zero is `AGENT_POLL_WAIT_FLAG` off.
     pub poll_wait: Duration,
@@ -120,6 +122,17 @@ pub enum IdOutside {
     Refused,
 }
 
+/// Who gets whose events. The other kind of poll is refused with 000-001 (`cec_07_0580`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Polls {
+    /// Each agent its own, one by one.
+    #[value(help = "Each agent polls its own events")]
+    Agent,
+    /// Any agent those of all agents of its node, all at once (client).
+    #[value(help = "One poll brings the events of all agents of a node")]
+    All,
+}
+
 /// On how many polls a renewed Guid is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Announce {
@@ -152,6 +165,7 @@ impl Default for Options {
             announce: Announce::Once,
             update_guid_sends_header: false,
             idle_sign_out: Some(Duration::from_secs(120)),
+            polls: Polls::Agent,
             poll_wait: Duration::from_secs(10),
             force_sign_in: true,
             refuse_repeated: true,

@@ -49,21 +49,24 @@ impl Reply {
         Self::envelope(options, body, "0")
     }
 
-    /// The poll's answer. A client of the vendor's compares the empty one byte for byte (client).
+    /// The poll's answer.
     pub(super) fn event(options: &Options, agent: u32, event: Option<&Event>) -> Self {
-        let Some(event) = event else {
-            let body = r#"{"message":"","retcode":"0"}"#;
-            return Self::envelope(options, body.into(), "0");
-        };
-        let time = if options.event_gen_time {
-            format!(r#","eventGenTime":{}"#, epoch_ms())
-        } else {
-            String::new()
-        };
-        let (kind, content) = (event.kind, &event.content);
-        let body = format!(
-            r#"{{"message":"","retcode":"0","event":{{"eventType":"{kind}"{time},"workNo":"{agent}","content":{content}}}}}"#
-        );
+        let event = event.map(|event| event_text(options, agent, event));
+        Self::polled(options, event)
+    }
+
+    /// The answer of the poll for all agents, with an array (client).
+    pub(super) fn events(options: &Options, events: &[(u32, Event)]) -> Self {
+        let texts: Vec<String> =
+            events.iter().map(|(agent, event)| event_text(options, *agent, event)).collect();
+        let array = (!texts.is_empty()).then(|| format!("[{}]", texts.join(",")));
+        Self::polled(options, array)
+    }
+
+    /// A client of the vendor's compares the empty answer byte for byte (client).
+    fn polled(options: &Options, event: Option<String>) -> Self {
+        let event = event.map(|text| format!(r#","event":{text}"#)).unwrap_or_default();
+        let body = format!(r#"{{"message":"","retcode":"0"{event}}}"#);
         Self::envelope(options, body, "0")
     }
 
@@ -147,6 +150,16 @@ impl Reply {
         reply.retcode = Some(retcode.into());
         reply
     }
+}
+
+fn event_text(options: &Options, agent: u32, event: &Event) -> String {
+    let time = if options.event_gen_time {
+        format!(r#","eventGenTime":{}"#, epoch_ms())
+    } else {
+        String::new()
+    };
+    let (kind, content) = (event.kind, &event.content);
+    format!(r#"{{"eventType":"{kind}"{time},"workNo":"{agent}","content":{content}}}"#)
 }
 
 /// Leaves control characters out, so that a rule's header cannot break the answer's framing.

@@ -110,6 +110,14 @@ impl Reply {
         kind.as_str().map(ToOwned::to_owned)
     }
 
+    /// Agents and types of the events of a poll for all agents.
+    pub(crate) fn events(&self) -> Vec<(String, String)> {
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        let body = self.json();
+        let events = body["event"].as_array().into_iter().flatten();
+        events.map(|event| (text(&event["workNo"]), text(&event["eventType"]))).collect()
+    }
+
     pub(crate) fn set_guid(&self) -> Option<&str> {
         self.header("Set-GUID")?.strip_prefix("JSESSIONID=")
     }
@@ -144,6 +152,11 @@ impl<'a> Agent<'a> {
     pub(crate) async fn poll(&self) -> Reply {
         let line = format!("GET agentevent/{}", self.id);
         call(self.sim, &line, &self.header(), "").await.unwrap()
+    }
+
+    /// Polls for all agents with this one's Guid.
+    pub(crate) async fn poll_all(&self) -> Reply {
+        call(self.sim, "GET agentevent/allagentevent?time=1", &self.header(), "").await.unwrap()
     }
 
     pub(crate) fn header(&self) -> String {

@@ -6,10 +6,11 @@ use tokio::time::Instant;
 
 use super::Gateway;
 use crate::sim::{
-    desk::{AgentView, Desk},
+    desk::Desk,
     recovery::{Recovery, SwitchOver},
     session::Session,
     sign_in::SignIn,
+    view::AgentView,
 };
 
 // === impl Gateway ===

@@ -20,12 +20,15 @@ impl Gateway {
     /// Does what a request asks for, at once.
     pub(super) async fn carry_out(&self, route: &Route, request: &Request) -> Reply {
         let guid = request.header("guid");
+        let Some(agent) = route.agent else {
+            return self.poll_all(guid).await;
+        };
         let answered = match route.interface {
-            Interface::Poll => return self.poll(route.agent, guid).await,
+            Interface::Poll => return self.poll(agent, guid).await,
             Interface::SignIn | Interface::ForceSignIn => {
-                self.lock().sign_in(route, &request.body, &self.options)
+                self.lock().sign_in(agent, route, &request.body, &self.options)
             }
-            _ => self.lock().serve(route, guid, &self.options),
+            _ => self.lock().serve(agent, route, guid, &self.options),
         };
         answered.unwrap_or_else(|refused| Reply::refusal(&self.options, &refused.0))
     }
@@ -34,15 +37,20 @@ impl Gateway {
 // === impl Records ===
 
 impl Records {
-    fn sign_in(&mut self, route: &Route, body: &[u8], options: &Options) -> Result<Reply, Refused> {
+    fn sign_in(
+        &mut self,
+        agent: u32,
+        route: &Route,
+        body: &[u8],
+        options: &Options,
+    ) -> Result<Reply, Refused> {
         let sign_in = SignIn::read(body)?;
-        let password = options
-            .password(route.agent)
-            .ok_or_else(|| Refused(options.codes.agent_unknown.clone()))?;
+        let password =
+            options.password(agent).ok_or_else(|| Refused(options.codes.agent_unknown.clone()))?;
         if sign_in.password != password {
             return Err(Refused("100-004".into()));
         }
-        let desk = self.desk(route.agent);
+        let desk = self.desk(agent);
         desk.settle(options);
         desk.at_hand()?;
         let forcible = route.interface == Interface::ForceSignIn;
@@ -53,8 +61,8 @@ impl Records {
             return Err(Refused("100-002".into()));
         }
 
-        let session = self.begin_session(route.agent, &sign_in, options);
-        let result = sign_in::result(route.agent, &session.login_time);
+        let session = self.begin_session(agent, &sign_in, options);
+        let result = sign_in::result(agent, &session.login_time);
         let mut reply = Reply::result(options, &result);
         reply.set_guid(session.current());
         reply.headers.push(("Guid".into(), session.current().into()));
@@ -68,23 +76,26 @@ impl Records {
     /// Every interface that needs a session and answers at once.
     fn serve(
         &mut self,
+        agent: u32,
         route: &Route,
         guid: Option<&str>,
         options: &Options,
     ) -> Result<Reply, Refused> {
-        self.authenticate(route.agent, guid, options)?;
+        self.authenticate(agent, guid, options)?;
         let answered = match route.interface {
-            Interface::AgentStatus => Ok(self.status(route.agent, options)),
+            Interface::AgentStatus => Ok(self.status(agent, options)),
             Interface::AgentSkills => agent_skills(options),
-            Interface::QueryCustomState => self.custom_state(route.agent, options),
-            Interface::UpdateGuid => self.update_guid(route.agent, options),
-            Interface::SignOut | Interface::ForceSignOut => self.sign_out(route, options),
-            interface if interface.changes_settings() => self.change_settings(route, options),
-            _ => self.change_state(route, options),
+            Interface::QueryCustomState => self.custom_state(agent, options),
+            Interface::UpdateGuid => self.update_guid(agent, options),
+            Interface::SignOut | Interface::ForceSignOut => self.sign_out(agent, route, options),
+            interface if interface.changes_settings() => {
+                self.change_settings(agent, route, options)
+            }
+            _ => self.change_state(agent, route, options),
         };
         // Whether refusals carry a Guid too is undocumented; here they may.
         let mut reply = answered.unwrap_or_else(|refused| Reply::refusal(options, &refused.0));
-        let session = self.desk(route.agent).session.as_mut();
+        let session = self.desk(agent).session.as_mut();
         if let Some(guid) = session.and_then(|session| session.announce_anywhere(options)) {
             reply.set_guid(&guid);
         }
@@ -114,13 +125,13 @@ impl Records {
 
     /// Refused while talking, unless forced, which releases the call (`cec_07_1219`,
     /// `cec_07_0353`).
-    fn sign_out(&mut self, route: &Route, options: &Options) -> Result<Reply, Refused> {
+    fn sign_out(&mut self, agent: u32, route: &Route, options: &Options) -> Result<Reply, Refused> {
         let forced = route.interface == Interface::ForceSignOut;
         if let Some(reason) = route.tail.first() {
             let good = reason.parse().is_ok_and(|reason: u8| reason > 0);
             refuse_unless(good, "100-005")?;
         }
-        let desk = self.desk(route.agent);
+        let desk = self.desk(agent);
         if !forced && desk.conduct.state == AgentState::Talking {
             return Err(Refused(options.codes.sign_out_while_talking.clone()));
         }
@@ -128,8 +139,13 @@ impl Records {
         Ok(if forced { Reply::accepted_bare(options) } else { Reply::accepted(options) })
     }
 
-    fn change_state(&mut self, route: &Route, options: &Options) -> Result<Reply, Refused> {
-        let desk = self.desk(route.agent);
+    fn change_state(
+        &mut self,
+        agent: u32,
+        route: &Route,
+        options: &Options,
+    ) -> Result<Reply, Refused> {
+        let desk = self.desk(agent);
         let conduct = &mut desk.conduct;
         let events: Vec<Event> = match route.interface {
             Interface::SayBusy => conduct.say_busy(busy_request(route)?, options)?,

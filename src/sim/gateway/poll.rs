@@ -1,9 +1,17 @@
 //! The long poll (`cec_07_1274`).
 
-use tokio::time::{Instant, sleep_until};
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep_until},
+};
 
 use super::{Gateway, Records};
-use crate::sim::{agent::Refused, reply::Reply};
+use crate::sim::{
+    agent::Refused,
+    options::{Options, Polls},
+    reply::Reply,
+    session::Session,
+};
 
 /// A poll that goes on from wake-up to wake-up.
 struct Poll<'a> {
@@ -14,7 +22,7 @@ struct Poll<'a> {
     session: Option<u64>,
 }
 
-enum Step {
+pub(super) enum Step {
     Answer(Reply),
     WaitUntil(Instant),
 }
@@ -31,25 +39,15 @@ impl Gateway {
             session: None,
         };
         let changed = self.lock().desk(agent).changed.clone();
-        loop {
-            // Listening begins before looking, so that no event falls between the two.
-            let mut notified = std::pin::pin!(changed.notified());
-            notified.as_mut().enable();
-            match self.step(&mut poll) {
-                Step::Answer(reply) => return reply,
-                Step::WaitUntil(until) => tokio::select! {
-                    () = notified => {}
-                    () = sleep_until(until) => {}
-                },
-            }
-        }
+        wait(&changed, || self.step(&mut poll)).await
     }
 
     fn step(&self, poll: &mut Poll<'_>) -> Step {
         let options = &self.options;
         let mut records = self.lock();
         if let Err(refused) = records.admit(poll, self) {
-            let event = poll.guid.and_then(|guid| records.desk(poll.agent).farewell(guid, options));
+            let guid = poll.guid.filter(|_| options.polls == Polls::Agent);
+            let event = guid.and_then(|guid| records.desk(poll.agent).farewell(guid, options));
             return Step::Answer(match event {
                 Some(event) => Reply::event(options, poll.agent, Some(&event)),
                 None => Reply::refusal(options, &refused.0),
@@ -68,11 +66,7 @@ impl Gateway {
         let mut reply = Reply::event(options, poll.agent, event.as_ref());
         if let Some(session) = &mut desk.session {
             session.last_poll = now;
-            let presented = poll.guid.unwrap_or_default();
-            let asked_for = session.announce_anywhere(options);
-            if let Some(guid) = asked_for.or_else(|| session.announce(presented, options)) {
-                reply.set_guid(&guid);
-            }
+            announce(&mut reply, session, (poll.guid, options));
         }
         Step::Answer(reply)
     }
@@ -94,11 +88,45 @@ impl Records {
         let Some(session) = &mut self.desk(poll.agent).session else {
             return Ok(());
         };
-        session.last_poll = Instant::now();
-        if session.push {
-            // By its meaning: the agent chose to have events sent.
-            return Err(Refused("000-001".into()));
+        if session.push || options.polls != Polls::Agent {
+            return Err(wrong_kind());
         }
+        session.last_poll = Instant::now();
         Ok(())
     }
+}
+
+/// Goes from step to step, at each change and at the times that the steps name.
+pub(super) async fn wait(changed: &Notify, mut step: impl FnMut() -> Step) -> Reply {
+    loop {
+        // Listening begins before looking, so that no event falls between the two.
+        let mut notified = std::pin::pin!(changed.notified());
+        notified.as_mut().enable();
+        match step() {
+            Step::Answer(reply) => return reply,
+            Step::WaitUntil(until) => tokio::select! {
+                () = notified => {}
+                () = sleep_until(until) => {}
+            },
+        }
+    }
+}
+
+/// Adds a new Guid to a poll's answer, if one is due.
+pub(super) fn announce(
+    reply: &mut Reply,
+    session: &mut Session,
+    (presented, options): (Option<&str>, &Options),
+) {
+    let asked_for = session.announce_anywhere(options);
+    let presented = presented.unwrap_or_default();
+    if let Some(guid) = asked_for.or_else(|| session.announce(presented, options)) {
+        reply.set_guid(&guid);
+    }
+}
+
+/// A poll of a kind that is switched off, or by an agent who chose to have events sent
+/// (`cec_07_0580`).
+pub(super) fn wrong_kind() -> Refused {
+    Refused("000-001".into())
 }

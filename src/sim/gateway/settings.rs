@@ -22,10 +22,11 @@ impl Records {
     /// Every interface that sets something beside the state.
     pub(super) fn change_settings(
         &mut self,
+        agent: u32,
         route: &Route,
         options: &Options,
     ) -> Result<Reply, Refused> {
-        let settings = &mut self.desk(route.agent).signed_in(options)?.settings;
+        let settings = &mut self.desk(agent).signed_in(options)?.settings;
         match route.interface {
             Interface::ResetSkill => {
                 settings.reset_skills(&skills_asked(route, options)?, options);

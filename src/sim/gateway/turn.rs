@@ -21,7 +21,8 @@ use crate::sim::{
 #[derive(Debug)]
 pub(in crate::sim) struct Turn {
     gateway: Arc<Gateway>,
-    agent: u32,
+    /// `None`: it concerns all agents and stands in nobody's way.
+    agent: Option<u32>,
     interface: Interface,
     open: bool,
 }
@@ -44,7 +45,7 @@ impl Gateway {
             headers: request.headers.clone(),
             body: request.body.clone(),
             interface: route.as_ref().ok().map(|route| route.interface),
-            agent: route.as_ref().ok().map(|route| route.agent),
+            agent: route.as_ref().ok().and_then(|route| route.agent),
             answer: None,
         });
         self.thawed().await;
@@ -64,7 +65,11 @@ impl Gateway {
 
     /// Opens a call, unless another one forbids it.
     fn begin(self: &Arc<Self>, route: &Route) -> Result<Turn, String> {
-        let (agent, interface) = (route.agent, route.interface);
+        let interface = route.interface;
+        let turn = |agent| Turn { gateway: self.clone(), agent, interface, open: true };
+        let Some(agent) = route.agent else {
+            return Ok(turn(None));
+        };
         let mut records = self.lock();
         let desk = records.desk(agent);
         let obstacle = desk.obstacle(interface);
@@ -87,7 +92,7 @@ impl Gateway {
             }
         }
         records.desk(agent).open(interface);
-        Ok(Turn { gateway: self.clone(), agent, interface, open: true })
+        Ok(turn(Some(agent)))
     }
 
     /// Carries a request out, or lets a fault have its way with it.
@@ -162,16 +167,14 @@ impl Turn {
     /// The answer is about to be written: a client that has read it may call again at once, on
     /// another connection, before this task runs again.
     pub(in crate::sim) fn close(&mut self) {
-        if std::mem::take(&mut self.open) {
-            let mut records = self.gateway.lock();
-            records.desk(self.agent).close(self.interface);
+        if let Some(agent) = self.agent.filter(|_| std::mem::take(&mut self.open)) {
+            self.gateway.lock().desk(agent).close(self.interface);
         }
     }
 
     fn release(&self) {
-        if self.interface.changes_state() {
-            let mut records = self.gateway.lock();
-            records.desk(self.agent).release(&self.gateway.options);
+        if let Some(agent) = self.agent.filter(|_| self.interface.changes_state()) {
+            self.gateway.lock().desk(agent).release(&self.gateway.options);
         }
     }
 }

@@ -9,7 +9,7 @@ use clap::Parser;
 use super::StartError;
 use crate::{
     id::TenantId,
-    sim::{Announce, AuthMode, CertificateKind, IdOutside, Options, ServerIdentity},
+    sim::{Announce, AuthMode, CertificateKind, IdOutside, Options, Polls, ServerIdentity},
 };
 
 /// Simulates Huawei CC-Gateways: their agent interface over HTTPS, one gateway per tenant.
@@ -107,6 +107,9 @@ pub(super) struct Flags {
     #[arg(long, value_name = "TIME", default_value = "120s", value_parser = time, help_heading = "Time")]
     idle_sign_out: Duration,
 
+    /// Which kind of poll is switched on
+    #[arg(long, value_enum, default_value = "agent", help_heading = "Rules")]
+    polls: Polls,
     /// Refuse forcible sign-ins, and sign-ins of signed-in agents with 100-015
     #[arg(long, help_heading = "Rules")]
     no_force_sign_in: bool,
@@ -196,6 +199,7 @@ impl Flags {
             announce: self.announce,
             update_guid_sends_header: self.update_guid_sends_header,
             idle_sign_out: Some(idle).filter(|idle| !idle.is_zero()),
+            polls: self.polls,
             poll_wait: self.poll_wait,
             force_sign_in: !self.no_force_sign_in,
             refuse_repeated: !self.allow_overlaps,
