@@ -14,6 +14,8 @@ mod client;
 mod faults;
 #[path = "simulator/guids.rs"]
 mod guids;
+#[path = "simulator/inspector.rs"]
+mod inspector;
 #[path = "simulator/polls.rs"]
 mod polls;
 #[path = "simulator/program.rs"]

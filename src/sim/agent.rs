@@ -32,6 +32,9 @@ pub(super) struct Event {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Refused(pub(super) String);
 
+/// The reason of an agent whom an inspector has made busy (`cec_07_1346`).
+pub(super) const FORCED: u16 = 3;
+
 // === impl AgentState ===
 
 impl AgentState {
@@ -70,11 +73,13 @@ impl Event {
         Self { kind, content }
     }
 
+    /// Made busy by an inspector, the agent hears of it by an event of its own (client).
     pub(super) fn busy(reason: u16) -> Self {
-        Self {
-            kind: "AgentState_SetNotReady_Success",
-            content: json!({ "reason": reason.to_string() }),
-        }
+        let kind = match reason {
+            FORCED => "AgentState_Force_SetNotReady",
+            _ => "AgentState_SetNotReady_Success",
+        };
+        Self { kind, content: json!({ "reason": reason.to_string() }) }
     }
 
     /// The page's sample has the cause, though its table says "none" (`cec_07_1348`).

@@ -51,6 +51,16 @@ impl Simulator {
         self.0.gateway.sign_out(id);
     }
 
+    /// Makes an agent busy as an inspector does; whether the agent's state allows it.
+    pub fn force_busy(&self, id: u32) -> bool {
+        self.0.gateway.force_busy(id)
+    }
+
+    /// Makes an agent idle as an inspector does; whether the agent's state allows it.
+    pub fn force_idle(&self, id: u32) -> bool {
+        self.0.gateway.force_idle(id)
+    }
+
     /// Puts a signed-in agent into a call; whether the call has reached the agent. It does not if
     /// there is one already, or if the agent has no skills or no right to calls.
     pub fn start_call(&self, id: u32) -> bool {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{
-    agent::{AgentState, Event, Refused},
+    agent::{AgentState, Event, FORCED, Refused},
     options::Options,
 };
 
@@ -168,6 +168,27 @@ impl Conduct {
         let events = self.leave(AgentState::Resting, "AgentState_CancelRest_Success", options)?;
         self.rest_ends = None;
         Ok(events)
+    }
+
+    /// An inspector makes the agent busy (`cec_07_2405`). While talking and in after-call work that
+    /// waits as the agent's own request does (inferred).
+    pub(super) fn force_busy(&mut self, options: &Options) -> Events {
+        match self.state {
+            AgentState::Idle => Ok(vec![self.become_busy(FORCED)]),
+            AgentState::Talking | AgentState::Working => Ok(self.wait(Pending::Busy(FORCED))),
+            _ => Err(Refused(options.codes.target_state.clone())),
+        }
+    }
+
+    /// An inspector makes the agent idle (`cec_07_2406`), whatever waits.
+    pub(super) fn force_idle(&mut self, options: &Options) -> Events {
+        match self.state {
+            AgentState::Busy | AgentState::Working | AgentState::Resting => {
+                *self = Self { state: AgentState::Idle, ..Self::signed_out() };
+                Ok(vec![Event::bare("AgentState_Force_Ready")])
+            }
+            _ => Err(Refused(options.codes.target_state.clone())),
+        }
     }
 
     /// A call reaches the agent (`cec_07_1343`). An agent who was busy is busy again after it

@@ -128,6 +128,22 @@ impl Desk {
         self.release(options);
     }
 
+    /// An inspector makes the agent busy; the event does not wait for the inspector's answer.
+    pub(super) fn force_busy(&mut self, options: &Options) -> Result<(), Refused> {
+        let events = self.conduct.force_busy(options)?;
+        self.hold(events);
+        self.release(options);
+        Ok(())
+    }
+
+    /// An inspector makes the agent idle.
+    pub(super) fn force_idle(&mut self, options: &Options) -> Result<(), Refused> {
+        let events = self.conduct.force_idle(options)?;
+        self.hold(events);
+        self.release(options);
+        Ok(())
+    }
+
     /// Begins a switch-over; whether there is a session that it concerns.
     pub(super) fn switch_over(&mut self, over: SwitchOver) -> bool {
         if self.session.is_none() {

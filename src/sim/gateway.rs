@@ -2,6 +2,7 @@
 
 mod behind;
 mod carry_out;
+mod inspect;
 mod outcome;
 mod parameters;
 mod poll;

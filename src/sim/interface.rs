@@ -50,6 +50,12 @@ pub enum Interface {
     ResetSkill,
     /// `GET onlineagent/{id}/agentskills` (`cec_07_1206`).
     AgentSkills,
+    /// `POST qualitycontrol/{id}/forcebusy/{workNo}` (`cec_07_2405`).
+    ForceBusy,
+    /// `POST qualitycontrol/{id}/forceidle/{workNo}` (`cec_07_2406`).
+    ForceIdle,
+    /// `POST qualitycontrol/{id}/forcelogout/{workNo}` (`cec_07_2407`).
+    InspectorSignOut,
     /// `PUT onlineagent/{id}/updateGuid` (`cec_07_1225`).
     UpdateGuid,
     /// `GET agentevent/{id}` (`cec_07_1274`).
@@ -98,15 +104,21 @@ impl Interface {
     /// Whether it changes the agent's state or settings, so that no two of its kind may be open for one agent
     /// (`cec_07_1202`, `cec_07_1219`, `cec_07_0580`).
     pub(super) fn changes_state(self) -> bool {
-        !matches!(
-            self,
-            Self::AgentStatus
-                | Self::QueryCustomState
-                | Self::AgentSkills
-                | Self::UpdateGuid
-                | Self::Poll
-                | Self::PollAll
-        )
+        !self.inspects()
+            && !matches!(
+                self,
+                Self::AgentStatus
+                    | Self::QueryCustomState
+                    | Self::AgentSkills
+                    | Self::UpdateGuid
+                    | Self::Poll
+                    | Self::PollAll
+            )
+    }
+
+    /// Whether it is an inspector's, about another agent.
+    pub(super) fn inspects(self) -> bool {
+        matches!(self, Self::ForceBusy | Self::ForceIdle | Self::InspectorSignOut)
     }
 
     /// Whether it changes what is set for the session, beside the state.
@@ -148,6 +160,9 @@ impl Interface {
             ("onlineagent", "settalkright") => (Self::SetTalkRight, "POST", 0),
             ("onlineagent", "resetskill") => (Self::ResetSkill, "POST", 1),
             ("onlineagent", "agentskills") => (Self::AgentSkills, "GET", 0),
+            ("qualitycontrol", "forcebusy") => (Self::ForceBusy, "POST", 1),
+            ("qualitycontrol", "forceidle") => (Self::ForceIdle, "POST", 1),
+            ("qualitycontrol", "forcelogout") => (Self::InspectorSignOut, "POST", 1),
             ("onlineagent", "updateGuid") => (Self::UpdateGuid, "PUT", 0),
             _ => return None,
         })
@@ -237,6 +252,7 @@ mod tests {
         check("PUT", "onlineagent/291", Ok((291, Interface::SignIn)));
         check("GET", "agentevent/59999?calldata=", Ok((59_999, Interface::Poll)));
         check("POST", "onlineagent/7/rest/60/0?prolong=true", Ok((7, Interface::Rest)));
+        check("POST", "qualitycontrol/7/forcebusy/8", Ok((7, Interface::ForceBusy)));
         check("POST", "onlineagent/7/rest/60", Err(NoRoute::NotFound));
         check("GET", "onlineagent/7/saybusy", Err(NoRoute::WrongMethod));
         check("GET", "onlineagent/7/nothing", Err(NoRoute::NotFound));

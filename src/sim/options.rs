@@ -32,6 +32,9 @@ pub struct Options {
     /// Whether an agent has no skills after a sign-in, so that no call comes, until resetskill is
     /// called. Undocumented; the known clients call it after every sign-in (client).
     pub skills_need_reset: bool,
+    /// Agents who may act on others as inspectors; empty: everybody may. The pages ask for nothing
+    /// but a sign-in (`cec_07_2405`).
+    pub inspectors: Vec<u32>,
     /// The certificate and key; `None` generates a CA and a leaf for localhost.
     pub tls: Option<ServerIdentity>,
     /// Plain HTTP without TLS, which older client comments mention (client).
@@ -155,6 +158,7 @@ impl Default for Options {
             agents: HashMap::new(),
             skills: vec![1],
             skills_need_reset: false,
+            inspectors: Vec::new(),
             tls: None,
             plaintext: false,
             agent_ids: 1..=59_999,

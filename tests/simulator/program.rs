@@ -170,6 +170,19 @@ fn control_endpoint_takes_sessions_away() {
 }
 
 #[test]
+fn control_endpoint_acts_as_an_inspector() {
+    let program = Program::start(&["--plain-http"]);
+    program.control_json("POST /demo/agents/7/sign-in", "");
+    for (act, state) in [("force-busy", "busy"), ("force-idle", "idle")] {
+        let line = format!("POST /demo/agents/7/{act}");
+        program.control_json(&line, "");
+        assert_eq!(program.control_json("GET /demo/agents/7", "")["state"], state);
+        let (status, answer) = program.control(&line, "");
+        assert!(status == "409" && answer.contains(state), "{answer}");
+    }
+}
+
+#[test]
 fn control_endpoint_says_why_no_call_comes() {
     let program = Program::start(&["--plain-http", "--skills-need-reset", "--skill=4"]);
     program.control_json("POST /demo/agents/7/sign-in", "");

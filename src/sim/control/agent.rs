@@ -49,6 +49,9 @@ fn act_on(gateway: &Simulator, id: u32, (act, body): (&str, &[u8])) -> Answered 
                 return Err(no_call(gateway, id));
             }
         }
+        "force-busy" if !gateway.force_busy(id) => return Err(not_now(gateway, id)),
+        "force-idle" if !gateway.force_idle(id) => return Err(not_now(gateway, id)),
+        "force-busy" | "force-idle" => {}
         "end-call" => gateway.end_call(id),
         "expire-guids" => gateway.expire_guids(id),
         "guid-on-next-reply" => gateway.set_guid_on_next_reply(id),
@@ -89,6 +92,12 @@ fn no_call(gateway: &Simulator, id: u32) -> Complaint {
         _ => format!("agent {id} is in a call already"),
     };
     Complaint::new(409, why)
+}
+
+/// An inspector's operation that the state does not allow.
+fn not_now(gateway: &Simulator, id: u32) -> Complaint {
+    let state = gateway.agent(id).map_or("gone", |view| view.state.name());
+    Complaint::new(409, format!("agent {id} is {state}, which does not allow it"))
 }
 
 fn agent_id(text: &str) -> Result<u32, Complaint> {

@@ -83,6 +83,14 @@ impl Gateway {
         });
     }
 
+    pub(in crate::sim) fn force_busy(&self, agent: u32) -> bool {
+        self.with_known(agent, |desk| desk.force_busy(&self.options).is_ok()).unwrap_or(false)
+    }
+
+    pub(in crate::sim) fn force_idle(&self, agent: u32) -> bool {
+        self.with_known(agent, |desk| desk.force_idle(&self.options).is_ok()).unwrap_or(false)
+    }
+
     fn with_known<T>(&self, agent: u32, act: impl FnOnce(&mut Desk) -> T) -> Option<T> {
         let mut records = self.lock();
         let desk = records.desks.get_mut(&agent)?;

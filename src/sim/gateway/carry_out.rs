@@ -88,6 +88,7 @@ impl Records {
             Interface::QueryCustomState => self.custom_state(agent, options),
             Interface::UpdateGuid => self.update_guid(agent, options),
             Interface::SignOut | Interface::ForceSignOut => self.sign_out(agent, route, options),
+            interface if interface.inspects() => self.inspect(agent, route, options),
             interface if interface.changes_settings() => {
                 self.change_settings(agent, route, options)
             }

@@ -23,6 +23,14 @@ pub struct Codes {
     pub state_refused: String,
     /// Sayfree while idle; 100-009 by its meaning. `None`: accepted without an event.
     pub free_while_idle: Option<String>,
+    /// An inspector's operation by somebody who is none; 900-002 by its meaning.
+    pub no_inspector: String,
+    /// An inspector's operation on an agent who is not signed in; the pages list 900-001 to 900-003
+    /// (`cec_07_2405`).
+    pub target_absent: String,
+    /// An inspector's operation that the other agent's state does not allow; 900-005 by its
+    /// meaning.
+    pub target_state: String,
     /// Sign-out while talking; 100-010 by its meaning.
     pub sign_out_while_talking: String,
     /// A call before another one was answered; 000-007 by its meaning.
@@ -46,6 +54,9 @@ impl Default for Codes {
             busy_again: "100-009".into(),
             state_refused: "100-009".into(),
             free_while_idle: Some("100-009".into()),
+            no_inspector: "900-002".into(),
+            target_absent: "900-003".into(),
+            target_state: "900-005".into(),
             sign_out_while_talking: "100-010".into(),
             repeated_call: "000-007".into(),
             repeated_sign_in: "100-021".into(),

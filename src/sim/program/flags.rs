@@ -65,6 +65,9 @@ pub(super) struct Flags {
     /// After a sign-in agents have no skills, and so no calls, until they are reset
     #[arg(long, help_heading = "Agents")]
     skills_need_reset: bool,
+    /// An agent who may act on others as an inspector; may be given several times, else everybody may
+    #[arg(long = "inspector", value_name = "ID", help_heading = "Agents")]
+    inspectors: Vec<u32>,
     /// What an agent id outside the range gets: HTTP 404 or retcode 000-002
     #[arg(long, value_enum, default_value = "not-found", help_heading = "Agents")]
     id_outside: IdOutside,
@@ -152,7 +155,8 @@ pub(super) struct Flags {
     /// Answer another retcode where the documentation leaves it open; may be given several times.
     /// CASE: guid-missing, guid-unknown, guid-expired, guid-taken-over, guid-foreign,
     /// not-signed-in, agent-unknown, busy-again, state-refused, free-while-idle (also 0: accepted),
-    /// sign-out-while-talking, repeated-call, repeated-sign-in
+    /// no-inspector, target-absent, target-state, sign-out-while-talking, repeated-call,
+    /// repeated-sign-in
     #[arg(long = "code", value_name = "CASE=RETCODE", help_heading = "Rules")]
     codes: Vec<String>,
     /// Requests kept in the journal
@@ -189,6 +193,7 @@ impl Flags {
             agents: self.agents.iter().map(|text| agent(text)).collect::<Result<_, _>>()?,
             skills: self.skills.clone(),
             skills_need_reset: self.skills_need_reset,
+            inspectors: self.inspectors.clone(),
             tls: Some(self.identity()?),
             plaintext: self.plain_http,
             agent_ids: 1..=last,
