@@ -20,6 +20,8 @@ mod inspector;
 mod polls;
 #[path = "simulator/program.rs"]
 mod program;
+#[path = "simulator/push.rs"]
+mod push;
 #[path = "simulator/recovery.rs"]
 mod recovery;
 #[path = "simulator/settings.rs"]

@@ -68,10 +68,9 @@ impl Desk {
         }
         let limit = options.idle_sign_out.map(|limit| options.real(limit));
         let idle = self.switch_over.is_none()
-            && self
-                .session
-                .as_ref()
-                .is_some_and(|session| limit.is_some_and(|limit| now - session.last_poll >= limit));
+            && self.session.as_ref().is_some_and(|session| {
+                limit.is_some_and(|limit| now - session.last_heartbeat >= limit)
+            });
         if idle {
             self.end_session(options, true);
         }
@@ -165,7 +164,7 @@ impl Desk {
             return;
         }
         // Nobody could poll until now.
-        session.last_poll = over.ends;
+        session.last_heartbeat = over.ends;
         self.session = Some(session);
     }
 

@@ -56,6 +56,10 @@ pub enum Interface {
     ForceIdle,
     /// `POST qualitycontrol/{id}/forcelogout/{workNo}` (`cec_07_2407`).
     InspectorSignOut,
+    /// `POST onlineagent/{id}/handshake`, the heartbeat in push mode (`cec_07_1204`).
+    Handshake,
+    /// `PUT onlineagent/{id}/heartbeat`, its older variant (client).
+    Heartbeat,
     /// `PUT onlineagent/{id}/updateGuid` (`cec_07_1225`).
     UpdateGuid,
     /// `GET agentevent/{id}` (`cec_07_1274`).
@@ -110,6 +114,8 @@ impl Interface {
                 Self::AgentStatus
                     | Self::QueryCustomState
                     | Self::AgentSkills
+                    | Self::Handshake
+                    | Self::Heartbeat
                     | Self::UpdateGuid
                     | Self::Poll
                     | Self::PollAll
@@ -163,6 +169,8 @@ impl Interface {
             ("qualitycontrol", "forcebusy") => (Self::ForceBusy, "POST", 1),
             ("qualitycontrol", "forceidle") => (Self::ForceIdle, "POST", 1),
             ("qualitycontrol", "forcelogout") => (Self::InspectorSignOut, "POST", 1),
+            ("onlineagent", "handshake") => (Self::Handshake, "POST", 0),
+            ("onlineagent", "heartbeat") => (Self::Heartbeat, "PUT", 0),
             ("onlineagent", "updateGuid") => (Self::UpdateGuid, "PUT", 0),
             _ => return None,
         })

@@ -55,7 +55,8 @@ pub struct Options {
     pub announce: Announce,
     /// Whether updateGuid also sends `Set-GUID`; undocumented.
     pub update_guid_sends_header: bool,
-    /// Gateway time without a poll after which an agent is signed out; `None` switches it off.
+    /// Gateway time without a poll, in push mode without a heartbeat, after which an agent is signed
+    /// out; `None` switches it off.
     /// Two minutes (`cec_07_1202`).
     pub idle_sign_out: Option<Duration>,
     /// Which kind of poll is switched on. `EVENT_METHOD`, `GET_EVENT_MODE` (client).

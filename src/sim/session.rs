@@ -21,8 +21,9 @@ pub(super) struct Session {
     pub(super) settings: Settings,
     /// Signed in for events by callback, which excludes the poll (`cec_07_1202`).
     pub(super) push: bool,
-    /// When the agent last polled, or signed in.
-    pub(super) last_poll: Instant,
+    /// When the agent last showed that it is there: by a poll, in push mode by a heartbeat, at first
+    /// by the sign-in.
+    pub(super) last_heartbeat: Instant,
     node: u64,
     guids: Vec<Issued>,
     due: Due,
@@ -69,7 +70,7 @@ impl Session {
             login_time: epoch_ms().to_string(),
             settings: Settings::begin(sign_in, options),
             push: sign_in.push,
-            last_poll: Instant::now(),
+            last_heartbeat: Instant::now(),
             node: number % u64::from(options.nodes.max(1)),
             guids: Vec::new(),
             due: Due::Nowhere,

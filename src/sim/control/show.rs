@@ -1,5 +1,5 @@
-//! What the control endpoint shows. People paste it elsewhere, so Guids are shortened and passwords
-//! left out.
+//! What the control endpoint shows. People paste it elsewhere, so Guids are shortened, passwords and
+//! service tokens left out.
 
 use serde_json::{Value, json};
 
@@ -10,6 +10,9 @@ const SHOWN: usize = 8;
 
 /// Characters of a request's body that are shown.
 const MAX_BODY: usize = 4096;
+
+/// Fields of a sign-in that are not shown.
+const SECRETS: [&str; 2] = ["password", "serviceToken"];
 
 const NODE_NAME: &str = ".AgentGateway";
 
@@ -68,6 +71,9 @@ fn answer(answer: &Answer) -> Value {
 
 fn header(name: &str, value: &str) -> String {
     let shortened = shorten(value);
+    if name.eq_ignore_ascii_case("service_token") {
+        return "…".into();
+    }
     // Whatever a client takes for a Guid may be a real one, in a form unknown here.
     if name.eq_ignore_ascii_case("guid") && shortened == value {
         return value.chars().take(SHOWN).collect::<String>() + "…";
@@ -81,8 +87,10 @@ fn body(body: &[u8]) -> Value {
     }
     match serde_json::from_slice(body) {
         Ok(Value::Object(mut fields)) => {
-            if let Some(password) = fields.get_mut("password") {
-                *password = "…".into();
+            for secret in SECRETS {
+                if let Some(secret) = fields.get_mut(secret) {
+                    *secret = "…".into();
+                }
             }
             Value::Object(fields)
         }
@@ -141,9 +149,10 @@ mod tests {
     }
 
     #[test]
-    fn passwords_are_left_out() {
-        let shown = body(br#"{"password":"secret","status":4}"#);
-        assert_eq!(shown, json!({"password": "…", "status": 4}));
+    fn passwords_and_service_tokens_are_left_out() {
+        let shown = body(br#"{"password":"secret","serviceToken":"x","status":4}"#);
+        assert_eq!(shown, json!({"password": "…", "serviceToken": "…", "status": 4}));
+        assert_eq!(header("Service_Token", "x"), "…");
         let shown = body(br#"{"password":"secret"#);
         assert_eq!(shown, json!("19 bytes that are no JSON"));
     }

@@ -1,8 +1,11 @@
 //! What each interface does.
 
+use tokio::time::Instant;
+
 use super::{
     Gateway, Records,
-    parameters::{busy_request, refuse_unless, rest_request},
+    parameters::{busy_request, is_service_token, refuse_unless, rest_request},
+    poll::announce,
     settings::agent_skills,
 };
 use crate::sim::{
@@ -28,7 +31,7 @@ impl Gateway {
             Interface::SignIn | Interface::ForceSignIn => {
                 self.lock().sign_in(agent, route, &request.body, &self.options)
             }
-            _ => self.lock().serve(agent, route, guid, &self.options),
+            _ => self.lock().serve(agent, route, request, &self.options),
         };
         answered.unwrap_or_else(|refused| Reply::refusal(&self.options, &refused.0))
     }
@@ -78,14 +81,15 @@ impl Records {
         &mut self,
         agent: u32,
         route: &Route,
-        guid: Option<&str>,
+        request: &Request,
         options: &Options,
     ) -> Result<Reply, Refused> {
-        self.authenticate(agent, guid, options)?;
+        self.authenticate(agent, request.header("guid"), options)?;
         let answered = match route.interface {
             Interface::AgentStatus => Ok(self.status(agent, options)),
             Interface::AgentSkills => agent_skills(options),
             Interface::QueryCustomState => self.custom_state(agent, options),
+            Interface::Handshake | Interface::Heartbeat => self.heartbeat(agent, request, options),
             Interface::UpdateGuid => self.update_guid(agent, options),
             Interface::SignOut | Interface::ForceSignOut => self.sign_out(agent, route, options),
             interface if interface.inspects() => self.inspect(agent, route, options),
@@ -110,6 +114,25 @@ impl Records {
             "isWorking": conduct.state == AgentState::Talking,
         });
         Reply::result(options, &result)
+    }
+
+    /// In push mode it keeps the agent signed in and brings new Guids, as the poll does otherwise
+    /// (`cec_07_1204`). For an agent who polls it does nothing (inferred).
+    fn heartbeat(
+        &mut self,
+        agent: u32,
+        request: &Request,
+        options: &Options,
+    ) -> Result<Reply, Refused> {
+        let token = request.header("service_token").unwrap_or_default();
+        refuse_unless(is_service_token(token), "100-001")?;
+        let session = self.desk(agent).signed_in(options)?;
+        let mut reply = Reply::accepted_bare(options);
+        if session.push {
+            session.last_heartbeat = Instant::now();
+            announce(&mut reply, session, (request.header("guid"), options));
+        }
+        Ok(reply)
     }
 
     fn update_guid(&mut self, agent: u32, options: &Options) -> Result<Reply, Refused> {

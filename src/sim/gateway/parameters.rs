@@ -35,6 +35,12 @@ pub(super) fn rest_request(route: &Route, options: &Options) -> Result<RestReque
     })
 }
 
+/// At most 50 characters and no special ones (`cec_07_1204`); which those are is not said.
+pub(super) fn is_service_token(text: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    text.chars().count() <= 50 && text.chars().all(plain)
+}
+
 /// A flag in the path: `true`, or other text of 1 to 5 characters for false (`cec_07_1218`).
 pub(super) fn path_flag(route: &Route, options: &Options) -> Result<bool, Refused> {
     let text = route.tail.first().map(String::as_str).unwrap_or_default();

@@ -65,7 +65,7 @@ impl Gateway {
         }
         let mut reply = Reply::event(options, poll.agent, event.as_ref());
         if let Some(session) = &mut desk.session {
-            session.last_poll = now;
+            session.last_heartbeat = now;
             announce(&mut reply, session, (poll.guid, options));
         }
         Step::Answer(reply)
@@ -91,7 +91,7 @@ impl Records {
         if session.push || options.polls != Polls::Agent {
             return Err(wrong_kind());
         }
-        session.last_poll = Instant::now();
+        session.last_heartbeat = Instant::now();
         Ok(())
     }
 }

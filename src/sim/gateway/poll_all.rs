@@ -79,7 +79,7 @@ impl Records {
         poll.caller = Some(caller);
         for session in self.desks.values_mut().filter_map(|desk| desk.session.as_mut()) {
             if session.node() == caller.node && !session.push {
-                session.last_poll = Instant::now();
+                session.last_heartbeat = Instant::now();
             }
         }
         Ok(caller)
