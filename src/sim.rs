@@ -75,7 +75,8 @@ impl Simulator {
     ///
     /// # Errors
     ///
-    /// When the address is taken or the certificate and key do not fit.
+    /// When the address is taken, the certificate and key do not fit or there is nothing to check
+    /// clients by.
     pub async fn start(options: Options) -> io::Result<Self> {
         let identity = match &options.tls {
             Some(identity) => identity.clone(),
@@ -197,7 +198,8 @@ impl Inner {
         let tls = if self.gateway.options.plaintext {
             None
         } else {
-            Some(TlsAcceptor::from(Arc::new(self.identity.server_config()?)))
+            let client_ca = self.gateway.options.client_ca.as_deref();
+            Some(TlsAcceptor::from(Arc::new(self.identity.server_config(client_ca)?)))
         };
         Ok(Listener::start(socket, self.gateway.clone(), tls))
     }

@@ -8,8 +8,9 @@ use rcgen::{
     KeyUsagePurpose, date_time_ymd,
 };
 use rustls::{
-    ServerConfig,
+    RootCertStore, ServerConfig,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    server::{WebPkiClientVerifier, danger::ClientCertVerifier},
 };
 
 /// A server's certificate chain and key, and what a client has to trust for it.
@@ -73,14 +74,20 @@ impl ServerIdentity {
         sum
     }
 
-    pub(super) fn server_config(&self) -> io::Result<ServerConfig> {
+    /// The TLS settings of a server with this identity; with `client_ca`, which is PEM, it admits
+    /// only clients with a certificate of these authorities.
+    pub(super) fn server_config(&self, client_ca: Option<&str>) -> io::Result<ServerConfig> {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let clients = match client_ca {
+            Some(pem) => client_verifier(pem)?,
+            None => WebPkiClientVerifier::no_client_auth(),
+        };
         // No ALPN: a gateway of this age answers HTTP/1.1 whatever the client offers.
         ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .and_then(|builder| {
                 builder
-                    .with_no_client_auth()
+                    .with_client_cert_verifier(clients)
                     .with_single_cert(self.chain.clone(), self.key.clone_key())
             })
             .map_err(invalid)
@@ -101,6 +108,18 @@ impl fmt::Debug for ServerIdentity {
             .field("certificates", &self.chain.len())
             .finish_non_exhaustive()
     }
+}
+
+/// Who has a certificate of these authorities may connect; `pem` holds at least one.
+pub(super) fn client_verifier(pem: &str) -> io::Result<Arc<dyn ClientCertVerifier>> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
+        roots.add(certificate.map_err(invalid)?).map_err(invalid)?;
+    }
+    // Without any root this is an error.
+    let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+    builder.build().map_err(invalid)
 }
 
 fn generate(kind: CertificateKind) -> Result<ServerIdentity, rcgen::Error> {
@@ -152,11 +171,16 @@ mod tests {
         let own = ca_params(&HERE, "own").unwrap().self_signed(&key).unwrap();
         let identity = ServerIdentity::from_pem(&own.pem(), &key.serialize_pem()).unwrap();
         assert_eq!(identity.trust_pem(), own.pem());
-        assert!(identity.server_config().is_ok());
+        assert!(identity.server_config(None).is_ok());
+
+        assert!(identity.server_config(Some(&own.pem())).is_ok());
+        for no_certificate in ["", &key.serialize_pem(), "-----BEGIN CERTIFICATE-----"] {
+            assert!(identity.server_config(Some(no_certificate)).is_err(), "{no_certificate}");
+        }
 
         assert!(ServerIdentity::from_pem("", &key.serialize_pem()).is_err());
         let other = KeyPair::generate().unwrap().serialize_pem();
         let mismatched = ServerIdentity::from_pem(&own.pem(), &other).unwrap();
-        assert!(mismatched.server_config().is_err());
+        assert!(mismatched.server_config(None).is_err());
     }
 }

@@ -37,6 +37,9 @@ pub struct Options {
     pub inspectors: Vec<u32>,
     /// The certificate and key; `None` generates a CA and a leaf for localhost.
     pub tls: Option<ServerIdentity>,
+    /// Certificates, PEM, of the authorities one of which has to have signed a client's certificate;
+    /// `None`: clients are not asked for any, as no known one has any (client).
+    pub client_ca: Option<String>,
     /// Plain HTTP without TLS, which older client comments mention (client).
     pub plaintext: bool,
     /// The ids that the routes match. 1 to 59999 is the route expression of the vendor's client
@@ -161,6 +164,7 @@ impl Default for Options {
             skills_need_reset: false,
             inspectors: Vec::new(),
             tls: None,
+            client_ca: None,
             plaintext: false,
             agent_ids: 1..=59_999,
             id_outside: IdOutside::NotFound,

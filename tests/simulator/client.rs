@@ -4,8 +4,9 @@ use std::{io, sync::Arc};
 
 use ccgateway_bridge::sim::Simulator;
 use rustls::{
-    ClientConfig, RootCertStore,
-    pki_types::{CertificateDer, ServerName, pem::PemObject},
+    ClientConfig, ConfigBuilder, RootCertStore,
+    client::WantsClientCert,
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
 };
 use serde_json::Value;
 use tokio::{
@@ -37,15 +38,23 @@ pub(crate) const SIGN_IN: &str =
 
 impl Client {
     pub(crate) async fn connect(sim: &Simulator) -> io::Result<Self> {
-        let mut roots = RootCertStore::empty();
-        let trusted = CertificateDer::from_pem_slice(sim.certificate_pem().as_bytes()).unwrap();
-        roots.add(trusted).unwrap();
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let config = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_root_certificates(roots)
-            .with_no_client_auth();
+        let config = trusting(sim).with_no_client_auth();
+        Self::connect_with(sim, config).await
+    }
+
+    /// Connects with a certificate of the client's own.
+    pub(crate) async fn connect_as(
+        sim: &Simulator,
+        certificate: &rcgen::Certificate,
+        key: &rcgen::KeyPair,
+    ) -> io::Result<Self> {
+        let key = PrivateKeyDer::Pkcs8(key.serialize_der().into());
+        let chain = vec![certificate.der().clone()];
+        let config = trusting(sim).with_client_auth_cert(chain, key).unwrap();
+        Self::connect_with(sim, config).await
+    }
+
+    async fn connect_with(sim: &Simulator, config: ClientConfig) -> io::Result<Self> {
         let stream = TcpStream::connect(sim.addr()).await?;
         let name = ServerName::try_from("localhost").unwrap();
         let stream = TlsConnector::from(Arc::new(config)).connect(name, stream);
@@ -162,6 +171,17 @@ impl<'a> Agent<'a> {
     pub(crate) fn header(&self) -> String {
         format!("Guid: {}\r\n", self.guid)
     }
+}
+
+fn trusting(sim: &Simulator) -> ConfigBuilder<ClientConfig, WantsClientCert> {
+    let mut roots = RootCertStore::empty();
+    let trusted = CertificateDer::from_pem_slice(sim.certificate_pem().as_bytes()).unwrap();
+    roots.add(trusted).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
 }
 
 /// One request on a connection of its own.

@@ -9,7 +9,10 @@ use clap::Parser;
 use super::StartError;
 use crate::{
     id::TenantId,
-    sim::{Announce, AuthMode, CertificateKind, IdOutside, Options, Polls, ServerIdentity},
+    sim::{
+        Announce, AuthMode, CertificateKind, IdOutside, Options, Polls, ServerIdentity,
+        identity::client_verifier,
+    },
 };
 
 /// Simulates Huawei CC-Gateways: their agent interface over HTTPS, one gateway per tenant.
@@ -43,6 +46,9 @@ pub(super) struct Flags {
     /// The chain's key, PEM
     #[arg(long, value_name = "PATH", requires = "tls_cert", help_heading = "TLS")]
     tls_key: Option<PathBuf>,
+    /// Admit only clients with a certificate of these authorities, PEM
+    #[arg(long, value_name = "PATH", conflicts_with = "plain_http", help_heading = "TLS")]
+    client_ca: Option<PathBuf>,
     /// No TLS at all
     #[arg(long, help_heading = "TLS")]
     pub(super) plain_http: bool,
@@ -195,6 +201,7 @@ impl Flags {
             skills_need_reset: self.skills_need_reset,
             inspectors: self.inspectors.clone(),
             tls: Some(self.identity()?),
+            client_ca: self.client_ca()?,
             plaintext: self.plain_http,
             agent_ids: 1..=last,
             id_outside: self.id_outside,
@@ -237,6 +244,16 @@ impl Flags {
             addr.set_port(port);
         }
         Ok(addr)
+    }
+
+    fn client_ca(&self) -> Result<Option<String>, StartError> {
+        let Some(path) = &self.client_ca else {
+            return Ok(None);
+        };
+        let bad = |error| wrong("--client-ca", path.display(), error);
+        let pem = fs::read_to_string(path).map_err(bad)?;
+        client_verifier(&pem).map_err(bad)?;
+        Ok(Some(pem))
     }
 
     fn identity(&self) -> Result<ServerIdentity, StartError> {
@@ -293,6 +310,8 @@ mod tests {
         for (args, expected) in [
             (["--code", "nothing=1"], "--code nothing=1: there is no such case"),
             (["--agent", "secret"], "--agent: write ID=PASSWORD"),
+            (["--client-ca=/nowhere", "--nodes=1"], "--client-ca /nowhere: "),
+            (["--client-ca=/dev/null", "--nodes=1"], "--client-ca /dev/null: "),
             (["--tls-cert=/nowhere", "--tls-key=/nowhere"], "--tls-cert /nowhere: "),
         ] {
             let flags = Flags::parse_from(["ccgateway-sim"].iter().chain(&args));
