@@ -27,6 +27,7 @@ mod options;
 pub mod program;
 mod recovery;
 mod reply;
+mod route;
 mod session;
 mod settings;
 mod sign_in;
@@ -103,7 +104,7 @@ impl Simulator {
     /// `https://localhost:8043/agentgateway/resource`.
     pub fn base_url(&self) -> String {
         let scheme = if self.0.gateway.options.plaintext { "http" } else { "https" };
-        let (addr, path) = (self.0.addr, interface::BASE_PATH);
+        let (addr, path) = (self.0.addr, route::BASE_PATH);
         if addr.ip().is_loopback() {
             return format!("{scheme}://localhost:{}{path}", addr.port());
         }

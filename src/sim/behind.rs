@@ -23,9 +23,9 @@ impl Simulator {
         self.0.gateway.take_over(id)
     }
 
-    /// Has a signed-in agent switched over to another site, as in a disaster recovery: for `time` on
-    /// the gateway's clock everything asked for the agent is refused with 000-004; `recovery` says
-    /// what follows. Whether there is a session that this concerns.
+    /// Has a signed-in agent switched over to another site, as in a disaster recovery: for `time`
+    /// on the gateway's clock everything asked for the agent is refused with 000-004; `recovery`
+    /// says what follows. Whether there is a session that this concerns.
     pub fn switch_over(&self, id: u32, time: Duration, recovery: Recovery) -> bool {
         self.0.gateway.switch_over(id, time, recovery)
     }

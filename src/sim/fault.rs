@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use super::interface::{Interface, Route};
+use super::{interface::Interface, route::Route};
 
 /// A rule: which requests fail, how often and how. The latest rule that matches wins.
 #[derive(Clone, Debug)]

@@ -37,8 +37,8 @@ pub struct Options {
     pub inspectors: Vec<u32>,
     /// The certificate and key; `None` generates a CA and a leaf for localhost.
     pub tls: Option<ServerIdentity>,
-    /// Certificates, PEM, of the authorities one of which has to have signed a client's certificate;
-    /// `None`: clients are not asked for any, as no known one has any (client).
+    /// Certificates, PEM, of the authorities by one of which a client's certificate has to be
+    /// signed; `None`: clients are not asked for any. Undocumented.
     pub client_ca: Option<String>,
     /// Plain HTTP without TLS, which older client comments mention (client).
     pub plaintext: bool,
@@ -58,9 +58,8 @@ pub struct Options {
     pub announce: Announce,
     /// Whether updateGuid also sends `Set-GUID`; undocumented.
     pub update_guid_sends_header: bool,
-    /// Gateway time without a poll, in push mode without a heartbeat, after which an agent is signed
-    /// out; `None` switches it off.
-    /// Two minutes (`cec_07_1202`).
+    /// Gateway time without a poll, in push mode without a heartbeat, after which an agent is
+    /// signed out; `None` switches it off. Two minutes (`cec_07_1202`, `cec_07_1204`).
     pub idle_sign_out: Option<Duration>,
     /// Which kind of poll is switched on. `EVENT_METHOD`, `GET_EVENT_MODE` (client).
     pub polls: Polls,

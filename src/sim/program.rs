@@ -112,7 +112,7 @@ fn announce(
 ) -> io::Result<()> {
     let mut out = io::stdout().lock();
     let certificate = match &flags.write_ca {
-        _ if flags.plain_http => "none, plain HTTP".into(),
+        _ if flags.tls.plain_http => "none, plain HTTP".into(),
         Some(path) => format!("written to {}", path.display()),
         None => "not written; --write-ca PATH writes it".into(),
     };

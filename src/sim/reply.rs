@@ -4,7 +4,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use http::StatusCode;
 use serde_json::{Value, json};
 
-use super::{agent::Event, interface::NoRoute, options::Options, session::epoch_ms};
+use super::{agent::Event, options::Options, route::NoRoute, session::epoch_ms};
 use crate::retcode::Retcode;
 
 /// An answer before it is written. Header names keep their case, which clients rely on (client).

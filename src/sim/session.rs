@@ -21,8 +21,8 @@ pub(super) struct Session {
     pub(super) settings: Settings,
     /// Signed in for events by callback, which excludes the poll (`cec_07_1202`).
     pub(super) push: bool,
-    /// When the agent last showed that it is there: by a poll, in push mode by a heartbeat, at first
-    /// by the sign-in.
+    /// When the agent last showed that it is there: by a poll, in push mode by a heartbeat, at
+    /// first by the sign-in.
     pub(super) last_heartbeat: Instant,
     node: u64,
     guids: Vec<Issued>,

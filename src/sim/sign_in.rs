@@ -34,6 +34,8 @@ impl SignIn {
             let wrong = given(&fields, field).is_some() && text(&fields, field, limit).is_none();
             refuse_if(wrong, code)?;
         }
+        let token = text(&fields, "serviceToken", 50).unwrap_or_default();
+        refuse_if(!is_service_token(&token), "100-001")?;
         for field in ["releasephone", "phonelinkage", "checkInWebm", "checkInMailm", "listenStatus"]
         {
             flag(&fields, field)?;
@@ -69,6 +71,12 @@ pub(super) fn result(agent: u32, login_time: &str) -> Value {
         "serverName": "AgentGateway",
         "timeRemaining": "",
     })
+}
+
+/// At most 50 characters and no special ones (`cec_07_1204`); which those are is not said.
+pub(super) fn is_service_token(text: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    text.chars().count() <= 50 && text.chars().all(plain)
 }
 
 fn given<'a>(fields: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
@@ -154,6 +162,8 @@ mod tests {
         check(&wrong("agenttype", json!(5)), Err("100-012"));
         check(&wrong("status", json!("6")), Err("100-011"));
         check(&wrong("ip", json!("2001:db8::1234:5678")), Err("100-016"));
+        check(&wrong("serviceToken", json!("a b")), Err("100-001"));
+        check(&wrong("serviceToken", json!("a".repeat(51))), Err("100-001"));
         check(&wrong("listenStatus", json!("perhaps")), Err("100-011"));
     }
 }

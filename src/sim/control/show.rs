@@ -1,5 +1,5 @@
-//! What the control endpoint shows. People paste it elsewhere, so Guids are shortened, passwords and
-//! service tokens left out.
+//! What the control endpoint shows. People paste it elsewhere, so Guids are shortened, passwords
+//! and service tokens left out.
 
 use serde_json::{Value, json};
 

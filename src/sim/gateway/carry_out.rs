@@ -4,15 +4,16 @@ use tokio::time::Instant;
 
 use super::{
     Gateway, Records,
-    parameters::{busy_request, is_service_token, refuse_unless, rest_request},
+    parameters::{busy_request, refuse_unless, rest_request},
     poll::announce,
     settings::agent_skills,
 };
 use crate::sim::{
     agent::{AgentState, Event, Refused},
-    interface::{Interface, Route},
+    interface::Interface,
     options::Options,
     reply::Reply,
+    route::Route,
     sign_in::{self, SignIn},
     wire::Request,
 };
@@ -125,7 +126,7 @@ impl Records {
         options: &Options,
     ) -> Result<Reply, Refused> {
         let token = request.header("service_token").unwrap_or_default();
-        refuse_unless(is_service_token(token), "100-001")?;
+        refuse_unless(sign_in::is_service_token(token), "100-001")?;
         let session = self.desk(agent).signed_in(options)?;
         let mut reply = Reply::accepted_bare(options);
         if session.push {

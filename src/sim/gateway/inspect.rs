@@ -7,10 +7,7 @@ use super::{
     parameters::{bad_parameter, refuse_unless},
 };
 use crate::sim::{
-    agent::Refused,
-    interface::{Interface, Route},
-    options::Options,
-    reply::Reply,
+    agent::Refused, interface::Interface, options::Options, reply::Reply, route::Route,
 };
 
 // === impl Records ===

@@ -5,8 +5,8 @@ use std::time::Duration;
 use crate::sim::{
     agent::Refused,
     conduct::{BusyRequest, RestRequest},
-    interface::Route,
     options::Options,
+    route::Route,
     settings::SkillsAsked,
 };
 
@@ -33,12 +33,6 @@ pub(super) fn rest_request(route: &Route, options: &Options) -> Result<RestReque
         cause: cause.into(),
         prolong: prolong(route)?,
     })
-}
-
-/// At most 50 characters and no special ones (`cec_07_1204`); which those are is not said.
-pub(super) fn is_service_token(text: &str) -> bool {
-    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-    text.chars().count() <= 50 && text.chars().all(plain)
 }
 
 /// A flag in the path: `true`, or other text of 1 to 5 characters for false (`cec_07_1218`).

@@ -7,10 +7,7 @@ use super::{
     parameters::{custom_state, path_flag, skills_asked, talk_right},
 };
 use crate::sim::{
-    agent::Refused,
-    interface::{Interface, Route},
-    options::Options,
-    reply::Reply,
+    agent::Refused, interface::Interface, options::Options, reply::Reply, route::Route,
 };
 
 /// The `mediatype` of ordinary calls (`cec_07_1206`).

@@ -10,9 +10,10 @@ use super::{
 };
 use crate::sim::{
     fault::Fault,
-    interface::{Interface, Route},
+    interface::Interface,
     journal::{Answer, Entry},
     reply::Reply,
+    route::Route,
     wire::Request,
 };
 

@@ -1,18 +1,17 @@
 //! The command line.
 
 mod codes;
+mod tls;
 
-use std::{fs, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::Parser;
 
+use self::tls::TlsFlags;
 use super::StartError;
 use crate::{
     id::TenantId,
-    sim::{
-        Announce, AuthMode, CertificateKind, IdOutside, Options, Polls, ServerIdentity,
-        identity::client_verifier,
-    },
+    sim::{Announce, AuthMode, IdOutside, Options, Polls},
 };
 
 /// Simulates Huawei CC-Gateways: their agent interface over HTTPS, one gateway per tenant.
@@ -37,21 +36,8 @@ pub(super) struct Flags {
     #[arg(long, value_name = "PATH")]
     pub(super) write_ca: Option<PathBuf>,
 
-    /// The kind of certificate to make
-    #[arg(long, value_enum, default_value = "signed", help_heading = "TLS")]
-    certificate: CertificateKind,
-    /// Present this chain instead, PEM, leaf first
-    #[arg(long, value_name = "PATH", requires = "tls_key", help_heading = "TLS")]
-    tls_cert: Option<PathBuf>,
-    /// The chain's key, PEM
-    #[arg(long, value_name = "PATH", requires = "tls_cert", help_heading = "TLS")]
-    tls_key: Option<PathBuf>,
-    /// Admit only clients with a certificate of these authorities, PEM
-    #[arg(long, value_name = "PATH", conflicts_with = "plain_http", help_heading = "TLS")]
-    client_ca: Option<PathBuf>,
-    /// No TLS at all
-    #[arg(long, help_heading = "TLS")]
-    pub(super) plain_http: bool,
+    #[command(flatten)]
+    pub(super) tls: TlsFlags,
 
     /// The password of agents without one of their own
     #[arg(long, default_value = "secret", help_heading = "Agents")]
@@ -71,7 +57,8 @@ pub(super) struct Flags {
     /// After a sign-in agents have no skills, and so no calls, until they are reset
     #[arg(long, help_heading = "Agents")]
     skills_need_reset: bool,
-    /// An agent who may act on others as an inspector; may be given several times, else everybody may
+    /// An agent who may act on others as an inspector; may be given several times. Without any,
+    /// everybody may
     #[arg(long = "inspector", value_name = "ID", help_heading = "Agents")]
     inspectors: Vec<u32>,
     /// What an agent id outside the range gets: HTTP 404 or retcode 000-002
@@ -112,7 +99,7 @@ pub(super) struct Flags {
     /// How long a poll waits for an event
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = time, help_heading = "Time")]
     poll_wait: Duration,
-    /// Sign out agents who have not polled for so long; 0s: never
+    /// Sign out agents who show no sign of life for so long, by polls or heartbeats; 0s: never
     #[arg(long, value_name = "TIME", default_value = "120s", value_parser = time, help_heading = "Time")]
     idle_sign_out: Duration,
 
@@ -200,9 +187,9 @@ impl Flags {
             skills: self.skills.clone(),
             skills_need_reset: self.skills_need_reset,
             inspectors: self.inspectors.clone(),
-            tls: Some(self.identity()?),
-            client_ca: self.client_ca()?,
-            plaintext: self.plain_http,
+            tls: Some(self.tls.identity()?),
+            client_ca: self.tls.client_ca()?,
+            plaintext: self.tls.plain_http,
             agent_ids: 1..=last,
             id_outside: self.id_outside,
             guid_interval: self.guid_interval,
@@ -244,28 +231,6 @@ impl Flags {
             addr.set_port(port);
         }
         Ok(addr)
-    }
-
-    fn client_ca(&self) -> Result<Option<String>, StartError> {
-        let Some(path) = &self.client_ca else {
-            return Ok(None);
-        };
-        let bad = |error| wrong("--client-ca", path.display(), error);
-        let pem = fs::read_to_string(path).map_err(bad)?;
-        client_verifier(&pem).map_err(bad)?;
-        Ok(Some(pem))
-    }
-
-    fn identity(&self) -> Result<ServerIdentity, StartError> {
-        let (Some(chain), Some(key)) = (&self.tls_cert, &self.tls_key) else {
-            return Ok(ServerIdentity::generate(self.certificate)?);
-        };
-        let chain_pem = fs::read_to_string(chain)
-            .map_err(|error| wrong("--tls-cert", chain.display(), error))?;
-        let key_pem =
-            fs::read_to_string(key).map_err(|error| wrong("--tls-key", key.display(), error))?;
-        ServerIdentity::from_pem(&chain_pem, &key_pem)
-            .map_err(|error| wrong("--tls-cert", chain.display(), error))
     }
 }
 
