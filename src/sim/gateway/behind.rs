@@ -13,6 +13,9 @@ use crate::sim::{
     view::AgentView,
 };
 
+/// Real time that a switch-over may take; more would not fit an [`Instant`] everywhere.
+const LONGEST: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
+
 // === impl Gateway ===
 
 impl Gateway {
@@ -39,7 +42,7 @@ impl Gateway {
         time: Duration,
         recovery: Recovery,
     ) -> bool {
-        let ends = Instant::now() + self.options.real(time);
+        let ends = Instant::now() + self.options.real(time).min(LONGEST);
         self.with_known(agent, |desk| desk.switch_over(SwitchOver { ends, recovery }))
             .unwrap_or(false)
     }
