@@ -1,11 +1,13 @@
 //! What makes a gateway's certificate good, and what a caller hears when it is not.
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, fs};
 
 use ccgateway_bridge::sim::{CertificateKind, Options, ServerIdentity};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use tempfile::TempDir;
 use tonic::Code;
 
-use crate::support::{AGENT, Setup, TestBridge, refused};
+use crate::support::{AGENT, Refusal, Setup, TestBridge, refused};
 
 const CA: &str = "[tenants.acme.tls]\nca_file = \"ca.pem\"\n";
 const ANYTHING: &str = "[tenants.acme.tls]\ninsecure_skip_verify = true\n";
@@ -52,4 +54,37 @@ async fn another_certificate_than_the_pinned_one_is_refused_with_a_remedy() {
     let result = bridge(own, pin(&other)).await.sign_in(AGENT).await;
     let refusal = refused(result, Code::Unavailable, "GATEWAY_UNREACHABLE", "not_sent");
     assert!(refusal.message.contains("tls.pinned_sha256"), "{}", refusal.message);
+}
+
+#[tokio::test]
+async fn a_gateway_that_asks_for_a_certificate_is_shown_the_configured_one() {
+    let mut params = CertificateParams::new(vec![]).expect("an authority");
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let key = KeyPair::generate().expect("a key");
+    let authority = CertifiedIssuer::self_signed(params, key).expect("an authority");
+    let key = KeyPair::generate().expect("a key");
+    let params = CertificateParams::new(vec!["bridge".into()]).expect("a client");
+    let certificate = params.signed_by(&key, &authority).expect("signed");
+    let files = TempDir::new().expect("a folder");
+    let (pem, key_pem) = (files.path().join("client.pem"), files.path().join("client.key"));
+    fs::write(&pem, certificate.pem()).expect("written");
+    fs::write(&key_pem, key.serialize_pem()).expect("written");
+    let own = format!("{CA}client_certificate = {pem:?}\nclient_key = {key_pem:?}\n");
+
+    for (tenant, good) in [(own, true), (CA.to_owned(), false)] {
+        let gateway = Options { client_ca: Some(authority.pem()), ..<_>::default() };
+        let bridge = TestBridge::with(Setup { gateway, tenant, ..<_>::default() }).await;
+        let result = bridge.sign_in(AGENT).await;
+        if good {
+            result.expect("signed in");
+        } else {
+            let refusal = Refusal::from(result.expect_err("no certificate"));
+            assert!(
+                matches!(refusal.code, Code::Unavailable | Code::Unknown),
+                "{}",
+                refusal.message
+            );
+            assert!(refusal.message.contains("CertificateRequired"), "{}", refusal.message);
+        }
+    }
 }

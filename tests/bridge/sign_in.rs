@@ -238,3 +238,34 @@ async fn calls_for_one_agent_never_overlap_at_the_gateway() {
     callers.join_all().await;
     assert_eq!(bridge.gateway.violations(), Vec::<String>::new());
 }
+
+#[tokio::test]
+async fn skill_queues_are_reset_after_every_sign_in_where_that_is_wanted() {
+    let gateway = Options { skills_need_reset: true, skills: vec![7, 9], ..<_>::default() };
+    let tenant = "reset_skills_after_sign_in = true\n".into();
+    let credentials = vec![AGENT + 1];
+    let bridge = TestBridge::with(Setup { gateway, tenant, credentials, ..<_>::default() }).await;
+    let answer = bridge.sign_in(AGENT).await.expect("signed in");
+    let reset = answer.skill_reset.expect("asked for");
+    assert_eq!((reset.retcode.as_str(), reset.error.as_str()), ("0", ""));
+    bridge.set_busy(AGENT + 1).await.expect("signed in by itself");
+    for agent in [AGENT, AGENT + 1] {
+        let view = bridge.gateway.agent(agent).expect("known");
+        assert_eq!(view.skills, [7, 9]);
+    }
+    let target = &bridge.asked(Interface::ResetSkill)[0].target;
+    assert!(target.ends_with("/onlineagent/1001/resetskill/true"), "{target}");
+}
+
+#[tokio::test]
+async fn a_reset_of_skill_queues_that_fails_leaves_the_agent_signed_in() {
+    let tenant = "reset_skills_after_sign_in = true\n".into();
+    let bridge = TestBridge::with(Setup { tenant, ..<_>::default() }).await;
+    let fault = Fault::Retcode { retcode: "100-007".into(), message: String::new() };
+    bridge.gateway.misbehave(Misbehaviour::always(fault).on(Interface::ResetSkill));
+    let answer = bridge.sign_in(AGENT).await.expect("signed in");
+    let reset = answer.skill_reset.expect("asked for");
+    assert_eq!(reset.retcode, "100-007");
+    assert!(reset.error.contains("100-007"), "{}", reset.error);
+    bridge.set_busy(AGENT).await.expect("there is a session");
+}

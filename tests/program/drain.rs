@@ -38,12 +38,20 @@ async fn call_until_gone(program: &Program, agent: u32, calls: Arc<Semaphore>) -
     unreachable!("the loop ends by returning")
 }
 
-/// A caller that honours GOAWAY sends its next call elsewhere; here is nowhere else.
+/// A caller that honours GOAWAY sends its next call elsewhere; here is nowhere else. A call that
+/// crosses the GOAWAY on its way is refused by the client's own end: the bridge has not taken it.
 fn was_never_sent(status: &Status) -> bool {
     let mut next: Option<&(dyn std::error::Error + 'static)> = Some(status);
     while let Some(error) = next {
         if let Some(client) = error.downcast_ref::<hyper_util::client::legacy::Error>()
             && client.is_connect()
+        {
+            return true;
+        }
+        if let Some(http2) = error.downcast_ref::<h2::Error>()
+            && http2.is_go_away()
+            && http2.is_remote()
+            && http2.reason() == Some(h2::Reason::NO_ERROR)
         {
             return true;
         }
