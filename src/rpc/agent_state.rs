@@ -187,5 +187,5 @@ async fn get_state(call: Call, request: GetStateRequest) -> Result<GetStateRespo
     let answer = subject.tenant.command(subject.agent, command, call.deadline).await?;
     let status = answer.envelope.result.as_deref().and_then(AgentStatus::read);
     let status = status.ok_or_else(|| CallError::BadReply("it has no agentState".into()))?;
-    Ok(translate::agent_status(&status))
+    Ok(translate::agent_status(status))
 }

@@ -67,7 +67,7 @@ fn confirmation(confirmation: Confirmation) -> proto::Confirmation {
 }
 
 /// What an agent is doing.
-pub(super) fn agent_status(status: &AgentStatus) -> proto::GetStateResponse {
+pub(super) fn agent_status(status: AgentStatus) -> proto::GetStateResponse {
     use proto::get_state_response::State;
     let state = match status.state {
         AgentState::Unknown => State::Unspecified,
@@ -80,7 +80,7 @@ pub(super) fn agent_status(status: &AgentStatus) -> proto::GetStateResponse {
         AgentState::Resting => State::Resting,
         AgentState::PreRest => State::PreRest,
     };
-    let AgentStatus { code, is_working, .. } = *status;
+    let AgentStatus { code, is_working, .. } = status;
     proto::GetStateResponse { state: state.into(), code, is_working }
 }
 
