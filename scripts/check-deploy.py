@@ -1,0 +1,288 @@
+"""Checks one rendered overlay: check-deploy.py RENDERED BRIDGE KUBERNETES_VERSION...
+
+That every object has the form that the given versions of Kubernetes want, that objects which name
+each other fit, and that the bridge takes its configuration as the pod would show it to it.
+
+For scripts/check-image, which starts the pod of an overlay:
+check-deploy.py --files RENDERED FOLDER writes what the bridge's container would see into FOLDER, and
+check-deploy.py --words RENDERED CONTAINER prints a container's environment and arguments, one a line.
+"""
+
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import yaml
+
+# Kinds of others' operators, for which kubernetes-validate has no schema.
+FOREIGN = {("cert-manager.io/v1", "Certificate"), ("monitoring.coreos.com/v1", "PodMonitor")}
+CONTAINER = "bridge"
+TEMPLATE = Path(__file__).parent.parent / "deploy/base/tenants-secret.example.yaml"
+# What the bridge should have in reserve before it is killed, seconds.
+RESERVE = 5
+
+
+class Overlay:
+    """The objects of an overlay, and what is found wrong with them."""
+
+    def __init__(self, path):
+        self.name = path.stem
+        self.objects = [o for o in yaml.safe_load_all(path.read_text()) if o]
+        self.problems = []
+        self.deployment = self.only("Deployment")
+        self.pod = self.deployment["spec"]["template"]
+        self.bridge = self.container(CONTAINER)
+
+    def of(self, kind):
+        return [o for o in self.objects if o["kind"] == kind]
+
+    def only(self, kind):
+        found = self.of(kind)
+        if len(found) != 1:
+            sys.exit(f"{self.name}: {len(found)} objects of kind {kind}, not one")
+        return found[0]
+
+    def container(self, name):
+        spec = self.pod["spec"]
+        containers = spec["containers"] + spec.get("initContainers", [])
+        return next(c for c in containers if c["name"] == name)
+
+    def want(self, holds, problem):
+        if not holds:
+            self.problems.append(problem)
+
+    def ports(self):
+        return {p["name"]: p["containerPort"] for p in self.bridge["ports"]}
+
+
+def check_schemas(overlay, versions):
+    # Only here, so that laying out needs nothing but YAML.
+    import kubernetes_validate
+
+    for version in versions:
+        for each in [*overlay.objects, template()]:
+            name = f"{each['kind']} {each['metadata']['name']}"
+            if (each["apiVersion"], each["kind"]) in FOREIGN:
+                continue
+            try:
+                kubernetes_validate.validate(each, version, strict=True)
+            except kubernetes_validate.ValidationError as error:
+                where = ".".join(str(part) for part in error.path)
+                overlay.problems.append(f"{name}: Kubernetes {version}: {where}: {error.message}")
+            except kubernetes_validate.SchemaNotFoundError:
+                overlay.problems.append(f"{name}: Kubernetes {version} knows no such kind")
+
+
+def template():
+    """The Secret that an operator makes; no overlay has it."""
+    return yaml.safe_load(TEMPLATE.read_text())
+
+
+def check_references(overlay):
+    """Objects find each other by labels and names, and nothing complains where they do not."""
+    labels = overlay.pod["metadata"]["labels"]
+    ports = overlay.ports()
+    want = overlay.want
+
+    def selects(what, selector):
+        matches = selector.get("matchLabels", {})
+        want(matches and not selector.get("matchExpressions"), f"{what} selects everything")
+        want(matches.items() <= labels.items(), f"{what} does not select the bridge's pods")
+
+    selects("the Deployment", overlay.deployment["spec"]["selector"])
+    selects("the Service", {"matchLabels": overlay.only("Service")["spec"]["selector"]})
+    selects("the PodDisruptionBudget", overlay.only("PodDisruptionBudget")["spec"]["selector"])
+    policy = overlay.only("NetworkPolicy")["spec"]
+    selects("the NetworkPolicy", policy["podSelector"])
+    for spread in overlay.pod["spec"]["topologySpreadConstraints"]:
+        selects("a topology spread constraint", spread["labelSelector"])
+
+    named = [port["targetPort"] for port in overlay.only("Service")["spec"]["ports"]]
+    named += [port["port"] for rule in policy["ingress"] for port in rule["ports"]]
+    for monitor in overlay.of("PodMonitor"):
+        selects("the PodMonitor", monitor["spec"]["selector"])
+        named += [endpoint["port"] for endpoint in monitor["spec"]["podMetricsEndpoints"]]
+    for kind in ("startupProbe", "readinessProbe", "livenessProbe"):
+        want(overlay.bridge[kind]["httpGet"]["port"] == "admin", f"the {kind} is not on port admin")
+    for port in named:
+        want(port in ports, f"the bridge's container has no port {port}")
+
+    name = overlay.deployment["metadata"]["name"]
+    for scaler in overlay.of("HorizontalPodAutoscaler"):
+        target = scaler["spec"]["scaleTargetRef"]
+        want((target["kind"], target["name"]) == ("Deployment", name), "the HPA scales nothing")
+        want("replicas" not in overlay.deployment["spec"], "the Deployment and the HPA both decide")
+    account = overlay.only("ServiceAccount")["metadata"]["name"]
+    want(overlay.pod["spec"]["serviceAccountName"] == account, "the pod's account is another one")
+    service = overlay.only("Service")["metadata"]
+    for certificate in overlay.of("Certificate"):
+        host = f"{service['name']}.{service['namespace']}.svc"
+        want(host in certificate["spec"]["dnsNames"], f"the Certificate is not for {host}")
+
+
+def check_stop(overlay):
+    """The bridge must be done before Kubernetes kills it."""
+    env = environment(overlay.bridge)
+    spread, limit = (env.get(f"CCGW__SERVER__DRAIN__{part}") for part in ("SPREAD", "LIMIT"))
+    if not spread or not limit:
+        overlay.problems.append("the drain's spread and limit are not both in the environment")
+        return ""
+    grace = overlay.pod["spec"]["terminationGracePeriodSeconds"]
+    hook = overlay.bridge.get("lifecycle", {}).get("preStop")
+    overlay.want(not hook, "there is a preStop hook; its time is not in the sum")
+    total = seconds(spread) + seconds(limit)
+    overlay.want(
+        total + RESERVE <= grace,
+        f"spread {spread} and limit {limit} leave less than {RESERVE} s of {grace} s",
+    )
+    return f"stops within {total:g} s of {grace} s"
+
+
+def seconds(text):
+    units = {"ms": 0.001, "s": 1, "m": 60, "h": 3600}
+    parts = re.findall(r"(\d+)\s*(ms|s|m|h)", text)
+    return sum(int(number) * units[unit] for number, unit in parts)
+
+
+def environment(container):
+    return {e["name"]: e["value"] for e in container.get("env", []) if "value" in e}
+
+
+def lay_out(overlay, folder):
+    """Writes what is mounted into the bridge's container; what is not known gets a stand-in."""
+    volumes = {v["name"]: v for v in overlay.pod["spec"]["volumes"]}
+    stand_in = StandIn()
+    config = None
+    for mount in overlay.bridge["volumeMounts"]:
+        target = folder / mount["mountPath"].lstrip("/")
+        target.mkdir(parents=True, exist_ok=True)
+        volume = volumes[mount["name"]]
+        for source in volume.get("projected", {}).get("sources", []):
+            for path, content in project(overlay, source, stand_in):
+                (target / path).parent.mkdir(parents=True, exist_ok=True)
+                (target / path).write_text(content)
+                if path == "bridge.toml":
+                    config = target / path
+    # Folders that another container fills while the pod runs.
+    for mount in overlay.bridge["volumeMounts"]:
+        if "emptyDir" in volumes[mount["name"]]:
+            inside = rf'"{mount["mountPath"]}/([^"/]+)"'
+            for name in re.findall(inside, config.read_text()):
+                path = folder / mount["mountPath"].lstrip("/") / name
+                path.write_text(stand_in.for_key(name))
+    return config
+
+
+def project(overlay, source, stand_in):
+    """The files of one source of a projected volume, as paths and contents."""
+    if "configMap" in source:
+        maps = {m["metadata"]["name"]: m["data"] for m in overlay.of("ConfigMap")}
+        data = maps.get(source["configMap"]["name"], {})
+        items = source["configMap"]["items"]
+    else:
+        data = secret(overlay, source["secret"]["name"], stand_in)
+        items = source["secret"]["items"]
+    for item in items:
+        known = item["key"] in data
+        overlay.want(known, f"{item['path']}: {item['key']} is in no object that is known here")
+        if known:
+            yield item["path"], data[item["key"]]
+
+
+def secret(overlay, name, stand_in):
+    """A Secret as whoever makes it would: cert-manager, or an operator by the template."""
+    if any(name == c["spec"]["secretName"] for c in overlay.of("Certificate")):
+        return {key: stand_in.for_key(key) for key in ("tls.crt", "tls.key", "ca.crt")}
+    if name != template()["metadata"]["name"]:
+        return {}
+    return {
+        key: stand_in.certificate if "BEGIN CERTIFICATE" in content else content
+        for key, content in template()["stringData"].items()
+    }
+
+
+class StandIn:
+    """A certificate and its key, for those that are nobody's business here."""
+
+    def __init__(self):
+        command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 1"
+        command += " -subj /CN=stand-in -keyout - -out -"
+        made = subprocess.run(command.split(), check=True, capture_output=True, text=True).stdout
+        at = made.index("-----BEGIN CERTIFICATE")
+        self.key, self.certificate = made[:at], made[at:]
+
+    def for_key(self, key):
+        return self.key if key.endswith(".key") else self.certificate
+
+
+def check_config(overlay, bridge):
+    """Asks the bridge itself, with the container's arguments and environment."""
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        config = lay_out(overlay, folder)
+        if config is None:
+            overlay.problems.append("no bridge.toml is mounted into the bridge's container")
+            return
+        # Absolute paths mean the container's own root.
+        for mount in overlay.bridge["volumeMounts"]:
+            text = config.read_text()
+            config.write_text(text.replace(f'"{mount["mountPath"]}/', f'"{folder}{mount["mountPath"]}/'))
+        arguments = [
+            f"{folder}{a}" if a.startswith("/") else a for a in overlay.bridge["args"]
+        ]
+        ran = subprocess.run(
+            [bridge, "check-config", *arguments],
+            env=environment(overlay.bridge),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        said = (ran.stdout + ran.stderr).replace(scratch, "")
+    overlay.want(ran.returncode == 0, f"check-config: {said}")
+    ports = overlay.ports()
+    for name, port in ports.items():
+        listens = re.search(rf" 0\.0\.0\.0:{port}\b", said)
+        overlay.want(listens or ran.returncode, f"nothing listens on the port {name}, {port}")
+    with_tls = re.search(r"gRPC on \S+, with TLS", said) is not None
+    overlay.want(
+        with_tls == bool(overlay.of("Certificate")) or ran.returncode,
+        "there is a Certificate that is not used, or TLS without one",
+    )
+
+
+def words(container):
+    variables = [f"{name}={value}" for name, value in environment(container).items()]
+    return [*variables, *container.get("args", [])]
+
+
+def main():
+    if sys.argv[1] in ("--files", "--words"):
+        overlay = Overlay(Path(sys.argv[2]))
+        if sys.argv[1] == "--files":
+            lay_out(overlay, Path(sys.argv[3]))
+        else:
+            print("\n".join(words(overlay.container(sys.argv[3]))))
+        return
+    rendered, bridge, *versions = sys.argv[1:]
+    overlay = Overlay(Path(rendered))
+    check_schemas(overlay, versions)
+    check_references(overlay)
+    stop = check_stop(overlay)
+    check_config(overlay, shutil.which(bridge))
+    for problem in overlay.problems:
+        print(f"{overlay.name}: {problem}", file=sys.stderr)
+    if overlay.problems:
+        sys.exit(1)
+    foreign = [o["kind"] for o in overlay.objects if (o["apiVersion"], o["kind"]) in FOREIGN]
+    unchecked = f"; {' and '.join(foreign)} by no schema" if foreign else ""
+    print(
+        f"{overlay.name}: {len(overlay.objects)} objects are good for Kubernetes"
+        f" {' and '.join(versions)}{unchecked}; check-config is content; {stop}"
+    )
+
+
+if __name__ == "__main__":
+    main()
