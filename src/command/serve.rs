@@ -21,7 +21,17 @@ pub(super) fn run(settings: &Settings) -> ExitCode {
     }
 }
 
+/// Every connection is an open file, and every kept session has one to its gateway. The soft limit
+/// that processes start with is for programs that cannot deal with more; it is ours to raise.
+fn raise_file_limit() {
+    match rlimit::increase_nofile_limit(u64::MAX) {
+        Ok(files) => info!(files, "open files are limited"),
+        Err(error) => warn!(%error, "the limit of open files could not be raised"),
+    }
+}
+
 async fn serve(config: Config) -> ExitCode {
+    raise_file_limit();
     // Before the ports open: a signal during the start must not leave callers without an answer.
     let mut signals = match StopSignals::listen() {
         Ok(signals) => signals,

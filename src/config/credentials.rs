@@ -49,7 +49,7 @@ fn content(tenant: &Section<'_>, path: &Path) -> Result<SecretString, Wrong> {
     if readable_by_others(&metadata) {
         tenant.notes().warn(format!(
             "{}.credentials_file: others on this machine can read {}; make it readable by the \
-             bridge alone (chmod 600, or defaultMode: 0400 on a Kubernetes secret)",
+             bridge alone (chmod 600, or defaultMode: 0440 on a Kubernetes secret)",
             tenant.key(),
             path.display()
         ));
@@ -61,7 +61,8 @@ fn content(tenant: &Section<'_>, path: &Path) -> Result<SecretString, Wrong> {
 
 #[cfg(unix)]
 fn readable_by_others(metadata: &std::fs::Metadata) -> bool {
-    std::os::unix::fs::MetadataExt::mode(metadata) & 0o077 != 0
+    // The group may read: Kubernetes gives a secret to a process that is not root in this way.
+    std::os::unix::fs::MetadataExt::mode(metadata) & 0o027 != 0
 }
 
 #[cfg(not(unix))]

@@ -85,7 +85,7 @@ fn a_file_that_others_can_read_is_warned_of() {
 
     let folder = Folder::new();
     let path = folder.write("secrets/acme.toml", "");
-    for (mode, count) in [(0o600, 0), (0o400, 0), (0o640, 1), (0o604, 1)] {
+    for (mode, count) in [(0o600, 0), (0o440, 0), (0o620, 1), (0o604, 1)] {
         fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
         let text = format!(
             "{TENANT}tenants.acme.credentials_file = \"secrets/acme.toml\"\n\

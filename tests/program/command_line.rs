@@ -1,5 +1,11 @@
+use std::process::Stdio;
+
 use ccgateway_bridge::sim::{Options, Simulator};
 use tempfile::TempDir;
+use tokio::{
+    io::{AsyncBufReadExt as _, BufReader},
+    process::Command,
+};
 
 use crate::support::{Program, bridge, run, within, write_config};
 
@@ -117,4 +123,30 @@ async fn an_unsafe_configuration_is_said_at_the_start_and_in_readiness() {
     program.signal("-TERM");
     let (_, printed) = program.ended().await;
     assert!(printed.contains("tenants.other.tls.insecure_skip_verify"), "{printed}");
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn the_limit_of_open_files_is_raised_at_the_start() {
+    let program = Program::start("", &[]).await;
+    let config = program.files.path().join("bridge.toml");
+    let mut command = Command::new("sh");
+    command.args([
+        "-c",
+        "ulimit -Sn 200 && exec \"$0\" \"$@\"",
+        env!("CARGO_BIN_EXE_ccgateway-bridge"),
+    ]);
+    command.arg("--config").arg(config).args(["--log-format", "json"]);
+    let mut child = command.kill_on_drop(true).stderr(Stdio::piped()).spawn().expect("started");
+    let mut lines = BufReader::new(child.stderr.take().expect("piped")).lines();
+    let limit = async {
+        loop {
+            let line = lines.next_line().await.expect("readable").expect("it goes on");
+            let line: serde_json::Value = serde_json::from_str(&line).expect("JSON");
+            if line["message"] == "open files are limited" {
+                return line["files"].as_u64().expect("a number");
+            }
+        }
+    };
+    assert!(within("the line", limit).await > 200);
 }
