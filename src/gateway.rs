@@ -17,7 +17,12 @@ mod request;
 mod sign_in;
 mod tls;
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use tokio::time::Instant;
 
 pub use self::{
     agent_status::AgentStatus,
@@ -36,6 +41,7 @@ use self::{endpoint::Endpoint, failure::Failure};
 use crate::{
     call::{CallError, Patience, Stage},
     config,
+    metrics::TenantMetrics,
 };
 
 /// One tenant's gateway. No other tenant shares its connections.
@@ -46,6 +52,7 @@ pub struct Gateway {
     /// Index of the address that worked last.
     current: AtomicUsize,
     timeouts: config::Timeouts,
+    metrics: Arc<TenantMetrics>,
 }
 
 /// Why a tenant's gateway cannot be used.
@@ -59,13 +66,13 @@ impl Gateway {
     /// # Errors
     ///
     /// [`BuildError`] if TLS cannot be set up with what the tenant's configuration names.
-    pub fn new(tenant: &config::Tenant) -> Result<Self, BuildError> {
+    pub fn new(tenant: &config::Tenant, metrics: Arc<TenantMetrics>) -> Result<Self, BuildError> {
         let tls = tls::client_config(&tenant.tls).map_err(BuildError)?;
         let timeouts = tenant.timeouts.clone();
         let connector = connector::new(tls, timeouts.connect);
         let endpoint = |url| Endpoint::new(url, connector.clone(), timeouts.idle);
         let endpoints = tenant.base_urls.iter().filter_map(endpoint).collect();
-        Ok(Self { endpoints, current: AtomicUsize::new(0), timeouts })
+        Ok(Self { endpoints, current: AtomicUsize::new(0), timeouts, metrics })
     }
 
     /// Sends a request and reads its answer.
@@ -79,6 +86,24 @@ impl Gateway {
     /// [`CallError::Unreachable`] and [`CallError::Deadline`] before there was a connection,
     /// [`CallError::NoAnswer`] after that.
     pub async fn exchange(
+        &self,
+        request: &Request<'_>,
+        stage: Stage,
+        patience: &mut Patience,
+    ) -> Result<Reply, CallError> {
+        let begun = Instant::now();
+        let verdict = self.send(request, stage, patience).await;
+        let result = match &verdict {
+            Ok(reply) => reply.class(),
+            Err(CallError::Unreachable(_)) => "unreachable",
+            Err(CallError::NoAnswer(_)) => "no_answer",
+            Err(_) => "given_up",
+        };
+        self.metrics.request(request.interface().log_name, result, begun.elapsed());
+        verdict
+    }
+
+    async fn send(
         &self,
         request: &Request<'_>,
         stage: Stage,

@@ -23,6 +23,7 @@ pub mod command;
 pub mod config;
 pub mod event;
 pub mod id;
+pub mod metrics;
 pub mod retcode;
 #[cfg(feature = "simulator")]
 pub mod sim;

@@ -51,6 +51,25 @@ pub enum Kind {
     Unlisted,
 }
 
+impl Kind {
+    /// As metrics spell it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ParameterRejected => "parameter_rejected",
+            Self::SessionExpired => "session_expired",
+            Self::AgentNotSignedIn => "agent_not_signed_in",
+            Self::StateRefused => "state_refused",
+            Self::OperationFailed => "operation_failed",
+            Self::Switchover => "switchover",
+            Self::CallRepeated => "call_repeated",
+            Self::AlreadySignedIn => "already_signed_in",
+            Self::PlatformUnavailable => "platform_unavailable",
+            Self::CredentialsRejected => "credentials_rejected",
+            Self::Unlisted => "unlisted",
+        }
+    }
+}
+
 /// The operator's own reading of a retcode.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Override {

@@ -17,6 +17,8 @@ mod translate;
 
 use std::{num::NonZeroUsize, sync::Arc, time::Duration};
 
+use prost::Message as _;
+use prost_types::FileDescriptorSet;
 use tokio::sync::Semaphore;
 use tonic::service::{Routes, RoutesBuilder};
 
@@ -29,13 +31,19 @@ use self::{
         agent_session_server::AgentSessionServer, agent_state_server::AgentStateServer,
     },
 };
-use crate::{config, retcode::Overrides, tenant::Tenants};
+use crate::{
+    config,
+    metrics::{Method, Metrics},
+    retcode::Overrides,
+    tenant::Tenants,
+};
 
 /// What every method of every service needs.
 #[derive(Debug)]
 struct Shared {
     tenants: Tenants,
     overrides: Overrides,
+    metrics: Arc<Metrics>,
     calls: Arc<Semaphore>,
     calls_max: NonZeroUsize,
     default_deadline: Duration,
@@ -46,6 +54,23 @@ struct Shared {
 #[error("reflection cannot be served: {0}")]
 pub struct ReflectionError(#[from] tonic_reflection::server::Error);
 
+/// Every method of the contract.
+pub fn methods() -> Vec<Method> {
+    // Made at build time; a test decodes it.
+    let files = FileDescriptorSet::decode(FILE_DESCRIPTOR_SET).unwrap_or_default();
+    let mut methods = Vec::new();
+    for file in files.file {
+        for service in &file.service {
+            methods.extend(service.method.iter().map(|method| Method {
+                service: format!("{}.{}", file.package(), service.name()),
+                name: method.name().to_owned(),
+                streams: method.server_streaming(),
+            }));
+        }
+    }
+    methods
+}
+
 /// The services of the contract, and reflection if the configuration wants it.
 ///
 /// # Errors
@@ -55,10 +80,12 @@ pub fn services(
     tenants: Tenants,
     overrides: Overrides,
     server: &config::Server,
+    metrics: Arc<Metrics>,
 ) -> Result<RoutesBuilder, ReflectionError> {
     let shared = Arc::new(Shared {
         tenants,
         overrides,
+        metrics,
         calls: Arc::new(Semaphore::new(server.calls_max.get())),
         calls_max: server.calls_max,
         default_deadline: server.default_deadline,
@@ -98,4 +125,19 @@ fn add_reflection(routes: &mut RoutesBuilder) -> Result<(), ReflectionError> {
     };
     routes.add_service(builder().build_v1()?).add_service(builder().build_v1alpha()?);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_method_is_found_in_the_descriptors() {
+        let methods = methods();
+        let found = |name: &str| methods.iter().find(|method| method.name == name);
+        let service = "ccgateway.agent.v1.AgentState";
+        assert!(found("SetBusy").is_some_and(|set| set.service == service && !set.streams));
+        assert!(found("WatchEvents").is_some_and(|watch| watch.streams));
+        assert_eq!(methods.len(), 14);
+    }
 }

@@ -6,6 +6,7 @@ mod admin;
 mod connection;
 mod health;
 mod listener;
+mod metrics;
 mod service;
 mod tls;
 
@@ -19,15 +20,17 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{info, warn};
 
 use self::{
-    admin::Readiness,
+    admin::{Pages, Readiness},
     health::Health,
     listener::{Callers, accept},
+    metrics::Exposition,
 };
 use crate::{
     call::Deadline,
     config::{Config, Drain, LeftSessions},
     gateway::BuildError,
     id::TenantId,
+    metrics::Metrics,
     rpc,
     tenant::{Hosts, Tenant, Tenants, Work},
 };
@@ -108,16 +111,17 @@ impl Bridge {
         let Config { server, host_in_flight, tenants, retcodes, .. } = config;
         let (work, stages) = (Work::default(), Stages::default());
 
+        let metrics = Arc::new(Metrics::new(&rpc::methods()));
         let hosts = Hosts::new(host_in_flight);
         let tenants = tenants.into_iter().map(|(id, config)| {
-            Tenant::new(id.clone(), config, &hosts, work.clone())
+            Tenant::new(id.clone(), config, &hosts, work.clone(), &metrics.tenants)
                 .map_err(|error| StartError::Tenant(id, error))
         });
         let tenants = Tenants::new(tenants.collect::<Result<Vec<_>, _>>()?);
         let readiness = Arc::new(Readiness::new(tenants.clone(), &warnings));
 
         let tls = server.tls.as_ref().map(tls::acceptor).transpose().map_err(StartError::Tls)?;
-        let mut routes = rpc::services(tenants.clone(), retcodes, &server)?;
+        let mut routes = rpc::services(tenants.clone(), retcodes, &server, metrics.clone())?;
         let health = Health::serving(&mut routes).await;
 
         let (grpc, grpc_addr) = listen(server.listen, "server.listen").await?;
@@ -127,7 +131,9 @@ impl Bridge {
         };
         let admin_addr = admin.as_ref().map(|(_, addr)| *addr);
         if let Some((listener, _)) = admin {
-            tokio::spawn(admin::serve(listener, readiness.clone(), stages.close.clone()));
+            let exposition = Exposition { metrics, tenants: tenants.clone() };
+            let pages = Arc::new(Pages { readiness: readiness.clone(), exposition });
+            tokio::spawn(admin::serve(listener, pages, stages.close.clone()));
         }
 
         let connections = TaskTracker::new();

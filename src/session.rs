@@ -79,6 +79,14 @@ pub trait SessionStore: fmt::Debug + Send + Sync {
     /// Whether [`put`](Self::put) would find room for this agent's session.
     fn has_room(&self, agent: AgentId) -> bool;
 
+    /// How many sessions this process knows.
+    fn len(&self) -> usize;
+
+    /// Whether this process knows none.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// The session, wherever it is kept.
     ///
     /// # Errors

@@ -26,7 +26,7 @@ use self::{
     states::States, turns::Turns, underway::Underway,
 };
 pub use self::{
-    admission::Hosts,
+    admission::{Hosts, Usage},
     confirm::{Confirmation, Unconfirmed},
     directory::Tenants,
     states::StateCount,
@@ -37,6 +37,7 @@ use crate::{
     event::{Agents, Events, Watch},
     gateway::{BuildError, Command, Envelope, Gateway, Reply, SignIn},
     id::{AgentId, TenantId},
+    metrics::{self, TenantMetrics},
     session::{
         EmbeddedStore, Guid, NewSession, Origin, Session, SessionState, SessionStore, StoreError,
     },
@@ -56,6 +57,7 @@ pub struct Tenant {
     gateway: Gateway,
     keepers: Keepers,
     states: States,
+    metrics: Arc<TenantMetrics>,
     events: Arc<Events>,
     watches: Arc<Semaphore>,
     /// For sign-ins that nobody asked for.
@@ -110,7 +112,9 @@ impl Tenant {
         config: config::Tenant,
         hosts: &Hosts,
         work: Work,
+        metrics: &metrics::Tenants,
     ) -> Result<Self, BuildError> {
+        let metrics = Arc::new(metrics.of(&id));
         Ok(Self {
             admission: Admission::new(&config, hosts),
             batches: Semaphore::new(batch_share(&config.limits)),
@@ -121,9 +125,10 @@ impl Tenant {
                 config.limits.sessions,
             ),
             sessions: Arc::new(EmbeddedStore::new(config.limits.sessions)),
-            gateway: Gateway::new(&config)?,
+            gateway: Gateway::new(&config, metrics.clone())?,
             keepers: Keepers::default(),
-            states: States::default(),
+            states: States::new(metrics.states_entered()),
+            metrics,
             events: Arc::new(Events::new(config.events.clone())),
             watches: Arc::new(Semaphore::new(config.events.watches.get())),
             pacer: Pacer::per_second(config.keep.sign_ins_per_second),
@@ -141,6 +146,25 @@ impl Tenant {
     /// The tenant's configuration.
     pub fn config(&self) -> &config::Tenant {
         &self.config
+    }
+
+    /// The tenant's metrics.
+    pub fn metrics(&self) -> &TenantMetrics {
+        &self.metrics
+    }
+
+    /// How much of its shares the tenant takes.
+    pub fn usage(&self) -> [Usage; 5] {
+        let [calls, requests] = self.admission.usage();
+        let limit = self.config.events.watches.get();
+        let watches = Usage::of("watches", limit, &self.watches);
+        let batches = Usage::of("batch_requests", self.batch_share(), &self.batches);
+        let sessions = Usage {
+            share: "sessions",
+            limit: self.config.limits.sessions.get(),
+            taken: self.sessions.len(),
+        };
+        [calls, requests, watches, batches, sessions]
     }
 
     /// The agent's session, if there is one.
@@ -285,6 +309,7 @@ impl Tenant {
         // `None`: another answer was faster, and its Guid is the newer one.
         let renewed = self.sessions.renew(agent, session, guid).await;
         if let Some(renewed) = renewed.map_err(|e| self.store_failed(&e))? {
+            self.metrics.renewed();
             let version = renewed.version;
             debug!(tenant.id = %self.id, agent.id = %agent, session.version = version, "the gateway renewed the Guid");
         }
@@ -347,22 +372,17 @@ impl Tenant {
         T: Send + 'static,
         W: Future<Output = Result<T, CallError>> + Send + 'static,
     {
+        let arrived = deadline.arrived();
         let share = self.admission.enter()?;
         // The agent's turn comes first: a call that waits for it takes nothing from other agents.
         let turn = self.waiting(deadline, self.turns.take(agent)).await??;
         let request = self.waiting(deadline, self.admission.request(wait)).await??;
 
+        self.metrics.queued(arrived.elapsed());
         let tenant = self.clone();
         let Work { tasks, cutoff, .. } = &self.work;
         detached(tasks, deadline, cutoff.clone(), move |patience| {
-            work(Underway {
-                tenant,
-                agent,
-                patience,
-                turn,
-                arrived: deadline.arrived(),
-                _held: (share, request),
-            })
+            work(Underway { tenant, agent, patience, turn, arrived, _held: (share, request) })
         })
         .await
     }

@@ -85,6 +85,19 @@ impl Reply {
         }
     }
 
+    /// What the answer amounts to, as metrics spell it.
+    pub fn class(&self) -> &'static str {
+        match &self.envelope {
+            Ok(envelope) => match Retcode::refusal(&envelope.retcode) {
+                Some(retcode) => retcode.kind().as_str(),
+                None if self.status.is_success() => "ok",
+                None => "http_status",
+            },
+            Err(_) if self.status.is_success() => "bad_reply",
+            Err(_) => "http_status",
+        }
+    }
+
     /// Whether the answer was read to its end, so that another can follow on its connection.
     pub(super) fn is_whole(&self) -> bool {
         !matches!(self.envelope, Err(Unreadable::TooLong { .. }))

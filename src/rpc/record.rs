@@ -1,13 +1,13 @@
 //! One log line for each call.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, sync::Arc};
 
 use tokio::time::Instant;
 use tonic::{Code, Status};
 use tracing::{field, info, warn};
 
 use super::status::{self, Refused, code_name};
-use crate::{call::CallError, retcode::Overrides};
+use crate::{call::CallError, metrics::CallMetrics, retcode::Overrides};
 
 /// Whom a call is about, in the caller's words: bounded, and harmless in a log.
 pub(super) struct About {
@@ -21,18 +21,28 @@ pub(super) struct Record {
     about: About,
     peer: Option<SocketAddr>,
     started: Instant,
+    metrics: Option<Arc<CallMetrics>>,
     written: bool,
 }
 
 // === impl Record ===
 
 impl Record {
-    pub(super) fn new(about: About, peer: Option<SocketAddr>) -> Self {
-        Self { about, peer, started: Instant::now(), written: false }
+    /// Of a call that came then.
+    pub(super) fn new(
+        about: About,
+        peer: Option<SocketAddr>,
+        started: Instant,
+        metrics: Option<Arc<CallMetrics>>,
+    ) -> Self {
+        if let Some(metrics) = &metrics {
+            metrics.begin();
+        }
+        Self { about, peer, started, metrics, written: false }
     }
 
     pub(super) fn accepted(mut self) {
-        self.written = true;
+        self.end(Code::Ok);
         let (About { method, tenant_id, agent_id }, elapsed_ms) = (&self.about, self.elapsed_ms());
         let peer = self.peer.map(field::display);
         info!(
@@ -54,7 +64,7 @@ impl Record {
     }
 
     fn refused(mut self, error: &CallError, refused: &Refused) {
-        self.written = true;
+        self.end(refused.status.code());
         let (About { method, tenant_id, agent_id }, elapsed_ms) = (&self.about, self.elapsed_ms());
         let (code, reason) = (code_name(refused.status.code()), &*refused.reason);
         let outcome = error.outcome().as_str();
@@ -86,6 +96,13 @@ impl Record {
         if ours { line!(warn) } else { line!(info) }
     }
 
+    fn end(&mut self, code: Code) {
+        self.written = true;
+        if let Some(metrics) = &self.metrics {
+            metrics.end(code.into(), self.started.elapsed());
+        }
+    }
+
     fn elapsed_ms(&self) -> f64 {
         (self.started.elapsed().as_secs_f64() * 1e6).round() / 1e3
     }
@@ -94,6 +111,7 @@ impl Record {
 impl Drop for Record {
     fn drop(&mut self) {
         if !self.written {
+            self.end(Code::Cancelled);
             let (About { method, tenant_id, agent_id }, elapsed_ms) =
                 (&self.about, self.elapsed_ms());
             let peer = self.peer.map(field::display);

@@ -139,7 +139,9 @@ impl Shared {
             (id, _) => visible(id, ID_MAX),
         };
         let agent_id = visible(message.agent_id(), ID_MAX);
-        let record = Record::new(About { method, tenant_id, agent_id }, arrival.peer);
+        let metrics = self.metrics.calls.of(method);
+        let about = About { method, tenant_id, agent_id };
+        let record = Record::new(about, arrival.peer, arrival.at, metrics);
         (arrival, record, message)
     }
 

@@ -11,7 +11,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Method, Request, Response, StatusCode, header::CONTENT_TYPE};
+use http::{HeaderValue, Method, Request, Response, StatusCode, header::CONTENT_TYPE};
 use http_body_util::Full;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -22,7 +22,18 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::tenant::{StateCount, Tenants};
+use super::metrics::Exposition;
+use crate::{
+    metrics,
+    tenant::{StateCount, Tenants},
+};
+
+/// What the admin port shows.
+#[derive(Debug)]
+pub(super) struct Pages {
+    pub(super) readiness: Arc<Readiness>,
+    pub(super) exposition: Exposition,
+}
 
 /// Whether calls should be sent here.
 #[derive(Debug)]
@@ -45,6 +56,7 @@ const HELP: &str = "\
 /healthz  200 while the process runs; for liveness probes
 /readyz   200 while calls are welcome, 503 while starting or draining; for readiness probes.
           Names what is unsafe in the configuration; with ?verbose also how the sessions are doing
+/metrics  counters and times, in the OpenMetrics format
 ";
 
 impl Readiness {
@@ -88,11 +100,7 @@ impl Readiness {
 }
 
 /// Answers probes until the bridge closes.
-pub(super) async fn serve(
-    listener: TcpListener,
-    readiness: Arc<Readiness>,
-    close: CancellationToken,
-) {
+pub(super) async fn serve(listener: TcpListener, pages: Arc<Pages>, close: CancellationToken) {
     let open = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let accepting = async {
         loop {
@@ -103,9 +111,9 @@ pub(super) async fn serve(
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 continue;
             };
-            let (readiness, close) = (readiness.clone(), close.clone());
+            let (pages, close) = (pages.clone(), close.clone());
             tokio::spawn(async move {
-                let serving = timeout(CONNECTION_LIMIT, serve_connection(stream, &readiness));
+                let serving = timeout(CONNECTION_LIMIT, serve_connection(stream, &pages));
                 close.run_until_cancelled(serving).await;
                 drop(place);
             });
@@ -114,8 +122,8 @@ pub(super) async fn serve(
     close.run_until_cancelled(accepting).await;
 }
 
-async fn serve_connection(stream: TcpStream, readiness: &Readiness) {
-    let service = service_fn(async |request| Ok::<_, Infallible>(answer(&request, readiness)));
+async fn serve_connection(stream: TcpStream, pages: &Pages) {
+    let service = service_fn(async |request| Ok::<_, Infallible>(answer(&request, pages)));
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_LIMIT)
@@ -126,18 +134,25 @@ async fn serve_connection(stream: TcpStream, readiness: &Readiness) {
     }
 }
 
-fn answer(request: &Request<Incoming>, readiness: &Readiness) -> Response<Full<Bytes>> {
+fn answer(request: &Request<Incoming>, pages: &Pages) -> Response<Full<Bytes>> {
     let reads = matches!(*request.method(), Method::GET | Method::HEAD);
+    let mut content_type = "text/plain; charset=utf-8";
     let (status, body) = match request.uri().path() {
         _ if !reads => (StatusCode::METHOD_NOT_ALLOWED, HELP.to_owned()),
         "/healthz" => (StatusCode::OK, "ok\n".to_owned()),
-        "/readyz" => readiness.answer(request.uri().query() == Some("verbose")),
+        "/readyz" => pages.readiness.answer(request.uri().query() == Some("verbose")),
+        "/metrics" => {
+            content_type = metrics::CONTENT_TYPE;
+            match pages.exposition.text() {
+                Ok(text) => (StatusCode::OK, text),
+                Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
+            }
+        }
         "/" => (StatusCode::OK, HELP.to_owned()),
         _ => (StatusCode::NOT_FOUND, HELP.to_owned()),
     };
     let mut response = Response::new(Full::from(body));
     *response.status_mut() = status;
-    let text = http::HeaderValue::from_static("text/plain; charset=utf-8");
-    response.headers_mut().insert(CONTENT_TYPE, text);
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     response
 }

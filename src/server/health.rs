@@ -2,14 +2,20 @@ use tonic::{server::NamedService, service::RoutesBuilder};
 use tonic_health::{ServingStatus, server::HealthReporter};
 
 use crate::rpc::proto::{
-    agent_session_server::AgentSessionServer, agent_state_server::AgentStateServer,
+    agent_events_server::AgentEventsServer, agent_session_server::AgentSessionServer,
+    agent_state_server::AgentStateServer,
 };
 
 /// `grpc.health.v1`, for the server as a whole ("") and for each service.
 #[derive(Debug)]
 pub(super) struct Health(HealthReporter);
 
-const SERVICES: [&str; 3] = ["", AgentStateServer::<()>::NAME, AgentSessionServer::<()>::NAME];
+const SERVICES: [&str; 4] = [
+    "",
+    AgentStateServer::<()>::NAME,
+    AgentSessionServer::<()>::NAME,
+    AgentEventsServer::<()>::NAME,
+];
 
 impl Health {
     /// Adds the service; everything is serving.

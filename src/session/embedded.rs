@@ -100,6 +100,10 @@ impl SessionStore for EmbeddedStore {
         self.make_room(&mut self.sessions(), agent)
     }
 
+    fn len(&self) -> usize {
+        self.sessions().len()
+    }
+
     fn load(&self, agent: AgentId) -> StoreFuture<'_, Option<Arc<Session>>> {
         Box::pin(ready(Ok(self.get(agent))))
     }

@@ -48,6 +48,17 @@ pub(super) struct RequestPlace {
     _host: OwnedSemaphorePermit,
 }
 
+/// How much of a share is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Usage {
+    /// Which one, as metrics spell it.
+    pub share: &'static str,
+    /// Places that there are.
+    pub limit: usize,
+    /// Places that are taken.
+    pub taken: usize,
+}
+
 #[derive(Debug)]
 struct Pool {
     share: Share,
@@ -87,6 +98,12 @@ impl Admission {
         }
     }
 
+    /// The tenant's own shares.
+    pub(super) fn usage(&self) -> [Usage; 2] {
+        [("calls", &self.calls), ("requests", &self.requests)]
+            .map(|(share, pool)| Usage::of(share, pool.limit.get(), &pool.places))
+    }
+
     /// A place among the tenant's calls, at once or not at all.
     pub(super) fn enter(&self) -> Result<CallPlace, CallError> {
         Ok(CallPlace { _own: self.calls.take_now()? })
@@ -98,6 +115,14 @@ impl Admission {
         let own = self.requests.take(wait).await?;
         let host = self.host.take(wait).await?;
         Ok(RequestPlace { _own: own, _host: host })
+    }
+}
+
+// === impl Usage ===
+
+impl Usage {
+    pub(super) fn of(share: &'static str, limit: usize, places: &Semaphore) -> Self {
+        Self { share, limit, taken: limit.saturating_sub(places.available_permits()) }
     }
 }
 

@@ -73,6 +73,18 @@ impl Tenant {
         within: Duration,
         deadline: Deadline,
     ) -> Confirmation {
+        let confirmation = self.wait_for_event(agent, accepted, within, deadline).await;
+        self.metrics.confirmation(confirmation.as_str());
+        confirmation
+    }
+
+    async fn wait_for_event(
+        self: &Arc<Self>,
+        agent: AgentId,
+        accepted: &Accepted,
+        within: Duration,
+        deadline: Deadline,
+    ) -> Confirmation {
         let Some(effect) = accepted.command.interface.effect else {
             return Confirmation::Accepted(Unconfirmed::NotKept);
         };
@@ -130,6 +142,21 @@ impl Tenant {
             Some(AgentState::AfterCallWork) => Unconfirmed::AfterCallWork,
             _ if seen.other_state => Unconfirmed::OtherState,
             _ => Unconfirmed::NoEvent,
+        }
+    }
+}
+
+impl Confirmation {
+    /// As metrics spell it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Confirmed { .. } => "confirmed",
+            Self::Accepted(Unconfirmed::NotKept) => "not_kept",
+            Self::Accepted(Unconfirmed::Talking) => "talking",
+            Self::Accepted(Unconfirmed::AfterCallWork) => "after_call_work",
+            Self::Accepted(Unconfirmed::OtherState) => "other_state",
+            Self::Accepted(Unconfirmed::NoEvent) => "no_event",
+            Self::Accepted(Unconfirmed::ShuttingDown) => "shutting_down",
         }
     }
 }

@@ -1,6 +1,6 @@
 //! One event poll, and what it says about the session.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::SystemTime};
 
 use super::Tenant;
 use crate::{
@@ -82,6 +82,9 @@ impl Tenant {
             if &*event.kind == SIGNED_OUT {
                 finding = Finding::SignedOut;
             }
+            let generated = event.generated_at;
+            let lag = generated.map(|at| SystemTime::now().duration_since(at).unwrap_or_default());
+            self.metrics.event(lag);
             self.events.publish(agent, What::Gateway(event));
         }
         finding

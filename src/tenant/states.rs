@@ -3,12 +3,10 @@
 
 use std::{
     collections::HashMap,
-    sync::{
-        Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
+use prometheus_client::metrics::counter::Counter;
 use tracing::{debug, info, warn};
 
 use super::Tenant;
@@ -19,11 +17,11 @@ use crate::{
 };
 
 /// The states of a tenant's sessions; a session that has ended has none.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct States {
     now: Mutex<HashMap<AgentId, SessionState>>,
     /// How often each was entered, in the order of [`SessionState::ALL`].
-    entered: [AtomicU64; SessionState::ALL.len()],
+    entered: [Counter; SessionState::ALL.len()],
 }
 
 /// How many sessions are in a state.
@@ -40,6 +38,10 @@ pub struct StateCount {
 // === impl States ===
 
 impl States {
+    pub(super) fn new(entered: [Counter; SessionState::ALL.len()]) -> Self {
+        Self { now: Mutex::default(), entered }
+    }
+
     pub(super) fn get(&self, agent: AgentId) -> Option<SessionState> {
         self.now().get(&agent).copied()
     }
@@ -52,7 +54,7 @@ impl States {
             && let Some(index) = SessionState::ALL.iter().position(|known| *known == state)
             && let Some(count) = self.entered.get(index)
         {
-            count.fetch_add(1, Ordering::Relaxed);
+            count.inc();
         }
         former
     }
@@ -60,10 +62,10 @@ impl States {
     fn counts(&self) -> Vec<StateCount> {
         let now = self.now();
         let states = SessionState::ALL.into_iter().zip(&self.entered);
-        let count = |(state, entered): (_, &AtomicU64)| StateCount {
+        let count = |(state, entered): (_, &Counter)| StateCount {
             state,
             now: now.values().filter(|known| **known == state).count(),
-            entered: entered.load(Ordering::Relaxed),
+            entered: entered.get(),
         };
         states.map(count).collect()
     }
@@ -137,7 +139,7 @@ mod tests {
 
     #[test]
     fn states_are_counted_once_each_time_they_are_entered() {
-        let states = States::default();
+        let states = States::new(std::array::from_fn(|_| Counter::default()));
         let agent = |id: u32| AgentId::parse(&id.to_string(), &DEFAULT_AGENT_IDS).unwrap();
         for (id, state) in [
             (101, SessionState::Kept),

@@ -126,7 +126,10 @@ impl Underway {
         if interface.only_reads() {
             return Err(CallError::SessionMissing);
         }
-        self.sign_in_unasked().await?.ok_or(CallError::SessionMissing)
+        let begun = Instant::now();
+        let signed_in = self.sign_in_unasked().await;
+        self.tenant.metrics.session_waited(begun.elapsed());
+        signed_in?.ok_or(CallError::SessionMissing)
     }
 
     /// A session that may work where `refused` did not: one that was stored meanwhile, else one

@@ -13,6 +13,7 @@ mod confirming;
 mod faults;
 mod gateway_tls;
 mod keeping;
+mod metrics;
 mod refusals;
 mod sessions;
 mod set_busy;

@@ -1,0 +1,121 @@
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use prometheus_client::{
+    encoding::EncodeLabelSet,
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
+    registry::{Registry, Unit},
+};
+
+use super::{Method, seconds};
+
+/// What is known of the calls of gRPC, with the labels and names that dashboards for gRPC expect.
+#[derive(Debug)]
+pub struct Calls {
+    methods: HashMap<String, Arc<CallMetrics>>,
+}
+
+/// The metrics of one method, found once so that a call looks nothing up by its labels.
+#[derive(Debug)]
+pub struct CallMetrics {
+    started: Counter,
+    open: Gauge,
+    /// By the number of the code.
+    handled: Vec<Counter>,
+    seconds: Histogram,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct MethodLabels {
+    grpc_type: &'static str,
+    grpc_service: String,
+    grpc_method: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CodeLabels {
+    grpc_type: &'static str,
+    grpc_service: String,
+    grpc_method: String,
+    grpc_code: &'static str,
+}
+
+/// As dashboards for gRPC spell them, by number.
+const CODES: [&str; 17] = [
+    "OK",
+    "Canceled",
+    "Unknown",
+    "InvalidArgument",
+    "DeadlineExceeded",
+    "NotFound",
+    "AlreadyExists",
+    "PermissionDenied",
+    "ResourceExhausted",
+    "FailedPrecondition",
+    "Aborted",
+    "OutOfRange",
+    "Unimplemented",
+    "Internal",
+    "Unavailable",
+    "DataLoss",
+    "Unauthenticated",
+];
+
+impl Calls {
+    pub(super) fn new(methods: &[Method], registry: &mut Registry) -> Self {
+        let started = Family::<MethodLabels, Counter>::default();
+        let open = Family::<MethodLabels, Gauge>::default();
+        let handled = Family::<CodeLabels, Counter>::default();
+        let took = Family::<MethodLabels, Histogram>::new_with_constructor(seconds);
+        registry.register("grpc_server_started", "Calls begun", started.clone());
+        registry.register("grpc_server_handled", "Calls ended, by code", handled.clone());
+        registry.register("ccgw_calls_open", "Calls and streams that are open", open.clone());
+        let help = "From the arrival of a call to its answer";
+        registry.register_with_unit("grpc_server_handling", help, Unit::Seconds, took.clone());
+
+        let method = |method: &Method| {
+            let Method { service, name, streams } = method;
+            let labels = MethodLabels {
+                grpc_type: if *streams { "server_stream" } else { "unary" },
+                grpc_service: service.clone(),
+                grpc_method: name.clone(),
+            };
+            let code = |grpc_code: &&'static str| CodeLabels {
+                grpc_type: labels.grpc_type,
+                grpc_service: service.clone(),
+                grpc_method: name.clone(),
+                grpc_code,
+            };
+            let metrics = CallMetrics {
+                started: started.get_or_create(&labels).clone(),
+                open: open.get_or_create(&labels).clone(),
+                handled: CODES.iter().map(|c| handled.get_or_create(&code(c)).clone()).collect(),
+                seconds: took.get_or_create(&labels).clone(),
+            };
+            (format!("{service}/{name}"), Arc::new(metrics))
+        };
+        Self { methods: methods.iter().map(method).collect() }
+    }
+
+    /// The metrics of a method, such as `ccgateway.agent.v1.AgentState/SetBusy`.
+    pub fn of(&self, method: &str) -> Option<Arc<CallMetrics>> {
+        self.methods.get(method).cloned()
+    }
+}
+
+impl CallMetrics {
+    /// A call has come.
+    pub fn begin(&self) {
+        self.started.inc();
+        self.open.inc();
+    }
+
+    /// It has been answered with this code, so long after it came.
+    pub fn end(&self, code: i32, took: Duration) {
+        self.open.dec();
+        let handled = usize::try_from(code).ok().and_then(|code| self.handled.get(code));
+        if let Some(handled) = handled {
+            handled.inc();
+        }
+        self.seconds.observe(took.as_secs_f64());
+    }
+}

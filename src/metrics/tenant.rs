@@ -1,0 +1,214 @@
+use std::{array, sync::Arc, time::Duration};
+
+use prometheus_client::{
+    encoding::EncodeLabelSet,
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
+    registry::{Registry, Unit},
+};
+
+use super::seconds;
+use crate::{id::TenantId, session::SessionState};
+
+/// The families that every tenant has a part of.
+#[derive(Clone, Debug)]
+pub struct Tenants {
+    requests: Family<RequestLabels, Counter>,
+    request_seconds: Family<InterfaceLabels, Histogram>,
+    queue_seconds: Family<TenantLabels, Histogram>,
+    session_seconds: Family<TenantLabels, Histogram>,
+    renewals: Family<TenantLabels, Counter>,
+    events: Family<TenantLabels, Counter>,
+    event_lag: Family<TenantLabels, Histogram>,
+    confirmations: Family<ConfirmationLabels, Counter>,
+    sessions: Family<StateLabels, Gauge>,
+    entered: Family<StateLabels, Counter>,
+    places: Family<ShareLabels, Gauge>,
+    places_taken: Family<ShareLabels, Gauge>,
+}
+
+/// One tenant's part.
+#[derive(Debug)]
+pub struct TenantMetrics {
+    tenant: Arc<str>,
+    families: Tenants,
+    queue_seconds: Histogram,
+    session_seconds: Histogram,
+    renewals: Counter,
+    events: Counter,
+    event_lag: Histogram,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct TenantLabels {
+    tenant: Arc<str>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct InterfaceLabels {
+    tenant: Arc<str>,
+    interface: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RequestLabels {
+    tenant: Arc<str>,
+    interface: &'static str,
+    result: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct StateLabels {
+    tenant: Arc<str>,
+    state: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ShareLabels {
+    tenant: Arc<str>,
+    share: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ConfirmationLabels {
+    tenant: Arc<str>,
+    result: &'static str,
+}
+
+impl Tenants {
+    pub(super) fn new(registry: &mut Registry) -> Self {
+        let histogram = || Family::<TenantLabels, Histogram>::new_with_constructor(seconds);
+        let families = Self {
+            requests: Family::default(),
+            request_seconds: Family::new_with_constructor(seconds),
+            queue_seconds: histogram(),
+            session_seconds: histogram(),
+            renewals: Family::default(),
+            events: Family::default(),
+            event_lag: histogram(),
+            confirmations: Family::default(),
+            sessions: Family::default(),
+            entered: Family::default(),
+            places: Family::default(),
+            places_taken: Family::default(),
+        };
+        let Self { requests, request_seconds, queue_seconds, session_seconds, .. } = &families;
+        let Self { renewals, events, event_lag, confirmations, .. } = &families;
+        let Self { sessions, entered, places, places_taken, .. } = &families;
+        registry.register("ccgw_gateway_requests", "Requests to gateways", requests.clone());
+        registry.register_with_unit(
+            "ccgw_gateway_request",
+            "From the first byte towards a gateway to its whole answer",
+            Unit::Seconds,
+            request_seconds.clone(),
+        );
+        registry.register_with_unit(
+            "ccgw_queue",
+            "From the arrival of a call to its turn and its place among the requests",
+            Unit::Seconds,
+            queue_seconds.clone(),
+        );
+        registry.register_with_unit(
+            "ccgw_session_wait",
+            "What a call waited for a session that was not at hand",
+            Unit::Seconds,
+            session_seconds.clone(),
+        );
+        registry.register("ccgw_guid_renewals", "Guids renewed by the gateway", renewals.clone());
+        registry.register("ccgw_events", "Events that polls have brought", events.clone());
+        registry.register_with_unit(
+            "ccgw_event_lag",
+            "From an event by the gateway's clock to its poll; only where it sends the time",
+            Unit::Seconds,
+            event_lag.clone(),
+        );
+        registry.register("ccgw_confirmations", "Waits for an event", confirmations.clone());
+        registry.register("ccgw_sessions", "Sessions of the bridge's own", sessions.clone());
+        let help = "How often sessions have entered a state";
+        registry.register("ccgw_session_states_entered", help, entered.clone());
+        registry.register("ccgw_places", "Places that a share has", places.clone());
+        registry.register("ccgw_places_taken", "Places that are taken", places_taken.clone());
+        families
+    }
+
+    /// The part of a tenant of the configuration.
+    pub fn of(&self, tenant: &TenantId) -> TenantMetrics {
+        let tenant: Arc<str> = tenant.as_str().into();
+        let labels = TenantLabels { tenant: tenant.clone() };
+        TenantMetrics {
+            queue_seconds: self.queue_seconds.get_or_create(&labels).clone(),
+            session_seconds: self.session_seconds.get_or_create(&labels).clone(),
+            renewals: self.renewals.get_or_create(&labels).clone(),
+            events: self.events.get_or_create(&labels).clone(),
+            event_lag: self.event_lag.get_or_create(&labels).clone(),
+            families: self.clone(),
+            tenant,
+        }
+    }
+}
+
+impl TenantMetrics {
+    /// A request was answered, or not, so long after it was begun.
+    pub fn request(&self, interface: &'static str, result: &'static str, took: Duration) {
+        let tenant = self.tenant.clone();
+        let labels = RequestLabels { tenant: tenant.clone(), interface, result };
+        self.families.requests.get_or_create(&labels).inc();
+        let labels = InterfaceLabels { tenant, interface };
+        self.families.request_seconds.get_or_create(&labels).observe(took.as_secs_f64());
+    }
+
+    /// A call has its turn and its place.
+    pub fn queued(&self, waited: Duration) {
+        self.queue_seconds.observe(waited.as_secs_f64());
+    }
+
+    /// A call that found no session at hand has one, or has not.
+    pub fn session_waited(&self, waited: Duration) {
+        self.session_seconds.observe(waited.as_secs_f64());
+    }
+
+    /// The gateway renewed a Guid.
+    pub fn renewed(&self) {
+        self.renewals.inc();
+    }
+
+    /// A poll brought an event, which is so old by the gateway's clock.
+    pub fn event(&self, lag: Option<Duration>) {
+        self.events.inc();
+        if let Some(lag) = lag {
+            self.event_lag.observe(lag.as_secs_f64());
+        }
+    }
+
+    /// How often sessions have entered each state, in the order of [`SessionState::ALL`].
+    pub fn states_entered(&self) -> [Counter; SessionState::ALL.len()] {
+        let mut states = SessionState::ALL.into_iter().map(SessionState::as_str);
+        array::from_fn(|_| {
+            let state = states.next().unwrap_or_default();
+            let labels = StateLabels { tenant: self.tenant.clone(), state };
+            self.families.entered.get_or_create(&labels).clone()
+        })
+    }
+
+    /// So many sessions are in a state.
+    pub fn set_sessions(&self, state: SessionState, count: usize) {
+        let labels = StateLabels { tenant: self.tenant.clone(), state: state.as_str() };
+        set(&self.families.sessions.get_or_create(&labels), count);
+    }
+
+    /// So many places of a share are taken.
+    pub fn set_places(&self, share: &'static str, taken: usize, limit: usize) {
+        let labels = ShareLabels { tenant: self.tenant.clone(), share };
+        set(&self.families.places.get_or_create(&labels), limit);
+        set(&self.families.places_taken.get_or_create(&labels), taken);
+    }
+
+    /// The wait for a confirmation has ended.
+    pub fn confirmation(&self, result: &'static str) {
+        let labels = ConfirmationLabels { tenant: self.tenant.clone(), result };
+        self.families.confirmations.get_or_create(&labels).inc();
+    }
+}
+
+fn set(gauge: &Gauge, value: usize) {
+    gauge.set(value.try_into().unwrap_or(i64::MAX));
+}
