@@ -24,6 +24,8 @@ pub struct CallMetrics {
     seconds: Histogram,
 }
 
+// The names of the labels.
+#[expect(clippy::struct_field_names)]
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct MethodLabels {
     grpc_type: &'static str,
@@ -31,6 +33,7 @@ struct MethodLabels {
     grpc_method: String,
 }
 
+#[expect(clippy::struct_field_names)]
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct CodeLabels {
     grpc_type: &'static str,
