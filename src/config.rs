@@ -12,6 +12,7 @@ mod reader;
 mod retcodes;
 mod scalar;
 mod server;
+mod store;
 mod strays;
 mod tenant;
 mod trust;
@@ -37,6 +38,7 @@ pub use self::{
 };
 use crate::{
     id::{AgentId, TenantId},
+    keyring::EncryptionKey,
     retcode::Overrides,
 };
 
@@ -51,6 +53,8 @@ pub struct Config {
     pub host_in_flight: NonZeroUsize,
     /// Every tenant that is served; at least one. `[tenants.<id>]`.
     pub tenants: BTreeMap<TenantId, Tenant>,
+    /// Where replicas share sessions; `None`: this process keeps them to itself. `[store]`.
+    pub store: Option<Store>,
     /// The operator's own reading of some retcodes. `[retcodes."NNN-NNN"]`.
     pub retcodes: Overrides,
     /// See [`Config::warnings`].
@@ -342,4 +346,84 @@ pub struct Credential {
     pub phone_number: String,
     /// Take the agent over where it is signed in elsewhere.
     pub force: bool,
+}
+
+/// Where replicas share sessions.
+#[derive(Clone, Debug)]
+pub struct Store {
+    /// The Redis or Valkey.
+    pub redis: Redis,
+    /// What the names of all keys and channels start with. `store.key_prefix`.
+    pub key_prefix: String,
+    /// What sessions are encrypted with, the key that encrypts first; at least one.
+    /// `store.encryption_keys`.
+    pub encryption_keys: Vec<EncryptionKey>,
+}
+
+/// How a Redis or Valkey is reached.
+#[derive(Clone, Debug)]
+pub struct Redis {
+    /// What the addresses are those of. `store.topology`.
+    pub topology: Topology,
+    /// The server, the sentinels, or nodes of the cluster; at least one. `store.urls`.
+    pub nodes: Vec<RedisNode>,
+    /// `None`: plaintext. `rediss://` in `store.urls`.
+    pub tls: Option<RedisTls>,
+    /// The user of Redis' access control list; `None`: its default user. `store.username`.
+    pub username: Option<String>,
+    /// That user's password. `store.password_file`.
+    pub password: Option<SecretString>,
+    /// `store.timeouts`.
+    pub timeouts: RedisTimeouts,
+}
+
+/// What the addresses of a Redis are those of.
+#[derive(Clone, Debug)]
+pub enum Topology {
+    /// One server.
+    Standalone,
+    /// Sentinels, which know where the master is.
+    Sentinel(Sentinel),
+    /// Some nodes of a cluster, which know the others.
+    Cluster,
+}
+
+/// What sentinels are asked for, and how.
+#[derive(Clone, Debug)]
+pub struct Sentinel {
+    /// The name under which they watch the master. `store.sentinel.master`.
+    pub master: String,
+    /// A user of theirs; `None`: the default user. `store.sentinel.username`.
+    pub username: Option<String>,
+    /// That user's password. `store.sentinel.password_file`.
+    pub password: Option<SecretString>,
+}
+
+/// One address of a Redis.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RedisNode {
+    /// A name or an IP address.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
+}
+
+/// TLS towards a Redis.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RedisTls {
+    /// The CA certificates, in PEM, that its certificate chains to; `None`: those of the system.
+    /// `store.tls.ca_file`.
+    pub ca_pem: Option<Vec<u8>>,
+}
+
+/// Times of a Redis.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RedisTimeouts {
+    /// For a connection: name, TCP, TLS and signing in together. `store.timeouts.connect`.
+    pub connect: Duration,
+    /// For the answer to a command. `store.timeouts.command`.
+    pub command: Duration,
+    /// How often a connection that only listens is asked whether it is still there.
+    /// `store.timeouts.heartbeat`.
+    pub heartbeat: Duration,
 }

@@ -23,7 +23,9 @@ pub mod command;
 pub mod config;
 pub mod event;
 pub mod id;
+pub mod keyring;
 pub mod metrics;
+pub mod redis;
 pub mod retcode;
 #[cfg(feature = "simulator")]
 pub mod sim;

@@ -46,28 +46,10 @@ pub(super) fn read(tenant: &Section<'_>, agent_ids: &RangeInclusive<u32>) -> Opt
 fn content(tenant: &Section<'_>, path: &Path) -> Result<SecretString, Wrong> {
     let (bytes, metadata) =
         files::read(path, SIZE_MAX).map_err(|error| files::unreadable(path, &error, REMEDY))?;
-    if readable_by_others(&metadata) {
-        tenant.notes().warn(format!(
-            "{}.credentials_file: others on this machine can read {}; make it readable by the \
-             bridge alone (chmod 600, or defaultMode: 0440 on a Kubernetes secret)",
-            tenant.key(),
-            path.display()
-        ));
-    }
+    files::warn_of_readers(tenant, "credentials_file", path, &metadata);
     String::from_utf8(bytes)
         .map(SecretString::from)
         .map_err(|_| Wrong::new("names a file that is not UTF-8 text", REMEDY))
-}
-
-#[cfg(unix)]
-fn readable_by_others(metadata: &std::fs::Metadata) -> bool {
-    // The group may read: Kubernetes gives a secret to a process that is not root in this way.
-    std::os::unix::fs::MetadataExt::mode(metadata) & 0o027 != 0
-}
-
-#[cfg(not(unix))]
-fn readable_by_others(_: &std::fs::Metadata) -> bool {
-    false
 }
 
 fn agents(root: &Section<'_>, ids: &RangeInclusive<u32>) -> HashMap<AgentId, Credential> {

@@ -20,7 +20,7 @@ use super::{
 };
 
 /// A whole directory of certificate authorities has a quarter of this.
-const PEM_MAX: u64 = 1024 * 1024;
+pub(super) const PEM_MAX: u64 = 1024 * 1024;
 
 /// Reads a file of at most `max` bytes.
 pub(super) fn read(path: &Path, max: u64) -> io::Result<(Vec<u8>, Metadata)> {
@@ -41,6 +41,33 @@ pub(super) fn unreadable(path: &Path, error: &io::Error, remedy: &str) -> Wrong 
     let words = text.split(" (os error").next().unwrap_or(&text);
     let path = quote(&path.to_string_lossy());
     Wrong::new(format!("cannot read {path} ({words})"), remedy)
+}
+
+/// Notes that others can read a file with a secret, which `key` names.
+pub(super) fn warn_of_readers(
+    section: &Section<'_>,
+    key: &'static str,
+    path: &Path,
+    metadata: &Metadata,
+) {
+    if readable_by_others(metadata) {
+        section.notes().warn(format!(
+            "{}.{key}: others on this machine can read {}; make it readable by the bridge alone \
+             (chmod 600, or defaultMode: 0440 on a Kubernetes secret)",
+            section.key(),
+            path.display()
+        ));
+    }
+}
+
+#[cfg(unix)]
+fn readable_by_others(metadata: &Metadata) -> bool {
+    std::os::unix::fs::MetadataExt::mode(metadata) & 0o027 != 0
+}
+
+#[cfg(not(unix))]
+fn readable_by_others(_: &Metadata) -> bool {
+    false
 }
 
 impl Section<'_> {

@@ -7,7 +7,7 @@ use super::{
     error::{ConfigError, Wrong},
     files,
     reader::{Notes, Section},
-    retcodes, server, strays, tenant,
+    retcodes, server, store, strays, tenant,
     value::{self, Node, Table, Value},
 };
 
@@ -93,6 +93,7 @@ fn config(root: &Section<'_>) -> Config {
         log: server::log(&root.section("log")),
         host_in_flight: server::host_in_flight(&root.section("gateway")),
         tenants: tenant::tenants(&root.section("tenants")),
+        store: store::store(root),
         retcodes: retcodes::retcodes(&root.section("retcodes")),
         warnings: Vec::new(),
     }

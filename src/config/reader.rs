@@ -197,15 +197,7 @@ impl<'a> Section<'a> {
 
     /// The path that `key` gives, seen from the folder of the file that gives it.
     pub(super) fn path(&self, key: &'static str) -> Option<PathBuf> {
-        self.read(key, |node| {
-            let path = Path::new(super::scalar::path(node)?);
-            Ok(match &node.place {
-                Place::File { name, .. } => Path::new(&**name)
-                    .parent()
-                    .map_or_else(|| path.to_owned(), |folder| folder.join(path)),
-                _ => path.to_owned(),
-            })
-        })
+        self.read(key, |node| Ok(seen_from(&node.place, super::scalar::path(node)?)))
     }
 
     /// The section's dotted key.
@@ -216,6 +208,15 @@ impl<'a> Section<'a> {
     pub(super) fn notes(&self) -> &'a Notes {
         self.notes
     }
+}
+
+/// A path, seen from the folder of the file that gives it.
+pub(super) fn seen_from(place: &Place, path: &str) -> PathBuf {
+    let folder = match place {
+        Place::File { name, .. } => Path::new(&**name).parent(),
+        _ => None,
+    };
+    folder.map_or_else(|| PathBuf::from(path), |folder| folder.join(path))
 }
 
 /// `name` in the section `path`, quoted where TOML would want it quoted.

@@ -1,11 +1,11 @@
 //! The types that a value can have. A wrong type is told without the value; a value of the right
 //! type that cannot be used is quoted.
 
-use std::{fmt::Display, num::NonZeroUsize, ops::RangeInclusive, time::Duration};
+use std::{fmt::Display, num::NonZeroUsize, ops::RangeInclusive, path::Path, time::Duration};
 
 use super::{
     error::{Place, Wrong, quote},
-    reader::Section,
+    reader::{Section, seen_from},
     value::{Node, Value},
 };
 
@@ -70,6 +70,25 @@ impl<'a> Section<'a> {
         max: usize,
         parse: impl Fn(&str) -> Result<T, Wrong>,
     ) -> Option<Vec<T>> {
+        self.placed(key, max, |_, text| parse(text))
+    }
+
+    /// Up to `max` paths, as [`Section::path`] sees them.
+    pub(super) fn paths<T>(
+        &self,
+        key: &'static str,
+        max: usize,
+        parse: impl Fn(&Path) -> Result<T, Wrong>,
+    ) -> Option<Vec<T>> {
+        self.placed(key, max, |place, text| parse(&seen_from(place, checked_path(text)?)))
+    }
+
+    fn placed<T>(
+        &self,
+        key: &'static str,
+        max: usize,
+        parse: impl Fn(&Place, &str) -> Result<T, Wrong>,
+    ) -> Option<Vec<T>> {
         let items = self.read(key, |node| {
             let items = items(node)?;
             if (1..=max).contains(&items.len()) {
@@ -80,7 +99,7 @@ impl<'a> Section<'a> {
         })?;
         let parsed = items.into_iter().filter_map(|(place, text)| {
             let noted = |wrong| self.error_in(key, place.clone(), wrong);
-            parse(text).map_err(noted).ok()
+            parse(place, text).map_err(noted).ok()
         });
         Some(parsed.collect())
     }
@@ -109,7 +128,10 @@ pub(super) fn text(node: &Node) -> Result<&str, Wrong> {
 
 /// A path: text that is not the file itself, which could be a key.
 pub(super) fn path(node: &Node) -> Result<&str, Wrong> {
-    let path = text(node)?;
+    checked_path(text(node)?)
+}
+
+fn checked_path(path: &str) -> Result<&str, Wrong> {
     if path.is_empty() {
         let remedy = "give the path of a file, or leave the key out";
         return Err(Wrong::new("is empty", remedy));

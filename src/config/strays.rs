@@ -71,7 +71,7 @@ impl Search<'_> {
         self.notes.error(place.clone(), stray.path, wrong);
     }
 
-    /// The known key that differs least, or the one of the same name elsewhere.
+    /// The known key that differs least, or the one of the same name elsewhere, not far if possible.
     fn nearest(&self, pattern: &str) -> Option<&str> {
         if pattern.len() > LENGTH_MAX {
             return None;
@@ -82,7 +82,9 @@ impl Search<'_> {
             .map(|key| (distance(key, pattern), key))
             .filter(|(distance, key)| *distance <= allowed && last(key) != "*")
             .min();
-        near.map(|(_, key)| key).or_else(|| keys().find(|key| last(key) == last(pattern)))
+        let same_name = keys().rev().filter(|key| last(key) == last(pattern));
+        let closest = |key: &&str| key.split('.').zip(pattern.split('.')).take_while(same).count();
+        near.map(|(_, key)| key).or_else(|| same_name.max_by_key(closest))
     }
 
     fn listed(&self, section: At<'_>) -> String {
@@ -127,6 +129,10 @@ fn spelt(key: &str, place: &Place) -> String {
         }
         _ => key.to_owned(),
     }
+}
+
+fn same(pair: &(&str, &str)) -> bool {
+    pair.0 == pair.1
 }
 
 fn last(key: &str) -> &str {

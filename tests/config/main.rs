@@ -14,5 +14,6 @@ mod credentials;
 mod example;
 mod mistakes;
 mod precedence;
+mod store;
 mod support;
 mod tenants;

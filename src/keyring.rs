@@ -1,0 +1,190 @@
+//! What replicas keep in a place that others can read is encrypted: AES-256-GCM under keys that
+//! only they have.
+
+use std::fmt;
+
+use aws_lc_rs::{
+    aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey},
+    digest, rand,
+};
+use secrecy::{ExposeSecret as _, SecretSlice};
+
+/// The keys of all replicas: the first one encrypts, each of them decrypts.
+///
+/// To replace a key, add the new one behind the old one everywhere, then put it first everywhere,
+/// then take the old one away.
+pub struct Keyring(Vec<Key>);
+
+struct Key {
+    id: String,
+    key: LessSafeKey,
+}
+
+/// One key of a [`Keyring`]: 32 bytes.
+#[derive(Clone)]
+pub struct EncryptionKey(SecretSlice<u8>);
+
+/// Something encrypted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sealed {
+    /// The key it was encrypted with.
+    pub key_id: String,
+    /// Never the same twice under one key.
+    pub nonce: [u8; NONCE_LEN],
+    /// The encrypted bytes, and the tag that guards them.
+    pub data: Vec<u8>,
+}
+
+/// Encrypting failed, for which there is no known reason.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("encryption failed")]
+pub struct SealError;
+
+/// Bytes of a key.
+pub const KEY_LEN: usize = 32;
+
+// === impl EncryptionKey ===
+
+impl EncryptionKey {
+    /// Takes the bytes of a key.
+    pub fn new(bytes: [u8; KEY_LEN]) -> Self {
+        Self(SecretSlice::from(bytes.to_vec()))
+    }
+
+    /// What the key is known by, which tells nothing of it.
+    pub fn id(&self) -> String {
+        let mut hash = digest::Context::new(&digest::SHA256);
+        hash.update(b"ccgateway-bridge key id");
+        hash.update(self.0.expose_secret());
+        hex(hash.finish().as_ref().get(..4).unwrap_or_default())
+    }
+}
+
+impl PartialEq for EncryptionKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.id() == other.id()
+    }
+}
+
+impl fmt::Debug for EncryptionKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "EncryptionKey({})", self.id())
+    }
+}
+
+// === impl Keyring ===
+
+impl Keyring {
+    /// A ring of these keys, at least one.
+    ///
+    /// # Errors
+    ///
+    /// [`SealError`] if the library takes one of them for no key.
+    pub fn new(keys: &[EncryptionKey]) -> Result<Self, SealError> {
+        let key = |key: &EncryptionKey| {
+            let unbound = UnboundKey::new(&AES_256_GCM, key.0.expose_secret());
+            let unbound = unbound.map_err(|_| SealError)?;
+            Ok(Key { id: key.id(), key: LessSafeKey::new(unbound) })
+        };
+        Ok(Self(keys.iter().map(key).collect::<Result<_, _>>()?))
+    }
+
+    /// Encrypts `plain`, so that it is only good together with `about`, which is not secret.
+    ///
+    /// # Errors
+    ///
+    /// [`SealError`].
+    pub fn seal(&self, about: &str, plain: &[u8]) -> Result<Sealed, SealError> {
+        let Key { id, key } = self.0.first().ok_or(SealError)?;
+        let mut nonce = [0; NONCE_LEN];
+        rand::fill(&mut nonce).map_err(|_| SealError)?;
+        let mut data = plain.to_vec();
+        let unique = Nonce::assume_unique_for_key(nonce);
+        key.seal_in_place_append_tag(unique, aad(about, id), &mut data).map_err(|_| SealError)?;
+        Ok(Sealed { key_id: id.clone(), nonce, data })
+    }
+
+    /// What was encrypted; `None` if there is no key for it here, or it is not what was encrypted
+    /// together with `about`.
+    pub fn open(&self, about: &str, sealed: &Sealed) -> Option<Vec<u8>> {
+        let Key { id, key } = self.0.iter().find(|key| key.id == sealed.key_id)?;
+        let mut data = sealed.data.clone();
+        let nonce = Nonce::assume_unique_for_key(sealed.nonce);
+        let length = key.open_in_place(nonce, aad(about, id), &mut data).ok()?.len();
+        data.truncate(length);
+        Some(data)
+    }
+}
+
+fn aad(about: &str, key_id: &str) -> Aad<String> {
+    Aad::from(format!("{about}|{key_id}"))
+}
+
+impl fmt::Debug for Keyring {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.0.iter().map(|key| &key.id)).finish()
+    }
+}
+
+/// Bytes as hexadecimal digits.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let digit = |half: u8| DIGITS.get(usize::from(half)).copied().map_or('0', char::from);
+    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
+}
+
+/// The bytes that hexadecimal digits stand for.
+pub(crate) fn unhex(text: &str) -> Option<Vec<u8>> {
+    let digits: Option<Vec<u8>> =
+        text.chars().map(|c| c.to_digit(16).and_then(|digit| u8::try_from(digit).ok())).collect();
+    let digits = digits.filter(|digits| digits.len() % 2 == 0)?;
+    let pairs = digits.chunks_exact(2);
+    Some(pairs.map(|pair| pair.iter().fold(0, |byte, digit| byte << 4 | digit)).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ring(keys: &[u8]) -> Keyring {
+        let keys: Vec<_> = keys.iter().map(|&byte| EncryptionKey::new([byte; KEY_LEN])).collect();
+        Keyring::new(&keys).unwrap()
+    }
+
+    #[test]
+    fn what_one_ring_seals_another_with_the_key_opens() {
+        let sealed = ring(&[1, 2]).seal("acme|1001|7", b"secret").unwrap();
+        assert_eq!(ring(&[2, 1]).open("acme|1001|7", &sealed).as_deref(), Some(&b"secret"[..]));
+        assert_eq!(ring(&[2]).open("acme|1001|7", &sealed), None);
+        let again = ring(&[1]).seal("acme|1001|7", b"secret").unwrap();
+        assert_ne!(again, sealed, "a nonce is not used twice");
+    }
+
+    #[test]
+    fn what_was_changed_or_moved_is_not_opened() {
+        let ring = ring(&[1]);
+        let sealed = ring.seal("acme|1001|7", b"secret").unwrap();
+        assert_eq!(ring.open("acme|1002|7", &sealed), None);
+        for at in 0..sealed.data.len() {
+            let mut changed = sealed.clone();
+            changed.data[at] ^= 1;
+            assert_eq!(ring.open("acme|1001|7", &changed), None, "byte {at}");
+        }
+        let empty = Sealed { data: Vec::new(), ..sealed };
+        assert_eq!(ring.open("acme|1001|7", &empty), None);
+    }
+
+    #[test]
+    fn digits_stand_for_bytes() {
+        assert_eq!(hex(&[0, 0x9f, 0xff]), "009fff");
+        assert_eq!(unhex("009FfF"), Some(vec![0, 0x9f, 0xff]));
+        assert_eq!((unhex("0"), unhex("0g"), unhex("+1")), (None, None, None));
+    }
+
+    #[test]
+    fn debug_shows_no_key() {
+        let key = EncryptionKey::new([0x41; KEY_LEN]);
+        let shown = format!("{key:?} {:?}", Keyring::new(std::slice::from_ref(&key)));
+        assert!(!shown.contains("4141") && !shown.contains("65, 65"), "{shown}");
+    }
+}

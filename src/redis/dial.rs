@@ -1,0 +1,237 @@
+//! How a connection is made, by topology.
+
+use std::{future::Future, io, sync::atomic::AtomicUsize, sync::atomic::Ordering};
+
+use ::redis::{
+    AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _,
+    Pipeline, RedisConnectionInfo, RedisError, RedisFuture, RedisResult, TlsCertificates, Value,
+    aio::{ConnectionLike, MultiplexedConnection, PubSub},
+    cluster::ClusterClient,
+    cluster_async::ClusterConnection,
+    cmd,
+    io::tcp::TcpSettings,
+};
+use secrecy::{ExposeSecret as _, SecretString};
+use tokio::time::timeout;
+
+use crate::config::{Redis, RedisNode, Topology};
+
+/// Makes connections to what a configuration names.
+#[derive(Debug)]
+pub(super) struct Dialer {
+    config: Redis,
+    /// The address that answered last comes first next time.
+    first: AtomicUsize,
+}
+
+/// A connection for commands; clones are the same one.
+#[derive(Clone)]
+pub(super) enum Connection {
+    Server(MultiplexedConnection),
+    Cluster(ClusterConnection),
+}
+
+/// Following a moved slot counts as a retry in a cluster. The library's 16, with waits of seconds
+/// between, would outlive every caller.
+const CLUSTER_RETRIES: u32 = 3;
+const CLUSTER_WAIT_MS: (u64, u64) = (5, 50);
+
+impl Dialer {
+    pub(super) fn new(config: &Redis) -> Self {
+        Self { config: config.clone(), first: AtomicUsize::new(0) }
+    }
+
+    /// A connection for commands, to the server that takes writes.
+    pub(super) async fn connect(&self) -> RedisResult<Connection> {
+        match &self.config.topology {
+            Topology::Standalone => {
+                let connection = self.each_node(|node| self.server(node)).await?;
+                Ok(Connection::Server(connection))
+            }
+            Topology::Sentinel(_) => {
+                let mut connection = self.server(self.master().await?).await?;
+                self.check_role(&mut connection).await?;
+                Ok(Connection::Server(connection))
+            }
+            Topology::Cluster => {
+                let client = self.cluster()?;
+                let connecting = client.get_async_connection();
+                Ok(Connection::Cluster(self.in_time(connecting).await?))
+            }
+        }
+    }
+
+    /// A connection for messages. Any node of a cluster hands out what is published on any other.
+    pub(super) async fn listen(&self) -> RedisResult<PubSub> {
+        let node = |node| async {
+            let client = self.client(node, self.credentials())?;
+            self.in_time(client.get_async_pubsub()).await
+        };
+        match &self.config.topology {
+            Topology::Standalone | Topology::Cluster => self.each_node(node).await,
+            Topology::Sentinel(_) => node(self.master().await?).await,
+        }
+    }
+
+    async fn server(&self, node: RedisNode) -> RedisResult<MultiplexedConnection> {
+        self.multiplexed(&self.client(node, self.credentials())?).await
+    }
+
+    async fn multiplexed(&self, client: &Client) -> RedisResult<MultiplexedConnection> {
+        // The limits are ours, over all of it; the library's own would be beside them.
+        let config =
+            AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
+        self.in_time(client.get_multiplexed_async_connection_with_config(&config)).await
+    }
+
+    /// Asks the sentinels, one after the other, where the master is.
+    async fn master(&self) -> RedisResult<RedisNode> {
+        let Topology::Sentinel(sentinel) = &self.config.topology else {
+            return Err(io::Error::from(io::ErrorKind::Unsupported).into());
+        };
+        self.each_node(|node| async {
+            let credentials = (sentinel.username.as_deref(), sentinel.password.as_ref());
+            let mut connection = self.multiplexed(&self.client(node, credentials)?).await?;
+            let mut question = cmd("SENTINEL");
+            question.arg("GET-MASTER-ADDR-BY-NAME").arg(&sentinel.master);
+            let answer = self.in_time(question.query_async(&mut connection)).await?;
+            let (host, port): (String, u16) = Option::ok_or_else(answer, || {
+                io::Error::new(io::ErrorKind::NotFound, "no sentinel knows this master")
+            })?;
+            Ok(RedisNode { host, port })
+        })
+        .await
+    }
+
+    /// A sentinel may name a master that has just become something else.
+    async fn check_role(&self, connection: &mut MultiplexedConnection) -> RedisResult<()> {
+        let role: Vec<Value> = self.in_time(cmd("ROLE").query_async(connection)).await?;
+        match role.first() {
+            Some(Value::BulkString(role)) if role == b"master" => Ok(()),
+            _ => Err(io::Error::other("the server that the sentinels name is no master").into()),
+        }
+    }
+
+    /// What comes of the first address that works.
+    async fn each_node<T, F>(&self, attempt: impl Fn(RedisNode) -> F) -> RedisResult<T>
+    where
+        F: Future<Output = RedisResult<T>>,
+    {
+        let count = self.config.nodes.len();
+        let first = self.first.load(Ordering::Relaxed);
+        let mut failure = RedisError::from(io::Error::from(io::ErrorKind::AddrNotAvailable));
+        for at in (first..first + count).map(|at| at % count) {
+            let Some(node) = self.config.nodes.get(at) else { continue };
+            match attempt(node.clone()).await {
+                Ok(done) => {
+                    self.first.store(at, Ordering::Relaxed);
+                    return Ok(done);
+                }
+                Err(error) => failure = error,
+            }
+        }
+        Err(failure)
+    }
+
+    async fn in_time<T>(&self, work: impl Future<Output = RedisResult<T>>) -> RedisResult<T> {
+        let limit = self.config.timeouts.connect;
+        timeout(limit, work).await.unwrap_or_else(|_elapsed| {
+            let limit = humantime::format_duration(limit);
+            let message = format!("no connection within {limit}");
+            Err(io::Error::new(io::ErrorKind::TimedOut, message).into())
+        })
+    }
+
+    fn credentials(&self) -> (Option<&str>, Option<&SecretString>) {
+        (self.config.username.as_deref(), self.config.password.as_ref())
+    }
+
+    fn client(
+        &self,
+        node: RedisNode,
+        (username, password): (Option<&str>, Option<&SecretString>),
+    ) -> RedisResult<Client> {
+        let mut redis = RedisConnectionInfo::default();
+        if let Some(username) = username {
+            redis = redis.set_username(username);
+        }
+        if let Some(password) = password {
+            redis = redis.set_password(password.expose_secret());
+        }
+        let info = self.info(node)?.set_redis_settings(redis);
+        match &self.config.tls {
+            Some(tls) => Client::build_with_tls(info, certificates(tls.ca_pem.clone())),
+            None => Client::open(info),
+        }
+    }
+
+    fn info(&self, RedisNode { host, port }: RedisNode) -> RedisResult<ConnectionInfo> {
+        let addr = if self.config.tls.is_some() {
+            ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None }
+        } else {
+            ConnectionAddr::Tcp(host, port)
+        };
+        Ok(addr.into_connection_info()?.set_tcp_settings(self.tcp()))
+    }
+
+    fn tcp(&self) -> TcpSettings {
+        let settings = TcpSettings::default().set_nodelay(true);
+        // What a peer that is gone never acknowledges ends the connection.
+        #[cfg(target_os = "linux")]
+        let settings = settings.set_user_timeout(self.config.timeouts.heartbeat);
+        settings
+    }
+
+    fn cluster(&self) -> RedisResult<ClusterClient> {
+        let nodes: RedisResult<Vec<_>> =
+            self.config.nodes.iter().map(|node| self.info(node.clone())).collect();
+        let timeouts = &self.config.timeouts;
+        let (wait_min, wait_max) = CLUSTER_WAIT_MS;
+        let mut builder = ClusterClient::builder(nodes?)
+            .retries(CLUSTER_RETRIES)
+            .min_retry_wait(wait_min)
+            .max_retry_wait(wait_max)
+            .connection_timeout(timeouts.connect)
+            .response_timeout(timeouts.command)
+            .tcp_settings(self.tcp());
+        if let Some(username) = &self.config.username {
+            builder = builder.username(username);
+        }
+        if let Some(password) = &self.config.password {
+            builder = builder.password(password.expose_secret());
+        }
+        if let Some(tls) = &self.config.tls {
+            builder = builder.certs(certificates(tls.ca_pem.clone()));
+        }
+        builder.build()
+    }
+}
+
+fn certificates(root_cert: Option<Vec<u8>>) -> TlsCertificates {
+    TlsCertificates { client_tls: None, root_cert }
+}
+
+impl ConnectionLike for Connection {
+    fn req_packed_command<'a>(&'a mut self, command: &'a Cmd) -> RedisFuture<'a, Value> {
+        match self {
+            Self::Server(connection) => connection.req_packed_command(command),
+            Self::Cluster(connection) => connection.req_packed_command(command),
+        }
+    }
+
+    fn req_packed_commands<'a>(
+        &'a mut self,
+        pipeline: &'a Pipeline,
+        offset: usize,
+        count: usize,
+    ) -> RedisFuture<'a, Vec<Value>> {
+        match self {
+            Self::Server(connection) => connection.req_packed_commands(pipeline, offset, count),
+            Self::Cluster(connection) => connection.req_packed_commands(pipeline, offset, count),
+        }
+    }
+
+    fn get_db(&self) -> i64 {
+        0
+    }
+}

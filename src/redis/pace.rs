@@ -1,0 +1,27 @@
+use std::time::Duration;
+
+use rand::RngExt as _;
+
+/// Longer and longer pauses between attempts, with jitter: replicas that lost a server together
+/// must not come back together.
+#[derive(Debug, Default)]
+pub(super) struct Pace {
+    failures: u32,
+}
+
+const FIRST: Duration = Duration::from_millis(100);
+const DOUBLINGS_MAX: u32 = 5;
+
+impl Pace {
+    /// The pause after one more failure: 50 to 100 ms at first, 1.6 to 3.2 s in the end.
+    pub(super) fn next_pause(&mut self) -> Duration {
+        let longest = FIRST * 2_u32.pow(self.failures.min(DOUBLINGS_MAX));
+        self.failures = self.failures.saturating_add(1);
+        longest.mul_f64(rand::rng().random_range(0.5..=1.0))
+    }
+
+    /// It worked.
+    pub(super) fn reset(&mut self) {
+        self.failures = 0;
+    }
+}

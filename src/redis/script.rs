@@ -1,0 +1,84 @@
+use std::fmt::Write as _;
+
+use ::redis::{Cmd, FromRedisValue, ToRedisArgs, cmd};
+use aws_lc_rs::digest;
+
+use super::{Link, LinkError, Repeat};
+
+/// A Lua script, which Redis runs as one step.
+#[derive(Clone, Debug)]
+pub struct Script {
+    source: &'static str,
+    /// What Redis knows the script by.
+    digest: String,
+}
+
+/// A script with its keys and arguments.
+#[derive(Clone, Debug)]
+pub struct Call<'a> {
+    script: &'a Script,
+    keys: Vec<String>,
+    arguments: Vec<Vec<u8>>,
+}
+
+impl Script {
+    /// A script of this source.
+    pub fn new(source: &'static str) -> Self {
+        // Redis names scripts by SHA-1; nothing here rests on its strength.
+        let hash = digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, source.as_bytes());
+        let digest = hash.as_ref().iter().fold(String::new(), |mut hex, byte| {
+            // Writing to a String cannot fail.
+            let _written = write!(hex, "{byte:02x}");
+            hex
+        });
+        Self { source, digest }
+    }
+
+    /// A call of it with the key that says where it runs.
+    pub fn on(&self, key: impl Into<String>) -> Call<'_> {
+        Call { script: self, keys: vec![key.into()], arguments: Vec::new() }
+    }
+}
+
+impl Call<'_> {
+    /// Adds a key, which has to share the slot of the first.
+    #[must_use]
+    pub fn key(mut self, key: impl Into<String>) -> Self {
+        self.keys.push(key.into());
+        self
+    }
+
+    /// Adds an argument.
+    #[must_use]
+    pub fn arg(mut self, argument: impl ToRedisArgs) -> Self {
+        self.arguments.extend(argument.to_redis_args());
+        self
+    }
+
+    fn command(&self, name: &str, script: &str) -> Cmd {
+        let mut command = cmd(name);
+        command.arg(script).arg(self.keys.len()).arg(&self.keys).arg(&self.arguments);
+        command
+    }
+}
+
+impl Link {
+    /// Runs a script; sends its source only to a server that does not know it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Link::command`].
+    pub async fn script<T: FromRedisValue>(
+        &self,
+        call: &Call<'_>,
+        repeat: Repeat,
+    ) -> Result<T, LinkError> {
+        let known = call.command("EVALSHA", &call.script.digest);
+        match self.command(&known, repeat).await {
+            Err(LinkError::Refused(code)) if code == "NOSCRIPT" => {
+                self.command(&call.command("EVAL", call.script.source), repeat).await
+            }
+            answer => answer,
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! `[store]`.
+
+use std::time::Duration;
+
+use ccgateway_bridge::config::{self, Topology};
+use secrecy::ExposeSecret as _;
+
+use crate::support::{Folder, TENANT};
+
+const KEY: &str = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
+
+fn folder() -> Folder {
+    let folder = Folder::new();
+    folder.write("a.key", KEY);
+    folder.write("b.key", [7; 32]);
+    folder.write("password", "c4n4ry\n");
+    folder
+}
+
+#[test]
+fn without_a_section_sessions_are_not_shared() {
+    assert!(crate::support::load(TENANT).store.is_none());
+}
+
+#[test]
+fn the_least_is_an_address_and_a_key() {
+    let folder = folder();
+    let text =
+        format!("{TENANT}[store]\nurls = [\"redis://localhost\"]\nencryption_keys = [\"a.key\"]\n");
+    let store = config::load(&folder.sources(text)).expect("good").store.expect("a store");
+    assert!(matches!(store.redis.topology, Topology::Standalone));
+    assert_eq!(
+        (store.redis.nodes[0].host.as_str(), store.redis.nodes[0].port),
+        ("localhost", 6379)
+    );
+    assert!(store.redis.tls.is_none() && store.redis.password.is_none());
+    assert_eq!(store.key_prefix, "ccgw:");
+    assert_eq!(store.encryption_keys.len(), 1);
+    let times = &store.redis.timeouts;
+    let all = [times.connect, times.command, times.heartbeat];
+    assert_eq!(all, [1000, 500, 5000].map(Duration::from_millis));
+}
+
+#[test]
+fn everything_is_read_and_no_secret_is_shown() {
+    let folder = folder();
+    let text = format!(
+        "{TENANT}[store]\nurls = [\"rediss://s1\", \"rediss://s2:7000\"]\ntopology = \"sentinel\"\n\
+         username = \"bridge\"\npassword_file = \"password\"\nkey_prefix = \"x:\"\n\
+         encryption_keys = [\"a.key\", \"b.key\"]\n[store.sentinel]\nmaster = \"main\"\n\
+         password_file = \"password\"\n"
+    );
+    let config = config::load(&folder.sources(text)).expect("good");
+    let store = config.store.as_ref().expect("a store");
+    let Topology::Sentinel(sentinel) = &store.redis.topology else { panic!("{store:?}") };
+    assert_eq!(sentinel.master, "main");
+    assert_eq!(store.redis.password.as_ref().map(|p| p.expose_secret()), Some("c4n4ry"));
+    assert_eq!(store.redis.nodes.len(), 2);
+    let shown = format!("{config:?}");
+    assert!(!shown.contains("c4n4ry") && !shown.contains("0001") && !shown.contains("7, 7"));
+}
+
+#[test]
+fn every_mistake_is_named_at_once() {
+    let folder = folder();
+    folder.write("short.key", "c4n4ry");
+    let text = format!(
+        "{TENANT}[store]\nurls = [\"redis://u:c4n4ry@h\", \"http://h\"]\ntopology = \"ring\"\n\
+         password_file = \"none\"\nkey_prefix = \"a{{b\"\n\
+         encryption_keys = [\"short.key\", \"none.key\"]\ntimeouts.command = \"0s\"\n"
+    );
+    let mistakes = folder.mistakes(text);
+    let expected = [
+        "bridge.toml:3  store.urls: \"http://h\" is no address of a Redis",
+        "bridge.toml:3  store.urls: has an address with a user name or password",
+        "bridge.toml:4  store.topology: \"ring\" is not one of its words",
+        "bridge.toml:5  store.password_file: cannot read",
+        "bridge.toml:6  store.key_prefix: \"a{b\" is no prefix of keys",
+        "bridge.toml:7  store.encryption_keys: \"short.key\" does not hold a key",
+        "bridge.toml:7  store.encryption_keys: cannot read \"none.key\"",
+        "bridge.toml:8  store.timeouts.command: \"0s\" is out of range",
+    ];
+    for expected in expected {
+        assert!(mistakes.iter().any(|m| m.starts_with(expected)), "{expected}: {mistakes:#?}");
+    }
+    assert_eq!(mistakes.len(), expected.len(), "{mistakes:#?}");
+    assert!(!mistakes.concat().contains("c4n4ry"));
+}
+
+#[test]
+fn what_does_not_go_together_is_named() {
+    for (lines, expected) in [
+        ("", "store.encryption_keys: is missing"),
+        ("encryption_keys = \"a.key\"", "store.urls: is missing"),
+        (
+            "urls = [\"redis://a\", \"redis://b\"]",
+            "urls has 2 addresses, and topology is standalone",
+        ),
+        ("urls = [\"redis://a\", \"rediss://b\"]\ntopology = \"cluster\"", "with TLS and without"),
+        ("urls = \"redis://a\"\ntopology = \"sentinel\"", "store.sentinel.master: is missing"),
+        ("encryption_keys = [\"a.key\", \"a.key\"]", "names files with the same key"),
+        ("username = \"u\"", "is of no use without password_file"),
+    ] {
+        let mistakes = folder().mistakes(format!("{TENANT}[store]\n{lines}\n"));
+        assert!(mistakes.iter().any(|m| m.contains(expected)), "{expected}: {mistakes:#?}");
+    }
+}
+
+#[test]
+fn plain_text_over_a_network_is_warned_of() {
+    for (host, count) in [("redis.example", 1), ("127.0.0.1", 0), ("[::1]:7", 0)] {
+        let folder = folder();
+        let key = folder.write("private.key", KEY);
+        #[cfg(unix)]
+        std::fs::set_permissions(key, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+        let text = format!(
+            "{TENANT}server.listen = \"[::1]:1\"\n[store]\nurls = \"redis://{host}\"\n\
+             encryption_keys = \"private.key\"\n"
+        );
+        let warnings = config::load(&folder.sources(text)).expect("good").warnings();
+        assert_eq!(warnings.len(), count, "{warnings:#?}");
+    }
+}
