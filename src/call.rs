@@ -79,6 +79,13 @@ pub enum CallError {
     #[error("the connection has reached its age")]
     ConnectionAged,
 
+    /// The agent's session may be in the store that replicas share, which cannot be asked. Nothing
+    /// was sent.
+    #[error(
+        "the store that replicas share does not answer, and this replica does not know the agent"
+    )]
+    StoreUnavailable,
+
     /// A bug in the bridge. The agent may have changed.
     #[error("the bridge failed inside; its log says where")]
     Internal,
@@ -164,6 +171,7 @@ impl CallError {
             | Self::Overloaded { .. }
             | Self::ShuttingDown
             | Self::ConnectionAged
+            | Self::StoreUnavailable
             | Self::Deadline(Stage::Queue | Stage::Connection | Stage::Watching) => {
                 Outcome::NotSent
             }

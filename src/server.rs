@@ -30,9 +30,11 @@ use crate::{
     config::{Config, Drain, LeftSessions},
     gateway::BuildError,
     id::TenantId,
+    keyring::SealError,
     metrics::Metrics,
     rpc,
-    tenant::{Hosts, Tenant, Tenants, Work},
+    session::{Shared, Stores},
+    tenant::{Common, Hosts, Tenant, Tenants, Work},
 };
 
 /// A bridge that answers calls.
@@ -65,6 +67,9 @@ pub enum StartError {
     /// The bridge's own certificate is unusable.
     #[error("server.tls: {0}")]
     Tls(rustls::Error),
+    /// What replicas share cannot be encrypted.
+    #[error("store.encryption_keys: {0}")]
+    Store(#[from] SealError),
     /// A tenant's client cannot be made.
     #[error("tenants.{0}: {1}")]
     Tenant(TenantId, BuildError),
@@ -108,17 +113,23 @@ impl Bridge {
     /// [`StartError`]; nothing is left open then.
     pub async fn start(config: Config) -> Result<Self, StartError> {
         let warnings = config.warnings();
-        let Config { server, host_in_flight, tenants, retcodes, .. } = config;
+        let Config { server, host_in_flight, tenants, store, retcodes, .. } = config;
         let (work, stages) = (Work::default(), Stages::default());
 
         let metrics = Arc::new(Metrics::new(&rpc::methods()));
+        let stores = match &store {
+            Some(store) => Stores::Shared(Shared::new(store)?),
+            None => Stores::Embedded,
+        };
         let hosts = Hosts::new(host_in_flight);
+        let common = Common { hosts: &hosts, stores: &stores, metrics: &metrics.tenants };
         let tenants = tenants.into_iter().map(|(id, config)| {
-            Tenant::new(id.clone(), config, &hosts, work.clone(), &metrics.tenants)
+            Tenant::new(id.clone(), config, &common, work.clone())
                 .map_err(|error| StartError::Tenant(id, error))
         });
         let tenants = Tenants::new(tenants.collect::<Result<Vec<_>, _>>()?);
-        let readiness = Arc::new(Readiness::new(tenants.clone(), &warnings));
+        let readiness =
+            Arc::new(Readiness::new(tenants.clone(), &warnings, stores.link().cloned()));
 
         let tls = server.tls.as_ref().map(tls::acceptor).transpose().map_err(StartError::Tls)?;
         let mut routes = rpc::services(tenants.clone(), retcodes, &server, metrics.clone())?;

@@ -1,12 +1,14 @@
 //! Sessions: which Guid is an agent's, who made it, and how long it is good.
 //!
-//! [`SessionStore`] is the seam at which replicas will share sessions; [`EmbeddedStore`] keeps
-//! them in this process. Whatever stores them, a newer Guid is never undone by an older one: each
-//! change names the version that it replaces.
+//! [`SessionStore`] is the seam at which replicas share sessions: [`EmbeddedStore`] keeps them in
+//! this process, [`SharedStore`] in a Redis too. Whatever stores them, a newer Guid is never undone
+//! by an older one: each change names the version that it replaces.
 
 mod cookies;
 mod embedded;
 mod guid;
+mod local;
+mod shared;
 mod state;
 
 use std::{
@@ -24,9 +26,13 @@ pub use self::{
     cookies::Cookies,
     embedded::EmbeddedStore,
     guid::{Guid, InvalidGuid},
+    shared::{Shared, SharedStore},
     state::SessionState,
 };
-use crate::id::AgentId;
+use crate::{
+    id::{AgentId, TenantId},
+    redis::Link,
+};
 
 /// One agent's session with the gateway.
 #[derive(Debug)]
@@ -35,8 +41,8 @@ pub struct Session {
     pub guid: Guid,
     /// Who made the session.
     pub origin: Origin,
-    /// Grows with every Guid that is stored for the tenant, so that an agent's newer Guid always
-    /// has the higher one.
+    /// Grows with every Guid that is stored for the tenant, over restarts and replicas too, so that
+    /// an agent's newer Guid always has the higher one. Begins with the time in microseconds.
     pub version: u64,
     /// When the Guid was stored.
     pub renewed_at: SystemTime,
@@ -56,7 +62,7 @@ pub enum Origin {
 }
 
 /// A session to be stored.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct NewSession {
     /// The Guid.
     pub guid: Guid,
@@ -87,7 +93,7 @@ pub trait SessionStore: fmt::Debug + Send + Sync {
         self.len() == 0
     }
 
-    /// The session, wherever it is kept.
+    /// The session, wherever it is kept: asks whoever else may know a newer one.
     ///
     /// # Errors
     ///
@@ -122,6 +128,15 @@ pub trait SessionStore: fmt::Debug + Send + Sync {
     fn remove(&self, agent: AgentId, version: u64) -> StoreFuture<'_, ()>;
 }
 
+/// Where the sessions of all tenants are.
+#[derive(Clone, Debug)]
+pub enum Stores {
+    /// In this process.
+    Embedded,
+    /// In this process, and shared with others.
+    Shared(Shared),
+}
+
 /// What a [`SessionStore`] answers.
 pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
 
@@ -140,5 +155,28 @@ impl Session {
     /// Whether the session is forgotten by now.
     pub fn is_expired(&self) -> bool {
         self.expires_at.is_some_and(|expires_at| expires_at <= Instant::now())
+    }
+
+    /// The same session with another Guid, its time begun anew.
+    fn renewed(&self, guid: Guid, ttl: Option<Duration>) -> NewSession {
+        NewSession { guid, origin: self.origin, ttl, cookies: self.cookies.clone() }
+    }
+}
+
+impl Stores {
+    /// Where one tenant's sessions are, up to `capacity` of them.
+    pub fn open(&self, tenant: &TenantId, capacity: NonZeroUsize) -> Arc<dyn SessionStore> {
+        match self {
+            Self::Embedded => Arc::new(EmbeddedStore::new(capacity)),
+            Self::Shared(shared) => Arc::new(SharedStore::start(shared, tenant, capacity)),
+        }
+    }
+
+    /// The link to what replicas share, if they do.
+    pub fn link(&self) -> Option<&Link> {
+        match self {
+            Self::Embedded => None,
+            Self::Shared(shared) => Some(shared.link()),
+        }
     }
 }

@@ -38,9 +38,7 @@ use crate::{
     gateway::{BuildError, Command, Envelope, Gateway, Reply, SignIn},
     id::{AgentId, TenantId},
     metrics::{self, TenantMetrics},
-    session::{
-        EmbeddedStore, Guid, NewSession, Origin, Session, SessionState, SessionStore, StoreError,
-    },
+    session::{Guid, NewSession, Origin, Session, SessionState, SessionStore, StoreError, Stores},
 };
 
 /// One tenant, as calls see it.
@@ -63,6 +61,17 @@ pub struct Tenant {
     /// For sign-ins that nobody asked for.
     pacer: Pacer,
     work: Work,
+}
+
+/// What all tenants have in common.
+#[derive(Clone, Copy, Debug)]
+pub struct Common<'a> {
+    /// The shares of gateway hosts.
+    pub hosts: &'a Hosts,
+    /// Where sessions are kept.
+    pub stores: &'a Stores,
+    /// What is counted.
+    pub metrics: &'a metrics::Tenants,
 }
 
 /// Where detached work belongs, so that the bridge can wait for it when it stops.
@@ -110,13 +119,12 @@ impl Tenant {
     pub fn new(
         id: TenantId,
         config: config::Tenant,
-        hosts: &Hosts,
+        common: &Common<'_>,
         work: Work,
-        metrics: &metrics::Tenants,
     ) -> Result<Self, BuildError> {
-        let metrics = Arc::new(metrics.of(&id));
+        let metrics = Arc::new(common.metrics.of(&id));
         Ok(Self {
-            admission: Admission::new(&config, hosts),
+            admission: Admission::new(&config, common.hosts),
             batches: Semaphore::new(batch_share(&config.limits)),
             turns: Arc::new(Turns::new(config.limits.agent_queue)),
             credentials: CredentialBook::new(
@@ -124,7 +132,7 @@ impl Tenant {
                 config.keep.rejected_for,
                 config.limits.sessions,
             ),
-            sessions: Arc::new(EmbeddedStore::new(config.limits.sessions)),
+            sessions: common.stores.open(&id, config.limits.sessions),
             gateway: Gateway::new(&config, metrics.clone())?,
             keepers: Keepers::default(),
             states: States::new(metrics.states_entered()),
@@ -171,12 +179,18 @@ impl Tenant {
     ///
     /// # Errors
     ///
-    /// [`CallError::Internal`] if the store cannot be asked.
+    /// [`CallError::StoreUnavailable`] if the store cannot be asked.
     pub async fn session(&self, agent: AgentId) -> Result<Option<Arc<Session>>, CallError> {
         if let Some(session) = self.sessions.warm(agent) {
             return Ok(Some(session));
         }
         self.sessions.load(agent).await.map_err(|e| self.store_failed(&e))
+    }
+
+    /// The agent's session, as far as anybody knows: another replica may have stored a newer one
+    /// that this one has not heard of. Without the store, what is known here has to do.
+    async fn newest_session(&self, agent: AgentId) -> Option<Arc<Session>> {
+        self.sessions.load(agent).await.unwrap_or_else(|_| self.sessions.warm(agent))
     }
 
     /// Stores the Guid of an agent who was signed in elsewhere, in the place of any other.
@@ -408,8 +422,8 @@ impl Tenant {
                 CallError::Overloaded { share: Share::TenantSessions, limit }
             }
             StoreError::Unavailable(_) => {
-                tracing::error!(tenant.id = %self.id, %error, "the session store failed");
-                CallError::Internal
+                debug!(tenant.id = %self.id, %error, "the session store was asked in vain");
+                CallError::StoreUnavailable
             }
         }
     }

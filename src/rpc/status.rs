@@ -73,6 +73,7 @@ fn row(error: &CallError) -> Row<'_> {
                                         => (ResourceExhausted, "TENANT_OVERLOADED", Quota(*share), "try again shortly"),
         CallError::ShuttingDown         => (Unavailable, "SHUTTING_DOWN", RetryAfter(Duration::ZERO), "try again at once"),
         CallError::ConnectionAged       => (Unavailable, "CONNECTION_AGED", RetryAfter(Duration::ZERO), "watch again, after the last sequence"),
+        CallError::StoreUnavailable     => (Unavailable, "STORE_UNAVAILABLE", RetryAfter(SOON), "try again shortly"),
         CallError::Internal             => (Internal, "BRIDGE_FAILED", Nothing, LOOK),
     };
     Row { code, reason, more, advice }
@@ -303,6 +304,10 @@ mod tests {
         check(
             &CallError::ConnectionAged,
             (Unavailable, "CONNECTION_AGED", not_sent, Some(0), Some("0")),
+        );
+        check(
+            &CallError::StoreUnavailable,
+            (Unavailable, "STORE_UNAVAILABLE", not_sent, Some(1000), Some("1000")),
         );
         check(&CallError::Internal, (Internal, "BRIDGE_FAILED", unknown, None, never));
     }

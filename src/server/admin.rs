@@ -25,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 use super::metrics::Exposition;
 use crate::{
     metrics,
+    redis::{Link, LinkState},
     tenant::{StateCount, Tenants},
 };
 
@@ -40,6 +41,8 @@ pub(super) struct Pages {
 pub(super) struct Readiness {
     state: AtomicU8,
     tenants: Tenants,
+    /// To what replicas share, if they do. Calls are welcome without it too.
+    store: Option<Link>,
     /// Shown with every answer; a line each.
     warnings: String,
 }
@@ -55,14 +58,15 @@ const CONNECTION_LIMIT: Duration = Duration::from_secs(60);
 const HELP: &str = "\
 /healthz  200 while the process runs; for liveness probes
 /readyz   200 while calls are welcome, 503 while starting or draining; for readiness probes.
-          Names what is unsafe in the configuration; with ?verbose also how the sessions are doing
+          Names what is unsafe in the configuration; with ?verbose also how the store and the
+          sessions are doing
 /metrics  counters and times, in the OpenMetrics format
 ";
 
 impl Readiness {
     /// Not ready yet, with what a careful operator would want to hear of the configuration.
-    pub(super) fn new(tenants: Tenants, warnings: &[String]) -> Self {
-        Self { state: AtomicU8::default(), tenants, warnings: warnings.join("\n") }
+    pub(super) fn new(tenants: Tenants, warnings: &[String], store: Option<Link>) -> Self {
+        Self { state: AtomicU8::default(), tenants, store, warnings: warnings.join("\n") }
     }
 
     pub(super) fn set_ready(&self) {
@@ -80,8 +84,18 @@ impl Readiness {
             _ => (StatusCode::SERVICE_UNAVAILABLE, "starting\n"),
         };
         let end = if self.warnings.is_empty() { "" } else { "\n" };
-        let sessions = if verbose { self.sessions() } else { String::new() };
-        (status, format!("{state}{}{end}{sessions}", self.warnings))
+        let more = if verbose { self.store() + &self.sessions() } else { String::new() };
+        (status, format!("{state}{}{end}{more}", self.warnings))
+    }
+
+    /// A line on the store that replicas share.
+    fn store(&self) -> String {
+        match self.store.as_ref().map(Link::state) {
+            None => String::new(),
+            Some(LinkState::Unused) => "store: not asked yet\n".to_owned(),
+            Some(LinkState::Up) => "store: up\n".to_owned(),
+            Some(LinkState::Down(error)) => format!("store: down, {error}\n"),
+        }
     }
 
     /// A line for each tenant and state of its own sessions.

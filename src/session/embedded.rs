@@ -1,111 +1,43 @@
-use std::{
-    collections::HashMap,
-    future::ready,
-    num::NonZeroUsize,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::{Duration, SystemTime},
+use std::{future::ready, num::NonZeroUsize, sync::Arc};
+
+use super::{
+    Guid, NewSession, Session, SessionStore, StoreError, StoreFuture,
+    local::{Entry, Local},
 };
-
-use tokio::time::Instant;
-
-use super::{Guid, NewSession, Origin, Session, SessionStore, StoreError, StoreFuture};
 use crate::id::AgentId;
 
 /// Sessions in the memory of this process: the store of a single replica.
 #[derive(Debug)]
-pub struct EmbeddedStore {
-    sessions: Mutex<HashMap<AgentId, Arc<Stored>>>,
-    /// One counter for all agents, so that versions grow over a sign-out too.
-    last_version: AtomicU64,
-    capacity: NonZeroUsize,
-}
-
-#[derive(Debug)]
-struct Stored {
-    session: Arc<Session>,
-    /// A renewal by the gateway starts the time anew.
-    ttl: Option<Duration>,
-}
+pub struct EmbeddedStore(Local);
 
 impl EmbeddedStore {
     /// A store of up to `capacity` sessions.
     pub fn new(capacity: NonZeroUsize) -> Self {
-        Self { sessions: Mutex::default(), last_version: AtomicU64::new(0), capacity }
-    }
-
-    fn sessions(&self) -> MutexGuard<'_, HashMap<AgentId, Arc<Stored>>> {
-        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn get(&self, agent: AgentId) -> Option<Arc<Session>> {
-        let session = self.sessions().get(&agent)?.session.clone();
-        (!session.is_expired()).then_some(session)
-    }
-
-    /// Called with the sessions locked, so that the higher version is the later one.
-    fn stored(&self, new: NewSession) -> Arc<Stored> {
-        let NewSession { guid, origin, ttl, cookies } = new;
-        let session = Arc::new(Session {
-            guid,
-            origin,
-            version: self.last_version.fetch_add(1, Ordering::Relaxed) + 1,
-            renewed_at: SystemTime::now(),
-            expires_at: ttl.map(|ttl| Instant::now() + ttl),
-            cookies,
-        });
-        Arc::new(Stored { session, ttl })
-    }
-
-    /// Makes room by forgetting what has expired; a live session is never given up for another.
-    fn make_room(&self, sessions: &mut HashMap<AgentId, Arc<Stored>>, agent: AgentId) -> bool {
-        if sessions.len() < self.capacity.get() || sessions.contains_key(&agent) {
-            return true;
-        }
-        sessions.retain(|_, stored| !stored.session.is_expired());
-        sessions.len() < self.capacity.get()
+        Self(Local::new(capacity))
     }
 
     fn insert(&self, agent: AgentId, new: NewSession) -> Result<Arc<Session>, StoreError> {
-        let mut sessions = self.sessions();
-        if !self.make_room(&mut sessions, agent) {
-            return Err(StoreError::Full(self.capacity));
-        }
-        let stored = self.stored(new);
-        let session = stored.session.clone();
-        sessions.insert(agent, stored);
-        Ok(session)
-    }
-
-    fn replace(&self, agent: AgentId, old: &Session, guid: Guid) -> Option<Arc<Session>> {
-        let mut sessions = self.sessions();
-        let stored = sessions.get_mut(&agent)?;
-        if stored.session.version != old.version {
-            return None;
-        }
-        let (origin, ttl): (Origin, _) = (old.origin, stored.ttl);
-        *stored = self.stored(NewSession { guid, origin, ttl, cookies: old.cookies.clone() });
-        Some(stored.session.clone())
+        let stored = self.0.put(agent, |version| Entry::new(version, new))?;
+        // An entry made of a session holds it.
+        stored.session.ok_or_else(|| self.0.full())
     }
 }
 
 impl SessionStore for EmbeddedStore {
     fn warm(&self, agent: AgentId) -> Option<Arc<Session>> {
-        self.get(agent)
+        self.0.get(agent)
     }
 
     fn has_room(&self, agent: AgentId) -> bool {
-        self.make_room(&mut self.sessions(), agent)
+        self.0.has_room(agent)
     }
 
     fn len(&self) -> usize {
-        self.sessions().len()
+        self.0.len()
     }
 
     fn load(&self, agent: AgentId) -> StoreFuture<'_, Option<Arc<Session>>> {
-        Box::pin(ready(Ok(self.get(agent))))
+        Box::pin(ready(Ok(self.0.get(agent))))
     }
 
     fn put(&self, agent: AgentId, session: NewSession) -> StoreFuture<'_, Arc<Session>> {
@@ -118,22 +50,27 @@ impl SessionStore for EmbeddedStore {
         old: &'a Session,
         guid: Guid,
     ) -> StoreFuture<'a, Option<Arc<Session>>> {
-        Box::pin(ready(Ok(self.replace(agent, old, guid))))
+        let renewed = self.0.replace(agent, old.version, |version, known| {
+            Entry::new(version, old.renewed(guid, known.ttl))
+        });
+        Box::pin(ready(Ok(renewed.and_then(|entry| entry.session))))
     }
 
     fn remove(&self, agent: AgentId, version: u64) -> StoreFuture<'_, ()> {
-        let mut sessions = self.sessions();
-        if sessions.get(&agent).is_some_and(|stored| stored.session.version == version) {
-            sessions.remove(&agent);
-        }
+        self.0.forget(agent, version);
         Box::pin(ready(Ok(())))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
-    use crate::{id::DEFAULT_AGENT_IDS, session::Cookies};
+    use crate::{
+        id::DEFAULT_AGENT_IDS,
+        session::{Cookies, Origin},
+    };
 
     fn agent(id: u32) -> AgentId {
         AgentId::parse(&id.to_string(), &DEFAULT_AGENT_IDS).unwrap()

@@ -83,7 +83,7 @@ impl Underway {
             verdict => return verdict.map(|envelope| (envelope, after)),
         };
         let newer = if command.interface.only_reads() {
-            self.stored_since(session.version).await?
+            self.stored_since(session.version).await
         } else {
             self.newer_session(session.version).await?
         };
@@ -120,8 +120,14 @@ impl Underway {
     /// The agent's session; signs the agent in where there is none and the bridge can, unless
     /// somebody only wants to look.
     async fn session(&mut self, interface: &Interface) -> Result<Arc<Session>, CallError> {
-        if let Some(session) = self.tenant.session(self.agent).await? {
-            return Ok(session);
+        match self.tenant.session(self.agent).await {
+            Ok(Some(session)) => return Ok(session),
+            Ok(None) => {}
+            // A session that only other replicas know is as good as none, if another can be made.
+            Err(CallError::StoreUnavailable)
+                if !interface.only_reads()
+                    && self.tenant.credentials.sign_in(self.agent).is_some() => {}
+            Err(error) => return Err(error),
         }
         if interface.only_reads() {
             return Err(CallError::SessionMissing);
@@ -135,16 +141,16 @@ impl Underway {
     /// A session that may work where `refused` did not: one that was stored meanwhile, else one
     /// made by signing in.
     async fn newer_session(&mut self, refused: u64) -> Result<Option<Arc<Session>>, CallError> {
-        if let Some(newer) = self.stored_since(refused).await? {
+        if let Some(newer) = self.stored_since(refused).await {
             return Ok(Some(newer));
         }
         self.forget(refused).await?;
         self.sign_in_unasked().await
     }
 
-    async fn stored_since(&self, refused: u64) -> Result<Option<Arc<Session>>, CallError> {
-        let stored = self.tenant.session(self.agent).await?;
-        Ok(stored.filter(|stored| stored.version > refused))
+    async fn stored_since(&self, refused: u64) -> Option<Arc<Session>> {
+        let stored = self.tenant.newest_session(self.agent).await;
+        stored.filter(|stored| stored.version > refused)
     }
 
     async fn sign_in_unasked(&mut self) -> Result<Option<Arc<Session>>, CallError> {

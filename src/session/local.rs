@@ -1,0 +1,245 @@
+use std::{
+    collections::{HashMap, hash_map},
+    num::NonZeroUsize,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use tokio::time::Instant;
+
+use super::{NewSession, Session, StoreError};
+use crate::id::AgentId;
+
+/// What a process knows of sessions by itself.
+#[derive(Debug)]
+pub(super) struct Local {
+    entries: Mutex<HashMap<AgentId, Entry>>,
+    /// One for all agents, so that versions grow over a sign-out too.
+    last_version: AtomicU64,
+    capacity: NonZeroUsize,
+}
+
+/// What is known of one agent.
+#[derive(Clone, Debug)]
+pub(super) struct Entry {
+    pub(super) version: u64,
+    /// `None`: it has ended with this version, and what is older must not bring it back.
+    pub(super) session: Option<Arc<Session>>,
+    /// A renewal by the gateway starts the time anew.
+    pub(super) ttl: Option<Duration>,
+    /// Whether it is only known here.
+    pub(super) unshared: bool,
+    since: Instant,
+}
+
+/// What became of an entry that was offered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Taken {
+    /// It is what is known now.
+    Yes,
+    /// What is known is newer.
+    Older,
+    /// There is no room for it.
+    Full,
+}
+
+/// How long the end of a session is remembered against what is on its way still.
+const END_KEPT: Duration = Duration::from_secs(60);
+
+// === impl Entry ===
+
+impl Entry {
+    /// A session that is stored now.
+    pub(super) fn new(version: u64, new: NewSession) -> Self {
+        let NewSession { guid, origin, ttl, cookies } = new;
+        let session = Session {
+            guid,
+            origin,
+            version,
+            renewed_at: SystemTime::now(),
+            expires_at: ttl.map(|ttl| Instant::now() + ttl),
+            cookies,
+        };
+        Self::known(version, Some(Arc::new(session)), ttl)
+    }
+
+    /// The end of a session.
+    pub(super) fn end(version: u64) -> Self {
+        Self::known(version, None, None)
+    }
+
+    pub(super) fn known(
+        version: u64,
+        session: Option<Arc<Session>>,
+        ttl: Option<Duration>,
+    ) -> Self {
+        Self { version, session, ttl, unshared: false, since: Instant::now() }
+    }
+
+    /// The session, if it is still good.
+    pub(super) fn live(&self) -> Option<&Arc<Session>> {
+        self.session.as_ref().filter(|session| !session.is_expired())
+    }
+
+    fn may_go(&self) -> bool {
+        match &self.session {
+            Some(session) => session.is_expired(),
+            None => !self.unshared && self.since.elapsed() >= END_KEPT,
+        }
+    }
+}
+
+// === impl Local ===
+
+impl Local {
+    pub(super) fn new(capacity: NonZeroUsize) -> Self {
+        Self { entries: Mutex::default(), last_version: AtomicU64::new(0), capacity }
+    }
+
+    pub(super) fn get(&self, agent: AgentId) -> Option<Arc<Session>> {
+        self.entries().get(&agent)?.live().cloned()
+    }
+
+    pub(super) fn entry(&self, agent: AgentId) -> Option<Entry> {
+        self.entries().get(&agent).cloned()
+    }
+
+    /// How many sessions are known.
+    pub(super) fn len(&self) -> usize {
+        self.entries().values().filter(|entry| entry.session.is_some()).count()
+    }
+
+    /// The agents of whom something is known.
+    pub(super) fn agents(&self) -> Vec<AgentId> {
+        self.entries().keys().copied().collect()
+    }
+
+    /// Those of whom something is only known here.
+    pub(super) fn unshared(&self) -> Vec<AgentId> {
+        let entries = self.entries();
+        entries.iter().filter(|(_, entry)| entry.unshared).map(|(agent, _)| *agent).collect()
+    }
+
+    pub(super) fn full(&self) -> StoreError {
+        StoreError::Full(self.capacity)
+    }
+
+    /// Forgets what is of no use any more.
+    pub(super) fn tidy(&self) {
+        self.entries().retain(|_, entry| !entry.may_go());
+    }
+
+    pub(super) fn has_room(&self, agent: AgentId) -> bool {
+        self.make_room(&mut self.entries(), agent)
+    }
+
+    /// A version above `known` and above each one given before. It is the time in microseconds
+    /// where that is higher, so that versions grow over a restart too.
+    pub(super) fn next_version(&self, known: u64) -> u64 {
+        let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let time = u64::try_from(time.as_micros()).unwrap_or_default();
+        let next = |last: u64| (last.max(known) + 1).max(time);
+        let update = self
+            .last_version
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| Some(next(last)));
+        update.map_or(known + 1, next)
+    }
+
+    /// Notes a version that another process has given.
+    pub(super) fn saw_version(&self, version: u64) {
+        self.last_version.fetch_max(version, Ordering::Relaxed);
+    }
+
+    /// Takes in what is newer than what is known. Of two that claim one version, the one that all
+    /// share is right.
+    pub(super) fn offer(&self, agent: AgentId, entry: Entry) -> Taken {
+        let mut entries = self.entries();
+        self.offer_to(&mut entries, agent, entry)
+    }
+
+    /// Takes in an entry of the next version, made by `make`.
+    pub(super) fn put(
+        &self,
+        agent: AgentId,
+        make: impl FnOnce(u64) -> Entry,
+    ) -> Result<Entry, StoreError> {
+        // Locked first, so that the higher version is the later one.
+        let mut entries = self.entries();
+        let known = entries.get(&agent).map_or(0, |entry| entry.version);
+        let entry = make(self.next_version(known));
+        match self.offer_to(&mut entries, agent, entry.clone()) {
+            Taken::Full => Err(self.full()),
+            Taken::Yes | Taken::Older => Ok(entry),
+        }
+    }
+
+    /// The same, if `version` is the session's, whether or not its time has passed.
+    pub(super) fn replace(
+        &self,
+        agent: AgentId,
+        version: u64,
+        make: impl FnOnce(u64, &Entry) -> Entry,
+    ) -> Option<Entry> {
+        let mut entries = self.entries();
+        let known = entries.get_mut(&agent)?;
+        if known.version != version || known.session.is_none() {
+            return None;
+        }
+        let entry = make(self.next_version(version), known);
+        *known = entry.clone();
+        Some(entry)
+    }
+
+    /// Notes that what is known of an agent is shared by now, if it still is of this version.
+    pub(super) fn shared(&self, agent: AgentId, version: u64) {
+        if let Some(entry) = self.entries().get_mut(&agent).filter(|e| e.version == version) {
+            entry.unshared = false;
+        }
+    }
+
+    /// Forgets the session of this version without a trace.
+    pub(super) fn forget(&self, agent: AgentId, version: u64) {
+        if let hash_map::Entry::Occupied(entry) = self.entries().entry(agent)
+            && entry.get().version == version
+        {
+            entry.remove();
+        }
+    }
+
+    fn offer_to(
+        &self,
+        entries: &mut HashMap<AgentId, Entry>,
+        agent: AgentId,
+        entry: Entry,
+    ) -> Taken {
+        self.saw_version(entry.version);
+        if let Some(known) = entries.get(&agent) {
+            let same = known.version == entry.version && known.unshared && !entry.unshared;
+            if known.version >= entry.version && !same {
+                return Taken::Older;
+            }
+        }
+        // The end of a session takes no room from others: there may be one for each of them.
+        if entry.session.is_some() && !self.make_room(entries, agent) {
+            return Taken::Full;
+        }
+        entries.insert(agent, entry);
+        Taken::Yes
+    }
+
+    /// Makes room by forgetting what has expired; a live session is never given up for another.
+    fn make_room(&self, entries: &mut HashMap<AgentId, Entry>, agent: AgentId) -> bool {
+        if entries.len() < self.capacity.get() || entries.contains_key(&agent) {
+            return true;
+        }
+        entries.retain(|_, entry| !entry.may_go());
+        entries.values().filter(|entry| entry.session.is_some()).count() < self.capacity.get()
+    }
+
+    fn entries(&self) -> MutexGuard<'_, HashMap<AgentId, Entry>> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

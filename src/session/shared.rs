@@ -1,0 +1,317 @@
+use std::{
+    collections::HashSet,
+    num::NonZeroUsize,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use ::redis::cmd;
+use tokio::sync::Notify;
+use tokio_util::task::AbortOnDropHandle;
+use tracing::{debug, warn};
+
+use super::{
+    Guid, NewSession, Session, SessionStore, StoreError, StoreFuture,
+    local::{Entry, Local, Taken},
+};
+use crate::{
+    config,
+    id::{AgentId, TenantId},
+    keyring::{Keyring, SealError},
+    redis::{Keys, Link, LinkError, Repeat},
+};
+
+mod record;
+mod sync;
+mod write;
+
+use self::{
+    record::{Record, Unreadable},
+    write::{Stored, Written},
+};
+
+/// What the stores of all tenants have in common.
+#[derive(Clone, Debug)]
+pub struct Shared {
+    link: Link,
+    keyring: Arc<Keyring>,
+    prefix: Arc<str>,
+}
+
+/// Sessions that replicas share through a Redis.
+///
+/// Two levels: what this process knows answers [`warm`](SessionStore::warm), and Redis hears of
+/// every change and tells it to the other replicas, as a record that is encrypted. Whatever Redis
+/// cannot be told stays here, works here, and is told later.
+#[derive(Debug)]
+pub struct SharedStore {
+    inner: Arc<Inner>,
+    _sync: AbortOnDropHandle<()>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    tenant: TenantId,
+    local: Local,
+    link: Link,
+    keys: Keys,
+    keyring: Arc<Keyring>,
+    script: crate::redis::Script,
+    /// Wakes whoever tells Redis later.
+    unshared: Notify,
+    /// Agents whose record could not be read, each of them named once.
+    unreadable: Mutex<HashSet<AgentId>>,
+}
+
+/// Attempts of a change that others get ahead of.
+const ATTEMPTS_MAX: usize = 8;
+
+// === impl Shared ===
+
+impl Shared {
+    /// What the configuration names. Opens no connection.
+    ///
+    /// # Errors
+    ///
+    /// [`SealError`] if a key is of no use.
+    pub fn new(config: &config::Store) -> Result<Self, SealError> {
+        Ok(Self {
+            link: Link::new(&config.redis),
+            keyring: Arc::new(Keyring::new(&config.encryption_keys)?),
+            prefix: config.key_prefix.as_str().into(),
+        })
+    }
+
+    /// The link to Redis.
+    pub fn link(&self) -> &Link {
+        &self.link
+    }
+
+    /// What is stored is encrypted with.
+    pub fn keyring(&self) -> &Arc<Keyring> {
+        &self.keyring
+    }
+
+    /// The names of a tenant's keys and channels.
+    pub fn keys(&self, tenant: &TenantId) -> Keys {
+        Keys::new(&self.prefix, tenant)
+    }
+}
+
+// === impl SharedStore ===
+
+impl SharedStore {
+    /// A tenant's store of up to `capacity` sessions, which begins to listen to the other
+    /// replicas. Called within a runtime; goes on until it is dropped.
+    pub fn start(shared: &Shared, tenant: &TenantId, capacity: NonZeroUsize) -> Self {
+        let inner = Arc::new(Inner {
+            tenant: tenant.clone(),
+            local: Local::new(capacity),
+            link: shared.link.clone(),
+            keys: shared.keys(tenant),
+            keyring: shared.keyring.clone(),
+            script: write::script(),
+            unshared: Notify::new(),
+            unreadable: Mutex::default(),
+        });
+        let sync = tokio::spawn(sync::run(inner.clone()));
+        Self { inner, _sync: AbortOnDropHandle::new(sync) }
+    }
+
+    /// How many changes Redis has not been told yet.
+    pub fn unshared(&self) -> usize {
+        self.inner.local.unshared().len()
+    }
+}
+
+impl SessionStore for SharedStore {
+    fn warm(&self, agent: AgentId) -> Option<Arc<Session>> {
+        self.inner.local.get(agent)
+    }
+
+    fn has_room(&self, agent: AgentId) -> bool {
+        self.inner.local.has_room(agent)
+    }
+
+    fn len(&self) -> usize {
+        self.inner.local.len()
+    }
+
+    fn load(&self, agent: AgentId) -> StoreFuture<'_, Option<Arc<Session>>> {
+        Box::pin(self.inner.load(agent))
+    }
+
+    fn put(&self, agent: AgentId, session: NewSession) -> StoreFuture<'_, Arc<Session>> {
+        Box::pin(self.inner.put(agent, session))
+    }
+
+    fn renew<'a>(
+        &'a self,
+        agent: AgentId,
+        old: &'a Session,
+        guid: Guid,
+    ) -> StoreFuture<'a, Option<Arc<Session>>> {
+        Box::pin(self.inner.renew(agent, old, guid))
+    }
+
+    fn remove(&self, agent: AgentId, version: u64) -> StoreFuture<'_, ()> {
+        Box::pin(self.inner.remove(agent, version))
+    }
+}
+
+// === impl Inner ===
+
+impl Inner {
+    async fn load(&self, agent: AgentId) -> Result<Option<Arc<Session>>, StoreError> {
+        let mut read = cmd("HGET");
+        read.arg(self.keys.session(agent)).arg("record");
+        let answer = self.link.command::<Option<Vec<u8>>>(&read, Repeat::Once).await;
+        let Some(bytes) = answer.map_err(|error| unavailable(&error))? else {
+            // A Redis that has lost it will hear of it again; what is known here is good.
+            return Ok(self.local.get(agent));
+        };
+        let Some((_, entry)) = self.read(Some(agent), &bytes) else {
+            return Ok(self.local.get(agent));
+        };
+        Ok(match self.local.offer(agent, entry.clone()) {
+            // There is no room to remember it, but it is good.
+            Taken::Full => entry.live().cloned(),
+            Taken::Yes | Taken::Older => self.local.get(agent),
+        })
+    }
+
+    async fn put(&self, agent: AgentId, new: NewSession) -> Result<Arc<Session>, StoreError> {
+        if !self.local.has_room(agent) {
+            return Err(self.local.full());
+        }
+        let mut known = self.local.entry(agent).map_or(0, |entry| entry.version);
+        for _ in 0..ATTEMPTS_MAX {
+            let version = self.local.next_version(known);
+            let mut entry = Entry::new(version, new.clone());
+            match self.write(agent, &entry, Stored::Below(version)).await {
+                Ok(Written::Done) => {}
+                Ok(Written::Overtaken { stored, .. }) => {
+                    known = stored.max(version);
+                    continue;
+                }
+                Err(error) => self.keep_unshared(agent, &mut entry, &error),
+            }
+            if self.local.offer(agent, entry.clone()) == Taken::Full {
+                return Err(self.local.full());
+            }
+            // An entry made of a session holds it.
+            return entry.session.ok_or_else(|| self.local.full());
+        }
+        Err(StoreError::Unavailable("other replicas change this session all the time".into()))
+    }
+
+    async fn renew(
+        &self,
+        agent: AgentId,
+        old: &Session,
+        guid: Guid,
+    ) -> Result<Option<Arc<Session>>, StoreError> {
+        let known = match self.local.entry(agent) {
+            Some(known) => Some(known),
+            None => self.load(agent).await?.and_then(|_| self.local.entry(agent)),
+        };
+        let Some(known) = known.filter(|k| k.version == old.version && k.session.is_some()) else {
+            return Ok(None);
+        };
+        let version = self.local.next_version(old.version);
+        let mut entry = Entry::new(version, old.renewed(guid, known.ttl));
+        match self.write(agent, &entry, Stored::UpTo(old.version)).await {
+            Ok(Written::Done) => {
+                self.local.offer(agent, entry.clone());
+                return Ok(entry.session);
+            }
+            Ok(Written::Overtaken { record, .. }) => {
+                self.take_in(agent, record.as_deref());
+                return Ok(None);
+            }
+            Err(error) => self.keep_unshared(agent, &mut entry, &error),
+        }
+        // Another call may have renewed it here meanwhile.
+        let renewed = self.local.replace(agent, old.version, |_, _| entry.clone());
+        Ok(renewed.and_then(|entry| entry.session))
+    }
+
+    async fn remove(&self, agent: AgentId, version: u64) -> Result<(), StoreError> {
+        // The end is a version of its own, so that no renewal of the session can undo it.
+        let end = Entry::end(version + 1);
+        let known = self.local.entry(agent);
+        let stored = match &known {
+            Some(known) if known.version == version => Stored::UpTo(version),
+            _ => Stored::Exactly(version),
+        };
+        match self.write(agent, &end, stored).await {
+            Ok(Written::Done) => {
+                self.local.offer(agent, end);
+            }
+            Ok(Written::Overtaken { record, .. }) => {
+                self.take_in(agent, record.as_deref());
+                if matches!(stored, Stored::UpTo(_)) {
+                    self.local.replace(agent, version, |_, _| end);
+                }
+            }
+            Err(error) => {
+                let mut end = end;
+                self.keep_unshared(agent, &mut end, &error);
+                self.local.replace(agent, version, |_, _| end);
+            }
+        }
+        Ok(())
+    }
+
+    /// What Redis could not be told, it is told later.
+    fn keep_unshared(&self, agent: AgentId, entry: &mut Entry, error: &LinkError) {
+        entry.unshared = true;
+        let (tenant, version) = (&self.tenant, entry.version);
+        debug!(tenant.id = %tenant, agent.id = %agent, session.version = version, %error, "the session is only known here for now");
+        self.unshared.notify_one();
+    }
+
+    /// Takes a record from Redis in, if it is newer than what is known.
+    fn take_in(&self, agent: AgentId, record: Option<&[u8]>) {
+        if let Some((_, entry)) = record.and_then(|record| self.read(Some(agent), record)) {
+            self.local.offer(agent, entry);
+        }
+    }
+
+    /// What a record says, and of whom; the agent has to be `agent` if one is given. What cannot
+    /// be read is as if it were not there.
+    fn read(&self, agent: Option<AgentId>, bytes: &[u8]) -> Option<(AgentId, Entry)> {
+        let record = Record::parse(bytes).ok();
+        let named = record
+            .as_ref()
+            .and_then(Record::agent)
+            .filter(|named| agent.is_none_or(|agent| agent == *named));
+        let entry = match (&record, named) {
+            (Some(record), Some(_)) => record.open(&self.tenant, &self.keyring),
+            _ => Err(Unreadable::Malformed),
+        };
+        let subject = agent.or(named);
+        match entry {
+            Ok(entry) => {
+                let subject = subject?;
+                self.unreadable().remove(&subject);
+                Some((subject, entry))
+            }
+            Err(error) => {
+                if let Some(agent) = subject
+                    && self.unreadable().insert(agent)
+                {
+                    warn!(tenant.id = %self.tenant, agent.id = %agent, %error, "a shared session is not readable and is left out");
+                }
+                None
+            }
+        }
+    }
+
+    fn unreadable(&self) -> std::sync::MutexGuard<'_, HashSet<AgentId>> {
+        self.unreadable.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn unavailable(error: &LinkError) -> StoreError {
+    StoreError::Unavailable(error.to_string())
+}

@@ -1,0 +1,162 @@
+//! What is stored and published of a session.
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use http::HeaderValue;
+use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
+
+use super::super::{Cookies, Guid, Origin, Session, local::Entry};
+use crate::{
+    id::{AgentId, TenantId},
+    keyring::{Keyring, SealError, Sealed, hex, unhex},
+};
+
+/// One version of an agent's session, as replicas of other versions of this program can read it
+/// too: unknown fields are left out.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Record {
+    agent: u32,
+    pub(super) version: u64,
+    /// `None`: the session has ended.
+    session: Option<Body>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Body {
+    origin: Made,
+    /// In milliseconds, as all times here.
+    renewed_at: u64,
+    expires_at: Option<u64>,
+    ttl: Option<u64>,
+    key: String,
+    nonce: String,
+    data: String,
+}
+
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Made {
+    Registered,
+    SignedIn,
+}
+
+/// Why a record says nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Unreadable {
+    #[error("it has another form")]
+    Malformed,
+    #[error("no key in store.encryption_keys opens it")]
+    Sealed,
+}
+
+/// Lua counts in floating point, and so far exactly. In microseconds it is the year 2255.
+const VERSION_MAX: u64 = 1 << 53;
+/// A Guid and the most cookies, sealed and in hex, have less.
+const LENGTH_MAX: usize = 32 * 1024;
+
+impl Record {
+    /// What is to be told of an entry.
+    pub(super) fn seal(
+        tenant: &TenantId,
+        agent: AgentId,
+        entry: &Entry,
+        keyring: &Keyring,
+    ) -> Result<Self, SealError> {
+        let body = |session: &Arc<Session>| {
+            let origin = match session.origin {
+                Origin::Registered => Made::Registered,
+                Origin::SignedIn => Made::SignedIn,
+            };
+            let left = session.expires_at.map(|at| at.saturating_duration_since(Instant::now()));
+            let about = about(tenant, agent.get(), entry.version);
+            let Sealed { key_id, nonce, data } = keyring.seal(&about, &plain(session))?;
+            Ok(Body {
+                origin,
+                renewed_at: since_epoch(session.renewed_at),
+                expires_at: left.map(|left| since_epoch(SystemTime::now() + left)),
+                ttl: entry.ttl.map(millis),
+                key: key_id,
+                nonce: hex(&nonce),
+                data: hex(&data),
+            })
+        };
+        let session = entry.session.as_ref().map(body).transpose()?;
+        Ok(Self { agent: agent.get(), version: entry.version, session })
+    }
+
+    pub(super) fn encode(&self) -> Vec<u8> {
+        // Nothing in it can fail to be written.
+        serde_json::to_vec(self).unwrap_or_default()
+    }
+
+    pub(super) fn parse(bytes: &[u8]) -> Result<Self, Unreadable> {
+        let record = Some(bytes).filter(|bytes| bytes.len() <= LENGTH_MAX);
+        let record = record.and_then(|bytes| serde_json::from_slice::<Self>(bytes).ok());
+        record.filter(|record| record.version < VERSION_MAX).ok_or(Unreadable::Malformed)
+    }
+
+    pub(super) fn agent(&self) -> Option<AgentId> {
+        AgentId::parse(&self.agent.to_string(), &(1..=u32::MAX)).ok()
+    }
+
+    /// What it says.
+    pub(super) fn open(&self, tenant: &TenantId, keyring: &Keyring) -> Result<Entry, Unreadable> {
+        let Some(body) = &self.session else { return Ok(Entry::end(self.version)) };
+        let nonce = unhex(&body.nonce).and_then(|nonce| nonce.try_into().ok());
+        let (nonce, data) = nonce.zip(unhex(&body.data)).ok_or(Unreadable::Malformed)?;
+        let sealed = Sealed { key_id: body.key.clone(), nonce, data };
+        let about = about(tenant, self.agent, self.version);
+        let plain = keyring.open(&about, &sealed).ok_or(Unreadable::Sealed)?;
+        let (guid, cookies) = unplain(&plain).ok_or(Unreadable::Malformed)?;
+        let now = since_epoch(SystemTime::now());
+        let left = |at: u64| Duration::from_millis(at.saturating_sub(now));
+        let session = Session {
+            guid,
+            origin: match body.origin {
+                Made::Registered => Origin::Registered,
+                Made::SignedIn => Origin::SignedIn,
+            },
+            version: self.version,
+            renewed_at: UNIX_EPOCH + Duration::from_millis(body.renewed_at),
+            expires_at: body.expires_at.map(|at| Instant::now() + left(at)),
+            cookies: Arc::new(cookies),
+        };
+        let ttl = body.ttl.map(Duration::from_millis);
+        Ok(Entry::known(self.version, Some(Arc::new(session)), ttl))
+    }
+}
+
+fn about(tenant: &TenantId, agent: u32, version: u64) -> String {
+    format!("{tenant}|{agent}|{version}")
+}
+
+/// A line with the Guid, and one with the cookies. Neither holds a line break.
+fn plain(session: &Session) -> Vec<u8> {
+    let mut plain = session.guid.header().as_bytes().to_vec();
+    if let Some(cookies) = session.cookies.header() {
+        plain.push(b'\n');
+        plain.extend_from_slice(cookies.as_bytes());
+    }
+    plain
+}
+
+fn unplain(plain: &[u8]) -> Option<(Guid, Cookies)> {
+    let plain = std::str::from_utf8(plain).ok()?;
+    let (guid, pairs) = plain.split_once('\n').unwrap_or((plain, ""));
+    let cookies = Cookies::default();
+    let pairs = pairs.split("; ").filter_map(|pair| HeaderValue::from_str(pair).ok());
+    pairs.for_each(|pair| cookies.set(&pair));
+    Some((Guid::parse(guid).ok()?, cookies))
+}
+
+fn since_epoch(time: SystemTime) -> u64 {
+    millis(time.duration_since(UNIX_EPOCH).unwrap_or_default())
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
