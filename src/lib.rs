@@ -26,6 +26,7 @@ pub mod id;
 pub mod keyring;
 pub mod metrics;
 pub mod redis;
+pub mod replica;
 pub mod retcode;
 #[cfg(feature = "simulator")]
 pub mod sim;
