@@ -5,22 +5,26 @@
 
 mod log;
 mod read;
+mod relay;
 mod watch;
+mod wire;
 
-use std::time::SystemTime;
+use std::{borrow::Cow, time::SystemTime};
 
 pub use self::{
     log::Events,
     read::read,
+    relay::{EventStream, Relay},
     watch::{Agents, Batch, Missed, Watch},
+    wire::{decode, encode},
 };
 use crate::{id::AgentId, session::SessionState};
 
 /// Something that happened to an agent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
-    /// Grows by one with every event of the tenant. Begins with the time at which the bridge
-    /// started, in microseconds since 1970, so that it grows over a restart too.
+    /// Grows with every event of the tenant, also over a restart of the bridge: it begins with the
+    /// time, see [`sequence`].
     pub sequence: u64,
     /// When the bridge learned of it.
     pub received_at: SystemTime,
@@ -58,7 +62,7 @@ pub struct SessionChange {
     /// The state now.
     pub state: SessionState,
     /// Why, in a few words; empty where the state says it all.
-    pub cause: &'static str,
+    pub cause: Cow<'static, str>,
 }
 
 impl Event {
@@ -81,4 +85,14 @@ impl Event {
         };
         size_of::<Self>() + text
     }
+}
+
+/// The number of the `nth` event of a millisecond since 1970; of a million of them in one.
+pub fn sequence(millisecond: u64, nth: u64) -> u64 {
+    millisecond << 20 | nth.min((1 << 20) - 1)
+}
+
+/// The millisecond and the place in it that a number stands for; undoes [`sequence`].
+pub fn moment(sequence: u64) -> (u64, u64) {
+    (sequence >> 20, sequence & ((1 << 20) - 1))
 }

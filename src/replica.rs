@@ -47,6 +47,12 @@ pub trait Leases: fmt::Debug + Send + Sync {
     /// Gives leases back; those of others are left alone.
     fn release(&self, agents: Vec<AgentId>) -> StoreFuture<'_, ()>;
 
+    /// Takes or renews the right to sign an agent in; false while another replica has it.
+    fn lock_sign_in(&self, agent: AgentId) -> StoreFuture<'_, bool>;
+
+    /// Gives that right back.
+    fn unlock_sign_in(&self, agent: AgentId) -> StoreFuture<'_, ()>;
+
     /// Says that this replica goes away.
     fn leave(&self) -> StoreFuture<'_, ()>;
 }

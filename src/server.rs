@@ -14,6 +14,7 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::{
     net::TcpListener,
+    task::JoinSet,
     time::{Instant, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -187,16 +188,21 @@ impl Bridge {
         // Streams of health watchers would hold their connections open for ever.
         health.end_watches().await;
         // First, so that streams end with this as their reason.
-        work.keeping.cancel();
+        work.stopping.cancel();
         stages.goaway.cancel();
         connections.close();
         work.tasks.close();
         let last_words = LAST_WORDS.min(drain.limit / 4);
         let patience = drain.limit.saturating_sub(last_words);
         let all = async {
+            let handing_over = async {
+                let _late = timeout(patience / 2, hand_over(&tenants)).await;
+                work.keeping.cancel();
+            };
             // After the last call, which may need a session; but a caller who stays connected
             // must not keep agents from being signed out.
-            let _stayed = timeout(patience / 2, connections.wait()).await;
+            let stayed = timeout(patience / 2, connections.wait());
+            let (_stayed, ()) = tokio::join!(stayed, handing_over);
             leave_sessions(&tenants, &drain, Deadline::new(Instant::now(), patience / 2)).await;
             connections.wait().await;
             work.tasks.wait().await;
@@ -216,6 +222,20 @@ impl Bridge {
         warn!(connections, requests, "drained: the limit passed with connections or requests open");
         Drained::CutShort { connections, requests }
     }
+}
+
+/// Hands the kept sessions over to other replicas, where there may be some.
+async fn hand_over(tenants: &Tenants) {
+    let mut handing_over = JoinSet::new();
+    for tenant in tenants.all().filter(|tenant| tenant.is_shared()) {
+        let tenant = tenant.clone();
+        handing_over.spawn(async move {
+            let kept = tenant.kept();
+            tenant.hand_over().await;
+            info!(tenant.id = %tenant.id(), kept, "sessions are handed over to other replicas");
+        });
+    }
+    handing_over.join_all().await;
 }
 
 /// Leaves the kept sessions as the configuration wants it, and says so.

@@ -8,6 +8,7 @@ mod keeper;
 mod leave;
 mod pacer;
 mod poll;
+mod share;
 mod states;
 mod turns;
 mod underway;
@@ -34,10 +35,11 @@ pub use self::{
 use crate::{
     call::{CallError, Deadline, Share, Stage, detached},
     config::{self, Timeouts},
-    event::{Agents, Events, Watch},
+    event::{Agents, Events, Relay, Watch},
     gateway::{BuildError, Command, Envelope, Gateway, Reply, SignIn},
     id::{AgentId, TenantId},
     metrics::{self, TenantMetrics},
+    replica::Roster,
     session::{Guid, NewSession, Origin, Session, SessionState, SessionStore, StoreError, Stores},
 };
 
@@ -54,9 +56,13 @@ pub struct Tenant {
     sessions: Arc<dyn SessionStore>,
     gateway: Gateway,
     keepers: Keepers,
+    /// Which agents this replica polls; `None`: all of them.
+    roster: Option<Roster>,
     states: States,
     metrics: Arc<TenantMetrics>,
     events: Arc<Events>,
+    /// Where replicas tell each other of events; `None`: there are no others.
+    relay: Option<Relay>,
     watches: Arc<Semaphore>,
     /// For sign-ins that nobody asked for.
     pacer: Pacer,
@@ -81,6 +87,8 @@ pub struct Work {
     pub tasks: TaskTracker,
     /// Cancelled when callers that still wait have to be answered.
     pub cutoff: CancellationToken,
+    /// Cancelled when the bridge begins to stop: streams end, and agents are handed over.
+    pub stopping: CancellationToken,
     /// Cancelled when sessions are left to whoever comes next.
     pub keeping: CancellationToken,
 }
@@ -135,9 +143,11 @@ impl Tenant {
             sessions: common.stores.open(&id, config.limits.sessions),
             gateway: Gateway::new(&config, metrics.clone())?,
             keepers: Keepers::default(),
+            roster: None,
             states: States::new(metrics.states_entered()),
             metrics,
             events: Arc::new(Events::new(config.events.clone())),
+            relay: None,
             watches: Arc::new(Semaphore::new(config.events.watches.get())),
             pacer: Pacer::per_second(config.keep.sign_ins_per_second),
             id,
@@ -352,7 +362,7 @@ impl Tenant {
 
     /// Cancelled when the bridge begins to stop.
     pub fn stopping(&self) -> CancellationToken {
-        self.work.keeping.clone()
+        self.work.stopping.clone()
     }
 
     /// What the bridge would sign this agent in with, if nobody says otherwise.

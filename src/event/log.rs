@@ -6,7 +6,7 @@ use std::{
 
 use tokio::sync::watch;
 
-use super::{Agents, Event, Watch, What};
+use super::{Agents, Event, Missed, Watch, What, sequence};
 use crate::{config, id::AgentId, state::AgentState};
 
 /// A tenant's latest events, oldest first, and what they say its agents are doing.
@@ -20,12 +20,14 @@ pub struct Events {
 
 #[derive(Debug)]
 pub(super) struct Log {
-    pub(super) events: VecDeque<Arc<Event>>,
+    events: VecDeque<Arc<Event>>,
     weight: usize,
-    /// The number of the next event.
-    next: u64,
-    /// The number of the first event ever.
-    pub(super) begin: u64,
+    /// The highest number that was ever given; before the first event, the one before it.
+    last: u64,
+    /// The highest number of an event that is gone, or may have been before the log began.
+    gone: u64,
+    /// The number from which on every one was given here, one after the other.
+    own_since: u64,
     states: HashMap<AgentId, AgentState>,
 }
 
@@ -35,31 +37,59 @@ impl Events {
     /// Keeps as many events as `limits` allow.
     pub fn new(limits: config::Events) -> Self {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Self::beginning(u64::try_from(since.as_micros()).unwrap_or(1), limits)
+        Self::beginning(sequence(u64::try_from(since.as_millis()).unwrap_or(1), 0), limits)
     }
 
     pub(super) fn beginning(begin: u64, limits: config::Events) -> Self {
-        let log =
-            Log { events: VecDeque::new(), weight: 0, next: begin, begin, states: HashMap::new() };
+        let log = Log {
+            events: VecDeque::new(),
+            weight: 0,
+            last: begin - 1,
+            gone: begin - 1,
+            own_since: begin,
+            states: HashMap::new(),
+        };
         Self { log: Mutex::new(log), newest: watch::Sender::new(begin - 1), limits }
     }
 
-    /// Adds an event; the oldest ones go where there is no room.
+    /// Adds an event that nobody else numbers.
     pub fn publish(&self, agent: AgentId, what: What) {
         let mut log = self.log();
-        log.follow(agent, &what);
-        let event = Event { sequence: log.next, received_at: SystemTime::now(), agent, what };
-        log.next += 1;
+        let sequence = log.last + 1;
+        self.add(&mut log, Event { sequence, received_at: SystemTime::now(), agent, what });
+    }
+
+    /// Adds an event with the number that all replicas know it by. One that is not higher than the
+    /// last is left out: it has been there before.
+    pub fn append(&self, event: Event) {
+        let mut log = self.log();
+        if event.sequence > log.last {
+            log.own_since = event.sequence + 1;
+            self.add(&mut log, event);
+        }
+    }
+
+    /// Says that events up to this number may be missing.
+    pub fn begin_after(&self, gone: u64) {
+        let mut log = self.log();
+        log.gone = log.gone.max(gone);
+    }
+
+    /// The oldest ones go where there is no room.
+    fn add(&self, log: &mut Log, event: Event) {
+        log.follow(event.agent, &event.what);
+        log.last = event.sequence;
         log.weight += event.weight();
         log.events.push_back(Arc::new(event));
         while log.events.len() > self.limits.kept.get()
             || (log.weight > self.limits.kept_bytes.get() && log.events.len() > 1)
         {
-            let oldest = log.events.pop_front();
-            log.weight -= oldest.map_or(0, |event| event.weight());
+            let Some(oldest) = log.events.pop_front() else { break };
+            log.weight -= oldest.weight();
+            log.gone = log.gone.max(oldest.sequence);
         }
         // With the log still locked, so that the numbers come in order.
-        self.newest.send_replace(log.next - 1);
+        self.newest.send_replace(log.last);
     }
 
     /// The number of the newest event so far.
@@ -86,14 +116,26 @@ impl Events {
 // === impl Log ===
 
 impl Log {
-    /// The number of the oldest event that is kept; of the next one, where none is.
-    pub(super) fn first(&self) -> u64 {
-        self.events.front().map_or(self.next, |event| event.sequence)
+    /// Events from this number on, oldest first.
+    pub(super) fn from(&self, next: u64) -> impl Iterator<Item = &Arc<Event>> {
+        let start = self.events.partition_point(|event| event.sequence < next);
+        self.events.iter().skip(start)
     }
 
-    /// The number of the next event.
-    pub(super) fn next(&self) -> u64 {
-        self.next
+    /// Where to read on for whoever has missed events that should have come `next`.
+    pub(super) fn gap(&self, next: u64) -> Option<Missed> {
+        if next > self.gone && next <= self.last + 1 {
+            return None;
+        }
+        // A number of another process says nothing about how many there were.
+        let known = (self.own_since..=self.gone).contains(&next);
+        let count = known.then(|| self.gone.saturating_sub(next) + 1);
+        Some(Missed { count, last: self.gone })
+    }
+
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.events.len()
     }
 
     fn follow(&mut self, agent: AgentId, what: &What) {

@@ -76,17 +76,11 @@ impl Watch {
 
     fn take(&mut self) -> Option<Batch> {
         let log = self.events.log();
-        let mut batch = Batch::default();
-        let first = log.first();
-        if self.next < first || self.next > log.next() {
-            // A number of another process says nothing about how many there were.
-            let known = (log.begin..first).contains(&self.next);
-            batch.missed =
-                Some(Missed { count: known.then(|| first - self.next), last: first - 1 });
-            self.next = first;
+        let mut batch = Batch { missed: log.gap(self.next), ..<_>::default() };
+        if let Some(missed) = batch.missed {
+            self.next = missed.last + 1;
         }
-        let start = usize::try_from(self.next - first).unwrap_or(usize::MAX);
-        for event in log.events.iter().skip(start) {
+        for event in log.from(self.next) {
             if batch.events.len() == BATCH_MAX {
                 break;
             }
@@ -135,7 +129,7 @@ mod tests {
 
     fn publish(events: &Events, ids: impl IntoIterator<Item = u32>) {
         for id in ids {
-            let change = SessionChange { state: SessionState::Kept, cause: "" };
+            let change = SessionChange { state: SessionState::Kept, cause: "".into() };
             events.publish(agent(id), What::Session(change));
         }
     }
@@ -195,13 +189,36 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn events_that_others_number_are_read_in_order_and_once() {
+        let events = events(4);
+        let event = |sequence| {
+            let change = SessionChange { state: SessionState::Kept, cause: "".into() };
+            let (received_at, what) = (std::time::SystemTime::now(), What::Session(change));
+            Event { sequence, received_at, agent: agent(101), what }
+        };
+        let mut watch = events.watch(Agents::All, None);
+        for sequence in [2_000, 2_007, 2_007, 2_001, 3_000] {
+            events.append(event(sequence));
+        }
+        assert_eq!(sequences(&watch.more().await), [2_000, 2_007, 3_000]);
+        let batch = events.watch(Agents::All, Some(2_000)).more().await;
+        assert_eq!((batch.missed, sequences(&batch)), (None, vec![2_007, 3_000]));
+
+        for sequence in 3_001..3_010 {
+            events.append(event(sequence));
+        }
+        let batch = events.watch(Agents::All, Some(2_007)).more().await;
+        assert_eq!(batch.missed, Some(Missed { count: None, last: 3_005 }));
+    }
+
+    #[tokio::test]
     async fn many_events_come_in_batches_and_few_bytes_are_kept() {
         let kept = NonZeroUsize::new(10_000).unwrap();
         let limits =
             config::Events { kept, kept_bytes: NonZeroUsize::new(4_096).unwrap(), watches: kept };
         let events = Arc::new(Events::beginning(BEGIN, limits));
         publish(&events, 101..1_101);
-        assert!(events.log().events.len() < 100);
+        assert!(events.log().len() < 100);
 
         let events = self::events(1_000);
         let mut watch = events.watch(Agents::All, None);

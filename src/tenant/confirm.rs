@@ -14,7 +14,6 @@ use crate::{
     event::{Agents, Event, Watch, What},
     gateway::{AGENT_STATUS, AgentStatus, Command, Effect},
     id::AgentId,
-    session::SessionState,
     state::AgentState,
 };
 
@@ -88,14 +87,14 @@ impl Tenant {
         let Some(effect) = accepted.command.interface.effect else {
             return Confirmation::Accepted(Unconfirmed::NotKept);
         };
-        if !self.session_state(agent).is_some_and(SessionState::is_polled) {
+        if !self.is_polled(agent).await {
             return Confirmation::Accepted(Unconfirmed::NotKept);
         }
         let until = deadline.start_by().min(Instant::now() + within);
         let watch = self.events.watch(Agents::These([agent].into()), Some(accepted.after));
         let mut seen = Seen { agent, effect, reason: accepted.command.reason, other_state: false };
         let waiting = timeout_at(until, self.confirming_event(watch, &mut seen, until));
-        let waited = self.work.keeping.run_until_cancelled(waiting).await;
+        let waited = self.work.stopping.run_until_cancelled(waiting).await;
         match waited {
             None => Confirmation::Accepted(Unconfirmed::ShuttingDown),
             Some(Ok(event)) => {

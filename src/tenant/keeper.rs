@@ -34,7 +34,10 @@ pub(super) struct Keepers(Mutex<HashMap<AgentId, Running>>);
 struct Running {
     /// Tells a keeper that has just ended from the one that has taken its place.
     number: u64,
+    /// Ends it at once.
     stop: CancellationToken,
+    /// Ends it between two polls.
+    finish: CancellationToken,
 }
 
 /// Why a session is kept no longer.
@@ -49,12 +52,15 @@ enum End {
     NoCredentials,
     /// It could not be made anew in time.
     GaveUp,
+    /// Another replica goes on.
+    HandedOver,
 }
 
 struct Keeper {
     tenant: Arc<Tenant>,
     agent: AgentId,
     number: u64,
+    finish: CancellationToken,
     /// Of the session that was seen last.
     version: u64,
     /// Whether the gateway allows polls for one agent.
@@ -86,12 +92,14 @@ impl Keepers {
             return;
         }
         let stop = tenant.work.keeping.child_token();
+        let finish = CancellationToken::new();
         let number = LAST_NUMBER.fetch_add(1, Ordering::Relaxed);
-        keepers.insert(agent, Running { number, stop: stop.clone() });
+        keepers.insert(agent, Running { number, stop: stop.clone(), finish: finish.clone() });
         let keeper = Keeper {
             tenant: tenant.clone(),
             agent,
             number,
+            finish,
             version: 0,
             polls: true,
             refusals: 0,
@@ -108,13 +116,21 @@ impl Keepers {
         }
     }
 
+    /// Polls no more for this agent once the poll that is under way has been answered; tells
+    /// whether it has.
+    pub(super) fn finish(&self, agent: AgentId) -> bool {
+        let keepers = self.keepers();
+        let running = keepers.get(&agent);
+        running.inspect(|running| running.finish.cancel()).is_none()
+    }
+
     /// The agents whose sessions are kept, or were until the bridge began to stop.
     pub(super) fn agents(&self) -> Vec<AgentId> {
         self.keepers().keys().copied().collect()
     }
 
     /// Whether this agent's session is being kept.
-    pub(super) fn are_keeping(&self, agent: AgentId) -> bool {
+    pub(super) fn is_keeping(&self, agent: AgentId) -> bool {
         self.keepers().contains_key(&agent)
     }
 
@@ -141,26 +157,29 @@ impl Keeper {
         };
         let Self { tenant, agent, .. } = &self;
         tenant.keepers.ended(*agent, self.number);
-        if !matches!(end, End::NotOurs) {
-            tenant.enter(*agent, end.state(), end.cause());
-            return;
-        }
-        // A call may have made the session anew just before this keeper was off the list, and have
-        // found it still on it.
-        if matches!(self.session().await, Ok(Some(_))) {
-            return tenant.keepers.start(tenant, *agent);
-        }
-        if !tenant.keepers.are_keeping(*agent) {
-            tenant.enter(*agent, end.state(), end.cause());
+        match end {
+            End::HandedOver => tenant.states.forget(*agent),
+            End::NoCredentials | End::GaveUp => {
+                tenant.enter(*agent, end.state(), end.cause());
+                // Else every replica in turn would try in vain to keep it.
+                let _unavailable = tenant.sessions.remove(*agent, self.version).await;
+            }
+            // A call may have made the session anew just before this keeper was off the list, and
+            // have found it still on it.
+            End::NotOurs if self.session().await.is_ok() => tenant.keepers.start(tenant, *agent),
+            End::NotOurs if tenant.keepers.is_keeping(*agent) => {}
+            End::PollsDisabled | End::NotOurs => {
+                tenant.enter(*agent, end.state(), end.cause());
+            }
         }
     }
 
     /// One poll and what follows from it.
     async fn turn(&mut self) -> Result<(), End> {
-        let Some(session) = self.session().await? else {
-            // A call found it lost and could not make it anew.
-            return self.recover().await;
-        };
+        if self.finish.is_cancelled() {
+            return Err(End::HandedOver);
+        }
+        let session = self.session().await?;
         self.version = session.version;
         let finding = if self.polls {
             self.tenant.poll(self.agent, &session).await
@@ -170,8 +189,8 @@ impl Keeper {
         if self.is_lost(finding, &session).await? {
             return self.recover().await;
         }
-        self.pause().await;
-        Ok(())
+        let finish = self.finish.clone();
+        finish.run_until_cancelled(self.pause()).await.ok_or(End::HandedOver)
     }
 
     async fn is_lost(&mut self, finding: Finding, session: &Session) -> Result<bool, End> {
@@ -192,8 +211,7 @@ impl Keeper {
             Finding::SignedOut => true,
             Finding::GuidRefused => {
                 // A call may have brought a newer Guid while this poll was on its way.
-                let newer = self.session().await?;
-                if newer.is_some_and(|newer| newer.version > session.version) {
+                if self.session().await?.version > session.version {
                     return Ok(false);
                 }
                 self.refusals += 1;
@@ -214,14 +232,10 @@ impl Keeper {
         Ok(lost)
     }
 
-    /// The session that is to be kept now; `None`: it is lost.
-    async fn session(&self) -> Result<Option<Arc<Session>>, End> {
-        match self.tenant.session(self.agent).await.ok().flatten() {
-            Some(session) if session.origin == Origin::SignedIn => Ok(Some(session)),
-            // Whoever signs an agent out, or takes its session over, ends its state first.
-            None if self.tenant.session_state(self.agent).is_some() => Ok(None),
-            _ => Err(End::NotOurs),
-        }
+    /// The session that is to be kept now.
+    async fn session(&self) -> Result<Arc<Session>, End> {
+        let session = self.tenant.session(self.agent).await.ok().flatten();
+        session.filter(|session| session.origin == Origin::SignedIn).ok_or(End::NotOurs)
     }
 
     /// Signs in until there is a session, or it is of no use to go on.
@@ -243,7 +257,9 @@ impl Keeper {
                 // Full jitter: agents that were lost together must not come back together.
                 Err(_) => {
                     let share: f64 = rand::rng().random();
-                    sleep(backoff.mul_f64(share)).await;
+                    let pause = sleep(backoff.mul_f64(share));
+                    let finish = self.finish.clone();
+                    finish.run_until_cancelled(pause).await.ok_or(End::HandedOver)?;
                 }
             }
             backoff = (backoff * 2).min(BACKOFF_MAX);
@@ -286,7 +302,7 @@ impl Keeper {
 impl End {
     fn state(self) -> SessionState {
         match self {
-            Self::NotOurs => SessionState::Gone,
+            Self::NotOurs | Self::HandedOver => SessionState::Gone,
             Self::PollsDisabled => SessionState::Unpolled,
             Self::NoCredentials | Self::GaveUp => SessionState::Lost,
         }
@@ -298,6 +314,7 @@ impl End {
             Self::PollsDisabled => "the gateway allows no polls for one agent (000-001)",
             Self::NoCredentials => "there is no password that the gateway accepts",
             Self::GaveUp => "it could not be made anew in time",
+            Self::HandedOver => "another replica goes on",
         }
     }
 }

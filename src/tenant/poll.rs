@@ -85,7 +85,7 @@ impl Tenant {
             let generated = event.generated_at;
             let lag = generated.map(|at| SystemTime::now().duration_since(at).unwrap_or_default());
             self.metrics.event(lag);
-            self.events.publish(agent, What::Gateway(event));
+            self.publish(agent, What::Gateway(event));
         }
         finding
     }

@@ -46,6 +46,11 @@ impl States {
         self.now().get(&agent).copied()
     }
 
+    /// Says nothing of an agent any more: another replica does.
+    pub(super) fn forget(&self, agent: AgentId) {
+        self.now().remove(&agent);
+    }
+
     /// Sets a state and gives the former one.
     fn enter(&self, agent: AgentId, state: SessionState) -> Option<SessionState> {
         let mut now = self.now();
@@ -100,7 +105,7 @@ impl Tenant {
         if former == Some(state) || nothing_ended {
             return former;
         }
-        self.events.publish(agent, What::Session(SessionChange { state, cause }));
+        self.publish(agent, What::Session(SessionChange { state, cause: cause.into() }));
         let (tenant, from) = (&self.id, former.map(SessionState::as_str));
         macro_rules! line {
             ($write:ident) => {

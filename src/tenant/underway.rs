@@ -11,6 +11,7 @@ use tracing::{debug, info, warn};
 use super::{
     Accepted, SignedIn, Tenant,
     admission::{CallPlace, RequestPlace},
+    share::Locked,
     turns::Turn,
 };
 use crate::{
@@ -42,7 +43,7 @@ impl Underway {
     }
 
     pub(super) async fn sign_in(mut self, sign_in: SignIn) -> Result<SignedIn, CallError> {
-        let verdict = self.make_session(&Arc::new(sign_in), Stage::Answer).await;
+        let verdict = self.sign_in_in_turn(&Arc::new(sign_in)).await;
         self.report(&SIGN_IN, &verdict);
         verdict
     }
@@ -133,7 +134,7 @@ impl Underway {
             return Err(CallError::SessionMissing);
         }
         let begun = Instant::now();
-        let signed_in = self.sign_in_unasked().await;
+        let signed_in = self.sign_in_unasked(0).await;
         self.tenant.metrics.session_waited(begun.elapsed());
         signed_in?.ok_or(CallError::SessionMissing)
     }
@@ -144,16 +145,21 @@ impl Underway {
         if let Some(newer) = self.stored_since(refused).await {
             return Ok(Some(newer));
         }
-        self.forget(refused).await?;
-        self.sign_in_unasked().await
+        let made = self.sign_in_unasked(refused).await?;
+        if made.is_none() {
+            self.forget(refused).await?;
+        }
+        Ok(made)
     }
 
-    async fn stored_since(&self, refused: u64) -> Option<Arc<Session>> {
+    pub(super) async fn stored_since(&self, refused: u64) -> Option<Arc<Session>> {
         let stored = self.tenant.newest_session(self.agent).await;
         stored.filter(|stored| stored.version > refused)
     }
 
-    async fn sign_in_unasked(&mut self) -> Result<Option<Arc<Session>>, CallError> {
+    /// Signs in without having been asked to, unless another replica makes a session meanwhile
+    /// that is newer than the one that was `refused`. `None`: there is nothing to sign in with.
+    async fn sign_in_unasked(&mut self, refused: u64) -> Result<Option<Arc<Session>>, CallError> {
         if let Some(failure) = self.turn.shared_failure(self.arrived) {
             return Err(failure);
         }
@@ -166,6 +172,10 @@ impl Underway {
             () = tenant.pacer.moment() => {}
             loss = self.patience.lost() => return Err(loss.before_sending()),
         }
+        let _lock = match self.sign_in_lock(refused).await? {
+            Locked::Ours(lock) => lock,
+            Locked::Newer(session) => return Ok(Some(session)),
+        };
         match self.make_session(&sign_in, Stage::SignIn).await {
             Ok(signed_in) => Ok(Some(signed_in.session)),
             Err(error) => {
@@ -176,6 +186,12 @@ impl Underway {
                 Err(error)
             }
         }
+    }
+
+    async fn sign_in_in_turn(&mut self, sign_in: &Arc<SignIn>) -> Result<SignedIn, CallError> {
+        // No session is newer than this: whoever asks for a sign-in is told how theirs went.
+        let _lock = self.sign_in_lock(u64::MAX).await?;
+        self.make_session(sign_in, Stage::Answer).await
     }
 
     async fn make_session(
@@ -258,12 +274,7 @@ impl Underway {
         let stored = self.tenant.sessions.put(self.agent, session).await;
         let session = stored.map_err(|e| self.tenant.store_failed(&e))?;
         self.tenant.credentials.hold(self.agent, sign_in.clone());
-        if self.tenant.config.keep.enabled {
-            self.tenant.enter(self.agent, SessionState::Kept, "signed in");
-            self.tenant.keepers.start(&self.tenant, self.agent);
-        } else {
-            self.tenant.enter(self.agent, SessionState::Unpolled, "keep.enabled is false");
-        }
+        self.tenant.begin_to_keep(self.agent, "signed in").await;
         info!(
             tenant.id = %self.tenant.id, agent.id = %self.agent, session.version = session.version,
             gateway.node = session.guid.node(), "signed the agent in",
@@ -282,7 +293,7 @@ impl Underway {
     async fn forget(&self, version: u64) -> Result<(), CallError> {
         let removed = self.tenant.sessions.remove(self.agent, version).await;
         removed.map_err(|e| self.tenant.store_failed(&e))?;
-        if !self.tenant.keepers.are_keeping(self.agent) {
+        if !self.tenant.keepers.is_keeping(self.agent) {
             self.tenant.enter(self.agent, SessionState::Gone, "the gateway has forgotten it");
         }
         Ok(())

@@ -24,7 +24,7 @@ fn told(event: &Event) -> proto::WatchEventsResponse {
         What::Gateway(event) => Wire::GatewayEvent(gateway_event(event)),
         What::Session(change) => Wire::SessionChange(proto::SessionChange {
             state: session_state(change.state),
-            cause: change.cause.to_owned(),
+            cause: change.cause.to_string(),
         }),
     };
     proto::WatchEventsResponse {
