@@ -355,6 +355,8 @@ pub struct Store {
     pub redis: Redis,
     /// What the names of all keys and channels start with. `store.key_prefix`.
     pub key_prefix: String,
+    /// How long a replica that is gone keeps its agents from the others. `store.lease`.
+    pub lease: Duration,
     /// What sessions are encrypted with, the key that encrypts first; at least one.
     /// `store.encryption_keys`.
     pub encryption_keys: Vec<EncryptionKey>,

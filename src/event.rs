@@ -5,6 +5,7 @@
 
 mod log;
 mod read;
+mod redis;
 mod relay;
 mod watch;
 mod wire;
@@ -14,6 +15,7 @@ use std::{borrow::Cow, time::SystemTime};
 pub use self::{
     log::Events,
     read::read,
+    redis::RedisEvents,
     relay::{EventStream, Relay},
     watch::{Agents, Batch, Missed, Watch},
     wire::{decode, encode},

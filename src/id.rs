@@ -34,6 +34,9 @@ pub enum InvalidAgentId {
 /// The agent ids of the reference API (cec_07_1202); texts from 2025-11 on go up to 999999.
 pub const DEFAULT_AGENT_IDS: RangeInclusive<u32> = 101..=59_999;
 
+/// Every id that an agent can have, whatever the tenant.
+pub(crate) const AGENT_IDS_ANY: RangeInclusive<u32> = 1..=999_999_999;
+
 /// No gateway is known to use longer ids than nine digits.
 const MAX_DIGITS: usize = 9;
 

@@ -4,11 +4,15 @@
 //! for an agent ([`preferred`]) is the one that should; a lease in the shared store decides which
 //! one may ([`Leases`]). A [`Roster`] brings the two together.
 
+mod redis;
 mod roster;
 
 use std::{fmt, time::Duration};
 
-pub use self::roster::{Polls, Roster};
+pub use self::{
+    redis::RedisLeases,
+    roster::{Polls, Roster},
+};
 use crate::{id::AgentId, session::StoreFuture};
 
 /// One process. Chosen at random at its start, so that a restart is another replica.

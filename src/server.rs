@@ -129,6 +129,7 @@ impl Bridge {
                 .map_err(|error| StartError::Tenant(id, error))
         });
         let tenants = Tenants::new(tenants.collect::<Result<Vec<_>, _>>()?);
+        tenants.all().for_each(Tenant::share_polls);
         let readiness =
             Arc::new(Readiness::new(tenants.clone(), &warnings, stores.link().cloned()));
 

@@ -172,6 +172,14 @@ impl Stores {
         }
     }
 
+    /// What replicas share, if they do.
+    pub fn shared(&self) -> Option<&Shared> {
+        match self {
+            Self::Embedded => None,
+            Self::Shared(shared) => Some(shared),
+        }
+    }
+
     /// The link to what replicas share, if they do.
     pub fn link(&self) -> Option<&Link> {
         match self {

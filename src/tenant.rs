@@ -131,6 +131,20 @@ impl Tenant {
         work: Work,
     ) -> Result<Self, BuildError> {
         let metrics = Arc::new(common.metrics.of(&id));
+        let shared = common.stores.shared().filter(|_| config.keep.enabled);
+        let limits = config.events.clone();
+        let events = Arc::new(match shared {
+            Some(_) => Events::numbered_elsewhere(limits),
+            None => Events::new(limits),
+        });
+        let relay = shared.map(|shared| {
+            let kept = config.events.kept.get();
+            let stream = Arc::new(shared.events(&id, kept));
+            let (relay, work_of_relay) = Relay::new(stream, events.clone(), kept);
+            let ends = work.keeping.clone();
+            work.tasks.spawn(async move { ends.run_until_cancelled(work_of_relay).await });
+            relay
+        });
         Ok(Self {
             admission: Admission::new(&config, common.hosts),
             batches: Semaphore::new(batch_share(&config.limits)),
@@ -143,11 +157,11 @@ impl Tenant {
             sessions: common.stores.open(&id, config.limits.sessions),
             gateway: Gateway::new(&config, metrics.clone())?,
             keepers: Keepers::default(),
-            roster: None,
+            roster: shared.map(|shared| shared.roster(&id)),
             states: States::new(metrics.states_entered()),
             metrics,
-            events: Arc::new(Events::new(config.events.clone())),
-            relay: None,
+            events,
+            relay,
             watches: Arc::new(Semaphore::new(config.events.watches.get())),
             pacer: Pacer::per_second(config.keep.sign_ins_per_second),
             id,
@@ -346,7 +360,7 @@ impl Tenant {
     /// # Errors
     ///
     /// [`CallError::Overloaded`] if there are as many as there may be.
-    pub fn watch(
+    pub async fn watch(
         &self,
         agents: Agents,
         after: Option<u64>,
@@ -357,6 +371,9 @@ impl Tenant {
             .clone()
             .try_acquire_owned()
             .map_err(|_| CallError::Overloaded { share: Share::TenantWatches, limit })?;
+        if let Some(relay) = &self.relay {
+            relay.ready().await;
+        }
         Ok((self.events.watch(agents, after), place))
     }
 

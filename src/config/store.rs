@@ -62,6 +62,7 @@ pub(super) fn store(root: &Section<'_>) -> Option<Store> {
         key_prefix: section
             .read("key_prefix", |node| prefix(super::scalar::text(node)?))
             .unwrap_or_else(|| DEFAULT_PREFIX.to_owned()),
+        lease: section.duration("lease", 15 * SECOND, SECOND..=MINUTE),
         encryption_keys: keys(&section),
     };
     if !present {

@@ -40,6 +40,11 @@ impl Events {
         Self::beginning(sequence(u64::try_from(since.as_millis()).unwrap_or(1), 0), limits)
     }
 
+    /// The same for events that a store numbers, of which nothing is known yet.
+    pub fn numbered_elsewhere(limits: config::Events) -> Self {
+        Self::beginning(1, limits)
+    }
+
     pub(super) fn beginning(begin: u64, limits: config::Events) -> Self {
         let log = Log {
             events: VecDeque::new(),

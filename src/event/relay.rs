@@ -1,6 +1,9 @@
 use std::{fmt, sync::Arc, time::Duration};
 
-use tokio::{sync::mpsc, time::sleep};
+use tokio::{
+    sync::{mpsc, watch},
+    time::{sleep, timeout},
+};
 
 use super::{Event, Events, What};
 use crate::{id::AgentId, session::StoreFuture};
@@ -25,10 +28,14 @@ pub trait EventStream: fmt::Debug + Send + Sync {
 #[derive(Debug)]
 pub struct Relay {
     queue: mpsc::Sender<(AgentId, What)>,
+    /// Whether the events that came before this replica have been read.
+    ready: watch::Receiver<bool>,
 }
 
 /// Events that wait for the store; more are only told here.
 const QUEUE: usize = 4096;
+/// For a caller who has come to watch.
+const READY_WITHIN: Duration = Duration::from_secs(2);
 /// Before a store that failed is asked again.
 const PAUSE: Duration = Duration::from_millis(500);
 
@@ -40,10 +47,23 @@ impl Relay {
         kept: usize,
     ) -> (Self, impl Future<Output = ()> + Send) {
         let (queue, waiting) = mpsc::channel(QUEUE);
+        let (is_ready, ready) = watch::channel(false);
         let work = async move {
-            tokio::join!(tell(&*stream, &events, waiting), hear(&*stream, &events, kept));
+            let hearing = async {
+                recall(&*stream, &events, kept).await;
+                is_ready.send_replace(true);
+                hear(&*stream, &events).await;
+            };
+            tokio::join!(tell(&*stream, &events, waiting), hearing);
         };
-        (Self { queue }, work)
+        (Self { queue, ready }, work)
+    }
+
+    /// Waits until the events that came before this replica have been read; without the store, not
+    /// for long.
+    pub async fn ready(&self) {
+        let mut ready = self.ready.clone();
+        let _late = timeout(READY_WITHIN, ready.wait_for(|ready| *ready)).await;
     }
 
     /// Tells an event to all replicas, this one among them; gives it back if there is no way to.
@@ -65,7 +85,8 @@ async fn tell(
     }
 }
 
-async fn hear(stream: &dyn EventStream, events: &Events, kept: usize) {
+/// Reads what happened before.
+async fn recall(stream: &dyn EventStream, events: &Events, kept: usize) {
     loop {
         match stream.latest(kept).await {
             Ok(latest) => {
@@ -75,11 +96,14 @@ async fn hear(stream: &dyn EventStream, events: &Events, kept: usize) {
                 for event in latest {
                     events.append(event);
                 }
-                break;
+                return;
             }
             Err(_unavailable) => sleep(PAUSE).await,
         }
     }
+}
+
+async fn hear(stream: &dyn EventStream, events: &Events) {
     loop {
         match stream.after(events.newest()).await {
             Ok(new) => {

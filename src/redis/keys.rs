@@ -20,6 +20,11 @@ impl Keys {
         self.of("session", agent)
     }
 
+    /// The agents whose sessions a replica has to keep.
+    pub fn kept(&self) -> String {
+        self.named("kept")
+    }
+
     /// Where changes of sessions are published.
     pub fn changed(&self) -> String {
         self.named("changed")

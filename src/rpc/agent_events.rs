@@ -56,7 +56,7 @@ impl AgentEvents for AgentEventsRpc {
     ) -> Result<Response<Responses>, Status> {
         let method = "ccgateway.agent.v1.AgentEvents/WatchEvents";
         let (arrival, record, message) = self.0.arrival(method, request);
-        match self.telling(&arrival, &message) {
+        match self.telling(&arrival, &message).await {
             Ok((watch, end, place)) => {
                 let ready = [translate::begin(watch.position())].into();
                 let (shared, record) = (self.0.clone(), Some(record));
@@ -69,7 +69,7 @@ impl AgentEvents for AgentEventsRpc {
 }
 
 impl AgentEventsRpc {
-    fn telling(
+    async fn telling(
         &self,
         arrival: &Arrival,
         request: &WatchEventsRequest,
@@ -80,7 +80,7 @@ impl AgentEventsRpc {
         let agents = checker.agents(tenant, &request.agent_ids);
         let (tenant, agents) = checker.done(tenant.zip(agents))?;
 
-        let (watch, place) = tenant.watch(agents, request.after_sequence)?;
+        let (watch, place) = tenant.watch(agents, request.after_sequence).await?;
         let end = End {
             deadline: timeout.and_then(|timeout| arrival.at.checked_add(timeout)),
             connection: arrival.leaving.clone(),

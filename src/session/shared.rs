@@ -2,6 +2,7 @@ use std::{
     collections::HashSet,
     num::NonZeroUsize,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use ::redis::cmd;
@@ -15,9 +16,11 @@ use super::{
 };
 use crate::{
     config,
+    event::RedisEvents,
     id::{AgentId, TenantId},
     keyring::{Keyring, SealError},
     redis::{Keys, Link, LinkError, Repeat},
+    replica::{RedisLeases, ReplicaId, Roster},
 };
 
 mod record;
@@ -35,6 +38,8 @@ pub struct Shared {
     link: Link,
     keyring: Arc<Keyring>,
     prefix: Arc<str>,
+    me: ReplicaId,
+    lease: Duration,
 }
 
 /// Sessions that replicas share through a Redis.
@@ -78,12 +83,25 @@ impl Shared {
             link: Link::new(&config.redis),
             keyring: Arc::new(Keyring::new(&config.encryption_keys)?),
             prefix: config.key_prefix.as_str().into(),
+            me: ReplicaId::random(),
+            lease: config.lease,
         })
     }
 
     /// The link to Redis.
     pub fn link(&self) -> &Link {
         &self.link
+    }
+
+    /// Who polls whom of a tenant's agents.
+    pub fn roster(&self, tenant: &TenantId) -> Roster {
+        let leases = RedisLeases::new(self.me, self.link.clone(), self.keys(tenant), self.lease);
+        Roster::new(self.me, Arc::new(leases))
+    }
+
+    /// A tenant's events, about `kept` of them.
+    pub fn events(&self, tenant: &TenantId, kept: usize) -> RedisEvents {
+        RedisEvents::new(self.link.clone(), self.keys(tenant), kept)
     }
 
     /// What is stored is encrypted with.

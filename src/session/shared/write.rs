@@ -8,11 +8,11 @@ use super::{Inner, record::Record};
 use crate::{
     id::AgentId,
     redis::{LinkError, Repeat, Script},
-    session::local::Entry,
+    session::{Origin, local::Entry},
 };
 
 /// Writes a record if the version of the stored one is within the limits, and tells all replicas.
-/// No record counts as version 0. The same record again is the same success: its answer was lost.
+/// No record counts as version 0. Takes down whether it is a session that a replica has to keep. The same record again is the same success: its answer was lost.
 const WRITE: &str = "
 local stored = redis.call('HMGET', KEYS[1], 'version', 'record')
 local version = tonumber(stored[1] or '0') or 0
@@ -23,6 +23,7 @@ end
 redis.call('HSET', KEYS[1], 'version', ARGV[1], 'record', ARGV[2])
 redis.call('PEXPIRE', KEYS[1], ARGV[5])
 redis.call('PUBLISH', ARGV[6], ARGV[2])
+redis.call(ARGV[7], KEYS[2], ARGV[8])
 return {1, '0', ''}
 ";
 
@@ -76,12 +77,15 @@ impl Inner {
         let call = self
             .script
             .on(self.keys.session(agent))
+            .key(self.keys.kept())
             .arg(entry.version)
             .arg(record.encode())
             .arg(min)
             .arg(max)
             .arg(lifetime(entry))
-            .arg(self.keys.changed());
+            .arg(self.keys.changed())
+            .arg(if is_to_be_kept(entry) { "SADD" } else { "SREM" })
+            .arg(agent.to_string());
         let (done, stored, record): (u8, u64, Vec<u8>) =
             self.link.script(&call, Repeat::Once).await?;
         Ok(match done {
@@ -89,6 +93,11 @@ impl Inner {
             _ => Written::Done,
         })
     }
+}
+
+/// Whether a replica has to poll for it.
+fn is_to_be_kept(entry: &Entry) -> bool {
+    entry.session.as_ref().is_some_and(|session| session.origin == Origin::SignedIn)
 }
 
 /// How long Redis is to keep it, in milliseconds.

@@ -1,0 +1,80 @@
+//! Events reach whoever watches, at whichever replica.
+
+use std::time::Duration;
+
+use ccgateway_bridge::rpc::proto::{
+    SetBusyRequest, WatchEventsRequest, WatchEventsResponse, confirmation::Status,
+    watch_events_response::What,
+};
+use tokio::time::timeout;
+use tonic::Streaming;
+
+use crate::support::{Centre, Replica};
+
+async fn watch(replica: &Replica, after: Option<u64>) -> Streaming<WatchEventsResponse> {
+    let request = WatchEventsRequest { after_sequence: after, ..<_>::default() };
+    let stream = replica.events.clone().watch_events(request).await.expect("watching");
+    let mut stream = stream.into_inner();
+    let begin = stream.message().await.expect("told").expect("begun");
+    assert!(matches!(begin.what, Some(What::Begin(_))), "{begin:?}");
+    stream
+}
+
+/// The next event of the gateway's of this type.
+async fn event(stream: &mut Streaming<WatchEventsResponse>, name: &str) -> WatchEventsResponse {
+    let telling = async {
+        loop {
+            let message = stream.message().await.expect("told").expect("it goes on");
+            if let Some(What::GatewayEvent(event)) = &message.what
+                && event.type_name == name
+            {
+                return message;
+            }
+        }
+    };
+    timeout(Duration::from_secs(20), telling).await.expect("the event comes")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_watcher_goes_on_at_another_replica_where_it_stopped() {
+    let centre = Centre::open().await;
+    let mut one = centre.replica(None).await;
+    let two = centre.replica(None).await;
+    let mut here = watch(&one, None).await;
+    let mut there = watch(&two, None).await;
+    one.sign_in(1001).await.expect("signed in");
+    let ready = event(&mut here, "AgentState_Ready").await;
+    assert_eq!(event(&mut there, "AgentState_Ready").await, ready, "the same, wherever it is told");
+
+    two.set_busy(1001).await.expect("busy");
+    let busy = event(&mut there, "AgentState_SetNotReady_Success").await;
+    event(&mut here, "AgentState_SetNotReady_Success").await;
+    one.kill().await;
+    let three = centre.replica(None).await;
+    let mut again = watch(&three, Some(ready.sequence)).await;
+    assert_eq!(event(&mut again, "AgentState_SetNotReady_Success").await, busy);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_change_is_confirmed_by_an_event_that_another_replica_fetched() {
+    let centre = Centre::open().await;
+    let replicas = [centre.replica(None).await, centre.replica(None).await];
+    for agent in 1001..1009 {
+        replicas[0].sign_in(agent).await.expect("signed in");
+    }
+    // Whichever of the two polls an agent, the other one is asked too.
+    for (turn, replica) in replicas.iter().enumerate() {
+        for agent in 1001..1009 {
+            let request = SetBusyRequest {
+                agent_id: agent.to_string(),
+                reason: Some(200 + i32::try_from(turn).expect("small")),
+                prolong: Some(true),
+                confirm_within: Some(prost_types::Duration { seconds: 20, nanos: 0 }),
+                ..<_>::default()
+            };
+            let answer = replica.states.clone().set_busy(request).await.expect("accepted");
+            let confirmation = answer.into_inner().confirmation.expect("asked for");
+            assert_eq!(confirmation.status(), Status::Confirmed, "{confirmation:?}");
+        }
+    }
+}

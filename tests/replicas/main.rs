@@ -1,0 +1,17 @@
+//! Several replicas, each a process of its own, with one Redis and one simulated gateway.
+
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
+
+mod events;
+mod outage;
+mod polls;
+#[allow(dead_code, reason = "other tests use the rest")]
+#[path = "../stores/redis.rs"]
+mod redis;
+mod sign_ins;
+mod support;

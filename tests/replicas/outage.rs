@@ -1,0 +1,36 @@
+//! Without Redis, what is warm stays warm.
+
+use std::time::Duration;
+
+use ccgateway_bridge::sim::Interface;
+use tokio::time::{Instant, interval};
+
+use crate::support::{Centre, SCALE};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_redis_that_is_gone_for_a_minute_and_comes_back_empty_costs_no_call_and_no_agent() {
+    let agents = 1001..1061;
+    let mut centre = Centre::open().await;
+    let replicas = [centre.replica(None).await, centre.replica(None).await];
+    for agent in agents.clone() {
+        replicas[agent as usize % 2].set_busy(agent).await.expect("signed in");
+    }
+    centre.all_are_polled(agents.clone()).await;
+    centre.redis.kill().await;
+    let end = Instant::now() + Duration::from_secs(60) / SCALE;
+    let mut calls = interval(Duration::from_millis(10));
+    let mut called = agents.clone().cycle();
+    while Instant::now() < end {
+        calls.tick().await;
+        let agent = called.next().expect("without end");
+        replicas[agent as usize / 2 % 2].set_busy(agent).await.expect("warm agents go on");
+    }
+    centre.redis.restart().await;
+    centre.all_are_polled(agents.clone()).await;
+    for agent in agents.clone() {
+        replicas[agent as usize % 2].set_busy(agent).await.expect("as before");
+    }
+    assert!(centre.has(agents), "an agent was signed out");
+    assert_eq!(centre.asked(Interface::SignIn), 0);
+    assert_eq!(centre.gateway.violations(), Vec::<String>::new());
+}

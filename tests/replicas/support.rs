@@ -1,0 +1,219 @@
+//! A call-centre: a gateway, a Redis, and the replicas between it and the callers.
+
+use std::{fmt::Write as _, net::SocketAddr, process::Stdio, time::Duration};
+
+use ccgateway_bridge::{
+    client::{self, Channel},
+    rpc::proto::{
+        SetBusyRequest, SignInRequest, agent_events_client::AgentEventsClient,
+        agent_session_client::AgentSessionClient, agent_state_client::AgentStateClient,
+    },
+    sim::{Interface, Options, Simulator},
+};
+use http::Uri;
+use tempfile::TempDir;
+use tokio::{
+    io::{AsyncBufReadExt as _, BufReader},
+    process::{Child, Command},
+    time::{sleep, timeout},
+};
+use tonic::{Code, Status};
+
+use crate::redis::RedisServer;
+
+const PASSWORD: &str = "canary-password";
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Ten of the gateway's seconds pass in one of ours: a Guid lives for twelve, and so does an agent
+/// whom nobody polls.
+pub(crate) const SCALE: u32 = 10;
+
+pub(crate) struct Centre {
+    pub(crate) gateway: Simulator,
+    pub(crate) redis: RedisServer,
+    files: TempDir,
+}
+
+/// One process.
+pub(crate) struct Replica {
+    child: Child,
+    pub(crate) addr: SocketAddr,
+    pub(crate) states: AgentStateClient<Channel>,
+    pub(crate) sessions: AgentSessionClient<Channel>,
+    pub(crate) events: AgentEventsClient<Channel>,
+}
+
+impl Centre {
+    pub(crate) async fn open() -> Self {
+        let options = Options {
+            default_password: Some(PASSWORD.into()),
+            time_scale: SCALE,
+            plaintext: true,
+            journal: 1_000_000,
+            ..Options::default()
+        };
+        let gateway = Simulator::start(options).await.expect("the gateway starts");
+        let redis = RedisServer::start().await;
+        let files = TempDir::new().expect("a folder");
+        let write = |name: &str, text: &str| std::fs::write(files.path().join(name), text);
+        write("store.key", &"5a".repeat(32)).expect("written");
+        // Whoever takes an agent over has to be able to sign it in.
+        let agents = (1001..1601).fold(String::new(), |mut text, id| {
+            let _written = writeln!(text, "[agents.{id}]\npassword = \"{PASSWORD}\"");
+            text
+        });
+        write("agents.toml", &agents).expect("written");
+        Self { gateway, redis, files }
+    }
+
+    /// Starts a replica, on any port or on that of one that has ended.
+    pub(crate) async fn replica(&self, addr: Option<SocketAddr>) -> Replica {
+        let listen = addr.map_or("127.0.0.1:0".to_owned(), |addr| addr.to_string());
+        let text = format!(
+            "[server]\nlisten = \"{listen}\"\nadmin_listen = \"off\"\n\
+             [server.drain]\nspread = \"200ms\"\nlimit = \"10s\"\n\
+             [store]\nurls = \"{}\"\nencryption_keys = \"store.key\"\nlease = \"2s\"\n\
+             [store.timeouts]\ncommand = \"500ms\"\n\
+             [tenants.acme]\nbase_urls = \"{}\"\ncredentials_file = \"agents.toml\"\n",
+            self.redis.url(),
+            self.gateway.base_url(),
+        );
+        let file = self.files.path().join(format!("{:016x}.toml", rand::random::<u64>()));
+        std::fs::write(&file, text).expect("written");
+        let mut child = Command::new(env!("CARGO_BIN_EXE_ccgateway-bridge"))
+            .env_clear()
+            .arg("--config")
+            .arg(file)
+            .args(["--log-format", "json"])
+            .kill_on_drop(true)
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the program starts");
+        let mut lines = BufReader::new(child.stderr.take().expect("piped")).lines();
+        let serving = async {
+            loop {
+                let line = lines.next_line().await.expect("readable").expect("it goes on");
+                let line: serde_json::Value = serde_json::from_str(&line).expect("JSON");
+                if line["message"] == "serving" {
+                    return line["grpc.addr"].as_str().and_then(|addr| addr.parse().ok());
+                }
+            }
+        };
+        let addr = timeout(PATIENCE, serving).await.expect("it serves").expect("an address");
+        tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+        let (channel, origin) = (client::channel(), origin(addr));
+        Replica {
+            child,
+            addr,
+            states: client::agent_state(channel.clone(), origin.clone()),
+            sessions: client::agent_session(channel.clone(), origin.clone()),
+            events: client::agent_events(channel, origin),
+        }
+    }
+
+    /// Whether the gateway has all of them signed in.
+    pub(crate) fn has(&self, agents: impl IntoIterator<Item = u32>) -> bool {
+        let signed_in = |id| self.gateway.agent(id).is_some_and(|agent| agent.signed_in);
+        agents.into_iter().all(signed_in)
+    }
+
+    /// How often the gateway was asked through this interface.
+    pub(crate) fn asked(&self, interface: Interface) -> usize {
+        let journal = self.gateway.journal();
+        journal.iter().filter(|entry| entry.interface == Some(interface)).count()
+    }
+
+    /// Waits until every one of these agents is polled once more.
+    pub(crate) async fn all_are_polled(&self, agents: std::ops::Range<u32>) {
+        let polled = || {
+            let journal = self.gateway.journal();
+            let polls = journal.iter().filter(|entry| entry.interface == Some(Interface::Poll));
+            polls.filter_map(|poll| poll.agent).collect::<std::collections::HashSet<_>>()
+        };
+        self.gateway.clear_journal();
+        eventually("a poll for every agent", || polled().is_superset(&agents.clone().collect()))
+            .await;
+    }
+}
+
+impl Replica {
+    pub(crate) async fn sign_in(&self, agent: u32) -> Result<(), Status> {
+        let password = Some(PASSWORD.into());
+        let request = SignInRequest { agent_id: agent.to_string(), password, ..<_>::default() };
+        self.sessions.clone().sign_in(request).await.map(drop)
+    }
+
+    pub(crate) async fn set_busy(&self, agent: u32) -> Result<(), Status> {
+        set_busy(&self.states, agent).await
+    }
+
+    /// Ends it as a machine that loses its power does.
+    pub(crate) async fn kill(&mut self) {
+        self.child.kill().await.expect("it was running");
+    }
+
+    /// Asks it to end and waits until it has.
+    pub(crate) async fn stop(mut self) -> SocketAddr {
+        let pid = self.child.id().expect("it runs").to_string();
+        let sent = Command::new("kill").args(["-TERM", &pid]).status().await.expect("kill");
+        assert!(sent.success());
+        let ended = timeout(PATIENCE, self.child.wait()).await.expect("it ends");
+        assert_eq!(ended.expect("waited for").code(), Some(0));
+        self.addr
+    }
+}
+
+pub(crate) fn origin(addr: SocketAddr) -> Uri {
+    format!("http://{addr}").parse().expect("an origin")
+}
+
+pub(crate) async fn set_busy(states: &AgentStateClient<Channel>, agent: u32) -> Result<(), Status> {
+    let request = SetBusyRequest {
+        agent_id: agent.to_string(),
+        reason: Some(200),
+        prolong: Some(true),
+        ..<_>::default()
+    };
+    states.clone().set_busy(request).await.map(drop)
+}
+
+/// As a caller with several replicas to choose from does it: tries one, and another if that one is
+/// not available or has an end; in the worst case each once.
+pub(crate) async fn set_busy_somewhere(
+    replicas: &[AgentStateClient<Channel>],
+    agent: u32,
+) -> Result<(), Status> {
+    let mut last = Status::unavailable("no replica");
+    for turn in 0..replicas.len() {
+        let replica = &replicas[(agent as usize + turn) % replicas.len()];
+        match set_busy(replica, agent).await {
+            Err(status) if is_retryable(&status) => last = status,
+            done => return done,
+        }
+    }
+    Err(last)
+}
+
+type Refused = hyper_util::client::legacy::Error;
+
+/// `UNAVAILABLE` by the bridge's own word, or never taken: refused, or crossed by a GOAWAY.
+fn is_retryable(status: &Status) -> bool {
+    let mut next: Option<&(dyn std::error::Error + 'static)> = Some(status);
+    while let Some(error) = next {
+        if error.downcast_ref::<Refused>().is_some_and(Refused::is_connect)
+            || error.downcast_ref::<h2::Error>().is_some_and(|e| e.is_go_away() && e.is_remote())
+        {
+            return true;
+        }
+        next = error.source();
+    }
+    status.code() == Code::Unavailable
+}
+
+pub(crate) async fn eventually(what: &str, mut so: impl FnMut() -> bool) {
+    let waiting = async {
+        while !so() {
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    assert!(timeout(PATIENCE, waiting).await.is_ok(), "waited in vain for {what}");
+}
