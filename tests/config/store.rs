@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use ccgateway_bridge::config::{self, Topology};
-use secrecy::ExposeSecret as _;
+use secrecy::ExposeSecret;
 
 use crate::support::{Folder, TENANT};
 
@@ -54,7 +54,7 @@ fn everything_is_read_and_no_secret_is_shown() {
     let store = config.store.as_ref().expect("a store");
     let Topology::Sentinel(sentinel) = &store.redis.topology else { panic!("{store:?}") };
     assert_eq!(sentinel.master, "main");
-    assert_eq!(store.redis.password.as_ref().map(|p| p.expose_secret()), Some("c4n4ry"));
+    assert_eq!(store.redis.password.as_ref().map(ExposeSecret::expose_secret), Some("c4n4ry"));
     assert_eq!(store.redis.nodes.len(), 2);
     let shown = format!("{config:?}");
     assert!(!shown.contains("c4n4ry") && !shown.contains("0001") && !shown.contains("7, 7"));

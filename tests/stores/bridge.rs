@@ -1,0 +1,164 @@
+//! A bridge whose store is shared, as callers see it.
+
+use std::fmt::Write as _;
+
+use ccgateway_bridge::{
+    client::{self, Channel},
+    config::{Sources, load},
+    rpc::proto::{
+        GetSessionRequest, RegisterSessionRequest, SetBusyRequest, SetBusyResponse,
+        agent_session_client::AgentSessionClient, agent_state_client::AgentStateClient,
+    },
+    server::Bridge,
+    session::SessionStore as _,
+    sim::{Interface, Options, Simulator},
+};
+use http::Uri;
+use tempfile::TempDir;
+use tonic::{Code, Status};
+use tonic_types::StatusExt as _;
+
+use crate::{
+    redis::RedisServer,
+    support::{Replica, agent, tenant},
+};
+
+const PASSWORD: &str = "canary-password";
+
+/// One replica, with the password of agent 1001.
+struct Callee {
+    _bridge: Bridge,
+    states: AgentStateClient<Channel>,
+    sessions: AgentSessionClient<Channel>,
+}
+
+async fn gateway() -> Simulator {
+    let options = Options { default_password: Some(PASSWORD.into()), ..Options::default() };
+    Simulator::start(options).await.expect("the gateway starts")
+}
+
+impl Callee {
+    async fn start(files: &TempDir, gateway: &Simulator, server: &RedisServer) -> Self {
+        let write = |name: &str, text: &str| std::fs::write(files.path().join(name), text);
+        write("ca.pem", gateway.certificate_pem()).expect("written");
+        write("store.key", &"5a".repeat(32)).expect("written");
+        let agents = format!("[agents.1001]\npassword = \"{PASSWORD}\"\nforce = true\n");
+        write("agents.toml", &agents).expect("written");
+        let mut text = String::from(
+            "[server]\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"127.0.0.1:0\"\n\
+             [server.drain]\nspread = \"0s\"\n",
+        );
+        writeln!(
+            text,
+            "[store]\nurls = \"{}\"\nencryption_keys = \"store.key\"\n\
+             key_prefix = \"test:\"\n\
+             [tenants.acme]\nbase_urls = \"{}\"\ntls.ca_file = \"ca.pem\"\n\
+             keep.enabled = false\ncredentials_file = \"agents.toml\"",
+            server.url(),
+            gateway.base_url(),
+        )
+        .expect("written");
+        write("bridge.toml", &text).expect("written");
+        let config = load(&Sources::default().with_file(files.path().join("bridge.toml")));
+        let config = config.unwrap_or_else(|errors| panic!("{errors}"));
+        let bridge = Bridge::start(config).await.expect("the bridge starts");
+        let origin: Uri = format!("http://{}", bridge.grpc_addr()).parse().expect("an origin");
+        let channel = client::channel();
+        let states = client::agent_state(channel.clone(), origin.clone());
+        Self { _bridge: bridge, states, sessions: client::agent_session(channel, origin) }
+    }
+
+    async fn set_busy(&self, id: u32) -> Result<SetBusyResponse, Status> {
+        let (agent_id, reason) = (id.to_string(), Some(200));
+        let request = SetBusyRequest { agent_id, reason, prolong: Some(true), ..<_>::default() };
+        self.states.clone().set_busy(request).await.map(tonic::Response::into_inner)
+    }
+
+    async fn version(&self, agent: u32) -> Result<u64, Status> {
+        let request = GetSessionRequest { agent_id: agent.to_string(), ..<_>::default() };
+        let shown = self.sessions.clone().get_session(request).await?.into_inner();
+        Ok(shown.session.expect("a session").version)
+    }
+
+    async fn register(&self, agent: u32, guid: &str) {
+        let (agent_id, guid) = (agent.to_string(), guid.to_owned());
+        let request = RegisterSessionRequest { agent_id, guid, ..<_>::default() };
+        self.sessions.clone().register_session(request).await.expect("registered");
+    }
+}
+
+fn sign_ins(gateway: &Simulator) -> usize {
+    let journal = gateway.journal();
+    journal.iter().filter(|entry| entry.interface == Some(Interface::SignIn)).count()
+}
+
+#[tokio::test]
+async fn what_one_replica_signs_in_serves_the_other() {
+    let (server, gateway, files) =
+        (RedisServer::start().await, gateway().await, TempDir::new().expect("a folder"));
+    let left = Callee::start(&files, &gateway, &server).await;
+    let right = Callee::start(&files, &gateway, &server).await;
+    left.set_busy(1001).await.expect("accepted");
+    right.set_busy(1001).await.expect("accepted");
+    assert_eq!(sign_ins(&gateway), 1);
+    assert_eq!(left.version(1001).await.unwrap(), right.version(1001).await.unwrap());
+}
+
+#[tokio::test]
+async fn a_guid_that_was_refused_is_looked_up_before_anybody_signs_in() {
+    let (server, gateway, files) =
+        (RedisServer::start().await, gateway().await, TempDir::new().expect("a folder"));
+    let left = Callee::start(&files, &gateway, &server).await;
+    let right = Callee::start(&files, &gateway, &server).await;
+    left.set_busy(1001).await.expect("accepted");
+    let good = left.version(1001).await.unwrap();
+    let insider = Replica::with_keys(&server, &[0x5a]);
+    let known = insider.store.load(agent(1001)).await.unwrap().expect("readable");
+    // The right one believes a wrong Guid, and a better one is stored without a word to it.
+    right.register(1001, "stale.AgentGateway0").await;
+    assert!(right.version(1001).await.unwrap() > good);
+    let elsewhere = RedisServer::start().await;
+    let aside = Replica::with_keys(&elsewhere, &[0x5a]);
+    let guid = known.guid.header().to_str().expect("text");
+    let better = aside.put(1001, guid).await.version;
+    let key = aside.shared.keys(&tenant()).session(agent(1001));
+    let fields: Vec<Vec<u8>> = ::redis::cmd("HGETALL")
+        .arg(&key)
+        .query_async(&mut elsewhere.connection().await)
+        .await
+        .expect("a record");
+    let mut copy = ::redis::cmd("HSET");
+    copy.arg(&key).arg(fields);
+    let _: () = copy.query_async(&mut server.connection().await).await.expect("copied");
+
+    right.set_busy(1001).await.expect("repeated with the better one");
+    assert_eq!(sign_ins(&gateway), 1);
+    assert_eq!(right.version(1001).await.unwrap(), better);
+}
+
+#[tokio::test]
+async fn without_redis_known_agents_are_served_and_others_signed_in_or_put_off() {
+    let (mut server, gateway, files) =
+        (RedisServer::start().await, gateway().await, TempDir::new().expect("a folder"));
+    let first = Callee::start(&files, &gateway, &server).await;
+    first.set_busy(1001).await.expect("accepted");
+    assert_eq!(sign_ins(&gateway), 1);
+    server.kill().await;
+    first.set_busy(1001).await.expect("served from memory");
+    assert_eq!(sign_ins(&gateway), 1);
+
+    // One that knows nobody: at most one sign-in.
+    let second = Callee::start(&files, &gateway, &server).await;
+    for _ in 0..3 {
+        second.set_busy(1001).await.expect("signed in by itself");
+    }
+    assert_eq!(sign_ins(&gateway), 2);
+    for refused in [second.set_busy(1002).await.map(drop), second.version(1002).await.map(drop)] {
+        let status = refused.expect_err("nobody can know");
+        let details = status.get_error_details();
+        let info = details.error_info().expect("ErrorInfo");
+        assert_eq!((status.code(), info.reason.as_str()), (Code::Unavailable, "STORE_UNAVAILABLE"));
+        assert_eq!(info.metadata["outcome"], "not_sent");
+        assert!(details.retry_info().is_some());
+    }
+}

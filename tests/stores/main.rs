@@ -1,0 +1,20 @@
+//! Where sessions are kept: what every store promises, and what replicas that share one promise,
+//! each with a Redis of its own (see `redis`).
+
+#![expect(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
+
+mod bridge;
+mod contract;
+mod model;
+mod outage;
+mod redis;
+mod secrets;
+mod sharing;
+mod support;
+mod topologies;

@@ -1,0 +1,136 @@
+//! Redis hangs, dies, and comes back with nothing.
+
+use std::time::Duration;
+
+use ccgateway_bridge::{
+    redis::LinkState,
+    session::{SessionStore as _, StoreError},
+};
+use tokio::time::Instant;
+
+use crate::{
+    redis::RedisServer,
+    support::{Replica, agent, all_listen, eventually, registered},
+};
+
+#[tokio::test]
+async fn while_redis_hangs_warm_reads_and_changes_go_on() {
+    let server = RedisServer::start().await;
+    let (left, right) = (Replica::of(&server), Replica::of(&server));
+    all_listen(&server, 2).await;
+    let first = left.put(1001, "first").await;
+    right.hears(1001, Some("first")).await;
+    server.freeze();
+
+    assert_eq!(left.knows(1001).as_deref(), Some("first"));
+    let second = left.renew(&first, 1001, "second").await.expect("renewed here");
+    left.put(1002, "new").await;
+    assert_eq!(left.knows(1001).as_deref(), Some("second"));
+    assert_eq!(left.store.unshared(), 2);
+    assert!(matches!(left.shared.link().state(), LinkState::Down(_)));
+    assert_eq!(right.knows(1001).as_deref(), Some("first"), "it has not heard yet");
+
+    server.thaw();
+    right.hears(1001, Some("second")).await;
+    right.hears(1002, Some("new")).await;
+    assert_eq!(right.warm(1001).unwrap().version, second.version);
+    eventually("nothing to be left", || left.store.unshared() == 0).await;
+}
+
+#[tokio::test]
+async fn a_cold_read_fails_fast_while_redis_is_down() {
+    let mut server = RedisServer::start().await;
+    let replica = Replica::of(&server);
+    server.kill().await;
+    for _ in 0..20 {
+        let asked = Instant::now();
+        let failed = replica.store.load(agent(1001)).await;
+        assert!(matches!(failed, Err(StoreError::Unavailable(_))), "{failed:?}");
+        assert!(asked.elapsed() < Duration::from_secs(1), "{:?}", asked.elapsed());
+    }
+}
+
+#[tokio::test]
+async fn a_redis_that_comes_back_empty_hears_of_everything_again() {
+    let mut server = RedisServer::start().await;
+    let (left, right) = (Replica::of(&server), Replica::of(&server));
+    all_listen(&server, 2).await;
+    let old = left.put(1001, "old").await;
+    left.store.put(agent(1002), registered("owned", Duration::from_secs(60))).await.unwrap();
+    left.store.put(agent(1003), registered("short", Duration::from_millis(1))).await.unwrap();
+    let ended = left.put(1004, "ended").await;
+    right.hears(1001, Some("old")).await;
+    right.hears(1002, Some("owned")).await;
+    right.hears(1004, Some("ended")).await;
+    server.kill().await;
+    left.renew(&old, 1001, "renewed").await.expect("renewed here");
+    left.remove(1004, ended.version).await;
+    right.put(1005, "from-right").await;
+    server.restart().await;
+
+    right.hears(1001, Some("renewed")).await;
+    right.hears(1004, None).await;
+    left.hears(1005, Some("from-right")).await;
+    eventually("nothing to be left", || left.store.unshared() + right.store.unshared() == 0).await;
+    let late = Replica::of(&server);
+    for (id, expected) in
+        [(1001, Some("renewed")), (1002, Some("owned")), (1003, None), (1004, None)]
+    {
+        late.store.load(agent(id)).await.unwrap();
+        assert_eq!(late.knows(id).as_deref(), expected, "{id}");
+    }
+}
+
+#[tokio::test]
+async fn of_two_changes_made_apart_the_newer_stays() {
+    let mut server = RedisServer::start().await;
+    let (left, right) = (Replica::of(&server), Replica::of(&server));
+    all_listen(&server, 2).await;
+    left.put(1001, "first").await;
+    left.put(1002, "first").await;
+    right.hears(1001, Some("first")).await;
+    right.hears(1002, Some("first")).await;
+    server.kill().await;
+    left.put(1001, "older").await;
+    right.put(1001, "newer").await;
+    let apart = left.put(1002, "signed-in").await;
+    let stale = right.warm(1002).unwrap();
+    right.remove(1002, stale.version).await;
+    assert!(apart.version > stale.version);
+    server.restart().await;
+    for replica in [&left, &right] {
+        replica.hears(1001, Some("newer")).await;
+        replica.hears(1002, Some("signed-in")).await;
+    }
+}
+
+#[tokio::test]
+async fn a_bridge_starts_before_its_redis() {
+    let mut server = RedisServer::start().await;
+    server.kill().await;
+    let (left, right) = (Replica::of(&server), Replica::of(&server));
+    left.put(1001, "early").await;
+    server.restart().await;
+    right.hears(1001, None).await;
+    eventually("Redis to be told", || left.store.unshared() == 0).await;
+    right.store.load(agent(1001)).await.unwrap();
+    right.hears(1001, Some("early")).await;
+}
+
+#[tokio::test]
+async fn a_broken_connection_costs_a_read_nothing() {
+    let server = RedisServer::start().await;
+    let replica = Replica::of(&server);
+    replica.put(1001, "a").await;
+    for _ in 0..20 {
+        let mut killer = server.connection().await;
+        let _: u64 = ::redis::cmd("CLIENT")
+            .arg(&["KILL", "TYPE", "normal", "SKIPME", "yes"])
+            .query_async(&mut killer)
+            .await
+            .unwrap();
+        replica.store.load(agent(1001)).await.expect("asked again").expect("a session");
+        replica.put(1001, "b").await;
+        assert_eq!(replica.store.unshared(), 0);
+    }
+}

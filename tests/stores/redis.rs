@@ -1,0 +1,152 @@
+//! A Redis or Valkey of a test's own, which ends with the test.
+
+use std::{
+    ffi::OsStr,
+    net::{Ipv4Addr, TcpListener},
+    path::PathBuf,
+    process::{Command, Stdio},
+};
+
+use rand::RngExt as _;
+use tempfile::TempDir;
+use tokio::{
+    io::{AsyncBufReadExt as _, BufReader},
+    process::Child,
+};
+
+pub(crate) struct RedisServer {
+    port: u16,
+    child: Child,
+    arguments: Vec<String>,
+    folder: TempDir,
+}
+
+/// Below the ports that the kernel gives to clients, so that a server that was stopped finds its
+/// port free when it starts again.
+const PORTS: std::ops::Range<u16> = 10_000..30_000;
+const ATTEMPTS: usize = 50;
+
+impl RedisServer {
+    /// An empty one.
+    pub(crate) async fn start() -> Self {
+        Self::with(&["--save", "", "--appendonly", "no"]).await
+    }
+
+    /// One with these arguments.
+    pub(crate) async fn with(arguments: &[&str]) -> Self {
+        let folder = TempDir::new().expect("a folder");
+        Self::launched(folder, arguments.iter().map(|&a| a.to_owned()).collect()).await
+    }
+
+    async fn launched(folder: TempDir, arguments: Vec<String>) -> Self {
+        for _ in 0..ATTEMPTS {
+            let port = rand::rng().random_range(PORTS);
+            if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_err() {
+                continue;
+            }
+            if let Some(child) = launch(port, &arguments, &folder).await {
+                return Self { port, child, arguments, folder };
+            }
+        }
+        panic!("no Redis could be started; is redis-server or valkey-server installed?");
+    }
+
+    /// A sentinel with these lines in its file.
+    pub(crate) async fn sentinel(lines: &str) -> Self {
+        let folder = TempDir::new().expect("a folder");
+        let file = folder.path().join("sentinel.conf");
+        std::fs::write(&file, lines).expect("written");
+        let file = file.display().to_string();
+        Self::launched(folder, vec![file, "--sentinel".into()]).await
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    pub(crate) fn client(&self) -> ::redis::Client {
+        ::redis::Client::open(self.url()).expect("a client")
+    }
+
+    pub(crate) async fn connection(&self) -> ::redis::aio::MultiplexedConnection {
+        self.client().get_multiplexed_async_connection().await.expect("Redis answers")
+    }
+
+    /// Stops answering without a word, as a host that hangs does.
+    pub(crate) fn freeze(&self) {
+        self.signal("-STOP");
+    }
+
+    pub(crate) fn thaw(&self) {
+        self.signal("-CONT");
+    }
+
+    /// Ends it; what it knew is lost.
+    pub(crate) async fn kill(&mut self) {
+        self.child.kill().await.expect("it was running");
+    }
+
+    /// Starts it again after `kill`, on the same port and with nothing in it.
+    pub(crate) async fn restart(&mut self) {
+        for _ in 0..ATTEMPTS {
+            if let Some(child) = launch(self.port, &self.arguments, &self.folder).await {
+                self.child = child;
+                return;
+            }
+        }
+        panic!("Redis could not be started again");
+    }
+
+    fn signal(&self, signal: &str) {
+        let pid = self.child.id().expect("it runs").to_string();
+        let sent = Command::new("kill").args([signal, &pid]).status().expect("kill");
+        assert!(sent.success());
+    }
+}
+
+impl Drop for RedisServer {
+    fn drop(&mut self) {
+        // A frozen one would not die of a kinder signal.
+        let _gone = self.child.start_kill();
+    }
+}
+
+/// `None` if it ended at once, such as for a port that is taken.
+async fn launch(port: u16, arguments: &[String], folder: &TempDir) -> Option<Child> {
+    let (own, port) = (folder.path().display().to_string(), port.to_string());
+    let mut child = tokio::process::Command::new(program())
+        .args(arguments)
+        .args(["--port", &port, "--bind", "127.0.0.1", "--dir", &own])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .ok()?;
+    let mut lines = BufReader::new(child.stdout.take()?).lines();
+    while let Ok(Some(line)) = lines.next_line().await {
+        if line.contains("eady to accept connections") || line.contains("Sentinel ID") {
+            // Nobody may keep it waiting for its output.
+            tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+            return Some(child);
+        }
+    }
+    None
+}
+
+/// Named by `REDIS_SERVER`, else found on the PATH; Valkey where both are there.
+fn program() -> PathBuf {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found =
+        |name| std::env::split_paths(&path).map(move |p| p.join(name)).find(|p| p.is_file());
+    let named = std::env::var_os("REDIS_SERVER").filter(|name| name != OsStr::new(""));
+    named
+        .map(PathBuf::from)
+        .or_else(|| found("valkey-server"))
+        .or_else(|| found("redis-server"))
+        .expect("redis-server or valkey-server on the PATH; scripts/test installs one")
+}

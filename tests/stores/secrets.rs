@@ -1,0 +1,131 @@
+//! What Redis sees.
+
+use std::time::Duration;
+
+use ccgateway_bridge::session::SessionStore as _;
+use futures_util::StreamExt as _;
+
+use crate::{
+    redis::RedisServer,
+    support::{Replica, agent, all_listen, eventually, registered, tenant},
+};
+
+const MINUTE: Duration = Duration::from_secs(60);
+const CANARY: &str = "canary-guid";
+
+#[tokio::test]
+async fn redis_never_sees_a_guid_or_a_cookie() {
+    let server = RedisServer::start().await;
+    let monitor = server.client().get_async_monitor().await.unwrap();
+    let mut seen = monitor.into_on_message::<String>();
+    let (left, right) = (Replica::of(&server), Replica::of(&server));
+    all_listen(&server, 2).await;
+
+    for id in 1001..1011 {
+        let put = left.store.put(agent(id), registered(CANARY, MINUTE)).await.unwrap();
+        left.renew(&put, id, &format!("{CANARY}-2")).await.unwrap();
+        right.hears(id, Some("canary-guid-2")).await;
+    }
+    let last = right.warm(1010).unwrap();
+    right.remove(1010, last.version).await;
+
+    let mut connection = server.connection().await;
+    let keys: Vec<String> =
+        ::redis::cmd("KEYS").arg("*").query_async(&mut connection).await.unwrap();
+    assert_eq!(keys.len(), 10);
+    let mut dump = String::new();
+    for key in keys {
+        let fields: Vec<Vec<u8>> =
+            ::redis::cmd("HGETALL").arg(&key).query_async(&mut connection).await.unwrap();
+        let raw: Vec<u8> =
+            ::redis::cmd("DUMP").arg(&key).query_async(&mut connection).await.unwrap();
+        for bytes in fields.iter().chain([&raw]) {
+            dump.push_str(&String::from_utf8_lossy(bytes));
+        }
+    }
+    let _: String = ::redis::cmd("ECHO").arg("the-end").query_async(&mut connection).await.unwrap();
+    let mut lines = 0;
+    loop {
+        let line = seen.next().await.expect("the monitor goes on");
+        dump.push_str(&line);
+        lines += 1;
+        if line.contains("the-end") {
+            break;
+        }
+    }
+    assert!(lines > 20 && dump.contains("session:1001"), "{lines} {dump}");
+    for canary in [CANARY, "canary-cookie", "Y2FuYXJ5", "63616e617279"] {
+        assert!(!dump.contains(canary), "{canary}");
+    }
+}
+
+#[tokio::test]
+async fn without_the_key_a_session_is_as_good_as_none() {
+    let server = RedisServer::start().await;
+    let (left, other) = (Replica::with_keys(&server, &[1]), Replica::with_keys(&server, &[2]));
+    left.put(1001, "a").await;
+    assert!(other.store.load(agent(1001)).await.unwrap().is_none());
+    let replaced = other.put(1001, "b").await;
+    assert!(replaced.version > left.warm(1001).unwrap().version);
+    assert!(other.store.load(agent(1001)).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn keys_are_replaced_without_losing_a_session() {
+    let server = RedisServer::start().await;
+    let old = Replica::with_keys(&server, &[1]);
+    old.put(1001, "old").await;
+    // First the new key is known everywhere, then it is used, then the old one goes.
+    let (knowing, using) =
+        (Replica::with_keys(&server, &[1, 2]), Replica::with_keys(&server, &[2, 1]));
+    all_listen(&server, 3).await;
+    let loaded = using.store.load(agent(1001)).await.unwrap().expect("under the old key");
+    knowing.store.load(agent(1001)).await.unwrap().expect("under the old key");
+    using.renew(&loaded, 1001, "new").await.expect("renewed");
+    knowing.hears(1001, Some("new")).await;
+    let after = Replica::with_keys(&server, &[2]);
+    after.store.load(agent(1001)).await.unwrap().expect("under the new key");
+}
+
+#[tokio::test]
+async fn a_record_that_was_moved_or_changed_is_not_believed() {
+    let server = RedisServer::start().await;
+    let replica = Replica::of(&server);
+    all_listen(&server, 1).await;
+    replica.put(1001, "of-1001").await;
+    let keys = replica.shared.keys(&tenant());
+    let mut connection = server.connection().await;
+    let record: String = ::redis::cmd("HGET")
+        .arg(keys.session(agent(1001)))
+        .arg("record")
+        .query_async(&mut connection)
+        .await
+        .unwrap();
+    let forged = [
+        record.clone(),
+        record.replace("\"agent\":1001", "\"agent\":1002"),
+        record.replace("\"agent\":1001,\"version\":1", "\"agent\":1002,\"version\":2"),
+        "nonsense".into(),
+        String::new(),
+    ];
+    for forged in forged {
+        let _: () = ::redis::cmd("HSET")
+            .arg(keys.session(agent(1002)))
+            .arg(&["version", "7", "record", &forged])
+            .query_async(&mut connection)
+            .await
+            .unwrap();
+        let loaded = replica.store.load(agent(1002)).await.unwrap();
+        assert!(loaded.is_none(), "{forged}: {loaded:?}");
+        let _: u64 = ::redis::cmd("PUBLISH")
+            .arg(keys.changed())
+            .arg(forged)
+            .query_async(&mut connection)
+            .await
+            .unwrap();
+    }
+    replica.put(1003, "after").await;
+    eventually("the messages to be read", || replica.warm(1003).is_some()).await;
+    assert!(replica.warm(1002).is_none());
+    assert_eq!(replica.knows(1001).as_deref(), Some("of-1001"));
+}

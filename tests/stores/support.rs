@@ -1,0 +1,142 @@
+//! Stores, sessions, and waiting for what happens elsewhere.
+
+use std::{num::NonZeroUsize, sync::Arc, time::Duration};
+
+use ccgateway_bridge::{
+    config::{self, Redis, RedisNode, RedisTimeouts, Topology},
+    id::{AgentId, DEFAULT_AGENT_IDS, TenantId},
+    keyring::EncryptionKey,
+    session::{Cookies, Guid, NewSession, Origin, Session, SessionStore, Shared, SharedStore},
+};
+use http::HeaderValue;
+
+use crate::redis::RedisServer;
+
+pub(crate) const CAPACITY: NonZeroUsize = NonZeroUsize::new(10_000).unwrap();
+
+pub(crate) fn agent(id: u32) -> AgentId {
+    AgentId::parse(&id.to_string(), &DEFAULT_AGENT_IDS).expect("an agent")
+}
+
+pub(crate) fn tenant() -> TenantId {
+    TenantId::parse("acme").expect("a tenant")
+}
+
+pub(crate) fn guid(text: &str) -> Guid {
+    Guid::parse(text).expect("a Guid")
+}
+
+/// A session that the bridge made.
+pub(crate) fn made(text: &str) -> NewSession {
+    let cookies = Arc::new(Cookies::default());
+    NewSession { guid: guid(text), origin: Origin::SignedIn, ttl: None, cookies }
+}
+
+/// A session with a time to live and a cookie, handed in by its owner.
+pub(crate) fn registered(text: &str, ttl: Duration) -> NewSession {
+    let cookies = Cookies::default();
+    cookies.set(&HeaderValue::from_static("lb=canary-cookie; Path=/"));
+    let cookies = Arc::new(cookies);
+    NewSession { guid: guid(text), origin: Origin::Registered, ttl: Some(ttl), cookies }
+}
+
+pub(crate) fn redis(topology: Topology, ports: &[u16]) -> Redis {
+    let node = |&port| RedisNode { host: "127.0.0.1".into(), port };
+    Redis {
+        topology,
+        nodes: ports.iter().map(node).collect(),
+        tls: None,
+        username: None,
+        password: None,
+        timeouts: RedisTimeouts {
+            // Other tests run beside this one.
+            connect: Duration::from_secs(2),
+            command: Duration::from_secs(1),
+            heartbeat: Duration::from_millis(300),
+        },
+    }
+}
+
+pub(crate) fn store_config(redis: Redis, keys: &[u8]) -> config::Store {
+    let keys = keys.iter().map(|&byte| EncryptionKey::new([byte; 32])).collect();
+    config::Store { redis, key_prefix: "test:".into(), encryption_keys: keys }
+}
+
+/// What one replica has: a link of its own, and a store.
+pub(crate) struct Replica {
+    pub(crate) shared: Shared,
+    pub(crate) store: SharedStore,
+}
+
+impl Replica {
+    pub(crate) fn of(server: &RedisServer) -> Self {
+        Self::with_keys(server, &[1])
+    }
+
+    pub(crate) fn with_keys(server: &RedisServer, keys: &[u8]) -> Self {
+        Self::with(redis(Topology::Standalone, &[server.port()]), keys)
+    }
+
+    pub(crate) fn with(redis: Redis, keys: &[u8]) -> Self {
+        let shared = Shared::new(&store_config(redis, keys)).expect("keys");
+        let store = SharedStore::start(&shared, &tenant(), CAPACITY);
+        Self { shared, store }
+    }
+
+    pub(crate) fn commands(&self) -> u64 {
+        self.shared.link().commands()
+    }
+
+    pub(crate) fn warm(&self, id: u32) -> Option<Arc<Session>> {
+        self.store.warm(agent(id))
+    }
+
+    /// The Guid that this replica knows without asking.
+    pub(crate) fn knows(&self, id: u32) -> Option<String> {
+        let session = self.warm(id)?;
+        Some(session.guid.header().to_str().expect("text").to_owned())
+    }
+
+    pub(crate) async fn put(&self, id: u32, guid: &str) -> Arc<Session> {
+        self.store.put(agent(id), made(guid)).await.expect("stored")
+    }
+
+    pub(crate) async fn renew(&self, old: &Session, id: u32, to: &str) -> Option<Arc<Session>> {
+        self.store.renew(agent(id), old, guid(to)).await.expect("answered")
+    }
+
+    pub(crate) async fn remove(&self, id: u32, version: u64) {
+        self.store.remove(agent(id), version).await.expect("removed");
+    }
+
+    /// Waits until this replica knows this Guid.
+    pub(crate) async fn hears(&self, id: u32, guid: Option<&str>) {
+        eventually(&format!("agent {id} to be {guid:?}"), || self.knows(id).as_deref() == guid)
+            .await;
+    }
+}
+
+/// Waits until so many replicas hear what is published on a server of the test's own.
+pub(crate) async fn all_listen(server: &RedisServer, count: u64) {
+    let mut connection = server.connection().await;
+    let mut question = ::redis::cmd("PUBSUB");
+    question.arg("NUMSUB").arg("test:{acme}:changed");
+    loop {
+        let answer = question.query_async::<(String, u64)>(&mut connection).await;
+        if answer.expect("Redis answers").1 == count {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// Waits until it is so, for up to twenty seconds.
+pub(crate) async fn eventually(what: &str, mut so: impl FnMut() -> bool) {
+    let waiting = async {
+        while !so() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let limit = Duration::from_secs(20);
+    assert!(tokio::time::timeout(limit, waiting).await.is_ok(), "waited in vain for {what}");
+}
