@@ -168,6 +168,10 @@ impl SessionStore for WithoutLoad {
         self.0.has_room(agent)
     }
 
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+
     fn load(&self, agent: AgentId) -> StoreFuture<'_, Option<Arc<Session>>> {
         Box::pin(async move {
             let failed = self.0.load(agent).await;

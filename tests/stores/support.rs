@@ -59,7 +59,12 @@ pub(crate) fn redis(topology: Topology, ports: &[u16]) -> Redis {
 
 pub(crate) fn store_config(redis: Redis, keys: &[u8]) -> config::Store {
     let keys = keys.iter().map(|&byte| EncryptionKey::new([byte; 32])).collect();
-    config::Store { redis, key_prefix: "test:".into(), encryption_keys: keys }
+    config::Store {
+        redis,
+        key_prefix: "test:".into(),
+        lease: Duration::from_secs(15),
+        encryption_keys: keys,
+    }
 }
 
 /// What one replica has: a link of its own, and a store.
