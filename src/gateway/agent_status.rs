@@ -31,7 +31,9 @@ impl AgentStatus {
             None => serde_json::from_str(result).ok()?,
             Some(_) => *serde_json::from_str::<Vec<&RawValue>>(result).ok()?.first()?,
         };
-        let wire: Wire<'_> = serde_json::from_str(RawValue::get(object)).ok()?;
+        // Fields of an array would be told apart by nothing but their order.
+        let object = Some(RawValue::get(object)).filter(|object| object.starts_with('{'))?;
+        let wire: Wire<'_> = serde_json::from_str(object).ok()?;
         let code = plain(wire.state)?.parse().ok()?;
         let is_working = wire.is_working.and_then(plain).and_then(|text| text.parse().ok());
         Some(Self { state: AgentState::from_code(code), code, is_working })
@@ -62,7 +64,9 @@ mod tests {
         }
         let odd = AgentStatus { state: AgentState::Unknown, code: 77, is_working: None };
         assert_eq!(AgentStatus::read(r#"{"agentState":77}"#), Some(odd));
-        for nothing in ["{}", "[]", "\"\"", r#"{"agentState":null}"#, r#"{"agentState":4.5}"#] {
+        for nothing in
+            ["{}", "[]", "\"\"", r#"{"agentState":null}"#, r#"{"agentState":4.5}"#, "[[4]]"]
+        {
             assert_eq!(AgentStatus::read(nothing), None, "{nothing}");
         }
     }
