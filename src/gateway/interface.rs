@@ -43,6 +43,8 @@ pub struct Effect {
     /// Whether an agent can be in this state after the change. One who is not has changed since,
     /// or the event was an older one.
     pub fits: fn(AgentState) -> bool,
+    /// Whether the change waits for the end of this state instead of being refused in it.
+    pub waits_out: fn(AgentState) -> bool,
 }
 
 /// Signs an agent in (cec_07_1202).
@@ -74,7 +76,11 @@ pub static POLL: Interface = Interface {
 pub static SAY_BUSY: Interface = changes(
     "sayBusy",
     "/saybusy",
-    Effect { events: &["AgentState_SetNotReady_Success"], fits: |state| state == AgentState::Busy },
+    Effect {
+        events: &["AgentState_SetNotReady_Success"],
+        fits: |state| state == AgentState::Busy,
+        waits_out: call_or_work,
+    },
 );
 
 /// Ends busy (cec_07_1212).
@@ -84,6 +90,7 @@ pub static CANCEL_BUSY: Interface = changes(
     Effect {
         events: &["AgentState_CancelNotReady_Success"],
         fits: |state| state != AgentState::Busy,
+        waits_out: |_| false,
     },
 );
 /// Makes an agent idle, from busy or after-call work (cec_07_1210). Whether it ends rest is not
@@ -98,6 +105,7 @@ pub static SAY_FREE: Interface = changes(
             "AgentState_CancelRest_Success",
         ],
         fits: |state| !matches!(state, AgentState::Busy | AgentState::AfterCallWork),
+        waits_out: |state| state == AgentState::Talking,
     },
 );
 /// Takes an agent into after-call work (cec_07_1215).
@@ -107,6 +115,7 @@ pub static WORK: Interface = changes(
     Effect {
         events: &["AgentState_SetWork_Success"],
         fits: |state| state == AgentState::AfterCallWork,
+        waits_out: |_| false,
     },
 );
 /// Ends after-call work (cec_07_1216).
@@ -116,13 +125,19 @@ pub static CANCEL_WORK: Interface = changes(
     Effect {
         events: &["AgentState_CancelWork_Success"],
         fits: |state| state != AgentState::AfterCallWork,
+        waits_out: |_| false,
     },
 );
 /// Lets an agent rest (cec_07_1213).
 pub static REST: Interface = changes(
     "rest",
     "/rest",
-    Effect { events: &["AgentState_SetRest_Success"], fits: |state| state == AgentState::Resting },
+    Effect {
+        events: &["AgentState_SetRest_Success"],
+        fits: |state| state == AgentState::Resting,
+        // There is a state for it, "pre-rest"; its rules are not documented.
+        waits_out: call_or_work,
+    },
 );
 /// Ends rest (cec_07_1214).
 pub static CANCEL_REST: Interface = changes(
@@ -131,8 +146,14 @@ pub static CANCEL_REST: Interface = changes(
     Effect {
         events: &["AgentState_CancelRest_Success"],
         fits: |state| state != AgentState::Resting,
+        waits_out: |_| false,
     },
 );
+
+/// What a busy waits for (client).
+fn call_or_work(state: AgentState) -> bool {
+    matches!(state, AgentState::Talking | AgentState::AfterCallWork)
+}
 
 const ONLINE_AGENT: &str = "onlineagent";
 

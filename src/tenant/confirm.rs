@@ -136,7 +136,9 @@ impl Tenant {
     }
 
     fn obstacle(&self, seen: &Seen) -> Unconfirmed {
-        match self.events.state(seen.agent) {
+        let delaying =
+            self.events.state(seen.agent).filter(|&state| (seen.effect.waits_out)(state));
+        match delaying {
             Some(AgentState::Talking) => Unconfirmed::Talking,
             Some(AgentState::AfterCallWork) => Unconfirmed::AfterCallWork,
             _ if seen.other_state => Unconfirmed::OtherState,

@@ -12,21 +12,10 @@ use ccgateway_bridge::{
 use tokio::time::Instant;
 use tonic::Code;
 
-use crate::support::{AGENT, Setup, TestBridge, refused, until};
+use crate::support::{AGENT, TestBridge, kept, refused, until};
 
-const PAUSES: &str = "keep.pause_min = \"5ms\"\nkeep.pause_max = \"10ms\"\n";
 const LONG: Duration = Duration::from_secs(20);
 const SHORT: Duration = Duration::from_millis(300);
-
-/// A bridge whose agent is signed in and has told its first events.
-async fn kept(gateway: Options) -> TestBridge {
-    let tenant = PAUSES.to_owned();
-    let bridge = TestBridge::with(Setup { gateway, tenant, keep: true, ..<_>::default() }).await;
-    let mut watching = bridge.watch(&[], None).await;
-    bridge.sign_in(AGENT).await.expect("signed in");
-    watching.event("AgentState_Ready").await;
-    bridge
-}
 
 async fn confirmed(bridge: &TestBridge, reason: i32, within: Duration) -> Confirmation {
     let request = SetBusyRequest {
@@ -49,7 +38,7 @@ fn check_accepted(confirmation: &Confirmation, why: Obstacle) {
 
 #[tokio::test]
 async fn an_idle_agents_busy_is_confirmed_with_the_events_number_and_time() {
-    let bridge = kept(Options { event_gen_time: true, ..<_>::default() }).await;
+    let bridge = kept(Options { event_gen_time: true, ..<_>::default() }, [AGENT]).await;
     let mut watching = bridge.watch(&[AGENT], None).await;
     let confirmation = confirmed(&bridge, 200, LONG).await;
     assert_eq!(confirmation.status(), Status::Confirmed, "{confirmation:?}");
@@ -63,7 +52,7 @@ async fn an_idle_agents_busy_is_confirmed_with_the_events_number_and_time() {
 
 #[tokio::test]
 async fn a_talking_agents_busy_is_accepted_and_its_event_comes_when_the_call_ends() {
-    let bridge = kept(Options::default()).await;
+    let bridge = kept(Options::default(), [AGENT]).await;
     let mut watching = bridge.watch(&[AGENT], None).await;
     bridge.gateway.start_call(AGENT);
     watching.event("AgentState_Busy").await;
@@ -75,7 +64,7 @@ async fn a_talking_agents_busy_is_accepted_and_its_event_comes_when_the_call_end
 
 #[tokio::test]
 async fn the_end_of_a_call_within_the_time_confirms() {
-    let bridge = kept(Options::default()).await;
+    let bridge = kept(Options::default(), [AGENT]).await;
     bridge.gateway.start_call(AGENT);
     let waiting = confirmed(&bridge, 200, LONG);
     let ending = async {
@@ -92,7 +81,7 @@ async fn the_end_of_a_call_within_the_time_confirms() {
 
 #[tokio::test]
 async fn events_that_were_queued_before_the_call_confirm_nothing() {
-    let bridge = kept(Options::default()).await;
+    let bridge = kept(Options::default(), [AGENT]).await;
     let mut watching = bridge.watch(&[AGENT], None).await;
     // The agent was busy and is not any more; the gateway has both events in its queue, and the
     // polls that would fetch them hang.
@@ -114,7 +103,7 @@ async fn events_that_were_queued_before_the_call_confirm_nothing() {
 
 #[tokio::test]
 async fn an_event_that_names_another_reason_is_not_this_ones() {
-    let bridge = kept(Options::default()).await;
+    let bridge = kept(Options::default(), [AGENT]).await;
     let first = confirmed(&bridge, 200, LONG).await;
     let second = confirmed(&bridge, 201, LONG).await;
     assert_eq!(second.status(), Status::Confirmed);
@@ -135,7 +124,7 @@ async fn sessions_that_are_not_kept_are_not_waited_for() {
 
 #[tokio::test]
 async fn a_gateway_that_tells_of_nothing_is_waited_for_no_longer_than_asked() {
-    let bridge = kept(Options::default()).await;
+    let bridge = kept(Options::default(), [AGENT]).await;
     let silent = Misbehaviour::always(Fault::Hang).on(Interface::Poll);
     bridge.gateway.misbehave(silent);
     // The poll that is open now may still bring something.
@@ -149,7 +138,7 @@ async fn a_gateway_that_tells_of_nothing_is_waited_for_no_longer_than_asked() {
 
 #[tokio::test]
 async fn a_confirmation_is_given_up_when_the_deadline_comes_first() {
-    let bridge = kept(Options::default()).await;
+    let bridge = kept(Options::default(), [AGENT]).await;
     bridge.gateway.start_call(AGENT);
     let mut request = tonic::Request::new(SetBusyRequest {
         agent_id: AGENT.to_string(),

@@ -8,10 +8,14 @@
 )]
 
 mod admission;
+mod agent_state;
 mod cancelling;
+mod changes;
 mod confirming;
+mod effects;
 mod faults;
 mod gateway_tls;
+mod get_state;
 mod keeping;
 mod metrics;
 mod refusals;
@@ -19,4 +23,5 @@ mod sessions;
 mod set_busy;
 mod sign_in;
 mod support;
+mod table;
 mod watching;

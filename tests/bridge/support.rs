@@ -12,7 +12,7 @@ use ccgateway_bridge::{
         agent_state_client::AgentStateClient, watch_events_response::What,
     },
     server::Bridge,
-    sim::{Entry, Interface, Options, Simulator},
+    sim::{Entry, Fault, Interface, Misbehaviour, Options, Simulator},
 };
 use http::Uri;
 use tempfile::TempDir;
@@ -131,6 +131,27 @@ impl TestBridge {
         journal.retain(|entry| entry.interface == Some(interface));
         journal
     }
+}
+
+/// A bridge whose agents are signed in and polled without pauses, and have told their first events.
+pub(crate) async fn kept(gateway: Options, agents: impl IntoIterator<Item = u32>) -> TestBridge {
+    let tenant =
+        "limits.queue_wait = \"10s\"\nkeep.pause_min = \"5ms\"\nkeep.pause_max = \"10ms\"\n";
+    let tenant = tenant.to_owned();
+    let bridge = TestBridge::with(Setup { gateway, tenant, keep: true, ..<_>::default() }).await;
+    for agent in agents {
+        let mut watching = bridge.watch(&[agent], None).await;
+        bridge.sign_in(agent).await.expect("signed in");
+        watching.event("AgentState_Ready").await;
+    }
+    bridge
+}
+
+/// Has an agent's status asked for with this result.
+pub(crate) fn said(agent: u32, result: &str) -> Misbehaviour {
+    let body = format!(r#"{{"message":"","retcode":"0","result":{result}}}"#).into();
+    let fault = Fault::Raw { body, content_type: "application/json".into(), headers: Vec::new() };
+    Misbehaviour::always(fault).on(Interface::AgentStatus).of(agent)
 }
 
 /// A stream of events.

@@ -1,0 +1,94 @@
+//! The changes of an agent's state behind one name, so that one table drives them all.
+
+use std::time::Duration;
+
+use ccgateway_bridge::{
+    client::Channel,
+    rpc::proto::{
+        CancelBusyRequest, CancelRestingRequest, CancelWorkingRequest, Confirmation,
+        SetBusyRequest, SetIdleRequest, SetRestingRequest, SetWorkingRequest,
+        agent_state_client::AgentStateClient,
+    },
+};
+use tonic::Status;
+
+/// A change with its arguments.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Change {
+    SetBusy { reason: Option<i32>, prolong: Option<bool> },
+    CancelBusy,
+    SetIdle,
+    SetWorking,
+    CancelWorking,
+    SetResting { seconds: i64, cause: i32, prolong: Option<bool> },
+    CancelResting,
+}
+
+/// What every change is answered with.
+#[derive(Debug)]
+pub(crate) struct Accepted {
+    pub(crate) message: String,
+    pub(crate) retcode: String,
+    pub(crate) result: Option<prost_types::Struct>,
+    pub(crate) confirmation: Option<Confirmation>,
+}
+
+impl Change {
+    /// Asks for it.
+    pub(crate) async fn ask(
+        self,
+        states: &AgentStateClient<Channel>,
+        agent: u32,
+    ) -> Result<Accepted, Status> {
+        self.ask_of(states, &agent.to_string(), None).await
+    }
+
+    /// The same, and waits for the event.
+    pub(crate) async fn confirmed(
+        self,
+        states: &AgentStateClient<Channel>,
+        agent: u32,
+        within: Duration,
+    ) -> Result<Confirmation, Status> {
+        let within = within.try_into().expect("a duration");
+        let accepted = self.ask_of(states, &agent.to_string(), Some(within)).await?;
+        Ok(accepted.confirmation.expect("asked for"))
+    }
+
+    /// The same with fields as they come.
+    pub(crate) async fn ask_of(
+        self,
+        states: &AgentStateClient<Channel>,
+        agent: &str,
+        confirm_within: Option<prost_types::Duration>,
+    ) -> Result<Accepted, Status> {
+        let mut states = states.clone();
+        macro_rules! ask {
+            ($method:ident, $request:ident $({ $($field:ident),+ })?) => {{
+                let agent_id = agent.to_owned();
+                let tenant_id = String::new();
+                let request =
+                    $request { agent_id, tenant_id, confirm_within $($(, $field)+)? };
+                let answer = states.$method(request).await?.into_inner();
+                Accepted {
+                    message: answer.message,
+                    retcode: answer.retcode,
+                    result: answer.result,
+                    confirmation: answer.confirmation,
+                }
+            }};
+        }
+        Ok(match self {
+            Self::SetBusy { reason, prolong } => ask!(set_busy, SetBusyRequest { reason, prolong }),
+            Self::CancelBusy => ask!(cancel_busy, CancelBusyRequest),
+            Self::SetIdle => ask!(set_idle, SetIdleRequest),
+            Self::SetWorking => ask!(set_working, SetWorkingRequest),
+            Self::CancelWorking => ask!(cancel_working, CancelWorkingRequest),
+            Self::SetResting { seconds, cause, prolong } => {
+                let duration = Some(prost_types::Duration { seconds, nanos: 0 });
+                ask!(set_resting, SetRestingRequest { duration, cause, prolong })
+            }
+            Self::CancelResting => ask!(cancel_resting, CancelRestingRequest),
+        })
+    }
+}

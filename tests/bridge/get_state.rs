@@ -1,0 +1,188 @@
+//! What an agent is doing, as the gateway counts it.
+
+use ccgateway_bridge::{
+    rpc::proto::{GetStateRequest, GetStateResponse, get_state_response::State},
+    sim::{Fault, Interface, Misbehaviour, Options},
+};
+use tonic::{Code, Status};
+
+use crate::{
+    changes::Change,
+    support::{AGENT, Setup, TestBridge, kept, refused, said, until},
+    table::{BUSY, REST},
+};
+
+async fn state(bridge: &TestBridge) -> Result<GetStateResponse, Status> {
+    let request = GetStateRequest { agent_id: AGENT.to_string(), ..<_>::default() };
+    bridge.states.clone().get_state(request).await.map(tonic::Response::into_inner)
+}
+
+#[tokio::test]
+async fn the_gateway_is_asked_for_a_state_exactly_as_documented() {
+    let bridge = TestBridge::signed_in().await;
+    state(&bridge).await.expect("a state");
+    let journal = bridge.gateway.journal();
+    let [entry] = journal.as_slice() else { panic!("{journal:?}") };
+    let target = "/agentgateway/resource/onlineagent/1001/agentstatus";
+    assert_eq!((entry.method.as_str(), entry.target.as_str()), ("GET", target));
+    assert_eq!(entry.body, b"");
+    assert_eq!(entry.header("content-type"), Some("application/json; charset=UTF-8"));
+    let guid = bridge.gateway.agent(AGENT).and_then(|agent| agent.guid);
+    assert_eq!(entry.header("guid"), guid.as_deref());
+    let mut names: Vec<_> = entry.headers.iter().map(|(name, _)| name.as_str()).collect();
+    names.sort_unstable();
+    assert_eq!(names, ["Content-Type", "Guid", "Host"]);
+}
+
+#[tokio::test]
+async fn every_number_is_read_as_it_is_listed_and_kept() {
+    let bridge = TestBridge::signed_in().await;
+    for (code, expected) in [
+        (0, State::Unspecified),
+        (1, State::SignedIn),
+        (2, State::SignedOut),
+        (3, State::Busy),
+        (4, State::Idle),
+        (5, State::AfterCallWork),
+        (6, State::Idle),
+        (7, State::Talking),
+        (8, State::Resting),
+        (9, State::PreRest),
+        (10, State::Unspecified),
+        (77, State::Unspecified),
+        (-1, State::Unspecified),
+        (i32::MAX, State::Unspecified),
+    ] {
+        for form in ["{}", "\"{}\""] {
+            let number = form.replace("{}", &code.to_string());
+            for result in
+                [format!(r#"{{"agentState":{number}}}"#), format!(r#"[{{"agentState":{number}}}]"#)]
+            {
+                bridge.gateway.behave();
+                bridge.gateway.misbehave(said(AGENT, &result));
+                let told = state(&bridge).await.expect("a state");
+                assert_eq!((told.state(), told.code), (expected, code), "{result}");
+                assert_eq!(told.is_working, None, "{result}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn whether_the_agent_is_in_a_call_is_told_where_the_gateway_says() {
+    let bridge = TestBridge::signed_in().await;
+    for (is_working, expected) in [
+        ("true", Some(true)),
+        ("false", Some(false)),
+        ("\"true\"", Some(true)),
+        ("\"false\"", Some(false)),
+        ("null", None),
+        ("\"\"", None),
+        ("{}", None),
+    ] {
+        let result = format!(r#"{{"agentState":7,"isWorking":{is_working},"more":[1]}}"#);
+        bridge.gateway.behave();
+        bridge.gateway.misbehave(said(AGENT, &result));
+        let told = state(&bridge).await.expect("a state");
+        assert_eq!((told.state(), told.is_working), (State::Talking, expected), "{is_working}");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_without_a_state_is_a_bad_reply() {
+    let bridge = TestBridge::signed_in().await;
+    for result in [
+        "{}",
+        "[]",
+        "null",
+        "4",
+        "\"\"",
+        "\"4\"",
+        r#"{"agentState":null}"#,
+        r#"{"agentState":""}"#,
+        r#"{"agentState":"idle"}"#,
+        r#"{"agentState":4.5}"#,
+        r#"{"agentState":[4]}"#,
+        r#"{"agentState":99999999999}"#,
+        r#"{"AgentState":4}"#,
+        "[[4]]",
+    ] {
+        bridge.gateway.behave();
+        bridge.gateway.misbehave(said(AGENT, result));
+        refused(state(&bridge).await, Code::Internal, "GATEWAY_BAD_REPLY", "unknown");
+    }
+    let body = br#"{"message":"","retcode":"0"}"#.to_vec();
+    let fault = Fault::Raw { body, content_type: "application/json".into(), headers: Vec::new() };
+    bridge.gateway.misbehave(Misbehaviour::always(fault).on(Interface::AgentStatus));
+    refused(state(&bridge).await, Code::Internal, "GATEWAY_BAD_REPLY", "unknown");
+}
+
+#[tokio::test]
+async fn every_state_of_an_agent_is_told() {
+    let bridge = TestBridge::signed_in().await;
+    let told = async || {
+        let told = state(&bridge).await.expect("a state");
+        (told.state(), told.code, told.is_working)
+    };
+    assert_eq!(told().await, (State::Idle, 4, Some(false)));
+    for (change, expected, code) in [
+        (BUSY, State::Busy, 3),
+        (Change::SetWorking, State::AfterCallWork, 5),
+        (Change::SetIdle, State::Idle, 4),
+        (REST, State::Resting, 8),
+    ] {
+        change.ask(&bridge.states, AGENT).await.expect("accepted");
+        assert_eq!(told().await, (expected, code, Some(false)));
+    }
+    bridge.gateway.start_call(AGENT);
+    assert_eq!(told().await, (State::Talking, 7, Some(true)));
+}
+
+#[tokio::test]
+async fn the_event_named_busy_is_a_call() {
+    let bridge = kept(Options::default(), [AGENT]).await;
+    let mut watching = bridge.watch(&[AGENT], None).await;
+    bridge.gateway.start_call(AGENT);
+    watching.event("AgentState_Busy").await;
+    assert_eq!(state(&bridge).await.expect("a state").state(), State::Talking);
+    let result = Change::CancelBusy.ask(&bridge.states, AGENT).await;
+    refused(result, Code::FailedPrecondition, "AGENT_STATE_REFUSED", "refused");
+}
+
+#[tokio::test]
+async fn asking_for_a_state_signs_nobody_in() {
+    let bridge = TestBridge::with(Setup { credentials: vec![AGENT], ..<_>::default() }).await;
+    let result = state(&bridge).await;
+    refused(result, Code::FailedPrecondition, "SESSION_MISSING", "not_sent");
+    assert_eq!(bridge.gateway.journal().len(), 0);
+
+    bridge.set_busy(AGENT).await.expect("signed in by the call");
+    bridge.gateway.expire_guids(AGENT);
+    bridge.gateway.clear_journal();
+    let result = state(&bridge).await;
+    refused(result, Code::FailedPrecondition, "SESSION_EXPIRED", "refused");
+    bridge.gateway.sign_out(AGENT);
+    let result = state(&bridge).await;
+    refused(result, Code::FailedPrecondition, "AGENT_NOT_SIGNED_IN", "refused");
+    assert_eq!(bridge.asked(Interface::SignIn).len(), 0);
+    assert_eq!(bridge.asked(Interface::AgentStatus).len(), 2, "once each");
+}
+
+#[tokio::test]
+async fn a_state_is_asked_for_again_with_the_guid_that_came_meanwhile() {
+    let bridge = TestBridge::with(Setup { credentials: vec![AGENT], ..<_>::default() }).await;
+    bridge.register(AGENT, &bridge.gateway.sign_in(AGENT)).await.expect("registered");
+    bridge.gateway.freeze();
+    let asked = state(&bridge);
+    let newer = async {
+        until("a request", || !bridge.gateway.journal().is_empty()).await;
+        bridge.gateway.expire_guids(AGENT);
+        let newer = bridge.gateway.renew_guid(AGENT).expect("signed in");
+        bridge.register(AGENT, &newer).await.expect("registered");
+        bridge.gateway.thaw();
+    };
+    let (told, ()) = tokio::join!(asked, newer);
+    assert_eq!(told.expect("asked again").state(), State::Idle);
+    assert_eq!(bridge.asked(Interface::AgentStatus).len(), 2);
+    assert_eq!(bridge.asked(Interface::SignIn).len(), 0);
+}
