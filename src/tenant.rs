@@ -50,7 +50,7 @@ pub struct Tenant {
     config: config::Tenant,
     admission: Admission,
     /// Commands of batches that are under way.
-    batches: Semaphore,
+    batches: Arc<Semaphore>,
     turns: Arc<Turns>,
     credentials: CredentialBook,
     sessions: Arc<dyn SessionStore>,
@@ -102,6 +102,8 @@ pub struct Accepted {
     pub command: Command,
     /// The tenant's newest event when it was.
     pub after: u64,
+    /// Whether it was one of many; what has to be asked after it takes the same places.
+    pub of_batch: bool,
 }
 
 /// An agent who was signed in.
@@ -115,6 +117,8 @@ pub struct SignedIn {
     pub skills: Option<Result<Envelope, CallError>>,
 }
 
+/// A wait that ends with its caller's.
+const UNTIL_THE_DEADLINE: Duration = Duration::MAX;
 /// How long a recovery may wait for the agent's turn and a place, beside its sign-in.
 const RECOVERY_QUEUE: Duration = Duration::from_secs(10);
 
@@ -147,7 +151,7 @@ impl Tenant {
         });
         Ok(Self {
             admission: Admission::new(&config, common.hosts),
-            batches: Semaphore::new(batch_share(&config.limits)),
+            batches: Arc::new(Semaphore::new(batch_share(&config.limits))),
             turns: Arc::new(Turns::new(config.limits.agent_queue)),
             credentials: CredentialBook::new(
                 config.credentials.clone(),
@@ -273,10 +277,15 @@ impl Tenant {
         deadline: Deadline,
     ) -> Result<Accepted, CallError> {
         // The semaphore is never closed.
-        let place = self.waiting(deadline, self.batches.acquire()).await?;
-        let _place = place.map_err(|_| CallError::Internal)?;
-        let wait = deadline.start_by().saturating_duration_since(Instant::now());
-        self.admitted_within(wait, agent, deadline, |call| call.command(command)).await
+        let place = self.waiting(deadline, self.batches.clone().acquire_owned()).await?;
+        let place = place.map_err(|_| CallError::Internal)?;
+        let work = |call: Underway| async move {
+            let accepted = call.command(command).await;
+            // Held as long as the request may be open, also when the batch has been answered.
+            drop(place);
+            Ok(Accepted { of_batch: true, ..accepted? })
+        };
+        self.admitted_within(UNTIL_THE_DEADLINE, agent, deadline, work).await
     }
 
     /// How many commands of batches may be under way at once.

@@ -9,20 +9,20 @@ use tonic_types::pb;
 use tracing::debug;
 
 use super::{
-    check::Checker,
+    check::{BATCH_MAX, Checker},
     proto::{
         BatchSetBusyRequest, BatchSetBusyResponse, SetBusyResponse,
         batch_set_busy_response::{Result as Item, result::Outcome},
     },
-    record::About,
-    respond::{Addressed, Call},
+    record::{About, visible},
+    respond::{Addressed, Call, ID_MAX},
     status, translate,
 };
 use crate::{
     call::{CallError, Deadline},
     gateway::Command,
     id::AgentId,
-    tenant::Tenant,
+    tenant::{Accepted, Tenant},
 };
 
 /// The method's name.
@@ -61,21 +61,27 @@ pub(super) async fn set_busy(
 
     let batch = &Batch { tenant, command, confirm_within, deadline: call.deadline.sooner() };
     let overrides = &call.shared.overrides;
-    let parts = request.agent_ids.into_iter().enumerate().map(async |(place, agent_id)| {
-        let outcome = match batch.set_busy(&agent_id).await {
-            Ok(accepted) => Outcome::Accepted(accepted),
+    let asked = request.agent_ids.into_iter().enumerate().map(async |(place, agent_id)| {
+        let asked = batch.ask(&agent_id).await;
+        (place, agent_id, asked)
+    });
+    // Out of order, so that one who hangs holds nobody up.
+    let asked = stream::iter(asked).buffer_unordered(batch.tenant.batch_share());
+    let results = asked.map(async |(place, agent_id, asked)| {
+        let outcome = match asked {
+            Ok((agent, accepted)) => Outcome::Accepted(batch.confirm(agent, accepted).await),
             Err(error) => {
+                let agent_id = visible(&agent_id, ID_MAX);
                 let tenant_id = batch.tenant.id().to_string();
                 debug!(tenant.id = tenant_id, agent.id = agent_id, %error, "one of a batch failed");
-                let about = About { method: SET_BUSY, tenant_id, agent_id: agent_id.clone() };
+                let about = About { method: SET_BUSY, tenant_id, agent_id };
                 Outcome::Error(message(&status::refuse(&error, &about, overrides).status))
             }
         };
         (place, Item { agent_id, outcome: Some(outcome) })
     });
-    // Out of order, so that one who hangs holds nobody up.
-    let at_once = batch.tenant.batch_share();
-    let mut done: Vec<_> = stream::iter(parts).buffer_unordered(at_once).collect().await;
+    // All at once: an event that does not come, as of an agent in a call, keeps nobody waiting.
+    let mut done: Vec<_> = results.buffer_unordered(BATCH_MAX).collect().await;
     done.sort_unstable_by_key(|(place, _)| *place);
     let results: Vec<Item> = done.into_iter().map(|(_, item)| item).collect();
     let failed = |item: &&Item| matches!(item.outcome, Some(Outcome::Error(_)));
@@ -84,17 +90,22 @@ pub(super) async fn set_busy(
 }
 
 impl Batch {
-    async fn set_busy(&self, agent_id: &str) -> Result<SetBusyResponse, CallError> {
+    async fn ask(&self, agent_id: &str) -> Result<(AgentId, Accepted), CallError> {
         let range = &self.tenant.config().agent_ids;
         let agent = AgentId::parse(agent_id, range)
             .map_err(|invalid| CallError::invalid("agent_ids", invalid.to_string()))?;
-        let Self { tenant, command, deadline, .. } = self;
-        let accepted = tenant.command_of_batch(agent, command.clone(), *deadline).await?;
+        let command = self.command.clone();
+        Ok((agent, self.tenant.command_of_batch(agent, command, self.deadline).await?))
+    }
+
+    async fn confirm(&self, agent: AgentId, accepted: Accepted) -> SetBusyResponse {
         let confirmation = match self.confirm_within {
-            Some(within) => Some(tenant.confirm(agent, &accepted, within, *deadline).await),
+            Some(within) => {
+                Some(self.tenant.confirm(agent, &accepted, within, self.deadline).await)
+            }
             None => None,
         };
-        Ok(translate::changed(accepted.envelope, confirmation).into())
+        translate::changed(accepted.envelope, confirmation).into()
     }
 }
 

@@ -32,7 +32,7 @@ const REASONS: std::ops::RangeInclusive<i32> = 200..=250;
 const REST_SECONDS: std::ops::RangeInclusive<u32> = 1..=86_399;
 const REST_CAUSES: std::ops::RangeInclusive<i32> = 0..=255;
 /// A supervisor's team, not a call-centre.
-const BATCH_MAX: usize = 500;
+pub(super) const BATCH_MAX: usize = 500;
 const CONFIRM_WITHIN: std::ops::RangeInclusive<Duration> =
     Duration::from_millis(1)..=Duration::from_secs(600);
 /// Agents of one stream that are named; a caller of more watches all.

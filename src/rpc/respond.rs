@@ -73,7 +73,8 @@ pub(super) struct Arrival {
     pub(super) leaving: CancellationToken,
 }
 
-const ID_MAX: usize = 64;
+/// Of an id in logs and details.
+pub(super) const ID_MAX: usize = 64;
 
 // === impl Arrival ===
 

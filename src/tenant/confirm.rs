@@ -92,7 +92,8 @@ impl Tenant {
         }
         let until = deadline.start_by().min(Instant::now() + within);
         let watch = self.events.watch(Agents::These([agent].into()), Some(accepted.after));
-        let mut seen = Seen { agent, effect, reason: accepted.command.reason, other_state: false };
+        let Accepted { command: Command { reason, .. }, of_batch, .. } = *accepted;
+        let mut seen = Seen { agent, effect, reason, of_batch, other_state: false };
         let waiting = timeout_at(until, self.confirming_event(watch, &mut seen, until));
         let waited = self.work.stopping.run_until_cancelled(waiting).await;
         match waited {
@@ -127,7 +128,12 @@ impl Tenant {
     async fn fits_by_now(self: &Arc<Self>, seen: &Seen, until: Instant) -> bool {
         let left = until.saturating_duration_since(Instant::now());
         let deadline = Deadline::new(Instant::now(), left);
-        let asked = self.command(seen.agent, Command::plain(&AGENT_STATUS), deadline).await;
+        let command = Command::plain(&AGENT_STATUS);
+        let asked = if seen.of_batch {
+            self.command_of_batch(seen.agent, command, deadline).await
+        } else {
+            self.command(seen.agent, command, deadline).await
+        };
         let status =
             asked.ok().and_then(|answer| AgentStatus::read(answer.envelope.result?.as_ref()));
         status.is_none_or(|status| {
@@ -167,6 +173,7 @@ struct Seen {
     agent: AgentId,
     effect: Effect,
     reason: Option<i32>,
+    of_batch: bool,
     other_state: bool,
 }
 
@@ -197,7 +204,7 @@ mod tests {
     fn check(asked: Option<i32>, kind: &str, content: Option<&str>, expected: bool) {
         let agent = AgentId::parse("1001", &DEFAULT_AGENT_IDS).unwrap();
         let effect = SAY_BUSY.effect.unwrap();
-        let seen = Seen { agent, effect, reason: asked, other_state: false };
+        let seen = Seen { agent, effect, reason: asked, of_batch: false, other_state: false };
         let (kind, content) = (kind.into(), content.map(Into::into));
         let what = What::Gateway(GatewayEvent {
             kind,

@@ -39,7 +39,7 @@ impl Underway {
     pub(super) async fn command(mut self, command: Command) -> Result<Accepted, CallError> {
         let verdict = self.command_once_or_twice(&command).await;
         self.report(command.interface, &verdict);
-        verdict.map(|(envelope, after)| Accepted { envelope, command, after })
+        verdict.map(|(envelope, after)| Accepted { envelope, command, after, of_batch: false })
     }
 
     pub(super) async fn sign_in(mut self, sign_in: SignIn) -> Result<SignedIn, CallError> {

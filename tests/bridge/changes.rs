@@ -43,6 +43,18 @@ impl Change {
         self.ask_of(states, &agent.to_string(), None).await
     }
 
+    /// The same for a task of its own, whatever comes of it.
+    pub(crate) fn ask_alone(
+        self,
+        states: &AgentStateClient<Channel>,
+        agent: u32,
+    ) -> impl Future<Output = ()> + Send + 'static {
+        let states = states.clone();
+        async move {
+            let _whatever = self.ask(&states, agent).await;
+        }
+    }
+
     /// The same, and waits for the event.
     pub(crate) async fn confirmed(
         self,

@@ -9,6 +9,8 @@
 
 mod admission;
 mod agent_state;
+mod batch;
+mod batch_share;
 mod cancelling;
 mod changes;
 mod confirming;

@@ -133,12 +133,18 @@ impl TestBridge {
     }
 }
 
-/// A bridge whose agents are signed in and polled without pauses, and have told their first events.
+/// A bridge whose agents are signed in and polled almost without pauses, and have told their first
+/// events.
 pub(crate) async fn kept(gateway: Options, agents: impl IntoIterator<Item = u32>) -> TestBridge {
-    let tenant =
-        "limits.queue_wait = \"10s\"\nkeep.pause_min = \"5ms\"\nkeep.pause_max = \"10ms\"\n";
-    let tenant = tenant.to_owned();
-    let bridge = TestBridge::with(Setup { gateway, tenant, keep: true, ..<_>::default() }).await;
+    let tenant = "limits.queue_wait = \"10s\"\n".into();
+    keeping(Setup { gateway, tenant, ..<_>::default() }, agents).await
+}
+
+/// The same with more of a set-up.
+pub(crate) async fn keeping(setup: Setup, agents: impl IntoIterator<Item = u32>) -> TestBridge {
+    let pauses = "keep.pause_min = \"5ms\"\nkeep.pause_max = \"10ms\"\n";
+    let tenant = format!("{pauses}{}", setup.tenant);
+    let bridge = TestBridge::with(Setup { tenant, keep: true, ..setup }).await;
     for agent in agents {
         let mut watching = bridge.watch(&[agent], None).await;
         bridge.sign_in(agent).await.expect("signed in");
