@@ -6,31 +6,8 @@ use ccgateway_bridge::{
     rpc::proto::SetBusyRequest,
     sim::{Fault, Interface, Misbehaviour, Options},
 };
-use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpStream,
-};
 
 use crate::support::{AGENT, Setup, TestBridge};
-
-/// Every series by name and labels, with its value.
-async fn scrape(bridge: &TestBridge) -> HashMap<String, f64> {
-    let addr = bridge.bridge.admin_addr().expect("an admin port");
-    let mut stream = TcpStream::connect(addr).await.expect("connected");
-    let request = "GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
-    stream.write_all(request.as_bytes()).await.expect("written");
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.expect("read");
-    let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
-    assert!(head.contains("application/openmetrics-text"), "{head}");
-    assert!(body.ends_with("# EOF\n"), "{body}");
-    let series = body.lines().filter(|line| !line.starts_with('#'));
-    let pair = |line: &str| {
-        let (name, value) = line.rsplit_once(' ').expect("a value");
-        (name.to_owned(), value.parse().expect("a number"))
-    };
-    series.map(pair).collect()
-}
 
 const SET_BUSY: &str = "grpc_service=\"ccgateway.agent.v1.AgentState\",grpc_method=\"SetBusy\"";
 
@@ -46,7 +23,7 @@ async fn calls_requests_and_sessions_are_counted() {
     bridge.call(refused).await.expect_err("busy already");
     bridge.set_busy(AGENT + 1).await.expect_err("no session");
 
-    let series = scrape(&bridge).await;
+    let series = bridge.scrape().await;
     let unary = "grpc_type=\"unary\"";
     for (name, value) in [
         (format!("grpc_server_started_total{{{unary},{SET_BUSY}}}"), 3.0),
@@ -107,11 +84,11 @@ async fn nothing_that_a_caller_or_a_gateway_says_makes_a_series() {
         bridge.set_busy(7).await.expect_err("no such agent");
     };
     stir(1001, "nobody", "999-001").await;
-    let before = names(scrape(&bridge).await);
+    let before = names(bridge.scrape().await);
     for agent in 1002..1062 {
         stir(agent, &format!("tenant-{agent}"), &format!("99{}-00{}", agent % 10, agent % 7)).await;
     }
-    let after = names(scrape(&bridge).await);
+    let after = names(bridge.scrape().await);
     assert_eq!(before.symmetric_difference(&after).collect::<Vec<_>>(), Vec::<&String>::new());
     assert!(after.len() < 1_200, "{} series of one tenant", after.len());
     assert!(!after.iter().any(|name| name.contains("1001") || name.contains("nobody")));

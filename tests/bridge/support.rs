@@ -16,6 +16,10 @@ use ccgateway_bridge::{
 };
 use http::Uri;
 use tempfile::TempDir;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
@@ -123,6 +127,25 @@ impl TestBridge {
         let begin = watching.next().await;
         assert!(matches!(begin.what, Some(What::Begin(_))), "{begin:?}");
         watching
+    }
+
+    /// Every series of `/metrics` by name and labels, with its value.
+    pub(crate) async fn scrape(&self) -> HashMap<String, f64> {
+        let addr = self.bridge.admin_addr().expect("an admin port");
+        let mut stream = TcpStream::connect(addr).await.expect("connected");
+        let request = "GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+        stream.write_all(request.as_bytes()).await.expect("written");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.expect("read");
+        let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
+        assert!(head.contains("application/openmetrics-text"), "{head}");
+        assert!(body.ends_with("# EOF\n"), "{body}");
+        let series = body.lines().filter(|line| !line.starts_with('#'));
+        let pair = |line: &str| {
+            let (name, value) = line.rsplit_once(' ').expect("a value");
+            (name.to_owned(), value.parse().expect("a number"))
+        };
+        series.map(pair).collect()
     }
 
     /// What the gateway was asked through this interface.
