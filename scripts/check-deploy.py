@@ -18,7 +18,11 @@ from pathlib import Path
 import yaml
 
 # Kinds of others' operators, for which kubernetes-validate has no schema.
-FOREIGN = {("cert-manager.io/v1", "Certificate"), ("monitoring.coreos.com/v1", "PodMonitor")}
+FOREIGN = {
+    ("cert-manager.io/v1", "Certificate"),
+    ("monitoring.coreos.com/v1", "PodMonitor"),
+    ("monitoring.coreos.com/v1", "PrometheusRule"),
+}
 CONTAINER = "bridge"
 TEMPLATE = Path(__file__).parent.parent / "deploy/base/tenants-secret.example.yaml"
 # What the bridge should have in reserve before it is killed, seconds.
@@ -111,6 +115,8 @@ def check_references(overlay):
         want(port in ports, f"the bridge's container has no port {port}")
 
     name = overlay.deployment["metadata"]["name"]
+    for rules in overlay.of("PrometheusRule"):
+        want(f'deployment="{name}"' in str(rules), "the alerts are about another Deployment")
     for scaler in overlay.of("HorizontalPodAutoscaler"):
         target = scaler["spec"]["scaleTargetRef"]
         want((target["kind"], target["name"]) == ("Deployment", name), "the HPA scales nothing")
