@@ -80,6 +80,30 @@ need() {
     type -P "$1" >/dev/null || from_debian "${@:2}"
 }
 
+# unpacked_from_debian PROGRAM PACKAGE: prints the path of PROGRAM, which is the one on the PATH if there
+# is one. Else takes it out of PACKAGE without installing that, and fails where that cannot be had: for
+# a program that can be done without, in a package that brings services.
+unpacked_from_debian() {
+    local program=$1 package=$2 unpacked=$root/.tools/debian/bin/$1 folder
+    command -v "$program" && return
+    if [[ ! -x $unpacked ]]; then
+        command -v apt-get >/dev/null || return 1
+        say "unpacking $program from Debian's package $package into .tools/debian"
+        folder=$(mktemp -d)
+        if ! (cd "$folder" && { apt-get download "$package" ||
+            { apt-get update && apt-get download "$package"; }; } &&
+            dpkg-deb --extract "$package"_*.deb .) >"$folder/log" 2>&1 </dev/null; then
+            cat "$folder/log" >&2
+            rm -rf "$folder"
+            return 1
+        fi
+        mkdir -p "${unpacked%/*}"
+        mv "$folder/usr/bin/$program" "$unpacked"
+        rm -rf "$folder"
+    fi
+    echo "$unpacked"
+}
+
 need_rust() {
     command -v cargo >/dev/null ||
         fail "cargo missing; install a Rust toolchain of at least the rust-version in Cargo.toml"
