@@ -20,6 +20,7 @@ mod gateway_tls;
 mod get_state;
 mod keeping;
 mod metrics;
+mod monitoring;
 mod refusals;
 mod sessions;
 mod set_busy;
