@@ -331,8 +331,10 @@ impl Tenant {
         lost: u64,
     ) -> Result<Arc<Session>, CallError> {
         let Timeouts { connect, sign_in, .. } = self.config.timeouts;
-        // Both may be needed twice: for a standby site, and for a forcible sign-in.
-        let deadline = Deadline::new(Instant::now(), RECOVERY_QUEUE + (connect + sign_in) * 2);
+        // Both may be needed twice: for a standby site, and for a forcible sign-in. All agents of a
+        // gateway may be in the queue, one behind the other.
+        let queue = RECOVERY_QUEUE.max(self.config.keep.recovery);
+        let deadline = Deadline::new(Instant::now(), queue + (connect + sign_in) * 2);
         self.admitted(agent, deadline, move |call| call.recover(lost)).await
     }
 
@@ -432,7 +434,8 @@ impl Tenant {
         let tenant = self.clone();
         let Work { tasks, cutoff, .. } = &self.work;
         detached(tasks, deadline, cutoff.clone(), move |patience| {
-            work(Underway { tenant, agent, patience, turn, arrived, _held: (share, request) })
+            let request = Some(request);
+            work(Underway { tenant, agent, patience, turn, arrived, request, _call: share })
         })
         .await
     }

@@ -15,7 +15,10 @@ use std::{
 };
 
 use rand::RngExt as _;
-use tokio::time::{Instant, sleep};
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep},
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{Tenant, poll::Finding};
@@ -38,6 +41,8 @@ struct Running {
     stop: CancellationToken,
     /// Ends it between two polls.
     finish: CancellationToken,
+    /// Ends its pause.
+    wake: Arc<Notify>,
 }
 
 /// Why a session is kept no longer.
@@ -61,6 +66,7 @@ struct Keeper {
     agent: AgentId,
     number: u64,
     finish: CancellationToken,
+    wake: Arc<Notify>,
     /// Of the session that was seen last.
     version: u64,
     /// Whether the gateway allows polls for one agent.
@@ -85,21 +91,30 @@ const BACKOFF_MAX: Duration = Duration::from_secs(30);
 // === impl Keepers ===
 
 impl Keepers {
-    /// Keeps this agent's session from now on, unless that is being done.
+    /// Keeps this agent's session from now on. A keeper that is there already polls at once: it may
+    /// be in a long pause, for a gateway that was silent, and a new session wants its first poll.
     pub(super) fn start(&self, tenant: &Arc<Tenant>, agent: AgentId) {
         let mut keepers = self.keepers();
-        if !tenant.config.keep.enabled || keepers.contains_key(&agent) {
+        if !tenant.config.keep.enabled {
+            return;
+        }
+        if let Some(running) = keepers.get(&agent) {
+            running.wake.notify_one();
             return;
         }
         let stop = tenant.work.keeping.child_token();
         let finish = CancellationToken::new();
         let number = LAST_NUMBER.fetch_add(1, Ordering::Relaxed);
-        keepers.insert(agent, Running { number, stop: stop.clone(), finish: finish.clone() });
+        let wake = Arc::new(Notify::new());
+        let (own_stop, own_finish) = (stop.clone(), finish.clone());
+        let running = Running { number, stop: own_stop, finish: own_finish, wake: wake.clone() };
+        keepers.insert(agent, running);
         let keeper = Keeper {
             tenant: tenant.clone(),
             agent,
             number,
             finish,
+            wake,
             version: 0,
             polls: true,
             refusals: 0,
@@ -275,7 +290,10 @@ impl Keeper {
             keep.guid_interval
         };
         let doublings = self.silence.as_ref().map_or(0, |silence| silence.polls.min(DOUBLINGS_MAX));
-        sleep(pause * 2_u32.pow(doublings)).await;
+        tokio::select! {
+            () = sleep(pause * 2_u32.pow(doublings)) => {}
+            () = self.wake.notified() => {}
+        }
     }
 
     /// The session is as it should be.

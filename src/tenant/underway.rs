@@ -32,7 +32,9 @@ pub(super) struct Underway {
     pub(super) arrived: Instant,
     pub(super) patience: Patience,
     pub(super) turn: Turn,
-    pub(super) _held: (CallPlace, RequestPlace),
+    pub(super) _call: CallPlace,
+    /// `None` while the call waits for something else than the gateway.
+    pub(super) request: Option<RequestPlace>,
 }
 
 impl Underway {
@@ -166,13 +168,18 @@ impl Underway {
         let Some(sign_in) = self.tenant.credentials.sign_in(self.agent) else {
             return Ok(None);
         };
+        // After a restart of the gateway all of its agents wait here, and calls for those who are
+        // back already want places.
+        self.request = None;
         let tenant = self.tenant.clone();
         tokio::select! {
             biased;
             () = tenant.pacer.moment() => {}
             loss = self.patience.lost() => return Err(loss.before_sending()),
         }
-        let _lock = match self.sign_in_lock(refused).await? {
+        let lock = self.sign_in_lock(refused).await?;
+        self.take_place().await?;
+        let _lock = match lock {
             Locked::Ours(lock) => lock,
             Locked::Newer(session) => return Ok(Some(session)),
         };
@@ -186,6 +193,18 @@ impl Underway {
                 Err(error)
             }
         }
+    }
+
+    /// Waits for a place among the requests again.
+    async fn take_place(&mut self) -> Result<(), CallError> {
+        let tenant = self.tenant.clone();
+        let place = tenant.admission.request(tenant.config.limits.queue_wait);
+        tokio::select! {
+            biased;
+            place = place => self.request = Some(place?),
+            loss = self.patience.lost() => return Err(loss.before_sending()),
+        }
+        Ok(())
     }
 
     async fn sign_in_in_turn(&mut self, sign_in: &Arc<SignIn>) -> Result<SignedIn, CallError> {

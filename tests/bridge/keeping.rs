@@ -105,6 +105,24 @@ async fn recoveries_are_paced() {
 }
 
 #[tokio::test]
+async fn agents_who_wait_to_be_signed_in_take_no_place_from_others() {
+    let tenant = "limits.in_flight = 2\nkeep.sign_ins_per_second = 1\n";
+    let bridge = keeping(tenant).await;
+    for agent in AGENT..AGENT + 6 {
+        bridge.sign_in(agent).await.expect("signed in");
+    }
+    for agent in AGENT..AGENT + 5 {
+        bridge.gateway.sign_out(agent);
+    }
+    // The first needs no waiting, the others do.
+    until("a recovery", || bridge.asked(Interface::SignIn).len() > 6).await;
+    for _ in 0..20 {
+        bridge.set_busy(AGENT + 5).await.expect("there are places");
+    }
+    assert!(bridge.asked(Interface::SignIn).len() < 10, "the others wait still");
+}
+
+#[tokio::test]
 async fn a_switch_over_is_waited_for_with_the_same_guid() {
     let bridge = keeping("").await;
     bridge.sign_in(AGENT).await.expect("signed in");

@@ -302,7 +302,8 @@ pub(crate) fn refused<T: std::fmt::Debug>(
 pub(crate) async fn until(what: &str, mut happened: impl FnMut() -> bool) {
     let waiting = async {
         while !happened() {
-            tokio::task::yield_now().await;
+            // Looking all the time would take a core from what is waited for.
+            tokio::time::sleep(Duration::from_millis(2)).await;
         }
     };
     let waited = tokio::time::timeout(Duration::from_secs(10), waiting).await;
