@@ -3,6 +3,7 @@
 mod check_config;
 #[cfg(feature = "simulator")]
 mod demo;
+mod doctor;
 mod serve;
 mod signals;
 
@@ -33,6 +34,10 @@ enum Command {
     Serve,
     /// Check the configuration and name every mistake in it; opens no port.
     CheckConfig,
+    /// Find out why a gateway is not reached, and say what to change: looks up each tenant's
+    /// addresses, connects, checks TLS and the certificate, and asks what every gateway refuses.
+    /// Changes nothing. The exit code is 1 when there is a problem.
+    Doctor(doctor::Patients),
     /// Try it without a gateway: starts a simulated one, signs agents in, sets one busy, and
     /// stays up for grpcurl. Needs no configuration.
     #[cfg(feature = "simulator")]
@@ -75,6 +80,7 @@ impl Args {
         match command {
             None | Some(Command::Serve) => serve::run(&settings),
             Some(Command::CheckConfig) => check_config::run(&settings),
+            Some(Command::Doctor(patients)) => doctor::run(&settings, &patients),
             #[cfg(feature = "simulator")]
             Some(Command::Demo(ports)) => demo::run(&settings, ports),
         }

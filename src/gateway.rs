@@ -12,6 +12,7 @@ mod endpoint;
 mod envelope;
 mod failure;
 mod interface;
+pub mod probe;
 mod reply;
 mod request;
 mod sign_in;

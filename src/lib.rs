@@ -21,6 +21,7 @@ pub mod call;
 pub mod client;
 pub mod command;
 pub mod config;
+pub mod doctor;
 pub mod event;
 pub mod id;
 pub mod keyring;

@@ -1,9 +1,9 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::Request;
+use http::{Request, Response};
 use http_body_util::Full;
-use hyper::client::conn::http1;
+use hyper::{body::Incoming, client::conn::http1};
 use tokio::time::{Instant, timeout};
 use tower_service::Service as _;
 
@@ -60,6 +60,14 @@ impl Connection {
 
     pub(super) fn is_closed(&self) -> bool {
         self.sender.is_closed()
+    }
+
+    /// Sends a request and reads the head of its answer.
+    pub(super) async fn request(
+        &mut self,
+        request: Request<Full<Bytes>>,
+    ) -> hyper::Result<Response<Incoming>> {
+        self.sender.send_request(request).await
     }
 
     /// Sends a request and reads its answer to the last byte, all within `limit`.

@@ -10,6 +10,7 @@
 mod command_line;
 mod connections;
 mod demo;
+mod doctor;
 mod drain;
 mod grpcurl;
 mod logs;

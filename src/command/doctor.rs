@@ -1,0 +1,85 @@
+use std::{
+    fmt::Display,
+    io::{self, Write as _},
+    process::ExitCode,
+};
+
+use super::{EXIT_FAILED, EXIT_MISTAKE, Settings, fail, runtime};
+use crate::{
+    config::{Config, Tenant},
+    doctor::{self, Finding, Level},
+    id::TenantId,
+};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Patients {
+    /// Look at this tenant alone.
+    #[arg(long, value_name = "NAME")]
+    tenant: Option<String>,
+}
+
+pub(super) fn run(settings: &Settings, patients: &Patients) -> ExitCode {
+    let config = match settings.load() {
+        Ok(config) => config,
+        Err(errors) => return fail(EXIT_MISTAKE, errors),
+    };
+    let chosen = |id: &TenantId| patients.tenant.as_ref().is_none_or(|name| name == id.as_str());
+    let tenants: Vec<_> = config.tenants.iter().filter(|(id, _)| chosen(id)).collect();
+    if tenants.is_empty() {
+        let known: Vec<_> = config.tenants.keys().map(ToString::to_string).collect();
+        let known = known.join(", ");
+        return fail(EXIT_MISTAKE, format!("--tenant: no such tenant; there are: {known}"));
+    }
+    match runtime(None) {
+        Ok(runtime) => runtime.block_on(examine(&config, &tenants)),
+        Err(error) => fail(EXIT_FAILED, format!("cannot start the runtime: {error}")),
+    }
+}
+
+async fn examine(config: &Config, tenants: &[(&TenantId, &Tenant)]) -> ExitCode {
+    let mut found = Vec::new();
+    say("configuration");
+    report(&mut found, configuration(config));
+    for (id, tenant) in tenants {
+        say(format_args!("tenant {id}"));
+        report(&mut found, doctor::tenant(id, tenant));
+        for url in &tenant.base_urls {
+            say(format_args!("tenant {id}: {url}"));
+            report(&mut found, doctor::address(id, tenant, url).await);
+        }
+    }
+    let count = |level| found.iter().filter(|found| **found == level).count();
+    let (problems, warnings) = (count(Level::Problem), count(Level::Warning));
+    say(format_args!("problems: {problems}, warnings: {warnings}"));
+    if problems == 0 { ExitCode::SUCCESS } else { ExitCode::from(EXIT_FAILED) }
+}
+
+fn configuration(config: &Config) -> Vec<Finding> {
+    let warning =
+        |found| Finding { level: Level::Warning, check: "settings", found, remedy: String::new() };
+    let warnings: Vec<_> = config.warnings().into_iter().map(warning).collect();
+    if warnings.is_empty() {
+        let (level, check) = (Level::Ok, "settings");
+        return vec![Finding { level, check, found: "good".to_owned(), remedy: String::new() }];
+    }
+    warnings
+}
+
+/// One line each: the level, what was checked, what was found; what to do.
+fn report(levels: &mut Vec<Level>, findings: Vec<Finding>) {
+    for Finding { level, check, found, remedy } in findings {
+        let shown = match level {
+            Level::Ok => "ok",
+            Level::Warning => "warning",
+            Level::Problem => "problem",
+        };
+        let remedy = if remedy.is_empty() { remedy } else { format!("; {remedy}") };
+        say(format_args!("  {shown:<8} {check}: {found}{remedy}"));
+        levels.push(level);
+    }
+}
+
+/// For the person who typed the command. Whoever stops reading does not stop it.
+fn say(line: impl Display) {
+    let _unread = writeln!(io::stdout(), "{line}");
+}

@@ -1,0 +1,176 @@
+//! What the gateway answers to a request without a Guid, and what its clock shows.
+
+use std::time::{Duration, SystemTime};
+
+use http::{
+    HeaderMap, StatusCode,
+    header::{DATE, LOCATION},
+};
+
+use super::{
+    Patient, Reached, Stop,
+    hello::{self, Spoken},
+    plain,
+};
+use crate::{
+    gateway::{Unreadable, probe::Answer},
+    retcode::{Kind, Retcode},
+};
+
+/// `Date` has whole seconds, and answers take their time; certificates and events bear this much.
+const SKEW_MAX: Duration = Duration::from_secs(30);
+
+impl Patient<'_> {
+    pub(super) async fn answer(
+        &mut self,
+        answer: Result<Answer, String>,
+        reached: &Reached,
+    ) -> Result<(), Stop> {
+        let Answer { head, reply } = match answer {
+            Ok(answer) => answer,
+            Err(words) => return Err(self.no_answer(words, reached).await),
+        };
+        if reply.envelope.is_err() && self.is_tls_port(reached).await {
+            let remedy = format!("write https:// in {}", self.key("base_urls"));
+            let found = format!("{} speaks TLS, not plain HTTP", reached.addr);
+            return Err(self.problem("answer", found, remedy));
+        }
+        match reply.envelope {
+            Ok(envelope) => self.envelope(&envelope.retcode),
+            Err(unreadable) => return Err(self.other(head.status, &head.headers, &unreadable)),
+        }
+        self.clock(&head.headers);
+        self.keep_alive(&head.headers);
+        Ok(())
+    }
+
+    async fn no_answer(&mut self, words: String, reached: &Reached) -> Stop {
+        if self.is_tls_port(reached).await {
+            let remedy = format!("write https:// in {}", self.key("base_urls"));
+            let found = format!("{} speaks TLS, not plain HTTP", reached.addr);
+            return self.problem("answer", found, remedy);
+        }
+        let remedy = "ask whoever runs the gateway what its log says; something between may hold \
+                      requests back";
+        self.problem("answer", words, remedy)
+    }
+
+    async fn is_tls_port(&self, reached: &Reached) -> bool {
+        if self.url.scheme_str() != Some("http") {
+            return false;
+        }
+        let limit = self.tenant.timeouts.connect;
+        let spoken = hello::knock(reached.addr, &reached.host, limit).await;
+        matches!(spoken, Spoken::Tls { .. } | Spoken::Alert(_))
+    }
+
+    fn envelope(&mut self, retcode: &str) {
+        let Some(refusal) = Retcode::refusal(retcode) else {
+            self.ok("answer", "a gateway's, which gives an agent's status even without a Guid");
+            return;
+        };
+        let meaning = refusal.listed().map_or("in no public list", |listed| listed.meaning);
+        let found = format!("a gateway's: retcode {} ({meaning})", plain(retcode));
+        match refusal.kind() {
+            Kind::SessionExpired | Kind::AgentNotSignedIn => {
+                self.ok("answer", format!("{found}, as it should be without a Guid"));
+            }
+            Kind::ParameterRejected => {
+                let remedy = format!("check {}", self.key("agent_ids"));
+                self.warning("answer", found, remedy);
+            }
+            _ => self.warning(
+                "answer",
+                format!("{found}; expected without a Guid is 000-003 or 100-006"),
+                "ask whoever runs the gateway what it means",
+            ),
+        }
+    }
+
+    /// Not a gateway's answer, or not as a gateway answers.
+    fn other(&mut self, status: StatusCode, headers: &HeaderMap, unreadable: &Unreadable) -> Stop {
+        let code = status.as_u16();
+        let urls = self.key("base_urls");
+        let path = self.url.path();
+        let (found, remedy) = match code {
+            200..=299 => (
+                format!("HTTP {code}, but not a gateway's: {unreadable}"),
+                format!(
+                    "check host, port and path in {urls}; have a balancer, a portal or a login \
+                     page before the gateway let {path} through"
+                ),
+            ),
+            300..=399 => (
+                format!("HTTP {code}, a redirect to {}", location(headers)),
+                format!("the bridge follows none: write the final address in {urls}"),
+            ),
+            404 | 405 => (
+                format!("HTTP {code}: there is nothing under {path}"),
+                format!(
+                    "write the gateway's path in {urls}, /agentgateway/resource as a rule; or \
+                     {} has ids that this gateway does not know",
+                    self.key("agent_ids")
+                ),
+            ),
+            401 | 403 | 407 => (
+                format!("HTTP {code}: somebody before the gateway wants to know who asks"),
+                "have this machine's address put on the gateway's or the proxy's list; user names \
+                 and passwords for proxies are not supported"
+                    .to_owned(),
+            ),
+            502..=504 => (
+                format!("HTTP {code}: a balancer answers, and has no gateway behind it"),
+                "bring the gateway up, or correct the balancer".to_owned(),
+            ),
+            _ => (
+                format!("HTTP {code} without a gateway's envelope: {unreadable}"),
+                format!("check host, port and path in {urls}"),
+            ),
+        };
+        self.problem("answer", found, remedy)
+    }
+
+    fn clock(&mut self, headers: &HeaderMap) {
+        let date = headers.get(DATE).and_then(|date| date.to_str().ok());
+        let Some(theirs) = date.and_then(|date| httpdate::parse_http_date(date).ok()) else {
+            return self.ok("clock", "not known: the gateway sends no date");
+        };
+        let (skew, side) = match theirs.duration_since(SystemTime::now()) {
+            Ok(ahead) => (ahead, "ahead of"),
+            Err(error) => (error.duration(), "behind"),
+        };
+        let skew = Duration::from_secs(skew.as_secs());
+        if skew > SKEW_MAX {
+            let shown = humantime::format_duration(skew);
+            let found = format!("the gateway's is {shown} {side} this machine's");
+            let remedy = "set both by NTP: certificates are checked by this clock, and events \
+                          carry the gateway's";
+            return self.warning("clock", found, remedy);
+        }
+        self.ok("clock", format!("the gateway's and this machine's agree to {SKEW_MAX:?}"));
+    }
+
+    /// A connection that the gateway closes just as it is used again costs a call some time.
+    fn keep_alive(&mut self, headers: &HeaderMap) {
+        let idle = self.tenant.timeouts.idle;
+        let theirs = headers.get("keep-alive").and_then(|value| value.to_str().ok());
+        let seconds = theirs.and_then(|value| {
+            let timeout = |part: &str| part.trim().strip_prefix("timeout=")?.parse().ok();
+            value.split(',').find_map(timeout)
+        });
+        if let Some(limit) = seconds.map(Duration::from_secs)
+            && limit <= idle
+        {
+            let found = format!("the gateway closes idle connections after {limit:?}");
+            let remedy = format!("set {} below that; it is {idle:?}", self.key("timeouts.idle"));
+            self.warning("idle", found, remedy);
+        }
+    }
+}
+
+/// Without what follows a question mark: that may be somebody's secret.
+fn location(headers: &HeaderMap) -> String {
+    let location = headers.get(LOCATION).and_then(|value| value.to_str().ok());
+    let location = location.and_then(|text| text.split('?').next());
+    location.map_or_else(|| "nowhere".to_owned(), plain)
+}

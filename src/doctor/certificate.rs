@@ -1,0 +1,173 @@
+//! What a person wants to know of a certificate, read from its DER (X.690, RFC 5280).
+
+use std::{fmt::Write as _, time::SystemTime};
+
+use aws_lc_rs::digest::{SHA256, digest};
+
+use super::plain;
+
+/// A certificate, for people. It proves nothing: only TLS verifies one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Certificate {
+    /// The common name of whom it is for, else the organisation.
+    pub(super) subject: String,
+    /// The same of who signed it.
+    pub(super) issuer: String,
+    /// Whether both are the same.
+    pub(super) self_signed: bool,
+    /// When it ends.
+    pub(super) not_after: Option<SystemTime>,
+}
+
+const SEQUENCE: u8 = 0x30;
+const SET: u8 = 0x31;
+const OBJECT_ID: u8 = 0x06;
+const UTC_TIME: u8 = 0x17;
+const GENERALIZED_TIME: u8 = 0x18;
+/// The version, which is left out of certificates of version 1.
+const VERSION: u8 = 0xa0;
+/// 2.5.4.3 and 2.5.4.10.
+const NAMES: [&[u8]; 2] = [&[0x55, 0x04, 0x03], &[0x55, 0x04, 0x0a]];
+
+/// As `tls.pinned_sha256` takes it.
+pub(super) fn fingerprint(der: &[u8]) -> String {
+    digest(&SHA256, der).as_ref().iter().fold(String::new(), |mut text, byte| {
+        // Writing to a String cannot fail.
+        let _written = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+impl Certificate {
+    /// `None` for what is no certificate.
+    pub(super) fn read(der: &[u8]) -> Option<Self> {
+        let mut outer = Der(Der(der).expect(SEQUENCE)?);
+        let mut fields = Der(outer.expect(SEQUENCE)?);
+        let (mut tag, _version_or_serial) = fields.next()?;
+        if tag == VERSION {
+            (tag, _) = fields.next()?;
+        }
+        // What was read last is the serial number, an integer; the algorithm follows.
+        let _algorithm = (tag == 0x02).then(|| fields.expect(SEQUENCE))??;
+        let issuer = fields.expect(SEQUENCE)?;
+        let mut validity = Der(fields.expect(SEQUENCE)?);
+        let subject = fields.expect(SEQUENCE)?;
+        let _not_before = validity.next()?;
+        let (kind, end) = validity.next()?;
+        Some(Self {
+            subject: name(subject),
+            issuer: name(issuer),
+            self_signed: subject == issuer,
+            not_after: time(kind, end),
+        })
+    }
+}
+
+/// A name is a sequence of sets of pairs: what it is, and its text.
+fn name(rdns: &[u8]) -> String {
+    let found = NAMES.iter().find_map(|wanted| attribute(rdns, wanted));
+    found.map_or_else(|| "nobody".to_owned(), |text| plain(&String::from_utf8_lossy(text)))
+}
+
+fn attribute<'a>(rdns: &'a [u8], wanted: &[u8]) -> Option<&'a [u8]> {
+    let mut rdns = Der(rdns);
+    while let Some(set) = rdns.expect(SET) {
+        let mut pair = Der(Der(set).expect(SEQUENCE)?);
+        if pair.expect(OBJECT_ID)? == wanted {
+            return pair.next().map(|(_, text)| text);
+        }
+    }
+    None
+}
+
+/// `YYMMDDHHMMSSZ`, where 50 and above is in the last century, or `YYYYMMDDHHMMSSZ`.
+fn time(kind: u8, text: &[u8]) -> Option<SystemTime> {
+    let text = str::from_utf8(text).ok()?.strip_suffix('Z')?;
+    let digits = match kind {
+        UTC_TIME if text >= "50" => format!("19{text}"),
+        UTC_TIME => format!("20{text}"),
+        GENERALIZED_TIME => text.to_owned(),
+        _ => return None,
+    };
+    let part = |from: usize, to: usize| digits.get(from..to);
+    let (year, month, day) = (part(0, 4)?, part(4, 6)?, part(6, 8)?);
+    let (hour, minute, second) = (part(8, 10)?, part(10, 12)?, part(12, 14)?);
+    humantime::parse_rfc3339(&format!("{year}-{month}-{day}T{hour}:{minute}:{second}Z")).ok()
+}
+
+/// The rest of a DER text.
+struct Der<'a>(&'a [u8]);
+
+impl<'a> Der<'a> {
+    /// The next element's tag and content.
+    fn next(&mut self) -> Option<(u8, &'a [u8])> {
+        let (tag, rest) = self.0.split_first()?;
+        let (length, rest) = rest.split_first()?;
+        let (length, rest) = match length {
+            0..=0x7f => (usize::from(*length), rest),
+            // So many bytes of length follow; certificates need two.
+            0x81..=0x83 => {
+                let (bytes, rest) = rest.split_at_checked(usize::from(length & 0x7f))?;
+                (bytes.iter().fold(0, |sum, byte| sum << 8 | usize::from(*byte)), rest)
+            }
+            _ => return None,
+        };
+        let (content, rest) = rest.split_at_checked(length)?;
+        self.0 = rest;
+        Some((*tag, content))
+    }
+
+    /// The next element's content, if it has this tag.
+    fn expect(&mut self, wanted: u8) -> Option<&'a [u8]> {
+        self.next().filter(|(tag, _)| *tag == wanted).map(|(_, content)| content)
+    }
+}
+
+// They take their certificates from the simulator.
+#[cfg(test)]
+#[cfg(feature = "simulator")]
+mod tests {
+    use proptest::prelude::*;
+    use rustls::pki_types::{CertificateDer, pem::PemObject as _};
+
+    use super::*;
+    use crate::sim::{CertificateKind, ServerIdentity};
+
+    fn of(kind: CertificateKind) -> Certificate {
+        let identity = ServerIdentity::generate(kind).unwrap();
+        let der = CertificateDer::from_pem_slice(identity.trust_pem().as_bytes()).unwrap();
+        Certificate::read(&der).expect("a certificate")
+    }
+
+    #[test]
+    fn names_and_end_of_a_certificate_are_read() {
+        let own = of(CertificateKind::SelfSigned);
+        assert_eq!((own.subject.as_str(), own.issuer.as_str()), ("localhost", "localhost"));
+        assert!(own.self_signed);
+        let end = humantime::parse_rfc3339("2049-12-31T00:00:00Z").unwrap();
+        assert_eq!(own.not_after, Some(end));
+        assert_eq!(of(CertificateKind::Signed).subject, "ccgateway-sim CA");
+    }
+
+    #[test]
+    fn both_forms_of_time_are_read() {
+        let text = |time| humantime::format_rfc3339_seconds(time).to_string();
+        for (kind, given, expected) in [
+            (UTC_TIME, "240101000000Z", Some("2024-01-01T00:00:00Z")),
+            (UTC_TIME, "991231235959Z", Some("1999-12-31T23:59:59Z")),
+            (GENERALIZED_TIME, "20991231235959Z", Some("2099-12-31T23:59:59Z")),
+            (GENERALIZED_TIME, "99991331235959Z", None),
+            (UTC_TIME, "ä0101000000Z", None),
+            (0x02, "240101000000Z", None),
+        ] {
+            assert_eq!(time(kind, given.as_bytes()).map(text).as_deref(), expected, "{given}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_or_refused(bytes: Vec<u8>) {
+            let _read = Certificate::read(&bytes);
+        }
+    }
+}

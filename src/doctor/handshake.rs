@@ -1,0 +1,203 @@
+//! TLS, with the tenant's own settings; and what stands in the way where it fails.
+
+use std::{io, sync::Arc};
+
+use rustls::{
+    CertificateError, ClientConfig, Error, ProtocolVersion,
+    pki_types::{CertificateDer, ServerName},
+};
+use tokio::net::TcpStream;
+use tokio_rustls::{TlsConnector, client::TlsStream};
+
+use super::{
+    Patient, Reached, Stop,
+    asked::Asked,
+    hello::{self, Spoken, TLS_1_0, TLS_1_1, TLS_1_2, Version},
+    network::within,
+    verdict::{described, ends_soon},
+};
+use crate::{
+    config::{GatewayTls, Identity, Trust},
+    gateway::probe::tls_config,
+};
+
+type Chain = Vec<CertificateDer<'static>>;
+
+/// Advice for a server whose TLS rustls does not speak.
+const SIDECAR: &str = "switch TLS 1.2 with ECDHE and AES-GCM on at the gateway, or put a \
+                       TLS-terminating sidecar (HAProxy, stunnel, nginx) beside the bridge that \
+                       speaks the old TLS, with base_urls = \"http://127.0.0.1:<its port>/…\"";
+
+impl Patient<'_> {
+    /// Whether the gateway asks for a certificate of the bridge's. In TLS 1.3 it says only after
+    /// the handshake whether it takes the one that it got, or none.
+    pub(super) async fn tls(&mut self, reached: &Reached) -> Result<bool, Stop> {
+        if self.url.scheme_str() == Some("http") {
+            self.no_tls(reached);
+            return Ok(false);
+        }
+        let mut config = match tls_config(&self.tenant.tls) {
+            Ok(config) => config,
+            Err(error) => {
+                let remedy = format!("set {} or {}", self.ca_file(), self.pin());
+                return Err(self.problem("tls", error.to_string(), remedy));
+            }
+        };
+        let asked = Arc::new(Asked::of(&config));
+        config.client_auth_cert_resolver = asked.clone();
+        let error = match self.handshake(config, reached).await {
+            Ok(stream) => {
+                self.good(&stream);
+                return Ok(asked.load());
+            }
+            Err(error) => error,
+        };
+        let tls = error.get_ref().and_then(|error| error.downcast_ref::<Error>());
+        if let Some(Error::InvalidCertificate(why)) = tls {
+            return Err(self.rejected(why, reached).await);
+        }
+        let words = tls.map_or_else(|| error.to_string(), ToString::to_string);
+        if asked.load() {
+            return Err(self.asked_for_certificate(&words));
+        }
+        Err(self.foreign(&words, reached).await)
+    }
+
+    fn no_tls(&mut self, reached: &Reached) {
+        let found = "none: the address begins with http://";
+        if reached.addr.ip().is_loopback() {
+            return self.ok("tls", found);
+        }
+        let remedy = "Guids and passwords go over the network in plain text; give https://";
+        self.warning("tls", found.to_owned(), remedy);
+    }
+
+    async fn handshake(
+        &self,
+        config: ClientConfig,
+        reached: &Reached,
+    ) -> io::Result<TlsStream<TcpStream>> {
+        let name = ServerName::try_from(reached.host.clone()).map_err(io::Error::other)?;
+        let limit = self.tenant.timeouts.connect;
+        let connected = async {
+            let stream = TcpStream::connect(reached.addr).await?;
+            TlsConnector::from(Arc::new(config)).connect(name, stream).await
+        };
+        within(limit, connected).await
+    }
+
+    fn good(&mut self, stream: &TlsStream<TcpStream>) {
+        let (_, connection) = stream.get_ref();
+        let version = match connection.protocol_version() {
+            Some(ProtocolVersion::TLSv1_2) => "TLS 1.2",
+            _ => "TLS 1.3",
+        };
+        let suite = connection.negotiated_cipher_suite();
+        let suite = suite.and_then(|suite| suite.suite().as_str()).unwrap_or("a suite");
+        let chain = connection.peer_certificates().unwrap_or_default();
+        let trusted = match &self.tenant.tls.trust {
+            Trust::SystemRoots => "trusted by the system's roots",
+            Trust::Roots(_) => "trusted by ca_file",
+            Trust::Pinned(_) => "as pinned",
+            Trust::Anything => "NOT CHECKED (insecure_skip_verify)",
+        };
+        let found = format!("{version} with {suite}; {}; {trusted}", described(chain));
+        match ends_soon(chain) {
+            // A pin checks no dates.
+            Some(ends) if matches!(self.tenant.tls.trust, Trust::SystemRoots | Trust::Roots(_)) => {
+                self.warning("tls", format!("{found}; {ends}"), "have it renewed before then");
+            }
+            _ => self.ok("tls", found),
+        }
+    }
+
+    /// The certificate is not good enough; shows which one it is.
+    async fn rejected(&mut self, why: &CertificateError, reached: &Reached) -> Stop {
+        let own = &self.tenant.tls;
+        let client = own
+            .client
+            .as_ref()
+            .map(|client| Identity { chain: client.chain.clone(), key: client.key.clone_key() });
+        let anything = GatewayTls { trust: Trust::Anything, client };
+        let chain = match tls_config(&anything) {
+            Ok(config) => match self.handshake(config, reached).await {
+                Ok(stream) => stream.get_ref().1.peer_certificates().unwrap_or_default().to_vec(),
+                Err(_) => Chain::new(),
+            },
+            Err(_) => Chain::new(),
+        };
+        let (found, remedy) = self.verdict(why, &chain, &reached.host);
+        self.problem("tls", format!("{found}; offered is {}", described(&chain)), remedy)
+    }
+
+    /// The handshake failed before any certificate was judged.
+    async fn foreign(&mut self, words: &str, reached: &Reached) -> Stop {
+        let limit = self.tenant.timeouts.connect;
+        let spoken = hello::knock(reached.addr, &reached.host, limit).await;
+        let addr = reached.addr;
+        match spoken {
+            Spoken::Tls { version: version @ (TLS_1_0 | TLS_1_1), .. } => {
+                let found = format!(
+                    "the gateway speaks only {} or older, the bridge TLS 1.2 and 1.3",
+                    version_name(version)
+                );
+                self.problem("tls", found, SIDECAR)
+            }
+            Spoken::Tls { version: TLS_1_2, suite } => {
+                let found = format!(
+                    "the gateway speaks TLS 1.2, but no cipher suite with forward secrecy that the \
+                     bridge takes (it chose 0x{suite:04x}): {words}"
+                );
+                self.problem("tls", found, SIDECAR)
+            }
+            Spoken::Alert(70) => {
+                let found = "the gateway speaks only TLS 1.0 or older (it refuses all versions \
+                             with alert protocol_version), the bridge TLS 1.2 and 1.3";
+                self.problem("tls", found.to_owned(), SIDECAR)
+            }
+            Spoken::Http => {
+                let found = format!("{addr} speaks plain HTTP, not TLS");
+                let remedy = format!(
+                    "write the gateway's TLS port in {} (8043 as a rule); http:// is for a proxy \
+                     on this machine alone",
+                    self.key("base_urls")
+                );
+                self.problem("tls", found, remedy)
+            }
+            Spoken::Other => {
+                let remedy = format!("check host and port in {}", self.key("base_urls"));
+                self.problem("tls", format!("{addr} speaks neither TLS nor HTTP"), remedy)
+            }
+            Spoken::Alert(_) | Spoken::Nothing | Spoken::Tls { .. } => {
+                let remedy = format!(
+                    "check host and port in {}, ask whoever runs the gateway what its log says, \
+                     and whether it takes connections only from listed addresses",
+                    self.key("base_urls")
+                );
+                self.problem("tls", format!("the handshake failed: {words}"), remedy)
+            }
+        }
+    }
+
+    /// The gateway asked for a certificate of the bridge's, and this came of it.
+    pub(super) fn asked_for_certificate(&mut self, words: &str) -> Stop {
+        let (certificate, key) = (self.key("tls.client_certificate"), self.key("tls.client_key"));
+        let (found, remedy) = match self.tenant.tls.client {
+            None => (
+                format!(
+                    "the gateway asked for a certificate of the bridge's and got none: {words}"
+                ),
+                format!("have one made by whoever runs the gateway; set {certificate} and {key}"),
+            ),
+            Some(_) => (
+                format!("the gateway asked for the bridge's certificate and got it: {words}"),
+                format!("have {certificate} made by an authority that the gateway trusts"),
+            ),
+        };
+        self.problem("tls", found, remedy)
+    }
+}
+
+fn version_name(version: Version) -> &'static str {
+    if version == TLS_1_0 { "TLS 1.0" } else { "TLS 1.1" }
+}

@@ -1,0 +1,181 @@
+//! Where TLS as the bridge speaks it fails: what does the peer speak? A library refuses to say, so
+//! this knocks with a `ClientHello` of its own, reads the first record of the answer, and leaves.
+
+use std::{io, net::SocketAddr, time::Duration};
+
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
+
+use super::network::within;
+
+/// What the peer answers to a `ClientHello`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Spoken {
+    /// TLS of this version, with this cipher suite.
+    Tls { version: Version, suite: u16 },
+    /// TLS, and it refuses with this alert (RFC 8446, section 6).
+    Alert(u8),
+    /// HTTP without TLS.
+    Http,
+    /// Something else.
+    Other,
+    /// Nothing: it closes the connection, or is silent.
+    Nothing,
+}
+
+/// As in the record: 3 and 1 are TLS 1.0, 3 and 3 TLS 1.2.
+pub(super) type Version = [u8; 2];
+
+pub(super) const TLS_1_0: Version = [3, 1];
+pub(super) const TLS_1_1: Version = [3, 2];
+pub(super) const TLS_1_2: Version = [3, 3];
+
+/// Whoever says anything to strangers says it in this time.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// The peer speaks none of the versions that were offered.
+const PROTOCOL_VERSION: u8 = 70;
+
+const ALERT: u8 = 21;
+const HANDSHAKE: u8 = 22;
+const SERVER_HELLO: u8 = 2;
+const RECORD_HEAD: usize = 5;
+/// A record holds at most this much (RFC 5246, section 6.2.1).
+const RECORD_MAX: u64 = 16 * 1024;
+
+/// Suites of TLS 1.2 down to 1.0 that servers of the last twenty years have, the good ones first.
+const SUITES: [u16; 24] = [
+    0xc02f, 0xc030, 0xc02b, 0xc02c, 0xcca8, 0xcca9, 0xc027, 0xc028, 0xc013, 0xc014, 0xc009, 0xc00a,
+    0x009e, 0x009f, 0x009c, 0x009d, 0x003c, 0x003d, 0x002f, 0x0035, 0x0033, 0x0039, 0x000a, 0x0005,
+];
+/// x25519, P-256, P-384, P-521.
+const GROUPS: [u16; 4] = [0x001d, 0x0017, 0x0018, 0x0019];
+/// With RSA and ECDSA, from SHA-256 to SHA-512, and SHA-1 for old peers.
+const SIGNATURES: [u16; 11] =
+    [0x0804, 0x0805, 0x0806, 0x0401, 0x0501, 0x0601, 0x0403, 0x0503, 0x0603, 0x0201, 0x0203];
+
+/// Knocks with up to TLS 1.2, and with less where that is refused for its version.
+pub(super) async fn knock(addr: SocketAddr, host: &str, limit: Duration) -> Spoken {
+    let limit = limit.min(PATIENCE);
+    let mut spoken = Spoken::Nothing;
+    for version in [TLS_1_2, TLS_1_1, TLS_1_0] {
+        let answer = within(limit, exchange(addr, &client_hello(host, version))).await;
+        spoken = answer.map_or(Spoken::Nothing, |bytes| read(&bytes));
+        if spoken != Spoken::Alert(PROTOCOL_VERSION) {
+            break;
+        }
+    }
+    if spoken == Spoken::Nothing {
+        // Some servers close on a first line that they cannot read.
+        let head = format!("HEAD / HTTP/1.0\r\nHost: {host}\r\n\r\n");
+        let answer = within(limit, exchange(addr, head.as_bytes())).await;
+        if answer.is_ok_and(|bytes| read(&bytes) == Spoken::Http) {
+            return Spoken::Http;
+        }
+    }
+    spoken
+}
+
+/// Sends, and gives the first record of the answer; less of it if the peer leaves.
+async fn exchange(addr: SocketAddr, sent: &[u8]) -> io::Result<Vec<u8>> {
+    let mut stream = TcpStream::connect(addr).await?;
+    stream.write_all(sent).await?;
+    let mut answer = vec![0; RECORD_HEAD];
+    stream.read_exact(&mut answer).await?;
+    let [HANDSHAKE | ALERT, 3, _, high, low] = answer.as_slice() else { return Ok(answer) };
+    let length = u64::from(u16::from_be_bytes([*high, *low])).min(RECORD_MAX);
+    // A record that is cut says as much as it says.
+    let _cut = stream.take(length).read_to_end(&mut answer).await;
+    Ok(answer)
+}
+
+fn read(answer: &[u8]) -> Spoken {
+    match answer {
+        [ALERT, 3, _, _, _, _level, alert, ..] => Spoken::Alert(*alert),
+        [HANDSHAKE, 3, _, _, _, SERVER_HELLO, _, _, _, high, low, hello @ ..] => {
+            let version = [*high, *low];
+            suite(hello).map_or(Spoken::Other, |suite| Spoken::Tls { version, suite })
+        }
+        [b'H', b'T', b'T', b'P', b'/', ..] => Spoken::Http,
+        [] => Spoken::Nothing,
+        _ => Spoken::Other,
+    }
+}
+
+/// It follows 32 random bytes and the session's id, whose length comes first.
+fn suite(hello: &[u8]) -> Option<u16> {
+    let (_random, rest) = hello.split_at_checked(32)?;
+    let (length, rest) = rest.split_first()?;
+    let (_session, rest) = rest.split_at_checked(usize::from(*length))?;
+    rest.first_chunk().copied().map(u16::from_be_bytes)
+}
+
+/// A `ClientHello` that offers versions up to this one (RFC 5246, section 7.4.1.2).
+fn client_hello(host: &str, version: Version) -> Vec<u8> {
+    let mut hello = version.to_vec();
+    hello.extend(rand::random::<[u8; 32]>());
+    hello.push(0); // no session to resume
+    hello.extend(block(&numbers(&SUITES)));
+    hello.extend([1, 0]); // no compression
+
+    let mut extensions = Vec::new();
+    if host.parse::<std::net::IpAddr>().is_err() {
+        let mut name = vec![0]; // a host name
+        name.extend(block(host.as_bytes()));
+        extensions.extend(extension(0, &block(&name)));
+    }
+    extensions.extend(extension(10, &block(&numbers(&GROUPS))));
+    extensions.extend(extension(11, &[1, 0])); // points are not compressed
+    extensions.extend(extension(13, &block(&numbers(&SIGNATURES))));
+    hello.extend(block(&extensions));
+
+    let mut message = vec![1, 0]; // a ClientHello, and the first byte of its length
+    message.extend(block(&hello));
+    let mut record = vec![HANDSHAKE];
+    // Old servers want the oldest version on the record, and the newest within.
+    record.extend(TLS_1_0);
+    record.extend(block(&message));
+    record
+}
+
+fn extension(number: u16, content: &[u8]) -> Vec<u8> {
+    let mut extension = number.to_be_bytes().to_vec();
+    extension.extend(block(content));
+    extension
+}
+
+fn numbers(numbers: &[u16]) -> Vec<u8> {
+    numbers.iter().flat_map(|number| number.to_be_bytes()).collect()
+}
+
+/// With its length in two bytes before it. Nothing here comes near 64 KiB: a host has 253 bytes.
+fn block(content: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(content.len()).unwrap_or(u16::MAX);
+    let mut block = length.to_be_bytes().to_vec();
+    block.extend(content);
+    block
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_are_told_apart() {
+        let mut hello = vec![22, 3, 1, 0, 42, 2, 0, 0, 38, 3, 1];
+        hello.extend([7; 32]);
+        hello.extend([0, 0x00, 0x2f, 0]);
+        for (answer, expected) in [
+            (hello.as_slice(), Spoken::Tls { version: TLS_1_0, suite: 0x002f }),
+            (&[21, 3, 1, 0, 2, 2, 70], Spoken::Alert(70)),
+            (b"HTTP/1.1 400 Bad Request", Spoken::Http),
+            (b"220 mail ready", Spoken::Other),
+            (&[22, 3, 1, 0, 42, 2, 0, 0, 38, 3, 1, 0], Spoken::Other),
+            (&[], Spoken::Nothing),
+        ] {
+            assert_eq!(read(answer), expected, "{answer:?}");
+        }
+    }
+}

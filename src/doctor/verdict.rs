@@ -1,0 +1,141 @@
+//! Why a certificate is not accepted, which one it is, and what to do.
+
+use std::{fmt::Write as _, time::SystemTime};
+
+use rustls::{CertificateError, pki_types::CertificateDer};
+
+use super::{
+    Patient,
+    certificate::{Certificate, fingerprint},
+    plain,
+};
+use crate::config::Trust;
+
+/// A certificate with less time than this left is worth a word.
+const SOON_DAYS: u64 = 30;
+const DAY_SECONDS: u64 = 24 * 60 * 60;
+
+impl Patient<'_> {
+    pub(super) fn verdict(
+        &self,
+        why: &CertificateError,
+        chain: &[CertificateDer<'_>],
+        host: &str,
+    ) -> (String, String) {
+        let pin = match chain.first() {
+            Some(leaf) => format!("{} = \"{}\"", self.pin(), fingerprint(leaf)),
+            None => self.pin(),
+        };
+        // The configuration takes one of the two.
+        let sure = match &self.tenant.tls.trust {
+            Trust::Roots(_) => {
+                "in the place of tls.ca_file, once you have compared it with the gateway's own"
+            }
+            _ => "once you have compared it with the gateway's own",
+        };
+        let leaf = chain.first().and_then(|der| Certificate::read(der));
+        match why {
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+                let names = presented(why);
+                let found = format!("the certificate is not for {host}, but for {names}");
+                let remedy = format!(
+                    "write a name of the certificate in {}, have it made anew with {host}, or set \
+                     {pin} {sure}",
+                    self.key("base_urls")
+                );
+                (found, remedy)
+            }
+            CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+                let end = leaf.and_then(|leaf| leaf.not_after).map(date).unwrap_or_default();
+                let found = format!("the certificate has expired {end}");
+                let remedy = format!(
+                    "have it renewed, check this machine's clock, or set {pin}, for which no dates \
+                     count, {sure}"
+                );
+                (found, remedy)
+            }
+            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => (
+                "the certificate is not valid yet".to_owned(),
+                "check the clocks of this machine and of the gateway".to_owned(),
+            ),
+            CertificateError::ApplicationVerificationFailure => (
+                format!("the certificate is not the pinned one ({})", self.pin()),
+                format!("if it was renewed, set {pin} {sure}; else somebody else answers there"),
+            ),
+            _ if leaf.as_ref().is_some_and(|leaf| leaf.self_signed) => (
+                "the certificate is self-signed, so that no authority vouches for it".to_owned(),
+                format!("set {pin} {sure}"),
+            ),
+            CertificateError::UnknownIssuer | CertificateError::BadSignature => {
+                let issuer = leaf.map_or_else(|| "its issuer".to_owned(), |leaf| leaf.issuer);
+                let but = match why {
+                    CertificateError::BadSignature => {
+                        "but not with the key of the one of that name who is trusted"
+                    }
+                    _ => "who is not trusted",
+                };
+                let found = format!("the certificate is signed by {issuer}, {but}");
+                let remedy = format!(
+                    "give the authority's present certificate as {}, and see that the gateway \
+                     sends those in between; or set {pin} {sure}",
+                    self.ca_file()
+                );
+                (found, remedy)
+            }
+            other => (
+                format!("the certificate is not accepted: {other:?}"),
+                format!("have it made anew, or set {pin} {sure}"),
+            ),
+        }
+    }
+
+    pub(super) fn ca_file(&self) -> String {
+        self.key("tls.ca_file")
+    }
+
+    pub(super) fn pin(&self) -> String {
+        self.key("tls.pinned_sha256")
+    }
+}
+
+/// The chain in a few words.
+pub(super) fn described(chain: &[CertificateDer<'_>]) -> String {
+    let Some(leaf) = chain.first() else { return "no certificate".to_owned() };
+    let mut text = match chain.len() {
+        1 => "1 certificate".to_owned(),
+        many => format!("{many} certificates"),
+    };
+    // Writing to a String cannot fail.
+    if let Some(read) = Certificate::read(leaf) {
+        let _written = write!(text, ", for {} by {}", read.subject, read.issuer);
+        if let Some(end) = read.not_after {
+            let _written = write!(text, ", until {}", date(end));
+        }
+    }
+    let _written = write!(text, ", SHA-256 {}", fingerprint(leaf));
+    text
+}
+
+pub(super) fn ends_soon(chain: &[CertificateDer<'_>]) -> Option<String> {
+    let end = Certificate::read(chain.first()?)?.not_after?;
+    let left = end.duration_since(SystemTime::now()).ok()?.as_secs() / DAY_SECONDS;
+    (left < SOON_DAYS).then(|| format!("it ends in {left} days"))
+}
+
+fn date(time: SystemTime) -> String {
+    let text = humantime::format_rfc3339_seconds(time).to_string();
+    text.split('T').next().unwrap_or_default().to_owned()
+}
+
+/// The names in the certificate, which rustls gives as `DnsName("…")`.
+fn presented(why: &CertificateError) -> String {
+    let CertificateError::NotValidForNameContext { presented, .. } = why else {
+        return "another name".to_owned();
+    };
+    let bare = |name: &String| {
+        let inside = name.split_once('(').map_or(name.as_str(), |(_, inside)| inside);
+        plain(inside.trim_end_matches(')').trim_matches('"'))
+    };
+    let names: Vec<_> = presented.iter().map(bare).collect();
+    if names.is_empty() { "no name at all".to_owned() } else { names.join(", ") }
+}

@@ -1,0 +1,63 @@
+//! A look at a gateway for the doctor, through the TLS, the connections and the requests that calls
+//! go through: what it finds is what they would meet.
+
+use http::{Uri, response::Parts};
+use rustls::ClientConfig;
+use tokio::time::timeout;
+
+use super::{
+    BuildError, Command, Reply, Request, connection::Connection, connector, endpoint::Endpoint,
+    failure::words, interface::AGENT_STATUS, tls,
+};
+use crate::{
+    config::{GatewayTls, Tenant},
+    id::AgentId,
+};
+
+/// An answer with its head, of which calls read only a part.
+#[derive(Debug)]
+pub struct Answer {
+    /// Status and headers.
+    pub head: Parts,
+    /// What calls read.
+    pub reply: Reply,
+}
+
+/// A client's TLS as calls use it.
+///
+/// # Errors
+///
+/// [`BuildError`] if TLS cannot be set up with what the configuration names.
+pub fn tls_config(tls: &GatewayTls) -> Result<ClientConfig, BuildError> {
+    tls::client_config(tls).map_err(BuildError)
+}
+
+/// Asks one address for an agent's status without a Guid: it changes nothing, and every gateway
+/// refuses it. Opens a connection of its own; must be called within a runtime.
+///
+/// # Errors
+///
+/// In words, if no connection can be made, or no whole answer comes over it in time.
+pub async fn ask(tenant: &Tenant, base_url: &Uri, agent: AgentId) -> Result<Answer, String> {
+    let timeouts = &tenant.timeouts;
+    let tls = tls_config(&tenant.tls).map_err(|error| error.to_string())?;
+    let connector = connector::new(tls, timeouts.connect);
+    let Some(endpoint) = Endpoint::new(base_url, connector.clone(), timeouts.idle) else {
+        return Err(format!("{base_url} has no host"));
+    };
+    let command = Command::plain(&AGENT_STATUS);
+    let request = Request { command: &command, agent, session: None, body: None };
+    let http = request.to_http(&endpoint).map_err(|error| error.to_string())?;
+
+    let mut connection = Connection::open(connector, &endpoint).await?;
+    let answer = async {
+        let response = connection.request(http).await.map_err(|error| words(&error))?;
+        let (head, body) = response.into_parts();
+        let response = http::Response::from_parts(head.clone(), body);
+        let reply = Reply::read(response).await?;
+        Ok(Answer { head, reply })
+    };
+    let limit = humantime::format_duration(timeouts.request);
+    let late = |_| Err(format!("no answer within {limit}"));
+    timeout(timeouts.request, answer).await.unwrap_or_else(late)
+}
