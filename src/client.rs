@@ -1,10 +1,12 @@
-//! A gRPC client of the bridge, for the demo and the tests.
+//! A gRPC client of the bridge, for `call`, the demo and the tests.
 
 use http::Uri;
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::TokioExecutor,
 };
+use rustls::ClientConfig;
 use tonic::body::Body;
 
 use crate::rpc::proto::{
@@ -14,6 +16,22 @@ use crate::rpc::proto::{
 
 /// HTTP/2 without TLS. It honours GOAWAY: the next call opens a new connection.
 pub type Channel = Client<HttpConnector, Body>;
+
+/// HTTP/2 with TLS for `https` origins, without for `http` ones.
+pub type SecureChannel = Client<HttpsConnector<HttpConnector>, Body>;
+
+/// A connection with this TLS, opened by the first call.
+pub fn secure_channel(tls: ClientConfig) -> SecureChannel {
+    let mut connector = HttpConnector::new();
+    connector.set_nodelay(true);
+    connector.enforce_http(false);
+    let connector = HttpsConnectorBuilder::new()
+        .with_tls_config(tls)
+        .https_or_http()
+        .enable_http2()
+        .wrap_connector(connector);
+    Client::builder(TokioExecutor::new()).http2_only(true).build(connector)
+}
 
 /// A connection, opened by the first call.
 pub fn channel() -> Channel {

@@ -1,5 +1,6 @@
 //! The command line.
 
+mod call;
 mod check_config;
 #[cfg(feature = "simulator")]
 mod demo;
@@ -38,6 +39,9 @@ enum Command {
     /// addresses, connects, checks TLS and the certificate, and asks what every gateway refuses.
     /// Changes nothing. The exit code is 1 when there is a problem.
     Doctor(doctor::Patients),
+    /// Call a bridge, and say in words what it answered. The exit code is 0 for an answer, 1 for a
+    /// refusal and 2 for a command that cannot be carried out.
+    Call(call::Call),
     /// Try it without a gateway: starts a simulated one, signs agents in, sets one busy, and
     /// stays up for grpcurl. Needs no configuration.
     #[cfg(feature = "simulator")]
@@ -80,6 +84,7 @@ impl Args {
         match command {
             None | Some(Command::Serve) => serve::run(&settings),
             Some(Command::CheckConfig) => check_config::run(&settings),
+            Some(Command::Call(call)) => call::run(call),
             Some(Command::Doctor(patients)) => doctor::run(&settings, &patients),
             #[cfg(feature = "simulator")]
             Some(Command::Demo(ports)) => demo::run(&settings, ports),

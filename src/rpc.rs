@@ -22,6 +22,7 @@ use prost_types::FileDescriptorSet;
 use tokio::sync::Semaphore;
 use tonic::service::{Routes, RoutesBuilder};
 
+pub(crate) use self::status::code_name;
 use self::{
     agent_events::AgentEventsRpc,
     agent_session::AgentSessionRpc,

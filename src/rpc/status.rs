@@ -139,7 +139,7 @@ fn own_words(refusal: &Refusal) -> Option<&str> {
 }
 
 /// A code as `google.rpc.Code` spells it.
-pub(super) fn code_name(code: Code) -> &'static str {
+pub(crate) fn code_name(code: Code) -> &'static str {
     match code {
         Code::Ok => "OK",
         Code::Cancelled => "CANCELLED",

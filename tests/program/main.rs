@@ -7,6 +7,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod call;
 mod command_line;
 mod connections;
 mod demo;

@@ -1,0 +1,261 @@
+use std::{path::PathBuf, time::Duration};
+
+use clap::{Args, Subcommand};
+use prost_types::Duration as Span;
+use secrecy::{ExposeSecret as _, SecretString};
+use tonic::Status;
+
+use super::{Mistake, Options, connect::Clients, password, show::Shown, time};
+use crate::rpc::proto::{
+    CancelBusyRequest, CancelRestingRequest, CancelWorkingRequest, GetSessionRequest,
+    GetStateRequest, SetBusyRequest, SetIdleRequest, SetRestingRequest, SetWorkingRequest,
+    SignInRequest, SignOutRequest,
+};
+
+/// A method of the contract, named as the gateway's people name it.
+#[derive(Debug, Subcommand)]
+pub(super) enum Method {
+    /// Make an agent busy (not ready), so that no calls come.
+    SetBusy(SetBusy),
+    /// End busy.
+    CancelBusy(Change),
+    /// Make an agent idle (ready), from busy or after-call work.
+    SetIdle(Change),
+    /// Take an agent into after-call work.
+    SetWorking(Change),
+    /// End after-call work.
+    CancelWorking(Change),
+    /// Let an agent rest for some time.
+    SetResting(SetResting),
+    /// End rest.
+    CancelResting(Change),
+    /// Ask the gateway what an agent is doing.
+    GetState(Agent),
+    /// Sign an agent in and keep the session alive.
+    SignIn(SignIn),
+    /// Sign an agent out.
+    SignOut(SignOut),
+    /// Tell what the bridge knows of an agent's session, without asking the gateway.
+    GetSession(Agent),
+    /// Tell what happens to agents, until Ctrl-C.
+    WatchEvents(WatchEvents),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Agent {
+    /// The agent's id on the gateway.
+    #[arg(long, value_name = "ID")]
+    agent: String,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Change {
+    #[command(flatten)]
+    agent: Agent,
+    #[command(flatten)]
+    confirm: Confirm,
+}
+
+#[derive(Debug, Args)]
+struct Confirm {
+    /// Wait this long for the event that says that it has happened, such as 5s.
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    confirm_within: Option<Duration>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct SetBusy {
+    #[command(flatten)]
+    agent: Agent,
+    /// Why: 200 to 250, or 0 for none.
+    #[arg(long, value_name = "NUMBER", allow_negative_numbers = true)]
+    reason: Option<i32>,
+    /// Replace the reason of an agent who is busy already.
+    #[arg(long)]
+    prolong: bool,
+    #[command(flatten)]
+    confirm: Confirm,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct SetResting {
+    #[command(flatten)]
+    agent: Agent,
+    /// How long: 1s to 23h 59m 59s.
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    duration: Duration,
+    /// Why: 1 to 255, or 0 for none.
+    #[arg(long, value_name = "NUMBER", default_value_t = 0, allow_negative_numbers = true)]
+    cause: i32,
+    /// Replace time and cause of an agent who is resting already.
+    #[arg(long)]
+    prolong: bool,
+    #[command(flatten)]
+    confirm: Confirm,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct SignIn {
+    #[command(flatten)]
+    agent: Agent,
+    /// The file that holds the password and nothing else. Without this and the next one the
+    /// tenant's credentials file has to have it.
+    #[arg(long, value_name = "FILE", conflicts_with = "password_stdin")]
+    password_file: Option<PathBuf>,
+    /// Ask for the password; where standard input is a pipe, read its first line.
+    #[arg(long)]
+    password_stdin: bool,
+    /// The agent's phone number.
+    #[arg(long, value_name = "NUMBER")]
+    phone_number: Option<String>,
+    /// Take the agent over from wherever it is signed in now.
+    #[arg(long)]
+    force: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct SignOut {
+    #[command(flatten)]
+    agent: Agent,
+    /// Sign out even while the agent is talking: the call is released.
+    #[arg(long)]
+    force: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct WatchEvents {
+    /// The agent; may be given more than once [default: all of the tenant's].
+    #[arg(long = "agent", value_name = "ID")]
+    pub(super) agents: Vec<String>,
+    /// Begin with what came after this number of an earlier watch.
+    #[arg(long, value_name = "SEQUENCE")]
+    pub(super) after: Option<u64>,
+}
+
+/// Makes a unary call, whose clients and requests differ in their types alone.
+macro_rules! make {
+    ($client:expr, $method:ident, $request:expr, $deadline:expr) => {
+        Shown::from(
+            $client.$method(Options::request($request, Some($deadline))).await?.into_inner(),
+        )
+    };
+}
+
+impl Method {
+    /// Reads or asks for what must not be on a command line, before anything is connected.
+    pub(super) fn password(&self) -> Result<Option<SecretString>, Mistake> {
+        match self {
+            Self::SignIn(SignIn { password_file: Some(file), .. }) => {
+                password::from_file(file).map(Some)
+            }
+            Self::SignIn(SignIn { password_stdin: true, agent, .. }) => {
+                password::ask(&agent.agent).map(Some)
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// What a confirmation adds to the time that a call takes.
+    pub(super) fn confirm_within(&self) -> Duration {
+        let confirm = match self {
+            Self::SetBusy(SetBusy { confirm, .. })
+            | Self::SetResting(SetResting { confirm, .. })
+            | Self::CancelBusy(Change { confirm, .. })
+            | Self::SetIdle(Change { confirm, .. })
+            | Self::SetWorking(Change { confirm, .. })
+            | Self::CancelWorking(Change { confirm, .. })
+            | Self::CancelResting(Change { confirm, .. }) => confirm.confirm_within,
+            _ => None,
+        };
+        confirm.unwrap_or_default()
+    }
+
+    /// Makes the call, if it is not the one that streams.
+    pub(super) async fn call(
+        self,
+        clients: Clients,
+        options: &Options,
+        (password, deadline): (Option<SecretString>, Duration),
+    ) -> Result<Shown, Status> {
+        let Clients { mut states, mut sessions, .. } = clients;
+        let tenant_id = options.tenant.clone();
+        Ok(match self {
+            Self::SetBusy(SetBusy { agent, reason, prolong, confirm }) => {
+                let (agent_id, confirm_within) = (agent.agent, confirm.span());
+                let prolong = prolong.then_some(true);
+                let request =
+                    SetBusyRequest { agent_id, reason, prolong, tenant_id, confirm_within };
+                make!(states, set_busy, request, deadline)
+            }
+            Self::CancelBusy(Change { agent, confirm }) => {
+                let (agent_id, confirm_within) = (agent.agent, confirm.span());
+                let request = CancelBusyRequest { agent_id, tenant_id, confirm_within };
+                make!(states, cancel_busy, request, deadline)
+            }
+            Self::SetIdle(Change { agent, confirm }) => {
+                let (agent_id, confirm_within) = (agent.agent, confirm.span());
+                let request = SetIdleRequest { agent_id, tenant_id, confirm_within };
+                make!(states, set_idle, request, deadline)
+            }
+            Self::SetWorking(Change { agent, confirm }) => {
+                let (agent_id, confirm_within) = (agent.agent, confirm.span());
+                let request = SetWorkingRequest { agent_id, tenant_id, confirm_within };
+                make!(states, set_working, request, deadline)
+            }
+            Self::CancelWorking(Change { agent, confirm }) => {
+                let (agent_id, confirm_within) = (agent.agent, confirm.span());
+                let request = CancelWorkingRequest { agent_id, tenant_id, confirm_within };
+                make!(states, cancel_working, request, deadline)
+            }
+            Self::SetResting(SetResting { agent, duration, cause, prolong, confirm }) => {
+                let request = SetRestingRequest {
+                    agent_id: agent.agent,
+                    duration: span(duration),
+                    cause,
+                    tenant_id,
+                    confirm_within: confirm.span(),
+                    prolong: prolong.then_some(true),
+                };
+                make!(states, set_resting, request, deadline)
+            }
+            Self::CancelResting(Change { agent, confirm }) => {
+                let (agent_id, confirm_within) = (agent.agent, confirm.span());
+                let request = CancelRestingRequest { agent_id, tenant_id, confirm_within };
+                make!(states, cancel_resting, request, deadline)
+            }
+            Self::GetState(Agent { agent: agent_id }) => {
+                make!(states, get_state, GetStateRequest { agent_id, tenant_id }, deadline)
+            }
+            Self::SignIn(SignIn { agent, phone_number, force, .. }) => {
+                let request = SignInRequest {
+                    agent_id: agent.agent,
+                    password: password.map(|password| password.expose_secret().to_owned()),
+                    phone_number,
+                    tenant_id,
+                    force,
+                    ..SignInRequest::default()
+                };
+                make!(sessions, sign_in, request, deadline)
+            }
+            Self::SignOut(SignOut { agent, force }) => {
+                let request = SignOutRequest { agent_id: agent.agent, force, tenant_id };
+                make!(sessions, sign_out, request, deadline)
+            }
+            Self::GetSession(Agent { agent: agent_id }) => {
+                make!(sessions, get_session, GetSessionRequest { agent_id, tenant_id }, deadline)
+            }
+            Self::WatchEvents(_) => return Err(Status::internal("watching is no unary call")),
+        })
+    }
+}
+
+impl Confirm {
+    fn span(&self) -> Option<Span> {
+        self.confirm_within.and_then(span)
+    }
+}
+
+/// `None` for more time than the contract can say.
+fn span(duration: Duration) -> Option<Span> {
+    Span::try_from(duration).ok()
+}

@@ -1,0 +1,255 @@
+//! Answers in words and as JSON.
+
+use std::{fmt, time::SystemTime};
+
+use prost_types::{Struct, Timestamp, value::Kind};
+use serde_json::{Map, Number, Value, json};
+
+use crate::rpc::proto::{
+    self, CancelBusyResponse, CancelRestingResponse, CancelWorkingResponse, Confirmation,
+    GetSessionResponse, GetStateResponse, Session, SessionState, SetBusyResponse, SetIdleResponse,
+    SetRestingResponse, SetWorkingResponse, SignInResponse, SignOutResponse, WatchEventsResponse,
+    confirmation, get_state_response::State, session::Origin, watch_events_response::What,
+};
+
+/// An answer.
+pub(super) struct Shown {
+    /// What it comes to, on one line.
+    pub(super) headline: String,
+    /// All of it, by the names of the proto.
+    pub(super) fields: Value,
+}
+
+impl fmt::Display for Shown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.headline)?;
+        lines(f, "", &self.fields)
+    }
+}
+
+/// `path  value` for each field that says something.
+pub(super) fn lines(f: &mut fmt::Formatter<'_>, path: &str, value: &Value) -> fmt::Result {
+    match value {
+        Value::Object(fields) => fields.iter().try_for_each(|(name, value)| {
+            let separator = if path.is_empty() { "" } else { "." };
+            lines(f, &format!("{path}{separator}{name}"), value)
+        }),
+        Value::Null => Ok(()),
+        Value::String(text) if text.is_empty() => Ok(()),
+        // What came over the network must not steer a terminal.
+        Value::String(text) => write!(f, "\n  {path:<18} {}", text.replace(char::is_control, " ")),
+        other => write!(f, "\n  {path:<18} {other}"),
+    }
+}
+
+macro_rules! changes {
+    ($($response:ident),+) => {$(
+        impl From<$response> for Shown {
+            fn from(response: $response) -> Self {
+                let $response { message, retcode, result, confirmation } = response;
+                let headline = confirmation.as_ref().map_or("OK: accepted".to_owned(), confirmed);
+                let fields = json!({
+                    "message": message,
+                    "retcode": retcode,
+                    "result": result.map(object),
+                    "confirmation": confirmation.map(confirmation_fields),
+                });
+                Self { headline, fields }
+            }
+        }
+    )+};
+}
+
+changes!(
+    SetBusyResponse,
+    CancelBusyResponse,
+    SetIdleResponse,
+    SetWorkingResponse,
+    CancelWorkingResponse,
+    SetRestingResponse,
+    CancelRestingResponse
+);
+
+impl From<GetStateResponse> for Shown {
+    fn from(response: GetStateResponse) -> Self {
+        let name = response.state().as_str_name();
+        let doing = match response.state() {
+            State::Unspecified => format!("in a state that nobody lists ({})", response.code),
+            _ => words(name, "STATE_"),
+        };
+        let fields = json!({
+            "state": name,
+            "code": response.code,
+            "is_working": response.is_working,
+        });
+        Self { headline: format!("OK: the agent is {doing}"), fields }
+    }
+}
+
+impl From<SignInResponse> for Shown {
+    fn from(response: SignInResponse) -> Self {
+        let SignInResponse { message, retcode, result, session, skill_reset } = response;
+        let headline = match &skill_reset {
+            Some(reset) if reset.retcode != "0" => {
+                format!("OK: signed in, but the skill queues were not reset: {}", reset.error)
+            }
+            _ => "OK: signed in".to_owned(),
+        };
+        let skills =
+            |reset: proto::SkillReset| json!({ "retcode": reset.retcode, "error": reset.error });
+        let fields = json!({
+            "message": message,
+            "retcode": retcode,
+            "result": result.map(object),
+            "session": session.as_ref().map(session_fields),
+            "skill_reset": skill_reset.map(skills),
+        });
+        Self { headline, fields }
+    }
+}
+
+impl From<SignOutResponse> for Shown {
+    fn from(response: SignOutResponse) -> Self {
+        let SignOutResponse { message, retcode } = response;
+        let fields = json!({ "message": message, "retcode": retcode });
+        Self { headline: "OK: signed out".to_owned(), fields }
+    }
+}
+
+impl From<GetSessionResponse> for Shown {
+    fn from(response: GetSessionResponse) -> Self {
+        let session = response.session.unwrap_or_default();
+        let doing = match session.state() {
+            SessionState::Unspecified => "its owner keeps the session".to_owned(),
+            state => format!("the session is {}", words(state.as_str_name(), "SESSION_STATE_")),
+        };
+        let fields = json!({ "session": session_fields(&session) });
+        Self { headline: format!("OK: {doing}"), fields }
+    }
+}
+
+impl From<WatchEventsResponse> for Shown {
+    fn from(response: WatchEventsResponse) -> Self {
+        let WatchEventsResponse { sequence, receive_time, agent_id, what } = response;
+        let mut fields = Map::new();
+        fields.insert("sequence".to_owned(), json!(sequence));
+        if let Some(moment) = receive_time {
+            fields.insert("receive_time".to_owned(), json!(time(&moment)));
+            fields.insert("agent_id".to_owned(), json!(agent_id));
+        }
+        let (name, said, content) = told(what);
+        fields.insert(name.to_owned(), content);
+        let moment = receive_time.as_ref().map(time).unwrap_or_default();
+        let parts = [sequence.to_string(), moment, agent_id, said];
+        let parts: Vec<_> = parts.into_iter().filter(|part| !part.is_empty()).collect();
+        let headline = parts.join("  ").replace(char::is_control, " ");
+        Self { headline, fields: Value::Object(fields) }
+    }
+}
+
+/// The field's name, what it comes to, and its content.
+fn told(what: Option<What>) -> (&'static str, String, Value) {
+    match what {
+        Some(What::GatewayEvent(event)) => {
+            let content = event.content.clone().map(object);
+            let shown = content.as_ref().map(|content| format!(" {content}")).unwrap_or_default();
+            let fields = json!({
+                "type": event.r#type().as_str_name(),
+                "type_name": event.type_name,
+                "work_no": event.work_no,
+                "content": content,
+                "event_time": event.event_time.as_ref().map(time),
+            });
+            ("gateway_event", format!("{}{shown}", event.type_name), fields)
+        }
+        Some(What::SessionChange(change)) => {
+            let name = change.state().as_str_name();
+            let cause = match change.cause.as_str() {
+                "" => String::new(),
+                cause => format!(": {cause}"),
+            };
+            let said = format!("session {}{cause}", words(name, "SESSION_STATE_"));
+            ("session_change", said, json!({ "state": name, "cause": change.cause }))
+        }
+        Some(What::Gap(gap)) => {
+            let missed = gap.missed.map_or_else(String::new, |missed| format!(" {missed}"));
+            let said = format!("events are missing here:{missed}");
+            ("gap", said.trim_end_matches(':').to_owned(), json!({ "missed": gap.missed }))
+        }
+        Some(What::Begin(_)) => ("begin", "watching".to_owned(), json!({})),
+        None => ("unknown", "something that this program does not know".to_owned(), Value::Null),
+    }
+}
+
+fn confirmed(confirmation: &Confirmation) -> String {
+    use confirmation::{Obstacle, Status};
+    if confirmation.status() == Status::Confirmed {
+        return "OK: confirmed".to_owned();
+    }
+    let why = match confirmation.obstacle() {
+        Obstacle::NotKept => "the bridge does not poll this agent's events",
+        Obstacle::Talking => "the agent is talking, and the change comes with the call's end",
+        Obstacle::AfterCallWork => "the agent is in after-call work, and the change comes after it",
+        Obstacle::OtherState => "by now the agent is in another state",
+        Obstacle::NoEvent => "no event came in time",
+        Obstacle::ShuttingDown => "the replica is shutting down",
+        Obstacle::Unspecified => "no cause is given",
+    };
+    format!("OK: accepted, not confirmed: {why}")
+}
+
+fn confirmation_fields(confirmation: Confirmation) -> Value {
+    let sequence = Some(confirmation.event_sequence).filter(|sequence| *sequence > 0);
+    json!({
+        "status": confirmation.status().as_str_name(),
+        "obstacle": confirmation.obstacle().as_str_name(),
+        "event_time": confirmation.event_time.as_ref().map(time),
+        "event_sequence": sequence,
+    })
+}
+
+fn session_fields(session: &Session) -> Value {
+    let origin = Origin::try_from(session.origin).unwrap_or_default();
+    json!({
+        "tenant_id": session.tenant_id,
+        "agent_id": session.agent_id,
+        "origin": origin.as_str_name(),
+        "version": session.version,
+        "gateway_node": session.gateway_node,
+        "renew_time": session.renew_time.as_ref().map(time),
+        "expire_time": session.expire_time.as_ref().map(time),
+        "state": session.state().as_str_name(),
+    })
+}
+
+/// `STATE_AFTER_CALL_WORK` as "after call work".
+fn words(name: &str, prefix: &str) -> String {
+    name.trim_start_matches(prefix).to_lowercase().replace('_', " ")
+}
+
+fn time(time: &Timestamp) -> String {
+    let moment = SystemTime::try_from(*time).ok();
+    moment.map(|moment| humantime::format_rfc3339_millis(moment).to_string()).unwrap_or_default()
+}
+
+fn object(object: Struct) -> Value {
+    Value::Object(object.fields.into_iter().map(|(name, value)| (name, plain(value))).collect())
+}
+
+fn plain(value: prost_types::Value) -> Value {
+    match value.kind {
+        None | Some(Kind::NullValue(_)) => Value::Null,
+        Some(Kind::NumberValue(number)) => whole(number),
+        Some(Kind::StringValue(text)) => Value::String(text),
+        Some(Kind::BoolValue(truth)) => Value::Bool(truth),
+        Some(Kind::StructValue(fields)) => object(fields),
+        Some(Kind::ListValue(list)) => Value::Array(list.values.into_iter().map(plain).collect()),
+    }
+}
+
+/// Protobuf has numbers with a fraction alone; what has none is shown without.
+fn whole(number: f64) -> Value {
+    let text = format!("{number}");
+    let number = text.parse::<i64>().ok().map(Number::from).or_else(|| Number::from_f64(number));
+    number.map_or(Value::Null, Value::Number)
+}

@@ -1,0 +1,251 @@
+//! The built-in client, as a person or a script uses it.
+
+use std::process::Stdio;
+
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::{
+    io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines},
+    process::{Child, ChildStdout, Command},
+};
+
+use crate::support::{PASSWORD, Program, bridge, run, within};
+
+fn command(program: &Program, method: &str, args: &[&str]) -> Command {
+    let mut command = bridge();
+    command.args(["call", method, "--addr", &program.grpc.to_string()]).args(args);
+    command
+}
+
+/// Exit code and output.
+async fn call(program: &Program, method: &str, args: &[&str]) -> (Option<i32>, String) {
+    run(command(program, method, args)).await
+}
+
+#[track_caller]
+fn check((code, printed): &(Option<i32>, String), expected: i32, words: &[&str]) {
+    assert_eq!(*code, Some(expected), "{printed}");
+    for word in words {
+        assert!(printed.contains(word), "{word:?} in: {printed}");
+    }
+}
+
+/// Calls with this on standard input.
+async fn piped(mut command: Command, input: &str) -> (Option<i32>, String) {
+    let mut child = command.stdin(Stdio::piped()).spawn().expect("started");
+    let mut stdin = child.stdin.take().expect("piped");
+    stdin.write_all(input.as_bytes()).await.expect("written");
+    drop(stdin);
+    let done = within("its end", child.wait_with_output()).await.expect("ended");
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
+    (done.status.code(), text(done.stdout) + &text(done.stderr))
+}
+
+async fn signed_in(program: &Program, agent: &str) {
+    let command = command(program, "sign-in", &["--agent", agent, "--password-stdin"]);
+    let done = piped(command, &format!("{PASSWORD}\n")).await;
+    check(&done, 0, &["OK: signed in", "session.state      SESSION_STATE_KEPT"]);
+    assert!(!done.1.contains(PASSWORD), "{}", done.1);
+}
+
+#[tokio::test]
+async fn set_busy_is_accepted_and_a_refusal_is_decoded() {
+    let program = Program::start("", &[]).await;
+    program.register(1001).await;
+    let busy = ["--tenant", "acme", "--agent", "1001", "--reason", "200"];
+    check(&call(&program, "set-busy", &busy).await, 0, &["OK: accepted", "retcode", "success"]);
+    assert!(program.gateway.journal().iter().any(|entry| entry.target.contains("reason=200")));
+
+    let refused = call(&program, "set-busy", &busy).await;
+    let words = [
+        "FAILED_PRECONDITION: AGENT_STATE_REFUSED",
+        "retcode            100-009",
+        "outcome            refused: the gateway said no; the agent is as it was",
+        "what to do         see what the agent is doing: ccgateway-bridge call get-state",
+        "--prolong",
+    ];
+    check(&refused, 1, &words);
+    let longer = [busy.as_slice(), &["--prolong"]].concat();
+    check(&call(&program, "set-busy", &longer).await, 0, &["OK: accepted"]);
+}
+
+#[tokio::test]
+async fn every_method_goes_through() {
+    let program = Program::start("", &[]).await;
+    signed_in(&program, "1001").await;
+    let confirmed = ["--agent", "1001", "--confirm-within", "20s"];
+    let rest = [confirmed.as_slice(), &["--duration", "5m", "--cause", "7"]].concat();
+    let agent = ["--agent", "1001"];
+    for (method, args, expected) in [
+        ("get-state", agent.as_slice(), "OK: the agent is idle"),
+        ("set-busy", &confirmed, "OK: confirmed"),
+        ("get-state", &agent, "OK: the agent is busy"),
+        ("cancel-busy", &confirmed, "OK: confirmed"),
+        ("set-working", &confirmed, "OK: confirmed"),
+        ("get-state", &agent, "OK: the agent is after call work"),
+        ("cancel-working", &confirmed, "OK: confirmed"),
+        ("set-resting", &rest, "OK: confirmed"),
+        ("cancel-resting", &confirmed, "OK: confirmed"),
+        ("set-busy", &agent, "OK: accepted"),
+        ("set-idle", &confirmed, "OK: confirmed"),
+        ("get-session", &agent, "OK: the session is kept"),
+        ("sign-out", &agent, "OK: signed out"),
+    ] {
+        check(&call(&program, method, args).await, 0, &[expected]);
+    }
+    let rests = program.gateway.journal().into_iter().map(|entry| entry.target);
+    assert_eq!(rests.filter(|target| target.contains("/rest/300/7")).count(), 1);
+    let gone = ["SESSION_MISSING", "not_sent: the gateway was not asked", "call sign-in"];
+    check(&call(&program, "get-session", &agent).await, 1, &gone);
+}
+
+#[tokio::test]
+async fn answers_and_errors_are_json_for_scripts() {
+    let program = Program::start("", &[]).await;
+    program.register(1001).await;
+    let json = |(code, printed): (Option<i32>, String)| {
+        let value: Value = serde_json::from_str(&printed).unwrap_or_else(|_| panic!("{printed}"));
+        (code, value)
+    };
+    let (code, answer) = json(call(&program, "set-busy", &["--agent", "1001", "--json"]).await);
+    assert_eq!(
+        (code, &answer["retcode"], &answer["result"]),
+        (Some(0), &"0".into(), &serde_json::json!({}))
+    );
+    let (_, state) = json(call(&program, "get-state", &["--json", "--agent", "1001"]).await);
+    assert_eq!(state, serde_json::json!({"code": 3, "is_working": false, "state": "STATE_BUSY"}));
+
+    let bad = ["--agent", "01", "--reason", "7", "--json"];
+    let (code, error) = json(call(&program, "set-busy", &bad).await);
+    let error = &error["error"];
+    assert_eq!(code, Some(1), "{error}");
+    assert_eq!(
+        (&error["code"], &error["reason"]),
+        (&"INVALID_ARGUMENT".into(), &"INVALID_REQUEST".into())
+    );
+    assert_eq!(error["metadata"]["outcome"], "not_sent", "{error}");
+    assert_eq!(error["violations"][1]["on"], "reason", "{error}");
+}
+
+#[tokio::test]
+async fn passwords_come_from_files_and_pipes_and_are_never_shown() {
+    let program = Program::start("", &[]).await;
+    let files = TempDir::new().expect("a folder");
+    let file = files.path().join("password");
+    std::fs::write(&file, format!("{PASSWORD}\r\n")).expect("written");
+    let from_file = ["--agent", "1001", "--password-file", &file.display().to_string()];
+    let done = call(&program, "sign-in", &from_file).await;
+    check(&done, 0, &["OK: signed in"]);
+    assert!(!done.1.contains(PASSWORD), "{}", done.1);
+
+    let wrong = command(&program, "sign-in", &["--agent", "1002", "--password-stdin"]);
+    let done = piped(wrong, "canary-wrong").await;
+    check(&done, 1, &["CREDENTIALS_REJECTED", "lock accounts"]);
+    assert!(!done.1.contains("canary"), "{}", done.1);
+
+    let missing = call(&program, "sign-in", &["--agent", "1003"]).await;
+    check(&missing, 1, &["CREDENTIALS_MISSING", "--password-stdin"]);
+    let typed = call(&program, "sign-in", &["--agent", "1003", "--password", "x"]).await;
+    check(&typed, 2, &["unexpected argument '--password'"]);
+    std::fs::remove_file(&file).expect("removed");
+    check(&call(&program, "sign-in", &from_file).await, 2, &["--password-file", "No such file"]);
+}
+
+#[tokio::test]
+async fn mistakes_on_the_command_line_are_told_from_refusals() {
+    let program = Program::start("", &[]).await;
+    check(&call(&program, "set-busy", &[]).await, 2, &["--agent <ID>"]);
+    let bad_time = ["--agent", "1001", "--confirm-within", "soon"];
+    check(&call(&program, "set-busy", &bad_time).await, 2, &["give a time such as 5s"]);
+    let mut nowhere = bridge();
+    nowhere.args(["call", "get-state", "--agent", "1001", "--addr", "bridge"]);
+    check(&run(nowhere).await, 2, &["--addr bridge: give host and port"]);
+    let no_file = ["--agent", "1001", "--ca", "/nowhere/ca.pem"];
+    check(&call(&program, "get-state", &no_file).await, 2, &["--ca /nowhere/ca.pem: No such file"]);
+}
+
+#[tokio::test]
+async fn a_bridge_that_is_not_there_is_said_so() {
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let addr = closed.local_addr().expect("bound").to_string();
+    drop(closed);
+    let mut command = bridge();
+    command.args(["call", "get-state", "--agent", "1001", "--addr", &addr]);
+    check(&run(command).await, 1, &[&addr, "Connection refused", "see that a bridge listens"]);
+
+    // It takes the connection and says nothing.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let addr = silent.local_addr().expect("bound").to_string();
+    let mut command = bridge();
+    command.args(["call", "get-state", "--agent", "1001", "--addr", &addr, "--deadline", "100ms"]);
+    check(&run(command).await, 1, &["DEADLINE_EXCEEDED", &addr]);
+}
+
+#[tokio::test]
+async fn a_bridge_with_tls_is_called_with_its_authority() {
+    let own = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("generated");
+    let files = TempDir::new().expect("a folder");
+    let path = |name: &str| files.path().join(name).display().to_string();
+    std::fs::write(path("tls.pem"), own.cert.pem()).expect("written");
+    std::fs::write(path("tls.key"), own.signing_key.serialize_pem()).expect("written");
+    let (pem, key) = (path("tls.pem"), path("tls.key"));
+    let tls = format!("server.tls = {{ certificate = \"{pem}\", key = \"{key}\" }}");
+    let program = Program::start(&tls, &[]).await;
+    program.gateway.sign_in(1001);
+
+    let addr = format!("localhost:{}", program.grpc.port());
+    let call = |more: &[&str]| {
+        let mut command = bridge();
+        command.args(["call", "get-session", "--agent", "1001", "--addr", &addr]).args(more);
+        run(command)
+    };
+    check(&call(&["--ca", &pem]).await, 1, &["SESSION_MISSING"]);
+    let other = program.files.path().join("ca.pem").display().to_string();
+    check(&call(&["--ca", &other]).await, 1, &["invalid peer certificate"]);
+    check(&call(&[]).await, 1, &["wants TLS (--ca)"]);
+}
+
+/// A watch in a process of its own.
+async fn watch(program: &Program, args: &[&str]) -> (Child, Lines<BufReader<ChildStdout>>) {
+    let mut child = command(program, "watch-events", args).spawn().expect("started");
+    let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
+    let first = within("the first line", lines.next_line()).await.expect("readable");
+    let first = first.expect("a line");
+    assert!(first.contains("watching") || first.contains("begin"), "{first}");
+    (child, lines)
+}
+
+#[tokio::test]
+async fn events_are_told_until_ctrl_c() {
+    let program = Program::start("", &[]).await;
+    let (mut child, mut lines) = watch(&program, &["--agent", "1001"]).await;
+    signed_in(&program, "1001").await;
+    let mut told = String::new();
+    while !told.contains("AgentState_Ready") {
+        let line = within("an event", lines.next_line()).await.expect("readable");
+        told = told + &line.expect("a line") + "\n";
+    }
+    assert!(told.contains("  1001  session kept"), "{told}");
+
+    let pid = child.id().expect("running").to_string();
+    let killed = std::process::Command::new("kill").args(["-INT", &pid]).status();
+    assert!(killed.expect("kill runs").success());
+    let status = within("its end", child.wait()).await.expect("waited for");
+    assert_eq!(status.code(), Some(0));
+}
+
+#[tokio::test]
+async fn a_watch_goes_on_when_its_connection_has_reached_its_age() {
+    let age = "server.connections = { max_age = \"1s\", max_age_grace = \"1s\" }";
+    let program = Program::start(age, &[]).await;
+    let (_child, mut lines) = watch(&program, &["--json"]).await;
+    let mut next = async || -> Value {
+        let line = within("a message", lines.next_line()).await.expect("readable");
+        serde_json::from_str(&line.expect("a line")).expect("JSON")
+    };
+    let again = next().await;
+    assert!(again["begin"].is_object(), "{again}");
+    signed_in(&program, "1001").await;
+    let event = next().await;
+    assert_eq!(event["agent_id"], "1001", "{event}");
+}
