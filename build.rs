@@ -1,8 +1,21 @@
-//! Compiles `proto/` without protoc and keeps the descriptor set, which reflection serves.
+//! Compiles `proto/` without protoc and keeps the descriptor set, which reflection serves; and finds
+//! out which commit is built.
 
-use std::{env, error::Error, fs, path::PathBuf};
+use std::{
+    env,
+    error::Error,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use tonic_prost_build::Config;
+
+/// Tells the commit where there is no repository, as in the Dockerfile's build.
+const COMMIT: &str = "CCGW_COMMIT";
+
+/// As much of it as anybody reads.
+const DIGITS: usize = 12;
 
 const PROTO_ROOT: &str = "proto";
 const FILES: [&str; 3] = [
@@ -25,7 +38,43 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let out = PathBuf::from(env::var("OUT_DIR")?).join("descriptors.bin");
     fs::write(out, prost_bytes(&descriptors))?;
+    name_version();
     Ok(())
+}
+
+/// For `src/version.rs`: the commit, empty where nobody knows it, and the version with it.
+fn name_version() {
+    println!("cargo:rerun-if-env-changed={COMMIT}");
+    let told = || env::var(COMMIT).ok().filter(|commit| is_commit(commit));
+    let commit: String =
+        from_git().or_else(told).iter().flat_map(|c| c.chars()).take(DIGITS).collect();
+    let version = env!("CARGO_PKG_VERSION");
+    println!("cargo:rustc-env=CCGW_BUILD_COMMIT={commit}");
+    if commit.is_empty() {
+        println!("cargo:rustc-env=CCGW_BUILD_VERSION={version}");
+    } else {
+        println!("cargo:rustc-env=CCGW_BUILD_VERSION={version} ({commit})");
+    }
+}
+
+/// The commit of this repository; of none that this one is only a folder of.
+fn from_git() -> Option<String> {
+    let arguments = ["rev-parse", "--show-toplevel", "--git-path", "logs/HEAD", "--verify", "HEAD"];
+    let done = Command::new("git").args(arguments).output().ok()?;
+    let printed = String::from_utf8(done.stdout).ok().filter(|_| done.status.success())?;
+    let mut lines = printed.lines();
+    let (root, log, commit) = (lines.next()?, lines.next()?, lines.next()?);
+    let own = Path::new(root).canonicalize().ok() == env::current_dir().ok()?.canonicalize().ok();
+    // Every commit adds a line to the log. Cargo takes a file that is not there for a changed one.
+    if own && Path::new(log).exists() {
+        println!("cargo:rerun-if-changed={log}");
+    }
+    (own && is_commit(commit)).then(|| commit.to_owned())
+}
+
+/// Hexadecimal digits, as version control has them; not "unknown", the Dockerfile's default.
+fn is_commit(text: &str) -> bool {
+    (7..=64).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 fn prost_bytes(descriptors: &protox::prost_reflect::prost_types::FileDescriptorSet) -> Vec<u8> {

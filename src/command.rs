@@ -13,7 +13,10 @@ use std::{num::NonZeroUsize, path::PathBuf, process::ExitCode};
 use clap::{Parser, Subcommand};
 use tokio::runtime::{Builder, Runtime};
 
-use crate::config::{Config, ConfigErrors, Sources, load};
+use crate::{
+    config::{Config, ConfigErrors, Sources, load},
+    version,
+};
 
 /// Lets gRPC callers control call-centre agents on a Huawei CC-Gateway.
 ///
@@ -21,7 +24,7 @@ use crate::config::{Config, ConfigErrors, Sources, load};
 /// CCGW__SERVER__LISTEN, and from the flags below; flags go before variables, and those before
 /// the file. docs/ccgateway-bridge.example.toml explains every key.
 #[derive(Debug, Parser)]
-#[command(version)]
+#[command(version = version::VERSION)]
 pub struct Args {
     #[command(subcommand)]
     command: Option<Command>,

@@ -33,3 +33,4 @@ pub mod retcode;
 pub mod sim;
 pub mod state;
 pub mod telemetry;
+pub mod version;

@@ -14,6 +14,8 @@ use prometheus_client::{
     registry::Registry,
 };
 
+use crate::version;
+
 pub use self::{
     calls::{CallMetrics, Calls},
     tenant::{TenantMetrics, Tenants},
@@ -40,7 +42,7 @@ impl Metrics {
     /// Metrics of these methods, such as `ccgateway.agent.v1.AgentState/SetBusy`.
     pub fn new(methods: &[Method]) -> Self {
         let mut registry = Registry::default();
-        let build = Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]);
+        let build = Info::new(vec![("version", version::NUMBER), ("commit", version::COMMIT)]);
         registry.register("ccgw_build", "The program", build);
         Self {
             calls: Calls::new(methods, &mut registry),

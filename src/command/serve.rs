@@ -3,7 +3,7 @@ use std::process::ExitCode;
 use tracing::{info, warn};
 
 use super::{EXIT_FAILED, EXIT_MISTAKE, Settings, fail, runtime, signals::StopSignals};
-use crate::{config::Config, server::Bridge, telemetry};
+use crate::{config::Config, server::Bridge, telemetry, version};
 
 pub(super) fn run(settings: &Settings) -> ExitCode {
     let config = match settings.load() {
@@ -51,7 +51,7 @@ async fn serve(config: Config) -> ExitCode {
         admin.addr = bridge.admin_addr().map(tracing::field::display),
         tls,
         tenants = tenants.join(","),
-        version = env!("CARGO_PKG_VERSION"),
+        version = version::VERSION,
         "serving",
     );
 

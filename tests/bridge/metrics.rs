@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use ccgateway_bridge::{
     rpc::proto::SetBusyRequest,
     sim::{Fault, Interface, Misbehaviour, Options},
+    version::{COMMIT, NUMBER},
 };
 
 use crate::support::{AGENT, Setup, TestBridge};
@@ -42,6 +43,7 @@ async fn calls_requests_and_sessions_are_counted() {
                 .into(),
             1.0,
         ),
+        (format!("ccgw_build_info{{version=\"{NUMBER}\",commit=\"{COMMIT}\"}}"), 1.0),
         (request("sayBusy", "ok"), 1.0),
         (request("sayBusy", "state_refused"), 1.0),
         (request("login", "ok"), 1.0),

@@ -1,6 +1,9 @@
 use std::process::Stdio;
 
-use ccgateway_bridge::sim::{Options, Simulator};
+use ccgateway_bridge::{
+    sim::{Options, Simulator},
+    version::{NUMBER, VERSION},
+};
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncBufReadExt as _, BufReader},
@@ -32,6 +35,21 @@ async fn check_config_names_all_five_mistakes() {
         let place = format!("bridge.toml:{line}");
         let named = printed.lines().any(|shown| shown.contains(&place) && shown.contains(key));
         assert!(named, "{place} {key} in: {printed}");
+    }
+}
+
+#[tokio::test]
+async fn the_version_names_the_commit() {
+    let mut command = bridge();
+    command.arg("--version");
+    let (code, printed) = run(command).await;
+    assert_eq!((code, printed.trim()), (Some(0), &*format!("ccgateway-bridge {VERSION}")));
+    // Sources without a repository have none to name.
+    let mut git = Command::new("git");
+    git.args(["rev-parse", "--short=12", "HEAD"]).current_dir(env!("CARGO_MANIFEST_DIR"));
+    if std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(".git").exists() {
+        let (_, head) = run(git).await;
+        assert_eq!(format!("{VERSION}\n"), format!("{NUMBER} ({})\n", head.trim()));
     }
 }
 

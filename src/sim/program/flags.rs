@@ -19,7 +19,7 @@ use crate::{
 /// Without options, any agent id from 1 to 59999 can sign in with the password "secret". What is
 /// going on can be seen and disturbed on the control endpoint: GET / there lists how.
 #[derive(Debug, Parser)]
-#[command(name = "ccgateway-sim", version)]
+#[command(name = "ccgateway-sim", version = crate::version::VERSION)]
 // Independent switches of a command line.
 #[expect(clippy::struct_excessive_bools)]
 pub(super) struct Flags {
