@@ -171,7 +171,11 @@ async fn a_bridge_that_is_not_there_is_said_so() {
     drop(closed);
     let mut command = bridge();
     command.args(["call", "get-state", "--agent", "1001", "--addr", &addr]);
-    check(&run(command).await, 1, &[&addr, "Connection refused", "see that a bridge listens"]);
+    check(
+        &run(command).await,
+        1,
+        &["UNAVAILABLE", &addr, "Connection refused", "see that a bridge listens"],
+    );
 
     // It takes the connection and says nothing.
     let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");

@@ -49,8 +49,11 @@ pub(super) fn silent(addr: &str, deadline: Duration) -> Failure {
 /// No bridge says so: there is none, or something stands before it.
 fn foreign(status: &Status, addr: &str) -> Failure {
     let mut causes = vec![status.message().to_owned()];
+    let mut connecting = false;
     let mut next = status.source();
     while let Some(error) = next {
+        let client = error.downcast_ref::<hyper_util::client::legacy::Error>();
+        connecting |= client.is_some_and(hyper_util::client::legacy::Error::is_connect);
         let text = error.to_string();
         if causes.last() != Some(&text) {
             causes.push(text);
@@ -58,7 +61,8 @@ fn foreign(status: &Status, addr: &str) -> Failure {
         next = error.source();
     }
     Failure {
-        code: status.code(),
+        // tonic has no better word for a connection that was never made.
+        code: if connecting { Code::Unavailable } else { status.code() },
         message: format!("{addr}: {}", causes.join(": ")),
         reason: String::new(),
         metadata: BTreeMap::new(),
