@@ -5,6 +5,7 @@ mod check_config;
 #[cfg(feature = "simulator")]
 mod demo;
 mod doctor;
+mod papers;
 mod serve;
 mod signals;
 
@@ -28,7 +29,7 @@ use crate::{
 pub struct Args {
     #[command(subcommand)]
     command: Option<Command>,
-    #[command(flatten)]
+    #[command(flatten, next_help_heading = "Settings")]
     settings: Settings,
 }
 
@@ -45,6 +46,13 @@ enum Command {
     /// Call a bridge, and say in words what it answered. The exit code is 0 for an answer, 1 for a
     /// refusal and 2 for a command that cannot be carried out.
     Call(call::Call),
+    /// Print a script that completes this program's commands and flags in a shell.
+    Completions {
+        /// Whose language it is in.
+        shell: papers::Shell,
+    },
+    /// Print a man page, or write them all.
+    Man(papers::Pages),
     /// Try it without a gateway: starts a simulated one, signs agents in, sets one busy, and
     /// stays up for grpcurl. Needs no configuration.
     #[cfg(feature = "simulator")]
@@ -89,6 +97,8 @@ impl Args {
             Some(Command::CheckConfig) => check_config::run(&settings),
             Some(Command::Call(call)) => call::run(call),
             Some(Command::Doctor(patients)) => doctor::run(&settings, &patients),
+            Some(Command::Completions { shell }) => papers::completions(shell),
+            Some(Command::Man(pages)) => papers::man(&pages),
             #[cfg(feature = "simulator")]
             Some(Command::Demo(ports)) => demo::run(&settings, ports),
         }
@@ -136,4 +146,16 @@ fn runtime(worker_threads: Option<NonZeroUsize>) -> std::io::Result<Runtime> {
 fn fail(code: u8, error: impl std::fmt::Display) -> ExitCode {
     eprintln!("ccgateway-bridge: {error}");
     ExitCode::from(code)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_contradicts_itself_nowhere() {
+        Args::command().debug_assert();
+    }
 }

@@ -15,6 +15,7 @@ mod doctor;
 mod drain;
 mod grpcurl;
 mod logs;
+mod papers;
 mod readme;
 mod secrets;
 mod support;

@@ -1,0 +1,87 @@
+//! What a package brings beside a program: completions for shells, and man pages.
+
+use std::{
+    io::{self, Write as _},
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use clap::{CommandFactory as _, ValueEnum};
+use clap_mangen::Man;
+
+use super::{Args, EXIT_FAILED, EXIT_MISTAKE, fail};
+
+const PROGRAM: &str = "ccgateway-bridge";
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(super) enum Shell {
+    Bash,
+    Zsh,
+    Fish,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Pages {
+    /// The command whose page to print, such as "call set-busy" [default: the program's].
+    #[arg(conflicts_with = "dir")]
+    command: Vec<String>,
+    /// Write the pages of all commands into this folder, which has to exist.
+    #[arg(long, value_name = "FOLDER")]
+    dir: Option<PathBuf>,
+}
+
+pub(super) fn completions(shell: Shell) -> ExitCode {
+    let generator = match shell {
+        Shell::Bash => clap_complete::Shell::Bash,
+        Shell::Zsh => clap_complete::Shell::Zsh,
+        Shell::Fish => clap_complete::Shell::Fish,
+    };
+    let mut script = Vec::new();
+    clap_complete::generate(generator, &mut Args::command(), PROGRAM, &mut script);
+    match (shell, String::from_utf8(script)) {
+        // clap-rs/clap#6421: the script spells the hyphen in our name in two ways, and so knows
+        // nothing after a first command.
+        (Shell::Bash, Ok(script)) => {
+            print(script.replace("ccgateway__subcmd__bridge", "ccgateway__bridge").as_bytes())
+        }
+        (_, Ok(script)) => print(script.as_bytes()),
+        (_, Err(error)) => fail(EXIT_FAILED, format!("completions: {error}")),
+    }
+}
+
+pub(super) fn man(pages: &Pages) -> ExitCode {
+    if let Some(folder) = &pages.dir {
+        return write_all(folder);
+    }
+    // The commands' full names are known only then.
+    let mut program = Args::command();
+    program.build();
+    let mut command = &program;
+    for name in &pages.command {
+        let Some(found) = command.find_subcommand(name) else {
+            return fail(
+                EXIT_MISTAKE,
+                format!("man: no such command: {}", pages.command.join(" ")),
+            );
+        };
+        command = found;
+    }
+    let mut page = Vec::new();
+    match Man::new(command.clone()).render(&mut page) {
+        Ok(()) => print(&page),
+        Err(error) => fail(EXIT_FAILED, format!("man: {error}")),
+    }
+}
+
+fn write_all(folder: &Path) -> ExitCode {
+    match clap_mangen::generate_to(Args::command(), folder) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(EXIT_FAILED, format!("man --dir {}: {error}", folder.display())),
+    }
+}
+
+/// Whoever stops reading has read enough.
+fn print(bytes: &[u8]) -> ExitCode {
+    let _unread = io::stdout().write_all(bytes);
+    ExitCode::SUCCESS
+}

@@ -1,0 +1,61 @@
+//! Completions and man pages.
+
+use tempfile::TempDir;
+use tokio::process::Command;
+
+use crate::support::{bridge, run};
+
+async fn printed(args: &[&str]) -> String {
+    let mut command = bridge();
+    command.args(args);
+    let (code, printed) = run(command).await;
+    assert_eq!(code, Some(0), "{printed}");
+    printed
+}
+
+#[tokio::test]
+async fn bash_completes_commands_and_flags() {
+    let files = TempDir::new().expect("a folder");
+    let script = files.path().join("completions.bash");
+    std::fs::write(&script, printed(&["completions", "bash"]).await).expect("written");
+    for (words, expected) in [
+        ("doc", "doctor"),
+        ("call set-b", "set-busy"),
+        ("call set-busy --confirm", "--confirm-within"),
+        ("check-c", "check-config"),
+    ] {
+        let typed: Vec<_> = words.split(' ').collect();
+        let (last, before) = (typed.last().expect("a word"), typed.len());
+        let ask = format!(
+            "source {0} && [[ $(complete -p ccgateway-bridge) =~ -F\\ ([^ ]+) ]] && \
+             COMP_WORDS=(ccgateway-bridge {words}) COMP_CWORD={before} && \
+             ${{BASH_REMATCH[1]}} ccgateway-bridge {last} && echo \"${{COMPREPLY[*]}}\"",
+            script.display()
+        );
+        let mut bash = Command::new("bash");
+        bash.args(["--norc", "-c", &ask]);
+        let (code, completed) = run(bash).await;
+        assert_eq!((code, completed.trim()), (Some(0), expected), "{words}");
+    }
+    for shell in ["zsh", "fish"] {
+        assert!(printed(&["completions", shell]).await.contains("watch-events"), "{shell}");
+    }
+}
+
+#[tokio::test]
+async fn every_command_has_a_man_page() {
+    let page = printed(&["man"]).await;
+    assert!(page.contains(".TH ccgateway-bridge 1"), "{page}");
+    let page = printed(&["man", "call", "set-busy"]).await;
+    assert!(page.contains("confirm\\-within"), "{page}");
+
+    let files = TempDir::new().expect("a folder");
+    printed(&["man", "--dir", &files.path().display().to_string()]).await;
+    for name in ["ccgateway-bridge.1", "ccgateway-bridge-call-set-busy.1"] {
+        assert!(files.path().join(name).is_file(), "{name}");
+    }
+    let mut command = bridge();
+    command.args(["man", "call", "nothing"]);
+    let (code, printed) = run(command).await;
+    assert_eq!(code, Some(2), "{printed}");
+}
