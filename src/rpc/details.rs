@@ -1,7 +1,7 @@
 //! The details of a status: `google.rpc` messages within a budget, and what gRPC's own retries
 //! read.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use tonic::{
     Status,
@@ -29,6 +29,10 @@ const DESCRIPTION_MAX: usize = 160;
 const CAUSE_MAX: usize = 300;
 const GATEWAY_TEXT_MAX: usize = 256;
 
+/// A pushback of 0 means "at once", but gRPC's C core (seen in 1.85, under Python) then waits for
+/// ever and never tries again.
+const SHORTEST_DELAY: Duration = Duration::from_millis(1);
+
 /// A status with all its details.
 pub(super) fn status(message: String, error: &CallError, about: &About, row: &Row<'_>) -> Status {
     let mut details = ErrorDetails::new();
@@ -53,7 +57,7 @@ fn add(details: &mut ErrorDetails, more: More<'_>, error: &CallError, about: &Ab
         }
         // Where the outcome is unknown, "try again in a second" would be a lie.
         More::RetryAfter(delay) if error.outcome() != Outcome::Unknown => {
-            details.set_retry_info(Some(delay));
+            details.set_retry_info(Some(delay.max(SHORTEST_DELAY)));
         }
         More::UnknownTenant => {
             let name = about.tenant_id.as_str();
@@ -99,7 +103,7 @@ fn metadata(error: &CallError, about: &About) -> HashMap<String, String> {
 fn pushback(error: &CallError, more: More<'_>) -> MetadataMap {
     let delay = match more {
         _ if error.outcome() == Outcome::Unknown => Some(-1),
-        More::RetryAfter(delay) => i64::try_from(delay.as_millis()).ok(),
+        More::RetryAfter(delay) => i64::try_from(delay.max(SHORTEST_DELAY).as_millis()).ok(),
         More::Quota(_) => i64::try_from(SHORTLY.as_millis()).ok(),
         _ => None,
     };

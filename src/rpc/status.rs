@@ -299,11 +299,11 @@ mod tests {
         }
         check(
             &CallError::ShuttingDown,
-            (Unavailable, "SHUTTING_DOWN", not_sent, Some(0), Some("0")),
+            (Unavailable, "SHUTTING_DOWN", not_sent, Some(1), Some("1")),
         );
         check(
             &CallError::ConnectionAged,
-            (Unavailable, "CONNECTION_AGED", not_sent, Some(0), Some("0")),
+            (Unavailable, "CONNECTION_AGED", not_sent, Some(1), Some("1")),
         );
         check(
             &CallError::StoreUnavailable,

@@ -236,7 +236,7 @@ async fn a_stream_ends_with_its_deadline_and_with_the_bridge() {
     let TestBridge { bridge, gateway, .. } = bridge;
     let (end, drained) = tokio::join!(watching.told(), bridge.drain());
     let refusal = refused(end, Code::Unavailable, "SHUTTING_DOWN", "not_sent");
-    assert_eq!(refusal.pushback.as_deref(), Some("0"));
+    assert_eq!(refusal.pushback.as_deref(), Some("1"));
     assert_eq!(drained, ccgateway_bridge::server::Drained::Clean);
     gateway.stop().await;
 }

@@ -9,6 +9,9 @@ use tonic_types::{ErrorDetails, StatusExt as _};
 use super::show::lines;
 use crate::rpc::code_name;
 
+/// A delay below this is no delay for a person.
+const MOMENT: Duration = Duration::from_millis(10);
+
 /// A failed call.
 pub(super) struct Failure {
     code: Code,
@@ -154,7 +157,7 @@ impl fmt::Display for Failure {
         lines(f, "what to do", &json!(self.advice))?;
         match self.retry_delay {
             None => Ok(()),
-            Some(delay) if delay.is_zero() => lines(f, "try again", &json!("at once")),
+            Some(delay) if delay < MOMENT => lines(f, "try again", &json!("at once")),
             Some(delay) => {
                 let delay = humantime::format_duration(delay);
                 lines(f, "try again", &json!(format!("in {delay}")))
