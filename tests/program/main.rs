@@ -8,6 +8,7 @@
 )]
 
 mod call;
+mod clients;
 mod command_line;
 mod connections;
 mod demo;

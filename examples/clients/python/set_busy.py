@@ -1,0 +1,105 @@
+#!/usr/bin/env python3
+"""Makes an agent busy through ccgateway-bridge, and takes an error apart.
+
+Exit code: 0 for an answer, 1 for an error of the bridge's, 2 for a wrong command line.
+"""
+
+import argparse
+import pathlib
+import sys
+
+import grpc
+from google.protobuf import duration_pb2
+from google.rpc import error_details_pb2
+from grpc_status import rpc_status
+
+ROOT = pathlib.Path(__file__).resolve().parents[3]
+
+# What the bridge knows of the agent after an error: whether trying again is safe.
+OUTCOMES = {
+    "not_sent": "the gateway was not asked; trying again is safe",
+    "refused": "the gateway said no; trying again is safe, but may not help",
+    "unknown": "the agent may have changed; look before trying again",
+}
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("agent", help="the agent's id on the gateway")
+    parser.add_argument("--addr", default="127.0.0.1:50051", help="such as dns:///bridge:50051")
+    parser.add_argument("--ca", type=pathlib.Path, help="use TLS, and trust this PEM file")
+    parser.add_argument("--tenant", default="")
+    parser.add_argument("--reason", type=int, help="200 to 250, or 0 for none")
+    parser.add_argument("--prolong", action="store_true", help="replace the reason of a busy agent")
+    parser.add_argument("--confirm-within", type=int, metavar="SECONDS")
+    parser.add_argument("--deadline", type=float, default=5.0, metavar="SECONDS")
+    parser.add_argument("--protos", type=pathlib.Path, default=ROOT / "proto")
+    parser.add_argument(
+        "--service-config", type=pathlib.Path, default=ROOT / "docs" / "service-config.json"
+    )
+    return parser.parse_args()
+
+
+def connect(args: argparse.Namespace) -> grpc.Channel:
+    # Spreads calls over the replicas that say they are healthy, and repeats those that are
+    # UNAVAILABLE. The bridge tells the library when to (grpc-retry-pushback-ms), and never to where
+    # the outcome is unknown.
+    options = [("grpc.service_config", args.service_config.read_text())]
+    if args.ca is None:
+        return grpc.insecure_channel(args.addr, options)
+    credentials = grpc.ssl_channel_credentials(args.ca.read_bytes())
+    return grpc.secure_channel(args.addr, credentials, options)
+
+
+def describe(error: grpc.RpcError) -> list[str]:
+    lines = [f"{error.code().name}: {error.details()}"]
+    status = rpc_status.from_call(error)
+    for detail in status.details if status else []:
+        info = error_details_pb2.ErrorInfo()
+        retry = error_details_pb2.RetryInfo()
+        bad = error_details_pb2.BadRequest()
+        if detail.Unpack(info):
+            outcome = info.metadata["outcome"]
+            lines.append(f"  reason: {info.reason}")
+            lines.append(f"  outcome: {outcome}, {OUTCOMES.get(outcome, '')}")
+            if "retcode" in info.metadata:
+                lines.append(f"  retcode: {info.metadata['retcode']}")
+        elif detail.Unpack(retry):
+            lines.append(f"  try again in: {retry.retry_delay.ToTimedelta().total_seconds()} s")
+        elif detail.Unpack(bad):
+            lines += [f"  {field.field}: {field.description}" for field in bad.field_violations]
+    return lines
+
+
+def main() -> int:
+    args = arguments()
+    # Compiled from the contract as it is; a program of yours would rather bring generated code.
+    sys.path.insert(0, str(args.protos))
+    messages, services = grpc.protos_and_services("ccgateway/agent/v1/agent_state.proto")
+
+    request = messages.SetBusyRequest(agent_id=args.agent, tenant_id=args.tenant)
+    # Left out is not the same as 0 or false.
+    if args.reason is not None:
+        request.reason = args.reason
+    if args.prolong:
+        request.prolong = True
+    if args.confirm_within is not None:
+        request.confirm_within.CopyFrom(duration_pb2.Duration(seconds=args.confirm_within))
+
+    with connect(args) as channel:
+        try:
+            answer = services.AgentStateStub(channel).SetBusy(request, timeout=args.deadline)
+        except grpc.RpcError as error:
+            print("\n".join(describe(error)))
+            return 1
+    if answer.HasField("confirmation"):
+        status = messages.Confirmation.Status.Name(answer.confirmation.status)
+        obstacle = messages.Confirmation.Obstacle.Name(answer.confirmation.obstacle)
+        print(f"accepted: {status}, {obstacle}")
+    else:
+        print(f"accepted: {answer.message}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
