@@ -24,7 +24,7 @@ FOREIGN = {
     ("monitoring.coreos.com/v1", "PrometheusRule"),
 }
 CONTAINER = "bridge"
-TEMPLATE = Path(__file__).parent.parent / "deploy/base/tenants-secret.example.yaml"
+TEMPLATES = sorted((Path(__file__).parent.parent / "deploy").rglob("*-secret.example.yaml"))
 # What the bridge should have in reserve before it is killed, seconds.
 RESERVE = 5
 
@@ -67,7 +67,7 @@ def check_schemas(overlay, versions):
     import kubernetes_validate
 
     for version in versions:
-        for each in [*overlay.objects, template()]:
+        for each in [*overlay.objects, *templates()]:
             name = f"{each['kind']} {each['metadata']['name']}"
             if (each["apiVersion"], each["kind"]) in FOREIGN:
                 continue
@@ -80,9 +80,9 @@ def check_schemas(overlay, versions):
                 overlay.problems.append(f"{name}: Kubernetes {version} knows no such kind")
 
 
-def template():
-    """The Secret that an operator makes; no overlay has it."""
-    return yaml.safe_load(TEMPLATE.read_text())
+def templates():
+    """The Secrets that an operator makes; no overlay has them."""
+    return [yaml.safe_load(path.read_text()) for path in TEMPLATES]
 
 
 def check_references(overlay):
@@ -202,11 +202,11 @@ def secret(overlay, name, stand_in):
     """A Secret as whoever makes it would: cert-manager, or an operator by the template."""
     if any(name == c["spec"]["secretName"] for c in overlay.of("Certificate")):
         return {key: stand_in.for_key(key) for key in ("tls.crt", "tls.key", "ca.crt")}
-    if name != template()["metadata"]["name"]:
-        return {}
+    made = [each["stringData"] for each in templates() if each["metadata"]["name"] == name]
     return {
         key: stand_in.certificate if "BEGIN CERTIFICATE" in content else content
-        for key, content in template()["stringData"].items()
+        for data in made
+        for key, content in data.items()
     }
 
 
