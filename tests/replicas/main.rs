@@ -10,6 +10,7 @@
 mod events;
 mod outage;
 mod polls;
+mod proxy;
 #[allow(dead_code, reason = "other tests use the rest")]
 #[path = "../stores/redis.rs"]
 mod redis;

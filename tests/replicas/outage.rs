@@ -5,7 +5,10 @@ use std::time::Duration;
 use ccgateway_bridge::sim::Interface;
 use tokio::time::{Instant, interval};
 
-use crate::support::{Centre, SCALE};
+use crate::{
+    proxy::Wire,
+    support::{Centre, SCALE},
+};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_redis_that_is_gone_for_a_minute_and_comes_back_empty_costs_no_call_and_no_agent() {
@@ -29,6 +32,46 @@ async fn a_redis_that_is_gone_for_a_minute_and_comes_back_empty_costs_no_call_an
     centre.all_are_polled(agents.clone()).await;
     for agent in agents.clone() {
         replicas[agent as usize % 2].set_busy(agent).await.expect("as before");
+    }
+    assert!(centre.has(agents), "an agent was signed out");
+    assert_eq!(centre.asked(Interface::SignIn), 0);
+    assert_eq!(centre.gateway.violations(), Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_agents_of_a_replica_that_is_cut_off_are_polled_by_others_and_never_by_two() {
+    let agents = 1001..1091;
+    let centre = Centre::open().await;
+    let wire = Wire::to(centre.redis.port()).await;
+    let replicas = [
+        centre.replica_with(None, &wire.url()).await,
+        centre.replica(None).await,
+        centre.replica(None).await,
+    ];
+    for agent in agents.clone() {
+        replicas[agent as usize % 3].set_busy(agent).await.expect("signed in");
+    }
+    centre.all_are_polled(agents.clone()).await;
+    wire.cut();
+    // The replica that is cut off knows the Guids of before, which live for two minutes.
+    let end = Instant::now() + Duration::from_secs(60) / SCALE;
+    let mut calls = interval(Duration::from_millis(10));
+    let mut called = agents.clone().cycle();
+    while Instant::now() < end {
+        calls.tick().await;
+        let agent = called.next().expect("without end");
+        replicas[agent as usize / 3 % 3].set_busy(agent).await.expect("no call fails");
+    }
+    centre.all_are_polled(agents.clone()).await;
+    wire.mend();
+    let end = Instant::now() + Duration::from_secs(150) / SCALE;
+    while Instant::now() < end {
+        calls.tick().await;
+        let agent = called.next().expect("without end");
+        replicas[1 + agent as usize % 2].set_busy(agent).await.expect("no call fails");
+    }
+    for agent in agents.clone() {
+        replicas[0].set_busy(agent).await.expect("it has heard of the Guids of now");
     }
     assert!(centre.has(agents), "an agent was signed out");
     assert_eq!(centre.asked(Interface::SignIn), 0);

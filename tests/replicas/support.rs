@@ -67,6 +67,11 @@ impl Centre {
 
     /// Starts a replica, on any port or on that of one that has ended.
     pub(crate) async fn replica(&self, addr: Option<SocketAddr>) -> Replica {
+        self.replica_with(addr, &self.redis.url()).await
+    }
+
+    /// Starts a replica that reaches Redis at this address.
+    pub(crate) async fn replica_with(&self, addr: Option<SocketAddr>, redis: &str) -> Replica {
         let listen = addr.map_or("127.0.0.1:0".to_owned(), |addr| addr.to_string());
         let text = format!(
             "[server]\nlisten = \"{listen}\"\nadmin_listen = \"off\"\n\
@@ -74,7 +79,7 @@ impl Centre {
              [store]\nurls = \"{}\"\nencryption_keys = \"store.key\"\nlease = \"2s\"\n\
              [store.timeouts]\ncommand = \"500ms\"\n\
              [tenants.acme]\nbase_urls = \"{}\"\ncredentials_file = \"agents.toml\"\n",
-            self.redis.url(),
+            redis,
             self.gateway.base_url(),
         );
         let file = self.files.path().join(format!("{:016x}.toml", rand::random::<u64>()));
