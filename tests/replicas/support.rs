@@ -15,6 +15,7 @@ use tempfile::TempDir;
 use tokio::{
     io::{AsyncBufReadExt as _, BufReader},
     process::{Child, Command},
+    sync::{Mutex, MutexGuard},
     time::{sleep, timeout},
 };
 use tonic::{Code, Status};
@@ -31,7 +32,12 @@ pub(crate) struct Centre {
     pub(crate) gateway: Simulator,
     pub(crate) redis: RedisServer,
     files: TempDir,
+    _alone: MutexGuard<'static, ()>,
 }
+
+/// One centre at a time: the gateway's clock runs fast, and a machine that is busy with another one
+/// would take an agent's time from it.
+static ALONE: Mutex<()> = Mutex::const_new(());
 
 /// One process.
 pub(crate) struct Replica {
@@ -44,6 +50,7 @@ pub(crate) struct Replica {
 
 impl Centre {
     pub(crate) async fn open() -> Self {
+        let alone = ALONE.lock().await;
         let options = Options {
             default_password: Some(PASSWORD.into()),
             time_scale: SCALE,
@@ -62,7 +69,7 @@ impl Centre {
             text
         });
         write("agents.toml", &agents).expect("written");
-        Self { gateway, redis, files }
+        Self { gateway, redis, files, _alone: alone }
     }
 
     /// Starts a replica, on any port or on that of one that has ended.

@@ -138,7 +138,7 @@ async fn converge(server: &RedisServer, replicas: [&Replica; 2], seen: &Seen) {
     for id in (0..AGENTS).map(|at| 1001 + at) {
         // Who has never heard of an agent asks.
         for replica in replicas {
-            replica.store.load(agent(id)).await.expect("Redis answers");
+            replica.answered(id).await;
         }
         eventually("both to agree", || version(left, id) == version(right, id)).await;
         third.store.load(agent(id)).await.expect("Redis answers");

@@ -114,6 +114,18 @@ impl Replica {
         self.store.remove(agent(id), version).await.expect("removed");
     }
 
+    /// Asks for a session until Redis answers: after an outage a link waits a little before it
+    /// tries again.
+    pub(crate) async fn answered(&self, id: u32) {
+        let answering = async {
+            while self.store.load(agent(id)).await.is_err() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let answered = tokio::time::timeout(Duration::from_secs(20), answering).await;
+        answered.expect("Redis answers");
+    }
+
     /// Waits until this replica knows this Guid.
     pub(crate) async fn hears(&self, id: u32, guid: Option<&str>) {
         eventually(&format!("agent {id} to be {guid:?}"), || self.knows(id).as_deref() == guid)

@@ -1,0 +1,178 @@
+//! Calls that have to wait for their turn: how each begins, until it is under way.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::{Instant, timeout_at};
+
+use super::{Accepted, SignedIn, Tenant, Work, batch_share, underway::Underway};
+use crate::{
+    call::{CallError, Deadline, Stage, detached},
+    config::Timeouts,
+    gateway::{Command, Envelope, SignIn},
+    id::AgentId,
+    session::Session,
+};
+
+/// How long a recovery may wait for the agent's turn and a place, beside its sign-in.
+const RECOVERY_QUEUE: Duration = Duration::from_secs(10);
+
+/// A wait that ends with its caller's.
+const UNTIL_THE_DEADLINE: Duration = Duration::MAX;
+
+impl Tenant {
+    /// Carries a command out for an agent: waits for the agent's turn and for a place among the
+    /// tenant's requests, finds the session or makes one, and sends the command.
+    ///
+    /// A command that is refused for its Guid is repeated once, if there is a newer Guid or the
+    /// bridge can sign the agent in; such a refusal promises that nothing was done. Nothing else
+    /// is ever repeated.
+    ///
+    /// # Errors
+    ///
+    /// Any [`CallError`] but those that speak of the request's form.
+    pub async fn command(
+        self: &Arc<Self>,
+        agent: AgentId,
+        command: Command,
+        deadline: Deadline,
+    ) -> Result<Accepted, CallError> {
+        self.admitted(agent, deadline, |call| call.command(command)).await
+    }
+
+    /// The same for one of many: waits for its places as long as the caller does, and leaves half
+    /// of the tenant's requests to other calls.
+    ///
+    /// # Errors
+    ///
+    /// As [`Tenant::command`].
+    pub async fn command_of_batch(
+        self: &Arc<Self>,
+        agent: AgentId,
+        command: Command,
+        deadline: Deadline,
+    ) -> Result<Accepted, CallError> {
+        // The semaphore is never closed.
+        let place = self.waiting(deadline, self.batches.clone().acquire_owned()).await?;
+        let place = place.map_err(|_| CallError::Internal)?;
+        let work = |call: Underway| async move {
+            let accepted = call.command(command).await;
+            // Held as long as the request may be open, also when the batch has been answered.
+            drop(place);
+            Ok(Accepted { of_batch: true, ..accepted? })
+        };
+        self.admitted_within(UNTIL_THE_DEADLINE, agent, deadline, work).await
+    }
+
+    /// How many commands of batches may be under way at once.
+    pub fn batch_share(&self) -> usize {
+        batch_share(&self.config.limits)
+    }
+
+    /// Signs an agent in. `given` is what the caller said; without a password the configured
+    /// credentials are used.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError::CredentialsMissing`] if there is no password; else as [`Tenant::command`].
+    pub async fn sign_in(
+        self: &Arc<Self>,
+        agent: AgentId,
+        sign_in: SignIn,
+        deadline: Deadline,
+    ) -> Result<SignedIn, CallError> {
+        self.admitted(agent, deadline, |call| call.sign_in(sign_in)).await
+    }
+
+    /// Signs an agent out and forgets its session and its credentials; by force even while the
+    /// agent is talking.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError::SessionMissing`] if the bridge has no session of the agent; else as
+    /// [`Tenant::command`].
+    pub async fn sign_out(
+        self: &Arc<Self>,
+        agent: AgentId,
+        force: bool,
+        deadline: Deadline,
+    ) -> Result<Envelope, CallError> {
+        self.admitted(agent, deadline, move |call| call.sign_out(force)).await
+    }
+
+    /// Makes a session anew that was lost, unless there is a newer one by now.
+    pub(super) async fn recover(
+        self: &Arc<Self>,
+        agent: AgentId,
+        lost: u64,
+    ) -> Result<Arc<Session>, CallError> {
+        let Timeouts { connect, sign_in, .. } = self.config.timeouts;
+        // Both may be needed twice: for a standby site, and for a forcible sign-in. All agents of a
+        // gateway may be in the queue, one behind the other.
+        let queue = RECOVERY_QUEUE.max(self.config.keep.recovery);
+        let deadline = Deadline::new(Instant::now(), queue + (connect + sign_in) * 2);
+        self.admitted(agent, deadline, move |call| call.recover(lost)).await
+    }
+
+    /// Renews an agent's Guid by asking for it.
+    pub(super) async fn update_guid(self: &Arc<Self>, agent: AgentId) -> Result<(), CallError> {
+        let deadline = Deadline::new(Instant::now(), RECOVERY_QUEUE + self.config.timeouts.request);
+        self.admitted(agent, deadline, Underway::update_guid).await
+    }
+
+    /// Waits until `agent`'s next call may be made and hands it to a task of its own.
+    async fn admitted<T, W>(
+        self: &Arc<Self>,
+        agent: AgentId,
+        deadline: Deadline,
+        work: impl FnOnce(Underway) -> W,
+    ) -> Result<T, CallError>
+    where
+        T: Send + 'static,
+        W: Future<Output = Result<T, CallError>> + Send + 'static,
+    {
+        self.admitted_within(self.config.limits.queue_wait, agent, deadline, work).await
+    }
+
+    /// The same, with `wait` for a place among the requests.
+    async fn admitted_within<T, W>(
+        self: &Arc<Self>,
+        wait: Duration,
+        agent: AgentId,
+        deadline: Deadline,
+        work: impl FnOnce(Underway) -> W,
+    ) -> Result<T, CallError>
+    where
+        T: Send + 'static,
+        W: Future<Output = Result<T, CallError>> + Send + 'static,
+    {
+        let arrived = deadline.arrived();
+        let share = self.admission.enter()?;
+        // The agent's turn comes first: a call that waits for it takes nothing from other agents.
+        let turn = self.waiting(deadline, self.turns.take(agent)).await??;
+        let request = self.waiting(deadline, self.admission.request(wait)).await??;
+
+        self.metrics.queued(arrived.elapsed());
+        let tenant = self.clone();
+        let Work { tasks, cutoff, .. } = &self.work;
+        detached(tasks, deadline, cutoff.clone(), move |patience| {
+            let request = Some(request);
+            work(Underway { tenant, agent, patience, turn, arrived, request, _call: share })
+        })
+        .await
+    }
+
+    /// Waits in a queue, as long as it makes sense for the caller.
+    async fn waiting<T>(
+        &self,
+        deadline: Deadline,
+        queue: impl Future<Output = T>,
+    ) -> Result<T, CallError> {
+        tokio::select! {
+            biased;
+            () = self.work.cutoff.cancelled() => Err(CallError::ShuttingDown),
+            waited = timeout_at(deadline.start_by(), queue) => {
+                waited.map_err(|_| CallError::Deadline(Stage::Queue))
+            }
+        }
+    }
+}
