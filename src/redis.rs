@@ -81,7 +81,7 @@ pub enum LinkState {
     Unused,
     /// Redis answered last time.
     Up,
-    /// It did not.
+    /// It did not, or could not be reached.
     Down(LinkError),
 }
 
@@ -217,7 +217,8 @@ impl Link {
         let Ok(answer) = timeout(limit, request.send(&mut connection)).await else {
             // The peer may be gone without a word; a new connection will tell.
             let error = LinkError::Silent(limit);
-            self.discard(number, &error).await;
+            self.discard(number).await;
+            self.enter(LinkState::Down(error.clone()));
             return Err((error, None));
         };
         match answer {
@@ -232,7 +233,8 @@ impl Link {
                     Fate::Good | Fate::ReadOnly => LinkError::Refused(words(&error)),
                 };
                 if !matches!(fate, Fate::Good) {
-                    self.discard(number, &error).await;
+                    // Whether Redis is down will be seen by whoever connects next.
+                    self.discard(number).await;
                 }
                 Err((error, Some(fate)))
             }
@@ -269,11 +271,10 @@ impl Link {
         }
     }
 
-    async fn discard(&self, number: u64, error: &LinkError) {
+    async fn discard(&self, number: u64) {
         let mut slot = self.0.slot.lock().await;
         if slot.open.as_ref().is_some_and(|open| open.number == number) {
             slot.open = None;
-            self.enter(LinkState::Down(error.clone()));
         }
     }
 

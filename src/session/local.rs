@@ -46,8 +46,9 @@ pub(super) enum Taken {
     Full,
 }
 
-/// How long the end of a session is remembered against what is on its way still.
-const END_KEPT: Duration = Duration::from_secs(60);
+/// How long the end of a session is remembered, against what is on its way still and against a
+/// replica that was cut off; as long as in Redis. There is at most one for each agent.
+const END_KEPT: Duration = Duration::from_secs(60 * 60);
 
 // === impl Entry ===
 

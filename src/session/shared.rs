@@ -19,7 +19,7 @@ use crate::{
     event::RedisEvents,
     id::{AgentId, TenantId},
     keyring::{Keyring, SealError},
-    redis::{Keys, Link, LinkError, Repeat},
+    redis::{Keys, Link, LinkError, LinkState, Repeat},
     replica::{RedisLeases, ReplicaId, Roster},
 };
 
@@ -180,6 +180,9 @@ impl SessionStore for SharedStore {
 
 impl Inner {
     async fn load(&self, agent: AgentId) -> Result<Option<Arc<Session>>, StoreError> {
+        if let Some(error) = self.is_down() {
+            return Err(unavailable(&error));
+        }
         let mut read = cmd("HGET");
         read.arg(self.keys.session(agent)).arg("record");
         let answer = self.link.command::<Option<Vec<u8>>>(&read, Repeat::Once).await;
@@ -205,7 +208,7 @@ impl Inner {
         for _ in 0..ATTEMPTS_MAX {
             let version = self.local.next_version(known);
             let mut entry = Entry::new(version, new.clone());
-            match self.write(agent, &entry, Stored::Below(version)).await {
+            match self.write_now(agent, &entry, Stored::Below(version)).await {
                 Ok(Written::Done) => {}
                 Ok(Written::Overtaken { stored, .. }) => {
                     known = stored.max(version);
@@ -237,7 +240,7 @@ impl Inner {
         };
         let version = self.local.next_version(old.version);
         let mut entry = Entry::new(version, old.renewed(guid, known.ttl));
-        match self.write(agent, &entry, Stored::UpTo(old.version)).await {
+        match self.write_now(agent, &entry, Stored::UpTo(old.version)).await {
             Ok(Written::Done) => {
                 self.local.offer(agent, entry.clone());
                 return Ok(entry.session);
@@ -261,7 +264,7 @@ impl Inner {
             Some(known) if known.version == version => Stored::UpTo(version),
             _ => Stored::Exactly(version),
         };
-        match self.write(agent, &end, stored).await {
+        match self.write_now(agent, &end, stored).await {
             Ok(Written::Done) => {
                 self.local.offer(agent, end);
             }
@@ -278,6 +281,27 @@ impl Inner {
             }
         }
         Ok(())
+    }
+
+    /// Writes to Redis, unless it is known to be down.
+    async fn write_now(
+        &self,
+        agent: AgentId,
+        entry: &Entry,
+        stored: Stored,
+    ) -> Result<Written, LinkError> {
+        match self.is_down() {
+            Some(error) => Err(error),
+            None => self.write(agent, entry, stored).await,
+        }
+    }
+
+    /// Why Redis is not worth asking now. A caller must not find out again what the last one has:
+    /// whoever tells Redis later does, and sees when it is back.
+    fn is_down(&self) -> Option<LinkError> {
+        let LinkState::Down(error) = self.link.state() else { return None };
+        self.unshared.notify_one();
+        Some(error)
     }
 
     /// What Redis could not be told, it is told later.

@@ -1,6 +1,6 @@
 //! Random interleavings of two replicas, with and without their Redis, against a small model.
 
-use std::{cell::RefCell, collections::HashMap, sync::Arc};
+use std::{cell::RefCell, collections::HashMap, sync::Arc, time::Duration};
 
 use ccgateway_bridge::session::{Session, SessionStore as _};
 use proptest::{prelude::*, test_runner::TestRunner};
@@ -136,13 +136,22 @@ async fn converge(server: &RedisServer, replicas: [&Replica; 2], seen: &Seen) {
     eventually("nothing to be left", || left.store.unshared() + right.store.unshared() == 0).await;
     let third = Replica::of(server);
     for id in (0..AGENTS).map(|at| 1001 + at) {
-        // Who has never heard of an agent asks.
-        for replica in replicas {
-            replica.answered(id).await;
-        }
-        eventually("both to agree", || version(left, id) == version(right, id)).await;
-        third.store.load(agent(id)).await.expect("Redis answers");
-        assert_eq!(version(&third, id), version(left, id), "agent {id}: Redis says otherwise");
+        let agreed = async {
+            loop {
+                // Who has never heard of an agent asks.
+                for replica in [left, right, &third] {
+                    replica.asks(id).await;
+                }
+                let [left, right, third] = [left, right, &third].map(|r| version(r, id));
+                if left == right && right == third {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let limit = Duration::from_secs(20);
+        let in_time = tokio::time::timeout(limit, agreed).await;
+        assert!(in_time.is_ok(), "agent {id}: the replicas and Redis do not come together");
         if let Some(version) = version(left, id) {
             assert_eq!(Some(&version), seen.newest.get(&id), "agent {id}: not the newest");
         }

@@ -27,6 +27,15 @@ async fn while_redis_hangs_warm_reads_and_changes_go_on() {
     left.put(1002, "new").await;
     assert_eq!(left.knows(1001).as_deref(), Some("second"));
     assert_eq!(left.store.unshared(), 2);
+    // Once it is known, nobody waits for Redis any more.
+    let began = Instant::now();
+    for id in 2001..2101 {
+        let put = left.put(id, "made-alone").await;
+        left.renew(&put, id, "renewed-alone").await.expect("renewed here");
+        left.remove(id, left.warm(id).expect("a session").version).await;
+        left.store.load(agent(id)).await.expect_err("nobody can know");
+    }
+    assert!(began.elapsed() < Duration::from_millis(500), "{:?}", began.elapsed());
     assert!(matches!(left.shared.link().state(), LinkState::Down(_)));
     assert_eq!(right.knows(1001).as_deref(), Some("first"), "it has not heard yet");
 
@@ -70,13 +79,14 @@ async fn a_redis_that_comes_back_empty_hears_of_everything_again() {
 
     right.hears(1001, Some("renewed")).await;
     right.hears(1004, None).await;
-    left.hears(1005, Some("from-right")).await;
     eventually("nothing to be left", || left.store.unshared() + right.store.unshared() == 0).await;
+    // Whether the message came before the subscription or after it.
+    left.asks(1005).await.expect("Redis has been told");
     let late = Replica::of(&server);
     for (id, expected) in
         [(1001, Some("renewed")), (1002, Some("owned")), (1003, None), (1004, None)]
     {
-        late.store.load(agent(id)).await.unwrap();
+        late.asks(id).await;
         assert_eq!(late.knows(id).as_deref(), expected, "{id}");
     }
 }
@@ -105,16 +115,38 @@ async fn of_two_changes_made_apart_the_newer_stays() {
 }
 
 #[tokio::test]
+async fn a_replica_that_missed_an_end_does_not_bring_the_session_back() {
+    let mut server = RedisServer::start().await;
+    let (left, right) = (Replica::of(&server), Replica::of(&server));
+    all_listen(&server, 2).await;
+    let put = left.put(1001, "ended").await;
+    right.hears(1001, Some("ended")).await;
+    // Nobody listens when the session ends, and Redis forgets that it has.
+    let mut killer = server.connection().await;
+    let _: u64 = ::redis::cmd("CLIENT")
+        .arg(&["KILL", "TYPE", "pubsub"])
+        .query_async(&mut killer)
+        .await
+        .unwrap();
+    left.remove(1001, put.version).await;
+    assert_eq!(left.store.unshared(), 0);
+    server.kill().await;
+    server.restart().await;
+    right.hears(1001, None).await;
+    assert!(left.asks(1001).await.is_none());
+    assert!(Replica::of(&server).asks(1001).await.is_none());
+}
+
+#[tokio::test]
 async fn a_bridge_starts_before_its_redis() {
     let mut server = RedisServer::start().await;
     server.kill().await;
     let (left, right) = (Replica::of(&server), Replica::of(&server));
     left.put(1001, "early").await;
     server.restart().await;
-    right.hears(1001, None).await;
     eventually("Redis to be told", || left.store.unshared() == 0).await;
-    right.store.load(agent(1001)).await.unwrap();
-    right.hears(1001, Some("early")).await;
+    right.asks(1001).await.expect("a session");
+    assert_eq!(right.knows(1001).as_deref(), Some("early"));
 }
 
 #[tokio::test]

@@ -114,16 +114,17 @@ impl Replica {
         self.store.remove(agent(id), version).await.expect("removed");
     }
 
-    /// Asks for a session until Redis answers: after an outage a link waits a little before it
-    /// tries again.
-    pub(crate) async fn answered(&self, id: u32) {
-        let answering = async {
-            while self.store.load(agent(id)).await.is_err() {
+    /// Asks Redis, until it answers: a link waits before it tries again.
+    pub(crate) async fn asks(&self, id: u32) -> Option<Arc<Session>> {
+        let asking = async {
+            loop {
+                if let Ok(answer) = self.store.load(agent(id)).await {
+                    return answer;
+                }
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };
-        let answered = tokio::time::timeout(Duration::from_secs(20), answering).await;
-        answered.expect("Redis answers");
+        tokio::time::timeout(Duration::from_secs(20), asking).await.expect("Redis answers")
     }
 
     /// Waits until this replica knows this Guid.

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use ::redis::pipe;
+use ::redis::{cmd, pipe};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use rand::RngExt as _;
 use tokio::time::{Instant, sleep_until};
@@ -58,7 +58,7 @@ pub(super) async fn run(store: Arc<Inner>) {
         }
         let done = match task {
             Task::Nothing => Ok(()),
-            Task::Tell => store.tell(store.local.unshared()).await.map(drop),
+            Task::Tell => store.tell_again().await,
             Task::Compare => store.compare().await,
         };
         due = Instant::now();
@@ -80,6 +80,12 @@ impl Inner {
         if let Some((agent, entry)) = self.read(None, record) {
             self.local.offer(agent, entry);
         }
+    }
+
+    /// Tells Redis what it could not be told, and sees whether it is back.
+    async fn tell_again(&self) -> Result<(), LinkError> {
+        self.link.command::<()>(&cmd("PING"), Repeat::Once).await?;
+        self.tell(self.local.unshared()).await.map(drop)
     }
 
     /// Sets everything right: of each session the newer version goes where the older one is.
@@ -121,8 +127,9 @@ impl Inner {
 
     async fn tell_of(&self, agent: AgentId) -> Result<bool, LinkError> {
         let Some(entry) = self.local.entry(agent) else { return Ok(false) };
-        // An end that all have heard of, or a session whose time has passed, is no news.
-        if entry.live().is_none() && (entry.session.is_some() || !entry.unshared) {
+        // A session whose time has passed is no news. Its end is: a Redis that has lost it may hear
+        // of the session again, from a replica that never heard of the end.
+        if entry.session.is_some() && entry.live().is_none() {
             self.local.shared(agent, entry.version);
             return Ok(false);
         }
