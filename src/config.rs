@@ -192,7 +192,7 @@ pub struct Tenant {
     /// authority and the path prefix of the interfaces, without a final slash. `base_urls`.
     pub base_urls: Vec<Uri>,
     /// How the gateway's certificate is checked, and the bridge's own one. `tls`.
-    pub tls: GatewayTls,
+    pub tls: ClientTls,
     /// How the gateway treats Guids (AUTHMODE). `auth_mode`.
     pub auth_mode: AuthMode,
     /// The agent ids that the gateway knows. `agent_ids`.
@@ -223,16 +223,16 @@ pub enum AuthMode {
     Dynamic,
 }
 
-/// TLS towards a gateway.
+/// TLS towards a peer that the bridge connects to.
 #[derive(Debug)]
-pub struct GatewayTls {
-    /// What makes the gateway's certificate good.
+pub struct ClientTls {
+    /// What makes the peer's certificate good.
     pub trust: Trust,
-    /// Shown to a gateway that asks for a certificate.
+    /// Shown to a peer that asks for a certificate.
     pub client: Option<Identity>,
 }
 
-/// What makes a gateway's certificate good.
+/// What makes a peer's certificate good.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Trust {
     /// It chains to a root of the system and names the host.

@@ -16,7 +16,6 @@ pub mod probe;
 mod reply;
 mod request;
 mod sign_in;
-mod tls;
 
 use std::sync::{
     Arc,
@@ -43,6 +42,7 @@ use crate::{
     call::{CallError, Patience, Stage},
     config,
     metrics::TenantMetrics,
+    tls,
 };
 
 /// One tenant's gateway. No other tenant shares its connections.

@@ -33,4 +33,5 @@ pub mod retcode;
 pub mod sim;
 pub mod state;
 pub mod telemetry;
+mod tls;
 pub mod version;

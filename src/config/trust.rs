@@ -3,7 +3,7 @@
 use aws_lc_rs::digest;
 
 use super::{
-    GatewayTls, Trust,
+    ClientTls, Trust,
     error::{Wrong, quote},
     files,
     reader::Section,
@@ -16,7 +16,7 @@ const WAYS: [&[&str]; 3] =
 /// The certificates of a cluster's nodes, and those that will replace them.
 const PINS_MAX: usize = 64;
 
-pub(super) fn gateway_tls(section: &Section<'_>, tenant: &str) -> GatewayTls {
+pub(super) fn gateway_tls(section: &Section<'_>, tenant: &str) -> ClientTls {
     let roots = section.certificates("ca_file", "the gateway's CA certificate");
     let roots = roots
         .and_then(|roots| section.read("ca_file", |_| files::check_roots(&roots).map(|()| roots)));
@@ -36,7 +36,7 @@ pub(super) fn gateway_tls(section: &Section<'_>, tenant: &str) -> GatewayTls {
         (None, pins) if !pins.is_empty() => Trust::Pinned(pins),
         (None, _) => Trust::SystemRoots,
     };
-    GatewayTls { trust, client: section.identity("client_certificate", "client_key") }
+    ClientTls { trust, client: section.identity("client_certificate", "client_key") }
 }
 
 fn check_one_way(section: &Section<'_>, anything: bool) {

@@ -17,7 +17,7 @@ use super::{
     verdict::{described, ends_soon},
 };
 use crate::{
-    config::{GatewayTls, Identity, Trust},
+    config::{ClientTls, Identity, Trust},
     gateway::probe::tls_config,
 };
 
@@ -118,7 +118,7 @@ impl Patient<'_> {
             .client
             .as_ref()
             .map(|client| Identity { chain: client.chain.clone(), key: client.key.clone_key() });
-        let anything = GatewayTls { trust: Trust::Anything, client };
+        let anything = ClientTls { trust: Trust::Anything, client };
         let chain = match tls_config(&anything) {
             Ok(config) => match self.handshake(config, reached).await {
                 Ok(stream) => stream.get_ref().1.peer_certificates().unwrap_or_default().to_vec(),

@@ -189,14 +189,15 @@ impl fmt::Display for Endpoint {
 mod tests {
     use super::*;
     use crate::{
-        config::{GatewayTls, Trust},
-        gateway::{FORCE_SIGN_OUT, POLL, SIGN_IN, connector, say_busy, tls},
+        config::{ClientTls, Trust},
+        gateway::{FORCE_SIGN_OUT, POLL, SIGN_IN, connector, say_busy},
         id::DEFAULT_AGENT_IDS,
+        tls,
     };
 
     #[track_caller]
     fn check(base_url: &'static str, command: &Command, expected: &str) {
-        let trust = GatewayTls { trust: Trust::Anything, client: None };
+        let trust = ClientTls { trust: Trust::Anything, client: None };
         let connector = connector::new(tls::client_config(&trust).unwrap(), Duration::ZERO);
         let endpoint = Endpoint::new(&Uri::from_static(base_url), connector, Duration::MAX);
         let agent = AgentId::parse("1001", &DEFAULT_AGENT_IDS).unwrap();

@@ -7,11 +7,12 @@ use tokio::time::timeout;
 
 use super::{
     BuildError, Command, Reply, Request, connection::Connection, connector, endpoint::Endpoint,
-    failure::words, interface::AGENT_STATUS, tls,
+    failure::words, interface::AGENT_STATUS,
 };
 use crate::{
-    config::{GatewayTls, Tenant},
+    config::{ClientTls, Tenant},
     id::AgentId,
+    tls,
 };
 
 /// An answer with its head, of which calls read only a part.
@@ -28,7 +29,7 @@ pub struct Answer {
 /// # Errors
 ///
 /// [`BuildError`] if TLS cannot be set up with what the configuration names.
-pub fn tls_config(tls: &GatewayTls) -> Result<ClientConfig, BuildError> {
+pub fn tls_config(tls: &ClientTls) -> Result<ClientConfig, BuildError> {
     tls::client_config(tls).map_err(BuildError)
 }
 

@@ -1,4 +1,4 @@
-//! TLS towards a gateway: what makes its certificate good.
+//! TLS towards a peer that the bridge connects to: what makes its certificate good.
 
 use std::{fmt, sync::Arc};
 
@@ -13,10 +13,10 @@ use rustls::{
     pki_types::{CertificateDer, ServerName, UnixTime},
 };
 
-use crate::config::{GatewayTls, Trust};
+use crate::config::{ClientTls, Trust};
 
 /// A client's TLS configuration, or in words why there is none.
-pub(super) fn client_config(tls: &GatewayTls) -> Result<ClientConfig, String> {
+pub(crate) fn client_config(tls: &ClientTls) -> Result<ClientConfig, String> {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let verifier = verifier(&tls.trust, &provider)?;
     let config = ClientConfig::builder_with_provider(provider)
