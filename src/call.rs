@@ -3,12 +3,14 @@
 //! Knows neither gRPC nor HTTP. [`CallError`] is the whole list of ways in which a call can fail;
 //! its variants differ in what is known about the agent.
 
+mod context;
 mod deadline;
 mod detached;
 
 use std::{fmt, num::NonZeroUsize, time::Duration};
 
 pub use self::{
+    context::Context,
     deadline::{Caller, Deadline},
     detached::{Loss, Patience, detached},
 };

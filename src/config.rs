@@ -15,6 +15,7 @@ mod server;
 mod store;
 mod strays;
 mod tenant;
+mod traces;
 mod trust;
 mod value;
 
@@ -35,6 +36,7 @@ use secrecy::SecretString;
 pub use self::{
     error::{ConfigError, ConfigErrors, Place},
     load::{Sources, load},
+    traces::Traces,
 };
 use crate::{
     id::{AgentId, TenantId},
@@ -55,6 +57,8 @@ pub struct Config {
     pub tenants: BTreeMap<TenantId, Tenant>,
     /// Where replicas share sessions; `None`: this process keeps them to itself. `[store]`.
     pub store: Option<Store>,
+    /// Where traces of calls go; `None`: none are made. `[traces]`.
+    pub traces: Option<Traces>,
     /// The operator's own reading of some retcodes. `[retcodes."NNN-NNN"]`.
     pub retcodes: Overrides,
     /// See [`Config::warnings`].

@@ -12,6 +12,7 @@ mod endpoint;
 mod envelope;
 mod failure;
 mod interface;
+mod observed;
 pub mod probe;
 mod reply;
 mod request;
@@ -43,6 +44,7 @@ use crate::{
     config,
     metrics::TenantMetrics,
     tls,
+    trace::Span,
 };
 
 /// One tenant's gateway. No other tenant shares its connections.
@@ -88,12 +90,14 @@ impl Gateway {
     /// [`CallError::NoAnswer`] after that.
     pub async fn exchange(
         &self,
-        request: &Request<'_>,
+        mut request: Request<'_>,
         stage: Stage,
         patience: &mut Patience,
     ) -> Result<Reply, CallError> {
         let begun = Instant::now();
-        let verdict = self.send(request, stage, patience).await;
+        let span = observed::begin(&mut request);
+        let verdict = self.send(&request, &span, stage, patience).await;
+        observed::end(&span, &verdict);
         let result = match &verdict {
             Ok(reply) => reply.class(),
             Err(CallError::Unreachable(_)) => "unreachable",
@@ -107,6 +111,7 @@ impl Gateway {
     async fn send(
         &self,
         request: &Request<'_>,
+        span: &Span,
         stage: Stage,
         patience: &mut Patience,
     ) -> Result<Reply, CallError> {
@@ -119,9 +124,13 @@ impl Gateway {
             patience.may_start()?;
             match endpoint.exchange(request, limit, stage, patience).await {
                 Err(Failure::NotSent(cause)) => causes.push(format!("{endpoint}: {cause}")),
-                Err(Failure::Sent(cause)) => return Err(CallError::NoAnswer(cause)),
+                Err(Failure::Sent(cause)) => {
+                    observed::asked(span, endpoint);
+                    return Err(CallError::NoAnswer(cause));
+                }
                 Err(Failure::Lost(error)) => return Err(error),
                 Ok(reply) => {
+                    observed::asked(span, endpoint);
                     if turn > 0 {
                         self.current.store(index, Ordering::Relaxed);
                     }

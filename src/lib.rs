@@ -34,4 +34,5 @@ pub mod sim;
 pub mod state;
 pub mod telemetry;
 mod tls;
+pub mod trace;
 pub mod version;

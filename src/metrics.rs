@@ -4,6 +4,7 @@
 //! tenants of the configuration, interfaces of the gateway. Never an agent.
 
 mod calls;
+mod spans;
 mod tenant;
 
 use std::fmt;
@@ -18,6 +19,7 @@ use crate::version;
 
 pub use self::{
     calls::{CallMetrics, Calls},
+    spans::SpanMetrics,
     tenant::{TenantMetrics, Tenants},
 };
 
@@ -29,6 +31,8 @@ pub struct Metrics {
     pub calls: Calls,
     /// Of the tenants.
     pub tenants: Tenants,
+    /// Of traces.
+    pub spans: SpanMetrics,
 }
 
 /// The content type of [`Metrics::text`].
@@ -47,6 +51,7 @@ impl Metrics {
         Self {
             calls: Calls::new(methods, &mut registry),
             tenants: Tenants::new(&mut registry),
+            spans: SpanMetrics::new(&mut registry),
             registry,
         }
     }

@@ -37,6 +37,7 @@ use crate::{
     metrics::{Method, Metrics},
     retcode::Overrides,
     tenant::Tenants,
+    trace::Tracer,
 };
 
 /// What every method of every service needs.
@@ -45,6 +46,7 @@ struct Shared {
     tenants: Tenants,
     overrides: Overrides,
     metrics: Arc<Metrics>,
+    tracer: Tracer,
     calls: Arc<Semaphore>,
     calls_max: NonZeroUsize,
     default_deadline: Duration,
@@ -82,11 +84,13 @@ pub fn services(
     overrides: Overrides,
     server: &config::Server,
     metrics: Arc<Metrics>,
+    tracer: Tracer,
 ) -> Result<RoutesBuilder, ReflectionError> {
     let shared = Arc::new(Shared {
         tenants,
         overrides,
         metrics,
+        tracer,
         calls: Arc::new(Semaphore::new(server.calls_max.get())),
         calls_max: server.calls_max,
         default_deadline: server.default_deadline,

@@ -36,6 +36,7 @@ use crate::{
     rpc,
     session::{Shared, Stores},
     tenant::{Common, Hosts, Tenant, Tenants, Work},
+    trace::{Tracer, TracerError},
 };
 
 /// A bridge that answers calls.
@@ -49,6 +50,7 @@ pub struct Bridge {
     stages: Stages,
     connections: TaskTracker,
     work: Work,
+    tracer: Tracer,
     drain: Drain,
 }
 
@@ -71,6 +73,9 @@ pub enum StartError {
     /// What replicas share cannot be encrypted.
     #[error("store.encryption_keys: {0}")]
     Store(#[from] SealError),
+    /// Traces cannot be made.
+    #[error(transparent)]
+    Traces(#[from] TracerError),
     /// A tenant's client cannot be made.
     #[error("tenants.{0}: {1}")]
     Tenant(TenantId, BuildError),
@@ -114,10 +119,14 @@ impl Bridge {
     /// [`StartError`]; nothing is left open then.
     pub async fn start(config: Config) -> Result<Self, StartError> {
         let warnings = config.warnings();
-        let Config { server, host_in_flight, tenants, store, retcodes, .. } = config;
+        let Config { server, host_in_flight, tenants, store, traces, retcodes, .. } = config;
         let (work, stages) = (Work::default(), Stages::default());
 
         let metrics = Arc::new(Metrics::new(&rpc::methods()));
+        let tracer = match &traces {
+            Some(traces) => Tracer::new(traces, metrics.spans.clone())?,
+            None => Tracer::default(),
+        };
         let stores = match &store {
             Some(store) => Stores::Shared(Shared::new(store)?),
             None => Stores::Embedded,
@@ -134,7 +143,8 @@ impl Bridge {
             Arc::new(Readiness::new(tenants.clone(), &warnings, stores.link().cloned()));
 
         let tls = server.tls.as_ref().map(tls::acceptor).transpose().map_err(StartError::Tls)?;
-        let mut routes = rpc::services(tenants.clone(), retcodes, &server, metrics.clone())?;
+        let (counting, tracing) = (metrics.clone(), tracer.clone());
+        let mut routes = rpc::services(tenants.clone(), retcodes, &server, counting, tracing)?;
         let health = Health::serving(&mut routes).await;
 
         let (grpc, grpc_addr) = listen(server.listen, "server.listen").await?;
@@ -163,6 +173,7 @@ impl Bridge {
             stages,
             connections,
             work,
+            tracer,
             drain,
         })
     }
@@ -180,7 +191,8 @@ impl Bridge {
     /// Stops: not ready, a time for callers to hear of it, GOAWAY, calls in flight to their end.
     /// Takes `spread` and `limit` of the configuration's drain at the most.
     pub async fn drain(self) -> Drained {
-        let Self { readiness, mut health, tenants, stages, connections, work, drain, .. } = self;
+        let Self { readiness, mut health, tenants, stages, connections, work, .. } = self;
+        let (tracer, drain) = (self.tracer, self.drain);
         info!(spread = ?drain.spread, limit = ?drain.limit, "draining: not ready from now on");
         readiness.set_draining();
         health.not_serving().await;
@@ -195,6 +207,7 @@ impl Bridge {
         work.tasks.close();
         let last_words = LAST_WORDS.min(drain.limit / 4);
         let patience = drain.limit.saturating_sub(last_words);
+        let end = Instant::now() + drain.limit;
         let all = async {
             let handing_over = async {
                 let _late = timeout(patience / 2, hand_over(&tenants)).await;
@@ -214,6 +227,7 @@ impl Bridge {
             work.cutoff.cancel();
             clean = timeout(last_words, &mut all).await.is_ok();
         }
+        tracer.shut_down(end.saturating_duration_since(Instant::now()).min(last_words)).await;
         let (connections, requests) = (connections.len(), work.tasks.len());
         stages.close.cancel();
         if clean {

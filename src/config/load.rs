@@ -7,7 +7,7 @@ use super::{
     error::{ConfigError, Wrong},
     files,
     reader::{Notes, Section},
-    retcodes, server, store, strays, tenant,
+    retcodes, server, store, strays, tenant, traces,
     value::{self, Node, Table, Value},
 };
 
@@ -94,6 +94,7 @@ fn config(root: &Section<'_>) -> Config {
         host_in_flight: server::host_in_flight(&root.section("gateway")),
         tenants: tenant::tenants(&root.section("tenants")),
         store: store::store(root),
+        traces: traces::traces(root),
         retcodes: retcodes::retcodes(&root.section("retcodes")),
         warnings: Vec::new(),
     }

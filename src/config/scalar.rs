@@ -39,6 +39,17 @@ impl<'a> Section<'a> {
         NonZeroUsize::new(self.whole(key, default, 1..=max)).unwrap_or(NonZeroUsize::MIN)
     }
 
+    /// A part of the whole, from 0 to 1.
+    pub(super) fn ratio(&self, key: &'static str, default: f64) -> f64 {
+        let parse = |node| {
+            let ratio = fraction(node)?;
+            (0.0..=1.0).contains(&ratio).then_some(ratio).ok_or_else(|| {
+                Wrong::new(format!("{ratio} is out of range"), "give a number from 0 to 1")
+            })
+        };
+        self.read(key, parse).unwrap_or(default)
+    }
+
     /// Yes or no.
     pub(super) fn truth(&self, key: &'static str, default: bool) -> bool {
         self.read(key, truth).unwrap_or(default)
@@ -166,6 +177,20 @@ fn whole(node: &Node) -> Result<i64, Wrong> {
             Wrong::new(problem, "give a whole number in digits")
         }),
         other => Err(mistyped(other, "a whole number", remedy)),
+    }
+}
+
+fn fraction(node: &Node) -> Result<f64, Wrong> {
+    let remedy = "give a number from 0 to 1 without quotation marks";
+    match &node.value {
+        Value::Fraction(number) => Ok(*number),
+        Value::Whole(0) => Ok(0.0),
+        Value::Whole(1) => Ok(1.0),
+        Value::Whole(number) => Err(Wrong::new(format!("{number} is out of range"), remedy)),
+        Value::Raw(text) => text.parse().map_err(|_| {
+            Wrong::new(format!("{} is not a number", quote(text)), "give a number from 0 to 1")
+        }),
+        other => Err(mistyped(other, "a number", remedy)),
     }
 }
 

@@ -22,6 +22,7 @@ pub(super) enum Value {
     /// Text from the environment or a flag: stands for any type.
     Raw(String),
     Whole(i64),
+    Fraction(f64),
     Truth(bool),
     List(Vec<Node>),
     Table(Table),
@@ -72,6 +73,7 @@ impl Value {
         match self {
             Self::Text(_) | Self::Raw(_) => "text",
             Self::Whole(_) => "a number",
+            Self::Fraction(_) => "a number with a fraction",
             Self::Truth(_) => "true or false",
             Self::List(_) => "a list",
             Self::Table(_) => "a section",
@@ -107,7 +109,10 @@ impl<'a> Lines<'a> {
             DeValue::Integer(digits) => i64::from_str_radix(digits.as_str(), digits.radix())
                 .map_or(Value::Useless("a number beyond 64 bits"), Value::Whole),
             DeValue::Boolean(truth) => Value::Truth(*truth),
-            DeValue::Float(_) => Value::Useless("a number with a fraction"),
+            DeValue::Float(digits) => digits
+                .as_str()
+                .parse()
+                .map_or(Value::Useless("a number with a fraction"), Value::Fraction),
             DeValue::Datetime(_) => Value::Useless("a date or time"),
             DeValue::Table(table) => Value::Table(self.table(table)),
             DeValue::Array(items) => Value::List(

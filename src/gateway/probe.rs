@@ -13,6 +13,7 @@ use crate::{
     config::{ClientTls, Tenant},
     id::AgentId,
     tls,
+    trace::Trace,
 };
 
 /// An answer with its head, of which calls read only a part.
@@ -47,7 +48,8 @@ pub async fn ask(tenant: &Tenant, base_url: &Uri, agent: AgentId) -> Result<Answ
         return Err(format!("{base_url} has no host"));
     };
     let command = Command::plain(&AGENT_STATUS);
-    let request = Request { command: &command, agent, session: None, body: None };
+    let request =
+        Request { command: &command, agent, session: None, body: None, trace: Trace::default() };
     let http = request.to_http(&endpoint).map_err(|error| error.to_string())?;
 
     let mut connection = Connection::open(connector, &endpoint).await?;

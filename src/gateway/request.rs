@@ -9,7 +9,7 @@ use http::{
 use http_body_util::Full;
 
 use super::{Command, Interface, endpoint::Endpoint};
-use crate::{id::AgentId, session::Session};
+use crate::{id::AgentId, session::Session, trace::Trace};
 
 /// One request to a gateway.
 pub struct Request<'a> {
@@ -21,6 +21,8 @@ pub struct Request<'a> {
     pub session: Option<&'a Session>,
     /// A JSON body; a sign-in's holds the password.
     pub body: Option<Bytes>,
+    /// What it is a part of.
+    pub trace: Trace,
 }
 
 /// Documented as mandatory on every call, also on those without a body (API.md 1).
@@ -49,6 +51,7 @@ impl Request<'_> {
                 headers.insert(COOKIE, cookies);
             }
         }
+        self.trace.tell_gateway(headers);
         // hyper leaves it out for an empty body; some balancers answer a POST without it with 411.
         if self.body.is_none() && self.interface().method == Method::POST {
             headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));

@@ -72,7 +72,7 @@ async fn sign_in(call: Call, request: SignInRequest) -> Result<SignInResponse, C
     let (subject, sign_in) = checker.done(subject.zip(Some(sign_in)))?;
 
     let sign_in = sign_in.ok_or(CallError::CredentialsMissing)?;
-    let signed_in = subject.tenant.sign_in(subject.agent, sign_in, call.deadline).await?;
+    let signed_in = subject.tenant.sign_in(subject.agent, sign_in, &call.context).await?;
     let session = Some(translate::session(&subject, &signed_in.session));
     let skill_reset = signed_in.skills.as_ref().map(translate::skill_reset);
     let (message, retcode, result) = translate::envelope(signed_in.envelope);
@@ -84,7 +84,7 @@ async fn sign_out(call: Call, request: SignOutRequest) -> Result<SignOutResponse
     let subject = checker.subject(&call.shared.tenants, &request)?;
     let subject = checker.done(subject)?;
 
-    let envelope = subject.tenant.sign_out(subject.agent, request.force, call.deadline).await?;
+    let envelope = subject.tenant.sign_out(subject.agent, request.force, &call.context).await?;
     let (message, retcode, _result) = translate::envelope(envelope);
     Ok(SignOutResponse { message, retcode })
 }

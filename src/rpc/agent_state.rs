@@ -167,9 +167,9 @@ impl AgentStateRpc {
             let subject = checker.done(subject)?;
 
             let (tenant, agent) = (&subject.tenant, subject.agent);
-            let accepted = tenant.command(agent, command, call.deadline).await?;
+            let accepted = tenant.command(agent, command, &call.context).await?;
             let confirmation = match within {
-                Some(within) => Some(tenant.confirm(agent, &accepted, within, call.deadline).await),
+                Some(within) => Some(tenant.confirm(agent, &accepted, within, &call.context).await),
                 None => None,
             };
             Ok(translate::changed(accepted.envelope, confirmation).into())
@@ -184,7 +184,7 @@ async fn get_state(call: Call, request: GetStateRequest) -> Result<GetStateRespo
     let subject = checker.done(subject)?;
 
     let command = Command::plain(&AGENT_STATUS);
-    let answer = subject.tenant.command(subject.agent, command, call.deadline).await?;
+    let answer = subject.tenant.command(subject.agent, command, &call.context).await?;
     let status = answer.envelope.result.as_deref().and_then(AgentStatus::read);
     let status = status.ok_or_else(|| CallError::BadReply("it has no agentState".into()))?;
     Ok(translate::agent_status(status))

@@ -19,10 +19,11 @@ use super::{
     status, translate,
 };
 use crate::{
-    call::{CallError, Deadline},
+    call::{CallError, Context},
     gateway::Command,
     id::AgentId,
     tenant::{Accepted, Tenant},
+    trace::SpanKind,
 };
 
 /// The method's name.
@@ -43,8 +44,8 @@ struct Batch {
     tenant: Arc<Tenant>,
     command: Command,
     confirm_within: Option<std::time::Duration>,
-    /// Before the caller's own, so that the answer with all results is still in time.
-    deadline: Deadline,
+    /// Ends before the caller's own, so that the answer with all results is still in time.
+    context: Context,
 }
 
 /// Makes many agents busy, a few at a time.
@@ -59,17 +60,23 @@ pub(super) async fn set_busy(
     let confirm_within = checker.confirm_within(request.confirm_within);
     let tenant = checker.done(tenant)?;
 
-    let batch = &Batch { tenant, command, confirm_within, deadline: call.deadline.sooner() };
+    let context = Context { deadline: call.context.deadline.sooner(), ..call.context.clone() };
+    let batch = &Batch { tenant, command, confirm_within, context };
     let overrides = &call.shared.overrides;
     let asked = request.agent_ids.into_iter().enumerate().map(async |(place, agent_id)| {
-        let asked = batch.ask(&agent_id).await;
-        (place, agent_id, asked)
+        let span = batch.context.trace.child(|| "agent".into(), SpanKind::Internal);
+        span.set("agent.id", || visible(&agent_id, ID_MAX));
+        let context = Context { trace: span.trace().clone(), ..batch.context.clone() };
+        let asked = batch.ask(&agent_id, &context).await;
+        (place, agent_id, asked, context, span)
     });
     // Out of order, so that one who hangs holds nobody up.
     let asked = stream::iter(asked).buffer_unordered(batch.tenant.batch_share());
-    let results = asked.map(async |(place, agent_id, asked)| {
+    let results = asked.map(async |(place, agent_id, asked, context, _span)| {
         let outcome = match asked {
-            Ok((agent, accepted)) => Outcome::Accepted(batch.confirm(agent, accepted).await),
+            Ok((agent, accepted)) => {
+                Outcome::Accepted(batch.confirm(agent, accepted, &context).await)
+            }
             Err(error) => {
                 let agent_id = visible(&agent_id, ID_MAX);
                 let tenant_id = batch.tenant.id().to_string();
@@ -90,19 +97,26 @@ pub(super) async fn set_busy(
 }
 
 impl Batch {
-    async fn ask(&self, agent_id: &str) -> Result<(AgentId, Accepted), CallError> {
+    async fn ask(
+        &self,
+        agent_id: &str,
+        context: &Context,
+    ) -> Result<(AgentId, Accepted), CallError> {
         let range = &self.tenant.config().agent_ids;
         let agent = AgentId::parse(agent_id, range)
             .map_err(|invalid| CallError::invalid("agent_ids", invalid.to_string()))?;
         let command = self.command.clone();
-        Ok((agent, self.tenant.command_of_batch(agent, command, self.deadline).await?))
+        Ok((agent, self.tenant.command_of_batch(agent, command, context).await?))
     }
 
-    async fn confirm(&self, agent: AgentId, accepted: Accepted) -> SetBusyResponse {
+    async fn confirm(
+        &self,
+        agent: AgentId,
+        accepted: Accepted,
+        context: &Context,
+    ) -> SetBusyResponse {
         let confirmation = match self.confirm_within {
-            Some(within) => {
-                Some(self.tenant.confirm(agent, &accepted, within, self.deadline).await)
-            }
+            Some(within) => Some(self.tenant.confirm(agent, &accepted, within, context).await),
             None => None,
         };
         translate::changed(accepted.envelope, confirmation).into()

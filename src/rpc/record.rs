@@ -7,7 +7,12 @@ use tonic::{Code, Status};
 use tracing::{field, info, warn};
 
 use super::status::{self, Refused, code_name};
-use crate::{call::CallError, metrics::CallMetrics, retcode::Overrides};
+use crate::{
+    call::CallError,
+    metrics::CallMetrics,
+    retcode::Overrides,
+    trace::{Span, Trace, TraceId},
+};
 
 /// Whom a call is about, in the caller's words: bounded, and harmless in a log.
 pub(super) struct About {
@@ -20,31 +25,46 @@ pub(super) struct About {
 pub(super) struct Record {
     about: About,
     peer: Option<SocketAddr>,
-    started: Instant,
-    metrics: Option<Arc<CallMetrics>>,
+    started: Started,
     written: bool,
+}
+
+/// What began with a call.
+pub(super) struct Started {
+    pub(super) at: Instant,
+    pub(super) metrics: Option<Arc<CallMetrics>>,
+    pub(super) span: Span,
 }
 
 // === impl Record ===
 
 impl Record {
-    /// Of a call that came then.
-    pub(super) fn new(
-        about: About,
-        peer: Option<SocketAddr>,
-        started: Instant,
-        metrics: Option<Arc<CallMetrics>>,
-    ) -> Self {
-        if let Some(metrics) = &metrics {
+    /// Of a call that has just come.
+    pub(super) fn new(about: About, peer: Option<SocketAddr>, started: Started) -> Self {
+        let Started { metrics, span, .. } = &started;
+        if let Some(metrics) = metrics {
             metrics.begin();
         }
-        Self { about, peer, started, metrics, written: false }
+        span.set("rpc.system.name", || "grpc");
+        span.set("rpc.method", || about.method);
+        span.set("tenant.id", || about.tenant_id.clone());
+        span.set("agent.id", || about.agent_id.clone());
+        if let Some(peer) = peer {
+            span.set("network.peer.address", || peer.ip().to_string());
+            span.set("network.peer.port", || i64::from(peer.port()));
+        }
+        Self { about, peer, started, written: false }
+    }
+
+    /// Where the spans of the call's parts belong.
+    pub(super) fn trace(&self) -> Trace {
+        self.started.span.trace().clone()
     }
 
     pub(super) fn accepted(mut self) {
         self.end(Code::Ok);
         let (About { method, tenant_id, agent_id }, elapsed_ms) = (&self.about, self.elapsed_ms());
-        let peer = self.peer.map(field::display);
+        let (peer, trace) = (self.peer.map(field::display), self.trace_id());
         info!(
             method,
             peer,
@@ -52,6 +72,7 @@ impl Record {
             agent.id = agent_id,
             code = "OK",
             elapsed_ms,
+            trace.id = trace,
             "call"
         );
     }
@@ -65,17 +86,14 @@ impl Record {
 
     fn refused(mut self, error: &CallError, refused: &Refused) {
         self.end(refused.status.code());
+        self.explain(error, refused);
         let (About { method, tenant_id, agent_id }, elapsed_ms) = (&self.about, self.elapsed_ms());
         let (code, reason) = (code_name(refused.status.code()), &*refused.reason);
         let outcome = error.outcome().as_str();
         let retcode = error.refusal().map(|refusal| refusal.retcode.as_str());
-        let ours = matches!(
-            refused.status.code(),
-            Code::Unknown | Code::Internal | Code::Unavailable | Code::DeadlineExceeded
-        );
-        // What lies with the gateway or the bridge is for whoever runs them, with its cause.
+        let ours = is_ours(refused.status.code());
         let error = ours.then(|| error.to_string());
-        let peer = self.peer.map(field::display);
+        let (peer, trace) = (self.peer.map(field::display), self.trace_id());
         macro_rules! line {
             ($write:ident) => {
                 $write!(
@@ -88,6 +106,7 @@ impl Record {
                     outcome,
                     retcode,
                     elapsed_ms,
+                    trace.id = trace,
                     error,
                     "call"
                 )
@@ -98,13 +117,34 @@ impl Record {
 
     fn end(&mut self, code: Code) {
         self.written = true;
-        if let Some(metrics) = &self.metrics {
-            metrics.end(code.into(), self.started.elapsed());
+        let Started { at, metrics, span } = &self.started;
+        if let Some(metrics) = metrics {
+            metrics.end(code.into(), at.elapsed());
+        }
+        span.set("rpc.response.status_code", || code_name(code));
+    }
+
+    /// Tells the trace what the caller is told.
+    fn explain(&self, error: &CallError, refused: &Refused) {
+        let span = &self.started.span;
+        span.set("reason", || refused.reason.clone());
+        span.set("outcome", || error.outcome().as_str());
+        if let Some(refusal) = error.refusal() {
+            span.set("retcode", || refusal.retcode.to_string());
+        }
+        if is_ours(refused.status.code()) {
+            span.set("error.type", || code_name(refused.status.code()));
+            span.fail(|| error.to_string());
         }
     }
 
+    /// For the log, to find the trace by.
+    fn trace_id(&self) -> Option<field::DisplayValue<TraceId>> {
+        self.started.span.trace().id().map(field::display)
+    }
+
     fn elapsed_ms(&self) -> f64 {
-        (self.started.elapsed().as_secs_f64() * 1e6).round() / 1e3
+        (self.started.at.elapsed().as_secs_f64() * 1e6).round() / 1e3
     }
 }
 
@@ -114,7 +154,7 @@ impl Drop for Record {
             self.end(Code::Cancelled);
             let (About { method, tenant_id, agent_id }, elapsed_ms) =
                 (&self.about, self.elapsed_ms());
-            let peer = self.peer.map(field::display);
+            let (peer, trace) = (self.peer.map(field::display), self.trace_id());
             info!(
                 method,
                 peer,
@@ -122,10 +162,16 @@ impl Drop for Record {
                 agent.id = agent_id,
                 code = "CANCELLED",
                 elapsed_ms,
+                trace.id = trace,
                 "call"
             );
         }
     }
+}
+
+/// Whether it lies with the gateway or the bridge; whoever runs them wants the cause too.
+fn is_ours(code: Code) -> bool {
+    matches!(code, Code::Unknown | Code::Internal | Code::Unavailable | Code::DeadlineExceeded)
 }
 
 /// `text` without control characters, which could forge log lines, and cut to `max` bytes.

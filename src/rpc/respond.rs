@@ -12,10 +12,13 @@ use tonic::{Extensions, Request, Response, Status, metadata::MetadataMap};
 
 use super::{
     Shared,
-    record::{About, Record, visible},
+    record::{About, Record, Started, visible},
     timeout,
 };
-use crate::call::{CallError, Caller, Deadline, FieldViolation, Share};
+use crate::{
+    call::{CallError, Caller, Context, Deadline, FieldViolation, Share},
+    trace::Trace,
+};
 
 /// A request that says whom it is about.
 pub(super) trait Addressed {
@@ -59,7 +62,7 @@ impl Addressed for super::proto::WatchEventsRequest {
 /// What a method's work is given beside the request.
 pub(super) struct Call {
     pub(super) shared: Arc<Shared>,
-    pub(super) deadline: Deadline,
+    pub(super) context: Context,
     _place: OwnedSemaphorePermit,
 }
 
@@ -114,7 +117,7 @@ impl Shared {
         W: Future<Output = Result<A, CallError>>,
     {
         let (arrival, record, message) = self.arrival(method, request);
-        let result = match self.admit(&arrival) {
+        let result = match self.admit(&arrival, record.trace()) {
             Ok(call) => work(call, message).await,
             Err(error) => Err(error),
         };
@@ -140,20 +143,24 @@ impl Shared {
             (id, _) => visible(id, ID_MAX),
         };
         let agent_id = visible(message.agent_id(), ID_MAX);
-        let metrics = self.metrics.calls.of(method);
         let about = About { method, tenant_id, agent_id };
-        let record = Record::new(about, arrival.peer, arrival.at, metrics);
+        let started = Started {
+            at: arrival.at,
+            metrics: self.metrics.calls.of(method),
+            span: self.tracer.begin(method, arrival.metadata.as_ref(), arrival.at),
+        };
+        let record = Record::new(about, arrival.peer, started);
         (arrival, record, message)
     }
 
-    fn admit(self: &Arc<Self>, arrival: &Arrival) -> Result<Call, CallError> {
+    fn admit(self: &Arc<Self>, arrival: &Arrival, trace: Trace) -> Result<Call, CallError> {
         let timeout = arrival.timeout()?.unwrap_or(self.default_deadline);
         let place = self.calls.clone().try_acquire_owned().map_err(|error| match error {
             TryAcquireError::NoPermits | TryAcquireError::Closed => {
                 CallError::Overloaded { share: Share::ServerCalls, limit: self.calls_max }
             }
         })?;
-        let deadline = Deadline::new(arrival.at, timeout);
-        Ok(Call { shared: self.clone(), deadline, _place: place })
+        let context = Context { deadline: Deadline::new(arrival.at, timeout), trace };
+        Ok(Call { shared: self.clone(), context, _place: place })
     }
 }

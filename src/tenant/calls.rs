@@ -6,11 +6,12 @@ use tokio::time::{Instant, timeout_at};
 
 use super::{Accepted, SignedIn, Tenant, Work, batch_share, underway::Underway};
 use crate::{
-    call::{CallError, Deadline, Stage, detached},
+    call::{CallError, Context, Deadline, Stage, detached},
     config::Timeouts,
     gateway::{Command, Envelope, SignIn},
     id::AgentId,
     session::Session,
+    trace::SpanKind,
 };
 
 /// How long a recovery may wait for the agent's turn and a place, beside its sign-in.
@@ -34,9 +35,9 @@ impl Tenant {
         self: &Arc<Self>,
         agent: AgentId,
         command: Command,
-        deadline: Deadline,
+        context: &Context,
     ) -> Result<Accepted, CallError> {
-        self.admitted(agent, deadline, |call| call.command(command)).await
+        self.admitted(agent, context, |call| call.command(command)).await
     }
 
     /// The same for one of many: waits for its places as long as the caller does, and leaves half
@@ -49,10 +50,10 @@ impl Tenant {
         self: &Arc<Self>,
         agent: AgentId,
         command: Command,
-        deadline: Deadline,
+        context: &Context,
     ) -> Result<Accepted, CallError> {
         // The semaphore is never closed.
-        let place = self.waiting(deadline, self.batches.clone().acquire_owned()).await?;
+        let place = self.waiting(context.deadline, self.batches.clone().acquire_owned()).await?;
         let place = place.map_err(|_| CallError::Internal)?;
         let work = |call: Underway| async move {
             let accepted = call.command(command).await;
@@ -60,7 +61,7 @@ impl Tenant {
             drop(place);
             Ok(Accepted { of_batch: true, ..accepted? })
         };
-        self.admitted_within(UNTIL_THE_DEADLINE, agent, deadline, work).await
+        self.admitted_within(UNTIL_THE_DEADLINE, agent, context, work).await
     }
 
     /// How many commands of batches may be under way at once.
@@ -78,9 +79,9 @@ impl Tenant {
         self: &Arc<Self>,
         agent: AgentId,
         sign_in: SignIn,
-        deadline: Deadline,
+        context: &Context,
     ) -> Result<SignedIn, CallError> {
-        self.admitted(agent, deadline, |call| call.sign_in(sign_in)).await
+        self.admitted(agent, context, |call| call.sign_in(sign_in)).await
     }
 
     /// Signs an agent out and forgets its session and its credentials; by force even while the
@@ -94,9 +95,9 @@ impl Tenant {
         self: &Arc<Self>,
         agent: AgentId,
         force: bool,
-        deadline: Deadline,
+        context: &Context,
     ) -> Result<Envelope, CallError> {
-        self.admitted(agent, deadline, move |call| call.sign_out(force)).await
+        self.admitted(agent, context, move |call| call.sign_out(force)).await
     }
 
     /// Makes a session anew that was lost, unless there is a newer one by now.
@@ -110,27 +111,27 @@ impl Tenant {
         // gateway may be in the queue, one behind the other.
         let queue = RECOVERY_QUEUE.max(self.config.keep.recovery);
         let deadline = Deadline::new(Instant::now(), queue + (connect + sign_in) * 2);
-        self.admitted(agent, deadline, move |call| call.recover(lost)).await
+        self.admitted(agent, &Context::of_bridge(deadline), move |call| call.recover(lost)).await
     }
 
     /// Renews an agent's Guid by asking for it.
     pub(super) async fn update_guid(self: &Arc<Self>, agent: AgentId) -> Result<(), CallError> {
         let deadline = Deadline::new(Instant::now(), RECOVERY_QUEUE + self.config.timeouts.request);
-        self.admitted(agent, deadline, Underway::update_guid).await
+        self.admitted(agent, &Context::of_bridge(deadline), Underway::update_guid).await
     }
 
     /// Waits until `agent`'s next call may be made and hands it to a task of its own.
     async fn admitted<T, W>(
         self: &Arc<Self>,
         agent: AgentId,
-        deadline: Deadline,
+        context: &Context,
         work: impl FnOnce(Underway) -> W,
     ) -> Result<T, CallError>
     where
         T: Send + 'static,
         W: Future<Output = Result<T, CallError>> + Send + 'static,
     {
-        self.admitted_within(self.config.limits.queue_wait, agent, deadline, work).await
+        self.admitted_within(self.config.limits.queue_wait, agent, context, work).await
     }
 
     /// The same, with `wait` for a place among the requests.
@@ -138,25 +139,29 @@ impl Tenant {
         self: &Arc<Self>,
         wait: Duration,
         agent: AgentId,
-        deadline: Deadline,
+        context: &Context,
         work: impl FnOnce(Underway) -> W,
     ) -> Result<T, CallError>
     where
         T: Send + 'static,
         W: Future<Output = Result<T, CallError>> + Send + 'static,
     {
+        let Context { deadline, trace } = context.clone();
         let arrived = deadline.arrived();
         let share = self.admission.enter()?;
+        let queue = trace.child(|| "queue".into(), SpanKind::Internal);
         // The agent's turn comes first: a call that waits for it takes nothing from other agents.
         let turn = self.waiting(deadline, self.turns.take(agent)).await??;
         let request = self.waiting(deadline, self.admission.request(wait)).await??;
+
+        drop(queue);
 
         self.metrics.queued(arrived.elapsed());
         let tenant = self.clone();
         let Work { tasks, cutoff, .. } = &self.work;
         detached(tasks, deadline, cutoff.clone(), move |patience| {
             let request = Some(request);
-            work(Underway { tenant, agent, patience, turn, arrived, request, _call: share })
+            work(Underway { tenant, agent, patience, trace, turn, arrived, request, _call: share })
         })
         .await
     }

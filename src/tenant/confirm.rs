@@ -10,11 +10,12 @@ use tokio::time::{Instant, timeout_at};
 
 use super::{Accepted, Tenant};
 use crate::{
-    call::Deadline,
+    call::{Context, Deadline},
     event::{Agents, Event, Watch, What},
     gateway::{AGENT_STATUS, AgentStatus, Command, Effect},
     id::AgentId,
     state::AgentState,
+    trace::{SpanKind, Trace},
 };
 
 /// Whether what the gateway accepted has happened.
@@ -70,9 +71,12 @@ impl Tenant {
         agent: AgentId,
         accepted: &Accepted,
         within: Duration,
-        deadline: Deadline,
+        context: &Context,
     ) -> Confirmation {
-        let confirmation = self.wait_for_event(agent, accepted, within, deadline).await;
+        let span = context.trace.child(|| "confirm".into(), SpanKind::Internal);
+        let context = Context { trace: span.trace().clone(), ..*context };
+        let confirmation = self.wait_for_event(agent, accepted, within, &context).await;
+        span.set("confirmation", || confirmation.as_str());
         self.metrics.confirmation(confirmation.as_str());
         confirmation
     }
@@ -82,7 +86,7 @@ impl Tenant {
         agent: AgentId,
         accepted: &Accepted,
         within: Duration,
-        deadline: Deadline,
+        context: &Context,
     ) -> Confirmation {
         let Some(effect) = accepted.command.interface.effect else {
             return Confirmation::Accepted(Unconfirmed::NotKept);
@@ -90,10 +94,11 @@ impl Tenant {
         if !self.is_polled(agent).await {
             return Confirmation::Accepted(Unconfirmed::NotKept);
         }
-        let until = deadline.start_by().min(Instant::now() + within);
+        let until = context.deadline.start_by().min(Instant::now() + within);
         let watch = self.events.watch(Agents::These([agent].into()), Some(accepted.after));
         let Accepted { command: Command { reason, .. }, of_batch, .. } = *accepted;
-        let mut seen = Seen { agent, effect, reason, of_batch, other_state: false };
+        let trace = context.trace.clone();
+        let mut seen = Seen { agent, effect, reason, of_batch, other_state: false, trace };
         let waiting = timeout_at(until, self.confirming_event(watch, &mut seen, until));
         let waited = self.work.stopping.run_until_cancelled(waiting).await;
         match waited {
@@ -128,11 +133,12 @@ impl Tenant {
     async fn fits_by_now(self: &Arc<Self>, seen: &Seen, until: Instant) -> bool {
         let left = until.saturating_duration_since(Instant::now());
         let deadline = Deadline::new(Instant::now(), left);
+        let context = &Context { deadline, trace: seen.trace.clone() };
         let command = Command::plain(&AGENT_STATUS);
         let asked = if seen.of_batch {
-            self.command_of_batch(seen.agent, command, deadline).await
+            self.command_of_batch(seen.agent, command, context).await
         } else {
-            self.command(seen.agent, command, deadline).await
+            self.command(seen.agent, command, context).await
         };
         let status =
             asked.ok().and_then(|answer| AgentStatus::read(answer.envelope.result?.as_ref()));
@@ -175,6 +181,7 @@ struct Seen {
     reason: Option<i32>,
     of_batch: bool,
     other_state: bool,
+    trace: Trace,
 }
 
 impl Seen {
@@ -204,7 +211,9 @@ mod tests {
     fn check(asked: Option<i32>, kind: &str, content: Option<&str>, expected: bool) {
         let agent = AgentId::parse("1001", &DEFAULT_AGENT_IDS).unwrap();
         let effect = SAY_BUSY.effect.unwrap();
-        let seen = Seen { agent, effect, reason: asked, of_batch: false, other_state: false };
+        let trace = Trace::default();
+        let (reason, of_batch) = (asked, false);
+        let seen = Seen { agent, effect, reason, of_batch, other_state: false, trace };
         let (kind, content) = (kind.into(), content.map(Into::into));
         let what = What::Gateway(GatewayEvent {
             kind,

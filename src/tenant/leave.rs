@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::task::JoinSet;
 
 use super::Tenant;
-use crate::call::Deadline;
+use crate::call::{Context, Deadline};
 
 /// A gateway whose bridge stops has other replicas to serve.
 const SIGN_OUTS_AT_ONCE: usize = 16;
@@ -19,11 +19,11 @@ impl Tenant {
     /// Signs out the agents whose sessions the bridge keeps, a few at a time, each before
     /// `deadline`; gives how many were.
     pub async fn sign_out_all(self: &Arc<Self>, deadline: Deadline) -> usize {
-        let mut signed_out = 0;
+        let (context, mut signed_out) = (Context::of_bridge(deadline), 0);
         for few in self.keepers.agents().chunks(SIGN_OUTS_AT_ONCE) {
             let sign_out = |&agent| {
-                let tenant = self.clone();
-                async move { tenant.sign_out(agent, false, deadline).await.is_ok() }
+                let (tenant, context) = (self.clone(), context.clone());
+                async move { tenant.sign_out(agent, false, &context).await.is_ok() }
             };
             let calls: JoinSet<bool> = few.iter().map(sign_out).collect();
             signed_out += calls.join_all().await.into_iter().filter(|&done| done).count();

@@ -10,6 +10,7 @@ use crate::{
     id::AgentId,
     retcode::Kind,
     session::Session,
+    trace::Trace,
 };
 
 /// What a poll says about its session.
@@ -53,9 +54,11 @@ impl Tenant {
     /// the time. There is one for each kept session, and their number is bounded.
     pub(super) async fn poll(&self, agent: AgentId, session: &Session) -> Finding {
         let command = Command::plain(&POLL);
-        let request = Request { command: &command, agent, session: Some(session), body: None };
+        let (command, session_) = (&command, Some(session));
+        let trace = Trace::default();
+        let request = Request { command, agent, session: session_, body: None, trace };
         let mut patience = Patience::of_bridge(self.work.cutoff.clone());
-        match self.gateway.exchange(&request, Stage::Answer, &mut patience).await {
+        match self.gateway.exchange(request, Stage::Answer, &mut patience).await {
             Ok(mut reply) => match self.absorb(agent, session, &mut reply).await {
                 Ok(()) => self.take_in(agent, reply.into_verdict(session.guid.node())),
                 Err(_store_failed) => Finding::Silent,

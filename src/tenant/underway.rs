@@ -3,7 +3,7 @@
 //! All of this runs detached from the caller. The turn and the places are held until the gateway
 //! has answered, whether or not anybody still waits, so the agent's next call finds it settled.
 
-use std::sync::Arc;
+use std::{mem, sync::Arc};
 
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
@@ -23,6 +23,7 @@ use crate::{
     id::AgentId,
     retcode::Kind,
     session::{Cookies, NewSession, Origin, Session, SessionState},
+    trace::{SpanKind, Trace},
 };
 
 /// A call with all that it holds.
@@ -31,6 +32,8 @@ pub(super) struct Underway {
     pub(super) agent: AgentId,
     pub(super) arrived: Instant,
     pub(super) patience: Patience,
+    /// Where the spans of what is under way belong.
+    pub(super) trace: Trace,
     pub(super) turn: Turn,
     pub(super) _call: CallPlace,
     /// `None` while the call waits for something else than the gateway.
@@ -79,7 +82,7 @@ impl Underway {
         &mut self,
         command: &Command,
     ) -> Result<(Envelope, u64), CallError> {
-        let session = self.session(command.interface).await?;
+        let session = self.traced_session(command.interface).await?;
         let after = self.tenant.events.newest();
         let refused = match self.send(command, &session).await {
             Err(CallError::Refused(refusal)) if refusal.retcode.blames_guid() => refusal,
@@ -118,6 +121,19 @@ impl Underway {
             self.tenant.back(self.agent, SessionState::SigningOut, former, "still signed in");
         }
         verdict
+    }
+
+    /// [`Underway::session`] as a part of the trace, with the sign-in that it may need.
+    async fn traced_session(&mut self, interface: &Interface) -> Result<Arc<Session>, CallError> {
+        let span = self.trace.child(|| "session".into(), SpanKind::Internal);
+        let whole = mem::replace(&mut self.trace, span.trace().clone());
+        let session = self.session(interface).await;
+        self.trace = whole;
+        match &session {
+            Ok(session) => span.set("session.version", || session.version.to_string()),
+            Err(error) => span.fail(|| error.to_string()),
+        }
+        session
     }
 
     /// The agent's session; signs the agent in where there is none and the bridge can, unless
@@ -272,8 +288,9 @@ impl Underway {
     ) -> Result<Reply, CallError> {
         let command = Command::plain(interface);
         let body = Some(sign_in.to_body());
-        let request = Request { command: &command, agent: self.agent, session: None, body };
-        self.tenant.gateway.exchange(&request, stage, &mut self.patience).await
+        let (agent, trace) = (self.agent, self.trace.clone());
+        let request = Request { command: &command, agent, session: None, body, trace };
+        self.tenant.gateway.exchange(request, stage, &mut self.patience).await
     }
 
     /// Stores the session that a sign-in made.
@@ -303,8 +320,9 @@ impl Underway {
 
     async fn send(&mut self, command: &Command, session: &Session) -> Result<Envelope, CallError> {
         let Self { tenant, agent, patience, .. } = self;
-        let request = Request { command, agent: *agent, session: Some(session), body: None };
-        let mut reply = tenant.gateway.exchange(&request, Stage::Answer, patience).await?;
+        let trace = self.trace.clone();
+        let request = Request { command, agent: *agent, session: Some(session), body: None, trace };
+        let mut reply = tenant.gateway.exchange(request, Stage::Answer, patience).await?;
         tenant.absorb(*agent, session, &mut reply).await?;
         reply.into_verdict(session.guid.node())
     }

@@ -17,3 +17,4 @@ mod precedence;
 mod store;
 mod support;
 mod tenants;
+mod traces;

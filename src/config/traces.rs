@@ -1,0 +1,127 @@
+//! `[traces]`.
+
+use std::{num::NonZeroUsize, time::Duration};
+
+use http::{HeaderMap, HeaderName, HeaderValue, Uri, uri::Scheme};
+
+use super::{
+    ClientTls, Trust,
+    error::{Wrong, quote},
+    files,
+    reader::Section,
+    server::{MILLISECOND, MINUTE, SECOND},
+};
+
+/// Where traces of calls go, and of how many. `[traces]`.
+#[derive(Debug)]
+pub struct Traces {
+    /// A collector that takes OTLP over gRPC; scheme, host and port. `traces.endpoint`.
+    pub endpoint: Uri,
+    /// TLS towards it, if the endpoint has it. `traces.tls`.
+    pub tls: ClientTls,
+    /// Sent with every export, such as a token. `traces.headers_file`.
+    pub headers: HeaderMap,
+    /// Of calls whose caller does not say whether they are to be recorded, the part that is, from
+    /// 0 to 1. `traces.sample`.
+    pub sample: f64,
+    /// Whether a caller's `traceparent` decides if its call is recorded. `traces.follow_callers`.
+    pub follow_callers: bool,
+    /// Whether gateways are sent a `traceparent`. `traces.to_gateway`.
+    pub to_gateway: bool,
+    /// Spans that wait for being exported; more are dropped. `traces.queue`.
+    pub queue: NonZeroUsize,
+    /// How often they are exported, unless there are many. `traces.interval`.
+    pub interval: Duration,
+    /// How long an export may take. `traces.timeout`.
+    pub timeout: Duration,
+}
+
+const HEADERS_MAX: u64 = 16 * 1024;
+
+const ENDPOINT_REMEDY: &str =
+    "give http://<host>:<port>, or https:// for TLS, of a collector's OTLP/gRPC port, often 4317";
+const HEADERS_REMEDY: &str =
+    "give the path of a file with a header a line, such as \"authorization: Bearer …\"";
+
+pub(super) fn traces(root: &Section<'_>) -> Option<Traces> {
+    let section = root.section("traces");
+    let endpoint = section.read("endpoint", |node| endpoint(super::scalar::text(node)?));
+    let tls = tls(&section.section("tls"), endpoint.as_ref());
+    let headers = headers(&section);
+    let sample = section.ratio("sample", 0.1);
+    let follow_callers = section.truth("follow_callers", true);
+    let to_gateway = section.truth("to_gateway", true);
+    let queue = section.count("queue", 4096, 1_000_000);
+    let interval = section.duration("interval", 5 * SECOND, 10 * MILLISECOND..=MINUTE);
+    let timeout = section.duration("timeout", 10 * SECOND, 10 * MILLISECOND..=MINUTE);
+    if root.has("traces") {
+        section.missing("endpoint", ENDPOINT_REMEDY);
+    }
+    Some(Traces {
+        endpoint: endpoint?,
+        tls,
+        headers,
+        sample,
+        follow_callers,
+        to_gateway,
+        queue,
+        interval,
+        timeout,
+    })
+}
+
+fn endpoint(text: &str) -> Result<Uri, Wrong> {
+    // What comes before an '@' may be a password, so it is not repeated.
+    if text.contains('@') {
+        let remedy = "give the token by headers_file";
+        return Err(Wrong::new("has an address with a user name or password", remedy));
+    }
+    let usable = |uri: &Uri| {
+        let http = [Some(&Scheme::HTTP), Some(&Scheme::HTTPS)].contains(&uri.scheme());
+        http && uri.host().is_some_and(|host| !host.is_empty()) && matches!(uri.path(), "" | "/")
+    };
+    text.parse().ok().filter(usable).ok_or_else(|| {
+        let problem = format!("{} is no address of a collector", quote(text));
+        Wrong::new(problem, ENDPOINT_REMEDY)
+    })
+}
+
+fn tls(section: &Section<'_>, endpoint: Option<&Uri>) -> ClientTls {
+    let roots = section.certificates("ca_file", "the collector's CA certificate");
+    let roots = roots
+        .and_then(|roots| section.read("ca_file", |_| files::check_roots(&roots).map(|()| roots)));
+    let client = section.identity("client_certificate", "client_key");
+    if endpoint.is_some_and(|endpoint| endpoint.scheme() == Some(&Scheme::HTTP)) {
+        let wrong = Wrong::new("is of no use without TLS", "give https:// in traces.endpoint");
+        section.contradiction(&["ca_file", "client_certificate"], wrong);
+    }
+    ClientTls { trust: roots.map_or(Trust::SystemRoots, Trust::Roots), client }
+}
+
+fn headers(section: &Section<'_>) -> HeaderMap {
+    let Some(path) = section.path("headers_file") else { return HeaderMap::new() };
+    let headers = section.read("headers_file", |_| {
+        let (bytes, metadata) = files::read(&path, HEADERS_MAX)
+            .map_err(|error| files::unreadable(&path, &error, HEADERS_REMEDY))?;
+        files::warn_of_readers(section, "headers_file", &path, &metadata);
+        let text = String::from_utf8(bytes).unwrap_or_default();
+        let lines = (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty());
+        let headers: HeaderMap = lines.map(header).collect::<Result<_, _>>()?;
+        let none = Wrong::new("names a file without headers", HEADERS_REMEDY);
+        if headers.is_empty() { Err(none) } else { Ok(headers) }
+    });
+    headers.unwrap_or_default()
+}
+
+/// A line of the file, which is a secret and so is not quoted.
+fn header((number, line): (usize, &str)) -> Result<(HeaderName, HeaderValue), Wrong> {
+    let parsed = line.split_once(':').and_then(|(name, value)| {
+        let name = name.trim().to_lowercase().parse().ok()?;
+        let mut value = HeaderValue::from_str(value.trim()).ok()?;
+        value.set_sensitive(true);
+        Some((name, value))
+    });
+    parsed.ok_or_else(|| {
+        Wrong::new(format!("names a file whose line {number} is no header"), HEADERS_REMEDY)
+    })
+}

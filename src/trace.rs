@@ -1,0 +1,160 @@
+//! Traces: where the time of a call goes, for a collector that takes OTLP.
+//!
+//! A call's spans are made only if it is recorded; one that is not costs a look at its caller's
+//! `traceparent` and some random numbers, and without `[traces]` nothing. `tracing`'s own spans
+//! would have to be made, entered and left at each step of every call, and serve the log alone.
+//!
+//! [`Tracer::begin`] makes the span of a whole call, [`Trace::child`] those of its parts. A
+//! [`Trace`] goes along with the call, explicitly: its work moves to another task on its way.
+
+mod export;
+mod headers;
+
+use std::{fmt, sync::Arc, time::SystemTime};
+
+use http::HeaderMap;
+use opentelemetry::{
+    Context, KeyValue, Value,
+    propagation::TextMapPropagator as _,
+    trace::{SpanBuilder, Status, TraceContextExt as _, Tracer as _},
+};
+use opentelemetry_sdk::{
+    propagation::TraceContextPropagator,
+    trace::{SdkTracer, SdkTracerProvider},
+};
+use tokio::time::Instant;
+
+pub use opentelemetry::trace::{SpanKind, TraceId};
+
+use self::headers::{Read, Write};
+
+/// Makes the spans of calls, or none where no traces are wanted.
+#[derive(Clone, Debug, Default)]
+pub struct Tracer(Option<Arc<Active>>);
+
+#[derive(Debug)]
+struct Active {
+    tracer: SdkTracer,
+    provider: SdkTracerProvider,
+    propagator: TraceContextPropagator,
+    to_gateway: bool,
+}
+
+/// A place in a trace, under which spans can be made; of no effect by default.
+#[derive(Clone, Default)]
+pub struct Trace(Option<Arc<Position>>);
+
+struct Position {
+    active: Arc<Active>,
+    context: Context,
+    recorded: bool,
+}
+
+/// A part of a call that takes time; it ends when this is dropped.
+#[derive(Debug, Default)]
+#[must_use = "a span that is dropped at once tells of no time"]
+pub struct Span {
+    trace: Trace,
+    /// Whether it is recorded, and by this.
+    open: bool,
+}
+
+/// Why traces cannot be made.
+#[derive(Debug, thiserror::Error)]
+#[error("traces: {0}")]
+pub struct TracerError(String);
+
+// === impl Tracer ===
+
+impl Tracer {
+    /// Begins the span of a call that `arrived` then, under its caller's if there is one in
+    /// `headers` (W3C Trace Context).
+    pub fn begin(&self, name: &'static str, headers: &HeaderMap, arrived: Instant) -> Span {
+        let Some(active) = &self.0 else { return Span::default() };
+        let caller = active.propagator.extract_with_context(&Context::new(), &Read(headers));
+        let builder = SpanBuilder::from_name(name)
+            .with_kind(SpanKind::Server)
+            .with_start_time(SystemTime::now() - arrived.elapsed());
+        active.span(builder, &caller)
+    }
+}
+
+impl Active {
+    fn span(self: &Arc<Self>, builder: SpanBuilder, parent: &Context) -> Span {
+        let context = parent.with_span(self.tracer.build_with_context(builder, parent));
+        let recorded = context.span().is_recording();
+        let position = Position { active: self.clone(), context, recorded };
+        Span { trace: Trace(Some(Arc::new(position))), open: recorded }
+    }
+}
+
+// === impl Trace ===
+
+impl Trace {
+    /// Begins a span of a part of the call.
+    pub fn child(&self, name: impl FnOnce() -> String, kind: SpanKind) -> Span {
+        match &self.0 {
+            Some(position) if position.recorded => {
+                let builder = SpanBuilder::from_name(name()).with_kind(kind);
+                position.active.span(builder, &position.context)
+            }
+            _ => Span { trace: self.clone(), open: false },
+        }
+    }
+
+    /// What finds the trace, for a log line.
+    pub fn id(&self) -> Option<TraceId> {
+        self.0.as_ref().map(|position| position.context.span().span_context().trace_id())
+    }
+
+    /// Adds what makes a gateway's own spans a part of the trace, if it is to know of it.
+    pub fn tell_gateway(&self, headers: &mut HeaderMap) {
+        if let Some(Position { active, context, .. }) = self.0.as_deref()
+            && active.to_gateway
+        {
+            active.propagator.inject_context(context, &mut Write(headers));
+        }
+    }
+}
+
+impl fmt::Debug for Trace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Trace").field(&self.id()).finish()
+    }
+}
+
+// === impl Span ===
+
+impl Span {
+    /// Where its parts belong.
+    pub fn trace(&self) -> &Trace {
+        &self.trace
+    }
+
+    /// Notes a fact; `value` is asked for only if the call is recorded. It must be no secret.
+    pub fn set<V: Into<Value>>(&self, key: &'static str, value: impl FnOnce() -> V) {
+        if let Some(context) = self.open() {
+            context.span().set_attribute(KeyValue::new(key, value()));
+        }
+    }
+
+    /// Marks it as failed, and says why.
+    pub fn fail(&self, description: impl FnOnce() -> String) {
+        if let Some(context) = self.open() {
+            context.span().set_status(Status::error(description()));
+        }
+    }
+
+    fn open(&self) -> Option<&Context> {
+        let position = self.trace.0.as_deref().filter(|_| self.open);
+        position.map(|position| &position.context)
+    }
+}
+
+impl Drop for Span {
+    fn drop(&mut self) {
+        if let Some(context) = self.open() {
+            context.span().end();
+        }
+    }
+}

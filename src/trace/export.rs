@@ -1,0 +1,218 @@
+//! The way of spans to the collector: bounded, counted, and never waited for by a call.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use hyper_rustls::HttpsConnectorBuilder;
+use hyper_util::client::legacy::connect::HttpConnector;
+use opentelemetry::{Context, Key, KeyValue, trace::TracerProvider as _};
+use opentelemetry_otlp::{
+    SpanExporter as OtlpExporter, WithExportConfig as _, WithTonicConfig as _,
+};
+use opentelemetry_sdk::{
+    Resource,
+    error::OTelSdkResult,
+    propagation::TraceContextPropagator,
+    trace::{
+        BatchConfigBuilder, BatchSpanProcessor, Sampler, SdkTracerProvider, Span, SpanData,
+        SpanExporter, SpanProcessor,
+    },
+};
+use tokio::task::spawn_blocking;
+use tonic::{
+    metadata::MetadataMap,
+    transport::{Channel, Endpoint},
+};
+use tracing::{info, warn};
+
+use super::{Active, Tracer, TracerError};
+use crate::{config::Traces, metrics::SpanMetrics, tls, version};
+
+/// Spans that have ended and are not dealt with yet.
+#[derive(Debug)]
+struct Waiting {
+    spans: AtomicUsize,
+    limit: usize,
+    /// Whether the last export failed.
+    failing: AtomicBool,
+    metrics: SpanMetrics,
+}
+
+/// Drops spans beyond the limit. The processor would do so too, and tell nobody.
+#[derive(Debug)]
+struct Bounded {
+    waiting: Arc<Waiting>,
+    inner: BatchSpanProcessor,
+}
+
+/// Tells what became of spans, a failure once.
+#[derive(Debug)]
+struct Counted<E> {
+    waiting: Arc<Waiting>,
+    inner: E,
+}
+
+const SERVICE: &str = "ccgateway-bridge";
+
+impl Tracer {
+    /// Sends traces to a collector from now on; opens nothing yet. Must be called within a runtime.
+    ///
+    /// # Errors
+    ///
+    /// [`TracerError`] if TLS cannot be set up, or the environment's `OTEL_` variables are wrong.
+    pub fn new(traces: &Traces, metrics: SpanMetrics) -> Result<Self, TracerError> {
+        let exporter = OtlpExporter::builder()
+            .with_tonic()
+            .with_channel(channel(traces).map_err(TracerError)?)
+            .with_metadata(MetadataMap::from_headers(traces.headers.clone()))
+            .with_timeout(traces.timeout)
+            .build()
+            .map_err(|error| TracerError(error.to_string()))?;
+        let limit = traces.queue.get();
+        let (spans, failing) = (AtomicUsize::default(), AtomicBool::default());
+        let waiting = Arc::new(Waiting { spans, limit, failing, metrics });
+        let batches = BatchConfigBuilder::default()
+            .with_max_queue_size(limit)
+            .with_scheduled_delay(traces.interval)
+            .build();
+        let counted = Counted { waiting: waiting.clone(), inner: exporter };
+        let inner = BatchSpanProcessor::builder(counted).with_batch_config(batches).build();
+        let provider = SdkTracerProvider::builder()
+            .with_sampler(sampler(traces))
+            .with_resource(resource())
+            .with_span_processor(Bounded { waiting, inner })
+            .build();
+        Ok(Self(Some(Arc::new(Active {
+            tracer: provider.tracer(SERVICE),
+            provider,
+            propagator: TraceContextPropagator::new(),
+            to_gateway: traces.to_gateway,
+        }))))
+    }
+
+    /// Exports what waits, for `limit` at the most; spans that end later are lost.
+    pub async fn shut_down(&self, limit: Duration) {
+        let Some(active) = self.0.clone() else { return };
+        let exporting = spawn_blocking(move || active.provider.shutdown_with_timeout(limit));
+        if let Ok(Err(error)) = exporting.await {
+            warn!(%error, "the last traces were not exported");
+        }
+    }
+}
+
+impl Drop for Active {
+    /// The provider's own end waits for the collector, and here that could be a task's thread.
+    fn drop(&mut self) {
+        let provider = self.provider.clone();
+        std::thread::spawn(move || provider.shutdown_with_timeout(Duration::ZERO));
+    }
+}
+
+fn channel(traces: &Traces) -> Result<Channel, String> {
+    let mut tcp = HttpConnector::new();
+    tcp.enforce_http(false);
+    tcp.set_nodelay(true);
+    let connector = HttpsConnectorBuilder::new()
+        .with_tls_config(tls::client_config(&traces.tls)?)
+        .https_or_http()
+        .enable_http2()
+        .wrap_connector(tcp);
+    let endpoint = Endpoint::from(traces.endpoint.clone())
+        .connect_timeout(traces.timeout)
+        .timeout(traces.timeout);
+    Ok(endpoint.connect_with_connector_lazy(connector))
+}
+
+fn sampler(traces: &Traces) -> Sampler {
+    let ratio = Sampler::TraceIdRatioBased(traces.sample);
+    if traces.follow_callers { Sampler::ParentBased(Box::new(ratio)) } else { ratio }
+}
+
+/// Who sends the spans. What `OTEL_RESOURCE_ATTRIBUTES` and `OTEL_SERVICE_NAME` say goes first.
+fn resource() -> Resource {
+    let given = Resource::builder().build();
+    let own = [
+        KeyValue::new("service.name", SERVICE),
+        KeyValue::new("service.version", version::NUMBER),
+        KeyValue::new("service.instance.id", format!("{:032x}", rand::random::<u128>())),
+    ];
+    let said = |key: &Key| {
+        given.get(key).is_some_and(|value| !value.as_str().starts_with("unknown_service"))
+    };
+    let missing = own.into_iter().filter(|attribute| !said(&attribute.key)).collect::<Vec<_>>();
+    Resource::builder().with_attributes(missing).build()
+}
+
+// === impl Bounded ===
+
+impl SpanProcessor for Bounded {
+    fn on_start(&self, span: &mut Span, context: &Context) {
+        self.inner.on_start(span, context);
+    }
+
+    fn on_end(&self, span: SpanData) {
+        let Waiting { spans, limit, metrics, .. } = &*self.waiting;
+        let more = |waiting| (waiting < *limit).then_some(waiting + 1);
+        if spans.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok() {
+            self.inner.on_end(span);
+        } else {
+            metrics.dropped.inc();
+        }
+    }
+
+    fn force_flush(&self) -> OTelSdkResult {
+        self.inner.force_flush()
+    }
+
+    fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
+        self.inner.shutdown_with_timeout(timeout)
+    }
+
+    fn set_resource(&mut self, resource: &Resource) {
+        self.inner.set_resource(resource);
+    }
+}
+
+// === impl Counted ===
+
+impl<E: SpanExporter> SpanExporter for Counted<E> {
+    async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
+        let spans = batch.len();
+        let result = self.inner.export(batch).await;
+        self.waiting.done(spans, &result);
+        result
+    }
+
+    fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
+        self.inner.shutdown_with_timeout(timeout)
+    }
+
+    fn force_flush(&self) -> OTelSdkResult {
+        self.inner.force_flush()
+    }
+
+    fn set_resource(&mut self, resource: &Resource) {
+        self.inner.set_resource(resource);
+    }
+}
+
+impl Waiting {
+    fn done(&self, spans: usize, result: &OTelSdkResult) {
+        self.spans.fetch_sub(spans, Ordering::Relaxed);
+        let counter = if result.is_ok() { &self.metrics.exported } else { &self.metrics.failed };
+        counter.inc_by(spans.try_into().unwrap_or(u64::MAX));
+        let failed_before = self.failing.swap(result.is_err(), Ordering::Relaxed);
+        match result {
+            Err(error) if !failed_before => {
+                warn!(%error, "traces are not exported; they are lost until the collector is back");
+            }
+            Ok(()) if failed_before => info!("traces are exported again"),
+            _ => {}
+        }
+    }
+}

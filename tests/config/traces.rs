@@ -1,0 +1,86 @@
+//! `[traces]`.
+
+use std::time::Duration;
+
+use ccgateway_bridge::config::{self, Sources, Trust};
+
+use crate::support::{Folder, TENANT, load};
+
+const ENDPOINT: &str = "[traces]\nendpoint = \"http://collector:4317\"\n";
+
+#[test]
+fn without_a_section_there_are_no_traces() {
+    assert!(load(TENANT).traces.is_none());
+}
+
+#[test]
+fn the_least_is_an_endpoint() {
+    let traces = load(&format!("{TENANT}{ENDPOINT}")).traces.expect("traces");
+    assert_eq!(traces.endpoint, "http://collector:4317");
+    assert!((traces.sample - 0.1).abs() < f64::EPSILON);
+    assert!(traces.follow_callers && traces.to_gateway && traces.headers.is_empty());
+    assert_eq!(traces.queue.get(), 4096);
+    assert_eq!(
+        (traces.interval, traces.timeout),
+        (Duration::from_secs(5), Duration::from_secs(10))
+    );
+    assert_eq!(traces.tls.trust, Trust::SystemRoots);
+}
+
+#[test]
+fn ratios_are_read_in_every_form() {
+    for (text, ratio) in [("0", 0.0), ("1", 1.0), ("0.25", 0.25), ("1e-3", 0.001)] {
+        let traces = load(&format!("{TENANT}{ENDPOINT}sample = {text}\n")).traces.expect("traces");
+        assert!((traces.sample - ratio).abs() < f64::EPSILON, "{text}");
+    }
+    let folder = Folder::new();
+    let file = folder.write("bridge.toml", format!("{TENANT}{ENDPOINT}"));
+    let variables = Sources::from_environment([("CCGW__TRACES__SAMPLE", "0.5")]);
+    let config = config::load(&variables.with_file(file)).expect("good");
+    assert!((config.traces.expect("traces").sample - 0.5).abs() < f64::EPSILON);
+}
+
+#[test]
+fn mistakes_are_named_and_no_secret_is_shown() {
+    let folder = Folder::new();
+    folder.write("bad", "authorization: Bearer good\nc4n4ry without a colon\n");
+    folder.write("empty", "\n \n");
+    for (lines, expected) in [
+        ("sample = 0.5", "bridge.toml  traces.endpoint: is missing"),
+        (
+            "endpoint = \"collector:4317\"",
+            "is no address of a collector; give http://<host>:<port>",
+        ),
+        ("endpoint = \"http://collector/v1/traces\"", "is no address of a collector"),
+        ("endpoint = \"http://c4n4ry@collector\"", "has an address with a user name or password"),
+        (
+            "endpoint = \"http://c\"\nsample = 1.5",
+            "traces.sample: 1.5 is out of range; give a number",
+        ),
+        ("endpoint = \"http://c\"\nsample = 2", "traces.sample: 2 is out of range"),
+        ("endpoint = \"http://c\"\nsample = nan", "traces.sample: NaN is out of range"),
+        ("endpoint = \"http://c\"\nsample = \"1%\"", "traces.sample: is text, not a number"),
+        ("endpoint = \"http://c\"\nqueue = 0", "traces.queue: 0 is out of range"),
+        ("endpoint = \"http://c\"\nheaders_file = \"none\"", "traces.headers_file: cannot read"),
+        ("endpoint = \"http://c\"\nheaders_file = \"bad\"", "whose line 2 is no header"),
+        ("endpoint = \"http://c\"\nheaders_file = \"empty\"", "names a file without headers"),
+        ("endpoint = \"http://c\"\ntls.ca_file = \"none\"", "traces.tls.ca_file: cannot read"),
+    ] {
+        let mistakes = folder.mistakes(format!("{TENANT}[traces]\n{lines}\n"));
+        assert!(mistakes.iter().any(|m| m.contains(expected)), "{expected}: {mistakes:#?}");
+        assert_eq!(mistakes.len(), 1, "{mistakes:#?}");
+        assert!(!mistakes[0].contains("c4n4ry"), "{mistakes:#?}");
+    }
+}
+
+#[test]
+fn headers_are_not_shown() {
+    let folder = Folder::new();
+    folder.write("headers", "Authorization: Bearer c4n4ry\r\nx-a: b\n");
+    let text = format!("{TENANT}{ENDPOINT}headers_file = \"headers\"\n");
+    let config = config::load(&folder.sources(text)).expect("good");
+    assert!(!format!("{config:?}").contains("c4n4ry"));
+    let headers = &config.traces.as_ref().expect("traces").headers;
+    assert_eq!(headers.len(), 2);
+    assert_eq!(headers["authorization"], "Bearer c4n4ry");
+}
