@@ -110,6 +110,11 @@ impl Collector {
         export.expect("an export within ten seconds").expect("the collector runs")
     }
 
+    /// The next of those that have come.
+    pub(crate) fn next(&mut self) -> Option<Export> {
+        self.exports.try_recv().ok()
+    }
+
     /// Spans, in the order in which they began, once there are so many.
     pub(crate) async fn spans(&mut self, count: usize) -> Vec<Span> {
         let mut spans = Vec::new();

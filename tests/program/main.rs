@@ -9,6 +9,9 @@
 
 mod call;
 mod clients;
+#[path = "../bridge/collector.rs"]
+#[expect(dead_code, reason = "it can do more for other tests")]
+mod collector;
 mod command_line;
 mod connections;
 mod demo;

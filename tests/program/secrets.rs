@@ -1,14 +1,20 @@
 //! Guids and passwords are nowhere in what the process prints or answers, whatever is logged.
 
+use std::fs;
+
 use ccgateway_bridge::{
     rpc::proto::{
         GetSessionRequest, RegisterSessionRequest, SetBusyRequest, SignInRequest, SignOutRequest,
     },
     sim::{Fault, Interface, Misbehaviour},
 };
+use tempfile::TempDir;
 use tonic::Response;
 
-use crate::support::{PASSWORD, Program};
+use crate::{
+    collector::{Collector, Conduct},
+    support::{PASSWORD, Program},
+};
 
 const WRONG: &str = "wrong-canary-password";
 const CANARY: &str = "279fe21d-aaaa-4437-84c3-ab9e9dae20f5.AgentGateway1";
@@ -24,7 +30,15 @@ fn busy(agent: u32) -> SetBusyRequest {
 
 #[tokio::test]
 async fn no_secret_is_printed_or_answered_at_trace_level() {
-    let program = Program::start("", &["--log-filter", "trace"]).await;
+    let mut collector = Collector::start(Conduct::Takes).await;
+    let files = TempDir::new().expect("a folder");
+    let token = files.path().join("token");
+    fs::write(&token, "authorization: Bearer canary-token\n").expect("written");
+    let traces = format!(
+        "[traces]\nendpoint = \"http://{}\"\nsample = 1\nheaders_file = {token:?}\n",
+        collector.addr
+    );
+    let program = Program::start(&traces, &["--log-filter", "trace"]).await;
     let (mut states, mut sessions) = (program.states(), program.sessions());
     let mut answers = String::new();
     let mut heard = |answer: String| answers.push_str(&answer);
@@ -69,13 +83,16 @@ async fn no_secret_is_printed_or_answered_at_trace_level() {
     let (code, printed) = program.ended().await;
     assert_eq!(code, Some(0));
     assert!(printed.contains("\"TRACE\""), "nothing was traced");
-    let all = printed + &answers;
+    let exports = std::iter::from_fn(|| collector.next());
+    let exported = format!("{:?}", exports.map(|export| export.request).collect::<Vec<_>>());
+    assert!(exported.contains("gateway sayBusy") && exported.contains("gateway login"));
+    let all = printed + &answers + &exported;
     for guid in &guids {
         // The node suffix may be shown, the rest of the Guid never.
         let (secret, _node) = guid.split_once('.').expect("a node");
         assert!(!all.contains(secret), "a Guid was shown");
     }
-    for secret in [PASSWORD, WRONG, "canary-too-long", "279fe21d"] {
+    for secret in [PASSWORD, WRONG, "canary-too-long", "canary-token", "279fe21d"] {
         assert!(!all.contains(secret), "{secret} was shown");
     }
 }
