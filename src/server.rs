@@ -35,6 +35,7 @@ use crate::{
     metrics::Metrics,
     rpc,
     session::{Shared, Stores},
+    telemetry::LogControl,
     tenant::{Common, Hosts, Tenant, Tenants, Work},
     trace::{Tracer, TracerError},
 };
@@ -118,6 +119,15 @@ impl Bridge {
     ///
     /// [`StartError`]; nothing is left open then.
     pub async fn start(config: Config) -> Result<Self, StartError> {
+        Self::start_with(config, None).await
+    }
+
+    /// The same; what is logged can then be changed through the admin port.
+    ///
+    /// # Errors
+    ///
+    /// As [`Bridge::start`].
+    pub async fn start_with(config: Config, log: Option<LogControl>) -> Result<Self, StartError> {
         let warnings = config.warnings();
         let Config { server, host_in_flight, tenants, store, traces, retcodes, .. } = config;
         let (work, stages) = (Work::default(), Stages::default());
@@ -155,7 +165,7 @@ impl Bridge {
         let admin_addr = admin.as_ref().map(|(_, addr)| *addr);
         if let Some((listener, _)) = admin {
             let exposition = Exposition { metrics, tenants: tenants.clone() };
-            let pages = Arc::new(Pages { readiness: readiness.clone(), exposition });
+            let pages = Arc::new(Pages { readiness: readiness.clone(), exposition, log });
             tokio::spawn(admin::serve(listener, pages, stages.close.clone()));
         }
 

@@ -3,11 +3,16 @@
 //! Fields have the same names everywhere: `tenant.id`, `agent.id`, `retcode`, `outcome`,
 //! `elapsed_ms`. Guids, passwords and keys are in none of them; their types do not print.
 
+mod control;
+
 use std::io::{IsTerminal as _, stderr};
 
 use tracing_appender::non_blocking::{NonBlocking, WorkerGuard};
-use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt as _, util::SubscriberInitExt as _};
+use tracing_subscriber::{
+    EnvFilter, fmt, layer::SubscriberExt as _, reload, util::SubscriberInitExt as _,
+};
 
+pub use self::control::{FilterError, LogControl, LogView};
 use crate::config::{Log, LogFormat};
 
 /// Why logging did not start.
@@ -26,6 +31,14 @@ pub enum TelemetryError {
 #[must_use = "lines that are still queued are lost without it"]
 pub struct Logging {
     _writer: WorkerGuard,
+    control: LogControl,
+}
+
+impl Logging {
+    /// Changes what is logged, as long as this lives.
+    pub fn control(&self) -> &LogControl {
+        &self.control
+    }
 }
 
 /// Starts logging for the whole process. Lines are queued for a thread that writes them: whoever
@@ -43,6 +56,8 @@ pub fn start(log: &Log) -> Result<Logging, TelemetryError> {
         LogFormat::Json => true,
     };
     let (writer, guard): (NonBlocking, _) = tracing_appender::non_blocking(stderr());
+    let (filter, handle) = reload::Layer::new(filter);
+    let control = LogControl::new(handle, &log.filter, writer.error_counter());
     let lines = fmt::layer().with_writer(writer);
     let registry = tracing_subscriber::registry().with(filter);
     if json {
@@ -50,5 +65,5 @@ pub fn start(log: &Log) -> Result<Logging, TelemetryError> {
     } else {
         registry.with(lines.with_ansi(terminal)).try_init()?;
     }
-    Ok(Logging { _writer: guard })
+    Ok(Logging { _writer: guard, control })
 }

@@ -91,7 +91,7 @@ impl Demo {
         tokio::spawn(Control::new(vec![(TENANT.into(), gateway.clone())]).serve(control));
         let config = load(&sources(settings, ports, &gateway)?)?;
         let logging = telemetry::start(&config.log)?;
-        let bridge = Bridge::start(config).await?;
+        let bridge = Bridge::start_with(config, Some(logging.control().clone())).await?;
 
         let origin: Uri = format!("http://{}", bridge.grpc_addr()).parse()?;
         let channel = client::channel();

@@ -2,8 +2,16 @@ use std::process::ExitCode;
 
 use tracing::{info, warn};
 
-use super::{EXIT_FAILED, EXIT_MISTAKE, Settings, fail, runtime, signals::StopSignals};
-use crate::{config::Config, server::Bridge, telemetry, version};
+use super::{
+    EXIT_FAILED, EXIT_MISTAKE, Settings, fail, runtime,
+    signals::{LogSignals, StopSignals},
+};
+use crate::{
+    config::Config,
+    server::Bridge,
+    telemetry::{self, LogControl},
+    version,
+};
 
 pub(super) fn run(settings: &Settings) -> ExitCode {
     let config = match settings.load() {
@@ -11,12 +19,12 @@ pub(super) fn run(settings: &Settings) -> ExitCode {
         Err(errors) => return fail(EXIT_MISTAKE, errors),
     };
     // Held to the end of the process, so that the last lines are written.
-    let _logging = match telemetry::start(&config.log) {
+    let logging = match telemetry::start(&config.log) {
         Ok(logging) => logging,
         Err(error) => return fail(EXIT_FAILED, error),
     };
     match runtime(config.server.worker_threads) {
-        Ok(runtime) => runtime.block_on(serve(config)),
+        Ok(runtime) => runtime.block_on(serve(config, logging.control().clone())),
         Err(error) => fail(EXIT_FAILED, format!("cannot start the runtime: {error}")),
     }
 }
@@ -30,19 +38,21 @@ fn raise_file_limit() {
     }
 }
 
-async fn serve(config: Config) -> ExitCode {
+async fn serve(config: Config, log: LogControl) -> ExitCode {
     raise_file_limit();
     // Before the ports open: a signal during the start must not leave callers without an answer.
-    let mut signals = match StopSignals::listen() {
-        Ok(signals) => signals,
+    let listening = StopSignals::listen().and_then(|stop| Ok((stop, LogSignals::listen()?)));
+    let (mut signals, log_signals) = match listening {
+        Ok(listening) => listening,
         Err(error) => return fail(EXIT_FAILED, format!("cannot listen for signals: {error}")),
     };
+    tokio::spawn(log_signals.follow(log.clone()));
     for warning in config.warnings() {
         warn!("{warning}");
     }
     let tenants: Vec<_> = config.tenants.keys().map(ToString::to_string).collect();
     let tls = config.server.tls.is_some();
-    let bridge = match Bridge::start(config).await {
+    let bridge = match Bridge::start_with(config, Some(log)).await {
         Ok(bridge) => bridge,
         Err(error) => return fail(EXIT_FAILED, error),
     };

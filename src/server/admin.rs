@@ -1,17 +1,17 @@
 //! The admin port: plain HTTP, since Kubernetes' probes cannot present a client certificate.
+//!
+//! Whoever reaches it may see how the bridge is doing and change what is logged, and nothing else.
 
-use std::{
-    convert::Infallible,
-    fmt::Write as _,
-    sync::{
-        Arc,
-        atomic::{AtomicU8, Ordering},
-    },
-    time::Duration,
-};
+mod log;
+mod readiness;
+
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, Response, StatusCode, header::CONTENT_TYPE};
+use http::{
+    HeaderValue, Method, Request, Response, StatusCode,
+    header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS},
+};
 use http_body_util::Full;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -22,33 +22,21 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+pub(super) use self::readiness::Readiness;
 use super::metrics::Exposition;
-use crate::{
-    metrics,
-    redis::{Link, LinkState},
-    tenant::{StateCount, Tenants},
-};
+use crate::{metrics, telemetry::LogControl};
 
 /// What the admin port shows.
 #[derive(Debug)]
 pub(super) struct Pages {
     pub(super) readiness: Arc<Readiness>,
     pub(super) exposition: Exposition,
+    /// Changes what is logged, where the process does.
+    pub(super) log: Option<LogControl>,
 }
 
-/// Whether calls should be sent here.
-#[derive(Debug)]
-pub(super) struct Readiness {
-    state: AtomicU8,
-    tenants: Tenants,
-    /// To what replicas share, if they do. Calls are welcome without it too.
-    store: Option<Link>,
-    /// Shown with every answer; a line each.
-    warnings: String,
-}
-
-const READY: u8 = 1;
-const DRAINING: u8 = 2;
+/// An answer's status, content type and body.
+type Answer = (StatusCode, &'static str, String);
 
 /// Probes come one at a time; more is not a probe.
 const MAX_CONNECTIONS: usize = 32;
@@ -61,57 +49,11 @@ const HELP: &str = "\
           Names what is unsafe in the configuration; with ?verbose also how the store and the
           sessions are doing
 /metrics  counters and times, in the OpenMetrics format
+/log      GET: what is logged; PUT: changes it to the filter that is the body, such as debug or
+          ccgateway_bridge=trace,info; with ?for=10m for a time only
 ";
 
-impl Readiness {
-    /// Not ready yet, with what a careful operator would want to hear of the configuration.
-    pub(super) fn new(tenants: Tenants, warnings: &[String], store: Option<Link>) -> Self {
-        Self { state: AtomicU8::default(), tenants, store, warnings: warnings.join("\n") }
-    }
-
-    pub(super) fn set_ready(&self) {
-        self.state.store(READY, Ordering::Release);
-    }
-
-    pub(super) fn set_draining(&self) {
-        self.state.store(DRAINING, Ordering::Release);
-    }
-
-    fn answer(&self, verbose: bool) -> (StatusCode, String) {
-        let (status, state) = match self.state.load(Ordering::Acquire) {
-            READY => (StatusCode::OK, "ready\n"),
-            DRAINING => (StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
-            _ => (StatusCode::SERVICE_UNAVAILABLE, "starting\n"),
-        };
-        let end = if self.warnings.is_empty() { "" } else { "\n" };
-        let more = if verbose { self.store() + &self.sessions() } else { String::new() };
-        (status, format!("{state}{}{end}{more}", self.warnings))
-    }
-
-    /// A line on the store that replicas share.
-    fn store(&self) -> String {
-        match self.store.as_ref().map(Link::state) {
-            None => String::new(),
-            Some(LinkState::Unused) => "store: not asked yet\n".to_owned(),
-            Some(LinkState::Up) => "store: up\n".to_owned(),
-            Some(LinkState::Down(error)) => format!("store: down, {error}\n"),
-        }
-    }
-
-    /// A line for each tenant and state of its own sessions.
-    fn sessions(&self) -> String {
-        let mut lines = String::new();
-        for tenant in self.tenants.all() {
-            for StateCount { state, now, entered } in tenant.session_states() {
-                let id = tenant.id();
-                // Writing to a String cannot fail.
-                let _written =
-                    writeln!(lines, "tenant {id}: sessions {state} {now}, entered {entered} times");
-            }
-        }
-        lines
-    }
-}
+const TEXT: &str = "text/plain; charset=utf-8";
 
 /// Answers probes until the bridge closes.
 pub(super) async fn serve(listener: TcpListener, pages: Arc<Pages>, close: CancellationToken) {
@@ -137,7 +79,10 @@ pub(super) async fn serve(listener: TcpListener, pages: Arc<Pages>, close: Cance
 }
 
 async fn serve_connection(stream: TcpStream, pages: &Pages) {
-    let service = service_fn(async |request| Ok::<_, Infallible>(answer(&request, pages)));
+    let service = service_fn(async |request| {
+        let (status, content_type, body) = answer(request, pages).await;
+        Ok::<_, Infallible>(response(status, content_type, body))
+    });
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_LIMIT)
@@ -148,25 +93,36 @@ async fn serve_connection(stream: TcpStream, pages: &Pages) {
     }
 }
 
-fn answer(request: &Request<Incoming>, pages: &Pages) -> Response<Full<Bytes>> {
+async fn answer(request: Request<Incoming>, pages: &Pages) -> Answer {
     let reads = matches!(*request.method(), Method::GET | Method::HEAD);
-    let mut content_type = "text/plain; charset=utf-8";
-    let (status, body) = match request.uri().path() {
-        _ if !reads => (StatusCode::METHOD_NOT_ALLOWED, HELP.to_owned()),
-        "/healthz" => (StatusCode::OK, "ok\n".to_owned()),
-        "/readyz" => pages.readiness.answer(request.uri().query() == Some("verbose")),
-        "/metrics" => {
-            content_type = metrics::CONTENT_TYPE;
-            match pages.exposition.text() {
-                Ok(text) => (StatusCode::OK, text),
-                Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
-            }
+    let path = request.uri().path();
+    match (path, &pages.log) {
+        ("/log", Some(log)) if reads => log::show(log),
+        ("/log", Some(log)) if request.method() == Method::PUT => log::change(log, request).await,
+        _ if !reads => (StatusCode::METHOD_NOT_ALLOWED, TEXT, HELP.to_owned()),
+        ("/healthz", _) => (StatusCode::OK, TEXT, "ok\n".to_owned()),
+        ("/readyz", _) => {
+            let (status, text) = pages.readiness.answer(request.uri().query() == Some("verbose"));
+            (status, TEXT, text)
         }
-        "/" => (StatusCode::OK, HELP.to_owned()),
-        _ => (StatusCode::NOT_FOUND, HELP.to_owned()),
-    };
+        ("/metrics", _) => match pages.exposition.text() {
+            Ok(text) => (StatusCode::OK, metrics::CONTENT_TYPE, text),
+            Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, TEXT, error.to_string()),
+        },
+        ("/", _) => (StatusCode::OK, TEXT, HELP.to_owned()),
+        _ => (StatusCode::NOT_FOUND, TEXT, HELP.to_owned()),
+    }
+}
+
+fn response(status: StatusCode, content_type: &'static str, body: String) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::from(body));
     *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    if status == StatusCode::METHOD_NOT_ALLOWED {
+        headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+    }
     response
 }

@@ -11,8 +11,10 @@ use ccgateway_bridge::{
 use http::Uri;
 use tempfile::TempDir;
 use tokio::{
-    io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader, Lines},
+    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader, Lines},
+    net::TcpStream,
     process::{Child, ChildStderr, ChildStdout, Command},
+    sync::watch,
     task::JoinHandle,
     time::timeout,
 };
@@ -30,6 +32,8 @@ pub(crate) struct Program {
     child: Child,
     /// Reads to the end what is printed.
     printed: JoinHandle<String>,
+    /// What it has logged so far.
+    logged: watch::Receiver<String>,
     pub(crate) files: TempDir,
 }
 
@@ -53,10 +57,10 @@ impl Program {
 
     /// The same, but nobody reads what it prints once it serves, until the test ends.
     pub(crate) async fn start_unread(settings: &str, args: &[&str]) -> Self {
-        let unread = |printed: String, errors, output| async move {
+        let unread = |logged: watch::Sender<String>, errors, output| async move {
             let _held = (errors, output);
             std::future::pending::<()>().await;
-            printed
+            logged.borrow().clone()
         };
         Self::begin(settings, args, unread).await
     }
@@ -64,7 +68,7 @@ impl Program {
     async fn begin<R>(
         settings: &str,
         args: &[&str],
-        read: impl FnOnce(String, Errors, ChildStdout) -> R,
+        read: impl FnOnce(watch::Sender<String>, Errors, ChildStdout) -> R,
     ) -> Self
     where
         R: Future<Output = String> + Send + 'static,
@@ -96,8 +100,9 @@ impl Program {
         let addr = |field: &str| serving[field].as_str().and_then(|addr| addr.parse().ok());
         let grpc = addr("grpc.addr").expect("an address");
         let admin = addr("admin.addr").expect("an address");
-        let printed = tokio::spawn(read(printed, errors, output));
-        Self { gateway, grpc, admin, child, printed, files }
+        let (sender, logged) = watch::channel(printed);
+        let printed = tokio::spawn(read(sender, errors, output));
+        Self { gateway, grpc, admin, child, printed, logged, files }
     }
 
     pub(crate) fn origin(&self) -> Uri {
@@ -121,6 +126,20 @@ impl Program {
         guid
     }
 
+    /// Asks the admin port, such as `GET /log`; gives the status and the body.
+    pub(crate) async fn ask(&self, request: &str, body: &str) -> (u16, String) {
+        let (head, body) = within(request, ask(self.admin, request, body)).await;
+        let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
+        (status.unwrap_or_else(|| panic!("no status: {head}")), body)
+    }
+
+    /// Waits until these words have been logged; gives all that has been.
+    pub(crate) async fn printed(&self, words: &str) -> String {
+        let mut logged = self.logged.clone();
+        let seen = within(words, logged.wait_for(|logged| logged.contains(words))).await;
+        seen.expect("it goes on").clone()
+    }
+
     pub(crate) fn signal(&self, signal: &str) {
         let pid = self.child.id().expect("running").to_string();
         let status = std::process::Command::new("kill").args([signal, &pid]).status();
@@ -135,13 +154,34 @@ impl Program {
     }
 }
 
-async fn read_on(mut printed: String, mut errors: Errors, mut output: ChildStdout) -> String {
+async fn read_on(
+    logged: watch::Sender<String>,
+    mut errors: Errors,
+    mut output: ChildStdout,
+) -> String {
     while let Some(line) = errors.next_line().await.expect("readable") {
-        printed.push_str(&line);
-        printed.push('\n');
+        logged.send_modify(|logged| logged.extend([line.as_str(), "\n"]));
     }
+    let mut printed = logged.borrow().clone();
     output.read_to_string(&mut printed).await.expect("readable");
     printed
+}
+
+/// One request by plain HTTP; gives the head of the answer and its body.
+async fn ask(addr: SocketAddr, request: &str, body: &str) -> (String, String) {
+    let mut stream = TcpStream::connect(addr).await.expect("connected");
+    let length = body.len();
+    // More of the head may follow the version, and ends with the beginning of a line.
+    let line =
+        if request.contains("HTTP/1.1") { request } else { &format!("{request} HTTP/1.1\r\nX:") };
+    let text = format!(
+        "{line} 1\r\nHost: x\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}"
+    );
+    stream.write_all(text.as_bytes()).await.expect("written");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.expect("read");
+    let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
+    (head.to_owned(), body.to_owned())
 }
 
 pub(crate) fn write_config(files: &TempDir, gateway: &Simulator, settings: &str) -> PathBuf {

@@ -1,0 +1,79 @@
+use std::{
+    fmt::Write as _,
+    sync::atomic::{AtomicU8, Ordering},
+};
+
+use http::StatusCode;
+
+use crate::{
+    redis::{Link, LinkState},
+    tenant::{StateCount, Tenants},
+};
+
+/// Whether calls should be sent here.
+#[derive(Debug)]
+pub(in crate::server) struct Readiness {
+    state: AtomicU8,
+    tenants: Tenants,
+    /// To what replicas share, if they do. Calls are welcome without it too.
+    store: Option<Link>,
+    /// Shown with every answer; a line each.
+    warnings: String,
+}
+
+const READY: u8 = 1;
+const DRAINING: u8 = 2;
+
+impl Readiness {
+    /// Not ready yet, with what a careful operator would want to hear of the configuration.
+    pub(in crate::server) fn new(
+        tenants: Tenants,
+        warnings: &[String],
+        store: Option<Link>,
+    ) -> Self {
+        Self { state: AtomicU8::default(), tenants, store, warnings: warnings.join("\n") }
+    }
+
+    pub(in crate::server) fn set_ready(&self) {
+        self.state.store(READY, Ordering::Release);
+    }
+
+    pub(in crate::server) fn set_draining(&self) {
+        self.state.store(DRAINING, Ordering::Release);
+    }
+
+    pub(super) fn answer(&self, verbose: bool) -> (StatusCode, String) {
+        let (status, state) = match self.state.load(Ordering::Acquire) {
+            READY => (StatusCode::OK, "ready\n"),
+            DRAINING => (StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
+            _ => (StatusCode::SERVICE_UNAVAILABLE, "starting\n"),
+        };
+        let end = if self.warnings.is_empty() { "" } else { "\n" };
+        let more = if verbose { self.store() + &self.sessions() } else { String::new() };
+        (status, format!("{state}{}{end}{more}", self.warnings))
+    }
+
+    /// A line on the store that replicas share.
+    fn store(&self) -> String {
+        match self.store.as_ref().map(Link::state) {
+            None => String::new(),
+            Some(LinkState::Unused) => "store: not asked yet\n".to_owned(),
+            Some(LinkState::Up) => "store: up\n".to_owned(),
+            Some(LinkState::Down(error)) => format!("store: down, {error}\n"),
+        }
+    }
+
+    /// A line for each tenant and state of its own sessions.
+    fn sessions(&self) -> String {
+        let mut lines = String::new();
+        for tenant in self.tenants.all() {
+            for StateCount { state, now, entered } in tenant.session_states() {
+                let id = tenant.id();
+                // Writing to a String cannot fail.
+                let _written =
+                    writeln!(lines, "tenant {id}: sessions {state} {now}, entered {entered} times");
+            }
+        }
+        lines
+    }
+}

@@ -1,0 +1,207 @@
+use std::{
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, SystemTime},
+};
+
+use tokio::time::sleep;
+use tokio_util::task::AbortOnDropHandle;
+use tracing::{Level, enabled, level_filters::LevelFilter, warn};
+use tracing_appender::non_blocking::ErrorCounter;
+use tracing_subscriber::{EnvFilter, Registry, filter::ParseError, reload};
+
+/// Changes what is logged while the process runs; clones change the same.
+#[derive(Clone)]
+pub struct LogControl(Arc<Inner>);
+
+struct Inner {
+    handle: reload::Handle<EnvFilter, Registry>,
+    configured: String,
+    lost: ErrorCounter,
+    state: Mutex<State>,
+}
+
+struct State {
+    /// The filter in force.
+    filter: String,
+    /// What follows when its time is over.
+    passing: Option<Passing>,
+}
+
+struct Passing {
+    until: SystemTime,
+    then: String,
+    _timer: AbortOnDropHandle<()>,
+}
+
+/// What is logged now.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct LogView {
+    /// The filter in force.
+    pub filter: String,
+    /// The one that the configuration names.
+    pub configured: String,
+    /// When the filter in force ends by itself, in the form of RFC 3339.
+    pub until: Option<String>,
+}
+
+/// Why a filter was not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum FilterError {
+    /// Nothing was said, which as a filter would turn almost everything off.
+    #[error("the filter is empty; \"info\" is what most want")]
+    Empty,
+    /// It would forge lines of the log.
+    #[error("the filter has control characters")]
+    Control,
+    /// It is no filter.
+    #[error("the filter cannot be read: {0}")]
+    Unreadable(#[from] ParseError),
+    /// It does not end soon.
+    #[error("a passing filter lasts from 1s to 24h")]
+    Time,
+    /// The process is ending.
+    #[error("logging has ended")]
+    Ended,
+}
+
+const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
+
+// === impl LogControl ===
+
+impl LogControl {
+    pub(super) fn new(
+        handle: reload::Handle<EnvFilter, Registry>,
+        configured: &str,
+        lost: ErrorCounter,
+    ) -> Self {
+        let (filter, configured) = (configured.to_owned(), configured.to_owned());
+        let state = Mutex::new(State { filter, passing: None });
+        Self(Arc::new(Inner { handle, configured, lost, state }))
+    }
+
+    /// What is logged now.
+    pub fn view(&self) -> LogView {
+        let state = self.state();
+        let until = state.passing.as_ref().map(|passing| passing.until);
+        LogView {
+            filter: state.filter.clone(),
+            configured: self.0.configured.clone(),
+            until: until.map(|until| humantime::format_rfc3339_seconds(until).to_string()),
+        }
+    }
+
+    /// How many lines were lost since the start because nobody read them in time.
+    pub fn lines_lost(&self) -> u64 {
+        self.0.lost.dropped_lines().try_into().unwrap_or(u64::MAX)
+    }
+
+    /// Puts another filter in force; for a time only, if one is given, after which the filter comes
+    /// back that was set without one. `by` goes to the log. Must be called within a runtime.
+    ///
+    /// # Errors
+    ///
+    /// [`FilterError`]; the filter in force stays then.
+    pub fn set(
+        &self,
+        filter: &str,
+        time: Option<Duration>,
+        by: &'static str,
+    ) -> Result<(), FilterError> {
+        let filter = filter.trim();
+        if filter.is_empty() {
+            return Err(FilterError::Empty);
+        }
+        if filter.chars().any(char::is_control) {
+            return Err(FilterError::Control);
+        }
+        if time.is_some_and(|time| time.as_secs() == 0 || time > LONGEST) {
+            return Err(FilterError::Time);
+        }
+        let mut state = self.state();
+        self.apply(&state, filter, by)?;
+        let lasting = state.passing.take().map(|passing| passing.then);
+        if let Some(time) = time {
+            let then = lasting.unwrap_or_else(|| std::mem::take(&mut state.filter));
+            state.passing = Some(self.passing(time, then));
+        }
+        filter.clone_into(&mut state.filter);
+        Ok(())
+    }
+
+    /// Logs the bridge's own lines at debug level, or all that the configured filter wants if that
+    /// is more.
+    ///
+    /// # Errors
+    ///
+    /// As [`LogControl::set`].
+    pub fn more(&self, by: &'static str) -> Result<(), FilterError> {
+        self.set(&self.more_filter(), None, by)
+    }
+
+    /// Goes back to the configured filter.
+    ///
+    /// # Errors
+    ///
+    /// As [`LogControl::set`].
+    pub fn reset(&self, by: &'static str) -> Result<(), FilterError> {
+        self.set(&self.0.configured, None, by)
+    }
+
+    fn more_filter(&self) -> String {
+        let configured = &self.0.configured;
+        let most = EnvFilter::builder().parse(configured).ok().and_then(|f| f.max_level_hint());
+        let level = most.unwrap_or(LevelFilter::DEBUG).max(LevelFilter::DEBUG);
+        format!("{configured},ccgateway_bridge={level}")
+    }
+
+    fn passing(&self, time: Duration, then: String) -> Passing {
+        let control = self.clone();
+        let until = SystemTime::now() + time;
+        let timer = tokio::spawn(async move {
+            sleep(time).await;
+            control.put_back(until);
+        });
+        Passing { until, then, _timer: AbortOnDropHandle::new(timer) }
+    }
+
+    fn put_back(&self, until: SystemTime) {
+        let mut state = self.state();
+        // A change that was made meanwhile has a timer of its own, or none.
+        let due = state.passing.take_if(|passing| passing.until == until);
+        if let Some(Passing { then, .. }) = due
+            && self.apply(&state, &then, "its time is over").is_ok()
+        {
+            state.filter = then;
+        }
+    }
+
+    fn apply(&self, state: &State, to: &str, by: &'static str) -> Result<(), FilterError> {
+        // What values match as regular expressions is compiled to automata whose size knows no
+        // bound: that is for whoever writes the configuration.
+        let ours = to == self.0.configured || to == self.more_filter();
+        let filter = EnvFilter::builder().with_regex(ours).parse(to)?;
+        let from = &state.filter;
+        let line = || warn!(from, to, by, "the log's filter is changed");
+        // Before or after, so that it is seen if either filter shows it.
+        let told = enabled!(Level::WARN);
+        if told {
+            line();
+        }
+        self.0.handle.reload(filter).map_err(|_| FilterError::Ended)?;
+        if !told {
+            line();
+        }
+        Ok(())
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for LogControl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LogControl").field("view", &self.view()).finish_non_exhaustive()
+    }
+}
