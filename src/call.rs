@@ -242,6 +242,30 @@ impl fmt::Display for Stage {
 // === impl Share ===
 
 impl Share {
+    /// All of them.
+    pub const ALL: [Self; 7] = [
+        Self::ServerCalls,
+        Self::TenantCalls,
+        Self::TenantRequests,
+        Self::HostRequests,
+        Self::AgentQueue,
+        Self::TenantSessions,
+        Self::TenantWatches,
+    ];
+
+    /// As metrics spell it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ServerCalls => "server_calls",
+            Self::TenantCalls => "calls",
+            Self::TenantRequests => "requests",
+            Self::HostRequests => "host_requests",
+            Self::AgentQueue => "agent_queue",
+            Self::TenantSessions => "sessions",
+            Self::TenantWatches => "watches",
+        }
+    }
+
     /// What the share counts.
     pub fn unit(self) -> &'static str {
         match self {

@@ -17,6 +17,7 @@ use std::{net::SocketAddr, time::Duration};
 use http::Uri;
 use tokio::time::Instant;
 
+pub(crate) use self::certificate::not_after;
 use crate::{
     config::Tenant,
     gateway::probe,

@@ -31,8 +31,8 @@ pub use self::{
     envelope::{Envelope, Unreadable},
     interface::{
         AGENT_STATUS, CANCEL_BUSY, CANCEL_REST, CANCEL_WORK, Effect, FORCE_SIGN_IN, FORCE_SIGN_OUT,
-        Interface, POLL, Pace, RESET_SKILL, REST, SAY_BUSY, SAY_FREE, SIGN_IN, SIGN_OUT,
-        UPDATE_GUID, WORK,
+        INTERFACES, Interface, POLL, Pace, RESET_SKILL, REST, SAY_BUSY, SAY_FREE, SIGN_IN,
+        SIGN_OUT, UPDATE_GUID, WORK,
     },
     reply::{Reply, updated_guid},
     request::Request,
@@ -73,7 +73,10 @@ impl Gateway {
         let tls = tls::client_config(&tenant.tls).map_err(BuildError)?;
         let timeouts = tenant.timeouts.clone();
         let connector = connector::new(tls, timeouts.connect);
-        let endpoint = |url| Endpoint::new(url, connector.clone(), timeouts.idle);
+        let endpoint = |url| {
+            let endpoint = Endpoint::new(url, connector.clone(), timeouts.idle);
+            endpoint.map(|endpoint| endpoint.counted(metrics.connections().clone()))
+        };
         let endpoints = tenant.base_urls.iter().filter_map(endpoint).collect();
         Ok(Self { endpoints, current: AtomicUsize::new(0), timeouts, metrics })
     }

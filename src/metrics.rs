@@ -4,6 +4,8 @@
 //! tenants of the configuration, interfaces of the gateway. Never an agent.
 
 mod calls;
+mod process;
+mod server;
 mod spans;
 mod tenant;
 
@@ -19,6 +21,8 @@ use crate::version;
 
 pub use self::{
     calls::{CallMetrics, Calls},
+    process::Process,
+    server::Server,
     spans::SpanMetrics,
     tenant::{TenantMetrics, Tenants},
 };
@@ -33,6 +37,10 @@ pub struct Metrics {
     pub tenants: Tenants,
     /// Of traces.
     pub spans: SpanMetrics,
+    /// Of the bridge as a whole.
+    pub server: Server,
+    /// Of the process.
+    pub process: Process,
 }
 
 /// The content type of [`Metrics::text`].
@@ -52,6 +60,8 @@ impl Metrics {
             calls: Calls::new(methods, &mut registry),
             tenants: Tenants::new(&mut registry),
             spans: SpanMetrics::new(&mut registry),
+            server: Server::new(&mut registry),
+            process: Process::new(&mut registry),
             registry,
         }
     }
@@ -62,6 +72,7 @@ impl Metrics {
     ///
     /// None in practice: writing to a `String` does not fail.
     pub fn text(&self) -> Result<String, fmt::Error> {
+        self.process.read();
         let mut text = String::new();
         encode(&mut text, &self.registry)?;
         Ok(text)

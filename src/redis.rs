@@ -49,6 +49,7 @@ struct Inner {
     /// Beside the slot, which is locked while a connection is being opened.
     state: Mutex<LinkState>,
     commands: AtomicU64,
+    failures: AtomicU64,
 }
 
 /// The connection, or when the next one may be tried.
@@ -139,6 +140,7 @@ impl Link {
             slot: AsyncMutex::default(),
             state: Mutex::default(),
             commands: AtomicU64::new(0),
+            failures: AtomicU64::new(0),
         }))
     }
 
@@ -179,12 +181,29 @@ impl Link {
         self.0.commands.load(Ordering::Relaxed)
     }
 
+    /// How many requests have failed, also with a second attempt.
+    pub fn failures(&self) -> u64 {
+        self.0.failures.load(Ordering::Relaxed)
+    }
+
     /// How the link is doing.
     pub fn state(&self) -> LinkState {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     async fn request<T: FromRedisValue>(
+        &self,
+        request: &Request<'_>,
+        repeat: Repeat,
+    ) -> Result<T, LinkError> {
+        let answer = self.repeated(request, repeat).await;
+        if answer.is_err() {
+            self.0.failures.fetch_add(1, Ordering::Relaxed);
+        }
+        answer
+    }
+
+    async fn repeated<T: FromRedisValue>(
         &self,
         request: &Request<'_>,
         repeat: Repeat,

@@ -37,7 +37,7 @@ use crate::{
     metrics::{Method, Metrics},
     retcode::Overrides,
     tenant::Tenants,
-    trace::Tracer,
+    trace::{Tracer, TracerError},
 };
 
 /// What every method of every service needs.
@@ -45,11 +45,37 @@ use crate::{
 struct Shared {
     tenants: Tenants,
     overrides: Overrides,
-    metrics: Arc<Metrics>,
-    tracer: Tracer,
-    calls: Arc<Semaphore>,
+    observed: Arc<Observed>,
     calls_max: NonZeroUsize,
     default_deadline: Duration,
+}
+
+/// What can be seen of calls from outside.
+#[derive(Debug)]
+pub struct Observed {
+    /// What is counted.
+    pub metrics: Metrics,
+    /// What their traces go through.
+    pub tracer: Tracer,
+    /// Places for calls that are not taken.
+    pub calls: Arc<Semaphore>,
+}
+
+impl Observed {
+    /// Of a server that has no calls yet. Must be called within a runtime.
+    ///
+    /// # Errors
+    ///
+    /// [`TracerError`].
+    pub fn new(
+        server: &config::Server,
+        traces: Option<&config::Traces>,
+    ) -> Result<Self, TracerError> {
+        let metrics = Metrics::new(&methods());
+        let tracer = traces.map(|traces| Tracer::new(traces, metrics.spans.clone())).transpose()?;
+        let calls = Arc::new(Semaphore::new(server.calls_max.get()));
+        Ok(Self { metrics, tracer: tracer.unwrap_or_default(), calls })
+    }
 }
 
 /// Reflection cannot be served; only wrong descriptors, made at build time, can cause that.
@@ -83,15 +109,12 @@ pub fn services(
     tenants: Tenants,
     overrides: Overrides,
     server: &config::Server,
-    metrics: Arc<Metrics>,
-    tracer: Tracer,
+    observed: Arc<Observed>,
 ) -> Result<RoutesBuilder, ReflectionError> {
     let shared = Arc::new(Shared {
         tenants,
         overrides,
-        metrics,
-        tracer,
-        calls: Arc::new(Semaphore::new(server.calls_max.get())),
+        observed,
         calls_max: server.calls_max,
         default_deadline: server.default_deadline,
     });

@@ -3,6 +3,7 @@
 //! [`Bridge::start`] is the one door, for `main` and for tests.
 
 mod admin;
+mod certificates;
 mod connection;
 mod health;
 mod listener;
@@ -22,9 +23,10 @@ use tracing::{info, warn};
 
 use self::{
     admin::{Pages, Readiness},
+    certificates::Certificates,
     health::Health,
     listener::{Callers, accept},
-    metrics::Exposition,
+    metrics::{Exposition, ServerShares},
 };
 use crate::{
     call::Deadline,
@@ -32,8 +34,7 @@ use crate::{
     gateway::BuildError,
     id::TenantId,
     keyring::SealError,
-    metrics::Metrics,
-    rpc,
+    rpc::{self, Observed},
     session::{Shared, Stores},
     telemetry::LogControl,
     tenant::{Common, Hosts, Tenant, Tenants, Work},
@@ -129,20 +130,19 @@ impl Bridge {
     /// As [`Bridge::start`].
     pub async fn start_with(config: Config, log: Option<LogControl>) -> Result<Self, StartError> {
         let warnings = config.warnings();
+        let certificates = Certificates::of(&config);
         let Config { server, host_in_flight, tenants, store, traces, retcodes, .. } = config;
         let (work, stages) = (Work::default(), Stages::default());
 
-        let metrics = Arc::new(Metrics::new(&rpc::methods()));
-        let tracer = match &traces {
-            Some(traces) => Tracer::new(traces, metrics.spans.clone())?,
-            None => Tracer::default(),
-        };
+        let observed = Arc::new(Observed::new(&server, traces.as_ref())?);
+        let tracer = observed.tracer.clone();
+        let shares = ServerShares::new(&server);
         let stores = match &store {
             Some(store) => Stores::Shared(Shared::new(store)?),
             None => Stores::Embedded,
         };
         let hosts = Hosts::new(host_in_flight);
-        let common = Common { hosts: &hosts, stores: &stores, metrics: &metrics.tenants };
+        let common = Common { hosts: &hosts, stores: &stores, metrics: &observed.metrics.tenants };
         let tenants = tenants.into_iter().map(|(id, config)| {
             Tenant::new(id.clone(), config, &common, work.clone())
                 .map_err(|error| StartError::Tenant(id, error))
@@ -153,8 +153,7 @@ impl Bridge {
             Arc::new(Readiness::new(tenants.clone(), &warnings, stores.link().cloned()));
 
         let tls = server.tls.as_ref().map(tls::acceptor).transpose().map_err(StartError::Tls)?;
-        let (counting, tracing) = (metrics.clone(), tracer.clone());
-        let mut routes = rpc::services(tenants.clone(), retcodes, &server, counting, tracing)?;
+        let mut routes = rpc::services(tenants.clone(), retcodes, &server, observed.clone())?;
         let health = Health::serving(&mut routes).await;
 
         let (grpc, grpc_addr) = listen(server.listen, "server.listen").await?;
@@ -162,15 +161,25 @@ impl Bridge {
             Some(addr) => Some(listen(addr, "server.admin_listen").await?),
             None => None,
         };
+        let open = shares.connections.clone();
         let admin_addr = admin.as_ref().map(|(_, addr)| *addr);
         if let Some((listener, _)) = admin {
-            let exposition = Exposition { metrics, tenants: tenants.clone() };
+            let exposition = Exposition {
+                observed,
+                tenants: tenants.clone(),
+                shares,
+                hosts,
+                certificates,
+                store: stores.link().cloned(),
+                log: log.clone(),
+            };
             let pages = Arc::new(Pages { readiness: readiness.clone(), exposition, log });
             tokio::spawn(admin::serve(listener, pages, stages.close.clone()));
         }
 
         let connections = TaskTracker::new();
-        let callers = Callers::new(&server, tls, routes.routes().prepare(), stages.clone());
+        let routes = routes.routes().prepare();
+        let callers = Callers::new(&server, tls, routes, stages.clone(), open);
         connections.spawn(accept(grpc, Arc::new(callers), connections.clone()));
         readiness.set_ready();
         let drain = server.drain;

@@ -38,6 +38,11 @@ pub(super) fn fingerprint(der: &[u8]) -> String {
     })
 }
 
+/// When a certificate ends; `None` for what is none.
+pub(crate) fn not_after(der: &[u8]) -> Option<SystemTime> {
+    Certificate::read(der)?.not_after
+}
+
 impl Certificate {
     /// `None` for what is no certificate.
     pub(super) fn read(der: &[u8]) -> Option<Self> {

@@ -45,10 +45,13 @@ impl Connection {
         builder.title_case_headers(true).max_buf_size(MAX_HEAD_BYTES);
         let (sender, driver) = builder.handshake(stream).await.map_err(|e| words(&e))?;
         // Ends with the connection, whichever side closes it; dropping the sender closes it.
+        let open = endpoint.open().clone();
+        open.inc();
         tokio::spawn(async move {
             if let Err(error) = driver.await {
                 tracing::debug!(%error, "a connection to a gateway ended");
             }
+            open.dec();
         });
         Ok(Self { sender, idle_since: Instant::now(), used: false })
     }

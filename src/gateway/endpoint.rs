@@ -8,6 +8,7 @@ use http::{
     HeaderValue, Uri,
     uri::{Authority, InvalidUri, PathAndQuery},
 };
+use prometheus_client::metrics::gauge::Gauge;
 use tokio::time::sleep;
 
 use super::{
@@ -36,6 +37,8 @@ pub(super) struct Endpoint {
     prefix: String,
     connector: TimedConnector,
     idle: Arc<Idle>,
+    /// Connections that are open.
+    open: Gauge,
 }
 
 #[derive(Debug)]
@@ -61,7 +64,18 @@ impl Endpoint {
             uri: base_url.clone(),
             connector,
             idle,
+            open: Gauge::default(),
         })
+    }
+
+    /// The same with its connections counted here.
+    pub(super) fn counted(self, open: Gauge) -> Self {
+        Self { open, ..self }
+    }
+
+    /// Where open connections are counted.
+    pub(super) fn open(&self) -> &Gauge {
+        &self.open
     }
 
     /// Where to connect to.

@@ -150,6 +150,25 @@ pub static CANCEL_REST: Interface = changes(
     },
 );
 
+/// All of them.
+pub static INTERFACES: [&Interface; 15] = [
+    &SIGN_IN,
+    &FORCE_SIGN_IN,
+    &SIGN_OUT,
+    &FORCE_SIGN_OUT,
+    &UPDATE_GUID,
+    &RESET_SKILL,
+    &AGENT_STATUS,
+    &POLL,
+    &SAY_BUSY,
+    &CANCEL_BUSY,
+    &SAY_FREE,
+    &WORK,
+    &CANCEL_WORK,
+    &REST,
+    &CANCEL_REST,
+];
+
 /// What a busy waits for (client).
 fn call_or_work(state: AgentState) -> bool {
     matches!(state, AgentState::Talking | AgentState::AfterCallWork)

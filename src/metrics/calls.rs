@@ -22,6 +22,7 @@ pub struct CallMetrics {
     /// By the number of the code.
     handled: Vec<Counter>,
     seconds: Histogram,
+    streams: bool,
 }
 
 // The names of the labels.
@@ -43,7 +44,7 @@ struct CodeLabels {
 }
 
 /// As dashboards for gRPC spell them, by number.
-const CODES: [&str; 17] = [
+pub(super) const CODES: [&str; 17] = [
     "OK",
     "Canceled",
     "Unknown",
@@ -93,6 +94,7 @@ impl Calls {
                 open: open.get_or_create(&labels).clone(),
                 handled: CODES.iter().map(|c| handled.get_or_create(&code(c)).clone()).collect(),
                 seconds: took.get_or_create(&labels).clone(),
+                streams: *streams,
             };
             (format!("{service}/{name}"), Arc::new(metrics))
         };
@@ -106,6 +108,11 @@ impl Calls {
 }
 
 impl CallMetrics {
+    /// Whether its answer is a stream.
+    pub fn streams(&self) -> bool {
+        self.streams
+    }
+
     /// A call has come.
     pub fn begin(&self) {
         self.started.inc();

@@ -6,8 +6,14 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use super::seconds;
-use crate::{id::TenantId, session::SessionState};
+use super::{calls::CODES, seconds};
+use crate::{
+    call::Share,
+    gateway::{INTERFACES, Pace},
+    id::TenantId,
+    retcode::Kind,
+    session::SessionState,
+};
 
 /// The families that every tenant has a part of.
 #[derive(Clone, Debug)]
@@ -20,11 +26,19 @@ pub struct Tenants {
     events: Family<TenantLabels, Counter>,
     event_lag: Family<TenantLabels, Histogram>,
     confirmations: Family<ConfirmationLabels, Counter>,
+    calls: Family<CodeLabels, Counter>,
+    overloaded: Family<ShareLabels, Counter>,
+    event_gaps: Family<TenantLabels, Counter>,
+    connections: Family<TenantLabels, Gauge>,
     sessions: Family<StateLabels, Gauge>,
     entered: Family<StateLabels, Counter>,
     places: Family<ShareLabels, Gauge>,
     places_taken: Family<ShareLabels, Gauge>,
 }
+
+/// What requests come to beside the kinds of refusals.
+const NO_REFUSALS: [&str; 6] =
+    ["ok", "unreachable", "no_answer", "bad_reply", "http_status", "given_up"];
 
 /// One tenant's part.
 #[derive(Debug)]
@@ -36,6 +50,12 @@ pub struct TenantMetrics {
     renewals: Counter,
     events: Counter,
     event_lag: Histogram,
+    /// By the number of the code.
+    calls: Vec<Counter>,
+    /// In the order of [`Share::ALL`].
+    overloaded: Vec<Counter>,
+    event_gaps: Counter,
+    connections: Gauge,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -69,6 +89,12 @@ struct ShareLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CodeLabels {
+    tenant: Arc<str>,
+    grpc_code: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ConfirmationLabels {
     tenant: Arc<str>,
     result: &'static str,
@@ -86,6 +112,10 @@ impl Tenants {
             events: Family::default(),
             event_lag: histogram(),
             confirmations: Family::default(),
+            calls: Family::default(),
+            overloaded: Family::default(),
+            event_gaps: Family::default(),
+            connections: Family::default(),
             sessions: Family::default(),
             entered: Family::default(),
             places: Family::default(),
@@ -94,6 +124,14 @@ impl Tenants {
         let Self { requests, request_seconds, queue_seconds, session_seconds, .. } = &families;
         let Self { renewals, events, event_lag, confirmations, .. } = &families;
         let Self { sessions, entered, places, places_taken, .. } = &families;
+        let Self { calls, overloaded, event_gaps, connections, .. } = &families;
+        registry.register("ccgw_calls", "Calls with one answer, by tenant and code", calls.clone());
+        let help = "Calls refused because a share was used up";
+        registry.register("ccgw_overloaded", help, overloaded.clone());
+        let help = "How often callers who watch events were told that some are missing";
+        registry.register("ccgw_event_gaps", help, event_gaps.clone());
+        let help = "Connections to gateways that are open";
+        registry.register("ccgw_gateway_connections", help, connections.clone());
         registry.register("ccgw_gateway_requests", "Requests to gateways", requests.clone());
         registry.register_with_unit(
             "ccgw_gateway_request",
@@ -134,7 +172,15 @@ impl Tenants {
     pub fn of(&self, tenant: &TenantId) -> TenantMetrics {
         let tenant: Arc<str> = tenant.as_str().into();
         let labels = TenantLabels { tenant: tenant.clone() };
+        self.prepare_requests(&tenant);
+        let code = |grpc_code: &&'static str| CodeLabels { tenant: tenant.clone(), grpc_code };
+        let share = |share: &Share| ShareLabels { tenant: tenant.clone(), share: share.as_str() };
+        let overloaded = Share::ALL.iter().map(share);
         TenantMetrics {
+            calls: CODES.iter().map(|c| self.calls.get_or_create(&code(c)).clone()).collect(),
+            overloaded: overloaded.map(|s| self.overloaded.get_or_create(&s).clone()).collect(),
+            event_gaps: self.event_gaps.get_or_create(&labels).clone(),
+            connections: self.connections.get_or_create(&labels).clone(),
             queue_seconds: self.queue_seconds.get_or_create(&labels).clone(),
             session_seconds: self.session_seconds.get_or_create(&labels).clone(),
             renewals: self.renewals.get_or_create(&labels).clone(),
@@ -142,6 +188,19 @@ impl Tenants {
             event_lag: self.event_lag.get_or_create(&labels).clone(),
             families: self.clone(),
             tenant,
+        }
+    }
+
+    /// What alerts take the increase of begins at 0: a series that begins at 1 has not increased.
+    fn prepare_requests(&self, tenant: &Arc<str>) {
+        let labels =
+            |interface, result| RequestLabels { tenant: tenant.clone(), interface, result };
+        for interface in INTERFACES {
+            let sign_in = interface.pace == Pace::SignIn;
+            let rejected = sign_in.then_some(Kind::CredentialsRejected.as_str());
+            for result in NO_REFUSALS.into_iter().chain(rejected) {
+                drop(self.requests.get_or_create(&labels(interface.log_name, result)));
+            }
         }
     }
 }
@@ -154,6 +213,32 @@ impl TenantMetrics {
         self.families.requests.get_or_create(&labels).inc();
         let labels = InterfaceLabels { tenant, interface };
         self.families.request_seconds.get_or_create(&labels).observe(took.as_secs_f64());
+    }
+
+    /// A call that has one answer was given it, with this code.
+    pub fn answered(&self, code: i32) {
+        let calls = usize::try_from(code).ok().and_then(|code| self.calls.get(code));
+        if let Some(calls) = calls {
+            calls.inc();
+        }
+    }
+
+    /// A call was refused because a share is used up.
+    pub fn overloaded(&self, share: Share) {
+        let counters = Share::ALL.iter().zip(&self.overloaded);
+        if let Some((_, counter)) = counters.into_iter().find(|(known, _)| **known == share) {
+            counter.inc();
+        }
+    }
+
+    /// A caller who watches events was told that some are missing.
+    pub fn event_gap(&self) {
+        self.event_gaps.inc();
+    }
+
+    /// The connections to the tenant's gateway that are open.
+    pub fn connections(&self) -> &Gauge {
+        &self.connections
     }
 
     /// A call has its turn and its place.
@@ -209,6 +294,6 @@ impl TenantMetrics {
     }
 }
 
-fn set(gauge: &Gauge, value: usize) {
+pub(super) fn set(gauge: &Gauge, value: usize) {
     gauge.set(value.try_into().unwrap_or(i64::MAX));
 }

@@ -105,7 +105,12 @@ impl Telling {
                     let status = self.record.take()?.refuse(&error, &self.shared.overrides);
                     return Some((Err(status), self));
                 }
-                batch = self.watch.more() => self.ready.extend(translate::batch(&batch)),
+                batch = self.watch.more() => {
+                    if batch.missed.is_some() {
+                        self.record.as_ref()?.gap();
+                    }
+                    self.ready.extend(translate::batch(&batch));
+                }
             }
         }
     }

@@ -78,6 +78,9 @@ pub(super) async fn set_busy(
                 Outcome::Accepted(batch.confirm(agent, accepted, &context).await)
             }
             Err(error) => {
+                if let CallError::Overloaded { share, .. } = error {
+                    batch.tenant.metrics().overloaded(share);
+                }
                 let agent_id = visible(&agent_id, ID_MAX);
                 let tenant_id = batch.tenant.id().to_string();
                 debug!(tenant.id = tenant_id, agent.id = agent_id, %error, "one of a batch failed");

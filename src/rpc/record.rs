@@ -11,6 +11,7 @@ use crate::{
     call::CallError,
     metrics::CallMetrics,
     retcode::Overrides,
+    tenant::Tenant,
     trace::{Span, Trace, TraceId},
 };
 
@@ -32,8 +33,16 @@ pub(super) struct Record {
 /// What began with a call.
 pub(super) struct Started {
     pub(super) at: Instant,
-    pub(super) metrics: Option<Arc<CallMetrics>>,
+    pub(super) counted: Counted,
     pub(super) span: Span,
+}
+
+/// Where a call is counted.
+pub(super) struct Counted {
+    /// None for a method that is not of the contract.
+    pub(super) method: Option<Arc<CallMetrics>>,
+    /// None where the caller names no tenant of the configuration.
+    pub(super) tenant: Option<Arc<Tenant>>,
 }
 
 // === impl Record ===
@@ -41,9 +50,9 @@ pub(super) struct Started {
 impl Record {
     /// Of a call that has just come.
     pub(super) fn new(about: About, peer: Option<SocketAddr>, started: Started) -> Self {
-        let Started { metrics, span, .. } = &started;
-        if let Some(metrics) = metrics {
-            metrics.begin();
+        let Started { counted, span, .. } = &started;
+        if let Some(method) = &counted.method {
+            method.begin();
         }
         span.set("rpc.system.name", || "grpc");
         span.set("rpc.method", || about.method);
@@ -80,8 +89,20 @@ impl Record {
     /// The status that a failed call is answered with.
     pub(super) fn refuse(self, error: &CallError, overrides: &Overrides) -> Status {
         let refused = status::refuse(error, &self.about, overrides);
+        if let (CallError::Overloaded { share, .. }, Some(tenant)) =
+            (error, &self.started.counted.tenant)
+        {
+            tenant.metrics().overloaded(*share);
+        }
         self.refused(error, &refused);
         refused.status
+    }
+
+    /// The caller is told that events are missing.
+    pub(super) fn gap(&self) {
+        if let Some(tenant) = &self.started.counted.tenant {
+            tenant.metrics().event_gap();
+        }
     }
 
     fn refused(mut self, error: &CallError, refused: &Refused) {
@@ -117,9 +138,14 @@ impl Record {
 
     fn end(&mut self, code: Code) {
         self.written = true;
-        let Started { at, metrics, span } = &self.started;
-        if let Some(metrics) = metrics {
-            metrics.end(code.into(), at.elapsed());
+        let Started { at, counted, span } = &self.started;
+        if let Some(method) = &counted.method {
+            method.end(code.into(), at.elapsed());
+        }
+        // A stream ends with an error when its connection has reached its age, as it should.
+        let streams = counted.method.as_ref().is_some_and(|method| method.streams());
+        if let Some(tenant) = counted.tenant.as_ref().filter(|_| !streams) {
+            tenant.metrics().answered(code.into());
         }
         span.set("rpc.response.status_code", || code_name(code));
     }

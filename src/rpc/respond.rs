@@ -11,8 +11,8 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Extensions, Request, Response, Status, metadata::MetadataMap};
 
 use super::{
-    Shared,
-    record::{About, Record, Started, visible},
+    Observed, Shared,
+    record::{About, Counted, Record, Started, visible},
     timeout,
 };
 use crate::{
@@ -138,16 +138,19 @@ impl Shared {
     ) -> (Arrival, Record, Q) {
         let (metadata, extensions, message) = request.into_parts();
         let arrival = Arrival::new(metadata, &extensions);
-        let tenant_id = match (message.tenant_id(), self.tenants.only()) {
-            ("", Some(only)) => only.id().to_string(),
-            (id, _) => visible(id, ID_MAX),
+        let tenant = match message.tenant_id() {
+            "" => self.tenants.only(),
+            id => self.tenants.get(id),
         };
+        let named = || visible(message.tenant_id(), ID_MAX);
+        let tenant_id = tenant.map_or_else(named, |tenant| tenant.id().to_string());
         let agent_id = visible(message.agent_id(), ID_MAX);
         let about = About { method, tenant_id, agent_id };
+        let Observed { metrics, tracer, .. } = &*self.observed;
         let started = Started {
             at: arrival.at,
-            metrics: self.metrics.calls.of(method),
-            span: self.tracer.begin(method, arrival.metadata.as_ref(), arrival.at),
+            counted: Counted { method: metrics.calls.of(method), tenant: tenant.cloned() },
+            span: tracer.begin(method, arrival.metadata.as_ref(), arrival.at),
         };
         let record = Record::new(about, arrival.peer, started);
         (arrival, record, message)
@@ -155,11 +158,12 @@ impl Shared {
 
     fn admit(self: &Arc<Self>, arrival: &Arrival, trace: Trace) -> Result<Call, CallError> {
         let timeout = arrival.timeout()?.unwrap_or(self.default_deadline);
-        let place = self.calls.clone().try_acquire_owned().map_err(|error| match error {
-            TryAcquireError::NoPermits | TryAcquireError::Closed => {
-                CallError::Overloaded { share: Share::ServerCalls, limit: self.calls_max }
-            }
-        })?;
+        let place =
+            self.observed.calls.clone().try_acquire_owned().map_err(|error| match error {
+                TryAcquireError::NoPermits | TryAcquireError::Closed => {
+                    CallError::Overloaded { share: Share::ServerCalls, limit: self.calls_max }
+                }
+            })?;
         let context = Context { deadline: Deadline::new(arrival.at, timeout), trace };
         Ok(Call { shared: self.clone(), context, _place: place })
     }

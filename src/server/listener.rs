@@ -2,6 +2,7 @@ use std::{io, sync::Arc, time::Duration};
 
 use hyper::server::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use prometheus_client::metrics::gauge::Gauge;
 use tokio::{net::TcpListener, sync::Semaphore};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::task::TaskTracker;
@@ -18,8 +19,13 @@ pub(super) struct Callers {
     pub(super) routes: Routes,
     pub(super) limits: Connections,
     pub(super) stages: Stages,
-    open: Arc<Semaphore>,
+    places: Arc<Semaphore>,
+    /// Connections that are open; of the places one is taken before there is a connection for it.
+    open: Gauge,
 }
+
+/// A connection that is counted as long as this lives.
+struct Counted(Gauge);
 
 /// After an error that another attempt would meet at once, such as too many open files.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -30,15 +36,30 @@ impl Callers {
         tls: Option<TlsAcceptor>,
         routes: Routes,
         stages: Stages,
+        open: Gauge,
     ) -> Self {
         Self {
             tls,
             http2: http2(&server.http2),
             routes,
-            open: Arc::new(Semaphore::new(server.connections.max.get())),
+            places: Arc::new(Semaphore::new(server.connections.max.get())),
+            open,
             limits: server.connections.clone(),
             stages,
         }
+    }
+}
+
+impl Counted {
+    fn new(open: &Gauge) -> Self {
+        open.inc();
+        Self(open.clone())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.dec();
     }
 }
 
@@ -68,15 +89,16 @@ pub(super) async fn accept(listener: TcpListener, callers: Arc<Callers>, tasks: 
     let accepting = async {
         loop {
             // Before accepting, so that a caller beyond the limit waits in the kernel's backlog.
-            let Ok(place) = callers.open.clone().acquire_owned().await else {
+            let Ok(place) = callers.places.clone().acquire_owned().await else {
                 return;
             };
             match listener.accept().await {
                 Ok((stream, peer)) => {
                     let callers = callers.clone();
+                    let open = Counted::new(&callers.open);
                     tasks.spawn(async move {
                         connection::serve(stream, peer, &callers).await;
-                        drop(place);
+                        drop((place, open));
                     });
                 }
                 Err(error) => after(&error).await,

@@ -2,13 +2,37 @@
 
 use std::{fmt, sync::Arc};
 
-use crate::{metrics::Metrics, tenant::Tenants};
+use prometheus_client::metrics::gauge::Gauge;
 
-/// The metrics of a bridge.
+use super::certificates::Certificates;
+use crate::{
+    config,
+    metrics::Metrics,
+    redis::Link,
+    rpc::Observed,
+    telemetry::LogControl,
+    tenant::{Hosts, Tenants, Usage},
+};
+
+/// The metrics of a bridge, and where to look for what they tell.
 #[derive(Debug)]
 pub(super) struct Exposition {
-    pub(super) metrics: Arc<Metrics>,
+    pub(super) observed: Arc<Observed>,
     pub(super) tenants: Tenants,
+    pub(super) shares: ServerShares,
+    pub(super) hosts: Hosts,
+    pub(super) certificates: Certificates,
+    pub(super) store: Option<Link>,
+    pub(super) log: Option<LogControl>,
+}
+
+/// The shares that all callers have in common.
+#[derive(Debug)]
+pub(super) struct ServerShares {
+    pub(super) calls_max: usize,
+    pub(super) connections_max: usize,
+    /// Those that are open.
+    pub(super) connections: Gauge,
 }
 
 impl Exposition {
@@ -21,6 +45,48 @@ impl Exposition {
                 tenant.metrics().set_places(usage.share, usage.taken, usage.limit);
             }
         }
-        self.metrics.text()
+        self.look();
+        self.metrics().text()
+    }
+
+    pub(super) fn metrics(&self) -> &Metrics {
+        &self.observed.metrics
+    }
+
+    /// How much is taken of what all callers share.
+    pub(super) fn server_usage(&self) -> [Usage; 2] {
+        let ServerShares { calls_max, connections_max, connections } = &self.shares;
+        let taken = connections.get().try_into().unwrap_or_default();
+        [
+            Usage::of("calls", *calls_max, &self.observed.calls),
+            Usage { share: "connections", limit: *connections_max, taken },
+        ]
+    }
+
+    fn look(&self) {
+        let server = &self.metrics().server;
+        for usage in self.server_usage() {
+            server.set_places(usage.share, usage.taken, usage.limit);
+        }
+        for (host, usage) in self.hosts.usage() {
+            server.set_host_places(&host, usage.taken, usage.limit);
+        }
+        for expiry in self.certificates.all() {
+            let tenant = expiry.tenant.as_ref().map_or("", |tenant| tenant.as_str());
+            server.set_certificate(tenant, expiry.certificate, expiry.not_after);
+        }
+        if let Some(log) = &self.log {
+            server.set_lines_lost(log.lines_lost());
+        }
+        if let Some(store) = &self.store {
+            server.set_store_failures(store.failures());
+        }
+    }
+}
+
+impl ServerShares {
+    pub(super) fn new(server: &config::Server) -> Self {
+        let (calls_max, connections_max) = (server.calls_max.get(), server.connections.max.get());
+        Self { calls_max, connections_max, connections: Gauge::default() }
     }
 }

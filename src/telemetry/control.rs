@@ -205,3 +205,44 @@ impl fmt::Debug for LogControl {
         f.debug_struct("LogControl").field("view", &self.view()).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{io, sync::mpsc};
+
+    use tracing_appender::non_blocking::NonBlockingBuilder;
+
+    use super::*;
+
+    /// Takes a line when it is told to.
+    struct Stalled(mpsc::Receiver<()>);
+
+    impl io::Write for Stalled {
+        fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+            // The test's end lets it go.
+            let _ended = self.0.recv();
+            Ok(line.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn lines_that_nobody_reads_are_counted() {
+        let (go_on, stalled) = mpsc::channel();
+        let builder = NonBlockingBuilder::default().buffered_lines_limit(1);
+        let (mut writer, guard) = builder.finish(Stalled(stalled));
+        let (_layer, handle) = reload::Layer::new(EnvFilter::new("info"));
+        let control = LogControl::new(handle, "info", writer.error_counter());
+        assert_eq!(control.lines_lost(), 0);
+        // One is being written and one waits, at the most.
+        for _ in 0..10 {
+            io::Write::write_all(&mut writer, b"line\n").unwrap();
+        }
+        assert!((8..=9).contains(&control.lines_lost()), "{}", control.lines_lost());
+        drop(go_on);
+        drop(guard);
+    }
+}

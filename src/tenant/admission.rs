@@ -74,6 +74,13 @@ impl Hosts {
         Self { in_flight, shares: Mutex::default() }
     }
 
+    /// How much of each host's share is taken.
+    pub fn usage(&self) -> Vec<(String, Usage)> {
+        let shares = self.shares.lock().unwrap_or_else(PoisonError::into_inner);
+        let usage = |places: &Semaphore| Usage::of("requests", self.in_flight.get(), places);
+        shares.iter().map(|(host, places)| (host.clone(), usage(places))).collect()
+    }
+
     fn share(&self, host: &str) -> Pool {
         let mut shares = self.shares.lock().unwrap_or_else(PoisonError::into_inner);
         let places = shares
@@ -121,7 +128,8 @@ impl Admission {
 // === impl Usage ===
 
 impl Usage {
-    pub(super) fn of(share: &'static str, limit: usize, places: &Semaphore) -> Self {
+    /// Of a share with so many places.
+    pub fn of(share: &'static str, limit: usize, places: &Semaphore) -> Self {
         Self { share, limit, taken: limit.saturating_sub(places.available_permits()) }
     }
 }

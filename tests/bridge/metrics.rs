@@ -1,14 +1,18 @@
 //! `/metrics` on the admin port.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    time::{Duration, SystemTime},
+};
 
 use ccgateway_bridge::{
-    rpc::proto::SetBusyRequest,
+    rpc::proto::{SetBusyRequest, WatchEventsRequest, watch_events_response::What},
     sim::{Fault, Interface, Misbehaviour, Options},
     version::{COMMIT, NUMBER},
 };
+use tonic::Code;
 
-use crate::support::{AGENT, Setup, TestBridge};
+use crate::support::{AGENT, Setup, TestBridge, refused};
 
 const SET_BUSY: &str = "grpc_service=\"ccgateway.agent.v1.AgentState\",grpc_method=\"SetBusy\"";
 
@@ -55,6 +59,11 @@ async fn calls_requests_and_sessions_are_counted() {
         ("ccgw_places_taken{tenant=\"acme\",share=\"watches\"}".into(), 1.0),
         ("ccgw_places_taken{tenant=\"acme\",share=\"requests\"}".into(), 0.0),
         ("ccgw_places{tenant=\"acme\",share=\"requests\"}".into(), 64.0),
+        // A watch has more than one answer and is not among them.
+        ("ccgw_calls_total{tenant=\"acme\",grpc_code=\"OK\"}".into(), 2.0),
+        ("ccgw_calls_total{tenant=\"acme\",grpc_code=\"FailedPrecondition\"}".into(), 2.0),
+        ("ccgw_server_places_taken{share=\"calls\"}".into(), 0.0),
+        ("ccgw_server_places_taken{share=\"connections\"}".into(), 1.0),
     ] {
         assert_eq!(series.get(&name), Some(&value), "{name} in {series:#?}");
     }
@@ -94,4 +103,98 @@ async fn nothing_that_a_caller_or_a_gateway_says_makes_a_series() {
     assert_eq!(before.symmetric_difference(&after).collect::<Vec<_>>(), Vec::<&String>::new());
     assert!(after.len() < 1_200, "{} series of one tenant", after.len());
     assert!(!after.iter().any(|name| name.contains("1001") || name.contains("nobody")));
+}
+
+#[tokio::test]
+async fn refusals_are_counted_by_the_share_that_was_used_up() {
+    let tenant = "events.watches = 1\n".into();
+    let bridge = TestBridge::with(Setup { tenant, ..<_>::default() }).await;
+    let _watching = bridge.watch(&[], None).await;
+    let another = bridge.events.clone().watch_events(WatchEventsRequest::default()).await;
+    refused(another, Code::ResourceExhausted, "TENANT_OVERLOADED", "not_sent");
+    let series = bridge.scrape().await;
+    for (share, refusals) in [("watches", 1.0), ("calls", 0.0), ("server_calls", 0.0)] {
+        let name = format!("ccgw_overloaded_total{{tenant=\"acme\",share=\"{share}\"}}");
+        assert_eq!(series.get(&name), Some(&refusals), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn gaps_in_what_is_watched_are_counted() {
+    let bridge = TestBridge::start().await;
+    let mut watching = bridge.watch(&[], Some(1)).await;
+    let gap = watching.next().await;
+    assert!(matches!(gap.what, Some(What::Gap(_))), "{gap:?}");
+    let series = bridge.scrape().await;
+    assert_eq!(series.get("ccgw_event_gaps_total{tenant=\"acme\"}"), Some(&1.0));
+}
+
+#[tokio::test]
+async fn connections_to_a_gateway_are_counted_until_they_end() {
+    let bridge = TestBridge::start().await;
+    let name = "ccgw_gateway_connections{tenant=\"acme\"}";
+    let open = async || bridge.scrape().await.get(name).copied();
+    assert_eq!(open().await, Some(0.0));
+    bridge.sign_in(AGENT).await.expect("signed in");
+    assert_eq!(open().await, Some(1.0));
+    bridge.gateway.stop().await;
+    let closed = async {
+        while open().await != Some(0.0) {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), closed).await.expect("closed");
+}
+
+/// `increase()` sees nothing in a series that begins with its first event.
+#[tokio::test]
+async fn what_alerts_count_begins_at_nought() {
+    let bridge = TestBridge::start().await;
+    let series = bridge.scrape().await;
+    for name in [
+        &*request("sayBusy", "no_answer"),
+        &request("getAgentEvent", "unreachable"),
+        &request("login", "credentials_rejected"),
+        "ccgw_calls_total{tenant=\"acme\",grpc_code=\"Unavailable\"}",
+        "ccgw_overloaded_total{tenant=\"acme\",share=\"requests\"}",
+        "ccgw_event_gaps_total{tenant=\"acme\"}",
+        "ccgw_session_states_entered_total{tenant=\"acme\",state=\"lost\"}",
+        "ccgw_log_lines_lost_total",
+        "ccgw_store_failures_total",
+    ] {
+        assert_eq!(series.get(name), Some(&0.0), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn ends_of_certificates_and_the_process_itself_are_told() {
+    let files = tempfile::TempDir::new().expect("a folder");
+    let own = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
+    let path = |name: &str| files.path().join(name);
+    std::fs::write(path("server.pem"), own.cert.pem()).expect("written");
+    std::fs::write(path("server.key"), own.signing_key.serialize_pem()).expect("written");
+    let tenant = format!(
+        "[server.tls]\ncertificate = {:?}\nkey = {:?}\n",
+        path("server.pem"),
+        path("server.key"),
+    );
+    let bridge = TestBridge::with(Setup { tenant, ..<_>::default() }).await;
+    let series = bridge.scrape().await;
+    let now =
+        SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("later").as_secs_f64();
+    for of in ["tenant=\"\",certificate=\"server\"", "tenant=\"acme\",certificate=\"ca\""] {
+        let end = series[&format!("ccgw_certificate_not_after_seconds{{{of}}}")];
+        assert!(end > now, "{of} ended at {end}");
+    }
+    assert!((now - series["process_start_time_seconds"]).abs() < 3600.0);
+    assert!(series["process_resident_memory_bytes"] > 1e6);
+    assert!(series["process_open_fds"] > 3.0);
+    assert!(series["process_open_fds"] < series["process_max_fds"]);
+    assert!(series["process_threads"] >= 1.0);
+    assert!(series["process_cpu_seconds_total"] >= 0.0);
+    let host = bridge.gateway.base_url();
+    let host =
+        host.strip_prefix("https://").and_then(|rest| rest.split('/').next()).expect("a host");
+    let taken = format!("ccgw_host_places_taken{{host=\"{host}\"}}");
+    assert_eq!(series.get(&taken), Some(&0.0), "{taken}");
 }

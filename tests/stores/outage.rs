@@ -57,6 +57,7 @@ async fn a_cold_read_fails_fast_while_redis_is_down() {
         assert!(matches!(failed, Err(StoreError::Unavailable(_))), "{failed:?}");
         assert!(asked.elapsed() < Duration::from_secs(1), "{:?}", asked.elapsed());
     }
+    assert!(replica.shared.link().failures() > 0);
 }
 
 #[tokio::test]

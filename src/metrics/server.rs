@@ -1,0 +1,103 @@
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use prometheus_client::{
+    encoding::EncodeLabelSet,
+    metrics::{counter::Counter, family::Family, gauge::Gauge},
+    registry::{Registry, Unit},
+};
+
+use super::tenant::set;
+
+/// What is known of the process as a whole; all of it is looked up when somebody asks.
+#[derive(Debug)]
+pub struct Server {
+    places: Family<ShareLabels, Gauge>,
+    places_taken: Family<ShareLabels, Gauge>,
+    host_places: Family<HostLabels, Gauge>,
+    host_places_taken: Family<HostLabels, Gauge>,
+    certificates: Family<CertificateLabels, Gauge<f64, AtomicU64>>,
+    lines_lost: Counter,
+    store_failures: Counter,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ShareLabels {
+    share: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct HostLabels {
+    host: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CertificateLabels {
+    tenant: String,
+    certificate: &'static str,
+}
+
+impl Server {
+    pub(super) fn new(registry: &mut Registry) -> Self {
+        let server = Self {
+            places: Family::default(),
+            places_taken: Family::default(),
+            host_places: Family::default(),
+            host_places_taken: Family::default(),
+            certificates: Family::default(),
+            lines_lost: Counter::default(),
+            store_failures: Counter::default(),
+        };
+        let Self { places, places_taken, host_places, host_places_taken, .. } = &server;
+        let Self { certificates, lines_lost, store_failures, .. } = &server;
+        let help = "Places that all callers share";
+        registry.register("ccgw_server_places", help, places.clone());
+        let help = "Of these, the places that are taken";
+        registry.register("ccgw_server_places_taken", help, places_taken.clone());
+        let help = "Places among the requests to a gateway host, for all tenants on it";
+        registry.register("ccgw_host_places", help, host_places.clone());
+        let help = "Of these, the places that are taken";
+        registry.register("ccgw_host_places_taken", help, host_places_taken.clone());
+        let help = "When certificates of the configuration end, since 1970";
+        let name = "ccgw_certificate_not_after";
+        registry.register_with_unit(name, help, Unit::Seconds, certificates.clone());
+        let help = "Lines of the log that were lost because nobody read them in time";
+        registry.register("ccgw_log_lines_lost", help, lines_lost.clone());
+        let help = "Requests to the store that replicas share which failed";
+        registry.register("ccgw_store_failures", help, store_failures.clone());
+        server
+    }
+
+    /// So many places of a share are taken.
+    pub fn set_places(&self, share: &'static str, taken: usize, limit: usize) {
+        let labels = ShareLabels { share };
+        set(&self.places.get_or_create(&labels), limit);
+        set(&self.places_taken.get_or_create(&labels), taken);
+    }
+
+    /// So many places of a gateway host are taken.
+    pub fn set_host_places(&self, host: &str, taken: usize, limit: usize) {
+        let labels = HostLabels { host: host.to_owned() };
+        set(&self.host_places.get_or_create(&labels), limit);
+        set(&self.host_places_taken.get_or_create(&labels), taken);
+    }
+
+    /// A certificate ends then; `tenant` is empty for the bridge's own.
+    pub fn set_certificate(&self, tenant: &str, certificate: &'static str, end: SystemTime) {
+        let labels = CertificateLabels { tenant: tenant.to_owned(), certificate };
+        let seconds = end.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+        self.certificates.get_or_create(&labels).set(seconds);
+    }
+
+    /// So many lines of the log were lost since the start.
+    pub fn set_lines_lost(&self, lines: u64) {
+        self.lines_lost.inner().store(lines, Ordering::Relaxed);
+    }
+
+    /// So many requests to the store have failed since the start.
+    pub fn set_store_failures(&self, failures: u64) {
+        self.store_failures.inner().store(failures, Ordering::Relaxed);
+    }
+}
