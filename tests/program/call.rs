@@ -9,7 +9,7 @@ use tokio::{
     process::{Child, ChildStdout, Command},
 };
 
-use crate::support::{PASSWORD, Program, bridge, run, within};
+use crate::support::{PASSWORD, Program, bridge, run, tls, within};
 
 fn command(program: &Program, method: &str, args: &[&str]) -> Command {
     let mut command = bridge();
@@ -187,13 +187,8 @@ async fn a_bridge_that_is_not_there_is_said_so() {
 
 #[tokio::test]
 async fn a_bridge_with_tls_is_called_with_its_authority() {
-    let own = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("generated");
     let files = TempDir::new().expect("a folder");
-    let path = |name: &str| files.path().join(name).display().to_string();
-    std::fs::write(path("tls.pem"), own.cert.pem()).expect("written");
-    std::fs::write(path("tls.key"), own.signing_key.serialize_pem()).expect("written");
-    let (pem, key) = (path("tls.pem"), path("tls.key"));
-    let tls = format!("server.tls = {{ certificate = \"{pem}\", key = \"{key}\" }}");
+    let (tls, pem) = tls(&files);
     let program = Program::start(&tls, &[]).await;
     program.gateway.sign_in(1001);
 

@@ -7,11 +7,18 @@ use ccgateway_bridge::{
     sim::{Fault, Interface, Misbehaviour},
 };
 use serde_json::Value;
+use tempfile::TempDir;
 use tokio::process::Command;
 
-use crate::support::{Program, run};
+use crate::support::{Program, run, tls};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+
+#[derive(Clone, Copy)]
+enum Client {
+    Python,
+    Go,
+}
 
 /// `scripts/test` installs it and names it in `CLIENT_PYTHON`.
 fn python() -> PathBuf {
@@ -21,11 +28,25 @@ fn python() -> PathBuf {
     python
 }
 
-async fn set_busy(program: &Program, args: &[&str]) -> (Option<i32>, String) {
-    let mut command = Command::new(python());
-    command.arg(Path::new(ROOT).join("examples/clients/python/set_busy.py"));
-    command.args(["--deadline", "20", "--addr", &program.grpc.to_string()]).args(args);
-    run(command).await
+impl Client {
+    async fn set_busy(self, program: &Program, args: &[&str]) -> (Option<i32>, String) {
+        let mut command = match self {
+            Self::Python => {
+                let mut command = Command::new(python());
+                command.arg(Path::new(ROOT).join("examples/clients/python/set_busy.py"));
+                command.args(["--deadline", "20"]);
+                command
+            }
+            Self::Go => {
+                let built = std::env::var_os("CLIENT_GO");
+                let mut command = Command::new(built.expect("run scripts/check-client-go"));
+                command.args(["--deadline", "20s"]);
+                command
+            }
+        };
+        command.current_dir(ROOT).args(["--addr", &program.grpc.to_string()]).args(args);
+        run(command).await
+    }
 }
 
 fn asked(program: &Program) -> usize {
@@ -35,22 +56,50 @@ fn asked(program: &Program) -> usize {
 
 #[tokio::test]
 async fn the_python_client_decodes_answers_and_errors() {
-    let program = Program::start("", &[]).await;
-    program.register(1001).await;
-    let (code, printed) = set_busy(&program, &["1001", "--reason", "200"]).await;
-    assert_eq!((code, printed.as_str()), (Some(0), "accepted: success\n"));
-
-    let (code, printed) = set_busy(&program, &["1001", "--reason", "200"]).await;
-    assert_eq!(code, Some(1), "{printed}");
-    for expected in ["FAILED_PRECONDITION: ", "reason: AGENT_STATE_REFUSED", "retcode: 100-009"] {
-        assert!(printed.contains(expected), "{expected} in: {printed}");
-    }
-    let (_, printed) = set_busy(&program, &["01", "--reason", "7"]).await;
-    assert!(printed.contains("  reason: must be from 200 to 250"), "{printed}");
+    decodes_answers_and_errors(Client::Python).await;
 }
 
 #[tokio::test]
 async fn the_service_config_repeats_what_is_safe_and_nothing_else() {
+    repeats_what_is_safe_and_nothing_else(Client::Python).await;
+}
+
+#[tokio::test]
+async fn the_python_client_trusts_whom_it_is_told_to() {
+    trusts_whom_it_is_told_to(Client::Python).await;
+}
+
+#[tokio::test]
+#[ignore = "scripts/check-client-go builds the client and runs this"]
+async fn the_go_client_does_what_the_python_client_does() {
+    decodes_answers_and_errors(Client::Go).await;
+    repeats_what_is_safe_and_nothing_else(Client::Go).await;
+    trusts_whom_it_is_told_to(Client::Go).await;
+}
+
+async fn decodes_answers_and_errors(client: Client) {
+    let program = Program::start("", &[]).await;
+    program.register(1001).await;
+    let (code, printed) = client.set_busy(&program, &["--reason", "200", "1001"]).await;
+    assert_eq!((code, printed.as_str()), (Some(0), "accepted: success\n"));
+
+    let (code, printed) = client.set_busy(&program, &["--reason", "200", "1001"]).await;
+    assert_eq!(code, Some(1), "{printed}");
+    let refused = [
+        "FAILED_PRECONDITION: ",
+        "reason: AGENT_STATE_REFUSED",
+        "outcome: refused, the gateway said no",
+        "retcode: 100-009",
+        "AGENT_STATE of tenants/acme/agents/1001",
+    ];
+    for expected in refused {
+        assert!(printed.contains(expected), "{expected} in: {printed}");
+    }
+    let (_, printed) = client.set_busy(&program, &["--reason", "7", "01"]).await;
+    assert!(printed.contains("  reason: must be from 200 to 250"), "{printed}");
+}
+
+async fn repeats_what_is_safe_and_nothing_else(client: Client) {
     let program = Program::start("", &[]).await;
     program.register(1001).await;
     let status = |status| Fault::Status {
@@ -60,14 +109,29 @@ async fn the_service_config_repeats_what_is_safe_and_nothing_else() {
         content_type: String::new(),
     };
     program.gateway.misbehave(Misbehaviour::once(status(503)).on(Interface::SayBusy));
-    let (code, printed) = set_busy(&program, &["1001", "--reason", "200"]).await;
+    let (code, printed) = client.set_busy(&program, &["--reason", "200", "1001"]).await;
     assert_eq!((code, asked(&program)), (Some(0), 2), "{printed}");
 
     // UNAVAILABLE as well, but the agent may have changed.
     program.gateway.misbehave(Misbehaviour::once(status(502)).on(Interface::SayBusy));
-    let (code, printed) = set_busy(&program, &["1001", "--reason", "201", "--prolong"]).await;
+    let (code, printed) =
+        client.set_busy(&program, &["--reason", "201", "--prolong", "1001"]).await;
     assert_eq!((code, asked(&program)), (Some(1), 3), "{printed}");
     assert!(printed.contains("UNAVAILABLE") && printed.contains("outcome: unknown"), "{printed}");
+}
+
+async fn trusts_whom_it_is_told_to(client: Client) {
+    let files = TempDir::new().expect("a folder");
+    let (setting, pem) = tls(&files);
+    let program = Program::start(&setting, &[]).await;
+    let addr = format!("localhost:{}", program.grpc.port());
+    let (code, printed) = client.set_busy(&program, &["--addr", &addr, "--ca", &pem, "1001"]).await;
+    assert_eq!(code, Some(1), "{printed}");
+    assert!(printed.contains("reason: SESSION_MISSING"), "{printed}");
+
+    let other = program.files.path().join("ca.pem").display().to_string();
+    let (_, printed) = client.set_busy(&program, &["--addr", &addr, "--ca", &other, "1001"]).await;
+    assert!(printed.starts_with("UNAVAILABLE: ") && !printed.contains("reason: "), "{printed}");
 }
 
 #[test]

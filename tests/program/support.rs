@@ -197,6 +197,16 @@ pub(crate) fn write_config(files: &TempDir, gateway: &Simulator, settings: &str)
     file
 }
 
+/// The setting that lets a bridge have TLS as "localhost", and the file to trust it by.
+pub(crate) fn tls(files: &TempDir) -> (String, String) {
+    let own = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("generated");
+    let path = |name: &str| files.path().join(name).display().to_string();
+    let (pem, key) = (path("tls.pem"), path("tls.key"));
+    std::fs::write(&pem, own.cert.pem()).expect("written");
+    std::fs::write(&key, own.signing_key.serialize_pem()).expect("written");
+    (format!("server.tls = {{ certificate = \"{pem}\", key = \"{key}\" }}"), pem)
+}
+
 /// What a command that ends by itself printed, and its exit code.
 pub(crate) async fn run(mut command: Command) -> (Option<i32>, String) {
     let done = within("the command's end", command.output()).await.expect("it starts");

@@ -58,6 +58,7 @@ def describe(error: grpc.RpcError) -> list[str]:
         info = error_details_pb2.ErrorInfo()
         retry = error_details_pb2.RetryInfo()
         bad = error_details_pb2.BadRequest()
+        unmet = error_details_pb2.PreconditionFailure()
         if detail.Unpack(info):
             outcome = info.metadata["outcome"]
             lines.append(f"  reason: {info.reason}")
@@ -65,9 +66,11 @@ def describe(error: grpc.RpcError) -> list[str]:
             if "retcode" in info.metadata:
                 lines.append(f"  retcode: {info.metadata['retcode']}")
         elif detail.Unpack(retry):
-            lines.append(f"  try again in: {retry.retry_delay.ToTimedelta().total_seconds()} s")
+            lines.append(f"  try again in: {retry.retry_delay.ToTimedelta().total_seconds():g} s")
         elif detail.Unpack(bad):
             lines += [f"  {field.field}: {field.description}" for field in bad.field_violations]
+        elif detail.Unpack(unmet):
+            lines += [f"  {violation.type} of {violation.subject}" for violation in unmet.violations]
     return lines
 
 

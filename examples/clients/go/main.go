@@ -1,0 +1,144 @@
+// Command set-busy makes an agent busy through ccgateway-bridge, and takes an error apart.
+//
+// Exit code: 0 for an answer, 1 for an error of the bridge's, 2 for a wrong command line.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"strconv"
+	"time"
+
+	"google.golang.org/genproto/googleapis/rpc/code"
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
+	_ "google.golang.org/grpc/health" // without it, the service config's healthCheckConfig does nothing
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	agentv1 "example.com/set-busy/gen/ccgateway/agent/v1"
+)
+
+// What the bridge knows of the agent after an error: whether trying again is safe.
+var outcomes = map[string]string{
+	"not_sent": "the gateway was not asked; trying again is safe",
+	"refused":  "the gateway said no; trying again is safe, but may not help",
+	"unknown":  "the agent may have changed; look before trying again",
+}
+
+type arguments struct {
+	addr, ca, serviceConfig string
+	deadline                time.Duration
+	request                 *agentv1.SetBusyRequest
+}
+
+func main() {
+	args := parse()
+	answer, err := setBusy(args)
+	if err != nil {
+		describe(status.Convert(err))
+		os.Exit(1)
+	}
+	if confirmation := answer.GetConfirmation(); confirmation != nil {
+		fmt.Printf("accepted: %s, %s\n", confirmation.GetStatus(), confirmation.GetObstacle())
+	} else {
+		fmt.Printf("accepted: %s\n", answer.GetMessage())
+	}
+}
+
+func parse() arguments {
+	args := arguments{request: &agentv1.SetBusyRequest{}}
+	flag.StringVar(&args.addr, "addr", "127.0.0.1:50051", "such as dns:///bridge:50051")
+	flag.StringVar(&args.ca, "ca", "", "use TLS, and trust this PEM `file`")
+	flag.DurationVar(&args.deadline, "deadline", 5*time.Second, "for the call")
+	flag.StringVar(&args.serviceConfig, "service-config", "docs/service-config.json", "`file`")
+	flag.StringVar(&args.request.TenantId, "tenant", "", "may be left out where there is one only")
+	// Left out is not the same as 0 or false: what is not given is not sent.
+	flag.Func("reason", "200 to 250, or 0 for none", func(given string) error {
+		reason, err := strconv.ParseInt(given, 10, 32)
+		args.request.Reason = proto.Int32(int32(reason))
+		return err
+	})
+	prolong := flag.Bool("prolong", false, "replace the reason of a busy agent")
+	confirmWithin := flag.Duration("confirm-within", 0, "wait for the event that says so")
+	flag.Usage = func() {
+		fmt.Fprintln(flag.CommandLine.Output(), "usage: set-busy [flags] AGENT")
+		flag.PrintDefaults()
+	}
+	flag.Parse()
+	if flag.NArg() != 1 {
+		flag.Usage()
+		os.Exit(2)
+	}
+	args.request.AgentId = flag.Arg(0)
+	if *prolong {
+		args.request.Prolong = prolong
+	}
+	if *confirmWithin != 0 {
+		args.request.ConfirmWithin = durationpb.New(*confirmWithin)
+	}
+	return args
+}
+
+func setBusy(args arguments) (*agentv1.SetBusyResponse, error) {
+	connection := connect(args)
+	defer connection.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), args.deadline)
+	defer cancel()
+	return agentv1.NewAgentStateClient(connection).SetBusy(ctx, args.request)
+}
+
+func connect(args arguments) *grpc.ClientConn {
+	transport := insecure.NewCredentials()
+	if args.ca != "" {
+		var err error
+		transport, err = credentials.NewClientTLSFromFile(args.ca, "")
+		exitOn(err)
+	}
+	config, err := os.ReadFile(args.serviceConfig)
+	exitOn(err)
+	// Spreads calls over the replicas that say they are healthy, and repeats those that are
+	// UNAVAILABLE. The bridge tells the library when to (grpc-retry-pushback-ms), and never to where
+	// the outcome is unknown.
+	connection, err := grpc.NewClient(args.addr,
+		grpc.WithTransportCredentials(transport), grpc.WithDefaultServiceConfig(string(config)))
+	exitOn(err)
+	return connection
+}
+
+func describe(failure *status.Status) {
+	fmt.Printf("%s: %s\n", code.Code(failure.Code()), failure.Message())
+	for _, detail := range failure.Details() {
+		switch detail := detail.(type) {
+		case *errdetails.ErrorInfo:
+			outcome := detail.GetMetadata()["outcome"]
+			fmt.Printf("  reason: %s\n", detail.GetReason())
+			fmt.Printf("  outcome: %s, %s\n", outcome, outcomes[outcome])
+			if retcode, refused := detail.GetMetadata()["retcode"]; refused {
+				fmt.Printf("  retcode: %s\n", retcode)
+			}
+		case *errdetails.RetryInfo:
+			fmt.Printf("  try again in: %g s\n", detail.GetRetryDelay().AsDuration().Seconds())
+		case *errdetails.BadRequest:
+			for _, field := range detail.GetFieldViolations() {
+				fmt.Printf("  %s: %s\n", field.GetField(), field.GetDescription())
+			}
+		case *errdetails.PreconditionFailure:
+			for _, violation := range detail.GetViolations() {
+				fmt.Printf("  %s of %s\n", violation.GetType(), violation.GetSubject())
+			}
+		}
+	}
+}
+
+func exitOn(err error) {
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(2)
+	}
+}
