@@ -28,6 +28,37 @@ pub struct Census {
     pub agents: Vec<AgentId>,
 }
 
+/// One sign-in, among those of all replicas. A new one for each: a lock is given back beside what
+/// comes next, and must not take that one's lock with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Attempt {
+    id: u64,
+    time: Duration,
+}
+
+/// The right to sign an agent in, as a sign-in that asks for it finds it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lock {
+    /// Who has it now.
+    pub holder: Holder,
+    /// Sign-ins of the agent that have begun elsewhere and not ended, whoever has the lock: a
+    /// holder that loses it may still be waiting for the gateway.
+    pub others: usize,
+    /// The version of the agent's session in the store; 0: none.
+    pub stored: u64,
+}
+
+/// Who has the right to sign an agent in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Holder {
+    /// This sign-in, from now on.
+    New,
+    /// This sign-in, as before.
+    Same,
+    /// Another one.
+    Other,
+}
+
 /// Leases on the tenant's agents, in a store that the replicas share.
 ///
 /// A lease ends by itself after its time unless it is renewed. Whoever holds one may be sure of it
@@ -51,11 +82,11 @@ pub trait Leases: fmt::Debug + Send + Sync {
     /// Gives leases back; those of others are left alone.
     fn release(&self, agents: Vec<AgentId>) -> StoreFuture<'_, ()>;
 
-    /// Takes or renews the right to sign an agent in; false while another replica has it.
-    fn lock_sign_in(&self, agent: AgentId) -> StoreFuture<'_, bool>;
+    /// Takes or renews the right to sign an agent in, and tells what there is to know before.
+    fn lock_sign_in(&self, agent: AgentId, attempt: Attempt) -> StoreFuture<'_, Lock>;
 
-    /// Gives that right back.
-    fn unlock_sign_in(&self, agent: AgentId) -> StoreFuture<'_, ()>;
+    /// Gives that right back, and says that this sign-in is over.
+    fn unlock_sign_in(&self, agent: AgentId, attempt: Attempt) -> StoreFuture<'_, ()>;
 
     /// Says that this replica goes away.
     fn leave(&self) -> StoreFuture<'_, ()>;
@@ -84,6 +115,26 @@ impl fmt::Display for ReplicaId {
 impl fmt::Debug for ReplicaId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
+    }
+}
+
+// === impl Attempt ===
+
+impl Attempt {
+    /// A new one, which is over after this `time` at the latest.
+    pub fn lasting(time: Duration) -> Self {
+        Self { id: rand::random(), time }
+    }
+
+    /// How long it may take.
+    pub fn time(self) -> Duration {
+        self.time
+    }
+}
+
+impl fmt::Display for Attempt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.id)
     }
 }
 

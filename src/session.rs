@@ -74,6 +74,17 @@ pub struct NewSession {
     pub cookies: Arc<Cookies>,
 }
 
+/// The right to store a session that is being made, in the place of what was stored when it was
+/// asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Claim {
+    /// The version that was stored then; 0: none.
+    pub replaces: u64,
+    /// The version that the session will have: it says when the session was asked for, not when
+    /// the answer came.
+    pub version: u64,
+}
+
 /// Where a tenant's sessions are.
 ///
 /// Every implementation keeps two promises. Versions only grow. A change that names a version
@@ -106,6 +117,22 @@ pub trait SessionStore: fmt::Debug + Send + Sync {
     ///
     /// [`StoreError::Full`], [`StoreError::Unavailable`].
     fn put(&self, agent: AgentId, session: NewSession) -> StoreFuture<'_, Arc<Session>>;
+
+    /// The right to store a session that is asked for now, in the place of this version.
+    fn claim(&self, replaces: u64) -> Claim;
+
+    /// Stores a session that has been made, unless another one has been stored since it was asked
+    /// for: then gives `None`.
+    ///
+    /// # Errors
+    ///
+    /// As [`put`](Self::put).
+    fn put_claimed(
+        &self,
+        agent: AgentId,
+        session: NewSession,
+        claim: Claim,
+    ) -> StoreFuture<'_, Option<Arc<Session>>>;
 
     /// Replaces the Guid of `old` by one that a reply to a call with it brought. `None` if `old`
     /// is no longer the session: a reply that was overtaken must not bring an old Guid back.

@@ -7,6 +7,7 @@ mod credentials;
 mod directory;
 mod keeper;
 mod leave;
+mod lock;
 mod pacer;
 mod poll;
 mod share;

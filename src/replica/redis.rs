@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Census, Leases, ReplicaId};
+use super::{Attempt, Census, Holder, Leases, Lock, ReplicaId};
 use crate::{
     id::{AGENT_IDS_ANY, AgentId},
     redis::{Call, Keys, Link, LinkError, Repeat, Script},
@@ -19,6 +19,8 @@ pub struct RedisLeases {
     census: Script,
     hold: Script,
     release: Script,
+    lock: Script,
+    unlock: Script,
 }
 
 /// Redis' own clock counts, so that replicas whose clocks differ agree on who is alive.
@@ -47,6 +49,31 @@ for _, key in ipairs(KEYS) do
 end
 return 0
 ";
+/// Beside the lock, which may be lost while its holder waits for the gateway, it is written down
+/// whose sign-ins are under way, with the time until which that is believed.
+const LOCK: &str = "
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now)
+local owner = redis.call('GET', KEYS[1])
+local holder = 2
+if owner == ARGV[1] then holder = 1 elseif not owner then holder = 0 end
+if holder < 2 then
+  redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+  redis.call('ZADD', KEYS[2], now + ARGV[3], ARGV[1])
+  redis.call('PEXPIRE', KEYS[2], ARGV[3])
+end
+local others = 0
+for _, attempt in ipairs(redis.call('ZRANGE', KEYS[2], 0, -1)) do
+  if attempt ~= ARGV[1] then others = others + 1 end
+end
+return {holder, others, redis.call('HGET', KEYS[3], 'version') or '0'}
+";
+const UNLOCK: &str = "
+if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end
+redis.call('ZREM', KEYS[2], ARGV[1])
+return 0
+";
 
 /// Of one script: a script stops everything else in Redis while it runs.
 const LEASES_AT_ONCE: usize = 256;
@@ -55,17 +82,14 @@ impl RedisLeases {
     /// The leases of the tenant whose keys these are; each lasts for `time`.
     pub fn new(me: ReplicaId, link: Link, keys: Keys, time: Duration) -> Self {
         let [census, hold, release] = [CENSUS, HOLD, RELEASE].map(Script::new);
-        Self { me, link, keys, time, census, hold, release }
-    }
-
-    fn millis(&self) -> u64 {
-        u64::try_from(self.time.as_millis()).unwrap_or(u64::MAX)
+        let [lock, unlock] = [LOCK, UNLOCK].map(Script::new);
+        Self { me, link, keys, time, census, hold, release, lock, unlock }
     }
 
     async fn ask(&self) -> Result<Census, LinkError> {
         let replicas = self.keys.named("replicas");
         let call = self.census.on(replicas).key(self.keys.kept());
-        let call = call.arg(self.me.to_string()).arg(self.millis());
+        let call = call.arg(self.me.to_string()).arg(millis(self.time));
         let (replicas, agents): (Vec<String>, Vec<String>) =
             self.link.script(&call, Repeat::Once).await?;
         Ok(Census {
@@ -82,7 +106,7 @@ impl RedisLeases {
         let mut keys = keys.into_iter();
         let Some(first) = keys.next() else { return Ok(Vec::new()) };
         let call = keys.fold(self.hold.on(first), Call::key);
-        let call = call.arg(self.me.to_string()).arg(self.millis());
+        let call = call.arg(self.me.to_string()).arg(millis(self.time));
         self.link.script(&call, Repeat::Once).await
     }
 
@@ -98,8 +122,28 @@ impl RedisLeases {
         self.keys.of("lease", agent)
     }
 
-    fn sign_in(&self, agent: AgentId) -> String {
-        self.keys.of("sign-in", agent)
+    async fn lock(&self, agent: AgentId, attempt: Attempt) -> Result<Lock, LinkError> {
+        let call = self.on_sign_in(&self.lock, agent).key(self.keys.session(agent));
+        let call = call.arg(attempt.to_string()).arg(millis(self.time));
+        let call = call.arg(millis(attempt.time().max(self.time)));
+        let (holder, others, stored): (u8, usize, u64) =
+            self.link.script(&call, Repeat::Once).await?;
+        let holder = match holder {
+            0 => Holder::New,
+            1 => Holder::Same,
+            _ => Holder::Other,
+        };
+        Ok(Lock { holder, others, stored })
+    }
+
+    async fn unlock(&self, agent: AgentId, attempt: Attempt) -> Result<(), LinkError> {
+        let call = self.on_sign_in(&self.unlock, agent).arg(attempt.to_string());
+        let _zero: u8 = self.link.script(&call, Repeat::Once).await?;
+        Ok(())
+    }
+
+    fn on_sign_in<'a>(&self, script: &'a Script, agent: AgentId) -> Call<'a> {
+        script.on(self.keys.of("sign-in", agent)).key(self.keys.of("signing-in", agent))
     }
 }
 
@@ -135,17 +179,12 @@ impl Leases for RedisLeases {
         })
     }
 
-    fn lock_sign_in(&self, agent: AgentId) -> StoreFuture<'_, bool> {
-        Box::pin(async move {
-            let held = self.take(vec![self.sign_in(agent)]).await;
-            Ok(!held.map_err(unavailable)?.is_empty())
-        })
+    fn lock_sign_in(&self, agent: AgentId, attempt: Attempt) -> StoreFuture<'_, Lock> {
+        Box::pin(async move { self.lock(agent, attempt).await.map_err(unavailable) })
     }
 
-    fn unlock_sign_in(&self, agent: AgentId) -> StoreFuture<'_, ()> {
-        Box::pin(
-            async move { self.give_back(vec![self.sign_in(agent)]).await.map_err(unavailable) },
-        )
+    fn unlock_sign_in(&self, agent: AgentId, attempt: Attempt) -> StoreFuture<'_, ()> {
+        Box::pin(async move { self.unlock(agent, attempt).await.map_err(unavailable) })
     }
 
     fn leave(&self) -> StoreFuture<'_, ()> {
@@ -156,6 +195,10 @@ impl Leases for RedisLeases {
             removed.map(drop).map_err(unavailable)
         })
     }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 // By value, as `map_err` wants it.

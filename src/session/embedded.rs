@@ -1,8 +1,8 @@
 use std::{future::ready, num::NonZeroUsize, sync::Arc};
 
 use super::{
-    Guid, NewSession, Session, SessionStore, StoreError, StoreFuture,
-    local::{Entry, Local},
+    Claim, Guid, NewSession, Session, SessionStore, StoreError, StoreFuture,
+    local::{Entry, Local, Taken},
 };
 use crate::id::AgentId;
 
@@ -20,6 +20,20 @@ impl EmbeddedStore {
         let stored = self.0.put(agent, |version| Entry::new(version, new))?;
         // An entry made of a session holds it.
         stored.session.ok_or_else(|| self.0.full())
+    }
+
+    fn insert_claimed(
+        &self,
+        agent: AgentId,
+        new: NewSession,
+        claim: Claim,
+    ) -> Result<Option<Arc<Session>>, StoreError> {
+        let entry = Entry::new(claim.version, new);
+        match self.0.offer_over(agent, entry.clone(), claim.replaces) {
+            Taken::Yes => Ok(entry.session),
+            Taken::Older => Ok(None),
+            Taken::Full => Err(self.0.full()),
+        }
     }
 }
 
@@ -42,6 +56,19 @@ impl SessionStore for EmbeddedStore {
 
     fn put(&self, agent: AgentId, session: NewSession) -> StoreFuture<'_, Arc<Session>> {
         Box::pin(ready(self.insert(agent, session)))
+    }
+
+    fn claim(&self, replaces: u64) -> Claim {
+        self.0.claim(replaces)
+    }
+
+    fn put_claimed(
+        &self,
+        agent: AgentId,
+        session: NewSession,
+        claim: Claim,
+    ) -> StoreFuture<'_, Option<Arc<Session>>> {
+        Box::pin(ready(self.insert_claimed(agent, session, claim)))
     }
 
     fn renew<'a>(

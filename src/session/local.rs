@@ -10,7 +10,7 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::{NewSession, Session, StoreError};
+use super::{Claim, NewSession, Session, StoreError};
 use crate::id::AgentId;
 
 /// What a process knows of sessions by itself.
@@ -149,6 +149,11 @@ impl Local {
         update.map_or(known + 1, next)
     }
 
+    /// The right to store what is asked for now in the place of this version.
+    pub(super) fn claim(&self, replaces: u64) -> Claim {
+        Claim { replaces, version: self.next_version(replaces) }
+    }
+
     /// Notes a version that another process has given.
     pub(super) fn saw_version(&self, version: u64) {
         self.last_version.fetch_max(version, Ordering::Relaxed);
@@ -158,6 +163,15 @@ impl Local {
     /// share is right.
     pub(super) fn offer(&self, agent: AgentId, entry: Entry) -> Taken {
         let mut entries = self.entries();
+        self.offer_to(&mut entries, agent, entry)
+    }
+
+    /// The same, unless what is known is above the version that the entry is to replace.
+    pub(super) fn offer_over(&self, agent: AgentId, entry: Entry, replaces: u64) -> Taken {
+        let mut entries = self.entries();
+        if entries.get(&agent).is_some_and(|known| known.version > replaces) {
+            return Taken::Older;
+        }
         self.offer_to(&mut entries, agent, entry)
     }
 

@@ -11,7 +11,7 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::{debug, warn};
 
 use super::{
-    Guid, NewSession, Session, SessionStore, StoreError, StoreFuture,
+    Claim, Guid, NewSession, Session, SessionStore, StoreError, StoreFuture,
     local::{Entry, Local, Taken},
 };
 use crate::{
@@ -162,6 +162,19 @@ impl SessionStore for SharedStore {
         Box::pin(self.inner.put(agent, session))
     }
 
+    fn claim(&self, replaces: u64) -> Claim {
+        self.inner.local.claim(replaces)
+    }
+
+    fn put_claimed(
+        &self,
+        agent: AgentId,
+        session: NewSession,
+        claim: Claim,
+    ) -> StoreFuture<'_, Option<Arc<Session>>> {
+        Box::pin(self.inner.put_claimed(agent, session, claim))
+    }
+
     fn renew<'a>(
         &'a self,
         agent: AgentId,
@@ -223,6 +236,32 @@ impl Inner {
             return entry.session.ok_or_else(|| self.local.full());
         }
         Err(StoreError::Unavailable("other replicas change this session all the time".into()))
+    }
+
+    async fn put_claimed(
+        &self,
+        agent: AgentId,
+        new: NewSession,
+        Claim { replaces, version }: Claim,
+    ) -> Result<Option<Arc<Session>>, StoreError> {
+        if !self.local.has_room(agent) {
+            return Err(self.local.full());
+        }
+        let mut entry = Entry::new(version, new);
+        match self.write_now(agent, &entry, Stored::UpTo(replaces)).await {
+            Ok(Written::Done) => {}
+            Ok(Written::Overtaken { record, .. }) => {
+                self.take_in(agent, record.as_deref());
+                return Ok(None);
+            }
+            Err(error) => self.keep_unshared(agent, &mut entry, &error),
+        }
+        match self.local.offer(agent, entry.clone()) {
+            Taken::Full => Err(self.local.full()),
+            Taken::Older if entry.unshared => Ok(None),
+            // Redis' word on it may have been heard already.
+            Taken::Yes | Taken::Older => Ok(entry.session),
+        }
     }
 
     async fn renew(

@@ -160,8 +160,8 @@ impl Tenant {
         let tenant = self.clone();
         let Work { tasks, cutoff, .. } = &self.work;
         detached(tasks, deadline, cutoff.clone(), move |patience| {
-            let request = Some(request);
-            work(Underway { tenant, agent, patience, trace, turn, arrived, request, _call: share })
+            let (request, lock, _call) = (Some(request), None, share);
+            work(Underway { tenant, agent, patience, trace, turn, arrived, request, lock, _call })
         })
         .await
     }

@@ -1,35 +1,14 @@
 //! A tenant whose agents several replicas share.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
-use tokio::time::sleep;
-use tokio_util::sync::CancellationToken;
-
-use super::{Tenant, underway::Underway};
+use super::Tenant;
 use crate::{
-    call::CallError,
     event::What,
     id::AgentId,
-    replica::{Leases, Polls},
-    session::{Origin, Session, SessionState},
+    replica::Polls,
+    session::{Origin, SessionState},
 };
-
-/// Whose turn it is to sign an agent in.
-pub(super) enum Locked {
-    /// Ours, until this is dropped.
-    Ours(Option<SignInLock>),
-    /// Nobody's: there is a newer session by now.
-    Newer(Arc<Session>),
-}
-
-/// Keeps other replicas from signing the same agent in.
-pub(super) struct SignInLock {
-    /// Cancelled when the sign-in is done.
-    done: CancellationToken,
-}
-
-/// Between two looks at whether another replica has signed the agent in.
-const LOOK_PAUSE: Duration = Duration::from_millis(50);
 
 // === impl Tenant ===
 
@@ -118,59 +97,5 @@ impl Polls for Arc<Tenant> {
 
     fn is_polling(&self, agent: AgentId) -> bool {
         self.keepers.is_keeping(agent)
-    }
-}
-
-// === impl Underway ===
-
-impl Underway {
-    /// Waits until no other replica is signing the agent in.
-    pub(super) async fn sign_in_lock(&mut self, refused: u64) -> Result<Locked, CallError> {
-        let tenant = self.tenant.clone();
-        let Some(roster) = &tenant.roster else { return Ok(Locked::Ours(None)) };
-        let leases = roster.leases();
-        loop {
-            match leases.lock_sign_in(self.agent).await {
-                Ok(true) => return Ok(Locked::Ours(Some(SignInLock::new(leases, self)))),
-                // Signing in twice is harmless; not being signed in is not.
-                Err(_unavailable) => return Ok(Locked::Ours(None)),
-                Ok(false) => {}
-            }
-            tokio::select! {
-                biased;
-                loss = self.patience.lost() => return Err(loss.before_sending()),
-                () = sleep(LOOK_PAUSE) => {}
-            }
-            if let Some(newer) = self.stored_since(refused).await {
-                return Ok(Locked::Newer(newer));
-            }
-        }
-    }
-}
-
-// === impl SignInLock ===
-
-impl SignInLock {
-    /// Renews the lock for as long as it is held.
-    fn new(leases: &Arc<dyn Leases>, call: &Underway) -> Self {
-        let done = CancellationToken::new();
-        let (leases, agent, held) = (leases.clone(), call.agent, done.clone());
-        call.tenant.work.tasks.spawn(async move {
-            let renewing = async {
-                loop {
-                    sleep(leases.time() / 3).await;
-                    let _unavailable = leases.lock_sign_in(agent).await;
-                }
-            };
-            held.run_until_cancelled(renewing).await;
-            let _unavailable = leases.unlock_sign_in(agent).await;
-        });
-        Self { done }
-    }
-}
-
-impl Drop for SignInLock {
-    fn drop(&mut self) {
-        self.done.cancel();
     }
 }

@@ -135,6 +135,20 @@ impl Tenant {
             self.enter(agent, former.unwrap_or(SessionState::Gone), cause);
         }
     }
+
+    /// The same without a word, where another replica was faster and says what there is to say.
+    pub(super) fn unsay(
+        &self,
+        agent: AgentId,
+        attempt: SessionState,
+        former: Option<SessionState>,
+    ) {
+        match former {
+            _ if self.states.get(agent) != Some(attempt) => {}
+            Some(former) => drop(self.states.enter(agent, former)),
+            None => self.states.forget(agent),
+        }
+    }
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use tracing::{debug, info, warn};
 use super::{
     Accepted, SignedIn, Tenant,
     admission::{CallPlace, RequestPlace},
-    share::Locked,
+    lock::{Locked, SignInLock},
     turns::Turn,
 };
 use crate::{
@@ -38,7 +38,12 @@ pub(super) struct Underway {
     pub(super) _call: CallPlace,
     /// `None` while the call waits for something else than the gateway.
     pub(super) request: Option<RequestPlace>,
+    /// What keeps other replicas from signing the agent in meanwhile.
+    pub(super) lock: Option<SignInLock>,
 }
+
+/// The cause of the state after it.
+const SIGN_IN_FAILED: &str = "the sign-in failed";
 
 impl Underway {
     pub(super) async fn command(mut self, command: Command) -> Result<Accepted, CallError> {
@@ -195,12 +200,17 @@ impl Underway {
         }
         let lock = self.sign_in_lock(refused).await?;
         self.take_place().await?;
-        let _lock = match lock {
+        self.lock = match lock {
             Locked::Ours(lock) => lock,
             Locked::Newer(session) => return Ok(Some(session)),
         };
-        match self.make_session(&sign_in, Stage::SignIn).await {
-            Ok(signed_in) => Ok(Some(signed_in.session)),
+        match self.make_or_await_session(&sign_in, refused).await {
+            Ok(session) => {
+                if self.request.is_none() {
+                    self.take_place().await?;
+                }
+                Ok(Some(session))
+            }
             Err(error) => {
                 // What only this caller's patience decided says nothing to the others.
                 if !matches!(error, CallError::Deadline(_) | CallError::ShuttingDown) {
@@ -209,6 +219,28 @@ impl Underway {
                 Err(error)
             }
         }
+    }
+
+    async fn make_or_await_session(
+        &mut self,
+        sign_in: &Arc<SignIn>,
+        refused: u64,
+    ) -> Result<Arc<Session>, CallError> {
+        let former = self.tenant.session_state(self.agent);
+        let made = match self.make_session(sign_in, Stage::SignIn).await {
+            Err(CallError::Refused(refusal)) => {
+                let made = self.made_elsewhere(&refusal, refused).await;
+                made.ok_or(CallError::Refused(refusal))
+            }
+            made => made.map(|signed_in| signed_in.session),
+        };
+        self.lock = None;
+        let (agent, attempt) = (self.agent, SessionState::SigningIn);
+        match &made {
+            Ok(_) => self.tenant.unsay(agent, attempt, former),
+            Err(_) => self.tenant.back(agent, attempt, former, SIGN_IN_FAILED),
+        }
+        made
     }
 
     /// Waits for a place among the requests again.
@@ -225,8 +257,14 @@ impl Underway {
 
     async fn sign_in_in_turn(&mut self, sign_in: &Arc<SignIn>) -> Result<SignedIn, CallError> {
         // No session is newer than this: whoever asks for a sign-in is told how theirs went.
-        let _lock = self.sign_in_lock(u64::MAX).await?;
-        self.make_session(sign_in, Stage::Answer).await
+        if let Locked::Ours(lock) = self.sign_in_lock(u64::MAX).await? {
+            self.lock = lock;
+        }
+        let former = self.tenant.session_state(self.agent);
+        let made = self.make_session(sign_in, Stage::Answer).await;
+        self.tenant.back(self.agent, SessionState::SigningIn, former, SIGN_IN_FAILED);
+        self.lock = None;
+        made
     }
 
     async fn make_session(
@@ -243,10 +281,8 @@ impl Underway {
             return Err(error);
         }
         debug!(tenant.id = %id, agent.id = %self.agent, "signing the agent in");
-        let former = self.tenant.enter(self.agent, SessionState::SigningIn, "");
-        let made = self.sign_in_once_or_twice(sign_in, stage).await;
-        self.tenant.back(self.agent, SessionState::SigningIn, former, "the sign-in failed");
-        let mut made = made?;
+        self.tenant.enter(self.agent, SessionState::SigningIn, "");
+        let mut made = self.sign_in_once_or_twice(sign_in, stage).await?;
         if self.tenant.config.reset_skills_after_sign_in {
             made.skills = Some(self.reset_skills(&made.session).await);
         }
@@ -259,7 +295,11 @@ impl Underway {
         stage: Stage,
     ) -> Result<SignedIn, CallError> {
         let mut reply = self.ask_to_sign_in(&SIGN_IN, sign_in, stage).await?;
-        if sign_in.force && is_signed_in_elsewhere(&reply) {
+        let unasked = stage == Stage::SignIn;
+        if sign_in.force
+            && is_signed_in_elsewhere(&reply)
+            && !(unasked && self.is_contested().await)
+        {
             reply = self.ask_to_sign_in(&FORCE_SIGN_IN, sign_in, stage).await?;
         }
         self.keep(reply, sign_in).await
@@ -307,7 +347,7 @@ impl Underway {
             CallError::BadReply("the sign-in was accepted, but there is no Guid in its head".into())
         })?;
         let session = NewSession { guid, origin: Origin::SignedIn, ttl: None, cookies };
-        let stored = self.tenant.sessions.put(self.agent, session).await;
+        let stored = self.store(session).await;
         let session = stored.map_err(|e| self.tenant.store_failed(&e))?;
         self.tenant.credentials.hold(self.agent, sign_in.clone());
         self.tenant.begin_to_keep(self.agent, "signed in").await;

@@ -1,13 +1,16 @@
 //! A call-centre: a gateway, a Redis, and the replicas between it and the callers.
 
-use std::{fmt::Write as _, net::SocketAddr, process::Stdio, time::Duration};
+use std::{fmt::Write as _, net::SocketAddr, num::NonZeroUsize, process::Stdio, time::Duration};
 
 use ccgateway_bridge::{
     client::{self, Channel},
+    config::{self, Sources},
+    id::{AgentId, DEFAULT_AGENT_IDS, TenantId},
     rpc::proto::{
         SetBusyRequest, SignInRequest, agent_events_client::AgentEventsClient,
         agent_session_client::AgentSessionClient, agent_state_client::AgentStateClient,
     },
+    session::{SessionStore as _, Shared, SharedStore},
     sim::{Interface, Options, Simulator},
 };
 use http::Uri;
@@ -50,22 +53,30 @@ pub(crate) struct Replica {
 
 impl Centre {
     pub(crate) async fn open() -> Self {
+        Self::open_with(|_| {}).await
+    }
+
+    /// One whose gateway is another.
+    pub(crate) async fn open_with(change: impl FnOnce(&mut Options)) -> Self {
         let alone = ALONE.lock().await;
-        let options = Options {
+        let mut options = Options {
             default_password: Some(PASSWORD.into()),
             time_scale: SCALE,
             plaintext: true,
             journal: 1_000_000,
             ..Options::default()
         };
+        change(&mut options);
         let gateway = Simulator::start(options).await.expect("the gateway starts");
         let redis = RedisServer::start().await;
         let files = TempDir::new().expect("a folder");
         let write = |name: &str, text: &str| std::fs::write(files.path().join(name), text);
         write("store.key", &"5a".repeat(32)).expect("written");
         // Whoever takes an agent over has to be able to sign it in.
-        let agents = (1001..1601).fold(String::new(), |mut text, id| {
-            let _written = writeln!(text, "[agents.{id}]\npassword = \"{PASSWORD}\"");
+        let agents = (1001..1602).fold(String::new(), |mut text, id| {
+            let force = id > 1600;
+            let _written =
+                writeln!(text, "[agents.{id}]\npassword = \"{PASSWORD}\"\nforce = {force}");
             text
         });
         write("agents.toml", &agents).expect("written");
@@ -134,6 +145,26 @@ impl Centre {
         journal.iter().filter(|entry| entry.interface == Some(interface)).count()
     }
 
+    /// The tenant's sessions, as a replica that comes now finds them.
+    pub(crate) async fn stored(&self, id: u32) -> Option<String> {
+        let url = self.redis.url();
+        let config = format!(
+            "[store]\nurls = \"{url}\"\nencryption_keys = \"store.key\"\n\
+             [tenants.acme]\nbase_urls = \"{}\"\n",
+            self.gateway.base_url()
+        );
+        let file = self.files.path().join("look.toml");
+        std::fs::write(&file, config).expect("written");
+        let config = config::load(&Sources::default().with_file(file));
+        let config = config.unwrap_or_else(|errors| panic!("{errors}"));
+        let shared = Shared::new(&config.store.expect("a store")).expect("keys");
+        let tenant = TenantId::parse("acme").expect("a tenant");
+        let store = SharedStore::start(&shared, &tenant, NonZeroUsize::MIN);
+        let agent = AgentId::parse(&id.to_string(), &DEFAULT_AGENT_IDS).expect("an agent");
+        let session = store.load(agent).await.expect("Redis answers")?;
+        Some(session.guid.header().to_str().expect("text").to_owned())
+    }
+
     /// Waits until every one of these agents is polled once more.
     pub(crate) async fn all_are_polled(&self, agents: std::ops::Range<u32>) {
         let polled = || {
@@ -163,11 +194,24 @@ impl Replica {
         self.child.kill().await.expect("it was running");
     }
 
+    /// Stops in the middle of whatever it does, as a machine does that is swapping.
+    pub(crate) async fn freeze(&self) {
+        self.signal("-STOP").await;
+    }
+
+    pub(crate) async fn thaw(&self) {
+        self.signal("-CONT").await;
+    }
+
+    async fn signal(&self, signal: &str) {
+        let pid = self.child.id().expect("it runs").to_string();
+        let sent = Command::new("kill").args([signal, &pid]).status().await.expect("kill");
+        assert!(sent.success());
+    }
+
     /// Asks it to end and waits until it has.
     pub(crate) async fn stop(mut self) -> SocketAddr {
-        let pid = self.child.id().expect("it runs").to_string();
-        let sent = Command::new("kill").args(["-TERM", &pid]).status().await.expect("kill");
-        assert!(sent.success());
+        self.signal("-TERM").await;
         let ended = timeout(PATIENCE, self.child.wait()).await.expect("it ends");
         assert_eq!(ended.expect("waited for").code(), Some(0));
         self.addr

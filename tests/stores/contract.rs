@@ -9,8 +9,8 @@ use std::{
 use ccgateway_bridge::{
     id::AgentId,
     session::{
-        EmbeddedStore, Guid, NewSession, Origin, Session, SessionStore, SharedStore, StoreError,
-        StoreFuture,
+        Claim, EmbeddedStore, Guid, NewSession, Origin, Session, SessionStore, SharedStore,
+        StoreError, StoreFuture,
     },
 };
 
@@ -42,6 +42,22 @@ async fn puts_a_session_in_the_place_of_any_other(store: &dyn SessionStore) {
     let found = store.load(agent(1001)).await.unwrap().unwrap();
     assert_eq!((found.guid.clone(), found.origin), (guid("b"), Origin::SignedIn));
     assert!(found.expires_at.is_none());
+}
+
+async fn stores_what_was_asked_for_before_something_newer_only_if_nothing_is(
+    store: &dyn SessionStore,
+) {
+    let early = store.claim(0);
+    let late = store.claim(0);
+    let newer = store.put_claimed(agent(1001), made("late"), late).await.unwrap();
+    assert_eq!(newer.expect("nothing was there").version, late.version);
+    assert!(store.put_claimed(agent(1001), made("early"), early).await.unwrap().is_none());
+    assert_eq!(store.warm(agent(1001)).unwrap().guid, guid("late"));
+
+    let next = store.claim(late.version);
+    assert!(next.version > late.version);
+    let stored = store.put_claimed(agent(1001), made("next"), next).await.unwrap();
+    assert_eq!(stored.expect("what was to be replaced was there").guid, guid("next"));
 }
 
 async fn renews_only_the_newest(store: &dyn SessionStore) {
@@ -148,6 +164,7 @@ macro_rules! contract {
 contract! {
     keeps_what_is_put(8),
     puts_a_session_in_the_place_of_any_other(8),
+    stores_what_was_asked_for_before_something_newer_only_if_nothing_is(8),
     renews_only_the_newest(8),
     removes_only_the_version_named(8),
     begins_versions_with_the_time(8),
@@ -182,6 +199,19 @@ impl SessionStore for WithoutLoad {
 
     fn put(&self, agent: AgentId, session: NewSession) -> StoreFuture<'_, Arc<Session>> {
         self.0.put(agent, session)
+    }
+
+    fn claim(&self, replaces: u64) -> Claim {
+        self.0.claim(replaces)
+    }
+
+    fn put_claimed(
+        &self,
+        agent: AgentId,
+        session: NewSession,
+        claim: Claim,
+    ) -> StoreFuture<'_, Option<Arc<Session>>> {
+        self.0.put_claimed(agent, session, claim)
     }
 
     fn renew<'a>(

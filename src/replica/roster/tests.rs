@@ -6,7 +6,10 @@ use proptest::prelude::*;
 use tokio::{task::JoinHandle, time::advance};
 
 use super::*;
-use crate::session::StoreFuture;
+use crate::{
+    replica::{Attempt, Holder, Lock},
+    session::StoreFuture,
+};
 
 const LEASE: Duration = Duration::from_secs(16);
 const AGENTS: u32 = 12;
@@ -99,11 +102,11 @@ impl Leases for Store {
         })
     }
 
-    fn lock_sign_in(&self, _: AgentId) -> StoreFuture<'_, bool> {
-        self.answer(|_, _| true)
+    fn lock_sign_in(&self, _: AgentId, _: Attempt) -> StoreFuture<'_, Lock> {
+        self.answer(|_, _| Lock { holder: Holder::New, others: 0, stored: 0 })
     }
 
-    fn unlock_sign_in(&self, _: AgentId) -> StoreFuture<'_, ()> {
+    fn unlock_sign_in(&self, _: AgentId, _: Attempt) -> StoreFuture<'_, ()> {
         self.answer(|_, _| ())
     }
 

@@ -1,0 +1,237 @@
+//! One replica at a time signs an agent in.
+//!
+//! A lock in the store says which one. It can be lost while the gateway is still at it: Redis may
+//! forget it, or its holder may not reach Redis in time. So the lock only saves work, and the gateway
+//! decides: of two sign-ins at once it refuses the later one, whose replica then waits for the
+//! session that the earlier one makes. It keeps the lock meanwhile, which keeps the rest from asking.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+
+use super::{Tenant, underway::Underway};
+use crate::{
+    call::{CallError, Loss, Refusal},
+    config::Timeouts,
+    id::AgentId,
+    replica::{Attempt, Holder, Leases, Lock},
+    retcode::Kind,
+    session::{Claim, NewSession, Session, StoreError},
+};
+
+/// Whose turn it is to sign an agent in.
+pub(super) enum Locked {
+    /// Ours. `None`: there are no other replicas, or it cannot be known what they do.
+    Ours(Option<SignInLock>),
+    /// Nobody's: there is a newer session by now.
+    Newer(Arc<Session>),
+}
+
+/// Keeps other replicas from signing the same agent in, until it is dropped.
+pub(super) struct SignInLock {
+    held: Arc<Held>,
+    claim: Claim,
+    /// Cancelled when the sign-in is done.
+    done: CancellationToken,
+}
+
+struct Held {
+    leases: Arc<dyn Leases>,
+    agent: AgentId,
+    attempt: Attempt,
+    /// Another replica may have had the lock since.
+    lost: AtomicBool,
+}
+
+/// Between two looks at whether another replica has signed the agent in.
+const LOOK_PAUSE: Duration = Duration::from_millis(50);
+/// Other replicas' sign-ins that may be under way when one more is begun: the one whose lock was
+/// lost. So there are never more than two, whatever becomes of locks.
+const OTHERS_MAX: usize = 1;
+/// Attempts to store a session that others change.
+const STORE_ATTEMPTS: usize = 8;
+
+// === impl Underway ===
+
+impl Underway {
+    /// Waits until no other replica is signing the agent in.
+    pub(super) async fn sign_in_lock(&mut self, refused: u64) -> Result<Locked, CallError> {
+        let tenant = self.tenant.clone();
+        let Some(roster) = &tenant.roster else { return Ok(Locked::Ours(None)) };
+        let held = Held::new(roster.leases(), self);
+        let mut ours: Option<SignInLock> = None;
+        loop {
+            // Signing in twice is harmless; not being signed in is not.
+            let Ok(lock) = held.renew().await else { return Ok(Locked::Ours(ours)) };
+            if lock.holder != Holder::Other {
+                let claim = tenant.sessions.claim(lock.stored);
+                let ours = ours.get_or_insert_with(|| SignInLock::new(&held, &tenant));
+                ours.begin(claim);
+            }
+            if let Some(newer) = self.newer_than(refused, lock.stored).await {
+                return Ok(Locked::Newer(newer));
+            }
+            if lock.holder != Holder::Other && lock.others <= OTHERS_MAX {
+                return Ok(Locked::Ours(ours));
+            }
+            tokio::select! {
+                biased;
+                loss = self.patience.lost() => return Err(loss.before_sending()),
+                () = sleep(LOOK_PAUSE) => {}
+            }
+        }
+    }
+
+    /// Whether another replica has signed the agent in, or is about to: then its session must not
+    /// be ended by a forcible sign-in.
+    pub(super) async fn is_contested(&self) -> bool {
+        let replaces = self.lock.as_ref().map_or(0, |lock| lock.claim.replaces);
+        let now = self.renewed_lock().await;
+        now.is_some_and(|now| now.others > 0 || now.stored > replaces)
+    }
+
+    async fn renewed_lock(&self) -> Option<Lock> {
+        self.lock.as_ref()?.held.renew().await.ok()
+    }
+
+    /// Waits for the session that another replica is making, where the gateway has refused to make
+    /// one for that reason. `None`: nobody is, or nothing has come of it.
+    pub(super) async fn made_elsewhere(
+        &mut self,
+        refusal: &Refusal,
+        refused: u64,
+    ) -> Option<Arc<Session>> {
+        let tenant = self.tenant.clone();
+        tenant.roster.as_ref()?;
+        let kind = refusal.retcode.kind();
+        let until = Instant::now() + tenant.config.timeouts.sign_in;
+        while matches!(kind, Kind::CallRepeated | Kind::AlreadySignedIn) && Instant::now() < until {
+            let now = self.renewed_lock().await;
+            let stored = now.map_or(u64::MAX, |now| now.stored);
+            if let Some(newer) = self.newer_than(refused, stored).await {
+                return Some(newer);
+            }
+            // Who is signed in without one of us being at it is signed in somewhere else.
+            let expected = now.is_some_and(|now| now.others > 0);
+            if kind == Kind::AlreadySignedIn && !expected {
+                return None;
+            }
+            self.wait_on(refusal).await?;
+        }
+        None
+    }
+
+    /// A short wait that goes on when the caller has had its answer, since others wait for what
+    /// comes of it. `None`: the bridge is about to end.
+    async fn wait_on(&mut self, refusal: &Refusal) -> Option<()> {
+        // The gateway is not asked for anything meanwhile.
+        self.request = None;
+        let cutoff = self.tenant.work.cutoff.clone();
+        tokio::select! {
+            biased;
+            () = cutoff.cancelled() => return None,
+            loss = self.patience.lost() => {
+                if loss == Loss::Cutoff {
+                    return None;
+                }
+                self.patience.answer(CallError::Refused(refusal.clone()));
+            }
+            () = sleep(LOOK_PAUSE) => {}
+        }
+        Some(())
+    }
+
+    /// A session newer than the one that was refused; `stored` is the version in the store.
+    async fn newer_than(&self, refused: u64, stored: u64) -> Option<Arc<Session>> {
+        let known = self.tenant.sessions.warm(self.agent).map_or(0, |known| known.version);
+        if known.max(stored) <= refused {
+            return None;
+        }
+        self.stored_since(refused).await
+    }
+
+    /// Stores a session that was made, unless another replica has stored one that was asked for
+    /// later; gives the one that is stored then.
+    pub(super) async fn store(&self, made: NewSession) -> Result<Arc<Session>, StoreError> {
+        let sessions = &self.tenant.sessions;
+        let Some(lock) = &self.lock else { return sessions.put(self.agent, made).await };
+        let mut claim = lock.claim;
+        for _ in 0..STORE_ATTEMPTS {
+            if let Some(stored) = sessions.put_claimed(self.agent, made.clone(), claim).await? {
+                return Ok(stored);
+            }
+            match lock.held.renew().await {
+                // Nobody else has signed in since, so what was stored is a change of what was.
+                Ok(now) if !lock.held.is_lost() => claim = sessions.claim(now.stored),
+                _ => break,
+            }
+        }
+        let stored = self.tenant.newest_session(self.agent).await;
+        let gone = || StoreError::Unavailable("the session has been ended meanwhile".into());
+        stored.ok_or_else(gone)
+    }
+}
+
+// === impl Held ===
+
+impl Held {
+    fn new(leases: &Arc<dyn Leases>, call: &Underway) -> Arc<Self> {
+        let Timeouts { connect, sign_in, .. } = call.tenant.config.timeouts;
+        // Both may be needed twice: for a standby site, and for a forcible sign-in.
+        let attempt = Attempt::lasting((connect + sign_in) * 2);
+        let (leases, agent) = (leases.clone(), call.agent);
+        Arc::new(Self { leases, agent, attempt, lost: AtomicBool::new(false) })
+    }
+
+    async fn renew(&self) -> Result<Lock, StoreError> {
+        let lock = self.leases.lock_sign_in(self.agent, self.attempt).await?;
+        if lock.holder != Holder::Same {
+            self.lost.store(true, Ordering::Relaxed);
+        }
+        Ok(lock)
+    }
+
+    fn is_lost(&self) -> bool {
+        self.lost.load(Ordering::Relaxed)
+    }
+}
+
+// === impl SignInLock ===
+
+impl SignInLock {
+    /// Renews the lock for as long as it is held.
+    fn new(held: &Arc<Held>, tenant: &Tenant) -> Self {
+        let (held, done) = (held.clone(), CancellationToken::new());
+        let (renewed, over) = (held.clone(), done.clone());
+        tenant.work.tasks.spawn(async move {
+            let renewing = async {
+                loop {
+                    sleep(renewed.leases.time() / 3).await;
+                    let _unavailable = renewed.renew().await;
+                }
+            };
+            over.run_until_cancelled(renewing).await;
+            let _unavailable = renewed.leases.unlock_sign_in(renewed.agent, renewed.attempt).await;
+        });
+        Self { held, claim: Claim::default(), done }
+    }
+
+    /// Whatever was stored before is what the sign-in is to replace.
+    fn begin(&mut self, claim: Claim) {
+        self.claim = claim;
+        self.held.lost.store(false, Ordering::Relaxed);
+    }
+}
+
+impl Drop for SignInLock {
+    fn drop(&mut self) {
+        self.done.cancel();
+    }
+}
