@@ -60,6 +60,13 @@ impl RedisServer {
         Self::launched(folder, vec![file, "--sentinel".into()]).await
     }
 
+    /// One that speaks TLS alone, with the certificate and the key in these files.
+    pub(crate) async fn with_tls(certificate: &str, key: &str) -> Self {
+        let tls =
+            ["--tls-cert-file", certificate, "--tls-key-file", key, "--tls-auth-clients", "no"];
+        Self::with(&[&["--save", "", "{tls}"][..], &tls].concat()).await
+    }
+
     pub(crate) fn port(&self) -> u16 {
         self.port
     }
@@ -118,9 +125,13 @@ impl Drop for RedisServer {
 /// `None` if it ended at once, such as for a port that is taken.
 async fn launch(port: u16, arguments: &[String], folder: &TempDir) -> Option<Child> {
     let (own, port) = (folder.path().display().to_string(), port.to_string());
+    let tls = arguments.iter().any(|argument| argument == "{tls}");
+    let arguments = arguments.iter().filter(|argument| *argument != "{tls}");
+    let ports = if tls { vec!["--port", "0", "--tls-port", &port] } else { vec!["--port", &port] };
     let mut child = tokio::process::Command::new(program())
         .args(arguments)
-        .args(["--port", &port, "--bind", "127.0.0.1", "--dir", &own])
+        .args(ports)
+        .args(["--bind", "127.0.0.1", "--dir", &own])
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())

@@ -1,0 +1,111 @@
+//! TLS, and a user of Redis' access control list that may do no more than the example file says.
+
+use std::time::Duration;
+
+use ccgateway_bridge::{
+    config::{Redis, RedisTls, Topology},
+    event::{EventStream as _, SessionChange, What},
+    redis::{LinkError, LinkState},
+    replica::Attempt,
+    session::{SessionState, SessionStore as _},
+};
+use tempfile::TempDir;
+
+use crate::{
+    redis::RedisServer,
+    support::{Replica, agent, redis, tenant},
+};
+
+const EXAMPLE: &str = include_str!("../../docs/ccgateway-bridge.example.toml");
+const PASSWORD: &str = "canary-password";
+
+/// The commands that the example file names.
+fn commands() -> Vec<String> {
+    let text = EXAMPLE.replace("\n#", "");
+    let (_, rest) = text.split_once("It needs the commands ").expect("the comment on username");
+    let (list, _) = rest.split_once(", and the keys").expect("its end");
+    let words = list.replace(" and ", ", ");
+    words.split(',').map(|word| format!("+{}", word.trim())).collect()
+}
+
+fn acting_as(server: &RedisServer, username: &str, password: &str) -> Redis {
+    Redis {
+        username: Some(username.into()),
+        password: Some(password.to_owned().into()),
+        ..redis(Topology::Standalone, &[server.port()])
+    }
+}
+
+#[tokio::test]
+async fn a_user_with_no_more_rights_than_the_example_names_is_enough() {
+    let server = RedisServer::start().await;
+    let mut admin = server.connection().await;
+    let (password, rights) = (format!(">{PASSWORD}"), ["on", "~test:*", "&test:*"]);
+    let mut user = ::redis::cmd("ACL");
+    user.arg("SETUSER").arg("bridge").arg(&rights).arg(password).arg(commands());
+    let _: () = user.query_async(&mut admin).await.expect("a user");
+    let mut nobody = ::redis::cmd("ACL");
+    let _: () =
+        nobody.arg(&["SETUSER", "default", "off"]).query_async(&mut admin).await.expect("off");
+    let config = acting_as(&server, "bridge", PASSWORD);
+    let (left, right) = (Replica::with(config.clone(), &[1]), Replica::with(config, &[1]));
+    let put = left.put(1001, "a").await;
+    assert_eq!(left.store.unshared(), 0);
+    right.store.load(agent(1001)).await.unwrap().expect("a session");
+    left.renew(&put, 1001, "b").await.expect("renewed");
+    right.hears(1001, Some("b")).await;
+
+    let roster = left.shared.roster(&tenant());
+    let (leases, attempt) = (roster.leases(), Attempt::lasting(Duration::from_secs(1)));
+    assert_eq!(leases.census().await.expect("counted").agents, [agent(1001)]);
+    assert_eq!(leases.hold(vec![agent(1001)]).await.expect("asked"), [agent(1001)]);
+    leases.release(vec![agent(1001)]).await.expect("given back");
+    leases.lock_sign_in(agent(1001), attempt).await.expect("locked");
+    leases.unlock_sign_in(agent(1001), attempt).await.expect("unlocked");
+    leases.leave().await.expect("left");
+
+    let (told, heard) = (left.shared.events(&tenant(), 8), right.shared.events(&tenant(), 8));
+    let what = What::Session(SessionChange { state: SessionState::Kept, cause: "".into() });
+    told.add(agent(1001), what).await.expect("told");
+    assert_eq!(heard.latest(8).await.expect("read").len(), 1);
+    assert_eq!(heard.after(0).await.expect("heard").len(), 1);
+}
+
+#[tokio::test]
+async fn a_wrong_password_is_told_without_it() {
+    let server = RedisServer::with(&["--save", "", "--requirepass", PASSWORD]).await;
+    let wrong = Replica::with(acting_as(&server, "default", "canary-wrong"), &[1]);
+    let failed = wrong.store.load(agent(1001)).await.expect_err("not let in");
+    let LinkState::Down(LinkError::Down(words)) = wrong.shared.link().state() else {
+        panic!("{failed}");
+    };
+    assert!(words.contains("WRONGPASS") || words.contains("uthentication"), "{words}");
+    let shown = format!("{failed} {failed:?} {:?} {:?}", wrong.shared, wrong.store);
+    assert!(!shown.contains("canary"), "{shown}");
+}
+
+#[tokio::test]
+async fn tls_goes_by_the_authority_that_is_configured() {
+    let folder = TempDir::new().expect("a folder");
+    let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).expect("a certificate");
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    std::fs::write(path("server.pem"), made.cert.pem()).expect("written");
+    std::fs::write(path("server.key"), made.signing_key.serialize_pem()).expect("written");
+    let server = RedisServer::with_tls(&path("server.pem"), &path("server.key")).await;
+
+    let trusting = |ca: &str| Redis {
+        tls: Some(RedisTls { ca_pem: Some(ca.as_bytes().to_vec()) }),
+        ..redis(Topology::Standalone, &[server.port()])
+    };
+    let config = trusting(&made.cert.pem());
+    let (left, right) = (Replica::with(config.clone(), &[1]), Replica::with(config, &[1]));
+    let put = left.put(1001, "a").await;
+    assert_eq!(left.store.unshared(), 0);
+    right.store.load(agent(1001)).await.unwrap().expect("a session");
+    left.renew(&put, 1001, "b").await.expect("renewed");
+    right.hears(1001, Some("b")).await;
+
+    let other = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).expect("another");
+    let wary = Replica::with(trusting(&other.cert.pem()), &[1]);
+    wary.store.load(agent(1001)).await.expect_err("not the one it trusts");
+}
