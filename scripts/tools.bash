@@ -74,6 +74,24 @@ all_from_pypi() {
     echo "$folder/bin"
 }
 
+# from_crates PROGRAM VERSION: prints the path of PROGRAM, built from the crate of that name.
+from_crates() {
+    local program=$1 version=$2 folder=$root/.tools/crates/$1-$2 log
+    if [[ ! -x $folder/bin/$program ]]; then
+        say "building $program $version into .tools/crates from crates.io; takes some minutes"
+        log=$(mktemp)
+        # A target folder of its own: the caller's may be that of the bridge.
+        if ! CARGO_TARGET_DIR=$folder/target cargo install --locked --root "$folder" \
+            --version "$version" "$program" >"$log" 2>&1 </dev/null; then
+            cat "$log" >&2
+            rm -f "$log"
+            fail "cargo could not build $program $version"
+        fi
+        rm -rf "$log" "$folder/target"
+    fi
+    echo "$folder/bin/$program"
+}
+
 # need PROGRAM PACKAGE...: the Debian packages that PROGRAM is in, unless it is on the PATH.
 need() {
     # `command -v` would take a shell's own `kill`.
