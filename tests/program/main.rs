@@ -22,5 +22,6 @@ mod log_level;
 mod logs;
 mod papers;
 mod readme;
+mod release;
 mod secrets;
 mod support;
