@@ -20,7 +20,7 @@ use tonic_types::StatusExt as _;
 
 use crate::{
     redis::RedisServer,
-    support::{Replica, agent, tenant},
+    support::{Replica, agent, all_listen, tenant},
 };
 
 const PASSWORD: &str = "canary-password";
@@ -161,4 +161,40 @@ async fn without_redis_known_agents_are_served_and_others_signed_in_or_put_off()
         assert_eq!(info.metadata["outcome"], "not_sent");
         assert!(details.retry_info().is_some());
     }
+}
+
+#[tokio::test]
+async fn a_warm_call_asks_redis_nothing() {
+    let (server, gateway, files) =
+        (RedisServer::start().await, gateway().await, TempDir::new().expect("a folder"));
+    let bridge = Callee::start(&files, &gateway, &server).await;
+    all_listen(&server, 1).await;
+    bridge.set_busy(1001).await.expect("signed in");
+    let mut least = u64::MAX;
+    // What a replica does by itself falls into one round and not into all.
+    for _ in 0..5 {
+        let before = commands(&server).await;
+        for _ in 0..50 {
+            bridge.set_busy(1001).await.expect("served from memory");
+        }
+        least = least.min(commands(&server).await - before);
+    }
+    assert_eq!(least, 0);
+}
+
+/// How many commands a server has carried out, without those that only look after a connection.
+async fn commands(server: &RedisServer) -> u64 {
+    let mut question = ::redis::cmd("INFO");
+    let info: String = question
+        .arg("commandstats")
+        .query_async(&mut server.connection().await)
+        .await
+        .expect("answered");
+    let count = |line: &str| {
+        let (command, rest) = line.strip_prefix("cmdstat_")?.split_once(":calls=")?;
+        let about_connections = ["info", "ping", "client", "subscribe", "hello"];
+        let counts = !about_connections.iter().any(|name| command.starts_with(name));
+        counts.then(|| rest.split(',').next()?.parse::<u64>().ok())?
+    };
+    info.lines().filter_map(count).sum()
 }
