@@ -10,6 +10,7 @@ mod leave;
 mod lock;
 mod pacer;
 mod poll;
+mod safe;
 mod share;
 mod states;
 mod turns;
@@ -22,7 +23,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::debug;
 
 use self::{
-    admission::Admission, credentials::CredentialBook, keeper::Keepers, pacer::Pacer,
+    admission::Admission, credentials::CredentialBook, keeper::Keepers, pacer::Pacer, safe::Safe,
     states::States, turns::Turns,
 };
 pub use self::{
@@ -151,6 +152,7 @@ impl Tenant {
                 config.credentials.clone(),
                 config.keep.rejected_for,
                 config.limits.sessions,
+                common.stores.shared().map(|shared| Safe::new(shared, &id)),
             ),
             sessions: common.stores.open(&id, config.limits.sessions),
             gateway: Gateway::new(&config, metrics.clone())?,

@@ -5,10 +5,20 @@ use std::{
     time::Duration,
 };
 
+use aws_lc_rs::digest::{SHA256, digest};
 use secrecy::{ExposeSecret as _, SecretString};
+use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use crate::{call::CallError, config::Credentials, gateway::SignIn, id::AgentId};
+use super::safe::{Drawer, Safe};
+use crate::{
+    call::{CallError, Refusal},
+    config::Credentials,
+    gateway::SignIn,
+    id::AgentId,
+    keyring::hex,
+    retcode::Retcode,
+};
 
 /// What the bridge can sign a tenant's agents in with, and what it must not try again.
 #[derive(Debug)]
@@ -20,6 +30,8 @@ pub(super) struct CredentialBook {
     rejected: Mutex<HashMap<AgentId, Rejected>>,
     rejected_for: Duration,
     capacity: NonZeroUsize,
+    /// What other replicas know of; `None`: there are none.
+    safe: Option<Safe>,
 }
 
 #[derive(Debug)]
@@ -29,14 +41,24 @@ struct Rejected {
     error: CallError,
 }
 
+/// The same as other replicas are told, who only have to know the password again.
+#[derive(Serialize, Deserialize)]
+struct Rejection {
+    password_sha256: String,
+    retcode: String,
+    message: String,
+    node: Option<Box<str>>,
+}
+
 impl CredentialBook {
     pub(super) fn new(
         configured: Option<Arc<Credentials>>,
         rejected_for: Duration,
         capacity: NonZeroUsize,
+        safe: Option<Safe>,
     ) -> Self {
         let (held, rejected) = (Mutex::default(), Mutex::default());
-        Self { configured, held, rejected, rejected_for, capacity }
+        Self { configured, held, rejected, rejected_for, capacity, safe }
     }
 
     /// The sign-in that worked last, else the configured one.
@@ -63,9 +85,17 @@ impl CredentialBook {
         self.held().remove(&agent);
     }
 
-    /// Remembers for a while that the gateway rejected this password.
-    pub(super) fn reject(&self, agent: AgentId, sign_in: &SignIn, error: &CallError) {
+    /// Remembers for a while that the gateway rejected this password, here and at other replicas.
+    pub(super) async fn reject(&self, agent: AgentId, sign_in: &SignIn, error: &CallError) {
         self.forget(agent);
+        self.reject_here(agent, sign_in, error);
+        let (Some(safe), Some(refusal)) = (&self.safe, error.refusal()) else { return };
+        // Nothing in it can fail to be written.
+        let plain = serde_json::to_vec(&Rejection::of(sign_in, refusal)).unwrap_or_default();
+        safe.put(Drawer::Rejected, agent, &plain, self.rejected_for).await;
+    }
+
+    fn reject_here(&self, agent: AgentId, sign_in: &SignIn, error: &CallError) {
         let mut rejected = self.rejected();
         let now = Instant::now();
         if rejected.len() >= self.capacity.get() {
@@ -78,7 +108,16 @@ impl CredentialBook {
     }
 
     /// How the gateway answered this password a short while ago, if it rejected it.
-    pub(super) fn rejection(&self, agent: AgentId, sign_in: &SignIn) -> Option<CallError> {
+    pub(super) async fn rejection(&self, agent: AgentId, sign_in: &SignIn) -> Option<CallError> {
+        if let Some(known) = self.rejection_here(agent, sign_in) {
+            return Some(known);
+        }
+        let plain = self.safe.as_ref()?.get(Drawer::Rejected, agent).await?;
+        let told: Rejection = serde_json::from_slice(&plain).ok()?;
+        told.refusal_of(sign_in).map(CallError::Refused)
+    }
+
+    fn rejection_here(&self, agent: AgentId, sign_in: &SignIn) -> Option<CallError> {
         let rejected = self.rejected();
         let known = rejected.get(&agent).filter(|known| known.until > Instant::now())?;
         let same = known.password.expose_secret() == sign_in.password.expose_secret();
@@ -92,4 +131,26 @@ impl CredentialBook {
     fn rejected(&self) -> MutexGuard<'_, HashMap<AgentId, Rejected>> {
         self.rejected.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+impl Rejection {
+    fn of(sign_in: &SignIn, refusal: &Refusal) -> Self {
+        Self {
+            password_sha256: password_digest(sign_in),
+            retcode: refusal.retcode.as_str().to_owned(),
+            message: refusal.message.clone(),
+            node: refusal.node.clone(),
+        }
+    }
+
+    fn refusal_of(self, sign_in: &SignIn) -> Option<Refusal> {
+        let retcode = Retcode::refusal(&self.retcode)?;
+        let same = self.password_sha256 == password_digest(sign_in);
+        same.then_some(Refusal { retcode, message: self.message, node: self.node })
+    }
+}
+
+/// Kept in the safe only: by itself it would give a weak password away.
+fn password_digest(sign_in: &SignIn) -> String {
+    hex(digest(&SHA256, sign_in.password.expose_secret().as_bytes()).as_ref())
 }

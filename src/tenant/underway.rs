@@ -277,7 +277,7 @@ impl Underway {
             let limit = self.tenant.config.limits.sessions;
             return Err(CallError::Overloaded { share: Share::TenantSessions, limit });
         }
-        if let Some(error) = self.tenant.credentials.rejection(self.agent, sign_in) {
+        if let Some(error) = self.tenant.credentials.rejection(self.agent, sign_in).await {
             return Err(error);
         }
         debug!(tenant.id = %id, agent.id = %self.agent, "signing the agent in");
@@ -338,11 +338,13 @@ impl Underway {
         let guid = reply.guid.take();
         let cookies = Arc::new(Cookies::default());
         reply.set_cookies(&cookies);
-        let envelope = reply.into_verdict(None).inspect_err(|error| {
-            if error.is_credentials_rejected() {
-                self.tenant.credentials.reject(self.agent, sign_in, error);
-            }
-        })?;
+        let verdict = reply.into_verdict(None);
+        if let Err(error) = &verdict
+            && error.is_credentials_rejected()
+        {
+            self.tenant.credentials.reject(self.agent, sign_in, error).await;
+        }
+        let envelope = verdict?;
         let guid = guid.ok_or_else(|| {
             CallError::BadReply("the sign-in was accepted, but there is no Guid in its head".into())
         })?;

@@ -39,10 +39,20 @@ async fn gateway() -> Simulator {
 
 impl Callee {
     async fn start(files: &TempDir, gateway: &Simulator, server: &RedisServer) -> Self {
+        Self::with(files, gateway, server, PASSWORD).await
+    }
+
+    /// One whose file has this password.
+    async fn with(
+        files: &TempDir,
+        gateway: &Simulator,
+        server: &RedisServer,
+        password: &str,
+    ) -> Self {
         let write = |name: &str, text: &str| std::fs::write(files.path().join(name), text);
         write("ca.pem", gateway.certificate_pem()).expect("written");
         write("store.key", &"5a".repeat(32)).expect("written");
-        let agents = format!("[agents.1001]\npassword = \"{PASSWORD}\"\nforce = true\n");
+        let agents = format!("[agents.1001]\npassword = \"{password}\"\nforce = true\n");
         write("agents.toml", &agents).expect("written");
         let mut text = String::from(
             "[server]\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"127.0.0.1:0\"\n\
@@ -197,4 +207,26 @@ async fn commands(server: &RedisServer) -> u64 {
         counts.then(|| rest.split(',').next()?.parse::<u64>().ok())?
     };
     info.lines().filter_map(count).sum()
+}
+
+#[tokio::test]
+async fn a_password_that_was_rejected_at_one_replica_is_not_tried_at_another() {
+    let (server, gateway, files) =
+        (RedisServer::start().await, gateway().await, TempDir::new().expect("a folder"));
+    let left = Callee::with(&files, &gateway, &server, "canary-wrong").await;
+    let right = Callee::with(&files, &gateway, &server, "canary-wrong").await;
+    let first = left.set_busy(1001).await.expect_err("rejected");
+    let second = right.set_busy(1001).await.expect_err("known to be rejected");
+    assert_eq!(sign_ins(&gateway), 1);
+    assert_eq!((second.code(), second.message()), (first.code(), first.message()));
+    let of = |status: &Status| {
+        let details = status.get_error_details();
+        let metadata = &details.error_info().expect("ErrorInfo").metadata;
+        ["outcome", "retcode", "gateway_message"].map(|key| metadata[key].clone())
+    };
+    assert_eq!(of(&second), of(&first));
+
+    let mended = Callee::with(&files, &gateway, &server, PASSWORD).await;
+    mended.set_busy(1001).await.expect("another password is tried");
+    assert_eq!(sign_ins(&gateway), 2);
 }
