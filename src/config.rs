@@ -364,6 +364,8 @@ pub struct Store {
     /// What sessions are encrypted with, the key that encrypts first; at least one.
     /// `store.encryption_keys`.
     pub encryption_keys: Vec<EncryptionKey>,
+    /// Whether the passwords that callers give are shared too. `store.credentials`.
+    pub credentials: bool,
 }
 
 /// How a Redis or Valkey is reached.

@@ -64,6 +64,7 @@ pub(super) fn store(root: &Section<'_>) -> Option<Store> {
             .unwrap_or_else(|| DEFAULT_PREFIX.to_owned()),
         lease: section.duration("lease", 15 * SECOND, SECOND..=MINUTE),
         encryption_keys: keys(&section),
+        credentials: section.truth("credentials", false),
     };
     if !present {
         return None;

@@ -1,14 +1,14 @@
 use std::fmt;
 
 use bytes::Bytes;
-use secrecy::{ExposeSecret as _, SecretString};
-use serde::{Serialize, Serializer};
+use secrecy::{ExposeSecret as _, SecretString, zeroize::Zeroizing};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// The body of a sign-in (API.md 3.2). What is `None` is left out: the gateway's defaults apply.
-#[derive(Clone, Serialize)]
+#[derive(Clone, Serialize, Deserialize)]
 pub struct SignIn {
     /// The agent's CTI password; may be empty.
-    #[serde(serialize_with = "exposed")]
+    #[serde(serialize_with = "exposed", deserialize_with = "wrapped")]
     pub password: SecretString,
     /// The agent's phone number; may be empty.
     #[serde(rename = "phonenum")]
@@ -40,6 +40,13 @@ pub struct SignIn {
     /// Take the agent over where it is signed in elsewhere; not part of the body.
     #[serde(skip)]
     pub force: bool,
+}
+
+/// A sign-in with what is not part of the body.
+#[derive(Serialize, Deserialize)]
+struct Whole<T> {
+    force: bool,
+    body: T,
 }
 
 /// The state of an agent after sign-in (cec_07_1202).
@@ -76,6 +83,18 @@ impl SignIn {
         // Serialising texts, numbers and booleans into memory cannot fail.
         serde_json::to_vec(self).map(Bytes::from).unwrap_or_default()
     }
+
+    /// All of it in plain text, to be encrypted.
+    pub fn to_plain(&self) -> Zeroizing<Vec<u8>> {
+        let whole = Whole { force: self.force, body: self };
+        Zeroizing::new(serde_json::to_vec(&whole).unwrap_or_default())
+    }
+
+    /// Reads what [`to_plain`](Self::to_plain) gives.
+    pub fn from_plain(plain: &[u8]) -> Option<Self> {
+        let Whole { force, body } = serde_json::from_slice::<Whole<Self>>(plain).ok()?;
+        Some(Self { force, ..body })
+    }
 }
 
 impl fmt::Debug for SignIn {
@@ -90,9 +109,24 @@ impl Serialize for InitialState {
     }
 }
 
-/// The one place where a password leaves its wrapping: the request to the gateway.
+impl<'de> Deserialize<'de> for InitialState {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match i32::deserialize(deserializer)? {
+            3 => Ok(Self::Busy),
+            4 => Ok(Self::Idle),
+            5 => Ok(Self::AfterCallWork),
+            _ => Err(de::Error::custom("no such state")),
+        }
+    }
+}
+
+/// The one place where a password leaves its wrapping: for the gateway, or to be encrypted.
 fn exposed<S: Serializer>(password: &SecretString, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(password.expose_secret())
+}
+
+fn wrapped<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SecretString, D::Error> {
+    String::deserialize(deserializer).map(SecretString::from)
 }
 
 #[cfg(test)]
@@ -112,5 +146,18 @@ mod tests {
             r#"{"password":"pw","phonenum":"70001","autoenteridle":false,"status":5,"checkInWebm":true}"#
         );
         assert!(!format!("{sign_in:?}").contains("pw"));
+    }
+    #[test]
+    fn a_sign_in_is_read_as_it_was_written() {
+        let mut sign_in = SignIn::new("pw".into(), "70001".into(), true);
+        for state in [InitialState::Busy, InitialState::Idle, InitialState::AfterCallWork] {
+            sign_in.initial_state = Some(state);
+            sign_in.agent_type = Some(11);
+            let read = SignIn::from_plain(&sign_in.to_plain()).expect("what was written");
+            assert_eq!((read.to_body(), read.force), (sign_in.to_body(), true));
+        }
+        for bad in ["", "{}", r#"{"force":true,"body":{"password":1}}"#] {
+            assert!(SignIn::from_plain(bad.as_bytes()).is_none(), "{bad}");
+        }
     }
 }

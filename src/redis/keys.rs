@@ -20,6 +20,11 @@ impl Keys {
         self.of("session", agent)
     }
 
+    /// Where what an agent is signed in with may be; gone when the session has ended.
+    pub fn credentials(&self, agent: AgentId) -> String {
+        self.of("credentials", agent)
+    }
+
     /// The agents whose sessions a replica has to keep.
     pub fn kept(&self) -> String {
         self.named("kept")

@@ -40,6 +40,7 @@ pub struct Shared {
     prefix: Arc<str>,
     me: ReplicaId,
     lease: Duration,
+    credentials: bool,
 }
 
 /// Sessions that replicas share through a Redis.
@@ -85,6 +86,7 @@ impl Shared {
             prefix: config.key_prefix.as_str().into(),
             me: ReplicaId::random(),
             lease: config.lease,
+            credentials: config.credentials,
         })
     }
 
@@ -107,6 +109,11 @@ impl Shared {
     /// What is stored is encrypted with.
     pub fn keyring(&self) -> &Arc<Keyring> {
         &self.keyring
+    }
+
+    /// Whether what agents are signed in with is shared too.
+    pub fn has_credentials(&self) -> bool {
+        self.credentials
     }
 
     /// The names of a tenant's keys and channels.

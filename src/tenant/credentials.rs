@@ -50,6 +50,9 @@ struct Rejection {
     node: Option<Box<str>>,
 }
 
+/// As long as a session is stored that nobody renews.
+const SHARED_FOR: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+
 impl CredentialBook {
     pub(super) fn new(
         configured: Option<Arc<Credentials>>,
@@ -59,6 +62,20 @@ impl CredentialBook {
     ) -> Self {
         let (held, rejected) = (Mutex::default(), Mutex::default());
         Self { configured, held, rejected, rejected_for, capacity, safe }
+    }
+
+    /// The sign-in that worked last, else the configured one, else one that another replica has
+    /// shared.
+    pub(super) async fn find(&self, agent: AgentId) -> Option<Arc<SignIn>> {
+        match self.sign_in(agent) {
+            Some(own) => Some(own),
+            None => self.shared(agent).await.map(Arc::new),
+        }
+    }
+
+    async fn shared(&self, agent: AgentId) -> Option<SignIn> {
+        let safe = self.safe.as_ref().filter(|safe| safe.has_credentials)?;
+        SignIn::from_plain(&safe.get(Drawer::Credentials, agent).await?)
     }
 
     /// The sign-in that worked last, else the configured one.
@@ -73,7 +90,20 @@ impl CredentialBook {
         Some(SignIn::new(credential.password.clone(), phone_number, credential.force))
     }
 
-    pub(super) fn hold(&self, agent: AgentId, sign_in: Arc<SignIn>) {
+    /// Keeps what a sign-in has worked with, and shares it if the other replicas do not have it
+    /// anyway.
+    pub(super) async fn hold(&self, agent: AgentId, sign_in: Arc<SignIn>) {
+        self.hold_here(agent, sign_in.clone());
+        let configured = self.configured(agent);
+        if configured.is_some_and(|configured| has_same_password(&configured, &sign_in)) {
+            return;
+        }
+        if let Some(safe) = self.safe.as_ref().filter(|safe| safe.has_credentials) {
+            safe.put(Drawer::Credentials, agent, &sign_in.to_plain(), SHARED_FOR).await;
+        }
+    }
+
+    fn hold_here(&self, agent: AgentId, sign_in: Arc<SignIn>) {
         self.rejected().remove(&agent);
         let mut held = self.held();
         if held.len() < self.capacity.get() || held.contains_key(&agent) {
@@ -81,14 +111,22 @@ impl CredentialBook {
         }
     }
 
-    pub(super) fn forget(&self, agent: AgentId) {
+    /// Forgets what an agent was signed in with, here and at other replicas that have not used it.
+    pub(super) async fn forget(&self, agent: AgentId) {
         self.held().remove(&agent);
+        if let Some(safe) = self.safe.as_ref().filter(|safe| safe.has_credentials) {
+            safe.empty(Drawer::Credentials, agent).await;
+        }
     }
 
     /// Remembers for a while that the gateway rejected this password, here and at other replicas.
     pub(super) async fn reject(&self, agent: AgentId, sign_in: &SignIn, error: &CallError) {
-        self.forget(agent);
+        self.held().remove(&agent);
         self.reject_here(agent, sign_in, error);
+        // There may be another one by now.
+        if self.shared(agent).await.is_some_and(|shared| has_same_password(&shared, sign_in)) {
+            self.forget(agent).await;
+        }
         let (Some(safe), Some(refusal)) = (&self.safe, error.refusal()) else { return };
         // Nothing in it can fail to be written.
         let plain = serde_json::to_vec(&Rejection::of(sign_in, refusal)).unwrap_or_default();
@@ -120,8 +158,8 @@ impl CredentialBook {
     fn rejection_here(&self, agent: AgentId, sign_in: &SignIn) -> Option<CallError> {
         let rejected = self.rejected();
         let known = rejected.get(&agent).filter(|known| known.until > Instant::now())?;
-        let same = known.password.expose_secret() == sign_in.password.expose_secret();
-        same.then(|| known.error.clone())
+        (known.password.expose_secret() == sign_in.password.expose_secret())
+            .then(|| known.error.clone())
     }
 
     fn held(&self) -> MutexGuard<'_, HashMap<AgentId, Arc<SignIn>>> {
@@ -148,6 +186,10 @@ impl Rejection {
         let same = self.password_sha256 == password_digest(sign_in);
         same.then_some(Refusal { retcode, message: self.message, node: self.node })
     }
+}
+
+fn has_same_password(one: &SignIn, other: &SignIn) -> bool {
+    one.password.expose_secret() == other.password.expose_secret()
 }
 
 /// Kept in the safe only: by itself it would give a weak password away.

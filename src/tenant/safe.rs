@@ -21,6 +21,8 @@ pub(super) struct Safe {
     link: Link,
     keys: Keys,
     keyring: Arc<Keyring>,
+    /// Whether what sign-ins need may be in it.
+    pub(super) has_credentials: bool,
 }
 
 /// What there may be in it of each agent.
@@ -28,6 +30,8 @@ pub(super) struct Safe {
 pub(super) enum Drawer {
     /// A password that the gateway rejected, as a digest.
     Rejected,
+    /// What the sign-in that worked last was made with.
+    Credentials,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -44,6 +48,7 @@ impl Safe {
             link: shared.link().clone(),
             keys: shared.keys(tenant),
             keyring: shared.keyring().clone(),
+            has_credentials: shared.has_credentials(),
         }
     }
 
@@ -76,6 +81,13 @@ impl Safe {
         self.keyring.open(&self.about(drawer, agent), &sealed).map(Zeroizing::new)
     }
 
+    /// Takes out what is there.
+    pub(super) async fn empty(&self, drawer: Drawer, agent: AgentId) {
+        let mut delete = ::redis::cmd("DEL");
+        delete.arg(self.key(drawer, agent));
+        self.asked(self.link.command::<u64>(&delete, Repeat::Once)).await;
+    }
+
     /// The answer, unless Redis is known to be down: nobody is to wait for it then.
     async fn asked<T>(&self, question: impl Future<Output = Result<T, LinkError>>) -> Option<T> {
         if matches!(self.link.state(), LinkState::Down(_)) {
@@ -88,7 +100,10 @@ impl Safe {
     }
 
     fn key(&self, drawer: Drawer, agent: AgentId) -> String {
-        self.keys.of(drawer.name(), agent)
+        match drawer {
+            Drawer::Rejected => self.keys.of(drawer.name(), agent),
+            Drawer::Credentials => self.keys.credentials(agent),
+        }
     }
 
     /// What comes out of another drawer, or is another agent's, is not believed.
@@ -101,6 +116,7 @@ impl Drawer {
     fn name(self) -> &'static str {
         match self {
             Self::Rejected => "rejected",
+            Self::Credentials => "credentials",
         }
     }
 }

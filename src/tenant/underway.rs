@@ -118,7 +118,7 @@ impl Underway {
             }),
         };
         if ended {
-            self.tenant.credentials.forget(self.agent);
+            self.tenant.credentials.forget(self.agent).await;
             self.tenant.keepers.stop(self.agent);
             self.tenant.enter(self.agent, SessionState::Gone, "signed out");
             self.forget(session.version).await?;
@@ -186,7 +186,7 @@ impl Underway {
         if let Some(failure) = self.turn.shared_failure(self.arrived) {
             return Err(failure);
         }
-        let Some(sign_in) = self.tenant.credentials.sign_in(self.agent) else {
+        let Some(sign_in) = self.tenant.credentials.find(self.agent).await else {
             return Ok(None);
         };
         // After a restart of the gateway all of its agents wait here, and calls for those who are
@@ -351,7 +351,7 @@ impl Underway {
         let session = NewSession { guid, origin: Origin::SignedIn, ttl: None, cookies };
         let stored = self.store(session).await;
         let session = stored.map_err(|e| self.tenant.store_failed(&e))?;
-        self.tenant.credentials.hold(self.agent, sign_in.clone());
+        self.tenant.credentials.hold(self.agent, sign_in.clone()).await;
         self.tenant.begin_to_keep(self.agent, "signed in").await;
         info!(
             tenant.id = %self.tenant.id, agent.id = %self.agent, session.version = session.version,

@@ -36,6 +36,7 @@ fn the_least_is_an_address_and_a_key() {
     assert!(store.redis.tls.is_none() && store.redis.password.is_none());
     assert_eq!(store.key_prefix, "ccgw:");
     assert_eq!(store.encryption_keys.len(), 1);
+    assert!(!store.credentials, "nobody's password is stored unasked");
     let times = &store.redis.timeouts;
     let all = [times.connect, times.command, times.heartbeat];
     assert_eq!(all, [1000, 500, 5000].map(Duration::from_millis));
@@ -47,6 +48,7 @@ fn everything_is_read_and_no_secret_is_shown() {
     let text = format!(
         "{TENANT}[store]\nurls = [\"rediss://s1\", \"rediss://s2:7000\"]\ntopology = \"sentinel\"\n\
          username = \"bridge\"\npassword_file = \"password\"\nkey_prefix = \"x:\"\n\
+         credentials = true\n\
          encryption_keys = [\"a.key\", \"b.key\"]\n[store.sentinel]\nmaster = \"main\"\n\
          password_file = \"password\"\n"
     );
@@ -56,6 +58,7 @@ fn everything_is_read_and_no_secret_is_shown() {
     assert_eq!(sentinel.master, "main");
     assert_eq!(store.redis.password.as_ref().map(ExposeSecret::expose_secret), Some("c4n4ry"));
     assert_eq!(store.redis.nodes.len(), 2);
+    assert!(store.credentials);
     let shown = format!("{config:?}");
     assert!(!shown.contains("c4n4ry") && !shown.contains("0001") && !shown.contains("7, 7"));
 }

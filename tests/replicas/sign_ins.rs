@@ -169,3 +169,20 @@ async fn a_guid_that_comes_late_does_not_replace_the_one_made_meanwhile() {
     all_are_served(late).await;
     two_sign_ins_at_most(&centre, AGENT).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_agent_who_is_lost_with_a_replica_is_recovered_by_the_next_with_the_shared_password() {
+    let mut centre = Centre::open().await;
+    centre.store = "credentials = true";
+    let mut first = centre.replica(None).await;
+    // In no file.
+    let agents = 2001..2011;
+    for agent in agents.clone() {
+        first.sign_in(agent).await.expect("signed in");
+    }
+    first.kill().await;
+    agents.clone().for_each(|agent| centre.gateway.sign_out(agent));
+    let _second = centre.replica(None).await;
+    eventually("all to be signed in again", || centre.has(agents.clone())).await;
+    assert_eq!(centre.asked(Interface::SignIn), 2 * agents.len());
+}

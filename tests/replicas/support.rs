@@ -34,6 +34,8 @@ pub(crate) const SCALE: u32 = 10;
 pub(crate) struct Centre {
     pub(crate) gateway: Simulator,
     pub(crate) redis: RedisServer,
+    /// More lines of `[store]`.
+    pub(crate) store: &'static str,
     files: TempDir,
     _alone: MutexGuard<'static, ()>,
 }
@@ -80,7 +82,7 @@ impl Centre {
             text
         });
         write("agents.toml", &agents).expect("written");
-        Self { gateway, redis, files, _alone: alone }
+        Self { gateway, redis, store: "", files, _alone: alone }
     }
 
     /// Starts a replica, on any port or on that of one that has ended.
@@ -94,10 +96,11 @@ impl Centre {
         let text = format!(
             "[server]\nlisten = \"{listen}\"\nadmin_listen = \"off\"\n\
              [server.drain]\nspread = \"200ms\"\nlimit = \"10s\"\n\
-             [store]\nurls = \"{}\"\nencryption_keys = \"store.key\"\nlease = \"2s\"\n\
+             [store]\nurls = \"{}\"\nencryption_keys = \"store.key\"\nlease = \"2s\"\n{}\n\
              [store.timeouts]\ncommand = \"500ms\"\n\
              [tenants.acme]\nbase_urls = \"{}\"\ncredentials_file = \"agents.toml\"\n",
             redis,
+            self.store,
             self.gateway.base_url(),
         );
         let file = self.files.path().join(format!("{:016x}.toml", rand::random::<u64>()));

@@ -6,12 +6,13 @@ use ccgateway_bridge::{
     client::{self, Channel},
     config::{Sources, load},
     rpc::proto::{
-        GetSessionRequest, RegisterSessionRequest, SetBusyRequest, SetBusyResponse,
-        agent_session_client::AgentSessionClient, agent_state_client::AgentStateClient,
+        GetSessionRequest, RegisterSessionRequest, SetBusyRequest, SetBusyResponse, SignInRequest,
+        SignOutRequest, agent_session_client::AgentSessionClient,
+        agent_state_client::AgentStateClient,
     },
     server::Bridge,
     session::SessionStore as _,
-    sim::{Interface, Options, Simulator},
+    sim::{Fault, Interface, Misbehaviour, Options, Simulator},
 };
 use http::Uri;
 use tempfile::TempDir;
@@ -23,31 +24,32 @@ use crate::{
     support::{Replica, agent, all_listen, tenant},
 };
 
-const PASSWORD: &str = "canary-password";
+pub(crate) const PASSWORD: &str = "canary-password";
 
 /// One replica, with the password of agent 1001.
-struct Callee {
+pub(crate) struct Callee {
     _bridge: Bridge,
     states: AgentStateClient<Channel>,
     sessions: AgentSessionClient<Channel>,
 }
 
-async fn gateway() -> Simulator {
+pub(crate) async fn gateway() -> Simulator {
     let options = Options { default_password: Some(PASSWORD.into()), ..Options::default() };
     Simulator::start(options).await.expect("the gateway starts")
 }
 
 impl Callee {
     async fn start(files: &TempDir, gateway: &Simulator, server: &RedisServer) -> Self {
-        Self::with(files, gateway, server, PASSWORD).await
+        Self::with(files, gateway, server, PASSWORD, "").await
     }
 
-    /// One whose file has this password.
-    async fn with(
+    /// One whose file has this password, and whose `[store]` this too.
+    pub(crate) async fn with(
         files: &TempDir,
         gateway: &Simulator,
         server: &RedisServer,
         password: &str,
+        store: &str,
     ) -> Self {
         let write = |name: &str, text: &str| std::fs::write(files.path().join(name), text);
         write("ca.pem", gateway.certificate_pem()).expect("written");
@@ -61,7 +63,7 @@ impl Callee {
         writeln!(
             text,
             "[store]\nurls = \"{}\"\nencryption_keys = \"store.key\"\n\
-             key_prefix = \"test:\"\n\
+             key_prefix = \"test:\"\n{store}\n\
              [tenants.acme]\nbase_urls = \"{}\"\ntls.ca_file = \"ca.pem\"\n\
              keep.enabled = false\ncredentials_file = \"agents.toml\"",
             server.url(),
@@ -78,7 +80,7 @@ impl Callee {
         Self { _bridge: bridge, states, sessions: client::agent_session(channel, origin) }
     }
 
-    async fn set_busy(&self, id: u32) -> Result<SetBusyResponse, Status> {
+    pub(crate) async fn set_busy(&self, id: u32) -> Result<SetBusyResponse, Status> {
         let (agent_id, reason) = (id.to_string(), Some(200));
         let request = SetBusyRequest { agent_id, reason, prolong: Some(true), ..<_>::default() };
         self.states.clone().set_busy(request).await.map(tonic::Response::into_inner)
@@ -88,6 +90,17 @@ impl Callee {
         let request = GetSessionRequest { agent_id: agent.to_string(), ..<_>::default() };
         let shown = self.sessions.clone().get_session(request).await?.into_inner();
         Ok(shown.session.expect("a session").version)
+    }
+
+    pub(crate) async fn sign_in(&self, agent: u32) -> Result<(), Status> {
+        let (agent_id, password) = (agent.to_string(), Some(PASSWORD.into()));
+        let request = SignInRequest { agent_id, password, ..<_>::default() };
+        self.sessions.clone().sign_in(request).await.map(drop)
+    }
+
+    async fn sign_out(&self, agent: u32) {
+        let request = SignOutRequest { agent_id: agent.to_string(), ..<_>::default() };
+        self.sessions.clone().sign_out(request).await.expect("signed out");
     }
 
     async fn register(&self, agent: u32, guid: &str) {
@@ -213,8 +226,8 @@ async fn commands(server: &RedisServer) -> u64 {
 async fn a_password_that_was_rejected_at_one_replica_is_not_tried_at_another() {
     let (server, gateway, files) =
         (RedisServer::start().await, gateway().await, TempDir::new().expect("a folder"));
-    let left = Callee::with(&files, &gateway, &server, "canary-wrong").await;
-    let right = Callee::with(&files, &gateway, &server, "canary-wrong").await;
+    let left = Callee::with(&files, &gateway, &server, "canary-wrong", "").await;
+    let right = Callee::with(&files, &gateway, &server, "canary-wrong", "").await;
     let first = left.set_busy(1001).await.expect_err("rejected");
     let second = right.set_busy(1001).await.expect_err("known to be rejected");
     assert_eq!(sign_ins(&gateway), 1);
@@ -226,7 +239,79 @@ async fn a_password_that_was_rejected_at_one_replica_is_not_tried_at_another() {
     };
     assert_eq!(of(&second), of(&first));
 
-    let mended = Callee::with(&files, &gateway, &server, PASSWORD).await;
+    let mended = Callee::with(&files, &gateway, &server, PASSWORD, "").await;
     mended.set_busy(1001).await.expect("another password is tried");
     assert_eq!(sign_ins(&gateway), 2);
+}
+
+pub(crate) const CREDENTIALS: &str = "credentials = true";
+
+/// Where what agent 1002 was signed in with is.
+async fn has_credentials(server: &RedisServer) -> bool {
+    let mut question = ::redis::cmd("EXISTS");
+    question.arg("test:{acme}:credentials:1002");
+    question.query_async(&mut server.connection().await).await.expect("answered")
+}
+
+#[tokio::test]
+async fn an_agent_whom_a_caller_signed_in_is_signed_in_again_by_another_replica_if_that_is_wanted()
+{
+    for (wanted, store) in [(true, CREDENTIALS), (false, "")] {
+        let (server, gateway, files) =
+            (RedisServer::start().await, gateway().await, TempDir::new().expect("a folder"));
+        let first = Callee::with(&files, &gateway, &server, PASSWORD, store).await;
+        first.sign_in(1002).await.expect("signed in");
+        assert_eq!(has_credentials(&server).await, wanted);
+        drop(first);
+        gateway.sign_out(1002);
+
+        let second = Callee::with(&files, &gateway, &server, PASSWORD, store).await;
+        let answer = second.set_busy(1002).await;
+        assert_eq!(answer.is_ok(), wanted, "{answer:?}");
+        assert_eq!(sign_ins(&gateway), 1 + usize::from(wanted));
+    }
+}
+
+#[tokio::test]
+async fn passwords_that_all_replicas_have_in_a_file_are_not_shared() {
+    let (server, gateway, files) =
+        (RedisServer::start().await, gateway().await, TempDir::new().expect("a folder"));
+    let bridge = Callee::with(&files, &gateway, &server, PASSWORD, CREDENTIALS).await;
+    bridge.set_busy(1001).await.expect("signed in");
+    let mut question = ::redis::cmd("KEYS");
+    let found: Vec<String> = question
+        .arg("*:credentials:*")
+        .query_async(&mut server.connection().await)
+        .await
+        .expect("answered");
+    assert_eq!(found, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn who_signed_out_is_not_signed_in_again() {
+    let (server, gateway, files) =
+        (RedisServer::start().await, gateway().await, TempDir::new().expect("a folder"));
+    let first = Callee::with(&files, &gateway, &server, PASSWORD, CREDENTIALS).await;
+    let second = Callee::with(&files, &gateway, &server, PASSWORD, CREDENTIALS).await;
+    first.sign_in(1002).await.expect("signed in");
+    second.sign_out(1002).await;
+    assert!(!has_credentials(&server).await);
+    let status = second.set_busy(1002).await.expect_err("nobody is to");
+    assert_eq!(status.code(), Code::FailedPrecondition);
+    assert_eq!(sign_ins(&gateway), 1);
+}
+
+#[tokio::test]
+async fn a_password_that_was_changed_is_shared_no_longer() {
+    let (server, gateway, files) =
+        (RedisServer::start().await, gateway().await, TempDir::new().expect("a folder"));
+    let first = Callee::with(&files, &gateway, &server, PASSWORD, CREDENTIALS).await;
+    first.sign_in(1002).await.expect("signed in");
+    drop(first);
+    gateway.sign_out(1002);
+    let rejected = Fault::Retcode { retcode: "100-004".into(), message: String::new() };
+    gateway.misbehave(Misbehaviour::always(rejected).on(Interface::SignIn));
+    let second = Callee::with(&files, &gateway, &server, PASSWORD, CREDENTIALS).await;
+    second.set_busy(1002).await.expect_err("rejected");
+    assert!(!has_credentials(&server).await);
 }

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use crate::{
     redis::RedisServer,
-    support::{Replica, agent, all_listen, eventually, registered},
+    support::{Replica, agent, all_listen, eventually, registered, tenant},
 };
 
 #[tokio::test]
@@ -166,4 +166,25 @@ async fn a_broken_connection_costs_a_read_nothing() {
         replica.put(1001, "b").await;
         assert_eq!(replica.store.unshared(), 0);
     }
+}
+
+#[tokio::test]
+async fn what_a_session_was_made_with_goes_with_its_end_however_late_redis_hears_of_it() {
+    let server = RedisServer::start().await;
+    let replica = Replica::of(&server);
+    let put = replica.put(1001, "a").await;
+    let key = replica.shared.keys(&tenant()).credentials(agent(1001));
+    let mut connection = server.connection().await;
+    let mut set = ::redis::cmd("SET");
+    let _: () = set.arg(&key).arg("sealed").query_async(&mut connection).await.unwrap();
+    replica.renew(&put, 1001, "b").await.expect("renewed");
+    let mut exists = ::redis::cmd("EXISTS");
+    exists.arg(&key);
+    assert!(exists.query_async::<bool>(&mut connection).await.unwrap());
+
+    server.freeze();
+    replica.remove(1001, replica.warm(1001).expect("a session").version).await;
+    server.thaw();
+    eventually("nothing to be left", || replica.store.unshared() == 0).await;
+    assert!(!exists.query_async::<bool>(&mut connection).await.unwrap());
 }

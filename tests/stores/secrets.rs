@@ -2,10 +2,14 @@
 
 use std::time::Duration;
 
+use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, SHA256};
 use ccgateway_bridge::session::SessionStore as _;
-use futures_util::StreamExt as _;
+use futures_util::{Stream, StreamExt as _};
+use tempfile::TempDir;
+use tonic::Code;
 
 use crate::{
+    bridge::{self, CREDENTIALS, Callee, PASSWORD},
     redis::RedisServer,
     support::{Replica, agent, all_listen, eventually, registered, tenant},
 };
@@ -29,34 +33,82 @@ async fn redis_never_sees_a_guid_or_a_cookie() {
     let last = right.warm(1010).unwrap();
     right.remove(1010, last.version).await;
 
-    let mut connection = server.connection().await;
-    let keys: Vec<String> =
-        ::redis::cmd("KEYS").arg("*").query_async(&mut connection).await.unwrap();
+    let (keys, dump) = everything(&server, &mut seen).await;
     assert_eq!(keys.len(), 10);
-    let mut dump = String::new();
-    for key in keys {
-        let fields: Vec<Vec<u8>> =
-            ::redis::cmd("HGETALL").arg(&key).query_async(&mut connection).await.unwrap();
-        let raw: Vec<u8> =
-            ::redis::cmd("DUMP").arg(&key).query_async(&mut connection).await.unwrap();
-        for bytes in fields.iter().chain([&raw]) {
-            dump.push_str(&String::from_utf8_lossy(bytes));
-        }
-    }
-    let _: String = ::redis::cmd("ECHO").arg("the-end").query_async(&mut connection).await.unwrap();
-    let mut lines = 0;
-    loop {
-        let line = seen.next().await.expect("the monitor goes on");
-        dump.push_str(&line);
-        lines += 1;
-        if line.contains("the-end") {
-            break;
-        }
-    }
-    assert!(lines > 20 && dump.contains("session:1001"), "{lines} {dump}");
+    assert!(dump.contains("session:1001"), "{dump}");
     for canary in [CANARY, "canary-cookie", "Y2FuYXJ5", "63616e617279"] {
         assert!(!dump.contains(canary), "{canary}");
     }
+}
+
+/// The names of all keys, and all that was ever sent to the server or is stored in it.
+async fn everything(
+    server: &RedisServer,
+    seen: &mut (impl Stream<Item = String> + Unpin),
+) -> (Vec<String>, String) {
+    let mut connection = server.connection().await;
+    let keys: Vec<String> =
+        ::redis::cmd("KEYS").arg("*").query_async(&mut connection).await.unwrap();
+    let mut dump = String::new();
+    for key in &keys {
+        let raw: Vec<u8> =
+            ::redis::cmd("DUMP").arg(key).query_async(&mut connection).await.unwrap();
+        dump.push_str(&String::from_utf8_lossy(&raw));
+    }
+    let _: String = ::redis::cmd("ECHO").arg("the-end").query_async(&mut connection).await.unwrap();
+    loop {
+        let line = seen.next().await.expect("the monitor goes on");
+        dump.push_str(&line);
+        if line.contains("the-end") {
+            return (keys, dump);
+        }
+    }
+}
+
+#[tokio::test]
+async fn redis_never_sees_a_password() {
+    let (server, gateway, files) =
+        (RedisServer::start().await, bridge::gateway().await, TempDir::new().unwrap());
+    let monitor = server.client().get_async_monitor().await.unwrap();
+    let mut seen = monitor.into_on_message::<String>();
+    let callee = Callee::with(&files, &gateway, &server, "canary-wrong", CREDENTIALS).await;
+    callee.sign_in(1002).await.expect("signed in");
+    callee.set_busy(1001).await.expect_err("rejected");
+
+    let (keys, dump) = everything(&server, &mut seen).await;
+    for kind in ["credentials:1002", "rejected:1001", "session:1002"] {
+        assert!(keys.iter().any(|key| key.ends_with(kind)), "{keys:?}");
+    }
+    for password in [PASSWORD, "canary-wrong"] {
+        let digest = |algorithm| hex(aws_lc_rs::digest::digest(algorithm, password.as_bytes()));
+        let (sha1, sha256) = (digest(&SHA1_FOR_LEGACY_USE_ONLY), digest(&SHA256));
+        for canary in [password, &hex(password), &sha1, &sha256] {
+            assert!(!dump.contains(canary), "{canary}");
+        }
+    }
+    for canary in ["canary", "Y2FuYXJ5", "63616e617279", "100-004", "phonenum"] {
+        assert!(!dump.contains(canary), "{canary}");
+    }
+}
+
+/// What is in the safe is bound to its agent and to its purpose.
+#[tokio::test]
+async fn a_password_that_was_moved_is_not_believed() {
+    let (server, gateway, files) =
+        (RedisServer::start().await, bridge::gateway().await, TempDir::new().unwrap());
+    let callee = Callee::with(&files, &gateway, &server, PASSWORD, CREDENTIALS).await;
+    callee.sign_in(1002).await.expect("signed in");
+    let mut copy = ::redis::cmd("COPY");
+    copy.arg("test:{acme}:credentials:1002").arg("test:{acme}:credentials:1003");
+    let copied: bool = copy.query_async(&mut server.connection().await).await.unwrap();
+    assert!(copied);
+    let status = callee.set_busy(1003).await.expect_err("nobody knows 1003's password");
+    assert_eq!(status.code(), Code::FailedPrecondition);
+}
+
+fn hex(bytes: impl AsRef<[u8]>) -> String {
+    let digits: Vec<_> = bytes.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    digits.concat()
 }
 
 #[tokio::test]

@@ -64,6 +64,7 @@ pub(crate) fn store_config(redis: Redis, keys: &[u8]) -> config::Store {
         key_prefix: "test:".into(),
         lease: Duration::from_secs(15),
         encryption_keys: keys,
+        credentials: false,
     }
 }
 

@@ -12,7 +12,9 @@ use crate::{
 };
 
 /// Writes a record if the version of the stored one is within the limits, and tells all replicas.
-/// No record counts as version 0. Takes down whether it is a session that a replica has to keep. The same record again is the same success: its answer was lost.
+/// No record counts as version 0. Takes down whether it is a session that a replica has to keep;
+/// with the end of one, what it was made with goes too. The same record again is the same success:
+/// its answer was lost.
 const WRITE: &str = "
 local stored = redis.call('HMGET', KEYS[1], 'version', 'record')
 local version = tonumber(stored[1] or '0') or 0
@@ -24,6 +26,7 @@ redis.call('HSET', KEYS[1], 'version', ARGV[1], 'record', ARGV[2])
 redis.call('PEXPIRE', KEYS[1], ARGV[5])
 redis.call('PUBLISH', ARGV[6], ARGV[2])
 redis.call(ARGV[7], KEYS[2], ARGV[8])
+if ARGV[9] == 'end' then redis.call('DEL', KEYS[3]) end
 return {1, '0', ''}
 ";
 
@@ -78,6 +81,7 @@ impl Inner {
             .script
             .on(self.keys.session(agent))
             .key(self.keys.kept())
+            .key(self.keys.credentials(agent))
             .arg(entry.version)
             .arg(record.encode())
             .arg(min)
@@ -85,7 +89,8 @@ impl Inner {
             .arg(lifetime(entry))
             .arg(self.keys.changed())
             .arg(if is_to_be_kept(entry) { "SADD" } else { "SREM" })
-            .arg(agent.to_string());
+            .arg(agent.to_string())
+            .arg(if entry.session.is_none() { "end" } else { "" });
         let (done, stored, record): (u8, u64, Vec<u8>) =
             self.link.script(&call, Repeat::Once).await?;
         Ok(match done {
