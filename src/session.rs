@@ -153,6 +153,17 @@ pub trait SessionStore: fmt::Debug + Send + Sync {
     ///
     /// [`StoreError::Unavailable`].
     fn remove(&self, agent: AgentId, version: u64) -> StoreFuture<'_, ()>;
+
+    /// The same for an agent who was signed out, which whoever could sign the agent in again has to
+    /// know.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`].
+    fn sign_out(&self, agent: AgentId, version: u64) -> StoreFuture<'_, ()>;
+
+    /// Whether this process has heard that the agent was signed out, and of no session since.
+    fn is_signed_out(&self, agent: AgentId) -> bool;
 }
 
 /// Where the sessions of all tenants are.

@@ -87,6 +87,15 @@ impl SessionStore for EmbeddedStore {
         self.0.forget(agent, version);
         Box::pin(ready(Ok(())))
     }
+
+    fn sign_out(&self, agent: AgentId, version: u64) -> StoreFuture<'_, ()> {
+        self.remove(agent, version)
+    }
+
+    /// Who signs out forgets here what the agent was signed in with.
+    fn is_signed_out(&self, _: AgentId) -> bool {
+        false
+    }
 }
 
 #[cfg(test)]

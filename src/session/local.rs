@@ -28,6 +28,8 @@ pub(super) struct Entry {
     pub(super) version: u64,
     /// `None`: it has ended with this version, and what is older must not bring it back.
     pub(super) session: Option<Arc<Session>>,
+    /// Whether it has ended by a sign-out.
+    pub(super) signed_out: bool,
     /// A renewal by the gateway starts the time anew.
     pub(super) ttl: Option<Duration>,
     /// Whether it is only known here.
@@ -68,8 +70,8 @@ impl Entry {
     }
 
     /// The end of a session.
-    pub(super) fn end(version: u64) -> Self {
-        Self::known(version, None, None)
+    pub(super) fn end(version: u64, signed_out: bool) -> Self {
+        Self { signed_out, ..Self::known(version, None, None) }
     }
 
     pub(super) fn known(
@@ -77,7 +79,8 @@ impl Entry {
         session: Option<Arc<Session>>,
         ttl: Option<Duration>,
     ) -> Self {
-        Self { version, session, ttl, unshared: false, since: Instant::now() }
+        let since = Instant::now();
+        Self { version, session, signed_out: false, ttl, unshared: false, since }
     }
 
     /// The session, if it is still good.
@@ -85,10 +88,17 @@ impl Entry {
         self.session.as_ref().filter(|session| !session.is_expired())
     }
 
+    /// Whether it is an end that is of no use to anybody else any more.
+    pub(super) fn is_old_end(&self) -> bool {
+        self.session.is_none() && !self.unshared && self.since.elapsed() >= END_KEPT
+    }
+
+    /// That an agent was signed out is known until there is a session again: this process may have
+    /// a password for as long.
     fn may_go(&self) -> bool {
         match &self.session {
             Some(session) => session.is_expired(),
-            None => !self.unshared && self.since.elapsed() >= END_KEPT,
+            None => self.is_old_end() && !self.signed_out,
         }
     }
 }
@@ -256,5 +266,25 @@ impl Local {
 
     fn entries(&self) -> MutexGuard<'_, HashMap<AgentId, Entry>> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::DEFAULT_AGENT_IDS;
+
+    #[tokio::test(start_paused = true)]
+    async fn an_end_is_forgotten_and_a_sign_out_is_not() {
+        let local = Local::new(NonZeroUsize::MIN);
+        let agents =
+            ["1001", "1002"].map(|id| AgentId::parse(id, &DEFAULT_AGENT_IDS).expect("an agent"));
+        for (agent, signed_out) in agents.into_iter().zip([false, true]) {
+            local.offer(agent, Entry::end(7, signed_out));
+        }
+        tokio::time::advance(END_KEPT).await;
+        local.tidy();
+        assert_eq!(local.agents(), agents[1..]);
+        assert!(local.entry(agents[1]).is_some_and(|entry| entry.is_old_end()));
     }
 }

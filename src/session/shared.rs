@@ -192,7 +192,15 @@ impl SessionStore for SharedStore {
     }
 
     fn remove(&self, agent: AgentId, version: u64) -> StoreFuture<'_, ()> {
-        Box::pin(self.inner.remove(agent, version))
+        Box::pin(self.inner.end(agent, version, false))
+    }
+
+    fn sign_out(&self, agent: AgentId, version: u64) -> StoreFuture<'_, ()> {
+        Box::pin(self.inner.end(agent, version, true))
+    }
+
+    fn is_signed_out(&self, agent: AgentId) -> bool {
+        self.inner.local.entry(agent).is_some_and(|entry| entry.signed_out)
     }
 }
 
@@ -302,9 +310,9 @@ impl Inner {
         Ok(renewed.and_then(|entry| entry.session))
     }
 
-    async fn remove(&self, agent: AgentId, version: u64) -> Result<(), StoreError> {
+    async fn end(&self, agent: AgentId, version: u64, signed_out: bool) -> Result<(), StoreError> {
         // The end is a version of its own, so that no renewal of the session can undo it.
-        let end = Entry::end(version + 1);
+        let end = Entry::end(version + 1, signed_out);
         let known = self.local.entry(agent);
         let stored = match &known {
             Some(known) if known.version == version => Stored::UpTo(version),

@@ -113,15 +113,19 @@ impl CredentialBook {
 
     /// Forgets what an agent was signed in with, here and at other replicas that have not used it.
     pub(super) async fn forget(&self, agent: AgentId) {
-        self.held().remove(&agent);
+        self.forget_here(agent);
         if let Some(safe) = self.safe.as_ref().filter(|safe| safe.has_credentials) {
             safe.empty(Drawer::Credentials, agent).await;
         }
     }
 
+    pub(super) fn forget_here(&self, agent: AgentId) {
+        self.held().remove(&agent);
+    }
+
     /// Remembers for a while that the gateway rejected this password, here and at other replicas.
     pub(super) async fn reject(&self, agent: AgentId, sign_in: &SignIn, error: &CallError) {
-        self.held().remove(&agent);
+        self.forget_here(agent);
         self.reject_here(agent, sign_in, error);
         // There may be another one by now.
         if self.shared(agent).await.is_some_and(|shared| has_same_password(&shared, sign_in)) {

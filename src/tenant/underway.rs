@@ -121,7 +121,8 @@ impl Underway {
             self.tenant.credentials.forget(self.agent).await;
             self.tenant.keepers.stop(self.agent);
             self.tenant.enter(self.agent, SessionState::Gone, "signed out");
-            self.forget(session.version).await?;
+            let told = self.tenant.sessions.sign_out(self.agent, session.version).await;
+            told.map_err(|e| self.tenant.store_failed(&e))?;
         } else {
             self.tenant.back(self.agent, SessionState::SigningOut, former, "still signed in");
         }
@@ -185,6 +186,9 @@ impl Underway {
     async fn sign_in_unasked(&mut self, refused: u64) -> Result<Option<Arc<Session>>, CallError> {
         if let Some(failure) = self.turn.shared_failure(self.arrived) {
             return Err(failure);
+        }
+        if self.tenant.sessions.is_signed_out(self.agent) {
+            self.tenant.credentials.forget_here(self.agent);
         }
         let Some(sign_in) = self.tenant.credentials.find(self.agent).await else {
             return Ok(None);

@@ -44,9 +44,7 @@ async fn puts_a_session_in_the_place_of_any_other(store: &dyn SessionStore) {
     assert!(found.expires_at.is_none());
 }
 
-async fn stores_what_was_asked_for_before_something_newer_only_if_nothing_is(
-    store: &dyn SessionStore,
-) {
+async fn stores_what_comes_late_only_where_nothing_newer_is(store: &dyn SessionStore) {
     let early = store.claim(0);
     let late = store.claim(0);
     let newer = store.put_claimed(agent(1001), made("late"), late).await.unwrap();
@@ -164,7 +162,7 @@ macro_rules! contract {
 contract! {
     keeps_what_is_put(8),
     puts_a_session_in_the_place_of_any_other(8),
-    stores_what_was_asked_for_before_something_newer_only_if_nothing_is(8),
+    stores_what_comes_late_only_where_nothing_newer_is(8),
     renews_only_the_newest(8),
     removes_only_the_version_named(8),
     begins_versions_with_the_time(8),
@@ -225,5 +223,13 @@ impl SessionStore for WithoutLoad {
 
     fn remove(&self, agent: AgentId, version: u64) -> StoreFuture<'_, ()> {
         self.0.remove(agent, version)
+    }
+
+    fn sign_out(&self, agent: AgentId, version: u64) -> StoreFuture<'_, ()> {
+        self.0.sign_out(agent, version)
+    }
+
+    fn is_signed_out(&self, agent: AgentId) -> bool {
+        self.0.is_signed_out(agent)
     }
 }

@@ -23,6 +23,9 @@ pub(super) struct Record {
     pub(super) version: u64,
     /// `None`: the session has ended.
     session: Option<Body>,
+    /// Whether it has by a sign-out.
+    #[serde(default)]
+    signed_out: bool,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -85,7 +88,8 @@ impl Record {
             })
         };
         let session = entry.session.as_ref().map(body).transpose()?;
-        Ok(Self { agent: agent.get(), version: entry.version, session })
+        let signed_out = entry.signed_out;
+        Ok(Self { agent: agent.get(), version: entry.version, session, signed_out })
     }
 
     pub(super) fn encode(&self) -> Vec<u8> {
@@ -105,7 +109,9 @@ impl Record {
 
     /// What it says.
     pub(super) fn open(&self, tenant: &TenantId, keyring: &Keyring) -> Result<Entry, Unreadable> {
-        let Some(body) = &self.session else { return Ok(Entry::end(self.version)) };
+        let Some(body) = &self.session else {
+            return Ok(Entry::end(self.version, self.signed_out));
+        };
         let nonce = unhex(&body.nonce).and_then(|nonce| nonce.try_into().ok());
         let (nonce, data) = nonce.zip(unhex(&body.data)).ok_or(Unreadable::Malformed)?;
         let sealed = Sealed { key_id: body.key.clone(), nonce, data };

@@ -129,7 +129,7 @@ impl Inner {
         let Some(entry) = self.local.entry(agent) else { return Ok(false) };
         // A session whose time has passed is no news. Its end is: a Redis that has lost it may hear
         // of the session again, from a replica that never heard of the end.
-        if entry.session.is_some() && entry.live().is_none() {
+        if entry.is_old_end() || (entry.session.is_some() && entry.live().is_none()) {
             self.local.shared(agent, entry.version);
             return Ok(false);
         }
