@@ -11,6 +11,7 @@ mod connector;
 mod endpoint;
 mod envelope;
 mod failure;
+mod health;
 mod interface;
 mod observed;
 pub mod probe;
@@ -29,6 +30,7 @@ pub use self::{
     agent_status::AgentStatus,
     command::{Command, reset_skill, rest, say_busy},
     envelope::{Envelope, Unreadable},
+    health::{AddressView, Failed},
     interface::{
         AGENT_STATUS, CANCEL_BUSY, CANCEL_REST, CANCEL_WORK, Effect, FORCE_SIGN_IN, FORCE_SIGN_OUT,
         INTERFACES, Interface, POLL, Pace, RESET_SKILL, REST, SAY_BUSY, SAY_FREE, SIGN_IN,
@@ -111,6 +113,15 @@ impl Gateway {
         verdict
     }
 
+    /// How its addresses are doing, in the operator's order.
+    pub fn addresses(&self) -> Vec<AddressView> {
+        let current = self.current.load(Ordering::Relaxed);
+        let view = |(index, endpoint): (usize, &Endpoint)| {
+            endpoint.health().view(endpoint.to_string(), index == current)
+        };
+        self.endpoints.iter().enumerate().map(view).collect()
+    }
+
     async fn send(
         &self,
         request: &Request<'_>,
@@ -126,14 +137,19 @@ impl Gateway {
             let Some(endpoint) = self.endpoints.get(index) else { break };
             patience.may_start()?;
             match endpoint.exchange(request, limit, stage, patience).await {
-                Err(Failure::NotSent(cause)) => causes.push(format!("{endpoint}: {cause}")),
+                Err(Failure::NotSent(cause)) => {
+                    endpoint.health().failed(&cause);
+                    causes.push(format!("{endpoint}: {cause}"));
+                }
                 Err(Failure::Sent(cause)) => {
                     observed::asked(span, endpoint);
+                    endpoint.health().failed(&cause);
                     return Err(CallError::NoAnswer(cause));
                 }
                 Err(Failure::Lost(error)) => return Err(error),
                 Ok(reply) => {
                     observed::asked(span, endpoint);
+                    endpoint.health().answered(&reply);
                     if turn > 0 {
                         self.current.store(index, Ordering::Relaxed);
                     }

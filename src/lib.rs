@@ -33,6 +33,7 @@ pub mod retcode;
 pub mod sim;
 pub mod state;
 pub mod telemetry;
+pub mod time;
 mod tls;
 pub mod trace;
 pub mod version;

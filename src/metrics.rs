@@ -8,6 +8,7 @@ mod process;
 mod server;
 mod spans;
 mod tenant;
+mod window;
 
 use std::fmt;
 
@@ -25,6 +26,7 @@ pub use self::{
     server::Server,
     spans::SpanMetrics,
     tenant::{TenantMetrics, Tenants},
+    window::Counts,
 };
 
 /// Everything that is counted and measured.

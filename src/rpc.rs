@@ -8,6 +8,7 @@ mod agent_state;
 mod batch;
 mod check;
 mod details;
+mod failures;
 pub mod proto;
 mod record;
 mod respond;
@@ -22,6 +23,7 @@ use prost_types::FileDescriptorSet;
 use tokio::sync::Semaphore;
 use tonic::service::{Routes, RoutesBuilder};
 
+pub use self::failures::{Failure, Failures};
 pub(crate) use self::status::code_name;
 use self::{
     agent_events::AgentEventsRpc,
@@ -59,6 +61,8 @@ pub struct Observed {
     pub tracer: Tracer,
     /// Places for calls that are not taken.
     pub calls: Arc<Semaphore>,
+    /// The last ones that failed.
+    pub failures: Failures,
 }
 
 impl Observed {
@@ -74,7 +78,8 @@ impl Observed {
         let metrics = Metrics::new(&methods());
         let tracer = traces.map(|traces| Tracer::new(traces, metrics.spans.clone())).transpose()?;
         let calls = Arc::new(Semaphore::new(server.calls_max.get()));
-        Ok(Self { metrics, tracer: tracer.unwrap_or_default(), calls })
+        let (tracer, failures) = (tracer.unwrap_or_default(), Failures::default());
+        Ok(Self { metrics, tracer, failures, calls })
     }
 }
 

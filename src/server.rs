@@ -8,10 +8,12 @@ mod connection;
 mod health;
 mod listener;
 mod metrics;
+mod rates;
 mod service;
+mod status;
 mod tls;
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::{
     net::TcpListener,
@@ -22,15 +24,16 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{info, warn};
 
 use self::{
-    admin::{Pages, Readiness},
+    admin::Readiness,
     certificates::Certificates,
     health::Health,
     listener::{Callers, accept},
     metrics::{Exposition, ServerShares},
+    status::Board,
 };
 use crate::{
     call::Deadline,
-    config::{Config, Drain, LeftSessions},
+    config::{self, Config, Drain, LeftSessions},
     gateway::BuildError,
     id::TenantId,
     keyring::SealError,
@@ -143,12 +146,7 @@ impl Bridge {
         };
         let hosts = Hosts::new(host_in_flight);
         let common = Common { hosts: &hosts, stores: &stores, metrics: &observed.metrics.tenants };
-        let tenants = tenants.into_iter().map(|(id, config)| {
-            Tenant::new(id.clone(), config, &common, work.clone())
-                .map_err(|error| StartError::Tenant(id, error))
-        });
-        let tenants = Tenants::new(tenants.collect::<Result<Vec<_>, _>>()?);
-        tenants.all().for_each(Tenant::share_polls);
+        let tenants = start_tenants(tenants, &common, &work)?;
         let readiness =
             Arc::new(Readiness::new(tenants.clone(), &warnings, stores.link().cloned()));
 
@@ -171,10 +169,10 @@ impl Bridge {
                 hosts,
                 certificates,
                 store: stores.link().cloned(),
-                log: log.clone(),
+                log,
             };
-            let pages = Arc::new(Pages { readiness: readiness.clone(), exposition, log });
-            tokio::spawn(admin::serve(listener, pages, stages.close.clone()));
+            let board = Board::new(readiness.clone(), exposition);
+            tokio::spawn(admin::serve(listener, Arc::new(board), stages.close.clone()));
         }
 
         let connections = TaskTracker::new();
@@ -256,6 +254,21 @@ impl Bridge {
         warn!(connections, requests, "drained: the limit passed with connections or requests open");
         Drained::CutShort { connections, requests }
     }
+}
+
+/// Tenants that are ready for calls.
+fn start_tenants(
+    configured: BTreeMap<TenantId, config::Tenant>,
+    common: &Common<'_>,
+    work: &Work,
+) -> Result<Tenants, StartError> {
+    let tenants = configured.into_iter().map(|(id, config)| {
+        Tenant::new(id.clone(), config, common, work.clone())
+            .map_err(|error| StartError::Tenant(id, error))
+    });
+    let tenants = Tenants::new(tenants.collect::<Result<Vec<_>, _>>()?);
+    tenants.all().for_each(Tenant::share_polls);
+    Ok(tenants)
 }
 
 /// Hands the kept sessions over to other replicas, where there may be some.

@@ -36,7 +36,7 @@ use crate::{
     call::{CallError, Share},
     config,
     event::{Agents, Events, Relay, Watch},
-    gateway::{BuildError, Command, Envelope, Gateway, Reply, SignIn},
+    gateway::{AddressView, BuildError, Command, Envelope, Gateway, Reply, SignIn},
     id::{AgentId, TenantId},
     metrics::{self, TenantMetrics},
     replica::Roster,
@@ -183,6 +183,11 @@ impl Tenant {
     /// The tenant's metrics.
     pub fn metrics(&self) -> &TenantMetrics {
         &self.metrics
+    }
+
+    /// How the addresses of its gateway are doing.
+    pub fn addresses(&self) -> Vec<AddressView> {
+        self.gateway.addresses()
     }
 
     /// How much of its shares the tenant takes.

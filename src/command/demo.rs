@@ -104,7 +104,7 @@ impl Demo {
         let (grpc, gateway) = (self.bridge.grpc_addr(), self.gateway.base_url());
         say(format_args!("bridge   gRPC on {grpc}"));
         if let Some(admin) = self.bridge.admin_addr() {
-            say(format_args!("         health on http://{admin}/readyz"));
+            say(format_args!("         page on http://{admin}/"));
         }
         say(format_args!("gateway  simulated, {gateway} (TLS, pinned certificate)"));
         say(format_args!("         control on http://{}/", self.control));

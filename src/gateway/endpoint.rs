@@ -16,6 +16,7 @@ use super::{
     connection::{Connection, Sent},
     connector::TimedConnector,
     failure::Failure,
+    health::Health,
     reply::Reply,
     request::Request,
 };
@@ -39,6 +40,7 @@ pub(super) struct Endpoint {
     idle: Arc<Idle>,
     /// Connections that are open.
     open: Gauge,
+    health: Health,
 }
 
 #[derive(Debug)]
@@ -65,12 +67,18 @@ impl Endpoint {
             connector,
             idle,
             open: Gauge::default(),
+            health: Health::default(),
         })
     }
 
     /// The same with its connections counted here.
     pub(super) fn counted(self, open: Gauge) -> Self {
         Self { open, ..self }
+    }
+
+    /// How it is doing.
+    pub(super) fn health(&self) -> &Health {
+        &self.health
     }
 
     /// Where open connections are counted.

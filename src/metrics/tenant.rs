@@ -6,7 +6,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use super::{calls::CODES, seconds};
+use super::{Counts, calls::CODES, seconds, window::Requests};
 use crate::{
     call::Share,
     gateway::{INTERFACES, Pace},
@@ -40,6 +40,10 @@ pub struct Tenants {
 const NO_REFUSALS: [&str; 6] =
     ["ok", "unreachable", "no_answer", "bad_reply", "http_status", "given_up"];
 
+/// Codes of calls that failed through the fault of a gateway or of the bridge.
+const FAILED: [&str; 5] =
+    ["Unknown", "DeadlineExceeded", "ResourceExhausted", "Internal", "Unavailable"];
+
 /// One tenant's part.
 #[derive(Debug)]
 pub struct TenantMetrics {
@@ -52,6 +56,7 @@ pub struct TenantMetrics {
     event_lag: Histogram,
     /// By the number of the code.
     calls: Vec<Counter>,
+    requests: Requests,
     /// In the order of [`Share::ALL`].
     overloaded: Vec<Counter>,
     event_gaps: Counter,
@@ -177,6 +182,7 @@ impl Tenants {
         let share = |share: &Share| ShareLabels { tenant: tenant.clone(), share: share.as_str() };
         let overloaded = Share::ALL.iter().map(share);
         TenantMetrics {
+            requests: Requests::default(),
             calls: CODES.iter().map(|c| self.calls.get_or_create(&code(c)).clone()).collect(),
             overloaded: overloaded.map(|s| self.overloaded.get_or_create(&s).clone()).collect(),
             event_gaps: self.event_gaps.get_or_create(&labels).clone(),
@@ -208,6 +214,7 @@ impl Tenants {
 impl TenantMetrics {
     /// A request was answered, or not, so long after it was begun.
     pub fn request(&self, interface: &'static str, result: &'static str, took: Duration) {
+        self.requests.note(interface, result);
         let tenant = self.tenant.clone();
         let labels = RequestLabels { tenant: tenant.clone(), interface, result };
         self.families.requests.get_or_create(&labels).inc();
@@ -221,6 +228,18 @@ impl TenantMetrics {
         if let Some(calls) = calls {
             calls.inc();
         }
+    }
+
+    /// What the tenant has done so far.
+    pub fn counts(&self) -> Counts {
+        let of = |code: &&str| FAILED.contains(code);
+        let calls = CODES.iter().zip(&self.calls);
+        self.requests.add_to(Counts {
+            calls: self.calls.iter().map(Counter::get).sum(),
+            calls_failed: calls.filter(|(code, _)| of(code)).map(|(_, count)| count.get()).sum(),
+            events: self.events.get(),
+            ..Counts::default()
+        })
     }
 
     /// A call was refused because a share is used up.

@@ -63,7 +63,7 @@ impl AgentEvents for AgentEventsRpc {
                 let telling = Telling { shared, watch, ready, end, record, _place: place };
                 Ok(Response::new(Box::pin(unfold(telling, Telling::next))))
             }
-            Err(error) => Err(record.refuse(&error, &self.0.overrides)),
+            Err(error) => Err(record.refuse(&error, &self.0)),
         }
     }
 }
@@ -102,7 +102,7 @@ impl Telling {
             tokio::select! {
                 biased;
                 error = self.end.came() => {
-                    let status = self.record.take()?.refuse(&error, &self.shared.overrides);
+                    let status = self.record.take()?.refuse(&error, &self.shared);
                     return Some((Err(status), self));
                 }
                 batch = self.watch.more() => {

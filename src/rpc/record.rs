@@ -6,11 +6,13 @@ use tokio::time::Instant;
 use tonic::{Code, Status};
 use tracing::{field, info, warn};
 
-use super::status::{self, Refused, code_name};
+use super::{
+    Shared,
+    status::{self, Refused, code_name},
+};
 use crate::{
     call::CallError,
     metrics::CallMetrics,
-    retcode::Overrides,
     tenant::Tenant,
     trace::{Span, Trace, TraceId},
 };
@@ -87,13 +89,14 @@ impl Record {
     }
 
     /// The status that a failed call is answered with.
-    pub(super) fn refuse(self, error: &CallError, overrides: &Overrides) -> Status {
-        let refused = status::refuse(error, &self.about, overrides);
+    pub(super) fn refuse(self, error: &CallError, shared: &Shared) -> Status {
+        let refused = status::refuse(error, &self.about, &shared.overrides);
         if let (CallError::Overloaded { share, .. }, Some(tenant)) =
             (error, &self.started.counted.tenant)
         {
             tenant.metrics().overloaded(*share);
         }
+        shared.observed.failures.note(error, &self.about, &refused);
         self.refused(error, &refused);
         refused.status
     }

@@ -126,7 +126,7 @@ impl Shared {
                 record.accepted();
                 Ok(Response::new(answer))
             }
-            Err(error) => Err(record.refuse(&error, &self.overrides)),
+            Err(error) => Err(record.refuse(&error, self)),
         }
     }
 

@@ -2,7 +2,9 @@
 //!
 //! Whoever reaches it may see how the bridge is doing and change what is logged, and nothing else.
 
+mod html;
 mod log;
+mod page;
 mod readiness;
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
@@ -10,7 +12,10 @@ use std::{convert::Infallible, sync::Arc, time::Duration};
 use bytes::Bytes;
 use http::{
     HeaderValue, Method, Request, Response, StatusCode,
-    header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS},
+    header::{
+        ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, REFRESH,
+        X_CONTENT_TYPE_OPTIONS,
+    },
 };
 use http_body_util::Full;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
@@ -23,17 +28,8 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 pub(super) use self::readiness::Readiness;
-use super::metrics::Exposition;
-use crate::{metrics, telemetry::LogControl};
-
-/// What the admin port shows.
-#[derive(Debug)]
-pub(super) struct Pages {
-    pub(super) readiness: Arc<Readiness>,
-    pub(super) exposition: Exposition,
-    /// Changes what is logged, where the process does.
-    pub(super) log: Option<LogControl>,
-}
+use super::status::Board;
+use crate::metrics;
 
 /// An answer's status, content type and body.
 type Answer = (StatusCode, &'static str, String);
@@ -44,19 +40,23 @@ const HEAD_LIMIT: Duration = Duration::from_secs(5);
 const CONNECTION_LIMIT: Duration = Duration::from_secs(60);
 
 const HELP: &str = "\
-/healthz  200 while the process runs; for liveness probes
-/readyz   200 while calls are welcome, 503 while starting or draining; for readiness probes.
-          Names what is unsafe in the configuration; with ?verbose also how the store and the
-          sessions are doing
-/metrics  counters and times, in the OpenMetrics format
-/log      GET: what is logged; PUT: changes it to the filter that is the body, such as debug or
-          ccgateway_bridge=trace,info; with ?for=10m for a time only
+/             how the bridge is doing, for a browser; with ?refresh=5 anew every 5 s
+/status.json  the same as JSON
+/healthz      200 while the process runs; for liveness probes
+/readyz       200 while calls are welcome, 503 while starting or draining; for readiness probes.
+              Names what is unsafe in the configuration; with ?verbose also how the store and the
+              sessions are doing
+/metrics      counters and times, in the OpenMetrics format
+/log          GET: what is logged; PUT: changes it to the filter that is the body, such as debug
+              or ccgateway_bridge=trace,info; with ?for=10m for a time only
 ";
 
 const TEXT: &str = "text/plain; charset=utf-8";
+const HTML: &str = "text/html; charset=utf-8";
+const JSON: &str = "application/json";
 
 /// Answers probes until the bridge closes.
-pub(super) async fn serve(listener: TcpListener, pages: Arc<Pages>, close: CancellationToken) {
+pub(super) async fn serve(listener: TcpListener, board: Arc<Board>, close: CancellationToken) {
     let open = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let accepting = async {
         loop {
@@ -67,21 +67,25 @@ pub(super) async fn serve(listener: TcpListener, pages: Arc<Pages>, close: Cance
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 continue;
             };
-            let (pages, close) = (pages.clone(), close.clone());
+            let (board, close) = (board.clone(), close.clone());
             tokio::spawn(async move {
-                let serving = timeout(CONNECTION_LIMIT, serve_connection(stream, &pages));
+                let serving = timeout(CONNECTION_LIMIT, serve_connection(stream, &board));
                 close.run_until_cancelled(serving).await;
                 drop(place);
             });
         }
     };
-    close.run_until_cancelled(accepting).await;
+    let both = async { tokio::join!(accepting, board.rates.follow()) };
+    close.run_until_cancelled(both).await;
 }
 
-async fn serve_connection(stream: TcpStream, pages: &Pages) {
+async fn serve_connection(stream: TcpStream, board: &Board) {
     let service = service_fn(async |request| {
-        let (status, content_type, body) = answer(request, pages).await;
-        Ok::<_, Infallible>(response(status, content_type, body))
+        let refresh = refresh(&request);
+        let (status, content_type, body) = answer(request, board).await;
+        let mut response = response(status, content_type, body);
+        response.headers_mut().extend(refresh.map(|time| (REFRESH, time)));
+        Ok::<_, Infallible>(response)
     });
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -93,25 +97,35 @@ async fn serve_connection(stream: TcpStream, pages: &Pages) {
     }
 }
 
-async fn answer(request: Request<Incoming>, pages: &Pages) -> Answer {
+async fn answer(request: Request<Incoming>, board: &Board) -> Answer {
     let reads = matches!(*request.method(), Method::GET | Method::HEAD);
     let path = request.uri().path();
-    match (path, &pages.log) {
+    match (path, &board.exposition.log) {
         ("/log", Some(log)) if reads => log::show(log),
         ("/log", Some(log)) if request.method() == Method::PUT => log::change(log, request).await,
         _ if !reads => (StatusCode::METHOD_NOT_ALLOWED, TEXT, HELP.to_owned()),
         ("/healthz", _) => (StatusCode::OK, TEXT, "ok\n".to_owned()),
         ("/readyz", _) => {
-            let (status, text) = pages.readiness.answer(request.uri().query() == Some("verbose"));
+            let (status, text) = board.readiness.answer(request.uri().query() == Some("verbose"));
             (status, TEXT, text)
         }
-        ("/metrics", _) => match pages.exposition.text() {
+        ("/metrics", _) => match board.exposition.text() {
             Ok(text) => (StatusCode::OK, metrics::CONTENT_TYPE, text),
             Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, TEXT, error.to_string()),
         },
-        ("/", _) => (StatusCode::OK, TEXT, HELP.to_owned()),
+        ("/", _) => (StatusCode::OK, HTML, page::page(&board.status())),
+        ("/status.json", _) => match serde_json::to_string_pretty(&board.status()) {
+            Ok(text) => (StatusCode::OK, JSON, text + "\n"),
+            Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, TEXT, error.to_string()),
+        },
         _ => (StatusCode::NOT_FOUND, TEXT, HELP.to_owned()),
     }
+}
+
+/// How often a browser is to ask again, if whoever looks wants that.
+fn refresh(request: &Request<Incoming>) -> Option<HeaderValue> {
+    let seconds: u16 = request.uri().query()?.strip_prefix("refresh=")?.parse().ok()?;
+    (request.uri().path() == "/").then(|| seconds.max(1).into())
 }
 
 fn response(status: StatusCode, content_type: &'static str, body: String) -> Response<Full<Bytes>> {
@@ -120,6 +134,8 @@ fn response(status: StatusCode, content_type: &'static str, body: String) -> Res
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(page::POLICY));
+    headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     if status == StatusCode::METHOD_NOT_ALLOWED {
         headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD"));

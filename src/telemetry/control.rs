@@ -87,7 +87,7 @@ impl LogControl {
         LogView {
             filter: state.filter.clone(),
             configured: self.0.configured.clone(),
-            until: until.map(|until| humantime::format_rfc3339_seconds(until).to_string()),
+            until: until.map(crate::time::rfc3339),
         }
     }
 

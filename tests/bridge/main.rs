@@ -26,6 +26,7 @@ mod refusals;
 mod sessions;
 mod set_busy;
 mod sign_in;
+mod status;
 mod support;
 mod table;
 mod traces;

@@ -129,15 +129,21 @@ impl TestBridge {
         watching
     }
 
-    /// Every series of `/metrics` by name and labels, with its value.
-    pub(crate) async fn scrape(&self) -> HashMap<String, f64> {
+    /// Asks the admin port, such as `GET /metrics`; gives head and body of its answer.
+    pub(crate) async fn ask(&self, request: &str) -> (String, String) {
         let addr = self.bridge.admin_addr().expect("an admin port");
         let mut stream = TcpStream::connect(addr).await.expect("connected");
-        let request = "GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+        let request = format!("{request} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).await.expect("written");
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.expect("read");
         let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
+        (head.to_owned(), body.to_owned())
+    }
+
+    /// Every series of `/metrics` by name and labels, with its value.
+    pub(crate) async fn scrape(&self) -> HashMap<String, f64> {
+        let (head, body) = self.ask("GET /metrics").await;
         assert!(head.contains("application/openmetrics-text"), "{head}");
         assert!(body.ends_with("# EOF\n"), "{body}");
         let series = body.lines().filter(|line| !line.starts_with('#'));

@@ -68,7 +68,7 @@ async fn no_secret_is_printed_or_answered_at_trace_level() {
     let sign_out = SignOutRequest { agent_id: "1001".into(), ..<_>::default() };
     heard(format!("{:?}", sessions.sign_out(sign_out).await));
 
-    for page in ["/", "/log", "/metrics", "/readyz?verbose"] {
+    for page in ["/", "/status.json", "/log", "/metrics", "/readyz?verbose"] {
         heard(program.ask(&format!("GET {page}"), "").await.1);
     }
 

@@ -42,15 +42,27 @@ impl Readiness {
         self.state.store(DRAINING, Ordering::Release);
     }
 
+    /// `starting`, `ready` or `draining`.
+    pub(in crate::server) fn state(&self) -> &'static str {
+        match self.state.load(Ordering::Acquire) {
+            READY => "ready",
+            DRAINING => "draining",
+            _ => "starting",
+        }
+    }
+
+    /// What is unsafe in the configuration.
+    pub(in crate::server) fn warnings(&self) -> impl Iterator<Item = &str> {
+        self.warnings.lines()
+    }
+
     pub(super) fn answer(&self, verbose: bool) -> (StatusCode, String) {
-        let (status, state) = match self.state.load(Ordering::Acquire) {
-            READY => (StatusCode::OK, "ready\n"),
-            DRAINING => (StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
-            _ => (StatusCode::SERVICE_UNAVAILABLE, "starting\n"),
-        };
+        let state = self.state();
+        let status =
+            if state == "ready" { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
         let end = if self.warnings.is_empty() { "" } else { "\n" };
         let more = if verbose { self.store() + &self.sessions() } else { String::new() };
-        (status, format!("{state}{}{end}{more}", self.warnings))
+        (status, format!("{state}\n{}{end}{more}", self.warnings))
     }
 
     /// A line on the store that replicas share.

@@ -1,0 +1,70 @@
+use std::{
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use super::Reply;
+
+/// When an address of a gateway answered last, and how it failed last.
+#[derive(Debug, Default)]
+pub(super) struct Health {
+    /// In milliseconds since 1970; 0: not yet.
+    answered: AtomicU64,
+    failed: Mutex<Option<Failed>>,
+}
+
+/// How an address failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failed {
+    /// When.
+    pub at: SystemTime,
+    /// In words, cut to what fits a line.
+    pub cause: String,
+}
+
+/// One address of a gateway, for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AddressView {
+    /// Host and port.
+    pub host: String,
+    /// Whether requests go here first.
+    pub in_use: bool,
+    /// When it answered last.
+    pub answered: Option<SystemTime>,
+    /// How it failed last; it may have answered since.
+    pub failed: Option<Failed>,
+}
+
+const CAUSE_MAX: usize = 200;
+
+impl Health {
+    /// An answer has come; one that no gateway gives is a failure too.
+    pub(super) fn answered(&self, reply: &Reply) {
+        match reply.class() {
+            "bad_reply" => self.failed("its answer is not readable"),
+            "http_status" => self.failed(&format!("it answered with HTTP {}", reply.status)),
+            _ => {
+                let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+                let now = now.as_millis().try_into().unwrap_or(u64::MAX);
+                self.answered.store(now, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// No connection, or no answer.
+    pub(super) fn failed(&self, cause: &str) {
+        let cause = cause.chars().filter(|c| !c.is_control()).take(CAUSE_MAX).collect();
+        let failed = Failed { at: SystemTime::now(), cause };
+        *self.failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(failed);
+    }
+
+    pub(super) fn view(&self, host: String, in_use: bool) -> AddressView {
+        let answered = self.answered.load(Ordering::Relaxed);
+        let answered = (answered > 0).then(|| UNIX_EPOCH + Duration::from_millis(answered));
+        let failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        AddressView { host, in_use, answered, failed }
+    }
+}

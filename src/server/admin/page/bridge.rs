@@ -1,0 +1,79 @@
+use std::time::{Duration, SystemTime};
+
+use super::{pill, tenant::shares, words::span};
+use crate::server::{
+    admin::html::Html,
+    status::{CertificateStatus, Status, StoreStatus},
+};
+
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// What all tenants have in common.
+pub(super) fn section(html: &mut Html, status: &Status) {
+    html.raw("<section class=\"card\">\n<h2>Bridge</h2>\n<div class=\"columns\">\n");
+    html.raw("<div>\n<h3>Shares of all callers</h3>\n");
+    shares(html, status.shares.iter().map(|share| (share.share, share)));
+    html.raw("<h3>Requests at once, by gateway host</h3>\n");
+    shares(html, status.hosts.iter().map(|host| (host.host.as_str(), &host.share)));
+    html.raw("</div>\n<div>\n");
+    store(html, &status.store);
+    certificates(html, &status.certificates, status.time);
+    log(html, status);
+    html.raw("</div>\n</div>\n</section>\n");
+}
+
+fn store(html: &mut Html, store: &StoreStatus) {
+    html.raw("<h3>Store that replicas share</h3>\n<p class=\"empty\">");
+    let (class, words) = match store.state {
+        "none" => {
+            html.raw("none: sessions are kept here</p>\n");
+            return;
+        }
+        "up" => ("good", "up"),
+        "down" => ("bad", "down"),
+        _ => ("quiet", "not asked yet"),
+    };
+    pill(html, class, words);
+    html.raw(" ").text(store.error.as_deref().unwrap_or_default());
+    html.raw(" ").text(store.failures).raw(" requests failed since the start</p>\n");
+}
+
+fn certificates(html: &mut Html, certificates: &[CertificateStatus], now: SystemTime) {
+    html.raw("<h3>Certificates</h3>\n");
+    if certificates.is_empty() {
+        html.raw("<p class=\"empty\">none in the configuration</p>\n");
+        return;
+    }
+    html.raw("<table>\n<tbody>\n");
+    for certificate in certificates {
+        html.raw("<tr><td>").text(certificate.certificate);
+        if let Some(tenant) = &certificate.tenant {
+            html.raw(" of ").text(tenant);
+        }
+        html.raw("</td><td class=\"number ");
+        match certificate.not_after.duration_since(now) {
+            Err(_) => html.raw("bad\">ended"),
+            Ok(left) if left < 14 * DAY => html.raw("bad\">ends in ").text(span(left)),
+            Ok(left) if left < 30 * DAY => html.raw("warn\">ends in ").text(span(left)),
+            Ok(left) => html.raw("\">ends in ").text(span(left)),
+        };
+        html.raw("</td></tr>\n");
+    }
+    html.raw("</tbody>\n</table>\n");
+}
+
+fn log(html: &mut Html, status: &Status) {
+    let Some(log) = &status.log else { return };
+    html.raw("<h3>Log</h3>\n<table>\n<tbody>\n<tr><td>filter</td><td class=\"number\">");
+    html.text(&log.filter).raw("</td></tr>\n");
+    if log.filter != log.configured {
+        html.raw("<tr><td>configured</td><td class=\"number\">").text(&log.configured);
+        html.raw("</td></tr>\n");
+    }
+    if let Some(until) = &log.until {
+        html.raw("<tr><td>until</td><td class=\"number\">").text(until).raw("</td></tr>\n");
+    }
+    html.raw("<tr><td>lines lost</td><td class=\"number ");
+    html.raw(if status.log_lines_lost > 0 { "bad" } else { "" }).raw("\">");
+    html.text(status.log_lines_lost).raw("</td></tr>\n</tbody>\n</table>\n");
+}

@@ -1,0 +1,219 @@
+//! How the bridge is doing: what `/status.json` tells, and `/` shows.
+
+use std::{sync::Arc, time::SystemTime};
+
+use serde::Serialize;
+
+use super::{admin::Readiness, metrics::Exposition, rates::Rates};
+use crate::{
+    gateway::AddressView,
+    metrics::Counts,
+    redis::LinkState,
+    rpc::Failure,
+    telemetry::{LogControl, LogView},
+    tenant::{Tenant, Usage},
+    time::{as_rfc3339, option_as_rfc3339},
+    version,
+};
+
+/// Where to look for how the bridge is doing.
+#[derive(Debug)]
+pub(super) struct Board {
+    pub(super) readiness: Arc<Readiness>,
+    pub(super) exposition: Exposition,
+    pub(super) rates: Rates,
+}
+
+/// All of it at a moment. Programs rely on the names: they stay, and others may come.
+#[derive(Debug, Serialize)]
+pub(super) struct Status {
+    pub(super) version: &'static str,
+    /// Empty where the build did not know it.
+    pub(super) commit: &'static str,
+    /// `starting`, `ready` or `draining`.
+    pub(super) state: &'static str,
+    #[serde(serialize_with = "as_rfc3339")]
+    pub(super) time: SystemTime,
+    #[serde(serialize_with = "as_rfc3339")]
+    pub(super) started: SystemTime,
+    /// What is unsafe in the configuration.
+    pub(super) warnings: Vec<String>,
+    /// How much of the last minute `last_minute` is about.
+    pub(super) window_seconds: f64,
+    pub(super) tenants: Vec<TenantStatus>,
+    /// The last calls that failed through the fault of a gateway or of the bridge, newest first.
+    pub(super) failures: Vec<Failure>,
+    pub(super) shares: Vec<ShareStatus>,
+    pub(super) hosts: Vec<HostStatus>,
+    pub(super) store: StoreStatus,
+    pub(super) certificates: Vec<CertificateStatus>,
+    /// None where the process does not log.
+    pub(super) log: Option<LogView>,
+    pub(super) log_lines_lost: u64,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct TenantStatus {
+    pub(super) tenant: String,
+    /// In the operator's order of preference.
+    pub(super) gateways: Vec<GatewayStatus>,
+    pub(super) last_minute: Counts,
+    pub(super) since_start: Counts,
+    /// Calls that are here and have no place among the requests.
+    pub(super) waiting: usize,
+    pub(super) shares: Vec<ShareStatus>,
+    pub(super) sessions: Vec<SessionStatus>,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct GatewayStatus {
+    pub(super) host: String,
+    /// Whether requests go here first.
+    pub(super) in_use: bool,
+    #[serde(serialize_with = "option_as_rfc3339")]
+    pub(super) last_answer: Option<SystemTime>,
+    /// It may have answered since.
+    pub(super) last_failure: Option<FailureStatus>,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct FailureStatus {
+    #[serde(serialize_with = "as_rfc3339")]
+    pub(super) time: SystemTime,
+    pub(super) error: String,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct ShareStatus {
+    pub(super) share: &'static str,
+    pub(super) taken: usize,
+    pub(super) limit: usize,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct HostStatus {
+    pub(super) host: String,
+    #[serde(flatten)]
+    pub(super) share: ShareStatus,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct SessionStatus {
+    pub(super) state: &'static str,
+    pub(super) now: usize,
+    /// How often it was entered since the start.
+    pub(super) entered: u64,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct StoreStatus {
+    /// `none`, `unused`, `up` or `down`.
+    pub(super) state: &'static str,
+    pub(super) error: Option<String>,
+    /// Requests that failed since the start.
+    pub(super) failures: u64,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct CertificateStatus {
+    /// Whose it is; none: the bridge's own.
+    pub(super) tenant: Option<String>,
+    /// `server`, `client` or `ca`.
+    pub(super) certificate: &'static str,
+    #[serde(serialize_with = "as_rfc3339")]
+    pub(super) not_after: SystemTime,
+}
+
+impl Board {
+    pub(super) fn new(readiness: Arc<Readiness>, exposition: Exposition) -> Self {
+        let rates = Rates::new(exposition.tenants.clone());
+        Self { readiness, exposition, rates }
+    }
+
+    pub(super) fn status(&self) -> Status {
+        let Self { readiness, exposition, rates } = self;
+        let (window, counts) = rates.last_minute();
+        let tenants = exposition.tenants.all().zip(counts);
+        let log = exposition.log.as_ref();
+        let host = |(host, usage)| HostStatus { host, share: ShareStatus::from(usage) };
+        Status {
+            version: version::NUMBER,
+            commit: version::COMMIT,
+            state: readiness.state(),
+            time: SystemTime::now(),
+            started: exposition.metrics().process.started(),
+            warnings: readiness.warnings().map(str::to_owned).collect(),
+            window_seconds: (window.as_secs_f64() * 1e3).round() / 1e3,
+            tenants: tenants.map(|(tenant, counts)| TenantStatus::of(tenant, counts)).collect(),
+            failures: exposition.observed.failures.last(),
+            shares: exposition.server_usage().into_iter().map(ShareStatus::from).collect(),
+            hosts: exposition.hosts.usage().into_iter().map(host).collect(),
+            store: self.store(),
+            certificates: self.certificates(),
+            log: log.map(LogControl::view),
+            log_lines_lost: log.map_or(0, LogControl::lines_lost),
+        }
+    }
+
+    fn store(&self) -> StoreStatus {
+        let Some(store) = &self.exposition.store else {
+            return StoreStatus { state: "none", error: None, failures: 0 };
+        };
+        let (state, error) = match store.state() {
+            LinkState::Unused => ("unused", None),
+            LinkState::Up => ("up", None),
+            LinkState::Down(error) => ("down", Some(error.to_string())),
+        };
+        StoreStatus { state, error, failures: store.failures() }
+    }
+
+    fn certificates(&self) -> Vec<CertificateStatus> {
+        let expiries = self.exposition.certificates.all().iter();
+        let status = expiries.map(|expiry| CertificateStatus {
+            tenant: expiry.tenant.as_ref().map(ToString::to_string),
+            certificate: expiry.certificate,
+            not_after: expiry.not_after,
+        });
+        status.collect()
+    }
+}
+
+impl TenantStatus {
+    fn of(tenant: &Tenant, last_minute: Counts) -> Self {
+        let usage = tenant.usage();
+        let taken = |share| usage.iter().find(|usage| usage.share == share).map_or(0, |u| u.taken);
+        let waiting = taken("calls").saturating_sub(taken("requests"));
+        let sessions = tenant.session_states().into_iter().map(|count| SessionStatus {
+            state: count.state.as_str(),
+            now: count.now,
+            entered: count.entered,
+        });
+        Self {
+            tenant: tenant.id().to_string(),
+            gateways: tenant.addresses().into_iter().map(GatewayStatus::from).collect(),
+            last_minute,
+            since_start: tenant.metrics().counts(),
+            waiting,
+            sessions: sessions.collect(),
+            shares: usage.into_iter().map(ShareStatus::from).collect(),
+        }
+    }
+}
+
+impl From<Usage> for ShareStatus {
+    fn from(Usage { share, limit, taken }: Usage) -> Self {
+        Self { share, taken, limit }
+    }
+}
+
+impl From<AddressView> for GatewayStatus {
+    fn from(view: AddressView) -> Self {
+        let failure = view.failed;
+        Self {
+            host: view.host,
+            in_use: view.in_use,
+            last_answer: view.answered,
+            last_failure: failure.map(|f| FailureStatus { time: f.at, error: f.cause }),
+        }
+    }
+}
