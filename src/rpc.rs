@@ -73,13 +73,15 @@ impl Observed {
     /// [`TracerError`].
     pub fn new(
         server: &config::Server,
-        traces: Option<&config::Traces>,
+        collector: Option<&config::Traces>,
     ) -> Result<Self, TracerError> {
         let metrics = Metrics::new(&methods());
-        let tracer = traces.map(|traces| Tracer::new(traces, metrics.spans.clone())).transpose()?;
+        let tracer = match collector {
+            Some(to) => Tracer::new(to, metrics.spans.clone())?,
+            None => Tracer::default(),
+        };
         let calls = Arc::new(Semaphore::new(server.calls_max.get()));
-        let (tracer, failures) = (tracer.unwrap_or_default(), Failures::default());
-        Ok(Self { metrics, tracer, failures, calls })
+        Ok(Self { metrics, tracer, failures: Failures::default(), calls })
     }
 }
 

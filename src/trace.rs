@@ -15,18 +15,12 @@ use std::{fmt, sync::Arc, time::SystemTime};
 use http::HeaderMap;
 use opentelemetry::{
     Context, KeyValue, Value,
-    propagation::TextMapPropagator as _,
     trace::{SpanBuilder, Status, TraceContextExt as _, Tracer as _},
 };
-use opentelemetry_sdk::{
-    propagation::TraceContextPropagator,
-    trace::{SdkTracer, SdkTracerProvider},
-};
+use opentelemetry_sdk::trace::{SdkTracer, SdkTracerProvider};
 use tokio::time::Instant;
 
 pub use opentelemetry::trace::{SpanKind, TraceId};
-
-use self::headers::{Read, Write};
 
 /// Makes the spans of calls, or none where no traces are wanted.
 #[derive(Clone, Debug, Default)]
@@ -36,7 +30,6 @@ pub struct Tracer(Option<Arc<Active>>);
 struct Active {
     tracer: SdkTracer,
     provider: SdkTracerProvider,
-    propagator: TraceContextPropagator,
     to_gateway: bool,
 }
 
@@ -71,7 +64,7 @@ impl Tracer {
     /// `headers` (W3C Trace Context).
     pub fn begin(&self, name: &'static str, headers: &HeaderMap, arrived: Instant) -> Span {
         let Some(active) = &self.0 else { return Span::default() };
-        let caller = active.propagator.extract_with_context(&Context::new(), &Read(headers));
+        let caller = headers::read(headers);
         let builder = SpanBuilder::from_name(name)
             .with_kind(SpanKind::Server)
             .with_start_time(SystemTime::now() - arrived.elapsed());
@@ -112,7 +105,7 @@ impl Trace {
         if let Some(Position { active, context, .. }) = self.0.as_deref()
             && active.to_gateway
         {
-            active.propagator.inject_context(context, &mut Write(headers));
+            headers::write(context.span().span_context(), headers);
         }
     }
 }

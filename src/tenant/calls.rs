@@ -160,8 +160,17 @@ impl Tenant {
         let tenant = self.clone();
         let Work { tasks, cutoff, .. } = &self.work;
         detached(tasks, deadline, cutoff.clone(), move |patience| {
-            let (request, lock, _call) = (Some(request), None, share);
-            work(Underway { tenant, agent, patience, trace, turn, arrived, request, lock, _call })
+            work(Underway {
+                tenant,
+                agent,
+                arrived,
+                patience,
+                trace,
+                turn,
+                _call: share,
+                request: Some(request),
+                lock: None,
+            })
         })
         .await
     }

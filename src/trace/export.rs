@@ -17,7 +17,6 @@ use opentelemetry_otlp::{
 use opentelemetry_sdk::{
     Resource,
     error::OTelSdkResult,
-    propagation::TraceContextPropagator,
     trace::{
         BatchConfigBuilder, BatchSpanProcessor, Sampler, SdkTracerProvider, Span, SpanData,
         SpanExporter, SpanProcessor,
@@ -90,7 +89,6 @@ impl Tracer {
         Ok(Self(Some(Arc::new(Active {
             tracer: provider.tracer(SERVICE),
             provider,
-            propagator: TraceContextPropagator::new(),
             to_gateway: traces.to_gateway,
         }))))
     }

@@ -1,13 +1,18 @@
 //! W3C Trace Context in headers.
 
 use http::{HeaderMap, HeaderName, HeaderValue};
-use opentelemetry::propagation::{Extractor, Injector};
+use opentelemetry::{
+    Context,
+    propagation::{Extractor, TextMapPropagator as _},
+    trace::SpanContext,
+};
+use opentelemetry_sdk::propagation::TraceContextPropagator;
+
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
 /// A caller's headers.
-pub(super) struct Read<'a>(pub(super) &'a HeaderMap);
-
-/// Headers towards a gateway.
-pub(super) struct Write<'a>(pub(super) &'a mut HeaderMap);
+struct Read<'a>(&'a HeaderMap);
 
 impl Extractor for Read<'_> {
     fn get(&self, key: &str) -> Option<&str> {
@@ -19,14 +24,73 @@ impl Extractor for Read<'_> {
     }
 }
 
-impl Injector for Write<'_> {
-    fn set(&mut self, key: &str, value: String) {
-        // An empty tracestate says nothing.
-        if value.is_empty() {
-            return;
+/// What a caller's headers say of its trace; nothing where they are not as they should be.
+pub(super) fn read(headers: &HeaderMap) -> Context {
+    if headers.contains_key(TRACEPARENT) {
+        return TraceContextPropagator::new().extract_with_context(&Context::new(), &Read(headers));
+    }
+    Context::new()
+}
+
+/// Makes what the headers are sent to a part of the trace. Not by the propagator, which formats
+/// each byte by itself: most calls that come here are not recorded.
+pub(super) fn write(span: &SpanContext, headers: &mut HeaderMap) {
+    if let Ok(traceparent) = HeaderValue::from_bytes(&traceparent(span)) {
+        headers.insert(TRACEPARENT, traceparent);
+    }
+    let state = span.trace_state().header();
+    if let (false, Ok(state)) = (state.is_empty(), HeaderValue::try_from(state)) {
+        headers.insert(TRACESTATE, state);
+    }
+}
+
+/// Version, trace, span and whether it is recorded, in hex with dashes between them.
+fn traceparent(span: &SpanContext) -> Vec<u8> {
+    let mut text = Vec::with_capacity(55);
+    let recorded = [u8::from(span.is_sampled())];
+    let (trace, span) = (span.trace_id().to_bytes(), span.span_id().to_bytes());
+    for part in [&[0], &trace[..], &span, &recorded] {
+        if !text.is_empty() {
+            text.push(b'-');
         }
-        if let (Ok(name), Ok(value)) = (key.parse::<HeaderName>(), HeaderValue::try_from(value)) {
-            self.0.insert(name, value);
+        for byte in part {
+            text.extend([byte >> 4, byte & 15].map(digit));
+        }
+    }
+    text
+}
+
+fn digit(value: u8) -> u8 {
+    if value < 10 { b'0' + value } else { b'a' - 10 + value }
+}
+
+#[cfg(test)]
+mod tests {
+    use opentelemetry::trace::{SpanId, TraceContextExt as _, TraceFlags, TraceId, TraceState};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read(trace in 1_u128.., span in 1_u64.., recorded: bool, state: bool) {
+            let flags = TraceFlags::default().with_sampled(recorded);
+            let state = state.then(|| TraceState::from_key_value([("vendor", "1")]).unwrap());
+            let (trace, span) = (TraceId::from(trace), SpanId::from(span));
+            let written = SpanContext::new(trace, span, flags, true, state.unwrap_or_default());
+            let mut headers = HeaderMap::new();
+            write(&written, &mut headers);
+            let read = read(&headers).span().span_context().clone();
+            prop_assert_eq!(read, written);
+        }
+
+        #[test]
+        fn no_headers_are_too_bad(traceparent: Vec<u8>, tracestate: Vec<u8>) {
+            let mut headers = HeaderMap::new();
+            for (name, value) in [(TRACEPARENT, traceparent), (TRACESTATE, tracestate)] {
+                headers.extend(HeaderValue::from_bytes(&value).ok().map(|value| (name, value)));
+            }
+            read(&headers);
         }
     }
 }
