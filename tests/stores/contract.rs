@@ -7,7 +7,7 @@ use std::{
 };
 
 use ccgateway_bridge::{
-    id::AgentId,
+    id::{AgentId, TenantId},
     session::{
         Claim, EmbeddedStore, Guid, NewSession, Origin, Session, SessionStore, SharedStore,
         StoreError, StoreFuture,
@@ -15,6 +15,7 @@ use ccgateway_bridge::{
 };
 
 use crate::{
+    cluster::Cluster,
     redis::RedisServer,
     support::{Replica, agent, eventually, guid, made, registered, tenant},
 };
@@ -138,6 +139,18 @@ macro_rules! contract {
                     let shared = Replica::of(&server).shared;
                     super::$promise(&SharedStore::start(&shared, &tenant(), capacity)).await;
                 }
+            )*
+        }
+
+        /// A tenant for each promise, so that they are spread over the nodes.
+        #[tokio::test]
+        async fn a_cluster_of_three_keeps_every_promise() {
+            let cluster = Cluster::start().await;
+            let shared = cluster.shared();
+            $(
+                let tenant = TenantId::parse(stringify!($promise)).unwrap();
+                let capacity = NonZeroUsize::new($capacity).unwrap();
+                $promise(&SharedStore::start(&shared, &tenant, capacity)).await;
             )*
         }
 

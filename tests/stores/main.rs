@@ -11,6 +11,7 @@
 
 mod access;
 mod bridge;
+mod cluster;
 mod contract;
 mod model;
 mod outage;

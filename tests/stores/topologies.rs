@@ -14,11 +14,11 @@ use crate::{
 
 const NO_FILES: [&str; 4] = ["--save", "", "--appendonly", "no"];
 
-async fn with(more: &[&str]) -> RedisServer {
+pub(crate) async fn with(more: &[&str]) -> RedisServer {
     RedisServer::with(&[&NO_FILES, more].concat()).await
 }
 
-async fn ask<T: ::redis::FromRedisValue>(server: &RedisServer, words: &[&str]) -> T {
+pub(crate) async fn ask<T: ::redis::FromRedisValue>(server: &RedisServer, words: &[&str]) -> T {
     let mut command = ::redis::Cmd::new();
     command.arg(words);
     command.query_async(&mut server.connection().await).await.expect("answered")
