@@ -39,7 +39,7 @@ use crate::{
     gateway::{AddressView, BuildError, Command, Envelope, Gateway, Reply, SignIn},
     id::{AgentId, TenantId},
     metrics::{self, TenantMetrics},
-    replica::Roster,
+    replica::{Leases, Roster},
     session::{Guid, NewSession, Origin, Session, SessionState, SessionStore, StoreError, Stores},
 };
 
@@ -56,6 +56,8 @@ pub struct Tenant {
     sessions: Arc<dyn SessionStore>,
     gateway: Gateway,
     keepers: Keepers,
+    /// Where replicas agree on who signs an agent in; `None`: there are no others.
+    leases: Option<Arc<dyn Leases>>,
     /// Which agents this replica polls; `None`: all of them.
     roster: Option<Roster>,
     states: States,
@@ -157,6 +159,7 @@ impl Tenant {
             sessions: common.stores.open(&id, config.limits.sessions),
             gateway: Gateway::new(&config, metrics.clone())?,
             keepers: Keepers::default(),
+            leases: common.stores.shared().map(|shared| shared.leases(&id)),
             roster: shared.map(|shared| shared.roster(&id)),
             states: States::new(metrics.states_entered()),
             metrics,

@@ -69,11 +69,6 @@ impl Roster {
         }
     }
 
-    /// Where the leases are.
-    pub fn leases(&self) -> &Arc<dyn Leases> {
-        &self.leases
-    }
-
     /// Has the next turn come at once: replicas or agents have come or gone.
     pub fn stir(&self) {
         self.stirred.notify_one();

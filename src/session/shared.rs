@@ -20,7 +20,7 @@ use crate::{
     id::{AgentId, TenantId},
     keyring::{Keyring, SealError},
     redis::{Keys, Link, LinkError, LinkState, Repeat},
-    replica::{RedisLeases, ReplicaId, Roster},
+    replica::{Leases, RedisLeases, ReplicaId, Roster},
 };
 
 mod record;
@@ -97,8 +97,13 @@ impl Shared {
 
     /// Who polls whom of a tenant's agents.
     pub fn roster(&self, tenant: &TenantId) -> Roster {
-        let leases = RedisLeases::new(self.me, self.link.clone(), self.keys(tenant), self.lease);
-        Roster::new(self.me, Arc::new(leases))
+        Roster::new(self.me, self.leases(tenant))
+    }
+
+    /// This replica's leases on a tenant's agents.
+    pub fn leases(&self, tenant: &TenantId) -> Arc<dyn Leases> {
+        let (link, keys) = (self.link.clone(), self.keys(tenant));
+        Arc::new(RedisLeases::new(self.me, link, keys, self.lease))
     }
 
     /// A tenant's events, about `kept` of them.

@@ -64,8 +64,8 @@ impl Underway {
     /// Waits until no other replica is signing the agent in.
     pub(super) async fn sign_in_lock(&mut self, refused: u64) -> Result<Locked, CallError> {
         let tenant = self.tenant.clone();
-        let Some(roster) = &tenant.roster else { return Ok(Locked::Ours(None)) };
-        let held = Held::new(roster.leases(), self);
+        let Some(leases) = &tenant.leases else { return Ok(Locked::Ours(None)) };
+        let held = Held::new(leases, self);
         let mut ours: Option<SignInLock> = None;
         loop {
             // Signing in twice is harmless; not being signed in is not.
@@ -109,7 +109,7 @@ impl Underway {
         refused: u64,
     ) -> Option<Arc<Session>> {
         let tenant = self.tenant.clone();
-        tenant.roster.as_ref()?;
+        tenant.leases.as_ref()?;
         let kind = refusal.retcode.kind();
         let until = Instant::now() + tenant.config.timeouts.sign_in;
         while matches!(kind, Kind::CallRepeated | Kind::AlreadySignedIn) && Instant::now() < until {

@@ -55,8 +55,8 @@ async fn a_user_with_no_more_rights_than_the_example_names_is_enough() {
     left.renew(&put, 1001, "b").await.expect("renewed");
     right.hears(1001, Some("b")).await;
 
-    let roster = left.shared.roster(&tenant());
-    let (leases, attempt) = (roster.leases(), Attempt::lasting(Duration::from_secs(1)));
+    let leases = left.shared.leases(&tenant());
+    let attempt = Attempt::lasting(Duration::from_secs(1));
     assert_eq!(leases.census().await.expect("counted").agents, [agent(1001)]);
     assert_eq!(leases.hold(vec![agent(1001)]).await.expect("asked"), [agent(1001)]);
     leases.release(vec![agent(1001)]).await.expect("given back");

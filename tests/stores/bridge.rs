@@ -1,6 +1,6 @@
 //! A bridge whose store is shared, as callers see it.
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, time::Duration};
 
 use ccgateway_bridge::{
     client::{self, Channel},
@@ -125,6 +125,20 @@ async fn what_one_replica_signs_in_serves_the_other() {
     right.set_busy(1001).await.expect("accepted");
     assert_eq!(sign_ins(&gateway), 1);
     assert_eq!(left.version(1001).await.unwrap(), right.version(1001).await.unwrap());
+}
+
+/// Also where sessions are not kept by polls.
+#[tokio::test]
+async fn first_calls_at_two_replicas_at_once_need_one_sign_in() {
+    let (server, gateway, files) =
+        (RedisServer::start().await, gateway().await, TempDir::new().expect("a folder"));
+    let left = Callee::start(&files, &gateway, &server).await;
+    let right = Callee::start(&files, &gateway, &server).await;
+    let slow = Fault::DelayBefore(Duration::from_millis(300));
+    gateway.misbehave(Misbehaviour::always(slow).on(Interface::SignIn));
+    let (one, other) = tokio::join!(left.set_busy(1001), right.set_busy(1001));
+    assert!(one.is_ok() || other.is_ok(), "{one:?} {other:?}");
+    assert_eq!(sign_ins(&gateway), 1);
 }
 
 #[tokio::test]
