@@ -25,7 +25,7 @@ use tokio::time::Instant;
 pub use self::{
     cookies::Cookies,
     embedded::EmbeddedStore,
-    guid::{Guid, InvalidGuid},
+    guid::{Guid, InvalidGuid, without_guids},
     shared::{Shared, SharedStore},
     state::SessionState,
 };

@@ -7,12 +7,14 @@ use encoding_rs::{Encoding, UTF_8};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use crate::session::without_guids;
+
 /// What an answer says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Envelope {
     /// As the gateway spelt it, numbers as text; "0" is success.
     pub retcode: Box<str>,
-    /// The gateway's text; empty where it sent none.
+    /// The gateway's text, without a Guid in it; empty where it sent none.
     pub message: String,
     /// `result` as JSON text; `None` where the gateway sent none, or null.
     pub result: Option<Box<str>>,
@@ -89,7 +91,7 @@ impl Envelope {
             .map_err(|e| Unreadable::NotAnObject { line: e.line(), column: e.column() })?;
         Ok(Self {
             retcode: wire.retcode.and_then(retcode).ok_or(Unreadable::NoRetcode)?,
-            message: wire.message.and_then(message).unwrap_or_default(),
+            message: wire.message.and_then(message).map(shown).unwrap_or_default(),
             result: wire.result.and_then(present),
             event: wire.event.and_then(present),
         })
@@ -115,6 +117,14 @@ fn message(raw: &RawValue) -> Option<String> {
             serde_json::from_str::<Text<'_>>(text).ok().map(|text| text.0.into_owned())
         }
         other => Some(other.to_owned()),
+    }
+}
+
+/// Callers and logs are shown it.
+fn shown(message: String) -> String {
+    match without_guids(&message) {
+        Cow::Borrowed(_) => message,
+        Cow::Owned(shown) => shown,
     }
 }
 

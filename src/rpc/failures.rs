@@ -43,8 +43,6 @@ pub struct Failure {
 
 const KEPT: usize = 20;
 const TEXT_MAX: usize = 300;
-/// No word and no address has so many hexadecimal digits in a row.
-const GUID_MIN: usize = 24;
 
 impl Failures {
     /// The last ones, newest first.
@@ -66,8 +64,8 @@ impl Failures {
             reason: refused.reason.clone(),
             outcome: error.outcome().as_str(),
             retcode: refusal.map(|refusal| refusal.retcode.as_str().to_owned()),
-            error: shown(&error.to_string()),
-            gateway_message: message.map(|text| shown(text)),
+            error: visible(&error.to_string(), TEXT_MAX),
+            gateway_message: message.map(|text| visible(text, TEXT_MAX)),
         };
         let mut kept = self.kept();
         if kept.len() == KEPT {
@@ -79,26 +77,6 @@ impl Failures {
     fn kept(&self) -> MutexGuard<'_, VecDeque<Failure>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// A text of somebody else's as it may be shown: a gateway may repeat the Guid that it refuses.
-fn shown(text: &str) -> String {
-    let mut shown = String::new();
-    let mut rest = text;
-    while let Some(begin) = rest.find(of_guid) {
-        let (before, from) = rest.split_at(begin);
-        let (run, behind) = from.split_at(from.find(|c| !of_guid(c)).unwrap_or(from.len()));
-        shown.push_str(before);
-        shown.push_str(if run.len() < GUID_MIN { run } else { "…" });
-        rest = behind;
-    }
-    shown.push_str(rest);
-    visible(&shown, TEXT_MAX)
-}
-
-/// Whether a Guid's secret part may have it.
-fn of_guid(c: char) -> bool {
-    c.is_ascii_hexdigit() || c == '-'
 }
 
 /// Whether somebody who runs gateways or the bridge wants to hear of it.
@@ -116,25 +94,4 @@ fn is_ours(error: &CallError, code: Code) -> bool {
             | Code::ResourceExhausted
     );
     ours && !as_it_should_be
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_may_be_a_guid_is_not_shown() {
-        for (text, expected) in [
-            ("", ""),
-            ("agent 1001 is dead-beaten", "agent 1001 is dead-beaten"),
-            (
-                "no Guid 279fe21d-aaaa-4437-84c3-ab9e9dae20f5.AgentGateway1",
-                "no Guid ….AgentGateway1",
-            ),
-            ("279FE21DAAAA443784C3AB9E9DAE20F5é", "…é"),
-            ("a\nb", "a\u{fffd}b"),
-        ] {
-            assert_eq!(shown(text), expected);
-        }
-    }
 }

@@ -1,4 +1,4 @@
-use std::fmt;
+use std::{borrow::Cow, fmt};
 
 use http::HeaderValue;
 
@@ -17,6 +17,8 @@ pub struct InvalidGuid;
 
 /// Documented Guids have about 50 characters.
 const MAX_LENGTH: usize = 256;
+/// No word and no address has so many hexadecimal digits in a row.
+const SECRET_MIN: usize = 24;
 
 impl Guid {
     /// Takes a Guid, alone or as `JSESSIONID=<guid>`, the form of the `Set-GUID` header
@@ -67,6 +69,19 @@ impl fmt::Debug for Guid {
     }
 }
 
+/// A text of somebody else's without what may be the secret part of a Guid: a gateway may repeat
+/// the one that it refuses.
+pub fn without_guids(text: &str) -> Cow<'_, str> {
+    let of_secret = |c: char| c.is_ascii_hexdigit() || c == '-';
+    let split = |run: &'_ str| run.len() - run.trim_start_matches(of_secret).len();
+    let runs = text.split_inclusive(|c| !of_secret(c)).map(|run| run.split_at(split(run)));
+    if runs.clone().all(|(digits, _)| digits.len() < SECRET_MIN) {
+        return text.into();
+    }
+    let shown = |digits| if str::len(digits) < SECRET_MIN { digits } else { "…" };
+    runs.flat_map(|(digits, end)| [shown(digits), end]).collect::<String>().into()
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -106,6 +121,20 @@ mod tests {
     fn debug_shows_the_node_alone() {
         let shown = format!("{:?}", Guid::parse(SAMPLE).unwrap());
         assert_eq!(shown, "Guid(….AgentGateway1)");
+    }
+
+    #[test]
+    fn what_may_be_a_guid_is_taken_out_of_a_text() {
+        for (text, expected) in [
+            ("", ""),
+            ("agent 1001 is dead-beaten", "agent 1001 is dead-beaten"),
+            ("not with 279fe21d-aaaa-4437-84c3-ab9e9dae20f5.Node1!", "not with ….Node1!"),
+            ("279FE21DAAAA443784C3AB9E9DAE20F5é", "…é"),
+            ("a\nb", "a\nb"),
+            (SAMPLE, "….AgentGateway1"),
+        ] {
+            assert_eq!(without_guids(text), expected);
+        }
     }
 
     proptest! {

@@ -7,7 +7,7 @@ use ccgateway_bridge::{
 use serde_json::{Value, json};
 use tonic::Code;
 
-use crate::support::{AGENT, Setup, TestBridge, refused};
+use crate::support::{AGENT, Refusal, Setup, TestBridge, refused};
 
 /// Elements that have no end.
 const VOID: [&str; 3] = ["br", "link", "meta"];
@@ -130,17 +130,17 @@ async fn what_a_gateway_or_a_caller_says_stays_text() {
     assert_eq!(status(&bridge).await["failures"][0]["gateway_message"], hostile);
 }
 
-/// Where a gateway is so careless as to repeat the Guid that it refuses.
 #[tokio::test]
 async fn a_guid_in_a_gateways_text_is_not_shown() {
     let bridge = TestBridge::start().await;
     let guid = bridge.gateway.sign_in(AGENT);
     bridge.register(AGENT, &guid).await.expect("registered");
     bridge.gateway.misbehave(refusing("100-007", &format!("not with {guid}!")));
-    bridge.set_busy(AGENT).await.expect_err("refused");
+    let refusal = Refusal::from(bridge.set_busy(AGENT).await.expect_err("refused"));
     let (_, json) = bridge.ask("GET /status.json").await;
     let (secret, node) = guid.split_once('.').expect("a node");
-    for shown in [page(&bridge).await, json] {
+    let told = format!("{} {:?}", refusal.message, refusal.details);
+    for shown in [page(&bridge).await, json, told] {
         assert!(shown.contains(&format!("not with ….{node}!")), "{shown}");
         assert!(!shown.contains(secret), "the Guid is shown");
     }
