@@ -1,6 +1,6 @@
 use std::time::SystemTime;
 
-use rustls::pki_types::CertificateDer;
+use rustls::pki_types::{CertificateDer, pem::PemObject as _};
 
 use crate::{
     config::{ClientTls, Config, Trust},
@@ -15,9 +15,9 @@ pub(super) struct Certificates(Vec<Expiry>);
 /// When one of them does.
 #[derive(Clone, Debug)]
 pub(super) struct Expiry {
-    /// Whose it is; none: the bridge's own.
+    /// Towards whose gateway; none: towards none.
     pub(super) tenant: Option<TenantId>,
-    /// `server`, `client` or `ca`.
+    /// `server`, `client`, `ca`, `store_ca`, `traces_client` or `traces_ca`.
     pub(super) certificate: &'static str,
     pub(super) not_after: SystemTime,
 }
@@ -29,19 +29,32 @@ impl Certificates {
             all.note(None, "server", &identity.chain);
         }
         for (id, tenant) in &config.tenants {
-            let ClientTls { trust, client } = &tenant.tls;
-            if let Some(identity) = client {
-                all.note(Some(id), "client", &identity.chain);
-            }
-            if let Trust::Roots(roots) = trust {
-                all.note(Some(id), "ca", roots);
-            }
+            all.note_both(Some(id), ["client", "ca"], &tenant.tls);
+        }
+        if let Some(traces) = &config.traces {
+            all.note_both(None, ["traces_client", "traces_ca"], &traces.tls);
+        }
+        let store = config.store.as_ref().and_then(|store| store.redis.tls.as_ref());
+        if let Some(pem) = store.and_then(|tls| tls.ca_pem.as_deref()) {
+            let roots: Vec<_> = CertificateDer::pem_slice_iter(pem).flatten().collect();
+            all.note(None, "store_ca", &roots);
         }
         all
     }
 
     pub(super) fn all(&self) -> &[Expiry] {
         &self.0
+    }
+
+    /// Those of TLS towards a peer: what it is shown, and by what it is trusted.
+    fn note_both(&mut self, tenant: Option<&TenantId>, names: [&'static str; 2], tls: &ClientTls) {
+        let [client, ca] = names;
+        if let Some(identity) = &tls.client {
+            self.note(tenant, client, &identity.chain);
+        }
+        if let Trust::Roots(roots) = &tls.trust {
+            self.note(tenant, ca, roots);
+        }
     }
 
     fn note(

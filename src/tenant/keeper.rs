@@ -67,6 +67,8 @@ struct Keeper {
     number: u64,
     finish: CancellationToken,
     wake: Arc<Notify>,
+    /// Before the first poll.
+    delay: Duration,
     /// Of the session that was seen last.
     version: u64,
     /// Whether the gateway allows polls for one agent.
@@ -94,6 +96,11 @@ impl Keepers {
     /// Keeps this agent's session from now on. A keeper that is there already polls at once: it may
     /// be in a long pause, for a gateway that was silent, and a new session wants its first poll.
     pub(super) fn start(&self, tenant: &Arc<Tenant>, agent: AgentId) {
+        self.start_within(tenant, agent, Duration::ZERO);
+    }
+
+    /// The same for one of many, with its first poll at some moment within `spread`.
+    pub(super) fn start_within(&self, tenant: &Arc<Tenant>, agent: AgentId, spread: Duration) {
         let mut keepers = self.keepers();
         if !tenant.config.keep.enabled {
             return;
@@ -115,6 +122,7 @@ impl Keepers {
             number,
             finish,
             wake,
+            delay: spread.mul_f64(rand::rng().random()),
             version: 0,
             polls: true,
             refusals: 0,
@@ -165,6 +173,12 @@ impl Keepers {
 
 impl Keeper {
     async fn run(mut self) {
+        tokio::select! {
+            biased;
+            () = self.wake.notified() => {}
+            () = self.finish.cancelled() => {}
+            () = sleep(self.delay) => {}
+        }
         let end = loop {
             if let Err(end) = self.turn().await {
                 break end;

@@ -10,6 +10,9 @@ use crate::{
     session::{Origin, SessionState},
 };
 
+/// Of a lease, the part in which the first polls for agents taken over are begun.
+const SPREAD: u32 = 8;
+
 // === impl Tenant ===
 
 impl Tenant {
@@ -82,7 +85,9 @@ impl Polls for Arc<Tenant> {
         let session = self.session(agent).await.ok().flatten();
         if session.is_some_and(|session| session.origin == Origin::SignedIn) {
             self.enter(agent, SessionState::Kept, "kept here from now on");
-            self.keepers.start(self, agent);
+            // Hundreds come from a replica that is gone, each with a connection to open.
+            let lease = self.leases.as_ref().map(|leases| leases.time());
+            self.keepers.start_within(self, agent, lease.unwrap_or_default() / SPREAD);
         }
     }
 

@@ -173,18 +173,25 @@ async fn ends_of_certificates_and_the_process_itself_are_told() {
     let path = |name: &str| files.path().join(name);
     std::fs::write(path("server.pem"), own.cert.pem()).expect("written");
     std::fs::write(path("server.key"), own.signing_key.serialize_pem()).expect("written");
+    std::fs::write(path("store.key"), [7; 32]).expect("written");
+    let (pem, key) = (path("server.pem"), path("server.key"));
     let tenant = format!(
-        "[server.tls]\ncertificate = {:?}\nkey = {:?}\n",
-        path("server.pem"),
-        path("server.key"),
+        "[server.tls]\ncertificate = {pem:?}\nkey = {key:?}\n\
+         [traces]\nendpoint = \"https://127.0.0.1:1\"\n\
+         tls = {{ ca_file = {pem:?}, client_certificate = {pem:?}, client_key = {key:?} }}\n\
+         [store]\nurls = \"rediss://127.0.0.1:1\"\nencryption_keys = {:?}\ntls.ca_file = {pem:?}\n",
+        path("store.key"),
     );
     let bridge = TestBridge::with(Setup { tenant, ..<_>::default() }).await;
     let series = bridge.scrape().await;
     let now =
         SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("later").as_secs_f64();
-    for of in ["tenant=\"\",certificate=\"server\"", "tenant=\"acme\",certificate=\"ca\""] {
-        let end = series[&format!("ccgw_certificate_not_after_seconds{{{of}}}")];
-        assert!(end > now, "{of} ended at {end}");
+    for (tenant, certificate) in
+        [("", "server"), ("acme", "ca"), ("", "store_ca"), ("", "traces_ca"), ("", "traces_client")]
+    {
+        let labels = format!("tenant=\"{tenant}\",certificate=\"{certificate}\"");
+        let end = series[&format!("ccgw_certificate_not_after_seconds{{{labels}}}")];
+        assert!(end > now, "{labels} ended at {end}");
     }
     assert!((now - series["process_start_time_seconds"]).abs() < 3600.0);
     assert!(series["process_resident_memory_bytes"] > 1e6);
