@@ -196,7 +196,8 @@ impl Link {
         request: &Request<'_>,
         repeat: Repeat,
     ) -> Result<T, LinkError> {
-        let answer = self.repeated(request, repeat).await;
+        // In a box, since the library's futures take kilobytes, of every task that may come here.
+        let answer = Box::pin(self.repeated(request, repeat)).await;
         if answer.is_err() {
             self.0.failures.fetch_add(1, Ordering::Relaxed);
         }

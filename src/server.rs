@@ -123,7 +123,7 @@ impl Bridge {
     ///
     /// [`StartError`]; nothing is left open then.
     pub async fn start(config: Config) -> Result<Self, StartError> {
-        Self::start_with(config, None).await
+        Box::pin(Self::start_with(config, None)).await
     }
 
     /// The same; what is logged can then be changed through the admin port.

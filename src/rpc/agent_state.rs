@@ -169,7 +169,10 @@ impl AgentStateRpc {
             let (tenant, agent) = (&subject.tenant, subject.agent);
             let accepted = tenant.command(agent, command, &call.context).await?;
             let confirmation = match within {
-                Some(within) => Some(tenant.confirm(agent, &accepted, within, &call.context).await),
+                Some(within) => {
+                    let confirm = tenant.confirm(agent, &accepted, within, &call.context);
+                    Some(Box::pin(confirm).await)
+                }
                 None => None,
             };
             Ok(translate::changed(accepted.envelope, confirmation).into())

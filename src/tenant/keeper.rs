@@ -129,7 +129,9 @@ impl Keepers {
             silence: None,
         };
         // Waited for when the bridge stops, so that none is cut in the middle of a line it writes.
-        tenant.work.tasks.spawn(async move { stop.run_until_cancelled(keeper.run()).await });
+        // In a box, or it would be there twice: as an argument, and where it is polled.
+        let run = Box::pin(keeper.run());
+        tenant.work.tasks.spawn(async move { stop.run_until_cancelled(run).await });
     }
 
     /// Polls no more for this agent; a poll that is under way is dropped.
@@ -213,10 +215,10 @@ impl Keeper {
         let finding = if self.polls {
             self.tenant.poll(self.agent, &session).await
         } else {
-            self.tenant.renew(self.agent).await
+            Box::pin(self.tenant.renew(self.agent)).await
         };
         if self.is_lost(finding, &session).await? {
-            return self.recover().await;
+            return Box::pin(self.recover()).await;
         }
         let finish = self.finish.clone();
         finish.run_until_cancelled(self.pause()).await.ok_or(End::HandedOver)

@@ -96,7 +96,7 @@ impl Underway {
         let newer = if command.interface.only_reads() {
             self.stored_since(session.version).await
         } else {
-            self.newer_session(session.version).await?
+            Box::pin(self.newer_session(session.version)).await?
         };
         match newer {
             Some(newer) => {
@@ -158,7 +158,9 @@ impl Underway {
             return Err(CallError::SessionMissing);
         }
         let begun = Instant::now();
-        let signed_in = self.sign_in_unasked(0).await;
+        // In a box, like below: a sign-in's future would be a part of every call's, and be moved
+        // with it.
+        let signed_in = Box::pin(self.sign_in_unasked(0)).await;
         self.tenant.metrics.session_waited(begun.elapsed());
         signed_in?.ok_or(CallError::SessionMissing)
     }

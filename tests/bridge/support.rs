@@ -173,7 +173,8 @@ pub(crate) async fn kept(gateway: Options, agents: impl IntoIterator<Item = u32>
 pub(crate) async fn keeping(setup: Setup, agents: impl IntoIterator<Item = u32>) -> TestBridge {
     let pauses = "keep.pause_min = \"5ms\"\nkeep.pause_max = \"10ms\"\n";
     let tenant = format!("{pauses}{}", setup.tenant);
-    let bridge = TestBridge::with(Setup { tenant, keep: true, ..setup }).await;
+    let with = TestBridge::with(Setup { tenant, keep: true, ..setup });
+    let bridge = Box::pin(with).await;
     for agent in agents {
         let mut watching = bridge.watch(&[agent], None).await;
         bridge.sign_in(agent).await.expect("signed in");
