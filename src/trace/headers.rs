@@ -35,33 +35,17 @@ pub(super) fn read(headers: &HeaderMap) -> Context {
 /// Makes what the headers are sent to a part of the trace. Not by the propagator, which formats
 /// each byte by itself: most calls that come here are not recorded.
 pub(super) fn write(span: &SpanContext, headers: &mut HeaderMap) {
-    if let Ok(traceparent) = HeaderValue::from_bytes(&traceparent(span)) {
+    let trace = u128::from_be_bytes(span.trace_id().to_bytes());
+    let parent = u64::from_be_bytes(span.span_id().to_bytes());
+    let recorded = u8::from(span.is_sampled());
+    let traceparent = format!("00-{trace:032x}-{parent:016x}-{recorded:02x}");
+    if let Ok(traceparent) = HeaderValue::try_from(traceparent) {
         headers.insert(TRACEPARENT, traceparent);
     }
     let state = span.trace_state().header();
     if let (false, Ok(state)) = (state.is_empty(), HeaderValue::try_from(state)) {
         headers.insert(TRACESTATE, state);
     }
-}
-
-/// Version, trace, span and whether it is recorded, in hex with dashes between them.
-fn traceparent(span: &SpanContext) -> Vec<u8> {
-    let mut text = Vec::with_capacity(55);
-    let recorded = [u8::from(span.is_sampled())];
-    let (trace, span) = (span.trace_id().to_bytes(), span.span_id().to_bytes());
-    for part in [&[0], &trace[..], &span, &recorded] {
-        if !text.is_empty() {
-            text.push(b'-');
-        }
-        for byte in part {
-            text.extend([byte >> 4, byte & 15].map(digit));
-        }
-    }
-    text
-}
-
-fn digit(value: u8) -> u8 {
-    if value < 10 { b'0' + value } else { b'a' - 10 + value }
 }
 
 #[cfg(test)]
