@@ -48,7 +48,7 @@ pub(super) fn traces(root: &Section<'_>) -> Option<Traces> {
     let endpoint = section.read("endpoint", |node| endpoint(super::scalar::text(node)?));
     let tls = tls(&section.section("tls"), endpoint.as_ref());
     let headers = headers(&section);
-    let sample = section.ratio("sample", 0.1);
+    let sample = section.ratio("sample", 0.01);
     let follow_callers = section.truth("follow_callers", true);
     let to_gateway = section.truth("to_gateway", true);
     let queue = section.count("queue", 4096, 1_000_000);

@@ -17,7 +17,7 @@ fn without_a_section_there_are_no_traces() {
 fn the_least_is_an_endpoint() {
     let traces = load(&format!("{TENANT}{ENDPOINT}")).traces.expect("traces");
     assert_eq!(traces.endpoint, "http://collector:4317");
-    assert!((traces.sample - 0.1).abs() < f64::EPSILON);
+    assert!((traces.sample - 0.01).abs() < f64::EPSILON);
     assert!(traces.follow_callers && traces.to_gateway && traces.headers.is_empty());
     assert_eq!(traces.queue.get(), 4096);
     assert_eq!(
