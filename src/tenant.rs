@@ -12,6 +12,7 @@ mod pacer;
 mod poll;
 mod safe;
 mod share;
+mod signing_in;
 mod states;
 mod turns;
 mod underway;

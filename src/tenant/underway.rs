@@ -6,23 +6,23 @@
 use std::{mem, sync::Arc};
 
 use tokio::time::Instant;
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 
 use super::{
     Accepted, SignedIn, Tenant,
     admission::{CallPlace, RequestPlace},
-    lock::{Locked, SignInLock},
+    lock::SignInLock,
     turns::Turn,
 };
 use crate::{
-    call::{CallError, Patience, Share, Stage},
+    call::{CallError, Patience, Stage},
     gateway::{
-        Command, Envelope, FORCE_SIGN_IN, FORCE_SIGN_OUT, Interface, Reply, Request, SIGN_IN,
-        SIGN_OUT, SignIn, UPDATE_GUID, reset_skill, updated_guid,
+        Command, Envelope, FORCE_SIGN_OUT, Interface, Request, SIGN_IN, SIGN_OUT, SignIn,
+        UPDATE_GUID, updated_guid,
     },
     id::AgentId,
     retcode::Kind,
-    session::{Cookies, NewSession, Origin, Session, SessionState},
+    session::{Session, SessionState},
     trace::{SpanKind, Trace},
 };
 
@@ -41,9 +41,6 @@ pub(super) struct Underway {
     /// What keeps other replicas from signing the agent in meanwhile.
     pub(super) lock: Option<SignInLock>,
 }
-
-/// The cause of the state after it.
-const SIGN_IN_FAILED: &str = "the sign-in failed";
 
 impl Underway {
     pub(super) async fn command(mut self, command: Command) -> Result<Accepted, CallError> {
@@ -183,190 +180,11 @@ impl Underway {
         stored.filter(|stored| stored.version > refused)
     }
 
-    /// Signs in without having been asked to, unless another replica makes a session meanwhile
-    /// that is newer than the one that was `refused`. `None`: there is nothing to sign in with.
-    async fn sign_in_unasked(&mut self, refused: u64) -> Result<Option<Arc<Session>>, CallError> {
-        if let Some(failure) = self.turn.shared_failure(self.arrived) {
-            return Err(failure);
-        }
-        if self.tenant.sessions.is_signed_out(self.agent) {
-            self.tenant.credentials.forget_here(self.agent);
-        }
-        let Some(sign_in) = self.tenant.credentials.find(self.agent).await else {
-            return Ok(None);
-        };
-        // After a restart of the gateway all of its agents wait here, and calls for those who are
-        // back already want places.
-        self.request = None;
-        let tenant = self.tenant.clone();
-        tokio::select! {
-            biased;
-            () = tenant.pacer.moment() => {}
-            loss = self.patience.lost() => return Err(loss.before_sending()),
-        }
-        let lock = self.sign_in_lock(refused).await?;
-        self.take_place().await?;
-        self.lock = match lock {
-            Locked::Ours(lock) => lock,
-            Locked::Newer(session) => return Ok(Some(session)),
-        };
-        match self.make_or_await_session(&sign_in, refused).await {
-            Ok(session) => {
-                if self.request.is_none() {
-                    self.take_place().await?;
-                }
-                Ok(Some(session))
-            }
-            Err(error) => {
-                // What only this caller's patience decided says nothing to the others.
-                if !matches!(error, CallError::Deadline(_) | CallError::ShuttingDown) {
-                    self.turn.share_failure(error.clone());
-                }
-                Err(error)
-            }
-        }
-    }
-
-    async fn make_or_await_session(
+    pub(super) async fn send(
         &mut self,
-        sign_in: &Arc<SignIn>,
-        refused: u64,
-    ) -> Result<Arc<Session>, CallError> {
-        let former = self.tenant.session_state(self.agent);
-        let made = match self.make_session(sign_in, Stage::SignIn).await {
-            Err(CallError::Refused(refusal)) => {
-                let made = self.made_elsewhere(&refusal, refused).await;
-                made.ok_or(CallError::Refused(refusal))
-            }
-            made => made.map(|signed_in| signed_in.session),
-        };
-        self.lock = None;
-        let (agent, attempt) = (self.agent, SessionState::SigningIn);
-        match &made {
-            Ok(_) => self.tenant.unsay(agent, attempt, former),
-            Err(_) => self.tenant.back(agent, attempt, former, SIGN_IN_FAILED),
-        }
-        made
-    }
-
-    /// Waits for a place among the requests again.
-    async fn take_place(&mut self) -> Result<(), CallError> {
-        let tenant = self.tenant.clone();
-        let place = tenant.admission.request(tenant.config.limits.queue_wait);
-        tokio::select! {
-            biased;
-            place = place => self.request = Some(place?),
-            loss = self.patience.lost() => return Err(loss.before_sending()),
-        }
-        Ok(())
-    }
-
-    async fn sign_in_in_turn(&mut self, sign_in: &Arc<SignIn>) -> Result<SignedIn, CallError> {
-        // No session is newer than this: whoever asks for a sign-in is told how theirs went.
-        if let Locked::Ours(lock) = self.sign_in_lock(u64::MAX).await? {
-            self.lock = lock;
-        }
-        let former = self.tenant.session_state(self.agent);
-        let made = self.make_session(sign_in, Stage::Answer).await;
-        self.tenant.back(self.agent, SessionState::SigningIn, former, SIGN_IN_FAILED);
-        self.lock = None;
-        made
-    }
-
-    async fn make_session(
-        &mut self,
-        sign_in: &Arc<SignIn>,
-        stage: Stage,
-    ) -> Result<SignedIn, CallError> {
-        let Tenant { id, sessions, .. } = &*self.tenant;
-        if !sessions.has_room(self.agent) {
-            let limit = self.tenant.config.limits.sessions;
-            return Err(CallError::Overloaded { share: Share::TenantSessions, limit });
-        }
-        if let Some(error) = self.tenant.credentials.rejection(self.agent, sign_in).await {
-            return Err(error);
-        }
-        debug!(tenant.id = %id, agent.id = %self.agent, "signing the agent in");
-        self.tenant.enter(self.agent, SessionState::SigningIn, "");
-        let mut made = self.sign_in_once_or_twice(sign_in, stage).await?;
-        if self.tenant.config.reset_skills_after_sign_in {
-            made.skills = Some(self.reset_skills(&made.session).await);
-        }
-        Ok(made)
-    }
-
-    async fn sign_in_once_or_twice(
-        &mut self,
-        sign_in: &Arc<SignIn>,
-        stage: Stage,
-    ) -> Result<SignedIn, CallError> {
-        let mut reply = self.ask_to_sign_in(&SIGN_IN, sign_in, stage).await?;
-        let unasked = stage == Stage::SignIn;
-        if sign_in.force
-            && is_signed_in_elsewhere(&reply)
-            && !(unasked && self.is_contested().await)
-        {
-            reply = self.ask_to_sign_in(&FORCE_SIGN_IN, sign_in, stage).await?;
-        }
-        self.keep(reply, sign_in).await
-    }
-
-    /// Gives the agent its skill queues, also when the caller has no time left for that: without
-    /// them the sign-in would be of no use.
-    async fn reset_skills(&mut self, session: &Session) -> Result<Envelope, CallError> {
-        if self.patience.may_start().is_err() {
-            self.patience.answer(CallError::Deadline(Stage::SignIn));
-            self.patience = Patience::of_bridge(self.tenant.work.cutoff.clone());
-        }
-        let verdict = self.send(&reset_skill(), session).await;
-        if let Err(error) = &verdict {
-            let (tenant, agent) = (&self.tenant.id, self.agent);
-            warn!(tenant.id = %tenant, agent.id = %agent, %error, "skill queues were not reset; the agent may get no calls");
-        }
-        verdict
-    }
-
-    async fn ask_to_sign_in(
-        &mut self,
-        interface: &'static Interface,
-        sign_in: &SignIn,
-        stage: Stage,
-    ) -> Result<Reply, CallError> {
-        let command = Command::plain(interface);
-        let body = Some(sign_in.to_body());
-        let (agent, trace) = (self.agent, self.trace.clone());
-        let request = Request { command: &command, agent, session: None, body, trace };
-        self.tenant.gateway.exchange(request, stage, &mut self.patience).await
-    }
-
-    /// Stores the session that a sign-in made.
-    async fn keep(&self, mut reply: Reply, sign_in: &Arc<SignIn>) -> Result<SignedIn, CallError> {
-        let guid = reply.guid.take();
-        let cookies = Arc::new(Cookies::default());
-        reply.set_cookies(&cookies);
-        let verdict = reply.into_verdict(None);
-        if let Err(error) = &verdict
-            && error.is_credentials_rejected()
-        {
-            self.tenant.credentials.reject(self.agent, sign_in, error).await;
-        }
-        let envelope = verdict?;
-        let guid = guid.ok_or_else(|| {
-            CallError::BadReply("the sign-in was accepted, but there is no Guid in its head".into())
-        })?;
-        let session = NewSession { guid, origin: Origin::SignedIn, ttl: None, cookies };
-        let stored = self.store(session).await;
-        let session = stored.map_err(|e| self.tenant.store_failed(&e))?;
-        self.tenant.credentials.hold(self.agent, sign_in.clone()).await;
-        self.tenant.begin_to_keep(self.agent, "signed in").await;
-        info!(
-            tenant.id = %self.tenant.id, agent.id = %self.agent, session.version = session.version,
-            gateway.node = session.guid.node(), "signed the agent in",
-        );
-        Ok(SignedIn { envelope, session, skills: None })
-    }
-
-    async fn send(&mut self, command: &Command, session: &Session) -> Result<Envelope, CallError> {
+        command: &Command,
+        session: &Session,
+    ) -> Result<Envelope, CallError> {
         let Self { tenant, agent, patience, .. } = self;
         let trace = self.trace.clone();
         let request = Request { command, agent: *agent, session: Some(session), body: None, trace };
@@ -400,9 +218,4 @@ impl Underway {
             }
         }
     }
-}
-
-fn is_signed_in_elsewhere(reply: &Reply) -> bool {
-    // Not 100-015, which says that this gateway allows no forcible sign-in.
-    reply.envelope.as_ref().is_ok_and(|envelope| &*envelope.retcode == "100-002")
 }
