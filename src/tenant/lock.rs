@@ -108,8 +108,9 @@ impl Underway {
         refusal: &Refusal,
         refused: u64,
     ) -> Option<Arc<Session>> {
+        // Where Redis could not be asked for the lock, no session of another replica's comes either.
+        self.lock.as_ref()?;
         let tenant = self.tenant.clone();
-        tenant.leases.as_ref()?;
         let kind = refusal.retcode.kind();
         let until = Instant::now() + tenant.config.timeouts.sign_in;
         while matches!(kind, Kind::CallRepeated | Kind::AlreadySignedIn) && Instant::now() < until {

@@ -2,12 +2,15 @@
 
 use std::time::Duration;
 
-use ccgateway_bridge::sim::Interface;
-use tokio::time::{Instant, interval};
+use ccgateway_bridge::sim::{Fault, Interface, Misbehaviour};
+use tokio::{
+    task::JoinSet,
+    time::{Instant, interval},
+};
 
 use crate::{
     proxy::Wire,
-    support::{Centre, SCALE},
+    support::{Centre, SCALE, set_busy},
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -36,6 +39,23 @@ async fn a_redis_that_is_gone_for_a_minute_and_comes_back_empty_costs_no_call_an
     assert!(centre.has(agents), "an agent was signed out");
     assert_eq!(centre.asked(Interface::SignIn), 0);
     assert_eq!(centre.gateway.violations(), Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_redis_each_replica_signs_a_cold_agent_in_once_at_the_most() {
+    let mut centre = Centre::open().await;
+    let replicas = [centre.replica(None).await, centre.replica(None).await];
+    centre.redis.kill().await;
+    let slow = Fault::DelayBefore(Duration::from_millis(500));
+    centre.gateway.misbehave(Misbehaviour::always(slow).on(Interface::SignIn));
+    let calls: JoinSet<_> = (0..200)
+        .map(|call| replicas[call % 2].states.clone())
+        .map(|states| async move { set_busy(&states, 1001).await })
+        .collect();
+    let served = calls.join_all().await.into_iter().flatten().count();
+    // The gateway lets one of the two in, and the other one cannot know of it.
+    assert!(served >= 100, "{served}");
+    assert!(centre.asked(Interface::SignIn) <= 2);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
