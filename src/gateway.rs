@@ -102,13 +102,13 @@ impl Gateway {
         let begun = Instant::now();
         let span = observed::begin(&mut request);
         let verdict = self.send(&request, &span, stage, patience).await;
-        observed::end(&span, &verdict);
         let result = match &verdict {
             Ok(reply) => reply.class(),
             Err(CallError::Unreachable(_)) => "unreachable",
             Err(CallError::NoAnswer(_)) => "no_answer",
             Err(_) => "given_up",
         };
+        observed::end(&span, &verdict, result);
         self.metrics.request(request.interface().log_name, result, begun.elapsed());
         verdict
     }

@@ -26,19 +26,18 @@ pub(super) fn asked(span: &Span, endpoint: &Endpoint) {
     }
 }
 
-/// Notes what came of it. The session's Guid is no part of that, and neither is the gateway's text.
-pub(super) fn end(span: &Span, verdict: &Result<Reply, CallError>) {
-    let reply = match verdict {
-        Ok(reply) => reply,
-        Err(error) => return span.fail(|| error.to_string()),
-    };
-    span.set("http.response.status_code", || i64::from(reply.status.as_u16()));
-    if let Ok(envelope) = &reply.envelope {
-        let retcode = || Retcode::refusal(&envelope.retcode);
-        span.set("retcode", || retcode().map_or_else(|| "0".into(), |code| code.to_string()));
+/// Notes what came of it, with the `result` that metrics count. The session's Guid is no part of
+/// that, and neither is the gateway's text.
+pub(super) fn end(span: &Span, verdict: &Result<Reply, CallError>, result: &'static str) {
+    if let Ok(reply) = verdict {
+        span.set("http.response.status_code", || i64::from(reply.status.as_u16()));
+        if let Ok(envelope) = &reply.envelope {
+            let retcode = || Retcode::refusal(&envelope.retcode);
+            span.set("retcode", || retcode().map_or_else(|| "0".into(), |code| code.to_string()));
+        }
     }
-    if reply.class() != "ok" {
-        span.set("error.type", || reply.class());
-        span.fail(String::new);
+    if result != "ok" {
+        span.set("error.type", || result);
+        span.fail(|| verdict.as_ref().err().map(ToString::to_string).unwrap_or_default());
     }
 }

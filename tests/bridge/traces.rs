@@ -229,6 +229,7 @@ async fn failures_say_what_the_caller_is_told() {
         assert_eq!(status.code(), StatusCode::Error);
         assert!(status.message.contains("no answer came"), "{}", status.message);
     }
+    assert_eq!(said(&spans[3].attributes, "error.type"), "no_answer");
     assert_eq!(said(&spans[0].attributes, "outcome"), "unknown");
     assert_eq!(said(&spans[0].attributes, "error.type"), "UNKNOWN");
 }
