@@ -59,6 +59,15 @@ pub enum Holder {
     Other,
 }
 
+/// Moments that a replica has taken from what all share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moments {
+    /// How many; 0: the others have taken those of the near future.
+    pub count: u32,
+    /// Until the first of them; with none, until some may be free.
+    pub wait: Duration,
+}
+
 /// Leases on the tenant's agents, in a store that the replicas share.
 ///
 /// A lease ends by itself after its time unless it is renewed. Whoever holds one may be sure of it
@@ -87,6 +96,13 @@ pub trait Leases: fmt::Debug + Send + Sync {
 
     /// Gives that right back, and says that this sign-in is over.
     fn unlock_sign_in(&self, agent: AgentId, attempt: Attempt) -> StoreFuture<'_, ()>;
+
+    /// Takes up to `count` of the moments at which replicas may sign agents in by themselves. All
+    /// replicas together get one each `interval`, by the store's clock, and none is saved up.
+    fn sign_in_moments(&self, count: u32, interval: Duration) -> StoreFuture<'_, Moments>;
+
+    /// How many replicas there were when they were counted last; at least one.
+    fn replicas(&self) -> u32;
 
     /// Says that this replica goes away.
     fn leave(&self) -> StoreFuture<'_, ()>;

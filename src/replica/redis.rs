@@ -1,8 +1,11 @@
 //! Leases in the Redis that replicas share.
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicU32, Ordering},
+    time::Duration,
+};
 
-use super::{Attempt, Census, Holder, Leases, Lock, ReplicaId};
+use super::{Attempt, Census, Holder, Leases, Lock, Moments, ReplicaId};
 use crate::{
     id::{AGENT_IDS_ANY, AgentId},
     redis::{Call, Keys, Link, LinkError, Repeat, Script},
@@ -21,6 +24,9 @@ pub struct RedisLeases {
     release: Script,
     lock: Script,
     unlock: Script,
+    moments: Script,
+    /// By the last census.
+    replicas: AtomicU32,
 }
 
 /// Redis' own clock counts, so that replicas whose clocks differ agree on who is alive.
@@ -75,6 +81,22 @@ redis.call('ZREM', KEYS[2], ARGV[1])
 return 0
 ";
 
+/// The key holds when the next moment is, in microseconds of Redis' own clock. A replica that ends
+/// without using its moments costs the others no more than ARGV[3] of time.
+const MOMENTS: &str = "
+local time = redis.call('TIME')
+local now = time[1] * 1000000 + time[2]
+local interval, ahead_max = tonumber(ARGV[2]), tonumber(ARGV[3])
+local next = math.max(tonumber(redis.call('GET', KEYS[1]) or '0') or 0, now)
+local ahead = next - now
+if ahead > ahead_max then return {0, ahead - ahead_max} end
+local count = math.min(tonumber(ARGV[1]), math.floor((ahead_max - ahead) / interval) + 1)
+redis.call('SET', KEYS[1], string.format('%.0f', next + count * interval), 'PX', 60000)
+return {count, ahead}
+";
+/// How far ahead moments may be taken.
+const MOMENTS_AHEAD: Duration = Duration::from_millis(500);
+
 /// Of one script: a script stops everything else in Redis while it runs.
 const LEASES_AT_ONCE: usize = 256;
 
@@ -83,7 +105,8 @@ impl RedisLeases {
     pub fn new(me: ReplicaId, link: Link, keys: Keys, time: Duration) -> Self {
         let [census, hold, release] = [CENSUS, HOLD, RELEASE].map(Script::new);
         let [lock, unlock] = [LOCK, UNLOCK].map(Script::new);
-        Self { me, link, keys, time, census, hold, release, lock, unlock }
+        let (moments, replicas) = (Script::new(MOMENTS), AtomicU32::new(1));
+        Self { me, link, keys, time, census, hold, release, lock, unlock, moments, replicas }
     }
 
     async fn ask(&self) -> Result<Census, LinkError> {
@@ -92,6 +115,8 @@ impl RedisLeases {
         let call = call.arg(self.me.to_string()).arg(millis(self.time));
         let (replicas, agents): (Vec<String>, Vec<String>) =
             self.link.script(&call, Repeat::Once).await?;
+        let alive = u32::try_from(replicas.len()).unwrap_or(u32::MAX);
+        self.replicas.store(alive.max(1), Ordering::Relaxed);
         Ok(Census {
             replicas: replicas.iter().filter_map(|id| ReplicaId::parse(id)).collect(),
             agents: agents
@@ -142,6 +167,15 @@ impl RedisLeases {
         Ok(())
     }
 
+    async fn take_moments(&self, count: u32, interval: Duration) -> Result<Moments, LinkError> {
+        let call = self.moments.on(self.keys.named("sign-in-moments")).arg(count);
+        let call = call.arg(interval.as_micros().max(1).to_string());
+        let call = call.arg(MOMENTS_AHEAD.as_micros().to_string());
+        // Never again after a broken connection: moments that were taken twice are lost.
+        let (count, wait): (u32, u64) = self.link.script(&call, Repeat::Never).await?;
+        Ok(Moments { count, wait: Duration::from_micros(wait) })
+    }
+
     fn on_sign_in<'a>(&self, script: &'a Script, agent: AgentId) -> Call<'a> {
         script.on(self.keys.of("sign-in", agent)).key(self.keys.of("signing-in", agent))
     }
@@ -185,6 +219,14 @@ impl Leases for RedisLeases {
 
     fn unlock_sign_in(&self, agent: AgentId, attempt: Attempt) -> StoreFuture<'_, ()> {
         Box::pin(async move { self.unlock(agent, attempt).await.map_err(unavailable) })
+    }
+
+    fn sign_in_moments(&self, count: u32, interval: Duration) -> StoreFuture<'_, Moments> {
+        Box::pin(async move { self.take_moments(count, interval).await.map_err(unavailable) })
+    }
+
+    fn replicas(&self) -> u32 {
+        self.replicas.load(Ordering::Relaxed)
     }
 
     fn leave(&self) -> StoreFuture<'_, ()> {

@@ -14,6 +14,7 @@ mod bridge;
 mod cluster;
 mod contract;
 mod model;
+mod moments;
 mod outage;
 mod redis;
 mod secrets;

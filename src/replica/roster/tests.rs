@@ -7,7 +7,7 @@ use tokio::{task::JoinHandle, time::advance};
 
 use super::*;
 use crate::{
-    replica::{Attempt, Holder, Lock},
+    replica::{Attempt, Holder, Lock, Moments},
     session::StoreFuture,
 };
 
@@ -67,6 +67,14 @@ impl Store {
 }
 
 impl Leases for Store {
+    fn sign_in_moments(&self, count: u32, _: Duration) -> StoreFuture<'_, Moments> {
+        Box::pin(async move { Ok(Moments { count, wait: Duration::ZERO }) })
+    }
+
+    fn replicas(&self) -> u32 {
+        1
+    }
+
     fn time(&self) -> Duration {
         LEASE
     }

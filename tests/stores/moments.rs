@@ -1,0 +1,52 @@
+//! Moments for sign-ins that all replicas take from one supply.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::{
+    redis::RedisServer,
+    support::{Replica, tenant},
+};
+
+const INTERVAL: Duration = Duration::from_millis(2);
+/// How far ahead a replica may take them.
+const AHEAD: Duration = Duration::from_millis(500);
+
+/// How many there may have been since then, with those taken ahead.
+fn supply(since: Instant) -> u128 {
+    (since.elapsed() + AHEAD).as_micros() / INTERVAL.as_micros() + 1
+}
+
+#[tokio::test]
+async fn replicas_take_no_more_moments_than_the_rate_has() {
+    let server = RedisServer::start().await;
+    let replicas = [Replica::of(&server), Replica::of(&server), Replica::of(&server)];
+    let leases = replicas.each_ref().map(|replica| replica.shared.leases(&tenant()));
+    let (begun, mut taken) = (Instant::now(), 0);
+    for turn in 0..600 {
+        let moments = leases[turn % 3].sign_in_moments(10, INTERVAL).await.expect("answered");
+        assert!(moments.count <= 10);
+        assert!(moments.wait <= AHEAD, "a moment in {:?}", moments.wait);
+        taken += u128::from(moments.count);
+        assert!(taken <= supply(begun), "{taken} moments after {:?}", begun.elapsed());
+    }
+}
+
+#[tokio::test]
+async fn moments_that_nobody_takes_are_not_saved_up() {
+    let server = RedisServer::start().await;
+    let replica = Replica::of(&server);
+    let leases = replica.shared.leases(&tenant());
+    let first = leases.sign_in_moments(1, INTERVAL).await.expect("answered");
+    assert_eq!((first.count, first.wait), (1, Duration::ZERO));
+    // Many intervals pass.
+    tokio::time::sleep(INTERVAL * 50).await;
+    let begun = Instant::now();
+    let mut taken = 0;
+    while taken < 400 {
+        let moments = leases.sign_in_moments(400, INTERVAL).await.expect("answered");
+        taken += u128::from(moments.count);
+        assert!(taken <= supply(begun), "{taken} moments after {:?}", begun.elapsed());
+    }
+}
