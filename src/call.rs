@@ -73,6 +73,28 @@ pub enum CallError {
         limit: NonZeroUsize,
     },
 
+    /// The agent has to be signed in, and its turn comes after the caller's deadline. Nothing was
+    /// sent; the agent keeps its place in the queue.
+    #[error(
+        "the agent waits to be signed in, behind others; its turn comes in about {}",
+        rounded(*.due_in)
+    )]
+    SignInsQueued {
+        /// Until the agent's turn, as far as can be told.
+        due_in: Duration,
+    },
+
+    /// Another client has signed the agent in again and again, and the bridge gives way to it.
+    /// Nothing was sent.
+    #[error(
+        "another client keeps signing the agent in; the bridge tries again in {}",
+        rounded(*.retry_in)
+    )]
+    TakenOver {
+        /// Until a call makes the bridge try again.
+        retry_in: Duration,
+    },
+
     /// The bridge is going away. Nothing was sent.
     #[error("this replica is shutting down; another one will take the call")]
     ShuttingDown,
@@ -171,6 +193,8 @@ impl CallError {
             | Self::CredentialsMissing
             | Self::Unreachable(_)
             | Self::Overloaded { .. }
+            | Self::SignInsQueued { .. }
+            | Self::TakenOver { .. }
             | Self::ShuttingDown
             | Self::ConnectionAged
             | Self::StoreUnavailable
@@ -192,6 +216,11 @@ impl CallError {
         self.refusal().is_some_and(|r| r.retcode.kind() == Kind::CredentialsRejected)
     }
 
+    /// Whether the gateway says that another client has signed the agent in.
+    pub fn is_signed_in_elsewhere(&self) -> bool {
+        self.refusal().is_some_and(|r| r.retcode.kind() == Kind::AlreadySignedIn)
+    }
+
     /// A request with one bad field.
     pub fn invalid(field: &'static str, description: String) -> Self {
         Self::Invalid(vec![FieldViolation { field, description }])
@@ -204,6 +233,12 @@ impl CallError {
             _ => None,
         }
     }
+}
+
+/// In whole seconds, and never none.
+fn rounded(time: Duration) -> humantime::FormattedDuration {
+    let up = time + Duration::from_nanos(999_999_999);
+    humantime::format_duration(Duration::from_secs(up.as_secs().max(1)))
 }
 
 fn fields(violations: &[FieldViolation]) -> String {

@@ -303,6 +303,12 @@ pub struct Keep {
     pub recovery: Duration,
     /// Sign-ins a second that nobody asked for. `keep.sign_ins_per_second`.
     pub sign_ins_per_second: u32,
+    /// How often an agent is taken back from another client that signs it in, before the bridge
+    /// gives it up until a caller asks for it. `keep.take_backs`.
+    pub take_backs: u32,
+    /// How long the bridge waits before it takes an agent back for the second time; then twice as
+    /// long each time, up to twelve times this. `keep.take_back_pause`.
+    pub take_back_pause: Duration,
     /// How long a rejected password is not tried again, since the platform locks accounts.
     /// `keep.rejected_for`.
     pub rejected_for: Duration,

@@ -6,6 +6,7 @@
 mod calls;
 mod process;
 mod server;
+mod sign_ins;
 mod spans;
 mod tenant;
 mod window;
@@ -24,6 +25,7 @@ pub use self::{
     calls::{CallMetrics, Calls},
     process::Process,
     server::Server,
+    sign_ins::{SignIns, TakeOver},
     spans::SpanMetrics,
     tenant::{TenantMetrics, Tenants},
     window::Counts,

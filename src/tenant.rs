@@ -1,5 +1,6 @@
 //! A tenant: everything that its agents' calls go through, and nothing that another tenant's do.
 
+mod abandoned;
 mod admission;
 mod calls;
 mod confirm;
@@ -8,12 +9,14 @@ mod directory;
 mod keeper;
 mod leave;
 mod lock;
-mod pacer;
 mod poll;
+mod rate_limit;
 mod safe;
 mod share;
+mod sign_ins;
 mod signing_in;
 mod states;
+mod take_overs;
 mod turns;
 mod underway;
 
@@ -24,14 +27,16 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::debug;
 
 use self::{
-    admission::Admission, credentials::CredentialBook, keeper::Keepers, pacer::Pacer, safe::Safe,
-    states::States, turns::Turns,
+    abandoned::Abandoned, admission::Admission, credentials::CredentialBook, keeper::Keepers,
+    safe::Safe, sign_ins::SignIns, states::States, take_overs::TakeOvers, turns::Turns,
 };
 pub use self::{
     admission::{Hosts, Usage},
     confirm::{Confirmation, Unconfirmed},
     directory::Tenants,
+    sign_ins::SignInQueue,
     states::StateCount,
+    take_overs::TakenOver,
 };
 use crate::{
     call::{CallError, Share},
@@ -67,8 +72,10 @@ pub struct Tenant {
     /// Where replicas tell each other of events; `None`: there are no others.
     relay: Option<Relay>,
     watches: Arc<Semaphore>,
-    /// For sign-ins that nobody asked for.
-    pacer: Pacer,
+    /// Sign-ins that nobody asked for.
+    sign_ins: Arc<SignIns>,
+    take_overs: TakeOvers,
+    abandoned: Abandoned,
     work: Work,
 }
 
@@ -147,6 +154,7 @@ impl Tenant {
             work.tasks.spawn(async move { ends.run_until_cancelled(work_of_relay).await });
             relay
         });
+        let leases = common.stores.shared().map(|shared| shared.leases(&id));
         Ok(Self {
             admission: Admission::new(&config, common.hosts),
             batches: Arc::new(Semaphore::new(batch_share(&config.limits))),
@@ -160,14 +168,16 @@ impl Tenant {
             sessions: common.stores.open(&id, config.limits.sessions),
             gateway: Gateway::new(&config, metrics.clone())?,
             keepers: Keepers::default(),
-            leases: common.stores.shared().map(|shared| shared.leases(&id)),
+            sign_ins: Arc::new(SignIns::new(&config, leases.clone())),
+            take_overs: TakeOvers::new(&config.keep),
+            abandoned: Abandoned::default(),
+            leases,
             roster: shared.map(|shared| shared.roster(&id)),
             states: States::new(metrics.states_entered()),
             metrics,
             events,
             relay,
             watches: Arc::new(Semaphore::new(config.events.watches.get())),
-            pacer: Pacer::per_second(config.keep.sign_ins_per_second),
             id,
             config,
             work,
@@ -247,7 +257,10 @@ impl Tenant {
         self.enter(agent, SessionState::Gone, "handed in by its owner");
         let ttl = Some(ttl.unwrap_or(self.config.registered_ttl));
         let session = NewSession { guid, origin: Origin::Registered, ttl, cookies };
-        self.sessions.put(agent, session).await.map_err(|e| self.store_failed(&e))
+        let stored = self.sessions.put(agent, session).await.map_err(|e| self.store_failed(&e));
+        self.take_overs.decided(agent);
+        self.sign_ins.settle(agent);
+        stored
     }
 
     /// Takes in what a reply brings beside its answer: a renewed Guid, and balancer cookies.

@@ -5,7 +5,7 @@
 //! own. The caller waits for that task, and the task learns from its [`Patience`] when nobody
 //! waits any more.
 
-use std::mem;
+use std::{mem, pin::pin};
 
 use tokio::{
     sync::oneshot,
@@ -113,6 +113,27 @@ impl Patience {
                 Loss::Cutoff
             }
         }
+    }
+
+    /// Whether the caller may still be waiting at this moment.
+    pub fn lasts_until(&self, moment: Instant) -> bool {
+        match &self.waiting {
+            Waiting::Caller(deadline, _) => moment <= deadline.start_by(),
+            Waiting::Answered => false,
+            Waiting::Bridge => true,
+        }
+    }
+
+    /// Does work to its end, whatever becomes of the caller. One who can wait no longer is told
+    /// that `stage` was under way.
+    pub async fn outlast<T>(&mut self, stage: Stage, work: impl Future<Output = T>) -> T {
+        let mut work = pin!(work);
+        tokio::select! {
+            biased;
+            done = &mut work => return done,
+            loss = self.lost() => self.answer(loss.after_sending(stage)),
+        }
+        work.await
     }
 
     /// Answers the caller while the work goes on. Later answers go nowhere.

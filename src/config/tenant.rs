@@ -176,6 +176,8 @@ fn keep(section: &Section<'_>) -> Keep {
         silence: section.duration("silence", MINUTE, MILLISECOND..=HOUR),
         recovery: section.duration("recovery", 10 * MINUTE, SECOND..=24 * HOUR),
         sign_ins_per_second: section.whole("sign_ins_per_second", 50, 1..=10_000),
+        take_backs: section.whole("take_backs", 6, 1..=100),
+        take_back_pause: section.duration("take_back_pause", 5 * SECOND, MILLISECOND..=HOUR),
         rejected_for: section.duration("rejected_for", MINUTE, SECOND..=24 * HOUR),
     };
     if keep.pause_min > keep.pause_max {

@@ -6,7 +6,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use super::{Counts, calls::CODES, seconds, window::Requests};
+use super::{Counts, calls::CODES, seconds, sign_ins, window::Requests};
 use crate::{
     call::Share,
     gateway::{INTERFACES, Pace},
@@ -26,6 +26,7 @@ pub struct Tenants {
     events: Family<TenantLabels, Counter>,
     event_lag: Family<TenantLabels, Histogram>,
     confirmations: Family<ConfirmationLabels, Counter>,
+    sign_ins: sign_ins::Families,
     calls: Family<CodeLabels, Counter>,
     overloaded: Family<ShareLabels, Counter>,
     event_gaps: Family<TenantLabels, Counter>,
@@ -61,11 +62,13 @@ pub struct TenantMetrics {
     overloaded: Vec<Counter>,
     event_gaps: Counter,
     connections: Gauge,
+    /// Sign-ins that the bridge makes by itself.
+    pub sign_ins: sign_ins::SignIns,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct TenantLabels {
-    tenant: Arc<str>,
+pub(super) struct TenantLabels {
+    pub(super) tenant: Arc<str>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -117,6 +120,7 @@ impl Tenants {
             events: Family::default(),
             event_lag: histogram(),
             confirmations: Family::default(),
+            sign_ins: sign_ins::Families::default(),
             calls: Family::default(),
             overloaded: Family::default(),
             event_gaps: Family::default(),
@@ -165,6 +169,7 @@ impl Tenants {
             event_lag.clone(),
         );
         registry.register("ccgw_confirmations", "Waits for an event", confirmations.clone());
+        families.sign_ins.register(registry);
         registry.register("ccgw_sessions", "Sessions of the bridge's own", sessions.clone());
         let help = "How often sessions have entered a state";
         registry.register("ccgw_session_states_entered", help, entered.clone());
@@ -192,6 +197,7 @@ impl Tenants {
             renewals: self.renewals.get_or_create(&labels).clone(),
             events: self.events.get_or_create(&labels).clone(),
             event_lag: self.event_lag.get_or_create(&labels).clone(),
+            sign_ins: self.sign_ins.of(&tenant),
             families: self.clone(),
             tenant,
         }

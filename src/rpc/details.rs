@@ -56,6 +56,9 @@ fn add(details: &mut ErrorDetails, more: More<'_>, error: &CallError, about: &Ab
             details.add_precondition_failure_violation(kind, agent(), description);
         }
         // Where the outcome is unknown, "try again in a second" would be a lie.
+        More::NotBefore(delay) => {
+            details.set_retry_info(Some(delay.max(SHORTEST_DELAY)));
+        }
         More::RetryAfter(delay) if error.outcome() != Outcome::Unknown => {
             details.set_retry_info(Some(delay.max(SHORTEST_DELAY)));
         }
@@ -103,6 +106,7 @@ fn metadata(error: &CallError, about: &About) -> HashMap<String, String> {
 fn pushback(error: &CallError, more: More<'_>) -> MetadataMap {
     let delay = match more {
         _ if error.outcome() == Outcome::Unknown => Some(-1),
+        More::NotBefore(_) => Some(-1),
         More::RetryAfter(delay) => i64::try_from(delay.max(SHORTEST_DELAY).as_millis()).ok(),
         More::Quota(_) => i64::try_from(SHORTLY.as_millis()).ok(),
         _ => None,

@@ -36,6 +36,9 @@ pub(super) enum More<'a> {
     /// The type of the precondition that is not met.
     Precondition(&'static str),
     RetryAfter(Duration),
+    /// The same where that is after the caller's deadline: a client library that waited for it
+    /// would end with a bare DEADLINE_EXCEEDED, without the cause.
+    NotBefore(Duration),
     UnknownTenant,
     Quota(Share),
 }
@@ -50,7 +53,7 @@ const LATER: Duration = Duration::from_secs(5);
 fn row(error: &CallError) -> Row<'_> {
     use Code::{DeadlineExceeded, FailedPrecondition, Internal, InvalidArgument, NotFound};
     use Code::{ResourceExhausted, Unavailable, Unknown};
-    use More::{BadRequest, Nothing, Precondition, Quota, RetryAfter, UnknownTenant};
+    use More::{BadRequest, Nothing, NotBefore, Precondition, Quota, RetryAfter, UnknownTenant};
 
     const LOOK: &str = "the agent may have changed: look before trying again";
     let balancer = "a balancer may stand before the gateway";
@@ -71,6 +74,9 @@ fn row(error: &CallError) -> Row<'_> {
                                         => (ResourceExhausted, "SERVER_OVERLOADED", Quota(*share), "try again shortly"),
         CallError::Overloaded { share, .. }
                                         => (ResourceExhausted, "TENANT_OVERLOADED", Quota(*share), "try again shortly"),
+        CallError::SignInsQueued { due_in }
+                                        => (ResourceExhausted, "SIGN_INS_QUEUED", NotBefore(*due_in), "the agent keeps its place: try again then"),
+        CallError::TakenOver { .. }     => (FailedPrecondition, "AGENT_TAKEN_OVER", Precondition("SESSION"), "stop the other client, or take the agent over with SignIn and force"),
         CallError::ShuttingDown         => (Unavailable, "SHUTTING_DOWN", RetryAfter(Duration::ZERO), "try again at once"),
         CallError::ConnectionAged       => (Unavailable, "CONNECTION_AGED", RetryAfter(Duration::ZERO), "watch again, after the last sequence"),
         CallError::StoreUnavailable     => (Unavailable, "STORE_UNAVAILABLE", RetryAfter(SOON), "try again shortly"),
@@ -297,6 +303,14 @@ mod tests {
                 (ResourceExhausted, "TENANT_OVERLOADED", not_sent, Some(500), Some("500")),
             );
         }
+        check(
+            &CallError::SignInsQueued { due_in: Duration::from_secs(38) },
+            (ResourceExhausted, "SIGN_INS_QUEUED", not_sent, Some(38_000), never),
+        );
+        check(
+            &CallError::TakenOver { retry_in: Duration::from_secs(60) },
+            (FailedPrecondition, "AGENT_TAKEN_OVER", not_sent, None, None),
+        );
         check(
             &CallError::ShuttingDown,
             (Unavailable, "SHUTTING_DOWN", not_sent, Some(1), Some("1")),

@@ -41,6 +41,9 @@ impl Exposition {
             for count in tenant.session_states() {
                 tenant.metrics().set_sessions(count.state, count.now);
             }
+            let (queue, sign_ins) = (tenant.sign_in_queue(), &tenant.metrics().sign_ins);
+            sign_ins.set_queue(queue.waiting, queue.oldest);
+            sign_ins.set_given_up(tenant.taken_over().iter().filter(|one| one.given_up).count());
             for usage in tenant.usage() {
                 tenant.metrics().set_places(usage.share, usage.taken, usage.limit);
             }

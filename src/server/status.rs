@@ -1,6 +1,9 @@
 //! How the bridge is doing: what `/status.json` tells, and `/` shows.
 
-use std::{sync::Arc, time::SystemTime};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use serde::Serialize;
 
@@ -11,7 +14,7 @@ use crate::{
     redis::LinkState,
     rpc::Failure,
     telemetry::{LogControl, LogView},
-    tenant::{Tenant, Usage},
+    tenant::{SignInQueue, TakenOver, Tenant, Usage},
     time::{as_rfc3339, option_as_rfc3339},
     version,
 };
@@ -63,6 +66,30 @@ pub(super) struct TenantStatus {
     pub(super) waiting: usize,
     pub(super) shares: Vec<ShareStatus>,
     pub(super) sessions: Vec<SessionStatus>,
+    /// The queue of agents whom the bridge signs in by itself.
+    pub(super) sign_ins: SignInStatus,
+    /// Agents whom another client has taken from the bridge lately.
+    pub(super) taken_over: Vec<TakenOverStatus>,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct SignInStatus {
+    pub(super) waiting: usize,
+    /// How long the first has been waiting.
+    pub(super) oldest_seconds: f64,
+    pub(super) under_way: usize,
+    /// As measured lately.
+    pub(super) per_second: f64,
+    pub(super) empty_in_seconds: f64,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct TakenOverStatus {
+    pub(super) agent: String,
+    /// How often the bridge has tried to take the agent back.
+    pub(super) attempts: u32,
+    /// Whether it does not any more, until a caller asks for the agent.
+    pub(super) given_up: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -195,8 +222,29 @@ impl TenantStatus {
             since_start: tenant.metrics().counts(),
             waiting,
             sessions: sessions.collect(),
+            sign_ins: SignInStatus::from(tenant.sign_in_queue()),
+            taken_over: tenant.taken_over().into_iter().map(TakenOverStatus::from).collect(),
             shares: usage.into_iter().map(ShareStatus::from).collect(),
         }
+    }
+}
+
+impl From<SignInQueue> for SignInStatus {
+    fn from(queue: SignInQueue) -> Self {
+        let seconds = |time: Duration| (time.as_secs_f64() * 1e3).round() / 1e3;
+        Self {
+            waiting: queue.waiting,
+            oldest_seconds: seconds(queue.oldest),
+            under_way: queue.under_way,
+            per_second: (queue.per_second * 1e3).round() / 1e3,
+            empty_in_seconds: seconds(queue.empty_in),
+        }
+    }
+}
+
+impl From<TakenOver> for TakenOverStatus {
+    fn from(TakenOver { agent, attempts, given_up }: TakenOver) -> Self {
+        Self { agent: agent.to_string(), attempts, given_up }
     }
 }
 

@@ -4,7 +4,9 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::time::{Instant, timeout_at};
 
-use super::{Accepted, SignedIn, Tenant, Work, batch_share, underway::Underway};
+use super::{
+    Accepted, SignedIn, Tenant, Work, admission::CallPlace, batch_share, underway::Underway,
+};
 use crate::{
     call::{CallError, Context, Deadline, Stage, detached},
     config::Timeouts,
@@ -14,11 +16,19 @@ use crate::{
     trace::SpanKind,
 };
 
-/// How long a recovery may wait for the agent's turn and a place, beside its sign-in.
+/// How long the bridge's own work may wait for the agent's turn and a place.
 const RECOVERY_QUEUE: Duration = Duration::from_secs(10);
 
 /// A wait that ends with its caller's.
 const UNTIL_THE_DEADLINE: Duration = Duration::MAX;
+
+/// What a call takes of the tenant's limits beside the agent's turn.
+struct Places {
+    /// `None`: what the bridge does by itself is no call.
+    call: Option<CallPlace>,
+    /// For a place among the requests.
+    wait: Duration,
+}
 
 impl Tenant {
     /// Carries a command out for an agent: waits for the agent's turn and for a place among the
@@ -107,17 +117,32 @@ impl Tenant {
         lost: u64,
     ) -> Result<Arc<Session>, CallError> {
         let Timeouts { connect, sign_in, .. } = self.config.timeouts;
-        // Both may be needed twice: for a standby site, and for a forcible sign-in. All agents of a
-        // gateway may be in the queue, one behind the other.
-        let queue = RECOVERY_QUEUE.max(self.config.keep.recovery);
-        let deadline = Deadline::new(Instant::now(), queue + (connect + sign_in) * 2);
-        self.admitted(agent, &Context::of_bridge(deadline), move |call| call.recover(lost)).await
+        // Both may be needed twice: for a standby site, and for a forcible sign-in.
+        let deadline = Deadline::new(Instant::now(), RECOVERY_QUEUE + (connect + sign_in) * 2);
+        self.of_bridge(agent, deadline, move |call| call.recover(lost)).await
     }
 
     /// Renews an agent's Guid by asking for it.
     pub(super) async fn update_guid(self: &Arc<Self>, agent: AgentId) -> Result<(), CallError> {
         let deadline = Deadline::new(Instant::now(), RECOVERY_QUEUE + self.config.timeouts.request);
-        self.admitted(agent, &Context::of_bridge(deadline), Underway::update_guid).await
+        self.of_bridge(agent, deadline, Underway::update_guid).await
+    }
+
+    /// What the bridge does by itself. It takes no place among the calls, of which callers may have
+    /// taken all, and waits for a place among the requests as long as it has time.
+    async fn of_bridge<T, W>(
+        self: &Arc<Self>,
+        agent: AgentId,
+        deadline: Deadline,
+        work: impl FnOnce(Underway) -> W,
+    ) -> Result<T, CallError>
+    where
+        T: Send + 'static,
+        W: Future<Output = Result<T, CallError>> + Send + 'static,
+    {
+        let context = Context::of_bridge(deadline);
+        let places = Places { call: None, wait: UNTIL_THE_DEADLINE };
+        self.in_turn(places, agent, &context, work).await
     }
 
     /// Waits until `agent`'s next call may be made and hands it to a task of its own.
@@ -146,12 +171,27 @@ impl Tenant {
         T: Send + 'static,
         W: Future<Output = Result<T, CallError>> + Send + 'static,
     {
+        let place = self.admission.enter()?;
+        let places = Places { call: Some(place), wait };
+        self.in_turn(places, agent, context, work).await
+    }
+
+    async fn in_turn<T, W>(
+        self: &Arc<Self>,
+        Places { call: place, wait }: Places,
+        agent: AgentId,
+        context: &Context,
+        work: impl FnOnce(Underway) -> W,
+    ) -> Result<T, CallError>
+    where
+        T: Send + 'static,
+        W: Future<Output = Result<T, CallError>> + Send + 'static,
+    {
         let Context { deadline, trace } = context.clone();
         let arrived = deadline.arrived();
-        let share = self.admission.enter()?;
         let queue = trace.child(|| "queue".into(), SpanKind::Internal);
         // The agent's turn comes first: a call that waits for it takes nothing from other agents.
-        let turn = self.waiting(deadline, self.turns.take(agent)).await??;
+        let turn = self.waiting(deadline, self.turns.take(agent, deadline.start_by())).await??;
         let request = self.waiting(deadline, self.admission.request(wait)).await??;
 
         drop(queue);
@@ -167,7 +207,7 @@ impl Tenant {
                 patience,
                 trace,
                 turn,
-                _call: share,
+                _call: place,
                 request: Some(request),
                 lock: None,
             })

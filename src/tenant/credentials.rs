@@ -159,7 +159,7 @@ impl CredentialBook {
         told.refusal_of(sign_in).map(CallError::Refused)
     }
 
-    fn rejection_here(&self, agent: AgentId, sign_in: &SignIn) -> Option<CallError> {
+    pub(super) fn rejection_here(&self, agent: AgentId, sign_in: &SignIn) -> Option<CallError> {
         let rejected = self.rejected();
         let known = rejected.get(&agent).filter(|known| known.until > Instant::now())?;
         (known.password.expose_secret() == sign_in.password.expose_secret())

@@ -21,7 +21,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Tenant, poll::Finding};
+use super::{Tenant, poll::Finding, sign_ins::Settled, take_overs::Permission};
 use crate::{
     call::CallError,
     config::AuthMode,
@@ -57,6 +57,8 @@ enum End {
     NoCredentials,
     /// It could not be made anew in time.
     GaveUp,
+    /// Another client keeps signing the agent in.
+    TakenOver,
     /// Another replica goes on.
     HandedOver,
 }
@@ -190,7 +192,7 @@ impl Keeper {
         tenant.keepers.ended(*agent, self.number);
         match end {
             End::HandedOver => tenant.states.forget(*agent),
-            End::NoCredentials | End::GaveUp => {
+            End::NoCredentials | End::GaveUp | End::TakenOver => {
                 tenant.enter(*agent, end.state(), end.cause());
                 // Else every replica in turn would try in vain to keep it.
                 let _unavailable = tenant.sessions.remove(*agent, self.version).await;
@@ -218,10 +220,9 @@ impl Keeper {
             Box::pin(self.tenant.renew(self.agent)).await
         };
         if self.is_lost(finding, &session).await? {
-            return Box::pin(self.recover()).await;
+            return Box::pin(self.recover(finding)).await;
         }
-        let finish = self.finish.clone();
-        finish.run_until_cancelled(self.pause()).await.ok_or(End::HandedOver)
+        self.rest(self.pause()).await
     }
 
     async fn is_lost(&mut self, finding: Finding, session: &Session) -> Result<bool, End> {
@@ -239,7 +240,7 @@ impl Keeper {
                 self.settle();
                 return Ok(false);
             }
-            Finding::SignedOut => true,
+            Finding::SignedOut | Finding::SignedOutByOthers => true,
             Finding::GuidRefused => {
                 // A call may have brought a newer Guid while this poll was on its way.
                 if self.session().await?.version > session.version {
@@ -269,36 +270,66 @@ impl Keeper {
         session.filter(|session| session.origin == Origin::SignedIn).ok_or(End::NotOurs)
     }
 
-    /// Signs in until there is a session, or it is of no use to go on.
-    async fn recover(&mut self) -> Result<(), End> {
-        self.enter(SessionState::Recovering, "the gateway has forgotten it");
-        let started = Instant::now();
-        let mut backoff = BACKOFF_FIRST;
+    /// Has the agent signed in until there is a session, or it is of no use to go on. What the
+    /// agent waits for its moment does not count towards the time that a recovery may take.
+    async fn recover(&mut self, finding: Finding) -> Result<(), End> {
+        self.enter(SessionState::Recovering, finding.cause());
+        let limit = self.tenant.config.keep.recovery;
+        let (mut spent, mut backoff) = (Duration::ZERO, BACKOFF_FIRST);
         loop {
-            match self.tenant.recover(self.agent, self.version).await {
-                Ok(_session) => {
+            self.give_way().await?;
+            let begun = Instant::now();
+            let Settled { result, queued } = self.tenant.make_anew(self.agent, self.version).await;
+            spent += begun.elapsed().saturating_sub(queued);
+            match result {
+                Ok(()) => {
                     self.settle();
                     return Ok(());
                 }
                 Err(CallError::SessionMissing) => return Err(End::NoCredentials),
+                Err(CallError::TakenOver { .. }) => return Err(End::TakenOver),
                 Err(error) if error.is_credentials_rejected() => return Err(End::NoCredentials),
-                Err(_) if started.elapsed() >= self.tenant.config.keep.recovery => {
-                    return Err(End::GaveUp);
-                }
+                Err(error) if error.is_signed_in_elsewhere() => {}
+                Err(_) if spent >= limit => return Err(End::GaveUp),
                 // Full jitter: agents that were lost together must not come back together.
                 Err(_) => {
-                    let share: f64 = rand::rng().random();
-                    let pause = sleep(backoff.mul_f64(share));
-                    let finish = self.finish.clone();
-                    finish.run_until_cancelled(pause).await.ok_or(End::HandedOver)?;
+                    let pause = backoff.mul_f64(rand::rng().random());
+                    self.rest(pause).await?;
+                    spent += pause;
+                    backoff = (backoff * 2).min(BACKOFF_MAX);
                 }
             }
-            backoff = (backoff * 2).min(BACKOFF_MAX);
         }
     }
 
-    /// Longer and longer while the gateway is silent: all of its agents ask at this pace.
-    async fn pause(&self) {
+    /// Leaves the agent to another client that signs it in, for a while or for good.
+    async fn give_way(&self) -> Result<(), End> {
+        loop {
+            match self.tenant.take_overs.permission(self.agent, Instant::now()) {
+                Permission::Now => return Ok(()),
+                Permission::GivenUp(_) => return Err(End::TakenOver),
+                Permission::After(pause) => self.rest(pause).await?,
+            }
+            if self.session().await?.version > self.version {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Ends early if there may be a new session, or if another replica is to go on.
+    async fn rest(&self, pause: Duration) -> Result<(), End> {
+        let rest = async {
+            tokio::select! {
+                () = sleep(pause) => {}
+                () = self.wake.notified() => {}
+            }
+        };
+        self.finish.run_until_cancelled(rest).await.ok_or(End::HandedOver)
+    }
+
+    /// Until the next poll: longer and longer while the gateway is silent, since all of its agents
+    /// ask at this pace.
+    fn pause(&self) -> Duration {
         let keep = &self.tenant.config.keep;
         let pause = if self.polls {
             rand::rng().random_range(keep.pause_min..=keep.pause_max)
@@ -306,10 +337,7 @@ impl Keeper {
             keep.guid_interval
         };
         let doublings = self.silence.as_ref().map_or(0, |silence| silence.polls.min(DOUBLINGS_MAX));
-        tokio::select! {
-            () = sleep(pause * 2_u32.pow(doublings)) => {}
-            () = self.wake.notified() => {}
-        }
+        pause * 2_u32.pow(doublings)
     }
 
     /// The session is as it should be.
@@ -338,7 +366,7 @@ impl End {
         match self {
             Self::NotOurs | Self::HandedOver => SessionState::Gone,
             Self::PollsDisabled => SessionState::Unpolled,
-            Self::NoCredentials | Self::GaveUp => SessionState::Lost,
+            Self::NoCredentials | Self::GaveUp | Self::TakenOver => SessionState::Lost,
         }
     }
 
@@ -347,6 +375,7 @@ impl End {
             Self::NotOurs => "signed out, or kept by its owner",
             Self::PollsDisabled => "the gateway allows no polls for one agent (000-001)",
             Self::NoCredentials => "there is no password that the gateway accepts",
+            Self::TakenOver => "another client keeps signing the agent in",
             Self::GaveUp => "it could not be made anew in time",
             Self::HandedOver => "another replica goes on",
         }

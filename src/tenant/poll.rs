@@ -2,6 +2,8 @@
 
 use std::{sync::Arc, time::SystemTime};
 
+use tokio::time::Instant;
+
 use super::Tenant;
 use crate::{
     call::{CallError, Patience, Stage},
@@ -22,6 +24,8 @@ pub(super) enum Finding {
     GuidRefused,
     /// The agent is not signed in, or has to sign in again.
     SignedOut,
+    /// An event says that somebody or something else has signed the agent out.
+    SignedOutByOthers,
     /// The agent is being moved to another site; its Guid stays good.
     Switchover,
     /// The gateway hands out events in another way (000-001).
@@ -30,13 +34,17 @@ pub(super) enum Finding {
     Silent,
 }
 
+const SIGNED_OUT_BY_OTHERS: &str =
+    "another client or the platform has signed the agent out (AgentOther_ShutdownService)";
+
 impl Finding {
-    /// Why a session is in doubt.
+    /// Why a session is in doubt, or lost.
     pub(super) fn cause(self) -> &'static str {
         match self {
             Self::Alive => "",
             Self::GuidRefused => "its Guid was refused (000-003)",
             Self::SignedOut => "the agent is not signed in",
+            Self::SignedOutByOthers => SIGNED_OUT_BY_OTHERS,
             Self::Switchover => "the agent is being switched over",
             Self::PollsDisabled => "polls for one agent are not allowed (000-001)",
             Self::Silent => "no usable answer to a poll",
@@ -83,7 +91,8 @@ impl Tenant {
         let mut finding = Finding::Alive;
         for event in json.as_deref().map(event::read).unwrap_or_default() {
             if &*event.kind == SIGNED_OUT {
-                finding = Finding::SignedOut;
+                finding = Finding::SignedOutByOthers;
+                self.take_overs.signed_out(agent, Instant::now());
             }
             let generated = event.generated_at;
             let lag = generated.map(|at| SystemTime::now().duration_since(at).unwrap_or_default());

@@ -1,20 +1,28 @@
 //! Signing an agent in, as a part of a call that has its turn.
 
-use std::sync::Arc;
+use std::{mem, sync::Arc, time::Duration};
 
+use tokio::time::{Instant, timeout};
 use tracing::{debug, info, warn};
 
-use super::{SignedIn, Tenant, lock::Locked, underway::Underway};
+use super::{
+    SignedIn, Tenant, lock::Locked, sign_ins::Moment, take_overs::Permission, underway::Underway,
+};
 use crate::{
     call::{CallError, Patience, Share, Stage},
+    config::Timeouts,
     gateway::{
         Command, Envelope, FORCE_SIGN_IN, Interface, Reply, Request, SIGN_IN, SignIn, reset_skill,
     },
+    id::AgentId,
+    metrics::TakeOver,
     session::{Cookies, NewSession, Origin, Session, SessionState},
 };
 
 /// The cause of the state after it.
 const SIGN_IN_FAILED: &str = "the sign-in failed";
+const SIGNED_IN: &str = "signed in";
+const TAKEN_BACK: &str = "signed in, in the place of another client";
 
 impl Underway {
     /// Signs in without having been asked to, unless another replica makes a session meanwhile
@@ -26,42 +34,55 @@ impl Underway {
         if let Some(failure) = self.turn.shared_failure(self.arrived) {
             return Err(failure);
         }
-        if self.tenant.sessions.is_signed_out(self.agent) {
-            self.tenant.credentials.forget_here(self.agent);
-        }
-        let Some(sign_in) = self.tenant.credentials.find(self.agent).await else {
+        let Some(sign_in) = self.tenant.usable_credentials(self.agent).await? else {
             return Ok(None);
         };
         // After a restart of the gateway all of its agents wait here, and calls for those who are
         // back already want places.
         self.request = None;
-        let tenant = self.tenant.clone();
-        tokio::select! {
-            biased;
-            () = tenant.pacer.moment() => {}
-            loss = self.patience.lost() => return Err(loss.before_sending()),
+        let grant = match self.sign_in_moment(refused).await? {
+            Moment::Ours(grant) => grant,
+            Moment::Newer(session) => {
+                self.take_place(self.tenant.config.limits.queue_wait).await?;
+                return Ok(Some(session));
+            }
+        };
+        // The moment is the agent's: a caller who leaves now must not waste it.
+        let cutoff = self.tenant.work.cutoff.clone();
+        let mut caller = mem::replace(&mut self.patience, Patience::of_bridge(cutoff));
+        // In a box, or it would be a part of every keeper's future.
+        let sign_in = Box::pin(self.sign_in_granted(&sign_in, refused));
+        let made = caller.outlast(Stage::SignIn, sign_in).await;
+        self.patience = caller;
+        grant.finish(&made);
+        if let Err(error) = &made
+            && !matches!(error, CallError::ShuttingDown)
+        {
+            self.turn.share_failure(error.clone());
         }
-        let lock = self.sign_in_lock(refused).await?;
-        self.take_place().await?;
+        let session = made?;
+        if self.request.is_none() {
+            self.take_place(self.tenant.config.limits.queue_wait).await?;
+        }
+        Ok(Some(session))
+    }
+
+    async fn sign_in_granted(
+        &mut self,
+        sign_in: &Arc<SignIn>,
+        refused: u64,
+    ) -> Result<Arc<Session>, CallError> {
+        let Timeouts { connect, sign_in: asking, .. } = self.tenant.config.timeouts;
+        // Another replica that has the lock may need all of this for its own sign-in.
+        let longest = (connect + asking) * 2;
+        let lock = timeout(longest, self.sign_in_lock(refused)).await;
+        let lock = lock.map_err(|_elapsed| CallError::Deadline(Stage::Queue))??;
         self.lock = match lock {
             Locked::Ours(lock) => lock,
-            Locked::Newer(session) => return Ok(Some(session)),
+            Locked::Newer(session) => return Ok(session),
         };
-        match self.make_or_await_session(&sign_in, refused).await {
-            Ok(session) => {
-                if self.request.is_none() {
-                    self.take_place().await?;
-                }
-                Ok(Some(session))
-            }
-            Err(error) => {
-                // What only this caller's patience decided says nothing to the others.
-                if !matches!(error, CallError::Deadline(_) | CallError::ShuttingDown) {
-                    self.turn.share_failure(error.clone());
-                }
-                Err(error)
-            }
-        }
+        self.take_place(longest).await?;
+        self.make_or_await_session(sign_in, refused).await
     }
 
     async fn make_or_await_session(
@@ -87,9 +108,9 @@ impl Underway {
     }
 
     /// Waits for a place among the requests again.
-    async fn take_place(&mut self) -> Result<(), CallError> {
+    async fn take_place(&mut self, wait: Duration) -> Result<(), CallError> {
         let tenant = self.tenant.clone();
-        let place = tenant.admission.request(tenant.config.limits.queue_wait);
+        let place = tenant.admission.request(wait);
         tokio::select! {
             biased;
             place = place => self.request = Some(place?),
@@ -127,7 +148,10 @@ impl Underway {
             return Err(error);
         }
         debug!(tenant.id = %id, agent.id = %self.agent, "signing the agent in");
-        self.tenant.enter(self.agent, SessionState::SigningIn, "");
+        // Those who watch a recovery hear of its end, not of each attempt.
+        if self.tenant.session_state(self.agent) != Some(SessionState::Recovering) {
+            self.tenant.enter(self.agent, SessionState::SigningIn, "");
+        }
         let mut made = self.sign_in_once_or_twice(sign_in, stage).await?;
         if self.tenant.config.reset_skills_after_sign_in {
             made.skills = Some(self.reset_skills(&made.session).await);
@@ -142,13 +166,28 @@ impl Underway {
     ) -> Result<SignedIn, CallError> {
         let mut reply = self.ask_to_sign_in(&SIGN_IN, sign_in, stage).await?;
         let unasked = stage == Stage::SignIn;
-        if sign_in.force
-            && is_signed_in_elsewhere(&reply)
-            && !(unasked && self.is_contested().await)
-        {
+        let elsewhere = is_signed_in_elsewhere(&reply);
+        let contested = elsewhere && unasked && self.is_contested().await;
+        let taken = unasked && !contested && self.note_attempt(elsewhere);
+        if sign_in.force && elsewhere && !contested {
             reply = self.ask_to_sign_in(&FORCE_SIGN_IN, sign_in, stage).await?;
         }
-        self.keep(reply, sign_in).await
+        let signed_in = self.keep(reply, sign_in, if taken { TAKEN_BACK } else { SIGNED_IN }).await;
+        match &signed_in {
+            Ok(_) if taken => self.tenant.metrics.sign_ins.take_over(TakeOver::TakenBack),
+            Err(CallError::Refused(_)) if taken => {
+                self.tenant.metrics.sign_ins.take_over(TakeOver::Refused);
+            }
+            // Whoever asks for a sign-in decides whose the agent is.
+            Ok(_) if !unasked => self.tenant.take_overs.decided(self.agent),
+            _ => {}
+        }
+        signed_in
+    }
+
+    /// Whether the agent was taken from the bridge, with what an attempt to sign in has found.
+    fn note_attempt(&self, elsewhere: bool) -> bool {
+        self.tenant.take_overs.attempted(self.agent, elsewhere, Instant::now())
     }
 
     /// Gives the agent its skill queues, also when the caller has no time left for that: without
@@ -180,7 +219,12 @@ impl Underway {
     }
 
     /// Stores the session that a sign-in made.
-    async fn keep(&self, mut reply: Reply, sign_in: &Arc<SignIn>) -> Result<SignedIn, CallError> {
+    async fn keep(
+        &self,
+        mut reply: Reply,
+        sign_in: &Arc<SignIn>,
+        cause: &'static str,
+    ) -> Result<SignedIn, CallError> {
         let guid = reply.guid.take();
         let cookies = Arc::new(Cookies::default());
         reply.set_cookies(&cookies);
@@ -198,12 +242,35 @@ impl Underway {
         let stored = self.store(session).await;
         let session = stored.map_err(|e| self.tenant.store_failed(&e))?;
         self.tenant.credentials.hold(self.agent, sign_in.clone()).await;
-        self.tenant.begin_to_keep(self.agent, "signed in").await;
+        self.tenant.begin_to_keep(self.agent, cause).await;
+        self.tenant.sign_ins.settle(self.agent);
         info!(
             tenant.id = %self.tenant.id, agent.id = %self.agent, session.version = session.version,
             gateway.node = session.guid.node(), "signed the agent in",
         );
         Ok(SignedIn { envelope, session, skills: None })
+    }
+}
+
+impl Tenant {
+    /// What the bridge may sign the agent in with by itself; `None`: it has no password.
+    pub(super) async fn usable_credentials(
+        &self,
+        agent: AgentId,
+    ) -> Result<Option<Arc<SignIn>>, CallError> {
+        if self.sessions.is_signed_out(agent) {
+            self.credentials.forget_here(agent);
+        }
+        let Some(sign_in) = self.credentials.find(agent).await else { return Ok(None) };
+        if let Some(error) = self.credentials.rejection_here(agent, &sign_in) {
+            return Err(error);
+        }
+        match self.take_overs.permission(agent, Instant::now()) {
+            Permission::GivenUp(retry_in) if !retry_in.is_zero() => {
+                Err(CallError::TakenOver { retry_in })
+            }
+            _ => Ok(Some(sign_in)),
+        }
     }
 }
 

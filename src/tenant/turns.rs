@@ -5,11 +5,13 @@
 use std::{
     collections::HashMap,
     num::NonZeroUsize,
+    pin::pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
+    sync::{Notify, OwnedSemaphorePermit, Semaphore},
     time::Instant,
 };
 
@@ -43,6 +45,10 @@ struct Queue {
 struct Shared {
     turn: Arc<Semaphore>,
     failed_sign_in: Mutex<Option<(Instant, CallError)>>,
+    /// When the sign-in is due that the call with the turn waits for.
+    sign_in_due: Mutex<Option<Instant>>,
+    /// Tells those who wait that it has changed.
+    due_changed: Notify,
 }
 
 /// A place in an agent's queue; the last one to leave takes the queue down.
@@ -60,12 +66,26 @@ impl Turns {
         Self { agents: Mutex::default(), limit }
     }
 
-    /// Waits for the agent's turn. Dropping the future gives the place up.
-    pub(super) async fn take(self: &Arc<Self>, agent: AgentId) -> Result<Turn, CallError> {
+    /// Waits for the agent's turn. Dropping the future gives the place up. The wait ends early if
+    /// the agent has to be signed in first, and that is not due before `start_by`.
+    pub(super) async fn take(
+        self: &Arc<Self>,
+        agent: AgentId,
+        start_by: Instant,
+    ) -> Result<Turn, CallError> {
         let place = self.enter(agent)?;
-        // The semaphore is fair, and never closed.
-        let turn = place.shared.turn.clone().acquire_owned().await;
-        Ok(Turn { _turn: turn.map_err(|_| CallError::Internal)?, place })
+        let turn = place.shared.turn.clone();
+        if let Ok(turn) = turn.clone().try_acquire_owned() {
+            return Ok(Turn { _turn: turn, place });
+        }
+        tokio::select! {
+            biased;
+            // The semaphore is fair, and never closed.
+            turn = turn.acquire_owned() => {
+                Ok(Turn { _turn: turn.map_err(|_| CallError::Internal)?, place })
+            }
+            due_in = place.shared.due_after(start_by) => Err(CallError::SignInsQueued { due_in }),
+        }
     }
 
     fn enter(self: &Arc<Self>, agent: AgentId) -> Result<Place, CallError> {
@@ -87,7 +107,28 @@ impl Turns {
 impl Queue {
     fn new() -> Self {
         let turn = Arc::new(Semaphore::new(1));
-        Self { shared: Arc::new(Shared { turn, failed_sign_in: Mutex::default() }), places: 0 }
+        let shared = Shared {
+            turn,
+            failed_sign_in: Mutex::default(),
+            sign_in_due: Mutex::default(),
+            due_changed: Notify::new(),
+        };
+        Self { shared: Arc::new(shared), places: 0 }
+    }
+}
+
+impl Shared {
+    /// Waits until a sign-in is expected that comes after `start_by`; tells in how much time.
+    async fn due_after(&self, start_by: Instant) -> Duration {
+        loop {
+            let mut changed = pin!(self.due_changed.notified());
+            changed.as_mut().enable();
+            let due = *self.sign_in_due.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(due) = due.filter(|due| *due > start_by) {
+                return due.saturating_duration_since(Instant::now());
+            }
+            changed.await;
+        }
     }
 }
 
@@ -112,6 +153,14 @@ impl Turn {
     pub(super) fn shared_failure(&self, arrived: Instant) -> Option<CallError> {
         let failed = self.failed_sign_in();
         failed.as_ref().filter(|(at, _)| *at >= arrived).map(|(_, error)| error.clone())
+    }
+
+    /// The call that has the turn waits for a sign-in that is due then, or no longer does. Calls
+    /// behind it that cannot wait so long need not wait at all.
+    pub(super) fn expect_sign_in(&self, due: Option<Instant>) {
+        let shared = &self.place.shared;
+        *shared.sign_in_due.lock().unwrap_or_else(PoisonError::into_inner) = due;
+        shared.due_changed.notify_waiters();
     }
 
     /// Shares a failed sign-in with the calls that are waiting now.
@@ -152,6 +201,10 @@ mod tests {
         AgentId::parse(&id.to_string(), &DEFAULT_AGENT_IDS).unwrap()
     }
 
+    fn later() -> Instant {
+        Instant::now() + Duration::from_secs(60)
+    }
+
     fn turns(limit: usize) -> Arc<Turns> {
         Arc::new(Turns::new(NonZeroUsize::new(limit).unwrap()))
     }
@@ -159,12 +212,12 @@ mod tests {
     #[tokio::test]
     async fn turns_come_in_the_order_of_arrival() {
         let turns = turns(8);
-        let first = turns.take(agent(1001)).await.unwrap();
-        let mut second = Box::pin(turns.take(agent(1001)));
-        let mut third = Box::pin(turns.take(agent(1001)));
+        let first = turns.take(agent(1001), later()).await.unwrap();
+        let mut second = Box::pin(turns.take(agent(1001), later()));
+        let mut third = Box::pin(turns.take(agent(1001), later()));
         assert!(poll_once(second.as_mut()).await.is_none());
         assert!(poll_once(third.as_mut()).await.is_none());
-        assert!(turns.take(agent(1002)).await.is_ok(), "other agents do not wait");
+        assert!(turns.take(agent(1002), later()).await.is_ok(), "other agents do not wait");
 
         drop(first);
         assert!(poll_once(third.as_mut()).await.is_none());
@@ -176,10 +229,10 @@ mod tests {
     #[tokio::test]
     async fn a_full_queue_refuses_and_an_empty_one_takes_no_memory() {
         let turns = turns(1);
-        let first = turns.take(agent(1001)).await.unwrap();
-        let mut second = Box::pin(turns.take(agent(1001)));
+        let first = turns.take(agent(1001), later()).await.unwrap();
+        let mut second = Box::pin(turns.take(agent(1001), later()));
         assert!(poll_once(second.as_mut()).await.is_none());
-        let third = turns.take(agent(1001)).await;
+        let third = turns.take(agent(1001), later()).await;
         assert!(matches!(third, Err(CallError::Overloaded { share: Share::AgentQueue, .. })));
 
         drop(second);
@@ -188,14 +241,40 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn who_waits_behind_a_sign_in_that_comes_too_late_is_told_so() {
+        let turns = turns(8);
+        let turn = turns.take(agent(1001), later()).await.unwrap();
+        let mut patient = Box::pin(turns.take(agent(1001), later()));
+        let soon = Instant::now() + Duration::from_secs(1);
+        let mut hurried = Box::pin(turns.take(agent(1001), soon));
+        assert!(poll_once(patient.as_mut()).await.is_none());
+        assert!(poll_once(hurried.as_mut()).await.is_none());
+
+        turn.expect_sign_in(Some(Instant::now() + Duration::from_secs(30)));
+        let told = poll_once(hurried.as_mut()).await.expect("told at once").unwrap_err();
+        let due_in = Duration::from_secs(30);
+        assert!(matches!(told, CallError::SignInsQueued { due_in: told } if told == due_in));
+        let told = turns.take(agent(1001), soon).await.unwrap_err();
+        assert!(matches!(told, CallError::SignInsQueued { .. }), "who comes later is told, too");
+        assert!(poll_once(patient.as_mut()).await.is_none(), "who can wait does");
+
+        turn.expect_sign_in(None);
+        drop(hurried);
+        let mut hurried = Box::pin(turns.take(agent(1001), soon));
+        assert!(poll_once(hurried.as_mut()).await.is_none(), "no sign-in is expected any more");
+        drop(turn);
+        assert!(poll_once(patient.as_mut()).await.is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_failed_sign_in_counts_for_those_who_waited_for_it() {
         let turns = turns(8);
         let before = Instant::now();
-        let turn = turns.take(agent(1001)).await.unwrap();
-        tokio::time::advance(std::time::Duration::from_secs(1)).await;
+        let turn = turns.take(agent(1001), later()).await.unwrap();
+        tokio::time::advance(Duration::from_secs(1)).await;
         turn.share_failure(CallError::Internal);
         assert!(turn.shared_failure(before).is_some());
-        tokio::time::advance(std::time::Duration::from_secs(1)).await;
+        tokio::time::advance(Duration::from_secs(1)).await;
         assert!(turn.shared_failure(Instant::now()).is_none());
     }
 }

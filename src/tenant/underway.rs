@@ -6,7 +6,7 @@
 use std::{mem, sync::Arc};
 
 use tokio::time::Instant;
-use tracing::{info, warn};
+use tracing::{debug, field};
 
 use super::{
     Accepted, SignedIn, Tenant,
@@ -35,7 +35,8 @@ pub(super) struct Underway {
     /// Where the spans of what is under way belong.
     pub(super) trace: Trace,
     pub(super) turn: Turn,
-    pub(super) _call: CallPlace,
+    /// `None` for what the bridge does by itself.
+    pub(super) _call: Option<CallPlace>,
     /// `None` while the call waits for something else than the gateway.
     pub(super) request: Option<RequestPlace>,
     /// What keeps other replicas from signing the agent in meanwhile.
@@ -117,6 +118,7 @@ impl Underway {
         if ended {
             self.tenant.credentials.forget(self.agent).await;
             self.tenant.keepers.stop(self.agent);
+            self.tenant.take_overs.decided(self.agent);
             self.tenant.enter(self.agent, SessionState::Gone, "signed out");
             let told = self.tenant.sessions.sign_out(self.agent, session.version).await;
             told.map_err(|e| self.tenant.store_failed(&e))?;
@@ -142,22 +144,32 @@ impl Underway {
     /// The agent's session; signs the agent in where there is none and the bridge can, unless
     /// somebody only wants to look.
     async fn session(&mut self, interface: &Interface) -> Result<Arc<Session>, CallError> {
-        match self.tenant.session(self.agent).await {
-            Ok(Some(session)) => return Ok(session),
-            Ok(None) => {}
+        let tenant = &self.tenant;
+        let lost = match tenant.session(self.agent).await {
+            Ok(Some(session))
+                if interface.only_reads()
+                    || !tenant.sign_ins.is_lost(self.agent, session.version) =>
+            {
+                return Ok(session);
+            }
+            // The gateway would only refuse its Guid again.
+            Ok(Some(lost)) => lost.version,
+            Ok(None) => 0,
             // A session that only other replicas know is as good as none, if another can be made.
             Err(CallError::StoreUnavailable)
-                if !interface.only_reads()
-                    && self.tenant.credentials.sign_in(self.agent).is_some() => {}
+                if !interface.only_reads() && tenant.credentials.sign_in(self.agent).is_some() =>
+            {
+                0
+            }
             Err(error) => return Err(error),
-        }
+        };
         if interface.only_reads() {
             return Err(CallError::SessionMissing);
         }
         let begun = Instant::now();
         // In a box, like below: a sign-in's future would be a part of every call's, and be moved
         // with it.
-        let signed_in = Box::pin(self.sign_in_unasked(0)).await;
+        let signed_in = Box::pin(self.sign_in_unasked(lost)).await;
         self.tenant.metrics.session_waited(begun.elapsed());
         signed_in?.ok_or(CallError::SessionMissing)
     }
@@ -202,20 +214,18 @@ impl Underway {
         Ok(())
     }
 
-    /// Says in the log what became of a call whose caller was not there to hear it.
+    /// Notes what became of a call whose caller was not there to hear it.
     fn report<T>(&self, interface: &Interface, verdict: &Result<T, CallError>) {
         if self.patience.is_awaited() {
             return;
         }
-        let (tenant, agent, interface) = (&self.tenant.id, self.agent, interface.log_name);
-        match verdict {
-            Ok(_) => {
-                info!(tenant.id = %tenant, agent.id = %agent, interface, "accepted after its caller had left");
-            }
-            Err(error) => {
-                let outcome = error.outcome().as_str();
-                warn!(tenant.id = %tenant, agent.id = %agent, interface, outcome, %error, "failed after its caller had left");
-            }
-        }
+        let outcome = match verdict {
+            Ok(_) => "accepted",
+            Err(error) => error.outcome().as_str(),
+        };
+        let (tenant, agent, interface) = (&self.tenant, self.agent, interface.log_name);
+        let error = verdict.as_ref().err().map(field::display);
+        debug!(tenant.id = %tenant.id, agent.id = %agent, interface, outcome, error, "ended after its caller had left");
+        tenant.abandoned.note(tenant, verdict.as_ref().err());
     }
 }

@@ -96,7 +96,7 @@ async fn changes_of_the_session_are_events_too() {
     bridge.sign_in(AGENT).await.expect("signed in");
     assert_eq!(states(&mut watching, 2).await, [SigningIn, Kept]);
     bridge.gateway.sign_out(AGENT);
-    assert_eq!(states(&mut watching, 3).await, [Recovering, SigningIn, Kept]);
+    assert_eq!(states(&mut watching, 2).await, [Recovering, Kept]);
     bridge.sign_out(AGENT).await.expect("signed out");
     assert_eq!(states(&mut watching, 2).await, [SigningOut, Gone]);
     bridge.sign_in(AGENT).await.expect("signed in");

@@ -8,6 +8,7 @@
 )]
 
 mod events;
+mod morning;
 mod outage;
 mod polls;
 mod proxy;

@@ -1,6 +1,7 @@
 //! `/`: how the bridge is doing, at a glance. Needs no script and nothing from elsewhere.
 
 mod bridge;
+mod sign_ins;
 mod tenant;
 mod words;
 

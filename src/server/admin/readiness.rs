@@ -7,7 +7,7 @@ use http::StatusCode;
 
 use crate::{
     redis::{Link, LinkState},
-    tenant::{StateCount, Tenants},
+    tenant::{SignInQueue, StateCount, TakenOver, Tenant, Tenants},
 };
 
 /// Whether calls should be sent here.
@@ -23,6 +23,31 @@ pub(in crate::server) struct Readiness {
 
 const READY: u8 = 1;
 const DRAINING: u8 = 2;
+
+/// What an operator wants to know in the morning; empty where nothing is unusual.
+fn sign_ins(tenant: &Tenant) -> String {
+    let (id, queue) = (tenant.id(), tenant.sign_in_queue());
+    let mut lines = String::new();
+    if queue.waiting > 0 {
+        let SignInQueue { waiting, oldest, per_second, empty_in, .. } = queue;
+        let (oldest, empty_in) = (oldest.as_secs(), empty_in.as_secs());
+        // Writing to a String cannot fail.
+        let _written = writeln!(
+            lines,
+            "tenant {id}: sign-ins {waiting} queued, the oldest for {oldest} s, {per_second:.1} a \
+             second, empty in about {empty_in} s",
+        );
+    }
+    for TakenOver { agent, attempts, given_up } in tenant.taken_over() {
+        let now = if given_up { "given up until a caller asks for it" } else { "taken back" };
+        let _written = writeln!(
+            lines,
+            "tenant {id}: agent {agent} was taken by another client, {now} after {attempts} \
+             attempts",
+        );
+    }
+    lines
+}
 
 impl Readiness {
     /// Not ready yet, with what a careful operator would want to hear of the configuration.
@@ -85,6 +110,7 @@ impl Readiness {
                 let _written =
                     writeln!(lines, "tenant {id}: sessions {state} {now}, entered {entered} times");
             }
+            lines.push_str(&sign_ins(tenant));
         }
         lines
     }

@@ -1,5 +1,5 @@
 use super::{
-    cell, pill,
+    cell, pill, sign_ins,
     words::{age, failed, rate},
 };
 use crate::server::{
@@ -15,6 +15,7 @@ pub(super) fn section(html: &mut Html, tenant: &TenantStatus, status: &Status) {
     pill(html, class, words);
     html.raw("</div>\n");
     figures(html, tenant, status.window_seconds);
+    sign_ins::notes(html, tenant);
     gateways(html, &tenant.gateways, status);
     html.raw("<div class=\"columns\">\n<div>\n<h3>Shares</h3>\n");
     shares(html, tenant.shares.iter().map(|share| (share.share, share)));

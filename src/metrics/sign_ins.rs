@@ -1,0 +1,103 @@
+//! Sign-ins that the bridge makes by itself, and agents whom other clients sign in.
+
+use std::{
+    sync::{Arc, atomic::AtomicU64},
+    time::Duration,
+};
+
+use prometheus_client::{
+    encoding::EncodeLabelSet,
+    metrics::{counter::Counter, family::Family, gauge::Gauge},
+    registry::{Registry, Unit},
+};
+
+use super::tenant::{TenantLabels, set};
+
+/// The families.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Families {
+    queued: Family<TenantLabels, Gauge>,
+    oldest: Family<TenantLabels, Seconds>,
+    take_overs: Family<ResultLabels, Counter>,
+    given_up: Family<TenantLabels, Gauge>,
+}
+
+/// One tenant's part.
+#[derive(Debug)]
+pub struct SignIns {
+    queued: Gauge,
+    oldest: Seconds,
+    taken_back: Counter,
+    refused: Counter,
+    given_up: Gauge,
+}
+
+type Seconds = Gauge<f64, AtomicU64>;
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ResultLabels {
+    tenant: Arc<str>,
+    result: &'static str,
+}
+
+/// What came of a sign-in that found the agent with another client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TakeOver {
+    /// The bridge has the agent.
+    TakenBack,
+    /// The other client keeps it.
+    Refused,
+}
+
+impl Families {
+    pub(super) fn register(&self, registry: &mut Registry) {
+        let help = "Agents that wait to be signed in by the bridge";
+        registry.register("ccgw_sign_ins_queued", help, self.queued.clone());
+        registry.register_with_unit(
+            "ccgw_sign_ins_oldest",
+            "How long the agent has been waiting that has waited longest",
+            Unit::Seconds,
+            self.oldest.clone(),
+        );
+        let help = "Sign-ins that found the agent signed in by another client";
+        registry.register("ccgw_take_overs", help, self.take_overs.clone());
+        let help = "Agents that the bridge has given up to another client";
+        registry.register("ccgw_agents_given_up", help, self.given_up.clone());
+    }
+
+    pub(super) fn of(&self, tenant: &Arc<str>) -> SignIns {
+        let labels = TenantLabels { tenant: tenant.clone() };
+        let take_overs = |result| {
+            let labels = ResultLabels { tenant: tenant.clone(), result };
+            self.take_overs.get_or_create(&labels).clone()
+        };
+        SignIns {
+            queued: self.queued.get_or_create(&labels).clone(),
+            oldest: self.oldest.get_or_create(&labels).clone(),
+            taken_back: take_overs("taken_back"),
+            refused: take_overs("refused"),
+            given_up: self.given_up.get_or_create(&labels).clone(),
+        }
+    }
+}
+
+impl SignIns {
+    /// A sign-in found the agent with another client.
+    pub fn take_over(&self, result: TakeOver) {
+        match result {
+            TakeOver::TakenBack => self.taken_back.inc(),
+            TakeOver::Refused => self.refused.inc(),
+        };
+    }
+
+    /// So many agents wait, the first of them for so long.
+    pub fn set_queue(&self, waiting: usize, oldest: Duration) {
+        set(&self.queued, waiting);
+        self.oldest.set(oldest.as_secs_f64());
+    }
+
+    /// So many agents are given up.
+    pub fn set_given_up(&self, agents: usize) {
+        set(&self.given_up, agents);
+    }
+}

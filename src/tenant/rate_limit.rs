@@ -1,0 +1,125 @@
+//! How often something may happen, by one process or by all replicas together.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{
+    sync::Mutex,
+    time::{Instant, sleep, sleep_until},
+};
+use tracing::debug;
+
+use crate::replica::Leases;
+
+/// Hands out moments, evenly spread: so many a second over all who share the limit.
+#[derive(Debug)]
+pub(super) struct RateLimit {
+    interval: Duration,
+    /// Where replicas take moments from one supply; `None`: there are no others.
+    shared: Option<Arc<dyn Leases>>,
+    ahead: Mutex<Ahead>,
+}
+
+/// Moments that are ours already.
+#[derive(Debug)]
+struct Ahead {
+    /// The first of them.
+    next: Instant,
+    count: u32,
+}
+
+/// How much of a second's moments a replica takes at once from what all share. More would save
+/// round trips, and cost the others more when a replica ends without using them.
+const BATCHES_PER_SECOND: u32 = 10;
+/// How late a moment may be used and still count as if it had been used in time. Timers are late by
+/// a millisecond, which a high rate could not afford.
+const LATE_MAX: Duration = Duration::from_millis(10);
+
+impl RateLimit {
+    pub(super) fn per_second(times: u32, shared: Option<Arc<dyn Leases>>) -> Self {
+        let interval = Duration::from_secs(1) / times.max(1);
+        Self { interval, shared, ahead: Mutex::new(Ahead { next: Instant::now(), count: 0 }) }
+    }
+
+    /// From one moment to the next.
+    pub(super) fn interval(&self) -> Duration {
+        self.interval
+    }
+
+    /// Waits for the next free moment. `waiting` tells how many more are wanted after it.
+    pub(super) async fn moment(&self, waiting: usize) {
+        let mut ahead = self.ahead.lock().await;
+        let late = Instant::now().checked_sub(LATE_MAX);
+        if ahead.count > 0 && late.is_some_and(|late| ahead.next < late) {
+            // Nobody wanted them in their time. Used now, they would come all at once.
+            ahead.count = 0;
+        }
+        if ahead.count == 0 {
+            *ahead = self.take(ahead.next, waiting).await;
+        }
+        sleep_until(ahead.next).await;
+        ahead.next += self.interval;
+        ahead.count -= 1;
+    }
+
+    /// Takes at least one more moment; `next` is the first that would follow those we had.
+    async fn take(&self, next: Instant, waiting: usize) -> Ahead {
+        let Some(shared) = &self.shared else { return self.own(next, 1) };
+        let most = (Duration::from_secs(1) / BATCHES_PER_SECOND).div_duration_f64(self.interval);
+        // The range makes it a whole number of the type.
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+        let most = most.clamp(1.0, 10_000.0) as u32;
+        let wanted = u32::try_from(waiting).unwrap_or(u32::MAX).clamp(1, most);
+        loop {
+            match shared.sign_in_moments(wanted, self.interval).await {
+                Ok(taken) if taken.count > 0 => {
+                    let next = Instant::now() + taken.wait;
+                    return Ahead { next, count: taken.count };
+                }
+                // The others have taken all moments of the near future.
+                Ok(none) => sleep(none.wait.max(self.interval)).await,
+                Err(error) => {
+                    debug!(%error, "the rate of sign-ins is not shared for now");
+                    return self.own(next, shared.replicas());
+                }
+            }
+        }
+    }
+
+    /// One of `replicas` equal parts of the rate, where they cannot be asked.
+    fn own(&self, next: Instant, replicas: u32) -> Ahead {
+        let now = Instant::now();
+        // `next` comes one interval after the moment before it.
+        let next = next + self.interval * replicas.saturating_sub(1);
+        let is_late = now.checked_sub(LATE_MAX).is_some_and(|earliest| next < earliest);
+        Ahead { next: if is_late { now } else { next }, count: 1 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn moments_come_evenly_and_none_is_saved_up() {
+        let limit = RateLimit::per_second(10, None);
+        for _ in 0..2 {
+            let started = Instant::now();
+            for _ in 0..11 {
+                limit.moment(1).await;
+            }
+            assert_eq!(started.elapsed().as_millis(), 1000);
+            sleep(Duration::from_secs(60)).await;
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_timer_that_is_late_does_not_lower_a_high_rate() {
+        let limit = RateLimit::per_second(10_000, None);
+        let started = Instant::now();
+        for _ in 0..10_000 {
+            limit.moment(1).await;
+        }
+        let took = started.elapsed().as_millis();
+        assert!((990..=1010).contains(&took), "{took} ms");
+    }
+}

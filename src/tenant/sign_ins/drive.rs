@@ -1,0 +1,100 @@
+//! Takes agents from the queue, as fast as the tenant's rate of sign-ins allows.
+
+use std::sync::Arc;
+
+use tokio::{sync::OwnedSemaphorePermit, time::Instant};
+
+use super::{Grant, SignIns, Waiters, queue::Entry};
+use crate::{call::CallError, id::AgentId, tenant::Tenant};
+
+impl Tenant {
+    /// Has a task take agents from the queue, unless one does.
+    pub(super) fn drive_sign_ins(self: &Arc<Self>) {
+        let mut state = self.sign_ins.lock();
+        self.sign_ins.count(&state);
+        if state.is_driven {
+            return;
+        }
+        state.is_driven = true;
+        drop(state);
+        let (tenant, cutoff) = (self.clone(), self.work.cutoff.clone());
+        let drive = async move { cutoff.run_until_cancelled(tenant.drive()).await };
+        self.work.tasks.spawn(drive);
+    }
+
+    /// Goes on until the queue is empty.
+    async fn drive(self: &Arc<Self>) {
+        let sign_ins = &self.sign_ins;
+        // The semaphore is never closed.
+        while let Ok(place) = sign_ins.places.clone().acquire_owned().await {
+            let waiting = sign_ins.lock().queue.len();
+            sign_ins.rate.moment(waiting).await;
+            if !self.grant_next(place) {
+                return;
+            }
+        }
+    }
+
+    /// Gives the next agent its moment; whether there was one.
+    fn grant_next(self: &Arc<Self>, place: OwnedSemaphorePermit) -> bool {
+        let now = Instant::now();
+        let mut state = self.sign_ins.lock();
+        let next = state.queue.pop(now, |agent, entry| self.is_wanted(agent, entry, now));
+        self.sign_ins.count(&state);
+        state.is_driven = next.is_some();
+        let Some(agent) = next else { return false };
+        let Some(entry) = state.queue.entry(agent) else { return true };
+        let refused = entry.refused;
+        let grant = Grant {
+            sign_ins: self.sign_ins.clone(),
+            agent,
+            queued: entry.waited(now),
+            // Where whoever has the grant ends without a word, it has panicked.
+            result: Err(CallError::Internal),
+            _place: place,
+        };
+        let unheard = match entry.waiters.call.take() {
+            Some(call) => call.send(grant).err(),
+            None => Some(grant),
+        };
+        if unheard.is_some() {
+            entry.waiters.grant = unheard;
+            let tenant = self.clone();
+            self.work.tasks.spawn(async move { tenant.sign_in_by_itself(agent, refused).await });
+        }
+        true
+    }
+
+    /// Whether the sign-in still has a purpose. When the bridge stops, only those who wait count.
+    fn is_wanted(&self, agent: AgentId, entry: &Entry<Waiters>, now: Instant) -> bool {
+        let stops = self.work.stopping.is_cancelled();
+        let is_asked_for = entry.is_asked_for(now) && !stops;
+        let newer = |version| version > entry.refused;
+        (entry.waiters.are_there() || is_asked_for)
+            && !self.sessions.warm(agent).is_some_and(|session| newer(session.version))
+    }
+
+    /// Signs an agent in that no call waits for. A call that has the agent's turn first takes the
+    /// grant; then there is nothing left to do here but to see what came of it.
+    async fn sign_in_by_itself(self: &Arc<Self>, agent: AgentId, refused: u64) {
+        let result = self.recover(agent, refused).await;
+        let unclaimed = self.sign_ins.claim(agent);
+        if let Some(grant) = unclaimed {
+            grant.finish(&result);
+        }
+    }
+}
+
+impl SignIns {
+    /// Takes the grant that waits for whoever has the agent's turn.
+    pub(super) fn claim(&self, agent: AgentId) -> Option<Grant> {
+        self.lock().queue.entry(agent)?.waiters.grant.take()
+    }
+}
+
+impl Waiters {
+    fn are_there(&self) -> bool {
+        self.call.as_ref().is_some_and(|call| !call.is_closed())
+            || self.keeper.as_ref().is_some_and(|keeper| !keeper.is_closed())
+    }
+}

@@ -1,0 +1,437 @@
+//! Which agent is signed in next: the order alone, without tasks or clocks of its own.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+use crate::id::AgentId;
+
+/// Agents that wait to be signed in, each of them once.
+#[derive(Debug)]
+pub(super) struct Queue<W> {
+    entries: HashMap<AgentId, Entry<W>>,
+    lanes: [Places; 2],
+    /// The lane whose turn it is where both have agents.
+    next: Lane,
+    last_number: u64,
+    pace: Pace,
+}
+
+/// Who asked for a sign-in first. The lanes take turns, so that neither a gateway's restart, after
+/// which every kept session is lost, nor a morning's first calls hold up the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lane {
+    /// A call that needs a session.
+    Calls,
+    /// A keeper whose session is lost.
+    Keepers,
+}
+
+/// One agent's place.
+#[derive(Debug)]
+pub(super) struct Entry<W> {
+    /// Who is to hear of the sign-in.
+    pub(super) waiters: W,
+    /// The newest session that is known not to work; 0: none.
+    pub(super) refused: u64,
+    /// Until when the sign-in is made even if nobody waits for it.
+    wanted_until: Option<Instant>,
+    since: Instant,
+    lane: Lane,
+    /// `None`: its moment has come.
+    number: Option<u64>,
+}
+
+/// Places in the order of arrival. One whose number is not that of the agent's entry belongs to an
+/// entry that is gone, and is passed over.
+type Places = VecDeque<(u64, AgentId)>;
+
+/// How fast the queue moves, by the moments that it was given lately.
+#[derive(Debug)]
+struct Pace {
+    configured: Duration,
+    /// From one place of the queue to the next, as measured.
+    interval: Duration,
+    /// When the queue moved last.
+    last: Option<Instant>,
+    /// Whether it has not been empty since, so that the time to the next move can be measured.
+    is_measured: bool,
+}
+
+/// How an agent's sign-in stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// It is due at about this moment.
+    Waiting(Instant),
+    /// Its moment has come.
+    Due,
+}
+
+/// How long an agent keeps its place beyond the moment at which it is due, when nobody has asked
+/// again. Callers are told when to come back, and come late.
+const LATE_CALLERS: Duration = Duration::from_secs(30);
+/// Of a measured interval, the part that counts towards the average.
+const SMOOTHING: u32 = 16;
+/// A measured pace may differ from the configured one by this factor.
+const PACE_RANGE: u32 = 64;
+/// Places of entries that are gone, beside those of entries, before they are cleared out.
+const STALE_MAX: usize = 64;
+
+impl<W: Default> Queue<W> {
+    /// An empty queue that gets a moment each `interval`.
+    pub(super) fn new(interval: Duration) -> Self {
+        Self {
+            entries: HashMap::new(),
+            lanes: Default::default(),
+            next: Lane::Calls,
+            last_number: 0,
+            pace: Pace { configured: interval, interval, last: None, is_measured: false },
+        }
+    }
+
+    /// Gives the agent a place, unless it has one; keeps it while somebody asks. `refused` is a
+    /// session that does not work.
+    pub(super) fn ask(
+        &mut self,
+        agent: AgentId,
+        lane: Lane,
+        refused: u64,
+        now: Instant,
+    ) -> Standing {
+        if !self.entries.contains_key(&agent) {
+            self.last_number += 1;
+            let number = self.last_number;
+            self.lane(lane).push_back((number, agent));
+            let (waiters, number) = (W::default(), Some(number));
+            let entry = Entry { waiters, refused, wanted_until: None, since: now, lane, number };
+            self.entries.insert(agent, entry);
+        }
+        let standing = self.standing(agent, now);
+        if let Some(entry) = self.entries.get_mut(&agent) {
+            entry.refused = entry.refused.max(refused);
+            if let (Lane::Calls, Standing::Waiting(due)) = (lane, standing) {
+                entry.wanted_until = Some(due + LATE_CALLERS);
+            }
+        }
+        standing
+    }
+
+    pub(super) fn entry(&mut self, agent: AgentId) -> Option<&mut Entry<W>> {
+        self.entries.get_mut(&agent)
+    }
+
+    pub(super) fn remove(&mut self, agent: AgentId) -> Option<Entry<W>> {
+        let removed = self.entries.remove(&agent);
+        let waiting = self.entries.len();
+        for lane in self.lanes.iter_mut().filter(|lane| lane.len() > 2 * waiting + STALE_MAX) {
+            lane.retain(|(number, agent)| {
+                self.entries.get(agent).is_some_and(|entry| entry.number == Some(*number))
+            });
+        }
+        removed
+    }
+
+    /// Takes the agent whose turn it is; its entry stays until it is removed. Entries that
+    /// `is_wanted` says no to are dropped on the way, with those who wait for them.
+    pub(super) fn pop(
+        &mut self,
+        now: Instant,
+        mut is_wanted: impl FnMut(AgentId, &Entry<W>) -> bool,
+    ) -> Option<AgentId> {
+        let mut places = 0;
+        while let Some((number, agent)) = self.next_place() {
+            places += 1;
+            let Some(entry) = self.entries.get_mut(&agent) else { continue };
+            if entry.number != Some(number) {
+                continue;
+            }
+            if is_wanted(agent, entry) {
+                entry.number = None;
+                self.pace.moved(now, places);
+                return Some(agent);
+            }
+            self.entries.remove(&agent);
+        }
+        // What comes next begins a new queue, whose pace is not known yet.
+        self.pace.stopped();
+        None
+    }
+
+    /// Agents in the queue, those whose moment has come included.
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// How many agents wait for their moment.
+    pub(super) fn waiting(&self) -> usize {
+        self.entries.values().filter(|entry| entry.is_waiting()).count()
+    }
+
+    /// Since when the one that has waited longest does.
+    pub(super) fn oldest(&self) -> Option<Instant> {
+        let waiting = self.entries.values().filter(|entry| entry.is_waiting());
+        waiting.map(|entry| entry.since).min()
+    }
+
+    /// From one agent's moment to the next, as measured lately.
+    pub(super) fn interval(&self) -> Duration {
+        self.pace.interval
+    }
+
+    /// When this agent is due, as far as can be told.
+    fn standing(&mut self, agent: AgentId, now: Instant) -> Standing {
+        let Some(entry) = self.entries.get(&agent) else { return Standing::Waiting(now) };
+        let (lane, Some(number)) = (entry.lane, entry.number) else { return Standing::Due };
+        let before = self.lane(lane).partition_point(|(other, _)| *other < number);
+        let beside = self.lane(lane.other()).len().min(before + 1);
+        let before = u32::try_from(before + beside).unwrap_or(u32::MAX);
+        Standing::Waiting(self.pace.next(now) + self.pace.interval.saturating_mul(before))
+    }
+
+    /// The next place, alternately from both lanes.
+    fn next_place(&mut self) -> Option<(u64, AgentId)> {
+        let lane = if self.lane(self.next).is_empty() { self.next.other() } else { self.next };
+        self.next = lane.other();
+        self.lane(lane).pop_front()
+    }
+
+    fn lane(&mut self, lane: Lane) -> &mut Places {
+        let [calls, keepers] = &mut self.lanes;
+        match lane {
+            Lane::Calls => calls,
+            Lane::Keepers => keepers,
+        }
+    }
+}
+
+impl<W> Entry<W> {
+    /// Whether somebody has asked lately.
+    pub(super) fn is_asked_for(&self, now: Instant) -> bool {
+        self.wanted_until.is_some_and(|until| now <= until)
+    }
+
+    /// Whether it still waits for its moment.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.number.is_some()
+    }
+
+    /// How long the agent has been waiting.
+    pub(super) fn waited(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.since)
+    }
+}
+
+impl Lane {
+    fn other(self) -> Self {
+        match self {
+            Self::Calls => Self::Keepers,
+            Self::Keepers => Self::Calls,
+        }
+    }
+}
+
+impl Pace {
+    /// The queue has moved on by so many places.
+    fn moved(&mut self, now: Instant, places: u32) {
+        if let Some(last) = self.last.replace(now).filter(|_| self.is_measured) {
+            let measured = now.saturating_duration_since(last) / places.max(1);
+            let (low, high) = (self.configured / PACE_RANGE, self.configured * PACE_RANGE);
+            let measured = measured.clamp(low, high);
+            self.interval = (self.interval * (SMOOTHING - 1) + measured) / SMOOTHING;
+        }
+        self.is_measured = true;
+    }
+
+    fn stopped(&mut self) {
+        (self.interval, self.is_measured) = (self.configured, false);
+    }
+
+    /// When the first agent in the queue may expect its moment.
+    fn next(&self, now: Instant) -> Instant {
+        self.last.map_or(now, |last| now.max(last + self.interval))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const INTERVAL: Duration = Duration::from_millis(20);
+
+    fn agent(id: u32) -> AgentId {
+        AgentId::parse(&id.to_string(), &(1..=u32::MAX)).unwrap()
+    }
+
+    fn queue() -> Queue<()> {
+        Queue::new(INTERVAL)
+    }
+
+    fn pop(queue: &mut Queue<()>, now: Instant) -> Option<u32> {
+        let popped = queue.pop(now, |_, entry| entry.is_asked_for(now)).map(AgentId::get);
+        if let Some(id) = popped {
+            queue.remove(agent(id));
+        }
+        popped
+    }
+
+    fn due_in(queue: &mut Queue<()>, id: u32, lane: Lane, now: Instant) -> Duration {
+        match queue.ask(agent(id), lane, 0, now) {
+            Standing::Waiting(due) => due.saturating_duration_since(now),
+            Standing::Due => panic!("its moment has come"),
+        }
+    }
+
+    #[test]
+    fn an_agent_is_in_the_queue_once_and_keeps_its_place() {
+        let (mut queue, now) = (queue(), Instant::now());
+        for id in [1, 2, 3, 1, 2, 1] {
+            queue.ask(agent(id), Lane::Calls, 0, now);
+        }
+        assert_eq!(queue.waiting(), 3);
+        let popped: Vec<_> = std::iter::from_fn(|| pop(&mut queue, now)).collect();
+        assert_eq!(popped, [1, 2, 3]);
+    }
+
+    #[test]
+    fn the_lanes_take_turns() {
+        let (mut queue, now) = (queue(), Instant::now());
+        let lanes = [(Lane::Keepers, 1..=5), (Lane::Calls, 11..=12)];
+        for (lane, ids) in lanes {
+            for id in ids {
+                queue.ask(agent(id), lane, 0, now);
+            }
+        }
+        let next = |queue: &mut Queue<()>| queue.pop(now, |_, _| true).map(AgentId::get);
+        let popped: Vec<_> = std::iter::from_fn(|| next(&mut queue)).collect();
+        assert_eq!(popped, [11, 1, 12, 2, 3, 4, 5]);
+    }
+
+    #[test]
+    fn an_agent_that_nobody_asks_for_any_more_is_passed_over() {
+        let (mut queue, now) = (queue(), Instant::now());
+        queue.ask(agent(1), Lane::Calls, 0, now);
+        queue.ask(agent(2), Lane::Calls, 0, now);
+        let later = now + LATE_CALLERS + INTERVAL * 2;
+        queue.ask(agent(2), Lane::Calls, 0, later);
+        assert_eq!(pop(&mut queue, later), Some(2));
+        assert_eq!((pop(&mut queue, later), queue.len()), (None, 0));
+    }
+
+    #[test]
+    fn callers_are_told_when_their_turn_comes_by_the_pace_that_is_measured() {
+        let (mut queue, mut now) = (queue(), Instant::now());
+        for id in 0..1000 {
+            assert_eq!(due_in(&mut queue, id + 1, Lane::Calls, now), INTERVAL * id);
+        }
+        // The gateway is slower than the configured rate: five times the interval for each agent.
+        for _ in 0..200 {
+            now += INTERVAL * 5;
+            pop(&mut queue, now);
+        }
+        let told = due_in(&mut queue, 1000, Lane::Calls, now).as_secs_f64();
+        let right = (INTERVAL * 5 * 800).as_secs_f64();
+        assert!((right * 0.95..right * 1.05).contains(&told), "{told} s, not {right} s");
+
+        // Half of the places belong to agents whom other replicas have signed in meanwhile.
+        for id in 201..1000 {
+            if id % 2 == 0 {
+                queue.remove(agent(id));
+            }
+        }
+        for _ in 0..100 {
+            now += INTERVAL * 5;
+            pop(&mut queue, now);
+        }
+        let told = due_in(&mut queue, 999, Lane::Calls, now).as_secs_f64();
+        let right = (INTERVAL * 5 * 300).as_secs_f64();
+        assert!((right * 0.9..right * 1.1).contains(&told), "{told} s, not {right} s");
+    }
+
+    #[test]
+    fn the_first_in_the_queue_waits_for_the_next_moment() {
+        let (mut queue, now) = (queue(), Instant::now());
+        queue.ask(agent(1), Lane::Calls, 0, now);
+        pop(&mut queue, now);
+        assert_eq!(due_in(&mut queue, 2, Lane::Calls, now), INTERVAL);
+        assert_eq!(due_in(&mut queue, 2, Lane::Calls, now + INTERVAL / 2), INTERVAL / 2);
+        assert_eq!(due_in(&mut queue, 2, Lane::Calls, now + INTERVAL * 2), Duration::ZERO);
+    }
+
+    #[test]
+    fn agents_that_come_and_go_take_no_memory() {
+        let (mut queue, now) = (queue(), Instant::now());
+        queue.ask(agent(1), Lane::Calls, 0, now);
+        for _ in 0..10_000 {
+            queue.ask(agent(2), Lane::Calls, 0, now);
+            queue.remove(agent(2));
+        }
+        let places = queue.lane(Lane::Calls).len();
+        assert!(places <= 2 + STALE_MAX + 1, "{places} places for one agent");
+        assert_eq!(pop(&mut queue, now), Some(1));
+    }
+
+    #[derive(Clone, Copy, Debug)]
+    enum Step {
+        Ask(u32, Lane),
+        Remove(u32),
+        Pop,
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let lane = prop_oneof![Just(Lane::Calls), Just(Lane::Keepers)];
+        let step = prop_oneof![
+            4 => (1..20_u32, lane).prop_map(|(id, lane)| Step::Ask(id, lane)),
+            1 => (1..20_u32).prop_map(Step::Remove),
+            2 => Just(Step::Pop),
+        ];
+        prop::collection::vec(step, 0..200)
+    }
+
+    fn leave(waiting: &mut [Vec<u32>; 2], id: u32) {
+        for lane in waiting {
+            lane.retain(|other| *other != id);
+        }
+    }
+
+    proptest! {
+        /// Against the plain words: first come, first served in each lane, lanes in turn.
+        #[test]
+        fn whoever_asks_is_served_once_and_in_order(steps in steps()) {
+            let (mut queue, now) = (queue(), Instant::now());
+            let mut waiting: [Vec<u32>; 2] = Default::default();
+            for step in steps {
+                match step {
+                    Step::Ask(id, lane) => {
+                        queue.ask(agent(id), lane, 0, now);
+                        if !waiting.concat().contains(&id) {
+                            waiting[usize::from(lane == Lane::Keepers)].push(id);
+                        }
+                    }
+                    Step::Remove(id) => {
+                        queue.remove(agent(id));
+                        leave(&mut waiting, id);
+                    }
+                    Step::Pop => {
+                        let popped = queue.pop(now, |_, _| true).map(AgentId::get);
+                        if let Some(id) = popped {
+                            queue.remove(agent(id));
+                        }
+                        let first = |lane: &Vec<u32>| lane.first().copied();
+                        let firsts: Vec<_> = waiting.iter().filter_map(first).collect();
+                        prop_assert_eq!(popped.is_none(), firsts.is_empty());
+                        if let Some(id) = popped {
+                            prop_assert!(firsts.contains(&id));
+                            leave(&mut waiting, id);
+                        }
+                    }
+                }
+                prop_assert_eq!(queue.waiting(), waiting.concat().len());
+            }
+        }
+    }
+}

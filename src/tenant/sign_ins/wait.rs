@@ -1,0 +1,166 @@
+//! Waits for an agent's moment in the queue.
+
+use std::{future::pending, sync::Arc, time::Duration};
+
+use tokio::{
+    sync::oneshot,
+    time::{Instant, sleep},
+};
+
+use super::{
+    Grant, Settled, SignIns,
+    queue::{Lane, Standing},
+};
+use crate::{
+    call::CallError,
+    id::AgentId,
+    session::Session,
+    tenant::{Tenant, underway::Underway},
+};
+
+/// What comes of waiting in the queue.
+pub(in crate::tenant) enum Moment {
+    /// The agent may be signed in.
+    Ours(Grant),
+    /// There is a session by now.
+    Newer(Arc<Session>),
+}
+
+/// Between two looks at whether another replica has signed the agent in.
+const LOOK_PAUSE: Duration = Duration::from_millis(100);
+
+impl Underway {
+    /// Waits until the agent may be signed in. A caller whose deadline comes before that is told so
+    /// at once; the agent keeps its place.
+    pub(in crate::tenant) async fn sign_in_moment(
+        &mut self,
+        refused: u64,
+    ) -> Result<Moment, CallError> {
+        loop {
+            let mut granted = match self.join_queue(refused)? {
+                Joined::Granted(grant) => return Ok(Moment::Ours(grant)),
+                Joined::Waiting(granted) => granted,
+            };
+            let waited = self.until_granted(&mut granted, refused).await;
+            self.turn.expect_sign_in(None);
+            granted.close();
+            // A grant that came in the last moment is used, whoever has left meanwhile.
+            match (granted.try_recv(), waited) {
+                (Ok(grant), _) | (Err(_), Ok(Some(Moment::Ours(grant)))) => {
+                    return Ok(Moment::Ours(grant));
+                }
+                (Err(_), Ok(Some(newer))) => return Ok(newer),
+                (Err(_), Err(error)) => return Err(error),
+                (Err(_), Ok(None)) => {
+                    if let Some(newer) = self.stored_since(refused).await {
+                        return Ok(Moment::Newer(newer));
+                    }
+                }
+            }
+        }
+    }
+
+    fn join_queue(&mut self, refused: u64) -> Result<Joined, CallError> {
+        let (tenant, agent, now) = (self.tenant.clone(), self.agent, Instant::now());
+        let mut state = tenant.sign_ins.lock();
+        let standing = state.queue.ask(agent, Lane::Calls, refused, now);
+        let Some(entry) = state.queue.entry(agent) else { return Err(CallError::Internal) };
+        let joined = match standing {
+            // Whoever takes a grant has the agent's turn, and this call has it now.
+            Standing::Due => entry.waiters.grant.take().map(Joined::Granted),
+            Standing::Waiting(due) if !self.patience.lasts_until(due) => {
+                drop(state);
+                tenant.drive_sign_ins();
+                return Err(CallError::SignInsQueued { due_in: due - now });
+            }
+            Standing::Waiting(due) => {
+                let (call, granted) = oneshot::channel();
+                entry.waiters.call = Some(call);
+                self.turn.expect_sign_in(Some(due));
+                Some(Joined::Waiting(granted))
+            }
+        };
+        drop(state);
+        tenant.drive_sign_ins();
+        joined.ok_or(CallError::Internal)
+    }
+
+    /// `None`: the agent is no longer in the queue.
+    async fn until_granted(
+        &mut self,
+        granted: &mut oneshot::Receiver<Grant>,
+        refused: u64,
+    ) -> Result<Option<Moment>, CallError> {
+        let tenant = self.tenant.clone();
+        let newer = async {
+            if !tenant.sign_ins.has_replicas {
+                return pending().await;
+            }
+            loop {
+                sleep(LOOK_PAUSE).await;
+                let known = tenant.sessions.warm(self.agent);
+                if let Some(newer) = known.filter(|known| known.version > refused) {
+                    return newer;
+                }
+            }
+        };
+        tokio::select! {
+            biased;
+            grant = granted => Ok(grant.ok().map(Moment::Ours)),
+            newer = newer => Ok(Some(Moment::Newer(newer))),
+            loss = self.patience.lost() => Err(loss.before_sending()),
+        }
+    }
+}
+
+enum Joined {
+    Granted(Grant),
+    Waiting(oneshot::Receiver<Grant>),
+}
+
+impl SignIns {
+    /// Gives an agent a place in the queue whose session is lost.
+    fn ask_for_keeper(&self, agent: AgentId, lost: u64) -> oneshot::Receiver<Settled> {
+        let (keeper, settled) = oneshot::channel();
+        let mut state = self.lock();
+        state.queue.ask(agent, Lane::Keepers, lost, Instant::now());
+        if let Some(entry) = state.queue.entry(agent) {
+            entry.waiters.keeper = Some(keeper);
+        }
+        settled
+    }
+}
+
+impl Tenant {
+    /// Has a lost session made anew, by whoever has the agent's turn when its moment has come.
+    pub(in crate::tenant) async fn make_anew(
+        self: &Arc<Self>,
+        agent: AgentId,
+        lost: u64,
+    ) -> Settled {
+        loop {
+            if let Some(result) = self.needs_no_sign_in(agent, lost).await {
+                return Settled { result, queued: Duration::ZERO };
+            }
+            let settled = self.sign_ins.ask_for_keeper(agent, lost);
+            self.drive_sign_ins();
+            // Without a word, the agent has left the queue because of a session made elsewhere.
+            if let Ok(settled) = settled.await {
+                return settled;
+            }
+        }
+    }
+
+    /// What can be said without a place in the queue.
+    async fn needs_no_sign_in(&self, agent: AgentId, lost: u64) -> Option<Result<(), CallError>> {
+        let newest = self.newest_session(agent).await;
+        if newest.is_some_and(|newest| newest.version > lost) {
+            return Some(Ok(()));
+        }
+        match self.usable_credentials(agent).await {
+            Ok(Some(_)) => None,
+            Ok(None) => Some(Err(CallError::SessionMissing)),
+            Err(error) => Some(Err(error)),
+        }
+    }
+}

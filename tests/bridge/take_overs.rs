@@ -1,0 +1,151 @@
+//! Another client signs the bridge's agents in, again and again.
+
+use ccgateway_bridge::{
+    rpc::proto::{SessionChange, SessionState, SignInRequest, watch_events_response::What},
+    sim::{Interface, Options},
+};
+use tonic::Code;
+
+use crate::support::{AGENT, PASSWORD, Setup, TestBridge, refused, until};
+
+/// A bridge that takes an agent back twice, and another client that takes it over at each chance.
+struct Fight {
+    bridge: TestBridge,
+    /// The Guid of the other client's session.
+    rival: Option<String>,
+}
+
+impl Fight {
+    async fn begin(force: bool, tells: bool) -> Self {
+        let gateway = Options { take_over_event: tells, ..<_>::default() };
+        let tenant = "keep.pause_min = \"5ms\"\nkeep.pause_max = \"10ms\"\n\
+                      keep.take_backs = 2\nkeep.take_back_pause = \"1s\"\n"
+            .into();
+        let setup = Setup { gateway, tenant, keep: true, ..<_>::default() };
+        let bridge = Box::pin(TestBridge::with(setup)).await;
+        let fight = Self { bridge, rival: None };
+        fight.sign_in(force).await;
+        fight
+    }
+
+    async fn sign_in(&self, force: bool) {
+        let (agent_id, password) = (AGENT.to_string(), Some(PASSWORD.into()));
+        let request = SignInRequest { agent_id, password, force, ..<_>::default() };
+        self.bridge.sessions.clone().sign_in(request).await.expect("signed in");
+    }
+
+    fn guid(&self) -> Option<String> {
+        self.bridge.gateway.agent(AGENT).and_then(|agent| agent.guid)
+    }
+
+    /// The other client takes the agent, unless it has it.
+    fn rival_acts(&mut self) {
+        if self.rival.is_none() || self.guid() != self.rival {
+            self.rival = self.bridge.gateway.take_over(AGENT);
+        }
+    }
+
+    /// Goes on until the bridge has given the agent up; gives what watchers were told of it.
+    async fn until_given_up(&mut self) -> Vec<SessionChange> {
+        let mut watching = self.bridge.watch(&[AGENT], None).await;
+        let mut told = Vec::new();
+        while told.last().is_none_or(|change: &SessionChange| change.state() != SessionState::Lost)
+        {
+            self.rival_acts();
+            let look = std::time::Duration::from_millis(20);
+            let Ok(message) = tokio::time::timeout(look, watching.next()).await else { continue };
+            if let Some(What::SessionChange(change)) = message.what {
+                told.push(change);
+            }
+        }
+        told
+    }
+
+    async fn given_up(&self) -> String {
+        count(&self.bridge, "ccgw_agents_given_up{tenant=\"acme\"}").await
+    }
+}
+
+async fn count(bridge: &TestBridge, series: &str) -> String {
+    bridge.scrape().await[series].to_string()
+}
+
+fn states(told: &[SessionChange]) -> Vec<SessionState> {
+    told.iter().map(SessionChange::state).collect()
+}
+
+/// With force the bridge takes the agent back so often, and then gives way.
+async fn ends_although_forced(tells: bool, cause: &str) {
+    let mut fight = Fight::begin(true, tells).await;
+    let told = fight.until_given_up().await;
+    let bridge = &fight.bridge;
+    assert_eq!(bridge.asked(Interface::ForceSignIn).len(), 2, "taken back twice");
+    let kept = states(&told).into_iter().filter(|state| *state == SessionState::Kept).count();
+    assert_eq!(kept, 2, "{told:?}");
+    assert!(told.iter().any(|change| change.cause.contains(cause)), "{told:?}");
+    assert_eq!(told[told.len() - 1].cause, "another client keeps signing the agent in");
+    let taken_back = "ccgw_take_overs_total{tenant=\"acme\",result=\"taken_back\"}";
+    assert_eq!(count(bridge, taken_back).await, "2");
+    assert_eq!(fight.given_up().await, "1");
+
+    bridge.gateway.clear_journal();
+    let refusal = refused(
+        bridge.set_busy(AGENT).await,
+        Code::FailedPrecondition,
+        "AGENT_TAKEN_OVER",
+        "not_sent",
+    );
+    assert!(refusal.message.contains("another client"), "{}", refusal.message);
+    assert!(bridge.asked(Interface::SayBusy).is_empty(), "nothing was sent");
+    assert!(bridge.asked(Interface::SignIn).is_empty(), "nothing was sent");
+    let (_, page) = bridge.ask("GET /").await;
+    assert!(page.contains("given up to another client") && page.contains("1001"), "{page}");
+    let (_, json) = bridge.ask("GET /status.json").await;
+    let status: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+    let taken_over = &status["tenants"][0]["taken_over"];
+    let expected = serde_json::json!([{ "agent": "1001", "attempts": 2, "given_up": true }]);
+    assert_eq!(*taken_over, expected);
+
+    // Whoever asks for a sign-in decides whose the agent is.
+    fight.sign_in(true).await;
+    fight.bridge.set_busy(AGENT).await.expect("the agent is the bridge's");
+    assert_eq!(fight.given_up().await, "0");
+}
+
+#[tokio::test]
+async fn a_fight_with_a_client_that_takes_over_by_force_ends() {
+    ends_although_forced(true, "AgentOther_ShutdownService").await;
+}
+
+#[tokio::test]
+async fn a_fight_ends_where_the_gateway_tells_of_it_by_refusals_alone() {
+    ends_although_forced(false, "000-003").await;
+}
+
+#[tokio::test]
+async fn an_agent_that_another_client_has_is_asked_for_in_vain_a_few_times() {
+    let mut fight = Fight::begin(false, true).await;
+    fight.bridge.gateway.clear_journal();
+    let told = fight.until_given_up().await;
+    assert_eq!(states(&told), [SessionState::Recovering, SessionState::Lost], "{told:?}");
+    assert_eq!(fight.bridge.asked(Interface::SignIn).len(), 2);
+    assert_eq!(fight.bridge.asked(Interface::ForceSignIn).len(), 0);
+    let refused = "ccgw_take_overs_total{tenant=\"acme\",result=\"refused\"}";
+    assert_eq!(count(&fight.bridge, refused).await, "2");
+    assert_eq!(fight.given_up().await, "1");
+}
+
+#[tokio::test]
+async fn an_agent_that_the_other_client_leaves_comes_back() {
+    let mut fight = Fight::begin(false, true).await;
+    fight.bridge.gateway.clear_journal();
+    fight.rival_acts();
+    until("the first attempt", || !fight.bridge.asked(Interface::SignIn).is_empty()).await;
+    fight.bridge.gateway.sign_out(AGENT);
+    let is_back = || {
+        let agent = fight.bridge.gateway.agent(AGENT);
+        agent.is_some_and(|agent| agent.signed_in && agent.guid != fight.rival)
+    };
+    until("the agent is back", is_back).await;
+    fight.bridge.set_busy(AGENT).await.expect("kept");
+}
