@@ -244,6 +244,7 @@ impl Bridge {
             work.cutoff.cancel();
             clean = timeout(last_words, &mut all).await.is_ok();
         }
+        tenants.all().for_each(|tenant| tenant.tell_abandoned());
         tracer.shut_down(end.saturating_duration_since(Instant::now()).min(last_words)).await;
         let (connections, requests) = (connections.len(), work.tasks.len());
         stages.close.cancel();

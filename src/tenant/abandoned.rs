@@ -29,7 +29,7 @@ struct Counts {
 const PERIOD: Duration = Duration::from_secs(10);
 
 impl Abandoned {
-    /// Counts one. The line comes within ten seconds, or when the bridge stops.
+    /// Counts one. The line comes within ten seconds; once the bridge stops, at its end.
     pub(super) fn note(&self, tenant: &Arc<Tenant>, error: Option<&CallError>) {
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let is_first = counts.sum() == 0;
@@ -45,20 +45,27 @@ impl Abandoned {
         drop(counts);
         if is_first {
             let (tenant, stopping) = (tenant.clone(), tenant.work.stopping.clone());
-            tenant.work.tasks.clone().spawn(async move {
-                stopping.run_until_cancelled(sleep(PERIOD)).await;
-                tenant.abandoned.tell(&tenant);
+            tokio::spawn(async move {
+                if stopping.run_until_cancelled(sleep(PERIOD)).await.is_some() {
+                    tenant.tell_abandoned();
+                }
             });
         }
     }
+}
 
-    fn tell(&self, tenant: &Tenant) {
-        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+impl Tenant {
+    /// Says in the log what calls have come to whose callers had left, since the last such line.
+    pub fn tell_abandoned(&self) {
+        let mut counts = self.abandoned.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if counts.sum() == 0 {
+            return;
+        }
         let Counts { accepted, not_sent, refused, unknown, error } = std::mem::take(&mut *counts);
         drop(counts);
         macro_rules! line {
             ($write:ident) => {
-                $write!(tenant.id = %tenant.id, accepted, not_sent, refused, unknown, error, "calls ended after their callers had left")
+                $write!(tenant.id = %self.id, accepted, not_sent, refused, unknown, error, "calls ended after their callers had left")
             };
         }
         // An agent that may have changed without its caller's knowledge is worth a look.

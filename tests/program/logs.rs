@@ -1,4 +1,7 @@
-use ccgateway_bridge::rpc::proto::SetBusyRequest;
+use std::time::Duration;
+
+use ccgateway_bridge::{rpc::proto::SetBusyRequest, sim::Interface};
+use tokio::{task::JoinSet, time::sleep};
 
 use crate::support::{Program, within};
 
@@ -20,4 +23,53 @@ async fn a_reader_of_the_log_who_stalls_stops_no_call() {
         }
     };
     within("two hundred calls", calls).await;
+}
+
+#[tokio::test]
+async fn calls_whose_callers_have_left_are_one_line_for_many() {
+    let program = Program::start("server.drain.spread = \"0s\"", &[]).await;
+    for agent in 1001..1021 {
+        program.register(agent).await;
+    }
+    program.gateway.freeze();
+    let asked = || {
+        let journal = program.gateway.journal();
+        journal.iter().filter(|entry| entry.interface == Some(Interface::SayBusy)).count()
+    };
+    let mut calls = JoinSet::new();
+    for agent in 1001..1021_u32 {
+        let mut states = program.states();
+        let agent_id = agent.to_string();
+        calls.spawn(async move {
+            let request = SetBusyRequest { agent_id, reason: Some(200), ..<_>::default() };
+            states.set_busy(request).await.map(drop)
+        });
+    }
+    let sent = async {
+        while asked() < 20 {
+            sleep(Duration::from_millis(2)).await;
+        }
+    };
+    within("twenty requests", sent).await;
+    // All callers leave while the gateway thinks, which then accepts.
+    calls.shutdown().await;
+    let cancelled = async {
+        while program.printed("CANCELLED").await.matches("CANCELLED").count() < 20 {
+            sleep(Duration::from_millis(2)).await;
+        }
+    };
+    within("twenty callers who have left", cancelled).await;
+    program.gateway.thaw();
+    program.signal("-TERM");
+    let (status, printed) = program.ended().await;
+    assert_eq!(status, Some(0));
+    let lines = printed.lines().map(|line| serde_json::from_str(line).expect("JSON"));
+    let left = |line: &serde_json::Value| {
+        line["message"].as_str().is_some_and(|message| message.contains("callers had left"))
+    };
+    let lines: Vec<serde_json::Value> = lines.filter(left).collect();
+    let accepted = |line: &serde_json::Value| line["accepted"].as_u64().expect("a number");
+    assert_eq!(lines.iter().map(accepted).sum::<u64>(), 20, "{lines:?}");
+    assert!(lines.len() < 20, "a line for each: {lines:?}");
+    assert!(!printed.contains("after its caller had left"), "{printed}");
 }

@@ -2,18 +2,30 @@
 
 use std::{sync::Arc, time::Duration};
 
-use ccgateway_bridge::{rpc::proto::SetBusyRequest, sim::Interface};
+use ccgateway_bridge::{
+    client::Channel,
+    rpc::proto::{SetBusyRequest, agent_state_client::AgentStateClient},
+    sim::Interface,
+};
 use tokio::{
     task::JoinSet,
     time::{Instant, sleep, timeout},
 };
-use tonic::Request;
+use tonic::{Request, Status};
 
 use crate::support::Centre;
 
 /// At the default rate they take six seconds.
 const AGENTS: std::ops::Range<u32> = 1001..1301;
 const PER_SECOND: u32 = 50;
+
+async fn call(states: &AgentStateClient<Channel>, agent: u32) -> Result<(), Status> {
+    let (agent_id, reason, prolong) = (agent.to_string(), Some(200), Some(true));
+    let message = SetBusyRequest { agent_id, reason, prolong, ..<_>::default() };
+    let mut request = Request::new(message);
+    request.set_timeout(Duration::from_millis(300));
+    states.clone().set_busy(request).await.map(drop)
+}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn all_replicas_together_keep_to_the_rate_and_every_agent_gets_in() {
@@ -26,16 +38,9 @@ async fn all_replicas_together_keep_to_the_rate_and_every_agent_gets_in() {
         .map(|agent| {
             let states = states.clone();
             async move {
-                for attempt in 0.. {
-                    let agent_id = agent.to_string();
-                    let (reason, prolong) = (Some(200), Some(true));
-                    let message = SetBusyRequest { agent_id, reason, prolong, ..<_>::default() };
-                    let mut request = Request::new(message);
-                    request.set_timeout(Duration::from_millis(300));
-                    let mut replica = states[(agent as usize + attempt) % 3].clone();
-                    if replica.set_busy(request).await.is_ok() {
-                        break;
-                    }
+                let mut attempt = agent as usize;
+                while call(&states[attempt % 3], agent).await.is_err() {
+                    attempt += 1;
                     sleep(Duration::from_millis(50)).await;
                 }
             }
