@@ -25,6 +25,7 @@ use std::{
     net::SocketAddr,
     num::NonZeroUsize,
     ops::RangeInclusive,
+    path::PathBuf,
     sync::Arc,
     time::Duration,
 };
@@ -55,7 +56,7 @@ pub struct Config {
     pub host_in_flight: NonZeroUsize,
     /// Every tenant that is served; at least one. `[tenants.<id>]`.
     pub tenants: BTreeMap<TenantId, Tenant>,
-    /// Where replicas share sessions; `None`: this process keeps them to itself. `[store]`.
+    /// Where sessions outlive the process; `None`: nowhere. `[store]`.
     pub store: Option<Store>,
     /// Where traces of calls go; `None`: none are made. `[traces]`.
     pub traces: Option<Traces>,
@@ -63,6 +64,24 @@ pub struct Config {
     pub retcodes: Overrides,
     /// See [`Config::warnings`].
     warnings: Vec<String>,
+}
+
+impl Store {
+    /// The file, if it is one.
+    pub fn file(&self) -> Option<&FileStore> {
+        match self {
+            Self::File(file) => Some(file),
+            Self::Redis(_) => None,
+        }
+    }
+
+    /// Where replicas share sessions, if they do.
+    pub fn redis(&self) -> Option<&RedisStore> {
+        match self {
+            Self::File(_) => None,
+            Self::Redis(redis) => Some(redis),
+        }
+    }
 }
 
 impl Config {
@@ -358,9 +377,31 @@ pub struct Credential {
     pub force: bool,
 }
 
+/// Where sessions outlive the process.
+#[derive(Clone, Debug)]
+pub enum Store {
+    /// In a file of this process's own.
+    File(FileStore),
+    /// Where replicas share them.
+    Redis(RedisStore),
+}
+
+/// A file in which one process finds its sessions again after a restart.
+#[derive(Clone, Debug)]
+pub struct FileStore {
+    /// The file; its folder exists. `store.file`.
+    pub path: PathBuf,
+    /// What sessions are encrypted with, the key that encrypts first; without any they are stored
+    /// as they are. `store.encryption_keys`.
+    pub encryption_keys: Vec<EncryptionKey>,
+    /// Whether the passwords that callers give are stored too; only with keys.
+    /// `store.credentials`.
+    pub credentials: bool,
+}
+
 /// Where replicas share sessions.
 #[derive(Clone, Debug)]
-pub struct Store {
+pub struct RedisStore {
     /// The Redis or Valkey.
     pub redis: Redis,
     /// What the names of all keys and channels start with. `store.key_prefix`.

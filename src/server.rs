@@ -38,7 +38,7 @@ use crate::{
     id::TenantId,
     keyring::SealError,
     rpc::{self, Observed},
-    session::{Shared, Stores},
+    session::{FileError, SessionFile, Shared, Stores},
     telemetry::LogControl,
     tenant::{Common, Hosts, Tenant, Tenants, Work},
     trace::{Tracer, TracerError},
@@ -56,6 +56,7 @@ pub struct Bridge {
     connections: TaskTracker,
     work: Work,
     tracer: Tracer,
+    stores: Stores,
     drain: Drain,
 }
 
@@ -78,6 +79,9 @@ pub enum StartError {
     /// What replicas share cannot be encrypted.
     #[error("store.encryption_keys: {0}")]
     Store(#[from] SealError),
+    /// The file that sessions are to be kept in cannot be used.
+    #[error("store.file: {0}")]
+    SessionFile(#[from] FileError),
     /// Traces cannot be made.
     #[error(transparent)]
     Traces(#[from] TracerError),
@@ -132,23 +136,31 @@ impl Bridge {
     ///
     /// As [`Bridge::start`].
     pub async fn start_with(config: Config, log: Option<LogControl>) -> Result<Self, StartError> {
+        let stores = open_stores(&config).await?;
+        let started = Box::pin(Self::start_on(stores.clone(), config, log)).await;
+        if started.is_err() {
+            stores.close().await;
+        }
+        started
+    }
+
+    async fn start_on(
+        stores: Stores,
+        config: Config,
+        log: Option<LogControl>,
+    ) -> Result<Self, StartError> {
         let warnings = config.warnings();
         let certificates = Certificates::of(&config);
-        let Config { server, host_in_flight, tenants, store, traces, retcodes, .. } = config;
+        let Config { server, host_in_flight, tenants, traces, retcodes, .. } = config;
         let (work, stages) = (Work::default(), Stages::default());
 
         let observed = Arc::new(Observed::new(&server, traces.as_ref())?);
         let tracer = observed.tracer.clone();
         let shares = ServerShares::new(&server);
-        let stores = match &store {
-            Some(store) => Stores::Shared(Shared::new(store)?),
-            None => Stores::Embedded,
-        };
         let hosts = Hosts::new(host_in_flight);
         let common = Common { hosts: &hosts, stores: &stores, metrics: &observed.metrics.tenants };
         let tenants = start_tenants(tenants, &common, &work)?;
-        let readiness =
-            Arc::new(Readiness::new(tenants.clone(), &warnings, stores.link().cloned()));
+        let readiness = Arc::new(Readiness::new(tenants.clone(), &warnings, stores.clone()));
 
         let tls = server.tls.as_ref().map(tls::acceptor).transpose().map_err(StartError::Tls)?;
         let mut routes = rpc::services(tenants.clone(), retcodes, &server, observed.clone())?;
@@ -168,13 +180,14 @@ impl Bridge {
                 shares,
                 hosts,
                 certificates,
-                store: stores.link().cloned(),
+                stores: stores.clone(),
                 log,
             };
             let board = Board::new(readiness.clone(), exposition);
             tokio::spawn(admin::serve(listener, Arc::new(board), stages.close.clone()));
         }
 
+        tenants.all().for_each(Tenant::resume);
         let connections = TaskTracker::new();
         let routes = routes.routes().prepare();
         let callers = Callers::new(&server, tls, routes, stages.clone(), open);
@@ -191,6 +204,7 @@ impl Bridge {
             connections,
             work,
             tracer,
+            stores,
             drain,
         })
     }
@@ -209,7 +223,7 @@ impl Bridge {
     /// Takes `spread` and `limit` of the configuration's drain at the most.
     pub async fn drain(self) -> Drained {
         let Self { readiness, mut health, tenants, stages, connections, work, .. } = self;
-        let (tracer, drain) = (self.tracer, self.drain);
+        let (tracer, stores, drain) = (self.tracer, self.stores, self.drain);
         info!(spread = ?drain.spread, limit = ?drain.limit, "draining: not ready from now on");
         readiness.set_draining();
         health.not_serving().await;
@@ -245,7 +259,8 @@ impl Bridge {
             clean = timeout(last_words, &mut all).await.is_ok();
         }
         tenants.all().for_each(|tenant| tenant.tell_abandoned());
-        tracer.shut_down(end.saturating_duration_since(Instant::now()).min(last_words)).await;
+        let left = end.saturating_duration_since(Instant::now()).min(last_words);
+        let (_late, ()) = tokio::join!(timeout(left, stores.close()), tracer.shut_down(left));
         let (connections, requests) = (connections.len(), work.tasks.len());
         stages.close.cancel();
         if clean {
@@ -255,6 +270,19 @@ impl Bridge {
         warn!(connections, requests, "drained: the limit passed with connections or requests open");
         Drained::CutShort { connections, requests }
     }
+}
+
+/// Where the tenants' sessions are.
+async fn open_stores(config: &Config) -> Result<Stores, StartError> {
+    Ok(match &config.store {
+        None => Stores::Embedded,
+        Some(config::Store::Redis(redis)) => Stores::Shared(Shared::new(redis)?),
+        Some(config::Store::File(file)) => {
+            let capacities = config.tenants.iter();
+            let capacities = capacities.map(|(id, tenant)| (id.clone(), tenant.limits.sessions));
+            Stores::File(SessionFile::open(file, capacities.collect()).await?)
+        }
+    })
 }
 
 /// Tenants that are ready for calls.

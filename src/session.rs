@@ -1,13 +1,15 @@
 //! Sessions: which Guid is an agent's, who made it, and how long it is good.
 //!
 //! [`SessionStore`] is the seam at which replicas share sessions: [`EmbeddedStore`] keeps them in
-//! this process, [`SharedStore`] in a Redis too. Whatever stores them, a newer Guid is never undone
+//! this process, [`FileStore`] in a file too, [`SharedStore`] in a Redis too. Whatever stores them, a newer Guid is never undone
 //! by an older one: each change names the version that it replaces.
 
 mod cookies;
 mod embedded;
+mod file;
 mod guid;
 mod local;
+mod record;
 mod shared;
 mod state;
 
@@ -22,9 +24,11 @@ use std::{
 
 use tokio::time::Instant;
 
+pub(crate) use self::file::{CREDENTIALS, FileShelf, REJECTED};
 pub use self::{
     cookies::Cookies,
     embedded::EmbeddedStore,
+    file::{FileError, FileState, FileStore, SessionFile},
     guid::{Guid, InvalidGuid, without_guids},
     shared::{Shared, SharedStore},
     state::SessionState,
@@ -164,6 +168,12 @@ pub trait SessionStore: fmt::Debug + Send + Sync {
 
     /// Whether this process has heard that the agent was signed out, and of no session since.
     fn is_signed_out(&self, agent: AgentId) -> bool;
+
+    /// The agents whose sessions the bridge made before this process started, and which it is to
+    /// keep by itself: nobody else does.
+    fn found(&self) -> Vec<AgentId> {
+        Vec::new()
+    }
 }
 
 /// Where the sessions of all tenants are.
@@ -171,6 +181,8 @@ pub trait SessionStore: fmt::Debug + Send + Sync {
 pub enum Stores {
     /// In this process.
     Embedded,
+    /// In this process, and in a file for the one that comes after it.
+    File(SessionFile),
     /// In this process, and shared with others.
     Shared(Shared),
 }
@@ -206,23 +218,40 @@ impl Stores {
     pub fn open(&self, tenant: &TenantId, capacity: NonZeroUsize) -> Arc<dyn SessionStore> {
         match self {
             Self::Embedded => Arc::new(EmbeddedStore::new(capacity)),
+            Self::File(file) => match file.store(tenant) {
+                Some(store) => Arc::new(store),
+                // Not one of those that the file was opened for.
+                None => Arc::new(EmbeddedStore::new(capacity)),
+            },
             Self::Shared(shared) => Arc::new(SharedStore::start(shared, tenant, capacity)),
+        }
+    }
+
+    /// Stores what is left, for a few seconds, and lets go of what another process may want.
+    pub async fn close(&self) {
+        if let Self::File(file) = self {
+            file.close().await;
         }
     }
 
     /// What replicas share, if they do.
     pub fn shared(&self) -> Option<&Shared> {
         match self {
-            Self::Embedded => None,
+            Self::Embedded | Self::File(_) => None,
             Self::Shared(shared) => Some(shared),
         }
     }
 
     /// The link to what replicas share, if they do.
     pub fn link(&self) -> Option<&Link> {
+        self.shared().map(Shared::link)
+    }
+
+    /// The file that outlives this process, if there is one.
+    pub fn file(&self) -> Option<&SessionFile> {
         match self {
-            Self::Embedded => None,
-            Self::Shared(shared) => Some(shared.link()),
+            Self::File(file) => Some(file),
+            Self::Embedded | Self::Shared(_) => None,
         }
     }
 }

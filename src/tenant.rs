@@ -163,7 +163,7 @@ impl Tenant {
                 config.credentials.clone(),
                 config.keep.rejected_for,
                 config.limits.sessions,
-                common.stores.shared().map(|shared| Safe::new(shared, &id)),
+                Safe::of(common.stores, &id),
             ),
             sessions: common.stores.open(&id, config.limits.sessions),
             gateway: Gateway::new(&config, metrics.clone())?,

@@ -37,10 +37,14 @@ pub(super) fn read(path: &Path, max: u64) -> io::Result<(Vec<u8>, Metadata)> {
 
 /// "cannot read" with the path and the system's words.
 pub(super) fn unreadable(path: &Path, error: &io::Error, remedy: &str) -> Wrong {
-    let text = error.to_string();
-    let words = text.split(" (os error").next().unwrap_or(&text);
     let path = quote(&path.to_string_lossy());
-    Wrong::new(format!("cannot read {path} ({words})"), remedy)
+    Wrong::new(format!("cannot read {path} ({})", words(error)), remedy)
+}
+
+/// The system's words, without its number for them.
+pub(super) fn words(error: &io::Error) -> String {
+    let text = error.to_string();
+    text.split(" (os error").next().unwrap_or(&text).to_owned()
 }
 
 /// Notes that others can read a file with a secret, which `key` names.

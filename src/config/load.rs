@@ -89,7 +89,7 @@ pub fn load(sources: &Sources) -> Result<Config, ConfigErrors> {
 
 fn config(root: &Section<'_>) -> Config {
     Config {
-        server: server::server(&root.section("server")),
+        server: server::server(&root.section("server"), root.has("store")),
         log: server::log(&root.section("log")),
         host_in_flight: server::host_in_flight(&root.section("gateway")),
         tenants: tenant::tenants(&root.section("tenants")),

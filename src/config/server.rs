@@ -29,7 +29,8 @@ const DEFAULT_ADMIN_LISTEN: ([u8; 4], u16) = ([0, 0, 0, 0], 9090);
 
 const MIB: usize = 1024 * 1024;
 
-pub(super) fn server(section: &Section<'_>) -> Server {
+/// `[server]`, of a bridge whose sessions outlive it or not.
+pub(super) fn server(section: &Section<'_>, has_store: bool) -> Server {
     let listen = section.read("listen", |node| address(scalar::text(node)?));
     let admin_listen = section.read("admin_listen", |node| match scalar::text(node)? {
         "off" => Ok(None),
@@ -50,7 +51,7 @@ pub(super) fn server(section: &Section<'_>) -> Server {
         tls: section.section("tls").identity("certificate", "key"),
         http2: http2(&section.section("http2")),
         connections: connections(&section.section("connections")),
-        drain: drain(&section.section("drain")),
+        drain: drain(&section.section("drain"), has_store),
     };
     check_ports(section, &server);
     server
@@ -124,7 +125,9 @@ fn connections(section: &Section<'_>) -> Connections {
     }
 }
 
-fn drain(section: &Section<'_>) -> Drain {
+fn drain(section: &Section<'_>, has_store: bool) -> Drain {
+    // A session that nobody will know only keeps its agent from signing in again.
+    let sessions = if has_store { LeftSessions::Leave } else { LeftSessions::SignOut };
     Drain {
         spread: section.duration("spread", 4 * SECOND, Duration::ZERO..=10 * MINUTE),
         limit: section.duration("limit", 20 * SECOND, MILLISECOND..=HOUR),
@@ -133,7 +136,7 @@ fn drain(section: &Section<'_>) -> Drain {
                 "sessions",
                 &[("leave", LeftSessions::Leave), ("sign-out", LeftSessions::SignOut)],
             )
-            .unwrap_or(LeftSessions::Leave),
+            .unwrap_or(sessions),
     }
 }
 

@@ -1,11 +1,14 @@
 //! `[store]`.
 
-use std::collections::HashSet;
+use std::{
+    collections::HashSet,
+    path::{Path, PathBuf},
+};
 
 use secrecy::SecretString;
 
 use super::{
-    Redis, RedisNode, RedisTimeouts, RedisTls, Sentinel, Store, Topology,
+    FileStore, Redis, RedisNode, RedisStore, RedisTimeouts, RedisTls, Sentinel, Store, Topology,
     error::{Wrong, quote},
     files,
     reader::Section,
@@ -21,6 +24,18 @@ const DEFAULT_PORT: u16 = 6379;
 const DEFAULT_PREFIX: &str = "ccgw:";
 const PREFIX_MAX: usize = 64;
 const SECRET_MAX: u64 = 4096;
+/// Keys that say nothing of a file.
+const OF_REDIS: [&str; 9] = [
+    "urls",
+    "topology",
+    "sentinel",
+    "tls",
+    "username",
+    "password_file",
+    "key_prefix",
+    "lease",
+    "timeouts",
+];
 
 const URLS_REMEDY: &str = "give redis://<host>[:<port>], or rediss:// for TLS, without user name, \
                            password or path";
@@ -36,21 +51,92 @@ struct Url {
 
 pub(super) fn store(root: &Section<'_>) -> Option<Store> {
     let section = root.section("store");
-    let present = root.has("store");
+    // Every key is asked for, or those of the other kind would not be known.
+    let path = section.path("file");
+    let redis = redis(&section);
+    let file = path.and_then(|path| file(&section, path, &redis));
+    if !root.has("store") {
+        return None;
+    }
+    if section.has("file") {
+        return file.map(Store::File);
+    }
+    if !section.has("urls") {
+        let remedy = "give urls, where replicas share sessions through a Redis, or file, where one \
+                      process keeps them over a restart";
+        section.missing("urls", remedy);
+    }
+    section.missing("encryption_keys", KEYS_REMEDY);
+    Some(Store::Redis(redis))
+}
+
+/// What a store in a file has in common with one in Redis is read already.
+fn file(section: &Section<'_>, path: PathBuf, redis: &RedisStore) -> Option<FileStore> {
+    for key in OF_REDIS.into_iter().filter(|key| section.has(key)) {
+        section.contradiction(
+            &[key],
+            Wrong::new(
+                format!("{key} is for a Redis, and file for one process without it"),
+                format!(
+                    "give store.urls to share sessions with other replicas, or store.file to keep \
+                     them over a restart, and no {key} with it"
+                ),
+            ),
+        );
+    }
+    if redis.credentials && !section.has("encryption_keys") {
+        let problem = "would store passwords in plain text";
+        section.contradiction(&["credentials"], Wrong::new(problem, KEYS_REMEDY));
+    }
+    let path = section.read("file", |_| usable_file(path))?;
+    if !section.has("encryption_keys") {
+        section.notes().warn(format!(
+            "store.file without store.encryption_keys: whoever can read {} has the Guids of all \
+             agents; give encryption_keys",
+            path.display()
+        ));
+    }
+    let encryption_keys = redis.encryption_keys.clone();
+    Some(FileStore { path, encryption_keys, credentials: redis.credentials })
+}
+
+/// The path, if there can be a file.
+fn usable_file(path: PathBuf) -> Result<PathBuf, Wrong> {
+    let shown = quote(&path.to_string_lossy());
+    let remedy = "give the path of a file in a folder that exists and that the bridge may write to";
+    let wrong = |problem| Err(Wrong::new(problem, remedy));
+    match std::fs::metadata(&path) {
+        Ok(found) if !found.is_file() => return wrong(format!("{shown} is no file")),
+        Ok(_) => return Ok(path),
+        Err(_) => {}
+    }
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let folder = folder.unwrap_or(Path::new("."));
+    match std::fs::metadata(folder) {
+        Ok(found) if found.is_dir() => Ok(path),
+        Ok(_) => wrong(format!("{shown} is in something that is no folder")),
+        Err(error) => {
+            let error = files::words(&error);
+            wrong(format!("the folder of {shown} cannot be used ({error})"))
+        }
+    }
+}
+
+fn redis(section: &Section<'_>) -> RedisStore {
     let urls = section.list("urls", URLS_MAX, url).unwrap_or_default();
-    let topology = topology(&section);
-    let tls = tls(&section, &urls);
-    check_count(&section, &topology, urls.len());
-    warn_of_plaintext(&section, &urls);
+    let topology = topology(section);
+    let tls = tls(section, &urls);
+    check_count(section, &topology, urls.len());
+    warn_of_plaintext(section, &urls);
     let username = section.text("username").map(str::to_owned);
-    let password = password(&section);
+    let password = password(section);
     if username.is_some() && !section.has("password_file") {
         section.contradiction(
             &["username"],
             Wrong::new("is of no use without password_file", "give password_file too, or neither"),
         );
     }
-    let store = Store {
+    RedisStore {
         redis: Redis {
             topology,
             nodes: urls.into_iter().map(|url| url.node).collect(),
@@ -63,15 +149,9 @@ pub(super) fn store(root: &Section<'_>) -> Option<Store> {
             .read("key_prefix", |node| prefix(super::scalar::text(node)?))
             .unwrap_or_else(|| DEFAULT_PREFIX.to_owned()),
         lease: section.duration("lease", 15 * SECOND, SECOND..=MINUTE),
-        encryption_keys: keys(&section),
+        encryption_keys: keys(section),
         credentials: section.truth("credentials", false),
-    };
-    if !present {
-        return None;
     }
-    section.missing("urls", URLS_REMEDY);
-    section.missing("encryption_keys", KEYS_REMEDY);
-    Some(store)
 }
 
 fn url(text: &str) -> Result<Url, Wrong> {

@@ -21,6 +21,7 @@ pub struct Server {
     certificates: Family<CertificateLabels, Gauge<f64, AtomicU64>>,
     lines_lost: Counter,
     store_failures: Counter,
+    store_file: Gauge,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -49,9 +50,10 @@ impl Server {
             certificates: Family::default(),
             lines_lost: Counter::default(),
             store_failures: Counter::default(),
+            store_file: Gauge::default(),
         };
         let Self { places, places_taken, host_places, host_places_taken, .. } = &server;
-        let Self { certificates, lines_lost, store_failures, .. } = &server;
+        let Self { certificates, lines_lost, store_failures, store_file, .. } = &server;
         let help = "Places that all callers share";
         registry.register("ccgw_server_places", help, places.clone());
         let help = "Of these, the places that are taken";
@@ -65,8 +67,10 @@ impl Server {
         registry.register_with_unit(name, help, Unit::Seconds, certificates.clone());
         let help = "Lines of the log that were lost because nobody read them in time";
         registry.register("ccgw_log_lines_lost", help, lines_lost.clone());
-        let help = "Requests to the store that replicas share which failed";
+        let help = "Requests to the store, or attempts to write its file, which failed";
         registry.register("ccgw_store_failures", help, store_failures.clone());
+        let help = "Length of the file that sessions are stored in; 0: there is none";
+        registry.register_with_unit("ccgw_store_file", help, Unit::Bytes, store_file.clone());
         server
     }
 
@@ -99,5 +103,10 @@ impl Server {
     /// So many requests to the store have failed since the start.
     pub fn set_store_failures(&self, failures: u64) {
         self.store_failures.inner().store(failures, Ordering::Relaxed);
+    }
+
+    /// The file with the sessions has so many bytes.
+    pub fn set_store_file(&self, bytes: u64) {
+        self.store_file.set(bytes.try_into().unwrap_or(i64::MAX));
     }
 }

@@ -3,7 +3,7 @@ use std::time::SystemTime;
 use rustls::pki_types::{CertificateDer, pem::PemObject as _};
 
 use crate::{
-    config::{ClientTls, Config, Trust},
+    config::{self, ClientTls, Config, Trust},
     doctor,
     id::TenantId,
 };
@@ -34,8 +34,9 @@ impl Certificates {
         if let Some(traces) = &config.traces {
             all.note_both(None, ["traces_client", "traces_ca"], &traces.tls);
         }
-        let store = config.store.as_ref().and_then(|store| store.redis.tls.as_ref());
-        if let Some(pem) = store.and_then(|tls| tls.ca_pem.as_deref()) {
+        let store = config.store.as_ref().and_then(config::Store::redis);
+        let tls = store.and_then(|store| store.redis.tls.as_ref());
+        if let Some(pem) = tls.and_then(|tls| tls.ca_pem.as_deref()) {
             let roots: Vec<_> = CertificateDer::pem_slice_iter(pem).flatten().collect();
             all.note(None, "store_ca", &roots);
         }

@@ -8,8 +8,8 @@ use super::certificates::Certificates;
 use crate::{
     config,
     metrics::Metrics,
-    redis::Link,
     rpc::Observed,
+    session::Stores,
     telemetry::LogControl,
     tenant::{Hosts, Tenants, Usage},
 };
@@ -22,7 +22,7 @@ pub(super) struct Exposition {
     pub(super) shares: ServerShares,
     pub(super) hosts: Hosts,
     pub(super) certificates: Certificates,
-    pub(super) store: Option<Link>,
+    pub(super) stores: Stores,
     pub(super) log: Option<LogControl>,
 }
 
@@ -81,8 +81,12 @@ impl Exposition {
         if let Some(log) = &self.log {
             server.set_lines_lost(log.lines_lost());
         }
-        if let Some(store) = &self.store {
-            server.set_store_failures(store.failures());
+        if let Some(link) = self.stores.link() {
+            server.set_store_failures(link.failures());
+        }
+        if let Some(file) = self.stores.file() {
+            server.set_store_failures(file.failures());
+            server.set_store_file(file.bytes());
         }
     }
 }

@@ -13,6 +13,7 @@ use crate::{
     metrics::Counts,
     redis::LinkState,
     rpc::Failure,
+    session::{FileState, SessionFile},
     telemetry::{LogControl, LogView},
     tenant::{SignInQueue, TakenOver, Tenant, Usage},
     time::{as_rfc3339, option_as_rfc3339},
@@ -134,11 +135,15 @@ pub(super) struct SessionStatus {
 
 #[derive(Debug, Serialize)]
 pub(super) struct StoreStatus {
+    /// `none`, `file` or `redis`.
+    pub(super) kind: &'static str,
     /// `none`, `unused`, `up` or `down`.
     pub(super) state: &'static str,
     pub(super) error: Option<String>,
-    /// Requests that failed since the start.
+    /// Requests, or attempts to write the file, that failed since the start.
     pub(super) failures: u64,
+    /// The length of the file; none where there is none.
+    pub(super) file_bytes: Option<u64>,
 }
 
 #[derive(Debug, Serialize)]
@@ -183,15 +188,18 @@ impl Board {
     }
 
     fn store(&self) -> StoreStatus {
-        let Some(store) = &self.exposition.store else {
-            return StoreStatus { state: "none", error: None, failures: 0 };
+        if let Some(file) = self.exposition.stores.file() {
+            return StoreStatus::of_file(file);
+        }
+        let Some(store) = self.exposition.stores.link() else {
+            return StoreStatus::NONE;
         };
         let (state, error) = match store.state() {
             LinkState::Unused => ("unused", None),
             LinkState::Up => ("up", None),
             LinkState::Down(error) => ("down", Some(error.to_string())),
         };
-        StoreStatus { state, error, failures: store.failures() }
+        StoreStatus { kind: "redis", state, error, failures: store.failures(), file_bytes: None }
     }
 
     fn certificates(&self) -> Vec<CertificateStatus> {
@@ -202,6 +210,20 @@ impl Board {
             not_after: expiry.not_after,
         });
         status.collect()
+    }
+}
+
+impl StoreStatus {
+    const NONE: Self =
+        Self { kind: "none", state: "none", error: None, failures: 0, file_bytes: None };
+
+    fn of_file(file: &SessionFile) -> Self {
+        let (state, error) = match file.state() {
+            FileState::Up => ("up", None),
+            FileState::Down(error) => ("down", Some(error)),
+        };
+        let (failures, file_bytes) = (file.failures(), Some(file.bytes()));
+        Self { kind: "file", state, error, failures, file_bytes }
     }
 }
 

@@ -8,12 +8,22 @@ use crate::id::AgentId;
 
 /// Sessions in the memory of this process: the store of a single replica.
 #[derive(Debug)]
-pub struct EmbeddedStore(Local);
+pub struct EmbeddedStore(Arc<Local>);
 
 impl EmbeddedStore {
     /// A store of up to `capacity` sessions.
     pub fn new(capacity: NonZeroUsize) -> Self {
-        Self(Local::new(capacity))
+        Self::of(Arc::new(Local::new(capacity)))
+    }
+
+    /// A store of what others can see too.
+    pub(super) fn of(local: Arc<Local>) -> Self {
+        Self(local)
+    }
+
+    /// Forgets the session of this version; tells whether it was there.
+    pub(super) fn forget(&self, agent: AgentId, version: u64) -> bool {
+        self.0.forget(agent, version)
     }
 
     fn insert(&self, agent: AgentId, new: NewSession) -> Result<Arc<Session>, StoreError> {
@@ -84,7 +94,7 @@ impl SessionStore for EmbeddedStore {
     }
 
     fn remove(&self, agent: AgentId, version: u64) -> StoreFuture<'_, ()> {
-        self.0.forget(agent, version);
+        self.forget(agent, version);
         Box::pin(ready(Ok(())))
     }
 

@@ -169,6 +169,11 @@ impl Local {
         self.last_version.fetch_max(version, Ordering::Relaxed);
     }
 
+    /// The highest version that was given or seen.
+    pub(super) fn last_version(&self) -> u64 {
+        self.last_version.load(Ordering::Relaxed)
+    }
+
     /// Takes in what is newer than what is known. Of two that claim one version, the one that all
     /// share is right.
     pub(super) fn offer(&self, agent: AgentId, entry: Entry) -> Taken {
@@ -225,12 +230,14 @@ impl Local {
         }
     }
 
-    /// Forgets the session of this version without a trace.
-    pub(super) fn forget(&self, agent: AgentId, version: u64) {
-        if let hash_map::Entry::Occupied(entry) = self.entries().entry(agent)
-            && entry.get().version == version
-        {
-            entry.remove();
+    /// Forgets the session of this version without a trace; tells whether it was there.
+    pub(super) fn forget(&self, agent: AgentId, version: u64) -> bool {
+        match self.entries().entry(agent) {
+            hash_map::Entry::Occupied(entry) if entry.get().version == version => {
+                entry.remove();
+                true
+            }
+            _ => false,
         }
     }
 

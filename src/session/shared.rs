@@ -13,6 +13,7 @@ use tracing::{debug, warn};
 use super::{
     Claim, Guid, NewSession, Session, SessionStore, StoreError, StoreFuture,
     local::{Entry, Local, Taken},
+    record::{Record, Unreadable},
 };
 use crate::{
     config,
@@ -23,14 +24,10 @@ use crate::{
     replica::{Leases, RedisLeases, ReplicaId, Roster},
 };
 
-mod record;
 mod sync;
 mod write;
 
-use self::{
-    record::{Record, Unreadable},
-    write::{Stored, Written},
-};
+use self::write::{Stored, Written};
 
 /// What the stores of all tenants have in common.
 #[derive(Clone, Debug)]
@@ -79,7 +76,7 @@ impl Shared {
     /// # Errors
     ///
     /// [`SealError`] if a key is of no use.
-    pub fn new(config: &config::Store) -> Result<Self, SealError> {
+    pub fn new(config: &config::RedisStore) -> Result<Self, SealError> {
         Ok(Self {
             link: Link::new(&config.redis),
             keyring: Arc::new(Keyring::new(&config.encryption_keys)?),

@@ -1,5 +1,5 @@
-//! What a tenant's replicas tell each other of passwords, encrypted under the keys that only they
-//! have.
+//! What a tenant's replicas tell each other of passwords, or one process the next, encrypted under
+//! the keys that only they have.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -11,18 +11,25 @@ use crate::{
     id::{AgentId, TenantId},
     keyring::{Keyring, Sealed, hex, unhex},
     redis::{Keys, Link, LinkError, LinkState, Repeat},
-    session::Shared,
+    session::{CREDENTIALS, FileShelf, REJECTED, Stores},
 };
 
-/// A tenant's safe in the Redis that its replicas share. What cannot be read is as if it were not
-/// there, and what cannot be written is not missed: it only saves work, or a locked account.
+/// A tenant's safe. What cannot be read is as if it were not there, and what cannot be written is
+/// not missed: it only saves work, or a locked account.
 pub(super) struct Safe {
     tenant: TenantId,
-    link: Link,
-    keys: Keys,
+    room: Room,
     keyring: Arc<Keyring>,
     /// Whether what sign-ins need may be in it.
     pub(super) has_credentials: bool,
+}
+
+/// Where a safe is.
+enum Room {
+    /// In the Redis that replicas share.
+    Redis(Link, Keys),
+    /// In the file that the next process opens.
+    File(FileShelf),
 }
 
 /// What there may be in it of each agent.
@@ -42,14 +49,20 @@ struct Content {
 }
 
 impl Safe {
-    pub(super) fn new(shared: &Shared, tenant: &TenantId) -> Self {
-        Self {
-            tenant: tenant.clone(),
-            link: shared.link().clone(),
-            keys: shared.keys(tenant),
-            keyring: shared.keyring().clone(),
-            has_credentials: shared.has_credentials(),
-        }
+    /// A tenant's safe, if there is a store with keys.
+    pub(super) fn of(stores: &Stores, tenant: &TenantId) -> Option<Self> {
+        let (room, keyring, has_credentials) = match stores {
+            Stores::Embedded => return None,
+            Stores::Shared(shared) => (
+                Room::Redis(shared.link().clone(), shared.keys(tenant)),
+                shared.keyring().clone(),
+                shared.has_credentials(),
+            ),
+            Stores::File(file) => {
+                (Room::File(file.shelf(tenant)?), file.keyring()?.clone(), file.has_credentials())
+            }
+        };
+        Some(Self { tenant: tenant.clone(), room, keyring, has_credentials })
     }
 
     /// Puts something in for a time, in the place of what is there.
@@ -63,18 +76,32 @@ impl Safe {
         let sealed = self.keyring.seal(&self.about(drawer, agent), plain).ok()?;
         let Sealed { key_id, nonce, data } = sealed;
         let content = Content { key: key_id, nonce: hex(&nonce), data: hex(&data) };
-        let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-        let mut set = ::redis::cmd("SET");
-        set.arg(self.key(drawer, agent)).arg(serde_json::to_vec(&content).ok()?);
-        set.arg("PX").arg(millis);
-        self.asked(self.link.command::<()>(&set, Repeat::Once)).await
+        let content = serde_json::to_vec(&content).ok()?;
+        match &self.room {
+            Room::File(shelf) => {
+                shelf.put(drawer.name(), agent, content, time).await;
+                Some(())
+            }
+            Room::Redis(link, keys) => {
+                let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+                let mut set = ::redis::cmd("SET");
+                set.arg(drawer.key(keys, agent)).arg(content).arg("PX").arg(millis);
+                self.asked(link, link.command::<()>(&set, Repeat::Once)).await
+            }
+        }
     }
 
     /// What is there.
     pub(super) async fn get(&self, drawer: Drawer, agent: AgentId) -> Option<Zeroizing<Vec<u8>>> {
-        let mut get = ::redis::cmd("GET");
-        get.arg(self.key(drawer, agent));
-        let found = self.asked(self.link.command::<Option<Vec<u8>>>(&get, Repeat::Once)).await??;
+        let found = match &self.room {
+            Room::File(shelf) => shelf.get(drawer.name(), agent)?,
+            Room::Redis(link, keys) => {
+                let mut get = ::redis::cmd("GET");
+                get.arg(drawer.key(keys, agent));
+                let asking = link.command::<Option<Vec<u8>>>(&get, Repeat::Once);
+                self.asked(link, asking).await??
+            }
+        };
         let Content { key, nonce, data } = serde_json::from_slice(&found).ok()?;
         let nonce = unhex(&nonce)?.try_into().ok()?;
         let sealed = Sealed { key_id: key, nonce, data: unhex(&data)? };
@@ -83,27 +110,29 @@ impl Safe {
 
     /// Takes out what is there.
     pub(super) async fn empty(&self, drawer: Drawer, agent: AgentId) {
-        let mut delete = ::redis::cmd("DEL");
-        delete.arg(self.key(drawer, agent));
-        self.asked(self.link.command::<u64>(&delete, Repeat::Once)).await;
+        match &self.room {
+            Room::File(shelf) => shelf.remove(drawer.name(), agent).await,
+            Room::Redis(link, keys) => {
+                let mut delete = ::redis::cmd("DEL");
+                delete.arg(drawer.key(keys, agent));
+                self.asked(link, link.command::<u64>(&delete, Repeat::Once)).await;
+            }
+        }
     }
 
     /// The answer, unless Redis is known to be down: nobody is to wait for it then.
-    async fn asked<T>(&self, question: impl Future<Output = Result<T, LinkError>>) -> Option<T> {
-        if matches!(self.link.state(), LinkState::Down(_)) {
+    async fn asked<T>(
+        &self,
+        link: &Link,
+        question: impl Future<Output = Result<T, LinkError>>,
+    ) -> Option<T> {
+        if matches!(link.state(), LinkState::Down(_)) {
             return None;
         }
         let unavailable = |error: &LinkError| {
             debug!(tenant.id = %self.tenant, %error, "what replicas share of passwords is not at hand");
         };
         question.await.inspect_err(unavailable).ok()
-    }
-
-    fn key(&self, drawer: Drawer, agent: AgentId) -> String {
-        match drawer {
-            Drawer::Rejected => self.keys.of(drawer.name(), agent),
-            Drawer::Credentials => self.keys.credentials(agent),
-        }
     }
 
     /// What comes out of another drawer, or is another agent's, is not believed.
@@ -115,8 +144,16 @@ impl Safe {
 impl Drawer {
     fn name(self) -> &'static str {
         match self {
-            Self::Rejected => "rejected",
-            Self::Credentials => "credentials",
+            Self::Rejected => REJECTED,
+            Self::Credentials => CREDENTIALS,
+        }
+    }
+
+    /// Its key in Redis.
+    fn key(self, keys: &Keys, agent: AgentId) -> String {
+        match self {
+            Self::Rejected => keys.of(self.name(), agent),
+            Self::Credentials => keys.credentials(agent),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! A tenant whose agents several replicas share.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use super::Tenant;
 use crate::{
@@ -12,6 +12,11 @@ use crate::{
 
 /// Of a lease, the part in which the first polls for agents taken over are begun.
 const SPREAD: u32 = 8;
+/// Between the first polls for agents whose sessions outlived the process: each opens a connection.
+const RESUMED_EVERY: Duration = Duration::from_millis(2);
+/// But all are begun within this time: the gateway signs out whoever was not polled for two minutes,
+/// and a part of those has passed.
+const RESUMED_WITHIN: Duration = Duration::from_secs(20);
 
 // === impl Tenant ===
 
@@ -65,6 +70,20 @@ impl Tenant {
                 tenant.stopping().run_until_cancelled(roster.run(&tenant)).await;
             }
         });
+    }
+
+    /// Goes on with the sessions that the process before this one made and left in its file.
+    pub fn resume(self: &Arc<Self>) {
+        let found = self.sessions.found();
+        let spread = RESUMED_EVERY.saturating_mul(found.len().try_into().unwrap_or(u32::MAX));
+        for agent in found {
+            if self.config.keep.enabled {
+                self.enter(agent, SessionState::Kept, "found in the file of store.file");
+                self.keepers.start_within(self, agent, spread.min(RESUMED_WITHIN));
+            } else {
+                self.enter(agent, SessionState::Unpolled, "keep.enabled is false");
+            }
+        }
     }
 
     /// Hands the agents over to other replicas, once the polls under way have been answered.

@@ -27,7 +27,8 @@ fn the_least_is_an_address_and_a_key() {
     let folder = folder();
     let text =
         format!("{TENANT}[store]\nurls = [\"redis://localhost\"]\nencryption_keys = [\"a.key\"]\n");
-    let store = config::load(&folder.sources(text)).expect("good").store.expect("a store");
+    let store = config::load(&folder.sources(text)).expect("good").store;
+    let store = store.as_ref().and_then(config::Store::redis).expect("a Redis");
     assert!(matches!(store.redis.topology, Topology::Standalone));
     assert_eq!(
         (store.redis.nodes[0].host.as_str(), store.redis.nodes[0].port),
@@ -53,7 +54,7 @@ fn everything_is_read_and_no_secret_is_shown() {
          password_file = \"password\"\n"
     );
     let config = config::load(&folder.sources(text)).expect("good");
-    let store = config.store.as_ref().expect("a store");
+    let store = config.store.as_ref().and_then(config::Store::redis).expect("a Redis");
     let Topology::Sentinel(sentinel) = &store.redis.topology else { panic!("{store:?}") };
     assert_eq!(sentinel.master, "main");
     assert_eq!(store.redis.password.as_ref().map(ExposeSecret::expose_secret), Some("c4n4ry"));

@@ -160,7 +160,8 @@ impl Centre {
         std::fs::write(&file, config).expect("written");
         let config = config::load(&Sources::default().with_file(file));
         let config = config.unwrap_or_else(|errors| panic!("{errors}"));
-        let shared = Shared::new(&config.store.expect("a store")).expect("keys");
+        let store = config.store.as_ref().and_then(config::Store::redis).expect("a Redis");
+        let shared = Shared::new(store).expect("keys");
         let tenant = TenantId::parse("acme").expect("a tenant");
         let store = SharedStore::start(&shared, &tenant, NonZeroUsize::MIN);
         let agent = AgentId::parse(&id.to_string(), &DEFAULT_AGENT_IDS).expect("an agent");

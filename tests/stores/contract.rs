@@ -16,6 +16,7 @@ use ccgateway_bridge::{
 
 use crate::{
     cluster::Cluster,
+    file::Folder,
     redis::RedisServer,
     support::{Replica, agent, eventually, guid, made, registered, tenant},
 };
@@ -125,6 +126,19 @@ macro_rules! contract {
                 async fn $promise() {
                     let capacity = NonZeroUsize::new($capacity).unwrap();
                     super::$promise(&EmbeddedStore::new(capacity)).await;
+                }
+            )*
+        }
+
+        mod file {
+            use super::*;
+            $(
+                #[tokio::test]
+                async fn $promise() {
+                    let folder = Folder::new();
+                    let capacity = NonZeroUsize::new($capacity).unwrap();
+                    let file = folder.open_for(&[1], capacity).await.unwrap();
+                    super::$promise(&file.store(&tenant()).unwrap()).await;
                 }
             )*
         }

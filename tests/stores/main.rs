@@ -13,6 +13,7 @@ mod access;
 mod bridge;
 mod cluster;
 mod contract;
+mod file;
 mod model;
 mod moments;
 mod outage;

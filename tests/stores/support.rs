@@ -57,9 +57,9 @@ pub(crate) fn redis(topology: Topology, ports: &[u16]) -> Redis {
     }
 }
 
-pub(crate) fn store_config(redis: Redis, keys: &[u8]) -> config::Store {
+pub(crate) fn store_config(redis: Redis, keys: &[u8]) -> config::RedisStore {
     let keys = keys.iter().map(|&byte| EncryptionKey::new([byte; 32])).collect();
-    config::Store {
+    config::RedisStore {
         redis,
         key_prefix: "test:".into(),
         lease: Duration::from_secs(15),

@@ -7,6 +7,7 @@ use http::StatusCode;
 
 use crate::{
     redis::{Link, LinkState},
+    session::{FileState, SessionFile, Stores},
     tenant::{SignInQueue, StateCount, TakenOver, Tenant, Tenants},
 };
 
@@ -15,8 +16,8 @@ use crate::{
 pub(in crate::server) struct Readiness {
     state: AtomicU8,
     tenants: Tenants,
-    /// To what replicas share, if they do. Calls are welcome without it too.
-    store: Option<Link>,
+    /// Calls are welcome without what outlives the process too.
+    stores: Stores,
     /// Shown with every answer; a line each.
     warnings: String,
 }
@@ -51,12 +52,8 @@ fn sign_ins(tenant: &Tenant) -> String {
 
 impl Readiness {
     /// Not ready yet, with what a careful operator would want to hear of the configuration.
-    pub(in crate::server) fn new(
-        tenants: Tenants,
-        warnings: &[String],
-        store: Option<Link>,
-    ) -> Self {
-        Self { state: AtomicU8::default(), tenants, store, warnings: warnings.join("\n") }
+    pub(in crate::server) fn new(tenants: Tenants, warnings: &[String], stores: Stores) -> Self {
+        Self { state: AtomicU8::default(), tenants, stores, warnings: warnings.join("\n") }
     }
 
     pub(in crate::server) fn set_ready(&self) {
@@ -90,9 +87,16 @@ impl Readiness {
         (status, format!("{state}\n{}{end}{more}", self.warnings))
     }
 
-    /// A line on the store that replicas share.
+    /// A line on what outlives the process.
     fn store(&self) -> String {
-        match self.store.as_ref().map(Link::state) {
+        match self.stores.file().map(SessionFile::state) {
+            None => {}
+            Some(FileState::Up) => return "store: up\n".to_owned(),
+            Some(FileState::Down(error)) => {
+                return format!("store: down, {error}; sessions are in memory alone\n");
+            }
+        }
+        match self.stores.link().map(Link::state) {
             None => String::new(),
             Some(LinkState::Unused) => "store: not asked yet\n".to_owned(),
             Some(LinkState::Up) => "store: up\n".to_owned(),

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Inner, record::Record};
+use super::Inner;
 use crate::{
     id::AgentId,
     redis::{LinkError, Repeat, Script},
-    session::{Origin, local::Entry},
+    session::{Origin, local::Entry, record::Record},
 };
 
 /// Writes a record if the version of the stored one is within the limits, and tells all replicas.
@@ -70,7 +70,7 @@ impl Inner {
         entry: &Entry,
         stored: Stored,
     ) -> Result<Written, LinkError> {
-        let record = Record::seal(&self.tenant, agent, entry, &self.keyring)
+        let record = Record::of(&self.tenant, agent, entry, Some(&self.keyring))
             .map_err(|error| LinkError::Refused(error.to_string()))?;
         let (min, max) = match stored {
             Stored::Below(version) => (0, version.saturating_sub(1)),

@@ -23,7 +23,8 @@ pub(super) fn section(html: &mut Html, status: &Status) {
 }
 
 fn store(html: &mut Html, store: &StoreStatus) {
-    html.raw("<h3>Store that replicas share</h3>\n<p class=\"empty\">");
+    let title = if store.kind == "file" { "File of sessions" } else { "Store that replicas share" };
+    html.raw("<h3>").text(title).raw("</h3>\n<p class=\"empty\">");
     let (class, words) = match store.state {
         "none" => {
             html.raw("none: sessions are kept here</p>\n");
@@ -35,6 +36,11 @@ fn store(html: &mut Html, store: &StoreStatus) {
     };
     pill(html, class, words);
     html.raw(" ").text(store.error.as_deref().unwrap_or_default());
+    if let Some(bytes) = store.file_bytes {
+        html.raw(" ").text(bytes.div_ceil(1024)).raw(" KiB; ");
+        html.text(store.failures).raw(" attempts to write failed since the start</p>\n");
+        return;
+    }
     html.raw(" ").text(store.failures).raw(" requests failed since the start</p>\n");
 }
 

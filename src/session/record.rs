@@ -9,7 +9,7 @@ use http::HeaderValue;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use super::super::{Cookies, Guid, Origin, Session, local::Entry};
+use super::{Cookies, Guid, Origin, Session, local::Entry};
 use crate::{
     id::{AgentId, TenantId},
     keyring::{Keyring, SealError, Sealed, hex, unhex},
@@ -35,6 +35,7 @@ struct Body {
     renewed_at: u64,
     expires_at: Option<u64>,
     ttl: Option<u64>,
+    /// The key that seals `data`; empty: `data` is plain text, which only a file may hold.
     key: String,
     nonce: String,
     data: String,
@@ -62,12 +63,12 @@ const VERSION_MAX: u64 = 1 << 53;
 const LENGTH_MAX: usize = 32 * 1024;
 
 impl Record {
-    /// What is to be told of an entry.
-    pub(super) fn seal(
+    /// What is to be told of an entry. Without keys the Guid and the cookies are in it as they are.
+    pub(super) fn of(
         tenant: &TenantId,
         agent: AgentId,
         entry: &Entry,
-        keyring: &Keyring,
+        keyring: Option<&Keyring>,
     ) -> Result<Self, SealError> {
         let body = |session: &Arc<Session>| {
             let origin = match session.origin {
@@ -76,13 +77,19 @@ impl Record {
             };
             let left = session.expires_at.map(|at| at.saturating_duration_since(Instant::now()));
             let about = about(tenant, agent.get(), entry.version);
-            let Sealed { key_id, nonce, data } = keyring.seal(&about, &plain(session))?;
+            let (key, nonce, data) = match keyring {
+                None => (String::new(), Vec::new(), plain(session)),
+                Some(keyring) => {
+                    let Sealed { key_id, nonce, data } = keyring.seal(&about, &plain(session))?;
+                    (key_id, nonce.to_vec(), data)
+                }
+            };
             Ok(Body {
                 origin,
                 renewed_at: since_epoch(session.renewed_at),
                 expires_at: left.map(|left| since_epoch(SystemTime::now() + left)),
                 ttl: entry.ttl.map(millis),
-                key: key_id,
+                key,
                 nonce: hex(&nonce),
                 data: hex(&data),
             })
@@ -107,17 +114,46 @@ impl Record {
         AgentId::parse(&self.agent.to_string(), &(1..=u32::MAX)).ok()
     }
 
-    /// What it says.
+    /// What it says. A session that is not sealed is not believed: others can write where replicas
+    /// share sessions.
     pub(super) fn open(&self, tenant: &TenantId, keyring: &Keyring) -> Result<Entry, Unreadable> {
-        let Some(body) = &self.session else {
-            return Ok(Entry::end(self.version, self.signed_out));
-        };
+        self.opened(|body| self.unsealed(body, tenant, keyring))
+    }
+
+    /// The same, with a session as it is where only the bridge can write.
+    pub(super) fn open_own(
+        &self,
+        tenant: &TenantId,
+        keyring: Option<&Keyring>,
+    ) -> Result<Entry, Unreadable> {
+        self.opened(|body| match keyring {
+            _ if body.key.is_empty() => unhex(&body.data).ok_or(Unreadable::Malformed),
+            None => Err(Unreadable::Sealed),
+            Some(keyring) => self.unsealed(body, tenant, keyring),
+        })
+    }
+
+    fn unsealed(
+        &self,
+        body: &Body,
+        tenant: &TenantId,
+        keyring: &Keyring,
+    ) -> Result<Vec<u8>, Unreadable> {
         let nonce = unhex(&body.nonce).and_then(|nonce| nonce.try_into().ok());
         let (nonce, data) = nonce.zip(unhex(&body.data)).ok_or(Unreadable::Malformed)?;
         let sealed = Sealed { key_id: body.key.clone(), nonce, data };
         let about = about(tenant, self.agent, self.version);
-        let plain = keyring.open(&about, &sealed).ok_or(Unreadable::Sealed)?;
-        let (guid, cookies) = unplain(&plain).ok_or(Unreadable::Malformed)?;
+        keyring.open(&about, &sealed).ok_or(Unreadable::Sealed)
+    }
+
+    fn opened(
+        &self,
+        plain: impl FnOnce(&Body) -> Result<Vec<u8>, Unreadable>,
+    ) -> Result<Entry, Unreadable> {
+        let Some(body) = &self.session else {
+            return Ok(Entry::end(self.version, self.signed_out));
+        };
+        let (guid, cookies) = unplain(&plain(body)?).ok_or(Unreadable::Malformed)?;
         let now = since_epoch(SystemTime::now());
         let left = |at: u64| Duration::from_millis(at.saturating_sub(now));
         let session = Session {

@@ -1,0 +1,433 @@
+//! Sessions that outlive the process without a Redis: in a file of its own.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    io,
+    num::NonZeroUsize,
+    path::PathBuf,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::{
+    sync::{Notify, watch},
+    task::spawn_blocking,
+    time::timeout,
+};
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
+
+use super::{
+    Claim, EmbeddedStore, Guid, NewSession, Session, SessionStore, StoreFuture, local::Local,
+};
+use crate::{
+    config,
+    id::{AgentId, TenantId},
+    keyring::{Keyring, SealError},
+};
+
+mod database;
+mod found;
+mod place;
+mod shelf;
+mod writer;
+
+use self::{database::DatabaseError, shelf::Shelf, writer::Item};
+
+/// The file with the sessions of all tenants, which a task of its own writes.
+///
+/// Sessions are known in memory, as in [`EmbeddedStore`], and the file is read at the start only.
+/// While it cannot be written, everything goes on in memory.
+#[derive(Clone, Debug)]
+pub struct SessionFile(Arc<Open>);
+
+#[derive(Debug)]
+struct Open {
+    inner: Arc<Inner>,
+    _writer: AbortOnDropHandle<()>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    path: PathBuf,
+    /// `None`: sessions are stored as they are.
+    keyring: Option<Arc<Keyring>>,
+    credentials: bool,
+    slots: Vec<Slot>,
+    queue: Mutex<Queue>,
+    changed: Notify,
+    /// Somebody waits for what has changed to be stored.
+    urgent: Notify,
+    closing: CancellationToken,
+    progress: watch::Sender<Progress>,
+    failures: AtomicU64,
+    bytes: AtomicU64,
+}
+
+/// One tenant's part of the file.
+#[derive(Debug)]
+struct Slot {
+    tenant: TenantId,
+    local: Arc<Local>,
+    shelf: Shelf,
+    /// Whose sessions, made by the bridge, were found in the file.
+    found: Vec<AgentId>,
+}
+
+/// What is to be written; bounded by the number of agents.
+#[derive(Debug)]
+struct Queue {
+    items: HashSet<Item>,
+    /// The batch in which they will be written.
+    number: u64,
+}
+
+#[derive(Debug, Default)]
+struct Progress {
+    /// The last batch that the disk has.
+    written: u64,
+    /// Why nothing can be written now.
+    down: Option<Arc<str>>,
+    closed: bool,
+}
+
+/// One tenant's sessions in a [`SessionFile`].
+#[derive(Debug)]
+pub struct FileStore {
+    memory: EmbeddedStore,
+    shelf: FileShelf,
+}
+
+/// Where a tenant's sealed things are, beside the sessions.
+#[derive(Clone, Debug)]
+pub(crate) struct FileShelf {
+    file: SessionFile,
+    slot: usize,
+}
+
+/// Whether a file can be written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FileState {
+    /// It can.
+    Up,
+    /// It cannot, for this reason; sessions are in memory alone.
+    Down(String),
+}
+
+/// Why a process does not start with a file.
+#[derive(Debug, thiserror::Error)]
+pub enum FileError {
+    /// Another process has it open.
+    #[error(
+        "another process has {} open; stop that one first, or give each its own file", .0.display()
+    )]
+    Taken(PathBuf),
+    /// It cannot be opened or made.
+    #[error(
+        "cannot open {} ({source}); give the path of a file in a folder that exists and that the \
+         bridge may write to", path.display()
+    )]
+    Denied {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// What is stored cannot be encrypted.
+    #[error(transparent)]
+    Seal(#[from] SealError),
+}
+
+/// How a session is called among the kinds of rows.
+const SESSION: &str = "session";
+/// What a sign-in was made with goes when the session does.
+pub(crate) const CREDENTIALS: &str = "credentials";
+/// Passwords that the gateway rejected.
+pub(crate) const REJECTED: &str = "rejected";
+
+/// How long a caller waits for the disk. The session is good without it.
+const DISK_PATIENCE: Duration = Duration::from_secs(1);
+const CLOSE_WITHIN: Duration = Duration::from_secs(5);
+
+// === impl SessionFile ===
+
+impl SessionFile {
+    /// Opens the file for these tenants, each with so many sessions at the most, and reads what is
+    /// in it. Called within a runtime.
+    ///
+    /// A file that is of no use is set aside for a new one, and one that fails for now, as on a full
+    /// disk, is tried again later.
+    ///
+    /// # Errors
+    ///
+    /// [`FileError`], if the operator has to change something.
+    pub async fn open(
+        config: &config::FileStore,
+        tenants: BTreeMap<TenantId, NonZeroUsize>,
+    ) -> Result<Self, FileError> {
+        let keyring = match config.encryption_keys.as_slice() {
+            [] => None,
+            keys => Some(Arc::new(Keyring::new(keys)?)),
+        };
+        let (path, keys, credentials) = (config.path.clone(), keyring.clone(), config.credentials);
+        let opening = move || found::open(&path, keys.as_deref(), credentials, tenants);
+        let (slots, database) = match spawn_blocking(opening).await {
+            Ok(opened) => opened,
+            Err(_) => (Vec::new(), Err(DatabaseError::Broken("reading it failed".to_owned()))),
+        };
+        let inner = Arc::new(Inner {
+            path: config.path.clone(),
+            keyring,
+            credentials,
+            slots,
+            queue: Mutex::new(Queue { items: HashSet::new(), number: 1 }),
+            changed: Notify::new(),
+            urgent: Notify::new(),
+            closing: CancellationToken::new(),
+            progress: watch::Sender::default(),
+            failures: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
+        });
+        let database = inner.usable(database)?;
+        let writer = tokio::spawn(writer::run(inner.clone(), database));
+        Ok(Self(Arc::new(Open { inner, _writer: AbortOnDropHandle::new(writer) })))
+    }
+
+    /// A tenant's store; `None` if the file was not opened for the tenant.
+    pub fn store(&self, tenant: &TenantId) -> Option<FileStore> {
+        let shelf = self.shelf(tenant)?;
+        let local = self.0.inner.slots.get(shelf.slot)?.local.clone();
+        Some(FileStore { memory: EmbeddedStore::of(local), shelf })
+    }
+
+    pub(crate) fn shelf(&self, tenant: &TenantId) -> Option<FileShelf> {
+        let slot = self.0.inner.slots.iter().position(|slot| slot.tenant == *tenant)?;
+        Some(FileShelf { file: self.clone(), slot })
+    }
+
+    /// What is stored is encrypted with; `None`: it is not.
+    pub(crate) fn keyring(&self) -> Option<&Arc<Keyring>> {
+        self.0.inner.keyring.as_ref()
+    }
+
+    /// Whether what agents are signed in with is stored too.
+    pub(crate) fn has_credentials(&self) -> bool {
+        self.0.inner.credentials
+    }
+
+    /// Whether it can be written.
+    pub fn state(&self) -> FileState {
+        match &self.0.inner.progress.borrow().down {
+            None => FileState::Up,
+            Some(error) => FileState::Down(error.to_string()),
+        }
+    }
+
+    /// Attempts to write that have failed.
+    pub fn failures(&self) -> u64 {
+        self.0.inner.failures.load(Ordering::Relaxed)
+    }
+
+    /// The length of the file in bytes, when it was written last.
+    pub fn bytes(&self) -> u64 {
+        self.0.inner.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Writes what is left, for up to five seconds, and lets another process open the file.
+    pub async fn close(&self) {
+        let inner = &self.0.inner;
+        inner.closing.cancel();
+        let mut progress = inner.progress.subscribe();
+        let _late = timeout(CLOSE_WITHIN, progress.wait_for(|progress| progress.closed)).await;
+    }
+}
+
+// === impl FileShelf ===
+
+impl FileShelf {
+    pub(crate) async fn put(
+        &self,
+        kind: &'static str,
+        agent: AgentId,
+        sealed: Vec<u8>,
+        time: Duration,
+    ) {
+        if let Some(slot) = self.slot() {
+            slot.shelf.put(kind, agent, sealed, time);
+            self.store(kind, agent).await;
+        }
+    }
+
+    pub(crate) fn get(&self, kind: &'static str, agent: AgentId) -> Option<Vec<u8>> {
+        self.slot()?.shelf.get(kind, agent)
+    }
+
+    pub(crate) async fn remove(&self, kind: &'static str, agent: AgentId) {
+        if self.slot().is_some_and(|slot| slot.shelf.remove(kind, agent)) {
+            self.store(kind, agent).await;
+        }
+    }
+
+    fn slot(&self) -> Option<&Slot> {
+        self.file.0.inner.slots.get(self.slot)
+    }
+
+    /// Has a change stored before long.
+    fn note(&self, kind: &'static str, agent: AgentId) -> u64 {
+        let inner = &self.file.0.inner;
+        let mut queue = inner.queue();
+        queue.items.insert((self.slot, kind, agent));
+        inner.changed.notify_one();
+        queue.number
+    }
+
+    /// Has a change stored at once, and waits for the disk, unless that fails.
+    async fn store(&self, kind: &'static str, agent: AgentId) {
+        let number = self.note(kind, agent);
+        let inner = &self.file.0.inner;
+        inner.urgent.notify_one();
+        let mut progress = inner.progress.subscribe();
+        let stored =
+            progress.wait_for(|now| now.written >= number || now.down.is_some() || now.closed);
+        let _late = timeout(DISK_PATIENCE, stored).await;
+    }
+}
+
+// === impl FileStore ===
+
+impl FileStore {
+    async fn end(&self, agent: AgentId, version: u64) {
+        if !self.memory.forget(agent, version) {
+            return;
+        }
+        if let Some(slot) = self.shelf.slot()
+            && slot.shelf.remove(CREDENTIALS, agent)
+        {
+            self.shelf.note(CREDENTIALS, agent);
+        }
+        // Else a process that comes after a crash would take a session up that has ended.
+        self.shelf.store(SESSION, agent).await;
+    }
+}
+
+impl SessionStore for FileStore {
+    fn warm(&self, agent: AgentId) -> Option<Arc<Session>> {
+        self.memory.warm(agent)
+    }
+
+    fn has_room(&self, agent: AgentId) -> bool {
+        self.memory.has_room(agent)
+    }
+
+    fn len(&self) -> usize {
+        self.memory.len()
+    }
+
+    fn load(&self, agent: AgentId) -> StoreFuture<'_, Option<Arc<Session>>> {
+        self.memory.load(agent)
+    }
+
+    fn put(&self, agent: AgentId, session: NewSession) -> StoreFuture<'_, Arc<Session>> {
+        Box::pin(async move {
+            let stored = self.memory.put(agent, session).await?;
+            self.shelf.store(SESSION, agent).await;
+            Ok(stored)
+        })
+    }
+
+    fn claim(&self, replaces: u64) -> Claim {
+        self.memory.claim(replaces)
+    }
+
+    fn put_claimed(
+        &self,
+        agent: AgentId,
+        session: NewSession,
+        claim: Claim,
+    ) -> StoreFuture<'_, Option<Arc<Session>>> {
+        Box::pin(async move {
+            let stored = self.memory.put_claimed(agent, session, claim).await?;
+            if stored.is_some() {
+                self.shelf.store(SESSION, agent).await;
+            }
+            Ok(stored)
+        })
+    }
+
+    /// The disk hears of it a little later: a call must not wait for it, and the gateway takes the
+    /// Guid before it for as long as a new process needs to come.
+    fn renew<'a>(
+        &'a self,
+        agent: AgentId,
+        old: &'a Session,
+        guid: Guid,
+    ) -> StoreFuture<'a, Option<Arc<Session>>> {
+        Box::pin(async move {
+            let renewed = self.memory.renew(agent, old, guid).await?;
+            if renewed.is_some() {
+                self.shelf.note(SESSION, agent);
+            }
+            Ok(renewed)
+        })
+    }
+
+    fn remove(&self, agent: AgentId, version: u64) -> StoreFuture<'_, ()> {
+        Box::pin(async move {
+            self.end(agent, version).await;
+            Ok(())
+        })
+    }
+
+    fn sign_out(&self, agent: AgentId, version: u64) -> StoreFuture<'_, ()> {
+        self.remove(agent, version)
+    }
+
+    /// Who signs out forgets here what the agent was signed in with.
+    fn is_signed_out(&self, _: AgentId) -> bool {
+        false
+    }
+
+    fn found(&self) -> Vec<AgentId> {
+        self.shelf.slot().map(|slot| slot.found.clone()).unwrap_or_default()
+    }
+}
+
+// === impl Inner ===
+
+impl Inner {
+    /// The file as it was opened, unless the operator has to be told first.
+    fn usable(
+        &self,
+        opened: Result<database::Database, DatabaseError>,
+    ) -> Result<Option<database::Database>, FileError> {
+        use io::ErrorKind::{
+            IsADirectory, NotADirectory, NotFound, PermissionDenied, ReadOnlyFilesystem,
+        };
+
+        let path = self.path.clone();
+        let error = match opened {
+            Ok(database) => {
+                self.measure();
+                return Ok(Some(database));
+            }
+            Err(error) => error,
+        };
+        let kinds = [IsADirectory, NotADirectory, NotFound, PermissionDenied, ReadOnlyFilesystem];
+        match error {
+            DatabaseError::Taken => Err(FileError::Taken(path)),
+            DatabaseError::Io(source) if kinds.contains(&source.kind()) => {
+                Err(FileError::Denied { path, source })
+            }
+            DatabaseError::Io(_) | DatabaseError::Broken(_) => {
+                self.failed(&error);
+                Ok(None)
+            }
+        }
+    }
+
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,235 @@
+//! What is in the file: a table of rows, by the redb crate.
+
+use std::{
+    io,
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::Path,
+};
+
+use redb::{
+    ReadableDatabase as _, ReadableTable as _, ReadableTableMetadata as _, TableDefinition,
+};
+
+use super::place::{self, Identity};
+
+/// An open file.
+#[derive(Debug)]
+pub(super) struct Database {
+    /// `None`: it is being closed.
+    redb: Option<redb::Database>,
+    identity: Identity,
+}
+
+/// What a row is found by.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Key {
+    pub(super) tenant: String,
+    pub(super) kind: String,
+    pub(super) agent: u32,
+}
+
+/// What a file held when it was opened.
+#[derive(Debug, Default)]
+pub(super) struct Content {
+    pub(super) rows: Vec<(Key, Vec<u8>)>,
+    /// The highest version of each tenant.
+    pub(super) versions: Vec<(String, u64)>,
+}
+
+/// What is to be written, all of it or nothing.
+#[derive(Debug, Default)]
+pub(super) struct Changes {
+    /// `None`: the row goes.
+    pub(super) rows: Vec<(Key, Option<Vec<u8>>)>,
+    pub(super) versions: Vec<(String, u64)>,
+}
+
+/// Whether what is not in the changes stays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Rest {
+    Stays,
+    Goes,
+}
+
+/// Why a file cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum DatabaseError {
+    /// Another process has it open.
+    #[error("another process has it open")]
+    Taken,
+    /// The system does not let it be opened, read or written.
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    /// What is in it is of no use.
+    #[error("{0}")]
+    Broken(String),
+}
+
+type Row<'a> = (&'a str, &'a str, u32);
+
+const ROWS: TableDefinition<'_, Row<'_>, &[u8]> = TableDefinition::new("rows");
+const VERSIONS: TableDefinition<'_, &str, u64> = TableDefinition::new("versions");
+const ABOUT: TableDefinition<'_, &str, u64> = TableDefinition::new("about");
+/// In `ABOUT`: how rows are to be read.
+const FORMAT: &str = "format";
+const FORMAT_OWN: u64 = 1;
+
+/// Everything is read at the start, and known in memory afterwards.
+const CACHE: usize = 1024 * 1024;
+/// Below this, a file is not made smaller.
+const COMPACT_FROM: u64 = 4 * 1024 * 1024;
+/// The share of its bytes that a file has to use, or it is made smaller.
+const COMPACT_BELOW: u64 = 4;
+
+impl Database {
+    /// Opens a file, or makes a new one, and reads what is in it.
+    pub(super) fn open(path: &Path) -> Result<(Self, Content), DatabaseError> {
+        guarded(|| {
+            let file = place::open(path)?;
+            let (identity, is_new) = (place::identity(&file)?, file.metadata()?.len() == 0);
+            let mut builder = redb::Builder::new();
+            builder.set_cache_size(CACHE);
+            let mut redb = builder.create_file(file).map_err(failed)?;
+            if !is_new {
+                // The crate itself looks only at what it reads, and some of that much later.
+                redb.check_integrity().map_err(failed)?;
+            }
+            let content = read(&redb)?;
+            Ok((Self { redb: Some(redb), identity }, content))
+        })
+    }
+
+    /// Whether the path still leads to this file.
+    pub(super) fn is_at(&self, path: &Path) -> bool {
+        place::is_still(path, self.identity)
+    }
+
+    /// Writes, and returns once the disk has it.
+    pub(super) fn write(&self, changes: &Changes, rest: Rest) -> Result<(), DatabaseError> {
+        guarded(|| {
+            let transaction = self.redb()?.begin_write().map_err(failed)?;
+            if rest == Rest::Goes {
+                transaction.delete_table(ROWS).map_err(failed)?;
+                transaction.delete_table(VERSIONS).map_err(failed)?;
+            }
+            {
+                let mut rows = transaction.open_table(ROWS).map_err(failed)?;
+                for (Key { tenant, kind, agent }, row) in &changes.rows {
+                    let key = (tenant.as_str(), kind.as_str(), *agent);
+                    match row {
+                        Some(row) => drop(rows.insert(key, row.as_slice()).map_err(failed)?),
+                        None => drop(rows.remove(key).map_err(failed)?),
+                    }
+                }
+                let mut versions = transaction.open_table(VERSIONS).map_err(failed)?;
+                for (tenant, version) in &changes.versions {
+                    versions.insert(tenant.as_str(), version).map_err(failed)?;
+                }
+                let mut about = transaction.open_table(ABOUT).map_err(failed)?;
+                if about.get(FORMAT).map_err(failed)?.is_none() {
+                    about.insert(FORMAT, FORMAT_OWN).map_err(failed)?;
+                }
+            }
+            transaction.commit().map_err(failed)
+        })
+    }
+
+    /// How many rows there are.
+    pub(super) fn rows(&self) -> Result<u64, DatabaseError> {
+        guarded(|| {
+            let reading = self.redb()?.begin_read().map_err(failed)?;
+            reading.open_table(ROWS).map_err(failed)?.len().map_err(failed)
+        })
+    }
+
+    /// Makes a file smaller that is mostly empty.
+    pub(super) fn compact(&mut self, path: &Path) -> Result<(), DatabaseError> {
+        let length = std::fs::metadata(path)?.len();
+        if length < COMPACT_FROM {
+            return Ok(());
+        }
+        guarded(|| {
+            let redb = self.redb.as_mut().ok_or_else(closed)?;
+            let transaction = redb.begin_write().map_err(failed)?;
+            let stats = transaction.stats().map_err(failed)?;
+            let used = stats.stored_bytes() + stats.metadata_bytes();
+            transaction.abort().map_err(failed)?;
+            if used.saturating_mul(COMPACT_BELOW) < length {
+                redb.compact().map_err(failed)?;
+            }
+            Ok(())
+        })
+    }
+
+    fn redb(&self) -> Result<&redb::Database, DatabaseError> {
+        self.redb.as_ref().ok_or_else(closed)
+    }
+}
+
+impl Drop for Database {
+    /// The crate writes when it closes a file, and may panic over a broken one.
+    fn drop(&mut self) {
+        let redb = self.redb.take();
+        let _broken = guarded(|| {
+            drop(redb);
+            Ok(())
+        });
+    }
+}
+
+fn closed() -> DatabaseError {
+    DatabaseError::Io(io::Error::other("it is closed"))
+}
+
+fn read(redb: &redb::Database) -> Result<Content, DatabaseError> {
+    let reading = redb.begin_read().map_err(failed)?;
+    let about = match reading.open_table(ABOUT) {
+        Ok(about) => about,
+        // Nothing has been written yet, or by another program.
+        Err(redb::TableError::TableDoesNotExist(_)) => {
+            let mut tables = reading.list_tables().map_err(failed)?;
+            return match tables.next() {
+                None => Ok(Content::default()),
+                Some(_) => Err(DatabaseError::Broken("another program has made it".to_owned())),
+            };
+        }
+        Err(error) => return Err(failed(error)),
+    };
+    let format = about.get(FORMAT).map_err(failed)?.map(|format| format.value());
+    if format != Some(FORMAT_OWN) {
+        let problem = "a newer version of this program has written it".to_owned();
+        return Err(DatabaseError::Broken(problem));
+    }
+    let mut content = Content::default();
+    for entry in reading.open_table(ROWS).map_err(failed)?.iter().map_err(failed)? {
+        let (key, row) = entry.map_err(failed)?;
+        let (tenant, kind, agent) = key.value();
+        let key = Key { tenant: tenant.to_owned(), kind: kind.to_owned(), agent };
+        content.rows.push((key, row.value().to_owned()));
+    }
+    for entry in reading.open_table(VERSIONS).map_err(failed)?.iter().map_err(failed)? {
+        let (tenant, version) = entry.map_err(failed)?;
+        content.versions.push((tenant.value().to_owned(), version.value()));
+    }
+    Ok(content)
+}
+
+/// The crate panics at some of what a broken file may hold.
+fn guarded<T>(work: impl FnOnce() -> Result<T, DatabaseError>) -> Result<T, DatabaseError> {
+    catch_unwind(AssertUnwindSafe(work))
+        .unwrap_or_else(|_| Err(DatabaseError::Broken("its content contradicts itself".to_owned())))
+}
+
+fn failed(error: impl Into<redb::Error>) -> DatabaseError {
+    use io::ErrorKind::{InvalidData, InvalidInput, UnexpectedEof};
+
+    match error.into() {
+        redb::Error::DatabaseAlreadyOpen => DatabaseError::Taken,
+        redb::Error::Io(error) => match error.kind() {
+            InvalidData | InvalidInput | UnexpectedEof => DatabaseError::Broken(error.to_string()),
+            _ => DatabaseError::Io(error),
+        },
+        redb::Error::PreviousIo => DatabaseError::Io(io::Error::other("it failed before")),
+        other => DatabaseError::Broken(other.to_string()),
+    }
+}

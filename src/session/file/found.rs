@@ -1,0 +1,183 @@
+//! What a process finds in the file when it starts.
+
+use std::{collections::BTreeMap, num::NonZeroUsize, path::Path, sync::Arc};
+
+use tracing::{info, warn};
+
+use super::{
+    CREDENTIALS, REJECTED, SESSION, Slot,
+    database::{Content, Database, DatabaseError, Key, Rest},
+    place,
+    shelf::Shelf,
+    writer,
+};
+use crate::{
+    id::TenantId,
+    keyring::Keyring,
+    session::{
+        Origin,
+        local::{Local, Taken},
+        record::{Record, Unreadable},
+    },
+};
+
+/// What became of the rows, in numbers.
+#[derive(Clone, Copy, Debug, Default)]
+struct Tally {
+    sessions: usize,
+    /// Their time has passed.
+    ended: usize,
+    /// They are of tenants that are not configured.
+    strange: usize,
+    /// There was no room for them.
+    surplus: usize,
+    /// None of the keys opens them.
+    sealed: usize,
+    malformed: usize,
+}
+
+/// Opens the file and fills each tenant's slot with what is in it. Writes it anew, so that what is
+/// of no use leaves it, and all sessions are sealed with the first key.
+pub(super) fn open(
+    path: &Path,
+    keyring: Option<&Keyring>,
+    credentials: bool,
+    tenants: BTreeMap<TenantId, NonZeroUsize>,
+) -> (Vec<Slot>, Result<Database, DatabaseError>) {
+    let slot = |(tenant, capacity)| Slot {
+        tenant,
+        local: Arc::new(Local::new(capacity)),
+        shelf: Shelf::default(),
+        found: Vec::new(),
+    };
+    let mut slots: Vec<_> = tenants.into_iter().map(slot).collect();
+    let written = fill(path, &mut slots, keyring, credentials);
+    let written = match written {
+        // Some damage only shows when a file is written.
+        Err(DatabaseError::Broken(problem)) => {
+            renew(path, &problem).and_then(|database| complete(database, path, &slots, keyring))
+        }
+        other => other,
+    };
+    (slots, written)
+}
+
+fn fill(
+    path: &Path,
+    slots: &mut [Slot],
+    keyring: Option<&Keyring>,
+    credentials: bool,
+) -> Result<Database, DatabaseError> {
+    let (mut database, content) = writer::open_or_set_aside(path)?;
+    let tally = take_in(slots, content, keyring);
+    tally.tell(path);
+    for slot in slots.iter().filter(|_| !credentials) {
+        slot.shelf.remove_all(CREDENTIALS);
+    }
+    if tally.sealed > 0 {
+        // The operator may have the key elsewhere.
+        drop(database);
+        let sessions = tally.sealed;
+        database = renew(
+            path,
+            &format!("no key in store.encryption_keys opens {sessions} of its sessions"),
+        )?;
+    }
+    complete(database, path, slots, keyring)
+}
+
+/// Sets the file aside for a new one, in which goes on what could be read.
+fn renew(path: &Path, problem: &str) -> Result<Database, DatabaseError> {
+    let aside = place::set_aside(path)?;
+    let (file, aside) = (path.display(), aside.display());
+    warn!(%file, %aside, problem, "the file of store.file was set aside; what could be read goes on in a new one");
+    Database::open(path).map(|(database, _)| database)
+}
+
+/// Writes all that is known, and nothing else.
+fn complete(
+    mut database: Database,
+    path: &Path,
+    slots: &[Slot],
+    keyring: Option<&Keyring>,
+) -> Result<Database, DatabaseError> {
+    database.write(&writer::everything(slots, keyring), Rest::Goes)?;
+    database.compact(path)?;
+    Ok(database)
+}
+
+fn take_in(slots: &mut [Slot], content: Content, keyring: Option<&Keyring>) -> Tally {
+    let mut tally = Tally::default();
+    for (tenant, version) in &content.versions {
+        if let Some(slot) = slots.iter().find(|slot| slot.tenant.as_str() == tenant) {
+            slot.local.saw_version(*version);
+        }
+    }
+    for (key, row) in content.rows {
+        match slots.iter_mut().find(|slot| slot.tenant.as_str() == key.tenant) {
+            Some(slot) => slot.take_in(&key, &row, keyring, &mut tally),
+            None => tally.strange += 1,
+        }
+    }
+    tally
+}
+
+impl Slot {
+    fn take_in(&mut self, key: &Key, row: &[u8], keyring: Option<&Keyring>, tally: &mut Tally) {
+        let Some(agent) = key.agent() else {
+            tally.malformed += 1;
+            return;
+        };
+        let kind = [CREDENTIALS, REJECTED].into_iter().find(|kind| *kind == key.kind);
+        if let Some(kind) = kind {
+            tally.malformed += usize::from(!self.shelf.take_in(kind, agent, row));
+            return;
+        }
+        let record = Record::parse(row).ok().filter(|record| record.agent() == Some(agent));
+        let entry = match record.filter(|_| key.kind == SESSION) {
+            Some(record) => record.open_own(&self.tenant, keyring),
+            None => Err(Unreadable::Malformed),
+        };
+        let entry = match entry {
+            Ok(entry) => entry,
+            Err(Unreadable::Malformed) => {
+                tally.malformed += 1;
+                return;
+            }
+            Err(Unreadable::Sealed) => {
+                tally.sealed += 1;
+                return;
+            }
+        };
+        let Some(session) = entry.live().cloned() else {
+            tally.ended += 1;
+            return;
+        };
+        match self.local.offer(agent, entry) {
+            Taken::Yes | Taken::Older => {
+                tally.sessions += 1;
+                if session.origin == Origin::SignedIn {
+                    self.found.push(agent);
+                }
+            }
+            Taken::Full => tally.surplus += 1,
+        }
+    }
+}
+
+impl Tally {
+    fn tell(self, path: &Path) {
+        let Self { sessions, ended, strange, surplus, malformed, .. } = self;
+        let file = path.display();
+        info!(%file, sessions, ended, "sessions were found in the file of store.file");
+        if strange > 0 {
+            warn!(%file, rows = strange, "the file of store.file has sessions of tenants that are not configured; they are left out");
+        }
+        if surplus > 0 {
+            warn!(%file, sessions = surplus, "the file of store.file has more sessions than limits.sessions allows; the rest is left out");
+        }
+        if malformed > 0 {
+            warn!(%file, rows = malformed, "some of what is in the file of store.file cannot be read and is left out");
+        }
+    }
+}

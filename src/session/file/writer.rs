@@ -1,0 +1,273 @@
+//! Writes what has changed, in the background, for as long as the file is in use.
+//!
+//! A change is noted by naming the agent, and what is written is what is known of the agent at that
+//! moment: ten changes of one agent are one row, and a disk that is slow makes larger transactions
+//! and no longer queue. After a failure the file is opened anew and everything is written, so what
+//! was noted meanwhile need not be remembered.
+
+use std::{
+    collections::HashSet,
+    path::Path,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use tokio::{
+    task::spawn_blocking,
+    time::{Instant, sleep, sleep_until},
+};
+use tracing::{debug, info, warn};
+
+use super::{
+    Inner, SESSION, Slot,
+    database::{Changes, Content, Database, DatabaseError, Key, Rest},
+    place,
+};
+use crate::{id::AgentId, keyring::Keyring, session::record::Record};
+
+/// What has changed: a tenant by its place among the slots, a kind of row, and an agent.
+pub(super) type Item = (usize, &'static str, AgentId);
+
+/// Nobody waits for a renewed Guid to be stored, so that one transaction does for many.
+const RENEWALS_TOGETHER: Duration = Duration::from_millis(50);
+/// How often rows that nobody needs any more are looked for.
+const TIDY_EVERY: Duration = Duration::from_secs(60);
+/// Until a file that failed is opened again; twice as long after each failure.
+const RETRY_FIRST: Duration = Duration::from_millis(500);
+const RETRY_MAX: Duration = Duration::from_secs(10);
+
+/// Why the writer goes to work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cause {
+    Changes,
+    Tidy,
+    Closing,
+}
+
+/// Goes on until the file is closed.
+pub(super) async fn run(inner: Arc<Inner>, mut database: Option<Database>) {
+    let mut tidy_at = Instant::now() + TIDY_EVERY;
+    let mut retry = RETRY_FIRST;
+    loop {
+        let cause = match &database {
+            Some(_) => inner.next_cause(tidy_at).await,
+            None => inner.next_attempt(retry).await,
+        };
+        database = turn(&inner, database.take(), cause).await;
+        retry = if database.is_some() { RETRY_FIRST } else { (retry * 2).min(RETRY_MAX) };
+        if cause == Cause::Tidy {
+            tidy_at = Instant::now() + TIDY_EVERY;
+        }
+        if cause == Cause::Closing {
+            // Closing a file waits for the disk.
+            let _closed = spawn_blocking(move || drop(database)).await;
+            inner.progress.send_modify(|progress| progress.closed = true);
+            return;
+        }
+    }
+}
+
+async fn turn(inner: &Arc<Inner>, database: Option<Database>, cause: Cause) -> Option<Database> {
+    let (number, items) = inner.take();
+    let own = inner.clone();
+    let work = move || own.work(database, &items, cause == Cause::Tidy);
+    let broken = |_| Err(DatabaseError::Broken("writing it failed".to_owned()));
+    match spawn_blocking(work).await.unwrap_or_else(broken) {
+        Ok(database) => {
+            inner.wrote(number);
+            Some(database)
+        }
+        Err(error) => {
+            inner.failed(&error);
+            None
+        }
+    }
+}
+
+/// Opens the file; one that is of no use is set aside for a new one.
+pub(super) fn open_or_set_aside(path: &Path) -> Result<(Database, Content), DatabaseError> {
+    match Database::open(path) {
+        Err(DatabaseError::Broken(problem)) => {
+            let aside = place::set_aside(path)?;
+            let (file, aside) = (path.display(), aside.display());
+            warn!(%file, %aside, %problem, "the file of store.file is of no use and was set aside: its sessions are lost, and the bridge begins with a new one");
+            Database::open(path)
+        }
+        opened => opened,
+    }
+}
+
+impl Inner {
+    async fn next_cause(&self, tidy_at: Instant) -> Cause {
+        tokio::select! {
+            biased;
+            () = self.closing.cancelled() => return Cause::Closing,
+            () = self.urgent.notified() => return Cause::Changes,
+            () = self.changed.notified() => {}
+            () = sleep_until(tidy_at) => return Cause::Tidy,
+        }
+        tokio::select! {
+            () = self.closing.cancelled() => Cause::Closing,
+            () = self.urgent.notified() => Cause::Changes,
+            () = sleep(RENEWALS_TOGETHER) => Cause::Changes,
+        }
+    }
+
+    async fn next_attempt(&self, retry: Duration) -> Cause {
+        match self.closing.run_until_cancelled(sleep(retry)).await {
+            Some(()) => Cause::Changes,
+            None => Cause::Closing,
+        }
+    }
+
+    /// What has changed since it was asked last, and the number of this batch.
+    fn take(&self) -> (u64, HashSet<Item>) {
+        let mut queue = self.queue();
+        let number = queue.number;
+        queue.number += 1;
+        (number, std::mem::take(&mut queue.items))
+    }
+
+    /// Writes to the file; where there is none any more, opens it and writes everything.
+    fn work(
+        &self,
+        database: Option<Database>,
+        items: &HashSet<Item>,
+        tidy: bool,
+    ) -> Result<Database, DatabaseError> {
+        let mut database = match database.filter(|database| database.is_at(&self.path)) {
+            None => {
+                let (database, _) = open_or_set_aside(&self.path)?;
+                database.write(&self.everything(), Rest::Goes)?;
+                database
+            }
+            Some(database) => {
+                if !items.is_empty() {
+                    database.write(&self.changes(items), Rest::Stays)?;
+                }
+                database
+            }
+        };
+        if tidy {
+            self.tidy(&mut database)?;
+        }
+        self.measure();
+        Ok(database)
+    }
+
+    /// Removes rows of which nothing is known any more: sessions whose time has passed.
+    fn tidy(&self, database: &mut Database) -> Result<(), DatabaseError> {
+        for slot in &self.slots {
+            slot.local.tidy();
+            slot.shelf.tidy();
+        }
+        let everything = self.everything();
+        if database.rows()? != everything.rows.len() as u64 {
+            database.write(&everything, Rest::Goes)?;
+        }
+        database.compact(&self.path)
+    }
+
+    fn changes(&self, items: &HashSet<Item>) -> Changes {
+        let mut changes = Changes::default();
+        for &(place, kind, agent) in items {
+            if let Some(slot) = self.slots.get(place) {
+                changes
+                    .rows
+                    .push((slot.key(kind, agent), slot.row(kind, agent, self.keyring.as_deref())));
+            }
+        }
+        let places: HashSet<_> = items.iter().map(|(place, ..)| *place).collect();
+        let slots = places.into_iter().filter_map(|place| self.slots.get(place));
+        changes.versions.extend(slots.map(Slot::version));
+        changes
+    }
+
+    fn everything(&self) -> Changes {
+        everything(&self.slots, self.keyring.as_deref())
+    }
+
+    pub(super) fn measure(&self) {
+        let length = std::fs::metadata(&self.path).map_or(0, |metadata| metadata.len());
+        self.bytes.store(length, Ordering::Relaxed);
+    }
+
+    fn wrote(&self, number: u64) {
+        let mut was_down = false;
+        self.progress.send_modify(|progress| {
+            progress.written = number;
+            was_down = progress.down.take().is_some();
+        });
+        let file = self.path.display();
+        if was_down {
+            info!(%file, "the file of store.file can be written again, and has every session");
+        }
+        debug!(%file, number, "sessions are stored");
+    }
+
+    pub(super) fn failed(&self, error: &DatabaseError) {
+        self.failures.fetch_add(1, Ordering::Relaxed);
+        let mut was_up = false;
+        self.progress.send_modify(|progress| {
+            was_up = progress.down.is_none();
+            progress.down = Some(error.to_string().into());
+        });
+        let file = self.path.display();
+        if was_up {
+            warn!(%file, %error, "the file of store.file cannot be written: sessions are kept in memory alone until it can, and a restart would lose them");
+        } else {
+            debug!(%file, %error, "the file of store.file cannot be written yet");
+        }
+    }
+}
+
+/// All rows that there should be.
+pub(super) fn everything(slots: &[Slot], keyring: Option<&Keyring>) -> Changes {
+    let mut changes = Changes::default();
+    for slot in slots {
+        let sessions = slot.local.agents().into_iter().map(|agent| (SESSION, agent));
+        for (kind, agent) in sessions.chain(slot.shelf.all()) {
+            let row = slot.row(kind, agent, keyring);
+            changes.rows.extend(row.map(|row| (slot.key(kind, agent), Some(row))));
+        }
+        changes.versions.push(slot.version());
+    }
+    changes
+}
+
+impl Slot {
+    /// What is to be stored; `None`: nothing.
+    fn row(
+        &self,
+        kind: &'static str,
+        agent: AgentId,
+        keyring: Option<&Keyring>,
+    ) -> Option<Vec<u8>> {
+        if kind != SESSION {
+            return self.shelf.row(kind, agent);
+        }
+        let entry = self.local.entry(agent).filter(|entry| entry.live().is_some())?;
+        match Record::of(&self.tenant, agent, &entry, keyring) {
+            Ok(record) => Some(record.encode()),
+            Err(error) => {
+                warn!(tenant.id = %self.tenant, agent.id = %agent, %error, "a session cannot be stored");
+                None
+            }
+        }
+    }
+
+    fn key(&self, kind: &str, agent: AgentId) -> Key {
+        Key { tenant: self.tenant.to_string(), kind: kind.to_owned(), agent: agent.get() }
+    }
+
+    fn version(&self) -> (String, u64) {
+        (self.tenant.to_string(), self.local.last_version())
+    }
+}
+
+impl Key {
+    /// The agent, if there can be one of this number.
+    pub(super) fn agent(&self) -> Option<AgentId> {
+        AgentId::parse(&self.agent.to_string(), &crate::id::AGENT_IDS_ANY).ok()
+    }
+}
