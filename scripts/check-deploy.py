@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import tomllib
 from pathlib import Path
 
 import yaml
@@ -127,6 +128,27 @@ def check_references(overlay):
     for certificate in overlay.of("Certificate"):
         host = f"{service['name']}.{service['namespace']}.svc"
         want(host in certificate["spec"]["dnsNames"], f"the Certificate is not for {host}")
+
+
+def check_session_file(overlay):
+    """A file of sessions is one pod's, on a volume that outlives it."""
+    maps = [m["data"].get("bridge.toml", "") for m in overlay.of("ConfigMap")]
+    files = [tomllib.loads(text).get("store", {}).get("file") for text in maps]
+    claims = {c["metadata"]["name"]: c["spec"] for c in overlay.of("PersistentVolumeClaim")}
+    overlay.want(bool(claims) == any(files), "a volume without a file of sessions, or the reverse")
+    for file in filter(None, files):
+        spec, want = overlay.deployment["spec"], overlay.want
+        want(spec.get("replicas") == 1, f"{file} is for one replica")
+        want(not overlay.of("HorizontalPodAutoscaler"), f"{file} is for one replica, with no HPA")
+        want(spec["strategy"] == {"type": "Recreate"}, f"{file} is open twice during a rollout")
+        mounts = [m for m in overlay.bridge["volumeMounts"] if m["mountPath"] == str(Path(file).parent)]
+        want(len(mounts) == 1 and not mounts[0].get("readOnly"), f"{file} is on no volume")
+        volumes = {v["name"]: v for v in overlay.pod["spec"]["volumes"]}
+        for mount in mounts:
+            claim = volumes[mount["name"]].get("persistentVolumeClaim", {}).get("claimName")
+            want(claim in claims, f"{file} is on a volume that goes with its pod")
+            modes = claims.get(claim, {}).get("accessModes", [])
+            want(modes in (["ReadWriteOncePod"], ["ReadWriteOnce"]), f"{file}: any pod can have it")
 
 
 def check_stop(overlay):
@@ -276,6 +298,7 @@ def main():
     overlay = Overlay(Path(rendered))
     check_schemas(overlay, versions)
     check_references(overlay)
+    check_session_file(overlay)
     stop = check_stop(overlay)
     check_config(overlay, shutil.which(bridge))
     for problem in overlay.problems:

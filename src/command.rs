@@ -100,7 +100,7 @@ impl Args {
             Some(Command::Completions { shell }) => papers::completions(shell),
             Some(Command::Man(pages)) => papers::man(&pages),
             #[cfg(feature = "simulator")]
-            Some(Command::Demo(ports)) => demo::run(&settings, ports),
+            Some(Command::Demo(ports)) => demo::run(&settings, &ports),
         }
     }
 }

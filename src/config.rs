@@ -383,7 +383,7 @@ pub enum Store {
     /// In a file of this process's own.
     File(FileStore),
     /// Where replicas share them.
-    Redis(RedisStore),
+    Redis(Box<RedisStore>),
 }
 
 /// A file in which one process finds its sessions again after a restart.

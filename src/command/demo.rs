@@ -1,10 +1,13 @@
 //! The main job, for somebody who has no gateway: every hop is the real one, gRPC on one side and
 //! TLS on the other, and only the gateway is simulated.
 
+mod keep;
+
 use std::{
     error::Error,
     io::{self, Write as _},
     net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener},
+    path::PathBuf,
     process::ExitCode,
 };
 
@@ -13,6 +16,7 @@ use tokio::time::Instant;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
+use self::keep::Kept;
 use super::{EXIT_FAILED, Settings, fail, runtime, signals::StopSignals};
 use crate::{
     client::{self, Channel},
@@ -26,8 +30,9 @@ use crate::{
     telemetry::{self, Logging},
 };
 
-/// Where the demo's servers listen. A port that is taken is replaced by a free one.
-#[derive(Clone, Copy, Debug, clap::Args)]
+/// Where the demo's servers listen, and whether it shows a restart. A port that is taken is replaced
+/// by a free one.
+#[derive(Clone, Debug, clap::Args)]
 pub(super) struct Ports {
     /// The gRPC port.
     #[arg(long = "grpc-port", value_name = "PORT", default_value_t = 50051)]
@@ -41,6 +46,10 @@ pub(super) struct Ports {
     /// The port on which the simulated gateway can be made to fail.
     #[arg(long = "control-port", value_name = "PORT", default_value_t = 8044)]
     control: u16,
+    /// Show a restart too: the bridge is a process of its own, which keeps its sessions in a file in
+    /// this folder, is killed, and goes on as if nothing had been.
+    #[arg(long, value_name = "FOLDER")]
+    keep: Option<PathBuf>,
 }
 
 type Failure = Box<dyn Error>;
@@ -53,21 +62,28 @@ const REASON: i32 = 200;
 struct Demo {
     gateway: Simulator,
     control: SocketAddr,
-    bridge: Bridge,
+    bridge: Subject,
     sessions: AgentSessionClient<Channel>,
     states: AgentStateClient<Channel>,
-    _logging: Logging,
 }
 
-pub(super) fn run(settings: &Settings, ports: Ports) -> ExitCode {
+/// The bridge that is shown.
+enum Subject {
+    /// In this process.
+    Here { bridge: Bridge, _logging: Logging },
+    /// In one of its own.
+    Apart(Kept),
+}
+
+pub(super) fn run(settings: &Settings, ports: &Ports) -> ExitCode {
     let demo = async {
         // Before anything is printed: whoever reads "Ctrl-C ends it" may press it at once.
         let mut signals = StopSignals::listen()?;
         let mut demo = Demo::start(settings, ports).await?;
         demo.show().await?;
-        signals.next().await;
+        demo.stay(&mut signals).await?;
         say("\nStopping.");
-        demo.bridge.drain().await;
+        demo.bridge.stop().await;
         demo.gateway.stop().await;
         Ok::<_, Failure>(())
     };
@@ -79,7 +95,7 @@ pub(super) fn run(settings: &Settings, ports: Ports) -> ExitCode {
 }
 
 impl Demo {
-    async fn start(settings: &Settings, ports: Ports) -> Result<Self, Failure> {
+    async fn start(settings: &Settings, ports: &Ports) -> Result<Self, Failure> {
         let gateway = Simulator::start(Options {
             listen: free_or(ports.gateway)?,
             default_password: Some(PASSWORD.into()),
@@ -89,15 +105,16 @@ impl Demo {
         let control = tokio::net::TcpListener::bind(free_or(ports.control)?).await?;
         let control_addr = control.local_addr()?;
         tokio::spawn(Control::new(vec![(TENANT.into(), gateway.clone())]).serve(control));
-        let config = load(&sources(settings, ports, &gateway)?)?;
-        let logging = telemetry::start(&config.log)?;
-        let bridge = Bridge::start_with(config, Some(logging.control().clone())).await?;
-
+        let settings = flags(settings, ports, &gateway)?;
+        let bridge = match &ports.keep {
+            Some(folder) => Subject::Apart(Kept::start(folder, &settings).await?),
+            None => Subject::start_here(&settings).await?,
+        };
         let origin: Uri = format!("http://{}", bridge.grpc_addr()).parse()?;
         let channel = client::channel();
         let sessions = client::agent_session(channel.clone(), origin.clone());
         let states = client::agent_state(channel, origin);
-        Ok(Self { gateway, control: control_addr, bridge, sessions, states, _logging: logging })
+        Ok(Self { gateway, control: control_addr, bridge, sessions, states })
     }
 
     async fn show(&mut self) -> Result<(), Failure> {
@@ -111,6 +128,7 @@ impl Demo {
         self.sign_in().await?;
         self.set_busy().await?;
         self.set_busy_again().await?;
+        self.kill_and_start_again().await?;
         say(invitation(grpc, self.control));
         Ok(())
     }
@@ -164,6 +182,39 @@ impl Demo {
         Ok(())
     }
 
+    /// Where the bridge is a process that can be killed.
+    async fn kill_and_start_again(&mut self) -> Result<(), Failure> {
+        let (Subject::Apart(kept), [agent, ..]) = (&mut self.bridge, AGENTS) else { return Ok(()) };
+        say("\n4. The bridge is killed (kill -9) and started again");
+        self.gateway.clear_journal();
+        let started = Instant::now();
+        kept.kill_and_start_again().await?;
+        self.states.set_busy(busy(agent)).await?;
+        let elapsed = started.elapsed();
+        let journal = self.gateway.journal();
+        let sign_ins = journal.iter().filter(|entry| entry.interface == Some(Interface::SignIn));
+        let sign_ins = sign_ins.count();
+        say(format_args!("   {agent}  is busy {elapsed:.1?} later, by the Guid from before"));
+        say(format_args!("   gateway       was asked for {sign_ins} sign-ins"));
+        say(format_args!("   try it        kill -9 {}", kept.pid()));
+        Ok(())
+    }
+
+    /// Until a signal; a bridge that is killed is started again meanwhile.
+    async fn stay(&mut self, signals: &mut StopSignals) -> Result<(), Failure> {
+        loop {
+            tokio::select! {
+                _signal = signals.next() => return Ok(()),
+                () = self.bridge.ended() => {}
+            }
+            if let Subject::Apart(kept) = &mut self.bridge {
+                say("\nThe bridge has ended, and is started again.");
+                kept.start_again().await?;
+                say(format_args!("It goes on with the Guids from before; kill -9 {}", kept.pid()));
+            }
+        }
+    }
+
     fn state(&self, agent: u32) -> String {
         let Some(view) = self.gateway.agent(agent) else { return "unknown".into() };
         let reason = view.busy_reason.map(|reason| format!(", reason {reason}"));
@@ -179,7 +230,55 @@ fn busy(agent: u32) -> SetBusyRequest {
     }
 }
 
-fn sources(settings: &Settings, ports: Ports, gateway: &Simulator) -> Result<Sources, Failure> {
+impl Subject {
+    async fn start_here(settings: &[Flag]) -> Result<Self, Failure> {
+        let sources = settings.iter().fold(Sources::default(), |sources, flag| {
+            sources.with_flag(flag.name, &flag.key, flag.value.as_str())
+        });
+        let config = load(&sources)?;
+        let logging = telemetry::start(&config.log)?;
+        let bridge = Bridge::start_with(config, Some(logging.control().clone())).await?;
+        Ok(Self::Here { bridge, _logging: logging })
+    }
+
+    fn grpc_addr(&self) -> SocketAddr {
+        match self {
+            Self::Here { bridge, .. } => bridge.grpc_addr(),
+            Self::Apart(kept) => kept.grpc_addr(),
+        }
+    }
+
+    fn admin_addr(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Here { bridge, .. } => bridge.admin_addr(),
+            Self::Apart(kept) => kept.admin_addr(),
+        }
+    }
+
+    /// Waits until it has ended by itself.
+    async fn ended(&mut self) {
+        match self {
+            Self::Here { .. } => std::future::pending().await,
+            Self::Apart(kept) => kept.ended().await,
+        }
+    }
+
+    async fn stop(self) {
+        match self {
+            Self::Here { bridge, .. } => drop(bridge.drain().await),
+            Self::Apart(kept) => drop(kept),
+        }
+    }
+}
+
+/// One setting of the demo's bridge.
+struct Flag {
+    name: &'static str,
+    key: String,
+    value: String,
+}
+
+fn flags(settings: &Settings, ports: &Ports, gateway: &Simulator) -> Result<Vec<Flag>, Failure> {
     let listen = match &settings.listen {
         Some(listen) => listen.clone(),
         None => free_or(ports.grpc)?.to_string(),
@@ -188,17 +287,19 @@ fn sources(settings: &Settings, ports: Ports, gateway: &Simulator) -> Result<Sou
         Some(listen) => listen.clone(),
         None => free_or(ports.admin)?.to_string(),
     };
-    let log_filter = settings.log_filter.as_deref().unwrap_or("warn");
-    let log_format = settings.log_format.as_deref().unwrap_or("human");
-    Ok(Sources::default()
-        .with_flag("--listen", "server.listen", listen)
-        .with_flag("--admin-listen", "server.admin_listen", admin_listen)
-        .with_flag("--log-filter", "log.filter", log_filter)
-        .with_flag("--log-format", "log.format", log_format)
+    let log_filter = settings.log_filter.clone().unwrap_or_else(|| "warn".to_owned());
+    let log_format = settings.log_format.clone().unwrap_or_else(|| "human".to_owned());
+    let flag = |name, key: &str, value| Flag { name, key: key.to_owned(), value };
+    Ok(vec![
+        flag("--listen", "server.listen", listen),
+        flag("--admin-listen", "server.admin_listen", admin_listen),
+        flag("--log-filter", "log.filter", log_filter),
+        flag("--log-format", "log.format", log_format),
         // Nobody has to hear of the end of a demo.
-        .with_flag("demo", "server.drain.spread", "0s")
-        .with_flag("demo", &format!("tenants.{TENANT}.base_urls"), gateway.base_url())
-        .with_flag("demo", &format!("tenants.{TENANT}.tls.pinned_sha256"), gateway.leaf_pin()))
+        flag("demo", "server.drain.spread", "0s".to_owned()),
+        flag("demo", &format!("tenants.{TENANT}.base_urls"), gateway.base_url()),
+        flag("demo", &format!("tenants.{TENANT}.tls.pinned_sha256"), gateway.leaf_pin()),
+    ])
 }
 
 /// The port on loopback, or any free one if it is taken.

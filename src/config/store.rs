@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashSet,
+    fs::OpenOptions,
     path::{Path, PathBuf},
 };
 
@@ -67,7 +68,7 @@ pub(super) fn store(root: &Section<'_>) -> Option<Store> {
         section.missing("urls", remedy);
     }
     section.missing("encryption_keys", KEYS_REMEDY);
-    Some(Store::Redis(redis))
+    Some(Store::Redis(Box::new(redis)))
 }
 
 /// What a store in a file has in common with one in Redis is read already.
@@ -107,7 +108,15 @@ fn usable_file(path: PathBuf) -> Result<PathBuf, Wrong> {
     let wrong = |problem| Err(Wrong::new(problem, remedy));
     match std::fs::metadata(&path) {
         Ok(found) if !found.is_file() => return wrong(format!("{shown} is no file")),
-        Ok(_) => return Ok(path),
+        Ok(_) => {
+            return match OpenOptions::new().read(true).write(true).open(&path) {
+                Ok(_) => Ok(path),
+                Err(error) => {
+                    let error = files::words(&error);
+                    wrong(format!("{shown} cannot be read and written ({error})"))
+                }
+            };
+        }
         Err(_) => {}
     }
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());

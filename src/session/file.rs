@@ -58,8 +58,6 @@ struct Inner {
     slots: Vec<Slot>,
     queue: Mutex<Queue>,
     changed: Notify,
-    /// Somebody waits for what has changed to be stored.
-    urgent: Notify,
     closing: CancellationToken,
     progress: watch::Sender<Progress>,
     failures: AtomicU64,
@@ -184,7 +182,6 @@ impl SessionFile {
             slots,
             queue: Mutex::new(Queue { items: HashSet::new(), number: 1 }),
             changed: Notify::new(),
-            urgent: Notify::new(),
             closing: CancellationToken::new(),
             progress: watch::Sender::default(),
             failures: AtomicU64::new(0),
@@ -197,9 +194,9 @@ impl SessionFile {
 
     /// A tenant's store; `None` if the file was not opened for the tenant.
     pub fn store(&self, tenant: &TenantId) -> Option<FileStore> {
-        let shelf = self.shelf(tenant)?;
-        let local = self.0.inner.slots.get(shelf.slot)?.local.clone();
-        Some(FileStore { memory: EmbeddedStore::of(local), shelf })
+        let own = self.shelf(tenant)?;
+        let local = own.slot()?.local.clone();
+        Some(FileStore { memory: EmbeddedStore::of(local), shelf: own })
     }
 
     pub(crate) fn shelf(&self, tenant: &TenantId) -> Option<FileShelf> {
@@ -274,7 +271,7 @@ impl FileShelf {
         self.file.0.inner.slots.get(self.slot)
     }
 
-    /// Has a change stored before long.
+    /// Has a change stored as soon as the disk is done with those before it.
     fn note(&self, kind: &'static str, agent: AgentId) -> u64 {
         let inner = &self.file.0.inner;
         let mut queue = inner.queue();
@@ -283,11 +280,10 @@ impl FileShelf {
         queue.number
     }
 
-    /// Has a change stored at once, and waits for the disk, unless that fails.
+    /// The same, and waits for the disk, unless that fails.
     async fn store(&self, kind: &'static str, agent: AgentId) {
         let number = self.note(kind, agent);
         let inner = &self.file.0.inner;
-        inner.urgent.notify_one();
         let mut progress = inner.progress.subscribe();
         let stored =
             progress.wait_for(|now| now.written >= number || now.down.is_some() || now.closed);
@@ -356,8 +352,9 @@ impl SessionStore for FileStore {
         })
     }
 
-    /// The disk hears of it a little later: a call must not wait for it, and the gateway takes the
-    /// Guid before it for as long as a new process needs to come.
+    /// Does not wait for the disk, since a call may be waiting. Whoever comes after a crash in these
+    /// milliseconds has the Guid before this one, which the gateway still takes, and asks for a new
+    /// one with it.
     fn renew<'a>(
         &'a self,
         agent: AgentId,

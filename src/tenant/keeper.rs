@@ -71,6 +71,9 @@ struct Keeper {
     wake: Arc<Notify>,
     /// Before the first poll.
     delay: Duration,
+    /// Whether the process before this one may have ended between the answer that brought a newer
+    /// Guid and the disk. The gateway need not send it again, and takes the old one not for long.
+    may_be_old: bool,
     /// Of the session that was seen last.
     version: u64,
     /// Whether the gateway allows polls for one agent.
@@ -103,6 +106,15 @@ impl Keepers {
 
     /// The same for one of many, with its first poll at some moment within `spread`.
     pub(super) fn start_within(&self, tenant: &Arc<Tenant>, agent: AgentId, spread: Duration) {
+        self.begin(tenant, agent, spread, false);
+    }
+
+    /// The same for a session of the process before this one.
+    pub(super) fn resume(&self, tenant: &Arc<Tenant>, agent: AgentId, spread: Duration) {
+        self.begin(tenant, agent, spread, tenant.config.auth_mode == AuthMode::Dynamic);
+    }
+
+    fn begin(&self, tenant: &Arc<Tenant>, agent: AgentId, spread: Duration, may_be_old: bool) {
         let mut keepers = self.keepers();
         if !tenant.config.keep.enabled {
             return;
@@ -125,6 +137,7 @@ impl Keepers {
             finish,
             wake,
             delay: spread.mul_f64(rand::rng().random()),
+            may_be_old,
             version: 0,
             polls: true,
             refusals: 0,
@@ -182,6 +195,10 @@ impl Keeper {
             () = self.wake.notified() => {}
             () = self.finish.cancelled() => {}
             () = sleep(self.delay) => {}
+        }
+        if self.may_be_old {
+            // If that fails, the first poll finds out why.
+            let _finding = Box::pin(self.tenant.renew(self.agent)).await;
         }
         let end = loop {
             if let Err(end) = self.turn().await {

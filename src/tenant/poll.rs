@@ -75,7 +75,7 @@ impl Tenant {
         }
     }
 
-    /// Renews an agent's Guid once, where polls for one agent are not allowed.
+    /// Renews an agent's Guid once, where no poll does.
     pub(super) async fn renew(self: &Arc<Self>, agent: AgentId) -> Finding {
         match self.update_guid(agent).await {
             Ok(()) => Finding::Alive,

@@ -78,8 +78,8 @@ impl Safe {
         let content = Content { key: key_id, nonce: hex(&nonce), data: hex(&data) };
         let content = serde_json::to_vec(&content).ok()?;
         match &self.room {
-            Room::File(shelf) => {
-                shelf.put(drawer.name(), agent, content, time).await;
+            Room::File(file) => {
+                file.put(drawer.name(), agent, content, time).await;
                 Some(())
             }
             Room::Redis(link, keys) => {
@@ -94,7 +94,7 @@ impl Safe {
     /// What is there.
     pub(super) async fn get(&self, drawer: Drawer, agent: AgentId) -> Option<Zeroizing<Vec<u8>>> {
         let found = match &self.room {
-            Room::File(shelf) => shelf.get(drawer.name(), agent)?,
+            Room::File(file) => file.get(drawer.name(), agent)?,
             Room::Redis(link, keys) => {
                 let mut get = ::redis::cmd("GET");
                 get.arg(drawer.key(keys, agent));
@@ -111,7 +111,7 @@ impl Safe {
     /// Takes out what is there.
     pub(super) async fn empty(&self, drawer: Drawer, agent: AgentId) {
         match &self.room {
-            Room::File(shelf) => shelf.remove(drawer.name(), agent).await,
+            Room::File(file) => file.remove(drawer.name(), agent).await,
             Room::Redis(link, keys) => {
                 let mut delete = ::redis::cmd("DEL");
                 delete.arg(drawer.key(keys, agent));

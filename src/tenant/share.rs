@@ -12,8 +12,9 @@ use crate::{
 
 /// Of a lease, the part in which the first polls for agents taken over are begun.
 const SPREAD: u32 = 8;
-/// Between the first polls for agents whose sessions outlived the process: each opens a connection.
-const RESUMED_EVERY: Duration = Duration::from_millis(2);
+/// Between the first polls for agents whose sessions outlived the process: each opens a connection,
+/// and calls come at once too.
+const RESUMED_EVERY: Duration = Duration::from_millis(5);
 /// But all are begun within this time: the gateway signs out whoever was not polled for two minutes,
 /// and a part of those has passed.
 const RESUMED_WITHIN: Duration = Duration::from_secs(20);
@@ -79,7 +80,7 @@ impl Tenant {
         for agent in found {
             if self.config.keep.enabled {
                 self.enter(agent, SessionState::Kept, "found in the file of store.file");
-                self.keepers.start_within(self, agent, spread.min(RESUMED_WITHIN));
+                self.keepers.resume(self, agent, spread.min(RESUMED_WITHIN));
             } else {
                 self.enter(agent, SessionState::Unpolled, "keep.enabled is false");
             }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ccgateway_bridge::config::{self, Topology};
+use ccgateway_bridge::config::{self, LeftSessions, Topology};
 use secrecy::ExposeSecret;
 
 use crate::support::{Folder, TENANT};
@@ -62,6 +62,88 @@ fn everything_is_read_and_no_secret_is_shown() {
     assert!(store.credentials);
     let shown = format!("{config:?}");
     assert!(!shown.contains("c4n4ry") && !shown.contains("0001") && !shown.contains("7, 7"));
+}
+
+#[test]
+fn a_file_is_a_store_for_one_process() {
+    let folder = folder();
+    let key = folder.write("private.key", KEY);
+    #[cfg(unix)]
+    std::fs::set_permissions(key, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    let loopback = format!("{TENANT}server.listen = \"127.0.0.1:1\"\n[store]\nfile = \"s.redb\"\n");
+    for (lines, keys, credentials, warnings) in [
+        ("", 0, false, 1),
+        ("encryption_keys = \"private.key\"\n", 1, false, 0),
+        ("encryption_keys = \"private.key\"\ncredentials = true\n", 1, true, 0),
+    ] {
+        let config = config::load(&folder.sources(format!("{loopback}{lines}"))).expect("good");
+        let file = config.store.as_ref().and_then(config::Store::file).expect("a file");
+        assert!(file.path.ends_with("s.redb") && file.path.is_absolute(), "{file:?}");
+        assert_eq!((file.encryption_keys.len(), file.credentials), (keys, credentials));
+        assert_eq!(config.warnings().len(), warnings, "{:#?}", config.warnings());
+        assert_eq!(config.server.drain.sessions, LeftSessions::Leave);
+    }
+}
+
+#[test]
+fn sessions_that_nobody_will_know_are_signed_out_unless_the_operator_says_otherwise() {
+    let folder = folder();
+    let redis = "[store]\nurls = \"redis://h\"\nencryption_keys = \"a.key\"\n";
+    let leave = "[server.drain]\nsessions = \"leave\"\n";
+    let sign_out = "[server.drain]\nsessions = \"sign-out\"\n[store]\nfile = \"s\"\n";
+    for (lines, expected) in [
+        ("", LeftSessions::SignOut),
+        (leave, LeftSessions::Leave),
+        (redis, LeftSessions::Leave),
+        (sign_out, LeftSessions::SignOut),
+    ] {
+        let config = config::load(&folder.sources(format!("{TENANT}{lines}"))).expect("good");
+        assert_eq!(config.server.drain.sessions, expected, "{lines}");
+    }
+}
+
+#[test]
+fn a_file_and_a_redis_are_not_both_meant() {
+    for (line, key) in [
+        ("urls = \"redis://h\"", "urls"),
+        ("topology = \"cluster\"", "topology"),
+        ("key_prefix = \"x:\"", "key_prefix"),
+        ("lease = \"2s\"", "lease"),
+        ("timeouts.command = \"1s\"", "timeouts"),
+        ("sentinel.master = \"main\"", "sentinel"),
+    ] {
+        let text = format!("{TENANT}[store]\nfile = \"s.redb\"\n{line}\n");
+        let mistakes = folder().mistakes(text);
+        assert_eq!(mistakes.len(), 1, "{mistakes:#?}");
+        assert!(mistakes[0].starts_with(&format!("bridge.toml:4  store.{key}: ")), "{mistakes:#?}");
+        assert!(
+            mistakes[0].contains("file") && mistakes[0].contains("store.urls"),
+            "{mistakes:#?}"
+        );
+    }
+}
+
+#[test]
+fn a_file_that_cannot_be_is_a_mistake() {
+    let folder = folder();
+    std::fs::create_dir(folder.write("in-the-way", "").with_file_name("a-folder")).unwrap();
+    for (file, expected) in [
+        ("none/s.redb", "the folder of"),
+        ("in-the-way/s.redb", "in something that is no folder"),
+        ("a-folder", "is no file"),
+    ] {
+        let mistakes = folder.mistakes(format!("{TENANT}[store]\nfile = \"{file}\"\n"));
+        assert_eq!(mistakes.len(), 1, "{mistakes:#?}");
+        assert!(
+            mistakes[0].contains("store.file: ") && mistakes[0].contains(expected),
+            "{mistakes:?}"
+        );
+        assert!(mistakes[0].contains("in a folder that exists"), "{mistakes:?}");
+    }
+    let text = format!("{TENANT}[store]\nfile = \"s.redb\"\ncredentials = true\n");
+    let mistakes = folder.mistakes(text);
+    assert!(mistakes[0].contains("store.credentials: would store passwords in plain text"));
+    assert_eq!(mistakes.len(), 1, "{mistakes:#?}");
 }
 
 #[test]

@@ -13,7 +13,8 @@ use crate::{
 /// Runs the demo until it invites to try it; gives what it printed.
 pub(crate) async fn demo(args: &[&str]) -> (Child, String) {
     let mut child = bridge().arg("demo").args(args).spawn().expect("the demo starts");
-    let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
+    let stdout = child.stdout.as_mut().expect("piped");
+    let mut lines = BufReader::with_capacity(1, stdout).lines();
     let mut printed = String::new();
     // The last line of the invitation.
     while !printed.contains("/demo/misbehave") {
@@ -40,6 +41,33 @@ async fn the_demo_shows_a_real_set_busy_and_a_refusal() {
         "outcome=refused",
     ] {
         assert!(printed.contains(shown), "{shown:?} in: {printed}");
+    }
+    stop(child).await;
+}
+
+#[tokio::test]
+async fn the_demo_shows_that_a_bridge_which_is_killed_goes_on() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("kept").to_string_lossy().into_owned();
+    let (mut child, printed) = demo(&[&FREE[..], &["--keep", &path]].concat()).await;
+    for shown in [
+        "state after   busy, reason 200",
+        "4. The bridge is killed (kill -9) and started again",
+        "1001  is busy",
+        "was asked for 0 sign-ins",
+    ] {
+        assert!(printed.contains(shown), "{shown:?} in: {printed}");
+    }
+    // As the reader is invited to do it.
+    let line = printed.lines().find(|line| line.contains("kill -9 ")).expect("the invitation");
+    let pid = line.rsplit(' ').next().expect("a word").to_owned();
+    let killed = std::process::Command::new("kill").args(["-9", &pid]).status();
+    assert!(killed.expect("kill runs").success());
+    let mut lines = BufReader::new(child.stdout.take().expect("given back")).lines();
+    let mut said = String::new();
+    while !said.contains("goes on with the Guids from before") {
+        let line = within("the demo's next line", lines.next_line()).await.expect("readable");
+        said += &line.unwrap_or_else(|| panic!("the demo ended: {said}"));
     }
     stop(child).await;
 }

@@ -1,4 +1,5 @@
-//! Several replicas, each a process of its own, with one Redis and one simulated gateway.
+//! Several replicas, each a process of its own, with one Redis and one simulated gateway; and a
+//! single process that starts again.
 
 #![expect(
     clippy::expect_used,
@@ -15,5 +16,6 @@ mod proxy;
 #[allow(dead_code, reason = "other tests use the rest")]
 #[path = "../stores/redis.rs"]
 mod redis;
+mod restart;
 mod sign_ins;
 mod support;

@@ -7,7 +7,7 @@ use ccgateway_bridge::{
     config::{self, Sources},
     id::{AgentId, DEFAULT_AGENT_IDS, TenantId},
     rpc::proto::{
-        SetBusyRequest, SignInRequest, agent_events_client::AgentEventsClient,
+        SetBusyRequest, SignInRequest, SignOutRequest, agent_events_client::AgentEventsClient,
         agent_session_client::AgentSessionClient, agent_state_client::AgentStateClient,
     },
     session::{SessionStore as _, Shared, SharedStore},
@@ -36,6 +36,8 @@ pub(crate) struct Centre {
     pub(crate) redis: RedisServer,
     /// More lines of `[store]`.
     pub(crate) store: &'static str,
+    /// A signal that processes do not care for.
+    pub(crate) ignored: Option<&'static str>,
     files: TempDir,
     _alone: MutexGuard<'static, ()>,
 }
@@ -82,7 +84,7 @@ impl Centre {
             text
         });
         write("agents.toml", &agents).expect("written");
-        Self { gateway, redis, store: "", files, _alone: alone }
+        Self { gateway, redis, store: "", ignored: None, files, _alone: alone }
     }
 
     /// Starts a replica, on any port or on that of one that has ended.
@@ -92,20 +94,36 @@ impl Centre {
 
     /// Starts a replica that reaches Redis at this address.
     pub(crate) async fn replica_with(&self, addr: Option<SocketAddr>, redis: &str) -> Replica {
+        let store = format!(
+            "[store]\nurls = \"{redis}\"\nencryption_keys = \"store.key\"\nlease = \"2s\"\n{}\n\
+             [store.timeouts]\ncommand = \"500ms\"\n",
+            self.store
+        );
+        self.process(addr, &store).await
+    }
+
+    /// Starts a process of its own, which has the sessions of the one before it from a file.
+    pub(crate) async fn alone(&self, addr: Option<SocketAddr>) -> Replica {
+        let store = format!(
+            "[store]\nfile = \"sessions.redb\"\nencryption_keys = \"store.key\"\n{}\n",
+            self.store
+        );
+        self.process(addr, &store).await
+    }
+
+    /// Starts a process with these sections in its configuration.
+    pub(crate) async fn process(&self, addr: Option<SocketAddr>, sections: &str) -> Replica {
         let listen = addr.map_or("127.0.0.1:0".to_owned(), |addr| addr.to_string());
         let text = format!(
             "[server]\nlisten = \"{listen}\"\nadmin_listen = \"off\"\n\
-             [server.drain]\nspread = \"200ms\"\nlimit = \"10s\"\n\
-             [store]\nurls = \"{}\"\nencryption_keys = \"store.key\"\nlease = \"2s\"\n{}\n\
-             [store.timeouts]\ncommand = \"500ms\"\n\
+             [server.drain]\nspread = \"200ms\"\nlimit = \"10s\"\n{sections}\
              [tenants.acme]\nbase_urls = \"{}\"\ncredentials_file = \"agents.toml\"\n",
-            redis,
-            self.store,
             self.gateway.base_url(),
         );
         let file = self.files.path().join(format!("{:016x}.toml", rand::random::<u64>()));
         std::fs::write(&file, text).expect("written");
-        let mut child = Command::new(env!("CARGO_BIN_EXE_ccgateway-bridge"))
+        let mut child = self
+            .command()
             .env_clear()
             .arg("--config")
             .arg(file)
@@ -134,6 +152,19 @@ impl Centre {
             sessions: client::agent_session(channel.clone(), origin.clone()),
             events: client::agent_events(channel, origin),
         }
+    }
+
+    fn command(&self) -> Command {
+        let program = env!("CARGO_BIN_EXE_ccgateway-bridge");
+        let Some(signal) = self.ignored else { return Command::new(program) };
+        let mut shell = Command::new("/bin/sh");
+        shell.args(["-c", &format!("trap '' {signal}; exec \"$0\" \"$@\""), program]);
+        shell
+    }
+
+    /// A file of the processes' folder.
+    pub(crate) fn file(&self, name: &str) -> std::path::PathBuf {
+        self.files.path().join(name)
     }
 
     /// Whether the gateway has all of them signed in.
@@ -187,6 +218,19 @@ impl Replica {
         let password = Some(PASSWORD.into());
         let request = SignInRequest { agent_id: agent.to_string(), password, ..<_>::default() };
         self.sessions.clone().sign_in(request).await.map(drop)
+    }
+
+    pub(crate) async fn sign_out(&self, agent: u32) -> Result<(), Status> {
+        let request = SignOutRequest { agent_id: agent.to_string(), ..<_>::default() };
+        self.sessions.clone().sign_out(request).await.map(drop)
+    }
+
+    /// Lets it write no file beyond so many bytes, as a disk does that is full.
+    pub(crate) async fn limit_files(&self, bytes: &str) {
+        let pid = self.child.id().expect("it runs").to_string();
+        let mut limit = Command::new("prlimit");
+        limit.args(["--pid", &pid, &format!("--fsize={bytes}:unlimited")]);
+        assert!(limit.status().await.expect("prlimit").success());
     }
 
     pub(crate) async fn set_busy(&self, agent: u32) -> Result<(), Status> {

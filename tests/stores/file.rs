@@ -203,7 +203,7 @@ async fn with_keys_the_file_holds_no_secret_and_without_them_it_opens_all_the_sa
         let running = store(&file);
         running.put(agent(1001), registered(CANARY, HOUR)).await.unwrap();
         file.close().await;
-        let hex: String = CANARY.bytes().map(|byte| format!("{byte:02x}")).collect();
+        let hex = CANARY.bytes().fold(String::new(), |hex, byte| format!("{hex}{byte:02x}"));
         let bytes = fs::read(folder.path()).unwrap();
         let shows = |text: &str| bytes.windows(text.len()).any(|some| some == text.as_bytes());
         assert_eq!(shows(&hex), is_shown);
@@ -298,9 +298,10 @@ async fn good() -> (Folder, Vec<u8>) {
 async fn a_file_of_no_use_is_set_aside_and_stops_no_start() {
     let (_, whole) = good().await;
     let other_crate = b"redb\x1a\x0a\xa9\x0d\x0a".repeat(2000);
+    let zeros = vec![0; 100_000];
     let cases: [(&str, &[u8]); 7] = [
         ("text", b"this is no file of sessions"),
-        ("zeros", &[0; 100_000]),
+        ("zeros", &zeros),
         ("its magic number alone", &whole[..9]),
         ("half of the header", &whole[..200]),
         ("the header alone", &whole[..4096]),

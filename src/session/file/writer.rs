@@ -28,8 +28,6 @@ use crate::{id::AgentId, keyring::Keyring, session::record::Record};
 /// What has changed: a tenant by its place among the slots, a kind of row, and an agent.
 pub(super) type Item = (usize, &'static str, AgentId);
 
-/// Nobody waits for a renewed Guid to be stored, so that one transaction does for many.
-const RENEWALS_TOGETHER: Duration = Duration::from_millis(50);
 /// How often rows that nobody needs any more are looked for.
 const TIDY_EVERY: Duration = Duration::from_secs(60);
 /// Until a file that failed is opened again; twice as long after each failure.
@@ -101,15 +99,9 @@ impl Inner {
     async fn next_cause(&self, tidy_at: Instant) -> Cause {
         tokio::select! {
             biased;
-            () = self.closing.cancelled() => return Cause::Closing,
-            () = self.urgent.notified() => return Cause::Changes,
-            () = self.changed.notified() => {}
-            () = sleep_until(tidy_at) => return Cause::Tidy,
-        }
-        tokio::select! {
             () = self.closing.cancelled() => Cause::Closing,
-            () = self.urgent.notified() => Cause::Changes,
-            () = sleep(RENEWALS_TOGETHER) => Cause::Changes,
+            () = sleep_until(tidy_at) => Cause::Tidy,
+            () = self.changed.notified() => Cause::Changes,
         }
     }
 
@@ -157,13 +149,14 @@ impl Inner {
 
     /// Removes rows of which nothing is known any more: sessions whose time has passed.
     fn tidy(&self, database: &mut Database) -> Result<(), DatabaseError> {
+        let mut known = 0;
         for slot in &self.slots {
             slot.local.tidy();
             slot.shelf.tidy();
+            known += slot.local.len() + slot.shelf.all().len();
         }
-        let everything = self.everything();
-        if database.rows()? != everything.rows.len() as u64 {
-            database.write(&everything, Rest::Goes)?;
+        if database.rows()? != known as u64 {
+            database.write(&self.everything(), Rest::Goes)?;
         }
         database.compact(&self.path)
     }

@@ -1,0 +1,135 @@
+//! A bridge as a process of its own, which can be killed, with its sessions in a file.
+
+use std::{
+    fmt::Write as _,
+    fs,
+    net::{SocketAddr, TcpListener},
+    path::{Path, PathBuf},
+    process::{Child, Command},
+    time::Duration,
+};
+
+use tokio::{
+    net::TcpStream,
+    time::{Instant, sleep},
+};
+
+use super::{Failure, Flag};
+
+/// The process, and how to start it again.
+pub(super) struct Kept {
+    child: Child,
+    config: PathBuf,
+    grpc: SocketAddr,
+    admin: Option<SocketAddr>,
+}
+
+const CONFIG: &str = "demo.toml";
+const SESSIONS: &str = "demo-sessions.redb";
+/// For a process that starts on a busy machine.
+const START_WITHIN: Duration = Duration::from_secs(30);
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+impl Kept {
+    /// Starts the bridge with these settings and a file in this folder, and waits until it answers.
+    pub(super) async fn start(folder: &Path, settings: &[Flag]) -> Result<Self, Failure> {
+        fs::create_dir_all(folder)
+            .map_err(|error| format!("--keep {}: {error}", folder.display()))?;
+        let [grpc, admin] = ["server.listen", "server.admin_listen"].map(|key| {
+            let flag = settings.iter().find(|flag| flag.key == key);
+            flag.map(|flag| flag.value.as_str()).unwrap_or_default()
+        });
+        // Known here, and the same after each start.
+        let grpc = settled(grpc)?;
+        let admin = if admin == "off" { None } else { Some(settled(admin)?) };
+        let mut text = String::new();
+        for Flag { key, value, .. } in settings {
+            let value = match key.as_str() {
+                "server.listen" => grpc.to_string(),
+                "server.admin_listen" => admin.map_or("off".to_owned(), |addr| addr.to_string()),
+                _ => value.clone(),
+            };
+            // Writing to a String cannot fail.
+            let _written = writeln!(text, "{key} = {value:?}");
+        }
+        let _written = writeln!(text, "store.file = {SESSIONS:?}");
+        let config = folder.join(CONFIG);
+        fs::write(&config, text)?;
+        let child = spawn(&config)?;
+        let mut kept = Self { child, config, grpc, admin };
+        kept.answers().await?;
+        Ok(kept)
+    }
+
+    pub(super) fn grpc_addr(&self) -> SocketAddr {
+        self.grpc
+    }
+
+    pub(super) fn admin_addr(&self) -> Option<SocketAddr> {
+        self.admin
+    }
+
+    pub(super) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub(super) async fn kill_and_start_again(&mut self) -> Result<(), Failure> {
+        self.child.kill()?;
+        self.child.wait()?;
+        self.start_again().await
+    }
+
+    pub(super) async fn start_again(&mut self) -> Result<(), Failure> {
+        self.child = spawn(&self.config)?;
+        self.answers().await
+    }
+
+    /// Waits until it has ended.
+    pub(super) async fn ended(&mut self) {
+        while matches!(self.child.try_wait(), Ok(None)) {
+            sleep(LOOK_EVERY).await;
+        }
+    }
+
+    /// Waits until it takes connections.
+    async fn answers(&mut self) -> Result<(), Failure> {
+        let start = Instant::now();
+        while TcpStream::connect(self.grpc).await.is_err() {
+            if let Some(status) = self.child.try_wait()? {
+                return Err(format!("the bridge did not start ({status})").into());
+            }
+            if start.elapsed() >= START_WITHIN {
+                return Err("the bridge does not answer".into());
+            }
+            sleep(LOOK_EVERY).await;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        let _ended = self.child.kill();
+        let _ended = self.child.wait();
+    }
+}
+
+fn spawn(config: &Path) -> Result<Child, Failure> {
+    let mut command = Command::new(std::env::current_exe()?);
+    // Variables are for the bridge that the operator runs, not for the demo's.
+    command.env_clear().arg("--config").arg(config);
+    // Ctrl-C is for the demo, which then ends this one.
+    #[cfg(unix)]
+    std::os::unix::process::CommandExt::process_group(&mut command, 0);
+    Ok(command.spawn()?)
+}
+
+/// The address itself, or one with a free port where it leaves that open.
+fn settled(listen: &str) -> Result<SocketAddr, Failure> {
+    let addr: SocketAddr =
+        listen.parse().map_err(|_| format!("{listen:?} is no address to listen on"))?;
+    if addr.port() != 0 {
+        return Ok(addr);
+    }
+    Ok(TcpListener::bind(addr)?.local_addr()?)
+}

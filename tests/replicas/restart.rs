@@ -1,0 +1,259 @@
+//! A single process without a Redis starts again: what it knew is in its file.
+
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use ccgateway_bridge::{
+    rpc::proto::{GetSessionRequest, RegisterSessionRequest, Session},
+    sim::Interface,
+};
+use futures_util::StreamExt as _;
+use tokio::{
+    task::{AbortHandle, JoinSet},
+    time::{Instant, interval},
+};
+use tonic::{Code, Status};
+
+use crate::support::{Centre, Replica, SCALE, eventually, set_busy};
+
+const AGENTS: std::ops::Range<u32> = 1001..1501;
+
+/// Callers who make 200 calls a second between them, whatever becomes of those.
+struct Callers {
+    calling: AbortHandle,
+    seen: Arc<Mutex<Vec<(Instant, Code)>>>,
+}
+
+impl Callers {
+    fn of(replica: &Replica) -> Self {
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let (states, noted) = (replica.states.clone(), seen.clone());
+        let calling = tokio::spawn(async move {
+            let (mut calls, mut next) = (interval(Duration::from_millis(5)), AGENTS.cycle());
+            let mut open = JoinSet::new();
+            loop {
+                calls.tick().await;
+                let (states, noted) = (states.clone(), noted.clone());
+                let agent = next.next().expect("without end");
+                open.spawn(async move {
+                    let code =
+                        set_busy(&states, agent).await.map_or_else(|s| s.code(), |()| Code::Ok);
+                    let mut noted = noted.lock().unwrap_or_else(PoisonError::into_inner);
+                    noted.push((Instant::now(), code));
+                });
+                while open.try_join_next().is_some() {}
+            }
+        });
+        Self { calling: calling.abort_handle(), seen }
+    }
+
+    fn count(&self, code: Code) -> usize {
+        self.since(None, code).len()
+    }
+
+    fn since(&self, start: Option<Instant>, code: Code) -> Vec<Instant> {
+        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let fits = |(at, seen): &&(Instant, Code)| start.is_none_or(|s| *at >= s) && *seen == code;
+        seen.iter().filter(fits).map(|(at, _)| *at).collect()
+    }
+
+    fn counts(&self) -> BTreeMap<String, usize> {
+        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counts = BTreeMap::new();
+        for (_, code) in seen.iter() {
+            *counts.entry(format!("{code:?}")).or_default() += 1;
+        }
+        counts
+    }
+}
+
+impl Drop for Callers {
+    fn drop(&mut self) {
+        self.calling.abort();
+    }
+}
+
+/// Signs all agents in, and waits until each is polled.
+async fn all_kept(centre: &Centre, replica: &Replica) {
+    let sign_ins: Vec<_> = AGENTS.map(|agent| replica.sign_in(agent)).collect();
+    let mut sign_ins = futures_util::stream::iter(sign_ins).buffer_unordered(16);
+    while let Some(done) = sign_ins.next().await {
+        done.expect("signed in");
+    }
+    centre.all_are_polled(AGENTS).await;
+}
+
+fn sign_ins(centre: &Centre) -> usize {
+    [Interface::SignIn, Interface::ForceSignIn].map(|asked| centre.asked(asked)).iter().sum()
+}
+
+/// What is true of a restart, however the process ended.
+async fn a_restart_costs_nothing<E>(end: impl FnOnce(Replica) -> E)
+where
+    E: Future<Output = SocketAddr>,
+{
+    let centre = Centre::open().await;
+    let first = centre.alone(None).await;
+    all_kept(&centre, &first).await;
+    let callers = Callers::of(&first);
+    eventually("calls to be answered", || callers.count(Code::Ok) > 200).await;
+    centre.gateway.clear_journal();
+
+    let addr = end(first).await;
+    let started = Instant::now();
+    let _second = centre.alone(Some(addr)).await;
+    eventually("a call to be answered", || !callers.since(Some(started), Code::Ok).is_empty())
+        .await;
+    let first_answer = callers.since(Some(started), Code::Ok)[0] - started;
+
+    // Longer than the gateway waits for a poll.
+    let end = Instant::now() + Duration::from_secs(150) / SCALE;
+    let mut turns = interval(Duration::from_millis(100));
+    while Instant::now() < end {
+        turns.tick().await;
+    }
+    let counts = callers.counts();
+    println!("first answer {first_answer:?} after the start, in all {counts:?}");
+    assert!(centre.has(AGENTS), "an agent was signed out");
+    assert_eq!(sign_ins(&centre), 0, "the Guids of before are good");
+    for blaming in [Code::AlreadyExists, Code::FailedPrecondition, Code::NotFound, Code::Internal] {
+        assert_eq!(callers.count(blaming), 0, "{blaming:?}");
+    }
+    assert_eq!(centre.gateway.violations(), Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_process_that_is_killed_costs_no_agent_and_no_sign_in() {
+    a_restart_costs_nothing(async |mut replica| {
+        replica.kill().await;
+        replica.addr
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_process_that_is_stopped_costs_no_agent_and_no_sign_in() {
+    a_restart_costs_nothing(Replica::stop).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_kill_right_after_a_renewal_costs_no_agent() {
+    let centre = Centre::open().await;
+    let mut replica = centre.alone(None).await;
+    replica.sign_in(1001).await.expect("signed in");
+    centre.gateway.clear_journal();
+    for _ in 0..5 {
+        let before = session(&replica, 1001).await.expect("known").version;
+        while session(&replica, 1001).await.expect("known").version == before {
+            tokio::task::yield_now().await;
+        }
+        replica.kill().await;
+        replica = centre.alone(Some(replica.addr)).await;
+        replica.set_busy(1001).await.expect("with the new Guid, or the one before it");
+    }
+    centre.all_are_polled(1001..1002).await;
+    assert_eq!(sign_ins(&centre), 0);
+    assert!(centre.has([1001]));
+}
+
+async fn session(replica: &Replica, agent: u32) -> Result<Session, Status> {
+    let request = GetSessionRequest { agent_id: agent.to_string(), ..<_>::default() };
+    let answer = replica.sessions.clone().get_session(request).await?;
+    Ok(answer.into_inner().session.unwrap_or_default())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn registered_sessions_and_ends_outlive_a_kill_too() {
+    let centre = Centre::open().await;
+    let mut first = centre.alone(None).await;
+    for agent in [1001, 1002] {
+        first.sign_in(agent).await.expect("signed in");
+    }
+    let guid = centre.gateway.take_over(1001).expect("signed in");
+    let request = RegisterSessionRequest { agent_id: "1001".into(), guid, ..<_>::default() };
+    first.sessions.clone().register_session(request).await.expect("registered");
+    first.sign_out(1002).await.expect("signed out");
+    let before = session(&first, 1001).await.expect("known");
+    first.kill().await;
+
+    let second = centre.alone(None).await;
+    let after = session(&second, 1001).await.expect("known");
+    assert_eq!((after.origin, after.version), (before.origin, before.version));
+    let seconds = |session: &Session| session.expire_time.expect("registered").seconds;
+    assert!(seconds(&after) <= seconds(&before), "a restart makes no session longer");
+    assert_eq!(session(&second, 1002).await.expect_err("ended").code(), Code::FailedPrecondition);
+    second.set_busy(1001).await.expect("with the Guid that was handed in");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_password_is_stored_where_the_operator_wants_it_and_only_there() {
+    for (store, recovered) in [("credentials = true", true), ("", false)] {
+        let mut centre = Centre::open().await;
+        centre.store = store;
+        let mut first = centre.alone(None).await;
+        // In no file.
+        first.sign_in(2001).await.expect("signed in");
+        first.kill().await;
+        centre.gateway.sign_out(2001);
+        let second = centre.alone(None).await;
+        if recovered {
+            eventually("the agent to be signed in again", || centre.has([2001])).await;
+            second.sign_out(2001).await.expect("signed out");
+            second.stop().await;
+            let third = centre.alone(None).await;
+            let missing = third.set_busy(2001).await.expect_err("it went with the session");
+            assert_eq!(missing.code(), Code::FailedPrecondition);
+        } else {
+            let mut turns = interval(Duration::from_millis(20));
+            while session(&second, 2001).await.is_ok() {
+                turns.tick().await;
+            }
+            assert!(!centre.has([2001]), "nobody knows the password");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_a_store_a_stop_signs_agents_out_and_a_kill_leaves_them_to_the_gateway() {
+    let centre = Centre::open().await;
+    let first = centre.process(None, "").await;
+    first.sign_in(1001).await.expect("signed in");
+    first.stop().await;
+    assert!(!centre.has([1001]), "the next process could not sign it in");
+
+    let mut second = centre.process(None, "").await;
+    second.sign_in(1001).await.expect("signed in");
+    second.kill().await;
+    let third = centre.process(None, "").await;
+    let refused = third.set_busy(1001).await.expect_err("the gateway has it signed in");
+    assert_eq!(refused.code(), Code::AlreadyExists);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_disk_that_takes_no_more_costs_no_call() {
+    let mut centre = Centre::open().await;
+    // It comes with the error that is wanted, and ends the process as a rule.
+    centre.ignored = Some("XFSZ");
+    let first = centre.alone(None).await;
+    first.sign_in(1001).await.expect("signed in");
+    first.limit_files("1000").await;
+    for agent in 1002..1052 {
+        first.sign_in(agent).await.expect("the session is kept in memory");
+    }
+    first.set_busy(1051).await.expect("known");
+    first.limit_files("unlimited").await;
+    first.stop().await;
+
+    let second = centre.alone(None).await;
+    for agent in 1001..1052 {
+        assert!(session(&second, agent).await.is_ok(), "{agent}");
+    }
+    assert!(centre.has(1001..1052));
+    let folder = std::fs::read_dir(centre.file("")).expect("readable");
+    let mut names = folder.map(|entry| entry.expect("readable").file_name());
+    assert!(names.all(|name| !name.to_string_lossy().contains("broken")));
+}
