@@ -22,11 +22,16 @@ pub struct Deadline {
     start_by: Instant,
 }
 
-/// The answer is given this long before the caller's own clock runs out, or its client library
-/// would report a bare `DEADLINE_EXCEEDED` without our word on whether the gateway was asked.
+/// The answer is given at least this long before the caller's own clock runs out, or its client
+/// library would report a bare `DEADLINE_EXCEEDED` without our word on whether the gateway was
+/// asked.
 const ANSWER_MARGIN: Duration = Duration::from_millis(10);
-/// With less time than this left nothing is started: a gateway cannot answer in time.
-const START_MARGIN: Duration = Duration::from_millis(25);
+/// A timeout may be longer on the wire than on the caller's clock, by up to one part in a hundred:
+/// gRPC's C core rounds it up to three digits. The margin is twice that part.
+const ROUNDED_PART: u32 = 100;
+/// Nothing is started with less time than this before the answer is due: a gateway cannot answer
+/// in time.
+const START_MARGIN: Duration = Duration::from_millis(15);
 /// Hundreds of results are put together and encoded in this time.
 const PARTS_MARGIN: Duration = Duration::from_millis(50);
 /// Longer deadlines are cut to this; no wait in the bridge comes near it.
@@ -36,11 +41,13 @@ impl Deadline {
     /// The deadline of a call that `arrived` then and whose caller waits for `timeout`.
     pub fn new(arrived: Instant, timeout: Duration) -> Self {
         let timeout = timeout.min(LONGEST);
+        // A tenth at the most, so that very short deadlines keep most of their time.
+        let margin = ANSWER_MARGIN.min(timeout / 10).max(timeout * 2 / ROUNDED_PART);
+        let start_margin = margin.max(ANSWER_MARGIN) + START_MARGIN;
         Self {
             arrived,
-            // A tenth at the most, so that very short deadlines keep most of their time.
-            answer_by: arrived + timeout.saturating_sub(ANSWER_MARGIN.min(timeout / 10)),
-            start_by: arrived + timeout.saturating_sub(START_MARGIN),
+            answer_by: arrived + timeout.saturating_sub(margin),
+            start_by: arrived + timeout.saturating_sub(start_margin),
         }
     }
 
@@ -65,5 +72,37 @@ impl Deadline {
     /// When it is too late to start anything.
     pub fn start_by(&self) -> Instant {
         self.start_by
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// What gRPC's C core (seen in 1.85, under Python) makes of a timeout: whole milliseconds up to a
+    /// second, then the next higher number of three digits.
+    fn on_the_wire(millis: u64) -> u64 {
+        let step = match millis {
+            0..1_000 => 1,
+            1_000..10_000 => 10,
+            10_000..100_000 => 100,
+            _ => 1_000,
+        };
+        millis.div_ceil(step) * step
+    }
+
+    proptest! {
+        #[test]
+        fn the_answer_is_due_before_the_callers_own_clock_runs_out(millis in 1..1_000_000_u64) {
+            let now = Instant::now();
+            let deadline = Deadline::new(now, Duration::from_millis(on_the_wire(millis)));
+            let own = Duration::from_millis(millis);
+            let left = (now + own).saturating_duration_since(deadline.answer_by());
+            prop_assert!(left >= ANSWER_MARGIN.min(own / 10), "{left:?} left of {own:?}");
+            prop_assert!(left <= ANSWER_MARGIN.max(own / 40), "{left:?} left of {own:?}");
+            prop_assert!(deadline.start_by() <= deadline.answer_by());
+        }
     }
 }
