@@ -408,11 +408,23 @@ pub struct RedisStore {
     pub key_prefix: String,
     /// How long a replica that is gone keeps its agents from the others. `store.lease`.
     pub lease: Duration,
+    /// What becomes of the polls of a replica that cannot renew its leases. `store.when_away`.
+    pub when_away: WhenAway,
     /// What sessions are encrypted with, the key that encrypts first; at least one.
     /// `store.encryption_keys`.
     pub encryption_keys: Vec<EncryptionKey>,
     /// Whether the passwords that callers give are shared too. `store.credentials`.
     pub credentials: bool,
+}
+
+/// What a replica does whose leases end while the store cannot be asked for new ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WhenAway {
+    /// It polls on until the store answers again, and then stops polling for those agents whose
+    /// leases another replica has.
+    Keep,
+    /// It stops polling, so that there are never two replicas that poll for an agent.
+    Stop,
 }
 
 /// How a Redis or Valkey is reached.

@@ -11,7 +11,7 @@ use std::{fmt, time::Duration};
 
 pub use self::{
     redis::RedisLeases,
-    roster::{Polls, Roster},
+    roster::{Cause, Claimed, LeaseCounts, Polls, Roster},
 };
 use crate::{id::AgentId, session::StoreFuture};
 
@@ -67,6 +67,15 @@ pub struct Moments {
     /// Until the first of them; with none, until some may be free.
     pub wait: Duration,
 }
+/// The number of a request for leases: they grow in the order in which one replica decides them.
+///
+/// A store that hangs may carry out a request long after its replica has given it up, and after
+/// later ones. The number lets it tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LeaseRequest(pub u64);
+
+/// The most leases of one request: a script stops everything else in Redis while it runs.
+pub const LEASES_AT_ONCE: usize = 256;
 
 /// Leases on the tenant's agents, in a store that the replicas share.
 ///
@@ -84,12 +93,13 @@ pub trait Leases: fmt::Debug + Send + Sync {
     /// [`StoreError::Unavailable`](crate::session::StoreError::Unavailable), here and below.
     fn census(&self) -> StoreFuture<'_, Census>;
 
-    /// Takes the leases of these agents, or renews those that this replica holds; tells for which
-    /// of them it now does.
-    fn hold(&self, agents: Vec<AgentId>) -> StoreFuture<'_, Vec<AgentId>>;
+    /// Takes the leases of these agents, up to [`LEASES_AT_ONCE`], or renews those that this
+    /// replica holds; tells for which of them it now does.
+    fn hold(&self, agents: Vec<AgentId>, request: LeaseRequest) -> StoreFuture<'_, Vec<AgentId>>;
 
-    /// Gives leases back; those of others are left alone.
-    fn release(&self, agents: Vec<AgentId>) -> StoreFuture<'_, ()>;
+    /// Gives leases back, up to [`LEASES_AT_ONCE`]; leaves those alone that others hold, and those
+    /// that a later request of this replica has taken or renewed.
+    fn release(&self, agents: Vec<AgentId>, request: LeaseRequest) -> StoreFuture<'_, ()>;
 
     /// Takes or renews the right to sign an agent in, and tells what there is to know before.
     fn lock_sign_in(&self, agent: AgentId, attempt: Attempt) -> StoreFuture<'_, Lock>;

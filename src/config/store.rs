@@ -10,6 +10,7 @@ use secrecy::SecretString;
 
 use super::{
     FileStore, Redis, RedisNode, RedisStore, RedisTimeouts, RedisTls, Sentinel, Store, Topology,
+    WhenAway,
     error::{Wrong, quote},
     files,
     reader::Section,
@@ -158,6 +159,7 @@ fn redis(section: &Section<'_>) -> RedisStore {
             .read("key_prefix", |node| prefix(super::scalar::text(node)?))
             .unwrap_or_else(|| DEFAULT_PREFIX.to_owned()),
         lease: section.duration("lease", 15 * SECOND, SECOND..=MINUTE),
+        when_away: when_away(section),
         encryption_keys: keys(section),
         credentials: section.truth("credentials", false),
     }
@@ -217,6 +219,11 @@ fn topology(section: &Section<'_>) -> Topology {
         Kind::Standalone => Topology::Standalone,
         Kind::Cluster => Topology::Cluster,
     }
+}
+
+fn when_away(section: &Section<'_>) -> WhenAway {
+    let choices = [("keep", WhenAway::Keep), ("stop", WhenAway::Stop)];
+    section.choice("when_away", &choices).unwrap_or(WhenAway::Keep)
 }
 
 fn check_count(section: &Section<'_>, topology: &Topology, count: usize) {

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Attempt, Census, Holder, Leases, Lock, Moments, ReplicaId};
+use super::{Attempt, Census, Holder, LeaseRequest, Leases, Lock, Moments, ReplicaId};
 use crate::{
     id::{AGENT_IDS_ANY, AgentId},
     redis::{Call, Keys, Link, LinkError, Repeat, Script},
@@ -38,12 +38,15 @@ redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
 redis.call('PEXPIRE', KEYS[1], ARGV[2] * 10)
 return {redis.call('ZRANGE', KEYS[1], 0, -1), redis.call('SMEMBERS', KEYS[2])}
 ";
+/// A lease is `<replica>:<number>`, with the number of the latest request that took or renewed it.
+/// Earlier versions write the replica alone.
 const HOLD: &str = "
 local held = {}
 for place, key in ipairs(KEYS) do
-  local owner = redis.call('GET', key)
+  local owner, since = string.match(redis.call('GET', key) or '', '^(%x+):?(%d*)$')
   if not owner or owner == ARGV[1] then
-    redis.call('SET', key, ARGV[1], 'PX', ARGV[2])
+    local number = math.max(tonumber(since) or 0, tonumber(ARGV[3]))
+    redis.call('SET', key, ARGV[1] .. ':' .. string.format('%d', number), 'PX', ARGV[2])
     held[#held + 1] = place
   end
 end
@@ -51,7 +54,10 @@ return held
 ";
 const RELEASE: &str = "
 for _, key in ipairs(KEYS) do
-  if redis.call('GET', key) == ARGV[1] then redis.call('DEL', key) end
+  local owner, since = string.match(redis.call('GET', key) or '', '^(%x+):?(%d*)$')
+  if owner == ARGV[1] and (tonumber(since) or 0) < tonumber(ARGV[2]) then
+    redis.call('DEL', key)
+  end
 end
 return 0
 ";
@@ -97,9 +103,6 @@ return {count, ahead}
 /// How far ahead moments may be taken.
 const MOMENTS_AHEAD: Duration = Duration::from_millis(500);
 
-/// Of one script: a script stops everything else in Redis while it runs.
-const LEASES_AT_ONCE: usize = 256;
-
 impl RedisLeases {
     /// The leases of the tenant whose keys these are; each lasts for `time`.
     pub fn new(me: ReplicaId, link: Link, keys: Keys, time: Duration) -> Self {
@@ -126,25 +129,33 @@ impl RedisLeases {
         })
     }
 
-    /// Takes or renews what these keys stand for; gives the places of those that are ours now.
-    async fn take(&self, keys: Vec<String>) -> Result<Vec<usize>, LinkError> {
-        let mut keys = keys.into_iter();
-        let Some(first) = keys.next() else { return Ok(Vec::new()) };
-        let call = keys.fold(self.hold.on(first), Call::key);
-        let call = call.arg(self.me.to_string()).arg(millis(self.time));
-        self.link.script(&call, Repeat::Once).await
+    async fn take(
+        &self,
+        agents: Vec<AgentId>,
+        LeaseRequest(number): LeaseRequest,
+    ) -> Result<Vec<AgentId>, LinkError> {
+        let Some(call) = self.on_leases(&self.hold, &agents) else { return Ok(Vec::new()) };
+        let call = call.arg(self.me.to_string()).arg(millis(self.time)).arg(number);
+        let places: Vec<usize> = self.link.script(&call, Repeat::Once).await?;
+        let agent = |place: usize| agents.get(place.checked_sub(1)?).copied();
+        Ok(places.into_iter().filter_map(agent).collect())
     }
 
-    async fn give_back(&self, keys: Vec<String>) -> Result<(), LinkError> {
-        let mut keys = keys.into_iter();
-        let Some(first) = keys.next() else { return Ok(()) };
-        let call = keys.fold(self.release.on(first), Call::key);
-        let _zero: u8 = self.link.script(&call.arg(self.me.to_string()), Repeat::Once).await?;
+    async fn give_back(
+        &self,
+        agents: Vec<AgentId>,
+        LeaseRequest(number): LeaseRequest,
+    ) -> Result<(), LinkError> {
+        let Some(call) = self.on_leases(&self.release, &agents) else { return Ok(()) };
+        let call = call.arg(self.me.to_string()).arg(number);
+        let _zero: u8 = self.link.script(&call, Repeat::Once).await?;
         Ok(())
     }
 
-    fn lease(&self, agent: AgentId) -> String {
-        self.keys.of("lease", agent)
+    fn on_leases<'a>(&self, script: &'a Script, agents: &[AgentId]) -> Option<Call<'a>> {
+        let mut keys = agents.iter().map(|agent| self.keys.of("lease", agent));
+        let first = keys.next()?;
+        Some(keys.fold(script.on(first), Call::key))
     }
 
     async fn lock(&self, agent: AgentId, attempt: Attempt) -> Result<Lock, LinkError> {
@@ -190,27 +201,12 @@ impl Leases for RedisLeases {
         Box::pin(async { self.ask().await.map_err(unavailable) })
     }
 
-    fn hold(&self, agents: Vec<AgentId>) -> StoreFuture<'_, Vec<AgentId>> {
-        Box::pin(async move {
-            let mut held = Vec::new();
-            for some in agents.chunks(LEASES_AT_ONCE) {
-                let keys = some.iter().map(|agent| self.lease(*agent)).collect();
-                let places = self.take(keys).await.map_err(unavailable)?;
-                let agent = |place: usize| some.get(place.checked_sub(1)?).copied();
-                held.extend(places.into_iter().filter_map(agent));
-            }
-            Ok(held)
-        })
+    fn hold(&self, agents: Vec<AgentId>, request: LeaseRequest) -> StoreFuture<'_, Vec<AgentId>> {
+        Box::pin(async move { self.take(agents, request).await.map_err(unavailable) })
     }
 
-    fn release(&self, agents: Vec<AgentId>) -> StoreFuture<'_, ()> {
-        Box::pin(async move {
-            for some in agents.chunks(LEASES_AT_ONCE) {
-                let keys = some.iter().map(|agent| self.lease(*agent)).collect();
-                self.give_back(keys).await.map_err(unavailable)?;
-            }
-            Ok(())
-        })
+    fn release(&self, agents: Vec<AgentId>, request: LeaseRequest) -> StoreFuture<'_, ()> {
+        Box::pin(async move { self.give_back(agents, request).await.map_err(unavailable) })
     }
 
     fn lock_sign_in(&self, agent: AgentId, attempt: Attempt) -> StoreFuture<'_, Lock> {

@@ -1,5 +1,10 @@
+//! Which of a tenant's agents this replica polls.
+
+mod held;
+mod outage;
+mod turn;
+
 use std::{
-    collections::{HashMap, HashSet},
     fmt,
     future::Future,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -9,16 +14,27 @@ use std::{
 use rand::RngExt as _;
 use tokio::{
     sync::Notify,
-    time::{Instant, sleep, sleep_until},
+    time::{sleep, sleep_until},
 };
 
-use super::{Census, Leases, ReplicaId, preferred};
-use crate::{id::AgentId, session::StoreError};
+use self::{held::Held, outage::Outage};
+use super::{Leases, ReplicaId};
+use crate::{
+    config::WhenAway,
+    id::{AgentId, TenantId},
+};
 
 /// What a roster starts and ends: the polls of a tenant's agents.
+///
+/// A roster calls everything but [`is_wanted`](Self::is_wanted) while it holds its own lock, so
+/// that a start and an end of polls for the same agent cannot cross. These methods therefore must
+/// return at once and must not call the roster.
 pub trait Polls: Send + Sync {
-    /// Begins to poll for an agent, if its session is there.
-    fn begin(&self, agent: AgentId) -> impl Future<Output = ()> + Send;
+    /// Whether there is a session of the agent's to be kept. May ask the store.
+    fn is_wanted(&self, agent: AgentId) -> impl Future<Output = bool> + Send;
+
+    /// Begins to poll for an agent; where that is done already, polls at once.
+    fn begin(&self, agent: AgentId, cause: Cause);
 
     /// Polls no more for an agent once the poll that is under way has been answered, so that no
     /// event is lost; tells whether that has happened.
@@ -31,14 +47,48 @@ pub trait Polls: Send + Sync {
     fn is_polling(&self, agent: AgentId) -> bool;
 }
 
+/// Why polls for an agent begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// The agent was signed in here.
+    SignedIn,
+    /// The agent's lease was free. Many agents may come at once.
+    TakenOver,
+}
+
+/// Who polls for an agent whom this replica has claimed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Claimed {
+    /// This replica, from now on.
+    Here,
+    /// Another replica, which has the lease.
+    Elsewhere,
+    /// Nobody yet, since the store did not answer in time. The next turn finds out.
+    Unknown,
+}
+
+/// How a roster's leases are doing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LeaseCounts {
+    /// Agents who are polled here although their leases have ended, since the store cannot be
+    /// asked.
+    pub overdue: usize,
+    /// Agents who are polled here no more for that reason.
+    pub dropped: usize,
+}
+
 /// Decides for one replica which of a tenant's agents it polls.
 pub struct Roster {
+    tenant: TenantId,
     me: ReplicaId,
     leases: Arc<dyn Leases>,
-    /// Until when each lease is ours for certain, by our own clock.
-    held: Mutex<HashMap<AgentId, Instant>>,
+    when_away: WhenAway,
+    held: Mutex<Held>,
+    outage: Mutex<Outage>,
     /// Something has happened that should not wait for the next turn.
     stirred: Notify,
+    /// There may be a lease where there was none.
+    first_lease: Notify,
 }
 
 /// Turns in the time of a lease: two may fail without a lease being lost.
@@ -47,26 +97,84 @@ const TURNS: u32 = 4;
 const HAND_OVER_PAUSE: Duration = Duration::from_millis(50);
 
 impl Roster {
-    /// The roster of this replica.
-    pub fn new(me: ReplicaId, leases: Arc<dyn Leases>) -> Self {
-        Self { me, leases, held: Mutex::default(), stirred: Notify::new() }
+    /// The roster of this replica for a tenant.
+    pub fn new(
+        tenant: TenantId,
+        me: ReplicaId,
+        leases: Arc<dyn Leases>,
+        when_away: WhenAway,
+    ) -> Self {
+        Self {
+            tenant,
+            me,
+            leases,
+            when_away,
+            held: Mutex::default(),
+            outage: Mutex::new(Outage::none()),
+            stirred: Notify::new(),
+            first_lease: Notify::new(),
+        }
     }
 
-    /// Whether this replica may poll for an agent who was signed in here just now.
-    pub async fn claim(&self, agent: AgentId) -> bool {
-        let until = self.good_until();
-        match self.leases.hold(vec![agent]).await {
+    /// Asks for the lease of an agent who was signed in here just now, and begins to poll if it is
+    /// granted.
+    pub async fn claim(&self, agent: AgentId, polls: &impl Polls) -> Claimed {
+        let asked = self.held().ask(self.leases.time());
+        let answer = self.leases.hold(vec![agent], asked.request).await;
+        let mut held = self.held();
+        match answer {
             Ok(holding) if holding.contains(&agent) => {
-                self.held().insert(agent, until);
-                true
+                if !held.granted(agent, asked) || !self.begin(&held, agent, Cause::SignedIn, polls)
+                {
+                    drop(held);
+                    self.stir();
+                    return Claimed::Unknown;
+                }
+                Claimed::Here
             }
-            Ok(_) => false,
-            // Nobody else can take it now, and the next turn will, or will find who has it.
-            Err(_unavailable) => {
-                self.held().insert(agent, until);
-                true
+            Ok(_) => {
+                if held.refused(agent, asked) {
+                    polls.stop(agent);
+                }
+                Claimed::Elsewhere
+            }
+            Err(_) if self.when_away == WhenAway::Keep => {
+                held.unanswered(agent, asked);
+                held.assume(agent, asked);
+                self.begin(&held, agent, Cause::SignedIn, polls);
+                // If it was this answer alone that was lost, the next one tells who has the lease.
+                self.stir();
+                Claimed::Here
+            }
+            Err(_) => {
+                held.unanswered(agent, asked);
+                self.stir();
+                let begun = self.begin(&held, agent, Cause::SignedIn, polls);
+                if begun { Claimed::Here } else { Claimed::Unknown }
             }
         }
+    }
+
+    /// Begins to poll again for an agent whose polls have just ended by themselves, if that is up
+    /// to this replica.
+    pub fn resume(&self, agent: AgentId, polls: &impl Polls) {
+        self.begin(&self.held(), agent, Cause::SignedIn, polls);
+    }
+
+    /// Whether this replica may poll for an agent at this moment.
+    pub fn may_poll(&self, agent: AgentId) -> bool {
+        self.held().may_poll(agent)
+    }
+
+    /// Whether no other replica can poll for this agent at this moment.
+    pub fn has_lease(&self, agent: AgentId) -> bool {
+        self.held().is_good(agent)
+    }
+
+    /// How the leases are doing.
+    pub fn counts(&self) -> LeaseCounts {
+        let overdue = self.held().overdue();
+        LeaseCounts { overdue, dropped: self.outage().dropped }
     }
 
     /// Has the next turn come at once: replicas or agents have come or gone.
@@ -78,9 +186,7 @@ impl Roster {
     pub async fn run(&self, polls: &impl Polls) {
         let turns = async {
             loop {
-                // A store that does not answer is asked again; what it said before stays good for
-                // the time of a lease.
-                let _unavailable = self.turn(polls).await;
+                self.turn(polls).await;
                 let pause = self.leases.time() / TURNS;
                 let pause = pause.mul_f64(rand::rng().random_range(0.8..=1.0));
                 tokio::select! {
@@ -92,88 +198,57 @@ impl Roster {
         tokio::join!(turns, self.watch_the_clock(polls));
     }
 
-    /// Stops polls whose lease may have ended, whatever the turns are waiting for meanwhile.
-    async fn watch_the_clock(&self, polls: &impl Polls) {
-        loop {
-            let never = Instant::now() + self.leases.time();
-            let next = self.held().values().min().copied().unwrap_or(never);
-            sleep_until(next.min(never)).await;
-            let now = Instant::now();
-            for (agent, _) in self.held().extract_if(|_, until| *until <= now) {
-                polls.stop(agent);
-            }
-        }
-    }
-
     /// Hands everything over: waits for the polls under way to be answered, then gives the leases
     /// back. Dropping the future leaves the rest to their time.
     pub async fn leave(&self, polls: &impl Polls) {
         // First, so that the others know whose turn it is when the leases are free.
         let _unavailable = self.leases.leave().await;
         loop {
-            let held: Vec<AgentId> = self.held().keys().copied().collect();
-            if held.is_empty() {
+            let agents = self.held().agents();
+            if agents.is_empty() {
                 return;
             }
-            self.hand_over(held, polls).await;
+            self.hand_over(agents, polls).await;
             sleep(HAND_OVER_PAUSE).await;
         }
     }
 
-    /// One look at who is there, and what follows from it.
-    async fn turn(&self, polls: &impl Polls) -> Result<(), StoreError> {
-        let Census { replicas, agents } = self.leases.census().await?;
-        let ours: HashSet<AgentId> = agents
-            .into_iter()
-            .filter(|agent| preferred(*agent, &replicas) == Some(self.me))
-            .collect();
-        let others: Vec<AgentId> =
-            self.held().keys().filter(|agent| !ours.contains(agent)).copied().collect();
-
-        // Also the leases that are to be handed over, as long as their polls are under way.
-        let wanted: Vec<AgentId> = ours.iter().chain(&others).copied().collect();
-        let until = self.good_until();
-        let holding: HashSet<AgentId> = self.leases.hold(wanted).await?.into_iter().collect();
-        let lost = self.update(&holding, until);
-        for agent in lost {
-            polls.stop(agent);
-        }
-        for agent in ours.intersection(&holding) {
-            if !polls.is_polling(*agent) {
-                polls.begin(*agent).await;
+    /// Ends leases when their time is over, whatever the turns are waiting for meanwhile.
+    async fn watch_the_clock(&self, polls: &impl Polls) {
+        loop {
+            let next = self.held().next_end();
+            let ends = async {
+                match next {
+                    Some(next) => sleep_until(next).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = ends => {}
+                // A lease that is asked for later ends later, so only the first one is news.
+                () = self.first_lease.notified() => continue,
             }
+            let mut held = self.held();
+            let ended = held.end(self.when_away == WhenAway::Keep);
+            for agent in &ended.stopped {
+                polls.stop(*agent);
+            }
+            drop(held);
+            self.tell_of(&ended);
         }
-        self.hand_over(others, polls).await;
-        Ok(())
     }
 
-    /// Takes down which leases are ours, and gives those that are not any more.
-    fn update(&self, holding: &HashSet<AgentId>, until: Instant) -> Vec<AgentId> {
-        let mut held = self.held();
-        let lost: Vec<AgentId> =
-            held.keys().filter(|agent| !holding.contains(agent)).copied().collect();
-        held.retain(|agent, _| holding.contains(agent));
-        held.extend(holding.iter().map(|agent| (*agent, until)));
-        lost
-    }
-
-    async fn hand_over(&self, agents: Vec<AgentId>, polls: &impl Polls) {
-        let finished: Vec<AgentId> =
-            agents.into_iter().filter(|agent| polls.finish(*agent)).collect();
-        if finished.is_empty() {
-            return;
+    /// The one place where polls begin, none without a lease whose time is not over.
+    fn begin(&self, held: &Held, agent: AgentId, cause: Cause, polls: &impl Polls) -> bool {
+        let may = held.may_poll(agent);
+        if may {
+            polls.begin(agent, cause);
+            self.first_lease.notify_one();
         }
-        self.held().retain(|agent, _| !finished.contains(agent));
-        let _unavailable = self.leases.release(finished).await;
+        may
     }
 
-    /// When a lease that is asked for now ends at the earliest, with something left for clocks that
-    /// do not run alike.
-    fn good_until(&self) -> Instant {
-        Instant::now() + self.leases.time().mul_f64(0.9)
-    }
-
-    fn held(&self) -> MutexGuard<'_, HashMap<AgentId, Instant>> {
+    fn held(&self) -> MutexGuard<'_, Held> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

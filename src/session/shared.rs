@@ -37,6 +37,7 @@ pub struct Shared {
     prefix: Arc<str>,
     me: ReplicaId,
     lease: Duration,
+    when_away: config::WhenAway,
     credentials: bool,
 }
 
@@ -83,6 +84,7 @@ impl Shared {
             prefix: config.key_prefix.as_str().into(),
             me: ReplicaId::random(),
             lease: config.lease,
+            when_away: config.when_away,
             credentials: config.credentials,
         })
     }
@@ -94,7 +96,7 @@ impl Shared {
 
     /// Who polls whom of a tenant's agents.
     pub fn roster(&self, tenant: &TenantId) -> Roster {
-        Roster::new(self.me, self.leases(tenant))
+        Roster::new(tenant.clone(), self.me, self.leases(tenant), self.when_away)
     }
 
     /// This replica's leases on a tenant's agents.

@@ -216,7 +216,7 @@ impl Keeper {
             }
             // A call may have made the session anew just before this keeper was off the list, and
             // have found it still on it.
-            End::NotOurs if self.session().await.is_ok() => tenant.keepers.start(tenant, *agent),
+            End::NotOurs if self.session().await.is_ok() => tenant.keep_again(*agent),
             End::NotOurs if tenant.keepers.is_keeping(*agent) => {}
             End::PollsDisabled | End::NotOurs => {
                 tenant.enter(*agent, end.state(), end.cause());
@@ -226,7 +226,7 @@ impl Keeper {
 
     /// One poll and what follows from it.
     async fn turn(&mut self) -> Result<(), End> {
-        if self.finish.is_cancelled() {
+        if self.finish.is_cancelled() || !self.tenant.may_poll(self.agent) {
             return Err(End::HandedOver);
         }
         let session = self.session().await?;
@@ -237,6 +237,11 @@ impl Keeper {
             Box::pin(self.tenant.renew(self.agent)).await
         };
         if self.is_lost(finding, &session).await? {
+            // Without a lease, the session may be lost here because another replica renews it. To
+            // sign in would take the agent from there.
+            if !self.tenant.is_sole_keeper(self.agent) {
+                return Err(End::HandedOver);
+            }
             return Box::pin(self.recover(finding)).await;
         }
         self.rest(self.pause()).await
@@ -266,6 +271,8 @@ impl Keeper {
                 self.refusals += 1;
                 self.refusals >= keep.refusals
             }
+            // The session is good, and whoever polls for it gets its events.
+            Finding::PolledElsewhere => return Ok(false),
             // The agent is being moved to another site, where its Guid stays good.
             Finding::Switchover => false,
             Finding::Silent => {

@@ -28,6 +28,9 @@ pub(super) enum Finding {
     SignedOutByOthers,
     /// The agent is being moved to another site; its Guid stays good.
     Switchover,
+    /// Another poll for the agent is open (000-007): another client's, or one of a replica that
+    /// cannot be reached.
+    PolledElsewhere,
     /// The gateway hands out events in another way (000-001).
     PollsDisabled,
     /// No usable answer.
@@ -46,6 +49,7 @@ impl Finding {
             Self::SignedOut => "the agent is not signed in",
             Self::SignedOutByOthers => SIGNED_OUT_BY_OTHERS,
             Self::Switchover => "the agent is being switched over",
+            Self::PolledElsewhere => "another poll is open (000-007)",
             Self::PollsDisabled => "polls for one agent are not allowed (000-001)",
             Self::Silent => "no usable answer to a poll",
         }
@@ -109,6 +113,7 @@ fn blame(error: &CallError) -> Finding {
     let Some(retcode) = refusal.map(|refusal| &refusal.retcode) else { return Finding::Silent };
     match retcode.as_str() {
         "000-001" => Finding::PollsDisabled,
+        "000-007" => Finding::PolledElsewhere,
         // These tell the agent to sign in again (cec_07_0580).
         "105-005" | "105-006" | "105-007" => Finding::SignedOut,
         _ => match retcode.kind() {
@@ -131,7 +136,7 @@ mod tests {
             ("000-001", Finding::PollsDisabled),
             ("000-003", Finding::GuidRefused),
             ("000-004", Finding::Switchover),
-            ("000-007", Finding::Silent),
+            ("000-007", Finding::PolledElsewhere),
             ("100-006", Finding::SignedOut),
             ("105-002", Finding::Switchover),
             ("105-006", Finding::SignedOut),

@@ -6,7 +6,7 @@ use super::Tenant;
 use crate::{
     event::What,
     id::AgentId,
-    replica::Polls,
+    replica::{Cause, Claimed, LeaseCounts, Polls, Roster},
     session::{Origin, SessionState},
 };
 
@@ -23,19 +23,45 @@ const RESUMED_WITHIN: Duration = Duration::from_secs(20);
 
 impl Tenant {
     /// Keeps a session that was made here, unless another replica does, or nobody shall.
-    pub(super) async fn begin_to_keep(self: &Arc<Self>, agent: AgentId, cause: &'static str) {
+    pub(super) async fn begin_to_keep(self: &Arc<Self>, agent: AgentId) {
         if !self.config.keep.enabled {
             self.enter(agent, SessionState::Unpolled, "keep.enabled is false");
             return;
         }
-        if let Some(roster) = &self.roster
-            && !roster.claim(agent).await
-        {
-            self.states.forget(agent);
+        let Some(roster) = &self.roster else {
+            self.begin(agent, Cause::SignedIn);
             return;
+        };
+        match roster.claim(agent, self).await {
+            Claimed::Here => {}
+            Claimed::Elsewhere => self.states.forget(agent),
+            Claimed::Unknown => {
+                self.enter(agent, SessionState::Unpolled, "the store does not say who polls");
+            }
         }
-        self.enter(agent, SessionState::Kept, cause);
-        self.keepers.start(self, agent);
+    }
+
+    /// Keeps a session again whose keeper has just ended, unless that is up to another replica.
+    pub(super) fn keep_again(self: &Arc<Self>, agent: AgentId) {
+        match &self.roster {
+            Some(roster) => roster.resume(agent, self),
+            None => self.keepers.start(self, agent),
+        }
+    }
+
+    /// Whether this replica may begin a poll for an agent whom it keeps.
+    pub(super) fn may_poll(&self, agent: AgentId) -> bool {
+        self.roster.as_ref().is_none_or(|roster| roster.may_poll(agent))
+    }
+
+    /// Whether it is certain that no other replica keeps the agent's session.
+    pub(super) fn is_sole_keeper(&self, agent: AgentId) -> bool {
+        self.roster.as_ref().is_none_or(|roster| roster.has_lease(agent))
+    }
+
+    /// How the leases on the tenant's agents are doing.
+    pub fn lease_counts(&self) -> LeaseCounts {
+        self.roster.as_ref().map(Roster::counts).unwrap_or_default()
     }
 
     /// Whether an agent's events come in, here or at another replica.
@@ -101,13 +127,23 @@ impl Tenant {
 }
 
 impl Polls for Arc<Tenant> {
-    async fn begin(&self, agent: AgentId) {
+    async fn is_wanted(&self, agent: AgentId) -> bool {
         let session = self.session(agent).await.ok().flatten();
-        if session.is_some_and(|session| session.origin == Origin::SignedIn) {
-            self.enter(agent, SessionState::Kept, "kept here from now on");
-            // Hundreds come from a replica that is gone, each with a connection to open.
-            let lease = self.leases.as_ref().map(|leases| leases.time());
-            self.keepers.start_within(self, agent, lease.unwrap_or_default() / SPREAD);
+        session.is_some_and(|session| session.origin == Origin::SignedIn)
+    }
+
+    fn begin(&self, agent: AgentId, cause: Cause) {
+        match cause {
+            Cause::SignedIn => {
+                self.enter(agent, SessionState::Kept, "signed in");
+                self.keepers.start(self, agent);
+            }
+            Cause::TakenOver => {
+                self.enter(agent, SessionState::Kept, "kept here from now on");
+                // Hundreds come from a replica that is gone, each with a connection to open.
+                let lease = self.leases.as_ref().map(|leases| leases.time());
+                self.keepers.start_within(self, agent, lease.unwrap_or_default() / SPREAD);
+            }
         }
     }
 

@@ -21,8 +21,6 @@ use crate::{
 
 /// The cause of the state after it.
 const SIGN_IN_FAILED: &str = "the sign-in failed";
-const SIGNED_IN: &str = "signed in";
-const TAKEN_BACK: &str = "signed in, in the place of another client";
 
 impl Underway {
     /// Signs in without having been asked to, unless another replica makes a session meanwhile
@@ -172,7 +170,7 @@ impl Underway {
         if sign_in.force && elsewhere && !contested {
             reply = self.ask_to_sign_in(&FORCE_SIGN_IN, sign_in, stage).await?;
         }
-        let signed_in = self.keep(reply, sign_in, if taken { TAKEN_BACK } else { SIGNED_IN }).await;
+        let signed_in = self.keep(reply, sign_in).await;
         match &signed_in {
             Ok(_) if taken => self.tenant.metrics.sign_ins.take_over(TakeOver::TakenBack),
             Err(CallError::Refused(_)) if taken => {
@@ -219,12 +217,7 @@ impl Underway {
     }
 
     /// Stores the session that a sign-in made.
-    async fn keep(
-        &self,
-        mut reply: Reply,
-        sign_in: &Arc<SignIn>,
-        cause: &'static str,
-    ) -> Result<SignedIn, CallError> {
+    async fn keep(&self, mut reply: Reply, sign_in: &Arc<SignIn>) -> Result<SignedIn, CallError> {
         let guid = reply.guid.take();
         let cookies = Arc::new(Cookies::default());
         reply.set_cookies(&cookies);
@@ -242,7 +235,7 @@ impl Underway {
         let stored = self.store(session).await;
         let session = stored.map_err(|e| self.tenant.store_failed(&e))?;
         self.tenant.credentials.hold(self.agent, sign_in.clone()).await;
-        self.tenant.begin_to_keep(self.agent, cause).await;
+        self.tenant.begin_to_keep(self.agent).await;
         self.tenant.sign_ins.settle(self.agent);
         info!(
             tenant.id = %self.tenant.id, agent.id = %self.agent, session.version = session.version,

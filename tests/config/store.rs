@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ccgateway_bridge::config::{self, LeftSessions, Topology};
+use ccgateway_bridge::config::{self, LeftSessions, Topology, WhenAway};
 use secrecy::ExposeSecret;
 
 use crate::support::{Folder, TENANT};
@@ -38,6 +38,7 @@ fn the_least_is_an_address_and_a_key() {
     assert_eq!(store.key_prefix, "ccgw:");
     assert_eq!(store.encryption_keys.len(), 1);
     assert!(!store.credentials, "nobody's password is stored unasked");
+    assert_eq!(store.when_away, WhenAway::Keep);
     let times = &store.redis.timeouts;
     let all = [times.connect, times.command, times.heartbeat];
     assert_eq!(all, [1000, 500, 5000].map(Duration::from_millis));
@@ -49,7 +50,7 @@ fn everything_is_read_and_no_secret_is_shown() {
     let text = format!(
         "{TENANT}[store]\nurls = [\"rediss://s1\", \"rediss://s2:7000\"]\ntopology = \"sentinel\"\n\
          username = \"bridge\"\npassword_file = \"password\"\nkey_prefix = \"x:\"\n\
-         credentials = true\n\
+         credentials = true\nwhen_away = \"stop\"\n\
          encryption_keys = [\"a.key\", \"b.key\"]\n[store.sentinel]\nmaster = \"main\"\n\
          password_file = \"password\"\n"
     );
@@ -60,6 +61,7 @@ fn everything_is_read_and_no_secret_is_shown() {
     assert_eq!(store.redis.password.as_ref().map(ExposeSecret::expose_secret), Some("c4n4ry"));
     assert_eq!(store.redis.nodes.len(), 2);
     assert!(store.credentials);
+    assert_eq!(store.when_away, WhenAway::Stop);
     let shown = format!("{config:?}");
     assert!(!shown.contains("c4n4ry") && !shown.contains("0001") && !shown.contains("7, 7"));
 }
@@ -153,7 +155,8 @@ fn every_mistake_is_named_at_once() {
     let text = format!(
         "{TENANT}[store]\nurls = [\"redis://u:c4n4ry@h\", \"http://h\"]\ntopology = \"ring\"\n\
          password_file = \"none\"\nkey_prefix = \"a{{b\"\n\
-         encryption_keys = [\"short.key\", \"none.key\"]\ntimeouts.command = \"0s\"\n"
+         encryption_keys = [\"short.key\", \"none.key\"]\ntimeouts.command = \"0s\"\n\
+         when_away = \"wait\"\n"
     );
     let mistakes = folder.mistakes(text);
     let expected = [
@@ -165,6 +168,7 @@ fn every_mistake_is_named_at_once() {
         "bridge.toml:7  store.encryption_keys: \"short.key\" does not hold a key",
         "bridge.toml:7  store.encryption_keys: cannot read \"none.key\"",
         "bridge.toml:8  store.timeouts.command: \"0s\" is out of range",
+        "bridge.toml:9  store.when_away: \"wait\" is not one of its words",
     ];
     for expected in expected {
         assert!(mistakes.iter().any(|m| m.starts_with(expected)), "{expected}: {mistakes:#?}");

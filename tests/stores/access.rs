@@ -6,7 +6,7 @@ use ccgateway_bridge::{
     config::{Redis, RedisTls, Topology},
     event::{EventStream as _, SessionChange, What},
     redis::{LinkError, LinkState},
-    replica::Attempt,
+    replica::{Attempt, LeaseRequest},
     session::{SessionState, SessionStore as _},
 };
 use tempfile::TempDir;
@@ -58,8 +58,9 @@ async fn a_user_with_no_more_rights_than_the_example_names_is_enough() {
     let leases = left.shared.leases(&tenant());
     let attempt = Attempt::lasting(Duration::from_secs(1));
     assert_eq!(leases.census().await.expect("counted").agents, [agent(1001)]);
-    assert_eq!(leases.hold(vec![agent(1001)]).await.expect("asked"), [agent(1001)]);
-    leases.release(vec![agent(1001)]).await.expect("given back");
+    let held = leases.hold(vec![agent(1001)], LeaseRequest(1)).await.expect("asked");
+    assert_eq!(held, [agent(1001)]);
+    leases.release(vec![agent(1001)], LeaseRequest(2)).await.expect("given back");
     leases.lock_sign_in(agent(1001), attempt).await.expect("locked");
     leases.unlock_sign_in(agent(1001), attempt).await.expect("unlocked");
     leases.leave().await.expect("left");
@@ -69,6 +70,42 @@ async fn a_user_with_no_more_rights_than_the_example_names_is_enough() {
     told.add(agent(1001), what).await.expect("told");
     assert_eq!(heard.latest(8).await.expect("read").len(), 1);
     assert_eq!(heard.after(0).await.expect("heard").len(), 1);
+}
+
+#[tokio::test]
+async fn leases_are_given_back_by_whom_they_belong_to_and_not_by_a_request_that_is_late() {
+    let server = RedisServer::start().await;
+    let (left, right) = (Replica::of(&server), Replica::of(&server));
+    let (left, right) = (left.shared.leases(&tenant()), right.shared.leases(&tenant()));
+    let agents = vec![agent(1001), agent(1002)];
+    let [first, second, third, fourth] = [1, 2, 3, 4].map(LeaseRequest);
+    assert_eq!(left.hold(agents.clone(), first).await.expect("asked"), agents);
+    assert_eq!(right.hold(agents.clone(), fourth).await.expect("asked"), []);
+    right.release(agents.clone(), fourth).await.expect("nothing is theirs");
+    assert_eq!(left.hold(vec![agent(1001)], third).await.expect("asked"), [agent(1001)]);
+    // Asked for before the lease was taken again, and carried out after it.
+    left.release(agents.clone(), second).await.expect("given back");
+    assert_eq!(right.hold(agents.clone(), first).await.expect("asked"), [agent(1002)]);
+    // A renewal that is late changes nothing of that.
+    assert_eq!(left.hold(vec![agent(1001)], first).await.expect("asked"), [agent(1001)]);
+    left.release(agents.clone(), second).await.expect("given back");
+    assert_eq!(right.hold(agents.clone(), second).await.expect("asked"), [agent(1002)]);
+    left.release(agents.clone(), fourth).await.expect("given back");
+    assert_eq!(right.hold(agents.clone(), third).await.expect("asked"), agents);
+}
+
+/// In a rollout, some replicas write leases without numbers.
+#[tokio::test]
+async fn leases_of_an_earlier_version_are_those_of_another_replica() {
+    let server = RedisServer::start().await;
+    let replica = Replica::of(&server);
+    let leases = replica.shared.leases(&tenant());
+    let mut set = ::redis::cmd("SET");
+    set.arg("test:{acme}:lease:1001").arg("00000000000000ab");
+    let _: () = set.query_async(&mut server.connection().await).await.expect("set");
+    assert_eq!(leases.hold(vec![agent(1001)], LeaseRequest(1)).await.expect("asked"), []);
+    leases.release(vec![agent(1001)], LeaseRequest(2)).await.expect("asked");
+    assert_eq!(leases.hold(vec![agent(1001)], LeaseRequest(3)).await.expect("asked"), []);
 }
 
 #[tokio::test]

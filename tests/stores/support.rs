@@ -3,7 +3,7 @@
 use std::{num::NonZeroUsize, sync::Arc, time::Duration};
 
 use ccgateway_bridge::{
-    config::{self, Redis, RedisNode, RedisTimeouts, Topology},
+    config::{self, Redis, RedisNode, RedisTimeouts, Topology, WhenAway},
     id::{AgentId, DEFAULT_AGENT_IDS, TenantId},
     keyring::EncryptionKey,
     session::{Cookies, Guid, NewSession, Origin, Session, SessionStore, Shared, SharedStore},
@@ -63,6 +63,7 @@ pub(crate) fn store_config(redis: Redis, keys: &[u8]) -> config::RedisStore {
         redis,
         key_prefix: "test:".into(),
         lease: Duration::from_secs(15),
+        when_away: WhenAway::Keep,
         encryption_keys: keys,
         credentials: false,
     }

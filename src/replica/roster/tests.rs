@@ -1,202 +1,22 @@
 //! Rosters of several replicas on one store, in a world where time is ours to pass.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod keep;
+mod random;
+mod world;
 
-use proptest::prelude::*;
-use tokio::{task::JoinHandle, time::advance};
+use std::{collections::BTreeSet, time::Duration};
 
-use super::*;
-use crate::{
-    replica::{Attempt, Holder, Lock, Moments},
-    session::StoreFuture,
+use tokio::time::sleep;
+
+use self::world::{
+    ANSWER_MAX, Fortune, LEASE, Shared, agents, kill, many_agents, new_world, open, start, world_of,
 };
-
-const LEASE: Duration = Duration::from_secs(16);
-const AGENTS: u32 = 12;
-
-/// What all replicas see, and who polls for whom.
-#[derive(Debug, Default)]
-struct World {
-    alive: BTreeMap<ReplicaId, Instant>,
-    leases: BTreeMap<AgentId, (ReplicaId, Instant)>,
-    /// Cut off from the store.
-    cut: BTreeSet<ReplicaId>,
-    polling: BTreeMap<AgentId, BTreeSet<ReplicaId>>,
-    overlaps: Vec<AgentId>,
-}
-
-type Shared = Arc<Mutex<World>>;
-
-#[derive(Debug)]
-struct Store {
-    me: ReplicaId,
-    world: Shared,
-}
-
-struct Poller {
-    me: ReplicaId,
-    world: Shared,
-}
-
-fn agents() -> Vec<AgentId> {
-    (0..AGENTS).map(|id| AgentId::parse(&(101 + id).to_string(), &(1..=999)).unwrap()).collect()
-}
-
-fn open(world: &Shared) -> MutexGuard<'_, World> {
-    world.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-impl Store {
-    /// What the store answers, after a while on the way.
-    fn answer<T: Send + 'static>(
-        &self,
-        act: impl FnOnce(&mut World, Instant) -> T + Send + 'static,
-    ) -> StoreFuture<'_, T> {
-        let world = self.world.clone();
-        Box::pin(async move {
-            sleep(Duration::from_millis(300)).await;
-            if open(&world).cut.contains(&self.me) {
-                sleep(Duration::from_secs(2)).await;
-                return Err(StoreError::Unavailable("cut".into()));
-            }
-            let done = act(&mut open(&world), Instant::now());
-            sleep(Duration::from_millis(300)).await;
-            Ok(done)
-        })
-    }
-}
-
-impl Leases for Store {
-    fn sign_in_moments(&self, count: u32, _: Duration) -> StoreFuture<'_, Moments> {
-        Box::pin(async move { Ok(Moments { count, wait: Duration::ZERO }) })
-    }
-
-    fn replicas(&self) -> u32 {
-        1
-    }
-
-    fn time(&self) -> Duration {
-        LEASE
-    }
-
-    fn census(&self) -> StoreFuture<'_, Census> {
-        let me = self.me;
-        self.answer(move |world, now| {
-            world.alive.insert(me, now + LEASE);
-            world.alive.retain(|_, until| *until > now);
-            Census { replicas: world.alive.keys().copied().collect(), agents: agents() }
-        })
-    }
-
-    fn hold(&self, agents: Vec<AgentId>) -> StoreFuture<'_, Vec<AgentId>> {
-        let me = self.me;
-        self.answer(move |world, now| {
-            world.leases.retain(|_, (_, until)| *until > now);
-            let mut holding = Vec::new();
-            for agent in agents {
-                if world.leases.get(&agent).is_none_or(|(owner, _)| *owner == me) {
-                    world.leases.insert(agent, (me, now + LEASE));
-                    holding.push(agent);
-                }
-            }
-            holding
-        })
-    }
-
-    fn release(&self, agents: Vec<AgentId>) -> StoreFuture<'_, ()> {
-        let me = self.me;
-        self.answer(move |world, _| {
-            world.leases.retain(|agent, (owner, _)| *owner != me || !agents.contains(agent));
-        })
-    }
-
-    fn lock_sign_in(&self, _: AgentId, _: Attempt) -> StoreFuture<'_, Lock> {
-        self.answer(|_, _| Lock { holder: Holder::New, others: 0, stored: 0 })
-    }
-
-    fn unlock_sign_in(&self, _: AgentId, _: Attempt) -> StoreFuture<'_, ()> {
-        self.answer(|_, _| ())
-    }
-
-    fn leave(&self) -> StoreFuture<'_, ()> {
-        let me = self.me;
-        self.answer(move |world, _| {
-            world.alive.remove(&me);
-        })
-    }
-}
-
-impl Poller {
-    fn end(&self, agent: AgentId) {
-        if let Some(replicas) = open(&self.world).polling.get_mut(&agent) {
-            replicas.remove(&self.me);
-        }
-    }
-}
-
-impl Polls for Poller {
-    async fn begin(&self, agent: AgentId) {
-        let mut world = open(&self.world);
-        let replicas = world.polling.entry(agent).or_default();
-        replicas.insert(self.me);
-        if replicas.len() > 1 {
-            world.overlaps.push(agent);
-        }
-    }
-
-    fn finish(&self, agent: AgentId) -> bool {
-        self.end(agent);
-        true
-    }
-
-    fn stop(&self, agent: AgentId) {
-        self.end(agent);
-    }
-
-    fn is_polling(&self, agent: AgentId) -> bool {
-        open(&self.world).polling.get(&agent).is_some_and(|polling| polling.contains(&self.me))
-    }
-}
-
-/// A replica that runs.
-struct Running {
-    roster: Arc<Roster>,
-    poller: Arc<Poller>,
-    task: JoinHandle<()>,
-}
-
-fn start(id: u64, world: &Shared) -> Running {
-    let me = ReplicaId(id);
-    let leases = Arc::new(Store { me, world: world.clone() });
-    let roster = Arc::new(Roster::new(me, leases));
-    let poller = Arc::new(Poller { me, world: world.clone() });
-    let (running, polls) = (roster.clone(), poller.clone());
-    let task = tokio::spawn(async move { running.run(&*polls).await });
-    Running { roster, poller, task }
-}
-
-/// A process that is gone: nothing of it runs, and its polls end with it.
-fn kill(replica: &Running) {
-    replica.task.abort();
-    for agent in agents() {
-        replica.poller.end(agent);
-    }
-}
-
-async fn pass(time: Duration) {
-    // In small steps, so that every task sees its moment.
-    for _ in 0..time.as_millis() / 100 {
-        advance(Duration::from_millis(100)).await;
-        for _ in 0..8 {
-            tokio::task::yield_now().await;
-        }
-    }
-}
+use crate::replica::{Claimed, LEASES_AT_ONCE, ReplicaId};
 
 #[track_caller]
 fn check_each_is_polled_once(world: &Shared) {
     let world = open(world);
-    assert_eq!(world.overlaps, [], "polled by two at once");
+    assert_eq!(world.wrong, Vec::<String>::new(), "{:#?}", world.history);
     for agent in agents() {
         let polling = world.polling.get(&agent).map_or(0, BTreeSet::len);
         assert_eq!(polling, 1, "{agent}: {world:?}");
@@ -205,9 +25,9 @@ fn check_each_is_polled_once(world: &Shared) {
 
 #[tokio::test(start_paused = true)]
 async fn each_agent_is_polled_by_one_replica_and_each_replica_has_some() {
-    let world = Shared::default();
+    let world = new_world();
     let _running: Vec<_> = (1..4).map(|id| start(id, &world)).collect();
-    pass(LEASE * 3).await;
+    sleep(LEASE * 3).await;
     check_each_is_polled_once(&world);
     let polling: BTreeSet<_> = open(&world).polling.values().flatten().copied().collect();
     assert_eq!(polling.len(), 3);
@@ -215,95 +35,140 @@ async fn each_agent_is_polled_by_one_replica_and_each_replica_has_some() {
 
 #[tokio::test(start_paused = true)]
 async fn the_agents_of_a_replica_that_dies_are_polled_by_others_soon_after_its_leases() {
-    let world = Shared::default();
+    let world = new_world();
     let running: Vec<_> = (1..4).map(|id| start(id, &world)).collect();
-    pass(LEASE * 3).await;
+    sleep(LEASE * 3).await;
     kill(&running[0]);
-    pass(LEASE + LEASE / 2).await;
+    sleep(LEASE + LEASE / 2).await;
     check_each_is_polled_once(&world);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_replica_that_leaves_hands_over_before_it_goes() {
-    let world = Shared::default();
+    let world = new_world();
     let running: Vec<_> = (1..4).map(|id| start(id, &world)).collect();
-    pass(LEASE * 3).await;
-    running[0].task.abort();
-    let leaving = running[0].roster.leave(&*running[0].poller);
-    leaving.await;
+    sleep(LEASE * 3).await;
+    running[0].leaves().await;
     for replica in &running[1..] {
         replica.roster.stir();
     }
-    pass(Duration::from_secs(2)).await;
+    sleep(Duration::from_secs(2)).await;
     check_each_is_polled_once(&world);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_replica_that_is_cut_off_stops_before_another_may_begin() {
-    let world = Shared::default();
+    let world = new_world();
     let _running: Vec<_> = (1..4).map(|id| start(id, &world)).collect();
-    pass(LEASE * 3).await;
+    sleep(LEASE * 3).await;
     open(&world).cut.insert(ReplicaId(1));
-    pass(LEASE / 2).await;
+    sleep(LEASE / 2).await;
     let one = ReplicaId(1);
     assert!(open(&world).polling.values().any(|polling| polling.contains(&one)), "too early");
-    pass(LEASE * 2).await;
+    sleep(LEASE * 2).await;
     check_each_is_polled_once(&world);
     assert!(!open(&world).polling.values().any(|polling| polling.contains(&one)));
     open(&world).cut.clear();
-    pass(LEASE * 2).await;
+    sleep(LEASE * 2).await;
     check_each_is_polled_once(&world);
 }
 
-#[derive(Clone, Copy, Debug)]
-enum Step {
-    Cut(u64),
-    Heal(u64),
-    Restart(u64),
-    Pass(u64),
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_is_claimed_during_a_turn_is_kept() {
+    let world = new_world();
+    let agent = *many_agents(13).last().unwrap();
+    // All that a turn asks for takes long, and is asked for at once.
+    let slow = Fortune::Answered(Duration::from_secs(1), Duration::from_secs(1));
+    open(&world).fortunes.insert(agents()[0], slow);
+    let replica = start(1, &world);
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(replica.roster.claim(agent, &*replica.poller).await, Claimed::Here);
+    sleep(Duration::from_secs(3)).await;
+    assert!(open(&world).polling.values().all(|polling| polling.contains(&replica.me)));
+    assert_eq!(open(&world).polling.len(), 13);
+    assert!(open(&world).history.iter().all(|(_, what)| !what.contains("polls no more")));
 }
 
-fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let replica = || 1..4_u64;
-    let step = prop_oneof![
-        replica().prop_map(Step::Cut),
-        replica().prop_map(Step::Heal),
-        replica().prop_map(Step::Restart),
-        (1..40_u64).prop_map(Step::Pass),
-        (1..40_u64).prop_map(Step::Pass),
-    ];
-    prop::collection::vec(step, 1..24)
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_comes_after_its_time_is_no_lease() {
+    let world = world_of(1, 0);
+    let agent = agents()[0];
+    let late = Fortune::Answered(Duration::ZERO, LEASE.mul_f64(0.95));
+    open(&world).fortunes.insert(agent, late);
+    let replica = start(1, &world);
+    assert_eq!(replica.roster.claim(agent, &*replica.poller).await, Claimed::Unknown);
+    sleep(LEASE * 3).await;
+    assert!(open(&world).polling.is_empty(), "{:#?}", open(&world).history);
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+#[tokio::test(start_paused = true)]
+async fn a_request_without_an_answer_costs_no_lease_of_the_others() {
+    let count = LEASES_AT_ONCE * 8;
+    let world = world_of(count, 0);
+    let _replica = start(1, &world);
+    sleep(LEASE).await;
+    assert_eq!(open(&world).polling.len(), count);
+    open(&world).fortunes.insert(many_agents(1)[0], Fortune::Lost);
+    sleep(LEASE * 2).await;
+    let polling = open(&world).polling.values().filter(|polling| !polling.is_empty()).count();
+    assert!(polling >= count - LEASES_AT_ONCE, "{polling}");
+    assert!(polling < count);
+}
 
-    #[test]
-    fn whatever_happens_no_agent_is_polled_twice_and_in_the_end_each_is_once(steps in steps()) {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_time()
-            .start_paused(true)
-            .build()
-            .unwrap();
-        runtime.block_on(async {
-            let world = Shared::default();
-            let mut running: BTreeMap<u64, Running> =
-                (1..4).map(|id| (id, start(id, &world))).collect();
-            for step in steps {
-                match step {
-                    Step::Cut(id) => drop(open(&world).cut.insert(ReplicaId(id))),
-                    Step::Heal(id) => drop(open(&world).cut.remove(&ReplicaId(id))),
-                    Step::Restart(id) => {
-                        if let Some(old) = running.insert(id, start(id, &world)) {
-                            kill(&old);
-                        }
-                    }
-                    Step::Pass(seconds) => pass(Duration::from_secs(seconds)).await,
-                }
-            }
-            open(&world).cut.clear();
-            pass(LEASE * 4).await;
-            check_each_is_polled_once(&world);
-        });
+/// Each request takes half a second: one after the other they would outlast a lease.
+#[tokio::test(start_paused = true)]
+async fn the_leases_of_ten_thousand_agents_are_renewed_in_time_by_a_slow_store() {
+    let world = world_of(9_800, 0);
+    let half = ANSWER_MAX / 2;
+    let slow = many_agents(9_800).into_iter().map(|agent| (agent, Fortune::Answered(half, half)));
+    open(&world).fortunes.extend(slow);
+    let _replica = start(1, &world);
+    sleep(LEASE * 4).await;
+    assert_eq!(open(&world).polling.len(), 9_800);
+    assert!(open(&world).history.iter().all(|(_, what)| !what.contains("polls no more")));
+}
+
+/// One after the other they would take ten times as long as a lease lasts.
+#[tokio::test(start_paused = true)]
+async fn a_thousand_agents_whose_sessions_have_to_be_read_are_polled_before_a_lease_is_over() {
+    let world = world_of(1_000, 0);
+    open(&world).reading_time = Some(Duration::from_millis(160));
+    let _replica = start(1, &world);
+    sleep(LEASE / 4).await;
+    assert_eq!(open(&world).polling.len(), 1_000);
+}
+
+/// A session that cannot be read is left for later, and keeps nobody else waiting.
+#[tokio::test(start_paused = true)]
+async fn leases_are_renewed_while_sessions_are_read() {
+    let world = world_of(1_000, 0);
+    open(&world).reading_time = Some(LEASE * 2);
+    let replica = start(1, &world);
+    sleep(LEASE * 2).await;
+    let held = open(&world).leases.values().filter(|(owner, ..)| *owner == replica.me).count();
+    assert_eq!(held, 1_000);
+    open(&world).reading_time = Some(Duration::from_millis(50));
+    sleep(LEASE).await;
+    assert_eq!(open(&world).polling.len(), 1_000);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_release_that_comes_late_leaves_what_was_claimed_since() {
+    let world = world_of(1, 0);
+    let agent = agents()[0];
+    let replica = start(1, &world);
+    sleep(LEASE).await;
+    open(&world).fortunes.insert(agent, Fortune::Unanswered(Duration::from_secs(3)));
+    open(&world).agents.clear();
+    // Longer than a turn and the poll that is finished in it.
+    while open(&world).is_polling(agent, replica.me) || !replica.roster.held().agents().is_empty() {
+        sleep(Duration::from_millis(10)).await;
     }
+    open(&world).fortunes.clear();
+    open(&world).agents.push(agent);
+    assert_eq!(replica.roster.claim(agent, &*replica.poller).await, Claimed::Here);
+    let other = start(2, &world);
+    sleep(LEASE / 2).await;
+    assert_eq!(open(&world).wrong, Vec::<String>::new());
+    drop(other);
 }

@@ -1,0 +1,159 @@
+//! The leases that a replica has, by its own clock.
+
+use std::{collections::HashMap, time::Duration};
+
+use tokio::time::Instant;
+
+use crate::{id::AgentId, replica::LeaseRequest};
+
+/// The leases of one replica on a tenant's agents.
+#[derive(Debug, Default)]
+pub(super) struct Held {
+    leases: HashMap<AgentId, Lease>,
+    /// The latest release of an agent's lease. A lease that was asked for before it is gone,
+    /// however late the answer comes.
+    released: HashMap<AgentId, Asked>,
+    /// The number of the last request.
+    last: u64,
+}
+
+/// A request for leases that is being made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Asked {
+    pub(super) request: LeaseRequest,
+    /// When a lease that it brings ends at the earliest.
+    until: Instant,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Lease {
+    /// The request that brought it.
+    asked: Asked,
+    /// Whether the store has not answered to the latest request for it.
+    unanswered: bool,
+    /// Whether its agent is polled although it has ended.
+    overdue: bool,
+}
+
+/// What the end of leases leads to.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Ended {
+    /// Agents who must not be polled any more.
+    pub(super) stopped: Vec<AgentId>,
+    /// How many of them ended because the store did not answer.
+    pub(super) unanswered: usize,
+    /// How many agents are polled on without a lease.
+    pub(super) overdue: usize,
+}
+
+impl Held {
+    /// The number and the time of a request that is about to be made for leases of this length.
+    ///
+    /// The time runs a tenth short, for clocks that do not run alike.
+    pub(super) fn ask(&mut self, length: Duration) -> Asked {
+        self.last += 1;
+        Asked { request: LeaseRequest(self.last), until: Instant::now() + length.mul_f64(0.9) }
+    }
+
+    pub(super) fn agents(&self) -> Vec<AgentId> {
+        self.leases.keys().copied().collect()
+    }
+
+    /// Puts those first whose leases end first, and those last who have none.
+    pub(super) fn sort_by_end(&self, agents: &mut [AgentId]) {
+        let end = |agent: &AgentId| self.leases.get(agent).map(|lease| lease.asked.until);
+        agents.sort_by_cached_key(|agent| (end(agent).is_none(), end(agent)));
+    }
+
+    /// Agents who are polled although their leases have ended.
+    pub(super) fn overdue(&self) -> usize {
+        self.leases.values().filter(|lease| lease.overdue).count()
+    }
+
+    /// Notes that a request brought this lease; tells whether it is any good. It is not if the
+    /// answer took longer than the lease lasts, or if the lease has been given back since.
+    pub(super) fn granted(&mut self, agent: AgentId, asked: Asked) -> bool {
+        let released = self.released.get(&agent);
+        if asked.until <= Instant::now() || released.is_some_and(|r| r.request > asked.request) {
+            return false;
+        }
+        let known = self.leases.get(&agent);
+        if known.is_none_or(|lease| lease.overdue || lease.asked.request < asked.request) {
+            self.leases.insert(agent, Lease { asked, unanswered: false, overdue: false });
+        }
+        true
+    }
+
+    /// Notes that another replica has this lease; tells whether this one had it. An answer that is
+    /// older than the request that brought the lease says nothing about it.
+    pub(super) fn refused(&mut self, agent: AgentId, asked: Asked) -> bool {
+        let lost = |lease: &Lease| lease.overdue || lease.asked.request < asked.request;
+        let is_lost = self.leases.get(&agent).is_some_and(lost);
+        if is_lost {
+            self.leases.remove(&agent);
+        }
+        is_lost
+    }
+
+    /// Notes that the store did not answer to a request for this lease.
+    pub(super) fn unanswered(&mut self, agent: AgentId, asked: Asked) {
+        if let Some(lease) = self.leases.get_mut(&agent)
+            && lease.asked.request < asked.request
+        {
+            lease.unanswered = true;
+        }
+    }
+
+    /// Notes that an agent is polled without a lease, since the store cannot be asked for one.
+    pub(super) fn assume(&mut self, agent: AgentId, asked: Asked) {
+        let lease = Lease { asked, unanswered: true, overdue: true };
+        self.leases.entry(agent).or_insert(lease);
+    }
+
+    /// Gives a lease up; the store has to be told by the request that is asked now.
+    pub(super) fn release(&mut self, agent: AgentId, asked: Asked) {
+        self.leases.remove(&agent);
+        // No answer to an older request can come when its time is over.
+        let now = Instant::now();
+        self.released.retain(|_, released| released.until > now);
+        self.released.insert(agent, asked);
+    }
+
+    /// Whether the agent's lease is good at this moment.
+    pub(super) fn is_good(&self, agent: AgentId) -> bool {
+        let now = Instant::now();
+        self.leases.get(&agent).is_some_and(|lease| !lease.overdue && lease.asked.until > now)
+    }
+
+    /// Whether the agent may be polled: its lease is good, or is to be gone without.
+    pub(super) fn may_poll(&self, agent: AgentId) -> bool {
+        self.is_good(agent) || self.leases.get(&agent).is_some_and(|lease| lease.overdue)
+    }
+
+    /// When the next lease ends.
+    pub(super) fn next_end(&self) -> Option<Instant> {
+        let running = self.leases.values().filter(|lease| !lease.overdue);
+        running.map(|lease| lease.asked.until).min()
+    }
+
+    /// Ends the leases whose time is over. With `keep`, agents for whose leases the store could not
+    /// be asked are polled on.
+    pub(super) fn end(&mut self, keep: bool) -> Ended {
+        let now = Instant::now();
+        let mut ended = Ended::default();
+        self.leases.retain(|agent, lease| {
+            if lease.overdue || lease.asked.until > now {
+                return true;
+            }
+            if keep && lease.unanswered {
+                lease.overdue = true;
+                ended.overdue += 1;
+                return true;
+            }
+            ended.unanswered += usize::from(lease.unanswered);
+            ended.stopped.push(*agent);
+            false
+        });
+        ended
+    }
+}

@@ -1,0 +1,83 @@
+//! What a roster does, and says, while the store cannot be asked.
+
+use std::{
+    mem,
+    sync::{MutexGuard, PoisonError},
+};
+
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+use super::{Roster, held::Ended};
+use crate::config::WhenAway;
+
+/// What follows from a store that cannot be asked.
+#[derive(Debug)]
+pub(super) struct Outage {
+    /// When the store last told who is there.
+    answered: Instant,
+    /// Until then, free leases are left to those who have polled without them.
+    settles: Instant,
+    /// Agents who are polled no more since their leases have ended.
+    pub(super) dropped: usize,
+    /// Whether the log says so.
+    is_told: bool,
+}
+
+impl Outage {
+    pub(super) fn none() -> Self {
+        let now = Instant::now();
+        Self { answered: now, settles: now, dropped: 0, is_told: false }
+    }
+}
+
+impl Roster {
+    /// Whether the store has been away until a moment ago. The others, who have polled on, are about
+    /// to come for their leases; whoever comes first must not take them all.
+    pub(super) fn is_settling(&self) -> bool {
+        let (now, length) = (Instant::now(), self.leases.time());
+        let mut outage = self.outage();
+        if now.duration_since(outage.answered) >= length {
+            outage.settles = now + length / 2;
+        }
+        outage.answered = now;
+        self.when_away == WhenAway::Keep && now < outage.settles
+    }
+
+    /// Says once that leases have ended because the store could not be asked.
+    pub(super) fn tell_of(&self, ended: &Ended) {
+        if ended.unanswered + ended.overdue == 0 {
+            return;
+        }
+        let mut outage = self.outage();
+        outage.dropped += ended.unanswered;
+        if outage.is_told {
+            return;
+        }
+        outage.is_told = true;
+        let tenant = &self.tenant;
+        match self.when_away {
+            WhenAway::Keep => {
+                let agents = ended.overdue;
+                warn!(tenant.id = %tenant, agents, "leases have ended and the store cannot be asked for new ones; polling goes on without them, since store.when_away is \"keep\"");
+            }
+            WhenAway::Stop => {
+                let agents = ended.unanswered;
+                warn!(tenant.id = %tenant, agents, "leases have ended and the store cannot be asked for new ones; these agents are polled no more, since store.when_away is \"stop\", and the gateway signs them out within two minutes");
+            }
+        }
+    }
+
+    /// The store has answered to everything.
+    pub(super) fn tell_of_the_end(&self) {
+        let mut outage = self.outage();
+        outage.dropped = 0;
+        if mem::take(&mut outage.is_told) {
+            info!(tenant.id = %self.tenant, "the store gives leases again");
+        }
+    }
+
+    pub(super) fn outage(&self) -> MutexGuard<'_, Outage> {
+        self.outage.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
