@@ -103,16 +103,35 @@ pub enum CallError {
     #[error("the connection has reached its age")]
     ConnectionAged,
 
-    /// The agent's session may be in the store that replicas share, which cannot be asked. Nothing
-    /// was sent.
-    #[error(
-        "the store that replicas share does not answer, and this replica does not know the agent"
-    )]
-    StoreUnavailable,
+    /// The agent's session may be known to other replicas, and the store that they share cannot
+    /// tell. Nothing was sent.
+    #[error("the store that replicas share {0}, and this replica does not know the agent")]
+    StoreUnavailable(StoreTrouble),
 
     /// A bug in the bridge. The agent may have changed.
     #[error("the bridge failed inside; its log says where")]
     Internal,
+}
+
+/// Why the store that replicas share cannot tell of an agent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StoreTrouble {
+    /// It does not answer.
+    Silent,
+    /// It answers, and refuses to be read.
+    RefusesReads,
+    /// It answers, and refuses to be written to, so that other replicas cannot tell what they know.
+    RefusesWrites,
+}
+
+impl fmt::Display for StoreTrouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Silent => "does not answer",
+            Self::RefusesReads => "refuses reads",
+            Self::RefusesWrites => "refuses writes",
+        })
+    }
 }
 
 /// A field of a request that breaks a rule.
@@ -197,7 +216,7 @@ impl CallError {
             | Self::TakenOver { .. }
             | Self::ShuttingDown
             | Self::ConnectionAged
-            | Self::StoreUnavailable
+            | Self::StoreUnavailable(_)
             | Self::Deadline(Stage::Queue | Stage::Connection | Stage::Watching) => {
                 Outcome::NotSent
             }

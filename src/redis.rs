@@ -7,32 +7,39 @@
 mod dial;
 mod keys;
 mod pace;
+mod probe;
+mod refusal;
 mod script;
+mod state;
 mod subscription;
 
 use std::{
     fmt,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
 
-use ::redis::{Cmd, FromRedisValue, Pipeline, RedisError, RedisResult};
+use ::redis::{Arg, Cmd, FromRedisValue, Pipeline, RedisError, RedisResult};
 use tokio::{
     sync::Mutex as AsyncMutex,
     time::{Instant, timeout},
 };
-use tracing::{info, warn};
 
 use self::{
     dial::{Connection, Dialer},
     pace::Pace,
+    refusal::Cure,
+    state::Health,
 };
 pub use self::{
     keys::Keys,
+    probe::Probe,
+    refusal::{Refusal, Scope},
     script::{Call, Script},
+    state::LinkState,
     subscription::{Notice, Subscription},
 };
 use crate::config;
@@ -47,7 +54,7 @@ struct Inner {
     timeouts: config::RedisTimeouts,
     slot: AsyncMutex<Slot>,
     /// Beside the slot, which is locked while a connection is being opened.
-    state: Mutex<LinkState>,
+    health: Health,
     commands: AtomicU64,
     failures: AtomicU64,
 }
@@ -59,6 +66,15 @@ struct Slot {
     pace: Pace,
     last_number: u64,
     failed: Option<Failed>,
+    looks: Looks,
+}
+
+/// Attempts to find a server that does what the present one refuses. Each asks the sentinels or the
+/// nodes, so they get rarer and rarer where they find no other.
+#[derive(Debug, Default)]
+struct Looks {
+    pace: Pace,
+    next: Option<Instant>,
 }
 
 #[derive(Clone)]
@@ -72,18 +88,6 @@ struct Open {
 struct Failed {
     retry_at: Instant,
     error: LinkError,
-}
-
-/// How the link is doing.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum LinkState {
-    /// Nothing has been asked yet.
-    #[default]
-    Unused,
-    /// Redis answered last time.
-    Up,
-    /// It did not, or could not be reached.
-    Down(LinkError),
 }
 
 /// Whether a command may be sent again when its connection breaks and nobody knows whether Redis
@@ -109,8 +113,11 @@ pub enum LinkError {
     #[error("the connection to Redis broke: {0}")]
     Broken(String),
     /// Redis said no.
-    #[error("Redis refused the command: {0}")]
-    Refused(String),
+    #[error("Redis refuses {scope}: {0}", scope = .0.scope())]
+    Refused(Refusal),
+    /// The command could not be made. Nothing was sent.
+    #[error("nothing was sent to Redis: {0}")]
+    Unsent(String),
 }
 
 /// One round trip.
@@ -119,15 +126,16 @@ enum Request<'a> {
     Pipeline(&'a Pipeline),
 }
 
-/// What a failed command says about its connection.
-enum Fate {
-    /// It is good: Redis has answered.
-    Good,
-    /// It leads to a server that takes no writes, so nothing was done.
-    ReadOnly,
-    /// It is of no use any more.
-    Broken,
+/// A failed attempt.
+struct Failure {
+    error: LinkError,
+    /// Whether a second attempt would go to another connection, and may be made.
+    is_repeatable: bool,
 }
+
+/// Where no server was found that does what was refused, the pauses between attempts to find one begin
+/// anew after this time.
+const LOOKS_FORGOTTEN: Duration = Duration::from_secs(10);
 
 // === impl Link ===
 
@@ -138,7 +146,7 @@ impl Link {
             dialer: Dialer::new(config),
             timeouts: config.timeouts.clone(),
             slot: AsyncMutex::default(),
-            state: Mutex::default(),
+            health: Health::default(),
             commands: AtomicU64::new(0),
             failures: AtomicU64::new(0),
         }))
@@ -188,7 +196,12 @@ impl Link {
 
     /// How the link is doing.
     pub fn state(&self) -> LinkState {
-        self.0.state.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0.health.state()
+    }
+
+    /// Waits until Redis goes down or begins to refuse something.
+    pub async fn worse(&self) {
+        self.0.health.worse().await;
     }
 
     async fn request<T: FromRedisValue>(
@@ -198,10 +211,22 @@ impl Link {
     ) -> Result<T, LinkError> {
         // In a box, since the library's futures take kilobytes, of every task that may come here.
         let answer = Box::pin(self.repeated(request, repeat)).await;
-        if answer.is_err() {
-            self.0.failures.fetch_add(1, Ordering::Relaxed);
-        }
+        self.note(&answer, repeat);
         answer
+    }
+
+    /// Takes down what an answer says about Redis.
+    fn note<T>(&self, answer: &Result<T, LinkError>, repeat: Repeat) {
+        let Inner { health, failures, .. } = &*self.0;
+        let Err(error) = answer else { return health.good() };
+        failures.fetch_add(1, Ordering::Relaxed);
+        match error {
+            LinkError::Refused(refusal) => health.refused(refusal),
+            // An idle connection may have been cut, which says nothing about Redis.
+            LinkError::Broken(_) if repeat == Repeat::Never && health.state().is_good() => {}
+            LinkError::Unsent(_) => {}
+            LinkError::Down(_) | LinkError::Silent(_) | LinkError::Broken(_) => health.down(error),
+        }
     }
 
     async fn repeated<T: FromRedisValue>(
@@ -209,56 +234,39 @@ impl Link {
         request: &Request<'_>,
         repeat: Repeat,
     ) -> Result<T, LinkError> {
-        match self.attempt(request).await {
-            Err((error, fate)) => {
-                // A server that takes no writes has done nothing, whatever the command was.
-                let again = match fate {
-                    Some(Fate::ReadOnly) => true,
-                    Some(Fate::Broken) => repeat == Repeat::Once,
-                    Some(Fate::Good) | None => false,
-                };
-                if !again {
-                    return Err(error);
-                }
-                self.attempt(request).await.map_err(|(error, _)| error)
+        match self.attempt(request, repeat).await {
+            Err(Failure { is_repeatable: true, .. }) => {
+                self.attempt(request, repeat).await.map_err(|failure| failure.error)
             }
-            Ok(answer) => Ok(answer),
+            answer => answer.map_err(|failure| failure.error),
         }
     }
 
-    /// No fate: the command was not sent, or had its time.
     async fn attempt<T: FromRedisValue>(
         &self,
         request: &Request<'_>,
-    ) -> Result<T, (LinkError, Option<Fate>)> {
-        let Open { mut connection, number } = self.open().await.map_err(|error| (error, None))?;
+        repeat: Repeat,
+    ) -> Result<T, Failure> {
+        let Open { mut connection, number } = self.open().await.map_err(Failure::of_good)?;
         self.0.commands.fetch_add(1, Ordering::Relaxed);
         let limit = self.0.timeouts.command;
         let Ok(answer) = timeout(limit, request.send(&mut connection)).await else {
             // The peer may be gone without a word; a new connection will tell.
-            let error = LinkError::Silent(limit);
             self.discard(number).await;
-            self.enter(LinkState::Down(error.clone()));
-            return Err((error, None));
+            return Err(Failure::of_good(LinkError::Silent(limit)));
         };
-        match answer {
-            Ok(answer) => {
-                self.enter(LinkState::Up);
-                Ok(answer)
-            }
-            Err(error) => {
-                let fate = fate(&error);
-                let error = match fate {
-                    Fate::Broken => LinkError::Broken(words(&error)),
-                    Fate::Good | Fate::ReadOnly => LinkError::Refused(words(&error)),
-                };
-                if !matches!(fate, Fate::Good) {
-                    // Whether Redis is down will be seen by whoever connects next.
-                    self.discard(number).await;
-                }
-                Err((error, Some(fate)))
-            }
-        }
+        let error = match answer {
+            Ok(answer) => return Ok(answer),
+            Err(error) => error,
+        };
+        let Some(refusal) = Refusal::of(&error, request.scope()) else {
+            self.discard(number).await;
+            let error = LinkError::Broken(words(&error));
+            return Err(Failure { error, is_repeatable: repeat == Repeat::Once });
+        };
+        // What asks for another server was not carried out, whatever it was.
+        let is_repeatable = refusal.cure() == Cure::Reconnect && self.leave(number).await;
+        Err(Failure { error: LinkError::Refused(refusal), is_repeatable })
     }
 
     /// The connection; opens one where there is none. One caller at a time opens, the others wait
@@ -285,7 +293,6 @@ impl Link {
                 let error = LinkError::Down(words(&error));
                 let retry_at = Instant::now() + slot.pace.next_pause();
                 slot.failed = Some(Failed { retry_at, error: error.clone() });
-                self.enter(LinkState::Down(error.clone()));
                 Err(error)
             }
         }
@@ -298,19 +305,31 @@ impl Link {
         }
     }
 
-    /// Notes how the link is doing; a line in the log when it goes down or comes back.
-    fn enter(&self, state: LinkState) {
-        let mut now = self.0.state.lock().unwrap_or_else(PoisonError::into_inner);
-        match (&*now, &state) {
-            (LinkState::Down(_), LinkState::Up) => info!("Redis answers again"),
-            (LinkState::Unused | LinkState::Up, LinkState::Down(error)) => {
-                warn!(%error, "Redis does not answer; sessions known here go on without it");
-            }
-            _ => {}
+    /// Gives a connection up, to look for a server that does what this one refuses; tells whether
+    /// it is time for that.
+    async fn leave(&self, number: u64) -> bool {
+        let mut slot = self.0.slot.lock().await;
+        if slot.open.as_ref().is_none_or(|open| open.number != number) {
+            // Somebody else has, for the same reason.
+            return true;
         }
-        if *now != state {
-            *now = state;
+        let now = Instant::now();
+        if slot.looks.next.is_some_and(|next| now < next) {
+            return false;
         }
+        if slot.looks.next.is_some_and(|next| now >= next + LOOKS_FORGOTTEN) {
+            slot.looks.pace.reset();
+        }
+        slot.looks.next = Some(now + slot.looks.pace.next_pause());
+        slot.open = None;
+        true
+    }
+}
+
+impl Failure {
+    /// One that another connection would not spare.
+    fn of_good(error: LinkError) -> Self {
+        Self { error, is_repeatable: false }
     }
 }
 
@@ -321,22 +340,25 @@ impl Request<'_> {
             Self::Pipeline(pipeline) => pipeline.query_async(connection).await,
         }
     }
-}
 
-/// What a failure says about the connection it came from.
-fn fate(error: &RedisError) -> Fate {
-    match error.code() {
-        Some("READONLY") => Fate::ReadOnly,
-        None if error.is_io_error() || error.is_unrecoverable_error() => Fate::Broken,
-        _ => Fate::Good,
+    /// What a refusal would keep from being done. Pipelines only read.
+    fn scope(&self) -> Scope {
+        const READS: [&[u8]; 4] = [b"HGET", b"GET", b"XRANGE", b"XREVRANGE"];
+        let reads = match self {
+            Self::Command(command) => {
+                matches!(command.args_iter().next(), Some(Arg::Simple(name)) if READS.contains(&name))
+            }
+            Self::Pipeline(_) => true,
+        };
+        if reads { Scope::Reads } else { Scope::Writes }
     }
 }
 
 /// What may be told of a failure: a server's own text can repeat the command, and with it what was
 /// to be stored.
 fn words(error: &RedisError) -> String {
-    match error.code() {
-        Some(code) => code.to_owned(),
+    match Refusal::of(error, Scope::Reads) {
+        Some(refusal) => format!("{refusal}; {}", refusal.advice()),
         None if error.is_io_error() => error.to_string(),
         None => error.category().to_owned(),
     }

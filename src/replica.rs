@@ -97,6 +97,9 @@ pub trait Leases: fmt::Debug + Send + Sync {
     /// replica holds; tells for which of them it now does.
     fn hold(&self, agents: Vec<AgentId>, request: LeaseRequest) -> StoreFuture<'_, Vec<AgentId>>;
 
+    /// Which of these leases, up to [`LEASES_AT_ONCE`], other replicas hold. Only reads.
+    fn held_by_others(&self, agents: Vec<AgentId>) -> StoreFuture<'_, Vec<AgentId>>;
+
     /// Gives leases back, up to [`LEASES_AT_ONCE`]; leaves those alone that others hold, and those
     /// that a later request of this replica has taken or renewed.
     fn release(&self, agents: Vec<AgentId>, request: LeaseRequest) -> StoreFuture<'_, ()>;

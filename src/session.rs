@@ -35,7 +35,7 @@ pub use self::{
 };
 use crate::{
     id::{AgentId, TenantId},
-    redis::Link,
+    redis::{Link, LinkError, Refusal},
 };
 
 /// One agent's session with the gateway.
@@ -112,14 +112,14 @@ pub trait SessionStore: fmt::Debug + Send + Sync {
     ///
     /// # Errors
     ///
-    /// [`StoreError::Unavailable`].
+    /// [`StoreError::Unavailable`], [`StoreError::Refused`].
     fn load(&self, agent: AgentId) -> StoreFuture<'_, Option<Arc<Session>>>;
 
     /// Stores a session in the place of any other.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Full`], [`StoreError::Unavailable`].
+    /// [`StoreError::Full`], [`StoreError::Unavailable`], [`StoreError::Refused`].
     fn put(&self, agent: AgentId, session: NewSession) -> StoreFuture<'_, Arc<Session>>;
 
     /// The right to store a session that is asked for now, in the place of this version.
@@ -143,7 +143,7 @@ pub trait SessionStore: fmt::Debug + Send + Sync {
     ///
     /// # Errors
     ///
-    /// [`StoreError::Unavailable`].
+    /// [`StoreError::Unavailable`], [`StoreError::Refused`].
     fn renew<'a>(
         &'a self,
         agent: AgentId,
@@ -155,7 +155,7 @@ pub trait SessionStore: fmt::Debug + Send + Sync {
     ///
     /// # Errors
     ///
-    /// [`StoreError::Unavailable`].
+    /// [`StoreError::Unavailable`], [`StoreError::Refused`].
     fn remove(&self, agent: AgentId, version: u64) -> StoreFuture<'_, ()>;
 
     /// The same for an agent who was signed out, which whoever could sign the agent in again has to
@@ -163,7 +163,7 @@ pub trait SessionStore: fmt::Debug + Send + Sync {
     ///
     /// # Errors
     ///
-    /// [`StoreError::Unavailable`].
+    /// [`StoreError::Unavailable`], [`StoreError::Refused`].
     fn sign_out(&self, agent: AgentId, version: u64) -> StoreFuture<'_, ()>;
 
     /// Whether this process has heard that the agent was signed out, and of no session since.
@@ -199,6 +199,18 @@ pub enum StoreError {
     /// It could not be asked.
     #[error("the store is not available: {0}")]
     Unavailable(String),
+    /// It was asked, and refused.
+    #[error("the store refuses {scope}: {0}", scope = .0.scope())]
+    Refused(Refusal),
+}
+
+impl From<LinkError> for StoreError {
+    fn from(error: LinkError) -> Self {
+        match error {
+            LinkError::Refused(refusal) => Self::Refused(refusal),
+            error => Self::Unavailable(error.to_string()),
+        }
+    }
 }
 
 impl Session {

@@ -39,12 +39,13 @@ pub use self::{
     take_overs::TakenOver,
 };
 use crate::{
-    call::{CallError, Share},
+    call::{CallError, Share, StoreTrouble},
     config,
     event::{Agents, Events, Relay, Watch},
     gateway::{AddressView, BuildError, Command, Envelope, Gateway, Reply, SignIn},
     id::{AgentId, TenantId},
     metrics::{self, TenantMetrics},
+    redis::Scope,
     replica::{Leases, Roster},
     session::{Guid, NewSession, Origin, Session, SessionState, SessionStore, StoreError, Stores},
 };
@@ -322,11 +323,22 @@ impl Tenant {
             StoreError::Full(limit) => {
                 CallError::Overloaded { share: Share::TenantSessions, limit }
             }
-            StoreError::Unavailable(_) => {
+            StoreError::Unavailable(_) | StoreError::Refused(_) => {
                 debug!(tenant.id = %self.id, %error, "the session store was asked in vain");
-                CallError::StoreUnavailable
+                CallError::StoreUnavailable(trouble(error))
             }
         }
+    }
+}
+
+/// What callers are told of it.
+fn trouble(error: &StoreError) -> StoreTrouble {
+    match error {
+        StoreError::Refused(refusal) if refusal.scope() == Scope::Writes => {
+            StoreTrouble::RefusesWrites
+        }
+        StoreError::Refused(_) => StoreTrouble::RefusesReads,
+        StoreError::Unavailable(_) | StoreError::Full(_) => StoreTrouble::Silent,
     }
 }
 

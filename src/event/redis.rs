@@ -81,14 +81,14 @@ impl EventStream for RedisEvents {
             let call = call.arg(self.keys.named("news"));
             // Told twice it would be two events.
             let added: Result<String, _> = self.link.script(&call, Repeat::Never).await;
-            added.map(drop).map_err(unavailable)
+            added.map(drop).map_err(StoreError::from)
         })
     }
 
     fn latest(&self, count: usize) -> StoreFuture<'_, Vec<Event>> {
         Box::pin(async move {
             let mut latest =
-                self.read("XREVRANGE", ["+", "-"], count).await.map_err(unavailable)?;
+                self.read("XREVRANGE", ["+", "-"], count).await.map_err(StoreError::from)?;
             latest.reverse();
             Ok(latest)
         })
@@ -98,7 +98,7 @@ impl EventStream for RedisEvents {
         Box::pin(async move {
             match self.news.lock().await.next().await {
                 Notice::Message(message) => Ok(heard(&message).into_iter().collect()),
-                Notice::Gap => self.catch_up(sequence).await.map_err(unavailable),
+                Notice::Gap => self.catch_up(sequence).await.map_err(StoreError::from),
             }
         })
     }
@@ -126,12 +126,6 @@ fn event(id: &str, agent: &str, what: &str) -> Option<Event> {
         agent: AgentId::parse(agent, &AGENT_IDS_ANY).ok()?,
         what: decode(what)?,
     })
-}
-
-// By value, as `map_err` wants it.
-#[expect(clippy::needless_pass_by_value)]
-fn unavailable(error: LinkError) -> StoreError {
-    StoreError::Unavailable(error.to_string())
 }
 
 impl fmt::Debug for RedisEvents {

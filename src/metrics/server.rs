@@ -22,6 +22,12 @@ pub struct Server {
     lines_lost: Counter,
     store_failures: Counter,
     store_file: Gauge,
+    store_states: Family<StateLabels, Gauge>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct StateLabels {
+    state: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -51,9 +57,11 @@ impl Server {
             lines_lost: Counter::default(),
             store_failures: Counter::default(),
             store_file: Gauge::default(),
+            store_states: Family::default(),
         };
         let Self { places, places_taken, host_places, host_places_taken, .. } = &server;
         let Self { certificates, lines_lost, store_failures, store_file, .. } = &server;
+        let Self { store_states, .. } = &server;
         let help = "Places that all callers share";
         registry.register("ccgw_server_places", help, places.clone());
         let help = "Of these, the places that are taken";
@@ -71,6 +79,8 @@ impl Server {
         registry.register("ccgw_store_failures", help, store_failures.clone());
         let help = "Length of the file that sessions are stored in; 0: there is none";
         registry.register_with_unit("ccgw_store_file", help, Unit::Bytes, store_file.clone());
+        let help = "Whether the store that replicas share is in this state";
+        registry.register("ccgw_store_state", help, store_states.clone());
         server
     }
 
@@ -98,6 +108,13 @@ impl Server {
     /// So many lines of the log were lost since the start.
     pub fn set_lines_lost(&self, lines: u64) {
         self.lines_lost.inner().store(lines, Ordering::Relaxed);
+    }
+
+    /// The store is in one of the states.
+    pub fn set_store_state(&self, states: &[&'static str], now: &'static str) {
+        for &state in states {
+            set(&self.store_states.get_or_create(&StateLabels { state }), (state == now).into());
+        }
     }
 
     /// So many requests to the store have failed since the start.

@@ -35,6 +35,8 @@ pub struct Tenants {
     entered: Family<StateLabels, Counter>,
     places: Family<ShareLabels, Gauge>,
     places_taken: Family<ShareLabels, Gauge>,
+    without_lease: Family<TenantLabels, Gauge>,
+    polls_stopped: Family<TenantLabels, Gauge>,
 }
 
 /// What requests come to beside the kinds of refusals.
@@ -129,6 +131,8 @@ impl Tenants {
             entered: Family::default(),
             places: Family::default(),
             places_taken: Family::default(),
+            without_lease: Family::default(),
+            polls_stopped: Family::default(),
         };
         let Self { requests, request_seconds, queue_seconds, session_seconds, .. } = &families;
         let Self { renewals, events, event_lag, confirmations, .. } = &families;
@@ -175,6 +179,11 @@ impl Tenants {
         registry.register("ccgw_session_states_entered", help, entered.clone());
         registry.register("ccgw_places", "Places that a share has", places.clone());
         registry.register("ccgw_places_taken", "Places that are taken", places_taken.clone());
+        let Self { without_lease, polls_stopped, .. } = &families;
+        let help = "Agents who are polled without a lease, since the store cannot be asked";
+        registry.register("ccgw_polled_without_lease", help, without_lease.clone());
+        let help = "Agents who are polled no more, since the store cannot be asked";
+        registry.register("ccgw_polls_stopped", help, polls_stopped.clone());
         families
     }
 
@@ -310,6 +319,14 @@ impl TenantMetrics {
         let labels = ShareLabels { tenant: self.tenant.clone(), share };
         set(&self.families.places.get_or_create(&labels), limit);
         set(&self.families.places_taken.get_or_create(&labels), taken);
+    }
+
+    /// So many agents are polled without a lease, and so many no more, since the store cannot be
+    /// asked.
+    pub fn set_without_lease(&self, polled: usize, stopped: usize) {
+        let labels = TenantLabels { tenant: self.tenant.clone() };
+        set(&self.families.without_lease.get_or_create(&labels), polled);
+        set(&self.families.polls_stopped.get_or_create(&labels), stopped);
     }
 
     /// The wait for a confirmation has ended.

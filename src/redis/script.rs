@@ -3,7 +3,7 @@ use std::fmt::Write as _;
 use ::redis::{Cmd, FromRedisValue, ToRedisArgs, cmd};
 use aws_lc_rs::digest;
 
-use super::{Link, LinkError, Repeat};
+use super::{Link, LinkError, Repeat, Request, refusal::Cure};
 
 /// A Lua script, which Redis runs as one step.
 #[derive(Clone, Debug)]
@@ -73,12 +73,19 @@ impl Link {
         call: &Call<'_>,
         repeat: Repeat,
     ) -> Result<T, LinkError> {
-        let known = call.command("EVALSHA", &call.script.digest);
-        match self.command(&known, repeat).await {
-            Err(LinkError::Refused(code)) if code == "NOSCRIPT" => {
-                self.command(&call.command("EVAL", call.script.source), repeat).await
+        // In a box, as every request is. That a server does not know the script is no failure.
+        let answer = Box::pin(async {
+            let known = call.command("EVALSHA", &call.script.digest);
+            match self.repeated(&Request::Command(&known), repeat).await {
+                Err(LinkError::Refused(refusal)) if refusal.cure() == Cure::Source => {
+                    let whole = call.command("EVAL", call.script.source);
+                    self.repeated(&Request::Command(&whole), repeat).await
+                }
+                answer => answer,
             }
-            answer => answer,
-        }
+        })
+        .await;
+        self.note(&answer, repeat);
+        answer
     }
 }

@@ -141,6 +141,23 @@ impl RedisLeases {
         Ok(places.into_iter().filter_map(agent).collect())
     }
 
+    async fn taken(&self, agents: Vec<AgentId>) -> Result<Vec<AgentId>, LinkError> {
+        if agents.is_empty() {
+            return Ok(agents);
+        }
+        let mut read = ::redis::pipe();
+        for agent in &agents {
+            read.cmd("GET").arg(self.keys.of("lease", agent));
+        }
+        let owners: Vec<Option<String>> = self.link.pipeline(&read, Repeat::Once).await?;
+        let me = self.me.to_string();
+        let taken = agents.into_iter().zip(owners).filter_map(|(agent, owner)| {
+            let is_taken = owner.is_some_and(|owner| !owner.starts_with(&me));
+            is_taken.then_some(agent)
+        });
+        Ok(taken.collect())
+    }
+
     async fn give_back(
         &self,
         agents: Vec<AgentId>,
@@ -198,27 +215,31 @@ impl Leases for RedisLeases {
     }
 
     fn census(&self) -> StoreFuture<'_, Census> {
-        Box::pin(async { self.ask().await.map_err(unavailable) })
+        Box::pin(async { self.ask().await.map_err(StoreError::from) })
     }
 
     fn hold(&self, agents: Vec<AgentId>, request: LeaseRequest) -> StoreFuture<'_, Vec<AgentId>> {
-        Box::pin(async move { self.take(agents, request).await.map_err(unavailable) })
+        Box::pin(async move { self.take(agents, request).await.map_err(StoreError::from) })
+    }
+
+    fn held_by_others(&self, agents: Vec<AgentId>) -> StoreFuture<'_, Vec<AgentId>> {
+        Box::pin(async move { self.taken(agents).await.map_err(StoreError::from) })
     }
 
     fn release(&self, agents: Vec<AgentId>, request: LeaseRequest) -> StoreFuture<'_, ()> {
-        Box::pin(async move { self.give_back(agents, request).await.map_err(unavailable) })
+        Box::pin(async move { self.give_back(agents, request).await.map_err(StoreError::from) })
     }
 
     fn lock_sign_in(&self, agent: AgentId, attempt: Attempt) -> StoreFuture<'_, Lock> {
-        Box::pin(async move { self.lock(agent, attempt).await.map_err(unavailable) })
+        Box::pin(async move { self.lock(agent, attempt).await.map_err(StoreError::from) })
     }
 
     fn unlock_sign_in(&self, agent: AgentId, attempt: Attempt) -> StoreFuture<'_, ()> {
-        Box::pin(async move { self.unlock(agent, attempt).await.map_err(unavailable) })
+        Box::pin(async move { self.unlock(agent, attempt).await.map_err(StoreError::from) })
     }
 
     fn sign_in_moments(&self, count: u32, interval: Duration) -> StoreFuture<'_, Moments> {
-        Box::pin(async move { self.take_moments(count, interval).await.map_err(unavailable) })
+        Box::pin(async move { self.take_moments(count, interval).await.map_err(StoreError::from) })
     }
 
     fn replicas(&self) -> u32 {
@@ -230,17 +251,11 @@ impl Leases for RedisLeases {
             let mut remove = ::redis::cmd("ZREM");
             remove.arg(self.keys.named("replicas")).arg(self.me.to_string());
             let removed = self.link.command::<u8>(&remove, Repeat::Once).await;
-            removed.map(drop).map_err(unavailable)
+            removed.map(drop).map_err(StoreError::from)
         })
     }
 }
 
 fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
-}
-
-// By value, as `map_err` wants it.
-#[expect(clippy::needless_pass_by_value)]
-fn unavailable(error: LinkError) -> StoreError {
-    StoreError::Unavailable(error.to_string())
 }

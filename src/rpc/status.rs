@@ -79,7 +79,7 @@ fn row(error: &CallError) -> Row<'_> {
         CallError::TakenOver { .. }     => (FailedPrecondition, "AGENT_TAKEN_OVER", Precondition("SESSION"), "stop the other client, or take the agent over with SignIn and force"),
         CallError::ShuttingDown         => (Unavailable, "SHUTTING_DOWN", RetryAfter(Duration::ZERO), "try again at once"),
         CallError::ConnectionAged       => (Unavailable, "CONNECTION_AGED", RetryAfter(Duration::ZERO), "watch again, after the last sequence"),
-        CallError::StoreUnavailable     => (Unavailable, "STORE_UNAVAILABLE", RetryAfter(SOON), "try again shortly"),
+        CallError::StoreUnavailable(_)  => (Unavailable, "STORE_UNAVAILABLE", RetryAfter(SOON), "try again shortly"),
         CallError::Internal             => (Internal, "BRIDGE_FAILED", Nothing, LOOK),
     };
     Row { code, reason, more, advice }
@@ -175,7 +175,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        call::Stage,
+        call::{Stage, StoreTrouble},
         retcode::{LISTED, Override, Retcode},
     };
 
@@ -319,10 +319,14 @@ mod tests {
             &CallError::ConnectionAged,
             (Unavailable, "CONNECTION_AGED", not_sent, Some(1), Some("1")),
         );
-        check(
-            &CallError::StoreUnavailable,
-            (Unavailable, "STORE_UNAVAILABLE", not_sent, Some(1000), Some("1000")),
-        );
+        for trouble in
+            [StoreTrouble::Silent, StoreTrouble::RefusesReads, StoreTrouble::RefusesWrites]
+        {
+            check(
+                &CallError::StoreUnavailable(trouble),
+                (Unavailable, "STORE_UNAVAILABLE", not_sent, Some(1000), Some("1000")),
+            );
+        }
         check(&CallError::Internal, (Internal, "BRIDGE_FAILED", unknown, None, never));
     }
 

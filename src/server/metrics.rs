@@ -8,6 +8,8 @@ use super::certificates::Certificates;
 use crate::{
     config,
     metrics::Metrics,
+    redis::LinkState,
+    replica::LeaseCounts,
     rpc::Observed,
     session::Stores,
     telemetry::LogControl,
@@ -44,6 +46,8 @@ impl Exposition {
             let (queue, sign_ins) = (tenant.sign_in_queue(), &tenant.metrics().sign_ins);
             sign_ins.set_queue(queue.waiting, queue.oldest);
             sign_ins.set_given_up(tenant.taken_over().iter().filter(|one| one.given_up).count());
+            let LeaseCounts { overdue, dropped } = tenant.lease_counts();
+            tenant.metrics().set_without_lease(overdue, dropped);
             for usage in tenant.usage() {
                 tenant.metrics().set_places(usage.share, usage.taken, usage.limit);
             }
@@ -88,6 +92,8 @@ impl Exposition {
             server.set_store_failures(file.failures());
             server.set_store_file(file.bytes());
         }
+        let state = self.stores.link().map_or("none", |link| link.state().as_str());
+        server.set_store_state(&LinkState::NAMES, state);
     }
 }
 

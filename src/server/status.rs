@@ -67,6 +67,10 @@ pub(super) struct TenantStatus {
     pub(super) waiting: usize,
     pub(super) shares: Vec<ShareStatus>,
     pub(super) sessions: Vec<SessionStatus>,
+    /// Agents who are polled without a lease, since the store cannot be asked.
+    pub(super) polled_without_lease: usize,
+    /// Agents who are polled no more for that reason.
+    pub(super) polls_stopped: usize,
     /// The queue of agents whom the bridge signs in by itself.
     pub(super) sign_ins: SignInStatus,
     /// Agents whom another client has taken from the bridge lately.
@@ -137,7 +141,7 @@ pub(super) struct SessionStatus {
 pub(super) struct StoreStatus {
     /// `none`, `file` or `redis`.
     pub(super) kind: &'static str,
-    /// `none`, `unused`, `up` or `down`.
+    /// `none`, `unused`, `up`, `refuses_reads`, `refuses_writes` or `down`.
     pub(super) state: &'static str,
     pub(super) error: Option<String>,
     /// Requests, or attempts to write the file, that failed since the start.
@@ -194,12 +198,19 @@ impl Board {
         let Some(store) = self.exposition.stores.link() else {
             return StoreStatus::NONE;
         };
-        let (state, error) = match store.state() {
-            LinkState::Unused => ("unused", None),
-            LinkState::Up => ("up", None),
-            LinkState::Down(error) => ("down", Some(error.to_string())),
+        let state = store.state();
+        let error = match &state {
+            LinkState::Unused | LinkState::Up => None,
+            LinkState::Refusing(refusal) => Some(format!("{refusal}; {}", refusal.advice())),
+            LinkState::Down(error) => Some(error.to_string()),
         };
-        StoreStatus { kind: "redis", state, error, failures: store.failures(), file_bytes: None }
+        StoreStatus {
+            kind: "redis",
+            state: state.as_str(),
+            error,
+            failures: store.failures(),
+            file_bytes: None,
+        }
     }
 
     fn certificates(&self) -> Vec<CertificateStatus> {
@@ -229,7 +240,7 @@ impl StoreStatus {
 
 impl TenantStatus {
     fn of(tenant: &Tenant, last_minute: Counts) -> Self {
-        let usage = tenant.usage();
+        let (usage, leases) = (tenant.usage(), tenant.lease_counts());
         let taken = |share| usage.iter().find(|usage| usage.share == share).map_or(0, |u| u.taken);
         let waiting = taken("calls").saturating_sub(taken("requests"));
         let sessions = tenant.session_states().into_iter().map(|count| SessionStatus {
@@ -243,6 +254,8 @@ impl TenantStatus {
             last_minute,
             since_start: tenant.metrics().counts(),
             waiting,
+            polled_without_lease: leases.overdue,
+            polls_stopped: leases.dropped,
             sessions: sessions.collect(),
             sign_ins: SignInStatus::from(tenant.sign_in_queue()),
             taken_over: tenant.taken_over().into_iter().map(TakenOverStatus::from).collect(),

@@ -213,14 +213,21 @@ impl SessionStore for SharedStore {
 impl Inner {
     async fn load(&self, agent: AgentId) -> Result<Option<Arc<Session>>, StoreError> {
         if let Some(error) = self.is_down() {
-            return Err(unavailable(&error));
+            return Err(error.into());
         }
         let mut read = cmd("HGET");
         read.arg(self.keys.session(agent)).arg("record");
         let answer = self.link.command::<Option<Vec<u8>>>(&read, Repeat::Once).await;
-        let Some(bytes) = answer.map_err(|error| unavailable(&error))? else {
+        let Some(bytes) = answer? else {
             // A Redis that has lost it will hear of it again; what is known here is good.
-            return Ok(self.local.get(agent));
+            let known = self.local.get(agent);
+            return match self.link.state() {
+                // Another replica may know a session that it cannot store.
+                LinkState::Refusing(refusal) if known.is_none() && !refusal.is_about_one_key() => {
+                    Err(StoreError::Refused(refusal))
+                }
+                _ => Ok(known),
+            };
         };
         let Some((_, entry)) = self.read(Some(agent), &bytes) else {
             return Ok(self.local.get(agent));
@@ -410,8 +417,4 @@ impl Inner {
     fn unreadable(&self) -> std::sync::MutexGuard<'_, HashSet<AgentId>> {
         self.unreadable.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-fn unavailable(error: &LinkError) -> StoreError {
-    StoreError::Unavailable(error.to_string())
 }

@@ -156,7 +156,7 @@ impl Underway {
             Ok(Some(lost)) => lost.version,
             Ok(None) => 0,
             // A session that only other replicas know is as good as none, if another can be made.
-            Err(CallError::StoreUnavailable)
+            Err(CallError::StoreUnavailable(_))
                 if !interface.only_reads() && tenant.credentials.sign_in(self.agent).is_some() =>
             {
                 0

@@ -20,7 +20,7 @@ const EXAMPLE: &str = include_str!("../../docs/ccgateway-bridge.example.toml");
 const PASSWORD: &str = "canary-password";
 
 /// The commands that the example file names.
-fn commands() -> Vec<String> {
+pub(crate) fn commands() -> Vec<String> {
     let text = EXAMPLE.replace("\n#", "");
     let (_, rest) = text.split_once("It needs the commands ").expect("the comment on username");
     let (list, _) = rest.split_once(", and the keys").expect("its end");
@@ -28,7 +28,7 @@ fn commands() -> Vec<String> {
     words.split(',').map(|word| format!("+{}", word.trim())).collect()
 }
 
-fn acting_as(server: &RedisServer, username: &str, password: &str) -> Redis {
+pub(crate) fn acting_as(server: &RedisServer, username: &str, password: &str) -> Redis {
     Redis {
         username: Some(username.into()),
         password: Some(password.to_owned().into()),
@@ -83,6 +83,8 @@ async fn leases_are_given_back_by_whom_they_belong_to_and_not_by_a_request_that_
     assert_eq!(right.hold(agents.clone(), fourth).await.expect("asked"), []);
     right.release(agents.clone(), fourth).await.expect("nothing is theirs");
     assert_eq!(left.hold(vec![agent(1001)], third).await.expect("asked"), [agent(1001)]);
+    assert_eq!(right.held_by_others(agents.clone()).await.expect("read"), agents);
+    assert_eq!(left.held_by_others(agents.clone()).await.expect("read"), []);
     // Asked for before the lease was taken again, and carried out after it.
     left.release(agents.clone(), second).await.expect("given back");
     assert_eq!(right.hold(agents.clone(), first).await.expect("asked"), [agent(1002)]);

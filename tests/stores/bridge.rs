@@ -16,19 +16,24 @@ use ccgateway_bridge::{
 };
 use http::Uri;
 use tempfile::TempDir;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
 use crate::{
     redis::RedisServer,
     support::{Replica, agent, all_listen, tenant},
+    topologies::ask,
 };
 
 pub(crate) const PASSWORD: &str = "canary-password";
 
 /// One replica, with the password of agent 1001.
 pub(crate) struct Callee {
-    _bridge: Bridge,
+    bridge: Bridge,
     states: AgentStateClient<Channel>,
     sessions: AgentSessionClient<Channel>,
 }
@@ -77,7 +82,18 @@ impl Callee {
         let origin: Uri = format!("http://{}", bridge.grpc_addr()).parse().expect("an origin");
         let channel = client::channel();
         let states = client::agent_state(channel.clone(), origin.clone());
-        Self { _bridge: bridge, states, sessions: client::agent_session(channel, origin) }
+        Self { bridge, states, sessions: client::agent_session(channel, origin) }
+    }
+
+    /// What the admin port answers.
+    async fn admin(&self, path: &str) -> String {
+        let addr = self.bridge.admin_addr().expect("an admin port");
+        let mut stream = TcpStream::connect(addr).await.expect("connected");
+        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.expect("written");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.expect("read");
+        answer
     }
 
     pub(crate) async fn set_busy(&self, id: u32) -> Result<SetBusyResponse, Status> {
@@ -125,6 +141,33 @@ async fn what_one_replica_signs_in_serves_the_other() {
     right.set_busy(1001).await.expect("accepted");
     assert_eq!(sign_ins(&gateway), 1);
     assert_eq!(left.version(1001).await.unwrap(), right.version(1001).await.unwrap());
+}
+
+#[tokio::test]
+async fn callers_and_operators_are_told_that_redis_takes_no_writes() {
+    let (server, gateway, files) =
+        (RedisServer::start().await, gateway().await, TempDir::new().expect("a folder"));
+    let bridge = Callee::start(&files, &gateway, &server).await;
+    let _: () = ask(&server, &["CONFIG", "SET", "maxmemory", "1"]).await;
+    bridge.set_busy(1001).await.expect("signed in, and known here");
+    let status = bridge.set_busy(1003).await.expect_err("another replica may know the agent");
+    assert_eq!(status.code(), Code::Unavailable);
+    let reason = status.get_details_error_info().expect("ErrorInfo").reason;
+    assert_eq!(reason, "STORE_UNAVAILABLE");
+    assert!(status.message().contains("refuses writes"), "{status:?}");
+
+    let ready = bridge.admin("/readyz?verbose").await;
+    let words = "store: refuses writes, OOM command not allowed when used memory > 'maxmemory'.; \
+                 its memory is full";
+    assert!(ready.contains(words), "{ready}");
+    assert!(bridge.admin("/").await.contains("refuses writes"));
+    let answer = bridge.admin("/status.json").await;
+    let (_, body) = answer.split_once("\r\n\r\n").expect("a body");
+    let status: serde_json::Value = serde_json::from_str(body).expect("JSON");
+    assert_eq!(status["store"]["state"], "refuses_writes");
+    let metrics = bridge.admin("/metrics").await;
+    assert!(metrics.contains("ccgw_store_state{state=\"refuses_writes\"} 1"), "{metrics}");
+    assert!(metrics.contains("ccgw_store_state{state=\"up\"} 0"), "{metrics}");
 }
 
 /// Also where sessions are not kept by polls.

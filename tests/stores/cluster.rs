@@ -53,6 +53,10 @@ impl Cluster {
         Shared::new(&store_config(config, &[1])).expect("keys")
     }
 
+    pub(crate) fn nodes(&self) -> &[RedisServer; 3] {
+        &self.0
+    }
+
     fn replica(&self) -> Replica {
         Replica::with(redis(Topology::Cluster, &[self.0[0].port()]), &[1])
     }

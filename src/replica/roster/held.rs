@@ -10,9 +10,9 @@ use crate::{id::AgentId, replica::LeaseRequest};
 #[derive(Debug, Default)]
 pub(super) struct Held {
     leases: HashMap<AgentId, Lease>,
-    /// The latest release of an agent's lease. A lease that was asked for before it is gone,
-    /// however late the answer comes.
-    released: HashMap<AgentId, Asked>,
+    /// The latest release of an agent's lease, and when it was. A lease that was asked for before it
+    /// is gone, however late the answer comes.
+    released: HashMap<AgentId, (Asked, Instant)>,
     /// The number of the last request.
     last: u64,
 }
@@ -73,8 +73,8 @@ impl Held {
     /// Notes that a request brought this lease; tells whether it is any good. It is not if the
     /// answer took longer than the lease lasts, or if the lease has been given back since.
     pub(super) fn granted(&mut self, agent: AgentId, asked: Asked) -> bool {
-        let released = self.released.get(&agent);
-        if asked.until <= Instant::now() || released.is_some_and(|r| r.request > asked.request) {
+        let is_released = |(released, _): &(Asked, Instant)| released.request > asked.request;
+        if asked.until <= Instant::now() || self.released.get(&agent).is_some_and(is_released) {
             return false;
         }
         let known = self.leases.get(&agent);
@@ -115,8 +115,15 @@ impl Held {
         self.leases.remove(&agent);
         // No answer to an older request can come when its time is over.
         let now = Instant::now();
-        self.released.retain(|_, released| released.until > now);
-        self.released.insert(agent, asked);
+        self.released.retain(|_, (released, _)| released.until > now);
+        self.released.insert(agent, (asked, now));
+    }
+
+    /// Agents whose leases were given back within this time, and are not held again.
+    pub(super) fn released_within(&self, time: Duration) -> Vec<AgentId> {
+        let lately = self.released.iter().filter(|(_, (_, at))| at.elapsed() <= time);
+        let agents = lately.map(|(agent, _)| *agent);
+        agents.filter(|agent| !self.leases.contains_key(agent)).collect()
     }
 
     /// Whether the agent's lease is good at this moment.

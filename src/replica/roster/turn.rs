@@ -7,6 +7,7 @@ use tokio::{sync::mpsc, time::sleep};
 
 use super::{Cause, Polls, Roster, TURNS, held::Asked};
 use crate::{
+    config::WhenAway,
     id::AgentId,
     replica::{Census, LEASES_AT_ONCE, preferred},
     session::StoreError,
@@ -23,9 +24,15 @@ impl Roster {
     pub(super) async fn turn(&self, polls: &impl Polls) {
         let asked = self.held().ask(self.leases.time());
         let Ok(Census { replicas, agents }) = self.leases.census().await else {
-            let mut held = self.held();
-            for agent in held.agents() {
-                held.unanswered(agent, asked);
+            let handed_over = {
+                let mut held = self.held();
+                for agent in held.agents() {
+                    held.unanswered(agent, asked);
+                }
+                held.released_within(self.leases.time() / 2)
+            };
+            if self.when_away == WhenAway::Keep {
+                self.take_back(handed_over, asked, polls).await;
             }
             return;
         };
@@ -40,6 +47,22 @@ impl Roster {
             self.tell_of_the_end();
         }
         self.hand_over(others, polls).await;
+    }
+
+    /// Polls again for agents who were handed over just before the store went away: the replica that
+    /// was to take them may not have been able to. Whether it was is known if the store can be read.
+    async fn take_back(&self, mut agents: Vec<AgentId>, asked: Asked, polls: &impl Polls) {
+        for some in agents.clone().chunks(LEASES_AT_ONCE) {
+            let taken = self.leases.held_by_others(some.to_vec()).await.unwrap_or_default();
+            agents.retain(|agent| !taken.contains(agent));
+        }
+        for agent in agents {
+            if polls.is_wanted(agent).await {
+                let mut held = self.held();
+                held.assume(agent, asked);
+                self.begin(&held, agent, Cause::TakenOver, polls);
+            }
+        }
     }
 
     /// Takes or renews the leases of all these agents, and begins to poll for `ours`; tells whether

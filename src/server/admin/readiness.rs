@@ -7,6 +7,7 @@ use http::StatusCode;
 
 use crate::{
     redis::{Link, LinkState},
+    replica::LeaseCounts,
     session::{FileState, SessionFile, Stores},
     tenant::{SignInQueue, StateCount, TakenOver, Tenant, Tenants},
 };
@@ -100,14 +101,29 @@ impl Readiness {
             None => String::new(),
             Some(LinkState::Unused) => "store: not asked yet\n".to_owned(),
             Some(LinkState::Up) => "store: up\n".to_owned(),
+            Some(LinkState::Refusing(refusal)) => {
+                let (what, advice) = (refusal.scope(), refusal.advice());
+                format!("store: refuses {what}, {refusal}; {advice}\n")
+            }
             Some(LinkState::Down(error)) => format!("store: down, {error}\n"),
         }
     }
 
-    /// A line for each tenant and state of its own sessions.
+    /// A line for each tenant and state of its own sessions, and for those whose leases the store
+    /// could not renew.
     fn sessions(&self) -> String {
         let mut lines = String::new();
         for tenant in self.tenants.all() {
+            let (id, LeaseCounts { overdue, dropped }) = (tenant.id(), tenant.lease_counts());
+            for (count, what) in [
+                (overdue, "polled without a lease, since the store cannot be asked"),
+                (dropped, "polled no more, since the store cannot be asked"),
+            ] {
+                if count > 0 {
+                    // Writing to a String cannot fail.
+                    let _written = writeln!(lines, "tenant {id}: agents {what}: {count}");
+                }
+            }
             for StateCount { state, now, entered } in tenant.session_states() {
                 let id = tenant.id();
                 // Writing to a String cannot fail.

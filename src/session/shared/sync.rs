@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use ::redis::{cmd, pipe};
+use ::redis::pipe;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use rand::RngExt as _;
 use tokio::time::{Instant, sleep_until};
@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     id::AgentId,
-    redis::{LinkError, Notice, Repeat},
+    redis::{LinkError, Notice, Probe, Repeat},
 };
 
 /// What has to be compared with Redis.
@@ -29,8 +29,9 @@ enum Task {
 
 /// Everything is compared again so often, give or take a tenth, whatever was heard.
 const COMPARE_EVERY: Duration = Duration::from_secs(600);
-/// Until the next attempt, on average.
+/// Until the next attempt, on average; twice as long after each that fails, up to four seconds.
 const RETRY: Duration = Duration::from_millis(500);
+const DOUBLINGS_MAX: u32 = 3;
 /// Records in one round trip.
 const READ_AT_ONCE: usize = 256;
 const WRITES_AT_ONCE: usize = 32;
@@ -38,7 +39,8 @@ const WRITES_AT_ONCE: usize = 32;
 /// Goes on for as long as there is a store.
 pub(super) async fn run(store: Arc<Inner>) {
     let mut subscription = store.link.subscribe(store.keys.changed());
-    let mut task = Task::Nothing;
+    let probe = Probe::new(&store.keys);
+    let (mut task, mut failures) = (Task::Nothing, 0);
     let mut due = Instant::now() + jittered(COMPARE_EVERY);
     loop {
         tokio::select! {
@@ -50,26 +52,40 @@ pub(super) async fn run(store: Arc<Inner>) {
                 Notice::Gap => task = Task::Compare,
             },
             () = store.unshared.notified() => task = task.max(Task::Tell),
+            () = store.link.worse() => task = task.max(Task::Tell),
             () = sleep_until(due) => {
                 if task == Task::Nothing {
                     task = Task::Compare;
                 }
             }
         }
-        let done = match task {
-            Task::Nothing => Ok(()),
-            Task::Tell => store.tell_again().await,
-            Task::Compare => store.compare().await,
+        // Before much is read, or written in vain.
+        let able = if failures == 0 && store.link.state().is_good() {
+            Ok(())
+        } else {
+            probe.ask(&store.link).await
+        };
+        let done = match (able, task) {
+            (Err(error), _) => Err(error),
+            (Ok(()), Task::Nothing) => Ok(()),
+            (Ok(()), Task::Tell) => store.tell(store.local.unshared()).await.map(drop),
+            (Ok(()), Task::Compare) => store.compare().await,
         };
         due = Instant::now();
         match done {
-            Ok(()) => {
-                task = Task::Nothing;
+            Ok(()) if store.link.state().is_good() => {
+                (task, failures) = (Task::Nothing, 0);
                 due += jittered(COMPARE_EVERY);
+            }
+            // Something was refused a moment ago, perhaps to somebody else.
+            Ok(()) => {
+                (task, failures) = (Task::Tell, 0);
+                due += jittered(RETRY);
             }
             Err(error) => {
                 debug!(tenant.id = %store.tenant, %error, "sessions cannot be compared with Redis yet");
-                due += jittered(RETRY);
+                due += jittered(RETRY * 2_u32.pow(failures));
+                failures = (failures + 1).min(DOUBLINGS_MAX);
             }
         }
     }
@@ -82,22 +98,12 @@ impl Inner {
         }
     }
 
-    /// Tells Redis what it could not be told, and sees whether it is back.
-    async fn tell_again(&self) -> Result<(), LinkError> {
-        self.link.command::<()>(&cmd("PING"), Repeat::Once).await?;
-        self.tell(self.local.unshared()).await.map(drop)
-    }
-
     /// Sets everything right: of each session the newer version goes where the older one is.
     async fn compare(&self) -> Result<(), LinkError> {
         self.local.tidy();
         let mut told = 0;
         for some in self.local.agents().chunks(READ_AT_ONCE) {
-            let mut read = pipe();
-            for agent in some {
-                read.cmd("HGET").arg(self.keys.session(*agent)).arg("record");
-            }
-            let records: Vec<Option<Vec<u8>>> = self.link.pipeline(&read, Repeat::Once).await?;
+            let records = self.records(some).await?;
             let mut older = Vec::new();
             for (agent, record) in some.iter().zip(records) {
                 let stored = record.and_then(|record| self.read(Some(*agent), &record));
@@ -117,6 +123,28 @@ impl Inner {
         Ok(())
     }
 
+    /// What Redis has of these agents.
+    async fn records(&self, agents: &[AgentId]) -> Result<Vec<Option<Vec<u8>>>, LinkError> {
+        let read = |agents: &[AgentId]| {
+            let mut read = pipe();
+            for agent in agents {
+                read.cmd("HGET").arg(self.keys.session(*agent)).arg("record");
+            }
+            read
+        };
+        match self.link.pipeline(&read(agents), Repeat::Once).await {
+            // One key that is somebody else's must not hide all the others.
+            Err(LinkError::Refused(refusal)) if refusal.is_about_one_key() && agents.len() > 1 => {
+                let (left, right) = agents.split_at(agents.len() / 2);
+                let mut records = Box::pin(self.records(left)).await?;
+                records.extend(Box::pin(self.records(right)).await?);
+                Ok(records)
+            }
+            Err(LinkError::Refused(refusal)) if refusal.is_about_one_key() => Ok(vec![None]),
+            records => records,
+        }
+    }
+
     /// Tells Redis what is known of these agents, unless it knows something newer; gives of how
     /// many it did not.
     async fn tell(&self, agents: Vec<AgentId>) -> Result<usize, LinkError> {
@@ -133,7 +161,11 @@ impl Inner {
             self.local.shared(agent, entry.version);
             return Ok(false);
         }
-        let written = self.write(agent, &entry, Stored::Below(entry.version)).await?;
+        let written = match self.write(agent, &entry, Stored::Below(entry.version)).await {
+            // It is tried again as long as the key is somebody else's, and keeps nobody waiting.
+            Err(LinkError::Refused(refusal)) if refusal.is_about_one_key() => return Ok(false),
+            written => written?,
+        };
         if let Written::Overtaken { record, .. } = &written {
             self.take_in(agent, record.as_deref());
         }

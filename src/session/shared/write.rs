@@ -71,7 +71,7 @@ impl Inner {
         stored: Stored,
     ) -> Result<Written, LinkError> {
         let record = Record::of(&self.tenant, agent, entry, Some(&self.keyring))
-            .map_err(|error| LinkError::Refused(error.to_string()))?;
+            .map_err(|error| LinkError::Unsent(error.to_string()))?;
         let (min, max) = match stored {
             Stored::Below(version) => (0, version.saturating_sub(1)),
             Stored::UpTo(version) => (0, version),

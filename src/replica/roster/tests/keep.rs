@@ -1,11 +1,14 @@
 //! Replicas that poll on where the store cannot be asked.
 
+use std::time::Duration;
+
+use tokio::time::sleep;
+
 use super::world::{LEASE, Running, agents, new_world, open, start_with, world_of};
 use crate::{
     config::WhenAway,
     replica::{Claimed, LeaseCounts, ReplicaId},
 };
-use tokio::time::sleep;
 
 fn keeping(id: u64, world: &super::world::Shared) -> Running {
     start_with(id, world, WhenAway::Keep)
@@ -90,4 +93,21 @@ async fn a_replica_that_stops_says_whom_it_has_stopped_for() {
     sleep(LEASE).await;
     assert_eq!(replica.roster.counts(), LeaseCounts::default());
     assert!(open(&world).polling.values().all(|polling| polling.len() == 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_handed_over_when_the_store_goes_away_is_polled_on() {
+    let world = world_of(1, 0);
+    let replica = keeping(1, &world);
+    sleep(LEASE).await;
+    // Another replica is preferred by now, and gone before it takes the lease.
+    let agent = agents()[0];
+    open(&world).agents.clear();
+    while open(&world).leases.contains_key(&agent) {
+        sleep(Duration::from_millis(10)).await;
+    }
+    assert!(!open(&world).is_polling(agent, replica.me));
+    open(&world).cut.insert(ReplicaId(1));
+    sleep(LEASE * 2).await;
+    assert!(open(&world).is_polling(agent, replica.me));
 }

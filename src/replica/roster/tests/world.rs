@@ -17,7 +17,8 @@ use crate::{
     config::WhenAway,
     id::{AgentId, TenantId},
     replica::{
-        Attempt, Cause, Census, Holder, LeaseRequest, Leases, Lock, Moments, Polls, ReplicaId, Roster,
+        Attempt, Cause, Census, Holder, LeaseRequest, Leases, Lock, Moments, Polls, ReplicaId,
+        Roster,
     },
     session::{StoreError, StoreFuture},
 };
@@ -271,6 +272,17 @@ impl Leases for Store {
                 holding.push(agent);
             }
             holding
+        })
+    }
+
+    fn held_by_others(&self, agents: Vec<AgentId>) -> StoreFuture<'_, Vec<AgentId>> {
+        let me = self.me;
+        self.answer(&[], move |world, now| {
+            let is_taken = |agent: &AgentId| {
+                let lease = world.leases.get(agent);
+                lease.is_some_and(|(owner, _, until)| *owner != me && *until > now)
+            };
+            agents.into_iter().filter(is_taken).collect()
         })
     }
 

@@ -32,6 +32,8 @@ fn store(html: &mut Html, store: &StoreStatus) {
         }
         "up" => ("good", "up"),
         "down" => ("bad", "down"),
+        "refuses_writes" => ("bad", "refuses writes"),
+        "refuses_reads" => ("bad", "refuses reads"),
         _ => ("quiet", "not asked yet"),
     };
     pill(html, class, words);

@@ -1,0 +1,48 @@
+use super::{Keys, Link, LinkError, Repeat, Script};
+
+/// Whether Redis does all that a tenant's part of it is asked for.
+///
+/// The script uses every command that writes, on a key of its own, and leaves nothing there: a Redis
+/// that answers may still be out of memory, or refuse the user a single command.
+#[derive(Debug)]
+pub struct Probe {
+    script: Script,
+    key: String,
+    channel: String,
+}
+
+const PROBE: &str = "
+local key = KEYS[1]
+redis.call('SET', key, '1', 'PX', 1000)
+redis.call('DEL', key)
+redis.call('HSET', key, 'a', 'b')
+redis.call('PEXPIRE', key, 1000)
+redis.call('DEL', key)
+redis.call('SADD', key, 'a')
+redis.call('SREM', key, 'a')
+redis.call('ZADD', key, 1, 'a')
+redis.call('ZREM', key, 'a')
+redis.call('ZREMRANGEBYSCORE', key, '-inf', 1)
+redis.call('XADD', key, 'MAXLEN', '~', 1, '*', 'a', 'b')
+redis.call('DEL', key)
+redis.call('PUBLISH', ARGV[1], '')
+return 1
+";
+
+impl Probe {
+    /// A probe of the part with these keys.
+    pub fn new(keys: &Keys) -> Self {
+        let key = keys.named("probe");
+        Self { script: Script::new(PROBE), channel: key.clone(), key }
+    }
+
+    /// Asks whether it does.
+    ///
+    /// # Errors
+    ///
+    /// [`LinkError`], if it does not.
+    pub async fn ask(&self, link: &Link) -> Result<(), LinkError> {
+        let call = self.script.on(self.key.as_str()).arg(self.channel.as_str());
+        link.script::<u8>(&call, Repeat::Once).await.map(drop)
+    }
+}
