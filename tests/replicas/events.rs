@@ -11,7 +11,7 @@ use tonic::Streaming;
 
 use crate::support::{Centre, Replica};
 
-async fn watch(replica: &Replica, after: Option<u64>) -> Streaming<WatchEventsResponse> {
+pub(crate) async fn watch(replica: &Replica, after: Option<u64>) -> Streaming<WatchEventsResponse> {
     let request = WatchEventsRequest { after_sequence: after, ..<_>::default() };
     let stream = replica.events.clone().watch_events(request).await.expect("watching");
     let mut stream = stream.into_inner();

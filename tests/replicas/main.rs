@@ -8,6 +8,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod away;
 mod events;
 mod morning;
 mod outage;

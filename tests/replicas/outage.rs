@@ -61,7 +61,8 @@ async fn without_redis_each_replica_signs_a_cold_agent_in_once_at_the_most() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_agents_of_a_replica_that_is_cut_off_are_polled_by_others_and_never_by_two() {
     let agents = 1001..1091;
-    let centre = Centre::open().await;
+    let mut centre = Centre::open().await;
+    centre.store = "when_away = \"stop\"";
     let wire = Wire::to(centre.redis.port()).await;
     let replicas = [
         centre.replica_with(None, &wire.url()).await,

@@ -1,6 +1,8 @@
 //! A call-centre: a gateway, a Redis, and the replicas between it and the callers.
 
-use std::{fmt::Write as _, net::SocketAddr, num::NonZeroUsize, process::Stdio, time::Duration};
+use std::{
+    fmt::Write as _, net::SocketAddr, num::NonZeroUsize, process::Stdio, sync::Arc, time::Duration,
+};
 
 use ccgateway_bridge::{
     client::{self, Channel},
@@ -16,7 +18,8 @@ use ccgateway_bridge::{
 use http::Uri;
 use tempfile::TempDir;
 use tokio::{
-    io::{AsyncBufReadExt as _, BufReader},
+    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
+    net::TcpStream,
     process::{Child, Command},
     sync::{Mutex, MutexGuard},
     time::{sleep, timeout},
@@ -50,6 +53,8 @@ static ALONE: Mutex<()> = Mutex::const_new(());
 pub(crate) struct Replica {
     child: Child,
     pub(crate) addr: SocketAddr,
+    admin: SocketAddr,
+    log: Arc<std::sync::Mutex<Vec<serde_json::Value>>>,
     pub(crate) states: AgentStateClient<Channel>,
     pub(crate) sessions: AgentSessionClient<Channel>,
     pub(crate) events: AgentEventsClient<Channel>,
@@ -115,7 +120,7 @@ impl Centre {
     pub(crate) async fn process(&self, addr: Option<SocketAddr>, sections: &str) -> Replica {
         let listen = addr.map_or("127.0.0.1:0".to_owned(), |addr| addr.to_string());
         let text = format!(
-            "[server]\nlisten = \"{listen}\"\nadmin_listen = \"off\"\n\
+            "[server]\nlisten = \"{listen}\"\nadmin_listen = \"127.0.0.1:0\"\n\
              [server.drain]\nspread = \"200ms\"\nlimit = \"10s\"\n{sections}\
              [tenants.acme]\nbase_urls = \"{}\"\ncredentials_file = \"agents.toml\"\n",
             self.gateway.base_url(),
@@ -138,16 +143,27 @@ impl Centre {
                 let line = lines.next_line().await.expect("readable").expect("it goes on");
                 let line: serde_json::Value = serde_json::from_str(&line).expect("JSON");
                 if line["message"] == "serving" {
-                    return line["grpc.addr"].as_str().and_then(|addr| addr.parse().ok());
+                    return ["grpc.addr", "admin.addr"].map(|name| {
+                        line[name].as_str().and_then(|addr| addr.parse().ok()).expect("an address")
+                    });
                 }
             }
         };
-        let addr = timeout(PATIENCE, serving).await.expect("it serves").expect("an address");
-        tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+        let [addr, admin] = timeout(PATIENCE, serving).await.expect("it serves");
+        let log = Arc::new(std::sync::Mutex::new(Vec::new()));
+        let told = log.clone();
+        tokio::spawn(async move {
+            while let Ok(Some(line)) = lines.next_line().await {
+                let line = serde_json::from_str(&line).expect("JSON");
+                told.lock().expect("no test fails with it").push(line);
+            }
+        });
         let (channel, origin) = (client::channel(), origin(addr));
         Replica {
             child,
             addr,
+            admin,
+            log,
             states: client::agent_state(channel.clone(), origin.clone()),
             sessions: client::agent_session(channel.clone(), origin.clone()),
             events: client::agent_events(channel, origin),
@@ -235,6 +251,30 @@ impl Replica {
 
     pub(crate) async fn set_busy(&self, agent: u32) -> Result<(), Status> {
         set_busy(&self.states, agent).await
+    }
+
+    /// How often its log has this message, or one that begins so.
+    pub(crate) fn said(&self, message: &str) -> usize {
+        let log = self.log.lock().expect("no test fails with it");
+        let messages = log.iter().filter_map(|line| line["message"].as_str());
+        messages.filter(|said| said.starts_with(message)).count()
+    }
+
+    /// What its admin port answers.
+    pub(crate) async fn admin(&self, path: &str) -> String {
+        let mut stream = TcpStream::connect(self.admin).await.expect("connected");
+        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.expect("written");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.expect("read");
+        answer
+    }
+
+    /// The sum of the numbers of a metric, whatever its labels are.
+    pub(crate) async fn metric(&self, name: &str) -> f64 {
+        let metrics = self.admin("/metrics").await;
+        let values = metrics.lines().filter(|line| line.starts_with(name));
+        values.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
     }
 
     /// Ends it as a machine that loses its power does.
