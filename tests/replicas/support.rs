@@ -143,9 +143,7 @@ impl Centre {
                 let line = lines.next_line().await.expect("readable").expect("it goes on");
                 let line: serde_json::Value = serde_json::from_str(&line).expect("JSON");
                 if line["message"] == "serving" {
-                    return ["grpc.addr", "admin.addr"].map(|name| {
-                        line[name].as_str().and_then(|addr| addr.parse().ok()).expect("an address")
-                    });
+                    return ["grpc.addr", "admin.addr"].map(|name| addr_of(&line[name]));
                 }
             }
         };
@@ -304,6 +302,10 @@ impl Replica {
         assert_eq!(ended.expect("waited for").code(), Some(0));
         self.addr
     }
+}
+
+fn addr_of(value: &serde_json::Value) -> SocketAddr {
+    value.as_str().and_then(|addr| addr.parse().ok()).expect("an address")
 }
 
 pub(crate) fn origin(addr: SocketAddr) -> Uri {
