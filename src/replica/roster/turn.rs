@@ -29,7 +29,7 @@ impl Roster {
                 for agent in held.agents() {
                     held.unanswered(agent, asked);
                 }
-                held.released_within(self.leases.time() / 2)
+                held.released_within(self.leases.time())
             };
             if self.when_away == WhenAway::Keep {
                 self.take_back(handed_over, asked, polls).await;
@@ -49,11 +49,12 @@ impl Roster {
         self.hand_over(others, polls).await;
     }
 
-    /// Polls again for agents who were handed over just before the store went away: the replica that
-    /// was to take them may not have been able to. Whether it was is known if the store can be read.
+    /// Polls again for agents who were handed over just before the store began to refuse: the replica
+    /// that was to take them may not have been able to. A store that cannot be read does not say
+    /// whether it was; then it is taken to have been, so that there are not two.
     async fn take_back(&self, mut agents: Vec<AgentId>, asked: Asked, polls: &impl Polls) {
         for some in agents.clone().chunks(LEASES_AT_ONCE) {
-            let taken = self.leases.held_by_others(some.to_vec()).await.unwrap_or_default();
+            let Ok(taken) = self.leases.held_by_others(some.to_vec()).await else { return };
             agents.retain(|agent| !taken.contains(agent));
         }
         for agent in agents {

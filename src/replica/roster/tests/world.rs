@@ -43,6 +43,8 @@ pub(super) struct World {
     pub(super) leases: BTreeMap<AgentId, (ReplicaId, LeaseRequest, Instant)>,
     /// Cut off from the store.
     pub(super) cut: BTreeSet<ReplicaId>,
+    /// Whether the store can only be read.
+    pub(super) refuses_writes: bool,
     /// Whether the store answers late or not at all.
     pub(super) bad_weather: bool,
     /// What becomes of every request for the lease of this agent.
@@ -106,6 +108,7 @@ pub(super) fn world_of(count: usize, seed: u64) -> Shared {
         alive: BTreeMap::new(),
         leases: BTreeMap::new(),
         cut: BTreeSet::new(),
+        refuses_writes: false,
         bad_weather: false,
         fortunes: BTreeMap::new(),
         reading_time: None,
@@ -250,6 +253,9 @@ impl Leases for Store {
 
     fn census(&self) -> StoreFuture<'_, Census> {
         let me = self.me;
+        if open(&self.world).refuses_writes {
+            return Box::pin(async { Err(StoreError::Unavailable("it takes no writes".into())) });
+        }
         self.answer(&[], move |world, now| {
             world.alive.insert(me, now + LEASE);
             world.alive.retain(|_, until| *until > now);
