@@ -89,6 +89,11 @@ impl Keyring {
         Ok(Self(keys.iter().map(key).collect::<Result<_, _>>()?))
     }
 
+    /// What the key that encrypts is known by.
+    pub fn first_id(&self) -> Option<&str> {
+        self.0.first().map(|key| key.id.as_str())
+    }
+
     /// Encrypts `plain`, so that it is only good together with `about`, which is not secret.
     ///
     /// # Errors

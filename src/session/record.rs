@@ -133,6 +133,12 @@ impl Record {
         })
     }
 
+    /// Whether the session is sealed as it would be now; without keys, not at all.
+    pub(super) fn is_sealed_with(&self, keyring: Option<&Keyring>) -> bool {
+        let key = keyring.and_then(Keyring::first_id).unwrap_or_default();
+        self.session.as_ref().is_none_or(|body| body.key == key)
+    }
+
     fn unsealed(
         &self,
         body: &Body,

@@ -24,4 +24,5 @@ mod papers;
 mod readme;
 mod release;
 mod secrets;
+mod session_file;
 mod support;

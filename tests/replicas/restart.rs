@@ -92,7 +92,7 @@ fn sign_ins(centre: &Centre) -> usize {
 }
 
 /// What is true of a restart, however the process ended.
-async fn a_restart_costs_nothing<E>(end: impl FnOnce(Replica) -> E)
+async fn a_restart_costs_nothing<E>(end: impl FnOnce(Replica) -> E) -> String
 where
     E: Future<Output = SocketAddr>,
 {
@@ -117,27 +117,27 @@ where
         turns.tick().await;
     }
     let counts = callers.counts();
-    println!("first answer {first_answer:?} after the start, in all {counts:?}");
     assert!(centre.has(AGENTS), "an agent was signed out");
     assert_eq!(sign_ins(&centre), 0, "the Guids of before are good");
     for blaming in [Code::AlreadyExists, Code::FailedPrecondition, Code::NotFound, Code::Internal] {
         assert_eq!(callers.count(blaming), 0, "{blaming:?}");
     }
     assert_eq!(centre.gateway.violations(), Vec::<String>::new());
+    format!("first answer {first_answer:?} after the start, in all {counts:?}")
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_process_that_is_killed_costs_no_agent_and_no_sign_in() {
-    a_restart_costs_nothing(async |mut replica| {
+    let kill = async |mut replica: Replica| {
         replica.kill().await;
         replica.addr
-    })
-    .await;
+    };
+    println!("{}", a_restart_costs_nothing(kill).await);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_process_that_is_stopped_costs_no_agent_and_no_sign_in() {
-    a_restart_costs_nothing(Replica::stop).await;
+    println!("{}", a_restart_costs_nothing(Replica::stop).await);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

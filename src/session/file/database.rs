@@ -31,6 +31,8 @@ pub(super) struct Key {
 /// What a file held when it was opened.
 #[derive(Debug, Default)]
 pub(super) struct Content {
+    /// Whether it is not a new one.
+    pub(super) is_written: bool,
     pub(super) rows: Vec<(Key, Vec<u8>)>,
     /// The highest version of each tenant.
     pub(super) versions: Vec<(String, u64)>,
@@ -200,7 +202,7 @@ fn read(redb: &redb::Database) -> Result<Content, DatabaseError> {
         let problem = "a newer version of this program has written it".to_owned();
         return Err(DatabaseError::Broken(problem));
     }
-    let mut content = Content::default();
+    let mut content = Content { is_written: true, ..Content::default() };
     for entry in reading.open_table(ROWS).map_err(failed)?.iter().map_err(failed)? {
         let (key, row) = entry.map_err(failed)?;
         let (tenant, kind, agent) = key.value();

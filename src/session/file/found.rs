@@ -6,8 +6,7 @@ use tracing::{info, warn};
 
 use super::{
     CREDENTIALS, REJECTED, SESSION, Slot,
-    database::{Content, Database, DatabaseError, Key, Rest},
-    place,
+    database::{Content, Database, DatabaseError, Key},
     shelf::Shelf,
     writer,
 };
@@ -34,10 +33,12 @@ struct Tally {
     /// None of the keys opens them.
     sealed: usize,
     malformed: usize,
+    /// They are not as they would be written now: under another key, or under none.
+    outdated: usize,
 }
 
-/// Opens the file and fills each tenant's slot with what is in it. Writes it anew, so that what is
-/// of no use leaves it, and all sessions are sealed with the first key.
+/// Opens the file and fills each tenant's slot with what is in it. Writes it anew where that is of use:
+/// what nobody needs leaves it, and all sessions are sealed with the first key.
 pub(super) fn open(
     path: &Path,
     keyring: Option<&Keyring>,
@@ -51,15 +52,8 @@ pub(super) fn open(
         found: Vec::new(),
     };
     let mut slots: Vec<_> = tenants.into_iter().map(slot).collect();
-    let written = fill(path, &mut slots, keyring, credentials);
-    let written = match written {
-        // Some damage only shows when a file is written.
-        Err(DatabaseError::Broken(problem)) => {
-            renew(path, &problem).and_then(|database| complete(database, path, &slots, keyring))
-        }
-        other => other,
-    };
-    (slots, written)
+    let opened = fill(path, &mut slots, keyring, credentials);
+    (slots, opened)
 }
 
 fn fill(
@@ -69,39 +63,25 @@ fn fill(
     credentials: bool,
 ) -> Result<Database, DatabaseError> {
     let (mut database, content) = writer::open_or_set_aside(path)?;
+    let is_written = content.is_written;
     let tally = take_in(slots, content, keyring);
     tally.tell(path);
+    let mut is_whole = is_written && tally.is_all_of_use();
     for slot in slots.iter().filter(|_| !credentials) {
-        slot.shelf.remove_all(CREDENTIALS);
+        is_whole &= !slot.shelf.remove_all(CREDENTIALS);
+    }
+    if is_whole {
+        database.compact(path)?;
+        return Ok(database);
     }
     if tally.sealed > 0 {
         // The operator may have the key elsewhere.
         drop(database);
         let sessions = tally.sealed;
-        database = renew(
-            path,
-            &format!("no key in store.encryption_keys opens {sessions} of its sessions"),
-        )?;
+        let problem = format!("no key in store.encryption_keys opens {sessions} of its sessions");
+        database = writer::begin_anew(path, &problem)?;
     }
-    complete(database, path, slots, keyring)
-}
-
-/// Sets the file aside for a new one, in which goes on what could be read.
-fn renew(path: &Path, problem: &str) -> Result<Database, DatabaseError> {
-    let aside = place::set_aside(path)?;
-    let (file, aside) = (path.display(), aside.display());
-    warn!(%file, %aside, problem, "the file of store.file was set aside; what could be read goes on in a new one");
-    Database::open(path).map(|(database, _)| database)
-}
-
-/// Writes all that is known, and nothing else.
-fn complete(
-    mut database: Database,
-    path: &Path,
-    slots: &[Slot],
-    keyring: Option<&Keyring>,
-) -> Result<Database, DatabaseError> {
-    database.write(&writer::everything(slots, keyring), Rest::Goes)?;
+    database = writer::rewritten(path, database, &writer::everything(slots, keyring))?;
     database.compact(path)?;
     Ok(database)
 }
@@ -135,7 +115,10 @@ impl Slot {
         }
         let record = Record::parse(row).ok().filter(|record| record.agent() == Some(agent));
         let entry = match record.filter(|_| key.kind == SESSION) {
-            Some(record) => record.open_own(&self.tenant, keyring),
+            Some(record) => {
+                tally.outdated += usize::from(!record.is_sealed_with(keyring));
+                record.open_own(&self.tenant, keyring)
+            }
             None => Err(Unreadable::Malformed),
         };
         let entry = match entry {
@@ -166,6 +149,11 @@ impl Slot {
 }
 
 impl Tally {
+    fn is_all_of_use(self) -> bool {
+        let Self { sessions: _, ended, strange, surplus, sealed, malformed, outdated } = self;
+        ended + strange + surplus + sealed + malformed + outdated == 0
+    }
+
     fn tell(self, path: &Path) {
         let Self { sessions, ended, strange, surplus, malformed, .. } = self;
         let file = path.display();

@@ -48,8 +48,12 @@ impl Shelf {
         self.things().remove(&(kind, agent)).is_some()
     }
 
-    pub(super) fn remove_all(&self, kind: &'static str) {
-        self.things().retain(|(known, _), _| *known != kind);
+    /// Whether there were any.
+    pub(super) fn remove_all(&self, kind: &'static str) -> bool {
+        let mut things = self.things();
+        let before = things.len();
+        things.retain(|(known, _), _| *known != kind);
+        things.len() < before
     }
 
     pub(super) fn tidy(&self) {

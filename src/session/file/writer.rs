@@ -86,12 +86,36 @@ async fn turn(inner: &Arc<Inner>, database: Option<Database>, cause: Cause) -> O
 pub(super) fn open_or_set_aside(path: &Path) -> Result<(Database, Content), DatabaseError> {
     match Database::open(path) {
         Err(DatabaseError::Broken(problem)) => {
-            let aside = place::set_aside(path)?;
-            let (file, aside) = (path.display(), aside.display());
-            warn!(%file, %aside, %problem, "the file of store.file is of no use and was set aside: its sessions are lost, and the bridge begins with a new one");
-            Database::open(path)
+            Ok((begin_anew(path, &problem)?, Content::default()))
         }
         opened => opened,
+    }
+}
+
+/// Sets the file aside for a new one.
+pub(super) fn begin_anew(path: &Path, problem: &str) -> Result<Database, DatabaseError> {
+    let aside = place::set_aside(path)?;
+    let (file, aside) = (path.display(), aside.display());
+    warn!(%file, %aside, problem, "the file of store.file was set aside for a new one, in which goes on what is known");
+    Database::open(path).map(|(database, _)| database)
+}
+
+/// The file, with this and nothing else in it.
+pub(super) fn rewritten(
+    path: &Path,
+    database: Database,
+    everything: &Changes,
+) -> Result<Database, DatabaseError> {
+    match database.write(everything, Rest::Goes) {
+        Ok(()) => Ok(database),
+        // Some damage shows only when a file is written.
+        Err(DatabaseError::Broken(problem)) => {
+            drop(database);
+            let database = begin_anew(path, &problem)?;
+            database.write(everything, Rest::Goes)?;
+            Ok(database)
+        }
+        Err(error) => Err(error),
     }
 }
 
@@ -130,8 +154,7 @@ impl Inner {
         let mut database = match database.filter(|database| database.is_at(&self.path)) {
             None => {
                 let (database, _) = open_or_set_aside(&self.path)?;
-                database.write(&self.everything(), Rest::Goes)?;
-                database
+                rewritten(&self.path, database, &self.everything())?
             }
             Some(database) => {
                 if !items.is_empty() {
