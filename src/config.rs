@@ -157,9 +157,14 @@ pub struct Http2 {
 /// How many connections there may be, and for how long.
 #[derive(Clone, Debug)]
 pub struct Connections {
-    /// Open connections; more wait in the kernel's backlog.
+    /// Connections that are served.
     pub max: NonZeroUsize,
-    /// From accepting a connection to its first byte of HTTP/2, TLS included.
+    /// Those of one peer address among them.
+    pub per_peer: NonZeroUsize,
+    /// Handshakes under way, beside them.
+    pub handshakes: NonZeroUsize,
+    /// From accepting a connection to a place for it: TLS, HTTP/2's preface and the client's first
+    /// settings.
     pub handshake_timeout: Duration,
     /// After this long, give or take a tenth, a connection is asked to end (GOAWAY).
     pub max_age: Duration,

@@ -5,9 +5,13 @@
 mod admin;
 mod certificates;
 mod connection;
+mod displacing;
+mod entrance;
 mod health;
+mod house;
 mod listener;
 mod metrics;
+mod opening;
 mod rates;
 mod service;
 mod status;
@@ -160,7 +164,12 @@ impl Bridge {
         let hosts = Hosts::new(host_in_flight);
         let common = Common { hosts: &hosts, stores: &stores, metrics: &observed.metrics.tenants };
         let tenants = start_tenants(tenants, &common, &work)?;
-        let readiness = Arc::new(Readiness::new(tenants.clone(), &warnings, stores.clone()));
+        let readiness = Arc::new(Readiness::new(
+            tenants.clone(),
+            &warnings,
+            stores.clone(),
+            shares.entrance.clone(),
+        ));
 
         let tls = server.tls.as_ref().map(tls::acceptor).transpose().map_err(StartError::Tls)?;
         let mut routes = rpc::services(tenants.clone(), retcodes, &server, observed.clone())?;
@@ -171,7 +180,7 @@ impl Bridge {
             Some(addr) => Some(listen(addr, "server.admin_listen").await?),
             None => None,
         };
-        let open = shares.connections.clone();
+        let entrance = shares.entrance.clone();
         let admin_addr = admin.as_ref().map(|(_, addr)| *addr);
         if let Some((listener, _)) = admin {
             let exposition = Exposition {
@@ -190,7 +199,7 @@ impl Bridge {
         tenants.all().for_each(Tenant::resume);
         let connections = TaskTracker::new();
         let routes = routes.routes().prepare();
-        let callers = Callers::new(&server, tls, routes, stages.clone(), open);
+        let callers = Callers::new(&server, tls, routes, entrance, stages.clone());
         connections.spawn(accept(grpc, Arc::new(callers), connections.clone()));
         readiness.set_ready();
         let drain = server.drain;

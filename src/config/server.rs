@@ -119,6 +119,8 @@ fn http2(section: &Section<'_>) -> Http2 {
 fn connections(section: &Section<'_>) -> Connections {
     Connections {
         max: section.count("max", 2000, 1_000_000),
+        per_peer: section.count("per_peer", 1000, 1_000_000),
+        handshakes: section.count("handshakes", 256, 1_000_000),
         handshake_timeout: section.duration("handshake_timeout", 5 * SECOND, MILLISECOND..=MINUTE),
         max_age: section.duration("max_age", 20 * MINUTE, SECOND..=24 * HOUR),
         max_age_grace: section.duration("max_age_grace", 30 * SECOND, MILLISECOND..=HOUR),

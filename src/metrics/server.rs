@@ -19,6 +19,7 @@ pub struct Server {
     host_places: Family<HostLabels, Gauge>,
     host_places_taken: Family<HostLabels, Gauge>,
     certificates: Family<CertificateLabels, Gauge<f64, AtomicU64>>,
+    turned_away: Family<CauseLabels, Counter>,
     lines_lost: Counter,
     store_failures: Counter,
     store_file: Gauge,
@@ -33,6 +34,11 @@ struct StateLabels {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ShareLabels {
     share: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CauseLabels {
+    cause: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -54,6 +60,7 @@ impl Server {
             host_places: Family::default(),
             host_places_taken: Family::default(),
             certificates: Family::default(),
+            turned_away: Family::default(),
             lines_lost: Counter::default(),
             store_failures: Counter::default(),
             store_file: Gauge::default(),
@@ -73,6 +80,8 @@ impl Server {
         let help = "When certificates of the configuration end, since 1970";
         let name = "ccgw_certificate_not_after";
         registry.register_with_unit(name, help, Unit::Seconds, certificates.clone());
+        let help = "Connections of callers that were ended or not begun for want of time or room";
+        registry.register("ccgw_connections_turned_away", help, server.turned_away.clone());
         let help = "Lines of the log that were lost because nobody read them in time";
         registry.register("ccgw_log_lines_lost", help, lines_lost.clone());
         let help = "Requests to the store, or attempts to write its file, which failed";
@@ -96,6 +105,12 @@ impl Server {
         let labels = HostLabels { host: host.to_owned() };
         set(&self.host_places.get_or_create(&labels), limit);
         set(&self.host_places_taken.get_or_create(&labels), taken);
+    }
+
+    /// So many connections were turned away for this cause since the start.
+    pub fn set_turned_away(&self, cause: &'static str, connections: u64) {
+        let turned_away = self.turned_away.get_or_create(&CauseLabels { cause });
+        turned_away.inner().store(connections, Ordering::Relaxed);
     }
 
     /// A certificate ends then; `tenant` is empty for the bridge's own.

@@ -22,19 +22,19 @@ use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::Semaphore,
     time::timeout,
 };
 use tokio_util::sync::CancellationToken;
 
 pub(super) use self::readiness::Readiness;
-use super::status::Board;
+use super::{displacing::Displacing, status::Board};
 use crate::metrics;
 
 /// An answer's status, content type and body.
 type Answer = (StatusCode, &'static str, String);
 
-/// Probes come one at a time; more is not a probe.
+/// Probes come one at a time; more is not a probe. Where there are more, the oldest one is closed
+/// for the newcomer, so that whoever stands still keeps no probe out.
 const MAX_CONNECTIONS: usize = 32;
 const HEAD_LIMIT: Duration = Duration::from_secs(5);
 const CONNECTION_LIMIT: Duration = Duration::from_secs(60);
@@ -57,21 +57,21 @@ const JSON: &str = "application/json";
 
 /// Answers probes until the bridge closes.
 pub(super) async fn serve(listener: TcpListener, board: Arc<Board>, close: CancellationToken) {
-    let open = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let places = Displacing::new(MAX_CONNECTIONS);
     let accepting = async {
         loop {
-            let Ok(place) = open.clone().acquire_owned().await else {
-                return;
-            };
             let Ok((stream, _peer)) = listener.accept().await else {
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 continue;
             };
-            let (board, close) = (board.clone(), close.clone());
+            let (board, close, place) = (board.clone(), close.clone(), places.enter());
             tokio::spawn(async move {
                 let serving = timeout(CONNECTION_LIMIT, serve_connection(stream, &board));
-                close.run_until_cancelled(serving).await;
-                drop(place);
+                tokio::select! {
+                    _served = serving => {}
+                    () = place.lost() => {}
+                    () = close.cancelled() => {}
+                }
             });
         }
     };

@@ -5,65 +5,119 @@ use std::{net::SocketAddr, pin::pin, time::Duration};
 use hyper_util::rt::TokioIo;
 use rand::RngExt as _;
 use tokio::{
-    io::{AsyncBufReadExt as _, AsyncRead, AsyncWrite, BufReader},
+    io::{AsyncRead, AsyncWrite},
     net::TcpStream,
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout, timeout_at},
 };
-use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use super::{listener::Callers, service::Calls};
+use super::{
+    displacing::Place,
+    house::{Guest, Stay},
+    listener::Callers,
+    opening::{Opened, open},
+    service::Calls,
+};
 
-/// Large enough to wait for a first byte in; reads of a connection are larger and go past it.
-const FIRST_BYTE_BUFFER: usize = 64;
+/// What a peer is given the time for until it has shown that it speaks HTTP/2.
+struct Handshake<'a> {
+    place: Place,
+    end: Instant,
+    peer: SocketAddr,
+    callers: &'a Callers,
+}
 
-/// Serves a connection until it ends, its age or the bridge ends it.
-pub(super) async fn serve(stream: TcpStream, peer: SocketAddr, callers: &Callers) {
+/// Time for a peer to take in that there is no place for it.
+const FAREWELL: Duration = Duration::from_secs(1);
+/// Time for a connection that makes room to answer to its GOAWAY.
+const ROOM_GRACE: Duration = Duration::from_millis(250);
+
+/// Serves a connection until it ends, its age or the bridge ends it. `place` is one among the
+/// handshakes.
+pub(super) async fn serve(stream: TcpStream, peer: SocketAddr, place: Place, callers: &Callers) {
     // Answers are small and go out whole; waiting for more to send only delays them.
     let _unsupported = stream.set_nodelay(true);
+    let end = Instant::now() + callers.limits.handshake_timeout;
+    let handshake = Handshake { place, end, peer, callers };
     let done = match &callers.tls {
-        None => serve_http2(stream, peer, callers).await,
-        Some(acceptor) => {
-            let handshake = timeout(callers.limits.handshake_timeout, acceptor.accept(stream));
-            let handshake = callers.stages.goaway.run_until_cancelled(handshake).await;
-            match handshake {
-                Some(Ok(Ok(stream))) => serve_http2(stream, peer, callers).await,
-                Some(Ok(Err(error))) => Err(format!("TLS: {error}")),
-                Some(Err(_)) => Err("no TLS handshake in time".into()),
-                None => Ok(()),
-            }
-        }
+        None => handshake.go_on(stream).await,
+        Some(acceptor) => match handshake.hurry(acceptor.accept(stream)).await {
+            // In a box, since it is large and moved from step to step.
+            Ok(Ok(stream)) => handshake.go_on(Box::new(stream)).await,
+            Ok(Err(error)) => Err(format!("TLS: {error}")),
+            Err(cut) => Err(cut.into()),
+        },
     };
     if let Err(error) = done {
         debug!(%peer, error, "a caller's connection ended");
     }
 }
 
-async fn serve_http2<S>(stream: S, peer: SocketAddr, callers: &Callers) -> Result<(), String>
+impl Handshake<'_> {
+    /// From the first byte of HTTP/2, over TLS or not, to the connection's end.
+    async fn go_on<S>(self, stream: S) -> Result<(), String>
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let Self { end, peer, callers, .. } = self;
+        let opened = self.hurry(open(stream, callers.keepalive_timeout)).await?;
+        let opened = opened.map_err(|error| error.to_string())?;
+        // Not `hurry`: this ends by itself, and its end is no fault of the peer's.
+        let entering = tokio::select! {
+            biased;
+            entered = callers.entrance.house.enter(peer.ip(), end) => entered,
+            () = self.place.lost() => return Err("given up for a newer one".into()),
+            () = callers.stages.goaway.cancelled() => return Ok(()),
+        };
+        match entering {
+            Ok(stay) => {
+                drop(self.place);
+                // In a box, so that a handshake is not as large as a connection.
+                Box::pin(serve_http2(opened, peer, &stay, callers)).await
+            }
+            Err(full) => {
+                let _told = timeout(FAREWELL, opened.turn_away()).await;
+                Err(format!("there was no place for it: {full:?}"))
+            }
+        }
+    }
+
+    /// A step of the handshake, unless something ends it.
+    async fn hurry<T>(&self, step: impl Future<Output = T>) -> Result<T, &'static str> {
+        tokio::select! {
+            biased;
+            () = self.callers.stages.goaway.cancelled() => Err("the bridge stops"),
+            () = self.place.lost() => Err("the handshake was given up for a newer one"),
+            done = timeout_at(self.end, step) => done.map_err(|_| {
+                self.callers.entrance.note_late();
+                "no whole handshake in time"
+            }),
+        }
+    }
+}
+
+async fn serve_http2<S>(
+    stream: Opened<S>,
+    peer: SocketAddr,
+    stay: &Stay,
+    callers: &Callers,
+) -> Result<(), String>
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let Callers { limits, stages, .. } = callers;
-    // hyper would wait for ever for a peer that connects and says nothing, and it cannot be asked
-    // to stop before the peer has spoken.
-    let mut stream = BufReader::with_capacity(FIRST_BYTE_BUFFER, stream);
-    let spoken = timeout(limits.handshake_timeout, stream.fill_buf());
-    match stages.goaway.run_until_cancelled(spoken).await {
-        Some(Ok(Ok(first))) if !first.is_empty() => {}
-        Some(Err(_)) => return Err("nothing was said in time".into()),
-        _ => return Ok(()),
-    }
-
-    let leaving = CancellationToken::new();
-    let calls = Calls::new(callers.routes.clone(), peer, leaving.clone());
+    let guest = &stay.guest;
+    let calls = Calls::new(callers.routes.clone(), peer, guest.clone());
     let mut connection = pin!(callers.http2.serve_connection(TokioIo::new(stream), calls));
+    let ended = |ended: hyper::Result<()>| ended.map_err(|error| error.to_string());
     let grace = tokio::select! {
-        ended = &mut connection => return ended.map_err(|e| e.to_string()),
+        end = &mut connection => return ended(end),
         () = sleep(jittered(limits.max_age)) => Some(limits.max_age_grace),
+        () = guest.gives_way() => Some(limits.max_age_grace),
         () = stages.goaway.cancelled() => None,
     };
     // GOAWAY; the connection then ends by itself after its last call. Streams would go on.
-    leaving.cancel();
+    guest.leaving.cancel();
     connection.as_mut().graceful_shutdown();
     let over = async {
         match grace {
@@ -72,9 +126,22 @@ where
         }
     };
     tokio::select! {
-        ended = connection => ended.map_err(|e| e.to_string()),
-        () = over => Err("calls went on past the connection's age".into()),
+        end = connection => ended(end),
+        () = over => Err("calls went on past the connection's end".into()),
+        () = idle_and_in_the_way(guest) => Err("idle, and closed for a new one".into()),
         () = stages.close.cancelled() => Err("the bridge stopped".into()),
+    }
+}
+
+/// Waits until the connection is idle while its place is wanted. A peer that does not answer to
+/// its GOAWAY must not keep the place; a call that it has sent meanwhile is carried out.
+async fn idle_and_in_the_way(guest: &Guest) {
+    guest.gives_way().await;
+    loop {
+        sleep(ROOM_GRACE).await;
+        if guest.is_idle() {
+            return;
+        }
     }
 }
 

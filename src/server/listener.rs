@@ -2,14 +2,13 @@ use std::{io, sync::Arc, time::Duration};
 
 use hyper::server::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use prometheus_client::metrics::gauge::Gauge;
-use tokio::{net::TcpListener, sync::Semaphore};
+use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::task::TaskTracker;
 use tonic::service::Routes;
 use tracing::warn;
 
-use super::{Stages, connection};
+use super::{Stages, connection, entrance::Entrance};
 use crate::config::{Connections, Http2, Server};
 
 /// What every connection of a caller needs.
@@ -18,14 +17,10 @@ pub(super) struct Callers {
     pub(super) http2: http2::Builder<TokioExecutor>,
     pub(super) routes: Routes,
     pub(super) limits: Connections,
+    pub(super) keepalive_timeout: Duration,
+    pub(super) entrance: Arc<Entrance>,
     pub(super) stages: Stages,
-    places: Arc<Semaphore>,
-    /// Connections that are open; of the places one is taken before there is a connection for it.
-    open: Gauge,
 }
-
-/// A connection that is counted as long as this lives.
-struct Counted(Gauge);
 
 /// After an error that another attempt would meet at once, such as too many open files.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -35,31 +30,18 @@ impl Callers {
         server: &Server,
         tls: Option<TlsAcceptor>,
         routes: Routes,
+        entrance: Arc<Entrance>,
         stages: Stages,
-        open: Gauge,
     ) -> Self {
         Self {
             tls,
             http2: http2(&server.http2),
             routes,
-            places: Arc::new(Semaphore::new(server.connections.max.get())),
-            open,
             limits: server.connections.clone(),
+            keepalive_timeout: server.http2.keepalive_timeout,
+            entrance,
             stages,
         }
-    }
-}
-
-impl Counted {
-    fn new(open: &Gauge) -> Self {
-        open.inc();
-        Self(open.clone())
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.0.dec();
     }
 }
 
@@ -83,22 +65,18 @@ fn http2(limits: &Http2) -> http2::Builder<TokioExecutor> {
     builder
 }
 
-/// Accepts connections until the bridge stops; each is served in a task of its own.
+/// Accepts connections until the bridge stops; each is served in a task of its own. None waits in
+/// the kernel's backlog, where nobody could see whether its peer goes on.
 pub(super) async fn accept(listener: TcpListener, callers: Arc<Callers>, tasks: TaskTracker) {
     let goaway = callers.stages.goaway.clone();
     let accepting = async {
         loop {
-            // Before accepting, so that a caller beyond the limit waits in the kernel's backlog.
-            let Ok(place) = callers.places.clone().acquire_owned().await else {
-                return;
-            };
             match listener.accept().await {
                 Ok((stream, peer)) => {
                     let callers = callers.clone();
-                    let open = Counted::new(&callers.open);
+                    let place = callers.entrance.handshakes.enter();
                     tasks.spawn(async move {
-                        connection::serve(stream, peer, &callers).await;
-                        drop((place, open));
+                        connection::serve(stream, peer, place, &callers).await;
                     });
                 }
                 Err(error) => after(&error).await,

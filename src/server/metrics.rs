@@ -2,9 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
-use prometheus_client::metrics::gauge::Gauge;
-
-use super::certificates::Certificates;
+use super::{certificates::Certificates, entrance::Entrance};
 use crate::{
     config,
     metrics::Metrics,
@@ -32,9 +30,7 @@ pub(super) struct Exposition {
 #[derive(Debug)]
 pub(super) struct ServerShares {
     pub(super) calls_max: usize,
-    pub(super) connections_max: usize,
-    /// Those that are open.
-    pub(super) connections: Gauge,
+    pub(super) entrance: Arc<Entrance>,
 }
 
 impl Exposition {
@@ -61,19 +57,19 @@ impl Exposition {
     }
 
     /// How much is taken of what all callers share.
-    pub(super) fn server_usage(&self) -> [Usage; 2] {
-        let ServerShares { calls_max, connections_max, connections } = &self.shares;
-        let taken = connections.get().try_into().unwrap_or_default();
-        [
-            Usage::of("calls", *calls_max, &self.observed.calls),
-            Usage { share: "connections", limit: *connections_max, taken },
-        ]
+    pub(super) fn server_usage(&self) -> [Usage; 3] {
+        let ServerShares { calls_max, entrance } = &self.shares;
+        let [connections, handshakes] = entrance.usage();
+        [Usage::of("calls", *calls_max, &self.observed.calls), connections, handshakes]
     }
 
     fn look(&self) {
         let server = &self.metrics().server;
         for usage in self.server_usage() {
             server.set_places(usage.share, usage.taken, usage.limit);
+        }
+        for (cause, connections) in self.shares.entrance.turned_away() {
+            server.set_turned_away(cause, connections);
         }
         for (host, usage) in self.hosts.usage() {
             server.set_host_places(&host, usage.taken, usage.limit);
@@ -99,7 +95,7 @@ impl Exposition {
 
 impl ServerShares {
     pub(super) fn new(server: &config::Server) -> Self {
-        let (calls_max, connections_max) = (server.calls_max.get(), server.connections.max.get());
-        Self { calls_max, connections_max, connections: Gauge::default() }
+        let entrance = Arc::new(Entrance::new(&server.connections));
+        Self { calls_max: server.calls_max.get(), entrance }
     }
 }

@@ -2,6 +2,7 @@ use std::{
     convert::Infallible,
     net::SocketAddr,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
@@ -13,10 +14,10 @@ use hyper::{
     service::Service,
 };
 use tokio::time::{Instant, Sleep, sleep};
-use tokio_util::sync::CancellationToken;
 use tonic::{body::Body, service::Routes};
 use tower_service::Service as _;
 
+use super::house::{Guest, OpenStream};
 use crate::call::Caller;
 
 /// The services, as one connection sees them.
@@ -24,7 +25,14 @@ use crate::call::Caller;
 pub(super) struct Calls {
     routes: Routes,
     peer: SocketAddr,
-    leaving: CancellationToken,
+    guest: Arc<Guest>,
+}
+
+/// An answer's body. The stream is open until it has been sent, or nobody wants it any more.
+#[derive(Debug)]
+pub(super) struct Answer {
+    body: Body,
+    _open: OpenStream,
 }
 
 /// A request's body whose sender must not stop in the middle: a call holds memory and a stream,
@@ -39,23 +47,47 @@ struct PromptBody {
 const IDLE_LIMIT: Duration = Duration::from_secs(60);
 
 impl Calls {
-    /// The services for the connection of `peer`; `leaving` is cancelled when it is to end.
-    pub(super) fn new(routes: Routes, peer: SocketAddr, leaving: CancellationToken) -> Self {
-        Self { routes, peer, leaving }
+    /// The services for the connection of `peer`.
+    pub(super) fn new(routes: Routes, peer: SocketAddr, guest: Arc<Guest>) -> Self {
+        Self { routes, peer, guest }
     }
 }
 
 impl Service<Request<Incoming>> for Calls {
-    type Response = Response<Body>;
+    type Response = Response<Answer>;
     type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Answer>, Infallible>> + Send>>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         let mut request = request.map(|body| PromptBody { body, idle: None });
-        let (peer, leaving) = (self.peer, self.leaving.clone());
+        let (peer, leaving) = (self.peer, self.guest.leaving.clone());
         request.extensions_mut().insert(Caller { peer, arrived: Instant::now(), leaving });
         let mut routes = self.routes.clone();
-        Box::pin(async move { routes.call(request).await })
+        let open = self.guest.begin();
+        Box::pin(async move {
+            let response = routes.call(request).await?;
+            Ok(response.map(|body| Answer { body, _open: open }))
+        })
+    }
+}
+
+impl HttpBody for Answer {
+    type Data = Bytes;
+    type Error = tonic::Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, tonic::Status>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }
 

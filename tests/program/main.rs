@@ -23,6 +23,7 @@ mod logs;
 mod papers;
 mod readme;
 mod release;
+mod rude_peers;
 mod secrets;
 mod session_file;
 mod support;

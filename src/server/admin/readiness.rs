@@ -1,6 +1,9 @@
 use std::{
     fmt::Write as _,
-    sync::atomic::{AtomicU8, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU8, Ordering},
+    },
 };
 
 use http::StatusCode;
@@ -8,8 +11,9 @@ use http::StatusCode;
 use crate::{
     redis::{Link, LinkState},
     replica::LeaseCounts,
+    server::entrance::Entrance,
     session::{FileState, SessionFile, Stores},
-    tenant::{SignInQueue, StateCount, TakenOver, Tenant, Tenants},
+    tenant::{SignInQueue, StateCount, TakenOver, Tenant, Tenants, Usage},
 };
 
 /// Whether calls should be sent here.
@@ -19,6 +23,7 @@ pub(in crate::server) struct Readiness {
     tenants: Tenants,
     /// Calls are welcome without what outlives the process too.
     stores: Stores,
+    entrance: Arc<Entrance>,
     /// Shown with every answer; a line each.
     warnings: String,
 }
@@ -53,8 +58,14 @@ fn sign_ins(tenant: &Tenant) -> String {
 
 impl Readiness {
     /// Not ready yet, with what a careful operator would want to hear of the configuration.
-    pub(in crate::server) fn new(tenants: Tenants, warnings: &[String], stores: Stores) -> Self {
-        Self { state: AtomicU8::default(), tenants, stores, warnings: warnings.join("\n") }
+    pub(in crate::server) fn new(
+        tenants: Tenants,
+        warnings: &[String],
+        stores: Stores,
+        entrance: Arc<Entrance>,
+    ) -> Self {
+        let (state, warnings) = (AtomicU8::default(), warnings.join("\n"));
+        Self { state, tenants, stores, entrance, warnings }
     }
 
     pub(in crate::server) fn set_ready(&self) {
@@ -84,8 +95,26 @@ impl Readiness {
         let status =
             if state == "ready" { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
         let end = if self.warnings.is_empty() { "" } else { "\n" };
-        let more = if verbose { self.store() + &self.sessions() } else { String::new() };
+        let more = if verbose {
+            self.connections() + &self.store() + &self.sessions()
+        } else {
+            String::new()
+        };
         (status, format!("{state}\n{}{end}{more}", self.warnings))
+    }
+
+    /// A line on callers' connections, and one on each cause for which some were turned away.
+    fn connections(&self) -> String {
+        let mut lines = String::new();
+        for Usage { share, limit, taken } in self.entrance.usage() {
+            let full = if taken >= limit { ", none is free" } else { "" };
+            // Writing to a String cannot fail.
+            let _written = writeln!(lines, "{share}: {taken} of {limit}{full}");
+        }
+        for (cause, count) in self.entrance.turned_away().into_iter().filter(|(_, n)| *n > 0) {
+            let _written = writeln!(lines, "connections turned away, {cause}: {count}");
+        }
+        lines
     }
 
     /// A line on what outlives the process.

@@ -1,0 +1,371 @@
+//! The connections that are served: how many there may be, and who makes room for others.
+
+use std::{
+    collections::HashMap,
+    net::{IpAddr, Ipv6Addr},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::{
+    sync::Notify,
+    time::{Instant, timeout},
+};
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+
+use crate::{config, tenant::Usage};
+
+/// All connections that are served. One that is idle is kept as long as there is room: callers keep
+/// channels open for hours. Where there is none, the one that has been idle longest makes it.
+#[derive(Debug)]
+pub(super) struct House {
+    max: usize,
+    per_peer: usize,
+    /// Of the times in [`Guest::idle_since`].
+    born: Instant,
+    guests: Mutex<Guests>,
+    left: Notify,
+    /// Idle ones that were closed for others.
+    made_room: AtomicU64,
+    /// Those for which there was no room, by which bound it was.
+    turned_away: [AtomicU64; 2],
+    said: Mutex<Option<Instant>>,
+}
+
+#[derive(Debug, Default)]
+struct Guests {
+    next: u64,
+    all: HashMap<u64, Arc<Guest>>,
+    by_peer: HashMap<IpAddr, usize>,
+}
+
+/// One connection that is served.
+#[derive(Debug)]
+pub(super) struct Guest {
+    peer: IpAddr,
+    born: Instant,
+    /// Streams that are open.
+    streams: AtomicUsize,
+    /// When the last one ended, in milliseconds since the house was made.
+    idle_since: AtomicU64,
+    /// Cancelled when the connection is asked to end.
+    pub(super) leaving: CancellationToken,
+    /// Cancelled when the connection's place is wanted for another one.
+    gives_way: CancellationToken,
+}
+
+/// A place in the house; given back when dropped.
+#[derive(Debug)]
+pub(super) struct Stay {
+    house: Arc<House>,
+    number: u64,
+    pub(super) guest: Arc<Guest>,
+}
+
+/// A stream that is open; ended when dropped.
+#[derive(Debug)]
+pub(super) struct OpenStream(Arc<Guest>);
+
+/// The bound that leaves no room for a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Full {
+    /// `server.connections.max`.
+    House,
+    /// `server.connections.per_peer`.
+    Peer,
+}
+
+/// How long to wait for a guest that was asked to leave before the next one is asked.
+const ASK_AGAIN: Duration = Duration::from_millis(500);
+/// Between two lines of the log that say that the house is full.
+const SAY_AGAIN: Duration = Duration::from_secs(10);
+
+// === impl House ===
+
+impl House {
+    pub(super) fn new(limits: &config::Connections) -> Arc<Self> {
+        Arc::new(Self {
+            max: limits.max.get(),
+            per_peer: limits.per_peer.get(),
+            born: Instant::now(),
+            guests: Mutex::default(),
+            left: Notify::new(),
+            made_room: AtomicU64::default(),
+            turned_away: Default::default(),
+            said: Mutex::default(),
+        })
+    }
+
+    /// A place for a connection from `peer`. Where there is none, the connection that has been
+    /// idle longest is asked to leave; where all are in use, this waits until `end`.
+    ///
+    /// # Errors
+    ///
+    /// [`Full`] if no place has become free by then.
+    pub(super) async fn enter(self: &Arc<Self>, peer: IpAddr, end: Instant) -> Result<Stay, Full> {
+        let peer = block(peer);
+        loop {
+            // From before the look, so that no leaving is missed between the look and the wait.
+            let mut left = std::pin::pin!(self.left.notified());
+            left.as_mut().enable();
+            let full = match self.try_enter(peer) {
+                Ok(stay) => return Ok(stay),
+                Err(full) => full,
+            };
+            let patience = end.saturating_duration_since(Instant::now());
+            if patience.is_zero() {
+                self.turned_away(full).fetch_add(1, Ordering::Relaxed);
+                self.say(full);
+                return Err(full);
+            }
+            let _next_try = timeout(patience.min(ASK_AGAIN), left).await;
+        }
+    }
+
+    /// How many places are taken.
+    pub(super) fn usage(&self) -> Usage {
+        Usage { share: "connections", limit: self.max, taken: self.guests().all.len() }
+    }
+
+    /// How many connections were closed for others, and how many found no room, by cause.
+    pub(super) fn counts(&self) -> [(&'static str, u64); 3] {
+        let count = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        [
+            ("idle", count(&self.made_room)),
+            ("house_full", count(self.turned_away(Full::House))),
+            ("peer_full", count(self.turned_away(Full::Peer))),
+        ]
+    }
+
+    /// A place if there is one; else somebody has been asked to leave, if anybody is idle.
+    fn try_enter(self: &Arc<Self>, peer: IpAddr) -> Result<Stay, Full> {
+        let mut guests = self.guests();
+        let of_peer = guests.by_peer.get(&peer).copied().unwrap_or_default();
+        let full = if of_peer >= self.per_peer {
+            Full::Peer
+        } else if guests.all.len() >= self.max {
+            Full::House
+        } else {
+            return Ok(self.seat(&mut guests, peer));
+        };
+        let idle = guests.all.values().filter(|guest| full == Full::House || guest.peer == peer);
+        let idle = idle.filter_map(|guest| Some((guest.idle_since()?, guest)));
+        if let Some((_, longest)) = idle.min_by_key(|(since, _)| *since) {
+            longest.gives_way.cancel();
+            self.made_room.fetch_add(1, Ordering::Relaxed);
+        }
+        drop(guests);
+        self.say(full);
+        Err(full)
+    }
+
+    fn seat(self: &Arc<Self>, guests: &mut Guests, peer: IpAddr) -> Stay {
+        let guest = Arc::new(Guest {
+            peer,
+            born: self.born,
+            streams: AtomicUsize::default(),
+            idle_since: AtomicU64::new(milliseconds_since(self.born)),
+            leaving: CancellationToken::new(),
+            gives_way: CancellationToken::new(),
+        });
+        let number = guests.next;
+        guests.next += 1;
+        guests.all.insert(number, guest.clone());
+        *guests.by_peer.entry(peer).or_default() += 1;
+        Stay { house: self.clone(), number, guest }
+    }
+
+    /// Says in the log that there is no room, now and then.
+    fn say(&self, full: Full) {
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        if said.is_some_and(|said| said.elapsed() < SAY_AGAIN) {
+            return;
+        }
+        *said = Some(Instant::now());
+        drop(said);
+        let (bound, limit, what) = match full {
+            Full::House => {
+                ("server.connections.max", self.max, "every place for connections is taken")
+            }
+            Full::Peer => {
+                let what = "every place for connections from one address is taken";
+                ("server.connections.per_peer", self.per_peer, what)
+            }
+        };
+        let [(_, made_room), (_, house), (_, peer)] = self.counts();
+        let turned_away = house + peer;
+        warn!(bound, limit, made_room, turned_away, "{what}; idle ones are closed for new ones");
+    }
+
+    fn turned_away(&self, full: Full) -> &AtomicU64 {
+        let [house, peer] = &self.turned_away;
+        match full {
+            Full::House => house,
+            Full::Peer => peer,
+        }
+    }
+
+    fn guests(&self) -> MutexGuard<'_, Guests> {
+        self.guests.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Stay {
+    fn drop(&mut self) {
+        let mut guests = self.house.guests();
+        guests.all.remove(&self.number);
+        if let Some(count) = guests.by_peer.get_mut(&self.guest.peer) {
+            *count -= 1;
+            if *count == 0 {
+                guests.by_peer.remove(&self.guest.peer);
+            }
+        }
+        drop(guests);
+        self.house.left.notify_waiters();
+    }
+}
+
+// === impl Guest ===
+
+impl Guest {
+    /// Notes a stream that begins. Two atomics that hardly anybody else touches.
+    pub(super) fn begin(self: &Arc<Self>) -> OpenStream {
+        self.streams.fetch_add(1, Ordering::Relaxed);
+        OpenStream(self.clone())
+    }
+
+    /// Whether no stream is open.
+    pub(super) fn is_idle(&self) -> bool {
+        self.streams.load(Ordering::Relaxed) == 0
+    }
+
+    /// Waits until the connection's place is wanted for another one.
+    pub(super) async fn gives_way(&self) {
+        self.gives_way.cancelled().await;
+    }
+
+    /// Since when nothing has gone on; `None`: something does, or it has been asked for its place.
+    fn idle_since(&self) -> Option<u64> {
+        let idle = self.is_idle() && !self.gives_way.is_cancelled();
+        idle.then(|| self.idle_since.load(Ordering::Relaxed))
+    }
+}
+
+impl Drop for OpenStream {
+    fn drop(&mut self) {
+        let Self(guest) = self;
+        // Before the count, so that whoever sees the guest idle sees since when.
+        guest.idle_since.store(milliseconds_since(guest.born), Ordering::Relaxed);
+        guest.streams.fetch_sub(1, Ordering::Release);
+    }
+}
+
+fn milliseconds_since(moment: Instant) -> u64 {
+    moment.elapsed().as_millis().try_into().unwrap_or(u64::MAX)
+}
+
+/// What counts as one address: an IPv6 host has a whole /64 for itself.
+fn block(peer: IpAddr) -> IpAddr {
+    const HOST: u128 = u64::MAX as u128;
+    match peer.to_canonical() {
+        IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() & !HOST).into(),
+        v4 @ IpAddr::V4(_) => v4,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroUsize;
+
+    use futures_util::FutureExt as _;
+
+    use super::*;
+
+    const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
+    fn house(max: usize, per_peer: usize) -> Arc<House> {
+        let count = |count| NonZeroUsize::new(count).expect("not zero");
+        House::new(&config::Connections {
+            max: count(max),
+            handshakes: count(1),
+            per_peer: count(per_peer),
+            handshake_timeout: Duration::from_secs(1),
+            max_age: Duration::MAX,
+            max_age_grace: Duration::MAX,
+        })
+    }
+
+    async fn enter(house: &Arc<House>, peer: IpAddr) -> Result<Stay, Full> {
+        house.enter(peer, Instant::now() + Duration::from_secs(1)).await
+    }
+
+    async fn later() {
+        tokio::time::advance(Duration::from_millis(10)).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_connection_that_was_idle_longest_makes_room() {
+        let house = house(3, 3);
+        let first = enter(&house, HERE).await.expect("room");
+        later().await;
+        let second = enter(&house, HERE).await.expect("room");
+        later().await;
+        let third = enter(&house, HERE).await.expect("room");
+        later().await;
+        // Not idle any more, and idle later than the third.
+        let in_use = first.guest.begin();
+        drop(second.guest.begin());
+
+        let fourth = tokio::spawn({
+            let house = house.clone();
+            async move { enter(&house, HERE).await }
+        });
+        third.guest.gives_way.cancelled().await;
+        assert!(!first.guest.gives_way.is_cancelled());
+        assert!(!second.guest.gives_way.is_cancelled());
+        drop(third);
+        let _fourth = fourth.await.expect("no panic").expect("room");
+        assert_eq!(house.usage().taken, 3);
+        assert_eq!(house.counts(), [("idle", 1), ("house_full", 0), ("peer_full", 0)]);
+        drop(in_use);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_who_is_busy_is_asked_to_leave() {
+        let house = house(1, 1000);
+        let stay = enter(&house, HERE).await.expect("room");
+        let _busy = stay.guest.begin();
+        assert_eq!(enter(&house, HERE).await.expect_err("no room"), Full::House);
+        assert!(stay.guest.gives_way.cancelled().now_or_never().is_none());
+        assert_eq!(house.counts(), [("idle", 0), ("house_full", 1), ("peer_full", 0)]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_address_that_takes_its_share_costs_no_other_one_anything() {
+        let house = house(3, 2);
+        let other = IpAddr::from([192, 0, 2, 1]);
+        let theirs = enter(&house, other).await.expect("room");
+        later().await;
+        let first = enter(&house, HERE).await.expect("room");
+        later().await;
+        let second = enter(&house, HERE).await.expect("room");
+        assert_eq!(enter(&house, HERE).await.expect_err("nobody leaves"), Full::Peer);
+        assert!(first.guest.gives_way.is_cancelled());
+        assert!(!theirs.guest.gives_way.is_cancelled());
+        drop((first, second));
+        assert_eq!(house.guests().by_peer.len(), 1);
+    }
+
+    #[test]
+    fn hosts_of_ipv6_are_told_apart_by_their_network() {
+        let block = |text: &str| block(text.parse().expect("an address"));
+        assert_eq!(block("2001:db8::1"), block("2001:db8::ffff:2"));
+        assert_ne!(block("2001:db8::1"), block("2001:db8:0:1::1"));
+        assert_eq!(block("::ffff:192.0.2.1"), block("192.0.2.1"));
+        assert_ne!(block("192.0.2.1"), block("192.0.2.2"));
+    }
+}
