@@ -158,6 +158,8 @@ pub struct Refusal {
 /// What was being waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
+    /// The rest of the caller's request.
+    Request,
     /// Other calls for this agent, or a place among the tenant's requests.
     Queue,
     /// A connection to the gateway.
@@ -175,6 +177,8 @@ pub enum Stage {
 pub enum Share {
     /// All calls in the bridge.
     ServerCalls,
+    /// Requests whose message is not there yet.
+    ServerReading,
     /// All calls of the tenant.
     TenantCalls,
     /// Requests to the tenant's gateway at once.
@@ -217,7 +221,7 @@ impl CallError {
             | Self::ShuttingDown
             | Self::ConnectionAged
             | Self::StoreUnavailable(_)
-            | Self::Deadline(Stage::Queue | Stage::Connection | Stage::Watching) => {
+            | Self::Deadline(Stage::Request | Stage::Queue | Stage::Connection | Stage::Watching) => {
                 Outcome::NotSent
             }
             // Both statuses mean "not now" by their definition; the others leave it open.
@@ -284,6 +288,7 @@ impl std::error::Error for Refusal {}
 impl fmt::Display for Stage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Request => "before the request was there whole; nothing was sent",
             Self::Queue => "while the call waited for its turn; nothing was sent",
             Self::Connection => "before there was a connection to the gateway; nothing was sent",
             Self::SignIn => "while the gateway was signing the agent in",
@@ -297,8 +302,9 @@ impl fmt::Display for Stage {
 
 impl Share {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::ServerCalls,
+        Self::ServerReading,
         Self::TenantCalls,
         Self::TenantRequests,
         Self::HostRequests,
@@ -311,6 +317,7 @@ impl Share {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::ServerCalls => "server_calls",
+            Self::ServerReading => "server_reading",
             Self::TenantCalls => "calls",
             Self::TenantRequests => "requests",
             Self::HostRequests => "host_requests",
@@ -324,6 +331,7 @@ impl Share {
     pub fn unit(self) -> &'static str {
         match self {
             Self::ServerCalls | Self::TenantCalls => "calls at once",
+            Self::ServerReading => "unfinished requests at once",
             Self::TenantRequests | Self::HostRequests => "requests at once",
             Self::AgentQueue => "calls waiting for one agent",
             Self::TenantSessions => "sessions",
@@ -335,7 +343,7 @@ impl Share {
 impl fmt::Display for Share {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::ServerCalls => "the server's share",
+            Self::ServerCalls | Self::ServerReading => "the server's share",
             Self::TenantCalls
             | Self::TenantRequests
             | Self::TenantSessions

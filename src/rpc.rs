@@ -15,6 +15,7 @@ mod respond;
 mod status;
 mod timeout;
 mod translate;
+mod unread;
 
 use std::{num::NonZeroUsize, sync::Arc, time::Duration};
 
@@ -25,6 +26,7 @@ use tonic::service::{Routes, RoutesBuilder};
 
 pub use self::failures::{Failure, Failures};
 pub(crate) use self::status::code_name;
+pub use self::unread::Unread;
 use self::{
     agent_events::AgentEventsRpc,
     agent_session::AgentSessionRpc,
@@ -107,7 +109,8 @@ pub fn methods() -> Vec<Method> {
     methods
 }
 
-/// The services of the contract, and reflection if the configuration wants it.
+/// The services of the contract, and reflection if the configuration wants it; and what answers
+/// the requests that do not reach them.
 ///
 /// # Errors
 ///
@@ -117,7 +120,7 @@ pub fn services(
     overrides: Overrides,
     server: &config::Server,
     observed: Arc<Observed>,
-) -> Result<RoutesBuilder, ReflectionError> {
+) -> Result<(RoutesBuilder, Unread), ReflectionError> {
     let shared = Arc::new(Shared {
         tenants,
         overrides,
@@ -125,6 +128,7 @@ pub fn services(
         calls_max: server.calls_max,
         default_deadline: server.default_deadline,
     });
+    let unread = Unread::new(shared.clone());
     let limit = server.http2.max_message_size;
     let mut routes = Routes::builder();
     routes
@@ -141,7 +145,7 @@ pub fn services(
     if server.reflection {
         add_reflection(&mut routes)?;
     }
-    Ok(routes)
+    Ok((routes, unread))
 }
 
 /// Both versions, for tools of any age; with the types of error details, which only a tool that

@@ -9,6 +9,7 @@ mod displacing;
 mod entrance;
 mod health;
 mod house;
+mod intake;
 mod listener;
 mod metrics;
 mod opening;
@@ -33,6 +34,7 @@ use self::{
     health::Health,
     listener::{Callers, accept},
     metrics::{Exposition, ServerShares},
+    service::Services,
     status::Board,
 };
 use crate::{
@@ -172,7 +174,8 @@ impl Bridge {
         ));
 
         let tls = server.tls.as_ref().map(tls::acceptor).transpose().map_err(StartError::Tls)?;
-        let mut routes = rpc::services(tenants.clone(), retcodes, &server, observed.clone())?;
+        let (mut routes, unread) =
+            rpc::services(tenants.clone(), retcodes, &server, observed.clone())?;
         let health = Health::serving(&mut routes).await;
 
         let (grpc, grpc_addr) = listen(server.listen, "server.listen").await?;
@@ -180,7 +183,7 @@ impl Bridge {
             Some(addr) => Some(listen(addr, "server.admin_listen").await?),
             None => None,
         };
-        let entrance = shares.entrance.clone();
+        let (entrance, intake) = (shares.entrance.clone(), shares.intake.clone());
         let admin_addr = admin.as_ref().map(|(_, addr)| *addr);
         if let Some((listener, _)) = admin {
             let exposition = Exposition {
@@ -198,8 +201,8 @@ impl Bridge {
 
         tenants.all().for_each(Tenant::resume);
         let connections = TaskTracker::new();
-        let routes = routes.routes().prepare();
-        let callers = Callers::new(&server, tls, routes, entrance, stages.clone());
+        let services = Services { routes: routes.routes().prepare(), intake, unread };
+        let callers = Callers::new(&server, tls, services, entrance, stages.clone());
         connections.spawn(accept(grpc, Arc::new(callers), connections.clone()));
         readiness.set_ready();
         let drain = server.drain;

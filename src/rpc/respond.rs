@@ -66,9 +66,10 @@ pub(super) struct Call {
     _place: OwnedSemaphorePermit,
 }
 
-/// What came with a request beside its message.
+/// What came with a request beside its message. The metadata is not kept: while a call goes on,
+/// it would be memory that callers can take.
 pub(super) struct Arrival {
-    metadata: MetadataMap,
+    timeout: Result<Option<Duration>, CallError>,
     peer: Option<SocketAddr>,
     /// When it came.
     pub(super) at: Instant,
@@ -82,24 +83,28 @@ pub(super) const ID_MAX: usize = 64;
 // === impl Arrival ===
 
 impl Arrival {
-    fn new(metadata: MetadataMap, extensions: &Extensions) -> Self {
+    fn new(metadata: &MetadataMap, extensions: &Extensions) -> Self {
         let caller = extensions.get::<Caller>().cloned();
         let (peer, at, leaving) = match caller {
             Some(Caller { peer, arrived, leaving }) => (Some(peer), arrived, leaving),
             None => (None, Instant::now(), CancellationToken::new()),
         };
-        Self { metadata, peer, at, leaving }
+        Self { timeout: timeout(metadata), peer, at, leaving }
     }
 
     /// How long the caller waits; `None`: it does not say.
     pub(super) fn timeout(&self) -> Result<Option<Duration>, CallError> {
-        let Some(value) = self.metadata.get("grpc-timeout") else { return Ok(None) };
-        let timeout = timeout::parse(value.as_encoded_bytes()).ok_or_else(|| {
-            let description = "must be 1 to 8 digits and one of H M S m u n".into();
-            CallError::Invalid(vec![FieldViolation { field: "grpc-timeout", description }])
-        });
-        timeout.map(Some)
+        self.timeout.clone()
     }
+}
+
+fn timeout(metadata: &MetadataMap) -> Result<Option<Duration>, CallError> {
+    let Some(value) = metadata.get("grpc-timeout") else { return Ok(None) };
+    let timeout = timeout::parse(value.as_encoded_bytes()).ok_or_else(|| {
+        let description = "must be 1 to 8 digits and one of H M S m u n".into();
+        CallError::Invalid(vec![FieldViolation { field: "grpc-timeout", description }])
+    });
+    timeout.map(Some)
 }
 
 // === impl Shared ===
@@ -137,7 +142,7 @@ impl Shared {
         request: Request<Q>,
     ) -> (Arrival, Record, Q) {
         let (metadata, extensions, message) = request.into_parts();
-        let arrival = Arrival::new(metadata, &extensions);
+        let arrival = Arrival::new(&metadata, &extensions);
         let tenant = match message.tenant_id() {
             "" => self.tenants.only(),
             id => self.tenants.get(id),
@@ -150,7 +155,7 @@ impl Shared {
         let started = Started {
             at: arrival.at,
             counted: Counted { method: metrics.calls.of(method), tenant: tenant.cloned() },
-            span: tracer.begin(method, arrival.metadata.as_ref(), arrival.at),
+            span: tracer.begin(method, metadata.as_ref(), arrival.at),
         };
         let record = Record::new(about, arrival.peer, started);
         (arrival, record, message)

@@ -70,7 +70,7 @@ fn row(error: &CallError) -> Row<'_> {
                                         => (Unavailable, "GATEWAY_HTTP_STATUS", RetryAfter(retry_after.unwrap_or(SOON)), balancer),
         CallError::HttpStatus { .. }    => (Internal, "GATEWAY_HTTP_STATUS", Nothing, "check the tenant's base_urls"),
         CallError::BadReply(_)          => (Internal, "GATEWAY_BAD_REPLY", Nothing, LOOK),
-        CallError::Overloaded { share: share @ Share::ServerCalls, .. }
+        CallError::Overloaded { share: share @ (Share::ServerCalls | Share::ServerReading), .. }
                                         => (ResourceExhausted, "SERVER_OVERLOADED", Quota(*share), "try again shortly"),
         CallError::Overloaded { share, .. }
                                         => (ResourceExhausted, "TENANT_OVERLOADED", Quota(*share), "try again shortly"),
@@ -254,7 +254,7 @@ mod tests {
             (Unavailable, "GATEWAY_UNREACHABLE", not_sent, Some(1000), Some("1000")),
         );
         check(&CallError::NoAnswer(text()), (Unknown, "GATEWAY_NO_ANSWER", unknown, None, never));
-        for stage in [Stage::Queue, Stage::Connection, Stage::Watching] {
+        for stage in [Stage::Request, Stage::Queue, Stage::Connection, Stage::Watching] {
             check(
                 &CallError::Deadline(stage),
                 (DeadlineExceeded, "DEADLINE", not_sent, None, None),
@@ -286,10 +286,12 @@ mod tests {
             check(&http(status, None), (Internal, "GATEWAY_HTTP_STATUS", unknown, None, never));
         }
         check(&CallError::BadReply(text()), (Internal, "GATEWAY_BAD_REPLY", unknown, None, never));
-        check(
-            &overloaded(Share::ServerCalls),
-            (ResourceExhausted, "SERVER_OVERLOADED", not_sent, Some(500), Some("500")),
-        );
+        for share in [Share::ServerCalls, Share::ServerReading] {
+            check(
+                &overloaded(share),
+                (ResourceExhausted, "SERVER_OVERLOADED", not_sent, Some(500), Some("500")),
+            );
+        }
         for share in [
             Share::TenantCalls,
             Share::TenantRequests,

@@ -107,7 +107,7 @@ where
 {
     let Callers { limits, stages, .. } = callers;
     let guest = &stay.guest;
-    let calls = Calls::new(callers.routes.clone(), peer, guest.clone());
+    let calls = Calls::new(callers.services.clone(), peer, guest.clone());
     let mut connection = pin!(callers.http2.serve_connection(TokioIo::new(stream), calls));
     let ended = |ended: hyper::Result<()>| ended.map_err(|error| error.to_string());
     let grace = tokio::select! {

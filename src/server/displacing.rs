@@ -2,13 +2,16 @@
 
 use std::{
     collections::BTreeMap,
+    num::NonZeroUsize,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
 };
 
-use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
+use tokio_util::sync::{
+    CancellationToken, WaitForCancellationFuture, WaitForCancellationFutureOwned,
+};
 
 use crate::tenant::Usage;
 
@@ -17,7 +20,7 @@ use crate::tenant::Usage;
 /// oldest places, so they cannot keep others out by being many.
 #[derive(Debug)]
 pub(super) struct Displacing {
-    limit: usize,
+    limit: NonZeroUsize,
     held: Mutex<Held>,
     displaced: AtomicU64,
 }
@@ -41,14 +44,15 @@ impl Displacing {
     /// So many places; at least one.
     pub(super) fn new(limit: usize) -> Arc<Self> {
         let (held, displaced) = (Mutex::default(), AtomicU64::default());
-        Arc::new(Self { limit: limit.max(1), held, displaced })
+        let limit = NonZeroUsize::new(limit).unwrap_or(NonZeroUsize::MIN);
+        Arc::new(Self { limit, held, displaced })
     }
 
     /// A place, taken from whoever has held one longest if there is no other.
     pub(super) fn enter(self: &Arc<Self>) -> Place {
         let lost = CancellationToken::new();
         let mut held = self.held();
-        if held.places.len() >= self.limit
+        if held.places.len() >= self.limit.get()
             && let Some((_, oldest)) = held.places.pop_first()
         {
             oldest.cancel();
@@ -61,9 +65,14 @@ impl Displacing {
         Place { of: self.clone(), number, lost }
     }
 
+    /// How many places there are.
+    pub(super) fn limit(&self) -> NonZeroUsize {
+        self.limit
+    }
+
     /// How many places are taken.
     pub(super) fn usage(&self, share: &'static str) -> Usage {
-        Usage { share, limit: self.limit, taken: self.held().places.len() }
+        Usage { share, limit: self.limit.get(), taken: self.held().places.len() }
     }
 
     /// How many have lost their place to a newcomer.
@@ -80,6 +89,11 @@ impl Place {
     /// Waits until a newcomer has got the place.
     pub(super) fn lost(&self) -> WaitForCancellationFuture<'_> {
         self.lost.cancelled()
+    }
+
+    /// The same, for whoever cannot borrow it.
+    pub(super) fn lost_owned(&self) -> WaitForCancellationFutureOwned {
+        self.lost.clone().cancelled_owned()
     }
 }
 

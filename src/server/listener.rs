@@ -5,17 +5,16 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::task::TaskTracker;
-use tonic::service::Routes;
 use tracing::warn;
 
-use super::{Stages, connection, entrance::Entrance};
+use super::{Stages, connection, entrance::Entrance, service::Services};
 use crate::config::{Connections, Http2, Server};
 
 /// What every connection of a caller needs.
 pub(super) struct Callers {
     pub(super) tls: Option<TlsAcceptor>,
     pub(super) http2: http2::Builder<TokioExecutor>,
-    pub(super) routes: Routes,
+    pub(super) services: Services,
     pub(super) limits: Connections,
     pub(super) keepalive_timeout: Duration,
     pub(super) entrance: Arc<Entrance>,
@@ -29,14 +28,14 @@ impl Callers {
     pub(super) fn new(
         server: &Server,
         tls: Option<TlsAcceptor>,
-        routes: Routes,
+        services: Services,
         entrance: Arc<Entrance>,
         stages: Stages,
     ) -> Self {
         Self {
             tls,
             http2: http2(&server.http2),
-            routes,
+            services,
             limits: server.connections.clone(),
             keepalive_timeout: server.http2.keepalive_timeout,
             entrance,

@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
-use super::{certificates::Certificates, entrance::Entrance};
+use super::{certificates::Certificates, entrance::Entrance, intake::Intake};
 use crate::{
     config,
     metrics::Metrics,
@@ -31,6 +31,7 @@ pub(super) struct Exposition {
 pub(super) struct ServerShares {
     pub(super) calls_max: usize,
     pub(super) entrance: Arc<Entrance>,
+    pub(super) intake: Arc<Intake>,
 }
 
 impl Exposition {
@@ -57,10 +58,11 @@ impl Exposition {
     }
 
     /// How much is taken of what all callers share.
-    pub(super) fn server_usage(&self) -> [Usage; 3] {
-        let ServerShares { calls_max, entrance } = &self.shares;
+    pub(super) fn server_usage(&self) -> [Usage; 4] {
+        let ServerShares { calls_max, entrance, intake } = &self.shares;
         let [connections, handshakes] = entrance.usage();
-        [Usage::of("calls", *calls_max, &self.observed.calls), connections, handshakes]
+        let calls = Usage::of("calls", *calls_max, &self.observed.calls);
+        [calls, intake.usage(), connections, handshakes]
     }
 
     fn look(&self) {
@@ -96,6 +98,7 @@ impl Exposition {
 impl ServerShares {
     pub(super) fn new(server: &config::Server) -> Self {
         let entrance = Arc::new(Entrance::new(&server.connections));
-        Self { calls_max: server.calls_max.get(), entrance }
+        let intake = Arc::new(Intake::new(server));
+        Self { calls_max: server.calls_max.get(), entrance, intake }
     }
 }

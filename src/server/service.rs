@@ -4,7 +4,6 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
-    time::Duration,
 };
 
 use bytes::Bytes;
@@ -13,19 +12,30 @@ use hyper::{
     body::{Body as HttpBody, Frame, Incoming, SizeHint},
     service::Service,
 };
-use tokio::time::{Instant, Sleep, sleep};
+use tokio::time::Instant;
 use tonic::{body::Body, service::Routes};
 use tower_service::Service as _;
 
-use super::house::{Guest, OpenStream};
-use crate::call::Caller;
+use super::{
+    house::{Guest, OpenStream},
+    intake::Intake,
+};
+use crate::{call::Caller, rpc::Unread};
 
 /// The services, as one connection sees them.
 #[derive(Clone, Debug)]
 pub(super) struct Calls {
-    routes: Routes,
+    services: Services,
     peer: SocketAddr,
     guest: Arc<Guest>,
+}
+
+/// The services, and what stands before them.
+#[derive(Clone, Debug)]
+pub(super) struct Services {
+    pub(super) routes: Routes,
+    pub(super) intake: Arc<Intake>,
+    pub(super) unread: Unread,
 }
 
 /// An answer's body. The stream is open until it has been sent, or nobody wants it any more.
@@ -35,21 +45,10 @@ pub(super) struct Answer {
     _open: OpenStream,
 }
 
-/// A request's body whose sender must not stop in the middle: a call holds memory and a stream,
-/// and its deadline only starts to count for us once the message is there.
-struct PromptBody {
-    body: Incoming,
-    /// Made when the sender is waited for the first time; most bodies come with their head.
-    idle: Option<Pin<Box<Sleep>>>,
-}
-
-/// Between two pieces of a request; also what an idle reflection stream is given.
-const IDLE_LIMIT: Duration = Duration::from_secs(60);
-
 impl Calls {
     /// The services for the connection of `peer`.
-    pub(super) fn new(routes: Routes, peer: SocketAddr, guest: Arc<Guest>) -> Self {
-        Self { routes, peer, guest }
+    pub(super) fn new(services: Services, peer: SocketAddr, guest: Arc<Guest>) -> Self {
+        Self { services, peer, guest }
     }
 }
 
@@ -59,13 +58,17 @@ impl Service<Request<Incoming>> for Calls {
     type Future = Pin<Box<dyn Future<Output = Result<Response<Answer>, Infallible>> + Send>>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
-        let mut request = request.map(|body| PromptBody { body, idle: None });
-        let (peer, leaving) = (self.peer, self.guest.leaving.clone());
-        request.extensions_mut().insert(Caller { peer, arrived: Instant::now(), leaving });
-        let mut routes = self.routes.clone();
+        let (mut head, body) = request.into_parts();
+        let (peer, arrived) = (self.peer, Instant::now());
+        let leaving = self.guest.leaving.clone();
+        head.extensions.insert(Caller { peer, arrived, leaving });
+        let Services { mut routes, intake, unread } = self.services.clone();
         let open = self.guest.begin();
         Box::pin(async move {
-            let response = routes.call(request).await?;
+            let response = match intake.take(&head, arrived, body, &unread).await {
+                Ok(body) => routes.call(Request::from_parts(head, body)).await?,
+                Err(refused) => refused,
+            };
             Ok(response.map(|body| Answer { body, _open: open }))
         })
     }
@@ -80,34 +83,6 @@ impl HttpBody for Answer {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, tonic::Status>>> {
         Pin::new(&mut self.body).poll_frame(context)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
-
-impl HttpBody for PromptBody {
-    type Data = Bytes;
-    type Error = Box<dyn std::error::Error + Send + Sync>;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(context) {
-            self.idle = None;
-            return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
-        }
-        let idle = self.idle.get_or_insert_with(|| Box::pin(sleep(IDLE_LIMIT)));
-        match idle.as_mut().poll(context) {
-            Poll::Ready(()) => Poll::Ready(Some(Err("the request stopped in the middle".into()))),
-            Poll::Pending => Poll::Pending,
-        }
     }
 
     fn is_end_stream(&self) -> bool {

@@ -18,6 +18,7 @@ mod demo;
 mod doctor;
 mod drain;
 mod grpcurl;
+mod half_messages;
 mod log_level;
 mod logs;
 mod papers;

@@ -140,8 +140,12 @@ impl Program {
         seen.expect("it goes on").clone()
     }
 
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id().expect("running")
+    }
+
     pub(crate) fn signal(&self, signal: &str) {
-        let pid = self.child.id().expect("running").to_string();
+        let pid = self.pid().to_string();
         let status = std::process::Command::new("kill").args([signal, &pid]).status();
         assert!(status.expect("kill runs").success());
     }

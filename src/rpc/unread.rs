@@ -1,0 +1,89 @@
+//! Requests whose message nobody has read, and none will.
+
+use std::sync::Arc;
+
+use http::{HeaderMap, Response, request::Parts};
+use tokio::time::Instant;
+use tonic::body::Body;
+
+use super::{
+    Shared,
+    record::{About, Counted, Record, Started},
+    timeout,
+};
+use crate::call::{CallError, Caller, Deadline};
+
+/// Refuses requests before their message is there, as methods refuse calls: by the same table, with
+/// a log line, and counted.
+#[derive(Clone, Debug)]
+pub struct Unread(Arc<Shared>);
+
+/// Every method whose request is one message.
+const METHODS: [&str; 16] = [
+    "ccgateway.agent.v1.AgentEvents/WatchEvents",
+    "ccgateway.agent.v1.AgentSession/GetSession",
+    "ccgateway.agent.v1.AgentSession/RegisterSession",
+    "ccgateway.agent.v1.AgentSession/SignIn",
+    "ccgateway.agent.v1.AgentSession/SignOut",
+    "ccgateway.agent.v1.AgentState/BatchSetBusy",
+    "ccgateway.agent.v1.AgentState/CancelBusy",
+    "ccgateway.agent.v1.AgentState/CancelResting",
+    "ccgateway.agent.v1.AgentState/CancelWorking",
+    "ccgateway.agent.v1.AgentState/GetState",
+    "ccgateway.agent.v1.AgentState/SetBusy",
+    "ccgateway.agent.v1.AgentState/SetIdle",
+    "ccgateway.agent.v1.AgentState/SetResting",
+    "ccgateway.agent.v1.AgentState/SetWorking",
+    "grpc.health.v1.Health/Check",
+    "grpc.health.v1.Health/Watch",
+];
+
+impl Unread {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        Self(shared)
+    }
+
+    /// When a request with these headers that came at `arrived` has to be answered: at its caller's
+    /// deadline, else at the default one.
+    pub fn answer_by(&self, headers: &HeaderMap, arrived: Instant) -> Instant {
+        let timeout = headers.get("grpc-timeout").map(|value| timeout::parse(value.as_bytes()));
+        let timeout = timeout.flatten().unwrap_or(self.0.default_deadline);
+        Deadline::new(arrived, timeout).answer_by()
+    }
+
+    /// Answers a request. Which tenant and agent it is about is in its message.
+    pub fn refuse(&self, head: &Parts, error: &CallError) -> Response<Body> {
+        let path = head.uri.path().trim_start_matches('/');
+        let method = METHODS.into_iter().find(|method| *method == path).unwrap_or("unknown");
+        let tenant = self.0.tenants.only();
+        let tenant_id = tenant.map(|tenant| tenant.id().to_string()).unwrap_or_default();
+        let about = About { method, tenant_id, agent_id: String::new() };
+        let caller = head.extensions.get::<Caller>();
+        let at = caller.map_or_else(Instant::now, |caller| caller.arrived);
+        let observed = &self.0.observed;
+        let started = Started {
+            at,
+            counted: Counted { method: observed.metrics.calls.of(method), tenant: tenant.cloned() },
+            span: observed.tracer.begin(method, &head.headers, at),
+        };
+        let record = Record::new(about, caller.map(|caller| caller.peer), started);
+        record.refuse(error, &self.0).into_http()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_method_of_the_contract_is_known() {
+        let mut methods: Vec<_> = crate::rpc::methods()
+            .into_iter()
+            .map(|method| format!("{}/{}", method.service, method.name))
+            .collect();
+        methods.sort();
+        let contract: Vec<_> =
+            METHODS.into_iter().filter(|method| method.starts_with("ccgateway.")).collect();
+        assert_eq!(methods, contract);
+    }
+}
