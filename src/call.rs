@@ -175,7 +175,7 @@ pub enum Stage {
 /// A bounded share of the bridge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Share {
-    /// All calls in the bridge.
+    /// All calls in the bridge, of which each tenant has a part.
     ServerCalls,
     /// Requests whose message is not there yet.
     ServerReading,
@@ -343,7 +343,8 @@ impl Share {
 impl fmt::Display for Share {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::ServerCalls | Self::ServerReading => "the server's share",
+            Self::ServerCalls => "the tenant's part of the server's share",
+            Self::ServerReading => "the server's share",
             Self::TenantCalls
             | Self::TenantRequests
             | Self::TenantSessions

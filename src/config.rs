@@ -5,6 +5,7 @@
 //! path has been read, a limit is not zero.
 
 mod credentials;
+mod division;
 mod error;
 mod files;
 mod load;
@@ -35,6 +36,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use secrecy::SecretString;
 
 pub use self::{
+    division::Division,
     error::{ConfigError, ConfigErrors, Place},
     load::{Sources, load},
     traces::Traces,
@@ -97,7 +99,47 @@ impl Config {
                 self.server.listen
             )
         });
-        plaintext.into_iter().chain(self.warnings.clone()).collect()
+        let shares = [self.calls_warning(), self.requests_warning()];
+        plaintext
+            .into_iter()
+            .chain(shares.into_iter().flatten())
+            .chain(self.warnings.clone())
+            .collect()
+    }
+
+    /// How the server's places for calls are divided among the tenants.
+    pub fn division(&self) -> Division {
+        let wanted =
+            self.tenants.iter().map(|(id, tenant)| (id.clone(), tenant.limits.calls.get()));
+        Division::new(self.server.calls_max.get(), wanted)
+    }
+
+    /// Where tenants cannot have as many calls as they may.
+    fn calls_warning(&self) -> Option<String> {
+        let division = self.division();
+        let (id, tenant) = self
+            .tenants
+            .iter()
+            .find(|(id, tenant)| division.most(id) < tenant.limits.calls.get())?;
+        let (places, most, limit) = (division.places, division.most(id), tenant.limits.calls);
+        let all: usize = self.tenants.values().map(|tenant| tenant.limits.calls.get()).sum();
+        Some(format!(
+            "server.calls_max is {places}, and limits.calls of all tenants together {all}: each tenant \
+             has an even part of the server's places, which for {id} are {most} calls at once and not \
+             {limit}; raise server.calls_max to {all}, or lower limits.calls"
+        ))
+    }
+
+    /// Where a tenant alone cannot have as many requests as it may.
+    fn requests_warning(&self) -> Option<String> {
+        let host = self.host_in_flight;
+        let (id, tenant) =
+            self.tenants.iter().find(|(_, tenant)| tenant.limits.in_flight > host)?;
+        Some(format!(
+            "tenants.{id}.limits.in_flight is {}, and gateway.host_in_flight only {host}, which holds for \
+             each gateway host: raise it, or lower limits.in_flight",
+            tenant.limits.in_flight
+        ))
     }
 }
 

@@ -60,6 +60,26 @@ pub struct Gateway {
     metrics: Arc<TenantMetrics>,
 }
 
+/// What a request holds while it is sent to one of the gateway's addresses.
+pub trait Seat: Send {
+    /// Makes it a place at this address, an index into the tenant's `base_urls`.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError::Overloaded`] if there is none; nothing is held then.
+    fn move_to(&mut self, address: usize) -> impl Future<Output = Result<(), CallError>> + Send;
+}
+
+/// For requests whose number is bounded otherwise.
+#[derive(Debug)]
+pub struct NoSeat;
+
+impl Seat for NoSeat {
+    async fn move_to(&mut self, _address: usize) -> Result<(), CallError> {
+        Ok(())
+    }
+}
+
 /// Why a tenant's gateway cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot set up TLS towards the gateway: {0}")]
@@ -87,21 +107,22 @@ impl Gateway {
     ///
     /// Once the request has left, this goes on to the answer or the interface's time limit even
     /// when nobody waits any more; the caller is then answered through `patience`. A request that
-    /// has not left by then is dropped.
+    /// has not left by then is dropped. `seat` is moved to each address before it is asked.
     ///
     /// # Errors
     ///
-    /// [`CallError::Unreachable`] and [`CallError::Deadline`] before there was a connection,
+    /// Those of [`Seat::move_to`], [`CallError::Unreachable`] and [`CallError::Deadline`] before there was a connection,
     /// [`CallError::NoAnswer`] after that.
     pub async fn exchange(
         &self,
         mut request: Request<'_>,
         stage: Stage,
         patience: &mut Patience,
+        seat: &mut impl Seat,
     ) -> Result<Reply, CallError> {
         let begun = Instant::now();
         let span = observed::begin(&mut request);
-        let verdict = self.send(&request, &span, stage, patience).await;
+        let verdict = self.send((&request, stage), &span, patience, seat).await;
         let result = match &verdict {
             Ok(reply) => reply.class(),
             Err(CallError::Unreachable(_)) => "unreachable",
@@ -122,12 +143,17 @@ impl Gateway {
         self.endpoints.iter().enumerate().map(view).collect()
     }
 
+    /// The address that the next request goes to first, an index into `base_urls`.
+    pub fn current(&self) -> usize {
+        self.current.load(Ordering::Relaxed)
+    }
+
     async fn send(
         &self,
-        request: &Request<'_>,
+        (request, stage): (&Request<'_>, Stage),
         span: &Span,
-        stage: Stage,
         patience: &mut Patience,
+        seat: &mut impl Seat,
     ) -> Result<Reply, CallError> {
         let limit = request.interface().time_limit(&self.timeouts);
         let first = self.current.load(Ordering::Relaxed);
@@ -135,6 +161,7 @@ impl Gateway {
         for turn in 0..self.endpoints.len() {
             let index = (first + turn) % self.endpoints.len();
             let Some(endpoint) = self.endpoints.get(index) else { break };
+            seat.move_to(index).await?;
             patience.may_start()?;
             match endpoint.exchange(request, limit, stage, patience).await {
                 Err(Failure::NotSent(cause)) => {

@@ -17,11 +17,10 @@ mod timeout;
 mod translate;
 mod unread;
 
-use std::{num::NonZeroUsize, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use prost::Message as _;
 use prost_types::FileDescriptorSet;
-use tokio::sync::Semaphore;
 use tonic::service::{Routes, RoutesBuilder};
 
 pub use self::failures::{Failure, Failures};
@@ -50,7 +49,6 @@ struct Shared {
     tenants: Tenants,
     overrides: Overrides,
     observed: Arc<Observed>,
-    calls_max: NonZeroUsize,
     default_deadline: Duration,
 }
 
@@ -61,8 +59,6 @@ pub struct Observed {
     pub metrics: Metrics,
     /// What their traces go through.
     pub tracer: Tracer,
-    /// Places for calls that are not taken.
-    pub calls: Arc<Semaphore>,
     /// The last ones that failed.
     pub failures: Failures,
 }
@@ -73,17 +69,13 @@ impl Observed {
     /// # Errors
     ///
     /// [`TracerError`].
-    pub fn new(
-        server: &config::Server,
-        collector: Option<&config::Traces>,
-    ) -> Result<Self, TracerError> {
+    pub fn new(collector: Option<&config::Traces>) -> Result<Self, TracerError> {
         let metrics = Metrics::new(&methods());
         let tracer = match collector {
             Some(to) => Tracer::new(to, metrics.spans.clone())?,
             None => Tracer::default(),
         };
-        let calls = Arc::new(Semaphore::new(server.calls_max.get()));
-        Ok(Self { metrics, tracer, failures: Failures::default(), calls })
+        Ok(Self { metrics, tracer, failures: Failures::default() })
     }
 }
 
@@ -125,7 +117,6 @@ pub fn services(
         tenants,
         overrides,
         observed,
-        calls_max: server.calls_max,
         default_deadline: server.default_deadline,
     });
     let unread = Unread::new(shared.clone());

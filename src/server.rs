@@ -157,14 +157,20 @@ impl Bridge {
     ) -> Result<Self, StartError> {
         let warnings = config.warnings();
         let certificates = Certificates::of(&config);
+        let division = config.division();
         let Config { server, host_in_flight, tenants, traces, retcodes, .. } = config;
         let (work, stages) = (Work::default(), Stages::default());
 
-        let observed = Arc::new(Observed::new(&server, traces.as_ref())?);
+        let observed = Arc::new(Observed::new(traces.as_ref())?);
         let tracer = observed.tracer.clone();
-        let shares = ServerShares::new(&server);
+        let shares = ServerShares::new(&server, division);
         let hosts = Hosts::new(host_in_flight);
-        let common = Common { hosts: &hosts, stores: &stores, metrics: &observed.metrics.tenants };
+        let common = Common {
+            calls: &shares.calls,
+            hosts: &hosts,
+            stores: &stores,
+            metrics: &observed.metrics.tenants,
+        };
         let tenants = start_tenants(tenants, &common, &work)?;
         let readiness = Arc::new(Readiness::new(
             tenants.clone(),

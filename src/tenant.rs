@@ -31,7 +31,7 @@ use self::{
     safe::Safe, sign_ins::SignIns, states::States, take_overs::TakeOvers, turns::Turns,
 };
 pub use self::{
-    admission::{Hosts, Usage},
+    admission::{Hosts, ServerCalls, ServerPlace, Usage},
     confirm::{Confirmation, Unconfirmed},
     directory::Tenants,
     sign_ins::SignInQueue,
@@ -83,6 +83,8 @@ pub struct Tenant {
 /// What all tenants have in common.
 #[derive(Clone, Copy, Debug)]
 pub struct Common<'a> {
+    /// The server's places for calls.
+    pub calls: &'a ServerCalls,
     /// The shares of gateway hosts.
     pub hosts: &'a Hosts,
     /// Where sessions are kept.
@@ -157,7 +159,7 @@ impl Tenant {
         });
         let leases = common.stores.shared().map(|shared| shared.leases(&id));
         Ok(Self {
-            admission: Admission::new(&config, common.hosts),
+            admission: Admission::new(&id, &config, common.calls, common.hosts),
             batches: Arc::new(Semaphore::new(batch_share(&config.limits))),
             turns: Arc::new(Turns::new(config.limits.agent_queue)),
             credentials: CredentialBook::new(
@@ -217,6 +219,15 @@ impl Tenant {
             taken: self.sessions.len(),
         };
         [calls, requests, watches, batches, sessions]
+    }
+
+    /// A place among the server's calls: one of the tenant's own, else one that all have in common.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError::Overloaded`] if there is neither.
+    pub fn enter_server(&self) -> Result<ServerPlace, CallError> {
+        self.admission.enter_server()
     }
 
     /// The agent's session, if there is one.

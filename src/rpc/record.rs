@@ -67,6 +67,11 @@ impl Record {
         Self { about, peer, started, written: false }
     }
 
+    /// The tenant that the caller names, if it is one of the configuration.
+    pub(super) fn tenant(&self) -> Option<&Arc<Tenant>> {
+        self.started.counted.tenant.as_ref()
+    }
+
     /// Where the spans of the call's parts belong.
     pub(super) fn trace(&self) -> Trace {
         self.started.span.trace().clone()

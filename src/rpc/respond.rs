@@ -3,10 +3,7 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use tokio::{
-    sync::{OwnedSemaphorePermit, TryAcquireError},
-    time::Instant,
-};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::{Extensions, Request, Response, Status, metadata::MetadataMap};
 
@@ -16,7 +13,8 @@ use super::{
     timeout,
 };
 use crate::{
-    call::{CallError, Caller, Context, Deadline, FieldViolation, Share},
+    call::{CallError, Caller, Context, Deadline, FieldViolation},
+    tenant::{ServerPlace, Tenant},
     trace::Trace,
 };
 
@@ -63,7 +61,7 @@ impl Addressed for super::proto::WatchEventsRequest {
 pub(super) struct Call {
     pub(super) shared: Arc<Shared>,
     pub(super) context: Context,
-    _place: OwnedSemaphorePermit,
+    _place: Option<ServerPlace>,
 }
 
 /// What came with a request beside its message. The metadata is not kept: while a call goes on,
@@ -122,7 +120,7 @@ impl Shared {
         W: Future<Output = Result<A, CallError>>,
     {
         let (arrival, record, message) = self.arrival(method, request);
-        let result = match self.admit(&arrival, record.trace()) {
+        let result = match self.admit(&arrival, record.tenant(), record.trace()) {
             Ok(call) => work(call, message).await,
             Err(error) => Err(error),
         };
@@ -161,14 +159,16 @@ impl Shared {
         (arrival, record, message)
     }
 
-    fn admit(self: &Arc<Self>, arrival: &Arrival, trace: Trace) -> Result<Call, CallError> {
+    /// Takes a place among the server's calls. A call that names no tenant needs none: it is
+    /// refused before it waits for anything.
+    fn admit(
+        self: &Arc<Self>,
+        arrival: &Arrival,
+        tenant: Option<&Arc<Tenant>>,
+        trace: Trace,
+    ) -> Result<Call, CallError> {
         let timeout = arrival.timeout()?.unwrap_or(self.default_deadline);
-        let place =
-            self.observed.calls.clone().try_acquire_owned().map_err(|error| match error {
-                TryAcquireError::NoPermits | TryAcquireError::Closed => {
-                    CallError::Overloaded { share: Share::ServerCalls, limit: self.calls_max }
-                }
-            })?;
+        let place = tenant.map(|tenant| tenant.enter_server()).transpose()?;
         let context = Context { deadline: Deadline::new(arrival.at, timeout), trace };
         Ok(Call { shared: self.clone(), context, _place: place })
     }

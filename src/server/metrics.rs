@@ -4,14 +4,14 @@ use std::{fmt, sync::Arc};
 
 use super::{certificates::Certificates, entrance::Entrance, intake::Intake};
 use crate::{
-    config,
+    config::{self, Division},
     metrics::Metrics,
     redis::LinkState,
     replica::LeaseCounts,
     rpc::Observed,
     session::Stores,
     telemetry::LogControl,
-    tenant::{Hosts, Tenants, Usage},
+    tenant::{Hosts, ServerCalls, Tenants, Usage},
 };
 
 /// The metrics of a bridge, and where to look for what they tell.
@@ -29,7 +29,7 @@ pub(super) struct Exposition {
 /// The shares that all callers have in common.
 #[derive(Debug)]
 pub(super) struct ServerShares {
-    pub(super) calls_max: usize,
+    pub(super) calls: ServerCalls,
     pub(super) entrance: Arc<Entrance>,
     pub(super) intake: Arc<Intake>,
 }
@@ -59,10 +59,9 @@ impl Exposition {
 
     /// How much is taken of what all callers share.
     pub(super) fn server_usage(&self) -> [Usage; 4] {
-        let ServerShares { calls_max, entrance, intake } = &self.shares;
+        let ServerShares { calls, entrance, intake } = &self.shares;
         let [connections, handshakes] = entrance.usage();
-        let calls = Usage::of("calls", *calls_max, &self.observed.calls);
-        [calls, intake.usage(), connections, handshakes]
+        [calls.usage(), intake.usage(), connections, handshakes]
     }
 
     fn look(&self) {
@@ -96,9 +95,9 @@ impl Exposition {
 }
 
 impl ServerShares {
-    pub(super) fn new(server: &config::Server) -> Self {
+    pub(super) fn new(server: &config::Server, division: Division) -> Self {
         let entrance = Arc::new(Entrance::new(&server.connections));
         let intake = Arc::new(Intake::new(server));
-        Self { calls_max: server.calls_max.get(), entrance, intake }
+        Self { calls: ServerCalls::new(division), entrance, intake }
     }
 }

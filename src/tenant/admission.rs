@@ -4,7 +4,7 @@
 //! seconds would be met with thousands of new connections.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     num::NonZeroUsize,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -17,7 +17,9 @@ use tokio::{
 
 use crate::{
     call::{CallError, Share},
-    config,
+    config::{self, Division},
+    gateway::Seat,
+    id::TenantId,
 };
 
 /// The shares of all gateway hosts, so that tenants on the same host share one.
@@ -27,12 +29,30 @@ pub struct Hosts {
     shares: Mutex<HashMap<String, Arc<Semaphore>>>,
 }
 
+/// The server's places for calls, divided among the tenants: so a call is refused only where its
+/// own tenant has as many as its part, and what is common is used up.
+#[derive(Debug)]
+pub struct ServerCalls {
+    division: Division,
+    own: BTreeMap<TenantId, Arc<Semaphore>>,
+    common: Arc<Semaphore>,
+}
+
 /// One tenant's share.
 #[derive(Debug)]
 pub(super) struct Admission {
+    /// Of the server's places for calls: the tenant's own, and what all have in common.
+    server: [Pool; 2],
     calls: Pool,
     requests: Pool,
-    host: Pool,
+    /// Of the hosts of the gateway's addresses, in their order.
+    hosts: Box<[Pool]>,
+}
+
+/// A place among the server's calls; given back when dropped.
+#[derive(Debug)]
+pub struct ServerPlace {
+    _place: OwnedSemaphorePermit,
 }
 
 /// A place among the tenant's calls; given back when dropped.
@@ -45,7 +65,24 @@ pub(super) struct CallPlace {
 #[derive(Debug)]
 pub(super) struct RequestPlace {
     _own: OwnedSemaphorePermit,
-    _host: OwnedSemaphorePermit,
+    host: HostPlace,
+}
+
+/// A place among the requests to a gateway's host.
+#[derive(Debug)]
+struct HostPlace {
+    /// Of the address whose host it is.
+    address: usize,
+    /// None while there was no place at another address.
+    place: Option<OwnedSemaphorePermit>,
+}
+
+/// Moves a request's place to the host of the address that the request goes to.
+#[derive(Debug)]
+pub(super) struct HostSeat<'a> {
+    admission: &'a Admission,
+    wait: Duration,
+    request: Option<&'a mut RequestPlace>,
 }
 
 /// How much of a share is taken.
@@ -91,18 +128,60 @@ impl Hosts {
     }
 }
 
+// === impl ServerCalls ===
+
+impl ServerCalls {
+    /// Places that are divided like this.
+    pub fn new(division: Division) -> Self {
+        let places = |places: &usize| Arc::new(Semaphore::new(*places));
+        let own = division.own.iter().map(|(id, own)| (id.clone(), places(own))).collect();
+        Self { own, common: places(&division.common), division }
+    }
+
+    /// How many are taken.
+    pub fn usage(&self) -> Usage {
+        let free = self.own.values().chain([&self.common]).map(|pool| pool.available_permits());
+        let (limit, free) = (self.division.places, free.sum());
+        Usage { share: "calls", limit, taken: limit.saturating_sub(free) }
+    }
+
+    /// The part of a tenant, and what is common.
+    fn parts(&self, tenant: &TenantId) -> [Pool; 2] {
+        let limit = NonZeroUsize::new(self.division.most(tenant)).unwrap_or(NonZeroUsize::MIN);
+        let own = self.own.get(tenant).unwrap_or(&self.common);
+        [own, &self.common].map(|places| {
+            let places = places.clone();
+            Pool { share: Share::ServerCalls, limit, places }
+        })
+    }
+}
+
 // === impl Admission ===
 
 impl Admission {
-    pub(super) fn new(tenant: &config::Tenant, hosts: &Hosts) -> Self {
-        // A tenant's addresses are one gateway; its first one stands for it.
-        let host = tenant.base_urls.first().and_then(http::Uri::authority);
+    pub(super) fn new(
+        id: &TenantId,
+        tenant: &config::Tenant,
+        server: &ServerCalls,
+        hosts: &Hosts,
+    ) -> Self {
         let limits = &tenant.limits;
+        let host =
+            |url: &http::Uri| hosts.share(url.authority().map_or("", http::uri::Authority::as_str));
         Self {
+            server: server.parts(id),
             calls: Pool::new(Share::TenantCalls, limits.calls),
             requests: Pool::new(Share::TenantRequests, limits.in_flight),
-            host: hosts.share(host.map_or("", http::uri::Authority::as_str)),
+            hosts: tenant.base_urls.iter().map(host).collect(),
         }
+    }
+
+    /// A place among the server's calls, at once or not at all: one of the tenant's own, else one of
+    /// those that all have in common.
+    pub(super) fn enter_server(&self) -> Result<ServerPlace, CallError> {
+        let [own, common] = &self.server;
+        let place = own.take_now().or_else(|_| common.take_now())?;
+        Ok(ServerPlace { _place: place })
     }
 
     /// The tenant's own shares.
@@ -116,12 +195,52 @@ impl Admission {
         Ok(CallPlace { _own: self.calls.take_now()? })
     }
 
-    /// A place among the requests to the gateway, after `wait` at most for each of its shares.
-    pub(super) async fn request(&self, wait: Duration) -> Result<RequestPlace, CallError> {
+    /// A place among the requests to the gateway's `address`, after `wait` at most for each of its
+    /// shares.
+    pub(super) async fn request(
+        &self,
+        address: usize,
+        wait: Duration,
+    ) -> Result<RequestPlace, CallError> {
         // In this order, so that a tenant whose own share is used up holds none of the host's.
         let own = self.requests.take(wait).await?;
-        let host = self.host.take(wait).await?;
-        Ok(RequestPlace { _own: own, _host: host })
+        let place = match self.hosts.get(address) {
+            Some(host) => Some(host.take(wait).await?),
+            None => None,
+        };
+        Ok(RequestPlace { _own: own, host: HostPlace { address, place } })
+    }
+
+    /// What a request holds on its way to an address; no other place is waited for longer than
+    /// `wait`.
+    pub(super) fn seat<'a>(
+        &'a self,
+        request: Option<&'a mut RequestPlace>,
+        wait: Duration,
+    ) -> HostSeat<'a> {
+        HostSeat { admission: self, wait, request }
+    }
+}
+
+// === impl HostSeat ===
+
+impl Seat for HostSeat<'_> {
+    async fn move_to(&mut self, address: usize) -> Result<(), CallError> {
+        let Some(RequestPlace { host, .. }) = &mut self.request else { return Ok(()) };
+        if host.address == address && host.place.is_some() {
+            return Ok(());
+        }
+        let hosts = &self.admission.hosts;
+        let (Some(former), Some(next)) = (hosts.get(host.address), hosts.get(address)) else {
+            return Ok(());
+        };
+        if host.place.is_none() || !Arc::ptr_eq(&former.places, &next.places) {
+            // First, so that nobody who holds a place waits for one.
+            host.place = None;
+            host.place = Some(next.take(self.wait).await?);
+        }
+        host.address = address;
+        Ok(())
     }
 }
 

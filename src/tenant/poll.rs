@@ -8,7 +8,7 @@ use super::Tenant;
 use crate::{
     call::{CallError, Patience, Stage},
     event::{self, What},
-    gateway::{Command, Envelope, POLL, Request},
+    gateway::{Command, Envelope, NoSeat, POLL, Request},
     id::AgentId,
     retcode::Kind,
     session::Session,
@@ -70,7 +70,7 @@ impl Tenant {
         let trace = Trace::default();
         let request = Request { command, agent, session: session_, body: None, trace };
         let mut patience = Patience::of_bridge(self.work.cutoff.clone());
-        match self.gateway.exchange(request, Stage::Answer, &mut patience).await {
+        match self.gateway.exchange(request, Stage::Answer, &mut patience, &mut NoSeat).await {
             Ok(mut reply) => match self.absorb(agent, session, &mut reply).await {
                 Ok(()) => self.take_in(agent, reply.into_verdict(session.guid.node())),
                 Err(_store_failed) => Finding::Silent,

@@ -108,7 +108,7 @@ impl Underway {
     /// Waits for a place among the requests again.
     async fn take_place(&mut self, wait: Duration) -> Result<(), CallError> {
         let tenant = self.tenant.clone();
-        let place = tenant.admission.request(wait);
+        let place = tenant.admission.request(tenant.gateway.current(), wait);
         tokio::select! {
             biased;
             place = place => self.request = Some(place?),
@@ -213,7 +213,9 @@ impl Underway {
         let body = Some(sign_in.to_body());
         let (agent, trace) = (self.agent, self.trace.clone());
         let request = Request { command: &command, agent, session: None, body, trace };
-        self.tenant.gateway.exchange(request, stage, &mut self.patience).await
+        let Tenant { admission, gateway, config, .. } = &*self.tenant;
+        let mut seat = admission.seat(self.request.as_mut(), config.limits.queue_wait);
+        gateway.exchange(request, stage, &mut self.patience, &mut seat).await
     }
 
     /// Stores the session that a sign-in made.

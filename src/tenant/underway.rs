@@ -197,10 +197,12 @@ impl Underway {
         command: &Command,
         session: &Session,
     ) -> Result<Envelope, CallError> {
-        let Self { tenant, agent, patience, .. } = self;
+        let Self { tenant, agent, patience, request: place, .. } = self;
+        let mut seat = tenant.admission.seat(place.as_mut(), tenant.config.limits.queue_wait);
         let trace = self.trace.clone();
         let request = Request { command, agent: *agent, session: Some(session), body: None, trace };
-        let mut reply = tenant.gateway.exchange(request, Stage::Answer, patience).await?;
+        let mut reply =
+            tenant.gateway.exchange(request, Stage::Answer, patience, &mut seat).await?;
         tenant.absorb(*agent, session, &mut reply).await?;
         reply.into_verdict(session.guid.node())
     }

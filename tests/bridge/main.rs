@@ -26,6 +26,7 @@ mod morning;
 mod refusals;
 mod sessions;
 mod set_busy;
+mod shares;
 mod sign_in;
 mod status;
 mod support;

@@ -40,6 +40,8 @@ pub(crate) struct TestBridge {
 #[derive(Default)]
 pub(crate) struct Setup {
     pub(crate) gateway: Options,
+    /// Lines of `[server]`.
+    pub(crate) server: String,
     /// Lines of `[tenants.acme]` and of sections after it; the CA is trusted unless they begin
     /// with what is.
     pub(crate) tenant: String,
@@ -234,8 +236,9 @@ pub(crate) fn write_config(
     fs::write(&ca, gateway.certificate_pem()).expect("written");
     let mut text = format!(
         "[server]\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"127.0.0.1:0\"\n\
-         [server.drain]\nspread = \"0s\"\n\
+         {}[server.drain]\nspread = \"0s\"\n\
          [tenants.acme]\nbase_urls = [{}\"{}\"]\n",
+        setup.server,
         setup.first.map(|addr| format!("\"https://{addr}\", ")).unwrap_or_default(),
         gateway.base_url(),
     );

@@ -135,3 +135,37 @@ fn what_a_careful_operator_would_not_do_is_warned_of() {
     }
     assert_eq!(warnings.len(), 4, "{warnings:#?}");
 }
+
+#[test]
+fn limits_that_cannot_be_had_are_warned_of() {
+    for (limits, expected) in [
+        ("", None),
+        (
+            "server.calls_max = 100",
+            Some(
+                "server.calls_max is 100, and limits.calls of all tenants together 4096: each tenant \
+                 has an even part of the server's places, which for a are 50 calls at once and not \
+                 2048; raise server.calls_max to 4096, or lower limits.calls",
+            ),
+        ),
+        (
+            "server.calls_max = 100\ntenants.a.limits = { calls = 10, in_flight = 10 }\n\
+          tenants.b.limits = { calls = 90 }",
+            None,
+        ),
+        (
+            "gateway.host_in_flight = 32",
+            Some(
+                "tenants.a.limits.in_flight is 64, and gateway.host_in_flight only 32, which holds for \
+                 each gateway host: raise it, or lower limits.in_flight",
+            ),
+        ),
+    ] {
+        let text = format!(
+            "server.listen = \"127.0.0.1:1\"\ntenants.a.base_urls = \"https://a\"\n\
+             tenants.b.base_urls = \"https://b\"\n{limits}"
+        );
+        let warnings = load(&text).warnings();
+        assert_eq!(warnings, expected.into_iter().collect::<Vec<_>>(), "{limits}");
+    }
+}

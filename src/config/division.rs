@@ -1,0 +1,84 @@
+use std::collections::BTreeMap;
+
+use crate::id::TenantId;
+
+/// How the server's places for calls are divided among the tenants.
+///
+/// Each tenant has an even part for itself, so that it gets in whatever the others do. What a tenant
+/// cannot use, because its `limits.calls` is lower, is divided among the others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Division {
+    /// All places. `server.calls_max`.
+    pub places: usize,
+    /// Places that are a tenant's own.
+    pub own: BTreeMap<TenantId, usize>,
+    /// What is left of them, for whoever comes first.
+    pub common: usize,
+}
+
+impl Division {
+    /// Divides `places` among tenants who want so many each.
+    pub fn new(places: usize, wanted: impl IntoIterator<Item = (TenantId, usize)>) -> Self {
+        let mut wanted: Vec<_> = wanted.into_iter().collect();
+        // The modest ones first: what they leave is there for all who come after.
+        wanted.sort_by_key(|(_, want)| *want);
+        let (mut common, mut tenants) = (places, wanted.len());
+        let mut own = BTreeMap::new();
+        for (id, want) in wanted {
+            let part = want.min(common / tenants.max(1));
+            common -= part;
+            tenants = tenants.saturating_sub(1);
+            own.insert(id, part);
+        }
+        Self { places, own, common }
+    }
+
+    /// The most that a tenant may take, when the others take nothing of what is common.
+    pub fn most(&self, tenant: &TenantId) -> usize {
+        self.own.get(tenant).copied().unwrap_or_default() + self.common
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn divided(places: usize, wanted: &[usize]) -> (Vec<usize>, usize) {
+        let id = |index: usize| TenantId::parse(&format!("t{index:03}")).expect("an id");
+        let wanted = wanted.iter().enumerate().map(|(index, want)| (id(index), *want));
+        let Division { own, common, .. } = Division::new(places, wanted);
+        (own.into_values().collect(), common)
+    }
+
+    #[test]
+    fn places_are_even_and_nobody_has_more_than_it_may_use() {
+        for (places, wanted, own, common) in [
+            (100, &[2048][..], &[100][..], 0),
+            (10_000, &[2048], &[2048], 7952),
+            (60, &[2048; 6], &[10; 6], 0),
+            (62, &[2048; 6], &[10, 10, 10, 10, 11, 11], 0),
+            (100, &[10, 2048, 2048], &[10, 45, 45], 0),
+            (100, &[10, 20, 30], &[10, 20, 30], 40),
+            (2, &[5, 5, 5], &[0, 1, 1], 0),
+        ] {
+            assert_eq!(divided(places, wanted), (own.to_vec(), common), "{places} {wanted:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn nobody_has_less_than_an_even_part_of_all(
+            places in 1..10_000_usize,
+            wanted in proptest::collection::vec(1..3000_usize, 1..40),
+        ) {
+            let (own, common) = divided(places, &wanted);
+            prop_assert_eq!(own.iter().sum::<usize>() + common, places);
+            for (own, want) in own.iter().zip(&wanted) {
+                prop_assert!(*own >= (places / wanted.len()).min(*want));
+                prop_assert!(own <= want);
+            }
+        }
+    }
+}
