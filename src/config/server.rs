@@ -83,7 +83,7 @@ fn http2(section: &Section<'_>) -> Http2 {
     let http2 = Http2 {
         max_concurrent_streams: section.whole("max_concurrent_streams", 100, 1..=100_000),
         stream_window: section.whole("stream_window", 65_536, windows.clone()),
-        connection_window: section.whole("connection_window", 1_048_576, windows),
+        connection_window: section.whole("connection_window", 131_072, windows),
         max_frame_size: section.whole("max_frame_size", FRAME_MIN, FRAME_MIN..=FRAME_MAX),
         max_header_list_size: section.whole("max_header_list_size", 16_384, 4096..=1_048_576),
         max_pending_accept_reset_streams: section.whole(

@@ -74,6 +74,8 @@ enum Kind {
     None,
 }
 
+type BodyError = Box<dyn std::error::Error + Send + Sync>;
+
 /// For a message of some kilobytes, whatever the deadline.
 const READ_LIMIT: Duration = Duration::from_secs(10);
 /// Between two pieces of a request that is a stream.
@@ -210,7 +212,7 @@ fn kind(path: &str) -> Kind {
 
 impl HttpBody for Taken {
     type Data = Bytes;
-    type Error = Box<dyn std::error::Error + Send + Sync>;
+    type Error = BodyError;
 
     fn poll_frame(
         self: Pin<&mut Self>,
@@ -249,7 +251,7 @@ impl Flowing {
     fn poll_frame(
         &mut self,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Box<dyn std::error::Error + Send + Sync>>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let lost = self.place.as_mut().map(|(_, lost)| lost.as_mut().poll(context));
         if lost.is_some_and(|lost| lost.is_ready()) {
             return Poll::Ready(Some(Err("the stream was ended for a newer one".into())));

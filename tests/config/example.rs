@@ -60,7 +60,7 @@ fn the_defaults_are_the_documented_ones() {
     assert_eq!(server.worker_threads, None);
     assert!(server.reflection && server.tls.is_none());
     assert_eq!(server.calls_max.get(), 10_000);
-    assert_eq!(server.http2.connection_window, 1_048_576);
+    assert_eq!(server.http2.connection_window, 131_072);
     assert_eq!(server.connections.max_age, Duration::from_secs(1200));
     assert_eq!(server.drain.limit, Duration::from_secs(20));
     assert_eq!((config.log.filter.as_str(), config.log.format), ("info", LogFormat::Auto));

@@ -141,7 +141,7 @@ fn values_that_cannot_all_be_meant_are_told() {
         ),
         (
             "server.http2.stream_window = 2000000",
-            "server.http2.stream_window: connection_window 1048576 is below stream_window 2000000; ",
+            "server.http2.stream_window: connection_window 131072 is below stream_window 2000000; ",
         ),
         (
             "tenants.acme.limits.calls = 10",
