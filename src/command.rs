@@ -36,6 +36,10 @@ pub struct Args {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Serve callers; what happens without a command.
+    ///
+    /// SIGTERM, SIGINT and SIGQUIT end it once the calls under way have been answered, a second one of
+    /// them at once. SIGUSR1 logs more, SIGUSR2 as configured. SIGHUP and other signals are said in the
+    /// log and change nothing: a running process reads its configuration only once.
     Serve,
     /// Check the configuration and name every mistake in it; opens no port.
     CheckConfig,

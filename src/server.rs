@@ -123,6 +123,12 @@ struct Stages {
     close: CancellationToken,
 }
 
+/// The ports that are listened on, with what they are.
+struct Ports {
+    grpc: (TcpListener, SocketAddr),
+    admin: Option<(TcpListener, SocketAddr)>,
+}
+
 /// Of the drain's limit, the part that callers get for reading their last answer.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
@@ -131,7 +137,7 @@ impl Bridge {
     ///
     /// # Errors
     ///
-    /// [`StartError`]; nothing is left open then.
+    /// [`StartError`]; nothing is left open then, and where a port is taken, nothing was begun.
     pub async fn start(config: Config) -> Result<Self, StartError> {
         Box::pin(Self::start_with(config, None)).await
     }
@@ -142,25 +148,40 @@ impl Bridge {
     ///
     /// As [`Bridge::start`].
     pub async fn start_with(config: Config, log: Option<LogControl>) -> Result<Self, StartError> {
+        // Before anything else: a port that is taken, as by the bridge that runs already, must not
+        // become known only when this one has begun to poll that one's agents.
+        let ports = Ports::open(&config.server).await?;
         let stores = open_stores(&config).await?;
-        let started = Box::pin(Self::start_on(stores.clone(), config, log)).await;
+        let (work, stages) = (Work::default(), Stages::default());
+        let parts = (work.clone(), stages.clone());
+        let started = Box::pin(Self::start_at(ports, stores.clone(), config, log, parts)).await;
         if started.is_err() {
+            work.stopping.cancel();
+            work.cutoff.cancel();
+            work.keeping.cancel();
+            stages.goaway.cancel();
+            stages.close.cancel();
+            work.tasks.close();
+            work.tasks.wait().await;
             stores.close().await;
         }
         started
     }
 
-    async fn start_on(
+    async fn start_at(
+        ports: Ports,
         stores: Stores,
         config: Config,
         log: Option<LogControl>,
+        (work, stages): (Work, Stages),
     ) -> Result<Self, StartError> {
         let warnings = config.warnings();
         let certificates = Certificates::of(&config);
         let division = config.division();
         let Config { server, host_in_flight, tenants, traces, retcodes, .. } = config;
-        let (work, stages) = (Work::default(), Stages::default());
 
+        // What may fail comes before what starts something.
+        let tls = server.tls.as_ref().map(tls::acceptor).transpose().map_err(StartError::Tls)?;
         let observed = Arc::new(Observed::new(traces.as_ref())?);
         let tracer = observed.tracer.clone();
         let shares = ServerShares::new(&server, division);
@@ -172,26 +193,20 @@ impl Bridge {
             metrics: &observed.metrics.tenants,
         };
         let tenants = start_tenants(tenants, &common, &work)?;
+        let (mut routes, unread) =
+            rpc::services(tenants.clone(), retcodes, &server, observed.clone())?;
+        tenants.all().for_each(Tenant::share_polls);
+        let health = Health::serving(&mut routes).await;
+        let (entrance, intake) = (shares.entrance.clone(), shares.intake.clone());
         let readiness = Arc::new(Readiness::new(
             tenants.clone(),
             &warnings,
             stores.clone(),
-            shares.entrance.clone(),
+            entrance.clone(),
         ));
 
-        let tls = server.tls.as_ref().map(tls::acceptor).transpose().map_err(StartError::Tls)?;
-        let (mut routes, unread) =
-            rpc::services(tenants.clone(), retcodes, &server, observed.clone())?;
-        let health = Health::serving(&mut routes).await;
-
-        let (grpc, grpc_addr) = listen(server.listen, "server.listen").await?;
-        let admin = match server.admin_listen {
-            Some(addr) => Some(listen(addr, "server.admin_listen").await?),
-            None => None,
-        };
-        let (entrance, intake) = (shares.entrance.clone(), shares.intake.clone());
-        let admin_addr = admin.as_ref().map(|(_, addr)| *addr);
-        if let Some((listener, _)) = admin {
+        let (grpc_addr, admin_addr) = (ports.grpc.1, ports.admin.as_ref().map(|(_, addr)| *addr));
+        if let Some((listener, _)) = ports.admin {
             let exposition = Exposition {
                 observed,
                 tenants: tenants.clone(),
@@ -209,7 +224,7 @@ impl Bridge {
         let connections = TaskTracker::new();
         let services = Services { routes: routes.routes().prepare(), intake, unread };
         let callers = Callers::new(&server, tls, services, entrance, stages.clone());
-        connections.spawn(accept(grpc, Arc::new(callers), connections.clone()));
+        connections.spawn(accept(ports.grpc.0, Arc::new(callers), connections.clone()));
         readiness.set_ready();
         let drain = server.drain;
         Ok(Self {
@@ -313,9 +328,7 @@ fn start_tenants(
         Tenant::new(id.clone(), config, common, work.clone())
             .map_err(|error| StartError::Tenant(id, error))
     });
-    let tenants = Tenants::new(tenants.collect::<Result<Vec<_>, _>>()?);
-    tenants.all().for_each(Tenant::share_polls);
-    Ok(tenants)
+    Ok(Tenants::new(tenants.collect::<Result<Vec<_>, _>>()?))
 }
 
 /// Hands the kept sessions over to other replicas, where there may be some.
@@ -343,6 +356,17 @@ async fn leave_sessions(tenants: &Tenants, drain: &Drain, deadline: Deadline) {
                 info!(tenant.id = %id, kept, signed_out, "agents were signed out");
             }
         }
+    }
+}
+
+impl Ports {
+    async fn open(server: &config::Server) -> Result<Self, StartError> {
+        let grpc = listen(server.listen, "server.listen").await?;
+        let admin = match server.admin_listen {
+            Some(addr) => Some(listen(addr, "server.admin_listen").await?),
+            None => None,
+        };
+        Ok(Self { grpc, admin })
     }
 }
 

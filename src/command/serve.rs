@@ -4,7 +4,7 @@ use tracing::{info, warn};
 
 use super::{
     EXIT_FAILED, EXIT_MISTAKE, Settings, fail, runtime,
-    signals::{LogSignals, StopSignals},
+    signals::{LogSignals, OtherSignals, StopSignals},
 };
 use crate::{
     config::Config,
@@ -41,12 +41,14 @@ fn raise_file_limit() {
 async fn serve(config: Config, log: LogControl) -> ExitCode {
     raise_file_limit();
     // Before the ports open: a signal during the start must not leave callers without an answer.
-    let listening = StopSignals::listen().and_then(|stop| Ok((stop, LogSignals::listen()?)));
-    let (mut signals, log_signals) = match listening {
+    let listening = StopSignals::listen()
+        .and_then(|stop| Ok((stop, LogSignals::listen()?, OtherSignals::listen()?)));
+    let (mut signals, log_signals, other_signals) = match listening {
         Ok(listening) => listening,
         Err(error) => return fail(EXIT_FAILED, format!("cannot listen for signals: {error}")),
     };
     tokio::spawn(log_signals.follow(log.clone()));
+    tokio::spawn(other_signals.follow());
     for warning in config.warnings() {
         warn!("{warning}");
     }

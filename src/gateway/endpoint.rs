@@ -10,6 +10,7 @@ use http::{
 };
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::time::sleep;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::{
     Command, Interface,
@@ -38,6 +39,8 @@ pub(super) struct Endpoint {
     prefix: String,
     connector: TimedConnector,
     idle: Arc<Idle>,
+    /// Closes idle connections, as long as there is the endpoint.
+    _closing: AbortOnDropHandle<()>,
     /// Connections that are open.
     open: Gauge,
     health: Health,
@@ -59,13 +62,14 @@ impl Endpoint {
     ) -> Option<Self> {
         let host = base_url.authority().map(Authority::as_str)?;
         let idle = Arc::new(Idle { connections: Mutex::default(), timeout });
-        tokio::spawn(close_old(Arc::downgrade(&idle)));
+        let closing = AbortOnDropHandle::new(tokio::spawn(close_old(Arc::downgrade(&idle))));
         Some(Self {
             host: HeaderValue::from_str(host).ok()?,
             prefix: base_url.path().trim_end_matches('/').to_owned(),
             uri: base_url.clone(),
             connector,
             idle,
+            _closing: closing,
             open: Gauge::default(),
             health: Health::default(),
         })

@@ -192,8 +192,8 @@ impl Tenant {
         let queue = trace.child(|| "queue".into(), SpanKind::Internal);
         // The agent's turn comes first: a call that waits for it takes nothing from other agents.
         let turn = self.waiting(deadline, self.turns.take(agent, deadline.start_by())).await??;
-        let place = self.admission.request(self.gateway.current(), wait);
-        let request = self.waiting(deadline, place).await??;
+        let request = self.admission.request(self.gateway.current(), wait);
+        let request = self.waiting(deadline, request).await??;
 
         drop(queue);
 

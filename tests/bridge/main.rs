@@ -28,6 +28,7 @@ mod sessions;
 mod set_busy;
 mod shares;
 mod sign_in;
+mod start;
 mod status;
 mod support;
 mod table;

@@ -168,3 +168,30 @@ async fn the_limit_of_open_files_is_raised_at_the_start() {
     };
     assert!(within("the line", limit).await > 200);
 }
+
+#[tokio::test]
+async fn sigquit_drains_as_sigterm_does() {
+    let program = Program::start("server.drain.spread = \"0s\"", &[]).await;
+    program.signal("-QUIT");
+    let (code, printed) = program.ended().await;
+    assert_eq!(code, Some(0), "{printed}");
+    assert!(printed.contains("drained: every call had its answer"), "{printed}");
+}
+
+#[tokio::test]
+async fn signals_that_ask_for_nothing_end_nothing() {
+    let program = Program::start("server.drain.spread = \"0s\"", &[]).await;
+    for signal in [
+        "-HUP", "-ALRM", "-IO", "-VTALRM", "-PROF", "-XCPU", "-XFSZ", "-PIPE", "-USR1", "-USR2",
+        "-34", "-64",
+    ] {
+        program.signal(signal);
+        assert_eq!(get(&program, "/readyz").await.0, "200", "{signal}");
+    }
+    program.printed("nothing is read again").await;
+    for name in ["SIGALRM", "SIGIO", "SIGVTALRM", "SIGPROF", "SIGXCPU", "SIGXFSZ"] {
+        program.printed(&format!("\"signal\":\"{name}\"")).await;
+    }
+    program.signal("-TERM");
+    assert_eq!(program.ended().await.0, Some(0));
+}
