@@ -153,8 +153,8 @@ impl Bridge {
         let ports = Ports::open(&config.server).await?;
         let stores = open_stores(&config).await?;
         let (work, stages) = (Work::default(), Stages::default());
-        let parts = (work.clone(), stages.clone());
-        let started = Box::pin(Self::start_at(ports, stores.clone(), config, log, parts)).await;
+        let tasks = (work.clone(), stages.clone());
+        let started = Box::pin(Self::start_at(ports, stores.clone(), config, log, tasks)).await;
         if started.is_err() {
             work.stopping.cancel();
             work.cutoff.cancel();
@@ -198,12 +198,8 @@ impl Bridge {
         tenants.all().for_each(Tenant::share_polls);
         let health = Health::serving(&mut routes).await;
         let (entrance, intake) = (shares.entrance.clone(), shares.intake.clone());
-        let readiness = Arc::new(Readiness::new(
-            tenants.clone(),
-            &warnings,
-            stores.clone(),
-            entrance.clone(),
-        ));
+        let readiness =
+            Arc::new(Readiness::new(tenants.clone(), &warnings, stores.clone(), entrance.clone()));
 
         let (grpc_addr, admin_addr) = (ports.grpc.1, ports.admin.as_ref().map(|(_, addr)| *addr));
         if let Some((listener, _)) = ports.admin {
