@@ -84,16 +84,22 @@ pub enum CallError {
         due_in: Duration,
     },
 
-    /// Another client has signed the agent in again and again, and the bridge gives way to it.
-    /// Nothing was sent.
+    /// Another client has signed the agent in, and the bridge gives way to it for a while. Nothing was
+    /// sent.
     #[error(
-        "another client keeps signing the agent in; the bridge tries again in {}",
+        "the agent is signed in by another client, or by this bridge before its restart; a call \
+         after {} makes the bridge try again",
         rounded(*.retry_in)
     )]
     TakenOver {
         /// Until a call makes the bridge try again.
         retry_in: Duration,
     },
+
+    /// The gateway refused the agent's Guid, so that nothing was done; then this kept the request
+    /// from being repeated with another one.
+    #[error("the gateway refused the agent's Guid, and then: {0}")]
+    AfterRefusal(Box<CallError>),
 
     /// The bridge is going away. Nothing was sent.
     #[error("this replica is shutting down; another one will take the call")]
@@ -225,7 +231,9 @@ impl CallError {
                 Outcome::NotSent
             }
             // Both statuses mean "not now" by their definition; the others leave it open.
-            Self::Refused(_) | Self::HttpStatus { status: 429 | 503, .. } => Outcome::Refused,
+            Self::Refused(_)
+            | Self::AfterRefusal(_)
+            | Self::HttpStatus { status: 429 | 503, .. } => Outcome::Refused,
             Self::NoAnswer(_)
             | Self::Deadline(Stage::SignIn | Stage::Answer)
             | Self::HttpStatus { .. }
@@ -247,6 +255,20 @@ impl CallError {
     /// A request with one bad field.
     pub fn invalid(field: &'static str, description: String) -> Self {
         Self::Invalid(vec![FieldViolation { field, description }])
+    }
+
+    /// The same error of a request that the gateway had refused for its Guid before.
+    #[must_use]
+    pub fn after_refusal(self) -> Self {
+        if self.outcome() == Outcome::NotSent { Self::AfterRefusal(self.into()) } else { self }
+    }
+
+    /// The error itself, without what came before it.
+    pub fn plain(&self) -> &Self {
+        match self {
+            Self::AfterRefusal(error) => error,
+            error => error,
+        }
     }
 
     /// The gateway's refusal, if it is one.

@@ -5,7 +5,7 @@
 //! own. The caller waits for that task, and the task learns from its [`Patience`] when nobody
 //! waits any more.
 
-use std::{mem, pin::pin};
+use std::mem;
 
 use tokio::{
     sync::oneshot,
@@ -20,6 +20,10 @@ use super::{CallError, Deadline, Stage};
 pub struct Patience {
     waiting: Waiting,
     cutoff: CancellationToken,
+    /// Whether the work goes on when the caller waits no more.
+    committed: bool,
+    /// Whether the gateway has refused the request once, so that it was sent.
+    after_refusal: bool,
 }
 
 #[derive(Debug)]
@@ -64,7 +68,7 @@ where
     let (early, answered) = oneshot::channel();
     // In a box, since a future of some kilobytes would be moved several times on its way into the
     // task, at each call.
-    let work = Box::pin(work(Patience { waiting: Waiting::Caller(deadline, early), cutoff }));
+    let work = Box::pin(work(Patience::of(Waiting::Caller(deadline, early), cutoff)));
     let task = tasks.spawn(work);
     tokio::select! {
         biased;
@@ -76,7 +80,11 @@ where
 impl Patience {
     /// The patience of the bridge with its own work: until it ends.
     pub fn of_bridge(cutoff: CancellationToken) -> Self {
-        Self { waiting: Waiting::Bridge, cutoff }
+        Self::of(Waiting::Bridge, cutoff)
+    }
+
+    fn of(waiting: Waiting, cutoff: CancellationToken) -> Self {
+        Self { waiting, cutoff, committed: false, after_refusal: false }
     }
 
     /// Whether something that takes the gateway's time may still be started.
@@ -95,10 +103,12 @@ impl Patience {
             Waiting::Answered => true,
             Waiting::Bridge => false,
         };
+        let late = late && !self.committed;
         if late { Err(CallError::Deadline(Stage::Queue)) } else { Ok(()) }
     }
 
-    /// Waits until nobody waits any more; for ever once that has been answered.
+    /// Waits until nobody waits any more; once that has been answered, for ever or, with work that
+    /// goes on, until the bridge ends.
     pub async fn lost(&mut self) -> Loss {
         match &mut self.waiting {
             Waiting::Caller(deadline, early) => tokio::select! {
@@ -107,8 +117,8 @@ impl Patience {
                 () = sleep_until(deadline.answer_by()) => Loss::Deadline,
                 () = self.cutoff.cancelled() => Loss::Cutoff,
             },
-            Waiting::Answered => std::future::pending().await,
-            Waiting::Bridge => {
+            Waiting::Answered if !self.committed => std::future::pending().await,
+            Waiting::Answered | Waiting::Bridge => {
                 self.cutoff.cancelled().await;
                 Loss::Cutoff
             }
@@ -124,20 +134,30 @@ impl Patience {
         }
     }
 
-    /// Does work to its end, whatever becomes of the caller. One who can wait no longer is told
-    /// that `stage` was under way.
-    pub async fn outlast<T>(&mut self, stage: Stage, work: impl Future<Output = T>) -> T {
-        let mut work = pin!(work);
-        tokio::select! {
-            biased;
-            done = &mut work => return done,
-            loss = self.lost() => self.answer(loss.after_sending(stage)),
+    /// From now on the work is done whatever becomes of the caller, or no longer.
+    pub fn commit(&mut self, committed: bool) {
+        self.committed = committed;
+    }
+
+    /// The gateway has refused the request for its Guid: no answer says from now on that nothing was
+    /// sent.
+    pub fn note_refusal(&mut self) {
+        self.after_refusal = true;
+    }
+
+    /// Whether work that was being waited for goes on after this loss. If so, the caller has been
+    /// told that nothing was sent.
+    pub fn goes_on(&mut self, loss: Loss) -> bool {
+        let goes_on = self.committed && loss != Loss::Cutoff;
+        if goes_on {
+            self.answer(loss.before_sending());
         }
-        work.await
+        goes_on
     }
 
     /// Answers the caller while the work goes on. Later answers go nowhere.
     pub fn answer(&mut self, error: CallError) {
+        let error = if self.after_refusal { error.after_refusal() } else { error };
         if let Waiting::Caller(_, early) = mem::replace(&mut self.waiting, Waiting::Answered) {
             // The caller may have left in this moment; then nobody needs the answer.
             let _unheard = early.send(error);

@@ -164,6 +164,9 @@ impl Endpoint {
             biased;
             opened = &mut opening => opened.map_err(Failure::NotSent),
             loss = patience.lost() => {
+                if patience.goes_on(loss) {
+                    return opening.await.map_err(Failure::NotSent);
+                }
                 patience.answer(loss.before_sending());
                 self.idle.keep(opening.await.ok());
                 Err(Failure::Lost(loss.before_sending()))

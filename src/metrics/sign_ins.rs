@@ -59,7 +59,8 @@ impl Families {
             Unit::Seconds,
             self.oldest.clone(),
         );
-        let help = "Sign-ins that found the agent signed in by another client";
+        let help =
+            "Sign-ins of agents whom another client had signed in, or somebody had signed out";
         registry.register("ccgw_take_overs", help, self.take_overs.clone());
         let help = "Agents that the bridge has given up to another client";
         registry.register("ccgw_agents_given_up", help, self.given_up.clone());

@@ -95,6 +95,11 @@ local now = time[1] * 1000000 + time[2]
 local interval, ahead_max = tonumber(ARGV[2]), tonumber(ARGV[3])
 local next = math.max(tonumber(redis.call('GET', KEYS[1]) or '0') or 0, now)
 local ahead = next - now
+-- Nobody takes moments that are further ahead: the clock has been set back.
+if ahead > ahead_max + interval then
+  next = now
+  ahead = 0
+end
 if ahead > ahead_max then return {0, ahead - ahead_max} end
 local count = math.min(tonumber(ARGV[1]), math.floor((ahead_max - ahead) / interval) + 1)
 redis.call('SET', KEYS[1], string.format('%.0f', next + count * interval), 'PX', 60000)

@@ -97,7 +97,7 @@ impl Record {
     pub(super) fn refuse(self, error: &CallError, shared: &Shared) -> Status {
         let refused = status::refuse(error, &self.about, &shared.overrides);
         if let (CallError::Overloaded { share, .. }, Some(tenant)) =
-            (error, &self.started.counted.tenant)
+            (error.plain(), &self.started.counted.tenant)
         {
             tenant.metrics().overloaded(*share);
         }

@@ -74,6 +74,7 @@ fn row(error: &CallError) -> Row<'_> {
                                         => (ResourceExhausted, "SERVER_OVERLOADED", Quota(*share), "try again shortly"),
         CallError::Overloaded { share, .. }
                                         => (ResourceExhausted, "TENANT_OVERLOADED", Quota(*share), "try again shortly"),
+        CallError::AfterRefusal(error)  => return row(error),
         CallError::SignInsQueued { due_in }
                                         => (ResourceExhausted, "SIGN_INS_QUEUED", NotBefore(*due_in), "the agent keeps its place: try again then"),
         CallError::TakenOver { .. }     => (FailedPrecondition, "AGENT_TAKEN_OVER", Precondition("SESSION"), "stop the other client, or take the agent over with SignIn and force"),
@@ -306,14 +307,6 @@ mod tests {
             );
         }
         check(
-            &CallError::SignInsQueued { due_in: Duration::from_secs(38) },
-            (ResourceExhausted, "SIGN_INS_QUEUED", not_sent, Some(38_000), never),
-        );
-        check(
-            &CallError::TakenOver { retry_in: Duration::from_secs(60) },
-            (FailedPrecondition, "AGENT_TAKEN_OVER", not_sent, None, None),
-        );
-        check(
             &CallError::ShuttingDown,
             (Unavailable, "SHUTTING_DOWN", not_sent, Some(1), Some("1")),
         );
@@ -330,6 +323,32 @@ mod tests {
             );
         }
         check(&CallError::Internal, (Internal, "BRIDGE_FAILED", unknown, None, never));
+    }
+
+    #[test]
+    fn agents_who_have_to_be_signed_in_have_their_rows() {
+        use Code::{DeadlineExceeded, FailedPrecondition, ResourceExhausted};
+        let (not_sent, refused, unknown, never) = ("not_sent", "refused", "unknown", Some("-1"));
+        check(
+            &CallError::SignInsQueued { due_in: Duration::from_secs(38) },
+            (ResourceExhausted, "SIGN_INS_QUEUED", not_sent, Some(38_000), never),
+        );
+        check(
+            &CallError::SignInsQueued { due_in: Duration::from_secs(38) }.after_refusal(),
+            (ResourceExhausted, "SIGN_INS_QUEUED", refused, Some(38_000), never),
+        );
+        check(
+            &CallError::Deadline(Stage::Queue).after_refusal(),
+            (DeadlineExceeded, "DEADLINE", refused, None, None),
+        );
+        check(
+            &CallError::Deadline(Stage::Answer).after_refusal(),
+            (DeadlineExceeded, "DEADLINE", unknown, None, never),
+        );
+        check(
+            &CallError::TakenOver { retry_in: Duration::from_secs(60) },
+            (FailedPrecondition, "AGENT_TAKEN_OVER", not_sent, None, None),
+        );
     }
 
     /// The assignments that callers rely on; every other retcode is reported as it came.

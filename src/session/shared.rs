@@ -94,9 +94,9 @@ impl Shared {
         &self.link
     }
 
-    /// Who polls whom of a tenant's agents.
-    pub fn roster(&self, tenant: &TenantId) -> Roster {
-        Roster::new(tenant.clone(), self.me, self.leases(tenant), self.when_away)
+    /// Who polls whom of a tenant's agents, by these leases.
+    pub fn roster(&self, tenant: &TenantId, leases: Arc<dyn Leases>) -> Roster {
+        Roster::new(tenant.clone(), self.me, leases, self.when_away)
     }
 
     /// This replica's leases on a tenant's agents.

@@ -28,6 +28,8 @@ struct Places {
     call: Option<CallPlace>,
     /// For a place among the requests.
     wait: Duration,
+    /// Whether the call may have to wait until the agent is signed in.
+    needs_session: bool,
 }
 
 impl Tenant {
@@ -47,7 +49,8 @@ impl Tenant {
         command: Command,
         context: &Context,
     ) -> Result<Accepted, CallError> {
-        self.admitted(agent, context, |call| call.command(command)).await
+        let places = self.places(!command.interface.only_reads())?;
+        self.in_turn(places, agent, context, |call| call.command(command)).await
     }
 
     /// The same for one of many: waits for its places as long as the caller does, and leaves half
@@ -65,13 +68,15 @@ impl Tenant {
         // The semaphore is never closed.
         let place = self.waiting(context.deadline, self.batches.clone().acquire_owned()).await?;
         let place = place.map_err(|_| CallError::Internal)?;
+        let places =
+            Places { wait: UNTIL_THE_DEADLINE, ..self.places(!command.interface.only_reads())? };
         let work = |call: Underway| async move {
             let accepted = call.command(command).await;
             // Held as long as the request may be open, also when the batch has been answered.
             drop(place);
             Ok(Accepted { of_batch: true, ..accepted? })
         };
-        self.admitted_within(UNTIL_THE_DEADLINE, agent, context, work).await
+        self.in_turn(places, agent, context, work).await
     }
 
     /// How many commands of batches may be under way at once.
@@ -91,7 +96,7 @@ impl Tenant {
         sign_in: SignIn,
         context: &Context,
     ) -> Result<SignedIn, CallError> {
-        self.admitted(agent, context, |call| call.sign_in(sign_in)).await
+        self.in_turn(self.places(false)?, agent, context, |call| call.sign_in(sign_in)).await
     }
 
     /// Signs an agent out and forgets its session and its credentials; by force even while the
@@ -107,7 +112,7 @@ impl Tenant {
         force: bool,
         context: &Context,
     ) -> Result<Envelope, CallError> {
-        self.admitted(agent, context, move |call| call.sign_out(force)).await
+        self.in_turn(self.places(false)?, agent, context, move |call| call.sign_out(force)).await
     }
 
     /// Makes a session anew that was lost, unless there is a newer one by now.
@@ -141,44 +146,20 @@ impl Tenant {
         W: Future<Output = Result<T, CallError>> + Send + 'static,
     {
         let context = Context::of_bridge(deadline);
-        let places = Places { call: None, wait: UNTIL_THE_DEADLINE };
+        let places = Places { call: None, wait: UNTIL_THE_DEADLINE, needs_session: false };
         self.in_turn(places, agent, &context, work).await
     }
 
+    /// What a caller's call takes.
+    fn places(&self, needs_session: bool) -> Result<Places, CallError> {
+        let call = Some(self.admission.enter()?);
+        Ok(Places { call, wait: self.config.limits.queue_wait, needs_session })
+    }
+
     /// Waits until `agent`'s next call may be made and hands it to a task of its own.
-    async fn admitted<T, W>(
-        self: &Arc<Self>,
-        agent: AgentId,
-        context: &Context,
-        work: impl FnOnce(Underway) -> W,
-    ) -> Result<T, CallError>
-    where
-        T: Send + 'static,
-        W: Future<Output = Result<T, CallError>> + Send + 'static,
-    {
-        self.admitted_within(self.config.limits.queue_wait, agent, context, work).await
-    }
-
-    /// The same, with `wait` for a place among the requests.
-    async fn admitted_within<T, W>(
-        self: &Arc<Self>,
-        wait: Duration,
-        agent: AgentId,
-        context: &Context,
-        work: impl FnOnce(Underway) -> W,
-    ) -> Result<T, CallError>
-    where
-        T: Send + 'static,
-        W: Future<Output = Result<T, CallError>> + Send + 'static,
-    {
-        let place = self.admission.enter()?;
-        let places = Places { call: Some(place), wait };
-        self.in_turn(places, agent, context, work).await
-    }
-
     async fn in_turn<T, W>(
         self: &Arc<Self>,
-        Places { call: place, wait }: Places,
+        Places { call, wait, needs_session }: Places,
         agent: AgentId,
         context: &Context,
         work: impl FnOnce(Underway) -> W,
@@ -190,8 +171,9 @@ impl Tenant {
         let Context { deadline, trace } = context.clone();
         let arrived = deadline.arrived();
         let queue = trace.child(|| "queue".into(), SpanKind::Internal);
+        let sign_in_by = needs_session.then(|| deadline.start_by());
         // The agent's turn comes first: a call that waits for it takes nothing from other agents.
-        let turn = self.waiting(deadline, self.turns.take(agent, deadline.start_by())).await??;
+        let turn = self.waiting(deadline, self.turns.take(agent, sign_in_by)).await??;
         let request = self.admission.request(self.gateway.current(), wait);
         let request = self.waiting(deadline, request).await??;
 
@@ -208,7 +190,7 @@ impl Tenant {
                 patience,
                 trace,
                 turn,
-                _call: place,
+                call,
                 request: Some(request),
                 lock: None,
             })

@@ -57,7 +57,7 @@ enum End {
     NoCredentials,
     /// It could not be made anew in time.
     GaveUp,
-    /// Another client keeps signing the agent in.
+    /// It was lost again and again, mostly since another client signs the agent in.
     TakenOver,
     /// Another replica goes on.
     HandedOver,
@@ -262,7 +262,16 @@ impl Keeper {
                 self.settle();
                 return Ok(false);
             }
-            Finding::SignedOut | Finding::SignedOutByOthers => true,
+            Finding::SignedOut | Finding::SignedOutByOthers => {
+                // This may be about a session that a call has replaced meanwhile.
+                if self.session().await?.version > session.version {
+                    return Ok(false);
+                }
+                if finding == Finding::SignedOutByOthers {
+                    self.tenant.take_overs.signed_out(self.agent, Instant::now());
+                }
+                true
+            }
             Finding::GuidRefused => {
                 // A call may have brought a newer Guid while this poll was on its way.
                 if self.session().await?.version > session.version {
@@ -300,10 +309,13 @@ impl Keeper {
         self.enter(SessionState::Recovering, finding.cause());
         let limit = self.tenant.config.keep.recovery;
         let (mut spent, mut backoff) = (Duration::ZERO, BACKOFF_FIRST);
+        self.give_way().await?;
+        self.tenant.take_overs.recovering(self.agent, Instant::now());
         loop {
-            self.give_way().await?;
             let begun = Instant::now();
-            let Settled { result, queued } = self.tenant.make_anew(self.agent, self.version).await;
+            let made = self.tenant.make_anew(self.agent, self.version);
+            let made = self.finish.run_until_cancelled(made).await;
+            let Settled { result, queued } = made.ok_or(End::HandedOver)?;
             spent += begun.elapsed().saturating_sub(queued);
             match result {
                 Ok(()) => {
@@ -311,9 +323,10 @@ impl Keeper {
                     return Ok(());
                 }
                 Err(CallError::SessionMissing) => return Err(End::NoCredentials),
-                Err(CallError::TakenOver { .. }) => return Err(End::TakenOver),
+                // A call has found the agent with another client meanwhile.
+                Err(CallError::TakenOver { .. }) => self.give_way().await?,
                 Err(error) if error.is_credentials_rejected() => return Err(End::NoCredentials),
-                Err(error) if error.is_signed_in_elsewhere() => {}
+                Err(error) if error.is_signed_in_elsewhere() => self.give_way().await?,
                 Err(_) if spent >= limit => return Err(End::GaveUp),
                 // Full jitter: agents that were lost together must not come back together.
                 Err(_) => {
@@ -331,7 +344,7 @@ impl Keeper {
         loop {
             match self.tenant.take_overs.permission(self.agent, Instant::now()) {
                 Permission::Now => return Ok(()),
-                Permission::GivenUp(_) => return Err(End::TakenOver),
+                Permission::GivenUp => return Err(End::TakenOver),
                 Permission::After(pause) => self.rest(pause).await?,
             }
             if self.session().await?.version > self.version {
@@ -399,7 +412,7 @@ impl End {
             Self::NotOurs => "signed out, or kept by its owner",
             Self::PollsDisabled => "the gateway allows no polls for one agent (000-001)",
             Self::NoCredentials => "there is no password that the gateway accepts",
-            Self::TakenOver => "another client keeps signing the agent in",
+            Self::TakenOver => "it was lost again and again, mostly to another client",
             Self::GaveUp => "it could not be made anew in time",
             Self::HandedOver => "another replica goes on",
         }

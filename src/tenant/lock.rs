@@ -83,7 +83,11 @@ impl Underway {
             }
             tokio::select! {
                 biased;
-                loss = self.patience.lost() => return Err(loss.before_sending()),
+                loss = self.patience.lost() => {
+                    if !self.patience.goes_on(loss) {
+                        return Err(loss.before_sending());
+                    }
+                }
                 () = sleep(LOOK_PAUSE) => {}
             }
         }

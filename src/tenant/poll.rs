@@ -2,8 +2,6 @@
 
 use std::{sync::Arc, time::SystemTime};
 
-use tokio::time::Instant;
-
 use super::Tenant;
 use crate::{
     call::{CallError, Patience, Stage},
@@ -96,7 +94,6 @@ impl Tenant {
         for event in json.as_deref().map(event::read).unwrap_or_default() {
             if &*event.kind == SIGNED_OUT {
                 finding = Finding::SignedOutByOthers;
-                self.take_overs.signed_out(agent, Instant::now());
             }
             let generated = event.generated_at;
             let lag = generated.map(|at| SystemTime::now().duration_since(at).unwrap_or_default());

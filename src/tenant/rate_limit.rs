@@ -30,6 +30,8 @@ struct Ahead {
 /// How much of a second's moments a replica takes at once from what all share. More would save
 /// round trips, and cost the others more when a replica ends without using them.
 const BATCHES_PER_SECOND: u32 = 10;
+/// Moments are asked for at least so often: the store's clock may have been set back.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// How late a moment may be used and still count as if it had been used in time. Timers are late by
 /// a millisecond, which a high rate could not afford.
 const LATE_MAX: Duration = Duration::from_millis(10);
@@ -45,13 +47,14 @@ impl RateLimit {
         self.interval
     }
 
-    /// Waits for the next free moment. `waiting` tells how many more are wanted after it.
+    /// Waits for the next free moment. `waiting` tells how many are wanted, this one included.
     pub(super) async fn moment(&self, waiting: usize) {
         let mut ahead = self.ahead.lock().await;
         let late = Instant::now().checked_sub(LATE_MAX);
-        if ahead.count > 0 && late.is_some_and(|late| ahead.next < late) {
-            // Nobody wanted them in their time. Used now, they would come all at once.
-            ahead.count = 0;
+        // Nobody wanted these in their time. Used now, they would come all at once.
+        while ahead.count > 0 && late.is_some_and(|late| ahead.next < late) {
+            ahead.next += self.interval;
+            ahead.count -= 1;
         }
         if ahead.count == 0 {
             *ahead = self.take(ahead.next, waiting).await;
@@ -76,7 +79,7 @@ impl RateLimit {
                     return Ahead { next, count: taken.count };
                 }
                 // The others have taken all moments of the near future.
-                Ok(none) => sleep(none.wait.max(self.interval)).await,
+                Ok(none) => sleep(none.wait.min(LOOK_AGAIN).max(self.interval)).await,
                 Err(error) => {
                     debug!(%error, "the rate of sign-ins is not shared for now");
                     return self.own(next, shared.replicas());

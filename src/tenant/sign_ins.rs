@@ -16,7 +16,10 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, oneshot},
+    time::Instant,
+};
 
 use self::queue::Queue;
 pub(super) use self::wait::Moment;
@@ -61,6 +64,8 @@ struct Waiters {
 pub(super) struct Grant {
     sign_ins: Arc<SignIns>,
     agent: AgentId,
+    /// Of the agent's entry.
+    ticket: u64,
     queued: Duration,
     result: Result<(), CallError>,
     _place: OwnedSemaphorePermit,
@@ -133,7 +138,7 @@ impl SignIns {
     /// How the queue is doing.
     pub(super) fn view(&self) -> SignInQueue {
         let state = self.lock();
-        let (waiting, interval) = (state.queue.waiting(), state.queue.interval());
+        let (waiting, interval) = (state.queue.waiting(), state.queue.interval(Instant::now()));
         let count = u32::try_from(waiting).unwrap_or(u32::MAX);
         SignInQueue {
             waiting,
@@ -169,19 +174,23 @@ impl Grant {
     pub(super) fn finish<T>(mut self, result: &Result<T, CallError>) {
         self.result = result.as_ref().map(drop).map_err(CallError::clone);
     }
-}
 
-impl Drop for Grant {
-    fn drop(&mut self) {
-        let mut state = self.sign_ins.lock();
-        let entry = state.queue.remove(self.agent);
-        self.sign_ins.count(&state);
-        drop(state);
-        let keeper = entry.and_then(|entry| entry.waiters.keeper);
+    fn tell(&self, keeper: Option<oneshot::Sender<Settled>>) {
         if let Some(keeper) = keeper {
             let settled = Settled { result: self.result.clone(), queued: self.queued };
             // A keeper that has been stopped meanwhile needs no word.
             let _unheard = keeper.send(settled);
         }
+    }
+}
+
+impl Drop for Grant {
+    fn drop(&mut self) {
+        let mut state = self.sign_ins.lock();
+        let is_own = state.queue.entry(self.agent).is_some_and(|e| e.ticket == self.ticket);
+        let entry = is_own.then(|| state.queue.remove(self.agent)).flatten();
+        self.sign_ins.count(&state);
+        drop(state);
+        self.tell(entry.and_then(|entry| entry.waiters.keeper));
     }
 }

@@ -1,13 +1,11 @@
 //! Signing an agent in, as a part of a call that has its turn.
 
-use std::{mem, sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use tokio::time::{Instant, timeout};
 use tracing::{debug, info, warn};
 
-use super::{
-    SignedIn, Tenant, lock::Locked, sign_ins::Moment, take_overs::Permission, underway::Underway,
-};
+use super::{SignedIn, Tenant, lock::Locked, sign_ins::Moment, underway::Underway};
 use crate::{
     call::{CallError, Patience, Share, Stage},
     config::Timeouts,
@@ -16,6 +14,7 @@ use crate::{
     },
     id::AgentId,
     metrics::TakeOver,
+    retcode::{Kind, Retcode},
     session::{Cookies, NewSession, Origin, Session, SessionState},
 };
 
@@ -46,12 +45,9 @@ impl Underway {
             }
         };
         // The moment is the agent's: a caller who leaves now must not waste it.
-        let cutoff = self.tenant.work.cutoff.clone();
-        let mut caller = mem::replace(&mut self.patience, Patience::of_bridge(cutoff));
-        // In a box, or it would be a part of every keeper's future.
-        let sign_in = Box::pin(self.sign_in_granted(&sign_in, refused));
-        let made = caller.outlast(Stage::SignIn, sign_in).await;
-        self.patience = caller;
+        self.patience.commit(true);
+        let made = self.sign_in_granted(&sign_in, refused).await;
+        self.patience.commit(false);
         grant.finish(&made);
         if let Err(error) = &made
             && !matches!(error, CallError::ShuttingDown)
@@ -109,10 +105,16 @@ impl Underway {
     async fn take_place(&mut self, wait: Duration) -> Result<(), CallError> {
         let tenant = self.tenant.clone();
         let place = tenant.admission.request(tenant.gateway.current(), wait);
+        let mut place = pin!(place);
         tokio::select! {
             biased;
-            place = place => self.request = Some(place?),
-            loss = self.patience.lost() => return Err(loss.before_sending()),
+            taken = &mut place => self.request = Some(taken?),
+            loss = self.patience.lost() => {
+                if !self.patience.goes_on(loss) {
+                    return Err(loss.before_sending());
+                }
+                self.request = Some(place.await?);
+            }
         }
         Ok(())
     }
@@ -164,10 +166,12 @@ impl Underway {
     ) -> Result<SignedIn, CallError> {
         let mut reply = self.ask_to_sign_in(&SIGN_IN, sign_in, stage).await?;
         let unasked = stage == Stage::SignIn;
-        let elsewhere = is_signed_in_elsewhere(&reply);
-        let contested = elsewhere && unasked && self.is_contested().await;
-        let taken = unasked && !contested && self.note_attempt(elsewhere);
-        if sign_in.force && elsewhere && !contested {
+        let elsewhere = retcode(&reply).filter(|code| code.kind() == Kind::AlreadySignedIn);
+        let ours = elsewhere.is_some() && unasked && self.is_contested().await;
+        let taken = unasked && !ours && self.note_attempt(elsewhere.is_some());
+        // 100-015 says that this gateway allows no forcible sign-in.
+        let may_force = elsewhere.is_some_and(|code| code.as_str() != "100-015");
+        if sign_in.force && may_force && !ours {
             reply = self.ask_to_sign_in(&FORCE_SIGN_IN, sign_in, stage).await?;
         }
         let signed_in = self.keep(reply, sign_in).await;
@@ -183,9 +187,10 @@ impl Underway {
         signed_in
     }
 
-    /// Whether the agent was taken from the bridge, with what an attempt to sign in has found.
+    /// Notes what an attempt to sign in has found; whether the agent was taken from the bridge.
     fn note_attempt(&self, elsewhere: bool) -> bool {
-        self.tenant.take_overs.attempted(self.agent, elsewhere, Instant::now())
+        let asked = self.call.is_some();
+        self.tenant.take_overs.attempted(self.agent, elsewhere, asked, Instant::now())
     }
 
     /// Gives the agent its skill queues, also when the caller has no time left for that: without
@@ -260,16 +265,15 @@ impl Tenant {
         if let Some(error) = self.credentials.rejection_here(agent, &sign_in) {
             return Err(error);
         }
-        match self.take_overs.permission(agent, Instant::now()) {
-            Permission::GivenUp(retry_in) if !retry_in.is_zero() => {
-                Err(CallError::TakenOver { retry_in })
-            }
-            _ => Ok(Some(sign_in)),
+        match self.take_overs.pause(agent, Instant::now()) {
+            Some(retry_in) => Err(CallError::TakenOver { retry_in }),
+            None => Ok(Some(sign_in)),
         }
     }
 }
 
-fn is_signed_in_elsewhere(reply: &Reply) -> bool {
-    // Not 100-015, which says that this gateway allows no forcible sign-in.
-    reply.envelope.as_ref().is_ok_and(|envelope| &*envelope.retcode == "100-002")
+/// Of a refusal.
+fn retcode(reply: &Reply) -> Option<Retcode> {
+    let envelope = reply.envelope.as_ref().ok()?;
+    Retcode::refusal(&envelope.retcode)
 }

@@ -4,6 +4,7 @@
 
 use std::{
     collections::HashMap,
+    future::pending,
     num::NonZeroUsize,
     pin::pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -67,11 +68,12 @@ impl Turns {
     }
 
     /// Waits for the agent's turn. Dropping the future gives the place up. The wait ends early if
-    /// the agent has to be signed in first, and that is not due before `start_by`.
+    /// the agent has to be signed in first, and that is not due before `sign_in_by`; `None`: the call
+    /// needs no session.
     pub(super) async fn take(
         self: &Arc<Self>,
         agent: AgentId,
-        start_by: Instant,
+        sign_in_by: Option<Instant>,
     ) -> Result<Turn, CallError> {
         let place = self.enter(agent)?;
         let turn = place.shared.turn.clone();
@@ -84,7 +86,7 @@ impl Turns {
             turn = turn.acquire_owned() => {
                 Ok(Turn { _turn: turn.map_err(|_| CallError::Internal)?, place })
             }
-            due_in = place.shared.due_after(start_by) => Err(CallError::SignInsQueued { due_in }),
+            due_in = place.shared.due_after(sign_in_by) => Err(CallError::SignInsQueued { due_in }),
         }
     }
 
@@ -118,13 +120,14 @@ impl Queue {
 }
 
 impl Shared {
-    /// Waits until a sign-in is expected that comes after `start_by`; tells in how much time.
-    async fn due_after(&self, start_by: Instant) -> Duration {
+    /// Waits until a sign-in is expected that comes after `latest`; tells in how much time.
+    async fn due_after(&self, latest: Option<Instant>) -> Duration {
+        let Some(latest) = latest else { return pending().await };
         loop {
             let mut changed = pin!(self.due_changed.notified());
             changed.as_mut().enable();
             let due = *self.sign_in_due.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(due) = due.filter(|due| *due > start_by) {
+            if let Some(due) = due.filter(|due| *due > latest) {
                 return due.saturating_duration_since(Instant::now());
             }
             changed.await;
@@ -212,12 +215,12 @@ mod tests {
     #[tokio::test]
     async fn turns_come_in_the_order_of_arrival() {
         let turns = turns(8);
-        let first = turns.take(agent(1001), later()).await.unwrap();
-        let mut second = Box::pin(turns.take(agent(1001), later()));
-        let mut third = Box::pin(turns.take(agent(1001), later()));
+        let first = turns.take(agent(1001), Some(later())).await.unwrap();
+        let mut second = Box::pin(turns.take(agent(1001), Some(later())));
+        let mut third = Box::pin(turns.take(agent(1001), Some(later())));
         assert!(poll_once(second.as_mut()).await.is_none());
         assert!(poll_once(third.as_mut()).await.is_none());
-        assert!(turns.take(agent(1002), later()).await.is_ok(), "other agents do not wait");
+        assert!(turns.take(agent(1002), Some(later())).await.is_ok(), "other agents do not wait");
 
         drop(first);
         assert!(poll_once(third.as_mut()).await.is_none());
@@ -229,10 +232,10 @@ mod tests {
     #[tokio::test]
     async fn a_full_queue_refuses_and_an_empty_one_takes_no_memory() {
         let turns = turns(1);
-        let first = turns.take(agent(1001), later()).await.unwrap();
-        let mut second = Box::pin(turns.take(agent(1001), later()));
+        let first = turns.take(agent(1001), Some(later())).await.unwrap();
+        let mut second = Box::pin(turns.take(agent(1001), Some(later())));
         assert!(poll_once(second.as_mut()).await.is_none());
-        let third = turns.take(agent(1001), later()).await;
+        let third = turns.take(agent(1001), Some(later())).await;
         assert!(matches!(third, Err(CallError::Overloaded { share: Share::AgentQueue, .. })));
 
         drop(second);
@@ -243,9 +246,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn who_waits_behind_a_sign_in_that_comes_too_late_is_told_so() {
         let turns = turns(8);
-        let turn = turns.take(agent(1001), later()).await.unwrap();
-        let mut patient = Box::pin(turns.take(agent(1001), later()));
-        let soon = Instant::now() + Duration::from_secs(1);
+        let turn = turns.take(agent(1001), Some(later())).await.unwrap();
+        let mut patient = Box::pin(turns.take(agent(1001), Some(later())));
+        let soon = Some(Instant::now() + Duration::from_secs(1));
         let mut hurried = Box::pin(turns.take(agent(1001), soon));
         assert!(poll_once(patient.as_mut()).await.is_none());
         assert!(poll_once(hurried.as_mut()).await.is_none());
@@ -270,7 +273,7 @@ mod tests {
     async fn a_failed_sign_in_counts_for_those_who_waited_for_it() {
         let turns = turns(8);
         let before = Instant::now();
-        let turn = turns.take(agent(1001), later()).await.unwrap();
+        let turn = turns.take(agent(1001), Some(later())).await.unwrap();
         tokio::time::advance(Duration::from_secs(1)).await;
         turn.share_failure(CallError::Internal);
         assert!(turn.shared_failure(before).is_some());

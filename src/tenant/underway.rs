@@ -36,7 +36,7 @@ pub(super) struct Underway {
     pub(super) trace: Trace,
     pub(super) turn: Turn,
     /// `None` for what the bridge does by itself.
-    pub(super) _call: Option<CallPlace>,
+    pub(super) call: Option<CallPlace>,
     /// `None` while the call waits for something else than the gateway.
     pub(super) request: Option<RequestPlace>,
     /// What keeps other replicas from signing the agent in meanwhile.
@@ -91,15 +91,18 @@ impl Underway {
             Err(CallError::Refused(refusal)) if refusal.retcode.blames_guid() => refusal,
             verdict => return verdict.map(|envelope| (envelope, after)),
         };
+        self.patience.note_refusal();
         let newer = if command.interface.only_reads() {
             self.stored_since(session.version).await
         } else {
-            Box::pin(self.newer_session(session.version)).await?
+            let newer = Box::pin(self.newer_session(session.version)).await;
+            newer.map_err(CallError::after_refusal)?
         };
         match newer {
             Some(newer) => {
                 let after = self.tenant.events.newest();
-                self.send(command, &newer).await.map(|envelope| (envelope, after))
+                let repeated = self.send(command, &newer).await;
+                repeated.map(|envelope| (envelope, after)).map_err(CallError::after_refusal)
             }
             None => Err(CallError::Refused(refused)),
         }
@@ -119,6 +122,7 @@ impl Underway {
             self.tenant.credentials.forget(self.agent).await;
             self.tenant.keepers.stop(self.agent);
             self.tenant.take_overs.decided(self.agent);
+            self.tenant.sign_ins.settle(self.agent);
             self.tenant.enter(self.agent, SessionState::Gone, "signed out");
             let told = self.tenant.sessions.sign_out(self.agent, session.version).await;
             told.map_err(|e| self.tenant.store_failed(&e))?;

@@ -174,3 +174,33 @@ async fn keepers_and_callers_are_signed_in_side_by_side() {
     let early = sign_ins[..half].iter().filter(|entry| is_kept(entry.agent)).count();
     assert!((half / 4..=half * 3 / 4).contains(&early), "{early} of the first {half} were kept");
 }
+
+#[tokio::test]
+async fn an_agent_who_is_signed_out_while_it_is_in_the_queue_is_not_signed_in() {
+    let tenant = "keep.pause_min = \"5ms\"\nkeep.pause_max = \"10ms\"\n";
+    let tenant = format!("keep.sign_ins_per_second = 2\n{tenant}");
+    let credentials = (AGENT..AGENT + 6).collect();
+    let bridge =
+        TestBridge::with(Setup { credentials, tenant, keep: true, ..<_>::default() }).await;
+    for agent in AGENT..AGENT + 6 {
+        bridge.sign_in(agent).await.expect("signed in");
+    }
+    bridge.gateway.clear_journal();
+    for agent in AGENT..AGENT + 6 {
+        bridge.gateway.sign_out(agent);
+    }
+    let waiting = async {
+        while bridge.scrape().await["ccgw_sign_ins_queued{tenant=\"acme\"}"] < 4.0 {
+            sleep(Duration::from_millis(2)).await;
+        }
+    };
+    timeout(Duration::from_secs(10), waiting).await.expect("they wait");
+    let is_in = |agent: u32| bridge.gateway.agent(agent).is_some_and(|agent| agent.signed_in);
+    let last = (AGENT..AGENT + 6).rev().find(|agent| !is_in(*agent)).expect("one waits");
+    let result = bridge.sign_out(last).await;
+    refused(result, Code::FailedPrecondition, "AGENT_NOT_SIGNED_IN", "refused");
+    let others = || (AGENT..AGENT + 6).filter(|agent| *agent != last).all(is_in);
+    until("all others are back", others).await;
+    let of_last = |entry: &&ccgateway_bridge::sim::Entry| entry.agent == Some(last);
+    assert_eq!(bridge.asked(Interface::SignIn).iter().filter(of_last).count(), 0);
+}

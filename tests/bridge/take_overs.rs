@@ -1,9 +1,12 @@
 //! Another client signs the bridge's agents in, again and again.
 
+use std::time::Duration;
+
 use ccgateway_bridge::{
     rpc::proto::{SessionChange, SessionState, SignInRequest, watch_events_response::What},
     sim::{Interface, Options},
 };
+use tokio::time::{Instant, timeout};
 use tonic::Code;
 
 use crate::support::{AGENT, PASSWORD, Setup, TestBridge, refused, until};
@@ -17,7 +20,10 @@ struct Fight {
 
 impl Fight {
     async fn begin(force: bool, tells: bool) -> Self {
-        let gateway = Options { take_over_event: tells, ..<_>::default() };
+        Self::at(Options { take_over_event: tells, ..<_>::default() }, force).await
+    }
+
+    async fn at(gateway: Options, force: bool) -> Self {
         let tenant = "keep.pause_min = \"5ms\"\nkeep.pause_max = \"10ms\"\n\
                       keep.take_backs = 2\nkeep.take_back_pause = \"1s\"\n"
             .into();
@@ -49,11 +55,13 @@ impl Fight {
     async fn until_given_up(&mut self) -> Vec<SessionChange> {
         let mut watching = self.bridge.watch(&[AGENT], None).await;
         let mut told = Vec::new();
+        let end = Instant::now() + Duration::from_secs(30);
         while told.last().is_none_or(|change: &SessionChange| change.state() != SessionState::Lost)
         {
+            assert!(Instant::now() < end, "the fight goes on: {told:?}");
             self.rival_acts();
-            let look = std::time::Duration::from_millis(20);
-            let Ok(message) = tokio::time::timeout(look, watching.next()).await else { continue };
+            let look = Duration::from_millis(20);
+            let Ok(message) = timeout(look, watching.next()).await else { continue };
             if let Some(What::SessionChange(change)) = message.what {
                 told.push(change);
             }
@@ -83,7 +91,8 @@ async fn ends_although_forced(tells: bool, cause: &str) {
     let kept = states(&told).into_iter().filter(|state| *state == SessionState::Kept).count();
     assert_eq!(kept, 2, "{told:?}");
     assert!(told.iter().any(|change| change.cause.contains(cause)), "{told:?}");
-    assert_eq!(told[told.len() - 1].cause, "another client keeps signing the agent in");
+    let end = "it was lost again and again, mostly to another client";
+    assert_eq!(told[told.len() - 1].cause, end);
     let taken_back = "ccgw_take_overs_total{tenant=\"acme\",result=\"taken_back\"}";
     assert_eq!(count(bridge, taken_back).await, "2");
     assert_eq!(fight.given_up().await, "1");
@@ -123,7 +132,7 @@ async fn a_fight_ends_where_the_gateway_tells_of_it_by_refusals_alone() {
 }
 
 #[tokio::test]
-async fn an_agent_that_another_client_has_is_asked_for_in_vain_a_few_times() {
+async fn without_force_the_bridge_asks_a_few_times_for_an_agent_that_another_client_has() {
     let mut fight = Fight::begin(false, true).await;
     fight.bridge.gateway.clear_journal();
     let told = fight.until_given_up().await;
@@ -148,4 +157,44 @@ async fn an_agent_that_the_other_client_leaves_comes_back() {
     };
     until("the agent is back", is_back).await;
     fight.bridge.set_busy(AGENT).await.expect("kept");
+}
+
+#[tokio::test]
+async fn a_gateway_that_allows_no_force_is_asked_a_few_times_too() {
+    let gateway = Options { force_sign_in: false, ..<_>::default() };
+    let mut fight = Fight::at(gateway, true).await;
+    fight.bridge.gateway.clear_journal();
+    let told = fight.until_given_up().await;
+    assert_eq!(states(&told), [SessionState::Recovering, SessionState::Lost], "{told:?}");
+    assert_eq!(fight.bridge.asked(Interface::SignIn).len(), 2);
+    assert_eq!(fight.bridge.asked(Interface::ForceSignIn).len(), 0);
+}
+
+#[tokio::test]
+async fn an_agent_that_is_signed_out_again_and_again_is_signed_in_ever_more_slowly() {
+    let fight = Fight::begin(false, false).await;
+    fight.bridge.gateway.clear_journal();
+    // The first recovery comes at once, the second a second later, the third two seconds later.
+    let end = Instant::now() + Duration::from_millis(2500);
+    while Instant::now() < end {
+        fight.bridge.gateway.sign_out(AGENT);
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let sign_ins = fight.bridge.asked(Interface::SignIn).len();
+    assert!((1..=2).contains(&sign_ins), "{sign_ins} sign-ins");
+}
+
+#[tokio::test]
+async fn an_agent_who_was_given_up_is_well_again_when_the_other_client_has_left() {
+    let mut fight = Fight::begin(false, true).await;
+    let _told = fight.until_given_up().await;
+    assert_eq!(fight.given_up().await, "1");
+    fight.bridge.gateway.sign_out(AGENT);
+    let back = async {
+        while fight.bridge.set_busy(AGENT).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(Duration::from_secs(30), back).await.expect("a call makes the bridge try again");
+    assert_eq!(fight.given_up().await, "0");
 }

@@ -31,6 +31,7 @@ async fn replicas_take_no_more_moments_than_the_rate_has() {
         taken += u128::from(moments.count);
         assert!(taken <= supply(begun), "{taken} moments after {:?}", begun.elapsed());
     }
+    assert!(taken >= 250, "half a second of the supply at least: {taken}");
 }
 
 #[tokio::test]

@@ -31,6 +31,9 @@ pub(in crate::server) struct Readiness {
 const READY: u8 = 1;
 const DRAINING: u8 = 2;
 
+/// Of each tenant's agents, as many are named as a person reads.
+const NAMED_MAX: usize = 20;
+
 /// What an operator wants to know in the morning; empty where nothing is unusual.
 fn sign_ins(tenant: &Tenant) -> String {
     let (id, queue) = (tenant.id(), tenant.sign_in_queue());
@@ -45,12 +48,11 @@ fn sign_ins(tenant: &Tenant) -> String {
              second, empty in about {empty_in} s",
         );
     }
-    for TakenOver { agent, attempts, given_up } in tenant.taken_over() {
-        let now = if given_up { "given up until a caller asks for it" } else { "taken back" };
+    for TakenOver { agent, attempts, given_up } in tenant.taken_over().into_iter().take(NAMED_MAX) {
+        let now = if given_up { ", given up until a caller asks for it" } else { "" };
         let _written = writeln!(
             lines,
-            "tenant {id}: agent {agent} was taken by another client, {now} after {attempts} \
-             attempts",
+            "tenant {id}: agent {agent} was found with another client at {attempts} sign-ins{now}",
         );
     }
     lines

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::{sync::OwnedSemaphorePermit, time::Instant};
 
-use super::{Grant, SignIns, Waiters, queue::Entry};
+use super::{Grant, Waiters, queue::Entry};
 use crate::{call::CallError, id::AgentId, tenant::Tenant};
 
 impl Tenant {
@@ -27,12 +27,21 @@ impl Tenant {
         let sign_ins = &self.sign_ins;
         // The semaphore is never closed.
         while let Ok(place) = sign_ins.places.clone().acquire_owned().await {
-            let waiting = sign_ins.lock().queue.len();
+            let Some(waiting) = self.waiting_sign_ins() else { return };
             sign_ins.rate.moment(waiting).await;
             if !self.grant_next(place) {
                 return;
             }
         }
+    }
+
+    /// How many agents wait; with none, nobody drives the queue from now on. A moment for nobody
+    /// would be missing elsewhere, since all replicas share them.
+    fn waiting_sign_ins(&self) -> Option<usize> {
+        let mut state = self.sign_ins.lock();
+        let waiting = state.queue.waiting();
+        state.is_driven = waiting > 0;
+        state.is_driven.then_some(waiting)
     }
 
     /// Gives the next agent its moment; whether there was one.
@@ -48,6 +57,7 @@ impl Tenant {
         let grant = Grant {
             sign_ins: self.sign_ins.clone(),
             agent,
+            ticket: entry.ticket,
             queued: entry.waited(now),
             // Where whoever has the grant ends without a word, it has panicked.
             result: Err(CallError::Internal),
@@ -78,17 +88,16 @@ impl Tenant {
     /// grant; then there is nothing left to do here but to see what came of it.
     async fn sign_in_by_itself(self: &Arc<Self>, agent: AgentId, refused: u64) {
         let result = self.recover(agent, refused).await;
-        let unclaimed = self.sign_ins.claim(agent);
-        if let Some(grant) = unclaimed {
-            grant.finish(&result);
+        let mut state = self.sign_ins.lock();
+        // With its entry, so that whoever asks meanwhile finds both or none.
+        let is_unclaimed = state.queue.entry(agent).is_some_and(|e| e.waiters.grant.is_some());
+        let entry = is_unclaimed.then(|| state.queue.remove(agent)).flatten();
+        self.sign_ins.count(&state);
+        drop(state);
+        if let Some(Waiters { grant: Some(mut grant), keeper, .. }) = entry.map(|e| e.waiters) {
+            grant.result = result.map(drop);
+            grant.tell(keeper);
         }
-    }
-}
-
-impl SignIns {
-    /// Takes the grant that waits for whoever has the agent's turn.
-    pub(super) fn claim(&self, agent: AgentId) -> Option<Grant> {
-        self.lock().queue.entry(agent)?.waiters.grant.take()
     }
 }
 

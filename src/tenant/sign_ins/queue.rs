@@ -17,6 +17,8 @@ pub(super) struct Queue<W> {
     /// The lane whose turn it is where both have agents.
     next: Lane,
     last_number: u64,
+    /// Entries whose moment has not come.
+    waiting: usize,
     pace: Pace,
 }
 
@@ -41,8 +43,9 @@ pub(super) struct Entry<W> {
     wanted_until: Option<Instant>,
     since: Instant,
     lane: Lane,
-    /// `None`: its moment has come.
-    number: Option<u64>,
+    /// Tells this entry from one that takes its place.
+    pub(super) ticket: u64,
+    is_due: bool,
 }
 
 /// Places in the order of arrival. One whose number is not that of the agent's entry belongs to an
@@ -88,6 +91,7 @@ impl<W: Default> Queue<W> {
             lanes: Default::default(),
             next: Lane::Calls,
             last_number: 0,
+            waiting: 0,
             pace: Pace { configured: interval, interval, last: None, is_measured: false },
         }
     }
@@ -105,8 +109,16 @@ impl<W: Default> Queue<W> {
             self.last_number += 1;
             let number = self.last_number;
             self.lane(lane).push_back((number, agent));
-            let (waiters, number) = (W::default(), Some(number));
-            let entry = Entry { waiters, refused, wanted_until: None, since: now, lane, number };
+            self.waiting += 1;
+            let entry = Entry {
+                waiters: W::default(),
+                refused,
+                wanted_until: None,
+                since: now,
+                lane,
+                ticket: number,
+                is_due: false,
+            };
             self.entries.insert(agent, entry);
         }
         let standing = self.standing(agent, now);
@@ -125,10 +137,11 @@ impl<W: Default> Queue<W> {
 
     pub(super) fn remove(&mut self, agent: AgentId) -> Option<Entry<W>> {
         let removed = self.entries.remove(&agent);
-        let waiting = self.entries.len();
-        for lane in self.lanes.iter_mut().filter(|lane| lane.len() > 2 * waiting + STALE_MAX) {
+        self.waiting -= usize::from(removed.as_ref().is_some_and(Entry::is_waiting));
+        let (entries, most) = (&self.entries, 2 * self.entries.len() + STALE_MAX);
+        for lane in self.lanes.iter_mut().filter(|lane| lane.len() > most) {
             lane.retain(|(number, agent)| {
-                self.entries.get(agent).is_some_and(|entry| entry.number == Some(*number))
+                entries.get(agent).is_some_and(|entry| entry.ticket == *number)
             });
         }
         removed
@@ -145,11 +158,12 @@ impl<W: Default> Queue<W> {
         while let Some((number, agent)) = self.next_place() {
             places += 1;
             let Some(entry) = self.entries.get_mut(&agent) else { continue };
-            if entry.number != Some(number) {
+            if entry.ticket != number || entry.is_due {
                 continue;
             }
+            self.waiting -= 1;
             if is_wanted(agent, entry) {
-                entry.number = None;
+                entry.is_due = true;
                 self.pace.moved(now, places);
                 return Some(agent);
             }
@@ -167,7 +181,7 @@ impl<W: Default> Queue<W> {
 
     /// How many agents wait for their moment.
     pub(super) fn waiting(&self) -> usize {
-        self.entries.values().filter(|entry| entry.is_waiting()).count()
+        self.waiting
     }
 
     /// Since when the one that has waited longest does.
@@ -177,18 +191,21 @@ impl<W: Default> Queue<W> {
     }
 
     /// From one agent's moment to the next, as measured lately.
-    pub(super) fn interval(&self) -> Duration {
-        self.pace.interval
+    pub(super) fn interval(&self, now: Instant) -> Duration {
+        self.pace.interval(now)
     }
 
     /// When this agent is due, as far as can be told.
-    fn standing(&mut self, agent: AgentId, now: Instant) -> Standing {
+    pub(super) fn standing(&mut self, agent: AgentId, now: Instant) -> Standing {
         let Some(entry) = self.entries.get(&agent) else { return Standing::Waiting(now) };
-        let (lane, Some(number)) = (entry.lane, entry.number) else { return Standing::Due };
+        let (lane, number) = (entry.lane, entry.ticket);
+        if entry.is_due {
+            return Standing::Due;
+        }
         let before = self.lane(lane).partition_point(|(other, _)| *other < number);
         let beside = self.lane(lane.other()).len().min(before + 1);
         let before = u32::try_from(before + beside).unwrap_or(u32::MAX);
-        Standing::Waiting(self.pace.next(now) + self.pace.interval.saturating_mul(before))
+        Standing::Waiting(self.pace.next(now) + self.pace.interval(now).saturating_mul(before))
     }
 
     /// The next place, alternately from both lanes.
@@ -215,7 +232,7 @@ impl<W> Entry<W> {
 
     /// Whether it still waits for its moment.
     pub(super) fn is_waiting(&self) -> bool {
-        self.number.is_some()
+        !self.is_due
     }
 
     /// How long the agent has been waiting.
@@ -247,6 +264,13 @@ impl Pace {
 
     fn stopped(&mut self) {
         (self.interval, self.is_measured) = (self.configured, false);
+    }
+
+    /// A queue that stands still gets slower with each moment.
+    fn interval(&self, now: Instant) -> Duration {
+        let last = self.last.filter(|_| self.is_measured);
+        let stands = last.map_or(Duration::ZERO, |last| now.saturating_duration_since(last));
+        self.interval.max(stands)
     }
 
     /// When the first agent in the queue may expect its moment.

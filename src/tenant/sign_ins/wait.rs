@@ -12,7 +12,7 @@ use super::{
     queue::{Lane, Standing},
 };
 use crate::{
-    call::CallError,
+    call::{CallError, Loss},
     id::AgentId,
     session::Session,
     tenant::{Tenant, underway::Underway},
@@ -108,7 +108,10 @@ impl Underway {
             biased;
             grant = granted => Ok(grant.ok().map(Moment::Ours)),
             newer = newer => Ok(Some(Moment::Newer(newer))),
-            loss = self.patience.lost() => Err(loss.before_sending()),
+            loss = self.patience.lost() => Err(match loss {
+                Loss::Cutoff => loss.before_sending(),
+                Loss::Deadline | Loss::Gone => tenant.sign_ins.queued(self.agent),
+            }),
         }
     }
 }
@@ -119,6 +122,16 @@ enum Joined {
 }
 
 impl SignIns {
+    /// What a caller is told who waits no longer.
+    fn queued(&self, agent: AgentId) -> CallError {
+        let now = Instant::now();
+        let due_in = match self.lock().queue.standing(agent, now) {
+            Standing::Waiting(due) => due.saturating_duration_since(now),
+            Standing::Due => Duration::ZERO,
+        };
+        CallError::SignInsQueued { due_in }
+    }
+
     /// Gives an agent a place in the queue whose session is lost.
     fn ask_for_keeper(&self, agent: AgentId, lost: u64) -> oneshot::Receiver<Settled> {
         let (keeper, settled) = oneshot::channel();

@@ -26,7 +26,7 @@ pub(super) fn notes(html: &mut Html, tenant: &TenantStatus) {
     );
     agents(
         html,
-        "taken back from another client lately",
+        "found with another client lately",
         tenant.taken_over.iter().filter(|one| !is_given_up(one)),
     );
 }
@@ -34,7 +34,8 @@ pub(super) fn notes(html: &mut Html, tenant: &TenantStatus) {
 fn queue(html: &mut Html, sign_ins: &SignInStatus) {
     html.text(sign_ins.waiting).raw(" agents wait to be signed in, the first for ");
     html.text(span(Duration::from_secs_f64(sign_ins.oldest_seconds))).raw("; at ");
-    html.text(format_args!("{:.0}", sign_ins.per_second)).raw(" a second all are in in about ");
+    html.text(format_args!("{:.1}", sign_ins.per_second));
+    html.raw(" a second all are signed in within about ");
     html.text(span(Duration::from_secs_f64(sign_ins.empty_in_seconds)));
 }
 
