@@ -73,6 +73,8 @@ pub struct Tenant {
     /// Where replicas tell each other of events; `None`: there are no others.
     relay: Option<Relay>,
     watches: Arc<Semaphore>,
+    /// Guids that may be renewed at once for agents whom another process has polled.
+    renewals: Semaphore,
     /// Sign-ins that nobody asked for.
     sign_ins: Arc<SignIns>,
     take_overs: TakeOvers,
@@ -180,6 +182,7 @@ impl Tenant {
             metrics,
             events,
             relay,
+            renewals: Semaphore::new((config.limits.in_flight.get() / 4).max(1)),
             watches: Arc::new(Semaphore::new(config.events.watches.get())),
             id,
             config,

@@ -71,8 +71,9 @@ struct Keeper {
     wake: Arc<Notify>,
     /// Before the first poll.
     delay: Duration,
-    /// Whether the process before this one may have ended between the answer that brought a newer
-    /// Guid and the disk. The gateway need not send it again, and takes the old one not for long.
+    /// Whether another process polled before, which may have ended between the answer that brought a
+    /// newer Guid and its store, or dropped that answer with its lease. The gateway need not send the
+    /// Guid again, and takes the old one not for long.
     may_be_old: bool,
     /// Of the session that was seen last.
     version: u64,
@@ -101,16 +102,12 @@ impl Keepers {
     /// Keeps this agent's session from now on. A keeper that is there already polls at once: it may
     /// be in a long pause, for a gateway that was silent, and a new session wants its first poll.
     pub(super) fn start(&self, tenant: &Arc<Tenant>, agent: AgentId) {
-        self.start_within(tenant, agent, Duration::ZERO);
+        self.begin(tenant, agent, Duration::ZERO, false);
     }
 
-    /// The same for one of many, with its first poll at some moment within `spread`.
-    pub(super) fn start_within(&self, tenant: &Arc<Tenant>, agent: AgentId, spread: Duration) {
-        self.begin(tenant, agent, spread, false);
-    }
-
-    /// The same for a session of the process before this one.
-    pub(super) fn resume(&self, tenant: &Arc<Tenant>, agent: AgentId, spread: Duration) {
+    /// The same for a session that another process has polled: the one before this one, or another
+    /// replica. The first poll comes at some moment within `spread`.
+    pub(super) fn take_over(&self, tenant: &Arc<Tenant>, agent: AgentId, spread: Duration) {
         self.begin(tenant, agent, spread, tenant.config.auth_mode == AuthMode::Dynamic);
     }
 
@@ -197,6 +194,8 @@ impl Keeper {
             () = sleep(self.delay) => {}
         }
         if self.may_be_old {
+            // All agents of another replica may come at once, and calls want places too.
+            let _place = self.tenant.renewals.acquire().await;
             // If that fails, the first poll finds out why.
             let _finding = Box::pin(self.tenant.renew(self.agent)).await;
         }

@@ -106,7 +106,7 @@ impl Tenant {
         for agent in found {
             if self.config.keep.enabled {
                 self.enter(agent, SessionState::Kept, "found in the file of store.file");
-                self.keepers.resume(self, agent, spread.min(RESUMED_WITHIN));
+                self.keepers.take_over(self, agent, spread.min(RESUMED_WITHIN));
             } else {
                 self.enter(agent, SessionState::Unpolled, "keep.enabled is false");
             }
@@ -142,7 +142,7 @@ impl Polls for Arc<Tenant> {
                 self.enter(agent, SessionState::Kept, "kept here from now on");
                 // Hundreds come from a replica that is gone, each with a connection to open.
                 let lease = self.leases.as_ref().map(|leases| leases.time());
-                self.keepers.start_within(self, agent, lease.unwrap_or_default() / SPREAD);
+                self.keepers.take_over(self, agent, lease.unwrap_or_default() / SPREAD);
             }
         }
     }
