@@ -70,7 +70,10 @@ impl Underway {
 
     /// Has the gateway make a new Guid where polls bring none.
     pub(super) async fn update_guid(mut self) -> Result<(), CallError> {
-        let session = self.tenant.session(self.agent).await?.ok_or(CallError::SessionMissing)?;
+        // The newest of all replicas: a Guid that is made from an older one would be thrown away, since
+        // what it replaces is not what is stored.
+        let session = self.tenant.newest_session(self.agent).await;
+        let session = session.ok_or(CallError::SessionMissing)?;
         let envelope = self.send(&Command::plain(&UPDATE_GUID), &session).await?;
         // Whether a header brings it too is not documented; then it is stored by now.
         if let Some(guid) = envelope.result.as_deref().and_then(updated_guid) {
