@@ -7,7 +7,7 @@ use std::{
     path::PathBuf,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -62,6 +62,9 @@ struct Inner {
     progress: watch::Sender<Progress>,
     failures: AtomicU64,
     bytes: AtomicU64,
+    /// Whether the file could not be read at the start, so that it may have sessions that are not
+    /// known yet.
+    is_unread: AtomicBool,
 }
 
 /// One tenant's part of the file.
@@ -170,11 +173,13 @@ impl SessionFile {
             keys => Some(Arc::new(Keyring::new(keys)?)),
         };
         let (path, keys, credentials) = (config.path.clone(), keyring.clone(), config.credentials);
-        let opening = move || found::open(&path, keys.as_deref(), credentials, tenants);
-        let (slots, database) = match spawn_blocking(opening).await {
-            Ok(opened) => opened,
-            Err(_) => (Vec::new(), Err(DatabaseError::Broken("reading it failed".to_owned()))),
-        };
+        let same = tenants.clone();
+        let opening = move || found::open(&path, keys.as_deref(), credentials, same);
+        let opened = spawn_blocking(opening).await;
+        let (slots, database) = opened.unwrap_or_else(|_panicked| {
+            let failed = DatabaseError::Broken("reading it failed".to_owned());
+            (found::slots(tenants), Err(failed))
+        });
         let inner = Arc::new(Inner {
             path: config.path.clone(),
             keyring,
@@ -186,6 +191,7 @@ impl SessionFile {
             progress: watch::Sender::default(),
             failures: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
+            is_unread: AtomicBool::new(database.is_err()),
         });
         let database = inner.usable(database)?;
         let writer = tokio::spawn(writer::run(inner.clone(), database));

@@ -17,7 +17,7 @@ use crate::{
 
 /// One version of an agent's session, as replicas of other versions of this program can read it
 /// too: unknown fields are left out.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Serialize, Deserialize)]
 pub(super) struct Record {
     agent: u32,
     pub(super) version: u64,
@@ -28,7 +28,7 @@ pub(super) struct Record {
     signed_out: bool,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Serialize, Deserialize)]
 struct Body {
     origin: Made,
     /// In milliseconds, as all times here.

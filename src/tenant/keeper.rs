@@ -17,7 +17,7 @@ use std::{
 use rand::RngExt as _;
 use tokio::{
     sync::Notify,
-    time::{Instant, sleep},
+    time::{Instant, sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -93,6 +93,8 @@ static LAST_NUMBER: AtomicU64 = AtomicU64::new(0);
 
 /// Of the pause between polls: to 16 s by default, far below the gateway's two minutes.
 const DOUBLINGS_MAX: u32 = 5;
+/// How long a poll may wait for a new Guid.
+const RENEWAL_WAIT: Duration = Duration::from_secs(5);
 const BACKOFF_FIRST: Duration = Duration::from_millis(500);
 const BACKOFF_MAX: Duration = Duration::from_secs(30);
 
@@ -193,13 +195,8 @@ impl Keeper {
             () = self.finish.cancelled() => {}
             () = sleep(self.delay) => {}
         }
-        if self.may_be_old {
-            // All agents of another replica may come at once, and calls want places too.
-            let _place = self.tenant.renewals.acquire().await;
-            // If that fails, the first poll finds out why.
-            let _finding = Box::pin(self.tenant.renew(self.agent)).await;
-        }
         let end = loop {
+            self.renew_old().await;
             if let Err(end) = self.turn().await {
                 break end;
             }
@@ -221,6 +218,22 @@ impl Keeper {
                 tenant.enter(*agent, end.state(), end.cause());
             }
         }
+    }
+
+    /// Asks for a new Guid where the known one may be old. Polls do not wait for it long: without them
+    /// the gateway signs the agent out.
+    async fn renew_old(&mut self) {
+        if !self.may_be_old || self.finish.is_cancelled() {
+            return;
+        }
+        let renewing = async {
+            // All agents of another replica may come at once, and calls want places too.
+            let _place = self.tenant.renewals.acquire().await;
+            // If that fails, the next poll finds out why.
+            let _finding = Box::pin(self.tenant.renew(self.agent)).await;
+        };
+        let renewed = self.finish.run_until_cancelled(timeout(RENEWAL_WAIT, renewing)).await;
+        self.may_be_old = !matches!(renewed, Some(Ok(())));
     }
 
     /// One poll and what follows from it.

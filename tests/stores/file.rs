@@ -424,6 +424,41 @@ async fn a_file_that_cannot_be_written_goes_on_in_memory_until_it_can() {
     assert_eq!(next.len(), 2);
 }
 
+/// A volume that is not there yet when the process starts, and then is.
+#[tokio::test]
+async fn a_file_that_cannot_be_read_at_the_start_is_read_later_and_not_written_over() {
+    for keys in [[1], [2]] {
+        let folder = Folder::new();
+        let file = folder.open().await;
+        let before = store(&file);
+        put(&before, 1001, "old").await;
+        put(&before, 1002, "kept").await;
+        file.close().await;
+        let (path, away) = (folder.path(), folder.0.path().join("away"));
+        fs::rename(&path, &away).unwrap();
+        // A link to itself cannot be opened, for a reason that may pass.
+        std::os::unix::fs::symlink(&path, &path).unwrap();
+
+        let file = folder.open_for(&keys, CAPACITY).await.expect("it starts");
+        assert!(matches!(file.state(), FileState::Down(_)), "{:?}", file.state());
+        let running = store(&file);
+        put(&running, 1001, "new").await;
+        fs::remove_file(&path).unwrap();
+        fs::rename(&away, &path).unwrap();
+        eventually("the file to be read", || file.state() == FileState::Up).await;
+        assert_eq!(knows(&running, 1001).as_deref(), Some("new"));
+        if keys == [1] {
+            assert_eq!(knows(&running, 1002).as_deref(), Some("kept"));
+            file.close().await;
+            let next = store(&folder.open().await);
+            assert_eq!(knows(&next, 1001).as_deref(), Some("new"));
+            assert_eq!(knows(&next, 1002).as_deref(), Some("kept"));
+        } else {
+            assert_eq!(folder.aside().len(), 1, "what no key opens is set aside");
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_file_that_somebody_removes_is_made_again() {
     let folder = Folder::new();

@@ -29,7 +29,7 @@ pub(super) struct Key {
 }
 
 /// What a file held when it was opened.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Content {
     /// Whether it is not a new one.
     pub(super) is_written: bool,
@@ -39,7 +39,7 @@ pub(super) struct Content {
 }
 
 /// What is to be written, all of it or nothing.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Changes {
     /// `None`: the row goes.
     pub(super) rows: Vec<(Key, Option<Vec<u8>>)>,

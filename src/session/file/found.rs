@@ -11,7 +11,7 @@ use super::{
     writer,
 };
 use crate::{
-    id::TenantId,
+    id::{AgentId, TenantId},
     keyring::Keyring,
     session::{
         Origin,
@@ -45,15 +45,53 @@ pub(super) fn open(
     credentials: bool,
     tenants: BTreeMap<TenantId, NonZeroUsize>,
 ) -> (Vec<Slot>, Result<Database, DatabaseError>) {
+    let mut slots = slots(tenants);
+    let opened = fill(path, &mut slots, keyring, credentials);
+    (slots, opened)
+}
+
+/// Each tenant's slot, with nothing in it.
+pub(super) fn slots(tenants: BTreeMap<TenantId, NonZeroUsize>) -> Vec<Slot> {
     let slot = |(tenant, capacity)| Slot {
         tenant,
         local: Arc::new(Local::new(capacity)),
         shelf: Shelf::default(),
         found: Vec::new(),
     };
-    let mut slots: Vec<_> = tenants.into_iter().map(slot).collect();
-    let opened = fill(path, &mut slots, keyring, credentials);
-    (slots, opened)
+    tenants.into_iter().map(slot).collect()
+}
+
+/// Takes in what is in a file that could not be read at the start: of each session the newer version
+/// stays. Gives how many no key opens.
+pub(super) fn take_in_late(
+    slots: &[Slot],
+    content: Content,
+    keyring: Option<&Keyring>,
+    path: &Path,
+) -> usize {
+    let mut tally = Tally::default();
+    see_versions(slots, &content);
+    for (key, row) in content.rows {
+        match slots.iter().find(|slot| slot.tenant.as_str() == key.tenant) {
+            Some(slot) => drop(slot.read(&key, &row, keyring, &mut tally)),
+            None => tally.strange += 1,
+        }
+    }
+    tally.tell(path);
+    tally.sealed
+}
+
+/// Why a file is set aside that has so many sessions which no key opens.
+pub(super) fn no_key(sessions: usize) -> String {
+    format!("no key in store.encryption_keys opens {sessions} of its sessions")
+}
+
+fn see_versions(slots: &[Slot], content: &Content) {
+    for (tenant, version) in &content.versions {
+        if let Some(slot) = slots.iter().find(|slot| slot.tenant.as_str() == tenant) {
+            slot.local.saw_version(*version);
+        }
+    }
 }
 
 fn fill(
@@ -77,9 +115,7 @@ fn fill(
     if tally.sealed > 0 {
         // The operator may have the key elsewhere.
         drop(database);
-        let sessions = tally.sealed;
-        let problem = format!("no key in store.encryption_keys opens {sessions} of its sessions");
-        database = writer::begin_anew(path, &problem)?;
+        database = writer::begin_anew(path, &no_key(tally.sealed))?;
     }
     database = writer::rewritten(path, database, &writer::everything(slots, keyring))?;
     database.compact(path)?;
@@ -88,14 +124,13 @@ fn fill(
 
 fn take_in(slots: &mut [Slot], content: Content, keyring: Option<&Keyring>) -> Tally {
     let mut tally = Tally::default();
-    for (tenant, version) in &content.versions {
-        if let Some(slot) = slots.iter().find(|slot| slot.tenant.as_str() == tenant) {
-            slot.local.saw_version(*version);
-        }
-    }
+    see_versions(slots, &content);
     for (key, row) in content.rows {
         match slots.iter_mut().find(|slot| slot.tenant.as_str() == key.tenant) {
-            Some(slot) => slot.take_in(&key, &row, keyring, &mut tally),
+            Some(slot) => {
+                let made_here = slot.read(&key, &row, keyring, &mut tally);
+                slot.found.extend(made_here);
+            }
             None => tally.strange += 1,
         }
     }
@@ -103,15 +138,22 @@ fn take_in(slots: &mut [Slot], content: Content, keyring: Option<&Keyring>) -> T
 }
 
 impl Slot {
-    fn take_in(&mut self, key: &Key, row: &[u8], keyring: Option<&Keyring>, tally: &mut Tally) {
+    /// Takes a row in; gives the agent whose session the bridge has made.
+    fn read(
+        &self,
+        key: &Key,
+        row: &[u8],
+        keyring: Option<&Keyring>,
+        tally: &mut Tally,
+    ) -> Option<AgentId> {
         let Some(agent) = key.agent() else {
             tally.malformed += 1;
-            return;
+            return None;
         };
         let kind = [CREDENTIALS, REJECTED].into_iter().find(|kind| *kind == key.kind);
         if let Some(kind) = kind {
             tally.malformed += usize::from(!self.shelf.take_in(kind, agent, row));
-            return;
+            return None;
         }
         let record = Record::parse(row).ok().filter(|record| record.agent() == Some(agent));
         let entry = match record.filter(|_| key.kind == SESSION) {
@@ -125,26 +167,23 @@ impl Slot {
             Ok(entry) => entry,
             Err(Unreadable::Malformed) => {
                 tally.malformed += 1;
-                return;
+                return None;
             }
             Err(Unreadable::Sealed) => {
                 tally.sealed += 1;
-                return;
+                return None;
             }
         };
         let Some(session) = entry.live().cloned() else {
             tally.ended += 1;
-            return;
+            return None;
         };
-        match self.local.offer(agent, entry) {
-            Taken::Yes | Taken::Older => {
-                tally.sessions += 1;
-                if session.origin == Origin::SignedIn {
-                    self.found.push(agent);
-                }
-            }
-            Taken::Full => tally.surplus += 1,
+        if self.local.offer(agent, entry) == Taken::Full {
+            tally.surplus += 1;
+            return None;
         }
+        tally.sessions += 1;
+        (session.origin == Origin::SignedIn).then_some(agent)
     }
 }
 

@@ -21,7 +21,7 @@ use tracing::{debug, info, warn};
 use super::{
     Inner, SESSION, Slot,
     database::{Changes, Content, Database, DatabaseError, Key, Rest},
-    place,
+    found, place,
 };
 use crate::{id::AgentId, keyring::Keyring, session::record::Record};
 
@@ -94,7 +94,9 @@ pub(super) fn open_or_set_aside(path: &Path) -> Result<(Database, Content), Data
 
 /// Sets the file aside for a new one.
 pub(super) fn begin_anew(path: &Path, problem: &str) -> Result<Database, DatabaseError> {
-    let aside = place::set_aside(path)?;
+    let aside = place::set_aside(path).map_err(|error| {
+        DatabaseError::Broken(format!("{problem}, and it cannot be set aside: {error}"))
+    })?;
     let (file, aside) = (path.display(), aside.display());
     warn!(%file, %aside, problem, "the file of store.file was set aside for a new one, in which goes on what is known");
     Database::open(path).map(|(database, _)| database)
@@ -153,7 +155,15 @@ impl Inner {
     ) -> Result<Database, DatabaseError> {
         let mut database = match database.filter(|database| database.is_at(&self.path)) {
             None => {
-                let (database, _) = open_or_set_aside(&self.path)?;
+                let (mut database, content) = open_or_set_aside(&self.path)?;
+                if self.is_unread.swap(false, Ordering::Relaxed) {
+                    let keyring = self.keyring.as_deref();
+                    let sealed = found::take_in_late(&self.slots, content, keyring, &self.path);
+                    if sealed > 0 {
+                        drop(database);
+                        database = begin_anew(&self.path, &found::no_key(sealed))?;
+                    }
+                }
                 rewritten(&self.path, database, &self.everything())?
             }
             Some(database) => {
