@@ -29,9 +29,10 @@ enum Task {
 
 /// Everything is compared again so often, give or take a tenth, whatever was heard.
 const COMPARE_EVERY: Duration = Duration::from_secs(600);
-/// Until the next attempt, on average; twice as long after each that fails, up to four seconds.
+/// Until the next attempt, on average; twice that after one that has failed. Whoever waits for
+/// a session that only this replica knows waits as long.
 const RETRY: Duration = Duration::from_millis(500);
-const DOUBLINGS_MAX: u32 = 3;
+const DOUBLINGS_MAX: u32 = 1;
 /// Records in one round trip.
 const READ_AT_ONCE: usize = 256;
 const WRITES_AT_ONCE: usize = 32;
