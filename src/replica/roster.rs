@@ -14,7 +14,7 @@ use std::{
 use rand::RngExt as _;
 use tokio::{
     sync::Notify,
-    time::{sleep, sleep_until},
+    time::{Instant, sleep, sleep_until},
 };
 
 use self::{held::Held, outage::Outage};
@@ -203,12 +203,26 @@ impl Roster {
     pub async fn leave(&self, polls: &impl Polls) {
         // First, so that the others know whose turn it is when the leases are free.
         let _unavailable = self.leases.leave().await;
+        // A poll may stay open for longer than is left of its lease.
+        tokio::select! {
+            () = self.hand_all_over(polls) => {}
+            () = self.watch_the_clock(polls) => {}
+        }
+    }
+
+    async fn hand_all_over(&self, polls: &impl Polls) {
+        let mut renew_at = Instant::now();
         loop {
             let agents = self.held().agents();
-            if agents.is_empty() {
+            self.hand_over(agents, polls).await;
+            let left = self.held().agents();
+            if left.is_empty() {
                 return;
             }
-            self.hand_over(agents, polls).await;
+            if Instant::now() >= renew_at {
+                renew_at = Instant::now() + self.leases.time() / TURNS;
+                self.renew_all(left, polls).await;
+            }
             sleep(HAND_OVER_PAUSE).await;
         }
     }

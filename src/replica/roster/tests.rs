@@ -6,7 +6,7 @@ mod world;
 
 use std::{collections::BTreeSet, time::Duration};
 
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use self::world::{
     ANSWER_MAX, Fortune, LEASE, Shared, agents, kill, many_agents, new_world, open, start, world_of,
@@ -53,6 +53,23 @@ async fn a_replica_that_leaves_hands_over_before_it_goes() {
         replica.roster.stir();
     }
     sleep(Duration::from_secs(2)).await;
+    check_each_is_polled_once(&world);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replica_that_leaves_keeps_the_leases_of_polls_that_last() {
+    let world = new_world();
+    let running: Vec<_> = (1..3).map(|id| start(id, &world)).collect();
+    sleep(LEASE * 3).await;
+    open(&world).polls_last = LEASE * 3;
+    let (leaving, me) = (running[0].roster.clone(), running[0].poller.clone());
+    running[0].stops_turning();
+    let mut leaving = Box::pin(async move { leaving.leave(&*me).await });
+    assert!(timeout(LEASE * 2, &mut leaving).await.is_err(), "the polls are under way");
+    let one = running[0].me;
+    assert!(open(&world).polling.values().any(|polling| polling.contains(&one)), "none was cut");
+    leaving.await;
+    sleep(LEASE).await;
     check_each_is_polled_once(&world);
 }
 

@@ -114,6 +114,15 @@ impl Roster {
         is_answered
     }
 
+    /// Renews the leases of agents who are to be handed over.
+    pub(super) async fn renew_all(&self, agents: Vec<AgentId>, polls: &impl Polls) {
+        let chunks: Vec<Vec<AgentId>> =
+            agents.chunks(LEASES_AT_ONCE).map(<[AgentId]>::to_vec).collect();
+        let requests = stream::iter(chunks).map(|some| self.renew(some, polls));
+        // A lease that is not renewed ends by the clock, and its poll with it.
+        requests.buffer_unordered(REQUESTS_AT_ONCE).for_each(async |_answer| {}).await;
+    }
+
     /// Takes or renews the leases of these agents; gives those who are to be polled here and are
     /// not yet.
     async fn renew(

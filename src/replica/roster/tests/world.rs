@@ -45,6 +45,8 @@ pub(super) struct World {
     pub(super) cut: BTreeSet<ReplicaId>,
     /// Whether the store can only be read.
     pub(super) refuses_writes: bool,
+    /// How long polls stay open at the least.
+    pub(super) polls_last: Duration,
     /// Whether the store answers late or not at all.
     pub(super) bad_weather: bool,
     /// What becomes of every request for the lease of this agent.
@@ -114,6 +116,7 @@ pub(super) fn world_of(count: usize, seed: u64) -> Shared {
         reading_time: None,
         rng: StdRng::seed_from_u64(seed),
         polling: BTreeMap::new(),
+        polls_last: Duration::ZERO,
         finishing: BTreeSet::new(),
         trouble: Instant::now(),
         wrong: Vec::new(),
@@ -172,7 +175,8 @@ impl World {
     }
 
     fn poll_time(&mut self) -> Duration {
-        Duration::from_millis(self.rng.random_range(0..2_000))
+        let some = Duration::from_millis(self.rng.random_range(0..2_000));
+        some.max(self.polls_last)
     }
 
     fn check_unpolled(&mut self, agent: AgentId, since: Instant) {
