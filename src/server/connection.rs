@@ -9,6 +9,7 @@ use tokio::{
     net::TcpStream,
     time::{Instant, sleep, timeout, timeout_at},
 };
+use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use super::{
@@ -119,6 +120,17 @@ where
     // GOAWAY; the connection then ends by itself after its last call. Streams would go on.
     guest.leaving.cancel();
     connection.as_mut().graceful_shutdown();
+    let connection = async { ended(connection.await) };
+    last_calls(connection, guest, grace, &stages.close).await
+}
+
+/// Serves the calls of a connection that has got its GOAWAY: until it ends, for `grace` at most.
+async fn last_calls(
+    connection: impl Future<Output = Result<(), String>>,
+    guest: &Guest,
+    grace: Option<Duration>,
+    close: &CancellationToken,
+) -> Result<(), String> {
     let over = async {
         match grace {
             Some(grace) => sleep(grace).await,
@@ -126,26 +138,78 @@ where
         }
     };
     tokio::select! {
-        end = connection => ended(end),
+        // First, so that a call that has arrived is read before the connection counts as idle.
+        biased;
+        end = connection => end,
         () = over => Err("calls went on past the connection's end".into()),
         () = idle_and_in_the_way(guest) => Err("idle, and closed for a new one".into()),
-        () = stages.close.cancelled() => Err("the bridge stopped".into()),
+        () = close.cancelled() => Err("the bridge stopped".into()),
     }
 }
 
-/// Waits until the connection is idle while its place is wanted. A peer that does not answer to
-/// its GOAWAY must not keep the place; a call that it has sent meanwhile is carried out.
+/// Waits until the connection has been idle for a whole [`ROOM_GRACE`] while its place is wanted. A
+/// peer that does not answer to its GOAWAY must not keep the place; a call that it has sent
+/// meanwhile is carried out, and its answer has the time to reach the peer.
 async fn idle_and_in_the_way(guest: &Guest) {
     guest.gives_way().await;
+    let mut before = None;
     loop {
-        sleep(ROOM_GRACE).await;
-        if guest.is_idle() {
+        let idle_since = guest.idle_since();
+        if idle_since.is_some() && idle_since == before {
             return;
         }
+        before = idle_since;
+        sleep(ROOM_GRACE).await;
     }
 }
 
 /// Within a tenth of `age`, so that connections made together do not end together.
 fn jittered(age: Duration) -> Duration {
     age.mul_f64(rand::rng().random_range(0.9..=1.1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_that_has_arrived_when_the_idle_are_closed_is_carried_out() {
+        // More than once: a race would be lost by chance.
+        for _ in 0..50 {
+            let stay = Stay::alone();
+            let guest = &stay.guest;
+            guest.make_way();
+            // Reads a call from its socket at the moment at which it would be closed.
+            let connection = async {
+                sleep(ROOM_GRACE).await;
+                let _open = guest.begin();
+                sleep(10 * ROOM_GRACE).await;
+                Ok(())
+            };
+            let grace = Some(100 * ROOM_GRACE);
+            let ended = last_calls(connection, guest, grace, &CancellationToken::new()).await;
+            assert_eq!(ended, Ok(()));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_is_closed_after_it_has_been_idle_for_the_whole_grace() {
+        let stay = Stay::alone();
+        let guest = &stay.guest;
+        guest.make_way();
+        // When the call ends.
+        let idle_from = Instant::now() + ROOM_GRACE * 4 / 5;
+        let connection = async {
+            sleep(ROOM_GRACE * 3 / 5).await;
+            let open = guest.begin();
+            sleep(ROOM_GRACE / 5).await;
+            drop(open);
+            std::future::pending().await
+        };
+        let grace = Some(100 * ROOM_GRACE);
+        let ended = last_calls(connection, guest, grace, &CancellationToken::new()).await;
+        assert_eq!(ended, Err("idle, and closed for a new one".into()));
+        let idle = idle_from.elapsed();
+        assert!((ROOM_GRACE..2 * ROOM_GRACE).contains(&idle), "{idle:?}");
+    }
 }

@@ -153,6 +153,7 @@ impl House {
             return Ok(self.seat(&mut guests, peer));
         };
         let idle = guests.all.values().filter(|guest| full == Full::House || guest.peer == peer);
+        let idle = idle.filter(|guest| !guest.gives_way.is_cancelled());
         let idle = idle.filter_map(|guest| Some((guest.idle_since()?, guest)));
         if let Some((_, longest)) = idle.min_by_key(|(since, _)| *since) {
             longest.gives_way.cancel();
@@ -214,6 +215,24 @@ impl House {
     }
 }
 
+#[cfg(test)]
+impl Stay {
+    /// A guest of a house of its own.
+    pub(super) fn alone() -> Self {
+        let count = std::num::NonZeroUsize::MIN;
+        let house = House::new(&config::Connections {
+            max: count,
+            handshakes: count,
+            per_peer: count,
+            handshake_timeout: Duration::MAX,
+            max_age: Duration::MAX,
+            max_age_grace: Duration::MAX,
+        });
+        let mut guests = house.guests();
+        house.seat(&mut guests, IpAddr::from([127, 0, 0, 1]))
+    }
+}
+
 impl Drop for Stay {
     fn drop(&mut self) {
         let mut guests = self.house.guests();
@@ -238,20 +257,24 @@ impl Guest {
         OpenStream(self.clone())
     }
 
-    /// Whether no stream is open.
-    pub(super) fn is_idle(&self) -> bool {
-        self.streams.load(Ordering::Relaxed) == 0
+    /// Since when no stream has been open, in milliseconds since the house was made; `None` if one
+    /// is.
+    pub(super) fn idle_since(&self) -> Option<u64> {
+        // With the release of the stream that ended last: whoever sees that it has ended also sees
+        // when.
+        let idle = self.streams.load(Ordering::Acquire) == 0;
+        idle.then(|| self.idle_since.load(Ordering::Relaxed))
+    }
+
+    /// Says that the connection's place is wanted.
+    #[cfg(test)]
+    pub(super) fn make_way(&self) {
+        self.gives_way.cancel();
     }
 
     /// Waits until the connection's place is wanted for another one.
     pub(super) async fn gives_way(&self) {
         self.gives_way.cancelled().await;
-    }
-
-    /// Since when nothing has gone on; `None`: something does, or it has been asked for its place.
-    fn idle_since(&self) -> Option<u64> {
-        let idle = self.is_idle() && !self.gives_way.is_cancelled();
-        idle.then(|| self.idle_since.load(Ordering::Relaxed))
     }
 }
 
@@ -259,7 +282,8 @@ impl Drop for OpenStream {
     fn drop(&mut self) {
         let Self(guest) = self;
         // Before the count, so that whoever sees the guest idle sees since when.
-        guest.idle_since.store(milliseconds_since(guest.born), Ordering::Relaxed);
+        // Of streams that end at the same time, the last counts.
+        guest.idle_since.fetch_max(milliseconds_since(guest.born), Ordering::Relaxed);
         guest.streams.fetch_sub(1, Ordering::Release);
     }
 }
