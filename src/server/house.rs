@@ -1,5 +1,7 @@
 //! The connections that are served: how many there may be, and who makes room for others.
 
+mod demand;
+
 use std::{
     collections::HashMap,
     net::{IpAddr, Ipv6Addr},
@@ -17,6 +19,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
+use self::demand::Demand;
 use crate::{config, tenant::Usage};
 
 /// All connections that are served. One that is idle is kept as long as there is room: callers keep
@@ -29,10 +32,20 @@ pub(super) struct House {
     born: Instant,
     guests: Mutex<Guests>,
     left: Notify,
-    /// Idle ones that were closed for others.
+    /// Connections that have been closed for others.
     made_room: AtomicU64,
-    /// Those for which there was no room, by which bound it was.
-    turned_away: [AtomicU64; 2],
+    /// Of places in the house.
+    no_room: Shortage,
+    /// Of places for one address.
+    no_share: Shortage,
+}
+
+/// What one of the bounds has led to.
+#[derive(Debug, Default)]
+struct Shortage {
+    /// Connections that found no room.
+    turned_away: AtomicU64,
+    /// When the log was last told.
     said: Mutex<Option<Instant>>,
 }
 
@@ -41,6 +54,16 @@ struct Guests {
     next: u64,
     all: HashMap<u64, Arc<Guest>>,
     by_peer: HashMap<IpAddr, usize>,
+    demand: Demand,
+}
+
+/// A newcomer on its way in; waits no more when dropped.
+#[derive(Debug)]
+struct Newcomer<'a> {
+    house: &'a Arc<House>,
+    peer: IpAddr,
+    /// The bound for which it is counted among those who wait.
+    waits_for: Option<Full>,
 }
 
 /// One connection that is served.
@@ -71,12 +94,12 @@ pub(super) struct Stay {
 pub(super) struct OpenStream(Arc<Guest>);
 
 /// The bound that leaves no room for a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Full {
     /// `server.connections.max`.
     House,
-    /// `server.connections.per_peer`.
-    Peer,
+    /// `server.connections.per_peer`, of this address.
+    Peer(IpAddr),
 }
 
 /// How long to wait for a guest that was asked to leave before the next one is asked.
@@ -95,31 +118,32 @@ impl House {
             guests: Mutex::default(),
             left: Notify::new(),
             made_room: AtomicU64::default(),
-            turned_away: Default::default(),
-            said: Mutex::default(),
+            no_room: Shortage::default(),
+            no_share: Shortage::default(),
         })
     }
 
     /// A place for a connection from `peer`. Where there is none, the connection that has been
-    /// idle longest is asked to leave; where all are in use, this waits until `end`.
+    /// idle longest is asked to leave; where all are in use, this waits until `end`. No more
+    /// connections are asked than newcomers wait.
     ///
     /// # Errors
     ///
     /// [`Full`] if no place has become free by then.
     pub(super) async fn enter(self: &Arc<Self>, peer: IpAddr, end: Instant) -> Result<Stay, Full> {
-        let peer = block(peer);
+        let mut newcomer = Newcomer { house: self, peer: block(peer), waits_for: None };
         loop {
             // From before the look, so that no leaving is missed between the look and the wait.
             let mut left = std::pin::pin!(self.left.notified());
             left.as_mut().enable();
-            let full = match self.try_enter(peer) {
+            let full = match newcomer.try_enter() {
                 Ok(stay) => return Ok(stay),
                 Err(full) => full,
             };
+            self.say(full);
             let patience = end.saturating_duration_since(Instant::now());
             if patience.is_zero() {
-                self.turned_away(full).fetch_add(1, Ordering::Relaxed);
-                self.say(full);
+                self.shortage(full).turned_away.fetch_add(1, Ordering::Relaxed);
                 return Err(full);
             }
             let _next_try = timeout(patience.min(ASK_AGAIN), left).await;
@@ -136,32 +160,19 @@ impl House {
         let count = |count: &AtomicU64| count.load(Ordering::Relaxed);
         [
             ("idle", count(&self.made_room)),
-            ("house_full", count(self.turned_away(Full::House))),
-            ("peer_full", count(self.turned_away(Full::Peer))),
+            ("house_full", count(&self.no_room.turned_away)),
+            ("peer_full", count(&self.no_share.turned_away)),
         ]
     }
 
-    /// A place if there is one; else somebody has been asked to leave, if anybody is idle.
-    fn try_enter(self: &Arc<Self>, peer: IpAddr) -> Result<Stay, Full> {
-        let mut guests = self.guests();
+    /// The bound that leaves no room for `peer`, if one does.
+    fn full(&self, guests: &Guests, peer: IpAddr) -> Option<Full> {
         let of_peer = guests.by_peer.get(&peer).copied().unwrap_or_default();
-        let full = if of_peer >= self.per_peer {
-            Full::Peer
-        } else if guests.all.len() >= self.max {
-            Full::House
+        if of_peer >= self.per_peer {
+            Some(Full::Peer(peer))
         } else {
-            return Ok(self.seat(&mut guests, peer));
-        };
-        let idle = guests.all.values().filter(|guest| full == Full::House || guest.peer == peer);
-        let idle = idle.filter(|guest| !guest.gives_way.is_cancelled());
-        let idle = idle.filter_map(|guest| Some((guest.idle_since()?, guest)));
-        if let Some((_, longest)) = idle.min_by_key(|(since, _)| *since) {
-            longest.gives_way.cancel();
-            self.made_room.fetch_add(1, Ordering::Relaxed);
+            (guests.all.len() >= self.max).then_some(Full::House)
         }
-        drop(guests);
-        self.say(full);
-        Err(full)
     }
 
     fn seat(self: &Arc<Self>, guests: &mut Guests, peer: IpAddr) -> Stay {
@@ -182,31 +193,35 @@ impl House {
 
     /// Says in the log that there is no room, now and then.
     fn say(&self, full: Full) {
-        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
-        if said.is_some_and(|said| said.elapsed() < SAY_AGAIN) {
+        if !self.shortage(full).is_news() {
             return;
         }
-        *said = Some(Instant::now());
-        drop(said);
-        let (bound, limit, what) = match full {
-            Full::House => {
-                ("server.connections.max", self.max, "every place for connections is taken")
-            }
-            Full::Peer => {
-                let what = "every place for connections from one address is taken";
-                ("server.connections.per_peer", self.per_peer, what)
-            }
-        };
         let [(_, made_room), (_, house), (_, peer)] = self.counts();
         let turned_away = house + peer;
-        warn!(bound, limit, made_room, turned_away, "{what}; idle ones are closed for new ones");
+        match full {
+            Full::House => warn!(
+                bound = "server.connections.max",
+                limit = self.max,
+                made_room,
+                turned_away,
+                "every place for connections is taken; idle ones are closed for new ones"
+            ),
+            Full::Peer(peer) => warn!(
+                bound = "server.connections.per_peer",
+                limit = self.per_peer,
+                %peer,
+                made_room,
+                turned_away,
+                "every place for connections from one address is taken; idle ones are closed for \
+                 new ones"
+            ),
+        }
     }
 
-    fn turned_away(&self, full: Full) -> &AtomicU64 {
-        let [house, peer] = &self.turned_away;
+    fn shortage(&self, full: Full) -> &Shortage {
         match full {
-            Full::House => house,
-            Full::Peer => peer,
+            Full::House => &self.no_room,
+            Full::Peer(_) => &self.no_share,
         }
     }
 
@@ -214,6 +229,81 @@ impl House {
         self.guests.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+impl Shortage {
+    /// Whether the log has not been told for a while; it is told now.
+    fn is_news(&self) -> bool {
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        let news = said.is_none_or(|said| said.elapsed() >= SAY_AGAIN);
+        if news {
+            *said = Some(Instant::now());
+        }
+        news
+    }
+}
+
+// === impl Guests ===
+
+impl Guests {
+    /// Asks the guest that has been idle longest to leave, if more newcomers wait for `full` than
+    /// guests are about to make room.
+    fn ask(&mut self, full: Full) -> bool {
+        let now = Instant::now();
+        if !self.demand.is_open(full, now) {
+            return false;
+        }
+        let concerned = |guest: &Guest| match full {
+            Full::House => true,
+            Full::Peer(peer) => guest.peer == peer,
+        };
+        let all = self.all.iter().filter(|(_, guest)| concerned(guest));
+        let idle = all.filter_map(|(number, guest)| Some((guest.dispensable()?, number, guest)));
+        let Some((_, &number, longest)) = idle.min_by_key(|(since, ..)| *since) else {
+            return false;
+        };
+        longest.gives_way.cancel();
+        self.demand.note_asked(number, full, now);
+        true
+    }
+}
+
+// === impl Newcomer ===
+
+impl Newcomer<'_> {
+    /// A place if there is one; else this one waits, and somebody has been asked to leave for it
+    /// if anybody is idle.
+    fn try_enter(&mut self) -> Result<Stay, Full> {
+        let mut guests = self.house.guests();
+        // Under one lock with the seat, so that nobody sees a newcomer that has a place wait.
+        self.wait_no_more(&mut guests);
+        let Some(full) = self.house.full(&guests, self.peer) else {
+            return Ok(self.house.seat(&mut guests, self.peer));
+        };
+        guests.demand.wait(full);
+        self.waits_for = Some(full);
+        if guests.ask(full) {
+            self.house.made_room.fetch_add(1, Ordering::Relaxed);
+        }
+        Err(full)
+    }
+
+    fn wait_no_more(&mut self, guests: &mut Guests) {
+        if let Some(full) = self.waits_for.take() {
+            guests.demand.wait_no_more(full);
+        }
+    }
+}
+
+impl Drop for Newcomer<'_> {
+    fn drop(&mut self) {
+        if self.waits_for.is_some() {
+            let house = self.house;
+            self.wait_no_more(&mut house.guests());
+        }
+    }
+}
+
+// === impl Stay ===
 
 #[cfg(test)]
 impl Stay {
@@ -237,6 +327,7 @@ impl Drop for Stay {
     fn drop(&mut self) {
         let mut guests = self.house.guests();
         guests.all.remove(&self.number);
+        guests.demand.note_gone(self.number);
         if let Some(count) = guests.by_peer.get_mut(&self.guest.peer) {
             *count -= 1;
             if *count == 0 {
@@ -264,6 +355,11 @@ impl Guest {
         // when.
         let idle = self.streams.load(Ordering::Acquire) == 0;
         idle.then(|| self.idle_since.load(Ordering::Relaxed))
+    }
+
+    /// Since when the guest has been idle, if it may be asked to leave.
+    fn dispensable(&self) -> Option<u64> {
+        self.idle_since().filter(|_| !self.gives_way.is_cancelled())
     }
 
     /// Says that the connection's place is wanted.
@@ -377,11 +473,103 @@ mod tests {
         let first = enter(&house, HERE).await.expect("room");
         later().await;
         let second = enter(&house, HERE).await.expect("room");
-        assert_eq!(enter(&house, HERE).await.expect_err("nobody leaves"), Full::Peer);
+        assert_eq!(enter(&house, HERE).await.expect_err("nobody leaves"), Full::Peer(HERE));
         assert!(first.guest.gives_way.is_cancelled());
         assert!(!theirs.guest.gives_way.is_cancelled());
         drop((first, second));
         assert_eq!(house.guests().by_peer.len(), 1);
+    }
+
+    /// Lets the newcomers go on that have something to do.
+    async fn settle() {
+        for _ in 0..5 {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    fn asked(stays: &[Stay]) -> Vec<usize> {
+        let asked = |stay: &Stay| stay.guest.gives_way.is_cancelled();
+        stays.iter().enumerate().filter_map(|(at, stay)| asked(stay).then_some(at)).collect()
+    }
+
+    /// Seats 100 guests and has 50 newcomers wait until as many have left.
+    async fn fifty_newcomers_among_a_hundred(house: &Arc<House>) {
+        let mut stays = Vec::new();
+        for _ in 0..100 {
+            stays.push(enter(house, HERE).await.expect("room"));
+        }
+        tokio::time::advance(Duration::from_secs(60)).await;
+        let newcomers: Vec<_> = (0..50)
+            .map(|_| {
+                let house = house.clone();
+                tokio::spawn(async move { enter(&house, HERE).await })
+            })
+            .collect();
+        settle().await;
+        for left in 0..50 {
+            assert_eq!(asked(&stays).len(), 50 - left);
+            stays.swap_remove(asked(&stays)[0]);
+            settle().await;
+        }
+        assert_eq!(asked(&stays), [0; 0]);
+        for newcomer in newcomers {
+            stays.push(newcomer.await.expect("no panic").expect("room"));
+        }
+        assert_eq!((house.usage().taken, house.counts()[0].1), (100, 50));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn as_many_are_asked_to_leave_as_newcomers_wait() {
+        fifty_newcomers_among_a_hundred(&house(100, 1000)).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn as_many_of_an_address_are_asked_to_leave_as_newcomers_of_it_wait() {
+        fifty_newcomers_among_a_hundred(&house(1000, 100)).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn newcomers_that_give_up_do_not_ask_one_guest_each() {
+        let house = house(2, 1000);
+        let stays =
+            [enter(&house, HERE).await.expect("room"), enter(&house, HERE).await.expect("room")];
+        tokio::time::advance(Duration::from_secs(60)).await;
+        for _ in 0..10 {
+            assert!(enter(&house, HERE).now_or_never().is_none());
+        }
+        assert_eq!(asked(&stays).len(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn another_guest_is_asked_where_one_does_not_go() {
+        let house = house(3, 1000);
+        let mut stays = Vec::new();
+        for _ in 0..3 {
+            stays.push(enter(&house, HERE).await.expect("room"));
+            later().await;
+        }
+        tokio::time::advance(Duration::from_secs(60)).await;
+        let newcomer = tokio::spawn({
+            let house = house.clone();
+            async move { enter(&house, HERE).await }
+        });
+        settle().await;
+        assert_eq!(asked(&stays), [0]);
+        stays[1].guest.gives_way.cancelled().await;
+        assert_eq!(asked(&stays), [0, 1]);
+        newcomer.abort();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_bound_is_told_to_the_log_by_itself() {
+        let house = house(1, 1);
+        for _ in 0..2 {
+            for full in [Full::House, Full::Peer(HERE)] {
+                assert!(house.shortage(full).is_news());
+                assert!(!house.shortage(full).is_news());
+            }
+            tokio::time::advance(SAY_AGAIN).await;
+        }
     }
 
     #[test]
