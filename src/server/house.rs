@@ -247,10 +247,10 @@ impl Shortage {
 impl Guests {
     /// Asks the guest that has been idle longest to leave, if more newcomers wait for `full` than
     /// guests are about to make room.
-    fn ask(&mut self, full: Full) -> bool {
+    fn ask(&mut self, full: Full) {
         let now = Instant::now();
         if !self.demand.is_open(full, now) {
-            return false;
+            return;
         }
         let concerned = |guest: &Guest| match full {
             Full::House => true,
@@ -258,12 +258,10 @@ impl Guests {
         };
         let all = self.all.iter().filter(|(_, guest)| concerned(guest));
         let idle = all.filter_map(|(number, guest)| Some((guest.dispensable()?, number, guest)));
-        let Some((_, &number, longest)) = idle.min_by_key(|(since, ..)| *since) else {
-            return false;
-        };
-        longest.gives_way.cancel();
-        self.demand.note_asked(number, full, now);
-        true
+        if let Some((_, &number, longest)) = idle.min_by_key(|(since, ..)| *since) {
+            longest.gives_way.cancel();
+            self.demand.note_asked(number, full, now);
+        }
     }
 }
 
@@ -281,9 +279,7 @@ impl Newcomer<'_> {
         };
         guests.demand.wait(full);
         self.waits_for = Some(full);
-        if guests.ask(full) {
-            self.house.made_room.fetch_add(1, Ordering::Relaxed);
-        }
+        guests.ask(full);
         Err(full)
     }
 
@@ -326,6 +322,9 @@ impl Stay {
 impl Drop for Stay {
     fn drop(&mut self) {
         let mut guests = self.house.guests();
+        if self.guest.gives_way.is_cancelled() {
+            self.house.made_room.fetch_add(1, Ordering::Relaxed);
+        }
         guests.all.remove(&self.number);
         guests.demand.note_gone(self.number);
         if let Some(count) = guests.by_peer.get_mut(&self.guest.peer) {
@@ -558,6 +557,18 @@ mod tests {
         stays[1].guest.gives_way.cancelled().await;
         assert_eq!(asked(&stays), [0, 1]);
         newcomer.abort();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_guest_counts_as_closed_for_others_when_it_has_gone() {
+        let house = house(1, 1000);
+        let stay = enter(&house, HERE).await.expect("room");
+        tokio::time::advance(Duration::from_secs(60)).await;
+        assert!(enter(&house, HERE).now_or_never().is_none());
+        assert!(stay.guest.gives_way.is_cancelled());
+        assert_eq!(house.counts()[0], ("idle", 0));
+        drop(stay);
+        assert_eq!(house.counts()[0], ("idle", 1));
     }
 
     #[tokio::test(start_paused = true)]

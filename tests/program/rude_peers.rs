@@ -245,6 +245,13 @@ async fn one_address_takes_no_more_than_its_share() {
         .expect("closed, not cut");
     let (_, readiness) = program.ask("GET /readyz?verbose", "").await;
     assert!(readiness.contains("connections: 2 of 8"), "{readiness}");
+    let full = "every place for connections from one address is taken";
+    let printed = program.printed(full).await;
+    let line = printed.lines().find(|line| line.contains(full)).expect("printed");
+    assert!(line.contains("127.0.0.1"), "{line}");
+    let metrics = program.ask("GET /metrics", "").await.1;
+    let closed = "ccgw_connections_turned_away_total{cause=\"idle\"} 1";
+    assert!(metrics.contains(closed), "{metrics}");
 }
 
 #[tokio::test]
