@@ -73,7 +73,9 @@ pub(super) struct Guest {
     born: Instant,
     /// Streams that are open.
     streams: AtomicUsize,
-    /// When the last one ended, in milliseconds since the house was made.
+    /// When the connection got its place, in milliseconds since the house was made.
+    seated: u64,
+    /// When the last stream ended, in the same unit; `seated` before the first one.
     idle_since: AtomicU64,
     /// Cancelled when the connection is asked to end.
     pub(super) leaving: CancellationToken,
@@ -104,6 +106,9 @@ pub(super) enum Full {
 
 /// How long to wait for a guest that was asked to leave before the next one is asked.
 const ASK_AGAIN: Duration = Duration::from_millis(500);
+/// A guest without a stream is not asked to leave before this time: its first call may be on its
+/// way.
+const SETTLING: Duration = Duration::from_secs(1);
 /// Between two lines of the log that say that the house is full.
 const SAY_AGAIN: Duration = Duration::from_secs(10);
 
@@ -176,11 +181,13 @@ impl House {
     }
 
     fn seat(self: &Arc<Self>, guests: &mut Guests, peer: IpAddr) -> Stay {
+        let seated = milliseconds_since(self.born);
         let guest = Arc::new(Guest {
             peer,
             born: self.born,
             streams: AtomicUsize::default(),
-            idle_since: AtomicU64::new(milliseconds_since(self.born)),
+            seated,
+            idle_since: AtomicU64::new(seated),
             leaving: CancellationToken::new(),
             gives_way: CancellationToken::new(),
         });
@@ -247,7 +254,7 @@ impl Shortage {
 impl Guests {
     /// Asks the guest that has been idle longest to leave, if more newcomers wait for `full` than
     /// guests are about to make room.
-    fn ask(&mut self, full: Full) {
+    fn ask(&mut self, full: Full, house_age: u64) {
         let now = Instant::now();
         if !self.demand.is_open(full, now) {
             return;
@@ -257,7 +264,8 @@ impl Guests {
             Full::Peer(peer) => guest.peer == peer,
         };
         let all = self.all.iter().filter(|(_, guest)| concerned(guest));
-        let idle = all.filter_map(|(number, guest)| Some((guest.dispensable()?, number, guest)));
+        let idle =
+            all.filter_map(|(number, guest)| Some((guest.dispensable(house_age)?, number, guest)));
         if let Some((_, &number, longest)) = idle.min_by_key(|(since, ..)| *since) {
             longest.gives_way.cancel();
             self.demand.note_asked(number, full, now);
@@ -279,7 +287,7 @@ impl Newcomer<'_> {
         };
         guests.demand.wait(full);
         self.waits_for = Some(full);
-        guests.ask(full);
+        guests.ask(full, milliseconds_since(self.house.born));
         Err(full)
     }
 
@@ -356,9 +364,13 @@ impl Guest {
         idle.then(|| self.idle_since.load(Ordering::Relaxed))
     }
 
-    /// Since when the guest has been idle, if it may be asked to leave.
-    fn dispensable(&self) -> Option<u64> {
-        self.idle_since().filter(|_| !self.gives_way.is_cancelled())
+    /// Since when the guest has been idle, if it may be asked to leave: it has not been asked
+    /// before, and has had the time for a first call.
+    fn dispensable(&self, house_age: u64) -> Option<u64> {
+        let since = self.idle_since()?;
+        let settling = u64::try_from(SETTLING.as_millis()).unwrap_or(u64::MAX);
+        let settles = since == self.seated && house_age.saturating_sub(since) < settling;
+        (!settles && !self.gives_way.is_cancelled()).then_some(since)
     }
 
     /// Says that the connection's place is wanted.
@@ -438,6 +450,7 @@ mod tests {
         // Not idle any more, and idle later than the third.
         let in_use = first.guest.begin();
         drop(second.guest.begin());
+        tokio::time::advance(SETTLING).await;
 
         let fourth = tokio::spawn({
             let house = house.clone();
@@ -557,6 +570,21 @@ mod tests {
         stays[1].guest.gives_way.cancelled().await;
         assert_eq!(asked(&stays), [0, 1]);
         newcomer.abort();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_guest_that_has_just_been_seated_is_not_asked_to_leave() {
+        let house = house(1, 1000);
+        let stay = enter(&house, HERE).await.expect("room");
+        let seated = Instant::now();
+        let newcomer = tokio::spawn({
+            let (house, end) = (house.clone(), seated + Duration::from_secs(10));
+            async move { house.enter(HERE, end).await }
+        });
+        stay.guest.gives_way.cancelled().await;
+        assert!(seated.elapsed() >= Duration::from_secs(1), "{:?}", seated.elapsed());
+        drop(stay);
+        newcomer.await.expect("no panic").expect("room");
     }
 
     #[tokio::test(start_paused = true)]
