@@ -60,11 +60,11 @@ pub(super) async fn serve(listener: TcpListener, board: Arc<Board>, close: Cance
     let places = Displacing::new(MAX_CONNECTIONS);
     let accepting = async {
         loop {
-            let Ok((stream, _peer)) = listener.accept().await else {
+            let Ok((stream, peer)) = listener.accept().await else {
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 continue;
             };
-            let (board, close, place) = (board.clone(), close.clone(), places.enter());
+            let (board, close, place) = (board.clone(), close.clone(), places.enter(peer.ip()));
             tokio::spawn(async move {
                 let serving = timeout(CONNECTION_LIMIT, serve_connection(stream, &board));
                 tokio::select! {

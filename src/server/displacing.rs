@@ -1,7 +1,9 @@
 //! A bounded set that a newcomer always gets into.
 
 use std::{
-    collections::BTreeMap,
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet, HashMap},
+    net::IpAddr,
     num::NonZeroUsize,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -13,11 +15,13 @@ use tokio_util::sync::{
     CancellationToken, WaitForCancellationFuture, WaitForCancellationFutureOwned,
 };
 
+use super::house::block;
 use crate::tenant::Usage;
 
 /// Places for things that take an honest peer milliseconds, such as a handshake. Where all are
-/// taken, the newcomer gets the place that has been held longest: peers that stand still hold the
-/// oldest places, so they cannot keep others out by being many.
+/// taken, the newcomer gets one from the address that holds most, itself included, and of these
+/// the one that has been held longest: peers that stand still hold the oldest places, so they
+/// cannot keep others out by being many, and one address cannot by being fast.
 #[derive(Debug)]
 pub(super) struct Displacing {
     limit: NonZeroUsize,
@@ -28,14 +32,23 @@ pub(super) struct Displacing {
 #[derive(Debug, Default)]
 struct Held {
     next: u64,
-    /// In the order of arrival.
-    places: BTreeMap<u64, CancellationToken>,
+    by_peer: HashMap<IpAddr, Places>,
+    /// One for each of `by_peer`; the last is who loses a place next.
+    ranks: BTreeSet<Rank>,
+    taken: usize,
 }
+
+/// The places of one address, in the order of arrival.
+type Places = BTreeMap<u64, CancellationToken>;
+/// How many places an address has, and which is its oldest: among addresses with as many, the one
+/// with the oldest place ranks highest.
+type Rank = (usize, Reverse<u64>, IpAddr);
 
 /// A place; given back when dropped.
 #[derive(Debug)]
 pub(super) struct Place {
     of: Arc<Displacing>,
+    peer: IpAddr,
     number: u64,
     lost: CancellationToken,
 }
@@ -48,21 +61,19 @@ impl Displacing {
         Arc::new(Self { limit, held, displaced })
     }
 
-    /// A place, taken from whoever has held one longest if there is no other.
-    pub(super) fn enter(self: &Arc<Self>) -> Place {
-        let lost = CancellationToken::new();
+    /// A place for `peer`. If there is no other, it is the oldest one of the address that holds
+    /// most. An IPv6 address stands for its /64.
+    pub(super) fn enter(self: &Arc<Self>, peer: IpAddr) -> Place {
+        let (peer, lost) = (block(peer), CancellationToken::new());
         let mut held = self.held();
-        if held.places.len() >= self.limit.get()
-            && let Some((_, oldest)) = held.places.pop_first()
-        {
-            oldest.cancel();
+        let number = held.add(peer, lost.clone());
+        let displaced = if held.taken > self.limit.get() { held.displace() } else { None };
+        drop(held);
+        if let Some(displaced) = displaced {
+            displaced.cancel();
             self.displaced.fetch_add(1, Ordering::Relaxed);
         }
-        let number = held.next;
-        held.next += 1;
-        held.places.insert(number, lost.clone());
-        drop(held);
-        Place { of: self.clone(), number, lost }
+        Place { of: self.clone(), peer, number, lost }
     }
 
     /// How many places there are.
@@ -72,7 +83,7 @@ impl Displacing {
 
     /// How many places are taken.
     pub(super) fn usage(&self, share: &'static str) -> Usage {
-        Usage { share, limit: self.limit.get(), taken: self.held().places.len() }
+        Usage { share, limit: self.limit.get(), taken: self.held().taken }
     }
 
     /// How many have lost their place to a newcomer.
@@ -83,6 +94,50 @@ impl Displacing {
     fn held(&self) -> MutexGuard<'_, Held> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+impl Held {
+    /// Adds a place, and gives its number.
+    fn add(&mut self, peer: IpAddr, lost: CancellationToken) -> u64 {
+        let number = self.next;
+        self.next += 1;
+        self.taken += 1;
+        self.change(peer, |places| places.insert(number, lost));
+        number
+    }
+
+    /// Takes the oldest place of the address that has most.
+    fn displace(&mut self) -> Option<CancellationToken> {
+        let &(_, Reverse(oldest), peer) = self.ranks.last()?;
+        self.remove(peer, oldest)
+    }
+
+    /// Takes a place, unless it has been displaced.
+    fn remove(&mut self, peer: IpAddr, number: u64) -> Option<CancellationToken> {
+        let removed = self.change(peer, |places| places.remove(&number));
+        self.taken -= usize::from(removed.is_some());
+        removed
+    }
+
+    /// Changes the places of one address, and its rank with them.
+    fn change<T>(&mut self, peer: IpAddr, change: impl FnOnce(&mut Places) -> T) -> T {
+        let places = self.by_peer.entry(peer).or_default();
+        if let Some(rank) = rank(peer, places) {
+            self.ranks.remove(&rank);
+        }
+        let changed = change(places);
+        match rank(peer, places) {
+            Some(rank) => drop(self.ranks.insert(rank)),
+            None => drop(self.by_peer.remove(&peer)),
+        }
+        changed
+    }
+}
+
+/// `None` for an address without places.
+fn rank(peer: IpAddr, places: &Places) -> Option<Rank> {
+    let (&oldest, _) = places.first_key_value()?;
+    Some((places.len(), Reverse(oldest), peer))
 }
 
 impl Place {
@@ -99,7 +154,7 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.of.held().places.remove(&self.number);
+        self.of.held().remove(self.peer, self.number);
     }
 }
 
@@ -109,12 +164,61 @@ mod tests {
 
     use super::*;
 
+    const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
+    fn peer(number: u8) -> IpAddr {
+        [192, 0, 2, number].into()
+    }
+
+    fn is_lost(place: &Place) -> bool {
+        place.lost().now_or_never().is_some()
+    }
+
+    #[test]
+    fn a_flood_from_one_address_displaces_only_itself() {
+        let places = Displacing::new(8);
+        let others: Vec<_> = (1..=4).map(|other| places.enter(peer(other))).collect();
+        let flood: Vec<_> = (0..100).map(|_| places.enter(HERE)).collect();
+        assert!(!others.iter().any(is_lost));
+        assert_eq!(flood.iter().filter(|place| !is_lost(place)).count(), 4);
+        assert!(!flood[96..].iter().any(is_lost), "its newest are left");
+
+        // The next of another address gets a place of the flood's too.
+        let next = places.enter(peer(5));
+        assert!(!others.iter().chain([&next]).any(is_lost));
+        assert!(is_lost(&flood[96]));
+        assert_eq!((places.usage("x").taken, places.displaced()), (8, 97));
+
+        drop((others, flood, next));
+        let held = places.held();
+        assert_eq!((held.taken, held.by_peer.len(), held.ranks.len()), (0, 0, 0));
+    }
+
+    #[test]
+    fn among_addresses_with_as_many_places_the_oldest_place_is_lost() {
+        let places = Displacing::new(3);
+        // The order of arrival is not that of the addresses.
+        let held = [3, 1, 2].map(|number| places.enter(peer(number)));
+        let _newcomer = places.enter(peer(0));
+        assert_eq!(held.each_ref().map(is_lost), [true, false, false]);
+    }
+
+    #[test]
+    fn the_addresses_of_one_ipv6_network_count_as_one() {
+        let places = Displacing::new(2);
+        let other = places.enter(peer(1));
+        let flood =
+            [1, 2, 3].map(|host| places.enter(IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, host])));
+        assert!(!is_lost(&other));
+        assert_eq!(flood.each_ref().map(is_lost), [true, true, false]);
+    }
+
     #[test]
     fn a_newcomer_gets_the_place_that_was_held_longest() {
         let places = Displacing::new(2);
-        let (first, second) = (places.enter(), places.enter());
+        let (first, second) = (places.enter(HERE), places.enter(HERE));
         assert_eq!(places.usage("x").taken, 2);
-        let third = places.enter();
+        let third = places.enter(HERE);
         assert!(first.lost().now_or_never().is_some());
         assert!(second.lost().now_or_never().is_none());
         assert_eq!((places.usage("x").taken, places.displaced()), (2, 1));
@@ -124,7 +228,7 @@ mod tests {
         assert_eq!(places.usage("x").taken, 2);
         drop(second);
         assert_eq!(places.usage("x").taken, 1);
-        let _fourth = places.enter();
+        let _fourth = places.enter(HERE);
         assert!(third.lost().now_or_never().is_none());
     }
 }

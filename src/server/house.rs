@@ -400,7 +400,7 @@ fn milliseconds_since(moment: Instant) -> u64 {
 }
 
 /// What counts as one address: an IPv6 host has a whole /64 for itself.
-fn block(peer: IpAddr) -> IpAddr {
+pub(super) fn block(peer: IpAddr) -> IpAddr {
     const HOST: u128 = u64::MAX as u128;
     match peer.to_canonical() {
         IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() & !HOST).into(),

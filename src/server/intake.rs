@@ -1,6 +1,7 @@
 //! Requests read to the end of their message before anything else is done with them.
 
 use std::{
+    net::IpAddr,
     pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll},
@@ -27,9 +28,9 @@ use crate::{
 /// Where requests wait for the rest of their message.
 ///
 /// Most come with their head and wait for nothing. The others hold a place each, for as long as
-/// their caller's deadline allows and no longer than [`READ_LIMIT`], and the one that has waited
-/// longest is refused where there are too many: so half messages take a bounded part of the memory,
-/// and nobody who sends a whole one is kept out by those who do not.
+/// their caller's deadline allows and no longer than [`READ_LIMIT`]. Where there are too many, the
+/// address that has most of them loses the one that has waited longest: so half messages take a
+/// bounded part of the memory, and nobody who sends a whole one is kept out by those who do not.
 #[derive(Debug)]
 pub(super) struct Intake {
     places: Arc<Displacing>,
@@ -39,6 +40,15 @@ pub(super) struct Intake {
 /// Bytes of a message, and with them of a body.
 #[derive(Clone, Copy, Debug)]
 struct Limit(usize);
+
+/// Who sends a request, and since when.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sender {
+    /// The address of its connection's peer.
+    pub(super) peer: IpAddr,
+    /// When its head had been read.
+    pub(super) arrived: Instant,
+}
 
 /// A request's body, as the services see it.
 pub(super) enum Taken {
@@ -109,19 +119,19 @@ impl Intake {
     pub(super) async fn take(
         &self,
         head: &Parts,
-        arrived: Instant,
+        sender: Sender,
         body: Incoming,
         unread: &Unread,
     ) -> Result<Taken, Response<Body>> {
         match kind(head.uri.path()) {
             Kind::One => {
-                let read = self.whole(&head.headers, arrived, body, unread).await;
+                let read = self.whole(&head.headers, sender, body, unread).await;
                 read.map(Taken::Whole).map_err(|unfinished| match unfinished {
                     Unfinished::Refused(error) => unread.refuse(head, &error),
                     Unfinished::Gone => Status::cancelled("the request broke off").into_http(),
                 })
             }
-            Kind::Many => Ok(Taken::Open(Flowing::new(body, self.places.enter()))),
+            Kind::Many => Ok(Taken::Open(Flowing::new(body, self.places.enter(sender.peer)))),
             Kind::None => Ok(Taken::Whole(Bytes::new())),
         }
     }
@@ -129,7 +139,7 @@ impl Intake {
     async fn whole(
         &self,
         headers: &HeaderMap,
-        arrived: Instant,
+        sender: Sender,
         body: Incoming,
         unread: &Unread,
     ) -> Result<Bytes, Unfinished> {
@@ -138,8 +148,8 @@ impl Intake {
         if let Poll::Ready(read) = poll!(reading.as_mut()) {
             return read.map_err(|_| Unfinished::Gone);
         }
-        let place = self.places.enter();
-        let end = unread.answer_by(headers, arrived).min(arrived + READ_LIMIT);
+        let place = self.places.enter(sender.peer);
+        let end = unread.answer_by(headers, sender.arrived).min(sender.arrived + READ_LIMIT);
         tokio::select! {
             biased;
             read = reading => read.map_err(|_| Unfinished::Gone),

@@ -73,7 +73,7 @@ pub(super) async fn accept(listener: TcpListener, callers: Arc<Callers>, tasks: 
             match listener.accept().await {
                 Ok((stream, peer)) => {
                     let callers = callers.clone();
-                    let place = callers.entrance.handshakes.enter();
+                    let place = callers.entrance.handshakes.enter(peer.ip());
                     tasks.spawn(async move {
                         connection::serve(stream, peer, place, &callers).await;
                     });

@@ -18,7 +18,7 @@ use tower_service::Service as _;
 
 use super::{
     house::{Guest, OpenStream},
-    intake::Intake,
+    intake::{Intake, Sender},
 };
 use crate::{call::Caller, rpc::Unread};
 
@@ -63,9 +63,10 @@ impl Service<Request<Incoming>> for Calls {
         let leaving = self.guest.leaving.clone();
         head.extensions.insert(Caller { peer, arrived, leaving });
         let Services { mut routes, intake, unread } = self.services.clone();
+        let sender = Sender { peer: peer.ip(), arrived };
         let open = self.guest.begin();
         Box::pin(async move {
-            let response = match intake.take(&head, arrived, body, &unread).await {
+            let response = match intake.take(&head, sender, body, &unread).await {
                 Ok(body) => routes.call(Request::from_parts(head, body)).await?,
                 Err(refused) => refused,
             };
