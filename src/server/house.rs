@@ -266,7 +266,9 @@ impl Guests {
         let all = self.all.iter().filter(|(_, guest)| concerned(guest));
         let idle =
             all.filter_map(|(number, guest)| Some((guest.dispensable(house_age)?, number, guest)));
-        if let Some((_, &number, longest)) = idle.min_by_key(|(since, ..)| *since) {
+        // Of those that were seated in the same millisecond, the one that came first.
+        let oldest = idle.min_by_key(|(since, number, _)| (*since, **number));
+        if let Some((_, &number, longest)) = oldest {
             longest.gives_way.cancel();
             self.demand.note_asked(number, full, now);
         }
@@ -464,6 +466,18 @@ mod tests {
         assert_eq!(house.usage().taken, 3);
         assert_eq!(house.counts(), [("idle", 1), ("house_full", 0), ("peer_full", 0)]);
         drop(in_use);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn of_guests_seated_at_the_same_moment_the_first_makes_room() {
+        let house = house(20, 20);
+        let mut stays = Vec::new();
+        for _ in 0..20 {
+            stays.push(enter(&house, HERE).await.expect("room"));
+        }
+        tokio::time::advance(SETTLING).await;
+        assert!(enter(&house, HERE).now_or_never().is_none());
+        assert_eq!(asked(&stays), [0]);
     }
 
     #[tokio::test(start_paused = true)]
