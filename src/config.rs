@@ -367,7 +367,7 @@ pub struct Keep {
     pub silence: Duration,
     /// How long a lost session is tried to be made anew. `keep.recovery`.
     pub recovery: Duration,
-    /// Sign-ins a second that nobody asked for. `keep.sign_ins_per_second`.
+    /// Automatic sign-ins a second: those that no `SignIn` asked for. `keep.sign_ins_per_second`.
     pub sign_ins_per_second: u32,
     /// How often an agent is taken back from another client that signs it in, before the bridge
     /// gives it up until a caller asks for it. `keep.take_backs`.

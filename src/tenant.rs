@@ -75,7 +75,7 @@ pub struct Tenant {
     watches: Arc<Semaphore>,
     /// Guids that may be renewed at once for agents whom another process has polled.
     renewals: Semaphore,
-    /// Sign-ins that nobody asked for.
+    /// Automatic sign-ins: those that no `SignIn` asked for.
     sign_ins: Arc<SignIns>,
     take_overs: TakeOvers,
     abandoned: Abandoned,

@@ -20,8 +20,8 @@ pub(super) struct LogSignals {
 /// The other signals that would end the process at once, with calls under way.
 pub(super) struct OtherSignals(Signals);
 
-/// Real-time signals and some others have no name in tokio. SIGPIPE is ignored by Rust's runtime; those
-/// that tell of a bug, such as SIGSEGV and SIGABRT, are left to end the process.
+/// Real-time signals and some others have no name in tokio. SIGPIPE is ignored by Rust's runtime;
+/// those that tell of a bug, such as SIGSEGV and SIGABRT, are left to end the process.
 #[cfg(target_os = "linux")]
 const NUMBERED: [(&str, std::ops::RangeInclusive<i32>); 7] = [
     ("SIGSTKFLT", 16..=16),

@@ -28,9 +28,9 @@ use crate::{
 
 /// One address of a gateway, with the connections to it that have nothing to do.
 ///
-/// There are never more connections than requests and polls at once, for a new one is opened only while none
-/// is idle. A library's pool that opens one while another is about to become idle, or drops one
-/// half opened because its caller has left, has no such bound.
+/// There are never more connections than requests and polls at once, for a new one is opened only
+/// while none is idle. A library's pool that opens one while another is about to become idle, or
+/// drops one half opened because its caller has left, has no such bound.
 #[derive(Debug)]
 pub(super) struct Endpoint {
     uri: Uri,

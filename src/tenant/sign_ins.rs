@@ -1,4 +1,4 @@
-//! Sign-ins that no caller has asked for by name: which agent is next, and who does the work.
+//! Automatic sign-ins, which no `SignIn` asked for: which agent is next, and who does the work.
 //!
 //! They belong to the agent. A caller who leaves loses its answer, and the agent keeps its place in
 //! the queue as long as somebody has asked for it lately. When its moment has come, the call that
@@ -26,7 +26,7 @@ pub(super) use self::wait::Moment;
 use super::{Tenant, rate_limit::RateLimit};
 use crate::{call::CallError, config, id::AgentId, replica::Leases};
 
-/// A tenant's queue of sign-ins.
+/// A tenant's queue of automatic sign-ins.
 #[derive(Debug)]
 pub(super) struct SignIns {
     state: Mutex<State>,
