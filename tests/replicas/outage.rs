@@ -42,7 +42,7 @@ async fn a_redis_that_is_gone_for_a_minute_and_comes_back_empty_costs_no_call_an
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn without_redis_each_replica_signs_a_cold_agent_in_once_at_the_most() {
+async fn without_redis_the_calls_of_a_replica_for_a_cold_agent_share_a_sign_in() {
     let mut centre = Centre::open().await;
     let replicas = [centre.replica(None).await, centre.replica(None).await];
     centre.redis.kill().await;
@@ -55,7 +55,9 @@ async fn without_redis_each_replica_signs_a_cold_agent_in_once_at_the_most() {
     let served = calls.join_all().await.into_iter().flatten().count();
     // The gateway lets one of the two in, and the other one cannot know of it.
     assert!(served >= 100, "{served}");
-    assert!(centre.asked(Interface::SignIn) <= 2);
+    // One that is refused at once answers those who were waiting for it; who comes later tries anew.
+    let asked = centre.asked(Interface::SignIn);
+    assert!(asked <= 10, "{asked}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
