@@ -134,6 +134,18 @@ impl Settings {
     }
 }
 
+/// Does the work of a command, and waits for no thread that stands still: a lookup of a name or a
+/// write to a disk may hang for longer than anybody would wait for the process to end.
+fn block_on<F: Future>(
+    worker_threads: Option<NonZeroUsize>,
+    work: F,
+) -> std::io::Result<F::Output> {
+    let runtime = runtime(worker_threads)?;
+    let done = runtime.block_on(work);
+    runtime.shutdown_background();
+    Ok(done)
+}
+
 /// One thread needs no scheduler that moves work between threads.
 fn runtime(worker_threads: Option<NonZeroUsize>) -> std::io::Result<Runtime> {
     let mut builder = match worker_threads.map(NonZeroUsize::get) {
@@ -154,6 +166,8 @@ fn fail(code: u8, error: impl std::fmt::Display) -> ExitCode {
 
 #[cfg(test)]
 mod tests {
+    use std::{sync::mpsc::channel, time::Duration};
+
     use clap::CommandFactory as _;
 
     use super::*;
@@ -161,5 +175,19 @@ mod tests {
     #[test]
     fn the_command_line_contradicts_itself_nowhere() {
         Args::command().debug_assert();
+    }
+
+    #[test]
+    fn a_command_ends_while_a_thread_of_its_own_stands_still() {
+        let (end, wait) = channel::<()>();
+        let (ended, told) = channel();
+        std::thread::spawn(move || {
+            let _done = block_on(None, async move {
+                drop(tokio::task::spawn_blocking(move || wait.recv()));
+            });
+            ended.send(()).expect("the test waits");
+        });
+        assert_eq!(told.recv_timeout(Duration::from_secs(20)), Ok(()));
+        drop(end);
     }
 }

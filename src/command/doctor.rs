@@ -4,7 +4,7 @@ use std::{
     process::ExitCode,
 };
 
-use super::{EXIT_FAILED, EXIT_MISTAKE, Settings, fail, runtime};
+use super::{EXIT_FAILED, EXIT_MISTAKE, Settings, block_on, fail};
 use crate::{
     config::{Config, Tenant},
     doctor::{self, Finding, Level},
@@ -30,8 +30,8 @@ pub(super) fn run(settings: &Settings, patients: &Patients) -> ExitCode {
         let known = known.join(", ");
         return fail(EXIT_MISTAKE, format!("--tenant: no such tenant; there are: {known}"));
     }
-    match runtime(None) {
-        Ok(runtime) => runtime.block_on(examine(&config, &tenants)),
+    match block_on(None, examine(&config, &tenants)) {
+        Ok(code) => code,
         Err(error) => fail(EXIT_FAILED, format!("cannot start the runtime: {error}")),
     }
 }

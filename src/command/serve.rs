@@ -3,7 +3,7 @@ use std::process::ExitCode;
 use tracing::{info, warn};
 
 use super::{
-    EXIT_FAILED, EXIT_MISTAKE, Settings, fail, runtime,
+    EXIT_FAILED, EXIT_MISTAKE, Settings, block_on, fail,
     signals::{LogSignals, OtherSignals, StopSignals},
 };
 use crate::{
@@ -23,8 +23,9 @@ pub(super) fn run(settings: &Settings) -> ExitCode {
         Ok(logging) => logging,
         Err(error) => return fail(EXIT_FAILED, error),
     };
-    match runtime(config.server.worker_threads) {
-        Ok(runtime) => runtime.block_on(serve(config, logging.control().clone())),
+    let threads = config.server.worker_threads;
+    match block_on(threads, serve(config, logging.control().clone())) {
+        Ok(code) => code,
         Err(error) => fail(EXIT_FAILED, format!("cannot start the runtime: {error}")),
     }
 }
@@ -54,9 +55,16 @@ async fn serve(config: Config, log: LogControl) -> ExitCode {
     }
     let tenants: Vec<_> = config.tenants.keys().map(ToString::to_string).collect();
     let tls = config.server.tls.is_some();
-    let bridge = match Bridge::start_with(config, Some(log)).await {
-        Ok(bridge) => bridge,
-        Err(error) => return fail(EXIT_FAILED, error),
+    let starting = Bridge::start_with(config, Some(log));
+    let bridge = tokio::select! {
+        started = starting => match started {
+            Ok(bridge) => bridge,
+            Err(error) => return fail(EXIT_FAILED, error),
+        },
+        signal = signals.next() => {
+            info!(signal, "stopped during the start");
+            return ExitCode::SUCCESS;
+        }
     };
     info!(
         grpc.addr = %bridge.grpc_addr(),
