@@ -64,6 +64,8 @@ struct Morning {
 
 #[tokio::main]
 async fn main() -> Result<(), Failure> {
+    // Each kept session is two open files here: its gateway is in the same process.
+    rlimit::increase_nofile_limit(u64::MAX)?;
     let agents = env::var("MORNING_AGENTS").ok().and_then(|text| text.parse().ok()).unwrap_or(2000);
     println!("{agents} agents, {PER_SECOND} sign-ins a second");
     println!("replicas  deadline  refused  agents/s  of rate  longest wait  calls  sign-ins");
@@ -125,7 +127,9 @@ async fn morning(
     let took = started.elapsed();
     let sign_in = |entry: &&_| is_sign_in(entry);
     let sign_ins = gateway.journal().iter().filter(sign_in).count();
-    drop(bridges);
+    // Else they go on polling beside the next ones.
+    bridges.into_iter().map(Bridge::drain).collect::<JoinSet<_>>().join_all().await;
+    gateway.stop().await;
     Ok(Morning {
         took,
         longest: waits.iter().map(|(wait, _)| *wait).max().unwrap_or_default(),
@@ -183,7 +187,9 @@ async fn start(
     agents: u32,
     redis: Option<&Redis>,
 ) -> Result<Bridge, Failure> {
-    let mut text = "[server]\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"off\"\n".to_owned();
+    let mut text = "[server]\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"off\"\n\
+        drain = { spread = \"0s\", limit = \"3s\", sessions = \"leave\" }\n"
+        .to_owned();
     if let Some(redis) = redis {
         fs::write(folder.path().join("store.key"), "5a".repeat(32))?;
         let port = redis.port;
