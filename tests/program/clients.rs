@@ -1,6 +1,11 @@
 //! What `examples/clients` and `docs/service-config.json` give to callers.
 
-use std::path::{Path, PathBuf};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use ccgateway_bridge::{
     rpc::methods,
@@ -8,9 +13,16 @@ use ccgateway_bridge::{
 };
 use serde_json::Value;
 use tempfile::TempDir;
-use tokio::process::Command;
+use tokio::{
+    io::copy_bidirectional,
+    net::{TcpListener, TcpStream},
+    process::Command,
+    sync::Notify,
+    time::sleep,
+};
+use tokio_util::task::AbortOnDropHandle;
 
-use crate::support::{Program, run, tls};
+use crate::support::{Program, run, tls, within};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
@@ -35,7 +47,7 @@ impl Client {
         [Self::Python].into_iter().chain(go).collect()
     }
 
-    async fn set_busy(self, program: &Program, args: &[&str]) -> (Option<i32>, String) {
+    async fn set_busy(self, addr: &SocketAddr, args: &[&str]) -> (Option<i32>, String) {
         let mut command = match self {
             Self::Python => {
                 let mut command = Command::new(python());
@@ -50,7 +62,7 @@ impl Client {
                 command
             }
         };
-        command.current_dir(ROOT).args(["--addr", &program.grpc.to_string()]).args(args);
+        command.current_dir(ROOT).args(["--addr", &addr.to_string()]).args(args);
         run(command).await
     }
 }
@@ -68,9 +80,10 @@ async fn clients_decode_answers_and_errors() {
 }
 
 #[tokio::test]
-async fn the_service_config_repeats_what_is_safe_and_nothing_else() {
+async fn the_service_config_repeats_no_change() {
     for client in Client::built() {
-        repeats_what_is_safe_and_nothing_else(client).await;
+        repeats_no_change(client).await;
+        repeats_no_change_that_was_cut(client).await;
     }
 }
 
@@ -84,10 +97,10 @@ async fn clients_trust_whom_they_are_told_to() {
 async fn decodes_answers_and_errors(client: Client) {
     let program = Program::start("", &[]).await;
     program.register(1001).await;
-    let (code, printed) = client.set_busy(&program, &["--reason", "200", "1001"]).await;
+    let (code, printed) = client.set_busy(&program.grpc, &["--reason", "200", "1001"]).await;
     assert_eq!((code, printed.as_str()), (Some(0), "accepted: success\n"));
 
-    let (code, printed) = client.set_busy(&program, &["--reason", "200", "1001"]).await;
+    let (code, printed) = client.set_busy(&program.grpc, &["--reason", "200", "1001"]).await;
     assert_eq!(code, Some(1), "{printed}");
     let refused = [
         "FAILED_PRECONDITION: ",
@@ -99,11 +112,11 @@ async fn decodes_answers_and_errors(client: Client) {
     for expected in refused {
         assert!(printed.contains(expected), "{expected} in: {printed}");
     }
-    let (_, printed) = client.set_busy(&program, &["--reason", "7", "01"]).await;
+    let (_, printed) = client.set_busy(&program.grpc, &["--reason", "7", "01"]).await;
     assert!(printed.contains("  reason: must be from 200 to 250"), "{printed}");
 }
 
-async fn repeats_what_is_safe_and_nothing_else(client: Client) {
+async fn repeats_no_change(client: Client) {
     let program = Program::start("", &[]).await;
     program.register(1001).await;
     let status = |status| Fault::Status {
@@ -113,15 +126,96 @@ async fn repeats_what_is_safe_and_nothing_else(client: Client) {
         content_type: String::new(),
     };
     program.gateway.misbehave(Misbehaviour::once(status(503)).on(Interface::SayBusy));
-    let (code, printed) = client.set_busy(&program, &["--reason", "200", "1001"]).await;
-    assert_eq!((code, asked(&program)), (Some(0), 2), "{printed}");
+    let (code, printed) = client.set_busy(&program.grpc, &["--reason", "200", "1001"]).await;
+    assert_eq!((code, asked(&program)), (Some(1), 1), "{printed}");
+    assert!(printed.contains("outcome: refused"), "{printed}");
+}
 
-    // UNAVAILABLE as well, but the agent may have changed.
-    program.gateway.misbehave(Misbehaviour::once(status(502)).on(Interface::SayBusy));
-    let (code, printed) =
-        client.set_busy(&program, &["--reason", "201", "--prolong", "1001"]).await;
-    assert_eq!((code, asked(&program)), (Some(1), 3), "{printed}");
+/// A killed pod, or a proxy that closes: the library makes UNAVAILABLE of it by itself.
+async fn repeats_no_change_that_was_cut(client: Client) {
+    let program = Program::start("", &[]).await;
+    program.register(1001).await;
+    let slow = Fault::Delay(Duration::from_secs(1));
+    program.gateway.misbehave(Misbehaviour::always(slow).on(Interface::SayBusy));
+    let cutter = Cutter::to(program.grpc).await;
+    let calling = client.set_busy(&cutter.addr, &["--reason", "200", "1001"]);
+    let cutting = async {
+        within("a request at the gateway", async {
+            while asked(&program) == 0 {
+                sleep(Duration::from_millis(5)).await;
+            }
+        })
+        .await;
+        cutter.cut();
+    };
+    let ((code, printed), ()) = tokio::join!(calling, cutting);
+    assert_eq!((code, asked(&program)), (Some(1), 1), "{printed}");
     assert!(printed.contains("UNAVAILABLE") && printed.contains("outcome: unknown"), "{printed}");
+}
+
+/// Stands between a client and the bridge, and cuts connections.
+struct Cutter {
+    addr: SocketAddr,
+    cut: Arc<Notify>,
+    _accepting: AbortOnDropHandle<()>,
+}
+
+impl Cutter {
+    async fn to(bridge: SocketAddr) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let addr = listener.local_addr().expect("an address");
+        let cut = Arc::new(Notify::new());
+        let cutting = cut.clone();
+        let accepting = tokio::spawn(async move {
+            while let Ok((mut client, _)) = listener.accept().await {
+                let cutting = cutting.clone();
+                tokio::spawn(async move {
+                    let mut server = TcpStream::connect(bridge).await.expect("connected");
+                    tokio::select! {
+                        () = cutting.notified() => {}
+                        _ended = copy_bidirectional(&mut client, &mut server) => {}
+                    }
+                });
+            }
+        });
+        Self { addr, cut, _accepting: AbortOnDropHandle::new(accepting) }
+    }
+
+    /// Cuts all connections that there are; later ones are let through.
+    fn cut(&self) {
+        self.cut.notify_waiters();
+    }
+}
+
+/// Asks for an agent's state with the service config, and prints the code that comes.
+const GET_STATE: &str = "
+import sys, grpc
+sys.path.insert(0, 'proto')
+messages, services = grpc.protos_and_services('ccgateway/agent/v1/agent_state.proto')
+options = [('grpc.service_config', open('docs/service-config.json').read())]
+with grpc.insecure_channel(sys.argv[1], options) as channel:
+    services.AgentStateStub(channel).GetState(messages.GetStateRequest(agent_id='1001'), timeout=20)
+print('answered')
+";
+
+#[tokio::test]
+async fn the_service_config_repeats_what_only_reads() {
+    let program = Program::start("", &[]).await;
+    program.register(1001).await;
+    let status = Fault::Status {
+        status: 503,
+        headers: vec![("Retry-After".into(), "0".into())],
+        body: Vec::new(),
+        content_type: String::new(),
+    };
+    program.gateway.misbehave(Misbehaviour::once(status).on(Interface::AgentStatus));
+    let mut command = Command::new(python());
+    command.current_dir(ROOT).args(["-c", GET_STATE, &program.grpc.to_string()]);
+    let (code, printed) = run(command).await;
+    assert_eq!((code, printed.as_str()), (Some(0), "answered\n"));
+    let journal = program.gateway.journal();
+    let asked = journal.iter().filter(|entry| entry.interface == Some(Interface::AgentStatus));
+    assert_eq!(asked.count(), 2);
 }
 
 async fn trusts_whom_it_is_told_to(client: Client) {
@@ -129,27 +223,38 @@ async fn trusts_whom_it_is_told_to(client: Client) {
     let (setting, pem) = tls(&files);
     let program = Program::start(&setting, &[]).await;
     let addr = format!("localhost:{}", program.grpc.port());
-    let (code, printed) = client.set_busy(&program, &["--addr", &addr, "--ca", &pem, "1001"]).await;
+    let (code, printed) = client.set_busy(&program.grpc, &["--addr", &addr, "--ca", &pem, "1001"]).await;
     assert_eq!(code, Some(1), "{printed}");
     assert!(printed.contains("reason: SESSION_MISSING"), "{printed}");
 
     let other = program.files.path().join("ca.pem").display().to_string();
-    let (_, printed) = client.set_busy(&program, &["--addr", &addr, "--ca", &other, "1001"]).await;
+    let (_, printed) = client.set_busy(&program.grpc, &["--addr", &addr, "--ca", &other, "1001"]).await;
     assert!(printed.starts_with("UNAVAILABLE: ") && !printed.contains("reason: "), "{printed}");
 }
 
+/// Every other method changes an agent, or what the bridge knows of it.
+const READING: [&str; 3] = ["GetState", "GetSession", "WatchEvents"];
+
 #[test]
-fn the_service_config_names_all_services_and_no_others() {
+fn the_service_config_has_retries_for_methods_that_change_nothing_and_no_others() {
     let config: Value =
         serde_json::from_str(include_str!("../../docs/service-config.json")).expect("JSON");
-    let method = &config["methodConfig"][0];
-    let named = method["name"].as_array().expect("names");
-    let mut named: Vec<_> = named.iter().filter_map(|name| name["service"].as_str()).collect();
-    named.sort_unstable();
-    let methods = methods();
-    let mut services: Vec<_> = methods.iter().map(|method| method.service.as_str()).collect();
-    services.sort_unstable();
-    services.dedup();
-    assert_eq!(named, services);
-    assert_eq!(method["retryPolicy"]["retryableStatusCodes"], serde_json::json!(["UNAVAILABLE"]));
+    let mut retried = Vec::new();
+    for config in config["methodConfig"].as_array().expect("method configs") {
+        let Some(policy) = config.get("retryPolicy") else { continue };
+        assert_eq!(policy["retryableStatusCodes"], serde_json::json!(["UNAVAILABLE"]));
+        for name in config["name"].as_array().expect("names") {
+            let part = |key| name[key].as_str().map(str::to_owned);
+            // A name without a method would mean all of its service.
+            retried.push((part("service").expect("a service"), part("method").expect("a method")));
+        }
+    }
+    let mut reading: Vec<_> = methods()
+        .into_iter()
+        .map(|method| (method.service, method.name))
+        .filter(|(_, method)| READING.contains(&method.as_str()))
+        .collect();
+    reading.sort();
+    retried.sort();
+    assert_eq!(retried, reading);
 }

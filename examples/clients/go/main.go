@@ -102,9 +102,8 @@ func connect(args arguments) *grpc.ClientConn {
 	}
 	config, err := os.ReadFile(args.serviceConfig)
 	exitOn(err)
-	// Spreads calls over the replicas that say they are healthy, and repeats those that are
-	// UNAVAILABLE. The bridge tells the library when to (grpc-retry-pushback-ms), and never to where
-	// the outcome is unknown.
+	// Spreads calls over the replicas that say they are healthy. It has no retries for calls that
+	// change an agent: the library would also repeat one whose connection was cut after it had left.
 	connection, err := grpc.NewClient(args.addr,
 		grpc.WithTransportCredentials(transport), grpc.WithDefaultServiceConfig(string(config)))
 	exitOn(err)
@@ -113,9 +112,11 @@ func connect(args arguments) *grpc.ClientConn {
 
 func describe(failure *status.Status) {
 	fmt.Printf("%s: %s\n", code.Code(failure.Code()), failure.Message())
+	told := false
 	for _, detail := range failure.Details() {
 		switch detail := detail.(type) {
 		case *errdetails.ErrorInfo:
+			told = true
 			outcome := detail.GetMetadata()["outcome"]
 			fmt.Printf("  reason: %s\n", detail.GetReason())
 			fmt.Printf("  outcome: %s, %s\n", outcome, outcomes[outcome])
@@ -133,6 +134,10 @@ func describe(failure *status.Status) {
 				fmt.Printf("  %s of %s\n", violation.GetType(), violation.GetSubject())
 			}
 		}
+	}
+	if !told {
+		// Nothing of the bridge's arrived, such as when the connection was cut.
+		fmt.Printf("  outcome: unknown, %s\n", outcomes["unknown"])
 	}
 }
 

@@ -41,9 +41,8 @@ def arguments() -> argparse.Namespace:
 
 
 def connect(args: argparse.Namespace) -> grpc.Channel:
-    # Spreads calls over the replicas that say they are healthy, and repeats those that are
-    # UNAVAILABLE. The bridge tells the library when to (grpc-retry-pushback-ms), and never to where
-    # the outcome is unknown.
+    # Spreads calls over the replicas that say they are healthy. It has no retries for calls that
+    # change an agent: the library would also repeat one whose connection was cut after it had left.
     options = [("grpc.service_config", args.service_config.read_text())]
     if args.ca is None:
         return grpc.insecure_channel(args.addr, options)
@@ -71,6 +70,9 @@ def describe(error: grpc.RpcError) -> list[str]:
             lines += [f"  {field.field}: {field.description}" for field in bad.field_violations]
         elif detail.Unpack(unmet):
             lines += [f"  {violation.type} of {violation.subject}" for violation in unmet.violations]
+    if not any(line.startswith("  outcome: ") for line in lines):
+        # Nothing of the bridge's arrived, such as when the connection was cut.
+        lines.append(f"  outcome: unknown, {OUTCOMES['unknown']}")
     return lines
 
 
