@@ -51,9 +51,18 @@ pub enum CallError {
     #[error("the deadline passed {0}")]
     Deadline(Stage),
 
-    /// The answer has an HTTP status other than 2xx and no envelope.
-    #[error("the gateway answered with HTTP status {status}")]
+    /// The answer has an HTTP status other than 2xx and no envelope. Mostly somebody between the
+    /// bridge and the gateway says so, who need not know what the gateway has done.
+    #[error("the gateway, or something before it, answered with HTTP status {status}")]
     HttpStatus {
+        /// The status.
+        status: u16,
+    },
+
+    /// The answer has no envelope, and an HTTP status which says that the request was not carried
+    /// out and may be later.
+    #[error("the gateway, or something before it, is busy: HTTP status {status}")]
+    GatewayBusy {
         /// The status.
         status: u16,
         /// What its `Retry-After` header asks for.
@@ -230,10 +239,11 @@ impl CallError {
             | Self::Deadline(Stage::Request | Stage::Queue | Stage::Connection | Stage::Watching) => {
                 Outcome::NotSent
             }
-            // Both statuses mean "not now" by their definition; the others leave it open.
+            // "No such interface" is as good as a refusal; other statuses leave it open.
             Self::Refused(_)
             | Self::AfterRefusal(_)
-            | Self::HttpStatus { status: 429 | 503, .. } => Outcome::Refused,
+            | Self::GatewayBusy { .. }
+            | Self::HttpStatus { status: 404 | 405 } => Outcome::Refused,
             Self::NoAnswer(_)
             | Self::Deadline(Stage::SignIn | Stage::Answer)
             | Self::HttpStatus { .. }

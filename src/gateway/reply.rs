@@ -1,4 +1,4 @@
-use std::{borrow::Cow, collections::HashMap, time::Duration};
+use std::{borrow::Cow, collections::HashMap, time::{Duration, SystemTime}};
 
 use bytes::Bytes;
 use http::{
@@ -27,7 +27,7 @@ pub struct Reply {
     /// A Guid that replaces the one the request was sent with, from a 2xx answer's `Set-GUID`
     /// header, else `Guid` (cec_07_0005, cec_07_1202).
     pub guid: Option<Guid>,
-    /// What `Retry-After` asks for, in seconds; its date form is not read.
+    /// What `Retry-After` asks for, up to five minutes.
     pub retry_after: Option<Duration>,
     /// The envelope, whatever the status.
     pub envelope: Result<Envelope, Unreadable>,
@@ -37,6 +37,8 @@ pub struct Reply {
 /// No interface that the bridge uses has an answer of a tenth of this.
 const MAX_BODY_BYTES: usize = 64 * 1024;
 const MAX_COOKIES: usize = 8;
+/// A gateway that is busy for longer than this may as well be asked again after it.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(5 * 60);
 
 const SET_GUID: HeaderName = HeaderName::from_static("set-guid");
 const GUID: HeaderName = HeaderName::from_static("guid");
@@ -64,11 +66,11 @@ impl Reply {
     /// # Errors
     ///
     /// [`CallError::Refused`] for a retcode other than "0", whatever the HTTP status;
-    /// [`CallError::HttpStatus`] for any other answer without a 2xx status;
+    /// [`CallError::GatewayBusy`] and [`CallError::HttpStatus`] for any other answer without a 2xx status;
     /// [`CallError::BadReply`] for one that has it and no readable envelope.
     pub fn into_verdict(self, node: Option<&str>) -> Result<Envelope, CallError> {
         let Self { status, retry_after, envelope, .. } = self;
-        let status_alone = CallError::HttpStatus { status: status.as_u16(), retry_after };
+        let status_alone = status_alone(status, retry_after);
         match envelope {
             Ok(envelope) => match Retcode::refusal(&envelope.retcode) {
                 Some(retcode) => {
@@ -135,9 +137,31 @@ pub fn updated_guid(result: &str) -> Option<Guid> {
     Guid::parse(&guid).ok()
 }
 
+/// What a status other than 2xx says where there is no envelope.
+fn status_alone(status: StatusCode, retry_after: Option<Duration>) -> CallError {
+    let status = status.as_u16();
+    // By their definition the request was not carried out. A 503 alone says nothing: Envoy answers
+    // with it when the gateway has closed the connection, whatever it had done before. One that says
+    // when to come back was meant for the client.
+    match (status, retry_after) {
+        (408 | 421 | 425 | 429, _) | (503, Some(_)) => {
+            CallError::GatewayBusy { status, retry_after }
+        }
+        _ => CallError::HttpStatus { status },
+    }
+}
+
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let seconds = headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
-    Some(Duration::from_secs(seconds))
+    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    let delay = if digits {
+        // More than fits is longer than any bound.
+        text.parse().map_or(RETRY_AFTER_MAX, Duration::from_secs)
+    } else {
+        let date = httpdate::parse_http_date(text).ok()?;
+        date.duration_since(SystemTime::now()).unwrap_or_default()
+    };
+    Some(delay.min(RETRY_AFTER_MAX))
 }
 
 fn envelope(headers: &HeaderMap, body: &Bytes) -> Result<Envelope, Unreadable> {
@@ -173,6 +197,45 @@ mod tests {
         let found = guid(&headers);
         let found = found.as_ref().map(|guid| guid.header().to_str().unwrap());
         assert_eq!(found, expected, "{pairs:?}");
+    }
+
+    #[test]
+    fn a_wait_that_is_asked_for_is_read_in_both_forms_and_bounded() {
+        let read = |text: &str| {
+            let pair = (RETRY_AFTER, HeaderValue::from_str(text).expect("a value"));
+            retry_after(&HeaderMap::from_iter([pair]))
+        };
+        for (text, expected) in [
+            ("7", Some(Duration::from_secs(7))),
+            (" 0 ", Some(Duration::ZERO)),
+            ("31536000", Some(RETRY_AFTER_MAX)),
+            ("99999999999999999999999", Some(RETRY_AFTER_MAX)),
+            ("Fri, 01 Jan 1999 00:00:00 GMT", Some(Duration::ZERO)),
+            ("Fri, 31 Dec 9999 23:59:59 GMT", Some(RETRY_AFTER_MAX)),
+            ("", None),
+            ("soon", None),
+            ("-1", None),
+            ("1.5", None),
+        ] {
+            assert_eq!(read(text), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn only_statuses_that_say_so_mean_that_nothing_was_done() {
+        let wait = Some(Duration::from_secs(1));
+        for status in 300..600 {
+            let status = StatusCode::from_u16(status).expect("a status");
+            for retry_after in [None, wait] {
+                let busy = match status.as_u16() {
+                    408 | 421 | 425 | 429 => true,
+                    503 => retry_after.is_some(),
+                    _ => false,
+                };
+                let error = status_alone(status, retry_after);
+                assert_eq!(matches!(error, CallError::GatewayBusy { .. }), busy, "{error:?}");
+            }
+        }
     }
 
     #[test]

@@ -95,7 +95,7 @@ fn metadata(error: &CallError, about: &About) -> HashMap<String, String> {
             metadata.insert("gateway_node".to_owned(), node.to_string());
         }
     }
-    if let CallError::HttpStatus { status, .. } = error {
+    if let CallError::HttpStatus { status } | CallError::GatewayBusy { status, .. } = error {
         metadata.insert("http_status".to_owned(), status.to_string());
     }
     metadata

@@ -56,7 +56,6 @@ fn row(error: &CallError) -> Row<'_> {
     use More::{BadRequest, Nothing, NotBefore, Precondition, Quota, RetryAfter, UnknownTenant};
 
     const LOOK: &str = "the agent may have changed: look before trying again";
-    let balancer = "a balancer may stand before the gateway";
     let (code, reason, more, advice) = match error {
         CallError::Invalid(fields)      => (InvalidArgument, "INVALID_REQUEST", BadRequest(fields), "see the field violations"),
         CallError::TenantUnknown        => (NotFound, "TENANT_UNKNOWN", UnknownTenant, "check tenant_id"),
@@ -66,9 +65,9 @@ fn row(error: &CallError) -> Row<'_> {
         CallError::Unreachable(_)       => (Unavailable, "GATEWAY_UNREACHABLE", RetryAfter(SOON), "nothing was sent"),
         CallError::NoAnswer(_)          => (Unknown, "GATEWAY_NO_ANSWER", Nothing, LOOK),
         CallError::Deadline(_)          => (DeadlineExceeded, "DEADLINE", Nothing, ""),
-        CallError::HttpStatus { status: 429 | 502..=504, retry_after }
-                                        => (Unavailable, "GATEWAY_HTTP_STATUS", RetryAfter(retry_after.unwrap_or(SOON)), balancer),
-        CallError::HttpStatus { .. }    => (Internal, "GATEWAY_HTTP_STATUS", Nothing, "check the tenant's base_urls"),
+        CallError::GatewayBusy { retry_after, .. }
+                                        => (Unavailable, "GATEWAY_BUSY", RetryAfter(retry_after.unwrap_or(SOON)), "the request was not carried out: try again then"),
+        CallError::HttpStatus { status } => http_status(*status),
         CallError::BadReply(_)          => (Internal, "GATEWAY_BAD_REPLY", Nothing, LOOK),
         CallError::Overloaded { share: share @ (Share::ServerCalls | Share::ServerReading), .. }
                                         => (ResourceExhausted, "SERVER_OVERLOADED", Quota(*share), "try again shortly"),
@@ -84,6 +83,19 @@ fn row(error: &CallError) -> Row<'_> {
         CallError::Internal             => (Internal, "BRIDGE_FAILED", Nothing, LOOK),
     };
     Row { code, reason, more, advice }
+}
+
+/// The table's rows for answers without an envelope.
+#[rustfmt::skip] // one row a line, so that the table reads as a table
+fn http_status(status: u16) -> (Code, &'static str, More<'static>, &'static str) {
+    let (code, advice) = match status {
+        300..=399 => (Code::Internal, "it sends the bridge elsewhere, as to a login page: check the tenant's base_urls; the agent may have changed"),
+        401 | 403 => (Code::Internal, "something before the gateway wants to know who asks: check the tenant's base_urls and tls.client_certificate; the agent may have changed"),
+        404 | 405 => (Code::Internal, "there is no such interface: check the tenant's base_urls; an older gateway may not have it"),
+        502..=504 => (Code::Unknown, "a proxy says so, and the gateway may have acted: look before trying again"),
+        _         => (Code::Internal, "check the tenant's base_urls; the agent may have changed: look before trying again"),
+    };
+    (code, "GATEWAY_HTTP_STATUS", More::Nothing, advice)
 }
 
 /// The table's rows for the gateway's own refusals.
@@ -221,8 +233,8 @@ mod tests {
         assert_eq!(info.metadata["method"], about().method);
     }
 
-    fn http(status: u16, retry_after: Option<u64>) -> CallError {
-        CallError::HttpStatus { status, retry_after: retry_after.map(Duration::from_secs) }
+    fn busy(status: u16, retry_after: Option<u64>) -> CallError {
+        CallError::GatewayBusy { status, retry_after: retry_after.map(Duration::from_secs) }
     }
 
     fn overloaded(share: Share) -> CallError {
@@ -267,24 +279,22 @@ mod tests {
                 (DeadlineExceeded, "DEADLINE", unknown, None, never),
             );
         }
-        for status in [429, 503] {
-            check(
-                &http(status, None),
-                (Unavailable, "GATEWAY_HTTP_STATUS", refused, Some(1000), Some("1000")),
-            );
-            check(
-                &http(status, Some(7)),
-                (Unavailable, "GATEWAY_HTTP_STATUS", refused, Some(7000), Some("7000")),
-            );
-        }
-        for status in [502, 504] {
-            check(
-                &http(status, Some(7)),
-                (Unavailable, "GATEWAY_HTTP_STATUS", unknown, None, never),
-            );
-        }
-        for status in [301, 400, 401, 403, 404, 500, 501] {
-            check(&http(status, None), (Internal, "GATEWAY_HTTP_STATUS", unknown, None, never));
+        check(&busy(429, None), (Unavailable, "GATEWAY_BUSY", refused, Some(1000), Some("1000")));
+        check(
+            &busy(503, Some(7)),
+            (Unavailable, "GATEWAY_BUSY", refused, Some(7000), Some("7000")),
+        );
+        for (code, outcome, pushback, statuses) in [
+            (Unknown, unknown, never, &[502, 503, 504][..]),
+            (Internal, refused, None, &[404, 405]),
+            (Internal, unknown, never, &[301, 400, 401, 403, 500, 501, 505, 599]),
+        ] {
+            for &status in statuses {
+                check(
+                    &CallError::HttpStatus { status },
+                    (code, "GATEWAY_HTTP_STATUS", outcome, None, pushback),
+                );
+            }
         }
         check(&CallError::BadReply(text()), (Internal, "GATEWAY_BAD_REPLY", unknown, None, never));
         for share in [Share::ServerCalls, Share::ServerReading] {

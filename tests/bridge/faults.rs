@@ -120,24 +120,33 @@ async fn envelopes_in_other_charsets_are_read() {
 #[tokio::test]
 async fn http_statuses_are_told_apart() {
     let reason = "GATEWAY_HTTP_STATUS";
-    for (number, outcome, pushback) in [
-        (429, "refused", "1000"),
-        (503, "refused", "1000"),
-        (502, "unknown", "-1"),
-        (504, "unknown", "-1"),
+    for (number, code, outcome, pushback) in [
+        (502, Code::Unknown, "unknown", Some("-1")),
+        (503, Code::Unknown, "unknown", Some("-1")),
+        (504, Code::Unknown, "unknown", Some("-1")),
+        (302, Code::Internal, "unknown", Some("-1")),
+        (400, Code::Internal, "unknown", Some("-1")),
+        (401, Code::Internal, "unknown", Some("-1")),
+        (403, Code::Internal, "unknown", Some("-1")),
+        (404, Code::Internal, "refused", None),
+        (405, Code::Internal, "refused", None),
+        (500, Code::Internal, "unknown", Some("-1")),
     ] {
-        let refusal = after(status(number, &[]), Code::Unavailable, reason, outcome).await;
+        let refusal = after(status(number, &[]), code, reason, outcome).await;
         assert_eq!(refusal.metadata["http_status"], number.to_string());
-        assert_eq!(refusal.pushback.as_deref(), Some(pushback));
+        assert_eq!(refusal.pushback.as_deref(), pushback, "{number}");
     }
-    for number in [302, 400, 401, 403, 404, 500] {
-        let refusal = after(status(number, &[]), Code::Internal, reason, "unknown").await;
-        assert_eq!(refusal.metadata["http_status"], number.to_string());
+    for (number, headers, seconds) in [
+        (429, &[][..], 1),
+        (503, &[("Retry-After", "7")], 7),
+        (503, &[("Retry-After", "31536000")], 300),
+    ] {
+        let wait = status(number, headers);
+        let refusal = after(wait, Code::Unavailable, "GATEWAY_BUSY", "refused").await;
+        let delay = refusal.details.retry_info().and_then(|info| info.retry_delay);
+        assert_eq!(delay, Some(Duration::from_secs(seconds)));
+        assert_eq!(refusal.pushback.as_deref(), Some(&*format!("{seconds}000")));
     }
-    let wait = status(503, &[("Retry-After", "7")]);
-    let refusal = after(wait, Code::Unavailable, reason, "refused").await;
-    let delay = refusal.details.retry_info().and_then(|info| info.retry_delay);
-    assert_eq!(delay, Some(Duration::from_secs(7)));
 }
 
 #[tokio::test]

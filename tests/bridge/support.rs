@@ -53,6 +53,8 @@ pub(crate) struct Setup {
     pub(crate) password: Option<&'static str>,
     /// An address that the bridge tries before the gateway's.
     pub(crate) first: Option<SocketAddr>,
+    /// What the bridge is told in the place of the gateway's own address, such as a proxy's.
+    pub(crate) base_url: Option<String>,
 }
 
 impl TestBridge {
@@ -61,8 +63,17 @@ impl TestBridge {
     }
 
     pub(crate) async fn with(setup: Setup) -> Self {
-        let options = Options { default_password: Some(PASSWORD.into()), ..setup.gateway.clone() };
-        let gateway = Simulator::start(options).await.expect("the gateway starts");
+        Self::of(Self::gateway(setup.gateway.clone()).await, setup).await
+    }
+
+    /// A gateway that knows every agent by [`PASSWORD`].
+    pub(crate) async fn gateway(options: Options) -> Simulator {
+        let options = Options { default_password: Some(PASSWORD.into()), ..options };
+        Simulator::start(options).await.expect("the gateway starts")
+    }
+
+    /// A bridge in front of this gateway.
+    pub(crate) async fn of(gateway: Simulator, setup: Setup) -> Self {
         let files = TempDir::new().expect("a folder");
         let config = config(&files, &gateway, &setup);
         let bridge = Bridge::start(config).await.expect("the bridge starts");
@@ -240,7 +251,7 @@ pub(crate) fn write_config(
          [tenants.acme]\nbase_urls = [{}\"{}\"]\n",
         setup.server,
         setup.first.map(|addr| format!("\"https://{addr}\", ")).unwrap_or_default(),
-        gateway.base_url(),
+        setup.base_url.clone().unwrap_or_else(|| gateway.base_url()),
     );
     if !setup.credentials.is_empty() {
         text.push_str("credentials_file = \"agents.toml\"\n");

@@ -1,0 +1,72 @@
+//! A gateway behind a proxy: what the proxy says is not what the gateway has done.
+
+use ccgateway_bridge::sim::{Interface, Options};
+use tonic::Code;
+
+use crate::{
+    lossy::{Loss, LossyProxy, Own},
+    support::{AGENT, Refusal, Setup, TestBridge, refused},
+};
+
+const REASON: &str = "GATEWAY_HTTP_STATUS";
+
+/// A bridge whose gateway is behind a proxy; agent 1001 is signed in.
+async fn proxied() -> (LossyProxy, TestBridge) {
+    let options = Options { plaintext: true, ..<_>::default() };
+    let gateway = TestBridge::gateway(options).await;
+    let proxy = LossyProxy::to(gateway.addr()).await;
+    let setup = Setup { base_url: Some(proxy.base_url()), ..<_>::default() };
+    let bridge = TestBridge::of(gateway, setup).await;
+    bridge.sign_in(AGENT).await.expect("signed in");
+    bridge.gateway.clear_journal();
+    (proxy, bridge)
+}
+
+/// What comes of one `SetBusy` that is lost like this, and how often the gateway was asked.
+async fn lost(loss: Loss, code: Code, reason: &str, outcome: &str) -> (Refusal, usize) {
+    let (proxy, bridge) = proxied().await;
+    proxy.lose("/saybusy", loss);
+    let refusal = refused(bridge.set_busy(AGENT).await, code, reason, outcome);
+    let asked = bridge.asked(Interface::SayBusy).len();
+    bridge.set_busy(AGENT).await.expect("the bridge goes on serving");
+    (refusal, asked)
+}
+
+#[tokio::test]
+async fn a_proxy_that_loses_the_answer_leaves_the_outcome_unknown() {
+    for status in [502, 503, 504] {
+        let own = Own { status, retry_after: None };
+        for (loss, asked) in [(Loss::Instead(own), 1), (Loss::Unforwarded(own), 0)] {
+            let (refusal, times) = lost(loss, Code::Unknown, REASON, "unknown").await;
+            assert_eq!(times, asked);
+            assert_eq!(refusal.metadata["http_status"], status.to_string());
+            assert_eq!(refusal.pushback.as_deref(), Some("-1"));
+            assert!(refusal.details.retry_info().is_none());
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_status_that_says_come_back_later_promises_that_nothing_was_done() {
+    for (status, retry_after) in [(408, None), (421, None), (425, None), (429, None), (503, Some(7))]
+    {
+        let loss = Loss::Unforwarded(Own { status, retry_after });
+        let (refusal, _) = lost(loss, Code::Unavailable, "GATEWAY_BUSY", "refused").await;
+        let delay = refusal.details.retry_info().and_then(|info| info.retry_delay);
+        assert_eq!(delay.map(|delay| delay.as_secs()), retry_after.map_or(Some(1), |s| Some(s.into())));
+    }
+}
+
+#[tokio::test]
+async fn a_connection_that_the_proxy_cuts_leaves_the_outcome_unknown() {
+    for (loss, asked) in [
+        (Loss::InRequest, 0),
+        (Loss::AfterRequest, 0),
+        (Loss::BeforeAnswer, 1),
+        (Loss::InAnswer, 1),
+    ] {
+        let (refusal, times) = lost(loss, Code::Unknown, "GATEWAY_NO_ANSWER", "unknown").await;
+        assert_eq!(times, asked);
+        assert_eq!(refusal.pushback.as_deref(), Some("-1"));
+    }
+}
