@@ -85,7 +85,7 @@ pub(super) async fn set_busy(
                 let tenant_id = batch.tenant.id().to_string();
                 debug!(tenant.id = tenant_id, agent.id = agent_id, %error, "one of a batch failed");
                 let about = About { method: SET_BUSY, tenant_id, agent_id };
-                Outcome::Error(message(&status::refuse(&error, &about, overrides).status))
+                Outcome::Error(message(&status::refuse(&error, &about, overrides, None).status))
             }
         };
         (place, Item { agent_id, outcome: Some(outcome) })

@@ -33,12 +33,22 @@ const GATEWAY_TEXT_MAX: usize = 256;
 /// ever and never tries again.
 const SHORTEST_DELAY: Duration = Duration::from_millis(1);
 
-/// A status with all its details.
-pub(super) fn status(message: String, error: &CallError, about: &About, row: &Row<'_>) -> Status {
+/// What an attempt needs beside the pause before it: a caller that has less left after the pause would
+/// hear of its deadline alone.
+const LAST_ATTEMPT: Duration = Duration::from_millis(100);
+
+/// A status with all its details; `left` is what its caller has left, if it says so.
+pub(super) fn status(
+    message: String,
+    error: &CallError,
+    about: &About,
+    row: &Row<'_>,
+    left: Option<Duration>,
+) -> Status {
     let mut details = ErrorDetails::new();
     details.set_error_info(row.reason, ERROR_DOMAIN, metadata(error, about));
     add(&mut details, row.more, error, about);
-    let pushback = pushback(error, row.more);
+    let pushback = pushback(error, row.more, left);
     Status::with_error_details_and_metadata(row.code, message, details, pushback)
 }
 
@@ -102,13 +112,19 @@ fn metadata(error: &CallError, about: &About) -> HashMap<String, String> {
 }
 
 /// What gRPC's own retries go by: when to try again, or -1 for never. A library that knows nothing
-/// of agents must not repeat a call whose outcome is unknown.
-fn pushback(error: &CallError, more: More<'_>) -> MetadataMap {
+/// of agents must not repeat a call whose outcome is unknown. One that waits beyond its caller's
+/// deadline ends with a bare `DEADLINE_EXCEEDED`, and the cause is lost.
+fn pushback(error: &CallError, more: More<'_>, left: Option<Duration>) -> MetadataMap {
+    let in_time = |delay: Duration| {
+        let delay = delay.max(SHORTEST_DELAY);
+        let fits = left.is_none_or(|left| delay + LAST_ATTEMPT <= left);
+        i64::try_from(delay.as_millis()).ok().filter(|_| fits).unwrap_or(-1)
+    };
     let delay = match more {
         _ if error.outcome() == Outcome::Unknown => Some(-1),
         More::NotBefore(_) => Some(-1),
-        More::RetryAfter(delay) => i64::try_from(delay.max(SHORTEST_DELAY).as_millis()).ok(),
-        More::Quota(_) => i64::try_from(SHORTLY.as_millis()).ok(),
+        More::RetryAfter(delay) => Some(in_time(delay)),
+        More::Quota(_) => Some(in_time(SHORTLY)),
         _ => None,
     };
     let mut metadata = MetadataMap::new();

@@ -1,6 +1,6 @@
 //! One log line for each call.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 use tonic::{Code, Status};
@@ -11,7 +11,7 @@ use super::{
     status::{self, Refused, code_name},
 };
 use crate::{
-    call::CallError,
+    call::{CallError, Deadline},
     metrics::CallMetrics,
     tenant::Tenant,
     trace::{Span, Trace, TraceId},
@@ -35,6 +35,8 @@ pub(super) struct Record {
 /// What began with a call.
 pub(super) struct Started {
     pub(super) at: Instant,
+    /// How long its caller waits, if it says so.
+    pub(super) timeout: Option<Duration>,
     pub(super) counted: Counted,
     pub(super) span: Span,
 }
@@ -95,7 +97,12 @@ impl Record {
 
     /// The status that a failed call is answered with.
     pub(super) fn refuse(self, error: &CallError, shared: &Shared) -> Status {
-        let refused = status::refuse(error, &self.about, &shared.overrides);
+        let Started { at, timeout, .. } = self.started;
+        let left = timeout.map(|timeout| {
+            let start_by = Deadline::new(at, timeout).start_by();
+            start_by.saturating_duration_since(Instant::now())
+        });
+        let refused = status::refuse(error, &self.about, &shared.overrides, left);
         if let (CallError::Overloaded { share, .. }, Some(tenant)) =
             (error.plain(), &self.started.counted.tenant)
         {

@@ -152,6 +152,7 @@ impl Shared {
         let Observed { metrics, tracer, .. } = &*self.observed;
         let started = Started {
             at: arrival.at,
+            timeout: arrival.timeout.as_ref().ok().copied().flatten(),
             counted: Counted { method: metrics.calls.of(method), tenant: tenant.cloned() },
             span: tracer.begin(method, metadata.as_ref(), arrival.at),
         };

@@ -36,8 +36,8 @@ pub(super) enum More<'a> {
     /// The type of the precondition that is not met.
     Precondition(&'static str),
     RetryAfter(Duration),
-    /// The same where that is after the caller's deadline: a client library that waited for it
-    /// would end with a bare DEADLINE_EXCEEDED, without the cause.
+    /// The same where that is after the caller's deadline, whether or not the caller says when
+    /// that is.
     NotBefore(Duration),
     UnknownTenant,
     Quota(Share),
@@ -121,7 +121,13 @@ fn refused(kind: Kind) -> (Code, &'static str, More<'static>, &'static str) {
 }
 
 /// The status of a failed call; the operator's own reading of a retcode comes before the table.
-pub(super) fn refuse(error: &CallError, about: &About, overrides: &Overrides) -> Refused {
+/// `left` is what the caller has left until its deadline; `None`: it has none.
+pub(super) fn refuse(
+    error: &CallError,
+    about: &About,
+    overrides: &Overrides,
+    left: Option<Duration>,
+) -> Refused {
     let mut row = row(error);
     if let Some(own) = error.refusal().and_then(|refusal| overrides.get(&refusal.retcode)) {
         row = Row {
@@ -132,7 +138,8 @@ pub(super) fn refuse(error: &CallError, about: &About, overrides: &Overrides) ->
         };
     }
     let message = message(error, row.advice);
-    Refused { status: details::status(message, error, about, &row), reason: row.reason.to_owned() }
+    let status = details::status(message, error, about, &row, left);
+    Refused { status, reason: row.reason.to_owned() }
 }
 
 fn message(error: &CallError, advice: &str) -> String {
@@ -204,7 +211,25 @@ mod tests {
     }
 
     fn status(error: &CallError) -> Status {
-        refuse(error, &about(), &Overrides::default()).status
+        refuse(error, &about(), &Overrides::default(), None).status
+    }
+
+    #[test]
+    fn no_library_is_told_to_wait_beyond_its_callers_deadline() {
+        let error = CallError::Unreachable(String::new());
+        for (left, expected) in [
+            (None, "1000"),
+            (Some(Duration::from_secs(60)), "1000"),
+            (Some(Duration::from_millis(1100)), "1000"),
+            (Some(Duration::from_millis(1099)), "-1"),
+            (Some(Duration::ZERO), "-1"),
+        ] {
+            let status = refuse(&error, &about(), &Overrides::default(), left).status;
+            let pushback = status.metadata().get("grpc-retry-pushback-ms");
+            assert_eq!(pushback.and_then(|value| value.to_str().ok()), Some(expected), "{left:?}");
+            let retry = status.get_error_details().retry_info().and_then(|retry| retry.retry_delay);
+            assert_eq!(retry, Some(SOON), "the details stay");
+        }
     }
 
     /// Code, reason, outcome, `RetryInfo` in milliseconds and pushback.
@@ -422,7 +447,7 @@ mod tests {
         overrides.insert("999-001".into(), own(None));
         overrides.insert("100-009".into(), own(Some(Duration::from_secs(3))));
         for (retcode, retry) in [("999-001", None), ("100-009", Some(Duration::from_secs(3)))] {
-            let refused = refuse(&refusal(retcode), &about(), &overrides);
+            let refused = refuse(&refusal(retcode), &about(), &overrides, None);
             assert_eq!(refused.status.code(), Code::FailedPrecondition);
             assert_eq!(refused.reason, "LICENCE");
             let details = refused.status.get_error_details();

@@ -1,6 +1,6 @@
 //! Requests whose message nobody has read, and none will.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use http::{HeaderMap, Response, request::Parts};
 use tokio::time::Instant;
@@ -46,8 +46,7 @@ impl Unread {
     /// When a request with these headers that came at `arrived` has to be answered: at its caller's
     /// deadline, else at the default one.
     pub fn answer_by(&self, headers: &HeaderMap, arrived: Instant) -> Instant {
-        let timeout = headers.get("grpc-timeout").map(|value| timeout::parse(value.as_bytes()));
-        let timeout = timeout.flatten().unwrap_or(self.0.default_deadline);
+        let timeout = timeout(headers).unwrap_or(self.0.default_deadline);
         Deadline::new(arrived, timeout).answer_by()
     }
 
@@ -63,12 +62,17 @@ impl Unread {
         let observed = &self.0.observed;
         let started = Started {
             at,
+            timeout: timeout(&head.headers),
             counted: Counted { method: observed.metrics.calls.of(method), tenant: tenant.cloned() },
             span: observed.tracer.begin(method, &head.headers, at),
         };
         let record = Record::new(about, caller.map(|caller| caller.peer), started);
         record.refuse(error, &self.0).into_http()
     }
+}
+
+fn timeout(headers: &HeaderMap) -> Option<Duration> {
+    timeout::parse(headers.get("grpc-timeout")?.as_bytes())
 }
 
 #[cfg(test)]

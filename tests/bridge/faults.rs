@@ -47,6 +47,23 @@ async fn a_gateway_that_is_down_was_not_asked() {
 }
 
 #[tokio::test]
+async fn a_delay_that_does_not_fit_before_the_deadline_keeps_no_library_waiting() {
+    let bridge = TestBridge::signed_in().await;
+    bridge.gateway.stop().await;
+    for (timeout, expected) in [(Duration::from_millis(900), "-1"), (Duration::from_secs(60), "1000")]
+    {
+        let mut request =
+            Request::new(SetBusyRequest { agent_id: "1001".into(), ..<_>::default() });
+        request.set_timeout(timeout);
+        let result = bridge.states.clone().set_busy(request).await;
+        let refusal = refused(result, Code::Unavailable, "GATEWAY_UNREACHABLE", "not_sent");
+        assert_eq!(refusal.pushback.as_deref(), Some(expected));
+        let delay = refusal.details.retry_info().and_then(|info| info.retry_delay);
+        assert_eq!(delay, Some(Duration::from_secs(1)), "the details stay");
+    }
+}
+
+#[tokio::test]
 async fn a_gateway_with_an_unknown_ca_was_not_asked() {
     let gateway = Options {
         tls: Some(ServerIdentity::generate(CertificateKind::Signed).expect("generated")),

@@ -187,16 +187,42 @@ impl Cutter {
     }
 }
 
-/// Asks for an agent's state with the service config, and prints the code that comes.
+/// Asks for an agent's state with the service config and this many seconds, and prints what comes.
 const GET_STATE: &str = "
 import sys, grpc
+from google.rpc import error_details_pb2
+from grpc_status import rpc_status
 sys.path.insert(0, 'proto')
 messages, services = grpc.protos_and_services('ccgateway/agent/v1/agent_state.proto')
 options = [('grpc.service_config', open('docs/service-config.json').read())]
+request = messages.GetStateRequest(agent_id='1001')
 with grpc.insecure_channel(sys.argv[1], options) as channel:
-    services.AgentStateStub(channel).GetState(messages.GetStateRequest(agent_id='1001'), timeout=20)
-print('answered')
+    try:
+        services.AgentStateStub(channel).GetState(request, timeout=float(sys.argv[2]))
+        print('answered')
+    except grpc.RpcError as error:
+        status, info = rpc_status.from_call(error), error_details_pb2.ErrorInfo()
+        told = status and any(detail.Unpack(info) for detail in status.details)
+        print(error.code().name, info.reason if told else 'no cause')
 ";
+
+async fn get_state(program: &Program, seconds: &str) -> (Option<i32>, String) {
+    let mut command = Command::new(python());
+    command.current_dir(ROOT).args(["-c", GET_STATE, &program.grpc.to_string(), seconds]);
+    run(command).await
+}
+
+/// A library that waits for another attempt until its caller's deadline has passed tells nothing else.
+#[tokio::test]
+async fn the_cause_arrives_whatever_deadline_the_library_has() {
+    let program = Program::start("", &[]).await;
+    program.register(1001).await;
+    program.gateway.stop().await;
+    for seconds in ["0.9", "2.1"] {
+        let (_, printed) = get_state(&program, seconds).await;
+        assert_eq!(printed, "UNAVAILABLE GATEWAY_UNREACHABLE\n", "{seconds} s");
+    }
+}
 
 #[tokio::test]
 async fn the_service_config_repeats_what_only_reads() {
@@ -209,9 +235,7 @@ async fn the_service_config_repeats_what_only_reads() {
         content_type: String::new(),
     };
     program.gateway.misbehave(Misbehaviour::once(status).on(Interface::AgentStatus));
-    let mut command = Command::new(python());
-    command.current_dir(ROOT).args(["-c", GET_STATE, &program.grpc.to_string()]);
-    let (code, printed) = run(command).await;
+    let (code, printed) = get_state(&program, "20").await;
     assert_eq!((code, printed.as_str()), (Some(0), "answered\n"));
     let journal = program.gateway.journal();
     let asked = journal.iter().filter(|entry| entry.interface == Some(Interface::AgentStatus));
