@@ -1,53 +1,48 @@
 //! One call: how long its caller waits, and what can come of it.
 //!
 //! Knows neither gRPC nor HTTP. [`CallError`] is the whole list of ways in which a call can fail;
-//! its variants differ in what is known about the agent.
+//! its variants differ in what is known about the agent. [`Obstacle`] is what may keep a request from
+//! being sent, and only an [`Untouched`] makes a `CallError` of it: so nothing that may have been
+//! written is called unsent.
 
 mod context;
 mod deadline;
 mod detached;
+mod obstacle;
+mod untouched;
 
-use std::{fmt, num::NonZeroUsize, time::Duration};
+use std::{fmt, time::Duration};
 
 pub use self::{
     context::Context,
     deadline::{Caller, Deadline},
     detached::{Loss, Patience, detached},
+    obstacle::{FieldViolation, Obstacle, Share, StoreTrouble, Wait},
+    untouched::{Unsent, Untouched},
 };
 use crate::retcode::{Kind, Retcode};
 
 /// Why a call was not carried out, or not known to be.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum CallError {
-    /// The request breaks a rule of the contract; nothing was sent.
-    #[error("the request has bad fields: {}", fields(.0))]
-    Invalid(Vec<FieldViolation>),
-
-    /// No such tenant is configured.
-    #[error("the tenant is not configured")]
-    TenantUnknown,
-
-    /// The agent has no session, and the bridge has no credentials to make one.
-    #[error("the agent has no session; call AgentSession.SignIn or RegisterSession first")]
-    SessionMissing,
-
-    /// A sign-in without a password, where none is configured.
-    #[error("no password was given, and the tenant's credentials file has none for this agent")]
-    CredentialsMissing,
+    /// Nothing of the request was written. The agent is as it was.
+    #[error(transparent)]
+    NotSent(Unsent),
 
     /// The gateway answered no. The agent is as it was.
     #[error(transparent)]
     Refused(Refusal),
 
-    /// The request never left the bridge. The agent is as it was.
-    #[error("the gateway could not be reached: {0}")]
-    Unreachable(String),
+    /// The gateway refused the request, so that nothing was done; then this kept it from being sent
+    /// again.
+    #[error("the gateway refused a first attempt, and then: {0}")]
+    AfterRefusal(Unsent),
 
     /// The request left and no whole answer came. The agent may have changed.
     #[error("the request was sent and no answer came: {0}")]
     NoAnswer(String),
 
-    /// The caller's deadline passed.
+    /// The caller's deadline passed when the gateway had been asked. The agent may have changed.
     #[error("the deadline passed {0}")]
     Deadline(Stage),
 
@@ -73,90 +68,9 @@ pub enum CallError {
     #[error("the gateway's answer is not readable: {0}")]
     BadReply(String),
 
-    /// A share is used up. Nothing was sent.
-    #[error("{share} is used up: {limit} {}", .share.unit())]
-    Overloaded {
-        /// Which one.
-        share: Share,
-        /// How much it holds.
-        limit: NonZeroUsize,
-    },
-
-    /// The agent has to be signed in, and its turn comes after the caller's deadline. Nothing was
-    /// sent; the agent keeps its place in the queue.
-    #[error(
-        "the agent waits to be signed in, behind others; its turn comes in about {}",
-        rounded(*.due_in)
-    )]
-    SignInsQueued {
-        /// Until the agent's turn, as far as can be told.
-        due_in: Duration,
-    },
-
-    /// Another client has signed the agent in, and the bridge gives way to it for a while. Nothing was
-    /// sent.
-    #[error(
-        "the agent is signed in by another client, or by this bridge before its restart; a call \
-         after {} makes the bridge try again",
-        rounded(*.retry_in)
-    )]
-    TakenOver {
-        /// Until a call makes the bridge try again.
-        retry_in: Duration,
-    },
-
-    /// The gateway refused the agent's Guid, so that nothing was done; then this kept the request
-    /// from being repeated with another one.
-    #[error("the gateway refused the agent's Guid, and then: {0}")]
-    AfterRefusal(Box<CallError>),
-
-    /// The bridge is going away. Nothing was sent.
-    #[error("this replica is shutting down; another one will take the call")]
-    ShuttingDown,
-
-    /// The connection of a stream has reached its age. Nothing was sent.
-    #[error("the connection has reached its age")]
-    ConnectionAged,
-
-    /// The agent's session may be known to other replicas, and the store that they share cannot
-    /// tell. Nothing was sent.
-    #[error("the store that replicas share {0}, and this replica does not know the agent")]
-    StoreUnavailable(StoreTrouble),
-
     /// A bug in the bridge. The agent may have changed.
     #[error("the bridge failed inside; its log says where")]
     Internal,
-}
-
-/// Why the store that replicas share cannot tell of an agent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StoreTrouble {
-    /// It does not answer.
-    Silent,
-    /// It answers, and refuses to be read.
-    RefusesReads,
-    /// It answers, and refuses to be written to, so that other replicas cannot tell what they know.
-    RefusesWrites,
-}
-
-impl fmt::Display for StoreTrouble {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Silent => "does not answer",
-            Self::RefusesReads => "refuses reads",
-            Self::RefusesWrites => "refuses writes",
-        })
-    }
-}
-
-/// A field of a request that breaks a rule.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FieldViolation {
-    /// As the proto names it.
-    pub field: &'static str,
-    /// What is wrong and what would be right; bounded, and free of the field's value where that is
-    /// a secret.
-    pub description: String,
 }
 
 /// The gateway's no: an answer whose retcode is not "0".
@@ -170,42 +84,13 @@ pub struct Refusal {
     pub node: Option<Box<str>>,
 }
 
-/// What was being waited for.
+/// What was being waited for when something had been sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
-    /// The rest of the caller's request.
-    Request,
-    /// Other calls for this agent, or a place among the tenant's requests.
-    Queue,
-    /// A connection to the gateway.
-    Connection,
     /// The gateway's answer to the sign-in that had to come first.
     SignIn,
     /// The gateway's answer.
     Answer,
-    /// Events, which no gateway is asked for.
-    Watching,
-}
-
-/// A bounded share of the bridge.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Share {
-    /// All calls in the bridge, of which each tenant has a part.
-    ServerCalls,
-    /// Requests whose message is not there yet.
-    ServerReading,
-    /// All calls of the tenant.
-    TenantCalls,
-    /// Requests to the tenant's gateway at once.
-    TenantRequests,
-    /// Requests to the gateway's host at once, over all tenants.
-    HostRequests,
-    /// Calls waiting for one agent.
-    AgentQueue,
-    /// The tenant's sessions.
-    TenantSessions,
-    /// Callers who watch the tenant's events.
-    TenantWatches,
 }
 
 /// What is known about the agent after a call that failed.
@@ -222,33 +107,33 @@ pub enum Outcome {
 // === impl CallError ===
 
 impl CallError {
+    /// Why a call ended that no gateway is ever asked for, or not yet.
+    pub(crate) fn unasked(obstacle: Obstacle) -> Self {
+        Untouched::at_the_start().because(obstacle)
+    }
+
     /// What is known about the agent.
     pub fn outcome(&self) -> Outcome {
         match self {
-            Self::Invalid(_)
-            | Self::TenantUnknown
-            | Self::SessionMissing
-            | Self::CredentialsMissing
-            | Self::Unreachable(_)
-            | Self::Overloaded { .. }
-            | Self::SignInsQueued { .. }
-            | Self::TakenOver { .. }
-            | Self::ShuttingDown
-            | Self::ConnectionAged
-            | Self::StoreUnavailable(_)
-            | Self::Deadline(Stage::Request | Stage::Queue | Stage::Connection | Stage::Watching) => {
-                Outcome::NotSent
-            }
+            Self::NotSent(_) => Outcome::NotSent,
             // "No such interface" is as good as a refusal; other statuses leave it open.
             Self::Refused(_)
             | Self::AfterRefusal(_)
             | Self::GatewayBusy { .. }
             | Self::HttpStatus { status: 404 | 405 } => Outcome::Refused,
             Self::NoAnswer(_)
-            | Self::Deadline(Stage::SignIn | Stage::Answer)
+            | Self::Deadline(_)
             | Self::HttpStatus { .. }
             | Self::BadReply(_)
             | Self::Internal => Outcome::Unknown,
+        }
+    }
+
+    /// What kept the request from being sent, or from being sent again.
+    pub fn obstacle(&self) -> Option<&Obstacle> {
+        match self {
+            Self::NotSent(unsent) | Self::AfterRefusal(unsent) => Some(unsent.obstacle().last()),
+            _ => None,
         }
     }
 
@@ -262,25 +147,6 @@ impl CallError {
         self.refusal().is_some_and(|r| r.retcode.kind() == Kind::AlreadySignedIn)
     }
 
-    /// A request with one bad field.
-    pub fn invalid(field: &'static str, description: String) -> Self {
-        Self::Invalid(vec![FieldViolation { field, description }])
-    }
-
-    /// The same error of a request that the gateway had refused for its Guid before.
-    #[must_use]
-    pub fn after_refusal(self) -> Self {
-        if self.outcome() == Outcome::NotSent { Self::AfterRefusal(self.into()) } else { self }
-    }
-
-    /// The error itself, without what came before it.
-    pub fn plain(&self) -> &Self {
-        match self {
-            Self::AfterRefusal(error) => error,
-            error => error,
-        }
-    }
-
     /// The gateway's refusal, if it is one.
     pub fn refusal(&self) -> Option<&Refusal> {
         match self {
@@ -288,17 +154,6 @@ impl CallError {
             _ => None,
         }
     }
-}
-
-/// In whole seconds, and never none.
-fn rounded(time: Duration) -> humantime::FormattedDuration {
-    let up = time + Duration::from_nanos(999_999_999);
-    humantime::format_duration(Duration::from_secs(up.as_secs().max(1)))
-}
-
-fn fields(violations: &[FieldViolation]) -> String {
-    let names: Vec<_> = violations.iter().map(|violation| violation.field).collect();
-    names.join(", ")
 }
 
 // === impl Refusal ===
@@ -320,69 +175,8 @@ impl std::error::Error for Refusal {}
 impl fmt::Display for Stage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Request => "before the request was there whole; nothing was sent",
-            Self::Queue => "while the call waited for its turn; nothing was sent",
-            Self::Connection => "before there was a connection to the gateway; nothing was sent",
             Self::SignIn => "while the gateway was signing the agent in",
             Self::Answer => "while waiting for the gateway's answer; the agent may have changed",
-            Self::Watching => "while events were watched",
-        })
-    }
-}
-
-// === impl Share ===
-
-impl Share {
-    /// All of them.
-    pub const ALL: [Self; 8] = [
-        Self::ServerCalls,
-        Self::ServerReading,
-        Self::TenantCalls,
-        Self::TenantRequests,
-        Self::HostRequests,
-        Self::AgentQueue,
-        Self::TenantSessions,
-        Self::TenantWatches,
-    ];
-
-    /// As metrics spell it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::ServerCalls => "server_calls",
-            Self::ServerReading => "server_reading",
-            Self::TenantCalls => "calls",
-            Self::TenantRequests => "requests",
-            Self::HostRequests => "host_requests",
-            Self::AgentQueue => "agent_queue",
-            Self::TenantSessions => "sessions",
-            Self::TenantWatches => "watches",
-        }
-    }
-
-    /// What the share counts.
-    pub fn unit(self) -> &'static str {
-        match self {
-            Self::ServerCalls | Self::TenantCalls => "calls at once",
-            Self::ServerReading => "unfinished requests at once",
-            Self::TenantRequests | Self::HostRequests => "requests at once",
-            Self::AgentQueue => "calls waiting for one agent",
-            Self::TenantSessions => "sessions",
-            Self::TenantWatches => "callers who watch events",
-        }
-    }
-}
-
-impl fmt::Display for Share {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::ServerCalls => "the tenant's part of the server's share",
-            Self::ServerReading => "the server's share",
-            Self::TenantCalls
-            | Self::TenantRequests
-            | Self::TenantSessions
-            | Self::TenantWatches => "the tenant's share",
-            Self::HostRequests => "the gateway host's share",
-            Self::AgentQueue => "the agent's queue",
         })
     }
 }

@@ -42,7 +42,7 @@ pub use self::{
 };
 use self::{endpoint::Endpoint, failure::Failure};
 use crate::{
-    call::{CallError, Patience, Stage},
+    call::{CallError, Obstacle, Patience, Stage, Untouched},
     config,
     metrics::TenantMetrics,
     tls,
@@ -66,8 +66,8 @@ pub trait Seat: Send {
     ///
     /// # Errors
     ///
-    /// [`CallError::Overloaded`] if there is none; nothing is held then.
-    fn move_to(&mut self, address: usize) -> impl Future<Output = Result<(), CallError>> + Send;
+    /// [`Obstacle::Overloaded`] if there is none; nothing is held then.
+    fn move_to(&mut self, address: usize) -> impl Future<Output = Result<(), Obstacle>> + Send;
 }
 
 /// For requests whose number is bounded otherwise.
@@ -75,7 +75,7 @@ pub trait Seat: Send {
 pub struct NoSeat;
 
 impl Seat for NoSeat {
-    async fn move_to(&mut self, _address: usize) -> Result<(), CallError> {
+    async fn move_to(&mut self, _address: usize) -> Result<(), Obstacle> {
         Ok(())
     }
 }
@@ -111,23 +111,27 @@ impl Gateway {
     ///
     /// # Errors
     ///
-    /// Those of [`Seat::move_to`], [`CallError::Unreachable`] and [`CallError::Deadline`] before there was a connection,
-    /// [`CallError::NoAnswer`] after that.
+    /// What `untouched` makes of what kept the request from being sent: [`Obstacle::Unreachable`],
+    /// [`Obstacle::Deadline`], those of [`Seat::move_to`]. [`CallError::NoAnswer`] once a byte of it may have
+    /// been written.
     pub async fn exchange(
         &self,
         mut request: Request<'_>,
         stage: Stage,
         patience: &mut Patience,
         seat: &mut impl Seat,
+        untouched: Untouched,
     ) -> Result<Reply, CallError> {
         let begun = Instant::now();
         let span = observed::begin(&mut request);
-        let verdict = self.send((&request, stage), &span, patience, seat).await;
+        let verdict = self.send((&request, stage), &span, patience, seat, untouched).await;
         let result = match &verdict {
             Ok(reply) => reply.class(),
-            Err(CallError::Unreachable(_)) => "unreachable",
             Err(CallError::NoAnswer(_)) => "no_answer",
-            Err(_) => "given_up",
+            Err(error) => match error.obstacle() {
+                Some(Obstacle::Unreachable(_)) => "unreachable",
+                _ => "given_up",
+            },
         };
         observed::end(&span, &verdict, result);
         self.metrics.request(request.interface().log_name, result, begun.elapsed());
@@ -154,26 +158,27 @@ impl Gateway {
         span: &Span,
         patience: &mut Patience,
         seat: &mut impl Seat,
+        mut untouched: Untouched,
     ) -> Result<Reply, CallError> {
         let limit = request.interface().time_limit(&self.timeouts);
         let first = self.current.load(Ordering::Relaxed);
-        let mut causes = Vec::new();
         for turn in 0..self.endpoints.len() {
             let index = (first + turn) % self.endpoints.len();
             let Some(endpoint) = self.endpoints.get(index) else { break };
-            seat.move_to(index).await?;
-            patience.may_start()?;
-            match endpoint.exchange(request, limit, stage, patience).await {
-                Err(Failure::NotSent(cause)) => {
+            untouched.check(seat.move_to(index).await)?;
+            untouched.check(patience.may_start())?;
+            match endpoint.exchange(request, limit, stage, patience, untouched).await {
+                Err(Failure::NotSent(still, cause)) => {
                     endpoint.health().failed(&cause);
-                    causes.push(format!("{endpoint}: {cause}"));
+                    untouched = still;
+                    untouched.tried(format!("{endpoint}: {cause}"));
                 }
                 Err(Failure::Sent(cause)) => {
                     observed::asked(span, endpoint);
                     endpoint.health().failed(&cause);
                     return Err(CallError::NoAnswer(cause));
                 }
-                Err(Failure::Lost(error)) => return Err(error),
+                Err(Failure::Kept(error)) => return Err(error),
                 Ok(reply) => {
                     observed::asked(span, endpoint);
                     endpoint.health().answered(&reply);
@@ -184,6 +189,6 @@ impl Gateway {
                 }
             }
         }
-        Err(CallError::Unreachable(causes.join("; ")))
+        Err(untouched.unreachable())
     }
 }

@@ -30,6 +30,7 @@ pub use self::{
     embedded::EmbeddedStore,
     file::{FileError, FileState, FileStore, SessionFile},
     guid::{Guid, InvalidGuid, without_guids},
+    local::Reservation,
     shared::{Shared, SharedStore},
     state::SessionState,
 };
@@ -97,8 +98,9 @@ pub trait SessionStore: fmt::Debug + Send + Sync {
     /// The session, if this process knows it without asking anybody.
     fn warm(&self, agent: AgentId) -> Option<Arc<Session>>;
 
-    /// Whether [`put`](Self::put) would find room for this agent's session.
-    fn has_room(&self, agent: AgentId) -> bool;
+    /// A place for the session of an agent who is about to be signed in, so that there is room for
+    /// what the gateway will have made. `None`: the store is full.
+    fn reserve(&self, agent: AgentId) -> Option<Reservation>;
 
     /// How many sessions this process knows.
     fn len(&self) -> usize;
@@ -214,6 +216,13 @@ impl From<LinkError> for StoreError {
 }
 
 impl Session {
+    /// A session that no store has taken. Its version is 0, so that nothing is stored in its place.
+    pub fn unstored(new: NewSession) -> Self {
+        let NewSession { guid, origin, ttl, cookies } = new;
+        let expires_at = ttl.map(|ttl| Instant::now() + ttl);
+        Self { guid, origin, version: 0, renewed_at: SystemTime::now(), expires_at, cookies }
+    }
+
     /// Whether the session is forgotten by now.
     pub fn is_expired(&self) -> bool {
         self.expires_at.is_some_and(|expires_at| expires_at <= Instant::now())

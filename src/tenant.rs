@@ -24,7 +24,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tracing::debug;
+use tracing::{debug, warn};
 
 use self::{
     abandoned::Abandoned, admission::Admission, credentials::CredentialBook, keeper::Keepers,
@@ -39,7 +39,7 @@ pub use self::{
     take_overs::TakenOver,
 };
 use crate::{
-    call::{CallError, Share, StoreTrouble},
+    call::{CallError, Obstacle, Share, StoreTrouble},
     config,
     event::{Agents, Events, Relay, Watch},
     gateway::{AddressView, BuildError, Command, Envelope, Gateway, Reply, SignIn},
@@ -228,8 +228,8 @@ impl Tenant {
     ///
     /// # Errors
     ///
-    /// [`CallError::Overloaded`] if there is neither.
-    pub fn enter_server(&self) -> Result<ServerPlace, CallError> {
+    /// [`Obstacle::Overloaded`] if there is neither.
+    pub fn enter_server(&self) -> Result<ServerPlace, Obstacle> {
         self.admission.enter_server()
     }
 
@@ -237,8 +237,8 @@ impl Tenant {
     ///
     /// # Errors
     ///
-    /// [`CallError::StoreUnavailable`] if the store cannot be asked.
-    pub async fn session(&self, agent: AgentId) -> Result<Option<Arc<Session>>, CallError> {
+    /// [`Obstacle::StoreUnavailable`] if the store cannot be asked.
+    pub async fn session(&self, agent: AgentId) -> Result<Option<Arc<Session>>, Obstacle> {
         if let Some(session) = self.sessions.warm(agent) {
             return Ok(Some(session));
         }
@@ -255,13 +255,13 @@ impl Tenant {
     ///
     /// # Errors
     ///
-    /// [`CallError::Overloaded`] if the tenant has as many sessions as it may.
+    /// [`Obstacle::Overloaded`] if the tenant has as many sessions as it may.
     pub async fn register(
         &self,
         agent: AgentId,
         guid: Guid,
         ttl: Option<Duration>,
-    ) -> Result<Arc<Session>, CallError> {
+    ) -> Result<Arc<Session>, Obstacle> {
         // The balancer's cookies name a node: they stay good as long as the Guid names the same.
         let cookies = match self.sessions.warm(agent) {
             Some(known) if known.guid.node() == guid.node() => known.cookies.clone(),
@@ -278,25 +278,41 @@ impl Tenant {
         stored
     }
 
-    /// Takes in what a reply brings beside its answer: a renewed Guid, and balancer cookies.
-    async fn absorb(
-        &self,
-        agent: AgentId,
-        session: &Session,
-        reply: &mut Reply,
-    ) -> Result<(), CallError> {
+    /// Takes in what a reply brings beside its answer: a renewed Guid, and balancer cookies. The answer
+    /// stands whatever becomes of these.
+    async fn absorb(&self, agent: AgentId, session: &Session, reply: &mut Reply) {
         reply.set_cookies(&session.cookies);
-        let Some(guid) = reply.guid.take().filter(|guid| *guid != session.guid) else {
-            return Ok(());
-        };
+        if let Some(guid) = reply.guid.take().filter(|guid| *guid != session.guid) {
+            self.renew_session(agent, session, guid).await;
+        }
+    }
+
+    /// Stores a Guid that the gateway has made in the place of this session's.
+    async fn renew_session(&self, agent: AgentId, session: &Session, guid: Guid) {
         // `None`: another answer was faster, and its Guid is the newer one.
         let renewed = self.sessions.renew(agent, session, guid).await;
-        if let Some(renewed) = renewed.map_err(|e| self.store_failed(&e))? {
+        if let Some(renewed) = self.note_unstored(agent, "a renewed Guid", renewed).flatten() {
             self.metrics.renewed();
             let version = renewed.version;
             debug!(tenant.id = %self.id, agent.id = %agent, session.version = version, "the gateway renewed the Guid");
         }
-        Ok(())
+    }
+
+    /// What the store did; says in the log what it did not take of what the gateway has done. That is
+    /// no failure of the call, which was carried out.
+    fn note_unstored<T>(
+        &self,
+        agent: AgentId,
+        what: &'static str,
+        stored: Result<T, StoreError>,
+    ) -> Option<T> {
+        let error = match stored {
+            Ok(stored) => return Some(stored),
+            Err(error) => error,
+        };
+        self.metrics.unstored();
+        warn!(tenant.id = %self.id, agent.id = %agent, %error, "the session store did not take {what}; the next call for the agent may need a new sign-in");
+        None
     }
 
     /// Reads on in the tenant's events; see [`Events::watch`]. The permit is a place among the
@@ -304,18 +320,18 @@ impl Tenant {
     ///
     /// # Errors
     ///
-    /// [`CallError::Overloaded`] if there are as many as there may be.
+    /// [`Obstacle::Overloaded`] if there are as many as there may be.
     pub async fn watch(
         &self,
         agents: Agents,
         after: Option<u64>,
-    ) -> Result<(Watch, OwnedSemaphorePermit), CallError> {
+    ) -> Result<(Watch, OwnedSemaphorePermit), Obstacle> {
         let limit = self.config.events.watches;
         let place = self
             .watches
             .clone()
             .try_acquire_owned()
-            .map_err(|_| CallError::Overloaded { share: Share::TenantWatches, limit })?;
+            .map_err(|_| Obstacle::Overloaded { share: Share::TenantWatches, limit })?;
         if let Some(relay) = &self.relay {
             relay.ready().await;
         }
@@ -332,14 +348,14 @@ impl Tenant {
         self.credentials.configured(agent)
     }
 
-    fn store_failed(&self, error: &StoreError) -> CallError {
+    fn store_failed(&self, error: &StoreError) -> Obstacle {
         match *error {
             StoreError::Full(limit) => {
-                CallError::Overloaded { share: Share::TenantSessions, limit }
+                Obstacle::Overloaded { share: Share::TenantSessions, limit }
             }
             StoreError::Unavailable(_) | StoreError::Refused(_) => {
                 debug!(tenant.id = %self.id, %error, "the session store was asked in vain");
-                CallError::StoreUnavailable(trouble(error))
+                Obstacle::StoreUnavailable(trouble(error))
             }
         }
     }

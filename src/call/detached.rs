@@ -13,7 +13,7 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{CallError, Deadline, Stage};
+use super::{CallError, Deadline, Obstacle, Stage, Untouched, Wait};
 
 /// What detached work knows of its caller.
 #[derive(Debug)]
@@ -22,8 +22,6 @@ pub struct Patience {
     cutoff: CancellationToken,
     /// Whether the work goes on when the caller waits no more.
     committed: bool,
-    /// Whether the gateway has refused the request once, so that it was sent.
-    after_refusal: bool,
 }
 
 #[derive(Debug)]
@@ -84,17 +82,17 @@ impl Patience {
     }
 
     fn of(waiting: Waiting, cutoff: CancellationToken) -> Self {
-        Self { waiting, cutoff, committed: false, after_refusal: false }
+        Self { waiting, cutoff, committed: false }
     }
 
     /// Whether something that takes the gateway's time may still be started.
     ///
     /// # Errors
     ///
-    /// What the caller is to be told if not; nothing was sent then.
-    pub fn may_start(&self) -> Result<(), CallError> {
+    /// What keeps it from being started.
+    pub fn may_start(&self) -> Result<(), Obstacle> {
         if self.cutoff.is_cancelled() {
-            return Err(CallError::ShuttingDown);
+            return Err(Obstacle::ShuttingDown);
         }
         let late = match &self.waiting {
             Waiting::Caller(deadline, early) => {
@@ -104,7 +102,7 @@ impl Patience {
             Waiting::Bridge => false,
         };
         let late = late && !self.committed;
-        if late { Err(CallError::Deadline(Stage::Queue)) } else { Ok(()) }
+        if late { Err(Obstacle::Deadline(Wait::Queue)) } else { Ok(()) }
     }
 
     /// Waits until nobody waits any more; once that has been answered, for ever or, with work that
@@ -139,25 +137,18 @@ impl Patience {
         self.committed = committed;
     }
 
-    /// The gateway has refused the request for its Guid: no answer says from now on that nothing was
-    /// sent.
-    pub fn note_refusal(&mut self) {
-        self.after_refusal = true;
-    }
-
     /// Whether work that was being waited for goes on after this loss. If so, the caller has been
-    /// told that nothing was sent.
-    pub fn goes_on(&mut self, loss: Loss) -> bool {
+    /// told that its own request was not sent.
+    pub fn goes_on(&mut self, loss: Loss, untouched: &Untouched) -> bool {
         let goes_on = self.committed && loss != Loss::Cutoff;
         if goes_on {
-            self.answer(loss.before_sending());
+            self.answer(untouched.because(loss.before_sending()));
         }
         goes_on
     }
 
     /// Answers the caller while the work goes on. Later answers go nowhere.
     pub fn answer(&mut self, error: CallError) {
-        let error = if self.after_refusal { error.after_refusal() } else { error };
         if let Waiting::Caller(_, early) = mem::replace(&mut self.waiting, Waiting::Answered) {
             // The caller may have left in this moment; then nobody needs the answer.
             let _unheard = early.send(error);
@@ -175,11 +166,11 @@ impl Patience {
 }
 
 impl Loss {
-    /// What to tell the caller when the request had not been sent.
-    pub fn before_sending(self) -> CallError {
+    /// What kept a request from being sent that had not been.
+    pub fn before_sending(self) -> Obstacle {
         match self {
-            Self::Deadline | Self::Gone => CallError::Deadline(Stage::Connection),
-            Self::Cutoff => CallError::ShuttingDown,
+            Self::Deadline | Self::Gone => Obstacle::Deadline(Wait::Connection),
+            Self::Cutoff => Obstacle::ShuttingDown,
         }
     }
 

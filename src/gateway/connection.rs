@@ -8,6 +8,7 @@ use tokio::time::{Instant, timeout};
 use tower_service::Service as _;
 
 use super::{connector::TimedConnector, endpoint::Endpoint, failure::words, reply::Reply};
+use crate::call::Untouched;
 
 /// A connection to a gateway, which carries one request at a time.
 #[derive(Debug)]
@@ -25,7 +26,7 @@ pub(super) enum Sent {
     /// It was answered; the connection can carry the next one, if it is there.
     Answered(Reply, Option<Connection>),
     /// It went nowhere: the connection was closed before a byte of it was written.
-    Unwritten(String),
+    Unwritten(Untouched, String),
     /// It went out, or a part of it, and there is no whole answer.
     Unanswered(String),
 }
@@ -74,7 +75,12 @@ impl Connection {
     }
 
     /// Sends a request and reads its answer to the last byte, all within `limit`.
-    pub(super) async fn send(mut self, request: Request<Full<Bytes>>, limit: Duration) -> Sent {
+    pub(super) async fn send(
+        mut self,
+        request: Request<Full<Bytes>>,
+        limit: Duration,
+        untouched: Untouched,
+    ) -> Sent {
         let answer = async {
             let response = match self.sender.try_send_request(request).await {
                 Ok(response) => response,
@@ -82,7 +88,7 @@ impl Connection {
                     let unwritten = failed.take_message().is_some();
                     let cause = words(failed.error());
                     return if unwritten {
-                        Sent::Unwritten(cause)
+                        Sent::Unwritten(untouched, cause)
                     } else {
                         Sent::Unanswered(cause)
                     };

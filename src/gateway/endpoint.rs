@@ -22,7 +22,7 @@ use super::{
     request::Request,
 };
 use crate::{
-    call::{Patience, Stage},
+    call::{Loss, Patience, Stage, Untouched},
     id::AgentId,
 };
 
@@ -51,6 +51,14 @@ struct Idle {
     /// The one used last is used next, so that those not needed grow old.
     connections: Mutex<Vec<Connection>>,
     timeout: Duration,
+}
+
+/// Why there is no connection.
+enum Unconnected {
+    /// None can be made; the cause in words.
+    Failed(String),
+    /// Nobody waits for it any more.
+    Lost(Loss),
 }
 
 impl Endpoint {
@@ -119,16 +127,26 @@ impl Endpoint {
         limit: Duration,
         stage: Stage,
         patience: &mut Patience,
+        mut untouched: Untouched,
     ) -> Result<Reply, Failure> {
         loop {
-            let connection = self.connection(patience).await?;
+            let connection = match self.connection(patience, &untouched).await {
+                Ok(connection) => connection,
+                Err(Unconnected::Failed(cause)) => return Err(Failure::NotSent(untouched, cause)),
+                Err(Unconnected::Lost(loss)) => {
+                    return Err(Failure::Kept(untouched.because(loss.before_sending())));
+                }
+            };
             if let Err(late) = patience.may_start() {
                 self.idle.keep(Some(connection));
-                return Err(late.into());
+                return Err(Failure::Kept(untouched.because(late)));
             }
             let used = connection.used;
-            let http = request.to_http(self).map_err(|e| Failure::NotSent(e.to_string()))?;
-            let mut sending = std::pin::pin!(connection.send(http, limit));
+            let http = match request.to_http(self) {
+                Ok(http) => http,
+                Err(error) => return Err(Failure::NotSent(untouched, error.to_string())),
+            };
+            let mut sending = std::pin::pin!(connection.send(http, limit, untouched));
             let sent = tokio::select! {
                 biased;
                 sent = &mut sending => sent,
@@ -144,8 +162,8 @@ impl Endpoint {
                 }
                 // A gateway may close what has been idle just as it is used again. Not a byte was
                 // written, so the next connection gets the request; a new one ends this.
-                Sent::Unwritten(_) if used => {}
-                Sent::Unwritten(cause) => return Err(Failure::NotSent(cause)),
+                Sent::Unwritten(still, _) if used => untouched = still,
+                Sent::Unwritten(still, cause) => return Err(Failure::NotSent(still, cause)),
                 Sent::Unanswered(cause) => return Err(Failure::Sent(cause)),
             }
         }
@@ -153,7 +171,11 @@ impl Endpoint {
 
     /// A connection that can be used at once. If nobody waits any more while one is being opened,
     /// that goes on, for the next call to find it.
-    async fn connection(&self, patience: &mut Patience) -> Result<Connection, Failure> {
+    async fn connection(
+        &self,
+        patience: &mut Patience,
+        untouched: &Untouched,
+    ) -> Result<Connection, Unconnected> {
         while let Some(connection) = self.idle.take() {
             if let Some(ready) = connection.ready().await {
                 return Ok(ready);
@@ -162,14 +184,14 @@ impl Endpoint {
         let mut opening = std::pin::pin!(Connection::open(self.connector.clone(), self));
         tokio::select! {
             biased;
-            opened = &mut opening => opened.map_err(Failure::NotSent),
+            opened = &mut opening => opened.map_err(Unconnected::Failed),
             loss = patience.lost() => {
-                if patience.goes_on(loss) {
-                    return opening.await.map_err(Failure::NotSent);
+                if patience.goes_on(loss, untouched) {
+                    return opening.await.map_err(Unconnected::Failed);
                 }
-                patience.answer(loss.before_sending());
+                patience.answer(untouched.because(loss.before_sending()));
                 self.idle.keep(opening.await.ok());
-                Err(Failure::Lost(loss.before_sending()))
+                Err(Unconnected::Lost(loss))
             }
         }
     }

@@ -2,23 +2,17 @@
 
 use std::{error::Error, io};
 
-use crate::call::CallError;
+use crate::call::{CallError, Untouched};
 
 /// Why there is no answer. The variants differ in whether the request had left.
 #[derive(Debug)]
 pub(super) enum Failure {
-    /// It had not; the cause in words.
-    NotSent(String),
+    /// It had not, and may be sent to another address; the cause in words.
+    NotSent(Untouched, String),
+    /// It had not, and this keeps it from being sent at all.
+    Kept(CallError),
     /// It had, or may have; the cause in words.
     Sent(String),
-    /// It had not, and nobody waits any more.
-    Lost(CallError),
-}
-
-impl From<CallError> for Failure {
-    fn from(error: CallError) -> Self {
-        Self::Lost(error)
-    }
 }
 
 /// The cause that a person can act on: the TLS or I/O error at the bottom, not the layers above.

@@ -23,6 +23,7 @@ pub struct Tenants {
     queue_seconds: Family<TenantLabels, Histogram>,
     session_seconds: Family<TenantLabels, Histogram>,
     renewals: Family<TenantLabels, Counter>,
+    unstored: Family<TenantLabels, Counter>,
     events: Family<TenantLabels, Counter>,
     event_lag: Family<TenantLabels, Histogram>,
     confirmations: Family<ConfirmationLabels, Counter>,
@@ -55,6 +56,7 @@ pub struct TenantMetrics {
     queue_seconds: Histogram,
     session_seconds: Histogram,
     renewals: Counter,
+    unstored: Counter,
     events: Counter,
     event_lag: Histogram,
     /// By the number of the code.
@@ -119,6 +121,7 @@ impl Tenants {
             queue_seconds: histogram(),
             session_seconds: histogram(),
             renewals: Family::default(),
+            unstored: Family::default(),
             events: Family::default(),
             event_lag: histogram(),
             confirmations: Family::default(),
@@ -165,6 +168,8 @@ impl Tenants {
             session_seconds.clone(),
         );
         registry.register("ccgw_guid_renewals", "Guids renewed by the gateway", renewals.clone());
+        let help = "Changes of sessions that the gateway has made and the session store did not take";
+        registry.register("ccgw_session_changes_unstored", help, families.unstored.clone());
         registry.register("ccgw_events", "Events that polls have brought", events.clone());
         registry.register_with_unit(
             "ccgw_event_lag",
@@ -204,6 +209,7 @@ impl Tenants {
             queue_seconds: self.queue_seconds.get_or_create(&labels).clone(),
             session_seconds: self.session_seconds.get_or_create(&labels).clone(),
             renewals: self.renewals.get_or_create(&labels).clone(),
+            unstored: self.unstored.get_or_create(&labels).clone(),
             events: self.events.get_or_create(&labels).clone(),
             event_lag: self.event_lag.get_or_create(&labels).clone(),
             sign_ins: self.sign_ins.of(&tenant),
@@ -288,6 +294,11 @@ impl TenantMetrics {
     /// The gateway renewed a Guid.
     pub fn renewed(&self) {
         self.renewals.inc();
+    }
+
+    /// The gateway changed a session, and the session store did not take that.
+    pub fn unstored(&self) {
+        self.unstored.inc();
     }
 
     /// A poll brought an event, which is so old by the gateway's clock.

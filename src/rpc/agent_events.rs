@@ -17,7 +17,7 @@ use super::{
     translate,
 };
 use crate::{
-    call::{CallError, Stage},
+    call::{CallError, Obstacle, Wait},
     event::Watch,
 };
 
@@ -80,7 +80,7 @@ impl AgentEventsRpc {
         let agents = checker.agents(tenant, &request.agent_ids);
         let (tenant, agents) = checker.done(tenant.zip(agents))?;
 
-        let (watch, place) = tenant.watch(agents, request.after_sequence).await?;
+        let (watch, place) = tenant.watch(agents, request.after_sequence).await.map_err(CallError::unasked)?;
         let end = End {
             deadline: timeout.and_then(|timeout| arrival.at.checked_add(timeout)),
             connection: arrival.leaving.clone(),
@@ -126,12 +126,12 @@ impl End {
                 None => std::future::pending().await,
             }
         };
-        tokio::select! {
+        CallError::unasked(tokio::select! {
             biased;
             // A bridge that stops ends its connections too.
-            () = self.bridge.cancelled() => CallError::ShuttingDown,
-            () = self.connection.cancelled() => CallError::ConnectionAged,
-            () = deadline => CallError::Deadline(Stage::Watching),
-        }
+            () = self.bridge.cancelled() => Obstacle::ShuttingDown,
+            () = self.connection.cancelled() => Obstacle::ConnectionAged,
+            () = deadline => Obstacle::Deadline(Wait::Watching),
+        })
     }
 }

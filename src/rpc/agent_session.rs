@@ -13,7 +13,7 @@ use super::{
     respond::Call,
     translate,
 };
-use crate::call::CallError;
+use crate::call::{CallError, Obstacle};
 
 /// `AgentSession`: sessions made, handed in, shown and ended.
 #[derive(Debug)]
@@ -60,7 +60,8 @@ async fn register_session(
     let registration = checker.registration(&request);
     let (subject, (guid, ttl)) = checker.done(subject.zip(registration))?;
 
-    let session = subject.tenant.register(subject.agent, guid, ttl).await?;
+    let registered = subject.tenant.register(subject.agent, guid, ttl).await;
+    let session = registered.map_err(CallError::unasked)?;
     Ok(RegisterSessionResponse { session: Some(translate::session(&subject, &session)) })
 }
 
@@ -71,7 +72,7 @@ async fn sign_in(call: Call, request: SignInRequest) -> Result<SignInResponse, C
     let sign_in = checker.sign_in(&request, configured);
     let (subject, sign_in) = checker.done(subject.zip(Some(sign_in)))?;
 
-    let sign_in = sign_in.ok_or(CallError::CredentialsMissing)?;
+    let sign_in = sign_in.ok_or_else(|| CallError::unasked(Obstacle::CredentialsMissing))?;
     let signed_in = subject.tenant.sign_in(subject.agent, sign_in, &call.context).await?;
     let session = Some(translate::session(&subject, &signed_in.session));
     let skill_reset = signed_in.skills.as_ref().map(translate::skill_reset);
@@ -97,6 +98,8 @@ async fn get_session(
     let subject = checker.subject(&call.shared.tenants, &request)?;
     let subject = checker.done(subject)?;
 
-    let session = subject.tenant.session(subject.agent).await?.ok_or(CallError::SessionMissing)?;
+    let session = subject.tenant.session(subject.agent).await;
+    let session = session.and_then(|session| session.ok_or(Obstacle::SessionMissing));
+    let session = session.map_err(CallError::unasked)?;
     Ok(GetSessionResponse { session: Some(translate::session(&subject, &session)) })
 }

@@ -19,7 +19,7 @@ use super::{
     status, translate,
 };
 use crate::{
-    call::{CallError, Context},
+    call::{CallError, Context, Obstacle},
     gateway::Command,
     id::AgentId,
     tenant::{Accepted, Tenant},
@@ -78,8 +78,8 @@ pub(super) async fn set_busy(
                 Outcome::Accepted(batch.confirm(agent, accepted, &context).await)
             }
             Err(error) => {
-                if let CallError::Overloaded { share, .. } = error {
-                    batch.tenant.metrics().overloaded(share);
+                if let Some(Obstacle::Overloaded { share, .. }) = error.obstacle() {
+                    batch.tenant.metrics().overloaded(*share);
                 }
                 let agent_id = visible(&agent_id, ID_MAX);
                 let tenant_id = batch.tenant.id().to_string();
@@ -107,7 +107,8 @@ impl Batch {
     ) -> Result<(AgentId, Accepted), CallError> {
         let range = &self.tenant.config().agent_ids;
         let agent = AgentId::parse(agent_id, range)
-            .map_err(|invalid| CallError::invalid("agent_ids", invalid.to_string()))?;
+            .map_err(|invalid| Obstacle::invalid("agent_ids", invalid.to_string()))
+            .map_err(CallError::unasked)?;
         let command = self.command.clone();
         Ok((agent, self.tenant.command_of_batch(agent, command, context).await?))
     }

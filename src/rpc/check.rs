@@ -8,7 +8,7 @@ use super::{
     respond::Addressed,
 };
 use crate::{
-    call::{CallError, FieldViolation},
+    call::{CallError, FieldViolation, Obstacle},
     event::Agents,
     gateway::{Command, InitialState, SignIn, rest, say_busy},
     id::AgentId,
@@ -55,7 +55,7 @@ impl Checker {
     pub(super) fn done<T>(self, checked: Option<T>) -> Result<T, CallError> {
         match checked {
             Some(value) if self.0.is_empty() => Ok(value),
-            _ => Err(CallError::Invalid(self.0)),
+            _ => Err(CallError::unasked(Obstacle::Invalid(self.0))),
         }
     }
 
@@ -71,7 +71,10 @@ impl Checker {
                 None
             }
             ("", Some(only)) => Some(only),
-            (id, _) => Some(tenants.get(id).ok_or(CallError::TenantUnknown)?),
+            (id, _) => {
+                let unknown = || CallError::unasked(Obstacle::TenantUnknown);
+                Some(tenants.get(id).ok_or_else(unknown)?)
+            },
         })
     }
 

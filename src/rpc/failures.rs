@@ -11,7 +11,7 @@ use super::{
     record::{About, visible},
     status::{Refused, code_name},
 };
-use crate::call::{CallError, Stage};
+use crate::call::{CallError, Obstacle, Wait};
 
 /// The last calls that failed through the fault of a gateway or of the bridge, for people.
 #[derive(Debug, Default)]
@@ -82,8 +82,10 @@ impl Failures {
 /// Whether somebody who runs gateways or the bridge wants to hear of it.
 fn is_ours(error: &CallError, code: Code) -> bool {
     let as_it_should_be = matches!(
-        error,
-        CallError::ShuttingDown | CallError::ConnectionAged | CallError::Deadline(Stage::Watching)
+        error.obstacle(),
+        Some(
+            Obstacle::ShuttingDown | Obstacle::ConnectionAged | Obstacle::Deadline(Wait::Watching)
+        )
     );
     let ours = matches!(
         code,

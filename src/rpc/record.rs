@@ -11,7 +11,7 @@ use super::{
     status::{self, Refused, code_name},
 };
 use crate::{
-    call::{CallError, Deadline},
+    call::{CallError, Deadline, Obstacle},
     metrics::CallMetrics,
     tenant::Tenant,
     trace::{Span, Trace, TraceId},
@@ -103,8 +103,8 @@ impl Record {
             start_by.saturating_duration_since(Instant::now())
         });
         let refused = status::refuse(error, &self.about, &shared.overrides, left);
-        if let (CallError::Overloaded { share, .. }, Some(tenant)) =
-            (error.plain(), &self.started.counted.tenant)
+        if let (Some(Obstacle::Overloaded { share, .. }), Some(tenant)) =
+            (error.obstacle(), &self.started.counted.tenant)
         {
             tenant.metrics().overloaded(*share);
         }
@@ -153,7 +153,7 @@ impl Record {
 
     fn end(&mut self, code: Code) {
         self.written = true;
-        let Started { at, counted, span } = &self.started;
+        let Started { at, counted, span, .. } = &self.started;
         if let Some(method) = &counted.method {
             method.end(code.into(), at.elapsed());
         }

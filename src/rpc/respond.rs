@@ -13,7 +13,7 @@ use super::{
     timeout,
 };
 use crate::{
-    call::{CallError, Caller, Context, Deadline, FieldViolation},
+    call::{CallError, Caller, Context, Deadline, Obstacle},
     tenant::{ServerPlace, Tenant},
     trace::Trace,
 };
@@ -100,7 +100,7 @@ fn timeout(metadata: &MetadataMap) -> Result<Option<Duration>, CallError> {
     let Some(value) = metadata.get("grpc-timeout") else { return Ok(None) };
     let timeout = timeout::parse(value.as_encoded_bytes()).ok_or_else(|| {
         let description = "must be 1 to 8 digits and one of H M S m u n".into();
-        CallError::Invalid(vec![FieldViolation { field: "grpc-timeout", description }])
+        CallError::unasked(Obstacle::invalid("grpc-timeout", description))
     });
     timeout.map(Some)
 }
@@ -169,7 +169,8 @@ impl Shared {
         trace: Trace,
     ) -> Result<Call, CallError> {
         let timeout = arrival.timeout()?.unwrap_or(self.default_deadline);
-        let place = tenant.map(|tenant| tenant.enter_server()).transpose()?;
+        let place = tenant.map(|tenant| tenant.enter_server()).transpose();
+        let place = place.map_err(CallError::unasked)?;
         let context = Context { deadline: Deadline::new(arrival.at, timeout), trace };
         Ok(Call { shared: self.clone(), context, _place: place })
     }

@@ -9,7 +9,7 @@ use super::{
     record::{About, visible},
 };
 use crate::{
-    call::{CallError, FieldViolation, Refusal, Share},
+    call::{CallError, FieldViolation, Obstacle, Refusal, Share, Wait},
     retcode::{Kind, Overrides},
 };
 
@@ -51,36 +51,54 @@ const LATER: Duration = Duration::from_secs(5);
 /// The table. Callers rely on every code and reason in it.
 #[rustfmt::skip] // one row a line, so that the table reads as a table
 fn row(error: &CallError) -> Row<'_> {
-    use Code::{DeadlineExceeded, FailedPrecondition, Internal, InvalidArgument, NotFound};
-    use Code::{ResourceExhausted, Unavailable, Unknown};
-    use More::{BadRequest, Nothing, NotBefore, Precondition, Quota, RetryAfter, UnknownTenant};
+    use Code::{DeadlineExceeded, Internal, Unavailable, Unknown};
+    use More::{Nothing, RetryAfter};
 
     const LOOK: &str = "the agent may have changed: look before trying again";
     let (code, reason, more, advice) = match error {
-        CallError::Invalid(fields)      => (InvalidArgument, "INVALID_REQUEST", BadRequest(fields), "see the field violations"),
-        CallError::TenantUnknown        => (NotFound, "TENANT_UNKNOWN", UnknownTenant, "check tenant_id"),
-        CallError::SessionMissing       => (FailedPrecondition, "SESSION_MISSING", Precondition("SESSION"), ""),
-        CallError::CredentialsMissing   => (FailedPrecondition, "CREDENTIALS_MISSING", Precondition("CREDENTIALS"), "give the password"),
+        CallError::NotSent(unsent)      => return obstacle(unsent.obstacle(), "nothing was sent"),
         CallError::Refused(refusal)     => refused(refusal.retcode.kind()),
-        CallError::Unreachable(_)       => (Unavailable, "GATEWAY_UNREACHABLE", RetryAfter(SOON), "nothing was sent"),
+        CallError::AfterRefusal(unsent) => return obstacle(unsent.obstacle(), "the agent is as it was"),
         CallError::NoAnswer(_)          => (Unknown, "GATEWAY_NO_ANSWER", Nothing, LOOK),
         CallError::Deadline(_)          => (DeadlineExceeded, "DEADLINE", Nothing, ""),
         CallError::GatewayBusy { retry_after, .. }
                                         => (Unavailable, "GATEWAY_BUSY", RetryAfter(retry_after.unwrap_or(SOON)), "the request was not carried out: try again then"),
         CallError::HttpStatus { status } => http_status(*status),
         CallError::BadReply(_)          => (Internal, "GATEWAY_BAD_REPLY", Nothing, LOOK),
-        CallError::Overloaded { share: share @ (Share::ServerCalls | Share::ServerReading), .. }
-                                        => (ResourceExhausted, "SERVER_OVERLOADED", Quota(*share), "try again shortly"),
-        CallError::Overloaded { share, .. }
-                                        => (ResourceExhausted, "TENANT_OVERLOADED", Quota(*share), "try again shortly"),
-        CallError::AfterRefusal(error)  => return row(error),
-        CallError::SignInsQueued { due_in }
-                                        => (ResourceExhausted, "SIGN_INS_QUEUED", NotBefore(*due_in), "the agent keeps its place: try again then"),
-        CallError::TakenOver { .. }     => (FailedPrecondition, "AGENT_TAKEN_OVER", Precondition("SESSION"), "stop the other client, or take the agent over with SignIn and force"),
-        CallError::ShuttingDown         => (Unavailable, "SHUTTING_DOWN", RetryAfter(Duration::ZERO), "try again at once"),
-        CallError::ConnectionAged       => (Unavailable, "CONNECTION_AGED", RetryAfter(Duration::ZERO), "watch again, after the last sequence"),
-        CallError::StoreUnavailable(_)  => (Unavailable, "STORE_UNAVAILABLE", RetryAfter(SOON), "try again shortly"),
         CallError::Internal             => (Internal, "BRIDGE_FAILED", Nothing, LOOK),
+    };
+    Row { code, reason, more, advice }
+}
+
+/// The table's rows for what keeps a request from being sent, or from being sent again. `so` says
+/// what that means for the agent.
+#[rustfmt::skip] // one row a line, so that the table reads as a table
+fn obstacle<'a>(obstacle: &'a Obstacle, so: &'static str) -> Row<'a> {
+    use Code::{DeadlineExceeded, FailedPrecondition, InvalidArgument, NotFound};
+    use Code::{ResourceExhausted, Unavailable};
+    use More::{BadRequest, Nothing, NotBefore, Precondition, Quota, RetryAfter, UnknownTenant};
+
+    let (code, reason, more, advice) = match obstacle {
+        Obstacle::Invalid(fields)       => (InvalidArgument, "INVALID_REQUEST", BadRequest(fields), "see the field violations"),
+        Obstacle::TenantUnknown         => (NotFound, "TENANT_UNKNOWN", UnknownTenant, "check tenant_id"),
+        Obstacle::SessionMissing        => (FailedPrecondition, "SESSION_MISSING", Precondition("SESSION"), ""),
+        Obstacle::CredentialsMissing    => (FailedPrecondition, "CREDENTIALS_MISSING", Precondition("CREDENTIALS"), "give the password"),
+        Obstacle::Unreachable(_)        => (Unavailable, "GATEWAY_UNREACHABLE", RetryAfter(SOON), so),
+        Obstacle::Deadline(Wait::Watching)
+                                        => (DeadlineExceeded, "DEADLINE", Nothing, ""),
+        Obstacle::Deadline(_)           => (DeadlineExceeded, "DEADLINE", Nothing, so),
+        Obstacle::Overloaded { share: share @ (Share::ServerCalls | Share::ServerReading), .. }
+                                        => (ResourceExhausted, "SERVER_OVERLOADED", Quota(*share), "try again shortly"),
+        Obstacle::Overloaded { share, .. }
+                                        => (ResourceExhausted, "TENANT_OVERLOADED", Quota(*share), "try again shortly"),
+        Obstacle::SignInsQueued { due_in }
+                                        => (ResourceExhausted, "SIGN_INS_QUEUED", NotBefore(*due_in), "the agent keeps its place: try again then"),
+        Obstacle::TakenOver { .. }      => (FailedPrecondition, "AGENT_TAKEN_OVER", Precondition("SESSION"), "stop the other client, or take the agent over with SignIn and force"),
+        Obstacle::ShuttingDown          => (Unavailable, "SHUTTING_DOWN", RetryAfter(Duration::ZERO), "try again at once"),
+        Obstacle::ConnectionAged        => (Unavailable, "CONNECTION_AGED", RetryAfter(Duration::ZERO), "watch again, after the last sequence"),
+        Obstacle::StoreUnavailable(_)   => (Unavailable, "STORE_UNAVAILABLE", RetryAfter(SOON), "try again shortly"),
+        Obstacle::Tried { then, .. }    => return self::obstacle(then, so),
+        Obstacle::Unprepared(error)     => return row(error),
     };
     Row { code, reason, more, advice }
 }
@@ -195,7 +213,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        call::{Stage, StoreTrouble},
+        call::{Stage, StoreTrouble, Untouched},
         retcode::{LISTED, Override, Retcode},
     };
 
@@ -210,13 +228,22 @@ mod tests {
         CallError::Refused(Refusal { retcode, message: "no right to invite".into(), node })
     }
 
+    fn not_sent(obstacle: Obstacle) -> CallError {
+        Untouched::at_the_start().because(obstacle)
+    }
+
+    fn after_refusal(obstacle: Obstacle) -> CallError {
+        let retcode = Retcode::refusal("000-003").expect("a refusal");
+        Untouched::after(&retcode).because(obstacle)
+    }
+
     fn status(error: &CallError) -> Status {
         refuse(error, &about(), &Overrides::default(), None).status
     }
 
     #[test]
     fn no_library_is_told_to_wait_beyond_its_callers_deadline() {
-        let error = CallError::Unreachable(String::new());
+        let error = not_sent(Obstacle::Unreachable(String::new()));
         for (left, expected) in [
             (None, "1000"),
             (Some(Duration::from_secs(60)), "1000"),
@@ -263,39 +290,39 @@ mod tests {
     }
 
     fn overloaded(share: Share) -> CallError {
-        CallError::Overloaded { share, limit: std::num::NonZeroUsize::MIN }
+        not_sent(Obstacle::Overloaded { share, limit: std::num::NonZeroUsize::MIN })
     }
 
     #[test]
     fn every_outcome_has_its_row() {
         use Code::{DeadlineExceeded, FailedPrecondition, Internal, InvalidArgument, NotFound};
         use Code::{ResourceExhausted, Unavailable, Unknown};
-        let (not_sent, refused, unknown) = ("not_sent", "refused", "unknown");
+        let (unsent, refused, unknown) = ("not_sent", "refused", "unknown");
         let never = Some("-1");
         let text = String::new;
 
         check(
-            &CallError::Invalid(vec![]),
-            (InvalidArgument, "INVALID_REQUEST", not_sent, None, None),
+            &not_sent(Obstacle::Invalid(vec![])),
+            (InvalidArgument, "INVALID_REQUEST", unsent, None, None),
         );
-        check(&CallError::TenantUnknown, (NotFound, "TENANT_UNKNOWN", not_sent, None, None));
+        check(&not_sent(Obstacle::TenantUnknown), (NotFound, "TENANT_UNKNOWN", unsent, None, None));
         check(
-            &CallError::SessionMissing,
-            (FailedPrecondition, "SESSION_MISSING", not_sent, None, None),
-        );
-        check(
-            &CallError::CredentialsMissing,
-            (FailedPrecondition, "CREDENTIALS_MISSING", not_sent, None, None),
+            &not_sent(Obstacle::SessionMissing),
+            (FailedPrecondition, "SESSION_MISSING", unsent, None, None),
         );
         check(
-            &CallError::Unreachable(text()),
-            (Unavailable, "GATEWAY_UNREACHABLE", not_sent, Some(1000), Some("1000")),
+            &not_sent(Obstacle::CredentialsMissing),
+            (FailedPrecondition, "CREDENTIALS_MISSING", unsent, None, None),
+        );
+        check(
+            &not_sent(Obstacle::Unreachable(text())),
+            (Unavailable, "GATEWAY_UNREACHABLE", unsent, Some(1000), Some("1000")),
         );
         check(&CallError::NoAnswer(text()), (Unknown, "GATEWAY_NO_ANSWER", unknown, None, never));
-        for stage in [Stage::Request, Stage::Queue, Stage::Connection, Stage::Watching] {
+        for wait in [Wait::Request, Wait::Queue, Wait::Connection, Wait::Watching] {
             check(
-                &CallError::Deadline(stage),
-                (DeadlineExceeded, "DEADLINE", not_sent, None, None),
+                &not_sent(Obstacle::Deadline(wait)),
+                (DeadlineExceeded, "DEADLINE", unsent, None, None),
             );
         }
         for stage in [Stage::SignIn, Stage::Answer] {
@@ -325,7 +352,7 @@ mod tests {
         for share in [Share::ServerCalls, Share::ServerReading] {
             check(
                 &overloaded(share),
-                (ResourceExhausted, "SERVER_OVERLOADED", not_sent, Some(500), Some("500")),
+                (ResourceExhausted, "SERVER_OVERLOADED", unsent, Some(500), Some("500")),
             );
         }
         for share in [
@@ -338,23 +365,23 @@ mod tests {
         ] {
             check(
                 &overloaded(share),
-                (ResourceExhausted, "TENANT_OVERLOADED", not_sent, Some(500), Some("500")),
+                (ResourceExhausted, "TENANT_OVERLOADED", unsent, Some(500), Some("500")),
             );
         }
         check(
-            &CallError::ShuttingDown,
-            (Unavailable, "SHUTTING_DOWN", not_sent, Some(1), Some("1")),
+            &not_sent(Obstacle::ShuttingDown),
+            (Unavailable, "SHUTTING_DOWN", unsent, Some(1), Some("1")),
         );
         check(
-            &CallError::ConnectionAged,
-            (Unavailable, "CONNECTION_AGED", not_sent, Some(1), Some("1")),
+            &not_sent(Obstacle::ConnectionAged),
+            (Unavailable, "CONNECTION_AGED", unsent, Some(1), Some("1")),
         );
         for trouble in
             [StoreTrouble::Silent, StoreTrouble::RefusesReads, StoreTrouble::RefusesWrites]
         {
             check(
-                &CallError::StoreUnavailable(trouble),
-                (Unavailable, "STORE_UNAVAILABLE", not_sent, Some(1000), Some("1000")),
+                &not_sent(Obstacle::StoreUnavailable(trouble)),
+                (Unavailable, "STORE_UNAVAILABLE", unsent, Some(1000), Some("1000")),
             );
         }
         check(&CallError::Internal, (Internal, "BRIDGE_FAILED", unknown, None, never));
@@ -363,26 +390,26 @@ mod tests {
     #[test]
     fn agents_who_have_to_be_signed_in_have_their_rows() {
         use Code::{DeadlineExceeded, FailedPrecondition, ResourceExhausted};
-        let (not_sent, refused, unknown, never) = ("not_sent", "refused", "unknown", Some("-1"));
+        let (unsent, refused, unknown, never) = ("not_sent", "refused", "unknown", Some("-1"));
         check(
-            &CallError::SignInsQueued { due_in: Duration::from_secs(38) },
-            (ResourceExhausted, "SIGN_INS_QUEUED", not_sent, Some(38_000), never),
+            &not_sent(Obstacle::SignInsQueued { due_in: Duration::from_secs(38) }),
+            (ResourceExhausted, "SIGN_INS_QUEUED", unsent, Some(38_000), never),
         );
         check(
-            &CallError::SignInsQueued { due_in: Duration::from_secs(38) }.after_refusal(),
+            &after_refusal(Obstacle::SignInsQueued { due_in: Duration::from_secs(38) }),
             (ResourceExhausted, "SIGN_INS_QUEUED", refused, Some(38_000), never),
         );
         check(
-            &CallError::Deadline(Stage::Queue).after_refusal(),
+            &after_refusal(Obstacle::Deadline(Wait::Queue)),
             (DeadlineExceeded, "DEADLINE", refused, None, None),
         );
         check(
-            &CallError::Deadline(Stage::Answer).after_refusal(),
+            &after_refusal(CallError::Deadline(Stage::SignIn).into()),
             (DeadlineExceeded, "DEADLINE", unknown, None, never),
         );
         check(
-            &CallError::TakenOver { retry_in: Duration::from_secs(60) },
-            (FailedPrecondition, "AGENT_TAKEN_OVER", not_sent, None, None),
+            &not_sent(Obstacle::TakenOver { retry_in: Duration::from_secs(60) }),
+            (FailedPrecondition, "AGENT_TAKEN_OVER", unsent, None, None),
         );
     }
 
@@ -432,7 +459,7 @@ mod tests {
         let details = status(&overloaded(Share::TenantRequests)).get_error_details();
         assert_eq!(details.quota_failure().unwrap().violations[0].subject, "tenants/acme");
 
-        let details = status(&CallError::TenantUnknown).get_error_details();
+        let details = status(&not_sent(Obstacle::TenantUnknown)).get_error_details();
         let resource = details.resource_info().unwrap();
         assert_eq!(
             (resource.resource_type.as_str(), resource.resource_name.as_str()),
@@ -465,8 +492,8 @@ mod tests {
         ) {
             let violation = FieldViolation { field: "agent_id", description: text.clone() };
             let mut errors = vec![
-                CallError::Invalid(vec![violation; fields]),
-                CallError::Unreachable(text.clone()),
+                not_sent(Obstacle::Invalid(vec![violation; fields])),
+                not_sent(Obstacle::Unreachable(text.clone())),
                 CallError::BadReply(text.clone()),
             ];
             if let Some(retcode) = Retcode::refusal(&retcode) {

@@ -19,7 +19,7 @@ use tonic::{Status, body::Body};
 
 use super::displacing::{Displacing, Place};
 use crate::{
-    call::{CallError, Share, Stage},
+    call::{CallError, Obstacle, Share, Wait},
     config,
     rpc::Unread,
     tenant::Usage,
@@ -155,12 +155,18 @@ impl Intake {
             read = reading => read.map_err(|_| Unfinished::Gone),
             () = place.lost() => {
                 let (share, limit) = (Share::ServerReading, self.places.limit());
-                Err(Unfinished::Refused(CallError::Overloaded { share, limit }))
+                Err(Unfinished::refused(Obstacle::Overloaded { share, limit }))
             }
             () = sleep_until(end) => {
-                Err(Unfinished::Refused(CallError::Deadline(Stage::Request)))
+                Err(Unfinished::refused(Obstacle::Deadline(Wait::Request)))
             }
         }
+    }
+}
+
+impl Unfinished {
+    fn refused(obstacle: Obstacle) -> Self {
+        Self::Refused(CallError::unasked(obstacle))
     }
 }
 

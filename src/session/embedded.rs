@@ -1,7 +1,7 @@
 use std::{future::ready, num::NonZeroUsize, sync::Arc};
 
 use super::{
-    Claim, Guid, NewSession, Session, SessionStore, StoreError, StoreFuture,
+    Claim, Guid, NewSession, Reservation, Session, SessionStore, StoreError, StoreFuture,
     local::{Entry, Local, Taken},
 };
 use crate::id::AgentId;
@@ -52,8 +52,8 @@ impl SessionStore for EmbeddedStore {
         self.0.get(agent)
     }
 
-    fn has_room(&self, agent: AgentId) -> bool {
-        self.0.has_room(agent)
+    fn reserve(&self, agent: AgentId) -> Option<Reservation> {
+        self.0.reserve(agent)
     }
 
     fn len(&self) -> usize {

@@ -20,7 +20,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use super::{
-    Claim, EmbeddedStore, Guid, NewSession, Session, SessionStore, StoreFuture, local::Local,
+    Claim, EmbeddedStore, Guid, NewSession, Reservation, Session, SessionStore, StoreFuture, local::Local,
 };
 use crate::{
     config,
@@ -319,8 +319,8 @@ impl SessionStore for FileStore {
         self.memory.warm(agent)
     }
 
-    fn has_room(&self, agent: AgentId) -> bool {
-        self.memory.has_room(agent)
+    fn reserve(&self, agent: AgentId) -> Option<Reservation> {
+        self.memory.reserve(agent)
     }
 
     fn len(&self) -> usize {

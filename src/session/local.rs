@@ -17,6 +17,8 @@ use crate::id::AgentId;
 #[derive(Debug)]
 pub(super) struct Local {
     entries: Mutex<HashMap<AgentId, Entry>>,
+    /// Agents with a place reserved, each as often as it is. Locked after the entries.
+    reserved: Mutex<Vec<AgentId>>,
     /// One for all agents, so that versions grow over a sign-out too.
     last_version: AtomicU64,
     capacity: NonZeroUsize,
@@ -35,6 +37,14 @@ pub(super) struct Entry {
     /// Whether it is only known here.
     pub(super) unshared: bool,
     since: Instant,
+}
+
+/// A place in a store for the session of an agent who is being signed in, whatever else is stored
+/// meanwhile; given back when dropped.
+#[derive(Debug)]
+pub struct Reservation {
+    local: Arc<Local>,
+    agent: AgentId,
 }
 
 /// What became of an entry that was offered.
@@ -107,7 +117,12 @@ impl Entry {
 
 impl Local {
     pub(super) fn new(capacity: NonZeroUsize) -> Self {
-        Self { entries: Mutex::default(), last_version: AtomicU64::new(0), capacity }
+        Self {
+            entries: Mutex::default(),
+            reserved: Mutex::default(),
+            last_version: AtomicU64::new(0),
+            capacity,
+        }
     }
 
     pub(super) fn get(&self, agent: AgentId) -> Option<Arc<Session>> {
@@ -145,6 +160,16 @@ impl Local {
 
     pub(super) fn has_room(&self, agent: AgentId) -> bool {
         self.make_room(&mut self.entries(), agent)
+    }
+
+    /// Takes a place for the session of an agent who is being signed in.
+    pub(super) fn reserve(self: &Arc<Self>, agent: AgentId) -> Option<Reservation> {
+        let mut entries = self.entries();
+        let there_is = self.make_room(&mut entries, agent);
+        there_is.then(|| {
+            self.reserved().push(agent);
+            Reservation { local: self.clone(), agent }
+        })
     }
 
     /// A version above `known` and above each one given before. It is the time in microseconds
@@ -262,17 +287,40 @@ impl Local {
         Taken::Yes
     }
 
-    /// Makes room by forgetting what has expired; a live session is never given up for another.
+    /// Makes room by forgetting what has expired; a live session is never given up for another, and
+    /// neither is a place that is reserved for another.
     fn make_room(&self, entries: &mut HashMap<AgentId, Entry>, agent: AgentId) -> bool {
-        if entries.len() < self.capacity.get() || entries.contains_key(&agent) {
+        let reserved = self.reserved();
+        if entries.contains_key(&agent) || reserved.contains(&agent) {
+            return true;
+        }
+        if entries.len() + reserved.len() < self.capacity.get() {
             return true;
         }
         entries.retain(|_, entry| !entry.may_go());
-        entries.values().filter(|entry| entry.session.is_some()).count() < self.capacity.get()
+        let live = entries.values().filter(|entry| entry.session.is_some()).count();
+        let holds = |agent| entries.get(agent).is_some_and(|entry| entry.session.is_some());
+        let promised = reserved.iter().filter(|agent| !holds(agent)).count();
+        live + promised < self.capacity.get()
+    }
+
+    fn reserved(&self) -> MutexGuard<'_, Vec<AgentId>> {
+        self.reserved.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn entries(&self) -> MutexGuard<'_, HashMap<AgentId, Entry>> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+// === impl Reservation ===
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        let mut reserved = self.local.reserved();
+        if let Some(place) = reserved.iter().position(|agent| *agent == self.agent) {
+            reserved.swap_remove(place);
+        }
     }
 }
 

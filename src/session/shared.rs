@@ -11,7 +11,7 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::{debug, warn};
 
 use super::{
-    Claim, Guid, NewSession, Session, SessionStore, StoreError, StoreFuture,
+    Claim, Guid, NewSession, Reservation, Session, SessionStore, StoreError, StoreFuture,
     local::{Entry, Local, Taken},
     record::{Record, Unreadable},
 };
@@ -55,7 +55,7 @@ pub struct SharedStore {
 #[derive(Debug)]
 struct Inner {
     tenant: TenantId,
-    local: Local,
+    local: Arc<Local>,
     link: Link,
     keys: Keys,
     keyring: Arc<Keyring>,
@@ -134,7 +134,7 @@ impl SharedStore {
     pub fn start(shared: &Shared, tenant: &TenantId, capacity: NonZeroUsize) -> Self {
         let inner = Arc::new(Inner {
             tenant: tenant.clone(),
-            local: Local::new(capacity),
+            local: Arc::new(Local::new(capacity)),
             link: shared.link.clone(),
             keys: shared.keys(tenant),
             keyring: shared.keyring.clone(),
@@ -157,8 +157,8 @@ impl SessionStore for SharedStore {
         self.inner.local.get(agent)
     }
 
-    fn has_room(&self, agent: AgentId) -> bool {
-        self.inner.local.has_room(agent)
+    fn reserve(&self, agent: AgentId) -> Option<Reservation> {
+        self.inner.local.reserve(agent)
     }
 
     fn len(&self) -> usize {

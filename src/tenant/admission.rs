@@ -16,7 +16,7 @@ use tokio::{
 };
 
 use crate::{
-    call::{CallError, Share},
+    call::{Obstacle, Share},
     config::{self, Division},
     gateway::Seat,
     id::TenantId,
@@ -178,7 +178,7 @@ impl Admission {
 
     /// A place among the server's calls, at once or not at all: one of the tenant's own, else one of
     /// those that all have in common.
-    pub(super) fn enter_server(&self) -> Result<ServerPlace, CallError> {
+    pub(super) fn enter_server(&self) -> Result<ServerPlace, Obstacle> {
         let [own, common] = &self.server;
         let place = own.take_now().or_else(|_| common.take_now())?;
         Ok(ServerPlace { _place: place })
@@ -191,7 +191,7 @@ impl Admission {
     }
 
     /// A place among the tenant's calls, at once or not at all.
-    pub(super) fn enter(&self) -> Result<CallPlace, CallError> {
+    pub(super) fn enter(&self) -> Result<CallPlace, Obstacle> {
         Ok(CallPlace { _own: self.calls.take_now()? })
     }
 
@@ -201,7 +201,7 @@ impl Admission {
         &self,
         address: usize,
         wait: Duration,
-    ) -> Result<RequestPlace, CallError> {
+    ) -> Result<RequestPlace, Obstacle> {
         // In this order, so that a tenant whose own share is used up holds none of the host's.
         let own = self.requests.take(wait).await?;
         let place = match self.hosts.get(address) {
@@ -225,7 +225,7 @@ impl Admission {
 // === impl HostSeat ===
 
 impl Seat for HostSeat<'_> {
-    async fn move_to(&mut self, address: usize) -> Result<(), CallError> {
+    async fn move_to(&mut self, address: usize) -> Result<(), Obstacle> {
         let Some(RequestPlace { host, .. }) = &mut self.request else { return Ok(()) };
         if host.address == address && host.place.is_some() {
             return Ok(());
@@ -260,15 +260,15 @@ impl Pool {
         Self { share, limit, places: Arc::new(Semaphore::new(limit.get())) }
     }
 
-    fn used_up(&self) -> CallError {
-        CallError::Overloaded { share: self.share, limit: self.limit }
+    fn used_up(&self) -> Obstacle {
+        Obstacle::Overloaded { share: self.share, limit: self.limit }
     }
 
-    fn take_now(&self) -> Result<OwnedSemaphorePermit, CallError> {
+    fn take_now(&self) -> Result<OwnedSemaphorePermit, Obstacle> {
         self.places.clone().try_acquire_owned().map_err(|_| self.used_up())
     }
 
-    async fn take(&self, wait: Duration) -> Result<OwnedSemaphorePermit, CallError> {
+    async fn take(&self, wait: Duration) -> Result<OwnedSemaphorePermit, Obstacle> {
         // Most of the time there is a place, and no need for a timer.
         if let Ok(place) = self.take_now() {
             return Ok(place);

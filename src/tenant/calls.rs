@@ -8,7 +8,7 @@ use super::{
     Accepted, SignedIn, Tenant, Work, admission::CallPlace, batch_share, underway::Underway,
 };
 use crate::{
-    call::{CallError, Context, Deadline, Stage, detached},
+    call::{CallError, Context, Deadline, Obstacle, Untouched, Wait, detached},
     config::Timeouts,
     gateway::{Command, Envelope, SignIn},
     id::AgentId,
@@ -49,8 +49,10 @@ impl Tenant {
         command: Command,
         context: &Context,
     ) -> Result<Accepted, CallError> {
-        let places = self.places(!command.interface.only_reads())?;
-        self.in_turn(places, agent, context, |call| call.command(command)).await
+        let untouched = Untouched::at_the_start();
+        let places = untouched.check(self.places(!command.interface.only_reads()))?;
+        let work = |call: Underway, untouched| call.command(command, untouched);
+        self.in_turn(places, agent, context, untouched, work).await
     }
 
     /// The same for one of many: waits for its places as long as the caller does, and leaves half
@@ -65,18 +67,19 @@ impl Tenant {
         command: Command,
         context: &Context,
     ) -> Result<Accepted, CallError> {
+        let untouched = Untouched::at_the_start();
         // The semaphore is never closed.
-        let place = self.waiting(context.deadline, self.batches.clone().acquire_owned()).await?;
-        let place = place.map_err(|_| CallError::Internal)?;
-        let places =
-            Places { wait: UNTIL_THE_DEADLINE, ..self.places(!command.interface.only_reads())? };
-        let work = |call: Underway| async move {
-            let accepted = call.command(command).await;
+        let place = self.waiting(context.deadline, self.batches.clone().acquire_owned()).await;
+        let place = untouched.check(place)?.map_err(|_| CallError::Internal)?;
+        let places = untouched.check(self.places(!command.interface.only_reads()))?;
+        let places = Places { wait: UNTIL_THE_DEADLINE, ..places };
+        let work = |call: Underway, untouched| async move {
+            let accepted = call.command(command, untouched).await;
             // Held as long as the request may be open, also when the batch has been answered.
             drop(place);
             Ok(Accepted { of_batch: true, ..accepted? })
         };
-        self.in_turn(places, agent, context, work).await
+        self.in_turn(places, agent, context, untouched, work).await
     }
 
     /// How many commands of batches may be under way at once.
@@ -89,14 +92,17 @@ impl Tenant {
     ///
     /// # Errors
     ///
-    /// [`CallError::CredentialsMissing`] if there is no password; else as [`Tenant::command`].
+    /// As [`Tenant::command`].
     pub async fn sign_in(
         self: &Arc<Self>,
         agent: AgentId,
         sign_in: SignIn,
         context: &Context,
     ) -> Result<SignedIn, CallError> {
-        self.in_turn(self.places(false)?, agent, context, |call| call.sign_in(sign_in)).await
+        let untouched = Untouched::at_the_start();
+        let places = untouched.check(self.places(false))?;
+        let work = |call: Underway, untouched| call.sign_in(sign_in, untouched);
+        self.in_turn(places, agent, context, untouched, work).await
     }
 
     /// Signs an agent out and forgets its session and its credentials; by force even while the
@@ -104,7 +110,7 @@ impl Tenant {
     ///
     /// # Errors
     ///
-    /// [`CallError::SessionMissing`] if the bridge has no session of the agent; else as
+    /// [`Obstacle::SessionMissing`] if the bridge has no session of the agent; else as
     /// [`Tenant::command`].
     pub async fn sign_out(
         self: &Arc<Self>,
@@ -112,7 +118,10 @@ impl Tenant {
         force: bool,
         context: &Context,
     ) -> Result<Envelope, CallError> {
-        self.in_turn(self.places(false)?, agent, context, move |call| call.sign_out(force)).await
+        let untouched = Untouched::at_the_start();
+        let places = untouched.check(self.places(false))?;
+        let work = move |call: Underway, untouched| call.sign_out(force, untouched);
+        self.in_turn(places, agent, context, untouched, work).await
     }
 
     /// Makes a session anew that was lost, unless there is a newer one by now.
@@ -124,7 +133,8 @@ impl Tenant {
         let Timeouts { connect, sign_in, .. } = self.config.timeouts;
         // Both may be needed twice: for a standby site, and for a forcible sign-in.
         let deadline = Deadline::new(Instant::now(), RECOVERY_QUEUE + (connect + sign_in) * 2);
-        self.of_bridge(agent, deadline, move |call| call.recover(lost)).await
+        let work = move |call: Underway, untouched| call.recover(lost, untouched);
+        self.of_bridge(agent, deadline, work).await
     }
 
     /// Renews an agent's Guid by asking for it.
@@ -139,7 +149,7 @@ impl Tenant {
         self: &Arc<Self>,
         agent: AgentId,
         deadline: Deadline,
-        work: impl FnOnce(Underway) -> W,
+        work: impl FnOnce(Underway, Untouched) -> W,
     ) -> Result<T, CallError>
     where
         T: Send + 'static,
@@ -147,11 +157,11 @@ impl Tenant {
     {
         let context = Context::of_bridge(deadline);
         let places = Places { call: None, wait: UNTIL_THE_DEADLINE, needs_session: false };
-        self.in_turn(places, agent, &context, work).await
+        self.in_turn(places, agent, &context, Untouched::at_the_start(), work).await
     }
 
     /// What a caller's call takes.
-    fn places(&self, needs_session: bool) -> Result<Places, CallError> {
+    fn places(&self, needs_session: bool) -> Result<Places, Obstacle> {
         let call = Some(self.admission.enter()?);
         Ok(Places { call, wait: self.config.limits.queue_wait, needs_session })
     }
@@ -162,7 +172,8 @@ impl Tenant {
         Places { call, wait, needs_session }: Places,
         agent: AgentId,
         context: &Context,
-        work: impl FnOnce(Underway) -> W,
+        untouched: Untouched,
+        work: impl FnOnce(Underway, Untouched) -> W,
     ) -> Result<T, CallError>
     where
         T: Send + 'static,
@@ -173,9 +184,10 @@ impl Tenant {
         let queue = trace.child(|| "queue".into(), SpanKind::Internal);
         let sign_in_by = needs_session.then(|| deadline.start_by());
         // The agent's turn comes first: a call that waits for it takes nothing from other agents.
-        let turn = self.waiting(deadline, self.turns.take(agent, sign_in_by)).await??;
+        let turn = self.waiting(deadline, self.turns.take(agent, sign_in_by)).await;
+        let turn = untouched.check(turn.flatten())?;
         let request = self.admission.request(self.gateway.current(), wait);
-        let request = self.waiting(deadline, request).await??;
+        let request = untouched.check(self.waiting(deadline, request).await.flatten())?;
 
         drop(queue);
 
@@ -183,17 +195,11 @@ impl Tenant {
         let tenant = self.clone();
         let Work { tasks, cutoff, .. } = &self.work;
         detached(tasks, deadline, cutoff.clone(), move |patience| {
-            work(Underway {
-                tenant,
-                agent,
-                arrived,
-                patience,
-                trace,
-                turn,
-                call,
-                request: Some(request),
-                lock: None,
-            })
+            let request = Some(request);
+            let lock = None;
+            let call =
+                Underway { tenant, agent, arrived, patience, trace, turn, call, request, lock };
+            work(call, untouched)
         })
         .await
     }
@@ -203,12 +209,12 @@ impl Tenant {
         &self,
         deadline: Deadline,
         queue: impl Future<Output = T>,
-    ) -> Result<T, CallError> {
+    ) -> Result<T, Obstacle> {
         tokio::select! {
             biased;
-            () = self.work.cutoff.cancelled() => Err(CallError::ShuttingDown),
+            () = self.work.cutoff.cancelled() => Err(Obstacle::ShuttingDown),
             waited = timeout_at(deadline.start_by(), queue) => {
-                waited.map_err(|_| CallError::Deadline(Stage::Queue))
+                waited.map_err(|_| Obstacle::Deadline(Wait::Queue))
             }
         }
     }

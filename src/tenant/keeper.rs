@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Tenant, poll::Finding, sign_ins::Settled, take_overs::Permission};
 use crate::{
-    call::CallError,
+    call::Obstacle,
     config::AuthMode,
     id::AgentId,
     session::{Origin, Session, SessionState},
@@ -334,9 +334,9 @@ impl Keeper {
                     self.settle();
                     return Ok(());
                 }
-                Err(CallError::SessionMissing) => return Err(End::NoCredentials),
+                Err(Obstacle::SessionMissing) => return Err(End::NoCredentials),
                 // A call has found the agent with another client meanwhile.
-                Err(CallError::TakenOver { .. }) => self.give_way().await?,
+                Err(Obstacle::TakenOver { .. }) => self.give_way().await?,
                 Err(error) if error.is_credentials_rejected() => return Err(End::NoCredentials),
                 Err(error) if error.is_signed_in_elsewhere() => self.give_way().await?,
                 Err(_) if spent >= limit => return Err(End::GaveUp),

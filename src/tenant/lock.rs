@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Tenant, underway::Underway};
 use crate::{
-    call::{CallError, Loss, Refusal},
+    call::{CallError, Loss, Obstacle, Refusal, Untouched},
     config::Timeouts,
     id::AgentId,
     replica::{Attempt, Holder, Leases, Lock},
@@ -62,7 +62,11 @@ const STORE_ATTEMPTS: usize = 8;
 
 impl Underway {
     /// Waits until no other replica is signing the agent in.
-    pub(super) async fn sign_in_lock(&mut self, refused: u64) -> Result<Locked, CallError> {
+    pub(super) async fn sign_in_lock(
+        &mut self,
+        refused: u64,
+        untouched: &Untouched,
+    ) -> Result<Locked, Obstacle> {
         let tenant = self.tenant.clone();
         let Some(leases) = &tenant.leases else { return Ok(Locked::Ours(None)) };
         let held = Held::new(leases, self);
@@ -84,7 +88,7 @@ impl Underway {
             tokio::select! {
                 biased;
                 loss = self.patience.lost() => {
-                    if !self.patience.goes_on(loss) {
+                    if !self.patience.goes_on(loss, untouched) {
                         return Err(loss.before_sending());
                     }
                 }

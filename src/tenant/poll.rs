@@ -4,7 +4,7 @@ use std::{sync::Arc, time::SystemTime};
 
 use super::Tenant;
 use crate::{
-    call::{CallError, Patience, Stage},
+    call::{CallError, Patience, Stage, Untouched},
     event::{self, What},
     gateway::{Command, Envelope, NoSeat, POLL, Request},
     id::AgentId,
@@ -68,11 +68,14 @@ impl Tenant {
         let trace = Trace::default();
         let request = Request { command, agent, session: session_, body: None, trace };
         let mut patience = Patience::of_bridge(self.work.cutoff.clone());
-        match self.gateway.exchange(request, Stage::Answer, &mut patience, &mut NoSeat).await {
-            Ok(mut reply) => match self.absorb(agent, session, &mut reply).await {
-                Ok(()) => self.take_in(agent, reply.into_verdict(session.guid.node())),
-                Err(_store_failed) => Finding::Silent,
-            },
+        let (mut seat, untouched) = (NoSeat, Untouched::at_the_start());
+        let polled =
+            self.gateway.exchange(request, Stage::Answer, &mut patience, &mut seat, untouched);
+        match polled.await {
+            Ok(mut reply) => {
+                self.absorb(agent, session, &mut reply).await;
+                self.take_in(agent, reply.into_verdict(session.guid.node()))
+            }
             Err(_) => Finding::Silent,
         }
     }

@@ -24,7 +24,7 @@ use tokio::{
 use self::queue::Queue;
 pub(super) use self::wait::Moment;
 use super::{Tenant, rate_limit::RateLimit};
-use crate::{call::CallError, config, id::AgentId, replica::Leases};
+use crate::{call::Obstacle, config, id::AgentId, replica::Leases};
 
 /// A tenant's queue of automatic sign-ins.
 #[derive(Debug)]
@@ -67,14 +67,14 @@ pub(super) struct Grant {
     /// Of the agent's entry.
     ticket: u64,
     queued: Duration,
-    result: Result<(), CallError>,
+    result: Result<(), Obstacle>,
     _place: OwnedSemaphorePermit,
 }
 
 /// What became of a sign-in that a keeper asked for.
 #[derive(Debug)]
 pub(super) struct Settled {
-    pub(super) result: Result<(), CallError>,
+    pub(super) result: Result<(), Obstacle>,
     /// How long the agent waited for its moment.
     pub(super) queued: Duration,
 }
@@ -171,8 +171,8 @@ impl Tenant {
 
 impl Grant {
     /// Tells whoever waits for it what became of the sign-in.
-    pub(super) fn finish<T>(mut self, result: &Result<T, CallError>) {
-        self.result = result.as_ref().map(drop).map_err(CallError::clone);
+    pub(super) fn finish<T>(mut self, result: &Result<T, Obstacle>) {
+        self.result = result.as_ref().map(drop).map_err(Obstacle::clone);
     }
 
     fn tell(&self, keeper: Option<oneshot::Sender<Settled>>) {

@@ -7,7 +7,7 @@ use tracing::{debug, info, warn};
 
 use super::{SignedIn, Tenant, lock::Locked, sign_ins::Moment, underway::Underway};
 use crate::{
-    call::{CallError, Patience, Share, Stage},
+    call::{CallError, Obstacle, Patience, Share, Stage, Untouched, Wait},
     config::Timeouts,
     gateway::{
         Command, Envelope, FORCE_SIGN_IN, Interface, Reply, Request, SIGN_IN, SignIn, reset_skill,
@@ -27,7 +27,8 @@ impl Underway {
     pub(super) async fn sign_in_unasked(
         &mut self,
         refused: u64,
-    ) -> Result<Option<Arc<Session>>, CallError> {
+        untouched: &Untouched,
+    ) -> Result<Option<Arc<Session>>, Obstacle> {
         if let Some(failure) = self.turn.shared_failure(self.arrived) {
             return Err(failure);
         }
@@ -40,23 +41,23 @@ impl Underway {
         let grant = match self.sign_in_moment(refused).await? {
             Moment::Ours(grant) => grant,
             Moment::Newer(session) => {
-                self.take_place(self.tenant.config.limits.queue_wait).await?;
+                self.take_place(self.tenant.config.limits.queue_wait, untouched).await?;
                 return Ok(Some(session));
             }
         };
         // The moment is the agent's: a caller who leaves now must not waste it.
         self.patience.commit(true);
-        let made = self.sign_in_granted(&sign_in, refused).await;
+        let made = self.sign_in_granted(&sign_in, refused, untouched).await;
         self.patience.commit(false);
         grant.finish(&made);
         if let Err(error) = &made
-            && !matches!(error, CallError::ShuttingDown)
+            && !matches!(error, Obstacle::ShuttingDown)
         {
             self.turn.share_failure(error.clone());
         }
         let session = made?;
         if self.request.is_none() {
-            self.take_place(self.tenant.config.limits.queue_wait).await?;
+            self.take_place(self.tenant.config.limits.queue_wait, untouched).await?;
         }
         Ok(Some(session))
     }
@@ -65,27 +66,29 @@ impl Underway {
         &mut self,
         sign_in: &Arc<SignIn>,
         refused: u64,
-    ) -> Result<Arc<Session>, CallError> {
+        untouched: &Untouched,
+    ) -> Result<Arc<Session>, Obstacle> {
         let Timeouts { connect, sign_in: asking, .. } = self.tenant.config.timeouts;
         // Another replica that has the lock may need all of this for its own sign-in.
         let longest = (connect + asking) * 2;
-        let lock = timeout(longest, self.sign_in_lock(refused)).await;
-        let lock = lock.map_err(|_elapsed| CallError::Deadline(Stage::Queue))??;
+        let lock = timeout(longest, self.sign_in_lock(refused, untouched)).await;
+        let lock = lock.map_err(|_elapsed| Obstacle::Deadline(Wait::Queue))??;
         self.lock = match lock {
             Locked::Ours(lock) => lock,
             Locked::Newer(session) => return Ok(session),
         };
-        self.take_place(longest).await?;
-        self.make_or_await_session(sign_in, refused).await
+        self.take_place(longest, untouched).await?;
+        self.make_or_await_session(sign_in, refused, untouched).await
     }
 
     async fn make_or_await_session(
         &mut self,
         sign_in: &Arc<SignIn>,
         refused: u64,
-    ) -> Result<Arc<Session>, CallError> {
+        untouched: &Untouched,
+    ) -> Result<Arc<Session>, Obstacle> {
         let former = self.tenant.session_state(self.agent);
-        let made = match self.make_session(sign_in, Stage::SignIn).await {
+        let made = match self.make_session(sign_in, Stage::SignIn, untouched.for_another()).await {
             Err(CallError::Refused(refusal)) => {
                 let made = self.made_elsewhere(&refusal, refused).await;
                 made.ok_or(CallError::Refused(refusal))
@@ -98,11 +101,15 @@ impl Underway {
             Ok(_) => self.tenant.unsay(agent, attempt, former),
             Err(_) => self.tenant.back(agent, attempt, former, SIGN_IN_FAILED),
         }
-        made
+        made.map_err(Obstacle::from)
     }
 
     /// Waits for a place among the requests again.
-    async fn take_place(&mut self, wait: Duration) -> Result<(), CallError> {
+    async fn take_place(
+        &mut self,
+        wait: Duration,
+        untouched: &Untouched,
+    ) -> Result<(), Obstacle> {
         let tenant = self.tenant.clone();
         let place = tenant.admission.request(tenant.gateway.current(), wait);
         let mut place = pin!(place);
@@ -110,7 +117,7 @@ impl Underway {
             biased;
             taken = &mut place => self.request = Some(taken?),
             loss = self.patience.lost() => {
-                if !self.patience.goes_on(loss) {
+                if !self.patience.goes_on(loss, untouched) {
                     return Err(loss.before_sending());
                 }
                 self.request = Some(place.await?);
@@ -122,13 +129,15 @@ impl Underway {
     pub(super) async fn sign_in_in_turn(
         &mut self,
         sign_in: &Arc<SignIn>,
+        untouched: Untouched,
     ) -> Result<SignedIn, CallError> {
         // No session is newer than this: whoever asks for a sign-in is told how theirs went.
-        if let Locked::Ours(lock) = self.sign_in_lock(u64::MAX).await? {
+        let lock = self.sign_in_lock(u64::MAX, &untouched).await;
+        if let Locked::Ours(lock) = untouched.check(lock)? {
             self.lock = lock;
         }
         let former = self.tenant.session_state(self.agent);
-        let made = self.make_session(sign_in, Stage::Answer).await;
+        let made = self.make_session(sign_in, Stage::Answer, untouched).await;
         self.tenant.back(self.agent, SessionState::SigningIn, former, SIGN_IN_FAILED);
         self.lock = None;
         made
@@ -138,12 +147,15 @@ impl Underway {
         &mut self,
         sign_in: &Arc<SignIn>,
         stage: Stage,
+        untouched: Untouched,
     ) -> Result<SignedIn, CallError> {
         let Tenant { id, sessions, .. } = &*self.tenant;
-        if !sessions.has_room(self.agent) {
+        // Before the gateway is asked: a session for which there is no place would be lost.
+        let Some(_reserved) = sessions.reserve(self.agent) else {
             let limit = self.tenant.config.limits.sessions;
-            return Err(CallError::Overloaded { share: Share::TenantSessions, limit });
-        }
+            let share = Share::TenantSessions;
+            return Err(untouched.because(Obstacle::Overloaded { share, limit }));
+        };
         if let Some(error) = self.tenant.credentials.rejection(self.agent, sign_in).await {
             return Err(error);
         }
@@ -152,7 +164,7 @@ impl Underway {
         if self.tenant.session_state(self.agent) != Some(SessionState::Recovering) {
             self.tenant.enter(self.agent, SessionState::SigningIn, "");
         }
-        let mut made = self.sign_in_once_or_twice(sign_in, stage).await?;
+        let mut made = self.sign_in_once_or_twice(sign_in, stage, untouched).await?;
         if self.tenant.config.reset_skills_after_sign_in {
             made.skills = Some(self.reset_skills(&made.session).await);
         }
@@ -163,16 +175,18 @@ impl Underway {
         &mut self,
         sign_in: &Arc<SignIn>,
         stage: Stage,
+        untouched: Untouched,
     ) -> Result<SignedIn, CallError> {
-        let mut reply = self.ask_to_sign_in(&SIGN_IN, sign_in, stage).await?;
+        let mut reply = self.ask_to_sign_in(&SIGN_IN, sign_in, stage, untouched).await?;
         let unasked = stage == Stage::SignIn;
         let elsewhere = retcode(&reply).filter(|code| code.kind() == Kind::AlreadySignedIn);
         let ours = elsewhere.is_some() && unasked && self.is_contested().await;
         let taken = unasked && !ours && self.note_attempt(elsewhere.is_some());
         // 100-015 says that this gateway allows no forcible sign-in.
-        let may_force = elsewhere.is_some_and(|code| code.as_str() != "100-015");
-        if sign_in.force && may_force && !ours {
-            reply = self.ask_to_sign_in(&FORCE_SIGN_IN, sign_in, stage).await?;
+        let may_force = elsewhere.filter(|code| code.as_str() != "100-015");
+        if let Some(refusal) = may_force.filter(|_| sign_in.force && !ours) {
+            let untouched = Untouched::after(&refusal);
+            reply = self.ask_to_sign_in(&FORCE_SIGN_IN, sign_in, stage, untouched).await?;
         }
         let signed_in = self.keep(reply, sign_in).await;
         match &signed_in {
@@ -200,7 +214,9 @@ impl Underway {
             self.patience.answer(CallError::Deadline(Stage::SignIn));
             self.patience = Patience::of_bridge(self.tenant.work.cutoff.clone());
         }
-        let verdict = self.send(&reset_skill(), session).await;
+        // A request of its own, of which the answer has a part of its own.
+        let untouched = Untouched::at_the_start();
+        let verdict = self.send(&reset_skill(), session, untouched).await;
         if let Err(error) = &verdict {
             let (tenant, agent) = (&self.tenant.id, self.agent);
             warn!(tenant.id = %tenant, agent.id = %agent, %error, "skill queues were not reset; the agent may get no calls");
@@ -213,6 +229,7 @@ impl Underway {
         interface: &'static Interface,
         sign_in: &SignIn,
         stage: Stage,
+        untouched: Untouched,
     ) -> Result<Reply, CallError> {
         let command = Command::plain(interface);
         let body = Some(sign_in.to_body());
@@ -220,7 +237,7 @@ impl Underway {
         let request = Request { command: &command, agent, session: None, body, trace };
         let Tenant { admission, gateway, config, .. } = &*self.tenant;
         let mut seat = admission.seat(self.request.as_mut(), config.limits.queue_wait);
-        gateway.exchange(request, stage, &mut self.patience, &mut seat).await
+        gateway.exchange(request, stage, &mut self.patience, &mut seat, untouched).await
     }
 
     /// Stores the session that a sign-in made.
@@ -239,9 +256,14 @@ impl Underway {
             CallError::BadReply("the sign-in was accepted, but there is no Guid in its head".into())
         })?;
         let session = NewSession { guid, origin: Origin::SignedIn, ttl: None, cookies };
-        let stored = self.store(session).await;
-        let session = stored.map_err(|e| self.tenant.store_failed(&e))?;
+        let stored = self.store(session.clone()).await;
+        let stored = self.tenant.note_unstored(self.agent, "the session of a sign-in", stored);
         self.tenant.credentials.hold(self.agent, sign_in.clone()).await;
+        let Some(session) = stored else {
+            // The agent is signed in, so this call can go on.
+            let session = Arc::new(Session::unstored(session));
+            return Ok(SignedIn { envelope, session, skills: None });
+        };
         self.tenant.begin_to_keep(self.agent).await;
         self.tenant.sign_ins.settle(self.agent);
         info!(
@@ -257,16 +279,16 @@ impl Tenant {
     pub(super) async fn usable_credentials(
         &self,
         agent: AgentId,
-    ) -> Result<Option<Arc<SignIn>>, CallError> {
+    ) -> Result<Option<Arc<SignIn>>, Obstacle> {
         if self.sessions.is_signed_out(agent) {
             self.credentials.forget_here(agent);
         }
         let Some(sign_in) = self.credentials.find(agent).await else { return Ok(None) };
         if let Some(error) = self.credentials.rejection_here(agent, &sign_in) {
-            return Err(error);
+            return Err(error.into());
         }
         match self.take_overs.pause(agent, Instant::now()) {
-            Some(retry_in) => Err(CallError::TakenOver { retry_in }),
+            Some(retry_in) => Err(Obstacle::TakenOver { retry_in }),
             None => Ok(Some(sign_in)),
         }
     }

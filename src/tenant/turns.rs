@@ -17,7 +17,7 @@ use tokio::{
 };
 
 use crate::{
-    call::{CallError, Share},
+    call::{CallError, Obstacle, Share},
     id::AgentId,
 };
 
@@ -45,7 +45,7 @@ struct Queue {
 #[derive(Debug)]
 struct Shared {
     turn: Arc<Semaphore>,
-    failed_sign_in: Mutex<Option<(Instant, CallError)>>,
+    failed_sign_in: Mutex<Option<(Instant, Obstacle)>>,
     /// When the sign-in is due that the call with the turn waits for.
     sign_in_due: Mutex<Option<Instant>>,
     /// Tells those who wait that it has changed.
@@ -74,7 +74,7 @@ impl Turns {
         self: &Arc<Self>,
         agent: AgentId,
         sign_in_by: Option<Instant>,
-    ) -> Result<Turn, CallError> {
+    ) -> Result<Turn, Obstacle> {
         let place = self.enter(agent)?;
         let turn = place.shared.turn.clone();
         if let Ok(turn) = turn.clone().try_acquire_owned() {
@@ -86,16 +86,16 @@ impl Turns {
             turn = turn.acquire_owned() => {
                 Ok(Turn { _turn: turn.map_err(|_| CallError::Internal)?, place })
             }
-            due_in = place.shared.due_after(sign_in_by) => Err(CallError::SignInsQueued { due_in }),
+            due_in = place.shared.due_after(sign_in_by) => Err(Obstacle::SignInsQueued { due_in }),
         }
     }
 
-    fn enter(self: &Arc<Self>, agent: AgentId) -> Result<Place, CallError> {
+    fn enter(self: &Arc<Self>, agent: AgentId) -> Result<Place, Obstacle> {
         let mut agents = self.agents();
         let queue = agents.entry(agent).or_insert_with(Queue::new);
         // The one who has the turn does not wait.
         if queue.places > self.limit.get() {
-            return Err(CallError::Overloaded { share: Share::AgentQueue, limit: self.limit });
+            return Err(Obstacle::Overloaded { share: Share::AgentQueue, limit: self.limit });
         }
         queue.places += 1;
         Ok(Place { turns: self.clone(), agent, shared: queue.shared.clone() })
@@ -153,7 +153,7 @@ impl Turn {
     /// How a sign-in ended that was under way while a call that `arrived` then was waiting. It
     /// counts for that call too: five hundred first calls for one agent with a wrong password
     /// must not try it five hundred times.
-    pub(super) fn shared_failure(&self, arrived: Instant) -> Option<CallError> {
+    pub(super) fn shared_failure(&self, arrived: Instant) -> Option<Obstacle> {
         let failed = self.failed_sign_in();
         failed.as_ref().filter(|(at, _)| *at >= arrived).map(|(_, error)| error.clone())
     }
@@ -167,11 +167,11 @@ impl Turn {
     }
 
     /// Shares a failed sign-in with the calls that are waiting now.
-    pub(super) fn share_failure(&self, error: CallError) {
+    pub(super) fn share_failure(&self, error: Obstacle) {
         *self.failed_sign_in() = Some((Instant::now(), error));
     }
 
-    fn failed_sign_in(&self) -> MutexGuard<'_, Option<(Instant, CallError)>> {
+    fn failed_sign_in(&self) -> MutexGuard<'_, Option<(Instant, Obstacle)>> {
         self.place.shared.failed_sign_in.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -236,7 +236,7 @@ mod tests {
         let mut second = Box::pin(turns.take(agent(1001), Some(later())));
         assert!(poll_once(second.as_mut()).await.is_none());
         let third = turns.take(agent(1001), Some(later())).await;
-        assert!(matches!(third, Err(CallError::Overloaded { share: Share::AgentQueue, .. })));
+        assert!(matches!(third, Err(Obstacle::Overloaded { share: Share::AgentQueue, .. })));
 
         drop(second);
         drop(first);
@@ -256,9 +256,9 @@ mod tests {
         turn.expect_sign_in(Some(Instant::now() + Duration::from_secs(30)));
         let told = poll_once(hurried.as_mut()).await.expect("told at once").unwrap_err();
         let due_in = Duration::from_secs(30);
-        assert!(matches!(told, CallError::SignInsQueued { due_in: told } if told == due_in));
+        assert!(matches!(told, Obstacle::SignInsQueued { due_in: told } if told == due_in));
         let told = turns.take(agent(1001), soon).await.unwrap_err();
-        assert!(matches!(told, CallError::SignInsQueued { .. }), "who comes later is told, too");
+        assert!(matches!(told, Obstacle::SignInsQueued { .. }), "who comes later is told, too");
         assert!(poll_once(patient.as_mut()).await.is_none(), "who can wait does");
 
         turn.expect_sign_in(None);
@@ -275,7 +275,7 @@ mod tests {
         let before = Instant::now();
         let turn = turns.take(agent(1001), Some(later())).await.unwrap();
         tokio::time::advance(Duration::from_secs(1)).await;
-        turn.share_failure(CallError::Internal);
+        turn.share_failure(CallError::Internal.into());
         assert!(turn.shared_failure(before).is_some());
         tokio::time::advance(Duration::from_secs(1)).await;
         assert!(turn.shared_failure(Instant::now()).is_none());

@@ -15,7 +15,7 @@ use super::{
     turns::Turn,
 };
 use crate::{
-    call::{CallError, Patience, Stage},
+    call::{CallError, Obstacle, Patience, Stage, Untouched},
     gateway::{
         Command, Envelope, FORCE_SIGN_OUT, Interface, Request, SIGN_IN, SIGN_OUT, SignIn,
         UPDATE_GUID, updated_guid,
@@ -44,41 +44,57 @@ pub(super) struct Underway {
 }
 
 impl Underway {
-    pub(super) async fn command(mut self, command: Command) -> Result<Accepted, CallError> {
-        let verdict = self.command_once_or_twice(&command).await;
+    pub(super) async fn command(
+        mut self,
+        command: Command,
+        untouched: Untouched,
+    ) -> Result<Accepted, CallError> {
+        let verdict = self.command_once_or_twice(&command, untouched).await;
         self.report(command.interface, &verdict);
         verdict.map(|(envelope, after)| Accepted { envelope, command, after, of_batch: false })
     }
 
-    pub(super) async fn sign_in(mut self, sign_in: SignIn) -> Result<SignedIn, CallError> {
-        let verdict = self.sign_in_in_turn(&Arc::new(sign_in)).await;
+    pub(super) async fn sign_in(
+        mut self,
+        sign_in: SignIn,
+        untouched: Untouched,
+    ) -> Result<SignedIn, CallError> {
+        let verdict = self.sign_in_in_turn(&Arc::new(sign_in), untouched).await;
         self.report(&SIGN_IN, &verdict);
         verdict
     }
 
-    pub(super) async fn sign_out(mut self, force: bool) -> Result<Envelope, CallError> {
+    pub(super) async fn sign_out(
+        mut self,
+        force: bool,
+        untouched: Untouched,
+    ) -> Result<Envelope, CallError> {
         let interface = if force { &FORCE_SIGN_OUT } else { &SIGN_OUT };
-        let verdict = self.end_session(interface).await;
+        let verdict = self.end_session(interface, untouched).await;
         self.report(interface, &verdict);
         verdict
     }
 
     /// A session in the place of the lost one, stored meanwhile or made now.
-    pub(super) async fn recover(mut self, lost: u64) -> Result<Arc<Session>, CallError> {
-        self.newer_session(lost).await?.ok_or(CallError::SessionMissing)
+    pub(super) async fn recover(
+        mut self,
+        lost: u64,
+        untouched: Untouched,
+    ) -> Result<Arc<Session>, CallError> {
+        let newer = untouched.check(self.newer_session(lost, &untouched).await)?;
+        newer.ok_or_else(|| untouched.because(Obstacle::SessionMissing))
     }
 
     /// Has the gateway make a new Guid where polls bring none.
-    pub(super) async fn update_guid(mut self) -> Result<(), CallError> {
+    pub(super) async fn update_guid(mut self, untouched: Untouched) -> Result<(), CallError> {
         // The newest of all replicas: a Guid that is made from an older one would be thrown away, since
         // what it replaces is not what is stored.
         let session = self.tenant.newest_session(self.agent).await;
-        let session = session.ok_or(CallError::SessionMissing)?;
-        let envelope = self.send(&Command::plain(&UPDATE_GUID), &session).await?;
+        let session = untouched.check(session.ok_or(Obstacle::SessionMissing))?;
+        let envelope = self.send(&Command::plain(&UPDATE_GUID), &session, untouched).await?;
         // Whether a header brings it too is not documented; then it is stored by now.
         if let Some(guid) = envelope.result.as_deref().and_then(updated_guid) {
-            let renewed = self.tenant.sessions.renew(self.agent, &session, guid).await;
-            renewed.map_err(|e| self.tenant.store_failed(&e))?;
+            self.tenant.renew_session(self.agent, &session, guid).await;
         }
         Ok(())
     }
@@ -87,34 +103,41 @@ impl Underway {
     async fn command_once_or_twice(
         &mut self,
         command: &Command,
+        untouched: Untouched,
     ) -> Result<(Envelope, u64), CallError> {
-        let session = self.traced_session(command.interface).await?;
+        let session = self.traced_session(command.interface, &untouched).await;
+        let session = untouched.check(session)?;
         let after = self.tenant.events.newest();
-        let refused = match self.send(command, &session).await {
+        let refused = match self.send(command, &session, untouched).await {
             Err(CallError::Refused(refusal)) if refusal.retcode.blames_guid() => refusal,
             verdict => return verdict.map(|envelope| (envelope, after)),
         };
-        self.patience.note_refusal();
+        let untouched = Untouched::after(&refused.retcode);
         let newer = if command.interface.only_reads() {
             self.stored_since(session.version).await
         } else {
-            let newer = Box::pin(self.newer_session(session.version)).await;
-            newer.map_err(CallError::after_refusal)?
+            let newer = Box::pin(self.newer_session(session.version, &untouched)).await;
+            untouched.check(newer)?
         };
         match newer {
             Some(newer) => {
                 let after = self.tenant.events.newest();
-                let repeated = self.send(command, &newer).await;
-                repeated.map(|envelope| (envelope, after)).map_err(CallError::after_refusal)
+                let repeated = self.send(command, &newer, untouched).await;
+                repeated.map(|envelope| (envelope, after))
             }
             None => Err(CallError::Refused(refused)),
         }
     }
 
-    async fn end_session(&mut self, interface: &'static Interface) -> Result<Envelope, CallError> {
-        let session = self.tenant.session(self.agent).await?.ok_or(CallError::SessionMissing)?;
+    async fn end_session(
+        &mut self,
+        interface: &'static Interface,
+        untouched: Untouched,
+    ) -> Result<Envelope, CallError> {
+        let session = untouched.check(self.tenant.session(self.agent).await)?;
+        let session = untouched.check(session.ok_or(Obstacle::SessionMissing))?;
         let former = self.tenant.enter(self.agent, SessionState::SigningOut, "");
-        let verdict = self.send(&Command::plain(interface), &session).await;
+        let verdict = self.send(&Command::plain(interface), &session, untouched).await;
         let ended = match &verdict {
             Ok(_) => true,
             Err(error) => error.refusal().is_some_and(|refusal| {
@@ -128,7 +151,7 @@ impl Underway {
             self.tenant.sign_ins.settle(self.agent);
             self.tenant.enter(self.agent, SessionState::Gone, "signed out");
             let told = self.tenant.sessions.sign_out(self.agent, session.version).await;
-            told.map_err(|e| self.tenant.store_failed(&e))?;
+            self.tenant.note_unstored(self.agent, "that the agent is signed out", told);
         } else {
             self.tenant.back(self.agent, SessionState::SigningOut, former, "still signed in");
         }
@@ -136,10 +159,14 @@ impl Underway {
     }
 
     /// [`Underway::session`] as a part of the trace, with the sign-in that it may need.
-    async fn traced_session(&mut self, interface: &Interface) -> Result<Arc<Session>, CallError> {
+    async fn traced_session(
+        &mut self,
+        interface: &Interface,
+        untouched: &Untouched,
+    ) -> Result<Arc<Session>, Obstacle> {
         let span = self.trace.child(|| "session".into(), SpanKind::Internal);
         let whole = mem::replace(&mut self.trace, span.trace().clone());
-        let session = self.session(interface).await;
+        let session = self.session(interface, untouched).await;
         self.trace = whole;
         match &session {
             Ok(session) => span.set("session.version", || session.version.to_string()),
@@ -150,7 +177,11 @@ impl Underway {
 
     /// The agent's session; signs the agent in where there is none and the bridge can, unless
     /// somebody only wants to look.
-    async fn session(&mut self, interface: &Interface) -> Result<Arc<Session>, CallError> {
+    async fn session(
+        &mut self,
+        interface: &Interface,
+        untouched: &Untouched,
+    ) -> Result<Arc<Session>, Obstacle> {
         let tenant = &self.tenant;
         let lost = match tenant.session(self.agent).await {
             Ok(Some(session))
@@ -163,7 +194,7 @@ impl Underway {
             Ok(Some(lost)) => lost.version,
             Ok(None) => 0,
             // A session that only other replicas know is as good as none, if another can be made.
-            Err(CallError::StoreUnavailable(_))
+            Err(Obstacle::StoreUnavailable(_))
                 if !interface.only_reads() && tenant.credentials.sign_in(self.agent).is_some() =>
             {
                 0
@@ -171,25 +202,29 @@ impl Underway {
             Err(error) => return Err(error),
         };
         if interface.only_reads() {
-            return Err(CallError::SessionMissing);
+            return Err(Obstacle::SessionMissing);
         }
         let begun = Instant::now();
         // In a box, like below: a sign-in's future would be a part of every call's, and be moved
         // with it.
-        let signed_in = Box::pin(self.sign_in_unasked(lost)).await;
+        let signed_in = Box::pin(self.sign_in_unasked(lost, untouched)).await;
         self.tenant.metrics.session_waited(begun.elapsed());
-        signed_in?.ok_or(CallError::SessionMissing)
+        signed_in?.ok_or(Obstacle::SessionMissing)
     }
 
     /// A session that may work where `refused` did not: one that was stored meanwhile, else one
     /// made by signing in.
-    async fn newer_session(&mut self, refused: u64) -> Result<Option<Arc<Session>>, CallError> {
+    async fn newer_session(
+        &mut self,
+        refused: u64,
+        untouched: &Untouched,
+    ) -> Result<Option<Arc<Session>>, Obstacle> {
         if let Some(newer) = self.stored_since(refused).await {
             return Ok(Some(newer));
         }
-        let made = self.sign_in_unasked(refused).await?;
+        let made = self.sign_in_unasked(refused, untouched).await?;
         if made.is_none() {
-            self.forget(refused).await?;
+            self.forget(refused).await;
         }
         Ok(made)
     }
@@ -203,24 +238,25 @@ impl Underway {
         &mut self,
         command: &Command,
         session: &Session,
+        untouched: Untouched,
     ) -> Result<Envelope, CallError> {
         let Self { tenant, agent, patience, request: place, .. } = self;
         let mut seat = tenant.admission.seat(place.as_mut(), tenant.config.limits.queue_wait);
         let trace = self.trace.clone();
         let request = Request { command, agent: *agent, session: Some(session), body: None, trace };
-        let mut reply =
-            tenant.gateway.exchange(request, Stage::Answer, patience, &mut seat).await?;
-        tenant.absorb(*agent, session, &mut reply).await?;
+        let asked =
+            tenant.gateway.exchange(request, Stage::Answer, patience, &mut seat, untouched).await;
+        let mut reply = asked?;
+        tenant.absorb(*agent, session, &mut reply).await;
         reply.into_verdict(session.guid.node())
     }
 
-    async fn forget(&self, version: u64) -> Result<(), CallError> {
+    async fn forget(&self, version: u64) {
         let removed = self.tenant.sessions.remove(self.agent, version).await;
-        removed.map_err(|e| self.tenant.store_failed(&e))?;
+        self.tenant.note_unstored(self.agent, "that the gateway has forgotten it", removed);
         if !self.tenant.keepers.is_keeping(self.agent) {
             self.tenant.enter(self.agent, SessionState::Gone, "the gateway has forgotten it");
         }
-        Ok(())
     }
 
     /// Notes what became of a call whose caller was not there to hear it.

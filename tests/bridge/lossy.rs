@@ -3,7 +3,10 @@
 use std::{
     collections::VecDeque,
     net::SocketAddr,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use tokio::{
@@ -15,12 +18,30 @@ use tokio_util::task::AbortOnDropHandle;
 /// Forwards requests to a gateway, unless it is told to lose one.
 pub(crate) struct LossyProxy {
     pub(crate) addr: SocketAddr,
-    losses: Losses,
+    shared: Arc<Shared>,
     _accepting: AbortOnDropHandle<()>,
 }
 
+/// A request that the proxy has read, or the first line of it.
+#[derive(Clone, Debug)]
+pub(crate) struct Seen {
+    /// Its first line.
+    pub(crate) line: String,
+    /// What was sent to the bridge.
+    pub(crate) answer: String,
+}
+
+#[derive(Default)]
+struct Shared {
+    /// What is lost next, each with a part of its request's first line.
+    losses: Mutex<VecDeque<(String, Loss)>>,
+    seen: Mutex<Vec<Seen>>,
+    /// Connections that are closed as soon as they have been accepted.
+    closed: AtomicUsize,
+}
+
 /// How a request or its answer is lost.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Loss {
     /// The connection is closed when the first line has been read.
     InRequest,
@@ -45,25 +66,26 @@ pub(crate) struct Own {
     pub(crate) retry_after: Option<u32>,
 }
 
-/// What is lost next, each with a part of its request's target.
-type Losses = Arc<Mutex<VecDeque<(&'static str, Loss)>>>;
-
 impl LossyProxy {
     pub(crate) async fn to(gateway: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let addr = listener.local_addr().expect("an address");
-        let losses = Losses::default();
-        let shared = losses.clone();
+        let shared = Arc::<Shared>::default();
+        let all = shared.clone();
         let accepting = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                let losses = shared.clone();
+                let less = |closed: usize| closed.checked_sub(1);
+                if all.closed.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).is_ok() {
+                    continue;
+                }
+                let all = all.clone();
                 tokio::spawn(async move {
                     // Ends when either side goes.
-                    let _gone = serve(client, gateway, &losses).await;
+                    let _gone = all.serve(client, gateway).await;
                 });
             }
         });
-        Self { addr, losses, _accepting: AbortOnDropHandle::new(accepting) }
+        Self { addr, shared, _accepting: AbortOnDropHandle::new(accepting) }
     }
 
     /// What the bridge is to be given as the gateway's address.
@@ -71,52 +93,80 @@ impl LossyProxy {
         format!("http://{}/agentgateway/resource", self.addr)
     }
 
-    /// Loses the next request whose target has this in it.
-    pub(crate) fn lose(&self, target: &'static str, loss: Loss) {
-        self.losses.lock().expect("no panic").push_back((target, loss));
+    /// Loses the next request whose first line has this in it.
+    pub(crate) fn lose(&self, part: impl Into<String>, loss: Loss) {
+        self.shared.losses.lock().expect("no panic").push_back((part.into(), loss));
+    }
+
+    /// Closes the next connection as soon as it has been accepted.
+    pub(crate) fn close_next(&self) {
+        self.shared.closed.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Loses nothing from now on.
+    pub(crate) fn behave(&self) {
+        self.shared.losses.lock().expect("no panic").clear();
+        self.shared.closed.store(0, Ordering::Relaxed);
+    }
+
+    /// The requests so far whose first line has this in it.
+    pub(crate) fn seen(&self, part: &str) -> Vec<Seen> {
+        let seen = self.shared.seen.lock().expect("no panic");
+        seen.iter().filter(|seen| seen.line.contains(part)).cloned().collect()
     }
 }
 
-fn next(losses: &Losses, line: &[u8]) -> Option<Loss> {
-    let line = String::from_utf8_lossy(line);
-    let mut losses = losses.lock().expect("no panic");
-    let found = losses.iter().position(|(target, _)| line.contains(target))?;
-    losses.remove(found).map(|(_, loss)| loss)
-}
-
-async fn serve(mut client: TcpStream, gateway: SocketAddr, losses: &Losses) -> Option<()> {
-    loop {
-        let line = until(&mut client, Vec::new(), b"\r\n").await?;
-        let loss = next(losses, &line);
-        if loss == Some(Loss::InRequest) {
-            return None;
-        }
-        let request = message(&mut client, line).await?;
-        match &loss {
-            Some(Loss::AfterRequest) => return None,
-            Some(Loss::Unforwarded(own)) => {
-                client.write_all(&own.bytes()).await.ok()?;
-                continue;
-            }
-            _ => {}
-        }
-        let mut upstream = TcpStream::connect(gateway).await.ok()?;
-        upstream.write_all(&request).await.ok()?;
-        let answer = message(&mut upstream, Vec::new()).await?;
-        match loss {
-            Some(Loss::BeforeAnswer) => return None,
-            Some(Loss::InAnswer) => {
-                client.write_all(answer.split_last()?.1).await.ok()?;
+impl Shared {
+    async fn serve(&self, mut client: TcpStream, gateway: SocketAddr) -> Option<()> {
+        loop {
+            let line = until(&mut client, Vec::new(), b"\r\n").await?;
+            let (number, loss) = self.note(&line);
+            if loss == Some(Loss::InRequest) {
                 return None;
             }
-            Some(Loss::Instead(own)) => client.write_all(&own.bytes()).await.ok()?,
-            Some(Loss::AfterAnswer) => {
-                client.write_all(&answer).await.ok()?;
+            let request = message(&mut client, line).await?;
+            let own = match loss {
+                Some(Loss::AfterRequest) => return None,
+                Some(Loss::Unforwarded(own)) => Some(own),
+                _ => None,
+            };
+            let answer = match own {
+                Some(own) => own.bytes(),
+                None => forward(&request, gateway).await?,
+            };
+            let (answer, goes_on) = match loss {
+                Some(Loss::BeforeAnswer) => return None,
+                Some(Loss::InAnswer) => (answer.split_last()?.1.to_vec(), false),
+                Some(Loss::Instead(own)) => (own.bytes(), true),
+                Some(Loss::AfterAnswer) => (answer, false),
+                _ => (answer, true),
+            };
+            if let Some(seen) = self.seen.lock().expect("no panic").get_mut(number) {
+                seen.answer = String::from_utf8_lossy(&answer).into_owned();
+            }
+            client.write_all(&answer).await.ok()?;
+            if !goes_on {
                 return None;
             }
-            _ => client.write_all(&answer).await.ok()?,
         }
     }
+
+    /// Notes a request by its number; tells how it is to be lost.
+    fn note(&self, line: &[u8]) -> (usize, Option<Loss>) {
+        let line = String::from_utf8_lossy(line).into_owned();
+        let mut losses = self.losses.lock().expect("no panic");
+        let found = losses.iter().position(|(part, _)| line.contains(part.as_str()));
+        let loss = found.and_then(|found| losses.remove(found)).map(|(_, loss)| loss);
+        let mut seen = self.seen.lock().expect("no panic");
+        seen.push(Seen { line, answer: String::new() });
+        (seen.len() - 1, loss)
+    }
+}
+
+async fn forward(request: &[u8], gateway: SocketAddr) -> Option<Vec<u8>> {
+    let mut upstream = TcpStream::connect(gateway).await.ok()?;
+    upstream.write_all(request).await.ok()?;
+    message(&mut upstream, Vec::new()).await
 }
 
 impl Own {

@@ -16,6 +16,7 @@ mod changes;
 mod collector;
 mod confirming;
 mod effects;
+mod fault_points;
 mod faults;
 mod gateway_tls;
 mod get_state;

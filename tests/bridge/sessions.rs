@@ -205,3 +205,30 @@ async fn sessions_are_bounded_and_live_ones_are_kept() {
     bridge.register(1003, &guid).await.expect("there is room now");
     bridge.set_busy(1002).await.expect("kept");
 }
+
+/// Two at once for one place: the gateway must not sign an agent in whose Guid nobody keeps.
+#[tokio::test]
+async fn the_last_place_for_a_session_is_taken_before_the_gateway_is_asked() {
+    let setup = Setup { tenant: "limits.sessions = 1\n".into(), ..<_>::default() };
+    let bridge = TestBridge::with(setup).await;
+    bridge.gateway.freeze();
+    let first = bridge.sign_in(1001);
+    let second = async {
+        until("the first one's request", || !bridge.gateway.journal().is_empty()).await;
+        let guid = bridge.gateway.sign_in(1003);
+        let registered = bridge.register(1003, &guid).await;
+        refused(registered, Code::ResourceExhausted, "TENANT_OVERLOADED", "not_sent");
+        let mut second = std::pin::pin!(bridge.sign_in(1002));
+        let asked_twice = until("an answer or a request", || bridge.gateway.journal().len() > 1);
+        let answer = tokio::select! {
+            answer = &mut second => answer,
+            () = asked_twice => panic!("the gateway is asked for a session that finds no place"),
+        };
+        refused(answer, Code::ResourceExhausted, "TENANT_OVERLOADED", "not_sent");
+        bridge.gateway.thaw();
+    };
+    let (answer, ()) = tokio::join!(first, second);
+    answer.expect("signed in");
+    bridge.set_busy(1001).await.expect("accepted");
+    assert!(bridge.gateway.agent(1002).is_none_or(|agent| !agent.signed_in));
+}

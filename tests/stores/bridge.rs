@@ -25,7 +25,7 @@ use tonic_types::StatusExt as _;
 
 use crate::{
     redis::RedisServer,
-    support::{Replica, agent, all_listen, tenant},
+    support::{Replica, agent, all_listen, eventually, tenant},
     topologies::ask,
 };
 
@@ -168,6 +168,38 @@ async fn callers_and_operators_are_told_that_redis_takes_no_writes() {
     let metrics = bridge.admin("/metrics").await;
     assert!(metrics.contains("ccgw_store_state{state=\"refuses_writes\"} 1"), "{metrics}");
     assert!(metrics.contains("ccgw_store_state{state=\"up\"} 0"), "{metrics}");
+}
+
+/// The gateway has answered by then, and that is what the caller has to hear.
+#[tokio::test]
+async fn a_call_is_answered_as_it_was_when_the_store_fails_after_it() {
+    let (mut server, gateway, files) =
+        (RedisServer::start().await, gateway().await, TempDir::new().expect("a folder"));
+    let other = Callee::start(&files, &gateway, &server).await;
+    for agent in [1002, 1003] {
+        other.sign_in(agent).await.expect("signed in");
+    }
+    // It has room for one of them, and has to ask Redis where the session of the other one is changed.
+    let small = "[tenants.acme.limits]\nsessions = 1";
+    let bridge = Callee::with(&files, &gateway, &server, PASSWORD, small).await;
+    bridge.set_busy(1002).await.expect("accepted");
+    gateway.set_guid_on_next_reply(1003);
+    gateway.freeze();
+    let asked = |gateway: &Simulator| {
+        let journal = gateway.journal();
+        journal.iter().filter(|entry| entry.interface == Some(Interface::SayBusy)).count()
+    };
+    let failing = async {
+        eventually("the request", || asked(&gateway) == 2).await;
+        server.kill().await;
+        gateway.thaw();
+    };
+    let (answer, ()) = tokio::join!(bridge.set_busy(1003), failing);
+    answer.expect("it was carried out");
+    assert_eq!(asked(&gateway), 2);
+    let metrics = bridge.admin("/metrics").await;
+    let unstored = "ccgw_session_changes_unstored_total{tenant=\"acme\"} 1";
+    assert!(metrics.contains(unstored), "{metrics}");
 }
 
 /// Also where sessions are not kept by polls.

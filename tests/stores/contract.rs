@@ -9,7 +9,7 @@ use std::{
 use ccgateway_bridge::{
     id::{AgentId, TenantId},
     session::{
-        Claim, EmbeddedStore, Guid, NewSession, Origin, Session, SessionStore, SharedStore,
+        Claim, EmbeddedStore, Guid, NewSession, Origin, Reservation, Session, SessionStore, SharedStore,
         StoreError, StoreFuture,
     },
 };
@@ -108,12 +108,26 @@ async fn forgets_when_the_time_is_over(store: &dyn SessionStore) {
 async fn refuses_more_than_it_holds(store: &dyn SessionStore) {
     store.put(agent(1001), made("a")).await.unwrap();
     store.put(agent(1002), made("b")).await.unwrap();
-    assert!(!store.has_room(agent(1003)) && store.has_room(agent(1002)));
+    assert!(store.reserve(agent(1003)).is_none() && store.reserve(agent(1002)).is_some());
     let full = store.put(agent(1003), made("c")).await;
     assert!(matches!(full, Err(StoreError::Full(_))), "{full:?}");
     store.put(agent(1002), made("b2")).await.unwrap();
     let version = store.warm(agent(1001)).unwrap().version;
     store.remove(agent(1001), version).await.unwrap();
+    store.put(agent(1003), made("c")).await.unwrap();
+}
+
+async fn keeps_a_place_for_who_is_being_signed_in(store: &dyn SessionStore) {
+    store.put(agent(1001), made("a")).await.unwrap();
+    let reserved = store.reserve(agent(1002)).expect("a place");
+    assert!(store.reserve(agent(1003)).is_none());
+    let full = store.put(agent(1003), made("c")).await;
+    assert!(matches!(full, Err(StoreError::Full(_))), "{full:?}");
+    store.put(agent(1002), made("b")).await.unwrap();
+    drop(reserved);
+    let version = store.warm(agent(1002)).unwrap().version;
+    store.remove(agent(1002), version).await.unwrap();
+    drop(store.reserve(agent(1002)).expect("a place"));
     store.put(agent(1003), made("c")).await.unwrap();
 }
 
@@ -195,6 +209,7 @@ contract! {
     begins_versions_with_the_time(8),
     forgets_when_the_time_is_over(8),
     refuses_more_than_it_holds(2),
+    keeps_a_place_for_who_is_being_signed_in(2),
 }
 
 /// A shared store without its Redis, which is read from memory alone.
@@ -206,8 +221,8 @@ impl SessionStore for WithoutLoad {
         self.0.warm(agent)
     }
 
-    fn has_room(&self, agent: AgentId) -> bool {
-        self.0.has_room(agent)
+    fn reserve(&self, agent: AgentId) -> Option<Reservation> {
+        self.0.reserve(agent)
     }
 
     fn len(&self) -> usize {

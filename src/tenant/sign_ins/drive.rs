@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::{sync::OwnedSemaphorePermit, time::Instant};
 
 use super::{Grant, Waiters, queue::Entry};
-use crate::{call::CallError, id::AgentId, tenant::Tenant};
+use crate::{call::{CallError, Obstacle}, id::AgentId, tenant::Tenant};
 
 impl Tenant {
     /// Has a task take agents from the queue, unless one does.
@@ -60,7 +60,7 @@ impl Tenant {
             ticket: entry.ticket,
             queued: entry.waited(now),
             // Where whoever has the grant ends without a word, it has panicked.
-            result: Err(CallError::Internal),
+            result: Err(CallError::Internal.into()),
             _place: place,
         };
         let unheard = match entry.waiters.call.take() {
@@ -95,7 +95,7 @@ impl Tenant {
         self.sign_ins.count(&state);
         drop(state);
         if let Some(Waiters { grant: Some(mut grant), keeper, .. }) = entry.map(|e| e.waiters) {
-            grant.result = result.map(drop);
+            grant.result = result.map(drop).map_err(Obstacle::from);
             grant.tell(keeper);
         }
     }

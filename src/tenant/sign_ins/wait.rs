@@ -12,7 +12,7 @@ use super::{
     queue::{Lane, Standing},
 };
 use crate::{
-    call::{CallError, Loss},
+    call::{CallError, Loss, Obstacle},
     id::AgentId,
     session::Session,
     tenant::{Tenant, underway::Underway},
@@ -35,7 +35,7 @@ impl Underway {
     pub(in crate::tenant) async fn sign_in_moment(
         &mut self,
         refused: u64,
-    ) -> Result<Moment, CallError> {
+    ) -> Result<Moment, Obstacle> {
         loop {
             let mut granted = match self.join_queue(refused)? {
                 Joined::Granted(grant) => return Ok(Moment::Ours(grant)),
@@ -60,18 +60,18 @@ impl Underway {
         }
     }
 
-    fn join_queue(&mut self, refused: u64) -> Result<Joined, CallError> {
+    fn join_queue(&mut self, refused: u64) -> Result<Joined, Obstacle> {
         let (tenant, agent, now) = (self.tenant.clone(), self.agent, Instant::now());
         let mut state = tenant.sign_ins.lock();
         let standing = state.queue.ask(agent, Lane::Calls, refused, now);
-        let Some(entry) = state.queue.entry(agent) else { return Err(CallError::Internal) };
+        let Some(entry) = state.queue.entry(agent) else { return Err(CallError::Internal.into()) };
         let joined = match standing {
             // Whoever takes a grant has the agent's turn, and this call has it now.
             Standing::Due => entry.waiters.grant.take().map(Joined::Granted),
             Standing::Waiting(due) if !self.patience.lasts_until(due) => {
                 drop(state);
                 tenant.drive_sign_ins();
-                return Err(CallError::SignInsQueued { due_in: due - now });
+                return Err(Obstacle::SignInsQueued { due_in: due - now });
             }
             Standing::Waiting(due) => {
                 let (call, granted) = oneshot::channel();
@@ -82,7 +82,7 @@ impl Underway {
         };
         drop(state);
         tenant.drive_sign_ins();
-        joined.ok_or(CallError::Internal)
+        joined.ok_or_else(|| CallError::Internal.into())
     }
 
     /// `None`: the agent is no longer in the queue.
@@ -90,7 +90,7 @@ impl Underway {
         &mut self,
         granted: &mut oneshot::Receiver<Grant>,
         refused: u64,
-    ) -> Result<Option<Moment>, CallError> {
+    ) -> Result<Option<Moment>, Obstacle> {
         let tenant = self.tenant.clone();
         let newer = async {
             if !tenant.sign_ins.has_replicas {
@@ -123,13 +123,13 @@ enum Joined {
 
 impl SignIns {
     /// What a caller is told who waits no longer.
-    fn queued(&self, agent: AgentId) -> CallError {
+    fn queued(&self, agent: AgentId) -> Obstacle {
         let now = Instant::now();
         let due_in = match self.lock().queue.standing(agent, now) {
             Standing::Waiting(due) => due.saturating_duration_since(now),
             Standing::Due => Duration::ZERO,
         };
-        CallError::SignInsQueued { due_in }
+        Obstacle::SignInsQueued { due_in }
     }
 
     /// Gives an agent a place in the queue whose session is lost.
@@ -165,14 +165,14 @@ impl Tenant {
     }
 
     /// What can be said without a place in the queue.
-    async fn needs_no_sign_in(&self, agent: AgentId, lost: u64) -> Option<Result<(), CallError>> {
+    async fn needs_no_sign_in(&self, agent: AgentId, lost: u64) -> Option<Result<(), Obstacle>> {
         let newest = self.newest_session(agent).await;
         if newest.is_some_and(|newest| newest.version > lost) {
             return Some(Ok(()));
         }
         match self.usable_credentials(agent).await {
             Ok(Some(_)) => None,
-            Ok(None) => Some(Err(CallError::SessionMissing)),
+            Ok(None) => Some(Err(Obstacle::SessionMissing)),
             Err(error) => Some(Err(error)),
         }
     }

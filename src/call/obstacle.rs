@@ -1,0 +1,271 @@
+use std::{fmt, num::NonZeroUsize, time::Duration};
+
+use super::CallError;
+
+/// What keeps a request from being sent, or from being sent again. By itself it says nothing about
+/// the agent: see [`Untouched`](super::Untouched).
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Obstacle {
+    /// The request breaks a rule of the contract.
+    #[error("the request has bad fields: {}", fields(.0))]
+    Invalid(Vec<FieldViolation>),
+
+    /// No such tenant is configured.
+    #[error("the tenant is not configured")]
+    TenantUnknown,
+
+    /// The agent has no session, and the bridge has no credentials to make one.
+    #[error("the agent has no session; call AgentSession.SignIn or RegisterSession first")]
+    SessionMissing,
+
+    /// A sign-in without a password, where none is configured.
+    #[error("no password was given, and the tenant's credentials file has none for this agent")]
+    CredentialsMissing,
+
+    /// There is no connection to the gateway.
+    #[error("the gateway could not be reached: {0}")]
+    Unreachable(String),
+
+    /// The caller's deadline passed.
+    #[error("the deadline passed {0}")]
+    Deadline(Wait),
+
+    /// A share is used up.
+    #[error("{share} is used up: {limit} {}", .share.unit())]
+    Overloaded {
+        /// Which one.
+        share: Share,
+        /// How much it holds.
+        limit: NonZeroUsize,
+    },
+
+    /// The agent has to be signed in, and its turn comes after the caller's deadline. The agent keeps
+    /// its place in the queue.
+    #[error(
+        "the agent waits to be signed in, behind others; its turn comes in about {}",
+        rounded(*.due_in)
+    )]
+    SignInsQueued {
+        /// Until the agent's turn, as far as can be told.
+        due_in: Duration,
+    },
+
+    /// Another client has signed the agent in, and the bridge gives way to it for a while.
+    #[error(
+        "the agent is signed in by another client, or by this bridge before its restart; a call \
+         after {} makes the bridge try again",
+        rounded(*.retry_in)
+    )]
+    TakenOver {
+        /// Until a call makes the bridge try again.
+        retry_in: Duration,
+    },
+
+    /// The bridge is going away.
+    #[error("this replica is shutting down; another one will take the call")]
+    ShuttingDown,
+
+    /// The connection of a stream has reached its age.
+    #[error("the connection has reached its age")]
+    ConnectionAged,
+
+    /// The agent's session may be known to other replicas, and the store that they share cannot
+    /// tell.
+    #[error("the store that replicas share {0}, and this replica does not know the agent")]
+    StoreUnavailable(StoreTrouble),
+
+    /// Something else, after other addresses of the gateway had been tried and not reached.
+    #[error("{then}; tried before: {causes}")]
+    Tried {
+        /// The addresses, each with its cause.
+        causes: String,
+        /// What came then.
+        then: Box<Obstacle>,
+    },
+
+    /// What had to be done first, such as a sign-in, has failed.
+    #[error(transparent)]
+    Unprepared(Box<CallError>),
+}
+
+/// Why the store that replicas share cannot tell of an agent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StoreTrouble {
+    /// It does not answer.
+    Silent,
+    /// It answers, and refuses to be read.
+    RefusesReads,
+    /// It answers, and refuses to be written to, so that other replicas cannot tell what they know.
+    RefusesWrites,
+}
+
+impl fmt::Display for StoreTrouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Silent => "does not answer",
+            Self::RefusesReads => "refuses reads",
+            Self::RefusesWrites => "refuses writes",
+        })
+    }
+}
+
+/// A field of a request that breaks a rule.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FieldViolation {
+    /// As the proto names it.
+    pub field: &'static str,
+    /// What is wrong and what would be right; bounded, and free of the field's value where that is
+    /// a secret.
+    pub description: String,
+}
+
+/// What was being waited for before anything was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wait {
+    /// The rest of the caller's request.
+    Request,
+    /// Other calls for this agent, or a place among the tenant's requests.
+    Queue,
+    /// A connection to the gateway.
+    Connection,
+    /// Events, which no gateway is asked for.
+    Watching,
+}
+
+/// A bounded share of the bridge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Share {
+    /// All calls in the bridge, of which each tenant has a part.
+    ServerCalls,
+    /// Requests whose message is not there yet.
+    ServerReading,
+    /// All calls of the tenant.
+    TenantCalls,
+    /// Requests to the tenant's gateway at once.
+    TenantRequests,
+    /// Requests to the gateway's host at once, over all tenants.
+    HostRequests,
+    /// Calls waiting for one agent.
+    AgentQueue,
+    /// The tenant's sessions.
+    TenantSessions,
+    /// Callers who watch the tenant's events.
+    TenantWatches,
+}
+
+// === impl Obstacle ===
+
+impl Obstacle {
+    /// A request with one bad field.
+    pub fn invalid(field: &'static str, description: String) -> Self {
+        Self::Invalid(vec![FieldViolation { field, description }])
+    }
+
+    /// The obstacle itself, without what came before it.
+    pub fn last(&self) -> &Self {
+        match self {
+            Self::Tried { then, .. } => then.last(),
+            obstacle => obstacle,
+        }
+    }
+
+    /// Whether the gateway rejected the password.
+    pub fn is_credentials_rejected(&self) -> bool {
+        matches!(self, Self::Unprepared(error) if error.is_credentials_rejected())
+    }
+
+    /// Whether the gateway says that another client has signed the agent in.
+    pub fn is_signed_in_elsewhere(&self) -> bool {
+        matches!(self, Self::Unprepared(error) if error.is_signed_in_elsewhere())
+    }
+}
+
+impl From<CallError> for Obstacle {
+    fn from(error: CallError) -> Self {
+        match error {
+            CallError::NotSent(unsent) => unsent.into_obstacle(),
+            error => Self::Unprepared(error.into()),
+        }
+    }
+}
+
+/// In whole seconds, and never none.
+fn rounded(time: Duration) -> humantime::FormattedDuration {
+    let up = time + Duration::from_nanos(999_999_999);
+    humantime::format_duration(Duration::from_secs(up.as_secs().max(1)))
+}
+
+fn fields(violations: &[FieldViolation]) -> String {
+    let names: Vec<_> = violations.iter().map(|violation| violation.field).collect();
+    names.join(", ")
+}
+
+// === impl Wait ===
+
+impl fmt::Display for Wait {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Request => "before the request was there whole",
+            Self::Queue => "while the call waited for its turn",
+            Self::Connection => "before there was a connection to the gateway",
+            Self::Watching => "while events were watched",
+        })
+    }
+}
+
+// === impl Share ===
+
+impl Share {
+    /// All of them.
+    pub const ALL: [Self; 8] = [
+        Self::ServerCalls,
+        Self::ServerReading,
+        Self::TenantCalls,
+        Self::TenantRequests,
+        Self::HostRequests,
+        Self::AgentQueue,
+        Self::TenantSessions,
+        Self::TenantWatches,
+    ];
+
+    /// As metrics spell it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ServerCalls => "server_calls",
+            Self::ServerReading => "server_reading",
+            Self::TenantCalls => "calls",
+            Self::TenantRequests => "requests",
+            Self::HostRequests => "host_requests",
+            Self::AgentQueue => "agent_queue",
+            Self::TenantSessions => "sessions",
+            Self::TenantWatches => "watches",
+        }
+    }
+
+    /// What the share counts.
+    pub fn unit(self) -> &'static str {
+        match self {
+            Self::ServerCalls | Self::TenantCalls => "calls at once",
+            Self::ServerReading => "unfinished requests at once",
+            Self::TenantRequests | Self::HostRequests => "requests at once",
+            Self::AgentQueue => "calls waiting for one agent",
+            Self::TenantSessions => "sessions",
+            Self::TenantWatches => "callers who watch events",
+        }
+    }
+}
+
+impl fmt::Display for Share {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::ServerCalls => "the tenant's part of the server's share",
+            Self::ServerReading => "the server's share",
+            Self::TenantCalls
+            | Self::TenantRequests
+            | Self::TenantSessions
+            | Self::TenantWatches => "the tenant's share",
+            Self::HostRequests => "the gateway host's share",
+            Self::AgentQueue => "the agent's queue",
+        })
+    }
+}

@@ -1,0 +1,126 @@
+use super::{CallError, Obstacle};
+use crate::retcode::Retcode;
+
+/// The proof that an agent is as it was before a call: nothing of the call's request has been
+/// written, or whatever was has been refused.
+///
+/// Only who has it can say that nothing was sent ([`Untouched::because`]), and whoever writes a
+/// request has to give it away. So a failure after that cannot be told as one before it, and no
+/// request is written twice unless the first was refused. It cannot be copied.
+#[derive(Debug)]
+pub struct Untouched {
+    /// Whether a request was written, and refused.
+    refused: bool,
+    /// Addresses that were tried and not reached, with the causes; mostly none.
+    tried: Vec<String>,
+}
+
+impl Untouched {
+    /// For a call that begins.
+    pub(crate) fn at_the_start() -> Self {
+        Self { refused: false, tried: Vec::new() }
+    }
+
+    /// For a request that the gateway has refused, which means that it did nothing.
+    pub(crate) fn after(_refusal: &Retcode) -> Self {
+        Self { refused: true, tried: Vec::new() }
+    }
+
+    /// For another request that has to come first, such as a sign-in.
+    pub(crate) fn for_another(&self) -> Self {
+        Self { refused: self.refused, tried: Vec::new() }
+    }
+
+    /// Notes that an address was tried and not reached.
+    pub(crate) fn tried(&mut self, cause: String) {
+        self.tried.push(cause);
+    }
+
+    /// What a caller is told if nothing can be sent.
+    pub(crate) fn unreachable(&self) -> CallError {
+        self.error(Obstacle::Unreachable(self.tried.join("; ")))
+    }
+
+    /// What a caller is told if this keeps the request from being sent.
+    pub(crate) fn because(&self, obstacle: impl Into<Obstacle>) -> CallError {
+        let then = match obstacle.into() {
+            // What it says of the agent includes this.
+            Obstacle::Unprepared(error) => return *error,
+            obstacle => obstacle,
+        };
+        if self.tried.is_empty() {
+            return self.error(then);
+        }
+        self.error(Obstacle::Tried { causes: self.tried.join("; "), then: then.into() })
+    }
+
+    /// The same for a result.
+    pub(crate) fn check<T>(&self, result: Result<T, Obstacle>) -> Result<T, CallError> {
+        result.map_err(|obstacle| self.because(obstacle))
+    }
+
+    fn error(&self, obstacle: Obstacle) -> CallError {
+        if self.refused {
+            CallError::AfterRefusal(Unsent(obstacle))
+        } else {
+            CallError::NotSent(Unsent(obstacle))
+        }
+    }
+}
+
+/// What kept a request from being sent. Only [`Untouched`] makes it.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Unsent(Obstacle);
+
+impl Unsent {
+    /// The obstacle itself.
+    pub fn obstacle(&self) -> &Obstacle {
+        &self.0
+    }
+
+    pub(super) fn into_obstacle(self) -> Obstacle {
+        self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::call::{Outcome, Stage, Wait};
+
+    fn retcode() -> Retcode {
+        Retcode::refusal("000-003").expect("a refusal")
+    }
+
+    #[test]
+    fn what_was_refused_before_is_not_called_unsent() {
+        let first = Untouched::at_the_start();
+        assert_eq!(first.because(Obstacle::ShuttingDown).outcome(), Outcome::NotSent);
+        let again = Untouched::after(&retcode());
+        for untouched in [&again, &again.for_another()] {
+            let error = untouched.because(Obstacle::Deadline(Wait::Queue));
+            assert_eq!(error.outcome(), Outcome::Refused);
+        }
+    }
+
+    #[test]
+    fn a_sign_in_that_may_have_been_carried_out_stays_unknown() {
+        let sign_in = Obstacle::from(CallError::Deadline(Stage::SignIn));
+        let error = Untouched::at_the_start().because(sign_in);
+        assert_eq!(error.outcome(), Outcome::Unknown);
+        let unsent = Obstacle::from(Untouched::at_the_start().because(Obstacle::ShuttingDown));
+        assert!(matches!(unsent, Obstacle::ShuttingDown), "and what was not sent is not wrapped");
+    }
+
+    #[test]
+    fn every_address_that_was_tried_is_named() {
+        let mut untouched = Untouched::at_the_start();
+        untouched.tried("one: refused".into());
+        let late = untouched.because(Obstacle::Deadline(Wait::Connection)).to_string();
+        assert!(late.starts_with("the deadline passed") && late.contains("one: refused"), "{late}");
+        untouched.tried("two: unknown".into());
+        let unreachable = untouched.unreachable().to_string();
+        assert!(unreachable.contains("one: refused; two: unknown"), "{unreachable}");
+    }
+}
