@@ -137,9 +137,11 @@ impl CallError {
         }
     }
 
-    /// Whether the gateway rejected the password.
+    /// Whether the gateway rejected the password, or has locked the account: in both cases another
+    /// attempt with the same password makes it worse.
     pub fn is_credentials_rejected(&self) -> bool {
-        self.refusal().is_some_and(|r| r.retcode.kind() == Kind::CredentialsRejected)
+        let kind = self.refusal().map(|refusal| refusal.retcode.kind());
+        matches!(kind, Some(Kind::CredentialsRejected | Kind::AccountLocked))
     }
 
     /// Whether the gateway says that another client has signed the agent in.

@@ -291,6 +291,9 @@ pub enum AuthMode {
     Static,
     /// AUTHMODE 2, the gateway's default: a new Guid every minute.
     Dynamic,
+    /// No Guids: the gateway, or a proxy before it, knows its clients in another way, such as by
+    /// their certificates (client).
+    None,
 }
 
 /// TLS towards a peer that the bridge connects to.

@@ -47,6 +47,8 @@ pub enum Kind {
     PlatformUnavailable,
     /// The password is wrong or has expired.
     CredentialsRejected,
+    /// The platform has locked the account, mostly after wrong passwords.
+    AccountLocked,
     /// None of the above; never guessed at.
     Unlisted,
 }
@@ -65,6 +67,7 @@ impl Kind {
             Self::AlreadySignedIn => "already_signed_in",
             Self::PlatformUnavailable => "platform_unavailable",
             Self::CredentialsRejected => "credentials_rejected",
+            Self::AccountLocked => "account_locked",
             Self::Unlisted => "unlisted",
         }
     }
@@ -127,6 +130,7 @@ impl Retcode {
             "100-002" | "100-015" => Kind::AlreadySignedIn,
             "100-003" => Kind::PlatformUnavailable,
             "100-004" | "100-017" | "100-020" => Kind::CredentialsRejected,
+            "110-016" | "110-021" => Kind::AccountLocked,
             _ => Kind::Unlisted,
         }
     }

@@ -169,7 +169,7 @@ impl Obstacle {
         }
     }
 
-    /// Whether the gateway rejected the password.
+    /// Whether the gateway rejected the password, or has locked the account.
     pub fn is_credentials_rejected(&self) -> bool {
         matches!(self, Self::Unprepared(error) if error.is_credentials_rejected())
     }

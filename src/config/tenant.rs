@@ -58,11 +58,15 @@ pub(super) fn tenants(section: &Section<'_>) -> BTreeMap<TenantId, Tenant> {
 }
 
 fn tenant(section: &Section<'_>, name: &str) -> Tenant {
-    let modes = [("dynamic", AuthMode::Dynamic), ("static", AuthMode::Static)];
+    let modes = [
+        ("dynamic", AuthMode::Dynamic),
+        ("static", AuthMode::Static),
+        ("none", AuthMode::None),
+    ];
     let auth_mode = section.choice("auth_mode", &modes).unwrap_or(AuthMode::Dynamic);
     let registered_ttl = match auth_mode {
         AuthMode::Dynamic => 2 * MINUTE,
-        AuthMode::Static => 12 * HOUR,
+        AuthMode::Static | AuthMode::None => 12 * HOUR,
     };
     let agent_ids = section.read("agent_ids", |node| agent_ids(scalar::text(node)?));
     let agent_ids = agent_ids.unwrap_or(DEFAULT_AGENT_IDS);

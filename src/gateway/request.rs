@@ -46,7 +46,9 @@ impl Request<'_> {
         headers.insert(HOST, endpoint.host().clone());
         headers.insert(CONTENT_TYPE, JSON);
         if let Some(session) = self.session {
-            headers.insert(GUID, session.guid.header().clone());
+            if !session.guid.is_absent() {
+                headers.insert(GUID, session.guid.header().clone());
+            }
             if let Some(cookies) = session.cookies.header() {
                 headers.insert(COOKIE, cookies);
             }

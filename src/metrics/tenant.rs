@@ -224,7 +224,8 @@ impl Tenants {
             |interface, result| RequestLabels { tenant: tenant.clone(), interface, result };
         for interface in INTERFACES {
             let sign_in = interface.pace == Pace::SignIn;
-            let rejected = sign_in.then_some(Kind::CredentialsRejected.as_str());
+            let rejected = [Kind::CredentialsRejected, Kind::AccountLocked].map(Kind::as_str);
+            let rejected = rejected.into_iter().filter(|_| sign_in);
             for result in NO_REFUSALS.into_iter().chain(rejected) {
                 drop(self.requests.get_or_create(&labels(interface.log_name, result)));
             }

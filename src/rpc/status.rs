@@ -134,6 +134,7 @@ fn refused(kind: Kind) -> (Code, &'static str, More<'static>, &'static str) {
         Kind::AlreadySignedIn     => (AlreadyExists, "AGENT_ALREADY_SIGNED_IN", Nothing, "register its Guid, or sign in with force to take the agent over"),
         Kind::PlatformUnavailable => (Unavailable, "PLATFORM_UNAVAILABLE", RetryAfter(LATER), "try again later"),
         Kind::CredentialsRejected => (FailedPrecondition, "CREDENTIALS_REJECTED", Precondition("CREDENTIALS"), "correct the agent's password before trying again"),
+        Kind::AccountLocked       => (FailedPrecondition, "ACCOUNT_LOCKED", Precondition("CREDENTIALS"), "whoever runs the platform has to unlock the account"),
         Kind::Unlisted            => (Unknown, "UNLISTED_RETCODE", Nothing, "the operator can map it under [retcodes]"),
     }
 }
@@ -430,6 +431,7 @@ mod tests {
             "100-002" | "100-015" => (AlreadyExists, "AGENT_ALREADY_SIGNED_IN", None),
             "100-003" => (Unavailable, "PLATFORM_UNAVAILABLE", Some("5000")),
             "100-004" | "100-017" | "100-020" => (FailedPrecondition, "CREDENTIALS_REJECTED", None),
+            "110-016" | "110-021" => (FailedPrecondition, "ACCOUNT_LOCKED", None),
             _ => (Unknown, "UNLISTED_RETCODE", None),
         };
         (code, reason, "refused", retry.map(|ms| ms.parse().unwrap()), retry)

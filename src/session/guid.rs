@@ -17,6 +17,8 @@ pub struct InvalidGuid;
 
 /// Documented Guids have about 50 characters.
 const MAX_LENGTH: usize = 256;
+/// As it is stored; no gateway makes a Guid of one character.
+const ABSENT: &str = "-";
 /// No word and no address has so many hexadecimal digits in a row.
 const SECRET_MIN: usize = 24;
 
@@ -44,6 +46,16 @@ impl Guid {
         let mut header = HeaderValue::from_str(value).map_err(|_| InvalidGuid)?;
         header.set_sensitive(true);
         Ok(Self(header))
+    }
+
+    /// What stands for a Guid where a gateway has none; it is not sent.
+    pub fn absent() -> Self {
+        Self(HeaderValue::from_static(ABSENT))
+    }
+
+    /// Whether the gateway has no Guids, so that none is sent.
+    pub fn is_absent(&self) -> bool {
+        self.0 == ABSENT
     }
 
     /// The value of the `Guid` request header; marked as sensitive.
@@ -95,6 +107,13 @@ mod tests {
         let parsed = Guid::parse(text);
         let parsed = parsed.as_ref().map(|guid| (guid.header().to_str().unwrap(), guid.node()));
         assert_eq!(parsed, expected.as_ref().map(|pair| *pair), "{text:?}");
+    }
+
+    #[test]
+    fn an_absent_guid_can_be_stored_and_known_again() {
+        let stored = Guid::absent().header().to_str().map(Guid::parse);
+        assert_eq!(stored.ok(), Some(Ok(Guid::absent())));
+        assert!(Guid::absent().is_absent() && !Guid::parse(SAMPLE).unwrap().is_absent());
     }
 
     #[test]

@@ -267,7 +267,7 @@ impl Keeper {
                 return Ok(false);
             }
             Finding::PollsDisabled => {
-                if self.tenant.config.auth_mode == AuthMode::Static {
+                if self.tenant.config.auth_mode != AuthMode::Dynamic {
                     return Err(End::PollsDisabled);
                 }
                 self.polls = false;

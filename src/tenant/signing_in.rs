@@ -8,14 +8,15 @@ use tracing::{debug, info, warn};
 use super::{SignedIn, Tenant, lock::Locked, sign_ins::Moment, underway::Underway};
 use crate::{
     call::{CallError, Obstacle, Patience, Share, Stage, Untouched, Wait},
-    config::Timeouts,
+    config::{AuthMode, Timeouts},
     gateway::{
-        Command, Envelope, FORCE_SIGN_IN, Interface, Reply, Request, SIGN_IN, SignIn, reset_skill,
+        Command, Envelope, FORCE_SIGN_IN, Interface, Reply, Request, SIGN_IN, SIGN_OUT, SignIn,
+        reset_skill,
     },
     id::AgentId,
     metrics::TakeOver,
     retcode::{Kind, Retcode},
-    session::{Cookies, NewSession, Origin, Session, SessionState},
+    session::{Cookies, Guid, NewSession, Origin, Session, SessionState},
 };
 
 /// The cause of the state after it.
@@ -188,7 +189,7 @@ impl Underway {
             let untouched = Untouched::after(&refusal);
             reply = self.ask_to_sign_in(&FORCE_SIGN_IN, sign_in, stage, untouched).await?;
         }
-        let signed_in = self.keep(reply, sign_in).await;
+        let signed_in = self.keep(reply, sign_in, stage).await;
         match &signed_in {
             Ok(_) if taken => self.tenant.metrics.sign_ins.take_over(TakeOver::TakenBack),
             Err(CallError::Refused(_)) if taken => {
@@ -207,13 +208,17 @@ impl Underway {
         self.tenant.take_overs.attempted(self.agent, elsewhere, asked, Instant::now())
     }
 
-    /// Gives the agent its skill queues, also when the caller has no time left for that: without
-    /// them the sign-in would be of no use.
-    async fn reset_skills(&mut self, session: &Session) -> Result<Envelope, CallError> {
+    /// Has the rest of the work done also when the caller has no time left for it.
+    fn outlast_caller(&mut self, stage: Stage) {
         if self.patience.may_start().is_err() {
-            self.patience.answer(CallError::Deadline(Stage::SignIn));
+            self.patience.answer(CallError::Deadline(stage));
             self.patience = Patience::of_bridge(self.tenant.work.cutoff.clone());
         }
+    }
+
+    /// Gives the agent its skill queues: without them the sign-in would be of no use.
+    async fn reset_skills(&mut self, session: &Session) -> Result<Envelope, CallError> {
+        self.outlast_caller(Stage::SignIn);
         // A request of its own, of which the answer has a part of its own.
         let untouched = Untouched::at_the_start();
         let verdict = self.send(&reset_skill(), session, untouched).await;
@@ -241,7 +246,12 @@ impl Underway {
     }
 
     /// Stores the session that a sign-in made.
-    async fn keep(&self, mut reply: Reply, sign_in: &Arc<SignIn>) -> Result<SignedIn, CallError> {
+    async fn keep(
+        &mut self,
+        mut reply: Reply,
+        sign_in: &Arc<SignIn>,
+        stage: Stage,
+    ) -> Result<SignedIn, CallError> {
         let guid = reply.guid.take();
         let cookies = Arc::new(Cookies::default());
         reply.set_cookies(&cookies);
@@ -252,9 +262,11 @@ impl Underway {
             self.tenant.credentials.reject(self.agent, sign_in, error).await;
         }
         let envelope = verdict?;
-        let guid = guid.ok_or_else(|| {
-            CallError::BadReply("the sign-in was accepted, but there is no Guid in its head".into())
-        })?;
+        let guid = match guid {
+            Some(guid) => guid,
+            None if self.tenant.config.auth_mode == AuthMode::None => Guid::absent(),
+            None => return Err(self.undo_sign_in(stage).await),
+        };
         let session = NewSession { guid, origin: Origin::SignedIn, ttl: None, cookies };
         let stored = self.store(session.clone()).await;
         let stored = self.tenant.note_unstored(self.agent, "the session of a sign-in", stored);
@@ -271,6 +283,29 @@ impl Underway {
             gateway.node = session.guid.node(), "signed the agent in",
         );
         Ok(SignedIn { envelope, session, skills: None })
+    }
+
+    /// Signs an agent out again whose sign-in has brought no Guid: nobody could act for the agent, or
+    /// keep the session alive.
+    async fn undo_sign_in(&mut self, stage: Stage) -> CallError {
+        self.outlast_caller(stage);
+        let command = Command::plain(&SIGN_OUT);
+        let (agent, trace) = (self.agent, self.trace.clone());
+        let request = Request { command: &command, agent, session: None, body: None, trace };
+        let Tenant { id, admission, gateway, config, .. } = &*self.tenant;
+        let mut seat = admission.seat(self.request.as_mut(), config.limits.queue_wait);
+        let untouched = Untouched::at_the_start();
+        let asked =
+            gateway.exchange(request, Stage::Answer, &mut self.patience, &mut seat, untouched).await;
+        let undone = match asked.and_then(|reply| reply.into_verdict(None)) {
+            Ok(_) => "the agent was signed out again".into(),
+            Err(error) => format!("the agent could not be signed out again: {error}"),
+        };
+        warn!(tenant.id = %id, agent.id = %agent, undone, "a sign-in was accepted and brought no Guid");
+        CallError::BadReply(format!(
+            "the sign-in was accepted without a Guid in its head ({undone}); a proxy may take off \
+             Set-GUID, and a gateway without Guids needs auth_mode = \"none\""
+        ))
     }
 }
 

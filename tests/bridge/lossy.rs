@@ -1,7 +1,7 @@
 //! A proxy between the bridge and a gateway that loses what it is told to. It speaks plain HTTP.
 
 use std::{
-    collections::VecDeque,
+    collections::{HashMap, VecDeque},
     net::SocketAddr,
     sync::{
         Arc, Mutex,
@@ -38,6 +38,18 @@ struct Shared {
     seen: Mutex<Vec<Seen>>,
     /// Connections that are closed as soon as they have been accepted.
     closed: AtomicUsize,
+    /// How Guids are hidden from the bridge, and those that were, by agent.
+    hides: Mutex<Option<Hides>>,
+    guids: Mutex<HashMap<String, String>>,
+}
+
+/// How a proxy hides Guids from the bridge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Hides {
+    /// It takes them off answers.
+    Off,
+    /// It does, and puts them on requests: so there are none, as far as the bridge can see.
+    OffAndOn,
 }
 
 /// How a request or its answer is lost.
@@ -98,6 +110,11 @@ impl LossyProxy {
         self.shared.losses.lock().expect("no panic").push_back((part.into(), loss));
     }
 
+    /// Hides Guids from the bridge from now on.
+    pub(crate) fn hide(&self, hides: Hides) {
+        *self.shared.hides.lock().expect("no panic") = Some(hides);
+    }
+
     /// Closes the next connection as soon as it has been accepted.
     pub(crate) fn close_next(&self) {
         self.shared.closed.fetch_add(1, Ordering::Relaxed);
@@ -132,7 +149,7 @@ impl Shared {
             };
             let answer = match own {
                 Some(own) => own.bytes(),
-                None => forward(&request, gateway).await?,
+                None => self.forward(request, gateway).await?,
             };
             let (answer, goes_on) = match loss {
                 Some(Loss::BeforeAnswer) => return None,
@@ -161,12 +178,54 @@ impl Shared {
         seen.push(Seen { line, answer: String::new() });
         (seen.len() - 1, loss)
     }
+
+    async fn forward(&self, mut request: Vec<u8>, gateway: SocketAddr) -> Option<Vec<u8>> {
+        let hides = *self.hides.lock().expect("no panic");
+        let agent = agent(&request);
+        if hides == Some(Hides::OffAndOn) {
+            let known = self.guids.lock().expect("no panic").get(&agent).cloned();
+            if let Some(guid) = known {
+                add_header(&mut request, &format!("Guid: {guid}"));
+            }
+        }
+        let mut upstream = TcpStream::connect(gateway).await.ok()?;
+        upstream.write_all(&request).await.ok()?;
+        let answer = message(&mut upstream, Vec::new()).await?;
+        if hides.is_none() {
+            return Some(answer);
+        }
+        let (answer, guid) = without_guid(&answer);
+        if let Some(guid) = guid {
+            self.guids.lock().expect("no panic").insert(agent, guid);
+        }
+        Some(answer)
+    }
 }
 
-async fn forward(request: &[u8], gateway: SocketAddr) -> Option<Vec<u8>> {
-    let mut upstream = TcpStream::connect(gateway).await.ok()?;
-    upstream.write_all(request).await.ok()?;
-    message(&mut upstream, Vec::new()).await
+/// The agent's id in a request's first line.
+fn agent(request: &[u8]) -> String {
+    let text = String::from_utf8_lossy(request);
+    let ids = text.split(['/', ' ', '?']).filter(|part| !part.is_empty());
+    let mut ids = ids.filter(|part| part.bytes().all(|byte| byte.is_ascii_digit()));
+    ids.next().unwrap_or_default().to_owned()
+}
+
+fn add_header(message: &mut Vec<u8>, header: &str) {
+    let line = message.windows(2).position(|pair| pair == b"\r\n").expect("a first line") + 2;
+    message.splice(line..line, format!("{header}\r\n").into_bytes());
+}
+
+/// An answer without its Guid, and that.
+fn without_guid(answer: &[u8]) -> (Vec<u8>, Option<String>) {
+    let text = String::from_utf8_lossy(answer).into_owned();
+    let (head, body) = text.split_once("\r\n\r\n").expect("a head");
+    let is_guid = |line: &&str| {
+        let line = line.to_ascii_lowercase();
+        line.starts_with("set-guid:") || line.starts_with("guid:")
+    };
+    let guid = head.lines().find(is_guid).and_then(|line| line.split([':', '=']).next_back());
+    let kept: Vec<_> = head.lines().filter(|line| !is_guid(line)).collect();
+    (format!("{}\r\n\r\n{body}", kept.join("\r\n")).into_bytes(), guid.map(|g| g.trim().into()))
 }
 
 impl Own {

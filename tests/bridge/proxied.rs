@@ -4,19 +4,25 @@ use ccgateway_bridge::sim::{Interface, Options};
 use tonic::Code;
 
 use crate::{
-    lossy::{Loss, LossyProxy, Own},
+    lossy::{Hides, Loss, LossyProxy, Own},
     support::{AGENT, Refusal, Setup, TestBridge, refused},
 };
 
 const REASON: &str = "GATEWAY_HTTP_STATUS";
 
-/// A bridge whose gateway is behind a proxy; agent 1001 is signed in.
-async fn proxied() -> (LossyProxy, TestBridge) {
+/// A bridge whose gateway is behind a proxy, with these lines of the tenant's.
+async fn behind_a_proxy(tenant: &str) -> (LossyProxy, TestBridge) {
     let options = Options { plaintext: true, ..<_>::default() };
     let gateway = TestBridge::gateway(options).await;
     let proxy = LossyProxy::to(gateway.addr()).await;
-    let setup = Setup { base_url: Some(proxy.base_url()), ..<_>::default() };
-    let bridge = TestBridge::of(gateway, setup).await;
+    let (base_url, tenant) = (Some(proxy.base_url()), tenant.to_owned());
+    let bridge = TestBridge::of(gateway, Setup { base_url, tenant, ..<_>::default() }).await;
+    (proxy, bridge)
+}
+
+/// The same; agent 1001 is signed in.
+async fn proxied() -> (LossyProxy, TestBridge) {
+    let (proxy, bridge) = behind_a_proxy("").await;
     bridge.sign_in(AGENT).await.expect("signed in");
     bridge.gateway.clear_journal();
     (proxy, bridge)
@@ -69,4 +75,34 @@ async fn a_connection_that_the_proxy_cuts_leaves_the_outcome_unknown() {
         assert_eq!(times, asked);
         assert_eq!(refusal.pushback.as_deref(), Some("-1"));
     }
+}
+
+#[tokio::test]
+async fn a_sign_in_that_brings_no_guid_is_undone_and_said() {
+    for (hides, undone, signed_in) in [
+        (Hides::OffAndOn, "signed out again", false),
+        // The gateway wants the Guid that the bridge does not have.
+        (Hides::Off, "could not be signed out again", true),
+    ] {
+        let (proxy, bridge) = behind_a_proxy("").await;
+        proxy.hide(hides);
+        let answer = bridge.sign_in(AGENT).await;
+        let refusal = refused(answer, Code::Internal, "GATEWAY_BAD_REPLY", "unknown");
+        assert!(refusal.message.contains(undone), "{}", refusal.message);
+        assert_eq!(bridge.asked(Interface::SignOut).len(), 1);
+        let agent = bridge.gateway.agent(AGENT).expect("known");
+        assert_eq!(agent.signed_in, signed_in);
+    }
+}
+
+#[tokio::test]
+async fn a_gateway_without_guids_is_served_where_the_configuration_says_so() {
+    let (proxy, bridge) = behind_a_proxy("auth_mode = \"none\"\n").await;
+    proxy.hide(Hides::OffAndOn);
+    bridge.sign_in(AGENT).await.expect("signed in");
+    bridge.set_busy(AGENT).await.expect("accepted");
+    bridge.sign_out(AGENT).await.expect("signed out");
+    let asked = [Interface::SignIn, Interface::SayBusy, Interface::SignOut].map(Some);
+    let journal = bridge.gateway.journal();
+    assert_eq!(journal.iter().map(|entry| entry.interface).collect::<Vec<_>>(), asked);
 }

@@ -65,6 +65,21 @@ async fn a_wrong_password_is_tried_once_for_all_who_wait() {
 }
 
 #[tokio::test]
+async fn a_locked_account_is_held_back_like_a_rejected_password() {
+    for retcode in ["110-016", "110-021"] {
+        let bridge = holding(None).await;
+        let locked = Fault::Retcode { retcode: retcode.into(), message: String::new() };
+        bridge.gateway.misbehave(Misbehaviour::always(locked).on(Interface::SignIn));
+        for _ in 0..3 {
+            let answer = bridge.set_busy(AGENT).await;
+            let refusal = refused(answer, Code::FailedPrecondition, "ACCOUNT_LOCKED", "refused");
+            assert_eq!(refusal.metadata["retcode"], retcode);
+        }
+        assert_eq!(bridge.asked(Interface::SignIn).len(), 1);
+    }
+}
+
+#[tokio::test]
 async fn an_expired_session_is_renewed_once_and_the_call_repeated() {
     let bridge = TestBridge::signed_in().await;
     bridge.gateway.sign_out(AGENT);

@@ -102,7 +102,7 @@ fn values_out_of_their_bounds_are_told_with_the_bounds() {
         ("tenants.acme.agent_ids = \"1-1000000000\"", "tenants.acme.agent_ids: "),
         (
             "tenants.acme.auth_mode = \"Static\"",
-            "tenants.acme.auth_mode: \"Static\" is not one of its words; give one of dynamic, static",
+            "tenants.acme.auth_mode: \"Static\" is not one of its words; give one of dynamic, static, none",
         ),
         ("log.filter = \"info,=\"", "log.filter: \"info,=\" is no log filter"),
         ("log.filter = \"\"", "log.filter: \"\" is no log filter"),

@@ -101,6 +101,7 @@ fn advice(reason: &str) -> &'static str {
         "CREDENTIALS_REJECTED" => {
             "give the right password; platforms lock accounts after some wrong ones"
         }
+        "ACCOUNT_LOCKED" => "have the account unlocked on the platform, and correct the password",
         "GATEWAY_UNREACHABLE" | "GATEWAY_BAD_REPLY" | "GATEWAY_HTTP_STATUS" => {
             "where the bridge runs, ccgateway-bridge doctor --config FILE finds the cause"
         }
