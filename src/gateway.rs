@@ -19,16 +19,22 @@ mod reply;
 mod request;
 mod sign_in;
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::Poll,
 };
 
+use futures_util::poll;
 use tokio::time::Instant;
 
 pub use self::{
     agent_status::AgentStatus,
     command::{Command, reset_skill, rest, say_busy},
+    connection::Closing,
     envelope::{Envelope, Unreadable},
     health::{AddressView, Failed},
     interface::{
@@ -68,6 +74,9 @@ pub trait Seat: Send {
     ///
     /// [`Obstacle::Overloaded`] if there is none; nothing is held then.
     fn move_to(&mut self, address: usize) -> impl Future<Output = Result<(), Obstacle>> + Send;
+
+    /// The request has been given up, and the gateway may be at it until it has noticed.
+    fn given_up(&mut self, closing: Closing);
 }
 
 /// For requests whose number is bounded otherwise.
@@ -78,6 +87,8 @@ impl Seat for NoSeat {
     async fn move_to(&mut self, _address: usize) -> Result<(), Obstacle> {
         Ok(())
     }
+
+    fn given_up(&mut self, _closing: Closing) {}
 }
 
 /// Why a tenant's gateway cannot be used.
@@ -165,7 +176,8 @@ impl Gateway {
         for turn in 0..self.endpoints.len() {
             let index = (first + turn) % self.endpoints.len();
             let Some(endpoint) = self.endpoints.get(index) else { break };
-            untouched.check(seat.move_to(index).await)?;
+            let seated = take_seat(seat, index, patience, &untouched).await;
+            untouched.check(seated)?;
             untouched.check(patience.may_start())?;
             match endpoint.exchange(request, limit, stage, patience, untouched).await {
                 Err(Failure::NotSent(still, cause)) => {
@@ -176,6 +188,12 @@ impl Gateway {
                 Err(Failure::Sent(cause)) => {
                     observed::asked(span, endpoint);
                     endpoint.health().failed(&cause);
+                    return Err(CallError::NoAnswer(cause));
+                }
+                Err(Failure::Late(cause, closing)) => {
+                    observed::asked(span, endpoint);
+                    endpoint.health().failed(&cause);
+                    seat.given_up(closing);
                     return Err(CallError::NoAnswer(cause));
                 }
                 Err(Failure::Kept(error)) => return Err(error),
@@ -190,5 +208,26 @@ impl Gateway {
             }
         }
         Err(untouched.unreachable())
+    }
+}
+
+/// Takes the seat at an address, as long as somebody waits.
+async fn take_seat(
+    seat: &mut impl Seat,
+    address: usize,
+    patience: &mut Patience,
+    untouched: &Untouched,
+) -> Result<(), Obstacle> {
+    let mut moving = pin!(seat.move_to(address));
+    // Most of the time it is there, and nobody's patience has to be asked.
+    if let Poll::Ready(moved) = poll!(moving.as_mut()) {
+        return moved;
+    }
+    tokio::select! {
+        biased;
+        moved = &mut moving => moved,
+        loss = patience.lost() => {
+            if patience.goes_on(loss, untouched) { moving.await } else { Err(loss.before_sending()) }
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 mod abandoned;
 mod admission;
+mod asking;
 mod calls;
 mod confirm;
 mod credentials;
@@ -27,7 +28,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, warn};
 
 use self::{
-    abandoned::Abandoned, admission::Admission, credentials::CredentialBook, keeper::Keepers,
+    abandoned::Abandoned, admission::Admission, asking::RepeatBudget, credentials::CredentialBook, keeper::Keepers,
     safe::Safe, sign_ins::SignIns, states::States, take_overs::TakeOvers, turns::Turns,
 };
 pub use self::{
@@ -77,6 +78,8 @@ pub struct Tenant {
     renewals: Semaphore,
     /// Automatic sign-ins: those that no `SignIn` asked for.
     sign_ins: Arc<SignIns>,
+    /// From which requests are repeated that met another call for their agent.
+    repeats: RepeatBudget,
     take_overs: TakeOvers,
     abandoned: Abandoned,
     work: Work,
@@ -174,6 +177,7 @@ impl Tenant {
             gateway: Gateway::new(&config, metrics.clone())?,
             keepers: Keepers::default(),
             sign_ins: Arc::new(SignIns::new(&config, leases.clone())),
+            repeats: RepeatBudget::new(config.limits.in_flight),
             take_overs: TakeOvers::new(&config.keep),
             abandoned: Abandoned::default(),
             roster: shared.zip(leases.clone()).map(|(shared, leases)| shared.roster(&id, leases)),

@@ -4,7 +4,10 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::Full;
 use hyper::{body::Incoming, client::conn::http1};
-use tokio::time::{Instant, timeout};
+use tokio::{
+    task::JoinHandle,
+    time::{Instant, sleep, timeout},
+};
 use tower_service::Service as _;
 
 use super::{connector::TimedConnector, endpoint::Endpoint, failure::words, reply::Reply};
@@ -14,6 +17,8 @@ use crate::call::Untouched;
 #[derive(Debug)]
 pub(super) struct Connection {
     sender: http1::SendRequest<Full<Bytes>>,
+    /// Ends when the connection has been closed.
+    driver: JoinHandle<()>,
     /// Since when it has had nothing to do.
     pub(super) idle_since: Instant,
     /// Whether it has carried a request; only such a connection can have been closed by a gateway
@@ -29,7 +34,18 @@ pub(super) enum Sent {
     Unwritten(Untouched, String),
     /// It went out, or a part of it, and there is no whole answer.
     Unanswered(String),
+    /// The same: its time is over, and the connection is being closed.
+    Late(String, Closing),
 }
+
+/// A connection that is being closed while the gateway may still be at work for it.
+#[derive(Debug)]
+pub struct Closing(JoinHandle<()>);
+
+/// For closing a connection whose peer does not answer.
+const CLOSE_LIMIT: Duration = Duration::from_secs(1);
+/// For a gateway to notice that a connection has been closed, and to give up what it was doing.
+const NOTICE: Duration = Duration::from_millis(100);
 
 /// An answer's head may take this many bytes; more is no answer of a gateway.
 const MAX_HEAD_BYTES: usize = 64 * 1024;
@@ -48,13 +64,13 @@ impl Connection {
         // Ends with the connection, whichever side closes it; dropping the sender closes it.
         let open = endpoint.open().clone();
         open.inc();
-        tokio::spawn(async move {
+        let driver = tokio::spawn(async move {
             if let Err(error) = driver.await {
                 tracing::debug!(%error, "a connection to a gateway ended");
             }
             open.dec();
         });
-        Ok(Self { sender, idle_since: Instant::now(), used: false })
+        Ok(Self { sender, driver, idle_since: Instant::now(), used: false })
     }
 
     /// Waits until the answer before has been dealt with; `None` if the connection was closed.
@@ -76,36 +92,49 @@ impl Connection {
 
     /// Sends a request and reads its answer to the last byte, all within `limit`.
     pub(super) async fn send(
-        mut self,
+        self,
         request: Request<Full<Bytes>>,
         limit: Duration,
         untouched: Untouched,
     ) -> Sent {
-        let answer = async {
-            let response = match self.sender.try_send_request(request).await {
+        let Self { mut sender, driver, .. } = self;
+        let answer = async move {
+            let response = match sender.try_send_request(request).await {
                 Ok(response) => response,
                 Err(mut failed) => {
                     let unwritten = failed.take_message().is_some();
                     let cause = words(failed.error());
-                    return if unwritten {
+                    return Err(if unwritten {
                         Sent::Unwritten(untouched, cause)
                     } else {
                         Sent::Unanswered(cause)
-                    };
+                    });
                 }
             };
-            match Reply::read(response).await {
-                Ok(reply) => {
-                    // What was not read to its end would be read as the next answer.
-                    let whole = reply.is_whole();
-                    let connection = Self { idle_since: Instant::now(), used: true, ..self };
-                    Sent::Answered(reply, whole.then_some(connection))
-                }
-                Err(cause) => Sent::Unanswered(cause),
-            }
+            let reply = Reply::read(response).await.map_err(Sent::Unanswered)?;
+            Ok((reply, sender))
         };
-        let late =
-            |_| Sent::Unanswered(format!("nothing within {}", humantime::format_duration(limit)));
-        timeout(limit, answer).await.unwrap_or_else(late)
+        match timeout(limit, answer).await {
+            Ok(Ok((reply, sender))) => {
+                // What was not read to its end would be read as the next answer.
+                let whole = reply.is_whole();
+                let next = || Self { sender, driver, idle_since: Instant::now(), used: true };
+                Sent::Answered(reply, whole.then(next))
+            }
+            Ok(Err(sent)) => sent,
+            // With the sender gone, the driver closes the connection.
+            Err(_elapsed) => {
+                let limit = humantime::format_duration(limit);
+                Sent::Late(format!("nothing within {limit}"), Closing(driver))
+            }
+        }
+    }
+}
+
+impl Closing {
+    /// Waits until the gateway has had the time to notice.
+    pub async fn noticed(self) {
+        let _closed = timeout(CLOSE_LIMIT, self.0).await;
+        sleep(NOTICE).await;
     }
 }

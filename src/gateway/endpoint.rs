@@ -165,6 +165,7 @@ impl Endpoint {
                 Sent::Unwritten(still, _) if used => untouched = still,
                 Sent::Unwritten(still, cause) => return Err(Failure::NotSent(still, cause)),
                 Sent::Unanswered(cause) => return Err(Failure::Sent(cause)),
+                Sent::Late(cause, closing) => return Err(Failure::Late(cause, closing)),
             }
         }
     }

@@ -2,6 +2,7 @@
 
 use std::{error::Error, io};
 
+use super::connection::Closing;
 use crate::call::{CallError, Untouched};
 
 /// Why there is no answer. The variants differ in whether the request had left.
@@ -13,6 +14,8 @@ pub(super) enum Failure {
     Kept(CallError),
     /// It had, or may have; the cause in words.
     Sent(String),
+    /// The same: its time is over, and the gateway may still be at it.
+    Late(String, Closing),
 }
 
 /// The cause that a person can act on: the TLS or I/O error at the bottom, not the layers above.

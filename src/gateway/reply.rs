@@ -37,6 +37,8 @@ pub struct Reply {
 /// No interface that the bridge uses has an answer of a tenth of this.
 const MAX_BODY_BYTES: usize = 64 * 1024;
 const MAX_COOKIES: usize = 8;
+/// Another call for the agent has not been answered yet (cec_07_0580).
+const OVERLAP: &str = "000-007";
 /// A gateway that is busy for longer than this may as well be asked again after it.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(5 * 60);
 
@@ -98,6 +100,12 @@ impl Reply {
             Err(_) if self.status.is_success() => "bad_reply",
             Err(_) => "http_status",
         }
+    }
+
+    /// The retcode, if it says that another call for the agent was open, so that nothing was done.
+    pub fn overlap(&self) -> Option<Retcode> {
+        let retcode = &self.envelope.as_ref().ok()?.retcode;
+        (retcode.trim() == OVERLAP).then(|| Retcode::refusal(retcode)).flatten()
     }
 
     /// Whether the answer was read to its end, so that another can follow on its connection.

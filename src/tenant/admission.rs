@@ -15,10 +15,11 @@ use tokio::{
     time::timeout,
 };
 
+use super::turns::Turn;
 use crate::{
     call::{Obstacle, Share},
     config::{self, Division},
-    gateway::Seat,
+    gateway::{Closing, Seat},
     id::TenantId,
 };
 
@@ -83,6 +84,7 @@ pub(super) struct HostSeat<'a> {
     admission: &'a Admission,
     wait: Duration,
     request: Option<&'a mut RequestPlace>,
+    turn: &'a mut Turn,
 }
 
 /// How much of a share is taken.
@@ -216,9 +218,10 @@ impl Admission {
     pub(super) fn seat<'a>(
         &'a self,
         request: Option<&'a mut RequestPlace>,
+        turn: &'a mut Turn,
         wait: Duration,
     ) -> HostSeat<'a> {
-        HostSeat { admission: self, wait, request }
+        HostSeat { admission: self, wait, request, turn }
     }
 }
 
@@ -241,6 +244,10 @@ impl Seat for HostSeat<'_> {
         }
         host.address = address;
         Ok(())
+    }
+
+    fn given_up(&mut self, closing: Closing) {
+        self.turn.hold_for(closing);
     }
 }
 

@@ -10,7 +10,7 @@ use crate::{
     call::{CallError, Obstacle, Patience, Share, Stage, Untouched, Wait},
     config::{AuthMode, Timeouts},
     gateway::{
-        Command, Envelope, FORCE_SIGN_IN, Interface, Reply, Request, SIGN_IN, SIGN_OUT, SignIn,
+        Command, Envelope, FORCE_SIGN_IN, Interface, Reply, SIGN_IN, SIGN_OUT, SignIn,
         reset_skill,
     },
     id::AgentId,
@@ -106,7 +106,7 @@ impl Underway {
     }
 
     /// Waits for a place among the requests again.
-    async fn take_place(
+    pub(super) async fn take_place(
         &mut self,
         wait: Duration,
         untouched: &Untouched,
@@ -236,13 +236,8 @@ impl Underway {
         stage: Stage,
         untouched: Untouched,
     ) -> Result<Reply, CallError> {
-        let command = Command::plain(interface);
         let body = Some(sign_in.to_body());
-        let (agent, trace) = (self.agent, self.trace.clone());
-        let request = Request { command: &command, agent, session: None, body, trace };
-        let Tenant { admission, gateway, config, .. } = &*self.tenant;
-        let mut seat = admission.seat(self.request.as_mut(), config.limits.queue_wait);
-        gateway.exchange(request, stage, &mut self.patience, &mut seat, untouched).await
+        self.ask(&Command::plain(interface), (None, body), stage, untouched).await
     }
 
     /// Stores the session that a sign-in made.
@@ -289,19 +284,14 @@ impl Underway {
     /// keep the session alive.
     async fn undo_sign_in(&mut self, stage: Stage) -> CallError {
         self.outlast_caller(stage);
-        let command = Command::plain(&SIGN_OUT);
-        let (agent, trace) = (self.agent, self.trace.clone());
-        let request = Request { command: &command, agent, session: None, body: None, trace };
-        let Tenant { id, admission, gateway, config, .. } = &*self.tenant;
-        let mut seat = admission.seat(self.request.as_mut(), config.limits.queue_wait);
-        let untouched = Untouched::at_the_start();
-        let asked =
-            gateway.exchange(request, Stage::Answer, &mut self.patience, &mut seat, untouched).await;
+        let (sign_out, untouched) = (Command::plain(&SIGN_OUT), Untouched::at_the_start());
+        let asked = self.ask(&sign_out, (None, None), Stage::Answer, untouched).await;
         let undone = match asked.and_then(|reply| reply.into_verdict(None)) {
             Ok(_) => "the agent was signed out again".into(),
             Err(error) => format!("the agent could not be signed out again: {error}"),
         };
-        warn!(tenant.id = %id, agent.id = %agent, undone, "a sign-in was accepted and brought no Guid");
+        let (tenant, agent) = (&self.tenant.id, self.agent);
+        warn!(tenant.id = %tenant, agent.id = %agent, undone, "a sign-in was accepted and brought no Guid");
         CallError::BadReply(format!(
             "the sign-in was accepted without a Guid in its head ({undone}); a proxy may take off \
              Set-GUID, and a gateway without Guids needs auth_mode = \"none\""

@@ -12,12 +12,14 @@ use std::{
 };
 
 use tokio::{
+    runtime::Handle,
     sync::{Notify, OwnedSemaphorePermit, Semaphore},
     time::Instant,
 };
 
 use crate::{
     call::{CallError, Obstacle, Share},
+    gateway::Closing,
     id::AgentId,
 };
 
@@ -31,8 +33,11 @@ pub(super) struct Turns {
 /// The right to make an agent's next call. Whoever was waiting longest gets it when it is dropped.
 #[derive(Debug)]
 pub(super) struct Turn {
-    place: Place,
-    _turn: OwnedSemaphorePermit,
+    place: Option<Place>,
+    turn: Option<OwnedSemaphorePermit>,
+    shared: Arc<Shared>,
+    /// A request that was given up, and which the gateway may still be at.
+    closing: Option<Closing>,
 }
 
 #[derive(Debug)]
@@ -78,13 +83,13 @@ impl Turns {
         let place = self.enter(agent)?;
         let turn = place.shared.turn.clone();
         if let Ok(turn) = turn.clone().try_acquire_owned() {
-            return Ok(Turn { _turn: turn, place });
+            return Ok(Turn::new(turn, place));
         }
         tokio::select! {
             biased;
             // The semaphore is fair, and never closed.
             turn = turn.acquire_owned() => {
-                Ok(Turn { _turn: turn.map_err(|_| CallError::Internal)?, place })
+                Ok(Turn::new(turn.map_err(|_| CallError::Internal)?, place))
             }
             due_in = place.shared.due_after(sign_in_by) => Err(Obstacle::SignInsQueued { due_in }),
         }
@@ -150,6 +155,17 @@ impl Drop for Place {
 // === impl Turn ===
 
 impl Turn {
+    fn new(turn: OwnedSemaphorePermit, place: Place) -> Self {
+        let shared = place.shared.clone();
+        Self { place: Some(place), turn: Some(turn), shared, closing: None }
+    }
+
+    /// The next one gets the turn only when the gateway has had the time to notice that this request
+    /// was given up: else it would refuse the next, or carry it out first.
+    pub(super) fn hold_for(&mut self, closing: Closing) {
+        self.closing = Some(closing);
+    }
+
     /// How a sign-in ended that was under way while a call that `arrived` then was waiting. It
     /// counts for that call too: five hundred first calls for one agent with a wrong password
     /// must not try it five hundred times.
@@ -161,7 +177,7 @@ impl Turn {
     /// The call that has the turn waits for a sign-in that is due then, or no longer does. Calls
     /// behind it that cannot wait so long need not wait at all.
     pub(super) fn expect_sign_in(&self, due: Option<Instant>) {
-        let shared = &self.place.shared;
+        let shared = &self.shared;
         *shared.sign_in_due.lock().unwrap_or_else(PoisonError::into_inner) = due;
         shared.due_changed.notify_waiters();
     }
@@ -172,7 +188,20 @@ impl Turn {
     }
 
     fn failed_sign_in(&self) -> MutexGuard<'_, Option<(Instant, Obstacle)>> {
-        self.place.shared.failed_sign_in.lock().unwrap_or_else(PoisonError::into_inner)
+        self.shared.failed_sign_in.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        let (Some(closing), Ok(runtime)) = (self.closing.take(), Handle::try_current()) else {
+            return;
+        };
+        let held = (self.turn.take(), self.place.take());
+        runtime.spawn(async move {
+            closing.noticed().await;
+            drop(held);
+        });
     }
 }
 

@@ -17,7 +17,7 @@ use super::{
 use crate::{
     call::{CallError, Obstacle, Patience, Stage, Untouched},
     gateway::{
-        Command, Envelope, FORCE_SIGN_OUT, Interface, Request, SIGN_IN, SIGN_OUT, SignIn,
+        Command, Envelope, FORCE_SIGN_OUT, Interface, SIGN_IN, SIGN_OUT, SignIn,
         UPDATE_GUID, updated_guid,
     },
     id::AgentId,
@@ -240,14 +240,9 @@ impl Underway {
         session: &Session,
         untouched: Untouched,
     ) -> Result<Envelope, CallError> {
-        let Self { tenant, agent, patience, request: place, .. } = self;
-        let mut seat = tenant.admission.seat(place.as_mut(), tenant.config.limits.queue_wait);
-        let trace = self.trace.clone();
-        let request = Request { command, agent: *agent, session: Some(session), body: None, trace };
-        let asked =
-            tenant.gateway.exchange(request, Stage::Answer, patience, &mut seat, untouched).await;
+        let asked = self.ask(command, (Some(session), None), Stage::Answer, untouched).await;
         let mut reply = asked?;
-        tenant.absorb(*agent, session, &mut reply).await;
+        self.tenant.absorb(self.agent, session, &mut reply).await;
         reply.into_verdict(session.guid.node())
     }
 

@@ -8,7 +8,7 @@ use ccgateway_bridge::{
 };
 use tonic::{Code, Request};
 
-use crate::support::{AGENT, Refusal, Setup, TestBridge, refused};
+use crate::support::{AGENT, Refusal, Setup, TestBridge, refused, until};
 
 /// The fault of one `SetBusy`, after which the next one succeeds.
 async fn after(fault: Fault, code: Code, reason: &str, outcome: &str) -> Refusal {
@@ -247,4 +247,51 @@ async fn the_second_address_takes_over_where_the_first_refuses_connections() {
     let bridge = TestBridge::with(Setup { first: Some(addr), ..<_>::default() }).await;
     bridge.sign_in(AGENT).await.expect("signed in through the second address");
     bridge.set_busy(AGENT).await.expect("accepted");
+}
+
+/// Two addresses of which the first refuses connections, with one request at once for each host.
+async fn two_addresses(queue_wait: &str) -> TestBridge {
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let addr = nobody.local_addr().expect("bound");
+    drop(nobody);
+    let tenant =
+        format!("limits.queue_wait = \"{queue_wait}\"\n[gateway]\nhost_in_flight = 1\n");
+    let bridge = TestBridge::with(Setup { first: Some(addr), tenant, ..<_>::default() }).await;
+    for agent in [1001, 1002] {
+        bridge.register(agent, &bridge.gateway.sign_in(agent)).await.expect("registered");
+    }
+    bridge
+}
+
+/// What a call hears that finds the second address taken by another one.
+async fn behind_another(queue_wait: &str, timeout: Duration) -> Refusal {
+    let bridge = two_addresses(queue_wait).await;
+    bridge.gateway.freeze();
+    let first = bridge.set_busy(1001);
+    let second = async {
+        until("a request", || !bridge.gateway.journal().is_empty()).await;
+        let mut request =
+            Request::new(SetBusyRequest { agent_id: "1002".into(), ..<_>::default() });
+        request.set_timeout(timeout);
+        let answer = bridge.states.clone().set_busy(request).await;
+        bridge.gateway.thaw();
+        Refusal::from(answer.expect_err("there is no place"))
+    };
+    let (answer, refusal) = tokio::join!(first, second);
+    answer.expect("accepted");
+    refusal
+}
+
+#[tokio::test]
+async fn a_wait_for_the_second_address_ends_with_the_deadline_and_names_the_first() {
+    let refusal = behind_another("10s", Duration::from_millis(500)).await;
+    assert_eq!((refusal.code, refusal.reason.as_str()), (Code::DeadlineExceeded, "DEADLINE"));
+    assert_eq!(refusal.metadata["outcome"], "not_sent");
+    assert!(refusal.message.contains("Connection refused"), "{}", refusal.message);
+
+    let refusal = behind_another("50ms", Duration::from_secs(20)).await;
+    let seen = (refusal.code, refusal.reason.as_str());
+    assert_eq!(seen, (Code::ResourceExhausted, "TENANT_OVERLOADED"));
+    assert_eq!(refusal.metadata["outcome"], "not_sent");
+    assert!(refusal.message.contains("Connection refused"), "{}", refusal.message);
 }

@@ -25,6 +25,7 @@ mod lossy;
 mod metrics;
 mod monitoring;
 mod morning;
+mod overlaps;
 mod proxied;
 mod refusals;
 mod sessions;

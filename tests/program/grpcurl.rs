@@ -69,7 +69,6 @@ async fn set_busy_answers_and_errors_come_with_decoded_details() {
         ("100-007", "Internal", "GATEWAY_OPERATION_FAILED"),
         ("100-009", "FailedPrecondition", "AGENT_STATE_REFUSED"),
         ("000-004", "Unavailable", "AGENT_SWITCHOVER"),
-        ("000-007", "Aborted", "CALL_REPEATED"),
         ("999-999", "Unknown", "UNLISTED_RETCODE"),
         // The last, since it ends the registered session.
         ("100-006", "FailedPrecondition", "AGENT_NOT_SIGNED_IN"),

@@ -12,7 +12,6 @@ use tokio::{
 };
 use tokio_util::task::AbortOnDropHandle;
 use tonic::Status;
-use tonic_types::StatusExt as _;
 
 use crate::{
     proxy::Wire,
@@ -59,11 +58,7 @@ fn first_calls(replicas: &[Replica], agent: u32) -> Calls {
 
 async fn all_are_served(calls: Calls) {
     for answer in calls.join_all().await {
-        let Err(status) = answer else { continue };
-        // Two replicas may ask for one agent at once, which the gateway refuses: try again.
-        let details = status.get_error_details();
-        let retcode = details.error_info().and_then(|info| info.metadata.get("retcode"));
-        assert_eq!(retcode.map(String::as_str), Some("000-007"), "{status:?}");
+        answer.expect("served");
     }
 }
 

@@ -1,0 +1,156 @@
+//! One request of a call, and its repetition where another call for the agent was in its way.
+//!
+//! This replica makes one call at a time for an agent. But another replica may have one open, or the
+//! gateway may still be at one that was given up. It then refuses the later one (000-007), which
+//! promises that nothing was done: so the bridge waits, and asks again.
+
+use std::{
+    num::NonZeroUsize,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use rand::RngExt as _;
+use tokio::time::{Instant, sleep_until};
+use tracing::debug;
+
+use super::underway::Underway;
+use crate::{
+    call::{CallError, Stage, Untouched},
+    gateway::{Command, Reply, Request},
+    session::Session,
+};
+
+/// From how much a tenant's requests are repeated, of all agents together: as many a second as it may
+/// have requests at once, and twice as many in a moment.
+#[derive(Debug)]
+pub(super) struct RepeatBudget {
+    per_second: f64,
+    /// What is left, and when that was known.
+    left: Mutex<(f64, Instant)>,
+}
+
+/// The pauses before a request is made again, and again.
+struct Pauses {
+    next: Duration,
+    /// Another call is not open for longer.
+    until: Instant,
+}
+
+const PAUSE_FIRST: Duration = Duration::from_millis(10);
+const PAUSE_MAX: Duration = Duration::from_millis(320);
+
+impl Underway {
+    /// Sends a request under a session, or with a body, and reads its answer.
+    pub(super) async fn ask(
+        &mut self,
+        command: &Command,
+        (session, body): (Option<&Session>, Option<Bytes>),
+        stage: Stage,
+        mut untouched: Untouched,
+    ) -> Result<Reply, CallError> {
+        let mut pauses = None;
+        loop {
+            let reply = self.ask_once(command, (session, body.clone()), stage, untouched).await?;
+            let Some(overlap) = reply.overlap() else { return Ok(reply) };
+            untouched = Untouched::after(&overlap);
+            let limit = command.interface.time_limit(&self.tenant.config.timeouts);
+            let pauses = pauses.get_or_insert_with(|| Pauses::within(limit));
+            if !Box::pin(self.pause(pauses, &untouched)).await {
+                return Ok(reply);
+            }
+        }
+    }
+
+    async fn ask_once(
+        &mut self,
+        command: &Command,
+        (session, body): (Option<&Session>, Option<Bytes>),
+        stage: Stage,
+        untouched: Untouched,
+    ) -> Result<Reply, CallError> {
+        let Self { tenant, agent, patience, request: place, turn, trace, .. } = self;
+        let wait = tenant.config.limits.queue_wait;
+        let mut seat = tenant.admission.seat(place.as_mut(), turn, wait);
+        let request = Request { command, agent: *agent, session, body, trace: trace.clone() };
+        tenant.gateway.exchange(request, stage, patience, &mut seat, untouched).await
+    }
+
+    /// Waits before a request is made again; whether there is time and a budget for that.
+    async fn pause(&mut self, pauses: &mut Pauses, untouched: &Untouched) -> bool {
+        let tenant = self.tenant.clone();
+        let (now, due) = pauses.next();
+        let in_time = due <= pauses.until && self.patience.lasts_until(due);
+        if !in_time || !tenant.repeats.take(now) {
+            return false;
+        }
+        debug!(tenant.id = %tenant.id, agent.id = %self.agent, "another call for the agent is open at the gateway: asking again in a moment");
+        // The gateway is not asked for anything meanwhile.
+        let held = self.request.take().is_some();
+        tokio::select! {
+            biased;
+            loss = self.patience.lost() => {
+                if !self.patience.goes_on(loss, untouched) {
+                    return false;
+                }
+                sleep_until(due).await;
+            }
+            () = sleep_until(due) => {}
+        }
+        !held || self.take_place(tenant.config.limits.queue_wait, untouched).await.is_ok()
+    }
+}
+
+// === impl Pauses ===
+
+impl Pauses {
+    fn within(limit: Duration) -> Self {
+        Self { next: PAUSE_FIRST, until: Instant::now() + limit }
+    }
+
+    /// Now, and the end of the next pause. Two replicas must not keep meeting, hence the jitter.
+    fn next(&mut self) -> (Instant, Instant) {
+        let pause = self.next.mul_f64(rand::rng().random_range(0.5..1.0));
+        self.next = (self.next * 2).min(PAUSE_MAX);
+        let now = Instant::now();
+        (now, now + pause)
+    }
+}
+
+// === impl RepeatBudget ===
+
+impl RepeatBudget {
+    /// For a tenant that may have so many requests at once.
+    pub(super) fn new(in_flight: NonZeroUsize) -> Self {
+        let per_second = f64::from(u32::try_from(in_flight.get()).unwrap_or(u32::MAX));
+        Self { per_second, left: Mutex::new((per_second * 2.0, Instant::now())) }
+    }
+
+    /// Takes one, if there is one left.
+    fn take(&self, now: Instant) -> bool {
+        let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
+        let (known, at) = *left;
+        let refilled = now.saturating_duration_since(at).as_secs_f64() * self.per_second;
+        let amount = (known + refilled).min(self.per_second * 2.0);
+        let there_is = amount >= 1.0;
+        *left = (if there_is { amount - 1.0 } else { amount }, now.max(at));
+        there_is
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn repeats_come_from_a_budget_that_fills_up_again() {
+        let budget = RepeatBudget::new(NonZeroUsize::new(3).expect("not zero"));
+        let burst = |at| (0..100).filter(|_| budget.take(at)).count();
+        let begun = Instant::now();
+        assert_eq!(burst(begun), 6);
+        assert_eq!(burst(begun + Duration::from_secs(1)), 3);
+        assert_eq!(burst(begun + Duration::from_secs(60)), 6);
+        assert_eq!(burst(begun), 0, "a clock that was read earlier brings nothing");
+    }
+}

@@ -1,0 +1,110 @@
+//! Calls for an agent that meet another one at the gateway, which refuses the later one.
+
+use std::time::Duration;
+
+use ccgateway_bridge::{
+    rpc::proto::SetBusyRequest,
+    sim::{Fault, Interface, Misbehaviour, Options},
+};
+use tonic::{Code, Request};
+
+use crate::support::{AGENT, Setup, TestBridge, refused};
+
+fn overlap() -> Fault {
+    Fault::Retcode { retcode: "000-007".into(), message: String::new() }
+}
+
+/// A bridge that waits for answers for this long.
+async fn patient(request: &str, gateway: Options) -> TestBridge {
+    let tenant = format!("timeouts.request = \"{request}\"\n");
+    let bridge = TestBridge::with(Setup { gateway, tenant, ..<_>::default() }).await;
+    bridge.sign_in(AGENT).await.expect("signed in");
+    bridge.gateway.clear_journal();
+    bridge
+}
+
+#[tokio::test]
+async fn a_call_that_meets_another_one_is_made_again() {
+    let bridge = TestBridge::signed_in().await;
+    let rule = Misbehaviour { times: Some(3), ..Misbehaviour::always(overlap()) };
+    bridge.gateway.misbehave(rule.on(Interface::SayBusy));
+    bridge.set_busy(AGENT).await.expect("accepted in the end");
+    assert_eq!(bridge.asked(Interface::SayBusy).len(), 4);
+}
+
+#[tokio::test]
+async fn sign_ins_and_sign_outs_that_meet_another_call_are_made_again() {
+    let bridge = TestBridge::start().await;
+    for interface in [Interface::SignIn, Interface::SignOut] {
+        bridge.gateway.misbehave(Misbehaviour::once(overlap()).on(interface));
+    }
+    bridge.sign_in(AGENT).await.expect("signed in");
+    bridge.sign_out(AGENT).await.expect("signed out");
+    for interface in [Interface::SignIn, Interface::SignOut] {
+        assert_eq!(bridge.asked(interface).len(), 2);
+    }
+}
+
+#[tokio::test]
+async fn a_call_that_meets_others_again_and_again_is_refused_in_time() {
+    let bridge = patient("300ms", Options::default()).await;
+    bridge.gateway.misbehave(Misbehaviour::always(overlap()).on(Interface::SayBusy));
+    let answer = bridge.set_busy(AGENT).await;
+    let refusal = refused(answer, Code::Aborted, "CALL_REPEATED", "refused");
+    assert_eq!(refusal.metadata["retcode"], "000-007");
+    assert_eq!(refusal.pushback.as_deref(), Some("500"));
+    let asked = bridge.asked(Interface::SayBusy).len();
+    assert!((3..60).contains(&asked), "{asked}");
+
+    // The caller has less time than the bridge would take.
+    let bridge = TestBridge::signed_in().await;
+    bridge.gateway.misbehave(Misbehaviour::always(overlap()).on(Interface::SayBusy));
+    let mut request = Request::new(SetBusyRequest { agent_id: "1001".into(), ..<_>::default() });
+    request.set_timeout(Duration::from_millis(500));
+    let answer = bridge.states.clone().set_busy(request).await;
+    refused(answer, Code::Aborted, "CALL_REPEATED", "refused");
+}
+
+#[tokio::test]
+async fn a_tenants_calls_are_repeated_from_one_budget() {
+    let tenant = "limits.in_flight = 1\nlimits.queue_wait = \"10s\"\n".into();
+    let bridge = TestBridge::with(Setup { tenant, ..<_>::default() }).await;
+    for agent in AGENT..AGENT + 20 {
+        bridge.register(agent, &bridge.gateway.sign_in(agent)).await.expect("registered");
+    }
+    bridge.gateway.misbehave(Misbehaviour::always(overlap()).on(Interface::SayBusy));
+    let begun = std::time::Instant::now();
+    for agent in AGENT..AGENT + 20 {
+        let answer = bridge.set_busy(agent).await;
+        refused(answer, Code::Aborted, "CALL_REPEATED", "refused");
+    }
+    // Two at once and one a second, beside the first request of each call.
+    let most = 20 + 2 + usize::try_from(begun.elapsed().as_secs()).expect("short") + 1;
+    let asked = bridge.asked(Interface::SayBusy).len();
+    assert!(asked <= most, "{asked} of {most}");
+}
+
+/// The gateway holds the first request until it sees that its connection has been closed.
+#[tokio::test]
+async fn the_call_after_one_that_was_given_up_waits_until_the_gateway_has_noticed() {
+    let bridge = patient("100ms", Options::default()).await;
+    for _ in 0..10 {
+        bridge.gateway.misbehave(Misbehaviour::once(Fault::Hang).on(Interface::SayBusy));
+        let (given_up, next) = tokio::join!(bridge.set_busy(AGENT), bridge.set_busy(AGENT));
+        refused(given_up, Code::Unknown, "GATEWAY_NO_ANSWER", "unknown");
+        next.expect("accepted");
+    }
+    assert_eq!(bridge.gateway.violations(), Vec::<String>::new());
+    assert_eq!(bridge.asked(Interface::SayBusy).len(), 20);
+}
+
+/// The gateway goes on with the first request although its connection has been closed.
+#[tokio::test]
+async fn a_call_that_meets_one_that_was_given_up_is_made_again_until_that_is_over() {
+    let bridge = patient("500ms", Options::default()).await;
+    let slow = Fault::DelayBefore(Duration::from_millis(800));
+    bridge.gateway.misbehave(Misbehaviour::once(slow).on(Interface::SayBusy));
+    let (given_up, next) = tokio::join!(bridge.set_busy(AGENT), bridge.set_busy(AGENT));
+    refused(given_up, Code::Unknown, "GATEWAY_NO_ANSWER", "unknown");
+    next.expect("accepted");
+}
