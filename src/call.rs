@@ -17,7 +17,7 @@ pub use self::{
     context::Context,
     deadline::{Caller, Deadline},
     detached::{Loss, Patience, detached},
-    obstacle::{FieldViolation, Obstacle, Share, StoreTrouble, Wait},
+    obstacle::{FieldViolation, Obstacle, Share, StoreTrouble, Unreadable, Wait},
     untouched::{Unsent, Untouched},
 };
 use crate::retcode::{Kind, Retcode};

@@ -16,6 +16,7 @@ mod status;
 mod timeout;
 mod translate;
 mod unread;
+mod unreached;
 
 use std::{sync::Arc, time::Duration};
 

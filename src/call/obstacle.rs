@@ -10,6 +10,10 @@ pub enum Obstacle {
     #[error("the request has bad fields: {}", fields(.0))]
     Invalid(Vec<FieldViolation>),
 
+    /// The request cannot be read.
+    #[error("the request cannot be read: {0}")]
+    Unreadable(Unreadable),
+
     /// No such tenant is configured.
     #[error("the tenant is not configured")]
     TenantUnknown,
@@ -86,6 +90,33 @@ pub enum Obstacle {
     /// What had to be done first, such as a sign-in, has failed.
     #[error(transparent)]
     Unprepared(Box<CallError>),
+}
+
+/// Why a request cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unreadable {
+    /// There is no such method.
+    MethodUnknown,
+    /// It is compressed.
+    Compressed,
+    /// It is larger than it may be.
+    TooLarge,
+    /// It is no message of the method's; in words.
+    Malformed(String),
+    /// It is no request of gRPC's and is answered with this HTTP status.
+    NotGrpc(u16),
+}
+
+impl fmt::Display for Unreadable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::MethodUnknown => f.write_str("there is no such method"),
+            Self::Compressed => f.write_str("it is compressed, and only identity is taken"),
+            Self::TooLarge => f.write_str("its message is larger than server.http2.max_message_size"),
+            Self::Malformed(cause) => f.write_str(cause),
+            Self::NotGrpc(status) => write!(f, "it is not gRPC, and is answered with HTTP {status}"),
+        }
+    }
 }
 
 /// Why the store that replicas share cannot tell of an agent.

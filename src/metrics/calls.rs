@@ -98,10 +98,15 @@ impl Calls {
             };
             (format!("{service}/{name}"), Arc::new(metrics))
         };
-        Self { methods: methods.iter().map(method).collect() }
+        let mut methods: HashMap<_, _> = methods.iter().map(method).collect();
+        // What is called, but is no method.
+        let unknown = Method { service: "unknown".into(), name: "unknown".into(), streams: false };
+        methods.insert("unknown".into(), method(&unknown).1);
+        Self { methods }
     }
 
-    /// The metrics of a method, such as `ccgateway.agent.v1.AgentState/SetBusy`.
+    /// The metrics of a method, such as `ccgateway.agent.v1.AgentState/SetBusy`; of `unknown` for calls
+    /// of what is no method.
     pub fn of(&self, method: &str) -> Option<Arc<CallMetrics>> {
         self.methods.get(method).cloned()
     }

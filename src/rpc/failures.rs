@@ -84,7 +84,10 @@ fn is_ours(error: &CallError, code: Code) -> bool {
     let as_it_should_be = matches!(
         error.obstacle(),
         Some(
-            Obstacle::ShuttingDown | Obstacle::ConnectionAged | Obstacle::Deadline(Wait::Watching)
+            Obstacle::ShuttingDown
+                | Obstacle::ConnectionAged
+                | Obstacle::Deadline(Wait::Watching)
+                | Obstacle::Unreadable(_)
         )
     );
     let ours = matches!(

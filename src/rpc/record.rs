@@ -4,7 +4,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 use tonic::{Code, Status};
-use tracing::{field, info, warn};
+use tracing::{debug, field, info, warn};
 
 use super::{
     Shared,
@@ -128,6 +128,8 @@ impl Record {
         let outcome = error.outcome().as_str();
         let retcode = error.refusal().map(|refusal| refusal.retcode.as_str());
         let ours = is_ours(refused.status.code());
+        let error_kind = error.obstacle();
+        let ours = ours || matches!(error_kind, Some(Obstacle::Unreadable(_)));
         let error = ours.then(|| error.to_string());
         let (peer, trace) = (self.peer.map(field::display), self.trace_id());
         macro_rules! line {
@@ -148,7 +150,12 @@ impl Record {
                 )
             };
         }
-        if ours { line!(warn) } else { line!(info) }
+        match error_kind {
+            // Whoever can connect can send such requests, so the log must not fill up with them.
+            Some(Obstacle::Unreadable(_)) => line!(debug),
+            _ if ours => line!(warn),
+            _ => line!(info),
+        }
     }
 
     fn end(&mut self, code: Code) {

@@ -9,7 +9,7 @@ use super::{
     record::{About, visible},
 };
 use crate::{
-    call::{CallError, FieldViolation, Obstacle, Refusal, Share, Wait},
+    call::{CallError, FieldViolation, Obstacle, Refusal, Share, Unreadable, Wait},
     retcode::{Kind, Overrides},
 };
 
@@ -80,6 +80,7 @@ fn obstacle<'a>(obstacle: &'a Obstacle, so: &'static str) -> Row<'a> {
 
     let (code, reason, more, advice) = match obstacle {
         Obstacle::Invalid(fields)       => (InvalidArgument, "INVALID_REQUEST", BadRequest(fields), "see the field violations"),
+        Obstacle::Unreadable(why)       => unreadable(why),
         Obstacle::TenantUnknown         => (NotFound, "TENANT_UNKNOWN", UnknownTenant, "check tenant_id"),
         Obstacle::SessionMissing        => (FailedPrecondition, "SESSION_MISSING", Precondition("SESSION"), ""),
         Obstacle::CredentialsMissing    => (FailedPrecondition, "CREDENTIALS_MISSING", Precondition("CREDENTIALS"), "give the password"),
@@ -101,6 +102,20 @@ fn obstacle<'a>(obstacle: &'a Obstacle, so: &'static str) -> Row<'a> {
         Obstacle::Unprepared(error)     => return row(error),
     };
     Row { code, reason, more, advice }
+}
+
+/// The table's rows for requests that no method has seen.
+#[rustfmt::skip] // one row a line, so that the table reads as a table
+fn unreadable(why: &Unreadable) -> (Code, &'static str, More<'static>, &'static str) {
+    use More::Nothing;
+
+    match why {
+        Unreadable::MethodUnknown => (Code::Unimplemented, "METHOD_UNKNOWN", Nothing, "compare the caller's proto with the bridge's"),
+        Unreadable::Compressed    => (Code::Unimplemented, "COMPRESSION_UNSUPPORTED", Nothing, "send it uncompressed"),
+        Unreadable::TooLarge      => (Code::OutOfRange, "MESSAGE_TOO_LARGE", Nothing, "send less at once"),
+        Unreadable::Malformed(_)  => (Code::Internal, "MESSAGE_MALFORMED", Nothing, "compare the caller's proto with the bridge's"),
+        Unreadable::NotGrpc(_)    => (Code::Unknown, "NOT_GRPC", Nothing, "call it with gRPC"),
+    }
 }
 
 /// The table's rows for answers without an envelope.

@@ -16,10 +16,10 @@ use crate::call::{CallError, Caller, Deadline};
 /// Refuses requests before their message is there, as methods refuse calls: by the same table, with
 /// a log line, and counted.
 #[derive(Clone, Debug)]
-pub struct Unread(Arc<Shared>);
+pub struct Unread(pub(super) Arc<Shared>);
 
 /// Every method whose request is one message.
-const METHODS: [&str; 16] = [
+pub(super) const METHODS: [&str; 16] = [
     "ccgateway.agent.v1.AgentEvents/WatchEvents",
     "ccgateway.agent.v1.AgentSession/GetSession",
     "ccgateway.agent.v1.AgentSession/RegisterSession",

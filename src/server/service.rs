@@ -65,9 +65,13 @@ impl Service<Request<Incoming>> for Calls {
         let Services { mut routes, intake, unread } = self.services.clone();
         let sender = Sender { peer: peer.ip(), arrived };
         let open = self.guest.begin();
+        let path = head.uri.path_and_query().cloned();
         Box::pin(async move {
             let response = match intake.take(&head, sender, body, &unread).await {
-                Ok(body) => routes.call(Request::from_parts(head, body)).await?,
+                Ok(body) => {
+                    let response = routes.call(Request::from_parts(head, body)).await?;
+                    unread.look(path.as_ref(), (peer, arrived), response)
+                }
                 Err(refused) => refused,
             };
             Ok(response.map(|body| Answer { body, _open: open }))

@@ -28,3 +28,4 @@ mod rude_peers;
 mod secrets;
 mod session_file;
 mod support;
+mod unreached;

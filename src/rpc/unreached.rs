@@ -1,0 +1,92 @@
+//! Calls that fail before a method has seen them, and which tonic answers by itself.
+
+use std::net::SocketAddr;
+
+use http::{HeaderMap, HeaderName, Response, uri::PathAndQuery};
+use tokio::time::Instant;
+use tonic::{Code, Status, body::Body};
+
+use super::{
+    record::{About, Counted, Record, Started},
+    unread::{METHODS, Unread},
+};
+use crate::call::{CallError, Obstacle, Unreadable};
+
+const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+const DETAILS: HeaderName = HeaderName::from_static("grpc-status-details-bin");
+/// What is counted and logged for whatever is no method of ours.
+const UNKNOWN: &str = "unknown";
+
+impl Unread {
+    /// Looks at an answer on its way out. One that no method has given is logged and counted, and gets
+    /// the details that every error has.
+    ///
+    /// Methods answer in trailers, or with details in the head: looking for both takes no more than two
+    /// looks into the head.
+    pub fn look(
+        &self,
+        path: Option<&PathAndQuery>,
+        (peer, at): (SocketAddr, Instant),
+        response: Response<Body>,
+    ) -> Response<Body> {
+        let headers = response.headers();
+        if response.status().is_success()
+            && (!headers.contains_key(GRPC_STATUS) || headers.contains_key(DETAILS))
+        {
+            return response;
+        }
+        let path = path.map_or("", |path| path.path().trim_start_matches('/'));
+        let method = METHODS.into_iter().find(|method| *method == path);
+        let Some(why) = why(method, &response) else { return response };
+        let answers = response.status().is_success();
+        let record = self.record_of(method.unwrap_or(UNKNOWN), (peer, at));
+        let status = record.refuse(&CallError::unasked(Obstacle::Unreadable(why)), &self.0);
+        // An answer that is none of gRPC's stays as it is: its caller does not speak gRPC.
+        if answers { status.into_http() } else { response }
+    }
+
+    fn record_of(&self, method: &'static str, (peer, at): (SocketAddr, Instant)) -> Record {
+        let observed = &self.0.observed;
+        let tenant_id = self.0.tenants.only().map(|tenant| tenant.id().to_string());
+        let about =
+            About { method, tenant_id: tenant_id.unwrap_or_default(), agent_id: String::new() };
+        let calls = &observed.metrics.calls;
+        let started = Started {
+            at,
+            timeout: None,
+            // Whose tenant's it would have been is not known.
+            counted: Counted { method: calls.of(method).or_else(|| calls.of(UNKNOWN)), tenant: None },
+            span: observed.tracer.begin(method, &HeaderMap::new(), at),
+        };
+        Record::new(about, Some(peer), started)
+    }
+}
+
+/// Why no method has seen a request; `None`: one has.
+fn why(method: Option<&'static str>, response: &Response<Body>) -> Option<Unreadable> {
+    if !response.status().is_success() {
+        return Some(Unreadable::NotGrpc(response.status().as_u16()));
+    }
+    let status = Status::from_header_map(response.headers())?;
+    match status.code() {
+        Code::Unimplemented if method.is_none() => Some(Unreadable::MethodUnknown),
+        Code::Unimplemented => Some(Unreadable::Compressed),
+        Code::OutOfRange => Some(Unreadable::TooLarge),
+        Code::Internal => Some(Unreadable::Malformed(status.message().to_owned())),
+        // Health and reflection answer without details.
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_method_has_answered_is_left_alone() {
+        let answer = |status: Status| why(Some(METHODS[0]), &status.into_http());
+        assert_eq!(answer(Status::not_found("no such service")), None);
+        assert_eq!(answer(Status::ok("")), None);
+        assert_eq!(answer(Status::unimplemented("gzip")), Some(Unreadable::Compressed));
+    }
+}
