@@ -48,7 +48,7 @@ pub use self::{
 };
 use self::{endpoint::Endpoint, failure::Failure};
 use crate::{
-    call::{CallError, Obstacle, Patience, Stage, Untouched},
+    call::{CallError, Obstacle, Patience, Untouched},
     config,
     metrics::TenantMetrics,
     tls,
@@ -128,14 +128,13 @@ impl Gateway {
     pub async fn exchange(
         &self,
         mut request: Request<'_>,
-        stage: Stage,
         patience: &mut Patience,
         seat: &mut impl Seat,
         untouched: Untouched,
     ) -> Result<Reply, CallError> {
         let begun = Instant::now();
         let span = observed::begin(&mut request);
-        let verdict = self.send((&request, stage), &span, patience, seat, untouched).await;
+        let verdict = self.send((&request, &span), patience, seat, untouched).await;
         let result = match &verdict {
             Ok(reply) => reply.class(),
             Err(CallError::NoAnswer(_)) => "no_answer",
@@ -165,8 +164,7 @@ impl Gateway {
 
     async fn send(
         &self,
-        (request, stage): (&Request<'_>, Stage),
-        span: &Span,
+        (request, span): (&Request<'_>, &Span),
         patience: &mut Patience,
         seat: &mut impl Seat,
         mut untouched: Untouched,
@@ -179,7 +177,7 @@ impl Gateway {
             let seated = take_seat(seat, index, patience, &untouched).await;
             untouched.check(seated)?;
             untouched.check(patience.may_start())?;
-            match endpoint.exchange(request, limit, stage, patience, untouched).await {
+            match endpoint.exchange(request, limit, patience, untouched).await {
                 Err(Failure::NotSent(still, cause)) => {
                     endpoint.health().failed(&cause);
                     untouched = still;

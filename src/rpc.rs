@@ -15,8 +15,8 @@ mod respond;
 mod status;
 mod timeout;
 mod translate;
-mod unread;
 mod unreached;
+mod unread;
 
 use std::{sync::Arc, time::Duration};
 

@@ -28,8 +28,9 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, warn};
 
 use self::{
-    abandoned::Abandoned, admission::Admission, asking::RepeatBudget, credentials::CredentialBook, keeper::Keepers,
-    safe::Safe, sign_ins::SignIns, states::States, take_overs::TakeOvers, turns::Turns,
+    abandoned::Abandoned, admission::Admission, asking::RepeatBudget, credentials::CredentialBook,
+    keeper::Keepers, safe::Safe, sign_ins::SignIns, states::States, take_overs::TakeOvers,
+    turns::Turns,
 };
 pub use self::{
     admission::{Hosts, ServerCalls, ServerPlace, Usage},
@@ -354,9 +355,7 @@ impl Tenant {
 
     fn store_failed(&self, error: &StoreError) -> Obstacle {
         match *error {
-            StoreError::Full(limit) => {
-                Obstacle::Overloaded { share: Share::TenantSessions, limit }
-            }
+            StoreError::Full(limit) => Obstacle::Overloaded { share: Share::TenantSessions, limit },
             StoreError::Unavailable(_) | StoreError::Refused(_) => {
                 debug!(tenant.id = %self.id, %error, "the session store was asked in vain");
                 Obstacle::StoreUnavailable(trouble(error))

@@ -112,9 +112,13 @@ impl fmt::Display for Unreadable {
         match self {
             Self::MethodUnknown => f.write_str("there is no such method"),
             Self::Compressed => f.write_str("it is compressed, and only identity is taken"),
-            Self::TooLarge => f.write_str("its message is larger than server.http2.max_message_size"),
+            Self::TooLarge => {
+                f.write_str("its message is larger than server.http2.max_message_size")
+            }
             Self::Malformed(cause) => f.write_str(cause),
-            Self::NotGrpc(status) => write!(f, "it is not gRPC, and is answered with HTTP {status}"),
+            Self::NotGrpc(status) => {
+                write!(f, "it is not gRPC, and is answered with HTTP {status}")
+            }
         }
     }
 }

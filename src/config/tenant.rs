@@ -58,11 +58,8 @@ pub(super) fn tenants(section: &Section<'_>) -> BTreeMap<TenantId, Tenant> {
 }
 
 fn tenant(section: &Section<'_>, name: &str) -> Tenant {
-    let modes = [
-        ("dynamic", AuthMode::Dynamic),
-        ("static", AuthMode::Static),
-        ("none", AuthMode::None),
-    ];
+    let modes =
+        [("dynamic", AuthMode::Dynamic), ("static", AuthMode::Static), ("none", AuthMode::None)];
     let auth_mode = section.choice("auth_mode", &modes).unwrap_or(AuthMode::Dynamic);
     let registered_ttl = match auth_mode {
         AuthMode::Dynamic => 2 * MINUTE,

@@ -132,6 +132,12 @@ impl Connection {
 }
 
 impl Closing {
+    /// What ends with a task.
+    #[cfg(test)]
+    pub(crate) fn of(driver: JoinHandle<()>) -> Self {
+        Self(driver)
+    }
+
     /// Waits until the gateway has had the time to notice.
     pub async fn noticed(self) {
         let _closed = timeout(CLOSE_LIMIT, self.0).await;

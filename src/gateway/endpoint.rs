@@ -22,7 +22,7 @@ use super::{
     request::Request,
 };
 use crate::{
-    call::{Loss, Patience, Stage, Untouched},
+    call::{Loss, Patience, Untouched},
     id::AgentId,
 };
 
@@ -125,7 +125,6 @@ impl Endpoint {
         &self,
         request: &Request<'_>,
         limit: Duration,
-        stage: Stage,
         patience: &mut Patience,
         mut untouched: Untouched,
     ) -> Result<Reply, Failure> {
@@ -151,7 +150,7 @@ impl Endpoint {
                 biased;
                 sent = &mut sending => sent,
                 loss = patience.lost() => {
-                    patience.answer(loss.after_sending(stage));
+                    patience.answer(loss.after_sending(request.stage));
                     sending.await
                 }
             };

@@ -10,6 +10,7 @@ use super::{
     failure::words, interface::AGENT_STATUS,
 };
 use crate::{
+    call::Stage,
     config::{ClientTls, Tenant},
     id::AgentId,
     tls,
@@ -48,8 +49,8 @@ pub async fn ask(tenant: &Tenant, base_url: &Uri, agent: AgentId) -> Result<Answ
         return Err(format!("{base_url} has no host"));
     };
     let command = Command::plain(&AGENT_STATUS);
-    let request =
-        Request { command: &command, agent, session: None, body: None, trace: Trace::default() };
+    let (stage, trace) = (Stage::Answer, Trace::default());
+    let request = Request { command: &command, agent, session: None, body: None, stage, trace };
     let http = request.to_http(&endpoint).map_err(|error| error.to_string())?;
 
     let mut connection = Connection::open(connector, &endpoint).await?;

@@ -1,4 +1,8 @@
-use std::{borrow::Cow, collections::HashMap, time::{Duration, SystemTime}};
+use std::{
+    borrow::Cow,
+    collections::HashMap,
+    time::{Duration, SystemTime},
+};
 
 use bytes::Bytes;
 use http::{

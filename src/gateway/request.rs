@@ -9,7 +9,7 @@ use http::{
 use http_body_util::Full;
 
 use super::{Command, Interface, endpoint::Endpoint};
-use crate::{id::AgentId, session::Session, trace::Trace};
+use crate::{call::Stage, id::AgentId, session::Session, trace::Trace};
 
 /// One request to a gateway.
 pub struct Request<'a> {
@@ -21,6 +21,8 @@ pub struct Request<'a> {
     pub session: Option<&'a Session>,
     /// A JSON body; a sign-in's holds the password.
     pub body: Option<Bytes>,
+    /// What a caller was waiting for who leaves before the answer.
+    pub stage: Stage,
     /// What it is a part of.
     pub trace: Trace,
 }

@@ -168,7 +168,8 @@ impl Tenants {
             session_seconds.clone(),
         );
         registry.register("ccgw_guid_renewals", "Guids renewed by the gateway", renewals.clone());
-        let help = "Changes of sessions that the gateway has made and the session store did not take";
+        let help =
+            "Changes of sessions that the gateway has made and the session store did not take";
         registry.register("ccgw_session_changes_unstored", help, families.unstored.clone());
         registry.register("ccgw_events", "Events that polls have brought", events.clone());
         registry.register_with_unit(

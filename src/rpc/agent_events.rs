@@ -80,7 +80,8 @@ impl AgentEventsRpc {
         let agents = checker.agents(tenant, &request.agent_ids);
         let (tenant, agents) = checker.done(tenant.zip(agents))?;
 
-        let (watch, place) = tenant.watch(agents, request.after_sequence).await.map_err(CallError::unasked)?;
+        let (watch, place) =
+            tenant.watch(agents, request.after_sequence).await.map_err(CallError::unasked)?;
         let end = End {
             deadline: timeout.and_then(|timeout| arrival.at.checked_add(timeout)),
             connection: arrival.leaving.clone(),

@@ -74,7 +74,7 @@ impl Checker {
             (id, _) => {
                 let unknown = || CallError::unasked(Obstacle::TenantUnknown);
                 Some(tenants.get(id).ok_or_else(unknown)?)
-            },
+            }
         })
     }
 

@@ -55,7 +55,10 @@ impl Unread {
             at,
             timeout: None,
             // Whose tenant's it would have been is not known.
-            counted: Counted { method: calls.of(method).or_else(|| calls.of(UNKNOWN)), tenant: None },
+            counted: Counted {
+                method: calls.of(method).or_else(|| calls.of(UNKNOWN)),
+                tenant: None,
+            },
             span: observed.tracer.begin(method, &HeaderMap::new(), at),
         };
         Record::new(about, Some(peer), started)

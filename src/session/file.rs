@@ -20,7 +20,8 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use super::{
-    Claim, EmbeddedStore, Guid, NewSession, Reservation, Session, SessionStore, StoreFuture, local::Local,
+    Claim, EmbeddedStore, Guid, NewSession, Reservation, Session, SessionStore, StoreFuture,
+    local::Local,
 };
 use crate::{
     config,

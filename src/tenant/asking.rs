@@ -73,8 +73,9 @@ impl Underway {
         let Self { tenant, agent, patience, request: place, turn, trace, .. } = self;
         let wait = tenant.config.limits.queue_wait;
         let mut seat = tenant.admission.seat(place.as_mut(), turn, wait);
-        let request = Request { command, agent: *agent, session, body, trace: trace.clone() };
-        tenant.gateway.exchange(request, stage, patience, &mut seat, untouched).await
+        let (agent, trace) = (*agent, trace.clone());
+        let request = Request { command, agent, session, body, stage, trace };
+        tenant.gateway.exchange(request, patience, &mut seat, untouched).await
     }
 
     /// Waits before a request is made again; whether there is time and a budget for that.

@@ -24,6 +24,7 @@ const UNTIL_THE_DEADLINE: Duration = Duration::MAX;
 
 /// What a call takes of the tenant's limits beside the agent's turn.
 struct Places {
+    untouched: Untouched,
     /// `None`: what the bridge does by itself is no call.
     call: Option<CallPlace>,
     /// For a place among the requests.
@@ -49,10 +50,9 @@ impl Tenant {
         command: Command,
         context: &Context,
     ) -> Result<Accepted, CallError> {
-        let untouched = Untouched::at_the_start();
-        let places = untouched.check(self.places(!command.interface.only_reads()))?;
+        let places = self.places(!command.interface.only_reads())?;
         let work = |call: Underway, untouched| call.command(command, untouched);
-        self.in_turn(places, agent, context, untouched, work).await
+        self.in_turn(places, agent, context, work).await
     }
 
     /// The same for one of many: waits for its places as long as the caller does, and leaves half
@@ -67,11 +67,10 @@ impl Tenant {
         command: Command,
         context: &Context,
     ) -> Result<Accepted, CallError> {
-        let untouched = Untouched::at_the_start();
-        // The semaphore is never closed.
         let place = self.waiting(context.deadline, self.batches.clone().acquire_owned()).await;
-        let place = untouched.check(place)?.map_err(|_| CallError::Internal)?;
-        let places = untouched.check(self.places(!command.interface.only_reads()))?;
+        // The semaphore is never closed.
+        let place = place.map_err(CallError::unasked)?.map_err(|_| CallError::Internal)?;
+        let places = self.places(!command.interface.only_reads())?;
         let places = Places { wait: UNTIL_THE_DEADLINE, ..places };
         let work = |call: Underway, untouched| async move {
             let accepted = call.command(command, untouched).await;
@@ -79,7 +78,7 @@ impl Tenant {
             drop(place);
             Ok(Accepted { of_batch: true, ..accepted? })
         };
-        self.in_turn(places, agent, context, untouched, work).await
+        self.in_turn(places, agent, context, work).await
     }
 
     /// How many commands of batches may be under way at once.
@@ -99,10 +98,9 @@ impl Tenant {
         sign_in: SignIn,
         context: &Context,
     ) -> Result<SignedIn, CallError> {
-        let untouched = Untouched::at_the_start();
-        let places = untouched.check(self.places(false))?;
+        let places = self.places(false)?;
         let work = |call: Underway, untouched| call.sign_in(sign_in, untouched);
-        self.in_turn(places, agent, context, untouched, work).await
+        self.in_turn(places, agent, context, work).await
     }
 
     /// Signs an agent out and forgets its session and its credentials; by force even while the
@@ -118,10 +116,9 @@ impl Tenant {
         force: bool,
         context: &Context,
     ) -> Result<Envelope, CallError> {
-        let untouched = Untouched::at_the_start();
-        let places = untouched.check(self.places(false))?;
+        let places = self.places(false)?;
         let work = move |call: Underway, untouched| call.sign_out(force, untouched);
-        self.in_turn(places, agent, context, untouched, work).await
+        self.in_turn(places, agent, context, work).await
     }
 
     /// Makes a session anew that was lost, unless there is a newer one by now.
@@ -156,23 +153,24 @@ impl Tenant {
         W: Future<Output = Result<T, CallError>> + Send + 'static,
     {
         let context = Context::of_bridge(deadline);
-        let places = Places { call: None, wait: UNTIL_THE_DEADLINE, needs_session: false };
-        self.in_turn(places, agent, &context, Untouched::at_the_start(), work).await
+        let (untouched, wait) = (Untouched::at_the_start(), UNTIL_THE_DEADLINE);
+        let places = Places { untouched, call: None, wait, needs_session: false };
+        self.in_turn(places, agent, &context, work).await
     }
 
     /// What a caller's call takes.
-    fn places(&self, needs_session: bool) -> Result<Places, Obstacle> {
-        let call = Some(self.admission.enter()?);
-        Ok(Places { call, wait: self.config.limits.queue_wait, needs_session })
+    fn places(&self, needs_session: bool) -> Result<Places, CallError> {
+        let untouched = Untouched::at_the_start();
+        let call = Some(untouched.check(self.admission.enter())?);
+        Ok(Places { untouched, call, wait: self.config.limits.queue_wait, needs_session })
     }
 
     /// Waits until `agent`'s next call may be made and hands it to a task of its own.
     async fn in_turn<T, W>(
         self: &Arc<Self>,
-        Places { call, wait, needs_session }: Places,
+        Places { untouched, call, wait, needs_session }: Places,
         agent: AgentId,
         context: &Context,
-        untouched: Untouched,
         work: impl FnOnce(Underway, Untouched) -> W,
     ) -> Result<T, CallError>
     where

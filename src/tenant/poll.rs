@@ -64,14 +64,12 @@ impl Tenant {
     /// the time. There is one for each kept session, and their number is bounded.
     pub(super) async fn poll(&self, agent: AgentId, session: &Session) -> Finding {
         let command = Command::plain(&POLL);
-        let (command, session_) = (&command, Some(session));
-        let trace = Trace::default();
-        let request = Request { command, agent, session: session_, body: None, trace };
+        let (stage, trace) = (Stage::Answer, Trace::default());
+        let request =
+            Request { command: &command, agent, session: Some(session), body: None, stage, trace };
         let mut patience = Patience::of_bridge(self.work.cutoff.clone());
         let (mut seat, untouched) = (NoSeat, Untouched::at_the_start());
-        let polled =
-            self.gateway.exchange(request, Stage::Answer, &mut patience, &mut seat, untouched);
-        match polled.await {
+        match self.gateway.exchange(request, &mut patience, &mut seat, untouched).await {
             Ok(mut reply) => {
                 self.absorb(agent, session, &mut reply).await;
                 self.take_in(agent, reply.into_verdict(session.guid.node()))

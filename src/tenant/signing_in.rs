@@ -10,8 +10,7 @@ use crate::{
     call::{CallError, Obstacle, Patience, Share, Stage, Untouched, Wait},
     config::{AuthMode, Timeouts},
     gateway::{
-        Command, Envelope, FORCE_SIGN_IN, Interface, Reply, SIGN_IN, SIGN_OUT, SignIn,
-        reset_skill,
+        Command, Envelope, FORCE_SIGN_IN, Interface, Reply, SIGN_IN, SIGN_OUT, SignIn, reset_skill,
     },
     id::AgentId,
     metrics::TakeOver,

@@ -34,7 +34,7 @@ pub(super) struct Turns {
 #[derive(Debug)]
 pub(super) struct Turn {
     place: Option<Place>,
-    turn: Option<OwnedSemaphorePermit>,
+    permit: Option<OwnedSemaphorePermit>,
     shared: Arc<Shared>,
     /// A request that was given up, and which the gateway may still be at.
     closing: Option<Closing>,
@@ -155,9 +155,9 @@ impl Drop for Place {
 // === impl Turn ===
 
 impl Turn {
-    fn new(turn: OwnedSemaphorePermit, place: Place) -> Self {
+    fn new(permit: OwnedSemaphorePermit, place: Place) -> Self {
         let shared = place.shared.clone();
-        Self { place: Some(place), turn: Some(turn), shared, closing: None }
+        Self { place: Some(place), permit: Some(permit), shared, closing: None }
     }
 
     /// The next one gets the turn only when the gateway has had the time to notice that this request
@@ -197,7 +197,7 @@ impl Drop for Turn {
         let (Some(closing), Ok(runtime)) = (self.closing.take(), Handle::try_current()) else {
             return;
         };
-        let held = (self.turn.take(), self.place.take());
+        let held = (self.permit.take(), self.place.take());
         runtime.spawn(async move {
             closing.noticed().await;
             drop(held);
@@ -270,6 +270,30 @@ mod tests {
         drop(second);
         drop(first);
         assert!(turns.agents().is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_turn_is_kept_until_the_gateway_has_noticed_that_its_request_was_given_up() {
+        let turns = turns(8);
+        let (close, closed) = tokio::sync::oneshot::channel::<()>();
+        let closing = tokio::spawn(async move { drop(closed.await) });
+        let mut turn = turns.take(agent(1001), None).await.unwrap();
+        turn.hold_for(Closing::of(closing));
+        drop(turn);
+        let mut next = Box::pin(turns.take(agent(1001), None));
+        let half = Duration::from_millis(500);
+        assert!(tokio::time::timeout(half, next.as_mut()).await.is_err(), "it is not closed yet");
+        close.send(()).unwrap();
+        let begun = Instant::now();
+        let mut next = next.await.unwrap();
+        let moment = Duration::from_millis(100);
+        assert!((moment..2 * moment).contains(&begun.elapsed()), "{:?}", begun.elapsed());
+
+        // A peer that never closes does not keep the agent for ever.
+        next.hold_for(Closing::of(tokio::spawn(pending())));
+        drop(next);
+        turns.take(agent(1001), None).await.unwrap();
+        assert!(begun.elapsed() < Duration::from_secs(3));
     }
 
     #[tokio::test(start_paused = true)]

@@ -17,8 +17,8 @@ use super::{
 use crate::{
     call::{CallError, Obstacle, Patience, Stage, Untouched},
     gateway::{
-        Command, Envelope, FORCE_SIGN_OUT, Interface, SIGN_IN, SIGN_OUT, SignIn,
-        UPDATE_GUID, updated_guid,
+        Command, Envelope, FORCE_SIGN_OUT, Interface, SIGN_IN, SIGN_OUT, SignIn, UPDATE_GUID,
+        updated_guid,
     },
     id::AgentId,
     retcode::Kind,

@@ -59,7 +59,9 @@ async fn every_listed_retcode_means_the_same_for_every_method() {
     for (agent, _) in rows() {
         register(&bridge, agent).await;
     }
-    for listed in LISTED {
+    // After 000-007 the bridge asks again: see `overlaps`.
+    let refusals = || LISTED.iter().filter(|listed| listed.code != "000-007");
+    for listed in refusals() {
         let mut of_set_busy = None;
         for (agent, row) in rows() {
             let refusal = refusal(&bridge, agent, row.interface, listed.code, async || {
@@ -82,7 +84,7 @@ async fn every_listed_retcode_means_the_same_for_every_method() {
     }
     let states = |entry: &ccgateway_bridge::sim::Entry| entry.interface != Some(Interface::SignIn);
     let asked = bridge.gateway.journal().into_iter().filter(states).count();
-    assert_eq!(asked, LISTED.len() * (ROWS.len() + 1), "nothing is repeated");
+    assert_eq!(asked, refusals().count() * (ROWS.len() + 1), "nothing is repeated");
 }
 
 /// Hands in the session of an agent, whom the bridge has no password to sign in with.

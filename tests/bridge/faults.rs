@@ -50,7 +50,8 @@ async fn a_gateway_that_is_down_was_not_asked() {
 async fn a_delay_that_does_not_fit_before_the_deadline_keeps_no_library_waiting() {
     let bridge = TestBridge::signed_in().await;
     bridge.gateway.stop().await;
-    for (timeout, expected) in [(Duration::from_millis(900), "-1"), (Duration::from_secs(60), "1000")]
+    for (timeout, expected) in
+        [(Duration::from_millis(900), "-1"), (Duration::from_secs(60), "1000")]
     {
         let mut request =
             Request::new(SetBusyRequest { agent_id: "1001".into(), ..<_>::default() });
@@ -254,8 +255,7 @@ async fn two_addresses(queue_wait: &str) -> TestBridge {
     let nobody = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let addr = nobody.local_addr().expect("bound");
     drop(nobody);
-    let tenant =
-        format!("limits.queue_wait = \"{queue_wait}\"\n[gateway]\nhost_in_flight = 1\n");
+    let tenant = format!("limits.queue_wait = \"{queue_wait}\"\n[gateway]\nhost_in_flight = 1\n");
     let bridge = TestBridge::with(Setup { first: Some(addr), tenant, ..<_>::default() }).await;
     for agent in [1001, 1002] {
         bridge.register(agent, &bridge.gateway.sign_in(agent)).await.expect("registered");

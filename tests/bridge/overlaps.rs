@@ -6,6 +6,7 @@ use ccgateway_bridge::{
     rpc::proto::SetBusyRequest,
     sim::{Fault, Interface, Misbehaviour, Options},
 };
+use tokio::time::Instant;
 use tonic::{Code, Request};
 
 use crate::support::{AGENT, Setup, TestBridge, refused};
@@ -73,7 +74,7 @@ async fn a_tenants_calls_are_repeated_from_one_budget() {
         bridge.register(agent, &bridge.gateway.sign_in(agent)).await.expect("registered");
     }
     bridge.gateway.misbehave(Misbehaviour::always(overlap()).on(Interface::SayBusy));
-    let begun = std::time::Instant::now();
+    let begun = Instant::now();
     for agent in AGENT..AGENT + 20 {
         let answer = bridge.set_busy(agent).await;
         refused(answer, Code::Aborted, "CALL_REPEATED", "refused");

@@ -15,8 +15,8 @@ async fn behind_a_proxy(tenant: &str) -> (LossyProxy, TestBridge) {
     let options = Options { plaintext: true, ..<_>::default() };
     let gateway = TestBridge::gateway(options).await;
     let proxy = LossyProxy::to(gateway.addr()).await;
-    let (base_url, tenant) = (Some(proxy.base_url()), tenant.to_owned());
-    let bridge = TestBridge::of(gateway, Setup { base_url, tenant, ..<_>::default() }).await;
+    let (tenant, base_url) = (tenant.to_owned(), Some(proxy.base_url()));
+    let bridge = TestBridge::of(gateway, Setup { tenant, base_url, ..<_>::default() }).await;
     (proxy, bridge)
 }
 
@@ -54,12 +54,16 @@ async fn a_proxy_that_loses_the_answer_leaves_the_outcome_unknown() {
 
 #[tokio::test]
 async fn a_status_that_says_come_back_later_promises_that_nothing_was_done() {
-    for (status, retry_after) in [(408, None), (421, None), (425, None), (429, None), (503, Some(7))]
+    for (status, retry_after) in
+        [(408, None), (421, None), (425, None), (429, None), (503, Some(7))]
     {
         let loss = Loss::Unforwarded(Own { status, retry_after });
         let (refusal, _) = lost(loss, Code::Unavailable, "GATEWAY_BUSY", "refused").await;
         let delay = refusal.details.retry_info().and_then(|info| info.retry_delay);
-        assert_eq!(delay.map(|delay| delay.as_secs()), retry_after.map_or(Some(1), |s| Some(s.into())));
+        assert_eq!(
+            delay.map(|delay| delay.as_secs()),
+            retry_after.map_or(Some(1), |s| Some(s.into()))
+        );
     }
 }
 

@@ -63,7 +63,9 @@ impl TestBridge {
     }
 
     pub(crate) async fn with(setup: Setup) -> Self {
-        Self::of(Self::gateway(setup.gateway.clone()).await, setup).await
+        // In boxes, or they would be parts of every test's future.
+        let gateway = Box::pin(Self::gateway(setup.gateway.clone())).await;
+        Box::pin(Self::of(gateway, setup)).await
     }
 
     /// A gateway that knows every agent by [`PASSWORD`].

@@ -247,12 +247,14 @@ async fn trusts_whom_it_is_told_to(client: Client) {
     let (setting, pem) = tls(&files);
     let program = Program::start(&setting, &[]).await;
     let addr = format!("localhost:{}", program.grpc.port());
-    let (code, printed) = client.set_busy(&program.grpc, &["--addr", &addr, "--ca", &pem, "1001"]).await;
+    let (code, printed) =
+        client.set_busy(&program.grpc, &["--addr", &addr, "--ca", &pem, "1001"]).await;
     assert_eq!(code, Some(1), "{printed}");
     assert!(printed.contains("reason: SESSION_MISSING"), "{printed}");
 
     let other = program.files.path().join("ca.pem").display().to_string();
-    let (_, printed) = client.set_busy(&program.grpc, &["--addr", &addr, "--ca", &other, "1001"]).await;
+    let (_, printed) =
+        client.set_busy(&program.grpc, &["--addr", &addr, "--ca", &other, "1001"]).await;
     assert!(printed.starts_with("UNAVAILABLE: ") && !printed.contains("reason: "), "{printed}");
 }
 

@@ -5,7 +5,11 @@ use std::sync::Arc;
 use tokio::{sync::OwnedSemaphorePermit, time::Instant};
 
 use super::{Grant, Waiters, queue::Entry};
-use crate::{call::{CallError, Obstacle}, id::AgentId, tenant::Tenant};
+use crate::{
+    call::{CallError, Obstacle},
+    id::AgentId,
+    tenant::Tenant,
+};
 
 impl Tenant {
     /// Has a task take agents from the queue, unless one does.
