@@ -110,6 +110,11 @@ impl LossyProxy {
         self.shared.losses.lock().expect("no panic").push_back((part.into(), loss));
     }
 
+    /// Loses no request with this in its first line, which has not come.
+    pub(crate) fn forgive(&self, part: &str) {
+        self.shared.losses.lock().expect("no panic").retain(|(waited_for, _)| waited_for != part);
+    }
+
     /// Hides Guids from the bridge from now on.
     pub(crate) fn hide(&self, hides: Hides) {
         *self.shared.hides.lock().expect("no panic") = Some(hides);
@@ -147,9 +152,13 @@ impl Shared {
                 Some(Loss::Unforwarded(own)) => Some(own),
                 _ => None,
             };
-            let answer = match own {
-                Some(own) => own.bytes(),
-                None => self.forward(request, gateway).await?,
+            let answer = if let Some(own) = own {
+                own.bytes()
+            } else {
+                tokio::select! {
+                    answer = self.forward(request, gateway) => answer?,
+                    () = gone(&client) => return None,
+                }
             };
             let (answer, goes_on) = match loss {
                 Some(Loss::BeforeAnswer) => return None,
@@ -200,6 +209,12 @@ impl Shared {
         }
         Some(answer)
     }
+}
+
+/// Waits until the bridge has closed the connection.
+async fn gone(client: &TcpStream) {
+    // Nothing else comes before the answer.
+    let _closed = client.peek(&mut [0]).await;
 }
 
 /// The agent's id in a request's first line.

@@ -9,8 +9,8 @@ use std::{
 use ccgateway_bridge::{
     id::{AgentId, TenantId},
     session::{
-        Claim, EmbeddedStore, Guid, NewSession, Origin, Reservation, Session, SessionStore, SharedStore,
-        StoreError, StoreFuture,
+        Claim, EmbeddedStore, Guid, NewSession, Origin, Reservation, Session, SessionStore,
+        SharedStore, StoreError, StoreFuture,
     },
 };
 
