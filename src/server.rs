@@ -5,7 +5,6 @@
 mod admin;
 mod certificates;
 mod connection;
-mod displacing;
 mod entrance;
 mod health;
 mod house;

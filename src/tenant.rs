@@ -6,6 +6,7 @@ mod calls;
 mod confirm;
 mod credentials;
 mod directory;
+mod displacing;
 mod keeper;
 mod leave;
 mod lock;
@@ -34,6 +35,7 @@ pub use self::{
     admission::{Hosts, ServerCalls, ServerPlace, Usage},
     confirm::{Confirmation, Unconfirmed},
     directory::Tenants,
+    displacing::{Displacing, Place, block},
     sign_ins::SignInQueue,
     states::StateCount,
     take_overs::TakenOver,

@@ -13,12 +13,12 @@ use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use super::{
-    displacing::Place,
     house::{Guest, Stay},
     listener::Callers,
     opening::{Opened, open},
     service::Calls,
 };
+use crate::tenant::Place;
 
 /// What a peer is given the time for until it has shown that it speaks HTTP/2.
 struct Handshake<'a> {

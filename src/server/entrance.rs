@@ -5,8 +5,11 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-use super::{displacing::Displacing, house::House};
-use crate::{config, tenant::Usage};
+use super::house::House;
+use crate::{
+    config,
+    tenant::{Displacing, Usage},
+};
 
 /// The two bounds on connections: handshakes under way, and connections that are served.
 #[derive(Debug)]

@@ -3,7 +3,7 @@
 use std::{
     cmp::Reverse,
     collections::{BTreeMap, BTreeSet, HashMap},
-    net::IpAddr,
+    net::{IpAddr, Ipv6Addr},
     num::NonZeroUsize,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -15,15 +15,14 @@ use tokio_util::sync::{
     CancellationToken, WaitForCancellationFuture, WaitForCancellationFutureOwned,
 };
 
-use super::house::block;
-use crate::tenant::Usage;
+use super::Usage;
 
 /// Places for things that take an honest peer milliseconds, such as a handshake. Where all are
 /// taken, the newcomer gets one from the address that holds most, itself included, and of these
 /// the one that has been held longest: peers that stand still hold the oldest places, so they
 /// cannot keep others out by being many, and one address cannot by being fast.
 #[derive(Debug)]
-pub(super) struct Displacing {
+pub struct Displacing {
     limit: NonZeroUsize,
     held: Mutex<Held>,
     displaced: AtomicU64,
@@ -46,7 +45,7 @@ type Rank = (usize, Reverse<u64>, IpAddr);
 
 /// A place; given back when dropped.
 #[derive(Debug)]
-pub(super) struct Place {
+pub struct Place {
     of: Arc<Displacing>,
     peer: IpAddr,
     number: u64,
@@ -55,7 +54,7 @@ pub(super) struct Place {
 
 impl Displacing {
     /// So many places; at least one.
-    pub(super) fn new(limit: usize) -> Arc<Self> {
+    pub fn new(limit: usize) -> Arc<Self> {
         let (held, displaced) = (Mutex::default(), AtomicU64::default());
         let limit = NonZeroUsize::new(limit).unwrap_or(NonZeroUsize::MIN);
         Arc::new(Self { limit, held, displaced })
@@ -63,7 +62,7 @@ impl Displacing {
 
     /// A place for `peer`. If there is no other, it is the oldest one of the address that holds
     /// most. An IPv6 address stands for its /64.
-    pub(super) fn enter(self: &Arc<Self>, peer: IpAddr) -> Place {
+    pub fn enter(self: &Arc<Self>, peer: IpAddr) -> Place {
         let (peer, lost) = (block(peer), CancellationToken::new());
         let mut held = self.held();
         let number = held.add(peer, lost.clone());
@@ -77,17 +76,17 @@ impl Displacing {
     }
 
     /// How many places there are.
-    pub(super) fn limit(&self) -> NonZeroUsize {
+    pub fn limit(&self) -> NonZeroUsize {
         self.limit
     }
 
     /// How many places are taken.
-    pub(super) fn usage(&self, share: &'static str) -> Usage {
+    pub fn usage(&self, share: &'static str) -> Usage {
         Usage { share, limit: self.limit.get(), taken: self.held().taken }
     }
 
     /// How many have lost their place to a newcomer.
-    pub(super) fn displaced(&self) -> u64 {
+    pub fn displaced(&self) -> u64 {
         self.displaced.load(Ordering::Relaxed)
     }
 
@@ -142,12 +141,12 @@ fn rank(peer: IpAddr, places: &Places) -> Option<Rank> {
 
 impl Place {
     /// Waits until a newcomer has got the place.
-    pub(super) fn lost(&self) -> WaitForCancellationFuture<'_> {
+    pub fn lost(&self) -> WaitForCancellationFuture<'_> {
         self.lost.cancelled()
     }
 
     /// The same, for whoever cannot borrow it.
-    pub(super) fn lost_owned(&self) -> WaitForCancellationFutureOwned {
+    pub fn lost_owned(&self) -> WaitForCancellationFutureOwned {
         self.lost.clone().cancelled_owned()
     }
 }
@@ -155,6 +154,15 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         self.of.held().remove(self.peer, self.number);
+    }
+}
+
+/// What counts as one address: an IPv6 host has a whole /64 for itself.
+pub fn block(peer: IpAddr) -> IpAddr {
+    const HOST: u128 = u64::MAX as u128;
+    match peer.to_canonical() {
+        IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() & !HOST).into(),
+        v4 @ IpAddr::V4(_) => v4,
     }
 }
 
@@ -230,5 +238,14 @@ mod tests {
         assert_eq!(places.usage("x").taken, 1);
         let _fourth = places.enter(HERE);
         assert!(third.lost().now_or_never().is_none());
+    }
+
+    #[test]
+    fn hosts_of_ipv6_are_told_apart_by_their_network() {
+        let block = |text: &str| block(text.parse().expect("an address"));
+        assert_eq!(block("2001:db8::1"), block("2001:db8::ffff:2"));
+        assert_ne!(block("2001:db8::1"), block("2001:db8:0:1::1"));
+        assert_eq!(block("::ffff:192.0.2.1"), block("192.0.2.1"));
+        assert_ne!(block("192.0.2.1"), block("192.0.2.2"));
     }
 }
