@@ -6,6 +6,7 @@ mod admin;
 mod certificates;
 mod connection;
 mod entrance;
+mod frames;
 mod health;
 mod house;
 mod intake;
@@ -13,9 +14,13 @@ mod listener;
 mod metrics;
 mod opening;
 mod rates;
+mod send_buffers;
 mod service;
+mod serving;
+mod socket;
 mod status;
 mod tls;
+mod wire;
 
 use std::{collections::BTreeMap, io, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -217,6 +222,8 @@ impl Bridge {
 
         tenants.all().for_each(Tenant::resume);
         let connections = TaskTracker::new();
+        let (buffers, close) = (entrance.send_buffers.clone(), stages.close.clone());
+        tokio::spawn(async move { close.run_until_cancelled(buffers.watch()).await });
         let services = Services { routes: routes.routes().prepare(), intake, unread };
         let callers = Callers::new(&server, tls, services, entrance, stages.clone());
         connections.spawn(accept(ports.grpc.0, Arc::new(callers), connections.clone()));

@@ -79,7 +79,7 @@ fn row(error: &CallError) -> Row<'_> {
                                         => (ResourceExhausted, "SIGN_INS_QUEUED", NotBefore(*due_in), "the agent keeps its place: try again then"),
         CallError::TakenOver { .. }     => (FailedPrecondition, "AGENT_TAKEN_OVER", Precondition("SESSION"), "stop the other client, or take the agent over with SignIn and force"),
         CallError::ShuttingDown         => (Unavailable, "SHUTTING_DOWN", RetryAfter(Duration::ZERO), "try again at once"),
-        CallError::ConnectionAged       => (Unavailable, "CONNECTION_AGED", RetryAfter(Duration::ZERO), "watch again, after the last sequence"),
+        CallError::ConnectionAged       => (Unavailable, "CONNECTION_AGED", RetryAfter(Duration::ZERO), "go on with a new connection; a watch goes on after the last sequence"),
         CallError::StoreUnavailable(_)  => (Unavailable, "STORE_UNAVAILABLE", RetryAfter(SOON), "try again shortly"),
         CallError::Internal             => (Internal, "BRIDGE_FAILED", Nothing, LOOK),
     };

@@ -58,10 +58,10 @@ impl Exposition {
     }
 
     /// How much is taken of what all callers share.
-    pub(super) fn server_usage(&self) -> [Usage; 4] {
+    pub(super) fn server_usage(&self) -> [Usage; 5] {
         let ServerShares { calls, entrance, intake } = &self.shares;
-        let [connections, handshakes] = entrance.usage();
-        [calls.usage(), intake.usage(), connections, handshakes]
+        let [connections, handshakes, unread] = entrance.usage();
+        [calls.usage(), intake.usage(), connections, handshakes, unread]
     }
 
     fn look(&self) {

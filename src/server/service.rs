@@ -3,10 +3,10 @@ use std::{
     net::SocketAddr,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
-use bytes::Bytes;
+use http::request::Parts;
 use hyper::{
     Request, Response,
     body::{Body as HttpBody, Frame, Incoming, SizeHint},
@@ -17,10 +17,14 @@ use tonic::{body::Body, service::Routes};
 use tower_service::Service as _;
 
 use super::{
-    house::{Guest, OpenStream},
+    house::{Guest, OpenCall},
     intake::{Intake, Sender},
+    send_buffers::{Chunk, Reader, SendBuffer},
 };
-use crate::{call::Caller, rpc::Unread};
+use crate::{
+    call::{CallError, Caller},
+    rpc::Unread,
+};
 
 /// The services, as one connection sees them.
 #[derive(Clone, Debug)]
@@ -28,6 +32,7 @@ pub(super) struct Calls {
     services: Services,
     peer: SocketAddr,
     guest: Arc<Guest>,
+    buffer: Arc<SendBuffer>,
 }
 
 /// The services, and what stands before them.
@@ -38,17 +43,31 @@ pub(super) struct Services {
     pub(super) unread: Unread,
 }
 
-/// An answer's body. The stream is open until it has been sent, or nobody wants it any more.
+/// An answer's body. Its call is under way until it has been sent, or nobody wants it any more.
 #[derive(Debug)]
 pub(super) struct Answer {
     body: Body,
-    _open: OpenStream,
+    buffer: Arc<SendBuffer>,
+    reader: Reader,
+    _call: Option<OpenCall>,
+}
+
+/// A request on its way to its service.
+struct Work {
+    services: Services,
+    sender: Sender,
+    buffer: Arc<SendBuffer>,
 }
 
 impl Calls {
     /// The services for the connection of `peer`.
-    pub(super) fn new(services: Services, peer: SocketAddr, guest: Arc<Guest>) -> Self {
-        Self { services, peer, guest }
+    pub(super) fn new(
+        services: Services,
+        peer: SocketAddr,
+        guest: Arc<Guest>,
+        buffer: Arc<SendBuffer>,
+    ) -> Self {
+        Self { services, peer, guest, buffer }
     }
 }
 
@@ -62,28 +81,76 @@ impl Service<Request<Incoming>> for Calls {
         let (peer, arrived) = (self.peer, Instant::now());
         let leaving = self.guest.leaving.clone();
         head.extensions.insert(Caller { peer, arrived, leaving });
-        let Services { mut routes, intake, unread } = self.services.clone();
-        let sender = Sender { peer: peer.ip(), arrived };
-        let open = self.guest.begin();
-        Box::pin(async move {
-            let response = match intake.take(&head, sender, body, &unread).await {
-                Ok(body) => routes.call(Request::from_parts(head, body)).await?,
-                Err(refused) => refused,
-            };
-            Ok(response.map(|body| Answer { body, _open: open }))
-        })
+        let work = Work {
+            services: self.services.clone(),
+            sender: Sender { peer: peer.ip(), arrived },
+            buffer: self.buffer.clone(),
+        };
+        if self.guest.is_closed() {
+            let refused = work.services.unread.refuse(&head, &CallError::ConnectionAged);
+            return Box::pin(std::future::ready(Ok(work.with(refused, Reader::Prompt, None))));
+        }
+        Box::pin(work.answer(head, body, self.guest.begin()))
     }
 }
 
+// === impl Work ===
+
+impl Work {
+    /// Has a service answer.
+    async fn answer(
+        mut self,
+        head: Parts,
+        body: Incoming,
+        mut call: OpenCall,
+    ) -> Result<Response<Answer>, Infallible> {
+        let reader = reader(head.uri.path());
+        let response = self.ask(head, body).await?;
+        if reader == Reader::Prompt {
+            call.answered();
+        }
+        Ok(self.with(response, reader, Some(call)))
+    }
+
+    /// Reads a request to its end and has it answered.
+    async fn ask(&mut self, head: Parts, body: Incoming) -> Result<Response<Body>, Infallible> {
+        let Services { routes, intake, unread, .. } = &mut self.services;
+        match intake.take(&head, self.sender, body, unread).await {
+            Ok(body) => routes.call(Request::from_parts(head, body)).await,
+            Err(refused) => Ok(refused),
+        }
+    }
+
+    fn with(
+        self,
+        response: Response<Body>,
+        reader: Reader,
+        call: Option<OpenCall>,
+    ) -> Response<Answer> {
+        let buffer = self.buffer;
+        response.map(|body| Answer { body, buffer, reader, _call: call })
+    }
+}
+
+/// What is expected of the reader of an answer. Events are read at the pace of whoever acts on them.
+fn reader(path: &str) -> Reader {
+    let events = path == "/ccgateway.agent.v1.AgentEvents/WatchEvents";
+    if events { Reader::Slow } else { Reader::Prompt }
+}
+
+// === impl Answer ===
+
 impl HttpBody for Answer {
-    type Data = Bytes;
+    type Data = Chunk;
     type Error = tonic::Status;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, tonic::Status>>> {
-        Pin::new(&mut self.body).poll_frame(context)
+    ) -> Poll<Option<Result<Frame<Chunk>, tonic::Status>>> {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
+        let chunk = |bytes| Chunk::new(bytes, &self.buffer, self.reader);
+        Poll::Ready(frame.map(|frame| frame.map(|frame| frame.map_data(chunk))))
     }
 
     fn is_end_stream(&self) -> bool {
