@@ -11,7 +11,7 @@ use std::{fmt, num::NonZeroUsize, time::Duration};
 
 pub use self::{
     context::Context,
-    deadline::{Caller, Deadline},
+    deadline::{Caller, Deadline, StreamOver},
     detached::{Loss, Patience, detached},
 };
 use crate::retcode::{Kind, Retcode};
@@ -185,6 +185,8 @@ pub enum Share {
     ServerCalls,
     /// Requests whose message is not there yet.
     ServerReading,
+    /// Streams that describe the services to tools.
+    ServerReflection,
     /// All calls of the tenant.
     TenantCalls,
     /// Requests to the tenant's gateway at once.
@@ -324,9 +326,10 @@ impl fmt::Display for Stage {
 
 impl Share {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::ServerCalls,
         Self::ServerReading,
+        Self::ServerReflection,
         Self::TenantCalls,
         Self::TenantRequests,
         Self::HostRequests,
@@ -340,6 +343,7 @@ impl Share {
         match self {
             Self::ServerCalls => "server_calls",
             Self::ServerReading => "server_reading",
+            Self::ServerReflection => "server_reflection",
             Self::TenantCalls => "calls",
             Self::TenantRequests => "requests",
             Self::HostRequests => "host_requests",
@@ -354,6 +358,7 @@ impl Share {
         match self {
             Self::ServerCalls | Self::TenantCalls => "calls at once",
             Self::ServerReading => "unfinished requests at once",
+            Self::ServerReflection => "reflection streams at once",
             Self::TenantRequests | Self::HostRequests => "requests at once",
             Self::AgentQueue => "calls waiting for one agent",
             Self::TenantSessions => "sessions",
@@ -366,7 +371,7 @@ impl fmt::Display for Share {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::ServerCalls => "the tenant's part of the server's share",
-            Self::ServerReading => "the server's share",
+            Self::ServerReading | Self::ServerReflection => "the server's share",
             Self::TenantCalls
             | Self::TenantRequests
             | Self::TenantSessions

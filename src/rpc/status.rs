@@ -70,7 +70,7 @@ fn row(error: &CallError) -> Row<'_> {
                                         => (Unavailable, "GATEWAY_HTTP_STATUS", RetryAfter(retry_after.unwrap_or(SOON)), balancer),
         CallError::HttpStatus { .. }    => (Internal, "GATEWAY_HTTP_STATUS", Nothing, "check the tenant's base_urls"),
         CallError::BadReply(_)          => (Internal, "GATEWAY_BAD_REPLY", Nothing, LOOK),
-        CallError::Overloaded { share: share @ (Share::ServerCalls | Share::ServerReading), .. }
+        CallError::Overloaded { share: share @ (Share::ServerCalls | Share::ServerReading | Share::ServerReflection), .. }
                                         => (ResourceExhausted, "SERVER_OVERLOADED", Quota(*share), "try again shortly"),
         CallError::Overloaded { share, .. }
                                         => (ResourceExhausted, "TENANT_OVERLOADED", Quota(*share), "try again shortly"),
@@ -287,7 +287,7 @@ mod tests {
             check(&http(status, None), (Internal, "GATEWAY_HTTP_STATUS", unknown, None, never));
         }
         check(&CallError::BadReply(text()), (Internal, "GATEWAY_BAD_REPLY", unknown, None, never));
-        for share in [Share::ServerCalls, Share::ServerReading] {
+        for share in [Share::ServerCalls, Share::ServerReading, Share::ServerReflection] {
             check(
                 &overloaded(share),
                 (ResourceExhausted, "SERVER_OVERLOADED", not_sent, Some(500), Some("500")),

@@ -1,6 +1,6 @@
 //! Requests whose message nobody has read, and none will.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use http::{HeaderMap, Response, request::Parts};
 use tokio::time::Instant;
@@ -46,9 +46,13 @@ impl Unread {
     /// When a request with these headers that came at `arrived` has to be answered: at its caller's
     /// deadline, else at the default one.
     pub fn answer_by(&self, headers: &HeaderMap, arrived: Instant) -> Instant {
-        let timeout = headers.get("grpc-timeout").map(|value| timeout::parse(value.as_bytes()));
-        let timeout = timeout.flatten().unwrap_or(self.0.default_deadline);
+        let timeout = own_timeout(headers).unwrap_or(self.0.default_deadline);
         Deadline::new(arrived, timeout).answer_by()
+    }
+
+    /// When a stream with these headers that came at `arrived` has to end, if its caller says so.
+    pub fn deadline(&self, headers: &HeaderMap, arrived: Instant) -> Option<Instant> {
+        arrived.checked_add(own_timeout(headers)?)
     }
 
     /// Answers a request. Which tenant and agent it is about is in its message.
@@ -69,6 +73,10 @@ impl Unread {
         let record = Record::new(about, caller.map(|caller| caller.peer), started);
         record.refuse(error, &self.0).into_http()
     }
+}
+
+fn own_timeout(headers: &HeaderMap) -> Option<Duration> {
+    timeout::parse(headers.get("grpc-timeout")?.as_bytes())
 }
 
 #[cfg(test)]

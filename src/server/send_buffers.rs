@@ -412,7 +412,7 @@ mod tests {
             () = reading => {}
             () = buffer.cut() => panic!("cut"),
         }
-        let rested = tokio::time::Instant::now();
+        let rested = Instant::now();
         tokio::select! {
             () = all.watch() => unreachable!("for ever"),
             () = buffer.cut() => {}

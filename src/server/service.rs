@@ -20,6 +20,7 @@ use super::{
     house::{Guest, OpenCall},
     intake::{Intake, Sender},
     send_buffers::{Chunk, Reader, SendBuffer},
+    streams::{Answering, Ends, StreamBody, Streams},
 };
 use crate::{
     call::{CallError, Caller},
@@ -40,16 +41,23 @@ pub(super) struct Calls {
 pub(super) struct Services {
     pub(super) routes: Routes,
     pub(super) intake: Arc<Intake>,
+    pub(super) streams: Arc<Streams>,
     pub(super) unread: Unread,
 }
 
 /// An answer's body. Its call is under way until it has been sent, or nobody wants it any more.
 #[derive(Debug)]
 pub(super) struct Answer {
-    body: Body,
+    body: AnswerBody,
     buffer: Arc<SendBuffer>,
     reader: Reader,
     _call: Option<OpenCall>,
+}
+
+#[derive(Debug)]
+enum AnswerBody {
+    Once(Body),
+    Stream(StreamBody),
 }
 
 /// A request on its way to its service.
@@ -88,28 +96,61 @@ impl Service<Request<Incoming>> for Calls {
         };
         if self.guest.is_closed() {
             let refused = work.services.unread.refuse(&head, &CallError::ConnectionAged);
-            return Box::pin(std::future::ready(Ok(work.with(refused, Reader::Prompt, None))));
+            return Box::pin(std::future::ready(Ok(work.once(refused, None))));
         }
-        Box::pin(work.answer(head, body, self.guest.begin()))
+        match Answering::of(head.uri.path()) {
+            Answering::Once => Box::pin(work.answer(head, body, self.guest.begin())),
+            answering => Box::pin(work.stream(answering, head, body, self.guest.clone())),
+        }
     }
 }
 
 // === impl Work ===
 
 impl Work {
-    /// Has a service answer.
+    /// Has a service answer with one message.
     async fn answer(
         mut self,
         head: Parts,
         body: Incoming,
         mut call: OpenCall,
     ) -> Result<Response<Answer>, Infallible> {
-        let reader = reader(head.uri.path());
         let response = self.ask(head, body).await?;
-        if reader == Reader::Prompt {
-            call.answered();
-        }
-        Ok(self.with(response, reader, Some(call)))
+        call.answered();
+        Ok(self.once(response, Some(call)))
+    }
+
+    /// Has a service answer with a stream.
+    async fn stream(
+        mut self,
+        answering: Answering,
+        head: Parts,
+        body: Incoming,
+        guest: Arc<Guest>,
+    ) -> Result<Response<Answer>, Infallible> {
+        let call = answering.is_use().then(|| guest.begin());
+        let Services { streams, unread, .. } = &self.services;
+        let place = match streams.enter(answering, self.sender.peer) {
+            Ok(place) => place,
+            Err(full) => {
+                let refused = unread.refuse(&head, &full);
+                return Ok(self.once(refused, call));
+            }
+        };
+        let deadline = unread.deadline(&head.headers, self.sender.arrived);
+        let mut response = self.ask(head, body).await?;
+        let Some(place) = place.filter(|_| !response.body().is_end_stream()) else {
+            return Ok(self.once(response, call));
+        };
+        let over = response.extensions_mut().remove();
+        let buffer = self.buffer;
+        let ends = Ends { place, deadline, over, guest, buffer: buffer.clone() };
+        let events = answering == Answering::Events;
+        let reader = if events { Reader::Slow } else { Reader::Prompt };
+        Ok(response.map(|body| {
+            let body = AnswerBody::Stream(ends.put_to(body));
+            Answer { body, buffer, reader, _call: call }
+        }))
     }
 
     /// Reads a request to its end and has it answered.
@@ -121,21 +162,11 @@ impl Work {
         }
     }
 
-    fn with(
-        self,
-        response: Response<Body>,
-        reader: Reader,
-        call: Option<OpenCall>,
-    ) -> Response<Answer> {
-        let buffer = self.buffer;
-        response.map(|body| Answer { body, buffer, reader, _call: call })
+    /// An answer that is there.
+    fn once(self, response: Response<Body>, call: Option<OpenCall>) -> Response<Answer> {
+        let (buffer, reader) = (self.buffer, Reader::Prompt);
+        response.map(|body| Answer { body: AnswerBody::Once(body), buffer, reader, _call: call })
     }
-}
-
-/// What is expected of the reader of an answer. Events are read at the pace of whoever acts on them.
-fn reader(path: &str) -> Reader {
-    let events = path == "/ccgateway.agent.v1.AgentEvents/WatchEvents";
-    if events { Reader::Slow } else { Reader::Prompt }
 }
 
 // === impl Answer ===
@@ -148,16 +179,25 @@ impl HttpBody for Answer {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Chunk>, tonic::Status>>> {
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
+        let frame = ready!(match &mut self.body {
+            AnswerBody::Once(body) => Pin::new(body).poll_frame(context),
+            AnswerBody::Stream(body) => Pin::new(body).poll_frame(context),
+        });
         let chunk = |bytes| Chunk::new(bytes, &self.buffer, self.reader);
         Poll::Ready(frame.map(|frame| frame.map(|frame| frame.map_data(chunk))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        match &self.body {
+            AnswerBody::Once(body) => body.is_end_stream(),
+            AnswerBody::Stream(body) => body.is_end_stream(),
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        match &self.body {
+            AnswerBody::Once(body) => body.size_hint(),
+            AnswerBody::Stream(body) => body.size_hint(),
+        }
     }
 }

@@ -75,6 +75,23 @@ impl Displacing {
         Place { of: self.clone(), peer, number, lost }
     }
 
+    /// A place for `peer`, if there is one, or if another address has more than `peer` will have: then
+    /// that one loses its newest. So an address may have all places until others want their part,
+    /// and nobody loses one to an address that has as many.
+    pub fn enter_fairly(self: &Arc<Self>, peer: IpAddr) -> Option<Place> {
+        let (peer, lost) = (block(peer), CancellationToken::new());
+        let mut held = self.held();
+        let displaced =
+            if held.taken >= self.limit.get() { Some(held.displace_for(peer)?) } else { None };
+        let number = held.add(peer, lost.clone());
+        drop(held);
+        if let Some(displaced) = displaced {
+            displaced.cancel();
+            self.displaced.fetch_add(1, Ordering::Relaxed);
+        }
+        Some(Place { of: self.clone(), peer, number, lost })
+    }
+
     /// How many places there are.
     pub fn limit(&self) -> NonZeroUsize {
         self.limit
@@ -111,6 +128,14 @@ impl Held {
         self.remove(peer, oldest)
     }
 
+    /// Takes the newest place of the address that has most, if it has more than `peer` will have.
+    fn displace_for(&mut self, peer: IpAddr) -> Option<CancellationToken> {
+        let own = self.by_peer.get(&peer).map_or(0, Places::len);
+        let &(most, _, other) = self.ranks.last()?;
+        let (&newest, _) = self.by_peer.get(&other)?.last_key_value()?;
+        (most > own + 1).then(|| self.remove(other, newest)).flatten()
+    }
+
     /// Takes a place, unless it has been displaced.
     fn remove(&mut self, peer: IpAddr, number: u64) -> Option<CancellationToken> {
         let removed = self.change(peer, |places| places.remove(&number));
@@ -143,6 +168,16 @@ impl Place {
     /// Waits until a newcomer has got the place.
     pub fn lost(&self) -> WaitForCancellationFuture<'_> {
         self.lost.cancelled()
+    }
+
+    /// Whether a newcomer has got the place.
+    pub fn is_lost(&self) -> bool {
+        self.lost.is_cancelled()
+    }
+
+    /// Cancelled when a newcomer has got the place.
+    pub fn lost_token(&self) -> CancellationToken {
+        self.lost.clone()
     }
 
     /// The same, for whoever cannot borrow it.
@@ -178,23 +213,19 @@ mod tests {
         [192, 0, 2, number].into()
     }
 
-    fn is_lost(place: &Place) -> bool {
-        place.lost().now_or_never().is_some()
-    }
-
     #[test]
     fn a_flood_from_one_address_displaces_only_itself() {
         let places = Displacing::new(8);
         let others: Vec<_> = (1..=4).map(|other| places.enter(peer(other))).collect();
         let flood: Vec<_> = (0..100).map(|_| places.enter(HERE)).collect();
-        assert!(!others.iter().any(is_lost));
-        assert_eq!(flood.iter().filter(|place| !is_lost(place)).count(), 4);
-        assert!(!flood[96..].iter().any(is_lost), "its newest are left");
+        assert!(!others.iter().any(Place::is_lost));
+        assert_eq!(flood.iter().filter(|place| !place.is_lost()).count(), 4);
+        assert!(!flood[96..].iter().any(Place::is_lost), "its newest are left");
 
         // The next of another address gets a place of the flood's too.
         let next = places.enter(peer(5));
-        assert!(!others.iter().chain([&next]).any(is_lost));
-        assert!(is_lost(&flood[96]));
+        assert!(!others.iter().chain([&next]).any(Place::is_lost));
+        assert!(flood[96].is_lost());
         assert_eq!((places.usage("x").taken, places.displaced()), (8, 97));
 
         drop((others, flood, next));
@@ -208,7 +239,7 @@ mod tests {
         // The order of arrival is not that of the addresses.
         let held = [3, 1, 2].map(|number| places.enter(peer(number)));
         let _newcomer = places.enter(peer(0));
-        assert_eq!(held.each_ref().map(is_lost), [true, false, false]);
+        assert_eq!(held.each_ref().map(Place::is_lost), [true, false, false]);
     }
 
     #[test]
@@ -217,8 +248,8 @@ mod tests {
         let other = places.enter(peer(1));
         let flood =
             [1, 2, 3].map(|host| places.enter(IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, host])));
-        assert!(!is_lost(&other));
-        assert_eq!(flood.each_ref().map(is_lost), [true, true, false]);
+        assert!(!other.is_lost());
+        assert_eq!(flood.each_ref().map(Place::is_lost), [true, true, false]);
     }
 
     #[test]
@@ -238,6 +269,31 @@ mod tests {
         assert_eq!(places.usage("x").taken, 1);
         let _fourth = places.enter(HERE);
         assert!(third.lost().now_or_never().is_none());
+    }
+
+    #[test]
+    fn an_address_has_all_places_until_another_one_wants_its_part() {
+        let places = Displacing::new(4);
+        let first: Vec<_> = (0..4).filter_map(|_| places.enter_fairly(peer(1))).collect();
+        assert_eq!(first.len(), 4);
+        assert!(places.enter_fairly(peer(1)).is_none(), "nobody has more");
+        let second: Vec<_> = (0..4).filter_map(|_| places.enter_fairly(peer(2))).collect();
+        assert_eq!(second.len(), 2);
+        let lost: Vec<_> = first.iter().map(Place::is_lost).collect();
+        assert_eq!(lost, [false, false, true, true], "the newest");
+        assert!(places.enter_fairly(peer(1)).is_none(), "it would have more than the other");
+        let third = places.enter_fairly(peer(3));
+        assert!(third.is_some());
+        assert_eq!((places.usage("x").taken, places.displaced()), (4, 3));
+        drop((first, second, third));
+        assert_eq!(places.usage("x").taken, 0);
+    }
+
+    #[test]
+    fn the_only_place_is_lost_to_nobody() {
+        let places = Displacing::new(1);
+        let _first = places.enter_fairly(peer(1));
+        assert!(places.enter_fairly(peer(2)).is_none());
     }
 
     #[test]

@@ -29,5 +29,6 @@ mod release;
 mod rude_peers;
 mod secrets;
 mod session_file;
+mod streams;
 mod support;
 mod unread_answers;

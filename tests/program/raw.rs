@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use prost::Message;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpStream,
+    net::{TcpSocket, TcpStream},
 };
 
 pub(crate) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -47,6 +47,15 @@ impl Raw {
     pub(crate) async fn connect(addr: SocketAddr, settings: &[(u16, u32)]) -> Self {
         let mut raw = Self::silent(addr).await;
         raw.open(settings).await;
+        raw
+    }
+
+    /// The same from another address of this machine.
+    pub(crate) async fn connect_from(from: SocketAddr, addr: SocketAddr) -> Self {
+        let socket = TcpSocket::new_v4().expect("a socket");
+        socket.bind(from).expect("an address of this machine");
+        let mut raw = Self(socket.connect(addr).await.expect("connected"));
+        raw.open(&[]).await;
         raw
     }
 
