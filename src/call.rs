@@ -105,8 +105,9 @@ pub enum CallError {
     #[error("this replica is shutting down; another one will take the call")]
     ShuttingDown,
 
-    /// The connection of a stream has reached its age. Nothing was sent.
-    #[error("the connection has reached its age")]
+    /// The connection has been asked to end, so that streams are over, and calls that come much later
+    /// are refused. Nothing was sent.
+    #[error("the connection has been asked to end")]
     ConnectionAged,
 
     /// The agent's session may be known to other replicas, and the store that they share cannot

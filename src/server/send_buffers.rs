@@ -1,5 +1,8 @@
 //! Answers that are made and not yet written: how much memory they may take, and for how long.
 
+mod buffer;
+mod chunk;
+
 use std::{
     cmp::Reverse,
     collections::HashMap,
@@ -11,14 +14,17 @@ use std::{
     time::Duration,
 };
 
-use bytes::{Buf, Bytes};
 use tokio::{
     sync::Notify,
     time::{Instant, sleep, sleep_until},
 };
-use tokio_util::sync::CancellationToken;
 
-use crate::tenant::{Usage, block};
+use self::buffer::Listed;
+pub(super) use self::{
+    buffer::{Held, SendBuffer},
+    chunk::{Chunk, Reader},
+};
+use crate::tenant::Usage;
 
 /// The send buffers of all connections.
 ///
@@ -47,50 +53,6 @@ struct Connections {
     all: HashMap<u64, Arc<SendBuffer>>,
 }
 
-/// What one connection holds.
-#[derive(Debug)]
-pub(super) struct SendBuffer {
-    of: Arc<SendBuffers>,
-    peer: IpAddr,
-    bytes: AtomicUsize,
-    /// How many pieces made progress last in which step, by its number modulo [`STEPS`].
-    progressed: [AtomicUsize; STEPS],
-    cut: CancellationToken,
-}
-
-/// A connection's send buffer in the list of all; taken off when dropped.
-#[derive(Debug)]
-pub(super) struct Listed {
-    number: u64,
-    buffer: Arc<SendBuffer>,
-}
-
-/// What is expected of the reader of an answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Reader {
-    /// Takes some of it within ten seconds.
-    Prompt,
-    /// Takes it when it likes. Whoever made the answer sees to its end.
-    Slow,
-}
-
-/// Bytes that a connection holds, until this is dropped.
-#[derive(Debug)]
-pub(super) struct Held {
-    buffer: Arc<SendBuffer>,
-    bytes: usize,
-    /// When it made progress last; none for a slow reader.
-    step: Option<usize>,
-}
-
-/// A piece of an answer. It is in the send buffer until it is dropped, which is when all of it has
-/// been handed to the socket.
-#[derive(Debug)]
-pub(super) struct Chunk {
-    bytes: Bytes,
-    held: Held,
-}
-
 /// Answers that make no progress are looked for this often.
 const STEP: Duration = Duration::from_secs(2);
 /// How many steps after that of its last progress a piece is found: it has then made none for ten
@@ -103,9 +65,6 @@ const STEPS: usize = 8;
 const BURST: Duration = Duration::from_millis(250);
 /// Of all connections.
 const BYTES_MAX: usize = 32 * 1024 * 1024;
-/// What an answer takes beside the bytes of its messages: its stream, its headers, and the rest of
-/// the buffer that it was encoded into.
-const OVERHEAD: usize = 8 * 1024;
 /// What is counted as one place in metrics.
 const PLACE: usize = 16 * 1024;
 
@@ -130,18 +89,12 @@ impl SendBuffers {
 
     /// A send buffer for a connection of `peer`.
     pub(super) fn open(self: &Arc<Self>, peer: IpAddr) -> Listed {
-        let buffer = Arc::new(SendBuffer {
-            of: self.clone(),
-            peer: block(peer),
-            bytes: AtomicUsize::default(),
-            progressed: Default::default(),
-            cut: CancellationToken::new(),
-        });
+        let buffer = Arc::new(SendBuffer::new(self.clone(), peer));
         let mut connections = self.connections();
         let number = connections.next;
         connections.next += 1;
         connections.all.insert(number, buffer.clone());
-        Listed { number, buffer }
+        Listed::new(number, buffer)
     }
 
     /// How much of the limit is taken, in places of [`PLACE`] bytes.
@@ -186,8 +139,8 @@ impl SendBuffers {
     /// How many bytes each connection holds, by its number, but for those that are being closed.
     fn held(&self) -> HashMap<u64, usize> {
         let connections = self.connections();
-        let open = connections.all.iter().filter(|(_, buffer)| !buffer.cut.is_cancelled());
-        open.map(|(number, buffer)| (*number, buffer.bytes.load(Ordering::Relaxed))).collect()
+        let open = connections.all.iter().filter(|(_, buffer)| !buffer.is_cut());
+        open.map(|(number, buffer)| (*number, buffer.bytes())).collect()
     }
 
     /// Closes connections until the others hold no more than the limit. Of what they hold, only as
@@ -225,137 +178,21 @@ impl Connections {
             all.filter_map(|(number, bytes)| Some((*number, *bytes, self.all.get(number)?)))
         };
         for (_, bytes, buffer) in holders() {
-            *by_peer.entry(buffer.peer).or_default() += bytes;
+            *by_peer.entry(buffer.peer()).or_default() += bytes;
         }
         let (peer, _) = by_peer.into_iter().max_by_key(|(_, bytes)| *bytes)?;
-        let theirs = holders().filter(|(_, _, buffer)| buffer.peer == peer);
+        let theirs = holders().filter(|(_, _, buffer)| buffer.peer() == peer);
         let largest = theirs.max_by_key(|(number, bytes, _)| (*bytes, Reverse(*number)));
         largest.map(|(number, _, buffer)| (number, &**buffer))
     }
 }
 
-// === impl SendBuffer ===
-
-impl SendBuffer {
-    /// Counts a piece of an answer. Four atomics, of which two are common to all connections.
-    pub(super) fn hold(self: &Arc<Self>, bytes: usize, reader: Reader) -> Held {
-        let of = &*self.of;
-        let step = (reader == Reader::Prompt).then(|| of.step.load(Ordering::Relaxed));
-        if let Some(step) = step {
-            self.at(step).fetch_add(1, Ordering::Relaxed);
-        }
-        self.bytes.fetch_add(bytes, Ordering::Relaxed);
-        let all = of.bytes.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes);
-        let held = Held { buffer: self.clone(), bytes, step };
-        if all > of.limit {
-            of.is_full.notify_one();
-        }
-        held
-    }
-
-    /// Closes the connection, since its peer does not read what ends a stream.
-    pub(super) fn cut_late(&self) {
-        if self.cut_once() {
-            self.of.late.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-
-    /// Waits until the connection has to be closed.
-    pub(super) async fn cut(&self) {
-        self.cut.cancelled().await;
-    }
-
-    /// Whether it was not being closed before.
-    fn cut_once(&self) -> bool {
-        let first = !self.cut.is_cancelled();
-        self.cut.cancel();
-        first
-    }
-
-    /// Whether a piece made progress last in this step or in one before it.
-    fn rested_since(&self, step: usize) -> bool {
-        let steps = [step, step.wrapping_sub(1)];
-        steps.into_iter().any(|step| self.at(step).load(Ordering::Relaxed) > 0)
-    }
-
-    fn at(&self, step: usize) -> &AtomicUsize {
-        let [first, ..] = &self.progressed;
-        self.progressed.get(step % STEPS).unwrap_or(first)
-    }
-}
-
-// === impl Listed ===
-
-impl std::ops::Deref for Listed {
-    type Target = Arc<SendBuffer>;
-
-    fn deref(&self) -> &Arc<SendBuffer> {
-        &self.buffer
-    }
-}
-
-impl Drop for Listed {
-    fn drop(&mut self) {
-        self.buffer.of.connections().all.remove(&self.number);
-    }
-}
-
-// === impl Held ===
-
-impl Held {
-    /// Notes that the peer has taken a part of it.
-    fn progress(&mut self) {
-        let Some(last) = &mut self.step else { return };
-        let now = self.buffer.of.step.load(Ordering::Relaxed);
-        if *last != now {
-            self.buffer.at(now).fetch_add(1, Ordering::Relaxed);
-            self.buffer.at(*last).fetch_sub(1, Ordering::Relaxed);
-            *last = now;
-        }
-    }
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        let Self { buffer, bytes, step } = self;
-        buffer.of.bytes.fetch_sub(*bytes, Ordering::Relaxed);
-        buffer.bytes.fetch_sub(*bytes, Ordering::Relaxed);
-        if let Some(step) = *step {
-            buffer.at(step).fetch_sub(1, Ordering::Relaxed);
-        }
-    }
-}
-
-// === impl Chunk ===
-
-impl Chunk {
-    /// A piece of an answer on its way through `buffer`.
-    pub(super) fn new(bytes: Bytes, buffer: &Arc<SendBuffer>, reader: Reader) -> Self {
-        let held = buffer.hold(bytes.len() + OVERHEAD, reader);
-        Self { bytes, held }
-    }
-}
-
-impl Buf for Chunk {
-    fn remaining(&self) -> usize {
-        self.bytes.remaining()
-    }
-
-    fn chunk(&self) -> &[u8] {
-        self.bytes.chunk()
-    }
-
-    fn advance(&mut self, count: usize) {
-        self.bytes.advance(count);
-        self.held.progress();
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use bytes::{Buf as _, Bytes};
     use futures_util::FutureExt as _;
 
-    use super::*;
+    use super::{chunk::OVERHEAD, *};
 
     const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -367,17 +204,17 @@ mod tests {
         buffer.cut().now_or_never().is_some()
     }
 
-    fn chunk(buffer: &Arc<SendBuffer>, reader: Reader) -> Chunk {
-        Chunk::new(Bytes::from_static(&[0; 100]), buffer, reader)
+    fn chunk(buffer: &Arc<SendBuffer>, reader: &Reader) -> Chunk {
+        reader.chunk(Bytes::from_static(&[0; 100]), buffer)
     }
 
     #[test]
     fn an_answer_that_makes_no_progress_costs_its_connection() {
         let all = SendBuffers::new();
         let [stuck, slow, watching] = [1, 2, 3].map(|number| all.open(peer(number)));
-        let stays = chunk(&stuck, Reader::Prompt);
-        let mut moves = chunk(&slow, Reader::Prompt);
-        let _stream = chunk(&watching, Reader::Slow);
+        let stays = chunk(&stuck, &Reader::Prompt);
+        let mut moves = chunk(&slow, &Reader::Prompt);
+        let _stream = chunk(&watching, &Reader::slow());
         for _ in 0..STEPS_AT_REST - 1 {
             all.begin_step();
             moves.advance(1);
@@ -395,11 +232,42 @@ mod tests {
         assert_eq!(all.counts(), [("answers_unread", 1), ("answers_full", 0)]);
     }
 
+    #[test]
+    fn a_slow_reader_has_to_be_prompt_when_the_answer_is_over() {
+        let all = SendBuffers::new();
+        let [stuck, moving, done] = [1, 2, 3].map(|number| all.open(peer(number)));
+        let reader = Reader::slow();
+        let _stays = chunk(&stuck, &reader);
+        let mut moves = chunk(&moving, &reader);
+        drop(chunk(&done, &reader));
+        all_steps(&all, || {});
+        let readers = [(); 2].map(|()| Reader::slow());
+        let _stays = chunk(&stuck, &readers[0]);
+        let mut left = chunk(&moving, &readers[1]);
+        for (reader, buffer) in [(&reader, &done), (&readers[0], &stuck), (&readers[1], &moving)] {
+            reader.over(buffer);
+        }
+        drop((reader, readers));
+        all_steps(&all, || {
+            moves.advance(1);
+            left.advance(1);
+        });
+        assert_eq!([&stuck, &moving].map(|buffer| is_cut(buffer)), [true, false]);
+    }
+
+    /// More time than a prompt reader has.
+    fn all_steps(all: &SendBuffers, mut each: impl FnMut()) {
+        for _ in 0..2 * STEPS {
+            all.begin_step();
+            each();
+        }
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_reader_that_takes_a_byte_within_ten_seconds_is_not_slow() {
         let all = SendBuffers::new();
         let buffer = all.open(peer(1));
-        let mut moves = chunk(&buffer, Reader::Prompt);
+        let mut moves = chunk(&buffer, &Reader::Prompt);
         let reading = async {
             for _ in 0..20 {
                 sleep(PATIENCE).await;
@@ -426,15 +294,15 @@ mod tests {
         let piece = OVERHEAD + 100;
         let all = SendBuffers::with_limit(8 * piece);
         let honest = all.open(peer(1));
-        let _answers = [(); 3].map(|()| chunk(&honest, Reader::Prompt));
+        let _answers = [(); 3].map(|()| chunk(&honest, &Reader::Prompt));
         // Each of its connections holds less than the honest one.
         let flood: Vec<_> = (0..6).map(|_| all.open(peer(2))).collect();
-        let mut held: Vec<_> = flood.iter().map(|buffer| chunk(buffer, Reader::Slow)).collect();
+        let mut held: Vec<_> = flood.iter().map(|buffer| chunk(buffer, &Reader::slow())).collect();
         let lost = |flood: &[Listed]| flood.iter().filter(|buffer| is_cut(buffer)).count();
         look(&all).await;
         assert_eq!(lost(&flood), 1, "one too many");
         // Those that are being closed count no more, so that no others are closed for them.
-        held.push(chunk(&flood[5], Reader::Slow));
+        held.push(chunk(&flood[5], &Reader::slow()));
         look(&all).await;
         assert_eq!(lost(&flood), 2);
         assert!(is_cut(&flood[5]), "it held most");
@@ -447,11 +315,11 @@ mod tests {
         let all = SendBuffers::with_limit(8 * (OVERHEAD + 100));
         let buffers = [1, 2].map(|number| all.open(peer(number)));
         let mut burst: Vec<_> =
-            (0..100).map(|at| chunk(&buffers[at % 2], Reader::Prompt)).collect();
+            (0..100).map(|at| chunk(&buffers[at % 2], &Reader::Prompt)).collect();
         let written = async {
             sleep(BURST / 2).await;
             // Others are made meanwhile.
-            burst.splice(.., (0..4).map(|at| chunk(&buffers[at % 2], Reader::Prompt)));
+            burst.splice(.., (0..4).map(|at| chunk(&buffers[at % 2], &Reader::Prompt)));
             sleep(BURST).await;
         };
         tokio::select! {
@@ -470,14 +338,13 @@ mod tests {
     fn what_is_dropped_is_held_no_more() {
         let all = SendBuffers::new();
         let buffer = all.open(peer(1));
-        let mut chunks = [Reader::Prompt, Reader::Slow].map(|reader| chunk(&buffer, reader));
+        let mut chunks = [Reader::Prompt, Reader::slow()].map(|reader| chunk(&buffer, &reader));
         assert_eq!(all.usage().taken, 2 * (OVERHEAD + 100) / PLACE + 1);
         all.begin_step();
         chunks[0].advance(100);
         drop(chunks);
         assert_eq!(all.usage().taken, 0);
-        let rest = |step: &AtomicUsize| step.load(Ordering::Relaxed);
-        assert_eq!(buffer.progressed.each_ref().map(rest), [0; STEPS]);
+        assert!((0..STEPS).all(|step| buffer.at(step).load(Ordering::Relaxed) == 0));
         drop(buffer);
         assert!(all.connections().all.is_empty());
     }

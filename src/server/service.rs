@@ -146,7 +146,7 @@ impl Work {
         let buffer = self.buffer;
         let ends = Ends { place, deadline, over, guest, buffer: buffer.clone() };
         let events = answering == Answering::Events;
-        let reader = if events { Reader::Slow } else { Reader::Prompt };
+        let reader = if events { Reader::slow() } else { Reader::Prompt };
         Ok(response.map(|body| {
             let body = AnswerBody::Stream(ends.put_to(body));
             Answer { body, buffer, reader, _call: call }
@@ -183,7 +183,7 @@ impl HttpBody for Answer {
             AnswerBody::Once(body) => Pin::new(body).poll_frame(context),
             AnswerBody::Stream(body) => Pin::new(body).poll_frame(context),
         });
-        let chunk = |bytes| Chunk::new(bytes, &self.buffer, self.reader);
+        let chunk = |bytes| self.reader.chunk(bytes, &self.buffer);
         Poll::Ready(frame.map(|frame| frame.map(|frame| frame.map_data(chunk))))
     }
 
@@ -199,5 +199,11 @@ impl HttpBody for Answer {
             AnswerBody::Once(body) => body.size_hint(),
             AnswerBody::Stream(body) => body.size_hint(),
         }
+    }
+}
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        self.reader.over(&self.buffer);
     }
 }

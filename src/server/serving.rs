@@ -12,7 +12,7 @@ use hyper_util::rt::TokioIo;
 use rand::RngExt as _;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    time::sleep,
+    time::{sleep, timeout},
 };
 
 use super::{
@@ -26,8 +26,9 @@ use super::{
 
 /// Time for a connection that makes room, or is past its age, to answer to its GOAWAY.
 const ROOM_GRACE: Duration = Duration::from_millis(250);
-/// The same while the bridge stops: nobody waits for the place.
-const DRAIN_GRACE: Duration = Duration::from_secs(1);
+/// Time for calls that were sent before their caller had read the GOAWAY. A caller that goes on
+/// after it is refused, where its place is wanted or the bridge stops.
+const CROSSING: Duration = Duration::from_secs(1);
 
 /// Serves HTTP/2 until the connection ends, its age or the bridge ends it.
 pub(super) async fn serve_http2<S>(
@@ -72,8 +73,8 @@ where
 }
 
 /// Serves the calls of a connection that has got its GOAWAY, until it ends. Each call under way gets
-/// its answer; when `grace` has passed, new ones are refused. A connection without one is closed
-/// where its peer does not do it.
+/// its answer; new ones are refused after `grace`, or after [`CROSSING`] if the place is wanted or
+/// the bridge stops. A connection without a call is closed where its peer does not do it.
 async fn last_calls(
     connection: impl Future<Output = Result<(), String>>,
     guest: &Guest,
@@ -82,11 +83,16 @@ async fn last_calls(
 ) -> Result<(), String> {
     let in_the_way = apart(async {
         guest.gives_way().await;
-        idle_for(guest, ROOM_GRACE).await;
+        if timeout(CROSSING, idle_for(guest, ROOM_GRACE)).await.is_err() {
+            guest.close();
+            idle_for(guest, ROOM_GRACE).await;
+        }
     });
     let drained = apart(async {
         stages.goaway.cancelled().await;
-        idle_for(guest, DRAIN_GRACE).await;
+        sleep(CROSSING).await;
+        guest.close();
+        idle_for(guest, ROOM_GRACE).await;
     });
     let aged = apart(async {
         sleep(grace).await;

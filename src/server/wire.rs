@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::{
     frames::Frames,
     house::Guest,
-    send_buffers::{Held, Reader, SendBuffer},
+    send_buffers::{Held, SendBuffer},
 };
 
 /// Shows hyper what a caller sends, but for frames that h2 takes wrongly ([`Frames`]), and counts a
@@ -49,7 +49,7 @@ impl<S> Wire<S> {
         if written.is_ready() {
             self.stalled = None;
         } else if self.stalled.is_none() {
-            self.stalled = Some(self.buffer.hold(STALLED, Reader::Slow));
+            self.stalled = Some(self.buffer.hold(STALLED));
         }
         written
     }

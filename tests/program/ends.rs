@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use ccgateway_bridge::rpc::proto::{SetBusyRequest, WatchEventsRequest};
+use tokio::{io::AsyncWriteExt as _, task::JoinHandle};
 use tonic_health::pb::HealthCheckRequest;
 
 use crate::{
@@ -16,6 +17,7 @@ use crate::{
 
 const SET_BUSY: &str = "/ccgateway.agent.v1.AgentState/SetBusy";
 const WATCH_EVENTS: &str = "/ccgateway.agent.v1.AgentEvents/WatchEvents";
+const CHECK_HEALTH: &str = "/grpc.health.v1.Health/Check";
 const WATCH_HEALTH: &str = "/grpc.health.v1.Health/Watch";
 const NO_ERROR: u32 = 0;
 
@@ -136,7 +138,7 @@ async fn a_drain_does_not_wait_for_peers_that_say_nothing() {
     // None of them reads anything from here on.
     let _idle = Raw::connect(program.grpc, &[]).await;
     let mut peers = Vec::new();
-    for path in [WATCH_HEALTH, WATCH_EVENTS, "/grpc.health.v1.Health/Check"] {
+    for path in [WATCH_HEALTH, WATCH_EVENTS, CHECK_HEALTH] {
         let mut peer = Raw::connect(program.grpc, &no_window).await;
         if path == WATCH_EVENTS {
             peer.request(1, path, "1H", &WatchEventsRequest::default()).await;
@@ -151,6 +153,45 @@ async fn a_drain_does_not_wait_for_peers_that_say_nothing() {
     let (code, printed) = program.ended().await;
     assert_eq!(code, Some(0), "{printed}");
     assert!(printed.contains("drained: every call had its answer"), "{printed}");
+}
+
+/// Makes a call, and then others on and on, whatever the bridge says, until it is cut.
+async fn call_on(program: &Program) -> JoinHandle<()> {
+    let mut raw = Raw::connect(program.grpc, &[]).await;
+    raw.request(1, CHECK_HEALTH, "9S", &HealthCheckRequest::default()).await;
+    within("an answer", raw.until(|frame| frame.ends(1))).await.expect("served");
+    tokio::spawn(async move {
+        for stream in (3..).step_by(2) {
+            let head = frame(HEADERS, END_HEADERS, stream, &request_head(CHECK_HEALTH, "9S"));
+            let body = frame(DATA, END_STREAM, stream, &[0; 5]);
+            let sent = raw.0.write_all(&[head, body].concat()).await;
+            if sent.is_err() || raw.until(|frame| frame.ends(stream)).await.is_none() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+}
+
+#[tokio::test]
+async fn a_caller_that_goes_on_after_goaway_keeps_no_place() {
+    let settings = "server.connections = { max = 1, handshake_timeout = \"25s\" }";
+    let drain = "server.drain = { spread = \"0s\", limit = \"25s\" }";
+    let program = Program::start(&format!("{settings}\n{drain}"), &[]).await;
+    let rude = call_on(&program).await;
+    let mut newcomer = Raw::connect(program.grpc, &[]).await;
+    newcomer.request(1, CHECK_HEALTH, "30S", &HealthCheckRequest::default()).await;
+    let answered = within("an answer", newcomer.until(|frame| frame.ends(1))).await;
+    assert!(answered.is_some(), "there was no place");
+    within("the end of the one that goes on", rude).await.expect("no panic");
+
+    drop(newcomer);
+    let rude = call_on(&program).await;
+    program.signal("-TERM");
+    let (code, printed) = program.ended().await;
+    assert_eq!(code, Some(0), "{printed}");
+    assert!(printed.contains("drained: every call had its answer"), "{printed}");
+    within("the end of the one that goes on", rude).await.expect("no panic");
 }
 
 /// The GOAWAY of a connection that gets no place.

@@ -23,6 +23,8 @@ pub(in crate::server) struct Guest {
     seated: u64,
     /// When the last answer was made, in the same unit; `seated` before the first one.
     idle_since: AtomicU64,
+    /// Since when there have been answers that are being sent, in the same unit.
+    sending_since: AtomicU64,
     /// Cancelled when the connection is asked to end.
     pub(in crate::server) leaving: CancellationToken,
     /// The same, for those who look often.
@@ -42,8 +44,8 @@ pub(in crate::server) struct OpenCall {
 
 /// A guest without a call is not asked to leave before this time: its first call may be on its way.
 pub(super) const SETTLING: Duration = Duration::from_secs(1);
-/// An answer that has been made for so long and is not sent yet makes nobody busy: its reader does
-/// not take it.
+/// When there have been answers for so long that are made and not sent yet, they make nobody busy:
+/// their reader does not take them.
 const SENDING: Duration = Duration::from_secs(2);
 const MADE: u64 = 1 << 32;
 const SENT: u64 = 1;
@@ -60,6 +62,7 @@ impl Guest {
             calls: AtomicU64::default(),
             seated,
             idle_since: AtomicU64::new(seated),
+            sending_since: AtomicU64::default(),
             leaving: CancellationToken::new(),
             has_goaway: AtomicBool::default(),
             is_closed: AtomicBool::default(),
@@ -79,10 +82,11 @@ impl Guest {
         // With the release of the call that ended last: whoever sees that it has ended also sees
         // when.
         let calls = self.calls.load(Ordering::Acquire);
-        let since = self.idle_since.load(Ordering::Relaxed);
+        let sending_since = self.sending_since.load(Ordering::Relaxed);
         let sending =
-            || milliseconds_since(self.born).saturating_sub(since) < milliseconds(SENDING);
-        (calls == 0 || calls < MADE && !sending()).then_some(since)
+            || milliseconds_since(self.born).saturating_sub(sending_since) < milliseconds(SENDING);
+        let is_idle = calls == 0 || calls < MADE && !sending();
+        is_idle.then(|| self.idle_since.load(Ordering::Relaxed))
     }
 
     /// Since when the guest has been idle, if it may be asked to leave: it has not been asked
@@ -139,10 +143,13 @@ impl OpenCall {
     }
 
     fn end(&self, units: u64) {
-        let guest = &self.guest;
+        let (guest, now) = (&self.guest, milliseconds_since(self.guest.born));
         // Before the count, so that whoever sees the guest idle sees since when.
         // Of calls that end at the same time, the last counts.
-        guest.idle_since.fetch_max(milliseconds_since(guest.born), Ordering::Relaxed);
+        guest.idle_since.fetch_max(now, Ordering::Relaxed);
+        if guest.calls.load(Ordering::Relaxed) % MADE == 0 {
+            guest.sending_since.store(now, Ordering::Relaxed);
+        }
         guest.calls.fetch_sub(units, Ordering::Release);
     }
 }
@@ -163,4 +170,46 @@ pub(super) fn milliseconds_since(moment: Instant) -> u64 {
 
 fn milliseconds(time: Duration) -> u64 {
     time.as_millis().try_into().unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn guest() -> Arc<Guest> {
+        Arc::new(Guest::new([127, 0, 0, 1].into(), Instant::now()))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn answers_that_are_not_taken_make_nobody_busy_for_long() {
+        let guest = guest();
+        let mut unread = Vec::new();
+        // A new one now and then does not begin the time anew.
+        for _ in 0..3 {
+            let mut call = guest.begin();
+            assert_eq!(guest.idle_since(), None, "its answer is being made");
+            call.answered();
+            assert_eq!(guest.idle_since(), None, "its answer is being sent");
+            unread.push(call);
+            tokio::time::advance(SENDING * 2 / 5).await;
+        }
+        assert!(guest.idle_since().is_some());
+        let call = guest.begin();
+        assert_eq!(guest.idle_since(), None, "a call is under way");
+        drop(call);
+        assert!(guest.idle_since().is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_guest_whose_answers_are_taken_is_busy_with_each() {
+        let guest = guest();
+        for _ in 0..10 {
+            let mut call = guest.begin();
+            tokio::time::advance(SENDING).await;
+            call.answered();
+            assert_eq!(guest.idle_since(), None);
+            drop(call);
+            assert!(guest.idle_since().is_some());
+        }
+    }
 }
