@@ -31,8 +31,9 @@ use crate::tenant::Usage;
 /// A peer decides how much of an answer it takes (HTTP/2 flow control, or by not reading its
 /// socket). hyper asks a body for more only when the peer takes something, so an answer that nobody
 /// reads cannot end by itself; its connection has to be closed. That happens when an answer has made
-/// no progress for ten seconds, and when all connections together hold more than the limit: then
-/// to the connection that holds most, of the address that holds most.
+/// no progress for ten seconds, and no other one of the connection either; when an answer has made
+/// none for half a minute, whatever its neighbours do; and when all connections together hold more
+/// than the limit, then to the connection that holds most, of the address that holds most.
 #[derive(Debug)]
 pub(super) struct SendBuffers {
     limit: usize,
@@ -55,11 +56,15 @@ struct Connections {
 
 /// Answers that make no progress are looked for this often.
 const STEP: Duration = Duration::from_secs(2);
-/// How many steps after that of its last progress a piece is found: it has then made none for ten
-/// seconds, and twelve at the most.
-const STEPS_AT_REST: usize = 6;
-/// More than [`STEPS_AT_REST`], so that a new step meets no pieces of an old one.
-const STEPS: usize = 8;
+/// So many steps after its last progress, a piece of an answer or a connection is at rest: it has
+/// made none for ten seconds, and twelve at the most.
+const AT_REST: usize = 6;
+/// So many steps after its last progress, a piece is stuck although others move: after 26 to 28
+/// seconds. A reader with little time lets some answers wait for others, but hardly for longer than
+/// its deadlines.
+const STUCK: usize = 14;
+/// More than [`STUCK`], so that a new step meets no pieces of an old one.
+const STEPS: usize = 16;
 /// When the limit is exceeded, what is written within this time does not count: thousands of answers
 /// may be made at the same moment, when a gateway goes on after it stood still.
 const BURST: Duration = Duration::from_millis(250);
@@ -130,7 +135,7 @@ impl SendBuffers {
     fn begin_step(&self) {
         let step = self.step.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
         for buffer in self.connections().all.values() {
-            if buffer.rested_since(step.wrapping_sub(STEPS_AT_REST)) {
+            if buffer.is_stuck(step) {
                 buffer.cut_late();
             }
         }
@@ -215,7 +220,7 @@ mod tests {
         let stays = chunk(&stuck, &Reader::Prompt);
         let mut moves = chunk(&slow, &Reader::Prompt);
         let _stream = chunk(&watching, &Reader::slow());
-        for _ in 0..STEPS_AT_REST - 1 {
+        for _ in 0..AT_REST - 1 {
             all.begin_step();
             moves.advance(1);
             assert!(!is_cut(&stuck));
@@ -253,6 +258,24 @@ mod tests {
             left.advance(1);
         });
         assert_eq!([&stuck, &moving].map(|buffer| is_cut(buffer)), [true, false]);
+    }
+
+    #[test]
+    fn an_answer_may_wait_for_others_of_its_connection_for_a_while() {
+        let all = SendBuffers::new();
+        // In how many steps others move, and in how many more none does, until it is closed.
+        for (moving, still) in [(STUCK, 0), (AT_REST, AT_REST)] {
+            let buffer = all.open(peer(1));
+            let _waits = chunk(&buffer, &Reader::Prompt);
+            for step in 1..=moving + still {
+                assert!(!is_cut(&buffer), "{step} of {moving} + {still}");
+                all.begin_step();
+                if step <= moving {
+                    drop(chunk(&buffer, &Reader::Prompt));
+                }
+            }
+            assert!(is_cut(&buffer), "{moving} + {still}");
+        }
     }
 
     /// More time than a prompt reader has.

@@ -11,7 +11,7 @@ use std::{
 
 use tokio_util::sync::CancellationToken;
 
-use super::{STEPS, SendBuffers};
+use super::{AT_REST, STEPS, STUCK, SendBuffers};
 use crate::tenant::block;
 
 /// What one connection holds.
@@ -22,6 +22,8 @@ pub(in crate::server) struct SendBuffer {
     bytes: AtomicUsize,
     /// How many pieces made progress last in which step, by its number modulo [`STEPS`].
     progressed: [AtomicUsize; STEPS],
+    /// The step in which any of them made progress last.
+    last_progress: AtomicUsize,
     cut: CancellationToken,
 }
 
@@ -45,8 +47,15 @@ pub(in crate::server) struct Held {
 
 impl SendBuffer {
     pub(super) fn new(of: Arc<SendBuffers>, peer: IpAddr) -> Self {
-        let (bytes, progressed) = (AtomicUsize::default(), <_>::default());
-        Self { of, peer: block(peer), bytes, progressed, cut: CancellationToken::new() }
+        let last_progress = AtomicUsize::new(of.step.load(Ordering::Relaxed));
+        Self {
+            of,
+            peer: block(peer),
+            bytes: AtomicUsize::default(),
+            progressed: <_>::default(),
+            last_progress,
+            cut: CancellationToken::new(),
+        }
     }
 
     /// Counts bytes for as long as it takes. Two atomics, of which one is common to all connections.
@@ -101,10 +110,17 @@ impl SendBuffer {
         self.peer
     }
 
-    /// Whether a piece made progress last in this step or in one before it.
-    pub(super) fn rested_since(&self, step: usize) -> bool {
-        let steps = [step, step.wrapping_sub(1)];
-        steps.into_iter().any(|step| self.at(step).load(Ordering::Relaxed) > 0)
+    /// Whether a piece is stuck in this step, or at rest and the connection with it.
+    pub(super) fn is_stuck(&self, step: usize) -> bool {
+        let last_progress = self.last_progress.load(Ordering::Relaxed);
+        let at_rest = step.wrapping_sub(last_progress) >= AT_REST;
+        let since = if at_rest { AT_REST } else { STUCK };
+        let has_piece = |ago| self.at(step.wrapping_sub(ago)).load(Ordering::Relaxed) > 0;
+        (since..STEPS).any(has_piece)
+    }
+
+    fn progress(&self, step: usize) {
+        self.last_progress.store(step, Ordering::Relaxed);
     }
 
     pub(super) fn at(&self, step: usize) -> &AtomicUsize {
@@ -142,6 +158,7 @@ impl Held {
     pub(super) fn progress(&mut self) {
         let Some(last) = &mut self.step else { return };
         let now = self.buffer.of.step.load(Ordering::Relaxed);
+        self.buffer.progress(now);
         if *last != now {
             self.buffer.at(now).fetch_add(1, Ordering::Relaxed);
             self.buffer.at(*last).fetch_sub(1, Ordering::Relaxed);
@@ -155,6 +172,7 @@ impl Drop for Held {
         let Self { buffer, bytes, step } = self;
         buffer.of.bytes.fetch_sub(*bytes, Ordering::Relaxed);
         buffer.bytes.fetch_sub(*bytes, Ordering::Relaxed);
+        buffer.progress(buffer.of.step.load(Ordering::Relaxed));
         if let Some(step) = *step {
             buffer.at(step).fetch_sub(1, Ordering::Relaxed);
         }

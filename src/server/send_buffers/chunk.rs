@@ -9,7 +9,7 @@ use super::{Held, SendBuffer};
 /// What is expected of the reader of an answer.
 #[derive(Debug)]
 pub(in crate::server) enum Reader {
-    /// Takes some of it within ten seconds.
+    /// Takes some of it, or of another answer, within ten seconds.
     Prompt,
     /// Takes it when it likes, until the answer is over.
     Slow(Arc<SlowAnswer>),
