@@ -210,7 +210,7 @@ pub struct Connections {
     pub handshake_timeout: Duration,
     /// After this long, give or take a tenth, a connection is asked to end (GOAWAY).
     pub max_age: Duration,
-    /// How long its calls may then go on.
+    /// How long it takes new calls after that. Those that have begun are finished in any case.
     pub max_age_grace: Duration,
 }
 

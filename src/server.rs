@@ -5,8 +5,8 @@
 mod admin;
 mod certificates;
 mod connection;
-mod displacing;
 mod entrance;
+mod frames;
 mod health;
 mod house;
 mod intake;
@@ -14,9 +14,14 @@ mod listener;
 mod metrics;
 mod opening;
 mod rates;
+mod send_buffers;
 mod service;
+mod serving;
+mod socket;
 mod status;
+mod streams;
 mod tls;
+mod wire;
 
 use std::{collections::BTreeMap, io, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -197,7 +202,8 @@ impl Bridge {
             rpc::services(tenants.clone(), retcodes, &server, observed.clone())?;
         tenants.all().for_each(Tenant::share_polls);
         let health = Health::serving(&mut routes).await;
-        let (entrance, intake) = (shares.entrance.clone(), shares.intake.clone());
+        let ServerShares { entrance, intake, streams, .. } = &shares;
+        let (entrance, intake, streams) = (entrance.clone(), intake.clone(), streams.clone());
         let readiness =
             Arc::new(Readiness::new(tenants.clone(), &warnings, stores.clone(), entrance.clone()));
 
@@ -218,7 +224,9 @@ impl Bridge {
 
         tenants.all().for_each(Tenant::resume);
         let connections = TaskTracker::new();
-        let services = Services { routes: routes.routes().prepare(), intake, unread };
+        let (buffers, close) = (entrance.send_buffers.clone(), stages.close.clone());
+        tokio::spawn(async move { close.run_until_cancelled(buffers.watch()).await });
+        let services = Services { routes: routes.routes().prepare(), intake, streams, unread };
         let callers = Callers::new(&server, tls, services, entrance, stages.clone());
         connections.spawn(accept(ports.grpc.0, Arc::new(callers), connections.clone()));
         readiness.set_ready();

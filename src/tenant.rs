@@ -7,6 +7,7 @@ mod calls;
 mod confirm;
 mod credentials;
 mod directory;
+mod displacing;
 mod keeper;
 mod leave;
 mod lock;
@@ -21,9 +22,9 @@ mod take_overs;
 mod turns;
 mod underway;
 
-use std::{sync::Arc, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, warn};
 
@@ -36,6 +37,7 @@ pub use self::{
     admission::{Hosts, ServerCalls, ServerPlace, Usage},
     confirm::{Confirmation, Unconfirmed},
     directory::Tenants,
+    displacing::{Displacing, Place, block},
     sign_ins::SignInQueue,
     states::StateCount,
     take_overs::TakenOver,
@@ -74,7 +76,7 @@ pub struct Tenant {
     events: Arc<Events>,
     /// Where replicas tell each other of events; `None`: there are no others.
     relay: Option<Relay>,
-    watches: Arc<Semaphore>,
+    watches: Arc<Displacing>,
     /// Guids that may be renewed at once for agents whom another process has polled.
     renewals: Semaphore,
     /// Automatic sign-ins: those that no `SignIn` asked for.
@@ -188,7 +190,7 @@ impl Tenant {
             events,
             relay,
             renewals: Semaphore::new((config.limits.in_flight.get() / 4).max(1)),
-            watches: Arc::new(Semaphore::new(config.events.watches.get())),
+            watches: Displacing::new(config.events.watches.get()),
             id,
             config,
             work,
@@ -218,8 +220,7 @@ impl Tenant {
     /// How much of its shares the tenant takes.
     pub fn usage(&self) -> [Usage; 5] {
         let [calls, requests] = self.admission.usage();
-        let limit = self.config.events.watches.get();
-        let watches = Usage::of("watches", limit, &self.watches);
+        let watches = self.watches.usage("watches");
         let batches = Usage::of("batch_requests", self.batch_share(), &self.batches);
         let sessions = Usage {
             share: "sessions",
@@ -325,22 +326,24 @@ impl Tenant {
     ///
     /// # Errors
     ///
-    /// [`Obstacle::Overloaded`] if there are as many as there may be.
+    /// [`Obstacle::Overloaded`] if there are as many as there may be, and no address has more than
+    /// `peer` would have.
     pub async fn watch(
         &self,
+        peer: IpAddr,
         agents: Agents,
         after: Option<u64>,
-    ) -> Result<(Watch, OwnedSemaphorePermit), Obstacle> {
-        let limit = self.config.events.watches;
-        let place = self
-            .watches
-            .clone()
-            .try_acquire_owned()
-            .map_err(|_| Obstacle::Overloaded { share: Share::TenantWatches, limit })?;
+    ) -> Result<(Watch, Place), Obstacle> {
+        let place = self.watches.enter_fairly(peer).ok_or_else(|| self.watches_used_up())?;
         if let Some(relay) = &self.relay {
             relay.ready().await;
         }
         Ok((self.events.watch(agents, after), place))
+    }
+
+    /// What a caller hears for whom there is no place to watch events, or no more.
+    pub fn watches_used_up(&self) -> Obstacle {
+        Obstacle::Overloaded { share: Share::TenantWatches, limit: self.watches.limit() }
     }
 
     /// Cancelled when the bridge begins to stop.

@@ -1,10 +1,12 @@
-use std::{collections::VecDeque, pin::Pin, sync::Arc};
+use std::{
+    collections::VecDeque,
+    net::{IpAddr, Ipv4Addr},
+    pin::Pin,
+    sync::Arc,
+};
 
 use futures_util::{Stream, stream::unfold};
-use tokio::{
-    sync::OwnedSemaphorePermit,
-    time::{Instant, sleep_until},
-};
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
@@ -17,8 +19,9 @@ use super::{
     translate,
 };
 use crate::{
-    call::{CallError, Obstacle, Wait},
+    call::{CallError, Obstacle, StreamOver, Wait},
     event::Watch,
+    tenant::{Place, Tenant},
 };
 
 /// `AgentEvents`: what happens to agents.
@@ -36,7 +39,6 @@ struct Telling {
     end: End,
     /// Until the stream has ended.
     record: Option<Record>,
-    _place: OwnedSemaphorePermit,
 }
 
 /// What ends a stream, if its caller does not.
@@ -44,6 +46,8 @@ struct End {
     deadline: Option<Instant>,
     connection: CancellationToken,
     bridge: CancellationToken,
+    place: Place,
+    tenant: Arc<Tenant>,
 }
 
 #[tonic::async_trait]
@@ -57,11 +61,15 @@ impl AgentEvents for AgentEventsRpc {
         let method = "ccgateway.agent.v1.AgentEvents/WatchEvents";
         let (arrival, record, message) = self.0.arrival(method, request);
         match self.telling(&arrival, &message).await {
-            Ok((watch, end, place)) => {
+            Ok((watch, end)) => {
                 let ready = [translate::begin(watch.position())].into();
                 let (shared, record) = (self.0.clone(), Some(record));
-                let telling = Telling { shared, watch, ready, end, record, _place: place };
-                Ok(Response::new(Box::pin(unfold(telling, Telling::next))))
+                let over = StreamOver(end.place.lost_token());
+                let telling = Telling { shared, watch, ready, end, record };
+                let stream: Responses = Box::pin(unfold(telling, Telling::next));
+                let mut response = Response::new(stream);
+                response.extensions_mut().insert(over);
+                Ok(response)
             }
             Err(error) => Err(record.refuse(&error, &self.0)),
         }
@@ -73,21 +81,25 @@ impl AgentEventsRpc {
         &self,
         arrival: &Arrival,
         request: &WatchEventsRequest,
-    ) -> Result<(Watch, End, OwnedSemaphorePermit), CallError> {
+    ) -> Result<(Watch, End), CallError> {
         let timeout = arrival.timeout()?;
         let mut checker = Checker::default();
         let tenant = checker.tenant(&self.0.tenants, &request.tenant_id)?;
         let agents = checker.agents(tenant, &request.agent_ids);
         let (tenant, agents) = checker.done(tenant.zip(agents))?;
 
-        let (watch, place) =
-            tenant.watch(agents, request.after_sequence).await.map_err(CallError::unasked)?;
+        // Those without an address share one, so that none is without a bound.
+        let peer = arrival.peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.ip());
+        let watch = tenant.watch(peer, agents, request.after_sequence).await;
+        let (watch, place) = watch.map_err(CallError::unasked)?;
         let end = End {
             deadline: timeout.and_then(|timeout| arrival.at.checked_add(timeout)),
             connection: arrival.leaving.clone(),
             bridge: tenant.stopping(),
+            place,
+            tenant: tenant.clone(),
         };
-        Ok((watch, end, place))
+        Ok((watch, end))
     }
 }
 
@@ -117,6 +129,18 @@ impl Telling {
     }
 }
 
+impl Drop for Telling {
+    /// A stream that is dropped after its end, since its caller did not read that far, has ended for
+    /// that reason.
+    fn drop(&mut self) {
+        if let Some(record) = self.record.take()
+            && let Some(error) = self.end.has_come()
+        {
+            let _unread = record.refuse(&error, &self.shared);
+        }
+    }
+}
+
 // === impl End ===
 
 impl End {
@@ -127,12 +151,27 @@ impl End {
                 None => std::future::pending().await,
             }
         };
-        CallError::unasked(tokio::select! {
-            biased;
-            // A bridge that stops ends its connections too.
-            () = self.bridge.cancelled() => Obstacle::ShuttingDown,
-            () = self.connection.cancelled() => Obstacle::ConnectionAged,
-            () = deadline => Obstacle::Deadline(Wait::Watching),
-        })
+        tokio::select! {
+            () = self.bridge.cancelled() => {}
+            () = self.connection.cancelled() => {}
+            () = deadline => {}
+            () = self.place.lost() => {}
+        }
+        self.has_come().unwrap_or_else(|| CallError::unasked(Obstacle::ConnectionAged))
+    }
+
+    /// Why the stream is over, if it is.
+    fn has_come(&self) -> Option<CallError> {
+        // A bridge that stops ends its connections too.
+        let obstacle = if self.bridge.is_cancelled() {
+            Some(Obstacle::ShuttingDown)
+        } else if self.connection.is_cancelled() {
+            Some(Obstacle::ConnectionAged)
+        } else if self.deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+            Some(Obstacle::Deadline(Wait::Watching))
+        } else {
+            self.place.is_lost().then(|| self.tenant.watches_used_up())
+        };
+        obstacle.map(CallError::unasked)
     }
 }

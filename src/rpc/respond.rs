@@ -68,7 +68,7 @@ pub(super) struct Call {
 /// it would be memory that callers can take.
 pub(super) struct Arrival {
     timeout: Result<Option<Duration>, CallError>,
-    peer: Option<SocketAddr>,
+    pub(super) peer: Option<SocketAddr>,
     /// When it came.
     pub(super) at: Instant,
     /// Cancelled when its connection is asked to end.

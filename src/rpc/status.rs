@@ -88,7 +88,7 @@ fn obstacle<'a>(obstacle: &'a Obstacle, so: &'static str) -> Row<'a> {
         Obstacle::Deadline(Wait::Watching)
                                         => (DeadlineExceeded, "DEADLINE", Nothing, ""),
         Obstacle::Deadline(_)           => (DeadlineExceeded, "DEADLINE", Nothing, so),
-        Obstacle::Overloaded { share: share @ (Share::ServerCalls | Share::ServerReading), .. }
+        Obstacle::Overloaded { share: share @ (Share::ServerCalls | Share::ServerReading | Share::ServerReflection), .. }
                                         => (ResourceExhausted, "SERVER_OVERLOADED", Quota(*share), "try again shortly"),
         Obstacle::Overloaded { share, .. }
                                         => (ResourceExhausted, "TENANT_OVERLOADED", Quota(*share), "try again shortly"),
@@ -96,7 +96,7 @@ fn obstacle<'a>(obstacle: &'a Obstacle, so: &'static str) -> Row<'a> {
                                         => (ResourceExhausted, "SIGN_INS_QUEUED", NotBefore(*due_in), "the agent keeps its place: try again then"),
         Obstacle::TakenOver { .. }      => (FailedPrecondition, "AGENT_TAKEN_OVER", Precondition("SESSION"), "stop the other client, or take the agent over with SignIn and force"),
         Obstacle::ShuttingDown          => (Unavailable, "SHUTTING_DOWN", RetryAfter(Duration::ZERO), "try again at once"),
-        Obstacle::ConnectionAged        => (Unavailable, "CONNECTION_AGED", RetryAfter(Duration::ZERO), "watch again, after the last sequence"),
+        Obstacle::ConnectionAged        => (Unavailable, "CONNECTION_AGED", RetryAfter(Duration::ZERO), "go on with a new connection; a watch goes on after the last sequence"),
         Obstacle::StoreUnavailable(_)   => (Unavailable, "STORE_UNAVAILABLE", RetryAfter(SOON), "try again shortly"),
         Obstacle::Tried { then, .. }    => return self::obstacle(then, so),
         Obstacle::Unprepared(error)     => return row(error),
@@ -365,7 +365,7 @@ mod tests {
             }
         }
         check(&CallError::BadReply(text()), (Internal, "GATEWAY_BAD_REPLY", unknown, None, never));
-        for share in [Share::ServerCalls, Share::ServerReading] {
+        for share in [Share::ServerCalls, Share::ServerReading, Share::ServerReflection] {
             check(
                 &overloaded(share),
                 (ResourceExhausted, "SERVER_OVERLOADED", unsent, Some(500), Some("500")),

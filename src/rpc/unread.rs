@@ -46,8 +46,13 @@ impl Unread {
     /// When a request with these headers that came at `arrived` has to be answered: at its caller's
     /// deadline, else at the default one.
     pub fn answer_by(&self, headers: &HeaderMap, arrived: Instant) -> Instant {
-        let timeout = timeout(headers).unwrap_or(self.0.default_deadline);
+        let timeout = own_timeout(headers).unwrap_or(self.0.default_deadline);
         Deadline::new(arrived, timeout).answer_by()
+    }
+
+    /// When a stream with these headers that came at `arrived` has to end, if its caller says so.
+    pub fn deadline(&self, headers: &HeaderMap, arrived: Instant) -> Option<Instant> {
+        arrived.checked_add(own_timeout(headers)?)
     }
 
     /// Answers a request. Which tenant and agent it is about is in its message.
@@ -62,7 +67,7 @@ impl Unread {
         let observed = &self.0.observed;
         let started = Started {
             at,
-            timeout: timeout(&head.headers),
+            timeout: own_timeout(&head.headers),
             counted: Counted { method: observed.metrics.calls.of(method), tenant: tenant.cloned() },
             span: observed.tracer.begin(method, &head.headers, at),
         };
@@ -71,7 +76,7 @@ impl Unread {
     }
 }
 
-fn timeout(headers: &HeaderMap) -> Option<Duration> {
+fn own_timeout(headers: &HeaderMap) -> Option<Duration> {
     timeout::parse(headers.get("grpc-timeout")?.as_bytes())
 }
 

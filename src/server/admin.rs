@@ -27,8 +27,8 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 pub(super) use self::readiness::Readiness;
-use super::{displacing::Displacing, status::Board};
-use crate::metrics;
+use super::status::Board;
+use crate::{metrics, tenant::Displacing};
 
 /// An answer's status, content type and body.
 type Answer = (StatusCode, &'static str, String);

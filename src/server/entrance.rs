@@ -5,22 +5,35 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-use super::{displacing::Displacing, house::House};
-use crate::{config, tenant::Usage};
+use super::{house::House, send_buffers::SendBuffers};
+use crate::{
+    config,
+    tenant::{Displacing, Usage},
+};
 
-/// The two bounds on connections: handshakes under way, and connections that are served.
+/// The bounds on connections: handshakes under way, connections that are served, and what these hold
+/// of answers that are not read.
 #[derive(Debug)]
 pub(super) struct Entrance {
     pub(super) handshakes: Arc<Displacing>,
     pub(super) house: Arc<House>,
+    pub(super) send_buffers: Arc<SendBuffers>,
+    /// Peers that are being told that there is no place.
+    pub(super) farewells: Arc<Displacing>,
     /// Handshakes that took too long.
     late: AtomicU64,
 }
 
 impl Entrance {
     pub(super) fn new(limits: &config::Connections) -> Self {
-        let handshakes = Displacing::new(limits.handshakes.get());
-        Self { handshakes, house: House::new(limits), late: AtomicU64::default() }
+        let places = || Displacing::new(limits.handshakes.get());
+        Self {
+            handshakes: places(),
+            house: House::new(limits),
+            send_buffers: SendBuffers::new(),
+            farewells: places(),
+            late: AtomicU64::default(),
+        }
     }
 
     /// A handshake took too long.
@@ -28,16 +41,18 @@ impl Entrance {
         self.late.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// How much is taken of either.
-    pub(super) fn usage(&self) -> [Usage; 2] {
-        [self.house.usage(), self.handshakes.usage("handshakes")]
+    /// How much is taken of each.
+    pub(super) fn usage(&self) -> [Usage; 3] {
+        let Self { handshakes, house, send_buffers, .. } = self;
+        [house.usage(), handshakes.usage("handshakes"), send_buffers.usage()]
     }
 
     /// How many connections were ended or not begun for want of time or room, by cause.
-    pub(super) fn turned_away(&self) -> [(&'static str, u64); 5] {
+    pub(super) fn turned_away(&self) -> [(&'static str, u64); 7] {
         let late = self.late.load(Ordering::Relaxed);
         let [idle, house, peer] = self.house.counts();
         let displaced = ("handshakes_full", self.handshakes.displaced());
-        [("handshake_late", late), displaced, idle, house, peer]
+        let [unread, unread_full] = self.send_buffers.counts();
+        [("handshake_late", late), displaced, idle, house, peer, unread, unread_full]
     }
 }

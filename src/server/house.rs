@@ -1,13 +1,14 @@
 //! The connections that are served: how many there may be, and who makes room for others.
 
 mod demand;
+mod guest;
 
 use std::{
     collections::HashMap,
-    net::{IpAddr, Ipv6Addr},
+    net::IpAddr,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -16,11 +17,14 @@ use tokio::{
     sync::Notify,
     time::{Instant, timeout},
 };
-use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use self::demand::Demand;
-use crate::{config, tenant::Usage};
+pub(super) use self::guest::{Guest, OpenCall};
+use self::{demand::Demand, guest::milliseconds_since};
+use crate::{
+    config,
+    tenant::{Usage, block},
+};
 
 /// All connections that are served. One that is idle is kept as long as there is room: callers keep
 /// channels open for hours. Where there is none, the one that has been idle longest makes it.
@@ -28,7 +32,7 @@ use crate::{config, tenant::Usage};
 pub(super) struct House {
     max: usize,
     per_peer: usize,
-    /// Of the times in [`Guest::idle_since`].
+    /// Of the times of guests.
     born: Instant,
     guests: Mutex<Guests>,
     left: Notify,
@@ -66,23 +70,6 @@ struct Newcomer<'a> {
     waits_for: Option<Full>,
 }
 
-/// One connection that is served.
-#[derive(Debug)]
-pub(super) struct Guest {
-    peer: IpAddr,
-    born: Instant,
-    /// Streams that are open.
-    streams: AtomicUsize,
-    /// When the connection got its place, in milliseconds since the house was made.
-    seated: u64,
-    /// When the last stream ended, in the same unit; `seated` before the first one.
-    idle_since: AtomicU64,
-    /// Cancelled when the connection is asked to end.
-    pub(super) leaving: CancellationToken,
-    /// Cancelled when the connection's place is wanted for another one.
-    gives_way: CancellationToken,
-}
-
 /// A place in the house; given back when dropped.
 #[derive(Debug)]
 pub(super) struct Stay {
@@ -90,10 +77,6 @@ pub(super) struct Stay {
     number: u64,
     pub(super) guest: Arc<Guest>,
 }
-
-/// A stream that is open; ended when dropped.
-#[derive(Debug)]
-pub(super) struct OpenStream(Arc<Guest>);
 
 /// The bound that leaves no room for a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -106,9 +89,6 @@ pub(super) enum Full {
 
 /// How long to wait for a guest that was asked to leave before the next one is asked.
 const ASK_AGAIN: Duration = Duration::from_millis(500);
-/// A guest without a stream is not asked to leave before this time: its first call may be on its
-/// way.
-const SETTLING: Duration = Duration::from_secs(1);
 /// Between two lines of the log that say that the house is full.
 const SAY_AGAIN: Duration = Duration::from_secs(10);
 
@@ -181,16 +161,7 @@ impl House {
     }
 
     fn seat(self: &Arc<Self>, guests: &mut Guests, peer: IpAddr) -> Stay {
-        let seated = milliseconds_since(self.born);
-        let guest = Arc::new(Guest {
-            peer,
-            born: self.born,
-            streams: AtomicUsize::default(),
-            seated,
-            idle_since: AtomicU64::new(seated),
-            leaving: CancellationToken::new(),
-            gives_way: CancellationToken::new(),
-        });
+        let guest = Arc::new(Guest::new(peer, self.born));
         let number = guests.next;
         guests.next += 1;
         guests.all.insert(number, guest.clone());
@@ -348,75 +319,13 @@ impl Drop for Stay {
     }
 }
 
-// === impl Guest ===
-
-impl Guest {
-    /// Notes a stream that begins. Two atomics that hardly anybody else touches.
-    pub(super) fn begin(self: &Arc<Self>) -> OpenStream {
-        self.streams.fetch_add(1, Ordering::Relaxed);
-        OpenStream(self.clone())
-    }
-
-    /// Since when no stream has been open, in milliseconds since the house was made; `None` if one
-    /// is.
-    pub(super) fn idle_since(&self) -> Option<u64> {
-        // With the release of the stream that ended last: whoever sees that it has ended also sees
-        // when.
-        let idle = self.streams.load(Ordering::Acquire) == 0;
-        idle.then(|| self.idle_since.load(Ordering::Relaxed))
-    }
-
-    /// Since when the guest has been idle, if it may be asked to leave: it has not been asked
-    /// before, and has had the time for a first call.
-    fn dispensable(&self, house_age: u64) -> Option<u64> {
-        let since = self.idle_since()?;
-        let settling = u64::try_from(SETTLING.as_millis()).unwrap_or(u64::MAX);
-        let settles = since == self.seated && house_age.saturating_sub(since) < settling;
-        (!settles && !self.gives_way.is_cancelled()).then_some(since)
-    }
-
-    /// Says that the connection's place is wanted.
-    #[cfg(test)]
-    pub(super) fn make_way(&self) {
-        self.gives_way.cancel();
-    }
-
-    /// Waits until the connection's place is wanted for another one.
-    pub(super) async fn gives_way(&self) {
-        self.gives_way.cancelled().await;
-    }
-}
-
-impl Drop for OpenStream {
-    fn drop(&mut self) {
-        let Self(guest) = self;
-        // Before the count, so that whoever sees the guest idle sees since when.
-        // Of streams that end at the same time, the last counts.
-        guest.idle_since.fetch_max(milliseconds_since(guest.born), Ordering::Relaxed);
-        guest.streams.fetch_sub(1, Ordering::Release);
-    }
-}
-
-fn milliseconds_since(moment: Instant) -> u64 {
-    moment.elapsed().as_millis().try_into().unwrap_or(u64::MAX)
-}
-
-/// What counts as one address: an IPv6 host has a whole /64 for itself.
-pub(super) fn block(peer: IpAddr) -> IpAddr {
-    const HOST: u128 = u64::MAX as u128;
-    match peer.to_canonical() {
-        IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() & !HOST).into(),
-        v4 @ IpAddr::V4(_) => v4,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::num::NonZeroUsize;
 
     use futures_util::FutureExt as _;
 
-    use super::*;
+    use super::{guest::SETTLING, *};
 
     const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 
@@ -623,14 +532,5 @@ mod tests {
             }
             tokio::time::advance(SAY_AGAIN).await;
         }
-    }
-
-    #[test]
-    fn hosts_of_ipv6_are_told_apart_by_their_network() {
-        let block = |text: &str| block(text.parse().expect("an address"));
-        assert_eq!(block("2001:db8::1"), block("2001:db8::ffff:2"));
-        assert_ne!(block("2001:db8::1"), block("2001:db8:0:1::1"));
-        assert_eq!(block("::ffff:192.0.2.1"), block("192.0.2.1"));
-        assert_ne!(block("192.0.2.1"), block("192.0.2.2"));
     }
 }

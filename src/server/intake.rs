@@ -17,12 +17,11 @@ use tokio::time::{Instant, Sleep, sleep, sleep_until};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 use tonic::{Status, body::Body};
 
-use super::displacing::{Displacing, Place};
 use crate::{
     call::{CallError, Obstacle, Share, Wait},
     config,
     rpc::Unread,
-    tenant::Usage,
+    tenant::{Displacing, Place, Usage},
 };
 
 /// Where requests wait for the rest of their message.

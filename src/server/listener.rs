@@ -1,8 +1,9 @@
-use std::{io, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
+use futures_util::FutureExt as _;
 use hyper::server::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
@@ -68,21 +69,26 @@ fn http2(limits: &Http2) -> http2::Builder<TokioExecutor> {
 /// the kernel's backlog, where nobody could see whether its peer goes on.
 pub(super) async fn accept(listener: TcpListener, callers: Arc<Callers>, tasks: TaskTracker) {
     let goaway = callers.stages.goaway.clone();
+    let serve = |(stream, peer): (TcpStream, SocketAddr)| {
+        let callers = callers.clone();
+        let place = callers.entrance.handshakes.enter(peer.ip());
+        tasks.spawn(async move {
+            connection::serve(stream, peer, place, &callers).await;
+        });
+    };
     let accepting = async {
         loop {
             match listener.accept().await {
-                Ok((stream, peer)) => {
-                    let callers = callers.clone();
-                    let place = callers.entrance.handshakes.enter(peer.ip());
-                    tasks.spawn(async move {
-                        connection::serve(stream, peer, place, &callers).await;
-                    });
-                }
+                Ok(accepted) => serve(accepted),
                 Err(error) => after(&error).await,
             }
         }
     };
     goaway.run_until_cancelled(accepting).await;
+    // These are connected already; the kernel would cut them with the listener.
+    while let Some(Ok(accepted)) = listener.accept().now_or_never() {
+        serve(accepted);
+    }
 }
 
 async fn after(error: &io::Error) {

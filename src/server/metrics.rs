@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
-use super::{certificates::Certificates, entrance::Entrance, intake::Intake};
+use super::{certificates::Certificates, entrance::Entrance, intake::Intake, streams::Streams};
 use crate::{
     config::{self, Division},
     metrics::Metrics,
@@ -32,6 +32,7 @@ pub(super) struct ServerShares {
     pub(super) calls: ServerCalls,
     pub(super) entrance: Arc<Entrance>,
     pub(super) intake: Arc<Intake>,
+    pub(super) streams: Arc<Streams>,
 }
 
 impl Exposition {
@@ -58,10 +59,11 @@ impl Exposition {
     }
 
     /// How much is taken of what all callers share.
-    pub(super) fn server_usage(&self) -> [Usage; 4] {
-        let ServerShares { calls, entrance, intake } = &self.shares;
-        let [connections, handshakes] = entrance.usage();
-        [calls.usage(), intake.usage(), connections, handshakes]
+    pub(super) fn server_usage(&self) -> [Usage; 7] {
+        let ServerShares { calls, entrance, intake, streams } = &self.shares;
+        let [connections, handshakes, unread] = entrance.usage();
+        let [health, reflection] = streams.usage();
+        [calls.usage(), intake.usage(), connections, handshakes, unread, health, reflection]
     }
 
     fn look(&self) {
@@ -98,6 +100,7 @@ impl ServerShares {
     pub(super) fn new(server: &config::Server, division: Division) -> Self {
         let entrance = Arc::new(Entrance::new(&server.connections));
         let intake = Arc::new(Intake::new(server));
-        Self { calls: ServerCalls::new(division), entrance, intake }
+        let streams = Arc::new(Streams::new(&server.connections));
+        Self { calls: ServerCalls::new(division), entrance, intake, streams }
     }
 }

@@ -4,28 +4,24 @@ use std::{
     io,
     pin::Pin,
     task::{Context, Poll},
-    time::Duration,
 };
 
 use bytes::{Buf as _, Bytes, BytesMut};
-use tokio::{
-    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf},
-    time::{Sleep, sleep},
-};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
+
+/// A stream whose peer is about to open a connection.
+#[derive(Debug)]
+pub(super) struct Opening<S> {
+    stream: S,
+    read: BytesMut,
+}
 
 /// A stream whose peer has said all that opens a connection; it is read from the beginning.
-///
-/// A write that the peer takes nothing of for too long is an error: answers that nobody reads
-/// would stay in memory.
 #[derive(Debug)]
 pub(super) struct Opened<S> {
     /// What was read already.
     first: Bytes,
     stream: S,
-    /// How long a write may stand still.
-    patience: Duration,
-    /// Made when a write stands still.
-    stalled: Option<Pin<Box<Sleep>>>,
 }
 
 /// Why a stream is no HTTP/2 connection.
@@ -54,7 +50,7 @@ enum Beginning {
 }
 
 /// What a client says first (RFC 9113, section 3.4).
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const FRAME_HEAD: usize = 9;
 const SETTINGS: u8 = 4;
 const ACK: u8 = 1;
@@ -71,33 +67,47 @@ const HTTP_1_ANSWER: &[u8] = b"HTTP/1.1 400 Bad Request\r\n\
 const NO_PLACE: &[u8] = b"\0\0\0\x04\0\0\0\0\0\
     \0\0\x21\x07\0\0\0\0\0\0\0\0\0\0\0\0\0no place for another conn";
 
-/// Reads the preface and the client's first settings, whole. The caller bounds the time for it;
-/// `patience` bounds later writes.
-///
-/// # Errors
-///
-/// [`NotOpened`]. A client that speaks HTTP/1 has been told then what is spoken here.
-pub(super) async fn open<S>(mut stream: S, patience: Duration) -> Result<Opened<S>, NotOpened>
-where
-    S: AsyncRead + AsyncWrite + Unpin,
-{
-    let mut read = BytesMut::new();
-    loop {
-        match beginning(&read) {
-            Beginning::Whole => {
-                return Ok(Opened { first: read.freeze(), stream, patience, stalled: None });
-            }
-            Beginning::Unfinished => {}
-            Beginning::Other { http_1 } => {
-                if http_1 {
-                    farewell(&mut stream, HTTP_1_ANSWER).await?;
+// === impl Opening ===
+
+impl<S> Opening<S> {
+    pub(super) fn new(stream: S) -> Self {
+        Self { stream, read: BytesMut::new() }
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Opening<S> {
+    /// Reads the preface and the client's first settings, whole. The caller bounds the time for it;
+    /// dropping the future loses nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`NotOpened`]. A client that speaks HTTP/1 has been told then what is spoken here.
+    pub(super) async fn finish(&mut self) -> Result<(), NotOpened> {
+        let Self { stream, read } = self;
+        loop {
+            match beginning(read) {
+                Beginning::Whole => return Ok(()),
+                Beginning::Unfinished => {}
+                Beginning::Other { http_1 } => {
+                    if http_1 {
+                        farewell(stream, HTTP_1_ANSWER).await?;
+                    }
+                    return Err(NotOpened::Stranger);
                 }
-                return Err(NotOpened::Stranger);
+            }
+            read.reserve(READ_SIZE);
+            if stream.read_buf(read).await? == 0 {
+                return Err(NotOpened::Ended);
             }
         }
-        read.reserve(READ_SIZE);
-        if stream.read_buf(&mut read).await? == 0 {
-            return Err(NotOpened::Ended);
+    }
+
+    /// Tells the peer that there is no place for its connection and that nothing was done, so that
+    /// its library tries elsewhere. Nothing is said to a peer that has not said its preface. The
+    /// caller bounds the time for it.
+    pub(super) async fn turn_away(mut self) {
+        if self.read.starts_with(PREFACE) {
+            let _gone = farewell(&mut self.stream, NO_PLACE).await;
         }
     }
 }
@@ -135,28 +145,11 @@ where
     Ok(())
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Opened<S> {
-    /// Tells the peer that there is no place for its connection and that nothing was done, so that
-    /// its library tries elsewhere. The caller bounds the time for it.
-    pub(super) async fn turn_away(mut self) {
-        let _gone = farewell(&mut self.stream, NO_PLACE).await;
-    }
-}
+// === impl Opened ===
 
-impl<S> Opened<S> {
-    /// What a write has come to, and whether it has stood still for too long.
-    fn hurry<T>(
-        &mut self,
-        context: &mut Context<'_>,
-        written: Poll<io::Result<T>>,
-    ) -> Poll<io::Result<T>> {
-        if written.is_ready() {
-            self.stalled = None;
-            return written;
-        }
-        let patience = self.patience;
-        let stalled = self.stalled.get_or_insert_with(|| Box::pin(sleep(patience)));
-        stalled.as_mut().poll(context).map(|()| Err(io::ErrorKind::TimedOut.into()))
+impl<S> From<Opening<S>> for Opened<S> {
+    fn from(Opening { stream, read }: Opening<S>) -> Self {
+        Self { first: read.freeze(), stream }
     }
 }
 
@@ -185,18 +178,15 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Opened<S> {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write(context, bytes);
-        self.hurry(context, written)
+        Pin::new(&mut self.stream).poll_write(context, bytes)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let written = Pin::new(&mut self.stream).poll_flush(context);
-        self.hurry(context, written)
+        Pin::new(&mut self.stream).poll_flush(context)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let written = Pin::new(&mut self.stream).poll_shutdown(context);
-        self.hurry(context, written)
+        Pin::new(&mut self.stream).poll_shutdown(context)
     }
 
     fn poll_write_vectored(
@@ -204,8 +194,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Opened<S> {
         context: &mut Context<'_>,
         bytes: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write_vectored(context, bytes);
-        self.hurry(context, written)
+        Pin::new(&mut self.stream).poll_write_vectored(context, bytes)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -265,18 +254,6 @@ mod tests {
         assert!(head.contains(&format!("Content-Length: {}\r\n", body.len())), "{}", body.len());
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn a_write_that_nobody_takes_ends_in_time() {
-        let (mut client, server) = tokio::io::duplex(64);
-        client.write_all(&opening(&[])).await.unwrap();
-        let patience = Duration::from_secs(10);
-        let mut opened = open(server, patience).await.unwrap();
-        opened.write_all(&[0; 60]).await.unwrap();
-        let begun = tokio::time::Instant::now();
-        let error = opened.write_all(&[0; 60]).await.unwrap_err();
-        assert_eq!((error.kind(), begun.elapsed()), (io::ErrorKind::TimedOut, patience));
-    }
-
     proptest! {
         #[test]
         fn what_was_read_first_is_read_again(
@@ -290,7 +267,9 @@ mod tests {
                 let (mut client, server) = tokio::io::duplex(pieces);
                 let saying = async { client.write_all(&said).await.unwrap(); drop(client); };
                 let hearing = async {
-                    let mut opened = open(server, Duration::MAX).await.unwrap();
+                    let mut opening = Opening::new(server);
+                    opening.finish().await.unwrap();
+                    let mut opened = Opened::from(opening);
                     let mut heard = Vec::new();
                     opened.read_to_end(&mut heard).await.unwrap();
                     heard

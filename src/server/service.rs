@@ -3,10 +3,10 @@ use std::{
     net::SocketAddr,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
-use bytes::Bytes;
+use http::request::Parts;
 use hyper::{
     Request, Response,
     body::{Body as HttpBody, Frame, Incoming, SizeHint},
@@ -17,10 +17,15 @@ use tonic::{body::Body, service::Routes};
 use tower_service::Service as _;
 
 use super::{
-    house::{Guest, OpenStream},
+    house::{Guest, OpenCall},
     intake::{Intake, Sender},
+    send_buffers::{Chunk, Reader, SendBuffer},
+    streams::{Answering, Ends, StreamBody, Streams},
 };
-use crate::{call::Caller, rpc::Unread};
+use crate::{
+    call::{CallError, Caller, Obstacle},
+    rpc::Unread,
+};
 
 /// The services, as one connection sees them.
 #[derive(Clone, Debug)]
@@ -28,6 +33,7 @@ pub(super) struct Calls {
     services: Services,
     peer: SocketAddr,
     guest: Arc<Guest>,
+    buffer: Arc<SendBuffer>,
 }
 
 /// The services, and what stands before them.
@@ -35,20 +41,42 @@ pub(super) struct Calls {
 pub(super) struct Services {
     pub(super) routes: Routes,
     pub(super) intake: Arc<Intake>,
+    pub(super) streams: Arc<Streams>,
     pub(super) unread: Unread,
 }
 
-/// An answer's body. The stream is open until it has been sent, or nobody wants it any more.
+/// An answer's body. Its call is under way until it has been sent, or nobody wants it any more.
 #[derive(Debug)]
 pub(super) struct Answer {
-    body: Body,
-    _open: OpenStream,
+    body: AnswerBody,
+    buffer: Arc<SendBuffer>,
+    reader: Reader,
+    _call: Option<OpenCall>,
+}
+
+#[derive(Debug)]
+enum AnswerBody {
+    Once(Body),
+    Stream(StreamBody),
+}
+
+/// A request on its way to its service.
+struct Work {
+    services: Services,
+    peer: SocketAddr,
+    sender: Sender,
+    buffer: Arc<SendBuffer>,
 }
 
 impl Calls {
     /// The services for the connection of `peer`.
-    pub(super) fn new(services: Services, peer: SocketAddr, guest: Arc<Guest>) -> Self {
-        Self { services, peer, guest }
+    pub(super) fn new(
+        services: Services,
+        peer: SocketAddr,
+        guest: Arc<Guest>,
+        buffer: Arc<SendBuffer>,
+    ) -> Self {
+        Self { services, peer, guest, buffer }
     }
 }
 
@@ -62,39 +90,125 @@ impl Service<Request<Incoming>> for Calls {
         let (peer, arrived) = (self.peer, Instant::now());
         let leaving = self.guest.leaving.clone();
         head.extensions.insert(Caller { peer, arrived, leaving });
-        let Services { mut routes, intake, unread } = self.services.clone();
-        let sender = Sender { peer: peer.ip(), arrived };
-        let open = self.guest.begin();
-        let path = head.uri.path_and_query().cloned();
-        Box::pin(async move {
-            let response = match intake.take(&head, sender, body, &unread).await {
-                Ok(body) => {
-                    let response = routes.call(Request::from_parts(head, body)).await?;
-                    unread.look(path.as_ref(), (peer, arrived), response)
-                }
-                Err(refused) => refused,
-            };
-            Ok(response.map(|body| Answer { body, _open: open }))
-        })
+        let work = Work {
+            services: self.services.clone(),
+            peer,
+            sender: Sender { peer: peer.ip(), arrived },
+            buffer: self.buffer.clone(),
+        };
+        if self.guest.is_closed() {
+            let refused =
+                work.services.unread.refuse(&head, &CallError::unasked(Obstacle::ConnectionAged));
+            return Box::pin(std::future::ready(Ok(work.once(refused, None))));
+        }
+        match Answering::of(head.uri.path()) {
+            Answering::Once => Box::pin(work.answer(head, body, self.guest.begin())),
+            answering => Box::pin(work.stream(answering, head, body, self.guest.clone())),
+        }
     }
 }
 
+// === impl Work ===
+
+impl Work {
+    /// Has a service answer with one message.
+    async fn answer(
+        mut self,
+        head: Parts,
+        body: Incoming,
+        mut call: OpenCall,
+    ) -> Result<Response<Answer>, Infallible> {
+        let response = self.ask(head, body).await?;
+        call.answered();
+        Ok(self.once(response, Some(call)))
+    }
+
+    /// Has a service answer with a stream.
+    async fn stream(
+        mut self,
+        answering: Answering,
+        head: Parts,
+        body: Incoming,
+        guest: Arc<Guest>,
+    ) -> Result<Response<Answer>, Infallible> {
+        let call = answering.is_use().then(|| guest.begin());
+        let Services { streams, unread, .. } = &self.services;
+        let place = match streams.enter(answering, self.sender.peer) {
+            Ok(place) => place,
+            Err(full) => {
+                let refused = unread.refuse(&head, &CallError::unasked(full));
+                return Ok(self.once(refused, call));
+            }
+        };
+        let deadline = unread.deadline(&head.headers, self.sender.arrived);
+        let mut response = self.ask(head, body).await?;
+        let Some(place) = place.filter(|_| !response.body().is_end_stream()) else {
+            return Ok(self.once(response, call));
+        };
+        let over = response.extensions_mut().remove();
+        let buffer = self.buffer;
+        let ends = Ends { place, deadline, over, guest, buffer: buffer.clone() };
+        let events = answering == Answering::Events;
+        let reader = if events { Reader::slow() } else { Reader::Prompt };
+        Ok(response.map(|body| {
+            let body = AnswerBody::Stream(ends.put_to(body));
+            Answer { body, buffer, reader, _call: call }
+        }))
+    }
+
+    /// Reads a request to its end and has it answered.
+    async fn ask(&mut self, head: Parts, body: Incoming) -> Result<Response<Body>, Infallible> {
+        let Services { routes, intake, unread, .. } = &mut self.services;
+        let path = head.uri.path_and_query().cloned();
+        let response = match intake.take(&head, self.sender, body, unread).await {
+            Ok(body) => routes.call(Request::from_parts(head, body)).await?,
+            Err(refused) => return Ok(refused),
+        };
+        Ok(unread.look(path.as_ref(), (self.peer, self.sender.arrived), response))
+    }
+
+    /// An answer that is there.
+    fn once(self, response: Response<Body>, call: Option<OpenCall>) -> Response<Answer> {
+        let (buffer, reader) = (self.buffer, Reader::Prompt);
+        response.map(|body| Answer { body: AnswerBody::Once(body), buffer, reader, _call: call })
+    }
+}
+
+// === impl Answer ===
+
 impl HttpBody for Answer {
-    type Data = Bytes;
+    type Data = Chunk;
     type Error = tonic::Status;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, tonic::Status>>> {
-        Pin::new(&mut self.body).poll_frame(context)
+    ) -> Poll<Option<Result<Frame<Chunk>, tonic::Status>>> {
+        let frame = ready!(match &mut self.body {
+            AnswerBody::Once(body) => Pin::new(body).poll_frame(context),
+            AnswerBody::Stream(body) => Pin::new(body).poll_frame(context),
+        });
+        let chunk = |bytes| self.reader.chunk(bytes, &self.buffer);
+        Poll::Ready(frame.map(|frame| frame.map(|frame| frame.map_data(chunk))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        match &self.body {
+            AnswerBody::Once(body) => body.is_end_stream(),
+            AnswerBody::Stream(body) => body.is_end_stream(),
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        match &self.body {
+            AnswerBody::Once(body) => body.size_hint(),
+            AnswerBody::Stream(body) => body.size_hint(),
+        }
+    }
+}
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        self.reader.over(&self.buffer);
     }
 }

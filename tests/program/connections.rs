@@ -8,42 +8,16 @@ use tokio::{
     time::Instant,
 };
 
-use crate::support::{Program, within};
-
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-const SETTINGS: u8 = 4;
-const GOAWAY: u8 = 7;
-const ACK: u8 = 1;
-
-struct Frame {
-    kind: u8,
-    flags: u8,
-    payload: Vec<u8>,
-}
-
-/// A connection that has sent its preface and empty settings.
-async fn connect(program: &Program) -> TcpStream {
-    let mut stream = TcpStream::connect(program.grpc).await.expect("connected");
-    stream.write_all(PREFACE).await.expect("sent");
-    stream.write_all(&[0, 0, 0, SETTINGS, 0, 0, 0, 0, 0]).await.expect("sent");
-    stream
-}
-
-/// The next frame; `None` at the end of the connection.
-async fn frame(stream: &mut TcpStream) -> Option<Frame> {
-    let mut head = [0; 9];
-    stream.read_exact(&mut head).await.ok()?;
-    let [a, b, c, kind, flags, ..] = head;
-    let mut payload = vec![0; u32::from_be_bytes([0, a, b, c]) as usize];
-    stream.read_exact(&mut payload).await.ok()?;
-    Some(Frame { kind, flags, payload })
-}
+use crate::{
+    raw::{GOAWAY, Raw, SETTINGS},
+    support::{Program, within},
+};
 
 #[tokio::test]
 async fn every_limit_is_announced() {
     let program = Program::start("", &[]).await;
-    let mut stream = connect(&program).await;
-    let settings = within("settings", frame(&mut stream)).await.expect("a frame");
+    let mut raw = Raw::connect(program.grpc, &[]).await;
+    let settings = within("settings", raw.next()).await.expect("a frame");
     assert_eq!((settings.kind, settings.flags), (SETTINGS, 0));
     let announced: HashMap<u16, u32> = settings
         .payload
@@ -66,23 +40,12 @@ async fn a_connection_is_asked_to_end_when_it_is_old_and_then_ended() {
     let age = "server.connections = { max_age = \"1s\", max_age_grace = \"1s\" }";
     let program = Program::start(age, &[]).await;
     let started = Instant::now();
-    let mut stream = connect(&program).await;
-    let goaway = async {
-        while let Some(frame) = frame(&mut stream).await {
-            // The server's settings are acknowledged, its ping is not: this peer ignores GOAWAY.
-            if frame.kind == SETTINGS && frame.flags & ACK == 0 {
-                stream.write_all(&[0, 0, 0, SETTINGS, ACK, 0, 0, 0, 0]).await.expect("sent");
-            }
-            if frame.kind == GOAWAY {
-                return true;
-            }
-        }
-        false
-    };
-    assert!(within("GOAWAY", goaway).await, "closed without GOAWAY");
+    let mut raw = Raw::connect(program.grpc, &[]).await;
+    // Settings are acknowledged, the ping that follows is not: this peer ignores GOAWAY.
+    let goaway = within("GOAWAY", raw.until(|frame| frame.kind == GOAWAY)).await;
+    assert!(goaway.is_some(), "closed without GOAWAY");
     assert!(started.elapsed() >= Duration::from_millis(900), "{:?}", started.elapsed());
-    within("the end", async { while frame(&mut stream).await.is_some() {} }).await;
-    assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
+    within("the end", raw.until(|_| false)).await;
 }
 
 #[tokio::test]
@@ -98,6 +61,6 @@ async fn peers_that_say_nothing_or_nonsense_are_sent_away() {
         stream.write_all(nonsense).await.expect("sent");
         let _goaway_or_not = within("its end", stream.read_to_end(&mut Vec::new())).await;
     }
-    let mut good = connect(&program).await;
-    assert!(within("settings", frame(&mut good)).await.is_some(), "others are served");
+    let mut good = Raw::connect(program.grpc, &[]).await;
+    assert!(within("settings", good.next()).await.is_some(), "others are served");
 }

@@ -131,7 +131,10 @@ async fn a_message_that_trickles_is_ended_by_its_deadline() {
         ("/ccgateway.agent.v1.AgentState/SetBusy", "nonsense"),
     ] {
         let begun = Instant::now();
-        let mut half = begin(connect(&program).await, path, timeout, &Bytes::new()).await;
+        let client = connect(&program).await;
+        // Ends by the limit of any message, so later.
+        let longer = begin(client.clone(), path, "60S", &Bytes::new()).await;
+        let mut half = begin(client, path, timeout, &Bytes::new()).await;
         let trickle = async {
             loop {
                 half.unended.send_data(Bytes::from_static(&[0]), false).expect("taken");
@@ -142,6 +145,7 @@ async fn a_message_that_trickles_is_ended_by_its_deadline() {
             tokio::select! {
                 response = &mut half.response => response.expect("an answer"),
                 () = trickle => unreachable!("it goes on for ever"),
+                _later = longer.response => panic!("{path} is not ended by its deadline"),
             }
         };
         let response = within("an answer", answer).await;
@@ -152,7 +156,6 @@ async fn a_message_that_trickles_is_ended_by_its_deadline() {
             "not_sent"
         );
         assert!(begun.elapsed() >= Duration::from_millis(400), "{:?}", begun.elapsed());
-        assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
     }
 }
 
@@ -178,10 +181,8 @@ async fn requests_that_are_not_read_are_logged_and_counted_as_calls() {
 async fn a_message_that_says_that_it_is_too_long_is_not_waited_for() {
     let program = Program::start("", &[]).await;
     let path = "/ccgateway.agent.v1.AgentState/SetBusy";
-    let begun = Instant::now();
     let body = Bytes::from_static(&[0, 0xff, 0xff, 0xff, 0xff, 1]);
     let half = begin(connect(&program).await, path, "20S", &body).await;
     let status = within("an answer", status(half)).await.expect("an answer");
     assert_eq!(status.code(), tonic::Code::OutOfRange, "{status:?}");
-    assert!(begun.elapsed() < Duration::from_secs(10));
 }

@@ -3,7 +3,7 @@
 use std::{
     cmp::Reverse,
     collections::{BTreeMap, BTreeSet, HashMap},
-    net::IpAddr,
+    net::{IpAddr, Ipv6Addr},
     num::NonZeroUsize,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -15,15 +15,14 @@ use tokio_util::sync::{
     CancellationToken, WaitForCancellationFuture, WaitForCancellationFutureOwned,
 };
 
-use super::house::block;
-use crate::tenant::Usage;
+use super::Usage;
 
 /// Places for things that take an honest peer milliseconds, such as a handshake. Where all are
 /// taken, the newcomer gets one from the address that holds most, itself included, and of these
 /// the one that has been held longest: peers that stand still hold the oldest places, so they
 /// cannot keep others out by being many, and one address cannot by being fast.
 #[derive(Debug)]
-pub(super) struct Displacing {
+pub struct Displacing {
     limit: NonZeroUsize,
     held: Mutex<Held>,
     displaced: AtomicU64,
@@ -46,7 +45,7 @@ type Rank = (usize, Reverse<u64>, IpAddr);
 
 /// A place; given back when dropped.
 #[derive(Debug)]
-pub(super) struct Place {
+pub struct Place {
     of: Arc<Displacing>,
     peer: IpAddr,
     number: u64,
@@ -55,7 +54,7 @@ pub(super) struct Place {
 
 impl Displacing {
     /// So many places; at least one.
-    pub(super) fn new(limit: usize) -> Arc<Self> {
+    pub fn new(limit: usize) -> Arc<Self> {
         let (held, displaced) = (Mutex::default(), AtomicU64::default());
         let limit = NonZeroUsize::new(limit).unwrap_or(NonZeroUsize::MIN);
         Arc::new(Self { limit, held, displaced })
@@ -63,7 +62,7 @@ impl Displacing {
 
     /// A place for `peer`. If there is no other, it is the oldest one of the address that holds
     /// most. An IPv6 address stands for its /64.
-    pub(super) fn enter(self: &Arc<Self>, peer: IpAddr) -> Place {
+    pub fn enter(self: &Arc<Self>, peer: IpAddr) -> Place {
         let (peer, lost) = (block(peer), CancellationToken::new());
         let mut held = self.held();
         let number = held.add(peer, lost.clone());
@@ -76,18 +75,35 @@ impl Displacing {
         Place { of: self.clone(), peer, number, lost }
     }
 
+    /// A place for `peer`, if there is one, or if another address has more than `peer` will have: then
+    /// that one loses its newest. So an address may have all places until others want their part,
+    /// and nobody loses one to an address that has as many.
+    pub fn enter_fairly(self: &Arc<Self>, peer: IpAddr) -> Option<Place> {
+        let (peer, lost) = (block(peer), CancellationToken::new());
+        let mut held = self.held();
+        let displaced =
+            if held.taken >= self.limit.get() { Some(held.displace_for(peer)?) } else { None };
+        let number = held.add(peer, lost.clone());
+        drop(held);
+        if let Some(displaced) = displaced {
+            displaced.cancel();
+            self.displaced.fetch_add(1, Ordering::Relaxed);
+        }
+        Some(Place { of: self.clone(), peer, number, lost })
+    }
+
     /// How many places there are.
-    pub(super) fn limit(&self) -> NonZeroUsize {
+    pub fn limit(&self) -> NonZeroUsize {
         self.limit
     }
 
     /// How many places are taken.
-    pub(super) fn usage(&self, share: &'static str) -> Usage {
+    pub fn usage(&self, share: &'static str) -> Usage {
         Usage { share, limit: self.limit.get(), taken: self.held().taken }
     }
 
     /// How many have lost their place to a newcomer.
-    pub(super) fn displaced(&self) -> u64 {
+    pub fn displaced(&self) -> u64 {
         self.displaced.load(Ordering::Relaxed)
     }
 
@@ -110,6 +126,14 @@ impl Held {
     fn displace(&mut self) -> Option<CancellationToken> {
         let &(_, Reverse(oldest), peer) = self.ranks.last()?;
         self.remove(peer, oldest)
+    }
+
+    /// Takes the newest place of the address that has most, if it has more than `peer` will have.
+    fn displace_for(&mut self, peer: IpAddr) -> Option<CancellationToken> {
+        let own = self.by_peer.get(&peer).map_or(0, Places::len);
+        let &(most, _, other) = self.ranks.last()?;
+        let (&newest, _) = self.by_peer.get(&other)?.last_key_value()?;
+        (most > own + 1).then(|| self.remove(other, newest)).flatten()
     }
 
     /// Takes a place, unless it has been displaced.
@@ -142,12 +166,22 @@ fn rank(peer: IpAddr, places: &Places) -> Option<Rank> {
 
 impl Place {
     /// Waits until a newcomer has got the place.
-    pub(super) fn lost(&self) -> WaitForCancellationFuture<'_> {
+    pub fn lost(&self) -> WaitForCancellationFuture<'_> {
         self.lost.cancelled()
     }
 
+    /// Whether a newcomer has got the place.
+    pub fn is_lost(&self) -> bool {
+        self.lost.is_cancelled()
+    }
+
+    /// Cancelled when a newcomer has got the place.
+    pub fn lost_token(&self) -> CancellationToken {
+        self.lost.clone()
+    }
+
     /// The same, for whoever cannot borrow it.
-    pub(super) fn lost_owned(&self) -> WaitForCancellationFutureOwned {
+    pub fn lost_owned(&self) -> WaitForCancellationFutureOwned {
         self.lost.clone().cancelled_owned()
     }
 }
@@ -155,6 +189,15 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         self.of.held().remove(self.peer, self.number);
+    }
+}
+
+/// What counts as one address: an IPv6 host has a whole /64 for itself.
+pub fn block(peer: IpAddr) -> IpAddr {
+    const HOST: u128 = u64::MAX as u128;
+    match peer.to_canonical() {
+        IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() & !HOST).into(),
+        v4 @ IpAddr::V4(_) => v4,
     }
 }
 
@@ -170,23 +213,19 @@ mod tests {
         [192, 0, 2, number].into()
     }
 
-    fn is_lost(place: &Place) -> bool {
-        place.lost().now_or_never().is_some()
-    }
-
     #[test]
     fn a_flood_from_one_address_displaces_only_itself() {
         let places = Displacing::new(8);
         let others: Vec<_> = (1..=4).map(|other| places.enter(peer(other))).collect();
         let flood: Vec<_> = (0..100).map(|_| places.enter(HERE)).collect();
-        assert!(!others.iter().any(is_lost));
-        assert_eq!(flood.iter().filter(|place| !is_lost(place)).count(), 4);
-        assert!(!flood[96..].iter().any(is_lost), "its newest are left");
+        assert!(!others.iter().any(Place::is_lost));
+        assert_eq!(flood.iter().filter(|place| !place.is_lost()).count(), 4);
+        assert!(!flood[96..].iter().any(Place::is_lost), "its newest are left");
 
         // The next of another address gets a place of the flood's too.
         let next = places.enter(peer(5));
-        assert!(!others.iter().chain([&next]).any(is_lost));
-        assert!(is_lost(&flood[96]));
+        assert!(!others.iter().chain([&next]).any(Place::is_lost));
+        assert!(flood[96].is_lost());
         assert_eq!((places.usage("x").taken, places.displaced()), (8, 97));
 
         drop((others, flood, next));
@@ -200,7 +239,7 @@ mod tests {
         // The order of arrival is not that of the addresses.
         let held = [3, 1, 2].map(|number| places.enter(peer(number)));
         let _newcomer = places.enter(peer(0));
-        assert_eq!(held.each_ref().map(is_lost), [true, false, false]);
+        assert_eq!(held.each_ref().map(Place::is_lost), [true, false, false]);
     }
 
     #[test]
@@ -209,8 +248,8 @@ mod tests {
         let other = places.enter(peer(1));
         let flood =
             [1, 2, 3].map(|host| places.enter(IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, host])));
-        assert!(!is_lost(&other));
-        assert_eq!(flood.each_ref().map(is_lost), [true, true, false]);
+        assert!(!other.is_lost());
+        assert_eq!(flood.each_ref().map(Place::is_lost), [true, true, false]);
     }
 
     #[test]
@@ -230,5 +269,39 @@ mod tests {
         assert_eq!(places.usage("x").taken, 1);
         let _fourth = places.enter(HERE);
         assert!(third.lost().now_or_never().is_none());
+    }
+
+    #[test]
+    fn an_address_has_all_places_until_another_one_wants_its_part() {
+        let places = Displacing::new(4);
+        let first: Vec<_> = (0..4).filter_map(|_| places.enter_fairly(peer(1))).collect();
+        assert_eq!(first.len(), 4);
+        assert!(places.enter_fairly(peer(1)).is_none(), "nobody has more");
+        let second: Vec<_> = (0..4).filter_map(|_| places.enter_fairly(peer(2))).collect();
+        assert_eq!(second.len(), 2);
+        let lost: Vec<_> = first.iter().map(Place::is_lost).collect();
+        assert_eq!(lost, [false, false, true, true], "the newest");
+        assert!(places.enter_fairly(peer(1)).is_none(), "it would have more than the other");
+        let third = places.enter_fairly(peer(3));
+        assert!(third.is_some());
+        assert_eq!((places.usage("x").taken, places.displaced()), (4, 3));
+        drop((first, second, third));
+        assert_eq!(places.usage("x").taken, 0);
+    }
+
+    #[test]
+    fn the_only_place_is_lost_to_nobody() {
+        let places = Displacing::new(1);
+        let _first = places.enter_fairly(peer(1));
+        assert!(places.enter_fairly(peer(2)).is_none());
+    }
+
+    #[test]
+    fn hosts_of_ipv6_are_told_apart_by_their_network() {
+        let block = |text: &str| block(text.parse().expect("an address"));
+        assert_eq!(block("2001:db8::1"), block("2001:db8::ffff:2"));
+        assert_ne!(block("2001:db8::1"), block("2001:db8:0:1::1"));
+        assert_eq!(block("::ffff:192.0.2.1"), block("192.0.2.1"));
+        assert_ne!(block("192.0.2.1"), block("192.0.2.2"));
     }
 }

@@ -1,0 +1,180 @@
+//! What one connection holds.
+
+use std::{
+    net::IpAddr,
+    ops::Deref,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use tokio_util::sync::CancellationToken;
+
+use super::{AT_REST, STEPS, STUCK, SendBuffers};
+use crate::tenant::block;
+
+/// What one connection holds.
+#[derive(Debug)]
+pub(in crate::server) struct SendBuffer {
+    of: Arc<SendBuffers>,
+    peer: IpAddr,
+    bytes: AtomicUsize,
+    /// How many pieces made progress last in which step, by its number modulo [`STEPS`].
+    progressed: [AtomicUsize; STEPS],
+    /// The step in which any of them made progress last.
+    last_progress: AtomicUsize,
+    cut: CancellationToken,
+}
+
+/// A connection's send buffer in the list of all; taken off when dropped.
+#[derive(Debug)]
+pub(in crate::server) struct Listed {
+    number: u64,
+    buffer: Arc<SendBuffer>,
+}
+
+/// Bytes that a connection holds, until this is dropped.
+#[derive(Debug)]
+pub(in crate::server) struct Held {
+    buffer: Arc<SendBuffer>,
+    bytes: usize,
+    /// When it made progress last; none if it need not make any.
+    step: Option<usize>,
+}
+
+// === impl SendBuffer ===
+
+impl SendBuffer {
+    pub(super) fn new(of: Arc<SendBuffers>, peer: IpAddr) -> Self {
+        let last_progress = AtomicUsize::new(of.step.load(Ordering::Relaxed));
+        Self {
+            of,
+            peer: block(peer),
+            bytes: AtomicUsize::default(),
+            progressed: <_>::default(),
+            last_progress,
+            cut: CancellationToken::new(),
+        }
+    }
+
+    /// Counts bytes for as long as it takes. Two atomics, of which one is common to all connections.
+    pub(in crate::server) fn hold(self: &Arc<Self>, bytes: usize) -> Held {
+        let of = &*self.of;
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        let all = of.bytes.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes);
+        if all > of.limit {
+            of.is_full.notify_one();
+        }
+        Held { buffer: self.clone(), bytes, step: None }
+    }
+
+    /// Counts bytes of which some have to be taken within ten seconds. One atomic more.
+    pub(in crate::server) fn hold_briefly(self: &Arc<Self>, bytes: usize) -> Held {
+        let step = self.of.step.load(Ordering::Relaxed);
+        self.at(step).fetch_add(1, Ordering::Relaxed);
+        let mut held = self.hold(bytes);
+        held.step = Some(step);
+        held
+    }
+
+    /// Closes the connection, since its peer does not read what ends a stream.
+    pub(in crate::server) fn cut_late(&self) {
+        if self.cut_once() {
+            self.of.late.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Waits until the connection has to be closed.
+    pub(in crate::server) async fn cut(&self) {
+        self.cut.cancelled().await;
+    }
+
+    /// Whether it was not being closed before.
+    pub(super) fn cut_once(&self) -> bool {
+        let first = !self.is_cut();
+        self.cut.cancel();
+        first
+    }
+
+    /// Whether the connection is being closed.
+    pub(super) fn is_cut(&self) -> bool {
+        self.cut.is_cancelled()
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn peer(&self) -> IpAddr {
+        self.peer
+    }
+
+    /// Whether a piece is stuck in this step, or at rest and the connection with it.
+    pub(super) fn is_stuck(&self, step: usize) -> bool {
+        let last_progress = self.last_progress.load(Ordering::Relaxed);
+        let at_rest = step.wrapping_sub(last_progress) >= AT_REST;
+        let since = if at_rest { AT_REST } else { STUCK };
+        let has_piece = |ago| self.at(step.wrapping_sub(ago)).load(Ordering::Relaxed) > 0;
+        (since..STEPS).any(has_piece)
+    }
+
+    fn progress(&self, step: usize) {
+        self.last_progress.store(step, Ordering::Relaxed);
+    }
+
+    pub(super) fn at(&self, step: usize) -> &AtomicUsize {
+        let [first, ..] = &self.progressed;
+        self.progressed.get(step % STEPS).unwrap_or(first)
+    }
+}
+
+// === impl Listed ===
+
+impl Listed {
+    pub(super) fn new(number: u64, buffer: Arc<SendBuffer>) -> Self {
+        Self { number, buffer }
+    }
+}
+
+impl Deref for Listed {
+    type Target = Arc<SendBuffer>;
+
+    fn deref(&self) -> &Arc<SendBuffer> {
+        &self.buffer
+    }
+}
+
+impl Drop for Listed {
+    fn drop(&mut self) {
+        self.buffer.of.connections().all.remove(&self.number);
+    }
+}
+
+// === impl Held ===
+
+impl Held {
+    /// Notes that the peer has taken a part of it.
+    pub(super) fn progress(&mut self) {
+        let Some(last) = &mut self.step else { return };
+        let now = self.buffer.of.step.load(Ordering::Relaxed);
+        self.buffer.progress(now);
+        if *last != now {
+            self.buffer.at(now).fetch_add(1, Ordering::Relaxed);
+            self.buffer.at(*last).fetch_sub(1, Ordering::Relaxed);
+            *last = now;
+        }
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let Self { buffer, bytes, step } = self;
+        buffer.of.bytes.fetch_sub(*bytes, Ordering::Relaxed);
+        buffer.bytes.fetch_sub(*bytes, Ordering::Relaxed);
+        buffer.progress(buffer.of.step.load(Ordering::Relaxed));
+        if let Some(step) = *step {
+            buffer.at(step).fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}

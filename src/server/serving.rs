@@ -1,0 +1,188 @@
+//! A connection that has its place: its calls, and how it ends.
+
+use std::{
+    future::{Future, pending},
+    net::SocketAddr,
+    pin::pin,
+    time::Duration,
+};
+
+use futures_util::{StreamExt as _, stream::FuturesUnordered};
+use hyper_util::rt::TokioIo;
+use rand::RngExt as _;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    time::{sleep, timeout},
+};
+
+use super::{
+    Stages,
+    house::{Guest, Stay},
+    listener::Callers,
+    opening::Opened,
+    service::Calls,
+    wire::Wire,
+};
+
+/// Time for a connection that makes room, or is past its age, to answer to its GOAWAY.
+const ROOM_GRACE: Duration = Duration::from_millis(250);
+/// Time for calls that were sent before their caller had read the GOAWAY. A caller that goes on
+/// after it is refused, where its place is wanted or the bridge stops.
+const CROSSING: Duration = Duration::from_secs(1);
+
+/// Serves HTTP/2 until the connection ends, its age or the bridge ends it.
+pub(super) async fn serve_http2<S>(
+    stream: Opened<S>,
+    peer: SocketAddr,
+    stay: &Stay,
+    callers: &Callers,
+) -> Result<(), String>
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let Callers { limits, stages, .. } = callers;
+    let (guest, buffer) = (&stay.guest, callers.entrance.send_buffers.open(peer.ip()));
+    let calls = Calls::new(callers.services.clone(), peer, guest.clone(), buffer.clone());
+    let wire = Wire::new(stream, guest.clone(), buffer.clone());
+    let mut connection = pin!(callers.http2.serve_connection(TokioIo::new(wire), calls));
+    let ended = |ended: hyper::Result<()>| ended.map_err(|error| error.to_string());
+    let asked_to_end = apart(async {
+        tokio::select! {
+            () = sleep(jittered(limits.max_age)) => {}
+            () = guest.gives_way() => {}
+            () = stages.goaway.cancelled() => {}
+        }
+    });
+    let mut cut = pin!(apart(buffer.cut()));
+    let unread = || Err("closed, since its peer does not read".into());
+    tokio::select! {
+        biased;
+        end = &mut connection => return ended(end),
+        () = &mut cut => return unread(),
+        () = asked_to_end => {}
+    }
+    // GOAWAY; the connection then ends by itself after its last call. Streams would go on.
+    guest.leave();
+    connection.as_mut().graceful_shutdown();
+    let connection = async { ended(connection.await) };
+    tokio::select! {
+        biased;
+        end = last_calls(connection, guest, limits.max_age_grace, stages) => end,
+        () = cut => unread(),
+    }
+}
+
+/// Serves the calls of a connection that has got its GOAWAY, until it ends. Each call under way gets
+/// its answer; new ones are refused after `grace`, or after [`CROSSING`] if the place is wanted or
+/// the bridge stops. A connection without a call is closed where its peer does not do it.
+async fn last_calls(
+    connection: impl Future<Output = Result<(), String>>,
+    guest: &Guest,
+    grace: Duration,
+    stages: &Stages,
+) -> Result<(), String> {
+    let in_the_way = apart(async {
+        guest.gives_way().await;
+        if timeout(CROSSING, idle_for(guest, ROOM_GRACE)).await.is_err() {
+            guest.close();
+            idle_for(guest, ROOM_GRACE).await;
+        }
+    });
+    let drained = apart(async {
+        stages.goaway.cancelled().await;
+        sleep(CROSSING).await;
+        guest.close();
+        idle_for(guest, ROOM_GRACE).await;
+    });
+    let aged = apart(async {
+        sleep(grace).await;
+        guest.close();
+        idle_for(guest, ROOM_GRACE).await;
+    });
+    tokio::select! {
+        // First, so that a call that has arrived is read before the connection counts as idle.
+        biased;
+        end = connection => end,
+        () = in_the_way => Err("idle, and closed for a new one".into()),
+        () = drained => Err("idle, and closed since the bridge stops".into()),
+        () = aged => Err("idle, and closed since it is old".into()),
+        () = stages.close.cancelled() => Err("the bridge stopped".into()),
+    }
+}
+
+/// Waits until the connection has been idle for all of `time`. A peer that does not answer to its
+/// GOAWAY must not stay; a call that it has sent meanwhile is carried out, and its answer has the
+/// time to reach the peer.
+async fn idle_for(guest: &Guest, time: Duration) {
+    let mut before = None;
+    loop {
+        let idle_since = guest.idle_since();
+        if idle_since.is_some() && idle_since == before {
+            return;
+        }
+        before = idle_since;
+        sleep(time).await;
+    }
+}
+
+/// The same future, polled only when it is woken, and not whenever its neighbours in a `select!`
+/// are: those look at locks each time, which a call should not pay for.
+async fn apart<F: Future>(future: F) -> F::Output {
+    let mut one: FuturesUnordered<F> = FuturesUnordered::new();
+    one.push(future);
+    match one.next().await {
+        Some(done) => done,
+        None => pending().await,
+    }
+}
+
+/// Within a tenth of `age`, so that connections made together do not end together.
+fn jittered(age: Duration) -> Duration {
+    age.mul_f64(rand::rng().random_range(0.9..=1.1))
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::Instant;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_that_has_arrived_when_the_idle_are_closed_is_carried_out() {
+        // More than once: a race would be lost by chance.
+        for _ in 0..50 {
+            let stay = Stay::alone();
+            let guest = &stay.guest;
+            guest.make_way();
+            // Reads a call from its socket at the moment at which it would be closed.
+            let connection = async {
+                sleep(ROOM_GRACE).await;
+                let _open = guest.begin();
+                sleep(10 * ROOM_GRACE).await;
+                Ok(())
+            };
+            let ended = last_calls(connection, guest, 100 * ROOM_GRACE, &Stages::default()).await;
+            assert_eq!(ended, Ok(()));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_is_closed_after_it_has_been_idle_for_the_whole_grace() {
+        let stay = Stay::alone();
+        let guest = &stay.guest;
+        guest.make_way();
+        // When the call ends.
+        let idle_from = Instant::now() + ROOM_GRACE * 4 / 5;
+        let connection = async {
+            sleep(ROOM_GRACE * 3 / 5).await;
+            let open = guest.begin();
+            sleep(ROOM_GRACE / 5).await;
+            drop(open);
+            pending().await
+        };
+        let ended = last_calls(connection, guest, 100 * ROOM_GRACE, &Stages::default()).await;
+        assert_eq!(ended, Err("idle, and closed for a new one".into()));
+        let idle = idle_from.elapsed();
+        assert!((ROOM_GRACE..2 * ROOM_GRACE).contains(&idle), "{idle:?}");
+    }
+}

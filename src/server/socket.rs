@@ -1,0 +1,131 @@
+//! A caller's socket, below TLS.
+
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    time::{Sleep, sleep},
+};
+
+/// A socket whose writes may stand still for so long, and then are an error: answers that nobody
+/// reads would stay in memory. It lies below TLS, since only here it is seen whether the peer takes
+/// anything.
+#[derive(Debug)]
+pub(super) struct Socket<S> {
+    stream: S,
+    patience: Duration,
+    /// Made when a write stands still.
+    stalled: Option<Pin<Box<Sleep>>>,
+}
+
+impl<S> Socket<S> {
+    /// `patience`: how long a write may stand still.
+    pub(super) fn new(stream: S, patience: Duration) -> Self {
+        Self { stream, patience, stalled: None }
+    }
+
+    /// What a write has come to, and whether it has stood still for too long.
+    fn hurry<T>(
+        &mut self,
+        context: &mut Context<'_>,
+        written: Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        if written.is_ready() {
+            self.stalled = None;
+            return written;
+        }
+        let patience = self.patience;
+        let stalled = self.stalled.get_or_insert_with(|| Box::pin(sleep(patience)));
+        stalled.as_mut().poll(context).map(|()| Err(io::ErrorKind::TimedOut.into()))
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Socket<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(context, into)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Socket<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write(context, bytes);
+        self.hurry(context, written)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // A flush of a socket does nothing, and says nothing of whether a write goes on.
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write_vectored(context, bytes);
+        self.hurry(context, written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        time::Instant,
+    };
+
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(10);
+
+    #[tokio::test(start_paused = true)]
+    async fn a_write_that_nobody_takes_ends_in_time() {
+        let (_peer, stream) = tokio::io::duplex(64);
+        let mut socket = Socket::new(stream, PATIENCE);
+        socket.write_all(&[0; 60]).await.unwrap();
+        let begun = Instant::now();
+        let error = socket.write_all(&[0; 60]).await.unwrap_err();
+        assert_eq!((error.kind(), begun.elapsed()), (io::ErrorKind::TimedOut, PATIENCE));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_takes_little_at_a_time_gets_all_of_it() {
+        let (mut peer, stream) = tokio::io::duplex(64);
+        let mut socket = Socket::new(stream, PATIENCE);
+        let writing = async {
+            // Flushed while it stands still, as TLS does.
+            for _ in 0..10 {
+                socket.write_all(&[0; 64]).await.unwrap();
+                socket.flush().await.unwrap();
+            }
+        };
+        let reading = async {
+            for _ in 0..20 {
+                sleep(PATIENCE * 9 / 10).await;
+                peer.read_exact(&mut [0; 32]).await.unwrap();
+            }
+        };
+        tokio::join!(writing, reading);
+    }
+}

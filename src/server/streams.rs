@@ -1,0 +1,270 @@
+//! Answers that are streams: how many there may be, and how they end.
+
+use std::{
+    net::IpAddr,
+    num::NonZeroUsize,
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::HeaderMap;
+use hyper::body::{Body as HttpBody, Frame};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, oneshot},
+    time::{Instant, sleep_until, timeout},
+};
+use tonic::{Status, body::Body};
+
+use super::{house::Guest, send_buffers::SendBuffer};
+use crate::{
+    call::{Obstacle, Share, StreamOver},
+    config,
+    tenant::{Displacing, Place, Usage},
+};
+
+/// Bounds on streams whose callers may hold them for as long as they like. Those of `WatchEvents` are
+/// bounded by their tenants.
+#[derive(Debug)]
+pub(super) struct Streams {
+    /// One for each connection, which is what callers need that check the health of each. A newer
+    /// one takes the place of an old one.
+    health: Arc<Displacing>,
+    reflection: Arc<Semaphore>,
+}
+
+/// What a path's answer is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Answering {
+    /// One message.
+    Once,
+    /// Events, which are read at the pace of whoever acts on them.
+    Events,
+    /// The health of a service, whenever it changes.
+    Health,
+    /// Descriptions of services.
+    Reflection,
+}
+
+/// A place among the streams of a kind.
+#[derive(Debug)]
+pub(super) enum StreamPlace {
+    Events,
+    Health(Place),
+    Reflection { _place: OwnedSemaphorePermit },
+}
+
+/// What ends a stream, if neither side does.
+pub(super) struct Ends {
+    pub(super) place: StreamPlace,
+    pub(super) deadline: Option<Instant>,
+    /// What its own service would end it for.
+    pub(super) over: Option<StreamOver>,
+    pub(super) guest: Arc<Guest>,
+    pub(super) buffer: Arc<SendBuffer>,
+}
+
+/// The body of a stream. Its end comes in time also while nobody asks for it, as hyper does not while
+/// the peer takes nothing.
+#[derive(Debug)]
+pub(super) struct StreamBody {
+    shared: Arc<Mutex<Shared>>,
+    /// Tells whoever watches over the stream that it has gone.
+    _gone: oneshot::Sender<()>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    state: State,
+    /// Of the task that sends the stream.
+    waker: Option<Waker>,
+}
+
+#[derive(Debug)]
+enum State {
+    Open(Body),
+    /// What is left to send, if anything is.
+    Over(Option<HeaderMap>),
+}
+
+/// Of reflection streams: tools open one at a time, for a moment.
+const REFLECTION_MAX: NonZeroUsize = NonZeroUsize::new(16).unwrap();
+/// How long the events' own service may take for the end of a stream, which it explains better.
+const OWN_END: Duration = Duration::from_secs(1);
+/// How long a peer may take to read the end of a stream.
+const END_READ: Duration = Duration::from_secs(5);
+
+// === impl Streams ===
+
+impl Streams {
+    pub(super) fn new(limits: &config::Connections) -> Self {
+        let reflection = Arc::new(Semaphore::new(REFLECTION_MAX.get()));
+        Self { health: Displacing::new(limits.max.get()), reflection }
+    }
+
+    /// A place for a stream of `peer`; none for what is not a stream.
+    ///
+    /// # Errors
+    ///
+    /// [`Obstacle::Overloaded`] if there are as many as there may be.
+    pub(super) fn enter(
+        &self,
+        answering: Answering,
+        peer: IpAddr,
+    ) -> Result<Option<StreamPlace>, Obstacle> {
+        Ok(match answering {
+            Answering::Once => None,
+            Answering::Events => Some(StreamPlace::Events),
+            Answering::Health => Some(StreamPlace::Health(self.health.enter(peer))),
+            Answering::Reflection => {
+                let (share, limit) = (Share::ServerReflection, REFLECTION_MAX);
+                let place = self.reflection.clone().try_acquire_owned();
+                let place = place.map_err(|_| Obstacle::Overloaded { share, limit })?;
+                Some(StreamPlace::Reflection { _place: place })
+            }
+        })
+    }
+
+    /// How many places are taken.
+    pub(super) fn usage(&self) -> [Usage; 2] {
+        let reflection = Usage::of("reflection", REFLECTION_MAX.get(), &self.reflection);
+        [self.health.usage("health_watches"), reflection]
+    }
+}
+
+// === impl Answering ===
+
+impl Answering {
+    pub(super) fn of(path: &str) -> Self {
+        match path {
+            "/ccgateway.agent.v1.AgentEvents/WatchEvents" => Self::Events,
+            "/grpc.health.v1.Health/Watch" => Self::Health,
+            _ if path.starts_with("/grpc.reflection.") => Self::Reflection,
+            _ => Self::Once,
+        }
+    }
+
+    /// Whether its connection is in use while it lasts. Callers hold health watches for as long as
+    /// their connections, whether they use them or not.
+    pub(super) fn is_use(self) -> bool {
+        matches!(self, Self::Once | Self::Events)
+    }
+}
+
+// === impl Ends ===
+
+impl Ends {
+    /// The same stream, with an end.
+    pub(super) fn put_to(self, body: Body) -> StreamBody {
+        let shared = Shared { state: State::Open(body), waker: None };
+        let shared = Arc::new(Mutex::new(shared));
+        let (gone_sender, gone) = oneshot::channel();
+        tokio::spawn(self.see_to(shared.clone(), gone));
+        StreamBody { shared, _gone: gone_sender }
+    }
+
+    /// Ends the stream when it is time, gives its place back, and closes the connection of a peer
+    /// that does not read the end.
+    async fn see_to(self, shared: Arc<Mutex<Shared>>, mut gone: oneshot::Receiver<()>) {
+        let end = tokio::select! {
+            biased;
+            _gone = &mut gone => return,
+            end = self.came() => end,
+        };
+        if matches!(self.place, StreamPlace::Events) && timeout(OWN_END, &mut gone).await.is_ok() {
+            return;
+        }
+        over(&shared, &end);
+        let Self { place, buffer, .. } = self;
+        drop(place);
+        if timeout(END_READ, gone).await.is_err() {
+            buffer.cut_late();
+        }
+    }
+
+    /// Waits for the end; gives what the caller is told then.
+    async fn came(&self) -> Status {
+        let deadline = async {
+            match self.deadline {
+                Some(deadline) => sleep_until(deadline).await,
+                None => std::future::pending().await,
+            }
+        };
+        let displaced = async {
+            match &self.place {
+                StreamPlace::Health(place) => place.lost().await,
+                _ => std::future::pending().await,
+            }
+        };
+        let over = async {
+            match &self.over {
+                Some(StreamOver(over)) => over.cancelled().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            () = deadline => Status::deadline_exceeded("the stream's deadline has passed"),
+            () = displaced => Status::unavailable("there are too many such streams; this one made room"),
+            () = over => Status::unavailable("the stream is over"),
+            // As it should; whoever wants to go on opens another one.
+            () = self.guest.leaving.cancelled() => Status::ok(""),
+        }
+    }
+}
+
+/// Ends a stream that has not ended by itself.
+fn over(shared: &Mutex<Shared>, end: &Status) {
+    let mut trailers = HeaderMap::new();
+    // What is written here is short and plain text.
+    let _fits = end.add_header(&mut trailers);
+    let mut shared = lock(shared);
+    let before = match &shared.state {
+        State::Open(_) => std::mem::replace(&mut shared.state, State::Over(Some(trailers))),
+        State::Over(_) => return,
+    };
+    let waker = shared.waker.take();
+    drop(shared);
+    // With the places that it holds.
+    drop(before);
+    if let Some(waker) = waker {
+        waker.wake();
+    }
+}
+
+fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+// === impl StreamBody ===
+
+impl HttpBody for StreamBody {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let mut shared = lock(&self.shared);
+        let polled = match &mut shared.state {
+            State::Open(body) => Pin::new(body).poll_frame(context),
+            State::Over(left) => Poll::Ready(left.take().map(|left| Ok(Frame::trailers(left)))),
+        };
+        match &polled {
+            Poll::Pending => shared.waker = Some(context.waker().clone()),
+            Poll::Ready(None) => shared.state = State::Over(None),
+            Poll::Ready(Some(_)) => {}
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &lock(&self.shared).state {
+            State::Open(body) => body.is_end_stream(),
+            State::Over(left) => left.is_none(),
+        }
+    }
+}

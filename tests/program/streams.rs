@@ -1,0 +1,175 @@
+//! Streams that callers hold: they keep nobody out, and end when they should.
+
+use ccgateway_bridge::rpc::proto::WatchEventsRequest;
+use prost::Message;
+use tonic_health::pb::HealthCheckRequest;
+use tonic_reflection::pb::v1::ServerReflectionRequest;
+
+use crate::{
+    raw::{DATA, END_STREAM, Frame, HEADERS, INITIAL_WINDOW_SIZE, Raw},
+    support::{Program, within},
+};
+
+const CHECK_HEALTH: &str = "/grpc.health.v1.Health/Check";
+const WATCH_HEALTH: &str = "/grpc.health.v1.Health/Watch";
+const WATCH_EVENTS: &str = "/ccgateway.agent.v1.AgentEvents/WatchEvents";
+const REFLECT: &str = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
+const NO_WINDOW: &[(u16, u32)] = &[(INITIAL_WINDOW_SIZE, 0)];
+/// Places to watch events, by default.
+const WATCHES: u32 = 64;
+
+/// Waits for the first frame of an answer.
+async fn head(raw: &mut Raw, stream: u32) -> Frame {
+    let head = raw.until(|frame| frame.kind == HEADERS && frame.stream == stream);
+    within("an answer's head", head).await.expect("served")
+}
+
+/// Has a newcomer ask for the health of the program and read the answer.
+async fn newcomer(program: &Program, what: &str) {
+    let mut raw = Raw::connect(program.grpc, &[]).await;
+    raw.request(1, CHECK_HEALTH, "30S", &HealthCheckRequest::default()).await;
+    let answered = within(what, raw.until(|frame| frame.ends(1))).await;
+    assert!(answered.is_some(), "{what}: sent away");
+}
+
+#[tokio::test]
+async fn a_house_full_of_connections_that_wait_for_nothing_lets_callers_in() {
+    let health = HealthCheckRequest::default();
+    let reflection = ServerReflectionRequest::default();
+    for (what, settings, path, message) in [
+        ("health watches", &[][..], WATCH_HEALTH, health.encode_to_vec()),
+        ("health watches that are not read", NO_WINDOW, WATCH_HEALTH, health.encode_to_vec()),
+        ("reflection", &[], REFLECT, reflection.encode_to_vec()),
+        ("answers that are not read", NO_WINDOW, CHECK_HEALTH, health.encode_to_vec()),
+    ] {
+        let limits = "server.connections = { max = 8, handshake_timeout = \"8s\" }";
+        let program = Program::start(limits, &[]).await;
+        let mut guests = Vec::new();
+        for _ in 0..8 {
+            let mut raw = Raw::connect(program.grpc, settings).await;
+            // A stream of requests is left open.
+            let end = if path == REFLECT { 0 } else { END_STREAM };
+            raw.begin(1, path, "1H").await;
+            raw.message(1, end, &message).await;
+            head(&mut raw, 1).await;
+            guests.push(raw);
+        }
+        newcomer(&program, what).await;
+    }
+}
+
+#[tokio::test]
+async fn connections_with_a_health_watch_end_without_a_cut() {
+    let age = "server.connections = { max_age = \"1s\", max_age_grace = \"1h\" }";
+    let program = Program::start(age, &[]).await;
+    let watch = async {
+        let channel = ccgateway_bridge::client::channel();
+        let mut client =
+            tonic_health::pb::health_client::HealthClient::with_origin(channel, program.origin());
+        let watch = client.watch(HealthCheckRequest::default()).await.expect("watching");
+        let mut watch = watch.into_inner();
+        assert!(watch.message().await.expect("readable").is_some());
+        watch.message().await
+    };
+    assert!(within("the end", watch).await.expect("ended, not cut").is_none());
+}
+
+#[tokio::test]
+async fn health_watches_are_as_many_as_connections() {
+    let limits = "server.connections = { max = 8 }";
+    let program = Program::start(limits, &[]).await;
+    let mut raw = Raw::connect(program.grpc, &[]).await;
+    for stream in (1..=41).step_by(2) {
+        raw.request(stream, WATCH_HEALTH, "1H", &HealthCheckRequest::default()).await;
+    }
+    for _ in 0..13 {
+        let is_end = |frame: &Frame| frame.kind == HEADERS && frame.flags & END_STREAM != 0;
+        within("an end", raw.until(is_end)).await.expect("goes on");
+    }
+    let metrics = program.ask("GET /metrics", "").await.1;
+    assert!(metrics.contains("ccgw_server_places_taken{share=\"health_watches\"} 8"), "{metrics}");
+}
+
+#[tokio::test]
+async fn reflection_streams_beyond_sixteen_are_refused() {
+    let program = Program::start("", &[]).await;
+    let mut raw = Raw::connect(program.grpc, &[]).await;
+    for number in 0..16 {
+        raw.begin(2 * number + 1, REFLECT, "1H").await;
+        let head = head(&mut raw, 2 * number + 1).await;
+        assert_eq!(head.flags & END_STREAM, 0);
+    }
+    raw.begin(33, REFLECT, "1H").await;
+    assert!(head(&mut raw, 33).await.ends(33), "refused");
+    let refused = program.printed("SERVER_OVERLOADED").await;
+    assert!(refused.contains("RESOURCE_EXHAUSTED"), "{refused}");
+    drop(raw);
+    let free = async {
+        let mut raw = Raw::connect(program.grpc, &[]).await;
+        for stream in (1..).step_by(2) {
+            raw.begin(stream, REFLECT, "1H").await;
+            if !head(&mut raw, stream).await.ends(stream) {
+                return;
+            }
+        }
+    };
+    within("a free place", free).await;
+}
+
+/// Takes every place to watch events; no more than `window` bytes of each are read.
+async fn watch_all(program: &Program, window: u32, timeout: &str) -> Raw {
+    let mut raw = Raw::connect(program.grpc, &[(INITIAL_WINDOW_SIZE, window)]).await;
+    for number in 0..WATCHES {
+        let stream = 2 * number + 1;
+        raw.request(stream, WATCH_EVENTS, timeout, &WatchEventsRequest::default()).await;
+        let head = head(&mut raw, stream).await;
+        assert_eq!(head.flags & END_STREAM, 0, "there is a place");
+    }
+    raw
+}
+
+/// Whether somebody at this address gets a place to watch events.
+async fn may_watch(program: &Program, host: u8) -> bool {
+    let mut raw = Raw::connect_from(([127, 0, 0, host], 0).into(), program.grpc).await;
+    raw.request(1, WATCH_EVENTS, "1H", &WatchEventsRequest::default()).await;
+    let answer = raw.until(|frame| frame.kind == DATA || frame.ends(1));
+    within("an answer", answer).await.expect("served").kind == DATA
+}
+
+#[tokio::test]
+async fn one_address_cannot_take_all_places_to_watch_events() {
+    let program = Program::start("", &[]).await;
+    let mut first = watch_all(&program, 0, "1H").await;
+    assert!(!may_watch(&program, 1).await, "all places are taken");
+    assert!(may_watch(&program, 2).await, "of an address that has too many");
+    // The one that had to go has no window, so it cannot be told, and does not stay.
+    within("its end", first.until(|_| false)).await;
+}
+
+#[tokio::test]
+async fn a_watch_whose_end_is_not_read_gives_its_place_back() {
+    // With a window of one byte h2 takes the rest from hyper, which then asks for the end.
+    for window in [0, 1] {
+        let program = Program::start("", &[]).await;
+        let mut stuck = watch_all(&program, window, "2S").await;
+        let free = async {
+            while !may_watch(&program, 1).await {
+                tokio::task::yield_now().await;
+            }
+        };
+        within("a free place", free).await;
+        program.printed("\"DEADLINE_EXCEEDED\"").await;
+        within("the end of who does not read", stuck.until(|_| false)).await;
+        let metrics = program.ask("GET /metrics", "").await.1;
+        let closed = "ccgw_connections_turned_away_total{cause=\"answers_unread\"} 1";
+        assert!(metrics.contains(closed), "{window}: {metrics}");
+    }
+}
+
+#[tokio::test]
+async fn a_watch_that_is_not_read_ends_with_the_age_of_its_connection() {
+    let age = "server.connections = { max_age = \"1s\", max_age_grace = \"1h\" }";
+    let program = Program::start(age, &[]).await;
+    let mut stuck = watch_all(&program, 0, "1H").await;
+    within("its end", stuck.until(|_| false)).await;
+}
