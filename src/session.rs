@@ -113,7 +113,7 @@ pub trait SessionStore: fmt::Debug + Send + Sync {
     /// # Errors
     ///
     /// [`StoreError::Unavailable`], [`StoreError::Refused`].
-    fn load(&self, agent: AgentId) -> StoreFuture<'_, Option<Arc<Session>>>;
+    fn load(&self, agent: AgentId) -> SessionFuture<'_>;
 
     /// Stores a session in the place of any other.
     ///
@@ -131,12 +131,7 @@ pub trait SessionStore: fmt::Debug + Send + Sync {
     /// # Errors
     ///
     /// As [`put`](Self::put).
-    fn put_claimed(
-        &self,
-        agent: AgentId,
-        session: NewSession,
-        claim: Claim,
-    ) -> StoreFuture<'_, Option<Arc<Session>>>;
+    fn put_claimed(&self, agent: AgentId, session: NewSession, claim: Claim) -> SessionFuture<'_>;
 
     /// Replaces the Guid of `old` by one that a reply to a call with it brought. `None` if `old`
     /// is no longer the session: a reply that was overtaken must not bring an old Guid back.
@@ -144,12 +139,7 @@ pub trait SessionStore: fmt::Debug + Send + Sync {
     /// # Errors
     ///
     /// [`StoreError::Unavailable`], [`StoreError::Refused`].
-    fn renew<'a>(
-        &'a self,
-        agent: AgentId,
-        old: &'a Session,
-        guid: Guid,
-    ) -> StoreFuture<'a, Option<Arc<Session>>>;
+    fn renew<'a>(&'a self, agent: AgentId, old: &'a Session, guid: Guid) -> SessionFuture<'a>;
 
     /// Forgets the session if it still is the one of this version.
     ///
@@ -189,6 +179,9 @@ pub enum Stores {
 
 /// What a [`SessionStore`] answers.
 pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
+
+/// The same for a session, if there is one.
+pub type SessionFuture<'a> = StoreFuture<'a, Option<Arc<Session>>>;
 
 /// Why a store did not do as it was asked.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

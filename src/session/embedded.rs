@@ -1,7 +1,7 @@
 use std::{future::ready, num::NonZeroUsize, sync::Arc};
 
 use super::{
-    Claim, Guid, NewSession, Session, SessionStore, StoreError, StoreFuture,
+    Claim, Guid, NewSession, Session, SessionFuture, SessionStore, StoreError, StoreFuture,
     local::{Entry, Local, Taken},
 };
 use crate::id::AgentId;
@@ -60,7 +60,7 @@ impl SessionStore for EmbeddedStore {
         self.0.len()
     }
 
-    fn load(&self, agent: AgentId) -> StoreFuture<'_, Option<Arc<Session>>> {
+    fn load(&self, agent: AgentId) -> SessionFuture<'_> {
         Box::pin(ready(Ok(self.0.get(agent))))
     }
 
@@ -72,21 +72,11 @@ impl SessionStore for EmbeddedStore {
         self.0.claim(replaces)
     }
 
-    fn put_claimed(
-        &self,
-        agent: AgentId,
-        session: NewSession,
-        claim: Claim,
-    ) -> StoreFuture<'_, Option<Arc<Session>>> {
+    fn put_claimed(&self, agent: AgentId, session: NewSession, claim: Claim) -> SessionFuture<'_> {
         Box::pin(ready(self.insert_claimed(agent, session, claim)))
     }
 
-    fn renew<'a>(
-        &'a self,
-        agent: AgentId,
-        old: &'a Session,
-        guid: Guid,
-    ) -> StoreFuture<'a, Option<Arc<Session>>> {
+    fn renew<'a>(&'a self, agent: AgentId, old: &'a Session, guid: Guid) -> SessionFuture<'a> {
         let renewed = self.0.replace(agent, old.version, |version, known| {
             Entry::new(version, old.renewed(guid, known.ttl))
         });

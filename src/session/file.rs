@@ -20,7 +20,8 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use super::{
-    Claim, EmbeddedStore, Guid, NewSession, Session, SessionStore, StoreFuture, local::Local,
+    Claim, EmbeddedStore, Guid, NewSession, Session, SessionFuture, SessionStore, StoreFuture,
+    local::Local,
 };
 use crate::{
     config,
@@ -327,7 +328,7 @@ impl SessionStore for FileStore {
         self.memory.len()
     }
 
-    fn load(&self, agent: AgentId) -> StoreFuture<'_, Option<Arc<Session>>> {
+    fn load(&self, agent: AgentId) -> SessionFuture<'_> {
         self.memory.load(agent)
     }
 
@@ -343,12 +344,7 @@ impl SessionStore for FileStore {
         self.memory.claim(replaces)
     }
 
-    fn put_claimed(
-        &self,
-        agent: AgentId,
-        session: NewSession,
-        claim: Claim,
-    ) -> StoreFuture<'_, Option<Arc<Session>>> {
+    fn put_claimed(&self, agent: AgentId, session: NewSession, claim: Claim) -> SessionFuture<'_> {
         Box::pin(async move {
             let stored = self.memory.put_claimed(agent, session, claim).await?;
             if stored.is_some() {
@@ -361,12 +357,7 @@ impl SessionStore for FileStore {
     /// Does not wait for the disk, since a call may be waiting. Whoever comes after a crash in these
     /// milliseconds has the Guid before this one, which the gateway still takes, and asks for a new
     /// one with it.
-    fn renew<'a>(
-        &'a self,
-        agent: AgentId,
-        old: &'a Session,
-        guid: Guid,
-    ) -> StoreFuture<'a, Option<Arc<Session>>> {
+    fn renew<'a>(&'a self, agent: AgentId, old: &'a Session, guid: Guid) -> SessionFuture<'a> {
         Box::pin(async move {
             let renewed = self.memory.renew(agent, old, guid).await?;
             if renewed.is_some() {

@@ -11,7 +11,7 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::{debug, warn};
 
 use super::{
-    Claim, Guid, NewSession, Session, SessionStore, StoreError, StoreFuture,
+    Claim, Guid, NewSession, Session, SessionFuture, SessionStore, StoreError, StoreFuture,
     local::{Entry, Local, Taken},
     record::{Record, Unreadable},
 };
@@ -165,7 +165,7 @@ impl SessionStore for SharedStore {
         self.inner.local.len()
     }
 
-    fn load(&self, agent: AgentId) -> StoreFuture<'_, Option<Arc<Session>>> {
+    fn load(&self, agent: AgentId) -> SessionFuture<'_> {
         Box::pin(self.inner.load(agent))
     }
 
@@ -177,21 +177,11 @@ impl SessionStore for SharedStore {
         self.inner.local.claim(replaces)
     }
 
-    fn put_claimed(
-        &self,
-        agent: AgentId,
-        session: NewSession,
-        claim: Claim,
-    ) -> StoreFuture<'_, Option<Arc<Session>>> {
+    fn put_claimed(&self, agent: AgentId, session: NewSession, claim: Claim) -> SessionFuture<'_> {
         Box::pin(self.inner.put_claimed(agent, session, claim))
     }
 
-    fn renew<'a>(
-        &'a self,
-        agent: AgentId,
-        old: &'a Session,
-        guid: Guid,
-    ) -> StoreFuture<'a, Option<Arc<Session>>> {
+    fn renew<'a>(&'a self, agent: AgentId, old: &'a Session, guid: Guid) -> SessionFuture<'a> {
         Box::pin(self.inner.renew(agent, old, guid))
     }
 
