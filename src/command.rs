@@ -134,6 +134,14 @@ impl Settings {
     }
 }
 
+/// Does the work, and ends without waiting for threads that the system keeps waiting, such as for a
+/// disk that does not answer: whatever had to be waited for has been.
+fn finish<T>(runtime: Runtime, work: impl Future<Output = T>) -> T {
+    let done = runtime.block_on(work);
+    runtime.shutdown_background();
+    done
+}
+
 /// One thread needs no scheduler that moves work between threads.
 fn runtime(worker_threads: Option<NonZeroUsize>) -> std::io::Result<Runtime> {
     let mut builder = match worker_threads.map(NonZeroUsize::get) {
@@ -154,9 +162,28 @@ fn fail(code: u8, error: impl std::fmt::Display) -> ExitCode {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc;
+
     use clap::CommandFactory as _;
 
     use super::*;
+
+    #[test]
+    fn the_program_ends_while_a_thread_waits_for_the_system() {
+        let (release, waiting) = mpsc::channel::<()>();
+        let runtime = runtime(None).unwrap();
+        let (ended, end) = mpsc::channel();
+        let program = std::thread::spawn(move || {
+            finish(runtime, async move {
+                drop(tokio::task::spawn_blocking(move || waiting.recv()));
+            });
+            ended.send(()).unwrap();
+        });
+        let has_ended = end.recv_timeout(std::time::Duration::from_secs(20)).is_ok();
+        drop(release);
+        program.join().unwrap();
+        assert!(has_ended, "it waits for the thread");
+    }
 
     #[test]
     fn the_command_line_contradicts_itself_nowhere() {

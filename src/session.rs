@@ -15,13 +15,12 @@ mod state;
 
 use std::{
     fmt,
-    future::Future,
     num::NonZeroUsize,
-    pin::Pin,
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
+use futures_util::future::BoxFuture;
 use tokio::time::Instant;
 
 pub(crate) use self::file::{CREDENTIALS, FileShelf, REJECTED};
@@ -160,9 +159,14 @@ pub trait SessionStore: fmt::Debug + Send + Sync {
     fn is_signed_out(&self, agent: AgentId) -> bool;
 
     /// The agents whose sessions the bridge made before this process started, and which it is to
-    /// keep by itself: nobody else does.
+    /// keep by itself: nobody else does. Names each of them once.
     fn found(&self) -> Vec<AgentId> {
         Vec::new()
+    }
+
+    /// Waits until [`found`](Self::found) may name more; `None` if it will not.
+    fn finding(&self) -> Option<BoxFuture<'_, ()>> {
+        None
     }
 }
 
@@ -178,7 +182,7 @@ pub enum Stores {
 }
 
 /// What a [`SessionStore`] answers.
-pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
+pub type StoreFuture<'a, T> = BoxFuture<'a, Result<T, StoreError>>;
 
 /// The same for a session, if there is one.
 pub type SessionFuture<'a> = StoreFuture<'a, Option<Arc<Session>>>;

@@ -20,7 +20,7 @@ use secrecy::SecretString;
 use tonic::Request;
 
 use self::{connect::Clients, methods::Method, show::Shown};
-use super::{EXIT_FAILED, EXIT_MISTAKE, fail, runtime};
+use super::{EXIT_FAILED, EXIT_MISTAKE, fail, finish, runtime};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Call {
@@ -66,7 +66,7 @@ pub(super) fn run(call: Call) -> ExitCode {
     };
     // One call needs no more than one thread.
     let done = runtime(NonZeroUsize::new(1))
-        .map(|runtime| runtime.block_on(async { call.make(password).await }));
+        .map(|runtime| finish(runtime, async { call.make(password).await }));
     match done {
         Ok(Ok(code)) => code,
         Ok(Err(Mistake(mistake))) => fail(EXIT_MISTAKE, mistake),

@@ -17,7 +17,7 @@ use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
 use self::keep::Kept;
-use super::{EXIT_FAILED, Settings, fail, runtime, signals::StopSignals};
+use super::{EXIT_FAILED, Settings, fail, finish, runtime, signals::StopSignals};
 use crate::{
     client::{self, Channel},
     config::{Sources, load},
@@ -87,7 +87,7 @@ pub(super) fn run(settings: &Settings, ports: &Ports) -> ExitCode {
         demo.gateway.stop().await;
         Ok::<_, Failure>(())
     };
-    let done = runtime(None).map_err(Into::into).and_then(|runtime| runtime.block_on(demo));
+    let done = runtime(None).map_err(Into::into).and_then(|runtime| finish(runtime, demo));
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(EXIT_FAILED, format!("the demo failed: {error}")),

@@ -4,7 +4,7 @@ use std::{
     process::ExitCode,
 };
 
-use super::{EXIT_FAILED, EXIT_MISTAKE, Settings, fail, runtime};
+use super::{EXIT_FAILED, EXIT_MISTAKE, Settings, fail, finish, runtime};
 use crate::{
     config::{Config, Tenant},
     doctor::{self, Finding, Level},
@@ -31,7 +31,7 @@ pub(super) fn run(settings: &Settings, patients: &Patients) -> ExitCode {
         return fail(EXIT_MISTAKE, format!("--tenant: no such tenant; there are: {known}"));
     }
     match runtime(None) {
-        Ok(runtime) => runtime.block_on(examine(&config, &tenants)),
+        Ok(runtime) => finish(runtime, examine(&config, &tenants)),
         Err(error) => fail(EXIT_FAILED, format!("cannot start the runtime: {error}")),
     }
 }

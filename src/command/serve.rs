@@ -3,7 +3,7 @@ use std::process::ExitCode;
 use tracing::{info, warn};
 
 use super::{
-    EXIT_FAILED, EXIT_MISTAKE, Settings, fail, runtime,
+    EXIT_FAILED, EXIT_MISTAKE, Settings, fail, finish, runtime,
     signals::{LogSignals, OtherSignals, StopSignals},
 };
 use crate::{
@@ -24,7 +24,7 @@ pub(super) fn run(settings: &Settings) -> ExitCode {
         Err(error) => return fail(EXIT_FAILED, error),
     };
     match runtime(config.server.worker_threads) {
-        Ok(runtime) => runtime.block_on(serve(config, logging.control().clone())),
+        Ok(runtime) => finish(runtime, serve(config, logging.control().clone())),
         Err(error) => fail(EXIT_FAILED, format!("cannot start the runtime: {error}")),
     }
 }

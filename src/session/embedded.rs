@@ -26,6 +26,11 @@ impl EmbeddedStore {
         self.0.forget(agent, version)
     }
 
+    /// The same, and remembers the end for a while.
+    pub(super) fn end(&self, agent: AgentId, version: u64) -> bool {
+        self.0.replace(agent, version, |end, _| Entry::end(end, false)).is_some()
+    }
+
     fn insert(&self, agent: AgentId, new: NewSession) -> Result<Arc<Session>, StoreError> {
         let stored = self.0.put(agent, |version| Entry::new(version, new))?;
         // An entry made of a session holds it.

@@ -10,7 +10,10 @@ use redb::{
     ReadableDatabase as _, ReadableTable as _, ReadableTableMetadata as _, TableDefinition,
 };
 
-use super::place::{self, Identity};
+use super::{
+    place::{self, Identity},
+    volume::Volume,
+};
 
 /// An open file.
 #[derive(Debug)]
@@ -85,13 +88,13 @@ const COMPACT_BELOW: u64 = 4;
 
 impl Database {
     /// Opens a file, or makes a new one, and reads what is in it.
-    pub(super) fn open(path: &Path) -> Result<(Self, Content), DatabaseError> {
+    pub(super) fn open(volume: &Volume) -> Result<(Self, Content), DatabaseError> {
         guarded(|| {
-            let file = place::open(path)?;
+            let file = place::open(volume.path())?;
             let (identity, is_new) = (place::identity(&file)?, file.metadata()?.len() == 0);
             let mut builder = redb::Builder::new();
             builder.set_cache_size(CACHE);
-            let mut redb = builder.create_file(file).map_err(failed)?;
+            let mut redb = volume.open(&builder, file).map_err(failed)?;
             if !is_new {
                 // The crate itself looks only at what it reads, and some of that much later.
                 redb.check_integrity().map_err(failed)?;

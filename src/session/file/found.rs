@@ -1,6 +1,12 @@
 //! What a process finds in the file when it starts.
 
-use std::{collections::BTreeMap, num::NonZeroUsize, path::Path, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashSet},
+    mem,
+    num::NonZeroUsize,
+    path::Path,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 use tracing::{info, warn};
 
@@ -8,6 +14,7 @@ use super::{
     CREDENTIALS, REJECTED, SESSION, Slot,
     database::{Content, Database, DatabaseError, Key},
     shelf::Shelf,
+    volume::Volume,
     writer,
 };
 use crate::{
@@ -37,16 +44,19 @@ struct Tally {
     outdated: usize,
 }
 
+/// Each tenant's slot, and the file that it was filled from.
+pub(super) type Found = (Vec<Slot>, Result<Database, DatabaseError>);
+
 /// Opens the file and fills each tenant's slot with what is in it. Writes it anew where that is of use:
 /// what nobody needs leaves it, and all sessions are sealed with the first key.
 pub(super) fn open(
-    path: &Path,
+    volume: &Volume,
     keyring: Option<&Keyring>,
     credentials: bool,
     tenants: BTreeMap<TenantId, NonZeroUsize>,
-) -> (Vec<Slot>, Result<Database, DatabaseError>) {
-    let mut slots = slots(tenants);
-    let opened = fill(path, &mut slots, keyring, credentials);
+) -> Found {
+    let slots = slots(tenants);
+    let opened = fill(volume, &slots, keyring, credentials);
     (slots, opened)
 }
 
@@ -56,7 +66,7 @@ pub(super) fn slots(tenants: BTreeMap<TenantId, NonZeroUsize>) -> Vec<Slot> {
         tenant,
         local: Arc::new(Local::new(capacity)),
         shelf: Shelf::default(),
-        found: Vec::new(),
+        found: Mutex::default(),
     };
     tenants.into_iter().map(slot).collect()
 }
@@ -69,14 +79,7 @@ pub(super) fn take_in_late(
     keyring: Option<&Keyring>,
     path: &Path,
 ) -> usize {
-    let mut tally = Tally::default();
-    see_versions(slots, &content);
-    for (key, row) in content.rows {
-        match slots.iter().find(|slot| slot.tenant.as_str() == key.tenant) {
-            Some(slot) => drop(slot.read(&key, &row, keyring, &mut tally)),
-            None => tally.strange += 1,
-        }
-    }
+    let tally = take_in(slots, content, keyring);
     tally.tell(path);
     tally.sealed
 }
@@ -95,12 +98,13 @@ fn see_versions(slots: &[Slot], content: &Content) {
 }
 
 fn fill(
-    path: &Path,
-    slots: &mut [Slot],
+    volume: &Volume,
+    slots: &[Slot],
     keyring: Option<&Keyring>,
     credentials: bool,
 ) -> Result<Database, DatabaseError> {
-    let (mut database, content) = writer::open_or_set_aside(path)?;
+    let path = volume.path();
+    let (mut database, content) = writer::open_or_set_aside(volume)?;
     let is_written = content.is_written;
     let tally = take_in(slots, content, keyring);
     tally.tell(path);
@@ -115,22 +119,36 @@ fn fill(
     if tally.sealed > 0 {
         // The operator may have the key elsewhere.
         drop(database);
-        database = writer::begin_anew(path, &no_key(tally.sealed))?;
+        database = writer::begin_anew(volume, &no_key(tally.sealed))?;
     }
-    database = writer::rewritten(path, database, &writer::everything(slots, keyring))?;
+    database = writer::rewritten(volume, database, &writer::everything(slots, keyring))?;
     database.compact(path)?;
     Ok(database)
 }
 
-fn take_in(slots: &mut [Slot], content: Content, keyring: Option<&Keyring>) -> Tally {
+fn take_in(slots: &[Slot], content: Content, keyring: Option<&Keyring>) -> Tally {
     let mut tally = Tally::default();
     see_versions(slots, &content);
-    for (key, row) in content.rows {
-        match slots.iter_mut().find(|slot| slot.tenant.as_str() == key.tenant) {
+    let slot_of = |key: &Key| slots.iter().find(|slot| slot.tenant.as_str() == key.tenant);
+    let (sessions, others): (Vec<_>, Vec<_>) =
+        content.rows.into_iter().partition(|(key, _)| key.kind == SESSION);
+    let mut taken = HashSet::new();
+    for (key, row) in sessions {
+        match slot_of(&key) {
             Some(slot) => {
-                let made_here = slot.read(&key, &row, keyring, &mut tally);
-                slot.found.extend(made_here);
+                if slot.read(&key, &row, keyring, &mut tally) {
+                    taken.insert(key);
+                }
             }
+            None => tally.strange += 1,
+        }
+    }
+    for (key, row) in others {
+        let session = Key { kind: SESSION.to_owned(), ..key.clone() };
+        match slot_of(&key) {
+            // It belongs to a session that has ended.
+            Some(_) if key.kind == CREDENTIALS && !taken.contains(&session) => tally.ended += 1,
+            Some(slot) => slot.read_beside(&key, &row, &mut tally),
             None => tally.strange += 1,
         }
     }
@@ -138,52 +156,61 @@ fn take_in(slots: &mut [Slot], content: Content, keyring: Option<&Keyring>) -> T
 }
 
 impl Slot {
-    /// Takes a row in; gives the agent whose session the bridge has made.
-    fn read(
-        &self,
-        key: &Key,
-        row: &[u8],
-        keyring: Option<&Keyring>,
-        tally: &mut Tally,
-    ) -> Option<AgentId> {
-        let Some(agent) = key.agent() else {
-            tally.malformed += 1;
-            return None;
-        };
-        let kind = [CREDENTIALS, REJECTED].into_iter().find(|kind| *kind == key.kind);
-        if let Some(kind) = kind {
-            tally.malformed += usize::from(!self.shelf.take_in(kind, agent, row));
-            return None;
-        }
-        let record = Record::parse(row).ok().filter(|record| record.agent() == Some(agent));
-        let entry = match record.filter(|_| key.kind == SESSION) {
-            Some(record) => {
+    /// Takes a session in, unless a newer one is known; tells whether it did.
+    fn read(&self, key: &Key, row: &[u8], keyring: Option<&Keyring>, tally: &mut Tally) -> bool {
+        let record = Record::parse(row).ok().zip(key.agent());
+        let entry = match record.filter(|(record, agent)| record.agent() == Some(*agent)) {
+            Some((record, agent)) => {
                 tally.outdated += usize::from(!record.is_sealed_with(keyring));
-                record.open_own(&self.tenant, keyring)
+                record.open_own(&self.tenant, keyring).map(|entry| (agent, entry))
             }
             None => Err(Unreadable::Malformed),
         };
-        let entry = match entry {
+        let (agent, entry) = match entry {
             Ok(entry) => entry,
             Err(Unreadable::Malformed) => {
                 tally.malformed += 1;
-                return None;
+                return false;
             }
             Err(Unreadable::Sealed) => {
                 tally.sealed += 1;
-                return None;
+                return false;
             }
         };
         let Some(session) = entry.live().cloned() else {
             tally.ended += 1;
-            return None;
+            return false;
         };
-        if self.local.offer(agent, entry) == Taken::Full {
-            tally.surplus += 1;
-            return None;
+        match self.local.offer(agent, entry) {
+            Taken::Yes => {}
+            Taken::Older => return false,
+            Taken::Full => {
+                tally.surplus += 1;
+                return false;
+            }
         }
         tally.sessions += 1;
-        (session.origin == Origin::SignedIn).then_some(agent)
+        if session.origin == Origin::SignedIn {
+            self.found().push(agent);
+        }
+        true
+    }
+
+    /// Takes in what is no session, unless something newer is known.
+    fn read_beside(&self, key: &Key, row: &[u8], tally: &mut Tally) {
+        let kind = [CREDENTIALS, REJECTED].into_iter().find(|kind| *kind == key.kind);
+        let is_read =
+            kind.zip(key.agent()).is_some_and(|(kind, agent)| self.shelf.take_in(kind, agent, row));
+        tally.malformed += usize::from(!is_read);
+    }
+
+    /// Agents whose sessions were found since this was asked last.
+    pub(super) fn take_found(&self) -> Vec<AgentId> {
+        mem::take(&mut self.found())
+    }
+
+    fn found(&self) -> MutexGuard<'_, Vec<AgentId>> {
+        self.found.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

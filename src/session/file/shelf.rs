@@ -74,16 +74,16 @@ impl Shelf {
         serde_json::to_vec(&Row { until, sealed: hex(&thing.sealed) }).ok()
     }
 
-    /// Takes a row in; tells whether it could be read.
+    /// Takes a row in, unless there is something newer; tells whether it could be read.
     pub(super) fn take_in(&self, kind: &'static str, agent: AgentId, row: &[u8]) -> bool {
         let row = serde_json::from_slice::<Row>(row).ok();
         let thing = row.and_then(|row| {
             let until = UNIX_EPOCH.checked_add(Duration::from_millis(row.until))?;
             Some(Thing { sealed: unhex(&row.sealed)?, until })
         });
-        let readable = thing.is_some();
-        self.things().extend(thing.map(|thing| ((kind, agent), thing)));
-        readable
+        let Some(thing) = thing else { return false };
+        self.things().entry((kind, agent)).or_insert(thing);
+        true
     }
 
     fn things(&self) -> MutexGuard<'_, HashMap<(&'static str, AgentId), Thing>> {

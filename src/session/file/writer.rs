@@ -7,14 +7,13 @@
 
 use std::{
     collections::HashSet,
-    path::Path,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
 use tokio::{
-    task::spawn_blocking,
-    time::{Instant, sleep, sleep_until},
+    task::{JoinError, JoinHandle, spawn_blocking},
+    time::{Instant, sleep, sleep_until, timeout},
 };
 use tracing::{debug, info, warn};
 
@@ -22,6 +21,7 @@ use super::{
     Inner, SESSION, Slot,
     database::{Changes, Content, Database, DatabaseError, Key, Rest},
     found, place,
+    volume::Volume,
 };
 use crate::{id::AgentId, keyring::Keyring, session::record::Record};
 
@@ -33,6 +33,8 @@ const TIDY_EVERY: Duration = Duration::from_secs(60);
 /// Until a file that failed is opened again; twice as long after each failure.
 const RETRY_FIRST: Duration = Duration::from_millis(500);
 const RETRY_MAX: Duration = Duration::from_secs(10);
+/// A disk that has not answered for this time is taken to stand still, so that nobody waits for it.
+const STANDSTILL: Duration = Duration::from_secs(2);
 
 /// Why the writer goes to work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,8 +44,23 @@ enum Cause {
     Closing,
 }
 
+/// The file as a start found it.
+pub(super) enum Start {
+    /// `None`: it could not be opened.
+    Opened(Option<Database>),
+    /// The disk has not answered yet.
+    Opening(JoinHandle<found::Found>),
+}
+
 /// Goes on until the file is closed.
-pub(super) async fn run(inner: Arc<Inner>, mut database: Option<Database>) {
+pub(super) async fn run(inner: Arc<Inner>, start: Start) {
+    let mut database = match start {
+        Start::Opened(database) => database,
+        Start::Opening(opening) => {
+            inner.give_up(opening).await;
+            None
+        }
+    };
     let mut tidy_at = Instant::now() + TIDY_EVERY;
     let mut retry = RETRY_FIRST;
     loop {
@@ -70,7 +87,7 @@ async fn turn(inner: &Arc<Inner>, database: Option<Database>, cause: Cause) -> O
     let own = inner.clone();
     let work = move || own.work(database, &items, cause == Cause::Tidy);
     let broken = |_| Err(DatabaseError::Broken("writing it failed".to_owned()));
-    match spawn_blocking(work).await.unwrap_or_else(broken) {
+    match inner.watched(spawn_blocking(work)).await.unwrap_or_else(broken) {
         Ok(database) => {
             inner.wrote(number);
             Some(database)
@@ -83,28 +100,29 @@ async fn turn(inner: &Arc<Inner>, database: Option<Database>, cause: Cause) -> O
 }
 
 /// Opens the file; one that is of no use is set aside for a new one.
-pub(super) fn open_or_set_aside(path: &Path) -> Result<(Database, Content), DatabaseError> {
-    match Database::open(path) {
+pub(super) fn open_or_set_aside(volume: &Volume) -> Result<(Database, Content), DatabaseError> {
+    match Database::open(volume) {
         Err(DatabaseError::Broken(problem)) => {
-            Ok((begin_anew(path, &problem)?, Content::default()))
+            Ok((begin_anew(volume, &problem)?, Content::default()))
         }
         opened => opened,
     }
 }
 
 /// Sets the file aside for a new one.
-pub(super) fn begin_anew(path: &Path, problem: &str) -> Result<Database, DatabaseError> {
+pub(super) fn begin_anew(volume: &Volume, problem: &str) -> Result<Database, DatabaseError> {
+    let path = volume.path();
     let aside = place::set_aside(path).map_err(|error| {
         DatabaseError::Broken(format!("{problem}, and it cannot be set aside: {error}"))
     })?;
     let (file, aside) = (path.display(), aside.display());
     warn!(%file, %aside, problem, "the file of store.file was set aside for a new one, in which goes on what is known");
-    Database::open(path).map(|(database, _)| database)
+    Database::open(volume).map(|(database, _)| database)
 }
 
 /// The file, with this and nothing else in it.
 pub(super) fn rewritten(
-    path: &Path,
+    volume: &Volume,
     database: Database,
     everything: &Changes,
 ) -> Result<Database, DatabaseError> {
@@ -113,7 +131,7 @@ pub(super) fn rewritten(
         // Some damage shows only when a file is written.
         Err(DatabaseError::Broken(problem)) => {
             drop(database);
-            let database = begin_anew(path, &problem)?;
+            let database = begin_anew(volume, &problem)?;
             database.write(everything, Rest::Goes)?;
             Ok(database)
         }
@@ -138,6 +156,28 @@ impl Inner {
         }
     }
 
+    /// Waits for work on the disk, and notices if that stands still.
+    async fn watched<T>(&self, mut work: JoinHandle<T>) -> Result<T, JoinError> {
+        match timeout(STANDSTILL, &mut work).await {
+            Ok(done) => done,
+            Err(_late) => {
+                self.stands_still();
+                work.await
+            }
+        }
+    }
+
+    /// Waits until the disk has answered to a start that has gone on without the file, and closes
+    /// what it opened: the file is read again, into what has become known since.
+    async fn give_up(&self, opening: JoinHandle<found::Found>) {
+        let closed = async {
+            let opened = opening.await;
+            // Closing a file waits for the disk.
+            let _closed = spawn_blocking(move || drop(opened)).await;
+        };
+        self.closing.run_until_cancelled(closed).await;
+    }
+
     /// What has changed since it was asked last, and the number of this batch.
     fn take(&self) -> (u64, HashSet<Item>) {
         let mut queue = self.queue();
@@ -153,18 +193,19 @@ impl Inner {
         items: &HashSet<Item>,
         tidy: bool,
     ) -> Result<Database, DatabaseError> {
-        let mut database = match database.filter(|database| database.is_at(&self.path)) {
+        let mut database = match database.filter(|database| database.is_at(self.path())) {
             None => {
-                let (mut database, content) = open_or_set_aside(&self.path)?;
-                if self.is_unread.swap(false, Ordering::Relaxed) {
+                let (mut database, content) = open_or_set_aside(&self.volume)?;
+                if self.progress.borrow().is_unread {
                     let keyring = self.keyring.as_deref();
-                    let sealed = found::take_in_late(&self.slots, content, keyring, &self.path);
+                    let sealed = found::take_in_late(&self.slots, content, keyring, self.path());
+                    self.progress.send_modify(|progress| progress.is_unread = false);
                     if sealed > 0 {
                         drop(database);
-                        database = begin_anew(&self.path, &found::no_key(sealed))?;
+                        database = begin_anew(&self.volume, &found::no_key(sealed))?;
                     }
                 }
-                rewritten(&self.path, database, &self.everything())?
+                rewritten(&self.volume, database, &self.everything())?
             }
             Some(database) => {
                 if !items.is_empty() {
@@ -191,7 +232,7 @@ impl Inner {
         if database.rows()? != known as u64 {
             database.write(&self.everything(), Rest::Goes)?;
         }
-        database.compact(&self.path)
+        database.compact(self.path())
     }
 
     fn changes(&self, items: &HashSet<Item>) -> Changes {
@@ -214,7 +255,7 @@ impl Inner {
     }
 
     pub(super) fn measure(&self) {
-        let length = std::fs::metadata(&self.path).map_or(0, |metadata| metadata.len());
+        let length = std::fs::metadata(self.path()).map_or(0, |metadata| metadata.len());
         self.bytes.store(length, Ordering::Relaxed);
     }
 
@@ -224,7 +265,7 @@ impl Inner {
             progress.written = number;
             was_down = progress.down.take().is_some();
         });
-        let file = self.path.display();
+        let file = self.path().display();
         if was_down {
             info!(%file, "the file of store.file can be written again, and has every session");
         }
@@ -232,18 +273,33 @@ impl Inner {
     }
 
     pub(super) fn failed(&self, error: &DatabaseError) {
-        self.failures.fetch_add(1, Ordering::Relaxed);
-        let mut was_up = false;
-        self.progress.send_modify(|progress| {
-            was_up = progress.down.is_none();
-            progress.down = Some(error.to_string().into());
-        });
-        let file = self.path.display();
-        if was_up {
+        let file = self.path().display();
+        if self.goes_down(error.to_string()) {
             warn!(%file, %error, "the file of store.file cannot be written: sessions are kept in memory alone until it can, and a restart would lose them");
         } else {
             debug!(%file, %error, "the file of store.file cannot be written yet");
         }
+    }
+
+    /// The disk keeps somebody waiting.
+    pub(super) fn stands_still(&self) {
+        let file = self.path().display();
+        if self.goes_down("the disk does not answer".to_owned()) {
+            warn!(%file, "the disk with the file of store.file does not answer: sessions are kept in memory alone until it does, and a restart would lose what has changed since");
+        } else {
+            debug!(%file, "the disk with the file of store.file does not answer yet");
+        }
+    }
+
+    /// Notes why nothing can be written now; tells whether that is news.
+    fn goes_down(&self, problem: String) -> bool {
+        self.failures.fetch_add(1, Ordering::Relaxed);
+        let mut was_up = false;
+        self.progress.send_modify(|progress| {
+            was_up = progress.down.is_none();
+            progress.down = Some(problem.into());
+        });
+        was_up
     }
 }
 
