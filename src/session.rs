@@ -5,6 +5,7 @@
 //! by an older one: each change names the version that it replaces.
 
 mod cookies;
+mod drawer;
 mod embedded;
 mod file;
 mod guid;
@@ -23,7 +24,6 @@ use std::{
 use futures_util::future::BoxFuture;
 use tokio::time::Instant;
 
-pub(crate) use self::file::{CREDENTIALS, FileShelf, REJECTED};
 pub use self::{
     cookies::Cookies,
     embedded::EmbeddedStore,
@@ -32,6 +32,7 @@ pub use self::{
     shared::{Shared, SharedStore},
     state::SessionState,
 };
+pub(crate) use self::{drawer::Drawer, file::FileShelf};
 use crate::{
     id::{AgentId, TenantId},
     redis::{Link, LinkError, Refusal},

@@ -21,8 +21,8 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use super::{
-    Claim, EmbeddedStore, Guid, NewSession, Session, SessionFuture, SessionStore, StoreFuture,
-    local::Local,
+    Claim, Drawer, EmbeddedStore, Guid, NewSession, Session, SessionFuture, SessionStore,
+    StoreFuture, local::Local,
 };
 use crate::{
     config,
@@ -41,7 +41,8 @@ mod writer;
 mod tests;
 
 use self::{
-    database::DatabaseError,
+    database::{DatabaseError, Kind},
+    found::Reading,
     shelf::Shelf,
     volume::Volume,
     writer::{Item, Start},
@@ -152,13 +153,6 @@ pub enum FileError {
     Seal(#[from] SealError),
 }
 
-/// How a session is called among the kinds of rows.
-const SESSION: &str = "session";
-/// What a sign-in was made with goes when the session does.
-pub(crate) const CREDENTIALS: &str = "credentials";
-/// Passwords that the gateway rejected.
-pub(crate) const REJECTED: &str = "rejected";
-
 /// How long a caller waits for the disk. The session is good without it.
 const DISK_PATIENCE: Duration = Duration::from_secs(1);
 const CLOSE_WITHIN: Duration = Duration::from_secs(5);
@@ -196,8 +190,10 @@ impl SessionFile {
         let (same_volume, keys, credentials) =
             (volume.clone(), keyring.clone(), config.credentials);
         let same = tenants.clone();
-        let mut opening =
-            spawn_blocking(move || found::open(&same_volume, keys.as_deref(), credentials, same));
+        let mut opening = spawn_blocking(move || {
+            let reading = Reading { keyring: keys.as_deref(), credentials };
+            found::open(&same_volume, reading, same)
+        });
         let (slots, opened) = match timeout(OPEN_WITHIN, &mut opening).await {
             Ok(Ok((slots, database))) => (slots, Some(database)),
             Ok(Err(_panicked)) => {
@@ -283,24 +279,24 @@ impl SessionFile {
 impl FileShelf {
     pub(crate) async fn put(
         &self,
-        kind: &'static str,
+        drawer: Drawer,
         agent: AgentId,
         sealed: Vec<u8>,
         time: Duration,
     ) {
         if let Some(slot) = self.slot() {
-            slot.shelf.put(kind, agent, sealed, time);
-            self.store(kind, agent).await;
+            slot.shelf.put(drawer, agent, sealed, time);
+            self.store(Kind::Drawer(drawer), agent).await;
         }
     }
 
-    pub(crate) fn get(&self, kind: &'static str, agent: AgentId) -> Option<Vec<u8>> {
-        self.slot()?.shelf.get(kind, agent)
+    pub(crate) fn get(&self, drawer: Drawer, agent: AgentId) -> Option<Vec<u8>> {
+        self.slot()?.shelf.get(drawer, agent)
     }
 
-    pub(crate) async fn remove(&self, kind: &'static str, agent: AgentId) {
-        if self.slot().is_some_and(|slot| slot.shelf.remove(kind, agent)) {
-            self.store(kind, agent).await;
+    pub(crate) async fn remove(&self, drawer: Drawer, agent: AgentId) {
+        if self.slot().is_some_and(|slot| slot.shelf.remove(drawer, agent)) {
+            self.store(Kind::Drawer(drawer), agent).await;
         }
     }
 
@@ -309,7 +305,7 @@ impl FileShelf {
     }
 
     /// Has a change stored as soon as the disk is done with those before it.
-    fn note(&self, kind: &'static str, agent: AgentId) -> u64 {
+    fn note(&self, kind: Kind, agent: AgentId) -> u64 {
         let inner = &self.file.0.inner;
         let mut queue = inner.queue();
         queue.items.insert((self.slot, kind, agent));
@@ -318,7 +314,7 @@ impl FileShelf {
     }
 
     /// The same, and waits for the disk, unless that fails.
-    async fn store(&self, kind: &'static str, agent: AgentId) {
+    async fn store(&self, kind: Kind, agent: AgentId) {
         let number = self.note(kind, agent);
         let inner = &self.file.0.inner;
         let mut progress = inner.progress.subscribe();
@@ -343,12 +339,12 @@ impl FileStore {
             return;
         }
         if let Some(slot) = self.shelf.slot()
-            && slot.shelf.remove(CREDENTIALS, agent)
+            && slot.shelf.remove(Drawer::Credentials, agent)
         {
-            self.shelf.note(CREDENTIALS, agent);
+            self.shelf.note(Kind::Drawer(Drawer::Credentials), agent);
         }
         // Else a process that comes after a crash would take a session up that has ended.
-        self.shelf.store(SESSION, agent).await;
+        self.shelf.store(Kind::Session, agent).await;
     }
 }
 
@@ -372,7 +368,7 @@ impl SessionStore for FileStore {
     fn put(&self, agent: AgentId, session: NewSession) -> StoreFuture<'_, Arc<Session>> {
         Box::pin(async move {
             let stored = self.memory.put(agent, session).await?;
-            self.shelf.store(SESSION, agent).await;
+            self.shelf.store(Kind::Session, agent).await;
             Ok(stored)
         })
     }
@@ -385,7 +381,7 @@ impl SessionStore for FileStore {
         Box::pin(async move {
             let stored = self.memory.put_claimed(agent, session, claim).await?;
             if stored.is_some() {
-                self.shelf.store(SESSION, agent).await;
+                self.shelf.store(Kind::Session, agent).await;
             }
             Ok(stored)
         })
@@ -398,7 +394,7 @@ impl SessionStore for FileStore {
         Box::pin(async move {
             let renewed = self.memory.renew(agent, old, guid).await?;
             if renewed.is_some() {
-                self.shelf.note(SESSION, agent);
+                self.shelf.note(Kind::Session, agent);
             }
             Ok(renewed)
         })

@@ -1,5 +1,5 @@
 use std::{
-    collections::HashSet,
+    collections::{BTreeSet, HashSet},
     num::NonZeroUsize,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -20,10 +20,11 @@ use crate::{
     event::RedisEvents,
     id::{AgentId, TenantId},
     keyring::{Keyring, SealError},
-    redis::{Keys, Link, LinkError, LinkState, Repeat},
+    redis::{Keys, Link, LinkError, LinkState, Repeat, Script},
     replica::{Leases, RedisLeases, ReplicaId, Roster},
 };
 
+mod renewal;
 mod sync;
 mod write;
 
@@ -59,9 +60,12 @@ struct Inner {
     link: Link,
     keys: Keys,
     keyring: Arc<Keyring>,
-    script: crate::redis::Script,
+    write: Script,
+    replace: Script,
     /// Wakes whoever tells Redis later.
     unshared: Notify,
+    /// Agents of whom something is sealed with another key than the first.
+    outdated: Mutex<BTreeSet<AgentId>>,
     /// Agents whose record could not be read, each of them named once.
     unreadable: Mutex<HashSet<AgentId>>,
 }
@@ -138,8 +142,10 @@ impl SharedStore {
             link: shared.link.clone(),
             keys: shared.keys(tenant),
             keyring: shared.keyring.clone(),
-            script: write::script(),
+            write: write::script(),
+            replace: Script::new(renewal::REPLACE),
             unshared: Notify::new(),
+            outdated: Mutex::default(),
             unreadable: Mutex::default(),
         });
         let sync = tokio::spawn(sync::run(inner.clone()));
@@ -222,6 +228,7 @@ impl Inner {
         let Some((_, entry)) = self.read(Some(agent), &bytes) else {
             return Ok(self.local.get(agent));
         };
+        self.note_sealed(agent, &bytes);
         Ok(match self.local.offer(agent, entry.clone()) {
             // There is no room to remember it, but it is good.
             Taken::Full => entry.live().cloned(),

@@ -56,9 +56,24 @@ impl Callee {
         password: &str,
         store: &str,
     ) -> Self {
+        let url = server.url();
+        let keys = "encryption_keys = \"store.key\"";
+        let store = format!("urls = \"{url}\"\n{keys}\nkey_prefix = \"test:\"\n{store}");
+        Self::on(files, gateway, password, &store).await
+    }
+
+    /// One whose file of credentials has this password, and whose `[store]` is this. There are keys
+    /// in `store.key` and `new.key`.
+    pub(crate) async fn on(
+        files: &TempDir,
+        gateway: &Simulator,
+        password: &str,
+        store: &str,
+    ) -> Self {
         let write = |name: &str, text: &str| std::fs::write(files.path().join(name), text);
         write("ca.pem", gateway.certificate_pem()).expect("written");
         write("store.key", &"5a".repeat(32)).expect("written");
+        write("new.key", &"6b".repeat(32)).expect("written");
         let agents = format!("[agents.1001]\npassword = \"{password}\"\nforce = true\n");
         write("agents.toml", &agents).expect("written");
         let mut text = String::from(
@@ -67,11 +82,9 @@ impl Callee {
         );
         writeln!(
             text,
-            "[store]\nurls = \"{}\"\nencryption_keys = \"store.key\"\n\
-             key_prefix = \"test:\"\n{store}\n\
+            "[store]\n{store}\n\
              [tenants.acme]\nbase_urls = \"{}\"\ntls.ca_file = \"ca.pem\"\n\
              keep.enabled = false\ncredentials_file = \"agents.toml\"",
-            server.url(),
             gateway.base_url(),
         )
         .expect("written");
@@ -114,6 +127,13 @@ impl Callee {
         self.sessions.clone().sign_in(request).await.map(drop)
     }
 
+    /// Stops as a process does that is told to.
+    pub(crate) async fn stop(self) {
+        let Self { bridge, states, sessions } = self;
+        drop((states, sessions));
+        bridge.drain().await;
+    }
+
     async fn sign_out(&self, agent: u32) {
         let request = SignOutRequest { agent_id: agent.to_string(), ..<_>::default() };
         self.sessions.clone().sign_out(request).await.expect("signed out");
@@ -126,7 +146,7 @@ impl Callee {
     }
 }
 
-fn sign_ins(gateway: &Simulator) -> usize {
+pub(crate) fn sign_ins(gateway: &Simulator) -> usize {
     let journal = gateway.journal();
     journal.iter().filter(|entry| entry.interface == Some(Interface::SignIn)).count()
 }

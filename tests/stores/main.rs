@@ -15,6 +15,7 @@ mod cluster;
 mod contract;
 mod fake;
 mod file;
+mod key_change;
 mod model;
 mod moments;
 mod outage;

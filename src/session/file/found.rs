@@ -11,17 +11,17 @@ use std::{
 use tracing::{info, warn};
 
 use super::{
-    CREDENTIALS, REJECTED, SESSION, Slot,
-    database::{Content, Database, DatabaseError, Key},
-    shelf::Shelf,
+    Slot,
+    database::{Changes, Content, Database, DatabaseError, Key, Kind, Rest},
+    shelf::{Shelf, Thing},
     volume::Volume,
     writer,
 };
 use crate::{
     id::{AgentId, TenantId},
-    keyring::Keyring,
+    keyring::{Keyring, Renewal},
     session::{
-        Origin,
+        Drawer, Origin,
         local::{Local, Taken},
         record::{Record, Unreadable},
     },
@@ -47,16 +47,24 @@ struct Tally {
 /// Each tenant's slot, and the file that it was filled from.
 pub(super) type Found = (Vec<Slot>, Result<Database, DatabaseError>);
 
+/// How rows are to be read.
+#[derive(Clone, Copy)]
+pub(super) struct Reading<'a> {
+    /// `None`: what is sealed cannot be opened.
+    pub(super) keyring: Option<&'a Keyring>,
+    /// Whether what agents are signed in with is to stay in the file.
+    pub(super) credentials: bool,
+}
+
 /// Opens the file and fills each tenant's slot with what is in it. Writes it anew where that is of use:
-/// what nobody needs leaves it, and all sessions are sealed with the first key.
+/// what nobody needs leaves it, and everything is sealed with the first key.
 pub(super) fn open(
     volume: &Volume,
-    keyring: Option<&Keyring>,
-    credentials: bool,
+    reading: Reading<'_>,
     tenants: BTreeMap<TenantId, NonZeroUsize>,
 ) -> Found {
     let slots = slots(tenants);
-    let opened = fill(volume, &slots, keyring, credentials);
+    let opened = fill(volume, &slots, reading);
     (slots, opened)
 }
 
@@ -71,22 +79,9 @@ pub(super) fn slots(tenants: BTreeMap<TenantId, NonZeroUsize>) -> Vec<Slot> {
     tenants.into_iter().map(slot).collect()
 }
 
-/// Takes in what is in a file that could not be read at the start: of each session the newer version
-/// stays. Gives how many no key opens.
-pub(super) fn take_in_late(
-    slots: &[Slot],
-    content: Content,
-    keyring: Option<&Keyring>,
-    path: &Path,
-) -> usize {
-    let tally = take_in(slots, content, keyring);
-    tally.tell(path);
-    tally.sealed
-}
-
-/// Why a file is set aside that has so many sessions which no key opens.
-pub(super) fn no_key(sessions: usize) -> String {
-    format!("no key in store.encryption_keys opens {sessions} of its sessions")
+/// Why a file is set aside that has so many rows which no key opens.
+fn no_key(rows: usize) -> String {
+    format!("no key in store.encryption_keys opens {rows} of its rows")
 }
 
 fn see_versions(slots: &[Slot], content: &Content) {
@@ -97,46 +92,71 @@ fn see_versions(slots: &[Slot], content: &Content) {
     }
 }
 
-fn fill(
-    volume: &Volume,
-    slots: &[Slot],
-    keyring: Option<&Keyring>,
-    credentials: bool,
-) -> Result<Database, DatabaseError> {
-    let path = volume.path();
+fn fill(volume: &Volume, slots: &[Slot], reading: Reading<'_>) -> Result<Database, DatabaseError> {
     let (mut database, content) = writer::open_or_set_aside(volume)?;
-    let is_written = content.is_written;
-    let tally = take_in(slots, content, keyring);
-    tally.tell(path);
-    let mut is_whole = is_written && tally.is_all_of_use();
-    for slot in slots.iter().filter(|_| !credentials) {
-        is_whole &= !slot.shelf.remove_all(CREDENTIALS);
-    }
-    if is_whole {
-        database.compact(path)?;
+    let is_new = !content.is_written;
+    let tally = take_in(slots, content, reading);
+    tally.tell(volume.path());
+    if !is_new && tally.is_all_of_use() {
+        database.compact(volume.path())?;
         return Ok(database);
     }
+    let everything = writer::everything(slots, reading.keyring);
+    write_anew(volume, database, is_new, tally, &everything)
+}
+
+/// The same for a file that is opened again, since something has failed: takes in what is in it if it
+/// has never been read, of each session the newer version, and writes everything.
+pub(super) fn open_again(
+    volume: &Volume,
+    slots: &[Slot],
+    reading: Reading<'_>,
+    is_unread: bool,
+) -> Result<Database, DatabaseError> {
+    let (database, content) = writer::open_or_set_aside(volume)?;
+    let is_new = !content.is_written;
+    let mut tally = Tally::default();
+    if is_unread {
+        tally = take_in(slots, content, reading);
+        tally.tell(volume.path());
+    }
+    let everything = writer::everything(slots, reading.keyring);
+    write_anew(volume, database, is_new, tally, &everything)
+}
+
+fn write_anew(
+    volume: &Volume,
+    mut database: Database,
+    mut is_new: bool,
+    tally: Tally,
+    everything: &Changes,
+) -> Result<Database, DatabaseError> {
     if tally.sealed > 0 {
         // The operator may have the key elsewhere.
         drop(database);
         database = writer::begin_anew(volume, &no_key(tally.sealed))?;
+        is_new = true;
     }
-    database = writer::rewritten(volume, database, &writer::everything(slots, keyring))?;
-    database.compact(path)?;
-    Ok(database)
+    if is_new {
+        database.write(everything, Rest::Goes)?;
+        return Ok(database);
+    }
+    writer::replaced(volume, database, everything)
 }
 
-fn take_in(slots: &[Slot], content: Content, keyring: Option<&Keyring>) -> Tally {
+fn take_in(slots: &[Slot], content: Content, reading: Reading<'_>) -> Tally {
     let mut tally = Tally::default();
     see_versions(slots, &content);
     let slot_of = |key: &Key| slots.iter().find(|slot| slot.tenant.as_str() == key.tenant);
-    let (sessions, others): (Vec<_>, Vec<_>) =
-        content.rows.into_iter().partition(|(key, _)| key.kind == SESSION);
+    let (sessions, others): (Vec<_>, Vec<_>) = content
+        .rows
+        .into_iter()
+        .partition(|(key, _)| Kind::named(&key.kind) == Some(Kind::Session));
     let mut taken = HashSet::new();
     for (key, row) in sessions {
         match slot_of(&key) {
             Some(slot) => {
-                if slot.read(&key, &row, keyring, &mut tally) {
+                if slot.read(&key, &row, reading.keyring, &mut tally) {
                     taken.insert(key);
                 }
             }
@@ -144,11 +164,12 @@ fn take_in(slots: &[Slot], content: Content, keyring: Option<&Keyring>) -> Tally
         }
     }
     for (key, row) in others {
-        let session = Key { kind: SESSION.to_owned(), ..key.clone() };
+        let session = Key { kind: Kind::Session.name().to_owned(), ..key.clone() };
         match slot_of(&key) {
-            // It belongs to a session that has ended.
-            Some(_) if key.kind == CREDENTIALS && !taken.contains(&session) => tally.ended += 1,
-            Some(slot) => slot.read_beside(&key, &row, &mut tally),
+            Some(slot) => {
+                let credentials = reading.credentials && taken.contains(&session);
+                slot.read_beside(&key, &row, Reading { credentials, ..reading }, &mut tally);
+            }
             None => tally.strange += 1,
         }
     }
@@ -196,12 +217,32 @@ impl Slot {
         true
     }
 
-    /// Takes in what is no session, unless something newer is known.
-    fn read_beside(&self, key: &Key, row: &[u8], tally: &mut Tally) {
-        let kind = [CREDENTIALS, REJECTED].into_iter().find(|kind| *kind == key.kind);
-        let is_read =
-            kind.zip(key.agent()).is_some_and(|(kind, agent)| self.shelf.take_in(kind, agent, row));
-        tally.malformed += usize::from(!is_read);
+    /// Takes in what is no session, unless something newer is known, and seals it with the first key.
+    fn read_beside(&self, key: &Key, row: &[u8], reading: Reading<'_>, tally: &mut Tally) {
+        let drawer = Drawer::named(&key.kind).zip(key.agent());
+        let Some(((drawer, agent), mut thing)) = drawer.zip(Thing::parse(row)) else {
+            tally.malformed += 1;
+            return;
+        };
+        if thing.is_over() || (drawer == Drawer::Credentials && !reading.credentials) {
+            tally.ended += 1;
+            return;
+        }
+        let renewal = reading.keyring.map_or(Renewal::Unreadable, |keyring| {
+            drawer.renewal(keyring, &self.tenant, agent, &thing.sealed)
+        });
+        match renewal {
+            Renewal::Current => {}
+            Renewal::Anew(sealed) => {
+                thing.sealed = sealed.encode();
+                tally.outdated += 1;
+            }
+            Renewal::Unreadable => {
+                tally.sealed += 1;
+                return;
+            }
+        }
+        self.shelf.take_in(drawer, agent, thing);
     }
 
     /// Agents whose sessions were found since this was asked last.

@@ -11,15 +11,17 @@ use serde::{Deserialize, Serialize};
 use crate::{
     id::AgentId,
     keyring::{hex, unhex},
+    session::Drawer,
 };
 
-/// A tenant's sealed things, by their kind and agent.
+/// A tenant's sealed things, by their drawer and agent.
 #[derive(Debug, Default)]
-pub(super) struct Shelf(Mutex<HashMap<(&'static str, AgentId), Thing>>);
+pub(super) struct Shelf(Mutex<HashMap<(Drawer, AgentId), Thing>>);
 
+/// Something sealed, and until when it is of use.
 #[derive(Clone, Debug)]
-struct Thing {
-    sealed: Vec<u8>,
+pub(super) struct Thing {
+    pub(super) sealed: Vec<u8>,
     until: SystemTime,
 }
 
@@ -31,62 +33,59 @@ struct Row {
     sealed: String,
 }
 
-impl Shelf {
-    pub(super) fn put(&self, kind: &'static str, agent: AgentId, sealed: Vec<u8>, time: Duration) {
-        let until = SystemTime::now() + time;
-        self.things().insert((kind, agent), Thing { sealed, until });
+impl Thing {
+    /// Reads a row.
+    pub(super) fn parse(row: &[u8]) -> Option<Self> {
+        let row: Row = serde_json::from_slice(row).ok()?;
+        let until = UNIX_EPOCH.checked_add(Duration::from_millis(row.until))?;
+        Some(Self { sealed: unhex(&row.sealed)?, until })
     }
 
-    pub(super) fn get(&self, kind: &'static str, agent: AgentId) -> Option<Vec<u8>> {
+    pub(super) fn is_over(&self) -> bool {
+        self.until <= SystemTime::now()
+    }
+}
+
+impl Shelf {
+    pub(super) fn put(&self, drawer: Drawer, agent: AgentId, sealed: Vec<u8>, time: Duration) {
+        let until = SystemTime::now() + time;
+        self.things().insert((drawer, agent), Thing { sealed, until });
+    }
+
+    pub(super) fn get(&self, drawer: Drawer, agent: AgentId) -> Option<Vec<u8>> {
         let things = self.things();
-        let thing = things.get(&(kind, agent))?;
-        (thing.until > SystemTime::now()).then(|| thing.sealed.clone())
+        let thing = things.get(&(drawer, agent))?;
+        (!thing.is_over()).then(|| thing.sealed.clone())
     }
 
     /// Whether there was one.
-    pub(super) fn remove(&self, kind: &'static str, agent: AgentId) -> bool {
-        self.things().remove(&(kind, agent)).is_some()
-    }
-
-    /// Whether there were any.
-    pub(super) fn remove_all(&self, kind: &'static str) -> bool {
-        let mut things = self.things();
-        let before = things.len();
-        things.retain(|(known, _), _| *known != kind);
-        things.len() < before
+    pub(super) fn remove(&self, drawer: Drawer, agent: AgentId) -> bool {
+        self.things().remove(&(drawer, agent)).is_some()
     }
 
     pub(super) fn tidy(&self) {
-        let now = SystemTime::now();
-        self.things().retain(|_, thing| thing.until > now);
+        self.things().retain(|_, thing| !thing.is_over());
     }
 
-    pub(super) fn all(&self) -> Vec<(&'static str, AgentId)> {
+    pub(super) fn all(&self) -> Vec<(Drawer, AgentId)> {
         self.things().keys().copied().collect()
     }
 
-    pub(super) fn row(&self, kind: &'static str, agent: AgentId) -> Option<Vec<u8>> {
+    pub(super) fn row(&self, drawer: Drawer, agent: AgentId) -> Option<Vec<u8>> {
         let things = self.things();
-        let thing = things.get(&(kind, agent))?;
+        let thing = things.get(&(drawer, agent))?;
         let until = thing.until.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
         let until = u64::try_from(until).unwrap_or(u64::MAX);
         // Nothing in it can fail to be written.
         serde_json::to_vec(&Row { until, sealed: hex(&thing.sealed) }).ok()
     }
 
-    /// Takes a row in, unless there is something newer; tells whether it could be read.
-    pub(super) fn take_in(&self, kind: &'static str, agent: AgentId, row: &[u8]) -> bool {
-        let row = serde_json::from_slice::<Row>(row).ok();
-        let thing = row.and_then(|row| {
-            let until = UNIX_EPOCH.checked_add(Duration::from_millis(row.until))?;
-            Some(Thing { sealed: unhex(&row.sealed)?, until })
-        });
-        let Some(thing) = thing else { return false };
-        self.things().entry((kind, agent)).or_insert(thing);
-        true
+    /// Takes in what a row holds, unless there is something newer.
+    pub(super) fn take_in(&self, drawer: Drawer, agent: AgentId, thing: Thing) {
+        self.things().entry((drawer, agent)).or_insert(thing);
     }
 
-    fn things(&self) -> MutexGuard<'_, HashMap<(&'static str, AgentId), Thing>> {
+    fn things(&self) -> MutexGuard<'_, HashMap<(Drawer, AgentId), Thing>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

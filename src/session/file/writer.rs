@@ -7,6 +7,7 @@
 
 use std::{
     collections::HashSet,
+    io,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
@@ -18,15 +19,15 @@ use tokio::{
 use tracing::{debug, info, warn};
 
 use super::{
-    Inner, SESSION, Slot,
-    database::{Changes, Content, Database, DatabaseError, Key, Rest},
+    Inner, Slot,
+    database::{Changes, Content, Database, DatabaseError, Key, Kind, Rest},
     found, place,
     volume::Volume,
 };
 use crate::{id::AgentId, keyring::Keyring, session::record::Record};
 
 /// What has changed: a tenant by its place among the slots, a kind of row, and an agent.
-pub(super) type Item = (usize, &'static str, AgentId);
+pub(super) type Item = (usize, Kind, AgentId);
 
 /// How often rows that nobody needs any more are looked for.
 const TIDY_EVERY: Duration = Duration::from_secs(60);
@@ -120,23 +121,44 @@ pub(super) fn begin_anew(volume: &Volume, problem: &str) -> Result<Database, Dat
     Database::open(volume).map(|(database, _)| database)
 }
 
-/// The file, with this and nothing else in it.
-pub(super) fn rewritten(
+/// A new file with this and nothing else, in the place of the open one.
+///
+/// redb leaves what it has replaced in the file until it needs the room. What was not encrypted, or
+/// was under another key, must not stay there.
+pub(super) fn replaced(
     volume: &Volume,
-    database: Database,
+    old: Database,
     everything: &Changes,
 ) -> Result<Database, DatabaseError> {
-    match database.write(everything, Rest::Goes) {
-        Ok(()) => Ok(database),
-        // Some damage shows only when a file is written.
-        Err(DatabaseError::Broken(problem)) => {
-            drop(database);
-            let database = begin_anew(volume, &problem)?;
-            database.write(everything, Rest::Goes)?;
-            Ok(database)
+    match succeeded(volume, everything) {
+        Ok(new) => {
+            // Locked until now, so that no other process took it meanwhile.
+            drop(old);
+            Ok(new)
+        }
+        Err(DatabaseError::Io(error)) if is_denied(&error) => {
+            warn!(file = %volume.path().display(), %error, "the file of store.file cannot be replaced by a new one in its folder; it is changed where it is, and parts of what was in it may be left in it for a while");
+            old.write(everything, Rest::Goes)?;
+            Ok(old)
         }
         Err(error) => Err(error),
     }
+}
+
+fn succeeded(volume: &Volume, everything: &Changes) -> Result<Database, DatabaseError> {
+    let path = volume.path();
+    place::remove_successor(path)?;
+    let (new, _) = Database::open(&volume.with(place::successor(path)?))?;
+    new.write(everything, Rest::Stays)?;
+    place::succeed(path)?;
+    Ok(new)
+}
+
+/// Whether the folder, or what the file is on, lets no file take the place of another one.
+fn is_denied(error: &io::Error) -> bool {
+    use io::ErrorKind::{CrossesDevices, PermissionDenied, ReadOnlyFilesystem, ResourceBusy};
+
+    [CrossesDevices, PermissionDenied, ReadOnlyFilesystem, ResourceBusy].contains(&error.kind())
 }
 
 impl Inner {
@@ -195,17 +217,11 @@ impl Inner {
     ) -> Result<Database, DatabaseError> {
         let mut database = match database.filter(|database| database.is_at(self.path())) {
             None => {
-                let (mut database, content) = open_or_set_aside(&self.volume)?;
-                if self.progress.borrow().is_unread {
-                    let keyring = self.keyring.as_deref();
-                    let sealed = found::take_in_late(&self.slots, content, keyring, self.path());
-                    self.progress.send_modify(|progress| progress.is_unread = false);
-                    if sealed > 0 {
-                        drop(database);
-                        database = begin_anew(&self.volume, &found::no_key(sealed))?;
-                    }
-                }
-                rewritten(&self.volume, database, &self.everything())?
+                let is_unread = self.progress.borrow().is_unread;
+                let database =
+                    found::open_again(&self.volume, &self.slots, self.reading(), is_unread)?;
+                self.progress.send_modify(|progress| progress.is_unread = false);
+                database
             }
             Some(database) => {
                 if !items.is_empty() {
@@ -248,6 +264,10 @@ impl Inner {
         let slots = places.into_iter().filter_map(|place| self.slots.get(place));
         changes.versions.extend(slots.map(Slot::version));
         changes
+    }
+
+    fn reading(&self) -> found::Reading<'_> {
+        found::Reading { keyring: self.keyring.as_deref(), credentials: self.credentials }
     }
 
     fn everything(&self) -> Changes {
@@ -307,8 +327,10 @@ impl Inner {
 pub(super) fn everything(slots: &[Slot], keyring: Option<&Keyring>) -> Changes {
     let mut changes = Changes::default();
     for slot in slots {
-        let sessions = slot.local.agents().into_iter().map(|agent| (SESSION, agent));
-        for (kind, agent) in sessions.chain(slot.shelf.all()) {
+        let sessions = slot.local.agents().into_iter().map(|agent| (Kind::Session, agent));
+        let others = slot.shelf.all().into_iter();
+        let others = others.map(|(drawer, agent)| (Kind::Drawer(drawer), agent));
+        for (kind, agent) in sessions.chain(others) {
             let row = slot.row(kind, agent, keyring);
             changes.rows.extend(row.map(|row| (slot.key(kind, agent), Some(row))));
         }
@@ -319,14 +341,9 @@ pub(super) fn everything(slots: &[Slot], keyring: Option<&Keyring>) -> Changes {
 
 impl Slot {
     /// What is to be stored; `None`: nothing.
-    fn row(
-        &self,
-        kind: &'static str,
-        agent: AgentId,
-        keyring: Option<&Keyring>,
-    ) -> Option<Vec<u8>> {
-        if kind != SESSION {
-            return self.shelf.row(kind, agent);
+    fn row(&self, kind: Kind, agent: AgentId, keyring: Option<&Keyring>) -> Option<Vec<u8>> {
+        if let Kind::Drawer(drawer) = kind {
+            return self.shelf.row(drawer, agent);
         }
         let entry = self.local.entry(agent).filter(|entry| entry.live().is_some())?;
         match Record::of(&self.tenant, agent, &entry, keyring) {
@@ -338,8 +355,9 @@ impl Slot {
         }
     }
 
-    fn key(&self, kind: &str, agent: AgentId) -> Key {
-        Key { tenant: self.tenant.to_string(), kind: kind.to_owned(), agent: agent.get() }
+    fn key(&self, kind: Kind, agent: AgentId) -> Key {
+        let (tenant, kind) = (self.tenant.to_string(), kind.name().to_owned());
+        Key { tenant, kind, agent: agent.get() }
     }
 
     fn version(&self) -> (String, u64) {
