@@ -161,6 +161,15 @@ impl Roster {
         self.begin(&self.held(), agent, Cause::SignedIn, polls);
     }
 
+    /// Notes that the polls for an agent have ended by themselves.
+    pub fn polls_ended(&self, agent: AgentId, polls: &impl Polls) {
+        let mut held = self.held();
+        // They may have begun again meanwhile.
+        if !polls.is_polling(agent) {
+            held.polls_ended(agent);
+        }
+    }
+
     /// Whether this replica may poll for an agent at this moment.
     pub fn may_poll(&self, agent: AgentId) -> bool {
         self.held().may_poll(agent)

@@ -61,6 +61,8 @@ enum End {
     TakenOver,
     /// Another replica goes on.
     HandedOver,
+    /// It was lost while the store could not be asked, so that another replica may have it.
+    Unclear,
 }
 
 struct Keeper {
@@ -203,6 +205,7 @@ impl Keeper {
         };
         let Self { tenant, agent, .. } = &self;
         tenant.keepers.ended(*agent, self.number);
+        tenant.keeper_ended(*agent);
         match end {
             End::HandedOver => tenant.states.forget(*agent),
             End::NoCredentials | End::GaveUp | End::TakenOver => {
@@ -214,7 +217,8 @@ impl Keeper {
             // have found it still on it.
             End::NotOurs if self.session().await.is_ok() => tenant.keep_again(*agent),
             End::NotOurs if tenant.keepers.is_keeping(*agent) => {}
-            End::PollsDisabled | End::NotOurs => {
+            // It stays stored: whoever gets the lease when the store is back goes on with it.
+            End::PollsDisabled | End::NotOurs | End::Unclear => {
                 tenant.enter(*agent, end.state(), end.cause());
             }
         }
@@ -252,7 +256,7 @@ impl Keeper {
             // Without a lease, the session may be lost here because another replica renews it. To
             // sign in would take the agent from there.
             if !self.tenant.is_sole_keeper(self.agent) {
-                return Err(End::HandedOver);
+                return Err(End::Unclear);
             }
             return Box::pin(self.recover(finding)).await;
         }
@@ -415,7 +419,9 @@ impl End {
         match self {
             Self::NotOurs | Self::HandedOver => SessionState::Gone,
             Self::PollsDisabled => SessionState::Unpolled,
-            Self::NoCredentials | Self::GaveUp | Self::TakenOver => SessionState::Lost,
+            Self::NoCredentials | Self::GaveUp | Self::TakenOver | Self::Unclear => {
+                SessionState::Lost
+            }
         }
     }
 
@@ -427,6 +433,10 @@ impl End {
             Self::TakenOver => "it was lost again and again, mostly to another client",
             Self::GaveUp => "it could not be made anew in time",
             Self::HandedOver => "another replica goes on",
+            Self::Unclear => {
+                "it was lost while the store cannot be asked, so another replica may have it; it is \
+                 made anew when the store answers, or by the agent's next call"
+            }
         }
     }
 }

@@ -49,6 +49,13 @@ impl Tenant {
         }
     }
 
+    /// Notes that an agent's keeper has ended by itself.
+    pub(super) fn keeper_ended(self: &Arc<Self>, agent: AgentId) {
+        if let Some(roster) = &self.roster {
+            roster.polls_ended(agent, self);
+        }
+    }
+
     /// Whether this replica may begin a poll for an agent whom it keeps.
     pub(super) fn may_poll(&self, agent: AgentId) -> bool {
         self.roster.as_ref().is_none_or(|roster| roster.may_poll(agent))

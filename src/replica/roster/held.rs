@@ -44,6 +44,8 @@ pub(super) struct Ended {
     pub(super) unanswered: usize,
     /// How many agents are polled on without a lease.
     pub(super) overdue: usize,
+    /// For how many more leases the store has not answered, which are about to end.
+    pub(super) coming: usize,
 }
 
 impl Held {
@@ -110,6 +112,13 @@ impl Held {
         self.leases.entry(agent).or_insert(lease);
     }
 
+    /// Notes that an agent is polled no more; without a lease, there is nothing left to hold.
+    pub(super) fn polls_ended(&mut self, agent: AgentId) {
+        if self.leases.get(&agent).is_some_and(|lease| lease.overdue) {
+            self.leases.remove(&agent);
+        }
+    }
+
     /// Gives a lease up; the store has to be told by the request that is asked now.
     pub(super) fn release(&mut self, agent: AgentId, asked: Asked) {
         self.leases.remove(&agent);
@@ -150,6 +159,7 @@ impl Held {
         let mut ended = Ended::default();
         self.leases.retain(|agent, lease| {
             if lease.overdue || lease.asked.until > now {
+                ended.coming += usize::from(!lease.overdue && lease.unanswered);
                 return true;
             }
             if keep && lease.unanswered {
