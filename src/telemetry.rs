@@ -3,6 +3,8 @@
 //! Fields have the same names everywhere: `tenant.id`, `agent.id`, `retcode`, `outcome`,
 //! `elapsed_ms`. Guids, passwords and keys are in none of them; their types do not print.
 
+#[cfg(test)]
+pub(crate) mod captured;
 mod control;
 
 use std::io::{IsTerminal as _, stderr};

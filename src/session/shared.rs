@@ -1,5 +1,5 @@
 use std::{
-    collections::{BTreeSet, HashSet},
+    collections::{BTreeSet, HashMap, HashSet},
     num::NonZeroUsize,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -40,6 +40,8 @@ pub struct Shared {
     lease: Duration,
     when_away: config::WhenAway,
     credentials: bool,
+    /// By tenant, what wakes its roster.
+    news: Arc<Mutex<HashMap<TenantId, Arc<Notify>>>>,
 }
 
 /// Sessions that replicas share through a Redis.
@@ -64,6 +66,8 @@ struct Inner {
     replace: Script,
     /// Wakes whoever tells Redis later.
     unshared: Notify,
+    /// Wakes the roster.
+    news: Arc<Notify>,
     /// Agents of whom something is sealed with another key than the first.
     outdated: Mutex<BTreeSet<AgentId>>,
     /// Agents whose record could not be read, each of them named once.
@@ -90,6 +94,7 @@ impl Shared {
             lease: config.lease,
             when_away: config.when_away,
             credentials: config.credentials,
+            news: Arc::default(),
         })
     }
 
@@ -100,7 +105,13 @@ impl Shared {
 
     /// Who polls whom of a tenant's agents, by these leases.
     pub fn roster(&self, tenant: &TenantId, leases: Arc<dyn Leases>) -> Roster {
-        Roster::new(tenant.clone(), self.me, leases, self.when_away)
+        Roster::new(tenant.clone(), self.me, leases, self.when_away, self.news(tenant))
+    }
+
+    /// Told when leases of the tenant's are free, or about to be.
+    fn news(&self, tenant: &TenantId) -> Arc<Notify> {
+        let mut news = self.news.lock().unwrap_or_else(PoisonError::into_inner);
+        news.entry(tenant.clone()).or_default().clone()
     }
 
     /// This replica's leases on a tenant's agents.
@@ -145,6 +156,7 @@ impl SharedStore {
             write: write::script(),
             replace: Script::new(renewal::REPLACE),
             unshared: Notify::new(),
+            news: shared.news(tenant),
             outdated: Mutex::default(),
             unreadable: Mutex::default(),
         });

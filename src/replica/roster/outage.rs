@@ -3,6 +3,7 @@
 use std::{
     mem,
     sync::{MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use tokio::time::Instant;
@@ -16,6 +17,8 @@ use crate::config::WhenAway;
 pub(super) struct Outage {
     /// When the store last told who is there.
     answered: Instant,
+    /// When it was first asked in vain since then.
+    failing: Option<Instant>,
     /// Until then, free leases are left to those who have polled without them.
     settles: Instant,
     /// Agents who are polled no more since their leases have ended.
@@ -27,7 +30,7 @@ pub(super) struct Outage {
 impl Outage {
     pub(super) fn none() -> Self {
         let now = Instant::now();
-        Self { answered: now, settles: now, dropped: 0, is_told: false }
+        Self { answered: now, failing: None, settles: now, dropped: 0, is_told: false }
     }
 }
 
@@ -40,8 +43,13 @@ impl Roster {
         if now.duration_since(outage.answered) >= length {
             outage.settles = now + length / 2;
         }
-        outage.answered = now;
+        (outage.answered, outage.failing) = (now, None);
         self.when_away == WhenAway::Keep && now < outage.settles
+    }
+
+    /// The store has not told who is there; gives for how long it has not.
+    pub(super) fn fails(&self) -> Duration {
+        self.outage().failing.get_or_insert_with(Instant::now).elapsed()
     }
 
     /// Says that leases have ended, and once that it is because the store could not be asked.

@@ -23,6 +23,7 @@ use crate::{
     config,
     id::{AgentId, DEFAULT_AGENT_IDS, TenantId},
     session::{Cookies, Guid, NewSession, Origin, SessionStore as _},
+    telemetry::captured::Captured,
 };
 
 /// A disk that can be made to stand still, and its file.
@@ -151,6 +152,7 @@ async fn pass(time: Duration) {
 
 #[tokio::test(start_paused = true)]
 async fn a_disk_that_stands_still_is_noticed_and_keeps_nobody_waiting() {
+    let log = Captured::start();
     let disk = Disk::new();
     let file = disk.open().await;
     let running = store(&file);
@@ -165,6 +167,8 @@ async fn a_disk_that_stands_still_is_noticed_and_keeps_nobody_waiting() {
     let FileState::Down(problem) = file.state() else { panic!("it is noticed") };
     assert!(problem.contains("does not answer"), "{problem}");
     assert_eq!(file.failures(), 1, "it is counted once");
+    let [line] = &log.with("does not answer")[..] else { panic!("it is said once") };
+    assert!(line.contains(disk.path().to_str().unwrap()), "{line}");
 
     for id in 1003..1013 {
         let put = running.put(agent(id), made("during")).now_or_never();
@@ -175,6 +179,8 @@ async fn a_disk_that_stands_still_is_noticed_and_keeps_nobody_waiting() {
 
     disk.answers(true);
     until(&file, |state| *state == FileState::Up).await;
+    assert_eq!(log.with("can be written again").len(), 1);
+    assert_eq!(log.with("does not answer").len(), 1);
     file.close().await;
     let next = open(Volume::at(disk.path())).await;
     assert_eq!(store(&next).len(), 11);

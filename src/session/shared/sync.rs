@@ -15,6 +15,7 @@ use super::{
 use crate::{
     id::AgentId,
     redis::{LinkError, Notice, Probe, Repeat},
+    replica::ROSTER_NEWS,
 };
 
 /// What has to be compared with Redis.
@@ -104,6 +105,10 @@ async fn compare(store: &Inner) -> Result<(), LinkError> {
 
 impl Inner {
     fn hear(&self, record: &[u8]) {
+        if record == ROSTER_NEWS.as_bytes() {
+            self.news.notify_one();
+            return;
+        }
         if let Some((agent, entry)) = self.read(None, record) {
             self.local.offer(agent, entry);
         }
