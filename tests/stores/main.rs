@@ -13,6 +13,7 @@ mod access;
 mod bridge;
 mod cluster;
 mod contract;
+mod events;
 mod fake;
 mod file;
 mod key_change;
