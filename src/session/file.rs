@@ -284,8 +284,7 @@ impl FileShelf {
         sealed: Vec<u8>,
         time: Duration,
     ) {
-        if let Some(slot) = self.slot() {
-            slot.shelf.put(drawer, agent, sealed, time);
+        if self.slot().is_some_and(|slot| slot.shelf.put(drawer, agent, sealed, time)) {
             self.store(Kind::Drawer(drawer), agent).await;
         }
     }

@@ -395,3 +395,19 @@ async fn a_password_that_was_changed_is_shared_no_longer() {
     second.set_busy(1002).await.expect_err("rejected");
     assert!(!has_credentials(&server).await);
 }
+
+/// Whoever tries passwords for all ids must not fill what replicas share, or the file.
+#[tokio::test]
+async fn no_more_rejected_passwords_are_stored_than_sessions_may_be() {
+    let (server, gateway, files) =
+        (RedisServer::start().await, gateway().await, TempDir::new().expect("a folder"));
+    let limits = "[tenants.acme.limits]\nsessions = 3";
+    let bridge = Callee::with(&files, &gateway, &server, PASSWORD, limits).await;
+    for id in 2001..2011 {
+        let (agent_id, password) = (u32::to_string(&id), Some("canary-wrong".into()));
+        let request = SignInRequest { agent_id, password, ..<_>::default() };
+        bridge.sessions.clone().sign_in(request).await.expect_err("rejected");
+    }
+    let keys: Vec<String> = ask(&server, &["KEYS", "*:rejected:*"]).await;
+    assert_eq!(keys.len(), 3, "{keys:?}");
+}

@@ -73,7 +73,7 @@ pub(super) fn slots(tenants: BTreeMap<TenantId, NonZeroUsize>) -> Vec<Slot> {
     let slot = |(tenant, capacity)| Slot {
         tenant,
         local: Arc::new(Local::new(capacity)),
-        shelf: Shelf::default(),
+        shelf: Shelf::new(capacity),
         found: Mutex::default(),
     };
     tenants.into_iter().map(slot).collect()
@@ -242,7 +242,7 @@ impl Slot {
                 return;
             }
         }
-        self.shelf.take_in(drawer, agent, thing);
+        tally.surplus += usize::from(!self.shelf.take_in(drawer, agent, thing));
     }
 
     /// Agents whose sessions were found since this was asked last.
@@ -269,7 +269,7 @@ impl Tally {
             warn!(%file, rows = strange, "the file of store.file has sessions of tenants that are not configured; they are left out");
         }
         if surplus > 0 {
-            warn!(%file, sessions = surplus, "the file of store.file has more sessions than limits.sessions allows; the rest is left out");
+            warn!(%file, rows = surplus, "the file of store.file has more sessions, or passwords, than limits.sessions allows; the rest is left out");
         }
         if malformed > 0 {
             warn!(%file, rows = malformed, "some of what is in the file of store.file cannot be read and is left out");
