@@ -4,14 +4,15 @@ use std::{fmt::Write as _, time::Duration};
 
 use ccgateway_bridge::{
     client::{self, Channel},
-    config::{Sources, load},
+    config::{self, Sources, load},
+    keyring::EncryptionKey,
     rpc::proto::{
         GetSessionRequest, RegisterSessionRequest, SetBusyRequest, SetBusyResponse, SignInRequest,
         SignOutRequest, agent_session_client::AgentSessionClient,
         agent_state_client::AgentStateClient,
     },
-    server::Bridge,
-    session::SessionStore as _,
+    server::{Bridge, Drained},
+    session::{SessionFile, SessionStore as _},
     sim::{Fault, Interface, Misbehaviour, Options, Simulator},
 };
 use http::Uri;
@@ -25,7 +26,7 @@ use tonic_types::StatusExt as _;
 
 use crate::{
     redis::RedisServer,
-    support::{Replica, agent, all_listen, tenant},
+    support::{CAPACITY, Replica, agent, all_listen, eventually, tenant},
     topologies::ask,
 };
 
@@ -78,7 +79,7 @@ impl Callee {
         write("agents.toml", &agents).expect("written");
         let mut text = String::from(
             "[server]\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"127.0.0.1:0\"\n\
-             [server.drain]\nspread = \"0s\"\n",
+             [server.drain]\nspread = \"0s\"\nlimit = \"4s\"\n",
         );
         writeln!(
             text,
@@ -410,4 +411,36 @@ async fn no_more_rejected_passwords_are_stored_than_sessions_may_be() {
     }
     let keys: Vec<String> = ask(&server, &["KEYS", "*:rejected:*"]).await;
     assert_eq!(keys.len(), 3, "{keys:?}");
+}
+
+#[tokio::test]
+async fn a_drain_that_is_cut_short_leaves_the_file_to_the_next_process() {
+    let (gateway, files) = (gateway().await, TempDir::new().expect("a folder"));
+    let store = "file = \"sessions.redb\"\nencryption_keys = \"store.key\"";
+    let callee = Callee::on(&files, &gateway, PASSWORD, store).await;
+    callee.set_busy(1001).await.expect("signed in");
+    gateway.freeze();
+    let states = callee.states.clone();
+    let hanging = tokio::spawn(async move {
+        let request =
+            SetBusyRequest { agent_id: "1001".into(), reason: Some(200), ..<_>::default() };
+        states.clone().set_busy(request).await
+    });
+    let asked = || {
+        let journal = gateway.journal();
+        journal.iter().filter(|entry| entry.interface == Some(Interface::SayBusy)).count()
+    };
+    eventually("the call to hang", || asked() == 2).await;
+    let drained = callee.bridge.drain().await;
+    assert!(matches!(drained, Drained::CutShort { .. }), "{drained:?}");
+    // It is stored, and nobody has the file open any more.
+    let file = config::FileStore {
+        path: files.path().join("sessions.redb"),
+        encryption_keys: vec![EncryptionKey::new([0x5a; 32])],
+        credentials: false,
+    };
+    let file = SessionFile::open(&file, [(tenant(), CAPACITY)].into()).await.expect("it is free");
+    assert_eq!(file.store(&tenant()).expect("the tenant's").len(), 1);
+    gateway.thaw();
+    drop(hanging);
 }
