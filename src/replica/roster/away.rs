@@ -6,7 +6,10 @@
 
 use std::collections::HashSet;
 
-use super::{Cause, Polls, Roster, held::Asked};
+use futures_util::{StreamExt as _, stream};
+use tokio::time::timeout;
+
+use super::{Cause, Polls, Roster, TURNS, held::Asked, turn::READS_AT_ONCE};
 use crate::{
     config::WhenAway,
     id::AgentId,
@@ -33,18 +36,16 @@ impl Roster {
         let left_behind = owners
             .iter()
             .filter(|(agent, owner)| wanted.contains(agent) && !replicas.contains(owner));
-        let left_behind = left_behind.map(|(agent, _)| *agent).collect();
-        let news = {
+        let left_behind: HashSet<AgentId> = left_behind.map(|(agent, _)| *agent).collect();
+        {
             let mut held = self.held();
             for (agent, _) in &owners {
                 held.taken(*agent);
             }
-            held.leave_behind(left_behind)
-        };
-        for agent in news {
-            // So that the session is known here, should the store be away when it is needed.
-            polls.is_wanted(agent).await;
+            held.leave_behind(left_behind.clone());
         }
+        // So that the sessions are known here, should the store be away when they are needed.
+        self.read(left_behind, polls, |_known| {}).await;
     }
 
     /// The store does not say who is there. Where polls are to go on, they do for everybody who would
@@ -79,13 +80,31 @@ impl Roster {
         // By then their leases have ended, and with them the polls of whoever has gone away.
         let left_behind = left_behind.into_iter().filter(|_| has_lasted);
         // Polls that have ended for a hand-over, which does not come now, are among those unpolled.
-        for agent in unpolled.into_iter().chain(untaken).chain(left_behind) {
-            if !polls.is_polling(agent) && polls.is_wanted(agent).await {
-                let mut held = self.held();
-                held.assume(agent, asked);
-                self.begin(&held, agent, Cause::TakenOver, polls);
+        let agents = unpolled.into_iter().chain(untaken).chain(left_behind);
+        let agents = agents.filter(|agent| !polls.is_polling(*agent));
+        let begin = |agent| {
+            let mut held = self.held();
+            held.assume(agent, asked);
+            self.begin(&held, agent, Cause::TakenOver, polls);
+        };
+        self.read(agents, polls, begin).await;
+    }
+
+    /// Reads the sessions of these agents, many at once, and gives each that is to be kept to `then`.
+    /// Takes no longer than leases can wait for the next turn, which sees to the rest.
+    async fn read(
+        &self,
+        agents: impl IntoIterator<Item = AgentId>,
+        polls: &impl Polls,
+        then: impl Fn(AgentId),
+    ) {
+        let then = &then;
+        let reading = stream::iter(agents).for_each_concurrent(READS_AT_ONCE, |agent| async move {
+            if polls.is_wanted(agent).await {
+                then(agent);
             }
-        }
+        });
+        let _late = timeout(self.leases.time() / TURNS / 2, reading).await;
     }
 
     /// Which of these leases other replicas have, and who.

@@ -170,11 +170,9 @@ impl Held {
         agents.filter(|agent| !self.leases.contains_key(agent)).collect()
     }
 
-    /// Notes whom replicas have left behind that have gone away; gives those of them who are news.
-    pub(super) fn leave_behind(&mut self, agents: HashSet<AgentId>) -> Vec<AgentId> {
-        let news = agents.difference(&self.left_behind).copied().collect();
+    /// Notes whom replicas have left behind that have gone away.
+    pub(super) fn leave_behind(&mut self, agents: HashSet<AgentId>) {
         self.left_behind = agents;
-        news
     }
 
     pub(super) fn left_behind(&self) -> Vec<AgentId> {

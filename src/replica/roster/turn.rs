@@ -17,7 +17,7 @@ use crate::{
 const REQUESTS_AT_ONCE: usize = 4;
 /// Sessions that are read at once, before their agents are polled. The link sends what comes
 /// together in one round trip.
-const READS_AT_ONCE: usize = 128;
+pub(super) const READS_AT_ONCE: usize = 128;
 
 impl Roster {
     /// One look at who is there, and what follows from it.

@@ -235,3 +235,25 @@ async fn who_was_about_to_be_handed_over_when_the_store_goes_away_is_polled_on()
     sleep(LEASE * 2).await;
     assert!(open(&world).is_polling(agent, replica.me));
 }
+
+/// A store that is slow to give them must not keep the leases from being renewed.
+#[tokio::test(start_paused = true)]
+async fn leases_are_renewed_while_the_sessions_of_those_left_behind_are_read() {
+    let world = world_of(1_000, 0);
+    let running = [keeping(1, &world), keeping(2, &world)];
+    sleep(LEASE * 3).await;
+    {
+        let mut world = open(&world);
+        world.polls_last = LEASE * 2;
+        world.reading_time = Some(LEASE * 2);
+    }
+    running[0].stops_turning();
+    let (roster, poller) = (running[0].roster.clone(), running[0].poller.clone());
+    let leaving = tokio::spawn(async move { roster.leave(&*poller).await });
+    sleep(LEASE + LEASE / 2).await;
+    let me = running[1].me;
+    let held = open(&world).leases.values().filter(|(owner, ..)| *owner == me).count();
+    let polled = open(&world).polling.values().filter(|polling| polling.contains(&me)).count();
+    assert!(polled > 300 && held == polled, "{held} leases for {polled} polls");
+    leaving.abort();
+}
