@@ -12,13 +12,15 @@ mod wire;
 
 use std::{borrow::Cow, time::SystemTime};
 
+use tokio::time::Instant;
+
 pub use self::{
     log::Events,
     read::read,
     redis::RedisEvents,
-    relay::{EventStream, Relay},
+    relay::{EventStream, News, Relay},
     watch::{Agents, Batch, Missed, Watch},
-    wire::{decode, encode},
+    wire::{Origin, decode, encode},
 };
 use crate::{id::AgentId, session::SessionState};
 
@@ -34,6 +36,18 @@ pub struct Event {
     pub agent: AgentId,
     /// What.
     pub what: What,
+    /// When the bridge fetched it at the latest, by this process's clock. `None`: it is not known, so
+    /// the event may be an old one.
+    pub fetched: Option<Instant>,
+}
+
+/// A moment in a tenant's events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moment {
+    /// The number of the newest event that was known.
+    pub newest: u64,
+    /// When it was.
+    pub at: Instant,
 }
 
 /// What an event tells.
@@ -86,6 +100,14 @@ impl Event {
             What::Session(_) => 0,
         };
         size_of::<Self>() + text
+    }
+}
+
+impl Moment {
+    /// Whether an event can only have been fetched after it. One that is told later may have been
+    /// fetched before: it waits for the store, perhaps at another replica.
+    pub fn is_before(self, event: &Event) -> bool {
+        event.sequence > self.newest && event.fetched.is_some_and(|fetched| fetched >= self.at)
     }
 }
 

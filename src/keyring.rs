@@ -7,12 +7,13 @@ use aws_lc_rs::{
     aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey},
     digest, rand,
 };
-use secrecy::{ExposeSecret as _, SecretSlice};
+use secrecy::{ExposeSecret as _, SecretSlice, zeroize::Zeroizing};
+use serde::{Deserialize, Serialize};
 
 /// The keys of all replicas: the first one encrypts, each of them decrypts.
 ///
 /// To replace a key, add the new one behind the old one everywhere, then put it first everywhere,
-/// then take the old one away.
+/// then take the old one away once everything has been sealed anew.
 pub struct Keyring(Vec<Key>);
 
 struct Key {
@@ -33,6 +34,25 @@ pub struct Sealed {
     pub nonce: [u8; NONCE_LEN],
     /// The encrypted bytes, and the tag that guards them.
     pub data: Vec<u8>,
+}
+
+/// How [`Sealed`] is written down.
+#[derive(Serialize, Deserialize)]
+struct Written {
+    key: String,
+    nonce: String,
+    data: String,
+}
+
+/// What there is to do so that the first key encrypts everything.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Renewal {
+    /// Nothing: the first key encrypts it.
+    Current,
+    /// This has to take its place.
+    Anew(Sealed),
+    /// No key opens it.
+    Unreadable,
 }
 
 /// Encrypting failed, for which there is no known reason.
@@ -72,6 +92,23 @@ impl fmt::Debug for EncryptionKey {
     }
 }
 
+// === impl Sealed ===
+
+impl Sealed {
+    /// The text that [`parse`](Self::parse) reads.
+    pub fn encode(&self) -> Vec<u8> {
+        let (key, nonce, data) = (self.key_id.clone(), hex(&self.nonce), hex(&self.data));
+        // Nothing in it can fail to be written.
+        serde_json::to_vec(&Written { key, nonce, data }).unwrap_or_default()
+    }
+
+    /// Reads what [`encode`](Self::encode) writes.
+    pub fn parse(text: &[u8]) -> Option<Self> {
+        let Written { key, nonce, data } = serde_json::from_slice(text).ok()?;
+        Some(Self { key_id: key, nonce: unhex(&nonce)?.try_into().ok()?, data: unhex(&data)? })
+    }
+}
+
 // === impl Keyring ===
 
 impl Keyring {
@@ -92,6 +129,26 @@ impl Keyring {
     /// What the key that encrypts is known by.
     pub fn first_id(&self) -> Option<&str> {
         self.0.first().map(|key| key.id.as_str())
+    }
+
+    /// Whether there is a key that is being replaced, so that something may be encrypted with it.
+    pub fn is_being_replaced(&self) -> bool {
+        self.0.len() > 1
+    }
+
+    /// What has to be done so that the first key encrypts this.
+    ///
+    /// # Errors
+    ///
+    /// [`SealError`].
+    pub fn renewal(&self, about: &str, sealed: &Sealed) -> Result<Renewal, SealError> {
+        let Some(plain) = self.open(about, sealed).map(Zeroizing::new) else {
+            return Ok(Renewal::Unreadable);
+        };
+        if self.first_id() == Some(&sealed.key_id) {
+            return Ok(Renewal::Current);
+        }
+        self.seal(about, &plain).map(Renewal::Anew)
     }
 
     /// Encrypts `plain`, so that it is only good together with `about`, which is not secret.
@@ -163,6 +220,20 @@ mod tests {
         assert_eq!(ring(&[2]).open("acme|1001|7", &sealed), None);
         let again = ring(&[1]).seal("acme|1001|7", b"secret").unwrap();
         assert_ne!(again, sealed, "a nonce is not used twice");
+    }
+
+    #[test]
+    fn what_another_key_seals_is_sealed_anew_with_the_first() {
+        let (old, both, new) = (ring(&[1]), ring(&[2, 1]), ring(&[2]));
+        let sealed = old.seal("acme|1001|7", b"secret").unwrap();
+        let renewal = both.renewal("acme|1001|7", &sealed).unwrap();
+        let Renewal::Anew(anew) = renewal else { panic!("{renewal:?}") };
+        assert_eq!(new.open("acme|1001|7", &anew).as_deref(), Some(&b"secret"[..]));
+        assert_eq!(both.renewal("acme|1001|7", &anew), Ok(Renewal::Current));
+        assert_eq!(new.renewal("acme|1001|7", &sealed), Ok(Renewal::Unreadable));
+        assert_eq!(both.renewal("acme|1002|7", &sealed), Ok(Renewal::Unreadable));
+        assert_eq!(Sealed::parse(&anew.encode()), Some(anew));
+        assert_eq!(Sealed::parse(b"{}"), None);
     }
 
     #[test]

@@ -343,7 +343,7 @@ impl Request<'_> {
 
     /// What a refusal would keep from being done. Pipelines only read.
     fn scope(&self) -> Scope {
-        const READS: [&[u8]; 4] = [b"HGET", b"GET", b"XRANGE", b"XREVRANGE"];
+        const READS: [&[u8]; 5] = [b"HGET", b"GET", b"SMEMBERS", b"XRANGE", b"XREVRANGE"];
         let reads = match self {
             Self::Command(command) => {
                 matches!(command.args_iter().next(), Some(Arg::Simple(name)) if READS.contains(&name))

@@ -9,6 +9,7 @@ mod roster;
 
 use std::{fmt, time::Duration};
 
+pub(crate) use self::redis::ROSTER_NEWS;
 pub use self::{
     redis::RedisLeases,
     roster::{Cause, Claimed, LeaseCounts, Polls, Roster},
@@ -97,8 +98,8 @@ pub trait Leases: fmt::Debug + Send + Sync {
     /// replica holds; tells for which of them it now does.
     fn hold(&self, agents: Vec<AgentId>, request: LeaseRequest) -> StoreFuture<'_, Vec<AgentId>>;
 
-    /// Which of these leases, up to [`LEASES_AT_ONCE`], other replicas hold. Only reads.
-    fn held_by_others(&self, agents: Vec<AgentId>) -> StoreFuture<'_, Vec<AgentId>>;
+    /// Which of these leases, up to [`LEASES_AT_ONCE`], other replicas hold, and who. Only reads.
+    fn held_by_others(&self, agents: Vec<AgentId>) -> StoreFuture<'_, Vec<(AgentId, ReplicaId)>>;
 
     /// Gives leases back, up to [`LEASES_AT_ONCE`]; leaves those alone that others hold, and those
     /// that a later request of this replica has taken or renewed.
@@ -117,7 +118,7 @@ pub trait Leases: fmt::Debug + Send + Sync {
     /// How many replicas there were when they were counted last; at least one.
     fn replicas(&self) -> u32;
 
-    /// Says that this replica goes away.
+    /// Says that this replica goes away, so that the others ask for its leases before they are free.
     fn leave(&self) -> StoreFuture<'_, ()>;
 }
 

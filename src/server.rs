@@ -134,7 +134,8 @@ struct Ports {
     admin: Option<(TcpListener, SocketAddr)>,
 }
 
-/// Of the drain's limit, the part that callers get for reading their last answer.
+/// Of the drain's limit, the part that callers get for reading their last answer, and another part in
+/// which what is left goes into a file.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
 impl Bridge {
@@ -274,7 +275,9 @@ impl Bridge {
         connections.close();
         work.tasks.close();
         let last_words = LAST_WORDS.min(drain.limit / 4);
-        let patience = drain.limit.saturating_sub(last_words);
+        // What is left when callers have had theirs is for the file.
+        let to_store = stores.file().map_or(Duration::ZERO, |_file| last_words);
+        let patience = drain.limit.saturating_sub(last_words + to_store);
         let end = Instant::now() + drain.limit;
         let all = async {
             let handing_over = async {

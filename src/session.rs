@@ -5,6 +5,7 @@
 //! by an older one: each change names the version that it replaces.
 
 mod cookies;
+mod drawer;
 mod embedded;
 mod file;
 mod guid;
@@ -15,16 +16,14 @@ mod state;
 
 use std::{
     fmt,
-    future::Future,
     num::NonZeroUsize,
-    pin::Pin,
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
+use futures_util::future::BoxFuture;
 use tokio::time::Instant;
 
-pub(crate) use self::file::{CREDENTIALS, FileShelf, REJECTED};
 pub use self::{
     cookies::Cookies,
     embedded::EmbeddedStore,
@@ -34,6 +33,7 @@ pub use self::{
     shared::{Shared, SharedStore},
     state::SessionState,
 };
+pub(crate) use self::{drawer::Drawer, file::FileShelf};
 use crate::{
     id::{AgentId, TenantId},
     redis::{Link, LinkError, Refusal},
@@ -115,7 +115,7 @@ pub trait SessionStore: fmt::Debug + Send + Sync {
     /// # Errors
     ///
     /// [`StoreError::Unavailable`], [`StoreError::Refused`].
-    fn load(&self, agent: AgentId) -> StoreFuture<'_, Option<Arc<Session>>>;
+    fn load(&self, agent: AgentId) -> SessionFuture<'_>;
 
     /// Stores a session in the place of any other.
     ///
@@ -133,12 +133,7 @@ pub trait SessionStore: fmt::Debug + Send + Sync {
     /// # Errors
     ///
     /// As [`put`](Self::put).
-    fn put_claimed(
-        &self,
-        agent: AgentId,
-        session: NewSession,
-        claim: Claim,
-    ) -> StoreFuture<'_, Option<Arc<Session>>>;
+    fn put_claimed(&self, agent: AgentId, session: NewSession, claim: Claim) -> SessionFuture<'_>;
 
     /// Replaces the Guid of `old` by one that a reply to a call with it brought. `None` if `old`
     /// is no longer the session: a reply that was overtaken must not bring an old Guid back.
@@ -146,12 +141,7 @@ pub trait SessionStore: fmt::Debug + Send + Sync {
     /// # Errors
     ///
     /// [`StoreError::Unavailable`], [`StoreError::Refused`].
-    fn renew<'a>(
-        &'a self,
-        agent: AgentId,
-        old: &'a Session,
-        guid: Guid,
-    ) -> StoreFuture<'a, Option<Arc<Session>>>;
+    fn renew<'a>(&'a self, agent: AgentId, old: &'a Session, guid: Guid) -> SessionFuture<'a>;
 
     /// Forgets the session if it still is the one of this version.
     ///
@@ -172,9 +162,14 @@ pub trait SessionStore: fmt::Debug + Send + Sync {
     fn is_signed_out(&self, agent: AgentId) -> bool;
 
     /// The agents whose sessions the bridge made before this process started, and which it is to
-    /// keep by itself: nobody else does.
+    /// keep by itself: nobody else does. Names each of them once.
     fn found(&self) -> Vec<AgentId> {
         Vec::new()
+    }
+
+    /// Waits until [`found`](Self::found) may name more; `None` if it will not.
+    fn finding(&self) -> Option<BoxFuture<'_, ()>> {
+        None
     }
 }
 
@@ -190,7 +185,10 @@ pub enum Stores {
 }
 
 /// What a [`SessionStore`] answers.
-pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
+pub type StoreFuture<'a, T> = BoxFuture<'a, Result<T, StoreError>>;
+
+/// The same for a session, if there is one.
+pub type SessionFuture<'a> = StoreFuture<'a, Option<Arc<Session>>>;
 
 /// Why a store did not do as it was asked.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -3,7 +3,10 @@
 //! Fields have the same names everywhere: `tenant.id`, `agent.id`, `retcode`, `outcome`,
 //! `elapsed_ms`. Guids, passwords and keys are in none of them; their types do not print.
 
+#[cfg(test)]
+pub(crate) mod captured;
 mod control;
+mod lines;
 
 use std::io::{IsTerminal as _, stderr};
 
@@ -13,6 +16,7 @@ use tracing_subscriber::{
 };
 
 pub use self::control::{FilterError, LogControl, LogView};
+use self::lines::Lines;
 use crate::config::{Log, LogFormat};
 
 /// Why logging did not start.
@@ -55,9 +59,10 @@ pub fn start(log: &Log) -> Result<Logging, TelemetryError> {
         LogFormat::Human => false,
         LogFormat::Json => true,
     };
-    let (writer, guard): (NonBlocking, _) = tracing_appender::non_blocking(stderr());
+    let (lines, unwritten) = Lines::to(stderr());
+    let (writer, guard): (NonBlocking, _) = tracing_appender::non_blocking(lines);
     let (filter, handle) = reload::Layer::new(filter);
-    let control = LogControl::new(handle, &log.filter, writer.error_counter());
+    let control = LogControl::new(handle, &log.filter, writer.error_counter(), unwritten);
     let lines = fmt::layer().with_writer(writer);
     let registry = tracing_subscriber::registry().with(filter);
     if json {

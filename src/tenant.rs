@@ -45,7 +45,7 @@ pub use self::{
 use crate::{
     call::{CallError, Obstacle, Share, StoreTrouble},
     config,
-    event::{Agents, Events, Relay, Watch},
+    event::{Agents, Events, Moment, Relay, Watch},
     gateway::{AddressView, BuildError, Command, Envelope, Gateway, Reply, SignIn},
     id::{AgentId, TenantId},
     metrics::{self, TenantMetrics},
@@ -121,8 +121,8 @@ pub struct Accepted {
     pub envelope: Envelope,
     /// What was asked.
     pub command: Command,
-    /// The tenant's newest event when it was.
-    pub after: u64,
+    /// When it was, in the tenant's events.
+    pub after: Moment,
     /// Whether it was one of many; what has to be asked after it takes the same places.
     pub of_batch: bool,
 }

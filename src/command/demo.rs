@@ -70,7 +70,7 @@ struct Demo {
 /// The bridge that is shown.
 enum Subject {
     /// In this process.
-    Here { bridge: Bridge, _logging: Logging },
+    Here { bridge: Box<Bridge>, _logging: Logging },
     /// In one of its own.
     Apart(Kept),
 }
@@ -238,7 +238,7 @@ impl Subject {
         let config = load(&sources)?;
         let logging = telemetry::start(&config.log)?;
         let bridge = Bridge::start_with(config, Some(logging.control().clone())).await?;
-        Ok(Self::Here { bridge, _logging: logging })
+        Ok(Self::Here { bridge: Box::new(bridge), _logging: logging })
     }
 
     fn grpc_addr(&self) -> SocketAddr {

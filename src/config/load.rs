@@ -88,7 +88,7 @@ pub fn load(sources: &Sources) -> Result<Config, ConfigErrors> {
 }
 
 fn config(root: &Section<'_>) -> Config {
-    Config {
+    let config = Config {
         server: server::server(&root.section("server"), root.has("store")),
         log: server::log(&root.section("log")),
         host_in_flight: server::host_in_flight(&root.section("gateway")),
@@ -97,7 +97,9 @@ fn config(root: &Section<'_>) -> Config {
         traces: traces::traces(root),
         retcodes: retcodes::retcodes(&root.section("retcodes")),
         warnings: Vec::new(),
-    }
+    };
+    server::check_places(&root.section("server"), &config.server, config.tenants.len());
+    config
 }
 
 fn gather(sources: &Sources) -> Result<(Table, Place), ConfigError> {

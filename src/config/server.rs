@@ -78,6 +78,20 @@ fn check_ports(section: &Section<'_>, server: &Server) {
     }
 }
 
+/// A tenant without a place of its own would never be served while others take what there is.
+pub(super) fn check_places(section: &Section<'_>, server: &Server, tenants: usize) {
+    let places = server.calls_max.get();
+    if places < tenants {
+        section.contradiction(
+            &["calls_max"],
+            Wrong::new(
+                format!("{places} places are fewer than the {tenants} tenants, who need one each"),
+                format!("give at least {tenants}"),
+            ),
+        );
+    }
+}
+
 fn http2(section: &Section<'_>) -> Http2 {
     let windows = WINDOW_MIN..=WINDOW_MAX;
     let http2 = Http2 {

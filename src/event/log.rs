@@ -1,12 +1,12 @@
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeSet, HashMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 
-use super::{Agents, Event, Missed, Watch, What, sequence};
+use super::{Agents, Event, Missed, Moment, News, Watch, What, sequence};
 use crate::{config, id::AgentId, state::AgentState};
 
 /// A tenant's latest events, oldest first, and what they say its agents are doing.
@@ -28,8 +28,13 @@ pub(super) struct Log {
     gone: u64,
     /// The number from which on every one was given here, one after the other.
     own_since: u64,
+    /// The store's own numbers of events that are numbered on here.
+    behind: BTreeSet<u64>,
     states: HashMap<AgentId, AgentState>,
 }
+
+/// More than a store numbers in a minute, which is what is read again of it.
+const BEHIND_MAX: usize = 16 * 1024;
 
 // === impl Events ===
 
@@ -52,6 +57,7 @@ impl Events {
             last: begin - 1,
             gone: begin - 1,
             own_since: begin,
+            behind: BTreeSet::new(),
             states: HashMap::new(),
         };
         Self { log: Mutex::new(log), newest: watch::Sender::new(begin - 1), limits }
@@ -59,19 +65,48 @@ impl Events {
 
     /// Adds an event that nobody else numbers.
     pub fn publish(&self, agent: AgentId, what: What) {
-        let mut log = self.log();
-        let sequence = log.last + 1;
-        self.add(&mut log, Event { sequence, received_at: SystemTime::now(), agent, what });
+        self.publish_fetched(agent, what, Instant::now());
     }
 
-    /// Adds an event with the number that all replicas know it by. One that is not higher than the
-    /// last is left out: it has been there before.
-    pub fn append(&self, event: Event) {
+    /// The same for an event that was fetched then.
+    pub(super) fn publish_fetched(&self, agent: AgentId, what: What, fetched: Instant) {
         let mut log = self.log();
-        if event.sequence > log.last {
-            log.own_since = event.sequence + 1;
-            self.add(&mut log, event);
+        let (sequence, received_at) = (log.last + 1, SystemTime::now());
+        let event = Event { sequence, received_at, agent, what, fetched: Some(fetched) };
+        self.add(&mut log, event);
+    }
+
+    /// Adds an event with the number that all replicas know it by, unless it has been there before.
+    pub fn append(&self, event: Event) {
+        self.append_all(News::Missed(vec![event]));
+    }
+
+    /// The same for some events.
+    ///
+    /// A store that has lost its events may number new ones below those that are known here. They are
+    /// numbered on here, so that nobody misses them; gives how many there were.
+    pub(super) fn append_all(&self, news: News) -> usize {
+        let (events, is_told) = match news {
+            News::Told(events) => (events, true),
+            News::Missed(events) => (events, false),
+        };
+        events.into_iter().filter(|event| self.append_one(event.clone(), is_told)).count()
+    }
+
+    fn append_one(&self, mut event: Event, is_told: bool) -> bool {
+        let mut log = self.log();
+        let is_behind = event.sequence <= log.last;
+        if is_behind {
+            // What is told as it is added is not as old as what has gone from the log.
+            if log.has(&event) || (!is_told && event.sequence <= log.gone) {
+                return false;
+            }
+            log.note_behind(event.sequence);
+            event.sequence = log.last + 1;
         }
+        log.own_since = event.sequence + 1;
+        self.add(&mut log, event);
+        is_behind
     }
 
     /// Says that events up to this number may be missing.
@@ -95,6 +130,11 @@ impl Events {
         }
         // With the log still locked, so that the numbers come in order.
         self.newest.send_replace(log.last);
+    }
+
+    /// Which event is the newest, and what time it is.
+    pub fn moment(&self) -> Moment {
+        Moment { newest: self.newest(), at: Instant::now() }
     }
 
     /// The number of the newest event so far.
@@ -125,6 +165,23 @@ impl Log {
     pub(super) fn from(&self, next: u64) -> impl Iterator<Item = &Arc<Event>> {
         let start = self.events.partition_point(|event| event.sequence < next);
         self.events.iter().skip(start)
+    }
+
+    /// Whether this event is in the log.
+    fn has(&self, event: &Event) -> bool {
+        let same = |known: &Arc<Event>| {
+            known.sequence == event.sequence
+                && known.agent == event.agent
+                && known.what == event.what
+        };
+        self.behind.contains(&event.sequence) || self.from(event.sequence).next().is_some_and(same)
+    }
+
+    fn note_behind(&mut self, sequence: u64) {
+        self.behind.insert(sequence);
+        if self.behind.len() > BEHIND_MAX {
+            self.behind.pop_first();
+        }
     }
 
     /// Where to read on for whoever has missed events that should have come `next`.

@@ -2,40 +2,56 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use tokio::{
     sync::{mpsc, watch},
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
+use tracing::warn;
 
 use super::{Event, Events, What};
 use crate::{id::AgentId, session::StoreFuture};
 
 /// A tenant's events in a store that its replicas share.
 pub trait EventStream: fmt::Debug + Send + Sync {
-    /// Adds an event, which the store numbers.
+    /// Adds an event that was fetched then, and which the store numbers: above `known` if it can.
     ///
     /// # Errors
     ///
     /// [`StoreError::Unavailable`](crate::session::StoreError::Unavailable), here and below.
-    fn add(&self, agent: AgentId, what: What) -> StoreFuture<'_, ()>;
+    fn add(&self, agent: AgentId, what: What, fetched: Instant, known: u64) -> StoreFuture<'_, ()>;
 
     /// The latest `count` events, oldest first.
     fn latest(&self, count: usize) -> StoreFuture<'_, Vec<Event>>;
 
-    /// Waits a while for events behind that number; gives none if none has come.
-    fn after(&self, sequence: u64) -> StoreFuture<'_, Vec<Event>>;
+    /// Waits a while for events behind that number; gives none if none has come. Some may have been
+    /// given before.
+    fn after(&self, sequence: u64) -> StoreFuture<'_, News>;
+}
+
+/// Events that a store tells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum News {
+    /// As they were added.
+    Told(Vec<Event>),
+    /// Some may have been added long ago.
+    Missed(Vec<Event>),
 }
 
 /// Tells this replica's events to the others, and theirs to this one.
 #[derive(Debug)]
 pub struct Relay {
-    queue: mpsc::Sender<(AgentId, What)>,
+    queue: mpsc::Sender<Waiting>,
     /// Whether the events that came before this replica have been read.
     ready: watch::Receiver<bool>,
 }
+
+/// An event that waits for the store, and when it was fetched.
+type Waiting = (AgentId, What, Instant);
 
 /// Events that wait for the store; more are only told here.
 const QUEUE: usize = 4096;
 /// For a caller who has come to watch.
 const READY_WITHIN: Duration = Duration::from_secs(2);
+/// Between two warnings about the same.
+const TOLD_EVERY: Duration = Duration::from_secs(60);
 /// Before a store that failed is asked again.
 const PAUSE: Duration = Duration::from_millis(500);
 
@@ -68,19 +84,16 @@ impl Relay {
 
     /// Tells an event to all replicas, this one among them; gives it back if there is no way to.
     pub fn publish(&self, agent: AgentId, what: What) -> Result<(), What> {
-        self.queue.try_send((agent, what)).map_err(|error| error.into_inner().1)
+        let waiting = (agent, what, Instant::now());
+        self.queue.try_send(waiting).map_err(|error| error.into_inner().1)
     }
 }
 
-async fn tell(
-    stream: &dyn EventStream,
-    events: &Events,
-    mut waiting: mpsc::Receiver<(AgentId, What)>,
-) {
-    while let Some((agent, what)) = waiting.recv().await {
-        if stream.add(agent, what.clone()).await.is_err() {
+async fn tell(stream: &dyn EventStream, events: &Events, mut waiting: mpsc::Receiver<Waiting>) {
+    while let Some((agent, what, fetched)) = waiting.recv().await {
+        if stream.add(agent, what.clone(), fetched, events.newest()).await.is_err() {
             // Those who watch here still hear of it; the others cannot.
-            events.publish(agent, what);
+            events.publish_fetched(agent, what, fetched);
         }
     }
 }
@@ -104,11 +117,17 @@ async fn recall(stream: &dyn EventStream, events: &Events, kept: usize) {
 }
 
 async fn hear(stream: &dyn EventStream, events: &Events) {
+    let mut told = None::<Instant>;
     loop {
         match stream.after(events.newest()).await {
-            Ok(new) => {
-                for event in new {
-                    events.append(event);
+            Ok(news) => {
+                let behind = events.append_all(news);
+                if behind > 0 && told.is_none_or(|told| told.elapsed() >= TOLD_EVERY) {
+                    told = Some(Instant::now());
+                    warn!(
+                        events = behind,
+                        "the store has lost its events and numbers new ones below the old; they are numbered on here, and other replicas may know them by other numbers"
+                    );
                 }
             }
             Err(_unavailable) => sleep(PAUSE).await,

@@ -109,7 +109,7 @@ mod tests {
     use super::*;
     use crate::{
         config,
-        event::{SessionChange, What},
+        event::{News, SessionChange, What},
         id::DEFAULT_AGENT_IDS,
         session::SessionState,
     };
@@ -194,10 +194,10 @@ mod tests {
         let event = |sequence| {
             let change = SessionChange { state: SessionState::Kept, cause: "".into() };
             let (received_at, what) = (std::time::SystemTime::now(), What::Session(change));
-            Event { sequence, received_at, agent: agent(101), what }
+            Event { sequence, received_at, agent: agent(101), what, fetched: None }
         };
         let mut watch = events.watch(Agents::All, None);
-        for sequence in [2_000, 2_007, 2_007, 2_001, 3_000] {
+        for sequence in [2_000, 2_007, 2_007, 3_000, 2_000] {
             events.append(event(sequence));
         }
         assert_eq!(sequences(&watch.more().await), [2_000, 2_007, 3_000]);
@@ -209,6 +209,26 @@ mod tests {
         }
         let batch = events.watch(Agents::All, Some(2_007)).more().await;
         assert_eq!(batch.missed, Some(Missed { count: None, last: 3_005 }));
+    }
+
+    #[tokio::test]
+    async fn events_of_a_store_that_counts_anew_are_read_once_and_behind_the_others() {
+        let events = events(3);
+        let mut watch = events.watch(Agents::All, None);
+        let event = |sequence| {
+            let change = SessionChange { state: SessionState::Kept, cause: "".into() };
+            let (received_at, what) = (std::time::SystemTime::now(), What::Session(change));
+            Event { sequence, received_at, agent: agent(101), what, fetched: None }
+        };
+        let told = |sequence| events.append_all(News::Told(vec![event(sequence)]));
+        assert_eq!([3_000, 2_000, 2_001, 2_000].map(told), [0, 1, 1, 0]);
+        assert_eq!(sequences(&watch.more().await), [3_000, 3_001, 3_002]);
+        assert_eq!(told(3_005), 0);
+        assert_eq!(sequences(&watch.more().await), [3_005]);
+        // By now the log begins with 3 001, and what is older may have been in it.
+        assert_eq!(events.append_all(News::Missed(vec![event(2_500)])), 0);
+        assert_eq!(told(2_500), 1);
+        assert_eq!(sequences(&watch.more().await), [3_006]);
     }
 
     #[tokio::test]

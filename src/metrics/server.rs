@@ -82,7 +82,7 @@ impl Server {
         registry.register_with_unit(name, help, Unit::Seconds, certificates.clone());
         let help = "Connections of callers that were ended or not begun for want of time or room";
         registry.register("ccgw_connections_turned_away", help, server.turned_away.clone());
-        let help = "Lines of the log that were lost because nobody read them in time";
+        let help = "Lines of the log that were lost: nobody read them in time, or they could not be written";
         registry.register("ccgw_log_lines_lost", help, lines_lost.clone());
         let help = "Requests to the store, or attempts to write its file, which failed";
         registry.register("ccgw_store_failures", help, store_failures.clone());

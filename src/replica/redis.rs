@@ -59,8 +59,12 @@ for _, key in ipairs(KEYS) do
     redis.call('DEL', key)
   end
 end
+redis.call('PUBLISH', ARGV[3], ARGV[4])
 return 0
 ";
+/// What the replicas of a tenant tell each other, where they tell changes of sessions, when leases are
+/// free or about to be. Earlier versions take it for a record that they cannot read.
+pub(crate) const ROSTER_NEWS: &str = "roster";
 /// Beside the lock, which may be lost while its holder waits for the gateway, it is written down
 /// whose sign-ins are under way, with the time until which that is believed.
 const LOCK: &str = "
@@ -146,19 +150,19 @@ impl RedisLeases {
         Ok(places.into_iter().filter_map(agent).collect())
     }
 
-    async fn taken(&self, agents: Vec<AgentId>) -> Result<Vec<AgentId>, LinkError> {
+    async fn taken(&self, agents: Vec<AgentId>) -> Result<Vec<(AgentId, ReplicaId)>, LinkError> {
         if agents.is_empty() {
-            return Ok(agents);
+            return Ok(Vec::new());
         }
         let mut read = ::redis::pipe();
         for agent in &agents {
             read.cmd("GET").arg(self.keys.of("lease", agent));
         }
         let owners: Vec<Option<String>> = self.link.pipeline(&read, Repeat::Once).await?;
-        let me = self.me.to_string();
-        let taken = agents.into_iter().zip(owners).filter_map(|(agent, owner)| {
-            let is_taken = owner.is_some_and(|owner| !owner.starts_with(&me));
-            is_taken.then_some(agent)
+        let taken = agents.into_iter().zip(owners).filter_map(|(agent, lease)| {
+            let lease = lease?;
+            let owner = ReplicaId::parse(lease.split(':').next()?)?;
+            (owner != self.me).then_some((agent, owner))
         });
         Ok(taken.collect())
     }
@@ -170,6 +174,7 @@ impl RedisLeases {
     ) -> Result<(), LinkError> {
         let Some(call) = self.on_leases(&self.release, &agents) else { return Ok(()) };
         let call = call.arg(self.me.to_string()).arg(number);
+        let call = call.arg(self.keys.changed()).arg(ROSTER_NEWS);
         let _zero: u8 = self.link.script(&call, Repeat::Once).await?;
         Ok(())
     }
@@ -227,7 +232,7 @@ impl Leases for RedisLeases {
         Box::pin(async move { self.take(agents, request).await.map_err(StoreError::from) })
     }
 
-    fn held_by_others(&self, agents: Vec<AgentId>) -> StoreFuture<'_, Vec<AgentId>> {
+    fn held_by_others(&self, agents: Vec<AgentId>) -> StoreFuture<'_, Vec<(AgentId, ReplicaId)>> {
         Box::pin(async move { self.taken(agents).await.map_err(StoreError::from) })
     }
 
@@ -255,8 +260,12 @@ impl Leases for RedisLeases {
         Box::pin(async {
             let mut remove = ::redis::cmd("ZREM");
             remove.arg(self.keys.named("replicas")).arg(self.me.to_string());
-            let removed = self.link.command::<u8>(&remove, Repeat::Once).await;
-            removed.map(drop).map_err(StoreError::from)
+            self.link.command::<u8>(&remove, Repeat::Once).await.map_err(StoreError::from)?;
+            let mut tell = ::redis::cmd("PUBLISH");
+            tell.arg(self.keys.changed()).arg(ROSTER_NEWS);
+            // Who does not hear of it sees it in its next turn.
+            let _unheard = self.link.command::<u64>(&tell, Repeat::Once).await;
+            Ok(())
         })
     }
 }

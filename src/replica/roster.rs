@@ -1,5 +1,6 @@
 //! Which of a tenant's agents this replica polls.
 
+mod away;
 mod held;
 mod outage;
 mod turn;
@@ -7,7 +8,10 @@ mod turn;
 use std::{
     fmt,
     future::Future,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -86,32 +90,36 @@ pub struct Roster {
     held: Mutex<Held>,
     outage: Mutex<Outage>,
     /// Something has happened that should not wait for the next turn.
-    stirred: Notify,
+    stirred: Arc<Notify>,
     /// There may be a lease where there was none.
     first_lease: Notify,
 }
 
 /// Turns in the time of a lease: two may fail without a lease being lost.
 const TURNS: u32 = 4;
+/// Between two turns at the least: leases may become free one after the other.
+const TURN_PAUSE: Duration = Duration::from_millis(500);
 /// Between two looks at whether the polls under way have been answered.
 const HAND_OVER_PAUSE: Duration = Duration::from_millis(50);
 
 impl Roster {
-    /// The roster of this replica for a tenant.
+    /// The roster of this replica for a tenant, whose next turn comes at once when `stirred` is told
+    /// that leases may be free.
     pub fn new(
         tenant: TenantId,
         me: ReplicaId,
         leases: Arc<dyn Leases>,
         when_away: WhenAway,
+        stirred: Arc<Notify>,
     ) -> Self {
         Self {
             tenant,
             me,
-            leases,
             when_away,
-            held: Mutex::default(),
+            held: Mutex::new(Held::none(leases.time())),
+            leases,
             outage: Mutex::new(Outage::none()),
-            stirred: Notify::new(),
+            stirred,
             first_lease: Notify::new(),
         }
     }
@@ -119,7 +127,7 @@ impl Roster {
     /// Asks for the lease of an agent who was signed in here just now, and begins to poll if it is
     /// granted.
     pub async fn claim(&self, agent: AgentId, polls: &impl Polls) -> Claimed {
-        let asked = self.held().ask(self.leases.time());
+        let asked = self.held().ask();
         let answer = self.leases.hold(vec![agent], asked.request).await;
         let mut held = self.held();
         match answer {
@@ -161,6 +169,15 @@ impl Roster {
         self.begin(&self.held(), agent, Cause::SignedIn, polls);
     }
 
+    /// Notes that the polls for an agent have ended by themselves.
+    pub fn polls_ended(&self, agent: AgentId, polls: &impl Polls) {
+        let mut held = self.held();
+        // They may have begun again meanwhile.
+        if !polls.is_polling(agent) {
+            held.polls_ended(agent);
+        }
+    }
+
     /// Whether this replica may poll for an agent at this moment.
     pub fn may_poll(&self, agent: AgentId) -> bool {
         self.held().may_poll(agent)
@@ -177,7 +194,7 @@ impl Roster {
         LeaseCounts { overdue, dropped: self.outage().dropped }
     }
 
-    /// Has the next turn come at once: replicas or agents have come or gone.
+    /// Has the next turn come soon: replicas or agents have come or gone.
     pub fn stir(&self) {
         self.stirred.notify_one();
     }
@@ -186,35 +203,51 @@ impl Roster {
     pub async fn run(&self, polls: &impl Polls) {
         let turns = async {
             loop {
+                let begun = Instant::now();
                 self.turn(polls).await;
                 let pause = self.leases.time() / TURNS;
                 let pause = pause.mul_f64(rand::rng().random_range(0.8..=1.0));
+                let stirred = async {
+                    self.stirred.notified().await;
+                    sleep_until(begun + TURN_PAUSE).await;
+                };
                 tokio::select! {
                     () = sleep(pause) => {}
-                    () = self.stirred.notified() => {}
+                    () = stirred => {}
                 }
             }
         };
-        tokio::join!(turns, self.watch_the_clock(polls));
+        tokio::join!(turns, self.watch_the_clock(polls, || self.when_away));
     }
 
     /// Hands everything over: waits for the polls under way to be answered, then gives the leases
     /// back. Dropping the future leaves the rest to their time.
+    ///
+    /// Polls end only once the store has heard that this replica goes away: else nobody would know that
+    /// there are agents to be polled for.
     pub async fn leave(&self, polls: &impl Polls) {
-        // First, so that the others know whose turn it is when the leases are free.
-        let _unavailable = self.leases.leave().await;
+        let is_told = AtomicBool::new(false);
+        // Whoever takes these agents over while the store is away begins when their leases have ended.
+        let when_away =
+            || if is_told.load(Ordering::Relaxed) { WhenAway::Stop } else { self.when_away };
         // A poll may stay open for longer than is left of its lease.
         tokio::select! {
-            () = self.hand_all_over(polls) => {}
-            () = self.watch_the_clock(polls) => {}
+            () = self.hand_all_over(polls, &is_told) => {}
+            () = self.watch_the_clock(polls, when_away) => {}
         }
     }
 
-    async fn hand_all_over(&self, polls: &impl Polls) {
+    async fn hand_all_over(&self, polls: &impl Polls, is_told: &AtomicBool) {
         let mut renew_at = Instant::now();
         loop {
-            let agents = self.held().agents();
-            self.hand_over(agents, polls).await;
+            // First, so that the others know whose turn it is when the leases are free.
+            if !is_told.load(Ordering::Relaxed) {
+                is_told.store(self.leases.leave().await.is_ok(), Ordering::Relaxed);
+            }
+            if is_told.load(Ordering::Relaxed) {
+                let agents = self.held().agents();
+                self.hand_over(agents, polls).await;
+            }
             let left = self.held().agents();
             if left.is_empty() {
                 return;
@@ -228,7 +261,7 @@ impl Roster {
     }
 
     /// Ends leases when their time is over, whatever the turns are waiting for meanwhile.
-    async fn watch_the_clock(&self, polls: &impl Polls) {
+    async fn watch_the_clock(&self, polls: &impl Polls, when_away: impl Fn() -> WhenAway) {
         loop {
             let next = self.held().next_end();
             let ends = async {
@@ -243,7 +276,7 @@ impl Roster {
                 () = self.first_lease.notified() => continue,
             }
             let mut held = self.held();
-            let ended = held.end(self.when_away == WhenAway::Keep);
+            let ended = held.end(when_away() == WhenAway::Keep);
             for agent in &ended.stopped {
                 polls.stop(*agent);
             }

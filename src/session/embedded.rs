@@ -1,7 +1,8 @@
 use std::{future::ready, num::NonZeroUsize, sync::Arc};
 
 use super::{
-    Claim, Guid, NewSession, Reservation, Session, SessionStore, StoreError, StoreFuture,
+    Claim, Guid, NewSession, Reservation, Session, SessionFuture, SessionStore, StoreError,
+    StoreFuture,
     local::{Entry, Local, Taken},
 };
 use crate::id::AgentId;
@@ -24,6 +25,11 @@ impl EmbeddedStore {
     /// Forgets the session of this version; tells whether it was there.
     pub(super) fn forget(&self, agent: AgentId, version: u64) -> bool {
         self.0.forget(agent, version)
+    }
+
+    /// The same, and remembers the end for a while.
+    pub(super) fn end(&self, agent: AgentId, version: u64) -> bool {
+        self.0.replace(agent, version, |end, _| Entry::end(end, false)).is_some()
     }
 
     fn insert(&self, agent: AgentId, new: NewSession) -> Result<Arc<Session>, StoreError> {
@@ -60,7 +66,7 @@ impl SessionStore for EmbeddedStore {
         self.0.len()
     }
 
-    fn load(&self, agent: AgentId) -> StoreFuture<'_, Option<Arc<Session>>> {
+    fn load(&self, agent: AgentId) -> SessionFuture<'_> {
         Box::pin(ready(Ok(self.0.get(agent))))
     }
 
@@ -72,21 +78,11 @@ impl SessionStore for EmbeddedStore {
         self.0.claim(replaces)
     }
 
-    fn put_claimed(
-        &self,
-        agent: AgentId,
-        session: NewSession,
-        claim: Claim,
-    ) -> StoreFuture<'_, Option<Arc<Session>>> {
+    fn put_claimed(&self, agent: AgentId, session: NewSession, claim: Claim) -> SessionFuture<'_> {
         Box::pin(ready(self.insert_claimed(agent, session, claim)))
     }
 
-    fn renew<'a>(
-        &'a self,
-        agent: AgentId,
-        old: &'a Session,
-        guid: Guid,
-    ) -> StoreFuture<'a, Option<Arc<Session>>> {
+    fn renew<'a>(&'a self, agent: AgentId, old: &'a Session, guid: Guid) -> SessionFuture<'a> {
         let renewed = self.0.replace(agent, old.version, |version, known| {
             Entry::new(version, old.renewed(guid, known.ttl))
         });

@@ -4,14 +4,15 @@ use std::{
     collections::{BTreeMap, HashSet},
     io,
     num::NonZeroUsize,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
 
+use futures_util::future::BoxFuture;
 use tokio::{
     sync::{Notify, watch},
     task::spawn_blocking,
@@ -20,8 +21,8 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use super::{
-    Claim, EmbeddedStore, Guid, NewSession, Reservation, Session, SessionStore, StoreFuture,
-    local::Local,
+    Claim, Drawer, EmbeddedStore, Guid, NewSession, Reservation, Session, SessionFuture,
+    SessionStore, StoreFuture, local::Local,
 };
 use crate::{
     config,
@@ -33,9 +34,19 @@ mod database;
 mod found;
 mod place;
 mod shelf;
+mod volume;
 mod writer;
 
-use self::{database::DatabaseError, shelf::Shelf, writer::Item};
+#[cfg(test)]
+mod tests;
+
+use self::{
+    database::{DatabaseError, Kind},
+    found::Reading,
+    shelf::Shelf,
+    volume::Volume,
+    writer::{Item, Start},
+};
 
 /// The file with the sessions of all tenants, which a task of its own writes.
 ///
@@ -52,7 +63,7 @@ struct Open {
 
 #[derive(Debug)]
 struct Inner {
-    path: PathBuf,
+    volume: Volume,
     /// `None`: sessions are stored as they are.
     keyring: Option<Arc<Keyring>>,
     credentials: bool,
@@ -63,9 +74,6 @@ struct Inner {
     progress: watch::Sender<Progress>,
     failures: AtomicU64,
     bytes: AtomicU64,
-    /// Whether the file could not be read at the start, so that it may have sessions that are not
-    /// known yet.
-    is_unread: AtomicBool,
 }
 
 /// One tenant's part of the file.
@@ -74,8 +82,8 @@ struct Slot {
     tenant: TenantId,
     local: Arc<Local>,
     shelf: Shelf,
-    /// Whose sessions, made by the bridge, were found in the file.
-    found: Vec<AgentId>,
+    /// Whose sessions, made by the bridge, were found in the file and nobody has asked for yet.
+    found: Mutex<Vec<AgentId>>,
 }
 
 /// What is to be written; bounded by the number of agents.
@@ -92,6 +100,9 @@ struct Progress {
     written: u64,
     /// Why nothing can be written now.
     down: Option<Arc<str>>,
+    /// Whether the file could not be read at the start, so that it may have sessions that are not
+    /// known yet.
+    is_unread: bool,
     closed: bool,
 }
 
@@ -142,16 +153,11 @@ pub enum FileError {
     Seal(#[from] SealError),
 }
 
-/// How a session is called among the kinds of rows.
-const SESSION: &str = "session";
-/// What a sign-in was made with goes when the session does.
-pub(crate) const CREDENTIALS: &str = "credentials";
-/// Passwords that the gateway rejected.
-pub(crate) const REJECTED: &str = "rejected";
-
 /// How long a caller waits for the disk. The session is good without it.
 const DISK_PATIENCE: Duration = Duration::from_secs(1);
 const CLOSE_WITHIN: Duration = Duration::from_secs(5);
+/// How long a start waits for the disk. A file with a hundred thousand sessions takes a part of that.
+const OPEN_WITHIN: Duration = Duration::from_secs(10);
 
 // === impl SessionFile ===
 
@@ -159,8 +165,8 @@ impl SessionFile {
     /// Opens the file for these tenants, each with so many sessions at the most, and reads what is
     /// in it. Called within a runtime.
     ///
-    /// A file that is of no use is set aside for a new one, and one that fails for now, as on a full
-    /// disk, is tried again later.
+    /// A file that is of no use is set aside for a new one. One that fails for now, as on a full
+    /// disk, is tried again later, and so is one on a disk that does not answer within ten seconds.
     ///
     /// # Errors
     ///
@@ -169,33 +175,53 @@ impl SessionFile {
         config: &config::FileStore,
         tenants: BTreeMap<TenantId, NonZeroUsize>,
     ) -> Result<Self, FileError> {
+        Self::open_at(Volume::at(config.path.clone()), config, tenants).await
+    }
+
+    async fn open_at(
+        volume: Volume,
+        config: &config::FileStore,
+        tenants: BTreeMap<TenantId, NonZeroUsize>,
+    ) -> Result<Self, FileError> {
         let keyring = match config.encryption_keys.as_slice() {
             [] => None,
             keys => Some(Arc::new(Keyring::new(keys)?)),
         };
-        let (path, keys, credentials) = (config.path.clone(), keyring.clone(), config.credentials);
+        let (same_volume, keys, credentials) =
+            (volume.clone(), keyring.clone(), config.credentials);
         let same = tenants.clone();
-        let opening = move || found::open(&path, keys.as_deref(), credentials, same);
-        let opened = spawn_blocking(opening).await;
-        let (slots, database) = opened.unwrap_or_else(|_panicked| {
-            let failed = DatabaseError::Broken("reading it failed".to_owned());
-            (found::slots(tenants), Err(failed))
+        let mut opening = spawn_blocking(move || {
+            let reading = Reading { keyring: keys.as_deref(), credentials };
+            found::open(&same_volume, reading, same)
         });
+        let (slots, opened) = match timeout(OPEN_WITHIN, &mut opening).await {
+            Ok(Ok((slots, database))) => (slots, Some(database)),
+            Ok(Err(_panicked)) => {
+                let failed = DatabaseError::Broken("reading it failed".to_owned());
+                (found::slots(tenants), Some(Err(failed)))
+            }
+            Err(_late) => (found::slots(tenants), None),
+        };
+        let is_unread = !matches!(opened, Some(Ok(_)));
         let inner = Arc::new(Inner {
-            path: config.path.clone(),
+            volume,
             keyring,
             credentials,
             slots,
             queue: Mutex::new(Queue { items: HashSet::new(), number: 1 }),
             changed: Notify::new(),
             closing: CancellationToken::new(),
-            progress: watch::Sender::default(),
+            progress: watch::Sender::new(Progress { is_unread, ..Progress::default() }),
             failures: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
-            is_unread: AtomicBool::new(database.is_err()),
         });
-        let database = inner.usable(database)?;
-        let writer = tokio::spawn(writer::run(inner.clone(), database));
+        let start = if let Some(opened) = opened {
+            Start::Opened(inner.usable(opened)?)
+        } else {
+            inner.stands_still();
+            Start::Opening(opening)
+        };
+        let writer = tokio::spawn(writer::run(inner.clone(), start));
         Ok(Self(Arc::new(Open { inner, _writer: AbortOnDropHandle::new(writer) })))
     }
 
@@ -253,24 +279,23 @@ impl SessionFile {
 impl FileShelf {
     pub(crate) async fn put(
         &self,
-        kind: &'static str,
+        drawer: Drawer,
         agent: AgentId,
         sealed: Vec<u8>,
         time: Duration,
     ) {
-        if let Some(slot) = self.slot() {
-            slot.shelf.put(kind, agent, sealed, time);
-            self.store(kind, agent).await;
+        if self.slot().is_some_and(|slot| slot.shelf.put(drawer, agent, sealed, time)) {
+            self.store(Kind::Drawer(drawer), agent).await;
         }
     }
 
-    pub(crate) fn get(&self, kind: &'static str, agent: AgentId) -> Option<Vec<u8>> {
-        self.slot()?.shelf.get(kind, agent)
+    pub(crate) fn get(&self, drawer: Drawer, agent: AgentId) -> Option<Vec<u8>> {
+        self.slot()?.shelf.get(drawer, agent)
     }
 
-    pub(crate) async fn remove(&self, kind: &'static str, agent: AgentId) {
-        if self.slot().is_some_and(|slot| slot.shelf.remove(kind, agent)) {
-            self.store(kind, agent).await;
+    pub(crate) async fn remove(&self, drawer: Drawer, agent: AgentId) {
+        if self.slot().is_some_and(|slot| slot.shelf.remove(drawer, agent)) {
+            self.store(Kind::Drawer(drawer), agent).await;
         }
     }
 
@@ -279,7 +304,7 @@ impl FileShelf {
     }
 
     /// Has a change stored as soon as the disk is done with those before it.
-    fn note(&self, kind: &'static str, agent: AgentId) -> u64 {
+    fn note(&self, kind: Kind, agent: AgentId) -> u64 {
         let inner = &self.file.0.inner;
         let mut queue = inner.queue();
         queue.items.insert((self.slot, kind, agent));
@@ -288,7 +313,7 @@ impl FileShelf {
     }
 
     /// The same, and waits for the disk, unless that fails.
-    async fn store(&self, kind: &'static str, agent: AgentId) {
+    async fn store(&self, kind: Kind, agent: AgentId) {
         let number = self.note(kind, agent);
         let inner = &self.file.0.inner;
         let mut progress = inner.progress.subscribe();
@@ -302,16 +327,23 @@ impl FileShelf {
 
 impl FileStore {
     async fn end(&self, agent: AgentId, version: u64) {
-        if !self.memory.forget(agent, version) {
+        // What is not read yet must not bring a session back that has ended.
+        let is_unread = self.shelf.file.0.inner.progress.borrow().is_unread;
+        let has_ended = if is_unread {
+            self.memory.end(agent, version)
+        } else {
+            self.memory.forget(agent, version)
+        };
+        if !has_ended {
             return;
         }
         if let Some(slot) = self.shelf.slot()
-            && slot.shelf.remove(CREDENTIALS, agent)
+            && slot.shelf.remove(Drawer::Credentials, agent)
         {
-            self.shelf.note(CREDENTIALS, agent);
+            self.shelf.note(Kind::Drawer(Drawer::Credentials), agent);
         }
         // Else a process that comes after a crash would take a session up that has ended.
-        self.shelf.store(SESSION, agent).await;
+        self.shelf.store(Kind::Session, agent).await;
     }
 }
 
@@ -328,14 +360,14 @@ impl SessionStore for FileStore {
         self.memory.len()
     }
 
-    fn load(&self, agent: AgentId) -> StoreFuture<'_, Option<Arc<Session>>> {
+    fn load(&self, agent: AgentId) -> SessionFuture<'_> {
         self.memory.load(agent)
     }
 
     fn put(&self, agent: AgentId, session: NewSession) -> StoreFuture<'_, Arc<Session>> {
         Box::pin(async move {
             let stored = self.memory.put(agent, session).await?;
-            self.shelf.store(SESSION, agent).await;
+            self.shelf.store(Kind::Session, agent).await;
             Ok(stored)
         })
     }
@@ -344,16 +376,11 @@ impl SessionStore for FileStore {
         self.memory.claim(replaces)
     }
 
-    fn put_claimed(
-        &self,
-        agent: AgentId,
-        session: NewSession,
-        claim: Claim,
-    ) -> StoreFuture<'_, Option<Arc<Session>>> {
+    fn put_claimed(&self, agent: AgentId, session: NewSession, claim: Claim) -> SessionFuture<'_> {
         Box::pin(async move {
             let stored = self.memory.put_claimed(agent, session, claim).await?;
             if stored.is_some() {
-                self.shelf.store(SESSION, agent).await;
+                self.shelf.store(Kind::Session, agent).await;
             }
             Ok(stored)
         })
@@ -362,16 +389,11 @@ impl SessionStore for FileStore {
     /// Does not wait for the disk, since a call may be waiting. Whoever comes after a crash in these
     /// milliseconds has the Guid before this one, which the gateway still takes, and asks for a new
     /// one with it.
-    fn renew<'a>(
-        &'a self,
-        agent: AgentId,
-        old: &'a Session,
-        guid: Guid,
-    ) -> StoreFuture<'a, Option<Arc<Session>>> {
+    fn renew<'a>(&'a self, agent: AgentId, old: &'a Session, guid: Guid) -> SessionFuture<'a> {
         Box::pin(async move {
             let renewed = self.memory.renew(agent, old, guid).await?;
             if renewed.is_some() {
-                self.shelf.note(SESSION, agent);
+                self.shelf.note(Kind::Session, agent);
             }
             Ok(renewed)
         })
@@ -394,7 +416,17 @@ impl SessionStore for FileStore {
     }
 
     fn found(&self) -> Vec<AgentId> {
-        self.shelf.slot().map(|slot| slot.found.clone()).unwrap_or_default()
+        self.shelf.slot().map(Slot::take_found).unwrap_or_default()
+    }
+
+    fn finding(&self) -> Option<BoxFuture<'_, ()>> {
+        let mut progress = self.shelf.file.0.inner.progress.subscribe();
+        let is_unread = progress.borrow_and_update().is_unread;
+        is_unread.then(|| -> BoxFuture<'_, ()> {
+            Box::pin(async move {
+                let _closed = progress.wait_for(|progress| !progress.is_unread).await;
+            })
+        })
     }
 }
 
@@ -410,7 +442,7 @@ impl Inner {
             IsADirectory, NotADirectory, NotFound, PermissionDenied, ReadOnlyFilesystem,
         };
 
-        let path = self.path.clone();
+        let path = self.path().to_owned();
         let error = match opened {
             Ok(database) => {
                 self.measure();
@@ -429,6 +461,10 @@ impl Inner {
                 Ok(None)
             }
         }
+    }
+
+    fn path(&self) -> &Path {
+        self.volume.path()
     }
 
     fn queue(&self) -> MutexGuard<'_, Queue> {

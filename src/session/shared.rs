@@ -1,5 +1,5 @@
 use std::{
-    collections::HashSet,
+    collections::{BTreeSet, HashMap, HashSet},
     num::NonZeroUsize,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -11,7 +11,8 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::{debug, warn};
 
 use super::{
-    Claim, Guid, NewSession, Reservation, Session, SessionStore, StoreError, StoreFuture,
+    Claim, Guid, NewSession, Reservation, Session, SessionFuture, SessionStore, StoreError,
+    StoreFuture,
     local::{Entry, Local, Taken},
     record::{Record, Unreadable},
 };
@@ -20,10 +21,11 @@ use crate::{
     event::RedisEvents,
     id::{AgentId, TenantId},
     keyring::{Keyring, SealError},
-    redis::{Keys, Link, LinkError, LinkState, Repeat},
+    redis::{Keys, Link, LinkError, LinkState, Repeat, Script},
     replica::{Leases, RedisLeases, ReplicaId, Roster},
 };
 
+mod renewal;
 mod sync;
 mod write;
 
@@ -39,6 +41,8 @@ pub struct Shared {
     lease: Duration,
     when_away: config::WhenAway,
     credentials: bool,
+    /// By tenant, what wakes its roster.
+    news: Arc<Mutex<HashMap<TenantId, Arc<Notify>>>>,
 }
 
 /// Sessions that replicas share through a Redis.
@@ -59,9 +63,14 @@ struct Inner {
     link: Link,
     keys: Keys,
     keyring: Arc<Keyring>,
-    script: crate::redis::Script,
+    write: Script,
+    replace: Script,
     /// Wakes whoever tells Redis later.
     unshared: Notify,
+    /// Wakes the roster.
+    news: Arc<Notify>,
+    /// Agents of whom something is sealed with another key than the first.
+    outdated: Mutex<BTreeSet<AgentId>>,
     /// Agents whose record could not be read, each of them named once.
     unreadable: Mutex<HashSet<AgentId>>,
 }
@@ -86,6 +95,7 @@ impl Shared {
             lease: config.lease,
             when_away: config.when_away,
             credentials: config.credentials,
+            news: Arc::default(),
         })
     }
 
@@ -96,7 +106,13 @@ impl Shared {
 
     /// Who polls whom of a tenant's agents, by these leases.
     pub fn roster(&self, tenant: &TenantId, leases: Arc<dyn Leases>) -> Roster {
-        Roster::new(tenant.clone(), self.me, leases, self.when_away)
+        Roster::new(tenant.clone(), self.me, leases, self.when_away, self.news(tenant))
+    }
+
+    /// Told when leases of the tenant's are free, or about to be.
+    fn news(&self, tenant: &TenantId) -> Arc<Notify> {
+        let mut news = self.news.lock().unwrap_or_else(PoisonError::into_inner);
+        news.entry(tenant.clone()).or_default().clone()
     }
 
     /// This replica's leases on a tenant's agents.
@@ -138,8 +154,11 @@ impl SharedStore {
             link: shared.link.clone(),
             keys: shared.keys(tenant),
             keyring: shared.keyring.clone(),
-            script: write::script(),
+            write: write::script(),
+            replace: Script::new(renewal::REPLACE),
             unshared: Notify::new(),
+            news: shared.news(tenant),
+            outdated: Mutex::default(),
             unreadable: Mutex::default(),
         });
         let sync = tokio::spawn(sync::run(inner.clone()));
@@ -165,7 +184,7 @@ impl SessionStore for SharedStore {
         self.inner.local.len()
     }
 
-    fn load(&self, agent: AgentId) -> StoreFuture<'_, Option<Arc<Session>>> {
+    fn load(&self, agent: AgentId) -> SessionFuture<'_> {
         Box::pin(self.inner.load(agent))
     }
 
@@ -177,21 +196,11 @@ impl SessionStore for SharedStore {
         self.inner.local.claim(replaces)
     }
 
-    fn put_claimed(
-        &self,
-        agent: AgentId,
-        session: NewSession,
-        claim: Claim,
-    ) -> StoreFuture<'_, Option<Arc<Session>>> {
+    fn put_claimed(&self, agent: AgentId, session: NewSession, claim: Claim) -> SessionFuture<'_> {
         Box::pin(self.inner.put_claimed(agent, session, claim))
     }
 
-    fn renew<'a>(
-        &'a self,
-        agent: AgentId,
-        old: &'a Session,
-        guid: Guid,
-    ) -> StoreFuture<'a, Option<Arc<Session>>> {
+    fn renew<'a>(&'a self, agent: AgentId, old: &'a Session, guid: Guid) -> SessionFuture<'a> {
         Box::pin(self.inner.renew(agent, old, guid))
     }
 
@@ -232,6 +241,7 @@ impl Inner {
         let Some((_, entry)) = self.read(Some(agent), &bytes) else {
             return Ok(self.local.get(agent));
         };
+        self.note_sealed(agent, &bytes);
         Ok(match self.local.offer(agent, entry.clone()) {
             // There is no room to remember it, but it is good.
             Taken::Full => entry.live().cloned(),

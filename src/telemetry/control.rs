@@ -10,6 +10,8 @@ use tracing::{Level, enabled, level_filters::LevelFilter, warn};
 use tracing_appender::non_blocking::ErrorCounter;
 use tracing_subscriber::{EnvFilter, Registry, filter::ParseError, reload};
 
+use super::lines::Unwritten;
+
 /// Changes what is logged while the process runs; clones change the same.
 #[derive(Clone)]
 pub struct LogControl(Arc<Inner>);
@@ -17,7 +19,9 @@ pub struct LogControl(Arc<Inner>);
 struct Inner {
     handle: reload::Handle<EnvFilter, Registry>,
     configured: String,
-    lost: ErrorCounter,
+    /// Lines for which there was no room, since nobody read those before them.
+    unread: ErrorCounter,
+    unwritten: Unwritten,
     state: Mutex<State>,
 }
 
@@ -73,11 +77,12 @@ impl LogControl {
     pub(super) fn new(
         handle: reload::Handle<EnvFilter, Registry>,
         configured: &str,
-        lost: ErrorCounter,
+        unread: ErrorCounter,
+        unwritten: Unwritten,
     ) -> Self {
         let (filter, configured) = (configured.to_owned(), configured.to_owned());
         let state = Mutex::new(State { filter, passing: None });
-        Self(Arc::new(Inner { handle, configured, lost, state }))
+        Self(Arc::new(Inner { handle, configured, unread, unwritten, state }))
     }
 
     /// What is logged now.
@@ -91,9 +96,11 @@ impl LogControl {
         }
     }
 
-    /// How many lines were lost since the start because nobody read them in time.
+    /// How many lines were lost since the start, because nobody read them in time or they could not be
+    /// written.
     pub fn lines_lost(&self) -> u64 {
-        self.0.lost.dropped_lines().try_into().unwrap_or(u64::MAX)
+        let unread = self.0.unread.dropped_lines().try_into().unwrap_or(u64::MAX);
+        self.0.unwritten.count().saturating_add(unread)
     }
 
     /// Puts another filter in force; for a time only, if one is given, after which the filter comes
@@ -213,6 +220,7 @@ mod tests {
     use tracing_appender::non_blocking::NonBlockingBuilder;
 
     use super::*;
+    use crate::telemetry::lines::Lines;
 
     /// Takes a line when it is told to.
     struct Stalled(mpsc::Receiver<()>);
@@ -235,7 +243,8 @@ mod tests {
         let builder = NonBlockingBuilder::default().buffered_lines_limit(1);
         let (mut writer, guard) = builder.finish(Stalled(stalled));
         let (_layer, handle) = reload::Layer::new(EnvFilter::new("info"));
-        let control = LogControl::new(handle, "info", writer.error_counter());
+        let unwritten = Unwritten::default();
+        let control = LogControl::new(handle, "info", writer.error_counter(), unwritten);
         assert_eq!(control.lines_lost(), 0);
         // One is being written and one waits, at the most.
         for _ in 0..10 {
@@ -244,5 +253,21 @@ mod tests {
         assert!((8..=9).contains(&control.lines_lost()), "{}", control.lines_lost());
         drop(go_on);
         drop(guard);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn lines_to_a_device_that_is_full_are_counted() {
+        let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let (lines, unwritten) = Lines::to(full);
+        let (mut writer, guard) = NonBlockingBuilder::default().finish(lines);
+        let (_layer, handle) = reload::Layer::new(EnvFilter::new("info"));
+        let control = LogControl::new(handle, "info", writer.error_counter(), unwritten);
+        for _ in 0..10 {
+            io::Write::write_all(&mut writer, b"line\n").unwrap();
+        }
+        // Waits until all of them have been tried.
+        drop(guard);
+        assert_eq!(control.lines_lost(), 10);
     }
 }

@@ -11,7 +11,7 @@ use tokio::time::{Instant, timeout_at};
 use super::{Accepted, Tenant};
 use crate::{
     call::{Context, Deadline},
-    event::{Agents, Event, Watch, What},
+    event::{Agents, Event, Moment, Watch, What},
     gateway::{AGENT_STATUS, AgentStatus, Command, Effect},
     id::AgentId,
     state::AgentState,
@@ -63,7 +63,8 @@ impl Tenant {
     /// Waits until an event says that an accepted command has taken effect: for `within`, and no
     /// longer than the caller does.
     ///
-    /// Events that were taken in before the command was sent do not count. One that the gateway
+    /// Events that were fetched before the command was sent do not count, also if they are told only
+    /// after it. One that the gateway
     /// had queued by then cannot be told from a later one, so the agent's status is asked for
     /// after it: it has to fit.
     pub async fn confirm(
@@ -95,10 +96,10 @@ impl Tenant {
             return Confirmation::Accepted(Unconfirmed::NotKept);
         }
         let until = context.deadline.start_by().min(Instant::now() + within);
-        let watch = self.events.watch(Agents::These([agent].into()), Some(accepted.after));
-        let Accepted { command: Command { reason, .. }, of_batch, .. } = *accepted;
+        let watch = self.events.watch(Agents::These([agent].into()), Some(accepted.after.newest));
+        let Accepted { command: Command { reason, .. }, after, of_batch, .. } = *accepted;
         let trace = context.trace.clone();
-        let mut seen = Seen { agent, effect, reason, of_batch, other_state: false, trace };
+        let mut seen = Seen { agent, effect, reason, after, of_batch, other_state: false, trace };
         let waiting = timeout_at(until, self.confirming_event(watch, &mut seen, until));
         let waited = self.work.stopping.run_until_cancelled(waiting).await;
         match waited {
@@ -179,6 +180,8 @@ struct Seen {
     agent: AgentId,
     effect: Effect,
     reason: Option<i32>,
+    /// When it was asked for.
+    after: Moment,
     of_batch: bool,
     other_state: bool,
     trace: Trace,
@@ -186,6 +189,9 @@ struct Seen {
 
 impl Seen {
     fn confirmed_by(&self, event: &Event) -> bool {
+        if !self.after.is_before(event) {
+            return false;
+        }
         let What::Gateway(event) = &event.what else { return false };
         if !self.effect.events.contains(&&*event.kind) {
             return false;
@@ -207,13 +213,14 @@ mod tests {
     use super::*;
     use crate::{event::GatewayEvent, gateway::SAY_BUSY, id::DEFAULT_AGENT_IDS};
 
-    #[track_caller]
-    fn check(asked: Option<i32>, kind: &str, content: Option<&str>, expected: bool) {
+    fn seen(reason: Option<i32>, after: Moment) -> Seen {
         let agent = AgentId::parse("1001", &DEFAULT_AGENT_IDS).unwrap();
         let effect = SAY_BUSY.effect.unwrap();
-        let trace = Trace::default();
-        let (reason, of_batch) = (asked, false);
-        let seen = Seen { agent, effect, reason, of_batch, other_state: false, trace };
+        let (trace, of_batch) = (Trace::default(), false);
+        Seen { agent, effect, reason, after, of_batch, other_state: false, trace }
+    }
+
+    fn event(kind: &str, content: Option<&str>, fetched: Option<Instant>) -> Event {
         let (kind, content) = (kind.into(), content.map(Into::into));
         let what = What::Gateway(GatewayEvent {
             kind,
@@ -221,8 +228,28 @@ mod tests {
             content,
             generated_at: None,
         });
-        let event = Event { sequence: 1, received_at: SystemTime::now(), agent, what };
+        let agent = AgentId::parse("1001", &DEFAULT_AGENT_IDS).unwrap();
+        Event { sequence: 1, received_at: SystemTime::now(), agent, what, fetched }
+    }
+
+    #[track_caller]
+    fn check(asked: Option<i32>, kind: &str, content: Option<&str>, expected: bool) {
+        let at = Instant::now();
+        let event = event(kind, content, Some(at));
+        let seen = seen(asked, Moment { newest: 0, at });
         assert_eq!(seen.confirmed_by(&event), expected, "{asked:?} {event:?}");
+    }
+
+    #[test]
+    fn an_event_that_was_fetched_before_the_request_was_sent_confirms_nothing() {
+        let fetched = Instant::now();
+        let at = fetched + Duration::from_millis(1);
+        let busy = "AgentState_SetNotReady_Success";
+        for (fetched, confirms) in [(Some(fetched), false), (None, false), (Some(at), true)] {
+            let event = event(busy, None, fetched);
+            assert_eq!(seen(None, Moment { newest: 0, at }).confirmed_by(&event), confirms);
+            assert!(!seen(None, Moment { newest: 1, at }).confirmed_by(&event));
+        }
     }
 
     #[test]

@@ -126,27 +126,33 @@ impl CredentialBook {
     /// Remembers for a while that the gateway rejected this password, here and at other replicas.
     pub(super) async fn reject(&self, agent: AgentId, sign_in: &SignIn, error: &CallError) {
         self.forget_here(agent);
-        self.reject_here(agent, sign_in, error);
+        let is_noted = self.reject_here(agent, sign_in, error);
         // There may be another one by now.
         if self.shared(agent).await.is_some_and(|shared| has_same_password(&shared, sign_in)) {
             self.forget(agent).await;
         }
-        let (Some(safe), Some(refusal)) = (&self.safe, error.refusal()) else { return };
+        // No more than there is room for here: whoever tries passwords for all ids that there may be
+        // must not fill what others share.
+        let safe = self.safe.as_ref().filter(|_| is_noted);
+        let (Some(safe), Some(refusal)) = (safe, error.refusal()) else { return };
         // Nothing in it can fail to be written.
         let plain = serde_json::to_vec(&Rejection::of(sign_in, refusal)).unwrap_or_default();
         safe.put(Drawer::Rejected, agent, &plain, self.rejected_for).await;
     }
 
-    fn reject_here(&self, agent: AgentId, sign_in: &SignIn, error: &CallError) {
+    /// Tells whether there is room for it.
+    fn reject_here(&self, agent: AgentId, sign_in: &SignIn, error: &CallError) -> bool {
         let mut rejected = self.rejected();
         let now = Instant::now();
         if rejected.len() >= self.capacity.get() {
             rejected.retain(|_, rejected| rejected.until > now);
         }
-        if rejected.len() < self.capacity.get() {
+        let has_room = rejected.len() < self.capacity.get() || rejected.contains_key(&agent);
+        if has_room {
             let (password, error) = (sign_in.password.clone(), error.clone());
             rejected.insert(agent, Rejected { password, until: now + self.rejected_for, error });
         }
+        has_room
     }
 
     /// How the gateway answered this password a short while ago, if it rejected it.

@@ -61,6 +61,8 @@ enum End {
     TakenOver,
     /// Another replica goes on.
     HandedOver,
+    /// It was lost while the store could not be asked, so that another replica may have it.
+    Unclear,
 }
 
 struct Keeper {
@@ -75,8 +77,8 @@ struct Keeper {
     /// newer Guid and its store, or dropped that answer with its lease. The gateway need not send the
     /// Guid again, and takes the old one not for long.
     may_be_old: bool,
-    /// Of the session that was seen last.
-    version: u64,
+    /// The session that was seen last.
+    last: Option<Arc<Session>>,
     /// Whether the gateway allows polls for one agent.
     polls: bool,
     refusals: u32,
@@ -137,7 +139,7 @@ impl Keepers {
             wake,
             delay: spread.mul_f64(rand::rng().random()),
             may_be_old,
-            version: 0,
+            last: None,
             polls: true,
             refusals: 0,
             silence: None,
@@ -203,18 +205,20 @@ impl Keeper {
         };
         let Self { tenant, agent, .. } = &self;
         tenant.keepers.ended(*agent, self.number);
+        tenant.keeper_ended(*agent);
         match end {
             End::HandedOver => tenant.states.forget(*agent),
             End::NoCredentials | End::GaveUp | End::TakenOver => {
                 tenant.enter(*agent, end.state(), end.cause());
                 // Else every replica in turn would try in vain to keep it.
-                let _unavailable = tenant.sessions.remove(*agent, self.version).await;
+                let _unavailable = tenant.sessions.remove(*agent, self.version()).await;
             }
             // A call may have made the session anew just before this keeper was off the list, and
             // have found it still on it.
             End::NotOurs if self.session().await.is_ok() => tenant.keep_again(*agent),
             End::NotOurs if tenant.keepers.is_keeping(*agent) => {}
-            End::PollsDisabled | End::NotOurs => {
+            // It stays stored: whoever gets the lease when the store is back goes on with it.
+            End::PollsDisabled | End::NotOurs | End::Unclear => {
                 tenant.enter(*agent, end.state(), end.cause());
             }
         }
@@ -241,8 +245,11 @@ impl Keeper {
         if self.finish.is_cancelled() || !self.tenant.may_poll(self.agent) {
             return Err(End::HandedOver);
         }
-        let session = self.session().await?;
-        self.version = session.version;
+        let Some(session) = self.session().await? else {
+            // The store does not say; it may the next time.
+            return self.rest(self.pause()).await;
+        };
+        self.last = Some(session.clone());
         let finding = if self.polls {
             self.tenant.poll(self.agent, &session).await
         } else {
@@ -252,7 +259,7 @@ impl Keeper {
             // Without a lease, the session may be lost here because another replica renews it. To
             // sign in would take the agent from there.
             if !self.tenant.is_sole_keeper(self.agent) {
-                return Err(End::HandedOver);
+                return Err(End::Unclear);
             }
             return Box::pin(self.recover(finding)).await;
         }
@@ -276,7 +283,7 @@ impl Keeper {
             }
             Finding::SignedOut | Finding::SignedOutByOthers => {
                 // This may be about a session that a call has replaced meanwhile.
-                if self.session().await?.version > session.version {
+                if self.is_replaced(session.version).await? {
                     return Ok(false);
                 }
                 if finding == Finding::SignedOutByOthers {
@@ -286,7 +293,7 @@ impl Keeper {
             }
             Finding::GuidRefused => {
                 // A call may have brought a newer Guid while this poll was on its way.
-                if self.session().await?.version > session.version {
+                if self.is_replaced(session.version).await? {
                     return Ok(false);
                 }
                 self.refusals += 1;
@@ -309,10 +316,18 @@ impl Keeper {
         Ok(lost)
     }
 
-    /// The session that is to be kept now.
-    async fn session(&self) -> Result<Arc<Session>, End> {
-        let session = self.tenant.session(self.agent).await.ok().flatten();
-        session.filter(|session| session.origin == Origin::SignedIn).ok_or(End::NotOurs)
+    /// The session that is to be kept now; `None`: it is not known.
+    async fn session(&self) -> Result<Option<Arc<Session>>, End> {
+        to_be_kept(self.tenant.session(self.agent).await, self.last.as_ref())
+    }
+
+    /// Whether there is a newer session than this version.
+    async fn is_replaced(&self, version: u64) -> Result<bool, End> {
+        Ok(self.session().await?.is_some_and(|session| session.version > version))
+    }
+
+    fn version(&self) -> u64 {
+        self.last.as_ref().map_or(0, |session| session.version)
     }
 
     /// Has the agent signed in until there is a session, or it is of no use to go on. What the
@@ -325,7 +340,7 @@ impl Keeper {
         self.tenant.take_overs.recovering(self.agent, Instant::now());
         loop {
             let begun = Instant::now();
-            let made = self.tenant.make_anew(self.agent, self.version);
+            let made = self.tenant.make_anew(self.agent, self.version());
             let made = self.finish.run_until_cancelled(made).await;
             let Settled { result, queued } = made.ok_or(End::HandedOver)?;
             spent += begun.elapsed().saturating_sub(queued);
@@ -359,7 +374,7 @@ impl Keeper {
                 Permission::GivenUp => return Err(End::TakenOver),
                 Permission::After(pause) => self.rest(pause).await?,
             }
-            if self.session().await?.version > self.version {
+            if self.is_replaced(self.version()).await? {
                 return Ok(());
             }
         }
@@ -408,6 +423,19 @@ impl Keeper {
     }
 }
 
+/// The session that is to be kept. Where the store cannot be asked, it is the one that was seen last: that
+/// an agent was signed out has to be known.
+fn to_be_kept(
+    found: Result<Option<Arc<Session>>, Obstacle>,
+    last: Option<&Arc<Session>>,
+) -> Result<Option<Arc<Session>>, End> {
+    match found {
+        Ok(Some(session)) if session.origin == Origin::SignedIn => Ok(Some(session)),
+        Ok(_) => Err(End::NotOurs),
+        Err(_unavailable) => Ok(last.cloned()),
+    }
+}
+
 // === impl End ===
 
 impl End {
@@ -415,7 +443,9 @@ impl End {
         match self {
             Self::NotOurs | Self::HandedOver => SessionState::Gone,
             Self::PollsDisabled => SessionState::Unpolled,
-            Self::NoCredentials | Self::GaveUp | Self::TakenOver => SessionState::Lost,
+            Self::NoCredentials | Self::GaveUp | Self::TakenOver | Self::Unclear => {
+                SessionState::Lost
+            }
         }
     }
 
@@ -427,6 +457,41 @@ impl End {
             Self::TakenOver => "it was lost again and again, mostly to another client",
             Self::GaveUp => "it could not be made anew in time",
             Self::HandedOver => "another replica goes on",
+            Self::Unclear => {
+                "it was lost while the store cannot be asked, so another replica may have it; it is \
+                 made anew when the store answers, or by the agent's next call"
+            }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use super::*;
+    use crate::{
+        call::StoreTrouble,
+        session::{Cookies, Guid},
+    };
+
+    fn session(origin: Origin) -> Arc<Session> {
+        let (guid, cookies) = (Guid::parse("a").unwrap(), Arc::new(Cookies::default()));
+        let renewed_at = SystemTime::now();
+        Arc::new(Session { guid, origin, version: 1, renewed_at, expires_at: None, cookies })
+    }
+
+    #[test]
+    fn a_store_that_cannot_be_asked_does_not_say_that_the_agent_was_signed_out() {
+        let unavailable = || Err(Obstacle::StoreUnavailable(StoreTrouble::Silent));
+        let last = session(Origin::SignedIn);
+        let kept = to_be_kept(unavailable(), Some(&last)).unwrap();
+        assert_eq!(kept.map(|session| session.version), Some(last.version));
+        assert!(to_be_kept(unavailable(), None).unwrap().is_none(), "it is asked again");
+        for ended in [None, Some(session(Origin::Registered))] {
+            let end = to_be_kept(Ok(ended), Some(&last));
+            assert!(matches!(end, Err(End::NotOurs)), "{end:?}");
+        }
+        assert!(to_be_kept(Ok(Some(last)), None).unwrap().is_some());
     }
 }

@@ -4,14 +4,14 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use secrecy::zeroize::Zeroizing;
-use serde::{Deserialize, Serialize};
 use tracing::debug;
 
+pub(super) use crate::session::Drawer;
 use crate::{
     id::{AgentId, TenantId},
-    keyring::{Keyring, Sealed, hex, unhex},
+    keyring::Keyring,
     redis::{Keys, Link, LinkError, LinkState, Repeat},
-    session::{CREDENTIALS, FileShelf, REJECTED, Stores},
+    session::{FileShelf, Stores},
 };
 
 /// A tenant's safe. What cannot be read is as if it were not there, and what cannot be written is
@@ -30,22 +30,6 @@ enum Room {
     Redis(Link, Keys),
     /// In the file that the next process opens.
     File(FileShelf),
-}
-
-/// What there may be in it of each agent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Drawer {
-    /// A password that the gateway rejected, as a digest.
-    Rejected,
-    /// What the sign-in that worked last was made with.
-    Credentials,
-}
-
-#[derive(Serialize, Deserialize)]
-struct Content {
-    key: String,
-    nonce: String,
-    data: String,
 }
 
 impl Safe {
@@ -73,13 +57,10 @@ impl Safe {
         plain: &[u8],
         time: Duration,
     ) -> Option<()> {
-        let sealed = self.keyring.seal(&self.about(drawer, agent), plain).ok()?;
-        let Sealed { key_id, nonce, data } = sealed;
-        let content = Content { key: key_id, nonce: hex(&nonce), data: hex(&data) };
-        let content = serde_json::to_vec(&content).ok()?;
+        let content = drawer.seal(&self.keyring, &self.tenant, agent, plain).ok()?;
         match &self.room {
             Room::File(file) => {
-                file.put(drawer.name(), agent, content, time).await;
+                file.put(drawer, agent, content, time).await;
                 Some(())
             }
             Room::Redis(link, keys) => {
@@ -94,7 +75,7 @@ impl Safe {
     /// What is there.
     pub(super) async fn get(&self, drawer: Drawer, agent: AgentId) -> Option<Zeroizing<Vec<u8>>> {
         let found = match &self.room {
-            Room::File(file) => file.get(drawer.name(), agent)?,
+            Room::File(file) => file.get(drawer, agent)?,
             Room::Redis(link, keys) => {
                 let mut get = ::redis::cmd("GET");
                 get.arg(drawer.key(keys, agent));
@@ -102,16 +83,13 @@ impl Safe {
                 self.asked(link, asking).await??
             }
         };
-        let Content { key, nonce, data } = serde_json::from_slice(&found).ok()?;
-        let nonce = unhex(&nonce)?.try_into().ok()?;
-        let sealed = Sealed { key_id: key, nonce, data: unhex(&data)? };
-        self.keyring.open(&self.about(drawer, agent), &sealed).map(Zeroizing::new)
+        drawer.open(&self.keyring, &self.tenant, agent, &found)
     }
 
     /// Takes out what is there.
     pub(super) async fn empty(&self, drawer: Drawer, agent: AgentId) {
         match &self.room {
-            Room::File(file) => file.remove(drawer.name(), agent).await,
+            Room::File(file) => file.remove(drawer, agent).await,
             Room::Redis(link, keys) => {
                 let mut delete = ::redis::cmd("DEL");
                 delete.arg(drawer.key(keys, agent));
@@ -133,28 +111,6 @@ impl Safe {
             debug!(tenant.id = %self.tenant, %error, "what replicas share of passwords is not at hand");
         };
         question.await.inspect_err(unavailable).ok()
-    }
-
-    /// What comes out of another drawer, or is another agent's, is not believed.
-    fn about(&self, drawer: Drawer, agent: AgentId) -> String {
-        format!("{}|{agent}|{}", self.tenant, drawer.name())
-    }
-}
-
-impl Drawer {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Rejected => REJECTED,
-            Self::Credentials => CREDENTIALS,
-        }
-    }
-
-    /// Its key in Redis.
-    fn key(self, keys: &Keys, agent: AgentId) -> String {
-        match self {
-            Self::Rejected => keys.of(self.name(), agent),
-            Self::Credentials => keys.credentials(agent),
-        }
     }
 }
 

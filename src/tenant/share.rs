@@ -1,6 +1,6 @@
 //! A tenant whose agents several replicas share.
 
-use std::{sync::Arc, time::Duration};
+use std::{future::ready, sync::Arc, time::Duration};
 
 use super::Tenant;
 use crate::{
@@ -46,6 +46,13 @@ impl Tenant {
         match &self.roster {
             Some(roster) => roster.resume(agent, self),
             None => self.keepers.start(self, agent),
+        }
+    }
+
+    /// Notes that an agent's keeper has ended by itself.
+    pub(super) fn keeper_ended(self: &Arc<Self>, agent: AgentId) {
+        if let Some(roster) = &self.roster {
+            roster.polls_ended(agent, self);
         }
     }
 
@@ -101,6 +108,20 @@ impl Tenant {
 
     /// Goes on with the sessions that the process before this one made and left in its file.
     pub fn resume(self: &Arc<Self>) {
+        self.keep_found();
+        // A file that cannot be read at the start may be read later.
+        let tenant = self.clone();
+        if self.sessions.finding().is_some() {
+            self.work.tasks.spawn(async move {
+                let finding = tenant.sessions.finding().unwrap_or_else(|| Box::pin(ready(())));
+                if tenant.stopping().run_until_cancelled(finding).await.is_some() {
+                    tenant.keep_found();
+                }
+            });
+        }
+    }
+
+    fn keep_found(self: &Arc<Self>) {
         let found = self.sessions.found();
         let spread = RESUMED_EVERY.saturating_mul(found.len().try_into().unwrap_or(u32::MAX));
         for agent in found {

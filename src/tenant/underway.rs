@@ -16,6 +16,7 @@ use super::{
 };
 use crate::{
     call::{CallError, Obstacle, Patience, Stage, Untouched},
+    event::Moment,
     gateway::{
         Command, Envelope, FORCE_SIGN_OUT, Interface, SIGN_IN, SIGN_OUT, SignIn, UPDATE_GUID,
         updated_guid,
@@ -99,15 +100,15 @@ impl Underway {
         Ok(())
     }
 
-    /// The answer to an accepted command, and the tenant's newest event when it was sent.
+    /// The answer to an accepted command, and when it was sent, in the tenant's events.
     async fn command_once_or_twice(
         &mut self,
         command: &Command,
         untouched: Untouched,
-    ) -> Result<(Envelope, u64), CallError> {
+    ) -> Result<(Envelope, Moment), CallError> {
         let session = self.traced_session(command.interface, &untouched).await;
         let session = untouched.check(session)?;
-        let after = self.tenant.events.newest();
+        let after = self.tenant.events.moment();
         let refused = match self.send(command, &session, untouched).await {
             Err(CallError::Refused(refusal)) if refusal.retcode.blames_guid() => refusal,
             verdict => return verdict.map(|envelope| (envelope, after)),
@@ -121,7 +122,7 @@ impl Underway {
         };
         match newer {
             Some(newer) => {
-                let after = self.tenant.events.newest();
+                let after = self.tenant.events.moment();
                 let repeated = self.send(command, &newer, untouched).await;
                 repeated.map(|envelope| (envelope, after))
             }

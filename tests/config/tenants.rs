@@ -169,3 +169,18 @@ fn limits_that_cannot_be_had_are_warned_of() {
         assert_eq!(warnings, expected.into_iter().collect::<Vec<_>>(), "{limits}");
     }
 }
+
+#[test]
+fn fewer_places_than_tenants_are_refused() {
+    let text = "server.calls_max = 2\n\
+        tenants.a.base_urls = [\"https://a.example\"]\n\
+        tenants.b.base_urls = [\"https://b.example\"]\n";
+    load(text);
+    let three = format!("{text}tenants.c.base_urls = [\"https://c.example\"]\n");
+    let [mistake] = &Folder::new().mistakes(&three)[..] else { panic!("one mistake") };
+    assert_eq!(
+        mistake,
+        "bridge.toml:1  server.calls_max: 2 places are fewer than the 3 tenants, who need one each; \
+         give at least 3"
+    );
+}

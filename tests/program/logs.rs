@@ -26,6 +26,25 @@ async fn a_reader_of_the_log_who_stalls_stops_no_call() {
 }
 
 #[tokio::test]
+async fn lines_that_cannot_be_written_are_counted_and_stop_no_call() {
+    let program = Program::start_unlogged("", &["--log-filter", "debug"]).await;
+    program.register(1001).await;
+    let lost = async {
+        loop {
+            let (status, metrics) = program.ask("GET /metrics", "").await;
+            assert_eq!(status, 200);
+            let mut lines = metrics.lines();
+            let line = lines.find_map(|line| line.strip_prefix("ccgw_log_lines_lost_total "));
+            if line.expect("the metric") != "0" {
+                return;
+            }
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    within("lines to be lost", lost).await;
+}
+
+#[tokio::test]
 async fn calls_whose_callers_have_left_are_one_line_for_many() {
     let program = Program::start("server.drain.spread = \"0s\"", &[]).await;
     for agent in 1001..1021 {

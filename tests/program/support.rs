@@ -65,6 +65,17 @@ impl Program {
         Self::begin(settings, args, unread).await
     }
 
+    /// Starts the bridge, and closes its log once it serves.
+    pub(crate) async fn start_unlogged(settings: &str, args: &[&str]) -> Self {
+        let closed = |logged: watch::Sender<String>, errors, output| async move {
+            drop(errors);
+            let _held = output;
+            std::future::pending::<()>().await;
+            logged.borrow().clone()
+        };
+        Self::begin(settings, args, closed).await
+    }
+
     async fn begin<R>(
         settings: &str,
         args: &[&str],

@@ -135,6 +135,29 @@ async fn replicas_that_shall_stop_do_so_and_tell() {
     eventually("all to be signed in again", || centre.signed_in() == AGENTS.len()).await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_that_is_lost_while_redis_takes_no_writes_is_told_and_made_anew_afterwards() {
+    let centre = Centre::open().await;
+    let replicas = centre.two_replicas().await;
+    centre.redis_takes_writes(false).await;
+    let count = f64::from(AGENTS.end - AGENTS.start);
+    until_sum_is(&replicas, WITHOUT_LEASE, count).await;
+    let lost = AGENTS.start;
+    centre.gateway.sign_out(lost);
+    until_sum_is(&replicas, WITHOUT_LEASE, count - 1.0).await;
+    let id = lost.to_string();
+    let is_told = |line: &serde_json::Value| {
+        line["message"] == "session" && line["to"] == "lost" && line["agent.id"] == id.as_str()
+    };
+    let told: usize = replicas.iter().map(|replica| replica.lines(is_told)).sum();
+    assert_eq!(told, 1);
+    assert_eq!(centre.signed_in(), AGENTS.len() - 1);
+
+    centre.redis_takes_writes(true).await;
+    eventually("the agent to be signed in again", || centre.signed_in() == AGENTS.len()).await;
+    centre.all_are_polled(AGENTS).await;
+}
+
 /// Polls by what was answered.
 fn polls(centre: &Centre) -> HashMap<String, usize> {
     let mut polls = HashMap::new();

@@ -258,6 +258,12 @@ impl Replica {
         messages.filter(|said| said.starts_with(message)).count()
     }
 
+    /// How many lines of its log are so.
+    pub(crate) fn lines(&self, is_so: impl Fn(&serde_json::Value) -> bool) -> usize {
+        let log = self.log.lock().expect("no test fails with it");
+        log.iter().filter(|line| is_so(line)).count()
+    }
+
     /// What its admin port answers.
     pub(crate) async fn admin(&self, path: &str) -> String {
         let mut stream = TcpStream::connect(self.admin).await.expect("connected");

@@ -4,14 +4,15 @@ use std::{fmt::Write as _, time::Duration};
 
 use ccgateway_bridge::{
     client::{self, Channel},
-    config::{Sources, load},
+    config::{self, Sources, load},
+    keyring::EncryptionKey,
     rpc::proto::{
         GetSessionRequest, RegisterSessionRequest, SetBusyRequest, SetBusyResponse, SignInRequest,
         SignOutRequest, agent_session_client::AgentSessionClient,
         agent_state_client::AgentStateClient,
     },
-    server::Bridge,
-    session::SessionStore as _,
+    server::{Bridge, Drained},
+    session::{SessionFile, SessionStore as _},
     sim::{Fault, Interface, Misbehaviour, Options, Simulator},
 };
 use http::Uri;
@@ -25,7 +26,7 @@ use tonic_types::StatusExt as _;
 
 use crate::{
     redis::RedisServer,
-    support::{Replica, agent, all_listen, eventually, tenant},
+    support::{CAPACITY, Replica, agent, all_listen, eventually, tenant},
     topologies::ask,
 };
 
@@ -56,22 +57,35 @@ impl Callee {
         password: &str,
         store: &str,
     ) -> Self {
+        let url = server.url();
+        let keys = "encryption_keys = \"store.key\"";
+        let store = format!("urls = \"{url}\"\n{keys}\nkey_prefix = \"test:\"\n{store}");
+        Self::on(files, gateway, password, &store).await
+    }
+
+    /// One whose file of credentials has this password, and whose `[store]` is this. There are keys
+    /// in `store.key` and `new.key`.
+    pub(crate) async fn on(
+        files: &TempDir,
+        gateway: &Simulator,
+        password: &str,
+        store: &str,
+    ) -> Self {
         let write = |name: &str, text: &str| std::fs::write(files.path().join(name), text);
         write("ca.pem", gateway.certificate_pem()).expect("written");
         write("store.key", &"5a".repeat(32)).expect("written");
+        write("new.key", &"6b".repeat(32)).expect("written");
         let agents = format!("[agents.1001]\npassword = \"{password}\"\nforce = true\n");
         write("agents.toml", &agents).expect("written");
         let mut text = String::from(
             "[server]\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"127.0.0.1:0\"\n\
-             [server.drain]\nspread = \"0s\"\n",
+             [server.drain]\nspread = \"0s\"\nlimit = \"4s\"\n",
         );
         writeln!(
             text,
-            "[store]\nurls = \"{}\"\nencryption_keys = \"store.key\"\n\
-             key_prefix = \"test:\"\n{store}\n\
+            "[store]\n{store}\n\
              [tenants.acme]\nbase_urls = \"{}\"\ntls.ca_file = \"ca.pem\"\n\
              keep.enabled = false\ncredentials_file = \"agents.toml\"",
-            server.url(),
             gateway.base_url(),
         )
         .expect("written");
@@ -114,6 +128,13 @@ impl Callee {
         self.sessions.clone().sign_in(request).await.map(drop)
     }
 
+    /// Stops as a process does that is told to.
+    pub(crate) async fn stop(self) {
+        let Self { bridge, states, sessions } = self;
+        drop((states, sessions));
+        bridge.drain().await;
+    }
+
     async fn sign_out(&self, agent: u32) {
         let request = SignOutRequest { agent_id: agent.to_string(), ..<_>::default() };
         self.sessions.clone().sign_out(request).await.expect("signed out");
@@ -126,7 +147,7 @@ impl Callee {
     }
 }
 
-fn sign_ins(gateway: &Simulator) -> usize {
+pub(crate) fn sign_ins(gateway: &Simulator) -> usize {
     let journal = gateway.journal();
     journal.iter().filter(|entry| entry.interface == Some(Interface::SignIn)).count()
 }
@@ -424,4 +445,52 @@ async fn a_password_that_was_changed_is_shared_no_longer() {
     let second = Callee::with(&files, &gateway, &server, PASSWORD, CREDENTIALS).await;
     second.set_busy(1002).await.expect_err("rejected");
     assert!(!has_credentials(&server).await);
+}
+
+/// Whoever tries passwords for all ids must not fill what replicas share, or the file.
+#[tokio::test]
+async fn no_more_rejected_passwords_are_stored_than_sessions_may_be() {
+    let (server, gateway, files) =
+        (RedisServer::start().await, gateway().await, TempDir::new().expect("a folder"));
+    let limits = "[tenants.acme.limits]\nsessions = 3";
+    let bridge = Callee::with(&files, &gateway, &server, PASSWORD, limits).await;
+    for id in 2001..2011 {
+        let (agent_id, password) = (u32::to_string(&id), Some("canary-wrong".into()));
+        let request = SignInRequest { agent_id, password, ..<_>::default() };
+        bridge.sessions.clone().sign_in(request).await.expect_err("rejected");
+    }
+    let keys: Vec<String> = ask(&server, &["KEYS", "*:rejected:*"]).await;
+    assert_eq!(keys.len(), 3, "{keys:?}");
+}
+
+#[tokio::test]
+async fn a_drain_that_is_cut_short_leaves_the_file_to_the_next_process() {
+    let (gateway, files) = (gateway().await, TempDir::new().expect("a folder"));
+    let store = "file = \"sessions.redb\"\nencryption_keys = \"store.key\"";
+    let callee = Callee::on(&files, &gateway, PASSWORD, store).await;
+    callee.set_busy(1001).await.expect("signed in");
+    gateway.freeze();
+    let states = callee.states.clone();
+    let hanging = tokio::spawn(async move {
+        let request =
+            SetBusyRequest { agent_id: "1001".into(), reason: Some(200), ..<_>::default() };
+        states.clone().set_busy(request).await
+    });
+    let asked = || {
+        let journal = gateway.journal();
+        journal.iter().filter(|entry| entry.interface == Some(Interface::SayBusy)).count()
+    };
+    eventually("the call to hang", || asked() == 2).await;
+    let drained = callee.bridge.drain().await;
+    assert!(matches!(drained, Drained::CutShort { .. }), "{drained:?}");
+    // It is stored, and nobody has the file open any more.
+    let file = config::FileStore {
+        path: files.path().join("sessions.redb"),
+        encryption_keys: vec![EncryptionKey::new([0x5a; 32])],
+        credentials: false,
+    };
+    let file = SessionFile::open(&file, [(tenant(), CAPACITY)].into()).await.expect("it is free");
+    assert_eq!(file.store(&tenant()).expect("the tenant's").len(), 1);
+    gateway.thaw();
+    drop(hanging);
 }

@@ -9,8 +9,8 @@ use std::{
 use ccgateway_bridge::{
     id::{AgentId, TenantId},
     session::{
-        Claim, EmbeddedStore, Guid, NewSession, Origin, Reservation, Session, SessionStore,
-        SharedStore, StoreError, StoreFuture,
+        Claim, EmbeddedStore, Guid, NewSession, Origin, Reservation, Session, SessionFuture,
+        SessionStore, SharedStore, StoreError, StoreFuture,
     },
 };
 
@@ -229,7 +229,7 @@ impl SessionStore for WithoutLoad {
         self.0.len()
     }
 
-    fn load(&self, agent: AgentId) -> StoreFuture<'_, Option<Arc<Session>>> {
+    fn load(&self, agent: AgentId) -> SessionFuture<'_> {
         Box::pin(async move {
             let failed = self.0.load(agent).await;
             assert!(matches!(failed, Err(StoreError::Unavailable(_))), "{failed:?}");
@@ -245,21 +245,11 @@ impl SessionStore for WithoutLoad {
         self.0.claim(replaces)
     }
 
-    fn put_claimed(
-        &self,
-        agent: AgentId,
-        session: NewSession,
-        claim: Claim,
-    ) -> StoreFuture<'_, Option<Arc<Session>>> {
+    fn put_claimed(&self, agent: AgentId, session: NewSession, claim: Claim) -> SessionFuture<'_> {
         self.0.put_claimed(agent, session, claim)
     }
 
-    fn renew<'a>(
-        &'a self,
-        agent: AgentId,
-        old: &'a Session,
-        guid: Guid,
-    ) -> StoreFuture<'a, Option<Arc<Session>>> {
+    fn renew<'a>(&'a self, agent: AgentId, old: &'a Session, guid: Guid) -> SessionFuture<'a> {
         self.0.renew(agent, old, guid)
     }
 

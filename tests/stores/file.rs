@@ -55,6 +55,13 @@ impl Folder {
         opened
     }
 
+    /// Whether [`CANARY`] is anywhere in it, as it is written where there is no key.
+    fn shows_guid(&self) -> bool {
+        let hex = CANARY.bytes().fold(String::new(), |hex, byte| format!("{hex}{byte:02x}"));
+        let bytes = fs::read(self.path()).expect("readable");
+        bytes.windows(hex.len()).any(|some| some == hex.as_bytes())
+    }
+
     /// Files that were set aside.
     fn aside(&self) -> Vec<PathBuf> {
         let entries = fs::read_dir(self.0.path()).expect("readable");
@@ -227,6 +234,48 @@ async fn keys_are_given_replaced_and_taken_away_without_losing_a_session() {
         file.close().await;
     }
     assert_eq!(folder.aside(), Vec::<PathBuf>::new());
+}
+
+/// What was in the file before it had a key must not stay in parts of it that are free.
+#[tokio::test]
+async fn a_file_that_is_given_a_key_holds_no_plain_guid_any_more() {
+    let folder = Folder::new();
+    let file = folder.open_for(&[], CAPACITY).await.unwrap();
+    for id in 1001..1101 {
+        put(&store(&file), id, &format!("{CANARY}-{id}")).await;
+    }
+    let ended = put(&store(&file), 1101, CANARY).await;
+    store(&file).remove(agent(1101), ended.version).await.unwrap();
+    file.close().await;
+    assert!(folder.shows_guid());
+    // A process that ended while it wrote a new file has left a part of that.
+    fs::copy(folder.path(), folder.0.path().join("sessions.redb.new")).unwrap();
+
+    let file = folder.open().await;
+    assert!(!folder.shows_guid());
+    assert_eq!(store(&file).len(), 100);
+    put(&store(&file), 1102, "more").await;
+    file.close().await;
+    assert!(!folder.shows_guid());
+    assert_eq!(fs::read_dir(folder.0.path()).unwrap().count(), 1, "nothing else is left");
+    assert_eq!(store(&folder.open().await).len(), 101);
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_file_that_a_link_leads_to_is_replaced_where_it_is() {
+    let folder = Folder::new();
+    let far = folder.0.path().join("far");
+    fs::create_dir(&far).unwrap();
+    std::os::unix::fs::symlink(far.join("file"), folder.path()).unwrap();
+    let file = folder.open_for(&[], CAPACITY).await.unwrap();
+    put(&store(&file), 1001, CANARY).await;
+    file.close().await;
+    let file = folder.open().await;
+    assert!(fs::symlink_metadata(folder.path()).unwrap().is_symlink());
+    assert_eq!(knows(&store(&file), 1001).as_deref(), Some(CANARY));
+    assert!(!folder.shows_guid());
+    assert_eq!(fs::read_dir(&far).unwrap().count(), 1);
 }
 
 #[tokio::test]

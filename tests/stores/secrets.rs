@@ -131,8 +131,8 @@ async fn keys_are_replaced_without_losing_a_session() {
     let (knowing, using) =
         (Replica::with_keys(&server, &[1, 2]), Replica::with_keys(&server, &[2, 1]));
     all_listen(&server, 3).await;
-    let loaded = using.store.load(agent(1001)).await.unwrap().expect("under the old key");
     knowing.store.load(agent(1001)).await.unwrap().expect("under the old key");
+    let loaded = using.store.load(agent(1001)).await.unwrap().expect("under the old key");
     using.renew(&loaded, 1001, "new").await.expect("renewed");
     knowing.hears(1001, Some("new")).await;
     let after = Replica::with_keys(&server, &[2]);

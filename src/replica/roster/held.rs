@@ -1,18 +1,26 @@
 //! The leases that a replica has, by its own clock.
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
 
 use tokio::time::Instant;
 
 use crate::{id::AgentId, replica::LeaseRequest};
 
 /// The leases of one replica on a tenant's agents.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Held {
+    /// How long a lease lasts.
+    length: Duration,
     leases: HashMap<AgentId, Lease>,
-    /// The latest release of an agent's lease, and when it was. A lease that was asked for before it
-    /// is gone, however late the answer comes.
-    released: HashMap<AgentId, (Asked, Instant)>,
+    /// The latest release of an agent's lease. A lease that was asked for before it is gone, however
+    /// late the answer comes.
+    released: HashMap<AgentId, Release>,
+    /// Agents whom this replica is to poll, and whose leases a replica has that has gone away. Set by
+    /// each turn that reaches the store.
+    left_behind: HashSet<AgentId>,
     /// The number of the last request.
     last: u64,
 }
@@ -23,6 +31,14 @@ pub(super) struct Asked {
     pub(super) request: LeaseRequest,
     /// When a lease that it brings ends at the earliest.
     until: Instant,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Release {
+    asked: Asked,
+    at: Instant,
+    /// Whether another replica has been seen to have the lease.
+    is_taken: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -44,15 +60,27 @@ pub(super) struct Ended {
     pub(super) unanswered: usize,
     /// How many agents are polled on without a lease.
     pub(super) overdue: usize,
+    /// For how many more leases the store has not answered, which are about to end.
+    pub(super) coming: usize,
 }
 
+/// How long a lease that was given back is looked after, in leases: who was to take it may have been
+/// kept from that by an outage.
+const LOOKED_AFTER: u32 = 3;
+
 impl Held {
-    /// The number and the time of a request that is about to be made for leases of this length.
+    /// No leases; each will last for this time.
+    pub(super) fn none(length: Duration) -> Self {
+        let (leases, released, left_behind) = <_>::default();
+        Self { length, leases, released, left_behind, last: 0 }
+    }
+
+    /// The number and the time of a request that is about to be made for leases.
     ///
     /// The time runs a tenth short, for clocks that do not run alike.
-    pub(super) fn ask(&mut self, length: Duration) -> Asked {
+    pub(super) fn ask(&mut self) -> Asked {
         self.last += 1;
-        Asked { request: LeaseRequest(self.last), until: Instant::now() + length.mul_f64(0.9) }
+        Asked { request: LeaseRequest(self.last), until: Instant::now() + self.length.mul_f64(0.9) }
     }
 
     pub(super) fn agents(&self) -> Vec<AgentId> {
@@ -73,7 +101,7 @@ impl Held {
     /// Notes that a request brought this lease; tells whether it is any good. It is not if the
     /// answer took longer than the lease lasts, or if the lease has been given back since.
     pub(super) fn granted(&mut self, agent: AgentId, asked: Asked) -> bool {
-        let is_released = |(released, _): &(Asked, Instant)| released.request > asked.request;
+        let is_released = |release: &Release| release.asked.request > asked.request;
         if asked.until <= Instant::now() || self.released.get(&agent).is_some_and(is_released) {
             return false;
         }
@@ -110,20 +138,45 @@ impl Held {
         self.leases.entry(agent).or_insert(lease);
     }
 
+    /// Notes that an agent is polled no more; without a lease, there is nothing left to hold.
+    pub(super) fn polls_ended(&mut self, agent: AgentId) {
+        if self.leases.get(&agent).is_some_and(|lease| lease.overdue) {
+            self.leases.remove(&agent);
+        }
+    }
+
     /// Gives a lease up; the store has to be told by the request that is asked now.
     pub(super) fn release(&mut self, agent: AgentId, asked: Asked) {
         self.leases.remove(&agent);
-        // No answer to an older request can come when its time is over.
-        let now = Instant::now();
-        self.released.retain(|_, (released, _)| released.until > now);
-        self.released.insert(agent, (asked, now));
+        // No answer to an older request can come when that is over.
+        let kept = self.length * LOOKED_AFTER;
+        self.released.retain(|_, release| release.at.elapsed() <= kept);
+        self.released.insert(agent, Release { asked, at: Instant::now(), is_taken: false });
     }
 
-    /// Agents whose leases were given back within this time, and are not held again.
-    pub(super) fn released_within(&self, time: Duration) -> Vec<AgentId> {
-        let lately = self.released.iter().filter(|(_, (_, at))| at.elapsed() <= time);
-        let agents = lately.map(|(agent, _)| *agent);
+    /// Notes that another replica has this lease, which was given back.
+    pub(super) fn taken(&mut self, agent: AgentId) {
+        if let Some(release) = self.released.get_mut(&agent) {
+            release.is_taken = true;
+        }
+    }
+
+    /// Agents whose leases were given back not long ago, and whom nobody is known to have.
+    pub(super) fn untaken(&self) -> Vec<AgentId> {
+        let kept = self.length * LOOKED_AFTER;
+        let is_untaken = |release: &Release| !release.is_taken && release.at.elapsed() <= kept;
+        let agents = self.released.iter().filter(|(_, release)| is_untaken(release));
+        let agents = agents.map(|(agent, _)| *agent);
         agents.filter(|agent| !self.leases.contains_key(agent)).collect()
+    }
+
+    /// Notes whom replicas have left behind that have gone away.
+    pub(super) fn leave_behind(&mut self, agents: HashSet<AgentId>) {
+        self.left_behind = agents;
+    }
+
+    pub(super) fn left_behind(&self) -> Vec<AgentId> {
+        self.left_behind.iter().copied().collect()
     }
 
     /// Whether the agent's lease is good at this moment.
@@ -150,6 +203,7 @@ impl Held {
         let mut ended = Ended::default();
         self.leases.retain(|agent, lease| {
             if lease.overdue || lease.asked.until > now {
+                ended.coming += usize::from(!lease.overdue && lease.unanswered);
                 return true;
             }
             if keep && lease.unanswered {

@@ -3,6 +3,7 @@
 use std::{
     mem,
     sync::{MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use tokio::time::Instant;
@@ -16,6 +17,8 @@ use crate::config::WhenAway;
 pub(super) struct Outage {
     /// When the store last told who is there.
     answered: Instant,
+    /// When it was first asked in vain since then.
+    failing: Option<Instant>,
     /// Until then, free leases are left to those who have polled without them.
     settles: Instant,
     /// Agents who are polled no more since their leases have ended.
@@ -27,7 +30,7 @@ pub(super) struct Outage {
 impl Outage {
     pub(super) fn none() -> Self {
         let now = Instant::now();
-        Self { answered: now, settles: now, dropped: 0, is_told: false }
+        Self { answered: now, failing: None, settles: now, dropped: 0, is_told: false }
     }
 }
 
@@ -40,29 +43,37 @@ impl Roster {
         if now.duration_since(outage.answered) >= length {
             outage.settles = now + length / 2;
         }
-        outage.answered = now;
+        (outage.answered, outage.failing) = (now, None);
         self.when_away == WhenAway::Keep && now < outage.settles
     }
 
-    /// Says once that leases have ended because the store could not be asked.
+    /// The store has not told who is there; gives for how long it has not.
+    pub(super) fn fails(&self) -> Duration {
+        self.outage().failing.get_or_insert_with(Instant::now).elapsed()
+    }
+
+    /// Says that leases have ended, and once that it is because the store could not be asked.
     pub(super) fn tell_of(&self, ended: &Ended) {
-        if ended.unanswered + ended.overdue == 0 {
+        let Ended { stopped, unanswered, overdue, coming } = ended;
+        let (tenant, late) = (&self.tenant, stopped.len() - unanswered);
+        if late > 0 {
+            warn!(tenant.id = %tenant, agents = late, "leases have ended that this replica did not renew in time, though the store has not failed: the process was asleep, or had too little time to run; these agents are polled by whoever has their leases next");
+        }
+        if unanswered + overdue == 0 {
             return;
         }
         let mut outage = self.outage();
-        outage.dropped += ended.unanswered;
-        if outage.is_told {
+        outage.dropped += unanswered;
+        if mem::replace(&mut outage.is_told, true) {
             return;
         }
-        outage.is_told = true;
-        let tenant = &self.tenant;
+        // They were asked for in several requests, and end one after the other.
+        let agents = unanswered + overdue + coming;
         match self.when_away {
             WhenAway::Keep => {
-                let agents = ended.overdue;
                 warn!(tenant.id = %tenant, agents, "leases have ended and the store cannot be asked for new ones; polling goes on without them, since store.when_away is \"keep\"");
             }
             WhenAway::Stop => {
-                let agents = ended.unanswered;
                 warn!(tenant.id = %tenant, agents, "leases have ended and the store cannot be asked for new ones; these agents are polled no more, since store.when_away is \"stop\", and the gateway signs them out within two minutes");
             }
         }

@@ -17,27 +17,19 @@ use crate::{
 const REQUESTS_AT_ONCE: usize = 4;
 /// Sessions that are read at once, before their agents are polled. The link sends what comes
 /// together in one round trip.
-const READS_AT_ONCE: usize = 128;
+pub(super) const READS_AT_ONCE: usize = 128;
 
 impl Roster {
     /// One look at who is there, and what follows from it.
     pub(super) async fn turn(&self, polls: &impl Polls) {
-        let asked = self.held().ask(self.leases.time());
+        let asked = self.held().ask();
         let Ok(Census { replicas, agents }) = self.leases.census().await else {
-            let handed_over = {
-                let mut held = self.held();
-                for agent in held.agents() {
-                    held.unanswered(agent, asked);
-                }
-                held.released_within(self.leases.time())
-            };
-            if self.when_away == WhenAway::Keep {
-                self.take_back(handed_over, asked, polls).await;
-            }
+            self.go_without(asked, polls).await;
             return;
         };
         let mine = |agent: &AgentId| preferred(*agent, &replicas) == Some(self.me);
-        let mut ours: HashSet<AgentId> = agents.into_iter().filter(mine).collect();
+        let wanted: HashSet<AgentId> = agents.into_iter().filter(mine).collect();
+        let mut ours = wanted.clone();
         let held = self.held().agents();
         if self.is_settling() {
             ours.retain(|agent| held.contains(agent));
@@ -47,22 +39,8 @@ impl Roster {
             self.tell_of_the_end();
         }
         self.hand_over(others, polls).await;
-    }
-
-    /// Polls again for agents who were handed over just before the store began to refuse: the replica
-    /// that was to take them may not have been able to. A store that cannot be read does not say
-    /// whether it was; then it is taken to have been, so that there are not two.
-    async fn take_back(&self, mut agents: Vec<AgentId>, asked: Asked, polls: &impl Polls) {
-        for some in agents.clone().chunks(LEASES_AT_ONCE) {
-            let Ok(taken) = self.leases.held_by_others(some.to_vec()).await else { return };
-            agents.retain(|agent| !taken.contains(agent));
-        }
-        for agent in agents {
-            if polls.is_wanted(agent).await {
-                let mut held = self.held();
-                held.assume(agent, asked);
-                self.begin(&held, agent, Cause::TakenOver, polls);
-            }
+        if self.when_away == WhenAway::Keep {
+            self.look_around(&wanted, &replicas, polls).await;
         }
     }
 
@@ -130,7 +108,7 @@ impl Roster {
         agents: Vec<AgentId>,
         polls: &impl Polls,
     ) -> Result<Vec<AgentId>, StoreError> {
-        let asked = self.held().ask(self.leases.time());
+        let asked = self.held().ask();
         let answer = self.leases.hold(agents.clone(), asked.request).await;
         let mut held = self.held();
         let holding: HashSet<AgentId> = match answer {
@@ -161,7 +139,7 @@ impl Roster {
         let mut finished = Vec::new();
         let asked: Asked = {
             let mut held = self.held();
-            let asked = held.ask(self.leases.time());
+            let asked = held.ask();
             for agent in agents {
                 if polls.finish(agent) {
                     held.release(agent, asked);

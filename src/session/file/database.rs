@@ -10,7 +10,11 @@ use redb::{
     ReadableDatabase as _, ReadableTable as _, ReadableTableMetadata as _, TableDefinition,
 };
 
-use super::place::{self, Identity};
+use super::{
+    place::{self, Identity},
+    volume::Volume,
+};
+use crate::session::Drawer;
 
 /// An open file.
 #[derive(Debug)]
@@ -26,6 +30,13 @@ pub(super) struct Key {
     pub(super) tenant: String,
     pub(super) kind: String,
     pub(super) agent: u32,
+}
+
+/// What a row is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Kind {
+    Session,
+    Drawer(Drawer),
 }
 
 /// What a file held when it was opened.
@@ -76,6 +87,9 @@ const ABOUT: TableDefinition<'_, &str, u64> = TableDefinition::new("about");
 const FORMAT: &str = "format";
 const FORMAT_OWN: u64 = 1;
 
+/// How a session is called among the kinds of rows.
+const SESSION: &str = "session";
+
 /// Everything is read at the start, and known in memory afterwards.
 const CACHE: usize = 1024 * 1024;
 /// Below this, a file is not made smaller.
@@ -85,16 +99,20 @@ const COMPACT_BELOW: u64 = 4;
 
 impl Database {
     /// Opens a file, or makes a new one, and reads what is in it.
-    pub(super) fn open(path: &Path) -> Result<(Self, Content), DatabaseError> {
+    pub(super) fn open(volume: &Volume) -> Result<(Self, Content), DatabaseError> {
         guarded(|| {
-            let file = place::open(path)?;
+            let file = place::open(volume.path())?;
             let (identity, is_new) = (place::identity(&file)?, file.metadata()?.len() == 0);
             let mut builder = redb::Builder::new();
             builder.set_cache_size(CACHE);
-            let mut redb = builder.create_file(file).map_err(failed)?;
+            let mut redb = volume.open(&builder, file).map_err(failed)?;
             if !is_new {
                 // The crate itself looks only at what it reads, and some of that much later.
                 redb.check_integrity().map_err(failed)?;
+            }
+            // Another process may have put its own file there before this one was locked.
+            if !place::is_still(volume.path(), identity) {
+                return Err(DatabaseError::Taken);
             }
             let content = read(&redb)?;
             Ok((Self { redb: Some(redb), identity }, content))
@@ -165,6 +183,19 @@ impl Database {
 
     fn redb(&self) -> Result<&redb::Database, DatabaseError> {
         self.redb.as_ref().ok_or_else(closed)
+    }
+}
+
+impl Kind {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Session => SESSION,
+            Self::Drawer(drawer) => drawer.name(),
+        }
+    }
+
+    pub(super) fn named(name: &str) -> Option<Self> {
+        if name == SESSION { Some(Self::Session) } else { Drawer::named(name).map(Self::Drawer) }
     }
 }
 

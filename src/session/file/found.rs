@@ -1,20 +1,27 @@
 //! What a process finds in the file when it starts.
 
-use std::{collections::BTreeMap, num::NonZeroUsize, path::Path, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashSet},
+    mem,
+    num::NonZeroUsize,
+    path::Path,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 use tracing::{info, warn};
 
 use super::{
-    CREDENTIALS, REJECTED, SESSION, Slot,
-    database::{Content, Database, DatabaseError, Key},
-    shelf::Shelf,
+    Slot,
+    database::{Changes, Content, Database, DatabaseError, Key, Kind, Rest},
+    shelf::{Shelf, Thing},
+    volume::Volume,
     writer,
 };
 use crate::{
     id::{AgentId, TenantId},
-    keyring::Keyring,
+    keyring::{Keyring, Renewal},
     session::{
-        Origin,
+        Drawer, Origin,
         local::{Local, Taken},
         record::{Record, Unreadable},
     },
@@ -37,16 +44,27 @@ struct Tally {
     outdated: usize,
 }
 
+/// Each tenant's slot, and the file that it was filled from.
+pub(super) type Found = (Vec<Slot>, Result<Database, DatabaseError>);
+
+/// How rows are to be read.
+#[derive(Clone, Copy)]
+pub(super) struct Reading<'a> {
+    /// `None`: what is sealed cannot be opened.
+    pub(super) keyring: Option<&'a Keyring>,
+    /// Whether what agents are signed in with is to stay in the file.
+    pub(super) credentials: bool,
+}
+
 /// Opens the file and fills each tenant's slot with what is in it. Writes it anew where that is of use:
-/// what nobody needs leaves it, and all sessions are sealed with the first key.
+/// what nobody needs leaves it, and everything is sealed with the first key.
 pub(super) fn open(
-    path: &Path,
-    keyring: Option<&Keyring>,
-    credentials: bool,
+    volume: &Volume,
+    reading: Reading<'_>,
     tenants: BTreeMap<TenantId, NonZeroUsize>,
-) -> (Vec<Slot>, Result<Database, DatabaseError>) {
-    let mut slots = slots(tenants);
-    let opened = fill(path, &mut slots, keyring, credentials);
+) -> Found {
+    let slots = slots(tenants);
+    let opened = fill(volume, &slots, reading);
     (slots, opened)
 }
 
@@ -55,35 +73,15 @@ pub(super) fn slots(tenants: BTreeMap<TenantId, NonZeroUsize>) -> Vec<Slot> {
     let slot = |(tenant, capacity)| Slot {
         tenant,
         local: Arc::new(Local::new(capacity)),
-        shelf: Shelf::default(),
-        found: Vec::new(),
+        shelf: Shelf::new(capacity),
+        found: Mutex::default(),
     };
     tenants.into_iter().map(slot).collect()
 }
 
-/// Takes in what is in a file that could not be read at the start: of each session the newer version
-/// stays. Gives how many no key opens.
-pub(super) fn take_in_late(
-    slots: &[Slot],
-    content: Content,
-    keyring: Option<&Keyring>,
-    path: &Path,
-) -> usize {
-    let mut tally = Tally::default();
-    see_versions(slots, &content);
-    for (key, row) in content.rows {
-        match slots.iter().find(|slot| slot.tenant.as_str() == key.tenant) {
-            Some(slot) => drop(slot.read(&key, &row, keyring, &mut tally)),
-            None => tally.strange += 1,
-        }
-    }
-    tally.tell(path);
-    tally.sealed
-}
-
-/// Why a file is set aside that has so many sessions which no key opens.
-pub(super) fn no_key(sessions: usize) -> String {
-    format!("no key in store.encryption_keys opens {sessions} of its sessions")
+/// Why a file is set aside that has so many rows which no key opens.
+fn no_key(rows: usize) -> String {
+    format!("no key in store.encryption_keys opens {rows} of its rows")
 }
 
 fn see_versions(slots: &[Slot], content: &Content) {
@@ -94,42 +92,83 @@ fn see_versions(slots: &[Slot], content: &Content) {
     }
 }
 
-fn fill(
-    path: &Path,
-    slots: &mut [Slot],
-    keyring: Option<&Keyring>,
-    credentials: bool,
-) -> Result<Database, DatabaseError> {
-    let (mut database, content) = writer::open_or_set_aside(path)?;
-    let is_written = content.is_written;
-    let tally = take_in(slots, content, keyring);
-    tally.tell(path);
-    let mut is_whole = is_written && tally.is_all_of_use();
-    for slot in slots.iter().filter(|_| !credentials) {
-        is_whole &= !slot.shelf.remove_all(CREDENTIALS);
-    }
-    if is_whole {
-        database.compact(path)?;
+fn fill(volume: &Volume, slots: &[Slot], reading: Reading<'_>) -> Result<Database, DatabaseError> {
+    let (mut database, content) = writer::open_or_set_aside(volume)?;
+    let is_new = !content.is_written;
+    let tally = take_in(slots, content, reading);
+    tally.tell(volume.path());
+    if !is_new && tally.is_all_of_use() {
+        database.compact(volume.path())?;
         return Ok(database);
     }
+    let everything = writer::everything(slots, reading.keyring);
+    write_anew(volume, database, is_new, tally, &everything)
+}
+
+/// The same for a file that is opened again, since something has failed: takes in what is in it if it
+/// has never been read, of each session the newer version, and writes everything.
+pub(super) fn open_again(
+    volume: &Volume,
+    slots: &[Slot],
+    reading: Reading<'_>,
+    is_unread: bool,
+) -> Result<Database, DatabaseError> {
+    let (database, content) = writer::open_or_set_aside(volume)?;
+    let is_new = !content.is_written;
+    let mut tally = Tally::default();
+    if is_unread {
+        tally = take_in(slots, content, reading);
+        tally.tell(volume.path());
+    }
+    let everything = writer::everything(slots, reading.keyring);
+    write_anew(volume, database, is_new, tally, &everything)
+}
+
+fn write_anew(
+    volume: &Volume,
+    mut database: Database,
+    mut is_new: bool,
+    tally: Tally,
+    everything: &Changes,
+) -> Result<Database, DatabaseError> {
     if tally.sealed > 0 {
         // The operator may have the key elsewhere.
         drop(database);
-        database = writer::begin_anew(path, &no_key(tally.sealed))?;
+        database = writer::begin_anew(volume, &no_key(tally.sealed))?;
+        is_new = true;
     }
-    database = writer::rewritten(path, database, &writer::everything(slots, keyring))?;
-    database.compact(path)?;
-    Ok(database)
+    if is_new {
+        database.write(everything, Rest::Goes)?;
+        return Ok(database);
+    }
+    writer::replaced(volume, database, everything)
 }
 
-fn take_in(slots: &mut [Slot], content: Content, keyring: Option<&Keyring>) -> Tally {
+fn take_in(slots: &[Slot], content: Content, reading: Reading<'_>) -> Tally {
     let mut tally = Tally::default();
     see_versions(slots, &content);
-    for (key, row) in content.rows {
-        match slots.iter_mut().find(|slot| slot.tenant.as_str() == key.tenant) {
+    let slot_of = |key: &Key| slots.iter().find(|slot| slot.tenant.as_str() == key.tenant);
+    let (sessions, others): (Vec<_>, Vec<_>) = content
+        .rows
+        .into_iter()
+        .partition(|(key, _)| Kind::named(&key.kind) == Some(Kind::Session));
+    let mut taken = HashSet::new();
+    for (key, row) in sessions {
+        match slot_of(&key) {
             Some(slot) => {
-                let made_here = slot.read(&key, &row, keyring, &mut tally);
-                slot.found.extend(made_here);
+                if slot.read(&key, &row, reading.keyring, &mut tally) {
+                    taken.insert(key);
+                }
+            }
+            None => tally.strange += 1,
+        }
+    }
+    for (key, row) in others {
+        let session = Key { kind: Kind::Session.name().to_owned(), ..key.clone() };
+        match slot_of(&key) {
+            Some(slot) => {
+                let credentials = reading.credentials && taken.contains(&session);
+                slot.read_beside(&key, &row, Reading { credentials, ..reading }, &mut tally);
             }
             None => tally.strange += 1,
         }
@@ -138,52 +177,81 @@ fn take_in(slots: &mut [Slot], content: Content, keyring: Option<&Keyring>) -> T
 }
 
 impl Slot {
-    /// Takes a row in; gives the agent whose session the bridge has made.
-    fn read(
-        &self,
-        key: &Key,
-        row: &[u8],
-        keyring: Option<&Keyring>,
-        tally: &mut Tally,
-    ) -> Option<AgentId> {
-        let Some(agent) = key.agent() else {
-            tally.malformed += 1;
-            return None;
-        };
-        let kind = [CREDENTIALS, REJECTED].into_iter().find(|kind| *kind == key.kind);
-        if let Some(kind) = kind {
-            tally.malformed += usize::from(!self.shelf.take_in(kind, agent, row));
-            return None;
-        }
-        let record = Record::parse(row).ok().filter(|record| record.agent() == Some(agent));
-        let entry = match record.filter(|_| key.kind == SESSION) {
-            Some(record) => {
+    /// Takes a session in, unless a newer one is known; tells whether it did.
+    fn read(&self, key: &Key, row: &[u8], keyring: Option<&Keyring>, tally: &mut Tally) -> bool {
+        let record = Record::parse(row).ok().zip(key.agent());
+        let entry = match record.filter(|(record, agent)| record.agent() == Some(*agent)) {
+            Some((record, agent)) => {
                 tally.outdated += usize::from(!record.is_sealed_with(keyring));
-                record.open_own(&self.tenant, keyring)
+                record.open_own(&self.tenant, keyring).map(|entry| (agent, entry))
             }
             None => Err(Unreadable::Malformed),
         };
-        let entry = match entry {
+        let (agent, entry) = match entry {
             Ok(entry) => entry,
             Err(Unreadable::Malformed) => {
                 tally.malformed += 1;
-                return None;
+                return false;
             }
             Err(Unreadable::Sealed) => {
                 tally.sealed += 1;
-                return None;
+                return false;
             }
         };
         let Some(session) = entry.live().cloned() else {
             tally.ended += 1;
-            return None;
+            return false;
         };
-        if self.local.offer(agent, entry) == Taken::Full {
-            tally.surplus += 1;
-            return None;
+        match self.local.offer(agent, entry) {
+            Taken::Yes => {}
+            Taken::Older => return false,
+            Taken::Full => {
+                tally.surplus += 1;
+                return false;
+            }
         }
         tally.sessions += 1;
-        (session.origin == Origin::SignedIn).then_some(agent)
+        if session.origin == Origin::SignedIn {
+            self.found().push(agent);
+        }
+        true
+    }
+
+    /// Takes in what is no session, unless something newer is known, and seals it with the first key.
+    fn read_beside(&self, key: &Key, row: &[u8], reading: Reading<'_>, tally: &mut Tally) {
+        let drawer = Drawer::named(&key.kind).zip(key.agent());
+        let Some(((drawer, agent), mut thing)) = drawer.zip(Thing::parse(row)) else {
+            tally.malformed += 1;
+            return;
+        };
+        if thing.is_over() || (drawer == Drawer::Credentials && !reading.credentials) {
+            tally.ended += 1;
+            return;
+        }
+        let renewal = reading.keyring.map_or(Renewal::Unreadable, |keyring| {
+            drawer.renewal(keyring, &self.tenant, agent, &thing.sealed)
+        });
+        match renewal {
+            Renewal::Current => {}
+            Renewal::Anew(sealed) => {
+                thing.sealed = sealed.encode();
+                tally.outdated += 1;
+            }
+            Renewal::Unreadable => {
+                tally.sealed += 1;
+                return;
+            }
+        }
+        tally.surplus += usize::from(!self.shelf.take_in(drawer, agent, thing));
+    }
+
+    /// Agents whose sessions were found since this was asked last.
+    pub(super) fn take_found(&self) -> Vec<AgentId> {
+        mem::take(&mut self.found())
+    }
+
+    fn found(&self) -> MutexGuard<'_, Vec<AgentId>> {
+        self.found.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -201,7 +269,7 @@ impl Tally {
             warn!(%file, rows = strange, "the file of store.file has sessions of tenants that are not configured; they are left out");
         }
         if surplus > 0 {
-            warn!(%file, sessions = surplus, "the file of store.file has more sessions than limits.sessions allows; the rest is left out");
+            warn!(%file, rows = surplus, "the file of store.file has more sessions, or passwords, than limits.sessions allows; the rest is left out");
         }
         if malformed > 0 {
             warn!(%file, rows = malformed, "some of what is in the file of store.file cannot be read and is left out");

@@ -77,6 +77,33 @@ fn identity_of(_: &fs::Metadata) -> Identity {
     Identity()
 }
 
+/// The name of a file that is being made to take the place of this one. Where the path is a link, it
+/// is beside the file that the link leads to.
+pub(super) fn successor(path: &Path) -> io::Result<PathBuf> {
+    let mut name = fs::canonicalize(path)?.into_os_string();
+    name.push(".new");
+    Ok(PathBuf::from(name))
+}
+
+/// Removes what a process has left that ended while it made one.
+pub(super) fn remove_successor(path: &Path) -> io::Result<()> {
+    match fs::remove_file(successor(path)?) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Has the successor take the place of the file, and returns once the disk knows it.
+pub(super) fn succeed(path: &Path) -> io::Result<()> {
+    let own = fs::canonicalize(path)?;
+    fs::rename(successor(path)?, &own)?;
+    #[cfg(unix)]
+    if let Some(folder) = own.parent() {
+        File::open(folder)?.sync_all()?;
+    }
+    Ok(())
+}
+
 /// Renames a file that is of no use; gives its new name.
 pub(super) fn set_aside(path: &Path) -> io::Result<PathBuf> {
     let seconds = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();

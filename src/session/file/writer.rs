@@ -7,32 +7,35 @@
 
 use std::{
     collections::HashSet,
-    path::Path,
+    io,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
 use tokio::{
-    task::spawn_blocking,
-    time::{Instant, sleep, sleep_until},
+    task::{JoinError, JoinHandle, spawn_blocking},
+    time::{Instant, sleep, sleep_until, timeout},
 };
 use tracing::{debug, info, warn};
 
 use super::{
-    Inner, SESSION, Slot,
-    database::{Changes, Content, Database, DatabaseError, Key, Rest},
+    Inner, Slot,
+    database::{Changes, Content, Database, DatabaseError, Key, Kind, Rest},
     found, place,
+    volume::Volume,
 };
 use crate::{id::AgentId, keyring::Keyring, session::record::Record};
 
 /// What has changed: a tenant by its place among the slots, a kind of row, and an agent.
-pub(super) type Item = (usize, &'static str, AgentId);
+pub(super) type Item = (usize, Kind, AgentId);
 
 /// How often rows that nobody needs any more are looked for.
 const TIDY_EVERY: Duration = Duration::from_secs(60);
 /// Until a file that failed is opened again; twice as long after each failure.
 const RETRY_FIRST: Duration = Duration::from_millis(500);
 const RETRY_MAX: Duration = Duration::from_secs(10);
+/// A disk that has not answered for this time is taken to stand still, so that nobody waits for it.
+const STANDSTILL: Duration = Duration::from_secs(2);
 
 /// Why the writer goes to work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,8 +45,23 @@ enum Cause {
     Closing,
 }
 
+/// The file as a start found it.
+pub(super) enum Start {
+    /// `None`: it could not be opened.
+    Opened(Option<Database>),
+    /// The disk has not answered yet.
+    Opening(JoinHandle<found::Found>),
+}
+
 /// Goes on until the file is closed.
-pub(super) async fn run(inner: Arc<Inner>, mut database: Option<Database>) {
+pub(super) async fn run(inner: Arc<Inner>, start: Start) {
+    let mut database = match start {
+        Start::Opened(database) => database,
+        Start::Opening(opening) => {
+            inner.give_up(opening).await;
+            None
+        }
+    };
     let mut tidy_at = Instant::now() + TIDY_EVERY;
     let mut retry = RETRY_FIRST;
     loop {
@@ -70,7 +88,7 @@ async fn turn(inner: &Arc<Inner>, database: Option<Database>, cause: Cause) -> O
     let own = inner.clone();
     let work = move || own.work(database, &items, cause == Cause::Tidy);
     let broken = |_| Err(DatabaseError::Broken("writing it failed".to_owned()));
-    match spawn_blocking(work).await.unwrap_or_else(broken) {
+    match inner.watched(spawn_blocking(work)).await.unwrap_or_else(broken) {
         Ok(database) => {
             inner.wrote(number);
             Some(database)
@@ -83,42 +101,64 @@ async fn turn(inner: &Arc<Inner>, database: Option<Database>, cause: Cause) -> O
 }
 
 /// Opens the file; one that is of no use is set aside for a new one.
-pub(super) fn open_or_set_aside(path: &Path) -> Result<(Database, Content), DatabaseError> {
-    match Database::open(path) {
+pub(super) fn open_or_set_aside(volume: &Volume) -> Result<(Database, Content), DatabaseError> {
+    match Database::open(volume) {
         Err(DatabaseError::Broken(problem)) => {
-            Ok((begin_anew(path, &problem)?, Content::default()))
+            Ok((begin_anew(volume, &problem)?, Content::default()))
         }
         opened => opened,
     }
 }
 
 /// Sets the file aside for a new one.
-pub(super) fn begin_anew(path: &Path, problem: &str) -> Result<Database, DatabaseError> {
+pub(super) fn begin_anew(volume: &Volume, problem: &str) -> Result<Database, DatabaseError> {
+    let path = volume.path();
     let aside = place::set_aside(path).map_err(|error| {
         DatabaseError::Broken(format!("{problem}, and it cannot be set aside: {error}"))
     })?;
     let (file, aside) = (path.display(), aside.display());
     warn!(%file, %aside, problem, "the file of store.file was set aside for a new one, in which goes on what is known");
-    Database::open(path).map(|(database, _)| database)
+    Database::open(volume).map(|(database, _)| database)
 }
 
-/// The file, with this and nothing else in it.
-pub(super) fn rewritten(
-    path: &Path,
-    database: Database,
+/// A new file with this and nothing else, in the place of the open one.
+///
+/// redb leaves what it has replaced in the file until it needs the room. What was not encrypted, or
+/// was under another key, must not stay there.
+pub(super) fn replaced(
+    volume: &Volume,
+    old: Database,
     everything: &Changes,
 ) -> Result<Database, DatabaseError> {
-    match database.write(everything, Rest::Goes) {
-        Ok(()) => Ok(database),
-        // Some damage shows only when a file is written.
-        Err(DatabaseError::Broken(problem)) => {
-            drop(database);
-            let database = begin_anew(path, &problem)?;
-            database.write(everything, Rest::Goes)?;
-            Ok(database)
+    match succeeded(volume, everything) {
+        Ok(new) => {
+            // Locked until now, so that no other process took it meanwhile.
+            drop(old);
+            Ok(new)
+        }
+        Err(DatabaseError::Io(error)) if is_denied(&error) => {
+            warn!(file = %volume.path().display(), %error, "the file of store.file cannot be replaced by a new one in its folder; it is changed where it is, and parts of what was in it may be left in it for a while");
+            old.write(everything, Rest::Goes)?;
+            Ok(old)
         }
         Err(error) => Err(error),
     }
+}
+
+fn succeeded(volume: &Volume, everything: &Changes) -> Result<Database, DatabaseError> {
+    let path = volume.path();
+    place::remove_successor(path)?;
+    let (new, _) = Database::open(&volume.with(place::successor(path)?))?;
+    new.write(everything, Rest::Stays)?;
+    place::succeed(path)?;
+    Ok(new)
+}
+
+/// Whether the folder, or what the file is on, lets no file take the place of another one.
+fn is_denied(error: &io::Error) -> bool {
+    use io::ErrorKind::{CrossesDevices, PermissionDenied, ReadOnlyFilesystem, ResourceBusy};
+
+    [CrossesDevices, PermissionDenied, ReadOnlyFilesystem, ResourceBusy].contains(&error.kind())
 }
 
 impl Inner {
@@ -138,6 +178,28 @@ impl Inner {
         }
     }
 
+    /// Waits for work on the disk, and notices if that stands still.
+    async fn watched<T>(&self, mut work: JoinHandle<T>) -> Result<T, JoinError> {
+        match timeout(STANDSTILL, &mut work).await {
+            Ok(done) => done,
+            Err(_late) => {
+                self.stands_still();
+                work.await
+            }
+        }
+    }
+
+    /// Waits until the disk has answered to a start that has gone on without the file, and closes
+    /// what it opened: the file is read again, into what has become known since.
+    async fn give_up(&self, opening: JoinHandle<found::Found>) {
+        let closed = async {
+            let opened = opening.await;
+            // Closing a file waits for the disk.
+            let _closed = spawn_blocking(move || drop(opened)).await;
+        };
+        self.closing.run_until_cancelled(closed).await;
+    }
+
     /// What has changed since it was asked last, and the number of this batch.
     fn take(&self) -> (u64, HashSet<Item>) {
         let mut queue = self.queue();
@@ -153,18 +215,13 @@ impl Inner {
         items: &HashSet<Item>,
         tidy: bool,
     ) -> Result<Database, DatabaseError> {
-        let mut database = match database.filter(|database| database.is_at(&self.path)) {
+        let mut database = match database.filter(|database| database.is_at(self.path())) {
             None => {
-                let (mut database, content) = open_or_set_aside(&self.path)?;
-                if self.is_unread.swap(false, Ordering::Relaxed) {
-                    let keyring = self.keyring.as_deref();
-                    let sealed = found::take_in_late(&self.slots, content, keyring, &self.path);
-                    if sealed > 0 {
-                        drop(database);
-                        database = begin_anew(&self.path, &found::no_key(sealed))?;
-                    }
-                }
-                rewritten(&self.path, database, &self.everything())?
+                let is_unread = self.progress.borrow().is_unread;
+                let database =
+                    found::open_again(&self.volume, &self.slots, self.reading(), is_unread)?;
+                self.progress.send_modify(|progress| progress.is_unread = false);
+                database
             }
             Some(database) => {
                 if !items.is_empty() {
@@ -191,7 +248,7 @@ impl Inner {
         if database.rows()? != known as u64 {
             database.write(&self.everything(), Rest::Goes)?;
         }
-        database.compact(&self.path)
+        database.compact(self.path())
     }
 
     fn changes(&self, items: &HashSet<Item>) -> Changes {
@@ -209,12 +266,16 @@ impl Inner {
         changes
     }
 
+    fn reading(&self) -> found::Reading<'_> {
+        found::Reading { keyring: self.keyring.as_deref(), credentials: self.credentials }
+    }
+
     fn everything(&self) -> Changes {
         everything(&self.slots, self.keyring.as_deref())
     }
 
     pub(super) fn measure(&self) {
-        let length = std::fs::metadata(&self.path).map_or(0, |metadata| metadata.len());
+        let length = std::fs::metadata(self.path()).map_or(0, |metadata| metadata.len());
         self.bytes.store(length, Ordering::Relaxed);
     }
 
@@ -224,7 +285,7 @@ impl Inner {
             progress.written = number;
             was_down = progress.down.take().is_some();
         });
-        let file = self.path.display();
+        let file = self.path().display();
         if was_down {
             info!(%file, "the file of store.file can be written again, and has every session");
         }
@@ -232,18 +293,33 @@ impl Inner {
     }
 
     pub(super) fn failed(&self, error: &DatabaseError) {
-        self.failures.fetch_add(1, Ordering::Relaxed);
-        let mut was_up = false;
-        self.progress.send_modify(|progress| {
-            was_up = progress.down.is_none();
-            progress.down = Some(error.to_string().into());
-        });
-        let file = self.path.display();
-        if was_up {
+        let file = self.path().display();
+        if self.goes_down(error.to_string()) {
             warn!(%file, %error, "the file of store.file cannot be written: sessions are kept in memory alone until it can, and a restart would lose them");
         } else {
             debug!(%file, %error, "the file of store.file cannot be written yet");
         }
+    }
+
+    /// The disk keeps somebody waiting.
+    pub(super) fn stands_still(&self) {
+        let file = self.path().display();
+        if self.goes_down("the disk does not answer".to_owned()) {
+            warn!(%file, "the disk with the file of store.file does not answer: sessions are kept in memory alone until it does, and a restart would lose what has changed since");
+        } else {
+            debug!(%file, "the disk with the file of store.file does not answer yet");
+        }
+    }
+
+    /// Notes why nothing can be written now; tells whether that is news.
+    fn goes_down(&self, problem: String) -> bool {
+        self.failures.fetch_add(1, Ordering::Relaxed);
+        let mut was_up = false;
+        self.progress.send_modify(|progress| {
+            was_up = progress.down.is_none();
+            progress.down = Some(problem.into());
+        });
+        was_up
     }
 }
 
@@ -251,8 +327,10 @@ impl Inner {
 pub(super) fn everything(slots: &[Slot], keyring: Option<&Keyring>) -> Changes {
     let mut changes = Changes::default();
     for slot in slots {
-        let sessions = slot.local.agents().into_iter().map(|agent| (SESSION, agent));
-        for (kind, agent) in sessions.chain(slot.shelf.all()) {
+        let sessions = slot.local.agents().into_iter().map(|agent| (Kind::Session, agent));
+        let others = slot.shelf.all().into_iter();
+        let others = others.map(|(drawer, agent)| (Kind::Drawer(drawer), agent));
+        for (kind, agent) in sessions.chain(others) {
             let row = slot.row(kind, agent, keyring);
             changes.rows.extend(row.map(|row| (slot.key(kind, agent), Some(row))));
         }
@@ -263,14 +341,9 @@ pub(super) fn everything(slots: &[Slot], keyring: Option<&Keyring>) -> Changes {
 
 impl Slot {
     /// What is to be stored; `None`: nothing.
-    fn row(
-        &self,
-        kind: &'static str,
-        agent: AgentId,
-        keyring: Option<&Keyring>,
-    ) -> Option<Vec<u8>> {
-        if kind != SESSION {
-            return self.shelf.row(kind, agent);
+    fn row(&self, kind: Kind, agent: AgentId, keyring: Option<&Keyring>) -> Option<Vec<u8>> {
+        if let Kind::Drawer(drawer) = kind {
+            return self.shelf.row(drawer, agent);
         }
         let entry = self.local.entry(agent).filter(|entry| entry.live().is_some())?;
         match Record::of(&self.tenant, agent, &entry, keyring) {
@@ -282,8 +355,9 @@ impl Slot {
         }
     }
 
-    fn key(&self, kind: &str, agent: AgentId) -> Key {
-        Key { tenant: self.tenant.to_string(), kind: kind.to_owned(), agent: agent.get() }
+    fn key(&self, kind: Kind, agent: AgentId) -> Key {
+        let (tenant, kind) = (self.tenant.to_string(), kind.name().to_owned());
+        Key { tenant, kind, agent: agent.get() }
     }
 
     fn version(&self) -> (String, u64) {

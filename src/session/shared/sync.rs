@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use ::redis::pipe;
+use ::redis::{Cmd, cmd, pipe};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use rand::RngExt as _;
 use tokio::time::{Instant, sleep_until};
@@ -15,6 +15,7 @@ use super::{
 use crate::{
     id::AgentId,
     redis::{LinkError, Notice, Probe, Repeat},
+    replica::ROSTER_NEWS,
 };
 
 /// What has to be compared with Redis.
@@ -69,8 +70,8 @@ pub(super) async fn run(store: Arc<Inner>) {
         let done = match (able, task) {
             (Err(error), _) => Err(error),
             (Ok(()), Task::Nothing) => Ok(()),
-            (Ok(()), Task::Tell) => store.tell(store.local.unshared()).await.map(drop),
-            (Ok(()), Task::Compare) => store.compare().await,
+            (Ok(()), Task::Tell) => tell(&store).await,
+            (Ok(()), Task::Compare) => compare(&store).await,
         };
         due = Instant::now();
         match done {
@@ -92,8 +93,22 @@ pub(super) async fn run(store: Arc<Inner>) {
     }
 }
 
+async fn tell(store: &Inner) -> Result<(), LinkError> {
+    store.tell(store.local.unshared()).await?;
+    store.seal_noted().await
+}
+
+async fn compare(store: &Inner) -> Result<(), LinkError> {
+    store.compare().await?;
+    store.seal_anew().await
+}
+
 impl Inner {
     fn hear(&self, record: &[u8]) {
+        if record == ROSTER_NEWS.as_bytes() {
+            self.news.notify_one();
+            return;
+        }
         if let Some((agent, entry)) = self.read(None, record) {
             self.local.offer(agent, entry);
         }
@@ -125,24 +140,31 @@ impl Inner {
     }
 
     /// What Redis has of these agents.
-    async fn records(&self, agents: &[AgentId]) -> Result<Vec<Option<Vec<u8>>>, LinkError> {
-        let read = |agents: &[AgentId]| {
-            let mut read = pipe();
-            for agent in agents {
-                read.cmd("HGET").arg(self.keys.session(*agent)).arg("record");
-            }
-            read
-        };
-        match self.link.pipeline(&read(agents), Repeat::Once).await {
+    pub(super) async fn records(
+        &self,
+        agents: &[AgentId],
+    ) -> Result<Vec<Option<Vec<u8>>>, LinkError> {
+        let read =
+            |agent: &AgentId| cmd("HGET").arg(self.keys.session(*agent)).arg("record").take();
+        self.values(&agents.iter().map(read).collect::<Vec<_>>()).await
+    }
+
+    /// What these commands read, each of one key.
+    pub(super) async fn values(&self, reads: &[Cmd]) -> Result<Vec<Option<Vec<u8>>>, LinkError> {
+        let mut all = pipe();
+        for read in reads {
+            all.add_command(read.clone());
+        }
+        match self.link.pipeline(&all, Repeat::Once).await {
             // One key that is somebody else's must not hide all the others.
-            Err(LinkError::Refused(refusal)) if refusal.is_about_one_key() && agents.len() > 1 => {
-                let (left, right) = agents.split_at(agents.len() / 2);
-                let mut records = Box::pin(self.records(left)).await?;
-                records.extend(Box::pin(self.records(right)).await?);
-                Ok(records)
+            Err(LinkError::Refused(refusal)) if refusal.is_about_one_key() && reads.len() > 1 => {
+                let (left, right) = reads.split_at(reads.len() / 2);
+                let mut values = Box::pin(self.values(left)).await?;
+                values.extend(Box::pin(self.values(right)).await?);
+                Ok(values)
             }
             Err(LinkError::Refused(refusal)) if refusal.is_about_one_key() => Ok(vec![None]),
-            records => records,
+            values => values,
         }
     }
 

@@ -78,7 +78,7 @@ impl Inner {
             Stored::Exactly(version) => (version, version),
         };
         let call = self
-            .script
+            .write
             .on(self.keys.session(agent))
             .key(self.keys.kept())
             .key(self.keys.credentials(agent))

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::world::{LEASE, Running, agents, new_world, open, start_with, world_of};
 use crate::{
     config::WhenAway,
-    replica::{Claimed, LeaseCounts, LeaseRequest, ReplicaId},
+    replica::{Claimed, LEASES_AT_ONCE, LeaseCounts, LeaseRequest, Polls as _, ReplicaId},
+    telemetry::captured::Captured,
 };
 
 fn keeping(id: u64, world: &super::world::Shared) -> Running {
@@ -20,8 +21,16 @@ async fn while_the_store_is_away_for_all_every_replica_polls_on() {
     let running = [keeping(1, &world), keeping(2, &world)];
     sleep(LEASE * 3).await;
     let before = open(&world).polling.clone();
+    for replica in &running {
+        let own = before.values().filter(|polling| polling.contains(&replica.me)).count();
+        assert!(own > 0, "each has something to go on with");
+    }
     open(&world).cut.extend([ReplicaId(1), ReplicaId(2)]);
+    open(&world).history.clear();
     sleep(LEASE * 5).await;
+    let polls = |(_, what): &&(Duration, String)| what.contains("poll");
+    let changes: Vec<_> = open(&world).history.iter().filter(polls).cloned().collect();
+    assert_eq!(changes, [], "no poll begins or ends");
     assert_eq!(open(&world).polling, before);
     let overdue: usize = running.iter().map(|replica| replica.roster.counts().overdue).sum();
     assert_eq!(overdue, agents().len());
@@ -32,6 +41,36 @@ async fn while_the_store_is_away_for_all_every_replica_polls_on() {
     assert_eq!(open(&world).polling, before);
     assert_eq!(open(&world).wrong, Vec::<String>::new());
     assert_eq!(running[0].roster.counts(), LeaseCounts::default());
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_warning_names_all_agents_whose_leases_end() {
+    let log = Captured::start();
+    // More than are asked for at once, so that they end one after the other.
+    let count = LEASES_AT_ONCE * 12;
+    let world = world_of(count, 0);
+    let replica = keeping(1, &world);
+    sleep(LEASE * 3).await;
+    open(&world).cut.insert(replica.me);
+    sleep(LEASE * 3).await;
+    let [line] = &log.with("leases have ended")[..] else {
+        panic!("{:?}", log.with("leases have ended"))
+    };
+    assert!(line.contains(&format!("agents={count}")), "{line}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn polls_that_end_by_themselves_are_not_counted_as_polled_without_a_lease() {
+    let world = new_world();
+    let replica = keeping(1, &world);
+    sleep(LEASE * 3).await;
+    open(&world).cut.insert(replica.me);
+    sleep(LEASE * 2).await;
+    let agent = agents()[0];
+    open(&world).agents.retain(|known| *known != agent);
+    replica.poller.stop(agent);
+    replica.roster.polls_ended(agent, &*replica.poller);
+    assert_eq!(replica.roster.counts().overdue, agents().len() - 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -65,18 +104,29 @@ async fn who_is_signed_in_while_the_store_is_away_is_polled() {
     assert!(replica.roster.has_lease(agent));
 }
 
-/// As where a machine was asleep: the store could have been asked, and may have given the leases to
-/// another replica.
+/// As where a machine was asleep: the store could have been asked, and has given the leases to another
+/// replica.
 #[tokio::test(start_paused = true)]
 async fn a_lease_that_ended_without_a_failure_of_the_store_is_not_kept() {
+    let log = Captured::start();
     let world = new_world();
-    let replica = keeping(1, &world);
+    let mut asleep = keeping(1, &world);
+    let other = keeping(2, &world);
     sleep(LEASE * 3).await;
-    replica.stops_turning();
+    let count = |me| open(&world).polling.values().filter(|polling| polling.contains(&me)).count();
+    let own = count(asleep.me);
+    assert!(own > 0);
+    asleep.stops_turning();
     sleep(LEASE * 2).await;
-    for agent in agents() {
-        assert!(!replica.roster.may_poll(agent));
-    }
+    assert_eq!(count(other.me), agents().len());
+    // It wakes, and the store is away by now.
+    open(&world).cut.insert(asleep.me);
+    asleep.turns_again();
+    sleep(LEASE * 2).await;
+    assert_eq!(count(asleep.me), 0, "it polls for agents of the other one");
+    let lines = log.with("did not renew in time");
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    assert!(lines[0].contains(&format!("agents={own}")), "{lines:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -118,4 +168,92 @@ async fn who_is_handed_over_when_the_store_begins_to_refuse_is_taken_back_if_nob
         sleep(LEASE * 2).await;
         assert_eq!(open(&world).is_polling(agent, replica.me), other.is_none());
     }
+}
+
+/// Its successor knew of it, and was to take the agents over when they are free.
+#[tokio::test(start_paused = true)]
+async fn whom_a_replica_leaves_behind_while_the_store_is_away_another_one_takes() {
+    let world = new_world();
+    let running = [keeping(1, &world), keeping(2, &world)];
+    sleep(LEASE * 3).await;
+    // Longer than the other one takes to hear of it.
+    open(&world).polls_last = LEASE / 2;
+    running[0].stops_turning();
+    let (roster, poller) = (running[0].roster.clone(), running[0].poller.clone());
+    let leaving = tokio::spawn(async move { roster.leave(&*poller).await });
+    sleep(LEASE / 3).await;
+    open(&world).cut.extend([ReplicaId(1), ReplicaId(2)]);
+    sleep(LEASE * 3).await;
+    leaving.abort();
+    let me = running[1].me;
+    assert!(open(&world).polling.values().all(|polling| polling.iter().eq([&me])));
+    assert_eq!(open(&world).wrong, Vec::<String>::new());
+}
+
+/// Nobody has heard that it goes away, so nobody would take them.
+#[tokio::test(start_paused = true)]
+async fn a_replica_that_is_to_leave_while_the_store_is_away_polls_on_for_as_long_as_it_may() {
+    let world = new_world();
+    let replica = keeping(1, &world);
+    sleep(LEASE * 3).await;
+    open(&world).cut.insert(replica.me);
+    replica.stops_turning();
+    let leaving = replica.roster.leave(&*replica.poller);
+    assert!(timeout(LEASE * 3, leaving).await.is_err(), "it has nobody to leave them to");
+    assert!(open(&world).polling.values().all(|polling| polling.contains(&replica.me)));
+}
+
+/// In the time between the release of a lease and its next owner.
+#[tokio::test(start_paused = true)]
+async fn who_is_between_two_replicas_when_the_store_goes_away_is_taken_back() {
+    let world = world_of(1, 0);
+    let replica = keeping(1, &world);
+    sleep(LEASE).await;
+    let agent = agents()[0];
+    open(&world).agents.clear();
+    while open(&world).leases.contains_key(&agent) {
+        sleep(Duration::from_millis(10)).await;
+    }
+    open(&world).cut.insert(replica.me);
+    sleep(LEASE * 2).await;
+    assert!(open(&world).is_polling(agent, replica.me));
+}
+
+/// Its poll was to be the last one here.
+#[tokio::test(start_paused = true)]
+async fn who_was_about_to_be_handed_over_when_the_store_goes_away_is_polled_on() {
+    let world = world_of(1, 0);
+    let replica = keeping(1, &world);
+    sleep(LEASE).await;
+    let agent = agents()[0];
+    open(&world).polls_last = LEASE / 3;
+    open(&world).agents.clear();
+    while open(&world).finishing().is_empty() {
+        sleep(Duration::from_millis(10)).await;
+    }
+    open(&world).cut.insert(replica.me);
+    sleep(LEASE * 2).await;
+    assert!(open(&world).is_polling(agent, replica.me));
+}
+
+/// A store that is slow to give them must not keep the leases from being renewed.
+#[tokio::test(start_paused = true)]
+async fn leases_are_renewed_while_the_sessions_of_those_left_behind_are_read() {
+    let world = world_of(1_000, 0);
+    let running = [keeping(1, &world), keeping(2, &world)];
+    sleep(LEASE * 3).await;
+    {
+        let mut world = open(&world);
+        world.polls_last = LEASE * 2;
+        world.reading_time = Some(LEASE * 2);
+    }
+    running[0].stops_turning();
+    let (roster, poller) = (running[0].roster.clone(), running[0].poller.clone());
+    let leaving = tokio::spawn(async move { roster.leave(&*poller).await });
+    sleep(LEASE + LEASE / 2).await;
+    let me = running[1].me;
+    let held = open(&world).leases.values().filter(|(owner, ..)| *owner == me).count();
+    let polled = open(&world).polling.values().filter(|polling| polling.contains(&me)).count();
+    assert!(polled > 300 && held == polled, "{held} leases for {polled} polls");
+    leaving.abort();
 }

@@ -5,10 +5,11 @@ use std::{collections::BTreeMap, thread, time::Duration};
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use tokio::time::sleep;
 
-use super::world::{FEW, LATE_MAX_MS, Running, agents, kill, open, start, world_of};
-use crate::id::AgentId;
+use super::world::{FEW, LATE_MAX_MS, Running, agents, kill, open, start_with, world_of};
+use crate::{config::WhenAway, id::AgentId};
 
-const RUNS: u64 = 10_000;
+/// With each setting of `store.when_away`.
+const RUNS: u64 = 4_500;
 const REPLICAS: u64 = 3;
 /// Longer than a lease and a turn: what a dead replica held has to end, whoever finds it free takes
 /// a turn every quarter of a lease, and its requests take a while.
@@ -54,7 +55,8 @@ fn claim(replica: &Running, agent: AgentId) {
     replica.also(claiming);
 }
 
-async fn run(seed: u64) -> Result<(), String> {
+async fn run(seed: u64, when_away: WhenAway) -> Result<(), String> {
+    let start = |id, world: &_| start_with(id, world, when_away);
     let mut rng = StdRng::seed_from_u64(seed);
     let world = world_of(FEW, seed);
     let mut replicas: BTreeMap<u64, Running> =
@@ -63,7 +65,11 @@ async fn run(seed: u64) -> Result<(), String> {
     for _ in 0..rng.random_range(3..11) {
         let step = Step::random(&mut rng);
         let is_quiet = matches!(step, Step::Claim(..) | Step::Pass(_));
-        open(&world).note(format!("{step:?}"), !is_quiet);
+        {
+            let mut world = open(&world);
+            world.check_kept();
+            world.note(format!("{step:?}"), !is_quiet);
+        }
         match step {
             Step::Cut(place) => drop(open(&world).cut.insert(replicas[&place].me)),
             Step::Heal(place) => drop(open(&world).cut.remove(&replicas[&place].me)),
@@ -84,6 +90,7 @@ async fn run(seed: u64) -> Result<(), String> {
     }
     {
         let mut world = open(&world);
+        world.check_kept();
         world.cut.clear();
         world.bad_weather = false;
         world.note("all is well".into(), true);
@@ -99,8 +106,8 @@ async fn run(seed: u64) -> Result<(), String> {
     }
 }
 
-#[test]
-fn whatever_happens_no_agent_has_two_pollers_or_none_for_long() {
+/// Runs all seeds, and panics with the history of one that has gone wrong.
+fn run_all(when_away: WhenAway) {
     let threads = thread::available_parallelism().map_or(2, usize::from);
     let failed = thread::scope(|scope| {
         let runs = |first| {
@@ -111,7 +118,7 @@ fn whatever_happens_no_agent_has_two_pollers_or_none_for_long() {
                         .start_paused(true)
                         .build()
                         .unwrap();
-                    runtime.block_on(run(seed)).err()
+                    runtime.block_on(run(seed, when_away)).err()
                 });
                 failed.next()
             }
@@ -122,4 +129,14 @@ fn whatever_happens_no_agent_has_two_pollers_or_none_for_long() {
     if let Some(failed) = failed {
         panic!("{failed}");
     }
+}
+
+#[test]
+fn whatever_happens_no_agent_has_two_pollers_or_none_for_long() {
+    run_all(WhenAway::Stop);
+}
+
+#[test]
+fn where_polls_go_on_no_agent_is_left_and_two_poll_only_while_the_store_fails_somebody() {
+    run_all(WhenAway::Keep);
 }

@@ -30,6 +30,13 @@ pub(super) const FEW: usize = 3;
 /// After this time a replica gives the answer to a request up.
 pub(super) const ANSWER_MAX: Duration = Duration::from_millis(500);
 
+/// Two replicas that may poll for an agent while one of them does not reach the store do so no more
+/// after a turn: the one without the lease hears of that, and stops.
+const DOUBLED_MAX: Duration = Duration::from_secs(8);
+/// Longer than what passes until an agent is taken back who was between two replicas: a turn, a lease,
+/// and another turn, with sessions that are slow to read.
+const KEPT_UNPOLLED_MAX: Duration = Duration::from_secs(4 + 16 + 4 + 8);
+
 /// By this time a store has carried out what it was asked, if it ever does.
 pub(super) const LATE_MAX_MS: u64 = 6_000;
 
@@ -55,6 +62,13 @@ pub(super) struct World {
     pub(super) reading_time: Option<Duration>,
     rng: StdRng,
     pub(super) polling: BTreeMap<AgentId, BTreeSet<ReplicaId>>,
+    /// Since when two poll for an agent.
+    doubled: BTreeMap<AgentId, Instant>,
+    /// Agents of whom nobody can be expected to know: they have not been polled yet, or whoever polled
+    /// for them has died or gone away.
+    left: BTreeSet<AgentId>,
+    /// Whether replicas poll on that do not reach the store.
+    pub(super) keeps: bool,
     /// Polls that end when they are answered.
     finishing: BTreeSet<(AgentId, ReplicaId)>,
     /// Since when nobody polls for an agent.
@@ -106,7 +120,6 @@ pub(super) fn world_of(count: usize, seed: u64) -> Shared {
     Arc::new(Mutex::new(World {
         unpolled: agents.iter().map(|agent| (*agent, Instant::now())).collect(),
         began: Instant::now(),
-        agents,
         alive: BTreeMap::new(),
         leases: BTreeMap::new(),
         cut: BTreeSet::new(),
@@ -116,6 +129,10 @@ pub(super) fn world_of(count: usize, seed: u64) -> Shared {
         reading_time: None,
         rng: StdRng::seed_from_u64(seed),
         polling: BTreeMap::new(),
+        doubled: BTreeMap::new(),
+        left: agents.iter().copied().collect(),
+        agents,
+        keeps: false,
         polls_last: Duration::ZERO,
         finishing: BTreeSet::new(),
         trouble: Instant::now(),
@@ -155,16 +172,51 @@ impl World {
         self.note(format!("{me} begins to poll for {agent}"), false);
         let polling = self.polling.entry(agent).or_default();
         polling.insert(me);
-        if polling.len() > 1 {
+        let count = polling.len();
+        if count > 1 && (!self.keeps || self.is_calm_for(DOUBLED_MAX)) {
             self.wrong.push(format!("{agent} has two pollers at {:?}", self.began.elapsed()));
+        }
+        if count > 1 {
+            self.doubled.entry(agent).or_insert_with(Instant::now);
         }
         if let Some(since) = self.unpolled.remove(&agent) {
             self.check_unpolled(agent, since);
         }
+        self.left.remove(&agent);
+    }
+
+    /// Whether everything has gone well for some time.
+    fn is_calm_for(&self, time: Duration) -> bool {
+        self.cut.is_empty() && !self.bad_weather && self.trouble.elapsed() > time
+    }
+
+    /// Whether an agent whose poller lives is polled by nobody for long, although all go on polling.
+    pub(super) fn check_kept(&mut self) {
+        if !self.keeps {
+            return;
+        }
+        let unpolled: Vec<_> = self.unpolled.iter().map(|(agent, at)| (*agent, *at)).collect();
+        for (agent, since) in unpolled {
+            if !self.left.contains(&agent) && since.max(self.trouble).elapsed() > KEPT_UNPOLLED_MAX
+            {
+                self.wrong.push(format!("nobody keeps {agent} at {:?}", self.began.elapsed()));
+            }
+        }
+    }
+
+    /// Notes that a replica goes away, which polls for these agents.
+    fn leaves_behind(&mut self, me: ReplicaId) {
+        let polling = self.polling.iter().filter(|(_, polling)| polling.contains(&me));
+        self.left.extend(polling.map(|(agent, _)| *agent));
     }
 
     pub(super) fn is_polling(&self, agent: AgentId, me: ReplicaId) -> bool {
         self.polling.get(&agent).is_some_and(|polling| polling.contains(&me))
+    }
+
+    /// Polls that end when they are answered.
+    pub(super) fn finishing(&self) -> &BTreeSet<(AgentId, ReplicaId)> {
+        &self.finishing
     }
 
     /// How long it takes to read an agent's session.
@@ -193,6 +245,14 @@ impl World {
         }
         if polling.is_empty() {
             self.unpolled.insert(agent, Instant::now());
+        }
+        let is_one = polling.len() == 1;
+        if let Some(since) = self.doubled.remove(&agent).filter(|_| is_one)
+            && since.elapsed() > DOUBLED_MAX
+            && self.is_calm_for(DOUBLED_MAX)
+        {
+            let now = self.began.elapsed();
+            self.wrong.push(format!("{agent} had two pollers until {now:?}"));
         }
         self.note(format!("{me} polls no more for {agent}"), false);
     }
@@ -285,14 +345,14 @@ impl Leases for Store {
         })
     }
 
-    fn held_by_others(&self, agents: Vec<AgentId>) -> StoreFuture<'_, Vec<AgentId>> {
+    fn held_by_others(&self, agents: Vec<AgentId>) -> StoreFuture<'_, Vec<(AgentId, ReplicaId)>> {
         let me = self.me;
         self.answer(&[], move |world, now| {
-            let is_taken = |agent: &AgentId| {
-                let lease = world.leases.get(agent);
-                lease.is_some_and(|(owner, _, until)| *owner != me && *until > now)
+            let owner = |agent: AgentId| {
+                let (owner, _, until) = world.leases.get(&agent)?;
+                (*owner != me && *until > now).then_some((agent, *owner))
             };
-            agents.into_iter().filter(is_taken).collect()
+            agents.into_iter().filter_map(owner).collect()
         })
     }
 
@@ -384,9 +444,16 @@ impl Running {
         self.task.abort();
     }
 
+    /// Goes on, as a process does whose machine was asleep.
+    pub(super) fn turns_again(&mut self) {
+        let (roster, poller) = (self.roster.clone(), self.poller.clone());
+        self.task = tokio::spawn(async move { roster.run(&*poller).await });
+    }
+
     /// What a process does when it is told to end, for a while.
     pub(super) async fn leaves(&self) {
         self.task.abort();
+        open(&self.poller.world).leaves_behind(self.me);
         let leaving = self.roster.leave(&*self.poller);
         let _late = timeout(LEASE / 2, leaving).await;
     }
@@ -398,9 +465,10 @@ pub(super) fn start(id: u64, world: &Shared) -> Running {
 
 pub(super) fn start_with(id: u64, world: &Shared, when_away: WhenAway) -> Running {
     let me = ReplicaId(id);
+    open(world).keeps = when_away == WhenAway::Keep;
     let leases = Arc::new(Store { me, world: world.clone() });
     let tenant = TenantId::parse("acme").unwrap();
-    let roster = Arc::new(Roster::new(tenant, me, leases, when_away));
+    let roster = Arc::new(Roster::new(tenant, me, leases, when_away, Arc::default()));
     let poller = Arc::new(Poller { me, world: world.clone() });
     let (running, polls) = (roster.clone(), poller.clone());
     let task = tokio::spawn(async move { running.run(&*polls).await });
@@ -411,6 +479,7 @@ pub(super) fn start_with(id: u64, world: &Shared, when_away: WhenAway) -> Runnin
 pub(super) fn kill(replica: &Running) {
     replica.task.abort();
     replica.calls.lock().unwrap().iter().for_each(JoinHandle::abort);
+    open(&replica.poller.world).leaves_behind(replica.me);
     for agent in agents() {
         replica.poller.stop(agent);
     }

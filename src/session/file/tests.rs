@@ -1,0 +1,239 @@
+//! A disk that does not answer. What becomes of files on one that does is in `tests/stores`.
+
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    io,
+    num::NonZeroUsize,
+    path::PathBuf,
+    sync::{Arc, Condvar, Mutex},
+    time::Duration,
+};
+
+use futures_util::FutureExt as _;
+use redb::{StorageBackend, backends::FileBackend};
+use tempfile::TempDir;
+use tokio::{
+    task::yield_now,
+    time::{Instant, advance, sleep},
+};
+
+use super::{DISK_PATIENCE, FileState, FileStore, OPEN_WITHIN, SessionFile, Volume};
+use crate::{
+    config,
+    id::{AgentId, DEFAULT_AGENT_IDS, TenantId},
+    session::{Cookies, Guid, NewSession, Origin, SessionStore as _},
+    telemetry::captured::Captured,
+};
+
+/// A disk that can be made to stand still, and its file.
+struct Disk {
+    folder: TempDir,
+    gate: Gate,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Gate(Arc<(Mutex<bool>, Condvar)>);
+
+#[derive(Debug)]
+struct Gated {
+    file: FileBackend,
+    gate: Gate,
+}
+
+impl Disk {
+    fn new() -> Self {
+        Self { folder: TempDir::new().unwrap(), gate: Gate::default() }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.folder.path().join("sessions.redb")
+    }
+
+    fn volume(&self) -> Volume {
+        let gate = self.gate.clone();
+        Volume::opened_by(self.path(), move |builder, file: File| {
+            let file = FileBackend::new(file)?;
+            builder.create_with_backend(Gated { file, gate: gate.clone() })
+        })
+    }
+
+    async fn open(&self) -> SessionFile {
+        open(self.volume()).await
+    }
+
+    fn answers(&self, does: bool) {
+        *self.gate.0.0.lock().unwrap() = !does;
+        self.gate.0.1.notify_all();
+    }
+}
+
+impl Drop for Disk {
+    /// A thread that waits would keep the test from ending.
+    fn drop(&mut self) {
+        self.answers(true);
+    }
+}
+
+impl Gate {
+    fn pass(&self) {
+        let (is_closed, opened) = &*self.0;
+        let _open = opened.wait_while(is_closed.lock().unwrap(), |closed| *closed).unwrap();
+    }
+}
+
+impl StorageBackend for Gated {
+    fn len(&self) -> io::Result<u64> {
+        self.gate.pass();
+        self.file.len()
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.gate.pass();
+        self.file.read(offset, out)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.gate.pass();
+        self.file.set_len(len)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.gate.pass();
+        self.file.sync_data()
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.gate.pass();
+        self.file.write(offset, data)
+    }
+}
+
+async fn open(volume: Volume) -> SessionFile {
+    let path = volume.path().to_owned();
+    let config = config::FileStore { path, encryption_keys: Vec::new(), credentials: false };
+    let tenants = BTreeMap::from([(tenant(), NonZeroUsize::new(100).unwrap())]);
+    SessionFile::open_at(volume, &config, tenants).await.unwrap()
+}
+
+fn tenant() -> TenantId {
+    TenantId::parse("acme").unwrap()
+}
+
+fn store(file: &SessionFile) -> FileStore {
+    file.store(&tenant()).unwrap()
+}
+
+fn agent(id: u32) -> AgentId {
+    AgentId::parse(&id.to_string(), &DEFAULT_AGENT_IDS).unwrap()
+}
+
+fn made(guid: &str) -> NewSession {
+    let guid = Guid::parse(guid).unwrap();
+    let cookies = Arc::new(Cookies::default());
+    NewSession { guid, origin: Origin::SignedIn, ttl: None, cookies }
+}
+
+/// While a thread is busy with the file, the clock of a test stands still unless it is advanced.
+async fn until(file: &SessionFile, is_so: impl Fn(&FileState) -> bool) {
+    while !is_so(&file.state()) {
+        sleep(Duration::from_millis(1)).await;
+    }
+}
+
+/// Lets time pass while the disk keeps a thread waiting.
+async fn pass(time: Duration) {
+    let end = Instant::now() + time;
+    while Instant::now() < end {
+        yield_now().await;
+        advance(Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_disk_that_stands_still_is_noticed_and_keeps_nobody_waiting() {
+    let log = Captured::start();
+    let disk = Disk::new();
+    let file = disk.open().await;
+    let running = store(&file);
+    running.put(agent(1001), made("before")).await.unwrap();
+    disk.answers(false);
+    let waiting = {
+        let store = store(&file);
+        tokio::spawn(async move { store.put(agent(1002), made("waits")).await })
+    };
+    pass(DISK_PATIENCE * 3).await;
+    waiting.await.unwrap().unwrap();
+    let FileState::Down(problem) = file.state() else { panic!("it is noticed") };
+    assert!(problem.contains("does not answer"), "{problem}");
+    assert_eq!(file.failures(), 1, "it is counted once");
+    let [line] = &log.with("does not answer")[..] else { panic!("it is said once") };
+    assert!(line.contains(disk.path().to_str().unwrap()), "{line}");
+
+    for id in 1003..1013 {
+        let put = running.put(agent(id), made("during")).now_or_never();
+        put.expect("nobody waits for the disk").unwrap();
+    }
+    let first = running.warm(agent(1001)).unwrap();
+    running.remove(agent(1001), first.version).now_or_never().expect("nor here").unwrap();
+
+    disk.answers(true);
+    until(&file, |state| *state == FileState::Up).await;
+    assert_eq!(log.with("can be written again").len(), 1);
+    assert_eq!(log.with("does not answer").len(), 1);
+    file.close().await;
+    let next = open(Volume::at(disk.path())).await;
+    assert_eq!(store(&next).len(), 11);
+    assert!(store(&next).warm(agent(1001)).is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_start_goes_on_without_a_disk_that_does_not_answer_and_reads_the_file_later() {
+    let disk = Disk::new();
+    let file = disk.open().await;
+    store(&file).put(agent(1001), made("old")).await.unwrap();
+    store(&file).put(agent(1002), made("kept")).await.unwrap();
+    store(&file).put(agent(1003), made("ended")).await.unwrap();
+    file.close().await;
+    disk.answers(false);
+    let opening = tokio::spawn(open(disk.volume()));
+    pass(OPEN_WITHIN + Duration::from_secs(1)).await;
+    assert!(opening.is_finished(), "the start waits for the disk");
+    let file = opening.await.unwrap();
+    assert!(matches!(file.state(), FileState::Down(_)), "{:?}", file.state());
+    let running = store(&file);
+    let put = running.put(agent(1001), made("new")).now_or_never();
+    let new = put.expect("nobody waits for the disk").unwrap();
+    let again = running.put(agent(1003), made("again")).await.unwrap();
+    running.sign_out(agent(1003), again.version).await.unwrap();
+    assert_eq!(running.found(), []);
+    let finding = running.finding().expect("the file is not read yet");
+
+    disk.answers(true);
+    until(&file, |state| *state == FileState::Up).await;
+    finding.await;
+    assert_eq!(running.warm(agent(1001)).unwrap().version, new.version);
+    assert!(running.warm(agent(1002)).is_some());
+    assert!(running.warm(agent(1003)).is_none(), "it was signed out meanwhile");
+    assert_eq!(running.found(), [agent(1002)], "it is to be kept from now on");
+    assert_eq!(running.found(), []);
+    assert!(running.finding().is_none());
+    file.close().await;
+    assert_eq!(store(&open(Volume::at(disk.path())).await).len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_file_on_a_disk_that_does_not_answer_is_closed_in_time() {
+    let disk = Disk::new();
+    let file = disk.open().await;
+    disk.answers(false);
+    let put = {
+        let store = store(&file);
+        tokio::spawn(async move { store.put(agent(1001), made("waits")).await })
+    };
+    pass(DISK_PATIENCE * 3).await;
+    put.await.unwrap().unwrap();
+    let closing = tokio::spawn(async move { file.close().await });
+    pass(super::CLOSE_WITHIN * 2).await;
+    assert!(closing.is_finished());
+}

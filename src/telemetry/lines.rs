@@ -1,0 +1,50 @@
+//! Where lines of the log go, and how many did not get there.
+
+use std::{
+    io::{self, Write},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+/// Counts the lines that cannot be written, such as to a device that is full.
+#[derive(Debug)]
+pub(super) struct Lines<W> {
+    to: W,
+    unwritten: Unwritten,
+}
+
+/// How many lines could not be written.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Unwritten(Arc<AtomicU64>);
+
+impl<W: Write> Lines<W> {
+    pub(super) fn to(to: W) -> (Self, Unwritten) {
+        let unwritten = Unwritten::default();
+        (Self { to, unwritten: unwritten.clone() }, unwritten)
+    }
+}
+
+impl Unwritten {
+    pub(super) fn count(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl<W: Write> Write for Lines<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.to.write(bytes)
+    }
+
+    /// Takes a whole line.
+    fn write_all(&mut self, line: &[u8]) -> io::Result<()> {
+        self.to.write_all(line).inspect_err(|_| {
+            self.unwritten.0.fetch_add(1, Ordering::Relaxed);
+        })
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.to.flush()
+    }
+}
