@@ -253,7 +253,7 @@ async fn leases_are_renewed_while_the_sessions_of_those_left_behind_are_read() {
     sleep(LEASE + LEASE / 2).await;
     let me = running[1].me;
     let held = open(&world).leases.values().filter(|(owner, ..)| *owner == me).count();
-    let polled = open(&world).polling.values().filter(|polling| polling.contains(&me)).count();
-    assert!(polled > 300 && held == polled, "{held} leases for {polled} polls");
+    let kept = open(&world).polling.values().filter(|polling| polling.contains(&me)).count();
+    assert!(kept > 300 && held == kept, "{held} leases for {kept} polls");
     leaving.abort();
 }
