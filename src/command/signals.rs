@@ -104,10 +104,13 @@ impl OtherSignals {
             ("SIGALRM", SignalKind::alarm()),
             ("SIGIO", SignalKind::io()),
         ];
+        let mut signals = Signals::listen(named)?;
         let numbered = NUMBERED.into_iter().flat_map(|(name, numbers)| {
             numbers.map(move |number| (name, SignalKind::from_raw(number)))
         });
-        Signals::listen(named.into_iter().chain(numbered)).map(Self)
+        // A tool that the process runs under may keep some of them for itself, as valgrind does.
+        signals.0.extend(numbered.filter_map(|(name, kind)| Some((name, signal(kind).ok()?))));
+        Ok(Self(signals))
     }
 
     /// Says what they do not do, as long as the process runs.
