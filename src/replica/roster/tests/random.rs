@@ -9,7 +9,7 @@ use super::world::{FEW, LATE_MAX_MS, Running, agents, kill, open, start_with, wo
 use crate::{config::WhenAway, id::AgentId};
 
 /// With each setting of `store.when_away`.
-const RUNS: u64 = 4_500;
+const RUNS: u64 = 5_000;
 const REPLICAS: u64 = 3;
 /// Longer than a lease and a turn: what a dead replica held has to end, whoever finds it free takes
 /// a turn every quarter of a lease, and its requests take a while.
