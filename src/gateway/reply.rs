@@ -72,8 +72,8 @@ impl Reply {
     /// # Errors
     ///
     /// [`CallError::Refused`] for a retcode other than "0", whatever the HTTP status;
-    /// [`CallError::GatewayBusy`] and [`CallError::HttpStatus`] for any other answer without a 2xx status;
-    /// [`CallError::BadReply`] for one that has it and no readable envelope.
+    /// [`CallError::GatewayBusy`] and [`CallError::HttpStatus`] for one without a 2xx status and without
+    /// an envelope; [`CallError::BadReply`] for one with only one of the two.
     pub fn into_verdict(self, node: Option<&str>) -> Result<Envelope, CallError> {
         let Self { status, retry_after, envelope, .. } = self;
         let status_alone = status_alone(status, retry_after);
@@ -84,7 +84,11 @@ impl Reply {
                     Err(CallError::Refused(Refusal { retcode, message, node }))
                 }
                 None if status.is_success() => Ok(envelope),
-                None => Err(status_alone),
+                // Whoever has set the status, the gateway may have acted.
+                None => Err(CallError::BadReply(format!(
+                    "it says that the request was carried out, under HTTP status {}",
+                    status.as_u16()
+                ))),
             },
             Err(unreadable) if status.is_success() => {
                 Err(CallError::BadReply(unreadable.to_string()))
@@ -99,7 +103,7 @@ impl Reply {
             Ok(envelope) => match Retcode::refusal(&envelope.retcode) {
                 Some(retcode) => retcode.kind().as_str(),
                 None if self.status.is_success() => "ok",
-                None => "http_status",
+                None => "bad_reply",
             },
             Err(_) if self.status.is_success() => "bad_reply",
             Err(_) => "http_status",
@@ -154,11 +158,10 @@ fn status_alone(status: StatusCode, retry_after: Option<Duration>) -> CallError 
     let status = status.as_u16();
     // By their definition the request was not carried out. A 503 alone says nothing: Envoy answers
     // with it when the gateway has closed the connection, whatever it had done before. One that says
-    // when to come back was meant for the client.
+    // when to come back was meant for the client. Nor does a 408: older Envoys answer with it when the
+    // gateway is silent for too long.
     match (status, retry_after) {
-        (408 | 421 | 425 | 429, _) | (503, Some(_)) => {
-            CallError::GatewayBusy { status, retry_after }
-        }
+        (421 | 425 | 429, _) | (503, Some(_)) => CallError::GatewayBusy { status, retry_after },
         _ => CallError::HttpStatus { status },
     }
 }
@@ -234,13 +237,30 @@ mod tests {
     }
 
     #[test]
+    fn success_under_a_status_that_says_otherwise_leaves_the_outcome_unknown() {
+        for status in [404, 405, 408, 421, 425, 429, 502, 503] {
+            let envelope =
+                Envelope { retcode: "0".into(), message: String::new(), result: None, event: None };
+            let reply = Reply {
+                status: StatusCode::from_u16(status).expect("a status"),
+                guid: None,
+                retry_after: Some(Duration::from_secs(1)),
+                envelope: Ok(envelope),
+                cookies: Vec::new(),
+            };
+            let error = reply.into_verdict(None).expect_err("no success");
+            assert_eq!(error.outcome(), crate::call::Outcome::Unknown, "{error}");
+        }
+    }
+
+    #[test]
     fn only_statuses_that_say_so_mean_that_nothing_was_done() {
         let wait = Some(Duration::from_secs(1));
         for status in 300..600 {
             let status = StatusCode::from_u16(status).expect("a status");
             for retry_after in [None, wait] {
                 let busy = match status.as_u16() {
-                    408 | 421 | 425 | 429 => true,
+                    421 | 425 | 429 => true,
                     503 => retry_after.is_some(),
                     _ => false,
                 };

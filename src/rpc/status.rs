@@ -125,7 +125,7 @@ fn http_status(status: u16) -> (Code, &'static str, More<'static>, &'static str)
         300..=399 => (Code::Internal, "it sends the bridge elsewhere, as to a login page: check the tenant's base_urls; the agent may have changed"),
         401 | 403 => (Code::Internal, "something before the gateway wants to know who asks: check the tenant's base_urls and tls.client_certificate; the agent may have changed"),
         404 | 405 => (Code::Internal, "there is no such interface: check the tenant's base_urls; an older gateway may not have it"),
-        502..=504 => (Code::Unknown, "a proxy says so, and the gateway may have acted: look before trying again"),
+        408 | 502..=504 => (Code::Unknown, "a proxy says so, and the gateway may have acted: look before trying again"),
         _         => (Code::Internal, "check the tenant's base_urls; the agent may have changed: look before trying again"),
     };
     (code, "GATEWAY_HTTP_STATUS", More::Nothing, advice)
@@ -353,7 +353,7 @@ mod tests {
             (Unavailable, "GATEWAY_BUSY", refused, Some(7000), Some("7000")),
         );
         for (code, outcome, pushback, statuses) in [
-            (Unknown, unknown, never, &[502, 503, 504][..]),
+            (Unknown, unknown, never, &[408, 502, 503, 504][..]),
             (Internal, refused, None, &[404, 405]),
             (Internal, unknown, never, &[301, 400, 401, 403, 500, 501, 505, 599]),
         ] {

@@ -40,7 +40,7 @@ async fn lost(loss: Loss, code: Code, reason: &str, outcome: &str) -> (Refusal, 
 
 #[tokio::test]
 async fn a_proxy_that_loses_the_answer_leaves_the_outcome_unknown() {
-    for status in [502, 503, 504] {
+    for status in [408, 502, 503, 504] {
         let own = Own { status, retry_after: None };
         for (loss, asked) in [(Loss::Instead(own), 1), (Loss::Unforwarded(own), 0)] {
             let (refusal, times) = lost(loss, Code::Unknown, REASON, "unknown").await;
@@ -54,9 +54,7 @@ async fn a_proxy_that_loses_the_answer_leaves_the_outcome_unknown() {
 
 #[tokio::test]
 async fn a_status_that_says_come_back_later_promises_that_nothing_was_done() {
-    for (status, retry_after) in
-        [(408, None), (421, None), (425, None), (429, None), (503, Some(7))]
-    {
+    for (status, retry_after) in [(421, None), (425, None), (429, None), (503, Some(7))] {
         let loss = Loss::Unforwarded(Own { status, retry_after });
         let (refusal, _) = lost(loss, Code::Unavailable, "GATEWAY_BUSY", "refused").await;
         let delay = refusal.details.retry_info().and_then(|info| info.retry_delay);
