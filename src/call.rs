@@ -144,6 +144,11 @@ impl CallError {
         matches!(kind, Some(Kind::CredentialsRejected | Kind::AccountLocked))
     }
 
+    /// Whether the platform has locked the account.
+    pub fn is_account_locked(&self) -> bool {
+        self.refusal().is_some_and(|r| r.retcode.kind() == Kind::AccountLocked)
+    }
+
     /// Whether the gateway says that another client has signed the agent in.
     pub fn is_signed_in_elsewhere(&self) -> bool {
         self.refusal().is_some_and(|r| r.retcode.kind() == Kind::AlreadySignedIn)

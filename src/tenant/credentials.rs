@@ -125,11 +125,10 @@ impl CredentialBook {
 
     /// Remembers for a while that the gateway rejected this password, here and at other replicas.
     pub(super) async fn reject(&self, agent: AgentId, sign_in: &SignIn, error: &CallError) {
-        self.forget_here(agent);
         let is_noted = self.reject_here(agent, sign_in, error);
-        // There may be another one by now.
-        if self.shared(agent).await.is_some_and(|shared| has_same_password(&shared, sign_in)) {
-            self.forget(agent).await;
+        // A locked account does not make the password wrong.
+        if !error.is_account_locked() {
+            self.forget_password(agent, sign_in).await;
         }
         // No more than there is room for here: whoever tries passwords for all ids that there may be
         // must not fill what others share.
@@ -138,6 +137,16 @@ impl CredentialBook {
         // Nothing in it can fail to be written.
         let plain = serde_json::to_vec(&Rejection::of(sign_in, refusal)).unwrap_or_default();
         safe.put(Drawer::Rejected, agent, &plain, self.rejected_for).await;
+    }
+
+    /// Forgets a password that is of no use. There may be another one by now.
+    async fn forget_password(&self, agent: AgentId, useless: &SignIn) {
+        if self.held().get(&agent).is_some_and(|held| has_same_password(held, useless)) {
+            self.forget_here(agent);
+        }
+        if self.shared(agent).await.is_some_and(|shared| has_same_password(&shared, useless)) {
+            self.forget(agent).await;
+        }
     }
 
     /// Tells whether there is room for it.

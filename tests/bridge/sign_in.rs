@@ -80,6 +80,30 @@ async fn a_locked_account_is_held_back_like_a_rejected_password() {
 }
 
 #[tokio::test]
+async fn a_locked_account_does_not_cost_the_bridge_the_password_that_a_caller_gave() {
+    let bridge = TestBridge::signed_in().await;
+    let locked = Fault::Retcode { retcode: "110-016".into(), message: String::new() };
+    bridge.gateway.misbehave(Misbehaviour::once(locked).on(Interface::SignIn));
+    bridge.gateway.sign_out(AGENT);
+    for _ in 0..2 {
+        let answer = bridge.set_busy(AGENT).await;
+        refused(answer, Code::FailedPrecondition, "ACCOUNT_LOCKED", "refused");
+    }
+}
+
+#[tokio::test]
+async fn another_password_that_is_wrong_does_not_cost_the_bridge_the_right_one() {
+    let bridge = TestBridge::signed_in().await;
+    let wrong = Fault::Retcode { retcode: "100-004".into(), message: String::new() };
+    bridge.gateway.misbehave(Misbehaviour::once(wrong).on(Interface::SignIn));
+    let request = SignInRequest { password: Some("mistyped".into()), ..request() };
+    let answer = bridge.sessions.clone().sign_in(request).await;
+    refused(answer, Code::FailedPrecondition, "CREDENTIALS_REJECTED", "refused");
+    bridge.gateway.sign_out(AGENT);
+    bridge.set_busy(AGENT).await.expect("signed in with the password that it has");
+}
+
+#[tokio::test]
 async fn an_expired_session_is_renewed_once_and_the_call_repeated() {
     let bridge = TestBridge::signed_in().await;
     bridge.gateway.sign_out(AGENT);
