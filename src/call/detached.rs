@@ -123,9 +123,10 @@ impl Patience {
         }
     }
 
-    /// Whether the caller may still be waiting at this moment.
+    /// Whether the work goes on until this moment, or the caller may still be waiting then.
     pub fn lasts_until(&self, moment: Instant) -> bool {
         match &self.waiting {
+            _ if self.committed => true,
             Waiting::Caller(deadline, _) => moment <= deadline.start_by(),
             Waiting::Answered => false,
             Waiting::Bridge => true,

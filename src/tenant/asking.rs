@@ -6,6 +6,7 @@
 
 use std::{
     num::NonZeroUsize,
+    pin::pin,
     sync::{Mutex, PoisonError},
     time::Duration,
 };
@@ -18,7 +19,7 @@ use tracing::debug;
 use super::underway::Underway;
 use crate::{
     call::{CallError, Stage, Untouched},
-    gateway::{Command, Reply, Request},
+    gateway::{Closing, Command, Reply, Request},
     session::Session,
 };
 
@@ -51,6 +52,9 @@ impl Underway {
         mut untouched: Untouched,
     ) -> Result<Reply, CallError> {
         let mut pauses = None;
+        if let Some(given_up) = self.turn.take_closing() {
+            Box::pin(self.wait_for_end(given_up, &untouched)).await?;
+        }
         loop {
             let reply = self.ask_once(command, (session, body.clone()), stage, untouched).await?;
             let Some(overlap) = reply.overlap() else { return Ok(reply) };
@@ -76,6 +80,30 @@ impl Underway {
         let (agent, trace) = (*agent, trace.clone());
         let request = Request { command, agent, session, body, stage, trace };
         tenant.gateway.exchange(request, patience, &mut seat, untouched).await
+    }
+
+    /// Waits until the gateway has noticed that this call's last request was given up, such as one that
+    /// reset the agent's skills: else it would refuse the next, or carry it out first.
+    async fn wait_for_end(
+        &mut self,
+        given_up: Closing,
+        untouched: &Untouched,
+    ) -> Result<(), CallError> {
+        let mut noticed = pin!(given_up.noticed());
+        tokio::select! {
+            biased;
+            () = &mut noticed => Ok(()),
+            loss = self.patience.lost() => {
+                let goes_on = self.patience.goes_on(loss, untouched);
+                let lost = untouched.because(loss.before_sending());
+                if !goes_on {
+                    self.patience.answer(lost.clone());
+                }
+                // The agent's next call has to wait for it in any case.
+                noticed.await;
+                if goes_on { Ok(()) } else { Err(lost) }
+            }
+        }
     }
 
     /// Waits before a request is made again; whether there is time and a budget for that.

@@ -38,7 +38,8 @@ impl Tenant {
     /// tenant's requests, finds the session or makes one, and sends the command.
     ///
     /// A command that is refused for its Guid is repeated once, if there is a newer Guid or the
-    /// bridge can sign the agent in; such a refusal promises that nothing was done. Nothing else
+    /// bridge can sign the agent in, and one that another call for the agent was in the way of
+    /// (000-007) is repeated for a while; such refusals promise that nothing was done. Nothing else
     /// is ever repeated.
     ///
     /// # Errors

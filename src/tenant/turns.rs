@@ -166,6 +166,11 @@ impl Turn {
         self.closing = Some(closing);
     }
 
+    /// What this turn's next request has to wait for, too.
+    pub(super) fn take_closing(&mut self) -> Option<Closing> {
+        self.closing.take()
+    }
+
     /// How a sign-in ended that was under way while a call that `arrived` then was waiting. It
     /// counts for that call too: five hundred first calls for one agent with a wrong password
     /// must not try it five hundred times.
