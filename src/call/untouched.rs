@@ -4,7 +4,7 @@ use crate::retcode::Retcode;
 /// The proof that an agent is as it was before a call: nothing of the call's request has been
 /// written, or whatever was has been refused.
 ///
-/// Only who has it can say that nothing was sent ([`Untouched::because`]), and whoever writes a
+/// Only who has it can say that nothing was sent (`because`), and whoever writes a
 /// request has to give it away. So a failure after that cannot be told as one before it, and no
 /// request is written twice unless the first was refused. It cannot be copied.
 #[derive(Debug)]

@@ -65,10 +65,10 @@ fn add(details: &mut ErrorDetails, more: More<'_>, error: &CallError, about: &Ab
             let description = visible(&error.to_string(), CAUSE_MAX);
             details.add_precondition_failure_violation(kind, agent(), description);
         }
-        // Where the outcome is unknown, "try again in a second" would be a lie.
         More::NotBefore(delay) => {
             details.set_retry_info(Some(delay.max(SHORTEST_DELAY)));
         }
+        // Where the outcome is unknown, "try again in a second" would be a lie.
         More::RetryAfter(delay) if error.outcome() != Outcome::Unknown => {
             details.set_retry_info(Some(delay.max(SHORTEST_DELAY)));
         }
