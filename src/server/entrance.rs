@@ -26,11 +26,12 @@ pub(super) struct Entrance {
 
 impl Entrance {
     pub(super) fn new(limits: &config::Connections) -> Self {
+        let send_buffers = SendBuffers::new();
         let places = || Displacing::new(limits.handshakes.get());
         Self {
             handshakes: places(),
-            house: House::new(limits),
-            send_buffers: SendBuffers::new(),
+            house: House::new(limits, send_buffers.clone()),
+            send_buffers,
             farewells: places(),
             late: AtomicU64::default(),
         }

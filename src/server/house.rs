@@ -21,6 +21,7 @@ use tracing::warn;
 
 pub(super) use self::guest::{Guest, OpenCall};
 use self::{demand::Demand, guest::milliseconds_since};
+use super::send_buffers::{Listed, SendBuffers};
 use crate::{
     config,
     tenant::{Usage, block},
@@ -35,6 +36,8 @@ pub(super) struct House {
     /// Of the times of guests.
     born: Instant,
     guests: Mutex<Guests>,
+    /// One for each guest.
+    send_buffers: Arc<SendBuffers>,
     left: Notify,
     /// Connections that have been closed for others.
     made_room: AtomicU64,
@@ -76,6 +79,7 @@ pub(super) struct Stay {
     house: Arc<House>,
     number: u64,
     pub(super) guest: Arc<Guest>,
+    _buffer: Listed,
 }
 
 /// The bound that leaves no room for a connection.
@@ -95,12 +99,13 @@ const SAY_AGAIN: Duration = Duration::from_secs(10);
 // === impl House ===
 
 impl House {
-    pub(super) fn new(limits: &config::Connections) -> Arc<Self> {
+    pub(super) fn new(limits: &config::Connections, send_buffers: Arc<SendBuffers>) -> Arc<Self> {
         Arc::new(Self {
             max: limits.max.get(),
             per_peer: limits.per_peer.get(),
             born: Instant::now(),
             guests: Mutex::default(),
+            send_buffers,
             left: Notify::new(),
             made_room: AtomicU64::default(),
             no_room: Shortage::default(),
@@ -161,12 +166,13 @@ impl House {
     }
 
     fn seat(self: &Arc<Self>, guests: &mut Guests, peer: IpAddr) -> Stay {
-        let guest = Arc::new(Guest::new(peer, self.born));
+        let buffer = self.send_buffers.open(peer);
+        let guest = Arc::new(Guest::new(peer, self.born, buffer.clone()));
         let number = guests.next;
         guests.next += 1;
         guests.all.insert(number, guest.clone());
         *guests.by_peer.entry(peer).or_default() += 1;
-        Stay { house: self.clone(), number, guest }
+        Stay { house: self.clone(), number, guest, _buffer: buffer }
     }
 
     /// Says in the log that there is no room, now and then.
@@ -287,14 +293,15 @@ impl Stay {
     /// A guest of a house of its own.
     pub(super) fn alone() -> Self {
         let count = std::num::NonZeroUsize::MIN;
-        let house = House::new(&config::Connections {
+        let limits = config::Connections {
             max: count,
             handshakes: count,
             per_peer: count,
             handshake_timeout: Duration::MAX,
             max_age: Duration::MAX,
             max_age_grace: Duration::MAX,
-        });
+        };
+        let house = House::new(&limits, SendBuffers::new());
         let mut guests = house.guests();
         house.seat(&mut guests, IpAddr::from([127, 0, 0, 1]))
     }
@@ -331,14 +338,15 @@ mod tests {
 
     fn house(max: usize, per_peer: usize) -> Arc<House> {
         let count = |count| NonZeroUsize::new(count).expect("not zero");
-        House::new(&config::Connections {
+        let limits = config::Connections {
             max: count(max),
             handshakes: count(1),
             per_peer: count(per_peer),
             handshake_timeout: Duration::from_secs(1),
             max_age: Duration::MAX,
             max_age_grace: Duration::MAX,
-        })
+        };
+        House::new(&limits, SendBuffers::new())
     }
 
     async fn enter(house: &Arc<House>, peer: IpAddr) -> Result<Stay, Full> {

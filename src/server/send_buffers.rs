@@ -19,9 +19,8 @@ use tokio::{
     time::{Instant, sleep, sleep_until},
 };
 
-use self::buffer::Listed;
 pub(super) use self::{
-    buffer::{Held, SendBuffer},
+    buffer::{Held, Listed, SendBuffer},
     chunk::{Chunk, Reader},
 };
 use crate::tenant::Usage;
@@ -56,6 +55,9 @@ struct Connections {
 
 /// Answers that make no progress are looked for this often.
 const STEP: Duration = Duration::from_secs(2);
+/// So many steps after its last progress, a connection no longer counts as sending answers: it has
+/// made none for two seconds, and four at the most.
+const MOVING: usize = 2;
 /// So many steps after its last progress, a piece of an answer or a connection is at rest: it has
 /// made none for ten seconds, and twelve at the most.
 const AT_REST: usize = 6;
@@ -132,7 +134,8 @@ impl SendBuffers {
         }
     }
 
-    fn begin_step(&self) {
+    /// Closes the connections whose answers have made no progress for too long.
+    pub(super) fn begin_step(&self) {
         let step = self.step.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
         for buffer in self.connections().all.values() {
             if buffer.is_stuck(step) {

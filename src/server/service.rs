@@ -33,7 +33,6 @@ pub(super) struct Calls {
     services: Services,
     peer: SocketAddr,
     guest: Arc<Guest>,
-    buffer: Arc<SendBuffer>,
 }
 
 /// The services, and what stands before them.
@@ -45,13 +44,15 @@ pub(super) struct Services {
     pub(super) unread: Unread,
 }
 
-/// An answer's body. Its call is under way until it has been sent, or nobody wants it any more.
+/// An answer's body. What it gives is counted in the connection's send buffer until it has been
+/// written to the socket.
 #[derive(Debug)]
 pub(super) struct Answer {
     body: AnswerBody,
     buffer: Arc<SendBuffer>,
     reader: Reader,
-    _call: Option<OpenCall>,
+    /// Until the message is in the send buffer. None for a stream, which has it in its [`Ends`].
+    call: Option<OpenCall>,
 }
 
 #[derive(Debug)]
@@ -70,13 +71,8 @@ struct Work {
 
 impl Calls {
     /// The services for the connection of `peer`.
-    pub(super) fn new(
-        services: Services,
-        peer: SocketAddr,
-        guest: Arc<Guest>,
-        buffer: Arc<SendBuffer>,
-    ) -> Self {
-        Self { services, peer, guest, buffer }
+    pub(super) fn new(services: Services, peer: SocketAddr, guest: Arc<Guest>) -> Self {
+        Self { services, peer, guest }
     }
 }
 
@@ -94,7 +90,7 @@ impl Service<Request<Incoming>> for Calls {
             services: self.services.clone(),
             peer,
             sender: Sender { peer: peer.ip(), arrived },
-            buffer: self.buffer.clone(),
+            buffer: self.guest.buffer.clone(),
         };
         if self.guest.is_closed() {
             let refused =
@@ -116,10 +112,9 @@ impl Work {
         mut self,
         head: Parts,
         body: Incoming,
-        mut call: OpenCall,
+        call: OpenCall,
     ) -> Result<Response<Answer>, Infallible> {
         let response = self.ask(head, body).await?;
-        call.answered();
         Ok(self.once(response, Some(call)))
     }
 
@@ -147,12 +142,12 @@ impl Work {
         };
         let over = response.extensions_mut().remove();
         let buffer = self.buffer;
-        let ends = Ends { place, deadline, over, guest, buffer: buffer.clone() };
+        let ends = Ends { place, deadline, over, guest, call };
         let events = answering == Answering::Events;
         let reader = if events { Reader::slow() } else { Reader::Prompt };
         Ok(response.map(|body| {
             let body = AnswerBody::Stream(ends.put_to(body));
-            Answer { body, buffer, reader, _call: call }
+            Answer { body, buffer, reader, call: None }
         }))
     }
 
@@ -170,7 +165,7 @@ impl Work {
     /// An answer that is there.
     fn once(self, response: Response<Body>, call: Option<OpenCall>) -> Response<Answer> {
         let (buffer, reader) = (self.buffer, Reader::Prompt);
-        response.map(|body| Answer { body: AnswerBody::Once(body), buffer, reader, _call: call })
+        response.map(|body| Answer { body: AnswerBody::Once(body), buffer, reader, call })
     }
 }
 
@@ -189,7 +184,10 @@ impl HttpBody for Answer {
             AnswerBody::Stream(body) => Pin::new(body).poll_frame(context),
         });
         let chunk = |bytes| self.reader.chunk(bytes, &self.buffer);
-        Poll::Ready(frame.map(|frame| frame.map(|frame| frame.map_data(chunk))))
+        let frame = frame.map(|frame| frame.map(|frame| frame.map_data(chunk)));
+        // Only now, so that the connection does not look idle before its send buffer holds the answer.
+        self.call = None;
+        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {

@@ -41,9 +41,9 @@ where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let Callers { limits, stages, .. } = callers;
-    let (guest, buffer) = (&stay.guest, callers.entrance.send_buffers.open(peer.ip()));
-    let calls = Calls::new(callers.services.clone(), peer, guest.clone(), buffer.clone());
-    let wire = Wire::new(stream, guest.clone(), buffer.clone());
+    let guest = &stay.guest;
+    let calls = Calls::new(callers.services.clone(), peer, guest.clone());
+    let wire = Wire::new(stream, guest.clone());
     let mut connection = pin!(callers.http2.serve_connection(TokioIo::new(wire), calls));
     let ended = |ended: hyper::Result<()>| ended.map_err(|error| error.to_string());
     let asked_to_end = apart(async {
@@ -53,7 +53,7 @@ where
             () = stages.goaway.cancelled() => {}
         }
     });
-    let mut cut = pin!(apart(buffer.cut()));
+    let mut cut = pin!(apart(guest.buffer.cut()));
     let unread = || Err("closed, since its peer does not read".into());
     tokio::select! {
         biased;
@@ -110,9 +110,10 @@ async fn last_calls(
     }
 }
 
-/// Waits until the connection has been idle for all of `time`. A peer that does not answer to its
-/// GOAWAY must not stay; a call that it has sent meanwhile is carried out, and its answer has the
-/// time to reach the peer.
+/// Waits until the connection is idle, and was so `time` ago, without a call in between. A peer that
+/// does not answer to its GOAWAY must not stay; a call that it has sent meanwhile is carried out.
+/// An answer that the peer takes slowly is sent to its end, since its connection is not idle before
+/// ([`Guest::idle_since`]); `time` is for its last bytes, which are then on the way.
 async fn idle_for(guest: &Guest, time: Duration) {
     let mut before = None;
     loop {

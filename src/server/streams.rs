@@ -18,7 +18,7 @@ use tokio::{
 };
 use tonic::{Status, body::Body};
 
-use super::{house::Guest, send_buffers::SendBuffer};
+use super::house::{Guest, OpenCall};
 use crate::{
     call::{Obstacle, Share, StreamOver},
     config,
@@ -63,7 +63,8 @@ pub(super) struct Ends {
     /// What its own service would end it for.
     pub(super) over: Option<StreamOver>,
     pub(super) guest: Arc<Guest>,
-    pub(super) buffer: Arc<SendBuffer>,
+    /// The stream's, if its connection is in use while it lasts.
+    pub(super) call: Option<OpenCall>,
 }
 
 /// The body of a stream. Its end comes in time also while nobody asks for it, as hyper does not while
@@ -177,10 +178,10 @@ impl Ends {
             return;
         }
         over(&shared, &end);
-        let Self { place, buffer, .. } = self;
-        drop(place);
+        let Self { place, guest, call, .. } = self;
+        drop((place, call));
         if timeout(END_READ, gone).await.is_err() {
-            buffer.cut_late();
+            guest.buffer.cut_late();
         }
     }
 

@@ -10,11 +10,7 @@ use std::{
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::{
-    frames::Frames,
-    house::Guest,
-    send_buffers::{Held, SendBuffer},
-};
+use super::{frames::Frames, house::Guest, send_buffers::Held};
 
 /// Shows hyper what a caller sends, but for frames that h2 takes wrongly ([`Frames`]), and counts a
 /// connection that takes no bytes among the send buffers.
@@ -27,7 +23,6 @@ pub(super) struct Wire<S> {
     passing: BytesMut,
     /// How much of it hyper may get. The rest is the beginning of a frame's head.
     looked_at: usize,
-    buffer: Arc<SendBuffer>,
     /// While a write stands still.
     stalled: Option<Held>,
 }
@@ -39,9 +34,9 @@ const PIECE: usize = 1024;
 const STALLED: usize = 256 * 1024;
 
 impl<S> Wire<S> {
-    pub(super) fn new(stream: S, guest: Arc<Guest>, buffer: Arc<SendBuffer>) -> Self {
+    pub(super) fn new(stream: S, guest: Arc<Guest>) -> Self {
         let (frames, passing) = (Frames::after_preface(), BytesMut::new());
-        Self { stream, guest, frames, passing, looked_at: 0, buffer, stalled: None }
+        Self { stream, guest, frames, passing, looked_at: 0, stalled: None }
     }
 
     /// Counts the connection while a write stands still.
@@ -49,7 +44,7 @@ impl<S> Wire<S> {
         if written.is_ready() {
             self.stalled = None;
         } else if self.stalled.is_none() {
-            self.stalled = Some(self.buffer.hold(STALLED));
+            self.stalled = Some(self.guest.buffer.hold(STALLED));
         }
         written
     }
@@ -140,7 +135,7 @@ mod tests {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 
     use super::{
-        super::{house::Stay, opening::PREFACE, send_buffers::SendBuffers},
+        super::{house::Stay, opening::PREFACE},
         *,
     };
 
@@ -164,10 +159,9 @@ mod tests {
         // Ends in the middle of a head.
         let sent = [PREFACE, &ping.repeat(100), &[0, 0, 8, 6]].concat();
         for (begins, size) in [(0, 1), (0, 7), (5, 3), (9, 2), (500, 4), (501, 2000), (5000, 9)] {
-            let (stay, buffers) = (Stay::alone(), SendBuffers::new());
-            let buffer = buffers.open([127, 0, 0, 1].into());
+            let stay = Stay::alone();
             let (mut peer, stream) = tokio::io::duplex(11);
-            let wire = Wire::new(stream, stay.guest.clone(), buffer.clone());
+            let wire = Wire::new(stream, stay.guest.clone());
             let saying = async {
                 peer.write_all(&sent).await.unwrap();
                 drop(peer);
@@ -179,17 +173,17 @@ mod tests {
 
     #[tokio::test]
     async fn a_connection_that_takes_nothing_is_counted_until_it_does() {
-        let (stay, buffers) = (Stay::alone(), SendBuffers::new());
-        let buffer = buffers.open([127, 0, 0, 1].into());
+        let stay = Stay::alone();
+        let held = || stay.guest.buffer.bytes();
         let (mut peer, stream) = tokio::io::duplex(16);
-        let mut wire = Wire::new(stream, stay.guest.clone(), buffer.clone());
+        let mut wire = Wire::new(stream, stay.guest.clone());
         wire.write_all(&[0; 16]).await.unwrap();
-        assert_eq!(buffers.usage().taken, 0);
+        assert_eq!(held(), 0);
         let mut write = Box::pin(wire.write_all(&[0; 8]));
         assert!(futures_util::poll!(&mut write).is_pending());
-        assert_eq!(buffers.usage().taken, STALLED / (16 * 1024));
+        assert_eq!(held(), STALLED);
         peer.read_exact(&mut [0; 16]).await.unwrap();
         write.await.unwrap();
-        assert_eq!(buffers.usage().taken, 0);
+        assert_eq!(held(), 0);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ccgateway_bridge::rpc::proto::{SetBusyRequest, WatchEventsRequest};
+use ccgateway_bridge::rpc::proto::{BatchSetBusyRequest, SetBusyRequest, WatchEventsRequest};
 use tokio::{io::AsyncWriteExt as _, task::JoinHandle};
 use tonic_health::pb::HealthCheckRequest;
 
@@ -15,6 +15,7 @@ use crate::{
     support::{Program, within},
 };
 
+const BATCH_SET_BUSY: &str = "/ccgateway.agent.v1.AgentState/BatchSetBusy";
 const SET_BUSY: &str = "/ccgateway.agent.v1.AgentState/SetBusy";
 const WATCH_EVENTS: &str = "/ccgateway.agent.v1.AgentEvents/WatchEvents";
 const CHECK_HEALTH: &str = "/grpc.health.v1.Health/Check";
@@ -242,4 +243,72 @@ async fn newcomers_are_told_when_the_bridge_stops() {
     program.signal("-TERM");
     sent_away(&mut waiting).await;
     sent_away(&mut half).await;
+}
+
+/// Asks for a large answer and reads until its first bytes are there. The answer says of each agent
+/// why it is none, which asks no gateway.
+async fn begin_large(program: &Program) -> (Raw, Vec<u8>) {
+    let mut raw = Raw::connect(program.grpc, &[]).await;
+    let agent_ids = (0..400).map(|number| format!("nobody {number}")).collect();
+    let request = BatchSetBusyRequest { agent_ids, ..<_>::default() };
+    raw.request(1, BATCH_SET_BUSY, "60S", &request).await;
+    let data = within("an answer", raw.until(|frame| frame.kind == DATA)).await.expect("served");
+    let length = data.payload[1..5].try_into().map(u32::from_be_bytes).expect("four bytes");
+    assert!(length > 2 * 65_535, "more than the window: {length}");
+    (raw, data.payload)
+}
+
+/// Reads the rest slowly: its window grows by some of what it has read, again and again, for longer
+/// than an idle connection stays, but without a pause in which it would count as not reading.
+async fn read_slowly(mut raw: Raw, mut read: Vec<u8>) -> usize {
+    let length = 5 + u32::from_be_bytes(read[1..5].try_into().expect("four bytes")) as usize;
+    let mut allowed = 65_535;
+    while allowed < length {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        let more = (length - allowed).min(length / 12);
+        let window = u32::try_from(more).expect("short").to_be_bytes();
+        // Both may have been closed, which the reading tells.
+        let windows = [frame(WINDOW_UPDATE, 0, 0, &window), frame(WINDOW_UPDATE, 0, 1, &window)];
+        let _closed = raw.0.write_all(&windows.concat()).await;
+        allowed += more;
+        while read.len() < allowed {
+            let data = raw.until(|frame| frame.kind == DATA).await;
+            let data = data.unwrap_or_else(|| panic!("cut after {} of {length}", read.len()));
+            read.extend(data.payload);
+        }
+    }
+    raw.until(|frame| frame.ends(1)).await.expect("an end");
+    read.len() - length
+}
+
+#[tokio::test]
+async fn an_answer_that_is_read_slowly_outlasts_the_drain() {
+    let program = Program::start("server.drain = { spread = \"0s\", limit = \"25s\" }", &[]).await;
+    let (raw, read) = begin_large(&program).await;
+    program.signal("-TERM");
+    assert_eq!(within("all of it", read_slowly(raw, read)).await, 0);
+    let (code, printed) = program.ended().await;
+    assert_eq!(code, Some(0), "{printed}");
+}
+
+#[tokio::test]
+async fn an_answer_that_is_read_slowly_outlasts_the_age_of_its_connection() {
+    let settings = "server.connections = { max_age = \"1s\", max_age_grace = \"1ms\" }";
+    let program = Program::start(settings, &[]).await;
+    let (raw, read) = begin_large(&program).await;
+    assert_eq!(within("all of it", read_slowly(raw, read)).await, 0);
+}
+
+#[tokio::test]
+async fn an_answer_that_is_read_slowly_loses_its_connection_to_no_newcomer() {
+    let settings = "server.connections = { max = 1, handshake_timeout = \"25s\" }";
+    let program = Program::start(settings, &[]).await;
+    let (raw, read) = begin_large(&program).await;
+    let newcomer = async {
+        let mut raw = Raw::connect(program.grpc, &[]).await;
+        raw.request(1, CHECK_HEALTH, "30S", &HealthCheckRequest::default()).await;
+        raw.until(|frame| frame.ends(1)).await.expect("a place");
+    };
+    let both = async { tokio::join!(read_slowly(raw, read), newcomer) };
+    assert_eq!(within("both", both).await.0, 0);
 }

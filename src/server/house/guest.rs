@@ -4,7 +4,7 @@ use std::{
     net::IpAddr,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -12,19 +12,21 @@ use std::{
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::server::send_buffers::SendBuffer;
+
 /// One connection that is served.
 #[derive(Debug)]
 pub(in crate::server) struct Guest {
     pub(super) peer: IpAddr,
     born: Instant,
-    /// Calls whose answers are being made, times [`MADE`]; and answers that are being sent.
-    calls: AtomicU64,
+    /// Answers that are made and not yet written to the socket.
+    pub(in crate::server) buffer: Arc<SendBuffer>,
+    /// Calls whose answers are being made.
+    calls: AtomicUsize,
     /// When the connection got its place, in milliseconds since the house was made.
     seated: u64,
     /// When the last answer was made, in the same unit; `seated` before the first one.
     idle_since: AtomicU64,
-    /// Since when there have been answers that are being sent, in the same unit.
-    sending_since: AtomicU64,
     /// Cancelled when the connection is asked to end.
     pub(in crate::server) leaving: CancellationToken,
     /// The same, for those who look often.
@@ -35,34 +37,29 @@ pub(in crate::server) struct Guest {
     pub(super) gives_way: CancellationToken,
 }
 
-/// A call that is under way; over when dropped.
+/// A call whose answer is being made; over when dropped. Whoever has the answer puts it into the
+/// send buffer first, so that the connection is not idle in between.
 #[derive(Debug)]
 pub(in crate::server) struct OpenCall {
     guest: Arc<Guest>,
-    unit: u64,
 }
 
 /// A guest without a call is not asked to leave before this time: its first call may be on its way.
 pub(super) const SETTLING: Duration = Duration::from_secs(1);
-/// When there have been answers for so long that are made and not sent yet, they make nobody busy:
-/// their reader does not take them.
-const SENDING: Duration = Duration::from_secs(2);
-const MADE: u64 = 1 << 32;
-const SENT: u64 = 1;
 
 // === impl Guest ===
 
 impl Guest {
     /// A guest that gets its place now; times are counted from `born`.
-    pub(super) fn new(peer: IpAddr, born: Instant) -> Self {
+    pub(super) fn new(peer: IpAddr, born: Instant, buffer: Arc<SendBuffer>) -> Self {
         let seated = milliseconds_since(born);
         Self {
             peer,
             born,
-            calls: AtomicU64::default(),
+            buffer,
+            calls: AtomicUsize::default(),
             seated,
             idle_since: AtomicU64::new(seated),
-            sending_since: AtomicU64::default(),
             leaving: CancellationToken::new(),
             has_goaway: AtomicBool::default(),
             is_closed: AtomicBool::default(),
@@ -72,20 +69,18 @@ impl Guest {
 
     /// Notes a call that begins. An atomic that hardly anybody else touches.
     pub(in crate::server) fn begin(self: &Arc<Self>) -> OpenCall {
-        self.calls.fetch_add(MADE, Ordering::Relaxed);
-        OpenCall { guest: self.clone(), unit: MADE }
+        self.calls.fetch_add(1, Ordering::Relaxed);
+        OpenCall { guest: self.clone() }
     }
 
     /// Since when no call has been under way, in milliseconds since the house was made; `None` if
-    /// one is. Answers that nobody takes are not.
+    /// one is. A call is under way until its answer has been written to the socket, but not while
+    /// the peer takes nothing of the answers that there are.
     pub(in crate::server) fn idle_since(&self) -> Option<u64> {
         // With the release of the call that ended last: whoever sees that it has ended also sees
-        // when.
+        // when, and its answer in the buffer.
         let calls = self.calls.load(Ordering::Acquire);
-        let sending_since = self.sending_since.load(Ordering::Relaxed);
-        let sending =
-            || milliseconds_since(self.born).saturating_sub(sending_since) < milliseconds(SENDING);
-        let is_idle = calls == 0 || calls < MADE && !sending();
+        let is_idle = calls == 0 && !self.buffer.is_moving();
         is_idle.then(|| self.idle_since.load(Ordering::Relaxed))
     }
 
@@ -133,34 +128,13 @@ impl Guest {
 
 // === impl OpenCall ===
 
-impl OpenCall {
-    /// Notes that the answer has been made, and is sent from now on.
-    pub(in crate::server) fn answered(&mut self) {
-        if self.unit == MADE {
-            self.unit = SENT;
-            self.end(MADE - SENT);
-        }
-    }
-
-    fn end(&self, units: u64) {
+impl Drop for OpenCall {
+    fn drop(&mut self) {
         let (guest, now) = (&self.guest, milliseconds_since(self.guest.born));
         // Before the count, so that whoever sees the guest idle sees since when.
         // Of calls that end at the same time, the last counts.
         guest.idle_since.fetch_max(now, Ordering::Relaxed);
-        if guest.calls.load(Ordering::Relaxed) % MADE == 0 {
-            guest.sending_since.store(now, Ordering::Relaxed);
-        }
-        guest.calls.fetch_sub(units, Ordering::Release);
-    }
-}
-
-impl Drop for OpenCall {
-    fn drop(&mut self) {
-        if self.unit == MADE {
-            self.end(MADE);
-        } else {
-            self.guest.calls.fetch_sub(SENT, Ordering::Release);
-        }
+        guest.calls.fetch_sub(1, Ordering::Release);
     }
 }
 
@@ -174,25 +148,33 @@ fn milliseconds(time: Duration) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use bytes::{Buf as _, Bytes};
 
-    fn guest() -> Arc<Guest> {
-        Arc::new(Guest::new([127, 0, 0, 1].into(), Instant::now()))
+    use super::*;
+    use crate::server::send_buffers::{Chunk, Reader, SendBuffers};
+
+    const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
+    /// Has a call answered; gives its answer, as long as it is not written.
+    fn answered(guest: &Arc<Guest>) -> Chunk {
+        let call = guest.begin();
+        assert_eq!(guest.idle_since(), None, "its answer is being made");
+        let chunk = Reader::Prompt.chunk(Bytes::from_static(&[0; 100]), &guest.buffer);
+        drop(call);
+        chunk
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn answers_that_are_not_taken_make_nobody_busy_for_long() {
-        let guest = guest();
-        let mut unread = Vec::new();
-        // A new one now and then does not begin the time anew.
-        for _ in 0..3 {
-            let mut call = guest.begin();
-            assert_eq!(guest.idle_since(), None, "its answer is being made");
-            call.answered();
-            assert_eq!(guest.idle_since(), None, "its answer is being sent");
-            unread.push(call);
-            tokio::time::advance(SENDING * 2 / 5).await;
-        }
+    #[test]
+    fn answers_that_are_not_taken_make_nobody_busy_for_long() {
+        let buffers = SendBuffers::new();
+        let guest = Arc::new(Guest::new(HERE, Instant::now(), buffers.open(HERE).clone()));
+        let mut unread = vec![answered(&guest)];
+        assert_eq!(guest.idle_since(), None, "its answer is being sent");
+        buffers.begin_step();
+        assert_eq!(guest.idle_since(), None, "it may be read slowly");
+        buffers.begin_step();
+        // A new one does not begin the time anew.
+        unread.push(answered(&guest));
         assert!(guest.idle_since().is_some());
         let call = guest.begin();
         assert_eq!(guest.idle_since(), None, "a call is under way");
@@ -200,16 +182,23 @@ mod tests {
         assert!(guest.idle_since().is_some());
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn a_guest_whose_answers_are_taken_is_busy_with_each() {
-        let guest = guest();
-        for _ in 0..10 {
-            let mut call = guest.begin();
-            tokio::time::advance(SENDING).await;
-            call.answered();
+    #[test]
+    fn a_guest_is_busy_for_as_long_as_it_takes_its_answers() {
+        let buffers = SendBuffers::new();
+        let guest = Arc::new(Guest::new(HERE, Instant::now(), buffers.open(HERE).clone()));
+        let mut slowly = answered(&guest);
+        for _ in 0..50 {
+            buffers.begin_step();
+            // One that is made meanwhile, and waits for the first.
+            drop(answered(&guest));
             assert_eq!(guest.idle_since(), None);
-            drop(call);
-            assert!(guest.idle_since().is_some());
+            slowly.advance(1);
         }
+        drop(slowly);
+        assert!(guest.idle_since().is_some());
+        // The time in between does not count as rest.
+        (0..10).for_each(|_| buffers.begin_step());
+        let _unread = answered(&guest);
+        assert_eq!(guest.idle_since(), None);
     }
 }

@@ -11,7 +11,7 @@ use std::{
 
 use tokio_util::sync::CancellationToken;
 
-use super::{AT_REST, STEPS, STUCK, SendBuffers};
+use super::{AT_REST, MOVING, STEPS, STUCK, SendBuffers};
 use crate::tenant::block;
 
 /// What one connection holds.
@@ -22,7 +22,7 @@ pub(in crate::server) struct SendBuffer {
     bytes: AtomicUsize,
     /// How many pieces made progress last in which step, by its number modulo [`STEPS`].
     progressed: [AtomicUsize; STEPS],
-    /// The step in which any of them made progress last.
+    /// The step in which any of them made progress last, or in which the first of them came.
     last_progress: AtomicUsize,
     cut: CancellationToken,
 }
@@ -61,7 +61,9 @@ impl SendBuffer {
     /// Counts bytes for as long as it takes. Two atomics, of which one is common to all connections.
     pub(in crate::server) fn hold(self: &Arc<Self>, bytes: usize) -> Held {
         let of = &*self.of;
-        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        if self.bytes.fetch_add(bytes, Ordering::Relaxed) == 0 {
+            self.progress(of.step.load(Ordering::Relaxed));
+        }
         let all = of.bytes.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes);
         if all > of.limit {
             of.is_full.notify_one();
@@ -102,12 +104,21 @@ impl SendBuffer {
         self.cut.is_cancelled()
     }
 
-    pub(super) fn bytes(&self) -> usize {
+    /// What it holds.
+    pub(in crate::server) fn bytes(&self) -> usize {
         self.bytes.load(Ordering::Relaxed)
     }
 
     pub(super) fn peer(&self) -> IpAddr {
         self.peer
+    }
+
+    /// Whether answers are on their way to the peer: there are some, and the peer has taken a part of
+    /// one within the last two to four seconds, or the first of them came then.
+    pub(in crate::server) fn is_moving(&self) -> bool {
+        let last_progress = self.last_progress.load(Ordering::Relaxed);
+        let rested = self.of.step.load(Ordering::Relaxed).wrapping_sub(last_progress);
+        self.bytes() > 0 && rested < MOVING
     }
 
     /// Whether a piece is stuck in this step, or at rest and the connection with it.
