@@ -94,7 +94,7 @@ enum State {
 const REFLECTION_MAX: NonZeroUsize = NonZeroUsize::new(16).unwrap();
 /// How long the events' own service may take for the end of a stream, which it explains better.
 const OWN_END: Duration = Duration::from_secs(1);
-/// How long a peer may take to read the end of a stream.
+/// How long a peer may take to read the end of a stream, where it makes no other call.
 const END_READ: Duration = Duration::from_secs(5);
 
 // === impl Streams ===
@@ -167,7 +167,8 @@ impl Ends {
     }
 
     /// Ends the stream when it is time, gives its place back, and closes the connection of a peer
-    /// that does not read the end.
+    /// that does not read the end. Not while other calls are made on that connection, as by the
+    /// siblings of a watcher that pauses: they would be cut with it.
     async fn see_to(self, shared: Arc<Mutex<Shared>>, mut gone: oneshot::Receiver<()>) {
         let end = tokio::select! {
             biased;
@@ -179,9 +180,12 @@ impl Ends {
         }
         over(&shared, &end);
         let Self { place, guest, call, .. } = self;
+        // The stream's own call too: from here on only others make the connection busy.
         drop((place, call));
-        if timeout(END_READ, gone).await.is_err() {
-            guest.buffer.cut_late();
+        while timeout(END_READ, &mut gone).await.is_err() {
+            if guest.idle_since().is_some() {
+                return guest.buffer.cut_late();
+            }
         }
     }
 
@@ -267,5 +271,33 @@ impl HttpBody for StreamBody {
             State::Open(body) => body.is_end_stream(),
             State::Over(left) => left.is_none(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+    use tokio::time::sleep;
+
+    use super::{super::house::Stay, *};
+
+    #[tokio::test(start_paused = true)]
+    async fn an_end_that_is_not_read_cuts_no_call_of_its_connection() {
+        let stay = Stay::alone();
+        let guest = &stay.guest;
+        let ends = Ends {
+            place: StreamPlace::Events,
+            deadline: Some(Instant::now()),
+            over: None,
+            guest: guest.clone(),
+            call: Some(guest.begin()),
+        };
+        // Nobody polls it, as if its peer had no window.
+        let _unread = ends.put_to(Body::empty());
+        let other = guest.begin();
+        sleep(10 * END_READ).await;
+        assert!(guest.buffer.cut().now_or_never().is_none(), "a call is being made");
+        drop(other);
+        timeout(2 * END_READ, guest.buffer.cut()).await.expect("cut when nothing else goes on");
     }
 }

@@ -1,12 +1,14 @@
 //! Streams that callers hold: they keep nobody out, and end when they should.
 
+use std::time::Duration;
+
 use ccgateway_bridge::rpc::proto::WatchEventsRequest;
 use prost::Message;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_reflection::pb::v1::ServerReflectionRequest;
 
 use crate::{
-    raw::{DATA, END_STREAM, Frame, HEADERS, INITIAL_WINDOW_SIZE, Raw},
+    raw::{DATA, END_STREAM, Frame, HEADERS, INITIAL_WINDOW_SIZE, Raw, WINDOW_UPDATE},
     support::{Program, within},
 };
 
@@ -142,8 +144,15 @@ async fn one_address_cannot_take_all_places_to_watch_events() {
     let mut first = watch_all(&program, 0, "1H").await;
     assert!(!may_watch(&program, 1).await, "all places are taken");
     assert!(may_watch(&program, 2).await, "of an address that has too many");
-    // The one that had to go has no window, so it cannot be told, and does not stay.
-    within("its end", first.until(|_| false)).await;
+    // The others of its connection stay, although the end of the one that had to go is not read for
+    // longer than a connection without calls is kept for it.
+    tokio::time::sleep(Duration::from_secs(8)).await;
+    let (window, newest) = (1024_u32.to_be_bytes(), 2 * WATCHES - 1);
+    first.send(WINDOW_UPDATE, 0, 1, &window).await;
+    let event = first.until(|frame| frame.kind == DATA && frame.stream == 1);
+    within("an event", event).await.expect("goes on");
+    first.send(WINDOW_UPDATE, 0, newest, &window).await;
+    within("its end", first.until(|frame| frame.ends(newest))).await.expect("told");
 }
 
 #[tokio::test]
