@@ -261,6 +261,40 @@ async fn a_file_that_is_given_a_key_holds_no_plain_guid_any_more() {
     assert_eq!(store(&folder.open().await).len(), 101);
 }
 
+/// No row of it has to be sealed anew, so only the file itself tells that it had no key.
+#[tokio::test]
+async fn a_file_whose_sessions_have_all_ended_holds_no_plain_guid_once_it_has_a_key() {
+    let folder = Folder::new();
+    let file = folder.open_for(&[], CAPACITY).await.unwrap();
+    let ended = put(&store(&file), 1001, CANARY).await;
+    store(&file).remove(agent(1001), ended.version).await.unwrap();
+    file.close().await;
+    assert!(folder.shows_guid());
+
+    let file = folder.open().await;
+    assert!(!folder.shows_guid());
+    assert_eq!(store(&file).len(), 0);
+}
+
+/// The first key is what counts: what an old one has sealed goes with it.
+#[cfg(unix)]
+#[tokio::test]
+async fn a_file_is_replaced_when_its_first_key_changes_and_only_then() {
+    use std::os::unix::fs::MetadataExt as _;
+
+    let folder = Folder::new();
+    let inode = || fs::metadata(folder.path()).unwrap().ino();
+    let mut before = None;
+    for (keys, is_replaced) in
+        [(&[1][..], true), (&[1, 2], false), (&[2, 1], true), (&[2], false), (&[], true)]
+    {
+        folder.open_for(keys, CAPACITY).await.unwrap().close().await;
+        assert_eq!(before != Some(inode()), is_replaced, "{keys:?}");
+        // Held open, so that no other file is given its number.
+        before = Some(inode());
+    }
+}
+
 #[cfg(unix)]
 #[tokio::test]
 async fn a_file_that_a_link_leads_to_is_replaced_where_it_is() {

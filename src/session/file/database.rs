@@ -14,7 +14,7 @@ use super::{
     place::{self, Identity},
     volume::Volume,
 };
-use crate::session::Drawer;
+use crate::{keyring::Keyring, session::Drawer};
 
 /// An open file.
 #[derive(Debug)]
@@ -47,7 +47,14 @@ pub(super) struct Content {
     pub(super) rows: Vec<(Key, Vec<u8>)>,
     /// The highest version of each tenant.
     pub(super) versions: Vec<(String, u64)>,
+    /// `None`: parts of it may be under one key and parts under another, or it is not known.
+    pub(super) seal: Option<Seal>,
 }
+
+/// The key under which everything has been written that was ever in a file, so that its free pages
+/// hold nothing else.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Seal(String);
 
 /// What is to be written, all of it or nothing.
 #[derive(Default)]
@@ -83,6 +90,12 @@ type Row<'a> = (&'a str, &'a str, u32);
 const ROWS: TableDefinition<'_, Row<'_>, &[u8]> = TableDefinition::new("rows");
 const VERSIONS: TableDefinition<'_, &str, u64> = TableDefinition::new("versions");
 const ABOUT: TableDefinition<'_, &str, u64> = TableDefinition::new("about");
+/// Written with the first rows of a file and never changed, since redb leaves what it has replaced in
+/// the file until it needs the room.
+const SEALS: TableDefinition<'_, &str, &str> = TableDefinition::new("seals");
+/// In `SEALS`: the id of the key that seals rows, or [`NO_KEY`].
+const SEAL: &str = "key";
+const NO_KEY: &str = "none";
 /// In `ABOUT`: how rows are to be read.
 const FORMAT: &str = "format";
 const FORMAT_OWN: u64 = 1;
@@ -126,6 +139,33 @@ impl Database {
 
     /// Writes, and returns once the disk has it.
     pub(super) fn write(&self, changes: &Changes, rest: Rest) -> Result<(), DatabaseError> {
+        self.commit(changes, rest, |_| Ok(()))
+    }
+
+    /// Writes the first rows of a new file, which are under this key.
+    pub(super) fn begin(&self, changes: &Changes, seal: &Seal) -> Result<(), DatabaseError> {
+        self.commit(changes, Rest::Goes, |transaction| {
+            let mut seals = transaction.open_table(SEALS).map_err(failed)?;
+            seals.insert(SEAL, seal.0.as_str()).map_err(failed)?;
+            Ok(())
+        })
+    }
+
+    /// Writes everything under another key than before, and notes that the free pages of the file
+    /// hold what was under the old one.
+    pub(super) fn seal_anew(&self, changes: &Changes) -> Result<(), DatabaseError> {
+        self.commit(changes, Rest::Goes, |transaction| {
+            transaction.delete_table(SEALS).map_err(failed)?;
+            Ok(())
+        })
+    }
+
+    fn commit(
+        &self,
+        changes: &Changes,
+        rest: Rest,
+        also: impl FnOnce(&redb::WriteTransaction) -> Result<(), DatabaseError>,
+    ) -> Result<(), DatabaseError> {
         guarded(|| {
             let transaction = self.redb()?.begin_write().map_err(failed)?;
             if rest == Rest::Goes {
@@ -150,6 +190,7 @@ impl Database {
                     about.insert(FORMAT, FORMAT_OWN).map_err(failed)?;
                 }
             }
+            also(&transaction)?;
             transaction.commit().map_err(failed)
         })
     }
@@ -183,6 +224,13 @@ impl Database {
 
     fn redb(&self) -> Result<&redb::Database, DatabaseError> {
         self.redb.as_ref().ok_or_else(closed)
+    }
+}
+
+impl Seal {
+    /// That of what is written with these keys; `None`: without any.
+    pub(super) fn of(keyring: Option<&Keyring>) -> Self {
+        Self(keyring.and_then(Keyring::first_id).unwrap_or(NO_KEY).to_owned())
     }
 }
 
@@ -244,6 +292,12 @@ fn read(redb: &redb::Database) -> Result<Content, DatabaseError> {
         let (tenant, version) = entry.map_err(failed)?;
         content.versions.push((tenant.value().to_owned(), version.value()));
     }
+    content.seal = match reading.open_table(SEALS) {
+        Ok(seals) => seals.get(SEAL).map_err(failed)?.map(|seal| Seal(seal.value().to_owned())),
+        // An earlier version has made the file.
+        Err(redb::TableError::TableDoesNotExist(_)) => None,
+        Err(error) => return Err(failed(error)),
+    };
     Ok(content)
 }
 

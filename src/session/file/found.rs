@@ -12,7 +12,7 @@ use tracing::{info, warn};
 
 use super::{
     Slot,
-    database::{Changes, Content, Database, DatabaseError, Key, Kind, Rest},
+    database::{Content, Database, DatabaseError, Key, Kind, Rest, Seal},
     shelf::{Shelf, Thing},
     volume::Volume,
     writer,
@@ -94,15 +94,18 @@ fn see_versions(slots: &[Slot], content: &Content) {
 
 fn fill(volume: &Volume, slots: &[Slot], reading: Reading<'_>) -> Result<Database, DatabaseError> {
     let (mut database, content) = writer::open_or_set_aside(volume)?;
-    let is_new = !content.is_written;
+    let mut anew = Anew::of(&content, reading);
     let tally = take_in(slots, content, reading);
     tally.tell(volume.path());
-    if !is_new && tally.is_all_of_use() {
-        database.compact(volume.path())?;
-        return Ok(database);
+    if anew == Anew::InPlace {
+        if tally.is_all_of_use() {
+            database.compact(volume.path())?;
+            return Ok(database);
+        }
+        // What is of no use is not to stay in free pages, such as passwords.
+        anew = Anew::Replaced;
     }
-    let everything = writer::everything(slots, reading.keyring);
-    write_anew(volume, database, is_new, tally, &everything)
+    write_anew(volume, database, anew, tally, slots, reading)
 }
 
 /// The same for a file that is opened again, since something has failed: takes in what is in it if it
@@ -114,34 +117,69 @@ pub(super) fn open_again(
     is_unread: bool,
 ) -> Result<Database, DatabaseError> {
     let (database, content) = writer::open_or_set_aside(volume)?;
-    let is_new = !content.is_written;
+    let mut anew = Anew::of(&content, reading);
     let mut tally = Tally::default();
     if is_unread {
         tally = take_in(slots, content, reading);
         tally.tell(volume.path());
     }
-    let everything = writer::everything(slots, reading.keyring);
-    write_anew(volume, database, is_new, tally, &everything)
+    if anew == Anew::InPlace && tally.outdated > 0 {
+        anew = Anew::Replaced;
+    }
+    write_anew(volume, database, anew, tally, slots, reading)
+}
+
+/// How everything that is known is written to a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Anew {
+    /// It is a new file.
+    New,
+    /// A new file takes its place: free pages may hold what nobody is to read any more.
+    Replaced,
+    /// Over what is in it. This needs the least room on the disk.
+    InPlace,
+}
+
+impl Anew {
+    fn of(content: &Content, reading: Reading<'_>) -> Self {
+        if !content.is_written {
+            Self::New
+        } else if content.seal == Some(Seal::of(reading.keyring)) {
+            Self::InPlace
+        } else {
+            Self::Replaced
+        }
+    }
 }
 
 fn write_anew(
     volume: &Volume,
     mut database: Database,
-    mut is_new: bool,
+    mut anew: Anew,
     tally: Tally,
-    everything: &Changes,
+    slots: &[Slot],
+    reading: Reading<'_>,
 ) -> Result<Database, DatabaseError> {
+    let everything = writer::everything(slots, reading.keyring);
+    let seal = Seal::of(reading.keyring);
     if tally.sealed > 0 {
         // The operator may have the key elsewhere.
         drop(database);
         database = writer::begin_anew(volume, &no_key(tally.sealed))?;
-        is_new = true;
+        anew = Anew::New;
     }
-    if is_new {
-        database.write(everything, Rest::Goes)?;
-        return Ok(database);
+    match anew {
+        Anew::New => database.begin(&everything, &seal)?,
+        Anew::InPlace => match database.write(&everything, Rest::Goes) {
+            // A check of the file does not find everything that a write does.
+            Err(DatabaseError::Broken(_)) => {
+                return writer::replaced(volume, database, &everything, &seal);
+            }
+            written => written?,
+        },
+        Anew::Replaced => return writer::replaced(volume, database, &everything, &seal),
     }
-    writer::replaced(volume, database, everything)
+    Ok(database)
 }
 
 fn take_in(slots: &[Slot], content: Content, reading: Reading<'_>) -> Tally {

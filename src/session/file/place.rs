@@ -93,14 +93,22 @@ pub(super) fn remove_successor(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Has the successor take the place of the file, and returns once the disk knows it.
-pub(super) fn succeed(path: &Path) -> io::Result<()> {
+/// Has the successor take the place of the file; gives the folder, which the disk has to hear of.
+pub(super) fn succeed(path: &Path) -> io::Result<PathBuf> {
     let own = fs::canonicalize(path)?;
     fs::rename(successor(path)?, &own)?;
-    #[cfg(unix)]
-    if let Some(folder) = own.parent() {
-        File::open(folder)?.sync_all()?;
-    }
+    Ok(own.parent().unwrap_or(&own).to_owned())
+}
+
+/// Returns once the disk knows which files are in the folder.
+#[cfg(unix)]
+pub(super) fn sync_folder(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
+}
+
+/// A folder is no file here that could be opened.
+#[cfg(not(unix))]
+pub(super) fn sync_folder(_: &Path) -> io::Result<()> {
     Ok(())
 }
 

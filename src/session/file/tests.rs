@@ -1,12 +1,15 @@
-//! A disk that does not answer. What becomes of files on one that does is in `tests/stores`.
+//! A disk that does not answer, or is full. What becomes of files on one that does is in `tests/stores`.
 
 use std::{
     collections::BTreeMap,
-    fs::File,
+    fs::{self, File},
     io,
     num::NonZeroUsize,
     path::PathBuf,
-    sync::{Arc, Condvar, Mutex},
+    sync::{
+        Arc, Condvar, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -22,6 +25,7 @@ use super::{DISK_PATIENCE, FileState, FileStore, OPEN_WITHIN, SessionFile, Volum
 use crate::{
     config,
     id::{AgentId, DEFAULT_AGENT_IDS, TenantId},
+    keyring::EncryptionKey,
     session::{Cookies, Guid, NewSession, Origin, SessionStore as _},
     telemetry::captured::Captured,
 };
@@ -33,7 +37,7 @@ struct Disk {
 }
 
 #[derive(Clone, Debug, Default)]
-struct Gate(Arc<(Mutex<bool>, Condvar)>);
+struct Gate(Arc<(Mutex<bool>, Condvar)>, Arc<AtomicBool>);
 
 #[derive(Debug)]
 struct Gated {
@@ -66,6 +70,16 @@ impl Disk {
         *self.gate.0.0.lock().unwrap() = !does;
         self.gate.0.1.notify_all();
     }
+
+    /// Files on a full disk can be made, but nothing can be written to them.
+    fn is_full(&self, is: bool) {
+        self.gate.1.store(is, Ordering::Relaxed);
+    }
+
+    fn names(&self) -> Vec<String> {
+        let entries = fs::read_dir(self.folder.path()).unwrap();
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+    }
 }
 
 impl Drop for Disk {
@@ -79,6 +93,12 @@ impl Gate {
     fn pass(&self) {
         let (is_closed, opened) = &*self.0;
         let _open = opened.wait_while(is_closed.lock().unwrap(), |closed| *closed).unwrap();
+    }
+
+    fn pass_to_write(&self) -> io::Result<()> {
+        self.pass();
+        let is_full = self.1.load(Ordering::Relaxed);
+        if is_full { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
     }
 }
 
@@ -94,7 +114,7 @@ impl StorageBackend for Gated {
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.gate.pass();
+        self.gate.pass_to_write()?;
         self.file.set_len(len)
     }
 
@@ -104,14 +124,19 @@ impl StorageBackend for Gated {
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.gate.pass();
+        self.gate.pass_to_write()?;
         self.file.write(offset, data)
     }
 }
 
 async fn open(volume: Volume) -> SessionFile {
+    open_with(volume, &[]).await
+}
+
+async fn open_with(volume: Volume, keys: &[u8]) -> SessionFile {
     let path = volume.path().to_owned();
-    let config = config::FileStore { path, encryption_keys: Vec::new(), credentials: false };
+    let encryption_keys = keys.iter().map(|byte| EncryptionKey::new([*byte; 32])).collect();
+    let config = config::FileStore { path, encryption_keys, credentials: false };
     let tenants = BTreeMap::from([(tenant(), NonZeroUsize::new(100).unwrap())]);
     SessionFile::open_at(volume, &config, tenants).await.unwrap()
 }
@@ -236,4 +261,64 @@ async fn a_file_on_a_disk_that_does_not_answer_is_closed_in_time() {
     let closing = tokio::spawn(async move { file.close().await });
     pass(super::CLOSE_WITHIN * 2).await;
     assert!(closing.is_finished());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_disk_is_left_no_half_file_and_has_every_session_when_there_is_room() {
+    for keys in [&[][..], &[1]] {
+        let disk = Disk::new();
+        let file = disk.open().await;
+        store(&file).put(agent(1001), made("before")).await.unwrap();
+        file.close().await;
+        // With a key, the start makes a new file.
+        disk.is_full(!keys.is_empty());
+        let file = open_with(disk.volume(), keys).await;
+        disk.is_full(true);
+        store(&file).put(agent(1002), made("during")).await.unwrap();
+        let first = file.failures();
+        while file.failures() < first + 3 {
+            sleep(Duration::from_millis(100)).await;
+        }
+        assert_eq!(disk.names(), ["sessions.redb"], "with keys {keys:?}");
+
+        disk.is_full(false);
+        until(&file, |state| *state == FileState::Up).await;
+        file.close().await;
+        let next = open_with(Volume::at(disk.path()), keys).await;
+        assert_eq!(store(&next).len(), 2);
+    }
+}
+
+/// It takes a file of its own only where the old one may hold what is under another key.
+#[cfg(unix)]
+#[tokio::test(start_paused = true)]
+async fn a_file_that_has_failed_is_written_where_it_is() {
+    use std::os::unix::fs::MetadataExt as _;
+
+    let disk = Disk::new();
+    let file = disk.open().await;
+    let inode = || fs::metadata(disk.path()).unwrap().ino();
+    let before = inode();
+    disk.is_full(true);
+    store(&file).put(agent(1001), made("during")).await.unwrap();
+    until(&file, |state| *state != FileState::Up).await;
+    disk.is_full(false);
+    until(&file, |state| *state == FileState::Up).await;
+    assert_eq!(inode(), before);
+}
+
+/// As one that this user may write to but not read.
+#[tokio::test(start_paused = true)]
+async fn a_folder_that_cannot_be_synced_loses_nothing_of_a_file_that_was_replaced() {
+    let disk = Disk::new();
+    let file = disk.open().await;
+    store(&file).put(agent(1001), made("before")).await.unwrap();
+    file.close().await;
+    let unsynced = disk.volume().synced_by(|_| Err(io::ErrorKind::PermissionDenied.into()));
+    let file = open_with(unsynced, &[1]).await;
+    assert_eq!(file.state(), FileState::Up);
+    store(&file).put(agent(1002), made("after")).await.unwrap();
+    file.close().await;
+    assert_eq!(disk.names(), ["sessions.redb"]);
+    assert_eq!(store(&open_with(Volume::at(disk.path()), &[1]).await).len(), 2);
 }

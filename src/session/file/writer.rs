@@ -20,7 +20,7 @@ use tracing::{debug, info, warn};
 
 use super::{
     Inner, Slot,
-    database::{Changes, Content, Database, DatabaseError, Key, Kind, Rest},
+    database::{Changes, Content, Database, DatabaseError, Key, Kind, Rest, Seal},
     found, place,
     volume::Volume,
 };
@@ -129,8 +129,9 @@ pub(super) fn replaced(
     volume: &Volume,
     old: Database,
     everything: &Changes,
+    seal: &Seal,
 ) -> Result<Database, DatabaseError> {
-    match succeeded(volume, everything) {
+    match succeeded(volume, everything, seal) {
         Ok(new) => {
             // Locked until now, so that no other process took it meanwhile.
             drop(old);
@@ -138,19 +139,44 @@ pub(super) fn replaced(
         }
         Err(DatabaseError::Io(error)) if is_denied(&error) => {
             warn!(file = %volume.path().display(), %error, "the file of store.file cannot be replaced by a new one in its folder; it is changed where it is, and parts of what was in it may be left in it for a while");
-            old.write(everything, Rest::Goes)?;
+            old.seal_anew(everything)?;
             Ok(old)
         }
         Err(error) => Err(error),
     }
 }
 
-fn succeeded(volume: &Volume, everything: &Changes) -> Result<Database, DatabaseError> {
+fn succeeded(
+    volume: &Volume,
+    everything: &Changes,
+    seal: &Seal,
+) -> Result<Database, DatabaseError> {
     let path = volume.path();
     place::remove_successor(path)?;
+    let made = successor(volume, everything, seal);
+    if made.is_err()
+        && let Err(error) = place::remove_successor(path)
+    {
+        // Half a file takes room that a full disk does not have.
+        warn!(file = %path.display(), %error, "a new file for store.file could not be made, and what there is of it (its name ends in .new) cannot be removed");
+    }
+    made
+}
+
+/// Once the new file has the name of the old one there is no way back: the old one is then out of
+/// reach, and what would be written to it would be lost.
+fn successor(
+    volume: &Volume,
+    everything: &Changes,
+    seal: &Seal,
+) -> Result<Database, DatabaseError> {
+    let path = volume.path();
     let (new, _) = Database::open(&volume.with(place::successor(path)?))?;
-    new.write(everything, Rest::Stays)?;
-    place::succeed(path)?;
+    new.begin(everything, seal)?;
+    let folder = place::succeed(path)?;
+    if let Err(error) = volume.sync_folder(&folder) {
+        warn!(file = %path.display(), %error, "the folder of store.file cannot be opened and written through to the disk: should the machine lose its power soon, the file may be the one that was replaced just now");
+    }
     Ok(new)
 }
 
