@@ -1,8 +1,8 @@
 //! Sessions: which Guid is an agent's, who made it, and how long it is good.
 //!
 //! [`SessionStore`] is the seam at which replicas share sessions: [`EmbeddedStore`] keeps them in
-//! this process, [`FileStore`] in a file too, [`SharedStore`] in a Redis too. Whatever stores them, a newer Guid is never undone
-//! by an older one: each change names the version that it replaces.
+//! this process, [`FileStore`] in a file too, [`SharedStore`] in a Redis too. Whatever stores them, a
+//! newer Guid is never undone by an older one: each change names the version that it replaces.
 
 mod cookies;
 mod drawer;
@@ -160,6 +160,14 @@ pub trait SessionStore: fmt::Debug + Send + Sync {
 
     /// Whether this process has heard that the agent was signed out, and of no session since.
     fn is_signed_out(&self, agent: AgentId) -> bool;
+
+    /// Whether the last that this process has heard of the agent is that the session has ended. Another
+    /// one may have been made elsewhere since, which only [`load`](Self::load) tells. Asks nobody.
+    ///
+    /// `false` in a store that knows everything by itself, since its `load` always answers.
+    fn has_ended(&self, _: AgentId) -> bool {
+        false
+    }
 
     /// The agents whose sessions the bridge made before this process started, and which it is to
     /// keep by itself: nobody else does. Names each of them once.

@@ -215,6 +215,10 @@ impl SessionStore for SharedStore {
     fn is_signed_out(&self, agent: AgentId) -> bool {
         self.inner.local.entry(agent).is_some_and(|entry| entry.signed_out)
     }
+
+    fn has_ended(&self, agent: AgentId) -> bool {
+        self.inner.local.entry(agent).is_some_and(|entry| entry.session.is_none())
+    }
 }
 
 // === impl Inner ===

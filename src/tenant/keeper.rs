@@ -215,7 +215,9 @@ impl Keeper {
             }
             // A call may have made the session anew just before this keeper was off the list, and
             // have found it still on it.
-            End::NotOurs if self.session().await.is_ok() => tenant.keep_again(*agent),
+            End::NotOurs if matches!(self.session().await, Ok(Some(_))) => {
+                tenant.keep_again(*agent)
+            }
             End::NotOurs if tenant.keepers.is_keeping(*agent) => {}
             // It stays stored: whoever gets the lease when the store is back goes on with it.
             End::PollsDisabled | End::NotOurs | End::Unclear => {
@@ -318,7 +320,9 @@ impl Keeper {
 
     /// The session that is to be kept now; `None`: it is not known.
     async fn session(&self) -> Result<Option<Arc<Session>>, End> {
-        to_be_kept(self.tenant.session(self.agent).await, self.last.as_ref())
+        let found = self.tenant.session(self.agent).await;
+        let has_ended = self.tenant.sessions.has_ended(self.agent);
+        to_be_kept(found, self.last.as_ref(), has_ended)
     }
 
     /// Whether there is a newer session than this version.
@@ -423,15 +427,17 @@ impl Keeper {
     }
 }
 
-/// The session that is to be kept. Where the store cannot be asked, it is the one that was seen last: that
-/// an agent was signed out has to be known.
+/// The session that is to be kept. Where the store cannot be asked, it is the one that was seen last, unless
+/// this replica knows that it `has_ended`: an agent who was signed out must not be signed in again.
 fn to_be_kept(
     found: Result<Option<Arc<Session>>, Obstacle>,
     last: Option<&Arc<Session>>,
+    has_ended: bool,
 ) -> Result<Option<Arc<Session>>, End> {
     match found {
         Ok(Some(session)) if session.origin == Origin::SignedIn => Ok(Some(session)),
         Ok(_) => Err(End::NotOurs),
+        Err(_unavailable) if has_ended => Err(End::NotOurs),
         Err(_unavailable) => Ok(last.cloned()),
     }
 }
@@ -485,13 +491,15 @@ mod tests {
     fn a_store_that_cannot_be_asked_does_not_say_that_the_agent_was_signed_out() {
         let unavailable = || Err(Obstacle::StoreUnavailable(StoreTrouble::Silent));
         let last = session(Origin::SignedIn);
-        let kept = to_be_kept(unavailable(), Some(&last)).unwrap();
+        let kept = to_be_kept(unavailable(), Some(&last), false).unwrap();
         assert_eq!(kept.map(|session| session.version), Some(last.version));
-        assert!(to_be_kept(unavailable(), None).unwrap().is_none(), "it is asked again");
+        assert!(to_be_kept(unavailable(), None, false).unwrap().is_none(), "it is asked again");
         for ended in [None, Some(session(Origin::Registered))] {
-            let end = to_be_kept(Ok(ended), Some(&last));
+            let end = to_be_kept(Ok(ended), Some(&last), false);
             assert!(matches!(end, Err(End::NotOurs)), "{end:?}");
         }
-        assert!(to_be_kept(Ok(Some(last)), None).unwrap().is_some());
+        let end = to_be_kept(unavailable(), Some(&last), true);
+        assert!(matches!(end, Err(End::NotOurs)), "this replica knows it: {end:?}");
+        assert!(to_be_kept(Ok(Some(last)), None, true).unwrap().is_some(), "signed in elsewhere");
     }
 }

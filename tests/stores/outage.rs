@@ -60,6 +60,25 @@ async fn a_cold_read_fails_fast_while_redis_is_down() {
     assert!(replica.shared.link().failures() > 0);
 }
 
+/// A keeper that held on to the session it saw last would sign the agent in again.
+#[tokio::test]
+async fn an_end_that_another_replica_told_is_known_while_redis_is_down() {
+    let mut server = RedisServer::start().await;
+    let (left, right) = (Replica::of(&server), Replica::of(&server));
+    all_listen(&server, 2).await;
+    let ended = left.put(1001, "ended").await;
+    left.put(1002, "goes-on").await;
+    right.hears(1001, Some("ended")).await;
+    right.hears(1002, Some("goes-on")).await;
+    left.remove(1001, ended.version).await;
+    right.hears(1001, None).await;
+    server.kill().await;
+    right.store.load(agent(1001)).await.expect_err("it may be signed in again elsewhere");
+    assert!(right.store.has_ended(agent(1001)));
+    assert!(!right.store.has_ended(agent(1002)));
+    assert!(!right.store.has_ended(agent(1003)), "nothing was heard of this one");
+}
+
 #[tokio::test]
 async fn a_redis_that_comes_back_empty_hears_of_everything_again() {
     let mut server = RedisServer::start().await;
