@@ -265,7 +265,8 @@ impl SessionFile {
         self.0.inner.bytes.load(Ordering::Relaxed)
     }
 
-    /// Writes what is left, for up to five seconds, and lets another process open the file.
+    /// Writes what is left and closes the file, so that another process can open it. Waits for up to five
+    /// seconds; a disk that takes longer keeps the file open until it is done or the process ends.
     pub async fn close(&self) {
         let inner = &self.0.inner;
         inner.closing.cancel();
