@@ -94,6 +94,10 @@ pub trait Leases: fmt::Debug + Send + Sync {
     /// [`StoreError::Unavailable`](crate::session::StoreError::Unavailable), here and below.
     fn census(&self) -> StoreFuture<'_, Census>;
 
+    /// Tells the same as [`census`](Self::census), but only reads. Replicas that have died without
+    /// [leaving](Self::leave) may be among those that it names.
+    fn look(&self) -> StoreFuture<'_, Census>;
+
     /// Takes the leases of these agents, up to [`LEASES_AT_ONCE`], or renews those that this
     /// replica holds; tells for which of them it now does.
     fn hold(&self, agents: Vec<AgentId>, request: LeaseRequest) -> StoreFuture<'_, Vec<AgentId>>;

@@ -129,13 +129,17 @@ impl RedisLeases {
             self.link.script(&call, Repeat::Once).await?;
         let alive = u32::try_from(replicas.len()).unwrap_or(u32::MAX);
         self.replicas.store(alive.max(1), Ordering::Relaxed);
-        Ok(Census {
-            replicas: replicas.iter().filter_map(|id| ReplicaId::parse(id)).collect(),
-            agents: agents
-                .iter()
-                .filter_map(|id| AgentId::parse(id, &AGENT_IDS_ANY).ok())
-                .collect(),
-        })
+        Ok(census(&replicas, &agents))
+    }
+
+    /// Without the script, which Redis refuses as a whole where it has no memory left.
+    async fn read(&self) -> Result<Census, LinkError> {
+        let mut read = ::redis::pipe();
+        read.cmd("ZRANGE").arg(self.keys.named("replicas")).arg(0).arg(-1);
+        read.cmd("SMEMBERS").arg(self.keys.kept());
+        let (replicas, agents): (Vec<String>, Vec<String>) =
+            self.link.pipeline(&read, Repeat::Once).await?;
+        Ok(census(&replicas, &agents))
     }
 
     async fn take(
@@ -228,6 +232,10 @@ impl Leases for RedisLeases {
         Box::pin(async { self.ask().await.map_err(StoreError::from) })
     }
 
+    fn look(&self) -> StoreFuture<'_, Census> {
+        Box::pin(async { self.read().await.map_err(StoreError::from) })
+    }
+
     fn hold(&self, agents: Vec<AgentId>, request: LeaseRequest) -> StoreFuture<'_, Vec<AgentId>> {
         Box::pin(async move { self.take(agents, request).await.map_err(StoreError::from) })
     }
@@ -267,6 +275,13 @@ impl Leases for RedisLeases {
             let _unheard = self.link.command::<u64>(&tell, Repeat::Once).await;
             Ok(())
         })
+    }
+}
+
+fn census(replicas: &[String], agents: &[String]) -> Census {
+    Census {
+        replicas: replicas.iter().filter_map(|id| ReplicaId::parse(id)).collect(),
+        agents: agents.iter().filter_map(|id| AgentId::parse(id, &AGENT_IDS_ANY).ok()).collect(),
     }
 }
 

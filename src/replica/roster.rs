@@ -1,5 +1,6 @@
 //! Which of a tenant's agents this replica polls.
 
+mod around;
 mod away;
 mod held;
 mod outage;

@@ -4,60 +4,59 @@
 //! to know whether the other one has taken it, and the other one whether there is still somebody to
 //! wait for.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, time::Duration};
 
-use futures_util::{StreamExt as _, stream};
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use tokio::time::timeout;
 
-use super::{Cause, Polls, Roster, TURNS, held::Asked, turn::READS_AT_ONCE};
+use super::{
+    Cause, Polls, Roster, TURNS,
+    held::Asked,
+    turn::{READS_AT_ONCE, REQUESTS_AT_ONCE},
+};
 use crate::{
     config::WhenAway,
     id::AgentId,
-    replica::{LEASES_AT_ONCE, ReplicaId},
+    replica::{Census, LEASES_AT_ONCE, ReplicaId, preferred},
     session::StoreError,
 };
 
 impl Roster {
     /// While the store answers: who has the leases that were given back here, and which of those that
     /// this replica wants belong to replicas that have gone away.
+    ///
+    /// Takes no longer than leases can wait for the next turn, which looks again at what is not known.
     pub(super) async fn look_around(
         &self,
         wanted: &HashSet<AgentId>,
         replicas: &[ReplicaId],
         polls: &impl Polls,
     ) {
-        let asked_for: HashSet<AgentId> = {
-            let held = self.held();
-            let held_here: HashSet<AgentId> = held.agents().into_iter().collect();
-            wanted.difference(&held_here).copied().chain(held.untaken()).collect()
-        };
-        // What is not known is looked at again in the next turn.
-        let Ok(owners) = self.owners(asked_for).await else { return };
-        let left_behind = owners
-            .iter()
-            .filter(|(agent, owner)| wanted.contains(agent) && !replicas.contains(owner));
-        let left_behind: HashSet<AgentId> = left_behind.map(|(agent, _)| *agent).collect();
-        {
+        let asked_for = {
             let mut held = self.held();
-            for (agent, _) in &owners {
-                held.taken(*agent);
+            held.store_answers();
+            held.look(replicas, wanted)
+        };
+        let looking = async {
+            if self.see_owners(asked_for).await.is_ok() {
+                // So that the sessions are known here, should the store be away when they are needed.
+                let left_behind = self.held().around().left_behind(false, true);
+                self.read(left_behind, polls, |_known| {}).await;
             }
-            held.leave_behind(left_behind.clone());
-        }
-        // So that the sessions are known here, should the store be away when they are needed.
-        self.read(left_behind, polls, |_known| {}).await;
+        };
+        let _late = timeout(self.look_max(), looking).await;
     }
 
     /// The store does not say who is there. Where polls are to go on, they do for everybody who would
     /// be polled by nobody else.
     pub(super) async fn go_without(&self, asked: Asked, polls: &impl Polls) {
-        let (unpolled, untaken, left_behind) = {
+        let unpolled = {
             let mut held = self.held();
             let agents = held.agents();
             for agent in &agents {
                 held.unanswered(*agent, asked);
             }
-            (agents, held.untaken(), held.left_behind())
+            agents
         };
         let has_lasted = self.fails() >= self.leases.time();
         if self.when_away == WhenAway::Stop {
@@ -65,20 +64,12 @@ impl Roster {
         }
         // A store that takes no writes may still be read. One that cannot be may only have been slow
         // this once; later, two pollers cost less than none.
-        let untaken = match self.owners(untaken.iter().copied().collect()).await {
-            Ok(owners) => {
-                // Noted, since the leases of the others end as well, and their polls do not.
-                let mut held = self.held();
-                for (agent, _) in owners {
-                    held.taken(agent);
-                }
-                held.untaken()
-            }
-            Err(_unavailable) if has_lasted => untaken,
-            Err(_unavailable) => Vec::new(),
+        let is_read = matches!(timeout(self.look_max(), self.look_again()).await, Ok(Ok(())));
+        let (untaken, left_behind) = {
+            let held = self.held();
+            let untaken = if is_read || has_lasted { held.untaken() } else { Vec::new() };
+            (untaken, held.around().left_behind(is_read, has_lasted))
         };
-        // By then their leases have ended, and with them the polls of whoever has gone away.
-        let left_behind = left_behind.into_iter().filter(|_| has_lasted);
         // Polls that have ended for a hand-over, which does not come now, are among those unpolled.
         let agents = unpolled.into_iter().chain(untaken).chain(left_behind);
         let agents = agents.filter(|agent| !polls.is_polling(*agent));
@@ -88,6 +79,28 @@ impl Roster {
             self.begin(&held, agent, Cause::TakenOver, polls);
         };
         self.read(agents, polls, begin).await;
+    }
+
+    /// Reads what a census cannot tell, since it also writes. A replica can say that it goes away even
+    /// to a store that takes no other writes.
+    async fn look_again(&self) -> Result<(), StoreError> {
+        let Census { replicas, agents } = self.leases.look().await?;
+        let asked_for = {
+            let mut held = self.held();
+            // Without this replica, the list is one that the others go on writing, or is gone.
+            if replicas.contains(&self.me) {
+                let mine = |agent: &AgentId| preferred(*agent, &replicas) == Some(self.me);
+                held.look(&replicas, &agents.into_iter().filter(mine).collect())
+            } else {
+                held.untaken().into_iter().collect()
+            }
+        };
+        self.see_owners(asked_for).await
+    }
+
+    /// How long looking may take before leases have to be renewed.
+    fn look_max(&self) -> Duration {
+        self.leases.time() / TURNS / 2
     }
 
     /// Reads the sessions of these agents, many at once, and gives each that is to be kept to `then`.
@@ -104,19 +117,19 @@ impl Roster {
                 then(agent);
             }
         });
-        let _late = timeout(self.leases.time() / TURNS / 2, reading).await;
+        let _late = timeout(self.look_max(), reading).await;
     }
 
-    /// Which of these leases other replicas have, and who.
-    async fn owners(
-        &self,
-        agents: HashSet<AgentId>,
-    ) -> Result<Vec<(AgentId, ReplicaId)>, StoreError> {
+    /// Notes which of these leases other replicas have, and who, as the answers come.
+    async fn see_owners(&self, agents: HashSet<AgentId>) -> Result<(), StoreError> {
         let agents: Vec<AgentId> = agents.into_iter().collect();
-        let mut owners = Vec::new();
-        for some in agents.chunks(LEASES_AT_ONCE) {
-            owners.extend(self.leases.held_by_others(some.to_vec()).await?);
-        }
-        Ok(owners)
+        let chunks: Vec<Vec<AgentId>> =
+            agents.chunks(LEASES_AT_ONCE).map(<[AgentId]>::to_vec).collect();
+        let requests = stream::iter(chunks).map(|some| async move {
+            let owners = self.leases.held_by_others(some.clone()).await?;
+            self.held().saw(&some, owners);
+            Ok(())
+        });
+        requests.buffer_unordered(REQUESTS_AT_ONCE).try_for_each(async |()| Ok(())).await
     }
 }

@@ -7,7 +7,11 @@ use std::{
 
 use tokio::time::Instant;
 
-use crate::{id::AgentId, replica::LeaseRequest};
+use super::around::Around;
+use crate::{
+    id::AgentId,
+    replica::{LeaseRequest, ReplicaId},
+};
 
 /// The leases of one replica on a tenant's agents.
 #[derive(Debug)]
@@ -18,9 +22,7 @@ pub(super) struct Held {
     /// The latest release of an agent's lease. A lease that was asked for before it is gone, however
     /// late the answer comes.
     released: HashMap<AgentId, Release>,
-    /// Agents whom this replica is to poll, and whose leases a replica has that has gone away. Set by
-    /// each turn that reaches the store.
-    left_behind: HashSet<AgentId>,
+    around: Around,
     /// The number of the last request.
     last: u64,
 }
@@ -71,8 +73,8 @@ const LOOKED_AFTER: u32 = 3;
 impl Held {
     /// No leases; each will last for this time.
     pub(super) fn none(length: Duration) -> Self {
-        let (leases, released, left_behind) = <_>::default();
-        Self { length, leases, released, left_behind, last: 0 }
+        let (leases, released, around) = <_>::default();
+        Self { length, leases, released, around, last: 0 }
     }
 
     /// The number and the time of a request that is about to be made for leases.
@@ -142,6 +144,9 @@ impl Held {
     pub(super) fn polls_ended(&mut self, agent: AgentId) {
         if self.leases.get(&agent).is_some_and(|lease| lease.overdue) {
             self.leases.remove(&agent);
+            // Else the next turn would begin them again, only to lose the session once more.
+            self.around.ended(agent);
+            self.taken(agent);
         }
     }
 
@@ -170,13 +175,38 @@ impl Held {
         agents.filter(|agent| !self.leases.contains_key(agent)).collect()
     }
 
-    /// Notes whom replicas have left behind that have gone away.
-    pub(super) fn leave_behind(&mut self, agents: HashSet<AgentId>) {
-        self.left_behind = agents;
+    /// Notes who is there and for whom this replica is to poll; gives the agents whose leases are to
+    /// be looked at.
+    pub(super) fn look(
+        &mut self,
+        replicas: &[ReplicaId],
+        wanted: &HashSet<AgentId>,
+    ) -> HashSet<AgentId> {
+        let mut unheld = wanted.clone();
+        unheld.retain(|agent| !self.leases.contains_key(agent));
+        self.around.look(replicas, &unheld);
+        unheld.extend(self.untaken());
+        unheld
     }
 
-    pub(super) fn left_behind(&self) -> Vec<AgentId> {
-        self.left_behind.iter().copied().collect()
+    /// Notes which of these agents' leases others have, and that nobody has the rest.
+    pub(super) fn saw(&mut self, agents: &[AgentId], owners: Vec<(AgentId, ReplicaId)>) {
+        let owners: HashMap<AgentId, ReplicaId> = owners.into_iter().collect();
+        for agent in agents {
+            let owner = owners.get(agent).copied();
+            if owner.is_some() {
+                self.taken(*agent);
+            }
+            self.around.saw(*agent, owner);
+        }
+    }
+
+    pub(super) fn around(&self) -> &Around {
+        &self.around
+    }
+
+    pub(super) fn store_answers(&mut self) {
+        self.around.store_answers();
     }
 
     /// Whether the agent's lease is good at this moment.

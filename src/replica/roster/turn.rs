@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// Requests for leases that are under way at once.
-const REQUESTS_AT_ONCE: usize = 4;
+pub(super) const REQUESTS_AT_ONCE: usize = 4;
 /// Sessions that are read at once, before their agents are polled. The link sends what comes
 /// together in one round trip.
 pub(super) const READS_AT_ONCE: usize = 128;

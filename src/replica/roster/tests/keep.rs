@@ -257,3 +257,104 @@ async fn leases_are_renewed_while_the_sessions_of_those_left_behind_are_read() {
     assert!(kept > 300 && held == kept, "{held} leases for {kept} polls");
     leaving.abort();
 }
+
+#[tokio::test(start_paused = true)]
+async fn leases_are_renewed_while_the_store_is_slow_to_tell_who_has_the_others() {
+    let world = world_of(LEASES_AT_ONCE * 12, 0);
+    let running = [keeping(1, &world), keeping(2, &world)];
+    sleep(LEASE * 3).await;
+    {
+        let mut world = open(&world);
+        world.polls_last = LEASE * 3;
+        world.looking_time = LEASE / 4;
+    }
+    running[0].stops_turning();
+    let (roster, poller) = (running[0].roster.clone(), running[0].poller.clone());
+    let leaving = tokio::spawn(async move { roster.leave(&*poller).await });
+    sleep(LEASE * 2).await;
+    let me = running[1].me;
+    let held = open(&world).leases.values().filter(|(owner, ..)| *owner == me).count();
+    let kept = open(&world).polling.values().filter(|polling| polling.contains(&me)).count();
+    assert!(kept > LEASES_AT_ONCE * 4 && held == kept, "{held} leases for {kept} polls");
+    leaving.abort();
+}
+
+/// It can still say that it goes away: what takes no memory is not refused.
+#[tokio::test(start_paused = true)]
+async fn whom_a_replica_leaves_behind_while_the_store_takes_no_writes_one_other_takes() {
+    for lasted in [Duration::ZERO, LEASE * 2] {
+        let world = new_world();
+        let running = [keeping(1, &world), keeping(2, &world), keeping(3, &world)];
+        sleep(LEASE * 3).await;
+        let own =
+            open(&world).polling.values().filter(|some| some.contains(&running[0].me)).count();
+        assert!(own > 0);
+        open(&world).refuses_writes = true;
+        sleep(lasted).await;
+        running[0].leaves().await;
+        sleep(LEASE * 2).await;
+        for (agent, polling) in &open(&world).polling {
+            assert_eq!(polling.len(), 1, "{agent} is polled by {polling:?}");
+            assert!(!polling.contains(&running[0].me), "{agent}");
+        }
+    }
+}
+
+/// Without a lease nobody can sign them in, so that to begin again would lose them again.
+#[tokio::test(start_paused = true)]
+async fn whoever_is_lost_while_the_store_is_away_is_not_begun_again_until_it_is_back() {
+    for is_readable in [true, false] {
+        let world = world_of(1, 0);
+        let agent = agents()[0];
+        let running = [keeping(1, &world), keeping(2, &world)];
+        sleep(LEASE * 3).await;
+        let first = usize::from(!open(&world).is_polling(agent, running[0].me));
+        let (leaves, stays) = (&running[first], &running[1 - first]);
+        open(&world).polls_last = LEASE / 2;
+        leaves.stops_turning();
+        let (roster, poller) = (leaves.roster.clone(), leaves.poller.clone());
+        let leaving = tokio::spawn(async move { roster.leave(&*poller).await });
+        sleep(LEASE / 3).await;
+        if is_readable {
+            open(&world).refuses_writes = true;
+        } else {
+            open(&world).cut.extend([leaves.me, stays.me]);
+        }
+        sleep(LEASE * 3).await;
+        leaving.abort();
+        assert!(open(&world).is_polling(agent, stays.me), "it is left behind");
+
+        lose(stays, agent);
+        sleep(LEASE * 2).await;
+        assert!(!open(&world).is_polling(agent, stays.me), "readable: {is_readable}");
+        open(&world).refuses_writes = false;
+        open(&world).cut.clear();
+        sleep(LEASE * 2).await;
+        assert!(open(&world).is_polling(agent, stays.me));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_is_lost_after_being_taken_back_is_not_begun_again() {
+    let world = world_of(1, 0);
+    let replica = keeping(1, &world);
+    sleep(LEASE).await;
+    let agent = agents()[0];
+    open(&world).agents.clear();
+    while open(&world).leases.contains_key(&agent) {
+        sleep(Duration::from_millis(10)).await;
+    }
+    open(&world).cut.insert(replica.me);
+    while !open(&world).is_polling(agent, replica.me) {
+        sleep(Duration::from_millis(10)).await;
+    }
+    lose(&replica, agent);
+    sleep(LEASE).await;
+    assert!(!open(&world).is_polling(agent, replica.me));
+}
+
+/// What a keeper does that finds the session lost and may not sign the agent in.
+fn lose(replica: &Running, agent: crate::id::AgentId) {
+    replica.poller.stop(agent);
+    replica.roster.polls_ended(agent, &*replica.poller);
+}

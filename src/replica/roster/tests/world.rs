@@ -60,6 +60,8 @@ pub(super) struct World {
     pub(super) fortunes: BTreeMap<AgentId, Fortune>,
     /// How long it takes to read an agent's session.
     pub(super) reading_time: Option<Duration>,
+    /// How long it takes to look at leases.
+    pub(super) looking_time: Duration,
     rng: StdRng,
     pub(super) polling: BTreeMap<AgentId, BTreeSet<ReplicaId>>,
     /// Since when two poll for an agent.
@@ -127,6 +129,7 @@ pub(super) fn world_of(count: usize, seed: u64) -> Shared {
         bad_weather: false,
         fortunes: BTreeMap::new(),
         reading_time: None,
+        looking_time: Duration::ZERO,
         rng: StdRng::seed_from_u64(seed),
         polling: BTreeMap::new(),
         doubled: BTreeMap::new(),
@@ -302,6 +305,10 @@ impl Store {
     }
 }
 
+fn refused<T>() -> StoreFuture<'static, T> {
+    Box::pin(async { Err(StoreError::Unavailable("it takes no writes".into())) })
+}
+
 impl Leases for Store {
     fn sign_in_moments(&self, count: u32, _: Duration) -> StoreFuture<'_, Moments> {
         Box::pin(async move { Ok(Moments { count, wait: Duration::ZERO }) })
@@ -318,7 +325,7 @@ impl Leases for Store {
     fn census(&self) -> StoreFuture<'_, Census> {
         let me = self.me;
         if open(&self.world).refuses_writes {
-            return Box::pin(async { Err(StoreError::Unavailable("it takes no writes".into())) });
+            return refused();
         }
         self.answer(&[], move |world, now| {
             world.alive.insert(me, now + LEASE);
@@ -327,8 +334,18 @@ impl Leases for Store {
         })
     }
 
+    fn look(&self) -> StoreFuture<'_, Census> {
+        self.answer(&[], |world, _| Census {
+            replicas: world.alive.keys().copied().collect(),
+            agents: world.agents.clone(),
+        })
+    }
+
     fn hold(&self, agents: Vec<AgentId>, request: LeaseRequest) -> StoreFuture<'_, Vec<AgentId>> {
         let me = self.me;
+        if open(&self.world).refuses_writes {
+            return refused();
+        }
         self.answer(&agents.clone(), move |world, now| {
             world.leases.retain(|_, (_, _, until)| *until > now);
             let mut holding = Vec::new();
@@ -347,12 +364,17 @@ impl Leases for Store {
 
     fn held_by_others(&self, agents: Vec<AgentId>) -> StoreFuture<'_, Vec<(AgentId, ReplicaId)>> {
         let me = self.me;
-        self.answer(&[], move |world, now| {
+        let looking = open(&self.world).looking_time;
+        let answer = self.answer(&[], move |world, now| {
             let owner = |agent: AgentId| {
                 let (owner, _, until) = world.leases.get(&agent)?;
                 (*owner != me && *until > now).then_some((agent, *owner))
             };
             agents.into_iter().filter_map(owner).collect()
+        });
+        Box::pin(async move {
+            sleep(looking).await;
+            answer.await
         })
     }
 
