@@ -13,6 +13,7 @@ pub mod proto;
 mod record;
 mod respond;
 mod status;
+mod stream_over;
 mod timeout;
 mod translate;
 mod unreached;
@@ -26,6 +27,7 @@ use tonic::service::{Routes, RoutesBuilder};
 
 pub use self::failures::{Failure, Failures};
 pub(crate) use self::status::code_name;
+pub use self::stream_over::StreamOver;
 pub use self::unread::Unread;
 use self::{
     agent_events::AgentEventsRpc,

@@ -14,11 +14,6 @@ pub struct Caller {
     pub leaving: CancellationToken,
 }
 
-/// Goes with the answer to a stream: cancelled when it ends for a reason that the server does not see
-/// by itself. The server then sees to it that the caller takes the end.
-#[derive(Clone, Debug)]
-pub struct StreamOver(pub CancellationToken);
-
 /// When a caller stops waiting, and what follows for the bridge.
 #[derive(Clone, Copy, Debug)]
 pub struct Deadline {

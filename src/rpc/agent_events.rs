@@ -16,10 +16,11 @@ use super::{
     proto::{WatchEventsRequest, WatchEventsResponse, agent_events_server::AgentEvents},
     record::Record,
     respond::Arrival,
+    stream_over::StreamOver,
     translate,
 };
 use crate::{
-    call::{CallError, Obstacle, StreamOver, Wait},
+    call::{CallError, Obstacle, Wait},
     event::Watch,
     tenant::{Place, Tenant},
 };
@@ -37,6 +38,7 @@ struct Telling {
     /// To be told before the watch is asked for more.
     ready: VecDeque<WatchEventsResponse>,
     end: End,
+    over: StreamOver,
     /// Until the stream has ended.
     record: Option<Record>,
 }
@@ -64,8 +66,8 @@ impl AgentEvents for AgentEventsRpc {
             Ok((watch, end)) => {
                 let ready = [translate::begin(watch.position())].into();
                 let (shared, record) = (self.0.clone(), Some(record));
-                let over = StreamOver(end.place.lost_token());
-                let telling = Telling { shared, watch, ready, end, record };
+                let over = StreamOver::new(end.place.lost_token());
+                let telling = Telling { shared, watch, ready, end, over: over.clone(), record };
                 let stream: Responses = Box::pin(unfold(telling, Telling::next));
                 let mut response = Response::new(stream);
                 response.extensions_mut().insert(over);
@@ -131,12 +133,12 @@ impl Telling {
 
 impl Drop for Telling {
     /// A stream that is dropped after its end, since its caller did not read that far, has ended for
-    /// that reason.
+    /// that reason. The caller hears it if it reads on in time.
     fn drop(&mut self) {
         if let Some(record) = self.record.take()
             && let Some(error) = self.end.has_come()
         {
-            let _unread = record.refuse(&error, &self.shared);
+            self.over.tell(record.refuse(&error, &self.shared));
         }
     }
 }

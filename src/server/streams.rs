@@ -20,8 +20,9 @@ use tonic::{Status, body::Body};
 
 use super::house::{Guest, OpenCall};
 use crate::{
-    call::{Obstacle, Share, StreamOver},
+    call::{Obstacle, Share},
     config,
+    rpc::StreamOver,
     tenant::{Displacing, Place, Usage},
 };
 
@@ -86,6 +87,8 @@ struct Shared {
 #[derive(Debug)]
 enum State {
     Open(Body),
+    /// Being ended: what is left to send is not known yet.
+    Ending,
     /// What is left to send, if anything is.
     Over(Option<HeaderMap>),
 }
@@ -178,7 +181,7 @@ impl Ends {
         if matches!(self.place, StreamPlace::Events) && timeout(OWN_END, &mut gone).await.is_ok() {
             return;
         }
-        over(&shared, &end);
+        over(&shared, &end, self.over.as_ref());
         let Self { place, guest, call, .. } = self;
         // The stream's own call too: from here on only others make the connection busy.
         drop((place, call));
@@ -189,7 +192,8 @@ impl Ends {
         }
     }
 
-    /// Waits for the end; gives what the caller is told then.
+    /// Waits for the end; gives what the caller is told then, unless the stream's own service knows
+    /// better.
     async fn came(&self) -> Status {
         let deadline = async {
             match self.deadline {
@@ -205,7 +209,7 @@ impl Ends {
         };
         let over = async {
             match &self.over {
-                Some(StreamOver(over)) => over.cancelled().await,
+                Some(over) => over.token.cancelled().await,
                 None => std::future::pending().await,
             }
         };
@@ -220,20 +224,22 @@ impl Ends {
     }
 }
 
-/// Ends a stream that has not ended by itself.
-fn over(shared: &Mutex<Shared>, end: &Status) {
+/// Ends a stream that has not ended by itself, as its own service would, else with `end`.
+fn over(shared: &Mutex<Shared>, end: &Status, own: Option<&StreamOver>) {
+    let before = match &mut lock(shared).state {
+        state @ State::Open(_) => std::mem::replace(state, State::Ending),
+        State::Ending | State::Over(_) => return,
+    };
+    // With the places that it holds. Its service says now what the caller is told.
+    drop(before);
+    let end = own.and_then(StreamOver::status).unwrap_or(end);
     let mut trailers = HeaderMap::new();
-    // What is written here is short and plain text.
+    // The server's own words are short and plain text, and so is what the table makes.
     let _fits = end.add_header(&mut trailers);
     let mut shared = lock(shared);
-    let before = match &shared.state {
-        State::Open(_) => std::mem::replace(&mut shared.state, State::Over(Some(trailers))),
-        State::Over(_) => return,
-    };
+    shared.state = State::Over(Some(trailers));
     let waker = shared.waker.take();
     drop(shared);
-    // With the places that it holds.
-    drop(before);
     if let Some(waker) = waker {
         waker.wake();
     }
@@ -256,6 +262,7 @@ impl HttpBody for StreamBody {
         let mut shared = lock(&self.shared);
         let polled = match &mut shared.state {
             State::Open(body) => Pin::new(body).poll_frame(context),
+            State::Ending => Poll::Pending,
             State::Over(left) => Poll::Ready(left.take().map(|left| Ok(Frame::trailers(left)))),
         };
         match &polled {
@@ -269,6 +276,7 @@ impl HttpBody for StreamBody {
     fn is_end_stream(&self) -> bool {
         match &lock(&self.shared).state {
             State::Open(body) => body.is_end_stream(),
+            State::Ending => false,
             State::Over(left) => left.is_none(),
         }
     }

@@ -2,10 +2,15 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use ccgateway_bridge::rpc::proto::WatchEventsRequest;
+use h2::{RecvStream, client::SendRequest};
 use prost::Message;
+use tokio::net::TcpStream;
+use tonic::{Code, Status};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_reflection::pb::v1::ServerReflectionRequest;
+use tonic_types::StatusExt as _;
 
 use crate::{
     raw::{DATA, END_STREAM, Frame, HEADERS, INITIAL_WINDOW_SIZE, Raw, WINDOW_UPDATE},
@@ -181,4 +186,83 @@ async fn a_watch_that_is_not_read_ends_with_the_age_of_its_connection() {
     let program = Program::start(age, &[]).await;
     let mut stuck = watch_all(&program, 0, "1H").await;
     within("its end", stuck.until(|_| false)).await;
+}
+
+/// Begins to watch events, and reads nothing of them.
+async fn watch(client: &SendRequest<Bytes>, timeout: &str) -> RecvStream {
+    let request = http::Request::post(format!("http://localhost{WATCH_EVENTS}"))
+        .header("content-type", "application/grpc")
+        .header("te", "trailers")
+        .header("grpc-timeout", timeout)
+        .body(());
+    let mut client = client.clone().ready().await.expect("open");
+    let (response, mut body) =
+        client.send_request(request.expect("a request"), false).expect("sent");
+    body.send_data(Bytes::from_static(&[0; 5]), true).expect("sent");
+    response.await.expect("served").into_body()
+}
+
+/// Reads a stream to its end.
+async fn end(mut body: RecvStream) -> Status {
+    while let Some(data) = body.data().await {
+        drop(data.expect("not cut"));
+    }
+    let trailers = body.trailers().await.expect("not cut").expect("trailers");
+    Status::from_header_map(&trailers).expect("a status")
+}
+
+/// How the newest of many watches ends for a peer that reads nothing until `over`.
+async fn late_end(
+    program: &Program,
+    watches: u32,
+    timeout: &str,
+    over: impl Future<Output = ()>,
+) -> Status {
+    let stream = TcpStream::connect(program.grpc).await.expect("connected");
+    let mut builder = h2::client::Builder::new();
+    builder.initial_window_size(0);
+    let (client, mut connection) = builder.handshake(stream).await.expect("a handshake");
+    let watching = async {
+        let mut held = Vec::new();
+        for _ in 0..watches {
+            held.push(watch(&client, timeout).await);
+        }
+        over.await;
+        held
+    };
+    let mut held = tokio::select! {
+        ended = &mut connection => panic!("cut: {ended:?}"),
+        held = watching => held,
+    };
+    connection.set_initial_window_size(65_535).expect("a window");
+    let newest = held.pop().expect("one at least");
+    let mut status = std::pin::pin!(end(newest));
+    tokio::select! {
+        biased;
+        status = &mut status => status,
+        // Read to its end, with what the stream is still to be told.
+        _ended = connection => status.await,
+    }
+}
+
+#[tokio::test]
+async fn a_watcher_that_reads_on_after_the_end_hears_the_contracts_reason() {
+    let age = "server.connections = { max_age = \"1s\", max_age_grace = \"1h\" }";
+    for (settings, watches, timeout, code, reason) in [
+        ("", 1, "2S", Code::DeadlineExceeded, "DEADLINE"),
+        (age, 1, "1H", Code::Unavailable, "CONNECTION_AGED"),
+        ("", WATCHES, "1H", Code::ResourceExhausted, "TENANT_OVERLOADED"),
+    ] {
+        let program = Program::start(settings, &[]).await;
+        let over = async {
+            if reason == "TENANT_OVERLOADED" {
+                assert!(may_watch(&program, 2).await, "of an address that has too many");
+            }
+            program.printed(&format!("\"reason\":\"{reason}\"")).await;
+        };
+        let status = within(reason, late_end(&program, watches, timeout, over)).await;
+        assert_eq!(status.code(), code, "{status:?}");
+        let info = status.get_details_error_info().unwrap_or_else(|| panic!("{status:?}"));
+        assert_eq!(info.reason, reason);
+    }
 }
