@@ -368,21 +368,18 @@ async fn leave_sessions(tenants: &Tenants, drain: &Drain, deadline: Deadline) {
 
 impl Ports {
     async fn open(server: &config::Server) -> Result<Self, StartError> {
-        let grpc = listen(server.listen, "server.listen").await?;
+        let grpc = listen(server.listen, "server.listen")?;
         let admin = match server.admin_listen {
-            Some(addr) => Some(listen(addr, "server.admin_listen").await?),
+            Some(addr) => Some(listen(addr, "server.admin_listen")?),
             None => None,
         };
         Ok(Self { grpc, admin })
     }
 }
 
-async fn listen(
-    addr: SocketAddr,
-    key: &'static str,
-) -> Result<(TcpListener, SocketAddr), StartError> {
+fn listen(addr: SocketAddr, key: &'static str) -> Result<(TcpListener, SocketAddr), StartError> {
     let failed = |source| StartError::Listen { addr, key, source };
-    let listener = TcpListener::bind(addr).await.map_err(failed)?;
+    let listener = listener::bind(addr).map_err(failed)?;
     let bound = listener.local_addr().map_err(failed)?;
     Ok((listener, bound))
 }

@@ -3,7 +3,7 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 use futures_util::FutureExt as _;
 use hyper::server::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
@@ -22,6 +22,13 @@ pub(super) struct Callers {
     pub(super) stages: Stages,
 }
 
+/// What the kernel may hold of what is written to one connection; Linux doubles it for its own
+/// bookkeeping. By itself it lets a connection have 4 MiB. That is memory which peers that do not read
+/// can take, and a slow reader makes room in such a buffer only every ten seconds or so, between which
+/// it seems not to read.
+const SEND_BUFFER: u32 = 128 * 1024;
+/// Connections that wait to be accepted; the kernel has a lower limit.
+const BACKLOG: u32 = 4096;
 /// After an error that another attempt would meet at once, such as too many open files.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -65,6 +72,20 @@ fn http2(limits: &Http2) -> http2::Builder<TokioExecutor> {
     builder
 }
 
+/// Listens at `addr`. Connections inherit the bound on their send buffer from the listening socket.
+///
+/// # Errors
+///
+/// If the address is taken, not of this machine, or not to be had.
+pub(super) fn bind(addr: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if addr.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    // So that a restart does not wait for connections of the process before.
+    socket.set_reuseaddr(cfg!(unix))?;
+    socket.set_send_buffer_size(SEND_BUFFER)?;
+    socket.bind(addr)?;
+    socket.listen(BACKLOG)
+}
+
 /// Accepts connections until the bridge stops; each is served in a task of its own. None waits in
 /// the kernel's backlog, where nobody could see whether its peer goes on.
 pub(super) async fn accept(listener: TcpListener, callers: Arc<Callers>, tasks: TaskTracker) {
@@ -102,5 +123,40 @@ async fn after(error: &io::Error) {
     if !of_the_peer {
         warn!(%error, "cannot accept connections; trying again");
         tokio::time::sleep(ACCEPT_PAUSE).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_kernel_holds_little_of_what_a_peer_does_not_read() {
+        let listener = bind(([127, 0, 0, 1], 0).into()).unwrap();
+        let peer = TcpSocket::new_v4().unwrap();
+        peer.set_recv_buffer_size(SEND_BUFFER).unwrap();
+        let connected = peer.connect(listener.local_addr().unwrap());
+        let (peer, accepted) = tokio::join!(connected, listener.accept());
+        let (mut peer, (mut stream, _)) = (peer.unwrap(), accepted.unwrap());
+        // It reads for a while, so that the kernel would give the connection a larger buffer.
+        let (mut read, piece) = (vec![0; 512 * 16 * 1024], [0; 16 * 1024]);
+        let written = async {
+            for _ in 0..512 {
+                stream.write_all(&piece).await.unwrap();
+            }
+        };
+        let reading = async {
+            peer.read_exact(&mut read).await.unwrap();
+        };
+        tokio::join!(written, reading);
+        let (mut taken, wait) = (0, Duration::from_millis(300));
+        while let Ok(written) = tokio::time::timeout(wait, stream.write(&piece)).await {
+            taken += written.unwrap();
+        }
+        // Both ends, of which the kernel doubles each.
+        let limit = 4 * SEND_BUFFER as usize;
+        assert!((1..=limit).contains(&taken), "{taken} bytes");
     }
 }
