@@ -2,7 +2,6 @@
 
 use std::{
     net::IpAddr,
-    num::NonZeroUsize,
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, Waker},
@@ -13,14 +12,13 @@ use bytes::Bytes;
 use http::HeaderMap;
 use hyper::body::{Body as HttpBody, Frame};
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore, oneshot},
+    sync::oneshot,
     time::{Instant, sleep_until, timeout},
 };
 use tonic::{Status, body::Body};
 
 use super::house::{Guest, OpenCall};
 use crate::{
-    call::{Obstacle, Share},
     config,
     rpc::StreamOver,
     tenant::{Displacing, Place, Usage},
@@ -33,7 +31,8 @@ pub(super) struct Streams {
     /// One for each connection, which is what callers need that check the health of each. A newer
     /// one takes the place of an old one.
     health: Arc<Displacing>,
-    reflection: Arc<Semaphore>,
+    /// Few for all, of which a newcomer gets one from the address that has most.
+    reflection: Arc<Displacing>,
 }
 
 /// What a path's answer is.
@@ -54,7 +53,7 @@ pub(super) enum Answering {
 pub(super) enum StreamPlace {
     Events,
     Health(Place),
-    Reflection { _place: OwnedSemaphorePermit },
+    Reflection(Place),
 }
 
 /// What ends a stream, if neither side does.
@@ -94,7 +93,7 @@ enum State {
 }
 
 /// Of reflection streams: tools open one at a time, for a moment.
-const REFLECTION_MAX: NonZeroUsize = NonZeroUsize::new(16).unwrap();
+const REFLECTION_MAX: usize = 16;
 /// How long the events' own service may take for the end of a stream, which it explains better.
 const OWN_END: Duration = Duration::from_secs(1);
 /// How long a peer may take to read the end of a stream, where it makes no other call.
@@ -104,37 +103,23 @@ const END_READ: Duration = Duration::from_secs(5);
 
 impl Streams {
     pub(super) fn new(limits: &config::Connections) -> Self {
-        let reflection = Arc::new(Semaphore::new(REFLECTION_MAX.get()));
-        Self { health: Displacing::new(limits.max.get()), reflection }
+        let places = Displacing::new;
+        Self { health: places(limits.max.get()), reflection: places(REFLECTION_MAX) }
     }
 
     /// A place for a stream of `peer`; none for what is not a stream.
-    ///
-    /// # Errors
-    ///
-    /// [`Obstacle::Overloaded`] if there are as many as there may be.
-    pub(super) fn enter(
-        &self,
-        answering: Answering,
-        peer: IpAddr,
-    ) -> Result<Option<StreamPlace>, Obstacle> {
-        Ok(match answering {
+    pub(super) fn enter(&self, answering: Answering, peer: IpAddr) -> Option<StreamPlace> {
+        match answering {
             Answering::Once => None,
             Answering::Events => Some(StreamPlace::Events),
             Answering::Health => Some(StreamPlace::Health(self.health.enter(peer))),
-            Answering::Reflection => {
-                let (share, limit) = (Share::ServerReflection, REFLECTION_MAX);
-                let place = self.reflection.clone().try_acquire_owned();
-                let place = place.map_err(|_| Obstacle::Overloaded { share, limit })?;
-                Some(StreamPlace::Reflection { _place: place })
-            }
-        })
+            Answering::Reflection => Some(StreamPlace::Reflection(self.reflection.enter(peer))),
+        }
     }
 
     /// How many places are taken.
     pub(super) fn usage(&self) -> [Usage; 2] {
-        let reflection = Usage::of("reflection", REFLECTION_MAX.get(), &self.reflection);
-        [self.health.usage("health_watches"), reflection]
+        [self.health.usage("health_watches"), self.reflection.usage("reflection")]
     }
 }
 
@@ -203,8 +188,8 @@ impl Ends {
         };
         let displaced = async {
             match &self.place {
-                StreamPlace::Health(place) => place.lost().await,
-                _ => std::future::pending().await,
+                StreamPlace::Health(place) | StreamPlace::Reflection(place) => place.lost().await,
+                StreamPlace::Events => std::future::pending().await,
             }
         };
         let over = async {
