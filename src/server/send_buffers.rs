@@ -32,7 +32,9 @@ use crate::tenant::Usage;
 /// reads cannot end by itself; its connection has to be closed. That happens when an answer has made
 /// no progress for ten seconds, and no other one of the connection either; when an answer has made
 /// none for half a minute, whatever its neighbours do; and when all connections together hold more
-/// than the limit, then to the connection that holds most, of the address that holds most.
+/// than the limit. Then those go first whose peers have taken nothing for some seconds, the oldest
+/// piece first, so that a slow reader of a large answer does not make room for many who read nothing;
+/// where there is no difference, the connection that holds most, of the address that holds most.
 #[derive(Debug)]
 pub(super) struct SendBuffers {
     limit: usize,
@@ -138,6 +140,7 @@ impl SendBuffers {
     pub(super) fn begin_step(&self) {
         let step = self.step.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
         for buffer in self.connections().all.values() {
+            buffer.look();
             if buffer.is_stuck(step) {
                 buffer.cut_late();
             }
@@ -160,9 +163,11 @@ impl SendBuffers {
             *bytes > 0
         });
         let mut all: usize = held.values().sum();
+        let step = self.step.load(Ordering::Relaxed);
         let connections = self.connections();
         while all > self.limit {
-            let Some((number, buffer)) = connections.largest(&held) else { return };
+            let next = connections.next_to_go(&held, step);
+            let Some((number, buffer)) = next else { return };
             all -= held.remove(&number).unwrap_or_default();
             if buffer.cut_once() {
                 self.full.fetch_add(1, Ordering::Relaxed);
@@ -178,6 +183,18 @@ impl SendBuffers {
 // === impl Connections ===
 
 impl Connections {
+    /// Whose connection is closed next where too much is held.
+    fn next_to_go(&self, held: &HashMap<u64, usize>, step: usize) -> Option<(u64, &SendBuffer)> {
+        let rests = |number: &u64| {
+            let buffer = self.all.get(number).filter(|buffer| !buffer.has_moved())?;
+            Some(buffer.oldest(step))
+        };
+        // None where all have moved.
+        let longest = held.keys().filter_map(rests).max();
+        let first = held.iter().filter(|(number, _)| rests(number) == longest);
+        self.largest(&first.map(|(number, bytes)| (*number, *bytes)).collect())
+    }
+
     /// Of the address that holds most, the connection that does.
     fn largest(&self, held: &HashMap<u64, usize>) -> Option<(u64, &SendBuffer)> {
         let mut by_peer: HashMap<IpAddr, usize> = HashMap::new();
@@ -334,6 +351,31 @@ mod tests {
         assert!(is_cut(&flood[5]), "it held most");
         assert!(!is_cut(&honest));
         assert_eq!(all.counts()[1], ("answers_full", 2));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn where_too_much_is_unread_whoever_reads_stays() {
+        let piece = OVERHEAD + 100;
+        let all = SendBuffers::with_limit(8 * piece);
+        let reader = all.open(peer(1));
+        let mut answers = [(); 4].map(|()| chunk(&reader, &Reader::Prompt));
+        let at_rest: Vec<_> = (2..8).map(|number| all.open(peer(number))).collect();
+        let mut held = vec![chunk(&at_rest[5], &Reader::Prompt)];
+        // Each takes something now and then, but for the last, which came first.
+        for step in 0..4 {
+            all.begin_step();
+            answers[0].advance(1);
+            if step == 0 {
+                let others = &at_rest[..5];
+                held.extend(others.iter().map(|buffer| chunk(buffer, &Reader::Prompt)));
+                held[1..].iter_mut().for_each(|piece| piece.advance(1));
+            }
+        }
+        look(&all).await;
+        let lost: Vec<_> = at_rest.iter().map(|buffer| is_cut(buffer)).collect();
+        assert!(!is_cut(&reader), "it holds most, and reads");
+        assert_eq!(lost.iter().filter(|lost| **lost).count(), 2, "two too many: {lost:?}");
+        assert!(lost[5], "it has taken nothing for longest");
     }
 
     #[tokio::test(start_paused = true)]

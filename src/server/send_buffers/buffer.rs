@@ -24,6 +24,10 @@ pub(in crate::server) struct SendBuffer {
     progressed: [AtomicUsize; STEPS],
     /// The step in which any of them made progress last, or in which the first of them came.
     last_progress: AtomicUsize,
+    /// How often the peer has taken something.
+    moves: AtomicUsize,
+    /// What that was at the last looks, the one before the last first.
+    looked: [AtomicUsize; 2],
     cut: CancellationToken,
 }
 
@@ -54,6 +58,8 @@ impl SendBuffer {
             bytes: AtomicUsize::default(),
             progressed: <_>::default(),
             last_progress,
+            moves: AtomicUsize::default(),
+            looked: <_>::default(),
             cut: CancellationToken::new(),
         }
     }
@@ -130,6 +136,26 @@ impl SendBuffer {
         (since..STEPS).any(has_piece)
     }
 
+    /// Notes what the peer has taken so far.
+    pub(super) fn look(&self) {
+        let [before, last] = &self.looked;
+        before.store(last.load(Ordering::Relaxed), Ordering::Relaxed);
+        last.store(self.moves.load(Ordering::Relaxed), Ordering::Relaxed);
+    }
+
+    /// Whether the peer has taken anything since the look before the last, which was two to four
+    /// seconds ago: since the last one, it may have had no time.
+    pub(super) fn has_moved(&self) -> bool {
+        let [before, _last] = &self.looked;
+        self.moves.load(Ordering::Relaxed) != before.load(Ordering::Relaxed)
+    }
+
+    /// How many steps ago the oldest piece that has to make progress made any.
+    pub(super) fn oldest(&self, step: usize) -> usize {
+        let has_piece = |ago: &usize| self.at(step.wrapping_sub(*ago)).load(Ordering::Relaxed) > 0;
+        (0..STEPS).rev().find(has_piece).unwrap_or_default()
+    }
+
     fn progress(&self, step: usize) {
         self.last_progress.store(step, Ordering::Relaxed);
     }
@@ -167,6 +193,7 @@ impl Drop for Listed {
 impl Held {
     /// Notes that the peer has taken a part of it.
     pub(super) fn progress(&mut self) {
+        self.buffer.moves.fetch_add(1, Ordering::Relaxed);
         let Some(last) = &mut self.step else { return };
         let now = self.buffer.of.step.load(Ordering::Relaxed);
         self.buffer.progress(now);
@@ -183,6 +210,7 @@ impl Drop for Held {
         let Self { buffer, bytes, step } = self;
         buffer.of.bytes.fetch_sub(*bytes, Ordering::Relaxed);
         buffer.bytes.fetch_sub(*bytes, Ordering::Relaxed);
+        buffer.moves.fetch_add(1, Ordering::Relaxed);
         buffer.progress(buffer.of.step.load(Ordering::Relaxed));
         if let Some(step) = *step {
             buffer.at(step).fetch_sub(1, Ordering::Relaxed);
