@@ -203,7 +203,8 @@ impl Ends {
             () = deadline => Status::deadline_exceeded("the stream's deadline has passed"),
             () = displaced => Status::unavailable("there are too many such streams; this one made room"),
             () = over => Status::unavailable("the stream is over"),
-            // As it should; whoever wants to go on opens another one.
+            // Nothing has failed: those who watch health or use reflection open another stream. Those
+            // who watch events hear from its service why theirs is over.
             () = self.guest.leaving.cancelled() => Status::ok(""),
         }
     }

@@ -17,10 +17,12 @@ use tokio_util::sync::{
 
 use super::Usage;
 
-/// Places for things that take an honest peer milliseconds, such as a handshake. Where all are
-/// taken, the newcomer gets one from the address that holds most, itself included, and of these
-/// the one that has been held longest: peers that stand still hold the oldest places, so they
-/// cannot keep others out by being many, and one address cannot by being fast.
+/// Places of which no address can keep the others out. There are two ways in. With
+/// [`Displacing::enter`] a newcomer always gets a place: where all are taken, the one that has been
+/// held longest at the address that holds most, the newcomer's own included. This is for what takes
+/// an honest peer milliseconds, such as a handshake, since an old place then belongs to a peer that
+/// stands still; and for streams that are easily opened again. With [`Displacing::enter_fairly`] a
+/// newcomer gets a place only from an address that has more, so that places may be held for long.
 #[derive(Debug)]
 pub struct Displacing {
     limit: NonZeroUsize,
