@@ -156,7 +156,7 @@ impl Bridge {
     pub async fn start_with(config: Config, log: Option<LogControl>) -> Result<Self, StartError> {
         // Before anything else: a port that is taken, as by the bridge that runs already, must not
         // become known only when this one has begun to poll that one's agents.
-        let ports = Ports::open(&config.server).await?;
+        let ports = Ports::open(&config.server)?;
         let stores = open_stores(&config).await?;
         let (work, stages) = (Work::default(), Stages::default());
         let tasks = (work.clone(), stages.clone());
@@ -367,7 +367,7 @@ async fn leave_sessions(tenants: &Tenants, drain: &Drain, deadline: Deadline) {
 }
 
 impl Ports {
-    async fn open(server: &config::Server) -> Result<Self, StartError> {
+    fn open(server: &config::Server) -> Result<Self, StartError> {
         let grpc = listen(server.listen, "server.listen")?;
         let admin = match server.admin_listen {
             Some(addr) => Some(listen(addr, "server.admin_listen")?),
