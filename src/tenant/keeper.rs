@@ -216,7 +216,7 @@ impl Keeper {
             // A call may have made the session anew just before this keeper was off the list, and
             // have found it still on it.
             End::NotOurs if matches!(self.session().await, Ok(Some(_))) => {
-                tenant.keep_again(*agent)
+                tenant.keep_again(*agent);
             }
             End::NotOurs if tenant.keepers.is_keeping(*agent) => {}
             // It stays stored: whoever gets the lease when the store is back goes on with it.

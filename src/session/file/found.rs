@@ -105,7 +105,7 @@ fn fill(volume: &Volume, slots: &[Slot], reading: Reading<'_>) -> Result<Databas
         // What is of no use is not to stay in free pages, such as passwords.
         anew = Anew::Replaced;
     }
-    write_anew(volume, database, anew, tally, slots, reading)
+    write_anew(volume, database, anew.after(tally), slots, reading)
 }
 
 /// The same for a file that is opened again, since something has failed: takes in what is in it if it
@@ -126,7 +126,7 @@ pub(super) fn open_again(
     if anew == Anew::InPlace && tally.outdated > 0 {
         anew = Anew::Replaced;
     }
-    write_anew(volume, database, anew, tally, slots, reading)
+    write_anew(volume, database, anew.after(tally), slots, reading)
 }
 
 /// How everything that is known is written to a file.
@@ -136,6 +136,8 @@ enum Anew {
     New,
     /// A new file takes its place: free pages may hold what nobody is to read any more.
     Replaced,
+    /// To a new file, and the old one is kept: the operator may have the key to these rows elsewhere.
+    SetAside { sealed: usize },
     /// Over what is in it. This needs the least room on the disk.
     InPlace,
 }
@@ -150,26 +152,29 @@ impl Anew {
             Self::Replaced
         }
     }
+
+    /// The same, given what became of the rows.
+    fn after(self, tally: Tally) -> Self {
+        if tally.sealed > 0 { Self::SetAside { sealed: tally.sealed } } else { self }
+    }
 }
 
 fn write_anew(
     volume: &Volume,
     mut database: Database,
-    mut anew: Anew,
-    tally: Tally,
+    anew: Anew,
     slots: &[Slot],
     reading: Reading<'_>,
 ) -> Result<Database, DatabaseError> {
     let everything = writer::everything(slots, reading.keyring);
     let seal = Seal::of(reading.keyring);
-    if tally.sealed > 0 {
-        // The operator may have the key elsewhere.
-        drop(database);
-        database = writer::begin_anew(volume, &no_key(tally.sealed))?;
-        anew = Anew::New;
-    }
     match anew {
         Anew::New => database.begin(&everything, &seal)?,
+        Anew::SetAside { sealed } => {
+            drop(database);
+            database = writer::begin_anew(volume, &no_key(sealed))?;
+            database.begin(&everything, &seal)?;
+        }
         Anew::InPlace => match database.write(&everything, Rest::Goes) {
             // A check of the file does not find everything that a write does.
             Err(DatabaseError::Broken(_)) => {
