@@ -95,13 +95,13 @@ impl Underway {
             () = &mut noticed => Ok(()),
             loss = self.patience.lost() => {
                 let goes_on = self.patience.goes_on(loss, untouched);
-                let lost = untouched.because(loss.before_sending());
+                let error = untouched.because(loss.before_sending());
                 if !goes_on {
-                    self.patience.answer(lost.clone());
+                    self.patience.answer(error.clone());
                 }
                 // The agent's next call has to wait for it in any case.
                 noticed.await;
-                if goes_on { Ok(()) } else { Err(lost) }
+                if goes_on { Ok(()) } else { Err(error) }
             }
         }
     }

@@ -274,7 +274,7 @@ async fn a_watcher_that_reads_on_after_the_end_hears_the_contracts_reason() {
             }
             program.printed(&format!("\"reason\":\"{reason}\"")).await;
         };
-        let status = within(reason, late_end(&program, watches, timeout, over)).await;
+        let status = within(reason, Box::pin(late_end(&program, watches, timeout, over))).await;
         assert_eq!(status.code(), code, "{status:?}");
         let info = status.get_details_error_info().unwrap_or_else(|| panic!("{status:?}"));
         assert_eq!(info.reason, reason);
