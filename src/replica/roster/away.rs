@@ -50,14 +50,12 @@ impl Roster {
     /// The store does not say who is there. Where polls are to go on, they do for everybody who would
     /// be polled by nobody else.
     pub(super) async fn go_without(&self, asked: Asked, polls: &impl Polls) {
-        let unpolled = {
+        {
             let mut held = self.held();
-            let agents = held.agents();
-            for agent in &agents {
-                held.unanswered(*agent, asked);
+            for agent in held.agents() {
+                held.unanswered(agent, asked);
             }
-            agents
-        };
+        }
         let has_lasted = self.fails() >= self.leases.time();
         if self.when_away == WhenAway::Stop {
             return;
@@ -65,13 +63,14 @@ impl Roster {
         // A store that takes no writes may still be read. One that cannot be may only have been slow
         // this once; later, two pollers cost less than none.
         let is_read = matches!(timeout(self.look_max(), self.look_again()).await, Ok(Ok(())));
-        let (untaken, left_behind) = {
+        // After the wait above, in which sessions may have been lost.
+        let (own, untaken, left_behind) = {
             let held = self.held();
             let untaken = if is_read || has_lasted { held.untaken() } else { Vec::new() };
-            (untaken, held.around().left_behind(is_read, has_lasted))
+            (held.agents(), untaken, held.around().left_behind(is_read, has_lasted))
         };
-        // Polls that have ended for a hand-over, which does not come now, are among those unpolled.
-        let agents = unpolled.into_iter().chain(untaken).chain(left_behind);
+        // Polls that have ended for a hand-over, which does not come now, are among one's own.
+        let agents = own.into_iter().chain(untaken).chain(left_behind);
         let agents = agents.filter(|agent| !polls.is_polling(*agent));
         let begin = |agent| {
             let mut held = self.held();
