@@ -2,10 +2,13 @@
 
 use std::{
     io,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError},
 };
 
-use tracing::subscriber::{DefaultGuard, set_default};
+use tracing::{
+    Dispatch,
+    subscriber::{DefaultGuard, set_default},
+};
 use tracing_subscriber::fmt::MakeWriter;
 
 /// The lines that are logged on this thread for as long as it lives.
@@ -18,8 +21,14 @@ pub(crate) struct Captured {
 #[derive(Clone, Debug, Default)]
 struct Lines(Arc<Mutex<Vec<u8>>>);
 
+/// Never used, and always there. With a single dispatcher tracing asks only the thread that first comes
+/// to a line of the log whether it is wanted: a test that runs beside this one would say no for it.
+static ANOTHER: LazyLock<Dispatch> =
+    LazyLock::new(|| Dispatch::new(tracing_subscriber::registry()));
+
 impl Captured {
     pub(crate) fn start() -> Self {
+        LazyLock::force(&ANOTHER);
         let lines = Lines::default();
         let subscriber =
             tracing_subscriber::fmt().with_ansi(false).with_writer(lines.clone()).finish();
