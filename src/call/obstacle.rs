@@ -175,6 +175,8 @@ pub enum Share {
     ServerCalls,
     /// Requests whose message is not there yet.
     ServerReading,
+    /// Streams that describe the services to tools.
+    ServerReflection,
     /// All calls of the tenant.
     TenantCalls,
     /// Requests to the tenant's gateway at once.
@@ -253,9 +255,10 @@ impl fmt::Display for Wait {
 
 impl Share {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::ServerCalls,
         Self::ServerReading,
+        Self::ServerReflection,
         Self::TenantCalls,
         Self::TenantRequests,
         Self::HostRequests,
@@ -269,6 +272,7 @@ impl Share {
         match self {
             Self::ServerCalls => "server_calls",
             Self::ServerReading => "server_reading",
+            Self::ServerReflection => "server_reflection",
             Self::TenantCalls => "calls",
             Self::TenantRequests => "requests",
             Self::HostRequests => "host_requests",
@@ -283,6 +287,7 @@ impl Share {
         match self {
             Self::ServerCalls | Self::TenantCalls => "calls at once",
             Self::ServerReading => "unfinished requests at once",
+            Self::ServerReflection => "reflection streams at once",
             Self::TenantRequests | Self::HostRequests => "requests at once",
             Self::AgentQueue => "calls waiting for one agent",
             Self::TenantSessions => "sessions",
@@ -295,7 +300,7 @@ impl fmt::Display for Share {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::ServerCalls => "the tenant's part of the server's share",
-            Self::ServerReading => "the server's share",
+            Self::ServerReading | Self::ServerReflection => "the server's share",
             Self::TenantCalls
             | Self::TenantRequests
             | Self::TenantSessions

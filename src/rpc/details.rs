@@ -78,7 +78,9 @@ fn add(details: &mut ErrorDetails, more: More<'_>, error: &CallError, about: &Ab
         }
         More::Quota(share) => {
             let subject = match share {
-                Share::ServerCalls | Share::ServerReading => "server".to_owned(),
+                Share::ServerCalls | Share::ServerReading | Share::ServerReflection => {
+                    "server".to_owned()
+                }
                 Share::AgentQueue => agent(),
                 _ => format!("tenants/{}", about.tenant_id),
             };

@@ -88,7 +88,7 @@ fn obstacle<'a>(obstacle: &'a Obstacle, so: &'static str) -> Row<'a> {
         Obstacle::Deadline(Wait::Watching)
                                         => (DeadlineExceeded, "DEADLINE", Nothing, ""),
         Obstacle::Deadline(_)           => (DeadlineExceeded, "DEADLINE", Nothing, so),
-        Obstacle::Overloaded { share: share @ (Share::ServerCalls | Share::ServerReading), .. }
+        Obstacle::Overloaded { share: share @ (Share::ServerCalls | Share::ServerReading | Share::ServerReflection), .. }
                                         => (ResourceExhausted, "SERVER_OVERLOADED", Quota(*share), "try again shortly"),
         Obstacle::Overloaded { share, .. }
                                         => (ResourceExhausted, "TENANT_OVERLOADED", Quota(*share), "try again shortly"),
@@ -365,7 +365,7 @@ mod tests {
             }
         }
         check(&CallError::BadReply(text()), (Internal, "GATEWAY_BAD_REPLY", unknown, None, never));
-        for share in [Share::ServerCalls, Share::ServerReading] {
+        for share in [Share::ServerCalls, Share::ServerReading, Share::ServerReflection] {
             check(
                 &overloaded(share),
                 (ResourceExhausted, "SERVER_OVERLOADED", unsent, Some(500), Some("500")),

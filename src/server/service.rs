@@ -128,7 +128,13 @@ impl Work {
     ) -> Result<Response<Answer>, Infallible> {
         let call = answering.is_use().then(|| guest.begin());
         let Services { streams, unread, .. } = &self.services;
-        let place = streams.enter(answering, self.sender.peer);
+        let place = match streams.enter(answering, self.sender.peer) {
+            Ok(place) => place,
+            Err(full) => {
+                let refused = unread.refuse(&head, &CallError::unasked(full));
+                return Ok(self.once(refused, call));
+            }
+        };
         let deadline = unread.deadline(&head.headers, self.sender.arrived);
         let mut response = self.ask(head, body).await?;
         let Some(place) = place.filter(|_| !response.body().is_end_stream()) else {

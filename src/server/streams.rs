@@ -2,6 +2,7 @@
 
 use std::{
     net::IpAddr,
+    num::NonZeroUsize,
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, Waker},
@@ -12,13 +13,14 @@ use bytes::Bytes;
 use http::HeaderMap;
 use hyper::body::{Body as HttpBody, Frame};
 use tokio::{
-    sync::oneshot,
+    sync::{OwnedSemaphorePermit, Semaphore, oneshot},
     time::{Instant, sleep_until, timeout},
 };
 use tonic::{Status, body::Body};
 
 use super::house::{Guest, OpenCall};
 use crate::{
+    call::{Obstacle, Share},
     config,
     rpc::StreamOver,
     tenant::{Displacing, Place, Usage},
@@ -31,8 +33,7 @@ pub(super) struct Streams {
     /// One for each connection, which is what callers need that check the health of each. A newer
     /// one takes the place of an old one.
     health: Arc<Displacing>,
-    /// Few for all, of which a newcomer gets one from the address that has most.
-    reflection: Arc<Displacing>,
+    reflection: Arc<Semaphore>,
 }
 
 /// What a path's answer is.
@@ -53,7 +54,7 @@ pub(super) enum Answering {
 pub(super) enum StreamPlace {
     Events,
     Health(Place),
-    Reflection(Place),
+    Reflection { _place: OwnedSemaphorePermit },
 }
 
 /// What ends a stream, if neither side does.
@@ -93,7 +94,7 @@ enum State {
 }
 
 /// Of reflection streams: tools open one at a time, for a moment.
-const REFLECTION_MAX: usize = 16;
+const REFLECTION_MAX: NonZeroUsize = NonZeroUsize::new(16).unwrap();
 /// How long the events' own service may take for the end of a stream, which it explains better.
 const OWN_END: Duration = Duration::from_secs(1);
 /// How long a peer may take to read the end of a stream, where it makes no other call.
@@ -103,23 +104,37 @@ const END_READ: Duration = Duration::from_secs(5);
 
 impl Streams {
     pub(super) fn new(limits: &config::Connections) -> Self {
-        let places = Displacing::new;
-        Self { health: places(limits.max.get()), reflection: places(REFLECTION_MAX) }
+        let reflection = Arc::new(Semaphore::new(REFLECTION_MAX.get()));
+        Self { health: Displacing::new(limits.max.get()), reflection }
     }
 
     /// A place for a stream of `peer`; none for what is not a stream.
-    pub(super) fn enter(&self, answering: Answering, peer: IpAddr) -> Option<StreamPlace> {
-        match answering {
+    ///
+    /// # Errors
+    ///
+    /// [`Obstacle::Overloaded`] if there are as many as there may be.
+    pub(super) fn enter(
+        &self,
+        answering: Answering,
+        peer: IpAddr,
+    ) -> Result<Option<StreamPlace>, Obstacle> {
+        Ok(match answering {
             Answering::Once => None,
             Answering::Events => Some(StreamPlace::Events),
             Answering::Health => Some(StreamPlace::Health(self.health.enter(peer))),
-            Answering::Reflection => Some(StreamPlace::Reflection(self.reflection.enter(peer))),
-        }
+            Answering::Reflection => {
+                let (share, limit) = (Share::ServerReflection, REFLECTION_MAX);
+                let place = self.reflection.clone().try_acquire_owned();
+                let place = place.map_err(|_| Obstacle::Overloaded { share, limit })?;
+                Some(StreamPlace::Reflection { _place: place })
+            }
+        })
     }
 
     /// How many places are taken.
     pub(super) fn usage(&self) -> [Usage; 2] {
-        [self.health.usage("health_watches"), self.reflection.usage("reflection")]
+        let reflection = Usage::of("reflection", REFLECTION_MAX.get(), &self.reflection);
+        [self.health.usage("health_watches"), reflection]
     }
 }
 
@@ -188,8 +203,8 @@ impl Ends {
         };
         let displaced = async {
             match &self.place {
-                StreamPlace::Health(place) | StreamPlace::Reflection(place) => place.lost().await,
-                StreamPlace::Events => std::future::pending().await,
+                StreamPlace::Health(place) => place.lost().await,
+                _ => std::future::pending().await,
             }
         };
         let over = async {

@@ -1,6 +1,6 @@
 //! Streams that callers hold: they keep nobody out, and end when they should.
 
-use std::{cell::Cell, time::Duration};
+use std::time::Duration;
 
 use bytes::Bytes;
 use ccgateway_bridge::rpc::proto::WatchEventsRequest;
@@ -9,9 +9,7 @@ use prost::Message;
 use tokio::net::TcpStream;
 use tonic::{Code, Status};
 use tonic_health::pb::HealthCheckRequest;
-use tonic_reflection::pb::v1::{
-    ServerReflectionRequest, server_reflection_request::MessageRequest,
-};
+use tonic_reflection::pb::v1::ServerReflectionRequest;
 use tonic_types::StatusExt as _;
 
 use crate::{
@@ -100,41 +98,29 @@ async fn health_watches_are_as_many_as_connections() {
 }
 
 #[tokio::test]
-async fn one_address_cannot_take_reflection_from_others() {
+async fn reflection_streams_beyond_sixteen_are_refused() {
     let program = Program::start("", &[]).await;
-    let mut many = Raw::connect(program.grpc, &[]).await;
-    let ended = Cell::new(0);
-    let is_end = |frame: &Frame| {
-        let is_end = frame.kind == HEADERS && frame.flags & END_STREAM != 0;
-        ended.set(ended.get() + u32::from(is_end));
-        is_end
-    };
-    let mut open = async |number: u32| {
-        let stream = 2 * number + 1;
-        many.begin(stream, REFLECT, "1H").await;
-        let head = many.until(|frame| !is_end(frame) && frame.stream == stream);
-        within("an answer's head", head).await.expect("goes on");
-    };
+    let mut raw = Raw::connect(program.grpc, &[]).await;
     for number in 0..16 {
-        open(number).await;
+        raw.begin(2 * number + 1, REFLECT, "1H").await;
+        let head = head(&mut raw, 2 * number + 1).await;
+        assert_eq!(head.flags & END_STREAM, 0);
     }
-    let mut other = Raw::connect_from(([127, 0, 0, 2], 0).into(), program.grpc).await;
-    other.begin(1, REFLECT, "1H").await;
-    assert_eq!(head(&mut other, 1).await.flags & END_STREAM, 0, "there is a place");
-    for number in 16..40 {
-        open(number).await;
-    }
-    // Forty were begun, and fifteen have places.
-    while ended.get() < 25 {
-        within("the ends of the oldest", many.until(is_end)).await.expect("goes on");
-    }
-    let list = Some(MessageRequest::ListServices(String::new()));
-    let list = ServerReflectionRequest { message_request: list, ..<_>::default() };
-    other.message(1, 0, &list.encode_to_vec()).await;
-    let answer = other.until(|frame| frame.kind == DATA || frame.ends(1));
-    assert_eq!(within("an answer", answer).await.expect("goes on").kind, DATA);
-    let metrics = program.ask("GET /metrics", "").await.1;
-    assert!(metrics.contains("ccgw_server_places_taken{share=\"reflection\"} 16"), "{metrics}");
+    raw.begin(33, REFLECT, "1H").await;
+    assert!(head(&mut raw, 33).await.ends(33), "refused");
+    let refused = program.printed("SERVER_OVERLOADED").await;
+    assert!(refused.contains("RESOURCE_EXHAUSTED"), "{refused}");
+    drop(raw);
+    let free = async {
+        let mut raw = Raw::connect(program.grpc, &[]).await;
+        for stream in (1..).step_by(2) {
+            raw.begin(stream, REFLECT, "1H").await;
+            if !head(&mut raw, stream).await.ends(stream) {
+                return;
+            }
+        }
+    };
+    within("a free place", free).await;
 }
 
 /// Takes every place to watch events; no more than `window` bytes of each are read.
