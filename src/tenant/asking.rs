@@ -52,6 +52,7 @@ impl Underway {
         mut untouched: Untouched,
     ) -> Result<Reply, CallError> {
         let mut pauses = None;
+        self.asked_again = None;
         if let Some(given_up) = self.turn.take_closing() {
             Box::pin(self.wait_for_end(given_up, &untouched)).await?;
         }
@@ -64,6 +65,8 @@ impl Underway {
             if !Box::pin(self.pause(pauses, &untouched)).await {
                 return Ok(reply);
             }
+            // What has happened until now was the other call's doing.
+            self.asked_again = Some(self.tenant.events.moment());
         }
     }
 

@@ -195,9 +195,19 @@ impl Tenant {
         let Work { tasks, cutoff, .. } = &self.work;
         detached(tasks, deadline, cutoff.clone(), move |patience| {
             let request = Some(request);
-            let lock = None;
-            let call =
-                Underway { tenant, agent, arrived, patience, trace, turn, call, request, lock };
+            let (lock, asked_again) = (None, None);
+            let call = Underway {
+                tenant,
+                agent,
+                arrived,
+                patience,
+                trace,
+                turn,
+                call,
+                request,
+                lock,
+                asked_again,
+            };
             work(call, untouched)
         })
         .await

@@ -64,9 +64,8 @@ impl Tenant {
     /// longer than the caller does.
     ///
     /// Events that were fetched before the command was sent do not count, also if they are told only
-    /// after it. One that the gateway
-    /// had queued by then cannot be told from a later one, so the agent's status is asked for
-    /// after it: it has to fit.
+    /// after it. One that the gateway had queued by then cannot be told from a later one, so the
+    /// agent's status is asked for after it: it has to fit.
     pub async fn confirm(
         self: &Arc<Self>,
         agent: AgentId,

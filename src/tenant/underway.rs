@@ -42,6 +42,8 @@ pub(super) struct Underway {
     pub(super) request: Option<RequestPlace>,
     /// What keeps other replicas from signing the agent in meanwhile.
     pub(super) lock: Option<SignInLock>,
+    /// When the last request was made again after another call was in its way.
+    pub(super) asked_again: Option<Moment>,
 }
 
 impl Underway {
@@ -111,7 +113,10 @@ impl Underway {
         let after = self.tenant.events.moment();
         let refused = match self.send(command, &session, untouched).await {
             Err(CallError::Refused(refusal)) if refusal.retcode.blames_guid() => refusal,
-            verdict => return verdict.map(|envelope| (envelope, after)),
+            verdict => {
+                let sent = self.asked_again.take().unwrap_or(after);
+                return verdict.map(|envelope| (envelope, sent));
+            }
         };
         let untouched = Untouched::after(&refused.retcode);
         let newer = if command.interface.only_reads() {
@@ -124,7 +129,8 @@ impl Underway {
             Some(newer) => {
                 let after = self.tenant.events.moment();
                 let repeated = self.send(command, &newer, untouched).await;
-                repeated.map(|envelope| (envelope, after))
+                let sent = self.asked_again.take().unwrap_or(after);
+                repeated.map(|envelope| (envelope, sent))
             }
             None => Err(CallError::Refused(refused)),
         }

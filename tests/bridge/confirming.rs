@@ -102,6 +102,28 @@ async fn events_that_were_queued_before_the_call_confirm_nothing() {
 }
 
 #[tokio::test]
+async fn an_event_that_came_while_the_command_was_refused_for_another_one_confirms_nothing() {
+    let bridge = kept(Options::default(), [AGENT]).await;
+    let mut watching = bridge.watch(&[AGENT], None).await;
+    bridge.gateway.start_call(AGENT);
+    bridge.set_busy(AGENT).await.expect("accepted, and carried out when the call ends");
+    let overlap = Fault::Retcode { retcode: "000-007".into(), message: String::new() };
+    bridge.gateway.misbehave(Misbehaviour::always(overlap).on(Interface::SayBusy));
+    let asked = || bridge.asked(Interface::SayBusy).len();
+    let before = asked();
+    let others = async {
+        until("a refused command", || asked() > before).await;
+        bridge.gateway.end_call(AGENT);
+        let event = watching.event("AgentState_SetNotReady_Success").await;
+        bridge.gateway.behave();
+        event.sequence
+    };
+    let (confirmation, others) = tokio::join!(confirmed(&bridge, 200, LONG), others);
+    assert_eq!(confirmation.status(), Status::Confirmed, "{confirmation:?}");
+    assert!(confirmation.event_sequence > others, "{confirmation:?}, and not {others}");
+}
+
+#[tokio::test]
 async fn an_event_that_names_another_reason_is_not_this_ones() {
     let bridge = kept(Options::default(), [AGENT]).await;
     let first = confirmed(&bridge, 200, LONG).await;
