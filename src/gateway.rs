@@ -1,8 +1,8 @@
 //! The HTTPS side: one tenant's gateway, from a request to what its answer says.
 //!
 //! [`Gateway::exchange`] sends one request and never repeats it, except on another connection, or at
-//! the next address, when nothing of it was written to the first. What a refusal is worth, and whether the call may be made
-//! again with a newer Guid, is decided by [`crate::tenant`].
+//! the next address, when nothing of it was written to the first. What a refusal is worth, and
+//! whether the call may be made again with a newer Guid, is decided by [`crate::tenant`].
 
 mod agent_status;
 mod command;

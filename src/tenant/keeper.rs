@@ -427,8 +427,9 @@ impl Keeper {
     }
 }
 
-/// The session that is to be kept. Where the store cannot be asked, it is the one that was seen last, unless
-/// this replica knows that it `has_ended`: an agent who was signed out must not be signed in again.
+/// The session that is to be kept. Where the store cannot be asked, it is the one that was seen
+/// last, unless this replica knows that it `has_ended`: an agent who was signed out must not be
+/// signed in again.
 fn to_be_kept(
     found: Result<Option<Arc<Session>>, Obstacle>,
     last: Option<&Arc<Session>>,

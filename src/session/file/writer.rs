@@ -138,7 +138,7 @@ pub(super) fn replaced(
             Ok(new)
         }
         Err(DatabaseError::Io(error)) if is_denied(&error) => {
-            warn!(file = %volume.path().display(), %error, "the file of store.file cannot be replaced by a new one in its folder; it is changed where it is, and parts of what was in it may be left in it for a while");
+            warn!(file = %volume.path().display(), %error, "the file of store.file cannot be replaced by a new one in its folder; it is changed where it is, and parts of what was in it may stay in it until a start can replace it; let the bridge write to that folder");
             old.seal_anew(everything)?;
             Ok(old)
         }
