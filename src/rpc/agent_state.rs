@@ -6,11 +6,11 @@ use super::{
     Shared, batch,
     check::Checker,
     proto::{
-        BatchSetBusyRequest, BatchSetBusyResponse, CancelBusyRequest, CancelBusyResponse,
-        CancelRestingRequest, CancelRestingResponse, CancelWorkingRequest, CancelWorkingResponse,
-        GetStateRequest, GetStateResponse, SetBusyRequest, SetBusyResponse, SetIdleRequest,
-        SetIdleResponse, SetRestingRequest, SetRestingResponse, SetWorkingRequest,
-        SetWorkingResponse, agent_state_server::AgentState,
+        BatchSetBusyRequest, BatchSetBusyResponse, CancelAfterCallWorkRequest,
+        CancelAfterCallWorkResponse, CancelBusyRequest, CancelBusyResponse, CancelRestingRequest,
+        CancelRestingResponse, GetStateRequest, GetStateResponse, SetAfterCallWorkRequest,
+        SetAfterCallWorkResponse, SetBusyRequest, SetBusyResponse, SetIdleRequest, SetIdleResponse,
+        SetRestingRequest, SetRestingResponse, agent_state_server::AgentState,
     },
     respond::{Addressed, Call},
     translate::{self, Changed},
@@ -64,8 +64,8 @@ changes!(
     SetBusyRequest -> SetBusyResponse,
     CancelBusyRequest -> CancelBusyResponse,
     SetIdleRequest -> SetIdleResponse,
-    SetWorkingRequest -> SetWorkingResponse,
-    CancelWorkingRequest -> CancelWorkingResponse,
+    SetAfterCallWorkRequest -> SetAfterCallWorkResponse,
+    CancelAfterCallWorkRequest -> CancelAfterCallWorkResponse,
     SetRestingRequest -> SetRestingResponse,
     CancelRestingRequest -> CancelRestingResponse,
 );
@@ -99,21 +99,21 @@ impl AgentState for AgentStateRpc {
         .await
     }
 
-    async fn set_working(
+    async fn set_after_call_work(
         &self,
-        request: Request<SetWorkingRequest>,
-    ) -> Result<Response<SetWorkingResponse>, Status> {
-        self.change("ccgateway.agent.v1.AgentState/SetWorking", request, |_, _| {
+        request: Request<SetAfterCallWorkRequest>,
+    ) -> Result<Response<SetAfterCallWorkResponse>, Status> {
+        self.change("ccgateway.agent.v1.AgentState/SetAfterCallWork", request, |_, _| {
             Command::plain(&WORK)
         })
         .await
     }
 
-    async fn cancel_working(
+    async fn cancel_after_call_work(
         &self,
-        request: Request<CancelWorkingRequest>,
-    ) -> Result<Response<CancelWorkingResponse>, Status> {
-        self.change("ccgateway.agent.v1.AgentState/CancelWorking", request, |_, _| {
+        request: Request<CancelAfterCallWorkRequest>,
+    ) -> Result<Response<CancelAfterCallWorkResponse>, Status> {
+        self.change("ccgateway.agent.v1.AgentState/CancelAfterCallWork", request, |_, _| {
             Command::plain(&CANCEL_WORK)
         })
         .await

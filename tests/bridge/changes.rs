@@ -5,8 +5,8 @@ use std::time::Duration;
 use ccgateway_bridge::{
     client::Channel,
     rpc::proto::{
-        CancelBusyRequest, CancelRestingRequest, CancelWorkingRequest, Confirmation,
-        SetBusyRequest, SetIdleRequest, SetRestingRequest, SetWorkingRequest,
+        CancelAfterCallWorkRequest, CancelBusyRequest, CancelRestingRequest, Confirmation,
+        SetAfterCallWorkRequest, SetBusyRequest, SetIdleRequest, SetRestingRequest,
         agent_state_client::AgentStateClient,
     },
 };
@@ -18,8 +18,8 @@ pub(crate) enum Change {
     SetBusy { reason: Option<i32>, prolong: Option<bool> },
     CancelBusy,
     SetIdle,
-    SetWorking,
-    CancelWorking,
+    SetAfterCallWork,
+    CancelAfterCallWork,
     SetResting { seconds: i64, cause: i32, prolong: Option<bool> },
     CancelResting,
 }
@@ -94,8 +94,8 @@ impl Change {
             Self::SetBusy { reason, prolong } => ask!(set_busy, SetBusyRequest { reason, prolong }),
             Self::CancelBusy => ask!(cancel_busy, CancelBusyRequest),
             Self::SetIdle => ask!(set_idle, SetIdleRequest),
-            Self::SetWorking => ask!(set_working, SetWorkingRequest),
-            Self::CancelWorking => ask!(cancel_working, CancelWorkingRequest),
+            Self::SetAfterCallWork => ask!(set_after_call_work, SetAfterCallWorkRequest),
+            Self::CancelAfterCallWork => ask!(cancel_after_call_work, CancelAfterCallWorkRequest),
             Self::SetResting { seconds, cause, prolong } => {
                 let duration = Some(prost_types::Duration { seconds, nanos: 0 });
                 ask!(set_resting, SetRestingRequest { duration, cause, prolong })

@@ -76,9 +76,9 @@ async fn an_event_confirms_only_if_the_agents_status_fits_it() {
 #[tokio::test]
 async fn a_change_is_not_said_to_wait_for_the_end_of_what_it_ends() {
     let bridge = kept(short_polls(), [AGENT]).await;
-    Change::SetWorking.confirmed(&bridge.states, AGENT, LONG).await.expect("accepted");
+    Change::SetAfterCallWork.confirmed(&bridge.states, AGENT, LONG).await.expect("accepted");
     hold_polls(&bridge).await;
-    let told = Change::CancelWorking.confirmed(&bridge.states, AGENT, SHORT).await;
+    let told = Change::CancelAfterCallWork.confirmed(&bridge.states, AGENT, SHORT).await;
     check_accepted(&told.expect("accepted"), Obstacle::NoEvent);
 }
 
@@ -103,11 +103,11 @@ async fn an_agent_who_is_called_before_the_event_comes_is_talking_and_not_busy()
 async fn a_busy_waits_for_the_end_of_after_call_work() {
     let bridge = kept(Options::default(), [AGENT]).await;
     let mut watching = bridge.watch(&[AGENT], None).await;
-    Change::SetWorking.confirmed(&bridge.states, AGENT, LONG).await.expect("accepted");
+    Change::SetAfterCallWork.confirmed(&bridge.states, AGENT, LONG).await.expect("accepted");
     let told = BUSY.confirmed(&bridge.states, AGENT, SHORT).await.expect("accepted");
     check_accepted(&told, Obstacle::AfterCallWork);
 
-    Change::CancelWorking.ask(&bridge.states, AGENT).await.expect("accepted");
+    Change::CancelAfterCallWork.ask(&bridge.states, AGENT).await.expect("accepted");
     watching.event("AgentState_CancelWork_Success").await;
     watching.event("AgentState_SetNotReady_Success").await;
 }

@@ -127,7 +127,7 @@ async fn every_state_of_an_agent_is_told() {
     assert_eq!(told().await, (State::Idle, 4, Some(false)));
     for (change, expected, code) in [
         (BUSY, State::Busy, 3),
-        (Change::SetWorking, State::AfterCallWork, 5),
+        (Change::SetAfterCallWork, State::AfterCallWork, 5),
         (Change::SetIdle, State::Idle, 4),
         (REST, State::Resting, 8),
     ] {

@@ -4,8 +4,8 @@ use std::{future::Future, time::Duration};
 
 use ccgateway_bridge::{
     rpc::proto::{
-        CancelBusyRequest, CancelRestingRequest, CancelWorkingRequest, GetStateRequest,
-        SetBusyRequest, SetIdleRequest, SetRestingRequest, SetWorkingRequest, SignInRequest,
+        CancelAfterCallWorkRequest, CancelBusyRequest, CancelRestingRequest, GetStateRequest,
+        SetAfterCallWorkRequest, SetBusyRequest, SetIdleRequest, SetRestingRequest, SignInRequest,
         SignOutRequest,
     },
     sim::{Fault, Interface, Misbehaviour},
@@ -26,8 +26,8 @@ pub(crate) enum Step {
     SetBusy,
     CancelBusy,
     SetIdle,
-    SetWorking,
-    CancelWorking,
+    SetAfterCallWork,
+    CancelAfterCallWork,
     SetResting,
     CancelResting,
     GetState,
@@ -35,14 +35,14 @@ pub(crate) enum Step {
 }
 
 use Step::{
-    CancelBusy, CancelResting, CancelWorking, GetState, SetBusy, SetIdle, SetResting, SetWorking,
-    SignIn, SignOut,
+    CancelAfterCallWork, CancelBusy, CancelResting, GetState, SetAfterCallWork, SetBusy, SetIdle,
+    SetResting, SignIn, SignOut,
 };
 
 /// What an agent goes through; each has as many calls.
 pub(crate) const LIVES: [[Step; 5]; 4] = [
     [SignIn, SetBusy, CancelBusy, GetState, SignOut],
-    [SignIn, SetWorking, CancelWorking, GetState, SignOut],
+    [SignIn, SetAfterCallWork, CancelAfterCallWork, GetState, SignOut],
     [SignIn, SetResting, GetState, CancelResting, SignOut],
     [SignIn, GetState, SetBusy, SetIdle, SignOut],
 ];
@@ -59,8 +59,8 @@ impl Step {
             SetBusy => Interface::SayBusy,
             CancelBusy => Interface::CancelBusy,
             SetIdle => Interface::SayFree,
-            SetWorking => Interface::Work,
-            CancelWorking => Interface::CancelWork,
+            SetAfterCallWork => Interface::Work,
+            CancelAfterCallWork => Interface::CancelWork,
             SetResting => Interface::Rest,
             CancelResting => Interface::CancelRest,
             GetState => Interface::AgentStatus,
@@ -75,8 +75,8 @@ impl Step {
             SetBusy => "saybusy",
             CancelBusy => "cancelbusy",
             SetIdle => "sayfree",
-            SetWorking => "work ",
-            CancelWorking => "cancelwork",
+            SetAfterCallWork => "work ",
+            CancelAfterCallWork => "cancelwork",
             SetResting => "rest/",
             CancelResting => "cancelrest",
             GetState => "agentstatus",
@@ -124,8 +124,10 @@ impl Step {
             SetBusy => ask!(states, set_busy, SetBusyRequest { reason: Some(200) }),
             CancelBusy => ask!(states, cancel_busy, CancelBusyRequest {}),
             SetIdle => ask!(states, set_idle, SetIdleRequest {}),
-            SetWorking => ask!(states, set_working, SetWorkingRequest {}),
-            CancelWorking => ask!(states, cancel_working, CancelWorkingRequest {}),
+            SetAfterCallWork => ask!(states, set_after_call_work, SetAfterCallWorkRequest {}),
+            CancelAfterCallWork => {
+                ask!(states, cancel_after_call_work, CancelAfterCallWorkRequest {})
+            }
             SetResting => {
                 let minute = prost_types::Duration { seconds: 60, nanos: 0 };
                 ask!(states, set_resting, SetRestingRequest { duration: Some(minute) })
@@ -142,8 +144,8 @@ impl Step {
             SetBusy => "SetBusy",
             CancelBusy => "CancelBusy",
             SetIdle => "SetIdle",
-            SetWorking => "SetWorking",
-            CancelWorking => "CancelWorking",
+            SetAfterCallWork => "SetAfterCallWork",
+            CancelAfterCallWork => "CancelAfterCallWork",
             SetResting => "SetResting",
             CancelResting => "CancelResting",
             GetState => "GetState",

@@ -169,12 +169,12 @@ impl Agent {
             (Change::SetIdle, _) => return Err(STATE),
 
             // Open: elsewhere.
-            (Change::SetWorking, Waiting | Pausing) => WrappingUp,
-            (Change::SetWorking, _) => return Err(STATE),
+            (Change::SetAfterCallWork, Waiting | Pausing) => WrappingUp,
+            (Change::SetAfterCallWork, _) => return Err(STATE),
 
             // "Must be in work"; a busy comes "only when that state is left".
-            (Change::CancelWorking, WrappingUp) => self.after_the_work(),
-            (Change::CancelWorking, _) => return Err(STATE),
+            (Change::CancelAfterCallWork, WrappingUp) => self.after_the_work(),
+            (Change::CancelAfterCallWork, _) => return Err(STATE),
 
             (Change::SetResting { .. }, Waiting | Pausing) => Resting,
             // "Mandatory when resting already": prolong.

@@ -7,8 +7,8 @@ use tonic::Status;
 
 use super::{Mistake, Options, connect::Clients, password, show::Shown, time};
 use crate::rpc::proto::{
-    CancelBusyRequest, CancelRestingRequest, CancelWorkingRequest, GetSessionRequest,
-    GetStateRequest, SetBusyRequest, SetIdleRequest, SetRestingRequest, SetWorkingRequest,
+    CancelAfterCallWorkRequest, CancelBusyRequest, CancelRestingRequest, GetSessionRequest,
+    GetStateRequest, SetAfterCallWorkRequest, SetBusyRequest, SetIdleRequest, SetRestingRequest,
     SignInRequest, SignOutRequest,
 };
 
@@ -22,9 +22,9 @@ pub(super) enum Method {
     /// Make an agent idle (ready), from busy or after-call work.
     SetIdle(Change),
     /// Take an agent into after-call work.
-    SetWorking(Change),
+    SetAfterCallWork(Change),
     /// End after-call work.
-    CancelWorking(Change),
+    CancelAfterCallWork(Change),
     /// Let an agent rest for some time.
     SetResting(SetResting),
     /// End rest.
@@ -162,8 +162,8 @@ impl Method {
             | Self::SetResting(SetResting { confirm, .. })
             | Self::CancelBusy(Change { confirm, .. })
             | Self::SetIdle(Change { confirm, .. })
-            | Self::SetWorking(Change { confirm, .. })
-            | Self::CancelWorking(Change { confirm, .. })
+            | Self::SetAfterCallWork(Change { confirm, .. })
+            | Self::CancelAfterCallWork(Change { confirm, .. })
             | Self::CancelResting(Change { confirm, .. }) => confirm.confirm_within,
             _ => None,
         };
@@ -197,15 +197,15 @@ impl Method {
                 let request = SetIdleRequest { agent_id, tenant_id, confirm_within };
                 make!(states, set_idle, request, deadline)
             }
-            Self::SetWorking(Change { agent, confirm }) => {
+            Self::SetAfterCallWork(Change { agent, confirm }) => {
                 let (agent_id, confirm_within) = (agent.agent, confirm.span());
-                let request = SetWorkingRequest { agent_id, tenant_id, confirm_within };
-                make!(states, set_working, request, deadline)
+                let request = SetAfterCallWorkRequest { agent_id, tenant_id, confirm_within };
+                make!(states, set_after_call_work, request, deadline)
             }
-            Self::CancelWorking(Change { agent, confirm }) => {
+            Self::CancelAfterCallWork(Change { agent, confirm }) => {
                 let (agent_id, confirm_within) = (agent.agent, confirm.span());
-                let request = CancelWorkingRequest { agent_id, tenant_id, confirm_within };
-                make!(states, cancel_working, request, deadline)
+                let request = CancelAfterCallWorkRequest { agent_id, tenant_id, confirm_within };
+                make!(states, cancel_after_call_work, request, deadline)
             }
             Self::SetResting(SetResting { agent, duration, cause, prolong, confirm }) => {
                 let request = SetRestingRequest {

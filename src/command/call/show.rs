@@ -6,10 +6,11 @@ use prost_types::{Struct, Timestamp, value::Kind};
 use serde_json::{Map, Number, Value, json};
 
 use crate::rpc::proto::{
-    self, CancelBusyResponse, CancelRestingResponse, CancelWorkingResponse, Confirmation,
-    GetSessionResponse, GetStateResponse, Session, SessionState, SetBusyResponse, SetIdleResponse,
-    SetRestingResponse, SetWorkingResponse, SignInResponse, SignOutResponse, WatchEventsResponse,
-    confirmation, get_state_response::State, session::Origin, watch_events_response::What,
+    self, CancelAfterCallWorkResponse, CancelBusyResponse, CancelRestingResponse, Confirmation,
+    GetSessionResponse, GetStateResponse, Session, SessionState, SetAfterCallWorkResponse,
+    SetBusyResponse, SetIdleResponse, SetRestingResponse, SignInResponse, SignOutResponse,
+    WatchEventsResponse, confirmation, get_state_response::State, session::Origin,
+    watch_events_response::What,
 };
 
 /// An answer.
@@ -64,8 +65,8 @@ changes!(
     SetBusyResponse,
     CancelBusyResponse,
     SetIdleResponse,
-    SetWorkingResponse,
-    CancelWorkingResponse,
+    SetAfterCallWorkResponse,
+    CancelAfterCallWorkResponse,
     SetRestingResponse,
     CancelRestingResponse
 );
