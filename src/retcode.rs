@@ -40,7 +40,7 @@ pub enum Kind {
     /// The agent is being moved to another site.
     Switchover,
     /// Another call for this agent was still open.
-    CallRepeated,
+    OperationInProgress,
     /// The agent is signed in elsewhere.
     AlreadySignedIn,
     /// The platform behind the gateway has no resources for a sign-in.
@@ -63,7 +63,7 @@ impl Kind {
             Self::StateRefused => "state_refused",
             Self::OperationFailed => "operation_failed",
             Self::Switchover => "switchover",
-            Self::CallRepeated => "call_repeated",
+            Self::OperationInProgress => "operation_in_progress",
             Self::AlreadySignedIn => "already_signed_in",
             Self::PlatformUnavailable => "platform_unavailable",
             Self::CredentialsRejected => "credentials_rejected",
@@ -126,7 +126,7 @@ impl Retcode {
             "100-007" => Kind::OperationFailed,
             "000-004" => Kind::Switchover,
             recovery if is_recovery(recovery) => Kind::Switchover,
-            "000-007" | "100-021" => Kind::CallRepeated,
+            "000-007" | "100-021" => Kind::OperationInProgress,
             "100-002" | "100-015" => Kind::AlreadySignedIn,
             "100-003" => Kind::PlatformUnavailable,
             "100-004" | "100-017" | "100-020" => Kind::CredentialsRejected,

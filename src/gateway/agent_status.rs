@@ -13,7 +13,7 @@ pub struct AgentStatus {
     /// The gateway's number for it.
     pub code: i32,
     /// Whether the agent is in a call; `None` where the gateway does not say.
-    pub is_working: Option<bool>,
+    pub in_call: Option<bool>,
 }
 
 #[derive(Deserialize)]
@@ -21,7 +21,7 @@ struct Wire<'a> {
     #[serde(rename = "agentState", borrow)]
     state: &'a RawValue,
     #[serde(rename = "isWorking", borrow, default)]
-    is_working: Option<&'a RawValue>,
+    in_call: Option<&'a RawValue>,
 }
 
 impl AgentStatus {
@@ -35,8 +35,8 @@ impl AgentStatus {
         let object = Some(RawValue::get(object)).filter(|object| object.starts_with('{'))?;
         let wire: Wire<'_> = serde_json::from_str(object).ok()?;
         let code = plain(wire.state)?.parse().ok()?;
-        let is_working = wire.is_working.and_then(plain).and_then(|text| text.parse().ok());
-        Some(Self { state: AgentState::from_code(code), code, is_working })
+        let in_call = wire.in_call.and_then(plain).and_then(|text| text.parse().ok());
+        Some(Self { state: AgentState::from_code(code), code, in_call })
     }
 }
 
@@ -54,7 +54,7 @@ mod tests {
 
     #[test]
     fn objects_and_arrays_of_one_are_read() {
-        let idle = AgentStatus { state: AgentState::Idle, code: 4, is_working: Some(false) };
+        let idle = AgentStatus { state: AgentState::Idle, code: 4, in_call: Some(false) };
         for result in [
             r#"{"agentState":4,"isWorking":false}"#,
             r#"{"agentState":"4","isWorking":"false"}"#,
@@ -62,7 +62,7 @@ mod tests {
         ] {
             assert_eq!(AgentStatus::read(result), Some(idle), "{result}");
         }
-        let odd = AgentStatus { state: AgentState::Unknown, code: 77, is_working: None };
+        let odd = AgentStatus { state: AgentState::Unknown, code: 77, in_call: None };
         assert_eq!(AgentStatus::read(r#"{"agentState":77}"#), Some(odd));
         for nothing in
             ["{}", "[]", "\"\"", r#"{"agentState":null}"#, r#"{"agentState":4.5}"#, "[[4]]"]

@@ -145,7 +145,7 @@ fn refused(kind: Kind) -> (Code, &'static str, More<'static>, &'static str) {
         Kind::StateRefused        => (FailedPrecondition, "AGENT_STATE_REFUSED", Precondition("AGENT_STATE"), "the agent must be in a state that allows it"),
         Kind::OperationFailed     => (Internal, "GATEWAY_OPERATION_FAILED", Nothing, "ask whoever runs the gateway"),
         Kind::Switchover          => (Unavailable, "AGENT_SWITCHOVER", RetryAfter(LATER), "try again when the switch-over is done"),
-        Kind::CallRepeated        => (Aborted, "CALL_REPEATED", RetryAfter(SHORTLY), "another call for this agent was open; try again"),
+        Kind::OperationInProgress        => (Aborted, "OPERATION_IN_PROGRESS", RetryAfter(SHORTLY), "another call for this agent was open; try again"),
         Kind::AlreadySignedIn     => (AlreadyExists, "AGENT_ALREADY_SIGNED_IN", Nothing, "register its Guid, or sign in with force to take the agent over"),
         Kind::PlatformUnavailable => (Unavailable, "PLATFORM_UNAVAILABLE", RetryAfter(LATER), "try again later"),
         Kind::CredentialsRejected => (FailedPrecondition, "CREDENTIALS_REJECTED", Precondition("CREDENTIALS"), "correct the agent's password before trying again"),
@@ -442,7 +442,7 @@ mod tests {
             "100-007" => (Internal, "GATEWAY_OPERATION_FAILED", None),
             "000-004" | "105-001" | "105-002" | "105-003" | "105-004" | "105-005" | "105-006"
             | "105-007" => (Unavailable, "AGENT_SWITCHOVER", Some("5000")),
-            "000-007" | "100-021" => (Aborted, "CALL_REPEATED", Some("500")),
+            "000-007" | "100-021" => (Aborted, "OPERATION_IN_PROGRESS", Some("500")),
             "100-002" | "100-015" => (AlreadyExists, "AGENT_ALREADY_SIGNED_IN", None),
             "100-003" => (Unavailable, "PLATFORM_UNAVAILABLE", Some("5000")),
             "100-004" | "100-017" | "100-020" => (FailedPrecondition, "CREDENTIALS_REJECTED", None),

@@ -80,8 +80,8 @@ pub(super) fn agent_status(status: AgentStatus) -> proto::GetStateResponse {
         AgentState::Resting => State::Resting,
         AgentState::PreRest => State::PreRest,
     };
-    let AgentStatus { code, is_working, .. } = status;
-    proto::GetStateResponse { state: state.into(), code, is_working }
+    let AgentStatus { code, in_call, .. } = status;
+    proto::GetStateResponse { state: state.into(), code, in_call }
 }
 
 /// What became of the reset of skill queues after a sign-in.
@@ -135,7 +135,7 @@ pub(super) fn session_state(state: SessionState) -> i32 {
     let state = match state {
         SessionState::SigningIn => proto::SessionState::SigningIn,
         SessionState::Kept => proto::SessionState::Kept,
-        SessionState::Unpolled => proto::SessionState::Unpolled,
+        SessionState::Unkept => proto::SessionState::Unkept,
         SessionState::Doubtful => proto::SessionState::Doubtful,
         SessionState::Recovering => proto::SessionState::Recovering,
         SessionState::SigningOut => proto::SessionState::SigningOut,

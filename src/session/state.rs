@@ -9,7 +9,7 @@ pub enum SessionState {
     Kept,
     /// It is there, and the bridge does not poll it: that is switched off, or the gateway hands
     /// events out in another way (000-001).
-    Unpolled,
+    Unkept,
     /// The gateway does not answer as it should, or does not know the Guid.
     Doubtful,
     /// It is lost and being made anew.
@@ -27,7 +27,7 @@ impl SessionState {
     pub const ALL: [Self; 8] = [
         Self::SigningIn,
         Self::Kept,
-        Self::Unpolled,
+        Self::Unkept,
         Self::Doubtful,
         Self::Recovering,
         Self::SigningOut,
@@ -40,7 +40,7 @@ impl SessionState {
         match self {
             Self::SigningIn => "signing_in",
             Self::Kept => "kept",
-            Self::Unpolled => "unpolled",
+            Self::Unkept => "unkept",
             Self::Doubtful => "doubtful",
             Self::Recovering => "recovering",
             Self::SigningOut => "signing_out",

@@ -414,7 +414,7 @@ impl Keeper {
         if self.polls {
             self.enter(SessionState::Kept, "");
         } else {
-            self.enter(SessionState::Unpolled, End::PollsDisabled.cause());
+            self.enter(SessionState::Unkept, End::PollsDisabled.cause());
         }
     }
 
@@ -449,7 +449,7 @@ impl End {
     fn state(self) -> SessionState {
         match self {
             Self::NotOurs | Self::HandedOver => SessionState::Gone,
-            Self::PollsDisabled => SessionState::Unpolled,
+            Self::PollsDisabled => SessionState::Unkept,
             Self::NoCredentials | Self::GaveUp | Self::TakenOver | Self::Unclear => {
                 SessionState::Lost
             }

@@ -121,7 +121,9 @@ impl Underway {
         let tenant = self.tenant.clone();
         let kind = refusal.retcode.kind();
         let until = Instant::now() + tenant.config.timeouts.sign_in;
-        while matches!(kind, Kind::CallRepeated | Kind::AlreadySignedIn) && Instant::now() < until {
+        while matches!(kind, Kind::OperationInProgress | Kind::AlreadySignedIn)
+            && Instant::now() < until
+        {
             let now = self.renewed_lock().await;
             let stored = now.map_or(u64::MAX, |now| now.stored);
             if let Some(newer) = self.newer_than(refused, stored).await {

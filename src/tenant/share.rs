@@ -25,7 +25,7 @@ impl Tenant {
     /// Keeps a session that was made here, unless another replica does, or nobody shall.
     pub(super) async fn begin_to_keep(self: &Arc<Self>, agent: AgentId) {
         if !self.config.keep.enabled {
-            self.enter(agent, SessionState::Unpolled, "keep.enabled is false");
+            self.enter(agent, SessionState::Unkept, "keep.enabled is false");
             return;
         }
         let Some(roster) = &self.roster else {
@@ -36,7 +36,7 @@ impl Tenant {
             Claimed::Here => {}
             Claimed::Elsewhere => self.states.forget(agent),
             Claimed::Unknown => {
-                self.enter(agent, SessionState::Unpolled, "the store does not say who polls");
+                self.enter(agent, SessionState::Unkept, "the store does not say who polls");
             }
         }
     }
@@ -129,7 +129,7 @@ impl Tenant {
                 self.enter(agent, SessionState::Kept, "found in the file of store.file");
                 self.keepers.take_over(self, agent, spread.min(RESUMED_WITHIN));
             } else {
-                self.enter(agent, SessionState::Unpolled, "keep.enabled is false");
+                self.enter(agent, SessionState::Unkept, "keep.enabled is false");
             }
         }
     }

@@ -117,7 +117,7 @@ impl Tenant {
                 line!(warn);
             }
             (Some(SessionState::Doubtful | SessionState::Recovering), _)
-            | (_, SessionState::Unpolled | SessionState::Gone) => line!(info),
+            | (_, SessionState::Unkept | SessionState::Gone) => line!(info),
             _ => line!(debug),
         }
         former

@@ -62,7 +62,7 @@ async fn every_number_is_read_as_it_is_listed_and_kept() {
                 bridge.gateway.misbehave(said(AGENT, &result));
                 let told = state(&bridge).await.expect("a state");
                 assert_eq!((told.state(), told.code), (expected, code), "{result}");
-                assert_eq!(told.is_working, None, "{result}");
+                assert_eq!(told.in_call, None, "{result}");
             }
         }
     }
@@ -71,7 +71,7 @@ async fn every_number_is_read_as_it_is_listed_and_kept() {
 #[tokio::test]
 async fn whether_the_agent_is_in_a_call_is_told_where_the_gateway_says() {
     let bridge = TestBridge::signed_in().await;
-    for (is_working, expected) in [
+    for (in_call, expected) in [
         ("true", Some(true)),
         ("false", Some(false)),
         ("\"true\"", Some(true)),
@@ -80,11 +80,11 @@ async fn whether_the_agent_is_in_a_call_is_told_where_the_gateway_says() {
         ("\"\"", None),
         ("{}", None),
     ] {
-        let result = format!(r#"{{"agentState":7,"isWorking":{is_working},"more":[1]}}"#);
+        let result = format!(r#"{{"agentState":7,"isWorking":{in_call},"more":[1]}}"#);
         bridge.gateway.behave();
         bridge.gateway.misbehave(said(AGENT, &result));
         let told = state(&bridge).await.expect("a state");
-        assert_eq!((told.state(), told.is_working), (State::Talking, expected), "{is_working}");
+        assert_eq!((told.state(), told.in_call), (State::Talking, expected), "{in_call}");
     }
 }
 
@@ -122,7 +122,7 @@ async fn every_state_of_an_agent_is_told() {
     let bridge = TestBridge::signed_in().await;
     let told = async || {
         let told = state(&bridge).await.expect("a state");
-        (told.state(), told.code, told.is_working)
+        (told.state(), told.code, told.in_call)
     };
     assert_eq!(told().await, (State::Idle, 4, Some(false)));
     for (change, expected, code) in [

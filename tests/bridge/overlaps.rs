@@ -51,7 +51,7 @@ async fn a_call_that_meets_others_again_and_again_is_refused_in_time() {
     let bridge = patient("300ms", Options::default()).await;
     bridge.gateway.misbehave(Misbehaviour::always(overlap()).on(Interface::SayBusy));
     let answer = bridge.set_busy(AGENT).await;
-    let refusal = refused(answer, Code::Aborted, "CALL_REPEATED", "refused");
+    let refusal = refused(answer, Code::Aborted, "OPERATION_IN_PROGRESS", "refused");
     assert_eq!(refusal.metadata["retcode"], "000-007");
     assert_eq!(refusal.pushback.as_deref(), Some("500"));
     let asked = bridge.asked(Interface::SayBusy).len();
@@ -63,7 +63,7 @@ async fn a_call_that_meets_others_again_and_again_is_refused_in_time() {
     let mut request = Request::new(SetBusyRequest { agent_id: "1001".into(), ..<_>::default() });
     request.set_timeout(Duration::from_millis(500));
     let answer = bridge.states.clone().set_busy(request).await;
-    refused(answer, Code::Aborted, "CALL_REPEATED", "refused");
+    refused(answer, Code::Aborted, "OPERATION_IN_PROGRESS", "refused");
 }
 
 #[tokio::test]
@@ -77,7 +77,7 @@ async fn a_tenants_calls_are_repeated_from_one_budget() {
     let begun = Instant::now();
     for agent in AGENT..AGENT + 20 {
         let answer = bridge.set_busy(agent).await;
-        refused(answer, Code::Aborted, "CALL_REPEATED", "refused");
+        refused(answer, Code::Aborted, "OPERATION_IN_PROGRESS", "refused");
     }
     // Two at once and one a second, beside the first request of each call.
     let most = 20 + 2 + usize::try_from(begun.elapsed().as_secs()).expect("short") + 1;

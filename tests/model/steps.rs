@@ -123,7 +123,7 @@ impl Step {
                 let request = GetStateRequest { agent_id: agent.to_string(), ..<_>::default() };
                 bridge.states.clone().get_state(request).await.map(|told| {
                     let told = told.into_inner();
-                    Some((told.state(), told.code, told.is_working))
+                    Some((told.state(), told.code, told.in_call))
                 })
             }
             Self::StartCall => {

@@ -113,7 +113,7 @@ async fn answers_and_errors_are_json_for_scripts() {
         (Some(0), &"0".into(), &serde_json::json!({}))
     );
     let (_, state) = json(call(&program, "get-state", &["--json", "--agent", "1001"]).await);
-    assert_eq!(state, serde_json::json!({"code": 3, "is_working": false, "state": "STATE_BUSY"}));
+    assert_eq!(state, serde_json::json!({"code": 3, "in_call": false, "state": "STATE_BUSY"}));
 
     let bad = ["--agent", "01", "--reason", "7", "--json"];
     let (code, error) = json(call(&program, "set-busy", &bad).await);

@@ -81,7 +81,7 @@ impl From<GetStateResponse> for Shown {
         let fields = json!({
             "state": name,
             "code": response.code,
-            "is_working": response.is_working,
+            "in_call": response.in_call,
         });
         Self { headline: format!("OK: the agent is {doing}"), fields }
     }
