@@ -151,7 +151,7 @@ impl CallError {
 
     /// Whether the gateway says that another client has signed the agent in.
     pub fn is_signed_in_elsewhere(&self) -> bool {
-        self.refusal().is_some_and(|r| r.retcode.kind() == Kind::AlreadySignedIn)
+        self.refusal().is_some_and(|r| r.retcode.kind().is_signed_in_elsewhere())
     }
 
     /// The gateway's refusal, if it is one.

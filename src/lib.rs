@@ -26,6 +26,7 @@ pub mod event;
 pub mod id;
 pub mod keyring;
 pub mod metrics;
+pub mod reason;
 pub mod redis;
 pub mod replica;
 pub mod retcode;

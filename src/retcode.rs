@@ -43,6 +43,8 @@ pub enum Kind {
     OperationInProgress,
     /// The agent is signed in elsewhere.
     AlreadySignedIn,
+    /// The same on a platform that allows no forcible sign-in.
+    ForceNotAllowed,
     /// The platform behind the gateway has no resources for a sign-in.
     PlatformUnavailable,
     /// The password is wrong or has expired.
@@ -65,11 +67,17 @@ impl Kind {
             Self::Switchover => "switchover",
             Self::OperationInProgress => "operation_in_progress",
             Self::AlreadySignedIn => "already_signed_in",
+            Self::ForceNotAllowed => "force_not_allowed",
             Self::PlatformUnavailable => "platform_unavailable",
             Self::CredentialsRejected => "credentials_rejected",
             Self::AccountLocked => "account_locked",
             Self::Unlisted => "unlisted",
         }
+    }
+
+    /// Whether another client has signed the agent in.
+    pub fn is_signed_in_elsewhere(self) -> bool {
+        matches!(self, Self::AlreadySignedIn | Self::ForceNotAllowed)
     }
 }
 
@@ -120,14 +128,16 @@ impl Retcode {
         match &*self.0 {
             "000-002" | "000-006" | "100-001" | "100-011" | "100-012" | "100-013" | "100-014"
             | "100-016" => Kind::ParameterRejected,
-            "000-003" => Kind::SessionExpired,
+            // After a move to another site: these tell the agent to sign in again (cec_07_0580).
+            "000-003" | "105-005" | "105-006" | "105-007" => Kind::SessionExpired,
             "100-006" | "100-008" => Kind::AgentNotSignedIn,
             "100-009" | "100-010" => Kind::StateRefused,
             "100-007" => Kind::OperationFailed,
             "000-004" => Kind::Switchover,
             recovery if is_recovery(recovery) => Kind::Switchover,
             "000-007" | "100-021" => Kind::OperationInProgress,
-            "100-002" | "100-015" => Kind::AlreadySignedIn,
+            "100-002" => Kind::AlreadySignedIn,
+            "100-015" => Kind::ForceNotAllowed,
             "100-003" => Kind::PlatformUnavailable,
             "100-004" | "100-017" | "100-020" => Kind::CredentialsRejected,
             "110-016" | "110-021" => Kind::AccountLocked,

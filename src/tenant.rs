@@ -212,6 +212,11 @@ impl Tenant {
         &self.metrics
     }
 
+    /// The host of the tenant's gateway, as it is configured first.
+    pub fn gateway(&self) -> Option<&str> {
+        self.config.base_urls.first()?.host()
+    }
+
     /// How the addresses of its gateway are doing.
     pub fn addresses(&self) -> Vec<AddressView> {
         self.gateway.addresses()
@@ -275,10 +280,13 @@ impl Tenant {
         };
         // The owner polls from now on, and two polls at once are refused (000-007).
         self.keepers.stop(agent);
-        self.enter(agent, SessionState::Gone, "handed in by its owner");
         let ttl = Some(ttl.unwrap_or(self.config.registered_ttl));
         let session = NewSession { guid, origin: Origin::Registered, ttl, cookies };
         let stored = self.sessions.put(agent, session).await.map_err(|e| self.store_failed(&e));
+        match &stored {
+            Ok(_) => self.enter(agent, SessionState::Registered, "handed in by its owner"),
+            Err(_) => self.enter(agent, SessionState::Gone, "its owner's Guid was not stored"),
+        };
         self.take_overs.decided(agent);
         self.sign_ins.settle(agent);
         stored

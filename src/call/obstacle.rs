@@ -22,6 +22,10 @@ pub enum Obstacle {
     #[error("the agent has no session; call AgentSession.SignIn or RegisterSession first")]
     SessionMissing,
 
+    /// The bridge has no session of the agent to tell of.
+    #[error("the bridge has no session of this agent; sign the agent in, or register its Guid")]
+    SessionNotFound,
+
     /// A sign-in without a password, where none is configured.
     #[error("no password was given, and the tenant's credentials file has none for this agent")]
     CredentialsMissing,

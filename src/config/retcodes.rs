@@ -6,17 +6,20 @@ use super::{
     scalar,
     server::{HOUR, MILLISECOND},
 };
-use crate::retcode::{Override, Overrides};
+use crate::{
+    reason,
+    retcode::{Override, Overrides},
+};
 
-/// `google.rpc.Code`, without OK: a refusal is never a success.
-const CODES: [(&str, u8); 16] = [
+/// `google.rpc.Code` without OK, since a refusal is never a success, and without those that speak of
+/// the gRPC caller only.
+const CODES: [(&str, u8); 14] = [
     ("CANCELLED", 1),
     ("UNKNOWN", 2),
     ("INVALID_ARGUMENT", 3),
     ("DEADLINE_EXCEEDED", 4),
     ("NOT_FOUND", 5),
     ("ALREADY_EXISTS", 6),
-    ("PERMISSION_DENIED", 7),
     ("RESOURCE_EXHAUSTED", 8),
     ("FAILED_PRECONDITION", 9),
     ("ABORTED", 10),
@@ -25,11 +28,7 @@ const CODES: [(&str, u8); 16] = [
     ("INTERNAL", 13),
     ("UNAVAILABLE", 14),
     ("DATA_LOSS", 15),
-    ("UNAUTHENTICATED", 16),
 ];
-
-/// Codes that elsewhere speak of the gRPC caller only.
-const ABOUT_THE_CALLER: [u8; 2] = [7, 16];
 
 const REASON_MAX: usize = 63;
 
@@ -53,22 +52,50 @@ fn is_retcode(name: &str) -> bool {
 }
 
 fn reading(section: &Section<'_>) -> Override {
-    let code = section.choice("code", &CODES);
+    let code = section.read("code", |node| code(scalar::text(node)?));
     section.missing("code", "give a gRPC code, such as \"FAILED_PRECONDITION\"");
     let reason = section.read("reason", |node| reason(scalar::text(node)?));
     section.missing("reason", "give a reason, such as \"AGENT_STATE_REFUSED\"");
-    if code.is_some_and(|code| ABOUT_THE_CALLER.contains(&code)) {
-        section.notes().warn(format!(
-            "{}.code makes a refusal of the gateway look like one of the bridge's own access \
-             rules; give FAILED_PRECONDITION unless callers expect that",
-            section.key()
-        ));
+    if let (Some(code), Some(reason)) = (code, &reason) {
+        keep_to_one_code(section, code, reason);
     }
     Override {
         code: code.unwrap_or_default(),
         reason: reason.unwrap_or_default(),
         retry_after: section.optional_duration("retry_after", MILLISECOND..=HOUR),
     }
+}
+
+fn code(text: &str) -> Result<u8, Wrong> {
+    let known = CODES.iter().find(|(name, _)| *name == text);
+    known.map(|(_, code)| *code).ok_or_else(|| match text {
+        "UNAUTHENTICATED" | "PERMISSION_DENIED" => Wrong::new(
+            format!("{text} is kept for the bridge's own rules on who may call"),
+            "give another code, such as \"FAILED_PRECONDITION\"",
+        ),
+        _ => {
+            let all: Vec<_> = CODES.iter().map(|(name, _)| *name).collect();
+            let problem = format!("{} is not one of its words", quote(text));
+            Wrong::new(problem, format!("give one of {}", all.join(", ")))
+        }
+    })
+}
+
+/// Callers may rely on the one code that each of the bridge's own reasons has.
+fn keep_to_one_code(section: &Section<'_>, code: u8, reason: &str) {
+    let Some(own) = reason::find(reason).filter(|own| i32::from(own.code) != i32::from(code))
+    else {
+        return;
+    };
+    let name = CODES.iter().find(|(_, number)| i32::from(*number) == i32::from(own.code));
+    let name = name.map_or("another code", |(name, _)| *name);
+    section.contradiction(
+        &["code", "reason"],
+        Wrong::new(
+            format!("{reason} is a reason of the bridge's own, whose code is {name}"),
+            format!("give code = \"{name}\", or a reason of your own"),
+        ),
+    );
 }
 
 fn reason(text: &str) -> Result<String, Wrong> {

@@ -74,7 +74,8 @@ impl Watch {
         self.next - 1
     }
 
-    fn take(&mut self) -> Option<Batch> {
+    /// What there is to say by now, if anything.
+    pub fn take(&mut self) -> Option<Batch> {
         let log = self.events.log();
         let mut batch = Batch { missed: log.gap(self.next), ..<_>::default() };
         if let Some(missed) = batch.missed {

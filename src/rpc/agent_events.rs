@@ -1,5 +1,6 @@
+mod feed;
+
 use std::{
-    collections::VecDeque,
     net::{IpAddr, Ipv4Addr},
     pin::Pin,
     sync::Arc,
@@ -10,18 +11,21 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
+use self::feed::Feed;
 use super::{
     Shared,
     check::Checker,
-    proto::{WatchEventsRequest, WatchEventsResponse, agent_events_server::AgentEvents},
+    proto::{
+        WatchEventsRequest, WatchEventsResponse, agent_events_server::AgentEvents,
+        watch_events_response::What,
+    },
     record::Record,
     respond::Arrival,
     stream_over::StreamOver,
     translate,
 };
 use crate::{
-    call::{CallError, Obstacle, Wait},
-    event::Watch,
+    call::{CallError, Deadline, Obstacle, Wait},
     tenant::{Place, Tenant},
 };
 
@@ -34,10 +38,10 @@ type Responses = Pin<Box<dyn Stream<Item = Result<WatchEventsResponse, Status>> 
 /// One caller's stream.
 struct Telling {
     shared: Arc<Shared>,
-    watch: Watch,
-    /// To be told before the watch is asked for more.
-    ready: VecDeque<WatchEventsResponse>,
+    feed: Feed,
     end: End,
+    /// Why the stream ends. What the feed still has goes first.
+    ended: Option<CallError>,
     over: StreamOver,
     /// Until the stream has ended.
     record: Option<Record>,
@@ -63,11 +67,11 @@ impl AgentEvents for AgentEventsRpc {
         let method = "ccgateway.agent.v1.AgentEvents/WatchEvents";
         let (arrival, record, message) = self.0.arrival(method, request);
         match self.telling(&arrival, &message).await {
-            Ok((watch, end)) => {
-                let ready = [translate::begin(watch.position())].into();
+            Ok((feed, end)) => {
                 let (shared, record) = (self.0.clone(), Some(record));
                 let over = StreamOver::new(end.place.lost_token());
-                let telling = Telling { shared, watch, ready, end, over: over.clone(), record };
+                let telling =
+                    Telling { shared, feed, end, ended: None, over: over.clone(), record };
                 let stream: Responses = Box::pin(unfold(telling, Telling::next));
                 let mut response = Response::new(stream);
                 response.extensions_mut().insert(over);
@@ -83,7 +87,7 @@ impl AgentEventsRpc {
         &self,
         arrival: &Arrival,
         request: &WatchEventsRequest,
-    ) -> Result<(Watch, End), CallError> {
+    ) -> Result<(Feed, End), CallError> {
         let timeout = arrival.timeout()?;
         let mut checker = Checker::default();
         let tenant = checker.tenant(&self.0.tenants, &request.tenant_id)?;
@@ -94,6 +98,7 @@ impl AgentEventsRpc {
         let peer = arrival.peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.ip());
         let watch = tenant.watch(peer, agents, request.after_sequence).await;
         let (watch, place) = watch.map_err(CallError::unasked)?;
+        let last_report = timeout.map(|timeout| Deadline::new(arrival.at, timeout).answer_by());
         let end = End {
             deadline: timeout.and_then(|timeout| arrival.at.checked_add(timeout)),
             connection: arrival.leaving.clone(),
@@ -101,7 +106,7 @@ impl AgentEventsRpc {
             place,
             tenant: tenant.clone(),
         };
-        Ok((watch, end))
+        Ok((Feed::new(watch, last_report), end))
     }
 }
 
@@ -109,25 +114,29 @@ impl AgentEventsRpc {
 
 impl Telling {
     async fn next(mut self) -> Option<(Result<WatchEventsResponse, Status>, Self)> {
-        loop {
-            self.record.as_ref()?;
-            if let Some(response) = self.ready.pop_front() {
-                return Some((Ok(response), self));
-            }
+        self.record.as_ref()?;
+        if self.ended.is_none() {
             tokio::select! {
                 biased;
                 error = self.end.came() => {
-                    let status = self.record.take()?.refuse(&error, &self.shared);
-                    return Some((Err(status), self));
+                    self.feed.close();
+                    self.ended = Some(error);
                 }
-                batch = self.watch.more() => {
-                    if batch.missed.is_some() {
-                        self.record.as_ref()?.gap();
-                    }
-                    self.ready.extend(translate::batch(&batch));
-                }
+                message = self.feed.next() => return Some(self.tell(message)),
             }
         }
+        if let Some(message) = self.feed.pop() {
+            return Some(self.tell(message));
+        }
+        let status = self.record.take()?.refuse(&self.ended.take()?, &self.shared);
+        Some((Err(status), self))
+    }
+
+    fn tell(self, message: WatchEventsResponse) -> (Result<WatchEventsResponse, Status>, Self) {
+        if let (Some(What::Gap(_)), Some(record)) = (&message.what, &self.record) {
+            record.gap();
+        }
+        (Ok(message), self)
     }
 }
 

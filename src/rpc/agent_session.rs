@@ -99,7 +99,7 @@ async fn get_session(
     let subject = checker.done(subject)?;
 
     let session = subject.tenant.session(subject.agent).await;
-    let session = session.and_then(|session| session.ok_or(Obstacle::SessionMissing));
+    let session = session.and_then(|session| session.ok_or(Obstacle::SessionNotFound));
     let session = session.map_err(CallError::unasked)?;
     Ok(GetSessionResponse { session: Some(translate::session(&subject, &session)) })
 }

@@ -10,10 +10,10 @@ use super::{
         CancelAfterCallWorkResponse, CancelBusyRequest, CancelBusyResponse, CancelRestingRequest,
         CancelRestingResponse, GetStateRequest, GetStateResponse, SetAfterCallWorkRequest,
         SetAfterCallWorkResponse, SetBusyRequest, SetBusyResponse, SetIdleRequest, SetIdleResponse,
-        SetRestingRequest, SetRestingResponse, agent_state_server::AgentState,
+        SetRestingRequest, SetRestingResponse, StateChange, agent_state_server::AgentState,
     },
     respond::{Addressed, Call},
-    translate::{self, Changed},
+    translate,
 };
 use crate::{
     call::CallError,
@@ -51,9 +51,9 @@ macro_rules! changes {
             }
         }
 
-        impl From<Changed> for $response {
-            fn from(changed: Changed) -> Self {
-                let Changed { message, retcode, result, confirmation } = changed;
+        impl From<StateChange> for $response {
+            fn from(change: StateChange) -> Self {
+                let StateChange { message, retcode, result, confirmation } = change;
                 Self { message, retcode, result, confirmation }
             }
         }
@@ -153,7 +153,7 @@ impl AgentState for AgentStateRpc {
 
 impl AgentStateRpc {
     /// Has the gateway change an agent's state, and waits for the event if the caller wants it.
-    async fn change<Q: Change, A: From<Changed>>(
+    async fn change<Q: Change, A: From<StateChange>>(
         &self,
         method: &'static str,
         request: Request<Q>,

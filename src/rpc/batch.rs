@@ -11,12 +11,13 @@ use tracing::debug;
 use super::{
     check::{BATCH_MAX, Checker},
     proto::{
-        BatchSetBusyRequest, BatchSetBusyResponse, SetBusyResponse,
-        batch_set_busy_response::{Result as Item, result::Outcome},
+        BatchSetBusyRequest, BatchSetBusyResponse, StateChange,
+        batch_set_busy_response::{Result as Item, result::Result as Became},
     },
     record::{About, visible},
     respond::{Addressed, Call, ID_MAX},
-    status, translate,
+    status::{self, Recipient},
+    translate,
 };
 use crate::{
     call::{CallError, Context, Obstacle},
@@ -73,9 +74,9 @@ pub(super) async fn set_busy(
     // Out of order, so that one who hangs holds nobody up.
     let asked = stream::iter(asked).buffer_unordered(batch.tenant.batch_share());
     let results = asked.map(async |(place, agent_id, asked, context, _span)| {
-        let outcome = match asked {
+        let result = match asked {
             Ok((agent, accepted)) => {
-                Outcome::Accepted(batch.confirm(agent, accepted, &context).await)
+                Became::Accepted(batch.confirm(agent, accepted, &context).await)
             }
             Err(error) => {
                 if let Some(Obstacle::Overloaded { share, .. }) = error.obstacle() {
@@ -85,18 +86,19 @@ pub(super) async fn set_busy(
                 let tenant_id = batch.tenant.id().to_string();
                 debug!(tenant.id = tenant_id, agent.id = agent_id, %error, "one of a batch failed");
                 let about = About { method: SET_BUSY, tenant_id, agent_id };
-                Outcome::Error(message(&status::refuse(&error, &about, overrides, None).status))
+                let to = Recipient { about: &about, gateway: batch.tenant.gateway(), left: None };
+                Became::Error(message(&status::refuse(&error, &to, overrides).status))
             }
         };
-        (place, Item { agent_id, outcome: Some(outcome) })
+        (place, Item { agent_id, result: Some(result) })
     });
     // All at once: an event that does not come, as of an agent in a call, keeps nobody waiting.
     let mut done: Vec<_> = results.buffer_unordered(BATCH_MAX).collect().await;
     done.sort_unstable_by_key(|(place, _)| *place);
     let results: Vec<Item> = done.into_iter().map(|(_, item)| item).collect();
-    let failed = |item: &&Item| matches!(item.outcome, Some(Outcome::Error(_)));
-    let errors = results.iter().filter(failed).count().try_into().unwrap_or(i32::MAX);
-    Ok(BatchSetBusyResponse { results, errors })
+    let failed = |item: &&Item| matches!(item.result, Some(Became::Error(_)));
+    let error_count = results.iter().filter(failed).count().try_into().unwrap_or(i32::MAX);
+    Ok(BatchSetBusyResponse { results, error_count })
 }
 
 impl Batch {
@@ -113,17 +115,12 @@ impl Batch {
         Ok((agent, self.tenant.command_of_batch(agent, command, context).await?))
     }
 
-    async fn confirm(
-        &self,
-        agent: AgentId,
-        accepted: Accepted,
-        context: &Context,
-    ) -> SetBusyResponse {
+    async fn confirm(&self, agent: AgentId, accepted: Accepted, context: &Context) -> StateChange {
         let confirmation = match self.confirm_within {
             Some(within) => Some(self.tenant.confirm(agent, &accepted, within, context).await),
             None => None,
         };
-        translate::changed(accepted.envelope, confirmation).into()
+        translate::changed(accepted.envelope, confirmation)
     }
 }
 

@@ -3,7 +3,7 @@
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use super::{
-    proto::{RegisterSessionRequest, SetBusyRequest, SetRestingRequest, SignInRequest},
+    proto::{AgentType, RegisterSessionRequest, SetBusyRequest, SetRestingRequest, SignInRequest},
     record::visible,
     respond::Addressed,
 };
@@ -30,7 +30,7 @@ pub(super) struct Checker(Vec<FieldViolation>);
 const REASONS: std::ops::RangeInclusive<i32> = 200..=250;
 /// Limits of a rest (cec_07_1213).
 const REST_SECONDS: std::ops::RangeInclusive<u32> = 1..=86_399;
-const REST_CAUSES: std::ops::RangeInclusive<i32> = 0..=255;
+const REST_REASONS: std::ops::RangeInclusive<i32> = 0..=255;
 /// A supervisor's team, not a call-centre.
 pub(super) const BATCH_MAX: usize = 500;
 const CONFIRM_WITHIN: std::ops::RangeInclusive<Duration> =
@@ -42,7 +42,6 @@ const TTL_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 /// Lengths of a sign-in's fields (cec_07_1202).
 const PASSWORD_MAX: usize = 32;
 const PHONE_NUMBER_MAX: usize = 24;
-const AGENT_TYPES: [i32; 2] = [4, 11];
 
 // === impl Checker ===
 
@@ -171,10 +170,10 @@ impl Checker {
         if seconds.is_none() {
             self.note("duration", "must be from 1 s to 86399 s, in whole seconds");
         }
-        if !REST_CAUSES.contains(&request.cause) {
-            self.note("cause", "must be from 1 to 255, or 0 for none");
+        if !REST_REASONS.contains(&request.reason) {
+            self.note("reason", "must be from 1 to 255, or 0 for none");
         }
-        rest(seconds.unwrap_or_default(), request.cause, request.prolong)
+        rest(seconds.unwrap_or_default(), request.reason, request.prolong)
     }
 
     /// What `RegisterSession` hands in; `None` if something was noted.
@@ -202,9 +201,7 @@ impl Checker {
     ) -> Option<SignIn> {
         self.text("password", request.password.as_deref(), PASSWORD_MAX);
         self.text("phone_number", request.phone_number.as_deref(), PHONE_NUMBER_MAX);
-        if request.agent_type.is_some_and(|agent_type| !AGENT_TYPES.contains(&agent_type)) {
-            self.note("agent_type", "must be 4 (computer and phone) or 11 (with video phone)");
-        }
+        let agent_type = self.agent_type(request.agent_type);
         if request.ip.as_deref().is_some_and(|ip| ip.parse::<std::net::Ipv4Addr>().is_err()) {
             self.note("ip", "must be an IPv4 address such as 10.0.0.7");
         }
@@ -220,7 +217,7 @@ impl Checker {
             auto_answer: request.auto_answer,
             auto_enter_idle: request.auto_enter_idle,
             release_phone: request.release_phone,
-            agent_type: request.agent_type,
+            agent_type,
             initial_state,
             ip: request.ip.clone(),
             check_in_web_media: request.check_in_web_media,
@@ -238,6 +235,18 @@ impl Checker {
             Wire::Unspecified if request.initial_state == 0 => None,
             Wire::Unspecified => {
                 self.note("initial_state", "must be a state of SignInRequest.InitialState");
+                None
+            }
+        }
+    }
+
+    /// The gateway's number, which is the contract's, too.
+    fn agent_type(&mut self, number: i32) -> Option<i32> {
+        match AgentType::try_from(number) {
+            Ok(AgentType::Unspecified) => None,
+            Ok(AgentType::Phone | AgentType::VideoPhone) => Some(number),
+            Err(_) => {
+                self.note("agent_type", "must be an AgentType");
                 None
             }
         }

@@ -8,7 +8,7 @@ use tracing::{debug, field, info, warn};
 
 use super::{
     Shared,
-    status::{self, Refused, code_name},
+    status::{self, Recipient, Refused, code_name},
 };
 use crate::{
     call::{CallError, Deadline, Obstacle},
@@ -102,7 +102,9 @@ impl Record {
             let start_by = Deadline::new(at, timeout).start_by();
             start_by.saturating_duration_since(Instant::now())
         });
-        let refused = status::refuse(error, &self.about, &shared.overrides, left);
+        let gateway = self.started.counted.tenant.as_ref().and_then(|tenant| tenant.gateway());
+        let to = Recipient { about: &self.about, gateway, left };
+        let refused = status::refuse(error, &to, &shared.overrides);
         if let (Some(Obstacle::Overloaded { share, .. }), Some(tenant)) =
             (error.obstacle(), &self.started.counted.tenant)
         {

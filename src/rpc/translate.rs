@@ -8,7 +8,7 @@ use prost_types::{ListValue, Struct, Timestamp, Value, value::Kind};
 use serde_json::Value as Json;
 use tokio::time::Instant;
 
-pub(super) use self::events::{batch, begin};
+pub(super) use self::events::{batch, begin, progress};
 use super::{check::Subject, proto};
 use crate::{
     call::CallError,
@@ -18,31 +18,27 @@ use crate::{
     tenant::{Confirmation, Unconfirmed},
 };
 
-/// Deeper objects cannot be sent: a level takes three of protobuf's, and readers stop at 100.
+/// Deeper values cannot be sent: a level takes three of protobuf's, and readers stop at 100.
 const DEPTH_MAX: usize = 24;
 
 /// Message, retcode and result of an accepted request.
-pub(super) fn envelope(envelope: Envelope) -> (String, String, Option<Struct>) {
+pub(super) fn envelope(envelope: Envelope) -> (String, String, Option<Value>) {
     let Envelope { message, retcode, result, .. } = envelope;
-    (message, retcode.into(), result.as_deref().and_then(object))
-}
-
-/// What a change of state is answered with.
-pub(super) struct Changed {
-    pub(super) message: String,
-    pub(super) retcode: String,
-    pub(super) result: Option<Struct>,
-    pub(super) confirmation: Option<proto::Confirmation>,
+    (message, retcode.into(), result.as_deref().and_then(json))
 }
 
 /// The answer to an accepted change of state.
-pub(super) fn changed(accepted: Envelope, confirmation: Option<Confirmation>) -> Changed {
+pub(super) fn changed(
+    accepted: Envelope,
+    confirmation: Option<Confirmation>,
+) -> proto::StateChange {
     let (message, retcode, result) = envelope(accepted);
-    Changed { message, retcode, result, confirmation: confirmation.map(self::confirmation) }
+    let confirmation = confirmation.map(self::confirmation);
+    proto::StateChange { message, retcode, result, confirmation }
 }
 
 fn confirmation(confirmation: Confirmation) -> proto::Confirmation {
-    use proto::confirmation::{Obstacle, Status};
+    use proto::confirmation::{Reason, Status};
     let why = match confirmation {
         Confirmation::Confirmed { sequence, at } => {
             return proto::Confirmation {
@@ -54,31 +50,31 @@ fn confirmation(confirmation: Confirmation) -> proto::Confirmation {
         }
         Confirmation::Accepted(why) => why,
     };
-    let obstacle = match why {
-        Unconfirmed::NotKept => Obstacle::NotKept,
-        Unconfirmed::Talking => Obstacle::Talking,
-        Unconfirmed::AfterCallWork => Obstacle::AfterCallWork,
-        Unconfirmed::OtherState => Obstacle::OtherState,
-        Unconfirmed::NoEvent => Obstacle::NoEvent,
-        Unconfirmed::ShuttingDown => Obstacle::ShuttingDown,
+    let reason = match why {
+        Unconfirmed::NotKept => Reason::NotKept,
+        Unconfirmed::Talking => Reason::Talking,
+        Unconfirmed::AfterCallWork => Reason::AfterCallWork,
+        Unconfirmed::OtherState => Reason::OtherState,
+        Unconfirmed::NoEvent => Reason::NoEvent,
+        Unconfirmed::ShuttingDown => Reason::ShuttingDown,
     };
-    let (status, obstacle) = (Status::Accepted.into(), obstacle.into());
-    proto::Confirmation { status, obstacle, ..<_>::default() }
+    let (status, reason) = (Status::Accepted.into(), reason.into());
+    proto::Confirmation { status, reason, ..<_>::default() }
 }
 
 /// What an agent is doing.
 pub(super) fn agent_status(status: AgentStatus) -> proto::GetStateResponse {
-    use proto::get_state_response::State;
+    use proto::ActivityState;
     let state = match status.state {
-        AgentState::Unknown => State::Unspecified,
-        AgentState::SignedIn => State::SignedIn,
-        AgentState::SignedOut => State::SignedOut,
-        AgentState::Busy => State::Busy,
-        AgentState::Idle => State::Idle,
-        AgentState::AfterCallWork => State::AfterCallWork,
-        AgentState::Talking => State::Talking,
-        AgentState::Resting => State::Resting,
-        AgentState::PreRest => State::PreRest,
+        // Nobody is known to be in state 1.
+        AgentState::Unknown | AgentState::SignedIn => ActivityState::Unspecified,
+        AgentState::SignedOut => ActivityState::SignedOut,
+        AgentState::Busy => ActivityState::Busy,
+        AgentState::Idle => ActivityState::Idle,
+        AgentState::AfterCallWork => ActivityState::AfterCallWork,
+        AgentState::Talking => ActivityState::Talking,
+        AgentState::Resting => ActivityState::Resting,
+        AgentState::PreRest => ActivityState::PreRest,
     };
     let AgentStatus { code, in_call, .. } = status;
     proto::GetStateResponse { state: state.into(), code, in_call }
@@ -97,16 +93,14 @@ pub(super) fn skill_reset(verdict: &Result<Envelope, CallError>) -> proto::Skill
     }
 }
 
-/// A JSON object as a message; `None` for anything else. What the gateway adds to an accepted
-/// request must not make it fail, so an object that cannot be sent is left out.
-fn object(json: &str) -> Option<Struct> {
-    if json == "{}" {
-        return Some(Struct::default());
+/// JSON as a message; `None` where it cannot be sent. What the gateway adds to an accepted request
+/// must not make it fail.
+fn json(text: &str) -> Option<Value> {
+    // What an accepted request brings as a rule.
+    if text == "{}" {
+        return Some(Value { kind: Some(Kind::StructValue(Struct::default())) });
     }
-    match serde_json::from_str(json).ok()? {
-        Json::Object(fields) => message(fields, DEPTH_MAX),
-        _ => None,
-    }
+    value(serde_json::from_str(text).ok()?, DEPTH_MAX + 1)
 }
 
 fn message(fields: serde_json::Map<String, Json>, depth: usize) -> Option<Struct> {
@@ -141,6 +135,7 @@ pub(super) fn session_state(state: SessionState) -> i32 {
         SessionState::SigningOut => proto::SessionState::SigningOut,
         SessionState::Lost => proto::SessionState::Lost,
         SessionState::Gone => proto::SessionState::Gone,
+        SessionState::Registered => proto::SessionState::Registered,
     };
     state.into()
 }
@@ -156,11 +151,22 @@ pub(super) fn session(subject: &Subject, session: &Session) -> proto::Session {
         tenant_id: subject.tenant.id().to_string(),
         agent_id: subject.agent.to_string(),
         origin: origin.into(),
-        version: session.version,
+        guid_version: session.version,
         gateway_node: session.guid.node().unwrap_or_default().to_owned(),
         renew_time: Some(Timestamp::from(session.renewed_at)),
         expire_time: session.expires_at.map(|at| Timestamp::from(SystemTime::now() + left(at))),
-        state: subject.tenant.session_state(subject.agent).map(session_state).unwrap_or_default(),
+        state: state_of(subject, session),
+    }
+}
+
+fn state_of(subject: &Subject, session: &Session) -> i32 {
+    match (subject.tenant.session_state(subject.agent), session.origin) {
+        (Some(state), _) => session_state(state),
+        (None, Origin::Registered) => session_state(SessionState::Registered),
+        (None, Origin::SignedIn) if subject.tenant.is_kept_by_replicas() => {
+            proto::SessionState::KeptElsewhere.into()
+        }
+        (None, Origin::SignedIn) => session_state(SessionState::Unkept),
     }
 }
 
@@ -172,31 +178,40 @@ mod tests {
     use super::*;
 
     #[test]
-    fn results_that_are_objects_are_kept_and_others_left_out() {
-        assert_eq!(object("{}"), Some(Struct::default()));
-        for left_out in ["\"\"", "[]", "[{}]", "7", "true", "{", ""] {
-            assert_eq!(object(left_out), None, "{left_out}");
-        }
-        let sign_in = object(r#"{"vdnid":1,"workno":"1001","x":{"y":[null,true]}}"#).unwrap();
+    fn results_are_kept_whatever_json_they_are() {
+        let kind = |text: &str| json(text).and_then(|value| value.kind);
+        assert_eq!(kind("{}"), Some(Kind::StructValue(Struct::default())));
+        assert_eq!(kind("\"22-1\""), Some(Kind::StringValue("22-1".into())));
+        assert_eq!(kind("7"), Some(Kind::NumberValue(7.0)));
+        assert_eq!(kind("true"), Some(Kind::BoolValue(true)));
+        assert_eq!(kind("null"), Some(Kind::NullValue(0)));
+        let Some(Kind::ListValue(list)) = kind("[{},1]") else { panic!("a list") };
+        assert_eq!(list.values.len(), 2);
+        let sign_in = kind(r#"{"vdnid":1,"workno":"1001","x":{"y":[null,true]}}"#);
+        let Some(Kind::StructValue(sign_in)) = sign_in else { panic!("an object") };
         assert_eq!(sign_in.fields["workno"].kind, Some(Kind::StringValue("1001".into())));
         assert_eq!(sign_in.fields["vdnid"].kind, Some(Kind::NumberValue(1.0)));
         assert!(matches!(sign_in.fields["x"].kind, Some(Kind::StructValue(_))));
+        for left_out in ["{", "", "x", "1e999"] {
+            assert_eq!(json(left_out), None, "{left_out}");
+        }
     }
 
     #[test]
-    fn objects_too_deep_for_readers_are_left_out() {
-        let nested = |depth: usize| format!("{}{}", r#"{"a":"#.repeat(depth), "}".repeat(depth));
-        let nested = |depth| nested(depth).replace(":}", ":1}");
-        let deepest = object(&nested(DEPTH_MAX)).expect("within the limit");
-        assert!(Struct::decode(&*deepest.encode_to_vec()).is_ok());
-        assert_eq!(object(&nested(DEPTH_MAX + 1)), None);
-        assert_eq!(object(&nested(5000)), None);
+    fn values_too_deep_for_readers_are_left_out() {
+        for (open, close) in [(r#"{"a":"#, "}"), ("[", "]")] {
+            let nested = |depth| format!("{}1{}", open.repeat(depth), close.repeat(depth));
+            let deepest = json(&nested(DEPTH_MAX)).expect("within the limit");
+            assert!(Value::decode(&*deepest.encode_to_vec()).is_ok());
+            assert_eq!(json(&nested(DEPTH_MAX + 1)), None);
+            assert_eq!(json(&nested(5000)), None);
+        }
     }
 
     proptest! {
         #[test]
         fn any_text_is_translated_or_left_out(text in "\\PC*") {
-            let _translated = object(&text);
+            let _translated = json(&text);
         }
     }
 }

@@ -1,6 +1,6 @@
 use std::fmt;
 
-/// How the session of an agent whom the bridge signed in is doing.
+/// How the session of an agent is doing, as far as the bridge has to do with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SessionState {
     /// A sign-in is under way.
@@ -18,13 +18,15 @@ pub enum SessionState {
     SigningOut,
     /// It was lost and could not be made anew.
     Lost,
-    /// It has ended, or its Guid was handed in by an owner who keeps it.
+    /// It has ended.
     Gone,
+    /// Its Guid was handed in by an owner who keeps it.
+    Registered,
 }
 
 impl SessionState {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::SigningIn,
         Self::Kept,
         Self::Unkept,
@@ -33,6 +35,7 @@ impl SessionState {
         Self::SigningOut,
         Self::Lost,
         Self::Gone,
+        Self::Registered,
     ];
 
     /// As logs and the admin port spell it.
@@ -46,6 +49,7 @@ impl SessionState {
             Self::SigningOut => "signing_out",
             Self::Lost => "lost",
             Self::Gone => "gone",
+            Self::Registered => "registered",
         }
     }
 
@@ -54,9 +58,9 @@ impl SessionState {
         matches!(self, Self::Kept | Self::Doubtful | Self::Recovering)
     }
 
-    /// Whether there is no session any more.
+    /// Whether the bridge has nothing more to do with such a session.
     pub fn is_end(self) -> bool {
-        matches!(self, Self::Lost | Self::Gone)
+        matches!(self, Self::Lost | Self::Gone | Self::Registered)
     }
 }
 

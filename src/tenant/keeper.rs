@@ -48,11 +48,13 @@ struct Running {
 /// Why a session is kept no longer.
 #[derive(Clone, Copy, Debug)]
 enum End {
-    /// Signed out, or replaced by one that its owner keeps.
+    /// Signed out, or forgotten.
     NotOurs,
     /// The gateway hands events out in another way than by polls for one agent (000-001), and its
     /// Guids stay the same.
     PollsDisabled,
+    /// Replaced by one that its owner keeps.
+    Registered,
     /// The password was rejected, or there is none.
     NoCredentials,
     /// It could not be made anew in time.
@@ -215,12 +217,12 @@ impl Keeper {
             }
             // A call may have made the session anew just before this keeper was off the list, and
             // have found it still on it.
-            End::NotOurs if matches!(self.session().await, Ok(Some(_))) => {
+            End::NotOurs | End::Registered if matches!(self.session().await, Ok(Some(_))) => {
                 tenant.keep_again(*agent);
             }
-            End::NotOurs if tenant.keepers.is_keeping(*agent) => {}
+            End::NotOurs | End::Registered if tenant.keepers.is_keeping(*agent) => {}
             // It stays stored: whoever gets the lease when the store is back goes on with it.
-            End::PollsDisabled | End::NotOurs | End::Unclear => {
+            End::PollsDisabled | End::Registered | End::NotOurs | End::Unclear => {
                 tenant.enter(*agent, end.state(), end.cause());
             }
         }
@@ -437,7 +439,8 @@ fn to_be_kept(
 ) -> Result<Option<Arc<Session>>, End> {
     match found {
         Ok(Some(session)) if session.origin == Origin::SignedIn => Ok(Some(session)),
-        Ok(_) => Err(End::NotOurs),
+        Ok(Some(_)) => Err(End::Registered),
+        Ok(None) => Err(End::NotOurs),
         Err(_unavailable) if has_ended => Err(End::NotOurs),
         Err(_unavailable) => Ok(last.cloned()),
     }
@@ -450,6 +453,7 @@ impl End {
         match self {
             Self::NotOurs | Self::HandedOver => SessionState::Gone,
             Self::PollsDisabled => SessionState::Unkept,
+            Self::Registered => SessionState::Registered,
             Self::NoCredentials | Self::GaveUp | Self::TakenOver | Self::Unclear => {
                 SessionState::Lost
             }
@@ -458,7 +462,8 @@ impl End {
 
     fn cause(self) -> &'static str {
         match self {
-            Self::NotOurs => "signed out, or kept by its owner",
+            Self::NotOurs => "signed out",
+            Self::Registered => "handed in by its owner",
             Self::PollsDisabled => "the gateway allows no polls for one agent (000-001)",
             Self::NoCredentials => "there is no password that the gateway accepts",
             Self::TakenOver => "it was lost again and again, mostly to another client",
@@ -495,10 +500,10 @@ mod tests {
         let kept = to_be_kept(unavailable(), Some(&last), false).unwrap();
         assert_eq!(kept.map(|session| session.version), Some(last.version));
         assert!(to_be_kept(unavailable(), None, false).unwrap().is_none(), "it is asked again");
-        for ended in [None, Some(session(Origin::Registered))] {
-            let end = to_be_kept(Ok(ended), Some(&last), false);
-            assert!(matches!(end, Err(End::NotOurs)), "{end:?}");
-        }
+        let end = to_be_kept(Ok(None), Some(&last), false);
+        assert!(matches!(end, Err(End::NotOurs)), "{end:?}");
+        let end = to_be_kept(Ok(Some(session(Origin::Registered))), Some(&last), false);
+        assert!(matches!(end, Err(End::Registered)), "{end:?}");
         let end = to_be_kept(unavailable(), Some(&last), true);
         assert!(matches!(end, Err(End::NotOurs)), "this replica knows it: {end:?}");
         assert!(to_be_kept(Ok(Some(last)), None, true).unwrap().is_some(), "signed in elsewhere");

@@ -121,9 +121,8 @@ impl Underway {
         let tenant = self.tenant.clone();
         let kind = refusal.retcode.kind();
         let until = Instant::now() + tenant.config.timeouts.sign_in;
-        while matches!(kind, Kind::OperationInProgress | Kind::AlreadySignedIn)
-            && Instant::now() < until
-        {
+        let elsewhere = kind.is_signed_in_elsewhere();
+        while (elsewhere || kind == Kind::OperationInProgress) && Instant::now() < until {
             let now = self.renewed_lock().await;
             let stored = now.map_or(u64::MAX, |now| now.stored);
             if let Some(newer) = self.newer_than(refused, stored).await {
@@ -131,7 +130,7 @@ impl Underway {
             }
             // Who is signed in without one of us being at it is signed in somewhere else.
             let expected = now.is_some_and(|now| now.others > 0);
-            if kind == Kind::AlreadySignedIn && !expected {
+            if elsewhere && !expected {
                 return None;
             }
             self.wait_on(refusal).await?;

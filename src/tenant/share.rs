@@ -61,6 +61,11 @@ impl Tenant {
         self.roster.as_ref().is_none_or(|roster| roster.may_poll(agent))
     }
 
+    /// Whether one of several replicas keeps each session that they have made.
+    pub fn is_kept_by_replicas(&self) -> bool {
+        self.roster.is_some() && self.config.keep.enabled
+    }
+
     /// Whether it is certain that no other replica keeps the agent's session.
     pub(super) fn is_sole_keeper(&self, agent: AgentId) -> bool {
         self.roster.as_ref().is_none_or(|roster| roster.has_lease(agent))

@@ -179,11 +179,10 @@ impl Underway {
     ) -> Result<SignedIn, CallError> {
         let mut reply = self.ask_to_sign_in(&SIGN_IN, sign_in, stage, untouched).await?;
         let unasked = stage == Stage::SignIn;
-        let elsewhere = retcode(&reply).filter(|code| code.kind() == Kind::AlreadySignedIn);
+        let elsewhere = retcode(&reply).filter(|code| code.kind().is_signed_in_elsewhere());
         let ours = elsewhere.is_some() && unasked && self.is_contested().await;
         let taken = unasked && !ours && self.note_attempt(elsewhere.is_some());
-        // 100-015 says that this gateway allows no forcible sign-in.
-        let may_force = elsewhere.filter(|code| code.as_str() != "100-015");
+        let may_force = elsewhere.filter(|code| code.kind() != Kind::ForceNotAllowed);
         if let Some(refusal) = may_force.filter(|_| sign_in.force && !ours) {
             let untouched = Untouched::after(&refusal);
             reply = self.ask_to_sign_in(&FORCE_SIGN_IN, sign_in, stage, untouched).await?;

@@ -117,7 +117,9 @@ impl Tenant {
                 line!(warn);
             }
             (Some(SessionState::Doubtful | SessionState::Recovering), _)
-            | (_, SessionState::Unkept | SessionState::Gone) => line!(info),
+            | (_, SessionState::Unkept | SessionState::Gone | SessionState::Registered) => {
+                line!(info);
+            }
             _ => line!(debug),
         }
         former

@@ -8,7 +8,7 @@ use ccgateway_bridge::{
 use tonic::Code;
 
 use crate::{
-    changes::Change,
+    changes::{Change, no_fields},
     support::{AGENT, Refusal, TestBridge, refused},
     table::{ROWS, method, rows},
 };
@@ -35,7 +35,7 @@ async fn every_change_is_asked_for_exactly_as_documented() {
         bridge.gateway.clear_journal();
         let answer = row.change.ask(&bridge.states, agent).await.expect("accepted");
         assert_eq!((answer.retcode.as_str(), answer.message.as_str()), ("0", "success"));
-        assert_eq!(answer.result, Some(prost_types::Struct::default()));
+        assert_eq!(answer.result, Some(no_fields()));
         assert_eq!(answer.confirmation, None, "nobody asked for one");
 
         let journal = bridge.gateway.journal();
@@ -153,7 +153,7 @@ async fn a_rests_time_and_cause_have_their_limits() {
     bridge.gateway.clear_journal();
     let time = |seconds, nanos| Some(prost_types::Duration { seconds, nanos });
     let (day, ages) = (24 * 60 * 60, i64::MAX);
-    for (duration, cause, fields) in [
+    for (duration, reason, fields) in [
         (None, 0, &["duration"][..]),
         (time(0, 0), 0, &["duration"]),
         (time(-1, 0), 0, &["duration"]),
@@ -163,17 +163,17 @@ async fn a_rests_time_and_cause_have_their_limits() {
         (time((1 << 32) + 60, 0), 0, &["duration"]),
         (time(0, 500_000_000), 0, &["duration"]),
         (time(60, 1), 0, &["duration"]),
-        (time(60, 0), -1, &["cause"]),
-        (time(60, 0), 256, &["cause"]),
-        (time(0, 0), i32::MIN, &["duration", "cause"]),
+        (time(60, 0), -1, &["reason"]),
+        (time(60, 0), 256, &["reason"]),
+        (time(0, 0), i32::MIN, &["duration", "reason"]),
     ] {
         let agent_id = AGENT.to_string();
-        let request = SetRestingRequest { agent_id, duration, cause, ..<_>::default() };
+        let request = SetRestingRequest { agent_id, duration, reason, ..<_>::default() };
         let result = bridge.states.clone().set_resting(request).await;
         let refusal = refused(result, Code::InvalidArgument, "INVALID_REQUEST", "not_sent");
         let violations = &refusal.details.bad_request().expect("fields").field_violations;
         let named: Vec<_> = violations.iter().map(|v| v.field.as_str()).collect();
-        assert_eq!(named, fields, "{duration:?} {cause}");
+        assert_eq!(named, fields, "{duration:?} {reason}");
     }
     assert_eq!(bridge.gateway.journal().len(), 0);
 }

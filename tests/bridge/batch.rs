@@ -5,7 +5,7 @@ use std::time::Duration;
 use ccgateway_bridge::{
     rpc::proto::{
         BatchSetBusyRequest, BatchSetBusyResponse, RegisterSessionRequest, SetBusyRequest,
-        batch_set_busy_response::result::Outcome,
+        batch_set_busy_response::result::Result as Became,
     },
     sim::{Fault, Interface, Misbehaviour, Options, Simulator},
 };
@@ -35,12 +35,12 @@ pub(crate) async fn batch(
 /// Results taken apart, with their agents.
 pub(crate) fn outcomes(answer: BatchSetBusyResponse) -> Vec<(String, Result<(), Refusal>)> {
     let results = answer.results.into_iter().map(|result| {
-        let outcome = match result.outcome.expect("an outcome") {
-            Outcome::Accepted(accepted) => {
+        let outcome = match result.result.expect("an outcome") {
+            Became::Accepted(accepted) => {
                 assert_eq!(accepted.retcode, "0");
                 Ok(())
             }
-            Outcome::Error(error) => {
+            Became::Error(error) => {
                 let details = error.encode_to_vec().into();
                 let code = Code::from_i32(error.code);
                 Err(Refusal::from(Status::with_details(code, error.message, details)))
@@ -87,7 +87,7 @@ async fn five_hundred_agents_have_their_own_results_and_disturb_nobody() {
     };
     assert!(started.elapsed() <= DEADLINE, "{:?}", started.elapsed());
 
-    assert_eq!(answer.errors, 52);
+    assert_eq!(answer.error_count, 52);
     let results = outcomes(answer);
     let named: Vec<_> = results.iter().map(|(agent, _)| agent.clone()).collect();
     assert_eq!(named, AGENTS.rev().map(|agent| agent.to_string()).collect::<Vec<_>>());
@@ -189,7 +189,7 @@ async fn a_malformed_id_has_its_own_error_and_the_others_go_through() {
     let mut batch_of = request([AGENT, AGENT + 1]);
     batch_of.agent_ids.splice(1..1, bad.map(str::to_owned));
     let answer = batch(&bridge, batch_of.clone(), DEADLINE).await.expect("an answer");
-    assert_eq!(answer.errors, 8);
+    assert_eq!(answer.error_count, 8);
     let results = outcomes(answer);
     for ((agent, result), asked) in results.into_iter().zip(batch_of.agent_ids) {
         assert_eq!(agent, asked);

@@ -6,8 +6,8 @@ use std::time::Duration;
 use ccgateway_bridge::{
     rpc::proto::{
         BatchSetBusyRequest,
-        batch_set_busy_response::result::Outcome,
-        confirmation::{Obstacle, Status},
+        batch_set_busy_response::result::Result as Became,
+        confirmation::{Reason, Status},
     },
     sim::{Entry, Fault, Interface, Misbehaviour, Options},
 };
@@ -51,7 +51,7 @@ async fn two_batches_together_take_half_of_the_requests() {
         registered(Setup { gateway, tenant: places(8), ..<_>::default() }, agents.clone()).await;
     let (half, rest) = (request(agents.clone().take(40)), request(agents.skip(40)));
     let (one, two) = tokio::join!(batch(&bridge, half, LONG), batch(&bridge, rest, LONG));
-    assert_eq!(one.expect("an answer").errors + two.expect("an answer").errors, 0);
+    assert_eq!(one.expect("an answer").error_count + two.expect("an answer").error_count, 0);
     assert_eq!(open_at_once(&bridge.gateway.journal()), 4, "all of the share, and no more");
 }
 
@@ -71,7 +71,7 @@ async fn a_batchs_confirmations_are_within_its_share_too() {
     let (one, two) = tokio::join!(confirmed(half), confirmed(rest));
     for answer in [one, two] {
         for result in answer.expect("an answer").results {
-            let Some(Outcome::Accepted(accepted)) = result.outcome else { panic!("{result:?}") };
+            let Some(Became::Accepted(accepted)) = result.result else { panic!("{result:?}") };
             let told = accepted.confirmation.expect("asked for");
             assert_eq!(told.status(), Status::Confirmed, "{told:?}");
         }
@@ -100,13 +100,13 @@ async fn agents_whose_busy_waits_hold_no_others_up() {
         .results
         .into_iter()
         .map(|result| {
-            let Some(Outcome::Accepted(accepted)) = result.outcome else { panic!("{result:?}") };
+            let Some(Became::Accepted(accepted)) = result.result else { panic!("{result:?}") };
             let told = accepted.confirmation.expect("asked for");
-            (told.status(), told.obstacle())
+            (told.status(), told.reason())
         })
         .collect();
     let (talking, busy) =
-        ((Status::Accepted, Obstacle::Talking), (Status::Confirmed, Obstacle::Unspecified));
+        ((Status::Accepted, Reason::Talking), (Status::Confirmed, Reason::Unspecified));
     assert_eq!(told, [talking, talking, talking, talking, busy, busy]);
 }
 
@@ -119,7 +119,7 @@ async fn requests_that_outlive_their_batch_stay_in_its_share() {
     }
     for (agents, asked) in [(AGENT..AGENT + 10, 2), (AGENT + 10..AGENT + 20, 0)] {
         let answer = batch(&bridge, request(agents), SHORT).await.expect("an answer");
-        assert_eq!(answer.errors, 10);
+        assert_eq!(answer.error_count, 10);
         let unknown = outcomes(answer).into_iter().filter(|(agent, result)| {
             let refusal = result.as_ref().expect_err("not in time");
             let seen = (refusal.code, &*refusal.reason);
@@ -175,7 +175,7 @@ async fn a_caller_who_leaves_takes_the_agents_along_that_were_not_begun() {
     // Both were carried out, and the share is free again.
     for agent in agents.clone().take(2) {
         let again = batch(&bridge, request([agent]), LONG).await.expect("an answer");
-        assert_eq!(again.errors, 1, "busy already");
+        assert_eq!(again.error_count, 1, "busy already");
     }
     let asked = bridge.asked(Interface::SayBusy);
     assert!(asked.iter().all(|entry| entry.agent.is_some_and(|agent| agent < AGENT + 2)));

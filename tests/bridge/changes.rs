@@ -20,7 +20,7 @@ pub(crate) enum Change {
     SetIdle,
     SetAfterCallWork,
     CancelAfterCallWork,
-    SetResting { seconds: i64, cause: i32, prolong: Option<bool> },
+    SetResting { seconds: i64, reason: i32, prolong: Option<bool> },
     CancelResting,
 }
 
@@ -29,8 +29,14 @@ pub(crate) enum Change {
 pub(crate) struct Accepted {
     pub(crate) message: String,
     pub(crate) retcode: String,
-    pub(crate) result: Option<prost_types::Struct>,
+    pub(crate) result: Option<prost_types::Value>,
     pub(crate) confirmation: Option<Confirmation>,
+}
+
+/// The `result` of an accepted change, as a rule.
+pub(crate) fn no_fields() -> prost_types::Value {
+    let kind = prost_types::value::Kind::StructValue(prost_types::Struct::default());
+    prost_types::Value { kind: Some(kind) }
 }
 
 impl Change {
@@ -96,9 +102,9 @@ impl Change {
             Self::SetIdle => ask!(set_idle, SetIdleRequest),
             Self::SetAfterCallWork => ask!(set_after_call_work, SetAfterCallWorkRequest),
             Self::CancelAfterCallWork => ask!(cancel_after_call_work, CancelAfterCallWorkRequest),
-            Self::SetResting { seconds, cause, prolong } => {
+            Self::SetResting { seconds, reason, prolong } => {
                 let duration = Some(prost_types::Duration { seconds, nanos: 0 });
-                ask!(set_resting, SetRestingRequest { duration, cause, prolong })
+                ask!(set_resting, SetRestingRequest { duration, reason, prolong })
             }
             Self::CancelResting => ask!(cancel_resting, CancelRestingRequest),
         })

@@ -5,7 +5,7 @@ use std::time::Duration;
 use ccgateway_bridge::{
     rpc::proto::{
         Confirmation, SetBusyRequest,
-        confirmation::{Obstacle, Status},
+        confirmation::{Reason, Status},
     },
     sim::{Fault, Interface, Misbehaviour, Options},
 };
@@ -30,8 +30,8 @@ async fn confirmed(bridge: &TestBridge, reason: i32, within: Duration) -> Confir
 }
 
 #[track_caller]
-fn check_accepted(confirmation: &Confirmation, why: Obstacle) {
-    let seen = (confirmation.status(), confirmation.obstacle());
+fn check_accepted(confirmation: &Confirmation, why: Reason) {
+    let seen = (confirmation.status(), confirmation.reason());
     assert_eq!(seen, (Status::Accepted, why), "{confirmation:?}");
     assert_eq!(confirmation.event_time, None);
 }
@@ -57,7 +57,7 @@ async fn a_talking_agents_busy_is_accepted_and_its_event_comes_when_the_call_end
     bridge.gateway.start_call(AGENT);
     watching.event("AgentState_Busy").await;
 
-    check_accepted(&confirmed(&bridge, 200, SHORT).await, Obstacle::Talking);
+    check_accepted(&confirmed(&bridge, 200, SHORT).await, Reason::Talking);
     bridge.gateway.end_call(AGENT);
     watching.event("AgentState_SetNotReady_Success").await;
 }
@@ -97,7 +97,7 @@ async fn events_that_were_queued_before_the_call_confirm_nothing() {
     bridge.gateway.behave();
 
     let confirmation = confirmed(&bridge, 200, Duration::from_secs(3)).await;
-    check_accepted(&confirmation, Obstacle::Talking);
+    check_accepted(&confirmation, Reason::Talking);
     watching.event("AgentState_SetNotReady_Success").await;
 }
 
@@ -136,11 +136,11 @@ async fn an_event_that_names_another_reason_is_not_this_ones() {
 async fn sessions_that_are_not_kept_are_not_waited_for() {
     let bridge = TestBridge::signed_in().await;
     let started = Instant::now();
-    check_accepted(&confirmed(&bridge, 200, LONG).await, Obstacle::NotKept);
+    check_accepted(&confirmed(&bridge, 200, LONG).await, Reason::NotKept);
 
     let guid = bridge.gateway.sign_in(AGENT);
     bridge.register(AGENT, &guid).await.expect("registered");
-    check_accepted(&confirmed(&bridge, 201, LONG).await, Obstacle::NotKept);
+    check_accepted(&confirmed(&bridge, 201, LONG).await, Reason::NotKept);
     assert!(started.elapsed() < LONG);
 }
 
@@ -155,7 +155,7 @@ async fn a_gateway_that_tells_of_nothing_is_waited_for_no_longer_than_asked() {
     let polls = || bridge.asked(Interface::Poll).len();
     let before = polls();
     until("a poll that hangs", || polls() > before).await;
-    check_accepted(&confirmed(&bridge, 200, SHORT).await, Obstacle::NoEvent);
+    check_accepted(&confirmed(&bridge, 200, SHORT).await, Reason::NoEvent);
 }
 
 #[tokio::test]

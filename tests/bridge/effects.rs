@@ -5,7 +5,7 @@ use std::time::Duration;
 use ccgateway_bridge::{
     rpc::proto::{
         Confirmation,
-        confirmation::{Obstacle, Status},
+        confirmation::{Reason, Status},
     },
     sim::{Entry, Fault, Interface, Misbehaviour, Options},
 };
@@ -30,7 +30,7 @@ async fn every_change_is_confirmed_by_its_event() {
         }
         let told = row.change.confirmed(&bridge.states, agent, LONG).await.expect("accepted");
         assert_eq!(told.status(), Status::Confirmed, "{}: {told:?}", row.method);
-        assert_eq!(told.obstacle(), Obstacle::Unspecified);
+        assert_eq!(told.reason(), Reason::Unspecified);
         let event = loop {
             let event = watching.event(row.event).await;
             if event.sequence >= told.event_sequence {
@@ -60,11 +60,11 @@ async fn an_event_confirms_only_if_the_agents_status_fits_it() {
             let within = if fits { LONG } else { SOME };
             let told = row.change.confirmed(&states, agent, within).await.expect("accepted");
             let expected = if fits {
-                (Status::Confirmed, Obstacle::Unspecified)
+                (Status::Confirmed, Reason::Unspecified)
             } else {
-                (Status::Accepted, Obstacle::OtherState)
+                (Status::Accepted, Reason::OtherState)
             };
-            assert_eq!((told.status(), told.obstacle()), expected, "{} {code}", row.method);
+            assert_eq!((told.status(), told.reason()), expected, "{} {code}", row.method);
         })
     });
     let confirming: Vec<_> = confirming.collect();
@@ -79,7 +79,7 @@ async fn a_change_is_not_said_to_wait_for_the_end_of_what_it_ends() {
     Change::SetAfterCallWork.confirmed(&bridge.states, AGENT, LONG).await.expect("accepted");
     hold_polls(&bridge).await;
     let told = Change::CancelAfterCallWork.confirmed(&bridge.states, AGENT, SHORT).await;
-    check_accepted(&told.expect("accepted"), Obstacle::NoEvent);
+    check_accepted(&told.expect("accepted"), Reason::NoEvent);
 }
 
 #[tokio::test]
@@ -96,7 +96,7 @@ async fn an_agent_who_is_called_before_the_event_comes_is_talking_and_not_busy()
         watching.event("AgentState_Busy").await;
     };
     let (told, ()) = tokio::join!(confirming, calling);
-    check_accepted(&told.expect("accepted"), Obstacle::Talking);
+    check_accepted(&told.expect("accepted"), Reason::Talking);
 }
 
 #[tokio::test]
@@ -105,7 +105,7 @@ async fn a_busy_waits_for_the_end_of_after_call_work() {
     let mut watching = bridge.watch(&[AGENT], None).await;
     Change::SetAfterCallWork.confirmed(&bridge.states, AGENT, LONG).await.expect("accepted");
     let told = BUSY.confirmed(&bridge.states, AGENT, SHORT).await.expect("accepted");
-    check_accepted(&told, Obstacle::AfterCallWork);
+    check_accepted(&told, Reason::AfterCallWork);
 
     Change::CancelAfterCallWork.ask(&bridge.states, AGENT).await.expect("accepted");
     watching.event("AgentState_CancelWork_Success").await;
@@ -123,7 +123,7 @@ async fn an_idle_while_talking_withdraws_the_busy_that_waits() {
     assert!(pending());
 
     let told = Change::SetIdle.confirmed(&bridge.states, AGENT, SHORT).await.expect("accepted");
-    check_accepted(&told, Obstacle::Talking);
+    check_accepted(&told, Reason::Talking);
     assert!(!pending());
     bridge.gateway.end_call(AGENT);
     watching.event("AgentState_Ready").await;
@@ -148,6 +148,6 @@ fn answered(bridge: &TestBridge, interface: Interface) -> bool {
 }
 
 #[track_caller]
-fn check_accepted(told: &Confirmation, why: Obstacle) {
-    assert_eq!((told.status(), told.obstacle()), (Status::Accepted, why), "{told:?}");
+fn check_accepted(told: &Confirmation, why: Reason) {
+    assert_eq!((told.status(), told.reason()), (Status::Accepted, why), "{told:?}");
 }

@@ -137,18 +137,19 @@ async fn envelopes_in_other_charsets_are_read() {
 
 #[tokio::test]
 async fn http_statuses_are_told_apart() {
-    let reason = "GATEWAY_HTTP_STATUS";
-    for (number, code, outcome, pushback) in [
-        (502, Code::Unknown, "unknown", Some("-1")),
-        (503, Code::Unknown, "unknown", Some("-1")),
-        (504, Code::Unknown, "unknown", Some("-1")),
-        (302, Code::Internal, "unknown", Some("-1")),
-        (400, Code::Internal, "unknown", Some("-1")),
-        (401, Code::Internal, "unknown", Some("-1")),
-        (403, Code::Internal, "unknown", Some("-1")),
-        (404, Code::Internal, "refused", None),
-        (405, Code::Internal, "refused", None),
-        (500, Code::Internal, "unknown", Some("-1")),
+    let (proxy, missing, other) =
+        ("GATEWAY_PROXY_FAILED", "GATEWAY_INTERFACE_MISSING", "GATEWAY_HTTP_STATUS");
+    for (number, code, reason, outcome, pushback) in [
+        (502, Code::Unknown, proxy, "unknown", Some("-1")),
+        (503, Code::Unknown, proxy, "unknown", Some("-1")),
+        (504, Code::Unknown, proxy, "unknown", Some("-1")),
+        (302, Code::Internal, other, "unknown", Some("-1")),
+        (400, Code::Internal, other, "unknown", Some("-1")),
+        (401, Code::Internal, other, "unknown", Some("-1")),
+        (403, Code::Internal, other, "unknown", Some("-1")),
+        (404, Code::Internal, missing, "refused", None),
+        (405, Code::Internal, missing, "refused", None),
+        (500, Code::Internal, other, "unknown", Some("-1")),
     ] {
         let refusal = after(status(number, &[]), code, reason, outcome).await;
         assert_eq!(refusal.metadata["http_status"], number.to_string());

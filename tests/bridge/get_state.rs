@@ -1,7 +1,7 @@
 //! What an agent is doing, as the gateway counts it.
 
 use ccgateway_bridge::{
-    rpc::proto::{GetStateRequest, GetStateResponse, get_state_response::State},
+    rpc::proto::{ActivityState, GetStateRequest, GetStateResponse},
     sim::{Fault, Interface, Misbehaviour, Options},
 };
 use tonic::{Code, Status};
@@ -38,20 +38,20 @@ async fn the_gateway_is_asked_for_a_state_exactly_as_documented() {
 async fn every_number_is_read_as_it_is_listed_and_kept() {
     let bridge = TestBridge::signed_in().await;
     for (code, expected) in [
-        (0, State::Unspecified),
-        (1, State::SignedIn),
-        (2, State::SignedOut),
-        (3, State::Busy),
-        (4, State::Idle),
-        (5, State::AfterCallWork),
-        (6, State::Idle),
-        (7, State::Talking),
-        (8, State::Resting),
-        (9, State::PreRest),
-        (10, State::Unspecified),
-        (77, State::Unspecified),
-        (-1, State::Unspecified),
-        (i32::MAX, State::Unspecified),
+        (0, ActivityState::Unspecified),
+        (1, ActivityState::Unspecified),
+        (2, ActivityState::SignedOut),
+        (3, ActivityState::Busy),
+        (4, ActivityState::Idle),
+        (5, ActivityState::AfterCallWork),
+        (6, ActivityState::Idle),
+        (7, ActivityState::Talking),
+        (8, ActivityState::Resting),
+        (9, ActivityState::PreRest),
+        (10, ActivityState::Unspecified),
+        (77, ActivityState::Unspecified),
+        (-1, ActivityState::Unspecified),
+        (i32::MAX, ActivityState::Unspecified),
     ] {
         for form in ["{}", "\"{}\""] {
             let number = form.replace("{}", &code.to_string());
@@ -84,7 +84,7 @@ async fn whether_the_agent_is_in_a_call_is_told_where_the_gateway_says() {
         bridge.gateway.behave();
         bridge.gateway.misbehave(said(AGENT, &result));
         let told = state(&bridge).await.expect("a state");
-        assert_eq!((told.state(), told.in_call), (State::Talking, expected), "{in_call}");
+        assert_eq!((told.state(), told.in_call), (ActivityState::Talking, expected), "{in_call}");
     }
 }
 
@@ -124,18 +124,18 @@ async fn every_state_of_an_agent_is_told() {
         let told = state(&bridge).await.expect("a state");
         (told.state(), told.code, told.in_call)
     };
-    assert_eq!(told().await, (State::Idle, 4, Some(false)));
+    assert_eq!(told().await, (ActivityState::Idle, 4, Some(false)));
     for (change, expected, code) in [
-        (BUSY, State::Busy, 3),
-        (Change::SetAfterCallWork, State::AfterCallWork, 5),
-        (Change::SetIdle, State::Idle, 4),
-        (REST, State::Resting, 8),
+        (BUSY, ActivityState::Busy, 3),
+        (Change::SetAfterCallWork, ActivityState::AfterCallWork, 5),
+        (Change::SetIdle, ActivityState::Idle, 4),
+        (REST, ActivityState::Resting, 8),
     ] {
         change.ask(&bridge.states, AGENT).await.expect("accepted");
         assert_eq!(told().await, (expected, code, Some(false)));
     }
     bridge.gateway.start_call(AGENT);
-    assert_eq!(told().await, (State::Talking, 7, Some(true)));
+    assert_eq!(told().await, (ActivityState::Talking, 7, Some(true)));
 }
 
 #[tokio::test]
@@ -144,7 +144,7 @@ async fn the_event_named_busy_is_a_call() {
     let mut watching = bridge.watch(&[AGENT], None).await;
     bridge.gateway.start_call(AGENT);
     watching.event("AgentState_Busy").await;
-    assert_eq!(state(&bridge).await.expect("a state").state(), State::Talking);
+    assert_eq!(state(&bridge).await.expect("a state").state(), ActivityState::Talking);
     let result = Change::CancelBusy.ask(&bridge.states, AGENT).await;
     refused(result, Code::FailedPrecondition, "AGENT_STATE_REFUSED", "refused");
 }
@@ -182,7 +182,7 @@ async fn a_state_is_asked_for_again_with_the_guid_that_came_meanwhile() {
         bridge.gateway.thaw();
     };
     let (told, ()) = tokio::join!(asked, newer);
-    assert_eq!(told.expect("asked again").state(), State::Idle);
+    assert_eq!(told.expect("asked again").state(), ActivityState::Idle);
     assert_eq!(bridge.asked(Interface::AgentStatus).len(), 2);
     assert_eq!(bridge.asked(Interface::SignIn).len(), 0);
 }

@@ -160,7 +160,7 @@ async fn guids_are_renewed_by_asking_where_polls_are_not_allowed() {
     until("eight renewals", || bridge.asked(Interface::UpdateGuid).len() >= 8).await;
     bridge.set_busy(AGENT).await.expect("a good Guid");
     let renewed = bridge.session(AGENT).await;
-    assert!(renewed.version >= session.version + 7, "{} renewals", renewed.version);
+    assert!(renewed.guid_version >= session.guid_version + 7, "{} renewals", renewed.guid_version);
     assert_eq!(renewed.state(), SessionState::Unkept);
     assert_eq!(bridge.asked(Interface::SignIn).len(), 1);
 }

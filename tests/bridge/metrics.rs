@@ -111,7 +111,7 @@ async fn refusals_are_counted_by_the_share_that_was_used_up() {
     let bridge = TestBridge::with(Setup { tenant, ..<_>::default() }).await;
     let _watching = bridge.watch(&[], None).await;
     let another = bridge.events.clone().watch_events(WatchEventsRequest::default()).await;
-    refused(another, Code::ResourceExhausted, "TENANT_OVERLOADED", "not_sent");
+    refused(another, Code::ResourceExhausted, "TENANT_LIMIT_REACHED", "not_sent");
     let series = bridge.scrape().await;
     for (share, refusals) in [("watches", 1.0), ("calls", 0.0), ("server_calls", 0.0)] {
         let name = format!("ccgw_overloaded_total{{tenant=\"acme\",share=\"{share}\"}}");

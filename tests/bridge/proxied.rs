@@ -8,7 +8,7 @@ use crate::{
     support::{AGENT, Refusal, Setup, TestBridge, refused},
 };
 
-const REASON: &str = "GATEWAY_HTTP_STATUS";
+const REASON: &str = "GATEWAY_PROXY_FAILED";
 
 /// A bridge whose gateway is behind a proxy, with these lines of the tenant's.
 async fn behind_a_proxy(tenant: &str) -> (LossyProxy, TestBridge) {

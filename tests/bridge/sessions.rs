@@ -88,6 +88,17 @@ async fn a_registration_ends_with_its_time_to_live() {
 }
 
 #[tokio::test]
+async fn to_ask_for_a_session_that_there_is_not_finds_nothing() {
+    let bridge = TestBridge::start().await;
+    let request = GetSessionRequest { agent_id: AGENT.to_string(), ..<_>::default() };
+    let answer = bridge.sessions.clone().get_session(request).await;
+    let refusal = refused(answer, Code::NotFound, "SESSION_NOT_FOUND", "not_sent");
+    let resource = refusal.details.resource_info().expect("ResourceInfo");
+    assert_eq!(resource.resource_type, "session");
+    assert_eq!(resource.resource_name, "tenants/acme/agents/1001");
+}
+
+#[tokio::test]
 async fn a_guid_that_is_none_is_refused_without_repeating_it() {
     let bridge = TestBridge::start().await;
     let status = bridge.register(AGENT, "canary guid").await.expect_err("refused");
@@ -98,7 +109,7 @@ async fn a_guid_that_is_none_is_refused_without_repeating_it() {
 #[tokio::test]
 async fn a_guid_renewed_by_a_reply_is_the_next_one_used() {
     let bridge = TestBridge::signed_in().await;
-    let before = session(&bridge).await.version;
+    let before = session(&bridge).await.guid_version;
     bridge.gateway.set_guid_on_next_reply(AGENT);
     bridge.set_busy(AGENT).await.expect("accepted");
     bridge.set_busy(AGENT).await.expect("accepted");
@@ -106,7 +117,7 @@ async fn a_guid_renewed_by_a_reply_is_the_next_one_used() {
     let asked = bridge.asked(Interface::SayBusy);
     assert_ne!(guid(&asked[0]), guid(&asked[1]));
     assert_eq!(Some(guid(&asked[1])), bridge.gateway.agent(AGENT).expect("known").guid.as_deref());
-    assert!(session(&bridge).await.version > before);
+    assert!(session(&bridge).await.guid_version > before);
 }
 
 #[tokio::test]
@@ -192,13 +203,17 @@ async fn sessions_are_bounded_and_live_ones_are_kept() {
     }
     let guid = bridge.gateway.sign_in(1003);
     let registered = bridge.register(1003, &guid).await;
-    let refusal = refused(registered, Code::ResourceExhausted, "TENANT_OVERLOADED", "not_sent");
+    let refusal = refused(registered, Code::ResourceExhausted, "TENANT_LIMIT_REACHED", "not_sent");
     assert_eq!(
         refusal.details.quota_failure().expect("quota").violations[0].subject,
         "tenants/acme"
     );
+    assert_eq!(refusal.metadata["share"], "sessions");
+    assert_eq!(refusal.metadata["limit"], "2");
+    assert!(refusal.details.retry_info().is_none(), "no place is free again by itself");
+    assert_eq!(refusal.pushback, None);
     let signed_in = bridge.sign_in(1004).await;
-    refused(signed_in, Code::ResourceExhausted, "TENANT_OVERLOADED", "not_sent");
+    refused(signed_in, Code::ResourceExhausted, "TENANT_LIMIT_REACHED", "not_sent");
     assert!(bridge.gateway.agent(1004).is_none_or(|agent| !agent.signed_in));
 
     bridge.sign_out(1001).await.expect("signed out");
@@ -217,14 +232,14 @@ async fn the_last_place_for_a_session_is_taken_before_the_gateway_is_asked() {
         until("the first one's request", || !bridge.gateway.journal().is_empty()).await;
         let guid = bridge.gateway.sign_in(1003);
         let registered = bridge.register(1003, &guid).await;
-        refused(registered, Code::ResourceExhausted, "TENANT_OVERLOADED", "not_sent");
+        refused(registered, Code::ResourceExhausted, "TENANT_LIMIT_REACHED", "not_sent");
         let mut second = std::pin::pin!(bridge.sign_in(1002));
         let asked_twice = until("an answer or a request", || bridge.gateway.journal().len() > 1);
         let answer = tokio::select! {
             answer = &mut second => answer,
             () = asked_twice => panic!("the gateway is asked for a session that finds no place"),
         };
-        refused(answer, Code::ResourceExhausted, "TENANT_OVERLOADED", "not_sent");
+        refused(answer, Code::ResourceExhausted, "TENANT_LIMIT_REACHED", "not_sent");
         bridge.gateway.thaw();
     };
     let (answer, ()) = tokio::join!(first, second);

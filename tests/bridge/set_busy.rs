@@ -4,7 +4,10 @@ use ccgateway_bridge::{
 };
 use tonic::Code;
 
-use crate::support::{AGENT, Setup, TestBridge, refused};
+use crate::{
+    changes::no_fields,
+    support::{AGENT, Setup, TestBridge, refused},
+};
 
 fn request(reason: Option<i32>, prolong: Option<bool>) -> SetBusyRequest {
     SetBusyRequest { agent_id: AGENT.to_string(), reason, prolong, ..<_>::default() }
@@ -14,7 +17,7 @@ async fn sent(request: SetBusyRequest) -> Entry {
     let bridge = TestBridge::signed_in().await;
     let answer = bridge.call(request).await.expect("accepted");
     assert_eq!((answer.retcode.as_str(), answer.message.as_str()), ("0", "success"));
-    assert_eq!(answer.result, Some(prost_types::Struct::default()));
+    assert_eq!(answer.result, Some(no_fields()));
     let mut journal = bridge.gateway.journal();
     assert_eq!(journal.len(), 1, "{journal:?}");
     journal.remove(0)

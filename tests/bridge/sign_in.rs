@@ -1,9 +1,10 @@
 //! Sign-ins and sign-outs, asked for and unasked.
 
 use ccgateway_bridge::{
-    rpc::proto::{SignInRequest, SignOutRequest, sign_in_request::InitialState},
+    rpc::proto::{AgentType, SignInRequest, SignOutRequest, sign_in_request::InitialState},
     sim::{AgentState, Fault, Interface, Misbehaviour, Options},
 };
+use prost_types::value::Kind;
 use tonic::Code;
 
 use crate::support::{AGENT, PASSWORD, Setup, TestBridge, refused, until};
@@ -130,10 +131,13 @@ async fn a_renewal_that_does_not_help_is_not_repeated() {
 async fn a_sign_in_says_what_the_gateway_says() {
     let bridge = TestBridge::start().await;
     let initial_state = InitialState::Busy.into();
-    let request = SignInRequest { initial_state, agent_type: Some(4), ..request() };
+    let request = SignInRequest { initial_state, agent_type: AgentType::Phone.into(), ..request() };
     let answer = bridge.sessions.clone().sign_in(request).await.expect("signed in").into_inner();
     assert_eq!(answer.retcode, "0");
-    assert!(answer.result.expect("a result").fields.contains_key("workno"));
+    let Some(Kind::StructValue(result)) = answer.result.expect("a result").kind else {
+        panic!("an object");
+    };
+    assert!(result.fields.contains_key("workno"));
     assert_eq!(answer.session.expect("a session").gateway_node, "AgentGateway0");
     assert_eq!(bridge.gateway.agent(AGENT).expect("known").state, AgentState::Busy);
 
@@ -168,7 +172,7 @@ async fn a_gateway_that_allows_no_force_is_not_forced() {
     bridge.gateway.sign_in(AGENT);
     let request = SignInRequest { force: true, ..request() };
     let result = bridge.sessions.clone().sign_in(request).await;
-    let refusal = refused(result, Code::AlreadyExists, "AGENT_ALREADY_SIGNED_IN", "refused");
+    let refusal = refused(result, Code::FailedPrecondition, "FORCE_NOT_ALLOWED", "refused");
     assert_eq!(refusal.metadata["retcode"], "100-015");
     assert_eq!(bridge.asked(Interface::ForceSignIn).len(), 0);
 }
@@ -194,7 +198,7 @@ async fn bad_fields_of_a_sign_in_are_all_named() {
         agent_id: "1".into(),
         password: Some("x".repeat(33)),
         phone_number: Some("7".repeat(25)),
-        agent_type: Some(5),
+        agent_type: 5,
         ip: Some("::1".into()),
         initial_state: 9,
         ..SignInRequest::default()

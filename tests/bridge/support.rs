@@ -110,7 +110,7 @@ impl TestBridge {
         let (agent_id, guid) = (agent.to_string(), guid.to_owned());
         let request = RegisterSessionRequest { agent_id, guid, ..<_>::default() };
         let registered = self.sessions.clone().register_session(request).await?.into_inner();
-        Ok(registered.session.expect("a session").version)
+        Ok(registered.session.expect("a session").guid_version)
     }
 
     pub(crate) async fn session(&self, agent: u32) -> Session {

@@ -21,7 +21,7 @@ pub(crate) struct Row {
 }
 
 pub(crate) const BUSY: Change = Change::SetBusy { reason: Some(201), prolong: None };
-pub(crate) const REST: Change = Change::SetResting { seconds: 600, cause: 0, prolong: None };
+pub(crate) const REST: Change = Change::SetResting { seconds: 600, reason: 0, prolong: None };
 
 pub(crate) const ROWS: &[Row] = &[
     Row {
@@ -86,7 +86,7 @@ pub(crate) const ROWS: &[Row] = &[
     },
     Row {
         method: "SetResting",
-        change: Change::SetResting { seconds: 86_399, cause: 255, prolong: Some(true) },
+        change: Change::SetResting { seconds: 86_399, reason: 255, prolong: Some(true) },
         interface: Interface::Rest,
         target: "/rest/86399/255?prolong=true",
         allowed_after: &[REST],
@@ -96,7 +96,7 @@ pub(crate) const ROWS: &[Row] = &[
     },
     Row {
         method: "SetResting",
-        change: Change::SetResting { seconds: 1, cause: 0, prolong: None },
+        change: Change::SetResting { seconds: 1, reason: 0, prolong: None },
         interface: Interface::Rest,
         target: "/rest/1/0",
         allowed_after: &[],

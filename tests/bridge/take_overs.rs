@@ -90,9 +90,9 @@ async fn ends_although_forced(tells: bool, cause: &str) {
     assert_eq!(bridge.asked(Interface::ForceSignIn).len(), 2, "taken back twice");
     let kept = states(&told).into_iter().filter(|state| *state == SessionState::Kept).count();
     assert_eq!(kept, 2, "{told:?}");
-    assert!(told.iter().any(|change| change.cause.contains(cause)), "{told:?}");
+    assert!(told.iter().any(|change| change.description.contains(cause)), "{told:?}");
     let end = "it was lost again and again, mostly to another client";
-    assert_eq!(told[told.len() - 1].cause, end);
+    assert_eq!(told[told.len() - 1].description, end);
     let taken_back = "ccgw_take_overs_total{tenant=\"acme\",result=\"taken_back\"}";
     assert_eq!(count(bridge, taken_back).await, "2");
     assert_eq!(fight.given_up().await, "1");

@@ -119,6 +119,21 @@ fn values_out_of_their_bounds_are_told_with_the_bounds() {
             "retcodes.100-007.code: \"OK\" is not one of its words; give one of CANCELLED, ",
         ),
         (
+            "retcodes.100-007 = { code = \"UNAUTHENTICATED\", reason = \"A\" }",
+            "retcodes.100-007.code: UNAUTHENTICATED is kept for the bridge's own rules on who may \
+             call; ",
+        ),
+        (
+            "retcodes.100-007 = { code = \"PERMISSION_DENIED\", reason = \"A\" }",
+            "retcodes.100-007.code: PERMISSION_DENIED is kept for the bridge's own rules on who may \
+             call; ",
+        ),
+        (
+            "retcodes.100-007 = { code = \"INTERNAL\", reason = \"AGENT_STATE_REFUSED\" }",
+            "retcodes.100-007.code: AGENT_STATE_REFUSED is a reason of the bridge's own, whose code \
+             is FAILED_PRECONDITION; give code = \"FAILED_PRECONDITION\", or a reason of your own",
+        ),
+        (
             "retcodes.100-007 = { code = \"INTERNAL\", reason = \"a\" }",
             "retcodes.100-007.reason: \"a\" is no reason; ",
         ),

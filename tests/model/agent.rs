@@ -3,7 +3,7 @@
 //! What the documentation leaves open is marked "open"; the model then says what the simulated
 //! gateway does without options.
 
-use ccgateway_bridge::rpc::proto::get_state_response::State;
+use ccgateway_bridge::rpc::proto::ActivityState;
 use tonic::Code;
 
 use crate::{
@@ -77,11 +77,11 @@ impl Agent {
         let state = match self.doing {
             // There is nobody to ask in the name of.
             Doing::Nothing => return Err(NO_SESSION),
-            Doing::Pausing => State::Busy,
-            Doing::Waiting => State::Idle,
-            Doing::WrappingUp => State::AfterCallWork,
-            Doing::Talking => State::Talking,
-            Doing::Resting => State::Resting,
+            Doing::Pausing => ActivityState::Busy,
+            Doing::Waiting => ActivityState::Idle,
+            Doing::WrappingUp => ActivityState::AfterCallWork,
+            Doing::Talking => ActivityState::Talking,
+            Doing::Resting => ActivityState::Resting,
         };
         Ok(Some((state, self.code().into(), Some(self.doing == Doing::Talking))))
     }

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use ccgateway_bridge::rpc::proto::{
-    GetStateRequest, SignInRequest, SignOutRequest, get_state_response::State, sign_in_request,
+    ActivityState, GetStateRequest, SignInRequest, SignOutRequest, sign_in_request,
 };
 use proptest::prelude::*;
 use tonic::{Code, Status};
@@ -62,7 +62,7 @@ pub(crate) struct Refusal {
 }
 
 /// What a step is answered with; the state with its number and "in a call" where it was asked for.
-pub(crate) type Answer = Result<Option<(State, i32, Option<bool>)>, Refusal>;
+pub(crate) type Answer = Result<Option<(ActivityState, i32, Option<bool>)>, Refusal>;
 
 impl Kind {
     pub(crate) const ALL: [Self; 12] = [
@@ -202,7 +202,9 @@ fn change() -> impl Strategy<Value = Change> {
         2 => Just(Change::SetIdle),
         3 => Just(Change::SetAfterCallWork),
         2 => Just(Change::CancelAfterCallWork),
-        3 => rest.prop_map(|(seconds, cause, prolong)| Change::SetResting { seconds, cause, prolong }),
+        3 => rest.prop_map(|(seconds, reason, prolong)| {
+            Change::SetResting { seconds, reason, prolong }
+        }),
         2 => Just(Change::CancelResting),
     ]
 }

@@ -74,7 +74,7 @@ async fn every_method_goes_through() {
     let program = Program::start("", &[]).await;
     signed_in(&program, "1001").await;
     let confirmed = ["--agent", "1001", "--confirm-within", "20s"];
-    let rest = [confirmed.as_slice(), &["--duration", "5m", "--cause", "7"]].concat();
+    let rest = [confirmed.as_slice(), &["--duration", "5m", "--reason", "7"]].concat();
     let agent = ["--agent", "1001"];
     for (method, args, expected) in [
         ("get-state", agent.as_slice(), "OK: the agent is idle"),
@@ -95,7 +95,7 @@ async fn every_method_goes_through() {
     }
     let rests = program.gateway.journal().into_iter().map(|entry| entry.target);
     assert_eq!(rests.filter(|target| target.contains("/rest/300/7")).count(), 1);
-    let gone = ["SESSION_MISSING", "not_sent: the gateway was not asked", "call sign-in"];
+    let gone = ["SESSION_NOT_FOUND", "not_sent: the gateway was not asked", "call sign-in"];
     check(&call(&program, "get-session", &agent).await, 1, &gone);
 }
 
@@ -113,7 +113,10 @@ async fn answers_and_errors_are_json_for_scripts() {
         (Some(0), &"0".into(), &serde_json::json!({}))
     );
     let (_, state) = json(call(&program, "get-state", &["--json", "--agent", "1001"]).await);
-    assert_eq!(state, serde_json::json!({"code": 3, "in_call": false, "state": "STATE_BUSY"}));
+    assert_eq!(
+        state,
+        serde_json::json!({"code": 3, "in_call": false, "state": "ACTIVITY_STATE_BUSY"})
+    );
 
     let bad = ["--agent", "01", "--reason", "7", "--json"];
     let (code, error) = json(call(&program, "set-busy", &bad).await);
@@ -198,7 +201,7 @@ async fn a_bridge_with_tls_is_called_with_its_authority() {
         command.args(["call", "get-session", "--agent", "1001", "--addr", &addr]).args(more);
         run(command)
     };
-    check(&call(&["--ca", &pem]).await, 1, &["SESSION_MISSING"]);
+    check(&call(&["--ca", &pem]).await, 1, &["SESSION_NOT_FOUND"]);
     let other = program.files.path().join("ca.pem").display().to_string();
     check(&call(&["--ca", &other]).await, 1, &["invalid peer certificate"]);
     check(&call(&[]).await, 1, &["wants TLS (--ca)"]);

@@ -36,7 +36,7 @@ async fn the_demo_shows_a_real_set_busy_and_a_refusal() {
         "POST /agentgateway/resource/onlineagent/1003/saybusy?reason=200",
         "answer        OK, retcode 0",
         "state after   busy, reason 200",
-        "reason=AGENT_STATE_REFUSED domain=cc-gateway",
+        "reason=AGENT_STATE_REFUSED domain=ccgateway-bridge",
         "tenant_id=demo",
         "outcome=refused",
     ] {

@@ -251,11 +251,11 @@ async fn a_watcher_that_reads_on_after_the_end_hears_the_contracts_reason() {
     for (settings, watches, timeout, code, reason) in [
         ("", 1, "2S", Code::DeadlineExceeded, "DEADLINE"),
         (age, 1, "1H", Code::Unavailable, "CONNECTION_AGED"),
-        ("", WATCHES, "1H", Code::ResourceExhausted, "TENANT_OVERLOADED"),
+        ("", WATCHES, "1H", Code::ResourceExhausted, "TENANT_LIMIT_REACHED"),
     ] {
         let program = Program::start(settings, &[]).await;
         let over = async {
-            if reason == "TENANT_OVERLOADED" {
+            if reason == "TENANT_LIMIT_REACHED" {
                 assert!(may_watch(&program, 2).await, "of an address that has too many");
             }
             program.printed(&format!("\"reason\":\"{reason}\"")).await;

@@ -147,8 +147,8 @@ async fn a_kill_right_after_a_renewal_costs_no_agent() {
     replica.sign_in(1001).await.expect("signed in");
     centre.gateway.clear_journal();
     for _ in 0..5 {
-        let before = session(&replica, 1001).await.expect("known").version;
-        while session(&replica, 1001).await.expect("known").version == before {
+        let before = session(&replica, 1001).await.expect("known").guid_version;
+        while session(&replica, 1001).await.expect("known").guid_version == before {
             tokio::task::yield_now().await;
         }
         replica.kill().await;
@@ -182,7 +182,7 @@ async fn registered_sessions_and_ends_outlive_a_kill_too() {
 
     let second = centre.alone(None).await;
     let after = session(&second, 1001).await.expect("known");
-    assert_eq!((after.origin, after.version), (before.origin, before.version));
+    assert_eq!((after.origin, after.guid_version), (before.origin, before.guid_version));
     let seconds = |session: &Session| session.expire_time.expect("registered").seconds;
     assert!(seconds(&after) <= seconds(&before), "a restart makes no session longer");
     assert_eq!(session(&second, 1002).await.expect_err("ended").code(), Code::FailedPrecondition);

@@ -119,7 +119,7 @@ impl Callee {
     async fn version(&self, agent: u32) -> Result<u64, Status> {
         let request = GetSessionRequest { agent_id: agent.to_string(), ..<_>::default() };
         let shown = self.sessions.clone().get_session(request).await?.into_inner();
-        Ok(shown.session.expect("a session").version)
+        Ok(shown.session.expect("a session").guid_version)
     }
 
     pub(crate) async fn sign_in(&self, agent: u32) -> Result<(), Status> {

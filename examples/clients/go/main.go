@@ -24,6 +24,9 @@ import (
 	agentv1 "example.com/set-busy/gen/ccgateway/agent/v1"
 )
 
+// Who says what is known of the agent. A proxy's error does not know it.
+const domain = "ccgateway-bridge"
+
 // What the bridge knows of the agent after an error: whether trying again is safe.
 var outcomes = map[string]string{
 	"not_sent": "the gateway was not asked; trying again is safe",
@@ -45,7 +48,7 @@ func main() {
 		os.Exit(1)
 	}
 	if confirmation := answer.GetConfirmation(); confirmation != nil {
-		fmt.Printf("accepted: %s, %s\n", confirmation.GetStatus(), confirmation.GetObstacle())
+		fmt.Printf("accepted: %s, %s\n", confirmation.GetStatus(), confirmation.GetReason())
 	} else {
 		fmt.Printf("accepted: %s\n", answer.GetMessage())
 	}
@@ -116,8 +119,14 @@ func describe(failure *status.Status) {
 	for _, detail := range failure.Details() {
 		switch detail := detail.(type) {
 		case *errdetails.ErrorInfo:
+			if detail.GetDomain() != domain {
+				continue
+			}
 			told = true
 			outcome := detail.GetMetadata()["outcome"]
+			if _, known := outcomes[outcome]; !known {
+				outcome = "unknown"
+			}
 			fmt.Printf("  reason: %s\n", detail.GetReason())
 			fmt.Printf("  outcome: %s, %s\n", outcome, outcomes[outcome])
 			if retcode, refused := detail.GetMetadata()["retcode"]; refused {
@@ -136,7 +145,8 @@ func describe(failure *status.Status) {
 		}
 	}
 	if !told {
-		// Nothing of the bridge's arrived, such as when the connection was cut.
+		// Nothing of the bridge's arrived, such as when the connection was cut. This is so whatever
+		// the code is.
 		fmt.Printf("  outcome: unknown, %s\n", outcomes["unknown"])
 	}
 }

@@ -15,6 +15,9 @@ from grpc_status import rpc_status
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 
+# Who says what is known of the agent. A proxy's error does not know it.
+DOMAIN = "ccgateway-bridge"
+
 # What the bridge knows of the agent after an error: whether trying again is safe.
 OUTCOMES = {
     "not_sent": "the gateway was not asked; trying again is safe",
@@ -59,9 +62,13 @@ def describe(error: grpc.RpcError) -> list[str]:
         bad = error_details_pb2.BadRequest()
         unmet = error_details_pb2.PreconditionFailure()
         if detail.Unpack(info):
+            if info.domain != DOMAIN:
+                continue
             outcome = info.metadata["outcome"]
+            if outcome not in OUTCOMES:
+                outcome = "unknown"
             lines.append(f"  reason: {info.reason}")
-            lines.append(f"  outcome: {outcome}, {OUTCOMES.get(outcome, '')}")
+            lines.append(f"  outcome: {outcome}, {OUTCOMES[outcome]}")
             if "retcode" in info.metadata:
                 lines.append(f"  retcode: {info.metadata['retcode']}")
         elif detail.Unpack(retry):
@@ -71,7 +78,8 @@ def describe(error: grpc.RpcError) -> list[str]:
         elif detail.Unpack(unmet):
             lines += [f"  {violation.type} of {violation.subject}" for violation in unmet.violations]
     if not any(line.startswith("  outcome: ") for line in lines):
-        # Nothing of the bridge's arrived, such as when the connection was cut.
+        # Nothing of the bridge's arrived, such as when the connection was cut. This is so whatever
+        # the code is.
         lines.append(f"  outcome: unknown, {OUTCOMES['unknown']}")
     return lines
 
@@ -99,8 +107,8 @@ def main() -> int:
             return 1
     if answer.HasField("confirmation"):
         status = messages.Confirmation.Status.Name(answer.confirmation.status)
-        obstacle = messages.Confirmation.Obstacle.Name(answer.confirmation.obstacle)
-        print(f"accepted: {status}, {obstacle}")
+        reason = messages.Confirmation.Reason.Name(answer.confirmation.reason)
+        print(f"accepted: {status}, {reason}")
     else:
         print(f"accepted: {answer.message}")
     return 0

@@ -7,7 +7,7 @@ use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
 use super::show::lines;
-use crate::rpc::code_name;
+use crate::{reason, rpc::code_name};
 
 /// A delay below this is no delay for a person.
 const MOMENT: Duration = Duration::from_millis(10);
@@ -89,7 +89,7 @@ fn advice(reason: &str) -> &'static str {
     match reason {
         "INVALID_REQUEST" => "correct what is named above",
         "TENANT_UNKNOWN" => "give a tenant of the bridge's configuration as --tenant",
-        "SESSION_MISSING" | "SESSION_EXPIRED" | "AGENT_NOT_SIGNED_IN" => {
+        "SESSION_MISSING" | "SESSION_NOT_FOUND" | "SESSION_EXPIRED" | "AGENT_NOT_SIGNED_IN" => {
             "sign the agent in: ccgateway-bridge call sign-in --agent ID --password-stdin"
         }
         "AGENT_STATE_REFUSED" => {
@@ -102,11 +102,15 @@ fn advice(reason: &str) -> &'static str {
             "give the right password; platforms lock accounts after some wrong ones"
         }
         "ACCOUNT_LOCKED" => "have the account unlocked on the platform, and correct the password",
-        "GATEWAY_UNREACHABLE" | "GATEWAY_BAD_REPLY" | "GATEWAY_HTTP_STATUS" => {
+        "GATEWAY_UNREACHABLE"
+        | "GATEWAY_BAD_REPLY"
+        | "GATEWAY_HTTP_STATUS"
+        | "GATEWAY_INTERFACE_MISSING"
+        | "GATEWAY_PROXY_FAILED" => {
             "where the bridge runs, ccgateway-bridge doctor --config FILE finds the cause"
         }
         "DEADLINE" => "give more time by --deadline",
-        _ => "",
+        other => reason::find(other).map_or("", |known| known.advice),
     }
 }
 

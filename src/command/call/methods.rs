@@ -86,8 +86,8 @@ pub(super) struct SetResting {
     duration: Duration,
     /// Why: 1 to 255, or 0 for none.
     #[arg(long, value_name = "NUMBER", default_value_t = 0, allow_negative_numbers = true)]
-    cause: i32,
-    /// Replace time and cause of an agent who is resting already.
+    reason: i32,
+    /// Replace time and reason of an agent who is resting already.
     #[arg(long)]
     prolong: bool,
     #[command(flatten)]
@@ -207,11 +207,11 @@ impl Method {
                 let request = CancelAfterCallWorkRequest { agent_id, tenant_id, confirm_within };
                 make!(states, cancel_after_call_work, request, deadline)
             }
-            Self::SetResting(SetResting { agent, duration, cause, prolong, confirm }) => {
+            Self::SetResting(SetResting { agent, duration, reason, prolong, confirm }) => {
                 let request = SetRestingRequest {
                     agent_id: agent.agent,
                     duration: span(duration),
-                    cause,
+                    reason,
                     tenant_id,
                     confirm_within: confirm.span(),
                     prolong: prolong.then_some(true),

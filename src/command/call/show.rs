@@ -2,14 +2,14 @@
 
 use std::{fmt, time::SystemTime};
 
-use prost_types::{Struct, Timestamp, value::Kind};
+use prost_types::{Timestamp, value::Kind};
 use serde_json::{Map, Number, Value, json};
 
 use crate::rpc::proto::{
-    self, CancelAfterCallWorkResponse, CancelBusyResponse, CancelRestingResponse, Confirmation,
-    GetSessionResponse, GetStateResponse, Session, SessionState, SetAfterCallWorkResponse,
-    SetBusyResponse, SetIdleResponse, SetRestingResponse, SignInResponse, SignOutResponse,
-    WatchEventsResponse, confirmation, get_state_response::State, session::Origin,
+    self, ActivityState, CancelAfterCallWorkResponse, CancelBusyResponse, CancelRestingResponse,
+    Confirmation, GetSessionResponse, GetStateResponse, Session, SessionState,
+    SetAfterCallWorkResponse, SetBusyResponse, SetIdleResponse, SetRestingResponse, SignInResponse,
+    SignOutResponse, WatchEventsResponse, confirmation, session::Origin,
     watch_events_response::What,
 };
 
@@ -52,7 +52,7 @@ macro_rules! changes {
                 let fields = json!({
                     "message": message,
                     "retcode": retcode,
-                    "result": result.map(object),
+                    "result": result.map(plain),
                     "confirmation": confirmation.map(confirmation_fields),
                 });
                 Self { headline, fields }
@@ -75,8 +75,10 @@ impl From<GetStateResponse> for Shown {
     fn from(response: GetStateResponse) -> Self {
         let name = response.state().as_str_name();
         let doing = match response.state() {
-            State::Unspecified => format!("in a state that nobody lists ({})", response.code),
-            _ => words(name, "STATE_"),
+            ActivityState::Unspecified => {
+                format!("in a state that nobody lists ({})", response.code)
+            }
+            _ => words(name, "ACTIVITY_STATE_"),
         };
         let fields = json!({
             "state": name,
@@ -101,7 +103,7 @@ impl From<SignInResponse> for Shown {
         let fields = json!({
             "message": message,
             "retcode": retcode,
-            "result": result.map(object),
+            "result": result.map(plain),
             "session": session.as_ref().map(session_fields),
             "skill_reset": skill_reset.map(skills),
         });
@@ -121,7 +123,11 @@ impl From<GetSessionResponse> for Shown {
     fn from(response: GetSessionResponse) -> Self {
         let session = response.session.unwrap_or_default();
         let doing = match session.state() {
-            SessionState::Unspecified => "its owner keeps the session".to_owned(),
+            SessionState::Unspecified => {
+                "this program does not know the session's state".to_owned()
+            }
+            SessionState::Registered => "its owner keeps the session".to_owned(),
+            SessionState::KeptElsewhere => "another replica keeps the session".to_owned(),
             state => format!("the session is {}", words(state.as_str_name(), "SESSION_STATE_")),
         };
         let fields = json!({ "session": session_fields(&session) });
@@ -152,7 +158,7 @@ impl From<WatchEventsResponse> for Shown {
 fn told(what: Option<What>) -> (&'static str, String, Value) {
     match what {
         Some(What::GatewayEvent(event)) => {
-            let content = event.content.clone().map(object);
+            let content = event.content.clone().map(plain);
             let shown = content.as_ref().map(|content| format!(" {content}")).unwrap_or_default();
             let fields = json!({
                 "type": event.r#type().as_str_name(),
@@ -165,17 +171,20 @@ fn told(what: Option<What>) -> (&'static str, String, Value) {
         }
         Some(What::SessionChange(change)) => {
             let name = change.state().as_str_name();
-            let cause = match change.cause.as_str() {
+            let description = match change.description.as_str() {
                 "" => String::new(),
-                cause => format!(": {cause}"),
+                description => format!(": {description}"),
             };
-            let said = format!("session {}{cause}", words(name, "SESSION_STATE_"));
-            ("session_change", said, json!({ "state": name, "cause": change.cause }))
+            let said = format!("session {}{description}", words(name, "SESSION_STATE_"));
+            ("session_change", said, json!({ "state": name, "description": change.description }))
         }
         Some(What::Gap(gap)) => {
             let missed = gap.missed.map_or_else(String::new, |missed| format!(" {missed}"));
             let said = format!("events are missing here:{missed}");
             ("gap", said.trim_end_matches(':').to_owned(), json!({ "missed": gap.missed }))
+        }
+        Some(What::Progress(_)) => {
+            ("progress", "the watch has come this far".to_owned(), json!({}))
         }
         Some(What::Begin(_)) => ("begin", "watching".to_owned(), json!({})),
         None => ("unknown", "something that this program does not know".to_owned(), Value::Null),
@@ -183,18 +192,18 @@ fn told(what: Option<What>) -> (&'static str, String, Value) {
 }
 
 fn confirmed(confirmation: &Confirmation) -> String {
-    use confirmation::{Obstacle, Status};
+    use confirmation::{Reason, Status};
     if confirmation.status() == Status::Confirmed {
         return "OK: confirmed".to_owned();
     }
-    let why = match confirmation.obstacle() {
-        Obstacle::NotKept => "the bridge does not poll this agent's events",
-        Obstacle::Talking => "the agent is talking, and the change comes with the call's end",
-        Obstacle::AfterCallWork => "the agent is in after-call work, and the change comes after it",
-        Obstacle::OtherState => "by now the agent is in another state",
-        Obstacle::NoEvent => "no event came in time",
-        Obstacle::ShuttingDown => "the replica is shutting down",
-        Obstacle::Unspecified => "no cause is given",
+    let why = match confirmation.reason() {
+        Reason::NotKept => "the bridge does not poll this agent's events",
+        Reason::Talking => "the agent is talking, and the change comes with the call's end",
+        Reason::AfterCallWork => "the agent is in after-call work, and the change comes after it",
+        Reason::OtherState => "by now the agent is in another state",
+        Reason::NoEvent => "no event came in time",
+        Reason::ShuttingDown => "the replica is shutting down",
+        Reason::Unspecified => "no cause is given",
     };
     format!("OK: accepted, not confirmed: {why}")
 }
@@ -203,7 +212,7 @@ fn confirmation_fields(confirmation: Confirmation) -> Value {
     let sequence = Some(confirmation.event_sequence).filter(|sequence| *sequence > 0);
     json!({
         "status": confirmation.status().as_str_name(),
-        "obstacle": confirmation.obstacle().as_str_name(),
+        "reason": confirmation.reason().as_str_name(),
         "event_time": confirmation.event_time.as_ref().map(time),
         "event_sequence": sequence,
     })
@@ -215,7 +224,7 @@ fn session_fields(session: &Session) -> Value {
         "tenant_id": session.tenant_id,
         "agent_id": session.agent_id,
         "origin": origin.as_str_name(),
-        "version": session.version,
+        "guid_version": session.guid_version,
         "gateway_node": session.gateway_node,
         "renew_time": session.renew_time.as_ref().map(time),
         "expire_time": session.expire_time.as_ref().map(time),
@@ -223,7 +232,7 @@ fn session_fields(session: &Session) -> Value {
     })
 }
 
-/// `STATE_AFTER_CALL_WORK` as "after call work".
+/// `ACTIVITY_STATE_AFTER_CALL_WORK` as "after call work".
 fn words(name: &str, prefix: &str) -> String {
     name.trim_start_matches(prefix).to_lowercase().replace('_', " ")
 }
@@ -233,17 +242,15 @@ fn time(time: &Timestamp) -> String {
     moment.map(|moment| humantime::format_rfc3339_millis(moment).to_string()).unwrap_or_default()
 }
 
-fn object(object: Struct) -> Value {
-    Value::Object(object.fields.into_iter().map(|(name, value)| (name, plain(value))).collect())
-}
-
 fn plain(value: prost_types::Value) -> Value {
     match value.kind {
         None | Some(Kind::NullValue(_)) => Value::Null,
         Some(Kind::NumberValue(number)) => whole(number),
         Some(Kind::StringValue(text)) => Value::String(text),
         Some(Kind::BoolValue(truth)) => Value::Bool(truth),
-        Some(Kind::StructValue(fields)) => object(fields),
+        Some(Kind::StructValue(object)) => Value::Object(
+            object.fields.into_iter().map(|(name, value)| (name, plain(value))).collect(),
+        ),
         Some(Kind::ListValue(list)) => Value::Array(list.values.into_iter().map(plain).collect()),
     }
 }

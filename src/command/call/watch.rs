@@ -5,7 +5,7 @@ use tonic::Status;
 use super::{Options, connect::Clients, failure, methods::WatchEvents, show::Shown};
 use crate::{
     command::{EXIT_FAILED, fail, signals::StopSignals},
-    rpc::proto::WatchEventsRequest,
+    rpc::proto::{WatchEventsRequest, watch_events_response::What},
 };
 
 /// A replica that goes away may answer once more before it does.
@@ -57,6 +57,10 @@ async fn told(
     let mut stream = clients.events.clone().watch_events(request).await?.into_inner();
     while let Some(event) = stream.message().await? {
         *position = Some(event.sequence);
+        let is_progress = matches!(event.what, Some(What::Progress(_)));
+        if is_progress && !options.json {
+            continue;
+        }
         let shown = Shown::from(event);
         let read = if options.json { options.say(&shown) } else { super::print(&shown.headline) };
         if !read {

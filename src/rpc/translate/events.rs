@@ -1,12 +1,17 @@
 use prost_types::Timestamp;
 
-use super::{object, proto, session_state};
+use super::{json, proto, session_state};
 use crate::event::{Batch, Event, GatewayEvent, Missed, What};
 use proto::watch_events_response::What as Wire;
 
 /// The first message of a stream.
 pub(in crate::rpc) fn begin(position: u64) -> proto::WatchEventsResponse {
     message(position, Wire::Begin(proto::WatchBegin {}))
+}
+
+/// How far a stream has come.
+pub(in crate::rpc) fn progress(position: u64) -> proto::WatchEventsResponse {
+    message(position, Wire::Progress(proto::WatchProgress {}))
 }
 
 /// What a watch has brought.
@@ -24,7 +29,7 @@ fn told(event: &Event) -> proto::WatchEventsResponse {
         What::Gateway(event) => Wire::GatewayEvent(gateway_event(event)),
         What::Session(change) => Wire::SessionChange(proto::SessionChange {
             state: session_state(change.state),
-            cause: change.cause.to_string(),
+            description: change.cause.to_string(),
         }),
     };
     proto::WatchEventsResponse {
@@ -39,7 +44,7 @@ fn gateway_event(event: &GatewayEvent) -> proto::GatewayEvent {
         r#type: event_type(&event.kind).into(),
         type_name: event.kind.to_string(),
         work_no: event.work_no.to_string(),
-        content: event.content.as_deref().and_then(object),
+        content: event.content.as_deref().and_then(json),
         event_time: event.generated_at.map(Timestamp::from),
     }
 }
@@ -69,14 +74,14 @@ mod tests {
         for (kind, expected) in [
             ("AgentState_Ready", Type::AgentStateReady),
             ("AgentState_SetNotReady_Success", Type::AgentStateSetNotReadySuccess),
-            ("AgentState_Force_SetNotReady", Type::AgentStateForceSetNotReady),
             ("AgentOther_ShutdownService", Type::AgentOtherShutdownService),
             ("AgentOther_All_Agent_Busy", Type::AgentOtherAllAgentBusy),
-            ("AgentOther_PhoneUnknow", Type::AgentOtherPhoneUnknow),
-            ("QC_AgentState_Notify", Type::QcAgentStateNotify),
+            ("AgentOther_PhoneAlerting", Type::AgentOtherPhoneAlerting),
             ("AgentEvent_linkagePhoneMute", Type::AgentEventLinkagePhoneMute),
-            ("AgentMediaEvent_StopRecordDone", Type::AgentMediaEventStopRecordDone),
-            ("AgentChat_CalloutFailed", Type::AgentChatCalloutFailed),
+            ("AgentEvent_Call_Out_Fail", Type::AgentEventCallOutFail),
+            // Only public client code knows these.
+            ("AgentState_Force_SetNotReady", Type::Unspecified),
+            ("AgentEvent_Hold", Type::Unspecified),
             ("AgentState_Brewing", Type::Unspecified),
             ("Unspecified", Type::Unspecified),
             ("", Type::Unspecified),

@@ -1,0 +1,73 @@
+//! The reasons that errors have: the part of the contract that callers compare with.
+//!
+//! A reason has one code, which never changes. `docs/errors.md` shows this table to callers, and
+//! tests hold both, the comments in `proto/` and the program to each other.
+
+mod table;
+
+use tonic::Code;
+
+pub use self::table::{
+    ACCOUNT_LOCKED, AGENT_ALREADY_SIGNED_IN, AGENT_NOT_SIGNED_IN, AGENT_STATE_REFUSED,
+    AGENT_SWITCHOVER, AGENT_TAKEN_OVER, ALL, BRIDGE_FAILED, COMPRESSION_UNSUPPORTED,
+    CONNECTION_AGED, CREDENTIALS_MISSING, CREDENTIALS_REJECTED, DEADLINE, FORCE_NOT_ALLOWED,
+    GATEWAY_BAD_REPLY, GATEWAY_BUSY, GATEWAY_HTTP_STATUS, GATEWAY_INTERFACE_MISSING,
+    GATEWAY_NO_ANSWER, GATEWAY_OPERATION_FAILED, GATEWAY_PROXY_FAILED, GATEWAY_REJECTED_PARAMETER,
+    GATEWAY_UNREACHABLE, INVALID_REQUEST, MESSAGE_MALFORMED, MESSAGE_TOO_LARGE, METHOD_UNKNOWN,
+    NOT_GRPC, OPERATION_IN_PROGRESS, PLATFORM_UNAVAILABLE, SERVER_OVERLOADED, SESSION_EXPIRED,
+    SESSION_MISSING, SESSION_NOT_FOUND, SHUTTING_DOWN, SIGN_INS_QUEUED, STORE_UNAVAILABLE,
+    TENANT_LIMIT_REACHED, TENANT_OVERLOADED, TENANT_UNKNOWN, UNLISTED_RETCODE,
+};
+use crate::call::Outcome;
+
+/// A reason, and what a caller may rely on for each error that has it.
+#[derive(Debug)]
+pub struct Reason {
+    /// `ErrorInfo.reason`.
+    pub name: &'static str,
+    /// The code of each such error.
+    pub code: Code,
+    /// What may be known of the agent.
+    pub outcomes: &'static [Outcome],
+    /// Whether another attempt may help by itself.
+    pub retry: Retry,
+    /// The message beside `ErrorInfo` and `RetryInfo`.
+    pub details: Details,
+    /// What to do.
+    pub advice: &'static str,
+}
+
+/// What an error says about another attempt. An error whose outcome is unknown never has `RetryInfo`,
+/// whatever its reason.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Retry {
+    /// There is no `RetryInfo`: something has to be done first, or nothing is known.
+    No,
+    /// `RetryInfo` says when, and so does `grpc-retry-pushback-ms`.
+    After,
+    /// `RetryInfo` says when. That is after the deadline, so gRPC's own retries are told not to try.
+    AfterDeadline,
+}
+
+/// A message of `google.rpc` beside `ErrorInfo` and `RetryInfo`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Details {
+    /// None.
+    None,
+    /// `BadRequest` with every bad field.
+    BadRequest,
+    /// `PreconditionFailure` with this type.
+    Precondition(&'static str),
+    /// `ResourceInfo` with this type.
+    Resource(&'static str),
+    /// `QuotaFailure`.
+    Quota,
+}
+
+/// The reason that is spelt like this, if the bridge has it.
+pub fn find(name: &str) -> Option<&'static Reason> {
+    ALL.iter().copied().find(|reason| reason.name == name)
+}
+
+#[cfg(test)]
+mod tests;

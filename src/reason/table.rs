@@ -1,0 +1,74 @@
+use tonic::Code;
+
+use super::{
+    Details::{self, BadRequest, Precondition, Quota, Resource},
+    Reason,
+    Retry::{After, AfterDeadline, No},
+};
+use crate::call::Outcome::{NotSent, Refused, Unknown};
+
+const NONE: Details = Details::None;
+
+/// A constant for each row, and all of them in their order.
+macro_rules! reasons {
+    ($($name:ident $code:ident $outcomes:tt $retry:ident $details:expr, $advice:literal;)+) => {
+        $(
+            #[doc = concat!("`", stringify!($name), "`.")]
+            pub static $name: Reason = Reason {
+                name: stringify!($name),
+                code: Code::$code,
+                outcomes: &$outcomes,
+                retry: $retry,
+                details: $details,
+                advice: $advice,
+            };
+        )+
+
+        /// Every reason, by code.
+        pub static ALL: &[&Reason] = &[$(&$name),+];
+    };
+}
+
+#[rustfmt::skip] // one row a line, so that the table reads as a table
+reasons! {
+    INVALID_REQUEST            InvalidArgument    [NotSent]                    No            BadRequest,                   "correct the fields that are named";
+    GATEWAY_REJECTED_PARAMETER InvalidArgument    [Refused]                    No            NONE,                         "correct the request";
+    TENANT_UNKNOWN             NotFound           [NotSent]                    No            Resource("tenant"),           "check tenant_id";
+    SESSION_NOT_FOUND          NotFound           [NotSent]                    No            Resource("session"),          "sign the agent in, or register its Guid";
+    AGENT_ALREADY_SIGNED_IN    AlreadyExists      [Refused]                    No            NONE,                         "register its Guid, or sign in with force to take the agent over";
+    SESSION_MISSING            FailedPrecondition [NotSent, Refused]           No            Precondition("SESSION"),      "sign the agent in, or register its Guid";
+    SESSION_EXPIRED            FailedPrecondition [Refused]                    No            Precondition("SESSION"),      "sign the agent in again or register its new Guid";
+    AGENT_NOT_SIGNED_IN        FailedPrecondition [Refused]                    No            Precondition("SIGNED_IN"),    "sign the agent in first";
+    AGENT_STATE_REFUSED        FailedPrecondition [Refused]                    No            Precondition("AGENT_STATE"),  "the agent must be in a state that allows it";
+    AGENT_TAKEN_OVER           FailedPrecondition [NotSent, Refused]           No            Precondition("SESSION"),      "stop the other client, or take the agent over with SignIn and force";
+    FORCE_NOT_ALLOWED          FailedPrecondition [Refused]                    No            Precondition("SIGNED_OUT"),   "sign the agent out where it is signed in, or register its Guid";
+    CREDENTIALS_MISSING        FailedPrecondition [NotSent]                    No            Precondition("CREDENTIALS"),  "give the password";
+    CREDENTIALS_REJECTED       FailedPrecondition [Refused]                    No            Precondition("CREDENTIALS"),  "correct the agent's password before trying again";
+    ACCOUNT_LOCKED             FailedPrecondition [Refused]                    No            Precondition("CREDENTIALS"),  "whoever runs the platform has to unlock the account";
+    OPERATION_IN_PROGRESS      Aborted            [Refused]                    After         NONE,                         "another call for this agent was open; try again";
+    TENANT_OVERLOADED          ResourceExhausted  [NotSent, Refused]           After         Quota,                        "try again shortly";
+    TENANT_LIMIT_REACHED       ResourceExhausted  [NotSent, Refused]           No            Quota,                        "end what is not needed, or have the limit raised";
+    SERVER_OVERLOADED          ResourceExhausted  [NotSent]                    After         Quota,                        "try again shortly";
+    SIGN_INS_QUEUED            ResourceExhausted  [NotSent, Refused]           AfterDeadline NONE,                         "the agent keeps its place: try again then";
+    GATEWAY_UNREACHABLE        Unavailable        [NotSent, Refused]           After         NONE,                         "try again shortly; where it goes on, call whoever runs the gateway";
+    AGENT_SWITCHOVER           Unavailable        [Refused]                    After         NONE,                         "try again when the switch-over is done";
+    PLATFORM_UNAVAILABLE       Unavailable        [Refused]                    After         NONE,                         "try again later";
+    GATEWAY_BUSY               Unavailable        [Refused]                    After         NONE,                         "the request was not carried out: try again then";
+    STORE_UNAVAILABLE          Unavailable        [NotSent, Refused]           After         NONE,                         "try again shortly";
+    SHUTTING_DOWN              Unavailable        [NotSent, Refused]           After         NONE,                         "try again at once";
+    CONNECTION_AGED            Unavailable        [NotSent]                    After         NONE,                         "go on with a new connection; a watch goes on after the last sequence";
+    DEADLINE                   DeadlineExceeded   [NotSent, Refused, Unknown]  No            NONE,                         "look at the outcome; give the call more time";
+    GATEWAY_NO_ANSWER          Unknown            [Unknown]                    No            NONE,                         "the agent may have changed: look before trying again";
+    GATEWAY_PROXY_FAILED       Unknown            [Unknown]                    No            NONE,                         "a proxy says so, and the gateway may have acted: look before trying again";
+    UNLISTED_RETCODE           Unknown            [Refused]                    No            NONE,                         "the operator can map it under [retcodes]";
+    NOT_GRPC                   Unknown            [NotSent]                    No            NONE,                         "call it with gRPC";
+    METHOD_UNKNOWN             Unimplemented      [NotSent]                    No            NONE,                         "compare the caller's proto with the bridge's";
+    COMPRESSION_UNSUPPORTED    Unimplemented      [NotSent]                    No            NONE,                         "send it uncompressed";
+    MESSAGE_TOO_LARGE          OutOfRange         [NotSent]                    No            NONE,                         "send less at once";
+    MESSAGE_MALFORMED          Internal           [NotSent]                    No            NONE,                         "compare the caller's proto with the bridge's";
+    GATEWAY_OPERATION_FAILED   Internal           [Refused]                    No            NONE,                         "ask whoever runs the gateway";
+    GATEWAY_INTERFACE_MISSING  Internal           [Refused]                    No            NONE,                         "there is no such interface: check the tenant's base_urls; an older gateway may not have it";
+    GATEWAY_HTTP_STATUS        Internal           [Unknown]                    No            NONE,                         "check the tenant's base_urls; the agent may have changed: look before trying again";
+    GATEWAY_BAD_REPLY          Internal           [Unknown]                    No            NONE,                         "the agent may have changed: look before trying again";
+    BRIDGE_FAILED              Internal           [Unknown]                    No            NONE,                         "the agent may have changed: look before trying again";
+}

@@ -1,0 +1,216 @@
+//! The table, what `docs/errors.md` makes of it, and what the comments in `proto/` say.
+
+use std::collections::BTreeSet;
+
+use super::*;
+use crate::{
+    call::Outcome,
+    retcode::{Kind, LISTED, Retcode},
+    rpc::code_name,
+};
+
+const DOCS: &str = include_str!("../../docs/errors.md");
+const README: &str = include_str!("../../README.md");
+const CONTRACT: [&str; 3] = [
+    include_str!("../../proto/ccgateway/agent/v1/agent_state.proto"),
+    include_str!("../../proto/ccgateway/agent/v1/agent_session.proto"),
+    include_str!("../../proto/ccgateway/agent/v1/agent_events.proto"),
+];
+/// Kept for the bridge's own rules on who may call.
+const ABOUT_THE_CALLER: [&str; 2] = ["UNAUTHENTICATED", "PERMISSION_DENIED"];
+
+/// The cells of a row of the table in the docs: code, reason, outcome, retry, details, what happened
+/// and what to do.
+fn rows() -> Vec<Vec<String>> {
+    let table = DOCS.split("## Every reason").nth(1).expect("the table");
+    let rows = table.lines().filter(|line| line.starts_with("| `"));
+    rows.map(|row| row.trim_matches('|').split('|').map(|cell| cell.trim().to_owned()).collect())
+        .collect()
+}
+
+/// A row as the docs have to show it, but for what happened.
+fn shown(reason: &Reason) -> [String; 6] {
+    let outcomes: Vec<_> =
+        reason.outcomes.iter().map(|outcome| format!("`{}`", outcome.as_str())).collect();
+    let retry = match reason.retry {
+        Retry::No => "no",
+        Retry::After => "RetryInfo",
+        Retry::AfterDeadline => "RetryInfo, beyond the deadline",
+    };
+    let details = match reason.details {
+        Details::None => String::new(),
+        Details::BadRequest => "BadRequest".to_owned(),
+        Details::Quota => "QuotaFailure".to_owned(),
+        Details::Precondition(kind) => format!("PreconditionFailure `{kind}`"),
+        Details::Resource(kind) => format!("ResourceInfo `{kind}`"),
+    };
+    [
+        format!("`{}`", code_name(reason.code)),
+        format!("`{}`", reason.name),
+        outcomes.join(", "),
+        retry.to_owned(),
+        details,
+        reason.advice.to_owned(),
+    ]
+}
+
+#[test]
+fn the_docs_have_every_reason_as_the_program_has_it() {
+    let rows = rows();
+    let names: Vec<_> = rows.iter().map(|row| row[1].trim_matches('`')).collect();
+    let expected: Vec<_> = ALL.iter().map(|reason| reason.name).collect();
+    assert_eq!(names, expected);
+    for (row, reason) in rows.iter().zip(ALL) {
+        let [code, name, outcome, retry, details, happened, advice] = &row[..] else {
+            panic!("{row:?} has seven cells");
+        };
+        let row = [code, name, outcome, retry, details, advice].map(String::clone);
+        assert_eq!(row, shown(reason));
+        assert!(!happened.is_empty(), "{name}");
+    }
+}
+
+#[test]
+fn a_name_is_one_reason_with_one_code() {
+    let names: BTreeSet<_> = ALL.iter().map(|reason| reason.name).collect();
+    assert_eq!(names.len(), ALL.len());
+    for reason in ALL {
+        assert!(!ABOUT_THE_CALLER.contains(&code_name(reason.code)), "{}", reason.name);
+        assert!(!reason.outcomes.is_empty() && !reason.advice.is_empty(), "{}", reason.name);
+        assert_eq!(find(reason.name).map(|found| found.name), Some(reason.name));
+    }
+    assert!(find("LICENCE").is_none());
+}
+
+/// The retcodes that a text names.
+fn retcodes(text: &str) -> BTreeSet<&str> {
+    let is_code = |word: &&str| {
+        let mut parts = word.split('-');
+        let mut three = || {
+            parts
+                .next()
+                .is_some_and(|part| part.len() == 3 && part.bytes().all(|b| b.is_ascii_digit()))
+        };
+        three() && three() && parts.next().is_none()
+    };
+    text.split(|c: char| !c.is_ascii_digit() && c != '-').filter(is_code).collect()
+}
+
+#[test]
+fn the_docs_name_the_retcodes_behind_each_reason() {
+    for row in rows() {
+        let kind = match row[1].trim_matches('`') {
+            "GATEWAY_REJECTED_PARAMETER" => Kind::ParameterRejected,
+            "SESSION_EXPIRED" => Kind::SessionExpired,
+            "AGENT_NOT_SIGNED_IN" => Kind::AgentNotSignedIn,
+            "AGENT_STATE_REFUSED" => Kind::StateRefused,
+            "GATEWAY_OPERATION_FAILED" => Kind::OperationFailed,
+            "AGENT_SWITCHOVER" => Kind::Switchover,
+            "OPERATION_IN_PROGRESS" => Kind::OperationInProgress,
+            "AGENT_ALREADY_SIGNED_IN" => Kind::AlreadySignedIn,
+            "FORCE_NOT_ALLOWED" => Kind::ForceNotAllowed,
+            "PLATFORM_UNAVAILABLE" => Kind::PlatformUnavailable,
+            "CREDENTIALS_REJECTED" => Kind::CredentialsRejected,
+            "ACCOUNT_LOCKED" => Kind::AccountLocked,
+            _ => {
+                assert_eq!(retcodes(&row[5]), BTreeSet::new(), "{}", row[1]);
+                continue;
+            }
+        };
+        let listed = LISTED.iter().map(|listed| listed.code);
+        let expected: BTreeSet<_> = listed
+            .filter(|code| Retcode::refusal(code).expect("a refusal").kind() == kind)
+            .collect();
+        assert_eq!(retcodes(&row[5]), expected, "{}", row[1]);
+    }
+}
+
+/// The reasons that a comment lists, each with its code. A line begins with the code, and goes on in
+/// lines that are indented further.
+fn listed(comment: &[&str]) -> Vec<(String, String)> {
+    let mut code = String::new();
+    let mut found = Vec::new();
+    for line in comment {
+        let text = line.trim_start_matches("//");
+        let indent = text.len() - text.trim_start().len();
+        let mut words = text.split([' ', ',', ':']).filter(|word| !word.is_empty()).peekable();
+        if indent == 3 {
+            words.next().unwrap_or_default().clone_into(&mut code);
+        } else if indent < 3 {
+            code.clear();
+        }
+        for word in words.filter(|word| !code.is_empty() && is_name(word)) {
+            found.push((code.clone(), word.to_owned()));
+        }
+    }
+    found
+}
+
+fn is_name(word: &str) -> bool {
+    word.contains('_')
+        && word.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_')
+        || word == "DEADLINE"
+}
+
+/// Each method with its comment.
+fn methods() -> Vec<(&'static str, Vec<&'static str>)> {
+    let mut methods = Vec::new();
+    for file in CONTRACT {
+        let mut comment = Vec::new();
+        for line in file.lines().map(str::trim) {
+            if line.starts_with("//") {
+                comment.push(line);
+                continue;
+            }
+            if let Some(method) = line.strip_prefix("rpc ") {
+                let name = method.split('(').next().unwrap_or_default();
+                methods.push((name, std::mem::take(&mut comment)));
+            }
+            comment.clear();
+        }
+    }
+    methods
+}
+
+#[test]
+fn the_contract_gives_each_reason_the_code_that_the_program_gives_it() {
+    let mut told = BTreeSet::new();
+    let header: Vec<_> =
+        CONTRACT[0].lines().take_while(|line| !line.starts_with("package")).collect();
+    let outcomes = [Outcome::NotSent, Outcome::Refused, Outcome::Unknown].map(Outcome::as_str);
+    let of_header = listed(&header).into_iter().filter(|(code, _)| !outcomes.contains(&&**code));
+    let of_methods = methods().into_iter().flat_map(|(_, comment)| listed(&comment));
+    for (code, name) in of_header.chain(of_methods) {
+        if ABOUT_THE_CALLER.contains(&&*code) || ABOUT_THE_CALLER.contains(&&*name) {
+            continue;
+        }
+        let reason = find(&name).unwrap_or_else(|| panic!("{name} is no reason of the bridge"));
+        assert_eq!(code, code_name(reason.code), "{name}");
+        told.insert(reason.name);
+    }
+    let all: BTreeSet<_> = ALL.iter().map(|reason| reason.name).collect();
+    assert_eq!(told, all);
+}
+
+#[test]
+fn every_method_says_that_rules_on_callers_may_come() {
+    let methods = methods();
+    assert_eq!(methods.len(), 14);
+    for (name, comment) in methods {
+        let line =
+            "//   UNAUTHENTICATED, PERMISSION_DENIED  never today: room for rules on who may call";
+        assert!(comment.contains(&line), "{name}");
+        assert!(comment.iter().any(|line| line.starts_with("// Errors")), "{name}");
+    }
+}
+
+/// In capitals with underscores, in backquotes: a reason, or a word of the contract.
+#[test]
+fn the_readme_names_no_reason_that_there_is_not() {
+    let known = ["STATUS_CONFIRMED", "STATUS_ACCEPTED", "NOT_SERVING"];
+    let words = README.split('`').skip(1).step_by(2).filter(|word| is_name(word));
+    for word in words.filter(|word| !known.contains(word) && !word.starts_with("CCGW_")) {
+        let is_code = ALL.iter().any(|reason| code_name(reason.code) == word);
+        assert!(is_code || find(word).is_some(), "{word}");
+    }
+}
