@@ -8,7 +8,7 @@ use tracing::{debug, info, warn};
 use super::{SignedIn, Tenant, lock::Locked, sign_ins::Moment, underway::Underway};
 use crate::{
     call::{CallError, Obstacle, Patience, Share, Stage, Untouched, Wait},
-    config::{AuthMode, Timeouts},
+    config::AuthMode,
     gateway::{
         Command, Envelope, FORCE_SIGN_IN, Interface, Reply, SIGN_IN, SIGN_OUT, SignIn, reset_skill,
     },
@@ -41,7 +41,7 @@ impl Underway {
         let grant = match self.sign_in_moment(refused).await? {
             Moment::Ours(grant) => grant,
             Moment::Newer(session) => {
-                self.take_place(self.tenant.config.limits.queue_wait, untouched).await?;
+                self.take_place(self.wait, untouched).await?;
                 return Ok(Some(session));
             }
         };
@@ -57,7 +57,7 @@ impl Underway {
         }
         let session = made?;
         if self.request.is_none() {
-            self.take_place(self.tenant.config.limits.queue_wait, untouched).await?;
+            self.take_place(self.wait, untouched).await?;
         }
         Ok(Some(session))
     }
@@ -68,9 +68,8 @@ impl Underway {
         refused: u64,
         untouched: &Untouched,
     ) -> Result<Arc<Session>, Obstacle> {
-        let Timeouts { connect, sign_in: asking, .. } = self.tenant.config.timeouts;
         // Another replica that has the lock may need all of this for its own sign-in.
-        let longest = (connect + asking) * 2;
+        let longest = self.tenant.sign_in_max();
         let lock = timeout(longest, self.sign_in_lock(refused, untouched)).await;
         let lock = lock.map_err(|_elapsed| Obstacle::Deadline(Wait::Queue))??;
         self.lock = match lock {
