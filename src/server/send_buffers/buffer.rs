@@ -70,7 +70,7 @@ impl SendBuffer {
         if self.bytes.fetch_add(bytes, Ordering::Relaxed) == 0 {
             self.progress(of.step.load(Ordering::Relaxed));
         }
-        let all = of.bytes.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes);
+        let all = of.bytes.0.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes);
         if all > of.limit {
             of.is_full.notify_one();
         }
@@ -208,7 +208,7 @@ impl Held {
 impl Drop for Held {
     fn drop(&mut self) {
         let Self { buffer, bytes, step } = self;
-        buffer.of.bytes.fetch_sub(*bytes, Ordering::Relaxed);
+        buffer.of.bytes.0.fetch_sub(*bytes, Ordering::Relaxed);
         buffer.bytes.fetch_sub(*bytes, Ordering::Relaxed);
         buffer.moves.fetch_add(1, Ordering::Relaxed);
         buffer.progress(buffer.of.step.load(Ordering::Relaxed));
