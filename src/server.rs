@@ -15,6 +15,7 @@ mod metrics;
 mod opening;
 mod rates;
 mod send_buffers;
+mod reflection;
 mod service;
 mod serving;
 mod socket;
