@@ -20,6 +20,7 @@ mod drain;
 mod ends;
 mod grpcurl;
 mod half_messages;
+mod lingering;
 mod log_level;
 mod logs;
 mod papers;
