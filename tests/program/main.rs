@@ -18,6 +18,7 @@ mod demo;
 mod doctor;
 mod drain;
 mod ends;
+mod floods;
 mod grpcurl;
 mod half_messages;
 mod lingering;
