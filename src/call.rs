@@ -15,7 +15,7 @@ use std::{fmt, time::Duration};
 
 pub use self::{
     context::Context,
-    deadline::{Caller, Deadline},
+    deadline::{Caller, Deadline, Leaving},
     detached::{Loss, Patience, detached},
     obstacle::{FieldViolation, Obstacle, Share, StoreTrouble, Unreadable, Wait},
     untouched::{Unsent, Untouched},

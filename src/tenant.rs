@@ -370,6 +370,13 @@ impl Tenant {
         Obstacle::Overloaded { share: Share::TenantWatches, limit: self.watches.limit() }
     }
 
+    /// How long a sign-in may take at the gateway.
+    fn sign_in_max(&self) -> Duration {
+        let config::Timeouts { connect, sign_in, .. } = self.config.timeouts;
+        // Both may be needed twice: for a standby site, and for a forcible sign-in.
+        (connect + sign_in) * 2
+    }
+
     /// Cancelled when the bridge begins to stop.
     pub fn stopping(&self) -> CancellationToken {
         self.work.stopping.clone()

@@ -77,9 +77,8 @@ impl Underway {
         stage: Stage,
         untouched: Untouched,
     ) -> Result<Reply, CallError> {
-        let Self { tenant, agent, patience, request: place, turn, trace, .. } = self;
-        let wait = tenant.config.limits.queue_wait;
-        let mut seat = tenant.admission.seat(place.as_mut(), turn, wait);
+        let Self { tenant, agent, patience, request: place, wait, turn, trace, .. } = self;
+        let mut seat = tenant.admission.seat(place.as_mut(), turn, *wait);
         let (agent, trace) = (*agent, trace.clone());
         let request = Request { command, agent, session, body, stage, trace };
         tenant.gateway.exchange(request, patience, &mut seat, untouched).await
@@ -124,7 +123,7 @@ impl Underway {
         if waited.is_err() {
             return false;
         }
-        !held || self.take_place(tenant.config.limits.queue_wait, untouched).await.is_ok()
+        !held || self.take_place(self.wait, untouched).await.is_ok()
     }
 }
 

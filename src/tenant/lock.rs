@@ -19,7 +19,6 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{Tenant, underway::Underway};
 use crate::{
     call::{CallError, Loss, Obstacle, Refusal, Untouched, Wait},
-    config::Timeouts,
     id::AgentId,
     replica::{Attempt, Holder, Leases, Lock},
     retcode::Kind,
@@ -210,9 +209,7 @@ impl Tenant {
 
 impl Held {
     fn new(leases: &Arc<dyn Leases>, call: &Underway) -> Arc<Self> {
-        let Timeouts { connect, sign_in, .. } = call.tenant.config.timeouts;
-        // Both may be needed twice: for a standby site, and for a forcible sign-in.
-        let attempt = Attempt::lasting((connect + sign_in) * 2);
+        let attempt = Attempt::lasting(call.tenant.sign_in_max());
         let (leases, agent) = (leases.clone(), call.agent);
         Arc::new(Self { leases, agent, attempt, lost: AtomicBool::new(false) })
     }

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     call::{CallError, Obstacle, Patience, Share, Stage, Untouched, Wait},
-    config::{AuthMode, Timeouts},
+    config::AuthMode,
     gateway::{
         Command, Envelope, FORCE_SIGN_IN, Interface, Reply, SIGN_IN, SIGN_OUT, SignIn, reset_skill,
     },
@@ -46,7 +46,7 @@ impl Underway {
         let grant = match self.sign_in_moment(refused, untouched).await? {
             Moment::Ours(grant) => grant,
             Moment::Newer(session) => {
-                self.take_place(self.tenant.config.limits.queue_wait, untouched).await?;
+                self.take_place(self.wait, untouched).await?;
                 return Ok(Some(session));
             }
         };
@@ -62,7 +62,7 @@ impl Underway {
         }
         let session = made?;
         if self.request.is_none() {
-            self.take_place(self.tenant.config.limits.queue_wait, untouched).await?;
+            self.take_place(self.wait, untouched).await?;
         }
         Ok(Some(session))
     }
@@ -73,9 +73,8 @@ impl Underway {
         refused: u64,
         untouched: &Untouched,
     ) -> Result<Arc<Session>, Obstacle> {
-        let Timeouts { connect, sign_in: asking, .. } = self.tenant.config.timeouts;
         // Another replica that has the lock may need all of this for its own sign-in.
-        let longest = (connect + asking) * 2;
+        let longest = self.tenant.sign_in_max();
         let lock = timeout(longest, self.sign_in_lock(refused, untouched)).await;
         let lock = lock.map_err(|_elapsed| Obstacle::Deadline(Wait::Queue))??;
         self.lock = match lock {

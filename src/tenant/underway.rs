@@ -3,7 +3,7 @@
 //! All of this runs detached from the caller. The turn and the places are held until the gateway
 //! has answered, whether or not anybody still waits, so the agent's next call finds it settled.
 
-use std::{mem, sync::Arc};
+use std::{mem, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 use tracing::{debug, field};
@@ -40,6 +40,8 @@ pub(super) struct Underway {
     pub(super) call: Option<CallPlace>,
     /// `None` while the call waits for something else than the gateway.
     pub(super) request: Option<RequestPlace>,
+    /// How long the call waits for such a place.
+    pub(super) wait: Duration,
     /// What keeps other replicas from signing the agent in meanwhile.
     pub(super) lock: Option<SignInLock>,
     /// When the last request was made again after another call was in its way.
