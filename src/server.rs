@@ -10,10 +10,12 @@ mod frames;
 mod health;
 mod house;
 mod intake;
+mod linger;
 mod listener;
 mod metrics;
 mod opening;
 mod rates;
+mod reflection;
 mod send_buffers;
 mod service;
 mod serving;
@@ -118,12 +120,13 @@ pub enum Drained {
     },
 }
 
-/// The ways in which the bridge asks its parts to end, in this order; `Work::cutoff` lies between
-/// the first and the second.
-#[derive(Clone, Debug, Default)]
+/// The ways in which the bridge asks its parts to end, in this order.
+#[derive(Clone, Debug)]
 struct Stages {
     /// No new connections; the open ones get GOAWAY and finish their calls.
     goaway: CancellationToken,
+    /// [`Work::cutoff`]: nobody is waited for any more who may be reading still.
+    cutoff: CancellationToken,
     /// Whatever is open now is closed.
     close: CancellationToken,
 }
@@ -158,7 +161,8 @@ impl Bridge {
         // become known only when this one has begun to poll that one's agents.
         let ports = Ports::open(&config.server)?;
         let stores = open_stores(&config).await?;
-        let (work, stages) = (Work::default(), Stages::default());
+        let work = Work::default();
+        let stages = Stages::before(&work);
         let tasks = (work.clone(), stages.clone());
         let started = Box::pin(Self::start_at(ports, stores.clone(), config, log, tasks)).await;
         if started.is_err() {
@@ -363,6 +367,13 @@ async fn leave_sessions(tenants: &Tenants, drain: &Drain, deadline: Deadline) {
                 info!(tenant.id = %id, kept, signed_out, "agents were signed out");
             }
         }
+    }
+}
+
+impl Stages {
+    fn before(work: &Work) -> Self {
+        let (goaway, close) = (CancellationToken::new(), CancellationToken::new());
+        Self { goaway, cutoff: work.cutoff.clone(), close }
     }
 }
 

@@ -25,7 +25,7 @@ use super::{
     translate,
 };
 use crate::{
-    call::{CallError, Deadline, Obstacle, Wait},
+    call::{CallError, Deadline, Leaving, Obstacle, Wait},
     tenant::{Place, Tenant},
 };
 
@@ -65,8 +65,10 @@ impl AgentEvents for AgentEventsRpc {
         request: Request<WatchEventsRequest>,
     ) -> Result<Response<Responses>, Status> {
         let method = "ccgateway.agent.v1.AgentEvents/WatchEvents";
+        let leaving = request.extensions().get().cloned();
+        let connection = leaving.map_or_else(CancellationToken::new, |Leaving(token)| token);
         let (arrival, record, message) = self.0.arrival(method, request);
-        match self.telling(&arrival, &message).await {
+        match self.telling(&arrival, connection, &message).await {
             Ok((feed, end)) => {
                 let (shared, record) = (self.0.clone(), Some(record));
                 let over = StreamOver::new(end.place.lost_token());
@@ -86,6 +88,7 @@ impl AgentEventsRpc {
     async fn telling(
         &self,
         arrival: &Arrival,
+        connection: CancellationToken,
         request: &WatchEventsRequest,
     ) -> Result<(Feed, End), CallError> {
         let timeout = arrival.timeout()?;
@@ -101,7 +104,7 @@ impl AgentEventsRpc {
         let last_report = timeout.map(|timeout| Deadline::new(arrival.at, timeout).answer_by());
         let end = End {
             deadline: timeout.and_then(|timeout| arrival.at.checked_add(timeout)),
-            connection: arrival.leaving.clone(),
+            connection,
             bridge: tenant.stopping(),
             place,
             tenant: tenant.clone(),
