@@ -103,28 +103,27 @@ where
     });
     let mut cut = pin!(apart(guest.buffer.cut()));
     let unread = || Err("closed, since its peer does not read".into());
-    let end = tokio::select! {
+    // Before the connection is dropped, and what it has not sent with it.
+    let read_out = || guest.buffer.read_out(READ_OUT);
+    let at_once = tokio::select! {
         biased;
         end = &mut connection => Some(ended(end)),
         () = &mut cut => Some(unread()),
         () = asked_to_end => None,
     };
-    let end = match end {
-        Some(end) => end,
-        None => {
-            // GOAWAY; the connection then ends by itself after its last call. Streams would go on.
-            guest.leave();
-            connection.as_mut().graceful_shutdown();
-            let connection = async { ended(connection.as_mut().await) };
-            tokio::select! {
-                biased;
-                end = last_calls(connection, guest, limits.max_age_grace, stages) => end,
-                () = cut => unread(),
-            }
-        }
+    if let Some(end) = at_once {
+        return (end, read_out());
+    }
+    // GOAWAY; the connection then ends by itself after its last call. Streams would go on.
+    guest.leave();
+    connection.as_mut().graceful_shutdown();
+    let ending = async { ended(connection.as_mut().await) };
+    let end = tokio::select! {
+        biased;
+        end = last_calls(ending, guest, limits.max_age_grace, stages) => end,
+        () = cut => unread(),
     };
-    // Before the connection is dropped, and what it has not sent with it.
-    (end, guest.buffer.read_out(READ_OUT))
+    (end, read_out())
 }
 
 /// Serves the calls of a connection that has got its GOAWAY, until it ends. Each call under way gets

@@ -255,8 +255,8 @@ async fn replicas_know_of_each_other_and_of_their_leases_where_memory_is_full() 
     one.hold(vec![agent(1001)], LeaseRequest(2)).await.expect_err("it writes");
     assert_eq!(other.look().await.expect("read"), before);
     let owners = other.held_by_others(vec![agent(1001), agent(1002)]).await.expect("read");
-    let [(owned, owner)] = &owners[..] else { panic!("{owners:?}") };
-    assert_eq!(*owned, agent(1001));
+    let [(leased, owner)] = &owners[..] else { panic!("{owners:?}") };
+    assert_eq!(*leased, agent(1001));
     one.call_out().await.expect("a message takes no memory");
     for leases in [one, other] {
         eventually("its voice", || leases.heard().keys().eq([owner])).await;

@@ -325,16 +325,16 @@ async fn whom_a_replica_that_dies_leaves_behind_while_the_store_takes_no_writes_
 #[tokio::test(start_paused = true)]
 async fn a_replica_that_does_not_hear_itself_takes_nobody_over() {
     let world = new_world();
-    let _running = [keeping(1, &world), keeping(2, &world)];
+    let running = [keeping(1, &world), keeping(2, &world)];
     sleep(LEASE * 3).await;
     open(&world).refuses_writes = true;
     sleep(LEASE * 3).await;
     let before = open(&world).polling.clone();
-    open(&world).is_mute = true;
+    open(&world).deaf.extend(running.each_ref().map(|replica| replica.me));
     sleep(LEASE * 5).await;
     assert_eq!(open(&world).polling, before);
     // All are heard again, one after the other.
-    open(&world).is_mute = false;
+    open(&world).deaf.clear();
     sleep(LEASE * 5).await;
     assert_eq!(open(&world).polling, before);
 }

@@ -54,8 +54,8 @@ pub(super) struct World {
     pub(super) cut: BTreeSet<ReplicaId>,
     /// Whether the store can only be read.
     pub(super) refuses_writes: bool,
-    /// Whether the store carries no messages.
-    pub(super) is_mute: bool,
+    /// Replicas that hear nobody, not even themselves.
+    pub(super) deaf: BTreeSet<ReplicaId>,
     /// How long polls stay open at the least.
     pub(super) polls_last: Duration,
     /// Whether the store answers late or not at all.
@@ -131,7 +131,7 @@ pub(super) fn world_of(count: usize, seed: u64) -> Shared {
         heard: BTreeMap::new(),
         cut: BTreeSet::new(),
         refuses_writes: false,
-        is_mute: false,
+        deaf: BTreeSet::new(),
         bad_weather: false,
         fortunes: BTreeMap::new(),
         reading_time: None,
@@ -350,8 +350,9 @@ impl Leases for Store {
     fn call_out(&self) -> StoreFuture<'_, ()> {
         let me = self.me;
         self.answer(&[], move |world, now| {
-            let World { heard, cut, is_mute, .. } = world;
-            let hear = heard.iter_mut().filter(|(to, _)| !*is_mute && !cut.contains(to));
+            let World { heard, cut, deaf, .. } = world;
+            let hears = |id: &ReplicaId| !cut.contains(id) && !deaf.contains(id);
+            let hear = heard.iter_mut().filter(|(id, _)| hears(id));
             for (_, heard) in hear {
                 heard.insert(me, now);
             }
