@@ -110,10 +110,16 @@ impl Reply {
         }
     }
 
-    /// The retcode, if it says that another call for the agent was open, so that nothing was done.
-    pub fn overlap(&self) -> Option<Retcode> {
-        let retcode = &self.envelope.as_ref().ok()?.retcode;
-        (retcode.trim() == OVERLAP).then(|| Retcode::refusal(retcode)).flatten()
+    /// The refusal, if it is one. `node` is the one that owns the session which was used.
+    pub fn refusal(&self, node: Option<&str>) -> Option<Refusal> {
+        let envelope = self.envelope.as_ref().ok()?;
+        let retcode = Retcode::refusal(&envelope.retcode)?;
+        Some(Refusal { retcode, message: envelope.message.clone(), node: node.map(Into::into) })
+    }
+
+    /// Whether it says that another call for the agent was open, so that nothing was done.
+    pub fn is_overlap(&self) -> bool {
+        self.envelope.as_ref().is_ok_and(|envelope| envelope.retcode.trim() == OVERLAP)
     }
 
     /// Whether the answer was read to its end, so that another can follow on its connection.

@@ -99,7 +99,7 @@ fn metadata(error: &CallError, about: &About) -> HashMap<String, String> {
         ("agent_id".to_owned(), about.agent_id.clone()),
         ("outcome".to_owned(), error.outcome().as_str().to_owned()),
     ]);
-    if let Some(refusal) = error.refusal() {
+    if let Some(refusal) = error.last_refusal() {
         let message = visible(&refusal.message, GATEWAY_TEXT_MAX);
         metadata.insert("retcode".to_owned(), refusal.retcode.to_string());
         metadata.insert("gateway_message".to_owned(), message);

@@ -58,7 +58,7 @@ fn row(error: &CallError) -> Row<'_> {
     let (code, reason, more, advice) = match error {
         CallError::NotSent(unsent)      => return obstacle(unsent.obstacle(), "nothing was sent"),
         CallError::Refused(refusal)     => refused(refusal.retcode.kind()),
-        CallError::AfterRefusal(unsent) => return obstacle(unsent.obstacle(), "the agent is as it was"),
+        CallError::AfterRefusal(_, unsent) => return obstacle(unsent.obstacle(), "the agent is as it was"),
         CallError::NoAnswer(_)          => (Unknown, "GATEWAY_NO_ANSWER", Nothing, LOOK),
         CallError::Deadline(_)          => (DeadlineExceeded, "DEADLINE", Nothing, ""),
         CallError::GatewayBusy { retry_after, .. }
@@ -180,7 +180,7 @@ fn message(error: &CallError, advice: &str) -> String {
     const CAUSE_MAX: usize = 300;
     const GATEWAY_TEXT_MAX: usize = 120;
     let mut message = visible(&error.to_string(), CAUSE_MAX);
-    if let Some(text) = error.refusal().and_then(own_words) {
+    if let Some(text) = error.last_refusal().and_then(own_words) {
         message.push_str("; the gateway says: ");
         message.push_str(&visible(text, GATEWAY_TEXT_MAX));
     }
@@ -250,7 +250,8 @@ mod tests {
 
     fn after_refusal(obstacle: Obstacle) -> CallError {
         let retcode = Retcode::refusal("000-003").expect("a refusal");
-        Untouched::after(&retcode).because(obstacle)
+        let refusal = Refusal { retcode, message: "no such Guid".into(), node: None };
+        Untouched::after(refusal).because(obstacle)
     }
 
     fn status(error: &CallError) -> Status {

@@ -14,7 +14,7 @@ use crate::{
     },
     id::AgentId,
     metrics::TakeOver,
-    retcode::{Kind, Retcode},
+    retcode::Kind,
     session::{Cookies, Guid, NewSession, Origin, Session, SessionState},
 };
 
@@ -179,13 +179,13 @@ impl Underway {
     ) -> Result<SignedIn, CallError> {
         let mut reply = self.ask_to_sign_in(&SIGN_IN, sign_in, stage, untouched).await?;
         let unasked = stage == Stage::SignIn;
-        let elsewhere = retcode(&reply).filter(|code| code.kind() == Kind::AlreadySignedIn);
+        let elsewhere = reply.refusal(None).filter(|r| r.retcode.kind() == Kind::AlreadySignedIn);
         let ours = elsewhere.is_some() && unasked && self.is_contested().await;
         let taken = unasked && !ours && self.note_attempt(elsewhere.is_some());
         // 100-015 says that this gateway allows no forcible sign-in.
-        let may_force = elsewhere.filter(|code| code.as_str() != "100-015");
+        let may_force = elsewhere.filter(|refusal| refusal.retcode.as_str() != "100-015");
         if let Some(refusal) = may_force.filter(|_| sign_in.force && !ours) {
-            let untouched = Untouched::after(&refusal);
+            let untouched = Untouched::after(refusal);
             reply = self.ask_to_sign_in(&FORCE_SIGN_IN, sign_in, stage, untouched).await?;
         }
         let signed_in = self.keep(reply, sign_in, stage).await;
@@ -316,10 +316,4 @@ impl Tenant {
             None => Ok(Some(sign_in)),
         }
     }
-}
-
-/// Of a refusal.
-fn retcode(reply: &Reply) -> Option<Retcode> {
-    let envelope = reply.envelope.as_ref().ok()?;
-    Retcode::refusal(&envelope.retcode)
 }

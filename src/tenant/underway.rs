@@ -118,7 +118,7 @@ impl Underway {
                 return verdict.map(|envelope| (envelope, sent));
             }
         };
-        let untouched = Untouched::after(&refused.retcode);
+        let untouched = Untouched::after(refused.clone());
         let newer = if command.interface.only_reads() {
             self.stored_since(session.version).await
         } else {
