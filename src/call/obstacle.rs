@@ -65,6 +65,14 @@ pub enum Obstacle {
         retry_in: Duration,
     },
 
+    /// The gateway has accepted a sign-in of the agent without a Guid a short while ago, so that the
+    /// bridge had to sign the agent out again. Another sign-in would end in the same way.
+    #[error(
+        "the gateway has accepted the agent's last sign-in without a usable Guid, and the bridge does \
+         not try again for a while (keep.rejected_for)"
+    )]
+    SignInWithoutGuid,
+
     /// The bridge is going away.
     #[error("this replica is shutting down; another one will take the call")]
     ShuttingDown,

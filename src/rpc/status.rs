@@ -95,6 +95,7 @@ fn obstacle<'a>(obstacle: &'a Obstacle, so: &'static str) -> Row<'a> {
         Obstacle::SignInsQueued { due_in }
                                         => (ResourceExhausted, "SIGN_INS_QUEUED", NotBefore(*due_in), "the agent keeps its place: try again then"),
         Obstacle::TakenOver { .. }      => (FailedPrecondition, "AGENT_TAKEN_OVER", Precondition("SESSION"), "stop the other client, or take the agent over with SignIn and force"),
+        Obstacle::SignInWithoutGuid     => (FailedPrecondition, "SIGN_IN_WITHOUT_GUID", Precondition("SESSION"), "ask whoever runs the bridge: a proxy may take off Set-GUID, and a gateway without Guids needs auth_mode = \"none\""),
         Obstacle::ShuttingDown          => (Unavailable, "SHUTTING_DOWN", RetryAfter(Duration::ZERO), "try again at once"),
         Obstacle::ConnectionAged        => (Unavailable, "CONNECTION_AGED", RetryAfter(Duration::ZERO), "go on with a new connection; a watch goes on after the last sequence"),
         Obstacle::StoreUnavailable(_)   => (Unavailable, "STORE_UNAVAILABLE", RetryAfter(SOON), "try again shortly"),

@@ -5,9 +5,11 @@ use std::{pin::pin, sync::Arc, time::Duration};
 use tokio::time::{Instant, timeout};
 use tracing::{debug, info, warn};
 
-use super::{SignedIn, Tenant, lock::Locked, sign_ins::Moment, underway::Underway};
+use super::{
+    SignedIn, Tenant, credentials::Rejection, lock::Locked, sign_ins::Moment, underway::Underway,
+};
 use crate::{
-    call::{CallError, Obstacle, Patience, Share, Stage, Untouched, Wait},
+    call::{CallError, Obstacle, Outcome, Patience, Share, Stage, Untouched, Wait},
     config::{AuthMode, Timeouts},
     gateway::{
         Command, Envelope, FORCE_SIGN_IN, Interface, Reply, SIGN_IN, SIGN_OUT, SignIn, reset_skill,
@@ -157,7 +159,7 @@ impl Underway {
             return Err(untouched.because(Obstacle::Overloaded { share, limit }));
         };
         if let Some(error) = self.tenant.credentials.rejection(self.agent, sign_in).await {
-            return Err(error);
+            return Err(untouched.because(error));
         }
         debug!(tenant.id = %id, agent.id = %self.agent, "signing the agent in");
         // Those who watch a recovery hear of its end, not of each attempt.
@@ -246,20 +248,24 @@ impl Underway {
         sign_in: &Arc<SignIn>,
         stage: Stage,
     ) -> Result<SignedIn, CallError> {
-        let guid = reply.guid.take();
+        let (guid, is_guid_bad) = (reply.guid.take(), reply.is_guid_bad);
         let cookies = Arc::new(Cookies::default());
         reply.set_cookies(&cookies);
         let verdict = reply.into_verdict(None);
-        if let Err(error) = &verdict
-            && error.is_credentials_rejected()
-        {
-            self.tenant.credentials.reject(self.agent, sign_in, error).await;
+        if let Some(rejection) = verdict.as_ref().err().and_then(Rejection::of) {
+            self.tenant.credentials.reject(self.agent, sign_in, rejection).await;
         }
         let envelope = verdict?;
         let guid = match guid {
             Some(guid) => guid,
             None if self.tenant.config.auth_mode == AuthMode::None => Guid::absent(),
-            None => return Err(self.undo_sign_in(stage).await),
+            None => {
+                // The next sign-in would end in the same way, and disturb the agent again.
+                let rejection = Rejection::WithoutGuid;
+                self.tenant.credentials.reject(self.agent, sign_in, rejection).await;
+                let found = if is_guid_bad { "with a Guid that is none" } else { "without a Guid" };
+                return Err(self.undo_sign_in(found, cookies, stage).await);
+            }
         };
         let session = NewSession { guid, origin: Origin::SignedIn, ttl: None, cookies };
         let stored = self.store(session.clone()).await;
@@ -279,21 +285,32 @@ impl Underway {
         Ok(SignedIn { envelope, session, skills: None })
     }
 
-    /// Signs an agent out again whose sign-in has brought no Guid: nobody could act for the agent, or
-    /// keep the session alive.
-    async fn undo_sign_in(&mut self, stage: Stage) -> CallError {
+    /// Signs an agent out again whose sign-in has brought no usable Guid: nobody could act for the
+    /// agent, or keep the session alive. `found` says what it has brought. A balancer finds the node
+    /// that has the session by the `cookies` of the sign-in.
+    async fn undo_sign_in(
+        &mut self,
+        found: &'static str,
+        cookies: Arc<Cookies>,
+        stage: Stage,
+    ) -> CallError {
         self.outlast_caller(stage);
+        let (guid, origin) = (Guid::absent(), Origin::SignedIn);
+        let session = Session::unstored(NewSession { guid, origin, ttl: None, cookies });
         let (sign_out, untouched) = (Command::plain(&SIGN_OUT), Untouched::at_the_start());
-        let asked = self.ask(&sign_out, (None, None), Stage::Answer, untouched).await;
+        let asked = self.ask(&sign_out, (Some(&session), None), Stage::Answer, untouched).await;
         let undone = match asked.and_then(|reply| reply.into_verdict(None)) {
             Ok(_) => "the agent was signed out again".into(),
+            Err(error) if error.outcome() == Outcome::Unknown => {
+                format!("whether the agent was signed out again is not known: {error}")
+            }
             Err(error) => format!("the agent could not be signed out again: {error}"),
         };
         let (tenant, agent) = (&self.tenant.id, self.agent);
-        warn!(tenant.id = %tenant, agent.id = %agent, undone, "a sign-in was accepted and brought no Guid");
+        warn!(tenant.id = %tenant, agent.id = %agent, undone, "a sign-in was accepted {found}; it is not tried again for a while (keep.rejected_for)");
         CallError::BadReply(format!(
-            "the sign-in was accepted without a Guid in its head ({undone}); a proxy may take off \
-             Set-GUID, and a gateway without Guids needs auth_mode = \"none\""
+            "the sign-in was accepted {found} in its head ({undone}); a proxy may take off Set-GUID, \
+             and a gateway without Guids needs auth_mode = \"none\""
         ))
     }
 }
@@ -309,7 +326,7 @@ impl Tenant {
         }
         let Some(sign_in) = self.credentials.find(agent).await else { return Ok(None) };
         if let Some(error) = self.credentials.rejection_here(agent, &sign_in) {
-            return Err(error.into());
+            return Err(error);
         }
         match self.take_overs.pause(agent, Instant::now()) {
             Some(retry_in) => Err(Obstacle::TakenOver { retry_in }),

@@ -115,9 +115,9 @@ impl LossyProxy {
         self.shared.losses.lock().expect("no panic").retain(|(waited_for, _)| waited_for != part);
     }
 
-    /// Hides Guids from the bridge from now on.
-    pub(crate) fn hide(&self, hides: Hides) {
-        *self.shared.hides.lock().expect("no panic") = Some(hides);
+    /// Hides Guids from the bridge from now on, or no longer.
+    pub(crate) fn hide(&self, hides: Option<Hides>) {
+        *self.shared.hides.lock().expect("no panic") = hides;
     }
 
     /// Closes the next connection as soon as it has been accepted.

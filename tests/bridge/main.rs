@@ -40,3 +40,4 @@ mod table;
 mod take_overs;
 mod traces;
 mod watching;
+mod without_guid;
