@@ -115,6 +115,8 @@ fn unreadable(why: &Unreadable) -> (Code, &'static str, More<'static>, &'static 
         Unreadable::Compressed    => (Code::Unimplemented, "COMPRESSION_UNSUPPORTED", Nothing, "send it uncompressed"),
         Unreadable::TooLarge      => (Code::OutOfRange, "MESSAGE_TOO_LARGE", Nothing, "send less at once"),
         Unreadable::Malformed(_)  => (Code::Internal, "MESSAGE_MALFORMED", Nothing, "compare the caller's proto with the bridge's"),
+        Unreadable::BrokenOff     => (Code::Cancelled, "REQUEST_BROKEN_OFF", Nothing, ""),
+        Unreadable::RefusedByHttp2 => (Code::Internal, "HTTP2_REFUSED", Nothing, ""),
         Unreadable::NotGrpc(_)    => (Code::Unknown, "NOT_GRPC", Nothing, "call it with gRPC"),
     }
 }

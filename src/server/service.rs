@@ -82,6 +82,7 @@ impl Service<Request<Incoming>> for Calls {
     type Future = Pin<Box<dyn Future<Output = Result<Response<Answer>, Infallible>> + Send>>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
+        self.guest.heads.see();
         let (mut head, body) = request.into_parts();
         let (peer, arrived) = (self.peer, Instant::now());
         let leaving = self.guest.leaving.clone();

@@ -1,9 +1,9 @@
 //! A connection that has its place: its calls, and how it ends.
 
 use std::{
-    future::{Future, pending},
+    future::{Future, pending, poll_fn},
     net::SocketAddr,
-    pin::pin,
+    pin::{Pin, pin},
     time::Duration,
 };
 
@@ -17,12 +17,14 @@ use tokio::{
 
 use super::{
     Stages,
+    heads::Heads,
     house::{Guest, Stay},
     listener::Callers,
     opening::Opened,
     service::Calls,
     wire::Wire,
 };
+use crate::rpc::Unread;
 
 /// Time for a connection that makes room, or is past its age, to answer to its GOAWAY.
 const ROOM_GRACE: Duration = Duration::from_millis(250);
@@ -44,6 +46,9 @@ where
     let guest = &stay.guest;
     let calls = Calls::new(callers.services.clone(), peer, guest.clone());
     let wire = Wire::new(stream, guest.clone());
+    let unread = &callers.services.unread;
+    // Before the connection, so that it is dropped after it and looks once more.
+    let mut unseen = Unseen { heads: &guest.heads, unread, peer, noted: 0 };
     let mut connection = pin!(callers.http2.serve_connection(TokioIo::new(wire), calls));
     let ended = |ended: hyper::Result<()>| ended.map_err(|error| error.to_string());
     let asked_to_end = apart(async {
@@ -54,21 +59,58 @@ where
         }
     });
     let mut cut = pin!(apart(guest.buffer.cut()));
-    let unread = || Err("closed, since its peer does not read".into());
+    let not_read = || Err("closed, since its peer does not read".into());
     tokio::select! {
         biased;
-        end = &mut connection => return ended(end),
-        () = &mut cut => return unread(),
+        end = unseen.watch(connection.as_mut()) => return ended(end),
+        () = &mut cut => return not_read(),
         () = asked_to_end => {}
     }
     // GOAWAY; the connection then ends by itself after its last call. Streams would go on.
     guest.leave();
     connection.as_mut().graceful_shutdown();
-    let connection = async { ended(connection.await) };
+    let connection = async { ended(unseen.watch(connection).await) };
     tokio::select! {
         biased;
         end = last_calls(connection, guest, limits.max_age_grace, stages) => end,
-        () = cut => unread(),
+        () = cut => not_read(),
+    }
+}
+
+/// Tells of the requests of a connection that no service has seen.
+struct Unseen<'a> {
+    heads: &'a Heads,
+    unread: &'a Unread,
+    peer: SocketAddr,
+    /// How many have been told of.
+    noted: u64,
+}
+
+impl Unseen<'_> {
+    /// Drives the connection. After each step, h2 has given hyper all requests that it has read, but
+    /// for those that it has refused.
+    async fn watch<C: Future>(&mut self, mut connection: Pin<&mut C>) -> C::Output {
+        poll_fn(|context| {
+            let polled = connection.as_mut().poll(context);
+            if let Some(missing) = self.heads.missing() {
+                self.note(missing);
+            }
+            polled
+        })
+        .await
+    }
+
+    fn note(&mut self, missing: u64) {
+        while self.noted < missing {
+            self.noted += 1;
+            self.unread.unseen(self.peer);
+        }
+    }
+}
+
+impl Drop for Unseen<'_> {
+    fn drop(&mut self) {
+        self.note(self.heads.missing_in_the_end());
     }
 }
 
