@@ -17,7 +17,7 @@ use crate::{
 /// A bridge that has agent 1001's password, with these lines of the tenant's.
 async fn holding(tenant: &str) -> TestBridge {
     let (credentials, tenant) = (vec![AGENT], tenant.to_owned());
-    TestBridge::with(Setup { credentials, tenant, ..<_>::default() }).await
+    TestBridge::with(Setup { tenant, credentials, ..<_>::default() }).await
 }
 
 /// An accepted sign-in with these headers. The agent is not signed in at the simulated gateway.
@@ -53,7 +53,7 @@ async fn an_agent_is_not_signed_in_and_out_for_every_call() {
     let proxy = LossyProxy::to(gateway.addr()).await;
     let (base_url, credentials) = (Some(proxy.base_url()), vec![AGENT]);
     let tenant = "keep.rejected_for = \"1s\"\n".into();
-    let setup = Setup { base_url, credentials, tenant, ..<_>::default() };
+    let setup = Setup { tenant, credentials, base_url, ..<_>::default() };
     let bridge = TestBridge::of(gateway, setup).await;
     proxy.hide(Some(Hides::OffAndOn));
     undone(&bridge).await;
