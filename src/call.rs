@@ -35,8 +35,8 @@ pub enum CallError {
 
     /// The gateway refused the request, so that nothing was done; then this kept it from being sent
     /// again.
-    #[error("the gateway refused a first attempt, and then: {0}")]
-    AfterRefusal(Unsent),
+    #[error("the gateway refused a first attempt with retcode {}, and then: {}", .0.retcode, .1)]
+    AfterRefusal(Box<Refusal>, Unsent),
 
     /// The request left and no whole answer came. The agent may have changed.
     #[error("the request was sent and no answer came: {0}")]
@@ -120,7 +120,7 @@ impl CallError {
             Self::NotSent(_) => Outcome::NotSent,
             // "No such interface" is as good as a refusal; other statuses leave it open.
             Self::Refused(_)
-            | Self::AfterRefusal(_)
+            | Self::AfterRefusal(..)
             | Self::GatewayBusy { .. }
             | Self::HttpStatus { status: 404 | 405 } => Outcome::Refused,
             Self::NoAnswer(_)
@@ -134,7 +134,7 @@ impl CallError {
     /// What kept the request from being sent, or from being sent again.
     pub fn obstacle(&self) -> Option<&Obstacle> {
         match self {
-            Self::NotSent(unsent) | Self::AfterRefusal(unsent) => Some(unsent.obstacle().last()),
+            Self::NotSent(unsent) | Self::AfterRefusal(_, unsent) => Some(unsent.obstacle().last()),
             _ => None,
         }
     }
@@ -156,11 +156,20 @@ impl CallError {
         self.refusal().is_some_and(|r| r.retcode.kind().is_signed_in_elsewhere())
     }
 
-    /// The gateway's refusal, if it is one.
+    /// The gateway's refusal, if that is what the call has failed for.
     pub fn refusal(&self) -> Option<&Refusal> {
         match self {
             Self::Refused(refusal) => Some(refusal),
             _ => None,
+        }
+    }
+
+    /// What the gateway refused last, also where something else then kept the request from being sent
+    /// again.
+    pub fn last_refusal(&self) -> Option<&Refusal> {
+        match self {
+            Self::AfterRefusal(refusal, _) => Some(refusal),
+            error => error.refusal(),
         }
     }
 }

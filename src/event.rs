@@ -36,9 +36,20 @@ pub struct Event {
     pub agent: AgentId,
     /// What.
     pub what: What,
-    /// When the bridge fetched it at the latest, by this process's clock. `None`: it is not known, so
-    /// the event may be an old one.
-    pub fetched: Option<Instant>,
+    /// When the bridge fetched it.
+    pub fetched: Fetched,
+}
+
+/// When an event was fetched from the gateway, by this process's clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fetched {
+    /// This process fetched it then.
+    Here(Instant),
+    /// Another process fetched it then or earlier: how long the store took to take the event and to
+    /// tell it is not known.
+    ElsewhereBy(Instant),
+    /// It may be an old one.
+    Unknown,
 }
 
 /// A moment in a tenant's events.
@@ -105,9 +116,17 @@ impl Event {
 
 impl Moment {
     /// Whether an event can only have been fetched after it. One that is told later may have been
-    /// fetched before: it waits for the store, perhaps at another replica.
+    /// fetched before: it waits for the store.
     pub fn is_before(self, event: &Event) -> bool {
-        event.sequence > self.newest && event.fetched.is_some_and(|fetched| fetched >= self.at)
+        matches!(event.fetched, Fetched::Here(_)) && self.may_be_before(event)
+    }
+
+    /// Whether an event may have been fetched after it, as far as this process can tell.
+    pub fn may_be_before(self, event: &Event) -> bool {
+        let (Fetched::Here(latest) | Fetched::ElsewhereBy(latest)) = event.fetched else {
+            return false;
+        };
+        event.sequence > self.newest && latest >= self.at
     }
 }
 

@@ -44,7 +44,7 @@ pub use self::{
 use self::{endpoint::Endpoint, failure::Failure};
 use crate::{
     call::{CallError, Obstacle, Patience, Untouched, Wait},
-    config,
+    config::{self, AuthMode},
     metrics::TenantMetrics,
     tls,
     trace::Span,
@@ -58,6 +58,8 @@ pub struct Gateway {
     /// Index of the address that worked last.
     current: AtomicUsize,
     timeouts: config::Timeouts,
+    /// Whether an accepted sign-in has to bring a Guid.
+    has_guids: bool,
     metrics: Arc<TenantMetrics>,
 }
 
@@ -106,7 +108,8 @@ impl Gateway {
             endpoint.map(|endpoint| endpoint.counted(metrics.connections().clone()))
         };
         let endpoints = tenant.base_urls.iter().filter_map(endpoint).collect();
-        Ok(Self { endpoints, current: AtomicUsize::new(0), timeouts, metrics })
+        let has_guids = tenant.auth_mode != AuthMode::None;
+        Ok(Self { endpoints, current: AtomicUsize::new(0), timeouts, has_guids, metrics })
     }
 
     /// Sends a request and reads its answer.
@@ -131,7 +134,7 @@ impl Gateway {
         let span = observed::begin(&mut request);
         let verdict = self.send((&request, &span), patience, seat, untouched).await;
         let result = match &verdict {
-            Ok(reply) => reply.class(),
+            Ok(reply) => self.class(&request, reply),
             Err(CallError::NoAnswer(_)) => "no_answer",
             Err(error) => match error.obstacle() {
                 Some(Obstacle::Unreachable(_)) => "unreachable",
@@ -141,6 +144,14 @@ impl Gateway {
         observed::end(&span, &verdict, result);
         self.metrics.request(request.interface().log_name, result, begun.elapsed());
         verdict
+    }
+
+    /// What an answer amounts to, as metrics spell it.
+    fn class(&self, request: &Request<'_>, reply: &Reply) -> &'static str {
+        match reply.class() {
+            "ok" if self.has_guids && reply.guid.is_none() && request.makes_session() => "no_guid",
+            class => class,
+        }
     }
 
     /// How its addresses are doing, in the operator's order.

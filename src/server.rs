@@ -7,6 +7,7 @@ mod certificates;
 mod connection;
 mod entrance;
 mod frames;
+mod heads;
 mod health;
 mod house;
 mod intake;

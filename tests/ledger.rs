@@ -14,57 +14,100 @@
 
 #[path = "ledger/books.rs"]
 mod books;
+#[path = "ledger/caller.rs"]
+mod caller;
 #[path = "ledger/chance.rs"]
 mod chance;
+#[path = "ledger/faults.rs"]
+mod faults;
+#[path = "ledger/grpcio.rs"]
+mod grpcio;
 #[path = "bridge/lossy.rs"]
 mod lossy;
+#[path = "stores/redis.rs"]
+mod redis;
 #[path = "ledger/step.rs"]
 mod step;
 #[path = "bridge/support.rs"]
 mod support;
 
-use std::env;
+use std::{env, fmt::Write as _, time::Duration};
 
 use ccgateway_bridge::sim::Options;
 use futures_util::{StreamExt as _, stream};
+use tempfile::NamedTempFile;
+use tokio::time::{Instant, sleep};
 
 use books::{Books, Told};
+use caller::Caller;
 use chance::Chance;
+use grpcio::Grpcio;
 use lossy::LossyProxy;
-use step::{LIVES, Retries};
+use redis::RedisServer;
+use step::LIVES;
 use support::{Setup, TestBridge};
 
-/// In the short form; half of them go through a proxy.
+/// In the short form. Each world has a part of them.
 const CALLS: usize = 20_000;
 /// Agents at once.
 const AT_ONCE: usize = 48;
+/// For how long the store fails, and how long it works then.
+const STORE_FAILS: Duration = Duration::from_millis(300);
+const STORE_WORKS: Duration = Duration::from_millis(500);
 
-/// A bridge in front of a gateway, with or without a proxy between them.
+/// What is around the calls.
+#[derive(Clone, Copy, Default)]
+struct Setting {
+    with_proxy: bool,
+    with_store: bool,
+    with_grpcio: bool,
+}
+
+/// A bridge in front of a gateway.
 struct World {
     bridge: TestBridge,
     proxy: Option<LossyProxy>,
-    retries: Retries,
+    store: Option<Store>,
+    caller: Caller,
+}
+
+/// A Redis that fails now and then.
+struct Store {
+    server: RedisServer,
+    key: NamedTempFile,
 }
 
 impl World {
-    async fn start(with_proxy: bool) -> Self {
+    async fn start(setting: Setting) -> Self {
         let options = Options {
-            plaintext: with_proxy,
+            plaintext: setting.with_proxy,
             idle_sign_out: None,
             journal: 1_000_000,
             ..<_>::default()
         };
         let gateway = TestBridge::gateway(options).await;
-        let proxy = if with_proxy { Some(LossyProxy::to(gateway.addr()).await) } else { None };
+        let proxy =
+            if setting.with_proxy { Some(LossyProxy::to(gateway.addr()).await) } else { None };
+        let store = if setting.with_store { Some(Store::start().await) } else { None };
         // A trace for each call, by which the gateway's journal tells whose request it was.
-        let tenant = "agent_ids = \"1-59999\"\nlimits.sessions = 60000\nlimits.in_flight = 96\n\
-                      limits.queue_wait = \"5s\"\ntimeouts.request = \"400ms\"\n\
-                      timeouts.sign_in = \"400ms\"\nkeep.sign_ins_per_second = 10000\n\
-                      [traces]\nendpoint = \"http://127.0.0.1:9\"\nsample = 0\n";
+        let mut tenant = "agent_ids = \"1-999999\"\nlimits.sessions = 90000\n\
+                          limits.in_flight = 96\nlimits.queue_wait = \"5s\"\n\
+                          timeouts.request = \"400ms\"\ntimeouts.sign_in = \"400ms\"\n\
+                          keep.sign_ins_per_second = 10000\n\
+                          [traces]\nendpoint = \"http://127.0.0.1:9\"\nsample = 0\n"
+            .to_owned();
+        if let Some(store) = &store {
+            tenant.push_str(&store.section());
+        }
         let base_url = proxy.as_ref().map(LossyProxy::base_url);
-        let setup = Setup { tenant: tenant.into(), base_url, ..<_>::default() };
-        let bridge = TestBridge::of(gateway, setup).await;
-        Self { bridge, proxy, retries: Retries::shipped() }
+        let bridge = TestBridge::of(gateway, Setup { tenant, base_url, ..<_>::default() }).await;
+        let addr = bridge.bridge.grpc_addr();
+        let caller = if setting.with_grpcio {
+            Caller::Grpcio(Box::new(Grpcio::start(addr)))
+        } else {
+            Caller::own(addr)
+        };
+        Self { bridge, proxy, store, caller }
     }
 
     /// All that is asked for one agent.
@@ -73,39 +116,97 @@ impl World {
         let mut told = Vec::new();
         for (place, step) in life.iter().enumerate() {
             let trace = u128::from(agent) << 32 | (place as u128 + 1);
+            step.prepare(self, agent).await;
             let spoilt = step.spoil(self, agent, &mut chance);
-            let answer = step.call(self, agent, trace).await;
-            if let (Some(proxy), Some(part)) = (&self.proxy, &spoilt) {
+            let begun = Instant::now();
+            let answers = step.call(self, agent, trace).await;
+            let took = begun.elapsed();
+            if let (Some(proxy), Some(part)) = (&self.proxy, &spoilt.part) {
                 proxy.forgive(part);
             }
-            told.push(Told { agent, step: *step, trace, answer });
+            for (of, answer) in answers {
+                let is_hidden = spoilt.hides && of == agent;
+                told.push(Told { agent: of, step: *step, trace, is_hidden, took, answer });
+            }
         }
         told
     }
+
+    /// Lives the lives of as many agents as make so many calls.
+    async fn live_all(&self, calls: usize, seed: usize) -> Vec<Told> {
+        let agents = u32::try_from(calls.div_ceil(LIVES[0].len())).expect("agents");
+        let lives = (1..=agents).map(|agent| self.live(agent, Chance::new(seed as u64, agent)));
+        let living = stream::iter(lives).buffer_unordered(AT_ONCE).collect::<Vec<_>>();
+        let told = match &self.store {
+            Some(store) => tokio::select! {
+                told = living => told,
+                () = store.fail_now_and_then() => unreachable!("it goes on"),
+            },
+            None => living.await,
+        };
+        if let Some(store) = &self.store {
+            store.server.thaw();
+        }
+        told.into_iter().flatten().collect()
+    }
 }
 
-async fn books_agree(with_proxy: bool) {
+impl Store {
+    async fn start() -> Self {
+        let (server, key) = (RedisServer::start().await, NamedTempFile::new().expect("a file"));
+        std::fs::write(key.path(), "5a".repeat(32)).expect("written");
+        Self { server, key }
+    }
+
+    fn section(&self) -> String {
+        let mut section = format!("[store]\nurls = \"{}\"\n", self.server.url());
+        writeln!(section, "encryption_keys = \"{}\"", self.key.path().display()).expect("written");
+        section.push_str("[store.timeouts]\ncommand = \"100ms\"\n");
+        section
+    }
+
+    async fn fail_now_and_then(&self) {
+        loop {
+            sleep(STORE_WORKS).await;
+            self.server.freeze();
+            sleep(STORE_FAILS).await;
+            self.server.thaw();
+        }
+    }
+}
+
+/// Has so many parts of the calls made in this world.
+async fn books_agree(setting: Setting, parts: usize) {
     let number = |name, default| {
         let given = env::var(name).ok().and_then(|value| value.parse().ok());
         given.unwrap_or(default)
     };
-    let (calls, seed) = (number("LEDGER_CALLS", CALLS) / 2, number("LEDGER_SEED", 1));
-    let world = World::start(with_proxy).await;
-    let lives = (1..=u32::try_from(calls.div_ceil(LIVES[0].len())).expect("agents"))
-        .map(|agent| world.live(agent, Chance::new(seed as u64, agent)));
-    let told: Vec<_> = stream::iter(lives).buffer_unordered(AT_ONCE).collect().await;
+    let (calls, seed) = (number("LEDGER_CALLS", CALLS) / parts, number("LEDGER_SEED", 1));
+    let world = World::start(setting).await;
+    let told = world.live_all(calls, seed).await;
     let gateway = world.bridge.gateway.clone();
     // What goes on after its caller has had an answer ends here.
     world.bridge.bridge.drain().await;
-    Books::of(told.into_iter().flatten().collect()).close(&gateway.journal());
+    Books::of(told, world.caller.repeats_changes()).close(&gateway.journal());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn callers_are_told_what_the_gateway_has_done() {
-    books_agree(false).await;
+    books_agree(Setting::default(), 2).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn callers_are_told_what_the_gateway_has_done_behind_a_proxy_that_loses_answers() {
-    books_agree(true).await;
+    books_agree(Setting { with_proxy: true, ..Setting::default() }, 2).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn callers_are_told_what_the_gateway_has_done_while_the_store_fails() {
+    books_agree(Setting { with_proxy: true, with_store: true, ..Setting::default() }, 10).await;
+}
+
+/// gRPC's own library repeats what it may, and it may repeat everything.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn callers_whose_library_repeats_calls_act_once_and_are_told_what_the_gateway_has_done() {
+    books_agree(Setting { with_proxy: true, with_grpcio: true, ..Setting::default() }, 10).await;
 }

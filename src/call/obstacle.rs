@@ -69,6 +69,14 @@ pub enum Obstacle {
         retry_in: Duration,
     },
 
+    /// The gateway has accepted a sign-in of the agent without a Guid a short while ago, so that the
+    /// bridge had to sign the agent out again. Another sign-in would end in the same way.
+    #[error(
+        "the gateway has accepted the agent's last sign-in without a usable Guid, and the bridge does \
+         not try again for a while (keep.rejected_for)"
+    )]
+    SignInWithoutGuid,
+
     /// The bridge is going away.
     #[error("this replica is shutting down; another one will take the call")]
     ShuttingDown,
@@ -108,6 +116,10 @@ pub enum Unreadable {
     TooLarge,
     /// It is no message of the method's; in words.
     Malformed(String),
+    /// Its caller has ended it in the middle, or its connection has ended.
+    BrokenOff,
+    /// The HTTP/2 layer has refused it, or its connection has ended before anything was known of it.
+    RefusedByHttp2,
     /// It is no request of gRPC's and is answered with this HTTP status.
     NotGrpc(u16),
 }
@@ -121,6 +133,12 @@ impl fmt::Display for Unreadable {
                 f.write_str("its message is larger than server.http2.max_message_size")
             }
             Self::Malformed(cause) => f.write_str(cause),
+            Self::BrokenOff => f.write_str("it was broken off before its message was there whole"),
+            Self::RefusedByHttp2 => f.write_str(
+                "it has reached no method: HTTP/2 has refused it, since its headers are malformed or \
+                 larger than server.http2.max_header_list_size, or since there were more than \
+                 server.http2.max_concurrent_streams at once; or its connection ended too early",
+            ),
             Self::NotGrpc(status) => {
                 write!(f, "it is not gRPC, and is answered with HTTP {status}")
             }

@@ -1,5 +1,4 @@
-use super::{CallError, Obstacle};
-use crate::retcode::Retcode;
+use super::{CallError, Obstacle, Refusal};
 
 /// The proof that an agent is as it was before a call: nothing of the call's request has been
 /// written, or whatever was has been refused.
@@ -9,8 +8,8 @@ use crate::retcode::Retcode;
 /// request is written twice unless the first was refused. It cannot be copied.
 #[derive(Debug)]
 pub struct Untouched {
-    /// Whether a request was written, and refused.
-    refused: bool,
+    /// The refusal of a request that was written. In a box, since most calls have none.
+    refused: Option<Box<Refusal>>,
     /// Addresses that were tried and not reached, with the causes; mostly none.
     tried: Vec<String>,
 }
@@ -18,17 +17,17 @@ pub struct Untouched {
 impl Untouched {
     /// For a call that begins.
     pub(crate) fn at_the_start() -> Self {
-        Self { refused: false, tried: Vec::new() }
+        Self { refused: None, tried: Vec::new() }
     }
 
     /// For a request that the gateway has refused, which means that it did nothing.
-    pub(crate) fn after(_refusal: &Retcode) -> Self {
-        Self { refused: true, tried: Vec::new() }
+    pub(crate) fn after(refusal: Refusal) -> Self {
+        Self { refused: Some(refusal.into()), tried: Vec::new() }
     }
 
     /// For another request that has to come first, such as a sign-in.
     pub(crate) fn for_another(&self) -> Self {
-        Self { refused: self.refused, tried: Vec::new() }
+        Self { refused: self.refused.clone(), tried: Vec::new() }
     }
 
     /// Notes that an address was tried and not reached.
@@ -60,10 +59,9 @@ impl Untouched {
     }
 
     fn error(&self, obstacle: Obstacle) -> CallError {
-        if self.refused {
-            CallError::AfterRefusal(Unsent(obstacle))
-        } else {
-            CallError::NotSent(Unsent(obstacle))
+        match &self.refused {
+            Some(refusal) => CallError::AfterRefusal(refusal.clone(), Unsent(obstacle)),
+            None => CallError::NotSent(Unsent(obstacle)),
         }
     }
 }
@@ -87,20 +85,26 @@ impl Unsent {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::call::{Outcome, Stage, Wait};
+    use crate::{
+        call::{Outcome, Stage, Wait},
+        retcode::Retcode,
+    };
 
-    fn retcode() -> Retcode {
-        Retcode::refusal("000-003").expect("a refusal")
+    fn refusal() -> Refusal {
+        let retcode = Retcode::refusal("000-003").expect("a refusal");
+        Refusal { retcode, message: "no such Guid".into(), node: None }
     }
 
     #[test]
     fn what_was_refused_before_is_not_called_unsent() {
         let first = Untouched::at_the_start();
         assert_eq!(first.because(Obstacle::ShuttingDown).outcome(), Outcome::NotSent);
-        let again = Untouched::after(&retcode());
+        let again = Untouched::after(refusal());
         for untouched in [&again, &again.for_another()] {
             let error = untouched.because(Obstacle::Deadline(Wait::Queue));
             assert_eq!(error.outcome(), Outcome::Refused);
+            assert_eq!(error.last_refusal(), Some(&refusal()), "the cause is told too");
+            assert_eq!(error.refusal(), None, "and it is not what the call failed for in the end");
         }
     }
 

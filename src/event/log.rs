@@ -6,7 +6,7 @@ use std::{
 
 use tokio::{sync::watch, time::Instant};
 
-use super::{Agents, Event, Missed, Moment, News, Watch, What, sequence};
+use super::{Agents, Event, Fetched, Missed, Moment, News, Watch, What, sequence};
 use crate::{config, id::AgentId, state::AgentState};
 
 /// A tenant's latest events, oldest first, and what they say its agents are doing.
@@ -63,16 +63,11 @@ impl Events {
         Self { log: Mutex::new(log), newest: watch::Sender::new(begin - 1), limits }
     }
 
-    /// Adds an event that nobody else numbers.
-    pub fn publish(&self, agent: AgentId, what: What) {
-        self.publish_fetched(agent, what, Instant::now());
-    }
-
-    /// The same for an event that was fetched then.
-    pub(super) fn publish_fetched(&self, agent: AgentId, what: What, fetched: Instant) {
+    /// Adds an event that was fetched then, and that nobody else numbers.
+    pub fn publish(&self, agent: AgentId, what: What, fetched: Instant) {
         let mut log = self.log();
         let (sequence, received_at) = (log.last + 1, SystemTime::now());
-        let event = Event { sequence, received_at, agent, what, fetched: Some(fetched) };
+        let event = Event { sequence, received_at, agent, what, fetched: Fetched::Here(fetched) };
         self.add(&mut log, event);
     }
 

@@ -7,7 +7,7 @@ use std::{
 
 use tokio::{sync::Mutex, time::Instant};
 
-use super::{Event, EventStream, News, Origin, What, decode, encode, moment, sequence};
+use super::{Event, EventStream, Fetched, News, Origin, What, decode, encode, moment, sequence};
 use crate::{
     id::{AGENT_IDS_ANY, AgentId},
     redis::{Keys, Link, LinkError, Notice, Repeat, Script, Subscription},
@@ -90,12 +90,13 @@ impl RedisEvents {
     }
 
     fn event(&self, (mut event, origin): Told, heard: Option<Instant>) -> Event {
-        event.fetched = origin.and_then(|Origin { by, at, age }| {
+        let fetched = origin.and_then(|Origin { by, at, age }| {
             if by == self.me {
-                return self.began.checked_add(Duration::from_micros(at));
+                return self.began.checked_add(Duration::from_micros(at)).map(Fetched::Here);
             }
-            heard?.checked_sub(Duration::from_micros(age))
+            heard?.checked_sub(Duration::from_micros(age)).map(Fetched::ElsewhereBy)
         });
+        event.fetched = fetched.unwrap_or(Fetched::Unknown);
         event
     }
 }
@@ -168,7 +169,7 @@ fn event(id: &str, agent: &str, what: &str) -> Option<Told> {
         received_at: UNIX_EPOCH.checked_add(Duration::from_millis(millisecond))?,
         agent: AgentId::parse(agent, &AGENT_IDS_ANY).ok()?,
         what,
-        fetched: None,
+        fetched: Fetched::Unknown,
     };
     Some((event, origin))
 }

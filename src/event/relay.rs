@@ -82,9 +82,10 @@ impl Relay {
         let _late = timeout(READY_WITHIN, ready.wait_for(|ready| *ready)).await;
     }
 
-    /// Tells an event to all replicas, this one among them; gives it back if there is no way to.
-    pub fn publish(&self, agent: AgentId, what: What) -> Result<(), What> {
-        let waiting = (agent, what, Instant::now());
+    /// Tells an event that was fetched then to all replicas, this one among them; gives it back if there
+    /// is no way to.
+    pub fn publish(&self, agent: AgentId, what: What, fetched: Instant) -> Result<(), What> {
+        let waiting = (agent, what, fetched);
         self.queue.try_send(waiting).map_err(|error| error.into_inner().1)
     }
 }
@@ -93,7 +94,7 @@ async fn tell(stream: &dyn EventStream, events: &Events, mut waiting: mpsc::Rece
     while let Some((agent, what, fetched)) = waiting.recv().await {
         if stream.add(agent, what.clone(), fetched, events.newest()).await.is_err() {
             // Those who watch here still hear of it; the others cannot.
-            events.publish_fetched(agent, what, fetched);
+            events.publish(agent, what, fetched);
         }
     }
 }

@@ -107,10 +107,12 @@ impl Agents {
 mod tests {
     use std::num::NonZeroUsize;
 
+    use tokio::time::Instant;
+
     use super::*;
     use crate::{
         config,
-        event::{News, SessionChange, What},
+        event::{Fetched, News, SessionChange, What},
         id::DEFAULT_AGENT_IDS,
         session::SessionState,
     };
@@ -131,7 +133,7 @@ mod tests {
     fn publish(events: &Events, ids: impl IntoIterator<Item = u32>) {
         for id in ids {
             let change = SessionChange { state: SessionState::Kept, cause: "".into() };
-            events.publish(agent(id), What::Session(change));
+            events.publish(agent(id), What::Session(change), Instant::now());
         }
     }
 
@@ -195,7 +197,7 @@ mod tests {
         let event = |sequence| {
             let change = SessionChange { state: SessionState::Kept, cause: "".into() };
             let (received_at, what) = (std::time::SystemTime::now(), What::Session(change));
-            Event { sequence, received_at, agent: agent(101), what, fetched: None }
+            Event { sequence, received_at, agent: agent(101), what, fetched: Fetched::Unknown }
         };
         let mut watch = events.watch(Agents::All, None);
         for sequence in [2_000, 2_007, 2_007, 3_000, 2_000] {
@@ -219,7 +221,7 @@ mod tests {
         let event = |sequence| {
             let change = SessionChange { state: SessionState::Kept, cause: "".into() };
             let (received_at, what) = (std::time::SystemTime::now(), What::Session(change));
-            Event { sequence, received_at, agent: agent(101), what, fetched: None }
+            Event { sequence, received_at, agent: agent(101), what, fetched: Fetched::Unknown }
         };
         let told = |sequence| events.append_all(News::Told(vec![event(sequence)]));
         assert_eq!([3_000, 2_000, 2_001, 2_000].map(told), [0, 1, 1, 0]);

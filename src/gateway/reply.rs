@@ -31,6 +31,8 @@ pub struct Reply {
     /// A Guid that replaces the one the request was sent with, from a 2xx answer's `Set-GUID`
     /// header, else `Guid` (cec_07_0005, cec_07_1202).
     pub guid: Option<Guid>,
+    /// Whether it has such a header, and what that holds is no Guid.
+    pub is_guid_bad: bool,
     /// What `Retry-After` asks for, up to five minutes.
     pub retry_after: Option<Duration>,
     /// The envelope, whatever the status.
@@ -57,10 +59,13 @@ impl Reply {
         let (head, body) = response.into_parts();
         let body = read_body(body).await?;
         let headers = &head.headers;
-        let accepted = head.status.is_success();
+        let guid = if head.status.is_success() { guid(headers) } else { None };
+        let has_header = || [SET_GUID, GUID].iter().any(|name| headers.contains_key(name));
+        let is_guid_bad = guid.is_none() && head.status.is_success() && has_header();
         Ok(Self {
             status: head.status,
-            guid: accepted.then(|| guid(headers)).flatten(),
+            guid,
+            is_guid_bad,
             retry_after: retry_after(headers),
             envelope: body.and_then(|body| envelope(headers, &body)),
             cookies: headers.get_all(SET_COOKIE).iter().take(MAX_COOKIES).cloned().collect(),
@@ -110,10 +115,16 @@ impl Reply {
         }
     }
 
-    /// The retcode, if it says that another call for the agent was open, so that nothing was done.
-    pub fn overlap(&self) -> Option<Retcode> {
-        let retcode = &self.envelope.as_ref().ok()?.retcode;
-        (retcode.trim() == OVERLAP).then(|| Retcode::refusal(retcode)).flatten()
+    /// The refusal, if it is one. `node` is the one that owns the session which was used.
+    pub fn refusal(&self, node: Option<&str>) -> Option<Refusal> {
+        let envelope = self.envelope.as_ref().ok()?;
+        let retcode = Retcode::refusal(&envelope.retcode)?;
+        Some(Refusal { retcode, message: envelope.message.clone(), node: node.map(Into::into) })
+    }
+
+    /// Whether it says that another call for the agent was open, so that nothing was done.
+    pub fn is_overlap(&self) -> bool {
+        self.envelope.as_ref().is_ok_and(|envelope| envelope.retcode.trim() == OVERLAP)
     }
 
     /// Whether the answer was read to its end, so that another can follow on its connection.
@@ -244,6 +255,7 @@ mod tests {
             let reply = Reply {
                 status: StatusCode::from_u16(status).expect("a status"),
                 guid: None,
+                is_guid_bad: false,
                 retry_after: Some(Duration::from_secs(1)),
                 envelope: Ok(envelope),
                 cookies: Vec::new(),

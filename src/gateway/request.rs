@@ -1,4 +1,4 @@
-use std::fmt;
+use std::{fmt, ptr};
 
 use bytes::Bytes;
 use http::{
@@ -8,7 +8,7 @@ use http::{
 };
 use http_body_util::Full;
 
-use super::{Command, Interface, endpoint::Endpoint};
+use super::{Command, FORCE_SIGN_IN, Interface, SIGN_IN, endpoint::Endpoint};
 use crate::{call::Stage, id::AgentId, session::Session, trace::Trace};
 
 /// One request to a gateway.
@@ -34,6 +34,11 @@ const GUID: HeaderName = HeaderName::from_static("guid");
 impl Request<'_> {
     pub(super) fn interface(&self) -> &'static Interface {
         self.command.interface
+    }
+
+    /// Whether an agent is to be signed in, so that the answer brings the Guid of a new session.
+    pub(super) fn makes_session(&self) -> bool {
+        [&SIGN_IN, &FORCE_SIGN_IN].into_iter().any(|sign_in| ptr::eq(sign_in, self.interface()))
     }
 
     pub(super) fn to_http(

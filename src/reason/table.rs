@@ -45,6 +45,7 @@ reasons! {
     CREDENTIALS_MISSING        FailedPrecondition [NotSent]                    No            Precondition("CREDENTIALS"),  "give the password";
     CREDENTIALS_REJECTED       FailedPrecondition [Refused]                    No            Precondition("CREDENTIALS"),  "correct the agent's password before trying again";
     ACCOUNT_LOCKED             FailedPrecondition [Refused]                    No            Precondition("CREDENTIALS"),  "whoever runs the platform has to unlock the account";
+    SIGN_IN_WITHOUT_GUID       FailedPrecondition [NotSent, Refused]           No            Precondition("SESSION"),      "ask whoever runs the bridge: a proxy may take off Set-GUID, and a gateway without Guids needs auth_mode = \"none\"";
     OPERATION_IN_PROGRESS      Aborted            [Refused]                    After         NONE,                         "another call for this agent was open; try again";
     TENANT_OVERLOADED          ResourceExhausted  [NotSent, Refused]           After         Quota,                        "try again shortly";
     TENANT_LIMIT_REACHED       ResourceExhausted  [NotSent, Refused]           No            Quota,                        "end what is not needed, or have the limit raised";
@@ -62,10 +63,12 @@ reasons! {
     GATEWAY_PROXY_FAILED       Unknown            [Unknown]                    No            NONE,                         "a proxy says so, and the gateway may have acted: look before trying again";
     UNLISTED_RETCODE           Unknown            [Refused]                    No            NONE,                         "the operator can map it under [retcodes]";
     NOT_GRPC                   Unknown            [NotSent]                    No            NONE,                         "call it with gRPC";
+    REQUEST_BROKEN_OFF         Cancelled          [NotSent]                    No            NONE,                         "send the whole request";
     METHOD_UNKNOWN             Unimplemented      [NotSent]                    No            NONE,                         "compare the caller's proto with the bridge's";
     COMPRESSION_UNSUPPORTED    Unimplemented      [NotSent]                    No            NONE,                         "send it uncompressed";
     MESSAGE_TOO_LARGE          OutOfRange         [NotSent]                    No            NONE,                         "send less at once";
     MESSAGE_MALFORMED          Internal           [NotSent]                    No            NONE,                         "compare the caller's proto with the bridge's";
+    HTTP2_REFUSED              Internal           [NotSent]                    No            NONE,                         "send what HTTP/2 allows";
     GATEWAY_OPERATION_FAILED   Internal           [Refused]                    No            NONE,                         "ask whoever runs the gateway";
     GATEWAY_INTERFACE_MISSING  Internal           [Refused]                    No            NONE,                         "there is no such interface: check the tenant's base_urls; an older gateway may not have it";
     GATEWAY_HTTP_STATUS        Internal           [Unknown]                    No            NONE,                         "check the tenant's base_urls; the agent may have changed: look before trying again";

@@ -110,7 +110,7 @@ fn metadata(error: &CallError, to: &Recipient<'_>) -> HashMap<String, String> {
         metadata.insert("share".to_owned(), share.as_str().to_owned());
         metadata.insert("limit".to_owned(), limit.to_string());
     }
-    if let Some(refusal) = error.refusal() {
+    if let Some(refusal) = error.last_refusal() {
         let message = visible(&refusal.message, GATEWAY_TEXT_MAX);
         metadata.insert("retcode".to_owned(), refusal.retcode.to_string());
         metadata.insert("gateway_message".to_owned(), message);

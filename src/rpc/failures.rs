@@ -33,7 +33,7 @@ pub struct Failure {
     pub reason: String,
     /// What is known of the agent.
     pub outcome: &'static str,
-    /// The gateway's, if it refused.
+    /// The gateway's, if it refused an attempt.
     pub retcode: Option<String>,
     /// What happened, in words.
     pub error: String,
@@ -54,7 +54,7 @@ impl Failures {
         if !is_ours(error, refused.status.code()) {
             return;
         }
-        let refusal = error.refusal();
+        let refusal = error.last_refusal();
         let message = refusal.map(|refusal| &refusal.message).filter(|text| !text.is_empty());
         let failure = Failure {
             time: SystemTime::now(),

@@ -128,7 +128,7 @@ impl Record {
         let (About { method, tenant_id, agent_id }, elapsed_ms) = (&self.about, self.elapsed_ms());
         let (code, reason) = (code_name(refused.status.code()), &*refused.reason);
         let outcome = error.outcome().as_str();
-        let retcode = error.refusal().map(|refusal| refusal.retcode.as_str());
+        let retcode = error.last_refusal().map(|refusal| refusal.retcode.as_str());
         let ours = is_ours(refused.status.code());
         let error_kind = error.obstacle();
         let ours = ours || matches!(error_kind, Some(Obstacle::Unreadable(_)));
@@ -179,7 +179,7 @@ impl Record {
         let span = &self.started.span;
         span.set("reason", || refused.reason.clone());
         span.set("outcome", || error.outcome().as_str());
-        if let Some(refusal) = error.refusal() {
+        if let Some(refusal) = error.last_refusal() {
             span.set("retcode", || refusal.retcode.to_string());
         }
         if is_ours(refused.status.code()) {

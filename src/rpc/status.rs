@@ -89,7 +89,7 @@ fn message(error: &CallError, advice: &str) -> String {
     const CAUSE_MAX: usize = 300;
     const GATEWAY_TEXT_MAX: usize = 120;
     let mut message = visible(&error.to_string(), CAUSE_MAX);
-    if let Some(text) = error.refusal().and_then(own_words) {
+    if let Some(text) = error.last_refusal().and_then(own_words) {
         message.push_str("; the gateway says: ");
         message.push_str(&visible(text, GATEWAY_TEXT_MAX));
     }

@@ -87,7 +87,7 @@ pub(super) fn skill_reset(verdict: &Result<Envelope, CallError>) -> proto::Skill
             proto::SkillReset { retcode: envelope.retcode.to_string(), error: String::new() }
         }
         Err(error) => {
-            let retcode = error.refusal().map(|refusal| refusal.retcode.to_string());
+            let retcode = error.last_refusal().map(|refusal| refusal.retcode.to_string());
             proto::SkillReset { retcode: retcode.unwrap_or_default(), error: error.to_string() }
         }
     }

@@ -45,6 +45,14 @@ impl Unread {
         if answers { status.into_http() } else { response }
     }
 
+    /// Tells of a request of `peer` that h2 has refused by itself, or whose connection has ended before
+    /// a service saw it. Nothing is known of it.
+    pub fn unseen(&self, peer: SocketAddr) {
+        let record = self.record_of(UNKNOWN, (peer, Instant::now()));
+        let _nobody_hears_it = record
+            .refuse(&CallError::unasked(Obstacle::Unreadable(Unreadable::RefusedByHttp2)), &self.0);
+    }
+
     fn record_of(&self, method: &'static str, (peer, at): (SocketAddr, Instant)) -> Record {
         let observed = &self.0.observed;
         let tenant_id = self.0.tenants.only().map(|tenant| tenant.id().to_string());

@@ -22,6 +22,10 @@ pub(super) struct Frames {
     last_stream: u32,
     /// Whether h2 ignores streams beyond `last_stream`.
     is_over: bool,
+    /// Whether the head of `last_stream` has not come whole.
+    is_in_head: bool,
+    /// Streams whose heads have come whole, and have not been taken.
+    heads: u64,
 }
 
 /// What is left of a frame's payload.
@@ -30,6 +34,8 @@ struct Payload {
     left: usize,
     /// What an answer to a PING has repeated so far.
     pong: Option<Vec<u8>>,
+    /// Whether the head of a new stream ends with it.
+    ends_head: bool,
 }
 
 const HEAD: usize = 9;
@@ -38,6 +44,9 @@ const IGNORED: u8 = 0xff;
 const HEADERS: u8 = 1;
 const PING: u8 = 6;
 const WINDOW_UPDATE: u8 = 8;
+const CONTINUATION: u8 = 9;
+/// A flag of HEADERS and of CONTINUATION.
+const END_HEADERS: u8 = 4;
 const ACK: u8 = 1;
 /// What h2 has in its PING between the two GOAWAYs of a graceful end. It sends the second one when
 /// that is answered.
@@ -46,7 +55,7 @@ const SHUTDOWN: [u8; 8] = [0x0b, 0x7b, 0xa2, 0xf0, 0x8b, 0x9b, 0xfe, 0x54];
 impl Frames {
     /// Of a connection whose first bytes are the preface.
     pub(super) fn after_preface() -> Self {
-        let payload = Payload { left: PREFACE.len(), pong: None };
+        let payload = Payload { left: PREFACE.len(), ..Payload::default() };
         Self { payload, ..Self::default() }
     }
 
@@ -76,13 +85,36 @@ impl Frames {
         let [a, b, c, kind, flags, stream @ ..] = head;
         let stream = u32::from_be_bytes(*stream) & !(1 << 31);
         match *kind {
-            HEADERS if !self.is_over => self.last_stream = self.last_stream.max(stream),
+            HEADERS if !self.is_over && stream > self.last_stream => {
+                (self.last_stream, self.is_in_head) = (stream, true);
+            }
             WINDOW_UPDATE if self.is_over && stream > self.last_stream => *kind = IGNORED,
             _ => {}
         }
         let left = usize::from(*a) << 16 | usize::from(*b) << 8 | usize::from(*c);
         let is_pong = *kind == PING && *flags & ACK != 0 && left == SHUTDOWN.len();
-        self.payload = Payload { left, pong: is_pong.then(Vec::new) };
+        let ends_head =
+            self.is_in_head && matches!(*kind, HEADERS | CONTINUATION) && *flags & END_HEADERS != 0;
+        self.payload = Payload { left, pong: is_pong.then(Vec::new), ends_head };
+        self.end_of_head();
+    }
+
+    /// Counts a stream whose head has come whole.
+    fn end_of_head(&mut self) {
+        if self.payload.ends_head && self.payload.left == 0 {
+            (self.payload.ends_head, self.is_in_head) = (false, false);
+            self.heads += 1;
+        }
+    }
+
+    /// How many streams have begun whose heads have come whole since this was asked last.
+    pub(super) fn take_heads(&mut self) -> u64 {
+        std::mem::take(&mut self.heads)
+    }
+
+    /// Whether a stream has begun whose head has not come whole.
+    pub(super) fn is_in_head(&self) -> bool {
+        self.is_in_head
     }
 
     /// Takes what there is of a head that is not there whole; gives how much that is.
@@ -104,6 +136,7 @@ impl Frames {
             pong.extend_from_slice(rest.get(..there).unwrap_or_default());
             self.is_over |= has_goaway && **pong == SHUTDOWN;
         }
+        self.end_of_head();
         there
     }
 }
@@ -172,6 +205,30 @@ mod tests {
             frame(0, 0, 1, &[frame(PING, ACK, 0, &SHUTDOWN), frame(8, 0, 5, &[0; 4])].concat());
         let sent = [one, inside].concat();
         assert_eq!(seen(&sent, [], true), sent);
+    }
+
+    #[test]
+    fn heads_are_counted_when_they_have_come_whole() {
+        let end_stream = 1;
+        let sent = [
+            frame(HEADERS, 0, 1, b"one"),
+            frame(CONTINUATION, 0, 1, b"and"),
+            frame(CONTINUATION, END_HEADERS, 1, b"end"),
+            // Trailers.
+            frame(HEADERS, END_HEADERS | end_stream, 1, b"trailers"),
+            frame(HEADERS, END_HEADERS, 3, b""),
+            frame(0, 0, 3, b"data"),
+            frame(HEADERS, END_HEADERS, 5, b"five"),
+            frame(HEADERS, 0, 7, b"seven"),
+        ];
+        for size in 1..20 {
+            let mut frames = Frames::default();
+            for piece in sent.concat().chunks_mut(size) {
+                frames.look(piece, false);
+            }
+            assert_eq!((frames.take_heads(), frames.take_heads()), (3, 0));
+            assert!(frames.is_in_head());
+        }
     }
 
     proptest! {

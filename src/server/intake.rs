@@ -15,10 +15,10 @@ use http_body_util::BodyExt as _;
 use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
 use tokio::time::{Instant, Sleep, sleep, sleep_until};
 use tokio_util::sync::WaitForCancellationFutureOwned;
-use tonic::{Status, body::Body};
+use tonic::body::Body;
 
 use crate::{
-    call::{CallError, Obstacle, Share, Wait},
+    call::{CallError, Obstacle, Share, Unreadable, Wait},
     config,
     rpc::Unread,
     tenant::{Displacing, Place, Usage},
@@ -127,7 +127,10 @@ impl Intake {
                 let read = self.whole(&head.headers, sender, body, unread).await;
                 read.map(Taken::Whole).map_err(|unfinished| match unfinished {
                     Unfinished::Refused(error) => unread.refuse(head, &error),
-                    Unfinished::Gone => Status::cancelled("the request broke off").into_http(),
+                    Unfinished::Gone => {
+                        let broken_off = Obstacle::Unreadable(Unreadable::BrokenOff);
+                        unread.refuse(head, &CallError::unasked(broken_off))
+                    }
                 })
             }
             Kind::Many => Ok(Taken::Open(Flowing::new(body, self.places.enter(sender.peer)))),

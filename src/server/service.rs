@@ -84,6 +84,7 @@ impl Service<Request<Incoming>> for Calls {
     type Future = Pin<Box<dyn Future<Output = Result<Response<Answer>, Infallible>> + Send>>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
+        self.0.guest.heads.see();
         let (mut head, body) = request.into_parts();
         let Self(connection) = self;
         let (peer, arrived) = (connection.peer, Instant::now());

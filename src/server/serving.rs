@@ -1,9 +1,9 @@
 //! A connection that has its place: its calls, and how it ends.
 
 use std::{
-    future::{Future, pending},
+    future::{Future, pending, poll_fn},
     net::SocketAddr,
-    pin::pin,
+    pin::{Pin, pin},
     sync::Arc,
     time::Duration,
 };
@@ -18,6 +18,7 @@ use tokio::{
 
 use super::{
     Stages,
+    heads::Heads,
     house::{Guest, Stay},
     linger::{Lent, READ_OUT, linger},
     listener::Callers,
@@ -25,6 +26,7 @@ use super::{
     service::Calls,
     wire::Wire,
 };
+use crate::rpc::Unread;
 
 /// Time for a connection that makes room, or is past its age, to answer to its GOAWAY.
 const ROOM_GRACE: Duration = Duration::from_millis(250);
@@ -92,6 +94,9 @@ where
     let Callers { limits, stages, .. } = callers;
     let calls = Calls::new(callers.services.clone(), peer, guest.clone());
     let wire = Wire::new(stream, guest.clone());
+    let unread = &callers.services.unread;
+    // Before the connection, so that it is dropped after it and looks once more.
+    let mut unseen = Unseen { heads: &guest.heads, unread, peer, noted: 0 };
     let mut connection = pin!(callers.http2.serve_connection(TokioIo::new(wire), calls));
     let ended = |ended: hyper::Result<()>| ended.map_err(|error| error.to_string());
     let asked_to_end = apart(async {
@@ -102,13 +107,13 @@ where
         }
     });
     let mut cut = pin!(apart(guest.buffer.cut()));
-    let unread = || Err("closed, since its peer does not read".into());
+    let not_read = || Err("closed, since its peer does not read".into());
     // Before the connection is dropped, and what it has not sent with it.
     let read_out = || guest.buffer.read_out(READ_OUT);
     let at_once = tokio::select! {
         biased;
-        end = &mut connection => Some(ended(end)),
-        () = &mut cut => Some(unread()),
+        end = unseen.watch(connection.as_mut()) => Some(ended(end)),
+        () = &mut cut => Some(not_read()),
         () = asked_to_end => None,
     };
     if let Some(end) = at_once {
@@ -117,13 +122,50 @@ where
     // GOAWAY; the connection then ends by itself after its last call. Streams would go on.
     guest.leave();
     connection.as_mut().graceful_shutdown();
-    let ending = async { ended(connection.as_mut().await) };
+    let ending = async { ended(unseen.watch(connection.as_mut()).await) };
     let end = tokio::select! {
         biased;
         end = last_calls(ending, guest, limits.max_age_grace, stages) => end,
-        () = cut => unread(),
+        () = cut => not_read(),
     };
     (end, read_out())
+}
+
+/// Tells of the requests of a connection that no service has seen.
+struct Unseen<'a> {
+    heads: &'a Heads,
+    unread: &'a Unread,
+    peer: SocketAddr,
+    /// How many have been told of.
+    noted: u64,
+}
+
+impl Unseen<'_> {
+    /// Drives the connection. After each step, h2 has given hyper all requests that it has read, but
+    /// for those that it has refused.
+    async fn watch<C: Future>(&mut self, mut connection: Pin<&mut C>) -> C::Output {
+        poll_fn(|context| {
+            let polled = connection.as_mut().poll(context);
+            if let Some(missing) = self.heads.missing() {
+                self.note(missing);
+            }
+            polled
+        })
+        .await
+    }
+
+    fn note(&mut self, missing: u64) {
+        while self.noted < missing {
+            self.noted += 1;
+            self.unread.unseen(self.peer);
+        }
+    }
+}
+
+impl Drop for Unseen<'_> {
+    fn drop(&mut self) {
+        self.note(self.heads.missing_in_the_end());
+    }
 }
 
 /// Serves the calls of a connection that has got its GOAWAY, until it ends. Each call under way gets

@@ -41,14 +41,33 @@ impl<S> Wire<S> {
         Self { stream, guest, frames, passing, looked_at: 0, stalled: None }
     }
 
+    /// Counts the requests whose heads have been read.
+    fn count_heads(&mut self) {
+        let heads = self.frames.take_heads();
+        if heads > 0 {
+            self.guest.heads.bring(heads);
+        }
+    }
+
     /// Counts the connection while a write stands still.
     fn note<T>(&mut self, written: Poll<T>) -> Poll<T> {
         if written.is_ready() {
-            self.stalled = None;
+            if self.stalled.take().is_some() {
+                self.guest.heads.stall(false);
+            }
         } else if self.stalled.is_none() {
             self.stalled = Some(self.guest.buffer.hold(STALLED));
+            self.guest.heads.stall(true);
         }
         written
+    }
+}
+
+impl<S> Drop for Wire<S> {
+    fn drop(&mut self) {
+        if self.frames.is_in_head() {
+            self.guest.heads.bring(1);
+        }
     }
 }
 
@@ -59,6 +78,7 @@ impl<S: AsyncRead + Unpin> Wire<S> {
         ready!(Pin::new(&mut self.stream).poll_read(context, into))?;
         let (_, fresh) = into.filled_mut().split_at_mut(before);
         self.frames.look(fresh, false);
+        self.count_heads();
         Poll::Ready(Ok(()))
     }
 
@@ -75,6 +95,7 @@ impl<S: AsyncRead + Unpin> Wire<S> {
             }
             self.passing.extend_from_slice(piece.filled());
             let unfinished = self.frames.look(&mut self.passing, true);
+            self.count_heads();
             self.looked_at = self.passing.len() - unfinished;
         }
         Poll::Ready(Ok(()))

@@ -58,8 +58,11 @@ impl Underway {
         }
         loop {
             let reply = self.ask_once(command, (session, body.clone()), stage, untouched).await?;
-            let Some(overlap) = reply.overlap() else { return Ok(reply) };
-            untouched = Untouched::after(&overlap);
+            let node = || session.and_then(|session| session.guid.node());
+            match reply.is_overlap().then(|| reply.refusal(node())).flatten() {
+                Some(overlap) => untouched = Untouched::after(overlap),
+                None => return Ok(reply),
+            }
             let limit = command.interface.time_limit(&self.tenant.config.timeouts);
             let pauses = pauses.get_or_insert_with(|| Pauses::within(limit));
             if !Box::pin(self.pause(pauses, &untouched)).await {

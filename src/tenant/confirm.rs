@@ -65,7 +65,9 @@ impl Tenant {
     ///
     /// Events that were fetched before the command was sent do not count, also if they are told only
     /// after it. One that the gateway had queued by then cannot be told from a later one, so the
-    /// agent's status is asked for after it: it has to fit.
+    /// agent's status is asked for after it: it has to fit. A gateway that does not tell the status
+    /// contradicts nothing. But an event that another replica has fetched may be older than it looks:
+    /// it needs a status that was told.
     pub async fn confirm(
         self: &Arc<Self>,
         agent: AgentId,
@@ -118,19 +120,21 @@ impl Tenant {
     ) -> Arc<Event> {
         loop {
             for event in watch.more().await.events {
-                if !seen.confirmed_by(&event) {
+                if !seen.may_be_confirmed_by(&event) {
                     continue;
                 }
-                if self.fits_by_now(seen, until).await {
-                    return event;
+                match self.fits_by_now(seen, until).await {
+                    Some(true) => return event,
+                    Some(false) => seen.other_state = true,
+                    None if seen.after.is_before(&event) => return event,
+                    None => {}
                 }
-                seen.other_state = true;
             }
         }
     }
 
-    /// Whether the agent is in a state that fits. A gateway that cannot tell contradicts nothing.
-    async fn fits_by_now(self: &Arc<Self>, seen: &Seen, until: Instant) -> bool {
+    /// Whether the agent is in a state that fits; `None`: the gateway does not tell.
+    async fn fits_by_now(self: &Arc<Self>, seen: &Seen, until: Instant) -> Option<bool> {
         let left = until.saturating_duration_since(Instant::now());
         let deadline = Deadline::new(Instant::now(), left);
         let context = &Context { deadline, trace: seen.trace.clone() };
@@ -140,11 +144,8 @@ impl Tenant {
         } else {
             self.command(seen.agent, command, context).await
         };
-        let status =
-            asked.ok().and_then(|answer| AgentStatus::read(answer.envelope.result?.as_ref()));
-        status.is_none_or(|status| {
-            status.state == AgentState::Unknown || (seen.effect.fits)(status.state)
-        })
+        let status = AgentStatus::read(asked.ok()?.envelope.result?.as_ref())?;
+        (status.state != AgentState::Unknown).then(|| (seen.effect.fits)(status.state))
     }
 
     fn obstacle(&self, seen: &Seen) -> Unconfirmed {
@@ -187,8 +188,9 @@ struct Seen {
 }
 
 impl Seen {
-    fn confirmed_by(&self, event: &Event) -> bool {
-        if !self.after.is_before(event) {
+    /// Whether an event may tell of the change, as far as can be seen without the agent's status.
+    fn may_be_confirmed_by(&self, event: &Event) -> bool {
+        if !self.after.may_be_before(event) {
             return false;
         }
         let What::Gateway(event) = &event.what else { return false };
@@ -210,7 +212,11 @@ fn reason(content: &str) -> Option<i32> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{event::GatewayEvent, gateway::SAY_BUSY, id::DEFAULT_AGENT_IDS};
+    use crate::{
+        event::{Fetched, GatewayEvent},
+        gateway::SAY_BUSY,
+        id::DEFAULT_AGENT_IDS,
+    };
 
     fn seen(reason: Option<i32>, after: Moment) -> Seen {
         let agent = AgentId::parse("1001", &DEFAULT_AGENT_IDS).unwrap();
@@ -219,7 +225,7 @@ mod tests {
         Seen { agent, effect, reason, after, of_batch, other_state: false, trace }
     }
 
-    fn event(kind: &str, content: Option<&str>, fetched: Option<Instant>) -> Event {
+    fn event(kind: &str, content: Option<&str>, fetched: Fetched) -> Event {
         let (kind, content) = (kind.into(), content.map(Into::into));
         let what = What::Gateway(GatewayEvent {
             kind,
@@ -234,9 +240,9 @@ mod tests {
     #[track_caller]
     fn check(asked: Option<i32>, kind: &str, content: Option<&str>, expected: bool) {
         let at = Instant::now();
-        let event = event(kind, content, Some(at));
+        let event = event(kind, content, Fetched::Here(at));
         let seen = seen(asked, Moment { newest: 0, at });
-        assert_eq!(seen.confirmed_by(&event), expected, "{asked:?} {event:?}");
+        assert_eq!(seen.may_be_confirmed_by(&event), expected, "{asked:?} {event:?}");
     }
 
     #[test]
@@ -244,10 +250,17 @@ mod tests {
         let fetched = Instant::now();
         let at = fetched + Duration::from_millis(1);
         let busy = "AgentState_SetNotReady_Success";
-        for (fetched, confirms) in [(Some(fetched), false), (None, false), (Some(at), true)] {
-            let event = event(busy, None, fetched);
-            assert_eq!(seen(None, Moment { newest: 0, at }).confirmed_by(&event), confirms);
-            assert!(!seen(None, Moment { newest: 1, at }).confirmed_by(&event));
+        for (fetched, may_confirm, needs_no_status) in [
+            (Fetched::Here(fetched), false, false),
+            (Fetched::ElsewhereBy(fetched), false, false),
+            (Fetched::Unknown, false, false),
+            (Fetched::Here(at), true, true),
+            (Fetched::ElsewhereBy(at), true, false),
+        ] {
+            let (event, after) = (event(busy, None, fetched), Moment { newest: 0, at });
+            assert_eq!(seen(None, after).may_be_confirmed_by(&event), may_confirm);
+            assert_eq!(after.is_before(&event), needs_no_status);
+            assert!(!seen(None, Moment { newest: 1, at }).may_be_confirmed_by(&event));
         }
     }
 

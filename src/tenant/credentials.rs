@@ -12,12 +12,12 @@ use tokio::time::Instant;
 
 use super::safe::{Drawer, Safe};
 use crate::{
-    call::{CallError, Refusal},
+    call::{CallError, Obstacle, Refusal},
     config::Credentials,
     gateway::SignIn,
     id::AgentId,
     keyring::hex,
-    retcode::Retcode,
+    retcode::{Kind, Retcode},
 };
 
 /// What the bridge can sign a tenant's agents in with, and what it must not try again.
@@ -26,7 +26,7 @@ pub(super) struct CredentialBook {
     configured: Option<Arc<Credentials>>,
     /// From sign-ins that worked, kept until the agent signs out.
     held: Mutex<HashMap<AgentId, Arc<SignIn>>>,
-    /// Passwords that the gateway rejected; the platform locks accounts.
+    /// Sign-ins that must not be repeated for a while.
     rejected: Mutex<HashMap<AgentId, Rejected>>,
     rejected_for: Duration,
     capacity: NonZeroUsize,
@@ -38,13 +38,25 @@ pub(super) struct CredentialBook {
 struct Rejected {
     password: SecretString,
     until: Instant,
-    error: CallError,
+    why: Rejection,
 }
 
-/// The same as other replicas are told, who only have to know the password again.
+/// Why a sign-in must not be repeated for a while.
+#[derive(Clone, Debug)]
+pub(super) enum Rejection {
+    /// The gateway rejected the password, or the platform has locked the account. It locks accounts
+    /// after some wrong passwords.
+    Refused(Refusal),
+    /// The gateway accepted it without a Guid, so that the agent had to be signed out again.
+    WithoutGuid,
+}
+
+/// A rejection as other replicas are told of it, who only have to know the password again.
 #[derive(Serialize, Deserialize)]
-struct Rejection {
+struct Told {
     password_sha256: String,
+    /// "0", which is no refusal, of a sign-in without a Guid. Versions of the bridge that do not know
+    /// such rejections take it for none.
     retcode: String,
     message: String,
     node: Option<Box<str>>,
@@ -52,6 +64,8 @@ struct Rejection {
 
 /// As long as a session is stored that nobody renews.
 const SHARED_FOR: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+/// The retcode of what the gateway has accepted.
+const ACCEPTED: &str = "0";
 
 impl CredentialBook {
     pub(super) fn new(
@@ -123,19 +137,19 @@ impl CredentialBook {
         self.held().remove(&agent);
     }
 
-    /// Remembers for a while that the gateway rejected this password, here and at other replicas.
-    pub(super) async fn reject(&self, agent: AgentId, sign_in: &SignIn, error: &CallError) {
-        let is_noted = self.reject_here(agent, sign_in, error);
-        // A locked account does not make the password wrong.
-        if !error.is_account_locked() {
+    /// Remembers for a while that this sign-in must not be repeated, here and at other replicas.
+    pub(super) async fn reject(&self, agent: AgentId, sign_in: &SignIn, why: Rejection) {
+        let told = Told::of(sign_in, &why);
+        let is_password_wrong = why.is_password_wrong();
+        let is_noted = self.reject_here(agent, sign_in, why);
+        if is_password_wrong {
             self.forget_password(agent, sign_in).await;
         }
         // No more than there is room for here: whoever tries passwords for all ids that there may be
         // must not fill what others share.
-        let safe = self.safe.as_ref().filter(|_| is_noted);
-        let (Some(safe), Some(refusal)) = (safe, error.refusal()) else { return };
+        let Some(safe) = self.safe.as_ref().filter(|_| is_noted) else { return };
         // Nothing in it can fail to be written.
-        let plain = serde_json::to_vec(&Rejection::of(sign_in, refusal)).unwrap_or_default();
+        let plain = serde_json::to_vec(&told).unwrap_or_default();
         safe.put(Drawer::Rejected, agent, &plain, self.rejected_for).await;
     }
 
@@ -150,7 +164,7 @@ impl CredentialBook {
     }
 
     /// Tells whether there is room for it.
-    fn reject_here(&self, agent: AgentId, sign_in: &SignIn, error: &CallError) -> bool {
+    fn reject_here(&self, agent: AgentId, sign_in: &SignIn, why: Rejection) -> bool {
         let mut rejected = self.rejected();
         let now = Instant::now();
         if rejected.len() >= self.capacity.get() {
@@ -158,27 +172,29 @@ impl CredentialBook {
         }
         let has_room = rejected.len() < self.capacity.get() || rejected.contains_key(&agent);
         if has_room {
-            let (password, error) = (sign_in.password.clone(), error.clone());
-            rejected.insert(agent, Rejected { password, until: now + self.rejected_for, error });
+            let (password, until) = (sign_in.password.clone(), now + self.rejected_for);
+            rejected.insert(agent, Rejected { password, until, why });
         }
         has_room
     }
 
-    /// How the gateway answered this password a short while ago, if it rejected it.
-    pub(super) async fn rejection(&self, agent: AgentId, sign_in: &SignIn) -> Option<CallError> {
+    /// What keeps this sign-in from being tried, if one with the same password was rejected a short
+    /// while ago.
+    pub(super) async fn rejection(&self, agent: AgentId, sign_in: &SignIn) -> Option<Obstacle> {
         if let Some(known) = self.rejection_here(agent, sign_in) {
             return Some(known);
         }
         let plain = self.safe.as_ref()?.get(Drawer::Rejected, agent).await?;
-        let told: Rejection = serde_json::from_slice(&plain).ok()?;
-        told.refusal_of(sign_in).map(CallError::Refused)
+        let told: Told = serde_json::from_slice(&plain).ok()?;
+        told.rejection_of(sign_in).map(Obstacle::from)
     }
 
-    pub(super) fn rejection_here(&self, agent: AgentId, sign_in: &SignIn) -> Option<CallError> {
+    /// The same as far as this replica knows.
+    pub(super) fn rejection_here(&self, agent: AgentId, sign_in: &SignIn) -> Option<Obstacle> {
         let rejected = self.rejected();
         let known = rejected.get(&agent).filter(|known| known.until > Instant::now())?;
         (known.password.expose_secret() == sign_in.password.expose_secret())
-            .then(|| known.error.clone())
+            .then(|| known.why.clone().into())
     }
 
     fn held(&self) -> MutexGuard<'_, HashMap<AgentId, Arc<SignIn>>> {
@@ -191,19 +207,58 @@ impl CredentialBook {
 }
 
 impl Rejection {
-    fn of(sign_in: &SignIn, refusal: &Refusal) -> Self {
-        Self {
-            password_sha256: password_digest(sign_in),
-            retcode: refusal.retcode.as_str().to_owned(),
-            message: refusal.message.clone(),
-            node: refusal.node.clone(),
+    /// What a failed sign-in says of the next one; `None`: that may work.
+    pub(super) fn of(error: &CallError) -> Option<Self> {
+        let refusal = error.refusal().filter(|_| error.is_credentials_rejected())?;
+        Some(Self::Refused(refusal.clone()))
+    }
+
+    /// A locked account does not make the password wrong, and neither does a missing Guid.
+    fn is_password_wrong(&self) -> bool {
+        match self {
+            Self::Refused(refusal) => refusal.retcode.kind() != Kind::AccountLocked,
+            Self::WithoutGuid => false,
+        }
+    }
+}
+
+impl From<Rejection> for Obstacle {
+    fn from(rejection: Rejection) -> Self {
+        match rejection {
+            Rejection::Refused(refusal) => CallError::Refused(refusal).into(),
+            Rejection::WithoutGuid => Self::SignInWithoutGuid,
+        }
+    }
+}
+
+impl Told {
+    fn of(sign_in: &SignIn, why: &Rejection) -> Self {
+        let password_sha256 = password_digest(sign_in);
+        match why {
+            Rejection::Refused(Refusal { retcode, message, node }) => Self {
+                password_sha256,
+                retcode: retcode.as_str().to_owned(),
+                message: message.clone(),
+                node: node.clone(),
+            },
+            Rejection::WithoutGuid => Self {
+                password_sha256,
+                retcode: ACCEPTED.to_owned(),
+                message: String::new(),
+                node: None,
+            },
         }
     }
 
-    fn refusal_of(self, sign_in: &SignIn) -> Option<Refusal> {
-        let retcode = Retcode::refusal(&self.retcode)?;
-        let same = self.password_sha256 == password_digest(sign_in);
-        same.then_some(Refusal { retcode, message: self.message, node: self.node })
+    fn rejection_of(self, sign_in: &SignIn) -> Option<Rejection> {
+        if self.password_sha256 != password_digest(sign_in) {
+            return None;
+        }
+        let Self { retcode, message, node, .. } = self;
+        Some(match Retcode::refusal(&retcode) {
+            Some(retcode) => Rejection::Refused(Refusal { retcode, message, node }),
+            None => Rejection::WithoutGuid,
+        })
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::{sync::Arc, time::SystemTime};
 
+use tokio::time::Instant;
+
 use super::Tenant;
 use crate::{
     call::{CallError, Patience, Stage, Untouched},
@@ -71,8 +73,10 @@ impl Tenant {
         let (mut seat, untouched) = (NoSeat, Untouched::at_the_start());
         match self.gateway.exchange(request, &mut patience, &mut seat, untouched).await {
             Ok(mut reply) => {
+                // Not later: a slow store must not make the events look newer than they are.
+                let fetched = Instant::now();
                 self.absorb(agent, session, &mut reply).await;
-                self.take_in(agent, reply.into_verdict(session.guid.node()))
+                self.take_in(agent, reply.into_verdict(session.guid.node()), fetched)
             }
             Err(_) => Finding::Silent,
         }
@@ -86,7 +90,12 @@ impl Tenant {
         }
     }
 
-    fn take_in(&self, agent: AgentId, verdict: Result<Envelope, CallError>) -> Finding {
+    fn take_in(
+        &self,
+        agent: AgentId,
+        verdict: Result<Envelope, CallError>,
+        fetched: Instant,
+    ) -> Finding {
         let json = match verdict {
             Ok(envelope) => envelope.event,
             Err(error) => return blame(&error),
@@ -99,7 +108,7 @@ impl Tenant {
             let generated = event.generated_at;
             let lag = generated.map(|at| SystemTime::now().duration_since(at).unwrap_or_default());
             self.metrics.event(lag);
-            self.publish(agent, What::Gateway(event));
+            self.publish(agent, What::Gateway(event), fetched);
         }
         finding
     }

@@ -2,6 +2,8 @@
 
 use std::{future::ready, sync::Arc, time::Duration};
 
+use tokio::time::Instant;
+
 use super::Tenant;
 use crate::{
     event::What,
@@ -87,14 +89,14 @@ impl Tenant {
             && session.is_some_and(|session| session.origin == Origin::SignedIn)
     }
 
-    /// Tells an event to whoever watches, here and at other replicas.
-    pub(super) fn publish(&self, agent: AgentId, what: What) {
+    /// Tells an event that was fetched then to whoever watches, here and at other replicas.
+    pub(super) fn publish(&self, agent: AgentId, what: What, fetched: Instant) {
         let untold = match &self.relay {
-            Some(relay) => relay.publish(agent, what).err(),
+            Some(relay) => relay.publish(agent, what, fetched).err(),
             None => Some(what),
         };
         if let Some(what) = untold {
-            self.events.publish(agent, what);
+            self.events.publish(agent, what, fetched);
         }
     }
 

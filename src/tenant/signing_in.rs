@@ -7,19 +7,20 @@ use tracing::{debug, info, warn};
 
 use super::{
     SignedIn, Tenant,
+    credentials::Rejection,
     lock::{Locked, SignInLock},
     sign_ins::Moment,
     underway::Underway,
 };
 use crate::{
-    call::{CallError, Obstacle, Patience, Share, Stage, Untouched, Wait},
+    call::{CallError, Obstacle, Outcome, Patience, Share, Stage, Untouched, Wait},
     config::AuthMode,
     gateway::{
         Command, Envelope, FORCE_SIGN_IN, Interface, Reply, SIGN_IN, SIGN_OUT, SignIn, reset_skill,
     },
     id::AgentId,
     metrics::TakeOver,
-    retcode::{Kind, Retcode},
+    retcode::Kind,
     session::{Cookies, Guid, NewSession, Origin, Reservation, Session, SessionState},
 };
 
@@ -157,7 +158,7 @@ impl Underway {
         let rejection = self.tenant.credentials.rejection(self.agent, sign_in);
         let rejection = self.patience.before_sending(&untouched, Wait::Store, rejection).await;
         if let Some(error) = untouched.check(rejection)? {
-            return Err(error);
+            return Err(untouched.because(error));
         }
         debug!(tenant.id = %id, agent.id = %self.agent, "signing the agent in");
         // Those who watch a recovery hear of its end, not of each attempt.
@@ -180,14 +181,16 @@ impl Underway {
     ) -> Result<SignedIn, CallError> {
         let mut reply = self.ask_to_sign_in(&SIGN_IN, sign_in, stage, untouched).await?;
         let unasked = stage == Stage::SignIn;
-        let elsewhere = retcode(&reply).filter(|code| code.kind().is_signed_in_elsewhere());
-        let again = elsewhere.as_ref().map(Untouched::after);
+        let elsewhere = reply.refusal(None).filter(|r| r.retcode.kind().is_signed_in_elsewhere());
+        let may_force =
+            elsewhere.as_ref().is_some_and(|r| r.retcode.kind() != Kind::ForceNotAllowed);
+        let was_elsewhere = elsewhere.is_some();
+        let again = elsewhere.map(Untouched::after);
         let ours = match again.as_ref().filter(|_| unasked) {
             Some(again) => again.check(self.is_contested(again).await)?,
             None => false,
         };
-        let taken = unasked && !ours && self.note_attempt(elsewhere.is_some());
-        let may_force = elsewhere.is_some_and(|code| code.kind() != Kind::ForceNotAllowed);
+        let taken = unasked && !ours && self.note_attempt(was_elsewhere);
         if let Some(untouched) = again.filter(|_| may_force && sign_in.force && !ours) {
             reply = self.ask_to_sign_in(&FORCE_SIGN_IN, sign_in, stage, untouched).await?;
         }
@@ -242,6 +245,13 @@ impl Underway {
         self.ask(&Command::plain(interface), (None, body), stage, untouched).await
     }
 
+    /// Remembers that a sign-in like this one is not to be tried again for a while.
+    async fn reject(&mut self, sign_in: &Arc<SignIn>, rejection: Rejection) {
+        let (tenant, agent, sign_in) = (self.tenant.clone(), self.agent, sign_in.clone());
+        self.settle(async move { tenant.credentials.reject(agent, &sign_in, rejection).await })
+            .await;
+    }
+
     /// Stores the session that a sign-in made.
     async fn keep(
         &mut self,
@@ -250,23 +260,23 @@ impl Underway {
         stage: Stage,
         room: Reservation,
     ) -> Result<SignedIn, CallError> {
-        let guid = reply.guid.take();
+        let (guid, is_guid_bad) = (reply.guid.take(), reply.is_guid_bad);
         let cookies = Arc::new(Cookies::default());
         reply.set_cookies(&cookies);
         let verdict = reply.into_verdict(None);
-        if let Err(error) = &verdict
-            && error.is_credentials_rejected()
-        {
-            let (tenant, agent) = (self.tenant.clone(), self.agent);
-            let (sign_in, error) = (sign_in.clone(), error.clone());
-            self.settle(async move { tenant.credentials.reject(agent, &sign_in, &error).await })
-                .await;
+        if let Some(rejection) = verdict.as_ref().err().and_then(Rejection::of) {
+            self.reject(sign_in, rejection).await;
         }
         let envelope = verdict?;
         let guid = match guid {
             Some(guid) => guid,
             None if self.tenant.config.auth_mode == AuthMode::None => Guid::absent(),
-            None => return Err(self.undo_sign_in(stage).await),
+            None => {
+                // The next sign-in would end in the same way, and disturb the agent again.
+                self.reject(sign_in, Rejection::WithoutGuid).await;
+                let found = if is_guid_bad { "with a Guid that is none" } else { "without a Guid" };
+                return Err(self.undo_sign_in(found, cookies, stage).await);
+            }
         };
         let made = NewSession { guid, origin: Origin::SignedIn, ttl: None, cookies };
         let (tenant, agent, lock) = (self.tenant.clone(), self.agent, self.lock.take());
@@ -282,21 +292,32 @@ impl Underway {
         Ok(SignedIn { envelope, session, skills: None })
     }
 
-    /// Signs an agent out again whose sign-in has brought no Guid: nobody could act for the agent, or
-    /// keep the session alive.
-    async fn undo_sign_in(&mut self, stage: Stage) -> CallError {
+    /// Signs an agent out again whose sign-in has brought no usable Guid: nobody could act for the
+    /// agent, or keep the session alive. `found` says what it has brought. A balancer finds the node
+    /// that has the session by the `cookies` of the sign-in.
+    async fn undo_sign_in(
+        &mut self,
+        found: &'static str,
+        cookies: Arc<Cookies>,
+        stage: Stage,
+    ) -> CallError {
         self.outlast_caller(stage);
+        let (guid, origin) = (Guid::absent(), Origin::SignedIn);
+        let session = Session::unstored(NewSession { guid, origin, ttl: None, cookies });
         let (sign_out, untouched) = (Command::plain(&SIGN_OUT), Untouched::at_the_start());
-        let asked = self.ask(&sign_out, (None, None), Stage::Answer, untouched).await;
+        let asked = self.ask(&sign_out, (Some(&session), None), Stage::Answer, untouched).await;
         let undone = match asked.and_then(|reply| reply.into_verdict(None)) {
             Ok(_) => "the agent was signed out again".into(),
+            Err(error) if error.outcome() == Outcome::Unknown => {
+                format!("whether the agent was signed out again is not known: {error}")
+            }
             Err(error) => format!("the agent could not be signed out again: {error}"),
         };
         let (tenant, agent) = (&self.tenant.id, self.agent);
-        warn!(tenant.id = %tenant, agent.id = %agent, undone, "a sign-in was accepted and brought no Guid");
+        warn!(tenant.id = %tenant, agent.id = %agent, undone, "a sign-in was accepted {found}; it is not tried again for a while (keep.rejected_for)");
         CallError::BadReply(format!(
-            "the sign-in was accepted without a Guid in its head ({undone}); a proxy may take off \
-             Set-GUID, and a gateway without Guids needs auth_mode = \"none\""
+            "the sign-in was accepted {found} in its head ({undone}); a proxy may take off Set-GUID, \
+             and a gateway without Guids needs auth_mode = \"none\""
         ))
     }
 }
@@ -337,17 +358,11 @@ impl Tenant {
         }
         let Some(sign_in) = self.credentials.find(agent).await else { return Ok(None) };
         if let Some(error) = self.credentials.rejection_here(agent, &sign_in) {
-            return Err(error.into());
+            return Err(error);
         }
         match self.take_overs.pause(agent, Instant::now()) {
             Some(retry_in) => Err(Obstacle::TakenOver { retry_in }),
             None => Ok(Some(sign_in)),
         }
     }
-}
-
-/// Of a refusal.
-fn retcode(reply: &Reply) -> Option<Retcode> {
-    let envelope = reply.envelope.as_ref().ok()?;
-    Retcode::refusal(&envelope.retcode)
 }

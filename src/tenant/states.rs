@@ -7,6 +7,7 @@ use std::{
 };
 
 use prometheus_client::metrics::counter::Counter;
+use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
 use super::Tenant;
@@ -105,7 +106,8 @@ impl Tenant {
         if former == Some(state) || nothing_ended {
             return former;
         }
-        self.publish(agent, What::Session(SessionChange { state, cause: cause.into() }));
+        let change = What::Session(SessionChange { state, cause: cause.into() });
+        self.publish(agent, change, Instant::now());
         let (tenant, from) = (&self.id, former.map(SessionState::as_str));
         macro_rules! line {
             ($write:ident) => {

@@ -121,7 +121,7 @@ impl Underway {
                 return verdict.map(|envelope| (envelope, sent));
             }
         };
-        let untouched = Untouched::after(&refused.retcode);
+        let untouched = Untouched::after(refused.clone());
         let newer =
             Box::pin(self.newer_session(command.interface, session.version, &untouched)).await;
         match untouched.check(newer)? {

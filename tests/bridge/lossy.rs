@@ -12,14 +12,25 @@ use std::{
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
+    sync::Notify,
 };
 use tokio_util::task::AbortOnDropHandle;
 
 /// Forwards requests to a gateway, unless it is told to lose one.
 pub(crate) struct LossyProxy {
     pub(crate) addr: SocketAddr,
+    gateway: SocketAddr,
     shared: Arc<Shared>,
     _accepting: AbortOnDropHandle<()>,
+}
+
+/// A request that is to be lost.
+struct Planned {
+    /// A part of its first line.
+    part: String,
+    /// How many such requests come before it.
+    after: usize,
+    loss: Loss,
 }
 
 /// A request that the proxy has read, or the first line of it.
@@ -33,8 +44,11 @@ pub(crate) struct Seen {
 
 #[derive(Default)]
 struct Shared {
-    /// What is lost next, each with a part of its request's first line.
-    losses: Mutex<VecDeque<(String, Loss)>>,
+    /// What is lost next.
+    losses: Mutex<VecDeque<Planned>>,
+    /// Has a permit when an answer waits, and when it is let go.
+    waits: Notify,
+    goes_on: Notify,
     seen: Mutex<Vec<Seen>>,
     /// Connections that are closed as soon as they have been accepted.
     closed: AtomicUsize,
@@ -69,6 +83,14 @@ pub(crate) enum Loss {
     Instead(Own),
     /// The connection is closed once the answer has been sent.
     AfterAnswer,
+    /// The gateway never hears of the request, and nothing is answered.
+    Swallowed,
+    /// The gateway has answered, and nothing of it is passed on.
+    Withheld,
+    /// The gateway has answered, and half of it is passed on, and then nothing.
+    HalfWithheld,
+    /// The gateway has answered, and its answer waits for [`LossyProxy::go_on`].
+    Paused,
 }
 
 /// An answer of the proxy's own.
@@ -80,9 +102,17 @@ pub(crate) struct Own {
 
 impl LossyProxy {
     pub(crate) async fn to(gateway: SocketAddr) -> Self {
+        Self::listen(gateway, Arc::default()).await
+    }
+
+    /// The same proxy at another address: what is lost is lost at either of them.
+    pub(crate) async fn second(&self) -> Self {
+        Self::listen(self.gateway, self.shared.clone()).await
+    }
+
+    async fn listen(gateway: SocketAddr, shared: Arc<Shared>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let addr = listener.local_addr().expect("an address");
-        let shared = Arc::<Shared>::default();
         let all = shared.clone();
         let accepting = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
@@ -97,7 +127,7 @@ impl LossyProxy {
                 });
             }
         });
-        Self { addr, shared, _accepting: AbortOnDropHandle::new(accepting) }
+        Self { addr, gateway, shared, _accepting: AbortOnDropHandle::new(accepting) }
     }
 
     /// What the bridge is to be given as the gateway's address.
@@ -107,22 +137,43 @@ impl LossyProxy {
 
     /// Loses the next request whose first line has this in it.
     pub(crate) fn lose(&self, part: impl Into<String>, loss: Loss) {
-        self.shared.losses.lock().expect("no panic").push_back((part.into(), loss));
+        self.lose_after(0, part, loss);
+    }
+
+    /// The same for one after so many of them.
+    pub(crate) fn lose_after(&self, after: usize, part: impl Into<String>, loss: Loss) {
+        let planned = Planned { part: part.into(), after, loss };
+        self.shared.losses.lock().expect("no panic").push_back(planned);
+    }
+
+    /// Waits until an answer is [`Loss::Paused`].
+    pub(crate) async fn paused(&self) {
+        self.shared.waits.notified().await;
+    }
+
+    /// Passes on the answer that waits.
+    pub(crate) fn go_on(&self) {
+        self.shared.goes_on.notify_one();
     }
 
     /// Loses no request with this in its first line, which has not come.
     pub(crate) fn forgive(&self, part: &str) {
-        self.shared.losses.lock().expect("no panic").retain(|(waited_for, _)| waited_for != part);
+        self.shared.losses.lock().expect("no panic").retain(|planned| planned.part != part);
     }
 
-    /// Hides Guids from the bridge from now on.
-    pub(crate) fn hide(&self, hides: Hides) {
-        *self.shared.hides.lock().expect("no panic") = Some(hides);
+    /// Hides Guids from the bridge from now on, or no longer.
+    pub(crate) fn hide(&self, hides: Option<Hides>) {
+        *self.shared.hides.lock().expect("no panic") = hides;
     }
 
     /// Closes the next connection as soon as it has been accepted.
     pub(crate) fn close_next(&self) {
         self.shared.closed.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many connections are still to be closed.
+    pub(crate) fn to_close(&self) -> usize {
+        self.shared.closed.load(Ordering::Relaxed)
     }
 
     /// Loses nothing from now on.
@@ -149,6 +200,10 @@ impl Shared {
             let request = message(&mut client, line).await?;
             let own = match loss {
                 Some(Loss::AfterRequest) => return None,
+                Some(Loss::Swallowed) => {
+                    gone(&client).await;
+                    return None;
+                }
                 Some(Loss::Unforwarded(own)) => Some(own),
                 _ => None,
             };
@@ -165,6 +220,20 @@ impl Shared {
                 Some(Loss::InAnswer) => (answer.split_last()?.1.to_vec(), false),
                 Some(Loss::Instead(own)) => (own.bytes(), true),
                 Some(Loss::AfterAnswer) => (answer, false),
+                Some(Loss::Withheld) => {
+                    gone(&client).await;
+                    return None;
+                }
+                Some(Loss::HalfWithheld) => {
+                    client.write_all(answer.get(..answer.len() / 2)?).await.ok()?;
+                    gone(&client).await;
+                    return None;
+                }
+                Some(Loss::Paused) => {
+                    self.waits.notify_one();
+                    self.goes_on.notified().await;
+                    (answer, true)
+                }
                 _ => (answer, true),
             };
             if let Some(seen) = self.seen.lock().expect("no panic").get_mut(number) {
@@ -181,8 +250,14 @@ impl Shared {
     fn note(&self, line: &[u8]) -> (usize, Option<Loss>) {
         let line = String::from_utf8_lossy(line).into_owned();
         let mut losses = self.losses.lock().expect("no panic");
-        let found = losses.iter().position(|(part, _)| line.contains(part.as_str()));
-        let loss = found.and_then(|found| losses.remove(found)).map(|(_, loss)| loss);
+        let found = losses.iter().position(|planned| line.contains(planned.part.as_str()));
+        let loss = found.and_then(|found| match losses.get_mut(found) {
+            Some(planned) if planned.after > 0 => {
+                planned.after -= 1;
+                None
+            }
+            _ => losses.remove(found).map(|planned| planned.loss),
+        });
         let mut seen = self.seen.lock().expect("no panic");
         seen.push(Seen { line, answer: String::new() });
         (seen.len() - 1, loss)

@@ -28,6 +28,9 @@ mod monitoring;
 mod morning;
 mod overlaps;
 mod proxied;
+#[allow(dead_code, reason = "other tests use the rest")]
+#[path = "../stores/redis.rs"]
+mod redis;
 mod refusals;
 mod sessions;
 mod set_busy;
@@ -40,3 +43,4 @@ mod table;
 mod take_overs;
 mod traces;
 mod watching;
+mod without_guid;

@@ -232,6 +232,16 @@ async fn exported() -> Exported {
     let wrong = sessions.sign_in(sign_in(AGENT + 1, "wrong")).await;
     refused(wrong, Code::FailedPrecondition, "CREDENTIALS_REJECTED", "refused");
 
+    let without_guid = Fault::Status {
+        status: 200,
+        headers: Vec::new(),
+        body: br#"{"message":"","retcode":"0"}"#.to_vec(),
+        content_type: "application/json".into(),
+    };
+    bridge.gateway.misbehave(Misbehaviour::once(without_guid).on(Interface::SignIn));
+    let useless = bridge.sign_in(AGENT + 1).await;
+    refused(useless, Code::Internal, "GATEWAY_BAD_REPLY", "unknown");
+
     let cut = Misbehaviour::once(Fault::CutBeforeAnswer).on(Interface::SayBusy);
     bridge.gateway.misbehave(cut);
     refused(bridge.set_busy(AGENT).await, Code::Unknown, "GATEWAY_NO_ANSWER", "unknown");

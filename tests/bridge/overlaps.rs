@@ -131,6 +131,24 @@ async fn what_a_batch_asks_again_waits_for_its_place_as_long_as_before() {
         bridge.states.clone().get_state(request).await
     };
     let (busy, _other) = tokio::join!(busy, other);
-    assert_eq!(busy.expect("an answer").errors, 0);
+    assert_eq!(busy.expect("an answer").error_count, 0);
     assert_eq!(bridge.asked(Interface::SayBusy).len(), 2);
+}
+
+/// The gateway holds the reset of the skill queues that follows a sign-in, until it sees that its
+/// connection has been closed. The change that the sign-in was made for comes in the same turn.
+#[tokio::test]
+async fn a_change_waits_until_the_gateway_has_noticed_that_the_reset_before_it_was_given_up() {
+    let agents = AGENT..AGENT + 10;
+    let tenant = "timeouts.request = \"100ms\"\nreset_skills_after_sign_in = true\n".into();
+    let credentials = agents.clone().collect();
+    let bridge = TestBridge::with(Setup { tenant, credentials, ..<_>::default() }).await;
+    for agent in agents.clone() {
+        let hang = Misbehaviour::once(Fault::Hang).on(Interface::ResetSkill);
+        bridge.gateway.misbehave(hang.of(agent));
+        bridge.set_busy(agent).await.expect("accepted");
+    }
+    assert_eq!(bridge.asked(Interface::ResetSkill).len(), agents.len());
+    assert_eq!(bridge.asked(Interface::SayBusy).len(), agents.len(), "none met the reset");
+    assert_eq!(bridge.gateway.violations(), Vec::<String>::new());
 }

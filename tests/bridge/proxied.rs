@@ -87,7 +87,7 @@ async fn a_sign_in_that_brings_no_guid_is_undone_and_said() {
         (Hides::Off, "could not be signed out again", true),
     ] {
         let (proxy, bridge) = behind_a_proxy("").await;
-        proxy.hide(hides);
+        proxy.hide(Some(hides));
         let answer = bridge.sign_in(AGENT).await;
         let refusal = refused(answer, Code::Internal, "GATEWAY_BAD_REPLY", "unknown");
         assert!(refusal.message.contains(undone), "{}", refusal.message);
@@ -100,7 +100,7 @@ async fn a_sign_in_that_brings_no_guid_is_undone_and_said() {
 #[tokio::test]
 async fn a_gateway_without_guids_is_served_where_the_configuration_says_so() {
     let (proxy, bridge) = behind_a_proxy("auth_mode = \"none\"\n").await;
-    proxy.hide(Hides::OffAndOn);
+    proxy.hide(Some(Hides::OffAndOn));
     bridge.sign_in(AGENT).await.expect("signed in");
     bridge.set_busy(AGENT).await.expect("accepted");
     bridge.sign_out(AGENT).await.expect("signed out");

@@ -55,6 +55,8 @@ pub(crate) struct Setup {
     pub(crate) first: Option<SocketAddr>,
     /// What the bridge is told in the place of the gateway's own address, such as a proxy's.
     pub(crate) base_url: Option<String>,
+    /// An address that the bridge tries after that.
+    pub(crate) standby: Option<String>,
 }
 
 impl TestBridge {
@@ -250,10 +252,11 @@ pub(crate) fn write_config(
     let mut text = format!(
         "[server]\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"127.0.0.1:0\"\n\
          {}[server.drain]\nspread = \"0s\"\n\
-         [tenants.acme]\nbase_urls = [{}\"{}\"]\n",
+         [tenants.acme]\nbase_urls = [{}\"{}\"{}]\n",
         setup.server,
         setup.first.map(|addr| format!("\"https://{addr}\", ")).unwrap_or_default(),
         setup.base_url.clone().unwrap_or_else(|| gateway.base_url()),
+        setup.standby.as_ref().map(|url| format!(", \"{url}\"")).unwrap_or_default(),
     );
     if !setup.credentials.is_empty() {
         text.push_str("credentials_file = \"agents.toml\"\n");

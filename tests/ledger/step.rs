@@ -1,29 +1,35 @@
-//! One call of an agent's life: what is asked, what goes wrong, and how gRPC would repeat it.
-
-use std::{future::Future, time::Duration};
+//! One call of an agent's life: what is asked, and what goes wrong.
 
 use ccgateway_bridge::{
     rpc::proto::{
-        CancelAfterCallWorkRequest, CancelBusyRequest, CancelRestingRequest, GetStateRequest,
-        SetAfterCallWorkRequest, SetBusyRequest, SetIdleRequest, SetRestingRequest, SignInRequest,
-        SignOutRequest,
+        BatchSetBusyRequest, BatchSetBusyResponse, CancelAfterCallWorkRequest,
+        CancelAfterCallWorkResponse, CancelBusyRequest, CancelBusyResponse, CancelRestingRequest,
+        CancelRestingResponse, GetStateRequest, GetStateResponse, SetAfterCallWorkRequest,
+        SetAfterCallWorkResponse, SetBusyRequest, SetBusyResponse, SetIdleRequest, SetIdleResponse,
+        SetRestingRequest, SetRestingResponse, SignInRequest, SignInResponse, SignOutRequest,
+        SignOutResponse, batch_set_busy_response::result::Outcome,
     },
-    sim::{Fault, Interface, Misbehaviour},
+    sim::{Interface, Misbehaviour},
 };
-use serde_json::Value;
-use tonic::{Code, Request, Response, Status};
+use prost::Message as _;
+use tonic::{Code, Status};
 
 use crate::{
     World,
+    caller::Asked,
     chance::Chance,
-    lossy::{Loss, Own},
+    faults::{LOSSES, fault, is_hidden_by_fault, is_hidden_by_loss},
     support::PASSWORD,
 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Step {
     SignIn,
+    /// Of an agent whom another client has signed in.
+    ForceSignIn,
     SetBusy,
+    /// Of the agent and of two others.
+    BatchSetBusy,
     CancelBusy,
     SetIdle,
     SetAfterCallWork,
@@ -35,28 +41,46 @@ pub(crate) enum Step {
 }
 
 use Step::{
-    CancelAfterCallWork, CancelBusy, CancelResting, GetState, SetAfterCallWork, SetBusy, SetIdle,
-    SetResting, SignIn, SignOut,
+    BatchSetBusy, CancelAfterCallWork, CancelBusy, CancelResting, ForceSignIn, GetState,
+    SetAfterCallWork, SetBusy, SetIdle, SetResting, SignIn, SignOut,
 };
 
 /// What an agent goes through; each has as many calls.
-pub(crate) const LIVES: [[Step; 5]; 4] = [
+pub(crate) const LIVES: [[Step; 5]; 6] = [
     [SignIn, SetBusy, CancelBusy, GetState, SignOut],
     [SignIn, SetAfterCallWork, CancelAfterCallWork, GetState, SignOut],
     [SignIn, SetResting, GetState, CancelResting, SignOut],
     [SignIn, GetState, SetBusy, SetIdle, SignOut],
+    [ForceSignIn, SetBusy, CancelBusy, GetState, SignOut],
+    [SignIn, BatchSetBusy, CancelBusy, GetState, SignOut],
 ];
 
 /// Of four calls so many meet a fault.
 const SPOILT: usize = 3;
 /// The same for sign-ins: without a session nothing else is sent.
 const SIGN_INS_SPOILT: usize = 1;
+/// From an agent to the one in its batch whose session is registered, and to one without a session.
+const REGISTERED: u32 = 300_000;
+const UNKNOWN: u32 = 600_000;
+
+/// A fault that is in the way of a call.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Spoilt {
+    /// What the proxy waits for.
+    pub(crate) part: Option<String>,
+    /// Whether it hides what has become of the request.
+    pub(crate) hides: bool,
+}
+
+/// What came of one agent's part of a call.
+pub(crate) type Answer = (u32, Result<(), Status>);
 
 impl Step {
     pub(crate) fn interface(self) -> Interface {
         match self {
             SignIn => Interface::SignIn,
-            SetBusy => Interface::SayBusy,
+            ForceSignIn => Interface::ForceSignIn,
+            SetBusy | BatchSetBusy => Interface::SayBusy,
             CancelBusy => Interface::CancelBusy,
             SetIdle => Interface::SayFree,
             SetAfterCallWork => Interface::Work,
@@ -72,7 +96,8 @@ impl Step {
     fn part(self, agent: u32) -> String {
         let tail = match self {
             SignIn => return format!("PUT /agentgateway/resource/onlineagent/{agent} "),
-            SetBusy => "saybusy",
+            ForceSignIn => "forcelogin",
+            SetBusy | BatchSetBusy => "saybusy",
             CancelBusy => "cancelbusy",
             SetIdle => "sayfree",
             SetAfterCallWork => "work ",
@@ -85,172 +110,91 @@ impl Step {
         format!("/{agent}/{tail}")
     }
 
-    /// Puts a fault in its way, at the gateway or at the proxy; gives what the proxy waits for.
-    pub(crate) fn spoil(self, world: &World, agent: u32, chance: &mut Chance) -> Option<String> {
-        let spoilt = if self == SignIn { SIGN_INS_SPOILT } else { SPOILT };
+    /// Puts a fault in its way, at the gateway or at the proxy.
+    pub(crate) fn spoil(self, world: &World, agent: u32, chance: &mut Chance) -> Spoilt {
+        let signs_in = matches!(self, SignIn | ForceSignIn);
+        let spoilt = if signs_in { SIGN_INS_SPOILT } else { SPOILT };
         if chance.below(4) >= spoilt {
-            return None;
+            return Spoilt::default();
         }
         let by_proxy = chance.below(2) == 0;
         if let Some(proxy) = world.proxy.as_ref().filter(|_| by_proxy) {
-            let part = self.part(agent);
-            proxy.lose(part.clone(), LOSSES[chance.below(LOSSES.len())]);
-            return Some(part);
+            let (part, loss) = (self.part(agent), LOSSES[chance.below(LOSSES.len())]);
+            proxy.lose(part.clone(), loss);
+            return Spoilt { part: Some(part), hides: is_hidden_by_loss(loss) };
         }
         let fault = fault(chance);
+        let hides = is_hidden_by_fault(&fault);
         let rule = Misbehaviour::once(fault).on(self.interface()).of(agent);
         world.bridge.gateway.misbehave(rule);
-        None
+        Spoilt { part: None, hides }
+    }
+
+    /// What has to be before it.
+    pub(crate) async fn prepare(self, world: &World, agent: u32) {
+        match self {
+            ForceSignIn => drop(world.bridge.gateway.sign_in(agent)),
+            BatchSetBusy => {
+                let other = agent + REGISTERED;
+                let guid = world.bridge.gateway.sign_in(other);
+                world.bridge.register(other, &guid).await.expect("registered");
+            }
+            _ => {}
+        }
     }
 
     /// Asks for it, and again where gRPC would.
-    pub(crate) async fn call(self, world: &World, agent: u32, trace: u128) -> Result<(), Status> {
-        let (states, sessions) = (world.bridge.states.clone(), world.bridge.sessions.clone());
+    pub(crate) async fn call(self, world: &World, agent: u32, trace: u128) -> Vec<Answer> {
         let agent_id = agent.to_string();
         macro_rules! ask {
-            ($client:ident, $method:ident, $request:ident { $($field:ident: $value:expr),* }) => {
-                world.retries.of(self.method(), async || {
-                    let message = $request {
-                        agent_id: agent_id.clone(), $($field: $value,)* ..<_>::default()
-                    };
-                    done($client.clone().$method(traced(message, trace))).await
-                }).await
-            };
+            ($service:literal, $method:ident: $request:ident { $($field:ident: $value:expr),* } -> $answer:ident) => {{
+                let message = $request { $($field: $value,)* ..<_>::default() }.encode_to_vec();
+                let path = concat!("/ccgateway.agent.v1.", $service, "/", stringify!($method));
+                world.caller.ask::<$answer>(&Asked { path, message, trace }).await
+            }};
         }
-        match self {
-            SignIn => {
-                ask!(sessions, sign_in, SignInRequest { password: Some(PASSWORD.into()) })
+        let answer = match self {
+            SignIn | ForceSignIn => {
+                let (password, force) = (Some(PASSWORD.into()), self == ForceSignIn);
+                ask!("AgentSession", SignIn: SignInRequest { agent_id: agent_id, password: password, force: force } -> SignInResponse).map(drop)
             }
-            SetBusy => ask!(states, set_busy, SetBusyRequest { reason: Some(200) }),
-            CancelBusy => ask!(states, cancel_busy, CancelBusyRequest {}),
-            SetIdle => ask!(states, set_idle, SetIdleRequest {}),
-            SetAfterCallWork => ask!(states, set_after_call_work, SetAfterCallWorkRequest {}),
-            CancelAfterCallWork => {
-                ask!(states, cancel_after_call_work, CancelAfterCallWorkRequest {})
+            SignOut => ask!("AgentSession", SignOut: SignOutRequest { agent_id: agent_id } -> SignOutResponse).map(drop),
+            SetBusy => ask!("AgentState", SetBusy: SetBusyRequest { agent_id: agent_id, reason: Some(200) } -> SetBusyResponse).map(drop),
+            BatchSetBusy => {
+                let agents = [agent, agent + REGISTERED, agent + UNKNOWN];
+                let agent_ids = agents.iter().map(u32::to_string).collect();
+                let answer = ask!("AgentState", BatchSetBusy: BatchSetBusyRequest { agent_ids: agent_ids, reason: Some(200) } -> BatchSetBusyResponse);
+                return parts(&agents, answer);
             }
+            CancelBusy => ask!("AgentState", CancelBusy: CancelBusyRequest { agent_id: agent_id } -> CancelBusyResponse).map(drop),
+            SetIdle => ask!("AgentState", SetIdle: SetIdleRequest { agent_id: agent_id } -> SetIdleResponse).map(drop),
+            SetAfterCallWork => ask!("AgentState", SetAfterCallWork: SetAfterCallWorkRequest { agent_id: agent_id } -> SetAfterCallWorkResponse).map(drop),
+            CancelAfterCallWork => ask!("AgentState", CancelAfterCallWork: CancelAfterCallWorkRequest { agent_id: agent_id } -> CancelAfterCallWorkResponse).map(drop),
             SetResting => {
-                let minute = prost_types::Duration { seconds: 60, nanos: 0 };
-                ask!(states, set_resting, SetRestingRequest { duration: Some(minute) })
+                let minute = Some(prost_types::Duration { seconds: 60, nanos: 0 });
+                ask!("AgentState", SetResting: SetRestingRequest { agent_id: agent_id, duration: minute } -> SetRestingResponse).map(drop)
             }
-            CancelResting => ask!(states, cancel_resting, CancelRestingRequest {}),
-            GetState => ask!(states, get_state, GetStateRequest {}),
-            SignOut => ask!(sessions, sign_out, SignOutRequest {}),
+            CancelResting => ask!("AgentState", CancelResting: CancelRestingRequest { agent_id: agent_id } -> CancelRestingResponse).map(drop),
+            GetState => ask!("AgentState", GetState: GetStateRequest { agent_id: agent_id } -> GetStateResponse).map(drop),
+        };
+        vec![(agent, answer)]
+    }
+}
+
+/// What a batch says of each of its agents.
+fn parts(agents: &[u32], answer: Result<BatchSetBusyResponse, Status>) -> Vec<Answer> {
+    let results = match answer {
+        Ok(answer) => answer.results,
+        Err(status) => return agents.iter().map(|agent| (*agent, Err(status.clone()))).collect(),
+    };
+    let ids: Vec<_> = results.iter().map(|result| result.agent_id.clone()).collect();
+    assert_eq!(ids, agents.iter().map(u32::to_string).collect::<Vec<_>>());
+    let outcomes = results.into_iter().map(|result| match result.result.expect("a result") {
+        Outcome::Accepted(_) => Ok(()),
+        Outcome::Error(error) => {
+            let (code, details) = (Code::from_i32(error.code), error.encode_to_vec().into());
+            Err(Status::with_details(code, error.message, details))
         }
-    }
-
-    fn method(self) -> &'static str {
-        match self {
-            SignIn => "SignIn",
-            SetBusy => "SetBusy",
-            CancelBusy => "CancelBusy",
-            SetIdle => "SetIdle",
-            SetAfterCallWork => "SetAfterCallWork",
-            CancelAfterCallWork => "CancelAfterCallWork",
-            SetResting => "SetResting",
-            CancelResting => "CancelResting",
-            GetState => "GetState",
-            SignOut => "SignOut",
-        }
-    }
-}
-
-const LOSSES: [Loss; 9] = [
-    Loss::InRequest,
-    Loss::AfterRequest,
-    Loss::BeforeAnswer,
-    Loss::InAnswer,
-    Loss::AfterAnswer,
-    Loss::Instead(Own { status: 502, retry_after: None }),
-    Loss::Instead(Own { status: 503, retry_after: None }),
-    Loss::Instead(Own { status: 504, retry_after: None }),
-    Loss::Unforwarded(Own { status: 503, retry_after: Some(1) }),
-];
-
-/// Any of the faults that a gateway can have.
-fn fault(chance: &mut Chance) -> Fault {
-    const RETCODES: [&str; 8] =
-        ["000-003", "000-004", "000-007", "100-003", "100-006", "100-007", "100-009", "999-999"];
-    const STATUSES: [u16; 9] = [302, 401, 404, 405, 429, 500, 502, 503, 504];
-    let brief = Duration::from_millis(20);
-    match chance.below(12) {
-        0 => Fault::Delay(brief),
-        1 => Fault::DelayBefore(brief),
-        // Longer than the bridge waits.
-        2 => Fault::DelayBefore(Duration::from_millis(500)),
-        3 => Fault::Hang,
-        4 => Fault::CutBeforeAnswer,
-        5 => Fault::CutMidAnswer,
-        6 => Fault::Status {
-            status: STATUSES[chance.below(STATUSES.len())],
-            headers: Vec::new(),
-            body: b"no".to_vec(),
-            content_type: "text/plain".into(),
-        },
-        7 => Fault::Html,
-        8 => Fault::Raw {
-            body: b"{}".to_vec(),
-            content_type: "application/json".into(),
-            headers: Vec::new(),
-        },
-        9 => Fault::CloseAfterAnswer,
-        10 => Fault::StaleSetGuid("00000000-dead-4437-84c3-ab9e9dae20f5.AgentGateway0".into()),
-        _ => Fault::Retcode {
-            retcode: RETCODES[chance.below(RETCODES.len())].into(),
-            message: String::new(),
-        },
-    }
-}
-
-/// A request that is a part of a trace, for which its caller waits for a while.
-fn traced<M>(message: M, trace: u128) -> Request<M> {
-    let mut request = Request::new(message);
-    let traceparent = format!("00-{trace:032x}-b7ad6b7169203331-00");
-    request.metadata_mut().insert("traceparent", traceparent.parse().expect("ascii"));
-    // Shorter than the bridge waits for the gateway, for some of the calls.
-    let millis = if trace.is_multiple_of(3) { 300 } else { 5_000 };
-    request.set_timeout(Duration::from_millis(millis));
-    request
-}
-
-async fn done<T>(call: impl Future<Output = Result<Response<T>, Status>>) -> Result<(), Status> {
-    call.await.map(drop)
-}
-
-/// How gRPC's own library repeats calls, by the service config that the project ships.
-pub(crate) struct Retries {
-    /// Methods with a policy.
-    methods: Vec<String>,
-}
-
-impl Retries {
-    pub(crate) fn shipped() -> Self {
-        let config: Value =
-            serde_json::from_str(include_str!("../../docs/service-config.json")).expect("JSON");
-        let configs = config["methodConfig"].as_array().expect("method configs");
-        let retried = configs.iter().filter(|config| config.get("retryPolicy").is_some());
-        let names = retried.flat_map(|config| config["name"].as_array().expect("names"));
-        let methods = names.map(|name| name["method"].as_str().expect("a method").to_owned());
-        Self { methods: methods.collect() }
-    }
-
-    /// Makes a call up to three times.
-    async fn of(
-        &self,
-        method: &str,
-        call: impl AsyncFn() -> Result<(), Status>,
-    ) -> Result<(), Status> {
-        let mut answer = call().await;
-        for _ in 0..2 {
-            let Err(status) = &answer else { break };
-            let pushback = status.metadata().get("grpc-retry-pushback-ms");
-            let pause = pushback.and_then(|pushback| pushback.to_str().ok()?.parse::<u64>().ok());
-            let may =
-                status.code() == Code::Unavailable && self.methods.iter().any(|m| m == method);
-            let Some(pause) = pause.filter(|_| may) else { break };
-            // In the test's own time: what counts is that it is repeated.
-            tokio::time::sleep(Duration::from_millis(pause.min(5))).await;
-            answer = call().await;
-        }
-        answer
-    }
+    });
+    agents.iter().copied().zip(outcomes).collect()
 }

@@ -98,6 +98,12 @@ impl Raw {
         self.send(DATA, flags, stream, &[&[0][..], &length, message].concat()).await;
     }
 
+    /// Sends no more, and waits until the bridge has closed the connection.
+    pub(crate) async fn hang_up(mut self) {
+        self.0.shutdown().await.expect("sent");
+        while self.next().await.is_some() {}
+    }
+
     /// The next frame; `None` at the end of the connection.
     pub(crate) async fn next(&mut self) -> Option<Frame> {
         let mut head = [0; 9];
@@ -146,7 +152,7 @@ pub(crate) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8>
 /// The headers of a call. Each goes into the table that later ones may refer to, so that whoever
 /// leaves them out does not understand those.
 pub(crate) fn request_head(path: &str, timeout: &str) -> Vec<u8> {
-    let fields = [
+    head(&[
         (":method", "POST"),
         (":scheme", "http"),
         (":path", path),
@@ -154,10 +160,27 @@ pub(crate) fn request_head(path: &str, timeout: &str) -> Vec<u8> {
         ("content-type", "application/grpc"),
         ("te", "trailers"),
         ("grpc-timeout", timeout),
-    ];
-    let field = |(name, value): (&str, &str)| {
-        let length = |text: &str| u8::try_from(text.len()).expect("below 127");
-        [&[0x40, length(name)], name.as_bytes(), &[length(value)], value.as_bytes()].concat()
+    ])
+}
+
+/// Headers as HPACK writes them.
+pub(crate) fn head(fields: &[(&str, &str)]) -> Vec<u8> {
+    let fields = fields.iter().map(|(name, value)| {
+        [&[0x40], &length(name)[..], name.as_bytes(), &length(value), value.as_bytes()].concat()
+    });
+    fields.flatten().collect()
+}
+
+/// The length of a text as HPACK writes it.
+fn length(text: &str) -> Vec<u8> {
+    let Some(mut rest) = text.len().checked_sub(127) else {
+        return vec![u8::try_from(text.len()).expect("below 127")];
     };
-    fields.map(field).concat()
+    let mut bytes = vec![127];
+    while rest >= 128 {
+        bytes.push(u8::try_from(rest % 128 + 128).expect("a byte"));
+        rest /= 128;
+    }
+    bytes.push(u8::try_from(rest).expect("below 128"));
+    bytes
 }

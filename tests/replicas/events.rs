@@ -2,9 +2,13 @@
 
 use std::time::Duration;
 
-use ccgateway_bridge::rpc::proto::{
-    SetBusyRequest, WatchEventsRequest, WatchEventsResponse, confirmation::Status,
-    watch_events_response::What,
+use ccgateway_bridge::{
+    rpc::proto::{
+        SetBusyRequest, WatchEventsRequest, WatchEventsResponse,
+        confirmation::{Reason, Status},
+        watch_events_response::What,
+    },
+    sim::{Fault, Interface, Misbehaviour},
 };
 use tokio::time::timeout;
 use tonic::Streaming;
@@ -77,4 +81,33 @@ async fn a_change_is_confirmed_by_an_event_that_another_replica_fetched() {
             assert_eq!(confirmation.status(), Status::Confirmed, "{confirmation:?}");
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_event_of_another_replica_confirms_nothing_without_a_status() {
+    let centre = Centre::open().await;
+    let replicas = [centre.replica(None).await, centre.replica(None).await];
+    replicas[0].sign_in(1001).await.expect("signed in");
+    let untold = Fault::Retcode { retcode: "100-007".into(), message: String::new() };
+    centre.gateway.misbehave(Misbehaviour::always(untold).on(Interface::AgentStatus));
+    // One of the two polls the agent, and has fetched the event itself.
+    let mut told = Vec::new();
+    for (replica, reason) in replicas.iter().zip([200, 201]) {
+        let mut events = watch(replica, None).await;
+        let request = SetBusyRequest {
+            agent_id: "1001".into(),
+            reason: Some(reason),
+            prolong: Some(true),
+            confirm_within: Some(prost_types::Duration { seconds: 3, nanos: 0 }),
+            ..<_>::default()
+        };
+        let answer = replica.states.clone().set_busy(request).await.expect("accepted");
+        let confirmation = answer.into_inner().confirmation.expect("asked for");
+        event(&mut events, "AgentState_SetNotReady_Success").await;
+        told.push((confirmation.status(), confirmation.reason()));
+    }
+    told.sort();
+    let expected =
+        [(Status::Confirmed, Reason::Unspecified), (Status::Accepted, Reason::NoEvent)];
+    assert_eq!(told, expected);
 }

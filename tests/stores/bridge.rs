@@ -380,6 +380,32 @@ async fn a_password_that_was_rejected_at_one_replica_is_not_tried_at_another() {
     assert_eq!(sign_ins(&gateway), 2);
 }
 
+#[tokio::test]
+async fn a_sign_in_without_a_guid_at_one_replica_is_not_tried_at_another() {
+    let (server, gateway, files) =
+        (RedisServer::start().await, gateway().await, TempDir::new().expect("a folder"));
+    let left = Callee::start(&files, &gateway, &server).await;
+    let right = Callee::start(&files, &gateway, &server).await;
+    let without_guid = Fault::Status {
+        status: 200,
+        headers: Vec::new(),
+        body: br#"{"message":"","retcode":"0"}"#.to_vec(),
+        content_type: "application/json".into(),
+    };
+    gateway.misbehave(Misbehaviour::once(without_guid).on(Interface::SignIn));
+    let first = left.set_busy(1001).await.expect_err("of no use");
+    assert_eq!(first.code(), Code::Internal, "{first:?}");
+    for callee in [&right, &left] {
+        let held_back = callee.set_busy(1001).await.expect_err("not tried");
+        let details = held_back.get_error_details();
+        let info = details.error_info().expect("ErrorInfo");
+        assert_eq!(info.reason, "SIGN_IN_WITHOUT_GUID");
+        assert_eq!(info.metadata["outcome"], "not_sent");
+    }
+    assert_eq!(sign_ins(&gateway), 1);
+    right.sign_in(1002).await.expect("the other agents are not held back");
+}
+
 pub(crate) const CREDENTIALS: &str = "credentials = true";
 
 /// Where what agent 1002 was signed in with is.

@@ -16,7 +16,7 @@ pub(super) fn row(error: &CallError) -> Row<'_> {
     match error {
         CallError::NotSent(unsent) => obstacle(unsent.obstacle(), "nothing was sent"),
         CallError::Refused(refusal) => refused(refusal.retcode.kind()),
-        CallError::AfterRefusal(unsent) => obstacle(unsent.obstacle(), "the agent is as it was"),
+        CallError::AfterRefusal(_, unsent) => obstacle(unsent.obstacle(), "the agent is as it was"),
         CallError::NoAnswer(_) => Row::from(&reason::GATEWAY_NO_ANSWER),
         // It says itself what was waited for, and what that means for the agent.
         CallError::Deadline(_) => Row::from(&reason::DEADLINE).saying(""),
@@ -49,6 +49,7 @@ fn obstacle<'a>(obstacle: &'a Obstacle, so: &'static str) -> Row<'a> {
         Obstacle::Overloaded { share, .. } => Row::from(overloaded(*share)),
         Obstacle::SignInsQueued { due_in } => Row::from(&reason::SIGN_INS_QUEUED).after(*due_in),
         Obstacle::TakenOver { .. } => Row::from(&reason::AGENT_TAKEN_OVER),
+        Obstacle::SignInWithoutGuid => Row::from(&reason::SIGN_IN_WITHOUT_GUID),
         Obstacle::ShuttingDown => Row::from(&reason::SHUTTING_DOWN).after(Duration::ZERO),
         Obstacle::ConnectionAged => Row::from(&reason::CONNECTION_AGED).after(Duration::ZERO),
         Obstacle::StoreUnavailable(_) => Row::from(&reason::STORE_UNAVAILABLE).after(SOON),
@@ -77,6 +78,8 @@ fn unreadable(why: &Unreadable) -> &'static Reason {
         Unreadable::Compressed => &reason::COMPRESSION_UNSUPPORTED,
         Unreadable::TooLarge => &reason::MESSAGE_TOO_LARGE,
         Unreadable::Malformed(_) => &reason::MESSAGE_MALFORMED,
+        Unreadable::BrokenOff => &reason::REQUEST_BROKEN_OFF,
+        Unreadable::RefusedByHttp2 => &reason::HTTP2_REFUSED,
         Unreadable::NotGrpc(_) => &reason::NOT_GRPC,
     }
 }

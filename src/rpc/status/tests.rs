@@ -32,7 +32,8 @@ fn not_sent(obstacle: Obstacle) -> CallError {
 
 fn after_refusal(obstacle: Obstacle) -> CallError {
     let retcode = Retcode::refusal("000-003").expect("a refusal");
-    Untouched::after(&retcode).because(obstacle)
+    let refusal = Refusal { retcode, message: "no such Guid".into(), node: None };
+    Untouched::after(refusal).because(obstacle)
 }
 
 fn status(error: &CallError) -> Status {

@@ -12,7 +12,7 @@ use std::{
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::server::send_buffers::SendBuffer;
+use crate::server::{heads::Heads, send_buffers::SendBuffer};
 
 /// One connection that is served.
 #[derive(Debug)]
@@ -21,6 +21,8 @@ pub(in crate::server) struct Guest {
     born: Instant,
     /// Answers that are made and not yet written to the socket.
     pub(in crate::server) buffer: Arc<SendBuffer>,
+    /// Requests that have come, and those that a service has seen.
+    pub(in crate::server) heads: Heads,
     /// Calls whose answers are being made.
     calls: AtomicUsize,
     /// When the connection got its place, in milliseconds since the house was made.
@@ -57,6 +59,7 @@ impl Guest {
             peer,
             born,
             buffer,
+            heads: Heads::default(),
             calls: AtomicUsize::default(),
             seated,
             idle_since: AtomicU64::new(seated),

@@ -20,7 +20,7 @@ fn events() -> Arc<Events> {
 
 fn publish(events: &Events, id: u32) {
     let change = SessionChange { state: SessionState::Kept, cause: "".into() };
-    events.publish(agent(id), What::Session(change));
+    events.publish(agent(id), What::Session(change), Instant::now());
 }
 
 /// A feed of agent 101 that has begun.
