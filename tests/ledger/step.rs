@@ -7,7 +7,7 @@ use ccgateway_bridge::{
         CancelRestingResponse, GetStateRequest, GetStateResponse, SetAfterCallWorkRequest,
         SetAfterCallWorkResponse, SetBusyRequest, SetBusyResponse, SetIdleRequest, SetIdleResponse,
         SetRestingRequest, SetRestingResponse, SignInRequest, SignInResponse, SignOutRequest,
-        SignOutResponse, batch_set_busy_response::result::Outcome,
+        SignOutResponse, batch_set_busy_response::result::Result as Told,
     },
     sim::{Interface, Misbehaviour},
 };
@@ -190,8 +190,8 @@ fn parts(agents: &[u32], answer: Result<BatchSetBusyResponse, Status>) -> Vec<An
     let ids: Vec<_> = results.iter().map(|result| result.agent_id.clone()).collect();
     assert_eq!(ids, agents.iter().map(u32::to_string).collect::<Vec<_>>());
     let outcomes = results.into_iter().map(|result| match result.result.expect("a result") {
-        Outcome::Accepted(_) => Ok(()),
-        Outcome::Error(error) => {
+        Told::Accepted(_) => Ok(()),
+        Told::Error(error) => {
             let (code, details) = (Code::from_i32(error.code), error.encode_to_vec().into());
             Err(Status::with_details(code, error.message, details))
         }
