@@ -5,7 +5,7 @@ use std::{ffi::OsString, path::Path, path::PathBuf, sync::Arc};
 use super::{
     Config, ConfigErrors, Place,
     error::{ConfigError, Wrong},
-    files,
+    files, gateway, log,
     reader::{Notes, Section},
     retcodes, server, store, strays, tenant, traces,
     value::{self, Node, Table, Value},
@@ -90,8 +90,8 @@ pub fn load(sources: &Sources) -> Result<Config, ConfigErrors> {
 fn config(root: &Section<'_>) -> Config {
     let config = Config {
         server: server::server(&root.section("server"), root.has("store")),
-        log: server::log(&root.section("log")),
-        host_in_flight: server::host_in_flight(&root.section("gateway")),
+        log: log::log(&root.section("log")),
+        host_in_flight: gateway::host_in_flight(&root.section("gateway")),
         tenants: tenant::tenants(&root.section("tenants")),
         store: store::store(root),
         traces: traces::traces(root),

@@ -1,33 +1,82 @@
-//! `[server]` and `[log]`.
+//! `[server]`.
 
 use std::{net::SocketAddr, num::NonZeroUsize, time::Duration};
 
-use tracing_subscriber::EnvFilter;
-
 use super::{
-    Connections, Drain, Http2, LeftSessions, Log, LogFormat, Server,
+    Identity,
     error::{Wrong, quote},
+    http2::{self, Http2},
     reader::Section,
-    scalar,
+    scalar::{self, HOUR, MILLISECOND, MINUTE, SECOND},
 };
 
-pub(super) const MILLISECOND: Duration = Duration::from_millis(1);
-pub(super) const SECOND: Duration = Duration::from_secs(1);
-pub(super) const MINUTE: Duration = Duration::from_secs(60);
-pub(super) const HOUR: Duration = Duration::from_secs(60 * 60);
+/// The side that callers connect to.
+#[derive(Debug)]
+pub struct Server {
+    /// Where gRPC callers connect. `server.listen`.
+    pub listen: SocketAddr,
+    /// Where health and readiness are asked for, over plain HTTP; `None`: nowhere.
+    /// `server.admin_listen`.
+    pub admin_listen: Option<SocketAddr>,
+    /// Runtime threads; `None`: one per core. `server.worker_threads`.
+    pub worker_threads: Option<NonZeroUsize>,
+    /// Whether reflection is served. `server.reflection`.
+    pub reflection: bool,
+    /// Calls in the bridge at once, waiting ones included. `server.calls_max`.
+    pub calls_max: NonZeroUsize,
+    /// The deadline of a call whose caller set none. `server.default_deadline`.
+    pub default_deadline: Duration,
+    /// The bridge's own certificate; `None`: plaintext. `[server.tls]`.
+    pub tls: Option<Identity>,
+    /// HTTP/2 limits. `[server.http2]`.
+    pub http2: Http2,
+    /// Connection limits and ages. `[server.connections]`.
+    pub connections: Connections,
+    /// How the bridge stops. `[server.drain]`.
+    pub drain: Drain,
+}
 
-/// A window in HTTP/2 (RFC 9113, section 6.9.1).
-const WINDOW_MAX: u32 = i32::MAX as u32;
-/// What every HTTP/2 peer starts with (RFC 9113, section 6.9.2).
-const WINDOW_MIN: u32 = 65_535;
-/// A frame in HTTP/2 (RFC 9113, section 4.2).
-const FRAME_MIN: u32 = 16_384;
-const FRAME_MAX: u32 = 16_777_215;
+/// How many connections there may be, and for how long.
+#[derive(Clone, Debug)]
+pub struct Connections {
+    /// Connections that are served.
+    pub max: NonZeroUsize,
+    /// Those of one peer address among them.
+    pub per_peer: NonZeroUsize,
+    /// Handshakes under way, beside them.
+    pub handshakes: NonZeroUsize,
+    /// From accepting a connection to a place for it: TLS, HTTP/2's preface and the client's first
+    /// settings.
+    pub handshake_timeout: Duration,
+    /// After this long, give or take a tenth, a connection is asked to end (GOAWAY).
+    pub max_age: Duration,
+    /// How long it takes new calls after that. Those that have begun are finished in any case.
+    pub max_age_grace: Duration,
+}
+
+/// How the bridge stops.
+#[derive(Clone, Debug)]
+pub struct Drain {
+    /// From "not ready" to GOAWAY: the time callers need to hear of it.
+    pub spread: Duration,
+    /// From GOAWAY to the hard end.
+    pub limit: Duration,
+    /// What becomes of the sessions that the bridge keeps.
+    pub sessions: LeftSessions,
+}
+
+/// What becomes of kept sessions when the bridge stops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LeftSessions {
+    /// They are left as they are, for the next process; the gateway ends those that nobody polls
+    /// within two minutes (cec_07_1202).
+    Leave,
+    /// Their agents are signed out, within the drain's limit.
+    SignOut,
+}
 
 const DEFAULT_LISTEN: ([u8; 4], u16) = ([0, 0, 0, 0], 50051);
 const DEFAULT_ADMIN_LISTEN: ([u8; 4], u16) = ([0, 0, 0, 0], 9090);
-
-const MIB: usize = 1024 * 1024;
 
 /// `[server]`, of a bridge whose sessions outlive it or not.
 pub(super) fn server(section: &Section<'_>, has_store: bool) -> Server {
@@ -49,7 +98,7 @@ pub(super) fn server(section: &Section<'_>, has_store: bool) -> Server {
             MILLISECOND..=HOUR,
         ),
         tls: section.section("tls").identity("certificate", "key"),
-        http2: http2(&section.section("http2")),
+        http2: http2::http2(&section.section("http2")),
         connections: connections(&section.section("connections")),
         drain: drain(&section.section("drain"), has_store),
     };
@@ -92,44 +141,6 @@ pub(super) fn check_places(section: &Section<'_>, server: &Server, tenants: usiz
     }
 }
 
-fn http2(section: &Section<'_>) -> Http2 {
-    let windows = WINDOW_MIN..=WINDOW_MAX;
-    let http2 = Http2 {
-        max_concurrent_streams: section.whole("max_concurrent_streams", 100, 1..=100_000),
-        stream_window: section.whole("stream_window", 65_536, windows.clone()),
-        connection_window: section.whole("connection_window", 131_072, windows),
-        max_frame_size: section.whole("max_frame_size", FRAME_MIN, FRAME_MIN..=FRAME_MAX),
-        max_header_list_size: section.whole("max_header_list_size", 16_384, 4096..=1_048_576),
-        max_pending_accept_reset_streams: section.whole(
-            "max_pending_accept_reset_streams",
-            20,
-            1..=100_000,
-        ),
-        max_local_error_reset_streams: section.whole(
-            "max_local_error_reset_streams",
-            1024,
-            1..=100_000,
-        ),
-        max_send_buffer: section.whole("max_send_buffer", 65_536, 16_384..=64 * MIB),
-        max_message_size: section.whole("max_message_size", 16_384, 1024..=4 * MIB),
-        keepalive_interval: section.duration("keepalive_interval", 30 * SECOND, SECOND..=HOUR),
-        keepalive_timeout: section.duration("keepalive_timeout", 10 * SECOND, SECOND..=10 * MINUTE),
-    };
-    if http2.connection_window < http2.stream_window {
-        section.contradiction(
-            &["connection_window", "stream_window"],
-            Wrong::new(
-                format!(
-                    "connection_window {} is below stream_window {}",
-                    http2.connection_window, http2.stream_window
-                ),
-                "give the connection at least the window of one of its streams",
-            ),
-        );
-    }
-    http2
-}
-
 fn connections(section: &Section<'_>) -> Connections {
     Connections {
         max: section.count("max", 2000, 1_000_000),
@@ -154,29 +165,4 @@ fn drain(section: &Section<'_>, has_store: bool) -> Drain {
             )
             .unwrap_or(sessions),
     }
-}
-
-pub(super) fn log(section: &Section<'_>) -> Log {
-    let filter = section.read("filter", |node| {
-        let text = scalar::text(node)?;
-        // `EnvFilter` takes nothing for "errors only", which hardly anybody means.
-        let good = !text.trim().is_empty() && EnvFilter::builder().parse(text).is_ok();
-        good.then(|| text.to_owned()).ok_or_else(|| {
-            Wrong::new(
-                format!("{} is no log filter", quote(text)),
-                "give directives such as \"info\" or \"ccgateway_bridge=debug,info\"",
-            )
-        })
-    });
-    let formats =
-        [("auto", LogFormat::Auto), ("human", LogFormat::Human), ("json", LogFormat::Json)];
-    Log {
-        filter: filter.unwrap_or_else(|| "info".to_owned()),
-        format: section.choice("format", &formats).unwrap_or(LogFormat::Auto),
-    }
-}
-
-/// `gateway.host_in_flight`.
-pub(super) fn host_in_flight(section: &Section<'_>) -> NonZeroUsize {
-    section.count("host_in_flight", 128, 100_000)
 }

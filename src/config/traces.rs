@@ -9,7 +9,7 @@ use super::{
     error::{Wrong, quote},
     files,
     reader::Section,
-    server::{MILLISECOND, MINUTE, SECOND},
+    scalar::{self, MILLISECOND, MINUTE, SECOND},
 };
 
 /// Where traces of calls go, and of how many. `[traces]`.
@@ -45,7 +45,7 @@ const HEADERS_REMEDY: &str =
 
 pub(super) fn traces(root: &Section<'_>) -> Option<Traces> {
     let section = root.section("traces");
-    let endpoint = section.read("endpoint", |node| endpoint(super::scalar::text(node)?));
+    let endpoint = section.read("endpoint", |node| endpoint(scalar::text(node)?));
     let tls = tls(&section.section("tls"), endpoint.as_ref());
     let headers = headers(&section);
     let sample = section.ratio("sample", 0.01);

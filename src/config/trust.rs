@@ -1,13 +1,52 @@
 //! `[tenants.<id>.tls]`.
 
+use std::fmt;
+
 use aws_lc_rs::digest;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::{
-    ClientTls, Trust,
     error::{Wrong, quote},
     files,
     reader::Section,
 };
+
+/// TLS towards a peer that the bridge connects to.
+#[derive(Debug)]
+pub struct ClientTls {
+    /// What makes the peer's certificate good.
+    pub trust: Trust,
+    /// Shown to a peer that asks for a certificate.
+    pub client: Option<Identity>,
+}
+
+/// What makes a peer's certificate good.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Trust {
+    /// It chains to a root of the system and names the host.
+    SystemRoots,
+    /// It chains to one of these certificates and names the host. `tls.ca_file`.
+    Roots(Vec<CertificateDer<'static>>),
+    /// The SHA-256 of the leaf certificate is one of these. Neither name nor dates are checked.
+    /// `tls.pinned_certificate`, `tls.pinned_sha256`.
+    Pinned(Vec<[u8; 32]>),
+    /// Any certificate will do. `tls.insecure_skip_verify`.
+    Anything,
+}
+
+/// A certificate with its key.
+pub struct Identity {
+    /// The certificate, leaf first.
+    pub chain: Vec<CertificateDer<'static>>,
+    /// Its private key.
+    pub key: PrivateKeyDer<'static>,
+}
+
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Identity").field("certificates", &self.chain.len()).finish_non_exhaustive()
+    }
+}
 
 /// Ways to trust that exclude each other: `pinned_…` counts as one.
 const WAYS: [&[&str]; 3] =
