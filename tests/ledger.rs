@@ -57,7 +57,7 @@ impl World {
         let gateway = TestBridge::gateway(options).await;
         let proxy = if with_proxy { Some(LossyProxy::to(gateway.addr()).await) } else { None };
         // A trace for each call, by which the gateway's journal tells whose request it was.
-        let tenant = "agent_ids = \"1-59999\"\nlimits.sessions = 60000\nlimits.in_flight = 96\n\
+        let tenant = "agent_ids = \"1-59999\"\nlimits.sessions = 60000\nlimits.requests = 96\n\
                       limits.queue_wait = \"5s\"\ntimeouts.request = \"400ms\"\n\
                       timeouts.sign_in = \"400ms\"\nkeep.sign_ins_per_second = 10000\n\
                       [traces]\nendpoint = \"http://127.0.0.1:9\"\nsample = 0\n";

@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 
 use super::reader::Section;
 
-/// `gateway.host_in_flight`.
-pub(super) fn host_in_flight(section: &Section<'_>) -> NonZeroUsize {
-    section.count("host_in_flight", 128, 100_000)
+/// `gateway.host_requests`.
+pub(super) fn host_requests(section: &Section<'_>) -> NonZeroUsize {
+    section.count("host_requests", 128, 100_000)
 }

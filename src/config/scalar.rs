@@ -96,6 +96,7 @@ impl<'a> Section<'a> {
         max: usize,
         parse: impl Fn(&Path) -> Result<T, Wrong>,
     ) -> Option<Vec<T>> {
+        self.know_file(key);
         self.placed(key, max, |place, text| parse(&seen_from(place, checked_path(text)?)))
     }
 

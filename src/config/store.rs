@@ -37,7 +37,7 @@ pub(super) fn store(root: &Section<'_>) -> Option<Store> {
                       process keeps them over a restart";
         section.missing("urls", remedy);
     }
-    section.missing("encryption_keys", KEYS_REMEDY);
+    section.missing("encryption_key_files", KEYS_REMEDY);
     Some(Store::Redis(Box::new(redis)))
 }
 

@@ -123,7 +123,7 @@ fn unreadable(why: &Unreadable) -> (Code, &'static str, More<'static>, &'static 
 fn http_status(status: u16) -> (Code, &'static str, More<'static>, &'static str) {
     let (code, advice) = match status {
         300..=399 => (Code::Internal, "it sends the bridge elsewhere, as to a login page: check the tenant's base_urls; the agent may have changed"),
-        401 | 403 => (Code::Internal, "something before the gateway wants to know who asks: check the tenant's base_urls and tls.client_certificate; the agent may have changed"),
+        401 | 403 => (Code::Internal, "something before the gateway wants to know who asks: check the tenant's base_urls and tls.client_certificate_file; the agent may have changed"),
         404 | 405 => (Code::Internal, "there is no such interface: check the tenant's base_urls; an older gateway may not have it"),
         408 | 502..=504 => (Code::Unknown, "a proxy says so, and the gateway may have acted: look before trying again"),
         _         => (Code::Internal, "check the tenant's base_urls; the agent may have changed: look before trying again"),

@@ -133,7 +133,7 @@ impl Streams {
 
     /// How many places are taken.
     pub(super) fn usage(&self) -> [Usage; 2] {
-        let reflection = Usage::of("reflection", REFLECTION_MAX.get(), &self.reflection);
+        let reflection = Usage::of(Share::ServerReflection, REFLECTION_MAX.get(), &self.reflection);
         [self.health.usage("health_watches"), reflection]
     }
 }

@@ -30,7 +30,7 @@ pub(super) struct Wire<S> {
 /// What is read at once while the connection is asked to end.
 const PIECE: usize = 1024;
 /// What a connection is counted with whose peer takes no bytes at all. It holds the heads of its
-/// answers, of which there are as many as streams (`server.http2.max_concurrent_streams`).
+/// answers, of which there are as many as streams (`http2.max_concurrent_streams` of the listener).
 const STALLED: usize = 256 * 1024;
 
 impl<S> Wire<S> {

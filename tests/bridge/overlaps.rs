@@ -68,7 +68,7 @@ async fn a_call_that_meets_others_again_and_again_is_refused_in_time() {
 
 #[tokio::test]
 async fn a_tenants_calls_are_repeated_from_one_budget() {
-    let tenant = "limits.in_flight = 1\nlimits.queue_wait = \"10s\"\n".into();
+    let tenant = "limits.requests = 1\nlimits.queue_wait = \"10s\"\n".into();
     let bridge = TestBridge::with(Setup { tenant, ..<_>::default() }).await;
     for agent in AGENT..AGENT + 20 {
         bridge.register(agent, &bridge.gateway.sign_in(agent)).await.expect("registered");

@@ -119,14 +119,14 @@ fn ways_to_trust_exclude_each_other() {
 
 #[test]
 fn what_a_careful_operator_would_not_do_is_warned_of() {
-    let warnings = load(&format!("{TENANT}server.listen = \"127.0.0.1:1\"")).warnings();
+    let warnings = load(&format!("{TENANT}listeners.default.address = \"127.0.0.1:1\"")).warnings();
     assert_eq!(warnings, [""; 0]);
 
     let text = "tenants.a.base_urls = \"http://gw\"\ntenants.a.tls.insecure_skip_verify = true\n\
                 retcodes.100-007 = { code = \"UNAUTHENTICATED\", reason = \"A\" }";
     let warnings = load(text).warnings();
     for (warning, expected) in warnings.iter().zip([
-        "server.listen is 0.0.0.0:50051 without [server.tls]",
+        "listeners.default.address is 0.0.0.0:50051 without [listeners.default.tls]",
         "tenant a: tenants.a.base_urls has http://gw:8043/agentgateway/resource: ",
         "tenant a: tenants.a.tls.insecure_skip_verify is true: ANYBODY",
         "retcodes.100-007.code makes a refusal",
@@ -141,28 +141,28 @@ fn limits_that_cannot_be_had_are_warned_of() {
     for (limits, expected) in [
         ("", None),
         (
-            "server.calls_max = 100",
+            "server.limits.calls = 100",
             Some(
-                "server.calls_max is 100, and limits.calls of all tenants together 4096: each tenant \
+                "server.limits.calls is 100, and limits.calls of all tenants together 4096: each tenant \
                  has an even part of the server's places, which for a are 50 calls at once and not \
-                 2048; raise server.calls_max to 4096, or lower limits.calls",
+                 2048; raise server.limits.calls to 4096, or lower limits.calls",
             ),
         ),
         (
-            "server.calls_max = 100\ntenants.a.limits = { calls = 10, in_flight = 10 }\n\
+            "server.limits.calls = 100\ntenants.a.limits = { calls = 10, requests = 10 }\n\
           tenants.b.limits = { calls = 90 }",
             None,
         ),
         (
-            "gateway.host_in_flight = 32",
+            "gateway.host_requests = 32",
             Some(
-                "tenants.a.limits.in_flight is 64, and gateway.host_in_flight only 32, which holds for \
-                 each gateway host: raise it, or lower limits.in_flight",
+                "tenants.a.limits.requests is 64, and gateway.host_requests only 32, which holds for \
+                 each gateway host: raise it, or lower limits.requests",
             ),
         ),
     ] {
         let text = format!(
-            "server.listen = \"127.0.0.1:1\"\ntenants.a.base_urls = \"https://a\"\n\
+            "listeners.default.address = \"127.0.0.1:1\"\ntenants.a.base_urls = \"https://a\"\n\
              tenants.b.base_urls = \"https://b\"\n{limits}"
         );
         let warnings = load(&text).warnings();
@@ -172,7 +172,7 @@ fn limits_that_cannot_be_had_are_warned_of() {
 
 #[test]
 fn fewer_places_than_tenants_are_refused() {
-    let text = "server.calls_max = 2\n\
+    let text = "server.limits.calls = 2\n\
         tenants.a.base_urls = [\"https://a.example\"]\n\
         tenants.b.base_urls = [\"https://b.example\"]\n";
     load(text);
@@ -180,7 +180,7 @@ fn fewer_places_than_tenants_are_refused() {
     let [mistake] = &Folder::new().mistakes(&three)[..] else { panic!("one mistake") };
     assert_eq!(
         mistake,
-        "bridge.toml:1  server.calls_max: 2 places are fewer than the 3 tenants, who need one each; \
+        "bridge.toml:1  server.limits.calls: 2 places are fewer than the 3 tenants, who need one each; \
          give at least 3"
     );
 }

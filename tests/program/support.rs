@@ -203,7 +203,7 @@ pub(crate) fn write_config(files: &TempDir, gateway: &Simulator, settings: &str)
     let ca = files.path().join("ca.pem");
     std::fs::write(&ca, gateway.certificate_pem()).expect("written");
     let text = format!(
-        "server.listen = \"127.0.0.1:0\"\nserver.admin_listen = \"127.0.0.1:0\"\n{settings}\n\
+        "listeners.default.address = \"127.0.0.1:0\"\nadmin.address = \"127.0.0.1:0\"\n{settings}\n\
          [tenants.acme]\nbase_urls = \"{}\"\ntls.ca_file = \"ca.pem\"\n",
         gateway.base_url(),
     );
@@ -219,7 +219,10 @@ pub(crate) fn tls(files: &TempDir) -> (String, String) {
     let (pem, key) = (path("tls.pem"), path("tls.key"));
     std::fs::write(&pem, own.cert.pem()).expect("written");
     std::fs::write(&key, own.signing_key.serialize_pem()).expect("written");
-    (format!("server.tls = {{ certificate = \"{pem}\", key = \"{key}\" }}"), pem)
+    (
+        format!("listeners.default.tls = {{ certificate_file = \"{pem}\", key_file = \"{key}\" }}"),
+        pem,
+    )
 }
 
 /// What a command that ends by itself printed, and its exit code.

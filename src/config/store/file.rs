@@ -19,7 +19,7 @@ pub struct FileStore {
     /// The file; its folder exists. `store.file`.
     pub path: PathBuf,
     /// What sessions are encrypted with, the key that encrypts first; without any they are stored
-    /// as they are. `store.encryption_keys`.
+    /// as they are. `store.encryption_key_files`.
     pub encryption_keys: Vec<EncryptionKey>,
     /// Whether the passwords that callers give are stored too; only with keys.
     /// `store.credentials`.
@@ -53,15 +53,15 @@ pub(super) fn file(section: &Section<'_>, path: PathBuf, redis: &RedisStore) -> 
             ),
         );
     }
-    if redis.credentials && !section.has("encryption_keys") {
+    if redis.credentials && !section.has("encryption_key_files") {
         let problem = "would store passwords in plain text";
         section.contradiction(&["credentials"], Wrong::new(problem, KEYS_REMEDY));
     }
     let path = section.read("file", |_| usable_file(path))?;
-    if !section.has("encryption_keys") {
+    if !section.has("encryption_key_files") {
         section.notes().warn(format!(
-            "store.file without store.encryption_keys: whoever can read {} has the Guids of all \
-             agents; give encryption_keys",
+            "store.file without store.encryption_key_files: whoever can read {} has the Guids of all \
+             agents; give encryption_key_files",
             path.display()
         ));
     }

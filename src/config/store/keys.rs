@@ -16,10 +16,10 @@ pub(super) const KEYS_REMEDY: &str = "give the path of a file with 32 random byt
                            base64, such as \"openssl rand -hex 32\" prints";
 
 pub(super) fn keys(section: &Section<'_>) -> Vec<EncryptionKey> {
-    let keys = section.paths("encryption_keys", KEYS_MAX, |path| {
+    let keys = section.paths("encryption_key_files", KEYS_MAX, |path| {
         let (bytes, metadata) = files::read(path, SECRET_MAX)
             .map_err(|error| files::unreadable(path, &error, KEYS_REMEDY))?;
-        files::warn_of_readers(section, "encryption_keys", path, &metadata);
+        files::warn_of_readers(section, "encryption_key_files", path, &metadata);
         key(&bytes).ok_or_else(|| {
             let shown = quote(&path.to_string_lossy());
             Wrong::new(format!("{shown} does not hold a key"), KEYS_REMEDY)
@@ -29,7 +29,7 @@ pub(super) fn keys(section: &Section<'_>) -> Vec<EncryptionKey> {
     let mut seen = HashSet::new();
     if keys.iter().any(|key| !seen.insert(key.id())) {
         let wrong = Wrong::new("names files with the same key", "give each key once");
-        section.contradiction(&["encryption_keys"], wrong);
+        section.contradiction(&["encryption_key_files"], wrong);
     }
     keys
 }

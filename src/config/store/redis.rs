@@ -25,7 +25,7 @@ pub struct RedisStore {
     /// What becomes of the polls of a replica that cannot renew its leases. `store.when_away`.
     pub when_away: WhenAway,
     /// What sessions are encrypted with, the key that encrypts first; at least one.
-    /// `store.encryption_keys`.
+    /// `store.encryption_key_files`.
     pub encryption_keys: Vec<EncryptionKey>,
     /// Whether the passwords that callers give are shared too. `store.credentials`.
     pub credentials: bool,
@@ -105,7 +105,6 @@ pub struct RedisTimeouts {
     /// For the answer to a command. `store.timeouts.command`.
     pub command: Duration,
     /// How often a connection that only listens is asked whether it is still there.
-    /// `store.timeouts.heartbeat`.
     pub heartbeat: Duration,
 }
 
@@ -115,6 +114,9 @@ const DEFAULT_PORT: u16 = 6379;
 const DEFAULT_PREFIX: &str = "ccgw:";
 const PREFIX_MAX: usize = 64;
 pub(super) const SECRET_MAX: u64 = 4096;
+/// A replica that is cut off hears of it within so long, which is well below the shortest sensible
+/// `store.lease`.
+const HEARTBEAT: Duration = Duration::from_secs(5);
 const URLS_REMEDY: &str = "give redis://<host>[:<port>], or rediss:// for TLS, without user name, \
                            password or path";
 const PASSWORD_REMEDY: &str = "give the path of a file that holds the password alone";
@@ -297,7 +299,7 @@ fn timeouts(section: &Section<'_>) -> RedisTimeouts {
     RedisTimeouts {
         connect: section.duration("connect", SECOND, MILLISECOND..=MINUTE),
         command: section.duration("command", 500 * MILLISECOND, MILLISECOND..=MINUTE),
-        heartbeat: section.duration("heartbeat", 5 * SECOND, 10 * MILLISECOND..=10 * MINUTE),
+        heartbeat: HEARTBEAT,
     }
 }
 

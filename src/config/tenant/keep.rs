@@ -22,11 +22,6 @@ pub struct Keep {
     /// How often the Guid is renewed by updateGuid (cec_07_1225) where polls are not allowed and
     /// Guids change. `keep.guid_interval`.
     pub guid_interval: Duration,
-    /// Refusals for the Guid in a row after which a session is lost; public clients take five.
-    /// `keep.refusals`.
-    pub refusals: u32,
-    /// How long a gateway may give no usable answer before a session is lost. `keep.silence`.
-    pub silence: Duration,
     /// How long a lost session is tried to be made anew. `keep.recovery`.
     pub recovery: Duration,
     /// Automatic sign-ins a second: those that no `SignIn` asked for. `keep.sign_ins_per_second`.
@@ -48,8 +43,6 @@ pub(super) fn keep(section: &Section<'_>) -> Keep {
         pause_min: section.duration("pause_min", 200 * MILLISECOND, MILLISECOND..=MINUTE),
         pause_max: section.duration("pause_max", 500 * MILLISECOND, MILLISECOND..=MINUTE),
         guid_interval: section.duration("guid_interval", 45 * SECOND, MILLISECOND..=HOUR),
-        refusals: section.whole("refusals", 3, 1..=100),
-        silence: section.duration("silence", MINUTE, MILLISECOND..=HOUR),
         recovery: section.duration("recovery", 10 * MINUTE, SECOND..=24 * HOUR),
         sign_ins_per_second: section.whole("sign_ins_per_second", 50, 1..=10_000),
         take_backs: section.whole("take_backs", 6, 1..=100),
