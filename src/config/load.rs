@@ -26,19 +26,17 @@ pub fn load(sources: &Sources) -> Result<Config, ConfigErrors> {
 /// What is under `root`, with defaults in the place of what is wrong.
 pub(super) fn config(root: &Section<'_>) -> Config {
     let listeners = listeners::listeners(&root.section("listeners"));
-    let config = Config {
+    let tenants = tenant::tenants(&root.section("tenants"));
+    Config {
         admin: admin::admin(root, &listeners),
         listeners,
-        server: server::server(&root.section("server"), root.has("store")),
+        server: server::server(&root.section("server"), &tenants, root.has("store")),
         log: log::log(&root.section("log")),
         host_requests: gateway::host_requests(&root.section("gateway")),
-        tenants: tenant::tenants(&root.section("tenants")),
+        tenants,
         store: store::store(root),
         traces: traces::traces(root),
         retcodes: retcodes::retcodes(&root.section("retcodes")),
         warnings: Vec::new(),
-    };
-    let limits = root.section("server").section("limits");
-    server::check_places(&limits, &config.server.limits, config.tenants.len());
-    config
+    }
 }

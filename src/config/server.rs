@@ -1,12 +1,14 @@
 //! `[server]`.
 
-use std::{num::NonZeroUsize, time::Duration};
+use std::{collections::BTreeMap, num::NonZeroUsize, time::Duration};
 
 use super::{
+    Tenant,
     error::Wrong,
     reader::Section,
     scalar::{HOUR, MILLISECOND, MINUTE, SECOND},
 };
+use crate::id::TenantId;
 
 /// What all listeners have in common.
 #[derive(Debug)]
@@ -15,7 +17,8 @@ pub struct Server {
     pub worker_threads: Option<NonZeroUsize>,
     /// Whether reflection is served. `server.reflection`.
     pub reflection: bool,
-    /// The deadline of a call whose caller set none. `server.default_deadline`.
+    /// The deadline of a call whose caller set none; above the tenants' `timeouts.sign_in` unless
+    /// the operator says otherwise. `server.default_deadline`.
     pub default_deadline: Duration,
     /// Bounds on what all callers together may take. `[server.limits]`.
     pub limits: ServerLimits,
@@ -75,28 +78,54 @@ pub enum LeftSessions {
 
 const MIB: usize = 1024 * 1024;
 
-/// `[server]`, of a bridge whose sessions outlive it or not.
-pub(super) fn server(section: &Section<'_>, has_store: bool) -> Server {
+/// The shortest default for [`Server::default_deadline`].
+const DEFAULT_DEADLINE: Duration = Duration::from_secs(30);
+
+/// `[server]`, of a bridge with these tenants, whose sessions outlive it or not.
+pub(super) fn server(
+    section: &Section<'_>,
+    tenants: &BTreeMap<TenantId, Tenant>,
+    has_store: bool,
+) -> Server {
     let worker_threads = section.count("worker_threads", 1, 1024);
     Server {
         worker_threads: section.has("worker_threads").then_some(worker_threads),
         reflection: section.truth("reflection", true),
-        default_deadline: section.duration("default_deadline", 10 * SECOND, MILLISECOND..=HOUR),
-        limits: limits(&section.section("limits")),
+        default_deadline: default_deadline(section, tenants),
+        limits: limits(&section.section("limits"), tenants.len()),
         connections: connections(&section.section("connections")),
         drain: drain(&section.section("drain"), has_store),
     }
 }
 
-fn limits(section: &Section<'_>) -> ServerLimits {
-    ServerLimits {
-        calls: section.count("calls", 10_000, 1_000_000),
-        message_size: section.whole("message_size", 16_384, 1024..=4 * MIB),
+/// Long enough, where it is not given, for a call whose agent has to be signed in first.
+fn default_deadline(section: &Section<'_>, tenants: &BTreeMap<TenantId, Tenant>) -> Duration {
+    let given = section.optional_duration("default_deadline", MILLISECOND..=HOUR);
+    let Some(given) = given else {
+        let longest = tenants.values().map(|Tenant { timeouts, .. }| timeouts.sign_in + timeouts.request);
+        return longest.max().unwrap_or_default().max(DEFAULT_DEADLINE);
+    };
+    if let Some((id, tenant)) = tenants.iter().find(|(_, tenant)| given < tenant.timeouts.sign_in) {
+        let shown = |time: Duration| humantime::format_duration(time).to_string();
+        section.notes().warn(format!(
+            "server.default_deadline is {}, and tenants.{id}.timeouts.sign_in {}: a call without a \
+             deadline may end before its agent is signed in; give at least {}, or leave \
+             default_deadline out",
+            shown(given),
+            shown(tenant.timeouts.sign_in),
+            shown(tenant.timeouts.sign_in + tenant.timeouts.request),
+        ));
     }
+    given
 }
 
-/// A tenant without a place of its own would never be served while others take what there is.
-pub(super) fn check_places(section: &Section<'_>, limits: &ServerLimits, tenants: usize) {
+/// For so many tenants. One without a place of its own would never be served while others take what
+/// there is.
+fn limits(section: &Section<'_>, tenants: usize) -> ServerLimits {
+    let limits = ServerLimits {
+        calls: section.count("calls", 10_000, 1_000_000),
+        message_size: section.whole("message_size", 16_384, 1024..=4 * MIB),
+    };
     let places = limits.calls.get();
     if places < tenants {
         section.contradiction(
@@ -107,6 +136,7 @@ pub(super) fn check_places(section: &Section<'_>, limits: &ServerLimits, tenants
             ),
         );
     }
+    limits
 }
 
 fn connections(section: &Section<'_>) -> Connections {

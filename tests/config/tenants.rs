@@ -137,6 +137,35 @@ fn what_a_careful_operator_would_not_do_is_warned_of() {
 }
 
 #[test]
+fn the_default_deadline_leaves_the_time_for_a_sign_in() {
+    for (lines, seconds, warned) in [
+        ("", 30, false),
+        ("tenants.acme.timeouts.sign_in = \"1m\"", 68, false),
+        ("tenants.acme.timeouts = { sign_in = \"1m\", request = \"2m\" }", 180, false),
+        ("server.default_deadline = \"15s\"", 15, false),
+        ("server.default_deadline = \"14s\"", 14, true),
+        ("server.default_deadline = \"1m\"\ntenants.acme.timeouts.sign_in = \"61s\"", 60, true),
+    ] {
+        let text = format!("{TENANT}listeners.default.address = \"127.0.0.1:1\"\n{lines}");
+        let config = load(&text);
+        assert_eq!(config.server.default_deadline, Duration::from_secs(seconds), "{lines}");
+        let warnings = config.warnings();
+        assert_eq!(!warnings.is_empty(), warned, "{warnings:#?}");
+    }
+    let text = format!(
+        "{TENANT}listeners.default.address = \"127.0.0.1:1\"\nserver.default_deadline = \"14s\""
+    );
+    assert_eq!(
+        load(&text).warnings(),
+        [
+            "server.default_deadline is 14s, and tenants.acme.timeouts.sign_in 15s: a call without a \
+          deadline may end before its agent is signed in; give at least 23s, or leave \
+          default_deadline out"
+        ]
+    );
+}
+
+#[test]
 fn limits_that_cannot_be_had_are_warned_of() {
     for (limits, expected) in [
         ("", None),
