@@ -20,6 +20,7 @@ use super::{
     error::{Wrong, quote},
     reader::Section,
     scalar::{self, HOUR, MINUTE, SECOND},
+    sources::has_separator,
     trust,
 };
 use crate::id::{DEFAULT_AGENT_IDS, TenantId};
@@ -75,6 +76,11 @@ pub(super) fn tenants(section: &Section<'_>) -> BTreeMap<TenantId, Tenant> {
         any = true;
         let tenant = tenant(&section, name);
         match TenantId::parse(name) {
+            Ok(_) if has_separator(name) => section.error(Wrong::new(
+                format!("{} is no id of a tenant", quote(name)),
+                "it must not have \"__\" in it or end with \"_\": two of them stand for a dot in the \
+                 names of variables",
+            )),
             Ok(id) => drop(tenants.insert(id, tenant)),
             Err(error) => section.error(Wrong::new(
                 format!("{} is no id of a tenant", quote(name)),

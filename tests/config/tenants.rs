@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use ccgateway_bridge::config::{AuthMode, Trust};
+use ccgateway_bridge::config::{self, AuthMode, Sources, Trust};
 
 use crate::support::{Folder, TENANT, load};
 
@@ -76,6 +76,26 @@ fn ids_that_are_no_labels_are_told() {
     let mistakes = Folder::new().mistakes("[tenants.Acme]\nbase_urls = \"https://gw\"");
     let expected = "bridge.toml:1  tenants.Acme: \"Acme\" is no id of a tenant; it must be 1 to 63";
     assert!(mistakes[0].starts_with(expected), "{mistakes:#?}");
+}
+
+#[test]
+fn ids_that_variables_could_not_have_in_their_names_are_told() {
+    for id in ["a__b", "a___", "a_", "a__"] {
+        let mistakes = Folder::new().mistakes(format!("tenants.{id}.base_urls = \"https://gw\""));
+        let expected = format!(
+            "bridge.toml:1  tenants.{id}: \"{id}\" is no id of a tenant; it must not have \"__\" in it \
+             or end with \"_\": "
+        );
+        assert_eq!(mistakes.len(), 1, "{mistakes:#?}");
+        assert!(mistakes[0].starts_with(&expected), "{mistakes:#?}");
+    }
+    for id in ["a_b", "a-", "a.b", "0"] {
+        // Each of them can be set by a variable.
+        let name = format!("CCGW__TENANTS__{}__BASE_URLS", id.to_uppercase());
+        let config = config::load(&Sources::from_environment([(name, "https://gw")]));
+        let config = config.unwrap_or_else(|errors| panic!("{errors}"));
+        assert!(config.tenants.contains_key(id), "{id}");
+    }
 }
 
 #[test]
@@ -157,11 +177,9 @@ fn the_default_deadline_leaves_the_time_for_a_sign_in() {
     );
     assert_eq!(
         load(&text).warnings(),
-        [
-            "server.default_deadline is 14s, and tenants.acme.timeouts.sign_in 15s: a call without a \
+        ["server.default_deadline is 14s, and tenants.acme.timeouts.sign_in 15s: a call without a \
           deadline may end before its agent is signed in; give at least 23s, or leave \
-          default_deadline out"
-        ]
+          default_deadline out"]
     );
 }
 
