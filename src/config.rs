@@ -45,7 +45,7 @@ pub use self::{
         FileStore, Redis, RedisNode, RedisStore, RedisTimeouts, RedisTls, Sentinel, Store,
         Topology, WhenAway,
     },
-    tenant::{AuthMode, Events, Keep, Limits, Tenant, Timeouts},
+    tenant::{AuthMode, Edition, Events, Keep, Limits, Tenant, Timeouts},
     traces::Traces,
     trust::{ClientTls, Identity, Trust},
 };

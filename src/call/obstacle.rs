@@ -18,6 +18,15 @@ pub enum Obstacle {
     #[error("the tenant is not configured")]
     TenantUnknown,
 
+    /// The tenant's gateway has no such interface, by its edition.
+    #[error("the tenant's gateway is of edition {edition}, which has no {interface}")]
+    InterfaceMissing {
+        /// Its name in the gateway's own logs.
+        interface: &'static str,
+        /// As the configuration spells it.
+        edition: &'static str,
+    },
+
     /// The agent has no session, and the bridge has no credentials to make one.
     #[error("the agent has no session; call AgentSession.SignIn or RegisterSession first")]
     SessionMissing,

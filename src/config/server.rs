@@ -102,7 +102,8 @@ pub(super) fn server(
 fn default_deadline(section: &Section<'_>, tenants: &BTreeMap<TenantId, Tenant>) -> Duration {
     let given = section.optional_duration("default_deadline", MILLISECOND..=HOUR);
     let Some(given) = given else {
-        let longest = tenants.values().map(|Tenant { timeouts, .. }| timeouts.sign_in + timeouts.request);
+        let longest =
+            tenants.values().map(|Tenant { timeouts, .. }| timeouts.sign_in + timeouts.request);
         return longest.max().unwrap_or_default().max(DEFAULT_DEADLINE);
     };
     if let Some((id, tenant)) = tenants.iter().find(|(_, tenant)| given < tenant.timeouts.sign_in) {

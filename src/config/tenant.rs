@@ -1,6 +1,7 @@
 //! `[tenants.<id>]`.
 
 mod base_urls;
+mod edition;
 mod keep;
 mod limits;
 mod timeouts;
@@ -11,6 +12,7 @@ use http::Uri;
 
 use self::base_urls::{base_urls, warn_of_plaintext};
 pub use self::{
+    edition::Edition,
     keep::Keep,
     limits::{Events, Limits},
     timeouts::Timeouts,
@@ -23,7 +25,7 @@ use super::{
     sources::has_separator,
     trust,
 };
-use crate::id::{DEFAULT_AGENT_IDS, TenantId};
+use crate::id::TenantId;
 
 /// One tenant and its gateway.
 #[derive(Debug)]
@@ -35,7 +37,9 @@ pub struct Tenant {
     pub tls: ClientTls,
     /// How the gateway treats Guids (AUTHMODE). `auth_mode`.
     pub auth_mode: AuthMode,
-    /// The agent ids that the gateway knows. `agent_ids`.
+    /// Which edition of the interface the gateway has. `edition`.
+    pub edition: Edition,
+    /// The agent ids that the gateway knows; those of its edition, or others. `agent_ids`.
     pub agent_ids: RangeInclusive<u32>,
     /// How long a registered Guid is good without being registered again. `registered_ttl`.
     pub registered_ttl: Duration,
@@ -109,12 +113,14 @@ fn tenant(section: &Section<'_>, name: &str) -> Tenant {
         AuthMode::Static | AuthMode::None => 12 * HOUR,
     };
     let agent_ids = section.read("agent_ids", |node| agent_ids(scalar::text(node)?));
-    let agent_ids = agent_ids.unwrap_or(DEFAULT_AGENT_IDS);
+    let edition = edition::edition(section);
+    let agent_ids = agent_ids.unwrap_or_else(|| edition.agent_ids());
     let base_urls = base_urls(section);
     warn_of_plaintext(section, &base_urls, name);
     Tenant {
         base_urls,
         tls: trust::gateway_tls(&section.section("tls"), name),
+        edition,
         auth_mode,
         registered_ttl: section.duration("registered_ttl", registered_ttl, SECOND..=24 * HOUR),
         timeouts: timeouts::timeouts(&section.section("timeouts")),

@@ -97,6 +97,7 @@ fn obstacle<'a>(obstacle: &'a Obstacle, so: &'static str) -> Row<'a> {
         Obstacle::TakenOver { .. }      => (FailedPrecondition, "AGENT_TAKEN_OVER", Precondition("SESSION"), "stop the other client, or take the agent over with SignIn and force"),
         Obstacle::ShuttingDown          => (Unavailable, "SHUTTING_DOWN", RetryAfter(Duration::ZERO), "try again at once"),
         Obstacle::ConnectionAged        => (Unavailable, "CONNECTION_AGED", RetryAfter(Duration::ZERO), "go on with a new connection; a watch goes on after the last sequence"),
+        Obstacle::InterfaceMissing { .. } => (Code::Unimplemented, "INTERFACE_MISSING", Nothing, "do without it, or correct the tenant's edition"),
         Obstacle::StoreUnavailable(_)   => (Unavailable, "STORE_UNAVAILABLE", RetryAfter(SOON), "try again shortly"),
         Obstacle::Tried { then, .. }    => return self::obstacle(then, so),
         Obstacle::Unprepared(error)     => return row(error),
@@ -384,6 +385,8 @@ mod tests {
                 (ResourceExhausted, "TENANT_OVERLOADED", unsent, Some(500), Some("500")),
             );
         }
+        let missing = Obstacle::InterfaceMissing { interface: "getAgentStatus", edition: "2014" };
+        check(&not_sent(missing), (Code::Unimplemented, "INTERFACE_MISSING", unsent, None, None));
         check(
             &not_sent(Obstacle::ShuttingDown),
             (Unavailable, "SHUTTING_DOWN", unsent, Some(1), Some("1")),

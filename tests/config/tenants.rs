@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use ccgateway_bridge::config::{self, AuthMode, Sources, Trust};
+use ccgateway_bridge::config::{self, AuthMode, Edition, Sources, Trust};
 
 use crate::support::{Folder, TENANT, load};
 
@@ -177,9 +177,11 @@ fn the_default_deadline_leaves_the_time_for_a_sign_in() {
     );
     assert_eq!(
         load(&text).warnings(),
-        ["server.default_deadline is 14s, and tenants.acme.timeouts.sign_in 15s: a call without a \
+        [
+            "server.default_deadline is 14s, and tenants.acme.timeouts.sign_in 15s: a call without a \
           deadline may end before its agent is signed in; give at least 23s, or leave \
-          default_deadline out"]
+          default_deadline out"
+        ]
     );
 }
 
@@ -229,5 +231,33 @@ fn fewer_places_than_tenants_are_refused() {
         mistake,
         "bridge.toml:1  server.limits.calls: 2 places are fewer than the 3 tenants, who need one each; \
          give at least 3"
+    );
+}
+
+#[test]
+fn an_edition_says_which_agents_there_are_unless_the_operator_does() {
+    for (lines, edition, ids) in [
+        ("", Edition::V2023, 101..=59_999),
+        ("tenants.acme.edition = \"2014\"", Edition::V2014, 1..=19_999),
+        ("tenants.acme.edition = \"2023-09\"", Edition::V2023, 101..=59_999),
+        ("tenants.acme.edition = \"2025-11\"", Edition::V2025, 101..=999_999),
+        (
+            "tenants.acme = { edition = \"2014\", agent_ids = \"5-7\", base_urls = \"https://gw\" }",
+            Edition::V2014,
+            5..=7,
+        ),
+    ] {
+        let tenant = if lines.contains("base_urls") { "" } else { TENANT };
+        let config = load(&format!("{tenant}{lines}\n"));
+        let tenant = &config.tenants["acme"];
+        assert_eq!((tenant.edition, &tenant.agent_ids), (edition, &ids), "{lines}");
+    }
+    let mistakes = Folder::new().mistakes(format!("{TENANT}tenants.acme.edition = \"2024\"\n"));
+    assert_eq!(
+        mistakes,
+        [
+            "bridge.toml:2  tenants.acme.edition: \"2024\" is not one of its words; give one of 2014, \
+          2023-09, 2025-11"
+        ]
     );
 }
