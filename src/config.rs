@@ -14,6 +14,7 @@ mod gateway;
 mod listeners;
 mod load;
 mod log;
+mod otel;
 mod reader;
 #[cfg(test)]
 mod reference;

@@ -10,6 +10,7 @@ use super::{
     Place,
     error::{ConfigError, Wrong},
     files, listeners,
+    otel::Otel,
     reader::Notes,
     value::{self, Node, Table, Value},
 };
@@ -27,12 +28,13 @@ const DEPTH_MAX: usize = 8;
 
 const SIZE_MAX: u64 = 4 * 1024 * 1024;
 
-/// Where a configuration comes from. Flags go before the environment, that before the file, and
-/// the file before the defaults.
+/// Where a configuration comes from. Flags go before the environment, that before the file, the file
+/// before OpenTelemetry's own variables, and those before the defaults.
 #[derive(Clone, Debug, Default)]
 pub struct Sources {
     file: Option<PathBuf>,
     environment: Vec<(String, String)>,
+    otel: Otel,
     flags: Vec<Flag>,
 }
 
@@ -45,21 +47,24 @@ struct Flag {
 
 impl Sources {
     /// Takes what starts with `CCGW__` from `environment`, which is `std::env::vars_os()` but in
-    /// tests.
+    /// tests, and OpenTelemetry's variables that say where traces go.
     pub fn from_environment<K, V>(environment: impl IntoIterator<Item = (K, V)>) -> Self
     where
         K: Into<OsString>,
         V: Into<OsString>,
     {
         let text = |os: OsString| os.to_string_lossy().into_owned();
-        let mut environment: Vec<_> = environment
+        let mut variables: Vec<_> = environment
             .into_iter()
             .map(|(name, value)| (text(name.into()), value))
-            .filter(|(name, _)| name.starts_with(PREFIX))
+            .filter(|(name, _)| name.starts_with(PREFIX) || Otel::has(name))
             .map(|(name, value)| (name, text(value.into())))
             .collect();
-        environment.sort();
-        Self { environment, ..Self::default() }
+        variables.sort();
+        let (environment, otel) =
+            variables.into_iter().partition(|(name, _)| name.starts_with(PREFIX));
+        let otel: Vec<_> = otel;
+        Self { environment, otel: Otel::new(otel), ..Self::default() }
     }
 
     /// Takes a TOML file.
@@ -101,7 +106,25 @@ impl Sources {
                 Err(wrong) => notes.error(place, "listeners", wrong),
             }
         }
+        self.add_otel(&mut tree, notes);
         Ok((tree, place))
+    }
+
+    /// Has traces go where OpenTelemetry's variables say, unless something else does.
+    fn add_otel(&self, tree: &mut Table, notes: &Notes) {
+        let given = match tree.get("traces").map(|node| &node.value) {
+            None => false,
+            Some(Value::Table(traces)) => traces.contains_key("endpoint"),
+            // A mistake, of which the reader tells.
+            Some(_) => true,
+        };
+        if given {
+            return;
+        }
+        if let Some((name, endpoint)) = self.otel.endpoint(notes) {
+            let node = raw(Place::Environment(name.into()), endpoint);
+            value::insert(tree, &["traces", "endpoint"].map(str::to_owned), node);
+        }
     }
 }
 

@@ -22,6 +22,7 @@ mod grpcurl;
 mod half_messages;
 mod log_level;
 mod logs;
+mod otel;
 mod papers;
 mod raw;
 mod readme;
