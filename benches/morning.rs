@@ -187,15 +187,15 @@ async fn start(
     agents: u32,
     redis: Option<&Redis>,
 ) -> Result<Bridge, Failure> {
-    let mut text = "[server]\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"off\"\n\
-        drain = { spread = \"0s\", limit = \"3s\", sessions = \"leave\" }\n"
+    let mut text = "listeners.default.address = \"127.0.0.1:0\"\nadmin.address = \"off\"\n\
+        [server]\ndrain = { delay = \"0s\", timeout = \"3s\", sessions = \"leave\" }\n"
         .to_owned();
     if let Some(redis) = redis {
         fs::write(folder.path().join("store.key"), "5a".repeat(32))?;
         let port = redis.port;
         write!(
             text,
-            "[store]\nurls = \"redis://127.0.0.1:{port}\"\nencryption_keys = \"store.key\"\n"
+            "[store]\nurls = \"redis://127.0.0.1:{port}\"\nencryption_key_files = \"store.key\"\n"
         )?;
     }
     let mut credentials = String::new();

@@ -154,17 +154,17 @@ def check_session_file(overlay):
 def check_stop(overlay):
     """The bridge must be done before Kubernetes kills it."""
     env = environment(overlay.bridge)
-    spread, limit = (env.get(f"CCGW__SERVER__DRAIN__{part}") for part in ("SPREAD", "LIMIT"))
-    if not spread or not limit:
-        overlay.problems.append("the drain's spread and limit are not both in the environment")
+    delay, timeout = (env.get(f"CCGW__SERVER__DRAIN__{part}") for part in ("DELAY", "TIMEOUT"))
+    if not delay or not timeout:
+        overlay.problems.append("the drain's delay and timeout are not both in the environment")
         return ""
     grace = overlay.pod["spec"]["terminationGracePeriodSeconds"]
     hook = overlay.bridge.get("lifecycle", {}).get("preStop")
     overlay.want(not hook, "there is a preStop hook; its time is not in the sum")
-    total = seconds(spread) + seconds(limit)
+    total = seconds(delay) + seconds(timeout)
     overlay.want(
         total + RESERVE <= grace,
-        f"spread {spread} and limit {limit} leave less than {RESERVE} s of {grace} s",
+        f"delay {delay} and timeout {timeout} leave less than {RESERVE} s of {grace} s",
     )
     return f"stops within {total:g} s of {grace} s"
 

@@ -15,14 +15,14 @@ use clap::{Parser, Subcommand};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::{
-    config::{Config, ConfigErrors, Sources, load},
+    config::{Config, ConfigErrors, LISTEN_KEY, Sources, load},
     version,
 };
 
 /// Lets gRPC callers control call-centre agents on a Huawei CC-Gateway.
 ///
 /// Settings come from the file that --config names, from environment variables such as
-/// CCGW__SERVER__LISTEN, and from the flags below; flags go before variables, and those before
+/// CCGW__LISTENERS__DEFAULT__ADDRESS, and from the flags below; flags go before variables, and those before
 /// the file. docs/ccgateway-bridge.example.toml explains every key.
 #[derive(Debug, Parser)]
 #[command(version = version::VERSION)]
@@ -68,10 +68,11 @@ struct Settings {
     /// The TOML file with the configuration.
     #[arg(long, global = true, value_name = "FILE", env = "CCGW_CONFIG")]
     config: Option<PathBuf>,
-    /// Where gRPC callers connect (server.listen) [default: 0.0.0.0:50051].
+    /// Where gRPC callers connect: the address of the only listener, or of the one named default
+    /// where there are several (listeners.default.address) [default: 0.0.0.0:50051].
     #[arg(long, global = true, value_name = "IP:PORT")]
     listen: Option<String>,
-    /// Where health and readiness are asked for, or "off" (server.admin_listen)
+    /// Where health and readiness are asked for, or "off" (admin.address)
     /// [default: 0.0.0.0:9090].
     #[arg(long, global = true, value_name = "IP:PORT")]
     admin_listen: Option<String>,
@@ -120,8 +121,8 @@ impl Settings {
             sources = sources.with_file(file);
         }
         for (flag, key, value) in [
-            ("--listen", "server.listen", &self.listen),
-            ("--admin-listen", "server.admin_listen", &self.admin_listen),
+            ("--listen", LISTEN_KEY, &self.listen),
+            ("--admin-listen", "admin.address", &self.admin_listen),
             ("--worker-threads", "server.worker_threads", &self.worker_threads),
             ("--log-filter", "log.filter", &self.log_filter),
             ("--log-format", "log.format", &self.log_format),

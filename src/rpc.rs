@@ -124,7 +124,7 @@ pub fn services(
         default_deadline: server.default_deadline,
     });
     let unread = Unread::new(shared.clone());
-    let limit = server.http2.max_message_size;
+    let limit = server.limits.message_size;
     let mut routes = Routes::builder();
     routes
         .add_service(

@@ -15,6 +15,7 @@ mod linger;
 mod listener;
 mod metrics;
 mod opening;
+mod ports;
 mod rates;
 mod reflection;
 mod send_buffers;
@@ -29,7 +30,6 @@ mod wire;
 use std::{collections::BTreeMap, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::{
-    net::TcpListener,
     task::JoinSet,
     time::{Instant, timeout},
 };
@@ -40,14 +40,15 @@ use self::{
     admin::Readiness,
     certificates::Certificates,
     health::Health,
-    listener::{Callers, accept},
+    listener::{Callers, CommonCallers, accept},
     metrics::{Exposition, ServerShares},
+    ports::{Port, Ports},
     service::Services,
     status::Board,
 };
 use crate::{
     call::Deadline,
-    config::{self, Config, Drain, LeftSessions},
+    config::{self, Config, Drain, LeftSessions, ListenerName},
     gateway::BuildError,
     id::TenantId,
     keyring::SealError,
@@ -61,7 +62,7 @@ use crate::{
 /// A bridge that answers calls.
 #[derive(Debug)]
 pub struct Bridge {
-    grpc_addr: SocketAddr,
+    listeners: Vec<(ListenerName, SocketAddr)>,
     admin_addr: Option<SocketAddr>,
     readiness: Arc<Readiness>,
     health: Health,
@@ -83,15 +84,18 @@ pub enum StartError {
         /// The address.
         addr: SocketAddr,
         /// The key that names it.
-        key: &'static str,
+        key: String,
         /// Why.
         source: io::Error,
     },
-    /// The bridge's own certificate is unusable.
-    #[error("server.tls: {0}")]
-    Tls(rustls::Error),
+    /// There is no listener, which [`config::load`] does not let happen.
+    #[error("listeners: there is none; configure at least one")]
+    NoListener,
+    /// The certificate of a listener is unusable.
+    #[error("listeners.{0}.tls: {1}")]
+    Tls(ListenerName, rustls::Error),
     /// What replicas share cannot be encrypted.
-    #[error("store.encryption_keys: {0}")]
+    #[error("store.encryption_key_files: {0}")]
     Store(#[from] SealError),
     /// The file that sessions are to be kept in cannot be used.
     #[error("store.file: {0}")]
@@ -132,13 +136,7 @@ struct Stages {
     close: CancellationToken,
 }
 
-/// The ports that are listened on, with what they are.
-struct Ports {
-    grpc: (TcpListener, SocketAddr),
-    admin: Option<(TcpListener, SocketAddr)>,
-}
-
-/// Of the drain's limit, the part that callers get for reading their last answer, and another part in
+/// Of the drain's timeout, the part that callers get for reading their last answer, and another part in
 /// which what is left goes into a file.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
@@ -160,7 +158,7 @@ impl Bridge {
     pub async fn start_with(config: Config, log: Option<LogControl>) -> Result<Self, StartError> {
         // Before anything else: a port that is taken, as by the bridge that runs already, must not
         // become known only when this one has begun to poll that one's agents.
-        let ports = Ports::open(&config.server)?;
+        let ports = Ports::open(&config)?;
         let stores = open_stores(&config).await?;
         let work = Work::default();
         let stages = Stages::before(&work);
@@ -189,14 +187,13 @@ impl Bridge {
         let warnings = config.warnings();
         let certificates = Certificates::of(&config);
         let division = config.division();
-        let Config { server, host_in_flight, tenants, traces, retcodes, .. } = config;
+        let Config { server, host_requests, tenants, traces, retcodes, .. } = config;
 
         // What may fail comes before what starts something.
-        let tls = server.tls.as_ref().map(tls::acceptor).transpose().map_err(StartError::Tls)?;
         let observed = Arc::new(Observed::new(traces.as_ref())?);
         let tracer = observed.tracer.clone();
         let shares = ServerShares::new(&server, division);
-        let hosts = Hosts::new(host_in_flight);
+        let hosts = Hosts::new(host_requests);
         let common = Common {
             calls: &shares.calls,
             hosts: &hosts,
@@ -213,7 +210,8 @@ impl Bridge {
         let readiness =
             Arc::new(Readiness::new(tenants.clone(), &warnings, stores.clone(), entrance.clone()));
 
-        let (grpc_addr, admin_addr) = (ports.grpc.1, ports.admin.as_ref().map(|(_, addr)| *addr));
+        let admin_addr = ports.admin.as_ref().map(|(_, addr)| *addr);
+        let (listeners, listening) = (ports.addresses(), ports.status());
         if let Some((listener, _)) = ports.admin {
             let exposition = Exposition {
                 observed,
@@ -224,7 +222,7 @@ impl Bridge {
                 stores: stores.clone(),
                 log,
             };
-            let board = Board::new(readiness.clone(), exposition);
+            let board = Board::new(readiness.clone(), exposition, listening);
             tokio::spawn(admin::serve(listener, Arc::new(board), stages.close.clone()));
         }
 
@@ -233,12 +231,16 @@ impl Bridge {
         let (buffers, close) = (entrance.send_buffers.clone(), stages.close.clone());
         tokio::spawn(async move { close.run_until_cancelled(buffers.watch()).await });
         let services = Services { routes: routes.routes().prepare(), intake, streams, unread };
-        let callers = Callers::new(&server, tls, services, entrance, stages.clone());
-        connections.spawn(accept(ports.grpc.0, Arc::new(callers), connections.clone()));
+        let limits = server.connections.clone();
+        let callers = CommonCallers { services, limits, entrance, stages: stages.clone() };
+        for Port { socket, tls, http2, .. } in ports.listeners {
+            let callers = Arc::new(Callers::new(&http2, tls, callers.clone()));
+            connections.spawn(accept(socket, callers, connections.clone()));
+        }
         readiness.set_ready();
         let drain = server.drain;
         Ok(Self {
-            grpc_addr,
+            listeners,
             admin_addr,
             readiness,
             health,
@@ -252,9 +254,16 @@ impl Bridge {
         })
     }
 
-    /// Where callers connect; tells the port where the configuration left it open.
+    /// Where callers connect; of several listeners, at the first by name.
     pub fn grpc_addr(&self) -> SocketAddr {
-        self.grpc_addr
+        // There always is one: a start without any fails.
+        let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
+        self.listeners.first().map_or(nowhere, |(_, addr)| *addr)
+    }
+
+    /// Where callers connect, by listener; tells the ports where the configuration left them open.
+    pub fn listeners(&self) -> &[(ListenerName, SocketAddr)] {
+        &self.listeners
     }
 
     /// Where health and readiness are asked for.
@@ -263,14 +272,14 @@ impl Bridge {
     }
 
     /// Stops: not ready, a time for callers to hear of it, GOAWAY, calls in flight to their end.
-    /// Takes `spread` and `limit` of the configuration's drain at the most.
+    /// Takes `delay` and `timeout` of the configuration's drain at the most.
     pub async fn drain(self) -> Drained {
         let Self { readiness, mut health, tenants, stages, connections, work, .. } = self;
         let (tracer, stores, drain) = (self.tracer, self.stores, self.drain);
-        info!(spread = ?drain.spread, limit = ?drain.limit, "draining: not ready from now on");
+        info!(delay = ?drain.delay, timeout = ?drain.timeout, "draining: not ready from now on");
         readiness.set_draining();
         health.not_serving().await;
-        tokio::time::sleep(drain.spread).await;
+        tokio::time::sleep(drain.delay).await;
 
         // Streams of health watchers would hold their connections open for ever.
         health.end_watches().await;
@@ -279,11 +288,11 @@ impl Bridge {
         stages.goaway.cancel();
         connections.close();
         work.tasks.close();
-        let last_words = LAST_WORDS.min(drain.limit / 4);
+        let last_words = LAST_WORDS.min(drain.timeout / 4);
         // What is left when callers have had theirs is for the file.
         let to_store = stores.file().map_or(Duration::ZERO, |_file| last_words);
-        let patience = drain.limit.saturating_sub(last_words + to_store);
-        let end = Instant::now() + drain.limit;
+        let patience = drain.timeout.saturating_sub(last_words + to_store);
+        let end = Instant::now() + drain.timeout;
         let all = async {
             let handing_over = async {
                 let _late = timeout(patience / 2, hand_over(&tenants)).await;
@@ -376,22 +385,4 @@ impl Stages {
         let (goaway, close) = (CancellationToken::new(), CancellationToken::new());
         Self { goaway, cutoff: work.cutoff.clone(), close }
     }
-}
-
-impl Ports {
-    fn open(server: &config::Server) -> Result<Self, StartError> {
-        let grpc = listen(server.listen, "server.listen")?;
-        let admin = match server.admin_listen {
-            Some(addr) => Some(listen(addr, "server.admin_listen")?),
-            None => None,
-        };
-        Ok(Self { grpc, admin })
-    }
-}
-
-fn listen(addr: SocketAddr, key: &'static str) -> Result<(TcpListener, SocketAddr), StartError> {
-    let failed = |source| StartError::Listen { addr, key, source };
-    let listener = listener::bind(addr).map_err(failed)?;
-    let bound = listener.local_addr().map_err(failed)?;
-    Ok((listener, bound))
 }

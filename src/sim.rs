@@ -50,7 +50,7 @@ pub use self::{
     identity::{CertificateKind, ServerIdentity},
     interface::Interface,
     journal::{Answer, Entry},
-    options::{Announce, AuthMode, Codes, IdOutside, Options, Polls},
+    options::{Announce, AuthMode, Codes, Edition, IdOutside, Options, Polls},
     recovery::Recovery,
     view::AgentView,
 };

@@ -180,7 +180,7 @@ impl Tenant {
             gateway: Gateway::new(&config, metrics.clone())?,
             keepers: Keepers::default(),
             sign_ins: Arc::new(SignIns::new(&config, leases.clone())),
-            repeats: RepeatBudget::new(config.limits.in_flight),
+            repeats: RepeatBudget::new(config.limits.requests),
             take_overs: TakeOvers::new(&config.keep),
             abandoned: Abandoned::default(),
             roster: shared.zip(leases.clone()).map(|(shared, leases)| shared.roster(&id, leases)),
@@ -189,7 +189,7 @@ impl Tenant {
             metrics,
             events,
             relay,
-            renewals: Semaphore::new((config.limits.in_flight.get() / 4).max(1)),
+            renewals: Semaphore::new((config.limits.requests.get() / 4).max(1)),
             watches: Displacing::new(config.events.watches.get()),
             id,
             config,
@@ -225,10 +225,12 @@ impl Tenant {
     /// How much of its shares the tenant takes.
     pub fn usage(&self) -> [Usage; 5] {
         let [calls, requests] = self.admission.usage();
-        let watches = self.watches.usage("watches");
-        let batches = Usage::of("batch_requests", self.batch_share(), &self.batches);
+        let watches = self.watches.usage(Share::TenantWatches.as_str());
+        let (share, limit) = ("batch_requests", self.batch_share());
+        let taken = limit.saturating_sub(self.batches.available_permits());
+        let batches = Usage { share, limit, taken };
         let sessions = Usage {
-            share: "sessions",
+            share: Share::TenantSessions.as_str(),
             limit: self.config.limits.sessions.get(),
             taken: self.sessions.len(),
         };
@@ -421,5 +423,5 @@ fn trouble(error: &StoreError) -> StoreTrouble {
 
 /// Half of the tenant's requests.
 fn batch_share(limits: &config::Limits) -> usize {
-    limits.in_flight.get().div_ceil(2)
+    limits.requests.get().div_ceil(2)
 }

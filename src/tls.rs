@@ -28,7 +28,7 @@ pub(crate) fn client_config(tls: &ClientTls) -> Result<ClientConfig, String> {
         None => Ok(config.with_no_client_auth()),
         Some(identity) => config
             .with_client_auth_cert(identity.chain.clone(), identity.key.clone_key())
-            .map_err(|e| format!("tls.client_certificate and tls.client_key: {e}")),
+            .map_err(|e| format!("tls.client_certificate_file and tls.client_key_file: {e}")),
     }
 }
 

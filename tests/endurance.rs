@@ -42,7 +42,7 @@ static ALONE: Mutex<()> = Mutex::const_new(());
 async fn keeping() -> TestBridge {
     let gateway = Options { time_scale: SCALE, journal: 1_000_000, ..<_>::default() };
     let tenant = format!(
-        "limits.in_flight = 32\nkeep.sign_ins_per_second = {SIGN_INS_PER_SECOND}\n\
+        "limits.requests = 32\nkeep.sign_ins_per_second = {SIGN_INS_PER_SECOND}\n\
          keep.pause_min = \"100ms\"\nkeep.pause_max = \"200ms\"\n"
     );
     let bridge = TestBridge::with(Setup { gateway, tenant, keep: true, ..<_>::default() }).await;

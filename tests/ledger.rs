@@ -91,7 +91,7 @@ impl World {
         let store = if setting.with_store { Some(Store::start().await) } else { None };
         // A trace for each call, by which the gateway's journal tells whose request it was.
         let mut tenant = "agent_ids = \"1-999999\"\nlimits.sessions = 90000\n\
-                          limits.in_flight = 96\nlimits.queue_wait = \"5s\"\n\
+                          limits.requests = 96\nlimits.queue_wait = \"5s\"\n\
                           timeouts.request = \"400ms\"\ntimeouts.sign_in = \"400ms\"\n\
                           keep.sign_ins_per_second = 10000\n\
                           [traces]\nendpoint = \"http://127.0.0.1:9\"\nsample = 0\n"
@@ -160,7 +160,7 @@ impl Store {
 
     fn section(&self) -> String {
         let mut section = format!("[store]\nurls = \"{}\"\n", self.server.url());
-        writeln!(section, "encryption_keys = \"{}\"", self.key.path().display()).expect("written");
+        writeln!(section, "encryption_key_files = \"{}\"", self.key.path().display()).expect("written");
         section.push_str("[store.timeouts]\ncommand = \"100ms\"\n");
         section
     }

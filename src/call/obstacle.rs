@@ -18,6 +18,15 @@ pub enum Obstacle {
     #[error("the tenant is not configured")]
     TenantUnknown,
 
+    /// The tenant's gateway has no such interface, by its edition.
+    #[error("the tenant's gateway is of edition {edition}, which has no {interface}")]
+    InterfaceMissing {
+        /// Its name in the gateway's own logs.
+        interface: &'static str,
+        /// As the configuration spells it.
+        edition: &'static str,
+    },
+
     /// The agent has no session, and the bridge has no credentials to make one.
     #[error("the agent has no session; call AgentSession.SignIn or RegisterSession first")]
     SessionMissing,
@@ -39,7 +48,7 @@ pub enum Obstacle {
     Deadline(Wait),
 
     /// A share is used up.
-    #[error("{share} is used up: {limit} {}", .share.unit())]
+    #[error("{share} is reached: {limit} {}", bound(*.share))]
     Overloaded {
         /// Which one.
         share: Share,
@@ -129,9 +138,7 @@ impl fmt::Display for Unreadable {
         match self {
             Self::MethodUnknown => f.write_str("there is no such method"),
             Self::Compressed => f.write_str("it is compressed, and only identity is taken"),
-            Self::TooLarge => {
-                f.write_str("its message is larger than server.http2.max_message_size")
-            }
+            Self::TooLarge => f.write_str("its message is larger than server.limits.message_size"),
             Self::Malformed(cause) => f.write_str(cause),
             Self::BrokenOff => f.write_str("it was broken off before its message was there whole"),
             Self::RefusedByHttp2 => f.write_str(
@@ -257,6 +264,14 @@ fn rounded(time: Duration) -> humantime::FormattedDuration {
     humantime::format_duration(Duration::from_secs(up.as_secs().max(1)))
 }
 
+/// What a share counts, and the key that sets it.
+fn bound(share: Share) -> String {
+    match share.key() {
+        Some(key) => format!("{} ({key})", share.unit()),
+        None => share.unit().to_owned(),
+    }
+}
+
 fn fields(violations: &[FieldViolation]) -> String {
     let names: Vec<_> = violations.iter().map(|violation| violation.field).collect();
     names.join(", ")
@@ -292,12 +307,13 @@ impl Share {
         Self::TenantWatches,
     ];
 
-    /// As metrics spell it.
-    pub fn as_str(self) -> &'static str {
+    /// As metrics spell it: the last part of its key, where it has one, with `server` or `host` before
+    /// it where it is not the tenant's own.
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::ServerCalls => "server_calls",
-            Self::ServerReading => "server_reading",
-            Self::ServerReflection => "server_reflection",
+            Self::ServerReading => "unfinished_requests",
+            Self::ServerReflection => "reflection_streams",
             Self::TenantCalls => "calls",
             Self::TenantRequests => "requests",
             Self::HostRequests => "host_requests",
@@ -307,8 +323,22 @@ impl Share {
         }
     }
 
+    /// The key that sets it, in the tenant's section where it is the tenant's own. `None`: it is not
+    /// for operators to set.
+    pub const fn key(self) -> Option<&'static str> {
+        match self {
+            Self::ServerCalls => Some("server.limits.calls"),
+            Self::TenantCalls => Some("limits.calls"),
+            Self::TenantRequests => Some("limits.requests"),
+            Self::HostRequests => Some("gateway.host_requests"),
+            Self::TenantSessions => Some("limits.sessions"),
+            Self::TenantWatches => Some("events.watches"),
+            Self::ServerReading | Self::ServerReflection | Self::AgentQueue => None,
+        }
+    }
+
     /// What the share counts.
-    pub fn unit(self) -> &'static str {
+    pub const fn unit(self) -> &'static str {
         match self {
             Self::ServerCalls | Self::TenantCalls => "calls at once",
             Self::ServerReading => "unfinished requests at once",
@@ -316,7 +346,7 @@ impl Share {
             Self::TenantRequests | Self::HostRequests => "requests at once",
             Self::AgentQueue => "calls waiting for one agent",
             Self::TenantSessions => "sessions",
-            Self::TenantWatches => "callers who watch events",
+            Self::TenantWatches => "watches at once",
         }
     }
 }
@@ -324,14 +354,14 @@ impl Share {
 impl fmt::Display for Share {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::ServerCalls => "the tenant's part of the server's share",
-            Self::ServerReading | Self::ServerReflection => "the server's share",
+            Self::ServerCalls => "the tenant's part of the server's limit",
+            Self::ServerReading | Self::ServerReflection => "the server's limit",
             Self::TenantCalls
             | Self::TenantRequests
             | Self::TenantSessions
-            | Self::TenantWatches => "the tenant's share",
-            Self::HostRequests => "the gateway host's share",
-            Self::AgentQueue => "the agent's queue",
+            | Self::TenantWatches => "the tenant's limit",
+            Self::HostRequests => "the gateway host's limit",
+            Self::AgentQueue => "the limit of the agent's queue",
         })
     }
 }

@@ -15,15 +15,11 @@ pub(super) fn run(settings: &Settings) -> ExitCode {
         Err(errors) => return fail(EXIT_MISTAKE, errors),
     };
     println!("The configuration is good.");
-    println!(
-        "  gRPC on {}, {}",
-        config.server.listen,
-        match config.server.tls {
-            Some(_) => "with TLS",
-            None => "without TLS",
-        }
-    );
-    match config.server.admin_listen {
+    for (name, listener) in &config.listeners {
+        let tls = if listener.tls.is_some() { "with TLS" } else { "without TLS" };
+        println!("  listener {name}: gRPC on {}, {tls}", listener.address);
+    }
+    match config.admin.address {
         Some(addr) => println!("  health and readiness on {addr}"),
         None => println!("  no admin port"),
     }

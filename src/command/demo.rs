@@ -54,6 +54,10 @@ pub(super) struct Ports {
 
 type Failure = Box<dyn Error>;
 
+/// The key of the address for callers.
+const LISTEN: &str = "listeners.default.address";
+/// The key of the address for health and readiness.
+const ADMIN: &str = "admin.address";
 const AGENTS: [u32; 3] = [1001, 1002, 1003];
 const PASSWORD: &str = "demo-password";
 const TENANT: &str = "demo";
@@ -291,12 +295,12 @@ fn flags(settings: &Settings, ports: &Ports, gateway: &Simulator) -> Result<Vec<
     let log_format = settings.log_format.clone().unwrap_or_else(|| "human".to_owned());
     let flag = |name, key: &str, value| Flag { name, key: key.to_owned(), value };
     Ok(vec![
-        flag("--listen", "server.listen", listen),
-        flag("--admin-listen", "server.admin_listen", admin_listen),
+        flag("--listen", LISTEN, listen),
+        flag("--admin-listen", ADMIN, admin_listen),
         flag("--log-filter", "log.filter", log_filter),
         flag("--log-format", "log.format", log_format),
         // Nobody has to hear of the end of a demo.
-        flag("demo", "server.drain.spread", "0s".to_owned()),
+        flag("demo", "server.drain.delay", "0s".to_owned()),
         flag("demo", &format!("tenants.{TENANT}.base_urls"), gateway.base_url()),
         flag("demo", &format!("tenants.{TENANT}.tls.pinned_sha256"), gateway.leaf_pin()),
     ])

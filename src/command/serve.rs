@@ -54,7 +54,8 @@ async fn serve(config: Config, log: LogControl) -> ExitCode {
         warn!("{warning}");
     }
     let tenants: Vec<_> = config.tenants.keys().map(ToString::to_string).collect();
-    let tls = config.server.tls.is_some();
+    let with_tls = config.listeners.iter().filter(|(_, listener)| listener.tls.is_some());
+    let with_tls: Vec<_> = with_tls.map(|(name, _)| name.to_string()).collect();
     let starting = Bridge::start_with(config, Some(log));
     let bridge = tokio::select! {
         started = starting => match started {
@@ -66,10 +67,14 @@ async fn serve(config: Config, log: LogControl) -> ExitCode {
             return ExitCode::SUCCESS;
         }
     };
+    for (name, addr) in bridge.listeners() {
+        let tls = with_tls.contains(&name.to_string());
+        info!(listener = %name, grpc.addr = %addr, tls, "listening");
+    }
+    let addrs: Vec<_> = bridge.listeners().iter().map(|(_, addr)| addr.to_string()).collect();
     info!(
-        grpc.addr = %bridge.grpc_addr(),
+        grpc.addr = addrs.join(","),
         admin.addr = bridge.admin_addr().map(tracing::field::display),
-        tls,
         tenants = tenants.join(","),
         version = version::VERSION,
         "serving",

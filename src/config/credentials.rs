@@ -5,13 +5,30 @@ use std::{collections::HashMap, ops::RangeInclusive, path::Path, sync::Arc};
 use secrecy::{ExposeSecret, SecretString};
 
 use super::{
-    Credential, Credentials,
     error::{Place, Wrong},
     files,
     reader::{Notes, Section},
     strays, value,
 };
 use crate::id::AgentId;
+
+/// What the bridge needs to sign agents in by itself.
+#[derive(Debug, Default)]
+pub struct Credentials {
+    /// By agent.
+    pub agents: HashMap<AgentId, Credential>,
+}
+
+/// What the bridge needs to sign one agent in.
+#[derive(Clone, Debug)]
+pub struct Credential {
+    /// The agent's CTI password, up to 32 characters (`cec_07_1202`).
+    pub password: SecretString,
+    /// The agent's phone number, up to 24 characters (`cec_07_1202`); may be empty.
+    pub phone_number: String,
+    /// Take the agent over where it is signed in elsewhere.
+    pub force: bool,
+}
 
 const REMEDY: &str = "give the path of a TOML file with [agents.<id>] sections";
 /// A hundred thousand agents have about a half of this.

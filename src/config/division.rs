@@ -8,7 +8,7 @@ use crate::id::TenantId;
 /// cannot use, because its `limits.calls` is lower, is divided among the others.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Division {
-    /// All places. `server.calls_max`.
+    /// All places. `server.limits.calls`.
     pub places: usize,
     /// Places that are a tenant's own.
     pub own: BTreeMap<TenantId, usize>,

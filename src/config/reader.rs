@@ -28,6 +28,8 @@ pub(super) struct Notes {
 pub(super) enum Known {
     /// One value.
     Key,
+    /// One value, the path of a file or several.
+    File,
     /// More keys.
     Section,
 }
@@ -108,6 +110,11 @@ impl<'a> Section<'a> {
         names.map(|name| (name.as_str(), self.inner(name, "*")))
     }
 
+    /// A section in this one whose name the operator could choose, also one that is absent.
+    pub(super) fn chosen(&self, name: &str) -> Section<'a> {
+        self.inner(name, "*")
+    }
+
     fn inner(&self, name: &str, pattern: &str) -> Section<'a> {
         let pattern = join(&self.pattern, pattern);
         self.know(pattern.clone(), Known::Section);
@@ -136,7 +143,16 @@ impl<'a> Section<'a> {
     }
 
     fn know(&self, pattern: String, known: Known) {
-        self.notes.known.borrow_mut().insert(pattern, known);
+        // Whoever reads a file asks for the key again.
+        let known_before = *self.notes.known.borrow_mut().entry(pattern.clone()).or_insert(known);
+        if known_before == Known::Key {
+            self.notes.known.borrow_mut().insert(pattern, known);
+        }
+    }
+
+    /// Notes that `key` names files.
+    pub(super) fn know_file(&self, key: &str) {
+        self.know(join(&self.pattern, key), Known::File);
     }
 
     /// The value of `key` as `parse` takes it; `None` if it is absent or wrong.
@@ -179,11 +195,16 @@ impl<'a> Section<'a> {
     /// Notes that the values of `keys` cannot all be meant. The first one present is blamed.
     /// Where one of them is wrong by itself, that has been said and is enough.
     pub(super) fn contradiction(&self, keys: &[&'static str], wrong: Wrong) {
-        let known_wrong = keys.iter().any(|key| self.wrong.borrow().contains(key));
+        let known_wrong = keys.iter().any(|key| self.is_wrong(key));
         let blamed = keys.iter().find_map(|&key| Some((key, self.place_of(key)?)));
         if let (Some((key, place)), false) = (blamed, known_wrong) {
             self.error_in(key, place, wrong);
         }
+    }
+
+    /// Whether something was noted about `key`.
+    pub(super) fn is_wrong(&self, key: &str) -> bool {
+        self.wrong.borrow().contains(key)
     }
 
     /// Whether `key` is there, right or wrong.
@@ -197,6 +218,7 @@ impl<'a> Section<'a> {
 
     /// The path that `key` gives, seen from the folder of the file that gives it.
     pub(super) fn path(&self, key: &'static str) -> Option<PathBuf> {
+        self.know_file(key);
         self.read(key, |node| Ok(seen_from(&node.place, super::scalar::path(node)?)))
     }
 

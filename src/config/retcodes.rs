@@ -3,8 +3,7 @@
 use super::{
     error::{Wrong, quote},
     reader::Section,
-    scalar,
-    server::{HOUR, MILLISECOND},
+    scalar::{self, HOUR, MILLISECOND},
 };
 use crate::{
     reason,

@@ -9,6 +9,11 @@ use super::{
     value::{Node, Value},
 };
 
+pub(super) const MILLISECOND: Duration = Duration::from_millis(1);
+pub(super) const SECOND: Duration = Duration::from_secs(1);
+pub(super) const MINUTE: Duration = Duration::from_secs(60);
+pub(super) const HOUR: Duration = Duration::from_secs(60 * 60);
+
 impl<'a> Section<'a> {
     /// A text as it is.
     pub(super) fn text(&self, key: &'static str) -> Option<&'a str> {
@@ -91,6 +96,7 @@ impl<'a> Section<'a> {
         max: usize,
         parse: impl Fn(&Path) -> Result<T, Wrong>,
     ) -> Option<Vec<T>> {
+        self.know_file(key);
         self.placed(key, max, |place, text| parse(&seen_from(place, checked_path(text)?)))
     }
 

@@ -2,6 +2,7 @@
 
 use super::{
     error::{Place, Wrong},
+    former::{self, Fate},
     reader::{Known, Notes, join},
     value::{Table, Value},
 };
@@ -45,8 +46,12 @@ impl Search<'_> {
             match (&node.value, known) {
                 (Value::Table(table), Some(Known::Section)) => self.walk(table, inner),
                 (_, Some(_)) => {}
-                // Each variable is a mistake of its own, a section of a file is one.
-                (Value::Table(table), None) if !matches!(node.place, Place::File { .. }) => {
+                // Each variable is a mistake of its own, and each key of a section that is no more;
+                // any other section of a file is one.
+                (Value::Table(table), None)
+                    if !matches!(node.place, Place::File { .. })
+                        || former::was_section(pattern) && !table.is_empty() =>
+                {
                     self.walk(table, inner);
                 }
                 (_, None) => self.note(inner, at, &node.place),
@@ -60,14 +65,19 @@ impl Search<'_> {
     }
 
     fn note(&self, stray: At<'_>, section: At<'_>, place: &Place) {
-        let remedy = match self.nearest(stray.pattern) {
-            Some(pattern) => {
-                let meant = meant(pattern, stray.path, section);
-                format!("did you mean {}?", spelt(&meant, place))
+        let now = |pattern| spelt(&meant(pattern, stray.path, section), place);
+        let wrong = match (former::fate(stray.pattern), self.nearest(stray.pattern)) {
+            (Some(Fate::Renamed(pattern)), _) => {
+                Wrong::new("has another name now", format!("give it as {}", now(pattern)))
             }
-            None => self.listed(section),
+            (Some(Fate::Gone), _) => {
+                Wrong::new("is a setting no more", "take it out; the bridge has a value that fits")
+            }
+            (None, Some(pattern)) => {
+                Wrong::new("is not a known key", format!("did you mean {}?", now(pattern)))
+            }
+            (None, None) => Wrong::new("is not a known key", self.listed(section)),
         };
-        let wrong = Wrong::new("is not a known key", remedy);
         self.notes.error(place.clone(), stray.path, wrong);
     }
 
@@ -108,10 +118,10 @@ fn meant(pattern: &str, path: &str, section: At<'_>) -> String {
             format!("{}{name}", section.path)
         }
         _ if pattern.contains('*') => {
-            // Names are in second place in every pattern: tenants.*, retcodes.*, agents.*.
+            // Names are in second place in every pattern: listeners.*, tenants.*, retcodes.*, agents.*.
             let parts: Vec<_> = path.split('.').collect();
             let chosen = match parts.as_slice() {
-                [_, chosen, _, ..] if !path.contains('"') => chosen,
+                [of, chosen, _, ..] if pattern.starts_with(of) && !path.contains('"') => chosen,
                 _ => "<id>",
             };
             pattern.replace('*', chosen)
@@ -124,8 +134,8 @@ fn meant(pattern: &str, path: &str, section: At<'_>) -> String {
 fn spelt(key: &str, place: &Place) -> String {
     match place {
         Place::Environment(_) => {
-            let name = key.to_uppercase().replace('.', super::load::SEPARATOR);
-            format!("{}{name}", super::load::PREFIX)
+            let name = key.to_uppercase().replace('.', super::sources::SEPARATOR);
+            format!("{}{name}", super::sources::PREFIX)
         }
         _ => key.to_owned(),
     }

@@ -1,35 +1,77 @@
 //! `[tenants.<id>]`.
 
-use std::{
-    collections::{BTreeMap, HashSet},
-    ops::RangeInclusive,
-    sync::Arc,
-};
+mod base_urls;
+mod edition;
+mod keep;
+mod limits;
+mod timeouts;
+
+use std::{collections::BTreeMap, ops::RangeInclusive, sync::Arc, time::Duration};
 
 use http::Uri;
-use rustls::pki_types::ServerName;
 
+use self::base_urls::{base_urls, warn_of_plaintext};
+pub use self::{
+    edition::Edition,
+    keep::Keep,
+    limits::{Events, Limits},
+    timeouts::Timeouts,
+};
 use super::{
-    AuthMode, Events, Keep, Limits, Tenant, Timeouts, credentials,
+    ClientTls, Credentials, credentials,
     error::{Wrong, quote},
     reader::Section,
-    scalar,
-    server::{HOUR, MILLISECOND, MINUTE, SECOND},
+    scalar::{self, HOUR, MINUTE, SECOND},
+    sources::has_separator,
     trust,
 };
-use crate::id::{DEFAULT_AGENT_IDS, TenantId};
+use crate::id::TenantId;
 
-/// The gateway's port where none is given (`cec_07_1202`).
-const DEFAULT_PORT: u16 = 8043;
-/// The path that the gateway's interfaces lie under (API.md, section 1).
-const DEFAULT_PATH: &str = "/agentgateway/resource";
+/// One tenant and its gateway.
+#[derive(Debug)]
+pub struct Tenant {
+    /// The gateway's addresses, in order of preference; at least one. Each has a scheme, an
+    /// authority and the path prefix of the interfaces, without a final slash. `base_urls`.
+    pub base_urls: Vec<Uri>,
+    /// How the gateway's certificate is checked, and the bridge's own one. `tls`.
+    pub tls: ClientTls,
+    /// How the gateway treats Guids (AUTHMODE). `auth_mode`.
+    pub auth_mode: AuthMode,
+    /// Which edition of the interface the gateway has. `edition`.
+    pub edition: Edition,
+    /// The agent ids that the gateway knows; those of its edition, or others. `agent_ids`.
+    pub agent_ids: RangeInclusive<u32>,
+    /// How long a registered Guid is good without being registered again. `registered_ttl`.
+    pub registered_ttl: Duration,
+    /// Times of the tenant's gateway. `timeouts`.
+    pub timeouts: Timeouts,
+    /// Bounds on what the tenant may take. `limits`.
+    pub limits: Limits,
+    /// How sessions that the bridge made are kept alive. `keep`.
+    pub keep: Keep,
+    /// How many events are kept for callers who come back for them. `events`.
+    pub events: Events,
+    /// Whether a sign-in is followed by a reset of the agent's skill queues, without which agents
+    /// of some gateways get no calls (cec_07_1209). `reset_skills_after_sign_in`.
+    pub reset_skills_after_sign_in: bool,
+    /// Credentials of agents, for signing them in without asking. `credentials_file`.
+    pub credentials: Option<Arc<Credentials>>,
+}
+
+/// How a gateway treats Guids; its setting AUTHMODE (`cec_07_0005`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AuthMode {
+    /// AUTHMODE 1: one Guid for the whole session.
+    Static,
+    /// AUTHMODE 2, the gateway's default: a new Guid every minute.
+    Dynamic,
+    /// No Guids: the gateway, or a proxy before it, knows its clients in another way, such as by
+    /// their certificates (client).
+    None,
+}
+
 /// No gateway is known to use longer ids than nine digits.
 const AGENT_ID_MAX: u32 = 999_999_999;
-/// A gateway and its standby sites.
-const BASE_URLS_MAX: usize = 16;
-
-const BASE_URL_REMEDY: &str = "give https://<host>[:<port>][/<path>] without user name, query or \
-                               fragment, such as \"https://gateway.example:8043\"";
 
 pub(super) fn tenants(section: &Section<'_>) -> BTreeMap<TenantId, Tenant> {
     let mut tenants = BTreeMap::new();
@@ -38,6 +80,11 @@ pub(super) fn tenants(section: &Section<'_>) -> BTreeMap<TenantId, Tenant> {
         any = true;
         let tenant = tenant(&section, name);
         match TenantId::parse(name) {
+            Ok(_) if has_separator(name) => section.error(Wrong::new(
+                format!("{} is no id of a tenant", quote(name)),
+                "it must not have \"__\" in it or end with \"_\": two of them stand for a dot in the \
+                 names of variables",
+            )),
             Ok(id) => drop(tenants.insert(id, tenant)),
             Err(error) => section.error(Wrong::new(
                 format!("{} is no id of a tenant", quote(name)),
@@ -66,77 +113,24 @@ fn tenant(section: &Section<'_>, name: &str) -> Tenant {
         AuthMode::Static | AuthMode::None => 12 * HOUR,
     };
     let agent_ids = section.read("agent_ids", |node| agent_ids(scalar::text(node)?));
-    let agent_ids = agent_ids.unwrap_or(DEFAULT_AGENT_IDS);
+    let edition = edition::edition(section);
+    let agent_ids = agent_ids.unwrap_or_else(|| edition.agent_ids());
     let base_urls = base_urls(section);
     warn_of_plaintext(section, &base_urls, name);
     Tenant {
         base_urls,
         tls: trust::gateway_tls(&section.section("tls"), name),
+        edition,
         auth_mode,
         registered_ttl: section.duration("registered_ttl", registered_ttl, SECOND..=24 * HOUR),
-        timeouts: timeouts(&section.section("timeouts")),
-        limits: limits(&section.section("limits")),
-        keep: keep(&section.section("keep")),
-        events: events(&section.section("events")),
+        timeouts: timeouts::timeouts(&section.section("timeouts")),
+        limits: limits::limits(&section.section("limits")),
+        keep: keep::keep(&section.section("keep")),
+        events: limits::events(&section.section("events")),
         reset_skills_after_sign_in: section.truth("reset_skills_after_sign_in", false),
         credentials: credentials::read(section, &agent_ids).map(Arc::new),
         agent_ids,
     }
-}
-
-fn warn_of_plaintext(section: &Section<'_>, base_urls: &[Uri], name: &str) {
-    for url in base_urls.iter().filter(|url| url.scheme_str() == Some("http")) {
-        section.notes().warn(format!(
-            "tenant {name}: {}.base_urls has {url}: Guids and passwords go over the network in \
-             plain text; give an https:// address unless a proxy on this machine adds TLS",
-            section.key()
-        ));
-    }
-}
-
-fn base_urls(section: &Section<'_>) -> Vec<Uri> {
-    let urls = section.list("base_urls", BASE_URLS_MAX, base_url);
-    section.missing("base_urls", BASE_URL_REMEDY);
-    let urls = urls.unwrap_or_default();
-    let mut seen = HashSet::new();
-    if let Some(twice) = urls.iter().find(|url| !seen.insert(*url)) {
-        let problem = format!("names {twice} twice");
-        let wrong = Wrong::new(problem, "give each address once");
-        section.contradiction(&["base_urls"], wrong);
-    }
-    urls
-}
-
-fn base_url(text: &str) -> Result<Uri, Wrong> {
-    // What comes before an '@' may be a password, so it is not repeated.
-    if text.contains('@') {
-        let problem = "has an address with a user name or password";
-        return Err(Wrong::new(problem, BASE_URL_REMEDY));
-    }
-    usable(text).ok_or_else(|| {
-        let problem = format!("{} is no address of a gateway", quote(text));
-        Wrong::new(problem, BASE_URL_REMEDY)
-    })
-}
-
-fn usable(text: &str) -> Option<Uri> {
-    let uri: Uri = text.parse().ok()?;
-    let scheme = uri.scheme_str().filter(|s| matches!(*s, "http" | "https"))?;
-    let authority = uri.authority()?;
-    let host = authority.host().to_ascii_lowercase();
-    ServerName::try_from(host.trim_matches(['[', ']'])).ok()?;
-    let port = match authority.as_str().get(host.len()..) {
-        Some("") => DEFAULT_PORT,
-        _ => authority.port_u16().filter(|port| *port > 0)?,
-    };
-    if uri.query().is_some() || text.contains('#') {
-        return None;
-    }
-    let path = match uri.path().trim_end_matches('/') {
-        "" => DEFAULT_PATH,
-        path => path,
-    };
-    format!("{scheme}://{host}:{port}{path}").parse().ok()
 }
 
 fn agent_ids(text: &str) -> Result<RangeInclusive<u32>, Wrong> {
@@ -155,65 +149,4 @@ fn agent_ids(text: &str) -> Result<RangeInclusive<u32>, Wrong> {
             ),
         )
     })
-}
-
-fn timeouts(section: &Section<'_>) -> Timeouts {
-    Timeouts {
-        connect: section.duration("connect", 2 * SECOND, MILLISECOND..=MINUTE),
-        request: section.duration("request", 8 * SECOND, MILLISECOND..=10 * MINUTE),
-        sign_in: section.duration("sign_in", 15 * SECOND, MILLISECOND..=10 * MINUTE),
-        poll: section.duration("poll", 15 * SECOND, MILLISECOND..=10 * MINUTE),
-        idle: section.duration("idle", 30 * SECOND, MILLISECOND..=HOUR),
-    }
-}
-
-fn keep(section: &Section<'_>) -> Keep {
-    let keep = Keep {
-        enabled: section.truth("enabled", true),
-        pause_min: section.duration("pause_min", 200 * MILLISECOND, MILLISECOND..=MINUTE),
-        pause_max: section.duration("pause_max", 500 * MILLISECOND, MILLISECOND..=MINUTE),
-        guid_interval: section.duration("guid_interval", 45 * SECOND, MILLISECOND..=HOUR),
-        refusals: section.whole("refusals", 3, 1..=100),
-        silence: section.duration("silence", MINUTE, MILLISECOND..=HOUR),
-        recovery: section.duration("recovery", 10 * MINUTE, SECOND..=24 * HOUR),
-        sign_ins_per_second: section.whole("sign_ins_per_second", 50, 1..=10_000),
-        take_backs: section.whole("take_backs", 6, 1..=100),
-        take_back_pause: section.duration("take_back_pause", 5 * SECOND, MILLISECOND..=HOUR),
-        rejected_for: section.duration("rejected_for", MINUTE, SECOND..=24 * HOUR),
-    };
-    if keep.pause_min > keep.pause_max {
-        section.contradiction(
-            &["pause_min", "pause_max"],
-            Wrong::new("pause_min is above pause_max", "give the shorter pause as pause_min"),
-        );
-    }
-    keep
-}
-
-fn events(section: &Section<'_>) -> Events {
-    Events {
-        kept: section.count("kept", 4096, 1_000_000),
-        kept_bytes: section.count("kept_bytes", 8 * 1024 * 1024, 1024 * 1024 * 1024),
-        watches: section.count("watches", 64, 10_000),
-    }
-}
-
-fn limits(section: &Section<'_>) -> Limits {
-    let limits = Limits {
-        calls: section.count("calls", 2048, 1_000_000),
-        in_flight: section.count("in_flight", 64, 10_000),
-        queue_wait: section.duration("queue_wait", 100 * MILLISECOND, MILLISECOND..=MINUTE),
-        agent_queue: section.count("agent_queue", 512, 100_000),
-        sessions: section.count("sessions", 10_000, 1_000_000),
-    };
-    if limits.in_flight > limits.calls {
-        section.contradiction(
-            &["in_flight", "calls"],
-            Wrong::new(
-                format!("in_flight {} is above calls {}", limits.in_flight, limits.calls),
-                "give calls at least as much as in_flight: it counts the waiting ones too",
-            ),
-        );
-    }
-    limits
 }

@@ -9,7 +9,7 @@ use super::{
     error::{Wrong, quote},
     files,
     reader::Section,
-    server::{MILLISECOND, MINUTE, SECOND},
+    scalar,
 };
 
 /// Where traces of calls go, and of how many. `[traces]`.
@@ -28,14 +28,21 @@ pub struct Traces {
     pub follow_callers: bool,
     /// Whether gateways are sent a `traceparent`. `traces.to_gateway`.
     pub to_gateway: bool,
-    /// Spans that wait for being exported; more are dropped. `traces.queue`.
+    /// Spans that wait for being exported; more are dropped.
     pub queue: NonZeroUsize,
-    /// How often they are exported, unless there are many. `traces.interval`.
+    /// How often they are exported, unless there are many.
     pub interval: Duration,
-    /// How long an export may take. `traces.timeout`.
+    /// How long an export may take.
     pub timeout: Duration,
 }
 
+/// A recorded call has four spans of about a kilobyte: four megabytes, and more than a collector that is
+/// well leaves behind.
+const QUEUE: NonZeroUsize = NonZeroUsize::new(4096).unwrap();
+/// The default of OpenTelemetry's own libraries.
+const INTERVAL: Duration = Duration::from_secs(5);
+/// The default of OpenTelemetry's own libraries.
+const TIMEOUT: Duration = Duration::from_secs(10);
 const HEADERS_MAX: u64 = 16 * 1024;
 
 const ENDPOINT_REMEDY: &str =
@@ -45,15 +52,12 @@ const HEADERS_REMEDY: &str =
 
 pub(super) fn traces(root: &Section<'_>) -> Option<Traces> {
     let section = root.section("traces");
-    let endpoint = section.read("endpoint", |node| endpoint(super::scalar::text(node)?));
+    let endpoint = section.read("endpoint", |node| endpoint(scalar::text(node)?));
     let tls = tls(&section.section("tls"), endpoint.as_ref());
     let headers = headers(&section);
     let sample = section.ratio("sample", 0.01);
     let follow_callers = section.truth("follow_callers", true);
     let to_gateway = section.truth("to_gateway", true);
-    let queue = section.count("queue", 4096, 1_000_000);
-    let interval = section.duration("interval", 5 * SECOND, 10 * MILLISECOND..=MINUTE);
-    let timeout = section.duration("timeout", 10 * SECOND, 10 * MILLISECOND..=MINUTE);
     if root.has("traces") {
         section.missing("endpoint", ENDPOINT_REMEDY);
     }
@@ -64,9 +68,9 @@ pub(super) fn traces(root: &Section<'_>) -> Option<Traces> {
         sample,
         follow_callers,
         to_gateway,
-        queue,
-        interval,
-        timeout,
+        queue: QUEUE,
+        interval: INTERVAL,
+        timeout: TIMEOUT,
     })
 }
 
@@ -90,10 +94,10 @@ fn tls(section: &Section<'_>, endpoint: Option<&Uri>) -> ClientTls {
     let roots = section.certificates("ca_file", "the collector's CA certificate");
     let roots = roots
         .and_then(|roots| section.read("ca_file", |_| files::check_roots(&roots).map(|()| roots)));
-    let client = section.identity("client_certificate", "client_key");
+    let client = section.identity("client_certificate_file", "client_key_file");
     if endpoint.is_some_and(|endpoint| endpoint.scheme() == Some(&Scheme::HTTP)) {
         let wrong = Wrong::new("is of no use without TLS", "give https:// in traces.endpoint");
-        section.contradiction(&["ca_file", "client_certificate"], wrong);
+        section.contradiction(&["ca_file", "client_certificate_file"], wrong);
     }
     ClientTls { trust: roots.map_or(Trust::SystemRoots, Trust::Roots), client }
 }

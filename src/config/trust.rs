@@ -1,17 +1,56 @@
 //! `[tenants.<id>.tls]`.
 
+use std::fmt;
+
 use aws_lc_rs::digest;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::{
-    ClientTls, Trust,
     error::{Wrong, quote},
     files,
     reader::Section,
 };
 
+/// TLS towards a peer that the bridge connects to.
+#[derive(Debug)]
+pub struct ClientTls {
+    /// What makes the peer's certificate good.
+    pub trust: Trust,
+    /// Shown to a peer that asks for a certificate.
+    pub client: Option<Identity>,
+}
+
+/// What makes a peer's certificate good.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Trust {
+    /// It chains to a root of the system and names the host.
+    SystemRoots,
+    /// It chains to one of these certificates and names the host. `tls.ca_file`.
+    Roots(Vec<CertificateDer<'static>>),
+    /// The SHA-256 of the leaf certificate is one of these. Neither name nor dates are checked.
+    /// `tls.pinned_certificate_file`, `tls.pinned_sha256`.
+    Pinned(Vec<[u8; 32]>),
+    /// Any certificate will do. `tls.insecure_skip_verify`.
+    Anything,
+}
+
+/// A certificate with its key.
+pub struct Identity {
+    /// The certificate, leaf first.
+    pub chain: Vec<CertificateDer<'static>>,
+    /// Its private key.
+    pub key: PrivateKeyDer<'static>,
+}
+
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Identity").field("certificates", &self.chain.len()).finish_non_exhaustive()
+    }
+}
+
 /// Ways to trust that exclude each other: `pinned_…` counts as one.
 const WAYS: [&[&str]; 3] =
-    [&["ca_file"], &["pinned_certificate", "pinned_sha256"], &["insecure_skip_verify"]];
+    [&["ca_file"], &["pinned_certificate_file", "pinned_sha256"], &["insecure_skip_verify"]];
 
 /// The certificates of a cluster's nodes, and those that will replace them.
 const PINS_MAX: usize = 64;
@@ -26,7 +65,7 @@ pub(super) fn gateway_tls(section: &Section<'_>, tenant: &str) -> ClientTls {
     if anything {
         section.notes().warn(format!(
             "tenant {tenant}: {}.insecure_skip_verify is true: ANYBODY ON THE NETWORK CAN POSE AS \
-             THE GATEWAY and read passwords and Guids; give ca_file or pinned_certificate instead",
+             THE GATEWAY and read passwords and Guids; give ca_file or pinned_certificate_file instead",
             section.key()
         ));
     }
@@ -36,7 +75,7 @@ pub(super) fn gateway_tls(section: &Section<'_>, tenant: &str) -> ClientTls {
         (None, pins) if !pins.is_empty() => Trust::Pinned(pins),
         (None, _) => Trust::SystemRoots,
     };
-    ClientTls { trust, client: section.identity("client_certificate", "client_key") }
+    ClientTls { trust, client: section.identity("client_certificate_file", "client_key_file") }
 }
 
 fn check_one_way(section: &Section<'_>, anything: bool) {
@@ -60,7 +99,7 @@ fn check_one_way(section: &Section<'_>, anything: bool) {
 
 fn pins(section: &Section<'_>) -> Vec<[u8; 32]> {
     let certificate = section
-        .certificates("pinned_certificate", "the gateway's own certificate")
+        .certificates("pinned_certificate_file", "the gateway's own certificate")
         .and_then(|certificates| certificates.into_iter().next())
         .and_then(|leaf| sha256(&leaf));
     let hashes = section.list("pinned_sha256", PINS_MAX, hash);

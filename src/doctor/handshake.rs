@@ -181,7 +181,8 @@ impl Patient<'_> {
 
     /// The gateway asked for a certificate of the bridge's, and this came of it.
     pub(super) fn asked_for_certificate(&mut self, words: &str) -> Stop {
-        let (certificate, key) = (self.key("tls.client_certificate"), self.key("tls.client_key"));
+        let (certificate, key) =
+            (self.key("tls.client_certificate_file"), self.key("tls.client_key_file"));
         let (found, remedy) = match self.tenant.tls.client {
             None => (
                 format!(

@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use http::Method;
 
-use crate::{config::Timeouts, state::AgentState};
+use crate::{
+    config::{Edition, Timeouts},
+    state::AgentState,
+};
 
 /// One interface of the gateway.
 #[derive(Debug)]
@@ -19,6 +22,8 @@ pub struct Interface {
     pub tail: &'static str,
     /// How long the gateway may take.
     pub pace: Pace,
+    /// The first edition that has it.
+    pub since: Edition,
     /// How its effect shows, if it changes what the agent is doing.
     pub effect: Option<Effect>,
 }
@@ -59,8 +64,16 @@ pub static FORCE_SIGN_OUT: Interface = plain("forceLogout", Method::DELETE, "/fo
 pub static UPDATE_GUID: Interface = plain("updateGuid", Method::PUT, "/updateGuid");
 /// Gives the agent the skill queues that are configured for it (cec_07_1209).
 pub static RESET_SKILL: Interface = plain("resetSkill", Method::POST, "/resetskill");
-/// Asks what the agent is doing (cec_07_1222).
-pub static AGENT_STATUS: Interface = plain("getAgentStatus", Method::GET, "/agentstatus");
+/// Asks what the agent is doing (cec_07_1222). The vendor's library of 2014 does not know it (client).
+pub static AGENT_STATUS: Interface = Interface {
+    log_name: "getAgentStatus",
+    method: Method::GET,
+    family: ONLINE_AGENT,
+    tail: "/agentstatus",
+    pace: Pace::Request,
+    since: Edition::V2023,
+    effect: None,
+};
 
 /// Fetches the agent's next event, and keeps the session alive by that (cec_07_1274).
 pub static POLL: Interface = Interface {
@@ -69,6 +82,7 @@ pub static POLL: Interface = Interface {
     family: "agentevent",
     tail: "",
     pace: Pace::Poll,
+    since: FIRST,
     effect: None,
 };
 
@@ -175,26 +189,33 @@ fn call_or_work(state: AgentState) -> bool {
 }
 
 const ONLINE_AGENT: &str = "onlineagent";
+const FIRST: Edition = Edition::V2014;
 
 const fn signs_in(log_name: &'static str, tail: &'static str) -> Interface {
     let (family, pace) = (ONLINE_AGENT, Pace::SignIn);
-    Interface { log_name, method: Method::PUT, family, tail, pace, effect: None }
+    Interface { log_name, method: Method::PUT, family, tail, pace, since: FIRST, effect: None }
 }
 
 const fn plain(log_name: &'static str, method: Method, tail: &'static str) -> Interface {
     let (family, pace) = (ONLINE_AGENT, Pace::Request);
-    Interface { log_name, method, family, tail, pace, effect: None }
+    Interface { log_name, method, family, tail, pace, since: FIRST, effect: None }
 }
 
 const fn changes(log_name: &'static str, tail: &'static str, effect: Effect) -> Interface {
     let (family, pace) = (ONLINE_AGENT, Pace::Request);
-    Interface { log_name, method: Method::POST, family, tail, pace, effect: Some(effect) }
+    let effect = Some(effect);
+    Interface { log_name, method: Method::POST, family, tail, pace, since: FIRST, effect }
 }
 
 impl Interface {
     /// Whether it changes nothing.
     pub fn only_reads(&self) -> bool {
         self.method == Method::GET
+    }
+
+    /// Whether a gateway of this edition has it.
+    pub fn is_in(&self, edition: Edition) -> bool {
+        self.since <= edition
     }
 
     /// How long the gateway may take to answer.

@@ -6,8 +6,12 @@ use rustls::ClientConfig;
 use tokio::time::timeout;
 
 use super::{
-    BuildError, Command, Reply, Request, connection::Connection, connector, endpoint::Endpoint,
-    failure::words, interface::AGENT_STATUS,
+    BuildError, Command, Reply, Request,
+    connection::Connection,
+    connector,
+    endpoint::Endpoint,
+    failure::words,
+    interface::{AGENT_STATUS, POLL},
 };
 use crate::{
     call::Stage,
@@ -35,8 +39,8 @@ pub fn tls_config(tls: &ClientTls) -> Result<ClientConfig, BuildError> {
     tls::client_config(tls).map_err(BuildError)
 }
 
-/// Asks one address for an agent's status without a Guid: it changes nothing, and every gateway
-/// refuses it. Opens a connection of its own; must be called within a runtime.
+/// Asks one address for an agent's status without a Guid, or for its events where the gateway's edition
+/// has no status: it changes nothing, and every gateway refuses it. Opens a connection of its own; must be called within a runtime.
 ///
 /// # Errors
 ///
@@ -48,7 +52,8 @@ pub async fn ask(tenant: &Tenant, base_url: &Uri, agent: AgentId) -> Result<Answ
     let Some(endpoint) = Endpoint::new(base_url, connector.clone(), timeouts.idle) else {
         return Err(format!("{base_url} has no host"));
     };
-    let command = Command::plain(&AGENT_STATUS);
+    let interface = if AGENT_STATUS.is_in(tenant.edition) { &AGENT_STATUS } else { &POLL };
+    let command = Command::plain(interface);
     let (stage, trace) = (Stage::Answer, Trace::default());
     let request = Request { command: &command, agent, session: None, body: None, stage, trace };
     let http = request.to_http(&endpoint).map_err(|error| error.to_string())?;

@@ -49,6 +49,7 @@ struct HostLabels {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct CertificateLabels {
     tenant: String,
+    listener: String,
     certificate: &'static str,
 }
 
@@ -113,9 +114,16 @@ impl Server {
         turned_away.inner().store(connections, Ordering::Relaxed);
     }
 
-    /// A certificate ends then; `tenant` is empty for the bridge's own.
-    pub fn set_certificate(&self, tenant: &str, certificate: &'static str, end: SystemTime) {
-        let labels = CertificateLabels { tenant: tenant.to_owned(), certificate };
+    /// A certificate ends then. It is the tenant's or the listener's; the other name is empty, and
+    /// both are for what is neither's.
+    pub fn set_certificate(
+        &self,
+        [tenant, listener]: [&str; 2],
+        certificate: &'static str,
+        end: SystemTime,
+    ) {
+        let (tenant, listener) = (tenant.to_owned(), listener.to_owned());
+        let labels = CertificateLabels { tenant, listener, certificate };
         let seconds = end.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
         self.certificates.get_or_create(&labels).set(seconds);
     }

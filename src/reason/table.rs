@@ -64,6 +64,7 @@ reasons! {
     UNLISTED_RETCODE           Unknown            [Refused]                    No            NONE,                         "the operator can map it under [retcodes]";
     NOT_GRPC                   Unknown            [NotSent]                    No            NONE,                         "call it with gRPC";
     REQUEST_BROKEN_OFF         Cancelled          [NotSent]                    No            NONE,                         "send the whole request";
+    INTERFACE_NOT_IN_EDITION   Unimplemented      [NotSent]                    No            NONE,                         "see the tenant's edition";
     METHOD_UNKNOWN             Unimplemented      [NotSent]                    No            NONE,                         "compare the caller's proto with the bridge's";
     COMPRESSION_UNSUPPORTED    Unimplemented      [NotSent]                    No            NONE,                         "send it uncompressed";
     MESSAGE_TOO_LARGE          OutOfRange         [NotSent]                    No            NONE,                         "send less at once";

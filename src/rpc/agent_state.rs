@@ -16,7 +16,7 @@ use super::{
     translate,
 };
 use crate::{
-    call::CallError,
+    call::{CallError, Context},
     gateway::{
         AGENT_STATUS, AgentStatus, CANCEL_BUSY, CANCEL_REST, CANCEL_WORK, Command, SAY_FREE, WORK,
     },
@@ -170,7 +170,9 @@ impl AgentStateRpc {
             let accepted = tenant.command(agent, command, &call.context).await?;
             let confirmation = match within {
                 Some(within) => {
-                    let confirm = tenant.confirm(agent, &accepted, within, &call.context);
+                    let deadline = call.confirmed_by(within);
+                    let context = Context { deadline, ..call.context.clone() };
+                    let confirm = tenant.confirm(agent, &accepted, within, &context);
                     Some(Box::pin(confirm).await)
                 }
                 None => None,

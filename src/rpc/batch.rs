@@ -1,6 +1,6 @@
 //! One call for many agents.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use futures_util::{StreamExt as _, stream};
 use prost::Message as _;
@@ -20,7 +20,7 @@ use super::{
     translate,
 };
 use crate::{
-    call::{CallError, Context, Obstacle},
+    call::{CallError, Context, Deadline, Obstacle},
     gateway::Command,
     id::AgentId,
     tenant::{Accepted, Tenant},
@@ -44,7 +44,8 @@ impl Addressed for BatchSetBusyRequest {
 struct Batch {
     tenant: Arc<Tenant>,
     command: Command,
-    confirm_within: Option<std::time::Duration>,
+    /// How long to wait for confirmations, and when all of them have to be there.
+    confirm: Option<(Duration, Deadline)>,
     /// Ends before the caller's own, so that the answer with all results is still in time.
     context: Context,
 }
@@ -62,7 +63,8 @@ pub(super) async fn set_busy(
     let tenant = checker.done(tenant)?;
 
     let context = Context { deadline: call.context.deadline.sooner(), ..call.context.clone() };
-    let batch = &Batch { tenant, command, confirm_within, context };
+    let confirm = confirm_within.map(|within| (within, call.confirmed_by(within).sooner()));
+    let batch = &Batch { tenant, command, confirm, context };
     let overrides = &call.shared.overrides;
     let asked = request.agent_ids.into_iter().enumerate().map(async |(place, agent_id)| {
         let span = batch.context.trace.child(|| "agent".into(), SpanKind::Internal);
@@ -115,9 +117,17 @@ impl Batch {
         Ok((agent, self.tenant.command_of_batch(agent, command, context).await?))
     }
 
-    async fn confirm(&self, agent: AgentId, accepted: Accepted, context: &Context) -> StateChange {
-        let confirmation = match self.confirm_within {
-            Some(within) => Some(self.tenant.confirm(agent, &accepted, within, context).await),
+    async fn confirm(
+        &self,
+        agent: AgentId,
+        accepted: Accepted,
+        context: &Context,
+    ) -> StateChange {
+        let confirmation = match self.confirm {
+            Some((within, deadline)) => {
+                let context = Context { deadline, ..context.clone() };
+                Some(self.tenant.confirm(agent, &accepted, within, &context).await)
+            }
             None => None,
         };
         translate::changed(accepted.envelope, confirmation)

@@ -60,6 +60,8 @@ impl Addressed for super::proto::WatchEventsRequest {
 pub(super) struct Call {
     pub(super) shared: Arc<Shared>,
     pub(super) context: Context,
+    /// How long the caller waits; `None`: it does not say.
+    timeout: Option<Duration>,
     _place: Option<ServerPlace>,
 }
 
@@ -99,6 +101,20 @@ fn timeout(metadata: &MetadataMap) -> Result<Option<Duration>, CallError> {
         CallError::unasked(Obstacle::invalid("grpc-timeout", description))
     });
     timeout.map(Some)
+}
+
+// === impl Call ===
+
+impl Call {
+    /// When a confirmation has to be there that the caller waits for: `within` after the change, and
+    /// in time for its deadline. One that sets none wants no other end of its wait than this.
+    pub(super) fn confirmed_by(&self, within: Duration) -> Deadline {
+        let deadline = self.context.deadline;
+        match self.timeout {
+            Some(_) => deadline,
+            None => Deadline::new(deadline.arrived(), self.shared.default_deadline + within),
+        }
+    }
 }
 
 // === impl Shared ===
@@ -164,10 +180,11 @@ impl Shared {
         tenant: Option<&Arc<Tenant>>,
         trace: Trace,
     ) -> Result<Call, CallError> {
-        let timeout = arrival.timeout()?.unwrap_or(self.default_deadline);
+        let timeout = arrival.timeout()?;
         let place = tenant.map(|tenant| tenant.enter_server()).transpose();
         let place = place.map_err(CallError::unasked)?;
-        let context = Context { deadline: Deadline::new(arrival.at, timeout), trace };
-        Ok(Call { shared: self.clone(), context, _place: place })
+        let deadline = Deadline::new(arrival.at, timeout.unwrap_or(self.default_deadline));
+        let context = Context { deadline, trace };
+        Ok(Call { shared: self.clone(), context, timeout, _place: place })
     }
 }

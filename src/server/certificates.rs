@@ -3,7 +3,7 @@ use std::time::SystemTime;
 use rustls::pki_types::{CertificateDer, pem::PemObject as _};
 
 use crate::{
-    config::{self, ClientTls, Config, Trust},
+    config::{self, ClientTls, Config, ListenerName, Trust},
     doctor,
     id::TenantId,
 };
@@ -17,6 +17,8 @@ pub(super) struct Certificates(Vec<Expiry>);
 pub(super) struct Expiry {
     /// Towards whose gateway; none: towards none.
     pub(super) tenant: Option<TenantId>,
+    /// Which listener shows it; none: no listener does.
+    pub(super) listener: Option<ListenerName>,
     /// `server`, `client`, `ca`, `store_ca`, `traces_client` or `traces_ca`.
     pub(super) certificate: &'static str,
     pub(super) not_after: SystemTime,
@@ -25,8 +27,12 @@ pub(super) struct Expiry {
 impl Certificates {
     pub(super) fn of(config: &Config) -> Self {
         let mut all = Self::default();
-        if let Some(identity) = &config.server.tls {
-            all.note(None, "server", &identity.chain);
+        for (name, listener) in &config.listeners {
+            let ends = listener.tls.as_ref().and_then(|identity| first_end(&identity.chain));
+            let listener = Some(name.clone());
+            let expiry =
+                |not_after| Expiry { tenant: None, listener, certificate: "server", not_after };
+            all.0.extend(ends.map(expiry));
         }
         for (id, tenant) in &config.tenants {
             all.note_both(Some(id), ["client", "ca"], &tenant.tls);
@@ -64,8 +70,13 @@ impl Certificates {
         certificate: &'static str,
         chain: &[CertificateDer<'_>],
     ) {
-        let ends = chain.iter().filter_map(|der| doctor::not_after(der)).min();
-        let expiry = |not_after| Expiry { tenant: tenant.cloned(), certificate, not_after };
-        self.0.extend(ends.map(expiry));
+        let (tenant, listener) = (tenant.cloned(), None);
+        let expiry = |not_after| Expiry { tenant, listener, certificate, not_after };
+        self.0.extend(first_end(chain).map(expiry));
     }
+}
+
+/// When the certificate ends that ends first.
+fn first_end(chain: &[CertificateDer<'_>]) -> Option<SystemTime> {
+    chain.iter().filter_map(|der| doctor::not_after(der)).min()
 }

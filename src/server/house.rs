@@ -150,8 +150,8 @@ impl House {
         let count = |count: &AtomicU64| count.load(Ordering::Relaxed);
         [
             ("idle", count(&self.made_room)),
-            ("house_full", count(&self.no_room.turned_away)),
-            ("peer_full", count(&self.no_share.turned_away)),
+            ("connections_full", count(&self.no_room.turned_away)),
+            ("per_peer_full", count(&self.no_share.turned_away)),
         ]
     }
 
@@ -381,7 +381,7 @@ mod tests {
         drop(third);
         let _fourth = fourth.await.expect("no panic").expect("room");
         assert_eq!(house.usage().taken, 3);
-        assert_eq!(house.counts(), [("idle", 1), ("house_full", 0), ("peer_full", 0)]);
+        assert_eq!(house.counts(), [("idle", 1), ("connections_full", 0), ("per_peer_full", 0)]);
         drop(in_use);
     }
 
@@ -404,7 +404,7 @@ mod tests {
         let _busy = stay.guest.begin();
         assert_eq!(enter(&house, HERE).await.expect_err("no room"), Full::House);
         assert!(stay.guest.gives_way.cancelled().now_or_never().is_none());
-        assert_eq!(house.counts(), [("idle", 0), ("house_full", 1), ("peer_full", 0)]);
+        assert_eq!(house.counts(), [("idle", 0), ("connections_full", 1), ("per_peer_full", 0)]);
     }
 
     #[tokio::test(start_paused = true)]

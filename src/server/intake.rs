@@ -100,14 +100,14 @@ const MESSAGE_HEAD: usize = 5;
 impl Intake {
     /// For a server with these limits.
     pub(super) fn new(server: &config::Server) -> Self {
-        let message = server.http2.max_message_size;
-        let places = PLACES_MAX.min(server.calls_max.get()).min(BYTES_MAX / message.max(1));
+        let message = server.limits.message_size;
+        let places = PLACES_MAX.min(server.limits.calls.get()).min(BYTES_MAX / message.max(1));
         Self { places: Displacing::new(places), limit: Limit(message) }
     }
 
     /// How many requests wait for the rest of their message.
     pub(super) fn usage(&self) -> Usage {
-        self.places.usage("reading")
+        self.places.usage(Share::ServerReading.as_str())
     }
 
     /// Reads a request's body.

@@ -9,9 +9,9 @@ use tokio_util::task::TaskTracker;
 use tracing::warn;
 
 use super::{Stages, connection, entrance::Entrance, service::Services};
-use crate::config::{Connections, Http2, Server};
+use crate::config::{Connections, Http2};
 
-/// What every connection of a caller needs.
+/// What every connection of a listener needs.
 pub(super) struct Callers {
     pub(super) tls: Option<TlsAcceptor>,
     pub(super) http2: http2::Builder<TokioExecutor>,
@@ -32,25 +32,48 @@ const BACKLOG: u32 = 4096;
 /// After an error that another attempt would meet at once, such as too many open files.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// What all listeners have in common.
+#[derive(Clone)]
+pub(super) struct CommonCallers {
+    pub(super) services: Services,
+    pub(super) limits: Connections,
+    pub(super) entrance: Arc<Entrance>,
+    pub(super) stages: Stages,
+}
+
 impl Callers {
     pub(super) fn new(
-        server: &Server,
+        limits_of_http2: &Http2,
         tls: Option<TlsAcceptor>,
-        services: Services,
-        entrance: Arc<Entrance>,
-        stages: Stages,
+        common: CommonCallers,
     ) -> Self {
-        Self {
-            tls,
-            http2: http2(&server.http2),
-            services,
-            limits: server.connections.clone(),
-            keepalive_timeout: server.http2.keepalive_timeout,
-            entrance,
-            stages,
-        }
+        let CommonCallers { services, limits, entrance, stages } = common;
+        let keepalive_timeout = limits_of_http2.keepalive_timeout;
+        let http2 = http2(limits_of_http2);
+        Self { tls, http2, services, limits, keepalive_timeout, entrance, stages }
     }
 }
+
+/// What a caller may send on one call before it has to wait: many times the requests of the
+/// contract, which have some hundred bytes.
+const STREAM_WINDOW: u32 = 65_536;
+/// The same for all calls of a connection together. So much of each connection may be in memory
+/// before its calls have looked at it.
+const CONNECTION_WINDOW: u32 = 131_072;
+/// Of one frame: the smallest limit that HTTP/2 allows (RFC 9113, section 4.2). Small requests gain
+/// nothing from more.
+const FRAME_SIZE: u32 = 16_384;
+/// Of a request's headers, decoded: room for the tokens and traces that meshes add.
+const HEADER_LIST_SIZE: u32 = 16_384;
+/// Calls that are opened and reset before they are dealt with ("rapid reset", CVE-2023-44487); more
+/// end the connection. h2's own default.
+const PENDING_ACCEPT_RESETS: usize = 20;
+/// Calls that are reset for errors of the caller; more end the connection (CVE-2025-8671). h2's own
+/// default.
+const LOCAL_ERROR_RESETS: usize = 1024;
+/// Of the answers of one call that may wait for a slow caller. What all connections hold together has
+/// a limit of its own (`send_buffers`).
+const SEND_BUFFER_OF_CALL: usize = 65_536;
 
 /// Every limit by name: tonic and hyper leave two of them off by default.
 fn http2(limits: &Http2) -> http2::Builder<TokioExecutor> {
@@ -60,13 +83,13 @@ fn http2(limits: &Http2) -> http2::Builder<TokioExecutor> {
         // gRPC callers do not read it.
         .auto_date_header(false)
         .max_concurrent_streams(limits.max_concurrent_streams)
-        .initial_stream_window_size(limits.stream_window)
-        .initial_connection_window_size(limits.connection_window)
-        .max_frame_size(limits.max_frame_size)
-        .max_header_list_size(limits.max_header_list_size)
-        .max_pending_accept_reset_streams(limits.max_pending_accept_reset_streams)
-        .max_local_error_reset_streams(limits.max_local_error_reset_streams)
-        .max_send_buf_size(limits.max_send_buffer)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_frame_size(FRAME_SIZE)
+        .max_header_list_size(HEADER_LIST_SIZE)
+        .max_pending_accept_reset_streams(PENDING_ACCEPT_RESETS)
+        .max_local_error_reset_streams(LOCAL_ERROR_RESETS)
+        .max_send_buf_size(SEND_BUFFER_OF_CALL)
         .keep_alive_interval(limits.keepalive_interval)
         .keep_alive_timeout(limits.keepalive_timeout);
     builder

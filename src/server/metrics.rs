@@ -79,7 +79,8 @@ impl Exposition {
         }
         for expiry in self.certificates.all() {
             let tenant = expiry.tenant.as_ref().map_or("", |tenant| tenant.as_str());
-            server.set_certificate(tenant, expiry.certificate, expiry.not_after);
+            let listener = expiry.listener.as_ref().map_or("", |listener| listener.as_str());
+            server.set_certificate([tenant, listener], expiry.certificate, expiry.not_after);
         }
         if let Some(log) = &self.log {
             server.set_lines_lost(log.lines_lost());

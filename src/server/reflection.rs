@@ -55,7 +55,7 @@ impl Reflection {
     /// How many places are taken.
     pub(super) fn usage(&self) -> Usage {
         let taken = self.taken().values().sum();
-        Usage { share: "reflection", limit: MAX.get(), taken }
+        Usage { share: Share::ServerReflection.as_str(), limit: MAX.get(), taken }
     }
 
     fn taken(&self) -> MutexGuard<'_, HashMap<IpAddr, usize>> {

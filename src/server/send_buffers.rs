@@ -117,13 +117,13 @@ impl SendBuffers {
     /// How much of the limit is taken, in places of [`PLACE`] bytes.
     pub(super) fn usage(&self) -> Usage {
         let taken = self.bytes.0.load(Ordering::Relaxed).div_ceil(PLACE);
-        Usage { share: "unread", limit: self.limit / PLACE, taken }
+        Usage { share: "unread_answers", limit: self.limit / PLACE, taken }
     }
 
     /// How many connections were closed, by cause.
     pub(super) fn counts(&self) -> [(&'static str, u64); 2] {
         let count = |count: &AtomicU64| count.load(Ordering::Relaxed);
-        [("answers_unread", count(&self.late)), ("answers_full", count(&self.full))]
+        [("unread_answer_late", count(&self.late)), ("unread_answers_full", count(&self.full))]
     }
 
     /// Closes connections whose peers do not read, for ever.
@@ -272,7 +272,7 @@ mod tests {
             moves.advance(1);
         }
         assert!(!is_cut(&slow) && !is_cut(&watching));
-        assert_eq!(all.counts(), [("answers_unread", 1), ("answers_full", 0)]);
+        assert_eq!(all.counts(), [("unread_answer_late", 1), ("unread_answers_full", 0)]);
     }
 
     #[test]
@@ -368,7 +368,7 @@ mod tests {
         assert_eq!(lost(&flood), 2);
         assert!(is_cut(&flood[5]), "it held most");
         assert!(!is_cut(&honest));
-        assert_eq!(all.counts()[1], ("answers_full", 2));
+        assert_eq!(all.counts()[1], ("unread_answers_full", 2));
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,6 +1,7 @@
 //! How the bridge is doing: what `/status.json` tells, and `/` shows.
 
 use std::{
+    net::SocketAddr,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -26,6 +27,7 @@ pub(super) struct Board {
     pub(super) readiness: Arc<Readiness>,
     pub(super) exposition: Exposition,
     pub(super) rates: Rates,
+    listeners: Vec<ListenerStatus>,
 }
 
 /// All of it at a moment. Programs rely on the names: they stay, and others may come.
@@ -47,6 +49,7 @@ pub(super) struct Status {
     pub(super) tenants: Vec<TenantStatus>,
     /// The last calls that failed through the fault of a gateway or of the bridge, newest first.
     pub(super) failures: Vec<Failure>,
+    pub(super) listeners: Vec<ListenerStatus>,
     pub(super) shares: Vec<ShareStatus>,
     pub(super) hosts: Vec<HostStatus>,
     pub(super) store: StoreStatus,
@@ -150,10 +153,20 @@ pub(super) struct StoreStatus {
     pub(super) file_bytes: Option<u64>,
 }
 
+/// Where gRPC callers connect.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct ListenerStatus {
+    pub(super) listener: String,
+    pub(super) address: SocketAddr,
+    pub(super) tls: bool,
+}
+
 #[derive(Debug, Serialize)]
 pub(super) struct CertificateStatus {
-    /// Whose it is; none: the bridge's own.
+    /// Towards whose gateway it is; none: towards none.
     pub(super) tenant: Option<String>,
+    /// Which listener shows it; none: no listener does.
+    pub(super) listener: Option<String>,
     /// `server`, `client` or `ca`.
     pub(super) certificate: &'static str,
     #[serde(serialize_with = "as_rfc3339")]
@@ -161,13 +174,17 @@ pub(super) struct CertificateStatus {
 }
 
 impl Board {
-    pub(super) fn new(readiness: Arc<Readiness>, exposition: Exposition) -> Self {
+    pub(super) fn new(
+        readiness: Arc<Readiness>,
+        exposition: Exposition,
+        listeners: Vec<ListenerStatus>,
+    ) -> Self {
         let rates = Rates::new(exposition.tenants.clone());
-        Self { readiness, exposition, rates }
+        Self { readiness, exposition, rates, listeners }
     }
 
     pub(super) fn status(&self) -> Status {
-        let Self { readiness, exposition, rates } = self;
+        let Self { readiness, exposition, rates, .. } = self;
         let (window, counts) = rates.last_minute();
         let tenants = exposition.tenants.all().zip(counts);
         let log = exposition.log.as_ref();
@@ -182,6 +199,7 @@ impl Board {
             window_seconds: (window.as_secs_f64() * 1e3).round() / 1e3,
             tenants: tenants.map(|(tenant, counts)| TenantStatus::of(tenant, counts)).collect(),
             failures: exposition.observed.failures.last(),
+            listeners: self.listeners.clone(),
             shares: exposition.server_usage().into_iter().map(ShareStatus::from).collect(),
             hosts: exposition.hosts.usage().into_iter().map(host).collect(),
             store: self.store(),
@@ -217,6 +235,7 @@ impl Board {
         let expiries = self.exposition.certificates.all().iter();
         let status = expiries.map(|expiry| CertificateStatus {
             tenant: expiry.tenant.as_ref().map(ToString::to_string),
+            listener: expiry.listener.as_ref().map(ToString::to_string),
             certificate: expiry.certificate,
             not_after: expiry.not_after,
         });

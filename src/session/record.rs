@@ -53,7 +53,7 @@ enum Made {
 pub(super) enum Unreadable {
     #[error("it has another form")]
     Malformed,
-    #[error("no key in store.encryption_keys opens it")]
+    #[error("no key in store.encryption_key_files opens it")]
     Sealed,
 }
 

@@ -42,6 +42,8 @@ pub struct Options {
     pub client_ca: Option<String>,
     /// Plain HTTP without TLS, which older client comments mention (client).
     pub plaintext: bool,
+    /// Whether there is `agentstatus`. The vendor's library of 2014 does not know it (client).
+    pub agent_status: bool,
     /// The ids that the routes match. 1 to 59999 is the route expression of the vendor's client
     /// library (client); newer pages go to 999999 (`cec_07_13461`).
     pub agent_ids: RangeInclusive<u32>,
@@ -110,6 +112,20 @@ pub struct Options {
     pub journal: usize,
 }
 
+/// An edition of the interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Edition {
+    /// What the vendor's library of 2014 calls: ids up to 19999, and no agentstatus (client).
+    #[value(name = "2014", help = "Agent ids up to 19999, and no agentstatus")]
+    V2014,
+    /// Ids up to 59999 (`cec_07_1202`).
+    #[value(name = "2023-09", help = "Agent ids up to 59999")]
+    V2023,
+    /// Ids up to 999999 (`cec_07_13461`).
+    #[value(name = "2025-11", help = "Agent ids up to 999999")]
+    V2025,
+}
+
 /// `AUTHMODE` (`cec_07_0005`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum AuthMode {
@@ -165,6 +181,7 @@ impl Default for Options {
             tls: None,
             client_ca: None,
             plaintext: false,
+            agent_status: true,
             agent_ids: 1..=59_999,
             id_outside: IdOutside::NotFound,
             guid_interval: Duration::from_secs(60),
@@ -197,6 +214,17 @@ impl Default for Options {
 }
 
 impl Options {
+    /// Takes an edition's agent ids and interfaces.
+    #[must_use]
+    pub fn of(self, edition: Edition) -> Self {
+        let (last, agent_status) = match edition {
+            Edition::V2014 => (19_999, false),
+            Edition::V2023 => (59_999, true),
+            Edition::V2025 => (999_999, true),
+        };
+        Self { agent_ids: 1..=last, agent_status, ..self }
+    }
+
     /// How long a span of gateway time really takes.
     pub(super) fn real(&self, gateway_time: Duration) -> Duration {
         gateway_time / self.time_scale.max(1)

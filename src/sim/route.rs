@@ -49,6 +49,9 @@ impl Route {
 
         let (interface, wanted, length) =
             Interface::named(family, name).ok_or(NoRoute::NotFound)?;
+        if interface == Interface::AgentStatus && !options.agent_status {
+            return Err(NoRoute::NotFound);
+        }
         if tail.len() != length {
             return Err(NoRoute::NotFound);
         }

@@ -26,7 +26,7 @@ use crate::{
 /// The shares of all gateway hosts, so that tenants on the same host share one.
 #[derive(Debug)]
 pub struct Hosts {
-    in_flight: NonZeroUsize,
+    requests: NonZeroUsize,
     shares: Mutex<HashMap<String, Arc<Semaphore>>>,
 }
 
@@ -108,15 +108,16 @@ struct Pool {
 // === impl Hosts ===
 
 impl Hosts {
-    /// Shares of `in_flight` requests at once for each host.
-    pub fn new(in_flight: NonZeroUsize) -> Self {
-        Self { in_flight, shares: Mutex::default() }
+    /// Shares of so many requests at once for each host.
+    pub fn new(requests: NonZeroUsize) -> Self {
+        Self { requests, shares: Mutex::default() }
     }
 
     /// How much of each host's share is taken.
     pub fn usage(&self) -> Vec<(String, Usage)> {
         let shares = self.shares.lock().unwrap_or_else(PoisonError::into_inner);
-        let usage = |places: &Semaphore| Usage::of("requests", self.in_flight.get(), places);
+        let usage =
+            |places: &Semaphore| Usage::of(Share::HostRequests, self.requests.get(), places);
         shares.iter().map(|(host, places)| (host.clone(), usage(places))).collect()
     }
 
@@ -124,9 +125,9 @@ impl Hosts {
         let mut shares = self.shares.lock().unwrap_or_else(PoisonError::into_inner);
         let places = shares
             .entry(host.to_owned())
-            .or_insert_with(|| Arc::new(Semaphore::new(self.in_flight.get())))
+            .or_insert_with(|| Arc::new(Semaphore::new(self.requests.get())))
             .clone();
-        Pool { share: Share::HostRequests, limit: self.in_flight, places }
+        Pool { share: Share::HostRequests, limit: self.requests, places }
     }
 }
 
@@ -144,7 +145,7 @@ impl ServerCalls {
     pub fn usage(&self) -> Usage {
         let free = self.own.values().chain([&self.common]).map(|pool| pool.available_permits());
         let (limit, free) = (self.division.places, free.sum());
-        Usage { share: "calls", limit, taken: limit.saturating_sub(free) }
+        Usage { share: Share::ServerCalls.as_str(), limit, taken: limit.saturating_sub(free) }
     }
 
     /// The part of a tenant, and what is common.
@@ -173,7 +174,7 @@ impl Admission {
         Self {
             server: server.parts(id),
             calls: Pool::new(Share::TenantCalls, limits.calls),
-            requests: Pool::new(Share::TenantRequests, limits.in_flight),
+            requests: Pool::new(Share::TenantRequests, limits.requests),
             hosts: tenant.base_urls.iter().map(host).collect(),
         }
     }
@@ -188,8 +189,8 @@ impl Admission {
 
     /// The tenant's own shares.
     pub(super) fn usage(&self) -> [Usage; 2] {
-        [("calls", &self.calls), ("requests", &self.requests)]
-            .map(|(share, pool)| Usage::of(share, pool.limit.get(), &pool.places))
+        [&self.calls, &self.requests]
+            .map(|pool| Usage::of(pool.share, pool.limit.get(), &pool.places))
     }
 
     /// A place among the tenant's calls, at once or not at all.
@@ -255,7 +256,8 @@ impl Seat for HostSeat<'_> {
 
 impl Usage {
     /// Of a share with so many places.
-    pub fn of(share: &'static str, limit: usize, places: &Semaphore) -> Self {
+    pub fn of(share: Share, limit: usize, places: &Semaphore) -> Self {
+        let share = share.as_str();
         Self { share, limit, taken: limit.saturating_sub(places.available_permits()) }
     }
 }

@@ -150,8 +150,8 @@ impl Pauses {
 
 impl RepeatBudget {
     /// For a tenant that may have so many requests at once.
-    pub(super) fn new(in_flight: NonZeroUsize) -> Self {
-        let per_second = f64::from(u32::try_from(in_flight.get()).unwrap_or(u32::MAX));
+    pub(super) fn new(requests: NonZeroUsize) -> Self {
+        let per_second = f64::from(u32::try_from(requests.get()).unwrap_or(u32::MAX));
         Self { per_second, left: Mutex::new((per_second * 2.0, Instant::now())) }
     }
 

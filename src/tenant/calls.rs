@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     call::{CallError, Context, Deadline, Obstacle, Untouched, Wait, detached},
-    gateway::{Command, Envelope, SignIn},
+    gateway::{Command, Envelope, Interface, SignIn},
     id::AgentId,
     session::Session,
     trace::SpanKind,
@@ -50,6 +50,7 @@ impl Tenant {
         command: Command,
         context: &Context,
     ) -> Result<Accepted, CallError> {
+        self.check_edition(command.interface)?;
         let places = self.places(!command.interface.only_reads())?;
         let work = |call: Underway, untouched| call.command(command, untouched);
         self.in_turn(places, agent, context, work).await
@@ -67,6 +68,7 @@ impl Tenant {
         command: Command,
         context: &Context,
     ) -> Result<Accepted, CallError> {
+        self.check_edition(command.interface)?;
         let place = self.waiting(context.deadline, self.batches.clone().acquire_owned()).await;
         // The semaphore is never closed.
         let place = place.map_err(CallError::unasked)?.map_err(|_| CallError::Internal)?;
@@ -154,6 +156,17 @@ impl Tenant {
         let (untouched, wait) = (Untouched::at_the_start(), UNTIL_THE_DEADLINE);
         let places = Places { untouched, call: None, wait, needs_session: false };
         self.in_turn(places, agent, &context, work).await
+    }
+
+    /// Whether the tenant's gateway has the interface. Without this it would answer HTTP 404, as it
+    /// does for a wrong address.
+    fn check_edition(&self, interface: &Interface) -> Result<(), CallError> {
+        let edition = self.config.edition;
+        if interface.is_in(edition) {
+            return Ok(());
+        }
+        let (interface, edition) = (interface.log_name, edition.as_str());
+        Err(CallError::unasked(Obstacle::InterfaceMissing { interface, edition }))
     }
 
     /// What a caller's call takes.

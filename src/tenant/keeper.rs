@@ -97,6 +97,12 @@ static LAST_NUMBER: AtomicU64 = AtomicU64::new(0);
 
 /// Of the pause between polls: to 16 s by default, far below the gateway's two minutes.
 const DOUBLINGS_MAX: u32 = 5;
+/// Polls in a row that are refused for the Guid before a session is lost. One may cross a renewal of
+/// the Guid; public clients take five, while their agent gets no calls.
+const REFUSALS_MAX: u32 = 3;
+/// How long a gateway may give no usable answer before a session is lost: half of the two minutes after
+/// which it signs an agent out who is not polled (cec_07_1202).
+const SILENCE_MAX: Duration = Duration::from_secs(60);
 /// How long a poll may wait for a new Guid.
 const RENEWAL_WAIT: Duration = Duration::from_secs(5);
 const BACKOFF_FIRST: Duration = Duration::from_millis(500);
@@ -271,7 +277,6 @@ impl Keeper {
     }
 
     async fn is_lost(&mut self, finding: Finding, session: &Session) -> Result<bool, End> {
-        let keep = &self.tenant.config.keep;
         let lost = match finding {
             Finding::Alive => {
                 self.settle();
@@ -301,7 +306,7 @@ impl Keeper {
                     return Ok(false);
                 }
                 self.refusals += 1;
-                self.refusals >= keep.refusals
+                self.refusals >= REFUSALS_MAX
             }
             // The session is good, and whoever polls for it gets its events.
             Finding::PolledElsewhere => return Ok(false),
@@ -311,7 +316,7 @@ impl Keeper {
                 let now = Instant::now();
                 let silence = self.silence.get_or_insert(Silence { since: now, polls: 0 });
                 silence.polls += 1;
-                silence.since.elapsed() >= keep.silence
+                silence.since.elapsed() >= SILENCE_MAX
             }
         };
         if !lost {

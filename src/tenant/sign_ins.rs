@@ -103,7 +103,7 @@ impl SignIns {
         let rate = RateLimit::per_second(config.keep.sign_ins_per_second, leases);
         let queue = Queue::new(rate.interval());
         // Calls for agents who are back already want places, too.
-        let places_max = (config.limits.in_flight.get() * 3 / 4).max(1);
+        let places_max = (config.limits.requests.get() * 3 / 4).max(1);
         Self {
             state: Mutex::new(State { queue, is_driven: false }),
             entries: AtomicUsize::new(0),

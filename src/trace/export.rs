@@ -1,6 +1,7 @@
 //! The way of spans to the collector: bounded, counted, and never waited for by a call.
 
 use std::{
+    mem,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -8,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use http::HeaderMap;
 use hyper_rustls::HttpsConnectorBuilder;
 use hyper_util::client::legacy::connect::HttpConnector;
 use opentelemetry::{Context, Key, KeyValue, trace::TracerProvider as _};
@@ -24,6 +26,7 @@ use opentelemetry_sdk::{
 };
 use tokio::task::spawn_blocking;
 use tonic::{
+    Request,
     metadata::MetadataMap,
     transport::{Channel, Endpoint},
 };
@@ -68,7 +71,7 @@ impl Tracer {
         let exporter = OtlpExporter::builder()
             .with_tonic()
             .with_channel(channel(traces).map_err(TracerError)?)
-            .with_metadata(MetadataMap::from_headers(traces.headers.clone()))
+            .with_interceptor(own_headers(traces.headers.clone()))
             .with_timeout(traces.timeout)
             .build()
             .map_err(|error| TracerError(error.to_string()))?;
@@ -124,6 +127,19 @@ fn channel(traces: &Traces) -> Result<Channel, String> {
         .connect_timeout(traces.timeout)
         .timeout(traces.timeout);
     Ok(endpoint.connect_with_connector_lazy(connector))
+}
+
+/// Puts the configured headers into an export. Those of `OTEL_EXPORTER_OTLP_HEADERS` are there already,
+/// and give way to configured ones of the same name.
+fn own_headers(
+    headers: HeaderMap,
+) -> impl FnMut(Request<()>) -> Result<Request<()>, tonic::Status> + Clone {
+    move |mut export| {
+        let mut all = mem::take(export.metadata_mut()).into_headers();
+        all.extend(headers.clone());
+        *export.metadata_mut() = MetadataMap::from_headers(all);
+        Ok(export)
+    }
 }
 
 fn sampler(traces: &Traces) -> Sampler {

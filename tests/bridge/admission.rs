@@ -1,8 +1,11 @@
 //! Bounds: what is beyond them is refused at once or after a short wait, and nobody else suffers.
 
-use std::time::Duration;
+use std::{num::NonZeroUsize, time::Duration};
 
-use ccgateway_bridge::sim::{Interface, Options};
+use ccgateway_bridge::{
+    config::Config,
+    sim::{Interface, Options},
+};
 use tokio::time::Instant;
 use tonic::Code;
 
@@ -27,7 +30,11 @@ async fn stuck(bridge: &TestBridge, calls: u32) -> Vec<tokio::task::JoinHandle<(
 }
 
 async fn frozen(tenant: &str) -> TestBridge {
-    let bridge = TestBridge::with(Setup { tenant: tenant.into(), ..<_>::default() }).await;
+    frozen_with(Setup { tenant: tenant.into(), ..<_>::default() }).await
+}
+
+async fn frozen_with(setup: Setup) -> TestBridge {
+    let bridge = TestBridge::with(setup).await;
     for agent in AGENT..AGENT + 4 {
         let guid = bridge.gateway.sign_in(agent);
         bridge.register(agent, &guid).await.expect("registered");
@@ -38,7 +45,7 @@ async fn frozen(tenant: &str) -> TestBridge {
 
 #[tokio::test]
 async fn requests_beyond_the_tenants_places_wait_shortly_and_are_refused() {
-    let bridge = frozen("limits.in_flight = 2\nlimits.queue_wait = \"50ms\"\n").await;
+    let bridge = frozen("limits.requests = 2\nlimits.queue_wait = \"50ms\"\n").await;
     let stuck = stuck(&bridge, 2).await;
     let started = Instant::now();
     let result = bridge.set_busy(AGENT + 2).await;
@@ -56,7 +63,7 @@ async fn requests_beyond_the_tenants_places_wait_shortly_and_are_refused() {
 
 #[tokio::test]
 async fn calls_beyond_the_tenants_share_are_refused_at_once() {
-    let bridge = frozen("limits.calls = 2\nlimits.in_flight = 2\n").await;
+    let bridge = frozen("limits.calls = 2\nlimits.requests = 2\n").await;
     let _stuck = stuck(&bridge, 2).await;
     let result = bridge.set_busy(AGENT + 2).await;
     let refusal = refused(result, Code::ResourceExhausted, "TENANT_OVERLOADED", "not_sent");
@@ -65,7 +72,12 @@ async fn calls_beyond_the_tenants_share_are_refused_at_once() {
 
 #[tokio::test]
 async fn calls_beyond_an_agents_queue_are_refused_and_other_agents_are_served() {
-    let bridge = frozen("limits.agent_queue = 1\n").await;
+    let adjust = |config: &mut Config| {
+        for tenant in config.tenants.values_mut() {
+            tenant.limits.agent_queue = NonZeroUsize::MIN;
+        }
+    };
+    let bridge = frozen_with(Setup { adjust: Some(adjust), ..<_>::default() }).await;
     let _stuck = stuck(&bridge, 1).await;
     let waiting = tokio::spawn({
         let mut states = bridge.states.clone();
@@ -95,7 +107,7 @@ async fn a_tenant_whose_gateway_hangs_takes_nothing_from_another() {
     let healthy = ccgateway_bridge::sim::Simulator::start(Options::default()).await;
     let healthy = healthy.expect("started");
     let tenant = format!(
-        "limits.in_flight = 2\n[tenants.other]\nbase_urls = \"{}\"\n[tenants.other.tls]\n\
+        "limits.requests = 2\n[tenants.other]\nbase_urls = \"{}\"\n[tenants.other.tls]\n\
          insecure_skip_verify = true\n",
         healthy.base_url(),
     );

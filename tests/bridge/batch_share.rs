@@ -22,7 +22,7 @@ const LONG: Duration = Duration::from_secs(30);
 const SHORT: Duration = Duration::from_millis(500);
 
 fn places(count: usize) -> String {
-    format!("limits.in_flight = {count}\n")
+    format!("limits.requests = {count}\n")
 }
 
 /// How many requests of batches were open at once.

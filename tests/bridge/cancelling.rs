@@ -12,7 +12,7 @@ const PLACES: u64 = 16;
 #[tokio::test]
 async fn callers_who_cancel_cost_no_connection_and_no_second_request() {
     let gateway = Options { latency: Duration::from_millis(5), ..<_>::default() };
-    let tenant = "limits.in_flight = 16\nlimits.queue_wait = \"10s\"\n";
+    let tenant = "limits.requests = 16\nlimits.queue_wait = \"10s\"\n";
     let bridge = TestBridge::with(Setup { gateway, tenant: tenant.into(), ..<_>::default() }).await;
     let agents = AGENT..AGENT + CALLERS;
     for agent in agents.clone() {

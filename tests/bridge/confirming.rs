@@ -4,15 +4,15 @@ use std::time::Duration;
 
 use ccgateway_bridge::{
     rpc::proto::{
-        Confirmation, SetBusyRequest,
+        BatchSetBusyRequest, Confirmation, SetBusyRequest, SignInRequest,
         confirmation::{Reason, Status},
     },
     sim::{Fault, Interface, Misbehaviour, Options},
 };
 use tokio::time::Instant;
-use tonic::Code;
+use tonic::{Code, Request};
 
-use crate::support::{AGENT, TestBridge, kept, refused, until};
+use crate::support::{AGENT, PASSWORD, Setup, TestBridge, keeping, kept, refused, until};
 
 const LONG: Duration = Duration::from_secs(20);
 const SHORT: Duration = Duration::from_millis(300);
@@ -60,6 +60,32 @@ async fn a_talking_agents_busy_is_accepted_and_its_event_comes_when_the_call_end
     check_accepted(&confirmed(&bridge, 200, SHORT).await, Reason::Talking);
     bridge.gateway.end_call(AGENT);
     watching.event("AgentState_SetNotReady_Success").await;
+}
+
+#[tokio::test]
+async fn a_caller_without_a_deadline_is_waited_for_as_long_as_it_wants_a_confirmation() {
+    let within = Duration::from_secs(3);
+    let server = "default_deadline = \"2s\"\n".into();
+    let bridge = keeping(Setup { server, ..<_>::default() }, []).await;
+    let mut watching = bridge.watch(&[AGENT], None).await;
+    let (agent_id, password) = (AGENT.to_string(), Some(PASSWORD.into()));
+    let mut sign_in = Request::new(SignInRequest { agent_id, password, ..<_>::default() });
+    sign_in.set_timeout(LONG);
+    bridge.sessions.clone().sign_in(sign_in).await.expect("signed in");
+    bridge.gateway.start_call(AGENT);
+    watching.event("AgentState_Busy").await;
+
+    let started = Instant::now();
+    check_accepted(&confirmed(&bridge, 200, within).await, Obstacle::Talking);
+    assert!(started.elapsed() >= within, "{:?}", started.elapsed());
+
+    let request = BatchSetBusyRequest {
+        confirm_within: Some(within.try_into().expect("a duration")),
+        ..crate::batch::request([AGENT])
+    };
+    let started = Instant::now();
+    bridge.states.clone().batch_set_busy(request).await.expect("answered");
+    assert!(started.elapsed() >= within, "{:?}", started.elapsed());
 }
 
 #[tokio::test]
@@ -162,7 +188,7 @@ async fn a_gateway_that_tells_of_nothing_is_waited_for_no_longer_than_asked() {
 async fn a_confirmation_is_given_up_when_the_deadline_comes_first() {
     let bridge = kept(Options::default(), [AGENT]).await;
     bridge.gateway.start_call(AGENT);
-    let mut request = tonic::Request::new(SetBusyRequest {
+    let mut request = Request::new(SetBusyRequest {
         agent_id: AGENT.to_string(),
         confirm_within: Some(LONG.try_into().expect("a duration")),
         ..<_>::default()

@@ -256,7 +256,7 @@ async fn two_addresses(queue_wait: &str) -> TestBridge {
     let nobody = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let addr = nobody.local_addr().expect("bound");
     drop(nobody);
-    let tenant = format!("limits.queue_wait = \"{queue_wait}\"\n[gateway]\nhost_in_flight = 1\n");
+    let tenant = format!("limits.queue_wait = \"{queue_wait}\"\n[gateway]\nhost_requests = 1\n");
     let bridge = TestBridge::with(Setup { first: Some(addr), tenant, ..<_>::default() }).await;
     for agent in [1001, 1002] {
         bridge.register(agent, &bridge.gateway.sign_in(agent)).await.expect("registered");

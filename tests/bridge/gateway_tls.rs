@@ -69,7 +69,7 @@ async fn a_gateway_that_asks_for_a_certificate_is_shown_the_configured_one() {
     let (pem, key_pem) = (files.path().join("client.pem"), files.path().join("client.key"));
     fs::write(&pem, certificate.pem()).expect("written");
     fs::write(&key_pem, key.serialize_pem()).expect("written");
-    let own = format!("{CA}client_certificate = {pem:?}\nclient_key = {key_pem:?}\n");
+    let own = format!("{CA}client_certificate_file = {pem:?}\nclient_key_file = {key_pem:?}\n");
 
     for (tenant, good) in [(own, true), (CA.to_owned(), false)] {
         let gateway = Options { client_ca: Some(authority.pem()), ..<_>::default() };

@@ -1,14 +1,16 @@
 //! What an agent is doing, as the gateway counts it.
 
 use ccgateway_bridge::{
-    rpc::proto::{ActivityState, GetStateRequest, GetStateResponse},
-    sim::{Fault, Interface, Misbehaviour, Options},
+    rpc::proto::{
+        ActivityState, GetStateRequest, GetStateResponse, SetBusyRequest, confirmation,
+    },
+    sim::{Edition, Entry, Fault, Interface, Misbehaviour, Options},
 };
 use tonic::{Code, Status};
 
 use crate::{
     changes::Change,
-    support::{AGENT, Setup, TestBridge, kept, refused, said, until},
+    support::{AGENT, Setup, TestBridge, keeping, kept, refused, said, until},
     table::{BUSY, REST},
 };
 
@@ -32,6 +34,33 @@ async fn the_gateway_is_asked_for_a_state_exactly_as_documented() {
     let mut names: Vec<_> = entry.headers.iter().map(|(name, _)| name.as_str()).collect();
     names.sort_unstable();
     assert_eq!(names, ["Content-Type", "Guid", "Host"]);
+}
+
+#[tokio::test]
+async fn a_gateway_of_2014_is_not_asked_for_what_it_does_not_have() {
+    let (gateway, tenant) = (Options::default().of(Edition::V2014), "edition = \"2014\"\n");
+    let setup = Setup { gateway, tenant: tenant.into(), ..<_>::default() };
+    let bridge = keeping(setup, [AGENT]).await;
+    let refusal =
+        refused(state(&bridge).await, Code::Unimplemented, "INTERFACE_NOT_IN_EDITION", "not_sent");
+    assert!(refusal.message.contains("edition 2014"), "{}", refusal.message);
+    assert_eq!(refusal.pushback, None);
+
+    // A confirmation asks for the status too, and does without it.
+    let busy = SetBusyRequest {
+        agent_id: AGENT.to_string(),
+        confirm_within: Some("20s".parse().expect("a duration")),
+        ..<_>::default()
+    };
+    let confirmation = bridge.call(busy).await.expect("busy").confirmation.expect("asked for");
+    assert_eq!(confirmation.status(), confirmation::Status::Confirmed, "{confirmation:?}");
+    let journal = bridge.gateway.journal();
+    let asked = |entry: &&Entry| entry.target.contains("agentstatus");
+    assert_eq!(journal.iter().filter(asked).count(), 0);
+
+    let beyond = bridge.set_busy(20_000).await;
+    let refusal = refused(beyond, Code::InvalidArgument, "INVALID_REQUEST", "not_sent");
+    assert!(refusal.message.contains("agent_id"), "{}", refusal.message);
 }
 
 #[tokio::test]

@@ -106,7 +106,7 @@ async fn recoveries_are_paced() {
 
 #[tokio::test]
 async fn agents_who_wait_to_be_signed_in_take_no_place_from_others() {
-    let tenant = "limits.in_flight = 2\nkeep.sign_ins_per_second = 1\n";
+    let tenant = "limits.requests = 2\nkeep.sign_ins_per_second = 1\n";
     let bridge = keeping(tenant).await;
     for agent in AGENT..AGENT + 6 {
         bridge.sign_in(agent).await.expect("signed in");

@@ -21,6 +21,7 @@ mod faults;
 mod gateway_tls;
 mod get_state;
 mod keeping;
+mod listeners;
 #[expect(dead_code, reason = "it can do more for the ledger")]
 mod lossy;
 mod metrics;

@@ -62,7 +62,7 @@ async fn calls_requests_and_sessions_are_counted() {
         // A watch has more than one answer and is not among them.
         ("ccgw_calls_total{tenant=\"acme\",grpc_code=\"OK\"}".into(), 2.0),
         ("ccgw_calls_total{tenant=\"acme\",grpc_code=\"FailedPrecondition\"}".into(), 2.0),
-        ("ccgw_server_places_taken{share=\"calls\"}".into(), 0.0),
+        ("ccgw_server_places_taken{share=\"server_calls\"}".into(), 0.0),
         ("ccgw_server_places_taken{share=\"connections\"}".into(), 1.0),
     ] {
         assert_eq!(series.get(&name), Some(&value), "{name} in {series:#?}");
@@ -176,20 +176,25 @@ async fn ends_of_certificates_and_the_process_itself_are_told() {
     std::fs::write(path("store.key"), [7; 32]).expect("written");
     let (pem, key) = (path("server.pem"), path("server.key"));
     let tenant = format!(
-        "[server.tls]\ncertificate = {pem:?}\nkey = {key:?}\n\
+        "[listeners.default.tls]\ncertificate_file = {pem:?}\nkey_file = {key:?}\n\
          [traces]\nendpoint = \"https://127.0.0.1:1\"\n\
-         tls = {{ ca_file = {pem:?}, client_certificate = {pem:?}, client_key = {key:?} }}\n\
-         [store]\nurls = \"rediss://127.0.0.1:1\"\nencryption_keys = {:?}\ntls.ca_file = {pem:?}\n",
+         tls = {{ ca_file = {pem:?}, client_certificate_file = {pem:?}, client_key_file = {key:?} }}\n\
+         [store]\nurls = \"rediss://127.0.0.1:1\"\nencryption_key_files = {:?}\ntls.ca_file = {pem:?}\n",
         path("store.key"),
     );
     let bridge = TestBridge::with(Setup { tenant, ..<_>::default() }).await;
     let series = bridge.scrape().await;
     let now =
         SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("later").as_secs_f64();
-    for (tenant, certificate) in
-        [("", "server"), ("acme", "ca"), ("", "store_ca"), ("", "traces_ca"), ("", "traces_client")]
-    {
-        let labels = format!("tenant=\"{tenant}\",certificate=\"{certificate}\"");
+    for (tenant, listener, certificate) in [
+        ("", "default", "server"),
+        ("acme", "", "ca"),
+        ("", "", "store_ca"),
+        ("", "", "traces_ca"),
+        ("", "", "traces_client"),
+    ] {
+        let labels =
+            format!("tenant=\"{tenant}\",listener=\"{listener}\",certificate=\"{certificate}\"");
         let end = series[&format!("ccgw_certificate_not_after_seconds{{{labels}}}")];
         assert!(end > now, "{labels} ended at {end}");
     }

@@ -71,7 +71,7 @@ async fn a_call_that_meets_others_again_and_again_is_refused_in_time() {
 
 #[tokio::test]
 async fn a_tenants_calls_are_repeated_from_one_budget() {
-    let tenant = "limits.in_flight = 1\nlimits.queue_wait = \"10s\"\n".into();
+    let tenant = "limits.requests = 1\nlimits.queue_wait = \"10s\"\n".into();
     let bridge = TestBridge::with(Setup { tenant, ..<_>::default() }).await;
     for agent in AGENT..AGENT + 20 {
         bridge.register(agent, &bridge.gateway.sign_in(agent)).await.expect("registered");
@@ -116,7 +116,7 @@ async fn a_call_that_meets_one_that_was_given_up_is_made_again_until_that_is_ove
 #[tokio::test]
 async fn what_a_batch_asks_again_waits_for_its_place_as_long_as_before() {
     let gateway = Options { latency: Duration::from_millis(100), ..<_>::default() };
-    let tenant = "limits.in_flight = 1\nlimits.queue_wait = \"300ms\"\n".into();
+    let tenant = "limits.requests = 1\nlimits.queue_wait = \"300ms\"\n".into();
     let bridge = registered(Setup { gateway, tenant, ..<_>::default() }, AGENT..AGENT + 2).await;
     bridge.gateway.clear_journal();
     bridge.gateway.misbehave(Misbehaviour::once(overlap()).on(Interface::SayBusy));

@@ -72,7 +72,7 @@ async fn five_tenants_whose_gateways_hang_leave_a_sixth_its_even_part() {
         more.push_str(&tenant(name, &hanging));
     }
     more.push_str(&tenant("live", &live));
-    let server = "calls_max = 60\n".into();
+    let server = "limits.calls = 60\n".into();
     let bridge = TestBridge::with(Setup { tenant: more, server, ..<_>::default() }).await;
     for name in DEAD {
         let gateway = if name == "acme" { &bridge.gateway } else { &hanging };
@@ -93,7 +93,7 @@ async fn five_tenants_whose_gateways_hang_leave_a_sixth_its_even_part() {
             assert!(refusal.message.contains("10 calls at once"), "{}", refusal.message);
         }
     }
-    let taken = "ccgw_server_places_taken{share=\"calls\"}";
+    let taken = "ccgw_server_places_taken{share=\"server_calls\"}";
     assert_eq!(bridge.scrape().await.get(taken), Some(&50.0));
 
     for _ in 0..20 {
@@ -107,8 +107,8 @@ async fn five_tenants_whose_gateways_hang_leave_a_sixth_its_even_part() {
 #[tokio::test]
 async fn what_modest_tenants_leave_is_for_the_others() {
     let hanging = simulator().await;
-    let more = format!("limits.calls = 2\nlimits.in_flight = 2\n{}", tenant("other", &hanging));
-    let server = "calls_max = 10\n".into();
+    let more = format!("limits.calls = 2\nlimits.requests = 2\n{}", tenant("other", &hanging));
+    let server = "limits.calls = 10\n".into();
     let bridge = TestBridge::with(Setup { tenant: more, server, ..<_>::default() }).await;
     register(&bridge, &hanging, "other", AGENT).await;
     hanging.freeze();
@@ -130,7 +130,7 @@ async fn a_request_takes_a_place_at_the_host_that_it_goes_to() {
     let shared = simulator().await;
     let _written = write!(
         more,
-        "[gateway]\nhost_in_flight = 2\n{}limits.queue_wait = \"50ms\"\n",
+        "[gateway]\nhost_requests = 2\n{}limits.queue_wait = \"50ms\"\n",
         tenant("other", &shared).replace("[tenants.other.tls]\n", "tls.")
     );
     let url = shared.base_url();
@@ -156,7 +156,7 @@ async fn a_request_takes_a_place_at_the_host_that_it_goes_to() {
     .await;
     let beyond = bridge.call(busy("other", AGENT + 2)).await;
     let refusal = refused(beyond, Code::ResourceExhausted, "TENANT_OVERLOADED", "not_sent");
-    assert!(refusal.message.contains("host's share"), "{}", refusal.message);
+    assert!(refusal.message.contains("host's limit"), "{}", refusal.message);
     let series = bridge.scrape().await;
     let taken = |host: &str| series.get(&format!("ccgw_host_places_taken{{host=\"{host}\"}}"));
     let host = url.trim_start_matches("https://").split('/').next().expect("a host").to_owned();

@@ -14,8 +14,8 @@ use tokio::{net::TcpListener, runtime::Handle};
 fn config(files: &TempDir, [grpc, admin, others]: [SocketAddr; 3]) -> Config {
     fs::write(files.path().join("store.key"), "07".repeat(32)).expect("written");
     let text = format!(
-        "server.listen = \"{grpc}\"\nserver.admin_listen = \"{admin}\"\n\
-         [store]\nurls = \"redis://{others}\"\nencryption_keys = \"store.key\"\n\
+        "listeners.default.address = \"{grpc}\"\nadmin.address = \"{admin}\"\n\
+         [store]\nurls = \"redis://{others}\"\nencryption_key_files = \"store.key\"\n\
          [tenants.acme]\nbase_urls = \"https://{others}\"\n"
     );
     let file = files.path().join("bridge.toml");
@@ -31,11 +31,13 @@ async fn a_port_that_is_taken_is_found_before_anything_is_begun() {
     let (port, store) = (taken.local_addr().expect("bound"), others.local_addr().expect("bound"));
     let free = SocketAddr::from(([127, 0, 0, 1], 0));
     for (ports, wrong) in
-        [([port, free, store], "server.listen"), ([free, port, store], "server.admin_listen")]
+        [([port, free, store], "listeners.default.address"), ([free, port, store], "admin.address")]
     {
         let before = Handle::current().metrics().num_alive_tasks();
         match Bridge::start(config(&files, ports)).await {
-            Err(StartError::Listen { addr, key, .. }) => assert_eq!((addr, key), (port, wrong)),
+            Err(StartError::Listen { addr, key, .. }) => {
+                assert_eq!((addr, key.as_str()), (port, wrong))
+            }
             other => panic!("{other:?}"),
         }
         assert_eq!(Handle::current().metrics().num_alive_tasks(), before, "{wrong}");

@@ -45,6 +45,8 @@ pub(crate) struct Setup {
     /// Lines of `[tenants.acme]` and of sections after it; the CA is trusted unless they begin
     /// with what is.
     pub(crate) tenant: String,
+    /// Changes what no key of the file sets.
+    pub(crate) adjust: Option<fn(&mut Config)>,
     /// Whether sessions are kept by polls, which then are in the journal too.
     pub(crate) keep: bool,
     /// Agents whose password the bridge holds.
@@ -79,7 +81,10 @@ impl TestBridge {
     /// A bridge in front of this gateway.
     pub(crate) async fn of(gateway: Simulator, setup: Setup) -> Self {
         let files = TempDir::new().expect("a folder");
-        let config = config(&files, &gateway, &setup);
+        let mut config = config(&files, &gateway, &setup);
+        if let Some(adjust) = setup.adjust {
+            adjust(&mut config);
+        }
         let bridge = Bridge::start(config).await.expect("the bridge starts");
         let origin: Uri = format!("http://{}", bridge.grpc_addr()).parse().expect("an origin");
         let channel = client::channel();
@@ -250,8 +255,8 @@ pub(crate) fn write_config(
     let ca = files.path().join("ca.pem");
     fs::write(&ca, gateway.certificate_pem()).expect("written");
     let mut text = format!(
-        "[server]\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"127.0.0.1:0\"\n\
-         {}[server.drain]\nspread = \"0s\"\n\
+        "listeners.default.address = \"127.0.0.1:0\"\nadmin.address = \"127.0.0.1:0\"\n\
+         [server]\n{}[server.drain]\ndelay = \"0s\"\n\
          [tenants.acme]\nbase_urls = [{}\"{}\"{}]\n",
         setup.server,
         setup.first.map(|addr| format!("\"https://{addr}\", ")).unwrap_or_default(),

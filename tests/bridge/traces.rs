@@ -1,8 +1,11 @@
 //! Traces of calls, as a collector gets them.
 
-use std::{fmt::Write as _, fs, net::SocketAddr, sync::atomic::Ordering};
+use std::{
+    fmt::Write as _, fs, net::SocketAddr, num::NonZeroUsize, sync::atomic::Ordering, time::Duration,
+};
 
 use ccgateway_bridge::{
+    config::Config,
     rpc::proto::SetBusyRequest,
     server::Drained,
     sim::{Fault, Interface, Misbehaviour},
@@ -22,17 +25,24 @@ use crate::{
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 const CALLER: &str = "b7ad6b7169203331";
 
-/// Lines of the configuration that send traces to a collector at once.
+/// Lines of the configuration that send traces to a collector.
 fn traces(collector: &Collector, more: &str) -> String {
     let scheme = if collector.certificate.is_some() { "https" } else { "http" };
     let addr = collector.addr;
-    format!("[traces]\nendpoint = \"{scheme}://{addr}\"\ninterval = \"10ms\"\n{more}")
+    format!("[traces]\nendpoint = \"{scheme}://{addr}\"\n{more}")
+}
+
+/// Has traces sent at once.
+fn at_once(config: &mut Config) {
+    if let Some(traces) = &mut config.traces {
+        traces.interval = Duration::from_millis(10);
+    }
 }
 
 /// A bridge that records what its callers want to be recorded, and nothing else.
 async fn bridge(collector: &Collector, more: &str) -> TestBridge {
     let tenant = traces(collector, &format!("sample = 0\n{more}"));
-    TestBridge::with(Setup { tenant, ..<_>::default() }).await
+    TestBridge::with(Setup { tenant, adjust: Some(at_once), ..<_>::default() }).await
 }
 
 async fn set_busy(bridge: &TestBridge, flags: &str) -> Result<(), Status> {
@@ -150,7 +160,7 @@ async fn a_call_that_is_not_recorded_hands_its_callers_trace_on() {
 async fn a_traceparent_that_is_none_begins_a_new_trace() {
     let mut collector = Collector::start(Conduct::Takes).await;
     let tenant = traces(&collector, "sample = 1\n");
-    let bridge = TestBridge::with(Setup { tenant, ..<_>::default() }).await;
+    let bridge = TestBridge::with(Setup { tenant, adjust: Some(at_once), ..<_>::default() }).await;
     for flags in ["", "zz", "0101", "01-01"] {
         set_busy(&bridge, flags).await.expect_err("no session");
         let call = &collector.spans(3).await[0];
@@ -176,7 +186,7 @@ async fn gateways_are_not_told_where_that_is_switched_off_or_there_are_no_traces
 async fn callers_do_not_decide_where_they_are_not_followed() {
     let mut collector = Collector::start(Conduct::Takes).await;
     let tenant = traces(&collector, "sample = 1.0\nfollow_callers = false\n");
-    let bridge = TestBridge::with(Setup { tenant, ..<_>::default() }).await;
+    let bridge = TestBridge::with(Setup { tenant, adjust: Some(at_once), ..<_>::default() }).await;
     set_busy(&bridge, "00").await.expect_err("no session");
     let spans = collector.spans(3).await;
     assert_eq!(names(&spans), [SET_BUSY, "queue", "session"]);
@@ -238,7 +248,8 @@ async fn failures_say_what_the_caller_is_told() {
 async fn agents_of_a_batch_and_confirmations_have_spans_of_their_own() {
     let mut collector = Collector::start(Conduct::Takes).await;
     let tenant = traces(&collector, "sample = 0\n");
-    let bridge = keeping(Setup { tenant, ..<_>::default() }, [1001, 1002]).await;
+    let bridge =
+        keeping(Setup { tenant, adjust: Some(at_once), ..<_>::default() }, [1001, 1002]).await;
     let mut request = batch::request(1001..1003);
     request.confirm_within = Some("10s".parse().expect("a duration"));
     let mut request = Request::new(request);
@@ -281,7 +292,16 @@ async fn no_collector_stops_a_call_or_the_end() {
             // A port with nobody behind it.
             collector.addr = SocketAddr::new(gone.ip(), 1);
         }
-        let bridge = bridge(&collector, "queue = 8\ntimeout = \"1m\"\n").await;
+        let tenant = traces(&collector, "sample = 0\n");
+        let adjust = |config: &mut Config| {
+            at_once(config);
+            if let Some(traces) = &mut config.traces {
+                traces.queue = NonZeroUsize::new(8).expect("not zero");
+                traces.timeout = Duration::from_secs(60);
+            }
+        };
+        let setup = Setup { tenant, adjust: Some(adjust), ..<_>::default() };
+        let bridge = TestBridge::with(setup).await;
         bridge.sign_in(AGENT).await.expect("signed in");
         set_busy(&bridge, "01").await.expect("busy");
         if conduct.is_some() {

@@ -24,11 +24,15 @@ fn folder() -> Folder {
 #[test]
 fn certificates_are_read_and_belong_to_their_keys() {
     let text = format!(
-        "{TENANT}[server.tls]\ncertificate = \"one.pem\"\nkey = \"one.key\"\n[tenants.acme.tls]\n\
-         ca_file = \"one.pem\"\nclient_certificate = \"both.pem\"\nclient_key = \"both.pem\"\n"
+        "{TENANT}[listeners.default.tls]\ncertificate_file = \"one.pem\"\n\
+         key_file = \"one.key\"\n[tenants.acme.tls]\n\
+         ca_file = \"one.pem\"\nclient_certificate_file = \"both.pem\"\nclient_key_file = \"both.pem\"\n"
     );
     let config = config::load(&folder().sources(text)).unwrap_or_else(|errors| panic!("{errors}"));
-    assert_eq!(config.server.tls.map(|identity| identity.chain.len()), Some(1));
+    assert_eq!(
+        config.listeners["default"].tls.as_ref().map(|identity| identity.chain.len()),
+        Some(1)
+    );
     let tls = &config.tenants["acme"].tls;
     assert!(matches!(&tls.trust, Trust::Roots(roots) if roots.len() == 1));
     assert!(tls.client.is_some());
@@ -39,7 +43,7 @@ fn a_pinned_certificate_is_pinned_by_its_hash() {
     let folder = folder();
     let pin = "ab".repeat(32);
     let text = format!(
-        "{TENANT}[tenants.acme.tls]\npinned_certificate = \"one.pem\"\npinned_sha256 = \"{pin}\""
+        "{TENANT}[tenants.acme.tls]\npinned_certificate_file = \"one.pem\"\npinned_sha256 = \"{pin}\""
     );
     let config = config::load(&folder.sources(text)).unwrap_or_else(|errors| panic!("{errors}"));
     let Trust::Pinned(pins) = &config.tenants["acme"].tls.trust else {
@@ -64,20 +68,20 @@ fn files_that_hold_something_else_are_told() {
         ("ca_file = \"\"", "ca_file: is empty; "),
         ("ca_file = \"-----BEGIN\"", "ca_file: holds the content of a file; "),
         (
-            "client_certificate = \"one.pem\"\nclient_key = \"one.pem\"",
-            "client_key: \"one.pem\" holds no usable private key; ",
+            "client_certificate_file = \"one.pem\"\nclient_key_file = \"one.pem\"",
+            "client_key_file: \"one.pem\" holds no usable private key; ",
         ),
         (
-            "client_certificate = \"one.pem\"\nclient_key = \"other.key\"",
-            "client_key: does not belong to the certificate; ",
+            "client_certificate_file = \"one.pem\"\nclient_key_file = \"other.key\"",
+            "client_key_file: does not belong to the certificate; ",
         ),
         (
-            "client_certificate = \"rubbish.pem\"\nclient_key = \"one.key\"",
-            "client_key: goes with a certificate that cannot be read; ",
+            "client_certificate_file = \"rubbish.pem\"\nclient_key_file = \"one.key\"",
+            "client_key_file: goes with a certificate that cannot be read; ",
         ),
         (
-            "pinned_certificate = \"one.pem\"\nca_file = \"one.pem\"",
-            "pinned_certificate: contradicts ca_file; ",
+            "pinned_certificate_file = \"one.pem\"\nca_file = \"one.pem\"",
+            "pinned_certificate_file: contradicts ca_file; ",
         ),
     ] {
         let mistakes = folder.mistakes(format!("{TENANT}[tenants.acme.tls]\n{line}\n"));

@@ -89,7 +89,7 @@ fn a_file_that_others_can_read_is_warned_of() {
         fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
         let text = format!(
             "{TENANT}tenants.acme.credentials_file = \"secrets/acme.toml\"\n\
-             server.listen = \"[::1]:1\"\n"
+             listeners.default.address = \"[::1]:1\"\n"
         );
         let warnings = config::load(&folder.sources(text)).expect("good").warnings();
         assert_eq!(warnings.len(), count, "{mode:o} {warnings:#?}");

@@ -11,14 +11,14 @@ const EXAMPLE: &str = include_str!("../../docs/ccgateway-bridge.example.toml");
 /// What has no default, and so may differ from it.
 const EXAMPLES_ONLY: [&str; 11] = [
     "worker_threads",
-    "certificate",
-    "key",
+    "certificate_file",
+    "key_file",
     "credentials_file",
     "ca_file",
-    "pinned_certificate",
+    "pinned_certificate_file",
     "pinned_sha256",
-    "client_certificate",
-    "client_key",
+    "client_certificate_file",
+    "client_key_file",
     "base_urls",
     "retry_after",
 ];
@@ -55,21 +55,25 @@ fn the_example_shows_the_defaults() {
 fn the_defaults_are_the_documented_ones() {
     let config = load(TENANT);
     let server = &config.server;
-    assert_eq!(server.listen.to_string(), "0.0.0.0:50051");
-    assert_eq!(server.admin_listen.map(|a| a.to_string()).as_deref(), Some("0.0.0.0:9090"));
+    let listener = &config.listeners["default"];
+    assert_eq!(config.listeners.len(), 1);
+    assert_eq!(listener.address.to_string(), "0.0.0.0:50051");
+    assert!(listener.tls.is_none());
+    assert_eq!(listener.http2.max_concurrent_streams, 100);
+    assert_eq!(config.admin.address.map(|a| a.to_string()).as_deref(), Some("0.0.0.0:9090"));
     assert_eq!(server.worker_threads, None);
-    assert!(server.reflection && server.tls.is_none());
-    assert_eq!(server.calls_max.get(), 10_000);
-    assert_eq!(server.http2.connection_window, 131_072);
+    assert!(server.reflection);
+    assert_eq!(server.limits.calls.get(), 10_000);
+    assert_eq!(server.limits.message_size, 16_384);
     assert_eq!(server.connections.max_age, Duration::from_secs(1200));
-    assert_eq!(server.drain.limit, Duration::from_secs(20));
+    assert_eq!(server.drain.timeout, Duration::from_secs(20));
     assert_eq!((config.log.filter.as_str(), config.log.format), ("info", LogFormat::Auto));
-    assert_eq!(config.host_in_flight.get(), 128);
+    assert_eq!(config.host_requests.get(), 128);
     let tenant = &config.tenants["acme"];
     assert_eq!(tenant.tls.trust, Trust::SystemRoots);
     assert_eq!(tenant.agent_ids, 101..=59_999);
     assert_eq!(tenant.timeouts.request, Duration::from_secs(8));
     assert_eq!(tenant.limits.queue_wait, Duration::from_millis(100));
     assert!(tenant.credentials.is_none());
-    assert!(load(&format!("{TENANT}server.admin_listen = \"off\"")).server.admin_listen.is_none());
+    assert!(load(&format!("{TENANT}admin.address = \"off\"")).admin.address.is_none());
 }

@@ -12,6 +12,8 @@
 mod certificates;
 mod credentials;
 mod example;
+mod former;
+mod listeners;
 mod mistakes;
 mod precedence;
 mod store;

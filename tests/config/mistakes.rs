@@ -15,8 +15,9 @@ fn check(line: &str, expected: &str) {
 #[test]
 fn five_mistakes_are_five_lines() {
     let text = r#"
+[listeners.default]
+address = "everywhere"
 [server]
-listen = "everywhere"
 refelction = true
 
 [tenants.acme]
@@ -31,35 +32,41 @@ ca_file = "missing.pem"
         [
             "bridge.toml  tenants.acme.base_urls: is missing; give https://<host>[:<port>][/<path>] \
              without user name, query or fragment, such as \"https://gateway.example:8043\"",
-            "bridge.toml:3  server.listen: \"everywhere\" is no address to listen on; give an IP \
+            "bridge.toml:3  listeners.default.address: \"everywhere\" is no address to listen on; give an IP \
              address and a port, such as \"0.0.0.0:50051\" or \"[::]:50051\"",
-            "bridge.toml:4  server.refelction: is not a known key; did you mean server.reflection?",
-            "bridge.toml:7  tenants.acme.agent_ids: \"500-100\" is no range of agent ids; give \
+            "bridge.toml:5  server.refelction: is not a known key; did you mean server.reflection?",
+            "bridge.toml:8  tenants.acme.agent_ids: \"500-100\" is no range of agent ids; give \
              \"<lowest>-<highest>\" within 1 and 999999999, such as \"101-59999\"",
-            "bridge.toml:10  tenants.acme.tls.ca_file: cannot read \"missing.pem\" (No such file or \
+            "bridge.toml:11  tenants.acme.tls.ca_file: cannot read \"missing.pem\" (No such file or \
              directory); give the path of a PEM file with the gateway's CA certificate",
         ]
     );
     let errors = config::load(&folder.sources(text)).unwrap_err();
     let text = errors.to_string();
     assert!(text.starts_with("5 mistakes in the configuration:\n  "), "{text}");
-    assert_eq!(errors.errors()[1].key, "server.listen");
+    assert_eq!(errors.errors()[1].key, "listeners.default.address");
     assert!(matches!(errors.errors()[1].place, Place::File { line: Some(3), .. }));
 }
 
 #[test]
 fn values_of_a_wrong_type_are_told_with_the_right_one() {
     for (line, expected) in [
-        ("server.listen = 50051", "server.listen: is a number, not text; "),
-        ("server.listen = [\"::1:1\"]", "server.listen: is a list, not text; "),
+        ("admin.address = 9090", "admin.address: is a number, not text; "),
+        ("listeners.a.address = [\"::1:1\"]", "listeners.a.address: is a list, not text; "),
         ("server.reflection = \"yes\"", "server.reflection: is text, not true or false; "),
-        ("server.calls_max = \"10\"", "server.calls_max: is text, not a whole number; "),
-        ("server.calls_max = 1.5", "server.calls_max: is a number with a fraction, not"),
-        ("server.calls_max = 99999999999999999999", "server.calls_max: is a number beyond 64 bits"),
+        ("server.limits.calls = \"10\"", "server.limits.calls: is text, not a whole number; "),
+        ("server.limits.calls = 1.5", "server.limits.calls: is a number with a fraction, not"),
+        (
+            "server.limits.calls = 99999999999999999999",
+            "server.limits.calls: is a number beyond 64 bits",
+        ),
         ("server.default_deadline = 10", "server.default_deadline: is a number, not a duration; "),
         ("server.default_deadline = 07:32:00", "server.default_deadline: is a date or time, not"),
         ("server.drain = \"20s\"", "server.drain: is text, not a section; "),
-        ("server.drain.limit = { s = 1 }", "server.drain.limit: is a section, not a duration; "),
+        (
+            "server.drain.timeout = { s = 1 }",
+            "server.drain.timeout: is a section, not a duration; ",
+        ),
         ("server = 1", "server: is a number, not a section; "),
         ("[[server]]", "server: is a list, not a section; "),
         ("tenants.b.base_urls = 1", "tenants.b.base_urls: is a number, not a list of texts; "),
@@ -77,15 +84,14 @@ fn values_out_of_their_bounds_are_told_with_the_bounds() {
             "server.worker_threads = 0",
             "server.worker_threads: 0 is out of range; give a whole number from 1 to 1024",
         ),
-        ("server.calls_max = -1", "server.calls_max: -1 is out of range"),
+        ("server.limits.calls = -1", "server.limits.calls: -1 is out of range"),
         (
-            "server.http2.max_frame_size = 16383",
-            "server.http2.max_frame_size: 16383 is out of range; give a whole number from 16384 to 16777215",
+            "server.limits.message_size = 1023",
+            "server.limits.message_size: 1023 is out of range; give a whole number from 1024 to 4194304",
         ),
-        ("server.http2.max_frame_size = 16777216", "server.http2.max_frame_size: "),
         (
-            "server.http2.connection_window = 2147483648",
-            "server.http2.connection_window: 2147483648 is out of range; give a whole number from 65535 to 2147483647",
+            "listeners.a.http2.max_concurrent_streams = 100001",
+            "listeners.a.http2.max_concurrent_streams: 100001 is out of range; give a whole number from 1 to 100000",
         ),
         ("server.default_deadline = \"0s\"", "server.default_deadline: \"0s\" is out of range; "),
         ("server.default_deadline = \"2h\"", "server.default_deadline: \"2h\" is out of range; "),
@@ -146,21 +152,24 @@ fn values_out_of_their_bounds_are_told_with_the_bounds() {
 fn values_that_cannot_all_be_meant_are_told() {
     for (line, expected) in [
         (
-            "server.admin_listen = \"0.0.0.0:50051\"",
-            "server.admin_listen: listen and admin_listen are both 0.0.0.0:50051; ",
-        ),
-        ("server.tls.key = \"a.pem\"", "server.tls.key: is of no use without certificate; "),
-        (
-            "tenants.acme.tls.client_certificate = \"a.pem\"",
-            "tenants.acme.tls.client_certificate: is of no use without client_key; ",
+            "admin.address = \"0.0.0.0:50051\"",
+            "admin.address: listener default is at 0.0.0.0:50051, and admin at 0.0.0.0:50051; ",
         ),
         (
-            "server.http2.stream_window = 2000000",
-            "server.http2.stream_window: connection_window 131072 is below stream_window 2000000; ",
+            "listeners.a.address = \"127.0.0.1:9090\"",
+            "listeners.a.address: listener a is at 127.0.0.1:9090, and admin at 0.0.0.0:9090; ",
+        ),
+        (
+            "listeners.a.tls.key_file = \"a.pem\"",
+            "listeners.a.tls.key_file: is of no use without certificate_file; ",
+        ),
+        (
+            "tenants.acme.tls.client_certificate_file = \"a.pem\"",
+            "tenants.acme.tls.client_certificate_file: is of no use without client_key_file; ",
         ),
         (
             "tenants.acme.limits.calls = 10",
-            "tenants.acme.limits.calls: in_flight 64 is above calls 10; ",
+            "tenants.acme.limits.calls: requests 64 is above calls 10; ",
         ),
     ] {
         let mistakes = Folder::new().mistakes(format!("{TENANT}{line}\n"));
@@ -172,9 +181,13 @@ fn values_that_cannot_all_be_meant_are_told() {
 #[test]
 fn unknown_keys_are_told_with_what_was_meant() {
     for (line, expected) in [
-        ("servr.listen = \"\"", "servr: is not a known key; did you mean server?"),
-        ("server.lsiten = \"\"", "server.lsiten: is not a known key; did you mean server.listen?"),
-        ("server.http.x = 1", "server.http: is not a known key; did you mean server.http2?"),
+        ("servr.reflection = true", "servr: is not a known key; did you mean server?"),
+        ("admin.adress = \"\"", "admin.adress: is not a known key; did you mean admin.address?"),
+        (
+            "listeners.a.adress = \"\"",
+            "listeners.a.adress: is not a known key; did you mean listeners.a.address?",
+        ),
+        ("server.limit.x = 1", "server.limit: is not a known key; did you mean server.limits?"),
         ("log.colour = true", "log.colour: is not a known key; known here: filter, format"),
         (
             "tenants.acme.base_url = \"\"",
@@ -188,18 +201,15 @@ fn unknown_keys_are_told_with_what_was_meant() {
     ] {
         check(line, expected);
     }
-    let mistakes = Folder::new().mistakes(format!("listen = \"\"\n{TENANT}"));
-    assert_eq!(
-        mistakes,
-        ["bridge.toml:1  listen: is not a known key; did you mean server.listen?"]
-    );
+    let mistakes = Folder::new().mistakes(format!("filter = \"\"\n{TENANT}"));
+    assert_eq!(mistakes, ["bridge.toml:1  filter: is not a known key; did you mean log.filter?"]);
 }
 
 #[test]
 fn a_syntax_error_is_one_mistake_with_its_line_and_column() {
-    let mistakes = Folder::new().mistakes(format!("{TENANT}[server]\nlisten = oops\n"));
+    let mistakes = Folder::new().mistakes(format!("{TENANT}[admin]\naddress = oops\n"));
     assert_eq!(mistakes.len(), 1, "{mistakes:#?}");
-    let expected = "bridge.toml:3  is not valid TOML from column 10 on (";
+    let expected = "bridge.toml:3  is not valid TOML from column 11 on (";
     assert!(mistakes[0].starts_with(expected), "{mistakes:#?}");
 }
 
@@ -267,7 +277,7 @@ proptest! {
 
     #[test]
     fn any_value_of_any_key_is_taken_or_told(
-        key in "(server|log|gateway|tenants|retcodes)(\\.[a-z0-9_\"-]{1,8}){0,3}",
+        key in "(listeners|admin|server|log|gateway|tenants|retcodes)(\\.[a-z0-9_\"-]{1,8}){0,3}",
         value in "(\"[^\"\\\\\n]{0,40}\"|-?[0-9]{1,30}|\\[[0-9\", ]{0,9}\\]|true|[0-9.e-]{1,9}|\\{\\})",
         variable in "CCGW__[A-Z0-9_.\"*]{0,30}",
     ) {

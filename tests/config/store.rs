@@ -25,8 +25,9 @@ fn without_a_section_sessions_are_not_shared() {
 #[test]
 fn the_least_is_an_address_and_a_key() {
     let folder = folder();
-    let text =
-        format!("{TENANT}[store]\nurls = [\"redis://localhost\"]\nencryption_keys = [\"a.key\"]\n");
+    let text = format!(
+        "{TENANT}[store]\nurls = [\"redis://localhost\"]\nencryption_key_files = [\"a.key\"]\n"
+    );
     let store = config::load(&folder.sources(text)).expect("good").store;
     let store = store.as_ref().and_then(config::Store::redis).expect("a Redis");
     assert!(matches!(store.redis.topology, Topology::Standalone));
@@ -51,7 +52,7 @@ fn everything_is_read_and_no_secret_is_shown() {
         "{TENANT}[store]\nurls = [\"rediss://s1\", \"rediss://s2:7000\"]\ntopology = \"sentinel\"\n\
          username = \"bridge\"\npassword_file = \"password\"\nkey_prefix = \"x:\"\n\
          credentials = true\nwhen_away = \"stop\"\n\
-         encryption_keys = [\"a.key\", \"b.key\"]\n[store.sentinel]\nmaster = \"main\"\n\
+         encryption_key_files = [\"a.key\", \"b.key\"]\n[store.sentinel]\nmaster = \"main\"\n\
          password_file = \"password\"\n"
     );
     let config = config::load(&folder.sources(text)).expect("good");
@@ -72,11 +73,13 @@ fn a_file_is_a_store_for_one_process() {
     let key = folder.write("private.key", KEY);
     #[cfg(unix)]
     std::fs::set_permissions(key, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
-    let loopback = format!("{TENANT}server.listen = \"127.0.0.1:1\"\n[store]\nfile = \"s.redb\"\n");
+    let loopback = format!(
+        "{TENANT}listeners.default.address = \"127.0.0.1:1\"\n[store]\nfile = \"s.redb\"\n"
+    );
     for (lines, keys, credentials, warnings) in [
         ("", 0, false, 1),
-        ("encryption_keys = \"private.key\"\n", 1, false, 0),
-        ("encryption_keys = \"private.key\"\ncredentials = true\n", 1, true, 0),
+        ("encryption_key_files = \"private.key\"\n", 1, false, 0),
+        ("encryption_key_files = \"private.key\"\ncredentials = true\n", 1, true, 0),
     ] {
         let config = config::load(&folder.sources(format!("{loopback}{lines}"))).expect("good");
         let file = config.store.as_ref().and_then(config::Store::file).expect("a file");
@@ -90,7 +93,7 @@ fn a_file_is_a_store_for_one_process() {
 #[test]
 fn sessions_that_nobody_will_know_are_signed_out_unless_the_operator_says_otherwise() {
     let folder = folder();
-    let redis = "[store]\nurls = \"redis://h\"\nencryption_keys = \"a.key\"\n";
+    let redis = "[store]\nurls = \"redis://h\"\nencryption_key_files = \"a.key\"\n";
     let leave = "[server.drain]\nsessions = \"leave\"\n";
     let sign_out = "[server.drain]\nsessions = \"sign-out\"\n[store]\nfile = \"s\"\n";
     for (lines, expected) in [
@@ -155,7 +158,7 @@ fn every_mistake_is_named_at_once() {
     let text = format!(
         "{TENANT}[store]\nurls = [\"redis://u:c4n4ry@h\", \"http://h\"]\ntopology = \"ring\"\n\
          password_file = \"none\"\nkey_prefix = \"a{{b\"\n\
-         encryption_keys = [\"short.key\", \"none.key\"]\ntimeouts.command = \"0s\"\n\
+         encryption_key_files = [\"short.key\", \"none.key\"]\ntimeouts.command = \"0s\"\n\
          when_away = \"wait\"\n"
     );
     let mistakes = folder.mistakes(text);
@@ -165,8 +168,8 @@ fn every_mistake_is_named_at_once() {
         "bridge.toml:4  store.topology: \"ring\" is not one of its words",
         "bridge.toml:5  store.password_file: cannot read",
         "bridge.toml:6  store.key_prefix: \"a{b\" is no prefix of keys",
-        "bridge.toml:7  store.encryption_keys: \"short.key\" does not hold a key",
-        "bridge.toml:7  store.encryption_keys: cannot read \"none.key\"",
+        "bridge.toml:7  store.encryption_key_files: \"short.key\" does not hold a key",
+        "bridge.toml:7  store.encryption_key_files: cannot read \"none.key\"",
         "bridge.toml:8  store.timeouts.command: \"0s\" is out of range",
         "bridge.toml:9  store.when_away: \"wait\" is not one of its words",
     ];
@@ -180,15 +183,15 @@ fn every_mistake_is_named_at_once() {
 #[test]
 fn what_does_not_go_together_is_named() {
     for (lines, expected) in [
-        ("", "store.encryption_keys: is missing"),
-        ("encryption_keys = \"a.key\"", "store.urls: is missing"),
+        ("", "store.encryption_key_files: is missing"),
+        ("encryption_key_files = \"a.key\"", "store.urls: is missing"),
         (
             "urls = [\"redis://a\", \"redis://b\"]",
             "urls has 2 addresses, and topology is standalone",
         ),
         ("urls = [\"redis://a\", \"rediss://b\"]\ntopology = \"cluster\"", "with TLS and without"),
         ("urls = \"redis://a\"\ntopology = \"sentinel\"", "store.sentinel.master: is missing"),
-        ("encryption_keys = [\"a.key\", \"a.key\"]", "names files with the same key"),
+        ("encryption_key_files = [\"a.key\", \"a.key\"]", "names files with the same key"),
         ("username = \"u\"", "is of no use without password_file"),
     ] {
         let mistakes = folder().mistakes(format!("{TENANT}[store]\n{lines}\n"));
@@ -204,8 +207,8 @@ fn plain_text_over_a_network_is_warned_of() {
         #[cfg(unix)]
         std::fs::set_permissions(key, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
         let text = format!(
-            "{TENANT}server.listen = \"[::1]:1\"\n[store]\nurls = \"redis://{host}\"\n\
-             encryption_keys = \"private.key\"\n"
+            "{TENANT}listeners.default.address = \"[::1]:1\"\n[store]\nurls = \"redis://{host}\"\n\
+             encryption_key_files = \"private.key\"\n"
         );
         let warnings = config::load(&folder.sources(text)).expect("good").warnings();
         assert_eq!(warnings.len(), count, "{warnings:#?}");

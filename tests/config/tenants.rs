@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use ccgateway_bridge::config::{AuthMode, Trust};
+use ccgateway_bridge::config::{self, AuthMode, Edition, Sources, Trust};
 
 use crate::support::{Folder, TENANT, load};
 
@@ -79,6 +79,26 @@ fn ids_that_are_no_labels_are_told() {
 }
 
 #[test]
+fn ids_that_variables_could_not_have_in_their_names_are_told() {
+    for id in ["a__b", "a___", "a_", "a__"] {
+        let mistakes = Folder::new().mistakes(format!("tenants.{id}.base_urls = \"https://gw\""));
+        let expected = format!(
+            "bridge.toml:1  tenants.{id}: \"{id}\" is no id of a tenant; it must not have \"__\" in it \
+             or end with \"_\": "
+        );
+        assert_eq!(mistakes.len(), 1, "{mistakes:#?}");
+        assert!(mistakes[0].starts_with(&expected), "{mistakes:#?}");
+    }
+    for id in ["a_b", "a-", "a.b", "0"] {
+        // Each of them can be set by a variable.
+        let name = format!("CCGW__TENANTS__{}__BASE_URLS", id.to_uppercase());
+        let config = config::load(&Sources::from_environment([(name, "https://gw")]));
+        let config = config.unwrap_or_else(|errors| panic!("{errors}"));
+        assert!(config.tenants.contains_key(id), "{id}");
+    }
+}
+
+#[test]
 fn registered_guids_live_as_long_as_the_gateway_keeps_them() {
     let dynamic = load(TENANT);
     assert_eq!(dynamic.tenants["acme"].registered_ttl, Duration::from_secs(120));
@@ -119,13 +139,13 @@ fn ways_to_trust_exclude_each_other() {
 
 #[test]
 fn what_a_careful_operator_would_not_do_is_warned_of() {
-    let warnings = load(&format!("{TENANT}server.listen = \"127.0.0.1:1\"")).warnings();
+    let warnings = load(&format!("{TENANT}listeners.default.address = \"127.0.0.1:1\"")).warnings();
     assert_eq!(warnings, [""; 0]);
 
     let text = "tenants.a.base_urls = \"http://gw\"\ntenants.a.tls.insecure_skip_verify = true";
     let warnings = load(text).warnings();
     for (warning, expected) in warnings.iter().zip([
-        "server.listen is 0.0.0.0:50051 without [server.tls]",
+        "listeners.default.address is 0.0.0.0:50051 without [listeners.default.tls]",
         "tenant a: tenants.a.base_urls has http://gw:8043/agentgateway/resource: ",
         "tenant a: tenants.a.tls.insecure_skip_verify is true: ANYBODY",
     ]) {
@@ -135,32 +155,61 @@ fn what_a_careful_operator_would_not_do_is_warned_of() {
 }
 
 #[test]
+fn the_default_deadline_leaves_the_time_for_a_sign_in() {
+    for (lines, seconds, warned) in [
+        ("", 30, false),
+        ("tenants.acme.timeouts.sign_in = \"1m\"", 68, false),
+        ("tenants.acme.timeouts = { sign_in = \"1m\", request = \"2m\" }", 180, false),
+        ("server.default_deadline = \"15s\"", 15, false),
+        ("server.default_deadline = \"14s\"", 14, true),
+        ("server.default_deadline = \"1m\"\ntenants.acme.timeouts.sign_in = \"61s\"", 60, true),
+    ] {
+        let text = format!("{TENANT}listeners.default.address = \"127.0.0.1:1\"\n{lines}");
+        let config = load(&text);
+        assert_eq!(config.server.default_deadline, Duration::from_secs(seconds), "{lines}");
+        let warnings = config.warnings();
+        assert_eq!(!warnings.is_empty(), warned, "{warnings:#?}");
+    }
+    let text = format!(
+        "{TENANT}listeners.default.address = \"127.0.0.1:1\"\nserver.default_deadline = \"14s\""
+    );
+    assert_eq!(
+        load(&text).warnings(),
+        [
+            "server.default_deadline is 14s, and tenants.acme.timeouts.sign_in 15s: a call without a \
+          deadline may end before its agent is signed in; give at least 23s, or leave \
+          default_deadline out"
+        ]
+    );
+}
+
+#[test]
 fn limits_that_cannot_be_had_are_warned_of() {
     for (limits, expected) in [
         ("", None),
         (
-            "server.calls_max = 100",
+            "server.limits.calls = 100",
             Some(
-                "server.calls_max is 100, and limits.calls of all tenants together 4096: each tenant \
+                "server.limits.calls is 100, and limits.calls of all tenants together 4096: each tenant \
                  has an even part of the server's places, which for a are 50 calls at once and not \
-                 2048; raise server.calls_max to 4096, or lower limits.calls",
+                 2048; raise server.limits.calls to 4096, or lower limits.calls",
             ),
         ),
         (
-            "server.calls_max = 100\ntenants.a.limits = { calls = 10, in_flight = 10 }\n\
+            "server.limits.calls = 100\ntenants.a.limits = { calls = 10, requests = 10 }\n\
           tenants.b.limits = { calls = 90 }",
             None,
         ),
         (
-            "gateway.host_in_flight = 32",
+            "gateway.host_requests = 32",
             Some(
-                "tenants.a.limits.in_flight is 64, and gateway.host_in_flight only 32, which holds for \
-                 each gateway host: raise it, or lower limits.in_flight",
+                "tenants.a.limits.requests is 64, and gateway.host_requests only 32, which holds for \
+                 each gateway host: raise it, or lower limits.requests",
             ),
         ),
     ] {
         let text = format!(
-            "server.listen = \"127.0.0.1:1\"\ntenants.a.base_urls = \"https://a\"\n\
+            "listeners.default.address = \"127.0.0.1:1\"\ntenants.a.base_urls = \"https://a\"\n\
              tenants.b.base_urls = \"https://b\"\n{limits}"
         );
         let warnings = load(&text).warnings();
@@ -170,7 +219,7 @@ fn limits_that_cannot_be_had_are_warned_of() {
 
 #[test]
 fn fewer_places_than_tenants_are_refused() {
-    let text = "server.calls_max = 2\n\
+    let text = "server.limits.calls = 2\n\
         tenants.a.base_urls = [\"https://a.example\"]\n\
         tenants.b.base_urls = [\"https://b.example\"]\n";
     load(text);
@@ -178,7 +227,35 @@ fn fewer_places_than_tenants_are_refused() {
     let [mistake] = &Folder::new().mistakes(&three)[..] else { panic!("one mistake") };
     assert_eq!(
         mistake,
-        "bridge.toml:1  server.calls_max: 2 places are fewer than the 3 tenants, who need one each; \
+        "bridge.toml:1  server.limits.calls: 2 places are fewer than the 3 tenants, who need one each; \
          give at least 3"
+    );
+}
+
+#[test]
+fn an_edition_says_which_agents_there_are_unless_the_operator_does() {
+    for (lines, edition, ids) in [
+        ("", Edition::V2023, 101..=59_999),
+        ("tenants.acme.edition = \"2014\"", Edition::V2014, 1..=19_999),
+        ("tenants.acme.edition = \"2023-09\"", Edition::V2023, 101..=59_999),
+        ("tenants.acme.edition = \"2025-11\"", Edition::V2025, 101..=999_999),
+        (
+            "tenants.acme = { edition = \"2014\", agent_ids = \"5-7\", base_urls = \"https://gw\" }",
+            Edition::V2014,
+            5..=7,
+        ),
+    ] {
+        let tenant = if lines.contains("base_urls") { "" } else { TENANT };
+        let config = load(&format!("{tenant}{lines}\n"));
+        let tenant = &config.tenants["acme"];
+        assert_eq!((tenant.edition, &tenant.agent_ids), (edition, &ids), "{lines}");
+    }
+    let mistakes = Folder::new().mistakes(format!("{TENANT}tenants.acme.edition = \"2024\"\n"));
+    assert_eq!(
+        mistakes,
+        [
+            "bridge.toml:2  tenants.acme.edition: \"2024\" is not one of its words; give one of 2014, \
+          2023-09, 2025-11"
+        ]
     );
 }

@@ -60,7 +60,6 @@ fn mistakes_are_named_and_no_secret_is_shown() {
         ("endpoint = \"http://c\"\nsample = 2", "traces.sample: 2 is out of range"),
         ("endpoint = \"http://c\"\nsample = nan", "traces.sample: NaN is out of range"),
         ("endpoint = \"http://c\"\nsample = \"1%\"", "traces.sample: is text, not a number"),
-        ("endpoint = \"http://c\"\nqueue = 0", "traces.queue: 0 is out of range"),
         ("endpoint = \"http://c\"\nheaders_file = \"none\"", "traces.headers_file: cannot read"),
         ("endpoint = \"http://c\"\nheaders_file = \"bad\"", "whose line 2 is no header"),
         ("endpoint = \"http://c\"\nheaders_file = \"empty\"", "names a file without headers"),
@@ -83,4 +82,66 @@ fn headers_are_not_shown() {
     let headers = &config.traces.as_ref().expect("traces").headers;
     assert_eq!(headers.len(), 2);
     assert_eq!(headers["authorization"], "Bearer c4n4ry");
+}
+
+#[test]
+fn opentelemetrys_variables_say_where_traces_go_unless_the_configuration_does() {
+    const ALL: (&str, &str) = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://all:4317");
+    const TRACES: (&str, &str) = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "https://traces:4317");
+    const OURS: (&str, &str) = ("CCGW__TRACES__ENDPOINT", "http://ours:4317");
+    const PROTOCOL: &str = "OTEL_EXPORTER_OTLP_PROTOCOL";
+    const TRACES_PROTOCOL: &str = "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL";
+    for (file, variables, expected, warnings) in [
+        ("", &[ALL][..], Some("http://all:4317/"), 0),
+        ("[traces]\nsample = 1\n", &[ALL], Some("http://all:4317/"), 0),
+        ("", &[ALL, TRACES], Some("https://traces:4317/"), 0),
+        ("", &[ALL, ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", " ")], Some("http://all:4317/"), 0),
+        ("", &[ALL, TRACES, OURS], Some("http://ours:4317/"), 0),
+        (ENDPOINT, &[ALL, TRACES], Some("http://collector:4317/"), 0),
+        ("", &[ALL, ("OTEL_SDK_DISABLED", "True")], None, 0),
+        ("", &[ALL, ("OTEL_SDK_DISABLED", "false")], Some("http://all:4317/"), 0),
+        ("", &[ALL, ("OTEL_TRACES_EXPORTER", "none")], None, 0),
+        ("", &[ALL, ("OTEL_TRACES_EXPORTER", "console, otlp")], Some("http://all:4317/"), 0),
+        ("", &[ALL, (PROTOCOL, "http/protobuf")], None, 1),
+        (ENDPOINT, &[ALL, (PROTOCOL, "http/protobuf")], Some("http://collector:4317/"), 0),
+        (
+            "",
+            &[ALL, (PROTOCOL, "http/protobuf"), (TRACES_PROTOCOL, "grpc")],
+            Some("http://all:4317/"),
+            0,
+        ),
+        ("", &[(PROTOCOL, "http/protobuf")], None, 0),
+    ] {
+        let folder = Folder::new();
+        let loopback = "listeners.default.address = \"127.0.0.1:1\"\n";
+        let path = folder.write("bridge.toml", format!("{TENANT}{loopback}{file}"));
+        let sources = Sources::from_environment(variables.iter().copied()).with_file(path);
+        let config = config::load(&sources).unwrap_or_else(|errors| panic!("{errors}"));
+        let endpoint = config.traces.as_ref().map(|traces| traces.endpoint.to_string());
+        assert_eq!(endpoint.as_deref(), expected, "{file} {variables:?}");
+        assert_eq!(config.warnings().len(), warnings, "{:#?}", config.warnings());
+    }
+}
+
+#[test]
+fn a_variable_of_opentelemetrys_that_is_no_address_is_named() {
+    for (endpoint, expected) in [
+        (
+            "collector:4317",
+            "environment OTEL_EXPORTER_OTLP_ENDPOINT  traces.endpoint: \"collector:4317\" is no \
+             address of a collector; ",
+        ),
+        (
+            "http://u:c4n4ry@collector",
+            "environment OTEL_EXPORTER_OTLP_ENDPOINT  traces.endpoint: has an address with a user",
+        ),
+    ] {
+        let folder = Folder::new();
+        let path = folder.write("bridge.toml", TENANT);
+        let variables = [("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint)];
+        let mistakes = folder.mistakes_of(&Sources::from_environment(variables).with_file(path));
+        assert_eq!(mistakes.len(), 1, "{mistakes:#?}");
+        assert!(mistakes[0].starts_with(expected), "{mistakes:#?}");
+        assert!(!mistakes[0].contains("c4n4ry"), "{mistakes:#?}");
+    }
 }

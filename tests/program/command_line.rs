@@ -16,7 +16,7 @@ use crate::support::{Program, bridge, run, within, write_config};
 async fn check_config_names_all_five_mistakes() {
     let files = TempDir::new().expect("a folder");
     let file = files.path().join("bridge.toml");
-    let text = "[server]\nlisten = \"everywhere\"\nworker_treads = 2\n\
+    let text = "listeners.default.address = \"everywhere\"\nserver.worker_treads = 2\n\
                 [tenants.acme]\nbase_urls = \"ftp://ccg\"\nagent_ids = \"900-100\"\n\
                 [tenants.acme.tls]\nca_file = \"missing.pem\"\n";
     std::fs::write(&file, text).expect("written");
@@ -26,11 +26,11 @@ async fn check_config_names_all_five_mistakes() {
     assert_eq!(code, Some(2), "{printed}");
     assert!(printed.contains("5 mistakes"), "{printed}");
     for (line, key) in [
-        (2, "server.listen"),
-        (3, "server.worker_treads"),
-        (5, "tenants.acme.base_urls"),
-        (6, "tenants.acme.agent_ids"),
-        (8, "tenants.acme.tls.ca_file"),
+        (1, "listeners.default.address"),
+        (2, "server.worker_treads"),
+        (4, "tenants.acme.base_urls"),
+        (5, "tenants.acme.agent_ids"),
+        (7, "tenants.acme.tls.ca_file"),
     ] {
         let place = format!("bridge.toml:{line}");
         let named = printed.lines().any(|shown| shown.contains(&place) && shown.contains(key));
@@ -81,12 +81,12 @@ async fn a_port_that_is_taken_is_named_with_its_key() {
     command.args(["--listen", &taken]);
     let (code, printed) = run(command).await;
     assert_eq!(code, Some(1), "{printed}");
-    assert!(printed.contains(&taken) && printed.contains("server.listen"), "{printed}");
+    assert!(printed.contains(&taken) && printed.contains("listeners.default.address"), "{printed}");
 }
 
 #[tokio::test]
 async fn readiness_follows_the_life_of_the_process() {
-    let program = Program::start("server.drain.spread = \"2s\"", &[]).await;
+    let program = Program::start("server.drain.delay = \"2s\"", &[]).await;
     assert_eq!(get(&program, "/healthz").await, ("200".into(), "ok\n".into()));
     assert_eq!(get(&program, "/readyz").await, ("200".into(), "ready\n".into()));
     let (status, body) = get(&program, "/readyz?verbose").await;
@@ -106,7 +106,7 @@ async fn readiness_follows_the_life_of_the_process() {
 
 #[tokio::test]
 async fn a_second_signal_stops_at_once() {
-    let program = Program::start("server.drain.spread = \"60s\"", &[]).await;
+    let program = Program::start("server.drain.delay = \"60s\"", &[]).await;
     program.signal("-INT");
     let draining = async {
         while get(&program, "/readyz").await.0 != "503" {
@@ -171,7 +171,7 @@ async fn the_limit_of_open_files_is_raised_at_the_start() {
 
 #[tokio::test]
 async fn sigquit_drains_as_sigterm_does() {
-    let program = Program::start("server.drain.spread = \"0s\"", &[]).await;
+    let program = Program::start("server.drain.delay = \"0s\"", &[]).await;
     program.signal("-QUIT");
     let (code, printed) = program.ended().await;
     assert_eq!(code, Some(0), "{printed}");
@@ -180,7 +180,7 @@ async fn sigquit_drains_as_sigterm_does() {
 
 #[tokio::test]
 async fn signals_that_ask_for_nothing_end_nothing() {
-    let program = Program::start("server.drain.spread = \"0s\"", &[]).await;
+    let program = Program::start("server.drain.delay = \"0s\"", &[]).await;
     for signal in [
         "-HUP", "-ALRM", "-IO", "-VTALRM", "-PROF", "-XCPU", "-XFSZ", "-PIPE", "-USR1", "-USR2",
         "-34", "-64",

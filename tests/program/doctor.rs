@@ -16,7 +16,7 @@ async fn doctor(tenant: &str, ca: &str) -> (Option<i32>, String) {
     let files = TempDir::new().expect("a folder");
     std::fs::write(files.path().join("ca.pem"), ca).expect("written");
     let file = files.path().join("bridge.toml");
-    let text = format!("server.listen = \"127.0.0.1:0\"\n[tenants.acme]\n{tenant}\n");
+    let text = format!("listeners.default.address = \"127.0.0.1:0\"\n[tenants.acme]\n{tenant}\n");
     std::fs::write(&file, text).expect("written");
     let mut command = bridge();
     command.arg("doctor").arg("--config").arg(file);
@@ -256,7 +256,7 @@ async fn a_gateway_that_wants_a_certificate_of_ours_is_recognised() {
     let asking = Simulator::start(Options { client_ca, ..<_>::default() }).await.expect("started");
     let said = [
         "asked for a certificate of the bridge's and got none",
-        "tenants.acme.tls.client_certificate",
+        "tenants.acme.tls.client_certificate_file",
     ];
     check(doctor(&trusting_ca(&asking), asking.certificate_pem()).await, &said);
 }
@@ -287,7 +287,7 @@ async fn one_tenant_can_be_chosen() {
     let files = TempDir::new().expect("a folder");
     let file = files.path().join("bridge.toml");
     let text = format!(
-        "server.listen = \"127.0.0.1:0\"\n[tenants.good]\nbase_urls = \"{}\"\n\
+        "listeners.default.address = \"127.0.0.1:0\"\n[tenants.good]\nbase_urls = \"{}\"\n\
          tls.pinned_sha256 = \"{}\"\n[tenants.bad]\nbase_urls = \"https://gateway.invalid\"",
         gateway.base_url(),
         gateway.leaf_pin(),

@@ -63,7 +63,7 @@ fn was_never_sent(status: &Status) -> bool {
 #[tokio::test]
 async fn a_rollout_loses_no_call() {
     let program =
-        Program::start("server.drain = { spread = \"100ms\", limit = \"5s\" }", &[]).await;
+        Program::start("server.drain = { delay = \"100ms\", timeout = \"5s\" }", &[]).await;
     for agent in 1001..1001 + CALLERS {
         program.register(agent).await;
     }
@@ -106,7 +106,7 @@ async fn a_rollout_loses_no_call() {
 #[tokio::test]
 async fn kept_sessions_are_left_or_signed_out_as_configured() {
     for (sessions, left) in [("leave", true), ("sign-out", false)] {
-        let drain = format!("server.drain = {{ spread = \"0s\", sessions = \"{sessions}\" }}");
+        let drain = format!("server.drain = {{ delay = \"0s\", sessions = \"{sessions}\" }}");
         let program = Program::start(&drain, &[]).await;
         let guid = program.register(2001).await;
         for agent in 1001..1041 {
@@ -132,7 +132,7 @@ async fn kept_sessions_are_left_or_signed_out_as_configured() {
 
 #[tokio::test]
 async fn calls_that_outlast_the_drain_are_answered_before_the_end() {
-    let program = Program::start("server.drain = { spread = \"0s\", limit = \"2s\" }", &[]).await;
+    let program = Program::start("server.drain = { delay = \"0s\", timeout = \"2s\" }", &[]).await;
     let agents = [1001, 1001, 1002];
     program.register(1001).await;
     program.register(1002).await;

@@ -134,7 +134,7 @@ async fn a_call_that_outlasts_the_age_of_its_connection_is_answered() {
 
 #[tokio::test]
 async fn a_drain_does_not_wait_for_peers_that_say_nothing() {
-    let program = Program::start("server.drain = { spread = \"0s\", limit = \"25s\" }", &[]).await;
+    let program = Program::start("server.drain = { delay = \"0s\", timeout = \"25s\" }", &[]).await;
     let no_window = [(INITIAL_WINDOW_SIZE, 0)];
     // None of them reads anything from here on.
     let _idle = Raw::connect(program.grpc, &[]).await;
@@ -177,7 +177,7 @@ async fn call_on(program: &Program) -> JoinHandle<()> {
 #[tokio::test]
 async fn a_caller_that_goes_on_after_goaway_keeps_no_place() {
     let settings = "server.connections = { max = 1, handshake_timeout = \"25s\" }";
-    let drain = "server.drain = { spread = \"0s\", limit = \"25s\" }";
+    let drain = "server.drain = { delay = \"0s\", timeout = \"25s\" }";
     let program = Program::start(&format!("{settings}\n{drain}"), &[]).await;
     let rude = call_on(&program).await;
     let mut newcomer = Raw::connect(program.grpc, &[]).await;
@@ -207,7 +207,7 @@ async fn sent_away(raw: &mut Raw) {
 /// A program whose one place is in use, and who uses it.
 async fn full(more: &str) -> (Program, Raw) {
     let settings = format!("server.connections = {{ max = 1, handshake_timeout = \"25s\"{more} }}");
-    let drain = "server.drain = { spread = \"0s\", limit = \"5s\" }";
+    let drain = "server.drain = { delay = \"0s\", timeout = \"5s\" }";
     let program = Program::start(&format!("{settings}\n{drain}"), &[]).await;
     let mut guest = Raw::connect(program.grpc, &[]).await;
     guest.request(1, WATCH_EVENTS, "1H", &WatchEventsRequest::default()).await;
@@ -283,7 +283,7 @@ async fn read_slowly(mut raw: Raw, mut read: Vec<u8>) -> usize {
 
 #[tokio::test]
 async fn an_answer_that_is_read_slowly_outlasts_the_drain() {
-    let program = Program::start("server.drain = { spread = \"0s\", limit = \"25s\" }", &[]).await;
+    let program = Program::start("server.drain = { delay = \"0s\", timeout = \"25s\" }", &[]).await;
     let (raw, read) = begin_large(&program).await;
     program.signal("-TERM");
     assert_eq!(within("all of it", read_slowly(raw, read)).await, 0);

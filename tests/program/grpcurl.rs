@@ -105,7 +105,7 @@ async fn callers_reach_a_bridge_with_tls() {
     std::fs::write(path("tls.pem"), own.cert.pem()).expect("written");
     std::fs::write(path("tls.key"), own.signing_key.serialize_pem()).expect("written");
     let tls = format!(
-        "server.tls = {{ certificate = \"{}\", key = \"{}\" }}",
+        "listeners.default.tls = {{ certificate_file = \"{}\", key_file = \"{}\" }}",
         path("tls.pem"),
         path("tls.key"),
     );

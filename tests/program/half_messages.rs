@@ -71,7 +71,7 @@ async fn call(program: &Program) -> Result<(), tonic::Status> {
 
 #[tokio::test]
 async fn half_messages_take_little_memory_and_keep_no_caller_out() {
-    let program = Program::start("server.calls_max = 100", &[]).await;
+    let program = Program::start("server.limits.calls = 100", &[]).await;
     program.register(1001).await;
     let most = most();
     let mut clients = Vec::new();

@@ -109,7 +109,7 @@ fn over_tls(files: &TempDir) -> (String, TlsConnector) {
 }
 
 const AGED: &str = "server.connections = { max_age = \"1s\", max_age_grace = \"1ms\" }";
-const DRAIN: &str = "server.drain = { spread = \"0s\", limit = \"25s\" }";
+const DRAIN: &str = "server.drain = { delay = \"0s\", timeout = \"25s\" }";
 
 #[tokio::test]
 async fn a_slow_reader_gets_its_answer_whole_at_the_age_of_its_connection() {

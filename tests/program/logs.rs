@@ -46,7 +46,7 @@ async fn lines_that_cannot_be_written_are_counted_and_stop_no_call() {
 
 #[tokio::test]
 async fn calls_whose_callers_have_left_are_one_line_for_many() {
-    let program = Program::start("server.drain.spread = \"0s\"", &[]).await;
+    let program = Program::start("server.drain.delay = \"0s\"", &[]).await;
     for agent in 1001..1021 {
         program.register(agent).await;
     }

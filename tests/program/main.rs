@@ -24,6 +24,7 @@ mod half_messages;
 mod lingering;
 mod log_level;
 mod logs;
+mod otel;
 mod papers;
 mod raw;
 mod readme;

@@ -214,7 +214,7 @@ async fn connections_that_are_in_use_are_not_closed_for_others() {
     let (_, readiness) = program.ask("GET /readyz?verbose", "").await;
     assert!(readiness.contains("connections: 8 of 8"), "{readiness}");
     let metrics = program.ask("GET /metrics", "").await.1;
-    let full = "ccgw_connections_turned_away_total{cause=\"house_full\"} 1";
+    let full = "ccgw_connections_turned_away_total{cause=\"connections_full\"} 1";
     assert!(metrics.contains(full), "{metrics}");
     program.printed("every place for connections is taken").await;
     for (_, watch) in &mut watches {

@@ -67,7 +67,7 @@ async fn a_file_that_fails_is_seen_and_costs_no_call() {
     let count = |words: &str| printed.matches(words).count();
     assert_eq!(count("cannot be written: sessions are kept in memory alone"), 1, "{printed}");
     assert_eq!(count("can be written again"), 1, "{printed}");
-    assert_eq!(count("store.file without store.encryption_keys"), 1, "{printed}");
+    assert_eq!(count("store.file without store.encryption_key_files"), 1, "{printed}");
 }
 
 #[tokio::test]

@@ -52,7 +52,12 @@ pub(crate) async fn within<F: Future>(what: &str, future: F) -> F::Output {
 impl Program {
     /// Starts it with these lines in front of the tenant's.
     pub(crate) async fn start(settings: &str, args: &[&str]) -> Self {
-        Self::begin(settings, args, read_on).await
+        Self::begin(settings, args, &[], read_on).await
+    }
+
+    /// The same with these variables.
+    pub(crate) async fn start_with(settings: &str, variables: &[(&str, &str)]) -> Self {
+        Self::begin(settings, &[], variables, read_on).await
     }
 
     /// The same, but nobody reads what it prints once it serves, until the test ends.
@@ -62,7 +67,7 @@ impl Program {
             std::future::pending::<()>().await;
             logged.borrow().clone()
         };
-        Self::begin(settings, args, unread).await
+        Self::begin(settings, args, &[], unread).await
     }
 
     /// Starts the bridge, and closes its log once it serves.
@@ -73,12 +78,13 @@ impl Program {
             std::future::pending::<()>().await;
             logged.borrow().clone()
         };
-        Self::begin(settings, args, closed).await
+        Self::begin(settings, args, &[], closed).await
     }
 
     async fn begin<R>(
         settings: &str,
         args: &[&str],
+        variables: &[(&str, &str)],
         read: impl FnOnce(watch::Sender<String>, Errors, ChildStdout) -> R,
     ) -> Self
     where
@@ -93,6 +99,7 @@ impl Program {
             .arg(file)
             .args(["--log-format", "json"])
             .args(args)
+            .envs(variables.iter().copied())
             .spawn()
             .expect("the program starts");
         let output = child.stdout.take().expect("piped");
@@ -212,7 +219,7 @@ pub(crate) fn write_config(files: &TempDir, gateway: &Simulator, settings: &str)
     let ca = files.path().join("ca.pem");
     std::fs::write(&ca, gateway.certificate_pem()).expect("written");
     let text = format!(
-        "server.listen = \"127.0.0.1:0\"\nserver.admin_listen = \"127.0.0.1:0\"\n{settings}\n\
+        "listeners.default.address = \"127.0.0.1:0\"\nadmin.address = \"127.0.0.1:0\"\n{settings}\n\
          [tenants.acme]\nbase_urls = \"{}\"\ntls.ca_file = \"ca.pem\"\n",
         gateway.base_url(),
     );
@@ -228,7 +235,10 @@ pub(crate) fn tls(files: &TempDir) -> (String, String) {
     let (pem, key) = (path("tls.pem"), path("tls.key"));
     std::fs::write(&pem, own.cert.pem()).expect("written");
     std::fs::write(&key, own.signing_key.serialize_pem()).expect("written");
-    (format!("server.tls = {{ certificate = \"{pem}\", key = \"{key}\" }}"), pem)
+    (
+        format!("listeners.default.tls = {{ certificate_file = \"{pem}\", key_file = \"{key}\" }}"),
+        pem,
+    )
 }
 
 /// What a command that ends by itself printed, and its exit code.

@@ -46,7 +46,7 @@ async fn ask(program: &Program, raw: &Raw) -> (u16, http::HeaderMap) {
 #[tokio::test]
 async fn a_request_that_no_method_sees_is_answered_with_a_cause_logged_and_counted() {
     let debug = ["--log-filter", "ccgateway_bridge=debug"];
-    let program = Program::start("server.http2.max_message_size = 4096", &debug).await;
+    let program = Program::start("server.limits.message_size = 4096", &debug).await;
     let of = |path, body| Raw { path, body };
     for (raw, code, reason, method) in [
         (of(SET_BUSY, &[]), Code::Internal, "MESSAGE_MALFORMED", "SetBusy"),

@@ -81,7 +81,7 @@ async fn answers_that_nobody_reads_take_little_memory_and_keep_no_caller_out() {
     // 32 MiB, or 64 in a burst, of answers that are counted with about twice what small ones take.
     assert!(taken < 40, "{taken} MiB");
     let metrics = program.ask("GET /metrics", "").await.1;
-    let closed = "ccgw_connections_turned_away_total{cause=\"answers_full\"} ";
+    let closed = "ccgw_connections_turned_away_total{cause=\"unread_answers_full\"} ";
     let closed = metrics.lines().find_map(|line| line.strip_prefix(closed)).expect("counted");
     assert!(closed.parse::<u32>().is_ok_and(|closed| closed > 0), "{closed}");
 }
@@ -125,6 +125,6 @@ async fn an_answer_that_nobody_reads_costs_its_connection_and_a_slow_reader_keep
     let ((), read) = within("both ends", async { tokio::join!(stuck_end, slowly) }).await;
     assert_eq!(read, [0, 0, 0, 0, 2, 8, 1]);
     let metrics = program.ask("GET /metrics", "").await.1;
-    let closed = "ccgw_connections_turned_away_total{cause=\"answers_unread\"} 1";
+    let closed = "ccgw_connections_turned_away_total{cause=\"unread_answer_late\"} 1";
     assert!(metrics.contains(closed), "{metrics}");
 }

@@ -100,7 +100,7 @@ impl Centre {
     /// Starts a replica that reaches Redis at this address.
     pub(crate) async fn replica_with(&self, addr: Option<SocketAddr>, redis: &str) -> Replica {
         let store = format!(
-            "[store]\nurls = \"{redis}\"\nencryption_keys = \"store.key\"\nlease = \"2s\"\n{}\n\
+            "[store]\nurls = \"{redis}\"\nencryption_key_files = \"store.key\"\nlease = \"2s\"\n{}\n\
              [store.timeouts]\ncommand = \"500ms\"\n",
             self.store
         );
@@ -110,7 +110,7 @@ impl Centre {
     /// Starts a process of its own, which has the sessions of the one before it from a file.
     pub(crate) async fn alone(&self, addr: Option<SocketAddr>) -> Replica {
         let store = format!(
-            "[store]\nfile = \"sessions.redb\"\nencryption_keys = \"store.key\"\n{}\n",
+            "[store]\nfile = \"sessions.redb\"\nencryption_key_files = \"store.key\"\n{}\n",
             self.store
         );
         self.process(addr, &store).await
@@ -120,8 +120,8 @@ impl Centre {
     pub(crate) async fn process(&self, addr: Option<SocketAddr>, sections: &str) -> Replica {
         let listen = addr.map_or("127.0.0.1:0".to_owned(), |addr| addr.to_string());
         let text = format!(
-            "[server]\nlisten = \"{listen}\"\nadmin_listen = \"127.0.0.1:0\"\n\
-             [server.drain]\nspread = \"200ms\"\nlimit = \"10s\"\n{sections}\
+            "listeners.default.address = \"{listen}\"\nadmin.address = \"127.0.0.1:0\"\n\
+             [server.drain]\ndelay = \"200ms\"\ntimeout = \"10s\"\n{sections}\
              [tenants.acme]\nbase_urls = \"{}\"\ncredentials_file = \"agents.toml\"\n",
             self.gateway.base_url(),
         );
@@ -197,7 +197,7 @@ impl Centre {
     pub(crate) async fn stored(&self, id: u32) -> Option<String> {
         let url = self.redis.url();
         let config = format!(
-            "[store]\nurls = \"{url}\"\nencryption_keys = \"store.key\"\n\
+            "[store]\nurls = \"{url}\"\nencryption_key_files = \"store.key\"\n\
              [tenants.acme]\nbase_urls = \"{}\"\n",
             self.gateway.base_url()
         );

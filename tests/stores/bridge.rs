@@ -58,7 +58,7 @@ impl Callee {
         store: &str,
     ) -> Self {
         let url = server.url();
-        let keys = "encryption_keys = \"store.key\"";
+        let keys = "encryption_key_files = \"store.key\"";
         let store = format!("urls = \"{url}\"\n{keys}\nkey_prefix = \"test:\"\n{store}");
         Self::on(files, gateway, password, &store).await
     }
@@ -78,8 +78,8 @@ impl Callee {
         let agents = format!("[agents.1001]\npassword = \"{password}\"\nforce = true\n");
         write("agents.toml", &agents).expect("written");
         let mut text = String::from(
-            "[server]\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"127.0.0.1:0\"\n\
-             [server.drain]\nspread = \"0s\"\nlimit = \"4s\"\n",
+            "listeners.default.address = \"127.0.0.1:0\"\nadmin.address = \"127.0.0.1:0\"\n\
+             [server.drain]\ndelay = \"0s\"\ntimeout = \"4s\"\n",
         );
         writeln!(
             text,
@@ -500,7 +500,7 @@ async fn no_more_rejected_passwords_are_stored_than_sessions_may_be() {
 #[tokio::test]
 async fn a_drain_that_is_cut_short_leaves_the_file_to_the_next_process() {
     let (gateway, files) = (gateway().await, TempDir::new().expect("a folder"));
-    let store = "file = \"sessions.redb\"\nencryption_keys = \"store.key\"";
+    let store = "file = \"sessions.redb\"\nencryption_key_files = \"store.key\"";
     let callee = Callee::on(&files, &gateway, PASSWORD, store).await;
     callee.set_busy(1001).await.expect("signed in");
     gateway.freeze();

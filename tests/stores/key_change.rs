@@ -1,4 +1,4 @@
-//! A key of `store.encryption_keys` is replaced by another one: nothing is lost with the old one.
+//! A key of `store.encryption_key_files` is replaced by another one: nothing is lost with the old one.
 
 use std::{fs, time::Duration};
 
@@ -58,7 +58,9 @@ async fn until_all_is_sealed_with(server: &RedisServer, key_id: &str, kinds: &[&
 /// A `[store]` in this Redis, with these keys.
 fn shared(server: &RedisServer, keys: &str) -> String {
     let url = server.url();
-    format!("urls = \"{url}\"\nkey_prefix = \"test:\"\nencryption_keys = [{keys}]\n{CREDENTIALS}")
+    format!(
+        "urls = \"{url}\"\nkey_prefix = \"test:\"\nencryption_key_files = [{keys}]\n{CREDENTIALS}"
+    )
 }
 
 fn key_id(byte: u8) -> String {
@@ -124,7 +126,7 @@ async fn a_password_that_is_sealed_anew_is_kept_no_longer_for_it() {
 async fn passwords_in_a_file_outlive_the_key_that_they_were_sealed_with() {
     let (gateway, files) = (bridge::gateway().await, TempDir::new().unwrap());
     let store =
-        |keys| format!("file = \"sessions.redb\"\nencryption_keys = [{keys}]\n{CREDENTIALS}");
+        |keys| format!("file = \"sessions.redb\"\nencryption_key_files = [{keys}]\n{CREDENTIALS}");
     let old = Callee::on(&files, &gateway, "canary-wrong", &store(OLD)).await;
     old.sign_in(1002).await.expect("signed in");
     old.set_busy(1001).await.expect_err("rejected");

@@ -14,7 +14,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use super::{Failure, Flag};
+use super::{ADMIN, Failure, Flag, LISTEN};
 
 /// The process, and how to start it again.
 pub(super) struct Kept {
@@ -35,7 +35,7 @@ impl Kept {
     pub(super) async fn start(folder: &Path, settings: &[Flag]) -> Result<Self, Failure> {
         fs::create_dir_all(folder)
             .map_err(|error| format!("--keep {}: {error}", folder.display()))?;
-        let [grpc, admin] = ["server.listen", "server.admin_listen"].map(|key| {
+        let [grpc, admin] = [LISTEN, ADMIN].map(|key| {
             let flag = settings.iter().find(|flag| flag.key == key);
             flag.map(|flag| flag.value.as_str()).unwrap_or_default()
         });
@@ -45,8 +45,8 @@ impl Kept {
         let mut text = String::new();
         for Flag { key, value, .. } in settings {
             let value = match key.as_str() {
-                "server.listen" => grpc.to_string(),
-                "server.admin_listen" => admin.map_or("off".to_owned(), |addr| addr.to_string()),
+                LISTEN => grpc.to_string(),
+                ADMIN => admin.map_or("off".to_owned(), |addr| addr.to_string()),
                 _ => value.clone(),
             };
             // Writing to a String cannot fail.

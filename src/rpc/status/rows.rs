@@ -41,6 +41,7 @@ fn obstacle<'a>(obstacle: &'a Obstacle, so: &'static str) -> Row<'a> {
         // Both say themselves what to do.
         Obstacle::SessionMissing => Row::from(&reason::SESSION_MISSING).saying(""),
         Obstacle::SessionNotFound => Row::from(&reason::SESSION_NOT_FOUND).saying(""),
+        Obstacle::InterfaceMissing { .. } => Row::from(&reason::INTERFACE_NOT_IN_EDITION),
         Obstacle::CredentialsMissing => Row::from(&reason::CREDENTIALS_MISSING),
         Obstacle::Unreachable(_) => Row::from(&reason::GATEWAY_UNREACHABLE).after(SOON).saying(so),
         // Its caller wanted it so.

@@ -81,7 +81,7 @@ pub(super) fn slots(tenants: BTreeMap<TenantId, NonZeroUsize>) -> Vec<Slot> {
 
 /// Why a file is set aside that has so many rows which no key opens.
 fn no_key(rows: usize) -> String {
-    format!("no key in store.encryption_keys opens {rows} of its rows")
+    format!("no key in store.encryption_key_files opens {rows} of its rows")
 }
 
 fn see_versions(slots: &[Slot], content: &Content) {

@@ -11,7 +11,7 @@ use self::tls::TlsFlags;
 use super::StartError;
 use crate::{
     id::TenantId,
-    sim::{Announce, AuthMode, IdOutside, Options, Polls},
+    sim::{Announce, AuthMode, Edition, IdOutside, Options, Polls},
 };
 
 /// Simulates Huawei CC-Gateways: their agent interface over HTTPS, one gateway per tenant.
@@ -48,9 +48,9 @@ pub(super) struct Flags {
     /// There are no agents but those of --agent
     #[arg(long, help_heading = "Agents")]
     only_listed_agents: bool,
-    /// Take agent ids up to 999999, as newer gateways do
-    #[arg(long, help_heading = "Agents")]
-    long_agent_ids: bool,
+    /// Which edition of the interface the gateways have
+    #[arg(long, value_enum, default_value = "2023-09", help_heading = "Agents")]
+    edition: Edition,
     /// A skill queue of every agent; may be given several times
     #[arg(long = "skill", value_name = "ID", default_values_t = [1], help_heading = "Agents")]
     skills: Vec<u32>,
@@ -175,7 +175,6 @@ impl Flags {
 
     /// The options of the tenant at `index`.
     pub(super) fn options(&self, index: usize) -> Result<Options, StartError> {
-        let last = if self.long_agent_ids { 999_999 } else { 59_999 };
         let idle = self.idle_sign_out;
         Ok(Options {
             listen: self.address(index)?,
@@ -190,7 +189,6 @@ impl Flags {
             tls: Some(self.tls.identity()?),
             client_ca: self.tls.client_ca()?,
             plaintext: self.tls.plain_http,
-            agent_ids: 1..=last,
             id_outside: self.id_outside,
             guid_interval: self.guid_interval,
             guid_timeout: self.guid_timeout,
@@ -217,6 +215,7 @@ impl Flags {
             content_type: self.content_type.clone(),
             codes: codes::read(&self.codes)?,
             journal: self.journal,
+            ..Options::default().of(self.edition)
         })
     }
 

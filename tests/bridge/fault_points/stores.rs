@@ -21,7 +21,7 @@ async fn a_call_is_told_as_it_was_when_the_store_fails_after_any_of_its_requests
     let key = tempfile::NamedTempFile::new().expect("a file");
     std::fs::write(key.path(), "5a".repeat(32)).expect("written");
     let mut section = format!("[store]\nurls = \"{}\"\n", server.url());
-    writeln!(section, "encryption_keys = \"{}\"", key.path().display()).expect("written");
+    writeln!(section, "encryption_key_files = \"{}\"", key.path().display()).expect("written");
     section.push_str("[store.timeouts]\ncommand = \"100ms\"\n");
     let world =
         World::with(Setting::default(), &section, cases.iter().map(|(agent, _)| *agent)).await;

@@ -3,7 +3,7 @@ use std::time::{Duration, SystemTime};
 use super::{pill, tenant::shares, words::span};
 use crate::server::{
     admin::html::Html,
-    status::{CertificateStatus, Status, StoreStatus},
+    status::{CertificateStatus, ListenerStatus, Status, StoreStatus},
 };
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -16,10 +16,20 @@ pub(super) fn section(html: &mut Html, status: &Status) {
     html.raw("<h3>Requests at once, by gateway host</h3>\n");
     shares(html, status.hosts.iter().map(|host| (host.host.as_str(), &host.share)));
     html.raw("</div>\n<div>\n");
+    listeners(html, &status.listeners);
     store(html, &status.store);
     certificates(html, &status.certificates, status.time);
     log(html, status);
     html.raw("</div>\n</div>\n</section>\n");
+}
+
+fn listeners(html: &mut Html, listeners: &[ListenerStatus]) {
+    html.raw("<h3>Listeners</h3>\n<table>\n<tbody>\n");
+    for ListenerStatus { listener, address, tls } in listeners {
+        html.raw("<tr><td>").text(listener).raw("</td><td class=\"number\">").text(address);
+        html.raw(if *tls { " with TLS" } else { " without TLS" }).raw("</td></tr>\n");
+    }
+    html.raw("</tbody>\n</table>\n");
 }
 
 fn store(html: &mut Html, store: &StoreStatus) {
@@ -55,8 +65,8 @@ fn certificates(html: &mut Html, certificates: &[CertificateStatus], now: System
     html.raw("<table>\n<tbody>\n");
     for certificate in certificates {
         html.raw("<tr><td>").text(certificate.certificate);
-        if let Some(tenant) = &certificate.tenant {
-            html.raw(" of ").text(tenant);
+        if let Some(name) = certificate.tenant.as_ref().or(certificate.listener.as_ref()) {
+            html.raw(" of ").text(name);
         }
         html.raw("</td><td class=\"number ");
         match certificate.not_after.duration_since(now) {

@@ -1,0 +1,40 @@
+//! `[admin]`.
+
+use std::{collections::BTreeMap, net::SocketAddr};
+
+use super::{
+    error::Wrong,
+    listeners::{Listener, ListenerName, address, overlap},
+    reader::Section,
+    scalar,
+};
+
+/// Health, readiness, metrics and the page, over plain HTTP.
+#[derive(Debug)]
+pub struct Admin {
+    /// Where they are asked for; `None`: nowhere. `admin.address`.
+    pub address: Option<SocketAddr>,
+}
+
+const DEFAULT_ADDRESS: ([u8; 4], u16) = ([0, 0, 0, 0], 9090);
+
+pub(super) fn admin(root: &Section<'_>, listeners: &BTreeMap<ListenerName, Listener>) -> Admin {
+    let section = root.section("admin");
+    let given = section.read("address", |node| match scalar::text(node)? {
+        "off" => Ok(None),
+        text => address(text).map(Some),
+    });
+    let address = given.unwrap_or(Some(DEFAULT_ADDRESS.into()));
+    let taken = address.and_then(|address| {
+        listeners.iter().find(|(_, listener)| overlap(listener.address, address))
+    });
+    if let (Some((name, listener)), Some(address)) = (taken, address) {
+        let problem = format!("listener {name} is at {}, and admin at {address}", listener.address);
+        let wrong = Wrong::new(problem, "give each its own port, or admin.address = \"off\"");
+        // The one that is given; a default is nobody's mistake.
+        let listener = root.section("listeners").chosen(name.as_str());
+        let blamed = if section.has("address") { section } else { listener };
+        blamed.contradiction(&["address"], wrong);
+    }
+    Admin { address }
+}

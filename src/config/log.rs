@@ -1,0 +1,49 @@
+//! `[log]`.
+
+use tracing_subscriber::EnvFilter;
+
+use super::{
+    error::{Wrong, quote},
+    reader::Section,
+    scalar,
+};
+
+/// What is logged, and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Log {
+    /// Filter directives, such as `info` or `ccgateway_bridge=debug,info`. `log.filter`.
+    pub filter: String,
+    /// `log.format`.
+    pub format: LogFormat,
+}
+
+/// The shape of a log line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Human where standard error is a terminal, JSON elsewhere.
+    Auto,
+    /// For people.
+    Human,
+    /// One JSON object a line.
+    Json,
+}
+
+pub(super) fn log(section: &Section<'_>) -> Log {
+    let filter = section.read("filter", |node| {
+        let text = scalar::text(node)?;
+        // `EnvFilter` takes nothing for "errors only", which hardly anybody means.
+        let good = !text.trim().is_empty() && EnvFilter::builder().parse(text).is_ok();
+        good.then(|| text.to_owned()).ok_or_else(|| {
+            Wrong::new(
+                format!("{} is no log filter", quote(text)),
+                "give directives such as \"info\" or \"ccgateway_bridge=debug,info\"",
+            )
+        })
+    });
+    let formats =
+        [("auto", LogFormat::Auto), ("human", LogFormat::Human), ("json", LogFormat::Json)];
+    Log {
+        filter: filter.unwrap_or_else(|| "info".to_owned()),
+        format: section.choice("format", &formats).unwrap_or(LogFormat::Auto),
+    }
+}

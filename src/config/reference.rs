@@ -1,0 +1,220 @@
+//! What the documents say of the configuration is what the program does.
+
+use std::{fs, path::Path};
+
+use super::{
+    Place,
+    former::{self, Fate},
+    load::config,
+    reader::{Known, Notes, Section},
+    value,
+};
+use crate::call::Share;
+
+const EXAMPLE: &str = include_str!("../../docs/ccgateway-bridge.example.toml");
+
+/// The dotted keys in the example, those behind a `#` included.
+fn shown() -> Vec<String> {
+    let mut section = String::new();
+    let mut keys = Vec::new();
+    for line in EXAMPLE.lines() {
+        let line = line.strip_prefix('#').unwrap_or(line);
+        if let Some(header) = line.strip_prefix('[').and_then(|l| l.strip_suffix(']')) {
+            section = header
+                .replace("listeners.default", "listeners.*")
+                .replace("acme", "*")
+                .replace("\"100-007\"", "*");
+        } else if let Some((key, _)) = line.split_once(" = ")
+            && !key.contains(' ')
+        {
+            keys.push(format!("{section}.{key}"));
+        }
+    }
+    keys.sort();
+    keys
+}
+
+/// Every key that is read, with what it is.
+fn known() -> Vec<(String, Known)> {
+    let text = "tenants.a.x = 1\nretcodes.100-007.x = 1";
+    let tree = value::parse(&"".into(), text).map_err(|e| e.to_string()).expect("TOML");
+    let notes = Notes::default();
+    config(&Section::root(&notes, &tree, Place::Nowhere));
+    let known = notes.known().into_iter();
+    known.filter(|(_, known)| *known != Known::Section).collect()
+}
+
+#[test]
+fn the_example_names_every_key_once_and_no_other() {
+    let keys: Vec<_> = known().into_iter().map(|(key, _)| key).collect();
+    assert_eq!(shown(), keys);
+}
+
+/// The methods that read a key, or the keys of a section.
+const READERS: [&str; 15] = [
+    "certificates",
+    "choice",
+    "count",
+    "duration",
+    "identity",
+    "list",
+    "optional_duration",
+    "path",
+    "paths",
+    "ratio",
+    "read",
+    "section",
+    "text",
+    "truth",
+    "whole",
+];
+
+/// The keys that a source file reads, whatever it makes that depend on.
+fn read_by(source: &str) -> Vec<String> {
+    let program = source.split("#[cfg(test)]").next().unwrap_or_default();
+    let dense: String = program.chars().filter(|c| !c.is_whitespace()).collect();
+    let quoted = |text: &str| text.split('"').next().unwrap_or_default().to_owned();
+    let mut keys = Vec::new();
+    for reader in READERS {
+        for call in dense.split(&format!(".{reader}(\"")).skip(1) {
+            keys.push(quoted(call));
+            if reader == "identity" {
+                keys.extend(call.split('"').nth(2).map(str::to_owned));
+            }
+        }
+    }
+    keys
+}
+
+fn sources(folder: &Path, found: &mut Vec<String>) {
+    for entry in fs::read_dir(folder).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            sources(&path, found);
+        } else if path.extension().is_some_and(|is| is == "rs") {
+            found.push(fs::read_to_string(path).expect("a source"));
+        }
+    }
+}
+
+/// A key that is read in some cases alone is not among those that the test above sees.
+#[test]
+fn the_example_names_every_key_that_the_program_reads_in_any_case() {
+    let mut all = Vec::new();
+    sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src/config"), &mut all);
+    let keys: Vec<_> = all.iter().flat_map(|source| read_by(source)).collect();
+    let shown = |key: &str| {
+        EXAMPLE.lines().any(|line| {
+            let line = line.trim_start_matches(['#', ' ']);
+            let header = line.strip_prefix('[').and_then(|line| line.split(']').next());
+            line.split(" = ").next() == Some(key)
+                || header.is_some_and(|header| header.split('.').any(|part| part == key))
+        })
+    };
+    for key in &keys {
+        assert!(shown(key), "the example does not show {key}");
+    }
+    assert!(keys.len() > 80, "only {} keys were found", keys.len());
+    let source = "if never { section.truth(\n    \"hidden\",\n false) }";
+    assert_eq!(read_by(source), ["hidden"]);
+}
+
+#[test]
+fn keys_that_name_files_say_so_and_no_others_do() {
+    for (key, known) in known() {
+        let last = key.rsplit('.').next().unwrap_or_default();
+        let says_so = last == "file" || last.ends_with("_file") || last.ends_with("_files");
+        assert_eq!(says_so, known == Known::File, "{key}");
+    }
+}
+
+#[test]
+fn keys_that_are_no_more_name_others_that_are() {
+    let known: Vec<_> = known().into_iter().map(|(key, _)| key).collect();
+    for (former, fate) in former::all() {
+        assert!(!known.iter().any(|key| key == former), "{former} is a key");
+        if let Fate::Renamed(now) = fate {
+            let now = now.replace("listeners.default", "listeners.*");
+            assert!(known.contains(&now), "{former} became {now}, which is no key");
+        }
+    }
+}
+
+#[test]
+fn what_a_share_says_of_its_key_is_so() {
+    let known: Vec<_> = known().into_iter().map(|(key, _)| key).collect();
+    for share in Share::ALL {
+        let Some(key) = share.key() else { continue };
+        let (section, word) = key.rsplit_once('.').expect("a dotted key");
+        let whole =
+            [key.to_owned(), format!("tenants.*.{key}")].into_iter().find(|k| known.contains(k));
+        assert!(whole.is_some(), "{key} is no key");
+        let of_server = section.starts_with("server");
+        let word = if of_server { format!("server_{word}") } else { word.to_owned() };
+        assert_eq!(share.as_str(), word, "{key}");
+        assert!(share.unit().contains(key.rsplit(['.', '_']).next().unwrap()), "{key}");
+    }
+}
+
+/// What the documents call a key: what stands between backticks, begins with the name of a
+/// section and has nothing in it that a key cannot have.
+fn mentioned(text: &str) -> impl Iterator<Item = &str> {
+    const SECTIONS: [&str; 14] = [
+        "listeners",
+        "admin",
+        "server",
+        "log",
+        "gateway",
+        "tenants",
+        "store",
+        "traces",
+        "retcodes",
+        "tls",
+        "timeouts",
+        "keep",
+        "events",
+        "limits",
+    ];
+    let quoted = text.split('`').skip(1).step_by(2);
+    let keys = quoted.filter_map(|quoted| quoted.split(" = ").next());
+    keys.filter(|key| {
+        let part = |part: &str| {
+            !part.is_empty()
+                && part.bytes().all(|b| b.is_ascii_lowercase() || b == b'_' || b.is_ascii_digit())
+        };
+        key.split_once('.').is_some_and(|(section, _)| SECTIONS.contains(&section))
+            && key.split('.').all(part)
+            && !key.ends_with(".rs")
+            // An attribute of spans.
+            && *key != "server.address"
+    })
+}
+
+#[test]
+fn the_documents_name_no_key_that_is_none() {
+    let known = known();
+    let is_key = |name: &str| {
+        let name = name.replace("listeners.default", "listeners.*");
+        known.iter().any(|(key, _)| {
+            let key = format!(".{key}.");
+            key.contains(&format!(".{name}."))
+        })
+    };
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut seen = 0;
+    for file in [
+        "README.md",
+        "ARCHITECTURE.md",
+        "SECURITY.md",
+        "docs/deploying.md",
+        "docs/runbook.md",
+        "docs/releasing.md",
+    ] {
+        let text = fs::read_to_string(root.join(file)).expect(file);
+        for name in mentioned(&text) {
+            seen += 1;
+            assert!(is_key(name), "{file} names {name}");
+        }
+    }
+    assert!(seen > 20, "only {seen} keys were found");
+}

@@ -1,0 +1,188 @@
+//! Where a configuration comes from, and the one tree that all of it adds up to.
+
+use std::{
+    ffi::OsString,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use super::{
+    Place,
+    error::{ConfigError, Wrong},
+    files, listeners,
+    otel::Otel,
+    reader::Notes,
+    value::{self, Node, Table, Value},
+};
+
+/// What the names of the bridge's environment variables start with.
+pub(super) const PREFIX: &str = "CCGW__";
+/// What stands in them for the dot of a key.
+pub(super) const SEPARATOR: &str = "__";
+
+/// The address of the listener that `--listen` means.
+pub(crate) const LISTEN_KEY: &str = "listeners.*.address";
+
+/// No key has more parts than four.
+const DEPTH_MAX: usize = 8;
+
+const SIZE_MAX: u64 = 4 * 1024 * 1024;
+
+/// Where a configuration comes from. Flags go before the environment, that before the file, the file
+/// before OpenTelemetry's own variables, and those before the defaults.
+#[derive(Clone, Debug, Default)]
+pub struct Sources {
+    file: Option<PathBuf>,
+    environment: Vec<(String, String)>,
+    otel: Otel,
+    flags: Vec<Flag>,
+}
+
+#[derive(Clone, Debug)]
+struct Flag {
+    name: String,
+    key: String,
+    value: String,
+}
+
+impl Sources {
+    /// Takes what starts with `CCGW__` from `environment`, which is `std::env::vars_os()` but in
+    /// tests, and OpenTelemetry's variables that say where traces go.
+    pub fn from_environment<K, V>(environment: impl IntoIterator<Item = (K, V)>) -> Self
+    where
+        K: Into<OsString>,
+        V: Into<OsString>,
+    {
+        let text = |os: OsString| os.to_string_lossy().into_owned();
+        let mut variables: Vec<_> = environment
+            .into_iter()
+            .map(|(name, value)| (text(name.into()), value))
+            .filter(|(name, _)| name.starts_with(PREFIX) || Otel::has(name))
+            .map(|(name, value)| (name, text(value.into())))
+            .collect();
+        variables.sort();
+        let (environment, otel) =
+            variables.into_iter().partition(|(name, _)| name.starts_with(PREFIX));
+        let otel: Vec<_> = otel;
+        Self { environment, otel: Otel::new(otel), ..Self::default() }
+    }
+
+    /// Takes a TOML file.
+    #[must_use]
+    pub fn with_file(mut self, file: impl Into<PathBuf>) -> Self {
+        self.file = Some(file.into());
+        self
+    }
+
+    /// Takes a command-line flag: its `name` as typed (`--log-filter`), the dotted `key` that it sets
+    /// (`log.filter`), and what it sets it to. In `listeners.*.address` the `*` stands for the only
+    /// listener, or for the one named `default` where there are several or none.
+    #[must_use]
+    pub fn with_flag(mut self, name: &str, key: &str, value: impl Into<String>) -> Self {
+        self.flags.push(Flag { name: name.to_owned(), key: key.to_owned(), value: value.into() });
+        self
+    }
+
+    /// The tree, and where what is missing in it would be. A flag that cannot be used is noted.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be read as TOML.
+    pub(super) fn gather(&self, notes: &Notes) -> Result<(Table, Place), ConfigError> {
+        let (mut tree, place) = match &self.file {
+            Some(path) => file(path)?,
+            None => (Table::new(), Place::Nowhere),
+        };
+        for (name, text) in &self.environment {
+            let key = name.strip_prefix(PREFIX).unwrap_or(name).to_lowercase();
+            let path: Vec<_> = key.splitn(DEPTH_MAX, SEPARATOR).map(str::to_owned).collect();
+            let place = Place::Environment(name.as_str().into());
+            value::insert(&mut tree, &path, raw(place, text));
+        }
+        for flag in &self.flags {
+            let place = Place::Flag(flag.name.as_str().into());
+            match flag.path(&tree) {
+                Ok(path) => value::insert(&mut tree, &path, raw(place, &flag.value)),
+                Err(wrong) => notes.error(place, "listeners", wrong),
+            }
+        }
+        self.add_otel(&mut tree, notes);
+        Ok((tree, place))
+    }
+
+    /// Has traces go where OpenTelemetry's variables say, unless something else does.
+    fn add_otel(&self, tree: &mut Table, notes: &Notes) {
+        let given = match tree.get("traces").map(|node| &node.value) {
+            None => false,
+            Some(Value::Table(traces)) => traces.contains_key("endpoint"),
+            // A mistake, of which the reader tells.
+            Some(_) => true,
+        };
+        if given {
+            return;
+        }
+        if let Some((name, endpoint)) = self.otel.endpoint(notes) {
+            let node = raw(Place::Environment(name.into()), endpoint);
+            value::insert(tree, &["traces", "endpoint"].map(str::to_owned), node);
+        }
+    }
+}
+
+impl Flag {
+    /// The path of the key that it sets.
+    fn path(&self, tree: &Table) -> Result<Vec<String>, Wrong> {
+        if self.key == LISTEN_KEY {
+            let name = listener(tree)?;
+            return Ok(["listeners", name, "address"].map(str::to_owned).into());
+        }
+        Ok(self.key.splitn(DEPTH_MAX, '.').map(str::to_owned).collect())
+    }
+}
+
+/// The listener that is meant where none is named.
+fn listener(tree: &Table) -> Result<&str, Wrong> {
+    let names: Vec<&str> = match tree.get("listeners").map(|node| &node.value) {
+        Some(Value::Table(listeners)) => listeners.keys().map(String::as_str).collect(),
+        _ => Vec::new(),
+    };
+    match names.as_slice() {
+        [only] => Ok(only),
+        several if several.is_empty() || several.contains(&listeners::DEFAULT_NAME) => {
+            Ok(listeners::DEFAULT_NAME)
+        }
+        several => Err(Wrong::new(
+            format!("there are several, and none is named default: {}", several.join(", ")),
+            "give each its address in its own section, or by CCGW__LISTENERS__<NAME>__ADDRESS",
+        )),
+    }
+}
+
+/// Whether a name cannot be told, in the name of a variable, from what stands around it.
+pub(super) fn has_separator(name: &str) -> bool {
+    name.contains(SEPARATOR) || name.ends_with('_')
+}
+
+/// Variables are often filled from files, whose last line ends.
+fn raw(place: Place, text: &str) -> Node {
+    Node { place, value: Value::Raw(text.trim().to_owned()) }
+}
+
+fn file(path: &Path) -> Result<(Table, Place), ConfigError> {
+    let name: Arc<str> = path.to_string_lossy().into();
+    let place = Place::File { name: name.clone(), line: None };
+    let remedy = "give the path of the bridge's TOML file";
+    let text = files::read(path, SIZE_MAX)
+        .map_err(|error| files::unreadable(path, &error, remedy))
+        .and_then(|(bytes, _)| {
+            String::from_utf8(bytes).map_err(|_| Wrong::new("is not UTF-8 text", remedy))
+        });
+    match text {
+        Ok(text) => value::parse(&name, &text).map(|tree| (tree, place)),
+        Err(wrong) => Err(ConfigError {
+            place,
+            key: String::new(),
+            problem: wrong.problem,
+            remedy: wrong.remedy,
+        }),
+    }
+}

@@ -1,0 +1,100 @@
+use std::{
+    fs::OpenOptions,
+    path::{Path, PathBuf},
+};
+
+use super::{keys::KEYS_REMEDY, redis::RedisStore};
+use crate::{
+    config::{
+        error::{Wrong, quote},
+        files,
+        reader::Section,
+    },
+    keyring::EncryptionKey,
+};
+
+/// A file in which one process finds its sessions again after a restart.
+#[derive(Clone, Debug)]
+pub struct FileStore {
+    /// The file; its folder exists. `store.file`.
+    pub path: PathBuf,
+    /// What sessions are encrypted with, the key that encrypts first; without any they are stored
+    /// as they are. `store.encryption_key_files`.
+    pub encryption_keys: Vec<EncryptionKey>,
+    /// Whether the passwords that callers give are stored too; only with keys.
+    /// `store.credentials`.
+    pub credentials: bool,
+}
+
+/// Keys that say nothing of a file.
+const OF_REDIS: [&str; 9] = [
+    "urls",
+    "topology",
+    "sentinel",
+    "tls",
+    "username",
+    "password_file",
+    "key_prefix",
+    "lease",
+    "timeouts",
+];
+
+/// What a store in a file has in common with one in Redis is read already.
+pub(super) fn file(section: &Section<'_>, path: PathBuf, redis: &RedisStore) -> Option<FileStore> {
+    for key in OF_REDIS.into_iter().filter(|key| section.has(key)) {
+        section.contradiction(
+            &[key],
+            Wrong::new(
+                format!("{key} is for a Redis, and file for one process without it"),
+                format!(
+                    "give store.urls to share sessions with other replicas, or store.file to keep \
+                     them over a restart, and no {key} with it"
+                ),
+            ),
+        );
+    }
+    if redis.credentials && !section.has("encryption_key_files") {
+        let problem = "would store passwords in plain text";
+        section.contradiction(&["credentials"], Wrong::new(problem, KEYS_REMEDY));
+    }
+    let path = section.read("file", |_| usable_file(path))?;
+    if !section.has("encryption_key_files") {
+        section.notes().warn(format!(
+            "store.file without store.encryption_key_files: whoever can read {} has the Guids of all \
+             agents; give encryption_key_files",
+            path.display()
+        ));
+    }
+    let encryption_keys = redis.encryption_keys.clone();
+    Some(FileStore { path, encryption_keys, credentials: redis.credentials })
+}
+
+/// The path, if there can be a file.
+fn usable_file(path: PathBuf) -> Result<PathBuf, Wrong> {
+    let shown = quote(&path.to_string_lossy());
+    let remedy = "give the path of a file in a folder that exists and that the bridge may write to";
+    let wrong = |problem| Err(Wrong::new(problem, remedy));
+    match std::fs::metadata(&path) {
+        Ok(found) if !found.is_file() => return wrong(format!("{shown} is no file")),
+        Ok(_) => {
+            return match OpenOptions::new().read(true).write(true).open(&path) {
+                Ok(_) => Ok(path),
+                Err(error) => {
+                    let error = files::words(&error);
+                    wrong(format!("{shown} cannot be read and written ({error})"))
+                }
+            };
+        }
+        Err(_) => {}
+    }
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let folder = folder.unwrap_or(Path::new("."));
+    match std::fs::metadata(folder) {
+        Ok(found) if found.is_dir() => Ok(path),
+        Ok(_) => wrong(format!("{shown} is in something that is no folder")),
+        Err(error) => {
+            let error = files::words(&error);
+            wrong(format!("the folder of {shown} cannot be used ({error})"))
+        }
+    }
+}

@@ -1,0 +1,90 @@
+use std::collections::HashSet;
+
+use super::redis::SECRET_MAX;
+use crate::{
+    config::{
+        error::{Wrong, quote},
+        files,
+        reader::Section,
+    },
+    keyring::{EncryptionKey, KEY_LEN, unhex},
+};
+
+/// The new key, the one in use, and one that was forgotten.
+const KEYS_MAX: usize = 8;
+pub(super) const KEYS_REMEDY: &str = "give the path of a file with 32 random bytes, as they are or in hex or \
+                           base64, such as \"openssl rand -hex 32\" prints";
+
+pub(super) fn keys(section: &Section<'_>) -> Vec<EncryptionKey> {
+    let keys = section.paths("encryption_key_files", KEYS_MAX, |path| {
+        let (bytes, metadata) = files::read(path, SECRET_MAX)
+            .map_err(|error| files::unreadable(path, &error, KEYS_REMEDY))?;
+        files::warn_of_readers(section, "encryption_key_files", path, &metadata);
+        key(&bytes).ok_or_else(|| {
+            let shown = quote(&path.to_string_lossy());
+            Wrong::new(format!("{shown} does not hold a key"), KEYS_REMEDY)
+        })
+    });
+    let keys = keys.unwrap_or_default();
+    let mut seen = HashSet::new();
+    if keys.iter().any(|key| !seen.insert(key.id())) {
+        let wrong = Wrong::new("names files with the same key", "give each key once");
+        section.contradiction(&["encryption_key_files"], wrong);
+    }
+    keys
+}
+
+/// A key in whichever form it is. No two of the forms have the same length.
+fn key(bytes: &[u8]) -> Option<EncryptionKey> {
+    let raw = <[u8; KEY_LEN]>::try_from(bytes).ok();
+    let text = || {
+        let text = std::str::from_utf8(bytes).ok()?.trim();
+        let bytes = if text.len() == 2 * KEY_LEN { unhex(text) } else { base64(text) };
+        bytes?.try_into().ok()
+    };
+    raw.or_else(text).map(EncryptionKey::new)
+}
+
+/// The bytes that base64 stands for, in either alphabet.
+fn base64(text: &str) -> Option<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let (mut bits, mut held) = (0_u32, 0);
+    for c in text.trim_end_matches('=').bytes() {
+        let value = match c {
+            b'A'..=b'Z' => c - b'A',
+            b'a'..=b'z' => c - b'a' + 26,
+            b'0'..=b'9' => c - b'0' + 52,
+            b'+' | b'-' => 62,
+            b'/' | b'_' => 63,
+            _ => return None,
+        };
+        bits = bits << 6 | u32::from(value);
+        held += 6;
+        if held >= 8 {
+            held -= 8;
+            bytes.push(u8::try_from(bits >> held & 0xff).ok()?);
+        }
+    }
+    Some(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_read_in_every_form() {
+        let same = EncryptionKey::new([0xfb; KEY_LEN]);
+        let hex = "fb".repeat(KEY_LEN);
+        let base64 = "+/v7".repeat(10) + "+/s=";
+        let url_safe = base64.replace('+', "-").replace('/', "_").replace('=', "");
+        assert_eq!(key(&[0xfb; KEY_LEN]), Some(same.clone()));
+        for text in [hex.clone(), hex.to_uppercase() + "\n", base64, url_safe + "\r\n"] {
+            assert_eq!(key(text.as_bytes()), Some(same.clone()), "{text}");
+        }
+        let short = "fb".repeat(31);
+        for bad in ["", "fb", &short, &"zz".repeat(KEY_LEN), &(hex + "00"), &"é".repeat(17)] {
+            assert_eq!(key(bad.as_bytes()), None, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,323 @@
+use std::time::Duration;
+
+use secrecy::SecretString;
+
+use super::keys::keys;
+use crate::{
+    config::{
+        error::{Wrong, quote},
+        files,
+        reader::Section,
+        scalar::{self, MILLISECOND, MINUTE, SECOND},
+    },
+    keyring::EncryptionKey,
+};
+
+/// Where replicas share sessions.
+#[derive(Clone, Debug)]
+pub struct RedisStore {
+    /// The Redis or Valkey.
+    pub redis: Redis,
+    /// What the names of all keys and channels start with. `store.key_prefix`.
+    pub key_prefix: String,
+    /// How long a replica that is gone keeps its agents from the others. `store.lease`.
+    pub lease: Duration,
+    /// What becomes of the polls of a replica that cannot renew its leases. `store.when_away`.
+    pub when_away: WhenAway,
+    /// What sessions are encrypted with, the key that encrypts first; at least one.
+    /// `store.encryption_key_files`.
+    pub encryption_keys: Vec<EncryptionKey>,
+    /// Whether the passwords that callers give are shared too. `store.credentials`.
+    pub credentials: bool,
+}
+
+/// What a replica does whose leases end while the store cannot be asked for new ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WhenAway {
+    /// It polls on until the store answers again, and then stops polling for those agents whose
+    /// leases another replica has.
+    Keep,
+    /// It stops polling, so that there are never two replicas that poll for an agent.
+    Stop,
+}
+
+/// How a Redis or Valkey is reached.
+#[derive(Clone, Debug)]
+pub struct Redis {
+    /// What the addresses are those of. `store.topology`.
+    pub topology: Topology,
+    /// The server, the sentinels, or nodes of the cluster; at least one. `store.urls`.
+    pub nodes: Vec<RedisNode>,
+    /// `None`: plaintext. `rediss://` in `store.urls`.
+    pub tls: Option<RedisTls>,
+    /// The user of Redis' access control list; `None`: its default user. `store.username`.
+    pub username: Option<String>,
+    /// That user's password. `store.password_file`.
+    pub password: Option<SecretString>,
+    /// `store.timeouts`.
+    pub timeouts: RedisTimeouts,
+}
+
+/// What the addresses of a Redis are those of.
+#[derive(Clone, Debug)]
+pub enum Topology {
+    /// One server.
+    Standalone,
+    /// Sentinels, which know where the master is.
+    Sentinel(Sentinel),
+    /// Some nodes of a cluster, which know the others.
+    Cluster,
+}
+
+/// What sentinels are asked for, and how.
+#[derive(Clone, Debug)]
+pub struct Sentinel {
+    /// The name under which they watch the master. `store.sentinel.master`.
+    pub master: String,
+    /// A user of theirs; `None`: the default user. `store.sentinel.username`.
+    pub username: Option<String>,
+    /// That user's password. `store.sentinel.password_file`.
+    pub password: Option<SecretString>,
+}
+
+/// One address of a Redis.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RedisNode {
+    /// A name or an IP address.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
+}
+
+/// TLS towards a Redis.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RedisTls {
+    /// The CA certificates, in PEM, that its certificate chains to; `None`: those of the system.
+    /// `store.tls.ca_file`.
+    pub ca_pem: Option<Vec<u8>>,
+}
+
+/// Times of a Redis.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RedisTimeouts {
+    /// For a connection: name, TCP, TLS and signing in together. `store.timeouts.connect`.
+    pub connect: Duration,
+    /// For the answer to a command. `store.timeouts.command`.
+    pub command: Duration,
+    /// How often a connection that only listens is asked whether it is still there.
+    pub heartbeat: Duration,
+}
+
+/// Sentinels, or the nodes of a cluster that are asked first.
+const URLS_MAX: usize = 16;
+const DEFAULT_PORT: u16 = 6379;
+const DEFAULT_PREFIX: &str = "ccgw:";
+const PREFIX_MAX: usize = 64;
+pub(super) const SECRET_MAX: u64 = 4096;
+/// A replica that is cut off hears of it within so long, which is well below the shortest sensible
+/// `store.lease`.
+const HEARTBEAT: Duration = Duration::from_secs(5);
+const URLS_REMEDY: &str = "give redis://<host>[:<port>], or rediss:// for TLS, without user name, \
+                           password or path";
+const PASSWORD_REMEDY: &str = "give the path of a file that holds the password alone";
+
+/// An address as given, before all of them are looked at together.
+struct Url {
+    node: RedisNode,
+    tls: bool,
+}
+
+pub(super) fn redis(section: &Section<'_>) -> RedisStore {
+    let urls = section.list("urls", URLS_MAX, url).unwrap_or_default();
+    let topology = topology(section);
+    let tls = tls(section, &urls);
+    check_count(section, &topology, urls.len());
+    warn_of_plaintext(section, &urls);
+    let username = section.text("username").map(str::to_owned);
+    let password = password(section);
+    if username.is_some() && !section.has("password_file") {
+        section.contradiction(
+            &["username"],
+            Wrong::new("is of no use without password_file", "give password_file too, or neither"),
+        );
+    }
+    RedisStore {
+        redis: Redis {
+            topology,
+            nodes: urls.into_iter().map(|url| url.node).collect(),
+            tls,
+            username,
+            password,
+            timeouts: timeouts(&section.section("timeouts")),
+        },
+        key_prefix: section
+            .read("key_prefix", |node| prefix(scalar::text(node)?))
+            .unwrap_or_else(|| DEFAULT_PREFIX.to_owned()),
+        lease: section.duration("lease", 15 * SECOND, SECOND..=MINUTE),
+        when_away: when_away(section),
+        encryption_keys: keys(section),
+        credentials: section.truth("credentials", false),
+    }
+}
+
+fn url(text: &str) -> Result<Url, Wrong> {
+    // What comes before an '@' may be a password, so it is not repeated.
+    if text.contains('@') {
+        let problem = "has an address with a user name or password";
+        return Err(Wrong::new(problem, "give them as username and password_file"));
+    }
+    usable(text)
+        .ok_or_else(|| Wrong::new(format!("{} is no address of a Redis", quote(text)), URLS_REMEDY))
+}
+
+fn usable(text: &str) -> Option<Url> {
+    let (scheme, rest) = text.split_once("://")?;
+    let tls = match scheme {
+        "redis" | "valkey" => false,
+        "rediss" | "valkeys" => true,
+        _ => return None,
+    };
+    let authority: http::uri::Authority = rest.trim_end_matches('/').parse().ok()?;
+    let host = authority.host().trim_matches(['[', ']']);
+    rustls::pki_types::ServerName::try_from(host).ok()?;
+    let port = match authority.as_str().get(authority.host().len()..) {
+        Some("") => DEFAULT_PORT,
+        _ => authority.port_u16().filter(|port| *port > 0)?,
+    };
+    Some(Url { node: RedisNode { host: host.to_owned(), port }, tls })
+}
+
+fn topology(section: &Section<'_>) -> Topology {
+    #[derive(Clone, Copy)]
+    enum Kind {
+        Standalone,
+        Sentinel,
+        Cluster,
+    }
+    let kinds = [
+        ("standalone", Kind::Standalone),
+        ("sentinel", Kind::Sentinel),
+        ("cluster", Kind::Cluster),
+    ];
+    let kind = section.choice("topology", &kinds).unwrap_or(Kind::Standalone);
+    let inner = section.section("sentinel");
+    let sentinel = Sentinel {
+        master: inner.text("master").unwrap_or_default().to_owned(),
+        username: inner.text("username").map(str::to_owned),
+        password: password(&inner),
+    };
+    match kind {
+        Kind::Sentinel => {
+            inner.missing("master", "give the name under which the sentinels watch the master");
+            Topology::Sentinel(sentinel)
+        }
+        Kind::Standalone => Topology::Standalone,
+        Kind::Cluster => Topology::Cluster,
+    }
+}
+
+fn when_away(section: &Section<'_>) -> WhenAway {
+    let choices = [("keep", WhenAway::Keep), ("stop", WhenAway::Stop)];
+    section.choice("when_away", &choices).unwrap_or(WhenAway::Keep)
+}
+
+fn check_count(section: &Section<'_>, topology: &Topology, count: usize) {
+    if matches!(topology, Topology::Standalone) && count > 1 {
+        section.contradiction(
+            &["urls", "topology"],
+            Wrong::new(
+                format!("urls has {count} addresses, and topology is standalone"),
+                "give the one address, or topology = \"sentinel\" or \"cluster\"",
+            ),
+        );
+    }
+}
+
+fn tls(section: &Section<'_>, urls: &[Url]) -> Option<RedisTls> {
+    let inner = section.section("tls");
+    let roots = inner.certificates("ca_file", "the CA certificate of Redis");
+    let checked = roots.and_then(|roots| inner.read("ca_file", |_| files::check_roots(&roots)));
+    let ca_pem = checked.and_then(|()| {
+        let path = inner.path("ca_file")?;
+        files::read(&path, files::PEM_MAX).ok().map(|(pem, _)| pem)
+    });
+    let any = urls.iter().any(|url| url.tls);
+    if any && !urls.iter().all(|url| url.tls) {
+        let wrong = Wrong::new("has addresses with TLS and without", "give the same for all");
+        section.contradiction(&["urls"], wrong);
+    }
+    if inner.has("ca_file") && !any && !urls.is_empty() {
+        inner.contradiction(
+            &["ca_file"],
+            Wrong::new("is of no use without TLS", "give rediss:// in store.urls"),
+        );
+    }
+    any.then_some(RedisTls { ca_pem })
+}
+
+fn warn_of_plaintext(section: &Section<'_>, urls: &[Url]) {
+    let local = |host: &str| matches!(host, "localhost" | "::1") || host.starts_with("127.");
+    if let Some(url) = urls.iter().find(|url| !url.tls && !local(&url.node.host)) {
+        section.notes().warn(format!(
+            "store.urls has redis://{}: the password of Redis goes over the network in plain text, \
+             and whoever is between can undo changes of sessions; give rediss://",
+            url.node.host
+        ));
+    }
+}
+
+fn password(section: &Section<'_>) -> Option<SecretString> {
+    let path = section.path("password_file")?;
+    section.read("password_file", |_| {
+        let (bytes, metadata) = files::read(&path, SECRET_MAX)
+            .map_err(|error| files::unreadable(&path, &error, PASSWORD_REMEDY))?;
+        files::warn_of_readers(section, "password_file", &path, &metadata);
+        let text = String::from_utf8(bytes);
+        let text = text.map_err(|_| Wrong::new("names a file that is no text", PASSWORD_REMEDY))?;
+        match text.trim_end_matches(['\r', '\n']) {
+            "" => Err(Wrong::new("names an empty file", PASSWORD_REMEDY)),
+            password => Ok(SecretString::from(password)),
+        }
+    })
+}
+
+fn prefix(text: &str) -> Result<String, Wrong> {
+    let good =
+        |b: u8| b.is_ascii_graphic() && !matches!(b, b'{' | b'}' | b'*' | b'?' | b'[' | b']');
+    if text.len() <= PREFIX_MAX && text.bytes().all(good) {
+        return Ok(text.to_owned());
+    }
+    Err(Wrong::new(
+        format!("{} is no prefix of keys", quote(text)),
+        format!(
+            "give up to {PREFIX_MAX} letters, digits and punctuation without braces, brackets, \"*\" and \"?\""
+        ),
+    ))
+}
+
+fn timeouts(section: &Section<'_>) -> RedisTimeouts {
+    RedisTimeouts {
+        connect: section.duration("connect", SECOND, MILLISECOND..=MINUTE),
+        command: section.duration("command", 500 * MILLISECOND, MILLISECOND..=MINUTE),
+        heartbeat: HEARTBEAT,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_have_a_scheme_a_host_and_a_port() {
+        let seen = |text| usable(text).map(|url| (url.node.host, url.node.port, url.tls));
+        assert_eq!(seen("redis://cache"), Some(("cache".into(), 6379, false)));
+        assert_eq!(
+            seen("rediss://cache.example:7000/"),
+            Some(("cache.example".into(), 7000, true))
+        );
+        assert_eq!(seen("valkeys://[::1]:7000"), Some(("::1".into(), 7000, true)));
+        for bad in ["cache", "http://cache", "redis://", "redis://cache:0", "redis://cache/2"] {
+            assert_eq!(seen(bad), None, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! `[tenants.<id>.limits]` and `[tenants.<id>.events]`.
+
+use std::{num::NonZeroUsize, time::Duration};
+
+use crate::config::{
+    error::Wrong,
+    reader::Section,
+    scalar::{MILLISECOND, MINUTE},
+};
+
+/// How many events are kept for callers who come back for them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Events {
+    /// Events kept. `events.kept`.
+    pub kept: NonZeroUsize,
+    /// Bytes that they may take; fewer events are kept where they are large.
+    pub kept_bytes: NonZeroUsize,
+    /// Callers who watch events at once. `events.watches`.
+    pub watches: NonZeroUsize,
+}
+
+/// Bounds on what a tenant may take.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Calls at once, waiting ones included. `limits.calls`.
+    pub calls: NonZeroUsize,
+    /// Requests to the gateway at once; polls are not counted. `limits.requests`.
+    pub requests: NonZeroUsize,
+    /// How long a call may wait to be one of those. `limits.queue_wait`.
+    pub queue_wait: Duration,
+    /// Calls that may wait for one agent.
+    pub agent_queue: NonZeroUsize,
+    /// Sessions kept. `limits.sessions`.
+    pub sessions: NonZeroUsize,
+}
+
+/// Of a tenant's event log: some two thousand events with the contents that gateways send, and a bound
+/// for contents that are larger.
+const EVENT_BYTES: NonZeroUsize = NonZeroUsize::new(8 * 1024 * 1024).unwrap();
+/// For one agent: whoever calls so often while a gateway stands still is a broken caller, and must
+/// not take all of `limits.calls`.
+const AGENT_QUEUE: NonZeroUsize = NonZeroUsize::new(512).unwrap();
+
+pub(super) fn events(section: &Section<'_>) -> Events {
+    Events {
+        kept: section.count("kept", 4096, 1_000_000),
+        kept_bytes: EVENT_BYTES,
+        watches: section.count("watches", 64, 10_000),
+    }
+}
+
+pub(super) fn limits(section: &Section<'_>) -> Limits {
+    let limits = Limits {
+        calls: section.count("calls", 2048, 1_000_000),
+        requests: section.count("requests", 64, 10_000),
+        queue_wait: section.duration("queue_wait", 100 * MILLISECOND, MILLISECOND..=MINUTE),
+        agent_queue: AGENT_QUEUE,
+        sessions: section.count("sessions", 10_000, 1_000_000),
+    };
+    if limits.requests > limits.calls {
+        section.contradiction(
+            &["requests", "calls"],
+            Wrong::new(
+                format!("requests {} is above calls {}", limits.requests, limits.calls),
+                "give calls at least as much as requests: it counts the waiting ones too",
+            ),
+        );
+    }
+    limits
+}

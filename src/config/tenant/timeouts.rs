@@ -1,0 +1,34 @@
+//! `[tenants.<id>.timeouts]`.
+
+use std::time::Duration;
+
+use crate::config::{
+    reader::Section,
+    scalar::{HOUR, MILLISECOND, MINUTE, SECOND},
+};
+
+/// Times of a tenant's gateway.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// For a connection: name, TCP and TLS together. `timeouts.connect`.
+    pub connect: Duration,
+    /// For an answer to a request, from sending it to its last byte. `timeouts.request`.
+    pub request: Duration,
+    /// The same for a sign-in. `timeouts.sign_in`.
+    pub sign_in: Duration,
+    /// For an answer to an event poll, which the gateway holds back for up to ten seconds
+    /// (cec_07_1274). `timeouts.poll`.
+    pub poll: Duration,
+    /// How long an idle connection is kept; below the gateway's own keep-alive. `timeouts.idle`.
+    pub idle: Duration,
+}
+
+pub(super) fn timeouts(section: &Section<'_>) -> Timeouts {
+    Timeouts {
+        connect: section.duration("connect", 2 * SECOND, MILLISECOND..=MINUTE),
+        request: section.duration("request", 8 * SECOND, MILLISECOND..=10 * MINUTE),
+        sign_in: section.duration("sign_in", 15 * SECOND, MILLISECOND..=10 * MINUTE),
+        poll: section.duration("poll", 15 * SECOND, MILLISECOND..=10 * MINUTE),
+        idle: section.duration("idle", 30 * SECOND, MILLISECOND..=HOUR),
+    }
+}

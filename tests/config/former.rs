@@ -1,0 +1,65 @@
+//! Keys that configurations had before: the error says what to do now.
+
+use ccgateway_bridge::config::{self, Sources};
+
+use crate::support::{Folder, TENANT};
+
+#[test]
+fn a_key_with_another_name_is_told_with_that_name() {
+    for (line, expected) in [
+        (
+            "server.listen = \"[::1]:1\"",
+            "server.listen: has another name now; give it as listeners.default.address",
+        ),
+        (
+            "server.tls.certificate = \"a\"",
+            "server.tls.certificate: has another name now; give it as \
+             listeners.default.tls.certificate_file",
+        ),
+        (
+            "tenants.acme.limits.in_flight = 7",
+            "tenants.acme.limits.in_flight: has another name now; give it as \
+             tenants.acme.limits.requests",
+        ),
+        (
+            "tenants.acme.tls.client_key = \"a\"",
+            "tenants.acme.tls.client_key: has another name now; give it as \
+             tenants.acme.tls.client_key_file",
+        ),
+        (
+            "server.http2.stream_window = 1",
+            "server.http2.stream_window: is a setting no more; take it out; the bridge has a value \
+             that fits",
+        ),
+    ] {
+        let mistakes = Folder::new().mistakes(format!("{TENANT}{line}\n"));
+        assert_eq!(mistakes, [format!("bridge.toml:2  {expected}")]);
+    }
+}
+
+#[test]
+fn each_key_of_a_section_that_is_no_more_is_told() {
+    let text = format!(
+        "{TENANT}[server.tls]\ncertificate = \"a\"\nkey = \"b\"\n[server.http2]\n\
+         max_frame_size = 1\nmax_message_size = 1\n"
+    );
+    let mistakes = Folder::new().mistakes(text);
+    let lines: Vec<_> = mistakes.iter().map(|mistake| mistake.split(' ').next()).collect();
+    let expected = ["bridge.toml:3", "bridge.toml:4", "bridge.toml:6", "bridge.toml:7"];
+    assert_eq!(lines, expected.map(Some));
+}
+
+#[test]
+fn a_variable_is_told_with_the_name_of_the_variable() {
+    let sources = Sources::from_environment([
+        ("CCGW__TENANTS__ACME__BASE_URLS", "https://a"),
+        ("CCGW__SERVER__DRAIN__SPREAD", "1s"),
+        ("CCGW__SERVER__LISTEN", "[::1]:1"),
+    ]);
+    let errors = config::load(&sources).expect_err("two mistakes").to_string();
+    for expected in
+        ["give it as CCGW__SERVER__DRAIN__DELAY", "give it as CCGW__LISTENERS__DEFAULT__ADDRESS"]
+    {
+        assert!(errors.contains(expected), "{errors}");
+    }
+}
