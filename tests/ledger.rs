@@ -160,7 +160,8 @@ impl Store {
 
     fn section(&self) -> String {
         let mut section = format!("[store]\nurls = \"{}\"\n", self.server.url());
-        writeln!(section, "encryption_key_files = \"{}\"", self.key.path().display()).expect("written");
+        writeln!(section, "encryption_key_files = \"{}\"", self.key.path().display())
+            .expect("written");
         section.push_str("[store.timeouts]\ncommand = \"100ms\"\n");
         section
     }

@@ -143,8 +143,8 @@ impl fmt::Display for Unreadable {
             Self::BrokenOff => f.write_str("it was broken off before its message was there whole"),
             Self::RefusedByHttp2 => f.write_str(
                 "it has reached no method: HTTP/2 has refused it, since its headers are malformed or \
-                 larger than server.http2.max_header_list_size, or since there were more than \
-                 server.http2.max_concurrent_streams at once; or its connection ended too early",
+                 larger than 16 KiB, or since there were more requests at once than the listener's \
+                 http2.max_concurrent_streams; or its connection ended too early",
             ),
             Self::NotGrpc(status) => {
                 write!(f, "it is not gRPC, and is answered with HTTP {status}")

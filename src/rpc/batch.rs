@@ -117,12 +117,7 @@ impl Batch {
         Ok((agent, self.tenant.command_of_batch(agent, command, context).await?))
     }
 
-    async fn confirm(
-        &self,
-        agent: AgentId,
-        accepted: Accepted,
-        context: &Context,
-    ) -> StateChange {
+    async fn confirm(&self, agent: AgentId, accepted: Accepted, context: &Context) -> StateChange {
         let confirmation = match self.confirm {
             Some((within, deadline)) => {
                 let context = Context { deadline, ..context.clone() };

@@ -76,7 +76,7 @@ async fn a_caller_without_a_deadline_is_waited_for_as_long_as_it_wants_a_confirm
     watching.event("AgentState_Busy").await;
 
     let started = Instant::now();
-    check_accepted(&confirmed(&bridge, 200, within).await, Obstacle::Talking);
+    check_accepted(&confirmed(&bridge, 200, within).await, Reason::Talking);
     assert!(started.elapsed() >= within, "{:?}", started.elapsed());
 
     let request = BatchSetBusyRequest {

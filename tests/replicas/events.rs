@@ -107,7 +107,6 @@ async fn an_event_of_another_replica_confirms_nothing_without_a_status() {
         told.push((confirmation.status(), confirmation.reason()));
     }
     told.sort();
-    let expected =
-        [(Status::Confirmed, Reason::Unspecified), (Status::Accepted, Reason::NoEvent)];
+    let expected = [(Status::Confirmed, Reason::Unspecified), (Status::Accepted, Reason::NoEvent)];
     assert_eq!(told, expected);
 }
