@@ -15,8 +15,8 @@ use super::{
 };
 use crate::call::{CallError, Outcome, Share};
 
-/// `ErrorInfo.domain` of every error.
-const ERROR_DOMAIN: &str = "cc-gateway";
+/// `ErrorInfo.domain` of every error of the bridge.
+pub const ERROR_DOMAIN: &str = "cc-gateway";
 
 /// gRPC clients are advised to take 8 KiB of trailers. With these limits every client gets the
 /// error whole, base64 and a proxy's own additions included.
