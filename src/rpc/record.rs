@@ -11,7 +11,7 @@ use super::{
     status::{self, Refused, code_name},
 };
 use crate::{
-    call::{CallError, Deadline, Obstacle},
+    call::{CallError, Deadline, Obstacle, Wait},
     metrics::CallMetrics,
     tenant::Tenant,
     trace::{Span, Trace, TraceId},
@@ -122,12 +122,12 @@ impl Record {
 
     fn refused(mut self, error: &CallError, refused: &Refused) {
         self.end(refused.status.code());
-        self.explain(error, refused);
+        let ours = is_ours(refused.status.code()) && !self.is_ordinary_end(error);
+        self.explain(error, refused, ours);
         let (About { method, tenant_id, agent_id }, elapsed_ms) = (&self.about, self.elapsed_ms());
         let (code, reason) = (code_name(refused.status.code()), &*refused.reason);
         let outcome = error.outcome().as_str();
         let retcode = error.refusal().map(|refusal| refusal.retcode.as_str());
-        let ours = is_ours(refused.status.code());
         let error_kind = error.obstacle();
         let ours = ours || matches!(error_kind, Some(Obstacle::Unreadable(_)));
         let error = ours.then(|| error.to_string());
@@ -165,22 +165,31 @@ impl Record {
             method.end(code.into(), at.elapsed());
         }
         // A stream ends with an error when its connection has reached its age, as it should.
-        let streams = counted.method.as_ref().is_some_and(|method| method.streams());
-        if let Some(tenant) = counted.tenant.as_ref().filter(|_| !streams) {
+        if let Some(tenant) = counted.tenant.as_ref().filter(|_| !counted.streams()) {
             tenant.metrics().answered(code.into());
         }
         span.set("rpc.response.status_code", || code_name(code));
     }
 
+    /// Whether a stream has ended as streams do: in time, or since its connection or this replica goes.
+    fn is_ordinary_end(&self, error: &CallError) -> bool {
+        use Obstacle::{ConnectionAged, Deadline as Passed, ShuttingDown};
+        let ends = matches!(
+            error.obstacle(),
+            Some(ShuttingDown | ConnectionAged | Passed(Wait::Watching))
+        );
+        ends && self.started.counted.streams()
+    }
+
     /// Tells the trace what the caller is told.
-    fn explain(&self, error: &CallError, refused: &Refused) {
+    fn explain(&self, error: &CallError, refused: &Refused, ours: bool) {
         let span = &self.started.span;
         span.set("reason", || refused.reason.clone());
         span.set("outcome", || error.outcome().as_str());
         if let Some(refusal) = error.refusal() {
             span.set("retcode", || refusal.retcode.to_string());
         }
-        if is_ours(refused.status.code()) {
+        if ours {
             span.set("error.type", || code_name(refused.status.code()));
             span.fail(|| error.to_string());
         }
@@ -193,6 +202,13 @@ impl Record {
 
     fn elapsed_ms(&self) -> f64 {
         (self.started.at.elapsed().as_secs_f64() * 1e6).round() / 1e3
+    }
+}
+
+impl Counted {
+    /// Whether the answer is a stream.
+    fn streams(&self) -> bool {
+        self.method.as_ref().is_some_and(|method| method.streams())
     }
 }
 
