@@ -24,9 +24,12 @@ mod half_messages;
 mod lingering;
 mod log_level;
 mod logs;
+#[path = "../bridge/monitoring/page.rs"]
+mod page;
 mod papers;
 mod raw;
 mod readme;
+mod reference;
 mod release;
 mod rude_peers;
 mod secrets;

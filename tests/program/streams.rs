@@ -94,7 +94,7 @@ async fn health_watches_are_as_many_as_connections() {
         within("an end", raw.until(is_end)).await.expect("goes on");
     }
     let metrics = program.ask("GET /metrics", "").await.1;
-    assert!(metrics.contains("ccgw_server_places_taken{share=\"health_watches\"} 8"), "{metrics}");
+    assert!(metrics.contains("ccgw_server_places_in_use{share=\"health_watches\"} 8"), "{metrics}");
 }
 
 #[tokio::test]

@@ -21,9 +21,9 @@ use crate::{
 
 const AGENTS: std::ops::Range<u32> = 1001..1041;
 const OUTAGE: Duration = Duration::from_secs(150 / SCALE as u64);
-const WITHOUT_LEASE: &str = "ccgw_polled_without_lease{";
+const WITHOUT_LEASE: &str = "ccgw_agents_polled_without_lease{";
 const STORE_REFUSES: &str = "ccgw_store_state{state=\"refuses_writes\"}";
-const STOPPED: &str = "ccgw_polls_stopped{";
+const STOPPED: &str = "ccgw_agents_polling_stopped{";
 const KEPT: &str = "ccgw_sessions{tenant=\"acme\",state=\"kept\"}";
 
 impl Centre {
