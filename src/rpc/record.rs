@@ -60,8 +60,8 @@ impl Record {
         }
         span.set("rpc.system.name", || "grpc");
         span.set("rpc.method", || about.method);
-        span.set("tenant.id", || about.tenant_id.clone());
-        span.set("agent.id", || about.agent_id.clone());
+        span.set("ccgw.tenant.id", || about.tenant_id.clone());
+        span.set("ccgw.agent.id", || about.agent_id.clone());
         if let Some(peer) = peer {
             span.set("network.peer.address", || peer.ip().to_string());
             span.set("network.peer.port", || i64::from(peer.port()));
@@ -86,8 +86,8 @@ impl Record {
         info!(
             method,
             peer,
-            tenant.id = tenant_id,
-            agent.id = agent_id,
+            ccgw.tenant.id = tenant_id,
+            ccgw.agent.id = agent_id,
             code = "OK",
             elapsed_ms,
             trace.id = trace,
@@ -137,12 +137,12 @@ impl Record {
                 $write!(
                     method,
                     peer,
-                    tenant.id = tenant_id,
-                    agent.id = agent_id,
+                    ccgw.tenant.id = tenant_id,
+                    ccgw.agent.id = agent_id,
                     code,
-                    reason,
-                    outcome,
-                    retcode,
+                    ccgw.reason = reason,
+                    ccgw.outcome = outcome,
+                    ccgw.retcode = retcode,
                     elapsed_ms,
                     trace.id = trace,
                     error,
@@ -184,10 +184,10 @@ impl Record {
     /// Tells the trace what the caller is told.
     fn explain(&self, error: &CallError, refused: &Refused, ours: bool) {
         let span = &self.started.span;
-        span.set("reason", || refused.reason.clone());
-        span.set("outcome", || error.outcome().as_str());
+        span.set("ccgw.reason", || refused.reason.clone());
+        span.set("ccgw.outcome", || error.outcome().as_str());
         if let Some(refusal) = error.refusal() {
-            span.set("retcode", || refusal.retcode.to_string());
+            span.set("ccgw.retcode", || refusal.retcode.to_string());
         }
         if ours {
             span.set("error.type", || code_name(refused.status.code()));
@@ -222,8 +222,8 @@ impl Drop for Record {
             info!(
                 method,
                 peer,
-                tenant.id = tenant_id,
-                agent.id = agent_id,
+                ccgw.tenant.id = tenant_id,
+                ccgw.agent.id = agent_id,
                 code = "CANCELLED",
                 elapsed_ms,
                 trace.id = trace,

@@ -262,7 +262,7 @@ async fn a_watcher_that_reads_on_after_the_end_hears_the_contracts_reason() {
             if reason == "TENANT_OVERLOADED" {
                 assert!(may_watch(&program, 2).await, "of an address that has too many");
             }
-            program.printed(&format!("\"reason\":\"{reason}\"")).await;
+            program.printed(&format!("\"ccgw.reason\":\"{reason}\"")).await;
         };
         let status = within(reason, Box::pin(late_end(&program, watches, timeout, over))).await;
         assert_eq!(status.code(), code, "{status:?}");

@@ -73,7 +73,7 @@ async fn a_request_that_no_method_sees_is_answered_with_a_cause_logged_and_count
         assert_eq!((status.code(), info.reason.as_str()), (code, reason), "{status:?}");
         assert_eq!(info.metadata["outcome"], "not_sent");
         assert_eq!(count(&program, &labels).await, before + 1, "{reason}");
-        let logged = program.printed(&format!("\"reason\":\"{reason}\"")).await;
+        let logged = program.printed(&format!("\"ccgw.reason\":\"{reason}\"")).await;
         let line = logged.lines().find(|line| line.contains(reason)).expect("a line");
         assert!(line.contains("\"DEBUG\""), "{line}");
     }

@@ -148,7 +148,7 @@ async fn a_session_that_is_lost_while_redis_takes_no_writes_is_told_and_made_ane
     until_sum_is(&replicas, WITHOUT_LEASE, count - 1.0).await;
     let id = lost.to_string();
     let is_told = |line: &serde_json::Value| {
-        line["message"] == "session" && line["to"] == "lost" && line["agent.id"] == id.as_str()
+        line["message"] == "session" && line["to"] == "lost" && line["ccgw.agent.id"] == id.as_str()
     };
     let told: usize = replicas.iter().map(|replica| replica.lines(is_told)).sum();
     assert_eq!(told, 1);
