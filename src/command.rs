@@ -47,8 +47,7 @@ enum Command {
     /// addresses, connects, checks TLS and the certificate, and asks what every gateway refuses.
     /// Changes nothing. The exit code is 1 when there is a problem.
     Doctor(doctor::Patients),
-    /// Call a bridge, and say in words what it answered. The exit code is 0 for an answer, 1 for a
-    /// refusal and 2 for a command that cannot be carried out.
+    /// Call a bridge, and say in words what it answered.
     Call(call::Call),
     /// Print a script that completes this program's commands and flags in a shell.
     Completions {

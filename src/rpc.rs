@@ -26,6 +26,7 @@ use prost::Message as _;
 use prost_types::FileDescriptorSet;
 use tonic::service::{Routes, RoutesBuilder};
 
+pub use self::details::ERROR_DOMAIN;
 pub use self::failures::{Failure, Failures};
 pub(crate) use self::status::code_name;
 pub use self::stream_over::StreamOver;

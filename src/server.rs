@@ -360,7 +360,7 @@ async fn hand_over(tenants: &Tenants) {
         handing_over.spawn(async move {
             let kept = tenant.kept();
             tenant.hand_over().await;
-            info!(tenant.id = %tenant.id(), kept, "sessions are handed over to other replicas");
+            info!(ccgw.tenant.id = %tenant.id(), kept, "sessions are handed over to other replicas");
         });
     }
     handing_over.join_all().await;
@@ -371,10 +371,12 @@ async fn leave_sessions(tenants: &Tenants, drain: &Drain, deadline: Deadline) {
     for tenant in tenants.all().filter(|tenant| tenant.kept() > 0) {
         let (id, kept) = (tenant.id(), tenant.kept());
         match drain.sessions {
-            LeftSessions::Leave => info!(tenant.id = %id, kept, "sessions are left as they are"),
+            LeftSessions::Leave => {
+                info!(ccgw.tenant.id = %id, kept, "sessions are left as they are");
+            }
             LeftSessions::SignOut => {
                 let signed_out = tenant.sign_out_all(deadline).await;
-                info!(tenant.id = %id, kept, signed_out, "agents were signed out");
+                info!(ccgw.tenant.id = %id, kept, signed_out, "agents were signed out");
             }
         }
     }

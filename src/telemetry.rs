@@ -1,7 +1,7 @@
 //! What the process says of itself: logs, to standard error.
 //!
-//! Fields have the same names everywhere: `tenant.id`, `agent.id`, `retcode`, `outcome`,
-//! `elapsed_ms`. Guids, passwords and keys are in none of them; their types do not print.
+//! Fields have the same names everywhere, and the bridge's own begin with `ccgw.`; docs/telemetry.md
+//! lists them. Guids, passwords and keys are in none of them; their types do not print.
 
 #[cfg(test)]
 pub(crate) mod captured;

@@ -336,7 +336,7 @@ impl Tenant {
         if let Some(renewed) = self.note_unstored(agent, "a renewed Guid", renewed).flatten() {
             self.metrics.renewed();
             let version = renewed.version;
-            debug!(tenant.id = %self.id, agent.id = %agent, session.version = version, "the gateway renewed the Guid");
+            debug!(ccgw.tenant.id = %self.id, ccgw.agent.id = %agent, ccgw.guid_version = version, "the gateway renewed the Guid");
         }
     }
 
@@ -353,7 +353,7 @@ impl Tenant {
             Err(error) => error,
         };
         self.metrics.unstored();
-        warn!(tenant.id = %self.id, agent.id = %agent, %error, "the session store did not take {what}; the next call for the agent may need a new sign-in");
+        warn!(ccgw.tenant.id = %self.id, ccgw.agent.id = %agent, %error, "the session store did not take {what}; the next call for the agent may need a new sign-in");
         None
     }
 
@@ -403,7 +403,7 @@ impl Tenant {
         match *error {
             StoreError::Full(limit) => Obstacle::Overloaded { share: Share::TenantSessions, limit },
             StoreError::Unavailable(_) | StoreError::Refused(_) => {
-                debug!(tenant.id = %self.id, %error, "the session store was asked in vain");
+                debug!(ccgw.tenant.id = %self.id, %error, "the session store was asked in vain");
                 Obstacle::StoreUnavailable(trouble(error))
             }
         }

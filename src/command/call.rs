@@ -1,9 +1,13 @@
 //! One call to a bridge, for people and scripts.
 
+mod attempt;
+mod batch;
 mod connect;
+mod ending;
 mod failure;
 mod methods;
-mod password;
+mod register;
+mod secret;
 mod show;
 mod watch;
 
@@ -17,12 +21,18 @@ use std::{
 };
 
 use secrecy::SecretString;
-use tonic::Request;
 
-use self::{connect::Clients, methods::Method, show::Shown};
+use self::{
+    attempt::Attempt,
+    connect::Clients,
+    ending::{EXIT_CODES, Ending},
+    methods::Method,
+    show::Shown,
+};
 use super::{EXIT_FAILED, EXIT_MISTAKE, block_on, fail};
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = EXIT_CODES)]
 pub(super) struct Call {
     #[command(subcommand)]
     method: Method,
@@ -60,39 +70,39 @@ struct Mistake(String);
 const DEFAULT_DEADLINE: Duration = Duration::from_secs(10);
 
 pub(super) fn run(call: Call) -> ExitCode {
-    let password = match call.method.password() {
-        Ok(password) => password,
+    let secret = match call.method.secret() {
+        Ok(secret) => secret,
         Err(Mistake(mistake)) => return fail(EXIT_MISTAKE, mistake),
     };
     // One call needs no more than one thread.
-    let done = block_on(NonZeroUsize::new(1), call.make(password));
+    let done = block_on(NonZeroUsize::new(1), call.make(secret));
     match done {
-        Ok(Ok(code)) => code,
+        Ok(Ok(ending)) => ending.into(),
         Ok(Err(Mistake(mistake))) => fail(EXIT_MISTAKE, mistake),
         Err(error) => fail(EXIT_FAILED, format!("cannot start the runtime: {error}")),
     }
 }
 
 impl Call {
-    async fn make(self, password: Option<SecretString>) -> Result<ExitCode, Mistake> {
+    async fn make(self, secret: Option<SecretString>) -> Result<Ending, Mistake> {
         let Self { method, options } = self;
         let clients = Clients::connect(&options)?;
         if let Method::WatchEvents(what) = method {
             return Ok(watch::watch(clients, &options, what).await);
         }
-        let deadline = options.deadline.unwrap_or(DEFAULT_DEADLINE + method.confirm_within());
-        let answer = method.call(clients, &options, (password, deadline));
+        let confirmation = method.confirm_within();
+        let deadline =
+            options.deadline.unwrap_or(DEFAULT_DEADLINE + confirmation.unwrap_or_default());
+        let attempt = Attempt::new(Some(deadline));
+        let answer = method.call(clients, &options, secret, &attempt);
         // The bridge answers within the deadline; this is for one that is not there.
-        let answer = match tokio::time::timeout(deadline + GRACE, answer).await {
-            Ok(answer) => answer,
-            Err(_late) => return Ok(options.failed(&failure::silent(&options.addr, deadline))),
-        };
-        Ok(match answer {
-            Ok(shown) => {
+        Ok(match tokio::time::timeout(deadline + GRACE, answer).await {
+            Ok(Ok(shown)) => {
                 options.say(&shown);
-                ExitCode::SUCCESS
+                shown.ending.where_confirmation(confirmation.is_some())
             }
-            Err(status) => options.failed(&failure::describe(&status, &options.addr)),
+            Ok(Err(status)) => options.failed(&failure::describe(&status, &attempt, &options.addr)),
+            Err(_late) => options.failed(&failure::silent(&attempt, &options.addr, deadline)),
         })
     }
 }
@@ -101,29 +111,20 @@ impl Call {
 const GRACE: Duration = Duration::from_secs(1);
 
 impl Options {
-    /// A request of this tenant's with its deadline.
-    fn request<T>(message: T, deadline: Option<Duration>) -> Request<T> {
-        let mut request = Request::new(message);
-        if let Some(deadline) = deadline {
-            request.set_timeout(deadline);
-        }
-        request
-    }
-
     /// Prints an answer; whether anybody reads on.
     fn say(&self, shown: &Shown) -> bool {
         if self.json { print(&shown.fields) } else { print(shown) }
     }
 
     /// Says why a call failed: as JSON where answers go, for people where errors go.
-    fn failed(&self, failure: &failure::Failure) -> ExitCode {
+    fn failed(&self, failure: &failure::Failure) -> Ending {
         if self.json {
             print(failure.json());
         } else {
             // Whoever closed it does not read it.
             let _unread = writeln!(io::stderr(), "{failure}");
         }
-        ExitCode::from(EXIT_FAILED)
+        failure.ending
     }
 }
 
@@ -131,6 +132,13 @@ fn print(line: impl Display) -> bool {
     writeln!(io::stdout(), "{line}").is_ok()
 }
 
+/// More than anybody waits, and less than what gRPC's header and the clock can take.
+const LONGEST: Duration = Duration::from_secs(366 * 24 * 60 * 60);
+
 fn time(text: &str) -> Result<Duration, String> {
-    humantime::parse_duration(text).map_err(|error| format!("{error}; give a time such as 5s"))
+    match humantime::parse_duration(text) {
+        Ok(time) if time <= LONGEST => Ok(time),
+        Ok(_) => Err("give a time of at most 366 days".to_owned()),
+        Err(error) => Err(format!("{error}; give a time such as 5s")),
+    }
 }

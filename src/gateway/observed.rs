@@ -33,7 +33,9 @@ pub(super) fn end(span: &Span, verdict: &Result<Reply, CallError>, result: &'sta
         span.set("http.response.status_code", || i64::from(reply.status.as_u16()));
         if let Ok(envelope) = &reply.envelope {
             let retcode = || Retcode::refusal(&envelope.retcode);
-            span.set("retcode", || retcode().map_or_else(|| "0".into(), |code| code.to_string()));
+            span.set("ccgw.retcode", || {
+                retcode().map_or_else(|| "0".into(), |code| code.to_string())
+            });
         }
     }
     if result != "ok" {

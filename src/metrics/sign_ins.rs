@@ -54,7 +54,7 @@ impl Families {
         let help = "Agents that wait to be signed in by the bridge";
         registry.register("ccgw_sign_ins_queued", help, self.queued.clone());
         registry.register_with_unit(
-            "ccgw_sign_ins_oldest",
+            "ccgw_sign_ins_oldest_wait",
             "How long the agent has been waiting that has waited longest",
             Unit::Seconds,
             self.oldest.clone(),

@@ -143,20 +143,20 @@ impl Tenants {
         let Self { calls, overloaded, event_gaps, connections, .. } = &families;
         registry.register("ccgw_calls", "Calls with one answer, by tenant and code", calls.clone());
         let help = "Calls refused because a share was used up";
-        registry.register("ccgw_overloaded", help, overloaded.clone());
+        registry.register("ccgw_calls_over_limit", help, overloaded.clone());
         let help = "How often callers who watch events were told that some are missing";
         registry.register("ccgw_event_gaps", help, event_gaps.clone());
         let help = "Connections to gateways that are open";
         registry.register("ccgw_gateway_connections", help, connections.clone());
         registry.register("ccgw_gateway_requests", "Requests to gateways", requests.clone());
         registry.register_with_unit(
-            "ccgw_gateway_request",
+            "ccgw_gateway_request_duration",
             "From the first byte towards a gateway to its whole answer",
             Unit::Seconds,
             request_seconds.clone(),
         );
         registry.register_with_unit(
-            "ccgw_queue",
+            "ccgw_queue_wait",
             "From the arrival of a call to its turn and its place among the requests",
             Unit::Seconds,
             queue_seconds.clone(),
@@ -183,13 +183,17 @@ impl Tenants {
         registry.register("ccgw_sessions", "Sessions of the bridge's own", sessions.clone());
         let help = "How often sessions have entered a state";
         registry.register("ccgw_session_states_entered", help, entered.clone());
-        registry.register("ccgw_places", "Places that a share has", places.clone());
-        registry.register("ccgw_places_taken", "Places that are taken", places_taken.clone());
+        registry.register("ccgw_tenant_places_limit", "Places that a share has", places.clone());
+        registry.register(
+            "ccgw_tenant_places_in_use",
+            "Places that are taken",
+            places_taken.clone(),
+        );
         let Self { without_lease, polls_stopped, .. } = &families;
         let help = "Agents who are polled without a lease, since the store cannot be asked";
-        registry.register("ccgw_polled_without_lease", help, without_lease.clone());
+        registry.register("ccgw_agents_polled_without_lease", help, without_lease.clone());
         let help = "Agents who are polled no more, since the store cannot be asked";
-        registry.register("ccgw_polls_stopped", help, polls_stopped.clone());
+        registry.register("ccgw_agents_polling_stopped", help, polls_stopped.clone());
         families
     }
 

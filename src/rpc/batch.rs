@@ -68,7 +68,7 @@ pub(super) async fn set_busy(
     let overrides = &call.shared.overrides;
     let asked = request.agent_ids.into_iter().enumerate().map(async |(place, agent_id)| {
         let span = batch.context.trace.child(|| "agent".into(), SpanKind::Internal);
-        span.set("agent.id", || visible(&agent_id, ID_MAX));
+        span.set("ccgw.agent.id", || visible(&agent_id, ID_MAX));
         let context = Context { trace: span.trace().clone(), ..batch.context.clone() };
         let asked = batch.ask(&agent_id, &context).await;
         (place, agent_id, asked, context, span)
@@ -86,7 +86,7 @@ pub(super) async fn set_busy(
                 }
                 let agent_id = visible(&agent_id, ID_MAX);
                 let tenant_id = batch.tenant.id().to_string();
-                debug!(tenant.id = tenant_id, agent.id = agent_id, %error, "one of a batch failed");
+                debug!(ccgw.tenant.id = tenant_id, ccgw.agent.id = agent_id, %error, "one of a batch failed");
                 let about = About { method: SET_BUSY, tenant_id, agent_id };
                 let to = Recipient { about: &about, gateway: batch.tenant.gateway(), left: None };
                 Became::Error(message(&status::refuse(&error, &to, overrides).status))

@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// `ErrorInfo.domain` of every error: who says so, which is not the gateway.
-const ERROR_DOMAIN: &str = "ccgateway-bridge";
+pub const ERROR_DOMAIN: &str = "ccgateway-bridge";
 
 /// gRPC clients are advised to take 8 KiB of trailers. With these limits every client gets the
 /// error whole, base64 and a proxy's own additions included.

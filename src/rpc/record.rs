@@ -11,7 +11,7 @@ use super::{
     status::{self, Recipient, Refused, code_name},
 };
 use crate::{
-    call::{CallError, Deadline, Obstacle},
+    call::{CallError, Deadline, Obstacle, Wait},
     metrics::CallMetrics,
     tenant::Tenant,
     trace::{Span, Trace, TraceId},
@@ -60,8 +60,8 @@ impl Record {
         }
         span.set("rpc.system.name", || "grpc");
         span.set("rpc.method", || about.method);
-        span.set("tenant.id", || about.tenant_id.clone());
-        span.set("agent.id", || about.agent_id.clone());
+        span.set("ccgw.tenant.id", || about.tenant_id.clone());
+        span.set("ccgw.agent.id", || about.agent_id.clone());
         if let Some(peer) = peer {
             span.set("network.peer.address", || peer.ip().to_string());
             span.set("network.peer.port", || i64::from(peer.port()));
@@ -86,8 +86,8 @@ impl Record {
         info!(
             method,
             peer,
-            tenant.id = tenant_id,
-            agent.id = agent_id,
+            ccgw.tenant.id = tenant_id,
+            ccgw.agent.id = agent_id,
             code = "OK",
             elapsed_ms,
             trace.id = trace,
@@ -124,12 +124,12 @@ impl Record {
 
     fn refused(mut self, error: &CallError, refused: &Refused) {
         self.end(refused.status.code());
-        self.explain(error, refused);
+        let ours = is_ours(refused.status.code()) && !self.is_ordinary_end(error);
+        self.explain(error, refused, ours);
         let (About { method, tenant_id, agent_id }, elapsed_ms) = (&self.about, self.elapsed_ms());
         let (code, reason) = (code_name(refused.status.code()), &*refused.reason);
         let outcome = error.outcome().as_str();
         let retcode = error.last_refusal().map(|refusal| refusal.retcode.as_str());
-        let ours = is_ours(refused.status.code());
         let error_kind = error.obstacle();
         let ours = ours || matches!(error_kind, Some(Obstacle::Unreadable(_)));
         let error = ours.then(|| error.to_string());
@@ -139,12 +139,12 @@ impl Record {
                 $write!(
                     method,
                     peer,
-                    tenant.id = tenant_id,
-                    agent.id = agent_id,
+                    ccgw.tenant.id = tenant_id,
+                    ccgw.agent.id = agent_id,
                     code,
-                    reason,
-                    outcome,
-                    retcode,
+                    ccgw.reason = reason,
+                    ccgw.outcome = outcome,
+                    ccgw.retcode = retcode,
                     elapsed_ms,
                     trace.id = trace,
                     error,
@@ -167,22 +167,31 @@ impl Record {
             method.end(code.into(), at.elapsed());
         }
         // A stream ends with an error when its connection has reached its age, as it should.
-        let streams = counted.method.as_ref().is_some_and(|method| method.streams());
-        if let Some(tenant) = counted.tenant.as_ref().filter(|_| !streams) {
+        if let Some(tenant) = counted.tenant.as_ref().filter(|_| !counted.streams()) {
             tenant.metrics().answered(code.into());
         }
         span.set("rpc.response.status_code", || code_name(code));
     }
 
+    /// Whether a stream has ended as streams do: in time, or since its connection or this replica goes.
+    fn is_ordinary_end(&self, error: &CallError) -> bool {
+        use Obstacle::{ConnectionAged, Deadline as Passed, ShuttingDown};
+        let ends = matches!(
+            error.obstacle(),
+            Some(ShuttingDown | ConnectionAged | Passed(Wait::Watching))
+        );
+        ends && self.started.counted.streams()
+    }
+
     /// Tells the trace what the caller is told.
-    fn explain(&self, error: &CallError, refused: &Refused) {
+    fn explain(&self, error: &CallError, refused: &Refused, ours: bool) {
         let span = &self.started.span;
-        span.set("reason", || refused.reason.clone());
-        span.set("outcome", || error.outcome().as_str());
+        span.set("ccgw.reason", || refused.reason.clone());
+        span.set("ccgw.outcome", || error.outcome().as_str());
         if let Some(refusal) = error.last_refusal() {
-            span.set("retcode", || refusal.retcode.to_string());
+            span.set("ccgw.retcode", || refusal.retcode.to_string());
         }
-        if is_ours(refused.status.code()) {
+        if ours {
             span.set("error.type", || code_name(refused.status.code()));
             span.fail(|| error.to_string());
         }
@@ -198,6 +207,13 @@ impl Record {
     }
 }
 
+impl Counted {
+    /// Whether the answer is a stream.
+    fn streams(&self) -> bool {
+        self.method.as_ref().is_some_and(|method| method.streams())
+    }
+}
+
 impl Drop for Record {
     fn drop(&mut self) {
         if !self.written {
@@ -208,8 +224,8 @@ impl Drop for Record {
             info!(
                 method,
                 peer,
-                tenant.id = tenant_id,
-                agent.id = agent_id,
+                ccgw.tenant.id = tenant_id,
+                ccgw.agent.id = agent_id,
                 code = "CANCELLED",
                 elapsed_ms,
                 trace.id = trace,

@@ -7,7 +7,7 @@ mod log;
 mod page;
 mod readiness;
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{convert::Infallible, fmt::Display, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{
@@ -28,10 +28,20 @@ use tokio_util::sync::CancellationToken;
 
 pub(super) use self::readiness::Readiness;
 use super::status::Board;
-use crate::{metrics, tenant::Displacing};
+use crate::{metrics, telemetry::LogControl, tenant::Displacing};
 
 /// An answer's status, content type and body.
 type Answer = (StatusCode, &'static str, String);
+
+/// What can be asked for.
+enum Page<'a> {
+    Status,
+    StatusJson,
+    Health,
+    Readiness,
+    Metrics,
+    Log(&'a LogControl),
+}
 
 /// Probes come one at a time; more is not a probe. Where there are more, the oldest one is closed
 /// for the newcomer, so that whoever stands still keeps no probe out.
@@ -80,13 +90,7 @@ pub(super) async fn serve(listener: TcpListener, board: Arc<Board>, close: Cance
 }
 
 async fn serve_connection(stream: TcpStream, board: &Board) {
-    let service = service_fn(async |request| {
-        let refresh = refresh(&request);
-        let (status, content_type, body) = answer(request, board).await;
-        let mut response = response(status, content_type, body);
-        response.headers_mut().extend(refresh.map(|time| (REFRESH, time)));
-        Ok::<_, Infallible>(response)
-    });
+    let service = service_fn(async |request| Ok::<_, Infallible>(respond(request, board).await));
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_LIMIT)
@@ -97,29 +101,70 @@ async fn serve_connection(stream: TcpStream, board: &Board) {
     }
 }
 
-async fn answer(request: Request<Incoming>, board: &Board) -> Answer {
-    let reads = matches!(*request.method(), Method::GET | Method::HEAD);
-    let path = request.uri().path();
-    match (path, &board.exposition.log) {
-        ("/log", Some(log)) if reads => log::show(log),
-        ("/log", Some(log)) if request.method() == Method::PUT => log::change(log, request).await,
-        _ if !reads => (StatusCode::METHOD_NOT_ALLOWED, TEXT, HELP.to_owned()),
-        ("/healthz", _) => (StatusCode::OK, TEXT, "ok\n".to_owned()),
-        ("/readyz", _) => {
-            let (status, text) = board.readiness.answer(request.uri().query() == Some("verbose"));
-            (status, TEXT, text)
-        }
-        ("/metrics", _) => match board.exposition.text() {
-            Ok(text) => (StatusCode::OK, metrics::CONTENT_TYPE, text),
-            Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, TEXT, error.to_string()),
-        },
-        ("/", _) => (StatusCode::OK, HTML, page::page(&board.status())),
-        ("/status.json", _) => match serde_json::to_string_pretty(&board.status()) {
-            Ok(text) => (StatusCode::OK, JSON, text + "\n"),
-            Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, TEXT, error.to_string()),
-        },
-        _ => (StatusCode::NOT_FOUND, TEXT, HELP.to_owned()),
+async fn respond(request: Request<Incoming>, board: &Board) -> Response<Full<Bytes>> {
+    let Some(page) = Page::at(request.uri().path(), board) else {
+        return response((StatusCode::NOT_FOUND, TEXT, HELP.to_owned()));
+    };
+    let allowed = page.allowed();
+    if !allowed.split(", ").any(|method| method == request.method().as_str()) {
+        let said = format!("the method is not allowed here; allowed are: {allowed}\n\n{HELP}");
+        let mut refusal = response((StatusCode::METHOD_NOT_ALLOWED, TEXT, said));
+        refusal.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
+        return refusal;
     }
+    let refresh = refresh(&request);
+    let mut response = response(page.answer(request, board).await);
+    response.headers_mut().extend(refresh.map(|time| (REFRESH, time)));
+    response
+}
+
+impl<'a> Page<'a> {
+    fn at(path: &str, board: &'a Board) -> Option<Self> {
+        Some(match path {
+            "/" => Self::Status,
+            "/status.json" => Self::StatusJson,
+            "/healthz" => Self::Health,
+            "/readyz" => Self::Readiness,
+            "/metrics" => Self::Metrics,
+            // None in a process that does not log.
+            "/log" => Self::Log(board.exposition.log.as_ref()?),
+            _ => return None,
+        })
+    }
+
+    /// The methods, as the `Allow` header lists them.
+    fn allowed(&self) -> &'static str {
+        match self {
+            Self::Log(_) => "GET, HEAD, PUT",
+            _ => "GET, HEAD",
+        }
+    }
+
+    async fn answer(self, request: Request<Incoming>, board: &Board) -> Answer {
+        match self {
+            Self::Status => (StatusCode::OK, HTML, page::page(&board.status())),
+            Self::StatusJson => match serde_json::to_string_pretty(&board.status()) {
+                Ok(text) => (StatusCode::OK, JSON, text + "\n"),
+                Err(error) => failed(error),
+            },
+            Self::Health => (StatusCode::OK, TEXT, "ok\n".to_owned()),
+            Self::Readiness => {
+                let verbose = request.uri().query() == Some("verbose");
+                let (status, text) = board.readiness.answer(verbose);
+                (status, TEXT, text)
+            }
+            Self::Metrics => match board.exposition.text() {
+                Ok(text) => (StatusCode::OK, metrics::CONTENT_TYPE, text),
+                Err(error) => failed(error),
+            },
+            Self::Log(log) if request.method() == Method::PUT => log::change(log, request).await,
+            Self::Log(log) => log::show(log),
+        }
+    }
+}
+
+fn failed(error: impl Display) -> Answer {
+    (StatusCode::INTERNAL_SERVER_ERROR, TEXT, error.to_string())
 }
 
 /// How often a browser is to ask again, if whoever looks wants that.
@@ -128,7 +173,7 @@ fn refresh(request: &Request<Incoming>) -> Option<HeaderValue> {
     (request.uri().path() == "/").then(|| seconds.max(1).into())
 }
 
-fn response(status: StatusCode, content_type: &'static str, body: String) -> Response<Full<Bytes>> {
+fn response((status, content_type, body): Answer) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::from(body));
     *response.status_mut() = status;
     let headers = response.headers_mut();
@@ -137,8 +182,5 @@ fn response(status: StatusCode, content_type: &'static str, body: String) -> Res
     headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(page::POLICY));
     headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    if status == StatusCode::METHOD_NOT_ALLOWED {
-        headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
-    }
     response
 }

@@ -30,9 +30,13 @@ pub(super) struct Board {
     listeners: Vec<ListenerStatus>,
 }
 
+/// [`Status::format_version`]: grows when a field goes or changes its meaning, not when one comes.
+const FORMAT_VERSION: u32 = 1;
+
 /// All of it at a moment. Programs rely on the names: they stay, and others may come.
 #[derive(Debug, Serialize)]
 pub(super) struct Status {
+    pub(super) format_version: u32,
     pub(super) version: &'static str,
     /// Empty where the build did not know it.
     pub(super) commit: &'static str,
@@ -41,7 +45,7 @@ pub(super) struct Status {
     #[serde(serialize_with = "as_rfc3339")]
     pub(super) time: SystemTime,
     #[serde(serialize_with = "as_rfc3339")]
-    pub(super) started: SystemTime,
+    pub(super) start_time: SystemTime,
     /// What is unsafe in the configuration.
     pub(super) warnings: Vec<String>,
     /// How much of the last minute `last_minute` is about.
@@ -190,11 +194,12 @@ impl Board {
         let log = exposition.log.as_ref();
         let host = |(host, usage)| HostStatus { host, share: ShareStatus::from(usage) };
         Status {
+            format_version: FORMAT_VERSION,
             version: version::NUMBER,
             commit: version::COMMIT,
             state: readiness.state(),
             time: SystemTime::now(),
-            started: exposition.metrics().process.started(),
+            start_time: exposition.metrics().process.started(),
             warnings: readiness.warnings().map(str::to_owned).collect(),
             window_seconds: (window.as_secs_f64() * 1e3).round() / 1e3,
             tenants: tenants.map(|(tenant, counts)| TenantStatus::of(tenant, counts)).collect(),
@@ -319,3 +324,6 @@ impl From<AddressView> for GatewayStatus {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -394,7 +394,7 @@ impl Inner {
     fn keep_unshared(&self, agent: AgentId, entry: &mut Entry, error: &LinkError) {
         entry.unshared = true;
         let (tenant, version) = (&self.tenant, entry.version);
-        debug!(tenant.id = %tenant, agent.id = %agent, session.version = version, %error, "the session is only known here for now");
+        debug!(ccgw.tenant.id = %tenant, ccgw.agent.id = %agent, ccgw.guid_version = version, %error, "the session is only known here for now");
         self.unshared.notify_one();
     }
 
@@ -428,7 +428,7 @@ impl Inner {
                 if let Some(agent) = subject
                     && self.unreadable().insert(agent)
                 {
-                    warn!(tenant.id = %self.tenant, agent.id = %agent, %error, "a shared session is not readable and is left out");
+                    warn!(ccgw.tenant.id = %self.tenant, ccgw.agent.id = %agent, %error, "a shared session is not readable and is left out");
                 }
                 None
             }

@@ -65,7 +65,7 @@ impl Tenant {
         drop(counts);
         macro_rules! line {
             ($write:ident) => {
-                $write!(tenant.id = %self.id, accepted, not_sent, refused, unknown, error, "calls ended after their callers had left")
+                $write!(ccgw.tenant.id = %self.id, accepted, not_sent, refused, unknown, error, "calls ended after their callers had left")
             };
         }
         // An agent that may have changed without its caller's knowledge is worth a look.

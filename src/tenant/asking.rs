@@ -119,7 +119,7 @@ impl Underway {
         if !in_time || !tenant.repeats.take(now) {
             return false;
         }
-        debug!(tenant.id = %tenant.id, agent.id = %self.agent, "another call for the agent is open at the gateway: asking again in a moment");
+        debug!(ccgw.tenant.id = %tenant.id, ccgw.agent.id = %self.agent, "another call for the agent is open at the gateway: asking again in a moment");
         // The gateway is not asked for anything meanwhile.
         let held = self.request.take().is_some();
         let waited = self.patience.before_sending(untouched, Wait::Queue, sleep_until(due)).await;

@@ -78,7 +78,7 @@ impl Tenant {
         let span = context.trace.child(|| "confirm".into(), SpanKind::Internal);
         let context = Context { trace: span.trace().clone(), ..*context };
         let confirmation = self.wait_for_event(agent, accepted, within, &context).await;
-        span.set("confirmation", || confirmation.as_str());
+        span.set("ccgw.confirmation", || confirmation.as_str());
         self.metrics.confirmation(confirmation.as_str());
         confirmation
     }

@@ -108,7 +108,7 @@ impl Safe {
             return None;
         }
         let unavailable = |error: &LinkError| {
-            debug!(tenant.id = %self.tenant, %error, "what replicas share of passwords is not at hand");
+            debug!(ccgw.tenant.id = %self.tenant, %error, "what replicas share of passwords is not at hand");
         };
         question.await.inspect_err(unavailable).ok()
     }

@@ -160,7 +160,7 @@ impl Underway {
         if let Some(error) = untouched.check(rejection)? {
             return Err(untouched.because(error));
         }
-        debug!(tenant.id = %id, agent.id = %self.agent, "signing the agent in");
+        debug!(ccgw.tenant.id = %id, ccgw.agent.id = %self.agent, "signing the agent in");
         // Those who watch a recovery hear of its end, not of each attempt.
         if self.tenant.session_state(self.agent) != Some(SessionState::Recovering) {
             self.tenant.enter(self.agent, SessionState::SigningIn, "");
@@ -229,7 +229,7 @@ impl Underway {
         let verdict = self.send(&reset_skill(), session, untouched).await;
         if let Err(error) = &verdict {
             let (tenant, agent) = (&self.tenant.id, self.agent);
-            warn!(tenant.id = %tenant, agent.id = %agent, %error, "skill queues were not reset; the agent may get no calls");
+            warn!(ccgw.tenant.id = %tenant, ccgw.agent.id = %agent, %error, "skill queues were not reset; the agent may get no calls");
         }
         verdict
     }
@@ -314,7 +314,7 @@ impl Underway {
             Err(error) => format!("the agent could not be signed out again: {error}"),
         };
         let (tenant, agent) = (&self.tenant.id, self.agent);
-        warn!(tenant.id = %tenant, agent.id = %agent, undone, "a sign-in was accepted {found}; it is not tried again for a while (keep.rejected_for)");
+        warn!(ccgw.tenant.id = %tenant, ccgw.agent.id = %agent, undone, "a sign-in was accepted {found}; it is not tried again for a while (keep.rejected_for)");
         CallError::BadReply(format!(
             "the sign-in was accepted {found} in its head ({undone}); a proxy may take off Set-GUID, \
              and a gateway without Guids needs auth_mode = \"none\""
@@ -344,7 +344,7 @@ impl Tenant {
         self.begin_to_keep(agent).await;
         self.sign_ins.settle(agent);
         let (version, node) = (session.version, session.guid.node());
-        info!(tenant.id = %self.id, agent.id = %agent, session.version = version, gateway.node = node, "signed the agent in");
+        info!(ccgw.tenant.id = %self.id, ccgw.agent.id = %agent, ccgw.guid_version = version, ccgw.gateway.node = node, "signed the agent in");
         Some(session)
     }
 

@@ -111,7 +111,7 @@ impl Tenant {
         let (tenant, from) = (&self.id, former.map(SessionState::as_str));
         macro_rules! line {
             ($write:ident) => {
-                $write!(tenant.id = %tenant, agent.id = %agent, from, to = %state, cause, "session")
+                $write!(ccgw.tenant.id = %tenant, ccgw.agent.id = %agent, from, to = %state, cause, "session")
             };
         }
         match (former, state) {

@@ -172,7 +172,7 @@ impl Underway {
         let session = self.session(interface, untouched).await;
         self.trace = whole;
         match &session {
-            Ok(session) => span.set("session.version", || session.version.to_string()),
+            Ok(session) => span.set("ccgw.guid_version", || session.version.to_string()),
             Err(error) => span.fail(|| error.to_string()),
         }
         session
@@ -312,7 +312,7 @@ impl Underway {
         };
         let (tenant, agent, interface) = (&self.tenant, self.agent, interface.log_name);
         let error = verdict.as_ref().err().map(field::display);
-        debug!(tenant.id = %tenant.id, agent.id = %agent, interface, outcome, error, "ended after its caller had left");
+        debug!(ccgw.tenant.id = %tenant.id, ccgw.agent.id = %agent, interface, ccgw.outcome = outcome, error, "ended after its caller had left");
         tenant.abandoned.note(tenant, verdict.as_ref().err());
     }
 }

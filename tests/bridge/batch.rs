@@ -185,7 +185,7 @@ async fn what_concerns_all_agents_fails_the_whole_batch() {
 async fn a_malformed_id_has_its_own_error_and_the_others_go_through() {
     let bridge = TestBridge::signed_in().await;
     let long = "9".repeat(10_000);
-    let bad = ["", "01001", "100", "60000", "1001/../1", "1001\nagent.id=1002", &long];
+    let bad = ["", "01001", "100", "60000", "1001/../1", "1001\nccgw.agent.id=1002", &long];
     let mut batch_of = request([AGENT, AGENT + 1]);
     batch_of.agent_ids.splice(1..1, bad.map(str::to_owned));
     let answer = batch(&bridge, batch_of.clone(), DEADLINE).await.expect("an answer");

@@ -102,7 +102,7 @@ async fn connections_are_bounded_over_all_listeners() {
     for name in ["default", "inner"] {
         open.push(connect(addr(&bridge, name)).await);
     }
-    let taken = "ccgw_server_places_taken{share=\"connections\"}";
+    let taken = "ccgw_server_places_in_use{share=\"connections\"}";
     assert_eq!(bridge.scrape().await[taken], 2.0);
     // The newcomer gets the place of one that is idle, through whichever listener that came.
     let third = connect(addr(&bridge, "inner")).await;
@@ -156,7 +156,8 @@ async fn the_listeners_and_their_certificates_are_told() {
     let (_, page) = bridge.ask("GET /").await;
     assert!(page.contains(&format!("<td>outer</td><td class=\"number\">{} with TLS", addrs[2])));
     let series = bridge.scrape().await;
-    let ends = series.keys().filter(|name| name.starts_with("ccgw_certificate_not_after"));
+    let ends =
+        series.keys().filter(|name| name.starts_with("ccgw_certificate_not_after_timestamp"));
     let of_listeners: Vec<_> =
         ends.filter(|name| name.contains("certificate=\"server\"")).collect();
     assert_eq!(of_listeners.len(), 1, "{of_listeners:?}");

@@ -51,19 +51,23 @@ async fn calls_requests_and_sessions_are_counted() {
         (request("sayBusy", "ok"), 1.0),
         (request("sayBusy", "state_refused"), 1.0),
         (request("login", "ok"), 1.0),
-        ("ccgw_gateway_request_seconds_count{tenant=\"acme\",interface=\"sayBusy\"}".into(), 2.0),
-        ("ccgw_queue_seconds_count{tenant=\"acme\"}".into(), 4.0),
+        (
+            "ccgw_gateway_request_duration_seconds_count{tenant=\"acme\",interface=\"sayBusy\"}"
+                .into(),
+            2.0,
+        ),
+        ("ccgw_queue_wait_seconds_count{tenant=\"acme\"}".into(), 4.0),
         ("ccgw_session_wait_seconds_count{tenant=\"acme\"}".into(), 1.0),
         ("ccgw_sessions{tenant=\"acme\",state=\"kept\"}".into(), 1.0),
         ("ccgw_session_states_entered_total{tenant=\"acme\",state=\"kept\"}".into(), 1.0),
-        ("ccgw_places_taken{tenant=\"acme\",share=\"watches\"}".into(), 1.0),
-        ("ccgw_places_taken{tenant=\"acme\",share=\"requests\"}".into(), 0.0),
-        ("ccgw_places{tenant=\"acme\",share=\"requests\"}".into(), 64.0),
+        ("ccgw_tenant_places_in_use{tenant=\"acme\",share=\"watches\"}".into(), 1.0),
+        ("ccgw_tenant_places_in_use{tenant=\"acme\",share=\"requests\"}".into(), 0.0),
+        ("ccgw_tenant_places_limit{tenant=\"acme\",share=\"requests\"}".into(), 64.0),
         // A watch has more than one answer and is not among them.
         ("ccgw_calls_total{tenant=\"acme\",grpc_code=\"OK\"}".into(), 2.0),
         ("ccgw_calls_total{tenant=\"acme\",grpc_code=\"FailedPrecondition\"}".into(), 2.0),
-        ("ccgw_server_places_taken{share=\"server_calls\"}".into(), 0.0),
-        ("ccgw_server_places_taken{share=\"connections\"}".into(), 1.0),
+        ("ccgw_server_places_in_use{share=\"server_calls\"}".into(), 0.0),
+        ("ccgw_server_places_in_use{share=\"connections\"}".into(), 1.0),
     ] {
         assert_eq!(series.get(&name), Some(&value), "{name} in {series:#?}");
     }
@@ -114,7 +118,7 @@ async fn refusals_are_counted_by_the_share_that_was_used_up() {
     refused(another, Code::ResourceExhausted, "TENANT_LIMIT_REACHED", "not_sent");
     let series = bridge.scrape().await;
     for (share, refusals) in [("watches", 1.0), ("calls", 0.0), ("server_calls", 0.0)] {
-        let name = format!("ccgw_overloaded_total{{tenant=\"acme\",share=\"{share}\"}}");
+        let name = format!("ccgw_calls_over_limit_total{{tenant=\"acme\",share=\"{share}\"}}");
         assert_eq!(series.get(&name), Some(&refusals), "{name}");
     }
 }
@@ -156,7 +160,7 @@ async fn what_alerts_count_begins_at_nought() {
         &request("getAgentEvent", "unreachable"),
         &request("login", "credentials_rejected"),
         "ccgw_calls_total{tenant=\"acme\",grpc_code=\"Unavailable\"}",
-        "ccgw_overloaded_total{tenant=\"acme\",share=\"requests\"}",
+        "ccgw_calls_over_limit_total{tenant=\"acme\",share=\"requests\"}",
         "ccgw_event_gaps_total{tenant=\"acme\"}",
         "ccgw_session_states_entered_total{tenant=\"acme\",state=\"lost\"}",
         "ccgw_log_lines_lost_total",
@@ -195,7 +199,7 @@ async fn ends_of_certificates_and_the_process_itself_are_told() {
     ] {
         let labels =
             format!("tenant=\"{tenant}\",listener=\"{listener}\",certificate=\"{certificate}\"");
-        let end = series[&format!("ccgw_certificate_not_after_seconds{{{labels}}}")];
+        let end = series[&format!("ccgw_certificate_not_after_timestamp_seconds{{{labels}}}")];
         assert!(end > now, "{labels} ended at {end}");
     }
     assert!((now - series["process_start_time_seconds"]).abs() < 3600.0);
@@ -207,6 +211,6 @@ async fn ends_of_certificates_and_the_process_itself_are_told() {
     let host = bridge.gateway.base_url();
     let host =
         host.strip_prefix("https://").and_then(|rest| rest.split('/').next()).expect("a host");
-    let taken = format!("ccgw_host_places_taken{{host=\"{host}\"}}");
+    let taken = format!("ccgw_host_places_in_use{{host=\"{host}\"}}");
     assert_eq!(series.get(&taken), Some(&0.0), "{taken}");
 }

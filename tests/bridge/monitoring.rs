@@ -1,6 +1,10 @@
 //! The dashboard and the alerts in `deploy/` ask for what a bridge really exports, by these names.
 
+mod page;
 mod promql;
+mod reference;
+mod source;
+mod tokens;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -197,8 +201,8 @@ fn recorded_labels(rule: &Rule<'_>) -> BTreeSet<String> {
 
 // === The live run ===
 
-/// What a bridge exports after a morning with all kinds of trouble.
-async fn exported() -> Exported {
+/// A bridge after a morning with all kinds of trouble.
+async fn troubled() -> TestBridge {
     // It takes connections and says nothing, so a caller can leave before there is one.
     let silent = TcpListener::bind("127.0.0.1:0").expect("a port");
     let bridge = TestBridge::with(Setup {
@@ -250,13 +254,17 @@ async fn exported() -> Exported {
     let unreachable = bridge.set_busy(AGENT).await;
     refused(unreachable, Code::Unavailable, "GATEWAY_UNREACHABLE", "not_sent");
 
+    bridge
+}
+
+async fn exported(bridge: &TestBridge) -> Exported {
     let series = bridge.scrape().await;
     Exported::from_series(series.keys().map(String::as_str))
 }
 
 #[tokio::test]
 async fn dashboard_and_rules_ask_for_what_a_bridge_exports() {
-    let mut exported = exported().await;
+    let mut exported = exported(&troubled().await).await;
     for (metric, label) in OTHERS {
         exported.add(metric, [label.to_owned()]);
     }

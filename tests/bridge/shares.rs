@@ -93,7 +93,7 @@ async fn five_tenants_whose_gateways_hang_leave_a_sixth_its_even_part() {
             assert!(refusal.message.contains("10 calls at once"), "{}", refusal.message);
         }
     }
-    let taken = "ccgw_server_places_taken{share=\"server_calls\"}";
+    let taken = "ccgw_server_places_in_use{share=\"server_calls\"}";
     assert_eq!(bridge.scrape().await.get(taken), Some(&50.0));
 
     for _ in 0..20 {
@@ -158,7 +158,7 @@ async fn a_request_takes_a_place_at_the_host_that_it_goes_to() {
     let refusal = refused(beyond, Code::ResourceExhausted, "TENANT_OVERLOADED", "not_sent");
     assert!(refusal.message.contains("host's limit"), "{}", refusal.message);
     let series = bridge.scrape().await;
-    let taken = |host: &str| series.get(&format!("ccgw_host_places_taken{{host=\"{host}\"}}"));
+    let taken = |host: &str| series.get(&format!("ccgw_host_places_in_use{{host=\"{host}\"}}"));
     let host = url.trim_start_matches("https://").split('/').next().expect("a host").to_owned();
     assert_eq!(taken(&host), Some(&2.0));
     assert_eq!(taken(&first.to_string()), Some(&0.0));

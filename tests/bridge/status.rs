@@ -76,7 +76,12 @@ async fn a_refused_call_is_on_the_page_and_in_the_json() {
     refused(bridge.set_busy(AGENT).await, Code::Internal, "GATEWAY_OPERATION_FAILED", "refused");
 
     let status = status(&bridge).await;
-    assert_eq!(status["state"], "ready");
+    assert_eq!((&status["state"], &status["format_version"]), (&json!("ready"), &json!(1)));
+    let moment = |name: &str| {
+        let text = status[name].as_str().unwrap_or_else(|| panic!("no {name} in {status}"));
+        humantime::parse_rfc3339(text).unwrap_or_else(|_| panic!("{name}: {text}"))
+    };
+    assert!(moment("start_time") <= moment("time"));
     let tenant = &status["tenants"][0];
     assert_eq!(tenant["tenant"], "acme");
     let minute = &tenant["last_minute"];
@@ -205,8 +210,13 @@ async fn the_admin_port_says_what_it_has_and_lets_pages_bring_nothing() {
         ("GET /favicon.ico", "404"),
         // There is no log to change in a process that does not log.
         ("GET /log", "404"),
+        ("PUT /log", "404"),
+        ("POST /nothing", "404"),
         ("POST /", "405"),
-        ("PUT /log", "405"),
+        ("DELETE /status.json", "405"),
+        ("OPTIONS /metrics", "405"),
+        ("POST /healthz", "405"),
+        ("PUT /readyz?verbose", "405"),
     ] {
         let (head, body) = bridge.ask(request).await;
         assert!(head.starts_with(&format!("HTTP/1.1 {status}")), "{request}: {head}");
@@ -218,6 +228,9 @@ async fn the_admin_port_says_what_it_has_and_lets_pages_bring_nothing() {
         ] {
             assert!(head.contains(header), "{request}: {head}");
         }
+        let names =
+            head.contains("allow: GET, HEAD\r\n") && body.contains("allowed are: GET, HEAD\n");
+        assert_eq!(names, status == "405", "{request}: {head}\n{body}");
         assert_eq!(head.contains("refresh: 5"), request.contains("refresh"), "{head}");
         assert_eq!(body.contains("/status.json  "), status != "200", "{request}: {body}");
     }

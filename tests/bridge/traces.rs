@@ -108,8 +108,8 @@ async fn a_call_is_one_trace_with_its_callers() {
         ("rpc.system.name", "grpc"),
         ("rpc.method", SET_BUSY),
         ("rpc.response.status_code", "OK"),
-        ("tenant.id", "acme"),
-        ("agent.id", "1001"),
+        ("ccgw.tenant.id", "acme"),
+        ("ccgw.agent.id", "1001"),
         ("network.peer.address", "127.0.0.1"),
     ] {
         assert_eq!(said(&call.attributes, key), value, "{key}");
@@ -119,7 +119,7 @@ async fn a_call_is_one_trace_with_its_callers() {
         ("http.request.method", "POST"),
         ("url.template", "/onlineagent/{agentid}/saybusy"),
         ("http.response.status_code", "200"),
-        ("retcode", "0"),
+        ("ccgw.retcode", "0"),
         ("server.address", "localhost"),
     ] {
         assert_eq!(said(&gateway.attributes, key), value, "{key}");
@@ -220,15 +220,15 @@ async fn failures_say_what_the_caller_is_told() {
     let (call, gateway) = (&spans[0], &spans[3]);
     for (key, value) in [
         ("rpc.response.status_code", "FAILED_PRECONDITION"),
-        ("reason", "AGENT_STATE_REFUSED"),
-        ("outcome", "refused"),
-        ("retcode", "100-009"),
+        ("ccgw.reason", "AGENT_STATE_REFUSED"),
+        ("ccgw.outcome", "refused"),
+        ("ccgw.retcode", "100-009"),
     ] {
         assert_eq!(said(&call.attributes, key), value, "{key}");
     }
     // The caller's own affair is no failure of the server.
     assert!(call.status.as_ref().is_none_or(|status| status.code() == StatusCode::Unset));
-    assert_eq!(said(&gateway.attributes, "retcode"), "100-009");
+    assert_eq!(said(&gateway.attributes, "ccgw.retcode"), "100-009");
     assert_eq!(gateway.status.as_ref().map(Ended::code), Some(StatusCode::Error));
 
     bridge.gateway.misbehave(busy(Fault::CutMidAnswer));
@@ -240,7 +240,7 @@ async fn failures_say_what_the_caller_is_told() {
         assert!(status.message.contains("no answer came"), "{}", status.message);
     }
     assert_eq!(said(&spans[3].attributes, "error.type"), "no_answer");
-    assert_eq!(said(&spans[0].attributes, "outcome"), "unknown");
+    assert_eq!(said(&spans[0].attributes, "ccgw.outcome"), "unknown");
     assert_eq!(said(&spans[0].attributes, "error.type"), "UNKNOWN");
 }
 
@@ -263,7 +263,7 @@ async fn agents_of_a_batch_and_confirmations_have_spans_of_their_own() {
     assert_eq!(path(&spans, "gateway sayBusy"), of_batch);
     assert_eq!(path(&spans, "gateway getAgentStatus"), ["confirm", of_batch[0], of_batch[1]]);
     let confirmed = spans.iter().filter(|span| {
-        span.name == "confirm" && said(&span.attributes, "confirmation") == "confirmed"
+        span.name == "confirm" && said(&span.attributes, "ccgw.confirmation") == "confirmed"
     });
     assert_eq!(confirmed.count(), 2);
 }

@@ -1,13 +1,15 @@
 //! The built-in client, as a person or a script uses it.
 
+mod batch;
+mod exit_codes;
+mod register;
+mod watch;
+
 use std::process::Stdio;
 
 use serde_json::Value;
 use tempfile::TempDir;
-use tokio::{
-    io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines},
-    process::{Child, ChildStdout, Command},
-};
+use tokio::{io::AsyncWriteExt as _, process::Command};
 
 use crate::support::{PASSWORD, Program, bridge, run, tls, within};
 
@@ -174,18 +176,21 @@ async fn a_bridge_that_is_not_there_is_said_so() {
     drop(closed);
     let mut command = bridge();
     command.args(["call", "get-state", "--agent", "1001", "--addr", &addr]);
-    check(
-        &run(command).await,
-        1,
-        &["UNAVAILABLE", &addr, "Connection refused", "see that a bridge listens"],
-    );
+    let words = [
+        "UNAVAILABLE",
+        &addr,
+        "Connection refused",
+        "see that a bridge listens",
+        "not_sent: the gateway was not asked",
+    ];
+    check(&run(command).await, 2, &words);
 
     // It takes the connection and says nothing.
     let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let addr = silent.local_addr().expect("bound").to_string();
     let mut command = bridge();
     command.args(["call", "get-state", "--agent", "1001", "--addr", &addr, "--deadline", "100ms"]);
-    check(&run(command).await, 1, &["DEADLINE_EXCEEDED", &addr]);
+    check(&run(command).await, 3, &["DEADLINE_EXCEEDED", &addr, "no answer within 100ms"]);
 }
 
 #[tokio::test]
@@ -203,51 +208,6 @@ async fn a_bridge_with_tls_is_called_with_its_authority() {
     };
     check(&call(&["--ca", &pem]).await, 1, &["SESSION_NOT_FOUND"]);
     let other = program.files.path().join("ca.pem").display().to_string();
-    check(&call(&["--ca", &other]).await, 1, &["invalid peer certificate"]);
-    check(&call(&[]).await, 1, &["wants TLS (--ca)"]);
-}
-
-/// A watch in a process of its own.
-async fn watch(program: &Program, args: &[&str]) -> (Child, Lines<BufReader<ChildStdout>>) {
-    let mut child = command(program, "watch-events", args).spawn().expect("started");
-    let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
-    let first = within("the first line", lines.next_line()).await.expect("readable");
-    let first = first.expect("a line");
-    assert!(first.contains("watching") || first.contains("begin"), "{first}");
-    (child, lines)
-}
-
-#[tokio::test]
-async fn events_are_told_until_ctrl_c() {
-    let program = Program::start("", &[]).await;
-    let (mut child, mut lines) = watch(&program, &["--agent", "1001"]).await;
-    signed_in(&program, "1001").await;
-    let mut told = String::new();
-    while !told.contains("AgentState_Ready") {
-        let line = within("an event", lines.next_line()).await.expect("readable");
-        told = told + &line.expect("a line") + "\n";
-    }
-    assert!(told.contains("  1001  session kept"), "{told}");
-
-    let pid = child.id().expect("running").to_string();
-    let killed = std::process::Command::new("kill").args(["-INT", &pid]).status();
-    assert!(killed.expect("kill runs").success());
-    let status = within("its end", child.wait()).await.expect("waited for");
-    assert_eq!(status.code(), Some(0));
-}
-
-#[tokio::test]
-async fn a_watch_goes_on_when_its_connection_has_reached_its_age() {
-    let age = "server.connections = { max_age = \"1s\", max_age_grace = \"1s\" }";
-    let program = Program::start(age, &[]).await;
-    let (_child, mut lines) = watch(&program, &["--json"]).await;
-    let mut next = async || -> Value {
-        let line = within("a message", lines.next_line()).await.expect("readable");
-        serde_json::from_str(&line.expect("a line")).expect("JSON")
-    };
-    let again = next().await;
-    assert!(again["begin"].is_object(), "{again}");
-    signed_in(&program, "1001").await;
-    let event = next().await;
-    assert_eq!(event["agent_id"], "1001", "{event}");
+    check(&call(&["--ca", &other]).await, 2, &["invalid peer certificate"]);
+    check(&call(&[]).await, 3, &["wants TLS (--ca)"]);
 }

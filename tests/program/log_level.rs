@@ -22,6 +22,16 @@ async fn the_log_s_filter_is_changed_by_the_admin_port() {
 }
 
 #[tokio::test]
+async fn another_method_than_those_for_the_filter_is_told_which_they_are() {
+    let program = Program::start("", &["--log-filter", "info"]).await;
+    for request in ["POST /log", "DELETE /log"] {
+        let (status, said) = program.ask(request, "debug").await;
+        assert_eq!(status, 405, "{request}: {said}");
+        assert!(said.contains("allowed are: GET, HEAD, PUT\n"), "{request}: {said}");
+    }
+}
+
+#[tokio::test]
 async fn a_filter_for_a_time_ends_by_itself() {
     let program = Program::start("", &["--log-filter", "info"]).await;
     let (status, shown) = program.ask("PUT /log?for=1h", "debug").await;

@@ -1,9 +1,16 @@
 use std::time::Duration;
 
-use ccgateway_bridge::{rpc::proto::SetBusyRequest, sim::Interface};
+use ccgateway_bridge::{
+    rpc::proto::{SetBusyRequest, WatchEventsRequest},
+    sim::Interface,
+};
 use tokio::{task::JoinSet, time::sleep};
+use tonic::Request;
 
 use crate::support::{Program, within};
+
+/// Longer than the test goes on.
+const LONG: Duration = Duration::from_secs(600);
 
 #[tokio::test]
 async fn a_reader_of_the_log_who_stalls_stops_no_call() {
@@ -91,4 +98,53 @@ async fn calls_whose_callers_have_left_are_one_line_for_many() {
     assert_eq!(lines.iter().map(accepted).sum::<u64>(), 20, "{lines:?}");
     assert!(lines.len() < 20, "a line for each: {lines:?}");
     assert!(!printed.contains("after its caller had left"), "{printed}");
+}
+
+/// Watches until the stream ends, which takes no longer than `time`.
+async fn watch(program: &Program, time: Duration) {
+    let mut watch = Request::new(WatchEventsRequest::default());
+    watch.set_timeout(time);
+    let mut stream = program.events().watch_events(watch).await.expect("begun").into_inner();
+    while stream.message().await.is_ok() {}
+}
+
+/// Checks that the log has a line for each of these ends of watches, and none with a warning.
+#[track_caller]
+fn are_no_warnings(printed: &str, ends: &[&str]) {
+    let lines = printed.lines().map(|line| serde_json::from_str(line).expect("JSON"));
+    let watches = |line: &serde_json::Value| {
+        line["method"].as_str().is_some_and(|method| method.ends_with("/WatchEvents"))
+    };
+    let lines: Vec<serde_json::Value> = lines.filter(watches).collect();
+    assert_eq!(lines.len(), ends.len(), "{lines:?}");
+    for (line, end) in lines.iter().zip(ends) {
+        assert!(line.to_string().contains(end), "{end}: {line}");
+        assert_eq!((&line["level"], line.get("error")), (&"INFO".into(), None), "{line}");
+    }
+}
+
+#[tokio::test]
+async fn a_watch_that_ends_by_its_caller_or_with_the_bridge_is_no_warning() {
+    let program = Program::start("server.drain.spread = \"0s\"", &[]).await;
+    watch(&program, Duration::from_secs(1)).await;
+    program.printed("DEADLINE").await;
+    let left = program.events().watch_events(WatchEventsRequest::default()).await;
+    drop(left.expect("begun"));
+    program.printed("CANCELLED").await;
+
+    let stopped = program.events().watch_events(WatchEventsRequest::default()).await;
+    let mut stopped = stopped.expect("begun").into_inner();
+    program.signal("-TERM");
+    while stopped.message().await.is_ok() {}
+    let (_, printed) = program.ended().await;
+    are_no_warnings(&printed, &["DEADLINE", "CANCELLED", "SHUTTING_DOWN"]);
+}
+
+#[tokio::test]
+async fn a_watch_that_ends_with_its_connection_is_no_warning() {
+    let age = "server.connections = { max_age = \"1s\", max_age_grace = \"1s\" }";
+    let program = Program::start(age, &[]).await;
+    watch(&program, LONG).await;
+    let printed = program.printed("CONNECTION_AGED").await;
+    are_no_warnings(&printed, &["CONNECTION_AGED"]);
 }

@@ -25,9 +25,12 @@ mod lingering;
 mod log_level;
 mod logs;
 mod otel;
+#[path = "../bridge/monitoring/page.rs"]
+mod page;
 mod papers;
 mod raw;
 mod readme;
+mod reference;
 mod release;
 mod rude_peers;
 mod secrets;

@@ -22,6 +22,9 @@ async fn bash_completes_commands_and_flags() {
         ("doc", "doctor"),
         ("call set-b", "set-busy"),
         ("call set-busy --confirm", "--confirm-within"),
+        ("call reg", "register-session"),
+        ("call register-session --guid-f", "--guid-file"),
+        ("call batch", "batch-set-busy"),
         ("check-c", "check-config"),
     ] {
         let typed: Vec<_> = words.split(' ').collect();
@@ -48,10 +51,17 @@ async fn every_command_has_a_man_page() {
     assert!(page.contains(".TH ccgateway-bridge 1"), "{page}");
     let page = printed(&["man", "call", "set-busy"]).await;
     assert!(page.contains("confirm\\-within"), "{page}");
+    let page = printed(&["man", "call"]).await;
+    assert!(page.contains("Exit codes:"), "{page}");
+    assert!(page.contains("4  accepted, but not confirmed"), "{page}");
 
     let files = TempDir::new().expect("a folder");
     printed(&["man", "--dir", &files.path().display().to_string()]).await;
-    for name in ["ccgateway-bridge.1", "ccgateway-bridge-call-set-busy.1"] {
+    for name in [
+        "ccgateway-bridge.1",
+        "ccgateway-bridge-call-set-busy.1",
+        "ccgateway-bridge-call-batch-set-busy.1",
+    ] {
         assert!(files.path().join(name).is_file(), "{name}");
     }
     let mut command = bridge();

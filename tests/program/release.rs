@@ -1,4 +1,18 @@
-//! What a release names in more than one place; see docs/releasing.md.
+//! What a release names in more than one place, and what finds the names that it has changed; see
+//! docs/releasing.md.
+
+use std::{path::Path, process::Command};
+
+use tempfile::TempDir;
+
+/// Exit code and output of `scripts/find-uses`, in the project's folder.
+fn find_uses(args: &[&str]) -> (Option<i32>, String) {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let done = Command::new("bash").arg("scripts/find-uses").args(args).current_dir(root).output();
+    let done = done.expect("bash runs");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (done.status.code(), text(&done.stdout) + &text(&done.stderr))
+}
 
 #[test]
 fn images_and_manifests_are_of_the_programs_version() {
@@ -13,5 +27,52 @@ fn images_and_manifests_are_of_the_programs_version() {
             text.lines().filter_map(|line| line.trim().strip_prefix(before)).collect();
         assert!(!named.is_empty(), "{before} is nowhere");
         assert!(named.iter().all(|named| *named == version), "{before}{named:?}, not {version}");
+    }
+}
+
+#[test]
+fn what_the_project_itself_ships_uses_no_name_of_old() {
+    let places = ["README.md", "deploy", "docs", "examples", "proto", "scripts/draw-dashboard.py"];
+    assert_eq!(find_uses(&places), (Some(0), String::new()));
+}
+
+#[test]
+fn uses_of_old_names_are_found_however_they_are_spelled() {
+    let files = TempDir::new().expect("a folder");
+    let path = |name: &str| files.path().join(name).display().to_string();
+    let table = "# a comment\n\
+                 contract\tSetThing\tSetOther\n\
+                 contract\tOLD_REASON\tNEW_REASON\n\
+                 metric\tccgw_old\tccgw_new\n\
+                 field\told.name\tccgw.old.name";
+    std::fs::write(path("table.tsv"), table).expect("written");
+    std::fs::create_dir(path("code")).expect("a folder");
+    for (name, text) in [
+        ("code/A.java", "stub.setThing(r);\n"),
+        ("code/b.py", "ok\nstub.SetThing(r)\n# set_thing, set-thing\nif r == 'OLD_REASON':\n"),
+        ("code/c.promql", "rate(ccgw_old_bucket[5m])\nccgw_old_ones\nmy_ccgw_old\nccgw_old\n"),
+        ("code/d.jq", ".\"ccgw.old.name\"\n.\"old.name\"\nold.names old_name\n"),
+        ("fine", "setOther ccgw_new ccgw.old.name NEW_REASON resetting\n"),
+    ] {
+        std::fs::write(path(name), text).expect("written");
+    }
+    let (code, printed) = find_uses(&["-t", &path("table.tsv"), &path("code")]);
+    let folder = path("code/");
+    let mut uses: Vec<_> = printed.lines().map(|line| line.replace(&folder, "")).collect();
+    uses.sort();
+    let expected = [
+        "A.java:1: SetThing is now SetOther",
+        "b.py:2: SetThing is now SetOther",
+        "b.py:3: SetThing is now SetOther",
+        "b.py:4: OLD_REASON is now NEW_REASON",
+        "c.promql:1: ccgw_old is now ccgw_new",
+        "c.promql:4: ccgw_old is now ccgw_new",
+        "d.jq:2: old.name is now ccgw.old.name",
+    ];
+    assert_eq!((code, uses), (Some(1), expected.map(str::to_owned).to_vec()));
+    let fine = find_uses(&["-t", &path("table.tsv"), &path("fine")]);
+    assert_eq!(fine, (Some(0), String::new()));
+    for mistake in [&[][..], &["/nowhere/at/all"], &["-t", "/nowhere/table", "docs"]] {
+        assert_eq!(find_uses(mistake).0, Some(2), "{mistake:?}");
     }
 }

@@ -94,7 +94,7 @@ async fn health_watches_are_as_many_as_connections() {
         within("an end", raw.until(is_end)).await.expect("goes on");
     }
     let metrics = program.ask("GET /metrics", "").await.1;
-    assert!(metrics.contains("ccgw_server_places_taken{share=\"health_watches\"} 8"), "{metrics}");
+    assert!(metrics.contains("ccgw_server_places_in_use{share=\"health_watches\"} 8"), "{metrics}");
 }
 
 #[tokio::test]
@@ -262,7 +262,7 @@ async fn a_watcher_that_reads_on_after_the_end_hears_the_contracts_reason() {
             if reason == "TENANT_LIMIT_REACHED" {
                 assert!(may_watch(&program, 2).await, "of an address that has too many");
             }
-            program.printed(&format!("\"reason\":\"{reason}\"")).await;
+            program.printed(&format!("\"ccgw.reason\":\"{reason}\"")).await;
         };
         let status = within(reason, Box::pin(late_end(&program, watches, timeout, over))).await;
         assert_eq!(status.code(), code, "{status:?}");

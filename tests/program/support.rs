@@ -3,8 +3,8 @@ use std::{net::SocketAddr, num::NonZeroU64, path::PathBuf, process::Stdio, time:
 use ccgateway_bridge::{
     client::{self, Channel},
     rpc::proto::{
-        RegisterSessionRequest, agent_session_client::AgentSessionClient,
-        agent_state_client::AgentStateClient,
+        RegisterSessionRequest, agent_events_client::AgentEventsClient,
+        agent_session_client::AgentSessionClient, agent_state_client::AgentStateClient,
     },
     sim::{Options, Simulator},
 };
@@ -142,6 +142,10 @@ impl Program {
 
     pub(crate) fn sessions(&self) -> AgentSessionClient<Channel> {
         client::agent_session(client::channel(), self.origin())
+    }
+
+    pub(crate) fn events(&self) -> AgentEventsClient<Channel> {
+        client::agent_events(client::channel(), self.origin())
     }
 
     /// Signs an agent in behind the bridge's back and hands the Guid in.

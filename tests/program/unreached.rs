@@ -78,7 +78,7 @@ async fn a_request_that_no_method_sees_is_answered_with_a_cause_logged_and_count
         assert_eq!((status.code(), info.reason.as_str()), (code, reason), "{status:?}");
         assert_eq!(info.metadata["outcome"], "not_sent");
         assert_eq!(count(&program, &labels).await, before + 1, "{reason}");
-        let logged = program.printed(&format!("\"reason\":\"{reason}\"")).await;
+        let logged = program.printed(&format!("\"ccgw.reason\":\"{reason}\"")).await;
         let line = logged.lines().find(|line| line.contains(reason)).expect("a line");
         assert!(line.contains("\"DEBUG\""), "{line}");
     }
@@ -107,7 +107,7 @@ async fn one_more(program: &Program, labels: &str, before: u64, case: &str) {
 
 /// Waits until a request waits for the rest of its message.
 async fn until_reading(program: &Program) {
-    let reading = "ccgw_server_places_taken{share=\"reading\"} 1";
+    let reading = "ccgw_server_places_in_use{share=\"reading\"} 1";
     while !program.ask("GET /metrics", "").await.1.lines().any(|line| line == reading) {
         tokio::time::sleep(std::time::Duration::from_millis(5)).await;
     }

@@ -21,9 +21,9 @@ use crate::{
 
 const AGENTS: std::ops::Range<u32> = 1001..1041;
 const OUTAGE: Duration = Duration::from_secs(150 / SCALE as u64);
-const WITHOUT_LEASE: &str = "ccgw_polled_without_lease{";
+const WITHOUT_LEASE: &str = "ccgw_agents_polled_without_lease{";
 const STORE_REFUSES: &str = "ccgw_store_state{state=\"refuses_writes\"}";
-const STOPPED: &str = "ccgw_polls_stopped{";
+const STOPPED: &str = "ccgw_agents_polling_stopped{";
 const KEPT: &str = "ccgw_sessions{tenant=\"acme\",state=\"kept\"}";
 
 impl Centre {
@@ -148,7 +148,7 @@ async fn a_session_that_is_lost_while_redis_takes_no_writes_is_told_and_made_ane
     until_sum_is(&replicas, WITHOUT_LEASE, count - 1.0).await;
     let id = lost.to_string();
     let is_told = |line: &serde_json::Value| {
-        line["message"] == "session" && line["to"] == "lost" && line["agent.id"] == id.as_str()
+        line["message"] == "session" && line["to"] == "lost" && line["ccgw.agent.id"] == id.as_str()
     };
     let told: usize = replicas.iter().map(|replica| replica.lines(is_told)).sum();
     assert_eq!(told, 1);

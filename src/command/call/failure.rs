@@ -6,16 +6,24 @@ use serde_json::{Value, json};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
-use super::show::lines;
-use crate::{reason, rpc::code_name};
+use super::{attempt::Attempt, ending::Ending, show::lines};
+use crate::{
+    reason,
+    rpc::{ERROR_DOMAIN, code_name},
+};
 
 /// A delay below this is no delay for a person.
 const MOMENT: Duration = Duration::from_millis(10);
+
+/// The key of `ErrorInfo.metadata` that says what is known of the agent.
+const OUTCOME: &str = "outcome";
 
 /// A failed call.
 pub(super) struct Failure {
     code: Code,
     message: String,
+    /// How it leaves the agent.
+    pub(super) ending: Ending,
     /// `ErrorInfo.reason`; empty where the answer is not the bridge's.
     pub(super) reason: String,
     metadata: BTreeMap<String, String>,
@@ -28,51 +36,74 @@ pub(super) struct Failure {
 }
 
 /// What a status of the bridge, or of the way to it, says.
-pub(super) fn describe(status: &Status, addr: &str) -> Failure {
+pub(super) fn describe(status: &Status, attempt: &Attempt, addr: &str) -> Failure {
+    told(status).unwrap_or_else(|| foreign(status, attempt, addr))
+}
+
+/// What the bridge itself says; `None` where it does not.
+pub(super) fn told(status: &Status) -> Option<Failure> {
     let details = status.get_error_details();
-    let Some(info) = details.error_info() else { return foreign(status, addr) };
-    Failure {
+    let info = details.error_info().filter(|info| info.domain == ERROR_DOMAIN)?;
+    let metadata: BTreeMap<_, _> = info.metadata.clone().into_iter().collect();
+    Some(Failure {
         code: status.code(),
         message: status.message().to_owned(),
+        ending: Ending::of_outcome(metadata.get(OUTCOME).map(String::as_str)),
         reason: info.reason.clone(),
-        metadata: info.metadata.clone().into_iter().collect(),
+        metadata,
         violations: violations(&details),
         retry_delay: details.retry_info().and_then(|retry| retry.retry_delay),
         advice: advice(&info.reason),
-    }
+    })
 }
 
 /// Nobody has answered.
-pub(super) fn silent(addr: &str, deadline: Duration) -> Failure {
+pub(super) fn silent(attempt: &Attempt, addr: &str, deadline: Duration) -> Failure {
     let waited = humantime::format_duration(deadline);
-    let message = format!("{addr} did not answer within {waited}");
-    foreign(&Status::deadline_exceeded(message), addr)
+    let message = format!("no answer within {waited}");
+    foreign(&Status::deadline_exceeded(message), attempt, addr)
 }
 
 /// No bridge says so: there is none, or something stands before it.
-fn foreign(status: &Status, addr: &str) -> Failure {
+fn foreign(status: &Status, attempt: &Attempt, addr: &str) -> Failure {
     let mut causes = vec![status.message().to_owned()];
-    let mut connecting = false;
     let mut next = status.source();
     while let Some(error) = next {
-        let client = error.downcast_ref::<hyper_util::client::legacy::Error>();
-        connecting |= client.is_some_and(hyper_util::client::legacy::Error::is_connect);
         let text = error.to_string();
         if causes.last() != Some(&text) {
             causes.push(text);
         }
         next = error.source();
     }
+    let ending = if attempt.had_connection() { Ending::Unknown } else { Ending::NoBridge };
     Failure {
         // tonic has no better word for a connection that was never made.
-        code: if connecting { Code::Unavailable } else { status.code() },
+        code: match (ending, status.code()) {
+            (Ending::NoBridge, Code::Unknown) => Code::Unavailable,
+            (_, code) => code,
+        },
         message: format!("{addr}: {}", causes.join(": ")),
+        ending,
         reason: String::new(),
         metadata: BTreeMap::new(),
         violations: Vec::new(),
         retry_delay: None,
         advice: "see that a bridge listens at --addr, and whether it wants TLS (--ca) or none \
                  (--insecure-plaintext)",
+    }
+}
+
+/// A result in a batch that is neither an answer nor a status of the bridge's.
+pub(super) fn unreadable(message: &str) -> Failure {
+    Failure {
+        code: Code::Unknown,
+        message: message.to_owned(),
+        ending: Ending::Unknown,
+        reason: String::new(),
+        metadata: BTreeMap::new(),
+        violations: Vec::new(),
+        retry_delay: None,
+        advice: "",
     }
 }
 
@@ -114,31 +145,50 @@ fn advice(reason: &str) -> &'static str {
     }
 }
 
-/// What is known of the agent, in words.
-fn outcome(outcome: &str) -> Option<&'static str> {
-    Some(match outcome {
-        "not_sent" => "the gateway was not asked; the agent is as it was",
-        "refused" => "the gateway said no; the agent is as it was",
-        "unknown" => "the agent may have changed: look before trying again",
-        _ => return None,
-    })
-}
-
 impl Failure {
+    /// What is known of the agent, as the bridge spells it.
+    fn outcome(&self) -> &str {
+        match (self.ending, self.metadata.get(OUTCOME)) {
+            (Ending::NotDone, Some(outcome)) => outcome,
+            (Ending::NotDone | Ending::NoBridge, _) => "not_sent",
+            _ => "unknown",
+        }
+    }
+
+    /// What is known of the agent, in words.
+    fn outcome_in_words(&self) -> String {
+        let outcome = self.outcome();
+        let said = self.metadata.get(OUTCOME).map(String::as_str);
+        match (outcome, said) {
+            ("not_sent", _) => {
+                format!("{outcome}: the gateway was not asked; the agent is as it was")
+            }
+            ("refused", _) => format!("{outcome}: the gateway said no; the agent is as it was"),
+            (_, Some(said)) if said != outcome => format!(
+                "{said}, which this program does not know: the agent may have changed: look before \
+                 trying again"
+            ),
+            _ => format!("{outcome}: the agent may have changed: look before trying again"),
+        }
+    }
+
     /// All of it, on one line.
     pub(super) fn json(&self) -> Value {
+        json!({ "error": self.fields() })
+    }
+
+    /// All of it.
+    pub(super) fn fields(&self) -> Value {
         let violation =
             |(on, description): &(String, String)| json!({ "on": on, "description": description });
-        let retry = self.retry_delay.map(|delay| delay.as_secs_f64());
         json!({
-            "error": {
-                "code": code_name(self.code),
-                "reason": self.reason,
-                "message": self.message,
-                "metadata": self.metadata,
-                "violations": self.violations.iter().map(violation).collect::<Vec<_>>(),
-                "retry_delay_seconds": retry,
-            }
+            "code": code_name(self.code),
+            "reason": self.reason,
+            "outcome": self.outcome(),
+            "message": self.message,
+            "metadata": self.metadata,
+            "violations": self.violations.iter().map(violation).collect::<Vec<_>>(),
+            "retry_delay_seconds": self.retry_delay.map(|delay| delay.as_secs_f64()),
         })
     }
 }
@@ -153,12 +203,10 @@ impl fmt::Display for Failure {
         for (on, description) in &self.violations {
             lines(f, on, &json!(description))?;
         }
-        for (key, value) in &self.metadata {
-            match outcome(value).filter(|_| key == "outcome") {
-                Some(words) => lines(f, key, &json!(format!("{value}: {words}")))?,
-                None => lines(f, key, &json!(value))?,
-            }
+        for (key, value) in self.metadata.iter().filter(|(key, _)| *key != OUTCOME) {
+            lines(f, key, &json!(value))?;
         }
+        lines(f, OUTCOME, &json!(self.outcome_in_words()))?;
         lines(f, "what to do", &json!(self.advice))?;
         match self.retry_delay {
             None => Ok(()),

@@ -5,7 +5,16 @@ use prost_types::Duration as Span;
 use secrecy::{ExposeSecret as _, SecretString};
 use tonic::Status;
 
-use super::{Mistake, Options, connect::Clients, password, show::Shown, time};
+use super::{
+    Mistake, Options,
+    attempt::Attempt,
+    batch::{self, BatchSetBusy},
+    connect::Clients,
+    register::RegisterSession,
+    secret,
+    show::Shown,
+    time,
+};
 use crate::rpc::proto::{
     CancelAfterCallWorkRequest, CancelBusyRequest, CancelRestingRequest, GetSessionRequest,
     GetStateRequest, SetAfterCallWorkRequest, SetBusyRequest, SetIdleRequest, SetRestingRequest,
@@ -29,12 +38,16 @@ pub(super) enum Method {
     SetResting(SetResting),
     /// End rest.
     CancelResting(Change),
+    /// Make many agents busy, and tell what became of each.
+    BatchSetBusy(BatchSetBusy),
     /// Ask the gateway what an agent is doing.
     GetState(Agent),
     /// Sign an agent in and keep the session alive.
     SignIn(SignIn),
     /// Sign an agent out.
     SignOut(SignOut),
+    /// Hand in the Guid of an agent whom somebody else has signed in.
+    RegisterSession(RegisterSession),
     /// Tell what the bridge knows of an agent's session, without asking the gateway.
     GetSession(Agent),
     /// Tell what happens to agents, until Ctrl-C.
@@ -45,7 +58,7 @@ pub(super) enum Method {
 pub(super) struct Agent {
     /// The agent's id on the gateway.
     #[arg(long, value_name = "ID")]
-    agent: String,
+    pub(super) agent: String,
 }
 
 #[derive(Debug, Args)]
@@ -57,10 +70,10 @@ pub(super) struct Change {
 }
 
 #[derive(Debug, Args)]
-struct Confirm {
+pub(super) struct Confirm {
     /// Wait this long for the event that says that it has happened, such as 5s.
     #[arg(long, value_name = "TIME", value_parser = time)]
-    confirm_within: Option<Duration>,
+    pub(super) confirm_within: Option<Duration>,
 }
 
 #[derive(Debug, Args)]
@@ -134,31 +147,32 @@ pub(super) struct WatchEvents {
 
 /// Makes a unary call, whose clients and requests differ in their types alone.
 macro_rules! make {
-    ($client:expr, $method:ident, $request:expr, $deadline:expr) => {
-        Shown::from(
-            $client.$method(Options::request($request, Some($deadline))).await?.into_inner(),
-        )
+    ($client:expr, $method:ident, $request:expr, $attempt:expr) => {
+        Shown::from($client.$method($attempt.request($request)).await?.into_inner())
     };
 }
 
 impl Method {
     /// Reads or asks for what must not be on a command line, before anything is connected.
-    pub(super) fn password(&self) -> Result<Option<SecretString>, Mistake> {
+    pub(super) fn secret(&self) -> Result<Option<SecretString>, Mistake> {
         match self {
             Self::SignIn(SignIn { password_file: Some(file), .. }) => {
-                password::from_file(file).map(Some)
+                secret::from_file("--password-file", file).map(Some)
             }
             Self::SignIn(SignIn { password_stdin: true, agent, .. }) => {
-                password::ask(&agent.agent).map(Some)
+                let question = format!("Password of agent {}: ", agent.agent);
+                secret::ask("--password-stdin", &question).map(Some)
             }
+            Self::RegisterSession(session) => session.guid().map(Some),
             _ => Ok(None),
         }
     }
 
-    /// What a confirmation adds to the time that a call takes.
-    pub(super) fn confirm_within(&self) -> Duration {
-        let confirm = match self {
+    /// How long to wait for a confirmation, where one is wanted.
+    pub(super) fn confirm_within(&self) -> Option<Duration> {
+        match self {
             Self::SetBusy(SetBusy { confirm, .. })
+            | Self::BatchSetBusy(BatchSetBusy { confirm, .. })
             | Self::SetResting(SetResting { confirm, .. })
             | Self::CancelBusy(Change { confirm, .. })
             | Self::SetIdle(Change { confirm, .. })
@@ -166,8 +180,7 @@ impl Method {
             | Self::CancelAfterCallWork(Change { confirm, .. })
             | Self::CancelResting(Change { confirm, .. }) => confirm.confirm_within,
             _ => None,
-        };
-        confirm.unwrap_or_default()
+        }
     }
 
     /// Makes the call, if it is not the one that streams.
@@ -175,7 +188,8 @@ impl Method {
         self,
         clients: Clients,
         options: &Options,
-        (password, deadline): (Option<SecretString>, Duration),
+        secret: Option<SecretString>,
+        attempt: &Attempt,
     ) -> Result<Shown, Status> {
         let Clients { mut states, mut sessions, .. } = clients;
         let tenant_id = options.tenant.clone();
@@ -185,27 +199,27 @@ impl Method {
                 let prolong = prolong.then_some(true);
                 let request =
                     SetBusyRequest { agent_id, reason, prolong, tenant_id, confirm_within };
-                make!(states, set_busy, request, deadline)
+                make!(states, set_busy, request, attempt)
             }
             Self::CancelBusy(Change { agent, confirm }) => {
                 let (agent_id, confirm_within) = (agent.agent, confirm.span());
                 let request = CancelBusyRequest { agent_id, tenant_id, confirm_within };
-                make!(states, cancel_busy, request, deadline)
+                make!(states, cancel_busy, request, attempt)
             }
             Self::SetIdle(Change { agent, confirm }) => {
                 let (agent_id, confirm_within) = (agent.agent, confirm.span());
                 let request = SetIdleRequest { agent_id, tenant_id, confirm_within };
-                make!(states, set_idle, request, deadline)
+                make!(states, set_idle, request, attempt)
             }
             Self::SetAfterCallWork(Change { agent, confirm }) => {
                 let (agent_id, confirm_within) = (agent.agent, confirm.span());
                 let request = SetAfterCallWorkRequest { agent_id, tenant_id, confirm_within };
-                make!(states, set_after_call_work, request, deadline)
+                make!(states, set_after_call_work, request, attempt)
             }
             Self::CancelAfterCallWork(Change { agent, confirm }) => {
                 let (agent_id, confirm_within) = (agent.agent, confirm.span());
                 let request = CancelAfterCallWorkRequest { agent_id, tenant_id, confirm_within };
-                make!(states, cancel_after_call_work, request, deadline)
+                make!(states, cancel_after_call_work, request, attempt)
             }
             Self::SetResting(SetResting { agent, duration, reason, prolong, confirm }) => {
                 let request = SetRestingRequest {
@@ -216,33 +230,41 @@ impl Method {
                     confirm_within: confirm.span(),
                     prolong: prolong.then_some(true),
                 };
-                make!(states, set_resting, request, deadline)
+                make!(states, set_resting, request, attempt)
             }
             Self::CancelResting(Change { agent, confirm }) => {
                 let (agent_id, confirm_within) = (agent.agent, confirm.span());
                 let request = CancelRestingRequest { agent_id, tenant_id, confirm_within };
-                make!(states, cancel_resting, request, deadline)
+                make!(states, cancel_resting, request, attempt)
+            }
+            Self::BatchSetBusy(batch) => {
+                let request = attempt.request(batch.request(tenant_id));
+                batch::shown(&batch, states.batch_set_busy(request).await?.into_inner())
             }
             Self::GetState(Agent { agent: agent_id }) => {
-                make!(states, get_state, GetStateRequest { agent_id, tenant_id }, deadline)
+                make!(states, get_state, GetStateRequest { agent_id, tenant_id }, attempt)
             }
             Self::SignIn(SignIn { agent, phone_number, force, .. }) => {
                 let request = SignInRequest {
                     agent_id: agent.agent,
-                    password: password.map(|password| password.expose_secret().to_owned()),
+                    password: secret.map(|password| password.expose_secret().to_owned()),
                     phone_number,
                     tenant_id,
                     force,
                     ..SignInRequest::default()
                 };
-                make!(sessions, sign_in, request, deadline)
+                make!(sessions, sign_in, request, attempt)
             }
             Self::SignOut(SignOut { agent, force }) => {
                 let request = SignOutRequest { agent_id: agent.agent, force, tenant_id };
-                make!(sessions, sign_out, request, deadline)
+                make!(sessions, sign_out, request, attempt)
+            }
+            Self::RegisterSession(session) => {
+                let request = session.request(tenant_id, secret.as_ref());
+                make!(sessions, register_session, request, attempt)
             }
             Self::GetSession(Agent { agent: agent_id }) => {
-                make!(sessions, get_session, GetSessionRequest { agent_id, tenant_id }, deadline)
+                make!(sessions, get_session, GetSessionRequest { agent_id, tenant_id }, attempt)
             }
             Self::WatchEvents(_) => return Err(Status::internal("watching is no unary call")),
         })
@@ -250,12 +272,12 @@ impl Method {
 }
 
 impl Confirm {
-    fn span(&self) -> Option<Span> {
+    pub(super) fn span(&self) -> Option<Span> {
         self.confirm_within.and_then(span)
     }
 }
 
-/// `None` for more time than the contract can say.
-fn span(duration: Duration) -> Option<Span> {
+/// `None` for more time than the contract can say, which no flag takes.
+pub(super) fn span(duration: Duration) -> Option<Span> {
     Span::try_from(duration).ok()
 }

@@ -5,11 +5,14 @@ use std::{fmt, time::SystemTime};
 use prost_types::{Timestamp, value::Kind};
 use serde_json::{Map, Number, Value, json};
 
+use super::ending::Ending;
 use crate::rpc::proto::{
     self, ActivityState, CancelAfterCallWorkResponse, CancelBusyResponse, CancelRestingResponse,
-    Confirmation, GetSessionResponse, GetStateResponse, Session, SessionState,
-    SetAfterCallWorkResponse, SetBusyResponse, SetIdleResponse, SetRestingResponse, SignInResponse,
-    SignOutResponse, WatchEventsResponse, confirmation, session::Origin,
+    Confirmation, GetSessionResponse, GetStateResponse, RegisterSessionResponse, Session,
+    SessionState, SetAfterCallWorkResponse, SetBusyResponse, SetIdleResponse, SetRestingResponse,
+    SignInResponse, SignOutResponse, WatchEventsResponse,
+    confirmation::{self, Status},
+    session::Origin,
     watch_events_response::What,
 };
 
@@ -17,14 +20,27 @@ use crate::rpc::proto::{
 pub(super) struct Shown {
     /// What it comes to, on one line.
     pub(super) headline: String,
+    /// What it has of each agent, where it is about many.
+    pub(super) parts: Vec<String>,
     /// All of it, by the names of the proto.
     pub(super) fields: Value,
+    /// How the call has ended, for somebody who has asked for a confirmation.
+    pub(super) ending: Ending,
+}
+
+impl Shown {
+    fn done(headline: String, fields: Value) -> Self {
+        Self { headline, parts: Vec::new(), fields, ending: Ending::Done }
+    }
 }
 
 impl fmt::Display for Shown {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.headline)?;
-        lines(f, "", &self.fields)
+        if self.parts.is_empty() {
+            return lines(f, "", &self.fields);
+        }
+        self.parts.iter().try_for_each(|part| write!(f, "\n{part}"))
     }
 }
 
@@ -49,13 +65,16 @@ macro_rules! changes {
             fn from(response: $response) -> Self {
                 let $response { message, retcode, result, confirmation } = response;
                 let headline = confirmation.as_ref().map_or("OK: accepted".to_owned(), confirmed);
+                let is_confirmed =
+                    confirmation.as_ref().is_some_and(|told| told.status() == Status::Confirmed);
+                let ending = if is_confirmed { Ending::Done } else { Ending::Unconfirmed };
                 let fields = json!({
                     "message": message,
                     "retcode": retcode,
                     "result": result.map(plain),
                     "confirmation": confirmation.map(confirmation_fields),
                 });
-                Self { headline, fields }
+                Self { ending, ..Self::done(headline, fields) }
             }
         }
     )+};
@@ -85,7 +104,7 @@ impl From<GetStateResponse> for Shown {
             "code": response.code,
             "in_call": response.in_call,
         });
-        Self { headline: format!("OK: the agent is {doing}"), fields }
+        Self::done(format!("OK: the agent is {doing}"), fields)
     }
 }
 
@@ -107,7 +126,7 @@ impl From<SignInResponse> for Shown {
             "session": session.as_ref().map(session_fields),
             "skill_reset": skill_reset.map(skills),
         });
-        Self { headline, fields }
+        Self::done(headline, fields)
     }
 }
 
@@ -115,7 +134,14 @@ impl From<SignOutResponse> for Shown {
     fn from(response: SignOutResponse) -> Self {
         let SignOutResponse { message, retcode } = response;
         let fields = json!({ "message": message, "retcode": retcode });
-        Self { headline: "OK: signed out".to_owned(), fields }
+        Self::done("OK: signed out".to_owned(), fields)
+    }
+}
+
+impl From<RegisterSessionResponse> for Shown {
+    fn from(response: RegisterSessionResponse) -> Self {
+        let fields = json!({ "session": response.session.as_ref().map(session_fields) });
+        Self::done("OK: the session is registered".to_owned(), fields)
     }
 }
 
@@ -131,7 +157,7 @@ impl From<GetSessionResponse> for Shown {
             state => format!("the session is {}", words(state.as_str_name(), "SESSION_STATE_")),
         };
         let fields = json!({ "session": session_fields(&session) });
-        Self { headline: format!("OK: {doing}"), fields }
+        Self::done(format!("OK: {doing}"), fields)
     }
 }
 
@@ -150,7 +176,7 @@ impl From<WatchEventsResponse> for Shown {
         let parts = [sequence.to_string(), moment, agent_id, said];
         let parts: Vec<_> = parts.into_iter().filter(|part| !part.is_empty()).collect();
         let headline = parts.join("  ").replace(char::is_control, " ");
-        Self { headline, fields: Value::Object(fields) }
+        Self::done(headline, Value::Object(fields))
     }
 }
 
@@ -192,7 +218,7 @@ fn told(what: Option<What>) -> (&'static str, String, Value) {
 }
 
 fn confirmed(confirmation: &Confirmation) -> String {
-    use confirmation::{Reason, Status};
+    use confirmation::Reason;
     if confirmation.status() == Status::Confirmed {
         return "OK: confirmed".to_owned();
     }

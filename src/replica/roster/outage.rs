@@ -86,7 +86,7 @@ impl Roster {
         let Ended { stopped, unanswered, overdue, coming } = ended;
         let (tenant, late) = (&self.tenant, stopped.len() - unanswered);
         if late > 0 {
-            warn!(tenant.id = %tenant, agents = late, "leases have ended that this replica did not renew in time, though the store has not failed: the process was asleep, or had too little time to run; these agents are polled by whoever has their leases next");
+            warn!(ccgw.tenant.id = %tenant, agents = late, "leases have ended that this replica did not renew in time, though the store has not failed: the process was asleep, or had too little time to run; these agents are polled by whoever has their leases next");
         }
         if unanswered + overdue == 0 {
             return;
@@ -100,10 +100,10 @@ impl Roster {
         let agents = unanswered + overdue + coming;
         match self.when_away {
             WhenAway::Keep => {
-                warn!(tenant.id = %tenant, agents, "leases have ended and the store cannot be asked for new ones; polling goes on without them, since store.when_away is \"keep\"");
+                warn!(ccgw.tenant.id = %tenant, agents, "leases have ended and the store cannot be asked for new ones; polling goes on without them, since store.when_away is \"keep\"");
             }
             WhenAway::Stop => {
-                warn!(tenant.id = %tenant, agents, "leases have ended and the store cannot be asked for new ones; these agents are polled no more, since store.when_away is \"stop\", and the gateway signs them out within two minutes");
+                warn!(ccgw.tenant.id = %tenant, agents, "leases have ended and the store cannot be asked for new ones; these agents are polled no more, since store.when_away is \"stop\", and the gateway signs them out within two minutes");
             }
         }
     }
@@ -113,7 +113,7 @@ impl Roster {
         let mut outage = self.outage();
         outage.dropped = 0;
         if mem::take(&mut outage.is_told) {
-            info!(tenant.id = %self.tenant, "the store gives leases again");
+            info!(ccgw.tenant.id = %self.tenant, "the store gives leases again");
         }
     }
 

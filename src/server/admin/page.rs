@@ -43,11 +43,11 @@ pub(super) fn page(status: &Status) -> String {
 }
 
 fn header(html: &mut Html, status: &Status) {
-    let Status { version, commit, state, started, time, .. } = status;
+    let Status { version, commit, state, start_time, time, .. } = status;
     html.raw("<header>\n<h1>ccgateway-bridge</h1>\n");
     pill(html, if *state == "ready" { "good" } else { "warn" }, state);
     html.raw("\n<p>").text(version).raw(" ").text(commit);
-    html.raw(" · up for ").text(age(*time, *started));
+    html.raw(" · up for ").text(age(*time, *start_time));
     html.raw(" · ").text(crate::time::rfc3339(*time)).raw("</p>\n</header>\n");
 }
 

@@ -381,7 +381,7 @@ impl Slot {
         match Record::of(&self.tenant, agent, &entry, keyring) {
             Ok(record) => Some(record.encode()),
             Err(error) => {
-                warn!(tenant.id = %self.tenant, agent.id = %agent, %error, "a session cannot be stored");
+                warn!(ccgw.tenant.id = %self.tenant, ccgw.agent.id = %agent, %error, "a session cannot be stored");
                 None
             }
         }

@@ -84,7 +84,7 @@ impl Inner {
         }
         let Count { sessions, beside } = count;
         if sessions + beside > 0 {
-            info!(tenant.id = %self.tenant, sessions, passwords = beside, "what was sealed with another key than the first of store.encryption_key_files is sealed with that one now");
+            info!(ccgw.tenant.id = %self.tenant, sessions, passwords = beside, "what was sealed with another key than the first of store.encryption_key_files is sealed with that one now");
         }
         Ok(())
     }

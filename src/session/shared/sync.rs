@@ -85,7 +85,7 @@ pub(super) async fn run(store: Arc<Inner>) {
                 due += jittered(RETRY);
             }
             Err(error) => {
-                debug!(tenant.id = %store.tenant, %error, "sessions cannot be compared with Redis yet");
+                debug!(ccgw.tenant.id = %store.tenant, %error, "sessions cannot be compared with Redis yet");
                 due += jittered(RETRY * 2_u32.pow(failures));
                 failures = (failures + 1).min(DOUBLINGS_MAX);
             }
@@ -137,7 +137,7 @@ impl Inner {
             told += self.tell(older).await?;
         }
         if told > 0 {
-            info!(tenant.id = %self.tenant, sessions = told, "Redis has been told what it did not know");
+            info!(ccgw.tenant.id = %self.tenant, sessions = told, "Redis has been told what it did not know");
         }
         Ok(())
     }

@@ -1,0 +1,125 @@
+//! One call for many agents, and what became of each.
+
+use std::{collections::HashMap, fmt};
+
+use clap::Args;
+use prost::Message as _;
+use serde_json::{Value, json};
+use tonic::{Code, Status};
+use tonic_types::pb;
+
+use super::{
+    ending::Ending,
+    failure::{self, Failure},
+    methods::Confirm,
+    show::Shown,
+};
+use crate::rpc::proto::{
+    BatchSetBusyRequest, BatchSetBusyResponse, batch_set_busy_response::result::Outcome,
+};
+
+#[derive(Debug, Args)]
+pub(super) struct BatchSetBusy {
+    /// An agent's id on the gateway; given once for each of up to 500 agents.
+    #[arg(long = "agent", value_name = "ID", required = true)]
+    agents: Vec<String>,
+    /// Why: 200 to 250, or 0 for none.
+    #[arg(long, value_name = "NUMBER", allow_negative_numbers = true)]
+    reason: Option<i32>,
+    /// Replace the reason of agents who are busy already.
+    #[arg(long)]
+    prolong: bool,
+    #[command(flatten)]
+    pub(super) confirm: Confirm,
+}
+
+impl BatchSetBusy {
+    pub(super) fn request(&self, tenant_id: String) -> BatchSetBusyRequest {
+        BatchSetBusyRequest {
+            agent_ids: self.agents.clone(),
+            reason: self.reason,
+            prolong: self.prolong.then_some(true),
+            tenant_id,
+            confirm_within: self.confirm.span(),
+        }
+    }
+}
+
+/// What became of one agent.
+enum Part {
+    Accepted(Shown),
+    Failed(Failure),
+}
+
+/// What became of each agent that was asked for, in that order.
+pub(super) fn shown(asked: &BatchSetBusy, response: BatchSetBusyResponse) -> Shown {
+    let results = response.results.into_iter();
+    let mut results: HashMap<_, _> =
+        results.map(|result| (result.agent_id, result.outcome)).collect();
+    let part = |agent| (agent, Part::from(results.remove(agent).flatten()));
+    let parts: Vec<(&String, Part)> = asked.agents.iter().map(part).collect();
+
+    let failed = parts.iter().filter(|(_, part)| matches!(part, Part::Failed(_))).count();
+    let accepted = parts.len() - failed;
+    let headline = match failed {
+        0 => format!("OK: {accepted} accepted"),
+        _ => format!("{accepted} accepted, {failed} failed"),
+    };
+    let wanted = asked.confirm.confirm_within.is_some();
+    let endings = parts.iter().map(|(_, part)| part.ending(wanted));
+    Shown {
+        headline,
+        parts: parts.iter().map(|(agent, part)| format!("{agent}: {part}")).collect(),
+        fields: json!({
+            "results": parts.iter().map(|(agent, part)| part.fields(agent)).collect::<Vec<_>>(),
+            "errors": failed,
+        }),
+        ending: endings.max().unwrap_or(Ending::Done),
+    }
+}
+
+// === impl Part ===
+
+impl Part {
+    fn ending(&self, confirmation_wanted: bool) -> Ending {
+        match self {
+            Self::Accepted(shown) => shown.ending.where_confirmation(confirmation_wanted),
+            Self::Failed(failure) => failure.ending,
+        }
+    }
+
+    fn fields(&self, agent: &str) -> Value {
+        match self {
+            Self::Accepted(shown) => json!({ "agent_id": agent, "accepted": shown.fields }),
+            Self::Failed(failure) => json!({ "agent_id": agent, "error": failure.fields() }),
+        }
+    }
+}
+
+impl From<Option<Outcome>> for Part {
+    fn from(outcome: Option<Outcome>) -> Self {
+        match outcome {
+            Some(Outcome::Accepted(accepted)) => Self::Accepted(Shown::from(accepted)),
+            Some(Outcome::Error(error)) => Self::Failed(refused(&error)),
+            None => {
+                let message = "the answer does not say what became of this agent";
+                Self::Failed(failure::unreadable(message))
+            }
+        }
+    }
+}
+
+impl fmt::Display for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Accepted(shown) => shown.fmt(f),
+            Self::Failed(failure) => failure.fmt(f),
+        }
+    }
+}
+
+fn refused(error: &pb::Status) -> Failure {
+    let details = error.encode_to_vec().into();
+    let status = Status::with_details(Code::from(error.code), &*error.message, details);
+    failure::told(&status).unwrap_or_else(|| failure::unreadable(&error.message))
+}

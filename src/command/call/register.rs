@@ -1,0 +1,57 @@
+use std::{path::PathBuf, time::Duration};
+
+use clap::Args;
+use secrecy::{ExposeSecret as _, SecretString};
+
+use super::{
+    Mistake,
+    methods::{Agent, span},
+    secret, time,
+};
+use crate::rpc::proto::RegisterSessionRequest;
+
+#[derive(Debug, Args)]
+pub(super) struct RegisterSession {
+    #[command(flatten)]
+    agent: Agent,
+    #[command(flatten)]
+    from: GuidFrom,
+    /// How long the Guid is good without being registered again, such as 2m [default: the tenant's
+    /// registered_ttl].
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    ttl: Option<Duration>,
+}
+
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+struct GuidFrom {
+    /// The file that holds the Guid and nothing else.
+    #[arg(long, value_name = "FILE")]
+    guid_file: Option<PathBuf>,
+    /// Ask for the Guid; where standard input is a pipe, read its first line.
+    #[arg(long)]
+    guid_stdin: bool,
+}
+
+impl RegisterSession {
+    /// Reads the Guid, or asks for it.
+    pub(super) fn guid(&self) -> Result<SecretString, Mistake> {
+        match &self.from.guid_file {
+            Some(file) => secret::from_file("--guid-file", file),
+            None => secret::ask("--guid-stdin", &format!("Guid of agent {}: ", self.agent.agent)),
+        }
+    }
+
+    pub(super) fn request(
+        self,
+        tenant_id: String,
+        guid: Option<&SecretString>,
+    ) -> RegisterSessionRequest {
+        RegisterSessionRequest {
+            agent_id: self.agent.agent,
+            guid: guid.map(|guid| guid.expose_secret().to_owned()).unwrap_or_default(),
+            ttl: self.ttl.and_then(span),
+            tenant_id,
+        }
+    }
+}

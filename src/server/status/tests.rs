@@ -1,0 +1,118 @@
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use super::*;
+
+/// Every field that programs may rely on, by its path; `*` is each of a list.
+const FORMAT_1: &str = "
+    format_version version commit state time start_time warnings.* window_seconds
+    tenants.*.tenant tenants.*.waiting tenants.*.polled_without_lease tenants.*.polls_stopped
+    tenants.*.gateways.*.host tenants.*.gateways.*.in_use tenants.*.gateways.*.last_answer
+    tenants.*.gateways.*.last_failure.time tenants.*.gateways.*.last_failure.error
+    tenants.*.last_minute.calls tenants.*.last_minute.calls_failed
+    tenants.*.last_minute.requests tenants.*.last_minute.requests_unanswered
+    tenants.*.last_minute.polls tenants.*.last_minute.sign_ins tenants.*.last_minute.events
+    tenants.*.since_start.calls tenants.*.since_start.calls_failed
+    tenants.*.since_start.requests tenants.*.since_start.requests_unanswered
+    tenants.*.since_start.polls tenants.*.since_start.sign_ins tenants.*.since_start.events
+    tenants.*.shares.*.share tenants.*.shares.*.taken tenants.*.shares.*.limit
+    tenants.*.sessions.*.state tenants.*.sessions.*.now tenants.*.sessions.*.entered
+    tenants.*.sign_ins.waiting tenants.*.sign_ins.oldest_seconds tenants.*.sign_ins.under_way
+    tenants.*.sign_ins.per_second tenants.*.sign_ins.empty_in_seconds
+    tenants.*.taken_over.*.agent tenants.*.taken_over.*.attempts tenants.*.taken_over.*.given_up
+    failures.*.time failures.*.tenant failures.*.method failures.*.code failures.*.reason
+    failures.*.outcome failures.*.retcode failures.*.error failures.*.gateway_message
+    shares.*.share shares.*.taken shares.*.limit
+    hosts.*.host hosts.*.share hosts.*.taken hosts.*.limit
+    store.kind store.state store.error store.failures store.file_bytes
+    certificates.*.tenant certificates.*.certificate certificates.*.not_after
+    log.filter log.configured log.until log_lines_lost
+";
+
+/// One of everything that there can be.
+fn all() -> Status {
+    let share = || ShareStatus { share: "calls", taken: 1, limit: 2 };
+    let now = SystemTime::UNIX_EPOCH;
+    let tenant = TenantStatus {
+        tenant: "acme".into(),
+        gateways: vec![GatewayStatus {
+            host: "gateway".into(),
+            in_use: true,
+            last_answer: Some(now),
+            last_failure: Some(FailureStatus { time: now, error: "refused".into() }),
+        }],
+        last_minute: Counts::default(),
+        since_start: Counts::default(),
+        waiting: 0,
+        shares: vec![share()],
+        sessions: vec![SessionStatus { state: "kept", now: 1, entered: 1 }],
+        polled_without_lease: 0,
+        polls_stopped: 0,
+        sign_ins: SignInStatus {
+            waiting: 0,
+            oldest_seconds: 0.0,
+            under_way: 0,
+            per_second: 5.0,
+            empty_in_seconds: 0.0,
+        },
+        taken_over: vec![TakenOverStatus { agent: "1001".into(), attempts: 1, given_up: false }],
+    };
+    let failure = Failure {
+        time: now,
+        tenant: "acme".into(),
+        method: "SetBusy",
+        code: "UNKNOWN",
+        reason: "UNLISTED_RETCODE".into(),
+        outcome: "refused",
+        retcode: Some("999-001".into()),
+        error: "refused".into(),
+        gateway_message: Some("no".into()),
+    };
+    let until = Some("1970-01-01T00:00:00Z".into());
+    Status {
+        format_version: FORMAT_VERSION,
+        version: "0.1.0",
+        commit: "",
+        state: "ready",
+        time: now,
+        start_time: now,
+        warnings: vec!["unsafe".into()],
+        window_seconds: 60.0,
+        tenants: vec![tenant],
+        failures: vec![failure],
+        shares: vec![share()],
+        hosts: vec![HostStatus { host: "gateway".into(), share: share() }],
+        store: StoreStatus::NONE,
+        certificates: vec![CertificateStatus {
+            tenant: None,
+            certificate: "server",
+            not_after: now,
+        }],
+        log: Some(LogView { filter: "info".into(), configured: "info".into(), until }),
+        log_lines_lost: 0,
+    }
+}
+
+fn paths(at: &str, value: &Value, found: &mut BTreeSet<String>) {
+    let below = |name: &str| if at.is_empty() { name.to_owned() } else { format!("{at}.{name}") };
+    match value {
+        Value::Object(fields) => {
+            fields.iter().for_each(|(name, value)| paths(&below(name), value, found));
+        }
+        Value::Array(all) => all.iter().for_each(|value| paths(&below("*"), value, found)),
+        _ => drop(found.insert(at.to_owned())),
+    }
+}
+
+/// Where this fails for a field that has gone or changed its name, the format version has to grow,
+/// and the list with it; a field that has come is added to the list alone.
+#[test]
+fn the_fields_are_those_of_the_format_version() {
+    assert_eq!(FORMAT_VERSION, 1, "the list is of another version");
+    let mut found = BTreeSet::new();
+    let status = serde_json::to_value(all());
+    paths("", &status.unwrap_or_default(), &mut found);
+    let listed: BTreeSet<_> = FORMAT_1.split_whitespace().map(str::to_owned).collect();
+    assert_eq!(found, listed);
+}
