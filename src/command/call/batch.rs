@@ -15,7 +15,7 @@ use super::{
     show::Shown,
 };
 use crate::rpc::proto::{
-    BatchSetBusyRequest, BatchSetBusyResponse, batch_set_busy_response::result::Outcome,
+    BatchSetBusyRequest, BatchSetBusyResponse, batch_set_busy_response::result::Result as Became,
 };
 
 #[derive(Debug, Args)]
@@ -55,7 +55,7 @@ enum Part {
 pub(super) fn shown(asked: &BatchSetBusy, response: BatchSetBusyResponse) -> Shown {
     let results = response.results.into_iter();
     let mut results: HashMap<_, _> =
-        results.map(|result| (result.agent_id, result.outcome)).collect();
+        results.map(|result| (result.agent_id, result.result)).collect();
     let part = |agent| (agent, Part::from(results.remove(agent).flatten()));
     let parts: Vec<(&String, Part)> = asked.agents.iter().map(part).collect();
 
@@ -72,7 +72,7 @@ pub(super) fn shown(asked: &BatchSetBusy, response: BatchSetBusyResponse) -> Sho
         parts: parts.iter().map(|(agent, part)| format!("{agent}: {part}")).collect(),
         fields: json!({
             "results": parts.iter().map(|(agent, part)| part.fields(agent)).collect::<Vec<_>>(),
-            "errors": failed,
+            "error_count": failed,
         }),
         ending: endings.max().unwrap_or(Ending::Done),
     }
@@ -96,11 +96,11 @@ impl Part {
     }
 }
 
-impl From<Option<Outcome>> for Part {
-    fn from(outcome: Option<Outcome>) -> Self {
-        match outcome {
-            Some(Outcome::Accepted(accepted)) => Self::Accepted(Shown::from(accepted)),
-            Some(Outcome::Error(error)) => Self::Failed(refused(&error)),
+impl From<Option<Became>> for Part {
+    fn from(became: Option<Became>) -> Self {
+        match became {
+            Some(Became::Accepted(accepted)) => Self::Accepted(Shown::from(accepted)),
+            Some(Became::Error(error)) => Self::Failed(refused(&error)),
             None => {
                 let message = "the answer does not say what became of this agent";
                 Self::Failed(failure::unreadable(message))

@@ -10,7 +10,7 @@ use crate::rpc::proto::{
     self, ActivityState, CancelAfterCallWorkResponse, CancelBusyResponse, CancelRestingResponse,
     Confirmation, GetSessionResponse, GetStateResponse, RegisterSessionResponse, Session,
     SessionState, SetAfterCallWorkResponse, SetBusyResponse, SetIdleResponse, SetRestingResponse,
-    SignInResponse, SignOutResponse, WatchEventsResponse,
+    SignInResponse, SignOutResponse, StateChange, WatchEventsResponse,
     confirmation::{self, Status},
     session::Origin,
     watch_events_response::What,
@@ -87,7 +87,8 @@ changes!(
     SetAfterCallWorkResponse,
     CancelAfterCallWorkResponse,
     SetRestingResponse,
-    CancelRestingResponse
+    CancelRestingResponse,
+    StateChange
 );
 
 impl From<GetStateResponse> for Shown {

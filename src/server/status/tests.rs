@@ -78,6 +78,11 @@ fn all() -> Status {
         time: now,
         start_time: now,
         warnings: vec!["unsafe".into()],
+        listeners: vec![ListenerStatus {
+            listener: "default".into(),
+            address: "127.0.0.1:1".parse().expect("an address"),
+            tls: true,
+        }],
         window_seconds: 60.0,
         tenants: vec![tenant],
         failures: vec![failure],
@@ -86,6 +91,7 @@ fn all() -> Status {
         store: StoreStatus::NONE,
         certificates: vec![CertificateStatus {
             tenant: None,
+            listener: Some("default".into()),
             certificate: "server",
             not_after: now,
         }],
