@@ -184,7 +184,7 @@ fn mentioned(text: &str) -> impl Iterator<Item = &str> {
         };
         key.split_once('.').is_some_and(|(section, _)| SECTIONS.contains(&section))
             && key.split('.').all(part)
-            && !key.ends_with(".rs")
+            && key.rsplit('.').next() != Some("rs")
             // An attribute of spans.
             && *key != "server.address"
     })

@@ -22,13 +22,13 @@ use crate::support::{AGENT, Setup, TestBridge, until};
 async fn three(server: &str) -> (TestBridge, rustls::pki_types::CertificateDer<'static>) {
     let files = TempDir::new().expect("a folder");
     let own = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("generated");
-    let path = |name: &str| files.path().join(name);
+    let path = |name: &str| files.path().join(name).display().to_string();
     std::fs::write(path("tls.pem"), own.cert.pem()).expect("written");
     std::fs::write(path("tls.key"), own.signing_key.serialize_pem()).expect("written");
     let tenant = format!(
         "[listeners.inner]\naddress = \"127.0.0.1:0\"\nhttp2.max_concurrent_streams = 3\n\
          [listeners.outer]\naddress = \"127.0.0.1:0\"\n\
-         tls = {{ certificate_file = {:?}, key_file = {:?} }}\n",
+         tls = {{ certificate_file = \"{}\", key_file = \"{}\" }}\n",
         path("tls.pem"),
         path("tls.key"),
     );
@@ -102,8 +102,13 @@ async fn connections_are_bounded_over_all_listeners() {
     for name in ["default", "inner"] {
         open.push(connect(addr(&bridge, name)).await);
     }
+<<<<<<< ours
     let taken = "ccgw_server_places_in_use{share=\"connections\"}";
     assert_eq!(bridge.scrape().await[taken], 2.0);
+=======
+    let taken = "ccgw_server_places_taken{share=\"connections\"}";
+    assert_eq!(bridge.scrape().await.get(taken), Some(&2.0));
+>>>>>>> theirs
     // The newcomer gets the place of one that is idle, through whichever listener that came.
     let third = connect(addr(&bridge, "inner")).await;
     until("one to be closed", || open.iter().any(|(_, connection)| connection.is_finished())).await;

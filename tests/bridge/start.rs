@@ -36,7 +36,7 @@ async fn a_port_that_is_taken_is_found_before_anything_is_begun() {
         let before = Handle::current().metrics().num_alive_tasks();
         match Bridge::start(config(&files, ports)).await {
             Err(StartError::Listen { addr, key, .. }) => {
-                assert_eq!((addr, key.as_str()), (port, wrong))
+                assert_eq!((addr, key.as_str()), (port, wrong));
             }
             other => panic!("{other:?}"),
         }
