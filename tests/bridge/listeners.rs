@@ -102,13 +102,8 @@ async fn connections_are_bounded_over_all_listeners() {
     for name in ["default", "inner"] {
         open.push(connect(addr(&bridge, name)).await);
     }
-<<<<<<< ours
     let taken = "ccgw_server_places_in_use{share=\"connections\"}";
-    assert_eq!(bridge.scrape().await[taken], 2.0);
-=======
-    let taken = "ccgw_server_places_taken{share=\"connections\"}";
     assert_eq!(bridge.scrape().await.get(taken), Some(&2.0));
->>>>>>> theirs
     // The newcomer gets the place of one that is idle, through whichever listener that came.
     let third = connect(addr(&bridge, "inner")).await;
     until("one to be closed", || open.iter().any(|(_, connection)| connection.is_finished())).await;
