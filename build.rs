@@ -34,7 +34,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut config = Config::new();
     config.skip_debug(SECRET_MESSAGES);
     config.extern_path(".google.rpc", "::tonic_types::pb");
-    tonic_prost_build::configure().compile_fds_with_config(descriptors.clone(), config)?;
+    tonic_prost_build::configure()
+        .codec_path("crate::rpc::codec::SmallCodec")
+        .compile_fds_with_config(descriptors.clone(), config)?;
 
     let out = PathBuf::from(env::var("OUT_DIR")?).join("descriptors.bin");
     fs::write(out, prost_bytes(&descriptors))?;

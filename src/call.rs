@@ -15,7 +15,7 @@ use std::{fmt, time::Duration};
 
 pub use self::{
     context::Context,
-    deadline::{Caller, Deadline},
+    deadline::{Caller, Deadline, Leaving},
     detached::{Loss, Patience, detached},
     obstacle::{FieldViolation, Obstacle, Share, StoreTrouble, Unreadable, Wait},
     untouched::{Unsent, Untouched},
@@ -91,6 +91,8 @@ pub enum Stage {
     SignIn,
     /// The gateway's answer.
     Answer,
+    /// The session store's, which no gateway has to do with.
+    Store,
 }
 
 /// What is known about the agent after a call that failed.
@@ -193,6 +195,7 @@ impl fmt::Display for Stage {
         f.write_str(match self {
             Self::SignIn => "while the gateway was signing the agent in",
             Self::Answer => "while waiting for the gateway's answer; the agent may have changed",
+            Self::Store => "while the session was being stored; it may have been",
         })
     }
 }

@@ -19,16 +19,11 @@ mod reply;
 mod request;
 mod sign_in;
 
-use std::{
-    pin::pin,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    task::Poll,
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
 };
 
-use futures_util::poll;
 use tokio::time::Instant;
 
 pub use self::{
@@ -48,7 +43,7 @@ pub use self::{
 };
 use self::{endpoint::Endpoint, failure::Failure};
 use crate::{
-    call::{CallError, Obstacle, Patience, Untouched},
+    call::{CallError, Obstacle, Patience, Untouched, Wait},
     config::{self, AuthMode},
     metrics::TenantMetrics,
     tls,
@@ -227,16 +222,5 @@ async fn take_seat(
     patience: &mut Patience,
     untouched: &Untouched,
 ) -> Result<(), Obstacle> {
-    let mut moving = pin!(seat.move_to(address));
-    // Most of the time it is there, and nobody's patience has to be asked.
-    if let Poll::Ready(moved) = poll!(moving.as_mut()) {
-        return moved;
-    }
-    tokio::select! {
-        biased;
-        moved = &mut moving => moved,
-        loss = patience.lost() => {
-            if patience.goes_on(loss, untouched) { moving.await } else { Err(loss.before_sending()) }
-        }
-    }
+    patience.before_sending(untouched, Wait::Queue, seat.move_to(address)).await.flatten()
 }

@@ -6,13 +6,17 @@
 
 mod redis;
 mod roster;
+mod voices;
 
-use std::{fmt, time::Duration};
+use std::{collections::HashMap, fmt, time::Duration};
+
+use tokio::time::Instant;
 
 pub(crate) use self::redis::ROSTER_NEWS;
 pub use self::{
     redis::RedisLeases,
     roster::{Cause, Claimed, LeaseCounts, Polls, Roster},
+    voices::Voices,
 };
 use crate::{id::AgentId, session::StoreFuture};
 
@@ -97,6 +101,12 @@ pub trait Leases: fmt::Debug + Send + Sync {
     /// Tells the same as [`census`](Self::census), but only reads. Replicas that have died without
     /// [leaving](Self::leave) may be among those that it names.
     fn look(&self) -> StoreFuture<'_, Census>;
+
+    /// Calls out to the other replicas that this one is alive; also where the store takes no writes.
+    fn call_out(&self) -> StoreFuture<'_, ()>;
+
+    /// When each replica was last heard to call out, this one among them.
+    fn heard(&self) -> HashMap<ReplicaId, Instant>;
 
     /// Takes the leases of these agents, up to [`LEASES_AT_ONCE`], or renews those that this
     /// replica holds; tells for which of them it now does.

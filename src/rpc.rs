@@ -7,6 +7,7 @@ mod agent_session;
 mod agent_state;
 mod batch;
 mod check;
+mod codec;
 mod details;
 mod failures;
 pub mod proto;

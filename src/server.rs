@@ -11,10 +11,12 @@ mod heads;
 mod health;
 mod house;
 mod intake;
+mod linger;
 mod listener;
 mod metrics;
 mod opening;
 mod rates;
+mod reflection;
 mod send_buffers;
 mod service;
 mod serving;
@@ -119,12 +121,13 @@ pub enum Drained {
     },
 }
 
-/// The ways in which the bridge asks its parts to end, in this order; `Work::cutoff` lies between
-/// the first and the second.
-#[derive(Clone, Debug, Default)]
+/// The ways in which the bridge asks its parts to end, in this order.
+#[derive(Clone, Debug)]
 struct Stages {
     /// No new connections; the open ones get GOAWAY and finish their calls.
     goaway: CancellationToken,
+    /// [`Work::cutoff`]: nobody is waited for any more who may be reading still.
+    cutoff: CancellationToken,
     /// Whatever is open now is closed.
     close: CancellationToken,
 }
@@ -159,7 +162,8 @@ impl Bridge {
         // become known only when this one has begun to poll that one's agents.
         let ports = Ports::open(&config.server)?;
         let stores = open_stores(&config).await?;
-        let (work, stages) = (Work::default(), Stages::default());
+        let work = Work::default();
+        let stages = Stages::before(&work);
         let tasks = (work.clone(), stages.clone());
         let started = Box::pin(Self::start_at(ports, stores.clone(), config, log, tasks)).await;
         if started.is_err() {
@@ -364,6 +368,13 @@ async fn leave_sessions(tenants: &Tenants, drain: &Drain, deadline: Deadline) {
                 info!(tenant.id = %id, kept, signed_out, "agents were signed out");
             }
         }
+    }
+}
+
+impl Stages {
+    fn before(work: &Work) -> Self {
+        let (goaway, close) = (CancellationToken::new(), CancellationToken::new());
+        Self { goaway, cutoff: work.cutoff.clone(), close }
     }
 }
 

@@ -24,7 +24,7 @@ mod underway;
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
-use tokio::sync::Semaphore;
+use tokio::{sync::Semaphore, time::timeout_at};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, warn};
 
@@ -43,7 +43,7 @@ pub use self::{
     take_overs::TakenOver,
 };
 use crate::{
-    call::{CallError, Obstacle, Share, StoreTrouble},
+    call::{CallError, Deadline, Obstacle, Share, Stage, StoreTrouble, Wait},
     config,
     event::{Agents, Events, Moment, Relay, Watch},
     gateway::{AddressView, BuildError, Command, Envelope, Gateway, Reply, SignIn},
@@ -261,13 +261,15 @@ impl Tenant {
     ///
     /// # Errors
     ///
-    /// [`Obstacle::Overloaded`] if the tenant has as many sessions as it may.
+    /// [`Obstacle::Overloaded`] if the tenant has as many sessions as it may;
+    /// [`CallError::Deadline`] if the store has not answered by then, and may have taken it.
     pub async fn register(
-        &self,
+        self: &Arc<Self>,
         agent: AgentId,
         guid: Guid,
         ttl: Option<Duration>,
-    ) -> Result<Arc<Session>, Obstacle> {
+        deadline: Deadline,
+    ) -> Result<Arc<Session>, CallError> {
         // The balancer's cookies name a node: they stay good as long as the Guid names the same.
         let cookies = match self.sessions.warm(agent) {
             Some(known) if known.guid.node() == guid.node() => known.cookies.clone(),
@@ -278,10 +280,32 @@ impl Tenant {
         self.enter(agent, SessionState::Gone, "handed in by its owner");
         let ttl = Some(ttl.unwrap_or(self.config.registered_ttl));
         let session = NewSession { guid, origin: Origin::Registered, ttl, cookies };
-        let stored = self.sessions.put(agent, session).await.map_err(|e| self.store_failed(&e));
-        self.take_overs.decided(agent);
-        self.sign_ins.settle(agent);
-        stored
+        let tenant = self.clone();
+        // In a task of its own: a caller who leaves must not stop it halfway.
+        let storing = self.work.tasks.spawn(async move {
+            let stored = tenant.sessions.put(agent, session).await;
+            tenant.take_overs.decided(agent);
+            tenant.sign_ins.settle(agent);
+            stored.map_err(|error| CallError::unasked(tenant.store_failed(&error)))
+        });
+        match timeout_at(deadline.answer_by(), storing).await {
+            Ok(stored) => stored.unwrap_or(Err(CallError::Internal)),
+            Err(_elapsed) => Err(CallError::Deadline(Stage::Store)),
+        }
+    }
+
+    /// The agent's session, if that is known before the deadline.
+    ///
+    /// # Errors
+    ///
+    /// [`Obstacle::Deadline`]; else as [`Tenant::session`].
+    pub async fn session_by(
+        &self,
+        agent: AgentId,
+        deadline: Deadline,
+    ) -> Result<Option<Arc<Session>>, Obstacle> {
+        let found = timeout_at(deadline.answer_by(), self.session(agent)).await;
+        found.unwrap_or(Err(Obstacle::Deadline(Wait::Store)))
     }
 
     /// Takes in what a reply brings beside its answer: a renewed Guid, and balancer cookies. The answer
@@ -344,6 +368,13 @@ impl Tenant {
     /// What a caller hears for whom there is no place to watch events, or no more.
     pub fn watches_used_up(&self) -> Obstacle {
         Obstacle::Overloaded { share: Share::TenantWatches, limit: self.watches.limit() }
+    }
+
+    /// How long a sign-in may take at the gateway.
+    fn sign_in_max(&self) -> Duration {
+        let config::Timeouts { connect, sign_in, .. } = self.config.timeouts;
+        // Both may be needed twice: for a standby site, and for a forcible sign-in.
+        (connect + sign_in) * 2
     }
 
     /// Cancelled when the bridge begins to stop.

@@ -4,15 +4,18 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// Who calls, and since when; the server stamps it on every request.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Caller {
     /// The other end of the connection.
     pub peer: SocketAddr,
     /// When the head of the request was read.
     pub arrived: Instant,
-    /// Cancelled when the connection is asked to end; calls in flight go on, streams do not.
-    pub leaving: CancellationToken,
 }
+
+/// Cancelled when the connection is asked to end: calls in flight go on, streams do not. The server
+/// stamps it on requests to watch events alone, since cloning a token takes a lock.
+#[derive(Clone, Debug)]
+pub struct Leaving(pub CancellationToken);
 
 /// When a caller stops waiting, and what follows for the bridge.
 #[derive(Clone, Copy, Debug)]

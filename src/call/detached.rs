@@ -5,7 +5,7 @@
 //! own. The caller waits for that task, and the task learns from its [`Patience`] when nobody
 //! waits any more.
 
-use std::mem;
+use std::{mem, pin::pin};
 
 use tokio::{
     sync::oneshot,
@@ -138,12 +138,51 @@ impl Patience {
         self.committed = committed;
     }
 
+    /// Waits for `work`, which has to come before the request, as long as anybody waits for the call.
+    /// Where the call is [committed](Self::commit), the caller is answered when its time is over, and
+    /// the work is waited for to its end.
+    ///
+    /// # Errors
+    ///
+    /// What keeps the request from being sent: that nobody waits any more.
+    pub async fn before_sending<T>(
+        &mut self,
+        untouched: &Untouched,
+        wait: Wait,
+        work: impl Future<Output = T>,
+    ) -> Result<T, Obstacle> {
+        let mut work = pin!(work);
+        let loss = tokio::select! {
+            biased;
+            done = &mut work => return Ok(done),
+            loss = self.lost() => loss,
+        };
+        if self.goes_on(loss, wait, untouched) { Ok(work.await) } else { Err(loss.before(wait)) }
+    }
+
+    /// Waits for `work` to its end. A caller whose time is over before that is told `known`.
+    pub async fn answering<T>(
+        &mut self,
+        known: impl FnOnce() -> CallError,
+        work: impl Future<Output = T>,
+    ) -> T {
+        let mut work = pin!(work);
+        tokio::select! {
+            biased;
+            done = &mut work => done,
+            _loss = self.lost() => {
+                self.answer(known());
+                work.await
+            }
+        }
+    }
+
     /// Whether work that was being waited for goes on after this loss. If so, the caller has been
     /// told that its own request was not sent.
-    pub fn goes_on(&mut self, loss: Loss, untouched: &Untouched) -> bool {
+    pub fn goes_on(&mut self, loss: Loss, wait: Wait, untouched: &Untouched) -> bool {
         let goes_on = self.committed && loss != Loss::Cutoff;
         if goes_on {
-            self.answer(untouched.because(loss.before_sending()));
+            self.answer(untouched.because(loss.before(wait)));
         }
         goes_on
     }
@@ -167,10 +206,10 @@ impl Patience {
 }
 
 impl Loss {
-    /// What kept a request from being sent that had not been.
-    pub fn before_sending(self) -> Obstacle {
+    /// What kept a request from being sent that had not been, while this was being waited for.
+    pub fn before(self, wait: Wait) -> Obstacle {
         match self {
-            Self::Deadline | Self::Gone => Obstacle::Deadline(Wait::Connection),
+            Self::Deadline | Self::Gone => Obstacle::Deadline(wait),
             Self::Cutoff => Obstacle::ShuttingDown,
         }
     }

@@ -180,6 +180,8 @@ pub enum Wait {
     Request,
     /// Other calls for this agent, or a place among the tenant's requests.
     Queue,
+    /// The session store, for the agent's session and what belongs to it.
+    Store,
     /// A connection to the gateway.
     Connection,
     /// Events, which no gateway is asked for.
@@ -263,6 +265,7 @@ impl fmt::Display for Wait {
         f.write_str(match self {
             Self::Request => "before the request was there whole",
             Self::Queue => "while the call waited for its turn",
+            Self::Store => "while the session store was asked for the agent's session",
             Self::Connection => "before there was a connection to the gateway",
             Self::Watching => "while events were watched",
         })

@@ -22,7 +22,7 @@ use super::{
     request::Request,
 };
 use crate::{
-    call::{Loss, Patience, Untouched},
+    call::{Loss, Patience, Untouched, Wait},
     id::AgentId,
 };
 
@@ -133,7 +133,7 @@ impl Endpoint {
                 Ok(connection) => connection,
                 Err(Unconnected::Failed(cause)) => return Err(Failure::NotSent(untouched, cause)),
                 Err(Unconnected::Lost(loss)) => {
-                    return Err(Failure::Kept(untouched.because(loss.before_sending())));
+                    return Err(Failure::Kept(untouched.because(loss.before(Wait::Connection))));
                 }
             };
             if let Err(late) = patience.may_start() {
@@ -186,10 +186,10 @@ impl Endpoint {
             biased;
             opened = &mut opening => opened.map_err(Unconnected::Failed),
             loss = patience.lost() => {
-                if patience.goes_on(loss, untouched) {
+                if patience.goes_on(loss, Wait::Connection, untouched) {
                     return opening.await.map_err(Unconnected::Failed);
                 }
-                patience.answer(untouched.because(loss.before_sending()));
+                patience.answer(untouched.because(loss.before(Wait::Connection)));
                 self.idle.keep(opening.await.ok());
                 Err(Unconnected::Lost(loss))
             }

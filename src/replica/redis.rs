@@ -1,11 +1,17 @@
 //! Leases in the Redis that replicas share.
 
 use std::{
-    sync::atomic::{AtomicU32, Ordering},
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
     time::Duration,
 };
 
-use super::{Attempt, Census, Holder, LeaseRequest, Leases, Lock, Moments, ReplicaId};
+use tokio::time::Instant;
+
+use super::{Attempt, Census, Holder, LeaseRequest, Leases, Lock, Moments, ReplicaId, Voices};
 use crate::{
     id::{AGENT_IDS_ANY, AgentId},
     redis::{Call, Keys, Link, LinkError, Repeat, Script},
@@ -19,6 +25,7 @@ pub struct RedisLeases {
     link: Link,
     keys: Keys,
     time: Duration,
+    voices: Arc<Voices>,
     census: Script,
     hold: Script,
     release: Script,
@@ -113,12 +120,26 @@ return {count, ahead}
 const MOMENTS_AHEAD: Duration = Duration::from_millis(500);
 
 impl RedisLeases {
-    /// The leases of the tenant whose keys these are; each lasts for `time`.
-    pub fn new(me: ReplicaId, link: Link, keys: Keys, time: Duration) -> Self {
+    /// The leases of the tenant whose keys these are; each lasts for `time`. What replicas call out is
+    /// heard by `voices`.
+    pub fn new(me: ReplicaId, link: Link, keys: Keys, time: Duration, voices: Arc<Voices>) -> Self {
         let [census, hold, release] = [CENSUS, HOLD, RELEASE].map(Script::new);
         let [lock, unlock] = [LOCK, UNLOCK].map(Script::new);
         let (moments, replicas) = (Script::new(MOMENTS), AtomicU32::new(1));
-        Self { me, link, keys, time, census, hold, release, lock, unlock, moments, replicas }
+        Self {
+            me,
+            link,
+            keys,
+            time,
+            voices,
+            census,
+            hold,
+            release,
+            lock,
+            unlock,
+            moments,
+            replicas,
+        }
     }
 
     async fn ask(&self) -> Result<Census, LinkError> {
@@ -234,6 +255,19 @@ impl Leases for RedisLeases {
 
     fn look(&self) -> StoreFuture<'_, Census> {
         Box::pin(async { self.read().await.map_err(StoreError::from) })
+    }
+
+    fn call_out(&self) -> StoreFuture<'_, ()> {
+        Box::pin(async {
+            let mut tell = ::redis::cmd("PUBLISH");
+            tell.arg(self.keys.changed()).arg(Voices::words(self.me));
+            let told = self.link.command::<u64>(&tell, Repeat::Once).await;
+            told.map(drop).map_err(StoreError::from)
+        })
+    }
+
+    fn heard(&self) -> HashMap<ReplicaId, Instant> {
+        self.voices.last()
     }
 
     fn hold(&self, agents: Vec<AgentId>, request: LeaseRequest) -> StoreFuture<'_, Vec<AgentId>> {

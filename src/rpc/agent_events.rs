@@ -20,7 +20,7 @@ use super::{
     translate,
 };
 use crate::{
-    call::{CallError, Obstacle, Wait},
+    call::{CallError, Leaving, Obstacle, Wait},
     event::Watch,
     tenant::{Place, Tenant},
 };
@@ -61,8 +61,10 @@ impl AgentEvents for AgentEventsRpc {
         request: Request<WatchEventsRequest>,
     ) -> Result<Response<Responses>, Status> {
         let method = "ccgateway.agent.v1.AgentEvents/WatchEvents";
+        let leaving = request.extensions().get().cloned();
+        let connection = leaving.map_or_else(CancellationToken::new, |Leaving(token)| token);
         let (arrival, record, message) = self.0.arrival(method, request);
-        match self.telling(&arrival, &message).await {
+        match self.telling(&arrival, connection, &message).await {
             Ok((watch, end)) => {
                 let ready = [translate::begin(watch.position())].into();
                 let (shared, record) = (self.0.clone(), Some(record));
@@ -82,6 +84,7 @@ impl AgentEventsRpc {
     async fn telling(
         &self,
         arrival: &Arrival,
+        connection: CancellationToken,
         request: &WatchEventsRequest,
     ) -> Result<(Watch, End), CallError> {
         let timeout = arrival.timeout()?;
@@ -96,7 +99,7 @@ impl AgentEventsRpc {
         let (watch, place) = watch.map_err(CallError::unasked)?;
         let end = End {
             deadline: timeout.and_then(|timeout| arrival.at.checked_add(timeout)),
-            connection: arrival.leaving.clone(),
+            connection,
             bridge: tenant.stopping(),
             place,
             tenant: tenant.clone(),

@@ -60,8 +60,7 @@ async fn register_session(
     let registration = checker.registration(&request);
     let (subject, (guid, ttl)) = checker.done(subject.zip(registration))?;
 
-    let registered = subject.tenant.register(subject.agent, guid, ttl).await;
-    let session = registered.map_err(CallError::unasked)?;
+    let session = subject.tenant.register(subject.agent, guid, ttl, call.context.deadline).await?;
     Ok(RegisterSessionResponse { session: Some(translate::session(&subject, &session)) })
 }
 
@@ -98,7 +97,7 @@ async fn get_session(
     let subject = checker.subject(&call.shared.tenants, &request)?;
     let subject = checker.done(subject)?;
 
-    let session = subject.tenant.session(subject.agent).await;
+    let session = subject.tenant.session_by(subject.agent, call.context.deadline).await;
     let session = session.and_then(|session| session.ok_or(Obstacle::SessionMissing));
     let session = session.map_err(CallError::unasked)?;
     Ok(GetSessionResponse { session: Some(translate::session(&subject, &session)) })

@@ -4,7 +4,6 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 use tonic::{Extensions, Request, Response, Status, metadata::MetadataMap};
 
 use super::{
@@ -71,8 +70,6 @@ pub(super) struct Arrival {
     pub(super) peer: Option<SocketAddr>,
     /// When it came.
     pub(super) at: Instant,
-    /// Cancelled when its connection is asked to end.
-    pub(super) leaving: CancellationToken,
 }
 
 /// Of an id in logs and details.
@@ -82,12 +79,11 @@ pub(super) const ID_MAX: usize = 64;
 
 impl Arrival {
     fn new(metadata: &MetadataMap, extensions: &Extensions) -> Self {
-        let caller = extensions.get::<Caller>().cloned();
-        let (peer, at, leaving) = match caller {
-            Some(Caller { peer, arrived, leaving }) => (Some(peer), arrived, leaving),
-            None => (None, Instant::now(), CancellationToken::new()),
+        let (peer, at) = match extensions.get() {
+            Some(&Caller { peer, arrived }) => (Some(peer), arrived),
+            None => (None, Instant::now()),
         };
-        Self { timeout: timeout(metadata), peer, at, leaving }
+        Self { timeout: timeout(metadata), peer, at }
     }
 
     /// How long the caller waits; `None`: it does not say.

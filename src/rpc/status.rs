@@ -339,13 +339,13 @@ mod tests {
             (Unavailable, "GATEWAY_UNREACHABLE", unsent, Some(1000), Some("1000")),
         );
         check(&CallError::NoAnswer(text()), (Unknown, "GATEWAY_NO_ANSWER", unknown, None, never));
-        for wait in [Wait::Request, Wait::Queue, Wait::Connection, Wait::Watching] {
+        for wait in [Wait::Request, Wait::Queue, Wait::Store, Wait::Connection, Wait::Watching] {
             check(
                 &not_sent(Obstacle::Deadline(wait)),
                 (DeadlineExceeded, "DEADLINE", unsent, None, None),
             );
         }
-        for stage in [Stage::SignIn, Stage::Answer] {
+        for stage in [Stage::SignIn, Stage::Answer, Stage::Store] {
             check(
                 &CallError::Deadline(stage),
                 (DeadlineExceeded, "DEADLINE", unknown, None, never),

@@ -71,7 +71,7 @@ impl Handshake<'_> {
                 let Self { place, peer, callers, .. } = self;
                 drop(place);
                 // In a box, so that a handshake is not as large as a connection.
-                Box::pin(serve_http2(Opened::from(opening), peer, &stay, callers)).await
+                Box::pin(serve_http2(Opened::from(opening), peer, stay, callers)).await
             }
             Err(why) => {
                 self.turn_away(opening).await;

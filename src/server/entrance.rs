@@ -20,6 +20,8 @@ pub(super) struct Entrance {
     pub(super) send_buffers: Arc<SendBuffers>,
     /// Peers that are being told that there is no place.
     pub(super) farewells: Arc<Displacing>,
+    /// Connections that have ended, and whose peers may be reading still.
+    pub(super) lingering: Arc<Displacing>,
     /// Handshakes that took too long.
     late: AtomicU64,
 }
@@ -33,6 +35,7 @@ impl Entrance {
             house: House::new(limits, send_buffers.clone()),
             send_buffers,
             farewells: places(),
+            lingering: Displacing::new(limits.max.get()),
             late: AtomicU64::default(),
         }
     }

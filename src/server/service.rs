@@ -19,17 +19,21 @@ use tower_service::Service as _;
 use super::{
     house::{Guest, OpenCall},
     intake::{Intake, Sender},
-    send_buffers::{Chunk, Reader, SendBuffer},
+    send_buffers::{Chunk, Reader},
     streams::{Answering, Ends, StreamBody, Streams},
 };
 use crate::{
-    call::{CallError, Caller, Obstacle},
+    call::{CallError, Caller, Leaving, Obstacle},
     rpc::Unread,
 };
 
-/// The services, as one connection sees them.
+/// The services, as one connection sees them. A call clones this one `Arc`, whose count no other
+/// connection touches.
 #[derive(Clone, Debug)]
-pub(super) struct Calls {
+pub(super) struct Calls(Arc<Connection>);
+
+#[derive(Debug)]
+struct Connection {
     services: Services,
     peer: SocketAddr,
     guest: Arc<Guest>,
@@ -49,7 +53,7 @@ pub(super) struct Services {
 #[derive(Debug)]
 pub(super) struct Answer {
     body: AnswerBody,
-    buffer: Arc<SendBuffer>,
+    connection: Arc<Connection>,
     reader: Reader,
     /// Until the message is in the send buffer. None for a stream, which has it in its [`Ends`].
     call: Option<OpenCall>,
@@ -63,16 +67,14 @@ enum AnswerBody {
 
 /// A request on its way to its service.
 struct Work {
-    services: Services,
-    peer: SocketAddr,
-    sender: Sender,
-    buffer: Arc<SendBuffer>,
+    connection: Arc<Connection>,
+    arrived: Instant,
 }
 
 impl Calls {
     /// The services for the connection of `peer`.
     pub(super) fn new(services: Services, peer: SocketAddr, guest: Arc<Guest>) -> Self {
-        Self { services, peer, guest }
+        Self(Arc::new(Connection { services, peer, guest }))
     }
 }
 
@@ -82,25 +84,20 @@ impl Service<Request<Incoming>> for Calls {
     type Future = Pin<Box<dyn Future<Output = Result<Response<Answer>, Infallible>> + Send>>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
-        self.guest.heads.see();
+        self.0.guest.heads.see();
         let (mut head, body) = request.into_parts();
-        let (peer, arrived) = (self.peer, Instant::now());
-        let leaving = self.guest.leaving.clone();
-        head.extensions.insert(Caller { peer, arrived, leaving });
-        let work = Work {
-            services: self.services.clone(),
-            peer,
-            sender: Sender { peer: peer.ip(), arrived },
-            buffer: self.guest.buffer.clone(),
-        };
-        if self.guest.is_closed() {
-            let refused =
-                work.services.unread.refuse(&head, &CallError::unasked(Obstacle::ConnectionAged));
+        let Self(connection) = self;
+        let (peer, arrived) = (connection.peer, Instant::now());
+        head.extensions.insert(Caller { peer, arrived });
+        let work = Work { connection: connection.clone(), arrived };
+        if connection.guest.is_closed() {
+            let aged = CallError::unasked(Obstacle::ConnectionAged);
+            let refused = connection.services.unread.refuse(&head, &aged);
             return Box::pin(std::future::ready(Ok(work.once(refused, None))));
         }
         match Answering::of(head.uri.path()) {
-            Answering::Once => Box::pin(work.answer(head, body, self.guest.begin())),
-            answering => Box::pin(work.stream(answering, head, body, self.guest.clone())),
+            Answering::Once => Box::pin(work.answer(head, body, connection.guest.begin())),
+            answering => Box::pin(work.stream(answering, head, body)),
         }
     }
 }
@@ -110,7 +107,7 @@ impl Service<Request<Incoming>> for Calls {
 impl Work {
     /// Has a service answer with one message.
     async fn answer(
-        mut self,
+        self,
         head: Parts,
         body: Incoming,
         call: OpenCall,
@@ -121,52 +118,57 @@ impl Work {
 
     /// Has a service answer with a stream.
     async fn stream(
-        mut self,
+        self,
         answering: Answering,
-        head: Parts,
+        mut head: Parts,
         body: Incoming,
-        guest: Arc<Guest>,
     ) -> Result<Response<Answer>, Infallible> {
+        let Connection { services, peer, guest } = &*self.connection;
         let call = answering.is_use().then(|| guest.begin());
-        let Services { streams, unread, .. } = &self.services;
-        let place = match streams.enter(answering, self.sender.peer) {
+        let Services { streams, unread, .. } = services;
+        let place = match streams.enter(answering, peer.ip()) {
             Ok(place) => place,
             Err(full) => {
                 let refused = unread.refuse(&head, &CallError::unasked(full));
                 return Ok(self.once(refused, call));
             }
         };
-        let deadline = unread.deadline(&head.headers, self.sender.arrived);
+        let deadline = unread.deadline(&head.headers, self.arrived);
+        let events = answering == Answering::Events;
+        if events {
+            head.extensions.insert(Leaving(guest.leaving.clone()));
+        }
         let mut response = self.ask(head, body).await?;
         let Some(place) = place.filter(|_| !response.body().is_end_stream()) else {
             return Ok(self.once(response, call));
         };
         let over = response.extensions_mut().remove();
-        let buffer = self.buffer;
-        let ends = Ends { place, deadline, over, guest, call };
-        let events = answering == Answering::Events;
+        let ends = Ends { place, deadline, over, guest: guest.clone(), call };
+        let connection = self.connection;
         let reader = if events { Reader::slow() } else { Reader::Prompt };
         Ok(response.map(|body| {
             let body = AnswerBody::Stream(ends.put_to(body));
-            Answer { body, buffer, reader, call: None }
+            Answer { body, connection, reader, call: None }
         }))
     }
 
     /// Reads a request to its end and has it answered.
-    async fn ask(&mut self, head: Parts, body: Incoming) -> Result<Response<Body>, Infallible> {
-        let Services { routes, intake, unread, .. } = &mut self.services;
+    async fn ask(&self, head: Parts, body: Incoming) -> Result<Response<Body>, Infallible> {
+        let (peer, arrived) = (self.connection.peer, self.arrived);
+        let Services { routes, intake, unread, .. } = &self.connection.services;
         let path = head.uri.path_and_query().cloned();
-        let response = match intake.take(&head, self.sender, body, unread).await {
-            Ok(body) => routes.call(Request::from_parts(head, body)).await?,
+        let sender = Sender { peer: peer.ip(), arrived };
+        let response = match intake.take(&head, sender, body, unread).await {
+            Ok(body) => routes.clone().call(Request::from_parts(head, body)).await?,
             Err(refused) => return Ok(refused),
         };
-        Ok(unread.look(path.as_ref(), (self.peer, self.sender.arrived), response))
+        Ok(unread.look(path.as_ref(), (peer, arrived), response))
     }
 
     /// An answer that is there.
     fn once(self, response: Response<Body>, call: Option<OpenCall>) -> Response<Answer> {
-        let (buffer, reader) = (self.buffer, Reader::Prompt);
-        response.map(|body| Answer { body: AnswerBody::Once(body), buffer, reader, call })
+        let (connection, reader) = (self.connection, Reader::Prompt);
+        response.map(|body| Answer { body: AnswerBody::Once(body), connection, reader, call })
     }
 }
 
@@ -184,7 +186,8 @@ impl HttpBody for Answer {
             AnswerBody::Once(body) => Pin::new(body).poll_frame(context),
             AnswerBody::Stream(body) => Pin::new(body).poll_frame(context),
         });
-        let chunk = |bytes| self.reader.chunk(bytes, &self.buffer);
+        let buffer = &self.connection.guest.buffer;
+        let chunk = |bytes| self.reader.chunk(bytes, buffer);
         let frame = frame.map(|frame| frame.map(|frame| frame.map_data(chunk)));
         // Only now, so that the connection does not look idle before its send buffer holds the answer.
         self.call = None;
@@ -208,6 +211,6 @@ impl HttpBody for Answer {
 
 impl Drop for Answer {
     fn drop(&mut self) {
-        self.reader.over(&self.buffer);
+        self.reader.over(&self.connection.guest.buffer);
     }
 }

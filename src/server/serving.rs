@@ -4,10 +4,11 @@ use std::{
     future::{Future, pending, poll_fn},
     net::SocketAddr,
     pin::{Pin, pin},
+    sync::Arc,
     time::Duration,
 };
 
-use futures_util::{StreamExt as _, stream::FuturesUnordered};
+use futures_util::{StreamExt as _, poll, stream::FuturesUnordered};
 use hyper_util::rt::TokioIo;
 use rand::RngExt as _;
 use tokio::{
@@ -19,6 +20,7 @@ use super::{
     Stages,
     heads::Heads,
     house::{Guest, Stay},
+    linger::{Lent, READ_OUT, linger},
     listener::Callers,
     opening::Opened,
     service::Calls,
@@ -32,18 +34,64 @@ const ROOM_GRACE: Duration = Duration::from_millis(250);
 /// after it is refused, where its place is wanted or the bridge stops.
 const CROSSING: Duration = Duration::from_secs(1);
 
-/// Serves HTTP/2 until the connection ends, its age or the bridge ends it.
+/// What a peer gets at least for reading why its connection has ended.
+const LINGER_MIN: Duration = Duration::from_secs(1);
+
+/// Serves HTTP/2 until the connection ends, its age or the bridge ends it. Then its peer may read what
+/// it has been sent, without a place in the house.
 pub(super) async fn serve_http2<S>(
     stream: Opened<S>,
     peer: SocketAddr,
-    stay: &Stay,
+    stay: Stay,
     callers: &Callers,
 ) -> Result<(), String>
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
+    let guest = stay.guest.clone();
+    let (lent, back) = Lent::new(stream);
+    // In a box, so that it takes no memory when it is over.
+    let (end, read_out) = Box::pin(serve_calls(lent, peer, &guest, callers)).await;
+    drop(stay);
+    if let Ok(stream) = back.await
+        && !guest.buffer.is_cut()
+    {
+        let_read(stream, peer, read_out.max(LINGER_MIN), callers).await;
+    }
+    end
+}
+
+/// Gives a peer time to read what it has been sent; the first to go where too many take it are those
+/// of the address that has most of them.
+async fn let_read<S>(stream: S, peer: SocketAddr, time: Duration, callers: &Callers)
+where
+    S: AsyncRead + AsyncWrite,
+{
+    let mut lingering = pin!(timeout(time, linger(stream)));
+    // Most peers have closed their side already.
+    if poll!(lingering.as_mut()).is_ready() {
+        return;
+    }
+    let place = callers.entrance.lingering.enter(peer.ip());
+    tokio::select! {
+        _read = lingering => {}
+        () = place.lost() => {}
+        () = callers.stages.cutoff.cancelled() => {}
+    }
+}
+
+/// Serves calls until the connection ends; gives why it has, and how much longer its peer may need to
+/// read its answers.
+async fn serve_calls<S>(
+    stream: Lent<Opened<S>>,
+    peer: SocketAddr,
+    guest: &Arc<Guest>,
+    callers: &Callers,
+) -> (Result<(), String>, Duration)
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
     let Callers { limits, stages, .. } = callers;
-    let guest = &stay.guest;
     let calls = Calls::new(callers.services.clone(), peer, guest.clone());
     let wire = Wire::new(stream, guest.clone());
     let unread = &callers.services.unread;
@@ -60,21 +108,28 @@ where
     });
     let mut cut = pin!(apart(guest.buffer.cut()));
     let not_read = || Err("closed, since its peer does not read".into());
-    tokio::select! {
+    let end = tokio::select! {
         biased;
-        end = unseen.watch(connection.as_mut()) => return ended(end),
-        () = &mut cut => return not_read(),
-        () = asked_to_end => {}
-    }
-    // GOAWAY; the connection then ends by itself after its last call. Streams would go on.
-    guest.leave();
-    connection.as_mut().graceful_shutdown();
-    let connection = async { ended(unseen.watch(connection).await) };
-    tokio::select! {
-        biased;
-        end = last_calls(connection, guest, limits.max_age_grace, stages) => end,
-        () = cut => not_read(),
-    }
+        end = unseen.watch(connection.as_mut()) => Some(ended(end)),
+        () = &mut cut => Some(not_read()),
+        () = asked_to_end => None,
+    };
+    let end = match end {
+        Some(end) => end,
+        None => {
+            // GOAWAY; the connection then ends by itself after its last call. Streams would go on.
+            guest.leave();
+            connection.as_mut().graceful_shutdown();
+            let connection = async { ended(unseen.watch(connection.as_mut()).await) };
+            tokio::select! {
+                biased;
+                end = last_calls(connection, guest, limits.max_age_grace, stages) => end,
+                () = cut => not_read(),
+            }
+        }
+    };
+    // Before the connection is dropped, and what it has not sent with it.
+    (end, guest.buffer.read_out(READ_OUT))
 }
 
 /// Tells of the requests of a connection that no service has seen.
@@ -189,6 +244,11 @@ mod tests {
     use tokio::time::Instant;
 
     use super::*;
+    use crate::tenant::Work;
+
+    fn stages() -> Stages {
+        Stages::before(&Work::default())
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_call_that_has_arrived_when_the_idle_are_closed_is_carried_out() {
@@ -204,7 +264,7 @@ mod tests {
                 sleep(10 * ROOM_GRACE).await;
                 Ok(())
             };
-            let ended = last_calls(connection, guest, 100 * ROOM_GRACE, &Stages::default()).await;
+            let ended = last_calls(connection, guest, 100 * ROOM_GRACE, &stages()).await;
             assert_eq!(ended, Ok(()));
         }
     }
@@ -223,7 +283,7 @@ mod tests {
             drop(open);
             pending().await
         };
-        let ended = last_calls(connection, guest, 100 * ROOM_GRACE, &Stages::default()).await;
+        let ended = last_calls(connection, guest, 100 * ROOM_GRACE, &stages()).await;
         assert_eq!(ended, Err("idle, and closed for a new one".into()));
         let idle = idle_from.elapsed();
         assert!((ROOM_GRACE..2 * ROOM_GRACE).contains(&idle), "{idle:?}");

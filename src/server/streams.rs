@@ -2,7 +2,6 @@
 
 use std::{
     net::IpAddr,
-    num::NonZeroUsize,
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, Waker},
@@ -13,14 +12,17 @@ use bytes::Bytes;
 use http::HeaderMap;
 use hyper::body::{Body as HttpBody, Frame};
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore, oneshot},
+    sync::oneshot,
     time::{Instant, sleep_until, timeout},
 };
 use tonic::{Status, body::Body};
 
-use super::house::{Guest, OpenCall};
+use super::{
+    house::{Guest, OpenCall},
+    reflection::{Reflection, ReflectionPlace},
+};
 use crate::{
-    call::{Obstacle, Share},
+    call::Obstacle,
     config,
     rpc::StreamOver,
     tenant::{Displacing, Place, Usage},
@@ -33,7 +35,7 @@ pub(super) struct Streams {
     /// One for each connection, which is what callers need that check the health of each. A newer
     /// one takes the place of an old one.
     health: Arc<Displacing>,
-    reflection: Arc<Semaphore>,
+    reflection: Arc<Reflection>,
 }
 
 /// What a path's answer is.
@@ -54,7 +56,7 @@ pub(super) enum Answering {
 pub(super) enum StreamPlace {
     Events,
     Health(Place),
-    Reflection { _place: OwnedSemaphorePermit },
+    Reflection { _place: ReflectionPlace },
 }
 
 /// What ends a stream, if neither side does.
@@ -93,8 +95,6 @@ enum State {
     Over(Option<HeaderMap>),
 }
 
-/// Of reflection streams: tools open one at a time, for a moment.
-const REFLECTION_MAX: NonZeroUsize = NonZeroUsize::new(16).unwrap();
 /// How long the events' own service may take for the end of a stream, which it explains better.
 const OWN_END: Duration = Duration::from_secs(1);
 /// How long a peer may take to read the end of a stream, where it makes no other call.
@@ -104,15 +104,14 @@ const END_READ: Duration = Duration::from_secs(5);
 
 impl Streams {
     pub(super) fn new(limits: &config::Connections) -> Self {
-        let reflection = Arc::new(Semaphore::new(REFLECTION_MAX.get()));
-        Self { health: Displacing::new(limits.max.get()), reflection }
+        Self { health: Displacing::new(limits.max.get()), reflection: Arc::default() }
     }
 
     /// A place for a stream of `peer`; none for what is not a stream.
     ///
     /// # Errors
     ///
-    /// [`Obstacle::Overloaded`] if there are as many as there may be.
+    /// [`Obstacle::Overloaded`] if there are as many as there may be, or as may be of this address.
     pub(super) fn enter(
         &self,
         answering: Answering,
@@ -123,18 +122,14 @@ impl Streams {
             Answering::Events => Some(StreamPlace::Events),
             Answering::Health => Some(StreamPlace::Health(self.health.enter(peer))),
             Answering::Reflection => {
-                let (share, limit) = (Share::ServerReflection, REFLECTION_MAX);
-                let place = self.reflection.clone().try_acquire_owned();
-                let place = place.map_err(|_| Obstacle::Overloaded { share, limit })?;
-                Some(StreamPlace::Reflection { _place: place })
+                Some(StreamPlace::Reflection { _place: self.reflection.enter(peer)? })
             }
         })
     }
 
     /// How many places are taken.
     pub(super) fn usage(&self) -> [Usage; 2] {
-        let reflection = Usage::of("reflection", REFLECTION_MAX.get(), &self.reflection);
-        [self.health.usage("health_watches"), reflection]
+        [self.health.usage("health_watches"), self.reflection.usage()]
     }
 }
 

@@ -22,7 +22,7 @@ use crate::{
     id::{AgentId, TenantId},
     keyring::{Keyring, SealError},
     redis::{Keys, Link, LinkError, LinkState, Repeat, Script},
-    replica::{Leases, RedisLeases, ReplicaId, Roster},
+    replica::{Leases, RedisLeases, ReplicaId, Roster, Voices},
 };
 
 mod renewal;
@@ -41,8 +41,16 @@ pub struct Shared {
     lease: Duration,
     when_away: config::WhenAway,
     credentials: bool,
-    /// By tenant, what wakes its roster.
-    news: Arc<Mutex<HashMap<TenantId, Arc<Notify>>>>,
+    /// By tenant, what its roster hears of the other replicas.
+    news: Arc<Mutex<HashMap<TenantId, News>>>,
+}
+
+/// What a roster hears of the other replicas.
+#[derive(Clone, Debug, Default)]
+struct News {
+    /// Told when leases are free, or about to be.
+    stirred: Arc<Notify>,
+    voices: Arc<Voices>,
 }
 
 /// Sessions that replicas share through a Redis.
@@ -67,8 +75,8 @@ struct Inner {
     replace: Script,
     /// Wakes whoever tells Redis later.
     unshared: Notify,
-    /// Wakes the roster.
-    news: Arc<Notify>,
+    /// For the roster.
+    news: News,
     /// Agents of whom something is sealed with another key than the first.
     outdated: Mutex<BTreeSet<AgentId>>,
     /// Agents whose record could not be read, each of them named once.
@@ -106,19 +114,18 @@ impl Shared {
 
     /// Who polls whom of a tenant's agents, by these leases.
     pub fn roster(&self, tenant: &TenantId, leases: Arc<dyn Leases>) -> Roster {
-        Roster::new(tenant.clone(), self.me, leases, self.when_away, self.news(tenant))
+        Roster::new(tenant.clone(), self.me, leases, self.when_away, self.news(tenant).stirred)
     }
 
-    /// Told when leases of the tenant's are free, or about to be.
-    fn news(&self, tenant: &TenantId) -> Arc<Notify> {
+    fn news(&self, tenant: &TenantId) -> News {
         let mut news = self.news.lock().unwrap_or_else(PoisonError::into_inner);
         news.entry(tenant.clone()).or_default().clone()
     }
 
     /// This replica's leases on a tenant's agents.
     pub fn leases(&self, tenant: &TenantId) -> Arc<dyn Leases> {
-        let (link, keys) = (self.link.clone(), self.keys(tenant));
-        Arc::new(RedisLeases::new(self.me, link, keys, self.lease))
+        let (link, keys, voices) = (self.link.clone(), self.keys(tenant), self.news(tenant).voices);
+        Arc::new(RedisLeases::new(self.me, link, keys, self.lease, voices))
     }
 
     /// A tenant's events, about `kept` of them.

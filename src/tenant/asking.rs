@@ -18,7 +18,7 @@ use tracing::debug;
 
 use super::underway::Underway;
 use crate::{
-    call::{CallError, Stage, Untouched},
+    call::{CallError, Stage, Untouched, Wait},
     gateway::{Closing, Command, Reply, Request},
     session::Session,
 };
@@ -80,9 +80,8 @@ impl Underway {
         stage: Stage,
         untouched: Untouched,
     ) -> Result<Reply, CallError> {
-        let Self { tenant, agent, patience, request: place, turn, trace, .. } = self;
-        let wait = tenant.config.limits.queue_wait;
-        let mut seat = tenant.admission.seat(place.as_mut(), turn, wait);
+        let Self { tenant, agent, patience, request: place, wait, turn, trace, .. } = self;
+        let mut seat = tenant.admission.seat(place.as_mut(), turn, *wait);
         let (agent, trace) = (*agent, trace.clone());
         let request = Request { command, agent, session, body, stage, trace };
         tenant.gateway.exchange(request, patience, &mut seat, untouched).await
@@ -100,8 +99,8 @@ impl Underway {
             biased;
             () = &mut noticed => Ok(()),
             loss = self.patience.lost() => {
-                let goes_on = self.patience.goes_on(loss, untouched);
-                let error = untouched.because(loss.before_sending());
+                let goes_on = self.patience.goes_on(loss, Wait::Queue, untouched);
+                let error = untouched.because(loss.before(Wait::Queue));
                 if !goes_on {
                     self.patience.answer(error.clone());
                 }
@@ -123,17 +122,11 @@ impl Underway {
         debug!(tenant.id = %tenant.id, agent.id = %self.agent, "another call for the agent is open at the gateway: asking again in a moment");
         // The gateway is not asked for anything meanwhile.
         let held = self.request.take().is_some();
-        tokio::select! {
-            biased;
-            loss = self.patience.lost() => {
-                if !self.patience.goes_on(loss, untouched) {
-                    return false;
-                }
-                sleep_until(due).await;
-            }
-            () = sleep_until(due) => {}
+        let waited = self.patience.before_sending(untouched, Wait::Queue, sleep_until(due)).await;
+        if waited.is_err() {
+            return false;
         }
-        !held || self.take_place(tenant.config.limits.queue_wait, untouched).await.is_ok()
+        !held || self.take_place(self.wait, untouched).await.is_ok()
     }
 }
 

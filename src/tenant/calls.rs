@@ -9,7 +9,6 @@ use super::{
 };
 use crate::{
     call::{CallError, Context, Deadline, Obstacle, Untouched, Wait, detached},
-    config::Timeouts,
     gateway::{Command, Envelope, SignIn},
     id::AgentId,
     session::Session,
@@ -128,9 +127,7 @@ impl Tenant {
         agent: AgentId,
         lost: u64,
     ) -> Result<Arc<Session>, CallError> {
-        let Timeouts { connect, sign_in, .. } = self.config.timeouts;
-        // Both may be needed twice: for a standby site, and for a forcible sign-in.
-        let deadline = Deadline::new(Instant::now(), RECOVERY_QUEUE + (connect + sign_in) * 2);
+        let deadline = Deadline::new(Instant::now(), RECOVERY_QUEUE + self.sign_in_max());
         let work = move |call: Underway, untouched| call.recover(lost, untouched);
         self.of_bridge(agent, deadline, work).await
     }
@@ -196,6 +193,8 @@ impl Tenant {
         detached(tasks, deadline, cutoff.clone(), move |patience| {
             let request = Some(request);
             let (lock, asked_again) = (None, None);
+            // Also where the work goes on without its caller, whose deadline bounds it otherwise.
+            let wait = wait.min(tenant.sign_in_max());
             let call = Underway {
                 tenant,
                 agent,
@@ -205,6 +204,7 @@ impl Tenant {
                 turn,
                 call,
                 request,
+                wait,
                 lock,
                 asked_again,
             };

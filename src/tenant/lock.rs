@@ -14,12 +14,11 @@ use std::{
 };
 
 use tokio::time::{Instant, sleep};
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{Tenant, underway::Underway};
 use crate::{
-    call::{CallError, Loss, Obstacle, Refusal, Untouched},
-    config::Timeouts,
+    call::{CallError, Loss, Obstacle, Refusal, Untouched, Wait},
     id::AgentId,
     replica::{Attempt, Holder, Leases, Lock},
     retcode::Kind,
@@ -73,40 +72,44 @@ impl Underway {
         let mut ours: Option<SignInLock> = None;
         loop {
             // Signing in twice is harmless; not being signed in is not.
-            let Ok(lock) = held.renew().await else { return Ok(Locked::Ours(ours)) };
+            let Ok(lock) = self.asked_for_lock(&held, untouched).await? else {
+                return Ok(Locked::Ours(ours));
+            };
             if lock.holder != Holder::Other {
                 let claim = tenant.sessions.claim(lock.stored);
                 let ours = ours.get_or_insert_with(|| SignInLock::new(&held, &tenant));
                 ours.begin(claim);
             }
-            if let Some(newer) = self.newer_than(refused, lock.stored).await {
+            let newer = tenant.newer_than(self.agent, refused, lock.stored);
+            let newer = self.patience.before_sending(untouched, Wait::Store, newer).await?;
+            if let Some(newer) = newer {
                 return Ok(Locked::Newer(newer));
             }
             if lock.holder != Holder::Other && lock.others <= OTHERS_MAX {
                 return Ok(Locked::Ours(ours));
             }
-            tokio::select! {
-                biased;
-                loss = self.patience.lost() => {
-                    if !self.patience.goes_on(loss, untouched) {
-                        return Err(loss.before_sending());
-                    }
-                }
-                () = sleep(LOOK_PAUSE) => {}
-            }
+            self.patience.before_sending(untouched, Wait::Queue, sleep(LOOK_PAUSE)).await?;
         }
+    }
+
+    async fn asked_for_lock(
+        &mut self,
+        held: &Arc<Held>,
+        untouched: &Untouched,
+    ) -> Result<Result<Lock, StoreError>, Obstacle> {
+        let mut asking = Asking { held, tasks: &self.tenant.work.tasks, is_answered: false };
+        let asked = self.patience.before_sending(untouched, Wait::Store, held.renew()).await;
+        asking.is_answered = asked.is_ok();
+        asked
     }
 
     /// Whether another replica has signed the agent in, or is about to: then its session must not
     /// be ended by a forcible sign-in.
-    pub(super) async fn is_contested(&self) -> bool {
-        let replaces = self.lock.as_ref().map_or(0, |lock| lock.claim.replaces);
-        let now = self.renewed_lock().await;
-        now.is_some_and(|now| now.others > 0 || now.stored > replaces)
-    }
-
-    async fn renewed_lock(&self) -> Option<Lock> {
-        self.lock.as_ref()?.held.renew().await.ok()
+    pub(super) async fn is_contested(&mut self, untouched: &Untouched) -> Result<bool, Obstacle> {
+        let Some(lock) = &self.lock else { return Ok(false) };
+        let renewal = lock.held.renew();
+        let now = self.patience.before_sending(untouched, Wait::Store, renewal).await?;
+        Ok(now.is_ok_and(|now| now.others > 0 || now.stored > lock.claim.replaces))
     }
 
     /// Waits for the session that another replica is making, where the gateway has refused to make
@@ -117,15 +120,20 @@ impl Underway {
         refused: u64,
     ) -> Option<Arc<Session>> {
         // Where Redis could not be asked for the lock, no session of another replica's comes either.
-        self.lock.as_ref()?;
+        let held = self.lock.as_ref()?.held.clone();
         let tenant = self.tenant.clone();
         let kind = refusal.retcode.kind();
         let until = Instant::now() + tenant.config.timeouts.sign_in;
         while matches!(kind, Kind::CallRepeated | Kind::AlreadySignedIn) && Instant::now() < until {
-            let now = self.renewed_lock().await;
-            let stored = now.map_or(u64::MAX, |now| now.stored);
-            if let Some(newer) = self.newer_than(refused, stored).await {
-                return Some(newer);
+            let look = async {
+                let now = held.renew().await.ok();
+                let stored = now.map_or(u64::MAX, |now| now.stored);
+                (now, tenant.newer_than(self.agent, refused, stored).await)
+            };
+            let known = || CallError::Refused(refusal.clone());
+            let (now, newer) = self.patience.answering(known, look).await;
+            if newer.is_some() {
+                return newer;
             }
             // Who is signed in without one of us being at it is signed in somewhere else.
             let expected = now.is_some_and(|now| now.others > 0);
@@ -156,24 +164,33 @@ impl Underway {
         }
         Some(())
     }
+}
 
+// === impl Tenant ===
+
+impl Tenant {
     /// A session newer than the one that was refused; `stored` is the version in the store.
-    async fn newer_than(&self, refused: u64, stored: u64) -> Option<Arc<Session>> {
-        let known = self.tenant.sessions.warm(self.agent).map_or(0, |known| known.version);
+    async fn newer_than(&self, agent: AgentId, refused: u64, stored: u64) -> Option<Arc<Session>> {
+        let known = self.sessions.warm(agent).map_or(0, |known| known.version);
         if known.max(stored) <= refused {
             return None;
         }
-        self.stored_since(refused).await
+        self.stored_since(agent, refused).await
     }
 
     /// Stores a session that was made, unless another replica has stored one that was asked for
     /// later; gives the one that is stored then.
-    pub(super) async fn store(&self, made: NewSession) -> Result<Arc<Session>, StoreError> {
-        let sessions = &self.tenant.sessions;
-        let Some(lock) = &self.lock else { return sessions.put(self.agent, made).await };
+    pub(super) async fn store_made(
+        &self,
+        agent: AgentId,
+        made: NewSession,
+        lock: Option<&SignInLock>,
+    ) -> Result<Arc<Session>, StoreError> {
+        let sessions = &self.sessions;
+        let Some(lock) = lock else { return sessions.put(agent, made).await };
         let mut claim = lock.claim;
         for _ in 0..STORE_ATTEMPTS {
-            if let Some(stored) = sessions.put_claimed(self.agent, made.clone(), claim).await? {
+            if let Some(stored) = sessions.put_claimed(agent, made.clone(), claim).await? {
                 return Ok(stored);
             }
             match lock.held.renew().await {
@@ -182,7 +199,7 @@ impl Underway {
                 _ => break,
             }
         }
-        let stored = self.tenant.newest_session(self.agent).await;
+        let stored = self.newest_session(agent).await;
         let gone = || StoreError::Unavailable("the session has been ended meanwhile".into());
         stored.ok_or_else(gone)
     }
@@ -192,9 +209,7 @@ impl Underway {
 
 impl Held {
     fn new(leases: &Arc<dyn Leases>, call: &Underway) -> Arc<Self> {
-        let Timeouts { connect, sign_in, .. } = call.tenant.config.timeouts;
-        // Both may be needed twice: for a standby site, and for a forcible sign-in.
-        let attempt = Attempt::lasting((connect + sign_in) * 2);
+        let attempt = Attempt::lasting(call.tenant.sign_in_max());
         let (leases, agent) = (leases.clone(), call.agent);
         Arc::new(Self { leases, agent, attempt, lost: AtomicBool::new(false) })
     }
@@ -209,6 +224,28 @@ impl Held {
 
     fn is_lost(&self) -> bool {
         self.lost.load(Ordering::Relaxed)
+    }
+}
+
+// === impl Asking ===
+
+/// Gives a lock back that nobody waits for any more, and which the store may have given: other
+/// replicas would wait until its time is over.
+struct Asking<'a> {
+    held: &'a Arc<Held>,
+    tasks: &'a TaskTracker,
+    is_answered: bool,
+}
+
+impl Drop for Asking<'_> {
+    fn drop(&mut self) {
+        if self.is_answered {
+            return;
+        }
+        let held = self.held.clone();
+        self.tasks.spawn(async move {
+            let _unavailable = held.leases.unlock_sign_in(held.agent, held.attempt).await;
+        });
     }
 }
 

@@ -1,23 +1,27 @@
 //! Signing an agent in, as a part of a call that has its turn.
 
-use std::{pin::pin, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use tokio::time::{Instant, timeout};
 use tracing::{debug, info, warn};
 
 use super::{
-    SignedIn, Tenant, credentials::Rejection, lock::Locked, sign_ins::Moment, underway::Underway,
+    SignedIn, Tenant,
+    credentials::Rejection,
+    lock::{Locked, SignInLock},
+    sign_ins::Moment,
+    underway::Underway,
 };
 use crate::{
     call::{CallError, Obstacle, Outcome, Patience, Share, Stage, Untouched, Wait},
-    config::{AuthMode, Timeouts},
+    config::AuthMode,
     gateway::{
         Command, Envelope, FORCE_SIGN_IN, Interface, Reply, SIGN_IN, SIGN_OUT, SignIn, reset_skill,
     },
     id::AgentId,
     metrics::TakeOver,
     retcode::Kind,
-    session::{Cookies, Guid, NewSession, Origin, Session, SessionState},
+    session::{Cookies, Guid, NewSession, Origin, Reservation, Session, SessionState},
 };
 
 /// The cause of the state after it.
@@ -34,16 +38,16 @@ impl Underway {
         if let Some(failure) = self.turn.shared_failure(self.arrived) {
             return Err(failure);
         }
-        let Some(sign_in) = self.tenant.usable_credentials(self.agent).await? else {
-            return Ok(None);
-        };
+        let usable = self.tenant.usable_credentials(self.agent);
+        let usable = self.patience.before_sending(untouched, Wait::Store, usable).await?;
+        let Some(sign_in) = usable? else { return Ok(None) };
         // After a restart of the gateway all of its agents wait here, and calls for those who are
         // back already want places.
         self.request = None;
-        let grant = match self.sign_in_moment(refused).await? {
+        let grant = match self.sign_in_moment(refused, untouched).await? {
             Moment::Ours(grant) => grant,
             Moment::Newer(session) => {
-                self.take_place(self.tenant.config.limits.queue_wait, untouched).await?;
+                self.take_place(self.wait, untouched).await?;
                 return Ok(Some(session));
             }
         };
@@ -59,7 +63,7 @@ impl Underway {
         }
         let session = made?;
         if self.request.is_none() {
-            self.take_place(self.tenant.config.limits.queue_wait, untouched).await?;
+            self.take_place(self.wait, untouched).await?;
         }
         Ok(Some(session))
     }
@@ -70,9 +74,8 @@ impl Underway {
         refused: u64,
         untouched: &Untouched,
     ) -> Result<Arc<Session>, Obstacle> {
-        let Timeouts { connect, sign_in: asking, .. } = self.tenant.config.timeouts;
         // Another replica that has the lock may need all of this for its own sign-in.
-        let longest = (connect + asking) * 2;
+        let longest = self.tenant.sign_in_max();
         let lock = timeout(longest, self.sign_in_lock(refused, untouched)).await;
         let lock = lock.map_err(|_elapsed| Obstacle::Deadline(Wait::Queue))??;
         self.lock = match lock {
@@ -100,6 +103,8 @@ impl Underway {
         self.lock = None;
         let (agent, attempt) = (self.agent, SessionState::SigningIn);
         match &made {
+            // The store is still to take it.
+            Ok(session) if session.version == 0 => {}
             Ok(_) => self.tenant.unsay(agent, attempt, former),
             Err(_) => self.tenant.back(agent, attempt, former, SIGN_IN_FAILED),
         }
@@ -114,17 +119,7 @@ impl Underway {
     ) -> Result<(), Obstacle> {
         let tenant = self.tenant.clone();
         let place = tenant.admission.request(tenant.gateway.current(), wait);
-        let mut place = pin!(place);
-        tokio::select! {
-            biased;
-            taken = &mut place => self.request = Some(taken?),
-            loss = self.patience.lost() => {
-                if !self.patience.goes_on(loss, untouched) {
-                    return Err(loss.before_sending());
-                }
-                self.request = Some(place.await?);
-            }
-        }
+        self.request = Some(self.patience.before_sending(untouched, Wait::Queue, place).await??);
         Ok(())
     }
 
@@ -140,7 +135,9 @@ impl Underway {
         }
         let former = self.tenant.session_state(self.agent);
         let made = self.make_session(sign_in, Stage::Answer, untouched).await;
-        self.tenant.back(self.agent, SessionState::SigningIn, former, SIGN_IN_FAILED);
+        if made.is_err() {
+            self.tenant.back(self.agent, SessionState::SigningIn, former, SIGN_IN_FAILED);
+        }
         self.lock = None;
         made
     }
@@ -153,12 +150,14 @@ impl Underway {
     ) -> Result<SignedIn, CallError> {
         let Tenant { id, sessions, .. } = &*self.tenant;
         // Before the gateway is asked: a session for which there is no place would be lost.
-        let Some(_reserved) = sessions.reserve(self.agent) else {
+        let Some(room) = sessions.reserve(self.agent) else {
             let limit = self.tenant.config.limits.sessions;
             let share = Share::TenantSessions;
             return Err(untouched.because(Obstacle::Overloaded { share, limit }));
         };
-        if let Some(error) = self.tenant.credentials.rejection(self.agent, sign_in).await {
+        let rejection = self.tenant.credentials.rejection(self.agent, sign_in);
+        let rejection = self.patience.before_sending(&untouched, Wait::Store, rejection).await;
+        if let Some(error) = untouched.check(rejection)? {
             return Err(untouched.because(error));
         }
         debug!(tenant.id = %id, agent.id = %self.agent, "signing the agent in");
@@ -166,7 +165,7 @@ impl Underway {
         if self.tenant.session_state(self.agent) != Some(SessionState::Recovering) {
             self.tenant.enter(self.agent, SessionState::SigningIn, "");
         }
-        let mut made = self.sign_in_once_or_twice(sign_in, stage, untouched).await?;
+        let mut made = self.sign_in_once_or_twice(sign_in, stage, untouched, room).await?;
         if self.tenant.config.reset_skills_after_sign_in {
             made.skills = Some(self.reset_skills(&made.session).await);
         }
@@ -178,19 +177,23 @@ impl Underway {
         sign_in: &Arc<SignIn>,
         stage: Stage,
         untouched: Untouched,
+        room: Reservation,
     ) -> Result<SignedIn, CallError> {
         let mut reply = self.ask_to_sign_in(&SIGN_IN, sign_in, stage, untouched).await?;
         let unasked = stage == Stage::SignIn;
         let elsewhere = reply.refusal(None).filter(|r| r.retcode.kind() == Kind::AlreadySignedIn);
-        let ours = elsewhere.is_some() && unasked && self.is_contested().await;
+        let again = elsewhere.clone().map(Untouched::after);
+        let ours = match again.as_ref().filter(|_| unasked) {
+            Some(again) => again.check(self.is_contested(again).await)?,
+            None => false,
+        };
         let taken = unasked && !ours && self.note_attempt(elsewhere.is_some());
         // 100-015 says that this gateway allows no forcible sign-in.
-        let may_force = elsewhere.filter(|refusal| refusal.retcode.as_str() != "100-015");
-        if let Some(refusal) = may_force.filter(|_| sign_in.force && !ours) {
-            let untouched = Untouched::after(refusal);
+        let may_force = elsewhere.is_some_and(|refusal| refusal.retcode.as_str() != "100-015");
+        if let Some(untouched) = again.filter(|_| may_force && sign_in.force && !ours) {
             reply = self.ask_to_sign_in(&FORCE_SIGN_IN, sign_in, stage, untouched).await?;
         }
-        let signed_in = self.keep(reply, sign_in, stage).await;
+        let signed_in = self.keep(reply, sign_in, stage, room).await;
         match &signed_in {
             Ok(_) if taken => self.tenant.metrics.sign_ins.take_over(TakeOver::TakenBack),
             Err(CallError::Refused(_)) if taken => {
@@ -218,7 +221,7 @@ impl Underway {
     }
 
     /// Gives the agent its skill queues: without them the sign-in would be of no use.
-    async fn reset_skills(&mut self, session: &Session) -> Result<Envelope, CallError> {
+    async fn reset_skills(&mut self, session: &Arc<Session>) -> Result<Envelope, CallError> {
         self.outlast_caller(Stage::SignIn);
         // A request of its own, of which the answer has a part of its own.
         let untouched = Untouched::at_the_start();
@@ -247,13 +250,14 @@ impl Underway {
         mut reply: Reply,
         sign_in: &Arc<SignIn>,
         stage: Stage,
+        room: Reservation,
     ) -> Result<SignedIn, CallError> {
         let (guid, is_guid_bad) = (reply.guid.take(), reply.is_guid_bad);
         let cookies = Arc::new(Cookies::default());
         reply.set_cookies(&cookies);
         let verdict = reply.into_verdict(None);
         if let Some(rejection) = verdict.as_ref().err().and_then(Rejection::of) {
-            self.tenant.credentials.reject(self.agent, sign_in, rejection).await;
+            self.reject(sign_in, rejection).await;
         }
         let envelope = verdict?;
         let guid = match guid {
@@ -261,28 +265,30 @@ impl Underway {
             None if self.tenant.config.auth_mode == AuthMode::None => Guid::absent(),
             None => {
                 // The next sign-in would end in the same way, and disturb the agent again.
-                let rejection = Rejection::WithoutGuid;
-                self.tenant.credentials.reject(self.agent, sign_in, rejection).await;
+                self.reject(sign_in, Rejection::WithoutGuid).await;
                 let found = if is_guid_bad { "with a Guid that is none" } else { "without a Guid" };
                 return Err(self.undo_sign_in(found, cookies, stage).await);
             }
         };
-        let session = NewSession { guid, origin: Origin::SignedIn, ttl: None, cookies };
-        let stored = self.store(session.clone()).await;
-        let stored = self.tenant.note_unstored(self.agent, "the session of a sign-in", stored);
-        self.tenant.credentials.hold(self.agent, sign_in.clone()).await;
-        let Some(session) = stored else {
-            // The agent is signed in, so this call can go on.
-            let session = Arc::new(Session::unstored(session));
-            return Ok(SignedIn { envelope, session, skills: None });
+        let made = NewSession { guid, origin: Origin::SignedIn, ttl: None, cookies };
+        let (tenant, agent, lock) = (self.tenant.clone(), self.agent, self.lock.take());
+        let (session, sign_in) = (made.clone(), sign_in.clone());
+        let storing = async move {
+            let stored = tenant.store_and_keep(agent, session, sign_in, lock).await;
+            drop(room);
+            stored
         };
-        self.tenant.begin_to_keep(self.agent).await;
-        self.tenant.sign_ins.settle(self.agent);
-        info!(
-            tenant.id = %self.tenant.id, agent.id = %self.agent, session.version = session.version,
-            gateway.node = session.guid.node(), "signed the agent in",
-        );
+        let stored = self.settle(storing).await.flatten();
+        // The agent is signed in, so this call can go on without the store.
+        let session = stored.unwrap_or_else(|| Arc::new(Session::unstored(made)));
         Ok(SignedIn { envelope, session, skills: None })
+    }
+
+    /// Remembers that this sign-in must not be repeated for a while.
+    async fn reject(&mut self, sign_in: &Arc<SignIn>, rejection: Rejection) {
+        let (tenant, agent, sign_in) = (self.tenant.clone(), self.agent, sign_in.clone());
+        let rejecting = async move { tenant.credentials.reject(agent, &sign_in, rejection).await };
+        self.settle(rejecting).await;
     }
 
     /// Signs an agent out again whose sign-in has brought no usable Guid: nobody could act for the
@@ -316,6 +322,31 @@ impl Underway {
 }
 
 impl Tenant {
+    /// Stores the session that a sign-in has made, and begins to keep it. `None`: the store has not
+    /// taken it.
+    async fn store_and_keep(
+        self: Arc<Self>,
+        agent: AgentId,
+        made: NewSession,
+        sign_in: Arc<SignIn>,
+        lock: Option<SignInLock>,
+    ) -> Option<Arc<Session>> {
+        let stored = self.store_made(agent, made, lock.as_ref()).await;
+        let stored = self.note_unstored(agent, "the session of a sign-in", stored);
+        self.credentials.hold(agent, sign_in).await;
+        let Some(session) = stored else {
+            // A keeper of the former session will find out that the gateway has replaced it.
+            let former = self.keepers.is_keeping(agent).then_some(SessionState::Doubtful);
+            self.back(agent, SessionState::SigningIn, former, "the session was not stored");
+            return None;
+        };
+        self.begin_to_keep(agent).await;
+        self.sign_ins.settle(agent);
+        let (version, node) = (session.version, session.guid.node());
+        info!(tenant.id = %self.id, agent.id = %agent, session.version = version, gateway.node = node, "signed the agent in");
+        Some(session)
+    }
+
     /// What the bridge may sign the agent in with by itself; `None`: it has no password.
     pub(super) async fn usable_credentials(
         &self,

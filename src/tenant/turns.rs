@@ -5,15 +5,18 @@
 use std::{
     collections::HashMap,
     future::pending,
+    mem,
     num::NonZeroUsize,
     pin::pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
+use futures_util::future::join_all;
 use tokio::{
     runtime::Handle,
     sync::{Notify, OwnedSemaphorePermit, Semaphore},
+    task::JoinHandle,
     time::Instant,
 };
 
@@ -38,6 +41,8 @@ pub(super) struct Turn {
     shared: Arc<Shared>,
     /// A request that was given up, and which the gateway may still be at.
     closing: Option<Closing>,
+    /// Changes of the session store that nobody waits for any more.
+    changes: Vec<JoinHandle<()>>,
 }
 
 #[derive(Debug)]
@@ -157,13 +162,24 @@ impl Drop for Place {
 impl Turn {
     fn new(permit: OwnedSemaphorePermit, place: Place) -> Self {
         let shared = place.shared.clone();
-        Self { place: Some(place), permit: Some(permit), shared, closing: None }
+        Self {
+            place: Some(place),
+            permit: Some(permit),
+            shared,
+            closing: None,
+            changes: Vec::new(),
+        }
     }
 
     /// The next one gets the turn only when the gateway has had the time to notice that this request
     /// was given up: else it would refuse the next, or carry it out first.
     pub(super) fn hold_for(&mut self, closing: Closing) {
         self.closing = Some(closing);
+    }
+
+    /// The next one gets the turn only when this change is done, which it has to find.
+    pub(super) fn hold_for_change(&mut self, change: JoinHandle<()>) {
+        self.changes.push(change);
     }
 
     /// What this turn's next request has to wait for, too.
@@ -199,12 +215,17 @@ impl Turn {
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        let (Some(closing), Ok(runtime)) = (self.closing.take(), Handle::try_current()) else {
+        let (closing, changes) = (self.closing.take(), mem::take(&mut self.changes));
+        if closing.is_none() && changes.is_empty() {
             return;
-        };
+        }
+        let Ok(runtime) = Handle::try_current() else { return };
         let held = (self.permit.take(), self.place.take());
         runtime.spawn(async move {
-            closing.noticed().await;
+            if let Some(closing) = closing {
+                closing.noticed().await;
+            }
+            let _panics = join_all(changes).await;
             drop(held);
         });
     }

@@ -3,7 +3,7 @@
 //! All of this runs detached from the caller. The turn and the places are held until the gateway
 //! has answered, whether or not anybody still waits, so the agent's next call finds it settled.
 
-use std::{mem, sync::Arc};
+use std::{mem, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 use tracing::{debug, field};
@@ -15,7 +15,7 @@ use super::{
     turns::Turn,
 };
 use crate::{
-    call::{CallError, Obstacle, Patience, Stage, Untouched},
+    call::{CallError, Obstacle, Patience, Stage, Untouched, Wait},
     event::Moment,
     gateway::{
         Command, Envelope, FORCE_SIGN_OUT, Interface, SIGN_IN, SIGN_OUT, SignIn, UPDATE_GUID,
@@ -40,6 +40,8 @@ pub(super) struct Underway {
     pub(super) call: Option<CallPlace>,
     /// `None` while the call waits for something else than the gateway.
     pub(super) request: Option<RequestPlace>,
+    /// How long the call waits for such a place.
+    pub(super) wait: Duration,
     /// What keeps other replicas from signing the agent in meanwhile.
     pub(super) lock: Option<SignInLock>,
     /// When the last request was made again after another call was in its way.
@@ -84,7 +86,8 @@ impl Underway {
         lost: u64,
         untouched: Untouched,
     ) -> Result<Arc<Session>, CallError> {
-        let newer = untouched.check(self.newer_session(lost, &untouched).await)?;
+        let newer = self.stored_or_made(lost, &untouched).await;
+        let newer = untouched.check(newer)?;
         newer.ok_or_else(|| untouched.because(Obstacle::SessionMissing))
     }
 
@@ -119,13 +122,9 @@ impl Underway {
             }
         };
         let untouched = Untouched::after(refused.clone());
-        let newer = if command.interface.only_reads() {
-            self.stored_since(session.version).await
-        } else {
-            let newer = Box::pin(self.newer_session(session.version, &untouched)).await;
-            untouched.check(newer)?
-        };
-        match newer {
+        let newer =
+            Box::pin(self.newer_session(command.interface, session.version, &untouched)).await;
+        match untouched.check(newer)? {
             Some(newer) => {
                 let after = self.tenant.events.moment();
                 let repeated = self.send(command, &newer, untouched).await;
@@ -141,8 +140,9 @@ impl Underway {
         interface: &'static Interface,
         untouched: Untouched,
     ) -> Result<Envelope, CallError> {
-        let session = untouched.check(self.tenant.session(self.agent).await)?;
-        let session = untouched.check(session.ok_or(Obstacle::SessionMissing))?;
+        let session = self.stored_session(&untouched).await.flatten();
+        let session = session.and_then(|session| session.ok_or(Obstacle::SessionMissing));
+        let session = untouched.check(session)?;
         let former = self.tenant.enter(self.agent, SessionState::SigningOut, "");
         let verdict = self.send(&Command::plain(interface), &session, untouched).await;
         let ended = match &verdict {
@@ -152,13 +152,9 @@ impl Underway {
             }),
         };
         if ended {
-            self.tenant.credentials.forget(self.agent).await;
-            self.tenant.keepers.stop(self.agent);
-            self.tenant.take_overs.decided(self.agent);
-            self.tenant.sign_ins.settle(self.agent);
-            self.tenant.enter(self.agent, SessionState::Gone, "signed out");
-            let told = self.tenant.sessions.sign_out(self.agent, session.version).await;
-            self.tenant.note_unstored(self.agent, "that the agent is signed out", told);
+            let (tenant, agent) = (self.tenant.clone(), self.agent);
+            self.settle(async move { tenant.forget_signed_out(agent, session.version).await })
+                .await;
         } else {
             self.tenant.back(self.agent, SessionState::SigningOut, former, "still signed in");
         }
@@ -189,8 +185,9 @@ impl Underway {
         interface: &Interface,
         untouched: &Untouched,
     ) -> Result<Arc<Session>, Obstacle> {
+        let stored = self.stored_session(untouched).await?;
         let tenant = &self.tenant;
-        let lost = match tenant.session(self.agent).await {
+        let lost = match stored {
             Ok(Some(session))
                 if interface.only_reads()
                     || !tenant.sign_ins.is_lost(self.agent, session.version) =>
@@ -219,46 +216,89 @@ impl Underway {
         signed_in?.ok_or(Obstacle::SessionMissing)
     }
 
-    /// A session that may work where `refused` did not: one that was stored meanwhile, else one
-    /// made by signing in.
+    /// What the store has; asks nobody where this process knows it.
+    async fn stored_session(
+        &mut self,
+        untouched: &Untouched,
+    ) -> Result<Result<Option<Arc<Session>>, Obstacle>, Obstacle> {
+        if let Some(known) = self.tenant.sessions.warm(self.agent) {
+            return Ok(Ok(Some(known)));
+        }
+        let loading = Box::pin(self.tenant.session(self.agent));
+        self.patience.before_sending(untouched, Wait::Store, loading).await
+    }
+
+    /// A session that may work where `refused` did not, made anew only for a change.
     async fn newer_session(
+        &mut self,
+        interface: &Interface,
+        refused: u64,
+        untouched: &Untouched,
+    ) -> Result<Option<Arc<Session>>, Obstacle> {
+        if interface.only_reads() {
+            return self.stored_since(refused, untouched).await;
+        }
+        self.stored_or_made(refused, untouched).await
+    }
+
+    /// A session that was stored meanwhile, else one made by signing in.
+    async fn stored_or_made(
         &mut self,
         refused: u64,
         untouched: &Untouched,
     ) -> Result<Option<Arc<Session>>, Obstacle> {
-        if let Some(newer) = self.stored_since(refused).await {
+        if let Some(newer) = self.stored_since(refused, untouched).await? {
             return Ok(Some(newer));
         }
         let made = self.sign_in_unasked(refused, untouched).await?;
         if made.is_none() {
-            self.forget(refused).await;
+            let (tenant, agent) = (self.tenant.clone(), self.agent);
+            self.settle(async move { tenant.forget_refused(agent, refused).await }).await;
         }
         Ok(made)
     }
 
-    pub(super) async fn stored_since(&self, refused: u64) -> Option<Arc<Session>> {
-        let stored = self.tenant.newest_session(self.agent).await;
-        stored.filter(|stored| stored.version > refused)
+    pub(super) async fn stored_since(
+        &mut self,
+        refused: u64,
+        untouched: &Untouched,
+    ) -> Result<Option<Arc<Session>>, Obstacle> {
+        let stored = self.tenant.stored_since(self.agent, refused);
+        self.patience.before_sending(untouched, Wait::Store, stored).await
     }
 
     pub(super) async fn send(
         &mut self,
         command: &Command,
-        session: &Session,
+        session: &Arc<Session>,
         untouched: Untouched,
     ) -> Result<Envelope, CallError> {
         let asked = self.ask(command, (Some(session), None), Stage::Answer, untouched).await;
         let mut reply = asked?;
-        self.tenant.absorb(self.agent, session, &mut reply).await;
+        reply.set_cookies(&session.cookies);
+        if let Some(guid) = reply.guid.take().filter(|guid| *guid != session.guid) {
+            let (tenant, agent, old) = (self.tenant.clone(), self.agent, session.clone());
+            self.settle(async move { tenant.renew_session(agent, &old, guid).await }).await;
+        }
         reply.into_verdict(session.guid.node())
     }
 
-    async fn forget(&self, version: u64) {
-        let removed = self.tenant.sessions.remove(self.agent, version).await;
-        self.tenant.note_unstored(self.agent, "that the gateway has forgotten it", removed);
-        if !self.tenant.keepers.is_keeping(self.agent) {
-            self.tenant.enter(self.agent, SessionState::Gone, "the gateway has forgotten it");
+    /// Waits until the store has taken what the gateway has done, as long as anybody waits for the
+    /// call: it is answered in time however slow the store is. The change goes on after that, and the
+    /// agent's next call waits for it.
+    pub(super) async fn settle<T: Send + 'static>(
+        &mut self,
+        change: impl Future<Output = T> + Send + 'static,
+    ) -> Option<T> {
+        let mut change = Box::pin(change);
+        tokio::select! {
+            biased;
+            done = &mut change => return Some(done),
+            _loss = self.patience.lost() => {}
         }
+        let going_on = self.tenant.work.tasks.spawn(async move { drop(change.await) });
+        self.turn.hold_for_change(going_on);
+        None
     }
 
     /// Notes what became of a call whose caller was not there to hear it.
@@ -274,5 +314,33 @@ impl Underway {
         let error = verdict.as_ref().err().map(field::display);
         debug!(tenant.id = %tenant.id, agent.id = %agent, interface, outcome, error, "ended after its caller had left");
         tenant.abandoned.note(tenant, verdict.as_ref().err());
+    }
+}
+
+impl Tenant {
+    /// The agent's session if it is newer than the one that was refused.
+    pub(super) async fn stored_since(&self, agent: AgentId, refused: u64) -> Option<Arc<Session>> {
+        let stored = self.newest_session(agent).await;
+        stored.filter(|stored| stored.version > refused)
+    }
+
+    async fn forget_signed_out(&self, agent: AgentId, version: u64) {
+        // What is known here does not wait for the store.
+        self.credentials.forget_here(agent);
+        self.keepers.stop(agent);
+        self.take_overs.decided(agent);
+        self.sign_ins.settle(agent);
+        self.enter(agent, SessionState::Gone, "signed out");
+        self.credentials.forget(agent).await;
+        let told = self.sessions.sign_out(agent, version).await;
+        self.note_unstored(agent, "that the agent is signed out", told);
+    }
+
+    async fn forget_refused(&self, agent: AgentId, version: u64) {
+        let removed = self.sessions.remove(agent, version).await;
+        self.note_unstored(agent, "that the gateway has forgotten it", removed);
+        if !self.keepers.is_keeping(agent) {
+            self.enter(agent, SessionState::Gone, "the gateway has forgotten it");
+        }
     }
 }

@@ -3,13 +3,16 @@
 use std::time::Duration;
 
 use ccgateway_bridge::{
-    rpc::proto::SetBusyRequest,
+    rpc::proto::{GetStateRequest, SetBusyRequest},
     sim::{Fault, Interface, Misbehaviour, Options},
 };
 use tokio::time::Instant;
 use tonic::{Code, Request};
 
-use crate::support::{AGENT, Setup, TestBridge, refused};
+use crate::{
+    batch::{batch, registered, request},
+    support::{AGENT, Setup, TestBridge, refused, until},
+};
 
 fn overlap() -> Fault {
     Fault::Retcode { retcode: "000-007".into(), message: String::new() }
@@ -132,4 +135,26 @@ async fn a_change_waits_until_the_gateway_has_noticed_that_the_reset_before_it_w
     assert_eq!(bridge.asked(Interface::ResetSkill).len(), agents.len());
     assert_eq!(bridge.asked(Interface::SayBusy).len(), agents.len(), "none met the reset");
     assert_eq!(bridge.gateway.violations(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn what_a_batch_asks_again_waits_for_its_place_as_long_as_before() {
+    let gateway = Options { latency: Duration::from_millis(100), ..<_>::default() };
+    let tenant = "limits.in_flight = 1\nlimits.queue_wait = \"300ms\"\n".into();
+    let bridge = registered(Setup { gateway, tenant, ..<_>::default() }, AGENT..AGENT + 2).await;
+    bridge.gateway.clear_journal();
+    bridge.gateway.misbehave(Misbehaviour::once(overlap()).on(Interface::SayBusy));
+    let slow = Fault::Delay(Duration::from_secs(1));
+    bridge.gateway.misbehave(Misbehaviour::always(slow).on(Interface::AgentStatus));
+    let busy = batch(&bridge, request([AGENT]), Duration::from_secs(20));
+    // Gets the only place when the batch's first request has been answered, and keeps it for longer
+    // than calls wait for one.
+    let other = async {
+        until("the first request", || !bridge.asked(Interface::SayBusy).is_empty()).await;
+        let request = GetStateRequest { agent_id: (AGENT + 1).to_string(), ..<_>::default() };
+        bridge.states.clone().get_state(request).await
+    };
+    let (busy, _other) = tokio::join!(busy, other);
+    assert_eq!(busy.expect("an answer").errors, 0);
+    assert_eq!(bridge.asked(Interface::SayBusy).len(), 2);
 }

@@ -1,6 +1,6 @@
 //! Requests that are begun and not ended: they hold little memory, for a short time.
 
-use std::{num::NonZeroU64, time::Duration};
+use std::time::Duration;
 
 use bytes::Bytes;
 use ccgateway_bridge::rpc::proto::GetSessionRequest;
@@ -63,14 +63,6 @@ fn most() -> Bytes {
     body.into()
 }
 
-fn peak_memory(program: &Program) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", program.pid()));
-    let status = status.expect("Linux");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a peak");
-    let kib = line.trim().trim_end_matches(" kB").parse::<NonZeroU64>().expect("a number");
-    kib.get() * 1024
-}
-
 /// A call that needs no gateway, which is as busy as this test.
 async fn call(program: &Program) -> Result<(), tonic::Status> {
     let request = GetSessionRequest { agent_id: "1001".into(), ..<_>::default() };
@@ -86,7 +78,7 @@ async fn half_messages_take_little_memory_and_keep_no_caller_out() {
     for _ in 0..CONNECTIONS {
         clients.push(connect(&program).await);
     }
-    let before = peak_memory(&program);
+    let before = program.peak_memory();
     let mut halves = Vec::new();
     let path = "/ccgateway.agent.v1.AgentState/SetBusy";
     for client in &clients {
@@ -114,7 +106,7 @@ async fn half_messages_take_little_memory_and_keep_no_caller_out() {
     assert!(late >= 100, "{late} had a place until their deadline");
     // A hundred messages of 16 KiB, the windows of a hundred connections with 128 KiB each, and what
     // connections and streams take; the messages alone would be 94 MiB.
-    let taken = peak_memory(&program).saturating_sub(before) / MIB;
+    let taken = program.peak_memory().saturating_sub(before) / MIB;
     println!("6000 half messages took {taken} MiB");
     assert!(taken < 60, "{taken} MiB");
     call(&program).await.expect("still");

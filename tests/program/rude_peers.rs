@@ -28,7 +28,7 @@ fn limits(more: &str) -> String {
     format!("server.connections = {{ max = 8, handshakes = 4, handshake_timeout = \"3s\"{more} }}")
 }
 
-trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
@@ -58,7 +58,7 @@ async fn caller(program: &Program, tls: Option<&TlsConnector>) -> String {
     call(tls_over(tls, stream).await).await
 }
 
-async fn tls_over(
+pub(crate) async fn tls_over(
     tls: &TlsConnector,
     stream: TcpStream,
 ) -> tokio_rustls::client::TlsStream<TcpStream> {
@@ -87,7 +87,7 @@ async fn check(what: &str, program: &Program, over: Option<&TlsConnector>, words
     assert_eq!(answered.as_deref(), Ok("0"), "{what}");
 }
 
-fn connector(ca: &str) -> TlsConnector {
+pub(crate) fn connector(ca: &str) -> TlsConnector {
     let mut roots = RootCertStore::empty();
     let pem = rustls::pki_types::CertificateDer::from_pem_file(ca).expect("a certificate");
     roots.add(pem).expect("a root");

@@ -1,6 +1,6 @@
 //! Streams that callers hold: they keep nobody out, and end when they should.
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 use bytes::Bytes;
 use ccgateway_bridge::rpc::proto::WatchEventsRequest;
@@ -98,16 +98,20 @@ async fn health_watches_are_as_many_as_connections() {
 }
 
 #[tokio::test]
-async fn reflection_streams_beyond_sixteen_are_refused() {
+async fn one_address_has_no_more_than_half_of_the_reflection_streams() {
     let program = Program::start("", &[]).await;
     let mut raw = Raw::connect(program.grpc, &[]).await;
-    for number in 0..16 {
-        raw.begin(2 * number + 1, REFLECT, "1H").await;
-        let head = head(&mut raw, 2 * number + 1).await;
+    for stream in (1..16).step_by(2) {
+        raw.begin(stream, REFLECT, "1H").await;
+        let head = head(&mut raw, stream).await;
         assert_eq!(head.flags & END_STREAM, 0);
     }
-    raw.begin(33, REFLECT, "1H").await;
-    assert!(head(&mut raw, 33).await.ends(33), "refused");
+    raw.begin(17, REFLECT, "1H").await;
+    assert!(head(&mut raw, 17).await.ends(17), "refused");
+    let other = SocketAddr::from(([127, 0, 0, 2], 0));
+    let mut other = Raw::connect_from(other, program.grpc).await;
+    other.begin(1, REFLECT, "1H").await;
+    assert!(!head(&mut other, 1).await.ends(1), "another address");
     let refused = program.printed("SERVER_OVERLOADED").await;
     assert!(refused.contains("RESOURCE_EXHAUSTED"), "{refused}");
     drop(raw);

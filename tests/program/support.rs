@@ -1,4 +1,4 @@
-use std::{net::SocketAddr, path::PathBuf, process::Stdio, time::Duration};
+use std::{net::SocketAddr, num::NonZeroU64, path::PathBuf, process::Stdio, time::Duration};
 
 use ccgateway_bridge::{
     client::{self, Channel},
@@ -114,6 +114,15 @@ impl Program {
         let (sender, logged) = watch::channel(printed);
         let printed = tokio::spawn(read(sender, errors, output));
         Self { gateway, grpc, admin, child, printed, logged, files }
+    }
+
+    /// The most memory that it has had at once, in bytes.
+    pub(crate) fn peak_memory(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid()));
+        let status = status.expect("Linux");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a peak");
+        let kib = line.trim().trim_end_matches(" kB").parse::<NonZeroU64>().expect("a number");
+        kib.get() * 1024
     }
 
     pub(crate) fn origin(&self) -> Uri {

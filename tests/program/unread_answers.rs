@@ -1,6 +1,6 @@
 //! Answers that are made and not read: they hold little memory, for a short time.
 
-use std::{num::NonZeroU64, time::Duration};
+use std::time::Duration;
 
 use bytes::Bytes;
 use ccgateway_bridge::rpc::proto::GetSessionRequest;
@@ -51,14 +51,6 @@ async fn begin(client: &SendRequest<Bytes>, path: &str, message: &[u8]) -> Optio
     Some((response, body))
 }
 
-fn peak_memory(program: &Program) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", program.pid()));
-    let status = status.expect("Linux");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a peak");
-    let kib = line.trim().trim_end_matches(" kB").parse::<NonZeroU64>().expect("a number");
-    kib.get() * 1024
-}
-
 /// A call that needs no gateway.
 async fn call(program: &Program) {
     let request = GetSessionRequest { agent_id: "1001".into(), ..<_>::default() };
@@ -67,7 +59,7 @@ async fn call(program: &Program) {
 
 /// Has many calls made whose answers nobody reads; gives the memory that they took at their peak.
 async fn memory_of(program: &Program, path: &str, message: &[u8]) -> u64 {
-    let before = peak_memory(program);
+    let before = program.peak_memory();
     let mut held = Vec::new();
     for _ in 0..CONNECTIONS {
         let client = connect(program).await;
@@ -75,7 +67,7 @@ async fn memory_of(program: &Program, path: &str, message: &[u8]) -> u64 {
         held.push(within("the answers' heads", futures_util::future::join_all(begun)).await);
     }
     call(program).await;
-    peak_memory(program).saturating_sub(before) / MIB
+    program.peak_memory().saturating_sub(before) / MIB
 }
 
 #[tokio::test]
@@ -86,8 +78,8 @@ async fn answers_that_nobody_reads_take_little_memory_and_keep_no_caller_out() {
     let path = "/ccgateway.agent.v1.AgentSession/GetSession";
     let taken = memory_of(&program, path, &request.encode_to_vec()).await;
     println!("{} unread answers took {taken} MiB", CONNECTIONS * STREAMS);
-    // 32 MiB of answers, and what connections take.
-    assert!(taken < 70, "{taken} MiB");
+    // 32 MiB, or 64 in a burst, of answers that are counted with about twice what small ones take.
+    assert!(taken < 40, "{taken} MiB");
     let metrics = program.ask("GET /metrics", "").await.1;
     let closed = "ccgw_connections_turned_away_total{cause=\"answers_full\"} ";
     let closed = metrics.lines().find_map(|line| line.strip_prefix(closed)).expect("counted");
@@ -104,7 +96,8 @@ async fn descriptions_that_nobody_reads_take_little_memory() {
     let path = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
     let taken = memory_of(&program, path, &request.encode_to_vec()).await;
     println!("{} unread descriptions took {taken} MiB", CONNECTIONS * STREAMS);
-    assert!(taken < 70, "{taken} MiB");
+    // All connections stay, with the room that h2 once had for a hundred streams each.
+    assert!(taken < 40, "{taken} MiB");
 }
 
 #[tokio::test]

@@ -22,6 +22,7 @@ use crate::{
 const AGENTS: std::ops::Range<u32> = 1001..1041;
 const OUTAGE: Duration = Duration::from_secs(150 / SCALE as u64);
 const WITHOUT_LEASE: &str = "ccgw_polled_without_lease{";
+const STORE_REFUSES: &str = "ccgw_store_state{state=\"refuses_writes\"}";
 const STOPPED: &str = "ccgw_polls_stopped{";
 const KEPT: &str = "ccgw_sessions{tenant=\"acme\",state=\"kept\"}";
 
@@ -156,6 +157,25 @@ async fn a_session_that_is_lost_while_redis_takes_no_writes_is_told_and_made_ane
     centre.redis_takes_writes(true).await;
     eventually("the agent to be signed in again", || centre.signed_in() == AGENTS.len()).await;
     centre.all_are_polled(AGENTS).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whom_a_replica_kept_that_is_killed_while_redis_takes_no_writes_another_one_keeps() {
+    let centre = Centre::open().await;
+    let [mut killed, stays] = centre.two_replicas().await;
+    centre.redis_takes_writes(false).await;
+    let replicas = [stays];
+    until_sum_is(&replicas, STORE_REFUSES, 1.0).await;
+    killed.kill().await;
+    until_sum_is(&replicas, KEPT, f64::from(AGENTS.end - AGENTS.start)).await;
+    // For longer than the gateway keeps agents whom nobody polls.
+    sleep(OUTAGE).await;
+    assert_eq!(centre.signed_in(), AGENTS.len());
+    assert_eq!(centre.asked(Interface::SignIn), 0);
+    assert_eq!(centre.gateway.violations(), Vec::<String>::new(), "each is polled by one");
+    for agent in AGENTS {
+        replicas[0].set_busy(agent).await.expect("as before");
+    }
 }
 
 /// Polls by what was answered.

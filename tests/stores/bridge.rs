@@ -128,6 +128,14 @@ impl Callee {
         self.sessions.clone().sign_in(request).await.map(drop)
     }
 
+    pub(crate) fn states(&self) -> AgentStateClient<Channel> {
+        self.states.clone()
+    }
+
+    pub(crate) fn sessions(&self) -> AgentSessionClient<Channel> {
+        self.sessions.clone()
+    }
+
     /// Stops as a process does that is told to.
     pub(crate) async fn stop(self) {
         let Self { bridge, states, sessions } = self;
@@ -140,7 +148,7 @@ impl Callee {
         self.sessions.clone().sign_out(request).await.expect("signed out");
     }
 
-    async fn register(&self, agent: u32, guid: &str) {
+    pub(crate) async fn register(&self, agent: u32, guid: &str) {
         let (agent_id, guid) = (agent.to_string(), guid.to_owned());
         let request = RegisterSessionRequest { agent_id, guid, ..<_>::default() };
         self.sessions.clone().register_session(request).await.expect("registered");

@@ -24,5 +24,6 @@ mod redis;
 mod refusals;
 mod secrets;
 mod sharing;
+mod slow;
 mod support;
 mod topologies;

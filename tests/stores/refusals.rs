@@ -3,6 +3,7 @@
 use ccgateway_bridge::{
     config::{Sentinel, Topology},
     redis::LinkState,
+    replica::LeaseRequest,
     session::{SessionStore as _, StoreError},
 };
 
@@ -11,7 +12,7 @@ use crate::{
     cluster::Cluster,
     fake::Fake,
     redis::RedisServer,
-    support::{Replica, agent, all_listen, eventually, made, redis},
+    support::{Replica, agent, all_listen, eventually, made, redis, tenant},
     topologies::{ask, with},
 };
 
@@ -233,4 +234,36 @@ async fn a_redis_that_refuses_now_and_then_is_not_said_to_be_well_in_between() {
     assert_eq!(told(&replica).0, "refuses_writes");
     replica.put(1003, "c").await;
     assert_eq!(told(&replica).0, "refuses_writes");
+}
+
+#[tokio::test]
+async fn replicas_know_of_each_other_and_of_their_leases_where_memory_is_full() {
+    let server = RedisServer::start().await;
+    let (left, right) = (Replica::of(&server), Replica::of(&server));
+    all_listen(&server, 2).await;
+    left.put(1001, "kept").await;
+    let [left, right] = [left, right].map(|replica| (replica.shared.leases(&tenant()), replica));
+    let (one, other) = (&left.0, &right.0);
+    one.census().await.expect("told");
+    let before = other.census().await.expect("told");
+    assert_eq!((before.replicas.len(), &before.agents[..]), (2, &[agent(1001)][..]));
+    let held = one.hold(vec![agent(1001)], LeaseRequest(1)).await.expect("taken");
+    assert_eq!(held, [agent(1001)]);
+
+    set(&server, "maxmemory", "1").await;
+    one.census().await.expect_err("it writes");
+    one.hold(vec![agent(1001)], LeaseRequest(2)).await.expect_err("it writes");
+    assert_eq!(other.look().await.expect("read"), before);
+    let owners = other.held_by_others(vec![agent(1001), agent(1002)]).await.expect("read");
+    let [(owned, owner)] = &owners[..] else { panic!("{owners:?}") };
+    assert_eq!(*owned, agent(1001));
+    one.call_out().await.expect("a message takes no memory");
+    for leases in [one, other] {
+        eventually("its voice", || leases.heard().keys().eq([owner])).await;
+    }
+    one.release(vec![agent(1001)], LeaseRequest(3)).await.expect("an end takes no memory");
+    assert_eq!(other.held_by_others(vec![agent(1001)]).await.expect("read"), []);
+    one.leave().await.expect("nor does this");
+    let left = other.look().await.expect("read").replicas;
+    assert!(left.len() == 1 && !left.contains(owner), "{left:?}");
 }

@@ -81,9 +81,12 @@ impl Roster {
     }
 
     /// Reads what a census cannot tell, since it also writes. A replica can say that it goes away even
-    /// to a store that takes no other writes.
+    /// to a store that takes no other writes, and of those that died the others hear nothing any more.
     async fn look_again(&self) -> Result<(), StoreError> {
-        let Census { replicas, agents } = self.leases.look().await?;
+        // Whoever cannot call out can still read.
+        let (_unheard, census) = tokio::join!(self.leases.call_out(), self.leases.look());
+        let Census { mut replicas, agents } = census?;
+        self.living(&mut replicas);
         let asked_for = {
             let mut held = self.held();
             // Without this replica, the list is one that the others go on writing, or is gone.

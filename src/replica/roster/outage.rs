@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::{Roster, held::Ended};
-use crate::config::WhenAway;
+use crate::{config::WhenAway, replica::ReplicaId};
 
 /// What follows from a store that cannot be asked.
 #[derive(Debug)]
@@ -19,6 +19,8 @@ pub(super) struct Outage {
     answered: Instant,
     /// When it was first asked in vain since then.
     failing: Option<Instant>,
+    /// Since when this replica has heard what replicas call out, itself among them, without a pause.
+    hearing: Option<Instant>,
     /// Until then, free leases are left to those who have polled without them.
     settles: Instant,
     /// Agents who are polled no more since their leases have ended.
@@ -30,7 +32,14 @@ pub(super) struct Outage {
 impl Outage {
     pub(super) fn none() -> Self {
         let now = Instant::now();
-        Self { answered: now, failing: None, settles: now, dropped: 0, is_told: false }
+        Self {
+            answered: now,
+            failing: None,
+            hearing: None,
+            settles: now,
+            dropped: 0,
+            is_told: false,
+        }
     }
 }
 
@@ -43,13 +52,33 @@ impl Roster {
         if now.duration_since(outage.answered) >= length {
             outage.settles = now + length / 2;
         }
-        (outage.answered, outage.failing) = (now, None);
+        (outage.answered, outage.failing, outage.hearing) = (now, None, None);
         self.when_away == WhenAway::Keep && now < outage.settles
     }
 
     /// The store has not told who is there; gives for how long it has not.
     pub(super) fn fails(&self) -> Duration {
         self.outage().failing.get_or_insert_with(Instant::now).elapsed()
+    }
+
+    /// Whether each of these replicas is alive, as far as can be told while the store keeps no list: one
+    /// that has not been heard for the time of a lease is gone, or is cut off from the store. Nothing is
+    /// told by silence while this replica does not hear itself.
+    pub(super) fn living(&self, replicas: &mut Vec<ReplicaId>) {
+        let (heard, length) = (self.leases.heard(), self.leases.time());
+        let is_heard = |replica: &ReplicaId, within| {
+            heard.get(replica).is_some_and(|at| at.elapsed() < within)
+        };
+        let mut outage = self.outage();
+        // Half a lease is two turns.
+        outage.hearing = if is_heard(&self.me, length / 2) {
+            outage.hearing.or_else(|| Some(Instant::now()))
+        } else {
+            None
+        };
+        if outage.hearing.is_some_and(|since| since.elapsed() >= length) {
+            replicas.retain(|replica| *replica == self.me || is_heard(replica, length));
+        }
     }
 
     /// Says that leases have ended, and once that it is because the store could not be asked.

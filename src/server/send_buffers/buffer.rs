@@ -7,11 +7,12 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use tokio_util::sync::CancellationToken;
 
-use super::{AT_REST, MOVING, STEPS, STUCK, SendBuffers};
+use super::{AT_REST, MOVING, STEP, STEPS, STUCK, SendBuffers};
 use crate::tenant::block;
 
 /// What one connection holds.
@@ -70,7 +71,7 @@ impl SendBuffer {
         if self.bytes.fetch_add(bytes, Ordering::Relaxed) == 0 {
             self.progress(of.step.load(Ordering::Relaxed));
         }
-        let all = of.bytes.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes);
+        let all = of.bytes.0.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes);
         if all > of.limit {
             of.is_full.notify_one();
         }
@@ -106,7 +107,7 @@ impl SendBuffer {
     }
 
     /// Whether the connection is being closed.
-    pub(super) fn is_cut(&self) -> bool {
+    pub(in crate::server) fn is_cut(&self) -> bool {
         self.cut.is_cancelled()
     }
 
@@ -125,6 +126,20 @@ impl SendBuffer {
         let last_progress = self.last_progress.load(Ordering::Relaxed);
         let rested = self.of.step.load(Ordering::Relaxed).wrapping_sub(last_progress);
         self.bytes() > 0 && rested < MOVING
+    }
+
+    /// How much longer the peer may need to read its answers, if that takes it no longer than `time`
+    /// from when the last piece was handed to the socket. No time if there has been none, or if some
+    /// are still held, since then the peer has not been reading.
+    pub(in crate::server) fn read_out(&self, time: Duration) -> Duration {
+        if self.bytes() > 0 || self.moves.load(Ordering::Relaxed) == 0 {
+            return Duration::ZERO;
+        }
+        let last_progress = self.last_progress.load(Ordering::Relaxed);
+        let steps = self.of.step.load(Ordering::Relaxed).wrapping_sub(last_progress);
+        // The first of them may have been about to end then.
+        let steps = u32::try_from(steps.saturating_sub(1)).unwrap_or(u32::MAX);
+        time.saturating_sub(STEP.saturating_mul(steps))
     }
 
     /// Whether a piece is stuck in this step, or at rest and the connection with it.
@@ -208,7 +223,7 @@ impl Held {
 impl Drop for Held {
     fn drop(&mut self) {
         let Self { buffer, bytes, step } = self;
-        buffer.of.bytes.fetch_sub(*bytes, Ordering::Relaxed);
+        buffer.of.bytes.0.fetch_sub(*bytes, Ordering::Relaxed);
         buffer.bytes.fetch_sub(*bytes, Ordering::Relaxed);
         buffer.moves.fetch_add(1, Ordering::Relaxed);
         buffer.progress(buffer.of.step.load(Ordering::Relaxed));

@@ -36,8 +36,9 @@ struct Disk {
     gate: Gate,
 }
 
+/// How many reads and writes the disk answers to, if not all; and whether it is full.
 #[derive(Clone, Debug, Default)]
-struct Gate(Arc<(Mutex<bool>, Condvar)>, Arc<AtomicBool>);
+struct Gate(Arc<(Mutex<Option<usize>>, Condvar)>, Arc<AtomicBool>);
 
 #[derive(Debug)]
 struct Gated {
@@ -56,9 +57,9 @@ impl Disk {
 
     fn volume(&self) -> Volume {
         let gate = self.gate.clone();
-        Volume::opened_by(self.path(), move |builder, file: File| {
+        Volume::opened_by(self.path(), move |file: File| {
             let file = FileBackend::new(file)?;
-            builder.create_with_backend(Gated { file, gate: gate.clone() })
+            Ok(Box::new(Gated { file, gate: gate.clone() }))
         })
     }
 
@@ -67,7 +68,11 @@ impl Disk {
     }
 
     fn answers(&self, does: bool) {
-        *self.gate.0.0.lock().unwrap() = !does;
+        self.answers_to(if does { None } else { Some(0) });
+    }
+
+    fn answers_to(&self, count: Option<usize>) {
+        *self.gate.0.0.lock().unwrap() = count;
         self.gate.0.1.notify_all();
     }
 
@@ -91,8 +96,11 @@ impl Drop for Disk {
 
 impl Gate {
     fn pass(&self) {
-        let (is_closed, opened) = &*self.0;
-        let _open = opened.wait_while(is_closed.lock().unwrap(), |closed| *closed).unwrap();
+        let (left, opened) = &*self.0;
+        let mut left = opened.wait_while(left.lock().unwrap(), |left| *left == Some(0)).unwrap();
+        if let Some(left) = &mut *left {
+            *left -= 1;
+        }
     }
 
     fn pass_to_write(&self) -> io::Result<()> {
@@ -210,6 +218,34 @@ async fn a_disk_that_stands_still_is_noticed_and_keeps_nobody_waiting() {
     let next = open(Volume::at(disk.path())).await;
     assert_eq!(store(&next).len(), 11);
     assert!(store(&next).warm(agent(1001)).is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_disk_that_answers_slowly_does_not_stand_still() {
+    let disk = Disk::new();
+    let file = disk.open().await;
+    disk.answers(false);
+    let put = {
+        let store = store(&file);
+        tokio::spawn(async move { store.put(agent(1001), made("slowly")).await })
+    };
+    // A whole transaction takes longer than a disk that stands still is waited for.
+    let mut steps = 0;
+    let inner = &file.0.inner;
+    let is_written = || inner.progress.borrow().written > 0;
+    while !is_written() {
+        let before = inner.volume.answers();
+        disk.answers_to(Some(1));
+        while inner.volume.answers() == before && !is_written() {
+            yield_now().await;
+        }
+        pass(Duration::from_millis(1500)).await;
+        assert_eq!(file.state(), FileState::Up, "after {steps} steps");
+        steps += 1;
+    }
+    assert!(steps >= 3, "{steps}");
+    assert_eq!(file.failures(), 0);
+    put.await.unwrap().unwrap();
 }
 
 #[tokio::test(start_paused = true)]

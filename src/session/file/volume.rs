@@ -5,14 +5,19 @@ use std::{
     fs::File,
     io,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
+
+use redb::{StorageBackend, backends::FileBackend};
 
 use super::place;
 
-/// How redb opens a file.
-type Opener =
-    dyn Fn(&redb::Builder, File) -> Result<redb::Database, redb::DatabaseError> + Send + Sync;
+/// What redb reads and writes the bytes of a file through.
+type Backend = Box<dyn StorageBackend>;
+type Opener = dyn Fn(File) -> Result<Backend, redb::DatabaseError> + Send + Sync;
 
 /// How the disk is told which files are in a folder.
 type FolderSync = fn(&Path) -> io::Result<()>;
@@ -23,23 +28,30 @@ pub(super) struct Volume {
     path: PathBuf,
     opener: Arc<Opener>,
     folder_sync: FolderSync,
+    /// Reads and writes that the disk has answered to.
+    answers: Arc<AtomicU64>,
+}
+
+/// A file whose answers are counted.
+#[derive(Debug)]
+struct Counted {
+    backend: Backend,
+    answers: Arc<AtomicU64>,
 }
 
 impl Volume {
     /// A file as the system has it.
     pub(super) fn at(path: PathBuf) -> Self {
-        Self::opened_by(path, redb::Builder::create_file)
+        Self::opened_by(path, |file| Ok(Box::new(FileBackend::new(file)?)))
     }
 
     /// A file whose bytes redb reads and writes as `opener` lets it.
     pub(super) fn opened_by(
         path: PathBuf,
-        opener: impl Fn(&redb::Builder, File) -> Result<redb::Database, redb::DatabaseError>
-        + Send
-        + Sync
-        + 'static,
+        opener: impl Fn(File) -> Result<Backend, redb::DatabaseError> + Send + Sync + 'static,
     ) -> Self {
-        Self { path, opener: Arc::new(opener), folder_sync: place::sync_folder }
+        let (opener, answers) = (Arc::new(opener), Arc::default());
+        Self { path, opener, folder_sync: place::sync_folder, answers }
     }
 
     /// Another file on the same disk.
@@ -67,7 +79,47 @@ impl Volume {
         builder: &redb::Builder,
         file: File,
     ) -> Result<redb::Database, redb::DatabaseError> {
-        (self.opener)(builder, file)
+        let (backend, answers) = ((self.opener)(file)?, self.answers.clone());
+        builder.create_with_backend(Counted { backend, answers })
+    }
+
+    /// How many reads and writes the disk has answered to so far, of all files of this volume. As long
+    /// as the number grows, the disk does not stand still.
+    pub(super) fn answers(&self) -> u64 {
+        self.answers.load(Ordering::Relaxed)
+    }
+}
+
+impl Counted {
+    fn count<T>(&self, answer: io::Result<T>) -> io::Result<T> {
+        self.answers.fetch_add(1, Ordering::Relaxed);
+        answer
+    }
+}
+
+impl StorageBackend for Counted {
+    fn len(&self) -> io::Result<u64> {
+        self.count(self.backend.len())
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.count(self.backend.read(offset, out))
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.count(self.backend.set_len(len))
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.count(self.backend.sync_data())
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.count(self.backend.write(offset, data))
+    }
+
+    fn close(&self) -> io::Result<()> {
+        self.count(self.backend.close())
     }
 }
 

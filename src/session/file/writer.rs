@@ -34,7 +34,9 @@ const TIDY_EVERY: Duration = Duration::from_secs(60);
 /// Until a file that failed is opened again; twice as long after each failure.
 const RETRY_FIRST: Duration = Duration::from_millis(500);
 const RETRY_MAX: Duration = Duration::from_secs(10);
-/// A disk that has not answered for this time is taken to stand still, so that nobody waits for it.
+/// A disk that has answered to nothing for this time is taken to stand still, so that nobody waits for
+/// it. It counts from the last answer and not from the beginning of what is done: making a large file
+/// smaller may take a slow disk longer.
 const STANDSTILL: Duration = Duration::from_secs(2);
 
 /// Why the writer goes to work.
@@ -206,11 +208,15 @@ impl Inner {
 
     /// Waits for work on the disk, and notices if that stands still.
     async fn watched<T>(&self, mut work: JoinHandle<T>) -> Result<T, JoinError> {
-        match timeout(STANDSTILL, &mut work).await {
-            Ok(done) => done,
-            Err(_late) => {
+        let mut answers = self.volume.answers();
+        loop {
+            if let Ok(done) = timeout(STANDSTILL, &mut work).await {
+                return done;
+            }
+            let before = std::mem::replace(&mut answers, self.volume.answers());
+            if answers == before {
                 self.stands_still();
-                work.await
+                return work.await;
             }
         }
     }

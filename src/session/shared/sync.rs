@@ -106,7 +106,10 @@ async fn compare(store: &Inner) -> Result<(), LinkError> {
 impl Inner {
     fn hear(&self, record: &[u8]) {
         if record == ROSTER_NEWS.as_bytes() {
-            self.news.notify_one();
+            self.news.stirred.notify_one();
+            return;
+        }
+        if self.news.voices.hear(record) {
             return;
         }
         if let Some((agent, entry)) = self.read(None, record) {

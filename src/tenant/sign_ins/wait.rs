@@ -12,7 +12,7 @@ use super::{
     queue::{Lane, Standing},
 };
 use crate::{
-    call::{CallError, Loss, Obstacle},
+    call::{CallError, Loss, Obstacle, Untouched, Wait},
     id::AgentId,
     session::Session,
     tenant::{Tenant, underway::Underway},
@@ -35,6 +35,7 @@ impl Underway {
     pub(in crate::tenant) async fn sign_in_moment(
         &mut self,
         refused: u64,
+        untouched: &Untouched,
     ) -> Result<Moment, Obstacle> {
         loop {
             let mut granted = match self.join_queue(refused)? {
@@ -52,7 +53,9 @@ impl Underway {
                 (Err(_), Ok(Some(newer))) => return Ok(newer),
                 (Err(_), Err(error)) => return Err(error),
                 (Err(_), Ok(None)) => {
-                    if let Some(newer) = self.stored_since(refused).await {
+                    let newer = self.tenant.stored_since(self.agent, refused);
+                    let newer = self.patience.before_sending(untouched, Wait::Store, newer).await?;
+                    if let Some(newer) = newer {
                         return Ok(Moment::Newer(newer));
                     }
                 }
@@ -109,7 +112,7 @@ impl Underway {
             grant = granted => Ok(grant.ok().map(Moment::Ours)),
             newer = newer => Ok(Some(Moment::Newer(newer))),
             loss = self.patience.lost() => Err(match loss {
-                Loss::Cutoff => loss.before_sending(),
+                Loss::Cutoff => loss.before(Wait::Queue),
                 Loss::Deadline | Loss::Gone => tenant.sign_ins.queued(self.agent),
             }),
         }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout};
 
-use super::world::{LEASE, Running, agents, new_world, open, start_with, world_of};
+use super::world::{LEASE, Running, agents, kill, new_world, open, start_with, world_of};
 use crate::{
     config::WhenAway,
     replica::{Claimed, LEASES_AT_ONCE, LeaseCounts, LeaseRequest, Polls as _, ReplicaId},
@@ -298,6 +298,45 @@ async fn whom_a_replica_leaves_behind_while_the_store_takes_no_writes_one_other_
             assert!(!polling.contains(&running[0].me), "{agent}");
         }
     }
+}
+
+/// It has told nobody that it goes. But the others do not hear it call out any more.
+#[tokio::test(start_paused = true)]
+async fn whom_a_replica_that_dies_leaves_behind_while_the_store_takes_no_writes_one_other_takes() {
+    for lasted in [Duration::ZERO, LEASE / 2, LEASE * 3] {
+        let world = new_world();
+        let running = [keeping(1, &world), keeping(2, &world), keeping(3, &world)];
+        sleep(LEASE * 3).await;
+        open(&world).refuses_writes = true;
+        sleep(lasted).await;
+        let before = open(&world).polling.clone();
+        kill(&running[0]);
+        sleep(LEASE * 3).await;
+        for (agent, polling) in &open(&world).polling {
+            assert_eq!(polling.len(), 1, "{agent} is polled by {polling:?} after {lasted:?}");
+            assert!(!polling.contains(&running[0].me), "{agent}");
+            let stays = !before[agent].contains(&running[0].me);
+            assert!(!stays || *polling == before[agent], "{agent} is moved");
+        }
+    }
+}
+
+/// Then silence says nothing of the others.
+#[tokio::test(start_paused = true)]
+async fn a_replica_that_does_not_hear_itself_takes_nobody_over() {
+    let world = new_world();
+    let _running = [keeping(1, &world), keeping(2, &world)];
+    sleep(LEASE * 3).await;
+    open(&world).refuses_writes = true;
+    sleep(LEASE * 3).await;
+    let before = open(&world).polling.clone();
+    open(&world).is_mute = true;
+    sleep(LEASE * 5).await;
+    assert_eq!(open(&world).polling, before);
+    // All are heard again, one after the other.
+    open(&world).is_mute = false;
+    sleep(LEASE * 5).await;
+    assert_eq!(open(&world).polling, before);
 }
 
 /// Without a lease nobody can sign them in, so that to begin again would lose them again.

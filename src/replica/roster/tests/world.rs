@@ -1,7 +1,7 @@
 //! A store that can be slow, late or forgetful, and the replicas that use it.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -48,10 +48,14 @@ pub(super) struct World {
     alive: BTreeMap<ReplicaId, Instant>,
     /// Who has a lease, since which of its requests, and until when.
     pub(super) leases: BTreeMap<AgentId, (ReplicaId, LeaseRequest, Instant)>,
+    /// By who hears: who has been heard, and when.
+    heard: BTreeMap<ReplicaId, HashMap<ReplicaId, Instant>>,
     /// Cut off from the store.
     pub(super) cut: BTreeSet<ReplicaId>,
     /// Whether the store can only be read.
     pub(super) refuses_writes: bool,
+    /// Whether the store carries no messages.
+    pub(super) is_mute: bool,
     /// How long polls stay open at the least.
     pub(super) polls_last: Duration,
     /// Whether the store answers late or not at all.
@@ -124,8 +128,10 @@ pub(super) fn world_of(count: usize, seed: u64) -> Shared {
         began: Instant::now(),
         alive: BTreeMap::new(),
         leases: BTreeMap::new(),
+        heard: BTreeMap::new(),
         cut: BTreeSet::new(),
         refuses_writes: false,
+        is_mute: false,
         bad_weather: false,
         fortunes: BTreeMap::new(),
         reading_time: None,
@@ -341,6 +347,21 @@ impl Leases for Store {
         })
     }
 
+    fn call_out(&self) -> StoreFuture<'_, ()> {
+        let me = self.me;
+        self.answer(&[], move |world, now| {
+            let World { heard, cut, is_mute, .. } = world;
+            let hear = heard.iter_mut().filter(|(to, _)| !*is_mute && !cut.contains(to));
+            for (_, heard) in hear {
+                heard.insert(me, now);
+            }
+        })
+    }
+
+    fn heard(&self) -> HashMap<ReplicaId, Instant> {
+        open(&self.world).heard.entry(self.me).or_default().clone()
+    }
+
     fn hold(&self, agents: Vec<AgentId>, request: LeaseRequest) -> StoreFuture<'_, Vec<AgentId>> {
         let me = self.me;
         if open(&self.world).refuses_writes {
@@ -488,6 +509,7 @@ pub(super) fn start(id: u64, world: &Shared) -> Running {
 pub(super) fn start_with(id: u64, world: &Shared, when_away: WhenAway) -> Running {
     let me = ReplicaId(id);
     open(world).keeps = when_away == WhenAway::Keep;
+    open(world).heard.insert(me, HashMap::new());
     let leases = Arc::new(Store { me, world: world.clone() });
     let tenant = TenantId::parse("acme").unwrap();
     let roster = Arc::new(Roster::new(tenant, me, leases, when_away, Arc::default()));

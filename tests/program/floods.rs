@@ -1,0 +1,135 @@
+//! Peers that send what costs them little, again and again: it costs little memory, and callers are
+//! served meanwhile.
+
+use std::time::Duration;
+
+use tokio::{io::AsyncWriteExt as _, task::JoinSet, time::timeout};
+
+use crate::{
+    raw::{
+        DATA, END_HEADERS, HEADERS, PING, PRIORITY, RST_STREAM, Raw, SETTINGS, WINDOW_UPDATE,
+        frame, request_head,
+    },
+    support::{Program, within},
+};
+
+const PEERS: usize = 8;
+/// What each of them sends at the most, in bytes.
+const FLOOD: usize = 2 * 1024 * 1024;
+/// For so long.
+const TIME: Duration = Duration::from_secs(1);
+const MIB: u64 = 1024 * 1024;
+const CONTINUATION: u8 = 9;
+const SET_BUSY: &str = "/ccgateway.agent.v1.AgentState/SetBusy";
+const CHECK_HEALTH: &str = "/grpc.health.v1.Health/Check";
+
+/// What a peer sends first, and then without an end.
+struct Flood {
+    what: &'static str,
+    first: Vec<u8>,
+    then: Box<dyn Fn(u32) -> Vec<u8> + Send + Sync>,
+}
+
+fn flood(
+    what: &'static str,
+    first: Vec<u8>,
+    then: impl Fn(u32) -> Vec<u8> + Send + Sync + 'static,
+) -> Flood {
+    Flood { what, first, then: Box::new(then) }
+}
+
+fn begun(stream: u32, path: &str) -> Vec<u8> {
+    frame(HEADERS, END_HEADERS, stream, &request_head(path, "60S"))
+}
+
+/// The number of the peer's stream that comes at this place.
+fn stream(number: u32) -> u32 {
+    2 * number + 1
+}
+
+fn floods() -> Vec<Flood> {
+    let one = 1_u32.to_be_bytes();
+    let cancel = 8_u32.to_be_bytes();
+    // A field with an empty name.
+    let nameless = [0, 0, 1, b'x'];
+    vec![
+        flood("SETTINGS", vec![], |_| frame(SETTINGS, 0, 0, &[])),
+        flood("SETTINGS that change windows", vec![], |number| {
+            let window = (number % 1000).to_be_bytes();
+            frame(SETTINGS, 0, 0, &[&[0, 4][..], &window].concat())
+        }),
+        flood("PING", vec![], |_| frame(PING, 0, 0, b"whatever")),
+        flood("WINDOW_UPDATE", vec![], move |_| frame(WINDOW_UPDATE, 0, 0, &one)),
+        flood("WINDOW_UPDATE of a stream", begun(1, SET_BUSY), move |_| {
+            frame(WINDOW_UPDATE, 0, 1, &one)
+        }),
+        flood("PRIORITY", vec![], |number| frame(PRIORITY, 0, stream(number), &[0, 0, 0, 0, 9])),
+        flood("empty DATA", begun(1, SET_BUSY), |_| frame(DATA, 0, 1, &[])),
+        flood("DATA of a byte", begun(1, SET_BUSY), |_| frame(DATA, 0, 1, &[0])),
+        flood("DATA that is padding", begun(1, SET_BUSY), |_| {
+            frame(DATA, 8, 1, &[&[200][..], &[0; 200]].concat())
+        }),
+        flood("CONTINUATION", frame(HEADERS, 0, 1, &[]), |_| frame(CONTINUATION, 0, 1, &[])),
+        flood("streams that are reset", vec![], move |number| {
+            let reset = frame(RST_STREAM, 0, stream(number), &cancel);
+            [begun(stream(number), CHECK_HEALTH), reset].concat()
+        }),
+        flood("RST_STREAM of one stream", begun(1, SET_BUSY), move |_| {
+            frame(RST_STREAM, 0, 1, &cancel)
+        }),
+        flood("streams with bad headers", vec![], move |number| {
+            frame(HEADERS, END_HEADERS, stream(number), &nameless)
+        }),
+        flood("streams beyond the limit", vec![], |number| begun(stream(number), SET_BUSY)),
+        flood("frames of no known type", vec![], |_| frame(0xfe, 0, 0, &[0; 16])),
+    ]
+}
+
+/// Sends and does not read, until it has sent enough, time is over, or the bridge closes.
+async fn send(mut raw: Raw, flood: &Flood) -> Raw {
+    let sending = async {
+        let mut sent = flood.first.len();
+        let _cut = raw.0.write_all(&flood.first).await;
+        let mut number = 0;
+        while sent < FLOOD {
+            let some: Vec<u8> = (number..number + 100).flat_map(&flood.then).collect();
+            number += 100;
+            sent += some.len();
+            if raw.0.write_all(&some).await.is_err() {
+                return;
+            }
+        }
+    };
+    let _still_sending = timeout(TIME, sending).await;
+    raw
+}
+
+#[tokio::test]
+async fn floods_take_little_memory_and_keep_no_caller_out() {
+    let program = Program::start("", &[]).await;
+    program.register(1001).await;
+    let mut caller = Raw::connect(program.grpc, &[]).await;
+    let mut call = 1;
+    for one in floods() {
+        let before = program.peak_memory();
+        let one = std::sync::Arc::new(one);
+        let mut peers = JoinSet::new();
+        for _ in 0..PEERS {
+            let raw = Raw::connect(program.grpc, &[]).await;
+            let one = one.clone();
+            peers.spawn(async move { send(raw, &one).await });
+        }
+        while peers.try_join_next().is_none() {
+            let check = tonic_health::pb::HealthCheckRequest::default();
+            caller.request(call, CHECK_HEALTH, "30S", &check).await;
+            let answered = within(one.what, caller.until(|frame| frame.ends(call))).await;
+            assert!(answered.is_some(), "{}: a caller was cut", one.what);
+            call += 2;
+        }
+        // Not closed before the memory has been looked at.
+        let _peers = peers.join_all().await;
+        let taken = program.peak_memory().saturating_sub(before) / MIB;
+        println!("{}: {taken} MiB", one.what);
+        assert!(taken < 16, "{}: {taken} MiB", one.what);
+    }
+}
