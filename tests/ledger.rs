@@ -50,7 +50,7 @@ use support::{Setup, TestBridge};
 /// In the short form. Each world has a part of them.
 const CALLS: usize = 20_000;
 /// Agents at once.
-const AT_ONCE: usize = 48;
+const AT_ONCE: usize = 24;
 /// For how long the store fails, and how long it works then.
 const STORE_FAILS: Duration = Duration::from_millis(300);
 const STORE_WORKS: Duration = Duration::from_millis(500);

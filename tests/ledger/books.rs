@@ -29,7 +29,7 @@ pub(crate) struct Books {
 
 /// Of so many calls, one may be told `unknown` although neither a fault of its own nor time explains it:
 /// the fault before it may have closed a connection under it.
-const UNEXPLAINED: usize = 25;
+const UNEXPLAINED: usize = 200;
 /// Below every limit of time that a call has. Slow machines reach those without a fault.
 const TIME_LIMIT: Duration = Duration::from_millis(200);
 
