@@ -262,6 +262,8 @@ fn obstacles() -> Vec<Obstacle> {
         Obstacle::Deadline(Wait::Queue),
         Obstacle::SignInsQueued { due_in: Duration::from_secs(38) },
         Obstacle::TakenOver { retry_in: Duration::from_secs(60) },
+        Obstacle::SignInWithoutGuid,
+        Obstacle::InterfaceMissing { interface: "getAgentStatus", edition: "2014" },
         Obstacle::ShuttingDown,
         Obstacle::ConnectionAged,
         Obstacle::StoreUnavailable(StoreTrouble::Silent),
@@ -272,6 +274,8 @@ fn obstacles() -> Vec<Obstacle> {
         Unreadable::Compressed,
         Unreadable::TooLarge,
         Unreadable::Malformed(String::new()),
+        Unreadable::BrokenOff,
+        Unreadable::RefusedByHttp2,
         Unreadable::NotGrpc(415),
     ];
     obstacles.extend(unreadable.map(Obstacle::Unreadable));

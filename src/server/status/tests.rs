@@ -7,6 +7,7 @@ use super::*;
 /// Every field that programs may rely on, by its path; `*` is each of a list.
 const FORMAT_1: &str = "
     format_version version commit state time start_time warnings.* window_seconds
+    listeners.*.listener listeners.*.address listeners.*.tls
     tenants.*.tenant tenants.*.waiting tenants.*.polled_without_lease tenants.*.polls_stopped
     tenants.*.gateways.*.host tenants.*.gateways.*.in_use tenants.*.gateways.*.last_answer
     tenants.*.gateways.*.last_failure.time tenants.*.gateways.*.last_failure.error
@@ -26,7 +27,7 @@ const FORMAT_1: &str = "
     shares.*.share shares.*.taken shares.*.limit
     hosts.*.host hosts.*.share hosts.*.taken hosts.*.limit
     store.kind store.state store.error store.failures store.file_bytes
-    certificates.*.tenant certificates.*.certificate certificates.*.not_after
+    certificates.*.tenant certificates.*.listener certificates.*.certificate certificates.*.not_after
     log.filter log.configured log.until log_lines_lost
 ";
 

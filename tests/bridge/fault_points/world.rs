@@ -25,6 +25,9 @@ pub(super) struct Setting {
     pub(super) more: &'static str,
 }
 
+/// How long an idle connection is kept where none is to be used again.
+const IDLE: Duration = Duration::from_millis(1);
+
 pub(super) struct World {
     pub(super) proxy: LossyProxy,
     pub(super) bridge: TestBridge,
@@ -59,7 +62,10 @@ impl World {
         let gateway = TestBridge::gateway(options).await;
         let proxy = LossyProxy::to(gateway.addr()).await;
         let second = if setting.has_standby { Some(proxy.second().await) } else { None };
-        let idle = if setting.keeps_connections { "" } else { "timeouts.idle = \"1ms\"\n" };
+        let idle = match setting.keeps_connections {
+            true => String::new(),
+            false => format!("timeouts.idle = \"{}ms\"\n", IDLE.as_millis()),
+        };
         let setup = Setup {
             base_url: Some(proxy.base_url()),
             standby: second.as_ref().map(LossyProxy::base_url),
@@ -144,6 +150,10 @@ impl World {
         if call.needs_session() {
             let signed_in = self.bridge.sign_in(agent).await;
             signed_in.unwrap_or_else(|error| panic!("{call:?} of {agent}: {error:?}"));
+        }
+        if !self.setting.keeps_connections {
+            // However fast the machine is, the last connection is too old to be used again.
+            tokio::time::sleep(IDLE * 2).await;
         }
         self.strike(call, agent, points);
         let before = self.proxy.seen(&target).len();
