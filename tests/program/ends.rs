@@ -129,7 +129,7 @@ async fn a_call_that_outlasts_the_age_of_its_connection_is_answered() {
     // Calls that come later are refused, so that there is an end.
     within("the end", async { while raw.next().await.is_some() {} }).await;
     let refused = program.printed("CONNECTION_AGED").await;
-    assert!(refused.contains("\"outcome\":\"not_sent\""), "{refused}");
+    assert!(refused.contains("\"ccgw.outcome\":\"not_sent\""), "{refused}");
 }
 
 #[tokio::test]

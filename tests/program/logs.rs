@@ -125,7 +125,7 @@ fn are_no_warnings(printed: &str, ends: &[&str]) {
 
 #[tokio::test]
 async fn a_watch_that_ends_by_its_caller_or_with_the_bridge_is_no_warning() {
-    let program = Program::start("server.drain.spread = \"0s\"", &[]).await;
+    let program = Program::start("server.drain.delay = \"0s\"", &[]).await;
     watch(&program, Duration::from_secs(1)).await;
     program.printed("DEADLINE").await;
     let left = program.events().watch_events(WatchEventsRequest::default()).await;

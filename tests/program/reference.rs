@@ -37,7 +37,7 @@ async fn stir(program: &Program) {
 async fn every_line_and_every_span_has_only_names_of_the_reference() {
     let mut collector = Collector::start(Conduct::Takes).await;
     let traces = format!(
-        "server.drain.spread = \"0s\"\n[traces]\nendpoint = \"http://{}\"\nsample = 1\n",
+        "server.drain.delay = \"0s\"\n[traces]\nendpoint = \"http://{}\"\nsample = 1\n",
         collector.addr
     );
     let program = Program::start(&traces, &["--log-filter", "warn,ccgateway_bridge=trace"]).await;

@@ -107,7 +107,7 @@ async fn one_more(program: &Program, labels: &str, before: u64, case: &str) {
 
 /// Waits until a request waits for the rest of its message.
 async fn until_reading(program: &Program) {
-    let reading = "ccgw_server_places_in_use{share=\"reading\"} 1";
+    let reading = "ccgw_server_places_in_use{share=\"unfinished_requests\"} 1";
     while !program.ask("GET /metrics", "").await.1.lines().any(|line| line == reading) {
         tokio::time::sleep(std::time::Duration::from_millis(5)).await;
     }
@@ -146,7 +146,7 @@ async fn a_request_that_is_broken_off_before_its_message_is_whole_is_logged_and_
     let logged = program.printed("REQUEST_BROKEN_OFF").await;
     let line = logged.lines().find(|line| line.contains("REQUEST_BROKEN_OFF")).expect("a line");
     assert!(line.contains("\"DEBUG\"") && line.contains("AgentState/SetBusy"), "{line}");
-    assert!(line.contains("\"outcome\":\"not_sent\""), "{line}");
+    assert!(line.contains("\"ccgw.outcome\":\"not_sent\""), "{line}");
     assert!(program.gateway.journal().is_empty());
 }
 

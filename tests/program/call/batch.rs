@@ -60,7 +60,7 @@ async fn scripts_get_each_agent_as_json() {
     program.register(1001).await;
     let (code, printed) = batch(&program, &["1001", "1002"], &["--json"]).await;
     let answer: Value = serde_json::from_str(&printed).unwrap_or_else(|_| panic!("{printed}"));
-    assert_eq!((code, &answer["errors"]), (Some(1), &1.into()), "{answer}");
+    assert_eq!((code, &answer["error_count"]), (Some(1), &1.into()), "{answer}");
     let [busy, missing] = &answer["results"].as_array().expect("results")[..] else {
         panic!("{answer}");
     };
