@@ -62,10 +62,8 @@ impl World {
         let gateway = TestBridge::gateway(options).await;
         let proxy = LossyProxy::to(gateway.addr()).await;
         let second = if setting.has_standby { Some(proxy.second().await) } else { None };
-        let idle = match setting.keeps_connections {
-            true => String::new(),
-            false => format!("timeouts.idle = \"{}ms\"\n", IDLE.as_millis()),
-        };
+        let idle = format!("timeouts.idle = \"{}ms\"\n", IDLE.as_millis());
+        let idle = if setting.keeps_connections { "" } else { &*idle };
         let setup = Setup {
             base_url: Some(proxy.base_url()),
             standby: second.as_ref().map(LossyProxy::base_url),
