@@ -185,7 +185,7 @@ async fn registered_sessions_and_ends_outlive_a_kill_too() {
     assert_eq!((after.origin, after.guid_version), (before.origin, before.guid_version));
     let seconds = |session: &Session| session.expire_time.expect("registered").seconds;
     assert!(seconds(&after) <= seconds(&before), "a restart makes no session longer");
-    assert_eq!(session(&second, 1002).await.expect_err("ended").code(), Code::FailedPrecondition);
+    assert_eq!(session(&second, 1002).await.expect_err("ended").code(), Code::NotFound);
     second.set_busy(1001).await.expect("with the Guid that was handed in");
 }
 
