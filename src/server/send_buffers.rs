@@ -431,7 +431,9 @@ mod tests {
                 tokio::task::yield_now().await;
             }
         };
+        // The watch has its turn after each answer, as it would on a thread of its own.
         tokio::select! {
+            biased;
             () = all.watch() => unreachable!("for ever"),
             () = coming => {}
         }
