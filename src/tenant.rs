@@ -291,11 +291,15 @@ impl Tenant {
         let storing = self.work.tasks.spawn(async move {
             let stored = tenant.sessions.put(agent, session).await;
             match &stored {
-                Ok(_) => tenant.enter(agent, SessionState::Registered, "handed in by its owner"),
-                Err(_) => {
-                    tenant.enter(agent, SessionState::Gone, "its owner's Guid was not stored")
+                // A sign-in that came meanwhile has a state of its own.
+                Ok(session) if !tenant.is_newest(agent, session.version) => {}
+                Ok(_) => {
+                    tenant.enter(agent, SessionState::Registered, "handed in by its owner");
                 }
-            };
+                Err(_) => {
+                    tenant.enter(agent, SessionState::Gone, "its owner's Guid was not stored");
+                }
+            }
             tenant.take_overs.decided(agent);
             tenant.sign_ins.settle(agent);
             stored.map_err(|error| CallError::unasked(tenant.store_failed(&error)))
@@ -304,6 +308,11 @@ impl Tenant {
             Ok(stored) => stored.unwrap_or(Err(CallError::Internal)),
             Err(_elapsed) => Err(CallError::Deadline(Stage::Store)),
         }
+    }
+
+    /// Whether this process knows of no newer session.
+    fn is_newest(&self, agent: AgentId, version: u64) -> bool {
+        self.sessions.warm(agent).is_none_or(|known| known.version <= version)
     }
 
     /// The agent's session, if that is known before the deadline.

@@ -179,6 +179,8 @@ impl Underway {
         untouched: Untouched,
         room: Reservation,
     ) -> Result<SignedIn, CallError> {
+        // What the call is about has not been sent, whatever becomes of this.
+        let before = untouched.for_another();
         let mut reply = self.ask_to_sign_in(&SIGN_IN, sign_in, stage, untouched).await?;
         let unasked = stage == Stage::SignIn;
         let elsewhere = reply.refusal(None).filter(|r| r.retcode.kind().is_signed_in_elsewhere());
@@ -186,10 +188,7 @@ impl Underway {
             elsewhere.as_ref().is_some_and(|r| r.retcode.kind() != Kind::ForceNotAllowed);
         let was_elsewhere = elsewhere.is_some();
         let again = elsewhere.map(Untouched::after);
-        let ours = match again.as_ref().filter(|_| unasked) {
-            Some(again) => again.check(self.is_contested(again).await)?,
-            None => false,
-        };
+        let ours = was_elsewhere && unasked && before.check(self.is_contested(&before).await)?;
         let taken = unasked && !ours && self.note_attempt(was_elsewhere);
         if let Some(untouched) = again.filter(|_| may_force && sign_in.force && !ours) {
             reply = self.ask_to_sign_in(&FORCE_SIGN_IN, sign_in, stage, untouched).await?;
@@ -226,7 +225,7 @@ impl Underway {
         self.outlast_caller(Stage::SignIn);
         // A request of its own, of which the answer has a part of its own.
         let untouched = Untouched::at_the_start();
-        let verdict = self.send(&reset_skill(), session, untouched).await;
+        let verdict = self.send_at(Stage::SignIn, &reset_skill(), session, untouched).await;
         if let Err(error) = &verdict {
             let (tenant, agent) = (&self.tenant.id, self.agent);
             warn!(ccgw.tenant.id = %tenant, ccgw.agent.id = %agent, %error, "skill queues were not reset; the agent may get no calls");
@@ -305,7 +304,7 @@ impl Underway {
         let (guid, origin) = (Guid::absent(), Origin::SignedIn);
         let session = Session::unstored(NewSession { guid, origin, ttl: None, cookies });
         let (sign_out, untouched) = (Command::plain(&SIGN_OUT), Untouched::at_the_start());
-        let asked = self.ask(&sign_out, (Some(&session), None), Stage::Answer, untouched).await;
+        let asked = self.ask(&sign_out, (Some(&session), None), stage, untouched).await;
         let undone = match asked.and_then(|reply| reply.into_verdict(None)) {
             Ok(_) => "the agent was signed out again".into(),
             Err(error) if error.outcome() == Outcome::Unknown => {

@@ -273,7 +273,18 @@ impl Underway {
         session: &Arc<Session>,
         untouched: Untouched,
     ) -> Result<Envelope, CallError> {
-        let asked = self.ask(command, (Some(session), None), Stage::Answer, untouched).await;
+        self.send_at(Stage::Answer, command, session, untouched).await
+    }
+
+    /// The same where the caller may wait for something that comes after it.
+    pub(super) async fn send_at(
+        &mut self,
+        stage: Stage,
+        command: &Command,
+        session: &Arc<Session>,
+        untouched: Untouched,
+    ) -> Result<Envelope, CallError> {
+        let asked = self.ask(command, (Some(session), None), stage, untouched).await;
         let mut reply = asked?;
         reply.set_cookies(&session.cookies);
         if let Some(guid) = reply.guid.take().filter(|guid| *guid != session.guid) {

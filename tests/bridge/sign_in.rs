@@ -1,11 +1,15 @@
 //! Sign-ins and sign-outs, asked for and unasked.
 
+use std::time::Duration;
+
 use ccgateway_bridge::{
-    rpc::proto::{AgentType, SignInRequest, SignOutRequest, sign_in_request::InitialState},
+    rpc::proto::{
+        AgentType, SetBusyRequest, SignInRequest, SignOutRequest, sign_in_request::InitialState,
+    },
     sim::{AgentState, Fault, Interface, Misbehaviour, Options},
 };
 use prost_types::value::Kind;
-use tonic::Code;
+use tonic::{Code, Request};
 
 use crate::support::{AGENT, PASSWORD, Setup, TestBridge, refused, until};
 
@@ -311,4 +315,19 @@ async fn a_reset_of_skill_queues_that_fails_leaves_the_agent_signed_in() {
     assert_eq!(reset.retcode, "100-007");
     assert!(reset.error.contains("100-007"), "{}", reset.error);
     bridge.set_busy(AGENT).await.expect("there is a session");
+}
+
+#[tokio::test]
+async fn a_deadline_that_passes_in_the_reset_is_told_as_the_sign_ins() {
+    let tenant = "reset_skills_after_sign_in = true\n".into();
+    let credentials = vec![AGENT];
+    let bridge = TestBridge::with(Setup { tenant, credentials, ..<_>::default() }).await;
+    bridge.gateway.misbehave(Misbehaviour::always(Fault::Hang).on(Interface::ResetSkill));
+    let (agent_id, reason) = (AGENT.to_string(), Some(200));
+    let mut request = Request::new(SetBusyRequest { agent_id, reason, ..<_>::default() });
+    request.set_timeout(Duration::from_secs(1));
+    let answer = bridge.states.clone().set_busy(request).await;
+    let refusal = refused(answer, Code::DeadlineExceeded, "DEADLINE", "unknown");
+    assert!(refusal.message.contains("was signing the agent in"), "{}", refusal.message);
+    assert_eq!(bridge.asked(Interface::SayBusy).len(), 0);
 }

@@ -62,7 +62,9 @@ impl Around {
     pub(super) fn left_behind(&self, is_read: bool, has_lasted: bool) -> Vec<AgentId> {
         let is_left = |seen: &Seen| match seen.owner {
             Some(owner) if self.replicas.contains(&owner) => false,
-            Some(_) => has_lasted || (is_read && seen.is_free),
+            // A lease that is still held was renewed a short while ago, whoever is heard.
+            Some(_) if is_read => seen.is_free,
+            Some(_) => has_lasted,
             None => has_lasted && is_read && seen.is_free,
         };
         let left = self.seen.iter().filter(|(_, seen)| is_left(seen));

@@ -63,6 +63,9 @@ impl Roster {
         // A store that takes no writes may still be read. One that cannot be may only have been slow
         // this once; later, two pollers cost less than none.
         let is_read = matches!(timeout(self.look_max(), self.look_again()).await, Ok(Ok(())));
+        if !is_read {
+            self.stops_hearing();
+        }
         // After the wait above, in which sessions may have been lost.
         let (own, untaken, left_behind) = {
             let held = self.held();

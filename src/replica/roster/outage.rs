@@ -81,6 +81,11 @@ impl Roster {
         }
     }
 
+    /// The store could not be read: what replicas call out may not have come either.
+    pub(super) fn stops_hearing(&self) {
+        self.outage().hearing = None;
+    }
+
     /// Says that leases have ended, and once that it is because the store could not be asked.
     pub(super) fn tell_of(&self, ended: &Ended) {
         let Ended { stopped, unanswered, overdue, coming } = ended;
