@@ -28,6 +28,7 @@ use tokio::{
     time::{Instant, timeout},
 };
 
+pub(crate) use self::pace::LONGEST_PAUSE;
 use self::{
     dial::{Connection, Dialer},
     pace::Pace,

@@ -11,6 +11,8 @@ pub(super) struct Pace {
 
 const FIRST: Duration = Duration::from_millis(100);
 const DOUBLINGS_MAX: u32 = 5;
+/// Between two attempts to reach a server that has been away for long.
+pub(crate) const LONGEST_PAUSE: Duration = Duration::from_millis(100 << DOUBLINGS_MAX);
 
 impl Pace {
     /// The pause after one more failure: 50 to 100 ms at first, 1.6 to 3.2 s in the end.

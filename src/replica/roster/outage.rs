@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::{Roster, held::Ended};
-use crate::{config::WhenAway, replica::ReplicaId};
+use crate::{config::WhenAway, redis::LONGEST_PAUSE, replica::ReplicaId};
 
 /// What follows from a store that cannot be asked.
 #[derive(Debug)]
@@ -50,7 +50,8 @@ impl Roster {
         let (now, length) = (Instant::now(), self.leases.time());
         let mut outage = self.outage();
         if now.duration_since(outage.answered) >= length {
-            outage.settles = now + length / 2;
+            // The others may be in their longest pause, and then need a turn.
+            outage.settles = now + (length / 2).max(LONGEST_PAUSE + length / 4);
         }
         (outage.answered, outage.failing, outage.hearing) = (now, None, None);
         self.when_away == WhenAway::Keep && now < outage.settles
