@@ -94,7 +94,7 @@ fn http_status(status: u16) -> Row<'static> {
         ),
         401 | 403 => Row::from(&reason::GATEWAY_HTTP_STATUS).saying(
             "something before the gateway wants to know who asks: check the tenant's base_urls and \
-             tls.client_certificate; the agent may have changed",
+             tls.client_certificate_file; the agent may have changed",
         ),
         404 | 405 => Row::from(&reason::GATEWAY_INTERFACE_MISSING),
         408 | 502..=504 => Row::from(&reason::GATEWAY_PROXY_FAILED),
