@@ -94,7 +94,7 @@ fn add(details: &mut ErrorDetails, kind: Details, error: &CallError, about: &Abo
     }
 }
 
-/// Keys stay for ever once released. They are the names of the log fields.
+/// Keys stay for ever once released.
 fn metadata(error: &CallError, to: &Recipient<'_>) -> HashMap<String, String> {
     let about = to.about;
     let mut metadata = HashMap::from([
