@@ -84,7 +84,7 @@ impl Kind {
 /// The operator's own reading of a retcode.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Override {
-    /// A `google.rpc.Code` other than OK: 1 to 16.
+    /// A `google.rpc.Code` other than OK, `PERMISSION_DENIED` and `UNAUTHENTICATED`.
     pub code: u8,
     /// `ErrorInfo.reason`: 1 to 63 of `A-Z 0-9 _`, starting with a letter.
     pub reason: String,
@@ -133,8 +133,8 @@ impl Retcode {
             "100-006" | "100-008" => Kind::AgentNotSignedIn,
             "100-009" | "100-010" => Kind::StateRefused,
             "100-007" => Kind::OperationFailed,
-            "000-004" => Kind::Switchover,
-            recovery if is_recovery(recovery) => Kind::Switchover,
+            // The agent's move to another site, and what can go wrong with it.
+            "000-004" | "105-001" | "105-002" | "105-003" | "105-004" => Kind::Switchover,
             "000-007" | "100-021" => Kind::OperationInProgress,
             "100-002" => Kind::AlreadySignedIn,
             "100-015" => Kind::ForceNotAllowed,
@@ -168,12 +168,6 @@ impl Overrides {
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
-}
-
-/// 105-001 to 105-009: the agent's move to another site, and what can go wrong with it.
-fn is_recovery(retcode: &str) -> bool {
-    let digit = retcode.strip_prefix("105-00");
-    digit.is_some_and(|digit| digit.len() == 1 && digit.bytes().all(|b| b.is_ascii_digit()))
 }
 
 impl fmt::Display for Retcode {
@@ -231,7 +225,9 @@ mod tests {
 
     #[test]
     fn unknown_codes_are_not_guessed_at() {
-        for code in ["-1", "105-0", "105-00", "105-00x", "105-0011", "100-999", "OK", ""] {
+        for code in
+            ["-1", "105-00", "105-000", "105-008", "105-009", "105-0011", "100-999", "OK", ""]
+        {
             let retcode = Retcode::refusal(code).expect("a refusal");
             assert_eq!(retcode.kind(), Kind::Unlisted, "{code:?}");
         }

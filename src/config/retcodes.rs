@@ -6,6 +6,7 @@ use super::{
     scalar::{self, HOUR, MILLISECOND},
 };
 use crate::{
+    call::Outcome,
     reason,
     retcode::{Override, Overrides},
 };
@@ -56,7 +57,7 @@ fn reading(section: &Section<'_>) -> Override {
     let reason = section.read("reason", |node| reason(scalar::text(node)?));
     section.missing("reason", "give a reason, such as \"AGENT_STATE_REFUSED\"");
     if let (Some(code), Some(reason)) = (code, &reason) {
-        keep_to_one_code(section, code, reason);
+        keep_its_meaning(section, code, reason);
     }
     Override {
         code: code.unwrap_or_default(),
@@ -80,12 +81,23 @@ fn code(text: &str) -> Result<u8, Wrong> {
     })
 }
 
-/// Callers may rely on the one code that each of the bridge's own reasons has.
-fn keep_to_one_code(section: &Section<'_>, code: u8, reason: &str) {
-    let Some(own) = reason::find(reason).filter(|own| i32::from(own.code) != i32::from(code))
-    else {
+/// Callers may rely on the one code that each of the bridge's own reasons has, and on the outcomes that
+/// it comes with. A retcode is a refusal.
+fn keep_its_meaning(section: &Section<'_>, code: u8, reason: &str) {
+    let Some(own) = reason::find(reason) else { return };
+    if !own.outcomes.contains(&Outcome::Refused) {
+        section.contradiction(
+            &["reason"],
+            Wrong::new(
+                format!("{reason} is a reason of the bridge's own, and never of a refusal"),
+                "give another one of docs/errors.md, or a reason of your own",
+            ),
+        );
         return;
-    };
+    }
+    if i32::from(own.code) == i32::from(code) {
+        return;
+    }
     let name = CODES.iter().find(|(_, number)| i32::from(*number) == i32::from(own.code));
     let name = name.map_or("another code", |(name, _)| *name);
     section.contradiction(

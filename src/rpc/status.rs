@@ -68,7 +68,7 @@ impl<'a> Row<'a> {
     fn own(reading: &'a Override) -> Self {
         let listed = reason::find(&reading.reason);
         let details = listed.map_or(Details::None, |listed| listed.details);
-        let retries = listed.is_some_and(|listed| listed.retry == Retry::After);
+        let retries = listed.is_some_and(|listed| listed.retry != Retry::No);
         let retry = if reading.retry_after.is_some() || retries { Retry::After } else { Retry::No };
         let delay = reading.retry_after.unwrap_or(SHORTLY);
         let code = Code::from_i32(reading.code.into());

@@ -140,6 +140,11 @@ fn values_out_of_their_bounds_are_told_with_the_bounds() {
              is FAILED_PRECONDITION; give code = \"FAILED_PRECONDITION\", or a reason of your own",
         ),
         (
+            "retcodes.100-007 = { code = \"UNKNOWN\", reason = \"GATEWAY_NO_ANSWER\" }",
+            "retcodes.100-007.reason: GATEWAY_NO_ANSWER is a reason of the bridge's own, and never of a \
+             refusal; give another one of docs/errors.md, or a reason of your own",
+        ),
+        (
             "retcodes.100-007 = { code = \"INTERNAL\", reason = \"a\" }",
             "retcodes.100-007.reason: \"a\" is no reason; ",
         ),
