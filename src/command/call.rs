@@ -55,7 +55,7 @@ struct Options {
     /// Use no TLS to another machine either: passwords can be read on the way.
     #[arg(long, global = true)]
     insecure_plaintext: bool,
-    /// How long to wait for the answer, such as 500ms or 5s [default: 10s, and what
+    /// How long to wait for the answer, such as 500ms or 5s [default: 30s, and what
     /// --confirm-within adds; watch-events has none].
     #[arg(long, global = true, value_name = "TIME", value_parser = time)]
     deadline: Option<Duration>,
@@ -67,7 +67,8 @@ struct Options {
 /// What is wrong with the command line or with what it names.
 struct Mistake(String);
 
-const DEFAULT_DEADLINE: Duration = Duration::from_secs(10);
+/// As a bridge waits by default: long enough for an agent to be signed in first.
+const DEFAULT_DEADLINE: Duration = Duration::from_secs(30);
 
 pub(super) fn run(call: Call) -> ExitCode {
     let secret = match call.method.secret() {
