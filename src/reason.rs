@@ -1,6 +1,6 @@
 //! The reasons that errors have: the part of the contract that callers compare with.
 //!
-//! A reason has one code, which never changes. `docs/errors.md` shows this table to callers, and
+//! A reason has one code, which never changes. `docs/calling/errors.md` shows this table to callers, and
 //! tests hold both, the comments in `proto/` and the program to each other.
 
 mod table;

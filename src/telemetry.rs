@@ -1,6 +1,6 @@
 //! What the process says of itself: logs, to standard error.
 //!
-//! Fields have the same names everywhere, and the bridge's own begin with `ccgw.`; docs/telemetry.md
+//! Fields have the same names everywhere, and the bridge's own begin with `ccgw.`; docs/running/telemetry.md
 //! lists them. Guids, passwords and keys are in none of them; their types do not print.
 
 #[cfg(test)]

@@ -206,9 +206,9 @@ fn the_documents_name_no_key_that_is_none() {
         "README.md",
         "ARCHITECTURE.md",
         "SECURITY.md",
-        "docs/deploying.md",
-        "docs/runbook.md",
-        "docs/releasing.md",
+        "docs/running/kubernetes.md",
+        "docs/running/runbook.md",
+        "docs/contributing/releasing.md",
     ] {
         let text = fs::read_to_string(root.join(file)).expect(file);
         for name in mentioned(&text) {

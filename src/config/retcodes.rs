@@ -90,7 +90,7 @@ fn keep_its_meaning(section: &Section<'_>, code: u8, reason: &str) {
             &["reason"],
             Wrong::new(
                 format!("{reason} is a reason of the bridge's own, and never of a refusal"),
-                "give another one of docs/errors.md, or a reason of your own",
+                "give another one of docs/calling/errors.md, or a reason of your own",
             ),
         );
         return;

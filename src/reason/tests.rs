@@ -1,4 +1,4 @@
-//! The table, what `docs/errors.md` makes of it, and what the comments in `proto/` say.
+//! The table, what `docs/calling/errors.md` makes of it, and what the comments in `proto/` say.
 
 use std::collections::BTreeSet;
 
@@ -9,7 +9,7 @@ use crate::{
     rpc::code_name,
 };
 
-const DOCS: &str = include_str!("../../docs/errors.md");
+const DOCS: &str = include_str!("../../docs/calling/errors.md");
 const README: &str = include_str!("../../README.md");
 const CONTRACT: [&str; 3] = [
     include_str!("../../proto/ccgateway/agent/v1/agent_state.proto"),

@@ -24,7 +24,7 @@ use crate::support::{AGENT, PASSWORD, Setup, TestBridge, refused};
 
 const DASHBOARD: &str = include_str!("../../deploy/monitoring/dashboard.json");
 const RULES: &str = include_str!("../../deploy/components/alerts/rules.yaml");
-const RUNBOOK: &str = include_str!("../../docs/runbook.md");
+const RUNBOOK: &str = include_str!("../../docs/running/runbook.md");
 
 /// Labels that Prometheus adds.
 const ADDED: [&str; 2] = ["namespace", "pod"];
@@ -341,7 +341,7 @@ fn every_alert_is_in_the_runbook_and_nothing_else() {
         assert!(["page", "ticket"].contains(&value("severity:")), "{}", rule.name);
         assert!(!value("summary:").is_empty() && !value("description:").is_empty());
         let (page, anchor) = value("runbook_url:").rsplit_once('#').expect("an anchor");
-        assert!(page.ends_with("/docs/runbook.md"), "{page}");
+        assert!(page.ends_with("/docs/running/runbook.md"), "{page}");
         let section = sections.iter().find(|section| {
             // An anchor is a heading in small letters.
             anchor.strip_prefix("ccgw") == Some(&section.to_lowercase())

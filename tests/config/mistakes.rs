@@ -142,7 +142,7 @@ fn values_out_of_their_bounds_are_told_with_the_bounds() {
         (
             "retcodes.100-007 = { code = \"UNKNOWN\", reason = \"GATEWAY_NO_ANSWER\" }",
             "retcodes.100-007.reason: GATEWAY_NO_ANSWER is a reason of the bridge's own, and never of a \
-             refusal; give another one of docs/errors.md, or a reason of your own",
+             refusal; give another one of docs/calling/errors.md, or a reason of your own",
         ),
         (
             "retcodes.100-007 = { code = \"INTERNAL\", reason = \"a\" }",

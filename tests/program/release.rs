@@ -1,5 +1,5 @@
 //! What a release names in more than one place, and what finds the names that it has changed; see
-//! docs/releasing.md.
+//! docs/contributing/releasing.md.
 
 use std::{path::Path, process::Command};
 

@@ -1,7 +1,7 @@
 //! The reference of metrics, log fields and span attributes.
 
-/// docs/telemetry.md.
-pub(crate) const PAGE: &str = include_str!("../../../docs/telemetry.md");
+/// docs/running/telemetry.md.
+pub(crate) const PAGE: &str = include_str!("../../../docs/running/telemetry.md");
 
 /// The cells of every row of the tables in a section, such as "Metrics", without the backticks
 /// around the name.

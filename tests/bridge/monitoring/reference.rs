@@ -1,4 +1,4 @@
-//! docs/telemetry.md lists what there is, and nothing else.
+//! docs/running/telemetry.md lists what there is, and nothing else.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -57,9 +57,9 @@ async fn every_metric_is_in_the_reference_with_its_type_and_labels() {
     let unlisted: Vec<_> = exported.iter().filter(|one| listed.get(one.0) != Some(one.1)).collect();
     assert!(
         listed_alone.is_empty(),
-        "docs/telemetry.md lists what is not exported: {listed_alone:#?}"
+        "docs/running/telemetry.md lists what is not exported: {listed_alone:#?}"
     );
-    assert!(unlisted.is_empty(), "docs/telemetry.md does not list as it is: {unlisted:#?}");
+    assert!(unlisted.is_empty(), "docs/running/telemetry.md does not list as it is: {unlisted:#?}");
 }
 
 /// A family without a series is not exported, and would not be seen in the run above.
@@ -71,7 +71,7 @@ fn every_metric_that_is_registered_is_in_the_reference() {
     let registered = Names::of_the_bridge().metrics;
     assert!(registered.len() > 30, "{registered:?}");
     let unlisted: Vec<_> = registered.iter().filter(|(name, _)| !is_listed(name)).collect();
-    assert!(unlisted.is_empty(), "docs/telemetry.md does not list {unlisted:#?}");
+    assert!(unlisted.is_empty(), "docs/running/telemetry.md does not list {unlisted:#?}");
 }
 
 /// As `promtool check metrics` has them.
@@ -102,18 +102,18 @@ fn names_of_metrics_follow_the_conventions() {
 fn compare(what: &str, found: &Found, listed: &[&str]) {
     let unlisted: Vec<_> =
         found.iter().filter(|(name, _)| !listed.contains(&name.as_str())).collect();
-    assert!(unlisted.is_empty(), "docs/telemetry.md does not list these {what}: {unlisted:#?}");
+    assert!(unlisted.is_empty(), "docs/running/telemetry.md does not list these {what}: {unlisted:#?}");
     let gone: Vec<_> = listed.iter().filter(|name| !found.contains_key(**name)).collect();
-    assert!(gone.is_empty(), "docs/telemetry.md lists {what} that nothing writes: {gone:?}");
+    assert!(gone.is_empty(), "docs/running/telemetry.md lists {what} that nothing writes: {gone:?}");
     let once: BTreeSet<_> = listed.iter().collect();
-    assert_eq!(once.len(), listed.len(), "docs/telemetry.md lists some {what} twice");
+    assert_eq!(once.len(), listed.len(), "docs/running/telemetry.md lists some {what} twice");
 }
 
 #[test]
 fn every_field_of_the_log_is_in_the_reference() {
     let mut listed = names("Log fields");
     for name in EVERY_LINE {
-        assert!(listed.contains(&name), "docs/telemetry.md does not list {name}");
+        assert!(listed.contains(&name), "docs/running/telemetry.md does not list {name}");
     }
     listed.retain(|name| !EVERY_LINE.contains(name));
     let found = Names::of_the_bridge().fields;
