@@ -17,9 +17,9 @@ use tokio::time::Instant;
 
 use self::{
     keep::Kept,
-    screen::{Invitation, described, say},
+    screen::{Invitation, described},
 };
-use super::{EXIT_FAILED, Settings, block_on, fail, signals::StopSignals};
+use super::{EXIT_FAILED, Settings, block_on, fail, say, signals::StopSignals};
 use crate::{
     client::{self, Channel},
     config::{Sources, load},
