@@ -1,10 +1,6 @@
 //! What the demo shows, in lines that fit a terminal.
 
-use std::{
-    fmt,
-    io::{self, Write as _},
-    net::SocketAddr,
-};
+use std::{fmt, net::SocketAddr};
 
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
@@ -13,11 +9,6 @@ use super::{AGENTS, PASSWORD, REASON, STRANGER, TENANT};
 
 /// Columns of a terminal that nobody has widened.
 const WIDTH: usize = 80;
-
-/// For the person who started the demo. Whoever stops reading does not stop it.
-pub(super) fn say(line: impl fmt::Display) {
-    let _unread = writeln!(io::stdout(), "{line}");
-}
 
 /// A refusal as a caller can take it apart.
 pub(super) fn described(status: &Status) -> String {
@@ -30,7 +21,8 @@ pub(super) fn described(status: &Status) -> String {
     if let Some(failure) = details.precondition_failure() {
         for violation in &failure.violations {
             let (kind, subject) = (&violation.r#type, &violation.subject);
-            lines.push(format!("   details  PreconditionFailure type={kind} subject={subject}"));
+            lines.push(format!("   details  PreconditionFailure type={kind}"));
+            lines.push(format!("              subject={subject}"));
         }
     }
     lines.join("\n")
