@@ -74,7 +74,9 @@ struct Known {
 impl Known {
     /// What is wrong with a link, if anything.
     fn mistake(&self, file: &Path, link: &str) -> Option<String> {
-        let elsewhere = ["https://", "http://", "mailto:"];
+        // The last ones are a repository's own pages on GitHub, seen from a document at its root.
+        let elsewhere =
+            ["https://", "http://", "mailto:", "../../actions/", "../../issues", "../../security/"];
         if elsewhere.iter().any(|scheme| link.starts_with(scheme)) {
             return None;
         }

@@ -53,7 +53,7 @@ impl Stand {
         let ports = Ports::of([
             ("50051", &after("gRPC on ")),
             ("9090", &after("page on http://")),
-            ("8043", &after("simulated, https://")),
+            ("8043", &after("gateway  https://")),
             ("8044", &after("control on http://")),
         ]);
         let folder = tempfile::tempdir().expect("a folder");
