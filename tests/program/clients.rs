@@ -44,7 +44,7 @@ const BUILT: [Client; 3] = [
 ];
 
 /// `scripts/test` installs it and names it in `CLIENT_PYTHON`.
-fn python() -> PathBuf {
+pub(crate) fn python() -> PathBuf {
     let named = std::env::var_os("CLIENT_PYTHON").map(PathBuf::from);
     let python = named.unwrap_or_else(|| Path::new(ROOT).join(".tools/client-python/bin/python3"));
     assert!(python.is_file(), "Python with grpcio is needed: run scripts/test, which installs it");
