@@ -81,8 +81,8 @@ from_crates() {
     if [[ ! -x $folder/bin/$program ]]; then
         say "building $program $version into .tools/crates from crates.io; takes some minutes"
         log=$(mktemp)
-        # A target folder of its own: the caller's may be that of the bridge.
-        if ! CARGO_TARGET_DIR=$folder/target cargo install --locked --root "$folder" \
+        # A target folder of its own: the caller's may be that of the bridge. Nobody debugs the program.
+        if ! CARGO_TARGET_DIR=$folder/target CARGO_PROFILE_DEV_DEBUG=0 cargo install --locked --root "$folder" \
             --version "$version" "${@:3}" "$program" >"$log" 2>&1 </dev/null; then
             cat "$log" >&2
             rm -f "$log"

@@ -147,7 +147,8 @@ fn listed(comment: &[&str]) -> Vec<(String, String)> {
 }
 
 fn is_name(word: &str) -> bool {
-    word.contains('_')
+    word.starts_with(|c: char| c.is_ascii_uppercase())
+        && word.contains('_')
         && word.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_')
         || word == "DEADLINE"
 }
@@ -223,7 +224,10 @@ fn the_documents_name_no_reason_that_there_is_not() {
 
 fn is_of_the_contract(word: &str) -> bool {
     let is_code = ALL.iter().any(|reason| code_name(reason.code) == word);
-    let is_value = CONTRACT.iter().any(|file| file.contains(&format!(" {word} = ")));
+    // Also without what all values of an enum begin with.
+    let is_value = CONTRACT
+        .iter()
+        .any(|file| [" ", "_"].iter().any(|before| file.contains(&format!("{before}{word} = "))));
     let is_detail = ALL.iter().any(|reason| match reason.details {
         Details::Precondition(kind) | Details::Resource(kind) => kind == word,
         Details::None | Details::BadRequest | Details::Quota => false,
@@ -232,6 +236,7 @@ fn is_of_the_contract(word: &str) -> bool {
     is_code || is_value || is_detail || ABOUT_THE_CALLER.contains(&word) || word == "NOT_SERVING"
 }
 
+/// A variable of the environment, or a setting of the gateway's own.
 fn is_variable(word: &str) -> bool {
-    ["CCGW_", "OTEL_"].iter().any(|start| word.starts_with(start))
+    ["CCGW_", "OTEL_", "REDIS_", "LOGIN_PWD_"].iter().any(|start| word.starts_with(start))
 }
