@@ -91,7 +91,8 @@ async fn a_good_gateway_has_no_problem() {
 #[tokio::test]
 async fn a_certificate_for_another_host_is_said_with_its_names() {
     let gateway = gateway(CertificateKind::OtherHost).await;
-    let pin = format!("tenants.acme.tls.pinned_sha256 = \"{}\"", gateway.leaf_pin());
+    let pin =
+        format!("in [tenants.acme]:\n           tls.pinned_sha256 = \"{}\"\n", gateway.leaf_pin());
     let found = doctor(&trusting_ca(&gateway), gateway.certificate_pem()).await;
     check(found, &["not for localhost, but for gateway.invalid", "tenants.acme.base_urls", &pin]);
 }
