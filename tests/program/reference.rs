@@ -55,12 +55,18 @@ async fn every_line_and_every_span_has_only_names_of_the_reference() {
     }
     assert!(seen.len() > 20, "{seen:?}");
     let unlisted: Vec<_> = seen.iter().filter(|name| !fields.contains(&name.as_str())).collect();
-    assert!(unlisted.is_empty(), "docs/running/telemetry.md does not list the log fields {unlisted:?}");
+    assert!(
+        unlisted.is_empty(),
+        "docs/running/telemetry.md does not list the log fields {unlisted:?}"
+    );
 
     let attributes = names("Span attributes");
     // Each of the five calls has at least its own, that of its turn and that of its request.
     let spans = collector.spans(15).await;
     let seen = spans.iter().flat_map(|span| &span.attributes).map(|KeyValue { key, .. }| key);
     let unlisted: BTreeSet<_> = seen.filter(|key| !attributes.contains(&key.as_str())).collect();
-    assert!(unlisted.is_empty(), "docs/running/telemetry.md does not list the attributes {unlisted:?}");
+    assert!(
+        unlisted.is_empty(),
+        "docs/running/telemetry.md does not list the attributes {unlisted:?}"
+    );
 }

@@ -102,9 +102,15 @@ fn names_of_metrics_follow_the_conventions() {
 fn compare(what: &str, found: &Found, listed: &[&str]) {
     let unlisted: Vec<_> =
         found.iter().filter(|(name, _)| !listed.contains(&name.as_str())).collect();
-    assert!(unlisted.is_empty(), "docs/running/telemetry.md does not list these {what}: {unlisted:#?}");
+    assert!(
+        unlisted.is_empty(),
+        "docs/running/telemetry.md does not list these {what}: {unlisted:#?}"
+    );
     let gone: Vec<_> = listed.iter().filter(|name| !found.contains_key(**name)).collect();
-    assert!(gone.is_empty(), "docs/running/telemetry.md lists {what} that nothing writes: {gone:?}");
+    assert!(
+        gone.is_empty(),
+        "docs/running/telemetry.md lists {what} that nothing writes: {gone:?}"
+    );
     let once: BTreeSet<_> = listed.iter().collect();
     assert_eq!(once.len(), listed.len(), "docs/running/telemetry.md lists some {what} twice");
 }
