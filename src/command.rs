@@ -9,7 +9,7 @@ mod papers;
 mod serve;
 mod signals;
 
-use std::{num::NonZeroUsize, path::PathBuf, process::ExitCode};
+use std::{io::Write as _, num::NonZeroUsize, path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 use tokio::runtime::{Builder, Runtime};
@@ -158,9 +158,13 @@ fn runtime(worker_threads: Option<NonZeroUsize>) -> std::io::Result<Runtime> {
     builder.enable_all().build()
 }
 
-#[expect(clippy::print_stderr, reason = "for the person who typed the command")]
+/// Tells the person who typed the command. It is no failure that nobody reads it to the end.
+fn say(line: impl std::fmt::Display) {
+    let _unread = writeln!(std::io::stdout(), "{line}");
+}
+
 fn fail(code: u8, error: impl std::fmt::Display) -> ExitCode {
-    eprintln!("ccgateway-bridge: {error}");
+    let _unread = writeln!(std::io::stderr(), "ccgateway-bridge: {error}");
     ExitCode::from(code)
 }
 

@@ -2,10 +2,11 @@
 //! TLS on the other, and only the gateway is simulated.
 
 mod keep;
+mod screen;
 
 use std::{
     error::Error,
-    io::{self, Write as _},
+    io,
     net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener},
     path::PathBuf,
     process::ExitCode,
@@ -13,11 +14,12 @@ use std::{
 
 use http::Uri;
 use tokio::time::Instant;
-use tonic::{Code, Status};
-use tonic_types::{ErrorDetails, StatusExt as _};
 
-use self::keep::Kept;
-use super::{EXIT_FAILED, Settings, block_on, fail, signals::StopSignals};
+use self::{
+    keep::Kept,
+    screen::{Invitation, described},
+};
+use super::{EXIT_FAILED, Settings, block_on, fail, say, signals::StopSignals};
 use crate::{
     client::{self, Channel},
     config::{Sources, load},
@@ -59,6 +61,8 @@ const LISTEN: &str = "listeners.default.address";
 /// The key of the address for health and readiness.
 const ADMIN: &str = "admin.address";
 const AGENTS: [u32; 3] = [1001, 1002, 1003];
+/// One that nobody has signed in yet.
+const STRANGER: u32 = 1004;
 const PASSWORD: &str = "demo-password";
 const TENANT: &str = "demo";
 const REASON: i32 = 200;
@@ -127,13 +131,14 @@ impl Demo {
         if let Some(admin) = self.bridge.admin_addr() {
             say(format_args!("         page on http://{admin}/"));
         }
-        say(format_args!("gateway  simulated, {gateway} (TLS, pinned certificate)"));
+        say(format_args!("gateway  {gateway}"));
+        say("         simulated, with TLS and a pinned certificate");
         say(format_args!("         control on http://{}/", self.control));
         self.sign_in().await?;
         self.set_busy().await?;
         self.set_busy_again().await?;
         self.kill_and_start_again().await?;
-        say(invitation(grpc, self.control));
+        say(Invitation { grpc, control: self.control });
         Ok(())
     }
 
@@ -176,9 +181,7 @@ impl Demo {
 
     async fn set_busy_again(&mut self) -> Result<(), Failure> {
         let [.., agent] = AGENTS;
-        say(
-            "\n3. The same again is refused, since a busy agent's reason is replaced by prolong only",
-        );
+        say("\n3. The same again is refused: only prolong replaces a busy agent's reason");
         match self.states.set_busy(busy(agent)).await {
             Err(status) => say(format_args!("{}", described(&status))),
             Ok(_) => return Err("the second SetBusy was not refused".into()),
@@ -317,57 +320,4 @@ fn free_or(port: u16) -> io::Result<SocketAddr> {
         }
         Err(error) => Err(error),
     }
-}
-
-/// A refusal as a caller can take it apart.
-fn described(status: &Status) -> String {
-    let details = status.get_error_details();
-    let mut lines = vec![
-        format!("   code     {}", code(status.code())),
-        format!("   message  {}", status.message()),
-    ];
-    lines.extend(error_info(&details));
-    if let Some(failure) = details.precondition_failure() {
-        for violation in &failure.violations {
-            let (kind, subject) = (&violation.r#type, &violation.subject);
-            lines.push(format!("   details  PreconditionFailure type={kind} subject={subject}"));
-        }
-    }
-    lines.join("\n")
-}
-
-fn error_info(details: &ErrorDetails) -> Vec<String> {
-    let Some(info) = details.error_info() else { return Vec::new() };
-    let mut metadata: Vec<_> = info.metadata.iter().collect();
-    metadata.sort();
-    let metadata = metadata.into_iter().map(|(key, value)| format!("              {key}={value}"));
-    let head = format!("   details  ErrorInfo reason={} domain={}", info.reason, info.domain);
-    std::iter::once(head).chain(metadata).collect()
-}
-
-fn code(code: Code) -> String {
-    format!("{code:?} ({})", code as i32)
-}
-
-fn invitation(grpc: SocketAddr, control: SocketAddr) -> String {
-    let [idle, _, busy] = AGENTS;
-    format!(
-        "
-Try it; this stays up until Ctrl-C:
-  grpcurl -plaintext {grpc} list
-  grpcurl -plaintext {grpc} describe ccgateway.agent.v1.AgentState.SetBusy
-  grpcurl -plaintext -d '{{\"agent_id\":\"{idle}\",\"reason\":{REASON}}}' {grpc} ccgateway.agent.v1.AgentState/SetBusy
-  grpcurl -plaintext -d '{{\"agent_id\":\"{busy}\",\"reason\":201,\"prolong\":true}}' {grpc} ccgateway.agent.v1.AgentState/SetBusy
-  grpcurl -plaintext -d '{{\"agent_id\":\"{idle}\"}}' {grpc} ccgateway.agent.v1.AgentSession/GetSession
-  grpcurl -plaintext -d '{{\"agent_id\":\"01\",\"reason\":7}}' {grpc} ccgateway.agent.v1.AgentState/SetBusy
-See what the gateway was asked, or make it fail; the first line lists the ways:
-  curl http://{control}/
-  curl http://{control}/{TENANT}/journal
-  curl -d '{{\"interface\":\"say-busy\",\"times\":1,\"fault\":{{\"kind\":\"html\"}}}}' http://{control}/{TENANT}/misbehave"
-    )
-}
-
-/// For the person who started the demo. Whoever stops reading does not stop it.
-fn say(line: impl std::fmt::Display) {
-    let _unread = writeln!(io::stdout(), "{line}");
 }

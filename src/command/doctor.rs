@@ -1,10 +1,6 @@
-use std::{
-    fmt::Display,
-    io::{self, Write as _},
-    process::ExitCode,
-};
+use std::process::ExitCode;
 
-use super::{EXIT_FAILED, EXIT_MISTAKE, Settings, block_on, fail};
+use super::{EXIT_FAILED, EXIT_MISTAKE, Settings, block_on, fail, say};
 use crate::{
     config::{Config, Tenant},
     doctor::{self, Finding, Level},
@@ -77,9 +73,4 @@ fn report(levels: &mut Vec<Level>, findings: Vec<Finding>) {
         say(format_args!("  {shown:<8} {check}: {found}{remedy}"));
         levels.push(level);
     }
-}
-
-/// For the person who typed the command. Whoever stops reading does not stop it.
-fn say(line: impl Display) {
-    let _unread = writeln!(io::stdout(), "{line}");
 }

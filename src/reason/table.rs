@@ -39,7 +39,7 @@ reasons! {
     SESSION_MISSING            FailedPrecondition [NotSent, Refused]           No            Precondition("SESSION"),      "sign the agent in, or register its Guid";
     SESSION_EXPIRED            FailedPrecondition [Refused]                    No            Precondition("SESSION"),      "sign the agent in again or register its new Guid";
     AGENT_NOT_SIGNED_IN        FailedPrecondition [Refused]                    No            Precondition("SIGNED_IN"),    "sign the agent in first";
-    AGENT_STATE_REFUSED        FailedPrecondition [Refused]                    No            Precondition("AGENT_STATE"),  "the agent must be in a state that allows it";
+    AGENT_STATE_REFUSED        FailedPrecondition [Refused]                    No            Precondition("AGENT_STATE"),  "see its state with GetState, and whether it has the right";
     AGENT_TAKEN_OVER           FailedPrecondition [NotSent, Refused]           No            Precondition("SESSION"),      "stop the other client, or take the agent over with SignIn and force";
     FORCE_NOT_ALLOWED          FailedPrecondition [Refused]                    No            Precondition("SIGNED_OUT"),   "sign the agent out where it is signed in, or register its Guid";
     CREDENTIALS_MISSING        FailedPrecondition [NotSent]                    No            Precondition("CREDENTIALS"),  "give the password";
@@ -61,7 +61,7 @@ reasons! {
     DEADLINE                   DeadlineExceeded   [NotSent, Refused, Unknown]  No            NONE,                         "look at the outcome; give the call more time";
     GATEWAY_NO_ANSWER          Unknown            [Unknown]                    No            NONE,                         "the agent may have changed: look before trying again";
     GATEWAY_PROXY_FAILED       Unknown            [Unknown]                    No            NONE,                         "a proxy says so, and the gateway may have acted: look before trying again";
-    UNLISTED_RETCODE           Unknown            [Refused]                    No            NONE,                         "the operator can map it under [retcodes]";
+    UNLISTED_RETCODE           Unknown            [Refused]                    No            NONE,                         "ask whoever runs the gateway what the retcode means; the bridge's operator can give it a reason under [retcodes]";
     NOT_GRPC                   Unknown            [NotSent]                    No            NONE,                         "call it with gRPC";
     REQUEST_BROKEN_OFF         Cancelled          [NotSent]                    No            NONE,                         "send the whole request";
     INTERFACE_NOT_IN_EDITION   Unimplemented      [NotSent]                    No            NONE,                         "see the tenant's edition";

@@ -38,6 +38,32 @@ async fn check_config_names_all_five_mistakes() {
     }
 }
 
+/// As with `| head`.
+#[tokio::test]
+async fn a_reader_who_stops_reading_is_no_failure() {
+    let files = TempDir::new().expect("a folder");
+    let file = files.path().join("bridge.toml");
+    std::fs::write(&file, "tenants.acme.base_urls = \"https://localhost:1\"\n").expect("written");
+    let config = file.display().to_string();
+    let commands = [
+        (&["check-config", "--config", &config][..], 0),
+        (&["doctor", "--config", &config], 1),
+        (&["completions", "bash"], 0),
+        (&["man"], 0),
+        (&["--help"], 0),
+        (&["--version"], 0),
+        (&["call", "get-state", "--help"], 0),
+        (&["check-config", "--config", "/nowhere.toml"], 2),
+    ];
+    for (arguments, expected) in commands {
+        let closed = || Stdio::from(std::io::pipe().expect("a pipe").1);
+        let mut command = bridge();
+        command.args(arguments).stdout(closed()).stderr(closed());
+        let status = within("the command's end", command.status()).await.expect("started");
+        assert_eq!(status.code(), Some(expected), "{arguments:?}");
+    }
+}
+
 #[tokio::test]
 async fn the_version_names_the_commit() {
     let mut command = bridge();

@@ -73,21 +73,27 @@ async fn the_demo_shows_that_a_bridge_which_is_killed_goes_on() {
 }
 
 #[tokio::test]
-async fn the_demos_grpcurl_lines_work_word_for_word() {
+async fn the_demos_lines_fit_a_terminal_and_its_commands_work_word_for_word() {
     let (child, printed) = demo(&FREE).await;
-    let lines: Vec<_> = printed.lines().filter(|line| line.contains("grpcurl ")).collect();
-    assert_eq!(lines.len(), 6, "{printed}");
+    for line in printed.lines() {
+        assert!(line.chars().count() <= 80, "{line}");
+    }
+    let (_, invitation) = printed.split_once("Try it;").expect("an invitation");
+    let invitation = invitation.replace("\\\n", "");
+    let commands: Vec<_> =
+        invitation.lines().map(str::trim).filter(|line| line.starts_with(['g', 'c'])).collect();
+    assert_eq!(commands.len(), 8, "{invitation}");
     let folder = tool().parent().expect("a folder").to_owned();
-    for line in lines {
+    let mut shown = String::new();
+    for line in commands {
         let mut command = Command::new("sh");
         command.arg("-c").arg(line).env("PATH", with_path(&folder));
-        let (code, shown) = run(command).await;
-        if line.contains("\"01\"") {
-            assert_ne!(code, Some(0), "{line}");
-            assert!(shown.contains("fieldViolations"), "{shown}");
-        } else {
-            assert_eq!(code, Some(0), "{line}: {shown}");
-        }
+        let (code, printed) = run(command).await;
+        assert_eq!(code == Some(0), !line.contains("\"01\""), "{line}: {printed}");
+        shown += &printed;
+    }
+    for part in ["ACTIVITY_STATE_BUSY", "guidVersion", "fieldViolations", "say-busy"] {
+        assert!(shown.contains(part), "{part} in: {shown}");
     }
     stop(child).await;
 }

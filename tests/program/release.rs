@@ -31,6 +31,22 @@ fn images_and_manifests_are_of_the_programs_version() {
 }
 
 #[test]
+fn the_readmes_badges_say_what_the_manifest_says() {
+    let (rust, licence) = (env!("CARGO_PKG_RUST_VERSION"), "Apache-2.0");
+    assert!(include_str!("../../Cargo.toml").contains(&format!("license = \"{licence}\"")));
+    let badges = [
+        (include_str!("../../docs/images/msrv.svg"), format!("Rust: {rust}+")),
+        (include_str!("../../docs/images/licence.svg"), format!("licence: {licence}")),
+    ];
+    for (badge, text) in badges {
+        assert!(badge.contains(&text), "{text} in {badge}");
+    }
+    let readme = include_str!("../../README.md");
+    assert!(readme.contains(&format!("[![Rust {rust} or newer](docs/images/msrv.svg)]")));
+    assert!(readme.contains(&format!("[![Licence: {licence}](docs/images/licence.svg)]")));
+}
+
+#[test]
 fn what_the_project_itself_ships_uses_no_name_of_old() {
     let places = ["README.md", "deploy", "docs", "examples", "proto", "scripts/draw-dashboard.py"];
     assert_eq!(find_uses(&places), (Some(0), String::new()));

@@ -1,0 +1,111 @@
+//! What the demo shows, in lines that fit a terminal.
+
+use std::{fmt, net::SocketAddr};
+
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt as _};
+
+use super::{AGENTS, PASSWORD, REASON, STRANGER, TENANT};
+
+/// Columns of a terminal that nobody has widened.
+const WIDTH: usize = 80;
+
+/// A refusal as a caller can take it apart.
+pub(super) fn described(status: &Status) -> String {
+    let details = status.get_error_details();
+    let mut lines = vec![
+        format!("   code     {}", code(status.code())),
+        wrapped("   message  ", status.message()),
+    ];
+    lines.extend(error_info(&details));
+    if let Some(failure) = details.precondition_failure() {
+        for violation in &failure.violations {
+            let (kind, subject) = (&violation.r#type, &violation.subject);
+            lines.push(format!("   details  PreconditionFailure type={kind}"));
+            lines.push(format!("              subject={subject}"));
+        }
+    }
+    lines.join("\n")
+}
+
+fn error_info(details: &ErrorDetails) -> Vec<String> {
+    let Some(info) = details.error_info() else { return Vec::new() };
+    let mut metadata: Vec<_> = info.metadata.iter().collect();
+    metadata.sort();
+    let metadata =
+        metadata.into_iter().map(|(key, value)| wrapped(&format!("              {key}="), value));
+    let head = format!("   details  ErrorInfo reason={} domain={}", info.reason, info.domain);
+    std::iter::once(head).chain(metadata).collect()
+}
+
+fn code(code: Code) -> String {
+    format!("{code:?} ({})", code as i32)
+}
+
+/// The text after its head, in as many lines as it takes; the later ones begin below its first word.
+fn wrapped(head: &str, text: &str) -> String {
+    let indent = head.chars().count();
+    let (mut lines, mut column) = (head.to_owned(), indent);
+    for word in text.split_whitespace() {
+        let length = word.chars().count();
+        if column > indent && column + 1 + length > WIDTH {
+            lines.push('\n');
+            lines.push_str(&" ".repeat(indent));
+            column = indent;
+        } else if column > indent {
+            lines.push(' ');
+            column += 1;
+        }
+        lines.push_str(word);
+        column += length;
+    }
+    lines
+}
+
+/// What a reader can try next; each command works as it is printed.
+pub(super) struct Invitation {
+    pub(super) grpc: SocketAddr,
+    pub(super) control: SocketAddr,
+}
+
+impl Invitation {
+    fn call(
+        &self,
+        f: &mut fmt::Formatter<'_>,
+        what: &str,
+        body: &str,
+        method: &str,
+    ) -> fmt::Result {
+        let Self { grpc, .. } = self;
+        writeln!(f, "\n  {what}:")?;
+        writeln!(f, "    grpcurl -plaintext -d '{body}' \\")?;
+        writeln!(f, "      {grpc} ccgateway.agent.v1.{method}")
+    }
+}
+
+impl fmt::Display for Invitation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { grpc, control } = self;
+        let [idle, ..] = AGENTS;
+        let (id, set_busy) = (format!("\"agent_id\":\"{idle}\""), "AgentState/SetBusy");
+        writeln!(f, "\nTry it; this stays up until Ctrl-C. Every agent's password is {PASSWORD}.")?;
+        self.call(f, "Make an agent busy", &format!("{{{id},\"reason\":{REASON}}}"), set_busy)?;
+        self.call(f, "Ask how it is", &format!("{{{id}}}"), "AgentState/GetState")?;
+        let credentials = format!("{{\"agent_id\":\"{STRANGER}\",\"password\":\"{PASSWORD}\"}}");
+        self.call(f, "Sign another agent in", &credentials, "AgentSession/SignIn")?;
+        self.call(f, "Send a bad request", "{\"agent_id\":\"01\",\"reason\":7}", set_busy)?;
+        writeln!(f, "\n  See all methods, and what the gateway was asked:")?;
+        writeln!(f, "    grpcurl -plaintext {grpc} describe")?;
+        writeln!(f, "    curl http://{control}/{TENANT}/journal")?;
+        writeln!(
+            f,
+            "\n  Let the gateway answer once with a web page (the first lists more faults):"
+        )?;
+        writeln!(f, "    curl http://{control}/")?;
+        writeln!(
+            f,
+            "    curl -d '{{\"interface\":\"say-busy\",\"times\":1,\"fault\":{{\"kind\":\"html\"}}}}' \\"
+        )?;
+        write!(f, "      http://{control}/{TENANT}/misbehave")
+    }
+}
