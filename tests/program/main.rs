@@ -37,5 +37,6 @@ mod secrets;
 mod session_file;
 mod streams;
 mod support;
+mod trickles;
 mod unreached;
 mod unread_answers;
