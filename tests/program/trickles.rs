@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::tcp::OwnedWriteHalf,
     time::sleep,
 };
 
@@ -30,6 +31,16 @@ async fn served(program: &Program, count: usize) {
     within(&line, shown).await;
 }
 
+/// Sends these bytes, ten a second, until the bridge has closed.
+async fn trickle(write: &mut OwnedWriteHalf, bytes: impl Iterator<Item = &u8>) {
+    for byte in bytes {
+        if write.write_all(&[*byte]).await.is_err() {
+            return;
+        }
+        sleep(Duration::from_millis(100)).await;
+    }
+}
+
 /// It never gets so far as to answer the bridge's PING.
 #[tokio::test]
 async fn a_frame_that_never_ends_is_no_sign_of_life() {
@@ -42,12 +53,7 @@ async fn a_frame_that_never_ends_is_no_sign_of_life() {
         served(&program, 1).await;
         let (mut read, mut write) = raw.0.into_split();
         let trickling = async {
-            for byte in whole.iter().skip(sent).take(then) {
-                if write.write_all(&[*byte]).await.is_err() {
-                    break;
-                }
-                sleep(Duration::from_millis(100)).await;
-            }
+            trickle(&mut write, whole.iter().skip(sent).take(then)).await;
             std::future::pending::<()>().await;
         };
         let mut said = Vec::new();
