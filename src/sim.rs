@@ -27,6 +27,7 @@ mod options;
 pub mod program;
 mod recovery;
 mod reply;
+mod retcode;
 mod route;
 mod session;
 mod settings;
@@ -52,6 +53,7 @@ pub use self::{
     journal::{Answer, Entry},
     options::{Announce, AuthMode, Codes, Edition, IdOutside, Options, Polls},
     recovery::Recovery,
+    retcode::Retcode,
     view::AgentView,
 };
 use self::{gateway::Gateway, listener::Listener};

@@ -11,6 +11,7 @@ use super::{
     interface::Interface,
     options::{Options, Polls},
     recovery::SwitchOver,
+    retcode::Retcode,
     session::{Session, Standing},
     sign_in::SignIn,
     view::AgentView,
@@ -171,7 +172,7 @@ impl Desk {
     /// Refuses what comes during a switch-over (`cec_07_0580`).
     pub(super) fn at_hand(&self) -> Result<(), Refused> {
         match self.switch_over {
-            Some(_) => Err(Refused("000-004".into())),
+            Some(_) => Err(Refused(Retcode::SwitchingOver.into())),
             None => Ok(()),
         }
     }

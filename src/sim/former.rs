@@ -3,6 +3,7 @@
 use super::{
     agent::Event,
     options::Options,
+    retcode::Retcode,
     session::{Session, Standing},
 };
 
@@ -30,7 +31,7 @@ impl Former {
     }
 
     /// A session that a switch-over has lost; its Guids get `code`.
-    pub(super) fn lost(session: Session, code: &'static str) -> Self {
+    pub(super) fn lost(session: Session, code: Retcode) -> Self {
         Self { session, standing: Standing::Lost(code), farewell: None }
     }
 

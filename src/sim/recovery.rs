@@ -3,6 +3,8 @@
 use serde::Deserialize;
 use tokio::time::Instant;
 
+use super::retcode::Retcode;
+
 /// How a switch-over ends for an agent (`cec_07_1430`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -29,12 +31,12 @@ pub(super) struct SwitchOver {
 
 impl Recovery {
     /// The retcode that tells the agent to sign in again.
-    pub(super) fn code(self) -> Option<&'static str> {
+    pub(super) fn code(self) -> Option<Retcode> {
         match self {
             Self::Complete => None,
-            Self::TimedOut => Some("105-005"),
-            Self::GuidMismatch => Some("105-006"),
-            Self::SwitchedOff => Some("105-007"),
+            Self::TimedOut => Some(Retcode::RecoveryTimedOut),
+            Self::GuidMismatch => Some(Retcode::GuidMismatch),
+            Self::SwitchedOff => Some(Retcode::RecoverySwitchedOff),
         }
     }
 }

@@ -4,8 +4,13 @@ use bytes::{BufMut, Bytes, BytesMut};
 use http::StatusCode;
 use serde_json::{Value, json};
 
-use super::{agent::Event, options::Options, route::NoRoute, session::epoch_ms};
-use crate::retcode::Retcode;
+use super::{
+    agent::Event,
+    options::Options,
+    retcode::{self, Retcode},
+    route::NoRoute,
+    session::epoch_ms,
+};
 
 /// An answer before it is written. Header names keep their case, which clients rely on (client).
 #[derive(Clone, Debug)]
@@ -17,9 +22,6 @@ pub(super) struct Reply {
     /// The retcode in the body, for the journal.
     pub(super) retcode: Option<String>,
 }
-
-/// What the only failure body seen in the wild says, spelling as is (client).
-const OBSERVED_MESSAGE: &str = "no right to invite resouce";
 
 const HTML: &str = "text/html;charset=UTF-8";
 
@@ -70,14 +72,9 @@ impl Reply {
         Self::envelope(options, body, "0")
     }
 
-    /// A refusal. Message texts are unknown but for one; the others are in our words.
+    /// A refusal with its usual message.
     pub(super) fn refusal(options: &Options, code: &str) -> Self {
-        let listed = Retcode::refusal(code).and_then(|retcode| retcode.listed());
-        let message = match code {
-            "000-003" => OBSERVED_MESSAGE,
-            _ => listed.map_or("", |listed| listed.meaning),
-        };
-        Self::refusal_saying(options, code, message)
+        Self::refusal_saying(options, code, retcode::message(code))
     }
 
     /// A refusal with a message of one's own.
@@ -92,7 +89,7 @@ impl Reply {
         match why {
             NoRoute::NotFound => Self::page(404, "No such resource"),
             NoRoute::WrongMethod => Self::page(405, "Method not allowed"),
-            NoRoute::BadId => Self::refusal(options, "000-002"),
+            NoRoute::BadId => Self::refusal(options, Retcode::BadParameter.as_str()),
         }
     }
 

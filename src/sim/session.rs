@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use super::{
     options::{Announce, AuthMode, Options},
+    retcode::Retcode,
     settings::Settings,
     sign_in::SignIn,
 };
@@ -47,7 +48,7 @@ pub(super) enum Standing {
     Ended,
     TakenOver,
     /// Lost in a switch-over, with the code that says so.
-    Lost(&'static str),
+    Lost(Retcode),
     Unknown,
 }
 

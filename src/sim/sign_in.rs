@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::agent::Refused;
+use super::{agent::Refused, retcode::Retcode};
 
 /// What of a sign-in matters here (`cec_07_1202`); the rest is checked and dropped.
 #[derive(Debug)]
@@ -22,27 +22,30 @@ impl SignIn {
     /// meanings.
     pub(super) fn read(body: &[u8]) -> Result<Self, Refused> {
         let fields: Map<String, Value> =
-            serde_json::from_slice(body).map_err(|_| refused("000-006"))?;
-        let password = text(&fields, "password", 32).ok_or_else(|| refused("100-001"))?;
-        text(&fields, "phonenum", 24).ok_or_else(|| refused("100-001"))?;
+            serde_json::from_slice(body).map_err(|_| refused(Retcode::BadBody))?;
+        let password = text(&fields, "password", 32).ok_or_else(|| refused(Retcode::BadSignIn))?;
+        text(&fields, "phonenum", 24).ok_or_else(|| refused(Retcode::BadSignIn))?;
         for (field, limit, code) in [
-            ("ip", 15, "100-016"),
-            ("vcPhoneNumber", 24, "100-011"),
-            ("callBackUri", 200, "100-001"),
-            ("serviceToken", 50, "100-001"),
+            ("ip", 15, Retcode::BadIpAddress),
+            ("vcPhoneNumber", 24, Retcode::BadSignInField),
+            ("callBackUri", 200, Retcode::BadSignIn),
+            ("serviceToken", 50, Retcode::BadSignIn),
         ] {
             let wrong = given(&fields, field).is_some() && text(&fields, field, limit).is_none();
             refuse_if(wrong, code)?;
         }
         let token = text(&fields, "serviceToken", 50).unwrap_or_default();
-        refuse_if(!is_service_token(&token), "100-001")?;
+        refuse_if(!is_service_token(&token), Retcode::BadSignIn)?;
         for field in ["releasephone", "phonelinkage", "checkInWebm", "checkInMailm", "listenStatus"]
         {
             flag(&fields, field)?;
         }
-        refuse_if(!matches!(number(&fields, "agenttype"), Ok(None | Some(4 | 11))), "100-012")?;
+        refuse_if(
+            !matches!(number(&fields, "agenttype"), Ok(None | Some(4 | 11))),
+            Retcode::BadAgentType,
+        )?;
         let status = number(&fields, "status")?.unwrap_or(4);
-        refuse_if(!(3..=5).contains(&status), "100-011")?;
+        refuse_if(!(3..=5).contains(&status), Retcode::BadSignInField)?;
         Ok(Self {
             password,
             status,
@@ -103,7 +106,7 @@ fn number(fields: &Map<String, Value>, name: &str) -> Result<Option<u8>, Refused
         Value::String(text) => text.parse().ok(),
         other => other.as_u64().and_then(|number| number.try_into().ok()),
     };
-    read.map(Some).ok_or_else(|| refused("100-011"))
+    read.map(Some).ok_or_else(|| refused(Retcode::BadSignInField))
 }
 
 /// A boolean, or a string that holds one.
@@ -115,17 +118,17 @@ fn flag(fields: &Map<String, Value>, name: &str) -> Result<Option<bool>, Refused
             "" => Ok(None),
             "true" => Ok(Some(true)),
             "false" => Ok(Some(false)),
-            _ => Err(refused("100-011")),
+            _ => Err(refused(Retcode::BadSignInField)),
         },
-        Some(_) => Err(refused("100-011")),
+        Some(_) => Err(refused(Retcode::BadSignInField)),
     }
 }
 
-fn refused(code: &str) -> Refused {
+fn refused(code: impl Into<String>) -> Refused {
     Refused(code.into())
 }
 
-fn refuse_if(wrong: bool, code: &str) -> Result<(), Refused> {
+fn refuse_if(wrong: bool, code: Retcode) -> Result<(), Refused> {
     if wrong { Err(refused(code)) } else { Ok(()) }
 }
 

@@ -13,6 +13,7 @@ use crate::sim::{
     interface::Interface,
     options::Options,
     reply::Reply,
+    retcode::Retcode,
     route::Route,
     sign_in::{self, SignIn},
     wire::Request,
@@ -52,17 +53,17 @@ impl Records {
         let password =
             options.password(agent).ok_or_else(|| Refused(options.codes.agent_unknown.clone()))?;
         if sign_in.password != password {
-            return Err(Refused("100-004".into()));
+            return Err(Refused(Retcode::BadPassword.into()));
         }
         let desk = self.desk(agent);
         desk.settle(options);
         desk.at_hand()?;
         let forcible = route.interface == Interface::ForceSignIn;
         if desk.session.is_some() && !options.force_sign_in {
-            return Err(Refused("100-015".into()));
+            return Err(Refused(Retcode::ForceNotAllowed.into()));
         }
         if desk.session.is_some() && !forcible {
-            return Err(Refused("100-002".into()));
+            return Err(Refused(Retcode::AlreadySignedIn.into()));
         }
 
         let session = self.begin_session(agent, &sign_in, options);
@@ -126,7 +127,7 @@ impl Records {
         options: &Options,
     ) -> Result<Reply, Refused> {
         let token = request.header("service_token").unwrap_or_default();
-        refuse_unless(sign_in::is_service_token(token), "100-001")?;
+        refuse_unless(sign_in::is_service_token(token), Retcode::BadSignIn)?;
         let session = self.desk(agent).signed_in(options)?;
         let mut reply = Reply::accepted_bare(options);
         if session.push {
@@ -154,7 +155,7 @@ impl Records {
         let forced = route.interface == Interface::ForceSignOut;
         if let Some(reason) = route.tail.first() {
             let good = reason.parse().is_ok_and(|reason: u8| reason > 0);
-            refuse_unless(good, "100-005")?;
+            refuse_unless(good, Retcode::BadSignOut)?;
         }
         let desk = self.desk(agent);
         if !forced && desk.conduct.state == AgentState::Talking {

@@ -7,7 +7,8 @@ use super::{
     parameters::{bad_parameter, refuse_unless},
 };
 use crate::sim::{
-    agent::Refused, interface::Interface, options::Options, reply::Reply, route::Route,
+    agent::Refused, interface::Interface, options::Options, reply::Reply, retcode::Retcode,
+    route::Route,
 };
 
 // === impl Records ===
@@ -23,7 +24,7 @@ impl Records {
         let codes = &options.codes;
         let target = route.tail.first().and_then(|text| text.parse().ok());
         let target: u32 = target.ok_or_else(bad_parameter)?;
-        refuse_unless(target != inspector, "000-005")?;
+        refuse_unless(target != inspector, Retcode::InspectsItself)?;
         let may = options.inspectors.is_empty() || options.inspectors.contains(&inspector);
         refuse_unless(may, &codes.no_inspector)?;
 

@@ -6,6 +6,7 @@ use crate::sim::{
     agent::Refused,
     conduct::{BusyRequest, RestRequest},
     options::Options,
+    retcode::Retcode,
     route::Route,
     settings::SkillsAsked,
 };
@@ -16,7 +17,7 @@ pub(super) fn busy_request(route: &Route) -> Result<BusyRequest, Refused> {
         None => 0,
         Some(text) => text.parse().map_err(|_| bad_parameter())?,
     };
-    refuse_unless(reason == 0 || (200..=250).contains(&reason), "000-002")?;
+    refuse_unless(reason == 0 || (200..=250).contains(&reason), Retcode::BadParameter)?;
     Ok(BusyRequest { reason, prolong: prolong(route)? })
 }
 
@@ -26,7 +27,7 @@ pub(super) fn rest_request(route: &Route, options: &Options) -> Result<RestReque
         return Err(bad_parameter());
     };
     let seconds: u32 = time.parse().map_err(|_| bad_parameter())?;
-    refuse_unless((1..86_400).contains(&seconds), "000-002")?;
+    refuse_unless((1..86_400).contains(&seconds), Retcode::BadParameter)?;
     let cause: u8 = cause.parse().map_err(|_| bad_parameter())?;
     Ok(RestRequest {
         time: options.real(Duration::from_secs(seconds.into())),
@@ -38,7 +39,7 @@ pub(super) fn rest_request(route: &Route, options: &Options) -> Result<RestReque
 /// A flag in the path: `true`, or other text of 1 to 5 characters for false (`cec_07_1218`).
 pub(super) fn path_flag(route: &Route, options: &Options) -> Result<bool, Refused> {
     let text = route.tail.first().map(String::as_str).unwrap_or_default();
-    refuse_unless((1..=5).contains(&text.chars().count()), "000-002")?;
+    refuse_unless((1..=5).contains(&text.chars().count()), Retcode::BadParameter)?;
     Ok(is_true(text, options))
 }
 
@@ -70,10 +71,10 @@ fn prolong(route: &Route) -> Result<bool, Refused> {
 }
 
 pub(super) fn bad_parameter() -> Refused {
-    Refused("000-002".into())
+    Refused(Retcode::BadParameter.into())
 }
 
-pub(super) fn refuse_unless(good: bool, code: &str) -> Result<(), Refused> {
+pub(super) fn refuse_unless(good: bool, code: impl Into<String>) -> Result<(), Refused> {
     if good { Ok(()) } else { Err(Refused(code.into())) }
 }
 
@@ -81,11 +82,11 @@ pub(super) fn refuse_unless(good: bool, code: &str) -> Result<(), Refused> {
 /// phonelinkage 0 or 1 (`cec_07_1209`).
 pub(super) fn skills_asked(route: &Route, options: &Options) -> Result<SkillsAsked, Refused> {
     let text = route.parameter("skillid").unwrap_or_default();
-    refuse_unless(text.chars().count() <= 4000, "000-002")?;
+    refuse_unless(text.chars().count() <= 4000, Retcode::BadParameter)?;
     let ids = text.split(';').filter(|id| !id.is_empty()).map(str::parse);
     let ids = ids.collect::<Result<_, _>>().map_err(|_| bad_parameter())?;
     let linkage = route.parameter("phonelinkage");
-    refuse_unless(matches!(linkage, None | Some("0" | "1")), "000-002")?;
+    refuse_unless(matches!(linkage, None | Some("0" | "1")), Retcode::BadParameter)?;
     let all = route.tail.first().is_some_and(|flag| is_true(flag, options));
     Ok(if all { SkillsAsked::All } else { SkillsAsked::These(ids) })
 }

@@ -10,6 +10,7 @@ use crate::sim::{
     agent::Refused,
     options::{Options, Polls},
     reply::Reply,
+    retcode::Retcode,
     session::Session,
 };
 
@@ -128,5 +129,5 @@ pub(super) fn announce(
 /// A poll of a kind that is switched off, or by an agent who chose to have events sent
 /// (`cec_07_0580`).
 pub(super) fn wrong_kind() -> Refused {
-    Refused("000-001".into())
+    Refused(Retcode::OtherEventMethod.into())
 }

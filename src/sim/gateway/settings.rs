@@ -7,7 +7,8 @@ use super::{
     parameters::{custom_state, path_flag, skills_asked, talk_right},
 };
 use crate::sim::{
-    agent::Refused, interface::Interface, options::Options, reply::Reply, route::Route,
+    agent::Refused, interface::Interface, options::Options, reply::Reply, retcode::Retcode,
+    route::Route,
 };
 
 /// The `mediatype` of ordinary calls (`cec_07_1206`).
@@ -52,7 +53,7 @@ impl Records {
 /// The configured skills, whether signed in to or not (`cec_07_1206`); none is 600-001 (client).
 pub(super) fn agent_skills(options: &Options) -> Result<Reply, Refused> {
     if options.skills.is_empty() {
-        return Err(Refused("600-001".into()));
+        return Err(Refused(Retcode::NoSkill.into()));
     }
     let skill = |id: &u32| {
         json!({

@@ -1,5 +1,7 @@
 //! The retcodes that nobody knows for sure.
 
+use crate::sim::retcode::Retcode;
+
 /// The retcodes that are inferred or that the pages leave open.
 #[derive(Clone, Debug)]
 pub struct Codes {
@@ -44,22 +46,22 @@ pub struct Codes {
 impl Default for Codes {
     fn default() -> Self {
         Self {
-            guid_missing: "000-003".into(),
-            guid_unknown: "000-003".into(),
-            guid_expired: "000-003".into(),
-            guid_taken_over: "000-003".into(),
-            guid_foreign: "000-003".into(),
-            not_signed_in: "100-006".into(),
-            agent_unknown: "100-004".into(),
-            busy_again: "100-009".into(),
-            state_refused: "100-009".into(),
-            free_while_idle: Some("100-009".into()),
-            no_inspector: "900-002".into(),
-            target_absent: "900-003".into(),
-            target_state: "900-005".into(),
-            sign_out_while_talking: "100-010".into(),
-            repeated_call: "000-007".into(),
-            repeated_sign_in: "100-021".into(),
+            guid_missing: Retcode::NoRight.into(),
+            guid_unknown: Retcode::NoRight.into(),
+            guid_expired: Retcode::NoRight.into(),
+            guid_taken_over: Retcode::NoRight.into(),
+            guid_foreign: Retcode::NoRight.into(),
+            not_signed_in: Retcode::NotSignedIn.into(),
+            agent_unknown: Retcode::BadPassword.into(),
+            busy_again: Retcode::StateRefused.into(),
+            state_refused: Retcode::StateRefused.into(),
+            free_while_idle: Some(Retcode::StateRefused.into()),
+            no_inspector: Retcode::NoInspector.into(),
+            target_absent: Retcode::TargetAbsent.into(),
+            target_state: Retcode::TargetState.into(),
+            sign_out_while_talking: Retcode::SignOutRefused.into(),
+            repeated_call: Retcode::CallOpen.into(),
+            repeated_sign_in: Retcode::SignInOpen.into(),
         }
     }
 }

@@ -9,10 +9,7 @@ use clap::Parser;
 
 use self::tls::TlsFlags;
 use super::StartError;
-use crate::{
-    id::TenantId,
-    sim::{Announce, AuthMode, Edition, IdOutside, Options, Polls},
-};
+use crate::sim::{Announce, AuthMode, Edition, IdOutside, Options, Polls};
 
 /// Simulates Huawei CC-Gateways: their agent interface over HTTPS, one gateway per tenant.
 ///
@@ -157,6 +154,8 @@ pub(super) struct Flags {
     journal: usize,
 }
 
+const NAME: &str = "write letters, digits, '-', '_' and '.', with a letter or digit in front";
+
 // === impl Flags ===
 
 impl Flags {
@@ -164,7 +163,9 @@ impl Flags {
     pub(super) fn tenants(&self) -> Result<Vec<String>, StartError> {
         let mut seen: Vec<String> = Vec::new();
         for name in &self.tenants {
-            TenantId::parse(name).map_err(|error| wrong("--tenant", name, error))?;
+            if !is_name(name) {
+                return Err(wrong("--tenant", name, NAME));
+            }
             if name == "tenants" || seen.contains(name) {
                 return Err(wrong("--tenant", name, "the name is taken"));
             }
@@ -233,6 +234,12 @@ impl Flags {
     }
 }
 
+/// Whether the control endpoint's paths can have it as they are.
+fn is_name(text: &str) -> bool {
+    let known = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    text.starts_with(|c: char| c.is_ascii_alphanumeric()) && text.bytes().all(known)
+}
+
 fn agent(text: &str) -> Result<(u32, String), StartError> {
     let pair = text.split_once('=');
     let agent = pair.and_then(|(id, password)| Some((id.parse().ok()?, password.to_owned())));
@@ -282,7 +289,19 @@ mod tests {
             let error = flags.options(0).unwrap_err().to_string();
             assert!(error.starts_with(expected), "{error}");
         }
-        let flags = Flags::parse_from(["ccgateway-sim", "--tenant=a", "--tenant=a"]);
-        assert!(flags.tenants().is_err());
+    }
+
+    #[test]
+    fn tenants_have_names_of_their_own_that_fit_into_a_path() {
+        let tenants = |names: &[&str]| {
+            let flags = names.iter().map(|name| format!("--tenant={name}"));
+            Flags::parse_from(["ccgateway-sim".to_owned()].into_iter().chain(flags)).tenants()
+        };
+        assert_eq!(tenants(&["acme", "b-2_x.y"]).unwrap(), ["acme", "b-2_x.y"]);
+        for mistake in ["", "a/b", "a?", "a b", "..", "-a", "ä", "tenants"] {
+            let error = tenants(&["acme", mistake]).unwrap_err().to_string();
+            assert!(error.starts_with(&format!("--tenant {mistake}: ")), "{error}");
+        }
+        assert!(tenants(&["a", "a"]).is_err());
     }
 }
