@@ -199,10 +199,9 @@ mod tests {
         }
     }
 
-    #[cfg(feature = "simulator")]
     #[test]
     fn every_retcode_of_the_simulator_is_in_the_table() {
-        let sent: Vec<_> = crate::sim::Retcode::ALL.iter().map(|code| code.as_str()).collect();
+        let sent: Vec<_> = ccgateway_sim::Retcode::ALL.iter().map(|code| code.as_str()).collect();
         let unlisted = |code: &&str| Retcode::refusal(code).and_then(|r| r.listed()).is_none();
         assert_eq!(sent.into_iter().filter(unlisted).collect::<Vec<_>>(), Vec::<&str>::new());
     }

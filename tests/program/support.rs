@@ -6,8 +6,8 @@ use ccgateway_bridge::{
         RegisterSessionRequest, agent_events_client::AgentEventsClient,
         agent_session_client::AgentSessionClient, agent_state_client::AgentStateClient,
     },
-    sim::{Options, Simulator},
 };
+use ccgateway_sim::{Options, Simulator};
 use http::Uri;
 use tempfile::TempDir;
 use tokio::{
