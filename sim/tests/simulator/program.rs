@@ -3,6 +3,7 @@
 use std::{
     io::{BufRead, BufReader, Read, Write},
     net::TcpStream,
+    path::Path,
     process::{Child, Command, Stdio},
 };
 
@@ -83,6 +84,22 @@ fn http(addr: &str, line: &str, body: &str) -> (String, String) {
     stream.read_to_string(&mut answer).unwrap();
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
     (head.split(' ').nth(1).unwrap().to_owned(), body.to_owned())
+}
+
+#[test]
+fn the_version_names_the_commit() {
+    let version = Command::new(env!("CARGO_BIN_EXE_ccgateway-sim")).arg("--version").output();
+    let version = String::from_utf8(version.unwrap().stdout).unwrap();
+    let number = concat!("ccgateway-sim ", env!("CARGO_PKG_VERSION"));
+    assert!(version.starts_with(number), "{version}");
+    // Sources without a repository have none to name.
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    if root.join(".git").exists() {
+        let mut git = Command::new("git");
+        let head = git.args(["rev-parse", "--short=12", "HEAD"]).current_dir(root).output();
+        let head = String::from_utf8(head.unwrap().stdout).unwrap();
+        assert_eq!(version.trim(), format!("{number} ({})", head.trim()));
+    }
 }
 
 #[test]
