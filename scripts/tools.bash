@@ -74,15 +74,16 @@ all_from_pypi() {
     echo "$folder/bin"
 }
 
-# from_crates PROGRAM VERSION: prints the path of PROGRAM, built from the crate of that name.
+# from_crates PROGRAM VERSION ARGUMENT...: prints the path of PROGRAM, built from the crate of that name.
+# Further arguments go to `cargo install`.
 from_crates() {
     local program=$1 version=$2 folder=$root/.tools/crates/$1-$2 log
     if [[ ! -x $folder/bin/$program ]]; then
         say "building $program $version into .tools/crates from crates.io; takes some minutes"
         log=$(mktemp)
-        # A target folder of its own: the caller's may be that of the bridge.
-        if ! CARGO_TARGET_DIR=$folder/target cargo install --locked --root "$folder" \
-            --version "$version" "$program" >"$log" 2>&1 </dev/null; then
+        # A target folder of its own: the caller's may be that of the bridge. Nobody debugs the program.
+        if ! CARGO_TARGET_DIR=$folder/target CARGO_PROFILE_DEV_DEBUG=0 cargo install --locked --root "$folder" \
+            --version "$version" "${@:3}" "$program" >"$log" 2>&1 </dev/null; then
             cat "$log" >&2
             rm -f "$log"
             fail "cargo could not build $program $version"

@@ -22,6 +22,8 @@ pub mod client;
 pub mod command;
 pub mod config;
 pub mod doctor;
+#[cfg(test)]
+mod documents;
 pub mod event;
 pub mod id;
 pub mod keyring;

@@ -170,8 +170,7 @@ impl Demo {
         let mut journal = self.gateway.journal().into_iter();
         let gateway = journal.find(|entry| entry.interface == Some(Interface::SayBusy));
         let gateway = gateway.ok_or("the gateway was not asked")?;
-        let target = gateway.target.split("/resource").last().unwrap_or_default();
-        say(format_args!("   gateway       {} …/resource{target}", gateway.method));
+        say(format_args!("   gateway       {} {}", gateway.method, gateway.target));
         let (retcode, message) = (answer.retcode, answer.message);
         say(format_args!(
             "   answer        OK, retcode {retcode}, \"{message}\", in {elapsed:.1?}"

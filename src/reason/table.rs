@@ -61,7 +61,7 @@ reasons! {
     DEADLINE                   DeadlineExceeded   [NotSent, Refused, Unknown]  No            NONE,                         "look at the outcome; give the call more time";
     GATEWAY_NO_ANSWER          Unknown            [Unknown]                    No            NONE,                         "the agent may have changed: look before trying again";
     GATEWAY_PROXY_FAILED       Unknown            [Unknown]                    No            NONE,                         "a proxy says so, and the gateway may have acted: look before trying again";
-    UNLISTED_RETCODE           Unknown            [Refused]                    No            NONE,                         "the operator can map it under [retcodes]";
+    UNLISTED_RETCODE           Unknown            [Refused]                    No            NONE,                         "ask whoever runs the gateway what the retcode means; the bridge's operator can give it a reason under [retcodes]";
     NOT_GRPC                   Unknown            [NotSent]                    No            NONE,                         "call it with gRPC";
     REQUEST_BROKEN_OFF         Cancelled          [NotSent]                    No            NONE,                         "send the whole request";
     INTERFACE_NOT_IN_EDITION   Unimplemented      [NotSent]                    No            NONE,                         "see the tenant's edition";

@@ -6,10 +6,10 @@ use ccgateway_bridge::config::{LogFormat, Trust};
 
 use crate::support::{TENANT, load};
 
-const EXAMPLE: &str = include_str!("../../docs/ccgateway-bridge.example.toml");
+pub(crate) const EXAMPLE: &str = include_str!("../../docs/ccgateway-bridge.example.toml");
 
 /// What has no default, and so may differ from it.
-const EXAMPLES_ONLY: [&str; 11] = [
+pub(crate) const EXAMPLES_ONLY: [&str; 21] = [
     "worker_threads",
     "certificate_file",
     "key_file",
@@ -21,6 +21,16 @@ const EXAMPLES_ONLY: [&str; 11] = [
     "client_key_file",
     "base_urls",
     "retry_after",
+    "code",
+    "reason",
+    "file",
+    "urls",
+    "username",
+    "password_file",
+    "encryption_key_files",
+    "master",
+    "endpoint",
+    "headers_file",
 ];
 
 /// The example with every key at its default that has one.

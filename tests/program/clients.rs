@@ -27,11 +27,22 @@ const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 #[derive(Clone, Copy)]
 enum Client {
     Python,
-    Go,
+    /// A program, and how it wants twenty seconds spelled.
+    Built {
+        variable: &'static str,
+        twenty_seconds: &'static str,
+    },
 }
 
+/// Those that a script of `scripts/check-client-…` builds and names in this variable.
+const BUILT: [Client; 3] = [
+    Client::Built { variable: "CLIENT_GO", twenty_seconds: "20s" },
+    Client::Built { variable: "CLIENT_JAVA", twenty_seconds: "20" },
+    Client::Built { variable: "CLIENT_TYPESCRIPT", twenty_seconds: "20" },
+];
+
 /// `scripts/test` installs it and names it in `CLIENT_PYTHON`.
-fn python() -> PathBuf {
+pub(crate) fn python() -> PathBuf {
     let named = std::env::var_os("CLIENT_PYTHON").map(PathBuf::from);
     let python = named.unwrap_or_else(|| Path::new(ROOT).join(".tools/client-python/bin/python3"));
     assert!(python.is_file(), "Python with grpcio is needed: run scripts/test, which installs it");
@@ -39,10 +50,13 @@ fn python() -> PathBuf {
 }
 
 impl Client {
-    /// Those that are there. `scripts/check-client-go` builds the other one and names it.
-    fn built() -> Vec<Self> {
-        let go = std::env::var_os("CLIENT_GO").map(|_| Self::Go);
-        [Self::Python].into_iter().chain(go).collect()
+    /// Those that are there.
+    fn there() -> Vec<Self> {
+        let built = BUILT.into_iter().filter(|client| match client {
+            Self::Python => true,
+            Self::Built { variable, .. } => std::env::var_os(variable).is_some(),
+        });
+        [Self::Python].into_iter().chain(built).collect()
     }
 
     async fn set_busy(self, addr: &SocketAddr, args: &[&str]) -> (Option<i32>, String) {
@@ -53,10 +67,10 @@ impl Client {
                 command.args(["--deadline", "20"]);
                 command
             }
-            Self::Go => {
-                let built = std::env::var_os("CLIENT_GO");
-                let mut command = Command::new(built.expect("run scripts/check-client-go"));
-                command.args(["--deadline", "20s"]);
+            Self::Built { variable, twenty_seconds } => {
+                let built = std::env::var_os(variable).expect("only those that are there");
+                let mut command = Command::new(built);
+                command.args(["--deadline", twenty_seconds]);
                 command
             }
         };
@@ -72,14 +86,14 @@ fn asked(program: &Program) -> usize {
 
 #[tokio::test]
 async fn clients_decode_answers_and_errors() {
-    for client in Client::built() {
+    for client in Client::there() {
         decodes_answers_and_errors(client).await;
     }
 }
 
 #[tokio::test]
 async fn the_service_config_repeats_no_change() {
-    for client in Client::built() {
+    for client in Client::there() {
         repeats_no_change(client).await;
         repeats_no_change_that_was_cut(client).await;
     }
@@ -87,7 +101,7 @@ async fn the_service_config_repeats_no_change() {
 
 #[tokio::test]
 async fn clients_trust_whom_they_are_told_to() {
-    for client in Client::built() {
+    for client in Client::there() {
         trusts_whom_it_is_told_to(client).await;
     }
 }

@@ -7,6 +7,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod book;
 mod call;
 mod clients;
 #[path = "../bridge/collector.rs"]
@@ -29,7 +30,6 @@ mod otel;
 mod page;
 mod papers;
 mod raw;
-mod readme;
 mod reference;
 mod release;
 mod rude_peers;

@@ -88,6 +88,8 @@ func parse() arguments {
 	return args
 }
 
+// ANCHOR: call
+
 func setBusy(args arguments) (*agentv1.SetBusyResponse, error) {
 	connection := connect(args)
 	defer connection.Close()
@@ -95,6 +97,10 @@ func setBusy(args arguments) (*agentv1.SetBusyResponse, error) {
 	defer cancel()
 	return agentv1.NewAgentStateClient(connection).SetBusy(ctx, args.request)
 }
+
+// ANCHOR_END: call
+
+// ANCHOR: connect
 
 func connect(args arguments) *grpc.ClientConn {
 	transport := insecure.NewCredentials()
@@ -112,6 +118,10 @@ func connect(args arguments) *grpc.ClientConn {
 	exitOn(err)
 	return connection
 }
+
+// ANCHOR_END: connect
+
+// ANCHOR: outcome
 
 func describe(failure *status.Status) {
 	fmt.Printf("%s: %s\n", code.Code(failure.Code()), failure.Message())
@@ -150,6 +160,8 @@ func describe(failure *status.Status) {
 		fmt.Printf("  outcome: unknown, %s\n", outcomes["unknown"])
 	}
 }
+
+// ANCHOR_END: outcome
 
 func exitOn(err error) {
 	if err != nil {

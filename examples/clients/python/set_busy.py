@@ -43,6 +43,7 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
+# ANCHOR: connect
 def connect(args: argparse.Namespace) -> grpc.Channel:
     # Spreads calls over the replicas that say they are healthy. It has no retries for calls that
     # change an agent: the library would also repeat one whose connection was cut after it had left.
@@ -51,6 +52,7 @@ def connect(args: argparse.Namespace) -> grpc.Channel:
         return grpc.insecure_channel(args.addr, options)
     credentials = grpc.ssl_channel_credentials(args.ca.read_bytes())
     return grpc.secure_channel(args.addr, credentials, options)
+# ANCHOR_END: connect
 
 
 def describe(error: grpc.RpcError) -> list[str]:

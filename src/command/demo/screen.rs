@@ -21,7 +21,8 @@ pub(super) fn described(status: &Status) -> String {
     if let Some(failure) = details.precondition_failure() {
         for violation in &failure.violations {
             let (kind, subject) = (&violation.r#type, &violation.subject);
-            lines.push(format!("   details  PreconditionFailure type={kind} subject={subject}"));
+            lines.push(format!("   details  PreconditionFailure type={kind}"));
+            lines.push(format!("              subject={subject}"));
         }
     }
     lines.join("\n")
