@@ -69,6 +69,8 @@ pub struct Bridge {
     tenants: Tenants,
     stages: Stages,
     connections: TaskTracker,
+    /// Connections that have ended, and whose peers may be reading still.
+    last_moments: TaskTracker,
     work: Work,
     tracer: Tracer,
     stores: Stores,
@@ -139,6 +141,8 @@ struct Stages {
 /// Of the drain's timeout, the part that callers get for reading their last answer, and another part in
 /// which what is left goes into a file.
 const LAST_WORDS: Duration = Duration::from_secs(1);
+/// What peers get at the end of a drain for reading what they have been sent.
+const LAST_READS: Duration = Duration::from_secs(2);
 
 impl Bridge {
     /// Opens the ports and answers calls from now on.
@@ -229,6 +233,7 @@ impl Bridge {
         tenants.all().for_each(Tenant::resume);
         let connections = TaskTracker::new();
         let (buffers, close) = (entrance.send_buffers.clone(), stages.close.clone());
+        let last_moments = entrance.last_moments.clone();
         tokio::spawn(async move { close.run_until_cancelled(buffers.watch()).await });
         let services = Services { routes: routes.routes().prepare(), intake, streams, unread };
         let limits = server.connections.clone();
@@ -247,6 +252,7 @@ impl Bridge {
             tenants,
             stages,
             connections,
+            last_moments,
             work,
             tracer,
             stores,
@@ -276,6 +282,7 @@ impl Bridge {
     pub async fn drain(self) -> Drained {
         let Self { readiness, mut health, tenants, stages, connections, work, .. } = self;
         let (tracer, stores, drain) = (self.tracer, self.stores, self.drain);
+        let last_moments = self.last_moments;
         info!(delay = ?drain.delay, timeout = ?drain.timeout, "draining: not ready from now on");
         readiness.set_draining();
         health.not_serving().await;
@@ -287,6 +294,7 @@ impl Bridge {
         work.stopping.cancel();
         stages.goaway.cancel();
         connections.close();
+        last_moments.close();
         work.tasks.close();
         let last_words = LAST_WORDS.min(drain.timeout / 4);
         // What is left when callers have had theirs is for the file.
@@ -305,6 +313,8 @@ impl Bridge {
             leave_sessions(&tenants, &drain, Deadline::new(Instant::now(), patience / 2)).await;
             connections.wait().await;
             work.tasks.wait().await;
+            // Whoever is still reading has had all this time, and gets a little more.
+            let _late = timeout(LAST_READS.min(drain.timeout / 4), last_moments.wait()).await;
         };
         let mut all = std::pin::pin!(all);
         let mut clean = timeout(patience, &mut all).await.is_ok();

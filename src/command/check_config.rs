@@ -29,7 +29,7 @@ pub(super) fn run(settings: &Settings) -> ExitCode {
     match &config.store {
         Some(Store::Redis(_)) => say("  sessions are shared through a Redis"),
         Some(Store::File(file)) => {
-            say(format_args!("  sessions are kept in {}", file.path.display()))
+            say(format_args!("  sessions are kept in {}", file.path.display()));
         }
         None => say(WITHOUT_STORE),
     }

@@ -191,7 +191,9 @@ impl Demo {
 
     /// Where the bridge is a process that can be killed.
     async fn kill_and_start_again(&mut self) -> Result<(), Failure> {
-        let (Subject::Apart(kept), [agent, ..]) = (&mut self.bridge, AGENTS) else { return Ok(()) };
+        let (Subject::Apart(kept), [_, agent, ..]) = (&mut self.bridge, AGENTS) else {
+            return Ok(());
+        };
         say("\n4. The bridge is killed (kill -9) and started again");
         self.gateway.clear_journal();
         let started = Instant::now();

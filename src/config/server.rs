@@ -102,22 +102,35 @@ pub(super) fn server(
 fn default_deadline(section: &Section<'_>, tenants: &BTreeMap<TenantId, Tenant>) -> Duration {
     let given = section.optional_duration("default_deadline", MILLISECOND..=HOUR);
     let Some(given) = given else {
-        let longest =
-            tenants.values().map(|Tenant { timeouts, .. }| timeouts.sign_in + timeouts.request);
-        return longest.max().unwrap_or_default().max(DEFAULT_DEADLINE);
+        let longest = tenants.values().map(first_call).max();
+        return longest.unwrap_or_default().max(DEFAULT_DEADLINE);
     };
-    if let Some((id, tenant)) = tenants.iter().find(|(_, tenant)| given < tenant.timeouts.sign_in) {
+    let is_short = |(_, tenant): &(&TenantId, &Tenant)| given < sign_in(tenant);
+    if let Some((id, tenant)) = tenants.iter().find(is_short) {
         let shown = |time: Duration| humantime::format_duration(time).to_string();
         section.notes().warn(format!(
-            "server.default_deadline is {}, and tenants.{id}.timeouts.sign_in {}: a call without a \
-             deadline may end before its agent is signed in; give at least {}, or leave \
-             default_deadline out",
+            "server.default_deadline is {}, and a sign-in for tenants.{id} may take {} \
+             (timeouts.connect + timeouts.sign_in): a call without a deadline may end before its \
+             agent is signed in; give at least {}, or leave default_deadline out",
             shown(given),
-            shown(tenant.timeouts.sign_in),
-            shown(tenant.timeouts.sign_in + tenant.timeouts.request),
+            shown(sign_in(tenant)),
+            shown(first_call(tenant)),
         ));
     }
     given
+}
+
+/// How long a sign-in may take, with the connection for it.
+fn sign_in(Tenant { timeouts, .. }: &Tenant) -> Duration {
+    timeouts.connect + timeouts.sign_in
+}
+
+/// How long a call may take whose agent has to be signed in first: each of its requests may need a
+/// connection, since another call may have taken the one of the sign-in. A second attempt, by force or at
+/// a standby site, is not counted: most callers would wait for it in vain.
+fn first_call(tenant: &Tenant) -> Duration {
+    let requests = if tenant.reset_skills_after_sign_in { 2 } else { 1 };
+    sign_in(tenant) + (tenant.timeouts.connect + tenant.timeouts.request) * requests
 }
 
 /// For so many tenants. One without a place of its own would never be served while others take what

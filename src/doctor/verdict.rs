@@ -14,6 +14,8 @@ use crate::config::Trust;
 /// A certificate with less time than this left is worth a word.
 const SOON_DAYS: u64 = 30;
 const DAY_SECONDS: u64 = 24 * 60 * 60;
+/// As far as a finding's words are indented.
+const INDENT: &str = "           ";
 
 impl Patient<'_> {
     pub(super) fn verdict(
@@ -22,10 +24,23 @@ impl Patient<'_> {
         chain: &[CertificateDer<'_>],
         host: &str,
     ) -> (String, String) {
-        let pin = match chain.first() {
-            Some(leaf) => format!("{} = \"{}\"", self.pin(), fingerprint(leaf)),
-            None => self.pin(),
-        };
+        let (found, mut remedy) = self.judged(why, chain, host);
+        if let Some(leaf) = chain.first().filter(|_| remedy.contains(&self.pin())) {
+            // On a line of its own, so that it can be copied. Writing to a String cannot fail.
+            let (id, print) = (self.id, fingerprint(leaf));
+            let _written =
+                write!(remedy, "; in [tenants.{id}]:\n{INDENT}tls.pinned_sha256 = \"{print}\"");
+        }
+        (found, remedy)
+    }
+
+    fn judged(
+        &self,
+        why: &CertificateError,
+        chain: &[CertificateDer<'_>],
+        host: &str,
+    ) -> (String, String) {
+        let pin = self.pin();
         // The configuration takes one of the two.
         let sure = match &self.tenant.tls.trust {
             Trust::Roots(_) => {

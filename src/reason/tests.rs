@@ -4,13 +4,16 @@ use std::collections::BTreeSet;
 
 use super::*;
 use crate::{
-    call::Outcome,
+    call::{Outcome, Share},
     documents::{self, Document},
     retcode::{Kind, LISTED, Retcode},
     rpc::code_name,
 };
 
 const DOCS: &str = include_str!("../../docs/calling/errors.md");
+const TELEMETRY: &str = include_str!("../../docs/running/telemetry.md");
+/// Where the latter lists what may be used up.
+const COUNTED: &str = "| `ccgw_calls_over_limit_total` |";
 const CONTRACT: [&str; 3] = [
     include_str!("../../proto/ccgateway/agent/v1/agent_state.proto"),
     include_str!("../../proto/ccgateway/agent/v1/agent_session.proto"),
@@ -52,6 +55,23 @@ fn shown(reason: &Reason) -> [String; 6] {
         details,
         reason.advice.to_owned(),
     ]
+}
+
+/// Whoever is refused for a limit reads in the one page which it is, and whoever counts such calls in the
+/// other.
+#[test]
+fn the_docs_have_every_share() {
+    let line = |page: &'static str, start: &str| {
+        let line = page.lines().find(|line| line.starts_with(start));
+        line.unwrap_or_else(|| panic!("no line starts with {start}"))
+    };
+    let of_errors = line(DOCS, "| `share`, `limit` |");
+    let of_metrics = line(TELEMETRY, COUNTED);
+    for share in Share::ALL {
+        let name = format!("`{}`", share.as_str());
+        assert!(of_errors.contains(&name), "docs/calling/errors.md lacks {name} at `share`");
+        assert!(of_metrics.contains(&name), "docs/running/telemetry.md lacks {name} at {COUNTED}");
+    }
 }
 
 #[test]

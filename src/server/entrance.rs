@@ -5,6 +5,8 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
+use tokio_util::task::TaskTracker;
+
 use super::{house::House, send_buffers::SendBuffers};
 use crate::{
     config,
@@ -22,6 +24,8 @@ pub(super) struct Entrance {
     pub(super) farewells: Arc<Displacing>,
     /// Connections that have ended, and whose peers may be reading still.
     pub(super) lingering: Arc<Displacing>,
+    /// What waits for them. A drain does not, but for a moment at its end.
+    pub(super) last_moments: TaskTracker,
     /// Handshakes that took too long.
     late: AtomicU64,
 }
@@ -35,7 +39,8 @@ impl Entrance {
             house: House::new(limits, send_buffers.clone()),
             send_buffers,
             farewells: places(),
-            lingering: Displacing::new(limits.max.get()),
+            lingering: Displacing::shared(limits.max.get(), limits.per_peer.get()),
+            last_moments: TaskTracker::new(),
             late: AtomicU64::default(),
         }
     }
@@ -46,17 +51,20 @@ impl Entrance {
     }
 
     /// How much is taken of each.
-    pub(super) fn usage(&self) -> [Usage; 3] {
-        let Self { handshakes, house, send_buffers, .. } = self;
-        [house.usage(), handshakes.usage("handshakes"), send_buffers.usage()]
+    pub(super) fn usage(&self) -> [Usage; 4] {
+        let Self { handshakes, house, send_buffers, lingering, .. } = self;
+        let (handshakes, lingering) =
+            (handshakes.usage("handshakes"), lingering.usage("lingering_connections"));
+        [house.usage(), handshakes, lingering, send_buffers.usage()]
     }
 
     /// How many connections were ended or not begun for want of time or room, by cause.
-    pub(super) fn turned_away(&self) -> [(&'static str, u64); 7] {
+    pub(super) fn turned_away(&self) -> [(&'static str, u64); 8] {
         let late = self.late.load(Ordering::Relaxed);
         let [idle, house, peer] = self.house.counts();
         let displaced = ("handshakes_full", self.handshakes.displaced());
         let [unread, unread_full] = self.send_buffers.counts();
-        [("handshake_late", late), displaced, idle, house, peer, unread, unread_full]
+        let lingering = ("lingering_full", self.lingering.displaced());
+        [("handshake_late", late), displaced, idle, house, peer, lingering, unread, unread_full]
     }
 }

@@ -59,11 +59,20 @@ impl Exposition {
     }
 
     /// How much is taken of what all callers share.
-    pub(super) fn server_usage(&self) -> [Usage; 7] {
+    pub(super) fn server_usage(&self) -> [Usage; 8] {
         let ServerShares { calls, entrance, intake, streams } = &self.shares;
-        let [connections, handshakes, unread] = entrance.usage();
+        let [connections, handshakes, lingering, unread] = entrance.usage();
         let [health, reflection] = streams.usage();
-        [calls.usage(), intake.usage(), connections, handshakes, unread, health, reflection]
+        [
+            calls.usage(),
+            intake.usage(),
+            connections,
+            handshakes,
+            lingering,
+            unread,
+            health,
+            reflection,
+        ]
     }
 
     fn look(&self) {

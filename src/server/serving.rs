@@ -61,23 +61,26 @@ where
     end
 }
 
-/// Gives a peer time to read what it has been sent; the first to go where too many take it are those
-/// of the address that has most of them.
+/// Gives a peer time to read what it has been sent, in a task of its own, for which a drain does not
+/// wait. The first to go where too many take that time are those of the address that has most of them.
 async fn let_read<S>(stream: S, peer: SocketAddr, time: Duration, callers: &Callers)
 where
-    S: AsyncRead + AsyncWrite,
+    S: AsyncRead + AsyncWrite + Send + 'static,
 {
-    let mut lingering = pin!(timeout(time, linger(stream)));
+    let mut lingering = Box::pin(timeout(time, linger(stream)));
     // Most peers have closed their side already.
     if poll!(lingering.as_mut()).is_ready() {
         return;
     }
-    let place = callers.entrance.lingering.enter(peer.ip());
-    tokio::select! {
-        _read = lingering => {}
-        () = place.lost() => {}
-        () = callers.stages.cutoff.cancelled() => {}
-    }
+    let Callers { entrance, stages, .. } = callers;
+    let (place, cutoff) = (entrance.lingering.enter(peer.ip()), stages.cutoff.clone());
+    entrance.last_moments.spawn(async move {
+        tokio::select! {
+            _read = lingering => {}
+            () = place.lost() => {}
+            () = cutoff.cancelled() => {}
+        }
+    });
 }
 
 /// Serves calls until the connection ends; gives why it has, and how much longer its peer may need to

@@ -26,6 +26,8 @@ use super::Usage;
 #[derive(Debug)]
 pub struct Displacing {
     limit: NonZeroUsize,
+    /// The most that one address gets by [`Displacing::enter`].
+    per_peer: NonZeroUsize,
     held: Mutex<Held>,
     displaced: AtomicU64,
 }
@@ -57,18 +59,29 @@ pub struct Place {
 impl Displacing {
     /// So many places; at least one.
     pub fn new(limit: usize) -> Arc<Self> {
+        Self::shared(limit, limit)
+    }
+
+    /// So many places, and so many for one address; at least one.
+    pub fn shared(limit: usize, per_peer: usize) -> Arc<Self> {
         let (held, displaced) = (Mutex::default(), AtomicU64::default());
-        let limit = NonZeroUsize::new(limit).unwrap_or(NonZeroUsize::MIN);
-        Arc::new(Self { limit, held, displaced })
+        let some = |count| NonZeroUsize::new(count).unwrap_or(NonZeroUsize::MIN);
+        let (limit, per_peer) = (some(limit), some(per_peer));
+        Arc::new(Self { limit, per_peer, held, displaced })
     }
 
     /// A place for `peer`. If there is no other, it is the oldest one of the address that holds
-    /// most. An IPv6 address stands for its /64.
+    /// most; if `peer` has as many as one address may have, it is its own oldest. An IPv6 address stands
+    /// for its /64.
     pub fn enter(self: &Arc<Self>, peer: IpAddr) -> Place {
         let (peer, lost) = (block(peer), CancellationToken::new());
         let mut held = self.held();
         let number = held.add(peer, lost.clone());
-        let displaced = if held.taken > self.limit.get() { held.displace() } else { None };
+        let displaced = match held.of(peer) {
+            own if own > self.per_peer.get() => held.displace_of(peer),
+            _ if held.taken > self.limit.get() => held.displace(),
+            _ => None,
+        };
         drop(held);
         if let Some(displaced) = displaced {
             displaced.cancel();
@@ -124,6 +137,17 @@ impl Held {
         number
     }
 
+    /// How many places an address has.
+    fn of(&self, peer: IpAddr) -> usize {
+        self.by_peer.get(&peer).map_or(0, Places::len)
+    }
+
+    /// Takes the oldest place of this address.
+    fn displace_of(&mut self, peer: IpAddr) -> Option<CancellationToken> {
+        let (&oldest, _) = self.by_peer.get(&peer)?.first_key_value()?;
+        self.remove(peer, oldest)
+    }
+
     /// Takes the oldest place of the address that has most.
     fn displace(&mut self) -> Option<CancellationToken> {
         let &(_, Reverse(oldest), peer) = self.ranks.last()?;
@@ -132,7 +156,7 @@ impl Held {
 
     /// Takes the newest place of the address that has most, if it has more than `peer` will have.
     fn displace_for(&mut self, peer: IpAddr) -> Option<CancellationToken> {
-        let own = self.by_peer.get(&peer).map_or(0, Places::len);
+        let own = self.of(peer);
         let &(most, _, other) = self.ranks.last()?;
         let (&newest, _) = self.by_peer.get(&other)?.last_key_value()?;
         (most > own + 1).then(|| self.remove(other, newest)).flatten()
@@ -233,6 +257,19 @@ mod tests {
         drop((others, flood, next));
         let held = places.held();
         assert_eq!((held.taken, held.by_peer.len(), held.ranks.len()), (0, 0, 0));
+    }
+
+    #[test]
+    fn an_address_has_no_more_places_than_one_may_have() {
+        let places = Displacing::shared(8, 3);
+        let flood: Vec<_> = (0..10).map(|_| places.enter(HERE)).collect();
+        let lost: Vec<_> = flood.iter().map(Place::is_lost).collect();
+        assert_eq!(lost.iter().filter(|lost| !**lost).count(), 3);
+        assert!(!flood[7..].iter().any(Place::is_lost), "its newest are left");
+        let other = places.enter(peer(1));
+        assert_eq!((places.usage("x").taken, places.displaced()), (4, 7));
+        drop((flood, other));
+        assert_eq!(places.usage("x").taken, 0);
     }
 
     #[test]

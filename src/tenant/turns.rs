@@ -182,6 +182,12 @@ impl Turn {
         self.changes.push(change);
     }
 
+    /// The changes that the next turn would wait for, in the order in which they began. Whoever takes them
+    /// waits for them.
+    pub(super) fn take_changes(&mut self) -> Vec<JoinHandle<()>> {
+        mem::take(&mut self.changes)
+    }
+
     /// What this turn's next request has to wait for, too.
     pub(super) fn take_closing(&mut self) -> Option<Closing> {
         self.closing.take()

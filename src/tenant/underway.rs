@@ -5,6 +5,7 @@
 
 use std::{mem, sync::Arc, time::Duration};
 
+use futures_util::future::join_all;
 use tokio::time::Instant;
 use tracing::{debug, field};
 
@@ -289,7 +290,14 @@ impl Underway {
         reply.set_cookies(&session.cookies);
         if let Some(guid) = reply.guid.take().filter(|guid| *guid != session.guid) {
             let (tenant, agent, old) = (self.tenant.clone(), self.agent, session.clone());
-            self.settle(async move { tenant.renew_session(agent, &old, guid).await }).await;
+            // The session that it renews may still be on its way into the store.
+            let before = self.turn.take_changes();
+            let renewing = async move {
+                let _panics = join_all(before).await;
+                let stored = tenant.sessions.warm(agent).filter(|known| known.guid == old.guid);
+                tenant.renew_session(agent, &stored.unwrap_or(old), guid).await;
+            };
+            self.settle(renewing).await;
         }
         reply.into_verdict(session.guid.node())
     }

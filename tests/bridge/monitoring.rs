@@ -344,6 +344,9 @@ fn every_alert_is_in_the_runbook_and_nothing_else() {
             // An anchor is a heading in small letters.
             anchor.strip_prefix("ccgw") == Some(&section.to_lowercase())
         });
+        let listed = RUNBOOK.lines().filter(|line| line.starts_with("| [Ccgw"));
+        let row = format!("| [{}](#{anchor}) | {} |", rule.name, value("severity:"));
+        assert_eq!(listed.filter(|line| line.starts_with(&row)).count(), 1, "{row}");
         told.insert(*section.unwrap_or_else(|| panic!("there is no section {anchor}")));
     }
     assert_eq!(told, sections);

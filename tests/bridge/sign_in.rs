@@ -5,7 +5,7 @@ use std::time::Duration;
 use ccgateway_bridge::rpc::proto::{
     AgentType, SetBusyRequest, SignInRequest, SignOutRequest, sign_in_request::InitialState,
 };
-use ccgateway_sim::{AgentState, Fault, Interface, Misbehaviour, Options};
+use ccgateway_sim::{AgentState, Fault, Interface, Misbehaviour, Options, Recovery};
 use prost_types::value::Kind;
 use tonic::{Code, Request};
 
@@ -114,6 +114,35 @@ async fn an_expired_session_is_renewed_once_and_the_call_repeated() {
     let interfaces: Vec<_> = bridge.gateway.journal().iter().map(|entry| entry.interface).collect();
     let expected = [Interface::SayBusy, Interface::SignIn, Interface::SayBusy].map(Some);
     assert_eq!(interfaces, expected);
+}
+
+/// The gateway has moved to another site, and the agent's session has not come along.
+#[tokio::test]
+async fn a_session_that_a_move_to_another_site_has_cost_is_made_anew_and_the_call_repeated() {
+    for (recovery, retcode) in [
+        (Recovery::TimedOut, "105-005"),
+        (Recovery::GuidMismatch, "105-006"),
+        (Recovery::SwitchedOff, "105-007"),
+    ] {
+        let bridge = TestBridge::signed_in().await;
+        assert!(bridge.gateway.switch_over(AGENT, Duration::ZERO, recovery));
+        bridge.set_busy(AGENT).await.expect("signed in anew with the held credentials");
+        let answers = bridge.gateway.journal().into_iter();
+        let answers = answers.filter_map(|entry| Some((entry.interface?, entry.answer?.retcode?)));
+        let expected =
+            [(Interface::SayBusy, retcode), (Interface::SignIn, "0"), (Interface::SayBusy, "0")];
+        let answers: Vec<_> = answers.collect();
+        let answers: Vec<_> = answers.iter().map(|(of, retcode)| (*of, &**retcode)).collect();
+        assert_eq!(answers, expected);
+
+        // Whom the bridge cannot sign in has to be signed in by somebody else.
+        let other = AGENT + 1;
+        bridge.register(other, &bridge.gateway.sign_in(other)).await.expect("registered");
+        assert!(bridge.gateway.switch_over(other, Duration::ZERO, recovery));
+        let result = bridge.set_busy(other).await;
+        let refusal = refused(result, Code::FailedPrecondition, "SESSION_EXPIRED", "refused");
+        assert_eq!(refusal.metadata["retcode"], retcode);
+    }
 }
 
 #[tokio::test]

@@ -30,7 +30,7 @@ pub(crate) fn parts(example: &str) -> Vec<Part> {
             continue;
         }
         let entry = if let Some(path) = code.strip_prefix('[').and_then(|l| l.strip_suffix(']')) {
-            section = path.to_owned();
+            path.clone_into(&mut section);
             let text = std::mem::take(&mut comment);
             Entry::Section { header: code.to_owned(), path: path.to_owned(), text }
         } else if let Some((name, value)) = code.split_once(" = ").filter(|(n, _)| !n.contains(' '))

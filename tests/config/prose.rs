@@ -15,20 +15,6 @@ impl Keys {
         Self(keys.collect())
     }
 
-    /// A dotted key with a word in place of the names that the example chose.
-    pub(crate) fn general(&self, path: &str) -> String {
-        replaced(path, "NAME", "CODE")
-    }
-
-    /// The anchor of a key or a section: without the chosen names, as in `tenants-limits-calls`.
-    pub(crate) fn anchor(&self, path: &str) -> String {
-        replaced(path, "", "")
-            .split('.')
-            .filter(|part| !part.is_empty())
-            .collect::<Vec<_>>()
-            .join("-")
-    }
-
     /// The other key that a word means in the explanation of one, which may leave out what both have
     /// in common.
     fn meant(&self, word: &str, within: &str) -> Option<&str> {
@@ -42,6 +28,16 @@ impl Keys {
     }
 }
 
+/// A dotted key with a word in place of the names that the example chose.
+pub(crate) fn general(path: &str) -> String {
+    replaced(path, "NAME", "CODE")
+}
+
+/// The anchor of a key or a section: without the chosen names, as in `tenants-limits-calls`.
+pub(crate) fn anchor(path: &str) -> String {
+    replaced(path, "", "").split('.').filter(|part| !part.is_empty()).collect::<Vec<_>>().join("-")
+}
+
 fn replaced(path: &str, name: &str, code: &str) -> String {
     let path = path.replace("tenants.acme", &format!("tenants.{name}"));
     let path = path.replace("listeners.default", &format!("listeners.{name}"));
@@ -53,16 +49,16 @@ pub(crate) fn prose(comment: &[String], within: &str, keys: &Keys) -> String {
     let mut text = String::new();
     let mut in_code = false;
     for line in comment {
-        let is_code = line.starts_with("  ");
-        if is_code != in_code {
-            text += match (is_code, line.trim_start().starts_with('[')) {
+        let indented = line.starts_with("  ");
+        if indented != in_code {
+            text += match (indented, line.trim_start().starts_with('[')) {
                 (true, true) => "\n```toml,credentials\n",
                 (true, false) => "\n```text\n",
                 (false, _) => "```\n",
             };
-            in_code = is_code;
+            in_code = indented;
         }
-        if is_code {
+        if indented {
             text.extend([line.trim_start(), "\n"]);
         } else {
             let words = line.split(' ').map(|word| marked(word, within, keys));
@@ -82,14 +78,15 @@ fn marked(word: &str, within: &str, keys: &Keys) -> String {
     let Some((before, after)) = word.split_once(core).filter(|_| core.len() > 1) else {
         return word.to_owned();
     };
-    if let Some(document) = core.strip_prefix("docs/").filter(|name| name.ends_with(".md")) {
-        return format!("{before}[{core}](../{document}){after}");
+    let document = core.strip_prefix("docs/").and_then(|name| name.strip_suffix(".md"));
+    if let Some(document) = document {
+        return format!("{before}[{core}](../{document}.md){after}");
     }
     // A word with a dot or an underscore is none of English.
     let is_name = core.contains(['_', '.']) && !core.contains(['/', '<']);
     match keys.meant(core, within) {
         Some(key) if is_name => {
-            format!("{before}[`{core}`](#{}){after}", keys.anchor(key))
+            format!("{before}[`{core}`](#{}){after}", anchor(key))
         }
         _ if is_name && core.bytes().any(|b| b.is_ascii_alphabetic()) && !core.contains(' ') => {
             format!("{before}`{core}`{after}")

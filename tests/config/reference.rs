@@ -8,7 +8,7 @@ use ccgateway_bridge::config;
 use crate::{
     example::{EXAMPLE, EXAMPLES_ONLY},
     parts::{Entry, Part, parts},
-    prose::{Keys, prose},
+    prose::{Keys, anchor, general, prose},
     support::{Folder, TENANT},
 };
 
@@ -87,7 +87,7 @@ fn page() -> String {
     let mut page = HEAD.to_owned();
     for Part { title, entries } in &parts {
         if let Some(title) = title {
-            page += &format!("\n## {title}\n");
+            page.extend(["\n## ", title, "\n"]);
         }
         for entry in entries {
             page += &shown(entry, &keys, &taken);
@@ -100,8 +100,7 @@ fn shown(entry: &Entry, keys: &Keys, taken: &BTreeMap<String, String>) -> String
     match entry {
         Entry::Text(text) => format!("\n{}", prose(text, "", keys)),
         Entry::Section { path, text, .. } => {
-            let name = keys.general(path);
-            let anchor = keys.anchor(path);
+            let (name, anchor) = (general(path), anchor(path));
             // The heading of a section such as `[log]` has this anchor by itself.
             let id =
                 if anchor == name { String::new() } else { format!("<a id=\"{anchor}\"></a>") };
@@ -117,11 +116,10 @@ fn shown(entry: &Entry, keys: &Keys, taken: &BTreeMap<String, String>) -> String
                 _ if without => format!("no default; an example is `{value}`"),
                 _ => format!("default `{value}`"),
             };
-            let takes = taken.get(&path).map(|takes| format!("; {takes}")).unwrap_or_default();
-            let text: String =
-                prose(text, &path, keys).lines().map(|line| indented(line)).collect();
-            let (anchor, path) = (keys.anchor(&path), keys.general(&path));
-            format!("\n- <a id=\"{anchor}\"></a>**`{path}`**: {default}{takes}\n\n{text}")
+            let bounds = taken.get(&path).map(|rule| format!("; {rule}")).unwrap_or_default();
+            let text: String = prose(text, &path, keys).lines().map(indented).collect();
+            let (anchor, path) = (anchor(&path), general(&path));
+            format!("\n- <a id=\"{anchor}\"></a>**`{path}`**: {default}{bounds}\n\n{text}")
         }
     }
 }
@@ -162,7 +160,7 @@ fn what_has_no_default_in_the_reference_has_none_and_the_others_are_right() {
             if within && !EXAMPLES_ONLY.contains(&name.as_str()) {
                 let inner = of[section.len()..].trim_start_matches('.');
                 let dot = if inner.is_empty() { "" } else { "." };
-                spelt_out += &format!("{inner}{dot}{name} = {value}\n");
+                spelt_out.extend([inner, dot, name, " = ", value, "\n"]);
                 seen += 1;
             }
         }

@@ -158,15 +158,23 @@ fn what_a_careful_operator_would_not_do_is_warned_of() {
 fn the_default_deadline_leaves_the_time_for_a_sign_in() {
     for (lines, seconds, warned) in [
         ("", 30, false),
-        ("tenants.acme.timeouts.sign_in = \"1m\"", 68, false),
-        ("tenants.acme.timeouts = { sign_in = \"1m\", request = \"2m\" }", 180, false),
-        ("server.default_deadline = \"15s\"", 15, false),
-        ("server.default_deadline = \"14s\"", 14, true),
+        // Each of the two requests may need a connection.
+        ("tenants.acme.timeouts.sign_in = \"1m\"", 72, false),
+        ("tenants.acme.timeouts = { sign_in = \"1m\", request = \"2m\" }", 184, false),
+        ("tenants.acme.timeouts = { sign_in = \"1m\", connect = \"10s\" }", 88, false),
+        // And so may the reset of the agent's skills.
+        (
+            "tenants.acme.timeouts.sign_in = \"1m\"\ntenants.acme.reset_skills_after_sign_in = true",
+            82,
+            false,
+        ),
+        ("server.default_deadline = \"17s\"", 17, false),
+        ("server.default_deadline = \"16999ms\"", 16, true),
         ("server.default_deadline = \"1m\"\ntenants.acme.timeouts.sign_in = \"61s\"", 60, true),
     ] {
         let text = format!("{TENANT}listeners.default.address = \"127.0.0.1:1\"\n{lines}");
         let config = load(&text);
-        assert_eq!(config.server.default_deadline, Duration::from_secs(seconds), "{lines}");
+        assert_eq!(config.server.default_deadline.as_secs(), seconds, "{lines}");
         let warnings = config.warnings();
         assert_eq!(!warnings.is_empty(), warned, "{warnings:#?}");
     }
@@ -175,11 +183,9 @@ fn the_default_deadline_leaves_the_time_for_a_sign_in() {
     );
     assert_eq!(
         load(&text).warnings(),
-        [
-            "server.default_deadline is 14s, and tenants.acme.timeouts.sign_in 15s: a call without a \
-          deadline may end before its agent is signed in; give at least 23s, or leave \
-          default_deadline out"
-        ]
+        ["server.default_deadline is 14s, and a sign-in for tenants.acme may take 17s \
+             (timeouts.connect + timeouts.sign_in): a call without a deadline may end before its \
+             agent is signed in; give at least 27s, or leave default_deadline out"]
     );
 }
 

@@ -53,7 +53,7 @@ async fn the_demo_shows_that_a_bridge_which_is_killed_goes_on() {
     for shown in [
         "state after   busy, reason 200",
         "4. The bridge is killed (kill -9) and started again",
-        "1001  is busy",
+        "1002  is busy",
         "was asked for 0 sign-ins",
     ] {
         assert!(printed.contains(shown), "{shown:?} in: {printed}");

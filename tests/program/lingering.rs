@@ -2,7 +2,8 @@
 
 use std::net::SocketAddr;
 
-use ccgateway_bridge::rpc::proto::BatchSetBusyRequest;
+use ccgateway_bridge::rpc::proto::{BatchSetBusyRequest, SignInRequest};
+use ccgateway_sim::Interface;
 use prost::Message as _;
 use tempfile::TempDir;
 use tokio::{
@@ -17,7 +18,7 @@ use crate::{
         SETTINGS, WINDOW_UPDATE, frame, request_head,
     },
     rude_peers::{Stream, connector, tls_over},
-    support::{Program, tls, within},
+    support::{PASSWORD, Program, tls, within},
 };
 
 const BATCH_SET_BUSY: &str = "/ccgateway.agent.v1.AgentState/BatchSetBusy";
@@ -156,4 +157,55 @@ async fn a_slow_reader_gets_its_answer_whole_when_its_place_is_wanted() {
     within("the end", stream.read_to_end(&mut read)).await.expect("not cut");
     let (kinds, _) = taken_apart(&read);
     assert!(kinds.iter().any(|(kind, flags)| *kind == HEADERS && flags & END_STREAM != 0));
+}
+
+/// A connection that has a large answer, of which its peer reads nothing.
+async fn unread(program: &Program) -> Box<dyn Stream> {
+    let mut stream = connect(program.grpc, None).await;
+    stream.write_all(&request()).await.expect("sent");
+    stream
+}
+
+#[tokio::test]
+async fn an_address_has_no_more_lingering_connections_than_it_may_have_served() {
+    let aged = "max_age = \"1s\", max_age_grace = \"1ms\"";
+    let settings = format!("server.connections = {{ {aged}, max = 8, per_peer = 1 }}");
+    let program = Program::start(&settings, &[]).await;
+    let taken = "ccgw_server_places_in_use{share=\"lingering_connections\"} 1";
+    let _first = unread(&program).await;
+    within("one that lingers", until(&program, "/metrics", taken)).await;
+    within("no other", until(&program, "/readyz?verbose", "connections: 0 of 8")).await;
+    let _second = unread(&program).await;
+    let displaced = "ccgw_connections_turned_away_total{cause=\"lingering_full\"} 1";
+    within("the first gives way", until(&program, "/metrics", displaced)).await;
+    within("the second stays", until(&program, "/metrics", taken)).await;
+    within("told", until(&program, "/readyz?verbose", "lingering_connections: 1 of 8")).await;
+}
+
+#[tokio::test]
+async fn agents_are_signed_out_in_a_drain_while_a_peer_is_still_reading() {
+    let drain = "server.drain = { delay = \"0s\", timeout = \"25s\", sessions = \"sign-out\" }";
+    let program = Program::start(drain, &[]).await;
+    let (agent_id, password) = ("1001".into(), Some(PASSWORD.into()));
+    let request = SignInRequest { agent_id, password, ..<_>::default() };
+    program.sessions().sign_in(request).await.expect("signed in");
+    let _unread = unread(&program).await;
+    within("an answer", until(&program, "/metrics", ANSWERED)).await;
+    // So that the drain gets no further than this.
+    program.gateway.freeze();
+    program.signal("-TERM");
+    let signs_out = || {
+        let journal = program.gateway.journal();
+        journal.iter().any(|entry| entry.interface == Some(Interface::SignOut))
+    };
+    let signing_out = async {
+        while !signs_out() {
+            tokio::task::yield_now().await;
+        }
+    };
+    within("a sign-out", signing_out).await;
+    within("a peer", until(&program, "/readyz?verbose", "lingering_connections: 1 of")).await;
+    program.gateway.thaw();
+    let (code, printed) = program.ended().await;
+    assert_eq!(code, Some(0), "{printed}");
 }

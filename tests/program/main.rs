@@ -38,5 +38,6 @@ mod session_file;
 mod simulator;
 mod streams;
 mod support;
+mod trickles;
 mod unreached;
 mod unread_answers;

@@ -57,10 +57,14 @@ impl Callee {
         password: &str,
         store: &str,
     ) -> Self {
+        Self::on(files, gateway, password, &Self::on_redis(server, store)).await
+    }
+
+    /// A `[store]` with this Redis, and this too.
+    pub(crate) fn on_redis(server: &RedisServer, store: &str) -> String {
         let url = server.url();
         let keys = "encryption_key_files = \"store.key\"";
-        let store = format!("urls = \"{url}\"\n{keys}\nkey_prefix = \"test:\"\n{store}");
-        Self::on(files, gateway, password, &store).await
+        format!("urls = \"{url}\"\n{keys}\nkey_prefix = \"test:\"\n{store}")
     }
 
     /// One whose file of credentials has this password, and whose `[store]` is this. There are keys
@@ -70,6 +74,17 @@ impl Callee {
         gateway: &Simulator,
         password: &str,
         store: &str,
+    ) -> Self {
+        Self::of_tenant(files, gateway, password, store, "").await
+    }
+
+    /// The same, with this in the section of its tenant.
+    pub(crate) async fn of_tenant(
+        files: &TempDir,
+        gateway: &Simulator,
+        password: &str,
+        store: &str,
+        tenant: &str,
     ) -> Self {
         let write = |name: &str, text: &str| std::fs::write(files.path().join(name), text);
         write("ca.pem", gateway.certificate_pem()).expect("written");
@@ -85,7 +100,7 @@ impl Callee {
             text,
             "[store]\n{store}\n\
              [tenants.acme]\nbase_urls = \"{}\"\ntls.ca_file = \"ca.pem\"\n\
-             keep.enabled = false\ncredentials_file = \"agents.toml\"",
+             keep.enabled = false\ncredentials_file = \"agents.toml\"\n{tenant}",
             gateway.base_url(),
         )
         .expect("written");

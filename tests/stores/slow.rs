@@ -5,14 +5,14 @@ use std::time::Duration;
 use ccgateway_bridge::rpc::proto::{
     GetSessionRequest, RegisterSessionRequest, SetBusyRequest, SignInRequest, SignOutRequest,
 };
-use ccgateway_sim::{Interface, Simulator};
+use ccgateway_sim::{Entry, Interface, Options, Simulator};
 use tempfile::TempDir;
 use tokio::time::timeout;
 use tonic::{Code, Request, Response, Status};
 use tonic_types::StatusExt as _;
 
 use crate::{
-    bridge::{Callee, PASSWORD, gateway},
+    bridge::{Callee, PASSWORD},
     redis::RedisServer,
     support::eventually,
 };
@@ -30,13 +30,36 @@ struct World {
 impl World {
     /// One with agents 1002 and 1003 signed in.
     async fn start() -> Self {
-        let (server, gateway, files) =
-            (RedisServer::start().await, gateway().await, TempDir::new().expect("a folder"));
-        let bridge = Callee::with(&files, &gateway, &server, PASSWORD, SLOW).await;
+        Self::of_tenant("").await
+    }
+
+    /// One whose tenant has this in its section.
+    async fn of_tenant(tenant: &str) -> Self {
+        let (server, files) = (RedisServer::start().await, TempDir::new().expect("a folder"));
+        let default_password = Some(PASSWORD.into());
+        // So that a Guid that is lost costs a call.
+        let options = Options { default_password, old_guid_lives: false, ..Options::default() };
+        let gateway = Simulator::start(options).await.expect("the gateway starts");
+        let store = Callee::on_redis(&server, SLOW);
+        let bridge = Callee::of_tenant(&files, &gateway, PASSWORD, &store, tenant).await;
         for agent in [1002, 1003] {
             bridge.sign_in(agent).await.expect("signed in");
         }
         Self { server, gateway, bridge, _files: files }
+    }
+
+    /// The requests of an agent for an interface.
+    fn asked(&self, interface: Interface, agent: u32) -> Vec<Entry> {
+        let is_it =
+            |entry: &Entry| entry.interface == Some(interface) && entry.agent == Some(agent);
+        self.gateway.journal().into_iter().filter(is_it).collect()
+    }
+
+    /// Those that have an answer.
+    fn answered(&self, interface: Interface, agent: u32) -> Vec<Entry> {
+        let mut asked = self.asked(interface, agent);
+        asked.retain(|entry| entry.answer.is_some());
+        asked
     }
 
     /// What a call hears whose request is at the gateway when the store stops answering.
@@ -89,6 +112,50 @@ fn told(answer: Result<(), Status>) -> (Code, String, String) {
     let details = status.get_error_details();
     let info = details.error_info().unwrap_or_else(|| panic!("the bridge's own word: {status}"));
     (status.code(), info.reason.clone(), info.metadata["outcome"].clone())
+}
+
+/// The gateway answers to the reset of an agent's skills with a new Guid, the only good one, while the
+/// store is still to take the session of the sign-in.
+#[tokio::test]
+async fn a_guid_of_a_skill_reset_is_stored_after_the_session_that_it_belongs_to() {
+    let world = World::of_tenant("reset_skills_after_sign_in = true").await;
+    let World { server, gateway, bridge, .. } = &world;
+    let (mut states, mut sessions) = (bridge.states(), bridge.sessions());
+    for agent in [1004, 1001] {
+        let mut asked_for = sign_in(agent, PASSWORD);
+        asked_for.set_timeout(Duration::from_secs(3));
+        let mut unasked = set_busy(agent);
+        unasked.set_timeout(Duration::from_secs(3));
+        let call = async {
+            match agent {
+                1004 => sessions.sign_in(asked_for).await.map(drop),
+                _ => states.set_busy(unasked).await.map(drop),
+            }
+        };
+        let slow = async {
+            eventually("a sign-in", || !world.asked(Interface::SignIn, agent).is_empty()).await;
+            server.freeze();
+            gateway.thaw();
+            eventually("its answer", || !world.answered(Interface::SignIn, agent).is_empty()).await;
+            // The reset comes when the caller has left.
+            gateway.freeze();
+            eventually("a reset", || !world.asked(Interface::ResetSkill, agent).is_empty()).await;
+            gateway.set_guid_on_next_reply(agent);
+            gateway.thaw();
+            let is_answered = || !world.answered(Interface::ResetSkill, agent).is_empty();
+            eventually("its answer", is_answered).await;
+            server.thaw();
+        };
+        gateway.freeze();
+        let (_told, ()) = tokio::join!(timeout(Duration::from_secs(20), call), slow);
+        let reset = world.answered(Interface::ResetSkill, agent).remove(0);
+        let brought = reset.answer.and_then(|answer| answer.set_guid);
+        assert!(brought.is_some(), "a new Guid with the reset");
+        bridge.set_busy(agent).await.expect("accepted");
+        let busy = world.answered(Interface::SayBusy, agent);
+        assert_eq!(busy.len(), 1, "the new Guid is known: {busy:?}");
+        assert_eq!(world.asked(Interface::SignIn, agent).len(), 1, "no other sign-in");
+    }
 }
 
 fn deadline(outcome: &str) -> (Code, String, String) {

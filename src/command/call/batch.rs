@@ -121,5 +121,24 @@ impl fmt::Display for Part {
 fn refused(error: &pb::Status) -> Failure {
     let details = error.encode_to_vec().into();
     let status = Status::with_details(Code::from(error.code), &*error.message, details);
-    failure::told(&status).unwrap_or_else(|| failure::unreadable(&error.message))
+    failure::told(&status).unwrap_or_else(|| failure::of_others(status.code(), &error.message))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_that_is_not_the_bridges_keeps_its_code() {
+        for (code, shown) in [(14, "UNAVAILABLE"), (8, "RESOURCE_EXHAUSTED"), (99, "UNKNOWN")] {
+            let error = pb::Status { code, message: "somebody says so".into(), details: vec![] };
+            let Part::Failed(failure) = Part::from(Some(Became::Error(error))) else {
+                panic!("failed");
+            };
+            assert_eq!(failure.ending, Ending::Unknown);
+            let printed = failure.to_string();
+            assert!(printed.starts_with(shown), "{printed}");
+            assert!(printed.contains("somebody says so"), "{printed}");
+        }
+    }
 }

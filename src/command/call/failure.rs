@@ -93,10 +93,15 @@ fn foreign(status: &Status, attempt: &Attempt, addr: &str) -> Failure {
     }
 }
 
-/// A result in a batch that is neither an answer nor a status of the bridge's.
+/// A result in a batch that is neither an answer nor an error.
 pub(super) fn unreadable(message: &str) -> Failure {
+    of_others(Code::Unknown, message)
+}
+
+/// An error in a batch that is not the bridge's own, so that nothing is known of the agent.
+pub(super) fn of_others(code: Code, message: &str) -> Failure {
     Failure {
-        code: Code::Unknown,
+        code,
         message: message.to_owned(),
         ending: Ending::Unknown,
         reason: String::new(),

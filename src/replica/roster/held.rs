@@ -31,6 +31,7 @@ pub(super) struct Held {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Asked {
     pub(super) request: LeaseRequest,
+    at: Instant,
     /// When a lease that it brings ends at the earliest.
     until: Instant,
 }
@@ -51,6 +52,8 @@ struct Lease {
     unanswered: bool,
     /// Whether its agent is polled although it has ended.
     overdue: bool,
+    /// The replica that polled before, and was taken for dead.
+    former: Option<ReplicaId>,
 }
 
 /// What the end of leases leads to.
@@ -82,7 +85,8 @@ impl Held {
     /// The time runs a tenth short, for clocks that do not run alike.
     pub(super) fn ask(&mut self) -> Asked {
         self.last += 1;
-        Asked { request: LeaseRequest(self.last), until: Instant::now() + self.length.mul_f64(0.9) }
+        let at = Instant::now();
+        Asked { request: LeaseRequest(self.last), at, until: at + self.length.mul_f64(0.9) }
     }
 
     pub(super) fn agents(&self) -> Vec<AgentId> {
@@ -109,7 +113,8 @@ impl Held {
         }
         let known = self.leases.get(&agent);
         if known.is_none_or(|lease| lease.overdue || lease.asked.request < asked.request) {
-            self.leases.insert(agent, Lease { asked, unanswered: false, overdue: false });
+            self.leases
+                .insert(agent, Lease { asked, unanswered: false, overdue: false, former: None });
         }
         true
     }
@@ -125,10 +130,12 @@ impl Held {
         is_lost
     }
 
-    /// Notes that the store did not answer to a request for this lease.
+    /// Notes that the store did not answer to a request for this lease. One that had ended before it was
+    /// asked for again has not ended for that reason.
     pub(super) fn unanswered(&mut self, agent: AgentId, asked: Asked) {
         if let Some(lease) = self.leases.get_mut(&agent)
             && lease.asked.request < asked.request
+            && lease.asked.until > asked.at
         {
             lease.unanswered = true;
         }
@@ -136,8 +143,32 @@ impl Held {
 
     /// Notes that an agent is polled without a lease, since the store cannot be asked for one.
     pub(super) fn assume(&mut self, agent: AgentId, asked: Asked) {
-        let lease = Lease { asked, unanswered: true, overdue: true };
+        let former = self.around.former(agent);
+        let lease = Lease { asked, unanswered: true, overdue: true, former };
         self.leases.entry(agent).or_insert(lease);
+    }
+
+    /// The same for an agent who was signed in here. Only this replica knows the new session, so whoever
+    /// polled before does not get the agent back.
+    pub(super) fn assume_signed_in(&mut self, agent: AgentId, asked: Asked) {
+        self.assume(agent, asked);
+        if let Some(lease) = self.leases.get_mut(&agent) {
+            lease.former = None;
+        }
+    }
+
+    /// Agents who are polled here in the place of a replica that is alive all the same.
+    pub(super) fn of_others(&self, is_alive: impl Fn(ReplicaId) -> bool) -> HashSet<AgentId> {
+        let is_others = |lease: &Lease| lease.overdue && lease.former.is_some_and(&is_alive);
+        let agents = self.leases.iter().filter(|(_, lease)| is_others(lease));
+        agents.map(|(agent, _)| *agent).collect()
+    }
+
+    /// Leaves an agent to the replica that polled before and does so still.
+    pub(super) fn give_back(&mut self, agent: AgentId) {
+        if let Some(former) = self.leases.remove(&agent).and_then(|lease| lease.former) {
+            self.around.gave_back(agent, former);
+        }
     }
 
     /// Notes that an agent is polled no more; without a lease, there is nothing left to hold.
@@ -175,16 +206,17 @@ impl Held {
         agents.filter(|agent| !self.leases.contains_key(agent)).collect()
     }
 
-    /// Notes who is there and for whom this replica is to poll; gives the agents whose leases are to
-    /// be looked at.
+    /// Notes who is there, of those that the store lists, and for whom this replica is to poll; gives
+    /// the agents whose leases are to be looked at.
     pub(super) fn look(
         &mut self,
+        listed: &[ReplicaId],
         replicas: &[ReplicaId],
         wanted: &HashSet<AgentId>,
     ) -> HashSet<AgentId> {
         let mut unheld = wanted.clone();
         unheld.retain(|agent| !self.leases.contains_key(agent));
-        self.around.look(replicas, &unheld);
+        self.around.look(listed, replicas, &unheld);
         unheld.extend(self.untaken());
         unheld
     }

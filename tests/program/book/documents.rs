@@ -55,23 +55,11 @@ pub(super) fn beside(file: &Path, relative: &str) -> PathBuf {
     path
 }
 
-/// The text with what mdBook puts for `{{#include FILE}}` and `{{#include FILE:ANCHOR}}`.
-pub(super) fn expanded(file: &Path, text: &str) -> Result<String, String> {
-    let mut whole = String::new();
-    let mut rest = text;
-    while let Some((before, after)) = rest.split_once("{{#include ") {
-        let (what, after) = after.split_once("}}").ok_or("an {{#include has no }}")?;
-        whole.extend([before, included(file, what.trim())?.trim_end()]);
-        rest = after;
-    }
-    Ok(whole + rest)
-}
-
-fn included(file: &Path, what: &str) -> Result<String, String> {
+/// What `FILE` or `FILE:NAME` has: the whole file, or the lines between `ANCHOR: NAME` and
+/// `ANCHOR_END: NAME`, without what all of them are indented by.
+pub(super) fn piece(what: &str) -> Result<String, String> {
     let (path, anchor) = what.split_once(':').map_or((what, None), |(p, a)| (p, Some(a)));
-    let path = beside(file, path);
-    let text = fs::read_to_string(root().join(&path))
-        .map_err(|error| format!("{} is included: {error}", path.display()))?;
+    let text = fs::read_to_string(root().join(path)).map_err(|error| format!("{path}: {error}"))?;
     let Some(anchor) = anchor else { return Ok(text) };
     let is = |line: &str, word: &str| {
         line.split_once(word)
@@ -79,10 +67,13 @@ fn included(file: &Path, what: &str) -> Result<String, String> {
     };
     let behind = text.lines().skip_while(|line| !is(line, "ANCHOR: ")).skip(1);
     let lines: Vec<_> = behind.take_while(|line| !is(line, "ANCHOR_END: ")).collect();
-    let shown = lines.iter().filter(|line| !line.contains("ANCHOR"));
-    let part: String = shown.flat_map(|line| [line, "\n"]).collect();
-    let missing = || format!("{} has no ANCHOR: {anchor} with lines behind it", path.display());
-    (!part.is_empty()).then_some(part).ok_or_else(missing)
+    let spaces = |line: &&str| line.len() - line.trim_start_matches(' ').len();
+    let filled = lines.iter().filter(|line| !line.is_empty());
+    let Some(indent) = filled.map(spaces).min() else {
+        return Err(format!("{path} has no ANCHOR: {anchor} with lines behind it"));
+    };
+    let lines = lines.iter().map(|line| line.get(indent..).unwrap_or_default());
+    Ok(lines.flat_map(|line| [line, "\n"]).collect())
 }
 
 #[test]
@@ -98,13 +89,15 @@ fn paths_lead_from_one_file_to_another() {
 }
 
 #[test]
-fn an_included_part_is_what_stands_between_its_anchors() {
-    let here = Path::new("tests/program/book/documents.rs");
+fn a_piece_of_a_file_is_what_stands_between_its_anchors() {
     // ANCHOR: part
-    let part = "{{#include documents.rs:part}}";
+    let here = "tests/program/book/documents.rs";
+
     // ANCHOR_END: part
-    let shown = expanded(here, &format!("a\n{part}\nb")).expect("there");
-    assert_eq!(shown, format!("a\n    let part = \"{part}\";\nb"));
-    assert!(expanded(here, "{{#include documents.rs:neither}}").is_err());
-    assert!(expanded(here, "{{#include nowhere.rs}}").is_err());
+    let part = piece(&format!("{here}:part")).expect("there");
+    assert_eq!(part, format!("let here = \"{here}\";\n\n"));
+    assert!(piece(here).expect("there").starts_with("//! The documents"));
+    for nothing in [&format!("{here}:neither"), "nowhere.rs", "nowhere.rs:part"] {
+        assert!(piece(nothing).is_err(), "{nothing}");
+    }
 }

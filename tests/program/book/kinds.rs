@@ -37,6 +37,8 @@ pub(super) struct Info {
     pub(super) mark: Option<Mark>,
     /// The file that the reader is told to make of the block.
     pub(super) file: Option<String>,
+    /// The file of the project that it is a piece of, with the piece's name if it is not all of it.
+    pub(super) from: Option<String>,
 }
 
 /// Languages of which nothing is run or checked.
@@ -62,7 +64,8 @@ const SHOWN: [&str; 17] = [
 
 const RULES: &str = "`console` and `sh` (with a comma and cluster, own, install or build where they \
                      cannot run), `python`, `toml`, `toml,credentials`, `text`, `json` and so on are \
-                     known, each with `file=NAME`";
+                     known, each with `file=NAME` or \
+                     `from=FILE:NAME`";
 
 /// Understands an info string.
 pub(super) fn info(text: &str) -> Result<Info, String> {
@@ -76,7 +79,7 @@ pub(super) fn info(text: &str) -> Result<Info, String> {
         shown if SHOWN.contains(&shown) => Kind::Shown,
         _ => return Err(format!("the language {language:?} is not known: {RULES}")),
     };
-    let mut info = Info { kind, mark: None, file: None };
+    let mut info = Info { kind, mark: None, file: None, from: None };
     for word in words {
         take(&mut info, word).ok_or_else(|| {
             format!("the mark {word:?} is not known behind {language:?}: {RULES}")
@@ -86,6 +89,11 @@ pub(super) fn info(text: &str) -> Result<Info, String> {
 }
 
 fn take(info: &mut Info, word: &str) -> Option<()> {
+    if let Some(what) = word.strip_prefix("from=") {
+        let good = !what.is_empty() && info.from.is_none();
+        info.from = good.then(|| what.to_owned());
+        return good.then_some(());
+    }
     if let Some(name) = word.strip_prefix("file=") {
         let plain = |c: char| c.is_ascii_alphanumeric() || ['.', '_', '-', '/'].contains(&c);
         let inside = !name.is_empty() && name.chars().all(plain) && !name.starts_with('/');
@@ -125,9 +133,11 @@ mod tests {
             ("json", Kind::Shown, None, None),
             ("text,file=word", Kind::Shown, None, Some("word")),
         ] {
-            let expected = Info { kind, mark, file: file.map(str::to_owned) };
+            let expected = Info { kind, mark, file: file.map(str::to_owned), from: None };
             assert_eq!(info(text), Ok(expected), "{text}");
         }
+        let from = info("go,from=a/b.go:part").expect("known").from;
+        assert_eq!(from.as_deref(), Some("a/b.go:part"));
     }
 
     #[test]
@@ -146,6 +156,8 @@ mod tests {
             "toml,file=/etc/x",
             "toml,file=a/../../b",
             "text,file=a,file=b",
+            "go,from=",
+            "go,from=a,from=b",
             "Toml",
             "text file=a",
         ] {

@@ -68,13 +68,13 @@ impl Page {
     }
 
     async fn take(&mut self, block: &Block, info: &Info) {
-        let text = match documents::expanded(&self.file, &block.text) {
-            Ok(text) => text,
-            Err(why) => return self.mistake(block.line, &why),
-        };
+        let text = &block.text;
+        if let Some(from) = &info.from {
+            return self.compared(block, from);
+        }
         if let Some(name) = &info.file {
             let stand = self.stand().await;
-            let text = stand.ports.used_for(&text);
+            let text = stand.ports.used_for(text);
             stand.shell.write(name, &text);
             self.done(block.line, &format!("makes {name}"));
         }
@@ -82,19 +82,26 @@ impl Page {
             let first = text.lines().next().unwrap_or_default();
             return self.done(block.line, &format!("NOT RUN ({mark:?}): {first}"));
         }
-        // A program of another folder, which has tests there.
-        let included = text != block.text;
         match info.kind {
-            Kind::Console => self.console(block.line, &text).await,
-            Kind::Sh if info.file.is_none() => self.script(block.line, &text).await,
-            Kind::Python if info.file.is_none() && !included => {
-                self.python(block.line, &text).await;
-            }
-            Kind::Toml => self.checked(block.line, "configuration", toml::mistake(&text).await),
+            Kind::Console => self.console(block.line, text).await,
+            Kind::Sh if info.file.is_none() => self.script(block.line, text).await,
+            Kind::Python if info.file.is_none() => self.python(block.line, text).await,
+            Kind::Toml => self.checked(block.line, "configuration", toml::mistake(text).await),
             Kind::Credentials => {
-                self.checked(block.line, "credentials", toml::mistake_of_credentials(&text).await);
+                self.checked(block.line, "credentials", toml::mistake_of_credentials(text).await);
             }
             Kind::Sh | Kind::Python | Kind::Shown => {}
+        }
+    }
+
+    /// A piece of a program that has tests of its own.
+    fn compared(&mut self, block: &Block, from: &str) {
+        match documents::piece(from) {
+            Ok(piece) if piece.trim_end() == block.text.trim_end() => {
+                self.done(block.line, &format!("is as in {from}"));
+            }
+            Ok(piece) => self.mistake(block.line, &format!("is not as in {from}:\n{piece}")),
+            Err(why) => self.mistake(block.line, &why),
         }
     }
 

@@ -321,6 +321,114 @@ async fn whom_a_replica_that_dies_leaves_behind_while_the_store_takes_no_writes_
     }
 }
 
+/// It was cut off for longer than a lease, and has polled on.
+#[tokio::test(start_paused = true)]
+async fn who_was_taken_for_dead_and_is_heard_again_gets_its_agents_back_while_nothing_is_written() {
+    for silent in [LEASE * 3, LEASE * 6] {
+        let world = new_world();
+        let running = [keeping(1, &world), keeping(2, &world), keeping(3, &world)];
+        sleep(LEASE * 3).await;
+        open(&world).refuses_writes = true;
+        sleep(LEASE * 2).await;
+        let before = open(&world).polling.clone();
+        let polled_by_two =
+            || open(&world).polling.values().filter(|polling| polling.len() == 2).count();
+        let own = before.values().filter(|polling| polling.contains(&running[0].me)).count();
+        assert!(own > 0);
+        open(&world).cut.insert(running[0].me);
+        sleep(silent).await;
+        assert_eq!(polled_by_two(), own, "the others have taken it for dead");
+
+        open(&world).cut.clear();
+        // A turn until it calls out, and one until that is acted upon.
+        sleep(LEASE).await;
+        assert_eq!(open(&world).polling, before, "silent for {silent:?}");
+        // Whoever has taken its agents over once does so again when it really dies.
+        kill(&running[0]);
+        sleep(LEASE * 3).await;
+        assert!(open(&world).polling.values().all(|polling| polling.len() == 1));
+        open(&world).refuses_writes = false;
+        sleep(LEASE * 3).await;
+        assert!(open(&world).polling.values().all(|polling| polling.len() == 1));
+    }
+}
+
+/// The first one who took them over died too, so the second has never seen who had them.
+#[tokio::test(start_paused = true)]
+async fn agents_that_were_taken_over_twice_go_back_to_the_first_of_their_pollers() {
+    let world = new_world();
+    let running = [keeping(1, &world), keeping(2, &world), keeping(3, &world)];
+    sleep(LEASE * 3).await;
+    open(&world).refuses_writes = true;
+    sleep(LEASE * 2).await;
+    let before = open(&world).polling.clone();
+    open(&world).cut.insert(running[0].me);
+    sleep(LEASE * 3).await;
+    kill(&running[1]);
+    sleep(LEASE * 3).await;
+    open(&world).cut.clear();
+    sleep(LEASE).await;
+    for (agent, polling) in &open(&world).polling {
+        assert_eq!(polling.len(), 1, "{agent} is polled by {polling:?}");
+        let was_of_first = before[agent].contains(&running[0].me);
+        assert_eq!(polling.contains(&running[0].me), was_of_first, "{agent}");
+    }
+}
+
+/// As where its machine was asleep just before: its leases have ended, and it polls for nobody.
+#[tokio::test(start_paused = true)]
+async fn who_comes_back_without_its_polls_gets_nobody_back() {
+    let world = new_world();
+    let mut running = [keeping(1, &world), keeping(2, &world)];
+    sleep(LEASE * 3).await;
+    running[0].stops_turning();
+    open(&world).refuses_writes = true;
+    sleep(LEASE * 3).await;
+    running[0].turns_again();
+    sleep(LEASE * 3).await;
+    let me = running[1].me;
+    assert!(open(&world).polling.values().all(|polling| polling.iter().eq([&me])));
+}
+
+/// It hears only itself, and everybody else polls on at the new master.
+#[tokio::test(start_paused = true)]
+async fn a_replica_at_an_old_master_takes_nobody_over() {
+    let world = new_world();
+    let running = [keeping(1, &world), keeping(2, &world), keeping(3, &world)];
+    sleep(LEASE * 3).await;
+    let count = || {
+        let world = open(&world);
+        world.polling.values().filter(|polling| polling.contains(&running[0].me)).count()
+    };
+    let own = count();
+    open(&world).split_off(&[running[0].me]);
+    sleep(LEASE * 6).await;
+    assert_eq!(count(), own, "silence in a split network proves nothing");
+    open(&world).join();
+    sleep(LEASE * 3).await;
+    assert!(open(&world).polling.values().all(|polling| polling.len() == 1));
+}
+
+/// Only the call-out hangs; who is there can still be read.
+#[tokio::test(start_paused = true)]
+async fn a_call_out_that_hangs_keeps_nobody_from_looking() {
+    let world = new_world();
+    let running = [keeping(1, &world), keeping(2, &world), keeping(3, &world)];
+    sleep(LEASE * 3).await;
+    {
+        let mut world = open(&world);
+        world.refuses_writes = true;
+        world.calling_time = LEASE;
+    }
+    sleep(LEASE * 2).await;
+    running[0].leaves().await;
+    sleep(LEASE * 2).await;
+    for (agent, polling) in &open(&world).polling {
+        assert_eq!(polling.len(), 1, "{agent} is polled by {polling:?}");
+        assert!(!polling.contains(&running[0].me), "{agent}");
+    }
+}
+
 /// Then silence says nothing of the others.
 #[tokio::test(start_paused = true)]
 async fn a_replica_that_does_not_hear_itself_takes_nobody_over() {
