@@ -25,8 +25,8 @@ use ccgateway_bridge::{
     config::{Sources, load},
     rpc::proto::SetBusyRequest,
     server::Bridge,
-    sim::{Fault, Interface, Misbehaviour, Options, Simulator},
 };
+use ccgateway_sim::{Fault, Interface, Misbehaviour, Options, Simulator};
 use tempfile::TempDir;
 use tokio::{
     task::JoinSet,
@@ -138,7 +138,7 @@ async fn morning(
     })
 }
 
-fn is_sign_in(entry: &ccgateway_bridge::sim::Entry) -> bool {
+fn is_sign_in(entry: &ccgateway_sim::Entry) -> bool {
     entry.interface == Some(Interface::SignIn)
 }
 

@@ -32,8 +32,6 @@ pub mod reason;
 pub mod redis;
 pub mod replica;
 pub mod retcode;
-#[cfg(feature = "simulator")]
-pub mod sim;
 pub mod state;
 pub mod telemetry;
 pub mod time;

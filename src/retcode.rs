@@ -201,6 +201,13 @@ mod tests {
     }
 
     #[test]
+    fn every_retcode_of_the_simulator_is_in_the_table() {
+        let sent: Vec<_> = ccgateway_sim::Retcode::ALL.iter().map(|code| code.as_str()).collect();
+        let unlisted = |code: &&str| Retcode::refusal(code).and_then(|r| r.listed()).is_none();
+        assert_eq!(sent.into_iter().filter(unlisted).collect::<Vec<_>>(), Vec::<&str>::new());
+    }
+
+    #[test]
     fn zero_is_no_refusal() {
         assert_eq!(Retcode::refusal("0"), None);
         assert_eq!(Retcode::refusal(" 0 "), None);

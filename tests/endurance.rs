@@ -3,7 +3,6 @@
 //! In a program of its own, since a gateway whose clock runs a hundred times faster leaves a Guid
 //! little more than a second to live, which other tests would take from it.
 
-#![cfg(feature = "simulator")]
 #![expect(
     clippy::expect_used,
     clippy::panic,
@@ -21,7 +20,7 @@ use std::{
     time::Duration,
 };
 
-use ccgateway_bridge::sim::{Interface, Options};
+use ccgateway_sim::{Interface, Options};
 use tokio::{
     sync::Mutex,
     task::JoinSet,

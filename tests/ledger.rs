@@ -3,7 +3,6 @@
 //!
 //! The calls are the same in every run. `LEDGER_CALLS` makes more of them, and `LEDGER_SEED` others.
 
-#![cfg(feature = "simulator")]
 #![expect(
     clippy::expect_used,
     clippy::panic,
@@ -33,7 +32,7 @@ mod support;
 
 use std::{env, fmt::Write as _, time::Duration};
 
-use ccgateway_bridge::sim::Options;
+use ccgateway_sim::Options;
 use futures_util::{StreamExt as _, stream};
 use tempfile::NamedTempFile;
 use tokio::time::{Instant, sleep};

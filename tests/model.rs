@@ -4,7 +4,6 @@
 //! The sequences are the same in every run. `PROPTEST_CASES` and `PROPTEST_RNG_SEED` make others; a
 //! sequence that fails is shrunk and printed so that it can be added to [`ONCE_WRONG`].
 
-#![cfg(feature = "simulator")]
 #![expect(
     clippy::expect_used,
     clippy::panic,
@@ -32,7 +31,7 @@ use std::{
     thread,
 };
 
-use ccgateway_bridge::sim::{AuthMode, Options};
+use ccgateway_sim::{AuthMode, Options};
 use proptest::{
     prelude::*,
     test_runner::{Config, RngSeed, TestError, TestRunner},

@@ -12,6 +12,7 @@ use std::{
     process::ExitCode,
 };
 
+use ccgateway_sim::{Control, Interface, Options, Simulator};
 use http::Uri;
 use tokio::time::Instant;
 
@@ -28,7 +29,6 @@ use crate::{
         agent_state_client::AgentStateClient,
     },
     server::Bridge,
-    sim::{Control, Interface, Options, Simulator},
     telemetry::{self, Logging},
 };
 

@@ -130,13 +130,12 @@ impl<'a> Der<'a> {
 
 // They take their certificates from the simulator.
 #[cfg(test)]
-#[cfg(feature = "simulator")]
 mod tests {
+    use ccgateway_sim::{CertificateKind, ServerIdentity};
     use proptest::prelude::*;
     use rustls::pki_types::{CertificateDer, pem::PemObject as _};
 
     use super::*;
-    use crate::sim::{CertificateKind, ServerIdentity};
 
     fn of(kind: CertificateKind) -> Certificate {
         let identity = ServerIdentity::generate(kind).unwrap();

@@ -2,10 +2,8 @@
 
 use std::{num::NonZeroUsize, time::Duration};
 
-use ccgateway_bridge::{
-    config::Config,
-    sim::{Interface, Options},
-};
+use ccgateway_bridge::config::Config;
+use ccgateway_sim::{Interface, Options};
 use tokio::time::Instant;
 use tonic::Code;
 
@@ -104,7 +102,7 @@ async fn calls_beyond_an_agents_queue_are_refused_and_other_agents_are_served() 
 
 #[tokio::test]
 async fn a_tenant_whose_gateway_hangs_takes_nothing_from_another() {
-    let healthy = ccgateway_bridge::sim::Simulator::start(Options::default()).await;
+    let healthy = ccgateway_sim::Simulator::start(Options::default()).await;
     let healthy = healthy.expect("started");
     let tenant = format!(
         "limits.requests = 2\n[tenants.other]\nbase_urls = \"{}\"\n[tenants.other.tls]\n\

@@ -3,8 +3,8 @@
 use ccgateway_bridge::{
     retcode::LISTED,
     rpc::proto::{GetStateRequest, SetRestingRequest},
-    sim::{Fault, Interface, Misbehaviour},
 };
+use ccgateway_sim::{Fault, Interface, Misbehaviour};
 use tonic::Code;
 
 use crate::{
@@ -82,7 +82,7 @@ async fn every_listed_retcode_means_the_same_for_every_method() {
         assert_eq!(refusal.metadata["method"], method("GetState"));
         assert_eq!(Some((refusal.code, refusal.reason)), of_set_busy, "{}", listed.code);
     }
-    let states = |entry: &ccgateway_bridge::sim::Entry| entry.interface != Some(Interface::SignIn);
+    let states = |entry: &ccgateway_sim::Entry| entry.interface != Some(Interface::SignIn);
     let asked = bridge.gateway.journal().into_iter().filter(states).count();
     assert_eq!(asked, refusals().count() * (ROWS.len() + 1), "nothing is repeated");
 }

@@ -2,13 +2,11 @@
 
 use std::time::Duration;
 
-use ccgateway_bridge::{
-    rpc::proto::{
-        BatchSetBusyRequest, BatchSetBusyResponse, RegisterSessionRequest, SetBusyRequest,
-        batch_set_busy_response::result::Result as Became,
-    },
-    sim::{Fault, Interface, Misbehaviour, Options, Simulator},
+use ccgateway_bridge::rpc::proto::{
+    BatchSetBusyRequest, BatchSetBusyResponse, RegisterSessionRequest, SetBusyRequest,
+    batch_set_busy_response::result::Result as Became,
 };
+use ccgateway_sim::{Fault, Interface, Misbehaviour, Options, Simulator};
 use prost::Message as _;
 use tokio::time::Instant;
 use tonic::{Code, Request, Status};

@@ -3,14 +3,12 @@
 
 use std::time::Duration;
 
-use ccgateway_bridge::{
-    rpc::proto::{
-        BatchSetBusyRequest,
-        batch_set_busy_response::result::Result as Became,
-        confirmation::{Reason, Status},
-    },
-    sim::{Entry, Fault, Interface, Misbehaviour, Options},
+use ccgateway_bridge::rpc::proto::{
+    BatchSetBusyRequest,
+    batch_set_busy_response::result::Result as Became,
+    confirmation::{Reason, Status},
 };
+use ccgateway_sim::{Entry, Fault, Interface, Misbehaviour, Options};
 use tonic::Code;
 
 use crate::{

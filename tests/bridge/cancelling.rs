@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use ccgateway_bridge::sim::{Fault, Interface, Misbehaviour, Options};
+use ccgateway_sim::{Fault, Interface, Misbehaviour, Options};
 
 use crate::support::{AGENT, Setup, TestBridge, until};
 

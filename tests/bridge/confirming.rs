@@ -2,13 +2,11 @@
 
 use std::time::Duration;
 
-use ccgateway_bridge::{
-    rpc::proto::{
-        BatchSetBusyRequest, Confirmation, SetBusyRequest, SignInRequest,
-        confirmation::{Reason, Status},
-    },
-    sim::{Fault, Interface, Misbehaviour, Options},
+use ccgateway_bridge::rpc::proto::{
+    BatchSetBusyRequest, Confirmation, SetBusyRequest, SignInRequest,
+    confirmation::{Reason, Status},
 };
+use ccgateway_sim::{Fault, Interface, Misbehaviour, Options};
 use tokio::time::Instant;
 use tonic::{Code, Request};
 

@@ -2,13 +2,11 @@
 
 use std::time::Duration;
 
-use ccgateway_bridge::{
-    rpc::proto::{
-        Confirmation,
-        confirmation::{Reason, Status},
-    },
-    sim::{Entry, Fault, Interface, Misbehaviour, Options},
+use ccgateway_bridge::rpc::proto::{
+    Confirmation,
+    confirmation::{Reason, Status},
 };
+use ccgateway_sim::{Entry, Fault, Interface, Misbehaviour, Options};
 
 use crate::{
     changes::Change,

@@ -2,10 +2,8 @@
 
 use std::time::Duration;
 
-use ccgateway_bridge::{
-    rpc::proto::SetBusyRequest,
-    sim::{CertificateKind, Fault, Interface, Misbehaviour, Options, ServerIdentity},
-};
+use ccgateway_bridge::rpc::proto::SetBusyRequest;
+use ccgateway_sim::{CertificateKind, Fault, Interface, Misbehaviour, Options, ServerIdentity};
 use tonic::{Code, Request};
 
 use crate::support::{AGENT, Refusal, Setup, TestBridge, refused, until};

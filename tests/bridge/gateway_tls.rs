@@ -2,7 +2,7 @@
 
 use std::{fmt::Write as _, fs};
 
-use ccgateway_bridge::sim::{CertificateKind, Options, ServerIdentity};
+use ccgateway_sim::{CertificateKind, Options, ServerIdentity};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use tempfile::TempDir;
 use tonic::Code;

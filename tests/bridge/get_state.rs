@@ -1,9 +1,9 @@
 //! What an agent is doing, as the gateway counts it.
 
-use ccgateway_bridge::{
-    rpc::proto::{ActivityState, GetStateRequest, GetStateResponse, SetBusyRequest, confirmation},
-    sim::{Edition, Entry, Fault, Interface, Misbehaviour, Options},
+use ccgateway_bridge::rpc::proto::{
+    ActivityState, GetStateRequest, GetStateResponse, SetBusyRequest, confirmation,
 };
+use ccgateway_sim::{Edition, Entry, Fault, Interface, Misbehaviour, Options};
 use tonic::{Code, Status};
 
 use crate::{

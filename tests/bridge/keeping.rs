@@ -5,10 +5,8 @@ use std::{
     time::Duration,
 };
 
-use ccgateway_bridge::{
-    rpc::proto::SessionState,
-    sim::{Fault, Interface, Misbehaviour, Options},
-};
+use ccgateway_bridge::rpc::proto::SessionState;
+use ccgateway_sim::{Fault, Interface, Misbehaviour, Options};
 use tokio::time::{Instant, timeout};
 use tonic::Code;
 
@@ -233,7 +231,7 @@ async fn a_session_that_a_call_made_anew_is_kept_too() {
         bridge.gateway.sign_out(AGENT);
         bridge.set_busy(AGENT).await.expect("signed in anew, by the call or by the keeper");
         let guid = bridge.gateway.agent(AGENT).and_then(|agent| agent.guid).expect("a Guid");
-        let polled = |entry: &ccgateway_bridge::sim::Entry| {
+        let polled = |entry: &ccgateway_sim::Entry| {
             entry.interface == Some(Interface::Poll) && entry.header("guid") == Some(&guid)
         };
         until("a poll with the new Guid", || bridge.gateway.journal().iter().any(polled)).await;

@@ -7,9 +7,9 @@ use std::{
 
 use ccgateway_bridge::{
     rpc::proto::{SetBusyRequest, WatchEventsRequest, watch_events_response::What},
-    sim::{Fault, Interface, Misbehaviour, Options},
     version::{COMMIT, NUMBER},
 };
+use ccgateway_sim::{Fault, Interface, Misbehaviour, Options};
 use tonic::Code;
 
 use crate::support::{AGENT, Setup, TestBridge, refused};

@@ -12,10 +12,8 @@ use std::{
     time::Duration,
 };
 
-use ccgateway_bridge::{
-    rpc::proto::{SetBusyRequest, SignInRequest},
-    sim::{Fault, Interface, Misbehaviour, Options},
-};
+use ccgateway_bridge::rpc::proto::{SetBusyRequest, SignInRequest};
+use ccgateway_sim::{Fault, Interface, Misbehaviour, Options};
 use serde_json::Value;
 use tonic::Code;
 

@@ -2,10 +2,8 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use ccgateway_bridge::{
-    rpc::proto::SetBusyRequest,
-    sim::{Fault, Interface, Misbehaviour},
-};
+use ccgateway_bridge::rpc::proto::SetBusyRequest;
+use ccgateway_sim::{Fault, Interface, Misbehaviour};
 use tokio::{
     task::JoinSet,
     time::{Instant, sleep, timeout},
@@ -201,6 +199,6 @@ async fn an_agent_who_is_signed_out_while_it_is_in_the_queue_is_not_signed_in() 
     refused(result, Code::FailedPrecondition, "AGENT_NOT_SIGNED_IN", "refused");
     let others = || (AGENT..AGENT + 6).filter(|agent| *agent != last).all(is_in);
     until("all others are back", others).await;
-    let of_last = |entry: &&ccgateway_bridge::sim::Entry| entry.agent == Some(last);
+    let of_last = |entry: &&ccgateway_sim::Entry| entry.agent == Some(last);
     assert_eq!(bridge.asked(Interface::SignIn).iter().filter(of_last).count(), 0);
 }

@@ -2,10 +2,8 @@
 
 use std::time::Duration;
 
-use ccgateway_bridge::{
-    rpc::proto::{GetStateRequest, SetBusyRequest},
-    sim::{Fault, Interface, Misbehaviour, Options},
-};
+use ccgateway_bridge::rpc::proto::{GetStateRequest, SetBusyRequest};
+use ccgateway_sim::{Fault, Interface, Misbehaviour, Options};
 use tokio::time::Instant;
 use tonic::{Code, Request};
 

@@ -1,6 +1,6 @@
 //! A gateway behind a proxy: what the proxy says is not what the gateway has done.
 
-use ccgateway_bridge::sim::{Interface, Options};
+use ccgateway_sim::{Interface, Options};
 use tonic::Code;
 
 use crate::{

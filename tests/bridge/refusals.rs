@@ -1,4 +1,4 @@
-use ccgateway_bridge::sim::{Fault, Interface, Misbehaviour};
+use ccgateway_sim::{Fault, Interface, Misbehaviour};
 use tonic::Code;
 
 use crate::support::{AGENT, Setup, TestBridge, refused};

@@ -2,10 +2,8 @@
 
 use std::time::Duration;
 
-use ccgateway_bridge::{
-    rpc::proto::{GetSessionRequest, RegisterSessionRequest, session::Origin},
-    sim::{Entry, Fault, Interface, Misbehaviour, Options},
-};
+use ccgateway_bridge::rpc::proto::{GetSessionRequest, RegisterSessionRequest, session::Origin};
+use ccgateway_sim::{Entry, Fault, Interface, Misbehaviour, Options};
 use tonic::Code;
 
 use crate::support::{AGENT, Setup, TestBridge, refused, until};

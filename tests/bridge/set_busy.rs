@@ -1,7 +1,5 @@
-use ccgateway_bridge::{
-    rpc::proto::SetBusyRequest,
-    sim::{Entry, Interface},
-};
+use ccgateway_bridge::rpc::proto::SetBusyRequest;
+use ccgateway_sim::{Entry, Interface};
 use tonic::Code;
 
 use crate::{

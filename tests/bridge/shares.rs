@@ -2,10 +2,8 @@
 
 use std::fmt::Write as _;
 
-use ccgateway_bridge::{
-    rpc::proto::{RegisterSessionRequest, SetBusyRequest, SetBusyResponse},
-    sim::{Interface, Options, Simulator},
-};
+use ccgateway_bridge::rpc::proto::{RegisterSessionRequest, SetBusyRequest, SetBusyResponse};
+use ccgateway_sim::{Interface, Options, Simulator};
 use tokio::task::JoinSet;
 use tonic::{Code, Status};
 

@@ -2,12 +2,10 @@
 
 use std::time::Duration;
 
-use ccgateway_bridge::{
-    rpc::proto::{
-        AgentType, SetBusyRequest, SignInRequest, SignOutRequest, sign_in_request::InitialState,
-    },
-    sim::{AgentState, Fault, Interface, Misbehaviour, Options, Recovery},
+use ccgateway_bridge::rpc::proto::{
+    AgentType, SetBusyRequest, SignInRequest, SignOutRequest, sign_in_request::InitialState,
 };
+use ccgateway_sim::{AgentState, Fault, Interface, Misbehaviour, Options, Recovery};
 use prost_types::value::Kind;
 use tonic::{Code, Request};
 

@@ -1,9 +1,7 @@
 //! `/` and `/status.json` on the admin port.
 
-use ccgateway_bridge::{
-    rpc::proto::WatchEventsRequest,
-    sim::{Fault, Interface, Misbehaviour},
-};
+use ccgateway_bridge::rpc::proto::WatchEventsRequest;
+use ccgateway_sim::{Fault, Interface, Misbehaviour};
 use serde_json::{Value, json};
 use tonic::Code;
 

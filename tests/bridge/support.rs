@@ -12,8 +12,8 @@ use ccgateway_bridge::{
         agent_state_client::AgentStateClient, watch_events_response::What,
     },
     server::Bridge,
-    sim::{Entry, Fault, Interface, Misbehaviour, Options, Simulator},
 };
+use ccgateway_sim::{Entry, Fault, Interface, Misbehaviour, Options, Simulator};
 use http::Uri;
 use tempfile::TempDir;
 use tokio::{

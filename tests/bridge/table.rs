@@ -1,6 +1,6 @@
 //! What is documented of each change, one row a change and a way into it.
 
-use ccgateway_bridge::sim::Interface;
+use ccgateway_sim::Interface;
 
 use crate::{changes::Change, support::AGENT};
 

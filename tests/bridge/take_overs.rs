@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use ccgateway_bridge::{
-    rpc::proto::{SessionChange, SessionState, SignInRequest, watch_events_response::What},
-    sim::{Interface, Options},
+use ccgateway_bridge::rpc::proto::{
+    SessionChange, SessionState, SignInRequest, watch_events_response::What,
 };
+use ccgateway_sim::{Interface, Options};
 use tokio::time::{Instant, timeout};
 use tonic::Code;
 

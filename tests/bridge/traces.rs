@@ -4,12 +4,8 @@ use std::{
     fmt::Write as _, fs, net::SocketAddr, num::NonZeroUsize, sync::atomic::Ordering, time::Duration,
 };
 
-use ccgateway_bridge::{
-    config::Config,
-    rpc::proto::SetBusyRequest,
-    server::Drained,
-    sim::{Fault, Interface, Misbehaviour},
-};
+use ccgateway_bridge::{config::Config, rpc::proto::SetBusyRequest, server::Drained};
+use ccgateway_sim::{Fault, Interface, Misbehaviour};
 use opentelemetry_proto::tonic::trace::v1::{
     Span, Status as Ended, span::SpanKind, status::StatusCode,
 };

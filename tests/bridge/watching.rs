@@ -2,13 +2,11 @@
 
 use std::time::Duration;
 
-use ccgateway_bridge::{
-    rpc::proto::{
-        EventType, GatewayEvent, SessionState, WatchEventsRequest, WatchEventsResponse,
-        watch_events_response::What,
-    },
-    sim::{Fault, Interface, Misbehaviour, Options},
+use ccgateway_bridge::rpc::proto::{
+    EventType, GatewayEvent, SessionState, WatchEventsRequest, WatchEventsResponse,
+    watch_events_response::What,
 };
+use ccgateway_sim::{Fault, Interface, Misbehaviour, Options};
 use prost_types::value::Kind;
 use tokio::time::Instant;
 use tonic::{Code, Request};

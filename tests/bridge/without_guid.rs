@@ -2,10 +2,8 @@
 
 use std::time::Duration;
 
-use ccgateway_bridge::{
-    rpc::proto::SignInRequest,
-    sim::{Fault, Interface, Misbehaviour, Options},
-};
+use ccgateway_bridge::rpc::proto::SignInRequest;
+use ccgateway_sim::{Fault, Interface, Misbehaviour, Options};
 use tokio::time::timeout;
 use tonic::Code;
 

@@ -8,7 +8,6 @@
     reason = "clippy.toml allows these in #[test] functions, but not in their helpers"
 )]
 
-#[cfg(feature = "simulator")]
 mod certificates;
 mod credentials;
 mod example;

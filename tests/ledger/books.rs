@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use ccgateway_bridge::sim::{Entry, Interface};
+use ccgateway_sim::{Entry, Interface};
 use tonic::Status;
 use tonic_types::{ErrorDetails, StatusExt};
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ccgateway_bridge::sim::Fault;
+use ccgateway_sim::Fault;
 
 use crate::{
     chance::Chance,

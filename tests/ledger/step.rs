@@ -1,16 +1,14 @@
 //! One call of an agent's life: what is asked, and what goes wrong.
 
-use ccgateway_bridge::{
-    rpc::proto::{
-        BatchSetBusyRequest, BatchSetBusyResponse, CancelAfterCallWorkRequest,
-        CancelAfterCallWorkResponse, CancelBusyRequest, CancelBusyResponse, CancelRestingRequest,
-        CancelRestingResponse, GetStateRequest, GetStateResponse, SetAfterCallWorkRequest,
-        SetAfterCallWorkResponse, SetBusyRequest, SetBusyResponse, SetIdleRequest, SetIdleResponse,
-        SetRestingRequest, SetRestingResponse, SignInRequest, SignInResponse, SignOutRequest,
-        SignOutResponse, batch_set_busy_response::result::Result as Told,
-    },
-    sim::{Interface, Misbehaviour},
+use ccgateway_bridge::rpc::proto::{
+    BatchSetBusyRequest, BatchSetBusyResponse, CancelAfterCallWorkRequest,
+    CancelAfterCallWorkResponse, CancelBusyRequest, CancelBusyResponse, CancelRestingRequest,
+    CancelRestingResponse, GetStateRequest, GetStateResponse, SetAfterCallWorkRequest,
+    SetAfterCallWorkResponse, SetBusyRequest, SetBusyResponse, SetIdleRequest, SetIdleResponse,
+    SetRestingRequest, SetRestingResponse, SignInRequest, SignInResponse, SignOutRequest,
+    SignOutResponse, batch_set_busy_response::result::Result as Told,
 };
+use ccgateway_sim::{Interface, Misbehaviour};
 use prost::Message as _;
 use tonic::{Code, Status};
 

@@ -7,10 +7,8 @@ use std::{
     time::Duration,
 };
 
-use ccgateway_bridge::{
-    rpc::methods,
-    sim::{Fault, Interface, Misbehaviour},
-};
+use ccgateway_bridge::rpc::methods;
+use ccgateway_sim::{Fault, Interface, Misbehaviour};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::{

@@ -1,9 +1,7 @@
 use std::process::Stdio;
 
-use ccgateway_bridge::{
-    sim::{Options, Simulator},
-    version::{NUMBER, VERSION},
-};
+use ccgateway_bridge::version::{NUMBER, VERSION};
+use ccgateway_sim::{Options, Simulator};
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncBufReadExt as _, BufReader},

@@ -1,8 +1,6 @@
 //! Each way in which a gateway is not reached, diagnosed in words and with a remedy.
 
-use ccgateway_bridge::sim::{
-    CertificateKind, Fault, Misbehaviour, Options, ServerIdentity, Simulator,
-};
+use ccgateway_sim::{CertificateKind, Fault, Misbehaviour, Options, ServerIdentity, Simulator};
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},

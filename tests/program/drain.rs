@@ -5,8 +5,8 @@ use std::{sync::Arc, time::Duration};
 use ccgateway_bridge::{
     client,
     rpc::proto::{SetBusyRequest, SignInRequest},
-    sim::Interface,
 };
+use ccgateway_sim::Interface;
 use tokio::{io::AsyncReadExt as _, net::TcpStream, sync::Semaphore, task::JoinSet, time::Instant};
 use tonic::{Code, Status};
 use tonic_health::{

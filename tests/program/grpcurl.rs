@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use ccgateway_bridge::sim::{Fault, Interface, Misbehaviour};
+use ccgateway_sim::{Fault, Interface, Misbehaviour};
 use tokio::process::Command;
 
 use crate::support::{Program, run};

@@ -2,10 +2,8 @@
 
 use std::net::SocketAddr;
 
-use ccgateway_bridge::{
-    rpc::proto::{BatchSetBusyRequest, SignInRequest},
-    sim::Interface,
-};
+use ccgateway_bridge::rpc::proto::{BatchSetBusyRequest, SignInRequest};
+use ccgateway_sim::Interface;
 use prost::Message as _;
 use tempfile::TempDir;
 use tokio::{

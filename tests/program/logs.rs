@@ -1,9 +1,7 @@
 use std::time::Duration;
 
-use ccgateway_bridge::{
-    rpc::proto::{SetBusyRequest, WatchEventsRequest},
-    sim::Interface,
-};
+use ccgateway_bridge::rpc::proto::{SetBusyRequest, WatchEventsRequest};
+use ccgateway_sim::Interface;
 use tokio::{task::JoinSet, time::sleep};
 use tonic::Request;
 

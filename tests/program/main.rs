@@ -35,6 +35,7 @@ mod release;
 mod rude_peers;
 mod secrets;
 mod session_file;
+mod simulator;
 mod streams;
 mod support;
 mod trickles;

@@ -2,10 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use ccgateway_bridge::{
-    rpc::proto::{SetBusyRequest, SignInRequest, SignOutRequest},
-    sim::{Fault, Interface, Misbehaviour},
-};
+use ccgateway_bridge::rpc::proto::{SetBusyRequest, SignInRequest, SignOutRequest};
+use ccgateway_sim::{Fault, Interface, Misbehaviour};
 use opentelemetry_proto::tonic::common::v1::KeyValue;
 use serde_json::Value;
 

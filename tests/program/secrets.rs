@@ -2,12 +2,10 @@
 
 use std::fs;
 
-use ccgateway_bridge::{
-    rpc::proto::{
-        GetSessionRequest, RegisterSessionRequest, SetBusyRequest, SignInRequest, SignOutRequest,
-    },
-    sim::{Fault, Interface, Misbehaviour},
+use ccgateway_bridge::rpc::proto::{
+    GetSessionRequest, RegisterSessionRequest, SetBusyRequest, SignInRequest, SignOutRequest,
 };
+use ccgateway_sim::{Fault, Interface, Misbehaviour};
 use tempfile::TempDir;
 use tonic::Response;
 

@@ -1,4 +1,11 @@
-use std::{net::SocketAddr, num::NonZeroU64, path::PathBuf, process::Stdio, time::Duration};
+use std::{
+    net::SocketAddr,
+    num::NonZeroU64,
+    path::{Path, PathBuf},
+    process::Stdio,
+    sync::OnceLock,
+    time::Duration,
+};
 
 use ccgateway_bridge::{
     client::{self, Channel},
@@ -6,8 +13,8 @@ use ccgateway_bridge::{
         RegisterSessionRequest, agent_events_client::AgentEventsClient,
         agent_session_client::AgentSessionClient, agent_state_client::AgentStateClient,
     },
-    sim::{Options, Simulator},
 };
+use ccgateway_sim::{Options, Simulator};
 use http::Uri;
 use tempfile::TempDir;
 use tokio::{
@@ -42,6 +49,27 @@ pub(crate) fn bridge() -> Command {
     command.env_clear().kill_on_drop(true).stdin(Stdio::null());
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     command
+}
+
+/// The file of the program `ccgateway-sim`. Cargo builds it where that has not been done: it tells tests
+/// only the programs of their own package.
+pub(crate) fn simulator() -> &'static Path {
+    static FILE: OnceLock<PathBuf> = OnceLock::new();
+    FILE.get_or_init(|| {
+        let mut cargo = std::process::Command::new(env!("CARGO"));
+        cargo.args(["build", "--locked", "--quiet", "--message-format=json", "--workspace"]);
+        // There are no examples. But with them all crates have the features that they have for
+        // tests, so that none is compiled once more.
+        cargo.args(["--bin=ccgateway-sim", "--examples"]);
+        let done = cargo.current_dir(env!("CARGO_MANIFEST_DIR")).output().expect("cargo runs");
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        let messages = done.stdout.split(|byte| *byte == b'\n');
+        let messages = messages.filter_map(|line| serde_json::from_slice(line).ok());
+        let mut files = messages.filter_map(|message: serde_json::Value| {
+            message["executable"].as_str().map(PathBuf::from)
+        });
+        files.next().expect("cargo says where the program is")
+    })
 }
 
 pub(crate) async fn within<F: Future>(what: &str, future: F) -> F::Output {

@@ -7,10 +7,8 @@ use std::{
     time::Duration,
 };
 
-use ccgateway_bridge::{
-    rpc::proto::watch_events_response::What,
-    sim::{Interface, Options},
-};
+use ccgateway_bridge::rpc::proto::watch_events_response::What;
+use ccgateway_sim::{Interface, Options};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::{

@@ -2,14 +2,12 @@
 
 use std::time::Duration;
 
-use ccgateway_bridge::{
-    rpc::proto::{
-        SetBusyRequest, WatchEventsRequest, WatchEventsResponse,
-        confirmation::{Reason, Status},
-        watch_events_response::What,
-    },
-    sim::{Fault, Interface, Misbehaviour},
+use ccgateway_bridge::rpc::proto::{
+    SetBusyRequest, WatchEventsRequest, WatchEventsResponse,
+    confirmation::{Reason, Status},
+    watch_events_response::What,
 };
+use ccgateway_sim::{Fault, Interface, Misbehaviour};
 use tokio::time::timeout;
 use tonic::Streaming;
 

@@ -5,8 +5,8 @@ use std::{sync::Arc, time::Duration};
 use ccgateway_bridge::{
     client::Channel,
     rpc::proto::{SetBusyRequest, agent_state_client::AgentStateClient},
-    sim::Interface,
 };
+use ccgateway_sim::Interface;
 use tokio::{
     task::JoinSet,
     time::{Instant, sleep, timeout},

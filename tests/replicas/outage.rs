@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ccgateway_bridge::sim::{Fault, Interface, Misbehaviour};
+use ccgateway_sim::{Fault, Interface, Misbehaviour};
 use tokio::{
     task::JoinSet,
     time::{Instant, interval},

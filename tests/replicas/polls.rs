@@ -12,8 +12,8 @@ use std::{
 use ccgateway_bridge::{
     client::{self, Channel},
     rpc::proto::agent_state_client::AgentStateClient,
-    sim::Interface,
 };
+use ccgateway_sim::Interface;
 use tokio::{
     task::JoinSet,
     time::{Instant, interval},

@@ -7,10 +7,8 @@ use std::{
     time::Duration,
 };
 
-use ccgateway_bridge::{
-    rpc::proto::{GetSessionRequest, RegisterSessionRequest, Session},
-    sim::Interface,
-};
+use ccgateway_bridge::rpc::proto::{GetSessionRequest, RegisterSessionRequest, Session};
+use ccgateway_sim::Interface;
 use futures_util::StreamExt as _;
 use tokio::{
     task::{AbortHandle, JoinSet},

@@ -2,10 +2,8 @@
 
 use std::time::Duration;
 
-use ccgateway_bridge::{
-    client,
-    sim::{Fault, Interface, Misbehaviour},
-};
+use ccgateway_bridge::client;
+use ccgateway_sim::{Fault, Interface, Misbehaviour};
 use tokio::{
     task::JoinSet,
     time::{interval, sleep},

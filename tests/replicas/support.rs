@@ -13,8 +13,8 @@ use ccgateway_bridge::{
         agent_session_client::AgentSessionClient, agent_state_client::AgentStateClient,
     },
     session::{SessionStore as _, Shared, SharedStore},
-    sim::{Interface, Options, Simulator},
 };
+use ccgateway_sim::{Interface, Options, Simulator};
 use http::Uri;
 use tempfile::TempDir;
 use tokio::{

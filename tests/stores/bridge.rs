@@ -13,8 +13,8 @@ use ccgateway_bridge::{
     },
     server::{Bridge, Drained},
     session::{SessionFile, SessionStore as _},
-    sim::{Fault, Interface, Misbehaviour, Options, Simulator},
 };
+use ccgateway_sim::{Fault, Interface, Misbehaviour, Options, Simulator};
 use http::Uri;
 use tempfile::TempDir;
 use tokio::{

@@ -2,12 +2,10 @@
 
 use std::time::Duration;
 
-use ccgateway_bridge::{
-    rpc::proto::{
-        GetSessionRequest, RegisterSessionRequest, SetBusyRequest, SignInRequest, SignOutRequest,
-    },
-    sim::{Entry, Interface, Options, Simulator},
+use ccgateway_bridge::rpc::proto::{
+    GetSessionRequest, RegisterSessionRequest, SetBusyRequest, SignInRequest, SignOutRequest,
 };
+use ccgateway_sim::{Entry, Interface, Options, Simulator};
 use tempfile::TempDir;
 use tokio::time::timeout;
 use tonic::{Code, Request, Response, Status};

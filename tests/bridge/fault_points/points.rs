@@ -1,6 +1,6 @@
 //! Where a request can fail, and the calls whose requests do.
 
-use ccgateway_bridge::sim::Interface;
+use ccgateway_sim::Interface;
 
 use crate::lossy::{Loss, Own};
 

@@ -2,10 +2,8 @@
 
 use std::time::Duration;
 
-use ccgateway_bridge::{
-    rpc::proto::{SetBusyRequest, SignInRequest, SignOutRequest},
-    sim::{Entry, Fault, Interface, Misbehaviour, Options, Simulator},
-};
+use ccgateway_bridge::rpc::proto::{SetBusyRequest, SignInRequest, SignOutRequest};
+use ccgateway_sim::{Entry, Fault, Interface, Misbehaviour, Options, Simulator};
 use tonic::{Request, Response, Status};
 
 use super::points::{Call, Point};

@@ -26,11 +26,11 @@ pub(super) struct Names {
 }
 
 impl Names {
-    /// Of all files below `src`, but for the simulator, which is another program.
+    /// Of all files below `src`.
     pub(super) fn of_the_bridge() -> Self {
         let mut names = Self::default();
         let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-        for path in rust_files(&src, &src.join("sim")) {
+        for path in rust_files(&src) {
             let text = fs::read_to_string(&path).expect("readable");
             names.file = path.strip_prefix(&src).expect("below it").display().to_string();
             names.text(&text);
@@ -85,13 +85,12 @@ fn note(found: &mut Found, name: Option<String>, file: &str) {
     }
 }
 
-fn rust_files(folder: &Path, but: &Path) -> Vec<PathBuf> {
+fn rust_files(folder: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(folder).expect("a folder");
     let paths = entries.map(|entry| entry.expect("readable").path());
-    let (folders, files): (Vec<_>, Vec<_>) =
-        paths.filter(|path| path != but).partition(|path| path.is_dir());
+    let (folders, files): (Vec<_>, Vec<_>) = paths.partition(|path| path.is_dir());
     let files = files.into_iter().filter(|path| path.extension().is_some_and(|e| e == "rs"));
-    folders.iter().flat_map(|folder| rust_files(folder, but)).chain(files).collect()
+    folders.iter().flat_map(|folder| rust_files(folder)).chain(files).collect()
 }
 
 /// The tokens between the commas, up to the bracket that closes them.

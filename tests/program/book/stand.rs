@@ -20,6 +20,7 @@ use crate::{
     clients::python,
     demo::{FREE, demo, stop, with_path},
     grpcurl::tool,
+    support::simulator,
 };
 
 /// A demo with everything around it, for one page.
@@ -86,7 +87,7 @@ fn set_up_tools(tools: &Path, grpc: &str) -> Vec<(&'static str, OsString)> {
     let bin = tools.join("bin");
     fs::create_dir(&bin).expect("a folder");
     symlink(tool(), bin.join("grpcurl")).expect("linked");
-    symlink(env!("CARGO_BIN_EXE_ccgateway-sim"), bin.join("ccgateway-sim")).expect("linked");
+    symlink(simulator(), bin.join("ccgateway-sim")).expect("linked");
     let bridge = env!("CARGO_BIN_EXE_ccgateway-bridge");
     // What is called without an address is the demo at its usual one.
     calls_the_demo(&bin.join("ccgateway-bridge"), bridge, "call", grpc);

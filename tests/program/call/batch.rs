@@ -1,6 +1,6 @@
 //! `batch-set-busy`: each agent is shown, and the worst decides.
 
-use ccgateway_bridge::sim::{Fault, Interface, Misbehaviour};
+use ccgateway_sim::{Fault, Interface, Misbehaviour};
 use serde_json::Value;
 
 use super::{call, check, signed_in};

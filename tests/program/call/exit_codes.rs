@@ -2,10 +2,8 @@
 
 use std::{collections::HashMap, convert::Infallible, fmt::Display, net::SocketAddr};
 
-use ccgateway_bridge::{
-    rpc::ERROR_DOMAIN,
-    sim::{Fault, Interface, Misbehaviour},
-};
+use ccgateway_bridge::rpc::ERROR_DOMAIN;
+use ccgateway_sim::{Fault, Interface, Misbehaviour};
 use http::{Request, Response, StatusCode};
 use hyper::{body::Incoming, server::conn::http2, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo};

@@ -1,0 +1,159 @@
+//! What the control endpoint shows. People paste it elsewhere, so Guids are shortened, passwords
+//! and service tokens left out.
+
+use serde_json::{Value, json};
+
+use crate::{AgentView, Answer, Entry};
+
+/// Characters of a Guid that are shown; enough to tell two apart.
+const SHOWN: usize = 8;
+
+/// Characters of a request's body that are shown.
+const MAX_BODY: usize = 4096;
+
+/// Fields of a sign-in that are not shown.
+const SECRETS: [&str; 2] = ["password", "serviceToken"];
+
+const NODE_NAME: &str = ".AgentGateway";
+
+pub(super) fn entry(entry: &Entry) -> Value {
+    let headers: Vec<String> = entry
+        .headers
+        .iter()
+        .map(|(name, value)| format!("{name}: {}", header(name, value)))
+        .collect();
+    json!({
+        "at_ms": millis(entry.at),
+        "connection": entry.connection,
+        "method": entry.method,
+        "target": shorten(&entry.target),
+        "headers": headers,
+        "body": body(&entry.body),
+        "interface": entry.interface,
+        "agent": entry.agent,
+        "answer": entry.answer.as_ref().map(answer),
+    })
+}
+
+pub(super) fn agent(id: u32, view: &AgentView) -> Value {
+    json!({
+        "agent": id,
+        "state": view.state.name(),
+        "agent_state": view.state.code(),
+        "pending_busy": view.pending_busy,
+        "busy_reason": view.busy_reason,
+        "signed_in": view.signed_in,
+        "guid": view.guid.as_deref().map(shorten),
+        "auto_answer": view.auto_answer,
+        "auto_idle": view.auto_idle,
+        "takes_calls": view.takes_calls,
+        "custom_state": view.custom_state,
+        "skills": view.skills,
+        "events_waiting": view.events_waiting,
+    })
+}
+
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    let digit = |value: u8| char::from_digit(value.into(), 16).unwrap_or('0');
+    let pair = |byte: &u8| [digit(byte >> 4), digit(byte & 15)];
+    bytes.iter().flat_map(pair).collect()
+}
+
+fn answer(answer: &Answer) -> Value {
+    json!({
+        "at_ms": millis(answer.at),
+        "status": answer.status,
+        "retcode": answer.retcode,
+        "set_guid": answer.set_guid.as_deref().map(shorten),
+        "fault": answer.fault,
+    })
+}
+
+fn header(name: &str, value: &str) -> String {
+    let shortened = shorten(value);
+    if name.eq_ignore_ascii_case("service_token") {
+        return "…".into();
+    }
+    // Whatever a client takes for a Guid may be a real one, in a form unknown here.
+    if name.eq_ignore_ascii_case("guid") && shortened == value {
+        return value.chars().take(SHOWN).collect::<String>() + "…";
+    }
+    shortened
+}
+
+fn body(body: &[u8]) -> Value {
+    if body.is_empty() {
+        return Value::Null;
+    }
+    match serde_json::from_slice(body) {
+        Ok(Value::Object(mut fields)) => {
+            for secret in SECRETS {
+                if let Some(secret) = fields.get_mut(secret) {
+                    *secret = "…".into();
+                }
+            }
+            Value::Object(fields)
+        }
+        Ok(other) => other,
+        // It may be a password's body all the same, only cut or in another charset.
+        Err(_) if body.len() > MAX_BODY || contains_password(body) => {
+            format!("{} bytes that are no JSON", body.len()).into()
+        }
+        Err(_) => shorten(&String::from_utf8_lossy(body)).into(),
+    }
+}
+
+fn contains_password(body: &[u8]) -> bool {
+    body.windows(8).any(|part| part.eq_ignore_ascii_case(b"password"))
+}
+
+/// Shortens every `<uuid>.AgentGateway<N>` in a text to its first characters and its node.
+fn shorten(text: &str) -> String {
+    let mut parts = text.split(NODE_NAME);
+    let mut shown = String::from(parts.next().unwrap_or_default());
+    for part in parts {
+        let start = shown.len().checked_sub(36);
+        let uuid = start.and_then(|start| shown.get(start..));
+        let is_uuid = uuid
+            .is_some_and(|uuid| uuid.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-'));
+        if let Some(start) = start.filter(|_| is_uuid) {
+            shown.truncate(start + SHOWN);
+            shown.push('…');
+        }
+        shown.push_str(NODE_NAME);
+        shown.push_str(part);
+    }
+    shown
+}
+
+fn millis(time: std::time::Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn guids_are_shortened_wherever_they_are() {
+        let guid = "279fe21d-2caa-4437-84c3-ab9e9dae20f5.AgentGateway0";
+        for (text, expected) in [
+            (guid.to_owned(), "279fe21d….AgentGateway0"),
+            (format!("a={guid}; b={guid}"), "a=279fe21d….AgentGateway0; b=279fe21d….AgentGateway0"),
+            ("x.AgentGateway0".into(), "x.AgentGateway0"),
+            ("…….AgentGateway".into(), "…….AgentGateway"),
+        ] {
+            assert_eq!(shorten(&text), expected);
+        }
+        assert_eq!(header("gUiD", "0123456789"), "01234567…");
+    }
+
+    #[test]
+    fn passwords_and_service_tokens_are_left_out() {
+        let shown = body(br#"{"password":"secret","serviceToken":"x","status":4}"#);
+        assert_eq!(shown, json!({"password": "…", "serviceToken": "…", "status": 4}));
+        assert_eq!(header("Service_Token", "x"), "…");
+        let shown = body(br#"{"password":"secret"#);
+        assert_eq!(shown, json!("19 bytes that are no JSON"));
+    }
+}

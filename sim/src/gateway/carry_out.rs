@@ -1,0 +1,189 @@
+//! What each interface does.
+
+use tokio::time::Instant;
+
+use super::{
+    Gateway, Records,
+    parameters::{busy_request, refuse_unless, rest_request},
+    poll::announce,
+    settings::agent_skills,
+};
+use crate::{
+    agent::{AgentState, Event, Refused},
+    interface::Interface,
+    options::Options,
+    reply::Reply,
+    retcode::Retcode,
+    route::Route,
+    sign_in::{self, SignIn},
+    wire::Request,
+};
+
+// === impl Gateway ===
+
+impl Gateway {
+    /// Does what a request asks for, at once.
+    pub(super) async fn carry_out(&self, route: &Route, request: &Request) -> Reply {
+        let guid = request.header("guid");
+        let Some(agent) = route.agent else {
+            return self.poll_all(guid).await;
+        };
+        let answered = match route.interface {
+            Interface::Poll => return self.poll(agent, guid).await,
+            Interface::SignIn | Interface::ForceSignIn => {
+                self.lock().sign_in(agent, route, &request.body, &self.options)
+            }
+            _ => self.lock().serve(agent, route, request, &self.options),
+        };
+        answered.unwrap_or_else(|refused| Reply::refusal(&self.options, &refused.0))
+    }
+}
+
+// === impl Records ===
+
+impl Records {
+    fn sign_in(
+        &mut self,
+        agent: u32,
+        route: &Route,
+        body: &[u8],
+        options: &Options,
+    ) -> Result<Reply, Refused> {
+        let sign_in = SignIn::read(body)?;
+        let password =
+            options.password(agent).ok_or_else(|| Refused(options.codes.agent_unknown.clone()))?;
+        if sign_in.password != password {
+            return Err(Refused(Retcode::BadPassword.into()));
+        }
+        let desk = self.desk(agent);
+        desk.settle(options);
+        desk.at_hand()?;
+        let forcible = route.interface == Interface::ForceSignIn;
+        if desk.session.is_some() && !options.force_sign_in {
+            return Err(Refused(Retcode::ForceNotAllowed.into()));
+        }
+        if desk.session.is_some() && !forcible {
+            return Err(Refused(Retcode::AlreadySignedIn.into()));
+        }
+
+        let session = self.begin_session(agent, &sign_in, options);
+        let result = sign_in::result(agent, &session.login_time);
+        let mut reply = Reply::result(options, &result);
+        reply.set_guid(session.current());
+        reply.headers.push(("Guid".into(), session.current().into()));
+        if options.balancer_cookie {
+            let cookie = format!("loadbalance={}; Path=/", session.node());
+            reply.headers.push(("Set-Cookie".into(), cookie));
+        }
+        Ok(reply)
+    }
+
+    /// Every interface that needs a session and answers at once.
+    fn serve(
+        &mut self,
+        agent: u32,
+        route: &Route,
+        request: &Request,
+        options: &Options,
+    ) -> Result<Reply, Refused> {
+        self.authenticate(agent, request.header("guid"), options)?;
+        let answered = match route.interface {
+            Interface::AgentStatus => Ok(self.status(agent, options)),
+            Interface::AgentSkills => agent_skills(options),
+            Interface::QueryCustomState => self.custom_state(agent, options),
+            Interface::Handshake | Interface::Heartbeat => self.heartbeat(agent, request, options),
+            Interface::UpdateGuid => self.update_guid(agent, options),
+            Interface::SignOut | Interface::ForceSignOut => self.sign_out(agent, route, options),
+            interface if interface.inspects() => self.inspect(agent, route, options),
+            interface if interface.changes_settings() => {
+                self.change_settings(agent, route, options)
+            }
+            _ => self.change_state(agent, route, options),
+        };
+        // Whether refusals carry a Guid too is undocumented; here they may.
+        let mut reply = answered.unwrap_or_else(|refused| Reply::refusal(options, &refused.0));
+        let session = self.desk(agent).session.as_mut();
+        if let Some(guid) = session.and_then(|session| session.announce_anywhere(options)) {
+            reply.set_guid(&guid);
+        }
+        Ok(reply)
+    }
+
+    fn status(&mut self, agent: u32, options: &Options) -> Reply {
+        let conduct = &self.desk(agent).conduct;
+        let result = serde_json::json!({
+            "agentState": conduct.shown().code(),
+            "isWorking": conduct.state == AgentState::Talking,
+        });
+        Reply::result(options, &result)
+    }
+
+    /// In push mode it keeps the agent signed in and brings new Guids, as the poll does otherwise
+    /// (`cec_07_1204`). For an agent who polls it does nothing (inferred).
+    fn heartbeat(
+        &mut self,
+        agent: u32,
+        request: &Request,
+        options: &Options,
+    ) -> Result<Reply, Refused> {
+        let token = request.header("service_token").unwrap_or_default();
+        refuse_unless(sign_in::is_service_token(token), Retcode::BadSignIn)?;
+        let session = self.desk(agent).signed_in(options)?;
+        let mut reply = Reply::accepted_bare(options);
+        if session.push {
+            session.last_heartbeat = Instant::now();
+            announce(&mut reply, session, (request.header("guid"), options));
+        }
+        Ok(reply)
+    }
+
+    fn update_guid(&mut self, agent: u32, options: &Options) -> Result<Reply, Refused> {
+        let session = self.desk(agent).signed_in(options)?;
+        let announced = session.announce_anywhere(options);
+        let sends_header = announced.is_some() || options.update_guid_sends_header;
+        let guid = announced.unwrap_or_else(|| session.hand_out(options));
+        let mut reply = Reply::success(options, &serde_json::json!({ "guid": guid }));
+        if sends_header {
+            reply.set_guid(&guid);
+        }
+        Ok(reply)
+    }
+
+    /// Refused while talking, unless forced, which releases the call (`cec_07_1219`,
+    /// `cec_07_0353`).
+    fn sign_out(&mut self, agent: u32, route: &Route, options: &Options) -> Result<Reply, Refused> {
+        let forced = route.interface == Interface::ForceSignOut;
+        if let Some(reason) = route.tail.first() {
+            let good = reason.parse().is_ok_and(|reason: u8| reason > 0);
+            refuse_unless(good, Retcode::BadSignOut)?;
+        }
+        let desk = self.desk(agent);
+        if !forced && desk.conduct.state == AgentState::Talking {
+            return Err(Refused(options.codes.sign_out_while_talking.clone()));
+        }
+        desk.end_session(options, options.own_sign_out_event);
+        Ok(if forced { Reply::accepted_bare(options) } else { Reply::accepted(options) })
+    }
+
+    fn change_state(
+        &mut self,
+        agent: u32,
+        route: &Route,
+        options: &Options,
+    ) -> Result<Reply, Refused> {
+        let desk = self.desk(agent);
+        let conduct = &mut desk.conduct;
+        let events: Vec<Event> = match route.interface {
+            Interface::SayBusy => conduct.say_busy(busy_request(route)?, options)?,
+            Interface::CancelBusy => conduct.cancel_busy(options)?,
+            Interface::SayFree => conduct.say_free(options)?,
+            Interface::Work => conduct.work(options)?,
+            Interface::CancelWork => conduct.cancel_work(options)?,
+            Interface::Rest => conduct.rest(rest_request(route, options)?, options)?,
+            Interface::CancelRest => conduct.cancel_rest(options)?,
+            _ => Vec::new(),
+        };
+        desk.hold(events);
+        Ok(Reply::accepted(options))
+    }
+}

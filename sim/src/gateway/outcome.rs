@@ -1,0 +1,85 @@
+//! An answer with its delivery, and what faults make of the two.
+
+use tokio::time::sleep;
+
+use super::turn::Turn;
+use crate::{fault::Fault, options::Options, reply::Reply};
+
+/// An answer and the way in which it is to be delivered.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    pub(crate) reply: Reply,
+    pub(crate) delivery: Delivery,
+    /// To be kept until the answer has been written.
+    pub(crate) turn: Option<Turn>,
+}
+
+/// How an answer reaches the client, if at all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Delivery {
+    Whole,
+    WholeThenClose,
+    Half,
+    Cut,
+    Never,
+}
+
+// === impl Outcome ===
+
+impl From<Reply> for Outcome {
+    fn from(reply: Reply) -> Self {
+        Self { reply, delivery: Delivery::Whole, turn: None }
+    }
+}
+
+// === impl Fault ===
+
+impl Fault {
+    /// Whether the request is carried out.
+    pub(super) fn lets_through(&self) -> bool {
+        !matches!(self, Self::Status { .. } | Self::Html | Self::Retcode { .. } | Self::TlsFailure)
+    }
+
+    /// The answer of a request that was not carried out.
+    pub(super) fn instead(self, options: &Options) -> Outcome {
+        let reply = match self {
+            Self::Status { status, headers, body, content_type } => {
+                let mut reply = Reply::other(status, &content_type, body);
+                reply.headers = headers;
+                reply
+            }
+            Self::Retcode { retcode, message } => {
+                Reply::refusal_saying(options, &retcode, &message)
+            }
+            _ => Reply::login_page(),
+        };
+        reply.into()
+    }
+
+    /// What becomes of the answer of a request that was carried out.
+    pub(super) async fn afterwards(self, mut reply: Reply) -> Outcome {
+        let delivery = match self {
+            Self::Delay(time) | Self::DelayBefore(time) => {
+                sleep(time).await;
+                Delivery::Whole
+            }
+            Self::Hang => Delivery::Never,
+            Self::CutBeforeAnswer => Delivery::Cut,
+            Self::CutMidAnswer => Delivery::Half,
+            Self::CloseAfterAnswer => Delivery::WholeThenClose,
+            Self::Raw { body, content_type, headers } => {
+                reply.body = body;
+                reply.content_type = content_type;
+                reply.headers.extend(headers);
+                reply.retcode = None;
+                Delivery::Whole
+            }
+            Self::StaleSetGuid(guid) => {
+                reply.set_guid(&guid);
+                Delivery::Whole
+            }
+            _ => Delivery::Whole,
+        };
+        Outcome { delivery, ..reply.into() }
+    }
+}

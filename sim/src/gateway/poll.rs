@@ -1,0 +1,133 @@
+//! The long poll (`cec_07_1274`).
+
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep_until},
+};
+
+use super::{Gateway, Records};
+use crate::{
+    agent::Refused,
+    options::{Options, Polls},
+    reply::Reply,
+    retcode::Retcode,
+    session::Session,
+};
+
+/// A poll that goes on from wake-up to wake-up.
+struct Poll<'a> {
+    agent: u32,
+    guid: Option<&'a str>,
+    deadline: Instant,
+    /// The session that it began with.
+    session: Option<u64>,
+}
+
+pub(super) enum Step {
+    Answer(Reply),
+    WaitUntil(Instant),
+}
+
+// === impl Gateway ===
+
+impl Gateway {
+    /// Answers with the next event, or with none once the poll has waited its time.
+    pub(super) async fn poll(&self, agent: u32, guid: Option<&str>) -> Reply {
+        let mut poll = Poll {
+            agent,
+            guid,
+            deadline: Instant::now() + self.options.real(self.options.poll_wait),
+            session: None,
+        };
+        let changed = self.lock().desk(agent).changed.clone();
+        wait(&changed, || self.step(&mut poll)).await
+    }
+
+    fn step(&self, poll: &mut Poll<'_>) -> Step {
+        let options = &self.options;
+        let mut records = self.lock();
+        if let Err(refused) = records.admit(poll, self) {
+            let guid = poll.guid.filter(|_| options.polls == Polls::Agent);
+            let event = guid.and_then(|guid| records.desk(poll.agent).farewell(guid, options));
+            return Step::Answer(match event {
+                Some(event) => Reply::event(options, poll.agent, Some(&event)),
+                None => Reply::refusal(options, &refused.0),
+            });
+        }
+
+        let now = Instant::now();
+        let desk = records.desk(poll.agent);
+        let event = desk.next_event();
+        if event.is_none() && now < poll.deadline {
+            let rest_ends = desk.conduct.rest_ends;
+            return Step::WaitUntil(
+                rest_ends.map_or(poll.deadline, |ends| ends.min(poll.deadline)),
+            );
+        }
+        let mut reply = Reply::event(options, poll.agent, event.as_ref());
+        if let Some(session) = &mut desk.session {
+            session.last_heartbeat = now;
+            announce(&mut reply, session, (poll.guid, options));
+        }
+        Step::Answer(reply)
+    }
+}
+
+// === impl Records ===
+
+impl Records {
+    /// Lets a poll in, or go on waiting: its Guid is checked once, its session at every step.
+    fn admit(&mut self, poll: &mut Poll<'_>, gateway: &Gateway) -> Result<(), Refused> {
+        let options = &gateway.options;
+        self.desk(poll.agent).settle(options);
+        self.desk(poll.agent).at_hand()?;
+        let present = self.desk(poll.agent).session.as_ref().map(|s| s.number);
+        if present.is_none() || poll.session != present {
+            self.authenticate(poll.agent, poll.guid, options)?;
+        }
+        poll.session = present;
+        let Some(session) = &mut self.desk(poll.agent).session else {
+            return Ok(());
+        };
+        if session.push || options.polls != Polls::Agent {
+            return Err(wrong_kind());
+        }
+        session.last_heartbeat = Instant::now();
+        Ok(())
+    }
+}
+
+/// Goes from step to step, at each change and at the times that the steps name.
+pub(super) async fn wait(changed: &Notify, mut step: impl FnMut() -> Step) -> Reply {
+    loop {
+        // Listening begins before looking, so that no event falls between the two.
+        let mut notified = std::pin::pin!(changed.notified());
+        notified.as_mut().enable();
+        match step() {
+            Step::Answer(reply) => return reply,
+            Step::WaitUntil(until) => tokio::select! {
+                () = notified => {}
+                () = sleep_until(until) => {}
+            },
+        }
+    }
+}
+
+/// Adds a new Guid to a poll's answer, if one is due.
+pub(super) fn announce(
+    reply: &mut Reply,
+    session: &mut Session,
+    (presented, options): (Option<&str>, &Options),
+) {
+    let asked_for = session.announce_anywhere(options);
+    let presented = presented.unwrap_or_default();
+    if let Some(guid) = asked_for.or_else(|| session.announce(presented, options)) {
+        reply.set_guid(&guid);
+    }
+}
+
+/// A poll of a kind that is switched off, or by an agent who chose to have events sent
+/// (`cec_07_0580`).
+pub(super) fn wrong_kind() -> Refused {
+    Refused(Retcode::OtherEventMethod.into())
+}

@@ -1,0 +1,121 @@
+//! The poll for the events of all agents of a node (client).
+
+use tokio::time::Instant;
+
+use super::{
+    Gateway, Records,
+    poll::{Step, announce, wait, wrong_kind},
+};
+use crate::{
+    agent::{Event, Refused},
+    options::{Options, Polls},
+    reply::Reply,
+    session::Standing,
+};
+
+/// A poll for all agents that goes on from wake-up to wake-up.
+struct PollAll<'a> {
+    guid: Option<&'a str>,
+    deadline: Instant,
+    /// The session whose Guid it came with.
+    caller: Option<Caller>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Caller {
+    agent: u32,
+    session: u64,
+    node: u64,
+}
+
+// === impl Gateway ===
+
+impl Gateway {
+    /// Answers with all events there are, or with none once the poll has waited its time.
+    pub(super) async fn poll_all(&self, guid: Option<&str>) -> Reply {
+        let deadline = Instant::now() + self.options.real(self.options.poll_wait);
+        let mut poll = PollAll { guid, deadline, caller: None };
+        let changed = self.lock().changed.clone();
+        wait(&changed, || self.step_all(&mut poll)).await
+    }
+
+    fn step_all(&self, poll: &mut PollAll<'_>) -> Step {
+        let options = &self.options;
+        let mut records = self.lock();
+        let caller = match records.admit_all(poll, options) {
+            Ok(caller) => caller,
+            Err(refused) => return Step::Answer(Reply::refusal(options, &refused.0)),
+        };
+        let events = records.gather(caller.node);
+        if events.is_empty() && Instant::now() < poll.deadline {
+            let rests = records.desks.values().filter_map(|desk| desk.conduct.rest_ends);
+            return Step::WaitUntil(rests.chain([poll.deadline]).min().unwrap_or(poll.deadline));
+        }
+        let mut reply = Reply::events(options, &events);
+        if let Some(session) = &mut records.desk(caller.agent).session {
+            announce(&mut reply, session, (poll.guid, options));
+        }
+        Step::Answer(reply)
+    }
+}
+
+// === impl Records ===
+
+impl Records {
+    /// Lets a poll in with any agent's Guid, or go on waiting while that session lasts. It keeps
+    /// all agents of the node signed in.
+    fn admit_all(&mut self, poll: &mut PollAll<'_>, options: &Options) -> Result<Caller, Refused> {
+        for desk in self.desks.values_mut() {
+            desk.settle(options);
+        }
+        let caller = match poll.caller.filter(|caller| self.lasts(*caller)) {
+            Some(caller) => caller,
+            None => self.caller(poll.guid, options)?,
+        };
+        self.desk(caller.agent).at_hand()?;
+        if options.polls != Polls::All {
+            return Err(wrong_kind());
+        }
+        poll.caller = Some(caller);
+        for session in self.desks.values_mut().filter_map(|desk| desk.session.as_mut()) {
+            if session.node() == caller.node && !session.push {
+                session.last_heartbeat = Instant::now();
+            }
+        }
+        Ok(caller)
+    }
+
+    /// The session that a Guid belongs to.
+    fn caller(&mut self, guid: Option<&str>, options: &Options) -> Result<Caller, Refused> {
+        let codes = &options.codes;
+        let guid = guid.ok_or_else(|| Refused(codes.guid_missing.clone()))?;
+        let knows = |agent: &u32| {
+            self.desks.get(agent).is_some_and(|d| d.standing(guid, options) != Standing::Unknown)
+        };
+        let agent = self.desks.keys().copied().find(knows);
+        let agent = agent.ok_or_else(|| Refused(codes.guid_unknown.clone()))?;
+        self.authenticate(agent, Some(guid), options)?;
+        let session = self.desk(agent).signed_in(options)?;
+        Ok(Caller { agent, session: session.number, node: session.node() })
+    }
+
+    fn lasts(&self, caller: Caller) -> bool {
+        let session = self.desks.get(&caller.agent).and_then(|desk| desk.session.as_ref());
+        session.map(|session| session.number) == Some(caller.session)
+    }
+
+    /// The events of a node's agents, but of those who have them sent: by agent, each one's in
+    /// their order.
+    fn gather(&mut self, node: u64) -> Vec<(u32, Event)> {
+        let mut gathered = Vec::new();
+        for (agent, desk) in &mut self.desks {
+            let pushed = desk.session.as_ref().is_some_and(|session| session.push);
+            if desk.node() == Some(node) && !pushed {
+                gathered.extend(desk.take_events().map(|event| (*agent, event)));
+            }
+        }
+        // A stable sort, which leaves each agent's order.
+        gathered.sort_by_key(|(agent, _)| *agent);
+        gathered
+    }
+}

@@ -1,0 +1,184 @@
+//! A request from its arrival to its answer: overlaps, faults, waits.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::sleep;
+
+use super::{
+    Gateway,
+    outcome::{Delivery, Outcome},
+};
+use crate::{
+    fault::Fault,
+    interface::Interface,
+    journal::{Answer, Entry},
+    reply::Reply,
+    route::Route,
+    wire::Request,
+};
+
+/// A call that is not answered yet. While it lasts no other one of its kind may begin for the
+/// agent, and its events are held back; both end with it, however it ends.
+#[derive(Debug)]
+pub(crate) struct Turn {
+    gateway: Arc<Gateway>,
+    /// `None`: it concerns all agents and stands in nobody's way.
+    agent: Option<u32>,
+    interface: Interface,
+    open: bool,
+}
+
+// === impl Gateway ===
+
+impl Gateway {
+    /// Takes a request in and works out its answer. Dropped when the client goes away.
+    pub(crate) async fn exchange(self: &Arc<Self>, connection: u64, request: Request) -> Outcome {
+        let route = Route::find(&request.method, &request.target, &self.options);
+        let number = self.journal.record(Entry {
+            at: self.uptime(),
+            connection,
+            method: request.method.clone(),
+            target: request.target.clone(),
+            headers: request.headers.clone(),
+            body: request.body.clone(),
+            interface: route.as_ref().ok().map(|route| route.interface),
+            agent: route.as_ref().ok().and_then(|route| route.agent),
+            answer: None,
+        });
+        self.thawed().await;
+
+        let (outcome, fault) = match &route {
+            Ok(route) => match self.begin(route) {
+                Ok(turn) => self.misbehave(route, &request, turn).await,
+                Err(code) => (Reply::refusal(&self.options, &code).into(), None),
+            },
+            Err(why) => self.misroute(Reply::no_route(&self.options, *why)).await,
+        };
+        sleep(self.options.latency).await;
+        self.thawed().await;
+        self.note(number, &outcome, fault);
+        outcome
+    }
+
+    /// Opens a call, unless another one forbids it.
+    fn begin(self: &Arc<Self>, route: &Route) -> Result<Turn, String> {
+        let interface = route.interface;
+        let turn = |agent| Turn { gateway: self.clone(), agent, interface, open: true };
+        let Some(agent) = route.agent else {
+            return Ok(turn(None));
+        };
+        let mut records = self.lock();
+        let desk = records.desk(agent);
+        let obstacle = desk.obstacle(interface);
+        if interface.changes_state() && obstacle.is_none() {
+            // The call before has been answered, even if its task has not come to say so.
+            desk.release(&self.options);
+        }
+        if let Some(obstacle) = obstacle {
+            records.accuse(format!(
+                "agent {agent}: {interface:?} came while {obstacle:?} was unanswered"
+            ));
+            if self.options.refuse_repeated {
+                let codes = &self.options.codes;
+                let both_sign_in = interface.signs_in() && obstacle.signs_in();
+                return Err(if both_sign_in {
+                    codes.repeated_sign_in.clone()
+                } else {
+                    codes.repeated_call.clone()
+                });
+            }
+        }
+        records.desk(agent).open(interface);
+        Ok(turn(Some(agent)))
+    }
+
+    /// Carries a request out, or lets a fault have its way with it.
+    async fn misbehave(
+        self: &Arc<Self>,
+        route: &Route,
+        request: &Request,
+        turn: Turn,
+    ) -> (Outcome, Option<&'static str>) {
+        let fault = self.rules.for_request(Some(route));
+        let name = fault.as_ref().map(Fault::name);
+        let outcome = match fault {
+            None => self.carry_out(route, request).await.into(),
+            Some(Fault::DelayBefore(time)) => {
+                let late = self.clone().late(route.clone(), request.clone(), time);
+                // A task of its own: the gateway goes on when the client has gone.
+                let done = tokio::spawn(async move { (late.await, turn) }).await;
+                let (reply, turn) = done.map_or_else(
+                    |_| (Reply::page(500, "Internal Server Error"), None),
+                    |(reply, turn)| (reply, Some(turn)),
+                );
+                return (Outcome { turn, ..reply.into() }, name);
+            }
+            Some(fault) if !fault.lets_through() => fault.instead(&self.options),
+            Some(fault) => {
+                let reply = self.carry_out(route, request).await;
+                turn.release();
+                fault.afterwards(reply).await
+            }
+        };
+        let turn = Some(turn);
+        (Outcome { turn, ..outcome }, name)
+    }
+
+    async fn late(self: Arc<Self>, route: Route, request: Request, time: Duration) -> Reply {
+        sleep(time).await;
+        self.carry_out(&route, &request).await
+    }
+
+    /// The answer to a request that matches no interface; faults for everybody concern it too.
+    async fn misroute(&self, reply: Reply) -> (Outcome, Option<&'static str>) {
+        let Some(fault) = self.rules.for_request(None) else {
+            return (reply.into(), None);
+        };
+        let name = Some(fault.name());
+        if fault.lets_through() {
+            return (fault.afterwards(reply).await, name);
+        }
+        (fault.instead(&self.options), name)
+    }
+
+    fn note(&self, number: u64, outcome: &Outcome, fault: Option<&'static str>) {
+        let reply = &outcome.reply;
+        let sent = !matches!(outcome.delivery, Delivery::Cut | Delivery::Never);
+        let set_guid = reply.headers.iter().rev().find(|(name, _)| name == "Set-GUID");
+        let answer = Answer {
+            at: self.uptime(),
+            status: sent.then_some(reply.status),
+            retcode: reply.retcode.clone().filter(|_| sent),
+            set_guid: set_guid
+                .and_then(|(_, value)| value.strip_prefix("JSESSIONID="))
+                .map(Into::into),
+            fault,
+        };
+        self.journal.answered(number, answer);
+    }
+}
+
+// === impl Turn ===
+
+impl Turn {
+    /// The answer is about to be written: a client that has read it may call again at once, on
+    /// another connection, before this task runs again.
+    pub(crate) fn close(&mut self) {
+        if let Some(agent) = self.agent.filter(|_| std::mem::take(&mut self.open)) {
+            self.gateway.lock().desk(agent).close(self.interface);
+        }
+    }
+
+    fn release(&self) {
+        if let Some(agent) = self.agent.filter(|_| self.interface.changes_state()) {
+            self.gateway.lock().desk(agent).release(&self.gateway.options);
+        }
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.close();
+        self.release();
+    }
+}

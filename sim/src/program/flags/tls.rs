@@ -1,0 +1,54 @@
+//! The flags about certificates.
+
+use std::{fs, path::PathBuf};
+
+use clap::Args;
+
+use super::{StartError, wrong};
+use crate::{CertificateKind, ServerIdentity, identity::client_verifier};
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "TLS")]
+pub(in crate::program) struct TlsFlags {
+    /// The kind of certificate to make
+    #[arg(long, value_enum, default_value = "signed")]
+    certificate: CertificateKind,
+    /// Present this chain instead, PEM, leaf first
+    #[arg(long, value_name = "PATH", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+    /// The chain's key, PEM
+    #[arg(long, value_name = "PATH", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
+    /// Admit only clients with a certificate of these authorities, PEM
+    #[arg(long, value_name = "PATH", conflicts_with = "plain_http")]
+    client_ca: Option<PathBuf>,
+    /// No TLS at all
+    #[arg(long)]
+    pub(in crate::program) plain_http: bool,
+}
+
+// === impl TlsFlags ===
+
+impl TlsFlags {
+    pub(super) fn client_ca(&self) -> Result<Option<String>, StartError> {
+        let Some(path) = &self.client_ca else {
+            return Ok(None);
+        };
+        let bad = |error| wrong("--client-ca", path.display(), error);
+        let pem = fs::read_to_string(path).map_err(bad)?;
+        client_verifier(&pem).map_err(bad)?;
+        Ok(Some(pem))
+    }
+
+    pub(super) fn identity(&self) -> Result<ServerIdentity, StartError> {
+        let (Some(chain), Some(key)) = (&self.tls_cert, &self.tls_key) else {
+            return Ok(ServerIdentity::generate(self.certificate)?);
+        };
+        let chain_pem = fs::read_to_string(chain)
+            .map_err(|error| wrong("--tls-cert", chain.display(), error))?;
+        let key_pem =
+            fs::read_to_string(key).map_err(|error| wrong("--tls-key", key.display(), error))?;
+        ServerIdentity::from_pem(&chain_pem, &key_pem)
+            .map_err(|error| wrong("--tls-cert", chain.display(), error))
+    }
+}
