@@ -104,8 +104,8 @@ async fn refusal(
     let fault = Fault::Retcode { retcode: retcode.into(), message: "no".into() };
     bridge.gateway.misbehave(Misbehaviour::once(fault).on(interface));
     let refusal = Refusal::from(call().await.expect_err("refused"));
-    if matches!(retcode, "000-003" | "100-006") {
-        // It was refused for its Guid, so the bridge has forgotten it.
+    if matches!(retcode, "000-003" | "100-006" | "105-005" | "105-006" | "105-007") {
+        // It was refused for its session, so the bridge has forgotten that.
         register(bridge, agent).await;
     }
     assert_eq!(refusal.metadata["outcome"], "refused", "{}", refusal.message);

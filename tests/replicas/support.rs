@@ -21,7 +21,7 @@ use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
     net::TcpStream,
     process::{Child, Command},
-    sync::{Mutex, MutexGuard},
+    sync::{Semaphore, SemaphorePermit},
     time::{sleep, timeout},
 };
 use tonic::{Code, Status};
@@ -42,12 +42,12 @@ pub(crate) struct Centre {
     /// A signal that processes do not care for.
     pub(crate) ignored: Option<&'static str>,
     files: TempDir,
-    _alone: MutexGuard<'static, ()>,
+    _place: SemaphorePermit<'static>,
 }
 
-/// One centre at a time: the gateway's clock runs fast, and a machine that is busy with another one
-/// would take an agent's time from it.
-static ALONE: Mutex<()> = Mutex::const_new(());
+/// Few centres at a time: the gateways' clocks run fast, and a machine that is busy with many would
+/// take agents' time from them. Most of a test's time is waiting, so two fit.
+static PLACES: Semaphore = Semaphore::const_new(2);
 
 /// One process.
 pub(crate) struct Replica {
@@ -67,7 +67,7 @@ impl Centre {
 
     /// One whose gateway is another.
     pub(crate) async fn open_with(change: impl FnOnce(&mut Options)) -> Self {
-        let alone = ALONE.lock().await;
+        let place = PLACES.acquire().await.expect("never closed");
         let mut options = Options {
             default_password: Some(PASSWORD.into()),
             time_scale: SCALE,
@@ -89,7 +89,7 @@ impl Centre {
             text
         });
         write("agents.toml", &agents).expect("written");
-        Self { gateway, redis, store: "", ignored: None, files, _alone: alone }
+        Self { gateway, redis, store: "", ignored: None, files, _place: place }
     }
 
     /// Starts a replica, on any port or on that of one that has ended.
