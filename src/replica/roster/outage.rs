@@ -54,8 +54,9 @@ impl Roster {
         let (now, length) = (Instant::now(), self.leases.time());
         let mut outage = self.outage();
         if now.duration_since(outage.answered) >= length {
-            // The others may be in their longest pause, and then need a turn.
-            outage.settles = now + (length / 2).max(LONGEST_PAUSE + length / 4);
+            // The others may be in their longest pause, and then need a turn, which comes within a
+            // quarter of a lease; as much again is for connections and answers that take time.
+            outage.settles = now + LONGEST_PAUSE + length / 2;
         }
         (outage.answered, outage.failing, outage.hearing) = (now, None, None);
         outage.has_lapsed = false;
