@@ -113,20 +113,13 @@ impl Refusal {
     }
 
     #[cfg(test)]
-    pub(crate) fn for_tests(code: &str, asked: Scope) -> Self {
+    pub(super) fn for_tests(code: &str, asked: Scope) -> Self {
         Self::new(code, "", asked)
     }
 
     /// Whether only the keys of the request are in question, and others will do.
     pub fn is_about_one_key(&self) -> bool {
         self.code == "WRONGTYPE"
-    }
-
-    /// Whether this comes from the one server that all bridges reach, and that still passes messages on
-    /// to all of them: it lacks memory or disk, and nothing else. Other refusals may come from a server
-    /// that is no master any more, or that is cut off from the rest.
-    pub fn leaves_messages_alone(&self) -> bool {
-        matches!(&*self.code, "OOM" | "MISCONF")
     }
 
     pub(super) fn cure(&self) -> Cure {
@@ -217,31 +210,6 @@ mod tests {
         ] {
             assert_eq!(seen(code), expected, "{code}");
         }
-    }
-
-    #[test]
-    fn messages_are_relied_on_only_where_memory_or_disk_is_what_lacks() {
-        let codes = [
-            "OOM",
-            "MISCONF",
-            "NOREPLICAS",
-            "READONLY",
-            "MASTERDOWN",
-            "LOADING",
-            "CLUSTERDOWN",
-            "TRYAGAIN",
-            "MOVED",
-            "ASK",
-            "BUSY",
-            "NOAUTH",
-            "NOPERM",
-            "DENIED",
-            "ERR",
-            "",
-        ];
-        let alone = |code: &&str| Refusal::new(code, "", Scope::Writes).leaves_messages_alone();
-        let relied_on: Vec<_> = codes.into_iter().filter(alone).collect();
-        assert_eq!(relied_on, ["OOM", "MISCONF"]);
     }
 
     #[test]

@@ -149,7 +149,7 @@ impl Roster {
             }
             Err(_) if self.when_away == WhenAway::Keep => {
                 held.unanswered(agent, asked);
-                held.assume_signed_in(agent, asked);
+                held.assume(agent, asked);
                 self.begin(&held, agent, Cause::SignedIn, polls);
                 // If it was this answer alone that was lost, the next one tells who has the lease.
                 self.stir();

@@ -2,24 +2,17 @@
 
 use std::collections::{HashMap, HashSet};
 
-use crate::{
-    id::AgentId,
-    replica::{ReplicaId, preferred},
-};
+use crate::{id::AgentId, replica::ReplicaId};
 
 /// Which leases others have or had, for the time when the store cannot tell.
 #[derive(Debug, Default)]
 pub(super) struct Around {
-    /// Whom the store listed when it told that last.
-    listed: Vec<ReplicaId>,
-    /// Those of them that are alive.
+    /// Who was there when the store told that last.
     replicas: Vec<ReplicaId>,
     seen: HashMap<AgentId, Seen>,
     /// Agents whose polls have ended by themselves since the store went away: their sessions are lost,
     /// and nobody can sign them in without a lease.
     ended: HashSet<AgentId>,
-    /// Who polls for agents that were given back since the store went away.
-    given_back: HashMap<AgentId, ReplicaId>,
 }
 
 /// What is known of one lease.
@@ -32,37 +25,13 @@ struct Seen {
 }
 
 impl Around {
-    /// Notes who is there, of those that the store lists, and for whom this replica is to poll by that
-    /// and has no lease.
-    pub(super) fn look(
-        &mut self,
-        listed: &[ReplicaId],
-        replicas: &[ReplicaId],
-        agents: &HashSet<AgentId>,
-    ) {
-        (self.listed, self.replicas) = (listed.to_vec(), replicas.to_vec());
+    /// Notes who is there, and for whom this replica is to poll by that and has no lease.
+    pub(super) fn look(&mut self, replicas: &[ReplicaId], agents: &HashSet<AgentId>) {
+        self.replicas = replicas.to_vec();
         self.seen.retain(|agent, _| agents.contains(agent));
         for agent in agents {
-            let owner = self.given_back.get(agent).copied();
-            self.seen.entry(*agent).or_insert(Seen { owner, is_free: false });
+            self.seen.entry(*agent).or_default();
         }
-    }
-
-    /// Whether a replica was there when that was told last.
-    pub(super) fn has(&self, replica: ReplicaId) -> bool {
-        self.replicas.contains(&replica)
-    }
-
-    /// Who polled for an agent before: the last owner of its lease, else the replica that would have it
-    /// if all were alive.
-    pub(super) fn former(&self, agent: AgentId) -> Option<ReplicaId> {
-        let seen = self.seen.get(&agent)?;
-        seen.owner.or_else(|| preferred(agent, &self.listed))
-    }
-
-    /// Notes that an agent was left to this replica, which is alive.
-    pub(super) fn gave_back(&mut self, agent: AgentId, former: ReplicaId) {
-        self.given_back.insert(agent, former);
     }
 
     /// Notes who has this lease.
@@ -80,7 +49,6 @@ impl Around {
     /// Notes that the store answers, so that lost sessions can be made anew.
     pub(super) fn store_answers(&mut self) {
         self.ended.clear();
-        self.given_back.clear();
     }
 
     /// Agents for whom nobody polls since the replica that did has gone away.

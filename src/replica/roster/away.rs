@@ -35,7 +35,7 @@ impl Roster {
         let asked_for = {
             let mut held = self.held();
             held.store_answers();
-            held.look(replicas, replicas, wanted)
+            held.look(replicas, wanted)
         };
         let looking = async {
             if self.see_owners(asked_for).await.is_ok() {
@@ -49,7 +49,7 @@ impl Roster {
 
     /// The store does not say who is there. Where polls are to go on, they do for everybody who would
     /// be polled by nobody else.
-    pub(super) async fn go_without(&self, asked: Asked, error: &StoreError, polls: &impl Polls) {
+    pub(super) async fn go_without(&self, asked: Asked, polls: &impl Polls) {
         {
             let mut held = self.held();
             for agent in held.agents() {
@@ -60,30 +60,20 @@ impl Roster {
         if self.when_away == WhenAway::Stop {
             return;
         }
-        let carries_messages =
-            matches!(error, StoreError::Refused(refusal) if refusal.leaves_messages_alone());
-        if !carries_messages {
-            self.stops_hearing();
-        }
         // A store that takes no writes may still be read. One that cannot be may only have been slow
         // this once; later, two pollers cost less than none.
-        let looking = self.look_again(carries_messages);
-        let is_read = matches!(timeout(self.look_max(), looking).await, Ok(Ok(())));
+        let is_read = matches!(timeout(self.look_max(), self.look_again()).await, Ok(Ok(())));
         if !is_read {
             self.stops_hearing();
         }
-        let others = if is_read { self.give_back(polls) } else { HashSet::new() };
         // After the wait above, in which sessions may have been lost.
         let (own, untaken, left_behind) = {
             let held = self.held();
             let untaken = if is_read || has_lasted { held.untaken() } else { Vec::new() };
-            let stands_back = self.is_taken_for_dead_by_others();
-            let left_behind = held.around().left_behind(is_read, has_lasted);
-            (held.agents(), untaken, if stands_back { Vec::new() } else { left_behind })
+            (held.agents(), untaken, held.around().left_behind(is_read, has_lasted))
         };
         // Polls that have ended for a hand-over, which does not come now, are among one's own.
-        let own = own.into_iter().filter(|agent| !others.contains(agent));
-        let agents = own.chain(untaken).chain(left_behind);
+        let agents = own.into_iter().chain(untaken).chain(left_behind);
         let agents = agents.filter(|agent| !polls.is_polling(*agent));
         let begin = |agent| {
             let mut held = self.held();
@@ -93,42 +83,20 @@ impl Roster {
         self.read(agents, polls, begin).await;
     }
 
-    /// Leaves agents to replicas that were taken for dead and are heard again: they have polled on. Gives
-    /// those whose polls here are to end; none is begun anew.
-    fn give_back(&self, polls: &impl Polls) -> HashSet<AgentId> {
-        let mut held = self.held();
-        let is_back =
-            |former| former != self.me && held.around().has(former) && self.is_heard(former);
-        let others = held.of_others(is_back);
-        for agent in &others {
-            if polls.finish(*agent) {
-                held.give_back(*agent);
-            }
-        }
-        others
-    }
-
     /// Reads what a census cannot tell, since it also writes. A replica can say that it goes away even
-    /// to a store that takes no other writes. Of those that died the others hear nothing any more, which
-    /// says something only if the store `carries_messages`.
-    async fn look_again(&self, carries_messages: bool) -> Result<(), StoreError> {
+    /// to a store that takes no other writes, and of those that died the others hear nothing any more.
+    async fn look_again(&self) -> Result<(), StoreError> {
         // Whoever cannot call out, or not in time, can still read.
-        let calling = timeout(self.look_max() / 2, self.call_out());
-        tokio::join!(calling, self.see_who_is_there(carries_messages)).1
-    }
-
-    async fn see_who_is_there(&self, carries_messages: bool) -> Result<(), StoreError> {
-        let Census { replicas: listed, agents } = self.leases.look().await?;
-        let mut replicas = listed.clone();
-        if carries_messages {
-            self.living(&mut replicas);
-        }
+        let calling = timeout(self.look_max() / 2, self.leases.call_out());
+        let (_unheard, census) = tokio::join!(calling, self.leases.look());
+        let Census { mut replicas, agents } = census?;
+        self.living(&mut replicas);
         let asked_for = {
             let mut held = self.held();
             // Without this replica, the list is one that the others go on writing, or is gone.
             if replicas.contains(&self.me) {
                 let mine = |agent: &AgentId| preferred(*agent, &replicas) == Some(self.me);
-                held.look(&listed, &replicas, &agents.into_iter().filter(mine).collect())
+                held.look(&replicas, &agents.into_iter().filter(mine).collect())
             } else {
                 held.untaken().into_iter().collect()
             }

@@ -52,8 +52,6 @@ struct Lease {
     unanswered: bool,
     /// Whether its agent is polled although it has ended.
     overdue: bool,
-    /// The replica that polled before, and was taken for dead.
-    former: Option<ReplicaId>,
 }
 
 /// What the end of leases leads to.
@@ -113,8 +111,7 @@ impl Held {
         }
         let known = self.leases.get(&agent);
         if known.is_none_or(|lease| lease.overdue || lease.asked.request < asked.request) {
-            self.leases
-                .insert(agent, Lease { asked, unanswered: false, overdue: false, former: None });
+            self.leases.insert(agent, Lease { asked, unanswered: false, overdue: false });
         }
         true
     }
@@ -143,32 +140,8 @@ impl Held {
 
     /// Notes that an agent is polled without a lease, since the store cannot be asked for one.
     pub(super) fn assume(&mut self, agent: AgentId, asked: Asked) {
-        let former = self.around.former(agent);
-        let lease = Lease { asked, unanswered: true, overdue: true, former };
+        let lease = Lease { asked, unanswered: true, overdue: true };
         self.leases.entry(agent).or_insert(lease);
-    }
-
-    /// The same for an agent who was signed in here. Only this replica knows the new session, so whoever
-    /// polled before does not get the agent back.
-    pub(super) fn assume_signed_in(&mut self, agent: AgentId, asked: Asked) {
-        self.assume(agent, asked);
-        if let Some(lease) = self.leases.get_mut(&agent) {
-            lease.former = None;
-        }
-    }
-
-    /// Agents who are polled here in the place of a replica that is alive all the same.
-    pub(super) fn of_others(&self, is_alive: impl Fn(ReplicaId) -> bool) -> HashSet<AgentId> {
-        let is_others = |lease: &Lease| lease.overdue && lease.former.is_some_and(&is_alive);
-        let agents = self.leases.iter().filter(|(_, lease)| is_others(lease));
-        agents.map(|(agent, _)| *agent).collect()
-    }
-
-    /// Leaves an agent to the replica that polled before and does so still.
-    pub(super) fn give_back(&mut self, agent: AgentId) {
-        if let Some(former) = self.leases.remove(&agent).and_then(|lease| lease.former) {
-            self.around.gave_back(agent, former);
-        }
     }
 
     /// Notes that an agent is polled no more; without a lease, there is nothing left to hold.
@@ -206,17 +179,16 @@ impl Held {
         agents.filter(|agent| !self.leases.contains_key(agent)).collect()
     }
 
-    /// Notes who is there, of those that the store lists, and for whom this replica is to poll; gives
-    /// the agents whose leases are to be looked at.
+    /// Notes who is there and for whom this replica is to poll; gives the agents whose leases are to
+    /// be looked at.
     pub(super) fn look(
         &mut self,
-        listed: &[ReplicaId],
         replicas: &[ReplicaId],
         wanted: &HashSet<AgentId>,
     ) -> HashSet<AgentId> {
         let mut unheld = wanted.clone();
         unheld.retain(|agent| !self.leases.contains_key(agent));
-        self.around.look(listed, replicas, &unheld);
+        self.around.look(replicas, &unheld);
         unheld.extend(self.untaken());
         unheld
     }

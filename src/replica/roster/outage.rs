@@ -23,9 +23,6 @@ pub(super) struct Outage {
     hearing: Option<Instant>,
     /// Until then, free leases are left to those who have polled without them.
     settles: Instant,
-    /// Whether leases have ended that this replica could have renewed. The others have taken it for
-    /// dead by then, and it does not poll for these agents any more.
-    has_lapsed: bool,
     /// Agents who are polled no more since their leases have ended.
     pub(super) dropped: usize,
     /// Whether the log says so.
@@ -40,7 +37,6 @@ impl Outage {
             failing: None,
             hearing: None,
             settles: now,
-            has_lapsed: false,
             dropped: 0,
             is_told: false,
         }
@@ -59,39 +55,12 @@ impl Roster {
             outage.settles = now + LONGEST_PAUSE + length / 2;
         }
         (outage.answered, outage.failing, outage.hearing) = (now, None, None);
-        outage.has_lapsed = false;
         self.when_away == WhenAway::Keep && now < outage.settles
     }
 
     /// The store has not told who is there; gives for how long it has not.
     pub(super) fn fails(&self) -> Duration {
         self.outage().failing.get_or_insert_with(Instant::now).elapsed()
-    }
-
-    /// Says to the others that this replica is alive. One whose leases have lapsed keeps silent until the
-    /// store answers: if it were heard, the others would leave it agents for whom it does not poll.
-    pub(super) async fn call_out(&self) {
-        let has_lapsed = self.outage().has_lapsed;
-        if !has_lapsed {
-            // Whoever does not hear it takes this replica for dead, which with `Keep` costs polls only.
-            let _unheard = self.leases.call_out().await;
-        }
-    }
-
-    /// Whether this replica has let leases lapse, and there are others that may poll for its agents.
-    pub(super) fn is_taken_for_dead_by_others(&self) -> bool {
-        let has_lapsed = self.outage().has_lapsed;
-        has_lapsed
-            && self
-                .leases
-                .heard()
-                .iter()
-                .any(|(replica, at)| *replica != self.me && at.elapsed() < self.leases.time())
-    }
-
-    /// Whether a replica has been heard within the time of a lease.
-    pub(super) fn is_heard(&self, replica: ReplicaId) -> bool {
-        self.leases.heard().get(&replica).is_some_and(|at| at.elapsed() < self.leases.time())
     }
 
     /// Whether each of these replicas is alive, as far as can be told while the store keeps no list: one
@@ -124,7 +93,6 @@ impl Roster {
         let Ended { stopped, unanswered, overdue, coming } = ended;
         let (tenant, late) = (&self.tenant, stopped.len() - unanswered);
         if late > 0 {
-            self.outage().has_lapsed = true;
             warn!(ccgw.tenant.id = %tenant, agents = late, "leases have ended that this replica did not renew in time, though the store has not failed: the process was asleep, or had too little time to run; these agents are polled by whoever has their leases next");
         }
         if unanswered + overdue == 0 {

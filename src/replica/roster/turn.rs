@@ -23,9 +23,9 @@ impl Roster {
     /// One look at who is there, and what follows from it.
     pub(super) async fn turn(&self, polls: &impl Polls) {
         let asked = self.held().ask();
-        let Census { replicas, agents } = match self.leases.census().await {
-            Ok(census) => census,
-            Err(error) => return self.go_without(asked, &error, polls).await,
+        let Ok(Census { replicas, agents }) = self.leases.census().await else {
+            self.go_without(asked, polls).await;
+            return;
         };
         let mine = |agent: &AgentId| preferred(*agent, &replicas) == Some(self.me);
         let wanted: HashSet<AgentId> = agents.into_iter().filter(mine).collect();

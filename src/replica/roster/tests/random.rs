@@ -27,19 +27,13 @@ enum Step {
     /// An agent is signed in at this replica.
     Claim(u64, usize),
     Weather(bool),
-    /// The store takes no writes, or does again.
-    Refuse(bool),
-    /// The network is split: this replica is left with an old master of the store.
-    Split(u64),
-    /// The network is whole again.
-    Join,
     Pass(Duration),
 }
 
 impl Step {
     fn random(rng: &mut StdRng) -> Self {
         let replica = rng.random_range(1..=REPLICAS);
-        match rng.random_range(0..18) {
+        match rng.random_range(0..14) {
             0 => Self::Cut(replica),
             1 => Self::Heal(replica),
             2 => Self::Restart(replica),
@@ -47,10 +41,6 @@ impl Step {
             4..8 => Self::Claim(replica, rng.random_range(0..FEW)),
             8 => Self::Weather(true),
             9 => Self::Weather(false),
-            10 => Self::Refuse(true),
-            11 => Self::Refuse(false),
-            12 => Self::Split(replica),
-            13 => Self::Join,
             _ => Self::Pass(Duration::from_millis(rng.random_range(1..8_000))),
         }
     }
@@ -94,9 +84,6 @@ async fn run(seed: u64, when_away: WhenAway) -> Result<(), String> {
             }
             Step::Claim(place, agent) => claim(&replicas[&place], agents()[agent]),
             Step::Weather(bad) => open(&world).bad_weather = bad,
-            Step::Refuse(refuses) => open(&world).refuses_writes = refuses,
-            Step::Split(place) => open(&world).split_off(&[replicas[&place].me]),
-            Step::Join => open(&world).join(),
             Step::Pass(time) => sleep(time).await,
         }
         sleep(Duration::from_millis(rng.random_range(0..400))).await;
@@ -106,8 +93,6 @@ async fn run(seed: u64, when_away: WhenAway) -> Result<(), String> {
         world.check_kept();
         world.cut.clear();
         world.bad_weather = false;
-        world.refuses_writes = false;
-        world.join();
         world.note("all is well".into(), true);
     }
     sleep(Duration::from_millis(LATE_MAX_MS) + UNPOLLED_MAX).await;

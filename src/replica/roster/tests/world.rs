@@ -16,7 +16,6 @@ use super::random::UNPOLLED_MAX;
 use crate::{
     config::WhenAway,
     id::{AgentId, TenantId},
-    redis::{Refusal, Scope},
     replica::{
         Attempt, Cause, Census, Holder, LeaseRequest, Leases, Lock, Moments, Polls, ReplicaId,
         Roster,
@@ -55,8 +54,6 @@ pub(super) struct World {
     pub(super) cut: BTreeSet<ReplicaId>,
     /// Whether the store can only be read.
     pub(super) refuses_writes: bool,
-    /// Replicas that reach an old master of the store, which takes no writes and only hears them.
-    old_master: BTreeMap<ReplicaId, Old>,
     /// How long it takes to call out.
     pub(super) calling_time: Duration,
     /// Replicas that hear nobody, not even themselves.
@@ -88,13 +85,6 @@ pub(super) struct World {
     trouble: Instant,
     pub(super) wrong: Vec<String>,
     pub(super) history: Vec<(Duration, String)>,
-}
-
-/// What an old master has known since it was cut off.
-#[derive(Clone, Debug)]
-struct Old {
-    alive: BTreeMap<ReplicaId, Instant>,
-    leases: BTreeMap<AgentId, (ReplicaId, LeaseRequest, Instant)>,
 }
 
 /// What becomes of a request.
@@ -143,7 +133,6 @@ pub(super) fn world_of(count: usize, seed: u64) -> Shared {
         heard: BTreeMap::new(),
         cut: BTreeSet::new(),
         refuses_writes: false,
-        old_master: BTreeMap::new(),
         calling_time: Duration::ZERO,
         deaf: BTreeSet::new(),
         bad_weather: false,
@@ -175,27 +164,6 @@ impl World {
             self.trouble = now;
         }
         self.history.push((now.duration_since(self.began), what));
-    }
-
-    /// The network is split, and these replicas are left with a master that no other one follows.
-    pub(super) fn split_off(&mut self, replicas: &[ReplicaId]) {
-        let old = Old { alive: self.alive.clone(), leases: self.leases.clone() };
-        self.old_master.extend(replicas.iter().map(|me| (*me, old.clone())));
-    }
-
-    /// The network is whole again.
-    pub(super) fn join(&mut self) {
-        self.old_master.clear();
-    }
-
-    /// What the store refuses to this replica, if it does.
-    fn refusal(&self, me: ReplicaId) -> Option<StoreError> {
-        let code = match self.old_master.contains_key(&me) {
-            true => "NOREPLICAS",
-            false if self.refuses_writes => "OOM",
-            false => return None,
-        };
-        Some(StoreError::Refused(Refusal::for_tests(code, Scope::Writes)))
     }
 
     fn fortune(&mut self) -> Fortune {
@@ -231,8 +199,7 @@ impl World {
 
     /// Whether everything has gone well for some time.
     fn is_calm_for(&self, time: Duration) -> bool {
-        let is_whole = self.cut.is_empty() && self.old_master.is_empty();
-        is_whole && !self.bad_weather && !self.refuses_writes && self.trouble.elapsed() > time
+        self.cut.is_empty() && !self.bad_weather && self.trouble.elapsed() > time
     }
 
     /// Whether an agent whose poller lives is polled by nobody for long, although all go on polling.
@@ -347,8 +314,8 @@ impl Store {
     }
 }
 
-fn refused<T>(error: StoreError) -> StoreFuture<'static, T> {
-    Box::pin(async { Err(error) })
+fn refused<T>() -> StoreFuture<'static, T> {
+    Box::pin(async { Err(StoreError::Unavailable("it takes no writes".into())) })
 }
 
 impl Leases for Store {
@@ -366,8 +333,8 @@ impl Leases for Store {
 
     fn census(&self) -> StoreFuture<'_, Census> {
         let me = self.me;
-        if let Some(error) = open(&self.world).refusal(me) {
-            return refused(error);
+        if open(&self.world).refuses_writes {
+            return refused();
         }
         self.answer(&[], move |world, now| {
             world.alive.insert(me, now + LEASE);
@@ -377,10 +344,9 @@ impl Leases for Store {
     }
 
     fn look(&self) -> StoreFuture<'_, Census> {
-        let me = self.me;
-        self.answer(&[], move |world, _| {
-            let alive = world.old_master.get(&me).map_or(&world.alive, |old| &old.alive);
-            Census { replicas: alive.keys().copied().collect(), agents: world.agents.clone() }
+        self.answer(&[], |world, _| Census {
+            replicas: world.alive.keys().copied().collect(),
+            agents: world.agents.clone(),
         })
     }
 
@@ -388,11 +354,8 @@ impl Leases for Store {
         let me = self.me;
         let calling = open(&self.world).calling_time;
         let answer = self.answer(&[], move |world, now| {
-            let World { heard, cut, deaf, old_master, .. } = world;
-            let is_old = |id: &ReplicaId| old_master.contains_key(id);
-            let hears = |id: &ReplicaId| {
-                !cut.contains(id) && !deaf.contains(id) && is_old(id) == is_old(&me)
-            };
+            let World { heard, cut, deaf, .. } = world;
+            let hears = |id: &ReplicaId| !cut.contains(id) && !deaf.contains(id);
             let hear = heard.iter_mut().filter(|(id, _)| hears(id));
             for (_, heard) in hear {
                 heard.insert(me, now);
@@ -410,8 +373,8 @@ impl Leases for Store {
 
     fn hold(&self, agents: Vec<AgentId>, request: LeaseRequest) -> StoreFuture<'_, Vec<AgentId>> {
         let me = self.me;
-        if let Some(error) = open(&self.world).refusal(me) {
-            return refused(error);
+        if open(&self.world).refuses_writes {
+            return refused();
         }
         self.answer(&agents.clone(), move |world, now| {
             world.leases.retain(|_, (_, _, until)| *until > now);
@@ -434,8 +397,7 @@ impl Leases for Store {
         let looking = open(&self.world).looking_time;
         let answer = self.answer(&[], move |world, now| {
             let owner = |agent: AgentId| {
-                let leases = world.old_master.get(&me).map_or(&world.leases, |old| &old.leases);
-                let (owner, _, until) = leases.get(&agent)?;
+                let (owner, _, until) = world.leases.get(&agent)?;
                 (*owner != me && *until > now).then_some((agent, *owner))
             };
             agents.into_iter().filter_map(owner).collect()
@@ -448,9 +410,6 @@ impl Leases for Store {
 
     fn release(&self, agents: Vec<AgentId>, request: LeaseRequest) -> StoreFuture<'_, ()> {
         let me = self.me;
-        if open(&self.world).old_master.contains_key(&me) {
-            return refused(StoreError::Unavailable("an old master".into()));
-        }
         self.answer(&agents.clone(), move |world, _| {
             world.leases.retain(|agent, (owner, since, _)| {
                 *owner != me || !agents.contains(agent) || *since > request
@@ -468,9 +427,6 @@ impl Leases for Store {
 
     fn leave(&self) -> StoreFuture<'_, ()> {
         let me = self.me;
-        if open(&self.world).old_master.contains_key(&me) {
-            return refused(StoreError::Unavailable("an old master".into()));
-        }
         self.answer(&[], move |world, _| {
             world.alive.remove(&me);
         })
