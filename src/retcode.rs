@@ -145,11 +145,16 @@ impl Retcode {
         }
     }
 
+    /// Whether the agent has moved to another site, where it has to sign in again.
+    pub fn is_after_a_move(&self) -> bool {
+        matches!(&*self.0, "105-005" | "105-006" | "105-007")
+    }
+
     /// Whether the gateway refused for the Guid, which means that it did nothing and that a newer Guid may
     /// be accepted: of the same session (cec_07_0005 names 000-003 and 100-006), or of a new one. After a
     /// move to another site the agent has to sign in again (cec_07_0580: the other three).
     pub fn blames_guid(&self) -> bool {
-        matches!(&*self.0, "000-003" | "100-006" | "105-005" | "105-006" | "105-007")
+        matches!(&*self.0, "000-003" | "100-006") || self.is_after_a_move()
     }
 }
 

@@ -24,7 +24,7 @@ use crate::{
     },
     id::AgentId,
     retcode::Kind,
-    session::{Session, SessionState},
+    session::{Origin, Session, SessionState},
     trace::{SpanKind, Trace},
 };
 
@@ -123,8 +123,11 @@ impl Underway {
             }
         };
         let untouched = Untouched::after(refused.clone());
-        let newer =
-            Box::pin(self.newer_session(command.interface, session.version, &untouched)).await;
+        // After a move to another site owners sign all their agents in again, and the bridge must not be
+        // quicker and take one of them over.
+        let is_owners = session.origin == Origin::Registered && refused.retcode.is_after_a_move();
+        let only_stored = command.interface.only_reads() || is_owners;
+        let newer = Box::pin(self.newer_session(only_stored, session.version, &untouched)).await;
         match untouched.check(newer)? {
             Some(newer) => {
                 let after = self.tenant.events.moment();
@@ -229,14 +232,14 @@ impl Underway {
         self.patience.before_sending(untouched, Wait::Store, loading).await
     }
 
-    /// A session that may work where `refused` did not, made anew only for a change.
+    /// A session that may work where `refused` did not: one that is stored by now, or else a new one.
     async fn newer_session(
         &mut self,
-        interface: &Interface,
+        only_stored: bool,
         refused: u64,
         untouched: &Untouched,
     ) -> Result<Option<Arc<Session>>, Obstacle> {
-        if interface.only_reads() {
+        if only_stored {
             return self.stored_since(refused, untouched).await;
         }
         self.stored_or_made(refused, untouched).await

@@ -142,6 +142,14 @@ async fn a_session_that_a_move_to_another_site_has_cost_is_made_anew_and_the_cal
         let result = bridge.set_busy(other).await;
         let refusal = refused(result, Code::FailedPrecondition, "SESSION_EXPIRED", "refused");
         assert_eq!(refusal.metadata["retcode"], retcode);
+
+        // Nor is an owner's agent taken over, though the bridge knows a password from before.
+        bridge.register(AGENT, &bridge.gateway.sign_in(AGENT)).await.expect("registered");
+        let sign_ins = bridge.asked(Interface::SignIn).len();
+        assert!(bridge.gateway.switch_over(AGENT, Duration::ZERO, recovery));
+        let result = bridge.set_busy(AGENT).await;
+        refused(result, Code::FailedPrecondition, "SESSION_EXPIRED", "refused");
+        assert_eq!(bridge.asked(Interface::SignIn).len(), sign_ins);
     }
 }
 
