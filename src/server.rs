@@ -303,7 +303,12 @@ impl Bridge {
         let end = Instant::now() + drain.timeout;
         let all = async {
             let handing_over = async {
-                let _late = timeout(patience / 2, hand_over(&tenants)).await;
+                // A poll may take ten seconds, and where sessions are left nothing else needs the time.
+                let within = match drain.sessions {
+                    LeftSessions::Leave => patience,
+                    LeftSessions::SignOut => patience / 2,
+                };
+                let _late = timeout(within, hand_over(&tenants)).await;
                 work.keeping.cancel();
             };
             // After the last call, which may need a session; but a caller who stays connected
@@ -319,6 +324,7 @@ impl Bridge {
         let mut all = std::pin::pin!(all);
         let mut clean = timeout(patience, &mut all).await.is_ok();
         if !clean {
+            work.keeping.cancel();
             work.cutoff.cancel();
             clean = timeout(last_words, &mut all).await.is_ok();
         }

@@ -1,6 +1,7 @@
 //! Every agent is polled by one replica, whichever come and go.
 
 use std::{
+    collections::{HashMap, HashSet},
     ops::Range,
     sync::{
         Arc,
@@ -13,14 +14,14 @@ use ccgateway_bridge::{
     client::{self, Channel},
     rpc::proto::agent_state_client::AgentStateClient,
 };
-use ccgateway_sim::Interface;
+use ccgateway_sim::{Interface, Options};
 use tokio::{
     task::JoinSet,
     time::{Instant, interval},
 };
 use tonic::Status;
 
-use crate::support::{Centre, Replica, SCALE, origin, set_busy_somewhere};
+use crate::support::{Centre, Replica, SCALE, eventually, origin, set_busy_somewhere};
 
 /// Signs agents in, each at another replica than the one before.
 async fn sign_in(replicas: &[Replica], agents: Range<u32>) {
@@ -104,4 +105,44 @@ async fn a_rolling_restart_fails_no_call_and_signs_nobody_out() {
     assert!(centre.has(agents.clone()), "an agent was signed out");
     assert_eq!(centre.asked(Interface::SignIn), 0);
     assert_eq!(centre.gateway.violations(), Vec::<String>::new());
+}
+
+/// A poll that is cut may have had an event for its answer.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_that_stops_cuts_no_poll_if_its_time_is_longer_than_a_poll() {
+    let agents = 1001..1101;
+    // A poll is held for three seconds of ours: longer than half of the time for stopping, as ten are
+    // by default.
+    let held = |options: &mut Options| options.poll_wait = Duration::from_secs(30);
+    let mut centre = Centre::open_with(held).await;
+    centre.drain = "5s";
+    let mut replicas = vec![centre.replica(None).await, centre.replica(None).await];
+    sign_in(&replicas, agents.clone()).await;
+    centre.all_are_polled(agents.clone()).await;
+    // Their events answer the polls, so that new ones begin.
+    for agent in agents.clone() {
+        replicas[1].set_busy(agent).await.expect("served");
+    }
+    replicas.remove(0).stop().await;
+    let before = centre.gateway.journal().len();
+    let polled = || {
+        let since = centre.gateway.journal().into_iter().skip(before);
+        let polls = since.filter(|entry| entry.interface == Some(Interface::Poll));
+        polls.filter_map(|poll| poll.agent).collect::<HashSet<_>>()
+    };
+    eventually("another poll for every agent", || polled().is_superset(&agents.clone().collect()))
+        .await;
+    let mut cut = Vec::new();
+    let mut open = HashMap::new();
+    for entry in centre.gateway.journal() {
+        let Some(agent) = entry.agent.filter(|_| entry.interface == Some(Interface::Poll)) else {
+            continue;
+        };
+        let is_answered = entry.answer.is_some_and(|answer| answer.status.is_some());
+        // The last one of each agent may be open still.
+        if open.insert(agent, !is_answered) == Some(true) {
+            cut.push(agent);
+        }
+    }
+    assert_eq!(cut, Vec::<u32>::new());
 }

@@ -39,6 +39,8 @@ pub(crate) struct Centre {
     pub(crate) redis: RedisServer,
     /// More lines of `[store]`.
     pub(crate) store: &'static str,
+    /// How long a process may take to stop.
+    pub(crate) drain: &'static str,
     /// A signal that processes do not care for.
     pub(crate) ignored: Option<&'static str>,
     files: TempDir,
@@ -89,7 +91,7 @@ impl Centre {
             text
         });
         write("agents.toml", &agents).expect("written");
-        Self { gateway, redis, store: "", ignored: None, files, _place: place }
+        Self { gateway, redis, store: "", drain: "10s", ignored: None, files, _place: place }
     }
 
     /// Starts a replica, on any port or on that of one that has ended.
@@ -121,8 +123,9 @@ impl Centre {
         let listen = addr.map_or("127.0.0.1:0".to_owned(), |addr| addr.to_string());
         let text = format!(
             "listeners.default.address = \"{listen}\"\nadmin.address = \"127.0.0.1:0\"\n\
-             [server.drain]\ndelay = \"200ms\"\ntimeout = \"10s\"\n{sections}\
+             [server.drain]\ndelay = \"200ms\"\ntimeout = \"{}\"\n{sections}\
              [tenants.acme]\nbase_urls = \"{}\"\ncredentials_file = \"agents.toml\"\n",
+            self.drain,
             self.gateway.base_url(),
         );
         let file = self.files.path().join(format!("{:016x}.toml", rand::random::<u64>()));
