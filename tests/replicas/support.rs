@@ -47,9 +47,9 @@ pub(crate) struct Centre {
     _place: SemaphorePermit<'static>,
 }
 
-/// Few centres at a time: the gateways' clocks run fast, and a machine that is busy with many would
-/// take agents' time from them. Most of a test's time is waiting, so two fit.
-static PLACES: Semaphore = Semaphore::const_new(2);
+/// One centre at a time: the gateway's clock runs fast, and a machine that is busy with another one
+/// would take an agent's time from it.
+static PLACES: Semaphore = Semaphore::const_new(1);
 
 /// One process.
 pub(crate) struct Replica {
