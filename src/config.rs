@@ -31,7 +31,6 @@ mod value;
 
 use std::{collections::BTreeMap, num::NonZeroUsize};
 
-pub(crate) use self::sources::LISTEN_KEY;
 pub use self::{
     admin::Admin,
     credentials::{Credential, Credentials},
@@ -50,6 +49,7 @@ pub use self::{
     traces::Traces,
     trust::{ClientTls, Identity, Trust},
 };
+pub(crate) use self::{reader::section_of, sources::LISTEN_KEY};
 use crate::{id::TenantId, retcode::Overrides};
 
 /// The whole configuration.
@@ -132,8 +132,9 @@ impl Config {
         let host = self.host_requests;
         let (id, tenant) = self.tenants.iter().find(|(_, tenant)| tenant.limits.requests > host)?;
         Some(format!(
-            "tenants.{id}.limits.requests is {}, and gateway.host_requests only {host}, which holds for \
-             each gateway host: raise it, or lower limits.requests",
+            "{}.limits.requests is {}, and gateway.host_requests only {host}, which holds for each \
+             gateway host: raise it, or lower limits.requests",
+            section_of(id),
             tenant.limits.requests
         ))
     }

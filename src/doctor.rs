@@ -19,7 +19,7 @@ use tokio::time::Instant;
 
 pub(crate) use self::certificate::not_after;
 use crate::{
-    config::Tenant,
+    config::{Tenant, section_of},
     gateway::probe,
     id::{AgentId, TenantId},
 };
@@ -83,7 +83,8 @@ pub async fn address(id: &TenantId, tenant: &Tenant, url: &Uri) -> Vec<Finding> 
 fn credentials(id: &TenantId, tenant: &Tenant) -> Finding {
     let found = match &tenant.credentials {
         None => format!(
-            "none (tenants.{id}.credentials_file); callers sign agents in, or hand their Guids in"
+            "none ({}.credentials_file); callers sign agents in, or hand their Guids in",
+            section_of(id)
         ),
         Some(credentials) => match credentials.agents.len() {
             1 => "the file is readable and has 1 agent".to_owned(),
@@ -111,7 +112,8 @@ fn time_limits(id: &TenantId, tenant: &Tenant) -> Finding {
     );
     if tenant.keep.enabled && timeouts.poll <= LONGEST_POLL {
         let remedy = format!(
-            "set tenants.{id}.timeouts.poll to 15s: the gateway holds a poll back for up to {}",
+            "set {}.timeouts.poll to 15s: the gateway holds a poll back for up to {}",
+            section_of(id),
             shown(LONGEST_POLL)
         );
         return Finding::warning("time limits", found, remedy);
@@ -156,8 +158,9 @@ impl Patient<'_> {
         if connecting > timeouts.connect / 2 || answering > limits / 2 {
             let remedy = format!(
                 "that is more than half of what is allowed: look for the cause, or raise \
-                 tenants.{0}.timeouts.connect and tenants.{0}.timeouts.request",
-                self.id
+                 {} and {}",
+                self.key("timeouts.connect"),
+                self.key("timeouts.request")
             );
             return self.warning("pace", found, remedy);
         }
@@ -180,7 +183,7 @@ impl Patient<'_> {
 
     /// A key of the tenant's.
     fn key(&self, key: &str) -> String {
-        format!("tenants.{}.{key}", self.id)
+        format!("{}.{key}", section_of(self.id))
     }
 }
 

@@ -48,7 +48,7 @@ use self::{
 };
 use crate::{
     call::Deadline,
-    config::{self, Config, Drain, LeftSessions, ListenerName},
+    config::{self, Config, Drain, LeftSessions, ListenerName, section_of},
     gateway::BuildError,
     id::TenantId,
     keyring::SealError,
@@ -106,7 +106,7 @@ pub enum StartError {
     #[error(transparent)]
     Traces(#[from] TracerError),
     /// A tenant's client cannot be made.
-    #[error("tenants.{0}: {1}")]
+    #[error("{section}: {1}", section = section_of(.0))]
     Tenant(TenantId, BuildError),
     /// Reflection cannot be served.
     #[error(transparent)]

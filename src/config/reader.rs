@@ -13,6 +13,7 @@ use super::{
     error::{ConfigError, ConfigErrors, Place, Wrong},
     value::{Node, Table, Value},
 };
+use crate::id::TenantId;
 
 /// The mistakes found so far, and the keys asked for.
 #[derive(Default)]
@@ -239,6 +240,11 @@ pub(super) fn seen_from(place: &Place, path: &str) -> PathBuf {
         _ => None,
     };
     folder.map_or_else(|| PathBuf::from(path), |folder| folder.join(path))
+}
+
+/// A tenant's section, as a configuration spells it.
+pub(crate) fn section_of(tenant: &TenantId) -> String {
+    join("tenants", tenant.as_str())
 }
 
 /// `name` in the section `path`, quoted where TOML would want it quoted.

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, num::NonZeroUsize, time::Duration};
 use super::{
     Tenant,
     error::Wrong,
-    reader::Section,
+    reader::{Section, section_of},
     scalar::{HOUR, MILLISECOND, MINUTE, SECOND},
 };
 use crate::id::TenantId;
@@ -109,10 +109,11 @@ fn default_deadline(section: &Section<'_>, tenants: &BTreeMap<TenantId, Tenant>)
     if let Some((id, tenant)) = tenants.iter().find(is_short) {
         let shown = |time: Duration| humantime::format_duration(time).to_string();
         section.notes().warn(format!(
-            "server.default_deadline is {}, and a sign-in for tenants.{id} may take {} \
+            "server.default_deadline is {}, and a sign-in for {} may take {} \
              (timeouts.connect + timeouts.sign_in): a call without a deadline may end before its \
              agent is signed in; give at least {}, or leave default_deadline out",
             shown(given),
+            section_of(id),
             shown(sign_in(tenant)),
             shown(first_call(tenant)),
         ));

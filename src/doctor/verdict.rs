@@ -9,7 +9,7 @@ use super::{
     certificate::{Certificate, fingerprint},
     plain,
 };
-use crate::config::Trust;
+use crate::config::{Trust, section_of};
 
 /// A certificate with less time than this left is worth a word.
 const SOON_DAYS: u64 = 30;
@@ -27,9 +27,9 @@ impl Patient<'_> {
         let (found, mut remedy) = self.judged(why, chain, host);
         if let Some(leaf) = chain.first().filter(|_| remedy.contains(&self.pin())) {
             // On a line of its own, so that it can be copied. Writing to a String cannot fail.
-            let (id, print) = (self.id, fingerprint(leaf));
+            let (section, print) = (section_of(self.id), fingerprint(leaf));
             let _written =
-                write!(remedy, "; in [tenants.{id}]:\n{INDENT}tls.pinned_sha256 = \"{print}\"");
+                write!(remedy, "; in [{section}]:\n{INDENT}tls.pinned_sha256 = \"{print}\"");
         }
         (found, remedy)
     }

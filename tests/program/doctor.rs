@@ -94,6 +94,25 @@ async fn a_certificate_for_another_host_is_said_with_its_names() {
     check(found, &["not for localhost, but for gateway.invalid", "tenants.acme.base_urls", &pin]);
 }
 
+/// A line that a configuration takes as it is printed.
+#[tokio::test]
+async fn keys_of_a_tenant_whose_id_has_dots_are_quoted() {
+    let gateway = gateway(CertificateKind::SelfSigned).await;
+    let tenant = format!(
+        "base_urls = \"https://localhost:1\"\n[tenants.\"acme.de\"]\n{LIMITS}\nbase_urls = \"{}\"",
+        gateway.base_url()
+    );
+    let other = self::gateway(CertificateKind::Signed).await;
+    let (_, printed) = doctor(&tenant, other.certificate_pem()).await;
+    let line = format!(
+        "set tenants.\"acme.de\".tls.pinned_sha256 once you have compared it with the gateway's own; in \
+         [tenants.\"acme.de\"]:\n           tls.pinned_sha256 = \"{}\"\n",
+        gateway.leaf_pin()
+    );
+    assert!(printed.contains(&line), "{line} in: {printed}");
+    assert!(!printed.contains("tenants.acme.de"), "{printed}");
+}
+
 #[tokio::test]
 async fn an_expired_certificate_is_said_with_its_day() {
     let gateway = gateway(CertificateKind::Expired).await;
