@@ -6,6 +6,7 @@ use ccgateway_bridge::rpc::proto::SetBusyRequest;
 use ccgateway_sim::{CertificateKind, Fault, Interface, Misbehaviour, Options, ServerIdentity};
 use tonic::{Code, Request};
 
+use crate::closed_port::ClosedPort;
 use crate::support::{AGENT, Refusal, Setup, TestBridge, refused, until};
 
 /// The fault of one `SetBusy`, after which the next one succeeds.
@@ -241,30 +242,27 @@ async fn connections_that_the_gateway_closes_cost_no_call() {
 
 #[tokio::test]
 async fn the_second_address_takes_over_where_the_first_refuses_connections() {
-    let nobody = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-    let addr = nobody.local_addr().expect("bound");
-    drop(nobody);
-    let bridge = TestBridge::with(Setup { first: Some(addr), ..<_>::default() }).await;
+    let nobody = ClosedPort::new();
+    let bridge = TestBridge::with(Setup { first: Some(nobody.addr), ..<_>::default() }).await;
     bridge.sign_in(AGENT).await.expect("signed in through the second address");
     bridge.set_busy(AGENT).await.expect("accepted");
 }
 
 /// Two addresses of which the first refuses connections, with one request at once for each host.
-async fn two_addresses(queue_wait: &str) -> TestBridge {
-    let nobody = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-    let addr = nobody.local_addr().expect("bound");
-    drop(nobody);
+async fn two_addresses(queue_wait: &str) -> (TestBridge, ClosedPort) {
+    let nobody = ClosedPort::new();
     let tenant = format!("limits.queue_wait = \"{queue_wait}\"\n[gateway]\nhost_requests = 1\n");
-    let bridge = TestBridge::with(Setup { first: Some(addr), tenant, ..<_>::default() }).await;
+    let bridge =
+        TestBridge::with(Setup { first: Some(nobody.addr), tenant, ..<_>::default() }).await;
     for agent in [1001, 1002] {
         bridge.register(agent, &bridge.gateway.sign_in(agent)).await.expect("registered");
     }
-    bridge
+    (bridge, nobody)
 }
 
 /// What a call hears that finds the second address taken by another one.
 async fn behind_another(queue_wait: &str, timeout: Duration) -> Refusal {
-    let bridge = two_addresses(queue_wait).await;
+    let (bridge, _nobody) = two_addresses(queue_wait).await;
     bridge.gateway.freeze();
     let first = bridge.set_busy(1001);
     let second = async {

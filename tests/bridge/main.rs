@@ -13,6 +13,7 @@ mod batch;
 mod batch_share;
 mod cancelling;
 mod changes;
+mod closed_port;
 mod collector;
 mod confirming;
 mod effects;

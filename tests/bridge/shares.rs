@@ -7,6 +7,7 @@ use ccgateway_sim::{Interface, Options, Simulator};
 use tokio::task::JoinSet;
 use tonic::{Code, Status};
 
+use crate::closed_port::ClosedPort;
 use crate::support::{AGENT, Setup, TestBridge, refused, until};
 
 const DEAD: [&str; 5] = ["acme", "dead1", "dead2", "dead3", "dead4"];
@@ -120,9 +121,8 @@ async fn what_modest_tenants_leave_is_for_the_others() {
 
 #[tokio::test]
 async fn a_request_takes_a_place_at_the_host_that_it_goes_to() {
-    let away = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("bound");
-    let first = away.local_addr().expect("bound");
-    drop(away);
+    let away = ClosedPort::new();
+    let first = away.addr;
     // Another tenant has only the address that the first one has to go to.
     let mut more = "limits.queue_wait = \"50ms\"\n".to_owned();
     let shared = simulator().await;

@@ -5,6 +5,7 @@ use ccgateway_sim::{Fault, Interface, Misbehaviour};
 use serde_json::{Value, json};
 use tonic::Code;
 
+use crate::closed_port::ClosedPort;
 use crate::support::{AGENT, Refusal, Setup, TestBridge, refused};
 
 /// Elements that have no end.
@@ -181,9 +182,8 @@ async fn what_lies_with_the_caller_is_no_failure() {
 
 #[tokio::test]
 async fn an_address_that_fails_is_told_with_its_cause() {
-    let nobody = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-    let first = nobody.local_addr().expect("bound");
-    drop(nobody);
+    let nobody = ClosedPort::new();
+    let first = nobody.addr;
     let bridge = TestBridge::with(Setup { first: Some(first), ..<_>::default() }).await;
     let before = page(&bridge).await;
     assert!(before.contains("gateway not asked yet"), "{before}");

@@ -11,6 +11,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::{io::AsyncWriteExt as _, process::Command};
 
+use crate::closed_port::ClosedPort;
 use crate::support::{PASSWORD, Program, bridge, run, tls, within};
 
 fn command(program: &Program, method: &str, args: &[&str]) -> Command {
@@ -171,9 +172,8 @@ async fn mistakes_on_the_command_line_are_told_from_refusals() {
 
 #[tokio::test]
 async fn a_bridge_that_is_not_there_is_said_so() {
-    let closed = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-    let addr = closed.local_addr().expect("bound").to_string();
-    drop(closed);
+    let closed = ClosedPort::new();
+    let addr = closed.addr.to_string();
     let mut command = bridge();
     command.args(["call", "get-state", "--agent", "1001", "--addr", &addr]);
     let words = [

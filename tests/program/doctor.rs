@@ -7,6 +7,7 @@ use tokio::{
     net::TcpListener,
 };
 
+use crate::closed_port::ClosedPort;
 use crate::support::{bridge, run};
 
 /// Exit code and output for a tenant `acme` with these lines, and a file `ca.pem`.
@@ -155,9 +156,8 @@ async fn an_unknown_authority_is_named() {
 
 #[tokio::test]
 async fn a_closed_port_and_an_unknown_name_are_told_apart() {
-    let closed = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    let addr = closed.local_addr().expect("bound");
-    drop(closed);
+    let closed = ClosedPort::new();
+    let addr = closed.addr;
     let url = format!("{LIMITS}\nbase_urls = \"https://{addr}\"");
     let refused = format!("tcp: {addr} refuses connections");
     check(doctor(&url, "").await, &[&refused, "nothing listens there", "tenants.acme.base_urls"]);

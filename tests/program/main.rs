@@ -10,6 +10,8 @@
 mod book;
 mod call;
 mod clients;
+#[path = "../bridge/closed_port.rs"]
+mod closed_port;
 #[path = "../bridge/collector.rs"]
 #[expect(dead_code, reason = "it can do more for other tests")]
 mod collector;

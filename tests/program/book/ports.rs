@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeMap, net::TcpListener};
 
+use rand::RngExt as _;
+
 const HOSTS: [&str; 4] = ["127.0.0.1:", "localhost:", "0.0.0.0:", "[::1]:"];
 
 /// For each port of this machine that a page names the one that is used instead.
@@ -29,9 +31,11 @@ impl Ports {
     }
 }
 
+/// A free port below those that the kernel gives to clients and to the listeners of other tests.
 fn free() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    listener.local_addr().expect("bound").port()
+    let ports = std::iter::repeat_with(|| rand::rng().random_range(10_000..30_000));
+    let free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    ports.take(1_000).find(free).expect("one of a thousand ports is free")
 }
 
 /// Replaces the ports, of four digits or more, behind the names of this machine.
