@@ -19,6 +19,7 @@ pub mod gateway;
 
 pub mod call;
 pub mod client;
+pub mod cluster;
 pub mod command;
 pub mod config;
 pub mod doctor;
@@ -29,8 +30,6 @@ pub mod id;
 pub mod keyring;
 pub mod metrics;
 pub mod reason;
-pub mod redis;
-pub mod replica;
 pub mod retcode;
 pub mod state;
 pub mod telemetry;

@@ -48,12 +48,13 @@ use self::{
 };
 use crate::{
     call::Deadline,
+    cluster::Shared,
     config::{self, Config, Drain, LeftSessions, ListenerName, section_of},
     gateway::BuildError,
     id::TenantId,
     keyring::SealError,
     rpc::{self, Observed},
-    session::{FileError, SessionFile, Shared, Stores},
+    session::{FileError, SessionFile, Stores},
     telemetry::LogControl,
     tenant::{Common, Hosts, Tenant, Tenants, Work},
     trace::{Tracer, TracerError},

@@ -1,7 +1,7 @@
 //! Sessions: which Guid is an agent's, who made it, and how long it is good.
 //!
 //! [`SessionStore`] is the seam at which replicas share sessions: [`EmbeddedStore`] keeps them in
-//! this process, [`FileStore`] in a file too, [`SharedStore`] in a Redis too. Whatever stores them, a
+//! this process, [`FileStore`] in a file too, [`SharedStore`](crate::cluster::SharedStore) in a Redis too. Whatever stores them, a
 //! newer Guid is never undone by an older one: each change names the version that it replaces.
 
 mod cookies;
@@ -11,7 +11,6 @@ mod file;
 mod guid;
 mod local;
 mod record;
-mod shared;
 mod state;
 
 use std::{
@@ -30,13 +29,20 @@ pub use self::{
     file::{FileError, FileState, FileStore, SessionFile},
     guid::{Guid, InvalidGuid, without_guids},
     local::Reservation,
-    shared::{Shared, SharedStore},
     state::SessionState,
 };
-pub(crate) use self::{drawer::Drawer, file::FileShelf};
+pub(crate) use self::{
+    drawer::Drawer,
+    file::FileShelf,
+    local::{Entry, Local, Taken},
+    record::{Record, Unreadable},
+};
 use crate::{
+    cluster::{
+        Shared, SharedStore,
+        redis::{Link, LinkError, Refusal},
+    },
     id::{AgentId, TenantId},
-    redis::{Link, LinkError, Refusal},
 };
 
 /// One agent's session with the gateway.
@@ -235,7 +241,7 @@ impl Session {
     }
 
     /// The same session with another Guid, its time begun anew.
-    fn renewed(&self, guid: Guid, ttl: Option<Duration>) -> NewSession {
+    pub(crate) fn renewed(&self, guid: Guid, ttl: Option<Duration>) -> NewSession {
         NewSession { guid, origin: self.origin, ttl, cookies: self.cookies.clone() }
     }
 }

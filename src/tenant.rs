@@ -44,13 +44,13 @@ pub use self::{
 };
 use crate::{
     call::{CallError, Deadline, Obstacle, Share, Stage, StoreTrouble, Wait},
+    cluster::redis::Scope,
+    cluster::{Leases, Relay, Roster},
     config,
-    event::{Agents, Events, Moment, Relay, Watch},
+    event::{Agents, Events, Moment, Watch},
     gateway::{AddressView, BuildError, Command, Envelope, Gateway, Reply, SignIn},
     id::{AgentId, TenantId},
     metrics::{self, TenantMetrics},
-    redis::Scope,
-    replica::{Leases, Roster},
     session::{Guid, NewSession, Origin, Session, SessionState, SessionStore, StoreError, Stores},
 };
 

@@ -4,10 +4,10 @@ use std::{fmt, sync::Arc};
 
 use super::{certificates::Certificates, entrance::Entrance, intake::Intake, streams::Streams};
 use crate::{
+    cluster::LeaseCounts,
+    cluster::redis::LinkState,
     config::{self, Division},
     metrics::Metrics,
-    redis::LinkState,
-    replica::LeaseCounts,
     rpc::Observed,
     session::Stores,
     telemetry::LogControl,

@@ -10,9 +10,9 @@ use serde::Serialize;
 
 use super::{admin::Readiness, metrics::Exposition, rates::Rates};
 use crate::{
+    cluster::redis::LinkState,
     gateway::AddressView,
     metrics::Counts,
-    redis::LinkState,
     rpc::Failure,
     session::{FileState, SessionFile},
     telemetry::{LogControl, LogView},

@@ -3,9 +3,9 @@
 use secrecy::zeroize::Zeroizing;
 
 use crate::{
+    cluster::redis::Keys,
     id::{AgentId, TenantId},
     keyring::{Keyring, Renewal, SealError, Sealed},
-    redis::Keys,
 };
 
 /// What there may be of each agent.

@@ -19,8 +19,8 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{Tenant, underway::Underway};
 use crate::{
     call::{CallError, Loss, Obstacle, Refusal, Untouched, Wait},
+    cluster::{Attempt, Holder, Leases, Lock},
     id::AgentId,
-    replica::{Attempt, Holder, Leases, Lock},
     retcode::Kind,
     session::{Claim, NewSession, Session, StoreError},
 };

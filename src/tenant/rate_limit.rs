@@ -8,7 +8,7 @@ use tokio::{
 };
 use tracing::debug;
 
-use crate::replica::Leases;
+use crate::cluster::Leases;
 
 /// Hands out moments, evenly spread: so many a second over all who share the limit.
 #[derive(Debug)]

@@ -8,9 +8,9 @@ use tracing::debug;
 
 pub(super) use crate::session::Drawer;
 use crate::{
+    cluster::redis::{Keys, Link, LinkError, LinkState, Repeat},
     id::{AgentId, TenantId},
     keyring::Keyring,
-    redis::{Keys, Link, LinkError, LinkState, Repeat},
     session::{FileShelf, Stores},
 };
 

@@ -6,9 +6,9 @@ use tokio::time::Instant;
 
 use super::Tenant;
 use crate::{
+    cluster::{Cause, Claimed, LeaseCounts, Polls, Roster},
     event::What,
     id::AgentId,
-    replica::{Cause, Claimed, LeaseCounts, Polls, Roster},
     session::{Origin, SessionState},
 };
 

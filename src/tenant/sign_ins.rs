@@ -24,7 +24,7 @@ use tokio::{
 use self::queue::Queue;
 pub(super) use self::wait::Moment;
 use super::{Tenant, rate_limit::RateLimit};
-use crate::{call::Obstacle, config, id::AgentId, replica::Leases};
+use crate::{call::Obstacle, cluster::Leases, config, id::AgentId};
 
 /// A tenant's queue of automatic sign-ins.
 #[derive(Debug)]

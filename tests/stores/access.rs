@@ -3,10 +3,12 @@
 use std::time::Duration;
 
 use ccgateway_bridge::{
+    cluster::{
+        Attempt, EventStream as _, LeaseRequest,
+        redis::{LinkError, LinkState},
+    },
     config::{Redis, RedisTls, Topology},
-    event::{EventStream as _, News, SessionChange, What},
-    redis::{LinkError, LinkState},
-    replica::{Attempt, LeaseRequest},
+    event::{News, SessionChange, What},
     session::{SessionState, SessionStore as _},
 };
 use tempfile::TempDir;

@@ -3,8 +3,9 @@
 use std::{num::NonZeroUsize, sync::Arc, time::Duration};
 
 use ccgateway_bridge::{
+    cluster::{Relay, encode},
     config,
-    event::{Agents, Event, Events, GatewayEvent, Relay, SessionChange, Watch, What, encode},
+    event::{Agents, Event, Events, GatewayEvent, SessionChange, Watch, What},
     session::SessionState,
 };
 use tokio::{

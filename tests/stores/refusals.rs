@@ -1,9 +1,9 @@
 //! A Redis that answers, and does not do as it is asked.
 
 use ccgateway_bridge::{
+    cluster::LeaseRequest,
+    cluster::redis::LinkState,
     config::{Sentinel, Topology},
-    redis::LinkState,
-    replica::LeaseRequest,
     session::{SessionStore as _, StoreError},
 };
 

@@ -9,8 +9,8 @@ use std::{
 use http::StatusCode;
 
 use crate::{
-    redis::{Link, LinkState},
-    replica::LeaseCounts,
+    cluster::LeaseCounts,
+    cluster::redis::{Link, LinkState},
     server::entrance::Entrance,
     session::{FileState, SessionFile, Stores},
     tenant::{SignInQueue, StateCount, TakenOver, Tenant, Tenants, Usage},

@@ -7,10 +7,14 @@ use std::{
 
 use tokio::{sync::Mutex, time::Instant};
 
-use super::{Event, EventStream, Fetched, News, Origin, What, decode, encode, moment, sequence};
-use crate::{
-    id::{AGENT_IDS_ANY, AgentId},
+use super::{
+    EventStream,
     redis::{Keys, Link, LinkError, Notice, Repeat, Script, Subscription},
+    wire::{Origin, decode, encode},
+};
+use crate::{
+    event::{Event, Fetched, News, What, moment, sequence},
+    id::{AGENT_IDS_ANY, AgentId},
     session::{StoreError, StoreFuture},
 };
 

@@ -6,9 +6,9 @@ use tokio::time::Instant;
 
 use super::Inner;
 use crate::{
+    cluster::redis::{LinkError, Repeat, Script},
     id::AgentId,
-    redis::{LinkError, Repeat, Script},
-    session::{Origin, local::Entry, record::Record},
+    session::{Entry, Origin, Record},
 };
 
 /// Writes a record if the version of the stored one is within the limits, and tells all replicas.

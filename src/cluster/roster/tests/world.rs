@@ -14,12 +14,12 @@ use tokio::{
 
 use super::random::UNPOLLED_MAX;
 use crate::{
-    config::WhenAway,
-    id::{AgentId, TenantId},
-    replica::{
+    cluster::{
         Attempt, Cause, Census, Holder, LeaseRequest, Leases, Lock, Moments, Polls, ReplicaId,
         Roster,
     },
+    config::WhenAway,
+    id::{AgentId, TenantId},
     session::{StoreError, StoreFuture},
 };
 

@@ -124,7 +124,7 @@ mod tests {
     use tokio::time::advance;
 
     use super::*;
-    use crate::redis::Scope;
+    use crate::cluster::redis::Scope;
 
     fn refusal(scope: Scope) -> Refusal {
         let code = if scope == Scope::Writes { "OOM" } else { "NOPERM" };

@@ -6,8 +6,8 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::world::{LEASE, Running, agents, kill, new_world, open, start_with, world_of};
 use crate::{
+    cluster::{Claimed, LEASES_AT_ONCE, LeaseCounts, LeaseRequest, Polls as _, ReplicaId},
     config::WhenAway,
-    replica::{Claimed, LEASES_AT_ONCE, LeaseCounts, LeaseRequest, Polls as _, ReplicaId},
     telemetry::captured::Captured,
 };
 

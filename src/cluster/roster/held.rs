@@ -9,8 +9,8 @@ use tokio::time::Instant;
 
 use super::around::Around;
 use crate::{
+    cluster::{LeaseRequest, ReplicaId},
     id::AgentId,
-    replica::{LeaseRequest, ReplicaId},
 };
 
 /// The leases of one replica on a tenant's agents.

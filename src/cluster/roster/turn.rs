@@ -7,9 +7,9 @@ use tokio::{sync::mpsc, time::sleep};
 
 use super::{Cause, Polls, Roster, TURNS, held::Asked};
 use crate::{
+    cluster::{Census, LEASES_AT_ONCE, preferred},
     config::WhenAway,
     id::AgentId,
-    replica::{Census, LEASES_AT_ONCE, preferred},
     session::StoreError,
 };
 

@@ -6,8 +6,11 @@ use tokio::{
 };
 use tracing::warn;
 
-use super::{Event, Events, What};
-use crate::{id::AgentId, session::StoreFuture};
+use crate::{
+    event::{Event, Events, News, What},
+    id::AgentId,
+    session::StoreFuture,
+};
 
 /// A tenant's events in a store that its replicas share.
 pub trait EventStream: fmt::Debug + Send + Sync {
@@ -24,15 +27,6 @@ pub trait EventStream: fmt::Debug + Send + Sync {
     /// Waits a while for events behind that number; gives none if none has come. Some may have been
     /// given before.
     fn after(&self, sequence: u64) -> StoreFuture<'_, News>;
-}
-
-/// Events that a store tells.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum News {
-    /// As they were added.
-    Told(Vec<Event>),
-    /// Some may have been added long ago.
-    Missed(Vec<Event>),
 }
 
 /// Tells this replica's events to the others, and theirs to this one.

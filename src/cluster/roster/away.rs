@@ -15,9 +15,9 @@ use super::{
     turn::{READS_AT_ONCE, REQUESTS_AT_ONCE},
 };
 use crate::{
+    cluster::{Census, LEASES_AT_ONCE, ReplicaId, preferred},
     config::WhenAway,
     id::AgentId,
-    replica::{Census, LEASES_AT_ONCE, ReplicaId, preferred},
     session::StoreError,
 };
 

@@ -13,9 +13,9 @@ use super::{
     write::{Stored, Written},
 };
 use crate::{
+    cluster::ROSTER_NEWS,
+    cluster::redis::{LinkError, Notice, Probe, Repeat},
     id::AgentId,
-    redis::{LinkError, Notice, Probe, Repeat},
-    replica::ROSTER_NEWS,
 };
 
 /// What has to be compared with Redis.

@@ -11,7 +11,7 @@ use tokio::time::{sleep, timeout};
 use self::world::{
     ANSWER_MAX, Fortune, LEASE, Shared, agents, kill, many_agents, new_world, open, start, world_of,
 };
-use crate::replica::{Claimed, LEASES_AT_ONCE, ReplicaId};
+use crate::cluster::{Claimed, LEASES_AT_ONCE, ReplicaId};
 
 #[track_caller]
 fn check_each_is_polled_once(world: &Shared) {

@@ -4,25 +4,15 @@
 //! for an agent ([`preferred`]) is the one that should; a lease in the shared store decides which
 //! one may ([`Leases`]). A [`Roster`] brings the two together.
 
-mod redis;
-mod roster;
-mod voices;
-
 use std::{collections::HashMap, fmt, time::Duration};
 
 use tokio::time::Instant;
 
-pub(crate) use self::redis::ROSTER_NEWS;
-pub use self::{
-    redis::RedisLeases,
-    roster::{Cause, Claimed, LeaseCounts, Polls, Roster},
-    voices::Voices,
-};
 use crate::{id::AgentId, session::StoreFuture};
 
 /// One process. Chosen at random at its start, so that a restart is another replica.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ReplicaId(u64);
+pub struct ReplicaId(pub(super) u64);
 
 /// What the replicas of a tenant know of each other.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -11,10 +11,12 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::{Attempt, Census, Holder, LeaseRequest, Leases, Lock, Moments, ReplicaId, Voices};
+use super::{
+    Attempt, Census, Holder, LeaseRequest, Leases, Lock, Moments, ReplicaId, Voices,
+    redis::{Call, Keys, Link, LinkError, Repeat, Script},
+};
 use crate::{
     id::{AGENT_IDS_ANY, AgentId},
-    redis::{Call, Keys, Link, LinkError, Repeat, Script},
     session::{StoreError, StoreFuture},
 };
 

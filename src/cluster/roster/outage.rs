@@ -10,7 +10,10 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::{Roster, held::Ended};
-use crate::{config::WhenAway, redis::LONGEST_PAUSE, replica::ReplicaId};
+use crate::{
+    cluster::{ReplicaId, redis::LONGEST_PAUSE},
+    config::WhenAway,
+};
 
 /// What follows from a store that cannot be asked.
 #[derive(Debug)]

@@ -11,18 +11,17 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::{debug, warn};
 
 use super::{
-    Claim, Guid, NewSession, Reservation, Session, SessionFuture, SessionStore, StoreError,
-    StoreFuture,
-    local::{Entry, Local, Taken},
-    record::{Record, Unreadable},
+    Leases, RedisEvents, RedisLeases, ReplicaId, Roster, Voices,
+    redis::{Keys, Link, LinkError, LinkState, Repeat, Script},
 };
 use crate::{
     config,
-    event::RedisEvents,
     id::{AgentId, TenantId},
     keyring::{Keyring, SealError},
-    redis::{Keys, Link, LinkError, LinkState, Repeat, Script},
-    replica::{Leases, RedisLeases, ReplicaId, Roster, Voices},
+    session::{
+        Claim, Entry, Guid, Local, NewSession, Record, Reservation, Session, SessionFuture,
+        SessionStore, StoreError, StoreFuture, Taken, Unreadable,
+    },
 };
 
 mod renewal;

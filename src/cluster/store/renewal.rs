@@ -15,10 +15,10 @@ use super::{
     write::{Stored, Written},
 };
 use crate::{
+    cluster::redis::{LinkError, Repeat},
     id::{AGENT_IDS_ANY, AgentId},
     keyring::Renewal,
-    redis::{LinkError, Repeat},
-    session::{Drawer, record::Record},
+    session::{Drawer, Record},
 };
 
 /// Replaces a value if it is still the one that was read, and lets its time run on.

@@ -8,8 +8,10 @@ use std::{
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::{GatewayEvent, SessionChange, What};
-use crate::session::SessionState;
+use crate::{
+    event::{GatewayEvent, SessionChange, What},
+    session::SessionState,
+};
 
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use crate::{id::AgentId, replica::ReplicaId};
+use crate::{cluster::ReplicaId, id::AgentId};
 
 /// Which leases others have or had, for the time when the store cannot tell.
 #[derive(Debug, Default)]
