@@ -5,6 +5,7 @@
 
 mod log;
 mod read;
+mod relay;
 mod watch;
 
 use std::{borrow::Cow, time::SystemTime};
@@ -14,6 +15,7 @@ use tokio::time::Instant;
 pub use self::{
     log::{Events, News},
     read::read,
+    relay::{NoRelay, Relay},
     watch::{Agents, Batch, Missed, Watch},
 };
 use crate::{id::AgentId, session::SessionState};

@@ -19,6 +19,7 @@ pub mod gateway;
 
 pub mod call;
 pub mod client;
+#[cfg(feature = "cluster")]
 pub mod cluster;
 pub mod command;
 pub mod config;
@@ -31,6 +32,8 @@ pub mod keyring;
 pub mod metrics;
 pub mod reason;
 pub mod retcode;
+#[cfg(test)]
+mod rooms;
 pub mod state;
 pub mod telemetry;
 pub mod time;

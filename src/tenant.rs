@@ -11,10 +11,12 @@ mod displacing;
 mod keeper;
 mod leave;
 mod lock;
+mod ownership;
 mod poll;
 mod rate_limit;
-mod safe;
+mod replicas;
 mod share;
+mod shared_sign_ins;
 mod sign_ins;
 mod signing_in;
 mod states;
@@ -30,7 +32,7 @@ use tracing::{debug, warn};
 
 use self::{
     abandoned::Abandoned, admission::Admission, asking::RepeatBudget, credentials::CredentialBook,
-    keeper::Keepers, safe::Safe, sign_ins::SignIns, states::States, take_overs::TakeOvers,
+    keeper::Keepers, replicas::Sharing, sign_ins::SignIns, states::States, take_overs::TakeOvers,
     turns::Turns,
 };
 pub use self::{
@@ -38,20 +40,23 @@ pub use self::{
     confirm::{Confirmation, Unconfirmed},
     directory::Tenants,
     displacing::{Displacing, Place, block},
+    ownership::{Cause, Claimed, LeaseCounts, PollOwnership, Polls},
+    replicas::{Peers, Replicas},
+    shared_sign_ins::{Attempt, Holder, Lock, Moments, SharedSignIns},
     sign_ins::SignInQueue,
     states::StateCount,
     take_overs::TakenOver,
 };
 use crate::{
     call::{CallError, Deadline, Obstacle, Share, Stage, StoreTrouble, Wait},
-    cluster::redis::Scope,
-    cluster::{Leases, Relay, Roster},
     config,
-    event::{Agents, Events, Moment, Watch},
+    event::{Agents, Events, Moment, Relay, Watch},
     gateway::{AddressView, BuildError, Command, Envelope, Gateway, Reply, SignIn},
     id::{AgentId, TenantId},
     metrics::{self, TenantMetrics},
-    session::{Guid, NewSession, Origin, Session, SessionState, SessionStore, StoreError, Stores},
+    session::{
+        Guid, NewSession, Origin, Scope, Session, SessionState, SessionStore, StoreError, Stores,
+    },
 };
 
 /// One tenant, as calls see it.
@@ -67,15 +72,13 @@ pub struct Tenant {
     sessions: Arc<dyn SessionStore>,
     gateway: Gateway,
     keepers: Keepers,
-    /// Where replicas agree on who signs an agent in; `None`: there are no others.
-    leases: Option<Arc<dyn Leases>>,
-    /// Which agents this replica polls; `None`: all of them.
-    roster: Option<Roster>,
+    /// Which agents this process polls.
+    polls: Arc<dyn PollOwnership>,
     states: States,
     metrics: Arc<TenantMetrics>,
     events: Arc<Events>,
-    /// Where replicas tell each other of events; `None`: there are no others.
-    relay: Option<Relay>,
+    /// By which other replicas hear of events.
+    relay: Arc<dyn Relay>,
     watches: Arc<Displacing>,
     /// Guids that may be renewed at once for agents whom another process has polled.
     renewals: Semaphore,
@@ -97,6 +100,8 @@ pub struct Common<'a> {
     pub hosts: &'a Hosts,
     /// Where sessions are kept.
     pub stores: &'a Stores,
+    /// The other replicas; `None`: there are none.
+    pub replicas: Option<&'a dyn Replicas>,
     /// What is counted.
     pub metrics: &'a metrics::Tenants,
 }
@@ -151,21 +156,8 @@ impl Tenant {
         work: Work,
     ) -> Result<Self, BuildError> {
         let metrics = Arc::new(common.metrics.of(&id));
-        let shared = common.stores.shared().filter(|_| config.keep.enabled);
-        let limits = config.events.clone();
-        let events = Arc::new(match shared {
-            Some(_) => Events::numbered_elsewhere(limits),
-            None => Events::new(limits),
-        });
-        let relay = shared.map(|shared| {
-            let kept = config.events.kept.get();
-            let stream = Arc::new(shared.events(&id, kept));
-            let (relay, work_of_relay) = Relay::new(stream, events.clone(), kept);
-            let ends = work.keeping.clone();
-            work.tasks.spawn(async move { ends.run_until_cancelled(work_of_relay).await });
-            relay
-        });
-        let leases = common.stores.shared().map(|shared| shared.leases(&id));
+        let Sharing { events, relay, polls, sign_ins } =
+            Sharing::of(common.replicas, &id, &config, &work);
         Ok(Self {
             admission: Admission::new(&id, &config, common.calls, common.hosts),
             batches: Arc::new(Semaphore::new(batch_share(&config.limits))),
@@ -174,17 +166,16 @@ impl Tenant {
                 config.credentials.clone(),
                 config.keep.rejected_for,
                 config.limits.sessions,
-                Safe::of(common.stores, &id),
+                common.stores.safe(&id),
             ),
             sessions: common.stores.open(&id, config.limits.sessions),
             gateway: Gateway::new(&config, metrics.clone())?,
             keepers: Keepers::default(),
-            sign_ins: Arc::new(SignIns::new(&config, leases.clone())),
+            sign_ins: Arc::new(SignIns::new(&config, sign_ins)),
             repeats: RepeatBudget::new(config.limits.requests),
             take_overs: TakeOvers::new(&config.keep),
             abandoned: Abandoned::default(),
-            roster: shared.zip(leases.clone()).map(|(shared, leases)| shared.roster(&id, leases)),
-            leases,
+            polls,
             states: States::new(metrics.states_entered()),
             metrics,
             events,
@@ -380,9 +371,7 @@ impl Tenant {
         after: Option<u64>,
     ) -> Result<(Watch, Place), Obstacle> {
         let place = self.watches.enter_fairly(peer).ok_or_else(|| self.watches_used_up())?;
-        if let Some(relay) = &self.relay {
-            relay.ready().await;
-        }
+        self.relay.ready().await;
         Ok((self.events.watch(agents, after), place))
     }
 
@@ -422,7 +411,7 @@ impl Tenant {
 /// What callers are told of it.
 fn trouble(error: &StoreError) -> StoreTrouble {
     match error {
-        StoreError::Refused(refusal) if refusal.scope() == Scope::Writes => {
+        StoreError::Refused(refusal) if refusal.scope == Scope::Writes => {
             StoreTrouble::RefusesWrites
         }
         StoreError::Refused(_) => StoreTrouble::RefusesReads,

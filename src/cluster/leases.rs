@@ -12,12 +12,13 @@ use std::{
 use tokio::time::Instant;
 
 use super::{
-    Attempt, Census, Holder, LeaseRequest, Leases, Lock, Moments, ReplicaId, Voices,
+    Census, LeaseRequest, Leases, ReplicaId, Voices,
     redis::{Call, Keys, Link, LinkError, Repeat, Script},
 };
 use crate::{
     id::{AGENT_IDS_ANY, AgentId},
     session::{StoreError, StoreFuture},
+    tenant::{Attempt, Holder, Lock, Moments, SharedSignIns},
 };
 
 /// A tenant's leases, for one replica.
@@ -284,6 +285,25 @@ impl Leases for RedisLeases {
         Box::pin(async move { self.give_back(agents, request).await.map_err(StoreError::from) })
     }
 
+    fn leave(&self) -> StoreFuture<'_, ()> {
+        Box::pin(async {
+            let mut remove = ::redis::cmd("ZREM");
+            remove.arg(self.keys.named("replicas")).arg(self.me.to_string());
+            self.link.command::<u8>(&remove, Repeat::Once).await.map_err(StoreError::from)?;
+            let mut tell = ::redis::cmd("PUBLISH");
+            tell.arg(self.keys.changed()).arg(ROSTER_NEWS);
+            // Who does not hear of it sees it in its next turn.
+            let _unheard = self.link.command::<u64>(&tell, Repeat::Once).await;
+            Ok(())
+        })
+    }
+}
+
+impl SharedSignIns for RedisLeases {
+    fn lock_time(&self) -> Duration {
+        self.time
+    }
+
     fn lock_sign_in(&self, agent: AgentId, attempt: Attempt) -> StoreFuture<'_, Lock> {
         Box::pin(async move { self.lock(agent, attempt).await.map_err(StoreError::from) })
     }
@@ -298,19 +318,6 @@ impl Leases for RedisLeases {
 
     fn replicas(&self) -> u32 {
         self.replicas.load(Ordering::Relaxed)
-    }
-
-    fn leave(&self) -> StoreFuture<'_, ()> {
-        Box::pin(async {
-            let mut remove = ::redis::cmd("ZREM");
-            remove.arg(self.keys.named("replicas")).arg(self.me.to_string());
-            self.link.command::<u8>(&remove, Repeat::Once).await.map_err(StoreError::from)?;
-            let mut tell = ::redis::cmd("PUBLISH");
-            tell.arg(self.keys.changed()).arg(ROSTER_NEWS);
-            // Who does not hear of it sees it in its next turn.
-            let _unheard = self.link.command::<u64>(&tell, Repeat::Once).await;
-            Ok(())
-        })
     }
 }
 

@@ -38,12 +38,15 @@ use self::{
 pub use self::{
     keys::Keys,
     probe::Probe,
-    refusal::{Refusal, Scope},
+    refusal::Refusal,
     script::{Call, Script},
     state::LinkState,
     subscription::{Notice, Subscription},
 };
-use crate::config;
+use crate::{
+    config,
+    session::{Scope, StoreError},
+};
 
 /// Commands to Redis; clones share one connection.
 #[derive(Clone, Debug)]
@@ -324,6 +327,15 @@ impl Link {
         slot.looks.next = Some(now + slot.looks.pace.next_pause());
         slot.open = None;
         true
+    }
+}
+
+impl From<LinkError> for StoreError {
+    fn from(error: LinkError) -> Self {
+        match error {
+            LinkError::Refused(refusal) => Self::Refused(refusal.into()),
+            error => Self::Unavailable(error.to_string()),
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 use std::{fmt, sync::Arc, time::Duration};
 
+use futures_util::future::BoxFuture;
 use tokio::{
     sync::{mpsc, watch},
     time::{Instant, sleep, timeout},
@@ -7,7 +8,7 @@ use tokio::{
 use tracing::warn;
 
 use crate::{
-    event::{Event, Events, News, What},
+    event::{Event, Events, News, Relay, What},
     id::AgentId,
     session::StoreFuture,
 };
@@ -29,9 +30,9 @@ pub trait EventStream: fmt::Debug + Send + Sync {
     fn after(&self, sequence: u64) -> StoreFuture<'_, News>;
 }
 
-/// Tells this replica's events to the others, and theirs to this one.
+/// Tells this replica's events to the others, and theirs to this one, by a stream in the store.
 #[derive(Debug)]
-pub struct Relay {
+pub struct StreamRelay {
     queue: mpsc::Sender<Waiting>,
     /// Whether the events that came before this replica have been read.
     ready: watch::Receiver<bool>,
@@ -49,7 +50,7 @@ const TOLD_EVERY: Duration = Duration::from_secs(60);
 /// Before a store that failed is asked again.
 const PAUSE: Duration = Duration::from_millis(500);
 
-impl Relay {
+impl StreamRelay {
     /// A relay, and what it does for as long as it is run.
     pub fn new(
         stream: Arc<dyn EventStream>,
@@ -68,17 +69,17 @@ impl Relay {
         };
         (Self { queue, ready }, work)
     }
+}
 
-    /// Waits until the events that came before this replica have been read; without the store, not
-    /// for long.
-    pub async fn ready(&self) {
-        let mut ready = self.ready.clone();
-        let _late = timeout(READY_WITHIN, ready.wait_for(|ready| *ready)).await;
+impl Relay for StreamRelay {
+    fn ready(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async {
+            let mut ready = self.ready.clone();
+            let _late = timeout(READY_WITHIN, ready.wait_for(|ready| *ready)).await;
+        })
     }
 
-    /// Tells an event that was fetched then to all replicas, this one among them; gives it back if there
-    /// is no way to.
-    pub fn publish(&self, agent: AgentId, what: What, fetched: Instant) -> Result<(), What> {
+    fn publish(&self, agent: AgentId, what: What, fetched: Instant) -> Result<(), What> {
         let waiting = (agent, what, fetched);
         self.queue.try_send(waiting).map_err(|error| error.into_inner().1)
     }

@@ -4,11 +4,11 @@ mod around;
 mod away;
 mod held;
 mod outage;
+mod owner;
 mod turn;
 
 use std::{
     fmt,
-    future::Future,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -27,60 +27,8 @@ use super::{Leases, ReplicaId};
 use crate::{
     config::WhenAway,
     id::{AgentId, TenantId},
+    tenant::{Cause, Claimed, LeaseCounts, Polls},
 };
-
-/// What a roster starts and ends: the polls of a tenant's agents.
-///
-/// A roster calls everything but [`is_wanted`](Self::is_wanted) while it holds its own lock, so
-/// that a start and an end of polls for the same agent cannot cross. These methods therefore must
-/// return at once and must not call the roster.
-pub trait Polls: Send + Sync {
-    /// Whether there is a session of the agent's to be kept. May ask the store.
-    fn is_wanted(&self, agent: AgentId) -> impl Future<Output = bool> + Send;
-
-    /// Begins to poll for an agent; where that is done already, polls at once.
-    fn begin(&self, agent: AgentId, cause: Cause);
-
-    /// Polls no more for an agent once the poll that is under way has been answered, so that no
-    /// event is lost; tells whether that has happened.
-    fn finish(&self, agent: AgentId) -> bool;
-
-    /// Polls no more for an agent from this moment on.
-    fn stop(&self, agent: AgentId);
-
-    /// Whether the agent is polled for.
-    fn is_polling(&self, agent: AgentId) -> bool;
-}
-
-/// Why polls for an agent begin.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cause {
-    /// The agent was signed in here.
-    SignedIn,
-    /// The agent's lease was free. Many agents may come at once.
-    TakenOver,
-}
-
-/// Who polls for an agent whom this replica has claimed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Claimed {
-    /// This replica, from now on.
-    Here,
-    /// Another replica, which has the lease.
-    Elsewhere,
-    /// Nobody yet, since the store did not answer in time. The next turn finds out.
-    Unknown,
-}
-
-/// How a roster's leases are doing.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct LeaseCounts {
-    /// Agents who are polled here although their leases have ended, since the store cannot be
-    /// asked.
-    pub overdue: usize,
-    /// Agents who are polled here no more for that reason.
-    pub dropped: usize,
-}
 
 /// Decides for one replica which of a tenant's agents it polls.
 pub struct Roster {
@@ -127,7 +75,7 @@ impl Roster {
 
     /// Asks for the lease of an agent who was signed in here just now, and begins to poll if it is
     /// granted.
-    pub async fn claim(&self, agent: AgentId, polls: &impl Polls) -> Claimed {
+    pub async fn claim(&self, agent: AgentId, polls: &dyn Polls) -> Claimed {
         let asked = self.held().ask();
         let answer = self.leases.hold(vec![agent], asked.request).await;
         let mut held = self.held();
@@ -166,12 +114,12 @@ impl Roster {
 
     /// Begins to poll again for an agent whose polls have just ended by themselves, if that is up
     /// to this replica.
-    pub fn resume(&self, agent: AgentId, polls: &impl Polls) {
+    pub fn resume(&self, agent: AgentId, polls: &dyn Polls) {
         self.begin(&self.held(), agent, Cause::SignedIn, polls);
     }
 
     /// Notes that the polls for an agent have ended by themselves.
-    pub fn polls_ended(&self, agent: AgentId, polls: &impl Polls) {
+    pub fn polls_ended(&self, agent: AgentId, polls: &dyn Polls) {
         let mut held = self.held();
         // They may have begun again meanwhile.
         if !polls.is_polling(agent) {
@@ -201,7 +149,7 @@ impl Roster {
     }
 
     /// Takes turns for ever.
-    pub async fn run(&self, polls: &impl Polls) {
+    pub async fn run(&self, polls: &dyn Polls) {
         let turns = async {
             loop {
                 let begun = Instant::now();
@@ -226,7 +174,7 @@ impl Roster {
     ///
     /// Polls end only once the store has heard that this replica goes away: else nobody would know that
     /// there are agents to be polled for.
-    pub async fn leave(&self, polls: &impl Polls) {
+    pub async fn leave(&self, polls: &dyn Polls) {
         let is_told = AtomicBool::new(false);
         // Whoever takes these agents over while the store is away begins when their leases have ended.
         let when_away =
@@ -238,7 +186,7 @@ impl Roster {
         }
     }
 
-    async fn hand_all_over(&self, polls: &impl Polls, is_told: &AtomicBool) {
+    async fn hand_all_over(&self, polls: &dyn Polls, is_told: &AtomicBool) {
         let mut renew_at = Instant::now();
         loop {
             // First, so that the others know whose turn it is when the leases are free.
@@ -262,7 +210,7 @@ impl Roster {
     }
 
     /// Ends leases when their time is over, whatever the turns are waiting for meanwhile.
-    async fn watch_the_clock(&self, polls: &impl Polls, when_away: impl Fn() -> WhenAway) {
+    async fn watch_the_clock(&self, polls: &dyn Polls, when_away: impl Fn() -> WhenAway) {
         loop {
             let next = self.held().next_end();
             let ends = async {
@@ -287,7 +235,7 @@ impl Roster {
     }
 
     /// The one place where polls begin, none without a lease whose time is not over.
-    fn begin(&self, held: &Held, agent: AgentId, cause: Cause, polls: &impl Polls) -> bool {
+    fn begin(&self, held: &Held, agent: AgentId, cause: Cause, polls: &dyn Polls) -> bool {
         let may = held.may_poll(agent);
         if may {
             polls.begin(agent, cause);

@@ -1,8 +1,7 @@
 use std::{
-    collections::{BTreeSet, HashMap, HashSet},
+    collections::{BTreeSet, HashSet},
     num::NonZeroUsize,
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
 };
 
 use ::redis::cmd;
@@ -11,13 +10,13 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::{debug, warn};
 
 use super::{
-    Leases, RedisEvents, RedisLeases, ReplicaId, Roster, Voices,
+    Shared,
     redis::{Keys, Link, LinkError, LinkState, Repeat, Script},
+    shared::News,
 };
 use crate::{
-    config,
     id::{AgentId, TenantId},
-    keyring::{Keyring, SealError},
+    keyring::Keyring,
     session::{
         Claim, Entry, Guid, Local, NewSession, Record, Reservation, Session, SessionFuture,
         SessionStore, StoreError, StoreFuture, Taken, Unreadable,
@@ -29,28 +28,6 @@ mod sync;
 mod write;
 
 use self::write::{Stored, Written};
-
-/// What the stores of all tenants have in common.
-#[derive(Clone, Debug)]
-pub struct Shared {
-    link: Link,
-    keyring: Arc<Keyring>,
-    prefix: Arc<str>,
-    me: ReplicaId,
-    lease: Duration,
-    when_away: config::WhenAway,
-    credentials: bool,
-    /// By tenant, what its roster hears of the other replicas.
-    news: Arc<Mutex<HashMap<TenantId, News>>>,
-}
-
-/// What a roster hears of the other replicas.
-#[derive(Clone, Debug, Default)]
-struct News {
-    /// Told when leases are free, or about to be.
-    stirred: Arc<Notify>,
-    voices: Arc<Voices>,
-}
 
 /// Sessions that replicas share through a Redis.
 ///
@@ -85,69 +62,6 @@ struct Inner {
 /// Attempts of a change that others get ahead of.
 const ATTEMPTS_MAX: usize = 8;
 
-// === impl Shared ===
-
-impl Shared {
-    /// What the configuration names. Opens no connection.
-    ///
-    /// # Errors
-    ///
-    /// [`SealError`] if a key is of no use.
-    pub fn new(config: &config::RedisStore) -> Result<Self, SealError> {
-        Ok(Self {
-            link: Link::new(&config.redis),
-            keyring: Arc::new(Keyring::new(&config.encryption_keys)?),
-            prefix: config.key_prefix.as_str().into(),
-            me: ReplicaId::random(),
-            lease: config.lease,
-            when_away: config.when_away,
-            credentials: config.credentials,
-            news: Arc::default(),
-        })
-    }
-
-    /// The link to Redis.
-    pub fn link(&self) -> &Link {
-        &self.link
-    }
-
-    /// Who polls whom of a tenant's agents, by these leases.
-    pub fn roster(&self, tenant: &TenantId, leases: Arc<dyn Leases>) -> Roster {
-        Roster::new(tenant.clone(), self.me, leases, self.when_away, self.news(tenant).stirred)
-    }
-
-    fn news(&self, tenant: &TenantId) -> News {
-        let mut news = self.news.lock().unwrap_or_else(PoisonError::into_inner);
-        news.entry(tenant.clone()).or_default().clone()
-    }
-
-    /// This replica's leases on a tenant's agents.
-    pub fn leases(&self, tenant: &TenantId) -> Arc<dyn Leases> {
-        let (link, keys, voices) = (self.link.clone(), self.keys(tenant), self.news(tenant).voices);
-        Arc::new(RedisLeases::new(self.me, link, keys, self.lease, voices))
-    }
-
-    /// A tenant's events, about `kept` of them.
-    pub fn events(&self, tenant: &TenantId, kept: usize) -> RedisEvents {
-        RedisEvents::new(self.link.clone(), self.keys(tenant), kept)
-    }
-
-    /// What is stored is encrypted with.
-    pub fn keyring(&self) -> &Arc<Keyring> {
-        &self.keyring
-    }
-
-    /// Whether what agents are signed in with is shared too.
-    pub fn has_credentials(&self) -> bool {
-        self.credentials
-    }
-
-    /// The names of a tenant's keys and channels.
-    pub fn keys(&self, tenant: &TenantId) -> Keys {
-        Keys::new(&self.prefix, tenant)
-    }
-}
-
 // === impl SharedStore ===
 
 impl SharedStore {
@@ -157,9 +71,9 @@ impl SharedStore {
         let inner = Arc::new(Inner {
             tenant: tenant.clone(),
             local: Arc::new(Local::new(capacity)),
-            link: shared.link.clone(),
+            link: shared.link().clone(),
             keys: shared.keys(tenant),
-            keyring: shared.keyring.clone(),
+            keyring: shared.keyring().clone(),
             write: write::script(),
             replace: Script::new(renewal::REPLACE),
             unshared: Notify::new(),
@@ -187,7 +101,7 @@ impl SessionStore for SharedStore {
     }
 
     fn len(&self) -> usize {
-        self.inner.local.len()
+        self.inner.local.sessions()
     }
 
     fn load(&self, agent: AgentId) -> SessionFuture<'_> {
@@ -243,7 +157,7 @@ impl Inner {
             return match self.link.state() {
                 // Another replica may know a session that it cannot store.
                 LinkState::Refusing(refusal) if known.is_none() && !refusal.is_about_one_key() => {
-                    Err(StoreError::Refused(refusal))
+                    Err(StoreError::Refused(refusal.into()))
                 }
                 _ => Ok(known),
             };

@@ -10,7 +10,6 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use super::safe::{Drawer, Safe};
 use crate::{
     call::{CallError, Obstacle, Refusal},
     config::Credentials,
@@ -18,6 +17,7 @@ use crate::{
     id::AgentId,
     keyring::hex,
     retcode::{Kind, Retcode},
+    session::{Drawer, Safe},
 };
 
 /// What the bridge can sign a tenant's agents in with, and what it must not try again.
@@ -88,7 +88,7 @@ impl CredentialBook {
     }
 
     async fn shared(&self, agent: AgentId) -> Option<SignIn> {
-        let safe = self.safe.as_ref().filter(|safe| safe.has_credentials)?;
+        let safe = self.safe.as_ref().filter(|safe| safe.has_credentials())?;
         SignIn::from_plain(&safe.get(Drawer::Credentials, agent).await?)
     }
 
@@ -112,7 +112,7 @@ impl CredentialBook {
         if configured.is_some_and(|configured| has_same_password(&configured, &sign_in)) {
             return;
         }
-        if let Some(safe) = self.safe.as_ref().filter(|safe| safe.has_credentials) {
+        if let Some(safe) = self.safe.as_ref().filter(|safe| safe.has_credentials()) {
             safe.put(Drawer::Credentials, agent, &sign_in.to_plain(), SHARED_FOR).await;
         }
     }
@@ -128,7 +128,7 @@ impl CredentialBook {
     /// Forgets what an agent was signed in with, here and at other replicas that have not used it.
     pub(super) async fn forget(&self, agent: AgentId) {
         self.forget_here(agent);
-        if let Some(safe) = self.safe.as_ref().filter(|safe| safe.has_credentials) {
+        if let Some(safe) = self.safe.as_ref().filter(|safe| safe.has_credentials()) {
             safe.empty(Drawer::Credentials, agent).await;
         }
     }

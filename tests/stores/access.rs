@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use ccgateway_bridge::{
     cluster::{
-        Attempt, EventStream as _, LeaseRequest,
+        EventStream as _, LeaseRequest, Leases as _,
         redis::{LinkError, LinkState},
     },
     config::{Redis, RedisTls, Topology},
     event::{News, SessionChange, What},
     session::{SessionState, SessionStore as _},
+    tenant::{Attempt, SharedSignIns as _},
 };
 use tempfile::TempDir;
 

@@ -4,6 +4,8 @@ use std::fmt;
 
 use ::redis::RedisError;
 
+use crate::session::{Scope, StoreRefusal};
+
 /// Redis has answered, and said no. Holds nothing of what was sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
@@ -14,15 +16,6 @@ pub struct Refusal {
     scope: Scope,
     advice: &'static str,
     cure: Cure,
-}
-
-/// What Redis refuses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Scope {
-    /// To be asked; perhaps to be written to as well.
-    Reads,
-    /// To be written to; it may still be read.
-    Writes,
 }
 
 /// What may help at once.
@@ -132,22 +125,10 @@ fn shown(text: &str, max: usize) -> String {
     shown.map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
-impl Scope {
-    /// As the admin port and the metrics spell the state.
-    pub fn state(self) -> &'static str {
-        match self {
-            Self::Reads => "refuses_reads",
-            Self::Writes => "refuses_writes",
-        }
-    }
-}
-
-impl fmt::Display for Scope {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Reads => "reads",
-            Self::Writes => "writes",
-        })
+impl From<Refusal> for StoreRefusal {
+    fn from(refusal: Refusal) -> Self {
+        let (scope, advice) = (refusal.scope, refusal.advice);
+        Self { scope, answer: refusal.to_string(), advice }
     }
 }
 

@@ -10,7 +10,7 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use tokio::time::timeout;
 
 use super::{
-    Cause, Polls, Roster, TURNS,
+    Roster, TURNS,
     held::Asked,
     turn::{READS_AT_ONCE, REQUESTS_AT_ONCE},
 };
@@ -19,6 +19,7 @@ use crate::{
     config::WhenAway,
     id::AgentId,
     session::StoreError,
+    tenant::{Cause, Polls},
 };
 
 impl Roster {
@@ -30,7 +31,7 @@ impl Roster {
         &self,
         wanted: &HashSet<AgentId>,
         replicas: &[ReplicaId],
-        polls: &impl Polls,
+        polls: &dyn Polls,
     ) {
         let asked_for = {
             let mut held = self.held();
@@ -49,7 +50,7 @@ impl Roster {
 
     /// The store does not say who is there. Where polls are to go on, they do for everybody who would
     /// be polled by nobody else.
-    pub(super) async fn go_without(&self, asked: Asked, polls: &impl Polls) {
+    pub(super) async fn go_without(&self, asked: Asked, polls: &dyn Polls) {
         {
             let mut held = self.held();
             for agent in held.agents() {
@@ -114,7 +115,7 @@ impl Roster {
     async fn read(
         &self,
         agents: impl IntoIterator<Item = AgentId>,
-        polls: &impl Polls,
+        polls: &dyn Polls,
         then: impl Fn(AgentId),
     ) {
         let then = &then;

@@ -11,7 +11,10 @@ use tokio::time::{sleep, timeout};
 use self::world::{
     ANSWER_MAX, Fortune, LEASE, Shared, agents, kill, many_agents, new_world, open, start, world_of,
 };
-use crate::cluster::{Claimed, LEASES_AT_ONCE, ReplicaId};
+use crate::{
+    cluster::{LEASES_AT_ONCE, ReplicaId},
+    tenant::Claimed,
+};
 
 #[track_caller]
 fn check_each_is_polled_once(world: &Shared) {

@@ -5,12 +5,13 @@ use std::collections::HashSet;
 use futures_util::{StreamExt as _, stream};
 use tokio::{sync::mpsc, time::sleep};
 
-use super::{Cause, Polls, Roster, TURNS, held::Asked};
+use super::{Roster, TURNS, held::Asked};
 use crate::{
     cluster::{Census, LEASES_AT_ONCE, preferred},
     config::WhenAway,
     id::AgentId,
     session::StoreError,
+    tenant::{Cause, Polls},
 };
 
 /// Requests for leases that are under way at once.
@@ -21,7 +22,7 @@ pub(super) const READS_AT_ONCE: usize = 128;
 
 impl Roster {
     /// One look at who is there, and what follows from it.
-    pub(super) async fn turn(&self, polls: &impl Polls) {
+    pub(super) async fn turn(&self, polls: &dyn Polls) {
         let asked = self.held().ask();
         let Ok(Census { replicas, agents }) = self.leases.census().await else {
             self.go_without(asked, polls).await;
@@ -53,7 +54,7 @@ impl Roster {
         &self,
         ours: &HashSet<AgentId>,
         others: &[AgentId],
-        polls: &impl Polls,
+        polls: &dyn Polls,
     ) -> bool {
         let mut all: Vec<AgentId> = ours.iter().chain(others).copied().collect();
         self.held().sort_by_end(&mut all);
@@ -93,7 +94,7 @@ impl Roster {
     }
 
     /// Renews the leases of agents who are to be handed over.
-    pub(super) async fn renew_all(&self, agents: Vec<AgentId>, polls: &impl Polls) {
+    pub(super) async fn renew_all(&self, agents: Vec<AgentId>, polls: &dyn Polls) {
         let chunks: Vec<Vec<AgentId>> =
             agents.chunks(LEASES_AT_ONCE).map(<[AgentId]>::to_vec).collect();
         let requests = stream::iter(chunks).map(|some| self.renew(some, polls));
@@ -106,7 +107,7 @@ impl Roster {
     async fn renew(
         &self,
         agents: Vec<AgentId>,
-        polls: &impl Polls,
+        polls: &dyn Polls,
     ) -> Result<Vec<AgentId>, StoreError> {
         let asked = self.held().ask();
         let answer = self.leases.hold(agents.clone(), asked.request).await;
@@ -135,7 +136,7 @@ impl Roster {
         Ok(to_begin)
     }
 
-    pub(super) async fn hand_over(&self, agents: Vec<AgentId>, polls: &impl Polls) {
+    pub(super) async fn hand_over(&self, agents: Vec<AgentId>, polls: &dyn Polls) {
         let mut finished = Vec::new();
         let asked: Asked = {
             let mut held = self.held();

@@ -91,7 +91,8 @@ impl Inner {
 
     /// Gives how many there was something to do for.
     async fn seal_drawer(&self, drawer: Drawer, agents: &[AgentId]) -> Result<usize, LinkError> {
-        let keys: Vec<String> = agents.iter().map(|agent| drawer.key(&self.keys, *agent)).collect();
+        let keys: Vec<String> =
+            agents.iter().map(|agent| self.keys.of(drawer.name(), agent)).collect();
         let reads: Vec<_> = keys.iter().map(|key| cmd("GET").arg(key).take()).collect();
         let mut count = 0;
         for ((agent, key), value) in agents.iter().zip(&keys).zip(self.values(&reads).await?) {

@@ -6,9 +6,10 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::world::{LEASE, Running, agents, kill, new_world, open, start_with, world_of};
 use crate::{
-    cluster::{Claimed, LEASES_AT_ONCE, LeaseCounts, LeaseRequest, Polls as _, ReplicaId},
+    cluster::{LEASES_AT_ONCE, LeaseRequest, ReplicaId},
     config::WhenAway,
     telemetry::captured::Captured,
+    tenant::{Claimed, LeaseCounts, Polls as _},
 };
 
 fn keeping(id: u64, world: &super::world::Shared) -> Running {

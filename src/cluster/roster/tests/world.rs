@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::future::BoxFuture;
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use tokio::{
     task::JoinHandle,
@@ -14,13 +15,11 @@ use tokio::{
 
 use super::random::UNPOLLED_MAX;
 use crate::{
-    cluster::{
-        Attempt, Cause, Census, Holder, LeaseRequest, Leases, Lock, Moments, Polls, ReplicaId,
-        Roster,
-    },
+    cluster::{Census, LeaseRequest, Leases, ReplicaId, Roster},
     config::WhenAway,
     id::{AgentId, TenantId},
     session::{StoreError, StoreFuture},
+    tenant::{Cause, Polls},
 };
 
 pub(super) const LEASE: Duration = Duration::from_secs(16);
@@ -319,14 +318,6 @@ fn refused<T>() -> StoreFuture<'static, T> {
 }
 
 impl Leases for Store {
-    fn sign_in_moments(&self, count: u32, _: Duration) -> StoreFuture<'_, Moments> {
-        Box::pin(async move { Ok(Moments { count, wait: Duration::ZERO }) })
-    }
-
-    fn replicas(&self) -> u32 {
-        1
-    }
-
     fn time(&self) -> Duration {
         LEASE
     }
@@ -417,14 +408,6 @@ impl Leases for Store {
         })
     }
 
-    fn lock_sign_in(&self, _: AgentId, _: Attempt) -> StoreFuture<'_, Lock> {
-        self.answer(&[], |_, _| Lock { holder: Holder::New, others: 0, stored: 0 })
-    }
-
-    fn unlock_sign_in(&self, _: AgentId, _: Attempt) -> StoreFuture<'_, ()> {
-        self.answer(&[], |_, _| ())
-    }
-
     fn leave(&self) -> StoreFuture<'_, ()> {
         let me = self.me;
         self.answer(&[], move |world, _| {
@@ -434,10 +417,12 @@ impl Leases for Store {
 }
 
 impl Polls for Poller {
-    async fn is_wanted(&self, _: AgentId) -> bool {
-        let time = open(&self.world).reading_time();
-        sleep(time).await;
-        true
+    fn is_wanted(&self, _: AgentId) -> BoxFuture<'_, bool> {
+        Box::pin(async {
+            let time = open(&self.world).reading_time();
+            sleep(time).await;
+            true
+        })
     }
 
     fn begin(&self, agent: AgentId, _: Cause) {
