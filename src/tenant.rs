@@ -13,10 +13,12 @@ mod displacing;
 mod keeper;
 mod leave;
 mod lock;
+mod ownership;
 mod poll;
 mod rate_limit;
-mod safe;
+mod replicas;
 mod share;
+mod shared_sign_ins;
 mod sign_ins;
 mod signing_in;
 mod underway;
@@ -37,7 +39,7 @@ use self::{
     announcer::Announcer,
     asking::RepeatBudget,
     credentials::CredentialBook,
-    safe::Safe,
+    replicas::Sharing,
     sign_ins::SignIns,
 };
 pub use self::{
@@ -46,18 +48,21 @@ pub use self::{
     confirm::{Confirmation, Unconfirmed},
     directory::Tenants,
     displacing::{Displacing, Place, block},
+    ownership::{Cause, Claimed, LeaseCounts, PollOwnership, Polls},
+    replicas::{Peers, Replicas},
+    shared_sign_ins::{Attempt, Holder, Lock, Moments, SharedSignIns},
     sign_ins::SignInQueue,
 };
 use crate::{
     call::{CallError, Deadline, Obstacle, Share, Stage, StoreTrouble, Wait},
     config,
-    event::{Agents, Events, Moment, Relay, Watch},
+    event::{Agents, Events, Moment, Watch},
     gateway::{AddressView, BuildError, Command, Envelope, Gateway, Reply, SignIn},
     id::{AgentId, TenantId},
     metrics::{self, TenantMetrics},
-    redis::Scope,
-    replica::{Leases, Roster},
-    session::{Guid, NewSession, Origin, Session, SessionState, SessionStore, StoreError, Stores},
+    session::{
+        Guid, NewSession, Origin, Scope, Session, SessionState, SessionStore, StoreError, Stores,
+    },
 };
 
 /// One tenant, as calls see it.
@@ -72,10 +77,8 @@ pub struct Tenant {
     credentials: CredentialBook,
     sessions: Arc<dyn SessionStore>,
     gateway: Gateway,
-    /// Where replicas agree on who signs an agent in; `None`: there are no others.
-    leases: Option<Arc<dyn Leases>>,
-    /// Which agents this replica polls; `None`: all of them.
-    roster: Option<Roster>,
+    /// Which agents this process polls.
+    polls: Arc<dyn PollOwnership>,
     metrics: Arc<TenantMetrics>,
     events: Arc<Events>,
     announcer: Announcer,
@@ -99,6 +102,8 @@ pub struct Common<'a> {
     pub hosts: &'a Hosts,
     /// Where sessions are kept.
     pub stores: &'a Stores,
+    /// The other replicas; `None`: there are none.
+    pub replicas: Option<&'a dyn Replicas>,
     /// What is counted.
     pub metrics: &'a metrics::Tenants,
 }
@@ -153,24 +158,11 @@ impl Tenant {
         work: Work,
     ) -> Result<Self, BuildError> {
         let metrics = Arc::new(common.metrics.of(&id));
-        let shared = common.stores.shared().filter(|_| config.keep.enabled);
-        let limits = config.events.clone();
-        let events = Arc::new(match shared {
-            Some(_) => Events::numbered_elsewhere(limits),
-            None => Events::new(limits),
-        });
-        let relay = shared.map(|shared| {
-            let kept = config.events.kept.get();
-            let stream = Arc::new(shared.events(&id, kept));
-            let (relay, work_of_relay) = Relay::new(stream, events.clone(), kept);
-            let ends = work.keeping.clone();
-            work.tasks.spawn(async move { ends.run_until_cancelled(work_of_relay).await });
-            Arc::new(relay)
-        });
+        let Sharing { events, relay, polls, sign_ins } =
+            Sharing::of(common.replicas, &id, &config, &work);
         let announcer = Announcer { events: events.clone(), relay };
         let entered = metrics.states_entered();
         let agents = Arc::new(AgentRecords::new(id.clone(), &config, announcer.clone(), entered));
-        let leases = common.stores.shared().map(|shared| shared.leases(&id));
         Ok(Self {
             admission: Admission::new(&id, &config, common.calls, common.hosts),
             batches: Arc::new(Semaphore::new(batch_share(&config.limits))),
@@ -178,15 +170,14 @@ impl Tenant {
                 config.credentials.clone(),
                 config.keep.rejected_for,
                 agents.clone(),
-                Safe::of(common.stores, &id),
+                common.stores.safe(&id),
             ),
             sessions: common.stores.open(&id, config.limits.sessions),
             gateway: Gateway::new(&config, metrics.clone())?,
-            sign_ins: Arc::new(SignIns::new(&config, leases.clone())),
+            sign_ins: Arc::new(SignIns::new(&config, sign_ins)),
             repeats: RepeatBudget::new(config.limits.requests),
             abandoned: Abandoned::default(),
-            roster: shared.zip(leases.clone()).map(|(shared, leases)| shared.roster(&id, leases)),
-            leases,
+            polls,
             metrics,
             events,
             announcer,
@@ -378,9 +369,7 @@ impl Tenant {
         after: Option<u64>,
     ) -> Result<(Watch, Place), Obstacle> {
         let place = self.watches.enter_fairly(peer).ok_or_else(|| self.watches_used_up())?;
-        if let Some(relay) = &self.announcer.relay {
-            relay.ready().await;
-        }
+        self.announcer.relay.ready().await;
         Ok((self.events.watch(agents, after), place))
     }
 
@@ -435,7 +424,7 @@ impl Tenant {
 /// What callers are told of it.
 fn trouble(error: &StoreError) -> StoreTrouble {
     match error {
-        StoreError::Refused(refusal) if refusal.scope() == Scope::Writes => {
+        StoreError::Refused(refusal) if refusal.scope == Scope::Writes => {
             StoreTrouble::RefusesWrites
         }
         StoreError::Refused(_) => StoreTrouble::RefusesReads,

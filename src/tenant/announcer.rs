@@ -11,18 +11,13 @@ use crate::{
 #[derive(Clone, Debug)]
 pub(super) struct Announcer {
     pub(super) events: Arc<Events>,
-    /// Where replicas tell each other of events; `None`: there are no others.
-    pub(super) relay: Option<Arc<Relay>>,
+    pub(super) relay: Arc<dyn Relay>,
 }
 
 impl Announcer {
     /// Tells an event that was fetched then. Waits for nobody.
     pub(super) fn publish(&self, agent: AgentId, what: What, fetched: Instant) {
-        let untold = match &self.relay {
-            Some(relay) => relay.publish(agent, what, fetched).err(),
-            None => Some(what),
-        };
-        if let Some(what) = untold {
+        if let Err(what) = self.relay.publish(agent, what, fetched) {
             self.events.publish(agent, what, fetched);
         }
     }

@@ -5,10 +5,7 @@ use secrecy::ExposeSecret as _;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use super::{
-    agents::{AgentRecords, Rejection},
-    safe::{Drawer, Safe},
-};
+use super::agents::{AgentRecords, Rejection};
 use crate::{
     call::{Obstacle, Refusal},
     config::Credentials,
@@ -16,6 +13,7 @@ use crate::{
     id::AgentId,
     keyring::hex,
     retcode::Retcode,
+    session::{Drawer, Safe},
 };
 
 /// What the bridge can sign a tenant's agents in with, and what it must not try again.
@@ -65,7 +63,7 @@ impl CredentialBook {
     }
 
     async fn shared(&self, agent: AgentId) -> Option<SignIn> {
-        let safe = self.safe.as_ref().filter(|safe| safe.has_credentials)?;
+        let safe = self.safe.as_ref().filter(|safe| safe.has_credentials())?;
         SignIn::from_plain(&safe.get(Drawer::Credentials, agent).await?)
     }
 
@@ -88,7 +86,7 @@ impl CredentialBook {
         if configured.is_some_and(|configured| has_same_password(&configured, &sign_in)) {
             return;
         }
-        if let Some(safe) = self.safe.as_ref().filter(|safe| safe.has_credentials) {
+        if let Some(safe) = self.safe.as_ref().filter(|safe| safe.has_credentials()) {
             safe.put(Drawer::Credentials, agent, &sign_in.to_plain(), SHARED_FOR).await;
         }
     }
@@ -96,7 +94,7 @@ impl CredentialBook {
     /// Forgets what an agent was signed in with, here and at other replicas that have not used it.
     pub(super) async fn forget(&self, agent: AgentId) {
         self.forget_here(agent);
-        if let Some(safe) = self.safe.as_ref().filter(|safe| safe.has_credentials) {
+        if let Some(safe) = self.safe.as_ref().filter(|safe| safe.has_credentials()) {
             safe.empty(Drawer::Credentials, agent).await;
         }
     }

@@ -108,11 +108,11 @@ impl Tenant {
 
     /// Keeps this agent's session from now on. A keeper that is there already polls at once: it may be
     /// in a long pause, for a gateway that was silent, and a new session wants its first poll. `cause`
-    /// says why the session is good; `None`: nothing new is known of it.
+    /// says why the session is good.
     pub(super) fn keep(
         self: &Arc<Self>,
         agent: AgentId,
-        cause: Option<&'static str>,
+        cause: &'static str,
         first_poll: FirstPoll,
     ) {
         if !self.config.keep.enabled {

@@ -2,12 +2,10 @@
 
 use std::{future::ready, sync::Arc, time::Duration};
 
-use super::{Tenant, agents::Event, keeper::FirstPoll};
-use crate::{
-    id::AgentId,
-    replica::{Cause, Claimed, LeaseCounts, Polls, Roster},
-    session::Origin,
-};
+use futures_util::future::BoxFuture;
+
+use super::{Cause, Claimed, LeaseCounts, Polls, Tenant, agents::Event, keeper::FirstPoll};
+use crate::{id::AgentId, session::Origin};
 
 const KEEPING_IS_OFF: &str = "keep.enabled is false";
 
@@ -29,11 +27,7 @@ impl Tenant {
             self.note(agent, Event::Unkept(KEEPING_IS_OFF));
             return;
         }
-        let Some(roster) = &self.roster else {
-            self.begin(agent, Cause::SignedIn);
-            return;
-        };
-        match roster.claim(agent, self).await {
+        match self.polls.claim(agent, self).await {
             Claimed::Here => {}
             Claimed::Elsewhere => self.note(agent, Event::Elsewhere),
             Claimed::Unknown => {
@@ -44,37 +38,33 @@ impl Tenant {
 
     /// Keeps a session again whose keeper has just ended, unless that is up to another replica.
     pub(super) fn keep_again(self: &Arc<Self>, agent: AgentId) {
-        match &self.roster {
-            Some(roster) => roster.resume(agent, self),
-            None => self.keep(agent, None, FirstPoll::AtOnce),
-        }
+        self.polls.resume(agent, self);
     }
 
     /// Notes that an agent's keeper has ended by itself.
     pub(super) fn keeper_ended(self: &Arc<Self>, agent: AgentId) {
-        if let Some(roster) = &self.roster {
-            roster.polls_ended(agent, self);
-        }
+        self.polls.polls_ended(agent, self);
     }
 
     /// Whether this replica may begin a poll for an agent whom it keeps.
     pub(super) fn may_poll(&self, agent: AgentId) -> bool {
-        self.roster.as_ref().is_none_or(|roster| roster.may_poll(agent))
+        self.polls.may_poll(agent)
     }
 
-    /// Whether one of several replicas keeps each session that they have made.
+    /// Whether one of several replicas keeps each session that they have made, so that agents are
+    /// handed over between them.
     pub fn is_kept_by_replicas(&self) -> bool {
-        self.roster.is_some() && self.config.keep.enabled
+        self.polls.is_shared()
     }
 
     /// Whether it is certain that no other replica keeps the agent's session.
     pub(super) fn is_sole_keeper(&self, agent: AgentId) -> bool {
-        self.roster.as_ref().is_none_or(|roster| roster.has_lease(agent))
+        self.polls.is_sole_owner(agent)
     }
 
     /// How the leases on the tenant's agents are doing.
     pub fn lease_counts(&self) -> LeaseCounts {
-        self.roster.as_ref().map(Roster::counts).unwrap_or_default()
+        self.polls.counts()
     }
 
     /// Whether an agent's events come in, here or at another replica.
@@ -83,21 +73,15 @@ impl Tenant {
             return state.is_polled();
         }
         let session = self.session(agent).await.ok().flatten();
-        self.roster.is_some()
-            && self.config.keep.enabled
+        self.is_kept_by_replicas()
             && session.is_some_and(|session| session.origin == Origin::SignedIn)
     }
 
     /// Decides with the other replicas who polls whom, until the bridge begins to stop.
     pub fn share_polls(self: &Arc<Self>) {
-        if self.roster.is_none() || !self.config.keep.enabled {
-            return;
-        }
         let tenant = self.clone();
         self.work.tasks.spawn(async move {
-            if let Some(roster) = &tenant.roster {
-                tenant.stopping().run_until_cancelled(roster.run(&tenant)).await;
-            }
+            tenant.stopping().run_until_cancelled(tenant.polls.run(&tenant)).await;
         });
     }
 
@@ -122,7 +106,7 @@ impl Tenant {
         for agent in found {
             if self.config.keep.enabled {
                 let first_poll = FirstPoll::OfAnother(spread.min(RESUMED_WITHIN));
-                self.keep(agent, Some("found in the file of store.file"), first_poll);
+                self.keep(agent, "found in the file of store.file", first_poll);
             } else {
                 self.note(agent, Event::Unkept(KEEPING_IS_OFF));
             }
@@ -131,31 +115,25 @@ impl Tenant {
 
     /// Hands the agents over to other replicas, once the polls under way have been answered.
     pub async fn hand_over(self: &Arc<Self>) {
-        if let Some(roster) = &self.roster {
-            roster.leave(self).await;
-        }
-    }
-
-    /// Whether there are other replicas to hand agents over to.
-    pub fn is_shared(&self) -> bool {
-        self.roster.is_some()
+        self.polls.leave(self).await;
     }
 }
 
 impl Polls for Arc<Tenant> {
-    async fn is_wanted(&self, agent: AgentId) -> bool {
-        let session = self.session(agent).await.ok().flatten();
-        session.is_some_and(|session| session.origin == Origin::SignedIn)
+    fn is_wanted(&self, agent: AgentId) -> BoxFuture<'_, bool> {
+        Box::pin(async move {
+            let session = self.session(agent).await.ok().flatten();
+            session.is_some_and(|session| session.origin == Origin::SignedIn)
+        })
     }
 
     fn begin(&self, agent: AgentId, cause: Cause) {
         match cause {
-            Cause::SignedIn => self.keep(agent, Some("signed in"), FirstPoll::AtOnce),
+            Cause::SignedIn => self.keep(agent, "signed in", FirstPoll::AtOnce),
             Cause::TakenOver => {
                 // Hundreds come from a replica that is gone, each with a connection to open.
-                let lease = self.leases.as_ref().map(|leases| leases.time());
-                let first_poll = FirstPoll::OfAnother(lease.unwrap_or_default() / SPREAD);
-                self.keep(agent, Some("kept here from now on"), first_poll);
+                let first_poll = FirstPoll::OfAnother(self.polls.lease() / SPREAD);
+                self.keep(agent, "kept here from now on", first_poll);
             }
         }
     }

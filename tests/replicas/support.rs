@@ -6,13 +6,14 @@ use std::{
 
 use ccgateway_bridge::{
     client::{self, Channel},
+    cluster::{Shared, SharedStore},
     config::{self, Sources},
     id::{AgentId, DEFAULT_AGENT_IDS, TenantId},
     rpc::proto::{
         SetBusyRequest, SignInRequest, SignOutRequest, agent_events_client::AgentEventsClient,
         agent_session_client::AgentSessionClient, agent_state_client::AgentStateClient,
     },
-    session::{SessionStore as _, Shared, SharedStore},
+    session::SessionStore as _,
 };
 use ccgateway_sim::{Interface, Options, Simulator};
 use http::Uri;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use ccgateway_bridge::tenant::SharedSignIns as _;
 use tokio::time::Instant;
 
 use crate::{

@@ -34,11 +34,13 @@ pub(in crate::tenant) enum Attempt {
 }
 
 /// A session of the bridge's own.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Keeping {
+    /// `None`: nobody polls for it here, or it is not known yet what its keeper's end means.
     keeper: Option<Keeper>,
-    /// `None`: the keeper has found nothing yet, or there is no session any more.
-    health: Option<(Health, &'static str)>,
+    health: Health,
+    /// Why that is its health.
+    cause: &'static str,
 }
 
 /// How a session of the bridge's own is doing.
@@ -91,9 +93,8 @@ pub(in crate::tenant) enum Event {
     Registered,
     /// The owner's session was not stored.
     Unregistered,
-    /// The session is to be kept here, by this keeper if there is none yet. `cause` says why it is good;
-    /// `None`: nothing new is known of it.
-    Kept { keeper: Keeper, cause: Option<&'static str> },
+    /// The session is good, and is to be kept here, by this keeper if there is none yet.
+    Kept { keeper: Keeper, cause: &'static str },
     /// Nobody polls for the session, or it is not known who does.
     Unkept(&'static str),
     /// Another replica keeps it.
@@ -175,9 +176,6 @@ impl SessionPart {
     pub(super) fn on(&mut self, event: Event) -> Effects {
         let from = self.status();
         let Step { end, cause, is_silent, start, signals } = self.transition(event);
-        if self.keeping.as_ref().is_some_and(|k| k.keeper.is_none() && k.health.is_none()) {
-            self.keeping = None;
-        }
         self.is_registered &= self.attempt.is_some();
         let now = self.status();
         let entered = now.or(end).filter(|entered| from != Some(*entered));
@@ -188,8 +186,8 @@ impl SessionPart {
 
     /// Why the session has the status that its health gives it.
     fn cause(&self) -> &'static str {
-        let health = self.keeping.as_ref().and_then(|keeping| keeping.health);
-        health.filter(|_| self.attempt.is_none()).map_or("", |(_, cause)| cause)
+        let keeping = self.keeping.as_ref().filter(|_| self.attempt.is_none());
+        keeping.map_or("", |keeping| keeping.cause)
     }
 
     fn transition(&mut self, event: Event) -> Step {
@@ -228,14 +226,9 @@ impl SessionPart {
             Event::Unregistered => {
                 self.close(SessionState::Gone, "its owner's Guid was not stored")
             }
-            Event::Kept { keeper, cause } => {
-                if let Some(cause) = cause {
-                    self.keeping().health = Some((Health::Good, cause));
-                }
-                self.keep(keeper)
-            }
+            Event::Kept { keeper, cause } => self.keep(keeper, cause),
             Event::Unkept(cause) | Event::Ended { state: SessionState::Unkept, cause } => {
-                self.keeping().health = Some((Health::Unpolled, cause));
+                self.set_health(Health::Unpolled, cause);
                 Step::default()
             }
             Event::Elsewhere | Event::Stopped => {
@@ -272,7 +265,7 @@ impl SessionPart {
         }
         // The keeper of the former session finds out that the gateway has replaced it.
         if self.health() != Some(Health::Recovering) {
-            self.keeping().health = Some((Health::Doubtful, CAUSE));
+            self.set_health(Health::Doubtful, CAUSE);
         }
         Step::default()
     }
@@ -281,16 +274,17 @@ impl SessionPart {
         if !self.is_keeper(keeper) {
             return Step::default();
         }
-        self.keeping().health = Some((health, cause));
+        self.set_health(health, cause);
         Step::default()
     }
 
-    fn keep(&mut self, keeper: Keeper) -> Step {
-        if let Some(known) = self.keeper().cloned() {
-            let signals = Signals { wake: Some(known), ..Signals::default() };
+    fn keep(&mut self, keeper: Keeper, cause: &'static str) -> Step {
+        let keeping = self.set_health(Health::Good, cause);
+        if let Some(known) = &keeping.keeper {
+            let signals = Signals { wake: Some(known.clone()), ..Signals::default() };
             return Step { signals, ..Step::default() };
         }
-        self.keeping().keeper = Some(keeper.clone());
+        keeping.keeper = Some(keeper.clone());
         Step { start: Some(keeper), ..Step::default() }
     }
 
@@ -301,7 +295,14 @@ impl SessionPart {
     }
 
     fn health(&self) -> Option<Health> {
-        self.keeping.as_ref()?.health.map(|(health, _)| health)
+        self.keeping.as_ref().map(|keeping| keeping.health)
+    }
+
+    fn set_health(&mut self, health: Health, cause: &'static str) -> &mut Keeping {
+        let new = || Box::new(Keeping { keeper: None, health, cause });
+        let keeping = self.keeping.get_or_insert_with(new);
+        (keeping.health, keeping.cause) = (health, cause);
+        keeping
     }
 
     fn keeper(&self) -> Option<&Keeper> {
@@ -314,10 +315,6 @@ impl SessionPart {
 
     fn take_keeper(&mut self) -> Option<Keeper> {
         self.keeping.as_mut()?.keeper.take()
-    }
-
-    fn keeping(&mut self) -> &mut Keeping {
-        self.keeping.get_or_insert_default()
     }
 }
 

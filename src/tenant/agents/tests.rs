@@ -15,7 +15,10 @@ impl AgentRecords {
         Self {
             tenant: TenantId::parse("acme").expect("an id"),
             known: Mutex::default(),
-            announcer: Announcer { events: Arc::new(Events::new(limits)), relay: None },
+            announcer: Announcer {
+                events: Arc::new(Events::new(limits)),
+                relay: Arc::new(crate::event::NoRelay),
+            },
             entered: std::array::from_fn(|_| Counter::default()),
             last_keeper: AtomicU64::new(0),
             queue_limit: some(queue),
@@ -44,7 +47,7 @@ impl AgentRecords {
 
     fn kept_by_a_new_keeper(&self, id: u32) -> u64 {
         let keeper = self.new_keeper(&CancellationToken::new());
-        let applied = self.note(id, Event::Kept { keeper, cause: Some("signed in") });
+        let applied = self.note(id, Event::Kept { keeper, cause: "signed in" });
         applied.start.expect("there was none").number
     }
 }
@@ -101,7 +104,7 @@ fn a_keeper_that_is_told_to_end_hears_of_it() {
     let agents = AgentRecords::of_test(8, 8);
     let all = CancellationToken::new();
     let keeper = agents.new_keeper(&all);
-    let kept = Event::Kept { keeper: keeper.clone(), cause: None };
+    let kept = Event::Kept { keeper: keeper.clone(), cause: "signed in" };
     assert!(agents.note(101, kept.clone()).is_kept);
     assert!(agents.note(101, kept).start.is_none());
     assert!(keeper.wake.notified().now_or_never().is_some(), "it polls at once");
