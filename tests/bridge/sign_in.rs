@@ -6,10 +6,9 @@ use ccgateway_bridge::rpc::proto::{
     AgentType, SetBusyRequest, SignInRequest, SignOutRequest, sign_in_request::InitialState,
 };
 use ccgateway_sim::{AgentState, Fault, Interface, Misbehaviour, Options, Recovery};
+use ccgateway_test_support::{AGENT, PASSWORD, Setup, TestBridge, refused, until};
 use prost_types::value::Kind;
 use tonic::{Code, Request};
-
-use crate::support::{AGENT, PASSWORD, Setup, TestBridge, refused, until};
 
 /// A bridge that holds agent 1001's password, or what it believes to be that.
 async fn holding(password: Option<&'static str>) -> TestBridge {
