@@ -16,7 +16,7 @@ from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 
 # A list without these, or with those, is not the production program's.
-ALWAYS = {"tonic", "rustls", "aws-lc-sys"}
+ALWAYS = {"tonic", "rustls", "aws-lc-sys", "redis"}
 NEVER = {"ccgateway-sim", "ccgateway-test-support", "rcgen", "uuid", "proptest"}
 
 Crates = set[tuple[str, str]]

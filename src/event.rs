@@ -5,22 +5,18 @@
 
 mod log;
 mod read;
-mod redis;
 mod relay;
 mod watch;
-mod wire;
 
 use std::{borrow::Cow, time::SystemTime};
 
 use tokio::time::Instant;
 
 pub use self::{
-    log::Events,
+    log::{Events, News},
     read::read,
-    redis::RedisEvents,
-    relay::{EventStream, News, Relay},
+    relay::{NoRelay, Relay},
     watch::{Agents, Batch, Missed, Watch},
-    wire::{Origin, decode, encode},
 };
 use crate::{id::AgentId, session::SessionState};
 

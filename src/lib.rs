@@ -19,6 +19,8 @@ pub mod gateway;
 
 pub mod call;
 pub mod client;
+#[cfg(feature = "cluster")]
+pub mod cluster;
 pub mod command;
 pub mod config;
 pub mod doctor;
@@ -29,9 +31,9 @@ pub mod id;
 pub mod keyring;
 pub mod metrics;
 pub mod reason;
-pub mod redis;
-pub mod replica;
 pub mod retcode;
+#[cfg(test)]
+mod rooms;
 pub mod state;
 pub mod telemetry;
 pub mod time;

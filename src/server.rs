@@ -23,6 +23,7 @@ mod service;
 mod serving;
 mod socket;
 mod status;
+mod stores;
 mod streams;
 mod tls;
 mod wire;
@@ -36,6 +37,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{info, warn};
 
+pub use self::stores::{SharesNothing, check_store};
 use self::{
     admin::Readiness,
     certificates::Certificates,
@@ -45,6 +47,7 @@ use self::{
     ports::{Port, Ports},
     service::Services,
     status::Board,
+    stores::Opened,
 };
 use crate::{
     call::Deadline,
@@ -53,7 +56,7 @@ use crate::{
     id::TenantId,
     keyring::SealError,
     rpc::{self, Observed},
-    session::{FileError, SessionFile, Shared, Stores},
+    session::{FileError, Stores},
     telemetry::LogControl,
     tenant::{Common, Hosts, Tenant, Tenants, Work},
     trace::{Tracer, TracerError},
@@ -96,6 +99,9 @@ pub enum StartError {
     /// The certificate of a listener is unusable.
     #[error("listeners.{0}.tls: {1}")]
     Tls(ListenerName, rustls::Error),
+    /// Replicas are to share sessions, which this build of the program cannot.
+    #[error(transparent)]
+    SharesNothing(#[from] SharesNothing),
     /// What replicas share cannot be encrypted.
     #[error("store.encryption_key_files: {0}")]
     Store(#[from] SealError),
@@ -163,11 +169,11 @@ impl Bridge {
         // Before anything else: a port that is taken, as by the bridge that runs already, must not
         // become known only when this one has begun to poll that one's agents.
         let ports = Ports::open(&config)?;
-        let stores = open_stores(&config).await?;
+        let opened = stores::open(&config).await?;
         let work = Work::default();
         let stages = Stages::before(&work);
         let tasks = (work.clone(), stages.clone());
-        let started = Box::pin(Self::start_at(ports, stores.clone(), config, log, tasks)).await;
+        let started = Box::pin(Self::start_at(ports, opened.clone(), config, log, tasks)).await;
         if started.is_err() {
             work.stopping.cancel();
             work.cutoff.cancel();
@@ -176,14 +182,14 @@ impl Bridge {
             stages.close.cancel();
             work.tasks.close();
             work.tasks.wait().await;
-            stores.close().await;
+            opened.stores.close().await;
         }
         started
     }
 
     async fn start_at(
         ports: Ports,
-        stores: Stores,
+        Opened { stores, replicas }: Opened,
         config: Config,
         log: Option<LogControl>,
         (work, stages): (Work, Stages),
@@ -202,6 +208,7 @@ impl Bridge {
             calls: &shares.calls,
             hosts: &hosts,
             stores: &stores,
+            replicas: replicas.as_deref(),
             metrics: &observed.metrics.tenants,
         };
         let tenants = start_tenants(tenants, &common, &work)?;
@@ -298,7 +305,7 @@ impl Bridge {
         work.tasks.close();
         let last_words = LAST_WORDS.min(drain.timeout / 4);
         // What is left when callers have had theirs is for the file.
-        let to_store = stores.file().map_or(Duration::ZERO, |_file| last_words);
+        let to_store = if stores.has_file() { last_words } else { Duration::ZERO };
         let patience = drain.timeout.saturating_sub(last_words + to_store);
         let end = Instant::now() + drain.timeout;
         let all = async {
@@ -342,19 +349,6 @@ impl Bridge {
     }
 }
 
-/// Where the tenants' sessions are.
-async fn open_stores(config: &Config) -> Result<Stores, StartError> {
-    Ok(match &config.store {
-        None => Stores::Embedded,
-        Some(config::Store::Redis(redis)) => Stores::Shared(Shared::new(redis)?),
-        Some(config::Store::File(file)) => {
-            let capacities = config.tenants.iter();
-            let capacities = capacities.map(|(id, tenant)| (id.clone(), tenant.limits.sessions));
-            Stores::File(SessionFile::open(file, capacities.collect()).await?)
-        }
-    })
-}
-
 /// Tenants that are ready for calls.
 fn start_tenants(
     configured: BTreeMap<TenantId, config::Tenant>,
@@ -371,7 +365,7 @@ fn start_tenants(
 /// Hands the kept sessions over to other replicas, where there may be some.
 async fn hand_over(tenants: &Tenants) {
     let mut handing_over = JoinSet::new();
-    for tenant in tenants.all().filter(|tenant| tenant.is_shared()) {
+    for tenant in tenants.all().filter(|tenant| tenant.is_kept_by_replicas()) {
         let tenant = tenant.clone();
         handing_over.spawn(async move {
             let kept = tenant.kept();

@@ -1,18 +1,21 @@
 //! Sessions: which Guid is an agent's, who made it, and how long it is good.
 //!
 //! [`SessionStore`] is the seam at which replicas share sessions: [`EmbeddedStore`] keeps them in
-//! this process, [`FileStore`] in a file too, [`SharedStore`] in a Redis too. Whatever stores them, a
-//! newer Guid is never undone by an older one: each change names the version that it replaces.
+//! this process, [`FileStore`] in a file too, and [`SharedStores`] are shared with other processes.
+//! Whatever stores them, a newer Guid is never undone by an older one: each change names the version
+//! that it replaces.
 
 mod cookies;
 mod drawer;
 mod embedded;
 mod file;
 mod guid;
+mod health;
 mod local;
 mod record;
-mod shared;
+mod safe;
 mod state;
+mod stores;
 
 use std::{
     fmt,
@@ -26,18 +29,18 @@ use tokio::time::Instant;
 
 pub use self::{
     cookies::Cookies,
+    drawer::Drawer,
     embedded::EmbeddedStore,
     file::{FileError, FileState, FileStore, SessionFile},
     guid::{Guid, InvalidGuid, without_guids},
-    local::Reservation,
-    shared::{Shared, SharedStore},
+    health::{Scope, StoreRefusal, StoreState, StoreView},
+    local::{Entry, Local, Reservation, Taken},
+    record::{Record, Unreadable},
+    safe::{Drawers, Safe},
     state::SessionState,
+    stores::{SharedStores, Stores},
 };
-pub(crate) use self::{drawer::Drawer, file::FileShelf};
-use crate::{
-    id::{AgentId, TenantId},
-    redis::{Link, LinkError, Refusal},
-};
+use crate::id::AgentId;
 
 /// One agent's session with the gateway.
 #[derive(Debug)]
@@ -181,17 +184,6 @@ pub trait SessionStore: fmt::Debug + Send + Sync {
     }
 }
 
-/// Where the sessions of all tenants are.
-#[derive(Clone, Debug)]
-pub enum Stores {
-    /// In this process.
-    Embedded,
-    /// In this process, and in a file for the one that comes after it.
-    File(SessionFile),
-    /// In this process, and shared with others.
-    Shared(Shared),
-}
-
 /// What a [`SessionStore`] answers.
 pub type StoreFuture<'a, T> = BoxFuture<'a, Result<T, StoreError>>;
 
@@ -208,17 +200,8 @@ pub enum StoreError {
     #[error("the store is not available: {0}")]
     Unavailable(String),
     /// It was asked, and refused.
-    #[error("the store refuses {scope}: {0}", scope = .0.scope())]
-    Refused(Refusal),
-}
-
-impl From<LinkError> for StoreError {
-    fn from(error: LinkError) -> Self {
-        match error {
-            LinkError::Refused(refusal) => Self::Refused(refusal),
-            error => Self::Unavailable(error.to_string()),
-        }
-    }
+    #[error("the store refuses {scope}: {0}", scope = .0.scope)]
+    Refused(StoreRefusal),
 }
 
 impl Session {
@@ -235,50 +218,7 @@ impl Session {
     }
 
     /// The same session with another Guid, its time begun anew.
-    fn renewed(&self, guid: Guid, ttl: Option<Duration>) -> NewSession {
+    pub fn renewed(&self, guid: Guid, ttl: Option<Duration>) -> NewSession {
         NewSession { guid, origin: self.origin, ttl, cookies: self.cookies.clone() }
-    }
-}
-
-impl Stores {
-    /// Where one tenant's sessions are, up to `capacity` of them.
-    pub fn open(&self, tenant: &TenantId, capacity: NonZeroUsize) -> Arc<dyn SessionStore> {
-        match self {
-            Self::Embedded => Arc::new(EmbeddedStore::new(capacity)),
-            Self::File(file) => match file.store(tenant) {
-                Some(store) => Arc::new(store),
-                // Not one of those that the file was opened for.
-                None => Arc::new(EmbeddedStore::new(capacity)),
-            },
-            Self::Shared(shared) => Arc::new(SharedStore::start(shared, tenant, capacity)),
-        }
-    }
-
-    /// Stores what is left, for a few seconds, and lets go of what another process may want.
-    pub async fn close(&self) {
-        if let Self::File(file) = self {
-            file.close().await;
-        }
-    }
-
-    /// What replicas share, if they do.
-    pub fn shared(&self) -> Option<&Shared> {
-        match self {
-            Self::Embedded | Self::File(_) => None,
-            Self::Shared(shared) => Some(shared),
-        }
-    }
-
-    /// The link to what replicas share, if they do.
-    pub fn link(&self) -> Option<&Link> {
-        self.shared().map(Shared::link)
-    }
-
-    /// The file that outlives this process, if there is one.
-    pub fn file(&self) -> Option<&SessionFile> {
-        match self {
-            Self::File(file) => Some(file),
-            Self::Embedded | Self::Shared(_) => None,
-        }
     }
 }

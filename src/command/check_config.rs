@@ -1,7 +1,7 @@
 use std::process::ExitCode;
 
 use super::{EXIT_MISTAKE, Settings, fail, say};
-use crate::config::Store;
+use crate::server;
 
 const WITHOUT_STORE: &str = "  sessions are kept in memory alone: a stop signs agents out unless \
                              server.drain.sessions says otherwise, and after a crash or kill -9 an \
@@ -13,6 +13,9 @@ pub(super) fn run(settings: &Settings) -> ExitCode {
         Ok(config) => config,
         Err(errors) => return fail(EXIT_MISTAKE, errors),
     };
+    if let Err(error) = server::check_store(&config) {
+        return fail(EXIT_MISTAKE, error);
+    }
     say("The configuration is good.");
     for (name, listener) in &config.listeners {
         let tls = if listener.tls.is_some() { "with TLS" } else { "without TLS" };
@@ -27,10 +30,7 @@ pub(super) fn run(settings: &Settings) -> ExitCode {
         say(format_args!("  tenant {id}: {}", urls.join(", ")));
     }
     match &config.store {
-        Some(Store::Redis(_)) => say("  sessions are shared through a Redis"),
-        Some(Store::File(file)) => {
-            say(format_args!("  sessions are kept in {}", file.path.display()));
-        }
+        Some(store) => say(format_args!("  {store}")),
         None => say(WITHOUT_STORE),
     }
     for warning in config.warnings() {

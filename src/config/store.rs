@@ -4,6 +4,8 @@ mod file;
 mod keys;
 mod redis;
 
+use std::fmt;
+
 pub use self::{
     file::FileStore,
     redis::{Redis, RedisNode, RedisStore, RedisTimeouts, RedisTls, Sentinel, Topology, WhenAway},
@@ -55,6 +57,23 @@ impl Store {
         match self {
             Self::File(_) => None,
             Self::Redis(redis) => Some(redis),
+        }
+    }
+
+    /// The certificates that it is trusted by, if the configuration names them.
+    pub fn ca_pem(&self) -> Option<&[u8]> {
+        match self {
+            Self::File(_) => None,
+            Self::Redis(store) => store.redis.tls.as_ref()?.ca_pem.as_deref(),
+        }
+    }
+}
+
+impl fmt::Display for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(file) => write!(f, "sessions are kept in {}", file.path.display()),
+            Self::Redis(_) => f.write_str("sessions are shared through a Redis"),
         }
     }
 }

@@ -6,7 +6,7 @@ use std::{
 
 use tokio::{sync::watch, time::Instant};
 
-use super::{Agents, Event, Fetched, Missed, Moment, News, Watch, What, sequence};
+use super::{Agents, Event, Fetched, Missed, Moment, Watch, What, sequence};
 use crate::{config, id::AgentId, state::AgentState};
 
 /// A tenant's latest events, oldest first, and what they say its agents are doing.
@@ -16,6 +16,15 @@ pub struct Events {
     /// The number of the newest event.
     newest: watch::Sender<u64>,
     limits: config::Events,
+}
+
+/// Events that a store tells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum News {
+    /// As they were added.
+    Told(Vec<Event>),
+    /// Some may have been added long ago.
+    Missed(Vec<Event>),
 }
 
 #[derive(Debug)]
@@ -80,7 +89,7 @@ impl Events {
     ///
     /// A store that has lost its events may number new ones below those that are known here. They are
     /// numbered on here, so that nobody misses them; gives how many there were.
-    pub(super) fn append_all(&self, news: News) -> usize {
+    pub(crate) fn append_all(&self, news: News) -> usize {
         let (events, is_told) = match news {
             News::Told(events) => (events, true),
             News::Missed(events) => (events, false),

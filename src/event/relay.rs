@@ -1,137 +1,35 @@
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, future::ready};
 
-use tokio::{
-    sync::{mpsc, watch},
-    time::{Instant, sleep, timeout},
-};
-use tracing::warn;
+use futures_util::future::BoxFuture;
+use tokio::time::Instant;
 
-use super::{Event, Events, What};
-use crate::{id::AgentId, session::StoreFuture};
+use super::What;
+use crate::id::AgentId;
 
-/// A tenant's events in a store that its replicas share.
-pub trait EventStream: fmt::Debug + Send + Sync {
-    /// Adds an event that was fetched then, and which the store numbers: above `known` if it can.
+/// By which the replicas of a tenant tell each other of its events.
+pub trait Relay: fmt::Debug + Send + Sync {
+    /// Waits until the events that came before this replica have been read; without the store, not
+    /// for long.
+    fn ready(&self) -> BoxFuture<'_, ()>;
+
+    /// Tells an event that was fetched then to all replicas, this one among them.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Unavailable`](crate::session::StoreError::Unavailable), here and below.
-    fn add(&self, agent: AgentId, what: What, fetched: Instant, known: u64) -> StoreFuture<'_, ()>;
-
-    /// The latest `count` events, oldest first.
-    fn latest(&self, count: usize) -> StoreFuture<'_, Vec<Event>>;
-
-    /// Waits a while for events behind that number; gives none if none has come. Some may have been
-    /// given before.
-    fn after(&self, sequence: u64) -> StoreFuture<'_, News>;
+    /// Gives the event back if there is no way to. It is then only told here.
+    fn publish(&self, agent: AgentId, what: What, fetched: Instant) -> Result<(), What>;
 }
 
-/// Events that a store tells.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum News {
-    /// As they were added.
-    Told(Vec<Event>),
-    /// Some may have been added long ago.
-    Missed(Vec<Event>),
-}
-
-/// Tells this replica's events to the others, and theirs to this one.
+/// Of a process that is the only one: nobody else is to be told.
 #[derive(Debug)]
-pub struct Relay {
-    queue: mpsc::Sender<Waiting>,
-    /// Whether the events that came before this replica have been read.
-    ready: watch::Receiver<bool>,
-}
+pub struct NoRelay;
 
-/// An event that waits for the store, and when it was fetched.
-type Waiting = (AgentId, What, Instant);
-
-/// Events that wait for the store; more are only told here.
-const QUEUE: usize = 4096;
-/// For a caller who has come to watch.
-const READY_WITHIN: Duration = Duration::from_secs(2);
-/// Between two warnings about the same.
-const TOLD_EVERY: Duration = Duration::from_secs(60);
-/// Before a store that failed is asked again.
-const PAUSE: Duration = Duration::from_millis(500);
-
-impl Relay {
-    /// A relay, and what it does for as long as it is run.
-    pub fn new(
-        stream: Arc<dyn EventStream>,
-        events: Arc<Events>,
-        kept: usize,
-    ) -> (Self, impl Future<Output = ()> + Send) {
-        let (queue, waiting) = mpsc::channel(QUEUE);
-        let (is_ready, ready) = watch::channel(false);
-        let work = async move {
-            let hearing = async {
-                recall(&*stream, &events, kept).await;
-                is_ready.send_replace(true);
-                hear(&*stream, &events).await;
-            };
-            tokio::join!(tell(&*stream, &events, waiting), hearing);
-        };
-        (Self { queue, ready }, work)
+impl Relay for NoRelay {
+    fn ready(&self) -> BoxFuture<'_, ()> {
+        Box::pin(ready(()))
     }
 
-    /// Waits until the events that came before this replica have been read; without the store, not
-    /// for long.
-    pub async fn ready(&self) {
-        let mut ready = self.ready.clone();
-        let _late = timeout(READY_WITHIN, ready.wait_for(|ready| *ready)).await;
-    }
-
-    /// Tells an event that was fetched then to all replicas, this one among them; gives it back if there
-    /// is no way to.
-    pub fn publish(&self, agent: AgentId, what: What, fetched: Instant) -> Result<(), What> {
-        let waiting = (agent, what, fetched);
-        self.queue.try_send(waiting).map_err(|error| error.into_inner().1)
-    }
-}
-
-async fn tell(stream: &dyn EventStream, events: &Events, mut waiting: mpsc::Receiver<Waiting>) {
-    while let Some((agent, what, fetched)) = waiting.recv().await {
-        if stream.add(agent, what.clone(), fetched, events.newest()).await.is_err() {
-            // Those who watch here still hear of it; the others cannot.
-            events.publish(agent, what, fetched);
-        }
-    }
-}
-
-/// Reads what happened before.
-async fn recall(stream: &dyn EventStream, events: &Events, kept: usize) {
-    loop {
-        match stream.latest(kept).await {
-            Ok(latest) => {
-                if let Some(first) = latest.first() {
-                    events.begin_after(first.sequence - 1);
-                }
-                for event in latest {
-                    events.append(event);
-                }
-                return;
-            }
-            Err(_unavailable) => sleep(PAUSE).await,
-        }
-    }
-}
-
-async fn hear(stream: &dyn EventStream, events: &Events) {
-    let mut told = None::<Instant>;
-    loop {
-        match stream.after(events.newest()).await {
-            Ok(news) => {
-                let behind = events.append_all(news);
-                if behind > 0 && told.is_none_or(|told| told.elapsed() >= TOLD_EVERY) {
-                    told = Some(Instant::now());
-                    warn!(
-                        events = behind,
-                        "the store has lost its events and numbers new ones below the old; they are numbered on here, and other replicas may know them by other numbers"
-                    );
-                }
-            }
-            Err(_unavailable) => sleep(PAUSE).await,
-        }
+    fn publish(&self, _: AgentId, what: What, _: Instant) -> Result<(), What> {
+        Err(what)
     }
 }

@@ -40,9 +40,7 @@ impl Certificates {
         if let Some(traces) = &config.traces {
             all.note_both(None, ["traces_client", "traces_ca"], &traces.tls);
         }
-        let store = config.store.as_ref().and_then(config::Store::redis);
-        let tls = store.and_then(|store| store.redis.tls.as_ref());
-        if let Some(pem) = tls.and_then(|tls| tls.ca_pem.as_deref()) {
+        if let Some(pem) = config.store.as_ref().and_then(config::Store::ca_pem) {
             let roots: Vec<_> = CertificateDer::pem_slice_iter(pem).flatten().collect();
             all.note(None, "store_ca", &roots);
         }

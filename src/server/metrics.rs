@@ -6,12 +6,10 @@ use super::{certificates::Certificates, entrance::Entrance, intake::Intake, stre
 use crate::{
     config::{self, Division},
     metrics::Metrics,
-    redis::LinkState,
-    replica::LeaseCounts,
     rpc::Observed,
-    session::Stores,
+    session::{StoreState, Stores},
     telemetry::LogControl,
-    tenant::{Hosts, ServerCalls, Tenants, Usage},
+    tenant::{Hosts, LeaseCounts, ServerCalls, Tenants, Usage},
 };
 
 /// The metrics of a bridge, and where to look for what they tell.
@@ -94,15 +92,17 @@ impl Exposition {
         if let Some(log) = &self.log {
             server.set_lines_lost(log.lines_lost());
         }
-        if let Some(link) = self.stores.link() {
-            server.set_store_failures(link.failures());
+        let store = self.stores.view();
+        if let Some(store) = &store {
+            server.set_store_failures(store.failures);
         }
-        if let Some(file) = self.stores.file() {
-            server.set_store_failures(file.failures());
-            server.set_store_file(file.bytes());
+        if let Some(bytes) = store.as_ref().and_then(|store| store.file_bytes) {
+            server.set_store_file(bytes);
         }
-        let state = self.stores.link().map_or("none", |link| link.state().as_str());
-        server.set_store_state(&LinkState::NAMES, state);
+        // The states are those of a store that replicas share.
+        let shared = store.filter(|store| store.file_bytes.is_none());
+        let state = shared.map_or("none", |store| store.state.as_str());
+        server.set_store_state(&StoreState::NAMES, state);
     }
 }
 

@@ -12,9 +12,8 @@ use super::{admin::Readiness, metrics::Exposition, rates::Rates};
 use crate::{
     gateway::AddressView,
     metrics::Counts,
-    redis::LinkState,
     rpc::Failure,
-    session::{FileState, SessionFile},
+    session::StoreView,
     telemetry::{LogControl, LogView},
     tenant::{SignInQueue, TakenOver, Tenant, Usage},
     time::{as_rfc3339, option_as_rfc3339},
@@ -146,7 +145,7 @@ pub(super) struct SessionStatus {
 
 #[derive(Debug, Serialize)]
 pub(super) struct StoreStatus {
-    /// `none`, `file` or `redis`.
+    /// `none`, or as in [`StoreView::kind`].
     pub(super) kind: &'static str,
     /// `none`, `unused`, `up`, `refuses_reads`, `refuses_writes` or `down`.
     pub(super) state: &'static str,
@@ -215,25 +214,7 @@ impl Board {
     }
 
     fn store(&self) -> StoreStatus {
-        if let Some(file) = self.exposition.stores.file() {
-            return StoreStatus::of_file(file);
-        }
-        let Some(store) = self.exposition.stores.link() else {
-            return StoreStatus::NONE;
-        };
-        let state = store.state();
-        let error = match &state {
-            LinkState::Unused | LinkState::Up => None,
-            LinkState::Refusing(refusal) => Some(format!("{refusal}; {}", refusal.advice())),
-            LinkState::Down(error) => Some(error.to_string()),
-        };
-        StoreStatus {
-            kind: "redis",
-            state: state.as_str(),
-            error,
-            failures: store.failures(),
-            file_bytes: None,
-        }
+        self.exposition.stores.view().map_or(StoreStatus::NONE, StoreStatus::from)
     }
 
     fn certificates(&self) -> Vec<CertificateStatus> {
@@ -251,14 +232,11 @@ impl Board {
 impl StoreStatus {
     const NONE: Self =
         Self { kind: "none", state: "none", error: None, failures: 0, file_bytes: None };
+}
 
-    fn of_file(file: &SessionFile) -> Self {
-        let (state, error) = match file.state() {
-            FileState::Up => ("up", None),
-            FileState::Down(error) => ("down", Some(error)),
-        };
-        let (failures, file_bytes) = (file.failures(), Some(file.bytes()));
-        Self { kind: "file", state, error, failures, file_bytes }
+impl From<StoreView> for StoreStatus {
+    fn from(StoreView { kind, state, failures, file_bytes }: StoreView) -> Self {
+        Self { kind, state: state.as_str(), error: state.error(), failures, file_bytes }
     }
 }
 

@@ -5,12 +5,11 @@ use secrecy::zeroize::Zeroizing;
 use crate::{
     id::{AgentId, TenantId},
     keyring::{Keyring, Renewal, SealError, Sealed},
-    redis::Keys,
 };
 
 /// What there may be of each agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Drawer {
+pub enum Drawer {
     /// A password that the gateway rejected, as a digest.
     Rejected,
     /// What the sign-in that worked last was made with. Goes when the session does.
@@ -18,29 +17,24 @@ pub(crate) enum Drawer {
 }
 
 impl Drawer {
-    pub(crate) const ALL: [Self; 2] = [Self::Rejected, Self::Credentials];
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Rejected, Self::Credentials];
 
-    /// The kind of row that it is in a file, and the kind of key in Redis.
-    pub(crate) fn name(self) -> &'static str {
+    /// The kind of row that it is in a file, and the kind of key in a shared store.
+    pub fn name(self) -> &'static str {
         match self {
             Self::Rejected => "rejected",
             Self::Credentials => "credentials",
         }
     }
 
-    pub(crate) fn named(name: &str) -> Option<Self> {
+    /// The one with this [`name`](Self::name).
+    pub fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|drawer| drawer.name() == name)
     }
 
-    /// Its key in Redis.
-    pub(crate) fn key(self, keys: &Keys, agent: AgentId) -> String {
-        match self {
-            Self::Rejected => keys.of(self.name(), agent),
-            Self::Credentials => keys.credentials(agent),
-        }
-    }
-
-    pub(crate) fn seal(
+    /// Seals what is to be put into it.
+    pub fn seal(
         self,
         keyring: &Keyring,
         tenant: &TenantId,
@@ -51,7 +45,7 @@ impl Drawer {
     }
 
     /// What is in it; `None` if it cannot be read, or was another agent's or another drawer's.
-    pub(crate) fn open(
+    pub fn open(
         self,
         keyring: &Keyring,
         tenant: &TenantId,
@@ -63,7 +57,7 @@ impl Drawer {
     }
 
     /// What there is to do so that the first key seals it.
-    pub(crate) fn renewal(
+    pub fn renewal(
         self,
         keyring: &Keyring,
         tenant: &TenantId,

@@ -63,7 +63,7 @@ impl SessionStore for EmbeddedStore {
     }
 
     fn len(&self) -> usize {
-        self.0.len()
+        self.0.sessions()
     }
 
     fn load(&self, agent: AgentId) -> SessionFuture<'_> {

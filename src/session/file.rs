@@ -1,4 +1,4 @@
-//! Sessions that outlive the process without a Redis: in a file of its own.
+//! Sessions that outlive the process, and are shared with no other: in a file of its own.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -21,8 +21,8 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use super::{
-    Claim, Drawer, EmbeddedStore, Guid, NewSession, Reservation, Session, SessionFuture,
-    SessionStore, StoreFuture, local::Local,
+    Claim, Drawer, Drawers, EmbeddedStore, Guid, NewSession, Reservation, Safe, Session,
+    SessionFuture, SessionStore, StoreFuture, local::Local,
 };
 use crate::{
     config,
@@ -115,7 +115,7 @@ pub struct FileStore {
 
 /// Where a tenant's sealed things are, beside the sessions.
 #[derive(Clone, Debug)]
-pub(crate) struct FileShelf {
+struct FileShelf {
     file: SessionFile,
     slot: usize,
 }
@@ -232,19 +232,17 @@ impl SessionFile {
         Some(FileStore { memory: EmbeddedStore::of(local), shelf: own })
     }
 
-    pub(crate) fn shelf(&self, tenant: &TenantId) -> Option<FileShelf> {
+    /// What is kept of a tenant's agents beside their sessions; `None` without keys, or if the file
+    /// was not opened for the tenant.
+    pub fn safe(&self, tenant: &TenantId) -> Option<Safe> {
+        let Inner { keyring, credentials, .. } = &*self.0.inner;
+        let (drawers, keyring) = (self.shelf(tenant)?, keyring.clone()?);
+        Some(Safe::new(tenant.clone(), Box::new(drawers), keyring, *credentials))
+    }
+
+    fn shelf(&self, tenant: &TenantId) -> Option<FileShelf> {
         let slot = self.0.inner.slots.iter().position(|slot| slot.tenant == *tenant)?;
         Some(FileShelf { file: self.clone(), slot })
-    }
-
-    /// What is stored is encrypted with; `None`: it is not.
-    pub(crate) fn keyring(&self) -> Option<&Arc<Keyring>> {
-        self.0.inner.keyring.as_ref()
-    }
-
-    /// Whether what agents are signed in with is stored too.
-    pub(crate) fn has_credentials(&self) -> bool {
-        self.0.inner.credentials
     }
 
     /// Whether it can be written.
@@ -277,29 +275,35 @@ impl SessionFile {
 
 // === impl FileShelf ===
 
-impl FileShelf {
-    pub(crate) async fn put(
+impl Drawers for FileShelf {
+    fn put(
         &self,
         drawer: Drawer,
         agent: AgentId,
         sealed: Vec<u8>,
         time: Duration,
-    ) {
-        if self.slot().is_some_and(|slot| slot.shelf.put(drawer, agent, sealed, time)) {
-            self.store(Kind::Drawer(drawer), agent).await;
-        }
+    ) -> BoxFuture<'_, ()> {
+        Box::pin(async move {
+            if self.slot().is_some_and(|slot| slot.shelf.put(drawer, agent, sealed, time)) {
+                self.store(Kind::Drawer(drawer), agent).await;
+            }
+        })
     }
 
-    pub(crate) fn get(&self, drawer: Drawer, agent: AgentId) -> Option<Vec<u8>> {
-        self.slot()?.shelf.get(drawer, agent)
+    fn get(&self, drawer: Drawer, agent: AgentId) -> BoxFuture<'_, Option<Vec<u8>>> {
+        Box::pin(async move { self.slot()?.shelf.get(drawer, agent) })
     }
 
-    pub(crate) async fn remove(&self, drawer: Drawer, agent: AgentId) {
-        if self.slot().is_some_and(|slot| slot.shelf.remove(drawer, agent)) {
-            self.store(Kind::Drawer(drawer), agent).await;
-        }
+    fn remove(&self, drawer: Drawer, agent: AgentId) -> BoxFuture<'_, ()> {
+        Box::pin(async move {
+            if self.slot().is_some_and(|slot| slot.shelf.remove(drawer, agent)) {
+                self.store(Kind::Drawer(drawer), agent).await;
+            }
+        })
     }
+}
 
+impl FileShelf {
     fn slot(&self) -> Option<&Slot> {
         self.file.0.inner.slots.get(self.slot)
     }

@@ -15,7 +15,7 @@ use crate::id::AgentId;
 
 /// What a process knows of sessions by itself.
 #[derive(Debug)]
-pub(super) struct Local {
+pub struct Local {
     entries: Mutex<HashMap<AgentId, Entry>>,
     /// Agents with a place reserved, each as often as it is. Locked after the entries.
     reserved: Mutex<Vec<AgentId>>,
@@ -26,16 +26,17 @@ pub(super) struct Local {
 
 /// What is known of one agent.
 #[derive(Clone, Debug)]
-pub(super) struct Entry {
-    pub(super) version: u64,
+pub struct Entry {
+    /// Grows with each change of the agent's session.
+    pub version: u64,
     /// `None`: it has ended with this version, and what is older must not bring it back.
-    pub(super) session: Option<Arc<Session>>,
+    pub session: Option<Arc<Session>>,
     /// Whether it has ended by a sign-out.
-    pub(super) signed_out: bool,
+    pub signed_out: bool,
     /// A renewal by the gateway starts the time anew.
-    pub(super) ttl: Option<Duration>,
+    pub ttl: Option<Duration>,
     /// Whether it is only known here.
-    pub(super) unshared: bool,
+    pub unshared: bool,
     since: Instant,
 }
 
@@ -49,7 +50,7 @@ pub struct Reservation {
 
 /// What became of an entry that was offered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Taken {
+pub enum Taken {
     /// It is what is known now.
     Yes,
     /// What is known is newer.
@@ -59,14 +60,14 @@ pub(super) enum Taken {
 }
 
 /// How long the end of a session is remembered, against what is on its way still and against a
-/// replica that was cut off; as long as in Redis. There is at most one for each agent.
+/// replica that was cut off; as long as in a shared store. There is at most one for each agent.
 const END_KEPT: Duration = Duration::from_secs(60 * 60);
 
 // === impl Entry ===
 
 impl Entry {
     /// A session that is stored now.
-    pub(super) fn new(version: u64, new: NewSession) -> Self {
+    pub fn new(version: u64, new: NewSession) -> Self {
         let NewSession { guid, origin, ttl, cookies } = new;
         let session = Session {
             guid,
@@ -80,26 +81,23 @@ impl Entry {
     }
 
     /// The end of a session.
-    pub(super) fn end(version: u64, signed_out: bool) -> Self {
+    pub fn end(version: u64, signed_out: bool) -> Self {
         Self { signed_out, ..Self::known(version, None, None) }
     }
 
-    pub(super) fn known(
-        version: u64,
-        session: Option<Arc<Session>>,
-        ttl: Option<Duration>,
-    ) -> Self {
+    /// What is known of this version, and the time that a renewal begins anew.
+    pub fn known(version: u64, session: Option<Arc<Session>>, ttl: Option<Duration>) -> Self {
         let since = Instant::now();
         Self { version, session, signed_out: false, ttl, unshared: false, since }
     }
 
     /// The session, if it is still good.
-    pub(super) fn live(&self) -> Option<&Arc<Session>> {
+    pub fn live(&self) -> Option<&Arc<Session>> {
         self.session.as_ref().filter(|session| !session.is_expired())
     }
 
     /// Whether it is an end that is of no use to anybody else any more.
-    pub(super) fn is_old_end(&self) -> bool {
+    pub fn is_old_end(&self) -> bool {
         self.session.is_none() && !self.unshared && self.since.elapsed() >= END_KEPT
     }
 
@@ -116,7 +114,8 @@ impl Entry {
 // === impl Local ===
 
 impl Local {
-    pub(super) fn new(capacity: NonZeroUsize) -> Self {
+    /// Nothing yet, with room for `capacity` sessions.
+    pub fn new(capacity: NonZeroUsize) -> Self {
         Self {
             entries: Mutex::default(),
             reserved: Mutex::default(),
@@ -125,45 +124,49 @@ impl Local {
         }
     }
 
-    pub(super) fn get(&self, agent: AgentId) -> Option<Arc<Session>> {
+    /// The session, if it is known and still good.
+    pub fn get(&self, agent: AgentId) -> Option<Arc<Session>> {
         self.entries().get(&agent)?.live().cloned()
     }
 
-    pub(super) fn entry(&self, agent: AgentId) -> Option<Entry> {
+    /// All that is known.
+    pub fn entry(&self, agent: AgentId) -> Option<Entry> {
         self.entries().get(&agent).cloned()
     }
 
     /// How many sessions are known.
-    pub(super) fn len(&self) -> usize {
+    pub fn sessions(&self) -> usize {
         self.entries().values().filter(|entry| entry.session.is_some()).count()
     }
 
     /// The agents of whom something is known.
-    pub(super) fn agents(&self) -> Vec<AgentId> {
+    pub fn agents(&self) -> Vec<AgentId> {
         self.entries().keys().copied().collect()
     }
 
     /// Those of whom something is only known here.
-    pub(super) fn unshared(&self) -> Vec<AgentId> {
+    pub fn unshared(&self) -> Vec<AgentId> {
         let entries = self.entries();
         entries.iter().filter(|(_, entry)| entry.unshared).map(|(agent, _)| *agent).collect()
     }
 
-    pub(super) fn full(&self) -> StoreError {
+    /// What is answered where there is no room.
+    pub fn full(&self) -> StoreError {
         StoreError::Full(self.capacity)
     }
 
     /// Forgets what is of no use any more.
-    pub(super) fn tidy(&self) {
+    pub fn tidy(&self) {
         self.entries().retain(|_, entry| !entry.may_go());
     }
 
-    pub(super) fn has_room(&self, agent: AgentId) -> bool {
+    /// Whether there is room for a session of the agent's, if need be by forgetting what is of no use.
+    pub fn has_room(&self, agent: AgentId) -> bool {
         self.make_room(&mut self.entries(), agent)
     }
 
     /// Takes a place for the session of an agent who is being signed in.
-    pub(super) fn reserve(self: &Arc<Self>, agent: AgentId) -> Option<Reservation> {
+    pub fn reserve(self: &Arc<Self>, agent: AgentId) -> Option<Reservation> {
         let mut entries = self.entries();
         let there_is = self.make_room(&mut entries, agent);
         there_is.then(|| {
@@ -174,7 +177,7 @@ impl Local {
 
     /// A version above `known` and above each one given before. It is the time in microseconds
     /// where that is higher, so that versions grow over a restart too.
-    pub(super) fn next_version(&self, known: u64) -> u64 {
+    pub fn next_version(&self, known: u64) -> u64 {
         let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let time = u64::try_from(time.as_micros()).unwrap_or_default();
         let next = |last: u64| (last.max(known) + 1).max(time);
@@ -185,29 +188,29 @@ impl Local {
     }
 
     /// The right to store what is asked for now in the place of this version.
-    pub(super) fn claim(&self, replaces: u64) -> Claim {
+    pub fn claim(&self, replaces: u64) -> Claim {
         Claim { replaces, version: self.next_version(replaces) }
     }
 
     /// Notes a version that another process has given.
-    pub(super) fn saw_version(&self, version: u64) {
+    pub fn saw_version(&self, version: u64) {
         self.last_version.fetch_max(version, Ordering::Relaxed);
     }
 
     /// The highest version that was given or seen.
-    pub(super) fn last_version(&self) -> u64 {
+    pub fn last_version(&self) -> u64 {
         self.last_version.load(Ordering::Relaxed)
     }
 
     /// Takes in what is newer than what is known. Of two that claim one version, the one that all
     /// share is right.
-    pub(super) fn offer(&self, agent: AgentId, entry: Entry) -> Taken {
+    pub fn offer(&self, agent: AgentId, entry: Entry) -> Taken {
         let mut entries = self.entries();
         self.offer_to(&mut entries, agent, entry)
     }
 
     /// The same, unless what is known is above the version that the entry is to replace.
-    pub(super) fn offer_over(&self, agent: AgentId, entry: Entry, replaces: u64) -> Taken {
+    pub fn offer_over(&self, agent: AgentId, entry: Entry, replaces: u64) -> Taken {
         let mut entries = self.entries();
         if entries.get(&agent).is_some_and(|known| known.version > replaces) {
             return Taken::Older;
@@ -216,7 +219,7 @@ impl Local {
     }
 
     /// Takes in an entry of the next version, made by `make`.
-    pub(super) fn put(
+    pub fn put(
         &self,
         agent: AgentId,
         make: impl FnOnce(u64) -> Entry,
@@ -232,7 +235,7 @@ impl Local {
     }
 
     /// The same, if `version` is the session's, whether or not its time has passed.
-    pub(super) fn replace(
+    pub fn replace(
         &self,
         agent: AgentId,
         version: u64,
@@ -249,14 +252,14 @@ impl Local {
     }
 
     /// Notes that what is known of an agent is shared by now, if it still is of this version.
-    pub(super) fn shared(&self, agent: AgentId, version: u64) {
+    pub fn shared(&self, agent: AgentId, version: u64) {
         if let Some(entry) = self.entries().get_mut(&agent).filter(|e| e.version == version) {
             entry.unshared = false;
         }
     }
 
     /// Forgets the session of this version without a trace; tells whether it was there.
-    pub(super) fn forget(&self, agent: AgentId, version: u64) -> bool {
+    pub fn forget(&self, agent: AgentId, version: u64) -> bool {
         match self.entries().entry(agent) {
             hash_map::Entry::Occupied(entry) if entry.get().version == version => {
                 entry.remove();

@@ -1,6 +1,7 @@
 //! What is stored and published of a session.
 
 use std::{
+    fmt,
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -18,9 +19,10 @@ use crate::{
 /// One version of an agent's session, as replicas of other versions of this program can read it
 /// too: unknown fields are left out.
 #[derive(Serialize, Deserialize)]
-pub(super) struct Record {
+pub struct Record {
     agent: u32,
-    pub(super) version: u64,
+    /// Which version it is.
+    pub version: u64,
     /// `None`: the session has ended.
     session: Option<Body>,
     /// Whether it has by a sign-out.
@@ -50,9 +52,11 @@ enum Made {
 
 /// Why a record says nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Unreadable {
+pub enum Unreadable {
+    /// It is no record.
     #[error("it has another form")]
     Malformed,
+    /// It is sealed with a key that is not here.
     #[error("no key in store.encryption_key_files opens it")]
     Sealed,
 }
@@ -62,9 +66,17 @@ const VERSION_MAX: u64 = 1 << 53;
 /// A Guid and the most cookies, sealed and in hex, have less.
 const LENGTH_MAX: usize = 32 * 1024;
 
+impl fmt::Debug for Record {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { agent, version, .. } = self;
+        let mut record = f.debug_struct("Record");
+        record.field("agent", agent).field("version", version).finish_non_exhaustive()
+    }
+}
+
 impl Record {
     /// What is to be told of an entry. Without keys the Guid and the cookies are in it as they are.
-    pub(super) fn of(
+    pub fn of(
         tenant: &TenantId,
         agent: AgentId,
         entry: &Entry,
@@ -99,29 +111,32 @@ impl Record {
         Ok(Self { agent: agent.get(), version: entry.version, session, signed_out })
     }
 
-    pub(super) fn encode(&self) -> Vec<u8> {
+    /// As bytes.
+    pub fn encode(&self) -> Vec<u8> {
         // Nothing in it can fail to be written.
         serde_json::to_vec(self).unwrap_or_default()
     }
 
-    pub(super) fn parse(bytes: &[u8]) -> Result<Self, Unreadable> {
+    /// Undoes [`encode`](Self::encode).
+    pub fn parse(bytes: &[u8]) -> Result<Self, Unreadable> {
         let record = Some(bytes).filter(|bytes| bytes.len() <= LENGTH_MAX);
         let record = record.and_then(|bytes| serde_json::from_slice::<Self>(bytes).ok());
         record.filter(|record| record.version < VERSION_MAX).ok_or(Unreadable::Malformed)
     }
 
-    pub(super) fn agent(&self) -> Option<AgentId> {
+    /// Whose session it is about.
+    pub fn agent(&self) -> Option<AgentId> {
         AgentId::parse(&self.agent.to_string(), &(1..=u32::MAX)).ok()
     }
 
     /// What it says. A session that is not sealed is not believed: others can write where replicas
     /// share sessions.
-    pub(super) fn open(&self, tenant: &TenantId, keyring: &Keyring) -> Result<Entry, Unreadable> {
+    pub fn open(&self, tenant: &TenantId, keyring: &Keyring) -> Result<Entry, Unreadable> {
         self.opened(|body| self.unsealed(body, tenant, keyring))
     }
 
     /// The same, with a session as it is where only the bridge can write.
-    pub(super) fn open_own(
+    pub fn open_own(
         &self,
         tenant: &TenantId,
         keyring: Option<&Keyring>,
@@ -134,7 +149,7 @@ impl Record {
     }
 
     /// Whether the session is sealed as it would be now; without keys, not at all.
-    pub(super) fn is_sealed_with(&self, keyring: Option<&Keyring>) -> bool {
+    pub fn is_sealed_with(&self, keyring: Option<&Keyring>) -> bool {
         let key = keyring.and_then(Keyring::first_id).unwrap_or_default();
         self.session.as_ref().is_none_or(|body| body.key == key)
     }

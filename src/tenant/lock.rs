@@ -1,7 +1,7 @@
 //! One replica at a time signs an agent in.
 //!
-//! A lock in the store says which one. It can be lost while the gateway is still at it: Redis may
-//! forget it, or its holder may not reach Redis in time. So the lock only saves work, and the gateway
+//! A lock in the store says which one. It can be lost while the gateway is still at it: the store may
+//! forget it, or its holder may not reach the store in time. So the lock only saves work, and the gateway
 //! decides: of two sign-ins at once it refuses the later one, whose replica then waits for the
 //! session that the earlier one makes. It keeps the lock meanwhile, which keeps the rest from asking.
 
@@ -16,11 +16,10 @@ use std::{
 use tokio::time::{Instant, sleep};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{Tenant, underway::Underway};
+use super::{Attempt, Holder, Lock, SharedSignIns, Tenant, underway::Underway};
 use crate::{
     call::{CallError, Loss, Obstacle, Refusal, Untouched, Wait},
     id::AgentId,
-    replica::{Attempt, Holder, Leases, Lock},
     retcode::Kind,
     session::{Claim, NewSession, Session, StoreError},
 };
@@ -42,7 +41,7 @@ pub(super) struct SignInLock {
 }
 
 struct Held {
-    leases: Arc<dyn Leases>,
+    shared: Arc<dyn SharedSignIns>,
     agent: AgentId,
     attempt: Attempt,
     /// Another replica may have had the lock since.
@@ -67,8 +66,8 @@ impl Underway {
         untouched: &Untouched,
     ) -> Result<Locked, Obstacle> {
         let tenant = self.tenant.clone();
-        let Some(leases) = &tenant.leases else { return Ok(Locked::Ours(None)) };
-        let held = Held::new(leases, self);
+        let Some(shared) = tenant.sign_ins.shared() else { return Ok(Locked::Ours(None)) };
+        let held = Held::new(shared, self);
         let mut ours: Option<SignInLock> = None;
         loop {
             // Signing in twice is harmless; not being signed in is not.
@@ -119,7 +118,7 @@ impl Underway {
         refusal: &Refusal,
         refused: u64,
     ) -> Option<Arc<Session>> {
-        // Where Redis could not be asked for the lock, no session of another replica's comes either.
+        // Where the store could not be asked for the lock, no session of another replica's comes either.
         let held = self.lock.as_ref()?.held.clone();
         let tenant = self.tenant.clone();
         let kind = refusal.retcode.kind();
@@ -209,14 +208,14 @@ impl Tenant {
 // === impl Held ===
 
 impl Held {
-    fn new(leases: &Arc<dyn Leases>, call: &Underway) -> Arc<Self> {
+    fn new(shared: &Arc<dyn SharedSignIns>, call: &Underway) -> Arc<Self> {
         let attempt = Attempt::lasting(call.tenant.sign_in_max());
-        let (leases, agent) = (leases.clone(), call.agent);
-        Arc::new(Self { leases, agent, attempt, lost: AtomicBool::new(false) })
+        let (shared, agent) = (shared.clone(), call.agent);
+        Arc::new(Self { shared, agent, attempt, lost: AtomicBool::new(false) })
     }
 
     async fn renew(&self) -> Result<Lock, StoreError> {
-        let lock = self.leases.lock_sign_in(self.agent, self.attempt).await?;
+        let lock = self.shared.lock_sign_in(self.agent, self.attempt).await?;
         if lock.holder != Holder::Same {
             self.lost.store(true, Ordering::Relaxed);
         }
@@ -245,7 +244,7 @@ impl Drop for Asking<'_> {
         }
         let held = self.held.clone();
         self.tasks.spawn(async move {
-            let _unavailable = held.leases.unlock_sign_in(held.agent, held.attempt).await;
+            let _unavailable = held.shared.unlock_sign_in(held.agent, held.attempt).await;
         });
     }
 }
@@ -260,12 +259,12 @@ impl SignInLock {
         tenant.work.tasks.spawn(async move {
             let renewing = async {
                 loop {
-                    sleep(renewed.leases.time() / 3).await;
+                    sleep(renewed.shared.lock_time() / 3).await;
                     let _unavailable = renewed.renew().await;
                 }
             };
             over.run_until_cancelled(renewing).await;
-            let _unavailable = renewed.leases.unlock_sign_in(renewed.agent, renewed.attempt).await;
+            let _unavailable = renewed.shared.unlock_sign_in(renewed.agent, renewed.attempt).await;
         });
         Self { held, claim: Claim::default(), done }
     }

@@ -8,14 +8,14 @@ use tokio::{
 };
 use tracing::debug;
 
-use crate::replica::Leases;
+use super::SharedSignIns;
 
 /// Hands out moments, evenly spread: so many a second over all who share the limit.
 #[derive(Debug)]
 pub(super) struct RateLimit {
     interval: Duration,
     /// Where replicas take moments from one supply; `None`: there are no others.
-    shared: Option<Arc<dyn Leases>>,
+    shared: Option<Arc<dyn SharedSignIns>>,
     ahead: Mutex<Ahead>,
 }
 
@@ -38,9 +38,14 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 const LATE_MAX: Duration = Duration::from_millis(100);
 
 impl RateLimit {
-    pub(super) fn per_second(times: u32, shared: Option<Arc<dyn Leases>>) -> Self {
+    pub(super) fn per_second(times: u32, shared: Option<Arc<dyn SharedSignIns>>) -> Self {
         let interval = Duration::from_secs(1) / times.max(1);
         Self { interval, shared, ahead: Mutex::new(Ahead { next: Instant::now(), count: 0 }) }
+    }
+
+    /// Where replicas take moments from one supply; `None`: there are no others.
+    pub(super) fn shared(&self) -> Option<&Arc<dyn SharedSignIns>> {
+        self.shared.as_ref()
     }
 
     /// From one moment to the next.

@@ -2,15 +2,12 @@
 
 use std::{future::ready, sync::Arc, time::Duration};
 
-use tokio::time::Instant;
+use futures_util::future::BoxFuture;
 
-use super::Tenant;
-use crate::{
-    event::What,
-    id::AgentId,
-    replica::{Cause, Claimed, LeaseCounts, Polls, Roster},
-    session::{Origin, SessionState},
-};
+use super::{Cause, Claimed, LeaseCounts, Polls, Tenant, agents::Event, keeper::FirstPoll};
+use crate::{id::AgentId, session::Origin};
+
+const KEEPING_IS_OFF: &str = "keep.enabled is false";
 
 /// Of a lease, the part in which the first polls for agents taken over are begun.
 const SPREAD: u32 = 8;
@@ -27,55 +24,47 @@ impl Tenant {
     /// Keeps a session that was made here, unless another replica does, or nobody shall.
     pub(super) async fn begin_to_keep(self: &Arc<Self>, agent: AgentId) {
         if !self.config.keep.enabled {
-            self.enter(agent, SessionState::Unkept, "keep.enabled is false");
+            self.note(agent, Event::Unkept(KEEPING_IS_OFF));
             return;
         }
-        let Some(roster) = &self.roster else {
-            self.begin(agent, Cause::SignedIn);
-            return;
-        };
-        match roster.claim(agent, self).await {
+        match self.polls.claim(agent, self).await {
             Claimed::Here => {}
-            Claimed::Elsewhere => self.states.forget(agent),
+            Claimed::Elsewhere => self.note(agent, Event::Elsewhere),
             Claimed::Unknown => {
-                self.enter(agent, SessionState::Unkept, "the store does not say who polls");
+                self.note(agent, Event::Unkept("the store does not say who polls"));
             }
         }
     }
 
     /// Keeps a session again whose keeper has just ended, unless that is up to another replica.
     pub(super) fn keep_again(self: &Arc<Self>, agent: AgentId) {
-        match &self.roster {
-            Some(roster) => roster.resume(agent, self),
-            None => self.keepers.start(self, agent),
-        }
+        self.polls.resume(agent, self);
     }
 
     /// Notes that an agent's keeper has ended by itself.
     pub(super) fn keeper_ended(self: &Arc<Self>, agent: AgentId) {
-        if let Some(roster) = &self.roster {
-            roster.polls_ended(agent, self);
-        }
+        self.polls.polls_ended(agent, self);
     }
 
     /// Whether this replica may begin a poll for an agent whom it keeps.
     pub(super) fn may_poll(&self, agent: AgentId) -> bool {
-        self.roster.as_ref().is_none_or(|roster| roster.may_poll(agent))
+        self.polls.may_poll(agent)
     }
 
-    /// Whether one of several replicas keeps each session that they have made.
+    /// Whether one of several replicas keeps each session that they have made, so that agents are
+    /// handed over between them.
     pub fn is_kept_by_replicas(&self) -> bool {
-        self.roster.is_some() && self.config.keep.enabled
+        self.polls.is_shared()
     }
 
     /// Whether it is certain that no other replica keeps the agent's session.
     pub(super) fn is_sole_keeper(&self, agent: AgentId) -> bool {
-        self.roster.as_ref().is_none_or(|roster| roster.has_lease(agent))
+        self.polls.is_sole_owner(agent)
     }
 
     /// How the leases on the tenant's agents are doing.
     pub fn lease_counts(&self) -> LeaseCounts {
-        self.roster.as_ref().map(Roster::counts).unwrap_or_default()
+        self.polls.counts()
     }
 
     /// Whether an agent's events come in, here or at another replica.
@@ -84,32 +73,15 @@ impl Tenant {
             return state.is_polled();
         }
         let session = self.session(agent).await.ok().flatten();
-        self.roster.is_some()
-            && self.config.keep.enabled
+        self.is_kept_by_replicas()
             && session.is_some_and(|session| session.origin == Origin::SignedIn)
-    }
-
-    /// Tells an event that was fetched then to whoever watches, here and at other replicas.
-    pub(super) fn publish(&self, agent: AgentId, what: What, fetched: Instant) {
-        let untold = match &self.relay {
-            Some(relay) => relay.publish(agent, what, fetched).err(),
-            None => Some(what),
-        };
-        if let Some(what) = untold {
-            self.events.publish(agent, what, fetched);
-        }
     }
 
     /// Decides with the other replicas who polls whom, until the bridge begins to stop.
     pub fn share_polls(self: &Arc<Self>) {
-        if self.roster.is_none() || !self.config.keep.enabled {
-            return;
-        }
         let tenant = self.clone();
         self.work.tasks.spawn(async move {
-            if let Some(roster) = &tenant.roster {
-                tenant.stopping().run_until_cancelled(roster.run(&tenant)).await;
-            }
+            tenant.stopping().run_until_cancelled(tenant.polls.run(&tenant)).await;
         });
     }
 
@@ -133,58 +105,48 @@ impl Tenant {
         let spread = RESUMED_EVERY.saturating_mul(found.len().try_into().unwrap_or(u32::MAX));
         for agent in found {
             if self.config.keep.enabled {
-                self.enter(agent, SessionState::Kept, "found in the file of store.file");
-                self.keepers.take_over(self, agent, spread.min(RESUMED_WITHIN));
+                let first_poll = FirstPoll::OfAnother(spread.min(RESUMED_WITHIN));
+                self.keep(agent, "found in the file of store.file", first_poll);
             } else {
-                self.enter(agent, SessionState::Unkept, "keep.enabled is false");
+                self.note(agent, Event::Unkept(KEEPING_IS_OFF));
             }
         }
     }
 
     /// Hands the agents over to other replicas, once the polls under way have been answered.
     pub async fn hand_over(self: &Arc<Self>) {
-        if let Some(roster) = &self.roster {
-            roster.leave(self).await;
-        }
-    }
-
-    /// Whether there are other replicas to hand agents over to.
-    pub fn is_shared(&self) -> bool {
-        self.roster.is_some()
+        self.polls.leave(self).await;
     }
 }
 
 impl Polls for Arc<Tenant> {
-    async fn is_wanted(&self, agent: AgentId) -> bool {
-        let session = self.session(agent).await.ok().flatten();
-        session.is_some_and(|session| session.origin == Origin::SignedIn)
+    fn is_wanted(&self, agent: AgentId) -> BoxFuture<'_, bool> {
+        Box::pin(async move {
+            let session = self.session(agent).await.ok().flatten();
+            session.is_some_and(|session| session.origin == Origin::SignedIn)
+        })
     }
 
     fn begin(&self, agent: AgentId, cause: Cause) {
         match cause {
-            Cause::SignedIn => {
-                self.enter(agent, SessionState::Kept, "signed in");
-                self.keepers.start(self, agent);
-            }
+            Cause::SignedIn => self.keep(agent, "signed in", FirstPoll::AtOnce),
             Cause::TakenOver => {
-                self.enter(agent, SessionState::Kept, "kept here from now on");
                 // Hundreds come from a replica that is gone, each with a connection to open.
-                let lease = self.leases.as_ref().map(|leases| leases.time());
-                self.keepers.take_over(self, agent, lease.unwrap_or_default() / SPREAD);
+                let first_poll = FirstPoll::OfAnother(self.polls.lease() / SPREAD);
+                self.keep(agent, "kept here from now on", first_poll);
             }
         }
     }
 
     fn finish(&self, agent: AgentId) -> bool {
-        self.keepers.finish(agent)
+        !self.agents.apply(agent, Event::Finish).is_kept
     }
 
     fn stop(&self, agent: AgentId) {
-        self.keepers.stop(agent);
-        self.states.forget(agent);
+        self.note(agent, Event::Stopped);
     }
 
     fn is_polling(&self, agent: AgentId) -> bool {
-        self.keepers.is_keeping(agent)
+        self.agents.is_kept(agent)
     }
 }

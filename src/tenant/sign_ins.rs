@@ -23,8 +23,8 @@ use tokio::{
 
 use self::queue::Queue;
 pub(super) use self::wait::Moment;
-use super::{Tenant, rate_limit::RateLimit};
-use crate::{call::Obstacle, config, id::AgentId, replica::Leases};
+use super::{SharedSignIns, Tenant, rate_limit::RateLimit};
+use crate::{call::Obstacle, config, id::AgentId};
 
 /// A tenant's queue of automatic sign-ins.
 #[derive(Debug)]
@@ -36,8 +36,6 @@ pub(super) struct SignIns {
     /// Places for sign-ins under way; the rest of the requests is left to other calls.
     places: Arc<Semaphore>,
     places_max: usize,
-    /// Whether other replicas may sign an agent in who waits here.
-    has_replicas: bool,
 }
 
 #[derive(Debug)]
@@ -98,9 +96,8 @@ pub struct SignInQueue {
 // === impl SignIns ===
 
 impl SignIns {
-    pub(super) fn new(config: &config::Tenant, leases: Option<Arc<dyn Leases>>) -> Self {
-        let has_replicas = leases.is_some();
-        let rate = RateLimit::per_second(config.keep.sign_ins_per_second, leases);
+    pub(super) fn new(config: &config::Tenant, shared: Option<Arc<dyn SharedSignIns>>) -> Self {
+        let rate = RateLimit::per_second(config.keep.sign_ins_per_second, shared);
         let queue = Queue::new(rate.interval());
         // Calls for agents who are back already want places, too.
         let places_max = (config.limits.requests.get() * 3 / 4).max(1);
@@ -110,8 +107,12 @@ impl SignIns {
             rate,
             places: Arc::new(Semaphore::new(places_max)),
             places_max,
-            has_replicas,
         }
+    }
+
+    /// By which replicas agree on who signs an agent in; `None`: there are no others.
+    pub(super) fn shared(&self) -> Option<&Arc<dyn SharedSignIns>> {
+        self.rate.shared()
     }
 
     /// Whether this session of the agent's is known not to work, and a better one is asked for.

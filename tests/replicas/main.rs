@@ -1,6 +1,7 @@
 //! Several replicas, each a process of its own, with one Redis and one simulated gateway; and a
 //! single process that starts again.
 
+#![cfg(feature = "cluster")]
 #![expect(
     clippy::expect_used,
     clippy::panic,

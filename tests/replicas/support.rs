@@ -7,10 +7,11 @@ use std::{
 
 use ccgateway_bridge::{
     client::Channel,
+    cluster::{Shared, SharedStore},
     config,
     id::{AgentId, DEFAULT_AGENT_IDS, TenantId},
     rpc::proto::agent_state_client::AgentStateClient,
-    session::{SessionStore as _, Shared, SharedStore},
+    session::SessionStore as _,
 };
 use ccgateway_sim::{Interface, Options, Simulator};
 use ccgateway_test_support::{

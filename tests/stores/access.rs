@@ -3,11 +3,14 @@
 use std::time::Duration;
 
 use ccgateway_bridge::{
+    cluster::{
+        EventStream as _, LeaseRequest, Leases as _,
+        redis::{LinkError, LinkState},
+    },
     config::{Redis, RedisTls, Topology},
-    event::{EventStream as _, News, SessionChange, What},
-    redis::{LinkError, LinkState},
-    replica::{Attempt, LeaseRequest},
+    event::{News, SessionChange, What},
     session::{SessionState, SessionStore as _},
+    tenant::{Attempt, SharedSignIns as _},
 };
 use ccgateway_test_support::{Certificate, RedisServer};
 use tempfile::TempDir;

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use ccgateway_bridge::{
+    cluster::{Shared, redis::LinkState},
     config::Topology,
-    redis::LinkState,
-    session::{SessionStore as _, Shared},
+    session::SessionStore as _,
 };
 use ccgateway_test_support::RedisServer;
 

@@ -7,10 +7,11 @@ use std::{
 };
 
 use ccgateway_bridge::{
+    cluster::SharedStore,
     id::{AgentId, TenantId},
     session::{
         Claim, EmbeddedStore, Guid, NewSession, Origin, Reservation, Session, SessionFuture,
-        SessionStore, SharedStore, StoreError, StoreFuture,
+        SessionStore, StoreError, StoreFuture,
     },
 };
 use ccgateway_test_support::RedisServer;

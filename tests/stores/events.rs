@@ -3,8 +3,9 @@
 use std::{num::NonZeroUsize, sync::Arc, time::Duration};
 
 use ccgateway_bridge::{
+    cluster::{StreamRelay, encode},
     config,
-    event::{Agents, Event, Events, GatewayEvent, Relay, SessionChange, Watch, What, encode},
+    event::{Agents, Event, Events, GatewayEvent, Relay as _, SessionChange, Watch, What},
     session::SessionState,
 };
 use ccgateway_test_support::RedisServer;
@@ -18,7 +19,7 @@ use crate::support::{Replica, agent, eventually, tenant};
 /// A replica's events, and what tells them.
 struct Told {
     events: Arc<Events>,
-    relay: Relay,
+    relay: StreamRelay,
     work: JoinHandle<()>,
     /// Its link goes with it.
     _replica: Replica,
@@ -32,7 +33,7 @@ impl Told {
         let limits = config::Events { kept, kept_bytes, watches: kept };
         let events = Arc::new(Events::numbered_elsewhere(limits));
         let stream = Arc::new(replica.shared.events(&tenant(), kept.get()));
-        let (relay, work) = Relay::new(stream, events.clone(), kept.get());
+        let (relay, work) = StreamRelay::new(stream, events.clone(), kept.get());
         let work = tokio::spawn(work);
         relay.ready().await;
         Self { events, relay, work, _replica: replica }

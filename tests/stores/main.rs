@@ -1,6 +1,7 @@
 //! Where sessions are kept: what every store promises, and what replicas that share one promise,
 //! each with a Redis of its own (see `redis`).
 
+#![cfg(feature = "cluster")]
 #![expect(
     clippy::expect_used,
     clippy::unwrap_used,

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use ccgateway_bridge::tenant::SharedSignIns as _;
 use ccgateway_test_support::RedisServer;
 use tokio::time::Instant;
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use ccgateway_bridge::{
-    redis::LinkState,
+    cluster::redis::LinkState,
     session::{SessionStore as _, StoreError},
 };
 use ccgateway_test_support::RedisServer;

@@ -1,10 +1,9 @@
 //! A Redis that answers, and does not do as it is asked.
 
 use ccgateway_bridge::{
+    cluster::{LeaseRequest, Leases as _, redis::LinkState},
     config::{Sentinel, Topology},
-    redis::LinkState,
-    replica::LeaseRequest,
-    session::{SessionStore as _, StoreError},
+    session::{SessionStore as _, StoreError, StoreState},
 };
 use ccgateway_test_support::RedisServer;
 
@@ -28,7 +27,7 @@ fn told(replica: &Replica) -> (&'static str, String) {
         LinkState::Down(error) => error.to_string(),
         LinkState::Unused | LinkState::Up => String::new(),
     };
-    (state.as_str(), words)
+    (StoreState::from(state).as_str(), words)
 }
 
 #[tokio::test]

@@ -3,10 +3,11 @@
 use std::{num::NonZeroUsize, sync::Arc, time::Duration};
 
 use ccgateway_bridge::{
+    cluster::{Shared, SharedStore},
     config::{self, Redis, RedisNode, RedisTimeouts, Topology, WhenAway},
     id::{AgentId, DEFAULT_AGENT_IDS, TenantId},
     keyring::EncryptionKey,
-    session::{Cookies, Guid, NewSession, Origin, Session, SessionStore, Shared, SharedStore},
+    session::{Cookies, Guid, NewSession, Origin, Session, SessionStore},
 };
 use ccgateway_test_support::{RedisServer, until_within};
 use http::HeaderValue;

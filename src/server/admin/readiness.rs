@@ -9,11 +9,9 @@ use std::{
 use http::StatusCode;
 
 use crate::{
-    redis::{Link, LinkState},
-    replica::LeaseCounts,
     server::entrance::Entrance,
-    session::{FileState, SessionFile, Stores},
-    tenant::{SignInQueue, StateCount, TakenOver, Tenant, Tenants, Usage},
+    session::{StoreState, StoreView, Stores},
+    tenant::{LeaseCounts, SignInQueue, StateCount, TakenOver, Tenant, Tenants, Usage},
 };
 
 /// Whether calls should be sent here.
@@ -121,22 +119,20 @@ impl Readiness {
 
     /// A line on what outlives the process.
     fn store(&self) -> String {
-        match self.stores.file().map(SessionFile::state) {
-            None => {}
-            Some(FileState::Up) => return "store: up\n".to_owned(),
-            Some(FileState::Down(error)) => {
-                return format!("store: down, {error}; sessions are in memory alone\n");
-            }
-        }
-        match self.stores.link().map(Link::state) {
-            None => String::new(),
-            Some(LinkState::Unused) => "store: not asked yet\n".to_owned(),
-            Some(LinkState::Up) => "store: up\n".to_owned(),
-            Some(LinkState::Refusing(refusal)) => {
-                let (what, advice) = (refusal.scope(), refusal.advice());
+        let Some(StoreView { state, file_bytes, .. }) = self.stores.view() else {
+            return String::new();
+        };
+        match state {
+            StoreState::Unused => "store: not asked yet\n".to_owned(),
+            StoreState::Up => "store: up\n".to_owned(),
+            StoreState::Refusing(refusal) => {
+                let (what, advice) = (refusal.scope, refusal.advice);
                 format!("store: refuses {what}, {refusal}; {advice}\n")
             }
-            Some(LinkState::Down(error)) => format!("store: down, {error}\n"),
+            StoreState::Down(error) if file_bytes.is_some() => {
+                format!("store: down, {error}; sessions are in memory alone\n")
+            }
+            StoreState::Down(error) => format!("store: down, {error}\n"),
         }
     }
 

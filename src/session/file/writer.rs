@@ -275,7 +275,7 @@ impl Inner {
         for slot in &self.slots {
             slot.local.tidy();
             slot.shelf.tidy();
-            known += slot.local.len() + slot.shelf.all().len();
+            known += slot.local.sessions() + slot.shelf.all().len();
         }
         if database.rows()? != known as u64 {
             database.write(&self.everything(), Rest::Goes)?;

@@ -96,7 +96,7 @@ impl Underway {
     ) -> Result<Option<Moment>, Obstacle> {
         let tenant = self.tenant.clone();
         let newer = async {
-            if !tenant.sign_ins.has_replicas {
+            if tenant.sign_ins.shared().is_none() {
                 return pending().await;
             }
             loop {

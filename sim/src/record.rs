@@ -1,0 +1,253 @@
+//! Everything the gateway keeps of one agent: session, state, events, open calls.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use tokio::{sync::Notify, time::Instant};
+
+use super::{
+    agent::{Event, Refused},
+    interface::Interface,
+    options::{Options, Polls},
+    previous_session::PreviousSession,
+    recovery::SwitchOver,
+    retcode::Retcode,
+    session::{Session, Standing},
+    sign_in::SignIn,
+    state_machine::StateMachine,
+    view::AgentView,
+};
+
+/// What is kept of one agent.
+#[derive(Debug)]
+pub(super) struct AgentRecord {
+    pub(super) state_machine: StateMachine,
+    pub(super) session: Option<Session>,
+    previous: Option<PreviousSession>,
+    /// While it lasts, nothing is done for the agent.
+    switch_over: Option<SwitchOver>,
+    /// Events whose call has not been answered yet: events follow the answer.
+    held: Vec<Event>,
+    queue: VecDeque<Event>,
+    /// Calls that have not been answered yet.
+    open: Vec<Interface>,
+    /// Wakes a poll that waits.
+    pub(super) changed: Arc<Notify>,
+    /// Wakes a poll for all agents.
+    any_changed: Arc<Notify>,
+}
+
+// === impl AgentRecord ===
+
+impl AgentRecord {
+    pub(super) fn new(any_changed: Arc<Notify>) -> Self {
+        Self {
+            state_machine: StateMachine::signed_out(),
+            session: None,
+            previous: None,
+            switch_over: None,
+            held: Vec::new(),
+            queue: VecDeque::new(),
+            open: Vec::new(),
+            changed: Arc::default(),
+            any_changed,
+        }
+    }
+
+    pub(super) fn view(&self) -> AgentView {
+        AgentView::new(&self.state_machine, self.session.as_ref(), self.queue.len())
+    }
+
+    /// Does what is due by now: nothing in the gateway runs on a timer of its own.
+    pub(super) fn settle(&mut self, options: &Options) {
+        let now = Instant::now();
+        if let Some(over) = self.switch_over.take_if(|over| over.ends <= now) {
+            self.recover(over);
+        }
+        if let Some(event) = self.state_machine.rest_timeout(now) {
+            self.hold(vec![event]);
+            self.release(options);
+        }
+        let limit = options.idle_sign_out.map(|limit| options.real(limit));
+        let idle = self.switch_over.is_none()
+            && self.session.as_ref().is_some_and(|session| {
+                limit.is_some_and(|limit| now - session.last_heartbeat >= limit)
+            });
+        if idle {
+            self.end_session(options, true);
+        }
+    }
+
+    /// Whether a request's Guid is the agent's.
+    pub(super) fn standing(&self, guid: &str, options: &Options) -> Standing {
+        let now = self.session.as_ref();
+        match now.map_or(Standing::Unknown, |s| s.standing(guid, options)) {
+            Standing::Unknown => self.previous_standing(guid, options),
+            standing => standing,
+        }
+    }
+
+    /// Starts a session in place of the present one, if any. Its events are held.
+    pub(super) fn begin_session(
+        &mut self,
+        number: u64,
+        sign_in: &SignIn,
+        options: &Options,
+    ) -> &Session {
+        if !options.keep_events {
+            self.queue.clear();
+            self.held.clear();
+        }
+        if let Some(previous) = self.session.take() {
+            let told = options.take_over_event.then(|| Event::shutdown(&previous.login_time));
+            // Who polls for all agents need not hold the previous session's Guid.
+            let (farewell, queued) =
+                if options.polls == Polls::All { (None, told) } else { (told, None) };
+            self.held.extend(queued);
+            self.previous = Some(PreviousSession::taken_over(previous, farewell));
+        }
+        let (state_machine, events) = StateMachine::begin(sign_in.status);
+        self.state_machine = state_machine;
+        self.held.extend(events);
+        self.switch_over = None;
+        // Wakes the previous session's poll, which has to end and is no obstacle to the next one.
+        self.open.retain(|interface| *interface != Interface::Poll);
+        self.wake();
+        self.session.insert(Session::begin(number, sign_in, options))
+    }
+
+    /// Ends the session; `announced` by the event that tells of it (`cec_07_1402`).
+    pub(super) fn end_session(&mut self, options: &Options, announced: bool) {
+        let Some(session) = self.session.take() else {
+            return;
+        };
+        self.state_machine = StateMachine::signed_out();
+        if announced {
+            self.hold(vec![Event::shutdown(&session.login_time)]);
+        }
+        self.previous = Some(PreviousSession::signed_out(session));
+        self.release(options);
+    }
+
+    /// An inspector makes the agent busy; the event does not wait for the inspector's answer.
+    pub(super) fn force_busy(&mut self, options: &Options) -> Result<(), Refused> {
+        let events = self.state_machine.force_busy(options)?;
+        self.hold(events);
+        self.release(options);
+        Ok(())
+    }
+
+    /// An inspector makes the agent idle.
+    pub(super) fn force_idle(&mut self, options: &Options) -> Result<(), Refused> {
+        let events = self.state_machine.force_idle(options)?;
+        self.hold(events);
+        self.release(options);
+        Ok(())
+    }
+
+    /// Begins a switch-over; whether there is a session that it concerns.
+    pub(super) fn switch_over(&mut self, over: SwitchOver) -> bool {
+        if self.session.is_none() {
+            return false;
+        }
+        self.switch_over = Some(over);
+        // Wakes the poll, which has to end.
+        self.wake();
+        true
+    }
+
+    fn recover(&mut self, over: SwitchOver) {
+        let Some(mut session) = self.session.take() else {
+            return;
+        };
+        if let Some(code) = over.recovery.code() {
+            self.state_machine = StateMachine::signed_out();
+            self.previous = Some(PreviousSession::lost(session, code));
+            return;
+        }
+        // Nobody could poll until now.
+        session.last_heartbeat = over.ends;
+        self.session = Some(session);
+    }
+
+    /// Refuses what comes during a switch-over (`cec_07_0580`).
+    pub(super) fn at_hand(&self) -> Result<(), Refused> {
+        match self.switch_over {
+            Some(_) => Err(Refused(Retcode::SwitchingOver.into())),
+            None => Ok(()),
+        }
+    }
+
+    /// Keeps events back until their call is answered.
+    pub(super) fn hold(&mut self, events: Vec<Event>) {
+        self.held.extend(events);
+    }
+
+    /// Lets the events that were held back be polled.
+    pub(super) fn release(&mut self, options: &Options) {
+        self.queue.extend(self.held.drain(..));
+        while self.queue.len() > options.event_queue {
+            tracing::warn!("an agent's event queue is full, the oldest event is dropped");
+            self.queue.pop_front();
+        }
+        self.wake();
+    }
+
+    pub(super) fn next_event(&mut self) -> Option<Event> {
+        self.queue.pop_front()
+    }
+
+    /// All events that wait, in their order.
+    pub(super) fn take_events(&mut self) -> impl Iterator<Item = Event> + '_ {
+        self.queue.drain(..)
+    }
+
+    /// The node that the agent is or was last signed in to.
+    pub(super) fn node(&self) -> Option<u64> {
+        let previous = || self.previous.as_ref().map(PreviousSession::node);
+        self.session.as_ref().map(Session::node).or_else(previous)
+    }
+
+    /// An event for somebody whose session has ended: how else would they learn of it (inferred)?
+    pub(super) fn farewell(&mut self, guid: &str, options: &Options) -> Option<Event> {
+        match self.previous_standing(guid, options) {
+            Standing::TakenOver => self.previous.as_mut()?.take_farewell(),
+            Standing::Ended if self.session.is_none() => self.next_event(),
+            _ => None,
+        }
+    }
+
+    /// The open call that forbids another one of `interface` (`cec_07_1202`, `cec_07_1219`).
+    pub(super) fn obstacle(&self, interface: Interface) -> Option<Interface> {
+        let polls = interface == Interface::Poll;
+        self.open.iter().copied().find(|open| {
+            (interface.changes_state() && open.changes_state())
+                || (polls && *open == Interface::Poll)
+        })
+    }
+
+    pub(super) fn open(&mut self, interface: Interface) {
+        self.open.push(interface);
+    }
+
+    pub(super) fn close(&mut self, interface: Interface) {
+        if let Some(at) = self.open.iter().position(|open| *open == interface) {
+            self.open.swap_remove(at);
+        }
+    }
+
+    /// The present session, or the refusal for agents who have none.
+    pub(super) fn signed_in(&mut self, options: &Options) -> Result<&mut Session, Refused> {
+        let refused = || Refused(options.codes.not_signed_in.clone());
+        self.session.as_mut().ok_or_else(refused)
+    }
+
+    fn wake(&self) {
+        self.changed.notify_waiters();
+        self.any_changed.notify_waiters();
+    }
+
+    fn previous_standing(&self, guid: &str, options: &Options) -> Standing {
+        let previous = self.previous.as_ref();
+        previous.map_or(Standing::Unknown, |previous| previous.standing(guid, options))
+    }
+}

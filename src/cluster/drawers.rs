@@ -1,0 +1,74 @@
+//! What replicas tell each other of passwords, in the Redis that they share.
+
+use std::time::Duration;
+
+use ::redis::cmd;
+use futures_util::future::BoxFuture;
+use tracing::debug;
+
+use super::redis::{Keys, Link, LinkError, LinkState, Repeat};
+use crate::{
+    id::{AgentId, TenantId},
+    session::{Drawer, Drawers},
+};
+
+/// The drawers of a tenant's agents, each a key with a time to live.
+pub(super) struct RedisDrawers {
+    tenant: TenantId,
+    link: Link,
+    keys: Keys,
+}
+
+impl RedisDrawers {
+    pub(super) fn new(tenant: TenantId, link: Link, keys: Keys) -> Self {
+        Self { tenant, link, keys }
+    }
+
+    fn key(&self, drawer: Drawer, agent: AgentId) -> String {
+        self.keys.of(drawer.name(), agent)
+    }
+
+    /// The answer, unless Redis is known to be down: nobody is to wait for it then.
+    async fn asked<T>(&self, question: impl Future<Output = Result<T, LinkError>>) -> Option<T> {
+        if matches!(self.link.state(), LinkState::Down(_)) {
+            return None;
+        }
+        let unavailable = |error: &LinkError| {
+            debug!(ccgw.tenant.id = %self.tenant, %error, "what replicas share of passwords is not at hand");
+        };
+        question.await.inspect_err(unavailable).ok()
+    }
+}
+
+impl Drawers for RedisDrawers {
+    fn put(
+        &self,
+        drawer: Drawer,
+        agent: AgentId,
+        sealed: Vec<u8>,
+        time: Duration,
+    ) -> BoxFuture<'_, ()> {
+        Box::pin(async move {
+            let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+            let mut set = cmd("SET");
+            set.arg(self.key(drawer, agent)).arg(sealed).arg("PX").arg(millis);
+            self.asked(self.link.command::<()>(&set, Repeat::Once)).await;
+        })
+    }
+
+    fn get(&self, drawer: Drawer, agent: AgentId) -> BoxFuture<'_, Option<Vec<u8>>> {
+        Box::pin(async move {
+            let mut get = cmd("GET");
+            get.arg(self.key(drawer, agent));
+            self.asked(self.link.command::<Option<Vec<u8>>>(&get, Repeat::Once)).await?
+        })
+    }
+
+    fn remove(&self, drawer: Drawer, agent: AgentId) -> BoxFuture<'_, ()> {
+        Box::pin(async move {
+            let mut delete = cmd("DEL");
+            delete.arg(self.key(drawer, agent));
+            self.asked(self.link.command::<u64>(&delete, Repeat::Once)).await;
+        })
+    }
+}

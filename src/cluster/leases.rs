@@ -1,0 +1,333 @@
+//! Leases in the Redis that replicas share.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+use super::{
+    Census, LeaseRequest, Leases, ReplicaId, Voices,
+    redis::{Call, Keys, Link, LinkError, Repeat, Script},
+};
+use crate::{
+    id::{AGENT_IDS_ANY, AgentId},
+    session::{StoreError, StoreFuture},
+    tenant::{Attempt, Holder, Lock, Moments, SharedSignIns},
+};
+
+/// A tenant's leases, for one replica.
+#[derive(Debug)]
+pub struct RedisLeases {
+    me: ReplicaId,
+    link: Link,
+    keys: Keys,
+    time: Duration,
+    voices: Arc<Voices>,
+    census: Script,
+    hold: Script,
+    release: Script,
+    lock: Script,
+    unlock: Script,
+    moments: Script,
+    /// By the last census.
+    replicas: AtomicU32,
+}
+
+/// Redis' own clock counts, so that replicas whose clocks differ agree on who is alive.
+const CENSUS: &str = "
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+redis.call('ZADD', KEYS[1], now + ARGV[2], ARGV[1])
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
+redis.call('PEXPIRE', KEYS[1], ARGV[2] * 10)
+return {redis.call('ZRANGE', KEYS[1], 0, -1), redis.call('SMEMBERS', KEYS[2])}
+";
+/// A lease is `<replica>:<number>`, with the number of the latest request that took or renewed it.
+/// Earlier versions write the replica alone.
+const HOLD: &str = "
+local held = {}
+for place, key in ipairs(KEYS) do
+  local owner, since = string.match(redis.call('GET', key) or '', '^(%x+):?(%d*)$')
+  if not owner or owner == ARGV[1] then
+    local number = math.max(tonumber(since) or 0, tonumber(ARGV[3]))
+    redis.call('SET', key, ARGV[1] .. ':' .. string.format('%d', number), 'PX', ARGV[2])
+    held[#held + 1] = place
+  end
+end
+return held
+";
+const RELEASE: &str = "
+for _, key in ipairs(KEYS) do
+  local owner, since = string.match(redis.call('GET', key) or '', '^(%x+):?(%d*)$')
+  if owner == ARGV[1] and (tonumber(since) or 0) < tonumber(ARGV[2]) then
+    redis.call('DEL', key)
+  end
+end
+redis.call('PUBLISH', ARGV[3], ARGV[4])
+return 0
+";
+/// What the replicas of a tenant tell each other, where they tell changes of sessions, when leases are
+/// free or about to be. Earlier versions take it for a record that they cannot read.
+pub(crate) const ROSTER_NEWS: &str = "roster";
+/// Beside the lock, which may be lost while its holder waits for the gateway, it is written down
+/// whose sign-ins are under way, with the time until which that is believed.
+const LOCK: &str = "
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now)
+local owner = redis.call('GET', KEYS[1])
+local holder = 2
+if owner == ARGV[1] then holder = 1 elseif not owner then holder = 0 end
+if holder < 2 then
+  redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+  redis.call('ZADD', KEYS[2], now + ARGV[3], ARGV[1])
+  redis.call('PEXPIRE', KEYS[2], ARGV[3])
+end
+local others = 0
+for _, attempt in ipairs(redis.call('ZRANGE', KEYS[2], 0, -1)) do
+  if attempt ~= ARGV[1] then others = others + 1 end
+end
+return {holder, others, redis.call('HGET', KEYS[3], 'version') or '0'}
+";
+const UNLOCK: &str = "
+if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end
+redis.call('ZREM', KEYS[2], ARGV[1])
+return 0
+";
+
+/// The key holds when the next moment is, in microseconds of Redis' own clock. A replica that ends
+/// without using its moments costs the others no more than ARGV[3] of time.
+const MOMENTS: &str = "
+local time = redis.call('TIME')
+local now = time[1] * 1000000 + time[2]
+local interval, ahead_max = tonumber(ARGV[2]), tonumber(ARGV[3])
+local next = math.max(tonumber(redis.call('GET', KEYS[1]) or '0') or 0, now)
+local ahead = next - now
+-- Nobody takes moments that are further ahead: the clock has been set back.
+if ahead > ahead_max + interval then
+  next = now
+  ahead = 0
+end
+if ahead > ahead_max then return {0, ahead - ahead_max} end
+local count = math.min(tonumber(ARGV[1]), math.floor((ahead_max - ahead) / interval) + 1)
+redis.call('SET', KEYS[1], string.format('%.0f', next + count * interval), 'PX', 60000)
+return {count, ahead}
+";
+/// How far ahead moments may be taken.
+const MOMENTS_AHEAD: Duration = Duration::from_millis(500);
+
+impl RedisLeases {
+    /// The leases of the tenant whose keys these are; each lasts for `time`. What replicas call out is
+    /// heard by `voices`.
+    pub fn new(me: ReplicaId, link: Link, keys: Keys, time: Duration, voices: Arc<Voices>) -> Self {
+        let [census, hold, release] = [CENSUS, HOLD, RELEASE].map(Script::new);
+        let [lock, unlock] = [LOCK, UNLOCK].map(Script::new);
+        let (moments, replicas) = (Script::new(MOMENTS), AtomicU32::new(1));
+        Self {
+            me,
+            link,
+            keys,
+            time,
+            voices,
+            census,
+            hold,
+            release,
+            lock,
+            unlock,
+            moments,
+            replicas,
+        }
+    }
+
+    async fn ask(&self) -> Result<Census, LinkError> {
+        let replicas = self.keys.named("replicas");
+        let call = self.census.on(replicas).key(self.keys.kept());
+        let call = call.arg(self.me.to_string()).arg(millis(self.time));
+        let (replicas, agents): (Vec<String>, Vec<String>) =
+            self.link.script(&call, Repeat::Once).await?;
+        let alive = u32::try_from(replicas.len()).unwrap_or(u32::MAX);
+        self.replicas.store(alive.max(1), Ordering::Relaxed);
+        Ok(census(&replicas, &agents))
+    }
+
+    /// Without the script, which Redis refuses as a whole where it has no memory left.
+    async fn read(&self) -> Result<Census, LinkError> {
+        let mut read = ::redis::pipe();
+        read.cmd("ZRANGE").arg(self.keys.named("replicas")).arg(0).arg(-1);
+        read.cmd("SMEMBERS").arg(self.keys.kept());
+        let (replicas, agents): (Vec<String>, Vec<String>) =
+            self.link.pipeline(&read, Repeat::Once).await?;
+        Ok(census(&replicas, &agents))
+    }
+
+    async fn take(
+        &self,
+        agents: Vec<AgentId>,
+        LeaseRequest(number): LeaseRequest,
+    ) -> Result<Vec<AgentId>, LinkError> {
+        let Some(call) = self.on_leases(&self.hold, &agents) else { return Ok(Vec::new()) };
+        let call = call.arg(self.me.to_string()).arg(millis(self.time)).arg(number);
+        let places: Vec<usize> = self.link.script(&call, Repeat::Once).await?;
+        let agent = |place: usize| agents.get(place.checked_sub(1)?).copied();
+        Ok(places.into_iter().filter_map(agent).collect())
+    }
+
+    async fn taken(&self, agents: Vec<AgentId>) -> Result<Vec<(AgentId, ReplicaId)>, LinkError> {
+        if agents.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut read = ::redis::pipe();
+        for agent in &agents {
+            read.cmd("GET").arg(self.keys.of("lease", agent));
+        }
+        let owners: Vec<Option<String>> = self.link.pipeline(&read, Repeat::Once).await?;
+        let taken = agents.into_iter().zip(owners).filter_map(|(agent, lease)| {
+            let lease = lease?;
+            let owner = ReplicaId::parse(lease.split(':').next()?)?;
+            (owner != self.me).then_some((agent, owner))
+        });
+        Ok(taken.collect())
+    }
+
+    async fn give_back(
+        &self,
+        agents: Vec<AgentId>,
+        LeaseRequest(number): LeaseRequest,
+    ) -> Result<(), LinkError> {
+        let Some(call) = self.on_leases(&self.release, &agents) else { return Ok(()) };
+        let call = call.arg(self.me.to_string()).arg(number);
+        let call = call.arg(self.keys.changed()).arg(ROSTER_NEWS);
+        let _zero: u8 = self.link.script(&call, Repeat::Once).await?;
+        Ok(())
+    }
+
+    fn on_leases<'a>(&self, script: &'a Script, agents: &[AgentId]) -> Option<Call<'a>> {
+        let mut keys = agents.iter().map(|agent| self.keys.of("lease", agent));
+        let first = keys.next()?;
+        Some(keys.fold(script.on(first), Call::key))
+    }
+
+    async fn lock(&self, agent: AgentId, attempt: Attempt) -> Result<Lock, LinkError> {
+        let call = self.on_sign_in(&self.lock, agent).key(self.keys.session(agent));
+        let call = call.arg(attempt.to_string()).arg(millis(self.time));
+        let call = call.arg(millis(attempt.time().max(self.time)));
+        let (holder, others, stored): (u8, usize, u64) =
+            self.link.script(&call, Repeat::Once).await?;
+        let holder = match holder {
+            0 => Holder::New,
+            1 => Holder::Same,
+            _ => Holder::Other,
+        };
+        Ok(Lock { holder, others, stored })
+    }
+
+    async fn unlock(&self, agent: AgentId, attempt: Attempt) -> Result<(), LinkError> {
+        let call = self.on_sign_in(&self.unlock, agent).arg(attempt.to_string());
+        let _zero: u8 = self.link.script(&call, Repeat::Once).await?;
+        Ok(())
+    }
+
+    async fn take_moments(&self, count: u32, interval: Duration) -> Result<Moments, LinkError> {
+        let call = self.moments.on(self.keys.named("sign-in-moments")).arg(count);
+        let call = call.arg(interval.as_micros().max(1).to_string());
+        let call = call.arg(MOMENTS_AHEAD.as_micros().to_string());
+        // Never again after a broken connection: moments that were taken twice are lost.
+        let (count, wait): (u32, u64) = self.link.script(&call, Repeat::Never).await?;
+        Ok(Moments { count, wait: Duration::from_micros(wait) })
+    }
+
+    fn on_sign_in<'a>(&self, script: &'a Script, agent: AgentId) -> Call<'a> {
+        script.on(self.keys.of("sign-in", agent)).key(self.keys.of("signing-in", agent))
+    }
+}
+
+impl Leases for RedisLeases {
+    fn time(&self) -> Duration {
+        self.time
+    }
+
+    fn census(&self) -> StoreFuture<'_, Census> {
+        Box::pin(async { self.ask().await.map_err(StoreError::from) })
+    }
+
+    fn look(&self) -> StoreFuture<'_, Census> {
+        Box::pin(async { self.read().await.map_err(StoreError::from) })
+    }
+
+    fn call_out(&self) -> StoreFuture<'_, ()> {
+        Box::pin(async {
+            let mut tell = ::redis::cmd("PUBLISH");
+            tell.arg(self.keys.changed()).arg(Voices::words(self.me));
+            let told = self.link.command::<u64>(&tell, Repeat::Once).await;
+            told.map(drop).map_err(StoreError::from)
+        })
+    }
+
+    fn heard(&self) -> HashMap<ReplicaId, Instant> {
+        self.voices.last()
+    }
+
+    fn hold(&self, agents: Vec<AgentId>, request: LeaseRequest) -> StoreFuture<'_, Vec<AgentId>> {
+        Box::pin(async move { self.take(agents, request).await.map_err(StoreError::from) })
+    }
+
+    fn held_by_others(&self, agents: Vec<AgentId>) -> StoreFuture<'_, Vec<(AgentId, ReplicaId)>> {
+        Box::pin(async move { self.taken(agents).await.map_err(StoreError::from) })
+    }
+
+    fn release(&self, agents: Vec<AgentId>, request: LeaseRequest) -> StoreFuture<'_, ()> {
+        Box::pin(async move { self.give_back(agents, request).await.map_err(StoreError::from) })
+    }
+
+    fn leave(&self) -> StoreFuture<'_, ()> {
+        Box::pin(async {
+            let mut remove = ::redis::cmd("ZREM");
+            remove.arg(self.keys.named("replicas")).arg(self.me.to_string());
+            self.link.command::<u8>(&remove, Repeat::Once).await.map_err(StoreError::from)?;
+            let mut tell = ::redis::cmd("PUBLISH");
+            tell.arg(self.keys.changed()).arg(ROSTER_NEWS);
+            // Who does not hear of it sees it in its next turn.
+            let _unheard = self.link.command::<u64>(&tell, Repeat::Once).await;
+            Ok(())
+        })
+    }
+}
+
+impl SharedSignIns for RedisLeases {
+    fn lock_time(&self) -> Duration {
+        self.time
+    }
+
+    fn lock_sign_in(&self, agent: AgentId, attempt: Attempt) -> StoreFuture<'_, Lock> {
+        Box::pin(async move { self.lock(agent, attempt).await.map_err(StoreError::from) })
+    }
+
+    fn unlock_sign_in(&self, agent: AgentId, attempt: Attempt) -> StoreFuture<'_, ()> {
+        Box::pin(async move { self.unlock(agent, attempt).await.map_err(StoreError::from) })
+    }
+
+    fn sign_in_moments(&self, count: u32, interval: Duration) -> StoreFuture<'_, Moments> {
+        Box::pin(async move { self.take_moments(count, interval).await.map_err(StoreError::from) })
+    }
+
+    fn replicas(&self) -> u32 {
+        self.replicas.load(Ordering::Relaxed)
+    }
+}
+
+fn census(replicas: &[String], agents: &[String]) -> Census {
+    Census {
+        replicas: replicas.iter().filter_map(|id| ReplicaId::parse(id)).collect(),
+        agents: agents.iter().filter_map(|id| AgentId::parse(id, &AGENT_IDS_ANY).ok()).collect(),
+    }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}

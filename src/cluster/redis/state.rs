@@ -1,0 +1,164 @@
+//! How a link is doing, as the log, the admin port and the metrics tell it.
+
+use std::{
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::{sync::Notify, time::Instant};
+use tracing::{info, warn};
+
+use super::{LinkError, Refusal};
+use crate::session::StoreState;
+
+/// How the link is doing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum LinkState {
+    /// Nothing has been asked yet.
+    #[default]
+    Unused,
+    /// Redis did as it was asked.
+    Up,
+    /// It answers, and does not do as it is asked.
+    Refusing(Refusal),
+    /// It did not answer, or could not be reached.
+    Down(LinkError),
+}
+
+/// The state of a link, and who waits for it to get worse.
+#[derive(Debug, Default)]
+pub(super) struct Health {
+    now: Mutex<Now>,
+    worse: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Now {
+    state: LinkState,
+    /// When Redis last refused something.
+    refused: Option<Instant>,
+}
+
+/// So long nothing must be refused until it is said that nothing is. A Redis whose memory is all but
+/// full takes some writes and refuses others, and one without some rights does what needs none.
+const REFUSING_FOR: Duration = Duration::from_secs(5);
+
+impl LinkState {
+    /// Whether Redis does what it is asked, as far as is known.
+    pub fn is_good(&self) -> bool {
+        matches!(self, Self::Unused | Self::Up)
+    }
+}
+
+impl From<LinkState> for StoreState {
+    fn from(state: LinkState) -> Self {
+        match state {
+            LinkState::Unused => Self::Unused,
+            LinkState::Up => Self::Up,
+            LinkState::Refusing(refusal) => Self::Refusing(refusal.into()),
+            LinkState::Down(error) => Self::Down(error.to_string()),
+        }
+    }
+}
+
+impl Health {
+    pub(super) fn state(&self) -> LinkState {
+        self.now().state.clone()
+    }
+
+    /// Waits until Redis goes down or refuses something.
+    pub(super) async fn worse(&self) {
+        self.worse.notified().await;
+    }
+
+    /// Redis did as it was asked.
+    pub(super) fn good(&self) {
+        let mut now = self.now();
+        let is_refusing = now.refused.is_some_and(|at| at.elapsed() < REFUSING_FOR);
+        match &now.state {
+            LinkState::Up => return,
+            LinkState::Refusing(_) if is_refusing => return,
+            LinkState::Refusing(_) => info!("Redis refuses nothing any more"),
+            LinkState::Down(_) => info!("Redis answers again"),
+            LinkState::Unused => {}
+        }
+        now.state = LinkState::Up;
+    }
+
+    /// Redis refused something.
+    pub(super) fn refused(&self, refusal: &Refusal) {
+        let mut now = self.now();
+        now.refused = Some(Instant::now());
+        if let LinkState::Refusing(known) = &now.state {
+            // That it takes no writes says more than that it cannot be read.
+            if known.scope() >= refusal.scope() {
+                return;
+            }
+        } else {
+            let (refused, advice) = (refusal.scope(), refusal.advice());
+            warn!(error = %refusal, advice, "Redis refuses {refused}; sessions known here go on without it");
+        }
+        now.state = LinkState::Refusing(refusal.clone());
+        self.worse.notify_waiters();
+    }
+
+    /// Redis did not answer.
+    pub(super) fn down(&self, error: &LinkError) {
+        let mut now = self.now();
+        if !matches!(now.state, LinkState::Down(_)) {
+            warn!(%error, "Redis does not answer; sessions known here go on without it");
+            self.worse.notify_waiters();
+        }
+        now.state = LinkState::Down(error.clone());
+    }
+
+    fn now(&self) -> MutexGuard<'_, Now> {
+        self.now.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::advance;
+
+    use super::*;
+    use crate::session::Scope;
+
+    fn refusal(scope: Scope) -> Refusal {
+        let code = if scope == Scope::Writes { "OOM" } else { "NOPERM" };
+        Refusal::for_tests(code, scope)
+    }
+
+    fn name(health: &Health) -> &'static str {
+        StoreState::from(health.state()).as_str()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_refusal_is_over_when_nothing_has_been_refused_for_a_while() {
+        let health = Health::default();
+        health.refused(&refusal(Scope::Writes));
+        for _ in 0..10 {
+            advance(REFUSING_FOR / 2).await;
+            health.good();
+            assert_eq!(health.state(), LinkState::Refusing(refusal(Scope::Writes)));
+            health.refused(&refusal(Scope::Reads));
+        }
+        assert_eq!(name(&health), "refuses_writes");
+        advance(REFUSING_FOR).await;
+        health.good();
+        assert_eq!(health.state(), LinkState::Up);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_never_worked_is_not_said_to_be_unused() {
+        let health = Health::default();
+        health.refused(&refusal(Scope::Reads));
+        assert_eq!(name(&health), "refuses_reads");
+        health.refused(&refusal(Scope::Writes));
+        assert_eq!(name(&health), "refuses_writes");
+        health.down(&LinkError::Down("gone".into()));
+        assert_eq!(name(&health), "down");
+        health.good();
+        assert_eq!(name(&health), "up");
+    }
+}

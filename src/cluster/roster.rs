@@ -1,0 +1,259 @@
+//! Which of a tenant's agents this replica polls.
+
+mod around;
+mod away;
+mod held;
+mod outage;
+mod owner;
+mod turn;
+
+use std::{
+    fmt,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use rand::RngExt as _;
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep, sleep_until},
+};
+
+use self::{held::Held, outage::Outage};
+use super::{Leases, ReplicaId};
+use crate::{
+    config::WhenAway,
+    id::{AgentId, TenantId},
+    tenant::{Cause, Claimed, LeaseCounts, Polls},
+};
+
+/// Decides for one replica which of a tenant's agents it polls.
+pub struct Roster {
+    tenant: TenantId,
+    me: ReplicaId,
+    leases: Arc<dyn Leases>,
+    when_away: WhenAway,
+    held: Mutex<Held>,
+    outage: Mutex<Outage>,
+    /// Something has happened that should not wait for the next turn.
+    stirred: Arc<Notify>,
+    /// There may be a lease where there was none.
+    first_lease: Notify,
+}
+
+/// Turns in the time of a lease: two may fail without a lease being lost.
+const TURNS: u32 = 4;
+/// Between two turns at the least: leases may become free one after the other.
+const TURN_PAUSE: Duration = Duration::from_millis(500);
+/// Between two looks at whether the polls under way have been answered.
+const HAND_OVER_PAUSE: Duration = Duration::from_millis(50);
+
+impl Roster {
+    /// The roster of this replica for a tenant, whose next turn comes at once when `stirred` is told
+    /// that leases may be free.
+    pub fn new(
+        tenant: TenantId,
+        me: ReplicaId,
+        leases: Arc<dyn Leases>,
+        when_away: WhenAway,
+        stirred: Arc<Notify>,
+    ) -> Self {
+        Self {
+            tenant,
+            me,
+            when_away,
+            held: Mutex::new(Held::none(leases.time())),
+            leases,
+            outage: Mutex::new(Outage::none()),
+            stirred,
+            first_lease: Notify::new(),
+        }
+    }
+
+    /// Asks for the lease of an agent who was signed in here just now, and begins to poll if it is
+    /// granted.
+    pub async fn claim(&self, agent: AgentId, polls: &dyn Polls) -> Claimed {
+        let asked = self.held().ask();
+        let answer = self.leases.hold(vec![agent], asked.request).await;
+        let mut held = self.held();
+        match answer {
+            Ok(holding) if holding.contains(&agent) => {
+                if !held.granted(agent, asked) || !self.begin(&held, agent, Cause::SignedIn, polls)
+                {
+                    drop(held);
+                    self.stir();
+                    return Claimed::Unknown;
+                }
+                Claimed::Here
+            }
+            Ok(_) => {
+                if held.refused(agent, asked) {
+                    polls.stop(agent);
+                }
+                Claimed::Elsewhere
+            }
+            Err(_) if self.when_away == WhenAway::Keep => {
+                held.unanswered(agent, asked);
+                held.assume(agent, asked);
+                self.begin(&held, agent, Cause::SignedIn, polls);
+                // If it was this answer alone that was lost, the next one tells who has the lease.
+                self.stir();
+                Claimed::Here
+            }
+            Err(_) => {
+                held.unanswered(agent, asked);
+                self.stir();
+                let begun = self.begin(&held, agent, Cause::SignedIn, polls);
+                if begun { Claimed::Here } else { Claimed::Unknown }
+            }
+        }
+    }
+
+    /// Begins to poll again for an agent whose polls have just ended by themselves, if that is up
+    /// to this replica.
+    pub fn resume(&self, agent: AgentId, polls: &dyn Polls) {
+        self.begin(&self.held(), agent, Cause::SignedIn, polls);
+    }
+
+    /// Notes that the polls for an agent have ended by themselves.
+    pub fn polls_ended(&self, agent: AgentId, polls: &dyn Polls) {
+        let mut held = self.held();
+        // They may have begun again meanwhile.
+        if !polls.is_polling(agent) {
+            held.polls_ended(agent);
+        }
+    }
+
+    /// Whether this replica may poll for an agent at this moment.
+    pub fn may_poll(&self, agent: AgentId) -> bool {
+        self.held().may_poll(agent)
+    }
+
+    /// Whether no other replica can poll for this agent at this moment.
+    pub fn has_lease(&self, agent: AgentId) -> bool {
+        self.held().is_good(agent)
+    }
+
+    /// How the leases are doing.
+    pub fn counts(&self) -> LeaseCounts {
+        let overdue = self.held().overdue();
+        LeaseCounts { overdue, dropped: self.outage().dropped }
+    }
+
+    /// Has the next turn come soon: replicas or agents have come or gone.
+    pub fn stir(&self) {
+        self.stirred.notify_one();
+    }
+
+    /// Takes turns for ever.
+    pub async fn run(&self, polls: &dyn Polls) {
+        let turns = async {
+            loop {
+                let begun = Instant::now();
+                self.turn(polls).await;
+                let pause = self.leases.time() / TURNS;
+                let pause = pause.mul_f64(rand::rng().random_range(0.8..=1.0));
+                let stirred = async {
+                    self.stirred.notified().await;
+                    sleep_until(begun + TURN_PAUSE).await;
+                };
+                tokio::select! {
+                    () = sleep(pause) => {}
+                    () = stirred => {}
+                }
+            }
+        };
+        tokio::join!(turns, self.watch_the_clock(polls, || self.when_away));
+    }
+
+    /// Hands everything over: waits for the polls under way to be answered, then gives the leases
+    /// back. Dropping the future leaves the rest to their time.
+    ///
+    /// Polls end only once the store has heard that this replica goes away: else nobody would know that
+    /// there are agents to be polled for.
+    pub async fn leave(&self, polls: &dyn Polls) {
+        let is_told = AtomicBool::new(false);
+        // Whoever takes these agents over while the store is away begins when their leases have ended.
+        let when_away =
+            || if is_told.load(Ordering::Relaxed) { WhenAway::Stop } else { self.when_away };
+        // A poll may stay open for longer than is left of its lease.
+        tokio::select! {
+            () = self.hand_all_over(polls, &is_told) => {}
+            () = self.watch_the_clock(polls, when_away) => {}
+        }
+    }
+
+    async fn hand_all_over(&self, polls: &dyn Polls, is_told: &AtomicBool) {
+        let mut renew_at = Instant::now();
+        loop {
+            // First, so that the others know whose turn it is when the leases are free.
+            if !is_told.load(Ordering::Relaxed) {
+                is_told.store(self.leases.leave().await.is_ok(), Ordering::Relaxed);
+            }
+            if is_told.load(Ordering::Relaxed) {
+                let agents = self.held().agents();
+                self.hand_over(agents, polls).await;
+            }
+            let left = self.held().agents();
+            if left.is_empty() {
+                return;
+            }
+            if Instant::now() >= renew_at {
+                renew_at = Instant::now() + self.leases.time() / TURNS;
+                self.renew_all(left, polls).await;
+            }
+            sleep(HAND_OVER_PAUSE).await;
+        }
+    }
+
+    /// Ends leases when their time is over, whatever the turns are waiting for meanwhile.
+    async fn watch_the_clock(&self, polls: &dyn Polls, when_away: impl Fn() -> WhenAway) {
+        loop {
+            let next = self.held().next_end();
+            let ends = async {
+                match next {
+                    Some(next) => sleep_until(next).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = ends => {}
+                // A lease that is asked for later ends later, so only the first one is news.
+                () = self.first_lease.notified() => continue,
+            }
+            let mut held = self.held();
+            let ended = held.end(when_away() == WhenAway::Keep);
+            for agent in &ended.stopped {
+                polls.stop(*agent);
+            }
+            drop(held);
+            self.tell_of(&ended);
+        }
+    }
+
+    /// The one place where polls begin, none without a lease whose time is not over.
+    fn begin(&self, held: &Held, agent: AgentId, cause: Cause, polls: &dyn Polls) -> bool {
+        let may = held.may_poll(agent);
+        if may {
+            polls.begin(agent, cause);
+            self.first_lease.notify_one();
+        }
+        may
+    }
+
+    fn held(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Roster {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Roster").field("me", &self.me).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;

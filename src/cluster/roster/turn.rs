@@ -1,0 +1,156 @@
+//! A turn: who is there, and which leases and polls follow from it.
+
+use std::collections::HashSet;
+
+use futures_util::{StreamExt as _, stream};
+use tokio::{sync::mpsc, time::sleep};
+
+use super::{Roster, TURNS, held::Asked};
+use crate::{
+    cluster::{Census, LEASES_AT_ONCE, preferred},
+    config::WhenAway,
+    id::AgentId,
+    session::StoreError,
+    tenant::{Cause, Polls},
+};
+
+/// Requests for leases that are under way at once.
+pub(super) const REQUESTS_AT_ONCE: usize = 4;
+/// Sessions that are read at once, before their agents are polled. The link sends what comes
+/// together in one round trip.
+pub(super) const READS_AT_ONCE: usize = 128;
+
+impl Roster {
+    /// One look at who is there, and what follows from it.
+    pub(super) async fn turn(&self, polls: &dyn Polls) {
+        let asked = self.held().ask();
+        let Ok(Census { replicas, agents }) = self.leases.census().await else {
+            self.go_without(asked, polls).await;
+            return;
+        };
+        let mine = |agent: &AgentId| preferred(*agent, &replicas) == Some(self.me);
+        let wanted: HashSet<AgentId> = agents.into_iter().filter(mine).collect();
+        let mut ours = wanted.clone();
+        let held = self.held().agents();
+        if self.is_settling() {
+            ours.retain(|agent| held.contains(agent));
+        }
+        let others: Vec<AgentId> = held.into_iter().filter(|agent| !ours.contains(agent)).collect();
+        if self.renew_and_begin(&ours, &others, polls).await {
+            self.tell_of_the_end();
+        }
+        self.hand_over(others, polls).await;
+        if self.when_away == WhenAway::Keep {
+            self.look_around(&wanted, &replicas, polls).await;
+        }
+    }
+
+    /// Takes or renews the leases of all these agents, and begins to poll for `ours`; tells whether
+    /// the store has answered to all requests.
+    ///
+    /// The leases of `others` are to be handed over, and are renewed as long as their polls are
+    /// under way.
+    async fn renew_and_begin(
+        &self,
+        ours: &HashSet<AgentId>,
+        others: &[AgentId],
+        polls: &dyn Polls,
+    ) -> bool {
+        let mut all: Vec<AgentId> = ours.iter().chain(others).copied().collect();
+        self.held().sort_by_end(&mut all);
+        let (granted, mut to_begin) = mpsc::unbounded_channel();
+        let mut is_answered = true;
+        let renewing = async {
+            let chunks: Vec<Vec<AgentId>> =
+                all.chunks(LEASES_AT_ONCE).map(<[AgentId]>::to_vec).collect();
+            let requests = stream::iter(chunks).map(|some| self.renew(some, polls));
+            let mut answers = requests.buffer_unordered(REQUESTS_AT_ONCE);
+            while let Some(answer) = answers.next().await {
+                is_answered &= answer.is_ok();
+                let agents = answer.unwrap_or_default().into_iter();
+                for agent in agents.filter(|agent| ours.contains(agent)) {
+                    let _sent = granted.send(agent);
+                }
+            }
+            drop(granted);
+            // A store that is slow to give the sessions must not keep the leases from being
+            // renewed. What is left is begun in the next turn.
+            sleep(self.leases.time() / TURNS / 2).await;
+        };
+        let agents = stream::poll_fn(|context| to_begin.poll_recv(context));
+        let beginning = agents.for_each_concurrent(READS_AT_ONCE, |agent| async move {
+            if polls.is_wanted(agent).await {
+                let held = self.held();
+                if !polls.is_polling(agent) {
+                    self.begin(&held, agent, Cause::TakenOver, polls);
+                }
+            }
+        });
+        tokio::select! {
+            () = renewing => {}
+            () = beginning => {}
+        }
+        is_answered
+    }
+
+    /// Renews the leases of agents who are to be handed over.
+    pub(super) async fn renew_all(&self, agents: Vec<AgentId>, polls: &dyn Polls) {
+        let chunks: Vec<Vec<AgentId>> =
+            agents.chunks(LEASES_AT_ONCE).map(<[AgentId]>::to_vec).collect();
+        let requests = stream::iter(chunks).map(|some| self.renew(some, polls));
+        // A lease that is not renewed ends by the clock, and its poll with it.
+        requests.buffer_unordered(REQUESTS_AT_ONCE).for_each(async |_answer| {}).await;
+    }
+
+    /// Takes or renews the leases of these agents; gives those who are to be polled here and are
+    /// not yet.
+    async fn renew(
+        &self,
+        agents: Vec<AgentId>,
+        polls: &dyn Polls,
+    ) -> Result<Vec<AgentId>, StoreError> {
+        let asked = self.held().ask();
+        let answer = self.leases.hold(agents.clone(), asked.request).await;
+        let mut held = self.held();
+        let holding: HashSet<AgentId> = match answer {
+            Ok(holding) => holding.into_iter().collect(),
+            Err(error) => {
+                for agent in agents {
+                    held.unanswered(agent, asked);
+                }
+                return Err(error);
+            }
+        };
+        let mut to_begin = Vec::new();
+        for agent in agents {
+            if !holding.contains(&agent) {
+                if held.refused(agent, asked) {
+                    polls.stop(agent);
+                }
+            } else if held.granted(agent, asked) && !polls.is_polling(agent) {
+                to_begin.push(agent);
+            }
+        }
+        drop(held);
+        self.first_lease.notify_one();
+        Ok(to_begin)
+    }
+
+    pub(super) async fn hand_over(&self, agents: Vec<AgentId>, polls: &dyn Polls) {
+        let mut finished = Vec::new();
+        let asked: Asked = {
+            let mut held = self.held();
+            let asked = held.ask();
+            for agent in agents {
+                if polls.finish(agent) {
+                    held.release(agent, asked);
+                    finished.push(agent);
+                }
+            }
+            asked
+        };
+        for some in finished.chunks(LEASES_AT_ONCE) {
+            let _unavailable = self.leases.release(some.to_vec(), asked.request).await;
+        }
+    }
+}

@@ -1,0 +1,354 @@
+use std::{
+    collections::{BTreeSet, HashSet},
+    num::NonZeroUsize,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use ::redis::cmd;
+use tokio::sync::Notify;
+use tokio_util::task::AbortOnDropHandle;
+use tracing::{debug, warn};
+
+use super::{
+    Shared,
+    redis::{Keys, Link, LinkError, LinkState, Repeat, Script},
+    shared::News,
+};
+use crate::{
+    id::{AgentId, TenantId},
+    keyring::Keyring,
+    session::{
+        Claim, Entry, Guid, Local, NewSession, Record, Reservation, Session, SessionFuture,
+        SessionStore, StoreError, StoreFuture, Taken, Unreadable,
+    },
+};
+
+mod renewal;
+mod sync;
+mod write;
+
+use self::write::{Stored, Written};
+
+/// Sessions that replicas share through a Redis.
+///
+/// Two levels: what this process knows answers [`warm`](SessionStore::warm), and Redis hears of
+/// every change and tells it to the other replicas, as a record that is encrypted. Whatever Redis
+/// cannot be told stays here, works here, and is told later.
+#[derive(Debug)]
+pub struct SharedStore {
+    inner: Arc<Inner>,
+    _sync: AbortOnDropHandle<()>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    tenant: TenantId,
+    local: Arc<Local>,
+    link: Link,
+    keys: Keys,
+    keyring: Arc<Keyring>,
+    write: Script,
+    replace: Script,
+    /// Wakes whoever tells Redis later.
+    unshared: Notify,
+    /// For the roster.
+    news: News,
+    /// Agents of whom something is sealed with another key than the first.
+    outdated: Mutex<BTreeSet<AgentId>>,
+    /// Agents whose record could not be read, each of them named once.
+    unreadable: Mutex<HashSet<AgentId>>,
+}
+
+/// Attempts of a change that others get ahead of.
+const ATTEMPTS_MAX: usize = 8;
+
+// === impl SharedStore ===
+
+impl SharedStore {
+    /// A tenant's store of up to `capacity` sessions, which begins to listen to the other
+    /// replicas. Called within a runtime; goes on until it is dropped.
+    pub fn start(shared: &Shared, tenant: &TenantId, capacity: NonZeroUsize) -> Self {
+        let inner = Arc::new(Inner {
+            tenant: tenant.clone(),
+            local: Arc::new(Local::new(capacity)),
+            link: shared.link().clone(),
+            keys: shared.keys(tenant),
+            keyring: shared.keyring().clone(),
+            write: write::script(),
+            replace: Script::new(renewal::REPLACE),
+            unshared: Notify::new(),
+            news: shared.news(tenant),
+            outdated: Mutex::default(),
+            unreadable: Mutex::default(),
+        });
+        let sync = tokio::spawn(sync::run(inner.clone()));
+        Self { inner, _sync: AbortOnDropHandle::new(sync) }
+    }
+
+    /// How many changes Redis has not been told yet.
+    pub fn unshared(&self) -> usize {
+        self.inner.local.unshared().len()
+    }
+}
+
+impl SessionStore for SharedStore {
+    fn warm(&self, agent: AgentId) -> Option<Arc<Session>> {
+        self.inner.local.get(agent)
+    }
+
+    fn reserve(&self, agent: AgentId) -> Option<Reservation> {
+        self.inner.local.reserve(agent)
+    }
+
+    fn len(&self) -> usize {
+        self.inner.local.sessions()
+    }
+
+    fn load(&self, agent: AgentId) -> SessionFuture<'_> {
+        Box::pin(self.inner.load(agent))
+    }
+
+    fn put(&self, agent: AgentId, session: NewSession) -> StoreFuture<'_, Arc<Session>> {
+        Box::pin(self.inner.put(agent, session))
+    }
+
+    fn claim(&self, replaces: u64) -> Claim {
+        self.inner.local.claim(replaces)
+    }
+
+    fn put_claimed(&self, agent: AgentId, session: NewSession, claim: Claim) -> SessionFuture<'_> {
+        Box::pin(self.inner.put_claimed(agent, session, claim))
+    }
+
+    fn renew<'a>(&'a self, agent: AgentId, old: &'a Session, guid: Guid) -> SessionFuture<'a> {
+        Box::pin(self.inner.renew(agent, old, guid))
+    }
+
+    fn remove(&self, agent: AgentId, version: u64) -> StoreFuture<'_, ()> {
+        Box::pin(self.inner.end(agent, version, false))
+    }
+
+    fn sign_out(&self, agent: AgentId, version: u64) -> StoreFuture<'_, ()> {
+        Box::pin(self.inner.end(agent, version, true))
+    }
+
+    fn is_signed_out(&self, agent: AgentId) -> bool {
+        self.inner.local.entry(agent).is_some_and(|entry| entry.signed_out)
+    }
+
+    fn has_ended(&self, agent: AgentId) -> bool {
+        self.inner.local.entry(agent).is_some_and(|entry| entry.session.is_none())
+    }
+}
+
+// === impl Inner ===
+
+impl Inner {
+    async fn load(&self, agent: AgentId) -> Result<Option<Arc<Session>>, StoreError> {
+        if let Some(error) = self.is_down() {
+            return Err(error.into());
+        }
+        let mut read = cmd("HGET");
+        read.arg(self.keys.session(agent)).arg("record");
+        let answer = self.link.command::<Option<Vec<u8>>>(&read, Repeat::Once).await;
+        let Some(bytes) = answer? else {
+            // A Redis that has lost it will hear of it again; what is known here is good.
+            let known = self.local.get(agent);
+            return match self.link.state() {
+                // Another replica may know a session that it cannot store.
+                LinkState::Refusing(refusal) if known.is_none() && !refusal.is_about_one_key() => {
+                    Err(StoreError::Refused(refusal.into()))
+                }
+                _ => Ok(known),
+            };
+        };
+        let Some((_, entry)) = self.read(Some(agent), &bytes) else {
+            return Ok(self.local.get(agent));
+        };
+        self.note_sealed(agent, &bytes);
+        Ok(match self.local.offer(agent, entry.clone()) {
+            // There is no room to remember it, but it is good.
+            Taken::Full => entry.live().cloned(),
+            Taken::Yes | Taken::Older => self.local.get(agent),
+        })
+    }
+
+    async fn put(&self, agent: AgentId, new: NewSession) -> Result<Arc<Session>, StoreError> {
+        if !self.local.has_room(agent) {
+            return Err(self.local.full());
+        }
+        let mut known = self.local.entry(agent).map_or(0, |entry| entry.version);
+        for _ in 0..ATTEMPTS_MAX {
+            let version = self.local.next_version(known);
+            let mut entry = Entry::new(version, new.clone());
+            match self.write_now(agent, &entry, Stored::Below(version)).await {
+                Ok(Written::Done) => {}
+                Ok(Written::Overtaken { stored, .. }) => {
+                    known = stored.max(version);
+                    continue;
+                }
+                Err(error) => self.keep_unshared(agent, &mut entry, &error),
+            }
+            if self.local.offer(agent, entry.clone()) == Taken::Full {
+                return Err(self.local.full());
+            }
+            // An entry made of a session holds it.
+            return entry.session.ok_or_else(|| self.local.full());
+        }
+        Err(StoreError::Unavailable("other replicas change this session all the time".into()))
+    }
+
+    async fn put_claimed(
+        &self,
+        agent: AgentId,
+        new: NewSession,
+        Claim { replaces, version }: Claim,
+    ) -> Result<Option<Arc<Session>>, StoreError> {
+        if !self.local.has_room(agent) {
+            return Err(self.local.full());
+        }
+        let mut entry = Entry::new(version, new);
+        match self.write_now(agent, &entry, Stored::UpTo(replaces)).await {
+            Ok(Written::Done) => {}
+            Ok(Written::Overtaken { record, .. }) => {
+                self.take_in(agent, record.as_deref());
+                return Ok(None);
+            }
+            Err(error) => self.keep_unshared(agent, &mut entry, &error),
+        }
+        match self.local.offer(agent, entry.clone()) {
+            Taken::Full => Err(self.local.full()),
+            Taken::Older if entry.unshared => Ok(None),
+            // Redis' word on it may have been heard already.
+            Taken::Yes | Taken::Older => Ok(entry.session),
+        }
+    }
+
+    async fn renew(
+        &self,
+        agent: AgentId,
+        old: &Session,
+        guid: Guid,
+    ) -> Result<Option<Arc<Session>>, StoreError> {
+        let known = match self.local.entry(agent) {
+            Some(known) => Some(known),
+            None => self.load(agent).await?.and_then(|_| self.local.entry(agent)),
+        };
+        let Some(known) = known.filter(|k| k.version == old.version && k.session.is_some()) else {
+            return Ok(None);
+        };
+        let version = self.local.next_version(old.version);
+        let mut entry = Entry::new(version, old.renewed(guid, known.ttl));
+        match self.write_now(agent, &entry, Stored::UpTo(old.version)).await {
+            Ok(Written::Done) => {
+                self.local.offer(agent, entry.clone());
+                return Ok(entry.session);
+            }
+            Ok(Written::Overtaken { record, .. }) => {
+                self.take_in(agent, record.as_deref());
+                return Ok(None);
+            }
+            Err(error) => self.keep_unshared(agent, &mut entry, &error),
+        }
+        // Another call may have renewed it here meanwhile.
+        let renewed = self.local.replace(agent, old.version, |_, _| entry.clone());
+        Ok(renewed.and_then(|entry| entry.session))
+    }
+
+    async fn end(&self, agent: AgentId, version: u64, signed_out: bool) -> Result<(), StoreError> {
+        // The end is a version of its own, so that no renewal of the session can undo it.
+        let end = Entry::end(version + 1, signed_out);
+        let known = self.local.entry(agent);
+        let stored = match &known {
+            Some(known) if known.version == version => Stored::UpTo(version),
+            _ => Stored::Exactly(version),
+        };
+        match self.write_now(agent, &end, stored).await {
+            Ok(Written::Done) => {
+                self.local.offer(agent, end);
+            }
+            Ok(Written::Overtaken { record, .. }) => {
+                self.take_in(agent, record.as_deref());
+                if matches!(stored, Stored::UpTo(_)) {
+                    self.local.replace(agent, version, |_, _| end);
+                }
+            }
+            Err(error) => {
+                let mut end = end;
+                self.keep_unshared(agent, &mut end, &error);
+                self.local.replace(agent, version, |_, _| end);
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes to Redis, unless it is known to be down.
+    async fn write_now(
+        &self,
+        agent: AgentId,
+        entry: &Entry,
+        stored: Stored,
+    ) -> Result<Written, LinkError> {
+        match self.is_down() {
+            Some(error) => Err(error),
+            None => self.write(agent, entry, stored).await,
+        }
+    }
+
+    /// Why Redis is not worth asking now. A caller must not find out again what the last one has:
+    /// whoever tells Redis later does, and sees when it is back.
+    fn is_down(&self) -> Option<LinkError> {
+        let LinkState::Down(error) = self.link.state() else { return None };
+        self.unshared.notify_one();
+        Some(error)
+    }
+
+    /// What Redis could not be told, it is told later.
+    fn keep_unshared(&self, agent: AgentId, entry: &mut Entry, error: &LinkError) {
+        entry.unshared = true;
+        let (tenant, version) = (&self.tenant, entry.version);
+        debug!(ccgw.tenant.id = %tenant, ccgw.agent.id = %agent, ccgw.guid_version = version, %error, "the session is only known here for now");
+        self.unshared.notify_one();
+    }
+
+    /// Takes a record from Redis in, if it is newer than what is known.
+    fn take_in(&self, agent: AgentId, record: Option<&[u8]>) {
+        if let Some((_, entry)) = record.and_then(|record| self.read(Some(agent), record)) {
+            self.local.offer(agent, entry);
+        }
+    }
+
+    /// What a record says, and of whom; the agent has to be `agent` if one is given. What cannot
+    /// be read is as if it were not there.
+    fn read(&self, agent: Option<AgentId>, bytes: &[u8]) -> Option<(AgentId, Entry)> {
+        let record = Record::parse(bytes).ok();
+        let named = record
+            .as_ref()
+            .and_then(Record::agent)
+            .filter(|named| agent.is_none_or(|agent| agent == *named));
+        let entry = match (&record, named) {
+            (Some(record), Some(_)) => record.open(&self.tenant, &self.keyring),
+            _ => Err(Unreadable::Malformed),
+        };
+        let subject = agent.or(named);
+        match entry {
+            Ok(entry) => {
+                let subject = subject?;
+                self.unreadable().remove(&subject);
+                Some((subject, entry))
+            }
+            Err(error) => {
+                if let Some(agent) = subject
+                    && self.unreadable().insert(agent)
+                {
+                    warn!(ccgw.tenant.id = %self.tenant, ccgw.agent.id = %agent, %error, "a shared session is not readable and is left out");
+                }
+                None
+            }
+        }
+    }
+
+    fn unreadable(&self) -> std::sync::MutexGuard<'_, HashSet<AgentId>> {
+        self.unreadable.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,146 @@
+//! A key that is being replaced: what is sealed with another key than the first is sealed anew, so that
+//! the old one can be taken away.
+
+use std::{
+    collections::BTreeSet,
+    mem,
+    sync::{MutexGuard, PoisonError},
+};
+
+use ::redis::cmd;
+use tracing::info;
+
+use super::{
+    Inner,
+    write::{Stored, Written},
+};
+use crate::{
+    cluster::redis::{LinkError, Repeat},
+    id::{AGENT_IDS_ANY, AgentId},
+    keyring::Renewal,
+    session::{Drawer, Record},
+};
+
+/// Replaces a value if it is still the one that was read, and lets its time run on.
+pub(super) const REPLACE: &str = "
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[1], ARGV[2], 'KEEPTTL')
+return 1
+";
+/// Agents of one round trip.
+const AT_ONCE: usize = 128;
+
+/// How much was sealed anew.
+#[derive(Clone, Copy, Debug, Default)]
+struct Count {
+    sessions: usize,
+    beside: usize,
+}
+
+impl Inner {
+    /// Seals everything with the first key that this replica knows of, and all of agents who were
+    /// signed in. Each replica does, since none of them can know that another one has.
+    pub(super) async fn seal_anew(&self) -> Result<(), LinkError> {
+        if !self.keyring.is_being_replaced() {
+            return Ok(());
+        }
+        let agents: BTreeSet<AgentId> =
+            self.local.agents().into_iter().chain(self.kept().await?).collect();
+        self.seal_anew_of(agents).await
+    }
+
+    /// Notes an agent whose session was read, if it is sealed with another key than the first.
+    pub(super) fn note_sealed(&self, agent: AgentId, bytes: &[u8]) {
+        if self.keyring.is_being_replaced()
+            && Record::parse(bytes).is_ok_and(|record| !record.is_sealed_with(Some(&self.keyring)))
+        {
+            self.outdated().insert(agent);
+            self.unshared.notify_one();
+        }
+    }
+
+    /// The same as [`seal_anew`](Self::seal_anew) for agents who were noted.
+    pub(super) async fn seal_noted(&self) -> Result<(), LinkError> {
+        let agents = mem::take(&mut *self.outdated());
+        self.seal_anew_of(agents).await
+    }
+
+    fn outdated(&self) -> MutexGuard<'_, BTreeSet<AgentId>> {
+        self.outdated.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn seal_anew_of(&self, agents: BTreeSet<AgentId>) -> Result<(), LinkError> {
+        let mut count = Count::default();
+        let agents: Vec<AgentId> = agents.into_iter().collect();
+        for some in agents.chunks(AT_ONCE) {
+            for (agent, record) in some.iter().zip(self.records(some).await?) {
+                if let Some(record) = record {
+                    count.sessions += usize::from(self.seal_session(*agent, &record).await?);
+                }
+            }
+            for drawer in Drawer::ALL {
+                count.beside += self.seal_drawer(drawer, some).await?;
+            }
+        }
+        let Count { sessions, beside } = count;
+        if sessions + beside > 0 {
+            info!(ccgw.tenant.id = %self.tenant, sessions, passwords = beside, "what was sealed with another key than the first of store.encryption_key_files is sealed with that one now");
+        }
+        Ok(())
+    }
+
+    /// Gives how many there was something to do for.
+    async fn seal_drawer(&self, drawer: Drawer, agents: &[AgentId]) -> Result<usize, LinkError> {
+        let keys: Vec<String> =
+            agents.iter().map(|agent| self.keys.of(drawer.name(), agent)).collect();
+        let reads: Vec<_> = keys.iter().map(|key| cmd("GET").arg(key).take()).collect();
+        let mut count = 0;
+        for ((agent, key), value) in agents.iter().zip(&keys).zip(self.values(&reads).await?) {
+            if let Some(value) = value {
+                count += usize::from(self.seal(drawer, *agent, key, &value).await?);
+            }
+        }
+        Ok(count)
+    }
+
+    /// The agents who were signed in, whoever knows of them.
+    async fn kept(&self) -> Result<Vec<AgentId>, LinkError> {
+        let mut read = cmd("SMEMBERS");
+        read.arg(self.keys.kept());
+        let kept: Vec<String> = match self.link.command(&read, Repeat::Once).await {
+            Err(LinkError::Refused(refusal)) if refusal.is_about_one_key() => Vec::new(),
+            kept => kept?,
+        };
+        Ok(kept.iter().filter_map(|id| AgentId::parse(id, &AGENT_IDS_ANY).ok()).collect())
+    }
+
+    /// Tells whether there was something to do.
+    async fn seal_session(&self, agent: AgentId, bytes: &[u8]) -> Result<bool, LinkError> {
+        let record = Record::parse(bytes).ok();
+        let outdated = record.filter(|record| {
+            record.agent() == Some(agent) && !record.is_sealed_with(Some(&self.keyring))
+        });
+        let entry = outdated.and_then(|record| record.open(&self.tenant, &self.keyring).ok());
+        let Some(entry) = entry.filter(|entry| entry.live().is_some()) else { return Ok(false) };
+        let version = Stored::Exactly(entry.version);
+        match self.write(agent, &entry, version).await {
+            // The key is somebody else's, which must not keep the others from it.
+            Err(LinkError::Refused(refusal)) if refusal.is_about_one_key() => Ok(false),
+            written => Ok(matches!(written?, Written::Done)),
+        }
+    }
+
+    async fn seal(
+        &self,
+        drawer: Drawer,
+        agent: AgentId,
+        key: &str,
+        sealed: &[u8],
+    ) -> Result<bool, LinkError> {
+        let renewal = drawer.renewal(&self.keyring, &self.tenant, agent, sealed);
+        let Renewal::Anew(anew) = renewal else { return Ok(false) };
+        let call = self.replace.on(key).arg(sealed).arg(anew.encode());
+        let replaced: u8 = self.link.script(&call, Repeat::Once).await?;
+        Ok(replaced == 1)
+    }
+}

@@ -1,0 +1,206 @@
+//! Hears what other replicas change, and sets right what was missed.
+
+use std::{sync::Arc, time::Duration};
+
+use ::redis::{Cmd, cmd, pipe};
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use rand::RngExt as _;
+use tokio::time::{Instant, sleep_until};
+use tracing::{debug, info};
+
+use super::{
+    Inner,
+    write::{Stored, Written},
+};
+use crate::{
+    cluster::ROSTER_NEWS,
+    cluster::redis::{LinkError, Notice, Probe, Repeat},
+    id::AgentId,
+};
+
+/// What has to be compared with Redis.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Task {
+    Nothing,
+    /// Redis is to hear of the changes that are only known here.
+    Tell,
+    /// Everything, since messages may have been missed.
+    Compare,
+}
+
+/// Everything is compared again so often, give or take a tenth, whatever was heard.
+const COMPARE_EVERY: Duration = Duration::from_secs(600);
+/// Until the next attempt, on average; twice that after one that has failed. Whoever waits for
+/// a session that only this replica knows waits as long.
+const RETRY: Duration = Duration::from_millis(500);
+const DOUBLINGS_MAX: u32 = 1;
+/// Records in one round trip.
+const READ_AT_ONCE: usize = 256;
+const WRITES_AT_ONCE: usize = 32;
+
+/// Goes on for as long as there is a store.
+pub(super) async fn run(store: Arc<Inner>) {
+    let mut subscription = store.link.subscribe(store.keys.changed());
+    let probe = Probe::new(&store.keys);
+    let (mut task, mut failures) = (Task::Nothing, 0);
+    let mut due = Instant::now() + jittered(COMPARE_EVERY);
+    loop {
+        tokio::select! {
+            notice = subscription.next() => match notice {
+                Notice::Message(record) => {
+                    store.hear(&record);
+                    continue;
+                }
+                Notice::Gap => task = Task::Compare,
+            },
+            () = store.unshared.notified() => task = task.max(Task::Tell),
+            () = store.link.worse() => task = task.max(Task::Tell),
+            () = sleep_until(due) => {
+                if task == Task::Nothing {
+                    task = Task::Compare;
+                }
+            }
+        }
+        // Before much is read, or written in vain.
+        let able = if failures == 0 && store.link.state().is_good() {
+            Ok(())
+        } else {
+            probe.ask(&store.link).await
+        };
+        let done = match (able, task) {
+            (Err(error), _) => Err(error),
+            (Ok(()), Task::Nothing) => Ok(()),
+            (Ok(()), Task::Tell) => tell(&store).await,
+            (Ok(()), Task::Compare) => compare(&store).await,
+        };
+        due = Instant::now();
+        match done {
+            Ok(()) if store.link.state().is_good() => {
+                (task, failures) = (Task::Nothing, 0);
+                due += jittered(COMPARE_EVERY);
+            }
+            // Something was refused a moment ago, perhaps to somebody else.
+            Ok(()) => {
+                (task, failures) = (Task::Tell, 0);
+                due += jittered(RETRY);
+            }
+            Err(error) => {
+                debug!(ccgw.tenant.id = %store.tenant, %error, "sessions cannot be compared with Redis yet");
+                due += jittered(RETRY * 2_u32.pow(failures));
+                failures = (failures + 1).min(DOUBLINGS_MAX);
+            }
+        }
+    }
+}
+
+async fn tell(store: &Inner) -> Result<(), LinkError> {
+    store.tell(store.local.unshared()).await?;
+    store.seal_noted().await
+}
+
+async fn compare(store: &Inner) -> Result<(), LinkError> {
+    store.compare().await?;
+    store.seal_anew().await
+}
+
+impl Inner {
+    fn hear(&self, record: &[u8]) {
+        if record == ROSTER_NEWS.as_bytes() {
+            self.news.stirred.notify_one();
+            return;
+        }
+        if self.news.voices.hear(record) {
+            return;
+        }
+        if let Some((agent, entry)) = self.read(None, record) {
+            self.local.offer(agent, entry);
+        }
+    }
+
+    /// Sets everything right: of each session the newer version goes where the older one is.
+    async fn compare(&self) -> Result<(), LinkError> {
+        self.local.tidy();
+        let mut told = 0;
+        for some in self.local.agents().chunks(READ_AT_ONCE) {
+            let records = self.records(some).await?;
+            let mut older = Vec::new();
+            for (agent, record) in some.iter().zip(records) {
+                let stored = record.and_then(|record| self.read(Some(*agent), &record));
+                let known = self.local.entry(*agent);
+                match (stored, known) {
+                    (Some((_, stored)), Some(known)) if stored.version >= known.version => {
+                        self.local.offer(*agent, stored);
+                    }
+                    _ => older.push(*agent),
+                }
+            }
+            told += self.tell(older).await?;
+        }
+        if told > 0 {
+            info!(ccgw.tenant.id = %self.tenant, sessions = told, "Redis has been told what it did not know");
+        }
+        Ok(())
+    }
+
+    /// What Redis has of these agents.
+    pub(super) async fn records(
+        &self,
+        agents: &[AgentId],
+    ) -> Result<Vec<Option<Vec<u8>>>, LinkError> {
+        let read =
+            |agent: &AgentId| cmd("HGET").arg(self.keys.session(*agent)).arg("record").take();
+        self.values(&agents.iter().map(read).collect::<Vec<_>>()).await
+    }
+
+    /// What these commands read, each of one key.
+    pub(super) async fn values(&self, reads: &[Cmd]) -> Result<Vec<Option<Vec<u8>>>, LinkError> {
+        let mut all = pipe();
+        for read in reads {
+            all.add_command(read.clone());
+        }
+        match self.link.pipeline(&all, Repeat::Once).await {
+            // One key that is somebody else's must not hide all the others.
+            Err(LinkError::Refused(refusal)) if refusal.is_about_one_key() && reads.len() > 1 => {
+                let (left, right) = reads.split_at(reads.len() / 2);
+                let mut values = Box::pin(self.values(left)).await?;
+                values.extend(Box::pin(self.values(right)).await?);
+                Ok(values)
+            }
+            Err(LinkError::Refused(refusal)) if refusal.is_about_one_key() => Ok(vec![None]),
+            values => values,
+        }
+    }
+
+    /// Tells Redis what is known of these agents, unless it knows something newer; gives of how
+    /// many it did not.
+    async fn tell(&self, agents: Vec<AgentId>) -> Result<usize, LinkError> {
+        let told = stream::iter(agents).map(|agent| self.tell_of(agent));
+        let told = told.buffer_unordered(WRITES_AT_ONCE);
+        told.try_fold(0, async |sum, news| Ok(sum + usize::from(news))).await
+    }
+
+    async fn tell_of(&self, agent: AgentId) -> Result<bool, LinkError> {
+        let Some(entry) = self.local.entry(agent) else { return Ok(false) };
+        // A session whose time has passed is no news. Its end is: a Redis that has lost it may hear
+        // of the session again, from a replica that never heard of the end.
+        if entry.is_old_end() || (entry.session.is_some() && entry.live().is_none()) {
+            self.local.shared(agent, entry.version);
+            return Ok(false);
+        }
+        let written = match self.write(agent, &entry, Stored::Below(entry.version)).await {
+            // It is tried again as long as the key is somebody else's, and keeps nobody waiting.
+            Err(LinkError::Refused(refusal)) if refusal.is_about_one_key() => return Ok(false),
+            written => written?,
+        };
+        if let Written::Overtaken { record, .. } = &written {
+            self.take_in(agent, record.as_deref());
+        }
+        self.local.shared(agent, entry.version);
+        Ok(matches!(written, Written::Done))
+    }
+}
+
+/// Replicas that began together must not ask together.
+fn jittered(time: Duration) -> Duration {
+    time.mul_f64(rand::rng().random_range(0.9..=1.1))
+}

@@ -1,0 +1,117 @@
+//! The one way in which a shared session changes.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::Inner;
+use crate::{
+    cluster::redis::{LinkError, Repeat, Script},
+    id::AgentId,
+    session::{Entry, Origin, Record},
+};
+
+/// Writes a record if the version of the stored one is within the limits, and tells all replicas.
+/// No record counts as version 0. Takes down whether it is a session that a replica has to keep;
+/// with the end of one, what it was made with goes too. The same record again is the same success:
+/// its answer was lost.
+const WRITE: &str = "
+local stored = redis.call('HMGET', KEYS[1], 'version', 'record')
+local version = tonumber(stored[1] or '0') or 0
+if stored[2] == ARGV[2] then return {1, '0', ''} end
+if version < tonumber(ARGV[3]) or version > tonumber(ARGV[4]) then
+  return {0, stored[1] or '0', stored[2] or ''}
+end
+redis.call('HSET', KEYS[1], 'version', ARGV[1], 'record', ARGV[2])
+redis.call('PEXPIRE', KEYS[1], ARGV[5])
+redis.call('PUBLISH', ARGV[6], ARGV[2])
+redis.call(ARGV[7], KEYS[2], ARGV[8])
+if ARGV[9] == 'end' then redis.call('DEL', KEYS[3]) end
+return {1, '0', ''}
+";
+
+/// Which stored version a change may replace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stored {
+    /// Any below this one, or none.
+    Below(u64),
+    /// This one, or an older one or none: what is known here has not been told to Redis yet, or
+    /// Redis has lost it.
+    UpTo(u64),
+    /// This one only.
+    Exactly(u64),
+}
+
+/// What became of a change.
+#[derive(Debug)]
+pub(super) enum Written {
+    Done,
+    /// Another one was there first.
+    Overtaken {
+        stored: u64,
+        record: Option<Vec<u8>>,
+    },
+}
+
+/// Where a session has no end of its own, it is kept so long; it is written again before.
+const SAFETY_TTL: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+/// How long a replica that hears nothing may be kept from bringing an ended session back.
+const END_TTL: Duration = Duration::from_secs(60 * 60);
+
+pub(super) fn script() -> Script {
+    Script::new(WRITE)
+}
+
+impl Inner {
+    /// Writes `entry` to Redis, if what is stored there may be replaced.
+    pub(super) async fn write(
+        &self,
+        agent: AgentId,
+        entry: &Entry,
+        stored: Stored,
+    ) -> Result<Written, LinkError> {
+        let record = Record::of(&self.tenant, agent, entry, Some(&self.keyring))
+            .map_err(|error| LinkError::Unsent(error.to_string()))?;
+        let (min, max) = match stored {
+            Stored::Below(version) => (0, version.saturating_sub(1)),
+            Stored::UpTo(version) => (0, version),
+            Stored::Exactly(version) => (version, version),
+        };
+        let call = self
+            .write
+            .on(self.keys.session(agent))
+            .key(self.keys.kept())
+            .key(self.keys.credentials(agent))
+            .arg(entry.version)
+            .arg(record.encode())
+            .arg(min)
+            .arg(max)
+            .arg(lifetime(entry))
+            .arg(self.keys.changed())
+            .arg(if is_to_be_kept(entry) { "SADD" } else { "SREM" })
+            .arg(agent.to_string())
+            .arg(if entry.session.is_none() { "end" } else { "" });
+        let (done, stored, record): (u8, u64, Vec<u8>) =
+            self.link.script(&call, Repeat::Once).await?;
+        Ok(match done {
+            0 => Written::Overtaken { stored, record: Some(record).filter(|r| !r.is_empty()) },
+            _ => Written::Done,
+        })
+    }
+}
+
+/// Whether a replica has to poll for it.
+fn is_to_be_kept(entry: &Entry) -> bool {
+    entry.session.as_ref().is_some_and(|session| session.origin == Origin::SignedIn)
+}
+
+/// How long Redis is to keep it, in milliseconds.
+fn lifetime(entry: &Entry) -> u64 {
+    let left = match &entry.session {
+        None => END_TTL,
+        Some(session) => {
+            session.expires_at.map_or(SAFETY_TTL, |at| at.saturating_duration_since(Instant::now()))
+        }
+    };
+    u64::try_from(left.as_millis()).unwrap_or(u64::MAX).max(1)
+}

@@ -1,0 +1,96 @@
+//! Where sessions are, and what replicas share: made of what `[store]` says. The one place outside that
+//! knows [`crate::cluster`], and how to do without it.
+
+use std::sync::Arc;
+
+use super::StartError;
+use crate::{
+    config::{self, Config, Store},
+    session::{SessionFile, Stores},
+    tenant::Replicas,
+};
+
+/// What there is for all tenants.
+#[derive(Clone, Debug)]
+pub(super) struct Opened {
+    pub(super) stores: Stores,
+    /// The other replicas; `None`: there are none.
+    pub(super) replicas: Option<Arc<dyn Replicas>>,
+}
+
+/// Replicas are to share sessions, which this build of the program cannot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "store.urls: this build of the bridge shares nothing with other replicas, since it was made \
+     without the feature \"cluster\"; build it with `--features cluster`, or give store.file for one \
+     process alone"
+)]
+pub struct SharesNothing;
+
+/// Whether this build of the program can do what `[store]` asks for.
+///
+/// # Errors
+///
+/// [`SharesNothing`], if it cannot.
+pub fn check_store(config: &Config) -> Result<(), SharesNothing> {
+    check(config, cfg!(feature = "cluster"))
+}
+
+fn check(config: &Config, can_share: bool) -> Result<(), SharesNothing> {
+    let is_shared = config.store.as_ref().and_then(Store::redis).is_some();
+    if is_shared && !can_share { Err(SharesNothing) } else { Ok(()) }
+}
+
+/// Opens what `[store]` names.
+pub(super) async fn open(config: &Config) -> Result<Opened, StartError> {
+    check_store(config)?;
+    let stores = match &config.store {
+        None => Stores::Embedded,
+        Some(Store::Redis(redis)) => return shared(redis),
+        Some(Store::File(file)) => {
+            let capacities = config.tenants.iter();
+            let capacities = capacities.map(|(id, tenant)| (id.clone(), tenant.limits.sessions));
+            Stores::File(SessionFile::open(file, capacities.collect()).await?)
+        }
+    };
+    Ok(Opened { stores, replicas: None })
+}
+
+#[cfg(feature = "cluster")]
+fn shared(config: &config::RedisStore) -> Result<Opened, StartError> {
+    let cluster = Arc::new(crate::cluster::Shared::new(config)?);
+    Ok(Opened { stores: Stores::Shared(cluster.clone()), replicas: Some(cluster) })
+}
+
+#[cfg(not(feature = "cluster"))]
+fn shared(_: &config::RedisStore) -> Result<Opened, StartError> {
+    Err(SharesNothing.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::config::Sources;
+
+    fn config(store: &str) -> Config {
+        let folder = tempfile::tempdir().expect("a folder");
+        fs::write(folder.path().join("store.key"), [7; 32]).expect("written");
+        let file = folder.path().join("bridge.toml");
+        let tenant = "tenants.acme.base_urls = [\"https://gateway.example\"]";
+        fs::write(&file, format!("{tenant}\n[store]\n{store}\n")).expect("written");
+        config::load(&Sources::default().with_file(file)).expect("a configuration")
+    }
+
+    #[test]
+    fn a_build_that_shares_nothing_refuses_what_replicas_are_to_share() {
+        let key = "encryption_key_files = \"store.key\"";
+        let shared = config(&format!("urls = \"redis://127.0.0.1\"\n{key}"));
+        let refused = check(&shared, false).expect_err("it has urls").to_string();
+        assert!(refused.starts_with("store.urls: ") && refused.contains("--features cluster"));
+        assert_eq!(check(&shared, true), Ok(()));
+        let own = config("file = \"sessions.redb\"");
+        assert_eq!(check(&own, false), Ok(()));
+    }
+}
