@@ -3,16 +3,7 @@
 //! In a program of its own, since a gateway whose clock runs a hundred times faster leaves a Guid
 //! little more than a second to live, which other tests would take from it.
 
-#![expect(
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "a test fails by panicking"
-)]
-#![allow(dead_code, reason = "the support is shared with tests that use all of it")]
-
-#[path = "bridge/support.rs"]
-mod support;
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::{
     collections::{HashMap, HashSet},
@@ -21,14 +12,13 @@ use std::{
 };
 
 use ccgateway_sim::{Interface, Options};
+use ccgateway_test_support::{AGENT, Refusal, Setup, TestBridge, until};
 use tokio::{
     sync::Mutex,
     task::JoinSet,
     time::{Instant, sleep_until},
 };
 use tonic::Code;
-
-use support::{AGENT, Refusal, Setup, TestBridge, until};
 
 const SCALE: u32 = 100;
 const AGENTS: Range<u32> = AGENT..AGENT + 200;

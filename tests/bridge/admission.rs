@@ -4,10 +4,9 @@ use std::{num::NonZeroUsize, time::Duration};
 
 use ccgateway_bridge::config::Config;
 use ccgateway_sim::{Interface, Options};
+use ccgateway_test_support::{AGENT, Setup, TestBridge, gateway, refused, until};
 use tokio::time::Instant;
 use tonic::Code;
-
-use crate::support::{AGENT, Setup, TestBridge, refused, until};
 
 /// Calls for agents 1001, 1002, … that the gateway leaves without an answer.
 async fn stuck(bridge: &TestBridge, calls: u32) -> Vec<tokio::task::JoinHandle<()>> {
@@ -102,8 +101,7 @@ async fn calls_beyond_an_agents_queue_are_refused_and_other_agents_are_served() 
 
 #[tokio::test]
 async fn a_tenant_whose_gateway_hangs_takes_nothing_from_another() {
-    let healthy = ccgateway_sim::Simulator::start(Options::default()).await;
-    let healthy = healthy.expect("started");
+    let healthy = gateway(Options::default()).await;
     let tenant = format!(
         "limits.requests = 2\n[tenants.other]\nbase_urls = \"{}\"\n[tenants.other.tls]\n\
          insecure_skip_verify = true\n",

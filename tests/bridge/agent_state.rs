@@ -5,13 +5,14 @@ use ccgateway_bridge::{
     rpc::proto::{GetStateRequest, SetRestingRequest},
 };
 use ccgateway_sim::{Fault, Interface, Misbehaviour};
+use ccgateway_test_support::{
+    AGENT, Refusal, TestBridge,
+    changes::{Change, no_fields},
+    refused,
+};
 use tonic::Code;
 
-use crate::{
-    changes::{Change, no_fields},
-    support::{AGENT, Refusal, TestBridge, refused},
-    table::{ROWS, method, rows},
-};
+use crate::table::{ROWS, method, rows};
 
 async fn signed_in() -> TestBridge {
     let bridge = TestBridge::start().await;

@@ -7,11 +7,10 @@ use ccgateway_bridge::rpc::proto::{
     batch_set_busy_response::result::Result as Became,
 };
 use ccgateway_sim::{Fault, Interface, Misbehaviour, Options, Simulator};
+use ccgateway_test_support::{AGENT, Refusal, Setup, TestBridge, gateway, refused};
 use prost::Message as _;
 use tokio::time::Instant;
 use tonic::{Code, Request, Status};
-
-use crate::support::{AGENT, Refusal, Setup, TestBridge, refused};
 
 /// A batch of agents, made busy for a reason.
 pub(crate) fn request(agents: impl IntoIterator<Item = u32>) -> BatchSetBusyRequest {
@@ -116,7 +115,7 @@ async fn five_hundred_agents_have_their_own_results_and_disturb_nobody() {
 
 /// The bridge, and the gateway of its second tenant with one agent.
 async fn with_another_tenant() -> (TestBridge, Simulator) {
-    let other = Simulator::start(Options::default()).await.expect("started");
+    let other = gateway(Options::default()).await;
     let tenant = format!(
         "[tenants.other]\nbase_urls = \"{}\"\n[tenants.other.tls]\ninsecure_skip_verify = true\n",
         other.base_url(),

@@ -9,12 +9,10 @@ use ccgateway_bridge::rpc::proto::{
     confirmation::{Reason, Status},
 };
 use ccgateway_sim::{Entry, Fault, Interface, Misbehaviour, Options};
+use ccgateway_test_support::{AGENT, Setup, changes::Change, keeping, refused, until};
 use tonic::Code;
 
-use crate::{
-    batch::{batch, outcomes, registered, request},
-    support::{AGENT, Setup, keeping, refused, until},
-};
+use crate::batch::{batch, outcomes, registered, request};
 
 const LONG: Duration = Duration::from_secs(30);
 const SHORT: Duration = Duration::from_millis(500);
@@ -136,9 +134,8 @@ async fn agents_for_whom_there_is_no_place_are_told_of_the_deadline() {
     let tenant = format!("{}timeouts.request = \"1min\"\n", places(20));
     let bridge = registered(Setup { tenant, ..<_>::default() }, AGENT..AGENT + 40).await;
     bridge.gateway.freeze();
-    let calls: Vec<_> = stuck
-        .map(|agent| tokio::spawn(crate::changes::Change::SetIdle.ask_alone(&bridge.states, agent)))
-        .collect();
+    let calls: Vec<_> =
+        stuck.map(|agent| tokio::spawn(Change::SetIdle.ask_alone(&bridge.states, agent))).collect();
     until("every place is taken", || bridge.asked(Interface::SayFree).len() == calls.len()).await;
 
     let answer = batch(&bridge, request(waiting), SHORT).await.expect("an answer");

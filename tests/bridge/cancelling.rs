@@ -3,8 +3,7 @@
 use std::{collections::HashMap, time::Duration};
 
 use ccgateway_sim::{Fault, Interface, Misbehaviour, Options};
-
-use crate::support::{AGENT, Setup, TestBridge, until};
+use ccgateway_test_support::{AGENT, Setup, TestBridge, until};
 
 const CALLERS: u32 = 300;
 const PLACES: u64 = 16;

@@ -7,10 +7,9 @@ use ccgateway_bridge::rpc::proto::{
     confirmation::{Reason, Status},
 };
 use ccgateway_sim::{Fault, Interface, Misbehaviour, Options};
+use ccgateway_test_support::{AGENT, PASSWORD, Setup, TestBridge, keeping, kept, refused, until};
 use tokio::time::Instant;
 use tonic::{Code, Request};
-
-use crate::support::{AGENT, PASSWORD, Setup, TestBridge, keeping, kept, refused, until};
 
 const LONG: Duration = Duration::from_secs(20);
 const SHORT: Duration = Duration::from_millis(300);

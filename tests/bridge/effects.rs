@@ -7,12 +7,9 @@ use ccgateway_bridge::rpc::proto::{
     confirmation::{Reason, Status},
 };
 use ccgateway_sim::{Entry, Fault, Interface, Misbehaviour, Options};
+use ccgateway_test_support::{AGENT, TestBridge, changes::Change, kept, said, until};
 
-use crate::{
-    changes::Change,
-    support::{AGENT, TestBridge, kept, said, until},
-    table::{BUSY, ROWS, rows},
-};
+use crate::table::{BUSY, ROWS, rows};
 
 const LONG: Duration = Duration::from_secs(20);
 const SHORT: Duration = Duration::from_millis(300);

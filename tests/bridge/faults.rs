@@ -4,10 +4,8 @@ use std::time::Duration;
 
 use ccgateway_bridge::rpc::proto::SetBusyRequest;
 use ccgateway_sim::{CertificateKind, Fault, Interface, Misbehaviour, Options, ServerIdentity};
+use ccgateway_test_support::{AGENT, ClosedPort, Refusal, Setup, TestBridge, refused, until};
 use tonic::{Code, Request};
-
-use crate::closed_port::ClosedPort;
-use crate::support::{AGENT, Refusal, Setup, TestBridge, refused, until};
 
 /// The fault of one `SetBusy`, after which the next one succeeds.
 async fn after(fault: Fault, code: Code, reason: &str, outcome: &str) -> Refusal {

@@ -3,11 +3,10 @@
 use std::{fmt::Write as _, fs};
 
 use ccgateway_sim::{CertificateKind, Options, ServerIdentity};
+use ccgateway_test_support::{AGENT, Refusal, Setup, TestBridge, refused};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use tempfile::TempDir;
 use tonic::Code;
-
-use crate::support::{AGENT, Refusal, Setup, TestBridge, refused};
 
 const CA: &str = "[tenants.acme.tls]\nca_file = \"ca.pem\"\n";
 const ANYTHING: &str = "[tenants.acme.tls]\ninsecure_skip_verify = true\n";

@@ -4,13 +4,12 @@ use ccgateway_bridge::rpc::proto::{
     ActivityState, GetStateRequest, GetStateResponse, SetBusyRequest, confirmation,
 };
 use ccgateway_sim::{Edition, Entry, Fault, Interface, Misbehaviour, Options};
+use ccgateway_test_support::{
+    AGENT, Setup, TestBridge, changes::Change, keeping, kept, refused, said, until,
+};
 use tonic::{Code, Status};
 
-use crate::{
-    changes::Change,
-    support::{AGENT, Setup, TestBridge, keeping, kept, refused, said, until},
-    table::{BUSY, REST},
-};
+use crate::table::{BUSY, REST};
 
 async fn state(bridge: &TestBridge) -> Result<GetStateResponse, Status> {
     let request = GetStateRequest { agent_id: AGENT.to_string(), ..<_>::default() };

@@ -7,10 +7,9 @@ use std::{
 
 use ccgateway_bridge::rpc::proto::SessionState;
 use ccgateway_sim::{Fault, Interface, Misbehaviour, Options};
+use ccgateway_test_support::{AGENT, Setup, TestBridge, refused, until};
 use tokio::time::{Instant, timeout};
 use tonic::Code;
-
-use crate::support::{AGENT, Setup, TestBridge, refused, until};
 
 /// Fifty of the gateway's seconds pass in one of ours.
 const SCALE: u32 = 50;

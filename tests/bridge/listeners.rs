@@ -8,6 +8,7 @@ use ccgateway_bridge::{
     rpc::proto::{SetBusyRequest, agent_state_client::AgentStateClient},
     server::Drained,
 };
+use ccgateway_test_support::{AGENT, Certificate, Setup, TestBridge, until};
 use h2::client::SendRequest;
 use http::Uri;
 use rustls::{ClientConfig, RootCertStore, crypto::aws_lc_rs};
@@ -15,25 +16,19 @@ use tempfile::TempDir;
 use tokio::net::TcpStream;
 use tonic::Code;
 
-use crate::support::{AGENT, Setup, TestBridge, until};
-
 /// A bridge with three listeners: `default` and `inner` without TLS, and `outer` with it; and the
 /// certificate of the last.
 async fn three(server: &str) -> (TestBridge, rustls::pki_types::CertificateDer<'static>) {
     let files = TempDir::new().expect("a folder");
-    let own = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("generated");
-    let path = |name: &str| files.path().join(name).display().to_string();
-    std::fs::write(path("tls.pem"), own.cert.pem()).expect("written");
-    std::fs::write(path("tls.key"), own.signing_key.serialize_pem()).expect("written");
+    let own = Certificate::of("localhost", files.path());
     let tenant = format!(
         "[listeners.inner]\naddress = \"127.0.0.1:0\"\nhttp2.max_concurrent_streams = 3\n\
          [listeners.outer]\naddress = \"127.0.0.1:0\"\n\
-         tls = {{ certificate_file = \"{}\", key_file = \"{}\" }}\n",
-        path("tls.pem"),
-        path("tls.key"),
+         tls = {}\n",
+        own.table(),
     );
     let setup = Setup { tenant, server: server.to_owned(), ..<_>::default() };
-    (TestBridge::with(setup).await, own.cert.der().clone())
+    (TestBridge::with(setup).await, own.der)
 }
 
 fn addr(bridge: &TestBridge, name: &str) -> SocketAddr {

@@ -12,9 +12,6 @@ mod agent_state;
 mod batch;
 mod batch_share;
 mod cancelling;
-mod changes;
-mod closed_port;
-mod collector;
 mod confirming;
 mod effects;
 mod fault_points;
@@ -23,16 +20,11 @@ mod gateway_tls;
 mod get_state;
 mod keeping;
 mod listeners;
-#[expect(dead_code, reason = "it can do more for the ledger")]
-mod lossy;
 mod metrics;
 mod monitoring;
 mod morning;
 mod overlaps;
 mod proxied;
-#[allow(dead_code, reason = "other tests use the rest")]
-#[path = "../stores/redis.rs"]
-mod redis;
 mod refusals;
 mod sessions;
 mod set_busy;
@@ -40,7 +32,6 @@ mod shares;
 mod sign_in;
 mod start;
 mod status;
-mod support;
 mod table;
 mod take_overs;
 mod traces;

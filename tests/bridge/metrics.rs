@@ -10,9 +10,8 @@ use ccgateway_bridge::{
     version::{COMMIT, NUMBER},
 };
 use ccgateway_sim::{Fault, Interface, Misbehaviour, Options};
+use ccgateway_test_support::{AGENT, Certificate, Setup, TestBridge, refused};
 use tonic::Code;
-
-use crate::support::{AGENT, Setup, TestBridge, refused};
 
 const SET_BUSY: &str = "grpc_service=\"ccgateway.agent.v1.AgentState\",grpc_method=\"SetBusy\"";
 
@@ -173,18 +172,14 @@ async fn what_alerts_count_begins_at_nought() {
 #[tokio::test]
 async fn ends_of_certificates_and_the_process_itself_are_told() {
     let files = tempfile::TempDir::new().expect("a folder");
-    let own = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
-    let path = |name: &str| files.path().join(name);
-    std::fs::write(path("server.pem"), own.cert.pem()).expect("written");
-    std::fs::write(path("server.key"), own.signing_key.serialize_pem()).expect("written");
-    std::fs::write(path("store.key"), [7; 32]).expect("written");
-    let (pem, key) = (path("server.pem"), path("server.key"));
+    let Certificate { pem, key, .. } = Certificate::of("localhost", files.path());
+    let store_key = files.path().join("store.key");
+    std::fs::write(&store_key, [7; 32]).expect("written");
     let tenant = format!(
         "[listeners.default.tls]\ncertificate_file = {pem:?}\nkey_file = {key:?}\n\
          [traces]\nendpoint = \"https://127.0.0.1:1\"\n\
          tls = {{ ca_file = {pem:?}, client_certificate_file = {pem:?}, client_key_file = {key:?} }}\n\
-         [store]\nurls = \"rediss://127.0.0.1:1\"\nencryption_key_files = {:?}\ntls.ca_file = {pem:?}\n",
-        path("store.key"),
+         [store]\nurls = \"rediss://127.0.0.1:1\"\nencryption_key_files = {store_key:?}\ntls.ca_file = {pem:?}\n"
     );
     let bridge = TestBridge::with(Setup { tenant, ..<_>::default() }).await;
     let series = bridge.scrape().await;

@@ -1,6 +1,5 @@
 //! The dashboard and the alerts in `deploy/` ask for what a bridge really exports, by these names.
 
-mod page;
 mod promql;
 mod reference;
 mod source;
@@ -14,11 +13,11 @@ use std::{
 
 use ccgateway_bridge::rpc::proto::{SetBusyRequest, SignInRequest};
 use ccgateway_sim::{Fault, Interface, Misbehaviour, Options};
+use ccgateway_test_support::{AGENT, PASSWORD, Setup, TestBridge, refused};
 use serde_json::Value;
 use tonic::Code;
 
 use self::promql::{Asked, Matcher, asked};
-use crate::support::{AGENT, PASSWORD, Setup, TestBridge, refused};
 
 const DASHBOARD: &str = include_str!("../../deploy/monitoring/dashboard.json");
 const RULES: &str = include_str!("../../deploy/components/alerts/rules.yaml");

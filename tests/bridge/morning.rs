@@ -4,13 +4,12 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use ccgateway_bridge::rpc::proto::SetBusyRequest;
 use ccgateway_sim::{Fault, Interface, Misbehaviour};
+use ccgateway_test_support::{AGENT, Refusal, Setup, TestBridge, refused, until};
 use tokio::{
     task::JoinSet,
     time::{Instant, sleep, timeout},
 };
 use tonic::{Code, Request, Status};
-
-use crate::support::{AGENT, Refusal, Setup, TestBridge, refused, until};
 
 /// A bridge that has to sign so many agents in, at this rate.
 async fn cold(agents: u32, per_second: u32, tenant: &str) -> Arc<TestBridge> {

@@ -4,13 +4,11 @@ use std::time::Duration;
 
 use ccgateway_bridge::rpc::proto::{GetStateRequest, SetBusyRequest};
 use ccgateway_sim::{Fault, Interface, Misbehaviour, Options};
+use ccgateway_test_support::{AGENT, Setup, TestBridge, refused, until};
 use tokio::time::Instant;
 use tonic::{Code, Request};
 
-use crate::{
-    batch::{batch, registered, request},
-    support::{AGENT, Setup, TestBridge, refused, until},
-};
+use crate::batch::{batch, registered, request};
 
 fn overlap() -> Fault {
     Fault::Retcode { retcode: "000-007".into(), message: String::new() }

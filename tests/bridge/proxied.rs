@@ -1,19 +1,19 @@
 //! A gateway behind a proxy: what the proxy says is not what the gateway has done.
 
 use ccgateway_sim::{Interface, Options};
-use tonic::Code;
-
-use crate::{
+use ccgateway_test_support::{
+    AGENT, Refusal, Setup, TestBridge, gateway,
     lossy::{Hides, Loss, LossyProxy, Own},
-    support::{AGENT, Refusal, Setup, TestBridge, refused},
+    refused,
 };
+use tonic::Code;
 
 const REASON: &str = "GATEWAY_PROXY_FAILED";
 
 /// A bridge whose gateway is behind a proxy, with these lines of the tenant's.
 async fn behind_a_proxy(tenant: &str) -> (LossyProxy, TestBridge) {
     let options = Options { plaintext: true, ..<_>::default() };
-    let gateway = TestBridge::gateway(options).await;
+    let gateway = gateway(options).await;
     let proxy = LossyProxy::to(gateway.addr()).await;
     let (tenant, base_url) = (tenant.to_owned(), Some(proxy.base_url()));
     let bridge = TestBridge::of(gateway, Setup { tenant, base_url, ..<_>::default() }).await;

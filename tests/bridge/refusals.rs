@@ -1,9 +1,8 @@
 use ccgateway_sim::{Fault, Interface, Misbehaviour};
+use ccgateway_test_support::{AGENT, Setup, TestBridge, refused};
 use tonic::Code;
 
-use crate::support::{AGENT, Setup, TestBridge, refused};
-
-async fn refusal_of(retcode: &str) -> (TestBridge, crate::support::Refusal) {
+async fn refusal_of(retcode: &str) -> (TestBridge, ccgateway_test_support::Refusal) {
     let bridge = TestBridge::signed_in().await;
     let (retcode, message) = (retcode.to_owned(), "no right to invite resouce".to_owned());
     let fault = Fault::Retcode { retcode, message };

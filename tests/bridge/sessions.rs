@@ -4,9 +4,8 @@ use std::time::Duration;
 
 use ccgateway_bridge::rpc::proto::{GetSessionRequest, RegisterSessionRequest, session::Origin};
 use ccgateway_sim::{Entry, Fault, Interface, Misbehaviour, Options};
+use ccgateway_test_support::{AGENT, Setup, TestBridge, refused, until};
 use tonic::Code;
-
-use crate::support::{AGENT, Setup, TestBridge, refused, until};
 
 fn guid(entry: &Entry) -> &str {
     entry.header("guid").expect("every call has a Guid")

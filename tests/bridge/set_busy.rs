@@ -1,11 +1,7 @@
 use ccgateway_bridge::rpc::proto::SetBusyRequest;
 use ccgateway_sim::{Entry, Interface};
+use ccgateway_test_support::{AGENT, Setup, TestBridge, changes::no_fields, refused};
 use tonic::Code;
-
-use crate::{
-    changes::no_fields,
-    support::{AGENT, Setup, TestBridge, refused},
-};
 
 fn request(reason: Option<i32>, prolong: Option<bool>) -> SetBusyRequest {
     SetBusyRequest { agent_id: AGENT.to_string(), reason, prolong, ..<_>::default() }

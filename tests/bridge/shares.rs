@@ -4,11 +4,9 @@ use std::fmt::Write as _;
 
 use ccgateway_bridge::rpc::proto::{RegisterSessionRequest, SetBusyRequest, SetBusyResponse};
 use ccgateway_sim::{Interface, Options, Simulator};
+use ccgateway_test_support::{AGENT, ClosedPort, Setup, TestBridge, gateway, refused, until};
 use tokio::task::JoinSet;
 use tonic::{Code, Status};
-
-use crate::closed_port::ClosedPort;
-use crate::support::{AGENT, Setup, TestBridge, refused, until};
 
 const DEAD: [&str; 5] = ["acme", "dead1", "dead2", "dead3", "dead4"];
 /// Of sixty places for six tenants.
@@ -43,10 +41,6 @@ fn tenant(name: &str, gateway: &Simulator) -> String {
     )
 }
 
-async fn simulator() -> Simulator {
-    Simulator::start(Options::default()).await.expect("started")
-}
-
 /// Agents' calls all at once.
 fn call(
     bridge: &TestBridge,
@@ -65,7 +59,7 @@ fn call(
 
 #[tokio::test]
 async fn five_tenants_whose_gateways_hang_leave_a_sixth_its_even_part() {
-    let (hanging, live) = (simulator().await, simulator().await);
+    let (hanging, live) = (gateway(Options::default()).await, gateway(Options::default()).await);
     let mut more = String::new();
     for name in DEAD.iter().skip(1) {
         more.push_str(&tenant(name, &hanging));
@@ -105,7 +99,7 @@ async fn five_tenants_whose_gateways_hang_leave_a_sixth_its_even_part() {
 
 #[tokio::test]
 async fn what_modest_tenants_leave_is_for_the_others() {
-    let hanging = simulator().await;
+    let hanging = gateway(Options::default()).await;
     let more = format!("limits.calls = 2\nlimits.requests = 2\n{}", tenant("other", &hanging));
     let server = "limits.calls = 10\n".into();
     let bridge = TestBridge::with(Setup { tenant: more, server, ..<_>::default() }).await;
@@ -125,7 +119,7 @@ async fn a_request_takes_a_place_at_the_host_that_it_goes_to() {
     let first = away.addr;
     // Another tenant has only the address that the first one has to go to.
     let mut more = "limits.queue_wait = \"50ms\"\n".to_owned();
-    let shared = simulator().await;
+    let shared = gateway(Options::default()).await;
     let _written = write!(
         more,
         "[gateway]\nhost_requests = 2\n{}limits.queue_wait = \"50ms\"\n",

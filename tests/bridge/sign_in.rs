@@ -6,10 +6,10 @@ use ccgateway_bridge::rpc::proto::{
     AgentType, SetBusyRequest, SignInRequest, SignOutRequest, sign_in_request::InitialState,
 };
 use ccgateway_sim::{AgentState, Fault, Interface, Misbehaviour, Options, Recovery};
+use ccgateway_test_support::{AGENT, PASSWORD, Setup, TestBridge, refused, until};
+use futures_util::future::join_all;
 use prost_types::value::Kind;
 use tonic::{Code, Request};
-
-use crate::support::{AGENT, PASSWORD, Setup, TestBridge, refused, until};
 
 /// A bridge that holds agent 1001's password, or what it believes to be that.
 async fn holding(password: Option<&'static str>) -> TestBridge {
@@ -25,30 +25,12 @@ fn request() -> SignInRequest {
 async fn five_hundred_first_calls_need_one_sign_in() {
     let bridge = holding(None).await;
     let calls: Vec<_> = (0..500).map(|_| bridge.set_busy(AGENT)).collect();
-    for answer in futures(calls).await {
+    for answer in join_all(calls).await {
         answer.expect("accepted");
     }
     assert_eq!(bridge.asked(Interface::SignIn).len(), 1);
     assert_eq!(bridge.asked(Interface::SayBusy).len(), 500);
     assert_eq!(bridge.gateway.violations(), Vec::<String>::new());
-}
-
-/// Runs them at the same time.
-async fn futures<F: Future>(futures: Vec<F>) -> Vec<F::Output> {
-    let mut futures: Vec<_> = futures.into_iter().map(|f| (Box::pin(f), None)).collect();
-    std::future::poll_fn(|context| {
-        for (future, output) in &mut futures {
-            if output.is_none()
-                && let std::task::Poll::Ready(ready) = future.as_mut().poll(context)
-            {
-                *output = Some(ready);
-            }
-        }
-        let done = futures.iter().all(|(_, output)| output.is_some());
-        if done { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
-    })
-    .await;
-    futures.into_iter().filter_map(|(_, output)| output).collect()
 }
 
 #[tokio::test]
@@ -60,7 +42,7 @@ async fn a_wrong_password_is_tried_once_for_all_who_wait() {
         bridge.gateway.thaw();
     };
     let calls: Vec<_> = (0..100).map(|_| bridge.set_busy(AGENT)).collect();
-    let (answers, ()) = tokio::join!(futures(calls), thaw);
+    let (answers, ()) = tokio::join!(join_all(calls), thaw);
     for answer in answers {
         refused(answer, Code::FailedPrecondition, "CREDENTIALS_REJECTED", "refused");
     }

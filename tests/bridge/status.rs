@@ -2,11 +2,9 @@
 
 use ccgateway_bridge::rpc::proto::WatchEventsRequest;
 use ccgateway_sim::{Fault, Interface, Misbehaviour};
+use ccgateway_test_support::{AGENT, ClosedPort, Refusal, Setup, TestBridge, refused};
 use serde_json::{Value, json};
 use tonic::Code;
-
-use crate::closed_port::ClosedPort;
-use crate::support::{AGENT, Refusal, Setup, TestBridge, refused};
 
 /// Elements that have no end.
 const VOID: [&str; 3] = ["br", "link", "meta"];

@@ -1,8 +1,7 @@
 //! What is documented of each change, one row a change and a way into it.
 
 use ccgateway_sim::Interface;
-
-use crate::{changes::Change, support::AGENT};
+use ccgateway_test_support::{AGENT, changes::Change};
 
 /// A change and what is documented of it.
 pub(crate) struct Row {

@@ -6,10 +6,9 @@ use ccgateway_bridge::rpc::proto::{
     SessionChange, SessionState, SignInRequest, watch_events_response::What,
 };
 use ccgateway_sim::{Interface, Options};
+use ccgateway_test_support::{AGENT, PASSWORD, Setup, TestBridge, refused, until};
 use tokio::time::{Instant, timeout};
 use tonic::Code;
-
-use crate::support::{AGENT, PASSWORD, Setup, TestBridge, refused, until};
 
 /// A bridge that takes an agent back twice, and another client that takes it over at each chance.
 struct Fight {

@@ -6,17 +6,18 @@ use std::{
 
 use ccgateway_bridge::{config::Config, rpc::proto::SetBusyRequest, server::Drained};
 use ccgateway_sim::{Fault, Interface, Misbehaviour};
+use ccgateway_test_support::{
+    AGENT, Setup, TestBridge,
+    collector::{Collector, Conduct, said},
+    keeping, until,
+};
 use opentelemetry_proto::tonic::trace::v1::{
     Span, Status as Ended, span::SpanKind, status::StatusCode,
 };
 use tempfile::TempDir;
 use tonic::{Request, Status};
 
-use crate::{
-    batch,
-    collector::{Collector, Conduct, said},
-    support::{AGENT, Setup, TestBridge, keeping, until},
-};
+use crate::batch;
 
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 const CALLER: &str = "b7ad6b7169203331";
@@ -149,7 +150,7 @@ async fn a_call_that_is_not_recorded_hands_its_callers_trace_on() {
     assert!(told.starts_with(&format!("00-{TRACE}-")) && told.ends_with("-00"), "{told}");
     // What there was to be exported has been by its end.
     bridge.bridge.drain().await;
-    assert!(collector.next().is_none());
+    assert!(collector.arrived().is_none());
 }
 
 #[tokio::test]

@@ -7,11 +7,10 @@ use ccgateway_bridge::rpc::proto::{
     watch_events_response::What,
 };
 use ccgateway_sim::{Fault, Interface, Misbehaviour, Options};
+use ccgateway_test_support::{AGENT, Refusal, Setup, TestBridge, Watching, refused};
 use prost_types::value::Kind;
 use tokio::time::Instant;
 use tonic::{Code, Request};
-
-use crate::support::{AGENT, Refusal, Setup, TestBridge, Watching, refused};
 
 const PAUSES: &str = "keep.pause_min = \"1ms\"\nkeep.pause_max = \"2ms\"\n";
 

@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use ccgateway_bridge::rpc::proto::SignInRequest;
 use ccgateway_sim::{Fault, Interface, Misbehaviour, Options};
+use ccgateway_test_support::{
+    AGENT, PASSWORD, Refusal, Setup, TestBridge, gateway,
+    lossy::{Hides, LossyProxy},
+    refused,
+};
 use tokio::time::timeout;
 use tonic::Code;
-
-use crate::{
-    lossy::{Hides, LossyProxy},
-    support::{AGENT, PASSWORD, Refusal, Setup, TestBridge, refused},
-};
 
 /// A bridge that has agent 1001's password, with these lines of the tenant's.
 async fn holding(tenant: &str) -> TestBridge {
@@ -47,7 +47,7 @@ fn asked(bridge: &TestBridge) -> [usize; 3] {
 
 #[tokio::test]
 async fn an_agent_is_not_signed_in_and_out_for_every_call() {
-    let gateway = TestBridge::gateway(Options { plaintext: true, ..<_>::default() }).await;
+    let gateway = gateway(Options { plaintext: true, ..<_>::default() }).await;
     let proxy = LossyProxy::to(gateway.addr()).await;
     let (base_url, credentials) = (Some(proxy.base_url()), vec![AGENT]);
     let tenant = "keep.rejected_for = \"1s\"\n".into();

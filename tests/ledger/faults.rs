@@ -3,11 +3,9 @@
 use std::time::Duration;
 
 use ccgateway_sim::Fault;
+use ccgateway_test_support::lossy::{Loss, Own};
 
-use crate::{
-    chance::Chance,
-    lossy::{Loss, Own},
-};
+use crate::chance::Chance;
 
 /// What a proxy can do.
 pub(crate) const LOSSES: [Loss; 9] = [

@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     fmt::Write as _,
     net::SocketAddr,
-    path::{Path, PathBuf},
+    path::Path,
     process::Stdio,
     sync::{
         Arc, Mutex,
@@ -13,6 +13,7 @@ use std::{
     time::Duration,
 };
 
+use ccgateway_test_support::python;
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader},
@@ -105,14 +106,6 @@ impl Grpcio {
             }
         }
     }
-}
-
-/// `scripts/test` installs it and names it in `CLIENT_PYTHON`.
-fn python() -> PathBuf {
-    let named = std::env::var_os("CLIENT_PYTHON").map(PathBuf::from);
-    let python = named.unwrap_or_else(|| Path::new(ROOT).join(".tools/client-python/bin/python3"));
-    assert!(python.is_file(), "Python with grpcio is needed: run scripts/test, which installs it");
-    python
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -17,7 +17,6 @@ use crate::{
     caller::Asked,
     chance::Chance,
     faults::{LOSSES, fault, is_hidden_by_fault, is_hidden_by_loss},
-    support::PASSWORD,
 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +41,7 @@ use Step::{
     BatchSetBusy, CancelAfterCallWork, CancelBusy, CancelResting, ForceSignIn, GetState,
     SetAfterCallWork, SetBusy, SetIdle, SetResting, SignIn, SignOut,
 };
+use ccgateway_test_support::PASSWORD;
 
 /// What an agent goes through; each has as many calls.
 pub(crate) const LIVES: [[Step; 5]; 6] = [

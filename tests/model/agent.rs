@@ -4,12 +4,10 @@
 //! gateway does without options.
 
 use ccgateway_bridge::rpc::proto::ActivityState;
+use ccgateway_test_support::changes::Change;
 use tonic::Code;
 
-use crate::{
-    changes::Change,
-    steps::{Answer, InitialState, Refusal, Step},
-};
+use crate::steps::{Answer, InitialState, Refusal, Step};
 
 /// What an agent is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -5,13 +5,9 @@ use std::borrow::Cow;
 use ccgateway_bridge::rpc::proto::{
     ActivityState, GetStateRequest, SignInRequest, SignOutRequest, sign_in_request,
 };
+use ccgateway_test_support::{self as support, PASSWORD, TestBridge, changes::Change};
 use proptest::prelude::*;
 use tonic::{Code, Status};
-
-use crate::{
-    changes::Change,
-    support::{self, PASSWORD, TestBridge},
-};
 
 pub(crate) use sign_in_request::InitialState;
 

@@ -7,12 +7,12 @@ mod watch;
 
 use std::process::Stdio;
 
+use ccgateway_test_support::{ClosedPort, PASSWORD, Program, run, within};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::{io::AsyncWriteExt as _, process::Command};
 
-use crate::closed_port::ClosedPort;
-use crate::support::{PASSWORD, Program, bridge, run, tls, within};
+use crate::support::{bridge, register, start, tls};
 
 fn command(program: &Program, method: &str, args: &[&str]) -> Command {
     let mut command = bridge();
@@ -53,8 +53,8 @@ async fn signed_in(program: &Program, agent: &str) {
 
 #[tokio::test]
 async fn set_busy_is_accepted_and_a_refusal_is_decoded() {
-    let program = Program::start("", &[]).await;
-    program.register(1001).await;
+    let program = start("", &[]).await;
+    register(&program, 1001).await;
     let busy = ["--tenant", "acme", "--agent", "1001", "--reason", "200"];
     check(&call(&program, "set-busy", &busy).await, 0, &["OK: accepted", "retcode", "success"]);
     assert!(program.gateway.journal().iter().any(|entry| entry.target.contains("reason=200")));
@@ -74,7 +74,7 @@ async fn set_busy_is_accepted_and_a_refusal_is_decoded() {
 
 #[tokio::test]
 async fn every_method_goes_through() {
-    let program = Program::start("", &[]).await;
+    let program = start("", &[]).await;
     signed_in(&program, "1001").await;
     let confirmed = ["--agent", "1001", "--confirm-within", "20s"];
     let rest = [confirmed.as_slice(), &["--duration", "5m", "--reason", "7"]].concat();
@@ -104,8 +104,8 @@ async fn every_method_goes_through() {
 
 #[tokio::test]
 async fn answers_and_errors_are_json_for_scripts() {
-    let program = Program::start("", &[]).await;
-    program.register(1001).await;
+    let program = start("", &[]).await;
+    register(&program, 1001).await;
     let json = |(code, printed): (Option<i32>, String)| {
         let value: Value = serde_json::from_str(&printed).unwrap_or_else(|_| panic!("{printed}"));
         (code, value)
@@ -135,7 +135,7 @@ async fn answers_and_errors_are_json_for_scripts() {
 
 #[tokio::test]
 async fn passwords_come_from_files_and_pipes_and_are_never_shown() {
-    let program = Program::start("", &[]).await;
+    let program = start("", &[]).await;
     let files = TempDir::new().expect("a folder");
     let file = files.path().join("password");
     std::fs::write(&file, format!("{PASSWORD}\r\n")).expect("written");
@@ -159,7 +159,7 @@ async fn passwords_come_from_files_and_pipes_and_are_never_shown() {
 
 #[tokio::test]
 async fn mistakes_on_the_command_line_are_told_from_refusals() {
-    let program = Program::start("", &[]).await;
+    let program = start("", &[]).await;
     check(&call(&program, "set-busy", &[]).await, 2, &["--agent <ID>"]);
     let bad_time = ["--agent", "1001", "--confirm-within", "soon"];
     check(&call(&program, "set-busy", &bad_time).await, 2, &["give a time such as 5s"]);
@@ -197,7 +197,7 @@ async fn a_bridge_that_is_not_there_is_said_so() {
 async fn a_bridge_with_tls_is_called_with_its_authority() {
     let files = TempDir::new().expect("a folder");
     let (tls, pem) = tls(&files);
-    let program = Program::start(&tls, &[]).await;
+    let program = start(&tls, &[]).await;
     program.gateway.sign_in(1001);
 
     let addr = format!("localhost:{}", program.grpc.port());
@@ -207,7 +207,7 @@ async fn a_bridge_with_tls_is_called_with_its_authority() {
         run(command)
     };
     check(&call(&["--ca", &pem]).await, 1, &["SESSION_NOT_FOUND"]);
-    let other = program.files.path().join("ca.pem").display().to_string();
+    let other = program.site.path("ca.pem").display().to_string();
     check(&call(&["--ca", &other]).await, 2, &["invalid peer certificate"]);
     check(&call(&[]).await, 3, &["wants TLS (--ca)"]);
 }

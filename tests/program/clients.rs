@@ -1,14 +1,10 @@
 //! What `examples/clients` and `docs/service-config.json` give to callers.
 
-use std::{
-    net::SocketAddr,
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use ccgateway_bridge::rpc::methods;
 use ccgateway_sim::{Fault, Interface, Misbehaviour};
+use ccgateway_test_support::{Program, python, run, within};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::{
@@ -20,7 +16,7 @@ use tokio::{
 };
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::support::{Program, run, tls, within};
+use crate::support::{register, start, tls};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
@@ -40,14 +36,6 @@ const BUILT: [Client; 3] = [
     Client::Built { variable: "CLIENT_JAVA", twenty_seconds: "20" },
     Client::Built { variable: "CLIENT_TYPESCRIPT", twenty_seconds: "20" },
 ];
-
-/// `scripts/test` installs it and names it in `CLIENT_PYTHON`.
-pub(crate) fn python() -> PathBuf {
-    let named = std::env::var_os("CLIENT_PYTHON").map(PathBuf::from);
-    let python = named.unwrap_or_else(|| Path::new(ROOT).join(".tools/client-python/bin/python3"));
-    assert!(python.is_file(), "Python with grpcio is needed: run scripts/test, which installs it");
-    python
-}
 
 impl Client {
     /// Those that are there.
@@ -107,8 +95,8 @@ async fn clients_trust_whom_they_are_told_to() {
 }
 
 async fn decodes_answers_and_errors(client: Client) {
-    let program = Program::start("", &[]).await;
-    program.register(1001).await;
+    let program = start("", &[]).await;
+    register(&program, 1001).await;
     let (code, printed) = client.set_busy(&program.grpc, &["--reason", "200", "1001"]).await;
     assert_eq!((code, printed.as_str()), (Some(0), "accepted: success\n"));
 
@@ -129,8 +117,8 @@ async fn decodes_answers_and_errors(client: Client) {
 }
 
 async fn repeats_no_change(client: Client) {
-    let program = Program::start("", &[]).await;
-    program.register(1001).await;
+    let program = start("", &[]).await;
+    register(&program, 1001).await;
     let status = |status| Fault::Status {
         status,
         headers: vec![("Retry-After".into(), "0".into())],
@@ -145,8 +133,8 @@ async fn repeats_no_change(client: Client) {
 
 /// A killed pod, or a proxy that closes: the library makes UNAVAILABLE of it by itself.
 async fn repeats_no_change_that_was_cut(client: Client) {
-    let program = Program::start("", &[]).await;
-    program.register(1001).await;
+    let program = start("", &[]).await;
+    register(&program, 1001).await;
     let slow = Fault::Delay(Duration::from_secs(1));
     program.gateway.misbehave(Misbehaviour::always(slow).on(Interface::SayBusy));
     let cutter = Cutter::to(program.grpc).await;
@@ -227,8 +215,8 @@ async fn get_state(program: &Program, seconds: &str) -> (Option<i32>, String) {
 /// A library that waits for another attempt until its caller's deadline has passed tells nothing else.
 #[tokio::test]
 async fn the_cause_arrives_whatever_deadline_the_library_has() {
-    let program = Program::start("", &[]).await;
-    program.register(1001).await;
+    let program = start("", &[]).await;
+    register(&program, 1001).await;
     program.gateway.stop().await;
     for seconds in ["0.9", "2.1"] {
         let (_, printed) = get_state(&program, seconds).await;
@@ -238,8 +226,8 @@ async fn the_cause_arrives_whatever_deadline_the_library_has() {
 
 #[tokio::test]
 async fn the_service_config_repeats_what_only_reads() {
-    let program = Program::start("", &[]).await;
-    program.register(1001).await;
+    let program = start("", &[]).await;
+    register(&program, 1001).await;
     let status = Fault::Status {
         status: 503,
         headers: vec![("Retry-After".into(), "0".into())],
@@ -257,14 +245,14 @@ async fn the_service_config_repeats_what_only_reads() {
 async fn trusts_whom_it_is_told_to(client: Client) {
     let files = TempDir::new().expect("a folder");
     let (setting, pem) = tls(&files);
-    let program = Program::start(&setting, &[]).await;
+    let program = start(&setting, &[]).await;
     let addr = format!("localhost:{}", program.grpc.port());
     let (code, printed) =
         client.set_busy(&program.grpc, &["--addr", &addr, "--ca", &pem, "1001"]).await;
     assert_eq!(code, Some(1), "{printed}");
     assert!(printed.contains("reason: SESSION_MISSING"), "{printed}");
 
-    let other = program.files.path().join("ca.pem").display().to_string();
+    let other = program.site.path("ca.pem").display().to_string();
     let (_, printed) =
         client.set_busy(&program.grpc, &["--addr", &addr, "--ca", &other, "1001"]).await;
     assert!(printed.starts_with("UNAVAILABLE: ") && !printed.contains("reason: "), "{printed}");

@@ -1,14 +1,15 @@
 use std::process::Stdio;
 
 use ccgateway_bridge::version::{NUMBER, VERSION};
-use ccgateway_sim::{Options, Simulator};
+use ccgateway_sim::Options;
+use ccgateway_test_support::{Site, run, within};
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncBufReadExt as _, BufReader},
     process::Command,
 };
 
-use crate::support::{Program, bridge, run, within, write_config};
+use crate::support::{bridge, setup, start};
 
 #[tokio::test]
 async fn check_config_names_all_five_mistakes() {
@@ -79,14 +80,12 @@ async fn the_version_names_the_commit() {
 
 #[tokio::test]
 async fn a_good_configuration_is_said_to_be_good() {
-    let gateway = Simulator::start(Options::default()).await.expect("started");
-    let files = TempDir::new().expect("a folder");
-    let file = write_config(&files, &gateway, "");
+    let site = Site::new(Options::default()).await;
     let mut command = bridge();
-    command.arg("check-config").env("CCGW_CONFIG", file);
+    command.arg("check-config").env("CCGW_CONFIG", site.write_config(&setup("")));
     let (code, printed) = run(command).await;
     assert_eq!(code, Some(0), "{printed}");
-    assert!(printed.contains(&gateway.base_url()), "{printed}");
+    assert!(printed.contains(&site.gateway.base_url()), "{printed}");
 }
 
 #[tokio::test]
@@ -98,10 +97,10 @@ async fn a_bad_configuration_does_not_start() {
 
 #[tokio::test]
 async fn a_port_that_is_taken_is_named_with_its_key() {
-    let program = Program::start("", &[]).await;
+    let program = start("", &[]).await;
     let mut command = bridge();
     let taken = program.grpc.to_string();
-    command.arg("--config").arg(program.files.path().join("bridge.toml"));
+    command.arg("--config").arg(&program.config);
     command.args(["--listen", &taken]);
     let (code, printed) = run(command).await;
     assert_eq!(code, Some(1), "{printed}");
@@ -110,30 +109,30 @@ async fn a_port_that_is_taken_is_named_with_its_key() {
 
 #[tokio::test]
 async fn readiness_follows_the_life_of_the_process() {
-    let program = Program::start("server.drain.delay = \"2s\"", &[]).await;
-    assert_eq!(get(&program, "/healthz").await, ("200".into(), "ok\n".into()));
-    assert_eq!(get(&program, "/readyz").await, ("200".into(), "ready\n".into()));
-    let (status, body) = get(&program, "/readyz?verbose").await;
-    assert_eq!(status, "200");
+    let program = start("server.drain.delay = \"2s\"", &[]).await;
+    assert_eq!(program.ask("GET /healthz", "").await, (200, "ok\n".into()));
+    assert_eq!(program.ask("GET /readyz", "").await, (200, "ready\n".into()));
+    let (status, body) = program.ask("GET /readyz?verbose", "").await;
+    assert_eq!(status, 200);
     assert!(body.contains("tenant acme: sessions kept 0, entered 0 times\n"), "{body}");
-    assert_eq!(get(&program, "/nothing").await.0, "404");
+    assert_eq!(program.ask("GET /nothing", "").await.0, 404);
     program.signal("-TERM");
     let draining = async {
-        while get(&program, "/readyz").await.0 != "503" {
+        while program.ask("GET /readyz", "").await.0 != 503 {
             tokio::task::yield_now().await;
         }
     };
     within("not ready", draining).await;
-    assert_eq!(get(&program, "/healthz").await.0, "200");
+    assert_eq!(program.ask("GET /healthz", "").await.0, 200);
     assert_eq!(program.ended().await.0, Some(0));
 }
 
 #[tokio::test]
 async fn a_second_signal_stops_at_once() {
-    let program = Program::start("server.drain.delay = \"60s\"", &[]).await;
+    let program = start("server.drain.delay = \"60s\"", &[]).await;
     program.signal("-INT");
     let draining = async {
-        while get(&program, "/readyz").await.0 != "503" {
+        while program.ask("GET /readyz", "").await.0 != 503 {
             tokio::task::yield_now().await;
         }
     };
@@ -142,25 +141,13 @@ async fn a_second_signal_stops_at_once() {
     assert_eq!(program.ended().await.0, Some(1));
 }
 
-/// Status and body.
-async fn get(program: &Program, path: &str) -> (String, String) {
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-    let mut stream = tokio::net::TcpStream::connect(program.admin).await.expect("connected");
-    let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).await.expect("sent");
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.expect("answered");
-    let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
-    (head.split(' ').nth(1).expect("a status").to_owned(), body.to_owned())
-}
-
 #[tokio::test]
 async fn an_unsafe_configuration_is_said_at_the_start_and_in_readiness() {
     let unsafe_tenant = "[tenants.other]\nbase_urls = \"https://127.0.0.1:1\"\n\
                          tls.insecure_skip_verify = true";
-    let program = Program::start(unsafe_tenant, &[]).await;
-    let (status, body) = get(&program, "/readyz").await;
-    assert_eq!(status, "200");
+    let program = start(unsafe_tenant, &[]).await;
+    let (status, body) = program.ask("GET /readyz", "").await;
+    assert_eq!(status, 200);
     assert!(body.contains("tenants.other.tls.insecure_skip_verify"), "{body}");
     program.signal("-TERM");
     let (_, printed) = program.ended().await;
@@ -170,8 +157,8 @@ async fn an_unsafe_configuration_is_said_at_the_start_and_in_readiness() {
 #[cfg(unix)]
 #[tokio::test]
 async fn the_limit_of_open_files_is_raised_at_the_start() {
-    let program = Program::start("", &[]).await;
-    let config = program.files.path().join("bridge.toml");
+    let program = start("", &[]).await;
+    let config = &program.config;
     let mut command = Command::new("sh");
     command.args([
         "-c",
@@ -195,7 +182,7 @@ async fn the_limit_of_open_files_is_raised_at_the_start() {
 
 #[tokio::test]
 async fn sigquit_drains_as_sigterm_does() {
-    let program = Program::start("server.drain.delay = \"0s\"", &[]).await;
+    let program = start("server.drain.delay = \"0s\"", &[]).await;
     program.signal("-QUIT");
     let (code, printed) = program.ended().await;
     assert_eq!(code, Some(0), "{printed}");
@@ -204,13 +191,13 @@ async fn sigquit_drains_as_sigterm_does() {
 
 #[tokio::test]
 async fn signals_that_ask_for_nothing_end_nothing() {
-    let program = Program::start("server.drain.delay = \"0s\"", &[]).await;
+    let program = start("server.drain.delay = \"0s\"", &[]).await;
     for signal in [
         "-HUP", "-ALRM", "-IO", "-VTALRM", "-PROF", "-XCPU", "-XFSZ", "-PIPE", "-USR1", "-USR2",
         "-34", "-64",
     ] {
         program.signal(signal);
-        assert_eq!(get(&program, "/readyz").await.0, "200", "{signal}");
+        assert_eq!(program.ask("GET /readyz", "").await.0, 200, "{signal}");
     }
     program.printed("nothing is read again").await;
     for name in ["SIGALRM", "SIGIO", "SIGVTALRM", "SIGPROF", "SIGXCPU", "SIGXFSZ"] {

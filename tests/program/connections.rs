@@ -2,20 +2,19 @@
 
 use std::{collections::HashMap, time::Duration};
 
+use ccgateway_test_support::within;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
     time::Instant,
 };
 
-use crate::{
-    raw::{GOAWAY, Raw, SETTINGS},
-    support::{Program, within},
-};
+use crate::raw::{GOAWAY, Raw, SETTINGS};
+use crate::support::start;
 
 #[tokio::test]
 async fn every_limit_is_announced() {
-    let program = Program::start("", &[]).await;
+    let program = start("", &[]).await;
     let mut raw = Raw::connect(program.grpc, &[]).await;
     let settings = within("settings", raw.next()).await.expect("a frame");
     assert_eq!((settings.kind, settings.flags), (SETTINGS, 0));
@@ -38,7 +37,7 @@ async fn every_limit_is_announced() {
 #[tokio::test]
 async fn a_connection_is_asked_to_end_when_it_is_old_and_then_ended() {
     let age = "server.connections = { max_age = \"1s\", max_age_grace = \"1s\" }";
-    let program = Program::start(age, &[]).await;
+    let program = start(age, &[]).await;
     let started = Instant::now();
     let mut raw = Raw::connect(program.grpc, &[]).await;
     // Settings are acknowledged, the ping that follows is not: this peer ignores GOAWAY.
@@ -51,7 +50,7 @@ async fn a_connection_is_asked_to_end_when_it_is_old_and_then_ended() {
 #[tokio::test]
 async fn peers_that_say_nothing_or_nonsense_are_sent_away() {
     let timeout = "server.connections.handshake_timeout = \"1s\"";
-    let program = Program::start(timeout, &[]).await;
+    let program = start(timeout, &[]).await;
     let mut silent = TcpStream::connect(program.grpc).await.expect("connected");
     let closed = within("the silent one's end", silent.read(&mut [0])).await;
     assert!(closed.is_ok_and(|read| read == 0));

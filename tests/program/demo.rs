@@ -1,14 +1,12 @@
 //! What somebody sees who tries the program for the first time.
 
+use ccgateway_test_support::{run, signal, within};
 use tokio::{
     io::{AsyncBufReadExt as _, BufReader},
     process::{Child, Command},
 };
 
-use crate::{
-    grpcurl::tool,
-    support::{bridge, run, within},
-};
+use crate::{grpcurl::tool, support::bridge};
 
 /// Runs the demo until it invites to try it; gives what it printed.
 pub(crate) async fn demo(args: &[&str]) -> (Child, String) {
@@ -60,9 +58,8 @@ async fn the_demo_shows_that_a_bridge_which_is_killed_goes_on() {
     }
     // As the reader is invited to do it.
     let line = printed.lines().find(|line| line.contains("kill -9 ")).expect("the invitation");
-    let pid = line.rsplit(' ').next().expect("a word").to_owned();
-    let killed = std::process::Command::new("kill").args(["-9", &pid]).status();
-    assert!(killed.expect("kill runs").success());
+    let pid = line.rsplit(' ').next().and_then(|pid| pid.parse().ok()).expect("a number");
+    signal(pid, "-9");
     let mut lines = BufReader::new(child.stdout.take().expect("given back")).lines();
     let mut said = String::new();
     while !said.contains("goes on with the Guids from before") {
@@ -117,9 +114,7 @@ pub(crate) fn with_path(folder: &std::path::Path) -> std::ffi::OsString {
 }
 
 pub(crate) async fn stop(mut child: Child) {
-    let pid = child.id().expect("running").to_string();
-    let killed = std::process::Command::new("kill").args(["-INT", &pid]).status();
-    assert!(killed.expect("kill runs").success());
+    signal(child.id().expect("running"), "-INT");
     let status = within("the demo's end", child.wait()).await.expect("waited for");
     assert_eq!(status.code(), Some(0));
 }

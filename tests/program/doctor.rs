@@ -1,14 +1,14 @@
 //! Each way in which a gateway is not reached, diagnosed in words and with a remedy.
 
 use ccgateway_sim::{CertificateKind, Fault, Misbehaviour, Options, ServerIdentity, Simulator};
+use ccgateway_test_support::{ClosedPort, run};
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpListener,
 };
 
-use crate::closed_port::ClosedPort;
-use crate::support::{bridge, run};
+use crate::support::bridge;
 
 /// Exit code and output for a tenant `acme` with these lines, and a file `ca.pem`.
 async fn doctor(tenant: &str, ca: &str) -> (Option<i32>, String) {

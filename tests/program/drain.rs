@@ -7,6 +7,7 @@ use ccgateway_bridge::{
     rpc::proto::{SetBusyRequest, SignInRequest},
 };
 use ccgateway_sim::Interface;
+use ccgateway_test_support::{Clients, PASSWORD, Program, origin, within};
 use tokio::{io::AsyncReadExt as _, net::TcpStream, sync::Semaphore, task::JoinSet, time::Instant};
 use tonic::{Code, Status};
 use tonic_health::{
@@ -14,14 +15,14 @@ use tonic_health::{
     pb::{HealthCheckRequest, health_client::HealthClient},
 };
 
-use crate::support::{PASSWORD, Program, within};
+use crate::support::{register, start};
 
 const CALLERS: u32 = 16;
 const CALLS_BEFORE: u32 = 300;
 
 /// Calls until the bridge takes no more connections; gives how many calls were answered.
 async fn call_until_gone(program: &Program, agent: u32, calls: Arc<Semaphore>) -> usize {
-    let mut states = program.states();
+    let mut states = Clients::of(program.grpc).states;
     for answered in 0.. {
         let request = SetBusyRequest {
             agent_id: agent.to_string(),
@@ -62,14 +63,13 @@ fn was_never_sent(status: &Status) -> bool {
 
 #[tokio::test]
 async fn a_rollout_loses_no_call() {
-    let program =
-        Program::start("server.drain = { delay = \"100ms\", timeout = \"5s\" }", &[]).await;
+    let program = start("server.drain = { delay = \"100ms\", timeout = \"5s\" }", &[]).await;
     for agent in 1001..1001 + CALLERS {
-        program.register(agent).await;
+        register(&program, agent).await;
     }
     let program = Arc::new(program);
     let mut silent = TcpStream::connect(program.grpc).await.expect("connected");
-    let mut watch = HealthClient::with_origin(client::channel(), program.origin());
+    let mut watch = HealthClient::with_origin(client::channel(), origin(program.grpc));
     let watched = watch.watch(HealthCheckRequest::default()).await.expect("watching");
     let mut watched = watched.into_inner();
     let serving = watched.message().await.expect("readable").expect("a status");
@@ -107,15 +107,15 @@ async fn a_rollout_loses_no_call() {
 async fn kept_sessions_are_left_or_signed_out_as_configured() {
     for (sessions, left) in [("leave", true), ("sign-out", false)] {
         let drain = format!("server.drain = {{ delay = \"0s\", sessions = \"{sessions}\" }}");
-        let program = Program::start(&drain, &[]).await;
-        let guid = program.register(2001).await;
+        let program = start(&drain, &[]).await;
+        let guid = register(&program, 2001).await;
         for agent in 1001..1041 {
             let request = SignInRequest {
                 agent_id: agent.to_string(),
                 password: Some(PASSWORD.into()),
                 ..<_>::default()
             };
-            program.sessions().sign_in(request).await.expect("signed in");
+            Clients::of(program.grpc).sessions.sign_in(request).await.expect("signed in");
         }
         program.signal("-TERM");
         let gateway = program.gateway.clone();
@@ -132,14 +132,14 @@ async fn kept_sessions_are_left_or_signed_out_as_configured() {
 
 #[tokio::test]
 async fn calls_that_outlast_the_drain_are_answered_before_the_end() {
-    let program = Program::start("server.drain = { delay = \"0s\", timeout = \"2s\" }", &[]).await;
+    let program = start("server.drain = { delay = \"0s\", timeout = \"2s\" }", &[]).await;
     let agents = [1001, 1001, 1002];
-    program.register(1001).await;
-    program.register(1002).await;
+    register(&program, 1001).await;
+    register(&program, 1002).await;
     program.gateway.freeze();
     let mut calls = JoinSet::new();
     for agent in agents {
-        let mut states = program.states();
+        let mut states = Clients::of(program.grpc).states;
         let request = SetBusyRequest { agent_id: agent.to_string(), ..<_>::default() };
         calls.spawn(async move { states.set_busy(request).await });
     }

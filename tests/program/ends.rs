@@ -3,17 +3,16 @@
 use std::time::Duration;
 
 use ccgateway_bridge::rpc::proto::{BatchSetBusyRequest, SetBusyRequest, WatchEventsRequest};
+use ccgateway_test_support::{Program, within};
 use tokio::{io::AsyncWriteExt as _, task::JoinHandle};
 use tonic_health::pb::HealthCheckRequest;
 
-use crate::{
-    raw::{
-        ACK, ANY_STREAM, DATA, END_HEADERS, END_STREAM, Frame, GOAWAY, HEADERS,
-        INITIAL_WINDOW_SIZE, PING, PREFACE, PRIORITY, RST_STREAM, Raw, SETTINGS, WINDOW_UPDATE,
-        frame, request_head,
-    },
-    support::{Program, within},
+use crate::raw::{
+    ACK, ANY_STREAM, DATA, END_HEADERS, END_STREAM, Frame, GOAWAY, HEADERS, INITIAL_WINDOW_SIZE,
+    PING, PREFACE, PRIORITY, RST_STREAM, Raw, SETTINGS, WINDOW_UPDATE, frame, request_head,
 };
+
+use crate::support::{register, start};
 
 const BATCH_SET_BUSY: &str = "/ccgateway.agent.v1.AgentState/BatchSetBusy";
 const SET_BUSY: &str = "/ccgateway.agent.v1.AgentState/SetBusy";
@@ -28,8 +27,8 @@ fn set_busy() -> SetBusyRequest {
 
 /// A program with a session, whose gateway answers no more until it is thawed.
 async fn frozen(settings: &str) -> Program {
-    let program = Program::start(settings, &[]).await;
-    program.register(1001).await;
+    let program = start(settings, &[]).await;
+    register(&program, 1001).await;
     program.gateway.freeze();
     program
 }
@@ -134,7 +133,7 @@ async fn a_call_that_outlasts_the_age_of_its_connection_is_answered() {
 
 #[tokio::test]
 async fn a_drain_does_not_wait_for_peers_that_say_nothing() {
-    let program = Program::start("server.drain = { delay = \"0s\", timeout = \"25s\" }", &[]).await;
+    let program = start("server.drain = { delay = \"0s\", timeout = \"25s\" }", &[]).await;
     let no_window = [(INITIAL_WINDOW_SIZE, 0)];
     // None of them reads anything from here on.
     let _idle = Raw::connect(program.grpc, &[]).await;
@@ -178,7 +177,7 @@ async fn call_on(program: &Program) -> JoinHandle<()> {
 async fn a_caller_that_goes_on_after_goaway_keeps_no_place() {
     let settings = "server.connections = { max = 1, handshake_timeout = \"25s\" }";
     let drain = "server.drain = { delay = \"0s\", timeout = \"25s\" }";
-    let program = Program::start(&format!("{settings}\n{drain}"), &[]).await;
+    let program = start(&format!("{settings}\n{drain}"), &[]).await;
     let rude = call_on(&program).await;
     let mut newcomer = Raw::connect(program.grpc, &[]).await;
     newcomer.request(1, CHECK_HEALTH, "30S", &HealthCheckRequest::default()).await;
@@ -208,7 +207,7 @@ async fn sent_away(raw: &mut Raw) {
 async fn full(more: &str) -> (Program, Raw) {
     let settings = format!("server.connections = {{ max = 1, handshake_timeout = \"25s\"{more} }}");
     let drain = "server.drain = { delay = \"0s\", timeout = \"5s\" }";
-    let program = Program::start(&format!("{settings}\n{drain}"), &[]).await;
+    let program = start(&format!("{settings}\n{drain}"), &[]).await;
     let mut guest = Raw::connect(program.grpc, &[]).await;
     guest.request(1, WATCH_EVENTS, "1H", &WatchEventsRequest::default()).await;
     within("an event", guest.until(|frame| frame.kind == DATA)).await.expect("served");
@@ -283,7 +282,7 @@ async fn read_slowly(mut raw: Raw, mut read: Vec<u8>) -> usize {
 
 #[tokio::test]
 async fn an_answer_that_is_read_slowly_outlasts_the_drain() {
-    let program = Program::start("server.drain = { delay = \"0s\", timeout = \"25s\" }", &[]).await;
+    let program = start("server.drain = { delay = \"0s\", timeout = \"25s\" }", &[]).await;
     let (raw, read) = begin_large(&program).await;
     program.signal("-TERM");
     assert_eq!(within("all of it", read_slowly(raw, read)).await, 0);
@@ -294,7 +293,7 @@ async fn an_answer_that_is_read_slowly_outlasts_the_drain() {
 #[tokio::test]
 async fn an_answer_that_is_read_slowly_outlasts_the_age_of_its_connection() {
     let settings = "server.connections = { max_age = \"1s\", max_age_grace = \"1ms\" }";
-    let program = Program::start(settings, &[]).await;
+    let program = start(settings, &[]).await;
     let (raw, read) = begin_large(&program).await;
     assert_eq!(within("all of it", read_slowly(raw, read)).await, 0);
 }
@@ -302,7 +301,7 @@ async fn an_answer_that_is_read_slowly_outlasts_the_age_of_its_connection() {
 #[tokio::test]
 async fn an_answer_that_is_read_slowly_loses_its_connection_to_no_newcomer() {
     let settings = "server.connections = { max = 1, handshake_timeout = \"25s\" }";
-    let program = Program::start(settings, &[]).await;
+    let program = start(settings, &[]).await;
     let (raw, read) = begin_large(&program).await;
     let newcomer = async {
         let mut raw = Raw::connect(program.grpc, &[]).await;

@@ -3,15 +3,15 @@
 
 use std::time::Duration;
 
+use ccgateway_test_support::within;
 use tokio::{io::AsyncWriteExt as _, task::JoinSet, time::timeout};
 
-use crate::{
-    raw::{
-        DATA, END_HEADERS, HEADERS, PING, PRIORITY, RST_STREAM, Raw, SETTINGS, WINDOW_UPDATE,
-        frame, request_head,
-    },
-    support::{Program, within},
+use crate::raw::{
+    DATA, END_HEADERS, HEADERS, PING, PRIORITY, RST_STREAM, Raw, SETTINGS, WINDOW_UPDATE, frame,
+    request_head,
 };
+
+use crate::support::{register, start};
 
 const PEERS: usize = 8;
 /// What each of them sends at the most, in bytes.
@@ -106,8 +106,8 @@ async fn send(mut raw: Raw, flood: &Flood) -> Raw {
 
 #[tokio::test]
 async fn floods_take_little_memory_and_keep_no_caller_out() {
-    let program = Program::start("", &[]).await;
-    program.register(1001).await;
+    let program = start("", &[]).await;
+    register(&program, 1001).await;
     let mut caller = Raw::connect(program.grpc, &[]).await;
     let mut call = 1;
     for one in floods() {

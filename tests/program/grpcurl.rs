@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 
 use ccgateway_sim::{Fault, Interface, Misbehaviour};
+use ccgateway_test_support::{Program, run};
 use tokio::process::Command;
 
-use crate::support::{Program, run};
+use crate::support::{register, start, tls};
 
 /// `scripts/test` installs it and names it in `GRPCURL`.
 pub(crate) fn tool() -> PathBuf {
@@ -31,7 +32,7 @@ const SET_BUSY: &str = "ccgateway.agent.v1.AgentState/SetBusy";
 
 #[tokio::test]
 async fn services_are_listed_and_described_with_their_comments() {
-    let program = Program::start("", &[]).await;
+    let program = start("", &[]).await;
     let (_, listed) = grpcurl(&program, &["list"]).await;
     for service in [
         "ccgateway.agent.v1.AgentSession",
@@ -51,8 +52,8 @@ async fn services_are_listed_and_described_with_their_comments() {
 
 #[tokio::test]
 async fn set_busy_answers_and_errors_come_with_decoded_details() {
-    let program = Program::start("", &[]).await;
-    program.register(1001).await;
+    let program = start("", &[]).await;
+    register(&program, 1001).await;
     let data = r#"{"agent_id":"1001","reason":200}"#;
     let (code, answer) = grpcurl(&program, &["-d", data, SET_BUSY]).await;
     assert_eq!(code, Some(0), "{answer}");
@@ -91,7 +92,7 @@ async fn set_busy_answers_and_errors_come_with_decoded_details() {
 
 #[tokio::test]
 async fn unknown_methods_are_unimplemented() {
-    let program = Program::start("server.reflection = false", &[]).await;
+    let program = start("server.reflection = false", &[]).await;
     let (code, shown) = grpcurl(&program, &["list"]).await;
     assert_ne!(code, Some(0));
     assert!(shown.contains("does not support the reflection API"), "{shown}");
@@ -99,20 +100,12 @@ async fn unknown_methods_are_unimplemented() {
 
 #[tokio::test]
 async fn callers_reach_a_bridge_with_tls() {
-    let own = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("generated");
     let files = tempfile::TempDir::new().expect("a folder");
-    let path = |name: &str| files.path().join(name).display().to_string();
-    std::fs::write(path("tls.pem"), own.cert.pem()).expect("written");
-    std::fs::write(path("tls.key"), own.signing_key.serialize_pem()).expect("written");
-    let tls = format!(
-        "listeners.default.tls = {{ certificate_file = \"{}\", key_file = \"{}\" }}",
-        path("tls.pem"),
-        path("tls.key"),
-    );
-    let program = Program::start(&tls, &[]).await;
+    let (tls, pem) = tls(&files);
+    let program = start(&tls, &[]).await;
     let addr = format!("localhost:{}", program.grpc.port());
     let mut command = Command::new(tool());
-    command.args(["-cacert", &path("tls.pem"), &addr, "grpc.health.v1.Health/Check"]);
+    command.args(["-cacert", &pem, &addr, "grpc.health.v1.Health/Check"]);
     let (code, shown) = run(command).await;
     assert_eq!(code, Some(0), "{shown}");
 

@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use ccgateway_bridge::rpc::proto::GetSessionRequest;
+use ccgateway_test_support::{Clients, Program, within};
 use h2::{RecvStream, SendStream, client::SendRequest};
 use tokio::{net::TcpStream, task::JoinSet, time::Instant};
 use tonic_types::StatusExt as _;
 
-use crate::support::{Program, within};
+use crate::support::{register, start};
 
 const CONNECTIONS: usize = 100;
 /// On each.
@@ -66,13 +67,13 @@ fn most() -> Bytes {
 /// A call that needs no gateway, which is as busy as this test.
 async fn call(program: &Program) -> Result<(), tonic::Status> {
     let request = GetSessionRequest { agent_id: "1001".into(), ..<_>::default() };
-    program.sessions().get_session(request).await.map(|_| ())
+    Clients::of(program.grpc).sessions.get_session(request).await.map(|_| ())
 }
 
 #[tokio::test]
 async fn half_messages_take_little_memory_and_keep_no_caller_out() {
-    let program = Program::start("server.limits.calls = 100", &[]).await;
-    program.register(1001).await;
+    let program = start("server.limits.calls = 100", &[]).await;
+    register(&program, 1001).await;
     let most = most();
     let mut clients = Vec::new();
     for _ in 0..CONNECTIONS {
@@ -114,7 +115,7 @@ async fn half_messages_take_little_memory_and_keep_no_caller_out() {
 
 #[tokio::test]
 async fn a_message_that_trickles_is_ended_by_its_deadline() {
-    let program = Program::start("server.default_deadline = \"1s\"", &[]).await;
+    let program = start("server.default_deadline = \"1s\"", &[]).await;
     for (path, timeout) in [
         ("/ccgateway.agent.v1.AgentState/SetBusy", "500m"),
         ("/ccgateway.agent.v1.AgentEvents/WatchEvents", "500m"),
@@ -153,7 +154,7 @@ async fn a_message_that_trickles_is_ended_by_its_deadline() {
 
 #[tokio::test]
 async fn requests_that_are_not_read_are_logged_and_counted_as_calls() {
-    let program = Program::start("", &[]).await;
+    let program = start("", &[]).await;
     let path = "/ccgateway.agent.v1.AgentState/SetBusy";
     let half = begin(connect(&program).await, path, "100m", &Bytes::from_static(&[0])).await;
     let status = within("an answer", status(half)).await.expect("an answer");
@@ -171,7 +172,7 @@ async fn requests_that_are_not_read_are_logged_and_counted_as_calls() {
 
 #[tokio::test]
 async fn a_message_that_says_that_it_is_too_long_is_not_waited_for() {
-    let program = Program::start("", &[]).await;
+    let program = start("", &[]).await;
     let path = "/ccgateway.agent.v1.AgentState/SetBusy";
     let body = Bytes::from_static(&[0, 0xff, 0xff, 0xff, 0xff, 1]);
     let half = begin(connect(&program).await, path, "20S", &body).await;

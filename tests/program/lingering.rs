@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use ccgateway_bridge::rpc::proto::{BatchSetBusyRequest, SignInRequest};
 use ccgateway_sim::Interface;
+use ccgateway_test_support::{Clients, PASSWORD, Program, within};
 use prost::Message as _;
 use tempfile::TempDir;
 use tokio::{
@@ -18,7 +19,7 @@ use crate::{
         SETTINGS, WINDOW_UPDATE, frame, request_head,
     },
     rude_peers::{Stream, connector, tls_over},
-    support::{PASSWORD, Program, tls, within},
+    support::{start, tls},
 };
 
 const BATCH_SET_BUSY: &str = "/ccgateway.agent.v1.AgentState/BatchSetBusy";
@@ -114,7 +115,7 @@ const DRAIN: &str = "server.drain = { delay = \"0s\", timeout = \"25s\" }";
 
 #[tokio::test]
 async fn a_slow_reader_gets_its_answer_whole_at_the_age_of_its_connection() {
-    let program = Program::start(AGED, &[]).await;
+    let program = start(AGED, &[]).await;
     check(&program, None, |_| {}).await;
 }
 
@@ -122,7 +123,7 @@ async fn a_slow_reader_gets_its_answer_whole_at_the_age_of_its_connection() {
 async fn a_slow_reader_gets_its_answer_whole_at_the_age_of_its_connection_over_tls() {
     let files = TempDir::new().expect("a folder");
     let (own, connector) = over_tls(&files);
-    let program = Program::start(&format!("{AGED}\n{own}"), &[]).await;
+    let program = start(&format!("{AGED}\n{own}"), &[]).await;
     check(&program, Some(&connector), |_| {}).await;
 }
 
@@ -131,7 +132,7 @@ async fn a_slow_reader_gets_its_answer_whole_in_a_drain() {
     let files = TempDir::new().expect("a folder");
     let (own, connector) = over_tls(&files);
     for (settings, over) in [(String::new(), None), (own, Some(&connector))] {
-        let program = Program::start(&format!("{DRAIN}\n{settings}"), &[]).await;
+        let program = start(&format!("{DRAIN}\n{settings}"), &[]).await;
         check(&program, over, |program| program.signal("-TERM")).await;
         let (code, printed) = program.ended().await;
         assert_eq!(code, Some(0), "{printed}");
@@ -142,7 +143,7 @@ async fn a_slow_reader_gets_its_answer_whole_in_a_drain() {
 #[tokio::test]
 async fn a_slow_reader_gets_its_answer_whole_when_its_place_is_wanted() {
     let settings = "server.connections = { max = 1, handshake_timeout = \"25s\" }";
-    let program = Program::start(settings, &[]).await;
+    let program = start(settings, &[]).await;
     let mut stream = connect(program.grpc, None).await;
     stream.write_all(&request()).await.expect("sent");
     within("an answer", until(&program, "/metrics", ANSWERED)).await;
@@ -170,7 +171,7 @@ async fn unread(program: &Program) -> Box<dyn Stream> {
 async fn an_address_has_no_more_lingering_connections_than_it_may_have_served() {
     let aged = "max_age = \"1s\", max_age_grace = \"1ms\"";
     let settings = format!("server.connections = {{ {aged}, max = 8, per_peer = 1 }}");
-    let program = Program::start(&settings, &[]).await;
+    let program = start(&settings, &[]).await;
     let taken = "ccgw_server_places_in_use{share=\"lingering_connections\"} 1";
     let _first = unread(&program).await;
     within("one that lingers", until(&program, "/metrics", taken)).await;
@@ -185,10 +186,10 @@ async fn an_address_has_no_more_lingering_connections_than_it_may_have_served() 
 #[tokio::test]
 async fn agents_are_signed_out_in_a_drain_while_a_peer_is_still_reading() {
     let drain = "server.drain = { delay = \"0s\", timeout = \"25s\", sessions = \"sign-out\" }";
-    let program = Program::start(drain, &[]).await;
+    let program = start(drain, &[]).await;
     let (agent_id, password) = ("1001".into(), Some(PASSWORD.into()));
     let request = SignInRequest { agent_id, password, ..<_>::default() };
-    program.sessions().sign_in(request).await.expect("signed in");
+    Clients::of(program.grpc).sessions.sign_in(request).await.expect("signed in");
     let _unread = unread(&program).await;
     within("an answer", until(&program, "/metrics", ANSWERED)).await;
     // So that the drain gets no further than this.

@@ -2,19 +2,20 @@ use std::time::Duration;
 
 use ccgateway_bridge::rpc::proto::{SetBusyRequest, WatchEventsRequest};
 use ccgateway_sim::Interface;
+use ccgateway_test_support::{Clients, Program, within};
 use tokio::{task::JoinSet, time::sleep};
 use tonic::Request;
 
-use crate::support::{Program, within};
+use crate::support::{register, start, start_unlogged, start_unread};
 
 /// Longer than the test goes on.
 const LONG: Duration = Duration::from_secs(600);
 
 #[tokio::test]
 async fn a_reader_of_the_log_who_stalls_stops_no_call() {
-    let program = Program::start_unread("", &["--log-filter", "trace"]).await;
-    program.register(1001).await;
-    let mut states = program.states();
+    let program = start_unread("", &["--log-filter", "trace"]).await;
+    register(&program, 1001).await;
+    let mut states = Clients::of(program.grpc).states;
     // At this level each call writes some kilobytes, and a pipe holds 64.
     let calls = async {
         for _ in 0..200 {
@@ -32,8 +33,8 @@ async fn a_reader_of_the_log_who_stalls_stops_no_call() {
 
 #[tokio::test]
 async fn lines_that_cannot_be_written_are_counted_and_stop_no_call() {
-    let program = Program::start_unlogged("", &["--log-filter", "debug"]).await;
-    program.register(1001).await;
+    let program = start_unlogged("", &["--log-filter", "debug"]).await;
+    register(&program, 1001).await;
     let lost = async {
         loop {
             let (status, metrics) = program.ask("GET /metrics", "").await;
@@ -51,9 +52,9 @@ async fn lines_that_cannot_be_written_are_counted_and_stop_no_call() {
 
 #[tokio::test]
 async fn calls_whose_callers_have_left_are_one_line_for_many() {
-    let program = Program::start("server.drain.delay = \"0s\"", &[]).await;
+    let program = start("server.drain.delay = \"0s\"", &[]).await;
     for agent in 1001..1021 {
-        program.register(agent).await;
+        register(&program, agent).await;
     }
     program.gateway.freeze();
     let asked = || {
@@ -62,7 +63,7 @@ async fn calls_whose_callers_have_left_are_one_line_for_many() {
     };
     let mut calls = JoinSet::new();
     for agent in 1001..1021_u32 {
-        let mut states = program.states();
+        let mut states = Clients::of(program.grpc).states;
         let agent_id = agent.to_string();
         calls.spawn(async move {
             let request = SetBusyRequest { agent_id, reason: Some(200), ..<_>::default() };
@@ -102,7 +103,8 @@ async fn calls_whose_callers_have_left_are_one_line_for_many() {
 async fn watch(program: &Program, time: Duration) {
     let mut watch = Request::new(WatchEventsRequest::default());
     watch.set_timeout(time);
-    let mut stream = program.events().watch_events(watch).await.expect("begun").into_inner();
+    let mut stream =
+        Clients::of(program.grpc).events.watch_events(watch).await.expect("begun").into_inner();
     while stream.message().await.is_ok() {}
 }
 
@@ -123,14 +125,15 @@ fn are_no_warnings(printed: &str, ends: &[&str]) {
 
 #[tokio::test]
 async fn a_watch_that_ends_by_its_caller_or_with_the_bridge_is_no_warning() {
-    let program = Program::start("server.drain.delay = \"0s\"", &[]).await;
+    let program = start("server.drain.delay = \"0s\"", &[]).await;
     watch(&program, Duration::from_secs(1)).await;
     program.printed("DEADLINE").await;
-    let left = program.events().watch_events(WatchEventsRequest::default()).await;
+    let left = Clients::of(program.grpc).events.watch_events(WatchEventsRequest::default()).await;
     drop(left.expect("begun"));
     program.printed("CANCELLED").await;
 
-    let stopped = program.events().watch_events(WatchEventsRequest::default()).await;
+    let stopped =
+        Clients::of(program.grpc).events.watch_events(WatchEventsRequest::default()).await;
     let mut stopped = stopped.expect("begun").into_inner();
     program.signal("-TERM");
     while stopped.message().await.is_ok() {}
@@ -141,7 +144,7 @@ async fn a_watch_that_ends_by_its_caller_or_with_the_bridge_is_no_warning() {
 #[tokio::test]
 async fn a_watch_that_ends_with_its_connection_is_no_warning() {
     let age = "server.connections = { max_age = \"1s\", max_age_grace = \"1s\" }";
-    let program = Program::start(age, &[]).await;
+    let program = start(age, &[]).await;
     watch(&program, LONG).await;
     let printed = program.printed("CONNECTION_AGED").await;
     are_no_warnings(&printed, &["CONNECTION_AGED"]);

@@ -10,11 +10,6 @@
 mod book;
 mod call;
 mod clients;
-#[path = "../bridge/closed_port.rs"]
-mod closed_port;
-#[path = "../bridge/collector.rs"]
-#[expect(dead_code, reason = "it can do more for other tests")]
-mod collector;
 mod command_line;
 mod connections;
 mod demo;
@@ -28,8 +23,6 @@ mod lingering;
 mod log_level;
 mod logs;
 mod otel;
-#[path = "../bridge/monitoring/page.rs"]
-mod page;
 mod papers;
 mod raw;
 mod reference;

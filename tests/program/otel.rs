@@ -1,17 +1,18 @@
 //! OpenTelemetry's own variables: a bridge in an environment that has them needs no more.
 
 use ccgateway_bridge::rpc::proto::GetSessionRequest;
-
-use crate::{
+use ccgateway_test_support::{
+    Clients, Program,
     collector::{Collector, Conduct},
-    support::Program,
 };
+
+use crate::support::{register, start_with};
 
 /// Makes a call and stops the bridge, which then exports what it has.
 async fn call_and_stop(program: Program) -> String {
-    program.register(1001).await;
+    register(&program, 1001).await;
     let request = GetSessionRequest { agent_id: "1001".into(), ..<_>::default() };
-    program.sessions().get_session(request).await.expect("a session");
+    Clients::of(program.grpc).sessions.get_session(request).await.expect("a session");
     program.signal("-TERM");
     let (code, printed) = program.ended().await;
     assert_eq!(code, Some(0), "{printed}");
@@ -32,7 +33,7 @@ async fn traces_go_where_the_variables_say_with_their_headers() {
         ("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str()),
         ("OTEL_EXPORTER_OTLP_HEADERS", "authorization=Bearer c4n4ry,x-scope=of-the-variable"),
     ];
-    let printed = call_and_stop(Program::start_with(&settings, &variables).await).await;
+    let printed = call_and_stop(start_with(&settings, &variables).await).await;
     assert!(!printed.contains("c4n4ry"), "{printed}");
     let export = collector.export().await;
     assert_eq!(export.headers["authorization"], "Bearer c4n4ry");
@@ -50,7 +51,7 @@ async fn the_configuration_goes_before_the_variables() {
     );
     let endpoint = format!("http://{}", other.addr);
     let variables = [("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", endpoint.as_str())];
-    call_and_stop(Program::start_with(&settings, &variables).await).await;
+    call_and_stop(start_with(&settings, &variables).await).await;
     configured.export().await;
     assert_eq!(other.asked.load(std::sync::atomic::Ordering::Relaxed), 0);
 }

@@ -1,9 +1,10 @@
 //! Completions and man pages.
 
+use ccgateway_test_support::run;
 use tempfile::TempDir;
 use tokio::process::Command;
 
-use crate::support::{bridge, run};
+use crate::support::bridge;
 
 async fn printed(args: &[&str]) -> String {
     let mut command = bridge();

@@ -4,18 +4,20 @@ use std::collections::BTreeSet;
 
 use ccgateway_bridge::rpc::proto::{SetBusyRequest, SignInRequest, SignOutRequest};
 use ccgateway_sim::{Fault, Interface, Misbehaviour};
+use ccgateway_test_support::{
+    Clients, PASSWORD, Program,
+    collector::{Collector, Conduct},
+    page::names,
+};
 use opentelemetry_proto::tonic::common::v1::KeyValue;
 use serde_json::Value;
 
-use crate::{
-    collector::{Collector, Conduct},
-    page::names,
-    support::{PASSWORD, Program},
-};
+use crate::support::start;
 
 /// Calls that are carried out, refused and not answered, and a sign-out.
 async fn stir(program: &Program) {
-    let (mut states, mut sessions) = (program.states(), program.sessions());
+    let (mut states, mut sessions) =
+        (Clients::of(program.grpc).states, Clients::of(program.grpc).sessions);
     let agent_id = || "1001".to_owned();
     let password = Some(PASSWORD.to_owned());
     let sign_in = SignInRequest { agent_id: agent_id(), password, ..<_>::default() };
@@ -38,7 +40,7 @@ async fn every_line_and_every_span_has_only_names_of_the_reference() {
         "server.drain.delay = \"0s\"\n[traces]\nendpoint = \"http://{}\"\nsample = 1\n",
         collector.addr
     );
-    let program = Program::start(&traces, &["--log-filter", "warn,ccgateway_bridge=trace"]).await;
+    let program = start(&traces, &["--log-filter", "warn,ccgateway_bridge=trace"]).await;
     stir(&program).await;
     program.signal("-TERM");
     let (_, printed) = program.ended().await;

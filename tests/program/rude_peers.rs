@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use ccgateway_bridge::rpc::proto::WatchEventsRequest;
+use ccgateway_test_support::{Program, origin, within};
 use rustls::{ClientConfig, RootCertStore, pki_types::pem::PemObject as _};
 use tempfile::TempDir;
 use tokio::{
@@ -14,7 +15,7 @@ use tokio::{
 };
 use tokio_rustls::TlsConnector;
 
-use crate::support::{Program, tls, within};
+use crate::support::{start, tls};
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const SETTINGS: &[u8] = &[0, 0, 0, 4, 0, 0, 0, 0, 0];
@@ -115,7 +116,7 @@ async fn a_house_full_of_half_handshakes_lets_callers_in() {
         ("half a frame after the handshake", &[ready, &[0, 0, 9, 1]].concat()),
         ("headers without an end", &[ready, &[0, 0, 0, 1, 0, 0, 0, 0, 1]].concat()),
     ] {
-        let program = Program::start(&limits(""), &[]).await;
+        let program = start(&limits(""), &[]).await;
         check(what, &program, None, words).await;
     }
 }
@@ -132,7 +133,7 @@ async fn a_house_full_of_half_handshakes_within_tls_lets_callers_in() {
         ("half the settings", &[PREFACE, HALF_SETTINGS].concat()),
         ("nothing after the handshake", &[PREFACE, SETTINGS].concat()),
     ] {
-        let program = Program::start(&format!("{}\n{own}", limits("")), &[]).await;
+        let program = start(&format!("{}\n{own}", limits("")), &[]).await;
         check(what, &program, Some(&tls), words).await;
     }
 }
@@ -143,7 +144,7 @@ async fn a_house_full_of_half_client_hellos_lets_callers_in() {
     let (own, ca) = tls(&files);
     let tls = connector(&ca);
     for words in [&b"\x16"[..], b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"] {
-        let program = Program::start(&format!("{}\n{own}", limits("")), &[]).await;
+        let program = start(&format!("{}\n{own}", limits("")), &[]).await;
         let mut rude = Vec::new();
         for _ in 0..RUDE {
             let mut stream = TcpStream::connect(program.grpc).await.expect("connected");
@@ -180,7 +181,7 @@ fn trickle(mut stream: TcpStream, bytes: Vec<u8>) -> JoinHandle<usize> {
 #[tokio::test]
 async fn a_preface_that_trickles_does_not_restart_the_clock() {
     let settings = "server.connections = { handshake_timeout = \"1s\" }";
-    let program = Program::start(settings, &[]).await;
+    let program = start(settings, &[]).await;
     let stream = TcpStream::connect(program.grpc).await.expect("connected");
     let heard = within("its end", trickle(stream, PREFACE.to_vec())).await.expect("no panic");
     assert_eq!(heard, 0, "nothing is said to who has not said its preface");
@@ -191,11 +192,11 @@ async fn a_preface_that_trickles_does_not_restart_the_clock() {
 
 #[tokio::test]
 async fn connections_that_are_in_use_are_not_closed_for_others() {
-    let program = Program::start(&limits(""), &[]).await;
+    let program = start(&limits(""), &[]).await;
     let mut watches = Vec::new();
     for _ in 0..8 {
         let channel = ccgateway_bridge::client::channel();
-        let mut events = ccgateway_bridge::client::agent_events(channel, program.origin());
+        let mut events = ccgateway_bridge::client::agent_events(channel, origin(program.grpc));
         let watch = events
             .watch_events(WatchEventsRequest::default())
             .await
@@ -225,7 +226,7 @@ async fn connections_that_are_in_use_are_not_closed_for_others() {
 
 #[tokio::test]
 async fn one_address_takes_no_more_than_its_share() {
-    let program = Program::start(&limits(", per_peer = 2"), &[]).await;
+    let program = start(&limits(", per_peer = 2"), &[]).await;
     let idle = |_| {
         let program = &program;
         async move {
@@ -256,7 +257,7 @@ async fn one_address_takes_no_more_than_its_share() {
 
 #[tokio::test]
 async fn who_speaks_http_1_is_told_what_is_spoken_here() {
-    let program = Program::start("", &[]).await;
+    let program = start("", &[]).await;
     for request in ["GET / HTTP/1.1\r\nHost: x\r\n\r\n", "POST / HTTP/1.1\r\nHost: x\r\n\r\n"] {
         let mut stream = TcpStream::connect(program.grpc).await.expect("connected");
         stream.write_all(request.as_bytes()).await.expect("sent");
@@ -269,7 +270,7 @@ async fn who_speaks_http_1_is_told_what_is_spoken_here() {
 
 #[tokio::test]
 async fn probes_get_in_where_others_hold_the_admin_port() {
-    let program = Program::start("", &[]).await;
+    let program = start("", &[]).await;
     let mut rude = Vec::new();
     for _ in 0..64 {
         let mut stream = TcpStream::connect(program.admin).await.expect("connected");

@@ -6,13 +6,14 @@ use ccgateway_bridge::rpc::proto::{
     GetSessionRequest, RegisterSessionRequest, SetBusyRequest, SignInRequest, SignOutRequest,
 };
 use ccgateway_sim::{Fault, Interface, Misbehaviour};
+use ccgateway_test_support::{
+    Clients, PASSWORD,
+    collector::{Collector, Conduct},
+};
 use tempfile::TempDir;
 use tonic::Response;
 
-use crate::{
-    collector::{Collector, Conduct},
-    support::{PASSWORD, Program},
-};
+use crate::support::start;
 
 const WRONG: &str = "wrong-canary-password";
 const CANARY: &str = "279fe21d-aaaa-4437-84c3-ab9e9dae20f5.AgentGateway1";
@@ -36,8 +37,9 @@ async fn no_secret_is_printed_or_answered_at_trace_level() {
         "[traces]\nendpoint = \"http://{}\"\nsample = 1\nheaders_file = {token:?}\n",
         collector.addr
     );
-    let program = Program::start(&traces, &["--log-filter", "trace"]).await;
-    let (mut states, mut sessions) = (program.states(), program.sessions());
+    let program = start(&traces, &["--log-filter", "trace"]).await;
+    let (mut states, mut sessions) =
+        (Clients::of(program.grpc).states, Clients::of(program.grpc).sessions);
     let mut answers = String::new();
     let mut heard = |answer: String| answers.push_str(&answer);
 
@@ -85,7 +87,7 @@ async fn no_secret_is_printed_or_answered_at_trace_level() {
     let (code, printed) = program.ended().await;
     assert_eq!(code, Some(0));
     assert!(printed.contains("\"TRACE\""), "nothing was traced");
-    let exports = std::iter::from_fn(|| collector.next());
+    let exports = std::iter::from_fn(|| collector.arrived());
     let exported = format!("{:?}", exports.map(|export| export.request).collect::<Vec<_>>());
     assert!(exported.contains("gateway sayBusy") && exported.contains("gateway login"));
     let all = printed + &answers + &exported;

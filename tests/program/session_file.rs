@@ -1,8 +1,9 @@
 //! What an operator sees of the file that sessions are kept in.
 
+use ccgateway_test_support::{Program, run, within};
 use tokio::time::{Duration, sleep};
 
-use crate::support::{Program, bridge, run, within};
+use crate::support::{bridge, register, start};
 
 const STORE: &str = "store.file = \"sessions.redb\"";
 
@@ -39,8 +40,8 @@ async fn metric(program: &Program, name: &str) -> u64 {
 
 #[tokio::test]
 async fn a_file_that_fails_is_seen_and_costs_no_call() {
-    let program = Program::start(STORE, &[]).await;
-    program.register(1001).await;
+    let program = start(STORE, &[]).await;
+    register(&program, 1001).await;
     says(&program, "/readyz?verbose", "store: up\n").await;
     let store = status(&program).await;
     assert_eq!((&store["kind"], &store["state"]), (&"file".into(), &"up".into()), "{store}");
@@ -48,10 +49,10 @@ async fn a_file_that_fails_is_seen_and_costs_no_call() {
     assert!(metric(&program, "ccgw_store_file_bytes").await > 0);
     assert_eq!(metric(&program, "ccgw_store_failures_total").await, 0);
 
-    let file = program.files.path().join("sessions.redb");
+    let file = program.site.path("sessions.redb");
     std::fs::remove_file(&file).expect("removed");
     std::fs::create_dir(&file).expect("made");
-    program.register(1002).await;
+    register(&program, 1002).await;
     says(&program, "/readyz?verbose", "store: down, Is a directory").await;
     let store = status(&program).await;
     assert_eq!(store["state"], "down", "{store}");
@@ -72,8 +73,8 @@ async fn a_file_that_fails_is_seen_and_costs_no_call() {
 
 #[tokio::test]
 async fn a_second_process_with_the_same_file_does_not_start() {
-    let program = Program::start(STORE, &[]).await;
-    let config = program.files.path().join("bridge.toml");
+    let program = start(STORE, &[]).await;
+    let config = &program.config;
     let mut second = bridge();
     second.arg("--config").arg(config);
     let (code, printed) = run(second).await;
@@ -89,9 +90,9 @@ async fn check_config_says_what_becomes_of_sessions() {
         (STORE, "sessions are kept in"),
         ("", "after a crash or kill -9 an agent's calls are ALREADY_EXISTS for up to two minutes"),
     ] {
-        let program = Program::start(settings, &[]).await;
+        let program = start(settings, &[]).await;
         let mut check = bridge();
-        check.arg("check-config").arg("--config").arg(program.files.path().join("bridge.toml"));
+        check.arg("check-config").arg("--config").arg(&program.config);
         let (code, printed) = run(check).await;
         assert_eq!(code, Some(0), "{printed}");
         assert!(printed.contains(words), "{printed}");

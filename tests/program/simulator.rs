@@ -2,13 +2,14 @@
 
 use std::process::Stdio;
 
+use ccgateway_test_support::{run, within};
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncBufReadExt as _, BufReader},
     process::Command,
 };
 
-use crate::support::{bridge, run, simulator, within};
+use crate::support::{bridge, simulator};
 
 #[tokio::test]
 async fn the_doctor_finds_nothing_wrong_with_the_simulators_program() {

@@ -4,6 +4,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use bytes::Bytes;
 use ccgateway_bridge::rpc::proto::WatchEventsRequest;
+use ccgateway_test_support::{Program, origin, within};
 use h2::{RecvStream, client::SendRequest};
 use prost::Message;
 use tokio::net::TcpStream;
@@ -12,10 +13,8 @@ use tonic_health::pb::HealthCheckRequest;
 use tonic_reflection::pb::v1::ServerReflectionRequest;
 use tonic_types::StatusExt as _;
 
-use crate::{
-    raw::{DATA, END_STREAM, Frame, HEADERS, INITIAL_WINDOW_SIZE, Raw, WINDOW_UPDATE},
-    support::{Program, within},
-};
+use crate::raw::{DATA, END_STREAM, Frame, HEADERS, INITIAL_WINDOW_SIZE, Raw, WINDOW_UPDATE};
+use crate::support::start;
 
 const CHECK_HEALTH: &str = "/grpc.health.v1.Health/Check";
 const WATCH_HEALTH: &str = "/grpc.health.v1.Health/Watch";
@@ -50,7 +49,7 @@ async fn a_house_full_of_connections_that_wait_for_nothing_lets_callers_in() {
         ("answers that are not read", NO_WINDOW, CHECK_HEALTH, health.encode_to_vec()),
     ] {
         let limits = "server.connections = { max = 8, handshake_timeout = \"8s\" }";
-        let program = Program::start(limits, &[]).await;
+        let program = start(limits, &[]).await;
         let mut guests = Vec::new();
         for _ in 0..8 {
             let mut raw = Raw::connect(program.grpc, settings).await;
@@ -68,11 +67,13 @@ async fn a_house_full_of_connections_that_wait_for_nothing_lets_callers_in() {
 #[tokio::test]
 async fn connections_with_a_health_watch_end_without_a_cut() {
     let age = "server.connections = { max_age = \"1s\", max_age_grace = \"1h\" }";
-    let program = Program::start(age, &[]).await;
+    let program = start(age, &[]).await;
     let watch = async {
         let channel = ccgateway_bridge::client::channel();
-        let mut client =
-            tonic_health::pb::health_client::HealthClient::with_origin(channel, program.origin());
+        let mut client = tonic_health::pb::health_client::HealthClient::with_origin(
+            channel,
+            origin(program.grpc),
+        );
         let watch = client.watch(HealthCheckRequest::default()).await.expect("watching");
         let mut watch = watch.into_inner();
         assert!(watch.message().await.expect("readable").is_some());
@@ -84,7 +85,7 @@ async fn connections_with_a_health_watch_end_without_a_cut() {
 #[tokio::test]
 async fn health_watches_are_as_many_as_connections() {
     let limits = "server.connections = { max = 8 }";
-    let program = Program::start(limits, &[]).await;
+    let program = start(limits, &[]).await;
     let mut raw = Raw::connect(program.grpc, &[]).await;
     for stream in (1..=41).step_by(2) {
         raw.request(stream, WATCH_HEALTH, "1H", &HealthCheckRequest::default()).await;
@@ -99,7 +100,7 @@ async fn health_watches_are_as_many_as_connections() {
 
 #[tokio::test]
 async fn one_address_has_no_more_than_half_of_the_reflection_streams() {
-    let program = Program::start("", &[]).await;
+    let program = start("", &[]).await;
     let mut raw = Raw::connect(program.grpc, &[]).await;
     for stream in (1..16).step_by(2) {
         raw.begin(stream, REFLECT, "1H").await;
@@ -149,7 +150,7 @@ async fn may_watch(program: &Program, host: u8) -> bool {
 
 #[tokio::test]
 async fn one_address_cannot_take_all_places_to_watch_events() {
-    let program = Program::start("", &[]).await;
+    let program = start("", &[]).await;
     let mut first = watch_all(&program, 0, "1H").await;
     assert!(!may_watch(&program, 1).await, "all places are taken");
     assert!(may_watch(&program, 2).await, "of an address that has too many");
@@ -168,7 +169,7 @@ async fn one_address_cannot_take_all_places_to_watch_events() {
 async fn a_watch_whose_end_is_not_read_gives_its_place_back() {
     // With a window of one byte h2 takes the rest from hyper, which then asks for the end.
     for window in [0, 1] {
-        let program = Program::start("", &[]).await;
+        let program = start("", &[]).await;
         let mut stuck = watch_all(&program, window, "2S").await;
         let free = async {
             while !may_watch(&program, 1).await {
@@ -189,7 +190,7 @@ async fn a_watch_whose_end_is_not_read_gives_its_place_back() {
 #[tokio::test]
 async fn a_watch_that_is_not_read_ends_with_the_age_of_its_connection() {
     let age = "server.connections = { max_age = \"1s\", max_age_grace = \"1h\" }";
-    let program = Program::start(age, &[]).await;
+    let program = start(age, &[]).await;
     let mut stuck = watch_all(&program, 0, "1H").await;
     within("its end", stuck.until(|_| false)).await;
 }
@@ -259,7 +260,7 @@ async fn a_watcher_that_reads_on_after_the_end_hears_the_contracts_reason() {
         (age, 1, "1H", Code::Unavailable, "CONNECTION_AGED"),
         ("", WATCHES, "1H", Code::ResourceExhausted, "TENANT_LIMIT_REACHED"),
     ] {
-        let program = Program::start(settings, &[]).await;
+        let program = start(settings, &[]).await;
         let over = async {
             if reason == "TENANT_LIMIT_REACHED" {
                 assert!(may_watch(&program, 2).await, "of an address that has too many");

@@ -2,16 +2,15 @@
 
 use std::time::Duration;
 
+use ccgateway_test_support::{Program, within};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::tcp::OwnedWriteHalf,
     time::sleep,
 };
 
-use crate::{
-    raw::{DATA, Raw, frame},
-    support::{Program, within},
-};
+use crate::raw::{DATA, Raw, frame};
+use crate::support::start;
 
 const SET_BUSY: &str = "/ccgateway.agent.v1.AgentState/SetBusy";
 const KEEPALIVE: &str = "listeners.default.http2 = { keepalive_interval = \"1s\", \
@@ -44,7 +43,7 @@ async fn trickle(write: &mut OwnedWriteHalf, bytes: impl Iterator<Item = &u8>) {
 /// It never gets so far as to answer the bridge's PING.
 #[tokio::test]
 async fn a_frame_that_never_ends_is_no_sign_of_life() {
-    let program = Program::start(KEEPALIVE, &[]).await;
+    let program = start(KEEPALIVE, &[]).await;
     let whole = frame(UNKNOWN, 0, 0, &[0; 16_384]);
     // It stops in a head, goes on into a payload, or is in one already.
     for (sent, then) in [(0, 8), (4, usize::MAX), (1000, usize::MAX)] {
@@ -70,7 +69,7 @@ async fn a_frame_that_never_ends_is_no_sign_of_life() {
 
 #[tokio::test]
 async fn a_peer_that_has_closed_its_side_keeps_no_place() {
-    let program = Program::start("", &[]).await;
+    let program = start("", &[]).await;
     for begins in [None, Some(false), Some(true)] {
         let mut raw = Raw::connect(program.grpc, &[]).await;
         served(&program, 1).await;
@@ -90,7 +89,7 @@ async fn a_peer_that_has_closed_its_side_keeps_no_place() {
 /// In the middle of a frame, so that h2 cannot tell an end from a pause.
 #[tokio::test]
 async fn a_peer_that_has_closed_its_side_in_a_frame_keeps_no_place() {
-    let program = Program::start("", &[]).await;
+    let program = start("", &[]).await;
     for sent in [3, 9, 1000] {
         let mut raw = Raw::connect(program.grpc, &[]).await;
         served(&program, 1).await;

@@ -3,14 +3,13 @@
 use std::iter::repeat_n;
 
 use bytes::Bytes;
+use ccgateway_test_support::{Program, within};
 use tokio::net::TcpStream;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
-use crate::{
-    raw::{DATA, END_HEADERS, END_STREAM, HEADERS, RST_STREAM, Raw as Peer, head},
-    support::{Program, within},
-};
+use crate::raw::{DATA, END_HEADERS, END_STREAM, HEADERS, RST_STREAM, Raw as Peer, head};
+use crate::support::start;
 
 /// A request as it goes over the wire.
 struct Raw {
@@ -48,7 +47,7 @@ async fn ask(program: &Program, raw: &Raw) -> (u16, http::HeaderMap) {
 #[tokio::test]
 async fn a_request_that_no_method_sees_is_answered_with_a_cause_logged_and_counted() {
     let debug = ["--log-filter", "ccgateway_bridge=debug"];
-    let program = Program::start("server.limits.message_size = 4096", &debug).await;
+    let program = start("server.limits.message_size = 4096", &debug).await;
     let of = |path, body| Raw { path, body };
     for (raw, code, reason, method) in [
         (of(SET_BUSY, &[]), Code::Internal, "MESSAGE_MALFORMED", "SetBusy"),
@@ -119,7 +118,7 @@ const UNSEEN: &str = "grpc_method=\"unknown\",grpc_code=\"Internal\"}";
 #[tokio::test]
 async fn a_request_that_is_broken_off_before_its_message_is_whole_is_logged_and_counted() {
     let debug = ["--log-filter", "ccgateway_bridge=debug"];
-    let program = Program::start("", &debug).await;
+    let program = start("", &debug).await;
     let half = [0, 0, 0, 0, 9, 1];
     for (case, sent, lost) in [
         ("reset before its message", None, false),
@@ -160,7 +159,7 @@ const TYPE: (&str, &str) = ("content-type", GRPC);
 async fn a_request_that_http2_refuses_is_logged_and_counted() {
     let debug = ["--log-filter", "ccgateway_bridge=debug"];
     let limits = "listeners.default.http2.max_concurrent_streams = 1";
-    let program = Program::start(limits, &debug).await;
+    let program = start(limits, &debug).await;
     let own = [METHOD, SCHEME, PATH, AUTHORITY, TYPE];
     let large: Vec<_> = own.into_iter().chain(repeat_n(("x", "y"), 500)).collect();
     let cases: [(&str, &[(&str, &str)]); 9] = [
@@ -203,7 +202,7 @@ async fn a_request_that_http2_refuses_is_logged_and_counted() {
 
 #[tokio::test]
 async fn a_path_that_is_no_method_is_answered_logged_and_counted() {
-    let program = Program::start("", &[]).await;
+    let program = start("", &[]).await;
     let labels = "grpc_method=\"unknown\",grpc_code=\"Unimplemented\"}";
     for path in ["/", "//", "/x", "/?a=b", "/ccgateway.agent.v1.AgentState/", "/%00/%2f"] {
         let before = count(&program, labels).await;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use ccgateway_bridge::rpc::proto::GetSessionRequest;
+use ccgateway_test_support::{Clients, Program, within};
 use h2::{RecvStream, SendStream, client::SendRequest};
 use prost::Message as _;
 use tokio::net::TcpStream;
@@ -12,10 +13,8 @@ use tonic_reflection::pb::v1::{
     ServerReflectionRequest, server_reflection_request::MessageRequest,
 };
 
-use crate::{
-    raw::{DATA, INITIAL_WINDOW_SIZE, Raw, WINDOW_UPDATE},
-    support::{Program, within},
-};
+use crate::raw::{DATA, INITIAL_WINDOW_SIZE, Raw, WINDOW_UPDATE};
+use crate::support::{register, start};
 
 const CONNECTIONS: usize = 150;
 /// On each.
@@ -54,7 +53,9 @@ async fn begin(client: &SendRequest<Bytes>, path: &str, message: &[u8]) -> Optio
 /// A call that needs no gateway.
 async fn call(program: &Program) {
     let request = GetSessionRequest { agent_id: "1001".into(), ..<_>::default() };
-    within("a call", program.sessions().get_session(request)).await.expect("answered");
+    within("a call", Clients::of(program.grpc).sessions.get_session(request))
+        .await
+        .expect("answered");
 }
 
 /// Has many calls made whose answers nobody reads; gives the memory that they took at their peak.
@@ -72,8 +73,8 @@ async fn memory_of(program: &Program, path: &str, message: &[u8]) -> u64 {
 
 #[tokio::test]
 async fn answers_that_nobody_reads_take_little_memory_and_keep_no_caller_out() {
-    let program = Program::start("", &[]).await;
-    program.register(1001).await;
+    let program = start("", &[]).await;
+    register(&program, 1001).await;
     let request = GetSessionRequest { agent_id: "1001".into(), ..<_>::default() };
     let path = "/ccgateway.agent.v1.AgentSession/GetSession";
     let taken = memory_of(&program, path, &request.encode_to_vec()).await;
@@ -88,8 +89,8 @@ async fn answers_that_nobody_reads_take_little_memory_and_keep_no_caller_out() {
 
 #[tokio::test]
 async fn descriptions_that_nobody_reads_take_little_memory() {
-    let program = Program::start("", &[]).await;
-    program.register(1001).await;
+    let program = start("", &[]).await;
+    register(&program, 1001).await;
     let symbol = "ccgateway.agent.v1.AgentState".to_owned();
     let message_request = Some(MessageRequest::FileContainingSymbol(symbol));
     let request = ServerReflectionRequest { message_request, ..<_>::default() };
@@ -102,7 +103,7 @@ async fn descriptions_that_nobody_reads_take_little_memory() {
 
 #[tokio::test]
 async fn an_answer_that_nobody_reads_costs_its_connection_and_a_slow_reader_keeps_it() {
-    let program = Program::start("", &[]).await;
+    let program = start("", &[]).await;
     let path = "/grpc.health.v1.Health/Check";
     let window = [(INITIAL_WINDOW_SIZE, 0)];
     let mut stuck = Raw::connect(program.grpc, &window).await;

@@ -12,7 +12,6 @@ use ccgateway_sim::{Interface, Options};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::{
-    events,
     proxy::Wire,
     support::{Centre, Replica, SCALE, eventually},
 };
@@ -67,7 +66,7 @@ async fn until_sum_is(replicas: &[Replica], metric: &str, expected: f64) {
 
 async fn all_say_that_redis_refuses(replicas: &[Replica]) {
     for replica in replicas {
-        let ready = replica.admin("/readyz?verbose").await;
+        let ready = replica.ask("GET /readyz?verbose", "").await.1;
         assert!(ready.contains("store: refuses writes, OOM command not allowed"), "{ready}");
         assert_eq!(replica.said("Redis refuses writes"), 1);
         assert_eq!(replica.said("leases have ended"), 1);
@@ -84,7 +83,7 @@ async fn all_say_that_it_is_over(replicas: &[Replica]) {
                 && replica.said("the store gives leases again") == 1
         })
         .await;
-        let ready = replica.admin("/readyz?verbose").await;
+        let ready = replica.ask("GET /readyz?verbose", "").await.1;
         assert!(ready.contains("store: up\n") && !ready.contains("lease"), "{ready}");
     }
 }
@@ -191,7 +190,7 @@ fn polls(centre: &Centre) -> HashMap<String, usize> {
 type Told = Arc<Mutex<Vec<(usize, String)>>>;
 
 async fn note_events(place: usize, replica: &Replica, told: &Told) {
-    let (mut stream, told) = (events::watch(replica, None).await, told.clone());
+    let (mut stream, told) = (replica.watch(&[], None).await.into_stream(), told.clone());
     tokio::spawn(async move {
         while let Ok(Some(message)) = stream.message().await {
             if let Some(What::GatewayEvent(event)) = message.what

@@ -1,60 +1,31 @@
 //! Events reach whoever watches, at whichever replica.
 
-use std::time::Duration;
-
 use ccgateway_bridge::rpc::proto::{
-    SetBusyRequest, WatchEventsRequest, WatchEventsResponse,
+    SetBusyRequest,
     confirmation::{Reason, Status},
-    watch_events_response::What,
 };
 use ccgateway_sim::{Fault, Interface, Misbehaviour};
-use tokio::time::timeout;
-use tonic::Streaming;
 
-use crate::support::{Centre, Replica};
-
-pub(crate) async fn watch(replica: &Replica, after: Option<u64>) -> Streaming<WatchEventsResponse> {
-    let request = WatchEventsRequest { after_sequence: after, ..<_>::default() };
-    let stream = replica.events.clone().watch_events(request).await.expect("watching");
-    let mut stream = stream.into_inner();
-    let begin = stream.message().await.expect("told").expect("begun");
-    assert!(matches!(begin.what, Some(What::Begin(_))), "{begin:?}");
-    stream
-}
-
-/// The next event of the gateway's of this type.
-async fn event(stream: &mut Streaming<WatchEventsResponse>, name: &str) -> WatchEventsResponse {
-    let telling = async {
-        loop {
-            let message = stream.message().await.expect("told").expect("it goes on");
-            if let Some(What::GatewayEvent(event)) = &message.what
-                && event.type_name == name
-            {
-                return message;
-            }
-        }
-    };
-    timeout(Duration::from_secs(20), telling).await.expect("the event comes")
-}
+use crate::support::Centre;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_watcher_goes_on_at_another_replica_where_it_stopped() {
     let centre = Centre::open().await;
     let mut one = centre.replica(None).await;
     let two = centre.replica(None).await;
-    let mut here = watch(&one, None).await;
-    let mut there = watch(&two, None).await;
+    let mut here = one.watch(&[], None).await;
+    let mut there = two.watch(&[], None).await;
     one.sign_in(1001).await.expect("signed in");
-    let ready = event(&mut here, "AgentState_Ready").await;
-    assert_eq!(event(&mut there, "AgentState_Ready").await, ready, "the same, wherever it is told");
+    let ready = here.event("AgentState_Ready").await;
+    assert_eq!(there.event("AgentState_Ready").await, ready, "the same, wherever it is told");
 
     two.set_busy(1001).await.expect("busy");
-    let busy = event(&mut there, "AgentState_SetNotReady_Success").await;
-    event(&mut here, "AgentState_SetNotReady_Success").await;
+    let busy = there.event("AgentState_SetNotReady_Success").await;
+    here.event("AgentState_SetNotReady_Success").await;
     one.kill().await;
     let three = centre.replica(None).await;
-    let mut again = watch(&three, Some(ready.sequence)).await;
-    assert_eq!(event(&mut again, "AgentState_SetNotReady_Success").await, busy);
+    let mut again = three.watch(&[], Some(ready.sequence)).await;
+    assert_eq!(again.event("AgentState_SetNotReady_Success").await, busy);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -91,7 +62,7 @@ async fn an_event_of_another_replica_confirms_nothing_without_a_status() {
     // One of the two polls the agent, and has fetched the event itself.
     let mut told = Vec::new();
     for (replica, reason) in replicas.iter().zip([200, 201]) {
-        let mut events = watch(replica, None).await;
+        let mut events = replica.watch(&[], None).await;
         let request = SetBusyRequest {
             agent_id: "1001".into(),
             reason: Some(reason),
@@ -101,7 +72,7 @@ async fn an_event_of_another_replica_confirms_nothing_without_a_status() {
         };
         let answer = replica.states.clone().set_busy(request).await.expect("accepted");
         let confirmation = answer.into_inner().confirmation.expect("asked for");
-        event(&mut events, "AgentState_SetNotReady_Success").await;
+        events.event("AgentState_SetNotReady_Success").await;
         told.push((confirmation.status(), confirmation.reason()));
     }
     told.sort();

@@ -15,9 +15,6 @@ mod morning;
 mod outage;
 mod polls;
 mod proxy;
-#[allow(dead_code, reason = "other tests use the rest")]
-#[path = "../stores/redis.rs"]
-mod redis;
 mod restart;
 mod sign_ins;
 mod support;

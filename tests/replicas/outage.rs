@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use ccgateway_sim::{Fault, Interface, Misbehaviour};
+use ccgateway_test_support::set_busy;
 use tokio::{
     task::JoinSet,
     time::{Instant, interval},
@@ -10,7 +11,7 @@ use tokio::{
 
 use crate::{
     proxy::Wire,
-    support::{Centre, SCALE, set_busy},
+    support::{Centre, SCALE},
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

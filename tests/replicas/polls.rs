@@ -10,18 +10,16 @@ use std::{
     time::Duration,
 };
 
-use ccgateway_bridge::{
-    client::{self, Channel},
-    rpc::proto::agent_state_client::AgentStateClient,
-};
+use ccgateway_bridge::{client::Channel, rpc::proto::agent_state_client::AgentStateClient};
 use ccgateway_sim::{Interface, Options};
+use ccgateway_test_support::{Clients, set_busy};
 use tokio::{
     task::JoinSet,
     time::{Instant, interval},
 };
 use tonic::Status;
 
-use crate::support::{Centre, Replica, SCALE, eventually, origin, set_busy_somewhere};
+use crate::support::{Centre, Replica, SCALE, eventually, set_busy_somewhere};
 
 /// Signs agents in, each at another replica than the one before.
 async fn sign_in(replicas: &[Replica], agents: Range<u32>) {
@@ -31,7 +29,7 @@ async fn sign_in(replicas: &[Replica], agents: Range<u32>) {
         let own: Vec<u32> = agents.clone().skip(place).step_by(replicas.len()).collect();
         calls.spawn(async move {
             for agent in own {
-                crate::support::set_busy(&sessions, agent).await.expect("signed in");
+                set_busy(&sessions, agent).await.expect("signed in");
             }
         });
     }
@@ -88,7 +86,7 @@ async fn a_rolling_restart_fails_no_call_and_signs_nobody_out() {
         vec![centre.replica(None).await, centre.replica(None).await, centre.replica(None).await];
     sign_in(&replicas, agents.clone()).await;
     let over = Arc::new(AtomicBool::new(false));
-    let own = |replica: &Replica| client::agent_state(client::channel(), origin(replica.addr));
+    let own = |replica: &Replica| Clients::of(replica.grpc).states;
     let states: Vec<_> = replicas.iter().map(own).collect();
     let callers = tokio::spawn(call_until(over.clone(), states, agents.clone()));
     for place in 0..replicas.len() {

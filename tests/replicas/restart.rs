@@ -7,16 +7,17 @@ use std::{
     time::Duration,
 };
 
-use ccgateway_bridge::rpc::proto::{GetSessionRequest, RegisterSessionRequest, Session};
+use ccgateway_bridge::rpc::proto::Session;
 use ccgateway_sim::Interface;
+use ccgateway_test_support::set_busy;
 use futures_util::StreamExt as _;
 use tokio::{
     task::{AbortHandle, JoinSet},
     time::{Instant, interval},
 };
-use tonic::{Code, Status};
+use tonic::Code;
 
-use crate::support::{Centre, Replica, SCALE, eventually, set_busy};
+use crate::support::{Centre, Replica, SCALE, eventually, limit_files};
 
 const AGENTS: std::ops::Range<u32> = 1001..1501;
 
@@ -39,7 +40,7 @@ impl Callers {
                 let agent = next.next().expect("without end");
                 open.spawn(async move {
                     let code =
-                        set_busy(&states, agent).await.map_or_else(|s| s.code(), |()| Code::Ok);
+                        set_busy(&states, agent).await.map_or_else(|s| s.code(), |_| Code::Ok);
                     let mut noted = noted.lock().unwrap_or_else(PoisonError::into_inner);
                     noted.push((Instant::now(), code));
                 });
@@ -128,7 +129,7 @@ where
 async fn a_process_that_is_killed_costs_no_agent_and_no_sign_in() {
     let kill = async |mut replica: Replica| {
         replica.kill().await;
-        replica.addr
+        replica.grpc
     };
     println!("{}", a_restart_costs_nothing(kill).await);
 }
@@ -145,23 +146,17 @@ async fn a_kill_right_after_a_renewal_costs_no_agent() {
     replica.sign_in(1001).await.expect("signed in");
     centre.gateway.clear_journal();
     for _ in 0..5 {
-        let before = session(&replica, 1001).await.expect("known").guid_version;
-        while session(&replica, 1001).await.expect("known").guid_version == before {
+        let before = replica.session(1001).await.guid_version;
+        while replica.session(1001).await.guid_version == before {
             tokio::task::yield_now().await;
         }
         replica.kill().await;
-        replica = centre.alone(Some(replica.addr)).await;
+        replica = centre.alone(Some(replica.grpc)).await;
         replica.set_busy(1001).await.expect("with the new Guid, or the one before it");
     }
     centre.all_are_polled(1001..1002).await;
     assert_eq!(sign_ins(&centre), 0);
     assert!(centre.has([1001]));
-}
-
-async fn session(replica: &Replica, agent: u32) -> Result<Session, Status> {
-    let request = GetSessionRequest { agent_id: agent.to_string(), ..<_>::default() };
-    let answer = replica.sessions.clone().get_session(request).await?;
-    Ok(answer.into_inner().session.unwrap_or_default())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -172,18 +167,17 @@ async fn registered_sessions_and_ends_outlive_a_kill_too() {
         first.sign_in(agent).await.expect("signed in");
     }
     let guid = centre.gateway.take_over(1001).expect("signed in");
-    let request = RegisterSessionRequest { agent_id: "1001".into(), guid, ..<_>::default() };
-    first.sessions.clone().register_session(request).await.expect("registered");
+    first.register(1001, &guid).await.expect("registered");
     first.sign_out(1002).await.expect("signed out");
-    let before = session(&first, 1001).await.expect("known");
+    let before = first.session(1001).await;
     first.kill().await;
 
     let second = centre.alone(None).await;
-    let after = session(&second, 1001).await.expect("known");
+    let after = second.session(1001).await;
     assert_eq!((after.origin, after.guid_version), (before.origin, before.guid_version));
     let seconds = |session: &Session| session.expire_time.expect("registered").seconds;
     assert!(seconds(&after) <= seconds(&before), "a restart makes no session longer");
-    assert_eq!(session(&second, 1002).await.expect_err("ended").code(), Code::NotFound);
+    assert_eq!(second.find_session(1002).await.expect_err("ended").code(), Code::NotFound);
     second.set_busy(1001).await.expect("with the Guid that was handed in");
 }
 
@@ -207,7 +201,7 @@ async fn a_password_is_stored_where_the_operator_wants_it_and_only_there() {
             assert_eq!(missing.code(), Code::FailedPrecondition);
         } else {
             let mut turns = interval(Duration::from_millis(20));
-            while session(&second, 2001).await.is_ok() {
+            while second.find_session(2001).await.is_ok() {
                 turns.tick().await;
             }
             assert!(!centre.has([2001]), "nobody knows the password");
@@ -218,15 +212,15 @@ async fn a_password_is_stored_where_the_operator_wants_it_and_only_there() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_a_store_a_stop_signs_agents_out_and_a_kill_leaves_them_to_the_gateway() {
     let centre = Centre::open().await;
-    let first = centre.process(None, "").await;
+    let first = centre.process(None, String::new()).await;
     first.sign_in(1001).await.expect("signed in");
     first.stop().await;
     assert!(!centre.has([1001]), "the next process could not sign it in");
 
-    let mut second = centre.process(None, "").await;
+    let mut second = centre.process(None, String::new()).await;
     second.sign_in(1001).await.expect("signed in");
     second.kill().await;
-    let third = centre.process(None, "").await;
+    let third = centre.process(None, String::new()).await;
     let refused = third.set_busy(1001).await.expect_err("the gateway has it signed in");
     assert_eq!(refused.code(), Code::AlreadyExists);
 }
@@ -238,17 +232,17 @@ async fn a_disk_that_takes_no_more_costs_no_call() {
     centre.ignored = Some("XFSZ");
     let first = centre.alone(None).await;
     first.sign_in(1001).await.expect("signed in");
-    first.limit_files("1000").await;
+    limit_files(&first, "1000").await;
     for agent in 1002..1052 {
         first.sign_in(agent).await.expect("the session is kept in memory");
     }
     first.set_busy(1051).await.expect("known");
-    first.limit_files("unlimited").await;
+    limit_files(&first, "unlimited").await;
     first.stop().await;
 
     let second = centre.alone(None).await;
     for agent in 1001..1052 {
-        assert!(session(&second, agent).await.is_ok(), "{agent}");
+        assert!(second.find_session(agent).await.is_ok(), "{agent}");
     }
     assert!(centre.has(1001..1052));
     let folder = std::fs::read_dir(centre.file("")).expect("readable");

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use ccgateway_bridge::client;
+use ccgateway_bridge::rpc::proto::SetBusyResponse;
 use ccgateway_sim::{Fault, Interface, Misbehaviour};
+use ccgateway_test_support::{Clients, set_busy};
 use tokio::{
     task::JoinSet,
     time::{interval, sleep},
@@ -13,7 +14,7 @@ use tonic::Status;
 
 use crate::{
     proxy::Wire,
-    support::{Centre, Replica, eventually, origin, set_busy},
+    support::{Centre, Replica, eventually},
 };
 
 const AGENT: u32 = 1001;
@@ -33,8 +34,7 @@ async fn a_thousand_first_calls_at_three_replicas_need_one_sign_in() {
         // On connections of their own: so many resets end one.
         let replica = &replicas[call % 3];
         let (calls, states) = if call < 500 {
-            let channel = client::channel();
-            (&mut leaving, client::agent_state(channel, origin(replica.addr)))
+            (&mut leaving, Clients::of(replica.grpc).states)
         } else {
             (&mut staying, replica.states.clone())
         };
@@ -46,7 +46,7 @@ async fn a_thousand_first_calls_at_three_replicas_need_one_sign_in() {
     assert_eq!(centre.asked(Interface::SignIn), 1);
 }
 
-type Calls = JoinSet<Result<(), Status>>;
+type Calls = JoinSet<Result<SetBusyResponse, Status>>;
 
 /// First calls at each of these replicas.
 fn first_calls(replicas: &[Replica], agent: u32) -> Calls {
@@ -153,12 +153,12 @@ async fn a_guid_that_comes_late_does_not_replace_the_one_made_meanwhile() {
     centre.gateway.misbehave(Misbehaviour::once(slow).on(Interface::SignIn));
     let late = first_calls(std::slice::from_ref(&first), AGENT);
     eventually("a sign-in", || centre.asked(Interface::SignIn) > 0).await;
-    first.freeze().await;
+    first.signal("-STOP");
     let answered = || centre.gateway.journal().iter().any(|entry| entry.answer.is_some());
     eventually("its answer", answered).await;
     centre.gateway.sign_out(AGENT);
     other.set_busy(AGENT).await.expect("signed in when the lock had ended");
-    first.thaw().await;
+    first.signal("-CONT");
     all_are_served(late).await;
     two_sign_ins_at_most(&centre, AGENT).await;
 }

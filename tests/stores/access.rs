@@ -12,12 +12,10 @@ use ccgateway_bridge::{
     session::{SessionState, SessionStore as _},
     tenant::{Attempt, SharedSignIns as _},
 };
+use ccgateway_test_support::{Certificate, RedisServer};
 use tempfile::TempDir;
 
-use crate::{
-    redis::RedisServer,
-    support::{Replica, agent, redis, tenant},
-};
+use crate::support::{Replica, agent, redis, tenant};
 
 const EXAMPLE: &str = include_str!("../../docs/ccgateway-bridge.example.toml");
 const PASSWORD: &str = "canary-password";
@@ -132,18 +130,15 @@ async fn a_wrong_password_is_told_without_it() {
 
 #[tokio::test]
 async fn tls_goes_by_the_authority_that_is_configured() {
-    let folder = TempDir::new().expect("a folder");
-    let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).expect("a certificate");
-    let path = |name: &str| folder.path().join(name).display().to_string();
-    std::fs::write(path("server.pem"), made.cert.pem()).expect("written");
-    std::fs::write(path("server.key"), made.signing_key.serialize_pem()).expect("written");
-    let server = RedisServer::with_tls(&path("server.pem"), &path("server.key")).await;
+    let (folder, aside) = (TempDir::new().expect("a folder"), TempDir::new().expect("another"));
+    let own = Certificate::of("127.0.0.1", folder.path());
+    let server = RedisServer::with_tls(&own.pem, &own.key).await;
 
-    let trusting = |ca: &str| Redis {
-        tls: Some(RedisTls { ca_pem: Some(ca.as_bytes().to_vec()) }),
+    let trusting = |ca: &Certificate| Redis {
+        tls: Some(RedisTls { ca_pem: Some(std::fs::read(&ca.pem).expect("a file")) }),
         ..redis(Topology::Standalone, &[server.port()])
     };
-    let config = trusting(&made.cert.pem());
+    let config = trusting(&own);
     let (left, right) = (Replica::with(config.clone(), &[1]), Replica::with(config, &[1]));
     let put = left.put(1001, "a").await;
     assert_eq!(left.store.unshared(), 0);
@@ -151,7 +146,7 @@ async fn tls_goes_by_the_authority_that_is_configured() {
     left.renew(&put, 1001, "b").await.expect("renewed");
     right.hears(1001, Some("b")).await;
 
-    let other = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).expect("another");
-    let wary = Replica::with(trusting(&other.cert.pem()), &[1]);
+    let other = Certificate::of("127.0.0.1", aside.path());
+    let wary = Replica::with(trusting(&other), &[1]);
     wary.store.load(agent(1001)).await.expect_err("not the one it trusts");
 }

@@ -1,197 +1,41 @@
 //! A bridge whose store is shared, as callers see it.
 
-use std::{fmt::Write as _, time::Duration};
+use std::time::Duration;
 
 use ccgateway_bridge::{
-    client::{self, Channel},
-    config::{self, Sources, load},
+    config,
     keyring::EncryptionKey,
-    rpc::proto::{
-        GetSessionRequest, RegisterSessionRequest, SetBusyRequest, SetBusyResponse, SignInRequest,
-        SignOutRequest, agent_session_client::AgentSessionClient,
-        agent_state_client::AgentStateClient,
-    },
-    server::{Bridge, Drained},
+    rpc::proto::{SetBusyRequest, SignInRequest},
+    server::Drained,
     session::{SessionFile, SessionStore as _},
 };
-use ccgateway_sim::{Fault, Interface, Misbehaviour, Options, Simulator};
-use http::Uri;
-use tempfile::TempDir;
-use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpStream,
-};
+use ccgateway_sim::{Fault, Interface, Misbehaviour, Simulator};
+use ccgateway_test_support::{PASSWORD, RedisServer, in_file};
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
 use crate::{
-    redis::RedisServer,
+    callee::{self, CREDENTIALS, sign_ins},
     support::{CAPACITY, Replica, agent, all_listen, eventually, tenant},
     topologies::ask,
 };
 
-pub(crate) const PASSWORD: &str = "canary-password";
-
-/// One replica, with the password of agent 1001.
-pub(crate) struct Callee {
-    bridge: Bridge,
-    states: AgentStateClient<Channel>,
-    sessions: AgentSessionClient<Channel>,
-}
-
-pub(crate) async fn gateway() -> Simulator {
-    let options = Options { default_password: Some(PASSWORD.into()), ..Options::default() };
-    Simulator::start(options).await.expect("the gateway starts")
-}
-
-impl Callee {
-    async fn start(files: &TempDir, gateway: &Simulator, server: &RedisServer) -> Self {
-        Self::with(files, gateway, server, PASSWORD, "").await
-    }
-
-    /// One whose file has this password, and whose `[store]` this too.
-    pub(crate) async fn with(
-        files: &TempDir,
-        gateway: &Simulator,
-        server: &RedisServer,
-        password: &str,
-        store: &str,
-    ) -> Self {
-        Self::on(files, gateway, password, &Self::on_redis(server, store)).await
-    }
-
-    /// A `[store]` with this Redis, and this too.
-    pub(crate) fn on_redis(server: &RedisServer, store: &str) -> String {
-        let url = server.url();
-        let keys = "encryption_key_files = \"store.key\"";
-        format!("urls = \"{url}\"\n{keys}\nkey_prefix = \"test:\"\n{store}")
-    }
-
-    /// One whose file of credentials has this password, and whose `[store]` is this. There are keys
-    /// in `store.key` and `new.key`.
-    pub(crate) async fn on(
-        files: &TempDir,
-        gateway: &Simulator,
-        password: &str,
-        store: &str,
-    ) -> Self {
-        Self::of_tenant(files, gateway, password, store, "").await
-    }
-
-    /// The same, with this in the section of its tenant.
-    pub(crate) async fn of_tenant(
-        files: &TempDir,
-        gateway: &Simulator,
-        password: &str,
-        store: &str,
-        tenant: &str,
-    ) -> Self {
-        let write = |name: &str, text: &str| std::fs::write(files.path().join(name), text);
-        write("ca.pem", gateway.certificate_pem()).expect("written");
-        write("store.key", &"5a".repeat(32)).expect("written");
-        write("new.key", &"6b".repeat(32)).expect("written");
-        let agents = format!("[agents.1001]\npassword = \"{password}\"\nforce = true\n");
-        write("agents.toml", &agents).expect("written");
-        let mut text = String::from(
-            "listeners.default.address = \"127.0.0.1:0\"\nadmin.address = \"127.0.0.1:0\"\n\
-             [server.drain]\ndelay = \"0s\"\ntimeout = \"4s\"\n",
-        );
-        writeln!(
-            text,
-            "[store]\n{store}\n\
-             [tenants.acme]\nbase_urls = \"{}\"\ntls.ca_file = \"ca.pem\"\n\
-             keep.enabled = false\ncredentials_file = \"agents.toml\"\n{tenant}",
-            gateway.base_url(),
-        )
-        .expect("written");
-        write("bridge.toml", &text).expect("written");
-        let config = load(&Sources::default().with_file(files.path().join("bridge.toml")));
-        let config = config.unwrap_or_else(|errors| panic!("{errors}"));
-        let bridge = Bridge::start(config).await.expect("the bridge starts");
-        let origin: Uri = format!("http://{}", bridge.grpc_addr()).parse().expect("an origin");
-        let channel = client::channel();
-        let states = client::agent_state(channel.clone(), origin.clone());
-        Self { bridge, states, sessions: client::agent_session(channel, origin) }
-    }
-
-    /// What the admin port answers.
-    async fn admin(&self, path: &str) -> String {
-        let addr = self.bridge.admin_addr().expect("an admin port");
-        let mut stream = TcpStream::connect(addr).await.expect("connected");
-        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
-        stream.write_all(request.as_bytes()).await.expect("written");
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.expect("read");
-        answer
-    }
-
-    pub(crate) async fn set_busy(&self, id: u32) -> Result<SetBusyResponse, Status> {
-        let (agent_id, reason) = (id.to_string(), Some(200));
-        let request = SetBusyRequest { agent_id, reason, prolong: Some(true), ..<_>::default() };
-        self.states.clone().set_busy(request).await.map(tonic::Response::into_inner)
-    }
-
-    async fn version(&self, agent: u32) -> Result<u64, Status> {
-        let request = GetSessionRequest { agent_id: agent.to_string(), ..<_>::default() };
-        let shown = self.sessions.clone().get_session(request).await?.into_inner();
-        Ok(shown.session.expect("a session").guid_version)
-    }
-
-    pub(crate) async fn sign_in(&self, agent: u32) -> Result<(), Status> {
-        let (agent_id, password) = (agent.to_string(), Some(PASSWORD.into()));
-        let request = SignInRequest { agent_id, password, ..<_>::default() };
-        self.sessions.clone().sign_in(request).await.map(drop)
-    }
-
-    pub(crate) fn states(&self) -> AgentStateClient<Channel> {
-        self.states.clone()
-    }
-
-    pub(crate) fn sessions(&self) -> AgentSessionClient<Channel> {
-        self.sessions.clone()
-    }
-
-    /// Stops as a process does that is told to.
-    pub(crate) async fn stop(self) {
-        let Self { bridge, states, sessions } = self;
-        drop((states, sessions));
-        bridge.drain().await;
-    }
-
-    async fn sign_out(&self, agent: u32) {
-        let request = SignOutRequest { agent_id: agent.to_string(), ..<_>::default() };
-        self.sessions.clone().sign_out(request).await.expect("signed out");
-    }
-
-    pub(crate) async fn register(&self, agent: u32, guid: &str) {
-        let (agent_id, guid) = (agent.to_string(), guid.to_owned());
-        let request = RegisterSessionRequest { agent_id, guid, ..<_>::default() };
-        self.sessions.clone().register_session(request).await.expect("registered");
-    }
-}
-
-pub(crate) fn sign_ins(gateway: &Simulator) -> usize {
-    let journal = gateway.journal();
-    journal.iter().filter(|entry| entry.interface == Some(Interface::SignIn)).count()
-}
-
 #[tokio::test]
 async fn what_one_replica_signs_in_serves_the_other() {
-    let (server, gateway, files) =
-        (RedisServer::start().await, gateway().await, TempDir::new().expect("a folder"));
-    let left = Callee::start(&files, &gateway, &server).await;
-    let right = Callee::start(&files, &gateway, &server).await;
+    let (server, site) = (RedisServer::start().await, callee::site().await);
+    let gateway = &site.gateway;
+    let left = callee::start(&site, &server).await;
+    let right = callee::start(&site, &server).await;
     left.set_busy(1001).await.expect("accepted");
     right.set_busy(1001).await.expect("accepted");
-    assert_eq!(sign_ins(&gateway), 1);
-    assert_eq!(left.version(1001).await.unwrap(), right.version(1001).await.unwrap());
+    assert_eq!(sign_ins(gateway), 1);
+    assert_eq!(left.session(1001).await.guid_version, right.session(1001).await.guid_version);
 }
 
 #[tokio::test]
 async fn callers_and_operators_are_told_that_redis_takes_no_writes() {
-    let (server, gateway, files) =
-        (RedisServer::start().await, gateway().await, TempDir::new().expect("a folder"));
-    let bridge = Callee::start(&files, &gateway, &server).await;
+    let (server, site) = (RedisServer::start().await, callee::site().await);
+    let bridge = callee::start(&site, &server).await;
     let _: () = ask(&server, &["CONFIG", "SET", "maxmemory", "1"]).await;
     bridge.set_busy(1001).await.expect("signed in, and known here");
     let status = bridge.set_busy(1003).await.expect_err("another replica may know the agent");
@@ -200,16 +44,15 @@ async fn callers_and_operators_are_told_that_redis_takes_no_writes() {
     assert_eq!(reason, "STORE_UNAVAILABLE");
     assert!(status.message().contains("refuses writes"), "{status:?}");
 
-    let ready = bridge.admin("/readyz?verbose").await;
+    let ready = bridge.ask("GET /readyz?verbose").await.1;
     let words = "store: refuses writes, OOM command not allowed when used memory > 'maxmemory'.; \
                  its memory is full";
     assert!(ready.contains(words), "{ready}");
-    assert!(bridge.admin("/").await.contains("refuses writes"));
-    let answer = bridge.admin("/status.json").await;
-    let (_, body) = answer.split_once("\r\n\r\n").expect("a body");
-    let status: serde_json::Value = serde_json::from_str(body).expect("JSON");
+    assert!(bridge.ask("GET /").await.1.contains("refuses writes"));
+    let answer = bridge.ask("GET /status.json").await.1;
+    let status: serde_json::Value = serde_json::from_str(&answer).expect("JSON");
     assert_eq!(status["store"]["state"], "refuses_writes");
-    let metrics = bridge.admin("/metrics").await;
+    let metrics = bridge.ask("GET /metrics").await.1;
     assert!(metrics.contains("ccgw_store_state{state=\"refuses_writes\"} 1"), "{metrics}");
     assert!(metrics.contains("ccgw_store_state{state=\"up\"} 0"), "{metrics}");
 }
@@ -217,15 +60,15 @@ async fn callers_and_operators_are_told_that_redis_takes_no_writes() {
 /// The gateway has answered by then, and that is what the caller has to hear.
 #[tokio::test]
 async fn a_call_is_answered_as_it_was_when_the_store_fails_after_it() {
-    let (mut server, gateway, files) =
-        (RedisServer::start().await, gateway().await, TempDir::new().expect("a folder"));
-    let other = Callee::start(&files, &gateway, &server).await;
+    let (mut server, site) = (RedisServer::start().await, callee::site().await);
+    let gateway = &site.gateway;
+    let other = callee::start(&site, &server).await;
     for agent in [1002, 1003] {
         other.sign_in(agent).await.expect("signed in");
     }
     // It has room for one of them, and has to ask Redis where the session of the other one is changed.
     let small = "[tenants.acme.limits]\nsessions = 1";
-    let bridge = Callee::with(&files, &gateway, &server, PASSWORD, small).await;
+    let bridge = callee::with(&site, &server, PASSWORD, small).await;
     bridge.set_busy(1002).await.expect("accepted");
     gateway.set_guid_on_next_reply(1003);
     gateway.freeze();
@@ -234,14 +77,14 @@ async fn a_call_is_answered_as_it_was_when_the_store_fails_after_it() {
         journal.iter().filter(|entry| entry.interface == Some(Interface::SayBusy)).count()
     };
     let failing = async {
-        eventually("the request", || asked(&gateway) == 2).await;
+        eventually("the request", || asked(gateway) == 2).await;
         server.kill().await;
         gateway.thaw();
     };
     let (answer, ()) = tokio::join!(bridge.set_busy(1003), failing);
     answer.expect("it was carried out");
-    assert_eq!(asked(&gateway), 2);
-    let metrics = bridge.admin("/metrics").await;
+    assert_eq!(asked(gateway), 2);
+    let metrics = bridge.ask("GET /metrics").await.1;
     let unstored = "ccgw_session_changes_unstored_total{tenant=\"acme\"} 1";
     assert!(metrics.contains(unstored), "{metrics}");
 }
@@ -249,24 +92,24 @@ async fn a_call_is_answered_as_it_was_when_the_store_fails_after_it() {
 /// Also where sessions are not kept by polls.
 #[tokio::test]
 async fn first_calls_at_two_replicas_at_once_need_one_sign_in() {
-    let (server, gateway, files) =
-        (RedisServer::start().await, gateway().await, TempDir::new().expect("a folder"));
-    let left = Callee::start(&files, &gateway, &server).await;
-    let right = Callee::start(&files, &gateway, &server).await;
+    let (server, site) = (RedisServer::start().await, callee::site().await);
+    let gateway = &site.gateway;
+    let left = callee::start(&site, &server).await;
+    let right = callee::start(&site, &server).await;
     let slow = Fault::DelayBefore(Duration::from_millis(300));
     gateway.misbehave(Misbehaviour::always(slow).on(Interface::SignIn));
     let (one, other) = tokio::join!(left.set_busy(1001), right.set_busy(1001));
     one.expect("accepted");
     other.expect("accepted");
-    assert_eq!(sign_ins(&gateway), 1);
+    assert_eq!(sign_ins(gateway), 1);
 }
 
 #[tokio::test]
 async fn calls_for_one_agent_at_two_replicas_at_once_are_both_carried_out() {
-    let (server, gateway, files) =
-        (RedisServer::start().await, gateway().await, TempDir::new().expect("a folder"));
-    let left = Callee::start(&files, &gateway, &server).await;
-    let right = Callee::start(&files, &gateway, &server).await;
+    let (server, site) = (RedisServer::start().await, callee::site().await);
+    let gateway = &site.gateway;
+    let left = callee::start(&site, &server).await;
+    let right = callee::start(&site, &server).await;
     left.set_busy(1001).await.expect("accepted");
     let slow = Fault::DelayBefore(Duration::from_millis(100));
     gateway.misbehave(Misbehaviour::always(slow).on(Interface::SayBusy));
@@ -280,17 +123,17 @@ async fn calls_for_one_agent_at_two_replicas_at_once_are_both_carried_out() {
 
 #[tokio::test]
 async fn a_guid_that_was_refused_is_looked_up_before_anybody_signs_in() {
-    let (server, gateway, files) =
-        (RedisServer::start().await, gateway().await, TempDir::new().expect("a folder"));
-    let left = Callee::start(&files, &gateway, &server).await;
-    let right = Callee::start(&files, &gateway, &server).await;
+    let (server, site) = (RedisServer::start().await, callee::site().await);
+    let gateway = &site.gateway;
+    let left = callee::start(&site, &server).await;
+    let right = callee::start(&site, &server).await;
     left.set_busy(1001).await.expect("accepted");
-    let good = left.version(1001).await.unwrap();
+    let good = left.session(1001).await.guid_version;
     let insider = Replica::with_keys(&server, &[0x5a]);
     let known = insider.store.load(agent(1001)).await.unwrap().expect("readable");
     // The right one believes a wrong Guid, and a better one is stored without a word to it.
-    right.register(1001, "stale.AgentGateway0").await;
-    assert!(right.version(1001).await.unwrap() > good);
+    right.register(1001, "stale.AgentGateway0").await.expect("registered");
+    assert!(right.session(1001).await.guid_version > good);
     let elsewhere = RedisServer::start().await;
     let aside = Replica::with_keys(&elsewhere, &[0x5a]);
     let guid = known.guid.header().to_str().expect("text");
@@ -306,28 +149,30 @@ async fn a_guid_that_was_refused_is_looked_up_before_anybody_signs_in() {
     let _: () = copy.query_async(&mut server.connection().await).await.expect("copied");
 
     right.set_busy(1001).await.expect("repeated with the better one");
-    assert_eq!(sign_ins(&gateway), 1);
-    assert_eq!(right.version(1001).await.unwrap(), better);
+    assert_eq!(sign_ins(gateway), 1);
+    assert_eq!(right.session(1001).await.guid_version, better);
 }
 
 #[tokio::test]
 async fn without_redis_known_agents_are_served_and_others_signed_in_or_put_off() {
-    let (mut server, gateway, files) =
-        (RedisServer::start().await, gateway().await, TempDir::new().expect("a folder"));
-    let first = Callee::start(&files, &gateway, &server).await;
+    let (mut server, site) = (RedisServer::start().await, callee::site().await);
+    let gateway = &site.gateway;
+    let first = callee::start(&site, &server).await;
     first.set_busy(1001).await.expect("accepted");
-    assert_eq!(sign_ins(&gateway), 1);
+    assert_eq!(sign_ins(gateway), 1);
     server.kill().await;
     first.set_busy(1001).await.expect("served from memory");
-    assert_eq!(sign_ins(&gateway), 1);
+    assert_eq!(sign_ins(gateway), 1);
 
     // One that knows nobody: at most one sign-in.
-    let second = Callee::start(&files, &gateway, &server).await;
+    let second = callee::start(&site, &server).await;
     for _ in 0..3 {
         second.set_busy(1001).await.expect("signed in by itself");
     }
-    assert_eq!(sign_ins(&gateway), 2);
-    for refused in [second.set_busy(1002).await.map(drop), second.version(1002).await.map(drop)] {
+    assert_eq!(sign_ins(gateway), 2);
+    for refused in
+        [second.set_busy(1002).await.map(drop), second.find_session(1002).await.map(drop)]
+    {
         let status = refused.expect_err("nobody can know");
         let details = status.get_error_details();
         let info = details.error_info().expect("ErrorInfo");
@@ -339,9 +184,8 @@ async fn without_redis_known_agents_are_served_and_others_signed_in_or_put_off()
 
 #[tokio::test]
 async fn a_warm_call_asks_redis_nothing() {
-    let (server, gateway, files) =
-        (RedisServer::start().await, gateway().await, TempDir::new().expect("a folder"));
-    let bridge = Callee::start(&files, &gateway, &server).await;
+    let (server, site) = (RedisServer::start().await, callee::site().await);
+    let bridge = callee::start(&site, &server).await;
     all_listen(&server, 1).await;
     bridge.set_busy(1001).await.expect("signed in");
     let mut least = u64::MAX;
@@ -375,13 +219,13 @@ async fn commands(server: &RedisServer) -> u64 {
 
 #[tokio::test]
 async fn a_password_that_was_rejected_at_one_replica_is_not_tried_at_another() {
-    let (server, gateway, files) =
-        (RedisServer::start().await, gateway().await, TempDir::new().expect("a folder"));
-    let left = Callee::with(&files, &gateway, &server, "canary-wrong", "").await;
-    let right = Callee::with(&files, &gateway, &server, "canary-wrong", "").await;
+    let (server, site) = (RedisServer::start().await, callee::site().await);
+    let gateway = &site.gateway;
+    let left = callee::with(&site, &server, "canary-wrong", "").await;
+    let right = callee::with(&site, &server, "canary-wrong", "").await;
     let first = left.set_busy(1001).await.expect_err("rejected");
     let second = right.set_busy(1001).await.expect_err("known to be rejected");
-    assert_eq!(sign_ins(&gateway), 1);
+    assert_eq!(sign_ins(gateway), 1);
     assert_eq!((second.code(), second.message()), (first.code(), first.message()));
     let of = |status: &Status| {
         let details = status.get_error_details();
@@ -390,17 +234,17 @@ async fn a_password_that_was_rejected_at_one_replica_is_not_tried_at_another() {
     };
     assert_eq!(of(&second), of(&first));
 
-    let mended = Callee::with(&files, &gateway, &server, PASSWORD, "").await;
+    let mended = callee::with(&site, &server, PASSWORD, "").await;
     mended.set_busy(1001).await.expect("another password is tried");
-    assert_eq!(sign_ins(&gateway), 2);
+    assert_eq!(sign_ins(gateway), 2);
 }
 
 #[tokio::test]
 async fn a_sign_in_without_a_guid_at_one_replica_is_not_tried_at_another() {
-    let (server, gateway, files) =
-        (RedisServer::start().await, gateway().await, TempDir::new().expect("a folder"));
-    let left = Callee::start(&files, &gateway, &server).await;
-    let right = Callee::start(&files, &gateway, &server).await;
+    let (server, site) = (RedisServer::start().await, callee::site().await);
+    let gateway = &site.gateway;
+    let left = callee::start(&site, &server).await;
+    let right = callee::start(&site, &server).await;
     let without_guid = Fault::Status {
         status: 200,
         headers: Vec::new(),
@@ -417,11 +261,9 @@ async fn a_sign_in_without_a_guid_at_one_replica_is_not_tried_at_another() {
         assert_eq!(info.reason, "SIGN_IN_WITHOUT_GUID");
         assert_eq!(info.metadata["outcome"], "not_sent");
     }
-    assert_eq!(sign_ins(&gateway), 1);
+    assert_eq!(sign_ins(gateway), 1);
     right.sign_in(1002).await.expect("the other agents are not held back");
 }
-
-pub(crate) const CREDENTIALS: &str = "credentials = true";
 
 /// Where what agent 1002 was signed in with is.
 async fn has_credentials(server: &RedisServer) -> bool {
@@ -434,26 +276,25 @@ async fn has_credentials(server: &RedisServer) -> bool {
 async fn an_agent_whom_a_caller_signed_in_is_signed_in_again_by_another_replica_if_that_is_wanted()
 {
     for (wanted, store) in [(true, CREDENTIALS), (false, "")] {
-        let (server, gateway, files) =
-            (RedisServer::start().await, gateway().await, TempDir::new().expect("a folder"));
-        let first = Callee::with(&files, &gateway, &server, PASSWORD, store).await;
+        let (server, site) = (RedisServer::start().await, callee::site().await);
+        let gateway = &site.gateway;
+        let first = callee::with(&site, &server, PASSWORD, store).await;
         first.sign_in(1002).await.expect("signed in");
         assert_eq!(has_credentials(&server).await, wanted);
         drop(first);
         gateway.sign_out(1002);
 
-        let second = Callee::with(&files, &gateway, &server, PASSWORD, store).await;
+        let second = callee::with(&site, &server, PASSWORD, store).await;
         let answer = second.set_busy(1002).await;
         assert_eq!(answer.is_ok(), wanted, "{answer:?}");
-        assert_eq!(sign_ins(&gateway), 1 + usize::from(wanted));
+        assert_eq!(sign_ins(gateway), 1 + usize::from(wanted));
     }
 }
 
 #[tokio::test]
 async fn passwords_that_all_replicas_have_in_a_file_are_not_shared() {
-    let (server, gateway, files) =
-        (RedisServer::start().await, gateway().await, TempDir::new().expect("a folder"));
-    let bridge = Callee::with(&files, &gateway, &server, PASSWORD, CREDENTIALS).await;
+    let (server, site) = (RedisServer::start().await, callee::site().await);
+    let bridge = callee::with(&site, &server, PASSWORD, CREDENTIALS).await;
     bridge.set_busy(1001).await.expect("signed in");
     let mut question = ::redis::cmd("KEYS");
     let found: Vec<String> = question
@@ -466,32 +307,32 @@ async fn passwords_that_all_replicas_have_in_a_file_are_not_shared() {
 
 #[tokio::test]
 async fn who_signed_out_is_not_signed_in_again() {
-    let (server, gateway, files) =
-        (RedisServer::start().await, gateway().await, TempDir::new().expect("a folder"));
-    let first = Callee::with(&files, &gateway, &server, PASSWORD, CREDENTIALS).await;
-    let second = Callee::with(&files, &gateway, &server, PASSWORD, CREDENTIALS).await;
+    let (server, site) = (RedisServer::start().await, callee::site().await);
+    let gateway = &site.gateway;
+    let first = callee::with(&site, &server, PASSWORD, CREDENTIALS).await;
+    let second = callee::with(&site, &server, PASSWORD, CREDENTIALS).await;
     first.sign_in(1002).await.expect("signed in");
-    second.sign_out(1002).await;
+    second.sign_out(1002).await.expect("signed out");
     assert!(!has_credentials(&server).await);
     // Not even by the one that was told the password.
     for bridge in [first, second] {
         let status = bridge.set_busy(1002).await.expect_err("nobody is to");
         assert_eq!(status.code(), Code::FailedPrecondition);
     }
-    assert_eq!(sign_ins(&gateway), 1);
+    assert_eq!(sign_ins(gateway), 1);
 }
 
 #[tokio::test]
 async fn a_password_that_was_changed_is_shared_no_longer() {
-    let (server, gateway, files) =
-        (RedisServer::start().await, gateway().await, TempDir::new().expect("a folder"));
-    let first = Callee::with(&files, &gateway, &server, PASSWORD, CREDENTIALS).await;
+    let (server, site) = (RedisServer::start().await, callee::site().await);
+    let gateway = &site.gateway;
+    let first = callee::with(&site, &server, PASSWORD, CREDENTIALS).await;
     first.sign_in(1002).await.expect("signed in");
     drop(first);
     gateway.sign_out(1002);
     let rejected = Fault::Retcode { retcode: "100-004".into(), message: String::new() };
     gateway.misbehave(Misbehaviour::always(rejected).on(Interface::SignIn));
-    let second = Callee::with(&files, &gateway, &server, PASSWORD, CREDENTIALS).await;
+    let second = callee::with(&site, &server, PASSWORD, CREDENTIALS).await;
     second.set_busy(1002).await.expect_err("rejected");
     assert!(!has_credentials(&server).await);
 }
@@ -499,10 +340,9 @@ async fn a_password_that_was_changed_is_shared_no_longer() {
 /// Whoever tries passwords for all ids must not fill what replicas share, or the file.
 #[tokio::test]
 async fn no_more_rejected_passwords_are_stored_than_sessions_may_be() {
-    let (server, gateway, files) =
-        (RedisServer::start().await, gateway().await, TempDir::new().expect("a folder"));
+    let (server, site) = (RedisServer::start().await, callee::site().await);
     let limits = "[tenants.acme.limits]\nsessions = 3";
-    let bridge = Callee::with(&files, &gateway, &server, PASSWORD, limits).await;
+    let bridge = callee::with(&site, &server, PASSWORD, limits).await;
     for id in 2001..2011 {
         let (agent_id, password) = (u32::to_string(&id), Some("canary-wrong".into()));
         let request = SignInRequest { agent_id, password, ..<_>::default() };
@@ -514,9 +354,9 @@ async fn no_more_rejected_passwords_are_stored_than_sessions_may_be() {
 
 #[tokio::test]
 async fn a_drain_that_is_cut_short_leaves_the_file_to_the_next_process() {
-    let (gateway, files) = (gateway().await, TempDir::new().expect("a folder"));
-    let store = "file = \"sessions.redb\"\nencryption_key_files = \"store.key\"";
-    let callee = Callee::on(&files, &gateway, PASSWORD, store).await;
+    let site = callee::site().await;
+    let gateway = &site.gateway;
+    let callee = callee::on(&site, PASSWORD, in_file()).await;
     callee.set_busy(1001).await.expect("signed in");
     gateway.freeze();
     let states = callee.states.clone();
@@ -534,7 +374,7 @@ async fn a_drain_that_is_cut_short_leaves_the_file_to_the_next_process() {
     assert!(matches!(drained, Drained::CutShort { .. }), "{drained:?}");
     // It is stored, and nobody has the file open any more.
     let file = config::FileStore {
-        path: files.path().join("sessions.redb"),
+        path: site.path("sessions.redb"),
         encryption_keys: vec![EncryptionKey::new([0x5a; 32])],
         credentials: false,
     };

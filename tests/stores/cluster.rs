@@ -7,9 +7,9 @@ use ccgateway_bridge::{
     config::Topology,
     session::SessionStore as _,
 };
+use ccgateway_test_support::RedisServer;
 
 use crate::{
-    redis::RedisServer,
     support::{Replica, agent, eventually, redis, store_config, tenant},
     topologies::{ask, with},
 };

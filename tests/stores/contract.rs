@@ -14,11 +14,11 @@ use ccgateway_bridge::{
         SessionStore, StoreError, StoreFuture,
     },
 };
+use ccgateway_test_support::RedisServer;
 
 use crate::{
     cluster::Cluster,
     file::Folder,
-    redis::RedisServer,
     support::{Replica, agent, eventually, guid, made, registered, tenant},
 };
 

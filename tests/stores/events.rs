@@ -8,15 +8,13 @@ use ccgateway_bridge::{
     event::{Agents, Event, Events, GatewayEvent, Relay as _, SessionChange, Watch, What},
     session::SessionState,
 };
+use ccgateway_test_support::RedisServer;
 use tokio::{
     task::JoinHandle,
     time::{Instant, sleep, timeout},
 };
 
-use crate::{
-    redis::RedisServer,
-    support::{Replica, agent, eventually, tenant},
-};
+use crate::support::{Replica, agent, eventually, tenant};
 
 /// A replica's events, and what tells them.
 struct Told {

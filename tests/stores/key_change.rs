@@ -3,12 +3,11 @@
 use std::{fs, time::Duration};
 
 use ccgateway_bridge::session::SessionStore as _;
-use tempfile::TempDir;
+use ccgateway_test_support::RedisServer;
 use tokio::time::{Instant, sleep};
 
 use crate::{
-    bridge::{self, CREDENTIALS, Callee, sign_ins},
-    redis::RedisServer,
+    callee::{self, CREDENTIALS, sign_ins},
     support::{Replica, agent, registered},
 };
 
@@ -92,31 +91,30 @@ async fn sessions_in_redis_that_nobody_renews_are_sealed_with_the_new_key() {
 
 #[tokio::test]
 async fn passwords_in_redis_outlive_the_key_that_they_were_sealed_with() {
-    let (server, gateway, files) =
-        (RedisServer::start().await, bridge::gateway().await, TempDir::new().unwrap());
-    Callee::on(&files, &gateway, "x", &shared(&server, OLD)).await.sign_in(1002).await.unwrap();
-    let both = Callee::on(&files, &gateway, "x", &shared(&server, BOTH)).await;
+    let (server, site) = (RedisServer::start().await, callee::site().await);
+    let gateway = &site.gateway;
+    callee::on(&site, "x", shared(&server, OLD)).await.sign_in(1002).await.unwrap();
+    let both = callee::on(&site, "x", shared(&server, BOTH)).await;
     let kinds = ["session", "credentials"];
     until_all_is_sealed_with(&server, &key_id(0x6b), &kinds).await;
     drop(both);
 
     gateway.sign_out(1002);
-    let asked = sign_ins(&gateway);
-    let new = Callee::on(&files, &gateway, "x", &shared(&server, NEW)).await;
+    let asked = sign_ins(gateway);
+    let new = callee::on(&site, "x", shared(&server, NEW)).await;
     new.set_busy(1002).await.expect("signed in again with the stored password");
-    assert_eq!(sign_ins(&gateway), asked + 1);
+    assert_eq!(sign_ins(gateway), asked + 1);
 }
 
 #[tokio::test]
 async fn a_password_that_is_sealed_anew_is_kept_no_longer_for_it() {
-    let (server, gateway, files) =
-        (RedisServer::start().await, bridge::gateway().await, TempDir::new().unwrap());
-    Callee::on(&files, &gateway, "x", &shared(&server, OLD)).await.sign_in(1002).await.unwrap();
+    let (server, site) = (RedisServer::start().await, callee::site().await);
+    callee::on(&site, "x", shared(&server, OLD)).await.sign_in(1002).await.unwrap();
     let mut ask = ::redis::cmd("PTTL");
     ask.arg("test:{acme}:credentials:1002");
     let mut connection = server.connection().await;
     let before: i64 = ask.query_async(&mut connection).await.unwrap();
-    let _both = Callee::on(&files, &gateway, "x", &shared(&server, BOTH)).await;
+    let _both = callee::on(&site, "x", shared(&server, BOTH)).await;
     until_all_is_sealed_with(&server, &key_id(0x6b), &["credentials"]).await;
     let after: i64 = ask.query_async(&mut connection).await.unwrap();
     assert!(after > 0 && after <= before, "{after} of {before}");
@@ -124,22 +122,23 @@ async fn a_password_that_is_sealed_anew_is_kept_no_longer_for_it() {
 
 #[tokio::test]
 async fn passwords_in_a_file_outlive_the_key_that_they_were_sealed_with() {
-    let (gateway, files) = (bridge::gateway().await, TempDir::new().unwrap());
+    let site = callee::site().await;
+    let gateway = &site.gateway;
     let store =
         |keys| format!("file = \"sessions.redb\"\nencryption_key_files = [{keys}]\n{CREDENTIALS}");
-    let old = Callee::on(&files, &gateway, "canary-wrong", &store(OLD)).await;
+    let old = callee::on(&site, "canary-wrong", store(OLD)).await;
     old.sign_in(1002).await.expect("signed in");
     old.set_busy(1001).await.expect_err("rejected");
     old.stop().await;
-    Callee::on(&files, &gateway, "canary-wrong", &store(BOTH)).await.stop().await;
+    callee::on(&site, "canary-wrong", store(BOTH)).await.stop().await;
 
     gateway.sign_out(1002);
-    let asked = sign_ins(&gateway);
-    let new = Callee::on(&files, &gateway, "canary-wrong", &store(NEW)).await;
+    let asked = sign_ins(gateway);
+    let new = callee::on(&site, "canary-wrong", store(NEW)).await;
     new.set_busy(1002).await.expect("signed in again with the stored password");
-    assert_eq!(sign_ins(&gateway), asked + 1);
+    assert_eq!(sign_ins(gateway), asked + 1);
     new.set_busy(1001).await.expect_err("known to be rejected");
-    assert_eq!(sign_ins(&gateway), asked + 1, "it is not tried again");
-    let aside = fs::read_dir(files.path()).unwrap().map(|entry| entry.unwrap().file_name());
+    assert_eq!(sign_ins(gateway), asked + 1, "it is not tried again");
+    let aside = fs::read_dir(site.path("")).unwrap().map(|entry| entry.unwrap().file_name());
     assert!(aside.into_iter().all(|name| !name.to_string_lossy().contains(".broken-")));
 }

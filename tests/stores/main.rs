@@ -12,6 +12,7 @@
 
 mod access;
 mod bridge;
+mod callee;
 mod cluster;
 mod contract;
 mod events;
@@ -21,7 +22,6 @@ mod key_change;
 mod model;
 mod moments;
 mod outage;
-mod redis;
 mod refusals;
 mod secrets;
 mod sharing;

@@ -3,13 +3,11 @@
 use std::{cell::RefCell, collections::HashMap, sync::Arc, time::Duration};
 
 use ccgateway_bridge::session::{Session, SessionStore as _};
+use ccgateway_test_support::RedisServer;
 use proptest::{prelude::*, test_runner::TestRunner};
 use tokio::runtime::Runtime;
 
-use crate::{
-    redis::RedisServer,
-    support::{Replica, agent, eventually},
-};
+use crate::support::{Replica, agent, eventually};
 
 /// What one of the replicas does, for one of a few agents.
 #[derive(Clone, Copy, Debug)]

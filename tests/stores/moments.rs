@@ -3,12 +3,10 @@
 use std::time::Duration;
 
 use ccgateway_bridge::tenant::SharedSignIns as _;
+use ccgateway_test_support::RedisServer;
 use tokio::time::Instant;
 
-use crate::{
-    redis::RedisServer,
-    support::{Replica, tenant},
-};
+use crate::support::{Replica, tenant};
 
 const INTERVAL: Duration = Duration::from_millis(2);
 /// How far ahead a replica may take them.

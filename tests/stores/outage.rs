@@ -6,12 +6,10 @@ use ccgateway_bridge::{
     cluster::redis::LinkState,
     session::{SessionStore as _, StoreError},
 };
+use ccgateway_test_support::RedisServer;
 use tokio::time::Instant;
 
-use crate::{
-    redis::RedisServer,
-    support::{Replica, agent, all_listen, eventually, registered, tenant},
-};
+use crate::support::{Replica, agent, all_listen, eventually, registered, tenant};
 
 #[tokio::test]
 async fn while_redis_hangs_warm_reads_and_changes_go_on() {

@@ -5,12 +5,12 @@ use ccgateway_bridge::{
     config::{Sentinel, Topology},
     session::{SessionStore as _, StoreError, StoreState},
 };
+use ccgateway_test_support::RedisServer;
 
 use crate::{
     access::{acting_as, commands},
     cluster::Cluster,
     fake::Fake,
-    redis::RedisServer,
     support::{Replica, agent, all_listen, eventually, made, redis, tenant},
     topologies::{ask, with},
 };

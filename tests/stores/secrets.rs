@@ -4,13 +4,12 @@ use std::time::Duration;
 
 use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, SHA256};
 use ccgateway_bridge::session::SessionStore as _;
+use ccgateway_test_support::{PASSWORD, RedisServer};
 use futures_util::{Stream, StreamExt as _};
-use tempfile::TempDir;
 use tonic::Code;
 
 use crate::{
-    bridge::{self, CREDENTIALS, Callee, PASSWORD},
-    redis::RedisServer,
+    callee::{self, CREDENTIALS},
     support::{Replica, agent, all_listen, eventually, registered, tenant},
 };
 
@@ -67,11 +66,10 @@ async fn everything(
 
 #[tokio::test]
 async fn redis_never_sees_a_password() {
-    let (server, gateway, files) =
-        (RedisServer::start().await, bridge::gateway().await, TempDir::new().unwrap());
+    let (server, site) = (RedisServer::start().await, callee::site().await);
     let monitor = server.client().get_async_monitor().await.unwrap();
     let mut seen = monitor.into_on_message::<String>();
-    let callee = Callee::with(&files, &gateway, &server, "canary-wrong", CREDENTIALS).await;
+    let callee = callee::with(&site, &server, "canary-wrong", CREDENTIALS).await;
     callee.sign_in(1002).await.expect("signed in");
     callee.set_busy(1001).await.expect_err("rejected");
 
@@ -94,9 +92,8 @@ async fn redis_never_sees_a_password() {
 /// What is in the safe is bound to its agent and to its purpose.
 #[tokio::test]
 async fn a_password_that_was_moved_is_not_believed() {
-    let (server, gateway, files) =
-        (RedisServer::start().await, bridge::gateway().await, TempDir::new().unwrap());
-    let callee = Callee::with(&files, &gateway, &server, PASSWORD, CREDENTIALS).await;
+    let (server, site) = (RedisServer::start().await, callee::site().await);
+    let callee = callee::with(&site, &server, PASSWORD, CREDENTIALS).await;
     callee.sign_in(1002).await.expect("signed in");
     let mut copy = ::redis::cmd("COPY");
     copy.arg("test:{acme}:credentials:1002").arg("test:{acme}:credentials:1003");

@@ -3,11 +3,9 @@
 use std::time::Duration;
 
 use ccgateway_bridge::session::{Origin, SessionStore as _};
+use ccgateway_test_support::RedisServer;
 
-use crate::{
-    redis::RedisServer,
-    support::{Replica, agent, all_listen, registered, tenant},
-};
+use crate::support::{Replica, agent, all_listen, registered, tenant};
 
 const MINUTE: Duration = Duration::from_secs(60);
 

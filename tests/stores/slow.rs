@@ -5,26 +5,20 @@ use std::time::Duration;
 use ccgateway_bridge::rpc::proto::{
     GetSessionRequest, RegisterSessionRequest, SetBusyRequest, SignInRequest, SignOutRequest,
 };
-use ccgateway_sim::{Entry, Interface, Options, Simulator};
-use tempfile::TempDir;
+use ccgateway_sim::{Entry, Interface, Options};
+use ccgateway_test_support::{PASSWORD, RedisServer, Setup, TestBridge};
 use tokio::time::timeout;
 use tonic::{Code, Request, Response, Status};
 use tonic_types::StatusExt as _;
 
-use crate::{
-    bridge::{Callee, PASSWORD},
-    redis::RedisServer,
-    support::eventually,
-};
+use crate::{callee, support::eventually};
 
 /// As long as a command to the store may take; callers of these tests have left long before.
 const SLOW: &str = "timeouts.command = \"1m\"";
 
 struct World {
     server: RedisServer,
-    gateway: Simulator,
-    bridge: Callee,
-    _files: TempDir,
+    bridge: TestBridge,
 }
 
 impl World {
@@ -35,24 +29,22 @@ impl World {
 
     /// One whose tenant has this in its section.
     async fn of_tenant(tenant: &str) -> Self {
-        let (server, files) = (RedisServer::start().await, TempDir::new().expect("a folder"));
-        let default_password = Some(PASSWORD.into());
+        let server = RedisServer::start().await;
         // So that a Guid that is lost costs a call.
-        let options = Options { default_password, old_guid_lives: false, ..Options::default() };
-        let gateway = Simulator::start(options).await.expect("the gateway starts");
-        let store = Callee::on_redis(&server, SLOW);
-        let bridge = Callee::of_tenant(&files, &gateway, PASSWORD, &store, tenant).await;
+        let gateway = Options { old_guid_lives: false, ..Options::default() };
+        let setup = callee::setup(callee::on_redis(&server, SLOW));
+        let bridge = TestBridge::with(Setup { gateway, tenant: tenant.into(), ..setup }).await;
         for agent in [1002, 1003] {
             bridge.sign_in(agent).await.expect("signed in");
         }
-        Self { server, gateway, bridge, _files: files }
+        Self { server, bridge }
     }
 
     /// The requests of an agent for an interface.
     fn asked(&self, interface: Interface, agent: u32) -> Vec<Entry> {
         let is_it =
             |entry: &Entry| entry.interface == Some(interface) && entry.agent == Some(agent);
-        self.gateway.journal().into_iter().filter(is_it).collect()
+        self.bridge.gateway.journal().into_iter().filter(is_it).collect()
     }
 
     /// Those that have an answer.
@@ -69,15 +61,15 @@ impl World {
         call: impl Future<Output = Result<Response<T>, Status>>,
     ) -> Result<(), Status> {
         let asked = || {
-            let journal = self.gateway.journal();
+            let journal = self.bridge.gateway.journal();
             journal.iter().filter(|entry| entry.interface == Some(interface)).count()
         };
         let before = asked();
-        self.gateway.freeze();
+        self.bridge.gateway.freeze();
         let slow = async {
             eventually("the request", || asked() > before).await;
             self.server.freeze();
-            self.gateway.thaw();
+            self.bridge.gateway.thaw();
         };
         let (answer, ()) = tokio::join!(in_time(call), slow);
         answer
@@ -119,8 +111,9 @@ fn told(answer: Result<(), Status>) -> (Code, String, String) {
 #[tokio::test]
 async fn a_guid_of_a_skill_reset_is_stored_after_the_session_that_it_belongs_to() {
     let world = World::of_tenant("reset_skills_after_sign_in = true").await;
-    let World { server, gateway, bridge, .. } = &world;
-    let (mut states, mut sessions) = (bridge.states(), bridge.sessions());
+    let World { server, bridge } = &world;
+    let gateway = &bridge.gateway;
+    let (mut states, mut sessions) = (bridge.states.clone(), bridge.sessions.clone());
     for agent in [1004, 1001] {
         let mut asked_for = sign_in(agent, PASSWORD);
         asked_for.set_timeout(Duration::from_secs(3));
@@ -168,7 +161,7 @@ async fn calls_that_need_the_store_first_end_with_their_deadlines() {
     world.server.freeze();
     let World { bridge, .. } = &world;
     let (agent_id, guid) = (String::from("1004"), String::from("some.AgentGateway0"));
-    let (mut states, mut sessions) = (bridge.states(), bridge.sessions());
+    let (mut states, mut sessions) = (bridge.states.clone(), bridge.sessions.clone());
     assert_eq!(told(in_time(states.set_busy(set_busy(1004))).await), deadline("not_sent"));
     let looked_up = GetSessionRequest { agent_id: agent_id.clone(), ..<_>::default() };
     assert_eq!(told(in_time(sessions.get_session(hurried(looked_up))).await), deadline("not_sent"));
@@ -186,8 +179,9 @@ async fn calls_that_need_the_store_first_end_with_their_deadlines() {
 #[tokio::test]
 async fn what_the_gateway_has_accepted_is_told_while_the_store_is_still_to_take_it() {
     let world = World::start().await;
-    let World { gateway, bridge, .. } = &world;
-    let (mut states, mut sessions) = (bridge.states(), bridge.sessions());
+    let World { bridge, .. } = &world;
+    let gateway = &bridge.gateway;
+    let (mut states, mut sessions) = (bridge.states.clone(), bridge.sessions.clone());
     gateway.set_guid_on_next_reply(1002);
     let answer = world.slow_after(Interface::SayBusy, states.set_busy(set_busy(1002))).await;
     answer.expect("a Guid that is still to be stored");
@@ -212,8 +206,8 @@ async fn what_the_gateway_has_accepted_is_told_while_the_store_is_still_to_take_
 #[tokio::test]
 async fn what_the_gateway_has_refused_is_told_while_the_store_is_still_asked() {
     let world = World::start().await;
-    let (mut states, mut sessions) = (world.bridge.states(), world.bridge.sessions());
-    world.bridge.register(1003, "stale.AgentGateway0").await;
+    let (mut states, mut sessions) = (world.bridge.states.clone(), world.bridge.sessions.clone());
+    world.bridge.register(1003, "stale.AgentGateway0").await.expect("registered");
     let answer = world.slow_after(Interface::SayBusy, states.set_busy(set_busy(1003))).await;
     assert_eq!(
         told(answer),

@@ -9,9 +9,8 @@ use ccgateway_bridge::{
     keyring::EncryptionKey,
     session::{Cookies, Guid, NewSession, Origin, Session, SessionStore},
 };
+use ccgateway_test_support::{RedisServer, until_within};
 use http::HeaderValue;
-
-use crate::redis::RedisServer;
 
 pub(crate) const CAPACITY: NonZeroUsize = NonZeroUsize::new(10_000).unwrap();
 
@@ -152,12 +151,6 @@ pub(crate) async fn all_listen(server: &RedisServer, count: u64) {
 }
 
 /// Waits until it is so, for up to twenty seconds.
-pub(crate) async fn eventually(what: &str, mut so: impl FnMut() -> bool) {
-    let waiting = async {
-        while !so() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    let limit = Duration::from_secs(20);
-    assert!(tokio::time::timeout(limit, waiting).await.is_ok(), "waited in vain for {what}");
+pub(crate) async fn eventually(what: &str, so: impl FnMut() -> bool) {
+    until_within(Duration::from_secs(20), what, so).await;
 }

@@ -6,11 +6,9 @@ use ccgateway_bridge::{
     config::{Sentinel, Topology},
     session::SessionStore as _,
 };
+use ccgateway_test_support::RedisServer;
 
-use crate::{
-    redis::RedisServer,
-    support::{Replica, agent, eventually, redis, tenant},
-};
+use crate::support::{Replica, agent, eventually, redis, tenant};
 
 const NO_FILES: [&str; 4] = ["--save", "", "--appendonly", "no"];
 

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use ccgateway_test_support::lossy::Loss;
+
 use super::{
     points::{CALLS, Call, Point},
     world::{Setting, Told, World, applied},
 };
-use crate::lossy::Loss;
 
 /// Where a request stands still until the bridge gives it up.
 const STANDS: [Loss; 3] = [Loss::Swallowed, Loss::Withheld, Loss::HalfWithheld];

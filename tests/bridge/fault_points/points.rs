@@ -1,8 +1,7 @@
 //! Where a request can fail, and the calls whose requests do.
 
 use ccgateway_sim::Interface;
-
-use crate::lossy::{Loss, Own};
+use ccgateway_test_support::lossy::{Loss, Own};
 
 /// Where a request fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,14 +1,14 @@
 //! The store that replicas share fails while the gateway has a request.
 
-use std::{fmt::Write as _, pin::pin, time::Duration};
+use std::{pin::pin, time::Duration};
 
+use ccgateway_test_support::{RedisServer, in_redis, lossy::Loss};
 use tokio::time::{sleep, timeout};
 
 use super::{
     points::{CALLS, Point},
     world::{Setting, World},
 };
-use crate::{lossy::Loss, redis::RedisServer};
 
 /// What comes before the request that the store fails behind.
 const BEFORE: [Point; 3] = [Point::Nowhere, Point::Refused("000-003"), Point::Refused("000-007")];
@@ -18,13 +18,8 @@ async fn a_call_is_told_as_it_was_when_the_store_fails_after_any_of_its_requests
     let cases = CALLS.iter().flat_map(|call| BEFORE.iter().map(move |before| (*call, *before)));
     let cases: Vec<_> = (1001..).zip(cases).collect();
     let server = RedisServer::start().await;
-    let key = tempfile::NamedTempFile::new().expect("a file");
-    std::fs::write(key.path(), "5a".repeat(32)).expect("written");
-    let mut section = format!("[store]\nurls = \"{}\"\n", server.url());
-    writeln!(section, "encryption_key_files = \"{}\"", key.path().display()).expect("written");
-    section.push_str("[store.timeouts]\ncommand = \"100ms\"\n");
-    let world =
-        World::with(Setting::default(), &section, cases.iter().map(|(agent, _)| *agent)).await;
+    let store = in_redis(&server.url()) + "timeouts.command = \"100ms\"\n";
+    let world = World::with(Setting::default(), store, cases.iter().map(|(agent, _)| *agent)).await;
     let mut failed = 0;
     for (agent, (call, before)) in cases {
         let name = format!("{call:?} of {agent} with {before:?} before it");

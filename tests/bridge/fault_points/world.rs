@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use ccgateway_bridge::rpc::proto::{SetBusyRequest, SignInRequest, SignOutRequest};
 use ccgateway_sim::{Entry, Fault, Interface, Misbehaviour, Options, Simulator};
+use ccgateway_test_support::{
+    Clients, PASSWORD, Refusal, Setup, TestBridge, gateway,
+    lossy::{LossyProxy, Seen},
+};
 use tonic::{Request, Response, Status};
 
 use super::points::{Call, Point};
-use crate::{
-    lossy::{LossyProxy, Seen},
-    support::{PASSWORD, Refusal, Setup, TestBridge},
-};
 
 /// What is around a call.
 #[derive(Clone, Copy, Debug)]
@@ -47,17 +47,17 @@ impl Default for Setting {
 
 impl World {
     pub(super) async fn new(setting: Setting, agents: impl Iterator<Item = u32>) -> Self {
-        Self::with(setting, "", agents).await
+        Self::with(setting, String::new(), agents).await
     }
 
-    /// One with this section behind the tenant's lines.
+    /// One with these lines of `[store]`.
     pub(super) async fn with(
         setting: Setting,
-        section: &str,
+        store: String,
         agents: impl Iterator<Item = u32>,
     ) -> Self {
         let options = Options { plaintext: true, journal: 100_000, ..<_>::default() };
-        let gateway = TestBridge::gateway(options).await;
+        let gateway = gateway(options).await;
         let proxy = LossyProxy::to(gateway.addr()).await;
         let second = if setting.has_standby { Some(proxy.second().await) } else { None };
         let idle = format!("timeouts.idle = \"{}ms\"\n", IDLE.as_millis());
@@ -66,8 +66,9 @@ impl World {
             base_url: Some(proxy.base_url()),
             standby: second.as_ref().map(LossyProxy::base_url),
             credentials: agents.collect(),
+            store,
             tenant: format!(
-                "keep.sign_ins_per_second = 10000\nlimits.sessions = 10000\n{idle}{}{section}",
+                "keep.sign_ins_per_second = 10000\nlimits.sessions = 10000\n{idle}{}",
                 setting.more
             ),
             ..<_>::default()
@@ -116,7 +117,7 @@ impl World {
         agent: u32,
         deadline: Option<Duration>,
     ) -> Result<(), Status> {
-        let (agent_id, TestBridge { states, sessions, .. }) = (agent.to_string(), &self.bridge);
+        let (agent_id, Clients { states, sessions, .. }) = (agent.to_string(), &*self.bridge);
         let password = Some(PASSWORD.to_owned());
         match call {
             Call::SetBusy | Call::FirstSetBusy => {

@@ -1,4 +1,7 @@
 //! As much of PromQL as tells which series an expression asks for, by which labels.
+//!
+//! promtool tells whether an expression is good PromQL (`scripts/check-deploy` asks it), but not what it
+//! asks for, and parsers of all of PromQL bring dozens of crates.
 
 use std::{iter::Peekable, vec};
 

@@ -2,13 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use ccgateway_test_support::{
+    TestBridge,
+    page::{names, rows},
+};
+
 use super::{
     Exported, exported,
-    page::{names, rows},
     source::{Found, Names},
     troubled,
 };
-use crate::support::TestBridge;
 
 /// A metric's type and labels, by its name.
 type Metrics = BTreeMap<String, (String, BTreeSet<String>)>;

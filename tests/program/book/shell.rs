@@ -107,7 +107,7 @@ async fn what_a_command_leaves_in_the_background_ends_with_the_page() {
     let [session] = shell.left[..] else { panic!("{:?}", shell.left) };
     assert!(has_processes(session));
     drop(shell);
-    crate::support::within("the end of what was left", async {
+    ccgateway_test_support::within("the end of what was left", async {
         while has_processes(session) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }

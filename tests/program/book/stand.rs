@@ -8,6 +8,7 @@ use std::{
     process::Command,
 };
 
+use ccgateway_test_support::python;
 use tempfile::TempDir;
 use tokio::process::Child;
 
@@ -17,7 +18,6 @@ use super::{
     shell::Shell,
 };
 use crate::{
-    clients::python,
     demo::{FREE, demo, stop, with_path},
     grpcurl::tool,
     support::simulator,

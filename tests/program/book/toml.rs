@@ -2,11 +2,12 @@
 
 use std::path::Path;
 
+use ccgateway_test_support::run;
 use tempfile::TempDir;
 use toml::{Table, Value};
 
 use super::files;
-use crate::support::{bridge, run};
+use crate::support::bridge;
 
 /// What `check-config` has against a configuration, if anything. What a part of one leaves out that
 /// has to be there is added, and the files that it names are made.

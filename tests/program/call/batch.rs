@@ -1,10 +1,12 @@
 //! `batch-set-busy`: each agent is shown, and the worst decides.
 
 use ccgateway_sim::{Fault, Interface, Misbehaviour};
+use ccgateway_test_support::Program;
 use serde_json::Value;
 
 use super::{call, check, signed_in};
-use crate::support::Program;
+
+use crate::support::{register, start};
 
 /// A batch for these agents.
 async fn batch(program: &Program, agents: &[&str], more: &[&str]) -> (Option<i32>, String) {
@@ -15,9 +17,9 @@ async fn batch(program: &Program, agents: &[&str], more: &[&str]) -> (Option<i32
 
 #[tokio::test]
 async fn each_agent_is_told_in_the_order_of_the_command_line() {
-    let program = Program::start("", &[]).await;
-    program.register(1001).await;
-    program.register(1003).await;
+    let program = start("", &[]).await;
+    register(&program, 1001).await;
+    register(&program, 1003).await;
     let done = batch(&program, &["1003", "1001"], &["--reason", "200"]).await;
     check(&done, 0, &["OK: 2 accepted\n1003: OK: accepted", "\n1001: OK: accepted"]);
 
@@ -33,9 +35,9 @@ async fn each_agent_is_told_in_the_order_of_the_command_line() {
 
 #[tokio::test]
 async fn the_worst_of_all_agents_decides_the_exit_code() {
-    let program = Program::start("", &[]).await;
+    let program = start("", &[]).await;
     signed_in(&program, "1001").await;
-    program.register(1002).await;
+    register(&program, 1002).await;
     // 1002 is not polled, so nothing confirms it; 1003 has no session.
     let confirm = ["--confirm-within", "20s"];
     check(&batch(&program, &["1001"], &confirm).await, 0, &["1001: OK: confirmed"]);
@@ -56,8 +58,8 @@ async fn the_worst_of_all_agents_decides_the_exit_code() {
 
 #[tokio::test]
 async fn scripts_get_each_agent_as_json() {
-    let program = Program::start("", &[]).await;
-    program.register(1001).await;
+    let program = start("", &[]).await;
+    register(&program, 1001).await;
     let (code, printed) = batch(&program, &["1001", "1002"], &["--json"]).await;
     let answer: Value = serde_json::from_str(&printed).unwrap_or_else(|_| panic!("{printed}"));
     assert_eq!((code, &answer["error_count"]), (Some(1), &1.into()), "{answer}");
@@ -72,7 +74,7 @@ async fn scripts_get_each_agent_as_json() {
 
 #[tokio::test]
 async fn what_concerns_the_whole_batch_fails_as_a_whole() {
-    let program = Program::start("", &[]).await;
+    let program = start("", &[]).await;
     check(&batch(&program, &[], &[]).await, 2, &["--agent <ID>"]);
     let twice = batch(&program, &["1001", "1001"], &[]).await;
     check(&twice, 1, &["INVALID_ARGUMENT: INVALID_REQUEST", "agent_ids"]);

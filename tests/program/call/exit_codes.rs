@@ -4,6 +4,7 @@ use std::{collections::HashMap, convert::Infallible, fmt::Display, net::SocketAd
 
 use ccgateway_bridge::rpc::ERROR_DOMAIN;
 use ccgateway_sim::{Fault, Interface, Misbehaviour};
+use ccgateway_test_support::run;
 use http::{Request, Response, StatusCode};
 use hyper::{body::Incoming, server::conn::http2, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -12,7 +13,7 @@ use tokio::{io::AsyncReadExt as _, net::TcpListener, process::Command};
 use tonic::{Code, Status, body::Body};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
-use crate::support::{Program, bridge, run, tls};
+use crate::support::{bridge, register, start, tls};
 
 const LOOK: &str = "look before trying again";
 
@@ -129,9 +130,9 @@ async fn a_peer_that_is_silent_may_have_been_asked_once_it_has_a_connection() {
 
 #[tokio::test]
 async fn what_is_accepted_and_not_confirmed_has_a_code_of_its_own() {
-    let program = Program::start("", &[]).await;
+    let program = start("", &[]).await;
     // Its owner keeps the session, so the bridge sees none of the agent's events.
-    program.register(1001).await;
+    register(&program, 1001).await;
     let addr = program.grpc;
     let (exit, printed) = run(set_busy(addr, &["--reason", "200"])).await;
     assert_eq!(exit, Some(0), "{printed}");
@@ -143,8 +144,8 @@ async fn what_is_accepted_and_not_confirmed_has_a_code_of_its_own() {
 
 #[tokio::test]
 async fn an_outcome_that_the_bridge_does_not_know_is_told_from_a_refusal() {
-    let program = Program::start("", &[]).await;
-    program.register(1001).await;
+    let program = start("", &[]).await;
+    register(&program, 1001).await;
     let cut = Misbehaviour::once(Fault::CutBeforeAnswer).on(Interface::SayBusy);
     program.gateway.misbehave(cut);
     let (exit, printed) = run(set_busy(program.grpc, &[])).await;

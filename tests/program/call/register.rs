@@ -3,11 +3,12 @@
 use tempfile::TempDir;
 
 use super::{call, check, command, piped};
-use crate::support::Program;
+
+use crate::support::start;
 
 #[tokio::test]
 async fn a_guid_is_handed_in_from_a_file_or_a_pipe_and_never_shown() {
-    let program = Program::start("", &[]).await;
+    let program = start("", &[]).await;
     let files = TempDir::new().expect("a folder");
     let file = files.path().join("guid").display().to_string();
     let guid = program.gateway.sign_in(1001);
@@ -29,7 +30,7 @@ async fn a_guid_is_handed_in_from_a_file_or_a_pipe_and_never_shown() {
 
 #[tokio::test]
 async fn a_guid_that_is_none_is_refused_without_being_shown() {
-    let program = Program::start("", &[]).await;
+    let program = start("", &[]).await;
     let register =
         || command(&program, "register-session", &["--agent", "1001", "--guid-stdin", "--json"]);
     for canary in ["canary guid\n", "", "canary\u{1b}[31m\n", &"canary".repeat(100)] {
@@ -41,7 +42,7 @@ async fn a_guid_that_is_none_is_refused_without_being_shown() {
 
 #[tokio::test]
 async fn without_a_guid_nothing_is_asked() {
-    let program = Program::start("", &[]).await;
+    let program = start("", &[]).await;
     let register = async |more: &[&str]| {
         call(&program, "register-session", &[&["--agent", "1001"], more].concat()).await
     };
@@ -56,7 +57,7 @@ async fn without_a_guid_nothing_is_asked() {
 
 #[tokio::test]
 async fn a_file_without_an_end_is_not_read_whole() {
-    let program = Program::start("", &[]).await;
+    let program = start("", &[]).await;
     for (method, flag) in [("register-session", "--guid-file"), ("sign-in", "--password-file")] {
         let endless = ["--agent", "1001", flag, "/dev/zero"];
         check(&call(&program, method, &endless).await, 1, &["INVALID_REQUEST"]);

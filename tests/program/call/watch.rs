@@ -1,5 +1,6 @@
 //! `watch-events`, and how it ends.
 
+use ccgateway_test_support::{Program, signal, within};
 use serde_json::Value;
 use tokio::{
     io::{AsyncBufReadExt as _, BufReader, Lines},
@@ -7,7 +8,8 @@ use tokio::{
 };
 
 use super::{call, check, command, signed_in};
-use crate::support::{Program, within};
+
+use crate::support::start;
 
 /// A watch in a process of its own.
 async fn watch(program: &Program, args: &[&str]) -> (Child, Lines<BufReader<ChildStdout>>) {
@@ -21,7 +23,7 @@ async fn watch(program: &Program, args: &[&str]) -> (Child, Lines<BufReader<Chil
 
 #[tokio::test]
 async fn events_are_told_until_ctrl_c() {
-    let program = Program::start("", &[]).await;
+    let program = start("", &[]).await;
     let (mut child, mut lines) = watch(&program, &["--agent", "1001"]).await;
     signed_in(&program, "1001").await;
     let mut told = String::new();
@@ -31,9 +33,7 @@ async fn events_are_told_until_ctrl_c() {
     }
     assert!(told.contains("  1001  session kept"), "{told}");
 
-    let pid = child.id().expect("running").to_string();
-    let killed = std::process::Command::new("kill").args(["-INT", &pid]).status();
-    assert!(killed.expect("kill runs").success());
+    signal(child.id().expect("running"), "-INT");
     let status = within("its end", child.wait()).await.expect("waited for");
     assert_eq!(status.code(), Some(0));
 }
@@ -41,7 +41,7 @@ async fn events_are_told_until_ctrl_c() {
 #[tokio::test]
 async fn a_watch_goes_on_when_its_connection_has_reached_its_age() {
     let age = "server.connections = { max_age = \"1s\", max_age_grace = \"1s\" }";
-    let program = Program::start(age, &[]).await;
+    let program = start(age, &[]).await;
     let (_child, mut lines) = watch(&program, &["--json"]).await;
     let mut next = async || -> Value {
         let line = within("a message", lines.next_line()).await.expect("readable");
@@ -58,7 +58,7 @@ async fn a_watch_goes_on_when_its_connection_has_reached_its_age() {
 #[tokio::test]
 async fn a_watch_whose_time_is_over_has_done_what_it_was_to() {
     let age = "server.connections = { max_age = \"1s\", max_age_grace = \"1s\" }";
-    let program = Program::start(age, &[]).await;
+    let program = start(age, &[]).await;
     let done = call(&program, "watch-events", &["--deadline", "4s", "--json"]).await;
     check(&done, 0, &["\"begin\""]);
     assert!(!done.1.contains("error"), "{}", done.1);
@@ -66,7 +66,7 @@ async fn a_watch_whose_time_is_over_has_done_what_it_was_to() {
 
 #[tokio::test]
 async fn a_watch_that_is_refused_is_told_from_one_that_breaks_off() {
-    let program = Program::start("", &[]).await;
+    let program = start("", &[]).await;
     let nobody = ["--tenant", "nobody"];
     check(&call(&program, "watch-events", &nobody).await, 1, &["TENANT_UNKNOWN"]);
     let bad = ["--agent", "01"];

@@ -1,11 +1,11 @@
 //! The reference of metrics, log fields and span attributes.
 
 /// docs/running/telemetry.md.
-pub(crate) const PAGE: &str = include_str!("../../../docs/running/telemetry.md");
+pub const PAGE: &str = include_str!("../../../docs/running/telemetry.md");
 
 /// The cells of every row of the tables in a section, such as "Metrics", without the backticks
 /// around the name.
-pub(crate) fn rows(section: &str) -> Vec<Vec<&'static str>> {
+pub fn rows(section: &str) -> Vec<Vec<&'static str>> {
     let heading = format!("\n## {section}\n");
     let (_, section) = PAGE.split_once(&heading).unwrap_or_else(|| panic!("no {heading}"));
     let section = section.split("\n## ").next().unwrap_or_default();
@@ -22,6 +22,6 @@ fn cells(row: &'static str) -> Vec<&'static str> {
 }
 
 /// The names in a section, in order.
-pub(crate) fn names(section: &str) -> Vec<&'static str> {
+pub fn names(section: &str) -> Vec<&'static str> {
     rows(section).iter().filter_map(|row| row.first().copied()).collect()
 }

@@ -4,22 +4,8 @@
 //! The sequences are the same in every run. `PROPTEST_CASES` and `PROPTEST_RNG_SEED` make others; a
 //! sequence that fails is shrunk and printed so that it can be added to [`ONCE_WRONG`].
 
-#![expect(
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "a test fails by panicking"
-)]
-#![allow(dead_code, reason = "the support is shared with tests that use all of it")]
-
-#[path = "model/agent.rs"]
 mod agent;
-#[path = "bridge/changes.rs"]
-mod changes;
-#[path = "model/steps.rs"]
 mod steps;
-#[path = "bridge/support.rs"]
-mod support;
 
 use std::{
     collections::HashSet,
@@ -32,6 +18,7 @@ use std::{
 };
 
 use ccgateway_sim::{AuthMode, Options};
+use ccgateway_test_support::{Setup, TestBridge, changes::Change};
 use proptest::{
     prelude::*,
     test_runner::{Config, RngSeed, TestError, TestRunner},
@@ -39,9 +26,7 @@ use proptest::{
 use tokio::runtime::Handle;
 
 use agent::{Agent, Doing};
-use changes::Change;
 use steps::{InitialState, Kind, Step};
-use support::{Setup, TestBridge};
 
 /// Sequences, over all threads.
 const SEQUENCES: u32 = 10_000;

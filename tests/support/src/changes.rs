@@ -12,9 +12,10 @@ use ccgateway_bridge::{
 };
 use tonic::Status;
 
-/// A change with its arguments.
+/// A change, named as its method, with its arguments, named as its fields.
+#[expect(missing_docs, reason = "the proto has the words")]
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Change {
+pub enum Change {
     SetBusy { reason: Option<i32>, prolong: Option<bool> },
     CancelBusy,
     SetIdle,
@@ -25,23 +26,24 @@ pub(crate) enum Change {
 }
 
 /// What every change is answered with.
+#[expect(missing_docs, reason = "the proto has the words")]
 #[derive(Debug)]
-pub(crate) struct Accepted {
-    pub(crate) message: String,
-    pub(crate) retcode: String,
-    pub(crate) result: Option<prost_types::Value>,
-    pub(crate) confirmation: Option<Confirmation>,
+pub struct Accepted {
+    pub message: String,
+    pub retcode: String,
+    pub result: Option<prost_types::Value>,
+    pub confirmation: Option<Confirmation>,
 }
 
 /// The `result` of an accepted change, as a rule.
-pub(crate) fn no_fields() -> prost_types::Value {
+pub fn no_fields() -> prost_types::Value {
     let kind = prost_types::value::Kind::StructValue(prost_types::Struct::default());
     prost_types::Value { kind: Some(kind) }
 }
 
 impl Change {
     /// Asks for it.
-    pub(crate) async fn ask(
+    pub async fn ask(
         self,
         states: &AgentStateClient<Channel>,
         agent: u32,
@@ -50,7 +52,7 @@ impl Change {
     }
 
     /// The same for a task of its own, whatever comes of it.
-    pub(crate) fn ask_alone(
+    pub fn ask_alone(
         self,
         states: &AgentStateClient<Channel>,
         agent: u32,
@@ -62,7 +64,7 @@ impl Change {
     }
 
     /// The same, and waits for the event.
-    pub(crate) async fn confirmed(
+    pub async fn confirmed(
         self,
         states: &AgentStateClient<Channel>,
         agent: u32,
@@ -74,7 +76,7 @@ impl Change {
     }
 
     /// The same with fields as they come.
-    pub(crate) async fn ask_of(
+    pub async fn ask_of(
         self,
         states: &AgentStateClient<Channel>,
         agent: &str,

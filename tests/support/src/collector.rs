@@ -34,26 +34,34 @@ use tokio_rustls::TlsAcceptor;
 use tonic::{Request, Response, Status, service::Routes};
 
 /// What the collector does with an export.
-#[derive(Clone, Copy, PartialEq)]
-pub(crate) enum Conduct {
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Conduct {
+    /// Takes it and says so.
     Takes,
+    /// Answers that the caller may not.
     Refuses,
     /// Answers never.
     Hangs,
 }
 
 /// An export as it came.
-pub(crate) struct Export {
-    pub(crate) headers: HeaderMap,
-    pub(crate) request: ExportTraceServiceRequest,
+#[derive(Debug)]
+pub struct Export {
+    /// The headers of its request.
+    pub headers: HeaderMap,
+    /// What is exported.
+    pub request: ExportTraceServiceRequest,
 }
 
-pub(crate) struct Collector {
-    pub(crate) addr: SocketAddr,
+/// A collector of traces.
+#[derive(Debug)]
+pub struct Collector {
+    /// Where it listens.
+    pub addr: SocketAddr,
     /// PEM of its certificate, if it has one.
-    pub(crate) certificate: Option<String>,
+    pub certificate: Option<String>,
     /// Exports begun.
-    pub(crate) asked: Arc<AtomicUsize>,
+    pub asked: Arc<AtomicUsize>,
     exports: UnboundedReceiver<Export>,
 }
 
@@ -64,12 +72,13 @@ struct Taker {
 }
 
 impl Collector {
-    pub(crate) async fn start(conduct: Conduct) -> Self {
+    /// A collector without TLS.
+    pub async fn start(conduct: Conduct) -> Self {
         Self::listen(conduct, None, None).await
     }
 
-    /// The same with TLS.
-    pub(crate) async fn secure() -> Self {
+    /// A collector with TLS, which takes what it gets.
+    pub async fn secure() -> Self {
         let CertifiedKey { cert, signing_key } =
             generate_simple_self_signed(["127.0.0.1".to_owned()]).expect("a certificate");
         let key = PrivateKeyDer::Pkcs8(signing_key.serialize_der().into());
@@ -105,18 +114,18 @@ impl Collector {
     }
 
     /// The next export.
-    pub(crate) async fn export(&mut self) -> Export {
+    pub async fn export(&mut self) -> Export {
         let export = timeout(Duration::from_secs(10), self.exports.recv()).await;
         export.expect("an export within ten seconds").expect("the collector runs")
     }
 
-    /// The next of those that have come.
-    pub(crate) fn next(&mut self) -> Option<Export> {
+    /// The next of those that have come, if there is one.
+    pub fn arrived(&mut self) -> Option<Export> {
         self.exports.try_recv().ok()
     }
 
     /// Spans, in the order in which they began, once there are so many.
-    pub(crate) async fn spans(&mut self, count: usize) -> Vec<Span> {
+    pub async fn spans(&mut self, count: usize) -> Vec<Span> {
         let mut spans = Vec::new();
         while spans.len() < count {
             let resources = self.export().await.request.resource_spans;
@@ -161,7 +170,7 @@ impl TraceService for Taker {
 }
 
 /// What a span says under this key; empty if it does not.
-pub(crate) fn said(attributes: &[KeyValue], key: &str) -> String {
+pub fn said(attributes: &[KeyValue], key: &str) -> String {
     let found = attributes.iter().find(|attribute| attribute.key == key);
     match found.and_then(|attribute| attribute.value.clone()) {
         Some(AnyValue { value: Some(Value::StringValue(text)) }) => text,

@@ -4,7 +4,7 @@ use std::{
     ffi::OsStr,
     net::{Ipv4Addr, TcpListener},
     path::PathBuf,
-    process::{Command, Stdio},
+    process::Stdio,
 };
 
 use rand::RngExt as _;
@@ -14,7 +14,9 @@ use tokio::{
     process::Child,
 };
 
-pub(crate) struct RedisServer {
+/// A server of the test's own.
+#[derive(Debug)]
+pub struct RedisServer {
     port: u16,
     child: Child,
     arguments: Vec<String>,
@@ -28,12 +30,12 @@ const ATTEMPTS: usize = 50;
 
 impl RedisServer {
     /// An empty one.
-    pub(crate) async fn start() -> Self {
+    pub async fn start() -> Self {
         Self::with(&["--save", "", "--appendonly", "no"]).await
     }
 
     /// One with these arguments.
-    pub(crate) async fn with(arguments: &[&str]) -> Self {
+    pub async fn with(arguments: &[&str]) -> Self {
         let folder = TempDir::new().expect("a folder");
         Self::launched(folder, arguments.iter().map(|&a| a.to_owned()).collect()).await
     }
@@ -52,7 +54,7 @@ impl RedisServer {
     }
 
     /// A sentinel with these lines in its file.
-    pub(crate) async fn sentinel(lines: &str) -> Self {
+    pub async fn sentinel(lines: &str) -> Self {
         let folder = TempDir::new().expect("a folder");
         let file = folder.path().join("sentinel.conf");
         std::fs::write(&file, lines).expect("written");
@@ -61,44 +63,49 @@ impl RedisServer {
     }
 
     /// One that speaks TLS alone, with the certificate and the key in these files.
-    pub(crate) async fn with_tls(certificate: &str, key: &str) -> Self {
+    pub async fn with_tls(certificate: &str, key: &str) -> Self {
         let tls =
             ["--tls-cert-file", certificate, "--tls-key-file", key, "--tls-auth-clients", "no"];
         Self::with(&[&["--save", "", "{tls}"][..], &tls].concat()).await
     }
 
-    pub(crate) fn port(&self) -> u16 {
+    /// Its port at 127.0.0.1.
+    pub fn port(&self) -> u16 {
         self.port
     }
 
-    pub(crate) fn url(&self) -> String {
+    /// Where clients without TLS reach it.
+    pub fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
-    pub(crate) fn client(&self) -> ::redis::Client {
+    /// A client of the test's own.
+    pub fn client(&self) -> ::redis::Client {
         ::redis::Client::open(self.url()).expect("a client")
     }
 
-    pub(crate) async fn connection(&self) -> ::redis::aio::MultiplexedConnection {
+    /// A connection of the test's own.
+    pub async fn connection(&self) -> ::redis::aio::MultiplexedConnection {
         self.client().get_multiplexed_async_connection().await.expect("Redis answers")
     }
 
     /// Stops answering without a word, as a host that hangs does.
-    pub(crate) fn freeze(&self) {
+    pub fn freeze(&self) {
         self.signal("-STOP");
     }
 
-    pub(crate) fn thaw(&self) {
+    /// Goes on after [`Self::freeze`].
+    pub fn thaw(&self) {
         self.signal("-CONT");
     }
 
     /// Ends it; what it knew is lost.
-    pub(crate) async fn kill(&mut self) {
+    pub async fn kill(&mut self) {
         self.child.kill().await.expect("it was running");
     }
 
     /// Starts it again after `kill`, on the same port and with nothing in it.
-    pub(crate) async fn restart(&mut self) {
+    pub async fn restart(&mut self) {
         for _ in 0..ATTEMPTS {
             if let Some(child) = launch(self.port, &self.arguments, &self.folder).await {
                 self.child = child;
@@ -109,9 +116,7 @@ impl RedisServer {
     }
 
     fn signal(&self, signal: &str) {
-        let pid = self.child.id().expect("it runs").to_string();
-        let sent = Command::new("kill").args([signal, &pid]).status().expect("kill");
-        assert!(sent.success());
+        crate::signal(self.child.id().expect("it runs"), signal);
     }
 }
 

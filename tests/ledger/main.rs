@@ -3,48 +3,29 @@
 //!
 //! The calls are the same in every run. `LEDGER_CALLS` makes more of them, and `LEDGER_SEED` others.
 
-#![expect(
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "a test fails by panicking"
-)]
-#![allow(dead_code, reason = "the support is shared with tests that use all of it")]
+#![expect(clippy::expect_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
-#[path = "ledger/books.rs"]
 mod books;
-#[path = "ledger/caller.rs"]
 mod caller;
-#[path = "ledger/chance.rs"]
 mod chance;
-#[path = "ledger/faults.rs"]
 mod faults;
-#[path = "ledger/grpcio.rs"]
 mod grpcio;
-#[path = "bridge/lossy.rs"]
-mod lossy;
-#[path = "stores/redis.rs"]
-mod redis;
-#[path = "ledger/step.rs"]
 mod step;
-#[path = "bridge/support.rs"]
-mod support;
 
-use std::{env, fmt::Write as _, time::Duration};
+use std::{env, time::Duration};
 
 use ccgateway_sim::Options;
+use ccgateway_test_support::{
+    RedisServer, Setup, TestBridge, gateway, in_redis, lossy::LossyProxy,
+};
 use futures_util::{StreamExt as _, stream};
-use tempfile::NamedTempFile;
 use tokio::time::{Instant, sleep};
 
 use books::{Books, Told};
 use caller::Caller;
 use chance::Chance;
 use grpcio::Grpcio;
-use lossy::LossyProxy;
-use redis::RedisServer;
 use step::LIVES;
-use support::{Setup, TestBridge};
 
 /// In the short form. Each world has a part of them.
 const CALLS: usize = 20_000;
@@ -66,14 +47,9 @@ struct Setting {
 struct World {
     bridge: TestBridge,
     proxy: Option<LossyProxy>,
-    store: Option<Store>,
+    /// A Redis that fails now and then.
+    store: Option<RedisServer>,
     caller: Caller,
-}
-
-/// A Redis that fails now and then.
-struct Store {
-    server: RedisServer,
-    key: NamedTempFile,
 }
 
 impl World {
@@ -84,22 +60,24 @@ impl World {
             journal: 1_000_000,
             ..<_>::default()
         };
-        let gateway = TestBridge::gateway(options).await;
+        let gateway = gateway(options).await;
         let proxy =
             if setting.with_proxy { Some(LossyProxy::to(gateway.addr()).await) } else { None };
-        let store = if setting.with_store { Some(Store::start().await) } else { None };
+        let store = if setting.with_store { Some(RedisServer::start().await) } else { None };
         // A trace for each call, by which the gateway's journal tells whose request it was.
-        let mut tenant = "agent_ids = \"1-999999\"\nlimits.sessions = 90000\n\
+        let tenant = "agent_ids = \"1-999999\"\nlimits.sessions = 90000\n\
                           limits.requests = 96\nlimits.queue_wait = \"5s\"\n\
                           timeouts.request = \"400ms\"\ntimeouts.sign_in = \"400ms\"\n\
                           keep.sign_ins_per_second = 10000\n\
                           [traces]\nendpoint = \"http://127.0.0.1:9\"\nsample = 0\n"
             .to_owned();
-        if let Some(store) = &store {
-            tenant.push_str(&store.section());
-        }
+        let in_redis =
+            |redis: &RedisServer| in_redis(&redis.url()) + "timeouts.command = \"100ms\"\n";
+        let lines = store.as_ref().map(in_redis).unwrap_or_default();
         let base_url = proxy.as_ref().map(LossyProxy::base_url);
-        let bridge = TestBridge::of(gateway, Setup { tenant, base_url, ..<_>::default() }).await;
+        let bridge =
+            TestBridge::of(gateway, Setup { tenant, base_url, store: lines, ..<_>::default() })
+                .await;
         let addr = bridge.bridge.grpc_addr();
         let caller = if setting.with_grpcio {
             Caller::Grpcio(Box::new(Grpcio::start(addr)))
@@ -139,39 +117,23 @@ impl World {
         let told = match &self.store {
             Some(store) => tokio::select! {
                 told = living => told,
-                () = store.fail_now_and_then() => unreachable!("it goes on"),
+                () = fail_now_and_then(store) => unreachable!("it goes on"),
             },
             None => living.await,
         };
         if let Some(store) = &self.store {
-            store.server.thaw();
+            store.thaw();
         }
         told.into_iter().flatten().collect()
     }
 }
 
-impl Store {
-    async fn start() -> Self {
-        let (server, key) = (RedisServer::start().await, NamedTempFile::new().expect("a file"));
-        std::fs::write(key.path(), "5a".repeat(32)).expect("written");
-        Self { server, key }
-    }
-
-    fn section(&self) -> String {
-        let mut section = format!("[store]\nurls = \"{}\"\n", self.server.url());
-        writeln!(section, "encryption_key_files = \"{}\"", self.key.path().display())
-            .expect("written");
-        section.push_str("[store.timeouts]\ncommand = \"100ms\"\n");
-        section
-    }
-
-    async fn fail_now_and_then(&self) {
-        loop {
-            sleep(STORE_WORKS).await;
-            self.server.freeze();
-            sleep(STORE_FAILS).await;
-            self.server.thaw();
-        }
+async fn fail_now_and_then(store: &RedisServer) {
+    loop {
+        sleep(STORE_WORKS).await;
+        store.freeze();
+        sleep(STORE_FAILS).await;
+        store.thaw();
     }
 }
 

@@ -17,14 +17,17 @@ use tokio::{
 use tokio_util::task::AbortOnDropHandle;
 
 /// Forwards requests to a gateway, unless it is told to lose one.
-pub(crate) struct LossyProxy {
-    pub(crate) addr: SocketAddr,
+#[derive(Debug)]
+pub struct LossyProxy {
+    /// Where it listens.
+    pub addr: SocketAddr,
     gateway: SocketAddr,
     shared: Arc<Shared>,
     _accepting: AbortOnDropHandle<()>,
 }
 
 /// A request that is to be lost.
+#[derive(Debug)]
 struct Planned {
     /// A part of its first line.
     part: String,
@@ -35,14 +38,14 @@ struct Planned {
 
 /// A request that the proxy has read, or the first line of it.
 #[derive(Clone, Debug)]
-pub(crate) struct Seen {
+pub struct Seen {
     /// Its first line.
-    pub(crate) line: String,
+    pub line: String,
     /// What was sent to the bridge.
-    pub(crate) answer: String,
+    pub answer: String,
 }
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Shared {
     /// What is lost next.
     losses: Mutex<VecDeque<Planned>>,
@@ -59,7 +62,7 @@ struct Shared {
 
 /// How a proxy hides Guids from the bridge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Hides {
+pub enum Hides {
     /// It takes them off answers.
     Off,
     /// It does, and puts them on requests: so there are none, as far as the bridge can see.
@@ -68,7 +71,7 @@ pub(crate) enum Hides {
 
 /// How a request or its answer is lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Loss {
+pub enum Loss {
     /// The connection is closed when the first line has been read.
     InRequest,
     /// The connection is closed when the request has been read; the gateway never hears of it.
@@ -95,18 +98,21 @@ pub(crate) enum Loss {
 
 /// An answer of the proxy's own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Own {
-    pub(crate) status: u16,
-    pub(crate) retry_after: Option<u32>,
+pub struct Own {
+    /// The HTTP status.
+    pub status: u16,
+    /// Seconds of `Retry-After`, if it is there.
+    pub retry_after: Option<u32>,
 }
 
 impl LossyProxy {
-    pub(crate) async fn to(gateway: SocketAddr) -> Self {
+    /// A proxy before this gateway, which does not speak TLS.
+    pub async fn to(gateway: SocketAddr) -> Self {
         Self::listen(gateway, Arc::default()).await
     }
 
     /// The same proxy at another address: what is lost is lost at either of them.
-    pub(crate) async fn second(&self) -> Self {
+    pub async fn second(&self) -> Self {
         Self::listen(self.gateway, self.shared.clone()).await
     }
 
@@ -131,59 +137,59 @@ impl LossyProxy {
     }
 
     /// What the bridge is to be given as the gateway's address.
-    pub(crate) fn base_url(&self) -> String {
+    pub fn base_url(&self) -> String {
         format!("http://{}/agentgateway/resource", self.addr)
     }
 
     /// Loses the next request whose first line has this in it.
-    pub(crate) fn lose(&self, part: impl Into<String>, loss: Loss) {
+    pub fn lose(&self, part: impl Into<String>, loss: Loss) {
         self.lose_after(0, part, loss);
     }
 
     /// The same for one after so many of them.
-    pub(crate) fn lose_after(&self, after: usize, part: impl Into<String>, loss: Loss) {
+    pub fn lose_after(&self, after: usize, part: impl Into<String>, loss: Loss) {
         let planned = Planned { part: part.into(), after, loss };
         self.shared.losses.lock().expect("no panic").push_back(planned);
     }
 
     /// Waits until an answer is [`Loss::Paused`].
-    pub(crate) async fn paused(&self) {
+    pub async fn paused(&self) {
         self.shared.waits.notified().await;
     }
 
     /// Passes on the answer that waits.
-    pub(crate) fn go_on(&self) {
+    pub fn go_on(&self) {
         self.shared.goes_on.notify_one();
     }
 
     /// Loses no request with this in its first line, which has not come.
-    pub(crate) fn forgive(&self, part: &str) {
+    pub fn forgive(&self, part: &str) {
         self.shared.losses.lock().expect("no panic").retain(|planned| planned.part != part);
     }
 
     /// Hides Guids from the bridge from now on, or no longer.
-    pub(crate) fn hide(&self, hides: Option<Hides>) {
+    pub fn hide(&self, hides: Option<Hides>) {
         *self.shared.hides.lock().expect("no panic") = hides;
     }
 
     /// Closes the next connection as soon as it has been accepted.
-    pub(crate) fn close_next(&self) {
+    pub fn close_next(&self) {
         self.shared.closed.fetch_add(1, Ordering::Relaxed);
     }
 
     /// How many connections are still to be closed.
-    pub(crate) fn to_close(&self) -> usize {
+    pub fn to_close(&self) -> usize {
         self.shared.closed.load(Ordering::Relaxed)
     }
 
     /// Loses nothing from now on.
-    pub(crate) fn behave(&self) {
+    pub fn behave(&self) {
         self.shared.losses.lock().expect("no panic").clear();
         self.shared.closed.store(0, Ordering::Relaxed);
     }
 
     /// The requests so far whose first line has this in it.
-    pub(crate) fn seen(&self, part: &str) -> Vec<Seen> {
+    pub fn seen(&self, part: &str) -> Vec<Seen> {
         let seen = self.shared.seen.lock().expect("no panic");
         seen.iter().filter(|seen| seen.line.contains(part)).cloned().collect()
     }

@@ -1,0 +1,78 @@
+//! What bridges of a test stand on.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use ccgateway_bridge::config::{Config, Sources, load};
+use ccgateway_sim::{Options, Simulator};
+use tempfile::TempDir;
+
+use crate::{Setup, gateway};
+
+/// A gateway, and a folder for the files of the bridges in front of it. Clones are the same site.
+#[derive(Clone, Debug)]
+pub struct Site {
+    /// The gateway.
+    pub gateway: Simulator,
+    folder: Arc<TempDir>,
+    configurations: Arc<AtomicUsize>,
+}
+
+impl Site {
+    /// A site whose gateway knows every agent by [`PASSWORD`](crate::PASSWORD).
+    pub async fn new(options: Options) -> Self {
+        Self::of(gateway(options).await)
+    }
+
+    /// The site of this gateway.
+    pub fn of(gateway: Simulator) -> Self {
+        let folder = Arc::new(TempDir::new().expect("a folder"));
+        let site = Self { gateway, folder, configurations: Arc::default() };
+        site.write("ca.pem", site.gateway.certificate_pem());
+        site.write("store.key", "5a".repeat(32));
+        site
+    }
+
+    /// Where a file of this name is, or would be.
+    pub fn path(&self, name: impl AsRef<Path>) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Writes a file of this name.
+    pub fn write(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.path(name);
+        fs::write(&path, content).expect("written");
+        path
+    }
+
+    /// Writes the configuration of one more bridge; gives its file. The agents' credentials are one file for all
+    /// bridges of a site, which the last of them has written.
+    pub fn write_config(&self, setup: &Setup) -> PathBuf {
+        let number = self.configurations.fetch_add(1, Ordering::Relaxed);
+        let credentials = setup.credentials();
+        // The bridges that are there may be reading it.
+        let is_there =
+            fs::read_to_string(self.path("agents.toml")).is_ok_and(|is| is == credentials);
+        if !credentials.is_empty() && !is_there {
+            self.write("agents.toml", credentials);
+        }
+        self.write(&format!("bridge-{number}.toml"), setup.text(&self.gateway))
+    }
+
+    /// The same as a bridge reads it.
+    pub fn config(&self, setup: &Setup) -> Config {
+        let file = self.write_config(setup);
+        let config = load(&Sources::default().with_file(file));
+        let mut config = config.unwrap_or_else(|errors| panic!("{errors}"));
+        if let Some(adjust) = setup.adjust {
+            adjust(&mut config);
+        }
+        config
+    }
+}

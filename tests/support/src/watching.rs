@@ -1,0 +1,44 @@
+//! A caller who watches events.
+
+use std::time::Duration;
+
+use ccgateway_bridge::rpc::proto::{WatchEventsResponse, watch_events_response::What};
+use tonic::{Status, Streaming};
+
+/// A stream of events.
+#[derive(Debug)]
+pub struct Watching(Streaming<WatchEventsResponse>);
+
+impl Watching {
+    pub(crate) fn of(stream: Streaming<WatchEventsResponse>) -> Self {
+        Self(stream)
+    }
+
+    /// The stream itself, of which a message may be as late as it likes.
+    pub fn into_stream(self) -> Streaming<WatchEventsResponse> {
+        self.0
+    }
+
+    /// The next message.
+    pub async fn next(&mut self) -> WatchEventsResponse {
+        self.told().await.expect("the stream goes on")
+    }
+
+    /// The next message, or how the stream ended.
+    pub async fn told(&mut self) -> Result<WatchEventsResponse, Status> {
+        let told = tokio::time::timeout(Duration::from_secs(10), self.0.message()).await;
+        told.expect("a message within ten seconds").map(|message| message.expect("no bare end"))
+    }
+
+    /// The next event of the gateway's of this type.
+    pub async fn event(&mut self, type_name: &str) -> WatchEventsResponse {
+        loop {
+            let message = self.next().await;
+            if let Some(What::GatewayEvent(event)) = &message.what
+                && event.type_name == type_name
+            {
+                return message;
+            }
+        }
+    }
+}
