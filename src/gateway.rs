@@ -45,9 +45,8 @@ use self::{endpoint::Endpoint, failure::Failure};
 use crate::{
     call::{CallError, Obstacle, Patience, Untouched, Wait},
     config::{self, AuthMode},
-    metrics::TenantMetrics,
+    telemetry::{metrics::TenantMetrics, trace::Span},
     tls,
-    trace::Span,
 };
 
 /// One tenant's gateway. No other tenant shares its connections.

@@ -42,10 +42,12 @@ use self::{
 };
 use crate::{
     config,
-    metrics::{Method, Metrics},
     retcode::Overrides,
+    telemetry::{
+        metrics::{Method, Metrics},
+        trace::{Tracer, TracerError},
+    },
     tenant::Tenants,
-    trace::{Tracer, TracerError},
 };
 
 /// What every method of every service needs.

@@ -54,9 +54,11 @@ use crate::{
     keyring::SealError,
     rpc::{self, Observed},
     session::{FileError, SessionFile, Shared, Stores},
-    telemetry::LogControl,
+    telemetry::{
+        log::LogControl,
+        trace::{Tracer, TracerError},
+    },
     tenant::{Common, Hosts, Tenant, Tenants, Work},
-    trace::{Tracer, TracerError},
 };
 
 /// A bridge that answers calls.

@@ -48,10 +48,10 @@ use crate::{
     event::{Agents, Events, Moment, Relay, Watch},
     gateway::{AddressView, BuildError, Command, Envelope, Gateway, Reply, SignIn},
     id::{AgentId, TenantId},
-    metrics::{self, TenantMetrics},
     redis::Scope,
     replica::{Leases, Roster},
     session::{Guid, NewSession, Origin, Session, SessionState, SessionStore, StoreError, Stores},
+    telemetry::metrics::{self, TenantMetrics},
 };
 
 /// One tenant, as calls see it.

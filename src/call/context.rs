@@ -1,5 +1,5 @@
 use super::Deadline;
-use crate::trace::Trace;
+use crate::telemetry::trace::Trace;
 
 /// What goes with a call on its way.
 #[derive(Clone, Debug)]

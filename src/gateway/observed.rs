@@ -4,7 +4,7 @@ use super::{endpoint::Endpoint, reply::Reply, request::Request};
 use crate::{
     call::CallError,
     retcode::Retcode,
-    trace::{Span, SpanKind},
+    telemetry::trace::{Span, SpanKind},
 };
 
 /// Begins it; what is sent from now on belongs to it.

@@ -17,8 +17,8 @@ use crate::{
     call::Stage,
     config::{ClientTls, Tenant},
     id::AgentId,
+    telemetry::trace::Trace,
     tls,
-    trace::Trace,
 };
 
 /// An answer with its head, of which calls read only a part.

@@ -9,7 +9,7 @@ use http::{
 use http_body_util::Full;
 
 use super::{Command, FORCE_SIGN_IN, Interface, SIGN_IN, endpoint::Endpoint};
-use crate::{call::Stage, id::AgentId, session::Session, trace::Trace};
+use crate::{call::Stage, id::AgentId, session::Session, telemetry::trace::Trace};
 
 /// One request to a gateway.
 pub struct Request<'a> {

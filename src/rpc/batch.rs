@@ -23,8 +23,8 @@ use crate::{
     call::{CallError, Context, Deadline, Obstacle},
     gateway::Command,
     id::AgentId,
+    telemetry::trace::SpanKind,
     tenant::{Accepted, Tenant},
-    trace::SpanKind,
 };
 
 /// The method's name.

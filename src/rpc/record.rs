@@ -12,9 +12,11 @@ use super::{
 };
 use crate::{
     call::{CallError, Deadline, Obstacle, Wait},
-    metrics::CallMetrics,
+    telemetry::{
+        metrics::CallMetrics,
+        trace::{Span, Trace, TraceId},
+    },
     tenant::Tenant,
-    trace::{Span, Trace, TraceId},
 };
 
 /// Whom a call is about, in the caller's words: bounded, and harmless in a log.

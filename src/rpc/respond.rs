@@ -13,8 +13,8 @@ use super::{
 };
 use crate::{
     call::{CallError, Caller, Context, Deadline, Obstacle},
+    telemetry::trace::Trace,
     tenant::{ServerPlace, Tenant},
-    trace::Trace,
 };
 
 /// A request that says whom it is about.

@@ -28,7 +28,10 @@ use tokio_util::sync::CancellationToken;
 
 pub(super) use self::readiness::Readiness;
 use super::status::Board;
-use crate::{metrics, telemetry::LogControl, tenant::Displacing};
+use crate::{
+    telemetry::{log::LogControl, metrics},
+    tenant::Displacing,
+};
 
 /// An answer's status, content type and body.
 type Answer = (StatusCode, &'static str, String);

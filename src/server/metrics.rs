@@ -5,12 +5,11 @@ use std::{fmt, sync::Arc};
 use super::{certificates::Certificates, entrance::Entrance, intake::Intake, streams::Streams};
 use crate::{
     config::{self, Division},
-    metrics::Metrics,
     redis::LinkState,
     replica::LeaseCounts,
     rpc::Observed,
     session::Stores,
-    telemetry::LogControl,
+    telemetry::{log::LogControl, metrics::Metrics},
     tenant::{Hosts, ServerCalls, Tenants, Usage},
 };
 

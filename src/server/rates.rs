@@ -8,7 +8,7 @@ use std::{
 
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use crate::{metrics::Counts, tenant::Tenants};
+use crate::{telemetry::metrics::Counts, tenant::Tenants};
 
 /// The counters of the last minute, looked at now and then.
 #[derive(Debug)]

@@ -11,11 +11,13 @@ use serde::Serialize;
 use super::{admin::Readiness, metrics::Exposition, rates::Rates};
 use crate::{
     gateway::AddressView,
-    metrics::Counts,
     redis::LinkState,
     rpc::Failure,
     session::{FileState, SessionFile},
-    telemetry::{LogControl, LogView},
+    telemetry::{
+        log::{LogControl, LogView},
+        metrics::Counts,
+    },
     tenant::{SignInQueue, TakenOver, Tenant, Usage},
     time::{as_rfc3339, option_as_rfc3339},
     version,

@@ -12,7 +12,7 @@ use crate::{
     gateway::{Command, Envelope, Interface, SignIn},
     id::AgentId,
     session::Session,
-    trace::SpanKind,
+    telemetry::trace::SpanKind,
 };
 
 /// How long the bridge's own work may wait for the agent's turn and a place.

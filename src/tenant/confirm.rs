@@ -15,7 +15,7 @@ use crate::{
     gateway::{AGENT_STATUS, AgentStatus, Command, Effect},
     id::AgentId,
     state::AgentState,
-    trace::{SpanKind, Trace},
+    telemetry::trace::{SpanKind, Trace},
 };
 
 /// Whether what the gateway accepted has happened.

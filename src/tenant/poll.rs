@@ -12,7 +12,7 @@ use crate::{
     id::AgentId,
     retcode::Kind,
     session::Session,
-    trace::Trace,
+    telemetry::trace::Trace,
 };
 
 /// What a poll says about its session.

@@ -19,9 +19,9 @@ use crate::{
         Command, Envelope, FORCE_SIGN_IN, Interface, Reply, SIGN_IN, SIGN_OUT, SignIn, reset_skill,
     },
     id::AgentId,
-    metrics::TakeOver,
     retcode::Kind,
     session::{Cookies, Guid, NewSession, Origin, Reservation, Session, SessionState},
+    telemetry::metrics::TakeOver,
 };
 
 /// The cause of the state after it.

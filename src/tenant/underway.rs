@@ -25,7 +25,7 @@ use crate::{
     id::AgentId,
     retcode::Kind,
     session::{Origin, Session, SessionState},
-    trace::{SpanKind, Trace},
+    telemetry::trace::{SpanKind, Trace},
 };
 
 /// A call with all that it holds.

@@ -8,7 +8,7 @@ use super::world::{LEASE, Running, agents, kill, new_world, open, start_with, wo
 use crate::{
     config::WhenAway,
     replica::{Claimed, LEASES_AT_ONCE, LeaseCounts, LeaseRequest, Polls as _, ReplicaId},
-    telemetry::captured::Captured,
+    telemetry::log::captured::Captured,
 };
 
 fn keeping(id: u64, world: &super::world::Shared) -> Running {

@@ -33,7 +33,7 @@ use tonic::{
 use tracing::{info, warn};
 
 use super::{Active, Tracer, TracerError};
-use crate::{config::Traces, metrics::SpanMetrics, tls, version};
+use crate::{config::Traces, telemetry::metrics::SpanMetrics, tls, version};
 
 /// Spans that have ended and are not dealt with yet.
 #[derive(Debug)]
