@@ -4,7 +4,9 @@
 //! the next address, when nothing of it was written to the first. What a refusal is worth, and
 //! whether the call may be made again with a newer Guid, is decided by [`crate::tenant`].
 
+mod address;
 mod agent_status;
+mod cause;
 mod command;
 mod connection;
 mod connector;
@@ -189,19 +191,19 @@ impl Gateway {
                     untouched.tried(format!("{endpoint}: {cause}"));
                 }
                 Err(Failure::Sent(cause)) => {
-                    observed::asked(span, endpoint);
+                    observed::asked(span, endpoint.address());
                     endpoint.health().failed(&cause);
                     return Err(CallError::NoAnswer(cause));
                 }
                 Err(Failure::Late(cause, closing)) => {
-                    observed::asked(span, endpoint);
+                    observed::asked(span, endpoint.address());
                     endpoint.health().failed(&cause);
                     seat.given_up(closing);
                     return Err(CallError::NoAnswer(cause));
                 }
                 Err(Failure::Kept(error)) => return Err(error),
                 Ok(reply) => {
-                    observed::asked(span, endpoint);
+                    observed::asked(span, endpoint.address());
                     endpoint.health().answered(&reply);
                     if turn > 0 {
                         self.current.store(index, Ordering::Relaxed);

@@ -2,6 +2,7 @@
 //!
 //! One file per service; `status` holds the one table that turns what happened into a status.
 
+mod about;
 mod agent_events;
 mod agent_session;
 mod agent_state;
@@ -13,6 +14,7 @@ mod failures;
 pub mod proto;
 mod record;
 mod respond;
+mod row;
 mod status;
 mod stream_over;
 mod timeout;
@@ -28,7 +30,7 @@ use tonic::service::{Routes, RoutesBuilder};
 
 pub use self::details::ERROR_DOMAIN;
 pub use self::failures::{Failure, Failures};
-pub(crate) use self::status::code_name;
+pub(crate) use self::row::code_name;
 pub use self::stream_over::StreamOver;
 pub use self::unread::Unread;
 use self::{

@@ -17,6 +17,7 @@ mod metrics;
 mod opening;
 mod ports;
 mod rates;
+mod readiness;
 mod reflection;
 mod send_buffers;
 mod service;
@@ -37,12 +38,12 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{info, warn};
 
 use self::{
-    admin::Readiness,
     certificates::Certificates,
     health::Health,
     listener::{Callers, CommonCallers, accept},
     metrics::{Exposition, ServerShares},
     ports::{Port, Ports},
+    readiness::Readiness,
     service::Services,
     status::Board,
 };

@@ -4,13 +4,14 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::Full;
 use hyper::{body::Incoming, client::conn::http1};
+use prometheus_client::metrics::gauge::Gauge;
 use tokio::{
     task::JoinHandle,
     time::{Instant, sleep, timeout},
 };
 use tower_service::Service as _;
 
-use super::{connector::TimedConnector, endpoint::Endpoint, failure::words, reply::Reply};
+use super::{address::Address, cause::root_cause, connector::TimedConnector, reply::Reply};
 use crate::call::Untouched;
 
 /// A connection to a gateway, which carries one request at a time.
@@ -51,18 +52,20 @@ const NOTICE: Duration = Duration::from_millis(100);
 const MAX_HEAD_BYTES: usize = 64 * 1024;
 
 impl Connection {
-    /// Opens a connection; the time for that is the connector's.
+    /// Opens a connection, which is counted in `open` until it ends; the time for opening it is the
+    /// connector's.
     pub(super) async fn open(
         mut connector: TimedConnector,
-        endpoint: &Endpoint,
+        address: &Address,
+        open: &Gauge,
     ) -> Result<Self, String> {
-        let stream = connector.call(endpoint.uri().clone()).await.map_err(|e| words(&*e))?;
+        let stream = connector.call(address.uri().clone()).await.map_err(|e| root_cause(&*e))?;
         let mut builder = http1::Builder::new();
         // "Guid" is how the header is documented, and clients of some gateways go by case.
         builder.title_case_headers(true).max_buf_size(MAX_HEAD_BYTES);
-        let (sender, driver) = builder.handshake(stream).await.map_err(|e| words(&e))?;
+        let (sender, driver) = builder.handshake(stream).await.map_err(|e| root_cause(&e))?;
         // Ends with the connection, whichever side closes it; dropping the sender closes it.
-        let open = endpoint.open().clone();
+        let open = open.clone();
         open.inc();
         let driver = tokio::spawn(async move {
             if let Err(error) = driver.await {
@@ -103,7 +106,7 @@ impl Connection {
                 Ok(response) => response,
                 Err(mut failed) => {
                     let unwritten = failed.take_message().is_some();
-                    let cause = words(failed.error());
+                    let cause = root_cause(failed.error());
                     return Err(if unwritten {
                         Sent::Unwritten(untouched, cause)
                     } else {

@@ -1,6 +1,6 @@
 //! The span of one exchange with a gateway.
 
-use super::{endpoint::Endpoint, reply::Reply, request::Request};
+use super::{address::Address, reply::Reply, request::Request};
 use crate::{
     call::CallError,
     retcode::Retcode,
@@ -19,9 +19,9 @@ pub(super) fn begin(request: &mut Request<'_>) -> Span {
 }
 
 /// Notes which address was asked.
-pub(super) fn asked(span: &Span, endpoint: &Endpoint) {
-    span.set("server.address", || endpoint.uri().host().unwrap_or_default().to_owned());
-    if let Some(port) = endpoint.uri().port_u16() {
+pub(super) fn asked(span: &Span, address: &Address) {
+    span.set("server.address", || address.uri().host().unwrap_or_default().to_owned());
+    if let Some(port) = address.uri().port_u16() {
         span.set("server.port", || i64::from(port));
     }
 }

@@ -14,8 +14,8 @@ use hyper::body::Incoming;
 use serde_json::value::RawValue;
 
 use super::{
+    cause::root_cause,
     envelope::{Envelope, Unreadable},
-    failure::words,
 };
 use crate::{
     call::{CallError, Refusal},
@@ -146,7 +146,7 @@ async fn read_body(body: Incoming) -> Result<Result<Bytes, Unreadable>, String> 
         Err(error) if error.is::<LengthLimitError>() => {
             Ok(Err(Unreadable::TooLong { limit: MAX_BODY_BYTES }))
         }
-        Err(error) => Err(format!("the answer was cut: {}", words(&*error))),
+        Err(error) => Err(format!("the answer was cut: {}", root_cause(&*error))),
     }
 }
 

@@ -9,15 +9,15 @@ use tonic_types::pb;
 use tracing::debug;
 
 use super::{
+    about::{About, visible},
     check::{BATCH_MAX, Checker},
     proto::{
         BatchSetBusyRequest, BatchSetBusyResponse, StateChange,
         batch_set_busy_response::{Result as Item, result::Result as Became},
     },
-    record::{About, visible},
     respond::{Addressed, Call, ID_MAX},
-    status::{self, Recipient},
-    translate,
+    row::Recipient,
+    status, translate,
 };
 use crate::{
     call::{CallError, Context, Deadline, Obstacle},

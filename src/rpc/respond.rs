@@ -8,7 +8,8 @@ use tonic::{Extensions, Request, Response, Status, metadata::MetadataMap};
 
 use super::{
     Observed, Shared,
-    record::{About, Counted, Record, Started, visible},
+    about::{About, visible},
+    record::{Counted, Record, Started},
     timeout,
 };
 use crate::{

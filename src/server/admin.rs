@@ -5,7 +5,6 @@
 mod html;
 mod log;
 mod page;
-mod readiness;
 
 use std::{convert::Infallible, fmt::Display, sync::Arc, time::Duration};
 
@@ -26,7 +25,6 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-pub(super) use self::readiness::Readiness;
 use super::status::Board;
 use crate::{
     telemetry::{log::LogControl, metrics},

@@ -8,7 +8,7 @@ use std::{
 
 use serde::Serialize;
 
-use super::{admin::Readiness, metrics::Exposition, rates::Rates};
+use super::{metrics::Exposition, rates::Rates, readiness::Readiness};
 use crate::{
     gateway::AddressView,
     redis::LinkState,

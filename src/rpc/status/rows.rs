@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use super::Row;
 use crate::{
     call::{CallError, Obstacle, Share, Unreadable, Wait},
     reason::{self, Reason},
     retcode::Kind,
+    rpc::row::Row,
 };
 
 const SOON: Duration = Duration::from_secs(1);
