@@ -3,6 +3,7 @@
 //! [`Bridge::start`] is the one door, for `main` and for tests.
 
 mod admin;
+mod callers;
 mod certificates;
 mod connection;
 mod entrance;
@@ -38,9 +39,10 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{info, warn};
 
 use self::{
+    callers::{Callers, CommonCallers},
     certificates::Certificates,
     health::Health,
-    listener::{Callers, CommonCallers, accept},
+    listener::accept,
     metrics::{Exposition, ServerShares},
     ports::{Port, Ports},
     readiness::Readiness,
