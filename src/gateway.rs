@@ -12,6 +12,7 @@ mod connection;
 mod connector;
 mod endpoint;
 mod envelope;
+mod exchanged;
 mod failure;
 mod health;
 mod interface;
@@ -33,6 +34,7 @@ pub use self::{
     command::{Command, reset_skill, rest, say_busy},
     connection::Closing,
     envelope::{Envelope, Unreadable},
+    exchanged::Exchanged,
     health::{AddressView, Failed},
     interface::{
         AGENT_STATUS, CANCEL_BUSY, CANCEL_REST, CANCEL_WORK, Effect, FORCE_SIGN_IN, FORCE_SIGN_OUT,
@@ -135,23 +137,27 @@ impl Gateway {
         let span = observed::begin(&mut request);
         let verdict = self.send((&request, &span), patience, seat, untouched).await;
         let result = match &verdict {
-            Ok(reply) => self.class(&request, reply),
-            Err(CallError::NoAnswer(_)) => "no_answer",
+            Ok(reply) => self.amounts_to(&request, reply),
+            Err(CallError::NoAnswer(_)) => Exchanged::NoAnswer,
             Err(error) => match error.obstacle() {
-                Some(Obstacle::Unreachable(_)) => "unreachable",
-                _ => "given_up",
+                Some(Obstacle::Unreachable(_)) => Exchanged::Unreachable,
+                _ => Exchanged::GivenUp,
             },
         };
         observed::end(&span, &verdict, result);
-        self.metrics.request(request.interface().log_name, result, begun.elapsed());
+        self.metrics.request(request.interface().log_name, result.as_str(), begun.elapsed());
         verdict
     }
 
-    /// What an answer amounts to, as metrics spell it.
-    fn class(&self, request: &Request<'_>, reply: &Reply) -> &'static str {
-        match reply.class() {
-            "ok" if self.has_guids && reply.guid.is_none() && request.makes_session() => "no_guid",
-            class => class,
+    /// What an answer amounts to as that to this request.
+    fn amounts_to(&self, request: &Request<'_>, reply: &Reply) -> Exchanged {
+        match reply.amounts_to() {
+            Exchanged::Accepted
+                if self.has_guids && reply.guid.is_none() && request.makes_session() =>
+            {
+                Exchanged::WithoutGuid
+            }
+            result => result,
         }
     }
 
