@@ -16,16 +16,14 @@ mod exchanged;
 mod failure;
 mod health;
 mod interface;
+mod metrics;
 mod observed;
 pub mod probe;
 mod reply;
 mod request;
 mod sign_in;
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
-};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::time::Instant;
 
@@ -41,15 +39,21 @@ pub use self::{
         INTERFACES, Interface, POLL, Pace, RESET_SKILL, REST, SAY_BUSY, SAY_FREE, SIGN_IN,
         SIGN_OUT, UPDATE_GUID, WORK,
     },
+    metrics::RequestCounts,
     reply::{Reply, updated_guid},
     request::Request,
     sign_in::{InitialState, SignIn},
 };
-use self::{endpoint::Endpoint, failure::Failure};
+use self::{
+    endpoint::Endpoint,
+    failure::Failure,
+    metrics::{RequestMetrics, Sums},
+};
 use crate::{
     call::{CallError, Obstacle, Patience, Untouched, Wait},
     config::{self, AuthMode},
-    telemetry::{metrics::TenantMetrics, trace::Span},
+    id::TenantId,
+    telemetry::{metrics::Requests, trace::Span},
     tls,
 };
 
@@ -63,7 +67,8 @@ pub struct Gateway {
     timeouts: config::Timeouts,
     /// Whether an accepted sign-in has to bring a Guid.
     has_guids: bool,
-    metrics: Arc<TenantMetrics>,
+    metrics: RequestMetrics,
+    sums: Sums,
 }
 
 /// What a request holds while it is sent to one of the gateway's addresses.
@@ -102,7 +107,12 @@ impl Gateway {
     /// # Errors
     ///
     /// [`BuildError`] if TLS cannot be set up with what the tenant's configuration names.
-    pub fn new(tenant: &config::Tenant, metrics: Arc<TenantMetrics>) -> Result<Self, BuildError> {
+    pub fn new(
+        id: &TenantId,
+        tenant: &config::Tenant,
+        requests: &Requests,
+    ) -> Result<Self, BuildError> {
+        let metrics = metrics::of(requests, id);
         let tls = tls::client_config(&tenant.tls).map_err(BuildError)?;
         let timeouts = tenant.timeouts.clone();
         let connector = connector::new(tls, timeouts.connect);
@@ -112,7 +122,8 @@ impl Gateway {
         };
         let endpoints = tenant.base_urls.iter().filter_map(endpoint).collect();
         let has_guids = tenant.auth_mode != AuthMode::None;
-        Ok(Self { endpoints, current: AtomicUsize::new(0), timeouts, has_guids, metrics })
+        let (current, sums) = (AtomicUsize::new(0), Sums::default());
+        Ok(Self { endpoints, current, timeouts, has_guids, metrics, sums })
     }
 
     /// Sends a request and reads its answer.
@@ -145,7 +156,8 @@ impl Gateway {
             },
         };
         observed::end(&span, &verdict, result);
-        self.metrics.request(request.interface().log_name, result.as_str(), begun.elapsed());
+        self.sums.note(request.interface(), result);
+        self.metrics.request(request.interface(), result, begun.elapsed());
         verdict
     }
 
@@ -159,6 +171,11 @@ impl Gateway {
             }
             result => result,
         }
+    }
+
+    /// How many requests there have been.
+    pub fn counts(&self) -> RequestCounts {
+        self.sums.counts()
     }
 
     /// How its addresses are doing, in the operator's order.

@@ -31,6 +31,8 @@ pub mod reason;
 pub mod redis;
 pub mod replica;
 pub mod retcode;
+#[cfg(test)]
+mod rooms;
 pub mod state;
 pub mod telemetry;
 pub mod time;

@@ -207,7 +207,7 @@ impl Bridge {
             calls: &shares.calls,
             hosts: &hosts,
             stores: &stores,
-            metrics: &observed.metrics.tenants,
+            metrics: &observed.metrics,
         };
         let tenants = start_tenants(tenants, &common, &work)?;
         let (mut routes, unread) =

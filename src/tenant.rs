@@ -5,10 +5,13 @@ mod admission;
 mod asking;
 mod calls;
 mod confirm;
+mod context;
+mod counts;
 mod credentials;
 mod directory;
 mod displacing;
 mod keeper;
+mod labels;
 mod leave;
 mod lock;
 mod poll;
@@ -36,11 +39,14 @@ use self::{
 pub use self::{
     admission::{Hosts, ServerCalls, ServerPlace, Usage},
     confirm::{Confirmation, Unconfirmed},
+    context::Context,
+    counts::Counts,
     directory::Tenants,
     displacing::{Displacing, Place, block},
+    labels::{TenantMetrics, TenantVocabulary},
     sign_ins::SignInQueue,
     states::StateCount,
-    take_overs::TakenOver,
+    take_overs::{TakeOver, TakenOver},
 };
 use crate::{
     call::{CallError, Deadline, Obstacle, Share, Stage, StoreTrouble, Wait},
@@ -51,7 +57,7 @@ use crate::{
     redis::Scope,
     replica::{Leases, Roster},
     session::{Guid, NewSession, Origin, Session, SessionState, SessionStore, StoreError, Stores},
-    telemetry::metrics::{self, TenantMetrics},
+    telemetry::metrics::Metrics,
 };
 
 /// One tenant, as calls see it.
@@ -72,7 +78,7 @@ pub struct Tenant {
     /// Which agents this replica polls; `None`: all of them.
     roster: Option<Roster>,
     states: States,
-    metrics: Arc<TenantMetrics>,
+    metrics: TenantMetrics,
     events: Arc<Events>,
     /// Where replicas tell each other of events; `None`: there are no others.
     relay: Option<Relay>,
@@ -98,7 +104,7 @@ pub struct Common<'a> {
     /// Where sessions are kept.
     pub stores: &'a Stores,
     /// What is counted.
-    pub metrics: &'a metrics::Tenants,
+    pub metrics: &'a Metrics,
 }
 
 /// Where detached work belongs, so that the bridge can wait for it when it stops.
@@ -150,7 +156,7 @@ impl Tenant {
         common: &Common<'_>,
         work: Work,
     ) -> Result<Self, BuildError> {
-        let metrics = Arc::new(common.metrics.of(&id));
+        let metrics: TenantMetrics = common.metrics.tenants.of(id.as_str());
         let shared = common.stores.shared().filter(|_| config.keep.enabled);
         let limits = config.events.clone();
         let events = Arc::new(match shared {
@@ -177,7 +183,7 @@ impl Tenant {
                 Safe::of(common.stores, &id),
             ),
             sessions: common.stores.open(&id, config.limits.sessions),
-            gateway: Gateway::new(&config, metrics.clone())?,
+            gateway: Gateway::new(&id, &config, &common.metrics.requests)?,
             keepers: Keepers::default(),
             sign_ins: Arc::new(SignIns::new(&config, leases.clone())),
             repeats: RepeatBudget::new(config.limits.requests),
@@ -185,7 +191,7 @@ impl Tenant {
             abandoned: Abandoned::default(),
             roster: shared.zip(leases.clone()).map(|(shared, leases)| shared.roster(&id, leases)),
             leases,
-            states: States::new(metrics.states_entered()),
+            states: States::new(metrics.states_entered(SessionState::ALL)),
             metrics,
             events,
             relay,

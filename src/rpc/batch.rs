@@ -20,11 +20,11 @@ use super::{
     status, translate,
 };
 use crate::{
-    call::{CallError, Context, Deadline, Obstacle},
+    call::{CallError, Deadline, Obstacle},
     gateway::Command,
     id::AgentId,
     telemetry::trace::SpanKind,
-    tenant::{Accepted, Tenant},
+    tenant::{Accepted, Context, Tenant},
 };
 
 /// The method's name.

@@ -13,9 +13,9 @@ use super::{
     timeout,
 };
 use crate::{
-    call::{CallError, Caller, Context, Deadline, Obstacle},
+    call::{CallError, Caller, Deadline, Obstacle},
     telemetry::trace::Trace,
-    tenant::{ServerPlace, Tenant},
+    tenant::{Context, ServerPlace, Tenant},
 };
 
 /// A request that says whom it is about.

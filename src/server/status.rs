@@ -14,11 +14,8 @@ use crate::{
     redis::LinkState,
     rpc::Failure,
     session::{FileState, SessionFile},
-    telemetry::{
-        log::{LogControl, LogView},
-        metrics::Counts,
-    },
-    tenant::{SignInQueue, TakenOver, Tenant, Usage},
+    telemetry::log::{LogControl, LogView},
+    tenant::{Counts, SignInQueue, TakenOver, Tenant, Usage},
     time::{as_rfc3339, option_as_rfc3339},
     version,
 };
@@ -278,7 +275,7 @@ impl TenantStatus {
             tenant: tenant.id().to_string(),
             gateways: tenant.addresses().into_iter().map(GatewayStatus::from).collect(),
             last_minute,
-            since_start: tenant.metrics().counts(),
+            since_start: tenant.counts(),
             waiting,
             polled_without_lease: leases.overdue,
             polls_stopped: leases.dropped,

@@ -17,7 +17,6 @@ use tracing_subscriber::{
 
 pub use self::control::{FilterError, LogControl, LogView};
 use self::lines::Lines;
-use crate::config::{Log, LogFormat};
 
 /// Why logging did not start.
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +27,17 @@ pub enum TelemetryError {
     /// Somebody else in this process logs already.
     #[error("logging cannot be started: {0}")]
     Taken(#[from] tracing_subscriber::util::TryInitError),
+}
+
+/// The shape of a log line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// Human where standard error is a terminal, JSON elsewhere.
+    Auto,
+    /// For people.
+    Human,
+    /// One JSON object a line.
+    Json,
 }
 
 /// Writes out what is still queued when it is dropped.
@@ -45,24 +55,24 @@ impl Logging {
     }
 }
 
-/// Starts logging for the whole process. Lines are queued for a thread that writes them: whoever
+/// Starts logging for the whole process, by these filter directives. Lines are queued for a thread that writes them: whoever
 /// reads them slowly, or not at all, loses lines and never stops a call.
 ///
 /// # Errors
 ///
 /// [`TelemetryError`] for a filter that cannot be read, or if this was called before.
-pub fn start(log: &Log) -> Result<Logging, TelemetryError> {
-    let filter = EnvFilter::builder().parse(&log.filter)?;
+pub fn start(directives: &str, format: Format) -> Result<Logging, TelemetryError> {
+    let filter = EnvFilter::builder().parse(directives)?;
     let terminal = stderr().is_terminal();
-    let json = match log.format {
-        LogFormat::Auto => !terminal,
-        LogFormat::Human => false,
-        LogFormat::Json => true,
+    let json = match format {
+        Format::Auto => !terminal,
+        Format::Human => false,
+        Format::Json => true,
     };
     let (lines, unwritten) = Lines::to(stderr());
     let (writer, guard): (NonBlocking, _) = tracing_appender::non_blocking(lines);
     let (filter, handle) = reload::Layer::new(filter);
-    let control = LogControl::new(handle, &log.filter, writer.error_counter(), unwritten);
+    let control = LogControl::new(handle, directives, writer.error_counter(), unwritten);
     let lines = fmt::layer().with_writer(writer);
     let registry = tracing_subscriber::registry().with(filter);
     if json {

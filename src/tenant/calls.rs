@@ -5,10 +5,11 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::{Instant, timeout_at};
 
 use super::{
-    Accepted, SignedIn, Tenant, Work, admission::CallPlace, batch_share, underway::Underway,
+    Accepted, Context, SignedIn, Tenant, Work, admission::CallPlace, batch_share,
+    underway::Underway,
 };
 use crate::{
-    call::{CallError, Context, Deadline, Obstacle, Untouched, Wait, detached},
+    call::{CallError, Deadline, Obstacle, Untouched, Wait, detached},
     gateway::{Command, Envelope, Interface, SignIn},
     id::AgentId,
     session::Session,

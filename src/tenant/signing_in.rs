@@ -6,7 +6,7 @@ use tokio::time::{Instant, timeout};
 use tracing::{debug, info, warn};
 
 use super::{
-    SignedIn, Tenant,
+    SignedIn, TakeOver, Tenant,
     credentials::Rejection,
     lock::{Locked, SignInLock},
     sign_ins::Moment,
@@ -21,7 +21,6 @@ use crate::{
     id::AgentId,
     retcode::Kind,
     session::{Cookies, Guid, NewSession, Origin, Reservation, Session, SessionState},
-    telemetry::metrics::TakeOver,
 };
 
 /// The cause of the state after it.

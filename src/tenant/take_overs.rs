@@ -38,6 +38,15 @@ struct Losses {
     signed_out: bool,
 }
 
+/// What came of a sign-in that found the agent with another client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TakeOver {
+    /// The bridge has the agent.
+    TakenBack,
+    /// The other client keeps it.
+    Refused,
+}
+
 /// When a keeper may have its agent signed in again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Permission {

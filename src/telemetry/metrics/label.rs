@@ -1,0 +1,26 @@
+use std::fmt::Debug;
+
+use prometheus_client::metrics::counter::Counter;
+
+/// A value of a label, of which there are few. The room that counts has the values.
+pub trait Label: Copy + Debug {
+    /// As metrics spell it.
+    fn as_str(self) -> &'static str;
+}
+
+/// A counter for each value of a label, found once.
+#[derive(Clone, Debug)]
+pub struct Counters<L>(Vec<(L, Counter)>);
+
+impl<L: Label + PartialEq> Counters<L> {
+    pub(super) fn new(values: &[L], counter: impl Fn(&'static str) -> Counter) -> Self {
+        Self(values.iter().map(|value| (*value, counter(value.as_str()))).collect())
+    }
+
+    /// Counts one more under this value.
+    pub fn inc(&self, value: L) {
+        if let Some((_, counter)) = self.0.iter().find(|(known, _)| *known == value) {
+            counter.inc();
+        }
+    }
+}

@@ -1,0 +1,52 @@
+//! What the labels of a tenant's metrics can say.
+
+use super::{Confirmation, TakeOver};
+use crate::{
+    call::Share,
+    session::SessionState,
+    telemetry::metrics::{self, Label, Vocabulary},
+};
+
+/// Metrics of one tenant.
+pub type TenantMetrics = metrics::TenantMetrics<TenantVocabulary>;
+
+/// The labels of a tenant's metrics.
+#[derive(Clone, Copy, Debug)]
+pub struct TenantVocabulary;
+
+impl Vocabulary for TenantVocabulary {
+    type Share = Share;
+    type SessionState = SessionState;
+    type Confirmation = Confirmation;
+    type TakeOver = TakeOver;
+
+    const SHARES: &'static [Share] = &Share::ALL;
+    const TAKE_OVERS: &'static [TakeOver] = &[TakeOver::TakenBack, TakeOver::Refused];
+}
+
+impl Label for Share {
+    fn as_str(self) -> &'static str {
+        self.as_str()
+    }
+}
+
+impl Label for SessionState {
+    fn as_str(self) -> &'static str {
+        self.as_str()
+    }
+}
+
+impl Label for Confirmation {
+    fn as_str(self) -> &'static str {
+        self.as_str()
+    }
+}
+
+impl Label for TakeOver {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::TakenBack => "taken_back",
+            Self::Refused => "refused",
+        }
+    }
+}
