@@ -2,6 +2,8 @@
 
 mod abandoned;
 mod admission;
+mod agents;
+mod announcer;
 mod asking;
 mod calls;
 mod confirm;
@@ -20,33 +22,37 @@ mod safe;
 mod share;
 mod sign_ins;
 mod signing_in;
-mod states;
-mod take_overs;
-mod turns;
 mod underway;
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
-use tokio::{sync::Semaphore, time::timeout_at};
+use tokio::{
+    sync::Semaphore,
+    time::{Instant, timeout_at},
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, warn};
 
 use self::{
-    abandoned::Abandoned, admission::Admission, asking::RepeatBudget, credentials::CredentialBook,
-    keeper::Keepers, safe::Safe, sign_ins::SignIns, states::States, take_overs::TakeOvers,
-    turns::Turns,
+    abandoned::Abandoned,
+    admission::Admission,
+    agents::{AgentRecords, Event},
+    announcer::Announcer,
+    asking::RepeatBudget,
+    credentials::CredentialBook,
+    safe::Safe,
+    sign_ins::SignIns,
 };
 pub use self::{
     admission::{Hosts, ServerCalls, ServerPlace, Usage},
+    agents::{StateCount, TakenOver},
     confirm::{Confirmation, Unconfirmed},
     context::Context,
     counts::Counts,
     directory::Tenants,
     displacing::{Displacing, Place, block},
-    labels::{TenantMetrics, TenantVocabulary},
+    labels::{TakeOver, TenantMetrics, TenantVocabulary},
     sign_ins::SignInQueue,
-    states::StateCount,
-    take_overs::{TakeOver, TakenOver},
 };
 use crate::{
     call::{CallError, Deadline, Obstacle, Share, Stage, StoreTrouble, Wait},
@@ -68,20 +74,17 @@ pub struct Tenant {
     admission: Admission,
     /// Commands of batches that are under way.
     batches: Arc<Semaphore>,
-    turns: Arc<Turns>,
+    agents: Arc<AgentRecords>,
     credentials: CredentialBook,
     sessions: Arc<dyn SessionStore>,
     gateway: Gateway,
-    keepers: Keepers,
     /// Where replicas agree on who signs an agent in; `None`: there are no others.
     leases: Option<Arc<dyn Leases>>,
     /// Which agents this replica polls; `None`: all of them.
     roster: Option<Roster>,
-    states: States,
     metrics: TenantMetrics,
     events: Arc<Events>,
-    /// Where replicas tell each other of events; `None`: there are no others.
-    relay: Option<Relay>,
+    announcer: Announcer,
     watches: Arc<Displacing>,
     /// Guids that may be renewed at once for agents whom another process has polled.
     renewals: Semaphore,
@@ -89,7 +92,6 @@ pub struct Tenant {
     sign_ins: Arc<SignIns>,
     /// From which requests are repeated that met another call for their agent.
     repeats: RepeatBudget,
-    take_overs: TakeOvers,
     abandoned: Abandoned,
     work: Work,
 }
@@ -169,34 +171,34 @@ impl Tenant {
             let (relay, work_of_relay) = Relay::new(stream, events.clone(), kept);
             let ends = work.keeping.clone();
             work.tasks.spawn(async move { ends.run_until_cancelled(work_of_relay).await });
-            relay
+            Arc::new(relay)
         });
+        let announcer = Announcer { events: events.clone(), relay };
+        let entered = metrics.states_entered(SessionState::ALL);
+        let agents = Arc::new(AgentRecords::new(id.clone(), &config, announcer.clone(), entered));
         let leases = common.stores.shared().map(|shared| shared.leases(&id));
         Ok(Self {
             admission: Admission::new(&id, &config, common.calls, common.hosts),
             batches: Arc::new(Semaphore::new(batch_share(&config.limits))),
-            turns: Arc::new(Turns::new(config.limits.agent_queue)),
             credentials: CredentialBook::new(
                 config.credentials.clone(),
                 config.keep.rejected_for,
-                config.limits.sessions,
+                agents.clone(),
                 Safe::of(common.stores, &id),
             ),
             sessions: common.stores.open(&id, config.limits.sessions),
             gateway: Gateway::new(&id, &config, &common.metrics.requests)?,
-            keepers: Keepers::default(),
             sign_ins: Arc::new(SignIns::new(&config, leases.clone())),
             repeats: RepeatBudget::new(config.limits.requests),
-            take_overs: TakeOvers::new(&config.keep),
             abandoned: Abandoned::default(),
             roster: shared.zip(leases.clone()).map(|(shared, leases)| shared.roster(&id, leases)),
             leases,
-            states: States::new(metrics.states_entered(SessionState::ALL)),
             metrics,
             events,
-            relay,
+            announcer,
             renewals: Semaphore::new((config.limits.requests.get() / 4).max(1)),
             watches: Displacing::new(config.events.watches.get()),
+            agents,
             id,
             config,
             work,
@@ -289,7 +291,7 @@ impl Tenant {
             _ => Arc::default(),
         };
         // The owner polls from now on, and two polls at once are refused (000-007).
-        self.keepers.stop(agent);
+        self.note(agent, Event::Registering);
         let ttl = Some(ttl.unwrap_or(self.config.registered_ttl));
         let session = NewSession { guid, origin: Origin::Registered, ttl, cookies };
         let tenant = self.clone();
@@ -297,16 +299,12 @@ impl Tenant {
         let storing = self.work.tasks.spawn(async move {
             let stored = tenant.sessions.put(agent, session).await;
             match &stored {
-                // A sign-in that came meanwhile has a state of its own.
+                // A sign-in that came meanwhile has been told.
                 Ok(session) if !tenant.is_newest(agent, session.version) => {}
-                Ok(_) => {
-                    tenant.enter(agent, SessionState::Registered, "handed in by its owner");
-                }
-                Err(_) => {
-                    tenant.enter(agent, SessionState::Gone, "its owner's Guid was not stored");
-                }
+                Ok(_) => tenant.note(agent, Event::Registered),
+                Err(_) => tenant.note(agent, Event::Unregistered),
             }
-            tenant.take_overs.decided(agent);
+            tenant.agents.decided(agent);
             tenant.sign_ins.settle(agent);
             stored.map_err(|error| CallError::unasked(tenant.store_failed(&error)))
         });
@@ -386,7 +384,7 @@ impl Tenant {
         after: Option<u64>,
     ) -> Result<(Watch, Place), Obstacle> {
         let place = self.watches.enter_fairly(peer).ok_or_else(|| self.watches_used_up())?;
-        if let Some(relay) = &self.relay {
+        if let Some(relay) = &self.announcer.relay {
             relay.ready().await;
         }
         Ok((self.events.watch(agents, after), place))
@@ -395,6 +393,21 @@ impl Tenant {
     /// What a caller hears for whom there is no place to watch events, or no more.
     pub fn watches_used_up(&self) -> Obstacle {
         Obstacle::Overloaded { share: Share::TenantWatches, limit: self.watches.limit() }
+    }
+
+    /// How many of the bridge's own sessions have each status.
+    pub fn session_states(&self) -> Vec<StateCount> {
+        self.agents.status_counts()
+    }
+
+    /// How an agent's session is doing, if the bridge has to do with it.
+    pub fn session_state(&self, agent: AgentId) -> Option<SessionState> {
+        self.agents.status(agent)
+    }
+
+    /// The agents whom another client has taken from the bridge lately.
+    pub fn taken_over(&self) -> Vec<TakenOver> {
+        self.agents.taken_over(Instant::now())
     }
 
     /// How long a sign-in may take at the gateway.

@@ -1,6 +1,6 @@
 //! What the labels of a tenant's metrics can say.
 
-use super::{Confirmation, TakeOver};
+use super::Confirmation;
 use crate::{
     call::Share,
     session::SessionState,
@@ -13,6 +13,15 @@ pub type TenantMetrics = metrics::TenantMetrics<TenantVocabulary>;
 /// The labels of a tenant's metrics.
 #[derive(Clone, Copy, Debug)]
 pub struct TenantVocabulary;
+
+/// What came of a sign-in that found the agent with another client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TakeOver {
+    /// The bridge has the agent.
+    TakenBack,
+    /// The other client keeps it.
+    Refused,
+}
 
 impl Vocabulary for TenantVocabulary {
     type Share = Share;

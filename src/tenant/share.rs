@@ -2,15 +2,14 @@
 
 use std::{future::ready, sync::Arc, time::Duration};
 
-use tokio::time::Instant;
-
-use super::Tenant;
+use super::{Tenant, agents::Event, keeper::FirstPoll};
 use crate::{
-    event::What,
     id::AgentId,
     replica::{Cause, Claimed, LeaseCounts, Polls, Roster},
-    session::{Origin, SessionState},
+    session::Origin,
 };
+
+const KEEPING_IS_OFF: &str = "keep.enabled is false";
 
 /// Of a lease, the part in which the first polls for agents taken over are begun.
 const SPREAD: u32 = 8;
@@ -27,7 +26,7 @@ impl Tenant {
     /// Keeps a session that was made here, unless another replica does, or nobody shall.
     pub(super) async fn begin_to_keep(self: &Arc<Self>, agent: AgentId) {
         if !self.config.keep.enabled {
-            self.enter(agent, SessionState::Unkept, "keep.enabled is false");
+            self.note(agent, Event::Unkept(KEEPING_IS_OFF));
             return;
         }
         let Some(roster) = &self.roster else {
@@ -36,9 +35,9 @@ impl Tenant {
         };
         match roster.claim(agent, self).await {
             Claimed::Here => {}
-            Claimed::Elsewhere => self.states.forget(agent),
+            Claimed::Elsewhere => self.note(agent, Event::Elsewhere),
             Claimed::Unknown => {
-                self.enter(agent, SessionState::Unkept, "the store does not say who polls");
+                self.note(agent, Event::Unkept("the store does not say who polls"));
             }
         }
     }
@@ -47,7 +46,7 @@ impl Tenant {
     pub(super) fn keep_again(self: &Arc<Self>, agent: AgentId) {
         match &self.roster {
             Some(roster) => roster.resume(agent, self),
-            None => self.keepers.start(self, agent),
+            None => self.keep(agent, None, FirstPoll::AtOnce),
         }
     }
 
@@ -89,17 +88,6 @@ impl Tenant {
             && session.is_some_and(|session| session.origin == Origin::SignedIn)
     }
 
-    /// Tells an event that was fetched then to whoever watches, here and at other replicas.
-    pub(super) fn publish(&self, agent: AgentId, what: What, fetched: Instant) {
-        let untold = match &self.relay {
-            Some(relay) => relay.publish(agent, what, fetched).err(),
-            None => Some(what),
-        };
-        if let Some(what) = untold {
-            self.events.publish(agent, what, fetched);
-        }
-    }
-
     /// Decides with the other replicas who polls whom, until the bridge begins to stop.
     pub fn share_polls(self: &Arc<Self>) {
         if self.roster.is_none() || !self.config.keep.enabled {
@@ -133,10 +121,10 @@ impl Tenant {
         let spread = RESUMED_EVERY.saturating_mul(found.len().try_into().unwrap_or(u32::MAX));
         for agent in found {
             if self.config.keep.enabled {
-                self.enter(agent, SessionState::Kept, "found in the file of store.file");
-                self.keepers.take_over(self, agent, spread.min(RESUMED_WITHIN));
+                let first_poll = FirstPoll::OfAnother(spread.min(RESUMED_WITHIN));
+                self.keep(agent, Some("found in the file of store.file"), first_poll);
             } else {
-                self.enter(agent, SessionState::Unkept, "keep.enabled is false");
+                self.note(agent, Event::Unkept(KEEPING_IS_OFF));
             }
         }
     }
@@ -162,29 +150,25 @@ impl Polls for Arc<Tenant> {
 
     fn begin(&self, agent: AgentId, cause: Cause) {
         match cause {
-            Cause::SignedIn => {
-                self.enter(agent, SessionState::Kept, "signed in");
-                self.keepers.start(self, agent);
-            }
+            Cause::SignedIn => self.keep(agent, Some("signed in"), FirstPoll::AtOnce),
             Cause::TakenOver => {
-                self.enter(agent, SessionState::Kept, "kept here from now on");
                 // Hundreds come from a replica that is gone, each with a connection to open.
                 let lease = self.leases.as_ref().map(|leases| leases.time());
-                self.keepers.take_over(self, agent, lease.unwrap_or_default() / SPREAD);
+                let first_poll = FirstPoll::OfAnother(lease.unwrap_or_default() / SPREAD);
+                self.keep(agent, Some("kept here from now on"), first_poll);
             }
         }
     }
 
     fn finish(&self, agent: AgentId) -> bool {
-        self.keepers.finish(agent)
+        !self.agents.apply(agent, Event::Finish).is_kept
     }
 
     fn stop(&self, agent: AgentId) {
-        self.keepers.stop(agent);
-        self.states.forget(agent);
+        self.note(agent, Event::Stopped);
     }
 
     fn is_polling(&self, agent: AgentId) -> bool {
-        self.keepers.is_keeping(agent)
+        self.agents.is_kept(agent)
     }
 }
