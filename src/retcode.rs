@@ -272,6 +272,22 @@ mod tests {
     }
 
     #[test]
+    fn kinds_that_only_the_bridge_tells_apart_are_spelt_alike() {
+        for (code, kind, spelt) in [
+            ("000-001", Kind::PollsDisabled, "unlisted"),
+            ("000-003", Kind::SessionExpired, "session_expired"),
+            ("000-007", Kind::OperationInProgress, "operation_in_progress"),
+            ("100-006", Kind::AgentNotSignedIn, "agent_not_signed_in"),
+            ("100-008", Kind::AgentSignedOut, "agent_not_signed_in"),
+            ("100-021", Kind::SignInInProgress, "operation_in_progress"),
+            ("105-006", Kind::SessionMoved, "session_expired"),
+        ] {
+            let found = Retcode::refusal(code).expect("a refusal").kind();
+            assert_eq!((found, found.as_str()), (kind, spelt), "{code}");
+        }
+    }
+
+    #[test]
     fn unknown_codes_are_not_guessed_at() {
         for code in
             ["-1", "105-00", "105-000", "105-008", "105-009", "105-0011", "100-999", "OK", ""]

@@ -17,7 +17,7 @@ use std::fmt;
 
 use prometheus_client::{
     encoding::text::encode,
-    metrics::{histogram::Histogram, info::Info},
+    metrics::{gauge::Gauge, histogram::Histogram, info::Info},
     registry::Registry,
 };
 
@@ -112,4 +112,8 @@ pub struct Code {
 
 fn seconds() -> Histogram {
     Histogram::new(SECONDS)
+}
+
+fn set(gauge: &Gauge, value: usize) {
+    gauge.set(value.try_into().unwrap_or(i64::MAX));
 }

@@ -1,6 +1,6 @@
-use std::fmt::Debug;
+use std::{fmt::Debug, sync::Arc};
 
-use prometheus_client::metrics::counter::Counter;
+use prometheus_client::{encoding::EncodeLabelSet, metrics::counter::Counter};
 
 /// A value of a label, of which there are few. The room that counts has the values.
 pub trait Label: Copy + Debug {
@@ -11,6 +11,11 @@ pub trait Label: Copy + Debug {
 /// A counter for each value of a label, found once.
 #[derive(Clone, Debug)]
 pub struct Counters<L>(Vec<(L, Counter)>);
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct TenantLabels {
+    pub(super) tenant: Arc<str>,
+}
 
 impl<L: Label + PartialEq> Counters<L> {
     pub(super) fn new(values: &[L], counter: impl Fn(&'static str) -> Counter) -> Self {

@@ -6,7 +6,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use super::{Label, seconds, tenant::TenantLabels};
+use super::{Label, label::TenantLabels, seconds};
 
 /// Requests to gateways, and the connections to them, of all tenants.
 #[derive(Clone, Debug)]

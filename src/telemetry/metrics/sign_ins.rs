@@ -11,10 +11,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use super::{
-    Counters, Label,
-    tenant::{TenantLabels, set},
-};
+use super::{Counters, Label, label::TenantLabels, set};
 
 /// The families.
 #[derive(Clone, Debug, Default)]

@@ -6,7 +6,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use super::{Code, Counters, Label, seconds, sign_ins};
+use super::{Code, Counters, Label, label::TenantLabels, seconds, set, sign_ins};
 
 /// The families that every tenant has a part of.
 #[derive(Clone, Debug)]
@@ -68,11 +68,6 @@ pub struct TenantMetrics<V: Vocabulary> {
     event_gaps: Counter,
     /// Sign-ins that the bridge makes by itself.
     pub sign_ins: sign_ins::SignIns<V::TakeOver>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(super) struct TenantLabels {
-    pub(super) tenant: Arc<str>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -294,8 +289,4 @@ impl<V: Vocabulary> TenantMetrics<V> {
         let labels = ConfirmationLabels { tenant: self.tenant.clone(), result: result.as_str() };
         self.families.confirmations.get_or_create(&labels).inc();
     }
-}
-
-pub(super) fn set(gauge: &Gauge, value: usize) {
-    gauge.set(value.try_into().unwrap_or(i64::MAX));
 }
