@@ -56,10 +56,10 @@ impl Observed {
     /// # Errors
     ///
     /// [`TracerError`].
-    pub fn new(traces: Option<&config::Traces>) -> Result<Self, TracerError> {
+    pub fn new(collector: Option<&config::Traces>) -> Result<Self, TracerError> {
         let metrics = Metrics::new(&methods(), &CODES);
-        let tracer = match traces {
-            Some(traces) => Tracer::new(&collector(traces)?, metrics.spans.clone())?,
+        let tracer = match collector {
+            Some(to) => Tracer::new(&self::collector(to)?, metrics.spans.clone())?,
             None => Tracer::default(),
         };
         Ok(Self { metrics, tracer, failures: Failures::default() })
