@@ -5,7 +5,6 @@
 //! being sent, and only an [`Untouched`] makes a `CallError` of it: so nothing that may have been
 //! written is called unsent.
 
-mod context;
 mod deadline;
 mod detached;
 mod obstacle;
@@ -14,7 +13,6 @@ mod untouched;
 use std::{fmt, time::Duration};
 
 pub use self::{
-    context::Context,
     deadline::{Caller, Deadline, Leaving},
     detached::{Loss, Patience, detached},
     obstacle::{FieldViolation, Obstacle, Share, StoreTrouble, Unreadable, Wait},

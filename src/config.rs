@@ -28,6 +28,7 @@ mod tenant;
 mod traces;
 mod trust;
 mod value;
+mod variables;
 
 use std::{collections::BTreeMap, num::NonZeroUsize};
 

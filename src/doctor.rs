@@ -6,7 +6,6 @@
 
 mod answer;
 mod asked;
-mod certificate;
 mod handshake;
 mod hello;
 mod network;
@@ -17,7 +16,6 @@ use std::{net::SocketAddr, time::Duration};
 use http::Uri;
 use tokio::time::Instant;
 
-pub(crate) use self::certificate::not_after;
 use crate::{
     config::{Tenant, section_of},
     gateway::probe,

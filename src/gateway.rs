@@ -4,25 +4,26 @@
 //! the next address, when nothing of it was written to the first. What a refusal is worth, and
 //! whether the call may be made again with a newer Guid, is decided by [`crate::tenant`].
 
+mod address;
 mod agent_status;
+mod cause;
 mod command;
 mod connection;
 mod connector;
 mod endpoint;
 mod envelope;
+mod exchanged;
 mod failure;
 mod health;
 mod interface;
+mod metrics;
 mod observed;
 pub mod probe;
 mod reply;
 mod request;
 mod sign_in;
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
-};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::time::Instant;
 
@@ -31,23 +32,30 @@ pub use self::{
     command::{Command, reset_skill, rest, say_busy},
     connection::Closing,
     envelope::{Envelope, Unreadable},
+    exchanged::Exchanged,
     health::{AddressView, Failed},
     interface::{
         AGENT_STATUS, CANCEL_BUSY, CANCEL_REST, CANCEL_WORK, Effect, FORCE_SIGN_IN, FORCE_SIGN_OUT,
         INTERFACES, Interface, POLL, Pace, RESET_SKILL, REST, SAY_BUSY, SAY_FREE, SIGN_IN,
         SIGN_OUT, UPDATE_GUID, WORK,
     },
+    metrics::RequestCounts,
     reply::{Reply, updated_guid},
     request::Request,
     sign_in::{InitialState, SignIn},
 };
-use self::{connector::Connector, endpoint::Endpoint, failure::Failure};
+use self::{
+    connector::Connector,
+    endpoint::Endpoint,
+    failure::Failure,
+    metrics::{RequestMetrics, Sums},
+};
 use crate::{
     call::{CallError, Obstacle, Patience, Untouched, Wait},
     config::{self, AuthMode},
-    metrics::TenantMetrics,
+    id::TenantId,
+    telemetry::{metrics::Requests, trace::Span},
     tls,
-    trace::Span,
 };
 
 /// One tenant's gateway. No other tenant shares its connections.
@@ -60,7 +68,8 @@ pub struct Gateway {
     timeouts: config::Timeouts,
     /// Whether an accepted sign-in has to bring a Guid.
     has_guids: bool,
-    metrics: Arc<TenantMetrics>,
+    metrics: RequestMetrics,
+    sums: Sums,
 }
 
 /// What a request holds while it is sent to one of the gateway's addresses.
@@ -99,7 +108,12 @@ impl Gateway {
     /// # Errors
     ///
     /// [`BuildError`] if TLS cannot be set up with what the tenant's configuration names.
-    pub fn new(tenant: &config::Tenant, metrics: Arc<TenantMetrics>) -> Result<Self, BuildError> {
+    pub fn new(
+        id: &TenantId,
+        tenant: &config::Tenant,
+        requests: &Requests,
+    ) -> Result<Self, BuildError> {
+        let metrics = metrics::of(requests, id);
         let tls = tls::client_config(&tenant.tls).map_err(BuildError)?;
         let timeouts = tenant.timeouts.clone();
         let connector = Connector::new(tls, timeouts.connect);
@@ -109,7 +123,8 @@ impl Gateway {
         };
         let endpoints = tenant.base_urls.iter().filter_map(endpoint).collect();
         let has_guids = tenant.auth_mode != AuthMode::None;
-        Ok(Self { endpoints, current: AtomicUsize::new(0), timeouts, has_guids, metrics })
+        let (current, sums) = (AtomicUsize::new(0), Sums::default());
+        Ok(Self { endpoints, current, timeouts, has_guids, metrics, sums })
     }
 
     /// Sends a request and reads its answer.
@@ -134,24 +149,34 @@ impl Gateway {
         let span = observed::begin(&mut request);
         let verdict = self.send((&request, &span), patience, seat, untouched).await;
         let result = match &verdict {
-            Ok(reply) => self.class(&request, reply),
-            Err(CallError::NoAnswer(_)) => "no_answer",
+            Ok(reply) => self.amounts_to(&request, reply),
+            Err(CallError::NoAnswer(_)) => Exchanged::NoAnswer,
             Err(error) => match error.obstacle() {
-                Some(Obstacle::Unreachable(_)) => "unreachable",
-                _ => "given_up",
+                Some(Obstacle::Unreachable(_)) => Exchanged::Unreachable,
+                _ => Exchanged::GivenUp,
             },
         };
         observed::end(&span, &verdict, result);
-        self.metrics.request(request.interface().log_name, result, begun.elapsed());
+        self.sums.note(request.interface(), result);
+        self.metrics.request(request.interface(), result, begun.elapsed());
         verdict
     }
 
-    /// What an answer amounts to, as metrics spell it.
-    fn class(&self, request: &Request<'_>, reply: &Reply) -> &'static str {
-        match reply.class() {
-            "ok" if self.has_guids && reply.guid.is_none() && request.makes_session() => "no_guid",
-            class => class,
+    /// What an answer amounts to as that to this request.
+    fn amounts_to(&self, request: &Request<'_>, reply: &Reply) -> Exchanged {
+        match reply.amounts_to() {
+            Exchanged::Accepted
+                if self.has_guids && reply.guid.is_none() && request.makes_session() =>
+            {
+                Exchanged::WithoutGuid
+            }
+            result => result,
         }
+    }
+
+    /// How many requests there have been.
+    pub fn counts(&self) -> RequestCounts {
+        self.sums.counts()
     }
 
     /// How its addresses are doing, in the operator's order.
@@ -190,19 +215,19 @@ impl Gateway {
                     untouched.tried(format!("{endpoint}: {cause}"));
                 }
                 Err(Failure::Sent(cause)) => {
-                    observed::asked(span, endpoint);
+                    observed::asked(span, endpoint.address());
                     endpoint.health().failed(&cause);
                     return Err(CallError::NoAnswer(cause));
                 }
                 Err(Failure::Late(cause, closing)) => {
-                    observed::asked(span, endpoint);
+                    observed::asked(span, endpoint.address());
                     endpoint.health().failed(&cause);
                     seat.given_up(closing);
                     return Err(CallError::NoAnswer(cause));
                 }
                 Err(Failure::Kept(error)) => return Err(error),
                 Ok(reply) => {
-                    observed::asked(span, endpoint);
+                    observed::asked(span, endpoint.address());
                     endpoint.health().answered(&reply);
                     if turn > 0 {
                         self.current.store(index, Ordering::Relaxed);

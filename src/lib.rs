@@ -29,7 +29,6 @@ mod documents;
 pub mod event;
 pub mod id;
 pub mod keyring;
-pub mod metrics;
 pub mod reason;
 pub mod retcode;
 #[cfg(test)]
@@ -38,5 +37,4 @@ pub mod state;
 pub mod telemetry;
 pub mod time;
 mod tls;
-pub mod trace;
 pub mod version;

@@ -10,7 +10,11 @@ pub use self::table::LISTED;
 
 /// A retcode other than "0", as the gateway sent it.
 #[derive(Clone, PartialEq, Eq, Hash)]
-pub struct Retcode(Box<str>);
+pub struct Retcode {
+    text: Box<str>,
+    /// What `text` means, looked up once.
+    kind: Kind,
+}
 
 /// A row of what is known of retcodes.
 #[derive(Debug)]
@@ -31,16 +35,24 @@ pub enum Kind {
     ParameterRejected,
     /// The Guid is missing, stale or unknown.
     SessionExpired,
-    /// The gateway does not know the agent as signed in.
+    /// The agent has moved to another site, where it has to sign in again.
+    SessionMoved,
+    /// The gateway does not know the agent as signed in, or not by this Guid.
     AgentNotSignedIn,
+    /// The agent has signed out already.
+    AgentSignedOut,
     /// The agent's state does not allow it, or the agent lacks the right.
     StateRefused,
     /// Something failed inside the gateway or behind it.
     OperationFailed,
     /// The agent is being moved to another site.
     Switchover,
-    /// Another call for this agent was still open.
+    /// Another call of the same interface was still open for this agent.
     OperationInProgress,
+    /// A sign-in of this agent was still open.
+    SignInInProgress,
+    /// The gateway delivers the agent's events in another way than by polls for one agent.
+    PollsDisabled,
     /// The agent is signed in elsewhere.
     AlreadySignedIn,
     /// The same on a platform that allows no forcible sign-in.
@@ -56,28 +68,76 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// As metrics spell it.
+    /// As metrics spell it, which tell fewer kinds apart than the bridge does.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::ParameterRejected => "parameter_rejected",
-            Self::SessionExpired => "session_expired",
-            Self::AgentNotSignedIn => "agent_not_signed_in",
+            Self::SessionExpired | Self::SessionMoved => "session_expired",
+            Self::AgentNotSignedIn | Self::AgentSignedOut => "agent_not_signed_in",
             Self::StateRefused => "state_refused",
             Self::OperationFailed => "operation_failed",
             Self::Switchover => "switchover",
-            Self::OperationInProgress => "operation_in_progress",
+            Self::OperationInProgress | Self::SignInInProgress => "operation_in_progress",
             Self::AlreadySignedIn => "already_signed_in",
             Self::ForceNotAllowed => "force_not_allowed",
             Self::PlatformUnavailable => "platform_unavailable",
             Self::CredentialsRejected => "credentials_rejected",
             Self::AccountLocked => "account_locked",
-            Self::Unlisted => "unlisted",
+            Self::PollsDisabled | Self::Unlisted => "unlisted",
         }
     }
 
     /// Whether another client has signed the agent in.
     pub fn is_signed_in_elsewhere(self) -> bool {
         matches!(self, Self::AlreadySignedIn | Self::ForceNotAllowed)
+    }
+
+    /// Whether the agent has no session any more, or none that goes by this Guid.
+    pub fn is_without_session(self) -> bool {
+        matches!(
+            self,
+            Self::SessionExpired
+                | Self::SessionMoved
+                | Self::AgentNotSignedIn
+                | Self::AgentSignedOut
+        )
+    }
+
+    /// Whether something else was being done for the agent, so that nothing was done.
+    pub fn is_in_progress(self) -> bool {
+        matches!(self, Self::OperationInProgress | Self::SignInInProgress)
+    }
+
+    /// Whether the gateway refused for the Guid, which means that it did nothing and that a newer Guid may
+    /// be accepted: of the same session (cec_07_0005 names 000-003 and 100-006), or of a new one. After a
+    /// move to another site the agent has to sign in again (cec_07_0580).
+    pub fn blames_guid(self) -> bool {
+        matches!(self, Self::SessionExpired | Self::SessionMoved | Self::AgentNotSignedIn)
+    }
+
+    fn of(text: &str) -> Self {
+        match text {
+            "000-002" | "000-006" | "100-001" | "100-011" | "100-012" | "100-013" | "100-014"
+            | "100-016" => Self::ParameterRejected,
+            "000-003" => Self::SessionExpired,
+            // After a move to another site: these tell the agent to sign in again (cec_07_0580).
+            "105-005" | "105-006" | "105-007" => Self::SessionMoved,
+            "100-006" => Self::AgentNotSignedIn,
+            "100-008" => Self::AgentSignedOut,
+            "100-009" | "100-010" => Self::StateRefused,
+            "100-007" => Self::OperationFailed,
+            // The agent's move to another site, and what can go wrong with it.
+            "000-004" | "105-001" | "105-002" | "105-003" | "105-004" => Self::Switchover,
+            "000-007" => Self::OperationInProgress,
+            "100-021" => Self::SignInInProgress,
+            "000-001" => Self::PollsDisabled,
+            "100-002" => Self::AlreadySignedIn,
+            "100-015" => Self::ForceNotAllowed,
+            "100-003" => Self::PlatformUnavailable,
+            "100-004" | "100-017" | "100-020" => Self::CredentialsRejected,
+            "110-016" | "110-021" => Self::AccountLocked,
+            _ => Self::Unlisted,
+        }
     }
 }
 
@@ -99,62 +159,37 @@ pub struct Overrides(HashMap<String, Override>);
 /// Longer retcodes are cut: the documented form has seven characters.
 const MAX_LENGTH: usize = 32;
 
+/// The retcode of what the gateway has accepted.
+pub const ACCEPTED: &str = "0";
+
 impl Retcode {
     /// Takes what the gateway sent, cut to 32 characters; `None` for "0", which is no refusal.
     /// Control characters are replaced, not dropped: without them another retcode could come out,
     /// even a success.
     pub fn refusal(text: &str) -> Option<Self> {
         let text = text.trim();
-        if text == "0" {
+        if text == ACCEPTED {
             return None;
         }
         let visible = |c: char| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c };
-        Some(Self(text.chars().map(visible).take(MAX_LENGTH).collect()))
+        let text: Box<str> = text.chars().map(visible).take(MAX_LENGTH).collect();
+        Some(Self { kind: Kind::of(&text), text })
     }
 
     /// As the gateway spelt it.
     pub fn as_str(&self) -> &str {
-        &self.0
+        &self.text
     }
 
     /// What is known of this retcode.
     pub fn listed(&self) -> Option<&'static Listed> {
-        let found = LISTED.binary_search_by(|row| row.code.cmp(&self.0)).ok()?;
+        let found = LISTED.binary_search_by(|row| row.code.cmp(&self.text)).ok()?;
         LISTED.get(found)
     }
 
     /// What kind of refusal this is.
     pub fn kind(&self) -> Kind {
-        match &*self.0 {
-            "000-002" | "000-006" | "100-001" | "100-011" | "100-012" | "100-013" | "100-014"
-            | "100-016" => Kind::ParameterRejected,
-            // After a move to another site: these tell the agent to sign in again (cec_07_0580).
-            "000-003" | "105-005" | "105-006" | "105-007" => Kind::SessionExpired,
-            "100-006" | "100-008" => Kind::AgentNotSignedIn,
-            "100-009" | "100-010" => Kind::StateRefused,
-            "100-007" => Kind::OperationFailed,
-            // The agent's move to another site, and what can go wrong with it.
-            "000-004" | "105-001" | "105-002" | "105-003" | "105-004" => Kind::Switchover,
-            "000-007" | "100-021" => Kind::OperationInProgress,
-            "100-002" => Kind::AlreadySignedIn,
-            "100-015" => Kind::ForceNotAllowed,
-            "100-003" => Kind::PlatformUnavailable,
-            "100-004" | "100-017" | "100-020" => Kind::CredentialsRejected,
-            "110-016" | "110-021" => Kind::AccountLocked,
-            _ => Kind::Unlisted,
-        }
-    }
-
-    /// Whether the agent has moved to another site, where it has to sign in again.
-    pub fn is_after_a_move(&self) -> bool {
-        matches!(&*self.0, "105-005" | "105-006" | "105-007")
-    }
-
-    /// Whether the gateway refused for the Guid, which means that it did nothing and that a newer Guid may
-    /// be accepted: of the same session (cec_07_0005 names 000-003 and 100-006), or of a new one. After a
-    /// move to another site the agent has to sign in again (cec_07_0580: the other three).
-    pub fn blames_guid(&self) -> bool {
-        matches!(&*self.0, "000-003" | "100-006") || self.is_after_a_move()
+        self.kind
     }
 }
 
@@ -178,13 +213,13 @@ impl Overrides {
 
 impl fmt::Display for Retcode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.text)
     }
 }
 
 impl fmt::Debug for Retcode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(&*self.0, f)
+        fmt::Debug::fmt(&*self.text, f)
     }
 }
 
@@ -232,7 +267,23 @@ mod tests {
         for hidden in ["\0", "0\0", "\u{0}0", "000\0-003", "\u{1b}000-003"] {
             let retcode = Retcode::refusal(hidden).expect("neither a success");
             assert_eq!(retcode.kind(), Kind::Unlisted, "nor a known refusal: {hidden:?}");
-            assert!(!retcode.blames_guid());
+            assert!(!retcode.kind().blames_guid());
+        }
+    }
+
+    #[test]
+    fn kinds_that_only_the_bridge_tells_apart_are_spelt_alike() {
+        for (code, kind, spelt) in [
+            ("000-001", Kind::PollsDisabled, "unlisted"),
+            ("000-003", Kind::SessionExpired, "session_expired"),
+            ("000-007", Kind::OperationInProgress, "operation_in_progress"),
+            ("100-006", Kind::AgentNotSignedIn, "agent_not_signed_in"),
+            ("100-008", Kind::AgentSignedOut, "agent_not_signed_in"),
+            ("100-021", Kind::SignInInProgress, "operation_in_progress"),
+            ("105-006", Kind::SessionMoved, "session_expired"),
+        ] {
+            let found = Retcode::refusal(code).expect("a refusal").kind();
+            assert_eq!((found, found.as_str()), (kind, spelt), "{code}");
         }
     }
 

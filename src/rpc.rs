@@ -2,6 +2,7 @@
 //!
 //! One file per service; `status` holds the one table that turns what happened into a status.
 
+mod about;
 mod agent_events;
 mod agent_session;
 mod agent_state;
@@ -10,9 +11,11 @@ mod check;
 mod codec;
 mod details;
 mod failures;
+mod observed;
 pub mod proto;
 mod record;
 mod respond;
+mod row;
 mod status;
 mod stream_over;
 mod timeout;
@@ -28,7 +31,8 @@ use tonic::service::{Routes, RoutesBuilder};
 
 pub use self::details::ERROR_DOMAIN;
 pub use self::failures::{Failure, Failures};
-pub(crate) use self::status::code_name;
+pub use self::observed::Observed;
+pub(crate) use self::row::code_name;
 pub use self::stream_over::StreamOver;
 pub use self::unread::Unread;
 use self::{
@@ -40,13 +44,7 @@ use self::{
         agent_session_server::AgentSessionServer, agent_state_server::AgentStateServer,
     },
 };
-use crate::{
-    config,
-    metrics::{Method, Metrics},
-    retcode::Overrides,
-    tenant::Tenants,
-    trace::{Tracer, TracerError},
-};
+use crate::{config, retcode::Overrides, telemetry::metrics::Method, tenant::Tenants};
 
 /// What every method of every service needs.
 #[derive(Debug)]
@@ -55,33 +53,6 @@ struct Shared {
     overrides: Overrides,
     observed: Arc<Observed>,
     default_deadline: Duration,
-}
-
-/// What can be seen of calls from outside.
-#[derive(Debug)]
-pub struct Observed {
-    /// What is counted.
-    pub metrics: Metrics,
-    /// What their traces go through.
-    pub tracer: Tracer,
-    /// The last ones that failed.
-    pub failures: Failures,
-}
-
-impl Observed {
-    /// Of a server that has no calls yet. Must be called within a runtime.
-    ///
-    /// # Errors
-    ///
-    /// [`TracerError`].
-    pub fn new(collector: Option<&config::Traces>) -> Result<Self, TracerError> {
-        let metrics = Metrics::new(&methods());
-        let tracer = match collector {
-            Some(to) => Tracer::new(to, metrics.spans.clone())?,
-            None => Tracer::default(),
-        };
-        Ok(Self { metrics, tracer, failures: Failures::default() })
-    }
 }
 
 /// Reflection cannot be served; only wrong descriptors, made at build time, can cause that.

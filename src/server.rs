@@ -3,6 +3,7 @@
 //! [`Bridge::start`] is the one door, for `main` and for tests.
 
 mod admin;
+mod callers;
 mod certificates;
 mod connection;
 mod entrance;
@@ -17,6 +18,7 @@ mod metrics;
 mod opening;
 mod ports;
 mod rates;
+mod readiness;
 mod reflection;
 mod send_buffers;
 mod service;
@@ -39,12 +41,13 @@ use tracing::{info, warn};
 
 pub use self::stores::{SharesNothing, check_store};
 use self::{
-    admin::Readiness,
+    callers::{Callers, CommonCallers},
     certificates::Certificates,
     health::Health,
-    listener::{Callers, CommonCallers, accept},
+    listener::accept,
     metrics::{Exposition, ServerShares},
     ports::{Port, Ports},
+    readiness::Readiness,
     service::Services,
     status::Board,
     stores::Opened,
@@ -57,9 +60,11 @@ use crate::{
     keyring::SealError,
     rpc::{self, Observed},
     session::{FileError, Stores},
-    telemetry::LogControl,
+    telemetry::{
+        log::LogControl,
+        trace::{Tracer, TracerError},
+    },
     tenant::{Common, Hosts, Tenant, Tenants, Work},
-    trace::{Tracer, TracerError},
 };
 
 /// A bridge that answers calls.
@@ -209,7 +214,7 @@ impl Bridge {
             hosts: &hosts,
             stores: &stores,
             replicas: replicas.as_deref(),
-            metrics: &observed.metrics.tenants,
+            metrics: &observed.metrics,
         };
         let tenants = start_tenants(tenants, &common, &work)?;
         let (mut routes, unread) =

@@ -1,74 +1,8 @@
-//! What the process says of itself: logs, to standard error.
+//! What the bridge tells of itself: its log, its metrics, and the traces of its calls.
 //!
-//! Fields have the same names everywhere, and the bridge's own begin with `ccgw.`; docs/running/telemetry.md
-//! lists them. Guids, passwords and keys are in none of them; their types do not print.
+//! Depends on no other room. Which labels, names and destinations there are comes from the rooms that
+//! have something to tell, when they make the parts that they tell it through.
 
-#[cfg(test)]
-pub(crate) mod captured;
-mod control;
-mod lines;
-
-use std::io::{IsTerminal as _, stderr};
-
-use tracing_appender::non_blocking::{NonBlocking, WorkerGuard};
-use tracing_subscriber::{
-    EnvFilter, fmt, layer::SubscriberExt as _, reload, util::SubscriberInitExt as _,
-};
-
-pub use self::control::{FilterError, LogControl, LogView};
-use self::lines::Lines;
-use crate::config::{Log, LogFormat};
-
-/// Why logging did not start.
-#[derive(Debug, thiserror::Error)]
-pub enum TelemetryError {
-    /// The filter cannot be read.
-    #[error("log.filter: {0}")]
-    Filter(#[from] tracing_subscriber::filter::ParseError),
-    /// Somebody else in this process logs already.
-    #[error("logging cannot be started: {0}")]
-    Taken(#[from] tracing_subscriber::util::TryInitError),
-}
-
-/// Writes out what is still queued when it is dropped.
-#[derive(Debug)]
-#[must_use = "lines that are still queued are lost without it"]
-pub struct Logging {
-    _writer: WorkerGuard,
-    control: LogControl,
-}
-
-impl Logging {
-    /// Changes what is logged, as long as this lives.
-    pub fn control(&self) -> &LogControl {
-        &self.control
-    }
-}
-
-/// Starts logging for the whole process. Lines are queued for a thread that writes them: whoever
-/// reads them slowly, or not at all, loses lines and never stops a call.
-///
-/// # Errors
-///
-/// [`TelemetryError`] for a filter that cannot be read, or if this was called before.
-pub fn start(log: &Log) -> Result<Logging, TelemetryError> {
-    let filter = EnvFilter::builder().parse(&log.filter)?;
-    let terminal = stderr().is_terminal();
-    let json = match log.format {
-        LogFormat::Auto => !terminal,
-        LogFormat::Human => false,
-        LogFormat::Json => true,
-    };
-    let (lines, unwritten) = Lines::to(stderr());
-    let (writer, guard): (NonBlocking, _) = tracing_appender::non_blocking(lines);
-    let (filter, handle) = reload::Layer::new(filter);
-    let control = LogControl::new(handle, &log.filter, writer.error_counter(), unwritten);
-    let lines = fmt::layer().with_writer(writer);
-    let registry = tracing_subscriber::registry().with(filter);
-    if json {
-        registry.with(lines.json().flatten_event(true).with_current_span(false)).try_init()?;
-    } else {
-        registry.with(lines.with_ansi(terminal)).try_init()?;
-    }
-    Ok(Logging { _writer: guard, control })
-}
+pub mod log;
+pub mod metrics;
+pub mod trace;

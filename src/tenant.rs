@@ -7,10 +7,13 @@ mod announcer;
 mod asking;
 mod calls;
 mod confirm;
+mod context;
+mod counts;
 mod credentials;
 mod directory;
 mod displacing;
 mod keeper;
+mod labels;
 mod leave;
 mod lock;
 mod ownership;
@@ -46,8 +49,11 @@ pub use self::{
     admission::{Hosts, ServerCalls, ServerPlace, Usage},
     agents::{StateCount, TakenOver},
     confirm::{Confirmation, Unconfirmed},
+    context::Context,
+    counts::Counts,
     directory::Tenants,
     displacing::{Displacing, Place, block},
+    labels::{TakeOver, TenantMetrics, TenantVocabulary},
     ownership::{Cause, Claimed, LeaseCounts, PollOwnership, Polls},
     replicas::{Peers, Replicas},
     shared_sign_ins::{Attempt, Holder, Lock, Moments, SharedSignIns},
@@ -59,10 +65,10 @@ use crate::{
     event::{Agents, Events, Moment, Watch},
     gateway::{AddressView, BuildError, Command, Envelope, Gateway, Reply, SignIn},
     id::{AgentId, TenantId},
-    metrics::{self, TenantMetrics},
     session::{
         Guid, NewSession, Origin, Scope, Session, SessionState, SessionStore, StoreError, Stores,
     },
+    telemetry::metrics::Metrics,
 };
 
 /// One tenant, as calls see it.
@@ -79,7 +85,7 @@ pub struct Tenant {
     gateway: Gateway,
     /// Which agents this process polls.
     polls: Arc<dyn PollOwnership>,
-    metrics: Arc<TenantMetrics>,
+    metrics: TenantMetrics,
     events: Arc<Events>,
     announcer: Announcer,
     watches: Arc<Displacing>,
@@ -105,7 +111,7 @@ pub struct Common<'a> {
     /// The other replicas; `None`: there are none.
     pub replicas: Option<&'a dyn Replicas>,
     /// What is counted.
-    pub metrics: &'a metrics::Tenants,
+    pub metrics: &'a Metrics,
 }
 
 /// Where detached work belongs, so that the bridge can wait for it when it stops.
@@ -157,11 +163,11 @@ impl Tenant {
         common: &Common<'_>,
         work: Work,
     ) -> Result<Self, BuildError> {
-        let metrics = Arc::new(common.metrics.of(&id));
+        let metrics: TenantMetrics = common.metrics.tenants.of(id.as_str());
         let Sharing { events, relay, polls, sign_ins } =
             Sharing::of(common.replicas, &id, &config, &work);
         let announcer = Announcer { events: events.clone(), relay };
-        let entered = metrics.states_entered();
+        let entered = metrics.states_entered(SessionState::ALL);
         let agents = Arc::new(AgentRecords::new(id.clone(), &config, announcer.clone(), entered));
         Ok(Self {
             admission: Admission::new(&id, &config, common.calls, common.hosts),
@@ -173,7 +179,7 @@ impl Tenant {
                 common.stores.safe(&id),
             ),
             sessions: common.stores.open(&id, config.limits.sessions),
-            gateway: Gateway::new(&config, metrics.clone())?,
+            gateway: Gateway::new(&id, &config, &common.metrics.requests)?,
             sign_ins: Arc::new(SignIns::new(&config, sign_ins)),
             repeats: RepeatBudget::new(config.limits.requests),
             abandoned: Abandoned::default(),

@@ -1,5 +1,7 @@
 //! TLS towards a peer that the bridge connects to: what makes its certificate good.
 
+pub(crate) mod certificate;
+
 use std::{fmt, sync::Arc};
 
 use ::aws_lc_rs::digest::{SHA256, digest};

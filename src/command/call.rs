@@ -1,5 +1,6 @@
 //! One call to a bridge, for people and scripts.
 
+mod arguments;
 mod attempt;
 mod batch;
 mod connect;

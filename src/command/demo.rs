@@ -29,7 +29,7 @@ use crate::{
         agent_state_client::AgentStateClient,
     },
     server::Bridge,
-    telemetry::{self, Logging},
+    telemetry::log::{self, Logging},
 };
 
 /// Where the demo's servers listen, and whether it shows a restart. A port that is taken is replaced
@@ -245,7 +245,7 @@ impl Subject {
             sources.with_flag(flag.name, &flag.key, flag.value.as_str())
         });
         let config = load(&sources)?;
-        let logging = telemetry::start(&config.log)?;
+        let logging = log::start(&config.log.filter, config.log.format)?;
         let bridge = Bridge::start_with(config, Some(logging.control().clone())).await?;
         Ok(Self::Here { bridge: Box::new(bridge), _logging: logging })
     }

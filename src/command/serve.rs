@@ -9,7 +9,7 @@ use super::{
 use crate::{
     config::Config,
     server::Bridge,
-    telemetry::{self, LogControl},
+    telemetry::log::{self, LogControl},
     version,
 };
 
@@ -19,7 +19,7 @@ pub(super) fn run(settings: &Settings) -> ExitCode {
         Err(errors) => return fail(EXIT_MISTAKE, errors),
     };
     // Held to the end of the process, so that the last lines are written.
-    let logging = match telemetry::start(&config.log) {
+    let logging = match log::start(&config.log.filter, config.log.format) {
         Ok(logging) => logging,
         Err(error) => return fail(EXIT_FAILED, error),
     };

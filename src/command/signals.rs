@@ -3,7 +3,7 @@ use std::{future::poll_fn, io, task::Poll};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{info, warn};
 
-use crate::telemetry::LogControl;
+use crate::telemetry::log::LogControl;
 
 /// Signals that are waited for, each with its name.
 struct Signals(Vec<(&'static str, Signal)>);

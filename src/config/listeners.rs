@@ -10,6 +10,7 @@ use super::{
     error::{Wrong, quote},
     reader::Section,
     scalar,
+    variables::has_separator,
 };
 
 /// Where gRPC callers connect, and how.
@@ -113,7 +114,7 @@ impl ListenerName {
         let good = bytes.len() <= 63
             && bytes.first().copied().is_some_and(named)
             && bytes.iter().all(|&b| named(b) || matches!(b, b'-' | b'_'))
-            && !super::sources::has_separator(text);
+            && !has_separator(text);
         good.then(|| Self(text.into()))
     }
 

@@ -7,6 +7,7 @@ use super::{
     reader::Section,
     scalar,
 };
+pub use crate::telemetry::log::Format as LogFormat;
 
 /// What is logged, and how.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,17 +16,6 @@ pub struct Log {
     pub filter: String,
     /// `log.format`.
     pub format: LogFormat,
-}
-
-/// The shape of a log line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LogFormat {
-    /// Human where standard error is a terminal, JSON elsewhere.
-    Auto,
-    /// For people.
-    Human,
-    /// One JSON object a line.
-    Json,
 }
 
 pub(super) fn log(section: &Section<'_>) -> Log {

@@ -6,7 +6,6 @@
 use std::{
     cell::RefCell,
     collections::{BTreeMap, BTreeSet},
-    path::{Path, PathBuf},
 };
 
 use super::{
@@ -217,12 +216,6 @@ impl<'a> Section<'a> {
         Some(self.entries?.get(key)?.place.clone())
     }
 
-    /// The path that `key` gives, seen from the folder of the file that gives it.
-    pub(super) fn path(&self, key: &'static str) -> Option<PathBuf> {
-        self.know_file(key);
-        self.read(key, |node| Ok(seen_from(&node.place, super::scalar::path(node)?)))
-    }
-
     /// The section's dotted key.
     pub(super) fn key(&self) -> &str {
         &self.path
@@ -231,15 +224,6 @@ impl<'a> Section<'a> {
     pub(super) fn notes(&self) -> &'a Notes {
         self.notes
     }
-}
-
-/// A path, seen from the folder of the file that gives it.
-pub(super) fn seen_from(place: &Place, path: &str) -> PathBuf {
-    let folder = match place {
-        Place::File { name, .. } => Path::new(&**name).parent(),
-        _ => None,
-    };
-    folder.map_or_else(|| PathBuf::from(path), |folder| folder.join(path))
 }
 
 /// A tenant's section, as a configuration spells it.

@@ -1,11 +1,17 @@
 //! The types that a value can have. A wrong type is told without the value; a value of the right
 //! type that cannot be used is quoted.
 
-use std::{fmt::Display, num::NonZeroUsize, ops::RangeInclusive, path::Path, time::Duration};
+use std::{
+    fmt::Display,
+    num::NonZeroUsize,
+    ops::RangeInclusive,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use super::{
     error::{Place, Wrong, quote},
-    reader::{Section, seen_from},
+    reader::Section,
     value::{Node, Value},
 };
 
@@ -89,6 +95,12 @@ impl<'a> Section<'a> {
         self.placed(key, max, |_, text| parse(text))
     }
 
+    /// The path that `key` gives, seen from the folder of the file that gives it.
+    pub(super) fn path(&self, key: &'static str) -> Option<PathBuf> {
+        self.know_file(key);
+        self.read(key, |node| Ok(seen_from(&node.place, checked_path(text(node)?)?)))
+    }
+
     /// Up to `max` paths, as [`Section::path`] sees them.
     pub(super) fn paths<T>(
         &self,
@@ -144,10 +156,6 @@ pub(super) fn text(node: &Node) -> Result<&str, Wrong> {
 }
 
 /// A path: text that is not the file itself, which could be a key.
-pub(super) fn path(node: &Node) -> Result<&str, Wrong> {
-    checked_path(text(node)?)
-}
-
 fn checked_path(path: &str) -> Result<&str, Wrong> {
     if path.is_empty() {
         let remedy = "give the path of a file, or leave the key out";
@@ -158,6 +166,15 @@ fn checked_path(path: &str) -> Result<&str, Wrong> {
         return Err(Wrong::new("holds the content of a file", remedy));
     }
     Ok(path)
+}
+
+/// A path, seen from the folder of the file that gives it.
+fn seen_from(place: &Place, path: &str) -> PathBuf {
+    let folder = match place {
+        Place::File { name, .. } => Path::new(&**name).parent(),
+        _ => None,
+    };
+    folder.map_or_else(|| PathBuf::from(path), |folder| folder.join(path))
 }
 
 /// A list of texts with their places; one text stands for a list of one, and a text from outside

@@ -13,12 +13,8 @@ use super::{
     otel::Otel,
     reader::Notes,
     value::{self, Node, Table, Value},
+    variables::{PREFIX, SEPARATOR},
 };
-
-/// What the names of the bridge's environment variables start with.
-pub(super) const PREFIX: &str = "CCGW__";
-/// What stands in them for the dot of a key.
-pub(super) const SEPARATOR: &str = "__";
 
 /// The address of the listener that `--listen` means.
 pub(crate) const LISTEN_KEY: &str = "listeners.*.address";
@@ -155,11 +151,6 @@ fn listener(tree: &Table) -> Result<&str, Wrong> {
             "give each its address in its own section, or by CCGW__LISTENERS__<NAME>__ADDRESS",
         )),
     }
-}
-
-/// Whether a name cannot be told, in the name of a variable, from what stands around it.
-pub(super) fn has_separator(name: &str) -> bool {
-    name.contains(SEPARATOR) || name.ends_with('_')
 }
 
 /// Variables are often filled from files, whose last line ends.

@@ -13,6 +13,9 @@ pub use self::{
 use self::{file::file, keys::KEYS_REMEDY, redis::redis};
 use super::reader::Section;
 
+/// The longest file with a password or a key, in bytes.
+const SECRET_MAX: u64 = 4096;
+
 /// Where sessions outlive the process.
 #[derive(Clone, Debug)]
 pub enum Store {

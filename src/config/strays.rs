@@ -136,8 +136,8 @@ fn meant(pattern: &str, path: &str, section: At<'_>) -> String {
 fn spelt(key: &str, place: &Place) -> String {
     match place {
         Place::Environment(_) => {
-            let name = key.to_uppercase().replace('.', super::sources::SEPARATOR);
-            format!("{}{name}", super::sources::PREFIX)
+            let name = key.to_uppercase().replace('.', super::variables::SEPARATOR);
+            format!("{}{name}", super::variables::PREFIX)
         }
         _ => key.to_owned(),
     }

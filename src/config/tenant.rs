@@ -22,8 +22,8 @@ use super::{
     error::{Wrong, quote},
     reader::Section,
     scalar::{self, HOUR, MINUTE, SECOND},
-    sources::has_separator,
     trust,
+    variables::has_separator,
 };
 use crate::id::TenantId;
 

@@ -36,7 +36,7 @@ impl Patient<'_> {
             return Err(self.problem("answer", found, remedy));
         }
         match reply.envelope {
-            Ok(envelope) => self.envelope(&envelope.retcode),
+            Ok(envelope) => self.envelope(envelope.refused.as_ref()),
             Err(unreadable) => return Err(self.other(head.status, &head.headers, &unreadable)),
         }
         self.clock(&head.headers);
@@ -64,15 +64,15 @@ impl Patient<'_> {
         matches!(spoken, Spoken::Tls { .. } | Spoken::Alert(_))
     }
 
-    fn envelope(&mut self, retcode: &str) {
-        let Some(refusal) = Retcode::refusal(retcode) else {
+    fn envelope(&mut self, refused: Option<&Retcode>) {
+        let Some(retcode) = refused else {
             self.ok("answer", "a gateway's, which gives an agent's status even without a Guid");
             return;
         };
-        let meaning = refusal.listed().map_or("in no public list", |listed| listed.meaning);
-        let found = format!("a gateway's: retcode {} ({meaning})", plain(retcode));
-        match refusal.kind() {
-            Kind::SessionExpired | Kind::AgentNotSignedIn => {
+        let meaning = retcode.listed().map_or("in no public list", |listed| listed.meaning);
+        let found = format!("a gateway's: retcode {retcode} ({meaning})");
+        match retcode.kind() {
+            kind if kind.is_without_session() => {
                 self.ok("answer", format!("{found}, as it should be without a Guid"));
             }
             Kind::ParameterRejected => {

@@ -4,12 +4,11 @@ use std::{fmt::Write as _, time::SystemTime};
 
 use rustls::{CertificateError, pki_types::CertificateDer};
 
-use super::{
-    Patient,
-    certificate::{Certificate, fingerprint},
-    plain,
+use super::{Patient, plain};
+use crate::{
+    config::{Trust, section_of},
+    tls::certificate::{Certificate, fingerprint},
 };
-use crate::config::{Trust, section_of};
 
 /// A certificate with less time than this left is worth a word.
 const SOON_DAYS: u64 = 30;

@@ -4,12 +4,13 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::Full;
 use hyper::{body::Incoming, client::conn::http1};
+use prometheus_client::metrics::gauge::Gauge;
 use tokio::{
     task::JoinHandle,
     time::{Instant, sleep, timeout},
 };
 
-use super::{connector::Connector, endpoint::Endpoint, failure::words, reply::Reply};
+use super::{address::Address, cause::root_cause, connector::Connector, reply::Reply};
 use crate::call::Untouched;
 
 /// A connection to a gateway, which carries one request at a time.
@@ -50,15 +51,20 @@ const NOTICE: Duration = Duration::from_millis(100);
 const MAX_HEAD_BYTES: usize = 64 * 1024;
 
 impl Connection {
-    /// Opens a connection; the time for that is the connector's.
-    pub(super) async fn open(connector: Connector, endpoint: &Endpoint) -> Result<Self, String> {
-        let stream = connector.connect(endpoint.uri().clone()).await?;
+    /// Opens a connection, which is counted in `open` until it ends; the time for opening it is the
+    /// connector's.
+    pub(super) async fn open(
+        connector: Connector,
+        address: &Address,
+        open: &Gauge,
+    ) -> Result<Self, String> {
+        let stream = connector.connect(address.uri().clone()).await?;
         let mut builder = http1::Builder::new();
         // "Guid" is how the header is documented, and clients of some gateways go by case.
         builder.title_case_headers(true).max_buf_size(MAX_HEAD_BYTES);
-        let (sender, driver) = builder.handshake(stream).await.map_err(|e| words(&e))?;
+        let (sender, driver) = builder.handshake(stream).await.map_err(|e| root_cause(&e))?;
         // Ends with the connection, whichever side closes it; dropping the sender closes it.
-        let open = endpoint.open().clone();
+        let open = open.clone();
         open.inc();
         let driver = tokio::spawn(async move {
             if let Err(error) = driver.await {
@@ -99,7 +105,7 @@ impl Connection {
                 Ok(response) => response,
                 Err(mut failed) => {
                     let unwritten = failed.take_message().is_some();
-                    let cause = words(failed.error());
+                    let cause = root_cause(failed.error());
                     return Err(if unwritten {
                         Sent::Unwritten(untouched, cause)
                     } else {

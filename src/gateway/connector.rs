@@ -6,7 +6,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use tokio::time::timeout;
 use tower_service::Service as _;
 
-use super::failure::words;
+use super::cause::root_cause;
 
 /// Opens TCP and TLS connections.
 #[derive(Clone, Debug)]
@@ -40,7 +40,7 @@ impl Connector {
     /// Connects, or says why that is not possible.
     pub(super) async fn connect(mut self, uri: Uri) -> Result<Stream, String> {
         match timeout(self.limit, self.inner.call(uri)).await {
-            Ok(connected) => connected.map_err(|error| words(&*error)),
+            Ok(connected) => connected.map_err(|error| root_cause(&*error)),
             Err(_elapsed) => {
                 Err(format!("no connection within {}", humantime::format_duration(self.limit)))
             }

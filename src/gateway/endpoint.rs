@@ -4,16 +4,13 @@ use std::{
     time::Duration,
 };
 
-use http::{
-    HeaderValue, Uri,
-    uri::{Authority, InvalidUri, PathAndQuery},
-};
+use http::Uri;
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::time::sleep;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{
-    Command, Interface,
+    address::Address,
     connection::{Connection, Sent},
     connector::Connector,
     failure::Failure,
@@ -21,10 +18,7 @@ use super::{
     reply::Reply,
     request::Request,
 };
-use crate::{
-    call::{Loss, Patience, Untouched, Wait},
-    id::AgentId,
-};
+use crate::call::{Loss, Patience, Untouched, Wait};
 
 /// One address of a gateway, with the connections to it that have nothing to do.
 ///
@@ -33,10 +27,7 @@ use crate::{
 /// drops one half opened because its caller has left, has no such bound.
 #[derive(Debug)]
 pub(super) struct Endpoint {
-    uri: Uri,
-    host: HeaderValue,
-    /// The path before the interfaces' own, such as `/agentgateway/resource`.
-    prefix: String,
+    address: Address,
     connector: Connector,
     idle: Arc<Idle>,
     /// Closes idle connections, as long as there is the endpoint.
@@ -64,13 +55,11 @@ enum Unconnected {
 impl Endpoint {
     /// `None` for a URL without a host, which the configuration does not let through.
     pub(super) fn new(base_url: &Uri, connector: Connector, timeout: Duration) -> Option<Self> {
-        let host = base_url.authority().map(Authority::as_str)?;
+        let address = Address::new(base_url)?;
         let idle = Arc::new(Idle { connections: Mutex::default(), timeout });
         let closing = AbortOnDropHandle::new(tokio::spawn(close_old(Arc::downgrade(&idle))));
         Some(Self {
-            host: HeaderValue::from_str(host).ok()?,
-            prefix: base_url.path().trim_end_matches('/').to_owned(),
-            uri: base_url.clone(),
+            address,
             connector,
             idle,
             _closing: closing,
@@ -89,31 +78,9 @@ impl Endpoint {
         &self.health
     }
 
-    /// Where open connections are counted.
-    pub(super) fn open(&self) -> &Gauge {
-        &self.open
-    }
-
-    /// Where to connect to.
-    pub(super) fn uri(&self) -> &Uri {
-        &self.uri
-    }
-
-    /// The value of the `Host` header.
-    pub(super) fn host(&self) -> &HeaderValue {
-        &self.host
-    }
-
-    /// The target of a request.
-    pub(super) fn target(
-        &self,
-        command: &Command,
-        agent: AgentId,
-    ) -> Result<PathAndQuery, InvalidUri> {
-        let (prefix, arguments) = (&self.prefix, &command.arguments);
-        let Interface { family, tail, .. } = command.interface;
-        let target = format!("{prefix}/{family}/{agent}{tail}{arguments}");
-        PathAndQuery::from_maybe_shared(bytes::Bytes::from(target))
+    /// Where requests go.
+    pub(super) fn address(&self) -> &Address {
+        &self.address
     }
 
     /// Sends a request on an idle connection, else on a new one.
@@ -137,7 +104,7 @@ impl Endpoint {
                 return Err(Failure::Kept(untouched.because(late)));
             }
             let used = connection.used;
-            let http = match request.to_http(self) {
+            let http = match request.to_http(&self.address) {
                 Ok(http) => http,
                 Err(error) => return Err(Failure::NotSent(untouched, error.to_string())),
             };
@@ -177,7 +144,8 @@ impl Endpoint {
                 return Ok(ready);
             }
         }
-        let mut opening = std::pin::pin!(Connection::open(self.connector.clone(), self));
+        let opening = Connection::open(self.connector.clone(), &self.address, &self.open);
+        let mut opening = std::pin::pin!(opening);
         tokio::select! {
             biased;
             opened = &mut opening => opened.map_err(Unconnected::Failed),
@@ -228,45 +196,6 @@ async fn close_old(idle: Weak<Idle>) {
 
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.host.to_str().unwrap_or_default())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{
-        config::{ClientTls, Trust},
-        gateway::{FORCE_SIGN_OUT, POLL, SIGN_IN, say_busy},
-        id::DEFAULT_AGENT_IDS,
-        tls,
-    };
-
-    #[track_caller]
-    fn check(base_url: &'static str, command: &Command, expected: &str) {
-        let trust = ClientTls { trust: Trust::Anything, client: None };
-        let connector = Connector::new(tls::client_config(&trust).unwrap(), Duration::ZERO);
-        let endpoint = Endpoint::new(&Uri::from_static(base_url), connector, Duration::MAX);
-        let agent = AgentId::parse("1001", &DEFAULT_AGENT_IDS).unwrap();
-        assert_eq!(endpoint.unwrap().target(command, agent).unwrap(), expected);
-    }
-
-    #[tokio::test]
-    async fn targets_are_as_the_gateway_documents_them() {
-        const BASE: &str = "https://ccg:8043/agentgateway/resource";
-        let agent = "/agentgateway/resource/onlineagent/1001";
-        check(BASE, &Command::plain(&SIGN_IN), agent);
-        check(BASE, &Command::plain(&FORCE_SIGN_OUT), &format!("{agent}/forcelogout"));
-        for (reason, prolong, query) in [
-            (None, None, ""),
-            (Some(200), None, "?reason=200"),
-            (Some(0), None, "?reason=0"),
-            (None, Some(false), "?prolong=false"),
-            (Some(250), Some(true), "?reason=250&prolong=true"),
-        ] {
-            check(BASE, &say_busy(reason, prolong), &format!("{agent}/saybusy{query}"));
-        }
-        check(BASE, &Command::plain(&POLL), "/agentgateway/resource/agentevent/1001");
-        check("http://127.0.0.1/", &say_busy(None, None), "/onlineagent/1001/saybusy");
+        self.address.fmt(f)
     }
 }

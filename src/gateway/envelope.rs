@@ -7,13 +7,13 @@ use encoding_rs::{Encoding, UTF_8};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::session::without_guids;
+use crate::{retcode::Retcode, session::without_guids};
 
 /// What an answer says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Envelope {
-    /// As the gateway spelt it, numbers as text; "0" is success.
-    pub retcode: Box<str>,
+    /// Its retcode; `None` for "0": the gateway has accepted what it was asked.
+    pub refused: Option<Retcode>,
     /// The gateway's text, without a Guid in it; empty where it sent none.
     pub message: String,
     /// `result` as JSON text; `None` where the gateway sent none, or null.
@@ -90,7 +90,7 @@ impl Envelope {
         let wire: Wire<'_> = serde_json::from_str(text)
             .map_err(|e| Unreadable::NotAnObject { line: e.line(), column: e.column() })?;
         Ok(Self {
-            retcode: wire.retcode.and_then(retcode).ok_or(Unreadable::NoRetcode)?,
+            refused: wire.retcode.and_then(refused).ok_or(Unreadable::NoRetcode)?,
             message: wire.message.and_then(message).map(shown).unwrap_or_default(),
             result: wire.result.and_then(present),
             event: wire.event.and_then(present),
@@ -99,15 +99,17 @@ impl Envelope {
 }
 
 /// A text (documented) or a whole number (some clients expect one). Never `false`, `null` or an
-/// object: guessing could turn a failure into a success.
-fn retcode(raw: &RawValue) -> Option<Box<str>> {
+/// object: guessing could turn a failure into a success. The inner `None` is "0".
+fn refused(raw: &RawValue) -> Option<Option<Retcode>> {
     let raw = raw.get();
     if raw.starts_with('"') {
         let text: Text<'_> = serde_json::from_str(raw).ok()?;
-        let text = text.0.trim();
-        return (!text.is_empty()).then(|| text.into());
+        return (!text.0.trim().is_empty()).then(|| Retcode::refusal(&text.0));
     }
-    raw.parse::<i64>().ok().map(|number| number.to_string().into())
+    match raw.parse::<i64>().ok()? {
+        0 => Some(None),
+        number => Some(Retcode::refusal(&number.to_string())),
+    }
 }
 
 fn message(raw: &RawValue) -> Option<String> {
@@ -137,11 +139,17 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::retcode::ACCEPTED;
+
+    /// As the gateway spelt it.
+    fn retcode(envelope: &Envelope) -> &str {
+        envelope.refused.as_ref().map_or(ACCEPTED, Retcode::as_str)
+    }
 
     #[track_caller]
     fn check(body: &str, expected: &Result<(&str, &str, Option<&str>), Unreadable>) {
         let read = Envelope::read(body.as_bytes(), None);
-        let read = read.as_ref().map(|e| (&*e.retcode, e.message.as_str(), e.result.as_deref()));
+        let read = read.as_ref().map(|e| (retcode(e), e.message.as_str(), e.result.as_deref()));
         assert_eq!(read, expected.as_ref().map(|triple| *triple), "{body}");
     }
 
@@ -183,7 +191,7 @@ mod tests {
         assert_eq!(read(Some("GBK")).message, "坐席忙");
         for unnamed in [None, Some("utf-8"), Some("klingon")] {
             let envelope = read(unnamed);
-            assert_eq!(&*envelope.retcode, "100-009");
+            assert_eq!(retcode(&envelope), "100-009");
             assert!(envelope.message.contains('\u{fffd}'), "{}", envelope.message);
         }
     }
@@ -199,7 +207,7 @@ mod tests {
         fn success_is_never_read_into_another_retcode(code in "\\PC{1,12}") {
             let body = serde_json::json!({ "retcode": code, "message": "0", "result": "0" });
             if let Ok(envelope) = Envelope::read(body.to_string().as_bytes(), None) {
-                prop_assert_eq!(&*envelope.retcode, code.trim());
+                prop_assert_eq!(retcode(&envelope), code.trim());
             }
         }
     }

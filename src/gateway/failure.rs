@@ -1,7 +1,5 @@
 //! What a transport error says about the request.
 
-use std::{error::Error, io};
-
 use super::connection::Closing;
 use crate::call::{CallError, Untouched};
 
@@ -16,50 +14,4 @@ pub(super) enum Failure {
     Sent(String),
     /// The same: its time is over, and the gateway may still be at it.
     Late(String, Closing),
-}
-
-/// The cause that a person can act on: the TLS or I/O error at the bottom, not the layers above.
-pub(super) fn words(error: &(dyn Error + 'static)) -> String {
-    if let Some(tls) = find::<rustls::Error>(error) {
-        return format!("TLS: {tls}{}", remedy(tls));
-    }
-    if find::<io::Error>(error).is_some_and(|e| e.kind() == io::ErrorKind::UnexpectedEof) {
-        return "the gateway closed the connection".into();
-    }
-    let mut bottom = error;
-    while let Some(source) = bottom.source() {
-        bottom = source;
-    }
-    bottom.to_string()
-}
-
-fn remedy(error: &rustls::Error) -> &'static str {
-    use rustls::{CertificateError as Certificate, Error as Tls};
-    match error {
-        Tls::InvalidCertificate(
-            Certificate::UnknownIssuer | Certificate::ApplicationVerificationFailure,
-        ) => " (set the tenant's tls.ca_file or tls.pinned_sha256)",
-        Tls::InvalidCertificate(Certificate::Other(_)) => {
-            " (a self-signed certificate has to be pinned: the tenant's tls.pinned_sha256)"
-        }
-        Tls::AlertReceived(_) => " (the gateway ended the handshake)",
-        _ => "",
-    }
-}
-
-/// Looks for an error of type `E` among the causes, also inside `io::Error`, which hides what it
-/// wraps from `source`.
-fn find<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a E> {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        if let Some(found) = error.downcast_ref() {
-            return Some(found);
-        }
-        let wrapped = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-        next = match wrapped {
-            Some(wrapped) => Some(wrapped),
-            None => error.source(),
-        };
-    }
-    None
 }

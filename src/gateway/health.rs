@@ -6,7 +6,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use super::Reply;
+use super::{Exchanged, Reply};
 
 /// When an address of a gateway answered last, and how it failed last.
 #[derive(Debug, Default)]
@@ -43,9 +43,11 @@ const CAUSE_MAX: usize = 200;
 impl Health {
     /// An answer has come; one that no gateway gives is a failure too.
     pub(super) fn answered(&self, reply: &Reply) {
-        match reply.class() {
-            "bad_reply" => self.failed("its answer is not readable"),
-            "http_status" => self.failed(&format!("it answered with HTTP {}", reply.status)),
+        match reply.amounts_to() {
+            Exchanged::BadReply => self.failed("its answer is not readable"),
+            Exchanged::HttpStatus => {
+                self.failed(&format!("it answered with HTTP {}", reply.status))
+            }
             _ => {
                 let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
                 let now = now.as_millis().try_into().unwrap_or(u64::MAX);

@@ -1,10 +1,10 @@
 //! The span of one exchange with a gateway.
 
-use super::{endpoint::Endpoint, reply::Reply, request::Request};
+use super::{Envelope, Exchanged, address::Address, reply::Reply, request::Request};
 use crate::{
     call::CallError,
-    retcode::Retcode,
-    trace::{Span, SpanKind},
+    retcode::{ACCEPTED, Retcode},
+    telemetry::trace::{Span, SpanKind},
 };
 
 /// Begins it; what is sent from now on belongs to it.
@@ -19,27 +19,25 @@ pub(super) fn begin(request: &mut Request<'_>) -> Span {
 }
 
 /// Notes which address was asked.
-pub(super) fn asked(span: &Span, endpoint: &Endpoint) {
-    span.set("server.address", || endpoint.uri().host().unwrap_or_default().to_owned());
-    if let Some(port) = endpoint.uri().port_u16() {
+pub(super) fn asked(span: &Span, address: &Address) {
+    span.set("server.address", || address.uri().host().unwrap_or_default().to_owned());
+    if let Some(port) = address.uri().port_u16() {
         span.set("server.port", || i64::from(port));
     }
 }
 
 /// Notes what came of it, with the `result` that metrics count. The session's Guid is no part of
 /// that, and neither is the gateway's text.
-pub(super) fn end(span: &Span, verdict: &Result<Reply, CallError>, result: &'static str) {
+pub(super) fn end(span: &Span, verdict: &Result<Reply, CallError>, result: Exchanged) {
     if let Ok(reply) = verdict {
         span.set("http.response.status_code", || i64::from(reply.status.as_u16()));
-        if let Ok(envelope) = &reply.envelope {
-            let retcode = || Retcode::refusal(&envelope.retcode);
-            span.set("ccgw.retcode", || {
-                retcode().map_or_else(|| "0".into(), |code| code.to_string())
-            });
+        if let Ok(Envelope { refused, .. }) = &reply.envelope {
+            let retcode = || refused.as_ref().map_or(ACCEPTED, Retcode::as_str).to_owned();
+            span.set("ccgw.retcode", retcode);
         }
     }
-    if result != "ok" {
-        span.set("error.type", || result);
+    if result != Exchanged::Accepted {
+        span.set("error.type", || result.as_str());
         span.fail(|| verdict.as_ref().err().map(ToString::to_string).unwrap_or_default());
     }
 }

@@ -2,23 +2,24 @@
 //! go through: what it finds is what they would meet.
 
 use http::{Uri, response::Parts};
+use prometheus_client::metrics::gauge::Gauge;
 use rustls::ClientConfig;
 use tokio::time::timeout;
 
 use super::{
     BuildError, Command, Reply, Request,
+    address::Address,
+    cause::root_cause,
     connection::Connection,
     connector::Connector,
-    endpoint::Endpoint,
-    failure::words,
     interface::{AGENT_STATUS, POLL},
 };
 use crate::{
     call::Stage,
     config::{ClientTls, Tenant},
     id::AgentId,
+    telemetry::trace::Trace,
     tls,
-    trace::Trace,
 };
 
 /// An answer with its head, of which calls read only a part.
@@ -49,18 +50,18 @@ pub async fn ask(tenant: &Tenant, base_url: &Uri, agent: AgentId) -> Result<Answ
     let timeouts = &tenant.timeouts;
     let tls = tls_config(&tenant.tls).map_err(|error| error.to_string())?;
     let connector = Connector::new(tls, timeouts.connect);
-    let Some(endpoint) = Endpoint::new(base_url, connector.clone(), timeouts.idle) else {
+    let Some(address) = Address::new(base_url) else {
         return Err(format!("{base_url} has no host"));
     };
     let interface = if AGENT_STATUS.is_in(tenant.edition) { &AGENT_STATUS } else { &POLL };
     let command = Command::plain(interface);
     let (stage, trace) = (Stage::Answer, Trace::default());
     let request = Request { command: &command, agent, session: None, body: None, stage, trace };
-    let http = request.to_http(&endpoint).map_err(|error| error.to_string())?;
+    let http = request.to_http(&address).map_err(|error| error.to_string())?;
 
-    let mut connection = Connection::open(connector, &endpoint).await?;
+    let mut connection = Connection::open(connector, &address, &Gauge::default()).await?;
     let answer = async {
-        let response = connection.request(http).await.map_err(|error| words(&error))?;
+        let response = connection.request(http).await.map_err(|error| root_cause(&error))?;
         let (head, body) = response.into_parts();
         let response = http::Response::from_parts(head.clone(), body);
         let reply = Reply::read(response).await?;

@@ -14,12 +14,13 @@ use hyper::body::Incoming;
 use serde_json::value::RawValue;
 
 use super::{
+    cause::root_cause,
     envelope::{Envelope, Unreadable},
-    failure::words,
+    exchanged::Exchanged,
 };
 use crate::{
     call::{CallError, Refusal},
-    retcode::Retcode,
+    retcode::Kind,
     session::{Cookies, Guid},
 };
 
@@ -43,8 +44,6 @@ pub struct Reply {
 /// No interface that the bridge uses has an answer of a tenth of this.
 const MAX_BODY_BYTES: usize = 64 * 1024;
 const MAX_COOKIES: usize = 8;
-/// Another call for the agent has not been answered yet (cec_07_0580).
-const OVERLAP: &str = "000-007";
 /// A gateway that is busy for longer than this may as well be asked again after it.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(5 * 60);
 
@@ -83,18 +82,16 @@ impl Reply {
         let Self { status, retry_after, envelope, .. } = self;
         let status_alone = status_alone(status, retry_after);
         match envelope {
-            Ok(envelope) => match Retcode::refusal(&envelope.retcode) {
-                Some(retcode) => {
-                    let (message, node) = (envelope.message, node.map(Into::into));
-                    Err(CallError::Refused(Refusal { retcode, message, node }))
-                }
-                None if status.is_success() => Ok(envelope),
-                // Whoever has set the status, the gateway may have acted.
-                None => Err(CallError::BadReply(format!(
-                    "it says that the request was carried out, under HTTP status {}",
-                    status.as_u16()
-                ))),
-            },
+            Ok(Envelope { refused: Some(retcode), message, .. }) => {
+                let node = node.map(Into::into);
+                Err(CallError::Refused(Refusal { retcode, message, node }))
+            }
+            Ok(envelope) if status.is_success() => Ok(envelope),
+            // Whoever has set the status, the gateway may have acted.
+            Ok(_) => Err(CallError::BadReply(format!(
+                "it says that the request was carried out, under HTTP status {}",
+                status.as_u16()
+            ))),
             Err(unreadable) if status.is_success() => {
                 Err(CallError::BadReply(unreadable.to_string()))
             }
@@ -102,29 +99,26 @@ impl Reply {
         }
     }
 
-    /// What the answer amounts to, as metrics spell it.
-    pub fn class(&self) -> &'static str {
-        match &self.envelope {
-            Ok(envelope) => match Retcode::refusal(&envelope.retcode) {
-                Some(retcode) => retcode.kind().as_str(),
-                None if self.status.is_success() => "ok",
-                None => "bad_reply",
-            },
-            Err(_) if self.status.is_success() => "bad_reply",
-            Err(_) => "http_status",
+    /// What the answer amounts to by itself.
+    pub fn amounts_to(&self) -> Exchanged {
+        match (&self.envelope, self.status.is_success()) {
+            (Ok(Envelope { refused: Some(retcode), .. }), _) => Exchanged::Refused(retcode.kind()),
+            (Ok(_), true) => Exchanged::Accepted,
+            (Ok(_), false) | (Err(_), true) => Exchanged::BadReply,
+            (Err(_), false) => Exchanged::HttpStatus,
         }
     }
 
     /// The refusal, if it is one. `node` is the one that owns the session which was used.
     pub fn refusal(&self, node: Option<&str>) -> Option<Refusal> {
-        let envelope = self.envelope.as_ref().ok()?;
-        let retcode = Retcode::refusal(&envelope.retcode)?;
-        Some(Refusal { retcode, message: envelope.message.clone(), node: node.map(Into::into) })
+        let Envelope { refused, message, .. } = self.envelope.as_ref().ok()?;
+        let retcode = refused.clone()?;
+        Some(Refusal { retcode, message: message.clone(), node: node.map(Into::into) })
     }
 
     /// Whether it says that another call for the agent was open, so that nothing was done.
     pub fn is_overlap(&self) -> bool {
-        self.envelope.as_ref().is_ok_and(|envelope| envelope.retcode.trim() == OVERLAP)
+        self.amounts_to() == Exchanged::Refused(Kind::OperationInProgress)
     }
 
     /// Whether the answer was read to its end, so that another can follow on its connection.
@@ -146,7 +140,7 @@ async fn read_body(body: Incoming) -> Result<Result<Bytes, Unreadable>, String> 
         Err(error) if error.is::<LengthLimitError>() => {
             Ok(Err(Unreadable::TooLong { limit: MAX_BODY_BYTES }))
         }
-        Err(error) => Err(format!("the answer was cut: {}", words(&*error))),
+        Err(error) => Err(format!("the answer was cut: {}", root_cause(&*error))),
     }
 }
 
@@ -251,7 +245,7 @@ mod tests {
     fn success_under_a_status_that_says_otherwise_leaves_the_outcome_unknown() {
         for status in [404, 405, 408, 421, 425, 429, 502, 503] {
             let envelope =
-                Envelope { retcode: "0".into(), message: String::new(), result: None, event: None };
+                Envelope { refused: None, message: String::new(), result: None, event: None };
             let reply = Reply {
                 status: StatusCode::from_u16(status).expect("a status"),
                 guid: None,

@@ -8,8 +8,8 @@ use http::{
 };
 use http_body_util::Full;
 
-use super::{Command, FORCE_SIGN_IN, Interface, SIGN_IN, endpoint::Endpoint};
-use crate::{call::Stage, id::AgentId, session::Session, trace::Trace};
+use super::{Command, FORCE_SIGN_IN, Interface, SIGN_IN, address::Address};
+use crate::{call::Stage, id::AgentId, session::Session, telemetry::trace::Trace};
 
 /// One request to a gateway.
 pub struct Request<'a> {
@@ -43,14 +43,14 @@ impl Request<'_> {
 
     pub(super) fn to_http(
         &self,
-        endpoint: &Endpoint,
+        address: &Address,
     ) -> Result<http::Request<Full<Bytes>>, InvalidUri> {
         let body = Full::new(self.body.clone().unwrap_or_default());
         let mut request = http::Request::new(body);
         *request.method_mut() = self.interface().method.clone();
-        *request.uri_mut() = Uri::from(endpoint.target(self.command, self.agent)?);
+        *request.uri_mut() = Uri::from(address.target(self.command, self.agent)?);
         let headers = request.headers_mut();
-        headers.insert(HOST, endpoint.host().clone());
+        headers.insert(HOST, address.host().clone());
         headers.insert(CONTENT_TYPE, JSON);
         if let Some(session) = self.session {
             if !session.guid.is_absent() {

@@ -119,19 +119,19 @@ fn retcodes(text: &str) -> BTreeSet<&str> {
 #[test]
 fn the_docs_name_the_retcodes_behind_each_reason() {
     for row in rows() {
-        let kind = match row[1].trim_matches('`') {
-            "GATEWAY_REJECTED_PARAMETER" => Kind::ParameterRejected,
-            "SESSION_EXPIRED" => Kind::SessionExpired,
-            "AGENT_NOT_SIGNED_IN" => Kind::AgentNotSignedIn,
-            "AGENT_STATE_REFUSED" => Kind::StateRefused,
-            "GATEWAY_OPERATION_FAILED" => Kind::OperationFailed,
-            "AGENT_SWITCHOVER" => Kind::Switchover,
-            "OPERATION_IN_PROGRESS" => Kind::OperationInProgress,
-            "AGENT_ALREADY_SIGNED_IN" => Kind::AlreadySignedIn,
-            "FORCE_NOT_ALLOWED" => Kind::ForceNotAllowed,
-            "PLATFORM_UNAVAILABLE" => Kind::PlatformUnavailable,
-            "CREDENTIALS_REJECTED" => Kind::CredentialsRejected,
-            "ACCOUNT_LOCKED" => Kind::AccountLocked,
+        let kinds: &[Kind] = match row[1].trim_matches('`') {
+            "GATEWAY_REJECTED_PARAMETER" => &[Kind::ParameterRejected],
+            "SESSION_EXPIRED" => &[Kind::SessionExpired, Kind::SessionMoved],
+            "AGENT_NOT_SIGNED_IN" => &[Kind::AgentNotSignedIn, Kind::AgentSignedOut],
+            "AGENT_STATE_REFUSED" => &[Kind::StateRefused],
+            "GATEWAY_OPERATION_FAILED" => &[Kind::OperationFailed],
+            "AGENT_SWITCHOVER" => &[Kind::Switchover],
+            "OPERATION_IN_PROGRESS" => &[Kind::OperationInProgress, Kind::SignInInProgress],
+            "AGENT_ALREADY_SIGNED_IN" => &[Kind::AlreadySignedIn],
+            "FORCE_NOT_ALLOWED" => &[Kind::ForceNotAllowed],
+            "PLATFORM_UNAVAILABLE" => &[Kind::PlatformUnavailable],
+            "CREDENTIALS_REJECTED" => &[Kind::CredentialsRejected],
+            "ACCOUNT_LOCKED" => &[Kind::AccountLocked],
             _ => {
                 assert_eq!(retcodes(&row[5]), BTreeSet::new(), "{}", row[1]);
                 continue;
@@ -139,7 +139,7 @@ fn the_docs_name_the_retcodes_behind_each_reason() {
         };
         let listed = LISTED.iter().map(|listed| listed.code);
         let expected: BTreeSet<_> = listed
-            .filter(|code| Retcode::refusal(code).expect("a refusal").kind() == kind)
+            .filter(|code| kinds.contains(&Retcode::refusal(code).expect("a refusal").kind()))
             .collect();
         assert_eq!(retcodes(&row[5]), expected, "{}", row[1]);
     }

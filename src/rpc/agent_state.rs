@@ -16,10 +16,11 @@ use super::{
     translate,
 };
 use crate::{
-    call::{CallError, Context},
+    call::CallError,
     gateway::{
         AGENT_STATUS, AgentStatus, CANCEL_BUSY, CANCEL_REST, CANCEL_WORK, Command, SAY_FREE, WORK,
     },
+    tenant::Context,
 };
 
 /// `AgentState`: commands to the tenants' gateways.

@@ -9,22 +9,22 @@ use tonic_types::pb;
 use tracing::debug;
 
 use super::{
+    about::{About, visible},
     check::{BATCH_MAX, Checker},
     proto::{
         BatchSetBusyRequest, BatchSetBusyResponse, StateChange,
         batch_set_busy_response::{Result as Item, result::Result as Became},
     },
-    record::{About, visible},
     respond::{Addressed, Call, ID_MAX},
-    status::{self, Recipient},
-    translate,
+    row::Recipient,
+    status, translate,
 };
 use crate::{
-    call::{CallError, Context, Deadline, Obstacle},
+    call::{CallError, Deadline, Obstacle},
     gateway::Command,
     id::AgentId,
-    tenant::{Accepted, Tenant},
-    trace::SpanKind,
+    telemetry::trace::SpanKind,
+    tenant::{Accepted, Context, Tenant},
 };
 
 /// The method's name.

@@ -3,8 +3,8 @@
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use super::{
+    about::visible,
     proto::{AgentType, RegisterSessionRequest, SetBusyRequest, SetRestingRequest, SignInRequest},
-    record::visible,
     respond::Addressed,
 };
 use crate::{

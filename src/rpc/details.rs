@@ -10,8 +10,8 @@ use tonic::{
 use tonic_types::{ErrorDetails, StatusExt as _};
 
 use super::{
-    record::{About, visible},
-    status::{Recipient, Row},
+    about::{About, visible},
+    row::{Recipient, Row},
 };
 use crate::{
     call::{CallError, Obstacle, Outcome, Share},

@@ -8,8 +8,9 @@ use serde::Serialize;
 use tonic::Code;
 
 use super::{
-    record::{About, visible},
-    status::{Refused, code_name},
+    about::{About, visible},
+    row::code_name,
+    status::Refused,
 };
 use crate::call::{CallError, Obstacle, Wait};
 

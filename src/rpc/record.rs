@@ -8,21 +8,18 @@ use tracing::{debug, field, info, warn};
 
 use super::{
     Shared,
-    status::{self, Recipient, Refused, code_name},
+    about::About,
+    row::{Recipient, code_name},
+    status::{self, Refused},
 };
 use crate::{
     call::{CallError, Deadline, Obstacle, Wait},
-    metrics::CallMetrics,
+    telemetry::{
+        metrics::CallMetrics,
+        trace::{Span, Trace, TraceId},
+    },
     tenant::Tenant,
-    trace::{Span, Trace, TraceId},
 };
-
-/// Whom a call is about, in the caller's words: bounded, and harmless in a log.
-pub(super) struct About {
-    pub(super) method: &'static str,
-    pub(super) tenant_id: String,
-    pub(super) agent_id: String,
-}
 
 /// One log line for one call; also for one whose caller goes away.
 pub(super) struct Record {
@@ -238,17 +235,4 @@ impl Drop for Record {
 /// Whether it lies with the gateway or the bridge; whoever runs them wants the cause too.
 fn is_ours(code: Code) -> bool {
     matches!(code, Code::Unknown | Code::Internal | Code::Unavailable | Code::DeadlineExceeded)
-}
-
-/// `text` without control characters, which could forge log lines, and cut to `max` bytes.
-pub(super) fn visible(text: &str, max: usize) -> String {
-    let mut visible = String::with_capacity(text.len().min(max));
-    for c in text.chars() {
-        let c = if c.is_control() { char::REPLACEMENT_CHARACTER } else { c };
-        if visible.len() + c.len_utf8() > max {
-            break;
-        }
-        visible.push(c);
-    }
-    visible
 }

@@ -8,13 +8,14 @@ use tonic::{Extensions, Request, Response, Status, metadata::MetadataMap};
 
 use super::{
     Observed, Shared,
-    record::{About, Counted, Record, Started, visible},
+    about::{About, visible},
+    record::{Counted, Record, Started},
     timeout,
 };
 use crate::{
-    call::{CallError, Caller, Context, Deadline, Obstacle},
-    tenant::{ServerPlace, Tenant},
-    trace::Trace,
+    call::{CallError, Caller, Deadline, Obstacle},
+    telemetry::trace::Trace,
+    tenant::{Context, ServerPlace, Tenant},
 };
 
 /// A request that says whom it is about.

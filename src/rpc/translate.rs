@@ -13,6 +13,7 @@ use super::{check::Subject, proto};
 use crate::{
     call::CallError,
     gateway::{AgentStatus, Envelope},
+    retcode::ACCEPTED,
     session::{Origin, Session, SessionState},
     state::AgentState,
     tenant::{Confirmation, Unconfirmed},
@@ -23,8 +24,8 @@ const DEPTH_MAX: usize = 24;
 
 /// Message, retcode and result of an accepted request.
 pub(super) fn envelope(envelope: Envelope) -> (String, String, Option<Value>) {
-    let Envelope { message, retcode, result, .. } = envelope;
-    (message, retcode.into(), result.as_deref().and_then(json))
+    let Envelope { message, result, .. } = envelope;
+    (message, ACCEPTED.to_owned(), result.as_deref().and_then(json))
 }
 
 /// The answer to an accepted change of state.
@@ -83,9 +84,7 @@ pub(super) fn agent_status(status: AgentStatus) -> proto::GetStateResponse {
 /// What became of the reset of skill queues after a sign-in.
 pub(super) fn skill_reset(verdict: &Result<Envelope, CallError>) -> proto::SkillReset {
     match verdict {
-        Ok(envelope) => {
-            proto::SkillReset { retcode: envelope.retcode.to_string(), error: String::new() }
-        }
+        Ok(_) => proto::SkillReset { retcode: ACCEPTED.to_owned(), error: String::new() },
         Err(error) => {
             let retcode = error.last_refusal().map(|refusal| refusal.retcode.to_string());
             proto::SkillReset { retcode: retcode.unwrap_or_default(), error: error.to_string() }

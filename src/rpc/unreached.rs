@@ -7,7 +7,8 @@ use tokio::time::Instant;
 use tonic::{Code, Status, body::Body};
 
 use super::{
-    record::{About, Counted, Record, Started},
+    about::About,
+    record::{Counted, Record, Started},
     unread::{METHODS, Unread},
 };
 use crate::call::{CallError, Obstacle, Unreadable};

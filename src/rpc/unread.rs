@@ -8,7 +8,8 @@ use tonic::body::Body;
 
 use super::{
     Shared,
-    record::{About, Counted, Record, Started},
+    about::About,
+    record::{Counted, Record, Started},
     timeout,
 };
 use crate::call::{CallError, Caller, Deadline};

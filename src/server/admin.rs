@@ -5,7 +5,6 @@
 mod html;
 mod log;
 mod page;
-mod readiness;
 
 use std::{convert::Infallible, fmt::Display, sync::Arc, time::Duration};
 
@@ -26,9 +25,11 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-pub(super) use self::readiness::Readiness;
 use super::status::Board;
-use crate::{metrics, telemetry::LogControl, tenant::Displacing};
+use crate::{
+    telemetry::{log::LogControl, metrics},
+    tenant::Displacing,
+};
 
 /// An answer's status, content type and body.
 type Answer = (StatusCode, &'static str, String);

@@ -4,8 +4,8 @@ use rustls::pki_types::{CertificateDer, pem::PemObject as _};
 
 use crate::{
     config::{self, ClientTls, Config, ListenerName, Trust},
-    doctor,
     id::TenantId,
+    tls::certificate::not_after,
 };
 
 /// When certificates of the configuration end: of each chain or file, the one that ends first.
@@ -76,5 +76,5 @@ impl Certificates {
 
 /// When the certificate ends that ends first.
 fn first_end(chain: &[CertificateDer<'_>]) -> Option<SystemTime> {
-    chain.iter().filter_map(|der| doctor::not_after(der)).min()
+    chain.iter().filter_map(|der| not_after(der)).min()
 }

@@ -10,8 +10,8 @@ use tokio::{
 use tracing::debug;
 
 use super::{
+    callers::Callers,
     house::Stay,
-    listener::Callers,
     opening::{Opened, Opening},
     serving::serve_http2,
     socket::Socket,

@@ -1,26 +1,11 @@
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use futures_util::FutureExt as _;
-use hyper::server::conn::http2;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio_rustls::TlsAcceptor;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
 
-use super::{Stages, connection, entrance::Entrance, service::Services};
-use crate::config::{Connections, Http2};
-
-/// What every connection of a listener needs.
-pub(super) struct Callers {
-    pub(super) tls: Option<TlsAcceptor>,
-    pub(super) http2: http2::Builder<TokioExecutor>,
-    pub(super) services: Services,
-    pub(super) limits: Connections,
-    pub(super) keepalive_timeout: Duration,
-    pub(super) entrance: Arc<Entrance>,
-    pub(super) stages: Stages,
-}
+use super::{callers::Callers, connection};
 
 /// What the kernel may hold of what is written to one connection; Linux doubles it for its own
 /// bookkeeping. By itself it lets a connection have 4 MiB. That is memory which peers that do not read
@@ -31,69 +16,6 @@ const SEND_BUFFER: u32 = 128 * 1024;
 const BACKLOG: u32 = 4096;
 /// After an error that another attempt would meet at once, such as too many open files.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-
-/// What all listeners have in common.
-#[derive(Clone)]
-pub(super) struct CommonCallers {
-    pub(super) services: Services,
-    pub(super) limits: Connections,
-    pub(super) entrance: Arc<Entrance>,
-    pub(super) stages: Stages,
-}
-
-impl Callers {
-    pub(super) fn new(
-        limits_of_http2: &Http2,
-        tls: Option<TlsAcceptor>,
-        common: CommonCallers,
-    ) -> Self {
-        let CommonCallers { services, limits, entrance, stages } = common;
-        let keepalive_timeout = limits_of_http2.keepalive_timeout;
-        let http2 = http2(limits_of_http2);
-        Self { tls, http2, services, limits, keepalive_timeout, entrance, stages }
-    }
-}
-
-/// What a caller may send on one call before it has to wait: many times the requests of the
-/// contract, which have some hundred bytes.
-const STREAM_WINDOW: u32 = 65_536;
-/// The same for all calls of a connection together. So much of each connection may be in memory
-/// before its calls have looked at it.
-const CONNECTION_WINDOW: u32 = 131_072;
-/// Of one frame: the smallest limit that HTTP/2 allows (RFC 9113, section 4.2). Small requests gain
-/// nothing from more.
-const FRAME_SIZE: u32 = 16_384;
-/// Of a request's headers, decoded: room for the tokens and traces that meshes add.
-const HEADER_LIST_SIZE: u32 = 16_384;
-/// Calls that are opened and reset before they are dealt with ("rapid reset", CVE-2023-44487); more
-/// end the connection. h2's own default.
-const PENDING_ACCEPT_RESETS: usize = 20;
-/// Calls that are reset for errors of the caller; more end the connection (CVE-2025-8671). h2's own
-/// default.
-const LOCAL_ERROR_RESETS: usize = 1024;
-/// Of the answers of one call that may wait for a slow caller. What all connections hold together has
-/// a limit of its own (`send_buffers`).
-const SEND_BUFFER_OF_CALL: usize = 65_536;
-
-/// Every limit by name: tonic and hyper leave two of them off by default.
-fn http2(limits: &Http2) -> http2::Builder<TokioExecutor> {
-    let mut builder = http2::Builder::new(TokioExecutor::new());
-    builder
-        .timer(TokioTimer::new())
-        // gRPC callers do not read it.
-        .auto_date_header(false)
-        .max_concurrent_streams(limits.max_concurrent_streams)
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_frame_size(FRAME_SIZE)
-        .max_header_list_size(HEADER_LIST_SIZE)
-        .max_pending_accept_reset_streams(PENDING_ACCEPT_RESETS)
-        .max_local_error_reset_streams(LOCAL_ERROR_RESETS)
-        .max_send_buf_size(SEND_BUFFER_OF_CALL)
-        .keep_alive_interval(limits.keepalive_interval)
-        .keep_alive_timeout(limits.keepalive_timeout);
-    builder
-}
 
 /// Listens at `addr`. Connections inherit the bound on their send buffer from the listening socket.
 ///

@@ -5,10 +5,9 @@ use std::{fmt, sync::Arc};
 use super::{certificates::Certificates, entrance::Entrance, intake::Intake, streams::Streams};
 use crate::{
     config::{self, Division},
-    metrics::Metrics,
     rpc::Observed,
     session::{StoreState, Stores},
-    telemetry::LogControl,
+    telemetry::{log::LogControl, metrics::Metrics},
     tenant::{Hosts, LeaseCounts, ServerCalls, Tenants, Usage},
 };
 

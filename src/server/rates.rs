@@ -8,7 +8,7 @@ use std::{
 
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use crate::{metrics::Counts, tenant::Tenants};
+use crate::tenant::{Counts, Tenants};
 
 /// The counters of the last minute, looked at now and then.
 #[derive(Debug)]
@@ -62,7 +62,7 @@ impl Rates {
 
 impl Sample {
     fn of(tenants: &Tenants) -> Self {
-        let counts = tenants.all().map(|tenant| tenant.metrics().counts()).collect();
+        let counts = tenants.all().map(|tenant| tenant.counts()).collect();
         Self { at: Instant::now(), counts }
     }
 }

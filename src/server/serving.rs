@@ -18,10 +18,10 @@ use tokio::{
 
 use super::{
     Stages,
+    callers::Callers,
     heads::Heads,
     house::{Guest, Stay},
     linger::{Lent, READ_OUT, linger},
-    listener::Callers,
     opening::Opened,
     service::Calls,
     wire::Wire,

@@ -8,14 +8,13 @@ use std::{
 
 use serde::Serialize;
 
-use super::{admin::Readiness, metrics::Exposition, rates::Rates};
+use super::{metrics::Exposition, rates::Rates, readiness::Readiness};
 use crate::{
     gateway::AddressView,
-    metrics::Counts,
     rpc::Failure,
     session::StoreView,
-    telemetry::{LogControl, LogView},
-    tenant::{SignInQueue, TakenOver, Tenant, Usage},
+    telemetry::log::{LogControl, LogView},
+    tenant::{Counts, SignInQueue, TakenOver, Tenant, Usage},
     time::{as_rfc3339, option_as_rfc3339},
     version,
 };
@@ -254,7 +253,7 @@ impl TenantStatus {
             tenant: tenant.id().to_string(),
             gateways: tenant.addresses().into_iter().map(GatewayStatus::from).collect(),
             last_minute,
-            since_start: tenant.metrics().counts(),
+            since_start: tenant.counts(),
             waiting,
             polled_without_lease: leases.overdue,
             polls_stopped: leases.dropped,

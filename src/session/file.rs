@@ -33,6 +33,8 @@ use crate::{
 mod database;
 mod found;
 mod place;
+mod replace;
+mod rows;
 mod shelf;
 mod volume;
 mod writer;

@@ -5,14 +5,15 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::{Instant, timeout_at};
 
 use super::{
-    Accepted, SignedIn, Tenant, Work, admission::CallPlace, batch_share, underway::Underway,
+    Accepted, Context, SignedIn, Tenant, Work, admission::CallPlace, batch_share,
+    underway::Underway,
 };
 use crate::{
-    call::{CallError, Context, Deadline, Obstacle, Untouched, Wait, detached},
+    call::{CallError, Deadline, Obstacle, Untouched, Wait, detached},
     gateway::{Command, Envelope, Interface, SignIn},
     id::AgentId,
     session::Session,
-    trace::SpanKind,
+    telemetry::trace::SpanKind,
 };
 
 /// How long the bridge's own work may wait for the agent's turn and a place.

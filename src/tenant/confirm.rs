@@ -8,14 +8,14 @@ use std::{
 use serde::Deserialize;
 use tokio::time::{Instant, timeout_at};
 
-use super::{Accepted, Tenant};
+use super::{Accepted, Context, Tenant};
 use crate::{
-    call::{Context, Deadline},
+    call::Deadline,
     event::{Agents, Event, Moment, Watch, What},
     gateway::{AGENT_STATUS, AgentStatus, Command, Effect},
     id::AgentId,
     state::AgentState,
-    trace::{SpanKind, Trace},
+    telemetry::trace::{SpanKind, Trace},
 };
 
 /// Whether what the gateway accepted has happened.
@@ -79,7 +79,7 @@ impl Tenant {
         let context = Context { trace: span.trace().clone(), ..*context };
         let confirmation = self.wait_for_event(agent, accepted, within, &context).await;
         span.set("ccgw.confirmation", || confirmation.as_str());
-        self.metrics.confirmation(confirmation.as_str());
+        self.metrics.confirmation(confirmation);
         confirmation
     }
 

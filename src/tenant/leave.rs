@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use tokio::task::JoinSet;
 
-use super::Tenant;
-use crate::call::{Context, Deadline};
+use super::{Context, Tenant};
+use crate::call::Deadline;
 
 /// A gateway whose bridge stops has other replicas to serve.
 const SIGN_OUTS_AT_ONCE: usize = 16;

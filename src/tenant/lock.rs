@@ -20,7 +20,6 @@ use super::{Attempt, Holder, Lock, SharedSignIns, Tenant, underway::Underway};
 use crate::{
     call::{CallError, Loss, Obstacle, Refusal, Untouched, Wait},
     id::AgentId,
-    retcode::Kind,
     session::{Claim, NewSession, Session, StoreError},
 };
 
@@ -124,7 +123,7 @@ impl Underway {
         let kind = refusal.retcode.kind();
         let until = Instant::now() + tenant.config.timeouts.sign_in;
         let elsewhere = kind.is_signed_in_elsewhere();
-        while (elsewhere || kind == Kind::OperationInProgress) && Instant::now() < until {
+        while (elsewhere || kind.is_in_progress()) && Instant::now() < until {
             let look = async {
                 let now = held.renew().await.ok();
                 let stored = now.map_or(u64::MAX, |now| now.stored);

@@ -12,7 +12,7 @@ use crate::{
     id::AgentId,
     retcode::Kind,
     session::Session,
-    trace::Trace,
+    telemetry::trace::Trace,
 };
 
 /// What a poll says about its session.
@@ -116,19 +116,14 @@ impl Tenant {
 
 /// What a failure says about the session.
 fn blame(error: &CallError) -> Finding {
-    let refusal = error.refusal();
-    let Some(retcode) = refusal.map(|refusal| &refusal.retcode) else { return Finding::Silent };
-    match retcode.as_str() {
-        "000-001" => Finding::PollsDisabled,
-        "000-007" => Finding::PolledElsewhere,
-        // These tell the agent to sign in again (cec_07_0580).
-        "105-005" | "105-006" | "105-007" => Finding::SignedOut,
-        _ => match retcode.kind() {
-            Kind::SessionExpired => Finding::GuidRefused,
-            Kind::AgentNotSignedIn => Finding::SignedOut,
-            Kind::Switchover => Finding::Switchover,
-            _ => Finding::Silent,
-        },
+    let Some(refusal) = error.refusal() else { return Finding::Silent };
+    match refusal.retcode.kind() {
+        Kind::PollsDisabled => Finding::PollsDisabled,
+        Kind::OperationInProgress => Finding::PolledElsewhere,
+        Kind::SessionExpired => Finding::GuidRefused,
+        Kind::AgentNotSignedIn | Kind::AgentSignedOut | Kind::SessionMoved => Finding::SignedOut,
+        Kind::Switchover => Finding::Switchover,
+        _ => Finding::Silent,
     }
 }
 
@@ -145,6 +140,8 @@ mod tests {
             ("000-004", Finding::Switchover),
             ("000-007", Finding::PolledElsewhere),
             ("100-006", Finding::SignedOut),
+            ("100-008", Finding::SignedOut),
+            ("100-021", Finding::Silent),
             ("105-002", Finding::Switchover),
             ("105-006", Finding::SignedOut),
             ("999-999", Finding::Silent),

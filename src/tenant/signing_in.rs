@@ -6,7 +6,7 @@ use tokio::time::{Instant, timeout};
 use tracing::{debug, info, warn};
 
 use super::{
-    SignedIn, Tenant,
+    SignedIn, TakeOver, Tenant,
     agents::{Attempt, Event, Loss, Rejection},
     lock::{Locked, SignInLock},
     sign_ins::Moment,
@@ -19,7 +19,6 @@ use crate::{
         Command, Envelope, FORCE_SIGN_IN, Interface, Reply, SIGN_IN, SIGN_OUT, SignIn, reset_skill,
     },
     id::AgentId,
-    metrics::TakeOver,
     retcode::Kind,
     session::{Cookies, Guid, NewSession, Origin, Reservation, Session, SessionState},
 };

@@ -25,7 +25,7 @@ use crate::{
     id::AgentId,
     retcode::Kind,
     session::{Origin, Session},
-    trace::{SpanKind, Trace},
+    telemetry::trace::{SpanKind, Trace},
 };
 
 /// A call with all that it holds.
@@ -116,7 +116,7 @@ impl Underway {
         let session = untouched.check(session)?;
         let after = self.tenant.events.moment();
         let refused = match self.send(command, &session, untouched).await {
-            Err(CallError::Refused(refusal)) if refusal.retcode.blames_guid() => refusal,
+            Err(CallError::Refused(refusal)) if refusal.retcode.kind().blames_guid() => refusal,
             verdict => {
                 let sent = self.asked_again.take().unwrap_or(after);
                 return verdict.map(|envelope| (envelope, sent));
@@ -125,7 +125,8 @@ impl Underway {
         let untouched = Untouched::after(refused.clone());
         // After a move to another site owners sign all their agents in again, and the bridge must not be
         // quicker and take one of them over.
-        let is_owners = session.origin == Origin::Registered && refused.retcode.is_after_a_move();
+        let has_moved = refused.retcode.kind() == Kind::SessionMoved;
+        let is_owners = session.origin == Origin::Registered && has_moved;
         let only_stored = command.interface.only_reads() || is_owners;
         let newer = Box::pin(self.newer_session(only_stored, session.version, &untouched)).await;
         match untouched.check(newer)? {
@@ -151,9 +152,9 @@ impl Underway {
         let verdict = self.send(&Command::plain(interface), &session, untouched).await;
         let ended = match &verdict {
             Ok(_) => true,
-            Err(error) => error.refusal().is_some_and(|refusal| {
-                matches!(refusal.retcode.kind(), Kind::AgentNotSignedIn | Kind::SessionExpired)
-            }),
+            Err(error) => {
+                error.refusal().is_some_and(|refusal| refusal.retcode.kind().is_without_session())
+            }
         };
         if ended {
             let (tenant, agent) = (self.tenant.clone(), self.agent);

@@ -9,9 +9,9 @@ use tonic::{Code, Status};
 use tonic_types::pb;
 
 use super::{
+    arguments::Confirm,
     ending::Ending,
     failure::{self, Failure},
-    methods::Confirm,
     show::Shown,
 };
 use crate::rpc::proto::{

@@ -1,12 +1,12 @@
 use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Subcommand};
-use prost_types::Duration as Span;
 use secrecy::{ExposeSecret as _, SecretString};
 use tonic::Status;
 
 use super::{
     Mistake, Options,
+    arguments::{Agent, Confirm, span},
     attempt::Attempt,
     batch::{self, BatchSetBusy},
     connect::Clients,
@@ -55,25 +55,11 @@ pub(super) enum Method {
 }
 
 #[derive(Debug, Args)]
-pub(super) struct Agent {
-    /// The agent's id on the gateway.
-    #[arg(long, value_name = "ID")]
-    pub(super) agent: String,
-}
-
-#[derive(Debug, Args)]
 pub(super) struct Change {
     #[command(flatten)]
     agent: Agent,
     #[command(flatten)]
     confirm: Confirm,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct Confirm {
-    /// Wait this long for the event that says that it has happened, such as 5s.
-    #[arg(long, value_name = "TIME", value_parser = time)]
-    pub(super) confirm_within: Option<Duration>,
 }
 
 #[derive(Debug, Args)]
@@ -269,15 +255,4 @@ impl Method {
             Self::WatchEvents(_) => return Err(Status::internal("watching is no unary call")),
         })
     }
-}
-
-impl Confirm {
-    pub(super) fn span(&self) -> Option<Span> {
-        self.confirm_within.and_then(span)
-    }
-}
-
-/// `None` for more time than the contract can say, which no flag takes.
-pub(super) fn span(duration: Duration) -> Option<Span> {
-    Span::try_from(duration).ok()
 }

@@ -5,7 +5,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 use super::{
     Mistake,
-    methods::{Agent, span},
+    arguments::{Agent, span},
     secret, time,
 };
 use crate::rpc::proto::RegisterSessionRequest;

@@ -1,6 +1,6 @@
 use std::collections::HashSet;
 
-use super::redis::SECRET_MAX;
+use super::SECRET_MAX;
 use crate::{
     config::{
         error::{Wrong, quote},

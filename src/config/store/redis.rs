@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 
-use super::keys::keys;
+use super::{SECRET_MAX, keys::keys};
 use crate::{
     config::{
         error::{Wrong, quote},
@@ -113,7 +113,6 @@ const URLS_MAX: usize = 16;
 const DEFAULT_PORT: u16 = 6379;
 const DEFAULT_PREFIX: &str = "ccgw:";
 const PREFIX_MAX: usize = 64;
-pub(super) const SECRET_MAX: u64 = 4096;
 /// A replica that is cut off hears of it within so long, which is well below the shortest sensible
 /// `store.lease`.
 const HEARTBEAT: Duration = Duration::from_secs(5);

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use super::Row;
 use crate::{
     call::{CallError, Obstacle, Share, Unreadable, Wait},
     reason::{self, Reason},
     retcode::Kind,
+    rpc::row::Row,
 };
 
 const SOON: Duration = Duration::from_secs(1);
@@ -106,17 +106,19 @@ fn http_status(status: u16) -> Row<'static> {
 fn refused(kind: Kind) -> Row<'static> {
     match kind {
         Kind::ParameterRejected => Row::from(&reason::GATEWAY_REJECTED_PARAMETER),
-        Kind::SessionExpired => Row::from(&reason::SESSION_EXPIRED),
-        Kind::AgentNotSignedIn => Row::from(&reason::AGENT_NOT_SIGNED_IN),
+        Kind::SessionExpired | Kind::SessionMoved => Row::from(&reason::SESSION_EXPIRED),
+        Kind::AgentNotSignedIn | Kind::AgentSignedOut => Row::from(&reason::AGENT_NOT_SIGNED_IN),
         Kind::StateRefused => Row::from(&reason::AGENT_STATE_REFUSED),
         Kind::OperationFailed => Row::from(&reason::GATEWAY_OPERATION_FAILED),
         Kind::Switchover => Row::from(&reason::AGENT_SWITCHOVER).after(LATER),
-        Kind::OperationInProgress => Row::from(&reason::OPERATION_IN_PROGRESS),
+        Kind::OperationInProgress | Kind::SignInInProgress => {
+            Row::from(&reason::OPERATION_IN_PROGRESS)
+        }
         Kind::AlreadySignedIn => Row::from(&reason::AGENT_ALREADY_SIGNED_IN),
         Kind::ForceNotAllowed => Row::from(&reason::FORCE_NOT_ALLOWED),
         Kind::PlatformUnavailable => Row::from(&reason::PLATFORM_UNAVAILABLE).after(LATER),
         Kind::CredentialsRejected => Row::from(&reason::CREDENTIALS_REJECTED),
         Kind::AccountLocked => Row::from(&reason::ACCOUNT_LOCKED),
-        Kind::Unlisted => Row::from(&reason::UNLISTED_RETCODE),
+        Kind::PollsDisabled | Kind::Unlisted => Row::from(&reason::UNLISTED_RETCODE),
     }
 }

@@ -1,5 +1,8 @@
+use std::time::Duration;
+
 use proptest::prelude::*;
 use prost::Message as _;
+use tonic::Code;
 use tonic_types::StatusExt as _;
 
 use super::*;
@@ -7,8 +10,9 @@ use crate::{
     call::{
         FieldViolation, Obstacle, Outcome, Share, Stage, StoreTrouble, Unreadable, Untouched, Wait,
     },
-    reason::ALL,
+    reason::{self, ALL, Details, Retry},
     retcode::{LISTED, Override, Retcode},
+    rpc::about::About,
 };
 
 fn about() -> About {

@@ -8,7 +8,7 @@ use hyper::body::Incoming;
 use tokio::time::timeout;
 
 use super::{Answer, HEAD_LIMIT, TEXT};
-use crate::telemetry::LogControl;
+use crate::telemetry::log::LogControl;
 
 /// Far more than anybody types.
 const MAX_FILTER: usize = 1024;

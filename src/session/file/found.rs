@@ -13,9 +13,9 @@ use tracing::{info, warn};
 use super::{
     Slot,
     database::{Content, Database, DatabaseError, Key, Kind, Rest, Seal},
+    replace, rows,
     shelf::{Shelf, Thing},
     volume::Volume,
-    writer,
 };
 use crate::{
     id::{AgentId, TenantId},
@@ -93,7 +93,7 @@ fn see_versions(slots: &[Slot], content: &Content) {
 }
 
 fn fill(volume: &Volume, slots: &[Slot], reading: Reading<'_>) -> Result<Database, DatabaseError> {
-    let (mut database, content) = writer::open_or_set_aside(volume)?;
+    let (mut database, content) = replace::open_or_set_aside(volume)?;
     let mut anew = Anew::of(&content, reading);
     let tally = take_in(slots, content, reading);
     tally.tell(volume.path());
@@ -116,7 +116,7 @@ pub(super) fn open_again(
     reading: Reading<'_>,
     is_unread: bool,
 ) -> Result<Database, DatabaseError> {
-    let (database, content) = writer::open_or_set_aside(volume)?;
+    let (database, content) = replace::open_or_set_aside(volume)?;
     let mut anew = Anew::of(&content, reading);
     let mut tally = Tally::default();
     if is_unread {
@@ -166,23 +166,23 @@ fn write_anew(
     slots: &[Slot],
     reading: Reading<'_>,
 ) -> Result<Database, DatabaseError> {
-    let everything = writer::everything(slots, reading.keyring);
+    let everything = rows::everything(slots, reading.keyring);
     let seal = Seal::of(reading.keyring);
     match anew {
         Anew::New => database.begin(&everything, &seal)?,
         Anew::SetAside { sealed } => {
             drop(database);
-            database = writer::begin_anew(volume, &no_key(sealed))?;
+            database = replace::begin_anew(volume, &no_key(sealed))?;
             database.begin(&everything, &seal)?;
         }
         Anew::InPlace => match database.write(&everything, Rest::Goes) {
             // A check of the file does not find everything that a write does.
             Err(DatabaseError::Broken(_)) => {
-                return writer::replaced(volume, database, &everything, &seal);
+                return replace::replaced(volume, database, &everything, &seal);
             }
             written => written?,
         },
-        Anew::Replaced => return writer::replaced(volume, database, &everything, &seal),
+        Anew::Replaced => return replace::replaced(volume, database, &everything, &seal),
     }
     Ok(database)
 }

@@ -27,7 +27,7 @@ use crate::{
     id::{AgentId, DEFAULT_AGENT_IDS, TenantId},
     keyring::EncryptionKey,
     session::{Cookies, Guid, NewSession, Origin, SessionStore as _},
-    telemetry::captured::Captured,
+    telemetry::log::captured::Captured,
 };
 
 /// A disk that can be made to stand still, and its file.

@@ -7,7 +7,6 @@
 
 use std::{
     collections::HashSet,
-    io,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
@@ -20,11 +19,10 @@ use tracing::{debug, info, warn};
 
 use super::{
     Inner, Slot,
-    database::{Changes, Content, Database, DatabaseError, Key, Kind, Rest, Seal},
-    found, place,
-    volume::Volume,
+    database::{Changes, Database, DatabaseError, Kind, Rest},
+    found, rows,
 };
-use crate::{id::AgentId, keyring::Keyring, session::record::Record};
+use crate::id::AgentId;
 
 /// What has changed: a tenant by its place among the slots, a kind of row, and an agent.
 pub(super) type Item = (usize, Kind, AgentId);
@@ -100,93 +98,6 @@ async fn turn(inner: &Arc<Inner>, database: Option<Database>, cause: Cause) -> O
             None
         }
     }
-}
-
-/// Opens the file; one that is of no use is set aside for a new one.
-pub(super) fn open_or_set_aside(volume: &Volume) -> Result<(Database, Content), DatabaseError> {
-    match Database::open(volume) {
-        Err(DatabaseError::Broken(problem)) => {
-            Ok((begin_anew(volume, &problem)?, Content::default()))
-        }
-        opened => opened,
-    }
-}
-
-/// Sets the file aside for a new one.
-pub(super) fn begin_anew(volume: &Volume, problem: &str) -> Result<Database, DatabaseError> {
-    let path = volume.path();
-    let aside = place::set_aside(path).map_err(|error| {
-        DatabaseError::Broken(format!("{problem}, and it cannot be set aside: {error}"))
-    })?;
-    let (file, aside) = (path.display(), aside.display());
-    warn!(%file, %aside, problem, "the file of store.file was set aside for a new one, in which goes on what is known");
-    Database::open(volume).map(|(database, _)| database)
-}
-
-/// A new file with this and nothing else, in the place of the open one.
-///
-/// redb leaves what it has replaced in the file until it needs the room. What was not encrypted, or
-/// was under another key, must not stay there.
-pub(super) fn replaced(
-    volume: &Volume,
-    old: Database,
-    everything: &Changes,
-    seal: &Seal,
-) -> Result<Database, DatabaseError> {
-    match succeeded(volume, everything, seal) {
-        Ok(new) => {
-            // Locked until now, so that no other process took it meanwhile.
-            drop(old);
-            Ok(new)
-        }
-        Err(DatabaseError::Io(error)) if is_denied(&error) => {
-            warn!(file = %volume.path().display(), %error, "the file of store.file cannot be replaced by a new one in its folder; it is changed where it is, and parts of what was in it may stay in it until a start can replace it; let the bridge write to that folder");
-            old.seal_anew(everything)?;
-            Ok(old)
-        }
-        Err(error) => Err(error),
-    }
-}
-
-fn succeeded(
-    volume: &Volume,
-    everything: &Changes,
-    seal: &Seal,
-) -> Result<Database, DatabaseError> {
-    let path = volume.path();
-    place::remove_successor(path)?;
-    let made = successor(volume, everything, seal);
-    if made.is_err()
-        && let Err(error) = place::remove_successor(path)
-    {
-        // Half a file takes room that a full disk does not have.
-        warn!(file = %path.display(), %error, "a new file for store.file could not be made, and what there is of it (its name ends in .new) cannot be removed");
-    }
-    made
-}
-
-/// Once the new file has the name of the old one there is no way back: the old one is then out of
-/// reach, and what would be written to it would be lost.
-fn successor(
-    volume: &Volume,
-    everything: &Changes,
-    seal: &Seal,
-) -> Result<Database, DatabaseError> {
-    let path = volume.path();
-    let (new, _) = Database::open(&volume.with(place::successor(path)?))?;
-    new.begin(everything, seal)?;
-    let folder = place::succeed(path)?;
-    if let Err(error) = volume.sync_folder(&folder) {
-        warn!(file = %path.display(), %error, "the folder of store.file cannot be opened and written through to the disk: should the machine lose its power soon, the file may be the one that was replaced just now");
-    }
-    Ok(new)
-}
-
-/// Whether the folder, or what the file is on, lets no file take the place of another one.
-fn is_denied(error: &io::Error) -> bool {
-    use io::ErrorKind::{CrossesDevices, PermissionDenied, ReadOnlyFilesystem, ResourceBusy};
-
-    [CrossesDevices, PermissionDenied, ReadOnlyFilesystem, ResourceBusy].contains(&error.kind())
 }
 
 impl Inner {
@@ -303,7 +214,7 @@ impl Inner {
     }
 
     fn everything(&self) -> Changes {
-        everything(&self.slots, self.keyring.as_deref())
+        rows::everything(&self.slots, self.keyring.as_deref())
     }
 
     pub(super) fn measure(&self) {
@@ -352,54 +263,5 @@ impl Inner {
             progress.down = Some(problem.into());
         });
         was_up
-    }
-}
-
-/// All rows that there should be.
-pub(super) fn everything(slots: &[Slot], keyring: Option<&Keyring>) -> Changes {
-    let mut changes = Changes::default();
-    for slot in slots {
-        let sessions = slot.local.agents().into_iter().map(|agent| (Kind::Session, agent));
-        let others = slot.shelf.all().into_iter();
-        let others = others.map(|(drawer, agent)| (Kind::Drawer(drawer), agent));
-        for (kind, agent) in sessions.chain(others) {
-            let row = slot.row(kind, agent, keyring);
-            changes.rows.extend(row.map(|row| (slot.key(kind, agent), Some(row))));
-        }
-        changes.versions.push(slot.version());
-    }
-    changes
-}
-
-impl Slot {
-    /// What is to be stored; `None`: nothing.
-    fn row(&self, kind: Kind, agent: AgentId, keyring: Option<&Keyring>) -> Option<Vec<u8>> {
-        if let Kind::Drawer(drawer) = kind {
-            return self.shelf.row(drawer, agent);
-        }
-        let entry = self.local.entry(agent).filter(|entry| entry.live().is_some())?;
-        match Record::of(&self.tenant, agent, &entry, keyring) {
-            Ok(record) => Some(record.encode()),
-            Err(error) => {
-                warn!(ccgw.tenant.id = %self.tenant, ccgw.agent.id = %agent, %error, "a session cannot be stored");
-                None
-            }
-        }
-    }
-
-    fn key(&self, kind: Kind, agent: AgentId) -> Key {
-        let (tenant, kind) = (self.tenant.to_string(), kind.name().to_owned());
-        Key { tenant, kind, agent: agent.get() }
-    }
-
-    fn version(&self) -> (String, u64) {
-        (self.tenant.to_string(), self.local.last_version())
-    }
-}
-
-impl Key {
-    /// The agent, if there can be one of this number.
-    pub(super) fn agent(&self) -> Option<AgentId> {
-        AgentId::parse(&self.agent.to_string(), &crate::id::AGENT_IDS_ANY).ok()
     }
 }

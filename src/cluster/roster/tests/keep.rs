@@ -8,7 +8,7 @@ use super::world::{LEASE, Running, agents, kill, new_world, open, start_with, wo
 use crate::{
     cluster::{LEASES_AT_ONCE, LeaseRequest, ReplicaId},
     config::WhenAway,
-    telemetry::captured::Captured,
+    telemetry::log::captured::Captured,
     tenant::{Claimed, LeaseCounts, Polls as _},
 };
 

@@ -1,6 +1,6 @@
 use std::time::{Duration, SystemTime};
 
-use crate::metrics::Counts;
+use crate::tenant::Counts;
 
 /// How long it is since then, in its largest unit or two.
 pub(super) fn age(now: SystemTime, then: SystemTime) -> String {

@@ -6,7 +6,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use super::{Method, seconds};
+use super::{Code, Method, seconds};
 
 /// What is known of the calls of gRPC, with the labels and names that dashboards for gRPC expect.
 #[derive(Debug)]
@@ -43,29 +43,8 @@ struct CodeLabels {
     grpc_code: &'static str,
 }
 
-/// As dashboards for gRPC spell them, by number.
-pub(super) const CODES: [&str; 17] = [
-    "OK",
-    "Canceled",
-    "Unknown",
-    "InvalidArgument",
-    "DeadlineExceeded",
-    "NotFound",
-    "AlreadyExists",
-    "PermissionDenied",
-    "ResourceExhausted",
-    "FailedPrecondition",
-    "Aborted",
-    "OutOfRange",
-    "Unimplemented",
-    "Internal",
-    "Unavailable",
-    "DataLoss",
-    "Unauthenticated",
-];
-
 impl Calls {
-    pub(super) fn new(methods: &[Method], registry: &mut Registry) -> Self {
+    pub(super) fn new(methods: &[Method], codes: &'static [Code], registry: &mut Registry) -> Self {
         let started = Family::<MethodLabels, Counter>::default();
         let open = Family::<MethodLabels, Gauge>::default();
         let handled = Family::<CodeLabels, Counter>::default();
@@ -83,16 +62,16 @@ impl Calls {
                 grpc_service: service.clone(),
                 grpc_method: name.clone(),
             };
-            let code = |grpc_code: &&'static str| CodeLabels {
+            let code = |code: &Code| CodeLabels {
                 grpc_type: labels.grpc_type,
                 grpc_service: service.clone(),
                 grpc_method: name.clone(),
-                grpc_code,
+                grpc_code: code.name,
             };
             let metrics = CallMetrics {
                 started: started.get_or_create(&labels).clone(),
                 open: open.get_or_create(&labels).clone(),
-                handled: CODES.iter().map(|c| handled.get_or_create(&code(c)).clone()).collect(),
+                handled: codes.iter().map(|c| handled.get_or_create(&code(c)).clone()).collect(),
                 seconds: took.get_or_create(&labels).clone(),
                 streams: *streams,
             };

@@ -1,9 +1,9 @@
-use std::{
-    ops::Sub,
-    sync::atomic::{AtomicU64, Ordering},
-};
+use std::ops::Sub;
 
 use serde::Serialize;
+
+use super::Tenant;
+use crate::gateway::RequestCounts;
 
 /// What a tenant has done, in a few numbers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -24,37 +24,19 @@ pub struct Counts {
     pub events: u64,
 }
 
-/// Requests to a tenant's gateway, summed up.
-#[derive(Debug, Default)]
-pub(super) struct Requests {
-    all: AtomicU64,
-    unanswered: AtomicU64,
-    polls: AtomicU64,
-    sign_ins: AtomicU64,
-}
-
-impl Requests {
-    pub(super) fn note(&self, interface: &str, result: &str) {
-        let add = |counter: &AtomicU64| counter.fetch_add(1, Ordering::Relaxed);
-        add(&self.all);
-        if matches!(result, "unreachable" | "no_answer" | "given_up") {
-            add(&self.unanswered);
-        }
-        match interface {
-            "getAgentEvent" => drop(add(&self.polls)),
-            "login" | "forceLogin" => drop(add(&self.sign_ins)),
-            _ => {}
-        }
-    }
-
-    pub(super) fn add_to(&self, counts: Counts) -> Counts {
-        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+impl Tenant {
+    /// What the tenant has done so far.
+    pub fn counts(&self) -> Counts {
+        let (calls, calls_failed) = self.metrics.calls();
+        let RequestCounts { requests, unanswered, polls, sign_ins } = self.gateway.counts();
         Counts {
-            requests: read(&self.all),
-            requests_unanswered: read(&self.unanswered),
-            polls: read(&self.polls),
-            sign_ins: read(&self.sign_ins),
-            ..counts
+            calls,
+            calls_failed,
+            requests,
+            requests_unanswered: unanswered,
+            polls,
+            sign_ins,
+            events: self.metrics.events(),
         }
     }
 }

@@ -10,14 +10,20 @@
 mod export;
 mod headers;
 
-use std::{fmt, sync::Arc, time::SystemTime};
+use std::{
+    fmt,
+    num::NonZeroUsize,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
-use http::HeaderMap;
+use http::{HeaderMap, Uri};
 use opentelemetry::{
     Context, KeyValue, Value,
     trace::{SpanBuilder, Status, TraceContextExt as _, Tracer as _},
 };
 use opentelemetry_sdk::trace::{SdkTracer, SdkTracerProvider};
+use rustls::ClientConfig;
 use tokio::time::Instant;
 
 pub use opentelemetry::trace::{SpanKind, TraceId};
@@ -56,6 +62,39 @@ pub struct Span {
 #[derive(Debug, thiserror::Error)]
 #[error("traces: {0}")]
 pub struct TracerError(String);
+
+/// Where traces go, and of how many calls.
+#[derive(Debug)]
+pub struct Collector {
+    /// It takes OTLP over gRPC; scheme, host and port.
+    pub endpoint: Uri,
+    /// TLS towards it, where the endpoint's scheme is `https`.
+    pub tls: ClientConfig,
+    /// Sent with every export, such as a token.
+    pub headers: HeaderMap,
+    /// Of calls whose caller does not say whether they are to be recorded, the part that is, from
+    /// 0 to 1.
+    pub sample: f64,
+    /// Whether a caller's `traceparent` decides if its call is recorded.
+    pub follow_callers: bool,
+    /// Whether gateways are sent a `traceparent`.
+    pub to_gateway: bool,
+    /// Spans that wait for being exported; more are dropped.
+    pub queue: NonZeroUsize,
+    /// How often they are exported, unless there are many.
+    pub interval: Duration,
+    /// How long an export may take, and a connection to be made.
+    pub timeout: Duration,
+}
+
+// === impl TracerError ===
+
+impl TracerError {
+    /// For this cause, in words.
+    pub fn new(cause: String) -> Self {
+        Self(cause)
+    }
+}
 
 // === impl Tracer ===
 

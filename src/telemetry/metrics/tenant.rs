@@ -1,4 +1,4 @@
-use std::{array, sync::Arc, time::Duration};
+use std::{fmt::Debug, sync::Arc, time::Duration};
 
 use prometheus_client::{
     encoding::EncodeLabelSet,
@@ -6,20 +6,13 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use super::{Counts, calls::CODES, seconds, sign_ins, window::Requests};
-use crate::{
-    call::Share,
-    gateway::{INTERFACES, Pace},
-    id::TenantId,
-    retcode::Kind,
-    session::SessionState,
-};
+use super::{Code, Counters, Label, label::TenantLabels, seconds, set, sign_ins};
 
 /// The families that every tenant has a part of.
 #[derive(Clone, Debug)]
 pub struct Tenants {
-    requests: Family<RequestLabels, Counter>,
-    request_seconds: Family<InterfaceLabels, Histogram>,
+    /// By the number of the code.
+    codes: &'static [Code],
     queue_seconds: Family<TenantLabels, Histogram>,
     session_seconds: Family<TenantLabels, Histogram>,
     renewals: Family<TenantLabels, Counter>,
@@ -31,7 +24,6 @@ pub struct Tenants {
     calls: Family<CodeLabels, Counter>,
     overloaded: Family<ShareLabels, Counter>,
     event_gaps: Family<TenantLabels, Counter>,
-    connections: Family<TenantLabels, Gauge>,
     sessions: Family<StateLabels, Gauge>,
     entered: Family<StateLabels, Counter>,
     places: Family<ShareLabels, Gauge>,
@@ -40,17 +32,26 @@ pub struct Tenants {
     polls_stopped: Family<TenantLabels, Gauge>,
 }
 
-/// What requests come to beside the kinds of refusals.
-const NO_REFUSALS: [&str; 6] =
-    ["ok", "unreachable", "no_answer", "bad_reply", "http_status", "given_up"];
+/// The labels of a tenant's metrics whose values are those of the room that counts.
+pub trait Vocabulary: Debug + 'static {
+    /// A limit that calls can reach.
+    type Share: Label + PartialEq;
+    /// The state of an agent's session.
+    type SessionState: Label;
+    /// What came of waiting for an event.
+    type Confirmation: Label;
+    /// What came of a sign-in that found the agent with another client.
+    type TakeOver: Label + PartialEq;
 
-/// Codes of calls that failed through the fault of a gateway or of the bridge.
-const FAILED: [&str; 5] =
-    ["Unknown", "DeadlineExceeded", "ResourceExhausted", "Internal", "Unavailable"];
+    /// All of them, each of which is counted from the start.
+    const SHARES: &'static [Self::Share];
+    /// All of them, each of which is counted from the start.
+    const TAKE_OVERS: &'static [Self::TakeOver];
+}
 
 /// One tenant's part.
 #[derive(Debug)]
-pub struct TenantMetrics {
+pub struct TenantMetrics<V: Vocabulary> {
     tenant: Arc<str>,
     families: Tenants,
     queue_seconds: Histogram,
@@ -60,32 +61,13 @@ pub struct TenantMetrics {
     events: Counter,
     event_lag: Histogram,
     /// By the number of the code.
+    codes: &'static [Code],
+    /// By the number of the code.
     calls: Vec<Counter>,
-    requests: Requests,
-    /// In the order of [`Share::ALL`].
-    overloaded: Vec<Counter>,
+    overloaded: Counters<V::Share>,
     event_gaps: Counter,
-    connections: Gauge,
     /// Sign-ins that the bridge makes by itself.
-    pub sign_ins: sign_ins::SignIns,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(super) struct TenantLabels {
-    pub(super) tenant: Arc<str>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct InterfaceLabels {
-    tenant: Arc<str>,
-    interface: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct RequestLabels {
-    tenant: Arc<str>,
-    interface: &'static str,
-    result: &'static str,
+    pub sign_ins: sign_ins::SignIns<V::TakeOver>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -113,11 +95,10 @@ struct ConfirmationLabels {
 }
 
 impl Tenants {
-    pub(super) fn new(registry: &mut Registry) -> Self {
+    pub(super) fn new(codes: &'static [Code], registry: &mut Registry) -> Self {
         let histogram = || Family::<TenantLabels, Histogram>::new_with_constructor(seconds);
         let families = Self {
-            requests: Family::default(),
-            request_seconds: Family::new_with_constructor(seconds),
+            codes,
             queue_seconds: histogram(),
             session_seconds: histogram(),
             renewals: Family::default(),
@@ -129,7 +110,6 @@ impl Tenants {
             calls: Family::default(),
             overloaded: Family::default(),
             event_gaps: Family::default(),
-            connections: Family::default(),
             sessions: Family::default(),
             entered: Family::default(),
             places: Family::default(),
@@ -137,24 +117,15 @@ impl Tenants {
             without_lease: Family::default(),
             polls_stopped: Family::default(),
         };
-        let Self { requests, request_seconds, queue_seconds, session_seconds, .. } = &families;
+        let Self { queue_seconds, session_seconds, .. } = &families;
         let Self { renewals, events, event_lag, confirmations, .. } = &families;
         let Self { sessions, entered, places, places_taken, .. } = &families;
-        let Self { calls, overloaded, event_gaps, connections, .. } = &families;
+        let Self { calls, overloaded, event_gaps, .. } = &families;
         registry.register("ccgw_calls", "Calls with one answer, by tenant and code", calls.clone());
         let help = "Calls refused because a share was used up";
         registry.register("ccgw_calls_over_limit", help, overloaded.clone());
         let help = "How often callers who watch events were told that some are missing";
         registry.register("ccgw_event_gaps", help, event_gaps.clone());
-        let help = "Connections to gateways that are open";
-        registry.register("ccgw_gateway_connections", help, connections.clone());
-        registry.register("ccgw_gateway_requests", "Requests to gateways", requests.clone());
-        registry.register_with_unit(
-            "ccgw_gateway_request_duration",
-            "From the first byte towards a gateway to its whole answer",
-            Unit::Seconds,
-            request_seconds.clone(),
-        );
         registry.register_with_unit(
             "ccgw_queue_wait",
             "From the arrival of a call to its turn and its place among the requests",
@@ -198,57 +169,33 @@ impl Tenants {
     }
 
     /// The part of a tenant of the configuration.
-    pub fn of(&self, tenant: &TenantId) -> TenantMetrics {
-        let tenant: Arc<str> = tenant.as_str().into();
+    pub fn of<V: Vocabulary>(&self, tenant: &str) -> TenantMetrics<V> {
+        let tenant: Arc<str> = tenant.into();
         let labels = TenantLabels { tenant: tenant.clone() };
-        self.prepare_requests(&tenant);
-        let code = |grpc_code: &&'static str| CodeLabels { tenant: tenant.clone(), grpc_code };
-        let share = |share: &Share| ShareLabels { tenant: tenant.clone(), share: share.as_str() };
-        let overloaded = Share::ALL.iter().map(share);
+        let code = |code: &Code| CodeLabels { tenant: tenant.clone(), grpc_code: code.name };
+        let overloaded = |share| {
+            let labels = ShareLabels { tenant: tenant.clone(), share };
+            self.overloaded.get_or_create(&labels).clone()
+        };
         TenantMetrics {
-            requests: Requests::default(),
-            calls: CODES.iter().map(|c| self.calls.get_or_create(&code(c)).clone()).collect(),
-            overloaded: overloaded.map(|s| self.overloaded.get_or_create(&s).clone()).collect(),
+            codes: self.codes,
+            calls: self.codes.iter().map(|c| self.calls.get_or_create(&code(c)).clone()).collect(),
+            overloaded: Counters::new(V::SHARES, overloaded),
             event_gaps: self.event_gaps.get_or_create(&labels).clone(),
-            connections: self.connections.get_or_create(&labels).clone(),
             queue_seconds: self.queue_seconds.get_or_create(&labels).clone(),
             session_seconds: self.session_seconds.get_or_create(&labels).clone(),
             renewals: self.renewals.get_or_create(&labels).clone(),
             unstored: self.unstored.get_or_create(&labels).clone(),
             events: self.events.get_or_create(&labels).clone(),
             event_lag: self.event_lag.get_or_create(&labels).clone(),
-            sign_ins: self.sign_ins.of(&tenant),
+            sign_ins: self.sign_ins.of(&tenant, V::TAKE_OVERS),
             families: self.clone(),
             tenant,
         }
     }
-
-    /// What alerts take the increase of begins at 0: a series that begins at 1 has not increased.
-    fn prepare_requests(&self, tenant: &Arc<str>) {
-        let labels =
-            |interface, result| RequestLabels { tenant: tenant.clone(), interface, result };
-        for interface in INTERFACES {
-            let sign_in = interface.pace == Pace::SignIn;
-            let rejected = [Kind::CredentialsRejected, Kind::AccountLocked].map(Kind::as_str);
-            let rejected = rejected.into_iter().filter(|_| sign_in);
-            for result in NO_REFUSALS.into_iter().chain(rejected) {
-                drop(self.requests.get_or_create(&labels(interface.log_name, result)));
-            }
-        }
-    }
 }
 
-impl TenantMetrics {
-    /// A request was answered, or not, so long after it was begun.
-    pub fn request(&self, interface: &'static str, result: &'static str, took: Duration) {
-        self.requests.note(interface, result);
-        let tenant = self.tenant.clone();
-        let labels = RequestLabels { tenant: tenant.clone(), interface, result };
-        self.families.requests.get_or_create(&labels).inc();
-        let labels = InterfaceLabels { tenant, interface };
-        self.families.request_seconds.get_or_create(&labels).observe(took.as_secs_f64());
-    }
-
+impl<V: Vocabulary> TenantMetrics<V> {
     /// A call that has one answer was given it, with this code.
     pub fn answered(&self, code: i32) {
         let calls = usize::try_from(code).ok().and_then(|code| self.calls.get(code));
@@ -257,34 +204,27 @@ impl TenantMetrics {
         }
     }
 
-    /// What the tenant has done so far.
-    pub fn counts(&self) -> Counts {
-        let of = |code: &&str| FAILED.contains(code);
-        let calls = CODES.iter().zip(&self.calls);
-        self.requests.add_to(Counts {
-            calls: self.calls.iter().map(Counter::get).sum(),
-            calls_failed: calls.filter(|(code, _)| of(code)).map(|(_, count)| count.get()).sum(),
-            events: self.events.get(),
-            ..Counts::default()
-        })
+    /// Calls with one answer so far, and those of them that failed through the fault of a gateway or of
+    /// the bridge.
+    pub fn calls(&self) -> (u64, u64) {
+        let failed = self.codes.iter().zip(&self.calls).filter(|(code, _)| code.is_failure);
+        let failed = failed.map(|(_, count)| count.get()).sum();
+        (self.calls.iter().map(Counter::get).sum(), failed)
+    }
+
+    /// Events that polls have brought so far.
+    pub fn events(&self) -> u64 {
+        self.events.get()
     }
 
     /// A call was refused because a share is used up.
-    pub fn overloaded(&self, share: Share) {
-        let counters = Share::ALL.iter().zip(&self.overloaded);
-        if let Some((_, counter)) = counters.into_iter().find(|(known, _)| **known == share) {
-            counter.inc();
-        }
+    pub fn overloaded(&self, share: V::Share) {
+        self.overloaded.inc(share);
     }
 
     /// A caller who watches events was told that some are missing.
     pub fn event_gap(&self) {
         self.event_gaps.inc();
-    }
-
-    /// The connections to the tenant's gateway that are open.
-    pub fn connections(&self) -> &Gauge {
-        &self.connections
     }
 
     /// A call has its turn and its place.
@@ -315,18 +255,16 @@ impl TenantMetrics {
         }
     }
 
-    /// How often sessions have entered each state, in the order of [`SessionState::ALL`].
-    pub fn states_entered(&self) -> [Counter; SessionState::ALL.len()] {
-        let mut states = SessionState::ALL.into_iter().map(SessionState::as_str);
-        array::from_fn(|_| {
-            let state = states.next().unwrap_or_default();
-            let labels = StateLabels { tenant: self.tenant.clone(), state };
+    /// How often sessions have entered each of these states.
+    pub fn states_entered<const N: usize>(&self, states: [V::SessionState; N]) -> [Counter; N] {
+        states.map(|state| {
+            let labels = StateLabels { tenant: self.tenant.clone(), state: state.as_str() };
             self.families.entered.get_or_create(&labels).clone()
         })
     }
 
     /// So many sessions are in a state.
-    pub fn set_sessions(&self, state: SessionState, count: usize) {
+    pub fn set_sessions(&self, state: V::SessionState, count: usize) {
         let labels = StateLabels { tenant: self.tenant.clone(), state: state.as_str() };
         set(&self.families.sessions.get_or_create(&labels), count);
     }
@@ -347,12 +285,8 @@ impl TenantMetrics {
     }
 
     /// The wait for a confirmation has ended.
-    pub fn confirmation(&self, result: &'static str) {
-        let labels = ConfirmationLabels { tenant: self.tenant.clone(), result };
+    pub fn confirmation(&self, result: V::Confirmation) {
+        let labels = ConfirmationLabels { tenant: self.tenant.clone(), result: result.as_str() };
         self.families.confirmations.get_or_create(&labels).inc();
     }
-}
-
-pub(super) fn set(gauge: &Gauge, value: usize) {
-    gauge.set(value.try_into().unwrap_or(i64::MAX));
 }

@@ -32,8 +32,8 @@ use tonic::{
 };
 use tracing::{info, warn};
 
-use super::{Active, Tracer, TracerError};
-use crate::{config::Traces, metrics::SpanMetrics, tls, version};
+use super::{Active, Collector, Tracer, TracerError};
+use crate::{telemetry::metrics::SpanMetrics, version};
 
 /// Spans that have ended and are not dealt with yet.
 #[derive(Debug)]
@@ -66,33 +66,33 @@ impl Tracer {
     ///
     /// # Errors
     ///
-    /// [`TracerError`] if TLS cannot be set up, or the environment's `OTEL_` variables are wrong.
-    pub fn new(traces: &Traces, metrics: SpanMetrics) -> Result<Self, TracerError> {
+    /// [`TracerError`] if the environment's `OTEL_` variables are wrong.
+    pub fn new(collector: &Collector, metrics: SpanMetrics) -> Result<Self, TracerError> {
         let exporter = OtlpExporter::builder()
             .with_tonic()
-            .with_channel(channel(traces).map_err(TracerError)?)
-            .with_interceptor(own_headers(traces.headers.clone()))
-            .with_timeout(traces.timeout)
+            .with_channel(channel(collector))
+            .with_interceptor(own_headers(collector.headers.clone()))
+            .with_timeout(collector.timeout)
             .build()
             .map_err(|error| TracerError(error.to_string()))?;
-        let limit = traces.queue.get();
+        let limit = collector.queue.get();
         let (spans, failing) = (AtomicUsize::default(), AtomicBool::default());
         let waiting = Arc::new(Waiting { spans, limit, failing, metrics });
         let batches = BatchConfigBuilder::default()
             .with_max_queue_size(limit)
-            .with_scheduled_delay(traces.interval)
+            .with_scheduled_delay(collector.interval)
             .build();
         let counted = Counted { waiting: waiting.clone(), inner: exporter };
         let inner = BatchSpanProcessor::builder(counted).with_batch_config(batches).build();
         let provider = SdkTracerProvider::builder()
-            .with_sampler(sampler(traces))
+            .with_sampler(sampler(collector))
             .with_resource(resource())
             .with_span_processor(Bounded { waiting, inner })
             .build();
         Ok(Self(Some(Arc::new(Active {
             tracer: provider.tracer(SERVICE),
             provider,
-            to_gateway: traces.to_gateway,
+            to_gateway: collector.to_gateway,
         }))))
     }
 
@@ -114,19 +114,19 @@ impl Drop for Active {
     }
 }
 
-fn channel(traces: &Traces) -> Result<Channel, String> {
+fn channel(collector: &Collector) -> Channel {
     let mut tcp = HttpConnector::new();
     tcp.enforce_http(false);
     tcp.set_nodelay(true);
     let connector = HttpsConnectorBuilder::new()
-        .with_tls_config(tls::client_config(&traces.tls)?)
+        .with_tls_config(collector.tls.clone())
         .https_or_http()
         .enable_http2()
         .wrap_connector(tcp);
-    let endpoint = Endpoint::from(traces.endpoint.clone())
-        .connect_timeout(traces.timeout)
-        .timeout(traces.timeout);
-    Ok(endpoint.connect_with_connector_lazy(connector))
+    let endpoint = Endpoint::from(collector.endpoint.clone())
+        .connect_timeout(collector.timeout)
+        .timeout(collector.timeout);
+    endpoint.connect_with_connector_lazy(connector)
 }
 
 /// Puts the configured headers into an export. Those of `OTEL_EXPORTER_OTLP_HEADERS` are there already,
@@ -142,9 +142,9 @@ fn own_headers(
     }
 }
 
-fn sampler(traces: &Traces) -> Sampler {
-    let ratio = Sampler::TraceIdRatioBased(traces.sample);
-    if traces.follow_callers { Sampler::ParentBased(Box::new(ratio)) } else { ratio }
+fn sampler(collector: &Collector) -> Sampler {
+    let ratio = Sampler::TraceIdRatioBased(collector.sample);
+    if collector.follow_callers { Sampler::ParentBased(Box::new(ratio)) } else { ratio }
 }
 
 /// Who sends the spans. What `OTEL_RESOURCE_ATTRIBUTES` and `OTEL_SERVICE_NAME` say goes first.

@@ -1,5 +1,4 @@
-use super::Deadline;
-use crate::trace::Trace;
+use crate::{call::Deadline, telemetry::trace::Trace};
 
 /// What goes with a call on its way.
 #[derive(Clone, Debug)]

@@ -220,7 +220,7 @@ mod tests {
     use tracing_appender::non_blocking::NonBlockingBuilder;
 
     use super::*;
-    use crate::telemetry::lines::Lines;
+    use crate::telemetry::log::lines::Lines;
 
     /// Takes a line when it is told to.
     struct Stalled(mpsc::Receiver<()>);

@@ -4,20 +4,21 @@ use std::{fmt::Write as _, time::SystemTime};
 
 use aws_lc_rs::digest::{SHA256, digest};
 
-use super::plain;
-
 /// A certificate, for people. It proves nothing: only TLS verifies one.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Certificate {
+pub(crate) struct Certificate {
     /// The common name of whom it is for, else the organisation.
-    pub(super) subject: String,
+    pub(crate) subject: String,
     /// The same of who signed it.
-    pub(super) issuer: String,
+    pub(crate) issuer: String,
     /// Whether both are the same.
-    pub(super) self_signed: bool,
+    pub(crate) self_signed: bool,
     /// When it ends.
-    pub(super) not_after: Option<SystemTime>,
+    pub(crate) not_after: Option<SystemTime>,
 }
+
+/// Longer names are cut, in characters.
+const NAME_MAX: usize = 200;
 
 const SEQUENCE: u8 = 0x30;
 const SET: u8 = 0x31;
@@ -30,7 +31,7 @@ const VERSION: u8 = 0xa0;
 const NAMES: [&[u8]; 2] = [&[0x55, 0x04, 0x03], &[0x55, 0x04, 0x0a]];
 
 /// As `tls.pinned_sha256` takes it.
-pub(super) fn fingerprint(der: &[u8]) -> String {
+pub(crate) fn fingerprint(der: &[u8]) -> String {
     digest(&SHA256, der).as_ref().iter().fold(String::new(), |mut text, byte| {
         // Writing to a String cannot fail.
         let _written = write!(text, "{byte:02x}");
@@ -45,7 +46,7 @@ pub(crate) fn not_after(der: &[u8]) -> Option<SystemTime> {
 
 impl Certificate {
     /// `None` for what is no certificate.
-    pub(super) fn read(der: &[u8]) -> Option<Self> {
+    pub(crate) fn read(der: &[u8]) -> Option<Self> {
         let mut outer = Der(Der(der).expect(SEQUENCE)?);
         let mut fields = Der(outer.expect(SEQUENCE)?);
         let (mut tag, _version_or_serial) = fields.next()?;
@@ -71,7 +72,12 @@ impl Certificate {
 /// A name is a sequence of sets of pairs: what it is, and its text.
 fn name(rdns: &[u8]) -> String {
     let found = NAMES.iter().find_map(|wanted| attribute(rdns, wanted));
-    found.map_or_else(|| "nobody".to_owned(), |text| plain(&String::from_utf8_lossy(text)))
+    found.map_or_else(|| "nobody".to_owned(), |text| shown(&String::from_utf8_lossy(text)))
+}
+
+/// Whoever made the certificate chose the text.
+fn shown(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(NAME_MAX).collect()
 }
 
 fn attribute<'a>(rdns: &'a [u8], wanted: &[u8]) -> Option<&'a [u8]> {

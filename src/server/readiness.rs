@@ -16,7 +16,7 @@ use crate::{
 
 /// Whether calls should be sent here.
 #[derive(Debug)]
-pub(in crate::server) struct Readiness {
+pub(super) struct Readiness {
     state: AtomicU8,
     tenants: Tenants,
     /// Calls are welcome without what outlives the process too.
@@ -58,7 +58,7 @@ fn sign_ins(tenant: &Tenant) -> String {
 
 impl Readiness {
     /// Not ready yet, with what a careful operator would want to hear of the configuration.
-    pub(in crate::server) fn new(
+    pub(super) fn new(
         tenants: Tenants,
         warnings: &[String],
         stores: Stores,
@@ -68,16 +68,16 @@ impl Readiness {
         Self { state, tenants, stores, entrance, warnings }
     }
 
-    pub(in crate::server) fn set_ready(&self) {
+    pub(super) fn set_ready(&self) {
         self.state.store(READY, Ordering::Release);
     }
 
-    pub(in crate::server) fn set_draining(&self) {
+    pub(super) fn set_draining(&self) {
         self.state.store(DRAINING, Ordering::Release);
     }
 
     /// `starting`, `ready` or `draining`.
-    pub(in crate::server) fn state(&self) -> &'static str {
+    pub(super) fn state(&self) -> &'static str {
         match self.state.load(Ordering::Acquire) {
             READY => "ready",
             DRAINING => "draining",
@@ -86,7 +86,7 @@ impl Readiness {
     }
 
     /// What is unsafe in the configuration.
-    pub(in crate::server) fn warnings(&self) -> impl Iterator<Item = &str> {
+    pub(super) fn warnings(&self) -> impl Iterator<Item = &str> {
         self.warnings.lines()
     }
 

@@ -9,7 +9,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use super::tenant::set;
+use super::set;
 
 /// What is known of the process as a whole; all of it is looked up when somebody asks.
 #[derive(Debug)]

@@ -11,7 +11,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use super::tenant::{TenantLabels, set};
+use super::{Counters, Label, label::TenantLabels, set};
 
 /// The families.
 #[derive(Clone, Debug, Default)]
@@ -22,13 +22,12 @@ pub(super) struct Families {
     given_up: Family<TenantLabels, Gauge>,
 }
 
-/// One tenant's part.
+/// One tenant's part. `T` is what came of a sign-in that found the agent with another client.
 #[derive(Debug)]
-pub struct SignIns {
+pub struct SignIns<T> {
     queued: Gauge,
     oldest: Seconds,
-    taken_back: Counter,
-    refused: Counter,
+    take_overs: Counters<T>,
     given_up: Gauge,
 }
 
@@ -38,15 +37,6 @@ type Seconds = Gauge<f64, AtomicU64>;
 struct ResultLabels {
     tenant: Arc<str>,
     result: &'static str,
-}
-
-/// What came of a sign-in that found the agent with another client.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TakeOver {
-    /// The bridge has the agent.
-    TakenBack,
-    /// The other client keeps it.
-    Refused,
 }
 
 impl Families {
@@ -66,29 +56,29 @@ impl Families {
         registry.register("ccgw_agents_given_up", help, self.given_up.clone());
     }
 
-    pub(super) fn of(&self, tenant: &Arc<str>) -> SignIns {
+    pub(super) fn of<T: Label + PartialEq>(
+        &self,
+        tenant: &Arc<str>,
+        take_overs: &[T],
+    ) -> SignIns<T> {
         let labels = TenantLabels { tenant: tenant.clone() };
-        let take_overs = |result| {
+        let take_over = |result| {
             let labels = ResultLabels { tenant: tenant.clone(), result };
             self.take_overs.get_or_create(&labels).clone()
         };
         SignIns {
             queued: self.queued.get_or_create(&labels).clone(),
             oldest: self.oldest.get_or_create(&labels).clone(),
-            taken_back: take_overs("taken_back"),
-            refused: take_overs("refused"),
+            take_overs: Counters::new(take_overs, take_over),
             given_up: self.given_up.get_or_create(&labels).clone(),
         }
     }
 }
 
-impl SignIns {
+impl<T: Label + PartialEq> SignIns<T> {
     /// A sign-in found the agent with another client.
-    pub fn take_over(&self, result: TakeOver) {
-        match result {
-            TakeOver::TakenBack => self.taken_back.inc(),
-            TakeOver::Refused => self.refused.inc(),
-        };
+    pub fn take_over(&self, result: T) {
+        self.take_overs.inc(result);
     }
 
     /// So many agents wait, the first of them for so long.

@@ -1,0 +1,94 @@
+use std::fmt;
+
+use bytes::Bytes;
+use http::{
+    HeaderValue, Uri,
+    uri::{Authority, InvalidUri, PathAndQuery},
+};
+
+use super::{Command, Interface};
+use crate::id::AgentId;
+
+/// One address of a gateway, as requests to it name it.
+#[derive(Debug)]
+pub(super) struct Address {
+    uri: Uri,
+    host: HeaderValue,
+    /// The path before the interfaces' own, such as `/agentgateway/resource`.
+    prefix: String,
+}
+
+impl Address {
+    /// `None` for a URL without a host, which the configuration does not let through.
+    pub(super) fn new(base_url: &Uri) -> Option<Self> {
+        let host = base_url.authority().map(Authority::as_str)?;
+        Some(Self {
+            host: HeaderValue::from_str(host).ok()?,
+            prefix: base_url.path().trim_end_matches('/').to_owned(),
+            uri: base_url.clone(),
+        })
+    }
+
+    /// Where to connect to.
+    pub(super) fn uri(&self) -> &Uri {
+        &self.uri
+    }
+
+    /// The value of the `Host` header.
+    pub(super) fn host(&self) -> &HeaderValue {
+        &self.host
+    }
+
+    /// The target of a request.
+    pub(super) fn target(
+        &self,
+        command: &Command,
+        agent: AgentId,
+    ) -> Result<PathAndQuery, InvalidUri> {
+        let (prefix, arguments) = (&self.prefix, &command.arguments);
+        let Interface { family, tail, .. } = command.interface;
+        let target = format!("{prefix}/{family}/{agent}{tail}{arguments}");
+        PathAndQuery::from_maybe_shared(Bytes::from(target))
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.host.to_str().unwrap_or_default())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        gateway::{FORCE_SIGN_OUT, POLL, SIGN_IN, say_busy},
+        id::DEFAULT_AGENT_IDS,
+    };
+
+    #[track_caller]
+    fn check(base_url: &'static str, command: &Command, expected: &str) {
+        let address = Address::new(&Uri::from_static(base_url)).unwrap();
+        let agent = AgentId::parse("1001", &DEFAULT_AGENT_IDS).unwrap();
+        assert_eq!(address.target(command, agent).unwrap(), expected);
+    }
+
+    #[test]
+    fn targets_are_as_the_gateway_documents_them() {
+        const BASE: &str = "https://ccg:8043/agentgateway/resource";
+        let agent = "/agentgateway/resource/onlineagent/1001";
+        check(BASE, &Command::plain(&SIGN_IN), agent);
+        check(BASE, &Command::plain(&FORCE_SIGN_OUT), &format!("{agent}/forcelogout"));
+        for (reason, prolong, query) in [
+            (None, None, ""),
+            (Some(200), None, "?reason=200"),
+            (Some(0), None, "?reason=0"),
+            (None, Some(false), "?prolong=false"),
+            (Some(250), Some(true), "?reason=250&prolong=true"),
+        ] {
+            check(BASE, &say_busy(reason, prolong), &format!("{agent}/saybusy{query}"));
+        }
+        check(BASE, &Command::plain(&POLL), "/agentgateway/resource/agentevent/1001");
+        check("http://127.0.0.1/", &say_busy(None, None), "/onlineagent/1001/saybusy");
+    }
+}

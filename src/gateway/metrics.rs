@@ -1,0 +1,93 @@
+//! What is counted of the requests to one tenant's gateway.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::{Exchanged, INTERFACES, Interface, Pace};
+use crate::{
+    id::TenantId,
+    retcode::Kind,
+    telemetry::metrics::{self, Label, Requests},
+};
+
+/// One tenant's part of the metrics of requests.
+pub(super) type RequestMetrics = metrics::RequestMetrics<&'static Interface, Exchanged>;
+
+/// Results of any request that are told of before there are any.
+const RESULTS: [Exchanged; 6] = [
+    Exchanged::Accepted,
+    Exchanged::Unreachable,
+    Exchanged::NoAnswer,
+    Exchanged::BadReply,
+    Exchanged::HttpStatus,
+    Exchanged::GivenUp,
+];
+/// The same of sign-ins.
+const REJECTIONS: [Exchanged; 2] =
+    [Exchanged::Refused(Kind::CredentialsRejected), Exchanged::Refused(Kind::AccountLocked)];
+
+pub(super) fn of(requests: &Requests, tenant: &TenantId) -> RequestMetrics {
+    let from_the_start = INTERFACES.into_iter().flat_map(|interface| {
+        let rejections = REJECTIONS.into_iter().filter(|_| interface.pace == Pace::SignIn);
+        RESULTS.into_iter().chain(rejections).map(move |result| (interface, result))
+    });
+    requests.of(tenant.as_str(), from_the_start)
+}
+
+impl Label for &'static Interface {
+    fn as_str(self) -> &'static str {
+        self.log_name
+    }
+}
+
+impl Label for Exchanged {
+    fn as_str(self) -> &'static str {
+        self.as_str()
+    }
+}
+
+/// Requests to a tenant's gateway, summed up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RequestCounts {
+    /// All of them, polls too.
+    pub requests: u64,
+    /// Of these, the ones that were not answered.
+    pub unanswered: u64,
+    /// Of all, the polls.
+    pub polls: u64,
+    /// Of all, the sign-ins.
+    pub sign_ins: u64,
+}
+
+/// What makes the sums.
+#[derive(Debug, Default)]
+pub(super) struct Sums {
+    requests: AtomicU64,
+    unanswered: AtomicU64,
+    polls: AtomicU64,
+    sign_ins: AtomicU64,
+}
+
+impl Sums {
+    pub(super) fn note(&self, interface: &Interface, result: Exchanged) {
+        let add = |counter: &AtomicU64| counter.fetch_add(1, Ordering::Relaxed);
+        add(&self.requests);
+        if result.is_unanswered() {
+            add(&self.unanswered);
+        }
+        match interface.pace {
+            Pace::Poll => drop(add(&self.polls)),
+            Pace::SignIn => drop(add(&self.sign_ins)),
+            Pace::Request => {}
+        }
+    }
+
+    pub(super) fn counts(&self) -> RequestCounts {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        RequestCounts {
+            requests: read(&self.requests),
+            unanswered: read(&self.unanswered),
+            polls: read(&self.polls),
+            sign_ins: read(&self.sign_ins),
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! One process knows nothing of others: a test holds the rooms to it.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// What may name what replicas share: the room itself, the configuration, and where one is made of the
+/// other.
+const MAY_NAME_IT: [&str; 6] =
+    ["cluster.rs", "cluster/", "config.rs", "config/", "lib.rs", "server/stores.rs"];
+/// Where it is left out of a build.
+const LEAVE_IT_OUT: [&str; 2] = ["lib.rs", "server/stores.rs"];
+
+/// Every source file but this one, with its path from `src/`.
+fn sources() -> Vec<(String, String)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let (mut folders, mut sources) = (vec![root.clone()], Vec::new());
+    while let Some(folder) = folders.pop() {
+        let entries = fs::read_dir(folder).expect("a folder");
+        let paths: Vec<PathBuf> = entries.map(|entry| entry.expect("an entry").path()).collect();
+        for path in paths {
+            let name = path.strip_prefix(&root).expect("within").display().to_string();
+            if path.is_dir() {
+                folders.push(path);
+            } else if !name.starts_with("rooms") {
+                sources.push((name, fs::read_to_string(&path).expect("text")));
+            }
+        }
+    }
+    sources
+}
+
+/// Lines of files that say one of these words and are not to, each with its place.
+fn found(words: &[&str], may: &[&str]) -> BTreeSet<String> {
+    let is_free = |name: &str| {
+        may.iter().any(|may| name == *may || (may.ends_with('/') && name.starts_with(may)))
+    };
+    let mut found = BTreeSet::new();
+    for (name, text) in sources().iter().filter(|(name, _)| !is_free(name)) {
+        let says = |line: &&str| words.iter().any(|word| line.contains(word));
+        let lines = text.lines().filter(says).map(str::trim);
+        found.extend(lines.map(|line| format!("{name}: {line}")));
+    }
+    found
+}
+
+#[test]
+fn no_other_room_names_what_replicas_share() {
+    let words = ["cluster", "Cluster", "redis", "Redis"];
+    assert_eq!(found(&words, &MAY_NAME_IT), BTreeSet::new(), "they have traits for it");
+    // The search finds what there is.
+    let everywhere = found(&words, &[]);
+    for name in MAY_NAME_IT {
+        assert!(everywhere.iter().any(|line| line.starts_with(name)), "{name} does not name it");
+    }
+}
+
+#[test]
+fn what_replicas_share_is_left_out_of_a_build_in_one_place() {
+    let features = ["feature = \"cluster\""];
+    assert_eq!(found(&features, &LEAVE_IT_OUT), BTreeSet::new());
+    let lines = found(&features, &[]);
+    assert!(!lines.is_empty(), "it cannot be left out");
+}

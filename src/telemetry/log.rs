@@ -1,0 +1,84 @@
+//! What the process says of itself: logs, to standard error.
+//!
+//! Fields have the same names everywhere, and the bridge's own begin with `ccgw.`; docs/running/telemetry.md
+//! lists them. Guids, passwords and keys are in none of them; their types do not print.
+
+#[cfg(test)]
+pub(crate) mod captured;
+mod control;
+mod lines;
+
+use std::io::{IsTerminal as _, stderr};
+
+use tracing_appender::non_blocking::{NonBlocking, WorkerGuard};
+use tracing_subscriber::{
+    EnvFilter, fmt, layer::SubscriberExt as _, reload, util::SubscriberInitExt as _,
+};
+
+pub use self::control::{FilterError, LogControl, LogView};
+use self::lines::Lines;
+
+/// Why logging did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum TelemetryError {
+    /// The filter cannot be read.
+    #[error("log.filter: {0}")]
+    Filter(#[from] tracing_subscriber::filter::ParseError),
+    /// Somebody else in this process logs already.
+    #[error("logging cannot be started: {0}")]
+    Taken(#[from] tracing_subscriber::util::TryInitError),
+}
+
+/// The shape of a log line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// Human where standard error is a terminal, JSON elsewhere.
+    Auto,
+    /// For people.
+    Human,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Writes out what is still queued when it is dropped.
+#[derive(Debug)]
+#[must_use = "lines that are still queued are lost without it"]
+pub struct Logging {
+    _writer: WorkerGuard,
+    control: LogControl,
+}
+
+impl Logging {
+    /// Changes what is logged, as long as this lives.
+    pub fn control(&self) -> &LogControl {
+        &self.control
+    }
+}
+
+/// Starts logging for the whole process, by these filter directives. Lines are queued for a thread that writes them: whoever
+/// reads them slowly, or not at all, loses lines and never stops a call.
+///
+/// # Errors
+///
+/// [`TelemetryError`] for a filter that cannot be read, or if this was called before.
+pub fn start(directives: &str, format: Format) -> Result<Logging, TelemetryError> {
+    let filter = EnvFilter::builder().parse(directives)?;
+    let terminal = stderr().is_terminal();
+    let json = match format {
+        Format::Auto => !terminal,
+        Format::Human => false,
+        Format::Json => true,
+    };
+    let (lines, unwritten) = Lines::to(stderr());
+    let (writer, guard): (NonBlocking, _) = tracing_appender::non_blocking(lines);
+    let (filter, handle) = reload::Layer::new(filter);
+    let control = LogControl::new(handle, directives, writer.error_counter(), unwritten);
+    let lines = fmt::layer().with_writer(writer);
+    let registry = tracing_subscriber::registry().with(filter);
+    if json {
+        registry.with(lines.json().flatten_event(true).with_current_span(false)).try_init()?;
+    } else {
+        registry.with(lines.with_ansi(terminal)).try_init()?;
+    }
+    Ok(Logging { _writer: guard, control })
+}

@@ -1,0 +1,31 @@
+use std::{fmt::Debug, sync::Arc};
+
+use prometheus_client::{encoding::EncodeLabelSet, metrics::counter::Counter};
+
+/// A value of a label, of which there are few. The room that counts has the values.
+pub trait Label: Copy + Debug {
+    /// As metrics spell it.
+    fn as_str(self) -> &'static str;
+}
+
+/// A counter for each value of a label, found once.
+#[derive(Clone, Debug)]
+pub struct Counters<L>(Vec<(L, Counter)>);
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct TenantLabels {
+    pub(super) tenant: Arc<str>,
+}
+
+impl<L: Label + PartialEq> Counters<L> {
+    pub(super) fn new(values: &[L], counter: impl Fn(&'static str) -> Counter) -> Self {
+        Self(values.iter().map(|value| (*value, counter(value.as_str()))).collect())
+    }
+
+    /// Counts one more under this value.
+    pub fn inc(&self, value: L) {
+        if let Some((_, counter)) = self.0.iter().find(|(known, _)| *known == value) {
+            counter.inc();
+        }
+    }
+}
