@@ -2,6 +2,8 @@
 
 mod abandoned;
 mod admission;
+mod agents;
+mod announcer;
 mod asking;
 mod calls;
 mod confirm;
@@ -19,24 +21,30 @@ mod share;
 mod shared_sign_ins;
 mod sign_ins;
 mod signing_in;
-mod states;
-mod take_overs;
-mod turns;
 mod underway;
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
-use tokio::{sync::Semaphore, time::timeout_at};
+use tokio::{
+    sync::Semaphore,
+    time::{Instant, timeout_at},
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, warn};
 
 use self::{
-    abandoned::Abandoned, admission::Admission, asking::RepeatBudget, credentials::CredentialBook,
-    keeper::Keepers, replicas::Sharing, sign_ins::SignIns, states::States, take_overs::TakeOvers,
-    turns::Turns,
+    abandoned::Abandoned,
+    admission::Admission,
+    agents::{AgentRecords, Event},
+    announcer::Announcer,
+    asking::RepeatBudget,
+    credentials::CredentialBook,
+    replicas::Sharing,
+    sign_ins::SignIns,
 };
 pub use self::{
     admission::{Hosts, ServerCalls, ServerPlace, Usage},
+    agents::{StateCount, TakenOver},
     confirm::{Confirmation, Unconfirmed},
     directory::Tenants,
     displacing::{Displacing, Place, block},
@@ -44,13 +52,11 @@ pub use self::{
     replicas::{Peers, Replicas},
     shared_sign_ins::{Attempt, Holder, Lock, Moments, SharedSignIns},
     sign_ins::SignInQueue,
-    states::StateCount,
-    take_overs::TakenOver,
 };
 use crate::{
     call::{CallError, Deadline, Obstacle, Share, Stage, StoreTrouble, Wait},
     config,
-    event::{Agents, Events, Moment, Relay, Watch},
+    event::{Agents, Events, Moment, Watch},
     gateway::{AddressView, BuildError, Command, Envelope, Gateway, Reply, SignIn},
     id::{AgentId, TenantId},
     metrics::{self, TenantMetrics},
@@ -67,18 +73,15 @@ pub struct Tenant {
     admission: Admission,
     /// Commands of batches that are under way.
     batches: Arc<Semaphore>,
-    turns: Arc<Turns>,
+    agents: Arc<AgentRecords>,
     credentials: CredentialBook,
     sessions: Arc<dyn SessionStore>,
     gateway: Gateway,
-    keepers: Keepers,
     /// Which agents this process polls.
     polls: Arc<dyn PollOwnership>,
-    states: States,
     metrics: Arc<TenantMetrics>,
     events: Arc<Events>,
-    /// By which other replicas hear of events.
-    relay: Arc<dyn Relay>,
+    announcer: Announcer,
     watches: Arc<Displacing>,
     /// Guids that may be renewed at once for agents whom another process has polled.
     renewals: Semaphore,
@@ -86,7 +89,6 @@ pub struct Tenant {
     sign_ins: Arc<SignIns>,
     /// From which requests are repeated that met another call for their agent.
     repeats: RepeatBudget,
-    take_overs: TakeOvers,
     abandoned: Abandoned,
     work: Work,
 }
@@ -158,30 +160,30 @@ impl Tenant {
         let metrics = Arc::new(common.metrics.of(&id));
         let Sharing { events, relay, polls, sign_ins } =
             Sharing::of(common.replicas, &id, &config, &work);
+        let announcer = Announcer { events: events.clone(), relay };
+        let entered = metrics.states_entered();
+        let agents = Arc::new(AgentRecords::new(id.clone(), &config, announcer.clone(), entered));
         Ok(Self {
             admission: Admission::new(&id, &config, common.calls, common.hosts),
             batches: Arc::new(Semaphore::new(batch_share(&config.limits))),
-            turns: Arc::new(Turns::new(config.limits.agent_queue)),
             credentials: CredentialBook::new(
                 config.credentials.clone(),
                 config.keep.rejected_for,
-                config.limits.sessions,
+                agents.clone(),
                 common.stores.safe(&id),
             ),
             sessions: common.stores.open(&id, config.limits.sessions),
             gateway: Gateway::new(&config, metrics.clone())?,
-            keepers: Keepers::default(),
             sign_ins: Arc::new(SignIns::new(&config, sign_ins)),
             repeats: RepeatBudget::new(config.limits.requests),
-            take_overs: TakeOvers::new(&config.keep),
             abandoned: Abandoned::default(),
             polls,
-            states: States::new(metrics.states_entered()),
             metrics,
             events,
-            relay,
+            announcer,
             renewals: Semaphore::new((config.limits.requests.get() / 4).max(1)),
             watches: Displacing::new(config.events.watches.get()),
+            agents,
             id,
             config,
             work,
@@ -274,7 +276,7 @@ impl Tenant {
             _ => Arc::default(),
         };
         // The owner polls from now on, and two polls at once are refused (000-007).
-        self.keepers.stop(agent);
+        self.note(agent, Event::Registering);
         let ttl = Some(ttl.unwrap_or(self.config.registered_ttl));
         let session = NewSession { guid, origin: Origin::Registered, ttl, cookies };
         let tenant = self.clone();
@@ -282,16 +284,12 @@ impl Tenant {
         let storing = self.work.tasks.spawn(async move {
             let stored = tenant.sessions.put(agent, session).await;
             match &stored {
-                // A sign-in that came meanwhile has a state of its own.
+                // A sign-in that came meanwhile has been told.
                 Ok(session) if !tenant.is_newest(agent, session.version) => {}
-                Ok(_) => {
-                    tenant.enter(agent, SessionState::Registered, "handed in by its owner");
-                }
-                Err(_) => {
-                    tenant.enter(agent, SessionState::Gone, "its owner's Guid was not stored");
-                }
+                Ok(_) => tenant.note(agent, Event::Registered),
+                Err(_) => tenant.note(agent, Event::Unregistered),
             }
-            tenant.take_overs.decided(agent);
+            tenant.agents.decided(agent);
             tenant.sign_ins.settle(agent);
             stored.map_err(|error| CallError::unasked(tenant.store_failed(&error)))
         });
@@ -371,13 +369,28 @@ impl Tenant {
         after: Option<u64>,
     ) -> Result<(Watch, Place), Obstacle> {
         let place = self.watches.enter_fairly(peer).ok_or_else(|| self.watches_used_up())?;
-        self.relay.ready().await;
+        self.announcer.relay.ready().await;
         Ok((self.events.watch(agents, after), place))
     }
 
     /// What a caller hears for whom there is no place to watch events, or no more.
     pub fn watches_used_up(&self) -> Obstacle {
         Obstacle::Overloaded { share: Share::TenantWatches, limit: self.watches.limit() }
+    }
+
+    /// How many of the bridge's own sessions have each status.
+    pub fn session_states(&self) -> Vec<StateCount> {
+        self.agents.status_counts()
+    }
+
+    /// How an agent's session is doing, if the bridge has to do with it.
+    pub fn session_state(&self, agent: AgentId) -> Option<SessionState> {
+        self.agents.status(agent)
+    }
+
+    /// The agents whom another client has taken from the bridge lately.
+    pub fn taken_over(&self) -> Vec<TakenOver> {
+        self.agents.taken_over(Instant::now())
     }
 
     /// How long a sign-in may take at the gateway.

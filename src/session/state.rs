@@ -38,6 +38,11 @@ impl SessionState {
         Self::Registered,
     ];
 
+    /// Its place in [`SessionState::ALL`].
+    pub fn index(self) -> Option<usize> {
+        Self::ALL.iter().position(|known| *known == self)
+    }
+
     /// As logs and the admin port spell it.
     pub fn as_str(self) -> &'static str {
         match self {

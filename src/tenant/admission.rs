@@ -15,7 +15,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::turns::Turn;
+use super::agents::Turn;
 use crate::{
     call::{Obstacle, Share},
     config::{self, Division},

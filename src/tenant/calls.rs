@@ -193,7 +193,7 @@ impl Tenant {
         let queue = trace.child(|| "queue".into(), SpanKind::Internal);
         let sign_in_by = needs_session.then(|| deadline.start_by());
         // The agent's turn comes first: a call that waits for it takes nothing from other agents.
-        let turn = self.waiting(deadline, self.turns.take(agent, sign_in_by)).await;
+        let turn = self.waiting(deadline, self.agents.turn(agent, sign_in_by)).await;
         let turn = untouched.check(turn.flatten())?;
         let request = self.admission.request(self.gateway.current(), wait);
         let request = untouched.check(self.waiting(deadline, request).await.flatten())?;

@@ -1,22 +1,18 @@
-use std::{
-    collections::HashMap,
-    num::NonZeroUsize,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use aws_lc_rs::digest::{SHA256, digest};
-use secrecy::{ExposeSecret as _, SecretString};
+use secrecy::ExposeSecret as _;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
+use super::agents::{AgentRecords, Rejection};
 use crate::{
-    call::{CallError, Obstacle, Refusal},
+    call::{Obstacle, Refusal},
     config::Credentials,
     gateway::SignIn,
     id::AgentId,
     keyring::hex,
-    retcode::{Kind, Retcode},
+    retcode::Retcode,
     session::{Drawer, Safe},
 };
 
@@ -24,31 +20,11 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct CredentialBook {
     configured: Option<Arc<Credentials>>,
-    /// From sign-ins that worked, kept until the agent signs out.
-    held: Mutex<HashMap<AgentId, Arc<SignIn>>>,
-    /// Sign-ins that must not be repeated for a while.
-    rejected: Mutex<HashMap<AgentId, Rejected>>,
+    /// What this replica has learned by itself.
+    agents: Arc<AgentRecords>,
     rejected_for: Duration,
-    capacity: NonZeroUsize,
     /// What other replicas know of; `None`: there are none.
     safe: Option<Safe>,
-}
-
-#[derive(Debug)]
-struct Rejected {
-    password: SecretString,
-    until: Instant,
-    why: Rejection,
-}
-
-/// Why a sign-in must not be repeated for a while.
-#[derive(Clone, Debug)]
-pub(super) enum Rejection {
-    /// The gateway rejected the password, or the platform has locked the account. It locks accounts
-    /// after some wrong passwords.
-    Refused(Refusal),
-    /// The gateway accepted it without a Guid, so that the agent had to be signed out again.
-    WithoutGuid,
 }
 
 /// A rejection as other replicas are told of it, who only have to know the password again.
@@ -71,11 +47,10 @@ impl CredentialBook {
     pub(super) fn new(
         configured: Option<Arc<Credentials>>,
         rejected_for: Duration,
-        capacity: NonZeroUsize,
+        agents: Arc<AgentRecords>,
         safe: Option<Safe>,
     ) -> Self {
-        let (held, rejected) = (Mutex::default(), Mutex::default());
-        Self { configured, held, rejected, rejected_for, capacity, safe }
+        Self { configured, agents, rejected_for, safe }
     }
 
     /// The sign-in that worked last, else the configured one, else one that another replica has
@@ -94,8 +69,7 @@ impl CredentialBook {
 
     /// The sign-in that worked last, else the configured one.
     pub(super) fn sign_in(&self, agent: AgentId) -> Option<Arc<SignIn>> {
-        let held = self.held().get(&agent).cloned();
-        held.or_else(|| self.configured(agent).map(Arc::new))
+        self.agents.held(agent).or_else(|| self.configured(agent).map(Arc::new))
     }
 
     pub(super) fn configured(&self, agent: AgentId) -> Option<SignIn> {
@@ -107,21 +81,13 @@ impl CredentialBook {
     /// Keeps what a sign-in has worked with, and shares it if the other replicas do not have it
     /// anyway.
     pub(super) async fn hold(&self, agent: AgentId, sign_in: Arc<SignIn>) {
-        self.hold_here(agent, sign_in.clone());
+        self.agents.hold(agent, sign_in.clone());
         let configured = self.configured(agent);
         if configured.is_some_and(|configured| has_same_password(&configured, &sign_in)) {
             return;
         }
         if let Some(safe) = self.safe.as_ref().filter(|safe| safe.has_credentials()) {
             safe.put(Drawer::Credentials, agent, &sign_in.to_plain(), SHARED_FOR).await;
-        }
-    }
-
-    fn hold_here(&self, agent: AgentId, sign_in: Arc<SignIn>) {
-        self.rejected().remove(&agent);
-        let mut held = self.held();
-        if held.len() < self.capacity.get() || held.contains_key(&agent) {
-            held.insert(agent, sign_in);
         }
     }
 
@@ -134,14 +100,15 @@ impl CredentialBook {
     }
 
     pub(super) fn forget_here(&self, agent: AgentId) {
-        self.held().remove(&agent);
+        self.agents.forget_held(agent);
     }
 
     /// Remembers for a while that this sign-in must not be repeated, here and at other replicas.
     pub(super) async fn reject(&self, agent: AgentId, sign_in: &SignIn, why: Rejection) {
         let told = Told::of(sign_in, &why);
         let is_password_wrong = why.is_password_wrong();
-        let is_noted = self.reject_here(agent, sign_in, why);
+        let until = Instant::now() + self.rejected_for;
+        let is_noted = self.agents.reject(agent, sign_in, why, until);
         if is_password_wrong {
             self.forget_password(agent, sign_in).await;
         }
@@ -155,27 +122,12 @@ impl CredentialBook {
 
     /// Forgets a password that is of no use. There may be another one by now.
     async fn forget_password(&self, agent: AgentId, useless: &SignIn) {
-        if self.held().get(&agent).is_some_and(|held| has_same_password(held, useless)) {
+        if self.agents.held(agent).is_some_and(|held| has_same_password(&held, useless)) {
             self.forget_here(agent);
         }
         if self.shared(agent).await.is_some_and(|shared| has_same_password(&shared, useless)) {
             self.forget(agent).await;
         }
-    }
-
-    /// Tells whether there is room for it.
-    fn reject_here(&self, agent: AgentId, sign_in: &SignIn, why: Rejection) -> bool {
-        let mut rejected = self.rejected();
-        let now = Instant::now();
-        if rejected.len() >= self.capacity.get() {
-            rejected.retain(|_, rejected| rejected.until > now);
-        }
-        let has_room = rejected.len() < self.capacity.get() || rejected.contains_key(&agent);
-        if has_room {
-            let (password, until) = (sign_in.password.clone(), now + self.rejected_for);
-            rejected.insert(agent, Rejected { password, until, why });
-        }
-        has_room
     }
 
     /// What keeps this sign-in from being tried, if one with the same password was rejected a short
@@ -191,43 +143,7 @@ impl CredentialBook {
 
     /// The same as far as this replica knows.
     pub(super) fn rejection_here(&self, agent: AgentId, sign_in: &SignIn) -> Option<Obstacle> {
-        let rejected = self.rejected();
-        let known = rejected.get(&agent).filter(|known| known.until > Instant::now())?;
-        (known.password.expose_secret() == sign_in.password.expose_secret())
-            .then(|| known.why.clone().into())
-    }
-
-    fn held(&self) -> MutexGuard<'_, HashMap<AgentId, Arc<SignIn>>> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn rejected(&self) -> MutexGuard<'_, HashMap<AgentId, Rejected>> {
-        self.rejected.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Rejection {
-    /// What a failed sign-in says of the next one; `None`: that may work.
-    pub(super) fn of(error: &CallError) -> Option<Self> {
-        let refusal = error.refusal().filter(|_| error.is_credentials_rejected())?;
-        Some(Self::Refused(refusal.clone()))
-    }
-
-    /// A locked account does not make the password wrong, and neither does a missing Guid.
-    fn is_password_wrong(&self) -> bool {
-        match self {
-            Self::Refused(refusal) => refusal.retcode.kind() != Kind::AccountLocked,
-            Self::WithoutGuid => false,
-        }
-    }
-}
-
-impl From<Rejection> for Obstacle {
-    fn from(rejection: Rejection) -> Self {
-        match rejection {
-            Rejection::Refused(refusal) => CallError::Refused(refusal).into(),
-            Rejection::WithoutGuid => Self::SignInWithoutGuid,
-        }
+        self.agents.rejection(agent, sign_in).map(Obstacle::from)
     }
 }
 

@@ -5,14 +5,7 @@
 //! renews a dynamic Guid (cec_07_0005). A session that is lost is made anew by signing in, paced
 //! over the tenant's agents and for a limited time.
 
-use std::{
-    collections::HashMap,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use rand::RngExt as _;
 use tokio::{
@@ -21,29 +14,18 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Tenant, poll::Finding, sign_ins::Settled, take_overs::Permission};
+use super::{
+    Tenant,
+    agents::{Event, Health, Loss, Permission},
+    poll::Finding,
+    sign_ins::Settled,
+};
 use crate::{
     call::Obstacle,
     config::AuthMode,
     id::AgentId,
     session::{Origin, Session, SessionState},
 };
-
-/// The tasks that keep a tenant's sessions, by agent.
-#[derive(Debug, Default)]
-pub(super) struct Keepers(Mutex<HashMap<AgentId, Running>>);
-
-#[derive(Debug)]
-struct Running {
-    /// Tells a keeper that has just ended from the one that has taken its place.
-    number: u64,
-    /// Ends it at once.
-    stop: CancellationToken,
-    /// Ends it between two polls.
-    finish: CancellationToken,
-    /// Ends its pause.
-    wake: Arc<Notify>,
-}
 
 /// Why a session is kept no longer.
 #[derive(Clone, Copy, Debug)]
@@ -67,7 +49,17 @@ enum End {
     Unclear,
 }
 
-struct Keeper {
+/// When a keeper polls for the first time.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum FirstPoll {
+    AtOnce,
+    /// At some moment within this time. Another process has polled: the one before this one, or another
+    /// replica.
+    OfAnother(Duration),
+}
+
+/// The task that keeps an agent's session.
+struct Keeping {
     tenant: Arc<Tenant>,
     agent: AgentId,
     number: u64,
@@ -93,8 +85,6 @@ struct Silence {
     polls: u32,
 }
 
-static LAST_NUMBER: AtomicU64 = AtomicU64::new(0);
-
 /// Of the pause between polls: to 16 s by default, far below the gateway's two minutes.
 const DOUBLINGS_MAX: u32 = 5;
 /// Polls in a row that are refused for the Guid before a session is lost. One may cross a renewal of
@@ -108,43 +98,39 @@ const RENEWAL_WAIT: Duration = Duration::from_secs(5);
 const BACKOFF_FIRST: Duration = Duration::from_millis(500);
 const BACKOFF_MAX: Duration = Duration::from_secs(30);
 
-// === impl Keepers ===
+// === impl Tenant ===
 
-impl Keepers {
-    /// Keeps this agent's session from now on. A keeper that is there already polls at once: it may
-    /// be in a long pause, for a gateway that was silent, and a new session wants its first poll.
-    pub(super) fn start(&self, tenant: &Arc<Tenant>, agent: AgentId) {
-        self.begin(tenant, agent, Duration::ZERO, false);
+impl Tenant {
+    /// Applies an event that starts no keeper.
+    pub(super) fn note(&self, agent: AgentId, event: Event) {
+        let _started = self.agents.apply(agent, event);
     }
 
-    /// The same for a session that another process has polled: the one before this one, or another
-    /// replica. The first poll comes at some moment within `spread`.
-    pub(super) fn take_over(&self, tenant: &Arc<Tenant>, agent: AgentId, spread: Duration) {
-        self.begin(tenant, agent, spread, tenant.config.auth_mode == AuthMode::Dynamic);
-    }
-
-    fn begin(&self, tenant: &Arc<Tenant>, agent: AgentId, spread: Duration, may_be_old: bool) {
-        let mut keepers = self.keepers();
-        if !tenant.config.keep.enabled {
+    /// Keeps this agent's session from now on. A keeper that is there already polls at once: it may be
+    /// in a long pause, for a gateway that was silent, and a new session wants its first poll. `cause`
+    /// says why the session is good; `None`: nothing new is known of it.
+    pub(super) fn keep(
+        self: &Arc<Self>,
+        agent: AgentId,
+        cause: Option<&'static str>,
+        first_poll: FirstPoll,
+    ) {
+        if !self.config.keep.enabled {
             return;
         }
-        if let Some(running) = keepers.get(&agent) {
-            running.wake.notify_one();
-            return;
-        }
-        let stop = tenant.work.keeping.child_token();
-        let finish = CancellationToken::new();
-        let number = LAST_NUMBER.fetch_add(1, Ordering::Relaxed);
-        let wake = Arc::new(Notify::new());
-        let (own_stop, own_finish) = (stop.clone(), finish.clone());
-        let running = Running { number, stop: own_stop, finish: own_finish, wake: wake.clone() };
-        keepers.insert(agent, running);
-        let keeper = Keeper {
-            tenant: tenant.clone(),
+        let keeper = self.agents.new_keeper(&self.work.keeping);
+        let applied = self.agents.apply(agent, Event::Kept { keeper, cause });
+        let Some(keeper) = applied.start else { return };
+        let (spread, may_be_old) = match first_poll {
+            FirstPoll::AtOnce => (Duration::ZERO, false),
+            FirstPoll::OfAnother(spread) => (spread, self.config.auth_mode == AuthMode::Dynamic),
+        };
+        let keeping = Keeping {
+            tenant: self.clone(),
             agent,
-            number,
-            finish,
-            wake,
+            number: keeper.number,
+            finish: keeper.finish,
+            wake: keeper.wake,
             delay: spread.mul_f64(rand::rng().random()),
             may_be_old,
             last: None,
@@ -154,50 +140,14 @@ impl Keepers {
         };
         // Waited for when the bridge stops, so that none is cut in the middle of a line it writes.
         // In a box, or it would be there twice: as an argument, and where it is polled.
-        let run = Box::pin(keeper.run());
-        tenant.work.tasks.spawn(async move { stop.run_until_cancelled(run).await });
-    }
-
-    /// Polls no more for this agent; a poll that is under way is dropped.
-    pub(super) fn stop(&self, agent: AgentId) {
-        if let Some(keeper) = self.keepers().remove(&agent) {
-            keeper.stop.cancel();
-        }
-    }
-
-    /// Polls no more for this agent once the poll that is under way has been answered; tells
-    /// whether it has.
-    pub(super) fn finish(&self, agent: AgentId) -> bool {
-        let keepers = self.keepers();
-        let running = keepers.get(&agent);
-        running.inspect(|running| running.finish.cancel()).is_none()
-    }
-
-    /// The agents whose sessions are kept, or were until the bridge began to stop.
-    pub(super) fn agents(&self) -> Vec<AgentId> {
-        self.keepers().keys().copied().collect()
-    }
-
-    /// Whether this agent's session is being kept.
-    pub(super) fn is_keeping(&self, agent: AgentId) -> bool {
-        self.keepers().contains_key(&agent)
-    }
-
-    fn ended(&self, agent: AgentId, number: u64) {
-        let mut keepers = self.keepers();
-        if keepers.get(&agent).is_some_and(|running| running.number == number) {
-            keepers.remove(&agent);
-        }
-    }
-
-    fn keepers(&self) -> MutexGuard<'_, HashMap<AgentId, Running>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        let run = Box::pin(keeping.run());
+        self.work.tasks.spawn(async move { keeper.stop.run_until_cancelled(run).await });
     }
 }
 
-// === impl Keeper ===
+// === impl Keeping ===
 
-impl Keeper {
+impl Keeping {
     async fn run(mut self) {
         tokio::select! {
             biased;
@@ -212,12 +162,13 @@ impl Keeper {
             }
         };
         let Self { tenant, agent, .. } = &self;
-        tenant.keepers.ended(*agent, self.number);
+        tenant.note(*agent, Event::KeeperLeft { keeper: self.number });
         tenant.keeper_ended(*agent);
+        let ended = Event::Ended { state: end.state(), cause: end.cause() };
         match end {
-            End::HandedOver => tenant.states.forget(*agent),
+            End::HandedOver => tenant.note(*agent, Event::Elsewhere),
             End::NoCredentials | End::GaveUp | End::TakenOver => {
-                tenant.enter(*agent, end.state(), end.cause());
+                tenant.note(*agent, ended);
                 // Else every replica in turn would try in vain to keep it.
                 let _unavailable = tenant.sessions.remove(*agent, self.version()).await;
             }
@@ -226,10 +177,9 @@ impl Keeper {
             End::NotOurs | End::Registered if matches!(self.session().await, Ok(Some(_))) => {
                 tenant.keep_again(*agent);
             }
-            End::NotOurs | End::Registered if tenant.keepers.is_keeping(*agent) => {}
             // It stays stored: whoever gets the lease when the store is back goes on with it.
             End::PollsDisabled | End::Registered | End::NotOurs | End::Unclear => {
-                tenant.enter(*agent, end.state(), end.cause());
+                tenant.note(*agent, ended);
             }
         }
     }
@@ -296,7 +246,7 @@ impl Keeper {
                     return Ok(false);
                 }
                 if finding == Finding::SignedOutByOthers {
-                    self.tenant.take_overs.signed_out(self.agent, Instant::now());
+                    self.tenant.agents.lost(self.agent, Loss::SignedOut, Instant::now());
                 }
                 true
             }
@@ -320,7 +270,7 @@ impl Keeper {
             }
         };
         if !lost {
-            self.enter(SessionState::Doubtful, finding.cause());
+            self.found(Health::Doubtful, finding.cause());
         }
         Ok(lost)
     }
@@ -344,11 +294,11 @@ impl Keeper {
     /// Has the agent signed in until there is a session, or it is of no use to go on. What the
     /// agent waits for its moment does not count towards the time that a recovery may take.
     async fn recover(&mut self, finding: Finding) -> Result<(), End> {
-        self.enter(SessionState::Recovering, finding.cause());
+        self.found(Health::Recovering, finding.cause());
         let limit = self.tenant.config.keep.recovery;
         let (mut spent, mut backoff) = (Duration::ZERO, BACKOFF_FIRST);
         self.give_way().await?;
-        self.tenant.take_overs.recovering(self.agent, Instant::now());
+        self.tenant.agents.lost(self.agent, Loss::Recovering, Instant::now());
         loop {
             let begun = Instant::now();
             let made = self.tenant.make_anew(self.agent, self.version());
@@ -380,7 +330,7 @@ impl Keeper {
     /// Leaves the agent to another client that signs it in, for a while or for good.
     async fn give_way(&self) -> Result<(), End> {
         loop {
-            match self.tenant.take_overs.permission(self.agent, Instant::now()) {
+            match self.tenant.agents.permission(self.agent, Instant::now()) {
                 Permission::Now => return Ok(()),
                 Permission::GivenUp => return Err(End::TakenOver),
                 Permission::After(pause) => self.rest(pause).await?,
@@ -419,18 +369,14 @@ impl Keeper {
     fn settle(&mut self) {
         (self.refusals, self.silence) = (0, None);
         if self.polls {
-            self.enter(SessionState::Kept, "");
+            self.found(Health::Good, "");
         } else {
-            self.enter(SessionState::Unkept, End::PollsDisabled.cause());
+            self.found(Health::Unpolled, End::PollsDisabled.cause());
         }
     }
 
-    /// A call may be about to sign the agent in or out; that says more than what a poll finds.
-    fn enter(&self, state: SessionState, cause: &'static str) {
-        let now = self.tenant.session_state(self.agent);
-        if !matches!(now, None | Some(SessionState::SigningIn | SessionState::SigningOut)) {
-            self.tenant.enter(self.agent, state, cause);
-        }
+    fn found(&self, health: Health, cause: &'static str) {
+        self.tenant.note(self.agent, Event::Polled { keeper: self.number, health, cause });
     }
 }
 

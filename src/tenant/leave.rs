@@ -13,14 +13,14 @@ const SIGN_OUTS_AT_ONCE: usize = 16;
 impl Tenant {
     /// How many sessions the bridge keeps, or kept until it began to stop.
     pub fn kept(&self) -> usize {
-        self.keepers.agents().len()
+        self.agents.kept_count()
     }
 
     /// Signs out the agents whose sessions the bridge keeps, a few at a time, each before
     /// `deadline`; gives how many were.
     pub async fn sign_out_all(self: &Arc<Self>, deadline: Deadline) -> usize {
         let (context, mut signed_out) = (Context::of_bridge(deadline), 0);
-        for few in self.keepers.agents().chunks(SIGN_OUTS_AT_ONCE) {
+        for few in self.agents.kept().chunks(SIGN_OUTS_AT_ONCE) {
             let sign_out = |&agent| {
                 let (tenant, context) = (self.clone(), context.clone());
                 async move { tenant.sign_out(agent, false, &context).await.is_ok() }

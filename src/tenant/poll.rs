@@ -108,7 +108,7 @@ impl Tenant {
             let generated = event.generated_at;
             let lag = generated.map(|at| SystemTime::now().duration_since(at).unwrap_or_default());
             self.metrics.event(lag);
-            self.publish(agent, What::Gateway(event), fetched);
+            self.announcer.publish(agent, What::Gateway(event), fetched);
         }
         finding
     }

@@ -3,14 +3,11 @@
 use std::{future::ready, sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
-use tokio::time::Instant;
 
-use super::{Cause, Claimed, LeaseCounts, Polls, Tenant};
-use crate::{
-    event::What,
-    id::AgentId,
-    session::{Origin, SessionState},
-};
+use super::{Cause, Claimed, LeaseCounts, Polls, Tenant, agents::Event, keeper::FirstPoll};
+use crate::{id::AgentId, session::Origin};
+
+const KEEPING_IS_OFF: &str = "keep.enabled is false";
 
 /// Of a lease, the part in which the first polls for agents taken over are begun.
 const SPREAD: u32 = 8;
@@ -27,14 +24,14 @@ impl Tenant {
     /// Keeps a session that was made here, unless another replica does, or nobody shall.
     pub(super) async fn begin_to_keep(self: &Arc<Self>, agent: AgentId) {
         if !self.config.keep.enabled {
-            self.enter(agent, SessionState::Unkept, "keep.enabled is false");
+            self.note(agent, Event::Unkept(KEEPING_IS_OFF));
             return;
         }
         match self.polls.claim(agent, self).await {
             Claimed::Here => {}
-            Claimed::Elsewhere => self.states.forget(agent),
+            Claimed::Elsewhere => self.note(agent, Event::Elsewhere),
             Claimed::Unknown => {
-                self.enter(agent, SessionState::Unkept, "the store does not say who polls");
+                self.note(agent, Event::Unkept("the store does not say who polls"));
             }
         }
     }
@@ -80,13 +77,6 @@ impl Tenant {
             && session.is_some_and(|session| session.origin == Origin::SignedIn)
     }
 
-    /// Tells an event that was fetched then to whoever watches, here and at other replicas.
-    pub(super) fn publish(&self, agent: AgentId, what: What, fetched: Instant) {
-        if let Err(what) = self.relay.publish(agent, what, fetched) {
-            self.events.publish(agent, what, fetched);
-        }
-    }
-
     /// Decides with the other replicas who polls whom, until the bridge begins to stop.
     pub fn share_polls(self: &Arc<Self>) {
         let tenant = self.clone();
@@ -115,10 +105,10 @@ impl Tenant {
         let spread = RESUMED_EVERY.saturating_mul(found.len().try_into().unwrap_or(u32::MAX));
         for agent in found {
             if self.config.keep.enabled {
-                self.enter(agent, SessionState::Kept, "found in the file of store.file");
-                self.keepers.take_over(self, agent, spread.min(RESUMED_WITHIN));
+                let first_poll = FirstPoll::OfAnother(spread.min(RESUMED_WITHIN));
+                self.keep(agent, Some("found in the file of store.file"), first_poll);
             } else {
-                self.enter(agent, SessionState::Unkept, "keep.enabled is false");
+                self.note(agent, Event::Unkept(KEEPING_IS_OFF));
             }
         }
     }
@@ -139,28 +129,24 @@ impl Polls for Arc<Tenant> {
 
     fn begin(&self, agent: AgentId, cause: Cause) {
         match cause {
-            Cause::SignedIn => {
-                self.enter(agent, SessionState::Kept, "signed in");
-                self.keepers.start(self, agent);
-            }
+            Cause::SignedIn => self.keep(agent, Some("signed in"), FirstPoll::AtOnce),
             Cause::TakenOver => {
-                self.enter(agent, SessionState::Kept, "kept here from now on");
                 // Hundreds come from a replica that is gone, each with a connection to open.
-                self.keepers.take_over(self, agent, self.polls.lease() / SPREAD);
+                let first_poll = FirstPoll::OfAnother(self.polls.lease() / SPREAD);
+                self.keep(agent, Some("kept here from now on"), first_poll);
             }
         }
     }
 
     fn finish(&self, agent: AgentId) -> bool {
-        self.keepers.finish(agent)
+        !self.agents.apply(agent, Event::Finish).is_kept
     }
 
     fn stop(&self, agent: AgentId) {
-        self.keepers.stop(agent);
-        self.states.forget(agent);
+        self.note(agent, Event::Stopped);
     }
 
     fn is_polling(&self, agent: AgentId) -> bool {
-        self.keepers.is_keeping(agent)
+        self.agents.is_kept(agent)
     }
 }

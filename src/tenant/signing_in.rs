@@ -7,7 +7,7 @@ use tracing::{debug, info, warn};
 
 use super::{
     SignedIn, Tenant,
-    credentials::Rejection,
+    agents::{Attempt, Event, Loss, Rejection},
     lock::{Locked, SignInLock},
     sign_ins::Moment,
     underway::Underway,
@@ -92,7 +92,6 @@ impl Underway {
         refused: u64,
         untouched: &Untouched,
     ) -> Result<Arc<Session>, Obstacle> {
-        let former = self.tenant.session_state(self.agent);
         let made = match self.make_session(sign_in, Stage::SignIn, untouched.for_another()).await {
             Err(CallError::Refused(refusal)) => {
                 let made = self.made_elsewhere(&refusal, refused).await;
@@ -101,12 +100,11 @@ impl Underway {
             made => made.map(|signed_in| signed_in.session),
         };
         self.lock = None;
-        let (agent, attempt) = (self.agent, SessionState::SigningIn);
         match &made {
             // The store is still to take it.
             Ok(session) if session.version == 0 => {}
-            Ok(_) => self.tenant.unsay(agent, attempt, former),
-            Err(_) => self.tenant.back(agent, attempt, former, SIGN_IN_FAILED),
+            Ok(_) => self.tenant.note(self.agent, Event::Overtaken),
+            Err(_) => self.tenant.attempt_failed(self.agent, SIGN_IN_FAILED),
         }
         made.map_err(Obstacle::from)
     }
@@ -133,10 +131,9 @@ impl Underway {
         if let Locked::Ours(lock) = untouched.check(lock)? {
             self.lock = lock;
         }
-        let former = self.tenant.session_state(self.agent);
         let made = self.make_session(sign_in, Stage::Answer, untouched).await;
         if made.is_err() {
-            self.tenant.back(self.agent, SessionState::SigningIn, former, SIGN_IN_FAILED);
+            self.tenant.attempt_failed(self.agent, SIGN_IN_FAILED);
         }
         self.lock = None;
         made
@@ -161,10 +158,7 @@ impl Underway {
             return Err(untouched.because(error));
         }
         debug!(ccgw.tenant.id = %id, ccgw.agent.id = %self.agent, "signing the agent in");
-        // Those who watch a recovery hear of its end, not of each attempt.
-        if self.tenant.session_state(self.agent) != Some(SessionState::Recovering) {
-            self.tenant.enter(self.agent, SessionState::SigningIn, "");
-        }
+        self.tenant.note(self.agent, Event::Begun(Attempt::SignIn));
         let mut made = self.sign_in_once_or_twice(sign_in, stage, untouched, room).await?;
         if self.tenant.config.reset_skills_after_sign_in {
             made.skills = Some(self.reset_skills(&made.session).await);
@@ -200,16 +194,16 @@ impl Underway {
                 self.tenant.metrics.sign_ins.take_over(TakeOver::Refused);
             }
             // Whoever asks for a sign-in decides whose the agent is.
-            Ok(_) if !unasked => self.tenant.take_overs.decided(self.agent),
+            Ok(_) if !unasked => self.tenant.agents.decided(self.agent),
             _ => {}
         }
         signed_in
     }
 
     /// Notes what an attempt to sign in has found; whether the agent was taken from the bridge.
-    fn note_attempt(&self, elsewhere: bool) -> bool {
-        let asked = self.call.is_some();
-        self.tenant.take_overs.attempted(self.agent, elsewhere, asked, Instant::now())
+    fn note_attempt(&self, with_another: bool) -> bool {
+        let attempted = Loss::Attempted { with_another, asked: self.call.is_some() };
+        self.tenant.agents.lost(self.agent, attempted, Instant::now())
     }
 
     /// Has the rest of the work done also when the caller has no time left for it.
@@ -335,16 +329,26 @@ impl Tenant {
         let stored = self.note_unstored(agent, "the session of a sign-in", stored);
         self.credentials.hold(agent, sign_in).await;
         let Some(session) = stored else {
-            // A keeper of the former session will find out that the gateway has replaced it.
-            let former = self.keepers.is_keeping(agent).then_some(SessionState::Doubtful);
-            self.back(agent, SessionState::SigningIn, former, "the session was not stored");
+            self.note(agent, Event::Unstored);
             return None;
         };
         self.begin_to_keep(agent).await;
+        self.note(agent, Event::Done);
         self.sign_ins.settle(agent);
         let (version, node) = (session.version, session.guid.node());
         info!(ccgw.tenant.id = %self.id, ccgw.agent.id = %agent, ccgw.guid_version = version, ccgw.gateway.node = node, "signed the agent in");
         Some(session)
+    }
+
+    /// Notes that a sign-in or sign-out has failed.
+    pub(super) fn attempt_failed(&self, agent: AgentId, cause: &'static str) {
+        let otherwise = match self.sessions.warm(agent).map(|session| session.origin) {
+            Some(Origin::Registered) => Some(SessionState::Registered),
+            // The replica that keeps it says how it is.
+            Some(Origin::SignedIn) if self.is_kept_by_replicas() => None,
+            Some(Origin::SignedIn) | None => Some(SessionState::Gone),
+        };
+        self.note(agent, Event::Failed { cause, otherwise });
     }
 
     /// What the bridge may sign the agent in with by itself; `None`: it has no password.
@@ -359,7 +363,7 @@ impl Tenant {
         if let Some(error) = self.credentials.rejection_here(agent, &sign_in) {
             return Err(error);
         }
-        match self.take_overs.pause(agent, Instant::now()) {
+        match self.agents.pause(agent, Instant::now()) {
             Some(retry_in) => Err(Obstacle::TakenOver { retry_in }),
             None => Ok(Some(sign_in)),
         }

@@ -12,8 +12,8 @@ use tracing::{debug, field};
 use super::{
     Accepted, SignedIn, Tenant,
     admission::{CallPlace, RequestPlace},
+    agents::{Attempt, Event, Turn},
     lock::SignInLock,
-    turns::Turn,
 };
 use crate::{
     call::{CallError, Obstacle, Patience, Stage, Untouched, Wait},
@@ -24,7 +24,7 @@ use crate::{
     },
     id::AgentId,
     retcode::Kind,
-    session::{Origin, Session, SessionState},
+    session::{Origin, Session},
     trace::{SpanKind, Trace},
 };
 
@@ -147,7 +147,7 @@ impl Underway {
         let session = self.stored_session(&untouched).await.flatten();
         let session = session.and_then(|session| session.ok_or(Obstacle::SessionMissing));
         let session = untouched.check(session)?;
-        let former = self.tenant.enter(self.agent, SessionState::SigningOut, "");
+        self.tenant.note(self.agent, Event::Begun(Attempt::SignOut));
         let verdict = self.send(&Command::plain(interface), &session, untouched).await;
         let ended = match &verdict {
             Ok(_) => true,
@@ -160,7 +160,7 @@ impl Underway {
             self.settle(async move { tenant.forget_signed_out(agent, session.version).await })
                 .await;
         } else {
-            self.tenant.back(self.agent, SessionState::SigningOut, former, "still signed in");
+            self.tenant.attempt_failed(self.agent, "still signed in");
         }
         verdict
     }
@@ -349,10 +349,9 @@ impl Tenant {
     async fn forget_signed_out(&self, agent: AgentId, version: u64) {
         // What is known here does not wait for the store.
         self.credentials.forget_here(agent);
-        self.keepers.stop(agent);
-        self.take_overs.decided(agent);
+        self.agents.decided(agent);
         self.sign_ins.settle(agent);
-        self.enter(agent, SessionState::Gone, "signed out");
+        self.note(agent, Event::SignedOut);
         self.credentials.forget(agent).await;
         let told = self.sessions.sign_out(agent, version).await;
         self.note_unstored(agent, "that the agent is signed out", told);
@@ -361,8 +360,6 @@ impl Tenant {
     async fn forget_refused(&self, agent: AgentId, version: u64) {
         let removed = self.sessions.remove(agent, version).await;
         self.note_unstored(agent, "that the gateway has forgotten it", removed);
-        if !self.keepers.is_keeping(agent) {
-            self.enter(agent, SessionState::Gone, "the gateway has forgotten it");
-        }
+        self.note(agent, Event::Forgotten);
     }
 }

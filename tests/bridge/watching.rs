@@ -119,6 +119,22 @@ async fn changes_of_the_session_are_events_too() {
     assert_eq!(states(&mut watching, 3).await, [SigningIn, Kept, Registered]);
 }
 
+/// Whatever is told between the refusal and the end of it, the session is still its owner's.
+#[tokio::test]
+async fn a_sign_out_that_is_refused_leaves_a_registered_session_registered() {
+    use SessionState::{Registered, SigningOut};
+
+    let bridge = keeping("").await;
+    let mut watching = bridge.watch(&[AGENT], None).await;
+    let guid = bridge.gateway.sign_in(AGENT);
+    bridge.register(AGENT, &guid).await.expect("registered");
+    let refusal = Fault::Retcode { retcode: "100-009".into(), message: String::new() };
+    bridge.gateway.misbehave(Misbehaviour::once(refusal).on(Interface::SignOut));
+    bridge.sign_out(AGENT).await.expect_err("refused");
+    assert_eq!(states(&mut watching, 2).await, [SigningOut, Registered]);
+    bridge.set_busy(AGENT).await.expect("the session is good");
+}
+
 #[tokio::test]
 async fn only_events_of_the_agents_that_were_named_are_told() {
     let bridge = keeping("").await;

@@ -44,6 +44,8 @@ const CODE_MAX: usize = 16;
 const TEXT_MAX: usize = 200;
 /// Redis 7.0 gives this the code ERR where a script is refused a command, a key or a channel.
 const NO_RIGHTS: &str = "The user executing the script can't ";
+/// The same of Redis 7.2 and Valkey, before the words that they have for it outside of scripts.
+const NO_RIGHTS_IN_SCRIPT: &str = "ACL failure in script: ";
 
 /// The table. Codes without a scope concern reads or writes, depending on what was asked.
 #[rustfmt::skip] // one row a line, so that the table reads as a table
@@ -86,7 +88,11 @@ impl Refusal {
     }
 
     fn new(code: &str, text: &str, asked: Scope) -> Self {
-        let code = if text.starts_with(NO_RIGHTS) { "NOPERM" } else { code };
+        let (code, text) = match text.strip_prefix(NO_RIGHTS_IN_SCRIPT) {
+            Some(text) => ("NOPERM", text),
+            None if text.starts_with(NO_RIGHTS) => ("NOPERM", text),
+            None => (code, text),
+        };
         let Row { scope, cure, is_text_told, advice } = row(code);
         // Behind this is where in the script it happened.
         let text = text.split(" script: ").next().unwrap_or_default();
@@ -195,11 +201,22 @@ mod tests {
 
     #[test]
     fn a_script_without_rights_is_told_like_a_command_without_them() {
-        let text = "The user executing the script can't run this command or subcommand script: \
-                    1f8f4cfba6f3375f8c4ec02b9de4361a5dea5c64, on @user_script:1.";
-        let refusal = Refusal::new("ERR", text, Scope::Writes);
-        let expected = "NOPERM The user executing the script can't run this command or subcommand";
-        assert_eq!((refusal.to_string(), refusal.cure()), (expected.to_owned(), Cure::None));
+        for (text, told) in [
+            (
+                "The user executing the script can't run this command or subcommand script: \
+                 1f8f4cfba6f3375f8c4ec02b9de4361a5dea5c64, on @user_script:1.",
+                "The user executing the script can't run this command or subcommand",
+            ),
+            (
+                "ACL failure in script: User bridge has no permissions to run the 'hset' command \
+                 script: on @user_script:1.",
+                "User bridge has no permissions to run the 'hset' command",
+            ),
+        ] {
+            let refusal = Refusal::new("ERR", text, Scope::Writes);
+            let expected = format!("NOPERM {told}");
+            assert_eq!((refusal.to_string(), refusal.cure()), (expected, Cure::None));
+        }
     }
 
     #[test]

@@ -1,0 +1,274 @@
+//! What a tenant knows of its agents: one record each, all under one lock.
+//!
+//! A record has small parts, each in a file of its own, which do not know each other: [`queue`] (whose
+//! turn it is), [`session`] (what is being done for the agent's session), [`credentials`] and
+//! [`losses`]. [`AgentRecords::apply`] is the one place where the status of a session changes. It counts and
+//! publishes each change under the lock, so that changes are told in their order, and leaves what may take
+//! time until after it.
+
+mod credentials;
+mod losses;
+mod queue;
+mod record;
+mod session;
+mod sweep;
+
+use std::{
+    collections::{BTreeSet, HashMap, hash_map::Entry},
+    num::NonZeroUsize,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use prometheus_client::metrics::counter::Counter;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+pub use self::losses::TakenOver;
+pub(super) use self::{
+    credentials::Rejection,
+    losses::{Loss, Permission},
+    queue::Turn,
+    session::{Attempt, Event, Health, Keeper},
+};
+use self::{
+    losses::TakeBacks,
+    record::AgentRecord,
+    session::{Change, Effects},
+    sweep::Sweep,
+};
+use super::announcer::Announcer;
+use crate::{
+    config,
+    event::{SessionChange, What},
+    id::{AgentId, TenantId},
+    session::SessionState,
+};
+
+/// The agents of one tenant. An agent of whom nothing is known takes no memory.
+#[derive(Debug)]
+pub(super) struct AgentRecords {
+    tenant: TenantId,
+    known: Mutex<Known>,
+    announcer: Announcer,
+    /// How often each status was entered, in the order of [`SessionState::ALL`].
+    entered: [Counter; SessionState::ALL.len()],
+    last_keeper: AtomicU64,
+    /// Calls that may wait for an agent.
+    queue_limit: NonZeroUsize,
+    /// Agents whose passwords may be held, and as many whose passwords were rejected.
+    capacity: NonZeroUsize,
+    take_backs: TakeBacks,
+}
+
+/// The records, and what is counted over them.
+#[derive(Debug, Default)]
+struct Known {
+    records: HashMap<AgentId, AgentRecord>,
+    totals: Totals,
+    /// Agents with a rejected password.
+    rejections: Sweep,
+    /// Agents with losses.
+    lossy: Sweep,
+    /// Agents whom another client has taken from the bridge.
+    contested: BTreeSet<AgentId>,
+}
+
+/// Sums over all records, kept so that nobody has to go through them.
+#[derive(Debug, Default)]
+struct Totals {
+    /// Sessions in each status, in the order of [`SessionState::ALL`].
+    statuses: [usize; SessionState::ALL.len()],
+    keepers: usize,
+    held: usize,
+    rejected: usize,
+}
+
+/// How many sessions have a status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StateCount {
+    /// Which one.
+    pub state: SessionState,
+    /// Sessions that have it.
+    pub now: usize,
+    /// How often it was entered since the bridge started.
+    pub entered: u64,
+}
+
+/// What is left to do after an event, and what it has met.
+#[derive(Debug, Default)]
+#[must_use]
+pub(super) struct Applied {
+    /// The keeper whose task has to be started.
+    pub(super) start: Option<Keeper>,
+    /// Whether the agent has a keeper after it.
+    pub(super) is_kept: bool,
+}
+
+// === impl AgentRecords ===
+
+impl AgentRecords {
+    pub(super) fn new(
+        tenant: TenantId,
+        config: &config::Tenant,
+        announcer: Announcer,
+        entered: [Counter; SessionState::ALL.len()],
+    ) -> Self {
+        Self {
+            tenant,
+            known: Mutex::default(),
+            announcer,
+            entered,
+            last_keeper: AtomicU64::new(0),
+            queue_limit: config.limits.agent_queue,
+            capacity: config.limits.sessions,
+            take_backs: TakeBacks::new(&config.keep),
+        }
+    }
+
+    /// A keeper to be given to [`Event::Kept`], which ends with `until`.
+    pub(super) fn new_keeper(&self, until: &CancellationToken) -> Keeper {
+        Keeper {
+            number: self.last_keeper.fetch_add(1, Ordering::Relaxed),
+            stop: until.child_token(),
+            finish: CancellationToken::new(),
+            wake: Arc::default(),
+        }
+    }
+
+    /// Tells an agent's session what has happened, and the world what has become of it.
+    pub(super) fn apply(&self, agent: AgentId, event: Event) -> Applied {
+        let mut known = self.known();
+        let record = known.records.entry(agent).or_default();
+        let (before, was_kept) = (record.session.status(), record.session.is_kept());
+        let Effects { change, entered, start, signals } = record.session.on(event);
+        let (after, is_kept) = (record.session.status(), record.session.is_kept());
+        known.totals.count(before, after);
+        known.totals.keepers = known.totals.keepers + usize::from(is_kept) - usize::from(was_kept);
+        known.tidy(agent);
+        if let Some(counter) = entered.and_then(|entered| self.entered.get(entered.index()?)) {
+            counter.inc();
+        }
+        // Still under the lock, so that changes are told in their order.
+        if let Some(Change { to, cause, .. }) = change {
+            let change = What::Session(SessionChange { state: to, cause: cause.into() });
+            self.announcer.publish(agent, change, Instant::now());
+        }
+        drop(known);
+        if let Some(change) = change {
+            self.log(agent, change);
+        }
+        signals.send();
+        Applied { start, is_kept }
+    }
+
+    /// How an agent's session is doing, if the bridge has to do with it.
+    pub(super) fn status(&self, agent: AgentId) -> Option<SessionState> {
+        self.look(agent, |record| record.session.status()).flatten()
+    }
+
+    /// Whether the agent has a keeper here.
+    pub(super) fn is_kept(&self, agent: AgentId) -> bool {
+        self.look(agent, |record| record.session.is_kept()).unwrap_or_default()
+    }
+
+    /// How many agents have a keeper here.
+    pub(super) fn kept_count(&self) -> usize {
+        self.known().totals.keepers
+    }
+
+    /// The agents who have a keeper here.
+    pub(super) fn kept(&self) -> Vec<AgentId> {
+        let known = self.known();
+        let kept = known.records.iter().filter(|(_, record)| record.session.is_kept());
+        kept.map(|(agent, _)| *agent).collect()
+    }
+
+    /// How many sessions have each status.
+    pub(super) fn status_counts(&self) -> Vec<StateCount> {
+        let now = self.known().totals.statuses;
+        let states = SessionState::ALL.into_iter().zip(now).zip(&self.entered);
+        states
+            .map(|((state, now), entered)| StateCount { state, now, entered: entered.get() })
+            .collect()
+    }
+
+    /// Looks at what is known of an agent, if anything is.
+    fn look<T>(&self, agent: AgentId, look: impl FnOnce(&AgentRecord) -> T) -> Option<T> {
+        self.known().records.get(&agent).map(look)
+    }
+
+    /// Changes a part of an agent's record over which nothing is counted.
+    fn with<T>(&self, agent: AgentId, change: impl FnOnce(&mut AgentRecord) -> T) -> T {
+        match self.known().records.entry(agent) {
+            Entry::Occupied(mut record) => {
+                let changed = change(record.get_mut());
+                if record.get().is_unused() {
+                    record.remove();
+                }
+                changed
+            }
+            Entry::Vacant(place) => {
+                let mut record = AgentRecord::default();
+                let changed = change(&mut record);
+                if !record.is_unused() {
+                    place.insert(record);
+                }
+                changed
+            }
+        }
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn log(&self, agent: AgentId, Change { from, to, cause }: Change) {
+        let (tenant, from_name) = (&self.tenant, from.map(SessionState::as_str));
+        macro_rules! line {
+            ($write:ident) => {
+                $write!(ccgw.tenant.id = %tenant, ccgw.agent.id = %agent, from = from_name, to = %to, cause, "session")
+            };
+        }
+        match (from, to) {
+            (_, SessionState::Doubtful | SessionState::Recovering | SessionState::Lost) => {
+                line!(warn);
+            }
+            (Some(SessionState::Doubtful | SessionState::Recovering), _)
+            | (_, SessionState::Unkept | SessionState::Gone | SessionState::Registered) => {
+                line!(info);
+            }
+            _ => line!(debug),
+        }
+    }
+}
+
+impl Known {
+    /// An agent of whom nothing is known any more takes no memory.
+    fn tidy(&mut self, agent: AgentId) {
+        if self.records.get(&agent).is_some_and(AgentRecord::is_unused) {
+            self.records.remove(&agent);
+        }
+    }
+}
+
+impl Totals {
+    fn count(&mut self, before: Option<SessionState>, after: Option<SessionState>) {
+        if let Some(count) = self.status(after) {
+            *count += 1;
+        }
+        if let Some(count) = self.status(before) {
+            *count -= 1;
+        }
+    }
+
+    fn status(&mut self, status: Option<SessionState>) -> Option<&mut usize> {
+        self.statuses.get_mut(status?.index()?)
+    }
+}
+
+#[cfg(test)]
+mod tests;

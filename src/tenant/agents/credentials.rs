@@ -1,0 +1,174 @@
+//! What an agent can be signed in with, and what must not be tried again.
+
+use std::sync::Arc;
+
+use secrecy::{ExposeSecret as _, SecretString};
+use tokio::time::Instant;
+
+use super::{AgentRecords, Known, sweep::Ticket};
+use crate::{
+    call::{CallError, Obstacle, Refusal},
+    gateway::SignIn,
+    id::AgentId,
+    retcode::Kind,
+};
+
+/// The part of a record that has an agent's passwords.
+#[derive(Debug, Default)]
+pub(super) struct CredentialPart {
+    /// From a sign-in that worked, kept until the agent signs out.
+    held: Option<Arc<SignIn>>,
+    rejected: Option<Rejected>,
+}
+
+/// A sign-in that must not be repeated for a while.
+#[derive(Debug)]
+struct Rejected {
+    password: SecretString,
+    until: Instant,
+    why: Rejection,
+    ticket: Ticket,
+}
+
+/// Why a sign-in must not be repeated for a while.
+#[derive(Clone, Debug)]
+pub(in crate::tenant) enum Rejection {
+    /// The gateway rejected the password, or the platform has locked the account. It locks accounts
+    /// after some wrong passwords.
+    Refused(Refusal),
+    /// The gateway accepted it without a Guid, so that the agent had to be signed out again.
+    WithoutGuid,
+}
+
+// === impl AgentRecords ===
+
+impl AgentRecords {
+    /// The sign-in that worked last.
+    pub(in crate::tenant) fn held(&self, agent: AgentId) -> Option<Arc<SignIn>> {
+        self.look(agent, |record| record.credentials.as_ref()?.held.clone()).flatten()
+    }
+
+    /// Keeps what a sign-in has worked with, if there is room for it; no rejection stands any more.
+    pub(in crate::tenant) fn hold(&self, agent: AgentId, sign_in: Arc<SignIn>) {
+        let mut known = self.known();
+        let has_room = known.totals.held < self.capacity.get();
+        known.credentials(agent, |part| {
+            part.rejected = None;
+            if has_room || part.held.is_some() {
+                part.held = Some(sign_in);
+            }
+        });
+    }
+
+    /// Forgets what an agent was signed in with.
+    pub(in crate::tenant) fn forget_held(&self, agent: AgentId) {
+        self.known().credentials(agent, |part| part.held = None);
+    }
+
+    /// Remembers until then that a sign-in must not be repeated; whether there is room for that.
+    pub(in crate::tenant) fn reject(
+        &self,
+        agent: AgentId,
+        sign_in: &SignIn,
+        why: Rejection,
+        until: Instant,
+    ) -> bool {
+        let mut known = self.known();
+        let (ticket, due) = known.rejections.add(agent);
+        for (agent, ticket) in due {
+            known.drop_old_rejection(agent, ticket, Instant::now());
+        }
+        let has_room = known.totals.rejected < self.capacity.get();
+        known.credentials(agent, |part| {
+            let has_room = has_room || part.rejected.is_some();
+            if has_room {
+                let password = sign_in.password.clone();
+                part.rejected = Some(Rejected { password, until, why, ticket });
+            }
+            has_room
+        })
+    }
+
+    /// Why this sign-in must not be tried now, if that is known.
+    pub(in crate::tenant) fn rejection(
+        &self,
+        agent: AgentId,
+        sign_in: &SignIn,
+    ) -> Option<Rejection> {
+        let known = self.known();
+        let part = known.records.get(&agent)?.credentials.as_ref()?;
+        let rejected = part.rejected.as_ref().filter(|known| known.until > Instant::now())?;
+        (rejected.password.expose_secret() == sign_in.password.expose_secret())
+            .then(|| rejected.why.clone())
+    }
+}
+
+impl Known {
+    /// Changes an agent's credentials, and counts what that changes.
+    fn credentials<T>(
+        &mut self,
+        agent: AgentId,
+        change: impl FnOnce(&mut CredentialPart) -> T,
+    ) -> T {
+        let Self { totals, .. } = self;
+        let record = self.records.entry(agent).or_default();
+        let part = record.credentials.get_or_insert_default();
+        let before = part.counts();
+        let changed = change(part);
+        let after = part.counts();
+        totals.held = totals.held + after.0 - before.0;
+        totals.rejected = totals.rejected + after.1 - before.1;
+        if after == (0, 0) {
+            record.credentials = None;
+        }
+        self.tidy(agent);
+        changed
+    }
+
+    /// A rejection that was never asked for again must not stay for ever.
+    fn drop_old_rejection(&mut self, agent: AgentId, ticket: Ticket, now: Instant) {
+        let record = self.records.get(&agent);
+        let rejected = record.and_then(|record| record.credentials.as_ref()?.rejected.as_ref());
+        match rejected.filter(|rejected| rejected.ticket == ticket) {
+            Some(rejected) if rejected.until > now => self.rejections.keep(agent, ticket),
+            Some(_) => self.credentials(agent, |part| part.rejected = None),
+            None => {}
+        }
+    }
+}
+
+// === impl CredentialPart ===
+
+impl CredentialPart {
+    /// How many passwords are held, and how many rejected.
+    fn counts(&self) -> (usize, usize) {
+        (usize::from(self.held.is_some()), usize::from(self.rejected.is_some()))
+    }
+}
+
+// === impl Rejection ===
+
+impl Rejection {
+    /// What a failed sign-in says of the next one; `None`: that may work.
+    pub(in crate::tenant) fn of(error: &CallError) -> Option<Self> {
+        let refusal = error.refusal().filter(|_| error.is_credentials_rejected())?;
+        Some(Self::Refused(refusal.clone()))
+    }
+
+    /// A locked account does not make the password wrong, and neither does a missing Guid.
+    pub(in crate::tenant) fn is_password_wrong(&self) -> bool {
+        match self {
+            Self::Refused(refusal) => refusal.retcode.kind() != Kind::AccountLocked,
+            Self::WithoutGuid => false,
+        }
+    }
+}
+
+impl From<Rejection> for Obstacle {
+    fn from(rejection: Rejection) -> Self {
+        match rejection {
+            Rejection::Refused(refusal) => CallError::Refused(refusal).into(),
+            Rejection::WithoutGuid => Self::SignInWithoutGuid,
+        }
+    }
+}

@@ -1,0 +1,331 @@
+//! How often an agent's session was lost lately, and to whom.
+
+use std::{mem, time::Duration};
+
+use tokio::time::Instant;
+
+use super::{AgentRecords, Known, sweep::Ticket};
+use crate::{config, id::AgentId};
+
+/// The part of a record that says what has happened to an agent's session, since it was calm.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Losses {
+    /// Sessions that the bridge's keeper has had made anew, whatever ended them.
+    recoveries: u32,
+    /// Sign-ins of the bridge that found the agent with another client.
+    contested: u32,
+    /// The last of either.
+    last: Instant,
+    /// The gateway has said that somebody signed the agent out, and there was no sign-in since.
+    is_signed_out: bool,
+    ticket: Option<Ticket>,
+}
+
+/// Something that counts as a loss, or as the end of one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::tenant) enum Loss {
+    /// The gateway says that somebody or something else has signed the agent out.
+    SignedOut,
+    /// A keeper is about to have its agent's session made anew.
+    Recovering,
+    /// The bridge has tried to sign the agent in, and found it `with_another` client or not; `asked`:
+    /// for a call.
+    Attempted { with_another: bool, asked: bool },
+}
+
+/// When a keeper may have its agent signed in again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::tenant) enum Permission {
+    Now,
+    /// After this long.
+    After(Duration),
+    /// Not before somebody asks for the agent.
+    GivenUp,
+}
+
+/// How often, and after what pauses, an agent is taken back.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::tenant) struct TakeBacks {
+    pub(in crate::tenant) most: u32,
+    pub(in crate::tenant) first_pause: Duration,
+}
+
+/// An agent that another client has taken from the bridge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TakenOver {
+    /// The agent.
+    pub agent: AgentId,
+    /// Sign-ins of the bridge that found the agent with another client.
+    pub attempts: u32,
+    /// Whether the bridge has given the agent up, until a caller asks for it.
+    pub given_up: bool,
+}
+
+/// The longest pause, in first pauses: 60 s by default. Six attempts then take two minutes, after
+/// which a gateway has ended a session that nobody uses (cec_07_1202).
+const PAUSE_MAX: u32 = 12;
+/// Without another loss for this time, and for this many first pauses, all is forgotten.
+pub(in crate::tenant) const CALM: Duration = Duration::from_secs(600);
+const CALM_PAUSES: u32 = 120;
+/// A session that was lost is given up after this many times `keep.take_backs` recoveries in a row
+/// that did not last, although no other client was found.
+const RECOVERIES_FACTOR: u32 = 4;
+
+// === impl AgentRecords ===
+
+impl AgentRecords {
+    /// Notes a loss; whether the agent had been taken from the bridge.
+    pub(in crate::tenant) fn lost(&self, agent: AgentId, loss: Loss, now: Instant) -> bool {
+        let (rules, mut known) = (self.take_backs, self.known());
+        let losses = known.losses(agent).filter(|losses| !rules.is_over(losses, now));
+        let mut losses = losses.unwrap_or_else(|| Losses::none(now));
+        let was_taken = losses.on(loss, now, rules);
+        if losses.ticket.is_none() && !losses.is_none() {
+            let (ticket, due) = known.lossy.add(agent);
+            losses.ticket = Some(ticket);
+            for (agent, ticket) in due {
+                known.drop_old_losses(agent, ticket, now, rules);
+            }
+        }
+        known.set_losses(agent, Some(losses).filter(|losses| !losses.is_none()));
+        was_taken
+    }
+
+    /// A caller has decided whose the agent is.
+    pub(in crate::tenant) fn decided(&self, agent: AgentId) {
+        let mut known = self.known();
+        if known.losses(agent).is_some() {
+            known.set_losses(agent, None);
+        }
+    }
+
+    /// Whether a keeper may have its agent signed in.
+    pub(in crate::tenant) fn permission(&self, agent: AgentId, now: Instant) -> Permission {
+        let rules = self.take_backs;
+        let losses = self.known().losses(agent).filter(|losses| !rules.is_over(losses, now));
+        losses.map_or(Permission::Now, |losses| rules.permission(&losses, now))
+    }
+
+    /// How long a call has to leave the agent to another client that has it.
+    pub(in crate::tenant) fn pause(&self, agent: AgentId, now: Instant) -> Option<Duration> {
+        let rules = self.take_backs;
+        let losses = self.known().losses(agent).filter(|losses| !rules.is_over(losses, now))?;
+        Some(rules.left(&losses, losses.contested, now)).filter(|left| !left.is_zero())
+    }
+
+    /// All whom another client has, or had lately, in the order of their ids.
+    pub(in crate::tenant) fn taken_over(&self, now: Instant) -> Vec<TakenOver> {
+        let (rules, known) = (self.take_backs, self.known());
+        let losses =
+            known.contested.iter().filter_map(|agent| Some((*agent, known.losses(*agent)?)));
+        let lately = losses.filter(|(_, losses)| !rules.is_over(losses, now));
+        let taken_over = lately.map(|(agent, losses)| {
+            // A call may have had the agent signed in since.
+            let record = known.records.get(&agent);
+            let status = record.and_then(|record| record.session.status());
+            let is_polled = status.is_some_and(crate::session::SessionState::is_polled);
+            TakenOver {
+                agent,
+                attempts: losses.contested,
+                given_up: losses.contested >= rules.most && !is_polled,
+            }
+        });
+        taken_over.collect()
+    }
+}
+
+impl Known {
+    fn losses(&self, agent: AgentId) -> Option<Losses> {
+        self.records.get(&agent)?.losses.as_deref().copied()
+    }
+
+    fn set_losses(&mut self, agent: AgentId, losses: Option<Losses>) {
+        if losses.is_some_and(|losses| losses.contested > 0) {
+            self.contested.insert(agent);
+        } else {
+            self.contested.remove(&agent);
+        }
+        self.records.entry(agent).or_default().losses = losses.map(Box::new);
+        self.tidy(agent);
+    }
+
+    /// Losses that were long ago must not stay for ever.
+    fn drop_old_losses(&mut self, agent: AgentId, ticket: Ticket, now: Instant, rules: TakeBacks) {
+        match self.losses(agent).filter(|losses| losses.ticket == Some(ticket)) {
+            Some(losses) if rules.is_over(&losses, now) => self.set_losses(agent, None),
+            Some(_) => self.lossy.keep(agent, ticket),
+            None => {}
+        }
+    }
+}
+
+// === impl Losses ===
+
+impl Losses {
+    fn none(now: Instant) -> Self {
+        Self { recoveries: 0, contested: 0, last: now, is_signed_out: false, ticket: None }
+    }
+
+    fn is_none(&self) -> bool {
+        self.recoveries == 0 && self.contested == 0 && !self.is_signed_out
+    }
+
+    /// Whether the agent had been taken from the bridge.
+    fn on(&mut self, loss: Loss, now: Instant, rules: TakeBacks) -> bool {
+        match loss {
+            Loss::SignedOut => {
+                self.is_signed_out = true;
+                false
+            }
+            Loss::Recovering => {
+                self.recoveries = self.recoveries.saturating_add(1);
+                self.last = now;
+                false
+            }
+            Loss::Attempted { with_another, asked } => {
+                let was_taken = with_another | mem::take(&mut self.is_signed_out);
+                if !was_taken {
+                    // The other client has left.
+                    self.contested = 0;
+                    return false;
+                }
+                // Whoever asks for an agent that was given up gives the keeper one more attempt.
+                let most = if asked { rules.most - 1 } else { u32::MAX };
+                self.contested = self.contested.min(most).saturating_add(1);
+                self.last = now;
+                true
+            }
+        }
+    }
+}
+
+// === impl TakeBacks ===
+
+impl TakeBacks {
+    pub(in crate::tenant) fn new(keep: &config::Keep) -> Self {
+        Self { most: keep.take_backs, first_pause: keep.take_back_pause }
+    }
+
+    fn permission(self, losses: &Losses, now: Instant) -> Permission {
+        if losses.contested >= self.most || losses.recoveries >= self.most * RECOVERIES_FACTOR {
+            return Permission::GivenUp;
+        }
+        match self.left(losses, losses.contested.max(losses.recoveries), now) {
+            Duration::ZERO => Permission::Now,
+            left => Permission::After(left),
+        }
+    }
+
+    /// What is left of the pause after so many sign-ins in a row.
+    fn left(self, losses: &Losses, sign_ins: u32, now: Instant) -> Duration {
+        let Some(doublings) = sign_ins.checked_sub(1) else { return Duration::ZERO };
+        let pauses = 1_u32.checked_shl(doublings).unwrap_or(PAUSE_MAX).min(PAUSE_MAX);
+        (losses.last + self.first_pause * pauses).saturating_duration_since(now)
+    }
+
+    fn is_over(self, losses: &Losses, now: Instant) -> bool {
+        let calm = CALM.max(self.first_pause * CALM_PAUSES);
+        now.saturating_duration_since(losses.last) >= calm
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::DEFAULT_AGENT_IDS;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn agent() -> AgentId {
+        AgentId::parse("1001", &DEFAULT_AGENT_IDS).unwrap()
+    }
+
+    fn agents() -> AgentRecords {
+        AgentRecords::of_test(8, 8)
+    }
+
+    fn attempted(with_another: bool, asked: bool) -> Loss {
+        Loss::Attempted { with_another, asked }
+    }
+
+    /// The pauses before a keeper's attempts in seconds, until the agent is given up.
+    fn pauses(
+        agents: &AgentRecords,
+        now: &mut Instant,
+        mut attempt: impl FnMut(Instant),
+    ) -> Vec<u64> {
+        let mut seconds = Vec::new();
+        loop {
+            match agents.permission(agent(), *now) {
+                Permission::Now => attempt(*now),
+                Permission::After(pause) => {
+                    seconds.push(pause.as_secs());
+                    *now += pause;
+                }
+                Permission::GivenUp => return seconds,
+            }
+        }
+    }
+
+    #[test]
+    fn pauses_double_over_attempts_until_the_agent_is_given_up() {
+        let (agents, mut now) = (agents(), Instant::now());
+        let seconds = pauses(&agents, &mut now, |now| {
+            assert!(agents.lost(agent(), attempted(true, false), now));
+        });
+        assert_eq!(seconds, [5, 10, 20, 40, 60]);
+        let expected = TakenOver { agent: agent(), attempts: 6, given_up: true };
+        assert_eq!(agents.taken_over(now), [expected]);
+        assert_eq!(agents.pause(agent(), now), Some(60 * SECOND));
+
+        // A caller's attempt a minute later is one, and starts no new series of a keeper's.
+        now += 60 * SECOND;
+        assert_eq!(agents.pause(agent(), now), None);
+        agents.lost(agent(), attempted(true, true), now);
+        assert_eq!(agents.pause(agent(), now), Some(60 * SECOND));
+        assert_eq!(agents.permission(agent(), now), Permission::GivenUp);
+        agents.decided(agent());
+        assert_eq!(agents.permission(agent(), now), Permission::Now);
+    }
+
+    #[test]
+    fn sessions_that_are_lost_again_and_again_are_made_anew_ever_more_slowly() {
+        let (agents, mut now) = (agents(), Instant::now());
+        let seconds = pauses(&agents, &mut now, |now| {
+            agents.lost(agent(), Loss::Recovering, now);
+            assert!(!agents.lost(agent(), attempted(false, false), now));
+        });
+        assert_eq!(seconds[..6], [5, 10, 20, 40, 60, 60]);
+        assert_eq!(seconds.len(), 23);
+        assert_eq!(agents.taken_over(now), [], "no other client was seen");
+        assert_eq!(agents.pause(agent(), now), None, "a call need not wait");
+    }
+
+    #[test]
+    fn an_attempt_that_finds_no_other_client_counts_only_after_a_foreign_sign_out() {
+        let (agents, now) = (agents(), Instant::now());
+        assert!(!agents.lost(agent(), attempted(false, false), now));
+        assert_eq!(agents.taken_over(now), []);
+
+        agents.lost(agent(), Loss::SignedOut, now);
+        assert_eq!(agents.permission(agent(), now), Permission::Now);
+        assert!(agents.lost(agent(), attempted(false, false), now));
+        assert_eq!(agents.permission(agent(), now), Permission::After(5 * SECOND));
+        assert!(!agents.lost(agent(), attempted(false, false), now), "one sign-out, one attempt");
+        assert_eq!(agents.taken_over(now), [], "the other client has left");
+    }
+
+    #[test]
+    fn ten_calm_minutes_end_it() {
+        let (agents, now) = (agents(), Instant::now());
+        for _ in 0..6 {
+            agents.lost(agent(), attempted(true, false), now);
+        }
+        let later = now + CALM;
+        assert_eq!(agents.permission(agent(), later), Permission::Now);
+        assert_eq!(agents.taken_over(later), []);
+        agents.lost(agent(), Loss::SignedOut, later);
+        assert!(agents.lost(agent(), attempted(false, false), later));
+        assert_eq!(agents.permission(agent(), later), Permission::After(5 * SECOND));
+    }
+}

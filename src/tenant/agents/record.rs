@@ -1,0 +1,20 @@
+use super::{credentials::CredentialPart, losses::Losses, queue::Queue, session::SessionPart};
+
+/// What is known of one agent. A part that is not in use takes no memory of its own.
+#[derive(Debug, Default)]
+pub(super) struct AgentRecord {
+    pub(super) queue: Option<Queue>,
+    pub(super) session: SessionPart,
+    pub(super) credentials: Option<Box<CredentialPart>>,
+    pub(super) losses: Option<Box<Losses>>,
+}
+
+impl AgentRecord {
+    /// Whether nothing is known, so that the record can go.
+    pub(super) fn is_unused(&self) -> bool {
+        self.queue.is_none()
+            && self.session.is_unused()
+            && self.credentials.is_none()
+            && self.losses.is_none()
+    }
+}

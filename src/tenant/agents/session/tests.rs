@@ -1,0 +1,288 @@
+use std::borrow::Borrow;
+
+use super::*;
+
+/// A keeper of this number, which nobody runs.
+fn keeper(number: u64) -> Keeper {
+    let (stop, finish) = <(CancellationToken, CancellationToken)>::default();
+    Keeper { number, stop, finish, wake: Arc::default() }
+}
+
+fn kept(number: u64) -> Event {
+    Event::Kept { keeper: keeper(number), cause: Some("signed in") }
+}
+
+fn polled(keeper: u64, health: Health) -> Event {
+    Event::Polled { keeper, health, cause: "a poll" }
+}
+
+fn failed(otherwise: SessionState) -> Event {
+    Event::Failed { cause: "it failed", otherwise: Some(otherwise) }
+}
+
+fn ended(state: SessionState) -> Event {
+    Event::Ended { state, cause: "it ended" }
+}
+
+const SIGN_IN: Event = Event::Begun(Attempt::SignIn);
+const SIGN_OUT: Event = Event::Begun(Attempt::SignOut);
+
+/// What the events before it have led to, and what this one does: the changes that are told, with their
+/// causes, and what becomes of keepers.
+#[track_caller]
+fn check(
+    before: &[Event],
+    event: impl Borrow<Event>,
+    told: Option<(SessionState, &str)>,
+    keepers: &str,
+) {
+    let event = event.borrow();
+    let mut session = SessionPart::default();
+    for event in before {
+        let _before = session.on(event.clone());
+    }
+    let Effects { change, start, signals: Signals { stop, finish, wake }, .. } =
+        session.on(event.clone());
+    let change = change.map(|change| (change.to, change.cause));
+    assert_eq!(change, told, "{before:?}, then {event:?}");
+    let names = [("start", start), ("stop", stop), ("finish", finish), ("wake", wake)];
+    let names = names.iter().filter_map(|(name, keeper)| Some((name, keeper.as_ref()?.number)));
+    let seen: Vec<_> = names.map(|(name, number)| format!("{name} {number}")).collect();
+    assert_eq!(seen.join(", "), keepers, "{before:?}, then {event:?}");
+}
+
+#[test]
+fn attempts_are_told_with_what_comes_of_them() {
+    use SessionState::{
+        Doubtful, Gone, Kept, Recovering, Registered, SigningIn, SigningOut, Unkept,
+    };
+    let signing_in = Some((SigningIn, ""));
+    check(&[], SIGN_IN, signing_in, "");
+    check(&[kept(1)], SIGN_IN, signing_in, "");
+    check(&[kept(1)], SIGN_OUT, Some((SigningOut, "")), "");
+    check(&[SIGN_IN], kept(1), None, "start 1");
+    check(&[SIGN_IN, kept(1)], Event::Done, Some((Kept, "signed in")), "");
+    check(&[SIGN_IN, Event::Unkept("off")], Event::Done, Some((Unkept, "off")), "");
+    check(&[SIGN_IN], Event::Done, None, "");
+    check(&[kept(1), SIGN_IN], kept(2), None, "wake 1");
+    check(&[kept(1), SIGN_IN], Event::Overtaken, None, "");
+    check(&[SIGN_IN], Event::Overtaken, None, "");
+    check(&[SIGN_IN], failed(Gone), Some((Gone, "it failed")), "");
+    check(&[SIGN_OUT], failed(Registered), Some((Registered, "it failed")), "");
+    check(&[SIGN_IN], Event::Failed { cause: "", otherwise: None }, None, "");
+    check(&[kept(1), SIGN_IN], failed(Gone), Some((Kept, "it failed")), "");
+    check(&[], failed(Gone), None, "");
+    check(&[kept(1)], failed(Gone), None, "");
+    check(&[kept(1), SIGN_OUT], Event::SignedOut, Some((Gone, "signed out")), "stop 1");
+    check(&[SIGN_OUT], Event::SignedOut, Some((Gone, "signed out")), "");
+    // A poll during an attempt counts when the attempt is over.
+    let (doubtful, lost) = (polled(1, Health::Doubtful), polled(1, Health::Recovering));
+    check(&[kept(1), SIGN_IN], doubtful.clone(), None, "");
+    check(&[kept(1), SIGN_IN, doubtful], failed(Gone), Some((Doubtful, "it failed")), "");
+    check(&[kept(1), SIGN_IN, lost.clone()], failed(Gone), Some((Recovering, "it failed")), "");
+    // Of a recovery the end is told, and not each attempt.
+    let recovering = [kept(1), lost];
+    check(&recovering, SIGN_IN, None, "");
+    check(&recovering, failed(Gone), None, "");
+    check(&recovering, kept(2), Some((Kept, "signed in")), "wake 1");
+    check(&recovering, SIGN_OUT, Some((SigningOut, "")), "");
+    // The gateway has signed the agent in, and nobody knows the Guid.
+    let unstored = "the session was not stored";
+    check(&[SIGN_IN], Event::Unstored, Some((Gone, unstored)), "");
+    check(&[kept(1), SIGN_IN], Event::Unstored, Some((Doubtful, unstored)), "");
+    check(&recovering, Event::Unstored, None, "");
+}
+
+#[test]
+fn keepers_come_and_go_with_their_sessions() {
+    use SessionState::{Doubtful, Gone, Kept, Lost, Recovering, Unkept};
+    let again = |number| Event::Kept { keeper: keeper(number), cause: None };
+    check(&[], kept(1), Some((Kept, "signed in")), "start 1");
+    check(&[kept(1)], kept(2), None, "wake 1");
+    check(&[kept(1)], again(2), None, "wake 1");
+    check(&[], again(1), None, "start 1");
+    check(&[kept(1)], polled(1, Health::Good), None, "");
+    check(&[kept(1)], polled(1, Health::Doubtful), Some((Doubtful, "a poll")), "");
+    check(&[kept(1)], polled(1, Health::Recovering), Some((Recovering, "a poll")), "");
+    check(&[kept(1)], polled(1, Health::Unpolled), Some((Unkept, "a poll")), "");
+    check(&[again(1)], polled(1, Health::Good), Some((Kept, "a poll")), "");
+    // One that has been overtaken changes nothing.
+    check(&[kept(1)], polled(7, Health::Recovering), None, "");
+    check(&[], polled(1, Health::Good), None, "");
+    check(&[kept(1)], Event::KeeperLeft { keeper: 7 }, None, "");
+    check(&[kept(1)], ended(Lost), None, "");
+    let left = [kept(1), Event::KeeperLeft { keeper: 1 }];
+    check(&[kept(1)], Event::KeeperLeft { keeper: 1 }, None, "");
+    check(&left, ended(Lost), Some((Lost, "it ended")), "");
+    check(&left, ended(Unkept), Some((Unkept, "it ended")), "");
+    check(&left, kept(2), None, "start 2");
+    check(&[kept(1), SIGN_IN, Event::KeeperLeft { keeper: 1 }], ended(Lost), None, "");
+    check(&[kept(1)], Event::Finish, None, "finish 1");
+    check(&[], Event::Finish, None, "");
+    // Another replica goes on, and says so.
+    check(&[kept(1)], Event::Stopped, None, "stop 1");
+    check(&left, Event::Elsewhere, None, "");
+    check(&[kept(1)], Event::Elsewhere, None, "");
+    // The gateway has forgotten the session.
+    let forgotten = Some((Gone, "the gateway has forgotten it"));
+    check(&[Event::Unkept("off")], Event::Forgotten, forgotten, "");
+    check(&[kept(1)], Event::Forgotten, None, "");
+    check(&[], Event::Forgotten, None, "");
+}
+
+#[test]
+fn a_session_that_its_owner_hands_in_is_the_owners() {
+    use SessionState::{Gone, Registered};
+    let registered = Some((Registered, "handed in by its owner"));
+    check(&[kept(1)], Event::Registering, None, "stop 1");
+    check(&[kept(1), Event::Registering], Event::Registered, registered, "");
+    check(&[kept(1)], Event::Registered, registered, "stop 1");
+    check(&[], Event::Registered, None, "");
+    let unregistered = Some((Gone, "its owner's Guid was not stored"));
+    check(&[kept(1), Event::Registering], Event::Unregistered, unregistered, "");
+    check(&[], Event::Unregistered, None, "");
+    // During a sign-in, the end of that decides.
+    check(&[SIGN_IN], Event::Registered, None, "");
+    check(&[SIGN_IN, Event::Registered], failed(Gone), Some((Registered, "it failed")), "");
+    let signed_in = Some((SessionState::Kept, "signed in"));
+    check(&[SIGN_IN, Event::Registered, kept(1)], Event::Done, signed_in, "");
+    check(
+        &[SIGN_IN, Event::Registered, Event::Done, SIGN_IN],
+        failed(Gone),
+        Some((Gone, "it failed")),
+        "",
+    );
+}
+
+/// What has to hold after every event, seen from outside.
+#[derive(Clone, Default)]
+struct Seen {
+    /// The keeper that runs.
+    keeper: Option<u64>,
+    status: Option<SessionState>,
+    is_attempted: bool,
+}
+
+impl Seen {
+    fn check(&mut self, session: &mut SessionPart, event: &Event) {
+        let before = self.clone();
+        let Effects { change, entered, start, signals } = session.on(event.clone());
+        let numbers = [&start, &signals.stop, &signals.finish, &signals.wake]
+            .map(|k| k.as_ref().map(|k| k.number));
+        let [start, stop, finish, wake] = numbers;
+        let about = format!("{before:?} {event:?} {change:?}");
+        // One keeper at most: none begins before the one before it has ended, or was told to.
+        for told in [stop, finish, wake].into_iter().flatten() {
+            assert_eq!(before.keeper, Some(told), "{about}");
+        }
+        assert!(start.is_none() || before.keeper.is_none(), "{about}");
+        let left = matches!(*event, Event::KeeperLeft { keeper } if before.keeper == Some(keeper));
+        self.keeper = if left || stop.is_some() { None } else { start.or(before.keeper) };
+        assert_eq!(session.is_kept(), self.keeper.is_some(), "{about}");
+        // What is told goes on from what was.
+        self.status = session.status();
+        assert_eq!(change.map(|change| change.from), change.map(|_| before.status), "{about}");
+        let known = change.filter(|_| self.status.is_some()).map(|change| Some(change.to));
+        assert_eq!(known, change.filter(|_| self.status.is_some()).map(|_| self.status), "{about}");
+        assert!(change.is_none_or(|change| Some(change.to) != before.status), "{about}");
+        assert!(change.is_none_or(|change| entered == Some(change.to)), "{about}");
+        // What a keeper says that is not the agent's any more changes nothing.
+        if let Event::Polled { keeper, .. } | Event::KeeperLeft { keeper } = event
+            && before.keeper != Some(*keeper)
+        {
+            assert_eq!((self.status, self.keeper), (before.status, before.keeper), "{about}");
+        }
+        // An attempt comes before whatever keepers find.
+        self.is_attempted = match event {
+            Event::Begun(Attempt::SignIn) => {
+                before.is_attempted || before.status != Some(SessionState::Recovering)
+            }
+            Event::Begun(Attempt::SignOut) => true,
+            Event::Failed { .. }
+            | Event::Done
+            | Event::Overtaken
+            | Event::Unstored
+            | Event::SignedOut => false,
+            _ => before.is_attempted,
+        };
+        let attempts = [Some(SessionState::SigningIn), Some(SessionState::SigningOut)];
+        assert_eq!(attempts.contains(&self.status), self.is_attempted, "{about}");
+        // Whoever is polled for has a status, once something is known of the session.
+        let is_over = !self.is_attempted && self.keeper.is_none();
+        let closed = matches!(
+            event,
+            Event::SignedOut | Event::Registered | Event::Unregistered | Event::Stopped
+        );
+        assert!(!closed || !is_over || (self.status.is_none() && session.is_unused()), "{about}");
+    }
+}
+
+impl std::fmt::Debug for Seen {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "keeper {:?}, {:?}", self.keeper, self.status)
+    }
+}
+
+fn all_events() -> Vec<Event> {
+    let states = [SessionState::Lost, SessionState::Unkept];
+    let healths = [Health::Good, Health::Unpolled, Health::Doubtful, Health::Recovering];
+    let mut events = vec![
+        SIGN_IN,
+        SIGN_OUT,
+        failed(SessionState::Gone),
+        Event::Failed { cause: "", otherwise: None },
+        Event::Done,
+        Event::Overtaken,
+        Event::Unstored,
+        Event::SignedOut,
+        Event::Forgotten,
+        Event::Registering,
+        Event::Registered,
+        Event::Unregistered,
+        kept(1),
+        kept(2),
+        Event::Kept { keeper: keeper(3), cause: None },
+        Event::Unkept("off"),
+        Event::Elsewhere,
+        Event::Stopped,
+        Event::KeeperLeft { keeper: 1 },
+        Event::KeeperLeft { keeper: 2 },
+        Event::Finish,
+    ];
+    events.extend(states.map(ended));
+    events.extend(healths.map(|health| polled(1, health)));
+    events
+}
+
+/// All sequences of three events, each after a few that put the session into some state.
+#[test]
+fn what_must_hold_holds_after_every_sequence_of_events() {
+    let events = all_events();
+    let starts: [&[Event]; 4] =
+        [&[], &[kept(1)], &[kept(1), SIGN_IN], &[kept(1), polled(1, Health::Recovering)]];
+    let length = events.len();
+    for start in starts {
+        for number in 0..length.pow(3) {
+            let (mut session, mut seen) = (SessionPart::default(), Seen::default());
+            let chosen = [number % length, number / length % length, number / length / length];
+            for event in start.iter().chain(chosen.iter().filter_map(|&chosen| events.get(chosen)))
+            {
+                seen.check(&mut session, event);
+            }
+        }
+    }
+}
+
+/// The same for long sequences, chosen at random.
+#[test]
+fn what_must_hold_holds_over_long_histories() {
+    use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
+    let events = all_events();
+    for seed in 0..300 {
+        let mut random = StdRng::seed_from_u64(seed);
+        let (mut session, mut seen) = (SessionPart::default(), Seen::default());
+        for _ in 0..100 {
+            seen.check(&mut session, &events[random.random_range(0..events.len())]);
+        }
+    }
+}

@@ -1,0 +1,186 @@
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use secrecy::ExposeSecret as _;
+
+use super::*;
+use crate::{
+    event::{Events, NoRelay},
+    gateway::SignIn,
+    id::DEFAULT_AGENT_IDS,
+};
+
+impl AgentRecords {
+    /// Records of agents for each of whom so many calls may wait, and whose passwords may be held.
+    pub(super) fn of_test(queue: usize, capacity: usize) -> Self {
+        let some = |number| NonZeroUsize::new(number).expect("not zero");
+        let (kept, kept_bytes, watches) = (some(64), some(1 << 20), some(1));
+        let limits = config::Events { kept, kept_bytes, watches };
+        Self {
+            tenant: TenantId::parse("acme").expect("an id"),
+            known: Mutex::default(),
+            announcer: Announcer {
+                events: Arc::new(Events::new(limits)),
+                relay: Arc::new(NoRelay),
+            },
+            entered: std::array::from_fn(|_| Counter::default()),
+            last_keeper: AtomicU64::new(0),
+            queue_limit: some(queue),
+            capacity: some(capacity),
+            take_backs: TakeBacks { most: 6, first_pause: Duration::from_secs(5) },
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.known().records.len()
+    }
+}
+
+fn agent(id: u32) -> AgentId {
+    AgentId::parse(&id.to_string(), &DEFAULT_AGENT_IDS).expect("an agent")
+}
+
+fn password(password: &str) -> Arc<SignIn> {
+    Arc::new(SignIn::new(password.to_owned().into(), String::new(), true))
+}
+
+impl AgentRecords {
+    fn note(&self, id: u32, event: Event) -> Applied {
+        self.apply(agent(id), event)
+    }
+
+    fn kept_by_a_new_keeper(&self, id: u32) -> u64 {
+        let keeper = self.new_keeper(&CancellationToken::new());
+        let applied = self.note(id, Event::Kept { keeper, cause: Some("signed in") });
+        applied.start.expect("there was none").number
+    }
+}
+
+#[test]
+fn statuses_are_counted_once_each_time_they_are_entered() {
+    let agents = AgentRecords::of_test(8, 8);
+    let keepers = [101, 102].map(|id| agents.kept_by_a_new_keeper(id));
+    for health in [Health::Good, Health::Doubtful, Health::Good] {
+        let polled = Event::Polled { keeper: keepers[1], health, cause: "" };
+        assert!(agents.note(102, polled).start.is_none());
+    }
+    let _signed_out = agents.note(101, Event::SignedOut);
+
+    let counts = agents.status_counts();
+    let count = |state| counts.iter().find(|count| count.state == state).expect("all of them");
+    for (state, now, entered) in [
+        (SessionState::Kept, 1, 3),
+        (SessionState::Doubtful, 0, 1),
+        (SessionState::Gone, 0, 1),
+        (SessionState::Lost, 0, 0),
+    ] {
+        assert_eq!((count(state).now, count(state).entered), (now, entered), "{state}");
+    }
+    assert_eq!((agents.kept(), agents.kept_count()), (vec![agent(102)], 1));
+    assert_eq!(agents.len(), 1, "an agent of whom nothing is known takes no memory");
+}
+
+#[test]
+fn each_change_is_told_once_and_in_order() {
+    let agents = AgentRecords::of_test(8, 8);
+    let mut watch = agents.announcer.events.watch(crate::event::Agents::All, None);
+    let _signing_in = agents.note(101, Event::Begun(Attempt::SignIn));
+    agents.kept_by_a_new_keeper(101);
+    for event in [Event::Done, Event::Begun(Attempt::SignOut), Event::SignedOut] {
+        assert!(agents.note(101, event).start.is_none());
+    }
+    let batch = watch.more().now_or_never().expect("there are events");
+    let told = batch.events.iter().map(|event| match &event.what {
+        What::Session(change) => (change.state, change.cause.clone()),
+        What::Gateway(event) => panic!("{event:?}"),
+    });
+    let expected = [
+        (SessionState::SigningIn, ""),
+        (SessionState::Kept, "signed in"),
+        (SessionState::SigningOut, ""),
+        (SessionState::Gone, "signed out"),
+    ];
+    assert_eq!(told.collect::<Vec<_>>(), expected.map(|(state, cause)| (state, cause.into())));
+}
+
+#[test]
+fn a_keeper_that_is_told_to_end_hears_of_it() {
+    let agents = AgentRecords::of_test(8, 8);
+    let all = CancellationToken::new();
+    let keeper = agents.new_keeper(&all);
+    let kept = Event::Kept { keeper: keeper.clone(), cause: None };
+    assert!(agents.note(101, kept.clone()).is_kept);
+    assert!(agents.note(101, kept).start.is_none());
+    assert!(keeper.wake.notified().now_or_never().is_some(), "it polls at once");
+    assert!(agents.note(101, Event::Finish).is_kept, "until its poll is answered");
+    assert!(keeper.finish.is_cancelled() && !keeper.stop.is_cancelled());
+    assert!(!agents.note(101, Event::Stopped).is_kept);
+    assert!(keeper.stop.is_cancelled());
+    let next = agents.new_keeper(&all);
+    assert_ne!(next.number, keeper.number);
+    all.cancel();
+    assert!(next.stop.is_cancelled(), "with all others");
+}
+
+#[tokio::test(start_paused = true)]
+async fn passwords_take_no_more_places_than_there_are() {
+    let agents = AgentRecords::of_test(8, 2);
+    for id in 101..=103 {
+        agents.hold(agent(id), password("right"));
+    }
+    assert!(agents.held(agent(102)).is_some());
+    assert!(agents.held(agent(103)).is_none(), "there was no room");
+    agents.forget_held(agent(101));
+    agents.hold(agent(103), password("right"));
+    assert!(agents.held(agent(103)).is_some());
+    agents.hold(agent(103), password("newer"));
+    assert_eq!(agents.held(agent(103)).expect("held").password.expose_secret(), "newer");
+    for id in 101..=103 {
+        agents.forget_held(agent(id));
+    }
+    assert_eq!(agents.len(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rejected_password_is_known_until_its_time_and_makes_room_after_it() {
+    let (agents, wrong) = (AgentRecords::of_test(8, 2), password("wrong"));
+    let minute = Duration::from_secs(60);
+    let reject = |id| {
+        let until = Instant::now() + minute;
+        agents.reject(agent(id), &wrong, Rejection::WithoutGuid, until)
+    };
+    assert_eq!([101, 102, 103].map(reject), [true, true, false]);
+    assert!(reject(102), "it has a place");
+    assert!(agents.rejection(agent(101), &wrong).is_some());
+    assert!(agents.rejection(agent(101), &password("other")).is_none());
+    assert!(agents.rejection(agent(103), &wrong).is_none());
+    tokio::time::advance(minute).await;
+    assert!(agents.rejection(agent(101), &wrong).is_none());
+    assert!(reject(103), "what has ended makes room");
+    agents.hold(agent(103), wrong.clone());
+    assert!(agents.rejection(agent(103), &wrong).is_none(), "it has worked since");
+
+    // However many come and go, what has ended does not stay.
+    for id in 200..1200 {
+        assert!(reject(id));
+        tokio::time::advance(minute).await;
+    }
+    assert!(agents.len() <= 3, "{}", agents.len());
+    assert!(agents.known().rejections.len() <= 3);
+}
+
+#[test]
+fn losses_of_long_ago_take_no_memory() {
+    let (agents, mut now) = (AgentRecords::of_test(8, 8), Instant::now());
+    for id in 101..1101 {
+        agents.lost(agent(id), Loss::Attempted { with_another: true, asked: false }, now);
+    }
+    assert_eq!(agents.taken_over(now).len(), 1000);
+    now += losses::CALM;
+    assert!(agents.taken_over(now).is_empty());
+    for id in 2000..3000 {
+        agents.lost(agent(id), Loss::Recovering, now);
+    }
+    assert_eq!(agents.len(), 1000);
+    assert!(agents.known().contested.is_empty());
+}
