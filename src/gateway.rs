@@ -41,7 +41,7 @@ pub use self::{
     request::Request,
     sign_in::{InitialState, SignIn},
 };
-use self::{endpoint::Endpoint, failure::Failure};
+use self::{connector::Connector, endpoint::Endpoint, failure::Failure};
 use crate::{
     call::{CallError, Obstacle, Patience, Untouched, Wait},
     config::{self, AuthMode},
@@ -102,7 +102,7 @@ impl Gateway {
     pub fn new(tenant: &config::Tenant, metrics: Arc<TenantMetrics>) -> Result<Self, BuildError> {
         let tls = tls::client_config(&tenant.tls).map_err(BuildError)?;
         let timeouts = tenant.timeouts.clone();
-        let connector = connector::new(tls, timeouts.connect);
+        let connector = Connector::new(tls, timeouts.connect);
         let endpoint = |url| {
             let endpoint = Endpoint::new(url, connector.clone(), timeouts.idle);
             endpoint.map(|endpoint| endpoint.counted(metrics.connections().clone()))

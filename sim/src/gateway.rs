@@ -1,6 +1,5 @@
-//! One gateway: its agents, and what can be done to them from behind.
+//! One gateway: its agents, and what other people, the platform and tests can do to them.
 
-mod behind;
 mod carry_out;
 mod inspect;
 mod outcome;
@@ -8,6 +7,7 @@ mod parameters;
 mod poll;
 mod poll_all;
 mod settings;
+mod test_control;
 mod turn;
 
 use std::{
@@ -23,10 +23,10 @@ use tokio::{
 
 use super::{
     agent::Refused,
-    desk::Desk,
     fault::Rules,
     journal::Journal,
     options::Options,
+    record::AgentRecord,
     session::{Session, Standing},
     sign_in::SignIn,
 };
@@ -48,7 +48,7 @@ pub(super) struct Gateway {
 
 #[derive(Debug, Default)]
 struct Records {
-    desks: HashMap<u32, Desk>,
+    by_id: HashMap<u32, AgentRecord>,
     /// Sessions begun so far.
     sessions: u64,
     violations: Vec<String>,
@@ -95,7 +95,7 @@ impl Gateway {
 
     /// Forgets all agents, as a restarted process does.
     pub(super) fn forget_sessions(&self) {
-        self.lock().desks.clear();
+        self.lock().by_id.clear();
     }
 
     fn lock(&self) -> MutexGuard<'_, Records> {
@@ -106,14 +106,14 @@ impl Gateway {
 // === impl Records ===
 
 impl Records {
-    fn desk(&mut self, agent: u32) -> &mut Desk {
-        self.desks.entry(agent).or_insert_with(|| Desk::new(self.changed.clone()))
+    fn record(&mut self, agent: u32) -> &mut AgentRecord {
+        self.by_id.entry(agent).or_insert_with(|| AgentRecord::new(self.changed.clone()))
     }
 
     fn begin_session(&mut self, agent: u32, sign_in: &SignIn, options: &Options) -> &Session {
         let number = self.sessions;
         self.sessions += 1;
-        self.desk(agent).begin_session(number, sign_in, options)
+        self.record(agent).begin_session(number, sign_in, options)
     }
 
     fn accuse(&mut self, violation: String) {
@@ -132,14 +132,14 @@ impl Records {
         options: &Options,
     ) -> Result<(), Refused> {
         let codes = &options.codes;
-        let desk = self.desk(agent);
-        desk.settle(options);
-        desk.at_hand()?;
-        let standing = guid.map(|guid| desk.standing(guid, options));
+        let record = self.record(agent);
+        record.settle(options);
+        record.at_hand()?;
+        let standing = guid.map(|guid| record.standing(guid, options));
         if let Some(Standing::Lost(code)) = standing {
             return Err(Refused(code.into()));
         }
-        desk.signed_in(options)?;
+        record.signed_in(options)?;
         let code = match standing {
             Some(Standing::Good) => return Ok(()),
             None => &codes.guid_missing,
@@ -154,8 +154,9 @@ impl Records {
     }
 
     fn belongs_to_another(&self, guid: Option<&str>, options: &Options) -> bool {
-        let good =
-            |desk: &Desk| guid.is_some_and(|guid| desk.standing(guid, options) == Standing::Good);
-        self.desks.values().any(good)
+        let good = |record: &AgentRecord| {
+            guid.is_some_and(|guid| record.standing(guid, options) == Standing::Good)
+        };
+        self.by_id.values().any(good)
     }
 }

@@ -5,26 +5,24 @@
 //! Facts name their source: a page id of the product documentation such as `cec_07_1211`, `client`
 //! for public client code, `inferred` for a conclusion from the two.
 //!
-//! In reading order: [`options`](Options) and [`Interface`] say what there is, `conduct` is the
-//! state machine, `session` the Guids, `desk` all that is kept of one agent; `gateway` answers
-//! requests, with `fault` in its way and `journal` taking notes; `behind` is what else happens to
+//! In reading order: [`options`](Options) and [`Interface`] say what there is, `state_machine` is the
+//! state machine, `session` the Guids, `record` all that is kept of one agent; `gateway` answers
+//! requests, with `fault` in its way and `journal` taking notes; `test_control` is what else happens to
 //! agents; `listener` and `wire` carry the bytes.
 //! [`program`] and `control` are what `ccgateway-sim` adds.
 
 mod agent;
-mod behind;
-mod conduct;
 mod control;
-mod desk;
 mod fault;
-mod former;
 mod gateway;
 mod identity;
 mod interface;
 mod journal;
 mod listener;
 mod options;
+mod previous_session;
 pub mod program;
+mod record;
 mod recovery;
 mod reply;
 mod retcode;
@@ -32,6 +30,8 @@ mod route;
 mod session;
 mod settings;
 mod sign_in;
+mod state_machine;
+mod test_control;
 mod view;
 mod wire;
 

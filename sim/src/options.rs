@@ -76,7 +76,7 @@ pub struct Options {
     pub refuse_repeated: bool,
     /// Whether events survive a forcible sign-in; undocumented.
     pub keep_events: bool,
-    /// Whether a forcible sign-in sends the former session's poll `ShutdownService` before its
+    /// Whether a forcible sign-in sends the previous session's poll `ShutdownService` before its
     /// Guids are refused. By the event's meaning it does (`cec_07_1402`).
     pub take_over_event: bool,
     /// Whether an agent's own sign-out brings `ShutdownService`: it may in 2024's text, it does

@@ -1,6 +1,6 @@
 //! An agent as seen from outside the gateway.
 
-use super::{agent::AgentState, conduct::Conduct, session::Session};
+use super::{agent::AgentState, session::Session, state_machine::StateMachine};
 
 /// An agent as seen from outside the gateway.
 #[derive(Clone, Debug)]
@@ -34,13 +34,17 @@ pub struct AgentView {
 // === impl AgentView ===
 
 impl AgentView {
-    pub(super) fn new(conduct: &Conduct, session: Option<&Session>, events_waiting: usize) -> Self {
-        let busy = conduct.state == AgentState::Busy && conduct.busy_reason != 0;
+    pub(super) fn new(
+        state_machine: &StateMachine,
+        session: Option<&Session>,
+        events_waiting: usize,
+    ) -> Self {
+        let busy = state_machine.state == AgentState::Busy && state_machine.busy_reason != 0;
         let settings = session.map(|s| &s.settings);
         Self {
-            state: conduct.shown(),
-            pending_busy: conduct.busy_pends(),
-            busy_reason: busy.then_some(conduct.busy_reason),
+            state: state_machine.shown(),
+            pending_busy: state_machine.busy_pends(),
+            busy_reason: busy.then_some(state_machine.busy_reason),
             signed_in: session.is_some(),
             guid: session.map(|s| s.current().to_owned()),
             auto_answer: settings.is_some_and(|s| s.auto_answer),

@@ -1,5 +1,7 @@
 //! Finds the keys that nobody asked for, and what was probably meant.
 
+use strsim::levenshtein;
+
 use super::{
     error::{Place, Wrong},
     former::{self, Fate},
@@ -89,7 +91,7 @@ impl Search<'_> {
         let keys = || self.all.iter().map(|(key, _)| key.as_str());
         let allowed = 1 + last(pattern).chars().count() / 4;
         let near = keys()
-            .map(|key| (distance(key, pattern), key))
+            .map(|key| (levenshtein(key, pattern), key))
             .filter(|(distance, key)| *distance <= allowed && last(key) != "*")
             .min();
         let same_name = keys().rev().filter(|key| last(key) == last(pattern));
@@ -147,39 +149,4 @@ fn same(pair: &(&str, &str)) -> bool {
 
 fn last(key: &str) -> &str {
     key.rsplit('.').next().unwrap_or(key)
-}
-
-/// How many characters must be added, taken away or changed.
-fn distance(left: &str, right: &str) -> usize {
-    let right: Vec<char> = right.chars().collect();
-    let mut row: Vec<usize> = (0..=right.len()).collect();
-    for (i, l) in left.chars().enumerate() {
-        let mut done = vec![i + 1];
-        for ((above, corner), &r) in row.iter().skip(1).zip(&row).zip(&right) {
-            let beside = done.last().copied().unwrap_or_default();
-            let changed = corner + usize::from(l != r);
-            done.push(changed.min(above + 1).min(beside + 1));
-        }
-        row = done;
-    }
-    row.last().copied().unwrap_or_default()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::distance;
-
-    #[test]
-    fn slips_of_the_finger_are_counted() {
-        for (left, right, expected) in [
-            ("listen", "listen", 0),
-            ("listn", "listen", 1),
-            ("lsiten", "listen", 2),
-            ("liszen", "listen", 1),
-            ("", "abc", 3),
-            ("abc", "", 3),
-        ] {
-            assert_eq!(distance(left, right), expected, "{left} {right}");
-        }
-    }
 }

@@ -8,9 +8,8 @@ use tokio::{
     task::JoinHandle,
     time::{Instant, sleep, timeout},
 };
-use tower_service::Service as _;
 
-use super::{connector::TimedConnector, endpoint::Endpoint, failure::words, reply::Reply};
+use super::{connector::Connector, endpoint::Endpoint, failure::words, reply::Reply};
 use crate::call::Untouched;
 
 /// A connection to a gateway, which carries one request at a time.
@@ -52,11 +51,8 @@ const MAX_HEAD_BYTES: usize = 64 * 1024;
 
 impl Connection {
     /// Opens a connection; the time for that is the connector's.
-    pub(super) async fn open(
-        mut connector: TimedConnector,
-        endpoint: &Endpoint,
-    ) -> Result<Self, String> {
-        let stream = connector.call(endpoint.uri().clone()).await.map_err(|e| words(&*e))?;
+    pub(super) async fn open(connector: Connector, endpoint: &Endpoint) -> Result<Self, String> {
+        let stream = connector.connect(endpoint.uri().clone()).await?;
         let mut builder = http1::Builder::new();
         // "Guid" is how the header is documented, and clients of some gateways go by case.
         builder.title_case_headers(true).max_buf_size(MAX_HEAD_BYTES);

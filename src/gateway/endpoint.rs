@@ -15,7 +15,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::{
     Command, Interface,
     connection::{Connection, Sent},
-    connector::TimedConnector,
+    connector::Connector,
     failure::Failure,
     health::Health,
     reply::Reply,
@@ -37,7 +37,7 @@ pub(super) struct Endpoint {
     host: HeaderValue,
     /// The path before the interfaces' own, such as `/agentgateway/resource`.
     prefix: String,
-    connector: TimedConnector,
+    connector: Connector,
     idle: Arc<Idle>,
     /// Closes idle connections, as long as there is the endpoint.
     _closing: AbortOnDropHandle<()>,
@@ -63,11 +63,7 @@ enum Unconnected {
 
 impl Endpoint {
     /// `None` for a URL without a host, which the configuration does not let through.
-    pub(super) fn new(
-        base_url: &Uri,
-        connector: TimedConnector,
-        timeout: Duration,
-    ) -> Option<Self> {
+    pub(super) fn new(base_url: &Uri, connector: Connector, timeout: Duration) -> Option<Self> {
         let host = base_url.authority().map(Authority::as_str)?;
         let idle = Arc::new(Idle { connections: Mutex::default(), timeout });
         let closing = AbortOnDropHandle::new(tokio::spawn(close_old(Arc::downgrade(&idle))));
@@ -241,7 +237,7 @@ mod tests {
     use super::*;
     use crate::{
         config::{ClientTls, Trust},
-        gateway::{FORCE_SIGN_OUT, POLL, SIGN_IN, connector, say_busy},
+        gateway::{FORCE_SIGN_OUT, POLL, SIGN_IN, say_busy},
         id::DEFAULT_AGENT_IDS,
         tls,
     };
@@ -249,7 +245,7 @@ mod tests {
     #[track_caller]
     fn check(base_url: &'static str, command: &Command, expected: &str) {
         let trust = ClientTls { trust: Trust::Anything, client: None };
-        let connector = connector::new(tls::client_config(&trust).unwrap(), Duration::ZERO);
+        let connector = Connector::new(tls::client_config(&trust).unwrap(), Duration::ZERO);
         let endpoint = Endpoint::new(&Uri::from_static(base_url), connector, Duration::MAX);
         let agent = AgentId::parse("1001", &DEFAULT_AGENT_IDS).unwrap();
         assert_eq!(endpoint.unwrap().target(command, agent).unwrap(), expected);

@@ -8,7 +8,7 @@ use tokio::time::timeout;
 use super::{
     BuildError, Command, Reply, Request,
     connection::Connection,
-    connector,
+    connector::Connector,
     endpoint::Endpoint,
     failure::words,
     interface::{AGENT_STATUS, POLL},
@@ -48,7 +48,7 @@ pub fn tls_config(tls: &ClientTls) -> Result<ClientConfig, BuildError> {
 pub async fn ask(tenant: &Tenant, base_url: &Uri, agent: AgentId) -> Result<Answer, String> {
     let timeouts = &tenant.timeouts;
     let tls = tls_config(&tenant.tls).map_err(|error| error.to_string())?;
-    let connector = connector::new(tls, timeouts.connect);
+    let connector = Connector::new(tls, timeouts.connect);
     let Some(endpoint) = Endpoint::new(base_url, connector.clone(), timeouts.idle) else {
         return Err(format!("{base_url} has no host"));
     };

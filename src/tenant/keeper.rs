@@ -103,16 +103,17 @@ const BACKOFF_MAX: Duration = Duration::from_secs(30);
 impl Tenant {
     /// Applies an event that starts no keeper.
     pub(super) fn note(&self, agent: AgentId, event: Event) {
-        let _started = self.agents.apply(agent, event);
+        let applied = self.agents.apply(agent, event);
+        debug_assert!(applied.start.is_none(), "a keeper without a task");
     }
 
     /// Keeps this agent's session from now on. A keeper that is there already polls at once: it may be
     /// in a long pause, for a gateway that was silent, and a new session wants its first poll. `cause`
-    /// says why the session is good; `None`: nothing new is known of it.
+    /// says why the session is good.
     pub(super) fn keep(
         self: &Arc<Self>,
         agent: AgentId,
-        cause: Option<&'static str>,
+        cause: &'static str,
         first_poll: FirstPoll,
     ) {
         if !self.config.keep.enabled {
@@ -164,9 +165,8 @@ impl Keeping {
         let Self { tenant, agent, .. } = &self;
         tenant.note(*agent, Event::KeeperLeft { keeper: self.number });
         tenant.keeper_ended(*agent);
-        let ended = Event::Ended { state: end.state(), cause: end.cause() };
+        let ended = Event::Ended { keeper: self.number, state: end.state(), cause: end.cause() };
         match end {
-            End::HandedOver => tenant.note(*agent, Event::Elsewhere),
             End::NoCredentials | End::GaveUp | End::TakenOver => {
                 tenant.note(*agent, ended);
                 // Else every replica in turn would try in vain to keep it.
@@ -178,9 +178,11 @@ impl Keeping {
                 tenant.keep_again(*agent);
             }
             // It stays stored: whoever gets the lease when the store is back goes on with it.
-            End::PollsDisabled | End::Registered | End::NotOurs | End::Unclear => {
-                tenant.note(*agent, ended);
-            }
+            End::HandedOver
+            | End::PollsDisabled
+            | End::Registered
+            | End::NotOurs
+            | End::Unclear => tenant.note(*agent, ended),
         }
     }
 
@@ -400,13 +402,15 @@ fn to_be_kept(
 // === impl End ===
 
 impl End {
-    fn state(self) -> SessionState {
+    /// `None`: it goes on elsewhere.
+    fn state(self) -> Option<SessionState> {
         match self {
-            Self::NotOurs | Self::HandedOver => SessionState::Gone,
-            Self::PollsDisabled => SessionState::Unkept,
-            Self::Registered => SessionState::Registered,
+            Self::HandedOver => None,
+            Self::NotOurs => Some(SessionState::Gone),
+            Self::PollsDisabled => Some(SessionState::Unkept),
+            Self::Registered => Some(SessionState::Registered),
             Self::NoCredentials | Self::GaveUp | Self::TakenOver | Self::Unclear => {
-                SessionState::Lost
+                Some(SessionState::Lost)
             }
         }
     }

@@ -106,7 +106,7 @@ impl Tenant {
         for agent in found {
             if self.config.keep.enabled {
                 let first_poll = FirstPoll::OfAnother(spread.min(RESUMED_WITHIN));
-                self.keep(agent, Some("found in the file of store.file"), first_poll);
+                self.keep(agent, "found in the file of store.file", first_poll);
             } else {
                 self.note(agent, Event::Unkept(KEEPING_IS_OFF));
             }
@@ -129,11 +129,11 @@ impl Polls for Arc<Tenant> {
 
     fn begin(&self, agent: AgentId, cause: Cause) {
         match cause {
-            Cause::SignedIn => self.keep(agent, Some("signed in"), FirstPoll::AtOnce),
+            Cause::SignedIn => self.keep(agent, "signed in", FirstPoll::AtOnce),
             Cause::TakenOver => {
                 // Hundreds come from a replica that is gone, each with a connection to open.
                 let first_poll = FirstPoll::OfAnother(self.polls.lease() / SPREAD);
-                self.keep(agent, Some("kept here from now on"), first_poll);
+                self.keep(agent, "kept here from now on", first_poll);
             }
         }
     }

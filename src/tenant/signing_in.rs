@@ -104,7 +104,7 @@ impl Underway {
             // The store is still to take it.
             Ok(session) if session.version == 0 => {}
             Ok(_) => self.tenant.note(self.agent, Event::Overtaken),
-            Err(_) => self.tenant.attempt_failed(self.agent, SIGN_IN_FAILED),
+            Err(_) => self.tenant.attempt_failed(self.agent, SIGN_IN_FAILED, refused),
         }
         made.map_err(Obstacle::from)
     }
@@ -133,7 +133,7 @@ impl Underway {
         }
         let made = self.make_session(sign_in, Stage::Answer, untouched).await;
         if made.is_err() {
-            self.tenant.attempt_failed(self.agent, SIGN_IN_FAILED);
+            self.tenant.attempt_failed(self.agent, SIGN_IN_FAILED, 0);
         }
         self.lock = None;
         made
@@ -340,13 +340,14 @@ impl Tenant {
         Some(session)
     }
 
-    /// Notes that a sign-in or sign-out has failed.
-    pub(super) fn attempt_failed(&self, agent: AgentId, cause: &'static str) {
-        let otherwise = match self.sessions.warm(agent).map(|session| session.origin) {
-            Some(Origin::Registered) => Some(SessionState::Registered),
-            // The replica that keeps it says how it is.
-            Some(Origin::SignedIn) if self.is_kept_by_replicas() => None,
-            Some(Origin::SignedIn) | None => Some(SessionState::Gone),
+    /// Notes that a sign-in or sign-out has failed. What is known of the agent's session stands, if it is
+    /// newer than the one that the gateway has `refused`.
+    pub(super) fn attempt_failed(&self, agent: AgentId, cause: &'static str, refused: u64) {
+        let known = self.sessions.warm(agent).filter(|session| session.version > refused);
+        let otherwise = match known.map(|session| session.origin) {
+            Some(Origin::Registered) => SessionState::Registered,
+            Some(Origin::SignedIn) if self.is_kept_by_replicas() => SessionState::Kept,
+            Some(Origin::SignedIn) | None => SessionState::Gone,
         };
         self.note(agent, Event::Failed { cause, otherwise });
     }

@@ -160,7 +160,7 @@ impl Underway {
             self.settle(async move { tenant.forget_signed_out(agent, session.version).await })
                 .await;
         } else {
-            self.tenant.attempt_failed(self.agent, "still signed in");
+            self.tenant.attempt_failed(self.agent, "still signed in", 0);
         }
         verdict
     }
@@ -349,9 +349,10 @@ impl Tenant {
     async fn forget_signed_out(&self, agent: AgentId, version: u64) {
         // What is known here does not wait for the store.
         self.credentials.forget_here(agent);
+        // First, so that the keeper does not ask for a sign-in when it is told to look again.
+        self.note(agent, Event::SignedOut);
         self.agents.decided(agent);
         self.sign_ins.settle(agent);
-        self.note(agent, Event::SignedOut);
         self.credentials.forget(agent).await;
         let told = self.sessions.sign_out(agent, version).await;
         self.note_unstored(agent, "that the agent is signed out", told);

@@ -55,14 +55,14 @@ impl Records {
         if sign_in.password != password {
             return Err(Refused(Retcode::BadPassword.into()));
         }
-        let desk = self.desk(agent);
-        desk.settle(options);
-        desk.at_hand()?;
+        let record = self.record(agent);
+        record.settle(options);
+        record.at_hand()?;
         let forcible = route.interface == Interface::ForceSignIn;
-        if desk.session.is_some() && !options.force_sign_in {
+        if record.session.is_some() && !options.force_sign_in {
             return Err(Refused(Retcode::ForceNotAllowed.into()));
         }
-        if desk.session.is_some() && !forcible {
+        if record.session.is_some() && !forcible {
             return Err(Refused(Retcode::AlreadySignedIn.into()));
         }
 
@@ -102,7 +102,7 @@ impl Records {
         };
         // Whether refusals carry a Guid too is undocumented; here they may.
         let mut reply = answered.unwrap_or_else(|refused| Reply::refusal(options, &refused.0));
-        let session = self.desk(agent).session.as_mut();
+        let session = self.record(agent).session.as_mut();
         if let Some(guid) = session.and_then(|session| session.announce_anywhere(options)) {
             reply.set_guid(&guid);
         }
@@ -110,10 +110,10 @@ impl Records {
     }
 
     fn status(&mut self, agent: u32, options: &Options) -> Reply {
-        let conduct = &self.desk(agent).conduct;
+        let state_machine = &self.record(agent).state_machine;
         let result = serde_json::json!({
-            "agentState": conduct.shown().code(),
-            "isWorking": conduct.state == AgentState::Talking,
+            "agentState": state_machine.shown().code(),
+            "isWorking": state_machine.state == AgentState::Talking,
         });
         Reply::result(options, &result)
     }
@@ -128,7 +128,7 @@ impl Records {
     ) -> Result<Reply, Refused> {
         let token = request.header("service_token").unwrap_or_default();
         refuse_unless(sign_in::is_service_token(token), Retcode::BadSignIn)?;
-        let session = self.desk(agent).signed_in(options)?;
+        let session = self.record(agent).signed_in(options)?;
         let mut reply = Reply::accepted_bare(options);
         if session.push {
             session.last_heartbeat = Instant::now();
@@ -138,7 +138,7 @@ impl Records {
     }
 
     fn update_guid(&mut self, agent: u32, options: &Options) -> Result<Reply, Refused> {
-        let session = self.desk(agent).signed_in(options)?;
+        let session = self.record(agent).signed_in(options)?;
         let announced = session.announce_anywhere(options);
         let sends_header = announced.is_some() || options.update_guid_sends_header;
         let guid = announced.unwrap_or_else(|| session.hand_out(options));
@@ -157,11 +157,11 @@ impl Records {
             let good = reason.parse().is_ok_and(|reason: u8| reason > 0);
             refuse_unless(good, Retcode::BadSignOut)?;
         }
-        let desk = self.desk(agent);
-        if !forced && desk.conduct.state == AgentState::Talking {
+        let record = self.record(agent);
+        if !forced && record.state_machine.state == AgentState::Talking {
             return Err(Refused(options.codes.sign_out_while_talking.clone()));
         }
-        desk.end_session(options, options.own_sign_out_event);
+        record.end_session(options, options.own_sign_out_event);
         Ok(if forced { Reply::accepted_bare(options) } else { Reply::accepted(options) })
     }
 
@@ -171,19 +171,19 @@ impl Records {
         route: &Route,
         options: &Options,
     ) -> Result<Reply, Refused> {
-        let desk = self.desk(agent);
-        let conduct = &mut desk.conduct;
+        let record = self.record(agent);
+        let state_machine = &mut record.state_machine;
         let events: Vec<Event> = match route.interface {
-            Interface::SayBusy => conduct.say_busy(busy_request(route)?, options)?,
-            Interface::CancelBusy => conduct.cancel_busy(options)?,
-            Interface::SayFree => conduct.say_free(options)?,
-            Interface::Work => conduct.work(options)?,
-            Interface::CancelWork => conduct.cancel_work(options)?,
-            Interface::Rest => conduct.rest(rest_request(route, options)?, options)?,
-            Interface::CancelRest => conduct.cancel_rest(options)?,
+            Interface::SayBusy => state_machine.say_busy(busy_request(route)?, options)?,
+            Interface::CancelBusy => state_machine.cancel_busy(options)?,
+            Interface::SayFree => state_machine.say_free(options)?,
+            Interface::Work => state_machine.work(options)?,
+            Interface::CancelWork => state_machine.cancel_work(options)?,
+            Interface::Rest => state_machine.rest(rest_request(route, options)?, options)?,
+            Interface::CancelRest => state_machine.cancel_rest(options)?,
             _ => Vec::new(),
         };
-        desk.hold(events);
+        record.hold(events);
         Ok(Reply::accepted(options))
     }
 }

@@ -29,14 +29,14 @@ impl Records {
         refuse_unless(may, &codes.no_inspector)?;
 
         let absent = || Refused(codes.target_absent.clone());
-        let desk = self.desks.get_mut(&target).ok_or_else(absent)?;
-        desk.settle(options);
-        desk.at_hand()?;
-        desk.session.as_ref().ok_or_else(absent)?;
+        let record = self.by_id.get_mut(&target).ok_or_else(absent)?;
+        record.settle(options);
+        record.at_hand()?;
+        record.session.as_ref().ok_or_else(absent)?;
         match route.interface {
-            Interface::ForceBusy => desk.force_busy(options)?,
-            Interface::ForceIdle => desk.force_idle(options)?,
-            _ => desk.end_session(options, true),
+            Interface::ForceBusy => record.force_busy(options)?,
+            Interface::ForceIdle => record.force_idle(options)?,
+            _ => record.end_session(options, true),
         }
         Ok(Reply::result(options, &json!({})))
     }

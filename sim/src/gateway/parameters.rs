@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use crate::{
     agent::Refused,
-    conduct::{BusyRequest, RestRequest},
     options::Options,
     retcode::Retcode,
     route::Route,
     settings::SkillsAsked,
+    state_machine::{BusyRequest, RestRequest},
 };
 
 /// Reason empty, 0 or 200 to 250 (`cec_07_1211`).

@@ -39,7 +39,7 @@ impl Gateway {
             deadline: Instant::now() + self.options.real(self.options.poll_wait),
             session: None,
         };
-        let changed = self.lock().desk(agent).changed.clone();
+        let changed = self.lock().record(agent).changed.clone();
         wait(&changed, || self.step(&mut poll)).await
     }
 
@@ -48,7 +48,7 @@ impl Gateway {
         let mut records = self.lock();
         if let Err(refused) = records.admit(poll, self) {
             let guid = poll.guid.filter(|_| options.polls == Polls::Agent);
-            let event = guid.and_then(|guid| records.desk(poll.agent).farewell(guid, options));
+            let event = guid.and_then(|guid| records.record(poll.agent).farewell(guid, options));
             return Step::Answer(match event {
                 Some(event) => Reply::event(options, poll.agent, Some(&event)),
                 None => Reply::refusal(options, &refused.0),
@@ -56,16 +56,16 @@ impl Gateway {
         }
 
         let now = Instant::now();
-        let desk = records.desk(poll.agent);
-        let event = desk.next_event();
+        let record = records.record(poll.agent);
+        let event = record.next_event();
         if event.is_none() && now < poll.deadline {
-            let rest_ends = desk.conduct.rest_ends;
+            let rest_ends = record.state_machine.rest_ends;
             return Step::WaitUntil(
                 rest_ends.map_or(poll.deadline, |ends| ends.min(poll.deadline)),
             );
         }
         let mut reply = Reply::event(options, poll.agent, event.as_ref());
-        if let Some(session) = &mut desk.session {
+        if let Some(session) = &mut record.session {
             session.last_heartbeat = now;
             announce(&mut reply, session, (poll.guid, options));
         }
@@ -79,14 +79,14 @@ impl Records {
     /// Lets a poll in, or go on waiting: its Guid is checked once, its session at every step.
     fn admit(&mut self, poll: &mut Poll<'_>, gateway: &Gateway) -> Result<(), Refused> {
         let options = &gateway.options;
-        self.desk(poll.agent).settle(options);
-        self.desk(poll.agent).at_hand()?;
-        let present = self.desk(poll.agent).session.as_ref().map(|s| s.number);
+        self.record(poll.agent).settle(options);
+        self.record(poll.agent).at_hand()?;
+        let present = self.record(poll.agent).session.as_ref().map(|s| s.number);
         if present.is_none() || poll.session != present {
             self.authenticate(poll.agent, poll.guid, options)?;
         }
         poll.session = present;
-        let Some(session) = &mut self.desk(poll.agent).session else {
+        let Some(session) = &mut self.record(poll.agent).session else {
             return Ok(());
         };
         if session.push || options.polls != Polls::Agent {

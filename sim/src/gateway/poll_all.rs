@@ -48,11 +48,11 @@ impl Gateway {
         };
         let events = records.gather(caller.node);
         if events.is_empty() && Instant::now() < poll.deadline {
-            let rests = records.desks.values().filter_map(|desk| desk.conduct.rest_ends);
+            let rests = records.by_id.values().filter_map(|record| record.state_machine.rest_ends);
             return Step::WaitUntil(rests.chain([poll.deadline]).min().unwrap_or(poll.deadline));
         }
         let mut reply = Reply::events(options, &events);
-        if let Some(session) = &mut records.desk(caller.agent).session {
+        if let Some(session) = &mut records.record(caller.agent).session {
             announce(&mut reply, session, (poll.guid, options));
         }
         Step::Answer(reply)
@@ -65,19 +65,19 @@ impl Records {
     /// Lets a poll in with any agent's Guid, or go on waiting while that session lasts. It keeps
     /// all agents of the node signed in.
     fn admit_all(&mut self, poll: &mut PollAll<'_>, options: &Options) -> Result<Caller, Refused> {
-        for desk in self.desks.values_mut() {
-            desk.settle(options);
+        for record in self.by_id.values_mut() {
+            record.settle(options);
         }
         let caller = match poll.caller.filter(|caller| self.lasts(*caller)) {
             Some(caller) => caller,
             None => self.caller(poll.guid, options)?,
         };
-        self.desk(caller.agent).at_hand()?;
+        self.record(caller.agent).at_hand()?;
         if options.polls != Polls::All {
             return Err(wrong_kind());
         }
         poll.caller = Some(caller);
-        for session in self.desks.values_mut().filter_map(|desk| desk.session.as_mut()) {
+        for session in self.by_id.values_mut().filter_map(|record| record.session.as_mut()) {
             if session.node() == caller.node && !session.push {
                 session.last_heartbeat = Instant::now();
             }
@@ -90,17 +90,17 @@ impl Records {
         let codes = &options.codes;
         let guid = guid.ok_or_else(|| Refused(codes.guid_missing.clone()))?;
         let knows = |agent: &u32| {
-            self.desks.get(agent).is_some_and(|d| d.standing(guid, options) != Standing::Unknown)
+            self.by_id.get(agent).is_some_and(|d| d.standing(guid, options) != Standing::Unknown)
         };
-        let agent = self.desks.keys().copied().find(knows);
+        let agent = self.by_id.keys().copied().find(knows);
         let agent = agent.ok_or_else(|| Refused(codes.guid_unknown.clone()))?;
         self.authenticate(agent, Some(guid), options)?;
-        let session = self.desk(agent).signed_in(options)?;
+        let session = self.record(agent).signed_in(options)?;
         Ok(Caller { agent, session: session.number, node: session.node() })
     }
 
     fn lasts(&self, caller: Caller) -> bool {
-        let session = self.desks.get(&caller.agent).and_then(|desk| desk.session.as_ref());
+        let session = self.by_id.get(&caller.agent).and_then(|record| record.session.as_ref());
         session.map(|session| session.number) == Some(caller.session)
     }
 
@@ -108,10 +108,10 @@ impl Records {
     /// their order.
     fn gather(&mut self, node: u64) -> Vec<(u32, Event)> {
         let mut gathered = Vec::new();
-        for (agent, desk) in &mut self.desks {
-            let pushed = desk.session.as_ref().is_some_and(|session| session.push);
-            if desk.node() == Some(node) && !pushed {
-                gathered.extend(desk.take_events().map(|event| (*agent, event)));
+        for (agent, record) in &mut self.by_id {
+            let pushed = record.session.as_ref().is_some_and(|session| session.push);
+            if record.node() == Some(node) && !pushed {
+                gathered.extend(record.take_events().map(|event| (*agent, event)));
             }
         }
         // A stable sort, which leaves each agent's order.

@@ -24,7 +24,7 @@ impl Records {
         route: &Route,
         options: &Options,
     ) -> Result<Reply, Refused> {
-        let settings = &mut self.desk(agent).signed_in(options)?.settings;
+        let settings = &mut self.record(agent).signed_in(options)?.settings;
         match route.interface {
             Interface::ResetSkill => {
                 settings.reset_skills(&skills_asked(route, options)?, options);
@@ -44,7 +44,7 @@ impl Records {
 
     /// The number is a string, and 65535 presumably means that none is set (`cec_07_1229`).
     pub(super) fn custom_state(&mut self, agent: u32, options: &Options) -> Result<Reply, Refused> {
-        let settings = &self.desk(agent).signed_in(options)?.settings;
+        let settings = &self.record(agent).signed_in(options)?.settings;
         let state = settings.custom_state.unwrap_or(u16::MAX).to_string();
         Ok(Reply::success(options, &json!({ "agentcustomstate": state })))
     }

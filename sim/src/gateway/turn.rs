@@ -68,11 +68,11 @@ impl Gateway {
             return Ok(turn(None));
         };
         let mut records = self.lock();
-        let desk = records.desk(agent);
-        let obstacle = desk.obstacle(interface);
+        let record = records.record(agent);
+        let obstacle = record.obstacle(interface);
         if interface.changes_state() && obstacle.is_none() {
             // The call before has been answered, even if its task has not come to say so.
-            desk.release(&self.options);
+            record.release(&self.options);
         }
         if let Some(obstacle) = obstacle {
             records.accuse(format!(
@@ -88,7 +88,7 @@ impl Gateway {
                 });
             }
         }
-        records.desk(agent).open(interface);
+        records.record(agent).open(interface);
         Ok(turn(Some(agent)))
     }
 
@@ -165,13 +165,13 @@ impl Turn {
     /// another connection, before this task runs again.
     pub(crate) fn close(&mut self) {
         if let Some(agent) = self.agent.filter(|_| std::mem::take(&mut self.open)) {
-            self.gateway.lock().desk(agent).close(self.interface);
+            self.gateway.lock().record(agent).close(self.interface);
         }
     }
 
     fn release(&self) {
         if let Some(agent) = self.agent.filter(|_| self.interface.changes_state()) {
-            self.gateway.lock().desk(agent).release(&self.gateway.options);
+            self.gateway.lock().record(agent).release(&self.gateway.options);
         }
     }
 }

@@ -112,7 +112,7 @@ pub(super) struct Flags {
     /// Events survive a forcible sign-in
     #[arg(long, help_heading = "Rules")]
     keep_events: bool,
-    /// A forcible sign-in does not tell the former session's poll of it
+    /// A forcible sign-in does not tell the previous session's poll of it
     #[arg(long, help_heading = "Rules")]
     no_take_over_event: bool,
     /// An agent's own sign-out brings the event that tells of sign-outs by others

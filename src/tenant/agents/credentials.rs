@@ -5,7 +5,11 @@ use std::sync::Arc;
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::time::Instant;
 
-use super::{AgentRecords, Known, sweep::Ticket};
+use super::{
+    AgentRecords, Known,
+    record::AgentRecord,
+    sweep::{Found, Ticket},
+};
 use crate::{
     call::{CallError, Obstacle, Refusal},
     gateway::SignIn,
@@ -39,6 +43,9 @@ pub(in crate::tenant) enum Rejection {
     /// The gateway accepted it without a Guid, so that the agent had to be signed out again.
     WithoutGuid,
 }
+
+/// Entries for rejections that are gone which may be left beside as many as there are others.
+const STALE_MAX: usize = 64;
 
 // === impl AgentRecords ===
 
@@ -74,10 +81,8 @@ impl AgentRecords {
         until: Instant,
     ) -> bool {
         let mut known = self.known();
-        let (ticket, due) = known.rejections.add(agent);
-        for (agent, ticket) in due {
-            known.drop_old_rejection(agent, ticket, Instant::now());
-        }
+        known.drop_old_rejections(Instant::now());
+        let ticket = known.rejections.add(agent);
         let has_room = known.totals.rejected < self.capacity.get();
         known.credentials(agent, |part| {
             let has_room = has_room || part.rejected.is_some();
@@ -125,15 +130,42 @@ impl Known {
         changed
     }
 
-    /// A rejection that was never asked for again must not stay for ever.
-    fn drop_old_rejection(&mut self, agent: AgentId, ticket: Ticket, now: Instant) {
+    /// All rejections last equally long, so those that end first come first.
+    fn drop_old_rejections(&mut self, now: Instant) {
+        while let Some((agent, ticket)) = self.rejections.pop() {
+            match self.rejection_at(agent, ticket, now) {
+                Found::Ended => self.credentials(agent, |part| part.rejected = None),
+                Found::Stale => {}
+                Found::Live => {
+                    self.rejections.put_back(agent, ticket);
+                    break;
+                }
+            }
+        }
+        // Whoever tries one password after the other leaves an entry for each behind.
+        if self.rejections.len() > 2 * self.totals.rejected + STALE_MAX {
+            let Self { rejections, records, .. } = self;
+            rejections.retain(|agent, ticket| {
+                let record = records.get(&agent);
+                record.and_then(AgentRecord::rejection_ticket) == Some(ticket)
+            });
+        }
+    }
+
+    fn rejection_at(&self, agent: AgentId, ticket: Ticket, now: Instant) -> Found {
         let record = self.records.get(&agent);
         let rejected = record.and_then(|record| record.credentials.as_ref()?.rejected.as_ref());
         match rejected.filter(|rejected| rejected.ticket == ticket) {
-            Some(rejected) if rejected.until > now => self.rejections.keep(agent, ticket),
-            Some(_) => self.credentials(agent, |part| part.rejected = None),
-            None => {}
+            Some(rejected) if rejected.until > now => Found::Live,
+            Some(_) => Found::Ended,
+            None => Found::Stale,
         }
+    }
+}
+
+impl AgentRecord {
+    fn rejection_ticket(&self) -> Option<Ticket> {
+        Some(self.credentials.as_ref()?.rejected.as_ref()?.ticket)
     }
 }
 

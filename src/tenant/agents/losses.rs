@@ -4,7 +4,10 @@ use std::{mem, time::Duration};
 
 use tokio::time::Instant;
 
-use super::{AgentRecords, Known, sweep::Ticket};
+use super::{
+    AgentRecords, Known,
+    sweep::{Found, Ticket},
+};
 use crate::{config, id::AgentId};
 
 /// The part of a record that says what has happened to an agent's session, since it was calm.
@@ -71,6 +74,11 @@ const CALM_PAUSES: u32 = 120;
 /// that did not last, although no other client was found.
 const RECOVERIES_FACTOR: u32 = 4;
 
+/// Agents that are looked at for each one that has its first loss: so many of them, and fewer where they
+/// have had losses lately.
+const LOOKS_MAX: usize = 16;
+const LIVE_LOOKS: usize = 2;
+
 // === impl AgentRecords ===
 
 impl AgentRecords {
@@ -81,11 +89,8 @@ impl AgentRecords {
         let mut losses = losses.unwrap_or_else(|| Losses::none(now));
         let was_taken = losses.on(loss, now, rules);
         if losses.ticket.is_none() && !losses.is_none() {
-            let (ticket, due) = known.lossy.add(agent);
-            losses.ticket = Some(ticket);
-            for (agent, ticket) in due {
-                known.drop_old_losses(agent, ticket, now, rules);
-            }
+            known.drop_old_losses(now, rules);
+            losses.ticket = Some(known.lossy.add(agent));
         }
         known.set_losses(agent, Some(losses).filter(|losses| !losses.is_none()));
         was_taken
@@ -149,12 +154,31 @@ impl Known {
         self.tidy(agent);
     }
 
-    /// Losses that were long ago must not stay for ever.
-    fn drop_old_losses(&mut self, agent: AgentId, ticket: Ticket, now: Instant, rules: TakeBacks) {
+    /// Looks at a few agents, so that losses of long ago do not stay for ever. They are in no order, since
+    /// each loss begins the calm time anew.
+    fn drop_old_losses(&mut self, now: Instant, rules: TakeBacks) {
+        let mut live = 0;
+        for _ in 0..LOOKS_MAX {
+            let Some((agent, ticket)) = self.lossy.pop() else { return };
+            match self.losses_at(agent, ticket, now, rules) {
+                Found::Ended => self.set_losses(agent, None),
+                Found::Stale => {}
+                Found::Live => {
+                    self.lossy.rotate(agent, ticket);
+                    live += 1;
+                }
+            }
+            if live == LIVE_LOOKS {
+                return;
+            }
+        }
+    }
+
+    fn losses_at(&self, agent: AgentId, ticket: Ticket, now: Instant, rules: TakeBacks) -> Found {
         match self.losses(agent).filter(|losses| losses.ticket == Some(ticket)) {
-            Some(losses) if rules.is_over(&losses, now) => self.set_losses(agent, None),
-            Some(_) => self.lossy.keep(agent, ticket),
-            None => {}
+            Some(losses) if rules.is_over(&losses, now) => Found::Ended,
+            Some(_) => Found::Live,
+            None => Found::Stale,
         }
     }
 }
@@ -189,7 +213,7 @@ impl Losses {
                     self.contested = 0;
                     return false;
                 }
-                // Whoever asks for an agent that was given up gives the keeper one more attempt.
+                // Of an agent that was given up, callers' attempts are not added up.
                 let most = if asked { rules.most - 1 } else { u32::MAX };
                 self.contested = self.contested.min(most).saturating_add(1);
                 self.last = now;
@@ -313,6 +337,34 @@ mod tests {
         assert_eq!(agents.permission(agent(), now), Permission::After(5 * SECOND));
         assert!(!agents.lost(agent(), attempted(false, false), now), "one sign-out, one attempt");
         assert_eq!(agents.taken_over(now), [], "the other client has left");
+    }
+
+    /// The gateway says that another client signed the agent out, and the next sign-in finds it there.
+    #[test]
+    fn a_sign_out_and_the_client_that_is_found_after_it_are_one_loss() {
+        let (agents, now) = (agents(), Instant::now());
+        agents.lost(agent(), Loss::SignedOut, now);
+        assert!(agents.lost(agent(), attempted(true, false), now));
+        assert_eq!(agents.taken_over(now)[0].attempts, 1);
+        assert_eq!(agents.permission(agent(), now), Permission::After(5 * SECOND));
+    }
+
+    #[test]
+    fn attempts_for_callers_do_not_add_up_beyond_the_point_of_giving_up() {
+        let (agents, now) = (agents(), Instant::now());
+        for asked in [true; 9] {
+            agents.lost(agent(), attempted(true, asked), now);
+        }
+        assert_eq!(agents.taken_over(now)[0].attempts, 6);
+        agents.lost(agent(), attempted(true, false), now);
+        assert_eq!(agents.taken_over(now)[0].attempts, 7);
+        agents.decided(agent());
+        assert_eq!((agents.taken_over(now), agents.len()), (vec![], 0));
+        agents.lost(agent(), attempted(true, false), now);
+        assert_eq!(
+            agents.taken_over(now),
+            [TakenOver { agent: agent(), attempts: 1, given_up: false }]
+        );
     }
 
     #[test]

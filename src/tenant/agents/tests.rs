@@ -51,7 +51,7 @@ impl AgentRecords {
 
     fn kept_by_a_new_keeper(&self, id: u32) -> u64 {
         let keeper = self.new_keeper(&CancellationToken::new());
-        let applied = self.note(id, Event::Kept { keeper, cause: Some("signed in") });
+        let applied = self.note(id, Event::Kept { keeper, cause: "signed in" });
         applied.start.expect("there was none").number
     }
 }
@@ -108,7 +108,7 @@ fn a_keeper_that_is_told_to_end_hears_of_it() {
     let agents = AgentRecords::of_test(8, 8);
     let all = CancellationToken::new();
     let keeper = agents.new_keeper(&all);
-    let kept = Event::Kept { keeper: keeper.clone(), cause: None };
+    let kept = Event::Kept { keeper: keeper.clone(), cause: "signed in" };
     assert!(agents.note(101, kept.clone()).is_kept);
     assert!(agents.note(101, kept).start.is_none());
     assert!(keeper.wake.notified().now_or_never().is_some(), "it polls at once");
@@ -159,14 +159,67 @@ async fn a_rejected_password_is_known_until_its_time_and_makes_room_after_it() {
     assert!(reject(103), "what has ended makes room");
     agents.hold(agent(103), wrong.clone());
     assert!(agents.rejection(agent(103), &wrong).is_none(), "it has worked since");
+    agents.forget_held(agent(103));
 
     // However many come and go, what has ended does not stay.
     for id in 200..1200 {
         assert!(reject(id));
         tokio::time::advance(minute).await;
     }
-    assert!(agents.len() <= 3, "{}", agents.len());
-    assert!(agents.known().rejections.len() <= 3);
+    assert_eq!((agents.len(), agents.known().totals.rejected), (1, 1));
+    assert_eq!(agents.known().rejections.len(), 1);
+}
+
+/// The room for them is not found by going through all agents, and must not be lost in an order.
+#[tokio::test(start_paused = true)]
+async fn the_rejection_that_ends_first_makes_room_first() {
+    let (agents, wrong) = (AgentRecords::of_test(8, 3), password("wrong"));
+    let reject = |id| {
+        let until = Instant::now() + Duration::from_secs(60);
+        agents.reject(agent(id), &wrong, Rejection::WithoutGuid, until)
+    };
+    for id in 101..=103 {
+        assert!(reject(id));
+        tokio::time::advance(Duration::from_secs(10)).await;
+    }
+    assert!(!reject(104), "none has ended");
+    tokio::time::advance(Duration::from_secs(31)).await;
+    assert!(reject(104), "the first has");
+    assert!(agents.rejection(agent(101), &wrong).is_none());
+    assert!(agents.rejection(agent(102), &wrong).is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_tries_one_password_after_the_other_takes_one_place() {
+    let agents = AgentRecords::of_test(8, 8);
+    let reject = |id, tried: &SignIn, seconds| {
+        let until = Instant::now() + Duration::from_secs(seconds);
+        assert!(agents.reject(agent(id), tried, Rejection::WithoutGuid, until));
+    };
+    for attempt in 0..10_000 {
+        reject(101, &password(&attempt.to_string()), 60);
+    }
+    assert!(agents.rejection(agent(101), &password("9998")).is_none());
+    assert!(agents.rejection(agent(101), &password("9999")).is_some());
+    assert_eq!((agents.len(), agents.known().totals.rejected), (1, 1));
+    let entries = agents.known().rejections.len();
+    assert!((1..=67).contains(&entries), "{entries}");
+    // The entry of an older one does not end it.
+    reject(101, &password("last"), 120);
+    tokio::time::advance(Duration::from_secs(60)).await;
+    reject(102, &password("other"), 60);
+    assert!(agents.rejection(agent(101), &password("last")).is_some());
+}
+
+#[test]
+fn an_agent_who_is_polled_for_again_is_not_given_up() {
+    let (agents, now) = (AgentRecords::of_test(8, 8), Instant::now());
+    for _ in 0..6 {
+        agents.lost(agent(101), Loss::Attempted { with_another: true, asked: false }, now);
+    }
+    assert!(agents.taken_over(now)[0].given_up);
+    agents.kept_by_a_new_keeper(101);
+    assert!(!agents.taken_over(now)[0].given_up);
 }
 
 #[test]

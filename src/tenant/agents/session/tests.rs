@@ -9,7 +9,7 @@ fn keeper(number: u64) -> Keeper {
 }
 
 fn kept(number: u64) -> Event {
-    Event::Kept { keeper: keeper(number), cause: Some("signed in") }
+    Event::Kept { keeper: keeper(number), cause: "signed in" }
 }
 
 fn polled(keeper: u64, health: Health) -> Event {
@@ -17,11 +17,11 @@ fn polled(keeper: u64, health: Health) -> Event {
 }
 
 fn failed(otherwise: SessionState) -> Event {
-    Event::Failed { cause: "it failed", otherwise: Some(otherwise) }
+    Event::Failed { cause: "it failed", otherwise }
 }
 
-fn ended(state: SessionState) -> Event {
-    Event::Ended { state, cause: "it ended" }
+fn ended(keeper: u64, state: SessionState) -> Event {
+    Event::Ended { keeper, state: Some(state), cause: "it ended" }
 }
 
 const SIGN_IN: Event = Event::Begun(Attempt::SignIn);
@@ -63,25 +63,26 @@ fn attempts_are_told_with_what_comes_of_them() {
     check(&[SIGN_IN], kept(1), None, "start 1");
     check(&[SIGN_IN, kept(1)], Event::Done, Some((Kept, "signed in")), "");
     check(&[SIGN_IN, Event::Unkept("off")], Event::Done, Some((Unkept, "off")), "");
-    check(&[SIGN_IN], Event::Done, None, "");
     check(&[kept(1), SIGN_IN], kept(2), None, "wake 1");
-    check(&[kept(1), SIGN_IN], Event::Overtaken, None, "");
-    check(&[SIGN_IN], Event::Overtaken, None, "");
     check(&[SIGN_IN], failed(Gone), Some((Gone, "it failed")), "");
     check(&[SIGN_OUT], failed(Registered), Some((Registered, "it failed")), "");
-    check(&[SIGN_IN], Event::Failed { cause: "", otherwise: None }, None, "");
     check(&[kept(1), SIGN_IN], failed(Gone), Some((Kept, "it failed")), "");
+    check(&[kept(1), SIGN_OUT], failed(Gone), Some((Kept, "it failed")), "");
+    check(&[Event::Unkept("off"), SIGN_OUT], failed(Gone), Some((Unkept, "it failed")), "");
+    check(&[SIGN_OUT, kept(1)], failed(Gone), Some((Kept, "it failed")), "");
     check(&[], failed(Gone), None, "");
     check(&[kept(1)], failed(Gone), None, "");
     check(&[kept(1), SIGN_OUT], Event::SignedOut, Some((Gone, "signed out")), "stop 1");
     check(&[SIGN_OUT], Event::SignedOut, Some((Gone, "signed out")), "");
-    // A poll during an attempt counts when the attempt is over.
-    let (doubtful, lost) = (polled(1, Health::Doubtful), polled(1, Health::Recovering));
-    check(&[kept(1), SIGN_IN], doubtful.clone(), None, "");
-    check(&[kept(1), SIGN_IN, doubtful], failed(Gone), Some((Doubtful, "it failed")), "");
-    check(&[kept(1), SIGN_IN, lost.clone()], failed(Gone), Some((Recovering, "it failed")), "");
+    // Another replica keeps the session, or was faster to make it.
+    let elsewhere = Some((Kept, ELSEWHERE));
+    check(&[SIGN_IN], Event::Done, elsewhere, "");
+    check(&[SIGN_IN], Event::Overtaken, Some((Kept, OVERTAKEN)), "");
+    check(&[kept(1), SIGN_IN], Event::Overtaken, Some((Kept, OVERTAKEN)), "");
+    check(&[SIGN_OUT], failed(Kept), Some((Kept, "it failed")), "");
+    check(&[kept(1), SIGN_IN, Event::Stopped], Event::Done, elsewhere, "");
     // Of a recovery the end is told, and not each attempt.
-    let recovering = [kept(1), lost];
+    let recovering = [kept(1), polled(1, Health::Recovering)];
     check(&recovering, SIGN_IN, None, "");
     check(&recovering, failed(Gone), None, "");
     check(&recovering, kept(2), Some((Kept, "signed in")), "wake 1");
@@ -89,40 +90,86 @@ fn attempts_are_told_with_what_comes_of_them() {
     // The gateway has signed the agent in, and nobody knows the Guid.
     let unstored = "the session was not stored";
     check(&[SIGN_IN], Event::Unstored, Some((Gone, unstored)), "");
+    check(&[Event::Unkept("off"), SIGN_IN], Event::Unstored, Some((Gone, unstored)), "");
     check(&[kept(1), SIGN_IN], Event::Unstored, Some((Doubtful, unstored)), "");
     check(&recovering, Event::Unstored, None, "");
+    check(
+        &[kept(1), SIGN_IN, Event::Unstored],
+        polled(1, Health::Recovering),
+        Some((Recovering, "a poll")),
+        "",
+    );
+}
+
+#[test]
+fn what_is_found_during_an_attempt_counts_when_it_is_over() {
+    use SessionState::{Doubtful, Gone, Kept, Lost, Recovering, Registered, Unkept};
+    let (doubtful, lost) = (polled(1, Health::Doubtful), polled(1, Health::Recovering));
+    check(&[kept(1), SIGN_IN], doubtful.clone(), None, "");
+    check(&[kept(1), SIGN_IN, doubtful], failed(Gone), Some((Doubtful, "a poll")), "");
+    check(&[kept(1), SIGN_IN, lost], failed(Gone), Some((Recovering, "a poll")), "");
+    check(
+        &[kept(1), SIGN_IN, polled(1, Health::Good)],
+        failed(Gone),
+        Some((Kept, "it failed")),
+        "",
+    );
+    let ended = |state| [kept(1), SIGN_IN, Event::KeeperLeft { keeper: 1 }, ended(1, state)];
+    check(&ended(Lost), failed(Gone), Some((Lost, "it ended")), "");
+    check(&ended(Unkept), failed(Gone), Some((Unkept, "it failed")), "");
+    check(&ended(Lost), kept(2), None, "start 2");
+    check(&[&ended(Lost)[..], &[kept(2)]].concat(), Event::Done, Some((Kept, "signed in")), "");
+    // An owner's session.
+    let owner = "handed in by its owner";
+    check(&[SIGN_IN], Event::Registered, None, "");
+    check(&[SIGN_IN, Event::Registered], failed(Gone), Some((Registered, owner)), "");
+    check(&[SIGN_OUT, Event::Registered], Event::SignedOut, Some((Registered, owner)), "");
+    check(&[SIGN_OUT, Event::Unregistered], Event::SignedOut, Some((Gone, "signed out")), "");
+    check(&[SIGN_IN, Event::Registered], Event::Done, Some((Registered, owner)), "");
+    check(&[SIGN_IN, Event::Registered, kept(1)], Event::Done, Some((Kept, "signed in")), "");
+    let before = [SIGN_IN, Event::Registered, Event::Done, SIGN_IN];
+    check(&before, failed(Gone), Some((Gone, "it failed")), "");
 }
 
 #[test]
 fn keepers_come_and_go_with_their_sessions() {
     use SessionState::{Doubtful, Gone, Kept, Lost, Recovering, Unkept};
-    let again = |number| Event::Kept { keeper: keeper(number), cause: None };
     check(&[], kept(1), Some((Kept, "signed in")), "start 1");
     check(&[kept(1)], kept(2), None, "wake 1");
-    check(&[kept(1)], again(2), None, "wake 1");
-    check(&[], again(1), None, "start 1");
     check(&[kept(1)], polled(1, Health::Good), None, "");
     check(&[kept(1)], polled(1, Health::Doubtful), Some((Doubtful, "a poll")), "");
     check(&[kept(1)], polled(1, Health::Recovering), Some((Recovering, "a poll")), "");
     check(&[kept(1)], polled(1, Health::Unpolled), Some((Unkept, "a poll")), "");
-    check(&[again(1)], polled(1, Health::Good), Some((Kept, "a poll")), "");
+    check(&[kept(1)], Event::Unkept("unknown"), Some((Unkept, "unknown")), "");
+    check(
+        &[kept(1), Event::Unkept("unknown")],
+        polled(1, Health::Good),
+        Some((Kept, "a poll")),
+        "",
+    );
+    check(&[kept(1)], Event::Finish, None, "finish 1");
+    check(&[], Event::Finish, None, "");
     // One that has been overtaken changes nothing.
     check(&[kept(1)], polled(7, Health::Recovering), None, "");
     check(&[], polled(1, Health::Good), None, "");
-    check(&[kept(1)], Event::KeeperLeft { keeper: 7 }, None, "");
-    check(&[kept(1)], ended(Lost), None, "");
+    check(&[kept(1), Event::KeeperLeft { keeper: 7 }], Event::Finish, None, "finish 1");
+    check(&[kept(1)], ended(1, Lost), None, "");
     let left = [kept(1), Event::KeeperLeft { keeper: 1 }];
     check(&[kept(1)], Event::KeeperLeft { keeper: 1 }, None, "");
-    check(&left, ended(Lost), Some((Lost, "it ended")), "");
-    check(&left, ended(Unkept), Some((Unkept, "it ended")), "");
+    check(&left, ended(7, Lost), None, "");
+    check(&left, ended(1, Lost), Some((Lost, "it ended")), "");
+    check(&left, ended(1, Unkept), Some((Unkept, "it ended")), "");
     check(&left, kept(2), None, "start 2");
-    check(&[kept(1), SIGN_IN, Event::KeeperLeft { keeper: 1 }], ended(Lost), None, "");
-    check(&[kept(1)], Event::Finish, None, "finish 1");
-    check(&[], Event::Finish, None, "");
+    check(&[&left[..], &[kept(2)]].concat(), ended(1, Lost), None, "");
+    for end in [Event::SignedOut, Event::Registered, Event::Stopped] {
+        check(&[&left[..], &[end]].concat(), ended(1, Unkept), None, "");
+    }
+    check(&[kept(1), SIGN_IN, Event::KeeperLeft { keeper: 1 }], ended(1, Lost), None, "");
     // Another replica goes on, and says so.
     check(&[kept(1)], Event::Stopped, None, "stop 1");
+    check(&left, Event::Ended { keeper: 1, state: None, cause: "" }, None, "");
     check(&left, Event::Elsewhere, None, "");
-    check(&[kept(1)], Event::Elsewhere, None, "");
+    check(&[kept(1), Event::Elsewhere], Event::Finish, None, "finish 1");
     // The gateway has forgotten the session.
     let forgotten = Some((Gone, "the gateway has forgotten it"));
     check(&[Event::Unkept("off")], Event::Forgotten, forgotten, "");
@@ -141,17 +188,15 @@ fn a_session_that_its_owner_hands_in_is_the_owners() {
     let unregistered = Some((Gone, "its owner's Guid was not stored"));
     check(&[kept(1), Event::Registering], Event::Unregistered, unregistered, "");
     check(&[], Event::Unregistered, None, "");
-    // During a sign-in, the end of that decides.
-    check(&[SIGN_IN], Event::Registered, None, "");
-    check(&[SIGN_IN, Event::Registered], failed(Gone), Some((Registered, "it failed")), "");
-    let signed_in = Some((SessionState::Kept, "signed in"));
-    check(&[SIGN_IN, Event::Registered, kept(1)], Event::Done, signed_in, "");
-    check(
-        &[SIGN_IN, Event::Registered, Event::Done, SIGN_IN],
-        failed(Gone),
-        Some((Gone, "it failed")),
-        "",
-    );
+}
+
+/// What is counted as entered, although nobody is told.
+#[test]
+fn ends_are_counted_where_there_was_nothing_and_not_what_another_replica_keeps() {
+    let mut session = SessionPart::default();
+    assert_eq!(session.on(Event::Registered).entered, Some(SessionState::Registered));
+    assert_eq!(session.on(SIGN_IN).entered, Some(SessionState::SigningIn));
+    assert_eq!(session.on(Event::Done).entered, None);
 }
 
 /// What has to hold after every event, seen from outside.
@@ -181,11 +226,16 @@ impl Seen {
         assert_eq!(session.is_kept(), self.keeper.is_some(), "{about}");
         // What is told goes on from what was.
         self.status = session.status();
-        assert_eq!(change.map(|change| change.from), change.map(|_| before.status), "{about}");
-        let known = change.filter(|_| self.status.is_some()).map(|change| Some(change.to));
-        assert_eq!(known, change.filter(|_| self.status.is_some()).map(|_| self.status), "{about}");
-        assert!(change.is_none_or(|change| Some(change.to) != before.status), "{about}");
-        assert!(change.is_none_or(|change| entered == Some(change.to)), "{about}");
+        if let Some(Change { from, to, .. }) = change {
+            assert_eq!((from, Some(to)), (before.status, self.status.or(Some(to))), "{about}");
+            assert!(before.status != Some(to) && before.status != self.status, "{about}");
+            assert!(entered == Some(to) || self.status.is_none(), "{about}");
+        }
+        // Whoever has heard of an attempt hears of its end.
+        assert!(
+            !before.is_attempted || self.status == before.status || change.is_some(),
+            "{about}"
+        );
         // What a keeper says that is not the agent's any more changes nothing.
         if let Event::Polled { keeper, .. } | Event::KeeperLeft { keeper } = event
             && before.keeper != Some(*keeper)
@@ -207,13 +257,9 @@ impl Seen {
         };
         let attempts = [Some(SessionState::SigningIn), Some(SessionState::SigningOut)];
         assert_eq!(attempts.contains(&self.status), self.is_attempted, "{about}");
-        // Whoever is polled for has a status, once something is known of the session.
-        let is_over = !self.is_attempted && self.keeper.is_none();
-        let closed = matches!(
-            event,
-            Event::SignedOut | Event::Registered | Event::Unregistered | Event::Stopped
-        );
-        assert!(!closed || !is_over || (self.status.is_none() && session.is_unused()), "{about}");
+        // A record is kept for what there is, and for nothing else.
+        assert_eq!(session.is_unused(), self.status.is_none(), "{about}");
+        assert!(self.keeper.is_none() || self.status.is_some(), "{about}");
     }
 }
 
@@ -224,13 +270,13 @@ impl std::fmt::Debug for Seen {
 }
 
 fn all_events() -> Vec<Event> {
-    let states = [SessionState::Lost, SessionState::Unkept];
+    let ends = [Some(SessionState::Lost), Some(SessionState::Unkept), None];
     let healths = [Health::Good, Health::Unpolled, Health::Doubtful, Health::Recovering];
     let mut events = vec![
         SIGN_IN,
         SIGN_OUT,
         failed(SessionState::Gone),
-        Event::Failed { cause: "", otherwise: None },
+        failed(SessionState::Kept),
         Event::Done,
         Event::Overtaken,
         Event::Unstored,
@@ -241,7 +287,6 @@ fn all_events() -> Vec<Event> {
         Event::Unregistered,
         kept(1),
         kept(2),
-        Event::Kept { keeper: keeper(3), cause: None },
         Event::Unkept("off"),
         Event::Elsewhere,
         Event::Stopped,
@@ -249,7 +294,7 @@ fn all_events() -> Vec<Event> {
         Event::KeeperLeft { keeper: 2 },
         Event::Finish,
     ];
-    events.extend(states.map(ended));
+    events.extend(ends.map(|state| Event::Ended { keeper: 1, state, cause: "" }));
     events.extend(healths.map(|health| polled(1, health)));
     events
 }

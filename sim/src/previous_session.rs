@@ -9,7 +9,7 @@ use super::{
 
 /// An agent's last session before the present one, whose Guids can be told from unknown ones.
 #[derive(Debug)]
-pub(super) struct Former {
+pub(super) struct PreviousSession {
     session: Session,
     /// What its Guids are now.
     standing: Standing,
@@ -17,9 +17,9 @@ pub(super) struct Former {
     farewell: Option<Event>,
 }
 
-// === impl Former ===
+// === impl PreviousSession ===
 
-impl Former {
+impl PreviousSession {
     /// A session that was signed out.
     pub(super) fn signed_out(session: Session) -> Self {
         Self { session, standing: Standing::Ended, farewell: None }

@@ -1,4 +1,4 @@
-//! What is done to agents from behind: by other people, by the platform, by a test.
+//! What is done to agents without their asking: by other people, by the platform, by a test.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::Gateway;
 use crate::{
-    desk::Desk,
+    record::AgentRecord,
     recovery::{Recovery, SwitchOver},
     session::Session,
     sign_in::SignIn,
@@ -20,14 +20,14 @@ const LONGEST: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
 
 impl Gateway {
     pub(crate) fn view(&self, agent: u32) -> Option<AgentView> {
-        self.with_known(agent, |desk| desk.view())
+        self.with_known(agent, |record| record.view())
     }
 
     pub(crate) fn sign_in(&self, agent: u32) -> String {
         let mut records = self.lock();
         let sign_in = SignIn::from_behind();
         let guid = records.begin_session(agent, &sign_in, &self.options).current().to_owned();
-        records.desk(agent).release(&self.options);
+        records.record(agent).release(&self.options);
         guid
     }
 
@@ -38,12 +38,12 @@ impl Gateway {
 
     pub(crate) fn switch_over(&self, agent: u32, time: Duration, recovery: Recovery) -> bool {
         let ends = Instant::now() + self.options.real(time).min(LONGEST);
-        self.with_known(agent, |desk| desk.switch_over(SwitchOver { ends, recovery }))
+        self.with_known(agent, |record| record.switch_over(SwitchOver { ends, recovery }))
             .unwrap_or(false)
     }
 
     pub(crate) fn sign_out(&self, agent: u32) {
-        self.with_known(agent, |desk| desk.end_session(&self.options, true));
+        self.with_known(agent, |record| record.end_session(&self.options, true));
     }
 
     pub(crate) fn renew_guid(&self, agent: u32) -> Option<String> {
@@ -59,44 +59,44 @@ impl Gateway {
     }
 
     pub(crate) fn start_call(&self, agent: u32) -> bool {
-        let started = self.with_known(agent, |desk| {
-            if !desk.session.as_ref().is_some_and(|s| s.settings.reachable()) {
+        let started = self.with_known(agent, |record| {
+            if !record.session.as_ref().is_some_and(|s| s.settings.reachable()) {
                 return false;
             }
-            let events = desk.conduct.start_call();
+            let events = record.state_machine.start_call();
             let started = !events.is_empty();
-            desk.hold(events);
-            desk.release(&self.options);
+            record.hold(events);
+            record.release(&self.options);
             started
         });
         started.unwrap_or(false)
     }
 
     pub(crate) fn end_call(&self, agent: u32) {
-        self.with_known(agent, |desk| {
-            let auto_idle = desk.session.as_ref().is_none_or(|s| s.settings.auto_idle);
-            let events = desk.conduct.end_call(auto_idle);
-            desk.hold(events);
-            desk.release(&self.options);
+        self.with_known(agent, |record| {
+            let auto_idle = record.session.as_ref().is_none_or(|s| s.settings.auto_idle);
+            let events = record.state_machine.end_call(auto_idle);
+            record.hold(events);
+            record.release(&self.options);
         });
     }
 
     pub(crate) fn force_busy(&self, agent: u32) -> bool {
-        self.with_known(agent, |desk| desk.force_busy(&self.options).is_ok()).unwrap_or(false)
+        self.with_known(agent, |record| record.force_busy(&self.options).is_ok()).unwrap_or(false)
     }
 
     pub(crate) fn force_idle(&self, agent: u32) -> bool {
-        self.with_known(agent, |desk| desk.force_idle(&self.options).is_ok()).unwrap_or(false)
+        self.with_known(agent, |record| record.force_idle(&self.options).is_ok()).unwrap_or(false)
     }
 
-    fn with_known<T>(&self, agent: u32, act: impl FnOnce(&mut Desk) -> T) -> Option<T> {
+    fn with_known<T>(&self, agent: u32, act: impl FnOnce(&mut AgentRecord) -> T) -> Option<T> {
         let mut records = self.lock();
-        let desk = records.desks.get_mut(&agent)?;
-        desk.settle(&self.options);
-        Some(act(desk))
+        let record = records.by_id.get_mut(&agent)?;
+        record.settle(&self.options);
+        Some(act(record))
     }
 
     fn with_session<T>(&self, agent: u32, act: impl FnOnce(&mut Session) -> T) -> Option<T> {
-        self.with_known(agent, |desk| desk.session.as_mut().map(act))?
+        self.with_known(agent, |record| record.session.as_mut().map(act))?
     }
 }

@@ -1,4 +1,4 @@
-//! What a test can see of an agent and do to it from behind.
+//! What a test can see of an agent and do to it, as other people and the platform do.
 
 use std::time::Duration;
 
@@ -12,13 +12,13 @@ impl Simulator {
         self.0.gateway.view(id)
     }
 
-    /// Signs an agent in from behind, in place of any present session; gives the Guid.
+    /// Signs an agent in, as another client does, in place of any present session; gives the Guid.
     pub fn sign_in(&self, id: u32) -> String {
         self.0.gateway.sign_in(id)
     }
 
     /// Has another client sign a signed-in agent in by force; gives the new session's Guid. The
-    /// former session learns of it as [`Options`](super::Options) says. `None`: not signed in.
+    /// previous session learns of it as [`Options`](super::Options) says. `None`: not signed in.
     pub fn take_over(&self, id: u32) -> Option<String> {
         self.0.gateway.take_over(id)
     }
@@ -46,7 +46,7 @@ impl Simulator {
         self.0.gateway.expire_guids(id);
     }
 
-    /// Signs an agent out from behind, as an inspector or a fault of the platform would.
+    /// Signs an agent out, as an inspector or a fault of the platform would.
     pub fn sign_out(&self, id: u32) {
         self.0.gateway.sign_out(id);
     }

@@ -13,7 +13,7 @@ use super::{
 
 /// An agent's state with what has been asked for but cannot begin yet.
 #[derive(Debug)]
-pub(super) struct Conduct {
+pub(super) struct StateMachine {
     pub(super) state: AgentState,
     /// Why the agent is busy; 0 is "none given".
     pub(super) busy_reason: u16,
@@ -48,9 +48,9 @@ pub(super) struct RestRequest {
 
 type Events = Result<Vec<Event>, Refused>;
 
-// === impl Conduct ===
+// === impl StateMachine ===
 
-impl Conduct {
+impl StateMachine {
     pub(super) fn signed_out() -> Self {
         Self { state: AgentState::SignedOut, busy_reason: 0, pending: None, rest_ends: None }
     }
@@ -70,8 +70,8 @@ impl Conduct {
             }
             _ => AgentState::Idle,
         };
-        let conduct = Self { state, ..Self::signed_out() };
-        (conduct, events)
+        let state_machine = Self { state, ..Self::signed_out() };
+        (state_machine, events)
     }
 
     /// The state that agentstatus gives.
@@ -231,7 +231,7 @@ mod tests {
     #[test]
     fn free_while_talking_withdraws_the_busy_that_waits() {
         let options = Options::default();
-        let (mut agent, _) = Conduct::begin(4);
+        let (mut agent, _) = StateMachine::begin(4);
         agent.start_call();
         assert_eq!(agent.say_busy(busy(0, false), &options), Ok(vec![]));
         assert_eq!(agent.say_free(&options), Ok(vec![]));
@@ -241,7 +241,7 @@ mod tests {
     #[test]
     fn busy_waits_for_the_end_of_after_call_work() {
         let options = Options::default();
-        let (mut agent, _) = Conduct::begin(5);
+        let (mut agent, _) = StateMachine::begin(5);
         assert_eq!(agent.say_busy(busy(210, false), &options), Ok(vec![]));
         let events = agent.cancel_work(&options).unwrap();
         assert_eq!(
@@ -254,7 +254,7 @@ mod tests {
     #[test]
     fn states_refuse_what_they_do_not_allow() {
         let options = Options::default();
-        let (mut agent, _) = Conduct::begin(4);
+        let (mut agent, _) = StateMachine::begin(4);
         let refused = Err(Refused("100-009".into()));
         assert_eq!(agent.cancel_busy(&options), refused);
         assert_eq!(agent.cancel_work(&options), refused);
@@ -270,7 +270,7 @@ mod tests {
         for (auto_idle, at_end) in
             [(true, "AgentState_SetRest_Success"), (false, "AgentState_Work")]
         {
-            let (mut agent, _) = Conduct::begin(4);
+            let (mut agent, _) = StateMachine::begin(4);
             agent.start_call();
             assert_eq!(agent.rest(rest(), &options), Ok(vec![]));
             assert_eq!((agent.shown(), agent.state), (AgentState::PreRest, AgentState::Talking));
@@ -282,7 +282,7 @@ mod tests {
     #[test]
     fn last_request_that_waits_is_the_one_that_counts() {
         let options = Options { rest_waits: true, ..Options::default() };
-        let (mut agent, _) = Conduct::begin(5);
+        let (mut agent, _) = StateMachine::begin(5);
         agent.say_busy(busy(0, false), &options).unwrap();
         agent.rest(rest(), &options).unwrap();
         assert_eq!(
@@ -297,7 +297,7 @@ mod tests {
         for (cancel_drops_pending, then) in [(false, AgentState::Busy), (true, AgentState::Idle)] {
             let options =
                 Options { busy_waits_for_rest: true, cancel_drops_pending, ..Options::default() };
-            let (mut agent, _) = Conduct::begin(4);
+            let (mut agent, _) = StateMachine::begin(4);
             agent.rest(rest(), &options).unwrap();
             assert_eq!(agent.say_busy(busy(0, false), &options), Ok(vec![]));
             assert_eq!(agent.say_free(&options), Err(Refused("100-009".into())));

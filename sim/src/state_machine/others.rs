@@ -2,15 +2,15 @@
 
 use tokio::time::Instant;
 
-use super::{Conduct, Events, Pending};
+use super::{Events, Pending, StateMachine};
 use crate::{
     agent::{AgentState, Event, FORCED, Refused},
     options::Options,
 };
 
-// === impl Conduct ===
+// === impl StateMachine ===
 
-impl Conduct {
+impl StateMachine {
     /// An inspector makes the agent busy (`cec_07_2405`). While talking and in after-call work that
     /// waits as the agent's own request does (inferred).
     pub(crate) fn force_busy(&mut self, options: &Options) -> Events {

@@ -6,23 +6,23 @@ use tokio::{sync::Notify, time::Instant};
 
 use super::{
     agent::{Event, Refused},
-    conduct::Conduct,
-    former::Former,
     interface::Interface,
     options::{Options, Polls},
+    previous_session::PreviousSession,
     recovery::SwitchOver,
     retcode::Retcode,
     session::{Session, Standing},
     sign_in::SignIn,
+    state_machine::StateMachine,
     view::AgentView,
 };
 
 /// What is kept of one agent.
 #[derive(Debug)]
-pub(super) struct Desk {
-    pub(super) conduct: Conduct,
+pub(super) struct AgentRecord {
+    pub(super) state_machine: StateMachine,
     pub(super) session: Option<Session>,
-    former: Option<Former>,
+    previous: Option<PreviousSession>,
     /// While it lasts, nothing is done for the agent.
     switch_over: Option<SwitchOver>,
     /// Events whose call has not been answered yet: events follow the answer.
@@ -36,14 +36,14 @@ pub(super) struct Desk {
     any_changed: Arc<Notify>,
 }
 
-// === impl Desk ===
+// === impl AgentRecord ===
 
-impl Desk {
+impl AgentRecord {
     pub(super) fn new(any_changed: Arc<Notify>) -> Self {
         Self {
-            conduct: Conduct::signed_out(),
+            state_machine: StateMachine::signed_out(),
             session: None,
-            former: None,
+            previous: None,
             switch_over: None,
             held: Vec::new(),
             queue: VecDeque::new(),
@@ -54,7 +54,7 @@ impl Desk {
     }
 
     pub(super) fn view(&self) -> AgentView {
-        AgentView::new(&self.conduct, self.session.as_ref(), self.queue.len())
+        AgentView::new(&self.state_machine, self.session.as_ref(), self.queue.len())
     }
 
     /// Does what is due by now: nothing in the gateway runs on a timer of its own.
@@ -63,7 +63,7 @@ impl Desk {
         if let Some(over) = self.switch_over.take_if(|over| over.ends <= now) {
             self.recover(over);
         }
-        if let Some(event) = self.conduct.rest_timeout(now) {
+        if let Some(event) = self.state_machine.rest_timeout(now) {
             self.hold(vec![event]);
             self.release(options);
         }
@@ -81,7 +81,7 @@ impl Desk {
     pub(super) fn standing(&self, guid: &str, options: &Options) -> Standing {
         let now = self.session.as_ref();
         match now.map_or(Standing::Unknown, |s| s.standing(guid, options)) {
-            Standing::Unknown => self.former_standing(guid, options),
+            Standing::Unknown => self.previous_standing(guid, options),
             standing => standing,
         }
     }
@@ -97,19 +97,19 @@ impl Desk {
             self.queue.clear();
             self.held.clear();
         }
-        if let Some(former) = self.session.take() {
-            let told = options.take_over_event.then(|| Event::shutdown(&former.login_time));
-            // Who polls for all agents need not hold the former session's Guid.
+        if let Some(previous) = self.session.take() {
+            let told = options.take_over_event.then(|| Event::shutdown(&previous.login_time));
+            // Who polls for all agents need not hold the previous session's Guid.
             let (farewell, queued) =
                 if options.polls == Polls::All { (None, told) } else { (told, None) };
             self.held.extend(queued);
-            self.former = Some(Former::taken_over(former, farewell));
+            self.previous = Some(PreviousSession::taken_over(previous, farewell));
         }
-        let (conduct, events) = Conduct::begin(sign_in.status);
-        self.conduct = conduct;
+        let (state_machine, events) = StateMachine::begin(sign_in.status);
+        self.state_machine = state_machine;
         self.held.extend(events);
         self.switch_over = None;
-        // Wakes the former session's poll, which has to end and is no obstacle to the next one.
+        // Wakes the previous session's poll, which has to end and is no obstacle to the next one.
         self.open.retain(|interface| *interface != Interface::Poll);
         self.wake();
         self.session.insert(Session::begin(number, sign_in, options))
@@ -120,17 +120,17 @@ impl Desk {
         let Some(session) = self.session.take() else {
             return;
         };
-        self.conduct = Conduct::signed_out();
+        self.state_machine = StateMachine::signed_out();
         if announced {
             self.hold(vec![Event::shutdown(&session.login_time)]);
         }
-        self.former = Some(Former::signed_out(session));
+        self.previous = Some(PreviousSession::signed_out(session));
         self.release(options);
     }
 
     /// An inspector makes the agent busy; the event does not wait for the inspector's answer.
     pub(super) fn force_busy(&mut self, options: &Options) -> Result<(), Refused> {
-        let events = self.conduct.force_busy(options)?;
+        let events = self.state_machine.force_busy(options)?;
         self.hold(events);
         self.release(options);
         Ok(())
@@ -138,7 +138,7 @@ impl Desk {
 
     /// An inspector makes the agent idle.
     pub(super) fn force_idle(&mut self, options: &Options) -> Result<(), Refused> {
-        let events = self.conduct.force_idle(options)?;
+        let events = self.state_machine.force_idle(options)?;
         self.hold(events);
         self.release(options);
         Ok(())
@@ -160,8 +160,8 @@ impl Desk {
             return;
         };
         if let Some(code) = over.recovery.code() {
-            self.conduct = Conduct::signed_out();
-            self.former = Some(Former::lost(session, code));
+            self.state_machine = StateMachine::signed_out();
+            self.previous = Some(PreviousSession::lost(session, code));
             return;
         }
         // Nobody could poll until now.
@@ -203,14 +203,14 @@ impl Desk {
 
     /// The node that the agent is or was last signed in to.
     pub(super) fn node(&self) -> Option<u64> {
-        let former = || self.former.as_ref().map(Former::node);
-        self.session.as_ref().map(Session::node).or_else(former)
+        let previous = || self.previous.as_ref().map(PreviousSession::node);
+        self.session.as_ref().map(Session::node).or_else(previous)
     }
 
     /// An event for somebody whose session has ended: how else would they learn of it (inferred)?
     pub(super) fn farewell(&mut self, guid: &str, options: &Options) -> Option<Event> {
-        match self.former_standing(guid, options) {
-            Standing::TakenOver => self.former.as_mut()?.take_farewell(),
+        match self.previous_standing(guid, options) {
+            Standing::TakenOver => self.previous.as_mut()?.take_farewell(),
             Standing::Ended if self.session.is_none() => self.next_event(),
             _ => None,
         }
@@ -246,8 +246,8 @@ impl Desk {
         self.any_changed.notify_waiters();
     }
 
-    fn former_standing(&self, guid: &str, options: &Options) -> Standing {
-        let former = self.former.as_ref();
-        former.map_or(Standing::Unknown, |former| former.standing(guid, options))
+    fn previous_standing(&self, guid: &str, options: &Options) -> Standing {
+        let previous = self.previous.as_ref();
+        previous.map_or(Standing::Unknown, |previous| previous.standing(guid, options))
     }
 }
