@@ -11,6 +11,7 @@ use crate::{
 #[derive(Clone, Debug)]
 pub(super) struct Announcer {
     pub(super) events: Arc<Events>,
+    /// By which other replicas hear of events.
     pub(super) relay: Arc<dyn Relay>,
 }
 

@@ -4,7 +4,11 @@ use futures_util::FutureExt as _;
 use secrecy::ExposeSecret as _;
 
 use super::*;
-use crate::{event::Events, gateway::SignIn, id::DEFAULT_AGENT_IDS};
+use crate::{
+    event::{Events, NoRelay},
+    gateway::SignIn,
+    id::DEFAULT_AGENT_IDS,
+};
 
 impl AgentRecords {
     /// Records of agents for each of whom so many calls may wait, and whose passwords may be held.
@@ -17,7 +21,7 @@ impl AgentRecords {
             known: Mutex::default(),
             announcer: Announcer {
                 events: Arc::new(Events::new(limits)),
-                relay: Arc::new(crate::event::NoRelay),
+                relay: Arc::new(NoRelay),
             },
             entered: std::array::from_fn(|_| Counter::default()),
             last_keeper: AtomicU64::new(0),
