@@ -90,7 +90,7 @@ impl Envelope {
         let wire: Wire<'_> = serde_json::from_str(text)
             .map_err(|e| Unreadable::NotAnObject { line: e.line(), column: e.column() })?;
         Ok(Self {
-            refused: wire.retcode.and_then(refused).ok_or(Unreadable::NoRetcode)?,
+            refused: wire.retcode.ok_or(Unreadable::NoRetcode).and_then(refused)?,
             message: wire.message.and_then(message).map(shown).unwrap_or_default(),
             result: wire.result.and_then(present),
             event: wire.event.and_then(present),
@@ -99,16 +99,20 @@ impl Envelope {
 }
 
 /// A text (documented) or a whole number (some clients expect one). Never `false`, `null` or an
-/// object: guessing could turn a failure into a success. The inner `None` is "0".
-fn refused(raw: &RawValue) -> Option<Option<Retcode>> {
+/// object: guessing could turn a failure into a success. `None` is "0".
+fn refused(raw: &RawValue) -> Result<Option<Retcode>, Unreadable> {
     let raw = raw.get();
     if raw.starts_with('"') {
-        let text: Text<'_> = serde_json::from_str(raw).ok()?;
-        return (!text.0.trim().is_empty()).then(|| Retcode::refusal(&text.0));
+        let text = serde_json::from_str::<Text<'_>>(raw).map_err(|_| Unreadable::NoRetcode)?;
+        if text.0.trim().is_empty() {
+            return Err(Unreadable::NoRetcode);
+        }
+        return Ok(Retcode::refusal(&text.0));
     }
-    match raw.parse::<i64>().ok()? {
-        0 => Some(None),
-        number => Some(Retcode::refusal(&number.to_string())),
+    match raw.parse::<i64>() {
+        Ok(0) => Ok(None),
+        Ok(number) => Ok(Retcode::refusal(&number.to_string())),
+        Err(_) => Err(Unreadable::NoRetcode),
     }
 }
 

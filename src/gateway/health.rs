@@ -46,7 +46,7 @@ impl Health {
         match reply.amounts_to() {
             Exchanged::BadReply => self.failed("its answer is not readable"),
             Exchanged::HttpStatus => {
-                self.failed(&format!("it answered with HTTP {}", reply.status))
+                self.failed(&format!("it answered with HTTP {}", reply.status));
             }
             _ => {
                 let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();

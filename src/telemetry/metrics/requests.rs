@@ -11,7 +11,7 @@ use super::{Label, label::TenantLabels, seconds};
 /// Requests to gateways, and the connections to them, of all tenants.
 #[derive(Clone, Debug)]
 pub struct Requests {
-    requests: Family<RequestLabels, Counter>,
+    answered: Family<RequestLabels, Counter>,
     seconds: Family<InterfaceLabels, Histogram>,
     connections: Family<TenantLabels, Gauge>,
 }
@@ -41,14 +41,14 @@ struct RequestLabels {
 impl Requests {
     pub(super) fn new(registry: &mut Registry) -> Self {
         let families = Self {
-            requests: Family::default(),
+            answered: Family::default(),
             seconds: Family::new_with_constructor(seconds),
             connections: Family::default(),
         };
-        let Self { requests, seconds, connections } = &families;
+        let Self { answered, seconds, connections } = &families;
         let help = "Connections to gateways that are open";
         registry.register("ccgw_gateway_connections", help, connections.clone());
-        registry.register("ccgw_gateway_requests", "Requests to gateways", requests.clone());
+        registry.register("ccgw_gateway_requests", "Requests to gateways", answered.clone());
         registry.register_with_unit(
             "ccgw_gateway_request_duration",
             "From the first byte towards a gateway to its whole answer",
@@ -71,7 +71,7 @@ impl Requests {
         let families = self.clone();
         let metrics = RequestMetrics { tenant, families, connections, labels: PhantomData };
         for (interface, result) in from_the_start {
-            drop(self.requests.get_or_create(&metrics.labels(interface, result)));
+            drop(self.answered.get_or_create(&metrics.labels(interface, result)));
         }
         metrics
     }
@@ -80,7 +80,7 @@ impl Requests {
 impl<I: Label, R: Label> RequestMetrics<I, R> {
     /// A request was answered, or not, so long after it was begun.
     pub fn request(&self, interface: I, result: R, took: Duration) {
-        self.families.requests.get_or_create(&self.labels(interface, result)).inc();
+        self.families.answered.get_or_create(&self.labels(interface, result)).inc();
         let labels = InterfaceLabels { tenant: self.tenant.clone(), interface: interface.as_str() };
         self.families.seconds.get_or_create(&labels).observe(took.as_secs_f64());
     }
