@@ -16,6 +16,7 @@ mod keeper;
 mod labels;
 mod leave;
 mod lock;
+mod locking;
 mod ownership;
 mod poll;
 mod rate_limit;

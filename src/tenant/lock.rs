@@ -13,33 +13,25 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{Attempt, Holder, Lock, SharedSignIns, Tenant, underway::Underway};
+use super::{Attempt, Holder, Lock, SharedSignIns};
 use crate::{
-    call::{CallError, Loss, Obstacle, Refusal, Untouched, Wait},
     id::AgentId,
-    session::{Claim, NewSession, Session, StoreError},
+    session::{Claim, StoreError},
 };
-
-/// Whose turn it is to sign an agent in.
-pub(super) enum Locked {
-    /// Ours. `None`: there are no other replicas, or it cannot be known what they do.
-    Ours(Option<SignInLock>),
-    /// Nobody's: there is a newer session by now.
-    Newer(Arc<Session>),
-}
 
 /// Keeps other replicas from signing the same agent in, until it is dropped.
 pub(super) struct SignInLock {
-    held: Arc<Held>,
-    claim: Claim,
+    pub(super) held: Arc<Held>,
+    pub(super) claim: Claim,
     /// Cancelled when the sign-in is done.
     done: CancellationToken,
 }
 
-struct Held {
+/// An attempt to sign an agent in, as the store knows it.
+pub(super) struct Held {
     shared: Arc<dyn SharedSignIns>,
     agent: AgentId,
     attempt: Attempt,
@@ -47,173 +39,20 @@ struct Held {
     lost: AtomicBool,
 }
 
-/// Between two looks at whether another replica has signed the agent in.
-const LOOK_PAUSE: Duration = Duration::from_millis(50);
-/// Other replicas' sign-ins that may be under way when one more is begun: the one whose lock was
-/// lost. So there are never more than two, whatever becomes of locks.
-const OTHERS_MAX: usize = 1;
-/// Attempts to store a session that others change.
-const STORE_ATTEMPTS: usize = 8;
-
-// === impl Underway ===
-
-impl Underway {
-    /// Waits until no other replica is signing the agent in.
-    pub(super) async fn sign_in_lock(
-        &mut self,
-        refused: u64,
-        untouched: &Untouched,
-    ) -> Result<Locked, Obstacle> {
-        let tenant = self.tenant.clone();
-        let Some(shared) = tenant.sign_ins.shared() else { return Ok(Locked::Ours(None)) };
-        let held = Held::new(shared, self);
-        let mut ours: Option<SignInLock> = None;
-        loop {
-            // Signing in twice is harmless; not being signed in is not.
-            let Ok(lock) = self.asked_for_lock(&held, untouched).await? else {
-                return Ok(Locked::Ours(ours));
-            };
-            if lock.holder != Holder::Other {
-                let claim = tenant.sessions.claim(lock.stored);
-                let ours = ours.get_or_insert_with(|| SignInLock::new(&held, &tenant));
-                ours.begin(claim);
-            }
-            let newer = tenant.newer_than(self.agent, refused, lock.stored);
-            let newer = self.patience.before_sending(untouched, Wait::Store, newer).await?;
-            if let Some(newer) = newer {
-                return Ok(Locked::Newer(newer));
-            }
-            if lock.holder != Holder::Other && lock.others <= OTHERS_MAX {
-                return Ok(Locked::Ours(ours));
-            }
-            self.patience.before_sending(untouched, Wait::Queue, sleep(LOOK_PAUSE)).await?;
-        }
-    }
-
-    async fn asked_for_lock(
-        &mut self,
-        held: &Arc<Held>,
-        untouched: &Untouched,
-    ) -> Result<Result<Lock, StoreError>, Obstacle> {
-        let mut asking = Asking { held, tasks: &self.tenant.work.tasks, is_answered: false };
-        let asked = self.patience.before_sending(untouched, Wait::Store, held.renew()).await;
-        asking.is_answered = asked.is_ok();
-        asked
-    }
-
-    /// Whether another replica has signed the agent in, or is about to: then its session must not
-    /// be ended by a forcible sign-in.
-    pub(super) async fn is_contested(&mut self, untouched: &Untouched) -> Result<bool, Obstacle> {
-        let Some(lock) = &self.lock else { return Ok(false) };
-        let renewal = lock.held.renew();
-        let now = self.patience.before_sending(untouched, Wait::Store, renewal).await?;
-        Ok(now.is_ok_and(|now| now.others > 0 || now.stored > lock.claim.replaces))
-    }
-
-    /// Waits for the session that another replica is making, where the gateway has refused to make
-    /// one for that reason. `None`: nobody is, or nothing has come of it.
-    pub(super) async fn made_elsewhere(
-        &mut self,
-        refusal: &Refusal,
-        refused: u64,
-    ) -> Option<Arc<Session>> {
-        // Where the store could not be asked for the lock, no session of another replica's comes either.
-        let held = self.lock.as_ref()?.held.clone();
-        let tenant = self.tenant.clone();
-        let kind = refusal.retcode.kind();
-        let until = Instant::now() + tenant.config.timeouts.sign_in;
-        let elsewhere = kind.is_signed_in_elsewhere();
-        while (elsewhere || kind.is_in_progress()) && Instant::now() < until {
-            let look = async {
-                let now = held.renew().await.ok();
-                let stored = now.map_or(u64::MAX, |now| now.stored);
-                (now, tenant.newer_than(self.agent, refused, stored).await)
-            };
-            let known = || CallError::Refused(refusal.clone());
-            let (now, newer) = self.patience.answering(known, look).await;
-            if newer.is_some() {
-                return newer;
-            }
-            // Who is signed in without one of us being at it is signed in somewhere else.
-            let expected = now.is_some_and(|now| now.others > 0);
-            if elsewhere && !expected {
-                return None;
-            }
-            self.wait_on(refusal).await?;
-        }
-        None
-    }
-
-    /// A short wait that goes on when the caller has had its answer, since others wait for what
-    /// comes of it. `None`: the bridge is about to end.
-    async fn wait_on(&mut self, refusal: &Refusal) -> Option<()> {
-        // The gateway is not asked for anything meanwhile.
-        self.request = None;
-        let cutoff = self.tenant.work.cutoff.clone();
-        tokio::select! {
-            biased;
-            () = cutoff.cancelled() => return None,
-            loss = self.patience.lost() => {
-                if loss == Loss::Cutoff {
-                    return None;
-                }
-                self.patience.answer(CallError::Refused(refusal.clone()));
-            }
-            () = sleep(LOOK_PAUSE) => {}
-        }
-        Some(())
-    }
-}
-
-// === impl Tenant ===
-
-impl Tenant {
-    /// A session newer than the one that was refused; `stored` is the version in the store.
-    async fn newer_than(&self, agent: AgentId, refused: u64, stored: u64) -> Option<Arc<Session>> {
-        let known = self.sessions.warm(agent).map_or(0, |known| known.version);
-        if known.max(stored) <= refused {
-            return None;
-        }
-        self.stored_since(agent, refused).await
-    }
-
-    /// Stores a session that was made, unless another replica has stored one that was asked for
-    /// later; gives the one that is stored then.
-    pub(super) async fn store_made(
-        &self,
-        agent: AgentId,
-        made: NewSession,
-        lock: Option<&SignInLock>,
-    ) -> Result<Arc<Session>, StoreError> {
-        let sessions = &self.sessions;
-        let Some(lock) = lock else { return sessions.put(agent, made).await };
-        let mut claim = lock.claim;
-        for _ in 0..STORE_ATTEMPTS {
-            if let Some(stored) = sessions.put_claimed(agent, made.clone(), claim).await? {
-                return Ok(stored);
-            }
-            match lock.held.renew().await {
-                // Nobody else has signed in since, so what was stored is a change of what was.
-                Ok(now) if !lock.held.is_lost() => claim = sessions.claim(now.stored),
-                _ => break,
-            }
-        }
-        let stored = self.newest_session(agent).await;
-        let gone = || StoreError::Unavailable("the session has been ended meanwhile".into());
-        stored.ok_or_else(gone)
-    }
-}
-
 // === impl Held ===
 
 impl Held {
-    fn new(shared: &Arc<dyn SharedSignIns>, call: &Underway) -> Arc<Self> {
-        let attempt = Attempt::lasting(call.tenant.sign_in_max());
-        let (shared, agent) = (shared.clone(), call.agent);
+    /// An attempt that takes no longer than this.
+    pub(super) fn new(
+        shared: &Arc<dyn SharedSignIns>,
+        agent: AgentId,
+        longest: Duration,
+    ) -> Arc<Self> {
+        let (shared, attempt) = (shared.clone(), Attempt::lasting(longest));
         Arc::new(Self { shared, agent, attempt, lost: AtomicBool::new(false) })
     }
 
-    async fn renew(&self) -> Result<Lock, StoreError> {
+    pub(super) async fn renew(&self) -> Result<Lock, StoreError> {
         let lock = self.shared.lock_sign_in(self.agent, self.attempt).await?;
         if lock.holder != Holder::Same {
             self.lost.store(true, Ordering::Relaxed);
@@ -221,7 +60,7 @@ impl Held {
         Ok(lock)
     }
 
-    fn is_lost(&self) -> bool {
+    pub(super) fn is_lost(&self) -> bool {
         self.lost.load(Ordering::Relaxed)
     }
 }
@@ -230,10 +69,10 @@ impl Held {
 
 /// Gives a lock back that nobody waits for any more, and which the store may have given: other
 /// replicas would wait until its time is over.
-struct Asking<'a> {
-    held: &'a Arc<Held>,
-    tasks: &'a TaskTracker,
-    is_answered: bool,
+pub(super) struct Asking<'a> {
+    pub(super) held: &'a Arc<Held>,
+    pub(super) tasks: &'a TaskTracker,
+    pub(super) is_answered: bool,
 }
 
 impl Drop for Asking<'_> {
@@ -251,11 +90,11 @@ impl Drop for Asking<'_> {
 // === impl SignInLock ===
 
 impl SignInLock {
-    /// Renews the lock for as long as it is held.
-    fn new(held: &Arc<Held>, tenant: &Tenant) -> Self {
+    /// Renews the lock for as long as it is held, in one of these tasks.
+    pub(super) fn new(held: &Arc<Held>, tasks: &TaskTracker) -> Self {
         let (held, done) = (held.clone(), CancellationToken::new());
         let (renewed, over) = (held.clone(), done.clone());
-        tenant.work.tasks.spawn(async move {
+        tasks.spawn(async move {
             let renewing = async {
                 loop {
                     sleep(renewed.shared.lock_time() / 3).await;
@@ -269,7 +108,7 @@ impl SignInLock {
     }
 
     /// Whatever was stored before is what the sign-in is to replace.
-    fn begin(&mut self, claim: Claim) {
+    pub(super) fn begin(&mut self, claim: Claim) {
         self.claim = claim;
         self.held.lost.store(false, Ordering::Relaxed);
     }

@@ -8,7 +8,8 @@ use tracing::{debug, info, warn};
 use super::{
     SignedIn, TakeOver, Tenant,
     agents::{Attempt, Event, Loss, Rejection},
-    lock::{Locked, SignInLock},
+    lock::SignInLock,
+    locking::Locked,
     sign_ins::Moment,
     underway::Underway,
 };

@@ -7,7 +7,6 @@ use tokio::time::Instant;
 
 use super::{
     AgentRecords, Known,
-    record::AgentRecord,
     sweep::{Found, Ticket},
 };
 use crate::{
@@ -146,8 +145,8 @@ impl Known {
         if self.rejections.len() > 2 * self.totals.rejected + STALE_MAX {
             let Self { rejections, records, .. } = self;
             rejections.retain(|agent, ticket| {
-                let record = records.get(&agent);
-                record.and_then(AgentRecord::rejection_ticket) == Some(ticket)
+                let part = records.get(&agent).and_then(|record| record.credentials.as_ref());
+                part.and_then(|part| part.rejected.as_ref()).is_some_and(|r| r.ticket == ticket)
             });
         }
     }
@@ -160,12 +159,6 @@ impl Known {
             Some(_) => Found::Ended,
             None => Found::Stale,
         }
-    }
-}
-
-impl AgentRecord {
-    fn rejection_ticket(&self) -> Option<Ticket> {
-        Some(self.credentials.as_ref()?.rejected.as_ref()?.ticket)
     }
 }
 

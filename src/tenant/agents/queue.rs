@@ -12,7 +12,7 @@ use tokio::{
     time::Instant,
 };
 
-use super::{AgentRecords, record::AgentRecord};
+use super::AgentRecords;
 use crate::{
     call::{CallError, Obstacle, Share},
     gateway::Closing,
@@ -129,8 +129,9 @@ impl Place {
     }
 
     fn sign_in_news<T>(&self, read: impl FnOnce(&SignInNews) -> Option<T>) -> Option<T> {
-        let news = |record: &AgentRecord| read(record.queue.as_ref()?.sign_in.as_ref()?);
-        self.agents.look(self.agent, news).flatten()
+        let news =
+            self.agents.look(self.agent, |record| read(record.queue.as_ref()?.sign_in.as_ref()?));
+        news.flatten()
     }
 
     fn change_sign_in_news(&self, change: impl FnOnce(&mut SignInNews)) {
