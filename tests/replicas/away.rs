@@ -37,7 +37,7 @@ impl Centre {
         for agent in AGENTS {
             replicas[agent as usize % 2].set_busy(agent).await.expect("signed in");
         }
-        self.all_are_polled(AGENTS).await;
+        self.all_are_shared_out(AGENTS).await;
         replicas
     }
 
@@ -213,7 +213,7 @@ async fn split(
     for agent in AGENTS {
         replicas[agent as usize % 2].set_busy(agent).await.expect("signed in");
     }
-    centre.all_are_polled(AGENTS).await;
+    centre.all_are_shared_out(AGENTS).await;
     wire.cut();
     let kept = "ccgw_sessions{tenant=\"acme\",state=\"kept\"}";
     until_sum_is(&replicas[1..], kept, f64::from(AGENTS.end - AGENTS.start)).await;

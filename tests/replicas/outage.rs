@@ -22,7 +22,7 @@ async fn a_redis_that_is_gone_for_a_minute_and_comes_back_empty_costs_no_call_an
     for agent in agents.clone() {
         replicas[agent as usize % 2].set_busy(agent).await.expect("signed in");
     }
-    centre.all_are_polled(agents.clone()).await;
+    centre.all_are_shared_out(agents.clone()).await;
     centre.redis.kill().await;
     let end = Instant::now() + Duration::from_secs(60) / SCALE;
     let mut calls = interval(Duration::from_millis(10));
@@ -75,7 +75,7 @@ async fn the_agents_of_a_replica_that_is_cut_off_are_polled_by_others_and_never_
     for agent in agents.clone() {
         replicas[agent as usize % 3].set_busy(agent).await.expect("signed in");
     }
-    centre.all_are_polled(agents.clone()).await;
+    centre.all_are_shared_out(agents.clone()).await;
     wire.cut();
     // The replica that is cut off knows the Guids of before, which live for two minutes.
     let end = Instant::now() + Duration::from_secs(60) / SCALE;

@@ -7,7 +7,7 @@ use std::{
 
 use ccgateway_bridge::{
     client::Channel,
-    cluster::{Shared, SharedStore},
+    cluster::{ReplicaId, Shared, SharedStore, preferred},
     config,
     id::{AgentId, DEFAULT_AGENT_IDS, TenantId},
     rpc::proto::agent_state_client::AgentStateClient,
@@ -18,9 +18,11 @@ use ccgateway_test_support::{
     Output, Program, RedisServer, Setup, Site, asked, command, in_file, in_redis, set_busy,
     until_within,
 };
+use redis::{aio::MultiplexedConnection, cmd};
 use tokio::{
     process::Command,
     sync::{Semaphore, SemaphorePermit},
+    time::{sleep, timeout},
 };
 use tonic::{Code, Status};
 
@@ -148,6 +150,43 @@ impl Centre {
         eventually("a poll for every agent", || polled().is_superset(&agents.clone().collect()))
             .await;
     }
+
+    /// Waits until every one of these agents is polled by the replica that is preferred for it, so that
+    /// none is being handed over when Redis goes away: whoever was to get it and whoever had it may both
+    /// poll for it then.
+    pub(crate) async fn all_are_shared_out(&self, agents: Range<u32>) {
+        let mut redis = self.redis.connection().await;
+        let looking = async {
+            while !is_shared_out(&mut redis, agents.clone()).await {
+                sleep(Duration::from_millis(20)).await;
+            }
+        };
+        timeout(Duration::from_secs(30), looking).await.expect("in time");
+        self.all_are_polled(agents).await;
+    }
+}
+
+async fn is_shared_out(redis: &mut MultiplexedConnection, agents: Range<u32>) -> bool {
+    let keys = |pattern| cmd("KEYS").arg(pattern).to_owned();
+    let names: Vec<String> = keys("*:replicas").query_async(redis).await.expect("keys");
+    let [name] = &names[..] else { return false };
+    let members = cmd("ZRANGE").arg(name).arg(0).arg(-1).to_owned();
+    let members: Vec<String> = members.query_async(redis).await.expect("members");
+    let replicas: Vec<_> = members.iter().filter_map(|id| ReplicaId::parse(id)).collect();
+    let leases: Vec<String> = keys("*:lease:*").query_async(redis).await.expect("keys");
+    let mut shared_out = 0;
+    for key in leases {
+        let lease: Option<String> = cmd("GET").arg(&key).query_async(redis).await.expect("a lease");
+        let owner = lease.and_then(|lease| ReplicaId::parse(lease.split(':').next()?));
+        let agent =
+            key.rsplit(':').next().and_then(|id| AgentId::parse(id, &DEFAULT_AGENT_IDS).ok());
+        let Some((agent, owner)) = agent.zip(owner) else { return false };
+        if preferred(agent, &replicas) != Some(owner) {
+            return false;
+        }
+        shared_out += 1;
+    }
+    shared_out == agents.len()
 }
 
 /// Lets a process write no file beyond so many bytes, as a disk does that is full.
