@@ -1,14 +1,15 @@
 //! One gateway: its agents, and what other people, the platform and tests can do to them.
 
 mod carry_out;
+mod exchange;
 mod inspect;
+mod open_call;
 mod outcome;
 mod parameters;
 mod poll;
 mod poll_all;
 mod settings;
 mod test_control;
-mod turn;
 
 use std::{
     collections::HashMap,

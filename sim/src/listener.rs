@@ -174,7 +174,7 @@ async fn deliver<S>(wire: &mut Wire<S>, outcome: Outcome, keep_alive: bool) -> i
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let Outcome { reply, delivery, turn: mut call } = outcome;
+    let Outcome { reply, delivery, mut call } = outcome;
     if delivery == Delivery::Never {
         wire.closed().await;
         return Ok(false);

@@ -2,7 +2,7 @@
 
 use tokio::time::sleep;
 
-use super::turn::Turn;
+use super::open_call::OpenCall;
 use crate::{fault::Fault, options::Options, reply::Reply};
 
 /// An answer and the way in which it is to be delivered.
@@ -11,7 +11,7 @@ pub(crate) struct Outcome {
     pub(crate) reply: Reply,
     pub(crate) delivery: Delivery,
     /// To be kept until the answer has been written.
-    pub(crate) turn: Option<Turn>,
+    pub(crate) call: Option<OpenCall>,
 }
 
 /// How an answer reaches the client, if at all.
@@ -28,7 +28,7 @@ pub(crate) enum Delivery {
 
 impl From<Reply> for Outcome {
     fn from(reply: Reply) -> Self {
-        Self { reply, delivery: Delivery::Whole, turn: None }
+        Self { reply, delivery: Delivery::Whole, call: None }
     }
 }
 

@@ -6,27 +6,16 @@ use tokio::time::sleep;
 
 use super::{
     Gateway,
+    open_call::OpenCall,
     outcome::{Delivery, Outcome},
 };
 use crate::{
     fault::Fault,
-    interface::Interface,
     journal::{Answer, Entry},
     reply::Reply,
     route::Route,
     wire::Request,
 };
-
-/// A call that is not answered yet. While it lasts no other one of its kind may begin for the
-/// agent, and its events are held back; both end with it, however it ends.
-#[derive(Debug)]
-pub(crate) struct Turn {
-    gateway: Arc<Gateway>,
-    /// `None`: it concerns all agents and stands in nobody's way.
-    agent: Option<u32>,
-    interface: Interface,
-    open: bool,
-}
 
 // === impl Gateway ===
 
@@ -49,7 +38,7 @@ impl Gateway {
 
         let (outcome, fault) = match &route {
             Ok(route) => match self.begin(route) {
-                Ok(turn) => self.misbehave(route, &request, turn).await,
+                Ok(call) => self.misbehave(route, &request, call).await,
                 Err(code) => (Reply::refusal(&self.options, &code).into(), None),
             },
             Err(why) => self.misroute(Reply::no_route(&self.options, *why)).await,
@@ -61,11 +50,11 @@ impl Gateway {
     }
 
     /// Opens a call, unless another one forbids it.
-    fn begin(self: &Arc<Self>, route: &Route) -> Result<Turn, String> {
+    fn begin(self: &Arc<Self>, route: &Route) -> Result<OpenCall, String> {
         let interface = route.interface;
-        let turn = |agent| Turn { gateway: self.clone(), agent, interface, open: true };
+        let call = |agent| OpenCall::new(self.clone(), agent, interface);
         let Some(agent) = route.agent else {
-            return Ok(turn(None));
+            return Ok(call(None));
         };
         let mut records = self.lock();
         let record = records.record(agent);
@@ -89,7 +78,7 @@ impl Gateway {
             }
         }
         records.record(agent).open(interface);
-        Ok(turn(Some(agent)))
+        Ok(call(Some(agent)))
     }
 
     /// Carries a request out, or lets a fault have its way with it.
@@ -97,7 +86,7 @@ impl Gateway {
         self: &Arc<Self>,
         route: &Route,
         request: &Request,
-        turn: Turn,
+        call: OpenCall,
     ) -> (Outcome, Option<&'static str>) {
         let fault = self.rules.for_request(Some(route));
         let name = fault.as_ref().map(Fault::name);
@@ -106,22 +95,22 @@ impl Gateway {
             Some(Fault::DelayBefore(time)) => {
                 let late = self.clone().late(route.clone(), request.clone(), time);
                 // A task of its own: the gateway goes on when the client has gone.
-                let done = tokio::spawn(async move { (late.await, turn) }).await;
-                let (reply, turn) = done.map_or_else(
+                let done = tokio::spawn(async move { (late.await, call) }).await;
+                let (reply, call) = done.map_or_else(
                     |_| (Reply::page(500, "Internal Server Error"), None),
-                    |(reply, turn)| (reply, Some(turn)),
+                    |(reply, call)| (reply, Some(call)),
                 );
-                return (Outcome { turn, ..reply.into() }, name);
+                return (Outcome { call, ..reply.into() }, name);
             }
             Some(fault) if !fault.lets_through() => fault.instead(&self.options),
             Some(fault) => {
                 let reply = self.carry_out(route, request).await;
-                turn.release();
+                call.release();
                 fault.afterwards(reply).await
             }
         };
-        let turn = Some(turn);
-        (Outcome { turn, ..outcome }, name)
+        let call = Some(call);
+        (Outcome { call, ..outcome }, name)
     }
 
     async fn late(self: Arc<Self>, route: Route, request: Request, time: Duration) -> Reply {
@@ -155,30 +144,5 @@ impl Gateway {
             fault,
         };
         self.journal.answered(number, answer);
-    }
-}
-
-// === impl Turn ===
-
-impl Turn {
-    /// The answer is about to be written: a client that has read it may call again at once, on
-    /// another connection, before this task runs again.
-    pub(crate) fn close(&mut self) {
-        if let Some(agent) = self.agent.filter(|_| std::mem::take(&mut self.open)) {
-            self.gateway.lock().record(agent).close(self.interface);
-        }
-    }
-
-    fn release(&self) {
-        if let Some(agent) = self.agent.filter(|_| self.interface.changes_state()) {
-            self.gateway.lock().record(agent).release(&self.gateway.options);
-        }
-    }
-}
-
-impl Drop for Turn {
-    fn drop(&mut self) {
-        self.close();
-        self.release();
     }
 }
