@@ -14,7 +14,7 @@ use std::{fmt, time::Duration};
 
 pub use self::{
     deadline::{Caller, Deadline, Leaving},
-    detached::{Loss, Patience, detached},
+    detached::{Abandoned, CallerWait, detached},
     obstacle::{FieldViolation, Obstacle, Share, StoreTrouble, Unreadable, Wait},
     untouched::{Unsent, Untouched},
 };

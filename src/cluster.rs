@@ -27,7 +27,7 @@ pub use self::{
     events::RedisEvents,
     leases::RedisLeases,
     relay::{EventStream, StreamRelay},
-    replica::{Census, LEASES_AT_ONCE, LeaseRequest, Leases, ReplicaId, preferred},
+    replica::{LEASES_AT_ONCE, LeaseRequest, Leases, Membership, ReplicaId, preferred},
     roster::Roster,
     shared::Shared,
     store::SharedStore,

@@ -2,10 +2,10 @@
 
 mod call;
 mod check_config;
+mod completions_and_man;
 #[cfg(feature = "simulator")]
 mod demo;
 mod doctor;
-mod papers;
 mod serve;
 mod signals;
 
@@ -52,10 +52,10 @@ enum Command {
     /// Print a script that completes this program's commands and flags in a shell.
     Completions {
         /// Whose language it is in.
-        shell: papers::Shell,
+        shell: completions_and_man::Shell,
     },
     /// Print a man page, or write them all.
-    Man(papers::Pages),
+    Man(completions_and_man::Pages),
     /// Try it without a gateway: starts a simulated one, signs agents in, sets one busy, and
     /// stays up for grpcurl. Needs no configuration.
     #[cfg(feature = "simulator")]
@@ -101,8 +101,8 @@ impl Args {
             Some(Command::CheckConfig) => check_config::run(&settings),
             Some(Command::Call(call)) => call::run(call),
             Some(Command::Doctor(patients)) => doctor::run(&settings, &patients),
-            Some(Command::Completions { shell }) => papers::completions(shell),
-            Some(Command::Man(pages)) => papers::man(&pages),
+            Some(Command::Completions { shell }) => completions_and_man::completions(shell),
+            Some(Command::Man(pages)) => completions_and_man::man(&pages),
             #[cfg(feature = "simulator")]
             Some(Command::Demo(ports)) => demo::run(&settings, &ports),
         }

@@ -23,10 +23,10 @@ mod scalar;
 mod server;
 mod sources;
 mod store;
-mod strays;
 mod tenant;
 mod traces;
 mod trust;
+mod unknown_keys;
 mod value;
 mod variables;
 

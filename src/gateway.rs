@@ -36,8 +36,8 @@ pub use self::{
     health::{AddressView, Failed},
     interface::{
         AGENT_STATUS, CANCEL_BUSY, CANCEL_REST, CANCEL_WORK, Effect, FORCE_SIGN_IN, FORCE_SIGN_OUT,
-        INTERFACES, Interface, POLL, Pace, RESET_SKILL, REST, SAY_BUSY, SAY_FREE, SIGN_IN,
-        SIGN_OUT, UPDATE_GUID, WORK,
+        INTERFACES, Interface, POLL, RESET_SKILL, REST, SAY_BUSY, SAY_FREE, SIGN_IN, SIGN_OUT,
+        TimeoutClass, UPDATE_GUID, WORK,
     },
     metrics::RequestCounts,
     reply::{Reply, updated_guid},
@@ -51,7 +51,7 @@ use self::{
     metrics::{RequestMetrics, Sums},
 };
 use crate::{
-    call::{CallError, Obstacle, Patience, Untouched, Wait},
+    call::{CallError, CallerWait, Obstacle, Untouched, Wait},
     config::{self, AuthMode},
     id::TenantId,
     telemetry::{metrics::Requests, trace::Span},
@@ -130,7 +130,7 @@ impl Gateway {
     /// Sends a request and reads its answer.
     ///
     /// Once the request has left, this goes on to the answer or the interface's time limit even
-    /// when nobody waits any more; the caller is then answered through `patience`. A request that
+    /// when nobody waits any more; the caller is then answered through `caller_wait`. A request that
     /// has not left by then is dropped. `seat` is moved to each address before it is asked.
     ///
     /// # Errors
@@ -141,13 +141,13 @@ impl Gateway {
     pub async fn exchange(
         &self,
         mut request: Request<'_>,
-        patience: &mut Patience,
+        caller_wait: &mut CallerWait,
         seat: &mut impl Seat,
         untouched: Untouched,
     ) -> Result<Reply, CallError> {
         let begun = Instant::now();
         let span = observed::begin(&mut request);
-        let verdict = self.send((&request, &span), patience, seat, untouched).await;
+        let verdict = self.send((&request, &span), caller_wait, seat, untouched).await;
         let result = match &verdict {
             Ok(reply) => self.amounts_to(&request, reply),
             Err(CallError::NoAnswer(_)) => Exchanged::NoAnswer,
@@ -196,7 +196,7 @@ impl Gateway {
     async fn send(
         &self,
         (request, span): (&Request<'_>, &Span),
-        patience: &mut Patience,
+        caller_wait: &mut CallerWait,
         seat: &mut impl Seat,
         mut untouched: Untouched,
     ) -> Result<Reply, CallError> {
@@ -205,10 +205,10 @@ impl Gateway {
         for turn in 0..self.endpoints.len() {
             let index = (first + turn) % self.endpoints.len();
             let Some(endpoint) = self.endpoints.get(index) else { break };
-            let seated = take_seat(seat, index, patience, &untouched).await;
+            let seated = take_seat(seat, index, caller_wait, &untouched).await;
             untouched.check(seated)?;
-            untouched.check(patience.may_start())?;
-            match endpoint.exchange(request, limit, patience, untouched).await {
+            untouched.check(caller_wait.may_start())?;
+            match endpoint.exchange(request, limit, caller_wait, untouched).await {
                 Err(Failure::NotSent(still, cause)) => {
                     endpoint.health().failed(&cause);
                     untouched = still;
@@ -244,8 +244,8 @@ impl Gateway {
 async fn take_seat(
     seat: &mut impl Seat,
     address: usize,
-    patience: &mut Patience,
+    caller_wait: &mut CallerWait,
     untouched: &Untouched,
 ) -> Result<(), Obstacle> {
-    patience.before_sending(untouched, Wait::Queue, seat.move_to(address)).await.flatten()
+    caller_wait.before_sending(untouched, Wait::Queue, seat.move_to(address)).await.flatten()
 }

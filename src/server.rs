@@ -49,7 +49,7 @@ use self::{
     ports::{Port, Ports},
     readiness::Readiness,
     service::Services,
-    status::Board,
+    status::StatusSource,
     stores::Opened,
 };
 use crate::{
@@ -238,8 +238,8 @@ impl Bridge {
                 stores: stores.clone(),
                 log,
             };
-            let board = Board::new(readiness.clone(), exposition, listening);
-            tokio::spawn(admin::serve(listener, Arc::new(board), stages.close.clone()));
+            let source = StatusSource::new(readiness.clone(), exposition, listening);
+            tokio::spawn(admin::serve(listener, Arc::new(source), stages.close.clone()));
         }
 
         tenants.all().for_each(Tenant::resume);
@@ -311,30 +311,30 @@ impl Bridge {
         let last_words = LAST_WORDS.min(drain.timeout / 4);
         // What is left when callers have had theirs is for the file.
         let to_store = if stores.has_file() { last_words } else { Duration::ZERO };
-        let patience = drain.timeout.saturating_sub(last_words + to_store);
+        let caller_wait = drain.timeout.saturating_sub(last_words + to_store);
         let end = Instant::now() + drain.timeout;
         let all = async {
             let handing_over = async {
                 // A poll may take ten seconds, and where sessions are left nothing else needs the time.
                 let within = match drain.sessions {
-                    LeftSessions::Leave => patience,
-                    LeftSessions::SignOut => patience / 2,
+                    LeftSessions::Leave => caller_wait,
+                    LeftSessions::SignOut => caller_wait / 2,
                 };
                 let _late = timeout(within, hand_over(&tenants)).await;
                 work.keeping.cancel();
             };
             // After the last call, which may need a session; but a caller who stays connected
             // must not keep agents from being signed out.
-            let stayed = timeout(patience / 2, connections.wait());
+            let stayed = timeout(caller_wait / 2, connections.wait());
             let (_stayed, ()) = tokio::join!(stayed, handing_over);
-            leave_sessions(&tenants, &drain, Deadline::new(Instant::now(), patience / 2)).await;
+            leave_sessions(&tenants, &drain, Deadline::new(Instant::now(), caller_wait / 2)).await;
             connections.wait().await;
             work.tasks.wait().await;
             // Whoever is still reading has had all this time, and gets a little more.
             let _late = timeout(LAST_READS.min(drain.timeout / 4), last_moments.wait()).await;
         };
         let mut all = std::pin::pin!(all);
-        let mut clean = timeout(patience, &mut all).await.is_ok();
+        let mut clean = timeout(caller_wait, &mut all).await.is_ok();
         if !clean {
             work.keeping.cancel();
             work.cutoff.cancel();

@@ -99,7 +99,7 @@ pub struct Claim {
 /// happens only if that version is still the one stored.
 pub trait SessionStore: fmt::Debug + Send + Sync {
     /// The session, if this process knows it without asking anybody.
-    fn warm(&self, agent: AgentId) -> Option<Arc<Session>>;
+    fn cached(&self, agent: AgentId) -> Option<Arc<Session>>;
 
     /// A place for the session of an agent who is about to be signed in, so that there is room for
     /// what the gateway will have made. `None`: the store is full.

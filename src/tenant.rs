@@ -2,6 +2,7 @@
 
 mod abandoned;
 mod admission;
+mod admitted_call;
 mod agents;
 mod announcer;
 mod asking;
@@ -12,20 +13,19 @@ mod counts;
 mod credentials;
 mod directory;
 mod displacing;
+mod drain;
 mod keeper;
+mod keeping;
 mod labels;
-mod leave;
 mod lock;
 mod locking;
 mod ownership;
 mod poll;
 mod rate_limit;
 mod replicas;
-mod share;
 mod shared_sign_ins;
 mod sign_ins;
 mod signing_in;
-mod underway;
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
@@ -37,7 +37,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, warn};
 
 use self::{
-    abandoned::Abandoned,
+    abandoned::AbandonedCalls,
     admission::Admission,
     agents::{AgentRecords, Event},
     announcer::Announcer,
@@ -96,7 +96,7 @@ pub struct Tenant {
     sign_ins: Arc<SignIns>,
     /// From which requests are repeated that met another call for their agent.
     repeats: RepeatBudget,
-    abandoned: Abandoned,
+    abandoned: AbandonedCalls,
     work: Work,
 }
 
@@ -183,7 +183,7 @@ impl Tenant {
             gateway: Gateway::new(&id, &config, &common.metrics.requests)?,
             sign_ins: Arc::new(SignIns::new(&config, sign_ins)),
             repeats: RepeatBudget::new(config.limits.requests),
-            abandoned: Abandoned::default(),
+            abandoned: AbandonedCalls::default(),
             polls,
             metrics,
             events,
@@ -252,7 +252,7 @@ impl Tenant {
     ///
     /// [`Obstacle::StoreUnavailable`] if the store cannot be asked.
     pub async fn session(&self, agent: AgentId) -> Result<Option<Arc<Session>>, Obstacle> {
-        if let Some(session) = self.sessions.warm(agent) {
+        if let Some(session) = self.sessions.cached(agent) {
             return Ok(Some(session));
         }
         self.sessions.load(agent).await.map_err(|e| self.store_failed(&e))
@@ -261,7 +261,7 @@ impl Tenant {
     /// The agent's session, as far as anybody knows: another replica may have stored a newer one
     /// that this one has not heard of. Without the store, what is known here has to do.
     async fn newest_session(&self, agent: AgentId) -> Option<Arc<Session>> {
-        self.sessions.load(agent).await.unwrap_or_else(|_| self.sessions.warm(agent))
+        self.sessions.load(agent).await.unwrap_or_else(|_| self.sessions.cached(agent))
     }
 
     /// Stores the Guid of an agent who was signed in elsewhere, in the place of any other.
@@ -278,7 +278,7 @@ impl Tenant {
         deadline: Deadline,
     ) -> Result<Arc<Session>, CallError> {
         // The balancer's cookies name a node: they stay good as long as the Guid names the same.
-        let cookies = match self.sessions.warm(agent) {
+        let cookies = match self.sessions.cached(agent) {
             Some(known) if known.guid.node() == guid.node() => known.cookies.clone(),
             _ => Arc::default(),
         };
@@ -308,7 +308,7 @@ impl Tenant {
 
     /// Whether this process knows of no newer session.
     fn is_newest(&self, agent: AgentId, version: u64) -> bool {
-        self.sessions.warm(agent).is_none_or(|known| known.version <= version)
+        self.sessions.cached(agent).is_none_or(|known| known.version <= version)
     }
 
     /// The agent's session, if that is known before the deadline.

@@ -2,7 +2,7 @@
 //!
 //! A request to the gateway must not end because the caller went away: the connection would be
 //! closed with it, and what the gateway did would stay unknown. So the work runs in a task of its
-//! own. The caller waits for that task, and the task learns from its [`Patience`] when nobody
+//! own. The caller waits for that task, and the task learns from its [`CallerWait`] when nobody
 //! waits any more.
 
 use std::{mem, pin::pin};
@@ -17,7 +17,7 @@ use super::{CallError, Deadline, Obstacle, Stage, Untouched, Wait};
 
 /// What detached work knows of its caller.
 #[derive(Debug)]
-pub struct Patience {
+pub struct CallerWait {
     waiting: Waiting,
     cutoff: CancellationToken,
     /// Whether the work goes on when the caller waits no more.
@@ -36,7 +36,7 @@ enum Waiting {
 
 /// Why nobody waits any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Loss {
+pub enum Abandoned {
     /// The deadline passed.
     Deadline,
     /// The caller cancelled, or its connection broke.
@@ -47,7 +47,7 @@ pub enum Loss {
 
 /// Runs `work` in a task of its own and waits for it, as long as the caller does.
 ///
-/// Dropping the returned future, or an early answer by [`Patience::answer`], ends the waiting and
+/// Dropping the returned future, or an early answer by [`CallerWait::answer`], ends the waiting and
 /// never the work. `cutoff` tells that the bridge is about to end.
 ///
 /// # Errors
@@ -57,7 +57,7 @@ pub async fn detached<T, W>(
     tasks: &TaskTracker,
     deadline: Deadline,
     cutoff: CancellationToken,
-    work: impl FnOnce(Patience) -> W,
+    work: impl FnOnce(CallerWait) -> W,
 ) -> Result<T, CallError>
 where
     T: Send + 'static,
@@ -66,7 +66,7 @@ where
     let (early, answered) = oneshot::channel();
     // In a box, since a future of some kilobytes would be moved several times on its way into the
     // task, at each call.
-    let work = Box::pin(work(Patience::of(Waiting::Caller(deadline, early), cutoff)));
+    let work = Box::pin(work(CallerWait::of(Waiting::Caller(deadline, early), cutoff)));
     let task = tasks.spawn(work);
     tokio::select! {
         biased;
@@ -75,8 +75,8 @@ where
     }
 }
 
-impl Patience {
-    /// The patience of the bridge with its own work: until it ends.
+impl CallerWait {
+    /// For the bridge's own work, which is waited for until the bridge ends.
     pub fn of_bridge(cutoff: CancellationToken) -> Self {
         Self::of(Waiting::Bridge, cutoff)
     }
@@ -107,18 +107,18 @@ impl Patience {
 
     /// Waits until nobody waits any more; once that has been answered, for ever or, with work that
     /// goes on, until the bridge ends.
-    pub async fn lost(&mut self) -> Loss {
+    pub async fn abandoned(&mut self) -> Abandoned {
         match &mut self.waiting {
             Waiting::Caller(deadline, early) => tokio::select! {
                 biased;
-                () = early.closed() => Loss::Gone,
-                () = sleep_until(deadline.answer_by()) => Loss::Deadline,
-                () = self.cutoff.cancelled() => Loss::Cutoff,
+                () = early.closed() => Abandoned::Gone,
+                () = sleep_until(deadline.answer_by()) => Abandoned::Deadline,
+                () = self.cutoff.cancelled() => Abandoned::Cutoff,
             },
             Waiting::Answered if !self.committed => std::future::pending().await,
             Waiting::Answered | Waiting::Bridge => {
                 self.cutoff.cancelled().await;
-                Loss::Cutoff
+                Abandoned::Cutoff
             }
         }
     }
@@ -152,12 +152,16 @@ impl Patience {
         work: impl Future<Output = T>,
     ) -> Result<T, Obstacle> {
         let mut work = pin!(work);
-        let loss = tokio::select! {
+        let abandoned = tokio::select! {
             biased;
             done = &mut work => return Ok(done),
-            loss = self.lost() => loss,
+            abandoned = self.abandoned() => abandoned,
         };
-        if self.goes_on(loss, wait, untouched) { Ok(work.await) } else { Err(loss.before(wait)) }
+        if self.goes_on(abandoned, wait, untouched) {
+            Ok(work.await)
+        } else {
+            Err(abandoned.before(wait))
+        }
     }
 
     /// Waits for `work` to its end. A caller whose time is over before that is told `known`.
@@ -170,19 +174,19 @@ impl Patience {
         tokio::select! {
             biased;
             done = &mut work => done,
-            _loss = self.lost() => {
+            _abandoned = self.abandoned() => {
                 self.answer(known());
                 work.await
             }
         }
     }
 
-    /// Whether work that was being waited for goes on after this loss. If so, the caller has been
+    /// Whether work that was being waited for goes on although it is abandoned. If so, the caller has been
     /// told that its own request was not sent.
-    pub fn goes_on(&mut self, loss: Loss, wait: Wait, untouched: &Untouched) -> bool {
-        let goes_on = self.committed && loss != Loss::Cutoff;
+    pub fn goes_on(&mut self, abandoned: Abandoned, wait: Wait, untouched: &Untouched) -> bool {
+        let goes_on = self.committed && abandoned != Abandoned::Cutoff;
         if goes_on {
-            self.answer(untouched.because(loss.before(wait)));
+            self.answer(untouched.because(abandoned.before(wait)));
         }
         goes_on
     }
@@ -205,7 +209,7 @@ impl Patience {
     }
 }
 
-impl Loss {
+impl Abandoned {
     /// What kept a request from being sent that had not been, while this was being waited for.
     pub fn before(self, wait: Wait) -> Obstacle {
         match self {

@@ -12,7 +12,7 @@ use std::{
 use tokio::time::Instant;
 
 use super::{
-    Census, LeaseRequest, Leases, ReplicaId, Voices,
+    LeaseRequest, Leases, Membership, ReplicaId, Voices,
     redis::{Call, Keys, Link, LinkError, Repeat, Script},
 };
 use crate::{
@@ -29,18 +29,18 @@ pub struct RedisLeases {
     keys: Keys,
     time: Duration,
     voices: Arc<Voices>,
-    census: Script,
+    membership: Script,
     hold: Script,
     release: Script,
     lock: Script,
     unlock: Script,
     moments: Script,
-    /// By the last census.
+    /// How many there were when the membership was last read.
     replicas: AtomicU32,
 }
 
 /// Redis' own clock counts, so that replicas whose clocks differ agree on who is alive.
-const CENSUS: &str = "
+const MEMBERSHIP: &str = "
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 redis.call('ZADD', KEYS[1], now + ARGV[2], ARGV[1])
@@ -126,7 +126,7 @@ impl RedisLeases {
     /// The leases of the tenant whose keys these are; each lasts for `time`. What replicas call out is
     /// heard by `voices`.
     pub fn new(me: ReplicaId, link: Link, keys: Keys, time: Duration, voices: Arc<Voices>) -> Self {
-        let [census, hold, release] = [CENSUS, HOLD, RELEASE].map(Script::new);
+        let [membership, hold, release] = [MEMBERSHIP, HOLD, RELEASE].map(Script::new);
         let [lock, unlock] = [LOCK, UNLOCK].map(Script::new);
         let (moments, replicas) = (Script::new(MOMENTS), AtomicU32::new(1));
         Self {
@@ -135,7 +135,7 @@ impl RedisLeases {
             keys,
             time,
             voices,
-            census,
+            membership,
             hold,
             release,
             lock,
@@ -145,25 +145,25 @@ impl RedisLeases {
         }
     }
 
-    async fn ask(&self) -> Result<Census, LinkError> {
+    async fn ask(&self) -> Result<Membership, LinkError> {
         let replicas = self.keys.named("replicas");
-        let call = self.census.on(replicas).key(self.keys.kept());
+        let call = self.membership.on(replicas).key(self.keys.kept());
         let call = call.arg(self.me.to_string()).arg(millis(self.time));
         let (replicas, agents): (Vec<String>, Vec<String>) =
             self.link.script(&call, Repeat::Once).await?;
         let alive = u32::try_from(replicas.len()).unwrap_or(u32::MAX);
         self.replicas.store(alive.max(1), Ordering::Relaxed);
-        Ok(census(&replicas, &agents))
+        Ok(membership(&replicas, &agents))
     }
 
     /// Without the script, which Redis refuses as a whole where it has no memory left.
-    async fn read(&self) -> Result<Census, LinkError> {
+    async fn read(&self) -> Result<Membership, LinkError> {
         let mut read = ::redis::pipe();
         read.cmd("ZRANGE").arg(self.keys.named("replicas")).arg(0).arg(-1);
         read.cmd("SMEMBERS").arg(self.keys.kept());
         let (replicas, agents): (Vec<String>, Vec<String>) =
             self.link.pipeline(&read, Repeat::Once).await?;
-        Ok(census(&replicas, &agents))
+        Ok(membership(&replicas, &agents))
     }
 
     async fn take(
@@ -252,11 +252,11 @@ impl Leases for RedisLeases {
         self.time
     }
 
-    fn census(&self) -> StoreFuture<'_, Census> {
+    fn membership(&self) -> StoreFuture<'_, Membership> {
         Box::pin(async { self.ask().await.map_err(StoreError::from) })
     }
 
-    fn look(&self) -> StoreFuture<'_, Census> {
+    fn look(&self) -> StoreFuture<'_, Membership> {
         Box::pin(async { self.read().await.map_err(StoreError::from) })
     }
 
@@ -321,8 +321,8 @@ impl SharedSignIns for RedisLeases {
     }
 }
 
-fn census(replicas: &[String], agents: &[String]) -> Census {
-    Census {
+fn membership(replicas: &[String], agents: &[String]) -> Membership {
+    Membership {
         replicas: replicas.iter().filter_map(|id| ReplicaId::parse(id)).collect(),
         agents: agents.iter().filter_map(|id| AgentId::parse(id, &AGENT_IDS_ANY).ok()).collect(),
     }

@@ -4,9 +4,9 @@
 //! connection has broken, so the bridge starts and goes on while Redis is down. Every wait has its
 //! limit. What Redis holds is not known here.
 
+mod backoff;
 mod dial;
 mod keys;
-mod pace;
 mod probe;
 mod refusal;
 mod script;
@@ -28,10 +28,10 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-pub(crate) use self::pace::LONGEST_PAUSE;
+pub(crate) use self::backoff::LONGEST_PAUSE;
 use self::{
+    backoff::Backoff,
     dial::{Connection, Dialer},
-    pace::Pace,
     refusal::Cure,
     state::Health,
 };
@@ -67,7 +67,7 @@ struct Inner {
 #[derive(Debug, Default)]
 struct Slot {
     open: Option<Open>,
-    pace: Pace,
+    backoff: Backoff,
     last_number: u64,
     failed: Option<Failed>,
     looks: Looks,
@@ -77,7 +77,7 @@ struct Slot {
 /// nodes, so they get rarer and rarer where they find no other.
 #[derive(Debug, Default)]
 struct Looks {
-    pace: Pace,
+    backoff: Backoff,
     next: Option<Instant>,
 }
 
@@ -286,7 +286,7 @@ impl Link {
         }
         match self.0.dialer.connect().await {
             Ok(connection) => {
-                slot.pace.reset();
+                slot.backoff.reset();
                 slot.failed = None;
                 slot.last_number += 1;
                 let open = Open { connection, number: slot.last_number };
@@ -295,7 +295,7 @@ impl Link {
             }
             Err(error) => {
                 let error = LinkError::Down(words(&error));
-                let retry_at = Instant::now() + slot.pace.next_pause();
+                let retry_at = Instant::now() + slot.backoff.next_pause();
                 slot.failed = Some(Failed { retry_at, error: error.clone() });
                 Err(error)
             }
@@ -322,9 +322,9 @@ impl Link {
             return false;
         }
         if slot.looks.next.is_some_and(|next| now >= next + LOOKS_FORGOTTEN) {
-            slot.looks.pace.reset();
+            slot.looks.backoff.reset();
         }
-        slot.looks.next = Some(now + slot.looks.pace.next_pause());
+        slot.looks.next = Some(now + slot.looks.backoff.next_pause());
         slot.open = None;
         true
     }

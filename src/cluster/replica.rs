@@ -12,7 +12,7 @@ pub struct ReplicaId(pub(super) u64);
 
 /// What the replicas of a tenant know of each other.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Census {
+pub struct Membership {
     /// Those that are alive, this one among them.
     pub replicas: Vec<ReplicaId>,
     /// The agents whose sessions are to be kept by one of them.
@@ -43,11 +43,11 @@ pub trait Leases: fmt::Debug + Send + Sync {
     /// # Errors
     ///
     /// [`StoreError::Unavailable`](crate::session::StoreError::Unavailable), here and below.
-    fn census(&self) -> StoreFuture<'_, Census>;
+    fn membership(&self) -> StoreFuture<'_, Membership>;
 
-    /// Tells the same as [`census`](Self::census), but only reads. Replicas that have died without
+    /// Tells the same as [`membership`](Self::membership), but only reads. Replicas that have died without
     /// [leaving](Self::leave) may be among those that it names.
-    fn look(&self) -> StoreFuture<'_, Census>;
+    fn look(&self) -> StoreFuture<'_, Membership>;
 
     /// Calls out to the other replicas that this one is alive; also where the store takes no writes.
     fn call_out(&self) -> StoreFuture<'_, ()>;

@@ -31,7 +31,7 @@ use self::write::{Stored, Written};
 
 /// Sessions that replicas share through a Redis.
 ///
-/// Two levels: what this process knows answers [`warm`](SessionStore::warm), and Redis hears of
+/// Two levels: what this process knows answers [`cached`](SessionStore::cached), and Redis hears of
 /// every change and tells it to the other replicas, as a record that is encrypted. Whatever Redis
 /// cannot be told stays here, works here, and is told later.
 #[derive(Debug)]
@@ -50,7 +50,7 @@ struct Inner {
     write: Script,
     replace: Script,
     /// Wakes whoever tells Redis later.
-    unshared: Notify,
+    unsynced: Notify,
     /// For the roster.
     news: News,
     /// Agents of whom something is sealed with another key than the first.
@@ -76,7 +76,7 @@ impl SharedStore {
             keyring: shared.keyring().clone(),
             write: write::script(),
             replace: Script::new(renewal::REPLACE),
-            unshared: Notify::new(),
+            unsynced: Notify::new(),
             news: shared.news(tenant),
             outdated: Mutex::default(),
             unreadable: Mutex::default(),
@@ -86,13 +86,13 @@ impl SharedStore {
     }
 
     /// How many changes Redis has not been told yet.
-    pub fn unshared(&self) -> usize {
-        self.inner.local.unshared().len()
+    pub fn unsynced(&self) -> usize {
+        self.inner.local.unsynced().len()
     }
 }
 
 impl SessionStore for SharedStore {
-    fn warm(&self, agent: AgentId) -> Option<Arc<Session>> {
+    fn cached(&self, agent: AgentId) -> Option<Arc<Session>> {
         self.inner.local.get(agent)
     }
 
@@ -187,7 +187,7 @@ impl Inner {
                     known = stored.max(version);
                     continue;
                 }
-                Err(error) => self.keep_unshared(agent, &mut entry, &error),
+                Err(error) => self.keep_unsynced(agent, &mut entry, &error),
             }
             if self.local.offer(agent, entry.clone()) == Taken::Full {
                 return Err(self.local.full());
@@ -214,11 +214,11 @@ impl Inner {
                 self.take_in(agent, record.as_deref());
                 return Ok(None);
             }
-            Err(error) => self.keep_unshared(agent, &mut entry, &error),
+            Err(error) => self.keep_unsynced(agent, &mut entry, &error),
         }
         match self.local.offer(agent, entry.clone()) {
             Taken::Full => Err(self.local.full()),
-            Taken::Older if entry.unshared => Ok(None),
+            Taken::Older if entry.unsynced => Ok(None),
             // Redis' word on it may have been heard already.
             Taken::Yes | Taken::Older => Ok(entry.session),
         }
@@ -248,7 +248,7 @@ impl Inner {
                 self.take_in(agent, record.as_deref());
                 return Ok(None);
             }
-            Err(error) => self.keep_unshared(agent, &mut entry, &error),
+            Err(error) => self.keep_unsynced(agent, &mut entry, &error),
         }
         // Another call may have renewed it here meanwhile.
         let renewed = self.local.replace(agent, old.version, |_, _| entry.clone());
@@ -275,7 +275,7 @@ impl Inner {
             }
             Err(error) => {
                 let mut end = end;
-                self.keep_unshared(agent, &mut end, &error);
+                self.keep_unsynced(agent, &mut end, &error);
                 self.local.replace(agent, version, |_, _| end);
             }
         }
@@ -299,16 +299,16 @@ impl Inner {
     /// whoever tells Redis later does, and sees when it is back.
     fn is_down(&self) -> Option<LinkError> {
         let LinkState::Down(error) = self.link.state() else { return None };
-        self.unshared.notify_one();
+        self.unsynced.notify_one();
         Some(error)
     }
 
     /// What Redis could not be told, it is told later.
-    fn keep_unshared(&self, agent: AgentId, entry: &mut Entry, error: &LinkError) {
-        entry.unshared = true;
+    fn keep_unsynced(&self, agent: AgentId, entry: &mut Entry, error: &LinkError) {
+        entry.unsynced = true;
         let (tenant, version) = (&self.tenant, entry.version);
         debug!(ccgw.tenant.id = %tenant, ccgw.agent.id = %agent, ccgw.guid_version = version, %error, "the session is only known here for now");
-        self.unshared.notify_one();
+        self.unsynced.notify_one();
     }
 
     /// Takes a record from Redis in, if it is newer than what is known.

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, net::SocketAddr};
 
 use super::{
-    error::Wrong,
+    error::Problem,
     listeners::{Listener, ListenerName, address, overlap},
     reader::Section,
     scalar,
@@ -30,7 +30,7 @@ pub(super) fn admin(root: &Section<'_>, listeners: &BTreeMap<ListenerName, Liste
     });
     if let (Some((name, listener)), Some(address)) = (taken, address) {
         let problem = format!("listener {name} is at {}, and admin at {address}", listener.address);
-        let wrong = Wrong::new(problem, "give each its own port, or admin.address = \"off\"");
+        let wrong = Problem::new(problem, "give each its own port, or admin.address = \"off\"");
         // The one that is given; a default is nobody's mistake.
         let listener = root.section("listeners").chosen(name.as_str());
         let blamed = if section.has("address") { section } else { listener };

@@ -5,10 +5,10 @@ use std::{collections::HashMap, ops::RangeInclusive, path::Path, sync::Arc};
 use secrecy::{ExposeSecret, SecretString};
 
 use super::{
-    error::{Place, Wrong},
+    error::{Place, Problem},
     files,
-    reader::{Notes, Section},
-    strays, value,
+    reader::{Diagnostics, Section},
+    unknown_keys, value,
 };
 use crate::id::AgentId;
 
@@ -46,10 +46,10 @@ pub(super) fn read(tenant: &Section<'_>, agent_ids: &RangeInclusive<u32>) -> Opt
     let table = value::parse(&name, text.expose_secret())
         .map_err(|error| tenant.notes().push(error))
         .ok()?;
-    let notes = Notes::default();
+    let notes = Diagnostics::default();
     let place = Place::File { name, line: None };
     let agents = agents(&Section::root(&notes, &table, place), agent_ids);
-    strays::note(&notes, &table);
+    unknown_keys::note(&notes, &table);
     match notes.finish(agents) {
         Ok(agents) => Some(Credentials { agents }),
         Err(errors) => {
@@ -60,13 +60,13 @@ pub(super) fn read(tenant: &Section<'_>, agent_ids: &RangeInclusive<u32>) -> Opt
     }
 }
 
-fn content(tenant: &Section<'_>, path: &Path) -> Result<SecretString, Wrong> {
+fn content(tenant: &Section<'_>, path: &Path) -> Result<SecretString, Problem> {
     let (bytes, metadata) =
         files::read(path, SIZE_MAX).map_err(|error| files::unreadable(path, &error, REMEDY))?;
     files::warn_of_readers(tenant, "credentials_file", path, &metadata);
     String::from_utf8(bytes)
         .map(SecretString::from)
-        .map_err(|_| Wrong::new("names a file that is not UTF-8 text", REMEDY))
+        .map_err(|_| Problem::new("names a file that is not UTF-8 text", REMEDY))
 }
 
 fn agents(root: &Section<'_>, ids: &RangeInclusive<u32>) -> HashMap<AgentId, Credential> {
@@ -76,7 +76,7 @@ fn agents(root: &Section<'_>, ids: &RangeInclusive<u32>) -> HashMap<AgentId, Cre
         match AgentId::parse(name, ids) {
             Ok(id) => drop(agents.insert(id, credential)),
             Err(error) => {
-                section.error(Wrong::new("is no agent of the tenant", format!("the id {error}")));
+                section.error(Problem::new("is no agent of the tenant", format!("the id {error}")));
             }
         }
     }
@@ -99,7 +99,7 @@ fn bounded<'a>(section: &Section<'a>, key: &'static str, max: usize) -> &'a str 
     let length = text.chars().count();
     if length > max {
         let problem = format!("has {length} characters");
-        let wrong = Wrong::new(problem, format!("give at most {max}"));
+        let wrong = Problem::new(problem, format!("give at most {max}"));
         section.contradiction(&[key], wrong);
     }
     text

@@ -39,7 +39,7 @@ pub struct ConfigErrors(Vec<ConfigError>);
 
 /// A mistake whose place and key the [`Section`](super::reader::Section) knows.
 #[derive(Debug)]
-pub(super) struct Wrong {
+pub(super) struct Problem {
     pub(super) problem: String,
     pub(super) remedy: String,
 }
@@ -74,7 +74,7 @@ impl ConfigErrors {
     }
 }
 
-impl Wrong {
+impl Problem {
     pub(super) fn new(problem: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self { problem: problem.into(), remedy: remedy.into() }
     }

@@ -15,7 +15,7 @@ use rustls::{
 
 use super::{
     Identity,
-    error::{Wrong, quote},
+    error::{Problem, quote},
     reader::Section,
 };
 
@@ -36,9 +36,9 @@ pub(super) fn read(path: &Path, max: u64) -> io::Result<(Vec<u8>, Metadata)> {
 }
 
 /// "cannot read" with the path and the system's words.
-pub(super) fn unreadable(path: &Path, error: &io::Error, remedy: &str) -> Wrong {
+pub(super) fn unreadable(path: &Path, error: &io::Error, remedy: &str) -> Problem {
     let path = quote(&path.to_string_lossy());
-    Wrong::new(format!("cannot read {path} ({})", words(error)), remedy)
+    Problem::new(format!("cannot read {path} ({})", words(error)), remedy)
 }
 
 /// The system's words, without its number for them.
@@ -47,7 +47,7 @@ pub(super) fn words(error: &io::Error) -> String {
     text.split(" (os error").next().unwrap_or(&text).to_owned()
 }
 
-/// Notes that others can read a file with a secret, which `key` names.
+/// Diagnostics that others can read a file with a secret, which `key` names.
 pub(super) fn warn_of_readers(
     section: &Section<'_>,
     key: &'static str,
@@ -92,7 +92,7 @@ impl Section<'_> {
             let (given, absent) = if self.has(chain) { (chain, key) } else { (key, chain) };
             let remedy = format!("give {absent} too, or neither");
             let problem = format!("is of no use without {absent}");
-            self.contradiction(&[given], Wrong::new(problem, remedy));
+            self.contradiction(&[given], Problem::new(problem, remedy));
         }
         let certificates = self.certificates(chain, "the certificate, leaf first");
         let key_path = self.path(key);
@@ -102,55 +102,55 @@ impl Section<'_> {
     }
 }
 
-fn certificates(path: &Path, remedy: &str) -> Result<Vec<CertificateDer<'static>>, Wrong> {
+fn certificates(path: &Path, remedy: &str) -> Result<Vec<CertificateDer<'static>>, Problem> {
     let (content, _) = read(path, PEM_MAX).map_err(|error| unreadable(path, &error, remedy))?;
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&content).collect();
     // The parser's own message may quote the file.
     let shown = quote(&path.to_string_lossy());
-    let found = found.map_err(|_| Wrong::new(format!("{shown} is not valid PEM"), remedy))?;
+    let found = found.map_err(|_| Problem::new(format!("{shown} is not valid PEM"), remedy))?;
     if found.is_empty() {
-        return Err(Wrong::new(format!("{shown} holds no certificate"), remedy));
+        return Err(Problem::new(format!("{shown} holds no certificate"), remedy));
     }
     Ok(found)
 }
 
 /// Checks that each certificate can be trusted as a root.
-pub(super) fn check_roots(roots: &[CertificateDer<'static>]) -> Result<(), Wrong> {
+pub(super) fn check_roots(roots: &[CertificateDer<'static>]) -> Result<(), Problem> {
     let mut store = RootCertStore::empty();
     for (at, root) in (1..).zip(roots) {
         store.add(root.clone()).map_err(|_| {
             let problem = format!("certificate {at} in the file is no X.509 v3 certificate");
-            Wrong::new(problem, "remove it or replace it by the CA's certificate")
+            Problem::new(problem, "remove it or replace it by the CA's certificate")
         })?;
     }
     Ok(())
 }
 
-fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, Wrong> {
+fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, Problem> {
     let remedy = "give the path of a PEM file with the unencrypted private key";
     let (content, _) = read(path, PEM_MAX).map_err(|error| unreadable(path, &error, remedy))?;
     PrivateKeyDer::from_pem_slice(&content).map_err(|_| {
         let shown = quote(&path.to_string_lossy());
-        Wrong::new(format!("{shown} holds no usable private key"), remedy)
+        Problem::new(format!("{shown} holds no usable private key"), remedy)
     })
 }
 
 fn matching(
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
-) -> Result<Identity, Wrong> {
+) -> Result<Identity, Problem> {
     let provider = aws_lc_rs::default_provider();
     match CertifiedKey::from_der(chain.clone(), key.clone_key(), &provider) {
         Ok(_) => Ok(Identity { chain, key }),
-        Err(Error::InconsistentKeys(_)) => Err(Wrong::new(
+        Err(Error::InconsistentKeys(_)) => Err(Problem::new(
             "does not belong to the certificate",
             "give the private key that the first certificate was made for",
         )),
-        Err(Error::InvalidCertificate(_)) => Err(Wrong::new(
+        Err(Error::InvalidCertificate(_)) => Err(Problem::new(
             "goes with a certificate that cannot be read",
             "give an X.509 v3 certificate, leaf first",
         )),
-        Err(_) => Err(Wrong::new(
+        Err(_) => Err(Problem::new(
             "is of a kind that TLS does not take",
             "give an RSA (2048 bits or more), ECDSA (P-256, P-384) or Ed25519 key",
         )),

@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, fmt, net::SocketAddr};
 pub use self::http2::Http2;
 use super::{
     Identity,
-    error::{Wrong, quote},
+    error::{Problem, quote},
     reader::Section,
     scalar,
     variables::has_separator,
@@ -44,7 +44,7 @@ pub(super) fn listeners(section: &Section<'_>) -> BTreeMap<ListenerName, Listene
         let listener = listener(section, several);
         match ListenerName::parse(name) {
             Some(name) => drop(listeners.insert(name, listener)),
-            None => section.error(Wrong::new(
+            None => section.error(Problem::new(
                 format!("{} is no name of a listener", quote(name)),
                 "it must be 1 to 63 of a-z, 0-9, \"-\" and \"_\", starting with a letter or digit, \
                  without \"__\" and not ending with \"_\"",
@@ -77,7 +77,7 @@ fn check_addresses(sections: &[(&str, Section<'_>)], listeners: &BTreeMap<Listen
         if let Some((other, _)) = earlier.find(|(_, other)| overlap(other.address, *address)) {
             section.contradiction(
                 &["address"],
-                Wrong::new(
+                Problem::new(
                     format!("{address} is taken by listener {other}"),
                     "give each listener its own port",
                 ),
@@ -87,9 +87,9 @@ fn check_addresses(sections: &[(&str, Section<'_>)], listeners: &BTreeMap<Listen
 }
 
 /// An address to listen on.
-pub(super) fn address(text: &str) -> Result<SocketAddr, Wrong> {
+pub(super) fn address(text: &str) -> Result<SocketAddr, Problem> {
     text.parse().map_err(|_| {
-        Wrong::new(
+        Problem::new(
             format!("{} is no address to listen on", quote(text)),
             "give an IP address and a port, such as \"0.0.0.0:50051\" or \"[::]:50051\"",
         )

@@ -2,10 +2,10 @@
 
 use super::{
     Config, ConfigErrors, admin, gateway, listeners, log,
-    reader::{Notes, Section},
+    reader::{Diagnostics, Section},
     retcodes, server,
     sources::Sources,
-    store, strays, tenant, traces,
+    store, tenant, traces, unknown_keys,
 };
 
 /// Reads and checks the whole configuration, and the files that it names; opens nothing else.
@@ -15,10 +15,10 @@ use super::{
 /// [`ConfigErrors`] names every mistake, unless the file cannot be read as TOML at all, which
 /// hides the others.
 pub fn load(sources: &Sources) -> Result<Config, ConfigErrors> {
-    let notes = Notes::default();
+    let notes = Diagnostics::default();
     let (tree, place) = sources.gather(&notes).map_err(|error| ConfigErrors::new(vec![error]))?;
     let mut config = config(&Section::root(&notes, &tree, place));
-    strays::note(&notes, &tree);
+    unknown_keys::note(&notes, &tree);
     config.warnings.extend(notes.warnings());
     notes.finish(config)
 }

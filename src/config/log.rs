@@ -3,7 +3,7 @@
 use tracing_subscriber::EnvFilter;
 
 use super::{
-    error::{Wrong, quote},
+    error::{Problem, quote},
     reader::Section,
     scalar,
 };
@@ -24,7 +24,7 @@ pub(super) fn log(section: &Section<'_>) -> Log {
         // `EnvFilter` takes nothing for "errors only", which hardly anybody means.
         let good = !text.trim().is_empty() && EnvFilter::builder().parse(text).is_ok();
         good.then(|| text.to_owned()).ok_or_else(|| {
-            Wrong::new(
+            Problem::new(
                 format!("{} is no log filter", quote(text)),
                 "give directives such as \"info\" or \"ccgateway_bridge=debug,info\"",
             )

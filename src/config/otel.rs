@@ -1,6 +1,6 @@
 //! OpenTelemetry's own variables, where they say where traces go.
 
-use super::reader::Notes;
+use super::reader::Diagnostics;
 
 /// What they are set to; unset where they are empty, as OpenTelemetry wants it.
 #[derive(Clone, Debug, Default)]
@@ -25,7 +25,7 @@ impl Otel {
 
     /// The variable that says where traces go, and what it says; none where traces are not wanted, or
     /// not in the one way that the bridge has.
-    pub(super) fn endpoint(&self, notes: &Notes) -> Option<(&str, &str)> {
+    pub(super) fn endpoint(&self, notes: &Diagnostics) -> Option<(&str, &str)> {
         let (name, endpoint) = self.first(&ENDPOINT)?;
         let disabled =
             self.first(&[DISABLED]).is_some_and(|(_, is)| is.eq_ignore_ascii_case("true"));

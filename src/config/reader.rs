@@ -1,7 +1,7 @@
 //! Walks the tree, notes every mistake and lets a default stand in.
 //!
 //! What a [`Section`] is asked for becomes a known key; whatever else is in the tree is a mistake,
-//! found once all has been read ([`super::strays`]).
+//! found once all has been read ([`super::unknown_keys`]).
 
 use std::{
     cell::RefCell,
@@ -9,14 +9,14 @@ use std::{
 };
 
 use super::{
-    error::{ConfigError, ConfigErrors, Place, Wrong},
+    error::{ConfigError, ConfigErrors, Place, Problem},
     value::{Node, Table, Value},
 };
 use crate::id::TenantId;
 
 /// The mistakes found so far, and the keys asked for.
 #[derive(Default)]
-pub(super) struct Notes {
+pub(super) struct Diagnostics {
     errors: RefCell<Vec<ConfigError>>,
     /// By dotted key, with `*` for a name that the operator chose.
     known: RefCell<BTreeMap<String, Known>>,
@@ -36,7 +36,7 @@ pub(super) enum Known {
 
 /// One table of the tree; also one that is absent, for its defaults.
 pub(super) struct Section<'a> {
-    notes: &'a Notes,
+    notes: &'a Diagnostics,
     place: Place,
     path: String,
     pattern: String,
@@ -46,10 +46,10 @@ pub(super) struct Section<'a> {
     wrong: RefCell<BTreeSet<&'static str>>,
 }
 
-// === impl Notes ===
+// === impl Diagnostics ===
 
-impl Notes {
-    pub(super) fn error(&self, place: Place, key: &str, wrong: Wrong) {
+impl Diagnostics {
+    pub(super) fn error(&self, place: Place, key: &str, wrong: Problem) {
         self.errors.borrow_mut().push(ConfigError {
             place,
             key: key.to_owned(),
@@ -87,7 +87,7 @@ impl Notes {
 
 impl<'a> Section<'a> {
     /// The tree as a whole.
-    pub(super) fn root(notes: &'a Notes, entries: &'a Table, place: Place) -> Self {
+    pub(super) fn root(notes: &'a Diagnostics, entries: &'a Table, place: Place) -> Self {
         Self {
             notes,
             place,
@@ -133,7 +133,7 @@ impl<'a> Section<'a> {
             Some(Value::Table(entries)) => section.entries = Some(entries),
             Some(other) => {
                 section.broken = true;
-                section.error(Wrong::new(
+                section.error(Problem::new(
                     format!("is {}, not a section", other.kind()),
                     "give its keys one by one, as the example file does",
                 ));
@@ -150,7 +150,7 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// Notes that `key` names files.
+    /// Diagnostics that `key` names files.
     pub(super) fn know_file(&self, key: &str) {
         self.know(join(&self.pattern, key), Known::File);
     }
@@ -159,42 +159,42 @@ impl<'a> Section<'a> {
     pub(super) fn read<T>(
         &self,
         key: &'static str,
-        parse: impl FnOnce(&'a Node) -> Result<T, Wrong>,
+        parse: impl FnOnce(&'a Node) -> Result<T, Problem>,
     ) -> Option<T> {
         self.know(join(&self.pattern, key), Known::Key);
         let node = self.entries?.get(key)?;
         parse(node).map_err(|wrong| self.error_in(key, node.place.clone(), wrong)).ok()
     }
 
-    /// Notes a mistake in one value of `key`.
-    pub(super) fn error_in(&self, key: &'static str, place: Place, wrong: Wrong) {
+    /// Diagnostics a mistake in one value of `key`.
+    pub(super) fn error_in(&self, key: &'static str, place: Place, wrong: Problem) {
         self.wrong.borrow_mut().insert(key);
         self.notes.error(place, &join(&self.path, key), wrong);
     }
 
-    /// Notes a mistake in this section as a whole.
-    pub(super) fn error(&self, wrong: Wrong) {
+    /// Diagnostics a mistake in this section as a whole.
+    pub(super) fn error(&self, wrong: Problem) {
         self.notes.error(self.place.clone(), &self.path, wrong);
     }
 
-    /// Notes that this section should have named sections in it and has none.
-    pub(super) fn none_named(&self, wrong: Wrong) {
+    /// Diagnostics that this section should have named sections in it and has none.
+    pub(super) fn none_named(&self, wrong: Problem) {
         if !self.broken {
             self.notes.error(self.place.whole(), &self.path, wrong);
         }
     }
 
-    /// Notes that `key` is absent and should not be; nothing if it is there and wrong.
+    /// Diagnostics that `key` is absent and should not be; nothing if it is there and wrong.
     pub(super) fn missing(&self, key: &'static str, remedy: &str) {
         if !self.broken && !self.has(key) {
-            let wrong = Wrong::new("is missing", remedy);
+            let wrong = Problem::new("is missing", remedy);
             self.error_in(key, self.place.whole(), wrong);
         }
     }
 
-    /// Notes that the values of `keys` cannot all be meant. The first one present is blamed.
+    /// Diagnostics that the values of `keys` cannot all be meant. The first one present is blamed.
     /// Where one of them is wrong by itself, that has been said and is enough.
-    pub(super) fn contradiction(&self, keys: &[&'static str], wrong: Wrong) {
+    pub(super) fn contradiction(&self, keys: &[&'static str], wrong: Problem) {
         let known_wrong = keys.iter().any(|key| self.is_wrong(key));
         let blamed = keys.iter().find_map(|&key| Some((key, self.place_of(key)?)));
         if let (Some((key, place)), false) = (blamed, known_wrong) {
@@ -221,7 +221,7 @@ impl<'a> Section<'a> {
         &self.path
     }
 
-    pub(super) fn notes(&self) -> &'a Notes {
+    pub(super) fn notes(&self) -> &'a Diagnostics {
         self.notes
     }
 }

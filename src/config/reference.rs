@@ -6,7 +6,7 @@ use super::{
     Place,
     former::{self, Fate},
     load::config,
-    reader::{Known, Notes, Section},
+    reader::{Diagnostics, Known, Section},
     value,
 };
 use crate::{
@@ -41,7 +41,7 @@ fn shown() -> Vec<String> {
 fn known() -> Vec<(String, Known)> {
     let text = "tenants.a.x = 1\nretcodes.100-007.x = 1";
     let tree = value::parse(&"".into(), text).map_err(|e| e.to_string()).expect("TOML");
-    let notes = Notes::default();
+    let notes = Diagnostics::default();
     config(&Section::root(&notes, &tree, Place::Nowhere));
     let known = notes.known().into_iter();
     known.filter(|(_, known)| *known != Known::Section).collect()

@@ -1,7 +1,7 @@
 //! `[retcodes."NNN-NNN"]`.
 
 use super::{
-    error::{Wrong, quote},
+    error::{Problem, quote},
     reader::Section,
     scalar::{self, HOUR, MILLISECOND},
 };
@@ -36,7 +36,7 @@ pub(super) fn retcodes(section: &Section<'_>) -> Overrides {
     let mut retcodes = Overrides::default();
     for (name, section) in section.named() {
         if !is_retcode(name) {
-            section.error(Wrong::new(
+            section.error(Problem::new(
                 format!("{} cannot be overridden", quote(name)),
                 "give a retcode of the form NNN-NNN in quotation marks, such as \"100-007\"",
             ));
@@ -66,17 +66,17 @@ fn reading(section: &Section<'_>) -> Override {
     }
 }
 
-fn code(text: &str) -> Result<u8, Wrong> {
+fn code(text: &str) -> Result<u8, Problem> {
     let known = CODES.iter().find(|(name, _)| *name == text);
     known.map(|(_, code)| *code).ok_or_else(|| match text {
-        "UNAUTHENTICATED" | "PERMISSION_DENIED" => Wrong::new(
+        "UNAUTHENTICATED" | "PERMISSION_DENIED" => Problem::new(
             format!("{text} is kept for the bridge's own rules on who may call"),
             "give another code, such as \"FAILED_PRECONDITION\"",
         ),
         _ => {
             let all: Vec<_> = CODES.iter().map(|(name, _)| *name).collect();
             let problem = format!("{} is not one of its words", quote(text));
-            Wrong::new(problem, format!("give one of {}", all.join(", ")))
+            Problem::new(problem, format!("give one of {}", all.join(", ")))
         }
     })
 }
@@ -88,7 +88,7 @@ fn keep_its_meaning(section: &Section<'_>, code: u8, reason: &str) {
     if !own.outcomes.contains(&Outcome::Refused) {
         section.contradiction(
             &["reason"],
-            Wrong::new(
+            Problem::new(
                 format!("{reason} is a reason of the bridge's own, and never of a refusal"),
                 "give another one of docs/calling/errors.md, or a reason of your own",
             ),
@@ -102,20 +102,20 @@ fn keep_its_meaning(section: &Section<'_>, code: u8, reason: &str) {
     let name = name.map_or("another code", |(name, _)| *name);
     section.contradiction(
         &["code", "reason"],
-        Wrong::new(
+        Problem::new(
             format!("{reason} is a reason of the bridge's own, whose code is {name}"),
             format!("give code = \"{name}\", or a reason of your own"),
         ),
     );
 }
 
-fn reason(text: &str) -> Result<String, Wrong> {
+fn reason(text: &str) -> Result<String, Problem> {
     let allowed = |b: u8| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_';
     let good = text.len() <= REASON_MAX
         && text.bytes().next().is_some_and(|b| b.is_ascii_uppercase())
         && text.bytes().all(allowed);
     good.then(|| text.to_owned()).ok_or_else(|| {
-        Wrong::new(
+        Problem::new(
             format!("{} is no reason", quote(text)),
             format!("give 1 to {REASON_MAX} of A-Z, 0-9 and '_', starting with a letter"),
         )

@@ -10,7 +10,7 @@ use std::{
 };
 
 use super::{
-    error::{Place, Wrong, quote},
+    error::{Place, Problem, quote},
     reader::Section,
     value::{Node, Value},
 };
@@ -36,7 +36,7 @@ impl<'a> Section<'a> {
             let fitting = T::try_from(number).ok().filter(|n| range.contains(n));
             let (from, to) = (range.start(), range.end());
             fitting.ok_or_else(|| {
-                Wrong::new(
+                Problem::new(
                     format!("{number} is out of range"),
                     format!("give a whole number from {from} to {to}"),
                 )
@@ -55,7 +55,7 @@ impl<'a> Section<'a> {
         let parse = |node| {
             let ratio = fraction(node)?;
             (0.0..=1.0).contains(&ratio).then_some(ratio).ok_or_else(|| {
-                Wrong::new(format!("{ratio} is out of range"), "give a number from 0 to 1")
+                Problem::new(format!("{ratio} is out of range"), "give a number from 0 to 1")
             })
         };
         self.read(key, parse).unwrap_or(default)
@@ -90,7 +90,7 @@ impl<'a> Section<'a> {
         &self,
         key: &'static str,
         max: usize,
-        parse: impl Fn(&str) -> Result<T, Wrong>,
+        parse: impl Fn(&str) -> Result<T, Problem>,
     ) -> Option<Vec<T>> {
         self.placed(key, max, |_, text| parse(text))
     }
@@ -106,7 +106,7 @@ impl<'a> Section<'a> {
         &self,
         key: &'static str,
         max: usize,
-        parse: impl Fn(&Path) -> Result<T, Wrong>,
+        parse: impl Fn(&Path) -> Result<T, Problem>,
     ) -> Option<Vec<T>> {
         self.know_file(key);
         self.placed(key, max, |place, text| parse(&seen_from(place, checked_path(text)?)))
@@ -116,7 +116,7 @@ impl<'a> Section<'a> {
         &self,
         key: &'static str,
         max: usize,
-        parse: impl Fn(&Place, &str) -> Result<T, Wrong>,
+        parse: impl Fn(&Place, &str) -> Result<T, Problem>,
     ) -> Option<Vec<T>> {
         let items = self.read(key, |node| {
             let items = items(node)?;
@@ -124,7 +124,7 @@ impl<'a> Section<'a> {
                 return Ok(items);
             }
             let problem = format!("has {} entries", items.len());
-            Err(Wrong::new(problem, format!("give 1 to {max}")))
+            Err(Problem::new(problem, format!("give 1 to {max}")))
         })?;
         let parsed = items.into_iter().filter_map(|(place, text)| {
             let noted = |wrong| self.error_in(key, place.clone(), wrong);
@@ -141,14 +141,14 @@ impl<'a> Section<'a> {
             found.map(|(_, meaning)| *meaning).ok_or_else(|| {
                 let all: Vec<_> = words.iter().map(|(word, _)| *word).collect();
                 let problem = format!("{} is not one of its words", quote(given));
-                Wrong::new(problem, format!("give one of {}", all.join(", ")))
+                Problem::new(problem, format!("give one of {}", all.join(", ")))
             })
         })
     }
 }
 
 /// A text.
-pub(super) fn text(node: &Node) -> Result<&str, Wrong> {
+pub(super) fn text(node: &Node) -> Result<&str, Problem> {
     match &node.value {
         Value::Text(text) | Value::Raw(text) => Ok(text),
         other => Err(mistyped(other, "text", "give text in quotation marks")),
@@ -156,14 +156,14 @@ pub(super) fn text(node: &Node) -> Result<&str, Wrong> {
 }
 
 /// A path: text that is not the file itself, which could be a key.
-fn checked_path(path: &str) -> Result<&str, Wrong> {
+fn checked_path(path: &str) -> Result<&str, Problem> {
     if path.is_empty() {
         let remedy = "give the path of a file, or leave the key out";
-        return Err(Wrong::new("is empty", remedy));
+        return Err(Problem::new("is empty", remedy));
     }
     if path.contains("-----BEGIN") || path.contains(['\n', '\0']) {
         let remedy = "put that into a file and give the file's path";
-        return Err(Wrong::new("holds the content of a file", remedy));
+        return Err(Problem::new("holds the content of a file", remedy));
     }
     Ok(path)
 }
@@ -179,7 +179,7 @@ fn seen_from(place: &Place, path: &str) -> PathBuf {
 
 /// A list of texts with their places; one text stands for a list of one, and a text from outside
 /// the file is cut at its commas.
-fn items(node: &Node) -> Result<Vec<(&Place, &str)>, Wrong> {
+fn items(node: &Node) -> Result<Vec<(&Place, &str)>, Problem> {
     match &node.value {
         Value::Text(text) => Ok(vec![(&node.place, text)]),
         Value::Raw(texts) => Ok(texts.split(',').map(|text| (&node.place, text.trim())).collect()),
@@ -191,38 +191,38 @@ fn items(node: &Node) -> Result<Vec<(&Place, &str)>, Wrong> {
     }
 }
 
-fn whole(node: &Node) -> Result<i64, Wrong> {
+fn whole(node: &Node) -> Result<i64, Problem> {
     let remedy = "give a whole number without quotation marks";
     match &node.value {
         Value::Whole(number) => Ok(*number),
         Value::Raw(text) => text.replace('_', "").parse().map_err(|_| {
             let problem = format!("{} is not a whole number", quote(text));
-            Wrong::new(problem, "give a whole number in digits")
+            Problem::new(problem, "give a whole number in digits")
         }),
         other => Err(mistyped(other, "a whole number", remedy)),
     }
 }
 
-fn fraction(node: &Node) -> Result<f64, Wrong> {
+fn fraction(node: &Node) -> Result<f64, Problem> {
     let remedy = "give a number from 0 to 1 without quotation marks";
     match &node.value {
         Value::Fraction(number) => Ok(*number),
         Value::Whole(0) => Ok(0.0),
         Value::Whole(1) => Ok(1.0),
-        Value::Whole(number) => Err(Wrong::new(format!("{number} is out of range"), remedy)),
+        Value::Whole(number) => Err(Problem::new(format!("{number} is out of range"), remedy)),
         Value::Raw(text) => text.parse().map_err(|_| {
-            Wrong::new(format!("{} is not a number", quote(text)), "give a number from 0 to 1")
+            Problem::new(format!("{} is not a number", quote(text)), "give a number from 0 to 1")
         }),
         other => Err(mistyped(other, "a number", remedy)),
     }
 }
 
-fn truth(node: &Node) -> Result<bool, Wrong> {
+fn truth(node: &Node) -> Result<bool, Problem> {
     match &node.value {
         Value::Truth(truth) => Ok(*truth),
         Value::Raw(text) => text.parse().map_err(|_| {
             let problem = format!("{} is neither true nor false", quote(text));
-            Wrong::new(problem, "give true or false")
+            Problem::new(problem, "give true or false")
         }),
         other => {
             let remedy = "give true or false without quotation marks";
@@ -231,7 +231,7 @@ fn truth(node: &Node) -> Result<bool, Wrong> {
     }
 }
 
-fn duration(node: &Node, range: &RangeInclusive<Duration>) -> Result<Duration, Wrong> {
+fn duration(node: &Node, range: &RangeInclusive<Duration>) -> Result<Duration, Problem> {
     let show = |time: &Duration| humantime::format_duration(*time).to_string();
     let (from, to) = (show(range.start()), show(range.end()));
     let remedy =
@@ -242,11 +242,11 @@ fn duration(node: &Node, range: &RangeInclusive<Duration>) -> Result<Duration, W
     };
     match humantime::parse_duration(given) {
         Ok(time) if range.contains(&time) => Ok(time),
-        Ok(_) => Err(Wrong::new(format!("{} is out of range", quote(given)), remedy)),
-        Err(_) => Err(Wrong::new(format!("{} is not a duration", quote(given)), remedy)),
+        Ok(_) => Err(Problem::new(format!("{} is out of range", quote(given)), remedy)),
+        Err(_) => Err(Problem::new(format!("{} is not a duration", quote(given)), remedy)),
     }
 }
 
-fn mistyped(value: &Value, wanted: &str, remedy: &str) -> Wrong {
-    Wrong::new(format!("is {}, not {wanted}", value.kind()), remedy)
+fn mistyped(value: &Value, wanted: &str, remedy: &str) -> Problem {
+    Problem::new(format!("is {}, not {wanted}", value.kind()), remedy)
 }

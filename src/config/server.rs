@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, num::NonZeroUsize, time::Duration};
 
 use super::{
     Tenant,
-    error::Wrong,
+    error::Problem,
     reader::{Section, section_of},
     scalar::{HOUR, MILLISECOND, MINUTE, SECOND},
 };
@@ -145,7 +145,7 @@ fn limits(section: &Section<'_>, tenants: usize) -> ServerLimits {
     if places < tenants {
         section.contradiction(
             &["calls"],
-            Wrong::new(
+            Problem::new(
                 format!("{places} places are fewer than the {tenants} tenants, who need one each"),
                 format!("give at least {tenants}"),
             ),

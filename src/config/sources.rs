@@ -8,10 +8,10 @@ use std::{
 
 use super::{
     Place,
-    error::{ConfigError, Wrong},
+    error::{ConfigError, Problem},
     files, listeners,
     otel::Otel,
-    reader::Notes,
+    reader::Diagnostics,
     value::{self, Node, Table, Value},
     variables::{PREFIX, SEPARATOR},
 };
@@ -84,7 +84,7 @@ impl Sources {
     /// # Errors
     ///
     /// If the file cannot be read as TOML.
-    pub(super) fn gather(&self, notes: &Notes) -> Result<(Table, Place), ConfigError> {
+    pub(super) fn gather(&self, notes: &Diagnostics) -> Result<(Table, Place), ConfigError> {
         let (mut tree, place) = match &self.file {
             Some(path) => file(path)?,
             None => (Table::new(), Place::Nowhere),
@@ -107,7 +107,7 @@ impl Sources {
     }
 
     /// Has traces go where OpenTelemetry's variables say, unless something else does.
-    fn add_otel(&self, tree: &mut Table, notes: &Notes) {
+    fn add_otel(&self, tree: &mut Table, notes: &Diagnostics) {
         let given = match tree.get("traces").map(|node| &node.value) {
             None => false,
             Some(Value::Table(traces)) => traces.contains_key("endpoint"),
@@ -126,7 +126,7 @@ impl Sources {
 
 impl Flag {
     /// The path of the key that it sets.
-    fn path(&self, tree: &Table) -> Result<Vec<String>, Wrong> {
+    fn path(&self, tree: &Table) -> Result<Vec<String>, Problem> {
         if self.key == LISTEN_KEY {
             let name = listener(tree)?;
             return Ok(["listeners", name, "address"].map(str::to_owned).into());
@@ -136,7 +136,7 @@ impl Flag {
 }
 
 /// The listener that is meant where none is named.
-fn listener(tree: &Table) -> Result<&str, Wrong> {
+fn listener(tree: &Table) -> Result<&str, Problem> {
     let names: Vec<&str> = match tree.get("listeners").map(|node| &node.value) {
         Some(Value::Table(listeners)) => listeners.keys().map(String::as_str).collect(),
         _ => Vec::new(),
@@ -146,7 +146,7 @@ fn listener(tree: &Table) -> Result<&str, Wrong> {
         several if several.is_empty() || several.contains(&listeners::DEFAULT_NAME) => {
             Ok(listeners::DEFAULT_NAME)
         }
-        several => Err(Wrong::new(
+        several => Err(Problem::new(
             format!("there are several, and none is named default: {}", several.join(", ")),
             "give each its address in its own section, or by CCGW__LISTENERS__<NAME>__ADDRESS",
         )),
@@ -165,7 +165,7 @@ fn file(path: &Path) -> Result<(Table, Place), ConfigError> {
     let text = files::read(path, SIZE_MAX)
         .map_err(|error| files::unreadable(path, &error, remedy))
         .and_then(|(bytes, _)| {
-            String::from_utf8(bytes).map_err(|_| Wrong::new("is not UTF-8 text", remedy))
+            String::from_utf8(bytes).map_err(|_| Problem::new("is not UTF-8 text", remedy))
         });
     match text {
         Ok(text) => value::parse(&name, &text).map(|tree| (tree, place)),

@@ -19,7 +19,7 @@ pub use self::{
 };
 use super::{
     ClientTls, Credentials, credentials,
-    error::{Wrong, quote},
+    error::{Problem, quote},
     reader::Section,
     scalar::{self, HOUR, MINUTE, SECOND},
     trust,
@@ -80,20 +80,20 @@ pub(super) fn tenants(section: &Section<'_>) -> BTreeMap<TenantId, Tenant> {
         any = true;
         let tenant = tenant(&section, name);
         match TenantId::parse(name) {
-            Ok(_) if has_separator(name) => section.error(Wrong::new(
+            Ok(_) if has_separator(name) => section.error(Problem::new(
                 format!("{} is no id of a tenant", quote(name)),
                 "it must not have \"__\" in it or end with \"_\": two of them stand for a dot in the \
                  names of variables",
             )),
             Ok(id) => drop(tenants.insert(id, tenant)),
-            Err(error) => section.error(Wrong::new(
+            Err(error) => section.error(Problem::new(
                 format!("{} is no id of a tenant", quote(name)),
                 format!("it {error}"),
             )),
         }
     }
     if !any {
-        section.none_named(Wrong::new(
+        section.none_named(Problem::new(
             "no tenant is configured",
             "add one, for example\n      [tenants.acme]\n      \
              base_urls = [\"https://gateway.example:8043\"]\n    \
@@ -133,7 +133,7 @@ fn tenant(section: &Section<'_>, name: &str) -> Tenant {
     }
 }
 
-fn agent_ids(text: &str) -> Result<RangeInclusive<u32>, Wrong> {
+fn agent_ids(text: &str) -> Result<RangeInclusive<u32>, Problem> {
     let ends = text.split_once('-').and_then(|(from, to)| {
         let number = |text: &str| text.trim().parse::<u32>().ok();
         Some(number(from)?..=number(to)?)
@@ -142,7 +142,7 @@ fn agent_ids(text: &str) -> Result<RangeInclusive<u32>, Wrong> {
         *range.start() >= 1 && range.start() <= range.end() && *range.end() <= AGENT_ID_MAX
     };
     ends.filter(good).ok_or_else(|| {
-        Wrong::new(
+        Problem::new(
             format!("{} is no range of agent ids", quote(text)),
             format!(
                 "give \"<lowest>-<highest>\" within 1 and {AGENT_ID_MAX}, such as \"101-59999\""

@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Uri, uri::Scheme};
 
 use super::{
     ClientTls, Trust,
-    error::{Wrong, quote},
+    error::{Problem, quote},
     files,
     reader::Section,
     scalar,
@@ -74,11 +74,11 @@ pub(super) fn traces(root: &Section<'_>) -> Option<Traces> {
     })
 }
 
-fn endpoint(text: &str) -> Result<Uri, Wrong> {
+fn endpoint(text: &str) -> Result<Uri, Problem> {
     // What comes before an '@' may be a password, so it is not repeated.
     if text.contains('@') {
         let remedy = "give the token by headers_file";
-        return Err(Wrong::new("has an address with a user name or password", remedy));
+        return Err(Problem::new("has an address with a user name or password", remedy));
     }
     let usable = |uri: &Uri| {
         let http = [Some(&Scheme::HTTP), Some(&Scheme::HTTPS)].contains(&uri.scheme());
@@ -86,7 +86,7 @@ fn endpoint(text: &str) -> Result<Uri, Wrong> {
     };
     text.parse().ok().filter(usable).ok_or_else(|| {
         let problem = format!("{} is no address of a collector", quote(text));
-        Wrong::new(problem, ENDPOINT_REMEDY)
+        Problem::new(problem, ENDPOINT_REMEDY)
     })
 }
 
@@ -96,7 +96,7 @@ fn tls(section: &Section<'_>, endpoint: Option<&Uri>) -> ClientTls {
         .and_then(|roots| section.read("ca_file", |_| files::check_roots(&roots).map(|()| roots)));
     let client = section.identity("client_certificate_file", "client_key_file");
     if endpoint.is_some_and(|endpoint| endpoint.scheme() == Some(&Scheme::HTTP)) {
-        let wrong = Wrong::new("is of no use without TLS", "give https:// in traces.endpoint");
+        let wrong = Problem::new("is of no use without TLS", "give https:// in traces.endpoint");
         section.contradiction(&["ca_file", "client_certificate_file"], wrong);
     }
     ClientTls { trust: roots.map_or(Trust::SystemRoots, Trust::Roots), client }
@@ -111,14 +111,14 @@ fn headers(section: &Section<'_>) -> HeaderMap {
         let text = String::from_utf8(bytes).unwrap_or_default();
         let lines = (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty());
         let headers: HeaderMap = lines.map(header).collect::<Result<_, _>>()?;
-        let none = Wrong::new("names a file without headers", HEADERS_REMEDY);
+        let none = Problem::new("names a file without headers", HEADERS_REMEDY);
         if headers.is_empty() { Err(none) } else { Ok(headers) }
     });
     headers.unwrap_or_default()
 }
 
 /// A line of the file, which is a secret and so is not quoted.
-fn header((number, line): (usize, &str)) -> Result<(HeaderName, HeaderValue), Wrong> {
+fn header((number, line): (usize, &str)) -> Result<(HeaderName, HeaderValue), Problem> {
     let parsed = line.split_once(':').and_then(|(name, value)| {
         let name = name.trim().to_lowercase().parse().ok()?;
         let mut value = HeaderValue::from_str(value.trim()).ok()?;
@@ -126,6 +126,6 @@ fn header((number, line): (usize, &str)) -> Result<(HeaderName, HeaderValue), Wr
         Some((name, value))
     });
     parsed.ok_or_else(|| {
-        Wrong::new(format!("names a file whose line {number} is no header"), HEADERS_REMEDY)
+        Problem::new(format!("names a file whose line {number} is no header"), HEADERS_REMEDY)
     })
 }

@@ -6,7 +6,7 @@ use aws_lc_rs::digest;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::{
-    error::{Wrong, quote},
+    error::{Problem, quote},
     files,
     reader::Section,
 };
@@ -90,7 +90,7 @@ fn check_one_way(section: &Section<'_>, anything: bool) {
     };
     section.contradiction(
         &[*last],
-        Wrong::new(
+        Problem::new(
             format!("contradicts {}", others.join(" and ")),
             "say only once what makes the gateway's certificate good",
         ),
@@ -114,7 +114,7 @@ fn sha256(der: &[u8]) -> Option<[u8; 32]> {
     digest::digest(&digest::SHA256, der).as_ref().try_into().ok()
 }
 
-fn hash(text: &str) -> Result<[u8; 32], Wrong> {
+fn hash(text: &str) -> Result<[u8; 32], Problem> {
     let digits: Option<Vec<u8>> = text
         .chars()
         .filter(|&c| c != ':')
@@ -125,7 +125,7 @@ fn hash(text: &str) -> Result<[u8; 32], Wrong> {
         pairs.map(|pair| pair.iter().fold(0, |byte, digit| byte << 4 | digit)).collect::<Vec<u8>>()
     });
     bytes.and_then(|bytes| bytes.try_into().ok()).ok_or_else(|| {
-        Wrong::new(
+        Problem::new(
             format!("{} is no SHA-256 hash", quote(text)),
             "give 64 hexadecimal digits, as \"openssl x509 -noout -fingerprint -sha256\" prints",
         )

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use toml::de::{DeTable, DeValue};
 
-use super::error::{ConfigError, Place, Wrong};
+use super::error::{ConfigError, Place, Problem};
 
 /// Named values. A `BTreeMap`, so that what is reported does not depend on luck.
 pub(super) type Table = BTreeMap<String, Node>;
@@ -132,7 +132,7 @@ impl<'a> Lines<'a> {
         let before = self.text.get(..offset).unwrap_or_default();
         let line_start = before.rfind('\n').map_or(0, |end| end + 1);
         let column = before.get(line_start..).unwrap_or_default().chars().count() + 1;
-        let wrong = Wrong::new(
+        let wrong = Problem::new(
             format!("is not valid TOML from column {column} on ({})", error.message()),
             "correct this line first; other mistakes show after that",
         );

@@ -18,7 +18,7 @@ use super::{
     reply::Reply,
     request::Request,
 };
-use crate::call::{Loss, Patience, Untouched, Wait};
+use crate::call::{Abandoned, CallerWait, Untouched, Wait};
 
 /// One address of a gateway, with the connections to it that have nothing to do.
 ///
@@ -49,7 +49,7 @@ enum Unconnected {
     /// None can be made; the cause in words.
     Failed(String),
     /// Nobody waits for it any more.
-    Lost(Loss),
+    Abandoned(Abandoned),
 }
 
 impl Endpoint {
@@ -88,18 +88,20 @@ impl Endpoint {
         &self,
         request: &Request<'_>,
         limit: Duration,
-        patience: &mut Patience,
+        caller_wait: &mut CallerWait,
         mut untouched: Untouched,
     ) -> Result<Reply, Failure> {
         loop {
-            let connection = match self.connection(patience, &untouched).await {
+            let connection = match self.connection(caller_wait, &untouched).await {
                 Ok(connection) => connection,
                 Err(Unconnected::Failed(cause)) => return Err(Failure::NotSent(untouched, cause)),
-                Err(Unconnected::Lost(loss)) => {
-                    return Err(Failure::Kept(untouched.because(loss.before(Wait::Connection))));
+                Err(Unconnected::Abandoned(abandoned)) => {
+                    return Err(Failure::Kept(
+                        untouched.because(abandoned.before(Wait::Connection)),
+                    ));
                 }
             };
-            if let Err(late) = patience.may_start() {
+            if let Err(late) = caller_wait.may_start() {
                 self.idle.keep(Some(connection));
                 return Err(Failure::Kept(untouched.because(late)));
             }
@@ -112,8 +114,8 @@ impl Endpoint {
             let sent = tokio::select! {
                 biased;
                 sent = &mut sending => sent,
-                loss = patience.lost() => {
-                    patience.answer(loss.after_sending(request.stage));
+                abandoned = caller_wait.abandoned() => {
+                    caller_wait.answer(abandoned.after_sending(request.stage));
                     sending.await
                 }
             };
@@ -136,7 +138,7 @@ impl Endpoint {
     /// that goes on, for the next call to find it.
     async fn connection(
         &self,
-        patience: &mut Patience,
+        caller_wait: &mut CallerWait,
         untouched: &Untouched,
     ) -> Result<Connection, Unconnected> {
         while let Some(connection) = self.idle.take() {
@@ -149,13 +151,13 @@ impl Endpoint {
         tokio::select! {
             biased;
             opened = &mut opening => opened.map_err(Unconnected::Failed),
-            loss = patience.lost() => {
-                if patience.goes_on(loss, Wait::Connection, untouched) {
+            abandoned = caller_wait.abandoned() => {
+                if caller_wait.goes_on(abandoned, Wait::Connection, untouched) {
                     return opening.await.map_err(Unconnected::Failed);
                 }
-                patience.answer(untouched.because(loss.before(Wait::Connection)));
+                caller_wait.answer(untouched.because(abandoned.before(Wait::Connection)));
                 self.idle.keep(opening.await.ok());
-                Err(Unconnected::Lost(loss))
+                Err(Unconnected::Abandoned(abandoned))
             }
         }
     }

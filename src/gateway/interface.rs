@@ -21,7 +21,7 @@ pub struct Interface {
     /// What follows it.
     pub tail: &'static str,
     /// How long the gateway may take.
-    pub pace: Pace,
+    pub timeout_class: TimeoutClass,
     /// The first edition that has it.
     pub since: Edition,
     /// How its effect shows, if it changes what the agent is doing.
@@ -30,7 +30,7 @@ pub struct Interface {
 
 /// How long the gateway may take to answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Pace {
+pub enum TimeoutClass {
     /// `timeouts.request`.
     Request,
     /// `timeouts.sign_in`.
@@ -70,7 +70,7 @@ pub static AGENT_STATUS: Interface = Interface {
     method: Method::GET,
     family: ONLINE_AGENT,
     tail: "/agentstatus",
-    pace: Pace::Request,
+    timeout_class: TimeoutClass::Request,
     since: Edition::V2023,
     effect: None,
 };
@@ -81,7 +81,7 @@ pub static POLL: Interface = Interface {
     method: Method::GET,
     family: "agentevent",
     tail: "",
-    pace: Pace::Poll,
+    timeout_class: TimeoutClass::Poll,
     since: FIRST,
     effect: None,
 };
@@ -192,19 +192,27 @@ const ONLINE_AGENT: &str = "onlineagent";
 const FIRST: Edition = Edition::V2014;
 
 const fn signs_in(log_name: &'static str, tail: &'static str) -> Interface {
-    let (family, pace) = (ONLINE_AGENT, Pace::SignIn);
-    Interface { log_name, method: Method::PUT, family, tail, pace, since: FIRST, effect: None }
+    let (family, timeout_class) = (ONLINE_AGENT, TimeoutClass::SignIn);
+    Interface {
+        log_name,
+        method: Method::PUT,
+        family,
+        tail,
+        timeout_class,
+        since: FIRST,
+        effect: None,
+    }
 }
 
 const fn plain(log_name: &'static str, method: Method, tail: &'static str) -> Interface {
-    let (family, pace) = (ONLINE_AGENT, Pace::Request);
-    Interface { log_name, method, family, tail, pace, since: FIRST, effect: None }
+    let (family, timeout_class) = (ONLINE_AGENT, TimeoutClass::Request);
+    Interface { log_name, method, family, tail, timeout_class, since: FIRST, effect: None }
 }
 
 const fn changes(log_name: &'static str, tail: &'static str, effect: Effect) -> Interface {
-    let (family, pace) = (ONLINE_AGENT, Pace::Request);
+    let (family, timeout_class) = (ONLINE_AGENT, TimeoutClass::Request);
     let effect = Some(effect);
-    Interface { log_name, method: Method::POST, family, tail, pace, since: FIRST, effect }
+    Interface { log_name, method: Method::POST, family, tail, timeout_class, since: FIRST, effect }
 }
 
 impl Interface {
@@ -220,10 +228,10 @@ impl Interface {
 
     /// How long the gateway may take to answer.
     pub fn time_limit(&self, timeouts: &Timeouts) -> Duration {
-        match self.pace {
-            Pace::Request => timeouts.request,
-            Pace::SignIn => timeouts.sign_in,
-            Pace::Poll => timeouts.poll,
+        match self.timeout_class {
+            TimeoutClass::Request => timeouts.request,
+            TimeoutClass::SignIn => timeouts.sign_in,
+            TimeoutClass::Poll => timeouts.poll,
         }
     }
 }

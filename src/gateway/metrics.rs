@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::{Exchanged, INTERFACES, Interface, Pace};
+use super::{Exchanged, INTERFACES, Interface, TimeoutClass};
 use crate::{
     id::TenantId,
     retcode::Kind,
@@ -27,7 +27,8 @@ const REJECTIONS: [Exchanged; 2] =
 
 pub(super) fn of(requests: &Requests, tenant: &TenantId) -> RequestMetrics {
     let from_the_start = INTERFACES.into_iter().flat_map(|interface| {
-        let rejections = REJECTIONS.into_iter().filter(|_| interface.pace == Pace::SignIn);
+        let rejections =
+            REJECTIONS.into_iter().filter(|_| interface.timeout_class == TimeoutClass::SignIn);
         RESULTS.into_iter().chain(rejections).map(move |result| (interface, result))
     });
     requests.of(tenant.as_str(), from_the_start)
@@ -74,10 +75,10 @@ impl Sums {
         if result.is_unanswered() {
             add(&self.unanswered);
         }
-        match interface.pace {
-            Pace::Poll => drop(add(&self.polls)),
-            Pace::SignIn => drop(add(&self.sign_ins)),
-            Pace::Request => {}
+        match interface.timeout_class {
+            TimeoutClass::Poll => drop(add(&self.polls)),
+            TimeoutClass::SignIn => drop(add(&self.sign_ins)),
+            TimeoutClass::Request => {}
         }
     }
 

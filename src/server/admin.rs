@@ -25,7 +25,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::status::Board;
+use super::status::StatusSource;
 use crate::{
     telemetry::{log::LogControl, metrics},
     tenant::Displacing,
@@ -67,7 +67,11 @@ const HTML: &str = "text/html; charset=utf-8";
 const JSON: &str = "application/json";
 
 /// Answers probes until the bridge closes.
-pub(super) async fn serve(listener: TcpListener, board: Arc<Board>, close: CancellationToken) {
+pub(super) async fn serve(
+    listener: TcpListener,
+    source: Arc<StatusSource>,
+    close: CancellationToken,
+) {
     let places = Displacing::new(MAX_CONNECTIONS);
     let accepting = async {
         loop {
@@ -75,9 +79,9 @@ pub(super) async fn serve(listener: TcpListener, board: Arc<Board>, close: Cance
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 continue;
             };
-            let (board, close, place) = (board.clone(), close.clone(), places.enter(peer.ip()));
+            let (source, close, place) = (source.clone(), close.clone(), places.enter(peer.ip()));
             tokio::spawn(async move {
-                let serving = timeout(CONNECTION_LIMIT, serve_connection(stream, &board));
+                let serving = timeout(CONNECTION_LIMIT, serve_connection(stream, &source));
                 tokio::select! {
                     _served = serving => {}
                     () = place.lost() => {}
@@ -86,12 +90,12 @@ pub(super) async fn serve(listener: TcpListener, board: Arc<Board>, close: Cance
             });
         }
     };
-    let both = async { tokio::join!(accepting, board.rates.follow()) };
+    let both = async { tokio::join!(accepting, source.rates.follow()) };
     close.run_until_cancelled(both).await;
 }
 
-async fn serve_connection(stream: TcpStream, board: &Board) {
-    let service = service_fn(async |request| Ok::<_, Infallible>(respond(request, board).await));
+async fn serve_connection(stream: TcpStream, source: &StatusSource) {
+    let service = service_fn(async |request| Ok::<_, Infallible>(respond(request, source).await));
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_LIMIT)
@@ -102,8 +106,8 @@ async fn serve_connection(stream: TcpStream, board: &Board) {
     }
 }
 
-async fn respond(request: Request<Incoming>, board: &Board) -> Response<Full<Bytes>> {
-    let Some(page) = Page::at(request.uri().path(), board) else {
+async fn respond(request: Request<Incoming>, source: &StatusSource) -> Response<Full<Bytes>> {
+    let Some(page) = Page::at(request.uri().path(), source) else {
         return response((StatusCode::NOT_FOUND, TEXT, HELP.to_owned()));
     };
     let allowed = page.allowed();
@@ -114,13 +118,13 @@ async fn respond(request: Request<Incoming>, board: &Board) -> Response<Full<Byt
         return refusal;
     }
     let refresh = refresh(&request);
-    let mut response = response(page.answer(request, board).await);
+    let mut response = response(page.answer(request, source).await);
     response.headers_mut().extend(refresh.map(|time| (REFRESH, time)));
     response
 }
 
 impl<'a> Page<'a> {
-    fn at(path: &str, board: &'a Board) -> Option<Self> {
+    fn at(path: &str, source: &'a StatusSource) -> Option<Self> {
         Some(match path {
             "/" => Self::Status,
             "/status.json" => Self::StatusJson,
@@ -128,7 +132,7 @@ impl<'a> Page<'a> {
             "/readyz" => Self::Readiness,
             "/metrics" => Self::Metrics,
             // None in a process that does not log.
-            "/log" => Self::Log(board.exposition.log.as_ref()?),
+            "/log" => Self::Log(source.exposition.log.as_ref()?),
             _ => return None,
         })
     }
@@ -141,20 +145,20 @@ impl<'a> Page<'a> {
         }
     }
 
-    async fn answer(self, request: Request<Incoming>, board: &Board) -> Answer {
+    async fn answer(self, request: Request<Incoming>, source: &StatusSource) -> Answer {
         match self {
-            Self::Status => (StatusCode::OK, HTML, page::page(&board.status())),
-            Self::StatusJson => match serde_json::to_string_pretty(&board.status()) {
+            Self::Status => (StatusCode::OK, HTML, page::page(&source.status())),
+            Self::StatusJson => match serde_json::to_string_pretty(&source.status()) {
                 Ok(text) => (StatusCode::OK, JSON, text + "\n"),
                 Err(error) => failed(error),
             },
             Self::Health => (StatusCode::OK, TEXT, "ok\n".to_owned()),
             Self::Readiness => {
                 let verbose = request.uri().query() == Some("verbose");
-                let (status, text) = board.readiness.answer(verbose);
+                let (status, text) = source.readiness.answer(verbose);
                 (status, TEXT, text)
             }
-            Self::Metrics => match board.exposition.text() {
+            Self::Metrics => match source.exposition.text() {
                 Ok(text) => (StatusCode::OK, metrics::CONTENT_TYPE, text),
                 Err(error) => failed(error),
             },

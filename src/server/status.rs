@@ -21,7 +21,7 @@ use crate::{
 
 /// Where to look for how the bridge is doing.
 #[derive(Debug)]
-pub(super) struct Board {
+pub(super) struct StatusSource {
     pub(super) readiness: Arc<Readiness>,
     pub(super) exposition: Exposition,
     pub(super) rates: Rates,
@@ -175,7 +175,7 @@ pub(super) struct CertificateStatus {
     pub(super) not_after: SystemTime,
 }
 
-impl Board {
+impl StatusSource {
     pub(super) fn new(
         readiness: Arc<Readiness>,
         exposition: Exposition,

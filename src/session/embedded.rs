@@ -54,7 +54,7 @@ impl EmbeddedStore {
 }
 
 impl SessionStore for EmbeddedStore {
-    fn warm(&self, agent: AgentId) -> Option<Arc<Session>> {
+    fn cached(&self, agent: AgentId) -> Option<Arc<Session>> {
         self.0.get(agent)
     }
 
@@ -137,7 +137,7 @@ mod tests {
         let renewed = store.renew(agent(1001), &first, newer.clone()).await.unwrap();
         assert!(renewed.is_some_and(|renewed| renewed.version > first.version));
         assert!(store.renew(agent(1001), &first, late).await.unwrap().is_none());
-        assert_eq!(store.warm(agent(1001)).unwrap().guid, newer);
+        assert_eq!(store.cached(agent(1001)).unwrap().guid, newer);
     }
 
     #[tokio::test]
@@ -149,7 +149,7 @@ mod tests {
         assert!(second.version > first.version);
 
         store.remove(agent(1001), first.version).await.unwrap();
-        assert!(store.warm(agent(1001)).is_some(), "an older version must not remove a newer");
+        assert!(store.cached(agent(1001)).is_some(), "an older version must not remove a newer");
     }
 
     #[tokio::test(start_paused = true)]
@@ -161,9 +161,9 @@ mod tests {
         let guid = Guid::parse("b").unwrap();
         store.renew(agent(1001), &first, guid).await.unwrap().unwrap();
         tokio::time::advance(ttl / 2).await;
-        assert!(store.warm(agent(1001)).is_some());
+        assert!(store.cached(agent(1001)).is_some());
         tokio::time::advance(ttl / 2).await;
-        assert!(store.warm(agent(1001)).is_none());
+        assert!(store.cached(agent(1001)).is_none());
     }
 
     #[tokio::test(start_paused = true)]
@@ -178,6 +178,6 @@ mod tests {
 
         tokio::time::advance(Duration::from_secs(2)).await;
         store.put(agent(1003), session("c", None)).await.unwrap();
-        assert!(store.warm(agent(1002)).is_some());
+        assert!(store.cached(agent(1002)).is_some());
     }
 }

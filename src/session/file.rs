@@ -355,8 +355,8 @@ impl FileStore {
 }
 
 impl SessionStore for FileStore {
-    fn warm(&self, agent: AgentId) -> Option<Arc<Session>> {
-        self.memory.warm(agent)
+    fn cached(&self, agent: AgentId) -> Option<Arc<Session>> {
+        self.memory.cached(agent)
     }
 
     fn reserve(&self, agent: AgentId) -> Option<Reservation> {

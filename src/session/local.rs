@@ -36,7 +36,7 @@ pub struct Entry {
     /// A renewal by the gateway starts the time anew.
     pub ttl: Option<Duration>,
     /// Whether it is only known here.
-    pub unshared: bool,
+    pub unsynced: bool,
     since: Instant,
 }
 
@@ -88,7 +88,7 @@ impl Entry {
     /// What is known of this version, and the time that a renewal begins anew.
     pub fn known(version: u64, session: Option<Arc<Session>>, ttl: Option<Duration>) -> Self {
         let since = Instant::now();
-        Self { version, session, signed_out: false, ttl, unshared: false, since }
+        Self { version, session, signed_out: false, ttl, unsynced: false, since }
     }
 
     /// The session, if it is still good.
@@ -98,7 +98,7 @@ impl Entry {
 
     /// Whether it is an end that is of no use to anybody else any more.
     pub fn is_old_end(&self) -> bool {
-        self.session.is_none() && !self.unshared && self.since.elapsed() >= END_KEPT
+        self.session.is_none() && !self.unsynced && self.since.elapsed() >= END_KEPT
     }
 
     /// That an agent was signed out is known until there is a session again: this process may have
@@ -145,9 +145,9 @@ impl Local {
     }
 
     /// Those of whom something is only known here.
-    pub fn unshared(&self) -> Vec<AgentId> {
+    pub fn unsynced(&self) -> Vec<AgentId> {
         let entries = self.entries();
-        entries.iter().filter(|(_, entry)| entry.unshared).map(|(agent, _)| *agent).collect()
+        entries.iter().filter(|(_, entry)| entry.unsynced).map(|(agent, _)| *agent).collect()
     }
 
     /// What is answered where there is no room.
@@ -254,7 +254,7 @@ impl Local {
     /// Notes that what is known of an agent is shared by now, if it still is of this version.
     pub fn shared(&self, agent: AgentId, version: u64) {
         if let Some(entry) = self.entries().get_mut(&agent).filter(|e| e.version == version) {
-            entry.unshared = false;
+            entry.unsynced = false;
         }
     }
 
@@ -277,7 +277,7 @@ impl Local {
     ) -> Taken {
         self.saw_version(entry.version);
         if let Some(known) = entries.get(&agent) {
-            let same = known.version == entry.version && known.unshared && !entry.unshared;
+            let same = known.version == entry.version && known.unsynced && !entry.unsynced;
             if known.version >= entry.version && !same {
                 return Taken::Older;
             }

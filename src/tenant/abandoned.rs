@@ -13,7 +13,7 @@ use crate::call::{CallError, Outcome};
 
 /// What such calls have come to since the last line.
 #[derive(Debug, Default)]
-pub(super) struct Abandoned(Mutex<Counts>);
+pub(super) struct AbandonedCalls(Mutex<Counts>);
 
 #[derive(Debug, Default)]
 struct Counts {
@@ -28,7 +28,7 @@ struct Counts {
 /// From the first such call to its line; the others until then are told of in the same one.
 const PERIOD: Duration = Duration::from_secs(10);
 
-impl Abandoned {
+impl AbandonedCalls {
     /// Counts one. The line comes within ten seconds; once the bridge stops, at its end.
     pub(super) fn note(&self, tenant: &Arc<Tenant>, error: Option<&CallError>) {
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);

@@ -16,7 +16,7 @@ use rand::RngExt as _;
 use tokio::time::{Instant, sleep_until};
 use tracing::debug;
 
-use super::underway::Underway;
+use super::admitted_call::AdmittedCall;
 use crate::{
     call::{CallError, Stage, Untouched, Wait},
     gateway::{Closing, Command, Reply, Request},
@@ -42,7 +42,7 @@ struct Pauses {
 const PAUSE_FIRST: Duration = Duration::from_millis(10);
 const PAUSE_MAX: Duration = Duration::from_millis(320);
 
-impl Underway {
+impl AdmittedCall {
     /// Sends a request under a session, or with a body, and reads its answer.
     pub(super) async fn ask(
         &mut self,
@@ -80,11 +80,11 @@ impl Underway {
         stage: Stage,
         untouched: Untouched,
     ) -> Result<Reply, CallError> {
-        let Self { tenant, agent, patience, request: place, wait, turn, trace, .. } = self;
+        let Self { tenant, agent, caller_wait, request: place, wait, turn, trace, .. } = self;
         let mut seat = tenant.admission.seat(place.as_mut(), turn, *wait);
         let (agent, trace) = (*agent, trace.clone());
         let request = Request { command, agent, session, body, stage, trace };
-        tenant.gateway.exchange(request, patience, &mut seat, untouched).await
+        tenant.gateway.exchange(request, caller_wait, &mut seat, untouched).await
     }
 
     /// Waits until the gateway has noticed that this call's last request was given up, such as one that
@@ -98,11 +98,11 @@ impl Underway {
         tokio::select! {
             biased;
             () = &mut noticed => Ok(()),
-            loss = self.patience.lost() => {
-                let goes_on = self.patience.goes_on(loss, Wait::Queue, untouched);
-                let error = untouched.because(loss.before(Wait::Queue));
+            abandoned = self.caller_wait.abandoned() => {
+                let goes_on = self.caller_wait.goes_on(abandoned, Wait::Queue, untouched);
+                let error = untouched.because(abandoned.before(Wait::Queue));
                 if !goes_on {
-                    self.patience.answer(error.clone());
+                    self.caller_wait.answer(error.clone());
                 }
                 // The agent's next call has to wait for it in any case.
                 noticed.await;
@@ -115,14 +115,15 @@ impl Underway {
     async fn pause(&mut self, pauses: &mut Pauses, untouched: &Untouched) -> bool {
         let tenant = self.tenant.clone();
         let (now, due) = pauses.next();
-        let in_time = due <= pauses.until && self.patience.lasts_until(due);
+        let in_time = due <= pauses.until && self.caller_wait.lasts_until(due);
         if !in_time || !tenant.repeats.take(now) {
             return false;
         }
         debug!(ccgw.tenant.id = %tenant.id, ccgw.agent.id = %self.agent, "another call for the agent is open at the gateway: asking again in a moment");
         // The gateway is not asked for anything meanwhile.
         let held = self.request.take().is_some();
-        let waited = self.patience.before_sending(untouched, Wait::Queue, sleep_until(due)).await;
+        let waited =
+            self.caller_wait.before_sending(untouched, Wait::Queue, sleep_until(due)).await;
         if waited.is_err() {
             return false;
         }

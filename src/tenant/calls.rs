@@ -5,8 +5,8 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::{Instant, timeout_at};
 
 use super::{
-    Accepted, Context, SignedIn, Tenant, Work, admission::CallPlace, batch_share,
-    underway::Underway,
+    Accepted, Context, SignedIn, Tenant, Work, admission::CallPlace, admitted_call::AdmittedCall,
+    batch_share,
 };
 use crate::{
     call::{CallError, Deadline, Obstacle, Untouched, Wait, detached},
@@ -53,7 +53,7 @@ impl Tenant {
     ) -> Result<Accepted, CallError> {
         self.check_edition(command.interface)?;
         let places = self.places(!command.interface.only_reads())?;
-        let work = |call: Underway, untouched| call.command(command, untouched);
+        let work = |call: AdmittedCall, untouched| call.command(command, untouched);
         self.in_turn(places, agent, context, work).await
     }
 
@@ -75,7 +75,7 @@ impl Tenant {
         let place = place.map_err(CallError::unasked)?.map_err(|_| CallError::Internal)?;
         let places = self.places(!command.interface.only_reads())?;
         let places = Places { wait: UNTIL_THE_DEADLINE, ..places };
-        let work = |call: Underway, untouched| async move {
+        let work = |call: AdmittedCall, untouched| async move {
             let accepted = call.command(command, untouched).await;
             // Held as long as the request may be open, also when the batch has been answered.
             drop(place);
@@ -102,7 +102,7 @@ impl Tenant {
         context: &Context,
     ) -> Result<SignedIn, CallError> {
         let places = self.places(false)?;
-        let work = |call: Underway, untouched| call.sign_in(sign_in, untouched);
+        let work = |call: AdmittedCall, untouched| call.sign_in(sign_in, untouched);
         self.in_turn(places, agent, context, work).await
     }
 
@@ -120,7 +120,7 @@ impl Tenant {
         context: &Context,
     ) -> Result<Envelope, CallError> {
         let places = self.places(false)?;
-        let work = move |call: Underway, untouched| call.sign_out(force, untouched);
+        let work = move |call: AdmittedCall, untouched| call.sign_out(force, untouched);
         self.in_turn(places, agent, context, work).await
     }
 
@@ -131,14 +131,14 @@ impl Tenant {
         lost: u64,
     ) -> Result<Arc<Session>, CallError> {
         let deadline = Deadline::new(Instant::now(), RECOVERY_QUEUE + self.sign_in_max());
-        let work = move |call: Underway, untouched| call.recover(lost, untouched);
+        let work = move |call: AdmittedCall, untouched| call.recover(lost, untouched);
         self.of_bridge(agent, deadline, work).await
     }
 
     /// Renews an agent's Guid by asking for it.
     pub(super) async fn update_guid(self: &Arc<Self>, agent: AgentId) -> Result<(), CallError> {
         let deadline = Deadline::new(Instant::now(), RECOVERY_QUEUE + self.config.timeouts.request);
-        self.of_bridge(agent, deadline, Underway::update_guid).await
+        self.of_bridge(agent, deadline, AdmittedCall::update_guid).await
     }
 
     /// What the bridge does by itself. It takes no place among the calls, of which callers may have
@@ -147,7 +147,7 @@ impl Tenant {
         self: &Arc<Self>,
         agent: AgentId,
         deadline: Deadline,
-        work: impl FnOnce(Underway, Untouched) -> W,
+        work: impl FnOnce(AdmittedCall, Untouched) -> W,
     ) -> Result<T, CallError>
     where
         T: Send + 'static,
@@ -183,7 +183,7 @@ impl Tenant {
         Places { untouched, call, wait, needs_session }: Places,
         agent: AgentId,
         context: &Context,
-        work: impl FnOnce(Underway, Untouched) -> W,
+        work: impl FnOnce(AdmittedCall, Untouched) -> W,
     ) -> Result<T, CallError>
     where
         T: Send + 'static,
@@ -204,16 +204,16 @@ impl Tenant {
         self.metrics.queued(arrived.elapsed());
         let tenant = self.clone();
         let Work { tasks, cutoff, .. } = &self.work;
-        detached(tasks, deadline, cutoff.clone(), move |patience| {
+        detached(tasks, deadline, cutoff.clone(), move |caller_wait| {
             let request = Some(request);
             let (lock, asked_again) = (None, None);
             // Also where the work goes on without its caller, whose deadline bounds it otherwise.
             let wait = wait.min(tenant.sign_in_max());
-            let call = Underway {
+            let call = AdmittedCall {
                 tenant,
                 agent,
                 arrived,
-                patience,
+                caller_wait,
                 trace,
                 turn,
                 call,

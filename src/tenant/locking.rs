@@ -6,11 +6,11 @@ use tokio::time::{Instant, sleep};
 
 use super::{
     Holder, Lock, Tenant,
+    admitted_call::AdmittedCall,
     lock::{Asking, Held, SignInLock},
-    underway::Underway,
 };
 use crate::{
-    call::{CallError, Loss, Obstacle, Refusal, Untouched, Wait},
+    call::{Abandoned, CallError, Obstacle, Refusal, Untouched, Wait},
     id::AgentId,
     session::{NewSession, Session, StoreError},
 };
@@ -31,9 +31,9 @@ const OTHERS_MAX: usize = 1;
 /// Attempts to store a session that others change.
 const STORE_ATTEMPTS: usize = 8;
 
-// === impl Underway ===
+// === impl AdmittedCall ===
 
-impl Underway {
+impl AdmittedCall {
     /// Waits until no other replica is signing the agent in.
     pub(super) async fn sign_in_lock(
         &mut self,
@@ -55,14 +55,14 @@ impl Underway {
                 ours.begin(claim);
             }
             let newer = tenant.newer_than(self.agent, refused, lock.stored);
-            let newer = self.patience.before_sending(untouched, Wait::Store, newer).await?;
+            let newer = self.caller_wait.before_sending(untouched, Wait::Store, newer).await?;
             if let Some(newer) = newer {
                 return Ok(Locked::Newer(newer));
             }
             if lock.holder != Holder::Other && lock.others <= OTHERS_MAX {
                 return Ok(Locked::Ours(ours));
             }
-            self.patience.before_sending(untouched, Wait::Queue, sleep(LOOK_PAUSE)).await?;
+            self.caller_wait.before_sending(untouched, Wait::Queue, sleep(LOOK_PAUSE)).await?;
         }
     }
 
@@ -72,7 +72,7 @@ impl Underway {
         untouched: &Untouched,
     ) -> Result<Result<Lock, StoreError>, Obstacle> {
         let mut asking = Asking { held, tasks: &self.tenant.work.tasks, is_answered: false };
-        let asked = self.patience.before_sending(untouched, Wait::Store, held.renew()).await;
+        let asked = self.caller_wait.before_sending(untouched, Wait::Store, held.renew()).await;
         asking.is_answered = asked.is_ok();
         asked
     }
@@ -82,7 +82,7 @@ impl Underway {
     pub(super) async fn is_contested(&mut self, untouched: &Untouched) -> Result<bool, Obstacle> {
         let Some(lock) = &self.lock else { return Ok(false) };
         let renewal = lock.held.renew();
-        let now = self.patience.before_sending(untouched, Wait::Store, renewal).await?;
+        let now = self.caller_wait.before_sending(untouched, Wait::Store, renewal).await?;
         Ok(now.is_ok_and(|now| now.others > 0 || now.stored > lock.claim.replaces))
     }
 
@@ -106,7 +106,7 @@ impl Underway {
                 (now, tenant.newer_than(self.agent, refused, stored).await)
             };
             let known = || CallError::Refused(refusal.clone());
-            let (now, newer) = self.patience.answering(known, look).await;
+            let (now, newer) = self.caller_wait.answering(known, look).await;
             if newer.is_some() {
                 return newer;
             }
@@ -129,11 +129,11 @@ impl Underway {
         tokio::select! {
             biased;
             () = cutoff.cancelled() => return None,
-            loss = self.patience.lost() => {
-                if loss == Loss::Cutoff {
+            abandoned = self.caller_wait.abandoned() => {
+                if abandoned == Abandoned::Cutoff {
                     return None;
                 }
-                self.patience.answer(CallError::Refused(refusal.clone()));
+                self.caller_wait.answer(CallError::Refused(refusal.clone()));
             }
             () = sleep(LOOK_PAUSE) => {}
         }
@@ -146,7 +146,7 @@ impl Underway {
 impl Tenant {
     /// A session newer than the one that was refused; `stored` is the version in the store.
     async fn newer_than(&self, agent: AgentId, refused: u64, stored: u64) -> Option<Arc<Session>> {
-        let known = self.sessions.warm(agent).map_or(0, |known| known.version);
+        let known = self.sessions.cached(agent).map_or(0, |known| known.version);
         if known.max(stored) <= refused {
             return None;
         }

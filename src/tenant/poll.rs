@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::Tenant;
 use crate::{
-    call::{CallError, Patience, Stage, Untouched},
+    call::{CallError, CallerWait, Stage, Untouched},
     event::{self, What},
     gateway::{Command, Envelope, NoSeat, POLL, Request},
     id::AgentId,
@@ -69,9 +69,9 @@ impl Tenant {
         let (stage, trace) = (Stage::Answer, Trace::default());
         let request =
             Request { command: &command, agent, session: Some(session), body: None, stage, trace };
-        let mut patience = Patience::of_bridge(self.work.cutoff.clone());
+        let mut caller_wait = CallerWait::of_bridge(self.work.cutoff.clone());
         let (mut seat, untouched) = (NoSeat, Untouched::at_the_start());
-        match self.gateway.exchange(request, &mut patience, &mut seat, untouched).await {
+        match self.gateway.exchange(request, &mut caller_wait, &mut seat, untouched).await {
             Ok(mut reply) => {
                 // Not later: a slow store must not make the events look newer than they are.
                 let fetched = Instant::now();

@@ -7,14 +7,14 @@ use tracing::{debug, info, warn};
 
 use super::{
     SignedIn, TakeOver, Tenant,
+    admitted_call::AdmittedCall,
     agents::{Attempt, Event, Loss, Rejection},
     lock::SignInLock,
     locking::Locked,
     sign_ins::Moment,
-    underway::Underway,
 };
 use crate::{
-    call::{CallError, Obstacle, Outcome, Patience, Share, Stage, Untouched, Wait},
+    call::{CallError, CallerWait, Obstacle, Outcome, Share, Stage, Untouched, Wait},
     config::AuthMode,
     gateway::{
         Command, Envelope, FORCE_SIGN_IN, Interface, Reply, SIGN_IN, SIGN_OUT, SignIn, reset_skill,
@@ -27,7 +27,7 @@ use crate::{
 /// The cause of the state after it.
 const SIGN_IN_FAILED: &str = "the sign-in failed";
 
-impl Underway {
+impl AdmittedCall {
     /// Signs in without having been asked to, unless another replica makes a session meanwhile
     /// that is newer than the one that was `refused`. `None`: there is nothing to sign in with.
     pub(super) async fn sign_in_unasked(
@@ -39,7 +39,7 @@ impl Underway {
             return Err(failure);
         }
         let usable = self.tenant.usable_credentials(self.agent);
-        let usable = self.patience.before_sending(untouched, Wait::Store, usable).await?;
+        let usable = self.caller_wait.before_sending(untouched, Wait::Store, usable).await?;
         let Some(sign_in) = usable? else { return Ok(None) };
         // After a restart of the gateway all of its agents wait here, and calls for those who are
         // back already want places.
@@ -52,9 +52,9 @@ impl Underway {
             }
         };
         // The moment is the agent's: a caller who leaves now must not waste it.
-        self.patience.commit(true);
+        self.caller_wait.commit(true);
         let made = self.sign_in_granted(&sign_in, refused, untouched).await;
-        self.patience.commit(false);
+        self.caller_wait.commit(false);
         grant.finish(&made);
         if let Err(error) = &made
             && !matches!(error, Obstacle::ShuttingDown)
@@ -117,7 +117,7 @@ impl Underway {
     ) -> Result<(), Obstacle> {
         let tenant = self.tenant.clone();
         let place = tenant.admission.request(tenant.gateway.current(), wait);
-        self.request = Some(self.patience.before_sending(untouched, Wait::Queue, place).await??);
+        self.request = Some(self.caller_wait.before_sending(untouched, Wait::Queue, place).await??);
         Ok(())
     }
 
@@ -153,7 +153,7 @@ impl Underway {
             return Err(untouched.because(Obstacle::Overloaded { share, limit }));
         };
         let rejection = self.tenant.credentials.rejection(self.agent, sign_in);
-        let rejection = self.patience.before_sending(&untouched, Wait::Store, rejection).await;
+        let rejection = self.caller_wait.before_sending(&untouched, Wait::Store, rejection).await;
         if let Some(error) = untouched.check(rejection)? {
             return Err(untouched.because(error));
         }
@@ -208,9 +208,9 @@ impl Underway {
 
     /// Has the rest of the work done also when the caller has no time left for it.
     fn outlast_caller(&mut self, stage: Stage) {
-        if self.patience.may_start().is_err() {
-            self.patience.answer(CallError::Deadline(stage));
-            self.patience = Patience::of_bridge(self.tenant.work.cutoff.clone());
+        if self.caller_wait.may_start().is_err() {
+            self.caller_wait.answer(CallError::Deadline(stage));
+            self.caller_wait = CallerWait::of_bridge(self.tenant.work.cutoff.clone());
         }
     }
 
@@ -343,7 +343,7 @@ impl Tenant {
     /// Notes that a sign-in or sign-out has failed. What is known of the agent's session stands, if it is
     /// newer than the one that the gateway has `refused`.
     pub(super) fn attempt_failed(&self, agent: AgentId, cause: &'static str, refused: u64) {
-        let known = self.sessions.warm(agent).filter(|session| session.version > refused);
+        let known = self.sessions.cached(agent).filter(|session| session.version > refused);
         let otherwise = match known.map(|session| session.origin) {
             Some(Origin::Registered) => SessionState::Registered,
             Some(Origin::SignedIn) if self.is_kept_by_replicas() => SessionState::Kept,

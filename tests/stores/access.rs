@@ -51,14 +51,14 @@ async fn a_user_with_no_more_rights_than_the_example_names_is_enough() {
     let config = acting_as(&server, "bridge", PASSWORD);
     let (left, right) = (Replica::with(config.clone(), &[1]), Replica::with(config, &[1]));
     let put = left.put(1001, "a").await;
-    assert_eq!(left.store.unshared(), 0);
+    assert_eq!(left.store.unsynced(), 0);
     right.store.load(agent(1001)).await.unwrap().expect("a session");
     left.renew(&put, 1001, "b").await.expect("renewed");
     right.hears(1001, Some("b")).await;
 
     let leases = left.shared.leases(&tenant());
     let attempt = Attempt::lasting(Duration::from_secs(1));
-    assert_eq!(leases.census().await.expect("counted").agents, [agent(1001)]);
+    assert_eq!(leases.membership().await.expect("counted").agents, [agent(1001)]);
     let held = leases.hold(vec![agent(1001)], LeaseRequest(1)).await.expect("asked");
     assert_eq!(held, [agent(1001)]);
     leases.release(vec![agent(1001)], LeaseRequest(2)).await.expect("given back");
@@ -141,7 +141,7 @@ async fn tls_goes_by_the_authority_that_is_configured() {
     let config = trusting(&own);
     let (left, right) = (Replica::with(config.clone(), &[1]), Replica::with(config, &[1]));
     let put = left.put(1001, "a").await;
-    assert_eq!(left.store.unshared(), 0);
+    assert_eq!(left.store.unsynced(), 0);
     right.store.load(agent(1001)).await.unwrap().expect("a session");
     left.renew(&put, 1001, "b").await.expect("renewed");
     right.hears(1001, Some("b")).await;

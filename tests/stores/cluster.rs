@@ -106,7 +106,7 @@ async fn a_slot_that_is_moved_is_followed() {
     let slot: u64 = ask(&cluster.0[0], &["CLUSTER", "KEYSLOT", &key]).await;
     cluster.move_slot(&slot.to_string()).await;
     let second = left.renew(&first, 1001, "second").await.expect("renewed");
-    assert_eq!(left.store.unshared(), 0, "it went to the new owner at once");
+    assert_eq!(left.store.unsynced(), 0, "it went to the new owner at once");
     right.hears(1001, Some("second")).await;
     cluster.replica().store.load(agent(1002)).await.unwrap().expect("a session");
     left.remove(1001, second.version).await;
@@ -127,6 +127,6 @@ async fn a_node_that_is_gone_stops_nobody_and_is_told_when_it_is_back() {
     assert_eq!(left.knows(1001).as_deref(), Some("second"));
     assert!(matches!(left.shared.link().state(), LinkState::Down(_)));
     cluster.0[owner].thaw();
-    eventually("nothing to be left", || left.store.unshared() == 0).await;
+    eventually("nothing to be left", || left.store.unsynced() == 0).await;
     right.hears(1001, Some("second")).await;
 }

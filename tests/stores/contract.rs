@@ -25,17 +25,17 @@ use crate::{
 const MINUTE: Duration = Duration::from_secs(60);
 
 async fn keeps_what_is_put(store: &dyn SessionStore) {
-    assert!(store.warm(agent(1001)).is_none());
+    assert!(store.cached(agent(1001)).is_none());
     assert!(store.load(agent(1001)).await.unwrap().is_none());
     let stored = store.put(agent(1001), registered("a.Node1", MINUTE)).await.unwrap();
-    for found in [store.warm(agent(1001)), store.load(agent(1001)).await.unwrap()] {
+    for found in [store.cached(agent(1001)), store.load(agent(1001)).await.unwrap()] {
         let found = found.expect("a session");
         assert_eq!(found.guid, guid("a.Node1"));
         assert_eq!((found.origin, found.version), (Origin::Registered, stored.version));
         assert_eq!(found.cookies.header().unwrap(), "lb=canary-cookie");
         assert!(found.expires_at.is_some());
     }
-    assert!(store.warm(agent(1002)).is_none());
+    assert!(store.cached(agent(1002)).is_none());
 }
 
 async fn puts_a_session_in_the_place_of_any_other(store: &dyn SessionStore) {
@@ -53,7 +53,7 @@ async fn stores_what_comes_late_only_where_nothing_newer_is(store: &dyn SessionS
     let newer = store.put_claimed(agent(1001), made("late"), late).await.unwrap();
     assert_eq!(newer.expect("nothing was there").version, late.version);
     assert!(store.put_claimed(agent(1001), made("early"), early).await.unwrap().is_none());
-    assert_eq!(store.warm(agent(1001)).unwrap().guid, guid("late"));
+    assert_eq!(store.cached(agent(1001)).unwrap().guid, guid("late"));
 
     let next = store.claim(late.version);
     assert!(next.version > late.version);
@@ -70,17 +70,17 @@ async fn renews_only_the_newest(store: &dyn SessionStore) {
     assert!(renewed.expires_at >= first.expires_at);
 
     assert!(store.renew(agent(1001), &first, guid("late")).await.unwrap().is_none());
-    assert_eq!(store.warm(agent(1001)).unwrap().guid, guid("second"));
+    assert_eq!(store.cached(agent(1001)).unwrap().guid, guid("second"));
 }
 
 async fn removes_only_the_version_named(store: &dyn SessionStore) {
     let first = store.put(agent(1001), made("a")).await.unwrap();
     let second = store.put(agent(1001), made("b")).await.unwrap();
     store.remove(agent(1001), first.version).await.unwrap();
-    assert!(store.warm(agent(1001)).is_some());
+    assert!(store.cached(agent(1001)).is_some());
     store.remove(agent(1001), second.version).await.unwrap();
     store.remove(agent(1001), second.version).await.unwrap();
-    assert!(store.warm(agent(1001)).is_none());
+    assert!(store.cached(agent(1001)).is_none());
     assert!(store.load(agent(1001)).await.unwrap().is_none());
     assert!(store.renew(agent(1001), &second, guid("c")).await.unwrap().is_none());
 
@@ -99,7 +99,7 @@ async fn begins_versions_with_the_time(store: &dyn SessionStore) {
 async fn forgets_when_the_time_is_over(store: &dyn SessionStore) {
     let ttl = Duration::from_millis(300);
     let first = store.put(agent(1001), registered("a", ttl)).await.unwrap();
-    eventually("the session to end", || store.warm(agent(1001)).is_none()).await;
+    eventually("the session to end", || store.cached(agent(1001)).is_none()).await;
     assert!(store.load(agent(1001)).await.unwrap().is_none());
     // The gateway's word goes before the clock's.
     let renewed = store.renew(agent(1001), &first, guid("b")).await.unwrap();
@@ -113,7 +113,7 @@ async fn refuses_more_than_it_holds(store: &dyn SessionStore) {
     let full = store.put(agent(1003), made("c")).await;
     assert!(matches!(full, Err(StoreError::Full(_))), "{full:?}");
     store.put(agent(1002), made("b2")).await.unwrap();
-    let version = store.warm(agent(1001)).unwrap().version;
+    let version = store.cached(agent(1001)).unwrap().version;
     store.remove(agent(1001), version).await.unwrap();
     store.put(agent(1003), made("c")).await.unwrap();
 }
@@ -126,7 +126,7 @@ async fn keeps_a_place_for_who_is_being_signed_in(store: &dyn SessionStore) {
     assert!(matches!(full, Err(StoreError::Full(_))), "{full:?}");
     store.put(agent(1002), made("b")).await.unwrap();
     drop(reserved);
-    let version = store.warm(agent(1002)).unwrap().version;
+    let version = store.cached(agent(1002)).unwrap().version;
     store.remove(agent(1002), version).await.unwrap();
     drop(store.reserve(agent(1002)).expect("a place"));
     store.put(agent(1003), made("c")).await.unwrap();
@@ -218,8 +218,8 @@ contract! {
 struct WithoutLoad(SharedStore);
 
 impl SessionStore for WithoutLoad {
-    fn warm(&self, agent: AgentId) -> Option<Arc<Session>> {
-        self.0.warm(agent)
+    fn cached(&self, agent: AgentId) -> Option<Arc<Session>> {
+        self.0.cached(agent)
     }
 
     fn reserve(&self, agent: AgentId) -> Option<Reservation> {
@@ -234,7 +234,7 @@ impl SessionStore for WithoutLoad {
         Box::pin(async move {
             let failed = self.0.load(agent).await;
             assert!(matches!(failed, Err(StoreError::Unavailable(_))), "{failed:?}");
-            Ok(self.0.warm(agent))
+            Ok(self.0.cached(agent))
         })
     }
 

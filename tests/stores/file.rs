@@ -86,7 +86,7 @@ fn store(file: &SessionFile) -> FileStore {
 }
 
 fn knows(store: &FileStore, id: u32) -> Option<String> {
-    let session = store.warm(agent(id))?;
+    let session = store.cached(agent(id))?;
     Some(session.guid.header().to_str().expect("text").to_owned())
 }
 
@@ -113,14 +113,14 @@ async fn the_next_process_knows_every_session_as_it_was() {
     assert_eq!(after.found(), [agent(1001)], "only what the bridge made is for it to keep");
     assert_eq!(after.len(), 2);
     for id in [1001, 1002] {
-        let [was, is] = [&before, &after].map(|store| store.warm(agent(id)).expect("a session"));
+        let [was, is] = [&before, &after].map(|store| store.cached(agent(id)).expect("a session"));
         assert_eq!((&is.guid, is.origin, is.version), (&was.guid, was.origin, was.version));
         assert_eq!(is.cookies.header(), was.cookies.header());
         assert_eq!(is.expires_at.is_some(), was.expires_at.is_some());
         let drift = was.renewed_at.duration_since(is.renewed_at).expect("cut to milliseconds");
         assert!(drift < Duration::from_millis(2), "{drift:?}");
     }
-    let theirs = after.warm(agent(1002)).expect("a session");
+    let theirs = after.cached(agent(1002)).expect("a session");
     assert_eq!(theirs.origin, Origin::Registered);
     let renewed = after.renew(agent(1002), &theirs, guid("newer")).await.unwrap().expect("renewed");
     assert!(renewed.expires_at >= theirs.expires_at, "its time begins anew");
@@ -157,7 +157,7 @@ async fn a_renewed_guid_is_on_the_disk_before_long() {
     loop {
         let next = folder.after_a_crash().await;
         let found =
-            store(&next).warm(agent(1001)).expect("the one before it is there at the least");
+            store(&next).cached(agent(1001)).expect("the one before it is there at the least");
         next.close().await;
         if found.version == renewed.version {
             assert_eq!(found.guid, renewed.guid);
@@ -190,12 +190,12 @@ async fn the_time_of_a_registered_session_passes_between_two_processes() {
     running.put(agent(1001), registered("short", short)).await.unwrap();
     running.put(agent(1002), registered("long", HOUR)).await.unwrap();
     file.close().await;
-    eventually("the session to end", || running.warm(agent(1001)).is_none()).await;
+    eventually("the session to end", || running.cached(agent(1001)).is_none()).await;
     let file = folder.open().await;
     let next = store(&file);
     assert_eq!((knows(&next, 1001), next.len()), (None, 1));
     let [was, is] = [&running, &next].map(|store| {
-        let session = store.warm(agent(1002)).expect("a session");
+        let session = store.cached(agent(1002)).expect("a session");
         session.expires_at.expect("a time")
     });
     let gained = is.saturating_duration_since(was);
@@ -490,7 +490,7 @@ async fn a_file_that_cannot_be_written_goes_on_in_memory_until_it_can() {
 
     put(&running, 1003, "while-away").await;
     running.renew(agent(1001), &first, guid("renewed")).await.unwrap().expect("renewed");
-    let version = running.warm(agent(1002)).unwrap().version;
+    let version = running.cached(agent(1002)).unwrap().version;
     running.remove(agent(1002), version).await.unwrap();
     let FileState::Down(error) = file.state() else { panic!("it is noticed") };
     assert!(error.contains("No such file"), "{error}");

@@ -60,7 +60,7 @@ impl Seen {
 
     /// A replica never shows an older version after a newer one.
     fn check(&mut self, right: bool, id: u32, replica: &Replica) {
-        let Some(session) = replica.warm(id) else { return };
+        let Some(session) = replica.cached(id) else { return };
         let shown = self.shown.entry((right, id)).or_default();
         assert!(session.version >= *shown, "agent {id} went from {shown} to {}", session.version);
         *shown = session.version;
@@ -83,7 +83,7 @@ async fn carry_out(replicas: [&Replica; 2], seen: &mut Seen, (step, right, at): 
     match step {
         Step::Put => {
             let before = seen.newest.get(&id).copied().unwrap_or_default();
-            let known = replica.warm(id).map_or(0, |session| session.version);
+            let known = replica.cached(id).map_or(0, |session| session.version);
             let guid = seen.guid();
             let put = replica.put(id, &guid).await;
             assert!(put.version > known && (put.version > before || known < before));
@@ -100,7 +100,7 @@ async fn carry_out(replicas: [&Replica; 2], seen: &mut Seen, (step, right, at): 
         Step::Remove { late } => {
             let Some(old) = seen.session(right, id, late) else { return };
             replica.remove(id, old.version).await;
-            let left = replica.warm(id);
+            let left = replica.cached(id);
             assert!(left.is_none_or(|left| left.version > old.version));
         }
         Step::Load => {
@@ -110,7 +110,7 @@ async fn carry_out(replicas: [&Replica; 2], seen: &mut Seen, (step, right, at): 
         }
         Step::Race => {
             let [left, right] = replicas;
-            let (Some(a), Some(b)) = (left.warm(id), right.warm(id)) else { return };
+            let (Some(a), Some(b)) = (left.cached(id), right.cached(id)) else { return };
             let guids = (seen.guid(), seen.guid());
             let (x, y) = tokio::join!(left.renew(&a, id, &guids.0), right.renew(&b, id, &guids.1));
             for (side, renewed) in [(false, x), (true, y)] {
@@ -130,8 +130,8 @@ async fn carry_out(replicas: [&Replica; 2], seen: &mut Seen, (step, right, at): 
 /// Both replicas and Redis end with the same, and it is the newest that there was.
 async fn converge(server: &RedisServer, replicas: [&Replica; 2], seen: &Seen) {
     let [left, right] = replicas;
-    let version = |replica: &Replica, id| replica.warm(id).map(|session| session.version);
-    eventually("nothing to be left", || left.store.unshared() + right.store.unshared() == 0).await;
+    let version = |replica: &Replica, id| replica.cached(id).map(|session| session.version);
+    eventually("nothing to be left", || left.store.unsynced() + right.store.unsynced() == 0).await;
     let third = Replica::of(server);
     for id in (0..AGENTS).map(|at| 1001 + at) {
         let agreed = async {

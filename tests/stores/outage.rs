@@ -24,13 +24,13 @@ async fn while_redis_hangs_warm_reads_and_changes_go_on() {
     let second = left.renew(&first, 1001, "second").await.expect("renewed here");
     left.put(1002, "new").await;
     assert_eq!(left.knows(1001).as_deref(), Some("second"));
-    assert_eq!(left.store.unshared(), 2);
+    assert_eq!(left.store.unsynced(), 2);
     // Once it is known, nobody waits for Redis any more.
     let began = Instant::now();
     for id in 2001..2101 {
         let put = left.put(id, "made-alone").await;
         left.renew(&put, id, "renewed-alone").await.expect("renewed here");
-        left.remove(id, left.warm(id).expect("a session").version).await;
+        left.remove(id, left.cached(id).expect("a session").version).await;
         left.store.load(agent(id)).await.expect_err("nobody can know");
     }
     assert!(began.elapsed() < Duration::from_millis(500), "{:?}", began.elapsed());
@@ -40,8 +40,8 @@ async fn while_redis_hangs_warm_reads_and_changes_go_on() {
     server.thaw();
     right.hears(1001, Some("second")).await;
     right.hears(1002, Some("new")).await;
-    assert_eq!(right.warm(1001).unwrap().version, second.version);
-    eventually("nothing to be left", || left.store.unshared() == 0).await;
+    assert_eq!(right.cached(1001).unwrap().version, second.version);
+    eventually("nothing to be left", || left.store.unsynced() == 0).await;
 }
 
 #[tokio::test]
@@ -97,7 +97,7 @@ async fn a_redis_that_comes_back_empty_hears_of_everything_again() {
 
     right.hears(1001, Some("renewed")).await;
     right.hears(1004, None).await;
-    eventually("nothing to be left", || left.store.unshared() + right.store.unshared() == 0).await;
+    eventually("nothing to be left", || left.store.unsynced() + right.store.unsynced() == 0).await;
     // Whether the message came before the subscription or after it.
     left.asks(1005).await.expect("Redis has been told");
     let late = Replica::of(&server);
@@ -122,7 +122,7 @@ async fn of_two_changes_made_apart_the_newer_stays() {
     left.put(1001, "older").await;
     right.put(1001, "newer").await;
     let apart = left.put(1002, "signed-in").await;
-    let stale = right.warm(1002).unwrap();
+    let stale = right.cached(1002).unwrap();
     right.remove(1002, stale.version).await;
     assert!(apart.version > stale.version);
     server.restart().await;
@@ -147,7 +147,7 @@ async fn a_replica_that_missed_an_end_does_not_bring_the_session_back() {
         .await
         .unwrap();
     left.remove(1001, put.version).await;
-    assert_eq!(left.store.unshared(), 0);
+    assert_eq!(left.store.unsynced(), 0);
     server.kill().await;
     server.restart().await;
     right.hears(1001, None).await;
@@ -162,7 +162,7 @@ async fn a_bridge_starts_before_its_redis() {
     let (left, right) = (Replica::of(&server), Replica::of(&server));
     left.put(1001, "early").await;
     server.restart().await;
-    eventually("Redis to be told", || left.store.unshared() == 0).await;
+    eventually("Redis to be told", || left.store.unsynced() == 0).await;
     right.asks(1001).await.expect("a session");
     assert_eq!(right.knows(1001).as_deref(), Some("early"));
 }
@@ -181,7 +181,7 @@ async fn a_broken_connection_costs_a_read_nothing() {
             .unwrap();
         replica.store.load(agent(1001)).await.expect("asked again").expect("a session");
         replica.put(1001, "b").await;
-        assert_eq!(replica.store.unshared(), 0);
+        assert_eq!(replica.store.unsynced(), 0);
     }
 }
 
@@ -200,8 +200,8 @@ async fn what_a_session_was_made_with_goes_with_its_end_however_late_redis_hears
     assert!(exists.query_async::<bool>(&mut connection).await.unwrap());
 
     server.freeze();
-    replica.remove(1001, replica.warm(1001).expect("a session").version).await;
+    replica.remove(1001, replica.cached(1001).expect("a session").version).await;
     server.thaw();
-    eventually("nothing to be left", || replica.store.unshared() == 0).await;
+    eventually("nothing to be left", || replica.store.unsynced() == 0).await;
     assert!(!exists.query_async::<bool>(&mut connection).await.unwrap());
 }

@@ -61,7 +61,7 @@ async fn every_answer_that_is_none_is_an_outage_that_is_told() {
         let replica = Replica::with(redis(Topology::Standalone, &[server.port]), &[1]);
         let put = replica.store.put(agent(1001), made("c4n4ry-guid")).await;
         put.expect("it is known here");
-        assert_eq!(replica.store.unshared(), 1, "{answer}");
+        assert_eq!(replica.store.unsynced(), 1, "{answer}");
         let (seen, shown) = told(&replica);
         assert_eq!(seen, state, "{answer}: {shown}");
         assert!(shown.starts_with(words) && !shown.contains("c4n4ry"), "{answer}: {shown}");
@@ -96,7 +96,7 @@ async fn a_redis_without_memory_is_told_everything_when_it_has_some_again() {
 
     let second = left.renew(&first, 1001, "second").await.expect("renewed here");
     left.put(1002, "new").await;
-    assert_eq!(left.store.unshared(), 2);
+    assert_eq!(left.store.unsynced(), 2);
     let words = "OOM command not allowed when used memory > 'maxmemory'.";
     assert_eq!(told(&left), ("refuses_writes", words.to_owned()));
     right.store.load(agent(1001)).await.expect("it can be read").expect("a session");
@@ -108,8 +108,8 @@ async fn a_redis_without_memory_is_told_everything_when_it_has_some_again() {
     set(&server, "maxmemory", "0").await;
     right.hears(1001, Some("second")).await;
     right.hears(1002, Some("new")).await;
-    assert_eq!(right.warm(1001).unwrap().version, second.version);
-    eventually("nothing to be left", || left.store.unshared() == 0).await;
+    assert_eq!(right.cached(1001).unwrap().version, second.version);
+    eventually("nothing to be left", || left.store.unsynced() == 0).await;
     eventually("it to be over", || told(&left).0 == "up").await;
     assert!(left.store.load(agent(1003)).await.expect("asked").is_none());
 }
@@ -129,7 +129,7 @@ async fn a_user_without_the_right_to_write_is_told_from_the_first_call_until_it_
     assert!(words.starts_with("NOPERM "), "{words}");
 
     let _: () = ask(&server, &["ACL", "SETUSER", "bridge", "+hset"]).await;
-    eventually("Redis to be told", || replica.store.unshared() == 0).await;
+    eventually("Redis to be told", || replica.store.unsynced() == 0).await;
     eventually("it to be over", || told(&replica).0 == "up").await;
 }
 
@@ -162,7 +162,7 @@ async fn where_a_master_has_too_few_replicas_the_sentinels_are_asked_again_and_n
     let other = second.port().to_string();
     let _: () = ask(&sentinel, &["SENTINEL", "REMOVE", "main"]).await;
     let _: () = ask(&sentinel, &["SENTINEL", "MONITOR", "main", "127.0.0.1", &other, "1"]).await;
-    eventually("the new master to be told", || replica.store.unshared() == 0).await;
+    eventually("the new master to be told", || replica.store.unsynced() == 0).await;
     let found: u64 = ask(&second, &["EXISTS", "test:{acme}:session:2000"]).await;
     assert_eq!(found, 1);
 }
@@ -188,7 +188,7 @@ async fn a_redis_that_is_busy_with_a_script_is_told_and_waited_for() {
     let mut kill = ::redis::cmd("SCRIPT");
     let _: () = kill.arg("KILL").query_async(&mut admin).await.expect("killed");
     looping.await.expect("over");
-    eventually("Redis to be told", || replica.store.unshared() == 0).await;
+    eventually("Redis to be told", || replica.store.unsynced() == 0).await;
 }
 
 #[tokio::test]
@@ -202,10 +202,10 @@ async fn a_key_that_is_somebody_elses_keeps_no_other_session_from_being_told() {
     }
     server.restart().await;
     let _: u64 = ask(&server, &["LPUSH", "test:{acme}:session:1050", "theirs"]).await;
-    eventually("all others to be told", || replica.store.unshared() == 1).await;
+    eventually("all others to be told", || replica.store.unsynced() == 1).await;
     eventually("it to be told of", || told(&replica).1.starts_with("WRONGTYPE ")).await;
     let _: u64 = ask(&server, &["DEL", "test:{acme}:session:1050"]).await;
-    eventually("that one to be told too", || replica.store.unshared() == 0).await;
+    eventually("that one to be told too", || replica.store.unsynced() == 0).await;
 }
 
 /// As nodes do that have to announce a name and have none.
@@ -217,7 +217,7 @@ async fn a_cluster_that_does_not_say_where_its_nodes_are_is_not_said_to_be_well(
     }
     let replica = Replica::with(redis(Topology::Cluster, &[cluster.nodes()[0].port()]), &[1]);
     replica.put(1001, "a").await;
-    assert_eq!(replica.store.unshared(), 1);
+    assert_eq!(replica.store.unsynced(), 1);
     assert_eq!(told(&replica).0, "down");
 }
 
@@ -243,14 +243,14 @@ async fn replicas_know_of_each_other_and_of_their_leases_where_memory_is_full() 
     left.put(1001, "kept").await;
     let [left, right] = [left, right].map(|replica| (replica.shared.leases(&tenant()), replica));
     let (one, other) = (&left.0, &right.0);
-    one.census().await.expect("told");
-    let before = other.census().await.expect("told");
+    one.membership().await.expect("told");
+    let before = other.membership().await.expect("told");
     assert_eq!((before.replicas.len(), &before.agents[..]), (2, &[agent(1001)][..]));
     let held = one.hold(vec![agent(1001)], LeaseRequest(1)).await.expect("taken");
     assert_eq!(held, [agent(1001)]);
 
     set(&server, "maxmemory", "1").await;
-    one.census().await.expect_err("it writes");
+    one.membership().await.expect_err("it writes");
     one.hold(vec![agent(1001)], LeaseRequest(2)).await.expect_err("it writes");
     assert_eq!(other.look().await.expect("read"), before);
     let owners = other.held_by_others(vec![agent(1001), agent(1002)]).await.expect("read");

@@ -29,7 +29,7 @@ async fn redis_never_sees_a_guid_or_a_cookie() {
         left.renew(&put, id, &format!("{CANARY}-2")).await.unwrap();
         right.hears(id, Some("canary-guid-2")).await;
     }
-    let last = right.warm(1010).unwrap();
+    let last = right.cached(1010).unwrap();
     right.remove(1010, last.version).await;
 
     let (keys, dump) = everything(&server, &mut seen).await;
@@ -115,7 +115,7 @@ async fn without_the_key_a_session_is_as_good_as_none() {
     left.put(1001, "a").await;
     assert!(other.store.load(agent(1001)).await.unwrap().is_none());
     let replaced = other.put(1001, "b").await;
-    assert!(replaced.version > left.warm(1001).unwrap().version);
+    assert!(replaced.version > left.cached(1001).unwrap().version);
     assert!(other.store.load(agent(1001)).await.unwrap().is_some());
 }
 
@@ -174,7 +174,7 @@ async fn a_record_that_was_moved_or_changed_is_not_believed() {
             .unwrap();
     }
     replica.put(1003, "after").await;
-    eventually("the messages to be read", || replica.warm(1003).is_some()).await;
-    assert!(replica.warm(1002).is_none());
+    eventually("the messages to be read", || replica.cached(1003).is_some()).await;
+    assert!(replica.cached(1002).is_none());
     assert_eq!(replica.knows(1001).as_deref(), Some("of-1001"));
 }

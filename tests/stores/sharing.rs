@@ -18,10 +18,10 @@ async fn a_change_reaches_the_others_without_being_asked_for() {
 
     let first = left.put(1001, "first").await;
     right.hears(1001, Some("first")).await;
-    assert_eq!(right.warm(1001).unwrap().version, first.version);
+    assert_eq!(right.cached(1001).unwrap().version, first.version);
     left.renew(&first, 1001, "second").await.expect("renewed");
     right.hears(1001, Some("second")).await;
-    let newest = left.warm(1001).unwrap();
+    let newest = left.cached(1001).unwrap();
     left.remove(1001, newest.version).await;
     right.hears(1001, None).await;
     assert_eq!(right.commands(), asked, "a warm read asks nobody");
@@ -49,12 +49,12 @@ async fn a_cold_read_is_one_round_trip_and_a_warm_one_none() {
     Replica::of(&server).put(1001, "a").await;
     let replica = Replica::of(&server);
     all_listen(&server, 1).await;
-    assert!(replica.warm(1001).is_none());
+    assert!(replica.cached(1001).is_none());
     let before = replica.commands();
     replica.store.load(agent(1001)).await.unwrap().expect("a session");
     assert_eq!(replica.commands(), before + 1);
     for _ in 0..1000 {
-        replica.warm(1001).expect("a session");
+        replica.cached(1001).expect("a session");
     }
     assert_eq!(replica.commands(), before + 1);
 }

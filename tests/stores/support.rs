@@ -94,13 +94,13 @@ impl Replica {
         self.shared.link().commands()
     }
 
-    pub(crate) fn warm(&self, id: u32) -> Option<Arc<Session>> {
-        self.store.warm(agent(id))
+    pub(crate) fn cached(&self, id: u32) -> Option<Arc<Session>> {
+        self.store.cached(agent(id))
     }
 
     /// The Guid that this replica knows without asking.
     pub(crate) fn knows(&self, id: u32) -> Option<String> {
-        let session = self.warm(id)?;
+        let session = self.cached(id)?;
         Some(session.guid.header().to_str().expect("text").to_owned())
     }
 

@@ -54,13 +54,13 @@ async fn a_sentinel_fail_over_is_followed_and_loses_no_session() {
     let (left, right) = (Replica::with(config.clone(), &[1]), Replica::with(config, &[1]));
     let first = left.put(1001, "first").await;
     right.store.load(agent(1001)).await.unwrap().expect("a session");
-    assert_eq!(left.store.unshared(), 0);
+    assert_eq!(left.store.unsynced(), 0);
     master.kill().await;
 
     let second = left.renew(&first, 1001, "second").await.expect("renewed here");
     assert_eq!(right.knows(1001).as_deref(), Some("first"), "warm reads go on");
     right.hears(1001, Some("second")).await;
-    eventually("nothing to be left", || left.store.unshared() == 0).await;
+    eventually("nothing to be left", || left.store.unsynced() == 0).await;
     let role: Vec<::redis::Value> = ask(&standby, &["ROLE"]).await;
     assert_eq!(role[0], ::redis::Value::BulkString(b"master".to_vec()));
     left.remove(1001, second.version).await;
@@ -93,7 +93,7 @@ async fn a_master_that_takes_no_writes_any_more_is_left() {
     let _: () = ask(&first, &["REPLICAOF", "127.0.0.1", &other]).await;
     assert_ne!(port, other);
     replica.put(1002, "b").await;
-    assert_eq!(replica.store.unshared(), 0, "the write went to the new master at once");
+    assert_eq!(replica.store.unsynced(), 0, "the write went to the new master at once");
     let found: u64 = ask(&second, &["EXISTS", "test:{acme}:session:1002"]).await;
     assert_eq!(found, 1);
 }
@@ -112,7 +112,7 @@ async fn a_cluster_holds_a_tenant_in_one_slot() {
     let config = redis(Topology::Cluster, &[cluster.port()]);
     let (left, right) = (Replica::with(config.clone(), &[1]), Replica::with(config, &[1]));
     let first = left.put(1001, "first").await;
-    assert_eq!(left.store.unshared(), 0);
+    assert_eq!(left.store.unsynced(), 0);
     right.store.load(agent(1001)).await.unwrap().expect("a session");
     left.renew(&first, 1001, "second").await.expect("renewed");
     right.hears(1001, Some("second")).await;

@@ -8,14 +8,14 @@ use futures_util::StreamExt as _;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::debug;
 
-use super::{Link, pace::Pace};
+use super::{Link, backoff::Backoff};
 
 /// Messages on one channel. Subscribes again by itself when the connection breaks.
 pub struct Subscription {
     link: Link,
     channel: String,
     open: Option<Open>,
-    pace: Pace,
+    backoff: Backoff,
     retry_at: Instant,
 }
 
@@ -38,7 +38,7 @@ struct Open {
 
 impl Subscription {
     pub(super) fn new(link: Link, channel: String) -> Self {
-        Self { link, channel, open: None, pace: Pace::default(), retry_at: Instant::now() }
+        Self { link, channel, open: None, backoff: Backoff::default(), retry_at: Instant::now() }
     }
 
     /// The next notice. May be dropped while it waits, and loses nothing by that.
@@ -77,7 +77,7 @@ impl Subscription {
     async fn subscribe(&mut self) -> bool {
         sleep_until(self.retry_at).await;
         // In place before the attempt, which may be dropped in the middle.
-        self.retry_at = Instant::now() + self.pace.next_pause();
+        self.retry_at = Instant::now() + self.backoff.next_pause();
         let limit = self.link.0.timeouts.command;
         let attempt = async {
             let (mut sink, stream) = self.link.0.dialer.listen().await?.split();
@@ -89,7 +89,7 @@ impl Subscription {
             Ok((sink, stream)) => {
                 let beat_at = Instant::now() + self.link.0.timeouts.heartbeat;
                 self.open = Some(Open { sink, stream, beat_at });
-                self.pace.reset();
+                self.backoff.reset();
                 true
             }
             Err(error) => {

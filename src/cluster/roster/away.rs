@@ -15,7 +15,7 @@ use super::{
     turn::{READS_AT_ONCE, REQUESTS_AT_ONCE},
 };
 use crate::{
-    cluster::{Census, LEASES_AT_ONCE, ReplicaId, preferred},
+    cluster::{LEASES_AT_ONCE, Membership, ReplicaId, preferred},
     config::WhenAway,
     id::AgentId,
     session::StoreError,
@@ -84,13 +84,13 @@ impl Roster {
         self.read(agents, polls, begin).await;
     }
 
-    /// Reads what a census cannot tell, since it also writes. A replica can say that it goes away even
+    /// Reads what the request for the membership cannot tell, since that also writes. A replica can say that it goes away even
     /// to a store that takes no other writes, and of those that died the others hear nothing any more.
     async fn look_again(&self) -> Result<(), StoreError> {
         // Whoever cannot call out, or not in time, can still read.
         let calling = timeout(self.look_max() / 2, self.leases.call_out());
-        let (_unheard, census) = tokio::join!(calling, self.leases.look());
-        let Census { mut replicas, agents } = census?;
+        let (_unheard, membership) = tokio::join!(calling, self.leases.look());
+        let Membership { mut replicas, agents } = membership?;
         self.living(&mut replicas);
         let asked_for = {
             let mut held = self.held();

@@ -7,7 +7,7 @@ use tokio::{sync::mpsc, time::sleep};
 
 use super::{Roster, TURNS, held::Asked};
 use crate::{
-    cluster::{Census, LEASES_AT_ONCE, preferred},
+    cluster::{LEASES_AT_ONCE, Membership, preferred},
     config::WhenAway,
     id::AgentId,
     session::StoreError,
@@ -24,7 +24,7 @@ impl Roster {
     /// One look at who is there, and what follows from it.
     pub(super) async fn turn(&self, polls: &dyn Polls) {
         let asked = self.held().ask();
-        let Ok(Census { replicas, agents }) = self.leases.census().await else {
+        let Ok(Membership { replicas, agents }) = self.leases.membership().await else {
             self.go_without(asked, polls).await;
             return;
         };

@@ -55,7 +55,7 @@ impl Inner {
             && Record::parse(bytes).is_ok_and(|record| !record.is_sealed_with(Some(&self.keyring)))
         {
             self.outdated().insert(agent);
-            self.unshared.notify_one();
+            self.unsynced.notify_one();
         }
     }
 

@@ -23,13 +23,13 @@ use crate::{
 enum Task {
     Nothing,
     /// Redis is to hear of the changes that are only known here.
-    Tell,
+    Push,
     /// Everything, since messages may have been missed.
-    Compare,
+    Reconcile,
 }
 
 /// Everything is compared again so often, give or take a tenth, whatever was heard.
-const COMPARE_EVERY: Duration = Duration::from_secs(600);
+const RECONCILE_EVERY: Duration = Duration::from_secs(600);
 /// Until the next attempt, on average; twice that after one that has failed. Whoever waits for
 /// a session that only this replica knows waits as long.
 const RETRY: Duration = Duration::from_millis(500);
@@ -43,21 +43,21 @@ pub(super) async fn run(store: Arc<Inner>) {
     let mut subscription = store.link.subscribe(store.keys.changed());
     let probe = Probe::new(&store.keys);
     let (mut task, mut failures) = (Task::Nothing, 0);
-    let mut due = Instant::now() + jittered(COMPARE_EVERY);
+    let mut due = Instant::now() + jittered(RECONCILE_EVERY);
     loop {
         tokio::select! {
             notice = subscription.next() => match notice {
                 Notice::Message(record) => {
-                    store.hear(&record);
+                    store.apply(&record);
                     continue;
                 }
-                Notice::Gap => task = Task::Compare,
+                Notice::Gap => task = Task::Reconcile,
             },
-            () = store.unshared.notified() => task = task.max(Task::Tell),
-            () = store.link.worse() => task = task.max(Task::Tell),
+            () = store.unsynced.notified() => task = task.max(Task::Push),
+            () = store.link.worse() => task = task.max(Task::Push),
             () = sleep_until(due) => {
                 if task == Task::Nothing {
-                    task = Task::Compare;
+                    task = Task::Reconcile;
                 }
             }
         }
@@ -70,18 +70,18 @@ pub(super) async fn run(store: Arc<Inner>) {
         let done = match (able, task) {
             (Err(error), _) => Err(error),
             (Ok(()), Task::Nothing) => Ok(()),
-            (Ok(()), Task::Tell) => tell(&store).await,
-            (Ok(()), Task::Compare) => compare(&store).await,
+            (Ok(()), Task::Push) => push(&store).await,
+            (Ok(()), Task::Reconcile) => reconcile(&store).await,
         };
         due = Instant::now();
         match done {
             Ok(()) if store.link.state().is_good() => {
                 (task, failures) = (Task::Nothing, 0);
-                due += jittered(COMPARE_EVERY);
+                due += jittered(RECONCILE_EVERY);
             }
             // Something was refused a moment ago, perhaps to somebody else.
             Ok(()) => {
-                (task, failures) = (Task::Tell, 0);
+                (task, failures) = (Task::Push, 0);
                 due += jittered(RETRY);
             }
             Err(error) => {
@@ -93,18 +93,18 @@ pub(super) async fn run(store: Arc<Inner>) {
     }
 }
 
-async fn tell(store: &Inner) -> Result<(), LinkError> {
-    store.tell(store.local.unshared()).await?;
+async fn push(store: &Inner) -> Result<(), LinkError> {
+    store.push(store.local.unsynced()).await?;
     store.seal_noted().await
 }
 
-async fn compare(store: &Inner) -> Result<(), LinkError> {
-    store.compare().await?;
+async fn reconcile(store: &Inner) -> Result<(), LinkError> {
+    store.reconcile().await?;
     store.seal_anew().await
 }
 
 impl Inner {
-    fn hear(&self, record: &[u8]) {
+    fn apply(&self, record: &[u8]) {
         if record == ROSTER_NEWS.as_bytes() {
             self.news.stirred.notify_one();
             return;
@@ -118,7 +118,7 @@ impl Inner {
     }
 
     /// Sets everything right: of each session the newer version goes where the older one is.
-    async fn compare(&self) -> Result<(), LinkError> {
+    async fn reconcile(&self) -> Result<(), LinkError> {
         self.local.tidy();
         let mut told = 0;
         for some in self.local.agents().chunks(READ_AT_ONCE) {
@@ -134,7 +134,7 @@ impl Inner {
                     _ => older.push(*agent),
                 }
             }
-            told += self.tell(older).await?;
+            told += self.push(older).await?;
         }
         if told > 0 {
             info!(ccgw.tenant.id = %self.tenant, sessions = told, "Redis has been told what it did not know");
@@ -173,13 +173,13 @@ impl Inner {
 
     /// Tells Redis what is known of these agents, unless it knows something newer; gives of how
     /// many it did not.
-    async fn tell(&self, agents: Vec<AgentId>) -> Result<usize, LinkError> {
-        let told = stream::iter(agents).map(|agent| self.tell_of(agent));
+    async fn push(&self, agents: Vec<AgentId>) -> Result<usize, LinkError> {
+        let told = stream::iter(agents).map(|agent| self.push_one(agent));
         let told = told.buffer_unordered(WRITES_AT_ONCE);
         told.try_fold(0, async |sum, news| Ok(sum + usize::from(news))).await
     }
 
-    async fn tell_of(&self, agent: AgentId) -> Result<bool, LinkError> {
+    async fn push_one(&self, agent: AgentId) -> Result<bool, LinkError> {
         let Some(entry) = self.local.entry(agent) else { return Ok(false) };
         // A session whose time has passed is no news. Its end is: a Redis that has lost it may hear
         // of the session again, from a replica that never heard of the end.

@@ -6,7 +6,7 @@ use std::{
 use super::{keys::KEYS_REMEDY, redis::RedisStore};
 use crate::{
     config::{
-        error::{Wrong, quote},
+        error::{Problem, quote},
         files,
         reader::Section,
     },
@@ -44,7 +44,7 @@ pub(super) fn file(section: &Section<'_>, path: PathBuf, redis: &RedisStore) -> 
     for key in OF_REDIS.into_iter().filter(|key| section.has(key)) {
         section.contradiction(
             &[key],
-            Wrong::new(
+            Problem::new(
                 format!("{key} is for a Redis, and file for one process without it"),
                 format!(
                     "give store.urls to share sessions with other replicas, or store.file to keep \
@@ -55,7 +55,7 @@ pub(super) fn file(section: &Section<'_>, path: PathBuf, redis: &RedisStore) -> 
     }
     if redis.credentials && !section.has("encryption_key_files") {
         let problem = "would store passwords in plain text";
-        section.contradiction(&["credentials"], Wrong::new(problem, KEYS_REMEDY));
+        section.contradiction(&["credentials"], Problem::new(problem, KEYS_REMEDY));
     }
     let path = section.read("file", |_| usable_file(path))?;
     if !section.has("encryption_key_files") {
@@ -70,10 +70,10 @@ pub(super) fn file(section: &Section<'_>, path: PathBuf, redis: &RedisStore) -> 
 }
 
 /// The path, if there can be a file.
-fn usable_file(path: PathBuf) -> Result<PathBuf, Wrong> {
+fn usable_file(path: PathBuf) -> Result<PathBuf, Problem> {
     let shown = quote(&path.to_string_lossy());
     let remedy = "give the path of a file in a folder that exists and that the bridge may write to";
-    let wrong = |problem| Err(Wrong::new(problem, remedy));
+    let wrong = |problem| Err(Problem::new(problem, remedy));
     match std::fs::metadata(&path) {
         Ok(found) if !found.is_file() => return wrong(format!("{shown} is no file")),
         Ok(_) => {

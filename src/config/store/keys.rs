@@ -3,7 +3,7 @@ use std::collections::HashSet;
 use super::SECRET_MAX;
 use crate::{
     config::{
-        error::{Wrong, quote},
+        error::{Problem, quote},
         files,
         reader::Section,
     },
@@ -22,13 +22,13 @@ pub(super) fn keys(section: &Section<'_>) -> Vec<EncryptionKey> {
         files::warn_of_readers(section, "encryption_key_files", path, &metadata);
         key(&bytes).ok_or_else(|| {
             let shown = quote(&path.to_string_lossy());
-            Wrong::new(format!("{shown} does not hold a key"), KEYS_REMEDY)
+            Problem::new(format!("{shown} does not hold a key"), KEYS_REMEDY)
         })
     });
     let keys = keys.unwrap_or_default();
     let mut seen = HashSet::new();
     if keys.iter().any(|key| !seen.insert(key.id())) {
-        let wrong = Wrong::new("names files with the same key", "give each key once");
+        let wrong = Problem::new("names files with the same key", "give each key once");
         section.contradiction(&["encryption_key_files"], wrong);
     }
     keys

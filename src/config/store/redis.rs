@@ -5,7 +5,7 @@ use secrecy::SecretString;
 use super::{SECRET_MAX, keys::keys};
 use crate::{
     config::{
-        error::{Wrong, quote},
+        error::{Problem, quote},
         files,
         reader::Section,
         scalar::{self, MILLISECOND, MINUTE, SECOND},
@@ -137,7 +137,10 @@ pub(super) fn redis(section: &Section<'_>) -> RedisStore {
     if username.is_some() && !section.has("password_file") {
         section.contradiction(
             &["username"],
-            Wrong::new("is of no use without password_file", "give password_file too, or neither"),
+            Problem::new(
+                "is of no use without password_file",
+                "give password_file too, or neither",
+            ),
         );
     }
     RedisStore {
@@ -159,14 +162,15 @@ pub(super) fn redis(section: &Section<'_>) -> RedisStore {
     }
 }
 
-fn url(text: &str) -> Result<Url, Wrong> {
+fn url(text: &str) -> Result<Url, Problem> {
     // What comes before an '@' may be a password, so it is not repeated.
     if text.contains('@') {
         let problem = "has an address with a user name or password";
-        return Err(Wrong::new(problem, "give them as username and password_file"));
+        return Err(Problem::new(problem, "give them as username and password_file"));
     }
-    usable(text)
-        .ok_or_else(|| Wrong::new(format!("{} is no address of a Redis", quote(text)), URLS_REMEDY))
+    usable(text).ok_or_else(|| {
+        Problem::new(format!("{} is no address of a Redis", quote(text)), URLS_REMEDY)
+    })
 }
 
 fn usable(text: &str) -> Option<Url> {
@@ -224,7 +228,7 @@ fn check_count(section: &Section<'_>, topology: &Topology, count: usize) {
     if matches!(topology, Topology::Standalone) && count > 1 {
         section.contradiction(
             &["urls", "topology"],
-            Wrong::new(
+            Problem::new(
                 format!("urls has {count} addresses, and topology is standalone"),
                 "give the one address, or topology = \"sentinel\" or \"cluster\"",
             ),
@@ -242,13 +246,13 @@ fn tls(section: &Section<'_>, urls: &[Url]) -> Option<RedisTls> {
     });
     let any = urls.iter().any(|url| url.tls);
     if any && !urls.iter().all(|url| url.tls) {
-        let wrong = Wrong::new("has addresses with TLS and without", "give the same for all");
+        let wrong = Problem::new("has addresses with TLS and without", "give the same for all");
         section.contradiction(&["urls"], wrong);
     }
     if inner.has("ca_file") && !any && !urls.is_empty() {
         inner.contradiction(
             &["ca_file"],
-            Wrong::new("is of no use without TLS", "give rediss:// in store.urls"),
+            Problem::new("is of no use without TLS", "give rediss:// in store.urls"),
         );
     }
     any.then_some(RedisTls { ca_pem })
@@ -272,21 +276,22 @@ fn password(section: &Section<'_>) -> Option<SecretString> {
             .map_err(|error| files::unreadable(&path, &error, PASSWORD_REMEDY))?;
         files::warn_of_readers(section, "password_file", &path, &metadata);
         let text = String::from_utf8(bytes);
-        let text = text.map_err(|_| Wrong::new("names a file that is no text", PASSWORD_REMEDY))?;
+        let text =
+            text.map_err(|_| Problem::new("names a file that is no text", PASSWORD_REMEDY))?;
         match text.trim_end_matches(['\r', '\n']) {
-            "" => Err(Wrong::new("names an empty file", PASSWORD_REMEDY)),
+            "" => Err(Problem::new("names an empty file", PASSWORD_REMEDY)),
             password => Ok(SecretString::from(password)),
         }
     })
 }
 
-fn prefix(text: &str) -> Result<String, Wrong> {
+fn prefix(text: &str) -> Result<String, Problem> {
     let good =
         |b: u8| b.is_ascii_graphic() && !matches!(b, b'{' | b'}' | b'*' | b'?' | b'[' | b']');
     if text.len() <= PREFIX_MAX && text.bytes().all(good) {
         return Ok(text.to_owned());
     }
-    Err(Wrong::new(
+    Err(Problem::new(
         format!("{} is no prefix of keys", quote(text)),
         format!(
             "give up to {PREFIX_MAX} letters, digits and punctuation without braces, brackets, \"*\" and \"?\""

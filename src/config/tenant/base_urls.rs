@@ -6,7 +6,7 @@ use http::Uri;
 use rustls::pki_types::ServerName;
 
 use crate::config::{
-    error::{Wrong, quote},
+    error::{Problem, quote},
     reader::Section,
 };
 
@@ -37,21 +37,21 @@ pub(super) fn base_urls(section: &Section<'_>) -> Vec<Uri> {
     let mut seen = HashSet::new();
     if let Some(twice) = urls.iter().find(|url| !seen.insert(*url)) {
         let problem = format!("names {twice} twice");
-        let wrong = Wrong::new(problem, "give each address once");
+        let wrong = Problem::new(problem, "give each address once");
         section.contradiction(&["base_urls"], wrong);
     }
     urls
 }
 
-fn base_url(text: &str) -> Result<Uri, Wrong> {
+fn base_url(text: &str) -> Result<Uri, Problem> {
     // What comes before an '@' may be a password, so it is not repeated.
     if text.contains('@') {
         let problem = "has an address with a user name or password";
-        return Err(Wrong::new(problem, BASE_URL_REMEDY));
+        return Err(Problem::new(problem, BASE_URL_REMEDY));
     }
     usable(text).ok_or_else(|| {
         let problem = format!("{} is no address of a gateway", quote(text));
-        Wrong::new(problem, BASE_URL_REMEDY)
+        Problem::new(problem, BASE_URL_REMEDY)
     })
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::config::{
-    error::Wrong,
+    error::Problem,
     reader::Section,
     scalar::{HOUR, MILLISECOND, MINUTE, SECOND},
 };
@@ -52,7 +52,7 @@ pub(super) fn keep(section: &Section<'_>) -> Keep {
     if keep.pause_min > keep.pause_max {
         section.contradiction(
             &["pause_min", "pause_max"],
-            Wrong::new("pause_min is above pause_max", "give the shorter pause as pause_min"),
+            Problem::new("pause_min is above pause_max", "give the shorter pause as pause_min"),
         );
     }
     keep

@@ -3,7 +3,7 @@
 use std::{num::NonZeroUsize, time::Duration};
 
 use crate::config::{
-    error::Wrong,
+    error::Problem,
     reader::Section,
     scalar::{MILLISECOND, MINUTE},
 };
@@ -60,7 +60,7 @@ pub(super) fn limits(section: &Section<'_>) -> Limits {
     if limits.requests > limits.calls {
         section.contradiction(
             &["requests", "calls"],
-            Wrong::new(
+            Problem::new(
                 format!("requests {} is above calls {}", limits.requests, limits.calls),
                 "give calls at least as much as requests: it counts the waiting ones too",
             ),

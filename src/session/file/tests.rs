@@ -207,7 +207,7 @@ async fn a_disk_that_stands_still_is_noticed_and_keeps_nobody_waiting() {
         let put = running.put(agent(id), made("during")).now_or_never();
         put.expect("nobody waits for the disk").unwrap();
     }
-    let first = running.warm(agent(1001)).unwrap();
+    let first = running.cached(agent(1001)).unwrap();
     running.remove(agent(1001), first.version).now_or_never().expect("nor here").unwrap();
 
     disk.answers(true);
@@ -217,7 +217,7 @@ async fn a_disk_that_stands_still_is_noticed_and_keeps_nobody_waiting() {
     file.close().await;
     let next = open(Volume::at(disk.path())).await;
     assert_eq!(store(&next).len(), 11);
-    assert!(store(&next).warm(agent(1001)).is_none());
+    assert!(store(&next).cached(agent(1001)).is_none());
 }
 
 #[tokio::test(start_paused = true)]
@@ -273,9 +273,9 @@ async fn a_start_goes_on_without_a_disk_that_does_not_answer_and_reads_the_file_
     disk.answers(true);
     until(&file, |state| *state == FileState::Up).await;
     finding.await;
-    assert_eq!(running.warm(agent(1001)).unwrap().version, new.version);
-    assert!(running.warm(agent(1002)).is_some());
-    assert!(running.warm(agent(1003)).is_none(), "it was signed out meanwhile");
+    assert_eq!(running.cached(agent(1001)).unwrap().version, new.version);
+    assert!(running.cached(agent(1002)).is_some());
+    assert!(running.cached(agent(1003)).is_none(), "it was signed out meanwhile");
     assert_eq!(running.found(), [agent(1002)], "it is to be kept from now on");
     assert_eq!(running.found(), []);
     assert!(running.finding().is_none());

@@ -85,7 +85,7 @@ impl Tenant {
         let is_asked_for = entry.is_asked_for(now) && !stops;
         let newer = |version| version > entry.refused;
         (entry.waiters.are_there() || is_asked_for)
-            && !self.sessions.warm(agent).is_some_and(|session| newer(session.version))
+            && !self.sessions.cached(agent).is_some_and(|session| newer(session.version))
     }
 
     /// Signs an agent in that no call waits for. A call that has the agent's turn first takes the

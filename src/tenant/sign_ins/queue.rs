@@ -19,7 +19,7 @@ pub(super) struct Queue<W> {
     last_number: u64,
     /// Entries whose moment has not come.
     waiting: usize,
-    pace: Pace,
+    rate: MeasuredRate,
 }
 
 /// Who asked for a sign-in first. The lanes take turns, so that neither a gateway's restart, after
@@ -54,7 +54,7 @@ type Places = VecDeque<(u64, AgentId)>;
 
 /// How fast the queue moves, by the moments that it was given lately.
 #[derive(Debug)]
-struct Pace {
+struct MeasuredRate {
     configured: Duration,
     /// From one place of the queue to the next, as measured.
     interval: Duration,
@@ -92,7 +92,7 @@ impl<W: Default> Queue<W> {
             next: Lane::Calls,
             last_number: 0,
             waiting: 0,
-            pace: Pace { configured: interval, interval, last: None, is_measured: false },
+            rate: MeasuredRate { configured: interval, interval, last: None, is_measured: false },
         }
     }
 
@@ -164,13 +164,13 @@ impl<W: Default> Queue<W> {
             self.waiting -= 1;
             if is_wanted(agent, entry) {
                 entry.is_due = true;
-                self.pace.moved(now, places);
+                self.rate.moved(now, places);
                 return Some(agent);
             }
             self.entries.remove(&agent);
         }
         // What comes next begins a new queue, whose pace is not known yet.
-        self.pace.stopped();
+        self.rate.stopped();
         None
     }
 
@@ -192,7 +192,7 @@ impl<W: Default> Queue<W> {
 
     /// From one agent's moment to the next, as measured lately.
     pub(super) fn interval(&self, now: Instant) -> Duration {
-        self.pace.interval(now)
+        self.rate.interval(now)
     }
 
     /// When this agent is due, as far as can be told.
@@ -205,7 +205,7 @@ impl<W: Default> Queue<W> {
         let before = self.lane(lane).partition_point(|(other, _)| *other < number);
         let beside = self.lane(lane.other()).len().min(before + 1);
         let before = u32::try_from(before + beside).unwrap_or(u32::MAX);
-        Standing::Waiting(self.pace.next(now) + self.pace.interval(now).saturating_mul(before))
+        Standing::Waiting(self.rate.next(now) + self.rate.interval(now).saturating_mul(before))
     }
 
     /// The next place, alternately from both lanes.
@@ -250,7 +250,7 @@ impl Lane {
     }
 }
 
-impl Pace {
+impl MeasuredRate {
     /// The queue has moved on by so many places.
     fn moved(&mut self, now: Instant, places: u32) {
         if let Some(last) = self.last.replace(now).filter(|_| self.is_measured) {

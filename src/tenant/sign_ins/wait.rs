@@ -12,10 +12,10 @@ use super::{
     queue::{Lane, Standing},
 };
 use crate::{
-    call::{CallError, Loss, Obstacle, Untouched, Wait},
+    call::{Abandoned, CallError, Obstacle, Untouched, Wait},
     id::AgentId,
     session::Session,
-    tenant::{Tenant, underway::Underway},
+    tenant::{Tenant, admitted_call::AdmittedCall},
 };
 
 /// What comes of waiting in the queue.
@@ -29,7 +29,7 @@ pub(in crate::tenant) enum Moment {
 /// Between two looks at whether another replica has signed the agent in.
 const LOOK_PAUSE: Duration = Duration::from_millis(100);
 
-impl Underway {
+impl AdmittedCall {
     /// Waits until the agent may be signed in. A caller whose deadline comes before that is told so
     /// at once; the agent keeps its place.
     pub(in crate::tenant) async fn sign_in_moment(
@@ -54,7 +54,8 @@ impl Underway {
                 (Err(_), Err(error)) => return Err(error),
                 (Err(_), Ok(None)) => {
                     let newer = self.tenant.stored_since(self.agent, refused);
-                    let newer = self.patience.before_sending(untouched, Wait::Store, newer).await?;
+                    let newer =
+                        self.caller_wait.before_sending(untouched, Wait::Store, newer).await?;
                     if let Some(newer) = newer {
                         return Ok(Moment::Newer(newer));
                     }
@@ -71,7 +72,7 @@ impl Underway {
         let joined = match standing {
             // Whoever takes a grant has the agent's turn, and this call has it now.
             Standing::Due => entry.waiters.grant.take().map(Joined::Granted),
-            Standing::Waiting(due) if !self.patience.lasts_until(due) => {
+            Standing::Waiting(due) if !self.caller_wait.lasts_until(due) => {
                 drop(state);
                 tenant.drive_sign_ins();
                 return Err(Obstacle::SignInsQueued { due_in: due - now });
@@ -101,7 +102,7 @@ impl Underway {
             }
             loop {
                 sleep(LOOK_PAUSE).await;
-                let known = tenant.sessions.warm(self.agent);
+                let known = tenant.sessions.cached(self.agent);
                 if let Some(newer) = known.filter(|known| known.version > refused) {
                     return newer;
                 }
@@ -111,9 +112,9 @@ impl Underway {
             biased;
             grant = granted => Ok(grant.ok().map(Moment::Ours)),
             newer = newer => Ok(Some(Moment::Newer(newer))),
-            loss = self.patience.lost() => Err(match loss {
-                Loss::Cutoff => loss.before(Wait::Queue),
-                Loss::Deadline | Loss::Gone => tenant.sign_ins.queued(self.agent),
+            abandoned = self.caller_wait.abandoned() => Err(match abandoned {
+                Abandoned::Cutoff => abandoned.before(Wait::Queue),
+                Abandoned::Deadline | Abandoned::Gone => tenant.sign_ins.queued(self.agent),
             }),
         }
     }

@@ -15,7 +15,7 @@ use tokio::{
 
 use super::random::UNPOLLED_MAX;
 use crate::{
-    cluster::{Census, LeaseRequest, Leases, ReplicaId, Roster},
+    cluster::{LeaseRequest, Leases, Membership, ReplicaId, Roster},
     config::WhenAway,
     id::{AgentId, TenantId},
     session::{StoreError, StoreFuture},
@@ -322,7 +322,7 @@ impl Leases for Store {
         LEASE
     }
 
-    fn census(&self) -> StoreFuture<'_, Census> {
+    fn membership(&self) -> StoreFuture<'_, Membership> {
         let me = self.me;
         if open(&self.world).refuses_writes {
             return refused();
@@ -330,12 +330,15 @@ impl Leases for Store {
         self.answer(&[], move |world, now| {
             world.alive.insert(me, now + LEASE);
             world.alive.retain(|_, until| *until > now);
-            Census { replicas: world.alive.keys().copied().collect(), agents: world.agents.clone() }
+            Membership {
+                replicas: world.alive.keys().copied().collect(),
+                agents: world.agents.clone(),
+            }
         })
     }
 
-    fn look(&self) -> StoreFuture<'_, Census> {
-        self.answer(&[], |world, _| Census {
+    fn look(&self) -> StoreFuture<'_, Membership> {
+        self.answer(&[], |world, _| Membership {
             replicas: world.alive.keys().copied().collect(),
             agents: world.agents.clone(),
         })

@@ -3,9 +3,9 @@
 use strsim::levenshtein;
 
 use super::{
-    error::{Place, Wrong},
+    error::{Place, Problem},
     former::{self, Fate},
-    reader::{Known, Notes, join},
+    reader::{Diagnostics, Known, join},
     value::{Table, Value},
 };
 
@@ -22,15 +22,15 @@ struct At<'a> {
     pattern: &'a str,
 }
 
-/// Notes every key of `tree` that was not asked for.
-pub(super) fn note(notes: &Notes, tree: &Table) {
+/// Diagnostics every key of `tree` that was not asked for.
+pub(super) fn note(notes: &Diagnostics, tree: &Table) {
     let all: Vec<_> = notes.known().into_iter().collect();
     let root = At { path: "", pattern: "" };
     Search { notes, all: &all }.walk(tree, root);
 }
 
 struct Search<'a> {
-    notes: &'a Notes,
+    notes: &'a Diagnostics,
     all: &'a [(String, Known)],
 }
 
@@ -66,21 +66,22 @@ impl Search<'_> {
         self.all.get(found.ok()?)
     }
 
-    fn note(&self, stray: At<'_>, section: At<'_>, place: &Place) {
-        let now = |pattern| spelt(&meant(pattern, stray.path, section), place);
-        let wrong = match (former::fate(stray.pattern), self.nearest(stray.pattern)) {
+    fn note(&self, unknown: At<'_>, section: At<'_>, place: &Place) {
+        let now = |pattern| spelt(&meant(pattern, unknown.path, section), place);
+        let wrong = match (former::fate(unknown.pattern), self.nearest(unknown.pattern)) {
             (Some(Fate::Renamed(pattern)), _) => {
-                Wrong::new("has another name now", format!("give it as {}", now(pattern)))
+                Problem::new("has another name now", format!("give it as {}", now(pattern)))
             }
-            (Some(Fate::Gone), _) => {
-                Wrong::new("is a setting no more", "take it out; the bridge has a value that fits")
-            }
+            (Some(Fate::Gone), _) => Problem::new(
+                "is a setting no more",
+                "take it out; the bridge has a value that fits",
+            ),
             (None, Some(pattern)) => {
-                Wrong::new("is not a known key", format!("did you mean {}?", now(pattern)))
+                Problem::new("is not a known key", format!("did you mean {}?", now(pattern)))
             }
-            (None, None) => Wrong::new("is not a known key", self.listed(section)),
+            (None, None) => Problem::new("is not a known key", self.listed(section)),
         };
-        self.notes.error(place.clone(), stray.path, wrong);
+        self.notes.error(place.clone(), unknown.path, wrong);
     }
 
     /// The known key that differs least, or the one of the same name elsewhere, not far if possible.

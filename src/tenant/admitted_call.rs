@@ -16,7 +16,7 @@ use super::{
     lock::SignInLock,
 };
 use crate::{
-    call::{CallError, Obstacle, Patience, Stage, Untouched, Wait},
+    call::{CallError, CallerWait, Obstacle, Stage, Untouched, Wait},
     event::Moment,
     gateway::{
         Command, Envelope, FORCE_SIGN_OUT, Interface, SIGN_IN, SIGN_OUT, SignIn, UPDATE_GUID,
@@ -29,11 +29,11 @@ use crate::{
 };
 
 /// A call with all that it holds.
-pub(super) struct Underway {
+pub(super) struct AdmittedCall {
     pub(super) tenant: Arc<Tenant>,
     pub(super) agent: AgentId,
     pub(super) arrived: Instant,
-    pub(super) patience: Patience,
+    pub(super) caller_wait: CallerWait,
     /// Where the spans of what is under way belong.
     pub(super) trace: Trace,
     pub(super) turn: Turn,
@@ -49,7 +49,7 @@ pub(super) struct Underway {
     pub(super) asked_again: Option<Moment>,
 }
 
-impl Underway {
+impl AdmittedCall {
     pub(super) async fn command(
         mut self,
         command: Command,
@@ -166,7 +166,7 @@ impl Underway {
         verdict
     }
 
-    /// [`Underway::session`] as a part of the trace, with the sign-in that it may need.
+    /// [`AdmittedCall::session`] as a part of the trace, with the sign-in that it may need.
     async fn traced_session(
         &mut self,
         interface: &Interface,
@@ -226,11 +226,11 @@ impl Underway {
         &mut self,
         untouched: &Untouched,
     ) -> Result<Result<Option<Arc<Session>>, Obstacle>, Obstacle> {
-        if let Some(known) = self.tenant.sessions.warm(self.agent) {
+        if let Some(known) = self.tenant.sessions.cached(self.agent) {
             return Ok(Ok(Some(known)));
         }
         let loading = Box::pin(self.tenant.session(self.agent));
-        self.patience.before_sending(untouched, Wait::Store, loading).await
+        self.caller_wait.before_sending(untouched, Wait::Store, loading).await
     }
 
     /// A session that may work where `refused` did not: one that is stored by now, or else a new one.
@@ -269,7 +269,7 @@ impl Underway {
         untouched: &Untouched,
     ) -> Result<Option<Arc<Session>>, Obstacle> {
         let stored = self.tenant.stored_since(self.agent, refused);
-        self.patience.before_sending(untouched, Wait::Store, stored).await
+        self.caller_wait.before_sending(untouched, Wait::Store, stored).await
     }
 
     pub(super) async fn send(
@@ -298,7 +298,7 @@ impl Underway {
             let before = self.turn.take_changes();
             let renewing = async move {
                 let _panics = join_all(before).await;
-                let stored = tenant.sessions.warm(agent).filter(|known| known.guid == old.guid);
+                let stored = tenant.sessions.cached(agent).filter(|known| known.guid == old.guid);
                 tenant.renew_session(agent, &stored.unwrap_or(old), guid).await;
             };
             self.settle(renewing).await;
@@ -317,7 +317,7 @@ impl Underway {
         tokio::select! {
             biased;
             done = &mut change => return Some(done),
-            _loss = self.patience.lost() => {}
+            _abandoned = self.caller_wait.abandoned() => {}
         }
         let going_on = self.tenant.work.tasks.spawn(async move { drop(change.await) });
         self.turn.hold_for_change(going_on);
@@ -326,7 +326,7 @@ impl Underway {
 
     /// Notes what became of a call whose caller was not there to hear it.
     fn report<T>(&self, interface: &Interface, verdict: &Result<T, CallError>) {
-        if self.patience.is_awaited() {
+        if self.caller_wait.is_awaited() {
             return;
         }
         let outcome = match verdict {

@@ -5,7 +5,7 @@ use rand::RngExt as _;
 /// Longer and longer pauses between attempts, with jitter: replicas that lost a server together
 /// must not come back together.
 #[derive(Debug, Default)]
-pub(super) struct Pace {
+pub(super) struct Backoff {
     failures: u32,
 }
 
@@ -14,7 +14,7 @@ const DOUBLINGS_MAX: u32 = 5;
 /// Between two attempts to reach a server that has been away for long.
 pub(crate) const LONGEST_PAUSE: Duration = Duration::from_millis(100 << DOUBLINGS_MAX);
 
-impl Pace {
+impl Backoff {
     /// The pause after one more failure: 50 to 100 ms at first, 1.6 to 3.2 s in the end.
     pub(super) fn next_pause(&mut self) -> Duration {
         let longest = FIRST * 2_u32.pow(self.failures.min(DOUBLINGS_MAX));
