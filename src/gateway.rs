@@ -13,8 +13,8 @@ mod connector;
 mod endpoint;
 mod envelope;
 mod exchanged;
-mod failure;
 mod health;
+mod http_status;
 mod interface;
 mod metrics;
 mod observed;
@@ -22,6 +22,7 @@ pub mod probe;
 mod reply;
 mod request;
 mod sign_in;
+mod transport_failure;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -47,8 +48,8 @@ pub use self::{
 use self::{
     connector::Connector,
     endpoint::Endpoint,
-    failure::Failure,
     metrics::{RequestMetrics, Sums},
+    transport_failure::Failure,
 };
 use crate::{
     call::{CallError, CallerWait, Obstacle, Untouched, Wait},

@@ -14,16 +14,17 @@ mod credentials;
 mod directory;
 mod displacing;
 mod drain;
+mod guid_renewal;
+mod handover;
 mod keeper;
-mod keeping;
 mod labels;
-mod lock;
-mod locking;
 mod ownership;
 mod poll;
 mod rate_limit;
 mod replicas;
 mod shared_sign_ins;
+mod sign_in_lock;
+mod sign_in_locking;
 mod sign_ins;
 mod signing_in;
 
@@ -34,7 +35,7 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tracing::{debug, warn};
+use tracing::debug;
 
 use self::{
     abandoned::AbandonedCalls,
@@ -64,7 +65,7 @@ use crate::{
     call::{CallError, Deadline, Obstacle, Share, Stage, StoreTrouble, Wait},
     config,
     event::{Agents, Events, Moment, Watch},
-    gateway::{AddressView, BuildError, Command, Envelope, Gateway, Reply, SignIn},
+    gateway::{AddressView, BuildError, Command, Envelope, Gateway, SignIn},
     id::{AgentId, TenantId},
     session::{
         Guid, NewSession, Origin, Scope, Session, SessionState, SessionStore, StoreError, Stores,
@@ -323,43 +324,6 @@ impl Tenant {
     ) -> Result<Option<Arc<Session>>, Obstacle> {
         let found = timeout_at(deadline.answer_by(), self.session(agent)).await;
         found.unwrap_or(Err(Obstacle::Deadline(Wait::Store)))
-    }
-
-    /// Takes in what a reply brings beside its answer: a renewed Guid, and balancer cookies. The answer
-    /// stands whatever becomes of these.
-    async fn absorb(&self, agent: AgentId, session: &Session, reply: &mut Reply) {
-        reply.set_cookies(&session.cookies);
-        if let Some(guid) = reply.guid.take().filter(|guid| *guid != session.guid) {
-            self.renew_session(agent, session, guid).await;
-        }
-    }
-
-    /// Stores a Guid that the gateway has made in the place of this session's.
-    async fn renew_session(&self, agent: AgentId, session: &Session, guid: Guid) {
-        // `None`: another answer was faster, and its Guid is the newer one.
-        let renewed = self.sessions.renew(agent, session, guid).await;
-        if let Some(renewed) = self.note_unstored(agent, "a renewed Guid", renewed).flatten() {
-            self.metrics.renewed();
-            let version = renewed.version;
-            debug!(ccgw.tenant.id = %self.id, ccgw.agent.id = %agent, ccgw.guid_version = version, "the gateway renewed the Guid");
-        }
-    }
-
-    /// What the store did; says in the log what it did not take of what the gateway has done. That is
-    /// no failure of the call, which was carried out.
-    fn note_unstored<T>(
-        &self,
-        agent: AgentId,
-        what: &'static str,
-        stored: Result<T, StoreError>,
-    ) -> Option<T> {
-        let error = match stored {
-            Ok(stored) => return Some(stored),
-            Err(error) => error,
-        };
-        self.metrics.unstored();
-        warn!(ccgw.tenant.id = %self.id, ccgw.agent.id = %agent, %error, "the session store did not take {what}; the next call for the agent may need a new sign-in");
-        None
     }
 
     /// Reads on in the tenant's events; see [`Events::watch`]. The permit is a place among the

@@ -4,8 +4,8 @@ mod around;
 mod away;
 mod held;
 mod outage;
-mod owner;
-mod turn;
+mod poll_ownership;
+mod rebalance;
 
 use std::{
     fmt,

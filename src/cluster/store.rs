@@ -23,7 +23,7 @@ use crate::{
     },
 };
 
-mod renewal;
+mod key_rotation;
 mod sync;
 mod write;
 
@@ -75,7 +75,7 @@ impl SharedStore {
             keys: shared.keys(tenant),
             keyring: shared.keyring().clone(),
             write: write::script(),
-            replace: Script::new(renewal::REPLACE),
+            replace: Script::new(key_rotation::REPLACE),
             unsynced: Notify::new(),
             news: shared.news(tenant),
             outdated: Mutex::default(),

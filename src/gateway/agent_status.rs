@@ -1,3 +1,5 @@
+//! What the gateway's `agentstatus` says.
+
 use std::borrow::Cow;
 
 use serde::Deserialize;

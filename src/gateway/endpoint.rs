@@ -13,10 +13,10 @@ use super::{
     address::Address,
     connection::{Connection, Sent},
     connector::Connector,
-    failure::Failure,
     health::Health,
     reply::Reply,
     request::Request,
+    transport_failure::Failure,
 };
 use crate::call::{Abandoned, CallerWait, Untouched, Wait};
 

@@ -1,13 +1,11 @@
-use std::{
-    borrow::Cow,
-    collections::HashMap,
-    time::{Duration, SystemTime},
-};
+//! A gateway's answer, and the verdict that is in it.
+
+use std::{borrow::Cow, collections::HashMap, time::Duration};
 
 use bytes::Bytes;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Response, StatusCode,
-    header::{CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER, SET_COOKIE},
+    header::{CONTENT_ENCODING, CONTENT_TYPE, SET_COOKIE},
 };
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::body::Incoming;
@@ -17,6 +15,7 @@ use super::{
     cause::root_cause,
     envelope::{Envelope, Unreadable},
     exchanged::Exchanged,
+    http_status::{retry_after, status_alone},
 };
 use crate::{
     call::{CallError, Refusal},
@@ -44,9 +43,6 @@ pub struct Reply {
 /// No interface that the bridge uses has an answer of a tenth of this.
 const MAX_BODY_BYTES: usize = 64 * 1024;
 const MAX_COOKIES: usize = 8;
-/// A gateway that is busy for longer than this may as well be asked again after it.
-const RETRY_AFTER_MAX: Duration = Duration::from_secs(5 * 60);
-
 const SET_GUID: HeaderName = HeaderName::from_static("set-guid");
 const GUID: HeaderName = HeaderName::from_static("guid");
 /// Some versions name the content type here and a useless one in `Content-Type` (client).
@@ -158,32 +154,6 @@ pub fn updated_guid(result: &str) -> Option<Guid> {
     Guid::parse(&guid).ok()
 }
 
-/// What a status other than 2xx says where there is no envelope.
-fn status_alone(status: StatusCode, retry_after: Option<Duration>) -> CallError {
-    let status = status.as_u16();
-    // By their definition the request was not carried out. A 503 alone says nothing: Envoy answers
-    // with it when the gateway has closed the connection, whatever it had done before. One that says
-    // when to come back was meant for the client. Nor does a 408: older Envoys answer with it when the
-    // gateway is silent for too long.
-    match (status, retry_after) {
-        (421 | 425 | 429, _) | (503, Some(_)) => CallError::GatewayBusy { status, retry_after },
-        _ => CallError::HttpStatus { status },
-    }
-}
-
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
-    let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-    let delay = if digits {
-        // More than fits is longer than any bound.
-        text.parse().map_or(RETRY_AFTER_MAX, Duration::from_secs)
-    } else {
-        let date = httpdate::parse_http_date(text).ok()?;
-        date.duration_since(SystemTime::now()).unwrap_or_default()
-    };
-    Some(delay.min(RETRY_AFTER_MAX))
-}
-
 fn envelope(headers: &HeaderMap, body: &Bytes) -> Result<Envelope, Unreadable> {
     if let Some(coding) = headers.get(CONTENT_ENCODING)
         && !coding.as_bytes().eq_ignore_ascii_case(b"identity")
@@ -220,28 +190,6 @@ mod tests {
     }
 
     #[test]
-    fn a_wait_that_is_asked_for_is_read_in_both_forms_and_bounded() {
-        let read = |text: &str| {
-            let pair = (RETRY_AFTER, HeaderValue::from_str(text).expect("a value"));
-            retry_after(&HeaderMap::from_iter([pair]))
-        };
-        for (text, expected) in [
-            ("7", Some(Duration::from_secs(7))),
-            (" 0 ", Some(Duration::ZERO)),
-            ("31536000", Some(RETRY_AFTER_MAX)),
-            ("99999999999999999999999", Some(RETRY_AFTER_MAX)),
-            ("Fri, 01 Jan 1999 00:00:00 GMT", Some(Duration::ZERO)),
-            ("Fri, 31 Dec 9999 23:59:59 GMT", Some(RETRY_AFTER_MAX)),
-            ("", None),
-            ("soon", None),
-            ("-1", None),
-            ("1.5", None),
-        ] {
-            assert_eq!(read(text), expected, "{text:?}");
-        }
-    }
-
-    #[test]
     fn success_under_a_status_that_says_otherwise_leaves_the_outcome_unknown() {
         for status in [404, 405, 408, 421, 425, 429, 502, 503] {
             let envelope =
@@ -256,23 +204,6 @@ mod tests {
             };
             let error = reply.into_verdict(None).expect_err("no success");
             assert_eq!(error.outcome(), crate::call::Outcome::Unknown, "{error}");
-        }
-    }
-
-    #[test]
-    fn only_statuses_that_say_so_mean_that_nothing_was_done() {
-        let wait = Some(Duration::from_secs(1));
-        for status in 300..600 {
-            let status = StatusCode::from_u16(status).expect("a status");
-            for retry_after in [None, wait] {
-                let busy = match status.as_u16() {
-                    421 | 425 | 429 => true,
-                    503 => retry_after.is_some(),
-                    _ => false,
-                };
-                let error = status_alone(status, retry_after);
-                assert_eq!(matches!(error, CallError::GatewayBusy { .. }), busy, "{error:?}");
-            }
         }
     }
 

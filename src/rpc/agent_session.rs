@@ -1,3 +1,5 @@
+//! The service `AgentSession`: a file for its methods, as each service has one.
+
 use std::sync::Arc;
 
 use tonic::{Request, Response, Status};

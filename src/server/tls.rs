@@ -1,3 +1,5 @@
+//! TLS of the bridge's own ports.
+
 use std::sync::Arc;
 
 use rustls::{Error, ServerConfig, crypto::aws_lc_rs};

@@ -1,3 +1,5 @@
+//! The secret that names a session: its form, and the header that carries it.
+
 use std::{borrow::Cow, fmt};
 
 use http::HeaderValue;

@@ -1,3 +1,5 @@
+//! The status that a session can have, as logs, metrics and events spell it.
+
 use std::fmt;
 
 /// How the session of an agent is doing, as far as the bridge has to do with it.

@@ -13,7 +13,7 @@ use super::{
     Accepted, SignedIn, Tenant,
     admission::{CallPlace, RequestPlace},
     agents::{Attempt, Event, Turn},
-    lock::SignInLock,
+    sign_in_lock::SignInLock,
 };
 use crate::{
     call::{CallError, CallerWait, Obstacle, Stage, Untouched, Wait},

@@ -1,7 +1,7 @@
 //! What a tenant knows of its agents: one record each, all under one lock.
 //!
 //! A record has small parts, each in a file of its own, which do not know each other: [`queue`] (whose
-//! turn it is), [`session`] (what is being done for the agent's session), [`credentials`] and
+//! turn it is), [`session_status`] (what is being done for the agent's session), [`credentials`] and
 //! [`losses`]. [`AgentRecords::apply`] is the one place where the status of a session changes. It counts and
 //! publishes each change under the lock, so that changes are told in their order, and leaves what may take
 //! time until after it.
@@ -10,7 +10,7 @@ mod credentials;
 mod losses;
 mod queue;
 mod record;
-mod session;
+mod session_status;
 mod sweep;
 
 use std::{
@@ -32,12 +32,12 @@ pub(super) use self::{
     credentials::Rejection,
     losses::{Loss, Permission},
     queue::Turn,
-    session::{Attempt, Event, Health, Keeper},
+    session_status::{Attempt, Event, Health, Keeper},
 };
 use self::{
     losses::TakeBacks,
     record::AgentRecord,
-    session::{Change, Effects},
+    session_status::{Change, Effects},
     sweep::Sweep,
 };
 use super::announcer::Announcer;

@@ -1,3 +1,5 @@
+//! Tells a tenant's events, here and at other replicas.
+
 use std::sync::Arc;
 
 use tokio::time::Instant;

@@ -1,3 +1,5 @@
+//! What a tenant's agents can be signed in with: configured, learned here, or shared.
+
 use std::{sync::Arc, time::Duration};
 
 use aws_lc_rs::digest::{SHA256, digest};

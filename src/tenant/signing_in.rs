@@ -9,8 +9,8 @@ use super::{
     SignedIn, TakeOver, Tenant,
     admitted_call::AdmittedCall,
     agents::{Attempt, Event, Loss, Rejection},
-    lock::SignInLock,
-    locking::Locked,
+    sign_in_lock::SignInLock,
+    sign_in_locking::Locked,
     sign_ins::Moment,
 };
 use crate::{

@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use super::{
     Roster, TURNS,
     held::Asked,
-    turn::{READS_AT_ONCE, REQUESTS_AT_ONCE},
+    rebalance::{READS_AT_ONCE, REQUESTS_AT_ONCE},
 };
 use crate::{
     cluster::{LEASES_AT_ONCE, Membership, ReplicaId, preferred},

@@ -1,4 +1,8 @@
-use super::{credentials::CredentialPart, losses::Losses, queue::Queue, session::SessionPart};
+//! All that is known of one agent.
+
+use super::{
+    credentials::CredentialPart, losses::Losses, queue::Queue, session_status::SessionPart,
+};
 
 /// What is known of one agent. A part that is not in use takes no memory of its own.
 #[derive(Debug, Default)]

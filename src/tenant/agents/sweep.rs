@@ -1,3 +1,5 @@
+//! Forgets what has ended, without going through all agents.
+
 use std::collections::VecDeque;
 
 use crate::id::AgentId;

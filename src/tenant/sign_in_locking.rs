@@ -7,7 +7,7 @@ use tokio::time::{Instant, sleep};
 use super::{
     Holder, Lock, Tenant,
     admitted_call::AdmittedCall,
-    lock::{Asking, Held, SignInLock},
+    sign_in_lock::{Asking, Held, SignInLock},
 };
 use crate::{
     call::{Abandoned, CallError, Obstacle, Refusal, Untouched, Wait},

@@ -1,0 +1,83 @@
+//! What an HTTP status says about the request where there is no envelope: a proxy's, or a web server's.
+
+use std::time::{Duration, SystemTime};
+
+use http::{HeaderMap, StatusCode, header::RETRY_AFTER};
+
+use crate::call::CallError;
+
+/// A gateway that is busy for longer than this may as well be asked again after it.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(5 * 60);
+
+/// What a status other than 2xx says where there is no envelope.
+pub(super) fn status_alone(status: StatusCode, retry_after: Option<Duration>) -> CallError {
+    let status = status.as_u16();
+    // By their definition the request was not carried out. A 503 alone says nothing: Envoy answers
+    // with it when the gateway has closed the connection, whatever it had done before. One that says
+    // when to come back was meant for the client. Nor does a 408: older Envoys answer with it when the
+    // gateway is silent for too long.
+    match (status, retry_after) {
+        (421 | 425 | 429, _) | (503, Some(_)) => CallError::GatewayBusy { status, retry_after },
+        _ => CallError::HttpStatus { status },
+    }
+}
+
+/// When an answer says that it may be tried again, within a bound.
+pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    let delay = if digits {
+        // More than fits is longer than any bound.
+        text.parse().map_or(RETRY_AFTER_MAX, Duration::from_secs)
+    } else {
+        let date = httpdate::parse_http_date(text).ok()?;
+        date.duration_since(SystemTime::now()).unwrap_or_default()
+    };
+    Some(delay.min(RETRY_AFTER_MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn a_wait_that_is_asked_for_is_read_in_both_forms_and_bounded() {
+        let read = |text: &str| {
+            let pair = (RETRY_AFTER, HeaderValue::from_str(text).expect("a value"));
+            retry_after(&HeaderMap::from_iter([pair]))
+        };
+        for (text, expected) in [
+            ("7", Some(Duration::from_secs(7))),
+            (" 0 ", Some(Duration::ZERO)),
+            ("31536000", Some(RETRY_AFTER_MAX)),
+            ("99999999999999999999999", Some(RETRY_AFTER_MAX)),
+            ("Fri, 01 Jan 1999 00:00:00 GMT", Some(Duration::ZERO)),
+            ("Fri, 31 Dec 9999 23:59:59 GMT", Some(RETRY_AFTER_MAX)),
+            ("", None),
+            ("soon", None),
+            ("-1", None),
+            ("1.5", None),
+        ] {
+            assert_eq!(read(text), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn only_statuses_that_say_so_mean_that_nothing_was_done() {
+        let wait = Some(Duration::from_secs(1));
+        for status in 300..600 {
+            let status = StatusCode::from_u16(status).expect("a status");
+            for retry_after in [None, wait] {
+                let busy = match status.as_u16() {
+                    421 | 425 | 429 => true,
+                    503 => retry_after.is_some(),
+                    _ => false,
+                };
+                let error = status_alone(status, retry_after);
+                assert_eq!(matches!(error, CallError::GatewayBusy { .. }), busy, "{error:?}");
+            }
+        }
+    }
+}

@@ -1,0 +1,49 @@
+//! What a reply brings beside its answer: a renewed Guid, and balancer cookies.
+
+use tracing::{debug, warn};
+
+use super::Tenant;
+use crate::{
+    gateway::Reply,
+    id::AgentId,
+    session::{Guid, Session, StoreError},
+};
+
+impl Tenant {
+    /// Takes in what a reply brings beside its answer: a renewed Guid, and balancer cookies. The answer
+    /// stands whatever becomes of these.
+    pub(super) async fn absorb(&self, agent: AgentId, session: &Session, reply: &mut Reply) {
+        reply.set_cookies(&session.cookies);
+        if let Some(guid) = reply.guid.take().filter(|guid| *guid != session.guid) {
+            self.renew_session(agent, session, guid).await;
+        }
+    }
+
+    /// Stores a Guid that the gateway has made in the place of this session's.
+    pub(super) async fn renew_session(&self, agent: AgentId, session: &Session, guid: Guid) {
+        // `None`: another answer was faster, and its Guid is the newer one.
+        let renewed = self.sessions.renew(agent, session, guid).await;
+        if let Some(renewed) = self.note_unstored(agent, "a renewed Guid", renewed).flatten() {
+            self.metrics.renewed();
+            let version = renewed.version;
+            debug!(ccgw.tenant.id = %self.id, ccgw.agent.id = %agent, ccgw.guid_version = version, "the gateway renewed the Guid");
+        }
+    }
+
+    /// What the store did; says in the log what it did not take of what the gateway has done. That is
+    /// no failure of the call, which was carried out.
+    pub(super) fn note_unstored<T>(
+        &self,
+        agent: AgentId,
+        what: &'static str,
+        stored: Result<T, StoreError>,
+    ) -> Option<T> {
+        let error = match stored {
+            Ok(stored) => return Some(stored),
+            Err(error) => error,
+        };
+        self.metrics.unstored();
+        warn!(ccgw.tenant.id = %self.id, ccgw.agent.id = %agent, %error, "the session store did not take {what}; the next call for the agent may need a new sign-in");
+        None
+    }
+}
