@@ -1,10 +1,10 @@
-//! What a tenant knows of its agents: one record each, all under one lock.
+//! What a tenant does for its agents: one record each, all under one lock.
 //!
 //! A record has small parts, each in a file of its own, which do not know each other: [`queue`] (whose
 //! turn it is), [`session_status`] (what is being done for the agent's session), [`credentials`] and
 //! [`losses`]. [`AgentRecords::apply`] is the one place where the status of a session changes. It counts and
-//! publishes each change under the lock, so that changes are told in their order, and leaves what may take
-//! time until after it.
+//! publishes each change under the lock, so that events come in the order of the changes. Log lines are
+//! written and keepers are told after it, so the lines of two changes at once may cross.
 
 mod credentials;
 mod losses;

@@ -1,4 +1,4 @@
-//! A tenant whose agents several replicas share.
+//! Which agents are polled here: how polls begin, go on from another process, and are handed over.
 
 use std::{future::ready, sync::Arc, time::Duration};
 

@@ -84,8 +84,9 @@ impl Roster {
         self.read(agents, polls, begin).await;
     }
 
-    /// Reads what the request for the membership cannot tell, since that also writes. A replica can say that it goes away even
-    /// to a store that takes no other writes, and of those that died the others hear nothing any more.
+    /// Reads who is there and who has leases, where the request for the membership is refused because it
+    /// also writes. A replica can say that it goes away even to a store that takes no other writes, and of
+    /// those that died the others hear nothing any more.
     async fn look_again(&self) -> Result<(), StoreError> {
         // Whoever cannot call out, or not in time, can still read.
         let calling = timeout(self.look_max() / 2, self.leases.call_out());
