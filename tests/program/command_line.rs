@@ -199,7 +199,7 @@ async fn signals_that_ask_for_nothing_end_nothing() {
         program.signal(signal);
         assert_eq!(program.ask("GET /readyz", "").await.0, 200, "{signal}");
     }
-    program.printed("nothing is read again").await;
+    program.printed("does not reload the configuration").await;
     for name in ["SIGALRM", "SIGIO", "SIGVTALRM", "SIGPROF", "SIGXCPU", "SIGXFSZ"] {
         program.printed(&format!("\"signal\":\"{name}\"")).await;
     }
