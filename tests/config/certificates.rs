@@ -62,7 +62,7 @@ fn files_that_hold_something_else_are_told() {
         ("ca_file = \"cut.pem\"", "ca_file: \"cut.pem\" is not valid PEM; "),
         (
             "ca_file = \"rubbish.pem\"",
-            "ca_file: certificate 1 in the file is no X.509 v3 certificate; ",
+            "ca_file: certificate 1 in the file is not an X.509 v3 certificate; ",
         ),
         ("ca_file = \".\"", "ca_file: cannot read \".\" (Is a directory); "),
         ("ca_file = \"\"", "ca_file: is empty; "),

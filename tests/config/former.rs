@@ -9,27 +9,27 @@ fn a_key_with_another_name_is_told_with_that_name() {
     for (line, expected) in [
         (
             "server.listen = \"[::1]:1\"",
-            "server.listen: has another name now; give it as listeners.default.address",
+            "server.listen: has been renamed; give it as listeners.default.address",
         ),
         (
             "server.tls.certificate = \"a\"",
-            "server.tls.certificate: has another name now; give it as \
+            "server.tls.certificate: has been renamed; give it as \
              listeners.default.tls.certificate_file",
         ),
         (
             "tenants.acme.limits.in_flight = 7",
-            "tenants.acme.limits.in_flight: has another name now; give it as \
+            "tenants.acme.limits.in_flight: has been renamed; give it as \
              tenants.acme.limits.requests",
         ),
         (
             "tenants.acme.tls.client_key = \"a\"",
-            "tenants.acme.tls.client_key: has another name now; give it as \
+            "tenants.acme.tls.client_key: has been renamed; give it as \
              tenants.acme.tls.client_key_file",
         ),
         (
             "server.http2.stream_window = 1",
-            "server.http2.stream_window: is a setting no more; take it out; the bridge has a value \
-             that fits",
+            "server.http2.stream_window: is no longer a setting; remove it; the bridge chooses the value \
+             itself",
         ),
     ] {
         let mistakes = Folder::new().mistakes(format!("{TENANT}{line}\n"));

@@ -58,7 +58,7 @@ fn several_need_an_address_each_and_none_that_another_has() {
         ),
         (
             "listeners.a.address = \"everywhere\"\nlisteners.b.address = \"0.0.0.0:50051\"\n",
-            "bridge.toml:2  listeners.a.address: \"everywhere\" is no address to listen on; ",
+            "bridge.toml:2  listeners.a.address: \"everywhere\" is not an address to listen on; ",
         ),
         (
             "listeners.a.address = \"0.0.0.0:1\"\nlisteners.b.address = \"0.0.0.0:2\"\n\
@@ -89,7 +89,8 @@ fn names_are_such_that_variables_can_have_them_in_theirs() {
         assert_eq!(loaded.is_ok(), good, "{name}: {loaded:?}");
     }
     let mistake = &mistakes("listeners.a__b.address = \"127.0.0.1:1\"\n")[0];
-    let expected = "bridge.toml:2  listeners.a__b: \"a__b\" is no name of a listener; it must be";
+    let expected =
+        "bridge.toml:2  listeners.a__b: \"a__b\" is not a valid listener name; it must be";
     assert!(mistake.starts_with(expected) && mistake.contains("without \"__\""), "{mistake}");
 }
 
@@ -120,6 +121,6 @@ fn listen_is_refused_where_it_is_not_known_which_one_is_meant() {
     assert_eq!(
         folder.mistakes_of(&sources),
         ["--listen  listeners: there are several, and none is named default: mesh, outside; give \
-          each its address in its own section, or by CCGW__LISTENERS__<NAME>__ADDRESS"]
+          each listener's address in its section, or as CCGW__LISTENERS__<NAME>__ADDRESS"]
     );
 }

@@ -163,15 +163,15 @@ fn every_mistake_is_named_at_once() {
     );
     let mistakes = folder.mistakes(text);
     let expected = [
-        "bridge.toml:3  store.urls: \"http://h\" is no address of a Redis",
+        "bridge.toml:3  store.urls: \"http://h\" is not an address of a Redis",
         "bridge.toml:3  store.urls: has an address with a user name or password",
-        "bridge.toml:4  store.topology: \"ring\" is not one of its words",
+        "bridge.toml:4  store.topology: \"ring\" is not one of the allowed words",
         "bridge.toml:5  store.password_file: cannot read",
-        "bridge.toml:6  store.key_prefix: \"a{b\" is no prefix of keys",
+        "bridge.toml:6  store.key_prefix: \"a{b\" is not a key prefix",
         "bridge.toml:7  store.encryption_key_files: \"short.key\" does not hold a key",
         "bridge.toml:7  store.encryption_key_files: cannot read \"none.key\"",
         "bridge.toml:8  store.timeouts.command: \"0s\" is out of range",
-        "bridge.toml:9  store.when_away: \"wait\" is not one of its words",
+        "bridge.toml:9  store.when_away: \"wait\" is not one of the allowed words",
     ];
     for expected in expected {
         assert!(mistakes.iter().any(|m| m.starts_with(expected)), "{expected}: {mistakes:#?}");
@@ -192,7 +192,7 @@ fn what_does_not_go_together_is_named() {
         ("urls = [\"redis://a\", \"rediss://b\"]\ntopology = \"cluster\"", "with TLS and without"),
         ("urls = \"redis://a\"\ntopology = \"sentinel\"", "store.sentinel.master: is missing"),
         ("encryption_key_files = [\"a.key\", \"a.key\"]", "names files with the same key"),
-        ("username = \"u\"", "is of no use without password_file"),
+        ("username = \"u\"", "has no effect without password_file"),
     ] {
         let mistakes = folder().mistakes(format!("{TENANT}[store]\n{lines}\n"));
         assert!(mistakes.iter().any(|m| m.contains(expected)), "{expected}: {mistakes:#?}");
