@@ -54,7 +54,7 @@ fn a_pinned_certificate_is_pinned_by_its_hash() {
 }
 
 #[test]
-fn files_that_hold_something_else_are_told() {
+fn files_with_other_content_are_mistakes() {
     let folder = folder();
     for (line, expected) in [
         ("ca_file = \"empty.pem\"", "ca_file: \"empty.pem\" holds no certificate; "),

@@ -49,7 +49,7 @@ ca_file = "missing.pem"
 }
 
 #[test]
-fn values_of_a_wrong_type_are_told_with_the_right_one() {
+fn errors_about_a_wrong_type_name_the_right_type() {
     for (line, expected) in [
         ("admin.address = 9090", "admin.address: is a number, not text; "),
         ("listeners.a.address = [\"::1:1\"]", "listeners.a.address: is a list, not text; "),
@@ -78,7 +78,7 @@ fn values_of_a_wrong_type_are_told_with_the_right_one() {
 }
 
 #[test]
-fn values_out_of_their_bounds_are_told_with_the_bounds() {
+fn errors_about_values_out_of_range_name_the_range() {
     for (line, expected) in [
         (
             "server.worker_threads = 0",
@@ -154,7 +154,7 @@ fn values_out_of_their_bounds_are_told_with_the_bounds() {
 }
 
 #[test]
-fn values_that_cannot_all_be_meant_are_told() {
+fn values_that_contradict_each_other_are_mistakes() {
     for (line, expected) in [
         (
             "admin.address = \"0.0.0.0:50051\"",
@@ -184,7 +184,7 @@ fn values_that_cannot_all_be_meant_are_told() {
 }
 
 #[test]
-fn unknown_keys_are_told_with_what_was_meant() {
+fn errors_about_unknown_keys_suggest_the_right_key() {
     for (line, expected) in [
         ("servr.reflection = true", "servr: is not a known key; did you mean server?"),
         ("admin.adress = \"\"", "admin.adress: is not a known key; did you mean admin.address?"),
@@ -276,12 +276,12 @@ fn long_values_and_many_mistakes_are_cut() {
 
 proptest! {
     #[test]
-    fn any_text_is_taken_or_told(text in "\\PC{0,200}") {
+    fn any_text_is_accepted_or_reported(text in "\\PC{0,200}") {
         let _ = config::load(&Folder::new().sources(text));
     }
 
     #[test]
-    fn any_value_of_any_key_is_taken_or_told(
+    fn any_value_of_any_key_is_accepted_or_reported(
         key in "(listeners|admin|server|log|gateway|tenants|retcodes)(\\.[a-z0-9_\"-]{1,8}){0,3}",
         value in "(\"[^\"\\\\\n]{0,40}\"|-?[0-9]{1,30}|\\[[0-9\", ]{0,9}\\]|true|[0-9.e-]{1,9}|\\{\\})",
         variable in "CCGW__[A-Z0-9_.\"*]{0,30}",

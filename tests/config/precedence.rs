@@ -16,7 +16,7 @@ fn load(sources: &Sources) -> Config {
 }
 
 #[test]
-fn flags_go_before_the_environment_and_that_before_the_file() {
+fn flags_override_the_environment_which_overrides_the_file() {
     let folder = Folder::new();
     let path =
         folder.write("bridge.toml", format!("{TENANT}[listeners.a]\naddress = \"[::1]:1\"\n"));

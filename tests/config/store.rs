@@ -23,7 +23,7 @@ fn without_a_section_sessions_are_not_shared() {
 }
 
 #[test]
-fn the_least_is_an_address_and_a_key() {
+fn an_address_and_a_key_are_enough() {
     let folder = folder();
     let text = format!(
         "{TENANT}[store]\nurls = [\"redis://localhost\"]\nencryption_key_files = [\"a.key\"]\n"
@@ -91,7 +91,7 @@ fn a_file_is_a_store_for_one_process() {
 }
 
 #[test]
-fn sessions_that_nobody_will_know_are_signed_out_unless_the_operator_says_otherwise() {
+fn without_a_store_the_default_is_to_sign_out() {
     let folder = folder();
     let redis = "[store]\nurls = \"redis://h\"\nencryption_key_files = \"a.key\"\n";
     let leave = "[server.drain]\nsessions = \"leave\"\n";
@@ -108,7 +108,7 @@ fn sessions_that_nobody_will_know_are_signed_out_unless_the_operator_says_otherw
 }
 
 #[test]
-fn a_file_and_a_redis_are_not_both_meant() {
+fn a_file_and_a_redis_contradict_each_other() {
     for (line, key) in [
         ("urls = \"redis://h\"", "urls"),
         ("topology = \"cluster\"", "topology"),
@@ -129,7 +129,7 @@ fn a_file_and_a_redis_are_not_both_meant() {
 }
 
 #[test]
-fn a_file_that_cannot_be_is_a_mistake() {
+fn an_impossible_path_of_a_file_is_a_mistake() {
     let folder = folder();
     std::fs::create_dir(folder.write("in-the-way", "").with_file_name("a-folder")).unwrap();
     for (file, expected) in [
@@ -181,7 +181,7 @@ fn every_mistake_is_named_at_once() {
 }
 
 #[test]
-fn what_does_not_go_together_is_named() {
+fn settings_that_contradict_each_other_are_mistakes() {
     for (lines, expected) in [
         ("", "store.encryption_key_files: is missing"),
         ("encryption_key_files = \"a.key\"", "store.urls: is missing"),

@@ -20,7 +20,7 @@ fn addresses_get_the_gateways_port_and_path() {
 }
 
 #[test]
-fn addresses_that_no_gateway_can_have_are_told() {
+fn impossible_addresses_of_gateways_are_mistakes() {
     for url in [
         "",
         "gw",
@@ -48,7 +48,7 @@ fn addresses_that_no_gateway_can_have_are_told() {
 }
 
 #[test]
-fn every_bad_address_of_a_list_is_told_on_its_own_line() {
+fn every_bad_address_of_a_list_has_its_own_error() {
     let text = "tenants.a.base_urls = [\n\"https://gw\",\n\"x\",\n\"y\"]";
     let mistakes = Folder::new().mistakes(text);
     assert!(mistakes[0].starts_with("bridge.toml:3  tenants.a.base_urls: \"x\""), "{mistakes:#?}");
@@ -72,7 +72,7 @@ fn a_password_in_an_address_is_not_repeated() {
 }
 
 #[test]
-fn ids_that_are_no_labels_are_told() {
+fn invalid_tenant_ids_are_mistakes() {
     let mistakes = Folder::new().mistakes("[tenants.Acme]\nbase_urls = \"https://gw\"");
     let expected =
         "bridge.toml:1  tenants.Acme: \"Acme\" is not a valid tenant id; it must be 1 to 63";
@@ -80,7 +80,7 @@ fn ids_that_are_no_labels_are_told() {
 }
 
 #[test]
-fn ids_that_variables_could_not_have_in_their_names_are_told() {
+fn tenant_ids_that_do_not_fit_into_variables_are_mistakes() {
     for id in ["a__b", "a___", "a_", "a__"] {
         let mistakes = Folder::new().mistakes(format!("tenants.{id}.base_urls = \"https://gw\""));
         let expected = format!(
@@ -126,7 +126,7 @@ fn pins_are_taken_as_openssl_prints_them() {
 }
 
 #[test]
-fn ways_to_trust_exclude_each_other() {
+fn ways_to_check_a_certificate_exclude_each_other() {
     let pin = format!("pinned_sha256 = \"{}\"", "0f".repeat(32));
     let text = format!("{TENANT}[tenants.acme.tls]\n{pin}\ninsecure_skip_verify = true\n");
     let mistakes = Folder::new().mistakes(text);
@@ -139,7 +139,7 @@ fn ways_to_trust_exclude_each_other() {
 }
 
 #[test]
-fn what_a_careful_operator_would_not_do_is_warned_of() {
+fn unsafe_settings_are_warned_of() {
     let warnings = load(&format!("{TENANT}listeners.default.address = \"127.0.0.1:1\"")).warnings();
     assert_eq!(warnings, [""; 0]);
 
@@ -191,7 +191,7 @@ fn the_default_deadline_leaves_the_time_for_a_sign_in() {
 }
 
 #[test]
-fn limits_that_cannot_be_had_are_warned_of() {
+fn limits_that_cannot_be_reached_are_warned_of() {
     for (limits, expected) in [
         ("", None),
         (

@@ -14,7 +14,7 @@ fn without_a_section_there_are_no_traces() {
 }
 
 #[test]
-fn the_least_is_an_endpoint() {
+fn an_endpoint_is_enough() {
     let traces = load(&format!("{TENANT}{ENDPOINT}")).traces.expect("traces");
     assert_eq!(traces.endpoint, "http://collector:4317");
     assert!((traces.sample - 0.01).abs() < f64::EPSILON);
@@ -124,7 +124,7 @@ fn opentelemetrys_variables_say_where_traces_go_unless_the_configuration_does() 
 }
 
 #[test]
-fn a_variable_of_opentelemetrys_that_is_no_address_is_named() {
+fn a_wrong_address_in_an_opentelemetry_variable_names_the_variable() {
     for (endpoint, expected) in [
         (
             "collector:4317",
