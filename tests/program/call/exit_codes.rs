@@ -60,7 +60,7 @@ fn outcome(printed: &str) -> String {
 async fn only_the_bridges_word_for_it_leaves_the_agent_as_it_was() {
     for (domain, said, code, shown, words) in [
         (ERROR_DOMAIN, Some("not_sent"), 1, "not_sent", "the gateway was not asked"),
-        (ERROR_DOMAIN, Some("refused"), 1, "refused", "the gateway said no"),
+        (ERROR_DOMAIN, Some("refused"), 1, "refused", "the gateway refused"),
         (ERROR_DOMAIN, Some("unknown"), 3, "unknown", LOOK),
         (ERROR_DOMAIN, Some("half_done"), 3, "unknown", "half_done, which this program does not"),
         (ERROR_DOMAIN, Some(""), 3, "unknown", LOOK),
