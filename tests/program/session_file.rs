@@ -1,4 +1,4 @@
-//! What an operator sees of the file that sessions are kept in.
+//! The session file, as an operator sees it.
 
 use ccgateway_test_support::{Program, run, within};
 use tokio::time::{Duration, sleep};

@@ -1,4 +1,4 @@
-//! What the exit codes of `call` say, also of answers that are not the bridge's.
+//! The exit codes of `call`, also for answers that no bridge made.
 
 use std::{collections::HashMap, convert::Infallible, fmt::Display, net::SocketAddr};
 
@@ -50,7 +50,7 @@ fn set_busy(addr: impl Display, more: &[&str]) -> Command {
     command
 }
 
-/// What an error printed as JSON says of the agent.
+/// The outcome in an error that was printed as JSON.
 fn outcome(printed: &str) -> String {
     let answer: Value = serde_json::from_str(printed).unwrap_or_else(|_| panic!("{printed}"));
     answer["error"]["outcome"].as_str().unwrap_or_else(|| panic!("{printed}")).to_owned()
