@@ -24,8 +24,6 @@ pub mod cluster;
 pub mod command;
 pub mod config;
 pub mod doctor;
-#[cfg(test)]
-mod documents;
 pub mod event;
 pub mod id;
 pub mod keyring;
@@ -35,6 +33,8 @@ pub mod retcode;
 mod rooms;
 pub mod state;
 pub mod telemetry;
+#[cfg(test)]
+mod test_documents;
 pub mod time;
 mod tls;
 pub mod version;

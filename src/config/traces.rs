@@ -12,32 +12,32 @@ use super::{
     scalar,
 };
 
-/// Where traces of calls go, and of how many. `[traces]`.
+/// Where traces of calls are sent, and which calls are recorded. `[traces]`.
 #[derive(Debug)]
 pub struct Traces {
-    /// A collector that takes OTLP over gRPC; scheme, host and port. `traces.endpoint`.
+    /// A collector that takes OTLP over gRPC: scheme, host and port. `traces.endpoint`.
     pub endpoint: Uri,
-    /// TLS towards it, if the endpoint has it. `traces.tls`.
+    /// TLS towards the collector, if the endpoint is `https`. `traces.tls`.
     pub tls: ClientTls,
-    /// Sent with every export, such as a token. `traces.headers_file`.
+    /// Headers that are sent with every export, such as a token. `traces.headers_file`.
     pub headers: HeaderMap,
-    /// Of calls whose caller does not say whether they are to be recorded, the part that is, from
-    /// 0 to 1. `traces.sample`.
+    /// The part of the calls that is recorded, from 0 to 1, among calls whose caller does not decide
+    /// it. `traces.sample`.
     pub sample: f64,
     /// Whether a caller's `traceparent` decides if its call is recorded. `traces.follow_callers`.
     pub follow_callers: bool,
-    /// Whether gateways are sent a `traceparent`. `traces.to_gateway`.
+    /// Whether requests to gateways carry a `traceparent`. `traces.to_gateway`.
     pub to_gateway: bool,
-    /// Spans that wait for being exported; more are dropped.
+    /// The most spans that wait to be exported; further ones are dropped.
     pub queue: NonZeroUsize,
-    /// How often they are exported, unless there are many.
+    /// The time between two exports; with many spans they are exported sooner.
     pub interval: Duration,
     /// How long an export may take.
     pub timeout: Duration,
 }
 
-/// A recorded call has four spans of about a kilobyte: four megabytes, and more than a collector that is
-/// well leaves behind.
+/// A span takes about a kilobyte, so the queue takes about four megabytes. A recorded call has four
+/// spans. A healthy collector takes spans faster than the queue fills.
 const QUEUE: NonZeroUsize = NonZeroUsize::new(4096).unwrap();
 /// The default of OpenTelemetry's own libraries.
 const INTERVAL: Duration = Duration::from_secs(5);
@@ -48,7 +48,7 @@ const HEADERS_MAX: u64 = 16 * 1024;
 const ENDPOINT_REMEDY: &str =
     "give http://<host>:<port>, or https:// for TLS, of a collector's OTLP/gRPC port, often 4317";
 const HEADERS_REMEDY: &str =
-    "give the path of a file with a header a line, such as \"authorization: Bearer …\"";
+    "give the path of a file with one header in each line, such as \"authorization: Bearer …\"";
 
 pub(super) fn traces(root: &Section<'_>) -> Option<Traces> {
     let section = root.section("traces");
@@ -75,7 +75,7 @@ pub(super) fn traces(root: &Section<'_>) -> Option<Traces> {
 }
 
 fn endpoint(text: &str) -> Result<Uri, Problem> {
-    // What comes before an '@' may be a password, so it is not repeated.
+    // The text before an '@' may be a password, so it is not quoted.
     if text.contains('@') {
         let remedy = "give the token by headers_file";
         return Err(Problem::new("has an address with a user name or password", remedy));
@@ -85,7 +85,7 @@ fn endpoint(text: &str) -> Result<Uri, Problem> {
         http && uri.host().is_some_and(|host| !host.is_empty()) && matches!(uri.path(), "" | "/")
     };
     text.parse().ok().filter(usable).ok_or_else(|| {
-        let problem = format!("{} is no address of a collector", quote(text));
+        let problem = format!("{} is not an address of a collector", quote(text));
         Problem::new(problem, ENDPOINT_REMEDY)
     })
 }
@@ -96,7 +96,7 @@ fn tls(section: &Section<'_>, endpoint: Option<&Uri>) -> ClientTls {
         .and_then(|roots| section.read("ca_file", |_| files::check_roots(&roots).map(|()| roots)));
     let client = section.identity("client_certificate_file", "client_key_file");
     if endpoint.is_some_and(|endpoint| endpoint.scheme() == Some(&Scheme::HTTP)) {
-        let wrong = Problem::new("is of no use without TLS", "give https:// in traces.endpoint");
+        let wrong = Problem::new("has no effect without TLS", "give https:// in traces.endpoint");
         section.contradiction(&["ca_file", "client_certificate_file"], wrong);
     }
     ClientTls { trust: roots.map_or(Trust::SystemRoots, Trust::Roots), client }
@@ -117,7 +117,7 @@ fn headers(section: &Section<'_>) -> HeaderMap {
     headers.unwrap_or_default()
 }
 
-/// A line of the file, which is a secret and so is not quoted.
+/// Reads one line of the file. The line is a secret, so errors do not quote it.
 fn header((number, line): (usize, &str)) -> Result<(HeaderName, HeaderValue), Problem> {
     let parsed = line.split_once(':').and_then(|(name, value)| {
         let name = name.trim().to_lowercase().parse().ok()?;
@@ -126,6 +126,6 @@ fn header((number, line): (usize, &str)) -> Result<(HeaderName, HeaderValue), Pr
         Some((name, value))
     });
     parsed.ok_or_else(|| {
-        Problem::new(format!("names a file whose line {number} is no header"), HEADERS_REMEDY)
+        Problem::new(format!("names a file whose line {number} is not a header"), HEADERS_REMEDY)
     })
 }

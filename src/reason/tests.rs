@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use super::*;
 use crate::{
     call::{Outcome, Share},
-    documents::{self, Document},
     retcode::{Kind, LISTED, Retcode},
     rpc::code_name,
+    test_documents::{self, Document},
 };
 
 const DOCS: &str = include_str!("../../docs/calling/errors.md");
@@ -230,7 +230,7 @@ fn every_method_says_that_rules_on_callers_may_come() {
 fn the_documents_name_no_reason_that_there_is_not() {
     let mut seen = 0;
     let mut strange = Vec::new();
-    for Document { name, prose } in documents::all() {
+    for Document { name, prose } in test_documents::all() {
         for word in prose.split('`').skip(1).step_by(2).filter(|word| is_name(word)) {
             seen += 1;
             if find(word).is_none() && !is_of_the_contract(word) && !is_variable(word) {

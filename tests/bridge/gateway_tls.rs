@@ -1,4 +1,4 @@
-//! What makes a gateway's certificate good, and what a caller hears when it is not.
+//! How a gateway's certificate is checked, and what callers are told if it is wrong.
 
 use std::{fmt::Write as _, fs};
 
@@ -25,7 +25,7 @@ async fn bridge(identity: ServerIdentity, tenant: String) -> TestBridge {
 }
 
 #[tokio::test]
-async fn certificates_are_judged_as_configured() {
+async fn certificates_are_checked_as_configured() {
     use CertificateKind::{Expired, OtherHost, SelfSigned, Signed};
     for (kind, trusted_by_ca) in
         [(Signed, true), (SelfSigned, false), (Expired, false), (OtherHost, false)]

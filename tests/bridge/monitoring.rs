@@ -1,4 +1,4 @@
-//! The dashboard and the alerts in `deploy/` ask for what a bridge really exports, by these names.
+//! The dashboard and the alerts in `deploy/` use only metrics and labels that a bridge exports.
 
 mod promql;
 mod reference;
@@ -76,7 +76,7 @@ impl Exported {
         self.0.insert(metric.to_owned(), labels.collect());
     }
 
-    /// What an expression asks for in vain.
+    /// The labels and values in an expression that no metric has.
     fn missing(&self, expression: &str) -> Vec<String> {
         match asked(expression) {
             Err(error) => vec![error],
@@ -285,7 +285,7 @@ async fn dashboard_and_rules_ask_for_what_a_bridge_exports() {
 // === The check itself, and the words around the queries ===
 
 #[test]
-fn what_nobody_exports_is_missed() {
+fn a_query_for_a_metric_that_does_not_exist_is_found() {
     let mut exported = Exported::from_series([
         r#"requests_total{tenant="acme",result="ok"}"#,
         r#"requests_total{tenant="acme",result="no_answer"}"#,

@@ -10,11 +10,11 @@ use crate::config::{
     reader::Section,
 };
 
-/// The gateway's port where none is given (`cec_07_1202`).
+/// The gateway's port if none is given (`cec_07_1202`).
 const DEFAULT_PORT: u16 = 8043;
-/// The path that the gateway's interfaces lie under (API.md, section 1).
+/// The path prefix of the gateway's interfaces, if none is given (API.md, section 1).
 const DEFAULT_PATH: &str = "/agentgateway/resource";
-/// A gateway and its standby sites.
+/// The most addresses of one gateway, standby sites included.
 const BASE_URLS_MAX: usize = 16;
 
 const BASE_URL_REMEDY: &str = "give https://<host>[:<port>][/<path>] without user name, query or \
@@ -44,13 +44,13 @@ pub(super) fn base_urls(section: &Section<'_>) -> Vec<Uri> {
 }
 
 fn base_url(text: &str) -> Result<Uri, Problem> {
-    // What comes before an '@' may be a password, so it is not repeated.
+    // The text before an '@' may be a password, so it is not quoted.
     if text.contains('@') {
         let problem = "has an address with a user name or password";
         return Err(Problem::new(problem, BASE_URL_REMEDY));
     }
     usable(text).ok_or_else(|| {
-        let problem = format!("{} is no address of a gateway", quote(text));
+        let problem = format!("{} is not an address of a gateway", quote(text));
         Problem::new(problem, BASE_URL_REMEDY)
     })
 }

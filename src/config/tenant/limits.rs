@@ -8,37 +8,37 @@ use crate::config::{
     scalar::{MILLISECOND, MINUTE},
 };
 
-/// How many events are kept for callers who come back for them.
+/// How many events are kept for callers who ask for missed events.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Events {
-    /// Events kept. `events.kept`.
+    /// The most events that are kept. `events.kept`.
     pub kept: NonZeroUsize,
-    /// Bytes that they may take; fewer events are kept where they are large.
+    /// The most bytes that they may take; if events are large, fewer are kept.
     pub kept_bytes: NonZeroUsize,
-    /// Callers who watch events at once. `events.watches`.
+    /// The most concurrent watches of events. `events.watches`.
     pub watches: NonZeroUsize,
 }
 
-/// Bounds on what a tenant may take.
+/// Limits for one tenant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Calls at once, waiting ones included. `limits.calls`.
+    /// Concurrent calls, waiting ones included. `limits.calls`.
     pub calls: NonZeroUsize,
-    /// Requests to the gateway at once; polls are not counted. `limits.requests`.
+    /// Concurrent requests to the gateway; polls are not counted. `limits.requests`.
     pub requests: NonZeroUsize,
-    /// How long a call may wait to be one of those. `limits.queue_wait`.
+    /// How long a call may wait for one of these requests' places. `limits.queue_wait`.
     pub queue_wait: Duration,
-    /// Calls that may wait for one agent.
+    /// The most calls that may wait for one agent.
     pub agent_queue: NonZeroUsize,
-    /// Sessions kept. `limits.sessions`.
+    /// The most sessions that are kept. `limits.sessions`.
     pub sessions: NonZeroUsize,
 }
 
-/// Of a tenant's event log: some two thousand events with the contents that gateways send, and a bound
-/// for contents that are larger.
+/// The size of a tenant's event log, in bytes. About two thousand events fit, with contents of the
+/// usual size.
 const EVENT_BYTES: NonZeroUsize = NonZeroUsize::new(8 * 1024 * 1024).unwrap();
-/// For one agent: whoever calls so often while a gateway stands still is a broken caller, and must
-/// not take all of `limits.calls`.
+/// The queue of one agent. So many waiting calls for one agent come only from a broken caller, which
+/// must not take all of `limits.calls` while the gateway hangs.
 const AGENT_QUEUE: NonZeroUsize = NonZeroUsize::new(512).unwrap();
 
 pub(super) fn events(section: &Section<'_>) -> Events {

@@ -1,19 +1,19 @@
-//! What is written about the bridge, for the tests that hold it to the program.
+//! The project's Markdown documents, for tests that compare them with the program.
 
 use std::{
     fs,
     path::{Path, PathBuf},
 };
 
-/// A document without its fenced blocks, which have tests of their own.
+/// A document without its fenced code blocks, which other tests check.
 pub(crate) struct Document {
-    /// Its path from the root.
+    /// The path from the repository's root.
     pub(crate) name: String,
     pub(crate) prose: String,
 }
 
-/// The README, what else stands at the root, and every page of the book. The changelog is not among
-/// them: it names what there was.
+/// The README and the other documents at the root, and every page of the book. The changelog is left
+/// out, since it names what earlier versions had.
 pub(crate) fn all() -> Vec<Document> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let at_the_root = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md"];
@@ -50,6 +50,6 @@ fn prose(text: &str) -> String {
 }
 
 #[test]
-fn blocks_are_no_prose() {
+fn code_blocks_are_left_out() {
     assert_eq!(prose("a\n```sh\nb\n```\nc\n  ```\nd\n  ```\n"), "a\nc\n");
 }
