@@ -144,11 +144,6 @@ impl CallError {
         matches!(kind, Some(Kind::CredentialsRejected | Kind::AccountLocked))
     }
 
-    /// Whether the platform has locked the account.
-    pub fn is_account_locked(&self) -> bool {
-        self.refusal().is_some_and(|r| r.retcode.kind() == Kind::AccountLocked)
-    }
-
     /// Whether the gateway says that another client has signed the agent in.
     pub fn is_signed_in_elsewhere(&self) -> bool {
         self.refusal().is_some_and(|r| r.retcode.kind().is_signed_in_elsewhere())
@@ -201,6 +196,14 @@ impl fmt::Display for Stage {
 // === impl Outcome ===
 
 impl Outcome {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::NotSent, Self::Refused, Self::Unknown];
+
+    /// The outcome that is spelled like this.
+    pub fn find(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|known| known.as_str() == name)
+    }
+
     /// As error metadata and logs spell it.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -28,6 +28,7 @@ mod status;
 mod stores;
 mod streams;
 mod tls;
+mod turned_away;
 mod wire;
 
 use std::{collections::BTreeMap, io, net::SocketAddr, sync::Arc, time::Duration};

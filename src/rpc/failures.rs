@@ -4,7 +4,7 @@ use std::{
     time::SystemTime,
 };
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use tonic::Code;
 
 use super::{
@@ -12,7 +12,7 @@ use super::{
     row::code_name,
     status::Refused,
 };
-use crate::call::{CallError, Obstacle, Wait};
+use crate::call::{CallError, Obstacle, Outcome, Wait};
 
 /// The last calls that failed through the fault of a gateway or of the bridge, for people.
 #[derive(Debug, Default)]
@@ -33,7 +33,8 @@ pub struct Failure {
     /// Such as `GATEWAY_UNREACHABLE`.
     pub reason: String,
     /// What is known of the agent.
-    pub outcome: &'static str,
+    #[serde(serialize_with = "spelled")]
+    pub outcome: Outcome,
     /// The gateway's, if it refused an attempt.
     pub retcode: Option<String>,
     /// What happened, in words.
@@ -63,7 +64,7 @@ impl Failures {
             method: about.method.rsplit('/').next().unwrap_or(about.method),
             code: code_name(refused.status.code()),
             reason: refused.reason.clone(),
-            outcome: error.outcome().as_str(),
+            outcome: error.outcome(),
             retcode: refusal.map(|refusal| refusal.retcode.as_str().to_owned()),
             error: visible(&error.to_string(), TEXT_MAX),
             gateway_message: message.map(|text| visible(text, TEXT_MAX)),
@@ -100,4 +101,8 @@ fn is_ours(error: &CallError, code: Code) -> bool {
             | Code::ResourceExhausted
     );
     ours && !as_it_should_be
+}
+
+fn spelled<S: Serializer>(outcome: &Outcome, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_str(outcome.as_str())
 }

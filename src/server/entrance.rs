@@ -7,10 +7,10 @@ use std::sync::{
 
 use tokio_util::task::TaskTracker;
 
-use super::{house::House, send_buffers::SendBuffers};
+use super::{house::House, send_buffers::SendBuffers, turned_away::TurnedAway};
 use crate::{
     config,
-    tenant::{Displacing, Usage},
+    tenant::{Displacing, Resource, Usage},
 };
 
 /// The bounds on connections: handshakes under way, connections that are served, and what these hold
@@ -53,18 +53,18 @@ impl Entrance {
     /// How much is taken of each.
     pub(super) fn usage(&self) -> [Usage; 4] {
         let Self { handshakes, house, send_buffers, lingering, .. } = self;
-        let (handshakes, lingering) =
-            (handshakes.usage("handshakes"), lingering.usage("lingering_connections"));
+        let handshakes = handshakes.usage(Resource::Handshakes);
+        let lingering = lingering.usage(Resource::LingeringConnections);
         [house.usage(), handshakes, lingering, send_buffers.usage()]
     }
 
     /// How many connections were ended or not begun for want of time or room, by cause.
-    pub(super) fn turned_away(&self) -> [(&'static str, u64); 8] {
-        let late = self.late.load(Ordering::Relaxed);
+    pub(super) fn turned_away(&self) -> [(TurnedAway, u64); 8] {
+        let late = (TurnedAway::HandshakeLate, self.late.load(Ordering::Relaxed));
         let [idle, house, peer] = self.house.counts();
-        let displaced = ("handshakes_full", self.handshakes.displaced());
+        let displaced = (TurnedAway::HandshakesFull, self.handshakes.displaced());
         let [unread, unread_full] = self.send_buffers.counts();
-        let lingering = ("lingering_full", self.lingering.displaced());
-        [("handshake_late", late), displaced, idle, house, peer, lingering, unread, unread_full]
+        let lingering = (TurnedAway::LingeringFull, self.lingering.displaced());
+        [late, displaced, idle, house, peer, lingering, unread, unread_full]
     }
 }

@@ -21,10 +21,13 @@ use tracing::warn;
 
 pub(super) use self::guest::{Guest, OpenCall};
 use self::{demand::Demand, guest::milliseconds_since};
-use super::send_buffers::{Listed, SendBuffers};
+use super::{
+    send_buffers::{Listed, SendBuffers},
+    turned_away::TurnedAway,
+};
 use crate::{
     config,
-    tenant::{Usage, block},
+    tenant::{Resource, Usage, block},
 };
 
 /// All connections that are served. One that is idle is kept as long as there is room: callers keep
@@ -142,16 +145,17 @@ impl House {
 
     /// How many places are taken.
     pub(super) fn usage(&self) -> Usage {
-        Usage { share: "connections", limit: self.max, taken: self.guests().all.len() }
+        let taken = self.guests().all.len();
+        Usage { resource: Resource::Connections, limit: self.max, taken }
     }
 
     /// How many connections were closed for others, and how many found no room, by cause.
-    pub(super) fn counts(&self) -> [(&'static str, u64); 3] {
+    pub(super) fn counts(&self) -> [(TurnedAway, u64); 3] {
         let count = |count: &AtomicU64| count.load(Ordering::Relaxed);
         [
-            ("idle", count(&self.made_room)),
-            ("connections_full", count(&self.no_room.turned_away)),
-            ("per_peer_full", count(&self.no_share.turned_away)),
+            (TurnedAway::Idle, count(&self.made_room)),
+            (TurnedAway::ConnectionsFull, count(&self.no_room.turned_away)),
+            (TurnedAway::PerPeerFull, count(&self.no_share.turned_away)),
         ]
     }
 
@@ -381,7 +385,7 @@ mod tests {
         drop(third);
         let _fourth = fourth.await.expect("no panic").expect("room");
         assert_eq!(house.usage().taken, 3);
-        assert_eq!(house.counts(), [("idle", 1), ("connections_full", 0), ("per_peer_full", 0)]);
+        assert_eq!(house.counts().map(|(_, count)| count), [1, 0, 0]);
         drop(in_use);
     }
 
@@ -404,7 +408,7 @@ mod tests {
         let _busy = stay.guest.begin();
         assert_eq!(enter(&house, HERE).await.expect_err("no room"), Full::House);
         assert!(stay.guest.gives_way.cancelled().now_or_never().is_none());
-        assert_eq!(house.counts(), [("idle", 0), ("connections_full", 1), ("per_peer_full", 0)]);
+        assert_eq!(house.counts().map(|(_, count)| count), [0, 1, 0]);
     }
 
     #[tokio::test(start_paused = true)]
@@ -525,9 +529,9 @@ mod tests {
         tokio::time::advance(Duration::from_secs(60)).await;
         assert!(enter(&house, HERE).now_or_never().is_none());
         assert!(stay.guest.gives_way.is_cancelled());
-        assert_eq!(house.counts()[0], ("idle", 0));
+        assert_eq!(house.counts()[0], (TurnedAway::Idle, 0));
         drop(stay);
-        assert_eq!(house.counts()[0], ("idle", 1));
+        assert_eq!(house.counts()[0], (TurnedAway::Idle, 1));
     }
 
     #[tokio::test(start_paused = true)]

@@ -21,7 +21,7 @@ use crate::{
     call::{CallError, Obstacle, Share, Unreadable, Wait},
     config,
     rpc::Unread,
-    tenant::{Displacing, Place, Usage},
+    tenant::{Displacing, Place, Resource, Usage},
 };
 
 /// Where requests wait for the rest of their message.
@@ -107,7 +107,7 @@ impl Intake {
 
     /// How many requests wait for the rest of their message.
     pub(super) fn usage(&self) -> Usage {
-        self.places.usage(Share::ServerReading.as_str())
+        self.places.usage(Resource::Share(Share::ServerReading))
     }
 
     /// Reads a request's body.

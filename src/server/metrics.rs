@@ -43,8 +43,9 @@ impl Exposition {
             sign_ins.set_given_up(tenant.taken_over().iter().filter(|one| one.given_up).count());
             let LeaseCounts { overdue, dropped } = tenant.lease_counts();
             tenant.metrics().set_without_lease(overdue, dropped);
-            for usage in tenant.usage() {
-                tenant.metrics().set_places(usage.share, usage.taken, usage.limit);
+            for usage in tenant.usage().all() {
+                let resource = usage.resource.as_str();
+                tenant.metrics().set_places(resource, usage.taken, usage.limit);
             }
         }
         self.look();
@@ -75,10 +76,10 @@ impl Exposition {
     fn look(&self) {
         let server = &self.metrics().server;
         for usage in self.server_usage() {
-            server.set_places(usage.share, usage.taken, usage.limit);
+            server.set_places(usage.resource.as_str(), usage.taken, usage.limit);
         }
         for (cause, connections) in self.shares.entrance.turned_away() {
-            server.set_turned_away(cause, connections);
+            server.set_turned_away(cause.as_str(), connections);
         }
         for (host, usage) in self.hosts.usage() {
             server.set_host_places(&host, usage.taken, usage.limit);

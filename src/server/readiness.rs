@@ -1,5 +1,5 @@
 use std::{
-    fmt::Write as _,
+    fmt::{self, Write as _},
     sync::{
         Arc,
         atomic::{AtomicU8, Ordering},
@@ -17,7 +17,7 @@ use crate::{
 /// Whether calls should be sent here.
 #[derive(Debug)]
 pub(super) struct Readiness {
-    state: AtomicU8,
+    phase: AtomicU8,
     tenants: Tenants,
     /// Calls are welcome without what outlives the process too.
     stores: Stores,
@@ -26,8 +26,16 @@ pub(super) struct Readiness {
     warnings: String,
 }
 
-const READY: u8 = 1;
-const DRAINING: u8 = 2;
+/// How far the process has come in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// Not everything is there yet.
+    Starting = 0,
+    /// Calls are welcome.
+    Ready = 1,
+    /// It is going away.
+    Draining = 2,
+}
 
 /// Of each tenant's agents, as many are named as a person reads.
 const NAMED_MAX: usize = 20;
@@ -64,25 +72,23 @@ impl Readiness {
         stores: Stores,
         entrance: Arc<Entrance>,
     ) -> Self {
-        let (state, warnings) = (AtomicU8::default(), warnings.join("\n"));
-        Self { state, tenants, stores, entrance, warnings }
+        let (phase, warnings) = (AtomicU8::new(Phase::Starting as u8), warnings.join("\n"));
+        Self { phase, tenants, stores, entrance, warnings }
     }
 
     pub(super) fn set_ready(&self) {
-        self.state.store(READY, Ordering::Release);
+        self.phase.store(Phase::Ready as u8, Ordering::Release);
     }
 
     pub(super) fn set_draining(&self) {
-        self.state.store(DRAINING, Ordering::Release);
+        self.phase.store(Phase::Draining as u8, Ordering::Release);
     }
 
-    /// `starting`, `ready` or `draining`.
-    pub(super) fn state(&self) -> &'static str {
-        match self.state.load(Ordering::Acquire) {
-            READY => "ready",
-            DRAINING => "draining",
-            _ => "starting",
-        }
+    /// How far the process has come.
+    pub(super) fn phase(&self) -> Phase {
+        let known = [Phase::Starting, Phase::Ready, Phase::Draining];
+        let phase = self.phase.load(Ordering::Acquire);
+        known.into_iter().find(|known| *known as u8 == phase).unwrap_or(Phase::Starting)
     }
 
     /// What is unsafe in the configuration.
@@ -91,25 +97,27 @@ impl Readiness {
     }
 
     pub(super) fn answer(&self, verbose: bool) -> (StatusCode, String) {
-        let state = self.state();
-        let status =
-            if state == "ready" { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+        let phase = self.phase();
+        let status = match phase {
+            Phase::Ready => StatusCode::OK,
+            Phase::Starting | Phase::Draining => StatusCode::SERVICE_UNAVAILABLE,
+        };
         let end = if self.warnings.is_empty() { "" } else { "\n" };
         let more = if verbose {
             self.connections() + &self.store() + &self.sessions()
         } else {
             String::new()
         };
-        (status, format!("{state}\n{}{end}{more}", self.warnings))
+        (status, format!("{phase}\n{}{end}{more}", self.warnings))
     }
 
     /// A line on callers' connections, and one on each cause for which some were turned away.
     fn connections(&self) -> String {
         let mut lines = String::new();
-        for Usage { share, limit, taken } in self.entrance.usage() {
+        for Usage { resource, limit, taken } in self.entrance.usage() {
             let full = if taken >= limit { ", none is free" } else { "" };
             // Writing to a String cannot fail.
-            let _written = writeln!(lines, "{share}: {taken} of {limit}{full}");
+            let _written = writeln!(lines, "{resource}: {taken} of {limit}{full}");
         }
         for (cause, count) in self.entrance.turned_away().into_iter().filter(|(_, n)| *n > 0) {
             let _written = writeln!(lines, "connections turned away, {cause}: {count}");
@@ -160,5 +168,22 @@ impl Readiness {
             lines.push_str(&sign_ins(tenant));
         }
         lines
+    }
+}
+
+impl Phase {
+    /// As the admin port spells it.
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Ready => "ready",
+            Self::Draining => "draining",
+        }
+    }
+}
+
+impl fmt::Display for Phase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
     }
 }

@@ -9,7 +9,7 @@ use std::{
 
 use crate::{
     call::{Obstacle, Share},
-    tenant::{Usage, block},
+    tenant::{Resource, Usage, block},
 };
 
 /// The places of reflection streams, by address.
@@ -55,7 +55,7 @@ impl Reflection {
     /// How many places are taken.
     pub(super) fn usage(&self) -> Usage {
         let taken = self.taken().values().sum();
-        Usage { share: Share::ServerReflection.as_str(), limit: MAX.get(), taken }
+        Usage { resource: Resource::Share(Share::ServerReflection), limit: MAX.get(), taken }
     }
 
     fn taken(&self) -> MutexGuard<'_, HashMap<IpAddr, usize>> {

@@ -23,7 +23,8 @@ pub(super) use self::{
     buffer::{Held, Listed, SendBuffer},
     chunk::{Chunk, Reader},
 };
-use crate::tenant::Usage;
+use super::turned_away::TurnedAway;
+use crate::tenant::{Resource, Usage};
 
 /// The send buffers of all connections.
 ///
@@ -117,13 +118,16 @@ impl SendBuffers {
     /// How much of the limit is taken, in places of [`PLACE`] bytes.
     pub(super) fn usage(&self) -> Usage {
         let taken = self.bytes.0.load(Ordering::Relaxed).div_ceil(PLACE);
-        Usage { share: "unread_answers", limit: self.limit / PLACE, taken }
+        Usage { resource: Resource::UnreadAnswers, limit: self.limit / PLACE, taken }
     }
 
     /// How many connections were closed, by cause.
-    pub(super) fn counts(&self) -> [(&'static str, u64); 2] {
+    pub(super) fn counts(&self) -> [(TurnedAway, u64); 2] {
         let count = |count: &AtomicU64| count.load(Ordering::Relaxed);
-        [("unread_answer_late", count(&self.late)), ("unread_answers_full", count(&self.full))]
+        [
+            (TurnedAway::UnreadAnswerLate, count(&self.late)),
+            (TurnedAway::UnreadAnswersFull, count(&self.full)),
+        ]
     }
 
     /// Closes connections whose peers do not read, for ever.
@@ -272,7 +276,8 @@ mod tests {
             moves.advance(1);
         }
         assert!(!is_cut(&slow) && !is_cut(&watching));
-        assert_eq!(all.counts(), [("unread_answer_late", 1), ("unread_answers_full", 0)]);
+        let counts = [(TurnedAway::UnreadAnswerLate, 1), (TurnedAway::UnreadAnswersFull, 0)];
+        assert_eq!(all.counts(), counts);
     }
 
     #[test]
@@ -368,7 +373,7 @@ mod tests {
         assert_eq!(lost(&flood), 2);
         assert!(is_cut(&flood[5]), "it held most");
         assert!(!is_cut(&honest));
-        assert_eq!(all.counts()[1], ("unread_answers_full", 2));
+        assert_eq!(all.counts()[1], (TurnedAway::UnreadAnswersFull, 2));
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,20 +1,25 @@
 //! How the bridge is doing: what `/status.json` tells, and `/` shows.
 
 use std::{
+    fmt::Display,
     net::SocketAddr,
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
-use super::{metrics::Exposition, rates::Rates, readiness::Readiness};
+use super::{
+    metrics::Exposition,
+    rates::Rates,
+    readiness::{Phase, Readiness},
+};
 use crate::{
     gateway::AddressView,
     rpc::Failure,
-    session::StoreView,
+    session::{SessionState, StoreState, StoreView},
     telemetry::log::{LogControl, LogView},
-    tenant::{Counts, SignInQueue, TakenOver, Tenant, Usage},
+    tenant::{Counts, Resource, SignInQueue, TakenOver, Tenant, Usage},
     time::{as_rfc3339, option_as_rfc3339},
     version,
 };
@@ -38,8 +43,8 @@ pub(super) struct Status {
     pub(super) version: &'static str,
     /// Empty where the build did not know it.
     pub(super) commit: &'static str,
-    /// `starting`, `ready` or `draining`.
-    pub(super) state: &'static str,
+    #[serde(serialize_with = "spelled")]
+    pub(super) state: Phase,
     #[serde(serialize_with = "as_rfc3339")]
     pub(super) time: SystemTime,
     #[serde(serialize_with = "as_rfc3339")]
@@ -122,7 +127,8 @@ pub(super) struct FailureStatus {
 
 #[derive(Debug, Serialize)]
 pub(super) struct ShareStatus {
-    pub(super) share: &'static str,
+    #[serde(serialize_with = "spelled")]
+    pub(super) share: Resource,
     pub(super) taken: usize,
     pub(super) limit: usize,
 }
@@ -136,7 +142,8 @@ pub(super) struct HostStatus {
 
 #[derive(Debug, Serialize)]
 pub(super) struct SessionStatus {
-    pub(super) state: &'static str,
+    #[serde(serialize_with = "spelled")]
+    pub(super) state: SessionState,
     pub(super) now: usize,
     /// How often it was entered since the start.
     pub(super) entered: u64,
@@ -146,8 +153,9 @@ pub(super) struct SessionStatus {
 pub(super) struct StoreStatus {
     /// `none`, or as in [`StoreView::kind`].
     pub(super) kind: &'static str,
-    /// `none`, `unused`, `up`, `refuses_reads`, `refuses_writes` or `down`.
-    pub(super) state: &'static str,
+    /// `None`: there is no store.
+    #[serde(serialize_with = "store_state")]
+    pub(super) state: Option<StoreState>,
     pub(super) error: Option<String>,
     /// Requests, or attempts to write the file, that failed since the start.
     pub(super) failures: u64,
@@ -195,7 +203,7 @@ impl StatusSource {
             format_version: FORMAT_VERSION,
             version: version::NUMBER,
             commit: version::COMMIT,
-            state: readiness.state(),
+            state: readiness.phase(),
             time: SystemTime::now(),
             start_time: exposition.metrics().process.started(),
             warnings: readiness.warnings().map(str::to_owned).collect(),
@@ -230,22 +238,21 @@ impl StatusSource {
 
 impl StoreStatus {
     const NONE: Self =
-        Self { kind: "none", state: "none", error: None, failures: 0, file_bytes: None };
+        Self { kind: "none", state: None, error: None, failures: 0, file_bytes: None };
 }
 
 impl From<StoreView> for StoreStatus {
     fn from(StoreView { kind, state, failures, file_bytes }: StoreView) -> Self {
-        Self { kind, state: state.as_str(), error: state.error(), failures, file_bytes }
+        let error = state.error();
+        Self { kind, state: Some(state), error, failures, file_bytes }
     }
 }
 
 impl TenantStatus {
     fn of(tenant: &Tenant, last_minute: Counts) -> Self {
         let (usage, leases) = (tenant.usage(), tenant.lease_counts());
-        let taken = |share| usage.iter().find(|usage| usage.share == share).map_or(0, |u| u.taken);
-        let waiting = taken("calls").saturating_sub(taken("requests"));
         let sessions = tenant.session_states().into_iter().map(|count| SessionStatus {
-            state: count.state.as_str(),
+            state: count.state,
             now: count.now,
             entered: count.entered,
         });
@@ -254,13 +261,13 @@ impl TenantStatus {
             gateways: tenant.addresses().into_iter().map(GatewayStatus::from).collect(),
             last_minute,
             since_start: tenant.counts(),
-            waiting,
+            waiting: usage.waiting_calls(),
             polled_without_lease: leases.overdue,
             polls_stopped: leases.dropped,
             sessions: sessions.collect(),
             sign_ins: SignInStatus::from(tenant.sign_in_queue()),
             taken_over: tenant.taken_over().into_iter().map(TakenOverStatus::from).collect(),
-            shares: usage.into_iter().map(ShareStatus::from).collect(),
+            shares: usage.all().map(ShareStatus::from).into(),
         }
     }
 }
@@ -285,8 +292,8 @@ impl From<TakenOver> for TakenOverStatus {
 }
 
 impl From<Usage> for ShareStatus {
-    fn from(Usage { share, limit, taken }: Usage) -> Self {
-        Self { share, taken, limit }
+    fn from(Usage { resource, limit, taken }: Usage) -> Self {
+        Self { share: resource, taken, limit }
     }
 }
 
@@ -300,6 +307,15 @@ impl From<AddressView> for GatewayStatus {
             last_failure: failure.map(|f| FailureStatus { time: f.at, error: f.cause }),
         }
     }
+}
+
+/// Writes a value as its `Display` spells it.
+fn spelled<S: Serializer>(value: &impl Display, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(value)
+}
+
+fn store_state<S: Serializer>(state: &Option<StoreState>, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_str(state.as_ref().map_or("none", StoreState::as_str))
 }
 
 #[cfg(test)]

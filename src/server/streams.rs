@@ -25,7 +25,7 @@ use crate::{
     call::Obstacle,
     config,
     rpc::StreamOver,
-    tenant::{Displacing, Place, Usage},
+    tenant::{Displacing, Place, Resource, Usage},
 };
 
 /// Bounds on streams whose callers may hold them for as long as they like. Those of `WatchEvents` are
@@ -129,7 +129,7 @@ impl Streams {
 
     /// How many places are taken.
     pub(super) fn usage(&self) -> [Usage; 2] {
-        [self.health.usage("health_watches"), self.reflection.usage()]
+        [self.health.usage(Resource::HealthWatches), self.reflection.usage()]
     }
 }
 

@@ -7,7 +7,11 @@ mod words;
 
 use self::words::age;
 use super::html::Html;
-use crate::{rpc::Failure, server::status::Status};
+use crate::{
+    call::Outcome,
+    rpc::Failure,
+    server::{readiness::Phase, status::Status},
+};
 
 /// The page may bring its own style and nothing else.
 pub(super) const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; \
@@ -45,7 +49,11 @@ pub(super) fn page(status: &Status) -> String {
 fn header(html: &mut Html, status: &Status) {
     let Status { version, commit, state, start_time, time, .. } = status;
     html.raw("<header>\n<h1>ccgateway-bridge</h1>\n");
-    pill(html, if *state == "ready" { "good" } else { "warn" }, state);
+    let class = match state {
+        Phase::Ready => "good",
+        Phase::Starting | Phase::Draining => "warn",
+    };
+    pill(html, class, state.as_str());
     html.raw("\n<p>").text(version).raw(" ").text(commit);
     html.raw(" · up for ").text(age(*time, *start_time));
     html.raw(" · ").text(crate::time::rfc3339(*time)).raw("</p>\n</header>\n");
@@ -95,7 +103,7 @@ fn what_happened(html: &mut Html, failure: &Failure) {
         html.raw(" <span class=\"quiet\">The gateway says: ").text(said).raw("</span>");
     }
     // Some say so themselves.
-    if failure.outcome == "unknown" && !failure.error.contains("may have changed") {
+    if failure.outcome == Outcome::Unknown && !failure.error.contains("may have changed") {
         html.raw(" <span class=\"warn\">The agent may have changed.</span>");
     }
     html.raw("</td>");

@@ -2,9 +2,12 @@ use super::{
     cell, pill, sign_ins,
     words::{age, failed, rate},
 };
-use crate::server::{
-    admin::html::Html,
-    status::{GatewayStatus, SessionStatus, ShareStatus, Status, TenantStatus},
+use crate::{
+    server::{
+        admin::html::Html,
+        status::{GatewayStatus, SessionStatus, ShareStatus, Status, TenantStatus},
+    },
+    session::SessionState,
 };
 
 /// What goes on at one tenant.
@@ -18,7 +21,7 @@ pub(super) fn section(html: &mut Html, tenant: &TenantStatus, status: &Status) {
     sign_ins::notes(html, tenant);
     gateways(html, &tenant.gateways, status);
     html.raw("<div class=\"columns\">\n<div>\n<h3>Shares</h3>\n");
-    shares(html, tenant.shares.iter().map(|share| (share.share, share)));
+    shares(html, tenant.shares.iter().map(|share| (share.share.as_str(), share)));
     html.raw("</div>\n<div>\n<h3>Sessions that the bridge keeps</h3>\n");
     sessions(html, &tenant.sessions);
     html.raw("</div>\n</div>\n</section>\n");
@@ -113,12 +116,16 @@ fn sessions(html: &mut Html, sessions: &[SessionStatus]) {
     html.raw("<th class=\"number\">entered</th></tr></thead>\n<tbody>\n");
     for session in sessions.iter().filter(entered) {
         let class = match session.state {
-            "kept" => "good",
-            "doubtful" | "recovering" | "lost" => "warn",
-            _ => "",
+            SessionState::Kept => "good",
+            SessionState::Doubtful | SessionState::Recovering | SessionState::Lost => "warn",
+            SessionState::SigningIn
+            | SessionState::Unkept
+            | SessionState::SigningOut
+            | SessionState::Gone
+            | SessionState::Registered => "",
         };
         let class = if session.now > 0 { class } else { "" };
-        html.raw("<tr><td>").text(session.state.replace('_', " "));
+        html.raw("<tr><td>").text(session.state.as_str().replace('_', " "));
         html.raw("</td><td class=\"number ").raw(class).raw("\">").text(session.now);
         html.raw("</td><td class=\"number quiet\">").text(session.entered).raw("</td></tr>\n");
     }
