@@ -68,7 +68,7 @@ impl AgentEvents for AgentEventsRpc {
         let leaving = request.extensions().get().cloned();
         let connection = leaving.map_or_else(CancellationToken::new, |Leaving(token)| token);
         let (arrival, record, message) = self.0.arrival(method, request);
-        match self.telling(&arrival, connection, &message).await {
+        match self.telling(&arrival, record.tenant(), connection, &message).await {
             Ok((feed, end)) => {
                 let (shared, record) = (self.0.clone(), Some(record));
                 let over = StreamOver::new(end.place.lost_token());
@@ -88,12 +88,13 @@ impl AgentEventsRpc {
     async fn telling(
         &self,
         arrival: &Arrival,
+        found: Option<&Arc<Tenant>>,
         connection: CancellationToken,
         request: &WatchEventsRequest,
     ) -> Result<(Feed, End), CallError> {
         let timeout = arrival.timeout()?;
         let mut checker = Checker::default();
-        let tenant = checker.tenant(&self.0.tenants, &request.tenant_id)?;
+        let tenant = checker.tenant(found, &request.tenant_id)?;
         let agents = checker.agents(tenant, &request.agent_ids);
         let (tenant, agents) = checker.done(tenant.zip(agents))?;
 

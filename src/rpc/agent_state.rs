@@ -162,12 +162,12 @@ impl AgentStateRpc {
     ) -> Result<Response<A>, Status> {
         let change = async |call: Call, request| {
             let mut checker = Checker::default();
-            let subject = checker.subject(&call.shared.tenants, &request)?;
+            let subject = checker.subject(call.tenant.as_ref(), &request)?;
             let command = command(&mut checker, &request);
             let within = checker.confirm_within(request.confirm_within());
             let subject = checker.done(subject)?;
 
-            let (tenant, agent) = (&subject.tenant, subject.agent);
+            let (tenant, agent) = (subject.tenant, subject.agent);
             let accepted = tenant.command(agent, command, &call.context).await?;
             let confirmation = match within {
                 Some(within) => {
@@ -186,7 +186,7 @@ impl AgentStateRpc {
 
 async fn get_state(call: Call, request: GetStateRequest) -> Result<GetStateResponse, CallError> {
     let mut checker = Checker::default();
-    let subject = checker.subject(&call.shared.tenants, &request)?;
+    let subject = checker.subject(call.tenant.as_ref(), &request)?;
     let subject = checker.done(subject)?;
 
     let command = Command::plain(&AGENT_STATUS);

@@ -56,7 +56,7 @@ pub(super) async fn set_busy(
     request: BatchSetBusyRequest,
 ) -> Result<BatchSetBusyResponse, CallError> {
     let mut checker = Checker::default();
-    let tenant = checker.tenant(&call.shared.tenants, &request.tenant_id)?.cloned();
+    let tenant = checker.tenant(call.tenant.as_ref(), &request.tenant_id)?.cloned();
     checker.batch(&request.agent_ids);
     let command = checker.busy(request.reason, request.prolong);
     let confirm_within = checker.confirm_within(request.confirm_within);

@@ -13,12 +13,12 @@ use crate::{
     gateway::{Command, InitialState, SignIn, rest, say_busy},
     id::AgentId,
     session::Guid,
-    tenant::{Tenant, Tenants},
+    tenant::Tenant,
 };
 
 /// Whom a call is about.
-pub(super) struct Subject {
-    pub(super) tenant: Arc<Tenant>,
+pub(super) struct Subject<'a> {
+    pub(super) tenant: &'a Arc<Tenant>,
     pub(super) agent: AgentId,
 }
 
@@ -58,35 +58,32 @@ impl Checker {
         }
     }
 
-    /// The tenant that a request names; `None` if something was noted.
+    /// The tenant that was found for the `id` that a request gives; `None` if something was noted.
     pub(super) fn tenant<'a>(
         &mut self,
-        tenants: &'a Tenants,
+        found: Option<&'a Arc<Tenant>>,
         id: &str,
     ) -> Result<Option<&'a Arc<Tenant>>, CallError> {
-        Ok(match (id, tenants.only()) {
-            ("", None) => {
+        match (found, id) {
+            (Some(tenant), _) => Ok(Some(tenant)),
+            (None, "") => {
                 self.note("tenant_id", "is missing; it is needed where several tenants are served");
-                None
+                Ok(None)
             }
-            ("", Some(only)) => Some(only),
-            (id, _) => {
-                let unknown = || CallError::unasked(Obstacle::TenantUnknown);
-                Some(tenants.get(id).ok_or_else(unknown)?)
-            }
-        })
+            (None, _) => Err(CallError::unasked(Obstacle::TenantUnknown)),
+        }
     }
 
     /// The tenant and the agent. Which agent ids are good depends on the tenant, so an unknown
     /// tenant ends the check at once; `None` if something was noted.
-    pub(super) fn subject(
+    pub(super) fn subject<'a>(
         &mut self,
-        tenants: &Tenants,
+        found: Option<&'a Arc<Tenant>>,
         request: &impl Addressed,
-    ) -> Result<Option<Subject>, CallError> {
-        let tenant = self.tenant(tenants, request.tenant_id())?;
+    ) -> Result<Option<Subject<'a>>, CallError> {
+        let tenant = self.tenant(found, request.tenant_id())?;
         let agent = self.agent("agent_id", tenant, request.agent_id());
-        Ok(tenant.zip(agent).map(|(tenant, agent)| Subject { tenant: tenant.clone(), agent }))
+        Ok(tenant.zip(agent).map(|(tenant, agent)| Subject { tenant, agent }))
     }
 
     fn agent(

@@ -60,6 +60,8 @@ impl Addressed for super::proto::WatchEventsRequest {
 /// What a method's work is given beside the request.
 pub(super) struct Call {
     pub(super) shared: Arc<Shared>,
+    /// The tenant that the caller names; `None`: it names none of the configuration.
+    pub(super) tenant: Option<Arc<Tenant>>,
     pub(super) context: Context,
     /// How long the caller waits; `None`: it does not say.
     timeout: Option<Duration>,
@@ -154,10 +156,7 @@ impl Shared {
     ) -> (Arrival, Record, Q) {
         let (metadata, extensions, message) = request.into_parts();
         let arrival = Arrival::new(&metadata, &extensions);
-        let tenant = match message.tenant_id() {
-            "" => self.tenants.only(),
-            id => self.tenants.get(id),
-        };
+        let tenant = self.tenants.named(message.tenant_id());
         let named = || visible(message.tenant_id(), ID_MAX);
         let tenant_id = tenant.map_or_else(named, |tenant| tenant.id().to_string());
         let agent_id = visible(message.agent_id(), ID_MAX);
@@ -186,6 +185,7 @@ impl Shared {
         let place = place.map_err(CallError::unasked)?;
         let deadline = Deadline::new(arrival.at, timeout.unwrap_or(self.default_deadline));
         let context = Context { deadline, trace };
-        Ok(Call { shared: self.clone(), context, timeout, _place: place })
+        let (shared, tenant) = (self.clone(), tenant.cloned());
+        Ok(Call { shared, tenant, context, timeout, _place: place })
     }
 }

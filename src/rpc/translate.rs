@@ -140,7 +140,7 @@ pub(super) fn session_state(state: SessionState) -> i32 {
 }
 
 /// A session without its Guid.
-pub(super) fn session(subject: &Subject, session: &Session) -> proto::Session {
+pub(super) fn session(subject: &Subject<'_>, session: &Session) -> proto::Session {
     let origin = match session.origin {
         Origin::Registered => proto::session::Origin::Registered,
         Origin::SignedIn => proto::session::Origin::SignedIn,
@@ -158,7 +158,7 @@ pub(super) fn session(subject: &Subject, session: &Session) -> proto::Session {
     }
 }
 
-fn state_of(subject: &Subject, session: &Session) -> i32 {
+fn state_of(subject: &Subject<'_>, session: &Session) -> i32 {
     match (subject.tenant.session_state(subject.agent), session.origin) {
         (Some(state), _) => session_state(state),
         (None, Origin::Registered) => session_state(SessionState::Registered),
