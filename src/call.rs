@@ -5,6 +5,7 @@
 //! being sent, and only an [`Untouched`] makes a `CallError` of it: so nothing that may have been
 //! written is called unsent.
 
+mod cutoff;
 mod deadline;
 mod detached;
 mod obstacle;
@@ -13,6 +14,7 @@ mod untouched;
 use std::{fmt, time::Duration};
 
 pub use self::{
+    cutoff::Cutoff,
     deadline::{Caller, Deadline, Leaving},
     detached::{Abandoned, CallerWait, detached},
     obstacle::{FieldViolation, Obstacle, Share, StoreTrouble, Unreadable, Wait},

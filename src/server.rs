@@ -54,7 +54,7 @@ use self::{
     stores::Opened,
 };
 use crate::{
-    call::Deadline,
+    call::{Cutoff, Deadline},
     config::{self, Config, Drain, LeftSessions, ListenerName, section_of},
     gateway::BuildError,
     id::TenantId,
@@ -145,7 +145,7 @@ struct Stages {
     /// No new connections; the open ones get GOAWAY and finish their calls.
     goaway: CancellationToken,
     /// [`Work::cutoff`]: nobody is waited for any more who may be reading still.
-    cutoff: CancellationToken,
+    cutoff: Cutoff,
     /// Whatever is open now is closed.
     close: CancellationToken,
 }
@@ -182,7 +182,7 @@ impl Bridge {
         let started = Box::pin(Self::start_at(ports, opened.clone(), config, log, tasks)).await;
         if started.is_err() {
             work.stopping.cancel();
-            work.cutoff.cancel();
+            work.cutoff.give();
             work.keeping.cancel();
             stages.goaway.cancel();
             stages.close.cancel();
@@ -338,7 +338,7 @@ impl Bridge {
         let mut clean = timeout(caller_wait, &mut all).await.is_ok();
         if !clean {
             work.keeping.cancel();
-            work.cutoff.cancel();
+            work.cutoff.give();
             clean = timeout(last_words, &mut all).await.is_ok();
         }
         tenants.all().for_each(|tenant| tenant.tell_abandoned());

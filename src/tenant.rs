@@ -62,7 +62,7 @@ pub use self::{
     sign_ins::SignInQueue,
 };
 use crate::{
-    call::{CallError, Deadline, Obstacle, Share, Stage, StoreTrouble, Wait},
+    call::{CallError, Cutoff, Deadline, Obstacle, Share, Stage, StoreTrouble, Wait},
     config,
     event::{Agents, Events, Moment, Watch},
     gateway::{AddressView, BuildError, Command, Envelope, Gateway, SignIn},
@@ -121,8 +121,8 @@ pub struct Common<'a> {
 pub struct Work {
     /// Every task that may have a request under way.
     pub tasks: TaskTracker,
-    /// Cancelled when callers that still wait have to be answered.
-    pub cutoff: CancellationToken,
+    /// Given when callers that still wait have to be answered.
+    pub cutoff: Cutoff,
     /// Cancelled when the bridge begins to stop: streams end, and agents are handed over.
     pub stopping: CancellationToken,
     /// Cancelled when sessions are left to whoever comes next.

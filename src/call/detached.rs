@@ -11,15 +11,15 @@ use tokio::{
     sync::oneshot,
     time::{Instant, sleep_until},
 };
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::task::TaskTracker;
 
-use super::{CallError, Deadline, Obstacle, Stage, Untouched, Wait};
+use super::{CallError, Cutoff, Deadline, Obstacle, Stage, Untouched, Wait};
 
 /// What detached work knows of its caller.
 #[derive(Debug)]
 pub struct CallerWait {
     waiting: Waiting,
-    cutoff: CancellationToken,
+    cutoff: Cutoff,
     /// Whether the work goes on when the caller waits no more.
     committed: bool,
 }
@@ -56,7 +56,7 @@ pub enum Abandoned {
 pub async fn detached<T, W>(
     tasks: &TaskTracker,
     deadline: Deadline,
-    cutoff: CancellationToken,
+    cutoff: Cutoff,
     work: impl FnOnce(CallerWait) -> W,
 ) -> Result<T, CallError>
 where
@@ -77,11 +77,11 @@ where
 
 impl CallerWait {
     /// For the bridge's own work, which is waited for until the bridge ends.
-    pub fn of_bridge(cutoff: CancellationToken) -> Self {
+    pub fn of_bridge(cutoff: Cutoff) -> Self {
         Self::of(Waiting::Bridge, cutoff)
     }
 
-    fn of(waiting: Waiting, cutoff: CancellationToken) -> Self {
+    fn of(waiting: Waiting, cutoff: Cutoff) -> Self {
         Self { waiting, cutoff, committed: false }
     }
 
@@ -91,7 +91,7 @@ impl CallerWait {
     ///
     /// What keeps it from being started.
     pub fn may_start(&self) -> Result<(), Obstacle> {
-        if self.cutoff.is_cancelled() {
+        if self.cutoff.is_given() {
             return Err(Obstacle::ShuttingDown);
         }
         let late = match &self.waiting {
@@ -113,11 +113,11 @@ impl CallerWait {
                 biased;
                 () = early.closed() => Abandoned::Gone,
                 () = sleep_until(deadline.answer_by()) => Abandoned::Deadline,
-                () = self.cutoff.cancelled() => Abandoned::Cutoff,
+                () = self.cutoff.given() => Abandoned::Cutoff,
             },
             Waiting::Answered if !self.committed => std::future::pending().await,
             Waiting::Answered | Waiting::Bridge => {
-                self.cutoff.cancelled().await;
+                self.cutoff.given().await;
                 Abandoned::Cutoff
             }
         }

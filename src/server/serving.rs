@@ -78,7 +78,7 @@ where
         tokio::select! {
             _read = lingering => {}
             () = place.lost() => {}
-            () = cutoff.cancelled() => {}
+            () = cutoff.given() => {}
         }
     });
 }

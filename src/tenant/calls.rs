@@ -233,12 +233,17 @@ impl Tenant {
         deadline: Deadline,
         queue: impl Future<Output = T>,
     ) -> Result<T, Obstacle> {
+        if self.work.cutoff.is_given() {
+            return Err(Obstacle::ShuttingDown);
+        }
+        // The queue first: mostly nothing has to be waited for, and neither a timer nor the signal is
+        // registered with. A call that gets its turn as the bridge ends is not sent all the same.
         tokio::select! {
             biased;
-            () = self.work.cutoff.cancelled() => Err(Obstacle::ShuttingDown),
             waited = timeout_at(deadline.start_by(), queue) => {
                 waited.map_err(|_| Obstacle::Deadline(Wait::Queue))
             }
+            () = self.work.cutoff.given() => Err(Obstacle::ShuttingDown),
         }
     }
 }
