@@ -68,6 +68,27 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Self; 17] = [
+        Self::ParameterRejected,
+        Self::SessionExpired,
+        Self::SessionMoved,
+        Self::AgentNotSignedIn,
+        Self::AgentSignedOut,
+        Self::StateRefused,
+        Self::OperationFailed,
+        Self::Switchover,
+        Self::OperationInProgress,
+        Self::SignInInProgress,
+        Self::PollsDisabled,
+        Self::AlreadySignedIn,
+        Self::ForceNotAllowed,
+        Self::PlatformUnavailable,
+        Self::CredentialsRejected,
+        Self::AccountLocked,
+        Self::Unlisted,
+    ];
+
     /// As metrics spell it, which tell fewer kinds apart than the bridge does.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -23,6 +23,23 @@ pub enum Exchanged {
 }
 
 impl Exchanged {
+    /// How many there are.
+    pub(super) const COUNT: usize = 7 + Kind::ALL.len();
+
+    /// The number of this one, which is less than [`COUNT`](Self::COUNT).
+    pub(super) const fn number(self) -> usize {
+        match self {
+            Self::Accepted => 0,
+            Self::WithoutGuid => 1,
+            Self::BadReply => 2,
+            Self::HttpStatus => 3,
+            Self::Unreachable => 4,
+            Self::NoAnswer => 5,
+            Self::GivenUp => 6,
+            Self::Refused(kind) => 7 + kind as usize,
+        }
+    }
+
     /// As metrics and spans spell it.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -1,12 +1,15 @@
 //! What is counted of the requests to one tenant's gateway.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::{
+    ptr,
+    sync::atomic::{AtomicU64, Ordering},
+};
 
 use super::{Exchanged, INTERFACES, Interface, TimeoutClass};
 use crate::{
     id::TenantId,
     retcode::Kind,
-    telemetry::metrics::{self, Label, Requests},
+    telemetry::metrics::{self, Label, Numbered, Requests},
 };
 
 /// One tenant's part of the metrics of requests.
@@ -40,9 +43,26 @@ impl Label for &'static Interface {
     }
 }
 
+impl Numbered for &'static Interface {
+    const COUNT: usize = INTERFACES.len();
+
+    fn number(self) -> usize {
+        // All of them are in the list, so there is none that is beyond it.
+        INTERFACES.iter().position(|known| ptr::eq(*known, self)).unwrap_or(INTERFACES.len())
+    }
+}
+
 impl Label for Exchanged {
     fn as_str(self) -> &'static str {
         self.as_str()
+    }
+}
+
+impl Numbered for Exchanged {
+    const COUNT: usize = Self::COUNT;
+
+    fn number(self) -> usize {
+        self.number()
     }
 }
 
@@ -90,5 +110,23 @@ impl Sums {
             polls: read(&self.polls),
             sign_ins: read(&self.sign_ins),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_interface_and_every_result_has_a_number_of_its_own() {
+        let interfaces: Vec<_> = INTERFACES.iter().map(|interface| interface.number()).collect();
+        assert_eq!(interfaces, (0..<&Interface>::COUNT).collect::<Vec<_>>());
+
+        let results = RESULTS.into_iter().chain([Exchanged::WithoutGuid]);
+        let results = results.chain(Kind::ALL.map(Exchanged::Refused));
+        let numbers: BTreeSet<_> = results.map(Numbered::number).collect();
+        assert_eq!(numbers, (0..<Exchanged as Numbered>::COUNT).collect());
     }
 }

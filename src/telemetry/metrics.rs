@@ -25,7 +25,7 @@ use crate::version;
 
 pub use self::{
     calls::{CallMetrics, Calls},
-    label::{Counters, Label},
+    label::{Counters, Label, Numbered},
     process::Process,
     requests::{RequestMetrics, Requests},
     server::Server,

@@ -8,6 +8,15 @@ pub trait Label: Copy + Debug {
     fn as_str(self) -> &'static str;
 }
 
+/// A label whose values are numbered, so that a metric is found by an index.
+pub trait Numbered: Label {
+    /// How many values there are.
+    const COUNT: usize;
+
+    /// The number of this one, which is less than [`COUNT`](Self::COUNT).
+    fn number(self) -> usize;
+}
+
 /// A counter for each value of a label, found once.
 #[derive(Clone, Debug)]
 pub struct Counters<L>(Vec<(L, Counter)>);

@@ -1,4 +1,9 @@
-use std::{marker::PhantomData, sync::Arc, time::Duration};
+use std::{
+    iter,
+    marker::PhantomData,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use prometheus_client::{
     encoding::EncodeLabelSet,
@@ -6,7 +11,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use super::{Label, label::TenantLabels, seconds};
+use super::{Numbered, label::TenantLabels, seconds};
 
 /// Requests to gateways, and the connections to them, of all tenants.
 #[derive(Clone, Debug)]
@@ -22,7 +27,18 @@ pub struct RequestMetrics<I, R> {
     tenant: Arc<str>,
     families: Requests,
     connections: Gauge,
+    /// By the number of the interface.
+    found: Box<[Found]>,
     labels: PhantomData<fn(I, R)>,
+}
+
+/// The metrics of one interface, each found by its labels when it is counted for the first time: what has
+/// not been counted is not exported.
+#[derive(Debug)]
+struct Found {
+    /// By the number of the result.
+    answered: Box<[OnceLock<Counter>]>,
+    seconds: OnceLock<Histogram>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -60,7 +76,7 @@ impl Requests {
 
     /// The part of a tenant of the configuration. The results in `from_the_start` are told of before
     /// there are any: alerts take the increase of some, and a series that begins at 1 has not increased.
-    pub fn of<I: Label, R: Label>(
+    pub fn of<I: Numbered, R: Numbered>(
         &self,
         tenant: &str,
         from_the_start: impl IntoIterator<Item = (I, R)>,
@@ -69,20 +85,37 @@ impl Requests {
         let connections = TenantLabels { tenant: tenant.clone() };
         let connections = self.connections.get_or_create(&connections).clone();
         let families = self.clone();
-        let metrics = RequestMetrics { tenant, families, connections, labels: PhantomData };
+        let found = iter::repeat_with(|| Found::of(R::COUNT)).take(I::COUNT).collect();
+        let metrics = RequestMetrics { tenant, families, connections, found, labels: PhantomData };
         for (interface, result) in from_the_start {
-            drop(self.answered.get_or_create(&metrics.labels(interface, result)));
+            metrics.answered(interface, result);
         }
         metrics
     }
 }
 
-impl<I: Label, R: Label> RequestMetrics<I, R> {
+impl<I: Numbered, R: Numbered> RequestMetrics<I, R> {
     /// A request was answered, or not, so long after it was begun.
     pub fn request(&self, interface: I, result: R, took: Duration) {
-        self.families.answered.get_or_create(&self.labels(interface, result)).inc();
-        let labels = InterfaceLabels { tenant: self.tenant.clone(), interface: interface.as_str() };
-        self.families.seconds.get_or_create(&labels).observe(took.as_secs_f64());
+        if let Some(answered) = self.answered(interface, result) {
+            answered.inc();
+        }
+        if let Some(seconds) = self.seconds(interface) {
+            seconds.observe(took.as_secs_f64());
+        }
+    }
+
+    fn answered(&self, interface: I, result: R) -> Option<&Counter> {
+        let found = self.found.get(interface.number())?.answered.get(result.number())?;
+        let find = || self.families.answered.get_or_create(&self.labels(interface, result)).clone();
+        Some(found.get_or_init(find))
+    }
+
+    fn seconds(&self, interface: I) -> Option<&Histogram> {
+        let found = &self.found.get(interface.number())?.seconds;
+        let (tenant, name) = (&self.tenant, interface.as_str());
+        let labels = || InterfaceLabels { tenant: tenant.clone(), interface: name };
+        Some(found.get_or_init(|| self.families.seconds.get_or_create(&labels()).clone()))
     }
 
     /// The connections to the tenant's gateway that are open.
@@ -93,5 +126,12 @@ impl<I: Label, R: Label> RequestMetrics<I, R> {
     fn labels(&self, interface: I, result: R) -> RequestLabels {
         let (interface, result) = (interface.as_str(), result.as_str());
         RequestLabels { tenant: self.tenant.clone(), interface, result }
+    }
+}
+
+impl Found {
+    fn of(results: usize) -> Self {
+        let answered = iter::repeat_with(OnceLock::new).take(results).collect();
+        Self { answered, seconds: OnceLock::new() }
     }
 }
