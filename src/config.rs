@@ -37,6 +37,7 @@ pub use self::{
     credentials::{Credential, Credentials},
     division::Division,
     error::{ConfigError, ConfigErrors, Place},
+    files::Identity,
     listeners::{Http2, Listener, ListenerName},
     load::load,
     log::{Log, LogFormat},
@@ -48,7 +49,7 @@ pub use self::{
     },
     tenant::{AuthMode, Edition, Events, Keep, Limits, Tenant, Timeouts},
     traces::Traces,
-    trust::{ClientTls, Identity, Trust},
+    trust::{ClientTls, Trust},
 };
 pub(crate) use self::{reader::section_of, sources::LISTEN_KEY};
 use crate::{id::TenantId, retcode::Overrides};

@@ -1,6 +1,7 @@
 //! The files that a configuration names.
 
 use std::{
+    fmt,
     fs::{File, Metadata},
     io::{self, Read},
     path::Path,
@@ -14,10 +15,23 @@ use rustls::{
 };
 
 use super::{
-    Identity,
     error::{Problem, quote},
     reader::Section,
 };
+
+/// A certificate with its key.
+pub struct Identity {
+    /// The certificate, leaf first.
+    pub chain: Vec<CertificateDer<'static>>,
+    /// Its private key.
+    pub key: PrivateKeyDer<'static>,
+}
+
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Identity").field("certificates", &self.chain.len()).finish_non_exhaustive()
+    }
+}
 
 /// A whole directory of certificate authorities has a quarter of this.
 pub(super) const PEM_MAX: u64 = 1024 * 1024;
@@ -84,6 +98,16 @@ impl Section<'_> {
         let remedy = format!("give the path of a PEM file with {whose}");
         let path = self.path(key)?;
         self.read(key, |_| certificates(&path, &remedy))
+    }
+
+    /// The same, each of which can be trusted as a root.
+    pub(super) fn roots(
+        &self,
+        key: &'static str,
+        whose: &str,
+    ) -> Option<Vec<CertificateDer<'static>>> {
+        let roots = self.certificates(key, whose)?;
+        self.read(key, |_| check_roots(&roots).map(|()| roots))
     }
 
     /// The certificate and the private key that two keys name, if they do.

@@ -54,7 +54,7 @@ fn the_example_names_every_key_once_and_no_other() {
 }
 
 /// The methods that read a key, or the keys of a section.
-const READERS: [&str; 15] = [
+const READERS: [&str; 16] = [
     "certificates",
     "choice",
     "count",
@@ -66,6 +66,7 @@ const READERS: [&str; 15] = [
     "paths",
     "ratio",
     "read",
+    "roots",
     "section",
     "text",
     "truth",

@@ -1,13 +1,11 @@
 //! `[tenants.<id>.tls]`.
 
-use std::fmt;
-
 use aws_lc_rs::digest;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::CertificateDer;
 
 use super::{
     error::{Problem, quote},
-    files,
+    files::Identity,
     reader::Section,
 };
 
@@ -34,20 +32,6 @@ pub enum Trust {
     Anything,
 }
 
-/// A certificate with its key.
-pub struct Identity {
-    /// The certificate, leaf first.
-    pub chain: Vec<CertificateDer<'static>>,
-    /// Its private key.
-    pub key: PrivateKeyDer<'static>,
-}
-
-impl fmt::Debug for Identity {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Identity").field("certificates", &self.chain.len()).finish_non_exhaustive()
-    }
-}
-
 /// Ways to trust that exclude each other: `pinned_…` counts as one.
 const WAYS: [&[&str]; 3] =
     [&["ca_file"], &["pinned_certificate_file", "pinned_sha256"], &["insecure_skip_verify"]];
@@ -56,9 +40,7 @@ const WAYS: [&[&str]; 3] =
 const PINS_MAX: usize = 64;
 
 pub(super) fn gateway_tls(section: &Section<'_>, tenant: &str) -> ClientTls {
-    let roots = section.certificates("ca_file", "the gateway's CA certificate");
-    let roots = roots
-        .and_then(|roots| section.read("ca_file", |_| files::check_roots(&roots).map(|()| roots)));
+    let roots = section.roots("ca_file", "the gateway's CA certificate");
     let pins = pins(section);
     let anything = section.truth("insecure_skip_verify", false);
     check_one_way(section, anything);
