@@ -11,29 +11,15 @@ use super::{
     reader::Section,
     scalar,
 };
+use crate::telemetry::trace::Collector;
 
 /// Where traces of calls go, and of how many. `[traces]`.
 #[derive(Debug)]
 pub struct Traces {
-    /// A collector that takes OTLP over gRPC; scheme, host and port. `traces.endpoint`.
-    pub endpoint: Uri,
+    /// The collector that takes them, and what is sent to it.
+    pub collector: Collector,
     /// TLS towards it, if the endpoint has it. `traces.tls`.
     pub tls: ClientTls,
-    /// Sent with every export, such as a token. `traces.headers_file`.
-    pub headers: HeaderMap,
-    /// Of calls whose caller does not say whether they are to be recorded, the part that is, from
-    /// 0 to 1. `traces.sample`.
-    pub sample: f64,
-    /// Whether a caller's `traceparent` decides if its call is recorded. `traces.follow_callers`.
-    pub follow_callers: bool,
-    /// Whether gateways are sent a `traceparent`. `traces.to_gateway`.
-    pub to_gateway: bool,
-    /// Spans that wait for being exported; more are dropped.
-    pub queue: NonZeroUsize,
-    /// How often they are exported, unless there are many.
-    pub interval: Duration,
-    /// How long an export may take.
-    pub timeout: Duration,
 }
 
 /// A recorded call has four spans of about a kilobyte: four megabytes, and more than a collector that is
@@ -61,9 +47,8 @@ pub(super) fn traces(root: &Section<'_>) -> Option<Traces> {
     if root.has("traces") {
         section.missing("endpoint", ENDPOINT_REMEDY);
     }
-    Some(Traces {
+    let collector = Collector {
         endpoint: endpoint?,
-        tls,
         headers,
         sample,
         follow_callers,
@@ -71,7 +56,8 @@ pub(super) fn traces(root: &Section<'_>) -> Option<Traces> {
         queue: QUEUE,
         interval: INTERVAL,
         timeout: TIMEOUT,
-    })
+    };
+    Some(Traces { collector, tls })
 }
 
 fn endpoint(text: &str) -> Result<Uri, Problem> {

@@ -3,7 +3,7 @@ use crate::{
     config,
     telemetry::{
         metrics::{Code, Metrics},
-        trace::{Collector, Tracer, TracerError},
+        trace::{Tracer, TracerError},
     },
     tls,
 };
@@ -56,26 +56,15 @@ impl Observed {
     /// # Errors
     ///
     /// [`TracerError`].
-    pub fn new(collector: Option<&config::Traces>) -> Result<Self, TracerError> {
+    pub fn new(traces: Option<&config::Traces>) -> Result<Self, TracerError> {
         let metrics = Metrics::new(&methods(), &CODES);
-        let tracer = match collector {
-            Some(to) => Tracer::new(&self::collector(to)?, metrics.spans.clone())?,
+        let tracer = match traces {
+            Some(config::Traces { collector, tls }) => {
+                let tls = tls::client_config(tls).map_err(TracerError::new)?;
+                Tracer::new(collector, tls, metrics.spans.clone())?
+            }
             None => Tracer::default(),
         };
         Ok(Self { metrics, tracer, failures: Failures::default() })
     }
-}
-
-fn collector(traces: &config::Traces) -> Result<Collector, TracerError> {
-    Ok(Collector {
-        endpoint: traces.endpoint.clone(),
-        tls: tls::client_config(&traces.tls).map_err(TracerError::new)?,
-        headers: traces.headers.clone(),
-        sample: traces.sample,
-        follow_callers: traces.follow_callers,
-        to_gateway: traces.to_gateway,
-        queue: traces.queue,
-        interval: traces.interval,
-        timeout: traces.timeout,
-    })
 }

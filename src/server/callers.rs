@@ -13,11 +13,8 @@ use crate::config::{Connections, Http2};
 pub(super) struct Callers {
     pub(super) tls: Option<TlsAcceptor>,
     pub(super) http2: http2::Builder<TokioExecutor>,
-    pub(super) services: Services,
-    pub(super) limits: Connections,
     pub(super) keepalive_timeout: Duration,
-    pub(super) entrance: Arc<Entrance>,
-    pub(super) stages: Stages,
+    pub(super) common: CommonCallers,
 }
 
 /// What all listeners have in common.
@@ -35,10 +32,8 @@ impl Callers {
         tls: Option<TlsAcceptor>,
         common: CommonCallers,
     ) -> Self {
-        let CommonCallers { services, limits, entrance, stages } = common;
         let keepalive_timeout = limits_of_http2.keepalive_timeout;
-        let http2 = http2(limits_of_http2);
-        Self { tls, http2, services, limits, keepalive_timeout, entrance, stages }
+        Self { tls, http2: http2(limits_of_http2), keepalive_timeout, common }
     }
 }
 

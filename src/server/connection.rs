@@ -36,7 +36,7 @@ pub(super) async fn serve(stream: TcpStream, peer: SocketAddr, place: Place, cal
     // Answers are small and go out whole; waiting for more to send only delays them.
     let _unsupported = stream.set_nodelay(true);
     let stream = Socket::new(stream, callers.keepalive_timeout);
-    let end = Instant::now() + callers.limits.handshake_timeout;
+    let end = Instant::now() + callers.common.limits.handshake_timeout;
     let handshake = Handshake { place, end, peer, callers };
     let done = match &callers.tls {
         None => handshake.go_on(stream).await,
@@ -85,11 +85,11 @@ impl Handshake<'_> {
     async fn enter(&self) -> Result<Stay, String> {
         tokio::select! {
             biased;
-            entered = self.callers.entrance.house.enter(self.peer.ip(), self.end) => {
+            entered = self.callers.common.entrance.house.enter(self.peer.ip(), self.end) => {
                 entered.map_err(|full| format!("there was no place for it: {full:?}"))
             }
             () = self.place.lost() => Err("given up for a newer one".into()),
-            () = self.callers.stages.goaway.cancelled() => Err("the bridge stops".into()),
+            () = self.callers.common.stages.goaway.cancelled() => Err("the bridge stops".into()),
         }
     }
 
@@ -99,7 +99,7 @@ impl Handshake<'_> {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let place = self.callers.entrance.farewells.enter(self.peer.ip());
+        let place = self.callers.common.entrance.farewells.enter(self.peer.ip());
         drop(self.place);
         tokio::select! {
             // First, so that the words are sent in any case.
@@ -112,14 +112,14 @@ impl Handshake<'_> {
     /// A step of the handshake, unless something ends it.
     async fn hurry<T>(&self, step: impl Future<Output = T>) -> Result<T, &'static str> {
         let stopped = async {
-            self.callers.stages.goaway.cancelled().await;
+            self.callers.common.stages.goaway.cancelled().await;
             sleep(FAREWELL).await;
         };
         tokio::select! {
             // What has come is read first, so that a peer is told whose words are there.
             biased;
             done = timeout_at(self.end, step) => done.map_err(|_| {
-                self.callers.entrance.note_late();
+                self.callers.common.entrance.note_late();
                 "no whole handshake in time"
             }),
             () = stopped => Err("the bridge stops"),

@@ -34,10 +34,10 @@ pub(super) fn bind(addr: SocketAddr) -> io::Result<TcpListener> {
 /// Accepts connections until the bridge stops; each is served in a task of its own. None waits in
 /// the kernel's backlog, where nobody could see whether its peer goes on.
 pub(super) async fn accept(listener: TcpListener, callers: Arc<Callers>, tasks: TaskTracker) {
-    let goaway = callers.stages.goaway.clone();
+    let goaway = callers.common.stages.goaway.clone();
     let serve = |(stream, peer): (TcpStream, SocketAddr)| {
         let callers = callers.clone();
-        let place = callers.entrance.handshakes.enter(peer.ip());
+        let place = callers.common.entrance.handshakes.enter(peer.ip());
         tasks.spawn(async move {
             connection::serve(stream, peer, place, &callers).await;
         });

@@ -18,7 +18,7 @@ use tokio::{
 
 use super::{
     Stages,
-    callers::Callers,
+    callers::{Callers, CommonCallers},
     heads::Heads,
     house::{Guest, Stay},
     linger::{Lent, READ_OUT, linger},
@@ -72,7 +72,7 @@ where
     if poll!(lingering.as_mut()).is_ready() {
         return;
     }
-    let Callers { entrance, stages, .. } = callers;
+    let CommonCallers { entrance, stages, .. } = &callers.common;
     let (place, cutoff) = (entrance.lingering.enter(peer.ip()), stages.cutoff.clone());
     entrance.last_moments.spawn(async move {
         tokio::select! {
@@ -94,10 +94,10 @@ async fn serve_calls<S>(
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    let Callers { limits, stages, .. } = callers;
-    let calls = Calls::new(callers.services.clone(), peer, guest.clone());
+    let CommonCallers { services, limits, stages, .. } = &callers.common;
+    let calls = Calls::new(services.clone(), peer, guest.clone());
     let wire = Wire::new(stream, guest.clone());
-    let unread = &callers.services.unread;
+    let unread = &services.unread;
     // Before the connection, so that it is dropped after it and looks once more.
     let mut unseen = Unseen { heads: &guest.heads, unread, peer, noted: 0 };
     let mut connection = pin!(callers.http2.serve_connection(TokioIo::new(wire), calls));
@@ -182,21 +182,21 @@ async fn last_calls(
 ) -> Result<(), String> {
     let in_the_way = apart(async {
         guest.gives_way().await;
-        if timeout(CROSSING, idle_for(guest, ROOM_GRACE)).await.is_err() {
+        if timeout(CROSSING, has_been_idle(guest)).await.is_err() {
             guest.close();
-            idle_for(guest, ROOM_GRACE).await;
+            has_been_idle(guest).await;
         }
     });
     let drained = apart(async {
         stages.goaway.cancelled().await;
         sleep(CROSSING).await;
         guest.close();
-        idle_for(guest, ROOM_GRACE).await;
+        has_been_idle(guest).await;
     });
     let aged = apart(async {
         sleep(grace).await;
         guest.close();
-        idle_for(guest, ROOM_GRACE).await;
+        has_been_idle(guest).await;
     });
     tokio::select! {
         // First, so that a call that has arrived is read before the connection counts as idle.
@@ -209,11 +209,11 @@ async fn last_calls(
     }
 }
 
-/// Waits until the connection is idle, and was so `time` ago, without a call in between. A peer that
+/// Waits until the connection is idle, and was so [`ROOM_GRACE`] ago, without a call in between. A peer that
 /// does not answer to its GOAWAY must not stay; a call that it has sent meanwhile is carried out.
 /// An answer that the peer takes slowly is sent to its end, since its connection is not idle before
-/// ([`Guest::idle_since`]); `time` is for its last bytes, which are then on the way.
-async fn idle_for(guest: &Guest, time: Duration) {
+/// ([`Guest::idle_since`]); the grace is for its last bytes, which are then on the way.
+async fn has_been_idle(guest: &Guest) {
     let mut before = None;
     loop {
         let idle_since = guest.idle_since();
@@ -221,7 +221,7 @@ async fn idle_for(guest: &Guest, time: Duration) {
             return;
         }
         before = idle_since;
-        sleep(time).await;
+        sleep(ROOM_GRACE).await;
     }
 }
 

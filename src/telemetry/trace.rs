@@ -23,7 +23,6 @@ use opentelemetry::{
     trace::{SpanBuilder, Status, TraceContextExt as _, Tracer as _},
 };
 use opentelemetry_sdk::trace::{SdkTracer, SdkTracerProvider};
-use rustls::ClientConfig;
 use tokio::time::Instant;
 
 pub use opentelemetry::trace::{SpanKind, TraceId};
@@ -66,18 +65,16 @@ pub struct TracerError(String);
 /// Where traces go, and of how many calls.
 #[derive(Debug)]
 pub struct Collector {
-    /// It takes OTLP over gRPC; scheme, host and port.
+    /// It takes OTLP over gRPC; scheme, host and port. `traces.endpoint`.
     pub endpoint: Uri,
-    /// TLS towards it, where the endpoint's scheme is `https`.
-    pub tls: ClientConfig,
-    /// Sent with every export, such as a token.
+    /// Sent with every export, such as a token. `traces.headers_file`.
     pub headers: HeaderMap,
     /// Of calls whose caller does not say whether they are to be recorded, the part that is, from
-    /// 0 to 1.
+    /// 0 to 1. `traces.sample`.
     pub sample: f64,
-    /// Whether a caller's `traceparent` decides if its call is recorded.
+    /// Whether a caller's `traceparent` decides if its call is recorded. `traces.follow_callers`.
     pub follow_callers: bool,
-    /// Whether gateways are sent a `traceparent`.
+    /// Whether gateways are sent a `traceparent`. `traces.to_gateway`.
     pub to_gateway: bool,
     /// Spans that wait for being exported; more are dropped.
     pub queue: NonZeroUsize,

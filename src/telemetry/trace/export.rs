@@ -24,6 +24,7 @@ use opentelemetry_sdk::{
         SpanExporter, SpanProcessor,
     },
 };
+use rustls::ClientConfig;
 use tokio::task::spawn_blocking;
 use tonic::{
     Request,
@@ -62,15 +63,20 @@ struct Counted<E> {
 const SERVICE: &str = "ccgateway-bridge";
 
 impl Tracer {
-    /// Sends traces to a collector from now on; opens nothing yet. Must be called within a runtime.
+    /// Sends traces to a collector from now on; opens nothing yet. `tls` is for an endpoint whose scheme is
+    /// `https`. Must be called within a runtime.
     ///
     /// # Errors
     ///
     /// [`TracerError`] if the environment's `OTEL_` variables are wrong.
-    pub fn new(collector: &Collector, metrics: SpanMetrics) -> Result<Self, TracerError> {
+    pub fn new(
+        collector: &Collector,
+        tls: ClientConfig,
+        metrics: SpanMetrics,
+    ) -> Result<Self, TracerError> {
         let exporter = OtlpExporter::builder()
             .with_tonic()
-            .with_channel(channel(collector))
+            .with_channel(channel(collector, tls))
             .with_interceptor(own_headers(collector.headers.clone()))
             .with_timeout(collector.timeout)
             .build()
@@ -114,12 +120,12 @@ impl Drop for Active {
     }
 }
 
-fn channel(collector: &Collector) -> Channel {
+fn channel(collector: &Collector, tls: ClientConfig) -> Channel {
     let mut tcp = HttpConnector::new();
     tcp.enforce_http(false);
     tcp.set_nodelay(true);
     let connector = HttpsConnectorBuilder::new()
-        .with_tls_config(collector.tls.clone())
+        .with_tls_config(tls)
         .https_or_http()
         .enable_http2()
         .wrap_connector(tcp);
