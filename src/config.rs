@@ -41,6 +41,7 @@ pub use self::{
     listeners::{Http2, Listener, ListenerName},
     load::load,
     log::{Log, LogFormat},
+    retcodes::{Override, Overrides},
     server::{Connections, Drain, LeftSessions, Server, ServerLimits},
     sources::Sources,
     store::{
@@ -52,7 +53,7 @@ pub use self::{
     trust::{ClientTls, Trust},
 };
 pub(crate) use self::{reader::section_of, sources::LISTEN_KEY};
-use crate::{id::TenantId, retcode::Overrides};
+use crate::id::TenantId;
 
 /// The whole configuration.
 #[derive(Debug)]
@@ -83,27 +84,14 @@ impl Config {
     /// What is allowed, but hardly what a careful operator wants: one sentence each, with the key
     /// and what would be right.
     pub fn warnings(&self) -> Vec<String> {
-        let shares = [self.calls_warning(), self.requests_warning()];
-        self.plaintext_warnings()
+        let shares = [
+            division::warning(&self.division(), &self.tenants),
+            gateway::warning(self.host_requests, &self.tenants),
+        ];
+        listeners::plaintext_warnings(&self.listeners)
             .chain(shares.into_iter().flatten())
             .chain(self.warnings.clone())
             .collect()
-    }
-
-    /// Which listeners have callers' secrets go over the network as they are.
-    fn plaintext_warnings(&self) -> impl Iterator<Item = String> {
-        let exposed = self
-            .listeners
-            .iter()
-            .filter(|(_, listener)| listener.tls.is_none() && !listener.address.ip().is_loopback());
-        exposed.map(|(name, listener)| {
-            format!(
-                "listeners.{name}.address is {} without [listeners.{name}.tls]: callers' requests, \
-                 Guids and passwords in them go over the network in plain text; give \
-                 certificate_file and key_file in [listeners.{name}.tls], or listen on 127.0.0.1",
-                listener.address
-            )
-        })
     }
 
     /// How the server's places for calls are divided among the tenants.
@@ -111,33 +99,5 @@ impl Config {
         let wanted =
             self.tenants.iter().map(|(id, tenant)| (id.clone(), tenant.limits.calls.get()));
         Division::new(self.server.limits.calls.get(), wanted)
-    }
-
-    /// Where tenants cannot have as many calls as they may.
-    fn calls_warning(&self) -> Option<String> {
-        let division = self.division();
-        let (id, tenant) = self
-            .tenants
-            .iter()
-            .find(|(id, tenant)| division.most(id) < tenant.limits.calls.get())?;
-        let (places, most, limit) = (division.places, division.most(id), tenant.limits.calls);
-        let all: usize = self.tenants.values().map(|tenant| tenant.limits.calls.get()).sum();
-        Some(format!(
-            "server.limits.calls is {places}, and limits.calls of all tenants together {all}: each tenant \
-             has an even part of the server's places, which for {id} are {most} calls at once and not \
-             {limit}; raise server.limits.calls to {all}, or lower limits.calls"
-        ))
-    }
-
-    /// Where a tenant alone cannot have as many requests as it may.
-    fn requests_warning(&self) -> Option<String> {
-        let host = self.host_requests;
-        let (id, tenant) = self.tenants.iter().find(|(_, tenant)| tenant.limits.requests > host)?;
-        Some(format!(
-            "{}.limits.requests is {}, and gateway.host_requests only {host}, which holds for each \
-             gateway host: raise it, or lower limits.requests",
-            section_of(id),
-            tenant.limits.requests
-        ))
     }
 }

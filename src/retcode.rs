@@ -4,7 +4,7 @@
 
 mod table;
 
-use std::{collections::HashMap, fmt, time::Duration};
+use std::fmt;
 
 pub use self::table::LISTED;
 
@@ -162,21 +162,6 @@ impl Kind {
     }
 }
 
-/// The operator's own reading of a retcode.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Override {
-    /// A `google.rpc.Code` other than OK, `PERMISSION_DENIED` and `UNAUTHENTICATED`.
-    pub code: u8,
-    /// `ErrorInfo.reason`: 1 to 63 of `A-Z 0-9 _`, starting with a letter.
-    pub reason: String,
-    /// When a caller may try again; `None`: no word on it.
-    pub retry_after: Option<Duration>,
-}
-
-/// The operator's own readings, by retcode.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Overrides(HashMap<String, Override>);
-
 /// Longer retcodes are cut: the documented form has seven characters.
 const MAX_LENGTH: usize = 32;
 
@@ -211,24 +196,6 @@ impl Retcode {
     /// What kind of refusal this is.
     pub fn kind(&self) -> Kind {
         self.kind
-    }
-}
-
-impl Overrides {
-    /// Adds a reading of the retcode that is spelt like this.
-    pub fn insert(&mut self, retcode: String, reading: Override) {
-        self.0.insert(retcode, reading);
-    }
-
-    /// The operator's reading of this retcode.
-    pub fn get(&self, retcode: &Retcode) -> Option<&Override> {
-        // Most bridges have none.
-        if self.0.is_empty() { None } else { self.0.get(retcode.as_str()) }
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
     }
 }
 

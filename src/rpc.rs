@@ -44,7 +44,11 @@ use self::{
         agent_session_server::AgentSessionServer, agent_state_server::AgentStateServer,
     },
 };
-use crate::{config, retcode::Overrides, telemetry::metrics::Method, tenant::Tenants};
+use crate::{
+    config::{self, Overrides},
+    telemetry::metrics::Method,
+    tenant::Tenants,
+};
 
 /// What every method of every service needs.
 #[derive(Debug)]

@@ -139,7 +139,7 @@ fn certificates(path: &Path, remedy: &str) -> Result<Vec<CertificateDer<'static>
 }
 
 /// Checks that each certificate can be trusted as a root.
-pub(super) fn check_roots(roots: &[CertificateDer<'static>]) -> Result<(), Problem> {
+fn check_roots(roots: &[CertificateDer<'static>]) -> Result<(), Problem> {
     let mut store = RootCertStore::empty();
     for (at, root) in (1..).zip(roots) {
         store.add(root.clone()).map_err(|_| {

@@ -1,15 +1,28 @@
 //! `[retcodes."NNN-NNN"]`.
 
+use std::{collections::HashMap, time::Duration};
+
 use super::{
     error::{Problem, quote},
     reader::Section,
     scalar::{self, HOUR, MILLISECOND},
 };
-use crate::{
-    call::Outcome,
-    reason,
-    retcode::{Override, Overrides},
-};
+use crate::{call::Outcome, reason, retcode::Retcode};
+
+/// The operator's own reading of a retcode.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Override {
+    /// A `google.rpc.Code` other than OK, `PERMISSION_DENIED` and `UNAUTHENTICATED`.
+    pub code: u8,
+    /// `ErrorInfo.reason`: 1 to 63 of `A-Z 0-9 _`, starting with a letter.
+    pub reason: String,
+    /// When a caller may try again; `None`: no word on it.
+    pub retry_after: Option<Duration>,
+}
+
+/// The operator's own readings, by retcode.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Overrides(HashMap<String, Override>);
 
 /// `google.rpc.Code` without OK, since a refusal is never a success, and without those that speak of
 /// the gRPC caller only.
@@ -31,6 +44,24 @@ const CODES: [(&str, u8); 14] = [
 ];
 
 const REASON_MAX: usize = 63;
+
+impl Overrides {
+    /// Adds a reading of the retcode that is spelt like this.
+    pub fn insert(&mut self, retcode: String, reading: Override) {
+        self.0.insert(retcode, reading);
+    }
+
+    /// The operator's reading of this retcode.
+    pub fn get(&self, retcode: &Retcode) -> Option<&Override> {
+        // Most bridges have none.
+        if self.0.is_empty() { None } else { self.0.get(retcode.as_str()) }
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
 
 pub(super) fn retcodes(section: &Section<'_>) -> Overrides {
     let mut retcodes = Overrides::default();

@@ -61,11 +61,7 @@ pub(super) fn traces(root: &Section<'_>) -> Option<Traces> {
 }
 
 fn endpoint(text: &str) -> Result<Uri, Problem> {
-    // What comes before an '@' may be a password, so it is not repeated.
-    if text.contains('@') {
-        let remedy = "give the token by headers_file";
-        return Err(Problem::new("has an address with a user name or password", remedy));
-    }
+    scalar::without_user(text, "give the token by headers_file")?;
     let usable = |uri: &Uri| {
         let http = [Some(&Scheme::HTTP), Some(&Scheme::HTTPS)].contains(&uri.scheme());
         http && uri.host().is_some_and(|host| !host.is_empty()) && matches!(uri.path(), "" | "/")
@@ -77,9 +73,7 @@ fn endpoint(text: &str) -> Result<Uri, Problem> {
 }
 
 fn tls(section: &Section<'_>, endpoint: Option<&Uri>) -> ClientTls {
-    let roots = section.certificates("ca_file", "the collector's CA certificate");
-    let roots = roots
-        .and_then(|roots| section.read("ca_file", |_| files::check_roots(&roots).map(|()| roots)));
+    let roots = section.roots("ca_file", "the collector's CA certificate");
     let client = section.identity("client_certificate_file", "client_key_file");
     if endpoint.is_some_and(|endpoint| endpoint.scheme() == Some(&Scheme::HTTP)) {
         let wrong = Problem::new("is of no use without TLS", "give https:// in traces.endpoint");

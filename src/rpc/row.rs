@@ -6,8 +6,8 @@ use tonic::Code;
 
 use super::about::About;
 use crate::{
+    config::Override,
     reason::{self, Details, Reason, Retry},
-    retcode::Override,
 };
 
 /// Who is told of an error, and about whom.

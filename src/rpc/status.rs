@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     call::{CallError, Refusal},
-    retcode::Overrides,
+    config::Overrides,
 };
 
 /// A status as it goes to the caller, with the reason that its details give.

@@ -1,4 +1,4 @@
-//! `[tenants.<id>.limits]` and `[tenants.<id>.events]`.
+//! `[tenants.<id>.limits]`.
 
 use std::{num::NonZeroUsize, time::Duration};
 
@@ -7,17 +7,6 @@ use crate::config::{
     reader::Section,
     scalar::{MILLISECOND, MINUTE},
 };
-
-/// How many events are kept for callers who come back for them.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Events {
-    /// Events kept. `events.kept`.
-    pub kept: NonZeroUsize,
-    /// Bytes that they may take; fewer events are kept where they are large.
-    pub kept_bytes: NonZeroUsize,
-    /// Callers who watch events at once. `events.watches`.
-    pub watches: NonZeroUsize,
-}
 
 /// Bounds on what a tenant may take.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,20 +23,9 @@ pub struct Limits {
     pub sessions: NonZeroUsize,
 }
 
-/// Of a tenant's event log: some two thousand events with the contents that gateways send, and a bound
-/// for contents that are larger.
-const EVENT_BYTES: NonZeroUsize = NonZeroUsize::new(8 * 1024 * 1024).unwrap();
 /// For one agent: whoever calls so often while a gateway stands still is a broken caller, and must
 /// not take all of `limits.calls`.
 const AGENT_QUEUE: NonZeroUsize = NonZeroUsize::new(512).unwrap();
-
-pub(super) fn events(section: &Section<'_>) -> Events {
-    Events {
-        kept: section.count("kept", 4096, 1_000_000),
-        kept_bytes: EVENT_BYTES,
-        watches: section.count("watches", 64, 10_000),
-    }
-}
 
 pub(super) fn limits(section: &Section<'_>) -> Limits {
     let limits = Limits {

@@ -10,8 +10,9 @@ use crate::{
     call::{
         FieldViolation, Obstacle, Outcome, Share, Stage, StoreTrouble, Unreadable, Untouched, Wait,
     },
+    config::Override,
     reason::{self, ALL, Details, Retry},
-    retcode::{LISTED, Override, Retcode},
+    retcode::{LISTED, Retcode},
     rpc::about::About,
 };
 
