@@ -27,6 +27,7 @@ pub mod doctor;
 #[cfg(test)]
 mod documents;
 pub mod event;
+mod hex;
 pub mod id;
 pub mod keyring;
 pub mod reason;

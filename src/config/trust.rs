@@ -8,6 +8,7 @@ use super::{
     files::Identity,
     reader::Section,
 };
+use crate::hex::unhex;
 
 /// TLS towards a peer that the bridge connects to.
 #[derive(Debug)]
@@ -97,15 +98,7 @@ fn sha256(der: &[u8]) -> Option<[u8; 32]> {
 }
 
 fn hash(text: &str) -> Result<[u8; 32], Problem> {
-    let digits: Option<Vec<u8>> = text
-        .chars()
-        .filter(|&c| c != ':')
-        .map(|c| c.to_digit(16).and_then(|digit| u8::try_from(digit).ok()))
-        .collect();
-    let bytes = digits.map(|digits| {
-        let pairs = digits.chunks_exact(2).filter(|_| digits.len() % 2 == 0);
-        pairs.map(|pair| pair.iter().fold(0, |byte, digit| byte << 4 | digit)).collect::<Vec<u8>>()
-    });
+    let bytes = unhex(&text.replace(':', ""));
     bytes.and_then(|bytes| bytes.try_into().ok()).ok_or_else(|| {
         Problem::new(
             format!("{} is no SHA-256 hash", quote(text)),

@@ -1,8 +1,10 @@
 //! What a person wants to know of a certificate, read from its DER (X.690, RFC 5280).
 
-use std::{fmt::Write as _, time::SystemTime};
+use std::time::SystemTime;
 
 use aws_lc_rs::digest::{SHA256, digest};
+
+use crate::hex::hex;
 
 /// A certificate, for people. It proves nothing: only TLS verifies one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,11 +34,7 @@ const NAMES: [&[u8]; 2] = [&[0x55, 0x04, 0x03], &[0x55, 0x04, 0x0a]];
 
 /// As `tls.pinned_sha256` takes it.
 pub(crate) fn fingerprint(der: &[u8]) -> String {
-    digest(&SHA256, der).as_ref().iter().fold(String::new(), |mut text, byte| {
-        // Writing to a String cannot fail.
-        let _written = write!(text, "{byte:02x}");
-        text
-    })
+    hex(digest(&SHA256, der).as_ref())
 }
 
 /// When a certificate ends; `None` for what is none.
