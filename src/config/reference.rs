@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     call::Share,
-    documents::{self, Document},
+    documents_for_tests::{self, Document},
 };
 
 const EXAMPLE: &str = include_str!("../../docs/ccgateway-bridge.example.toml");
@@ -217,7 +217,7 @@ fn the_documents_name_no_key_that_is_none() {
     };
     let mut seen = 0;
     let mut strange = Vec::new();
-    for Document { name, prose } in documents::all() {
+    for Document { name, prose } in documents_for_tests::all() {
         for key in mentioned(&prose) {
             seen += 1;
             if !is_key(key) {

@@ -9,18 +9,18 @@ use super::{
 };
 use crate::{call::Outcome, reason, retcode::Retcode};
 
-/// The operator's own reading of a retcode.
+/// What the operator has configured for a retcode.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Override {
     /// A `google.rpc.Code` other than OK, `PERMISSION_DENIED` and `UNAUTHENTICATED`.
     pub code: u8,
     /// `ErrorInfo.reason`: 1 to 63 of `A-Z 0-9 _`, starting with a letter.
     pub reason: String,
-    /// When a caller may try again; `None`: no word on it.
+    /// When a caller may try again. `None` if nothing is said about it.
     pub retry_after: Option<Duration>,
 }
 
-/// The operator's own readings, by retcode.
+/// What the operator has configured, by retcode.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Overrides(HashMap<String, Override>);
 
@@ -46,18 +46,18 @@ const CODES: [(&str, u8); 14] = [
 const REASON_MAX: usize = 63;
 
 impl Overrides {
-    /// Adds a reading of the retcode that is spelt like this.
+    /// Adds what is configured for a retcode.
     pub fn insert(&mut self, retcode: String, reading: Override) {
         self.0.insert(retcode, reading);
     }
 
-    /// The operator's reading of this retcode.
+    /// What is configured for this retcode.
     pub fn get(&self, retcode: &Retcode) -> Option<&Override> {
-        // Most bridges have none.
+        // Most bridges have none, and need not hash.
         if self.0.is_empty() { None } else { self.0.get(retcode.as_str()) }
     }
 
-    /// Whether there are none.
+    /// Whether nothing is configured.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

@@ -1,4 +1,4 @@
-//! What is counted of the requests to one tenant's gateway.
+//! Counts the requests to one tenant's gateway.
 
 use std::{
     ptr,
@@ -12,10 +12,10 @@ use crate::{
     telemetry::metrics::{self, Label, Numbered, Requests},
 };
 
-/// One tenant's part of the metrics of requests.
+/// One tenant's part of the request metrics.
 pub(super) type RequestMetrics = metrics::RequestMetrics<&'static Interface, Exchanged>;
 
-/// Results of any request that are told of before there are any.
+/// Results that every interface's series have from the start.
 const RESULTS: [Exchanged; 6] = [
     Exchanged::Accepted,
     Exchanged::Unreachable,
@@ -24,10 +24,11 @@ const RESULTS: [Exchanged; 6] = [
     Exchanged::HttpStatus,
     Exchanged::GivenUp,
 ];
-/// The same of sign-ins.
+/// Further results that sign-ins have from the start.
 const REJECTIONS: [Exchanged; 2] =
     [Exchanged::Refused(Kind::CredentialsRejected), Exchanged::Refused(Kind::AccountLocked)];
 
+/// The tenant's part of the request metrics.
 pub(super) fn of(requests: &Requests, tenant: &TenantId) -> RequestMetrics {
     let from_the_start = INTERFACES.into_iter().flat_map(|interface| {
         let rejections =
@@ -66,20 +67,20 @@ impl Numbered for Exchanged {
     }
 }
 
-/// Requests to a tenant's gateway, summed up.
+/// Sums of the requests to a tenant's gateway.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RequestCounts {
-    /// All of them, polls too.
+    /// All requests, including polls.
     pub requests: u64,
-    /// Of these, the ones that were not answered.
+    /// Those that were not answered.
     pub unanswered: u64,
-    /// Of all, the polls.
+    /// Those that were polls.
     pub polls: u64,
-    /// Of all, the sign-ins.
+    /// Those that were sign-ins.
     pub sign_ins: u64,
 }
 
-/// What makes the sums.
+/// The counters behind [`RequestCounts`].
 #[derive(Debug, Default)]
 pub(super) struct Sums {
     requests: AtomicU64,
@@ -89,6 +90,7 @@ pub(super) struct Sums {
 }
 
 impl Sums {
+    /// Counts a request with its result.
     pub(super) fn note(&self, interface: &Interface, result: Exchanged) {
         let add = |counter: &AtomicU64| counter.fetch_add(1, Ordering::Relaxed);
         add(&self.requests);

@@ -1,4 +1,4 @@
-//! The service `AgentSession`: a file for its methods, as each service has one.
+//! The service `AgentSession`.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use super::{
 };
 use crate::call::{CallError, Obstacle};
 
-/// `AgentSession`: sessions made, handed in, shown and ended.
+/// `AgentSession`: registers, creates, shows and ends sessions.
 #[derive(Debug)]
 pub(super) struct AgentSessionRpc(pub(super) Arc<Shared>);
 

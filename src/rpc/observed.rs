@@ -1,3 +1,4 @@
+//! What is recorded of all calls: metrics, traces and the last failures.
 use super::{Failures, methods};
 use crate::{
     config,
@@ -8,18 +9,18 @@ use crate::{
     tls,
 };
 
-/// What can be seen of calls from outside.
+/// Metrics, traces and the last failures of all calls.
 #[derive(Debug)]
 pub struct Observed {
-    /// What is counted.
+    /// The metrics of the process.
     pub metrics: Metrics,
-    /// What their traces go through.
+    /// Makes the traces of calls.
     pub tracer: Tracer,
-    /// The last ones that failed.
+    /// The last calls that failed.
     pub failures: Failures,
 }
 
-/// As dashboards for gRPC spell them, by number.
+/// gRPC codes by number, spelled as dashboards for gRPC do.
 const CODES: [Code; 17] = [
     fine("OK"),
     fine("Canceled"),
@@ -40,22 +41,22 @@ const CODES: [Code; 17] = [
     fine("Unauthenticated"),
 ];
 
-/// A code of calls that went well, or failed through their caller or for the agent's state.
+/// A code for calls that succeeded, or failed because of the caller or the agent's state.
 const fn fine(name: &'static str) -> Code {
     Code { name, is_failure: false }
 }
 
-/// A code of calls that failed through the fault of a gateway or of the bridge.
+/// A code for calls that failed because of a gateway or the bridge.
 const fn failure(name: &'static str) -> Code {
     Code { name, is_failure: true }
 }
 
 impl Observed {
-    /// Of a server that has no calls yet. Must be called within a runtime.
+    /// For a server without calls yet. Must be called within a tokio runtime.
     ///
     /// # Errors
     ///
-    /// [`TracerError`].
+    /// [`TracerError`] if the exporter of traces cannot be built.
     pub fn new(traces: Option<&config::Traces>) -> Result<Self, TracerError> {
         let metrics = Metrics::new(&methods(), &CODES);
         let tracer = match traces {

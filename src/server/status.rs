@@ -1,4 +1,4 @@
-//! How the bridge is doing: what `/status.json` tells, and `/` shows.
+//! The state of the bridge, for `/status.json` and the page at `/`.
 
 use std::{
     fmt::Display,
@@ -24,7 +24,7 @@ use crate::{
     version,
 };
 
-/// Where to look for how the bridge is doing.
+/// The sources of the bridge's status.
 #[derive(Debug)]
 pub(super) struct StatusSource {
     pub(super) readiness: Arc<Readiness>,
@@ -33,15 +33,16 @@ pub(super) struct StatusSource {
     listeners: Vec<ListenerStatus>,
 }
 
-/// [`Status::format_version`]: grows when a field goes or changes its meaning, not when one comes.
+/// [`Status::format_version`]. Increase it when a field is removed or changes its meaning, but not
+/// when one is added.
 const FORMAT_VERSION: u32 = 1;
 
-/// All of it at a moment. Programs rely on the names: they stay, and others may come.
+/// The status at one moment. Programs rely on the field names: they stay, and others may be added.
 #[derive(Debug, Serialize)]
 pub(super) struct Status {
     pub(super) format_version: u32,
     pub(super) version: &'static str,
-    /// Empty where the build did not know it.
+    /// Empty if the build did not know it.
     pub(super) commit: &'static str,
     #[serde(serialize_with = "spelled")]
     pub(super) state: Phase,
@@ -49,37 +50,38 @@ pub(super) struct Status {
     pub(super) time: SystemTime,
     #[serde(serialize_with = "as_rfc3339")]
     pub(super) start_time: SystemTime,
-    /// What is unsafe in the configuration.
+    /// Unsafe settings in the configuration.
     pub(super) warnings: Vec<String>,
-    /// How much of the last minute `last_minute` is about.
+    /// How many seconds `last_minute` covers.
     pub(super) window_seconds: f64,
     pub(super) tenants: Vec<TenantStatus>,
-    /// The last calls that failed through the fault of a gateway or of the bridge, newest first.
+    /// The latest calls that failed because of a gateway or the bridge, newest first.
     pub(super) failures: Vec<Failure>,
     pub(super) listeners: Vec<ListenerStatus>,
     pub(super) shares: Vec<ShareStatus>,
     pub(super) hosts: Vec<HostStatus>,
     pub(super) store: StoreStatus,
     pub(super) certificates: Vec<CertificateStatus>,
-    /// None where the process does not log.
+    /// None if the process does not log.
     pub(super) log: Option<LogView>,
     pub(super) log_lines_lost: u64,
 }
 
+/// One tenant.
 #[derive(Debug, Serialize)]
 pub(super) struct TenantStatus {
     pub(super) tenant: String,
-    /// In the operator's order of preference.
+    /// In the order of the configuration, which is the order of preference.
     pub(super) gateways: Vec<GatewayStatus>,
     pub(super) last_minute: Counts,
     pub(super) since_start: Counts,
-    /// Calls that are here and have no place among the requests.
+    /// Calls that have been admitted and have no place among the requests yet.
     pub(super) waiting: usize,
     pub(super) shares: Vec<ShareStatus>,
     pub(super) sessions: Vec<SessionStatus>,
     /// Agents who are polled without a lease, since the store cannot be asked.
     pub(super) polled_without_lease: usize,
-    /// Agents who are polled no more for that reason.
+    /// Agents who are not polled any more, since the store cannot be asked.
     pub(super) polls_stopped: usize,
     /// The queue of agents whom the bridge signs in by itself.
     pub(super) sign_ins: SignInStatus,
@@ -87,37 +89,41 @@ pub(super) struct TenantStatus {
     pub(super) taken_over: Vec<TakenOverStatus>,
 }
 
+/// The queue of agents whom the bridge signs in by itself.
 #[derive(Debug, Serialize)]
 pub(super) struct SignInStatus {
     pub(super) waiting: usize,
-    /// How long the first has been waiting.
+    /// How long the first one has been waiting.
     pub(super) oldest_seconds: f64,
     pub(super) under_way: usize,
-    /// As measured lately.
+    /// The rate measured lately.
     pub(super) per_second: f64,
     pub(super) empty_in_seconds: f64,
 }
 
+/// An agent whom another client has taken from the bridge.
 #[derive(Debug, Serialize)]
 pub(super) struct TakenOverStatus {
     pub(super) agent: String,
     /// How often the bridge has tried to take the agent back.
     pub(super) attempts: u32,
-    /// Whether it does not any more, until a caller asks for the agent.
+    /// Whether the bridge has stopped trying, until a caller asks for the agent.
     pub(super) given_up: bool,
 }
 
+/// One address of a tenant's gateway.
 #[derive(Debug, Serialize)]
 pub(super) struct GatewayStatus {
     pub(super) host: String,
-    /// Whether requests go here first.
+    /// Whether requests go to this address first.
     pub(super) in_use: bool,
     #[serde(serialize_with = "option_as_rfc3339")]
     pub(super) last_answer: Option<SystemTime>,
-    /// It may have answered since.
+    /// The last failure. The address may have answered since.
     pub(super) last_failure: Option<FailureStatus>,
 }
 
+/// A failure of an address.
 #[derive(Debug, Serialize)]
 pub(super) struct FailureStatus {
     #[serde(serialize_with = "as_rfc3339")]
@@ -125,6 +131,7 @@ pub(super) struct FailureStatus {
     pub(super) error: String,
 }
 
+/// How much of a limit is used.
 #[derive(Debug, Serialize)]
 pub(super) struct ShareStatus {
     #[serde(serialize_with = "spelled")]
@@ -133,6 +140,7 @@ pub(super) struct ShareStatus {
     pub(super) limit: usize,
 }
 
+/// How much of the limit of a gateway host is used.
 #[derive(Debug, Serialize)]
 pub(super) struct HostStatus {
     pub(super) host: String,
@@ -140,15 +148,17 @@ pub(super) struct HostStatus {
     pub(super) share: ShareStatus,
 }
 
+/// How many sessions of a tenant are in a state.
 #[derive(Debug, Serialize)]
 pub(super) struct SessionStatus {
     #[serde(serialize_with = "spelled")]
     pub(super) state: SessionState,
     pub(super) now: usize,
-    /// How often it was entered since the start.
+    /// How often the state was entered since the start.
     pub(super) entered: u64,
 }
 
+/// The store of sessions.
 #[derive(Debug, Serialize)]
 pub(super) struct StoreStatus {
     /// `none`, or as in [`StoreView::kind`].
@@ -157,13 +167,13 @@ pub(super) struct StoreStatus {
     #[serde(serialize_with = "store_state")]
     pub(super) state: Option<StoreState>,
     pub(super) error: Option<String>,
-    /// Requests, or attempts to write the file, that failed since the start.
+    /// Requests, or attempts to write the file, that have failed since the start.
     pub(super) failures: u64,
-    /// The length of the file; none where there is none.
+    /// The length of the file. None if the store is not a file.
     pub(super) file_bytes: Option<u64>,
 }
 
-/// Where gRPC callers connect.
+/// An address for gRPC callers.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct ListenerStatus {
     pub(super) listener: String,
@@ -171,13 +181,14 @@ pub(super) struct ListenerStatus {
     pub(super) tls: bool,
 }
 
+/// When a certificate of the configuration expires.
 #[derive(Debug, Serialize)]
 pub(super) struct CertificateStatus {
-    /// Towards whose gateway it is; none: towards none.
+    /// The tenant whose gateway it is for, if any.
     pub(super) tenant: Option<String>,
-    /// Which listener shows it; none: no listener does.
+    /// The listener that presents it, if any.
     pub(super) listener: Option<String>,
-    /// `server`, `client` or `ca`.
+    /// `server`, `client`, `ca`, `store_ca`, `traces_client` or `traces_ca`.
     pub(super) certificate: &'static str,
     #[serde(serialize_with = "as_rfc3339")]
     pub(super) not_after: SystemTime,
@@ -193,6 +204,7 @@ impl StatusSource {
         Self { readiness, exposition, rates, listeners }
     }
 
+    /// Reads the status from its sources.
     pub(super) fn status(&self) -> Status {
         let Self { readiness, exposition, rates, .. } = self;
         let (window, counts) = rates.last_minute();

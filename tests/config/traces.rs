@@ -63,10 +63,7 @@ fn mistakes_are_named_and_no_secret_is_shown() {
         ),
         ("endpoint = \"http://c\"\nsample = 2", "traces.sample: 2 is out of range"),
         ("endpoint = \"http://c\"\nsample = nan", "traces.sample: NaN is out of range"),
-        (
-            "endpoint = \"http://c\"\nsample = \"1%\"",
-            "traces.sample: is text, not a number",
-        ),
+        ("endpoint = \"http://c\"\nsample = \"1%\"", "traces.sample: is text, not a number"),
         ("endpoint = \"http://c\"\nheaders_file = \"none\"", "traces.headers_file: cannot read"),
         ("endpoint = \"http://c\"\nheaders_file = \"bad\"", "whose line 2 is no header"),
         ("endpoint = \"http://c\"\nheaders_file = \"empty\"", "names a file without headers"),

@@ -103,7 +103,7 @@ pub(crate) fn connector(ca: &str) -> TlsConnector {
 }
 
 #[tokio::test]
-async fn a_house_full_of_half_handshakes_lets_callers_in() {
+async fn a_server_full_of_half_handshakes_lets_callers_in() {
     let ready: &[u8] = &[PREFACE, SETTINGS].concat();
     for (what, words) in [
         ("nothing", &b""[..]),
@@ -122,7 +122,7 @@ async fn a_house_full_of_half_handshakes_lets_callers_in() {
 }
 
 #[tokio::test]
-async fn a_house_full_of_half_handshakes_within_tls_lets_callers_in() {
+async fn a_server_full_of_half_handshakes_within_tls_lets_callers_in() {
     let files = TempDir::new().expect("a folder");
     let (own, ca) = tls(&files);
     let tls = connector(&ca);
@@ -139,7 +139,7 @@ async fn a_house_full_of_half_handshakes_within_tls_lets_callers_in() {
 }
 
 #[tokio::test]
-async fn a_house_full_of_half_client_hellos_lets_callers_in() {
+async fn a_server_full_of_half_client_hellos_lets_callers_in() {
     let files = TempDir::new().expect("a folder");
     let (own, ca) = tls(&files);
     let tls = connector(&ca);

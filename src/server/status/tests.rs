@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::*;
 use crate::call::{Outcome, Share};
 
-/// Every field that programs may rely on, by its path; `*` is each of a list.
+/// Every field that programs may rely on, by path. `*` stands for each item of a list.
 const FORMAT_1: &str = "
     format_version version commit state time start_time warnings.* window_seconds
     listeners.*.listener listeners.*.address listeners.*.tls
@@ -32,7 +32,7 @@ const FORMAT_1: &str = "
     log.filter log.configured log.until log_lines_lost
 ";
 
-/// One of everything that there can be.
+/// A status with one of everything.
 fn all() -> Status {
     let share = || ShareStatus { share: Resource::Share(Share::TenantCalls), taken: 1, limit: 2 };
     let now = SystemTime::UNIX_EPOCH;
@@ -113,8 +113,8 @@ fn paths(at: &str, value: &Value, found: &mut BTreeSet<String>) {
     }
 }
 
-/// Where this fails for a field that has gone or changed its name, the format version has to grow,
-/// and the list with it; a field that has come is added to the list alone.
+/// If this fails because a field was removed or renamed, increase the format version and change the
+/// list. If a field was added, add it to the list.
 #[test]
 fn the_fields_are_those_of_the_format_version() {
     assert_eq!(FORMAT_VERSION, 1, "the list is of another version");

@@ -1,3 +1,5 @@
+//! Metrics of requests to gateways.
+
 use std::{
     iter,
     marker::PhantomData,
@@ -13,7 +15,7 @@ use prometheus_client::{
 
 use super::{Numbered, label::TenantLabels, seconds};
 
-/// Requests to gateways, and the connections to them, of all tenants.
+/// Metrics of requests and connections to gateways, of all tenants.
 #[derive(Clone, Debug)]
 pub struct Requests {
     answered: Family<RequestLabels, Counter>,
@@ -21,7 +23,7 @@ pub struct Requests {
     connections: Family<TenantLabels, Gauge>,
 }
 
-/// One tenant's part. `I` is an interface of its gateway, and `R` the result of a request.
+/// One tenant's part. `I` is an interface of the gateway, and `R` is the result of a request.
 #[derive(Debug)]
 pub struct RequestMetrics<I, R> {
     tenant: Arc<str>,
@@ -67,15 +69,15 @@ impl Requests {
         registry.register("ccgw_gateway_requests", "Requests to gateways", answered.clone());
         registry.register_with_unit(
             "ccgw_gateway_request_duration",
-            "From the first byte towards a gateway to its whole answer",
+            "From the start of a request, with its wait for a place and a connection, to its answer",
             Unit::Seconds,
             seconds.clone(),
         );
         families
     }
 
-    /// The part of a tenant of the configuration. The results in `from_the_start` are told of before
-    /// there are any: alerts take the increase of some, and a series that begins at 1 has not increased.
+    /// A tenant's part. The results in `from_the_start` get a series at once, with the value 0.
+    /// Alerts use the increase of some of them, and a series that begins with 1 shows no increase.
     pub fn of<I: Numbered, R: Numbered>(
         &self,
         tenant: &str,
@@ -95,7 +97,7 @@ impl Requests {
 }
 
 impl<I: Numbered, R: Numbered> RequestMetrics<I, R> {
-    /// A request was answered, or not, so long after it was begun.
+    /// Counts a request with its result and the time that it took.
     pub fn request(&self, interface: I, result: R, took: Duration) {
         if let Some(answered) = self.answered(interface, result) {
             answered.inc();
@@ -118,7 +120,7 @@ impl<I: Numbered, R: Numbered> RequestMetrics<I, R> {
         Some(found.get_or_init(|| self.families.seconds.get_or_create(&labels()).clone()))
     }
 
-    /// The connections to the tenant's gateway that are open.
+    /// The gauge of open connections to the tenant's gateway.
     pub fn connections(&self) -> &Gauge {
         &self.connections
     }

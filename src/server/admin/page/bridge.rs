@@ -1,6 +1,6 @@
 use std::time::{Duration, SystemTime};
 
-use super::{pill, tenant::shares, words::span};
+use super::{format::span, pill, tenant::shares};
 use crate::{
     server::{
         admin::html::Html,
@@ -11,7 +11,7 @@ use crate::{
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// What all tenants have in common.
+/// The section on what all tenants share.
 pub(super) fn section(html: &mut Html, status: &Status) {
     html.raw("<section class=\"card\">\n<h2>Bridge</h2>\n<div class=\"columns\">\n");
     html.raw("<div>\n<h3>Shares of all callers</h3>\n");

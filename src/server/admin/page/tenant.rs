@@ -1,6 +1,7 @@
 use super::{
-    cell, pill, sign_ins,
-    words::{age, failed, rate},
+    cell,
+    format::{age, failed, rate},
+    pill, sign_ins,
 };
 use crate::{
     server::{
@@ -10,7 +11,7 @@ use crate::{
     session::SessionState,
 };
 
-/// What goes on at one tenant.
+/// The section of one tenant.
 pub(super) fn section(html: &mut Html, tenant: &TenantStatus, status: &Status) {
     html.raw("<section class=\"card\">\n<div class=\"title\"><h2>").text(&tenant.tenant);
     html.raw("</h2>");
@@ -27,7 +28,7 @@ pub(super) fn section(html: &mut Html, tenant: &TenantStatus, status: &Status) {
     html.raw("</div>\n</div>\n</section>\n");
 }
 
-/// Of the address that is asked first.
+/// The state of the address that is asked first.
 fn health(gateways: &[GatewayStatus]) -> (&'static str, &'static str) {
     let Some(gateway) = gateways.iter().find(|gateway| gateway.in_use) else {
         return ("quiet", "no gateway");
@@ -90,7 +91,7 @@ fn gateways(html: &mut Html, gateways: &[GatewayStatus], status: &Status) {
     html.raw("</tbody>\n</table>\n");
 }
 
-/// How much of each share is taken.
+/// A table of how much of each share is taken.
 pub(super) fn shares<'a>(
     html: &mut Html,
     shares: impl Iterator<Item = (&'a str, &'a ShareStatus)>,

@@ -1,19 +1,19 @@
-//! What is written about the bridge, for the tests that hold it to the program.
+//! Tests only: the project's documents, for tests that compare them with the program.
 
 use std::{
     fs,
     path::{Path, PathBuf},
 };
 
-/// A document without its fenced blocks, which have tests of their own.
+/// A document without its fenced code blocks, which have tests of their own.
 pub(crate) struct Document {
-    /// Its path from the root.
+    /// Its path from the root of the project.
     pub(crate) name: String,
     pub(crate) prose: String,
 }
 
-/// The README, what else stands at the root, and every page of the book. The changelog is not among
-/// them: it names what there was.
+/// The README, the other documents at the root, and every page of the book. The changelog is left
+/// out, since it names things that are gone.
 pub(crate) fn all() -> Vec<Document> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let at_the_root = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md"];
