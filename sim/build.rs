@@ -1,11 +1,11 @@
-//! Finds out which commit is built, for `ccgateway-sim --version`.
+//! Finds the commit that is built, for `ccgateway-sim --version`.
 
 use std::{env, path::Path, process::Command};
 
-/// Tells the commit where there is no repository, as in the Dockerfile's build.
+/// The variable that names the commit if there is no repository, as in the Dockerfile's build.
 const COMMIT: &str = "CCGW_COMMIT";
 
-/// As much of it as anybody reads.
+/// How many digits of the commit are shown.
 const DIGITS: usize = 12;
 
 fn main() {
@@ -16,7 +16,8 @@ fn main() {
     println!("cargo:rustc-env=CCGATEWAY_SIM_VERSION={version}{}", shown.unwrap_or_default());
 }
 
-/// The commit of the repository whose folder `sim` this is; of no other one around it.
+/// The commit of the repository that this crate is the folder `sim` of. A repository that merely
+/// contains the sources, such as one around an unpacked archive, does not count.
 fn from_git() -> Option<String> {
     let arguments = ["rev-parse", "--show-toplevel", "--git-path", "logs/HEAD", "--verify", "HEAD"];
     let done = Command::new("git").args(arguments).output().ok()?;
@@ -27,14 +28,15 @@ fn from_git() -> Option<String> {
     if Path::new(root).join("sim").canonicalize().ok()? != here {
         return None;
     }
-    // Every commit adds a line to the log. Cargo takes a file that is not there for a changed one.
+    // Every commit adds a line to the log. Cargo treats a missing file as changed, so it is named only
+    // if it exists.
     if Path::new(log).exists() {
         println!("cargo:rerun-if-changed={log}");
     }
     Some(commit.to_owned())
 }
 
-/// Hexadecimal digits, as version control has them; not "unknown", the Dockerfile's default.
+/// Whether a text is a commit id. The Dockerfile's default, "unknown", is not.
 fn is_commit(text: &str) -> bool {
     (DIGITS..=64).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }

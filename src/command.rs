@@ -22,8 +22,8 @@ use crate::{
 /// Lets gRPC callers control call-centre agents on a Huawei CC-Gateway.
 ///
 /// Settings come from the file that --config names, from environment variables such as
-/// CCGW__LISTENERS__DEFAULT__ADDRESS, and from the flags below; flags go before variables, and those before
-/// the file. docs/ccgateway-bridge.example.toml explains every key.
+/// CCGW__LISTENERS__DEFAULT__ADDRESS, and from the flags below. A flag overrides a variable, and a
+/// variable overrides the file. docs/ccgateway-bridge.example.toml explains every key.
 #[derive(Debug, Parser)]
 #[command(version = version::VERSION)]
 pub struct Args {
@@ -35,29 +35,30 @@ pub struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Serve callers; what happens without a command.
+    /// Serve callers; this is the default command.
     ///
-    /// SIGTERM, SIGINT and SIGQUIT end it once the calls under way have been answered, a second one of
-    /// them at once. SIGUSR1 logs more, SIGUSR2 as configured. SIGHUP and other signals are said in the
-    /// log and change nothing: a running process reads its configuration only once.
+    /// SIGTERM, SIGINT or SIGQUIT stops the bridge after the calls in progress have been answered; a
+    /// second one stops it at once. SIGUSR1 makes the log more detailed, SIGUSR2 resets it to the
+    /// configured filter. SIGHUP and other signals are logged and change nothing: the bridge reads its
+    /// configuration only at the start.
     Serve,
     /// Check the configuration and name every mistake in it; opens no port.
     CheckConfig,
-    /// Find out why a gateway is not reached, and say what to change: looks up each tenant's
-    /// addresses, connects, checks TLS and the certificate, and asks what every gateway refuses.
-    /// Changes nothing. The exit code is 1 when there is a problem.
-    Doctor(doctor::Patients),
-    /// Call a bridge, and say in words what it answered.
+    /// Find out why a gateway cannot be reached, and say what to change: looks up each tenant's
+    /// addresses, connects, checks TLS and the certificate, and sends a request that every gateway
+    /// refuses. Changes nothing. The exit code is 1 when there is a problem.
+    Doctor(doctor::DoctorArgs),
+    /// Call a bridge, and print what it answered.
     Call(call::Call),
     /// Print a script that completes this program's commands and flags in a shell.
     Completions {
-        /// Whose language it is in.
+        /// The shell to write it for.
         shell: completions_and_man::Shell,
     },
     /// Print a man page, or write them all.
     Man(completions_and_man::Pages),
-    /// Try it without a gateway: starts a simulated one, signs agents in, sets one busy, and
-    /// stays up for grpcurl. Needs no configuration.
+    /// Try the bridge without a gateway: starts a simulated one, signs agents in, sets one busy, and
+    /// keeps running for grpcurl. Needs no configuration.
     #[cfg(feature = "simulator")]
     Demo(demo::Ports),
 }
@@ -71,11 +72,11 @@ struct Settings {
     /// where there are several (listeners.default.address) [default: 0.0.0.0:50051].
     #[arg(long, global = true, value_name = "IP:PORT")]
     listen: Option<String>,
-    /// Where health and readiness are asked for, or "off" (admin.address)
+    /// The address of the admin port (health, readiness, metrics), or "off" (admin.address)
     /// [default: 0.0.0.0:9090].
     #[arg(long, global = true, value_name = "IP:PORT")]
     admin_listen: Option<String>,
-    /// Threads that carry calls (server.worker_threads) [default: one per core].
+    /// Threads that handle calls (server.worker_threads) [default: one per core].
     #[arg(long, global = true, value_name = "COUNT")]
     worker_threads: Option<String>,
     /// What is logged, such as "debug" or "ccgateway_bridge=trace,info" (log.filter)
@@ -87,20 +88,20 @@ struct Settings {
     log_format: Option<String>,
 }
 
-/// A mistake in the configuration or on the command line.
+/// The exit code for a mistake in the configuration or on the command line.
 const EXIT_MISTAKE: u8 = 2;
-/// The work could not be begun or finished.
+/// The exit code when the command could not be started or finished.
 const EXIT_FAILED: u8 = 1;
 
 impl Args {
-    /// Does what the command line asks for.
+    /// Runs the command that the command line names, to its end.
     pub fn run(self) -> ExitCode {
         let Self { command, settings } = self;
         match command {
             None | Some(Command::Serve) => serve::run(&settings),
             Some(Command::CheckConfig) => check_config::run(&settings),
             Some(Command::Call(call)) => call::run(call),
-            Some(Command::Doctor(patients)) => doctor::run(&settings, &patients),
+            Some(Command::Doctor(args)) => doctor::run(&settings, &args),
             Some(Command::Completions { shell }) => completions_and_man::completions(shell),
             Some(Command::Man(pages)) => completions_and_man::man(&pages),
             #[cfg(feature = "simulator")]
@@ -134,8 +135,8 @@ impl Settings {
     }
 }
 
-/// Does the work of a command, and waits for no thread that stands still: a lookup of a name or a
-/// write to a disk may hang for longer than anybody would wait for the process to end.
+/// Runs a command's work on a runtime of its own. Blocking threads that hang are not waited for: a
+/// name lookup or a disk write may hang much longer than a user waits for the process to end.
 fn block_on<F: Future>(
     worker_threads: Option<NonZeroUsize>,
     work: F,
@@ -146,7 +147,8 @@ fn block_on<F: Future>(
     Ok(done)
 }
 
-/// One thread needs no scheduler that moves work between threads.
+/// Makes a runtime with this many threads; `None`: one per core. A single thread gets the cheaper
+/// scheduler, which never moves tasks between threads.
 fn runtime(worker_threads: Option<NonZeroUsize>) -> std::io::Result<Runtime> {
     let mut builder = match worker_threads.map(NonZeroUsize::get) {
         Some(1) => Builder::new_current_thread(),
@@ -158,11 +160,12 @@ fn runtime(worker_threads: Option<NonZeroUsize>) -> std::io::Result<Runtime> {
     builder.enable_all().build()
 }
 
-/// Tells the person who typed the command. It is no failure that nobody reads it to the end.
+/// Prints a line to stdout. A write error is ignored, since the reader may have closed the pipe.
 fn say(line: impl std::fmt::Display) {
     let _unread = writeln!(std::io::stdout(), "{line}");
 }
 
+/// Prints an error to stderr and returns `code` as the exit code.
 fn fail(code: u8, error: impl std::fmt::Display) -> ExitCode {
     let _unread = writeln!(std::io::stderr(), "ccgateway-bridge: {error}");
     ExitCode::from(code)
@@ -177,12 +180,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_command_line_contradicts_itself_nowhere() {
+    fn the_command_line_definition_is_consistent() {
         Args::command().debug_assert();
     }
 
     #[test]
-    fn a_command_ends_while_a_thread_of_its_own_stands_still() {
+    fn a_command_ends_although_one_of_its_threads_hangs() {
         let (end, wait) = channel::<()>();
         let (ended, told) = channel();
         std::thread::spawn(move || {

@@ -1,12 +1,14 @@
-//! Everything the bridge is told from outside, checked before any port is opened.
+//! The bridge's configuration, checked before any port is opened.
 //!
-//! [`load`] turns a TOML file, the environment and flags into a [`Config`], or names every mistake
-//! at once ([`ConfigErrors`]). The types here hold checked values only: a certificate is parsed, a
-//! path has been read, a limit is not zero.
+//! [`load`] turns a TOML file, the environment and flags into a [`Config`], or reports all mistakes at
+//! once ([`ConfigErrors`]). The types here hold only checked values: certificates are parsed, files
+//! have been read, limits are not zero.
 
 mod admin;
 mod credentials;
 mod division;
+#[cfg(test)]
+mod documentation_tests;
 mod error;
 mod files;
 mod former;
@@ -16,8 +18,6 @@ mod load;
 mod log;
 mod otel;
 mod reader;
-#[cfg(test)]
-mod reference;
 mod retcodes;
 mod scalar;
 mod server;
@@ -60,29 +60,29 @@ use crate::id::TenantId;
 pub struct Config {
     /// Where gRPC callers connect; at least one. `[listeners.<name>]`.
     pub listeners: BTreeMap<ListenerName, Listener>,
-    /// Where the bridge is looked after. `[admin]`.
+    /// The admin port, for health, readiness, metrics and the status page. `[admin]`.
     pub admin: Admin,
-    /// What all listeners have in common. `[server]`.
+    /// The settings that all listeners share. `[server]`.
     pub server: Server,
     /// What is logged, and how. `[log]`.
     pub log: Log,
-    /// Requests at once to one gateway host, over all tenants. `gateway.host_requests`.
+    /// Concurrent requests to one gateway host, over all tenants. `gateway.host_requests`.
     pub host_requests: NonZeroUsize,
     /// Every tenant that is served; at least one. `[tenants.<id>]`.
     pub tenants: BTreeMap<TenantId, Tenant>,
-    /// Where sessions outlive the process; `None`: nowhere. `[store]`.
+    /// Where sessions outlive the process; `None`: they end with it. `[store]`.
     pub store: Option<Store>,
-    /// Where traces of calls go; `None`: none are made. `[traces]`.
+    /// Where traces of calls are sent; `None`: no traces are made. `[traces]`.
     pub traces: Option<Traces>,
-    /// The operator's own reading of some retcodes. `[retcodes."NNN-NNN"]`.
+    /// Retcodes for which the operator chose another code and reason. `[retcodes."NNN-NNN"]`.
     pub retcodes: Overrides,
     /// See [`Config::warnings`].
     warnings: Vec<String>,
 }
 
 impl Config {
-    /// What is allowed, but hardly what a careful operator wants: one sentence each, with the key
-    /// and what would be right.
+    /// Settings that are allowed but probably unintended or unsafe: one sentence each, which names the
+    /// key and a better value.
     pub fn warnings(&self) -> Vec<String> {
         let shares = [
             division::warning(&self.division(), &self.tenants),
@@ -94,7 +94,7 @@ impl Config {
             .collect()
     }
 
-    /// How the server's places for calls are divided among the tenants.
+    /// How `server.limits.calls` is divided among the tenants.
     pub fn division(&self) -> Division {
         let wanted =
             self.tenants.iter().map(|(id, tenant)| (id.clone(), tenant.limits.calls.get()));

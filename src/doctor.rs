@@ -1,11 +1,11 @@
-//! Finds out why the bridge does not get through to a gateway, and says what to change.
+//! Finds out why the bridge cannot reach a gateway, and says what to change.
 //!
-//! Each step goes one layer up: name, TCP, TLS, HTTP, and the first that fails ends the look at an
-//! address. TLS and HTTP are those of [`crate::gateway`], so what is found here is what calls meet;
-//! only where TLS fails is the peer asked in other ways, to tell what it is instead.
+//! An address is checked layer by layer: name, TCP, TLS, HTTP. The first check that fails ends it.
+//! TLS and HTTP are done by [`crate::gateway`], so that the doctor finds what calls find. Only if TLS
+//! fails, the peer is also asked in other ways, to find out what it speaks instead.
 
 mod answer;
-mod asked;
+mod certificate_requests;
 mod handshake;
 mod hello;
 mod network;
@@ -22,16 +22,16 @@ use crate::{
     id::{AgentId, TenantId},
 };
 
-/// What one check has found.
+/// The result of one check.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
     /// How bad it is.
     pub level: Level,
     /// What was checked.
     pub check: &'static str,
-    /// What was found, in words.
+    /// What was found, as text.
     pub found: String,
-    /// What to do; empty where nothing is to be done.
+    /// What to do; empty if there is nothing to do.
     pub remedy: String,
 }
 
@@ -40,14 +40,14 @@ pub struct Finding {
 pub enum Level {
     /// As it should be.
     Ok,
-    /// Calls work, and something may make them fail.
+    /// Calls work, but may fail later.
     Warning,
     /// Calls fail.
     Problem,
 }
 
-/// One address of a tenant, and where to note what is found of it.
-struct Patient<'a> {
+/// The check of one address of a tenant, with its findings so far.
+struct AddressCheck<'a> {
     id: &'a TenantId,
     tenant: &'a Tenant,
     url: &'a Uri,
@@ -63,25 +63,25 @@ struct Reached {
 /// The gateway holds a poll back for up to this long (cec_07_1274).
 const LONGEST_POLL: Duration = Duration::from_secs(10);
 
-/// What there is to say of a tenant beside its addresses.
+/// Checks a tenant's settings, apart from its addresses.
 pub fn tenant(id: &TenantId, tenant: &Tenant) -> Vec<Finding> {
     vec![credentials(id, tenant), time_limits(id, tenant)]
 }
 
-/// Looks at one of the tenant's addresses. Takes a few of its time limits at the longest, and must
-/// be called within a runtime.
+/// Checks one of the tenant's addresses. It takes at most a few of the tenant's time limits, and must
+/// be called within a Tokio runtime.
 pub async fn address(id: &TenantId, tenant: &Tenant, url: &Uri) -> Vec<Finding> {
     let mut findings = Vec::new();
-    let mut patient = Patient { id, tenant, url, findings: &mut findings };
-    // An end before the last check has been noted as a problem.
-    let _ended = patient.examine().await;
+    let mut check = AddressCheck { id, tenant, url, findings: &mut findings };
+    // If it stops early, the reason is already among the findings.
+    let _stopped = check.run().await;
     findings
 }
 
 fn credentials(id: &TenantId, tenant: &Tenant) -> Finding {
     let found = match &tenant.credentials {
         None => format!(
-            "none ({}.credentials_file); callers sign agents in, or hand their Guids in",
+            "none ({}.credentials_file); callers sign agents in, or register their Guids",
             section_of(id)
         ),
         Some(credentials) => match credentials.agents.len() {
@@ -119,17 +119,17 @@ fn time_limits(id: &TenantId, tenant: &Tenant) -> Finding {
     Finding::ok("time limits", found)
 }
 
-/// A check that failed; what was wrong is among the findings.
+/// A check has failed, so that the next ones make no sense. The reason is among the findings.
 struct Stop;
 
-impl Patient<'_> {
-    async fn examine(&mut self) -> Result<(), Stop> {
+impl AddressCheck<'_> {
+    async fn run(&mut self) -> Result<(), Stop> {
         let reached = self.network().await?;
         let begun = Instant::now();
         let asked = self.tls(&reached).await?;
         let connecting = begun.elapsed();
 
-        // The ids' range has a first one, so that this is never `None`.
+        // The first id of the range is always valid.
         let ids = &self.tenant.agent_ids;
         let Ok(agent) = AgentId::parse(&ids.start().to_string(), ids) else { return Err(Stop) };
         let begun = Instant::now();
@@ -143,7 +143,7 @@ impl Patient<'_> {
         Ok(())
     }
 
-    /// Whether there is time to spare.
+    /// Checks that connection and answer came well within the time limits.
     fn pace(&mut self, connecting: Duration, answering: Duration) {
         let timeouts = &self.tenant.timeouts;
         let limits = timeouts.connect + timeouts.request;
@@ -155,7 +155,7 @@ impl Patient<'_> {
         );
         if connecting > timeouts.connect / 2 || answering > limits / 2 {
             let remedy = format!(
-                "that is more than half of what is allowed: look for the cause, or raise \
+                "that is more than half of the time limit: look for the cause, or raise \
                  {} and {}",
                 self.key("timeouts.connect"),
                 self.key("timeouts.request")
@@ -179,7 +179,7 @@ impl Patient<'_> {
         Stop
     }
 
-    /// A key of the tenant's.
+    /// The dotted key of one of the tenant's settings.
     fn key(&self, key: &str) -> String {
         format!("{}.{key}", section_of(self.id))
     }
@@ -195,8 +195,8 @@ impl Finding {
     }
 }
 
-/// What a peer said, fit for a terminal: without control characters, and not too long.
-fn plain(text: &str) -> String {
+/// Text from a peer, made safe for a terminal: without control characters, and not too long.
+fn printable(text: &str) -> String {
     const LONGEST: usize = 200;
     text.chars().filter(|c| !c.is_control()).take(LONGEST).collect()
 }

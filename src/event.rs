@@ -1,7 +1,7 @@
-//! Events: what the gateway tells of an agent, and what becomes of an agent's session.
+//! Events: what the gateway reports about agents, and changes of agents' sessions.
 //!
-//! [`Events`] numbers them and keeps the latest ones of a tenant. A [`Watch`] reads on from any
-//! number that is still there, so neither a slow reader nor many of them take memory.
+//! [`Events`] numbers a tenant's events and keeps the latest ones. A [`Watch`] reads on from any number
+//! that is still kept. It holds only its position, so slow readers and many readers take no memory.
 
 mod log;
 mod read;
@@ -23,46 +23,46 @@ use crate::{id::AgentId, session::SessionState};
 /// Something that happened to an agent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
-    /// Grows with every event of the tenant, also over a restart of the bridge: it begins with the
-    /// time, see [`sequence`].
+    /// The event's number. It grows with every event of the tenant, also over a restart of the bridge,
+    /// since numbers start from the time; see [`sequence`].
     pub sequence: u64,
-    /// When the bridge learned of it.
+    /// When the bridge received it.
     pub received_at: SystemTime,
-    /// To whom.
+    /// The agent that it is about.
     pub agent: AgentId,
-    /// What.
+    /// What happened.
     pub what: What,
-    /// When the bridge fetched it.
+    /// When it was fetched from the gateway, as far as this process knows.
     pub fetched: Fetched,
 }
 
 /// When an event was fetched from the gateway, by this process's clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fetched {
-    /// This process fetched it then.
+    /// This process fetched it at this time.
     Here(Instant),
-    /// Another process fetched it then or earlier: how long the store took to take the event and to
-    /// tell it is not known.
+    /// Another process fetched it at this time or earlier. How long the store took to write and to
+    /// deliver the event is not known.
     ElsewhereBy(Instant),
-    /// It may be an old one.
+    /// Not known; the event may be old.
     Unknown,
 }
 
-/// A moment in a tenant's events.
+/// A position in a tenant's events: between those that were known at a time and those that came later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Moment {
     /// The number of the newest event that was known.
     pub newest: u64,
-    /// When it was.
+    /// The time.
     pub at: Instant,
 }
 
-/// What an event tells.
+/// What has happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum What {
-    /// Something of the gateway's.
+    /// The gateway reported an event.
     Gateway(GatewayEvent),
-    /// What becomes of the session that the bridge keeps.
+    /// The agent's session changed its state.
     Session(SessionChange),
 }
 
@@ -71,25 +71,25 @@ pub enum What {
 pub struct GatewayEvent {
     /// `eventType`, as the gateway spelt it; 1 to 128 bytes.
     pub kind: Box<str>,
-    /// `workNo`, as the gateway spelt it; empty where it sent none.
+    /// `workNo`, as the gateway spelt it; empty if it sent none.
     pub work_no: Box<str>,
-    /// `content` as JSON text; `None` where the gateway sent none, or null.
+    /// `content` as JSON text; `None` if the gateway sent none, or null.
     pub content: Option<Box<str>>,
     /// `eventGenTime`; only the newest gateways send it (cec_07_1346).
     pub generated_at: Option<SystemTime>,
 }
 
-/// A session in another state.
+/// A change of a session's state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SessionChange {
-    /// The state now.
+    /// The new state.
     pub state: SessionState,
-    /// Why, in a few words; empty where the state says it all.
+    /// Why it changed, in a few words; empty if the state itself says enough.
     pub cause: Cow<'static, str>,
 }
 
 impl Event {
-    /// When it happened, as well as that is known.
+    /// When it happened: the gateway's time if it sent one, otherwise when the bridge received it.
     pub fn time(&self) -> SystemTime {
         match &self.what {
             What::Gateway(event) => event.generated_at.unwrap_or(self.received_at),
@@ -97,7 +97,7 @@ impl Event {
         }
     }
 
-    /// The bytes it takes in memory, roughly.
+    /// About how many bytes it takes in memory.
     fn weight(&self) -> usize {
         let text = match &self.what {
             What::Gateway(event) => {
@@ -111,13 +111,13 @@ impl Event {
 }
 
 impl Moment {
-    /// Whether an event can only have been fetched after it. One that is told later may have been
-    /// fetched before: it waits for the store.
+    /// Whether an event was certainly fetched after this moment. Only an event of this process can be:
+    /// one of another process may have been fetched earlier, and delayed by the store.
     pub fn is_before(self, event: &Event) -> bool {
         matches!(event.fetched, Fetched::Here(_)) && self.may_be_before(event)
     }
 
-    /// Whether an event may have been fetched after it, as far as this process can tell.
+    /// Whether an event may have been fetched after this moment, as far as this process knows.
     pub fn may_be_before(self, event: &Event) -> bool {
         let (Fetched::Here(latest) | Fetched::ElsewhereBy(latest)) = event.fetched else {
             return false;
@@ -126,12 +126,13 @@ impl Moment {
     }
 }
 
-/// The number of the `nth` event of a millisecond since 1970; of a million of them in one.
+/// The number of the `nth` event in a millisecond since 1970. There is room for about a million events
+/// in each millisecond.
 pub fn sequence(millisecond: u64, nth: u64) -> u64 {
     millisecond << 20 | nth.min((1 << 20) - 1)
 }
 
-/// The millisecond and the place in it that a number stands for; undoes [`sequence`].
+/// Splits a number into the millisecond and the position in it; the inverse of [`sequence`].
 pub fn moment(sequence: u64) -> (u64, u64) {
     (sequence >> 20, sequence & ((1 << 20) - 1))
 }

@@ -1,4 +1,4 @@
-//! What an agent can be doing, and the events that tell of it.
+//! The states of an agent, and the events that report them.
 
 use serde_json::{Value, json};
 
@@ -9,7 +9,7 @@ pub enum AgentState {
     SignedOut,
     /// Waiting for calls.
     Idle,
-    /// Taking no calls at the agent's wish.
+    /// Taking no calls, because the agent or an inspector said so.
     Busy,
     /// In after-call work.
     Working,
@@ -17,7 +17,7 @@ pub enum AgentState {
     Talking,
     /// Resting.
     Resting,
-    /// In a call or in after-call work, with a rest that waits for the end of it.
+    /// In a call or in after-call work; a rest begins when that ends.
     PreRest,
 }
 
@@ -32,13 +32,13 @@ pub(super) struct Event {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Refused(pub(super) String);
 
-/// The reason of an agent whom an inspector has made busy (`cec_07_1346`).
+/// The busy reason of an agent that an inspector has made busy (`cec_07_1346`).
 pub(super) const FORCED: u16 = 3;
 
 // === impl AgentState ===
 
 impl AgentState {
-    /// The number that agentstatus gives (`cec_07_1431`).
+    /// The state's number in the answer of agentstatus (`cec_07_1431`).
     pub fn code(self) -> u8 {
         match self {
             Self::SignedOut => 2,
@@ -51,7 +51,7 @@ impl AgentState {
         }
     }
 
-    /// A name for people.
+    /// The state's name, for people.
     pub fn name(self) -> &'static str {
         match self {
             Self::SignedOut => "signed-out",
@@ -73,7 +73,7 @@ impl Event {
         Self { kind, content }
     }
 
-    /// Made busy by an inspector, the agent hears of it by an event of its own (client).
+    /// The agent is busy. If an inspector made it busy, the event has a type of its own (client).
     pub(super) fn busy(reason: u16) -> Self {
         let kind = match reason {
             FORCED => "AgentState_Force_SetNotReady",
@@ -82,12 +82,13 @@ impl Event {
         Self { kind, content: json!({ "reason": reason.to_string() }) }
     }
 
-    /// The page's sample has the cause, though its table says "none" (`cec_07_1348`).
+    /// The agent is resting. The page's sample has the cause, although its table says "none"
+    /// (`cec_07_1348`).
     pub(super) fn resting(cause: u16) -> Self {
         Self { kind: "AgentState_SetRest_Success", content: json!({ "reason": cause.to_string() }) }
     }
 
-    /// The agent was signed out by something else (`cec_07_1402`).
+    /// Somebody or something other than the agent has signed it out (`cec_07_1402`).
     pub(super) fn shutdown(login_time: &str) -> Self {
         Self { kind: "AgentOther_ShutdownService", content: json!({ "loginTime": login_time }) }
     }

@@ -17,20 +17,20 @@ use super::{
 
 pub(super) use self::show::hex;
 
-/// The gateways that are controlled, by their tenants' names.
+/// The control endpoint, with the gateways that it controls and their tenants' names.
 #[derive(Clone, Debug)]
 pub struct Control(Arc<[(String, Simulator)]>);
 
-/// Why a request to the control endpoint came to nothing.
+/// Why a request to the control endpoint failed.
 #[derive(Debug)]
-struct Complaint {
+struct ControlError {
     status: u16,
     what: String,
 }
 
-type Answered = Result<Value, Complaint>;
+type Answered = Result<Value, ControlError>;
 
-/// How long to wait when the process has no file descriptors left.
+/// How long to wait after an error, such as when the process has no file descriptors left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 const HELP: &str = include_str!("control/help.txt");
@@ -38,12 +38,12 @@ const HELP: &str = include_str!("control/help.txt");
 // === impl Control ===
 
 impl Control {
-    /// An endpoint for these gateways, by their tenants' names.
+    /// An endpoint for these gateways, each with its tenant's name.
     pub fn new(gateways: Vec<(String, Simulator)>) -> Self {
         Self(gateways.into())
     }
 
-    /// Serves until it is dropped.
+    /// Serves until the future is dropped.
     pub async fn serve(self, socket: TcpListener) {
         loop {
             let Ok((stream, _)) = socket.accept().await else {
@@ -87,7 +87,7 @@ impl Control {
         };
         let (status, body) = match answered {
             Ok(body) => (200, body),
-            Err(complaint) => (complaint.status, complaint.shown()),
+            Err(error) => (error.status, error.shown()),
         };
         let body = format!("{body:#}\n");
         Reply::other(status, "application/json", body.into_bytes())
@@ -106,12 +106,12 @@ impl Control {
         shown.collect()
     }
 
-    fn gateway(&self, tenant: &str) -> Result<&Simulator, Complaint> {
+    fn gateway(&self, tenant: &str) -> Result<&Simulator, ControlError> {
         let found = self.0.iter().find(|(name, _)| name == tenant);
         found.map(|(_, gateway)| gateway).ok_or_else(|| {
             let names: Vec<&str> = self.0.iter().map(|(name, _)| name.as_str()).collect();
             let names = names.join(", ");
-            Complaint::new(404, format!("there is no tenant {tenant:?}, only {names}"))
+            ControlError::new(404, format!("there is no tenant {tenant:?}, only {names}"))
         })
     }
 }
@@ -131,7 +131,7 @@ fn change(gateway: &Simulator, request: &Request, act: &str) -> Answered {
         ("DELETE", "journal") => gateway.clear_journal(),
         ("POST", "misbehave") => {
             let rule = rule::read(&request.body)
-                .map_err(|error| Complaint::new(400, format!("the rule is wrong: {error}")))?;
+                .map_err(|error| ControlError::new(400, format!("the rule is wrong: {error}")))?;
             gateway.misbehave(rule);
         }
         ("DELETE", "misbehave") => gateway.behave(),
@@ -142,23 +142,23 @@ fn change(gateway: &Simulator, request: &Request, act: &str) -> Answered {
     Ok(done())
 }
 
-fn unknown(request: &Request) -> Complaint {
-    let why = format!("nothing answers to {} {}", request.method, request.target);
-    Complaint::new(404, why)
+fn unknown(request: &Request) -> ControlError {
+    let why = format!("there is no {} {}", request.method, request.target);
+    ControlError::new(404, why)
 }
 
 fn done() -> Value {
     json!({ "done": true })
 }
 
-// === impl Complaint ===
+// === impl ControlError ===
 
-impl Complaint {
+impl ControlError {
     fn new(status: u16, what: String) -> Self {
         Self { status, what }
     }
 
     fn shown(&self) -> Value {
-        json!({ "error": self.what, "help": "GET / lists what can be asked for" })
+        json!({ "error": self.what, "help": "GET / lists all requests" })
     }
 }

@@ -1,4 +1,4 @@
-//! Ways in which a gateway can be made to fail, and when.
+//! Faults of a gateway that tests can switch on, and the rules that say when.
 
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},
@@ -7,14 +7,14 @@ use std::{
 
 use super::{interface::Interface, route::Route};
 
-/// A rule: which requests fail, how often and how. The latest rule that matches wins.
+/// A rule: which requests fail, how often, and how. If several rules match, the latest wins.
 #[derive(Clone, Debug)]
 pub struct Misbehaviour {
-    /// Only this agent's requests; `None`: everybody's.
+    /// Only requests for this agent; `None`: for all agents.
     pub agent: Option<u32>,
-    /// Only this interface; `None`: every request, also those that match no interface.
+    /// Only requests to this interface; `None`: all requests, also those that match no interface.
     pub interface: Option<Interface>,
-    /// How often; `None`: until [`Simulator::behave`](super::Simulator::behave).
+    /// How many requests fail; `None`: all, until [`Simulator::behave`](super::Simulator::behave).
     pub times: Option<u32>,
     /// What happens.
     pub fault: Fault,
@@ -27,18 +27,18 @@ pub struct Misbehaviour {
 pub enum Fault {
     /// Carried out at once, answered after this long in real time.
     Delay(Duration),
-    /// Waits this long in real time, and only then is it carried out and answered, even if the
-    /// client has gone by then.
+    /// Carried out and answered only after this long in real time, even if the client has disconnected
+    /// by then.
     DelayBefore(Duration),
     /// Carried out, never answered; the connection stays open until the client or
     /// [`Simulator::stop`](super::Simulator::stop) closes it.
     Hang,
-    /// Carried out, then the connection is cut without a byte of the answer.
+    /// Carried out; the connection is closed without a byte of the answer.
     CutBeforeAnswer,
-    /// Carried out, then the connection is cut in the middle of the answer's body, which is
-    /// shorter than its Content-Length says.
+    /// Carried out; the connection is closed in the middle of the answer's body, which is then shorter
+    /// than its Content-Length.
     CutMidAnswer,
-    /// Not carried out; answered with this, as a balancer would.
+    /// Not carried out; answered with this HTTP status, as a balancer would.
     Status {
         /// The HTTP status.
         status: u16,
@@ -58,8 +58,8 @@ pub enum Fault {
         /// The message.
         message: String,
     },
-    /// Carried out, and answered with its own status and headers (also `Set-GUID`) but this body:
-    /// a numeric retcode, a null message, too many bytes.
+    /// Carried out, and answered with the usual status and headers (also `Set-GUID`) but with this
+    /// body, such as one with a numeric retcode, a null message, or too many bytes.
     Raw {
         /// The body.
         body: Vec<u8>,
@@ -68,16 +68,15 @@ pub enum Fault {
         /// More headers.
         headers: Vec<(String, String)>,
     },
-    /// Carried out and answered, then the connection is closed without having said so.
+    /// Carried out and answered; then the connection is closed without a `Connection: close`.
     CloseAfterAnswer,
     /// The next connections fail in the TLS handshake; `agent` and `interface` do not apply.
     TlsFailure,
-    /// Carried out and answered with this Guid in an additional `Set-GUID`, which the gateway does
-    /// not know.
+    /// Carried out and answered with an additional `Set-GUID`, whose Guid the gateway does not know.
     StaleSetGuid(String),
 }
 
-/// The rules in force, oldest first.
+/// The active rules, oldest first.
 #[derive(Debug, Default)]
 pub(super) struct Rules(Mutex<Vec<Misbehaviour>>);
 
@@ -89,18 +88,18 @@ impl Misbehaviour {
         Self { agent: None, interface: None, times: None, fault }
     }
 
-    /// A rule for the next request alone.
+    /// A rule for the next request only.
     pub fn once(fault: Fault) -> Self {
         Self { times: Some(1), ..Self::always(fault) }
     }
 
-    /// The rule for this interface alone.
+    /// Restricts the rule to this interface.
     #[must_use]
     pub fn on(self, interface: Interface) -> Self {
         Self { interface: Some(interface), ..self }
     }
 
-    /// The rule for this agent alone.
+    /// Restricts the rule to this agent.
     #[must_use]
     pub fn of(self, agent: u32) -> Self {
         Self { agent: Some(agent), ..self }
@@ -118,7 +117,7 @@ impl Misbehaviour {
 // === impl Fault ===
 
 impl Fault {
-    /// A name for the journal; the control endpoint takes the same.
+    /// The fault's name in the journal and on the control endpoint.
     pub(super) fn name(&self) -> &'static str {
         match self {
             Self::Delay(_) => "delay",
@@ -148,12 +147,12 @@ impl Rules {
         self.lock().clear();
     }
 
-    /// The fault for a request, counted.
+    /// The fault for a request, if a rule matches; counts the rule's use.
     pub(super) fn for_request(&self, route: Option<&Route>) -> Option<Fault> {
         self.take(|rule| rule.concerns(route))
     }
 
-    /// Whether a new connection is to fail, counted.
+    /// Whether a new connection's handshake is to fail; counts the rule's use.
     pub(super) fn breaks_handshake(&self) -> bool {
         self.take(|rule| matches!(rule.fault, Fault::TlsFailure)).is_some()
     }

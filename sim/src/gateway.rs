@@ -1,4 +1,4 @@
-//! One gateway: its agents, and what other people, the platform and tests can do to them.
+//! One gateway with its agents: it answers requests, and takes orders from tests.
 
 mod carry_out;
 mod exchange;
@@ -34,7 +34,7 @@ use super::{
 
 pub(super) use self::outcome::{Delivery, Outcome};
 
-/// One gateway without its listener, which may come and go.
+/// One gateway without its listener, which may be stopped and started again.
 #[derive(Debug)]
 pub(super) struct Gateway {
     pub(super) options: Options,
@@ -50,14 +50,14 @@ pub(super) struct Gateway {
 #[derive(Debug, Default)]
 struct Records {
     by_id: HashMap<u32, AgentRecord>,
-    /// Sessions begun so far.
+    /// How many sessions have begun so far.
     sessions: u64,
     violations: Vec<String>,
     /// Wakes polls for all agents.
     changed: Arc<Notify>,
 }
 
-/// Violations kept; a client that commits more has been told enough.
+/// The most violations that are kept; further ones are only logged.
 const MAX_VIOLATIONS: usize = 10_000;
 
 // === impl Gateway ===
@@ -75,7 +75,7 @@ impl Gateway {
         }
     }
 
-    /// Real time since the start.
+    /// Real time since the gateway's start.
     pub(super) fn uptime(&self) -> Duration {
         self.started.elapsed()
     }
@@ -94,7 +94,7 @@ impl Gateway {
         self.lock().violations.clone()
     }
 
-    /// Forgets all agents, as a restarted process does.
+    /// Forgets all agents, as a restart of the gateway's process does.
     pub(super) fn forget_sessions(&self) {
         self.lock().by_id.clear();
     }
@@ -117,15 +117,15 @@ impl Records {
         self.record(agent).begin_session(number, sign_in, options)
     }
 
-    fn accuse(&mut self, violation: String) {
+    fn record_violation(&mut self, violation: String) {
         tracing::warn!("{violation}");
         if self.violations.len() < MAX_VIOLATIONS {
             self.violations.push(violation);
         }
     }
 
-    /// Checks a request's Guid. An agent who is not signed in is named as such whatever the Guid
-    /// (inferred), unless it is one that a switch-over has lost.
+    /// Checks a request's Guid. If the agent is not signed in, the code says so whatever the Guid is
+    /// (inferred), except for a Guid that a switch-over has lost.
     fn authenticate(
         &mut self,
         agent: u32,
@@ -134,8 +134,8 @@ impl Records {
     ) -> Result<(), Refused> {
         let codes = &options.codes;
         let record = self.record(agent);
-        record.settle(options);
-        record.at_hand()?;
+        record.apply_due(options);
+        record.check_no_switch_over()?;
         let standing = guid.map(|guid| record.standing(guid, options));
         if let Some(Standing::Lost(code)) = standing {
             return Err(Refused(code.into()));
@@ -154,6 +154,7 @@ impl Records {
         Err(Refused(code.clone()))
     }
 
+    /// Whether the Guid is valid for some other agent.
     fn belongs_to_another(&self, guid: Option<&str>, options: &Options) -> bool {
         let good = |record: &AgentRecord| {
             guid.is_some_and(|guid| record.standing(guid, options) == Standing::Good)

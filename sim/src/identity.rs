@@ -1,4 +1,4 @@
-//! Certificates for a simulated gateway, the good and the usual bad ones.
+//! Certificates for a simulated gateway: good ones, and the usual bad ones.
 
 use std::{fmt, io, sync::Arc};
 
@@ -13,7 +13,7 @@ use rustls::{
     server::{WebPkiClientVerifier, danger::ClientCertVerifier},
 };
 
-/// A server's certificate chain and key, and what a client has to trust for it.
+/// A server's certificate chain and key, and the certificate that a client has to trust.
 #[derive(Clone)]
 pub struct ServerIdentity {
     trust_pem: String,
@@ -27,20 +27,20 @@ pub enum CertificateKind {
     /// A leaf for localhost, 127.0.0.1 and `::1`, signed by a CA of its own.
     #[value(help = "For localhost, 127.0.0.1 and ::1, signed by a CA of its own")]
     Signed,
-    /// A self-signed CA certificate used as the server's: self-signed is the normal case of real
-    /// gateways (client), and such certificates are often made without leaf extensions.
+    /// A self-signed CA certificate that the server uses itself. Real gateways usually have self-signed
+    /// certificates (client), often without the extensions of a leaf.
     #[value(help = "Self-signed, and a CA certificate itself, as real gateways often have")]
     SelfSigned,
-    /// As [`Self::Signed`], but it ended in 2024.
-    #[value(help = "As signed, but it ended in 2024")]
+    /// Like [`Self::Signed`], but it expired in 2024.
+    #[value(help = "Like signed, but it expired in 2024")]
     Expired,
-    /// As [`Self::Signed`], but for the host `gateway.invalid`.
-    #[value(help = "As signed, but for the host gateway.invalid")]
+    /// Like [`Self::Signed`], but for the host `gateway.invalid`.
+    #[value(help = "Like signed, but for the host gateway.invalid")]
     OtherHost,
 }
 
-const HERE: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
-const ELSEWHERE: [&str; 1] = ["gateway.invalid"];
+const LOCAL_NAMES: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
+const OTHER_NAMES: [&str; 1] = ["gateway.invalid"];
 
 // === impl ServerIdentity ===
 
@@ -50,7 +50,7 @@ impl ServerIdentity {
         generate(kind).map_err(io::Error::other)
     }
 
-    /// Takes a chain (leaf first) and its key, both PEM. [`Self::trust_pem`] gives the chain.
+    /// Uses a chain (leaf first) and its key, both PEM. [`Self::trust_pem`] then returns the chain.
     pub fn from_pem(chain: &str, key: &str) -> io::Result<Self> {
         let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(chain.as_bytes()).collect();
         let certificates = read.map_err(invalid)?;
@@ -74,15 +74,15 @@ impl ServerIdentity {
         sum
     }
 
-    /// The TLS settings of a server with this identity; with `client_ca`, which is PEM, it admits
-    /// only clients with a certificate of these authorities.
+    /// The TLS settings of a server with this identity. With `client_ca`, which is PEM, it accepts only
+    /// clients with a certificate of these authorities.
     pub(super) fn server_config(&self, client_ca: Option<&str>) -> io::Result<ServerConfig> {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let clients = match client_ca {
             Some(pem) => client_verifier(pem)?,
             None => WebPkiClientVerifier::no_client_auth(),
         };
-        // No ALPN: a gateway of this age answers HTTP/1.1 whatever the client offers.
+        // No ALPN: an old gateway answers HTTP/1.1 whatever the client offers.
         ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .and_then(|builder| {
@@ -110,7 +110,7 @@ impl fmt::Debug for ServerIdentity {
     }
 }
 
-/// Who has a certificate of these authorities may connect; `pem` holds at least one.
+/// Accepts clients with a certificate of these authorities; `pem` holds at least one.
 pub(super) fn client_verifier(pem: &str) -> io::Result<Arc<dyn ClientCertVerifier>> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let mut roots = RootCertStore::empty();
@@ -125,12 +125,13 @@ pub(super) fn client_verifier(pem: &str) -> io::Result<Arc<dyn ClientCertVerifie
 fn generate(kind: CertificateKind) -> Result<ServerIdentity, rcgen::Error> {
     let key = KeyPair::generate()?;
     if kind == CertificateKind::SelfSigned {
-        let certificate = ca_params(&HERE, "localhost")?.self_signed(&key)?;
+        let certificate = ca_params(&LOCAL_NAMES, "localhost")?.self_signed(&key)?;
         let chain = vec![certificate.der().clone()];
         return Ok(ServerIdentity::new(&certificate, chain, &key));
     }
 
-    let names = if kind == CertificateKind::OtherHost { &ELSEWHERE[..] } else { &HERE[..] };
+    let names =
+        if kind == CertificateKind::OtherHost { &OTHER_NAMES[..] } else { &LOCAL_NAMES[..] };
     let ca_params = ca_params(&[], "ccgateway-sim CA")?;
     let ca = CertifiedIssuer::self_signed(ca_params, KeyPair::generate()?)?;
     let mut params = params(names, "ccgateway-sim")?;
@@ -166,9 +167,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn certificates_from_elsewhere_are_taken_as_pem() {
+    fn an_identity_can_be_read_from_pem() {
         let key = KeyPair::generate().unwrap();
-        let own = ca_params(&HERE, "own").unwrap().self_signed(&key).unwrap();
+        let own = ca_params(&LOCAL_NAMES, "own").unwrap().self_signed(&key).unwrap();
         let identity = ServerIdentity::from_pem(&own.pem(), &key.serialize_pem()).unwrap();
         assert_eq!(identity.trust_pem(), own.pem());
         assert!(identity.server_config(None).is_ok());

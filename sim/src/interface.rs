@@ -56,7 +56,7 @@ pub enum Interface {
     InspectorSignOut,
     /// `POST onlineagent/{id}/handshake`, the heartbeat in push mode (`cec_07_1204`).
     Handshake,
-    /// `PUT onlineagent/{id}/heartbeat`, its older variant (client).
+    /// `PUT onlineagent/{id}/heartbeat`, the older variant of handshake (client).
     Heartbeat,
     /// `PUT onlineagent/{id}/updateGuid` (`cec_07_1225`).
     UpdateGuid,
@@ -69,13 +69,13 @@ pub enum Interface {
 // === impl Interface ===
 
 impl Interface {
-    /// Whether it signs an agent in.
+    /// Whether the interface signs an agent in.
     pub(super) fn signs_in(self) -> bool {
         matches!(self, Self::SignIn | Self::ForceSignIn)
     }
 
-    /// Whether it changes the agent's state or settings, so that no two of its kind may be open for
-    /// one agent (`cec_07_1202`, `cec_07_1219`, `cec_07_0580`).
+    /// Whether the interface changes the agent's state or settings. Only one call of these interfaces
+    /// may be open for an agent (`cec_07_1202`, `cec_07_1219`, `cec_07_0580`).
     pub(super) fn changes_state(self) -> bool {
         !self.inspects()
             && !matches!(
@@ -91,12 +91,12 @@ impl Interface {
             )
     }
 
-    /// Whether it is an inspector's, about another agent.
+    /// Whether the interface is an inspector's operation on another agent.
     pub(super) fn inspects(self) -> bool {
         matches!(self, Self::ForceBusy | Self::ForceIdle | Self::InspectorSignOut)
     }
 
-    /// Whether it changes what is set for the session, beside the state.
+    /// Whether the interface changes the session's settings, and not the agent's state.
     pub(super) fn changes_settings(self) -> bool {
         matches!(
             self,
@@ -109,8 +109,8 @@ impl Interface {
         )
     }
 
-    /// The interface that an address names, with the method it wants and the path segments that
-    /// follow its name.
+    /// The interface with this name in the path, with its HTTP method and the number of path segments
+    /// after the name.
     pub(super) fn named(family: &str, name: &str) -> Option<(Self, &'static str, usize)> {
         Some(match (family, name) {
             ("agentevent", "") => (Self::Poll, "GET", 0),

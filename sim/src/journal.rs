@@ -1,4 +1,4 @@
-//! Every request that reached a simulated gateway, and what became of it.
+//! The journal of a simulated gateway: every request, and its answer.
 
 use std::{
     collections::VecDeque,
@@ -8,18 +8,18 @@ use std::{
 
 use super::interface::Interface;
 
-/// A request as it came. It holds true Guids and passwords: for tests, not for logs.
+/// A request as it came. It contains real Guids and passwords, so it is for tests, not for logs.
 #[derive(Clone, Debug)]
 pub struct Entry {
-    /// Real time since the start.
+    /// Real time since the gateway's start.
     pub at: Duration,
-    /// Which connection it came on, counted from 1.
+    /// The number of the connection that it came on, counted from 1.
     pub connection: u64,
     /// The method.
     pub method: String,
     /// Path and query exactly as on the wire.
     pub target: String,
-    /// The headers in their order, with their spelling.
+    /// The headers in their order, as they were spelt.
     pub headers: Vec<(String, String)>,
     /// The body.
     pub body: Vec<u8>,
@@ -27,22 +27,22 @@ pub struct Entry {
     pub interface: Option<Interface>,
     /// The agent, if the request matches an interface and names one.
     pub agent: Option<u32>,
-    /// What was answered; `None`: nothing so far.
+    /// The answer; `None`: there is none so far.
     pub answer: Option<Answer>,
 }
 
-/// What was answered.
+/// The answer to a request.
 #[derive(Clone, Debug)]
 pub struct Answer {
-    /// Real time since the start.
+    /// Real time since the gateway's start.
     pub at: Duration,
-    /// The HTTP status; `None`: the connection was cut before, or never used again.
+    /// The HTTP status; `None`: no answer was written.
     pub status: Option<u16>,
-    /// The retcode, where the answer is an envelope of the simulator's own.
+    /// The retcode, if the simulator made the answer's envelope itself.
     pub retcode: Option<String>,
     /// The Guid of a `Set-GUID` header.
     pub set_guid: Option<String>,
-    /// The fault that was at work, by its name on the control endpoint.
+    /// The fault that was applied, by its name on the control endpoint.
     pub fault: Option<&'static str>,
 }
 
@@ -55,7 +55,7 @@ pub(super) struct Journal {
 
 #[derive(Debug, Default)]
 struct Pages {
-    /// The number of the oldest entry that is still there.
+    /// The number of the oldest entry that is still kept.
     first: u64,
     entries: VecDeque<Entry>,
 }
@@ -77,7 +77,7 @@ impl Journal {
         Self { limit: limit.max(1), pages: Mutex::default() }
     }
 
-    /// Adds an entry and gives its number.
+    /// Adds an entry and returns its number.
     pub(super) fn record(&self, entry: Entry) -> u64 {
         let mut pages = self.lock();
         if pages.entries.len() == self.limit {
@@ -88,7 +88,7 @@ impl Journal {
         pages.first + pages.entries.len() as u64 - 1
     }
 
-    /// Notes the answer to an entry, unless it has been dropped meanwhile.
+    /// Adds the answer to an entry, unless the entry has been dropped in the meantime.
     pub(super) fn answered(&self, number: u64, answer: Answer) {
         let mut pages = self.lock();
         let index = number.checked_sub(pages.first).and_then(|index| usize::try_from(index).ok());

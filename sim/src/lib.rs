@@ -1,15 +1,15 @@
-//! A simulated CC-Gateway: its agent interface over HTTPS, with the behaviour that is documented and
-//! settings for what is not.
+//! A simulated CC-Gateway: its agent interface over HTTPS. It behaves as documented; where the
+//! documentation leaves something open, there is a setting.
 //!
-//! For tests, for the demo, and as the program `ccgateway-sim` for integrators who have no gateway.
-//! Facts name their source: a page id of the product documentation such as `cec_07_1211`, `client`
-//! for public client code, `inferred` for a conclusion from the two.
+//! It is for tests, for the demo, and, as the program `ccgateway-sim`, for integrators who have no
+//! gateway. Facts name their source: a page id of the product documentation such as `cec_07_1211`,
+//! `client` for public client code, `inferred` for a conclusion from the two.
 //!
-//! In reading order: [`options`](Options) and [`Interface`] say what there is, `state_machine` is the
-//! state machine, `session` the Guids, `record` all that is kept of one agent; `gateway` answers
-//! requests, with `fault` in its way and `journal` taking notes; `test_control` is what else happens to
-//! agents; `listener` and `wire` carry the bytes.
-//! [`program`] and `control` are what `ccgateway-sim` adds.
+//! In reading order: [`Options`] and [`Interface`] define what can be configured and called.
+//! `state_machine` has the agent's states, `session` the Guids, and `record` everything that is kept
+//! about one agent. `gateway` answers requests, `fault` makes them fail, and `journal` records them.
+//! `test_control` has the changes that do not come from the agent. `listener` and `wire` do the I/O.
+//! [`program`] and `control` belong to the program `ccgateway-sim`.
 
 mod agent;
 mod control;
@@ -58,7 +58,7 @@ pub use self::{
 };
 use self::{gateway::Gateway, listener::Listener};
 
-/// A running gateway, or a handle to it: clones are the same gateway. It runs until
+/// A handle to a running gateway; clones are handles to the same one. It runs until
 /// [`Simulator::stop`] or the end of the runtime.
 #[derive(Clone, Debug)]
 pub struct Simulator(Arc<Inner>);
@@ -78,8 +78,8 @@ impl Simulator {
     ///
     /// # Errors
     ///
-    /// When the address is taken, the certificate and key do not fit or there is nothing to check
-    /// clients by.
+    /// If the address is in use, if certificate and key do not match, or if `client_ca` has no
+    /// certificate.
     pub async fn start(options: Options) -> io::Result<Self> {
         let identity = match &options.tls {
             Some(identity) => identity.clone(),
@@ -97,13 +97,12 @@ impl Simulator {
         Ok(Self(Arc::new(inner)))
     }
 
-    /// Where it listens.
+    /// The address that it listens on.
     pub fn addr(&self) -> SocketAddr {
         self.0.addr
     }
 
-    /// What a client puts before an interface's address, such as
-    /// `https://localhost:8043/agentgateway/resource`.
+    /// The URL before an interface's path, such as `https://localhost:8043/agentgateway/resource`.
     pub fn base_url(&self) -> String {
         let scheme = if self.0.gateway.options.plaintext { "http" } else { "https" };
         let (addr, path) = (self.0.addr, route::BASE_PATH);
@@ -118,17 +117,17 @@ impl Simulator {
         self.0.identity.trust_pem()
     }
 
-    /// SHA-256 of the server's own certificate.
+    /// SHA-256 of the leaf certificate.
     pub fn leaf_sha256(&self) -> [u8; 32] {
         self.0.identity.leaf_sha256()
     }
 
-    /// The same in hexadecimal digits, as a client's configuration takes it.
+    /// SHA-256 of the leaf certificate in hexadecimal digits, as a client's configuration takes it.
     pub fn leaf_pin(&self) -> String {
         control::hex(&self.leaf_sha256())
     }
 
-    /// The requests in the order of their arrival.
+    /// The latest requests, in the order of their arrival.
     pub fn journal(&self) -> Vec<Entry> {
         self.0.gateway.journal.entries()
     }
@@ -138,12 +137,12 @@ impl Simulator {
         self.0.gateway.journal.clear();
     }
 
-    /// Adds a rule; the latest one that matches a request wins.
+    /// Adds a rule; if several match a request, the latest wins.
     pub fn misbehave(&self, rule: Misbehaviour) {
         self.0.gateway.rules.add(rule);
     }
 
-    /// Drops all rules.
+    /// Removes all rules.
     pub fn behave(&self) {
         self.0.gateway.rules.clear();
     }
@@ -153,34 +152,34 @@ impl Simulator {
         self.0.gateway.connections.load(Ordering::Relaxed)
     }
 
-    /// Calls that came while another one of the same agent was open, in words.
+    /// Calls that came while a conflicting call of the same agent was open, as text.
     pub fn violations(&self) -> Vec<String> {
         self.0.gateway.violations()
     }
 
-    /// Stops doing anything: requests are read and noted in the journal, and wait. One whose client
-    /// leaves meanwhile is never carried out.
+    /// Freezes the gateway: requests are read and recorded in the journal, and then wait. If the client
+    /// disconnects in the meantime, the request is never carried out.
     pub fn freeze(&self) {
         self.0.gateway.freeze(true);
     }
 
-    /// Goes on where [`Self::freeze`] has stopped.
+    /// Ends [`Self::freeze`]; the waiting requests go on.
     pub fn thaw(&self) {
         self.0.gateway.freeze(false);
     }
 
-    /// Stops listening and cuts every connection; agents and journal are kept.
+    /// Stops listening and closes every connection; agents and journal are kept.
     pub async fn stop(&self) {
         if let Some(listener) = self.0.listener.lock().await.take() {
             listener.stop().await;
         }
     }
 
-    /// Stops, if it has not yet, and listens again on the same port.
+    /// Stops, unless it is stopped already, and listens again on the same port.
     ///
     /// # Errors
     ///
-    /// When the port has been taken meanwhile.
+    /// If another process has taken the port in the meantime.
     pub async fn restart(&self, forget_sessions: bool) -> io::Result<()> {
         let mut listener = self.0.listener.lock().await;
         if let Some(running) = listener.take() {

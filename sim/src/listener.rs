@@ -1,4 +1,4 @@
-//! Accepts connections and carries requests and answers over them.
+//! Accepts connections, reads requests from them and writes answers.
 
 use std::{
     io,
@@ -35,10 +35,10 @@ struct Service {
     tls: Option<TlsAcceptor>,
 }
 
-/// Real time in which a client has to finish its part of the TLS handshake.
+/// How long, in real time, a TLS handshake may take.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long to wait when the process has no file descriptors left.
+/// How long to wait after an error, such as when the process has no file descriptors left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// A TLS record: fatal alert, handshake failure.
@@ -67,7 +67,7 @@ impl Listener {
         Self { stop, tasks }
     }
 
-    /// Stops listening and cuts every connection.
+    /// Stops listening and closes every connection.
     pub(super) async fn stop(self) {
         self.stop.cancel();
         self.tasks.close();
@@ -106,7 +106,7 @@ fn log(peer: SocketAddr, ended: io::Result<()>) {
 
 impl Service {
     async fn connection(self, mut stream: TcpStream, number: u64) -> io::Result<()> {
-        // Answers are written whole; waiting to fill packets would only add time.
+        // Answers are written in one piece; Nagle's algorithm would only delay them.
         stream.set_nodelay(true)?;
         if self.gateway.rules.breaks_handshake() {
             return break_handshake(&mut stream).await;
@@ -119,7 +119,8 @@ impl Service {
     }
 }
 
-/// Reads what the client begins with, so that the alert is not lost in a connection reset.
+/// Answers the handshake with an alert. The client's first bytes are read before: closing a connection
+/// with unread bytes would reset it, and the alert could be lost.
 async fn break_handshake(stream: &mut TcpStream) -> io::Result<()> {
     let mut hello = [0; 4096];
     let _ = timeout(HANDSHAKE_TIMEOUT, stream.read(&mut hello)).await?;
@@ -154,7 +155,7 @@ where
     }
 }
 
-/// The outcome of a request, or none if the client goes away first.
+/// The outcome of a request; `None` if the client disconnects first.
 async fn answer<S>(
     gateway: &Arc<Gateway>,
     wire: &mut Wire<S>,
@@ -169,7 +170,7 @@ where
     }
 }
 
-/// Writes an answer as its delivery says; whether the connection can go on.
+/// Writes an answer as its delivery says. Returns whether the connection stays open.
 async fn deliver<S>(wire: &mut Wire<S>, outcome: Outcome, keep_alive: bool) -> io::Result<bool>
 where
     S: AsyncRead + AsyncWrite + Unpin,

@@ -1,4 +1,5 @@
-//! How a simulated gateway is set up. What the documentation leaves open is a setting here.
+//! The options of a simulated gateway. Where the documentation leaves something open, there is an
+//! option.
 
 mod codes;
 
@@ -8,53 +9,54 @@ use super::identity::ServerIdentity;
 
 pub use self::codes::Codes;
 
-/// The set-up of one simulated gateway; [`Default`] gives the documented defaults.
+/// The options of one simulated gateway; [`Default`] has the documented defaults.
 #[derive(Clone, Debug)]
 // Independent switches; grouping them would only make the call sites longer.
 #[expect(clippy::struct_excessive_bools)]
 pub struct Options {
-    /// Where it listens; port 0 takes a free one. A real gateway's port is 8043 (`cec_07_1202`).
+    /// The address to listen on; port 0 takes a free port. A real gateway has 8043 (`cec_07_1202`).
     pub listen: SocketAddr,
     /// Whether Guids change during a session. `AUTHMODE`; the gateway's default is dynamic
     /// (`cec_07_0005`).
     pub auth_mode: AuthMode,
-    /// How much faster than real time the gateway's clock runs: at 1000, one of its minutes
-    /// passes in 60 ms. Scales everything that is called gateway time below.
+    /// How many times faster than real time the gateway's clock runs: at 1000, one of its minutes
+    /// takes 60 ms. It scales everything that is called gateway time below.
     pub time_scale: u32,
-    /// Nodes of the cluster; a session's Guid ends in the number of one of them.
+    /// How many nodes the cluster has; a session's Guid ends in the number of its node.
     pub nodes: u8,
     /// The password of every agent that is not in `agents`. `None`: there are no other agents.
     pub default_password: Option<String>,
-    /// Agents with passwords of their own.
+    /// Agents with their own passwords.
     pub agents: HashMap<u32, String>,
     /// The skill queues configured for every agent.
     pub skills: Vec<u32>,
     /// Whether an agent has no skills after a sign-in, so that no call comes, until resetskill is
     /// called. Undocumented; the known clients call it after every sign-in (client).
     pub skills_need_reset: bool,
-    /// Agents who may act on others as inspectors; empty: everybody may. The pages ask for nothing
-    /// but a sign-in (`cec_07_2405`).
+    /// Agents that may act on others as inspectors; empty: all agents may. The pages require only a
+    /// sign-in (`cec_07_2405`).
     pub inspectors: Vec<u32>,
     /// The certificate and key; `None` generates a CA and a leaf for localhost.
     pub tls: Option<ServerIdentity>,
-    /// Certificates, PEM, of the authorities by one of which a client's certificate has to be
-    /// signed; `None`: clients are not asked for any. Undocumented.
+    /// The certificates, in PEM, of the authorities that may sign client certificates. `None`: clients
+    /// are not asked for a certificate. Undocumented.
     pub client_ca: Option<String>,
     /// Plain HTTP without TLS, which older client comments mention (client).
     pub plaintext: bool,
-    /// Whether there is `agentstatus`. The vendor's library of 2014 does not know it (client).
+    /// Whether the interface `agentstatus` exists. The vendor's library of 2014 does not know it
+    /// (client).
     pub agent_status: bool,
-    /// The ids that the routes match. 1 to 59999 is the route expression of the vendor's client
-    /// library (client); newer pages go to 999999 (`cec_07_13461`).
+    /// The agent ids that the routes match. 1 to 59999 is in the vendor's client library (client);
+    /// newer pages go up to 999999 (`cec_07_13461`).
     pub agent_ids: RangeInclusive<u32>,
-    /// What an id outside `agent_ids` gets; undocumented.
+    /// The answer to an id outside `agent_ids`; undocumented.
     pub id_outside: IdOutside,
     /// Gateway time between two Guids of a session. `GUIDINTERVAL` (`cec_07_0005`).
     pub guid_interval: Duration,
     /// Gateway time a Guid lives. `GUIDTIMEOUT` (`cec_07_0005`).
     pub guid_timeout: Duration,
-    /// Whether a replaced Guid is accepted until its own life ends (inferred from the two
-    /// settings above) or dies at once.
+    /// Whether a replaced Guid is accepted until its own timeout (inferred from the two settings
+    /// above), or refused at once.
     pub old_guid_lives: bool,
     /// How often a renewed Guid is sent; the pages say only "when it has changed" (`cec_07_0005`).
     pub announce: Announce,
@@ -68,54 +70,54 @@ pub struct Options {
     /// Gateway time a poll waits for an event: `AGENT_POLL_WAIT_TIMES` x
     /// `AGENT_POLL_WAIT_INTERVAL` (`cec_07_1274`). Zero is `AGENT_POLL_WAIT_FLAG` off.
     pub poll_wait: Duration,
-    /// Whether a signed-in agent can be signed in by force. Off: 100-015 instead of 100-002
-    /// (`cec_07_0580`).
+    /// Whether a signed-in agent can be signed in by force. If not, the retcode is 100-015 instead of
+    /// 100-002 (`cec_07_0580`).
     pub force_sign_in: bool,
     /// Whether a call that overlaps another one for the agent is refused with
     /// [`Codes::repeated_call`] besides being recorded as a violation (`cec_07_0580`).
     pub refuse_repeated: bool,
     /// Whether events survive a forcible sign-in; undocumented.
     pub keep_events: bool,
-    /// Whether a forcible sign-in sends the previous session's poll `ShutdownService` before its
+    /// Whether, after a forcible sign-in, the previous session's poll gets `ShutdownService` before its
     /// Guids are refused. By the event's meaning it does (`cec_07_1402`).
     pub take_over_event: bool,
-    /// Whether an agent's own sign-out brings `ShutdownService`: it may in 2024's text, it does
-    /// not in 2025's (`cec_07_1220`, `cec_07_1219`).
+    /// Whether an agent's own sign-out causes `ShutdownService`. By the text of 2024 it may, by that of
+    /// 2025 it does not (`cec_07_1220`, `cec_07_1219`).
     pub own_sign_out_event: bool,
     /// Whether sayfree ends rest; undocumented.
     pub say_free_ends_rest: bool,
-    /// Whether rest waits for the end of a call or of after-call work, as busy does, instead of
-    /// being refused. The state exists (`cec_07_1431`), its rules are undocumented.
+    /// Whether a rest request waits for the end of a call or of after-call work, as a busy request
+    /// does, instead of being refused. The state exists (`cec_07_1431`); its rules are undocumented.
     pub rest_waits: bool,
     /// Whether saybusy while resting waits for the end of the rest instead of being refused;
     /// undocumented.
     pub busy_waits_for_rest: bool,
-    /// Whether cancelwork and cancelrest drop a request that waits, so that the agent is idle,
-    /// instead of letting it begin. That it begins is what clients rely on (client).
+    /// Whether cancelwork and cancelrest drop a waiting request, so that the agent becomes idle,
+    /// instead of starting it. Clients rely on its being started (client).
     pub cancel_drops_pending: bool,
-    /// Whether a path's `True` counts as `true`, as a demo of the vendor's writes it (client);
+    /// Whether `True` in a path counts as `true`. A demo of the vendor writes it so (client);
     /// undocumented.
     pub any_case_true: bool,
     /// Whether events carry `eventGenTime`, as in the newest text (`cec_07_1346`).
     pub event_gen_time: bool,
-    /// Events kept for an agent that does not poll; older ones are dropped. Undocumented.
+    /// The most events that wait for an agent's poll; older ones are dropped. Undocumented.
     pub event_queue: usize,
     /// Real time that every answer takes.
     pub latency: Duration,
-    /// Whether a sign-in sets the cookie of a balancer, `loadbalance` (client).
+    /// Whether a sign-in sets a balancer's cookie, `loadbalance` (client).
     pub balancer_cookie: bool,
     /// The Content-Type of answers; undocumented, and not the same everywhere (client).
     pub content_type: String,
-    /// Which retcode is answered where the pages leave it open.
+    /// The retcodes that the pages leave open.
     pub codes: Codes,
-    /// Requests kept in the journal; older ones are dropped.
+    /// The most requests in the journal; older ones are dropped.
     pub journal: usize,
 }
 
 /// An edition of the interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Edition {
-    /// What the vendor's library of 2014 calls: ids up to 19999, and no agentstatus (client).
+    /// The vendor's library of 2014: ids up to 19999, and no agentstatus (client).
     #[value(name = "2014", help = "Agent ids up to 19999, and no agentstatus")]
     V2014,
     /// Ids up to 59999 (`cec_07_1202`).
@@ -135,7 +137,7 @@ pub enum AuthMode {
     Dynamic,
 }
 
-/// What a path with an agent id outside the range gets. Both are inferred.
+/// The answer to a path with an agent id outside the range. Both answers are inferred.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum IdOutside {
     /// No route matches: HTTP 404 with the framework's HTML page.
@@ -144,23 +146,24 @@ pub enum IdOutside {
     Refused,
 }
 
-/// Who gets whose events. The other kind of poll is refused with 000-001 (`cec_07_0580`).
+/// Which agents' events a poll brings. The other kind of poll is refused with 000-001
+/// (`cec_07_0580`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Polls {
-    /// Each agent its own, one by one.
+    /// Each agent polls its own events, one event in each answer.
     #[value(help = "Each agent polls its own events")]
     Agent,
-    /// Any agent those of all agents of its node, all at once (client).
+    /// A poll with any agent's Guid brings all events of all agents of its node (client).
     #[value(help = "One poll brings the events of all agents of a node")]
     All,
 }
 
-/// On how many polls a renewed Guid is sent.
+/// How often a renewed Guid is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Announce {
-    /// On one. If that answer is lost, so is the Guid.
+    /// In the answer to one poll. If that answer is lost, so is the Guid.
     Once,
-    /// On every poll that still comes with another Guid.
+    /// In the answer to every poll that still has an older Guid.
     UntilUsed,
 }
 
@@ -214,7 +217,7 @@ impl Default for Options {
 }
 
 impl Options {
-    /// Takes an edition's agent ids and interfaces.
+    /// Sets the agent ids and interfaces of an edition.
     #[must_use]
     pub fn of(self, edition: Edition) -> Self {
         let (last, agent_status) = match edition {
@@ -225,12 +228,12 @@ impl Options {
         Self { agent_ids: 1..=last, agent_status, ..self }
     }
 
-    /// How long a span of gateway time really takes.
+    /// Converts gateway time to real time.
     pub(super) fn real(&self, gateway_time: Duration) -> Duration {
         gateway_time / self.time_scale.max(1)
     }
 
-    /// The password of an agent, if the gateway has that agent.
+    /// The password of an agent; `None` if the gateway does not have this agent.
     pub(super) fn password(&self, agent: u32) -> Option<&str> {
         self.agents.get(&agent).or(self.default_password.as_ref()).map(String::as_str)
     }

@@ -1,4 +1,4 @@
-//! What is remembered of a session after its end.
+//! What the gateway remembers of a session after its end.
 
 use super::{
     agent::Event,
@@ -7,14 +7,14 @@ use super::{
     session::{Session, Standing},
 };
 
-/// An agent's last session before the present one, whose Guids can be told from unknown ones.
+/// An agent's last session before the present one. It is kept to tell its Guids from unknown ones.
 #[derive(Debug)]
 pub(super) struct PreviousSession {
     session: Session,
-    /// What its Guids are now.
+    /// The standing of its Guids now.
     standing: Standing,
-    /// What a poll with one of its Guids has yet to be told, although a new session has begun.
-    farewell: Option<Event>,
+    /// An event for the next poll with one of its Guids: that the session was taken over.
+    final_event: Option<Event>,
 }
 
 // === impl PreviousSession ===
@@ -22,20 +22,20 @@ pub(super) struct PreviousSession {
 impl PreviousSession {
     /// A session that was signed out.
     pub(super) fn signed_out(session: Session) -> Self {
-        Self { session, standing: Standing::Ended, farewell: None }
+        Self { session, standing: Standing::Ended, final_event: None }
     }
 
-    /// A session whose agent has been signed in by force by somebody else.
-    pub(super) fn taken_over(session: Session, farewell: Option<Event>) -> Self {
-        Self { session, standing: Standing::TakenOver, farewell }
+    /// A session that ended because another client signed the agent in by force.
+    pub(super) fn taken_over(session: Session, final_event: Option<Event>) -> Self {
+        Self { session, standing: Standing::TakenOver, final_event }
     }
 
-    /// A session that a switch-over has lost; its Guids get `code`.
+    /// A session that a switch-over has lost; its Guids are refused with `code`.
     pub(super) fn lost(session: Session, code: Retcode) -> Self {
-        Self { session, standing: Standing::Lost(code), farewell: None }
+        Self { session, standing: Standing::Lost(code), final_event: None }
     }
 
-    /// What a Guid is, if it was this session's.
+    /// The standing of a Guid of this session; [`Standing::Unknown`] for any other.
     pub(super) fn standing(&self, guid: &str, options: &Options) -> Standing {
         match self.session.standing(guid, options) {
             Standing::Unknown => Standing::Unknown,
@@ -47,8 +47,8 @@ impl PreviousSession {
         self.session.node()
     }
 
-    /// The event that tells of a take-over, once.
-    pub(super) fn take_farewell(&mut self) -> Option<Event> {
-        self.farewell.take()
+    /// The event that reports the take-over; it is returned only once.
+    pub(super) fn take_final_event(&mut self) -> Option<Event> {
+        self.final_event.take()
     }
 }

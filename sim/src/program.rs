@@ -1,4 +1,4 @@
-//! The program `ccgateway-sim`: gateways for integrators who have none.
+//! The program `ccgateway-sim`: simulated gateways for integrators who have no real one.
 
 mod flags;
 
@@ -13,7 +13,7 @@ use super::{
     control::{Control, hex},
 };
 
-/// Why the program did not start, in words for the person who started it.
+/// Why the program did not start, as text for its user.
 #[derive(Debug, thiserror::Error)]
 enum StartError {
     #[error("cannot listen on {addr} for {what}: {error}\n{advice}")]
@@ -24,7 +24,7 @@ enum StartError {
     System(#[from] io::Error),
 }
 
-/// Reads the command line, runs the gateways until SIGTERM or Ctrl-C, and says how to exit.
+/// Reads the command line and runs the gateways until SIGTERM or Ctrl-C. Returns the exit code.
 pub fn main() -> ExitCode {
     let flags = Flags::parse();
     tracing_subscriber::fmt()
@@ -48,7 +48,7 @@ pub fn main() -> ExitCode {
 }
 
 async fn run(flags: &Flags) -> Result<(), StartError> {
-    // Listening for signals begins before anybody can know that the program runs.
+    // Before anything is printed: a user or script may send a signal as soon as it sees output.
     let stopped = stop_signal()?;
     let gateways = start_gateways(flags).await?;
     if let Some(path) = &flags.write_ca {
@@ -60,7 +60,7 @@ async fn run(flags: &Flags) -> Result<(), StartError> {
         error,
         advice: "choose another address with --control; port 0 takes a free one".into(),
     })?;
-    // Nobody may be reading.
+    // A closed stdout is no error.
     let _ = announce(flags, &gateways, control.local_addr()?);
 
     let serving = Control::new(gateways.clone()).serve(control);
@@ -87,8 +87,8 @@ async fn start_gateways(flags: &Flags) -> Result<Vec<(String, Simulator)>, Start
                 addr,
                 what: format!("tenant {tenant}"),
                 error,
-                advice: "choose another address with --listen; port 0 takes free ones, any other \
-                    is the first of one port per tenant"
+                advice: "choose another address with --listen; port 0 takes free ports, any other \
+                    port is the first tenant's, and the next ports are for the others"
                     .into(),
             },
         })?;
@@ -143,7 +143,7 @@ fn stop_signal() -> io::Result<impl Future<Output = ()>> {
 #[cfg(not(unix))]
 fn stop_signal() -> io::Result<impl Future<Output = ()>> {
     Ok(async {
-        // Without a handler there is nothing to wait for but the end of the process.
+        // If no handler could be installed, wait for the end of the process.
         if tokio::signal::ctrl_c().await.is_err() {
             std::future::pending::<()>().await;
         }

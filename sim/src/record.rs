@@ -1,4 +1,4 @@
-//! Everything the gateway keeps of one agent: session, state, events, open calls.
+//! Everything the gateway keeps about one agent: session, state, events, open calls.
 
 use std::{collections::VecDeque, sync::Arc};
 
@@ -17,20 +17,20 @@ use super::{
     view::AgentView,
 };
 
-/// What is kept of one agent.
+/// Everything that is kept about one agent.
 #[derive(Debug)]
 pub(super) struct AgentRecord {
     pub(super) state_machine: StateMachine,
     pub(super) session: Option<Session>,
     previous: Option<PreviousSession>,
-    /// While it lasts, nothing is done for the agent.
+    /// A switch-over in progress; while it lasts, every request for the agent is refused.
     switch_over: Option<SwitchOver>,
-    /// Events whose call has not been answered yet: events follow the answer.
+    /// Events of calls that have not been answered yet: events can be polled only after the answer.
     held: Vec<Event>,
     queue: VecDeque<Event>,
     /// Calls that have not been answered yet.
     open: Vec<Interface>,
-    /// Wakes a poll that waits.
+    /// Wakes the agent's waiting poll.
     pub(super) changed: Arc<Notify>,
     /// Wakes a poll for all agents.
     any_changed: Arc<Notify>,
@@ -57,8 +57,9 @@ impl AgentRecord {
         AgentView::new(&self.state_machine, self.session.as_ref(), self.queue.len())
     }
 
-    /// Does what is due by now: nothing in the gateway runs on a timer of its own.
-    pub(super) fn settle(&mut self, options: &Options) {
+    /// Does everything that is due by now: ends a switch-over, reminds of the end of a rest, signs an
+    /// idle agent out. Every access to a record calls it, since the gateway has no timers.
+    pub(super) fn apply_due(&mut self, options: &Options) {
         let now = Instant::now();
         if let Some(over) = self.switch_over.take_if(|over| over.ends <= now) {
             self.recover(over);
@@ -77,7 +78,7 @@ impl AgentRecord {
         }
     }
 
-    /// Whether a request's Guid is the agent's.
+    /// The standing of a request's Guid for this agent.
     pub(super) fn standing(&self, guid: &str, options: &Options) -> Standing {
         let now = self.session.as_ref();
         match now.map_or(Standing::Unknown, |s| s.standing(guid, options)) {
@@ -86,7 +87,7 @@ impl AgentRecord {
         }
     }
 
-    /// Starts a session in place of the present one, if any. Its events are held.
+    /// Starts a session in place of the present one, if any. Its events are held back.
     pub(super) fn begin_session(
         &mut self,
         number: u64,
@@ -98,24 +99,24 @@ impl AgentRecord {
             self.held.clear();
         }
         if let Some(previous) = self.session.take() {
-            let told = options.take_over_event.then(|| Event::shutdown(&previous.login_time));
-            // Who polls for all agents need not hold the previous session's Guid.
-            let (farewell, queued) =
-                if options.polls == Polls::All { (None, told) } else { (told, None) };
+            let event = options.take_over_event.then(|| Event::shutdown(&previous.login_time));
+            // A poll for all agents may have any agent's Guid, so the event is queued as usual.
+            let (final_event, queued) =
+                if options.polls == Polls::All { (None, event) } else { (event, None) };
             self.held.extend(queued);
-            self.previous = Some(PreviousSession::taken_over(previous, farewell));
+            self.previous = Some(PreviousSession::taken_over(previous, final_event));
         }
         let (state_machine, events) = StateMachine::begin(sign_in.status);
         self.state_machine = state_machine;
         self.held.extend(events);
         self.switch_over = None;
-        // Wakes the previous session's poll, which has to end and is no obstacle to the next one.
+        // The previous session's poll has to end. It must not conflict with the next session's poll.
         self.open.retain(|interface| *interface != Interface::Poll);
         self.wake();
         self.session.insert(Session::begin(number, sign_in, options))
     }
 
-    /// Ends the session; `announced` by the event that tells of it (`cec_07_1402`).
+    /// Ends the session; if `announced`, with the event that reports it (`cec_07_1402`).
     pub(super) fn end_session(&mut self, options: &Options, announced: bool) {
         let Some(session) = self.session.take() else {
             return;
@@ -144,13 +145,13 @@ impl AgentRecord {
         Ok(())
     }
 
-    /// Begins a switch-over; whether there is a session that it concerns.
+    /// Begins a switch-over. Returns false if there is no session.
     pub(super) fn switch_over(&mut self, over: SwitchOver) -> bool {
         if self.session.is_none() {
             return false;
         }
         self.switch_over = Some(over);
-        // Wakes the poll, which has to end.
+        // The waiting poll has to end.
         self.wake();
         true
     }
@@ -164,25 +165,25 @@ impl AgentRecord {
             self.previous = Some(PreviousSession::lost(session, code));
             return;
         }
-        // Nobody could poll until now.
+        // Polls were refused until now, so the time does not count as idle.
         session.last_heartbeat = over.ends;
         self.session = Some(session);
     }
 
-    /// Refuses what comes during a switch-over (`cec_07_0580`).
-    pub(super) fn at_hand(&self) -> Result<(), Refused> {
+    /// Refuses a request during a switch-over (`cec_07_0580`).
+    pub(super) fn check_no_switch_over(&self) -> Result<(), Refused> {
         match self.switch_over {
             Some(_) => Err(Refused(Retcode::SwitchingOver.into())),
             None => Ok(()),
         }
     }
 
-    /// Keeps events back until their call is answered.
+    /// Holds events back until their call is answered.
     pub(super) fn hold(&mut self, events: Vec<Event>) {
         self.held.extend(events);
     }
 
-    /// Lets the events that were held back be polled.
+    /// Moves the held events to the queue, so that they can be polled.
     pub(super) fn release(&mut self, options: &Options) {
         self.queue.extend(self.held.drain(..));
         while self.queue.len() > options.event_queue {
@@ -196,28 +197,29 @@ impl AgentRecord {
         self.queue.pop_front()
     }
 
-    /// All events that wait, in their order.
+    /// Takes all events of the queue, in order.
     pub(super) fn take_events(&mut self) -> impl Iterator<Item = Event> + '_ {
         self.queue.drain(..)
     }
 
-    /// The node that the agent is or was last signed in to.
+    /// The node of the present session, or of the last one.
     pub(super) fn node(&self) -> Option<u64> {
         let previous = || self.previous.as_ref().map(PreviousSession::node);
         self.session.as_ref().map(Session::node).or_else(previous)
     }
 
-    /// An event for somebody whose session has ended: how else would they learn of it (inferred)?
-    pub(super) fn farewell(&mut self, guid: &str, options: &Options) -> Option<Event> {
+    /// An event for a poll whose session has ended. Without it the client would not learn why
+    /// (inferred).
+    pub(super) fn final_event(&mut self, guid: &str, options: &Options) -> Option<Event> {
         match self.previous_standing(guid, options) {
-            Standing::TakenOver => self.previous.as_mut()?.take_farewell(),
+            Standing::TakenOver => self.previous.as_mut()?.take_final_event(),
             Standing::Ended if self.session.is_none() => self.next_event(),
             _ => None,
         }
     }
 
-    /// The open call that forbids another one of `interface` (`cec_07_1202`, `cec_07_1219`).
-    pub(super) fn obstacle(&self, interface: Interface) -> Option<Interface> {
+    /// The open call that conflicts with a new call of `interface` (`cec_07_1202`, `cec_07_1219`).
+    pub(super) fn conflicting_call(&self, interface: Interface) -> Option<Interface> {
         let polls = interface == Interface::Poll;
         self.open.iter().copied().find(|open| {
             (interface.changes_state() && open.changes_state())
@@ -235,7 +237,7 @@ impl AgentRecord {
         }
     }
 
-    /// The present session, or the refusal for agents who have none.
+    /// The present session, or the refusal for an agent that has none.
     pub(super) fn signed_in(&mut self, options: &Options) -> Result<&mut Session, Refused> {
         let refused = || Refused(options.codes.not_signed_in.clone());
         self.session.as_mut().ok_or_else(refused)

@@ -1,4 +1,4 @@
-//! Disaster recovery: agents who are switched over to another site.
+//! Disaster recovery: agents are switched over to another site.
 
 use serde::Deserialize;
 use tokio::time::Instant;
@@ -12,15 +12,15 @@ pub enum Recovery {
     /// The session goes on with its Guids.
     #[default]
     Complete,
-    /// The session is lost, its Guids get 105-005: waiting for the recovery took too long.
+    /// The session is lost; its Guids get 105-005: waiting for the recovery took too long.
     TimedOut,
-    /// The session is lost, its Guids get 105-006: they do not match after the recovery.
+    /// The session is lost; its Guids get 105-006: they do not match after the recovery.
     GuidMismatch,
-    /// The session is lost, its Guids get 105-007: the recovery's switch is off.
+    /// The session is lost; its Guids get 105-007: recovery is switched off.
     SwitchedOff,
 }
 
-/// A switch-over that goes on.
+/// A switch-over in progress.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct SwitchOver {
     pub(super) ends: Instant,
@@ -30,7 +30,7 @@ pub(super) struct SwitchOver {
 // === impl Recovery ===
 
 impl Recovery {
-    /// The retcode that tells the agent to sign in again.
+    /// The retcode that tells the agent to sign in again; `None` if the session goes on.
     pub(super) fn code(self) -> Option<Retcode> {
         match self {
             Self::Complete => None,

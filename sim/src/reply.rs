@@ -1,4 +1,4 @@
-//! Answers of the gateway and their bytes on the wire.
+//! The gateway's answers, and how they are written.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use http::StatusCode;
@@ -51,13 +51,13 @@ impl Reply {
         Self::envelope(options, body, "0")
     }
 
-    /// The poll's answer.
+    /// The answer to a poll.
     pub(super) fn event(options: &Options, agent: u32, event: Option<&Event>) -> Self {
         let event = event.map(|event| event_text(options, agent, event));
         Self::polled(options, event)
     }
 
-    /// The answer of the poll for all agents, with an array (client).
+    /// The answer to a poll for all agents, with an array of events (client).
     pub(super) fn events(options: &Options, events: &[(u32, Event)]) -> Self {
         let texts: Vec<String> =
             events.iter().map(|(agent, event)| event_text(options, *agent, event)).collect();
@@ -65,7 +65,8 @@ impl Reply {
         Self::polled(options, array)
     }
 
-    /// A client of the vendor's compares the empty answer byte for byte (client).
+    /// The answer to a poll. A client of the vendor compares the empty one byte for byte (client), so
+    /// its spelling matters.
     fn polled(options: &Options, event: Option<String>) -> Self {
         let event = event.map(|text| format!(r#","event":{text}"#)).unwrap_or_default();
         let body = format!(r#"{{"message":"","retcode":"0"{event}}}"#);
@@ -77,14 +78,14 @@ impl Reply {
         Self::refusal_saying(options, code, retcode::message(code))
     }
 
-    /// A refusal with a message of one's own.
+    /// A refusal with the given message.
     pub(super) fn refusal_saying(options: &Options, code: &str, message: &str) -> Self {
         let (message, retcode) = (json!(message), json!(code));
         let body = format!(r#"{{"message":{message},"result":"","retcode":{retcode}}}"#);
         Self::envelope(options, body, code)
     }
 
-    /// The framework's own answers; their form is undocumented.
+    /// The answer if no interface matches. Its form is undocumented.
     pub(super) fn no_route(options: &Options, why: NoRoute) -> Self {
         match why {
             NoRoute::NotFound => Self::page(404, "No such resource"),
@@ -108,7 +109,7 @@ impl Reply {
         Self::other(200, HTML, page.into())
     }
 
-    /// Anything else.
+    /// Any other answer.
     pub(super) fn other(status: u16, content_type: &str, body: Vec<u8>) -> Self {
         Self { status, headers: Vec::new(), content_type: content_type.into(), body, retcode: None }
     }
@@ -118,7 +119,7 @@ impl Reply {
         self.headers.push(("Set-GUID".into(), format!("JSESSIONID={guid}")));
     }
 
-    /// Head and body, with the head's length.
+    /// The bytes of head and body, and the length of the head.
     pub(super) fn to_bytes(&self, close: bool) -> (Bytes, usize) {
         let reason =
             StatusCode::from_u16(self.status).ok().and_then(|status| status.canonical_reason());
@@ -159,7 +160,7 @@ fn event_text(options: &Options, agent: u32, event: &Event) -> String {
     format!(r#"{{"eventType":"{kind}"{time},"workNo":"{agent}","content":{content}}}"#)
 }
 
-/// Leaves control characters out, so that a rule's header cannot break the answer's framing.
+/// Writes a header without control characters, so that a rule's header cannot break the framing.
 fn put_header(bytes: &mut BytesMut, name: &str, value: &str) {
     let visible = |text: &str| text.replace(|c: char| c.is_control(), "");
     bytes.put_slice(format!("{}: {}\r\n", visible(name), visible(value)).as_bytes());

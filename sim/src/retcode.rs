@@ -11,7 +11,7 @@ macro_rules! retcodes {
         }
 
         impl Retcode {
-            /// All of them.
+            /// All retcodes.
             pub const ALL: &[Self] = &[$(Self::$name,)*];
 
             /// As it is sent: `NNN-NNN`.
@@ -21,8 +21,8 @@ macro_rules! retcodes {
                 }
             }
 
-            /// The text that is sent with it. Only that of 000-003 has been seen in the wild, with
-            /// its spelling (client); the others are made up.
+            /// The message that is sent with it. Only that of 000-003 is known from real gateways, with
+            /// this spelling (client); the others are made up.
             pub fn message(self) -> &'static str {
                 match self {
                     $(Self::$name => $message,)*
@@ -67,7 +67,7 @@ impl From<Retcode> for String {
     }
 }
 
-/// The text of the retcode that is spelt like this; of any other none is known.
+/// The message of a retcode; empty for an unknown one.
 pub(super) fn message(code: &str) -> &'static str {
     let known = Retcode::ALL.iter().find(|retcode| retcode.as_str() == code);
     known.map_or("", |retcode| retcode.message())

@@ -1,19 +1,19 @@
-//! Which interface a request line names, for whom and with what.
+//! Finds the interface, agent and parameters that a request line names.
 
 use super::{
     interface::Interface,
     options::{IdOutside, Options},
 };
 
-/// What a request line asks for.
+/// A parsed request line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Route {
-    /// `None`: the interface concerns all agents.
+    /// The agent; `None`: the interface is about all agents.
     pub(super) agent: Option<u32>,
     pub(super) interface: Interface,
-    /// What follows the interface's name in the path.
+    /// The path segments after the interface's name.
     pub(super) tail: Vec<String>,
-    /// The query, decoded, in its order.
+    /// The query's parameters, decoded, in order.
     pub(super) query: Vec<(String, String)>,
 }
 
@@ -28,10 +28,10 @@ pub(super) enum NoRoute {
     BadId,
 }
 
-/// The path before every interface (`cec_07_1202`).
+/// The path prefix of every interface (`cec_07_1202`).
 pub(super) const BASE_PATH: &str = "/agentgateway/resource";
 
-/// What stands in an agent's place where a poll is for all of them (client).
+/// The path segment in place of an agent id in a poll for all agents (client).
 const ALL_AGENTS: &str = "allagentevent";
 
 // === impl Route ===
@@ -69,7 +69,7 @@ impl Route {
         Ok(Self { agent: Some(agent), interface, tail, query: pairs(query) })
     }
 
-    /// A query parameter; an empty one counts as left out (`cec_07_1211`).
+    /// A query parameter; an empty one counts as absent (`cec_07_1211`).
     pub(super) fn parameter(&self, name: &str) -> Option<&str> {
         let found = self.query.iter().find(|(key, _)| key == name);
         found.map(|(_, value)| &**value).filter(|v| !v.is_empty())
@@ -90,7 +90,7 @@ fn pairs(query: &str) -> Vec<(String, String)> {
     query.split('&').filter(|text| !text.is_empty()).map(pair).collect()
 }
 
-/// Undoes percent encoding; what is none stays as it is.
+/// Decodes percent encoding; a wrong escape is left unchanged.
 fn decode(text: &str) -> String {
     let mut decoded = Vec::new();
     let mut rest = text.as_bytes();

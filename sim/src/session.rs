@@ -1,4 +1,4 @@
-//! A session and its Guids: when one is made, how long it is accepted, when it is announced.
+//! A session and its Guids: when a Guid is made, how long it is accepted, when it is sent.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -20,28 +20,28 @@ pub(super) struct Session {
     /// Epoch milliseconds, as the sign-in result gives them (`cec_07_1202`).
     pub(super) login_time: String,
     pub(super) settings: Settings,
-    /// Signed in for events by callback, which excludes the poll (`cec_07_1202`).
+    /// Whether the session is in push mode: events are sent by callback, and polls are refused
+    /// (`cec_07_1202`).
     pub(super) push: bool,
-    /// When the agent last showed that it is there: by a poll, in push mode by a heartbeat, at
-    /// first by the sign-in.
+    /// When the agent last polled, or in push mode sent a heartbeat; at first, when it signed in.
     pub(super) last_heartbeat: Instant,
     node: u64,
     guids: Vec<Issued>,
     due: Due,
 }
 
-/// Where the owner of a session gets the next Guid.
+/// Which answer brings the session's owner the next Guid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Due {
-    /// Nowhere: the current one has been sent.
+    /// None: the current Guid has been sent.
     Nowhere,
-    /// On the next poll: the current one has not been sent.
+    /// The next poll's: the current Guid has not been sent.
     Poll,
-    /// On the next answer of any interface, which makes a new one.
+    /// The next answer of any interface, with a Guid that is made for it.
     Reply,
 }
 
-/// What the gateway thinks of a Guid.
+/// How the gateway treats a Guid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Standing {
     Good,
@@ -59,7 +59,7 @@ struct Issued {
     dead: bool,
 }
 
-/// Guids remembered of a session, to tell one that has ended from one never issued.
+/// How many Guids of a session are remembered, to tell expired ones from unknown ones.
 const REMEMBERED: usize = 32;
 
 // === impl Session ===
@@ -85,12 +85,12 @@ impl Session {
         self.guids.last().map_or("", |issued| &issued.guid)
     }
 
-    /// Which node of the cluster has the session.
+    /// The number of the node that has the session.
     pub(super) fn node(&self) -> u64 {
         self.node
     }
 
-    /// Makes a new Guid the current one, to be announced on the next poll.
+    /// Makes a new Guid the current one; the next poll's answer brings it.
     pub(super) fn renew(&mut self, options: &Options) -> String {
         if !options.old_guid_lives {
             self.expire();
@@ -106,7 +106,7 @@ impl Session {
         guid
     }
 
-    /// Ends the life of every Guid of the session, which itself goes on.
+    /// Makes every Guid of the session invalid. The session itself goes on.
     pub(super) fn expire(&mut self) {
         for issued in &mut self.guids {
             issued.dead = true;
@@ -122,8 +122,8 @@ impl Session {
         if issued.dead || aged { Standing::Ended } else { Standing::Good }
     }
 
-    /// The Guid that a poll with `presented` is to be answered with, if any: a poll is the only
-    /// place where Guids change by themselves (`cec_07_0005`).
+    /// The new Guid for the answer to a poll that came with `presented`, if any. Guids change by
+    /// themselves only in polls (`cec_07_0005`).
     pub(super) fn announce(&mut self, presented: &str, options: &Options) -> Option<String> {
         let due = |issued: &Issued| issued.at.elapsed() >= options.real(options.guid_interval);
         if options.auth_mode == AuthMode::Dynamic && self.guids.last().is_some_and(due) {
@@ -141,12 +141,12 @@ impl Session {
         self.due = Due::Reply;
     }
 
-    /// A new Guid for the answer at hand, if one is due on any.
+    /// A new Guid for the present answer, if [`Session::renew_on_next_reply`] asked for one.
     pub(super) fn announce_anywhere(&mut self, options: &Options) -> Option<String> {
         (self.due == Due::Reply).then(|| self.hand_out(options))
     }
 
-    /// A new Guid that its owner gets at once.
+    /// Makes a new Guid that is sent to its owner at once.
     pub(super) fn hand_out(&mut self, options: &Options) -> String {
         let guid = self.renew(options);
         self.due = Due::Nowhere;

@@ -1,23 +1,23 @@
-//! What a session's agent has set, beside the state.
+//! The settings of a session, apart from the agent's state.
 
 use super::{options::Options, sign_in::SignIn};
 
-/// What holds for one session.
+/// The settings of one session.
 #[derive(Clone, Debug)]
 pub(super) struct Settings {
-    /// Calls are answered automatically (`cec_07_1208`).
+    /// Whether calls are answered automatically (`cec_07_1208`).
     pub(super) auto_answer: bool,
-    /// Idle after a call, or after-call work (`cec_07_1202`).
+    /// Whether the agent is idle after a call, and not in after-call work (`cec_07_1202`).
     pub(super) auto_idle: bool,
-    /// The right to inbound calls (`cec_07_0356`).
+    /// Whether the agent takes inbound calls (`cec_07_0356`).
     pub(super) takes_calls: bool,
-    /// A number that means something to the client alone (`cec_07_1228`).
+    /// A number whose meaning only the client knows (`cec_07_1228`).
     pub(super) custom_state: Option<u16>,
     /// The skill queues signed in to (`cec_07_1209`).
     pub(super) skills: Vec<u32>,
 }
 
-/// What a resetskill asks for.
+/// The skills that a resetskill names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum SkillsAsked {
     All,
@@ -38,7 +38,7 @@ impl Settings {
         }
     }
 
-    /// Signs in to those of the asked-for queues that are configured (`cec_07_1209`).
+    /// Signs in to the named queues, as far as they are configured (`cec_07_1209`).
     pub(super) fn reset_skills(&mut self, asked_for: &SkillsAsked, options: &Options) {
         let wanted = |id: &u32| match asked_for {
             SkillsAsked::All => true,
@@ -47,7 +47,7 @@ impl Settings {
         self.skills = options.skills.iter().copied().filter(wanted).collect();
     }
 
-    /// Whether calls reach the agent.
+    /// Whether calls can reach the agent.
     pub(super) fn reachable(&self) -> bool {
         self.takes_calls && !self.skills.is_empty()
     }

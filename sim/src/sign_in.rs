@@ -1,10 +1,10 @@
-//! The body of a sign-in, typed as loosely as the gateway takes it.
+//! The body of a sign-in. Its types are checked as loosely as the gateway does.
 
 use serde_json::{Map, Value, json};
 
 use super::{agent::Refused, retcode::Retcode};
 
-/// What of a sign-in matters here (`cec_07_1202`); the rest is checked and dropped.
+/// The fields of a sign-in that the simulator uses (`cec_07_1202`). The others are only checked.
 #[derive(Debug)]
 pub(super) struct SignIn {
     pub(super) password: String,
@@ -18,8 +18,7 @@ pub(super) struct SignIn {
 // === impl SignIn ===
 
 impl SignIn {
-    /// Reads and checks a body. Which code is given for which field is inferred from the codes'
-    /// meanings.
+    /// Reads and checks a body. The code for each wrong field is inferred from the codes' meanings.
     pub(super) fn read(body: &[u8]) -> Result<Self, Refused> {
         let fields: Map<String, Value> =
             serde_json::from_slice(body).map_err(|_| refused(Retcode::BadBody))?;
@@ -57,8 +56,8 @@ impl SignIn {
         })
     }
 
-    /// The sign-in of an agent whom nobody asked about: idle, for polling.
-    pub(super) fn from_behind() -> Self {
+    /// The sign-in that a test makes in the name of another client: idle, not in push mode.
+    pub(super) fn of_other_client() -> Self {
         Self { password: String::new(), status: 4, auto_answer: true, auto_idle: true, push: false }
     }
 }
@@ -76,7 +75,8 @@ pub(super) fn result(agent: u32, login_time: &str) -> Value {
     })
 }
 
-/// At most 50 characters and no special ones (`cec_07_1204`); which those are is not said.
+/// Whether a service token is valid: at most 50 characters, no special ones (`cec_07_1204`). The page
+/// does not say which characters are special.
 pub(super) fn is_service_token(text: &str) -> bool {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     text.chars().count() <= 50 && text.chars().all(plain)

@@ -1,4 +1,4 @@
-//! Which of the agent's own requests its state allows, and the events that follow.
+//! The state machine of an agent: which requests each state allows, and the events that they cause.
 
 mod others;
 
@@ -11,36 +11,36 @@ use super::{
     options::Options,
 };
 
-/// An agent's state with what has been asked for but cannot begin yet.
+/// An agent's state, with a request that waits for the end of that state.
 #[derive(Debug)]
 pub(super) struct StateMachine {
     pub(super) state: AgentState,
-    /// Why the agent is busy; 0 is "none given".
+    /// Why the agent is busy; 0 means that no reason was given.
     pub(super) busy_reason: u16,
-    /// What begins at the end of the present state; of several requests it is the last.
+    /// The request that begins when the present state ends; the last one, if there were several.
     pending: Option<Pending>,
     /// When the agent is reminded that the rest is over.
     pub(super) rest_ends: Option<Instant>,
 }
 
-/// A request that waits.
+/// A waiting request.
 #[derive(Clone, Copy, Debug)]
 enum Pending {
     Busy(u16),
     Rest(RestRequest),
 }
 
-/// What a request to be busy says (`cec_07_1211`).
+/// The parameters of a saybusy (`cec_07_1211`).
 #[derive(Clone, Copy, Debug)]
 pub(super) struct BusyRequest {
     pub(super) reason: u16,
     pub(super) prolong: bool,
 }
 
-/// What a request to rest says (`cec_07_1213`).
+/// The parameters of a rest (`cec_07_1213`).
 #[derive(Clone, Copy, Debug)]
 pub(super) struct RestRequest {
-    /// Real time.
+    /// How long to rest, in real time.
     pub(super) time: Duration,
     pub(super) cause: u16,
     pub(super) prolong: bool,
@@ -55,8 +55,8 @@ impl StateMachine {
         Self { state: AgentState::SignedOut, busy_reason: 0, pending: None, rest_ends: None }
     }
 
-    /// Begins a session with the sign-in's `status`. Ready comes before the state asked for: stated
-    /// for loginex (`cec_07_1224`), inferred for the other sign-ins.
+    /// Begins a session with the sign-in's `status`. The Ready event comes before that of the requested
+    /// state; this is documented for loginex (`cec_07_1224`) and inferred for the other sign-ins.
     pub(super) fn begin(status: u8) -> (Self, Vec<Event>) {
         let mut events = vec![Event::bare("AgentOther_InService"), Event::bare("AgentState_Ready")];
         let state = match status {
@@ -74,7 +74,7 @@ impl StateMachine {
         (state_machine, events)
     }
 
-    /// The state that agentstatus gives.
+    /// The state that agentstatus shows.
     pub(super) fn shown(&self) -> AgentState {
         match self.pending {
             Some(Pending::Rest(_)) => AgentState::PreRest,
@@ -87,8 +87,9 @@ impl StateMachine {
         matches!(self.pending, Some(Pending::Busy(_)))
     }
 
-    /// Busy while busy needs both a reason and prolong (`cec_07_1211`). While talking and in
-    /// after-call work the request waits (client); while resting it is refused (inferred).
+    /// A busy agent can be made busy again only with both a reason and prolong (`cec_07_1211`). While
+    /// the agent is talking or in after-call work the request waits (client). While it is resting the
+    /// request is refused (inferred).
     pub(super) fn say_busy(&mut self, request: BusyRequest, options: &Options) -> Events {
         match self.state {
             AgentState::Busy if request.reason == 0 || !request.prolong => {
@@ -105,13 +106,13 @@ impl StateMachine {
         }
     }
 
-    /// Only a busy agent can (`cec_07_1212`).
+    /// Ends busy; allowed only for a busy agent (`cec_07_1212`).
     pub(super) fn cancel_busy(&mut self, options: &Options) -> Events {
         self.leave(AgentState::Busy, "AgentState_CancelNotReady_Success", options)
     }
 
-    /// Ends busy and after-call work (`cec_07_1210`); while talking it withdraws what waits,
-    /// without an event (client).
+    /// Ends busy and after-call work (`cec_07_1210`). While the agent is talking it only drops a waiting
+    /// request, without an event (client).
     pub(super) fn say_free(&mut self, options: &Options) -> Events {
         match self.state {
             AgentState::Resting if !options.say_free_ends_rest => Err(state_refused(options)),
@@ -136,7 +137,8 @@ impl StateMachine {
         }
     }
 
-    /// From idle and busy (`cec_07_1215`); elsewhere it is refused (inferred).
+    /// Begins after-call work from idle or busy (`cec_07_1215`); in other states it is refused
+    /// (inferred).
     pub(super) fn work(&mut self, options: &Options) -> Events {
         match self.state {
             AgentState::Idle | AgentState::Busy => {
@@ -147,13 +149,14 @@ impl StateMachine {
         }
     }
 
-    /// Only from after-call work (`cec_07_1216`); a request that waited begins then (client).
+    /// Ends after-call work (`cec_07_1216`); a waiting request then begins (client).
     pub(super) fn cancel_work(&mut self, options: &Options) -> Events {
         self.leave(AgentState::Working, "AgentState_CancelWork_Success", options)
     }
 
-    /// Resting already, it needs prolong (`cec_07_1213`). While talking and in after-call work it
-    /// is refused or waits: pre-rest exists (`cec_07_1431`), its rules are undocumented.
+    /// Begins a rest. A resting agent needs prolong (`cec_07_1213`). While the agent is talking or in
+    /// after-call work the request is refused or waits, by the options: the state pre-rest exists
+    /// (`cec_07_1431`), but its rules are undocumented.
     pub(super) fn rest(&mut self, request: RestRequest, options: &Options) -> Events {
         match self.state {
             AgentState::Idle | AgentState::Busy => Ok(vec![self.become_resting(request)]),
@@ -165,7 +168,7 @@ impl StateMachine {
         }
     }
 
-    /// Only a resting agent can (`cec_07_1214`).
+    /// Ends rest; allowed only for a resting agent (`cec_07_1214`).
     pub(super) fn cancel_rest(&mut self, options: &Options) -> Events {
         let events = self.leave(AgentState::Resting, "AgentState_CancelRest_Success", options)?;
         self.rest_ends = None;
@@ -229,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn free_while_talking_withdraws_the_busy_that_waits() {
+    fn free_while_talking_drops_the_waiting_busy_request() {
         let options = Options::default();
         let (mut agent, _) = StateMachine::begin(4);
         agent.start_call();
@@ -280,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn last_request_that_waits_is_the_one_that_counts() {
+    fn the_last_waiting_request_replaces_the_earlier_ones() {
         let options = Options { rest_waits: true, ..Options::default() };
         let (mut agent, _) = StateMachine::begin(5);
         agent.say_busy(busy(0, false), &options).unwrap();

@@ -25,9 +25,9 @@ pub struct AgentView {
     pub takes_calls: bool,
     /// The custom state, if one is set.
     pub custom_state: Option<u16>,
-    /// The skill queues signed in to; without any, no call reaches the agent.
+    /// The skill queues that the agent is signed in to; without any, no call reaches it.
     pub skills: Vec<u32>,
-    /// Events that wait for a poll.
+    /// How many events wait for a poll.
     pub events_waiting: usize,
 }
 

@@ -1,19 +1,19 @@
-//! HTTP/1.1 by hand: header names keep their case in both directions, and answers can be cut, held
-//! back or ended in ways that a server library rightly prevents.
+//! HTTP/1.1 without a library. Header names keep their case in both directions, and answers can be cut,
+//! held back or ended in ways that a server library rightly prevents.
 
 use std::io;
 
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-/// A connection with what has been read from it and not used yet.
+/// A connection, with the bytes that have been read from it but not parsed yet.
 #[derive(Debug)]
 pub(super) struct Wire<S> {
     stream: S,
     unread: BytesMut,
 }
 
-/// A request, whole, with the header names as they came.
+/// A complete request, with the header names as they came.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Request {
     pub(super) method: String,
@@ -23,9 +23,9 @@ pub(super) struct Request {
     pub(super) keep_alive: bool,
 }
 
-/// Bytes of a request's head, and of a request that comes before the last one was answered.
+/// The most bytes of a request's head, and of bytes that come before the last request was answered.
 const MAX_HEAD: usize = 64 * 1024;
-/// Bytes of a request's body.
+/// The most bytes of a request's body.
 const MAX_BODY: usize = 1024 * 1024;
 
 // === impl Wire ===
@@ -35,16 +35,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         Self { stream, unread: BytesMut::new() }
     }
 
-    /// The next request; `None` when the peer has closed.
+    /// Reads the next request; `None` if the peer has closed the connection.
     ///
     /// # Errors
     ///
-    /// [`io::ErrorKind::InvalidData`] for what is no HTTP/1.1 request or too long.
+    /// [`io::ErrorKind::InvalidData`] if it is not an HTTP/1.1 request, or too long.
     pub(super) async fn read_request(&mut self) -> io::Result<Option<Request>> {
         let Some(head) = self.read_head().await? else {
             return Ok(None);
         };
-        let mut request = Request::parse(&head).ok_or_else(|| invalid("no HTTP/1.1 request"))?;
+        let mut request =
+            Request::parse(&head).ok_or_else(|| invalid("not an HTTP/1.1 request"))?;
         let expects = request.header("expect").is_some();
         let chunked = request.header("transfer-encoding").is_some();
         let length = match request.header("content-length") {
@@ -58,14 +59,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         Ok(Some(request))
     }
 
-    /// Ends when the peer closes the connection. Bytes that come early are kept.
+    /// Waits until the peer closes the connection. Bytes of the next request are kept.
     pub(super) async fn closed(&mut self) {
         while self.unread.len() < MAX_HEAD {
             if !matches!(self.stream.read_buf(&mut self.unread).await, Ok(1..)) {
                 return;
             }
         }
-        // Too much came early: reading on would need a larger buffer. The writer will notice.
+        // The buffer is full, so nothing more is read, and the close is not seen here. Writing the
+        // answer will fail instead.
         std::future::pending::<()>().await;
     }
 
@@ -74,7 +76,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         self.stream.flush().await
     }
 
-    /// Closes the connection in order, with TLS's farewell where there is TLS.
+    /// Closes the connection properly; with TLS, by a close_notify alert.
     pub(super) async fn close(&mut self) {
         // The peer may be gone already.
         let _ = self.stream.shutdown().await;
@@ -220,7 +222,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nonsense_and_excess_are_errors() {
+    async fn invalid_and_too_long_requests_are_errors() {
         for bytes in [
             "hello\r\n\r\n",
             "GET / HTTP/1.1\r\nno colon\r\n\r\n",

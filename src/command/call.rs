@@ -1,4 +1,4 @@
-//! One call to a bridge, for people and scripts.
+//! The `call` command: makes one call to a bridge, for people and scripts.
 
 mod arguments;
 mod attempt;
@@ -43,32 +43,32 @@ pub(super) struct Call {
 
 #[derive(Debug, clap::Args)]
 struct Options {
-    /// The tenant; may be left out where the bridge serves one only.
+    /// The tenant; not needed if the bridge serves only one.
     #[arg(long, global = true, value_name = "NAME", default_value = "", hide_default_value = true)]
     tenant: String,
-    /// Where the bridge listens.
+    /// The address of the bridge.
     #[arg(long, global = true, value_name = "HOST:PORT", default_value = "127.0.0.1:50051")]
     addr: String,
-    /// Use TLS, and trust the certificates in this PEM file [default: TLS and the system's roots,
-    /// but no TLS on this machine].
+    /// Use TLS, and trust the certificates in this PEM file [default: TLS with the system's roots,
+    /// but no TLS to an address of this machine].
     #[arg(long, global = true, value_name = "FILE", conflicts_with = "insecure_plaintext")]
     ca: Option<PathBuf>,
-    /// Use no TLS to another machine either: passwords can be read on the way.
+    /// Use no TLS to other machines either: passwords can then be read on the network.
     #[arg(long, global = true)]
     insecure_plaintext: bool,
-    /// How long to wait for the answer, such as 500ms or 5s [default: 30s, and what
-    /// --confirm-within adds; watch-events has none].
+    /// How long to wait for the answer, such as 500ms or 5s [default: 30s plus --confirm-within;
+    /// watch-events has no default].
     #[arg(long, global = true, value_name = "TIME", value_parser = time)]
     deadline: Option<Duration>,
-    /// Print JSON with the names of the proto, one line for each answer or error.
+    /// Print JSON with the field names of the proto files, one line for each answer or error.
     #[arg(long, global = true)]
     json: bool,
 }
 
-/// What is wrong with the command line or with what it names.
+/// A mistake on the command line, or in a file that it names: the error text.
 struct Mistake(String);
 
-/// As a bridge waits by default: long enough for an agent to be signed in first.
+/// The same as the bridge's own default: enough time to sign the agent in first.
 const DEFAULT_DEADLINE: Duration = Duration::from_secs(30);
 
 pub(super) fn run(call: Call) -> ExitCode {
@@ -76,7 +76,6 @@ pub(super) fn run(call: Call) -> ExitCode {
         Ok(secret) => secret,
         Err(Mistake(mistake)) => return fail(EXIT_MISTAKE, mistake),
     };
-    // One call needs no more than one thread.
     let done = block_on(NonZeroUsize::new(1), call.make(secret));
     match done {
         Ok(Ok(ending)) => ending.into(),
@@ -97,33 +96,32 @@ impl Call {
             options.deadline.unwrap_or(DEFAULT_DEADLINE + confirmation.unwrap_or_default());
         let attempt = Attempt::new(Some(deadline));
         let answer = method.call(clients, &options, secret, &attempt);
-        // The bridge answers within the deadline; this is for one that is not there.
+        // A bridge answers within the deadline. The timeout is for when no bridge answers.
         Ok(match tokio::time::timeout(deadline + GRACE, answer).await {
             Ok(Ok(shown)) => {
                 options.say(&shown);
-                shown.ending.where_confirmation(confirmation.is_some())
+                shown.ending.if_confirmation_wanted(confirmation.is_some())
             }
             Ok(Err(status)) => options.failed(&failure::describe(&status, &attempt, &options.addr)),
-            Err(_late) => options.failed(&failure::silent(&attempt, &options.addr, deadline)),
+            Err(_late) => options.failed(&failure::no_answer(&attempt, &options.addr, deadline)),
         })
     }
 }
 
-/// What an answer may take on its way.
+/// How long after the deadline to wait for an answer that is still on the network.
 const GRACE: Duration = Duration::from_secs(1);
 
 impl Options {
-    /// Prints an answer; whether anybody reads on.
+    /// Prints an answer. Returns false if the reader has closed stdout.
     fn say(&self, shown: &Shown) -> bool {
         if self.json { print(&shown.fields) } else { print(shown) }
     }
 
-    /// Says why a call failed: as JSON where answers go, for people where errors go.
+    /// Prints why a call failed: JSON goes to stdout, where answers go; text goes to stderr.
     fn failed(&self, failure: &failure::Failure) -> Ending {
         if self.json {
             print(failure.json());
         } else {
-            // Whoever closed it does not read it.
             let _unread = writeln!(io::stderr(), "{failure}");
         }
         failure.ending
@@ -134,7 +132,7 @@ fn print(line: impl Display) -> bool {
     writeln!(io::stdout(), "{line}").is_ok()
 }
 
-/// More than anybody waits, and less than what gRPC's header and the clock can take.
+/// The longest time that an option takes. gRPC's timeout header and the clock can hold more.
 const LONGEST: Duration = Duration::from_secs(366 * 24 * 60 * 60);
 
 fn time(text: &str) -> Result<Duration, String> {

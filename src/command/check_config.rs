@@ -3,10 +3,10 @@ use std::process::ExitCode;
 use super::{EXIT_MISTAKE, Settings, fail, say};
 use crate::server;
 
-const WITHOUT_STORE: &str = "  sessions are kept in memory alone: a stop signs agents out unless \
-                             server.drain.sessions says otherwise, and after a crash or kill -9 an \
-                             agent's calls are ALREADY_EXISTS for up to two minutes unless it is \
-                             signed in with force; give store.file, or store.urls for replicas";
+const WITHOUT_STORE: &str = "  sessions are kept in memory only: a stop signs agents out unless \
+                             server.drain.sessions is \"leave\", and after a crash or kill -9 an \
+                             agent's calls fail with ALREADY_EXISTS for up to two minutes unless it \
+                             is signed in with force; give store.file, or store.urls for replicas";
 
 pub(super) fn run(settings: &Settings) -> ExitCode {
     let config = match settings.load() {

@@ -1,4 +1,4 @@
-//! What a package brings beside a program: completions for shells, and man pages.
+//! Shell completions and man pages, as packages install them beside the program.
 
 use std::{
     io::{self, Write as _},
@@ -22,10 +22,10 @@ pub(super) enum Shell {
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Pages {
-    /// The command whose page to print, such as "call set-busy" [default: the program's].
+    /// The command whose page to print, such as "call set-busy" [default: the program itself].
     #[arg(conflicts_with = "dir")]
     command: Vec<String>,
-    /// Write the pages of all commands into this folder, which has to exist.
+    /// Write the pages of all commands into this folder, which must exist.
     #[arg(long, value_name = "FOLDER")]
     dir: Option<PathBuf>,
 }
@@ -39,8 +39,8 @@ pub(super) fn completions(shell: Shell) -> ExitCode {
     let mut script = Vec::new();
     clap_complete::generate(generator, &mut Args::command(), PROGRAM, &mut script);
     match (shell, String::from_utf8(script)) {
-        // clap-rs/clap#6421: the script spells the hyphen in our name in two ways, and so knows
-        // nothing after a first command.
+        // clap-rs/clap#6421: the script spells the hyphen in the program's name in two ways, so it
+        // completes nothing after the first command.
         (Shell::Bash, Ok(script)) => {
             print(script.replace("ccgateway__subcmd__bridge", "ccgateway__bridge").as_bytes())
         }
@@ -53,8 +53,8 @@ pub(super) fn man(pages: &Pages) -> ExitCode {
     if let Some(folder) = &pages.dir {
         return write_all(folder);
     }
-    // The commands' full names are known only then.
     let mut program = Args::command();
+    // The full names of the commands, such as "call set-busy", are known only after this.
     program.build();
     let mut command = &program;
     for name in &pages.command {
@@ -80,7 +80,7 @@ fn write_all(folder: &Path) -> ExitCode {
     }
 }
 
-/// Whoever stops reading has read enough.
+/// Prints to stdout. A reader that closes the pipe early is no error.
 fn print(bytes: &[u8]) -> ExitCode {
     let _unread = io::stdout().write_all(bytes);
     ExitCode::SUCCESS

@@ -1,7 +1,7 @@
-//! The main job, for somebody who has no gateway: every hop is the real one, gRPC on one side and
-//! TLS on the other, and only the gateway is simulated.
+//! The `demo` command: shows the bridge to somebody who has no gateway. Everything is real, gRPC on
+//! one side and TLS on the other, except for the gateway, which is simulated.
 
-mod keep;
+mod bridge_process;
 mod screen;
 
 use std::{
@@ -17,8 +17,8 @@ use http::Uri;
 use tokio::time::Instant;
 
 use self::{
-    keep::Kept,
-    screen::{Invitation, described},
+    bridge_process::BridgeProcess,
+    screen::{NextSteps, error_text},
 };
 use super::{EXIT_FAILED, Settings, block_on, fail, say, signals::StopSignals};
 use crate::{
@@ -32,24 +32,24 @@ use crate::{
     telemetry::log::{self, Logging},
 };
 
-/// Where the demo's servers listen, and whether it shows a restart. A port that is taken is replaced
-/// by a free one.
+/// Where the demo's servers listen, and whether it shows a restart. If a port is in use, a free one
+/// is taken instead.
 #[derive(Clone, Debug, clap::Args)]
 pub(super) struct Ports {
     /// The gRPC port.
     #[arg(long = "grpc-port", value_name = "PORT", default_value_t = 50051)]
     grpc: u16,
-    /// The port of health and readiness.
+    /// The admin port (health, readiness, metrics).
     #[arg(long = "admin-port", value_name = "PORT", default_value_t = 9090)]
     admin: u16,
     /// The simulated gateway's port.
     #[arg(long = "gateway-port", value_name = "PORT", default_value_t = 8043)]
     gateway: u16,
-    /// The port on which the simulated gateway can be made to fail.
+    /// The simulator's control port, by which it can be made to fail.
     #[arg(long = "control-port", value_name = "PORT", default_value_t = 8044)]
     control: u16,
-    /// Show a restart too: the bridge is a process of its own, which keeps its sessions in a file in
-    /// this folder, is killed, and goes on as if nothing had been.
+    /// Show a restart too: the bridge runs as a separate process with its sessions in a file in this
+    /// folder; it is killed, started again, and goes on with the same sessions.
     #[arg(long, value_name = "FOLDER")]
     keep: Option<PathBuf>,
 }
@@ -61,8 +61,8 @@ const LISTEN: &str = "listeners.default.address";
 /// The key of the address for health and readiness.
 const ADMIN: &str = "admin.address";
 const AGENTS: [u32; 3] = [1001, 1002, 1003];
-/// One that nobody has signed in yet.
-const STRANGER: u32 = 1004;
+/// An agent that the demo does not sign in; the user can.
+const NOT_SIGNED_IN: u32 = 1004;
 const PASSWORD: &str = "demo-password";
 const TENANT: &str = "demo";
 const REASON: i32 = 200;
@@ -70,22 +70,22 @@ const REASON: i32 = 200;
 struct Demo {
     gateway: Simulator,
     control: SocketAddr,
-    bridge: Subject,
+    bridge: DemoBridge,
     sessions: AgentSessionClient<Channel>,
     states: AgentStateClient<Channel>,
 }
 
-/// The bridge that is shown.
-enum Subject {
-    /// In this process.
-    Here { bridge: Box<Bridge>, _logging: Logging },
-    /// In one of its own.
-    Apart(Kept),
+/// The bridge that the demo shows.
+enum DemoBridge {
+    /// It runs in this process.
+    InProcess { bridge: Box<Bridge>, _logging: Logging },
+    /// It runs as a child process, which can be killed.
+    Child(BridgeProcess),
 }
 
 pub(super) fn run(settings: &Settings, ports: &Ports) -> ExitCode {
     let demo = async {
-        // Before anything is printed: whoever reads "Ctrl-C ends it" may press it at once.
+        // Before anything is printed: a user who reads "until Ctrl-C" may press it at once.
         let mut signals = StopSignals::listen()?;
         let mut demo = Demo::start(settings, ports).await?;
         demo.show().await?;
@@ -115,8 +115,8 @@ impl Demo {
         tokio::spawn(Control::new(vec![(TENANT.into(), gateway.clone())]).serve(control));
         let settings = flags(settings, ports, &gateway)?;
         let bridge = match &ports.keep {
-            Some(folder) => Subject::Apart(Kept::start(folder, &settings).await?),
-            None => Subject::start_here(&settings).await?,
+            Some(folder) => DemoBridge::Child(BridgeProcess::start(folder, &settings).await?),
+            None => DemoBridge::start_in_process(&settings).await?,
         };
         let origin: Uri = format!("http://{}", bridge.grpc_addr()).parse()?;
         let channel = client::channel();
@@ -138,7 +138,7 @@ impl Demo {
         self.set_busy().await?;
         self.set_busy_again().await?;
         self.kill_and_start_again().await?;
-        say(Invitation { grpc, control: self.control });
+        say(NextSteps { grpc, control: self.control });
         Ok(())
     }
 
@@ -183,21 +183,21 @@ impl Demo {
         let [.., agent] = AGENTS;
         say("\n3. The same again is refused: only prolong replaces a busy agent's reason");
         match self.states.set_busy(busy(agent)).await {
-            Err(status) => say(format_args!("{}", described(&status))),
+            Err(status) => say(format_args!("{}", error_text(&status))),
             Ok(_) => return Err("the second SetBusy was not refused".into()),
         }
         Ok(())
     }
 
-    /// Where the bridge is a process that can be killed.
+    /// Kills the bridge and starts it again; does nothing if it runs in this process.
     async fn kill_and_start_again(&mut self) -> Result<(), Failure> {
-        let (Subject::Apart(kept), [_, agent, ..]) = (&mut self.bridge, AGENTS) else {
+        let (DemoBridge::Child(process), [_, agent, ..]) = (&mut self.bridge, AGENTS) else {
             return Ok(());
         };
         say("\n4. The bridge is killed (kill -9) and started again");
         self.gateway.clear_journal();
         let started = Instant::now();
-        kept.kill_and_start_again().await?;
+        process.kill_and_start_again().await?;
         self.states.set_busy(busy(agent)).await?;
         let elapsed = started.elapsed();
         let journal = self.gateway.journal();
@@ -205,21 +205,24 @@ impl Demo {
         let sign_ins = sign_ins.count();
         say(format_args!("   {agent}  is busy {elapsed:.1?} later, by the Guid from before"));
         say(format_args!("   gateway       was asked for {sign_ins} sign-ins"));
-        say(format_args!("   try it        kill -9 {}", kept.pid()));
+        say(format_args!("   try it        kill -9 {}", process.pid()));
         Ok(())
     }
 
-    /// Until a signal; a bridge that is killed is started again meanwhile.
+    /// Waits for a signal. If somebody kills the bridge in the meantime, it is started again.
     async fn stay(&mut self, signals: &mut StopSignals) -> Result<(), Failure> {
         loop {
             tokio::select! {
                 _signal = signals.next() => return Ok(()),
                 () = self.bridge.ended() => {}
             }
-            if let Subject::Apart(kept) = &mut self.bridge {
+            if let DemoBridge::Child(process) = &mut self.bridge {
                 say("\nThe bridge has ended, and is started again.");
-                kept.start_again().await?;
-                say(format_args!("It goes on with the Guids from before; kill -9 {}", kept.pid()));
+                process.start_again().await?;
+                say(format_args!(
+                    "It goes on with the Guids from before; kill -9 {}",
+                    process.pid()
+                ));
             }
         }
     }
@@ -239,43 +242,44 @@ fn busy(agent: u32) -> SetBusyRequest {
     }
 }
 
-impl Subject {
-    async fn start_here(settings: &[Flag]) -> Result<Self, Failure> {
+impl DemoBridge {
+    async fn start_in_process(settings: &[Flag]) -> Result<Self, Failure> {
         let sources = settings.iter().fold(Sources::default(), |sources, flag| {
             sources.with_flag(flag.name, &flag.key, flag.value.as_str())
         });
         let config = load(&sources)?;
         let logging = log::start(&config.log.filter, config.log.format)?;
         let bridge = Bridge::start_with(config, Some(logging.control().clone())).await?;
-        Ok(Self::Here { bridge: Box::new(bridge), _logging: logging })
+        Ok(Self::InProcess { bridge: Box::new(bridge), _logging: logging })
     }
 
     fn grpc_addr(&self) -> SocketAddr {
         match self {
-            Self::Here { bridge, .. } => bridge.grpc_addr(),
-            Self::Apart(kept) => kept.grpc_addr(),
+            Self::InProcess { bridge, .. } => bridge.grpc_addr(),
+            Self::Child(process) => process.grpc_addr(),
         }
     }
 
     fn admin_addr(&self) -> Option<SocketAddr> {
         match self {
-            Self::Here { bridge, .. } => bridge.admin_addr(),
-            Self::Apart(kept) => kept.admin_addr(),
+            Self::InProcess { bridge, .. } => bridge.admin_addr(),
+            Self::Child(process) => process.admin_addr(),
         }
     }
 
-    /// Waits until it has ended by itself.
+    /// Waits until the bridge ends by itself; never returns if it runs in this process.
     async fn ended(&mut self) {
         match self {
-            Self::Here { .. } => std::future::pending().await,
-            Self::Apart(kept) => kept.ended().await,
+            Self::InProcess { .. } => std::future::pending().await,
+            Self::Child(process) => process.ended().await,
         }
     }
 
     async fn stop(self) {
         match self {
-            Self::Here { bridge, .. } => drop(bridge.drain().await),
-            Self::Apart(kept) => drop(kept),
+            Self::InProcess { bridge, .. } => drop(bridge.drain().await),
+            // Dropping it kills the process.
+            Self::Child(process) => drop(process),
         }
     }
 }
@@ -304,14 +308,14 @@ fn flags(settings: &Settings, ports: &Ports, gateway: &Simulator) -> Result<Vec<
         flag("--admin-listen", ADMIN, admin_listen),
         flag("--log-filter", "log.filter", log_filter),
         flag("--log-format", "log.format", log_format),
-        // Nobody has to hear of the end of a demo.
+        // No load balancer has to notice that a demo ends.
         flag("demo", "server.drain.delay", "0s".to_owned()),
         flag("demo", &format!("tenants.{TENANT}.base_urls"), gateway.base_url()),
         flag("demo", &format!("tenants.{TENANT}.tls.pinned_sha256"), gateway.leaf_pin()),
     ])
 }
 
-/// The port on loopback, or any free one if it is taken.
+/// This port on loopback, or port 0, which stands for any free one, if it is in use.
 fn free_or(port: u16) -> io::Result<SocketAddr> {
     let wanted = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port);
     match TcpListener::bind(wanted) {

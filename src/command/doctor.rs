@@ -8,18 +8,18 @@ use crate::{
 };
 
 #[derive(Debug, clap::Args)]
-pub(super) struct Patients {
-    /// Look at this tenant alone.
+pub(super) struct DoctorArgs {
+    /// Check only this tenant.
     #[arg(long, value_name = "NAME")]
     tenant: Option<String>,
 }
 
-pub(super) fn run(settings: &Settings, patients: &Patients) -> ExitCode {
+pub(super) fn run(settings: &Settings, args: &DoctorArgs) -> ExitCode {
     let config = match settings.load() {
         Ok(config) => config,
         Err(errors) => return fail(EXIT_MISTAKE, errors),
     };
-    let chosen = |id: &TenantId| patients.tenant.as_ref().is_none_or(|name| name == id.as_str());
+    let chosen = |id: &TenantId| args.tenant.as_ref().is_none_or(|name| name == id.as_str());
     let tenants: Vec<_> = config.tenants.iter().filter(|(id, _)| chosen(id)).collect();
     if tenants.is_empty() {
         let known: Vec<_> = config.tenants.keys().map(ToString::to_string).collect();
@@ -61,7 +61,8 @@ fn configuration(config: &Config) -> Vec<Finding> {
     warnings
 }
 
-/// One line each: the level, what was checked, what was found; what to do.
+/// Prints a line for each finding: the level, what was checked, what was found; what to do. Adds
+/// the levels to `levels`.
 fn report(levels: &mut Vec<Level>, findings: Vec<Finding>) {
     for Finding { level, check, found, remedy } in findings {
         let shown = match level {

@@ -18,7 +18,7 @@ pub(super) fn run(settings: &Settings) -> ExitCode {
         Ok(config) => config,
         Err(errors) => return fail(EXIT_MISTAKE, errors),
     };
-    // Held to the end of the process, so that the last lines are written.
+    // Held until the process ends; dropping it earlier would lose the last lines.
     let logging = match log::start(&config.log.filter, config.log.format) {
         Ok(logging) => logging,
         Err(error) => return fail(EXIT_FAILED, error),
@@ -30,8 +30,9 @@ pub(super) fn run(settings: &Settings) -> ExitCode {
     }
 }
 
-/// Every connection is an open file, and every kept session has one to its gateway. The soft limit
-/// that processes start with is for programs that cannot deal with more; it is ours to raise.
+/// Raises the soft limit of open files to the hard limit. Every connection is an open file, and every
+/// kept session has a connection to its gateway. The default soft limit is low only for programs that
+/// use `select`, which the bridge does not.
 fn raise_file_limit() {
     match rlimit::increase_nofile_limit(u64::MAX) {
         Ok(files) => info!(files, "open files are limited"),
@@ -41,7 +42,8 @@ fn raise_file_limit() {
 
 async fn serve(config: Config, log: LogControl) -> ExitCode {
     raise_file_limit();
-    // Before the ports open: a signal during the start must not leave callers without an answer.
+    // Before the ports open: a signal during the start must not end the process at once, with calls
+    // unanswered.
     let listening = StopSignals::listen()
         .and_then(|stop| Ok((stop, LogSignals::listen()?, OtherSignals::listen()?)));
     let (mut signals, log_signals, other_signals) = match listening {

@@ -5,7 +5,7 @@ use tracing::{info, warn};
 
 use crate::telemetry::log::LogControl;
 
-/// Signals that are waited for, each with its name.
+/// A set of signals to wait for, each with its name.
 struct Signals(Vec<(&'static str, Signal)>);
 
 /// The signals that ask the process to stop.
@@ -17,11 +17,12 @@ pub(super) struct LogSignals {
     reset: Signal,
 }
 
-/// The other signals that would end the process at once, with calls under way.
+/// The other signals whose default action ends the process at once, with calls in progress. They are
+/// caught, logged and otherwise ignored.
 pub(super) struct OtherSignals(Signals);
 
-/// Real-time signals and some others have no name in tokio. SIGPIPE is ignored by Rust's runtime;
-/// those that tell of a bug, such as SIGSEGV and SIGABRT, are left to end the process.
+/// Signals for which tokio has no name, by number. SIGPIPE is not among them: Rust's runtime ignores
+/// it. Nor are signals that report a bug, such as SIGSEGV and SIGABRT: they should end the process.
 #[cfg(target_os = "linux")]
 const NUMBERED: [(&str, std::ops::RangeInclusive<i32>); 7] = [
     ("SIGSTKFLT", 16..=16),
@@ -30,7 +31,7 @@ const NUMBERED: [(&str, std::ops::RangeInclusive<i32>); 7] = [
     ("SIGVTALRM", 26..=26),
     ("SIGPROF", 27..=27),
     ("SIGPWR", 30..=30),
-    // Those below belong to the C library.
+    // glibc uses 32 and 33 itself.
     ("a real-time signal", 34..=64),
 ];
 #[cfg(not(target_os = "linux"))]
@@ -43,7 +44,7 @@ impl Signals {
         Ok(Self(kinds.into_iter().map(listen).collect::<io::Result<_>>()?))
     }
 
-    /// Waits for the next one and tells its name.
+    /// Waits for the next signal and returns its name.
     async fn next(&mut self) -> &'static str {
         poll_fn(|context| {
             for (name, signal) in &mut self.0 {
@@ -58,7 +59,7 @@ impl Signals {
 }
 
 impl StopSignals {
-    /// From now on a signal no longer ends the process at once.
+    /// Catches these signals from here on, so that they do not end the process at once.
     pub(super) fn listen() -> io::Result<Self> {
         let kinds = [
             ("SIGTERM", SignalKind::terminate()),
@@ -68,21 +69,21 @@ impl StopSignals {
         Signals::listen(kinds).map(Self)
     }
 
-    /// Waits for the next one and tells its name.
+    /// Waits for the next signal and returns its name.
     pub(super) async fn next(&mut self) -> &'static str {
         self.0.next().await
     }
 }
 
 impl LogSignals {
-    /// From now on these signals no longer end the process.
+    /// Catches these signals from here on, so that they do not end the process.
     pub(super) fn listen() -> io::Result<Self> {
         let more = signal(SignalKind::user_defined1())?;
         let reset = signal(SignalKind::user_defined2())?;
         Ok(Self { more, reset })
     }
 
-    /// Does what they ask for, as long as the process runs.
+    /// Changes the log's filter at each signal, for as long as the process runs.
     pub(super) async fn follow(mut self, log: LogControl) {
         loop {
             let changed = tokio::select! {
@@ -97,7 +98,7 @@ impl LogSignals {
 }
 
 impl OtherSignals {
-    /// From now on these signals no longer end the process.
+    /// Catches these signals from here on, so that they do not end the process.
     pub(super) fn listen() -> io::Result<Self> {
         let named = [
             ("SIGHUP", SignalKind::hangup()),
@@ -108,20 +109,20 @@ impl OtherSignals {
         let numbered = NUMBERED.into_iter().flat_map(|(name, numbers)| {
             numbers.map(move |number| (name, SignalKind::from_raw(number)))
         });
-        // A tool that the process runs under may keep some of them for itself, as valgrind does.
+        // A signal that cannot be caught is skipped: valgrind, for example, reserves some.
         signals.0.extend(numbered.filter_map(|(name, kind)| Some((name, signal(kind).ok()?))));
         Ok(Self(signals))
     }
 
-    /// Says what they do not do, as long as the process runs.
+    /// Logs each signal, for as long as the process runs.
     pub(super) async fn follow(mut self) {
         loop {
             match self.0.next().await {
                 "SIGHUP" => info!(
                     signal = "SIGHUP",
-                    "nothing is read again by a running process; restart it for a new configuration"
+                    "SIGHUP does not reload the configuration; restart the bridge to change it"
                 ),
-                signal => warn!(signal, "a signal that means nothing here; going on"),
+                signal => warn!(signal, "ignored a signal that the bridge does not use"),
             }
         }
     }

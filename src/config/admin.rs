@@ -9,10 +9,10 @@ use super::{
     scalar,
 };
 
-/// Health, readiness, metrics and the page, over plain HTTP.
+/// The admin port: health, readiness, metrics and the status page, over plain HTTP.
 #[derive(Debug)]
 pub struct Admin {
-    /// Where they are asked for; `None`: nowhere. `admin.address`.
+    /// The address to listen on; `None`: there is no admin port. `admin.address`.
     pub address: Option<SocketAddr>,
 }
 
@@ -31,7 +31,7 @@ pub(super) fn admin(root: &Section<'_>, listeners: &BTreeMap<ListenerName, Liste
     if let (Some((name, listener)), Some(address)) = (taken, address) {
         let problem = format!("listener {name} is at {}, and admin at {address}", listener.address);
         let wrong = Problem::new(problem, "give each its own port, or admin.address = \"off\"");
-        // The one that is given; a default is nobody's mistake.
+        // If one of the two addresses is a default, the error names the other, which was given.
         let listener = root.section("listeners").chosen(name.as_str());
         let blamed = if section.has("address") { section } else { listener };
         blamed.contradiction(&["address"], wrong);

@@ -1,4 +1,5 @@
-//! The credentials file of a tenant. Nothing here may repeat a value: it may be a password.
+//! The credentials file of a tenant. No error here quotes a value from it, since that may be a
+//! password.
 
 use std::{collections::HashMap, ops::RangeInclusive, path::Path, sync::Arc};
 
@@ -15,7 +16,7 @@ use crate::id::AgentId;
 /// What the bridge needs to sign agents in by itself.
 #[derive(Debug, Default)]
 pub struct Credentials {
-    /// By agent.
+    /// Each agent's credential.
     pub agents: HashMap<AgentId, Credential>,
 }
 
@@ -26,19 +27,20 @@ pub struct Credential {
     pub password: SecretString,
     /// The agent's phone number, up to 24 characters (`cec_07_1202`); may be empty.
     pub phone_number: String,
-    /// Take the agent over where it is signed in elsewhere.
+    /// Whether to take the agent over if it is signed in elsewhere.
     pub force: bool,
 }
 
 const REMEDY: &str = "give the path of a TOML file with [agents.<id>] sections";
-/// A hundred thousand agents have about a half of this.
+/// The largest credentials file, in bytes; 100 000 agents need about half of it.
 const SIZE_MAX: u64 = 16 * 1024 * 1024;
 /// `cec_07_1202`.
 const PASSWORD_MAX: usize = 32;
 /// `cec_07_1202`.
 const PHONE_NUMBER_MAX: usize = 24;
 
-/// Reads the file that the tenant's `credentials_file` names, if it does.
+/// Reads the file that the tenant's `credentials_file` names; `None` if the key is absent or the file
+/// is wrong. Mistakes in the file are reported together with the others.
 pub(super) fn read(tenant: &Section<'_>, agent_ids: &RangeInclusive<u32>) -> Option<Credentials> {
     let path = tenant.path("credentials_file")?;
     let text = tenant.read("credentials_file", |_| content(tenant, &path))?;
@@ -76,7 +78,10 @@ fn agents(root: &Section<'_>, ids: &RangeInclusive<u32>) -> HashMap<AgentId, Cre
         match AgentId::parse(name, ids) {
             Ok(id) => drop(agents.insert(id, credential)),
             Err(error) => {
-                section.error(Problem::new("is no agent of the tenant", format!("the id {error}")));
+                section.error(Problem::new(
+                    "is not an agent of the tenant",
+                    format!("the id {error}"),
+                ));
             }
         }
     }

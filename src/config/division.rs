@@ -5,23 +5,23 @@ use crate::id::TenantId;
 
 /// How the server's places for calls are divided among the tenants.
 ///
-/// Each tenant has an even part for itself, so that it gets in whatever the others do. What a tenant
-/// cannot use, because its `limits.calls` is lower, is divided among the others.
+/// Each tenant has an even part for itself, so that its calls are accepted whatever the other tenants
+/// do. If a tenant's `limits.calls` is below its part, the rest of the part goes to the others.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Division {
     /// All places. `server.limits.calls`.
     pub places: usize,
-    /// Places that are a tenant's own.
+    /// Places that are reserved for each tenant.
     pub own: BTreeMap<TenantId, usize>,
-    /// What is left of them, for whoever comes first.
+    /// Places that are not reserved; any tenant may take them.
     pub common: usize,
 }
 
 impl Division {
-    /// Divides `places` among tenants who want so many each.
+    /// Divides `places` among tenants, each with the number of places that it wants.
     pub fn new(places: usize, wanted: impl IntoIterator<Item = (TenantId, usize)>) -> Self {
         let mut wanted: Vec<_> = wanted.into_iter().collect();
-        // The modest ones first: what they leave is there for all who come after.
+        // Tenants who want few come first: the rest of their parts goes to those who want more.
         wanted.sort_by_key(|(_, want)| *want);
         let (mut common, mut tenants) = (places, wanted.len());
         let mut own = BTreeMap::new();
@@ -34,22 +34,22 @@ impl Division {
         Self { places, own, common }
     }
 
-    /// The most that a tenant may take, when the others take nothing of what is common.
+    /// The most places that a tenant can have, if the others take none of the common ones.
     pub fn most(&self, tenant: &TenantId) -> usize {
         self.own.get(tenant).copied().unwrap_or_default() + self.common
     }
 }
 
-/// Where tenants cannot have as many calls as they may.
+/// A warning if a tenant's part of `server.limits.calls` is below its `limits.calls`.
 pub(super) fn warning(division: &Division, tenants: &BTreeMap<TenantId, Tenant>) -> Option<String> {
     let (id, tenant) =
         tenants.iter().find(|(id, tenant)| division.most(id) < tenant.limits.calls.get())?;
     let (places, most, limit) = (division.places, division.most(id), tenant.limits.calls);
     let all: usize = tenants.values().map(|tenant| tenant.limits.calls.get()).sum();
     Some(format!(
-        "server.limits.calls is {places}, and limits.calls of all tenants together {all}: each tenant \
-         has an even part of the server's places, which for {id} are {most} calls at once and not \
-         {limit}; raise server.limits.calls to {all}, or lower limits.calls"
+        "server.limits.calls is {places}, but limits.calls of all tenants add up to {all}: each \
+         tenant gets an even part of the server's places, so {id} can have {most} calls at once \
+         and not {limit}; raise server.limits.calls to {all}, or lower limits.calls"
     ))
 }
 
@@ -67,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn places_are_even_and_nobody_has_more_than_it_may_use() {
+    fn places_are_even_and_no_tenant_has_more_than_it_wants() {
         for (places, wanted, own, common) in [
             (100, &[2048][..], &[100][..], 0),
             (10_000, &[2048], &[2048], 7952),
@@ -83,7 +83,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn nobody_has_less_than_an_even_part_of_all(
+        fn no_tenant_has_less_than_an_even_part(
             places in 1..10_000_usize,
             wanted in proptest::collection::vec(1..3000_usize, 1..40),
         ) {

@@ -1,22 +1,22 @@
-//! What is wrong with a configuration, and where.
+//! Mistakes in a configuration, and where they are.
 
 use std::{fmt, sync::Arc};
 
-/// Where a value, or a mistake, comes from.
+/// Where a value or a mistake comes from.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Place {
-    /// A file, and the line in it; no line where something is missing.
+    /// A file, and the line in it.
     File {
         /// The path, as it was given.
         name: Arc<str>,
-        /// Counted from 1.
+        /// Counted from 1; `None` if something is missing, or the file as a whole is wrong.
         line: Option<usize>,
     },
     /// An environment variable.
     Environment(Arc<str>),
     /// A command-line flag, as typed.
     Flag(Arc<str>),
-    /// No source at all: something is missing, and there is no file.
+    /// No source: something is missing, and no file was given.
     Nowhere,
 }
 
@@ -25,7 +25,7 @@ pub enum Place {
 pub struct ConfigError {
     /// Where it is.
     pub place: Place,
-    /// The dotted key, such as `tenants.acme.tls.ca_file`; empty: the source as a whole.
+    /// The dotted key, such as `tenants.acme.tls.ca_file`; empty if the source as a whole is wrong.
     pub key: String,
     /// What is wrong.
     pub problem: String,
@@ -37,21 +37,21 @@ pub struct ConfigError {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigErrors(Vec<ConfigError>);
 
-/// A mistake whose place and key the [`Section`](super::reader::Section) knows.
+/// A mistake without its place and key; the [`Section`](super::reader::Section) adds them.
 #[derive(Debug)]
 pub(super) struct Problem {
     pub(super) problem: String,
     pub(super) remedy: String,
 }
 
-/// More lines than this help nobody; the rest is counted.
+/// How many mistakes are printed; the rest is only counted.
 const LINES_MAX: usize = 100;
 
-/// A value is quoted up to this many characters.
+/// How many characters of a value are quoted.
 const QUOTE_MAX: usize = 80;
 
 impl Place {
-    /// The same source without the line, for what is not in it.
+    /// The same source without the line, for something that is missing in it.
     pub(super) fn whole(&self) -> Self {
         match self {
             Self::File { name, .. } => Self::File { name: name.clone(), line: None },
@@ -61,14 +61,14 @@ impl Place {
 }
 
 impl ConfigErrors {
-    /// Puts the mistakes in the order of the files' lines.
+    /// Sorts the mistakes by source, line and key, and removes duplicates.
     pub(super) fn new(mut errors: Vec<ConfigError>) -> Self {
         errors.sort();
         errors.dedup();
         Self(errors)
     }
 
-    /// The mistakes, those in a file in the order of its lines.
+    /// The mistakes; those in a file are in the order of its lines.
     pub fn errors(&self) -> &[ConfigError] {
         &self.0
     }
@@ -80,7 +80,7 @@ impl Problem {
     }
 }
 
-/// `text` in quotation marks on one line, cut to a bounded length.
+/// `text` in quotation marks, escaped to one line, and cut to [`QUOTE_MAX`] characters.
 pub(super) fn quote(text: &str) -> String {
     let cut: String = text.chars().take(QUOTE_MAX).collect();
     let more = if cut.len() < text.len() { "…" } else { "" };

@@ -1,4 +1,4 @@
-//! The files that a configuration names.
+//! Reads the files that a configuration names.
 
 use std::{
     fmt,
@@ -19,11 +19,11 @@ use super::{
     reader::Section,
 };
 
-/// A certificate with its key.
+/// A certificate chain with its private key.
 pub struct Identity {
-    /// The certificate, leaf first.
+    /// The chain, leaf first.
     pub chain: Vec<CertificateDer<'static>>,
-    /// Its private key.
+    /// The leaf's private key.
     pub key: PrivateKeyDer<'static>,
 }
 
@@ -33,10 +33,10 @@ impl fmt::Debug for Identity {
     }
 }
 
-/// A whole directory of certificate authorities has a quarter of this.
+/// The largest PEM file, in bytes; all certificate authorities of a system need about a quarter of it.
 pub(super) const PEM_MAX: u64 = 1024 * 1024;
 
-/// Reads a file of at most `max` bytes.
+/// Reads a file of at most `max` bytes; a larger one is an error.
 pub(super) fn read(path: &Path, max: u64) -> io::Result<(Vec<u8>, Metadata)> {
     let file = File::open(path)?;
     let metadata = file.metadata()?;
@@ -49,19 +49,19 @@ pub(super) fn read(path: &Path, max: u64) -> io::Result<(Vec<u8>, Metadata)> {
     Ok((content, metadata))
 }
 
-/// "cannot read" with the path and the system's words.
+/// The mistake for a file that cannot be read: its path, and the system's error text.
 pub(super) fn unreadable(path: &Path, error: &io::Error, remedy: &str) -> Problem {
     let path = quote(&path.to_string_lossy());
     Problem::new(format!("cannot read {path} ({})", words(error)), remedy)
 }
 
-/// The system's words, without its number for them.
+/// The system's error text, without the error number.
 pub(super) fn words(error: &io::Error) -> String {
     let text = error.to_string();
     text.split(" (os error").next().unwrap_or(&text).to_owned()
 }
 
-/// Diagnostics that others can read a file with a secret, which `key` names.
+/// Warns if other users can read a file with a secret; `key` names the file.
 pub(super) fn warn_of_readers(
     section: &Section<'_>,
     key: &'static str,
@@ -89,7 +89,7 @@ fn readable_by_others(_: &Metadata) -> bool {
 }
 
 impl Section<'_> {
-    /// The certificates in the PEM file that `key` names; at least one.
+    /// Reads the certificates in the PEM file that `key` names; at least one.
     pub(super) fn certificates(
         &self,
         key: &'static str,
@@ -100,7 +100,7 @@ impl Section<'_> {
         self.read(key, |_| certificates(&path, &remedy))
     }
 
-    /// The same, each of which can be trusted as a root.
+    /// The same, for certificates that are roots; each is checked for that.
     pub(super) fn roots(
         &self,
         key: &'static str,
@@ -110,12 +110,13 @@ impl Section<'_> {
         self.read(key, |_| check_roots(&roots).map(|()| roots))
     }
 
-    /// The certificate and the private key that two keys name, if they do.
+    /// Reads the certificate chain and the private key from the files that the two configuration keys
+    /// name; `None` if the keys are absent or the files are wrong.
     pub(super) fn identity(&self, chain: &'static str, key: &'static str) -> Option<Identity> {
         if self.has(chain) != self.has(key) {
             let (given, absent) = if self.has(chain) { (chain, key) } else { (key, chain) };
             let remedy = format!("give {absent} too, or neither");
-            let problem = format!("is of no use without {absent}");
+            let problem = format!("has no effect without {absent}");
             self.contradiction(&[given], Problem::new(problem, remedy));
         }
         let certificates = self.certificates(chain, "the certificate, leaf first");
@@ -143,8 +144,8 @@ fn check_roots(roots: &[CertificateDer<'static>]) -> Result<(), Problem> {
     let mut store = RootCertStore::empty();
     for (at, root) in (1..).zip(roots) {
         store.add(root.clone()).map_err(|_| {
-            let problem = format!("certificate {at} in the file is no X.509 v3 certificate");
-            Problem::new(problem, "remove it or replace it by the CA's certificate")
+            let problem = format!("certificate {at} in the file is not an X.509 v3 certificate");
+            Problem::new(problem, "remove it, or replace it by the CA's certificate")
         })?;
     }
     Ok(())

@@ -1,17 +1,17 @@
-//! Keys that configurations had before, for an error that says what to do now.
+//! Keys of earlier versions. The error for such a key says what to do instead.
 
-/// What became of a key.
+/// What became of a former key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fate {
-    /// It has this name now, with `*` for a name that the operator chose.
+    /// It was renamed to this, with `*` for a name that the operator chose.
     Renamed(&'static str),
-    /// Nobody had a reason to set it, so that the bridge sets it.
+    /// It was removed: nobody had a reason to set it, so the bridge chooses the value.
     Gone,
 }
 
 use Fate::{Gone, Renamed};
 
-/// By dotted key, with `*` for a name that the operator chose.
+/// The former keys, dotted, with `*` for a name that the operator chose.
 const FORMER: &[(&str, Fate)] = &[
     ("server.listen", Renamed("listeners.default.address")),
     ("server.admin_listen", Renamed("admin.address")),
@@ -52,12 +52,12 @@ const FORMER: &[(&str, Fate)] = &[
     ("traces.tls.client_key", Renamed("traces.tls.client_key_file")),
 ];
 
-/// What became of the key, if there was one of this name.
+/// What became of a key; `None` if no earlier version had it.
 pub(super) fn fate(pattern: &str) -> Option<Fate> {
     FORMER.iter().find(|(key, _)| *key == pattern).map(|(_, fate)| *fate)
 }
 
-/// Whether there were keys in a section of this name.
+/// Whether an earlier version had keys in this section.
 pub(super) fn was_section(pattern: &str) -> bool {
     let inside = |key: &str| key.strip_prefix(pattern).is_some_and(|rest| rest.starts_with('.'));
     FORMER.iter().any(|(key, _)| inside(key))

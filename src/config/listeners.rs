@@ -13,23 +13,23 @@ use super::{
     variables::has_separator,
 };
 
-/// Where gRPC callers connect, and how.
+/// An address where gRPC callers connect.
 #[derive(Debug)]
 pub struct Listener {
     /// The address and port that it listens on. `address`.
     pub address: SocketAddr,
-    /// The certificate that callers see; `None`: plaintext. `tls`.
+    /// The certificate for callers; `None`: plaintext. `tls`.
     pub tls: Option<Identity>,
-    /// Limits of each of its connections. `http2`.
+    /// The HTTP/2 limits of each connection. `http2`.
     pub http2: Http2,
 }
 
-/// The name of a listener: 1 to 63 of `a-z 0-9 - _`, starting with a letter or digit. It is a name
-/// in the configuration, a metric label and a log field.
+/// The name of a listener: 1 to 63 of `a-z 0-9 - _`, starting with a letter or digit. It is used in
+/// the configuration, as a metric label and as a log field.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ListenerName(Box<str>);
 
-/// The listener that is there where none is configured.
+/// The name of the listener that exists if none is configured.
 pub(super) const DEFAULT_NAME: &str = "default";
 const DEFAULT_ADDRESS: ([u8; 4], u16) = ([0, 0, 0, 0], 50051);
 
@@ -45,7 +45,7 @@ pub(super) fn listeners(section: &Section<'_>) -> BTreeMap<ListenerName, Listene
         match ListenerName::parse(name) {
             Some(name) => drop(listeners.insert(name, listener)),
             None => section.error(Problem::new(
-                format!("{} is no name of a listener", quote(name)),
+                format!("{} is not a valid listener name", quote(name)),
                 "it must be 1 to 63 of a-z, 0-9, \"-\" and \"_\", starting with a letter or digit, \
                  without \"__\" and not ending with \"_\"",
             )),
@@ -86,18 +86,18 @@ fn check_addresses(sections: &[(&str, Section<'_>)], listeners: &BTreeMap<Listen
     }
 }
 
-/// An address to listen on.
+/// Parses an address to listen on.
 pub(super) fn address(text: &str) -> Result<SocketAddr, Problem> {
     text.parse().map_err(|_| {
         Problem::new(
-            format!("{} is no address to listen on", quote(text)),
+            format!("{} is not an address to listen on", quote(text)),
             "give an IP address and a port, such as \"0.0.0.0:50051\" or \"[::]:50051\"",
         )
     })
 }
 
-/// Whether one process cannot listen on both. Whether "[::]" takes IPv4 connections too depends on
-/// the machine, so that is left for the start to find out.
+/// Whether one process cannot listen on both addresses. Whether "[::]" also takes IPv4 connections
+/// depends on the machine, so such a conflict is found only when the ports are opened.
 pub(super) fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
     let same_port = one.port() == other.port() && one.port() != 0;
     let any = |address: SocketAddr| address.ip().is_unspecified();
@@ -142,7 +142,7 @@ impl std::borrow::Borrow<str> for ListenerName {
     }
 }
 
-/// Which listeners have callers' secrets go over the network as they are.
+/// Warnings about listeners without TLS that other machines can reach.
 pub(super) fn plaintext_warnings(
     listeners: &BTreeMap<ListenerName, Listener>,
 ) -> impl Iterator<Item = String> {

@@ -1,4 +1,4 @@
-//! From sources to a [`Config`].
+//! Builds a [`Config`] from its sources.
 
 use super::{
     Config, ConfigErrors, admin, gateway, listeners, log,
@@ -8,12 +8,11 @@ use super::{
     store, tenant, traces, unknown_keys,
 };
 
-/// Reads and checks the whole configuration, and the files that it names; opens nothing else.
+/// Reads and checks the configuration and the files that it names. It opens no ports or connections.
 ///
 /// # Errors
 ///
-/// [`ConfigErrors`] names every mistake, unless the file cannot be read as TOML at all, which
-/// hides the others.
+/// [`ConfigErrors`] has all mistakes. If the file is not valid TOML, it has only that one.
 pub fn load(sources: &Sources) -> Result<Config, ConfigErrors> {
     let notes = Diagnostics::default();
     let (tree, place) = sources.gather(&notes).map_err(|error| ConfigErrors::new(vec![error]))?;
@@ -23,7 +22,7 @@ pub fn load(sources: &Sources) -> Result<Config, ConfigErrors> {
     notes.finish(config)
 }
 
-/// What is under `root`, with defaults in the place of what is wrong.
+/// Reads everything under `root`. A wrong value is noted as a mistake, and its default is used.
 pub(super) fn config(root: &Section<'_>) -> Config {
     let listeners = listeners::listeners(&root.section("listeners"));
     let tenants = tenant::tenants(&root.section("tenants"));

@@ -21,11 +21,11 @@ pub struct Log {
 pub(super) fn log(section: &Section<'_>) -> Log {
     let filter = section.read("filter", |node| {
         let text = scalar::text(node)?;
-        // `EnvFilter` takes nothing for "errors only", which hardly anybody means.
+        // `EnvFilter` reads an empty text as "errors only", which is probably not what was meant.
         let good = !text.trim().is_empty() && EnvFilter::builder().parse(text).is_ok();
         good.then(|| text.to_owned()).ok_or_else(|| {
             Problem::new(
-                format!("{} is no log filter", quote(text)),
+                format!("{} is not a log filter", quote(text)),
                 "give directives such as \"info\" or \"ccgateway_bridge=debug,info\"",
             )
         })

@@ -1,19 +1,20 @@
-//! OpenTelemetry's own variables, where they say where traces go.
+//! OpenTelemetry's standard environment variables, as far as they say where traces are sent.
 
 use super::reader::Diagnostics;
 
-/// What they are set to; unset where they are empty, as OpenTelemetry wants it.
+/// The variables that are set, with their values. An empty variable counts as unset, as OpenTelemetry
+/// specifies.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Otel(Vec<(String, String)>);
 
-/// The one for traces goes before the one for all signals.
+/// The variable for traces comes before the one for all signals.
 const ENDPOINT: [&str; 2] = ["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"];
 const PROTOCOL: [&str; 2] = ["OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"];
 const EXPORTER: &str = "OTEL_TRACES_EXPORTER";
 const DISABLED: &str = "OTEL_SDK_DISABLED";
 
 impl Otel {
-    /// Whether a variable is one of them.
+    /// Whether `name` is one of these variables.
     pub(super) fn has(name: &str) -> bool {
         ENDPOINT.contains(&name) || PROTOCOL.contains(&name) || [EXPORTER, DISABLED].contains(&name)
     }
@@ -23,8 +24,8 @@ impl Otel {
         Self(variables.into_iter().filter(set).collect())
     }
 
-    /// The variable that says where traces go, and what it says; none where traces are not wanted, or
-    /// not in the one way that the bridge has.
+    /// The variable that says where traces are sent, and its value. `None` if none is set, if traces
+    /// are disabled, or if they are to be sent by a protocol other than OTLP over gRPC.
     pub(super) fn endpoint(&self, notes: &Diagnostics) -> Option<(&str, &str)> {
         let (name, endpoint) = self.first(&ENDPOINT)?;
         let disabled =
@@ -38,8 +39,8 @@ impl Otel {
         match self.first(&PROTOCOL) {
             Some((protocol, is)) if is != "grpc" => {
                 notes.warn(format!(
-                    "{protocol} is not \"grpc\", in which alone the bridge sends traces, so that it \
-                     makes none in spite of {name}; give \"grpc\" and an address for it, or \
+                    "{protocol} is not \"grpc\", the only protocol in which the bridge sends traces, so \
+                     {name} is ignored and no traces are made; give \"grpc\" and an address for it, or \
                      traces.endpoint"
                 ));
                 None

@@ -1,7 +1,8 @@
-//! Walks the tree, notes every mistake and lets a default stand in.
+//! Reads values from the tree. A wrong value is noted as a mistake, and its default is used, so that
+//! one run finds all mistakes.
 //!
-//! What a [`Section`] is asked for becomes a known key; whatever else is in the tree is a mistake,
-//! found once all has been read ([`super::unknown_keys`]).
+//! Each key that a [`Section`] is asked for becomes a known key. After everything has been read, all
+//! other keys in the tree are mistakes ([`super::unknown_keys`]).
 
 use std::{
     cell::RefCell,
@@ -14,35 +15,37 @@ use super::{
 };
 use crate::id::TenantId;
 
-/// The mistakes found so far, and the keys asked for.
+/// The mistakes and warnings found so far, and the keys that were asked for.
 #[derive(Default)]
 pub(super) struct Diagnostics {
     errors: RefCell<Vec<ConfigError>>,
-    /// By dotted key, with `*` for a name that the operator chose.
+    /// The keys that were asked for, dotted, with `*` for a name that the operator chose.
     known: RefCell<BTreeMap<String, Known>>,
     warnings: RefCell<Vec<String>>,
 }
 
-/// What a key was asked for as.
+/// What kind of key was asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Known {
     /// One value.
     Key,
-    /// One value, the path of a file or several.
+    /// One value that is the path of a file, or a list of paths.
     File,
-    /// More keys.
+    /// A section, which has keys of its own.
     Section,
 }
 
-/// One table of the tree; also one that is absent, for its defaults.
+/// One table of the tree. It may be absent; its keys then have their defaults.
 pub(super) struct Section<'a> {
     notes: &'a Diagnostics,
     place: Place,
     path: String,
     pattern: String,
     entries: Option<&'a Table>,
-    /// No table where one should be: that is the mistake, not what is missing in it.
+    /// There is a value that is not a table where this section should be. That is the mistake; keys
+    /// that are missing in it are not reported.
     broken: bool,
+    /// The keys with a mistake.
     wrong: RefCell<BTreeSet<&'static str>>,
 }
 
@@ -58,12 +61,12 @@ impl Diagnostics {
         });
     }
 
-    /// A mistake that has its place and key already.
+    /// Adds a mistake that already has its place and key.
     pub(super) fn push(&self, error: ConfigError) {
         self.errors.borrow_mut().push(error);
     }
 
-    /// Something that is allowed, but hardly what a careful operator wants.
+    /// Adds a warning; see [`super::Config::warnings`].
     pub(super) fn warn(&self, warning: String) {
         self.warnings.borrow_mut().push(warning);
     }
@@ -76,7 +79,7 @@ impl Diagnostics {
         self.known.borrow().clone()
     }
 
-    /// `read`, unless there is a mistake.
+    /// Returns `read` if there are no mistakes.
     pub(super) fn finish<T>(self, read: T) -> Result<T, ConfigErrors> {
         let errors = self.errors.into_inner();
         if errors.is_empty() { Ok(read) } else { Err(ConfigErrors::new(errors)) }
@@ -99,7 +102,7 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// The section `name` in this one.
+    /// The section `name` in this one; it may be absent.
     pub(super) fn section(&self, name: &str) -> Section<'a> {
         self.inner(name, name)
     }
@@ -110,7 +113,7 @@ impl<'a> Section<'a> {
         names.map(|name| (name.as_str(), self.inner(name, "*")))
     }
 
-    /// A section in this one whose name the operator could choose, also one that is absent.
+    /// The section `name` in this one, where `name` is the operator's choice; it may be absent.
     pub(super) fn chosen(&self, name: &str) -> Section<'a> {
         self.inner(name, "*")
     }
@@ -143,19 +146,19 @@ impl<'a> Section<'a> {
     }
 
     fn know(&self, pattern: String, known: Known) {
-        // Whoever reads a file asks for the key again.
+        // The path of a file is read as a plain value too; `File` must win.
         let known_before = *self.notes.known.borrow_mut().entry(pattern.clone()).or_insert(known);
         if known_before == Known::Key {
             self.notes.known.borrow_mut().insert(pattern, known);
         }
     }
 
-    /// Diagnostics that `key` names files.
+    /// Records that the value of `key` is the path of a file, or several.
     pub(super) fn know_file(&self, key: &str) {
         self.know(join(&self.pattern, key), Known::File);
     }
 
-    /// The value of `key` as `parse` takes it; `None` if it is absent or wrong.
+    /// Reads the value of `key` by `parse`; `None` if it is absent or wrong.
     pub(super) fn read<T>(
         &self,
         key: &'static str,
@@ -166,25 +169,25 @@ impl<'a> Section<'a> {
         parse(node).map_err(|wrong| self.error_in(key, node.place.clone(), wrong)).ok()
     }
 
-    /// Diagnostics a mistake in one value of `key`.
+    /// Notes a mistake at `place` in the value of `key`.
     pub(super) fn error_in(&self, key: &'static str, place: Place, wrong: Problem) {
         self.wrong.borrow_mut().insert(key);
         self.notes.error(place, &join(&self.path, key), wrong);
     }
 
-    /// Diagnostics a mistake in this section as a whole.
+    /// Notes a mistake in this section as a whole.
     pub(super) fn error(&self, wrong: Problem) {
         self.notes.error(self.place.clone(), &self.path, wrong);
     }
 
-    /// Diagnostics that this section should have named sections in it and has none.
+    /// Notes that this section has no named sections, although it needs at least one.
     pub(super) fn none_named(&self, wrong: Problem) {
         if !self.broken {
             self.notes.error(self.place.whole(), &self.path, wrong);
         }
     }
 
-    /// Diagnostics that `key` is absent and should not be; nothing if it is there and wrong.
+    /// Notes a mistake if `key` is absent. A wrong value is not absent.
     pub(super) fn missing(&self, key: &'static str, remedy: &str) {
         if !self.broken && !self.has(key) {
             let wrong = Problem::new("is missing", remedy);
@@ -192,8 +195,8 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// Diagnostics that the values of `keys` cannot all be meant. The first one present is blamed.
-    /// Where one of them is wrong by itself, that has been said and is enough.
+    /// Notes that the values of `keys` contradict each other. The mistake is noted for the first key
+    /// that is present. Nothing is noted if one of the keys already has a mistake.
     pub(super) fn contradiction(&self, keys: &[&'static str], wrong: Problem) {
         let known_wrong = keys.iter().any(|key| self.is_wrong(key));
         let blamed = keys.iter().find_map(|&key| Some((key, self.place_of(key)?)));
@@ -202,12 +205,12 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// Whether something was noted about `key`.
+    /// Whether `key` has a mistake.
     pub(super) fn is_wrong(&self, key: &str) -> bool {
         self.wrong.borrow().contains(key)
     }
 
-    /// Whether `key` is there, right or wrong.
+    /// Whether `key` is present, with a right or a wrong value.
     pub(super) fn has(&self, key: &str) -> bool {
         self.place_of(key).is_some()
     }
@@ -216,7 +219,7 @@ impl<'a> Section<'a> {
         Some(self.entries?.get(key)?.place.clone())
     }
 
-    /// The section's dotted key.
+    /// The section's own dotted key.
     pub(super) fn key(&self) -> &str {
         &self.path
     }
@@ -226,12 +229,12 @@ impl<'a> Section<'a> {
     }
 }
 
-/// A tenant's section, as a configuration spells it.
+/// The dotted key of a tenant's section, such as `tenants.acme`.
 pub(crate) fn section_of(tenant: &TenantId) -> String {
     join("tenants", tenant.as_str())
 }
 
-/// `name` in the section `path`, quoted where TOML would want it quoted.
+/// The dotted key of `name` in the section `path`; the name is quoted if TOML needs it quoted.
 pub(super) fn join(path: &str, name: &str) -> String {
     let bare = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '*');
     let name = if !name.is_empty() && name.chars().all(bare) {

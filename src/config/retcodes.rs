@@ -24,8 +24,8 @@ pub struct Override {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Overrides(HashMap<String, Override>);
 
-/// `google.rpc.Code` without OK, since a refusal is never a success, and without those that speak of
-/// the gRPC caller only.
+/// The codes of `google.rpc.Code` that a retcode may have. OK is not among them, since a refusal is
+/// never a success. Nor are UNAUTHENTICATED and PERMISSION_DENIED, which are about the gRPC caller.
 const CODES: [(&str, u8); 14] = [
     ("CANCELLED", 1),
     ("UNKNOWN", 2),
@@ -72,7 +72,7 @@ pub(super) fn retcodes(section: &Section<'_>) -> Overrides {
                 "give a retcode of the form NNN-NNN in quotation marks, such as \"100-007\"",
             ));
         }
-        retcodes.insert(name.to_owned(), reading(&section));
+        retcodes.insert(name.to_owned(), one(&section));
     }
     retcodes
 }
@@ -82,13 +82,13 @@ fn is_retcode(name: &str) -> bool {
     name.split_once('-').is_some_and(|(left, right)| three(left) && three(right))
 }
 
-fn reading(section: &Section<'_>) -> Override {
+fn one(section: &Section<'_>) -> Override {
     let code = section.read("code", |node| code(scalar::text(node)?));
     section.missing("code", "give a gRPC code, such as \"FAILED_PRECONDITION\"");
     let reason = section.read("reason", |node| reason(scalar::text(node)?));
     section.missing("reason", "give a reason, such as \"AGENT_STATE_REFUSED\"");
     if let (Some(code), Some(reason)) = (code, &reason) {
-        keep_its_meaning(section, code, reason);
+        check_own_reason(section, code, reason);
     }
     Override {
         code: code.unwrap_or_default(),
@@ -101,27 +101,29 @@ fn code(text: &str) -> Result<u8, Problem> {
     let known = CODES.iter().find(|(name, _)| *name == text);
     known.map(|(_, code)| *code).ok_or_else(|| match text {
         "UNAUTHENTICATED" | "PERMISSION_DENIED" => Problem::new(
-            format!("{text} is kept for the bridge's own rules on who may call"),
+            format!("{text} is reserved for the bridge's own rules on who may call"),
             "give another code, such as \"FAILED_PRECONDITION\"",
         ),
         _ => {
             let all: Vec<_> = CODES.iter().map(|(name, _)| *name).collect();
-            let problem = format!("{} is not one of its words", quote(text));
+            let problem = format!("{} is not one of the allowed words", quote(text));
             Problem::new(problem, format!("give one of {}", all.join(", ")))
         }
     })
 }
 
-/// Callers may rely on the one code that each of the bridge's own reasons has, and on the outcomes that
-/// it comes with. A retcode is a refusal.
-fn keep_its_meaning(section: &Section<'_>, code: u8, reason: &str) {
+/// Checks that one of the bridge's own reasons keeps its meaning. Callers rely on the code that each
+/// of these reasons has, and on its outcomes; the outcome of a retcode is always "refused".
+fn check_own_reason(section: &Section<'_>, code: u8, reason: &str) {
     let Some(own) = reason::find(reason) else { return };
     if !own.outcomes.contains(&Outcome::Refused) {
         section.contradiction(
             &["reason"],
             Problem::new(
-                format!("{reason} is a reason of the bridge's own, and never of a refusal"),
-                "give another one of docs/calling/errors.md, or a reason of your own",
+                format!(
+                    "{reason} is one of the bridge's own reasons, and never used for a refusal"
+                ),
+                "give another reason of docs/calling/errors.md, or a reason of your own",
             ),
         );
         return;
@@ -134,7 +136,7 @@ fn keep_its_meaning(section: &Section<'_>, code: u8, reason: &str) {
     section.contradiction(
         &["code", "reason"],
         Problem::new(
-            format!("{reason} is a reason of the bridge's own, whose code is {name}"),
+            format!("{reason} is one of the bridge's own reasons, whose code is {name}"),
             format!("give code = \"{name}\", or a reason of your own"),
         ),
     );
@@ -147,7 +149,7 @@ fn reason(text: &str) -> Result<String, Problem> {
         && text.bytes().all(allowed);
     good.then(|| text.to_owned()).ok_or_else(|| {
         Problem::new(
-            format!("{} is no reason", quote(text)),
+            format!("{} is not a valid reason", quote(text)),
             format!("give 1 to {REASON_MAX} of A-Z, 0-9 and '_', starting with a letter"),
         )
     })

@@ -1,5 +1,5 @@
-//! The types that a value can have. A wrong type is told without the value; a value of the right
-//! type that cannot be used is quoted.
+//! Reads values of each type. An error about a wrong type does not quote the value; an error about a
+//! value of the right type does.
 
 use std::{
     fmt::Display,
@@ -17,7 +17,7 @@ use super::{
 
 /// Refuses an address with a user name or password.
 pub(super) fn without_user(address: &str, remedy: &str) -> Result<(), Problem> {
-    // What comes before an '@' may be a password, so it is not repeated.
+    // The text before an '@' may be a password, so it is not quoted.
     if address.contains('@') {
         return Err(Problem::new("has an address with a user name or password", remedy));
     }
@@ -30,7 +30,7 @@ pub(super) const MINUTE: Duration = Duration::from_secs(60);
 pub(super) const HOUR: Duration = Duration::from_secs(60 * 60);
 
 impl<'a> Section<'a> {
-    /// A text as it is.
+    /// A text, unchanged.
     pub(super) fn text(&self, key: &'static str) -> Option<&'a str> {
         self.read(key, text)
     }
@@ -54,12 +54,12 @@ impl<'a> Section<'a> {
         self.read(key, parse).unwrap_or(default)
     }
 
-    /// How many, at least one.
+    /// A count from 1 to `max`.
     pub(super) fn count(&self, key: &'static str, default: usize, max: usize) -> NonZeroUsize {
         NonZeroUsize::new(self.whole(key, default, 1..=max)).unwrap_or(NonZeroUsize::MIN)
     }
 
-    /// A part of the whole, from 0 to 1.
+    /// A number from 0 to 1.
     pub(super) fn ratio(&self, key: &'static str, default: f64) -> f64 {
         let parse = |node| {
             let ratio = fraction(node)?;
@@ -70,12 +70,12 @@ impl<'a> Section<'a> {
         self.read(key, parse).unwrap_or(default)
     }
 
-    /// Yes or no.
+    /// True or false.
     pub(super) fn truth(&self, key: &'static str, default: bool) -> bool {
         self.read(key, truth).unwrap_or(default)
     }
 
-    /// A time with its unit, within `range`.
+    /// A duration with its unit, within `range`.
     pub(super) fn duration(
         &self,
         key: &'static str,
@@ -85,7 +85,7 @@ impl<'a> Section<'a> {
         self.optional_duration(key, range).unwrap_or(default)
     }
 
-    /// The same without a default.
+    /// Like [`Section::duration`], but without a default.
     pub(super) fn optional_duration(
         &self,
         key: &'static str,
@@ -94,7 +94,8 @@ impl<'a> Section<'a> {
         self.read(key, |node| duration(node, &range))
     }
 
-    /// Up to `max` texts, each as `parse` takes it; every one that it does not take is noted.
+    /// 1 to `max` texts, each read by `parse`. A text that `parse` rejects is noted as a mistake and
+    /// left out.
     pub(super) fn list<T>(
         &self,
         key: &'static str,
@@ -104,13 +105,13 @@ impl<'a> Section<'a> {
         self.placed(key, max, |_, text| parse(text))
     }
 
-    /// The path that `key` gives, seen from the folder of the file that gives it.
+    /// A path, relative to the folder of the file that it is given in.
     pub(super) fn path(&self, key: &'static str) -> Option<PathBuf> {
         self.know_file(key);
         self.read(key, |node| Ok(seen_from(&node.place, checked_path(text(node)?)?)))
     }
 
-    /// Up to `max` paths, as [`Section::path`] sees them.
+    /// 1 to `max` paths, each relative like [`Section::path`], and read by `parse`.
     pub(super) fn paths<T>(
         &self,
         key: &'static str,
@@ -142,21 +143,21 @@ impl<'a> Section<'a> {
         Some(parsed.collect())
     }
 
-    /// One of some words.
+    /// One of the given words; its meaning is returned.
     pub(super) fn choice<T: Copy>(&self, key: &'static str, words: &[(&str, T)]) -> Option<T> {
         self.read(key, |node| {
             let given = text(node)?;
             let found = words.iter().find(|(word, _)| *word == given);
             found.map(|(_, meaning)| *meaning).ok_or_else(|| {
                 let all: Vec<_> = words.iter().map(|(word, _)| *word).collect();
-                let problem = format!("{} is not one of its words", quote(given));
+                let problem = format!("{} is not one of the allowed words", quote(given));
                 Problem::new(problem, format!("give one of {}", all.join(", ")))
             })
         })
     }
 }
 
-/// A text.
+/// Reads a text.
 pub(super) fn text(node: &Node) -> Result<&str, Problem> {
     match &node.value {
         Value::Text(text) | Value::Raw(text) => Ok(text),
@@ -164,7 +165,8 @@ pub(super) fn text(node: &Node) -> Result<&str, Problem> {
     }
 }
 
-/// A path: text that is not the file itself, which could be a key.
+/// Checks that a text is a path, and not the content of the file, which could be a private key. The
+/// errors therefore do not quote it.
 fn checked_path(path: &str) -> Result<&str, Problem> {
     if path.is_empty() {
         let remedy = "give the path of a file, or leave the key out";
@@ -177,7 +179,7 @@ fn checked_path(path: &str) -> Result<&str, Problem> {
     Ok(path)
 }
 
-/// A path, seen from the folder of the file that gives it.
+/// A path, relative to the folder of the file that it is given in.
 fn seen_from(place: &Place, path: &str) -> PathBuf {
     let folder = match place {
         Place::File { name, .. } => Path::new(&**name).parent(),
@@ -186,8 +188,8 @@ fn seen_from(place: &Place, path: &str) -> PathBuf {
     folder.map_or_else(|| PathBuf::from(path), |folder| folder.join(path))
 }
 
-/// A list of texts with their places; one text stands for a list of one, and a text from outside
-/// the file is cut at its commas.
+/// A list of texts with their places. A single text is a list of one; a text from the environment or
+/// a flag is split at its commas.
 fn items(node: &Node) -> Result<Vec<(&Place, &str)>, Problem> {
     match &node.value {
         Value::Text(text) => Ok(vec![(&node.place, text)]),

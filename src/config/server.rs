@@ -10,67 +10,67 @@ use super::{
 };
 use crate::id::TenantId;
 
-/// What all listeners have in common.
+/// The settings that all listeners share.
 #[derive(Debug)]
 pub struct Server {
     /// Runtime threads; `None`: one per core. `server.worker_threads`.
     pub worker_threads: Option<NonZeroUsize>,
     /// Whether reflection is served. `server.reflection`.
     pub reflection: bool,
-    /// The deadline of a call whose caller set none; above the tenants' `timeouts.sign_in` unless
-    /// the operator says otherwise. `server.default_deadline`.
+    /// The deadline of a call whose caller set none. Its default leaves time to sign the agent in
+    /// first. `server.default_deadline`.
     pub default_deadline: Duration,
-    /// Bounds on what all callers together may take. `[server.limits]`.
+    /// Limits for all callers together. `[server.limits]`.
     pub limits: ServerLimits,
-    /// Connection limits and ages. `[server.connections]`.
+    /// How many connections there may be, and how long they last. `[server.connections]`.
     pub connections: Connections,
     /// How the bridge stops. `[server.drain]`.
     pub drain: Drain,
 }
 
-/// Bounds on what all callers together may take.
+/// Limits for all callers together.
 #[derive(Clone, Debug)]
 pub struct ServerLimits {
-    /// Calls in the bridge at once, waiting ones included. `server.limits.calls`.
+    /// Concurrent calls, waiting ones included. `server.limits.calls`.
     pub calls: NonZeroUsize,
-    /// Bytes of one request message. `server.limits.message_size`.
+    /// The largest request message, in bytes. `server.limits.message_size`.
     pub message_size: usize,
 }
 
-/// How many connections there may be, and for how long.
+/// How many connections there may be, and how long they last.
 #[derive(Clone, Debug)]
 pub struct Connections {
     /// Connections that are served. `server.connections.max`.
     pub max: NonZeroUsize,
-    /// Those of one peer address among them. `server.connections.per_peer`.
+    /// How many of them one peer address may have. `server.connections.per_peer`.
     pub per_peer: NonZeroUsize,
-    /// Handshakes under way, beside them. `server.connections.handshakes`.
+    /// Handshakes in progress; they do not count as connections yet. `server.connections.handshakes`.
     pub handshakes: NonZeroUsize,
-    /// From accepting a connection to a place for it: TLS, HTTP/2's preface and the client's first
-    /// settings.
+    /// How long a handshake may take: TLS, the HTTP/2 preface and the client's first settings.
     pub handshake_timeout: Duration,
-    /// After this long, give or take a tenth, a connection is asked to end (GOAWAY).
+    /// The age, plus or minus a tenth, at which a connection is asked to end (GOAWAY).
     pub max_age: Duration,
-    /// How long it takes new calls after that. Those that have begun are finished in any case.
+    /// How long after that it still accepts new calls. Calls that have begun are always finished.
     pub max_age_grace: Duration,
 }
 
 /// How the bridge stops.
 #[derive(Clone, Debug)]
 pub struct Drain {
-    /// From "not ready" to GOAWAY: the time callers need to hear of it. `server.drain.delay`.
+    /// The time from "not ready" to GOAWAY, in which balancers and callers learn that this replica
+    /// stops. `server.drain.delay`.
     pub delay: Duration,
-    /// From GOAWAY to the hard end. `server.drain.timeout`.
+    /// The time from GOAWAY until calls in progress are cut. `server.drain.timeout`.
     pub timeout: Duration,
-    /// What becomes of the sessions that the bridge keeps. `server.drain.sessions`.
+    /// What happens to the sessions that the bridge keeps. `server.drain.sessions`.
     pub sessions: LeftSessions,
 }
 
-/// What becomes of kept sessions when the bridge stops.
+/// What happens to kept sessions when the bridge stops.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LeftSessions {
-    /// They are left as they are, for the next process; the gateway ends those that nobody polls
-    /// within two minutes (cec_07_1202).
+    /// They are left for the next process. The gateway ends a session that nobody polls for two
+    /// minutes (cec_07_1202).
     Leave,
     /// Their agents are signed out, within the drain's timeout.
     SignOut,
@@ -78,10 +78,10 @@ pub enum LeftSessions {
 
 const MIB: usize = 1024 * 1024;
 
-/// The shortest default for [`Server::default_deadline`].
+/// The lower bound of the default of [`Server::default_deadline`].
 const DEFAULT_DEADLINE: Duration = Duration::from_secs(30);
 
-/// `[server]`, of a bridge with these tenants, whose sessions outlive it or not.
+/// Reads `[server]`. Some defaults depend on the tenants, and on whether there is a store.
 pub(super) fn server(
     section: &Section<'_>,
     tenants: &BTreeMap<TenantId, Tenant>,
@@ -98,7 +98,8 @@ pub(super) fn server(
     }
 }
 
-/// Long enough, where it is not given, for a call whose agent has to be signed in first.
+/// The default deadline. If none is given, it is long enough for a call whose agent has to be signed
+/// in first.
 fn default_deadline(section: &Section<'_>, tenants: &BTreeMap<TenantId, Tenant>) -> Duration {
     let given = section.optional_duration("default_deadline", MILLISECOND..=HOUR);
     let Some(given) = given else {
@@ -121,21 +122,22 @@ fn default_deadline(section: &Section<'_>, tenants: &BTreeMap<TenantId, Tenant>)
     given
 }
 
-/// How long a sign-in may take, with the connection for it.
+/// The longest that a sign-in may take, with the time to connect.
 fn sign_in(Tenant { timeouts, .. }: &Tenant) -> Duration {
     timeouts.connect + timeouts.sign_in
 }
 
-/// How long a call may take whose agent has to be signed in first: each of its requests may need a
-/// connection, since another call may have taken the one of the sign-in. A second attempt, by force or at
-/// a standby site, is not counted: most callers would wait for it in vain.
+/// The longest that a call may take whose agent has to be signed in first. Each of its requests may
+/// need a new connection, since another call may have taken the one of the sign-in. A second sign-in
+/// attempt, with force or at a standby site, is not counted: for most callers it would only make the
+/// deadline longer.
 fn first_call(tenant: &Tenant) -> Duration {
     let requests = if tenant.reset_skills_after_sign_in { 2 } else { 1 };
     sign_in(tenant) + (tenant.timeouts.connect + tenant.timeouts.request) * requests
 }
 
-/// For so many tenants. One without a place of its own would never be served while others take what
-/// there is.
+/// Reads the limits of a bridge with this many tenants. Each tenant needs a place of its own: without
+/// one its calls would be refused for as long as other tenants take all places.
 fn limits(section: &Section<'_>, tenants: usize) -> ServerLimits {
     let limits = ServerLimits {
         calls: section.count("calls", 10_000, 1_000_000),
@@ -146,7 +148,9 @@ fn limits(section: &Section<'_>, tenants: usize) -> ServerLimits {
         section.contradiction(
             &["calls"],
             Problem::new(
-                format!("{places} places are fewer than the {tenants} tenants, who need one each"),
+                format!(
+                    "{places} places are fewer than the {tenants} tenants, which need one each"
+                ),
                 format!("give at least {tenants}"),
             ),
         );
@@ -166,7 +170,8 @@ fn connections(section: &Section<'_>) -> Connections {
 }
 
 fn drain(section: &Section<'_>, has_store: bool) -> Drain {
-    // A session that nobody will know only keeps its agent from signing in again.
+    // Without a store no process will know the sessions. A session that is left then only prevents
+    // its agent from signing in until the gateway ends it.
     let sessions = if has_store { LeftSessions::Leave } else { LeftSessions::SignOut };
     Drain {
         delay: section.duration("delay", 4 * SECOND, Duration::ZERO..=10 * MINUTE),

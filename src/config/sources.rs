@@ -1,4 +1,4 @@
-//! Where a configuration comes from, and the one tree that all of it adds up to.
+//! Where a configuration comes from. All sources are merged into one tree.
 
 use std::{
     ffi::OsString,
@@ -16,16 +16,16 @@ use super::{
     variables::{PREFIX, SEPARATOR},
 };
 
-/// The address of the listener that `--listen` means.
+/// The key that `--listen` sets; the `*` is resolved by [`Flag::path`].
 pub(crate) const LISTEN_KEY: &str = "listeners.*.address";
 
-/// No key has more parts than four.
+/// How many parts a key from the environment is split into; real keys have at most four.
 const DEPTH_MAX: usize = 8;
 
 const SIZE_MAX: u64 = 4 * 1024 * 1024;
 
-/// Where a configuration comes from. Flags go before the environment, that before the file, the file
-/// before OpenTelemetry's own variables, and those before the defaults.
+/// Where a configuration comes from. Flags override the environment, which overrides the file, which
+/// overrides OpenTelemetry's own variables, which override the defaults.
 #[derive(Clone, Debug, Default)]
 pub struct Sources {
     file: Option<PathBuf>,
@@ -42,8 +42,8 @@ struct Flag {
 }
 
 impl Sources {
-    /// Takes what starts with `CCGW__` from `environment`, which is `std::env::vars_os()` but in
-    /// tests, and OpenTelemetry's variables that say where traces go.
+    /// Takes the variables of `environment` that start with `CCGW__`, and OpenTelemetry's variables
+    /// that say where traces are sent. Except in tests, `environment` is `std::env::vars_os()`.
     pub fn from_environment<K, V>(environment: impl IntoIterator<Item = (K, V)>) -> Self
     where
         K: Into<OsString>,
@@ -63,27 +63,28 @@ impl Sources {
         Self { environment, otel: Otel::new(otel), ..Self::default() }
     }
 
-    /// Takes a TOML file.
+    /// Adds a TOML file.
     #[must_use]
     pub fn with_file(mut self, file: impl Into<PathBuf>) -> Self {
         self.file = Some(file.into());
         self
     }
 
-    /// Takes a command-line flag: its `name` as typed (`--log-filter`), the dotted `key` that it sets
-    /// (`log.filter`), and what it sets it to. In `listeners.*.address` the `*` stands for the only
-    /// listener, or for the one named `default` where there are several or none.
+    /// Adds a command-line flag: its `name` as typed (`--log-filter`), the dotted `key` that it sets
+    /// (`log.filter`), and the value. In `listeners.*.address` the `*` stands for the only listener, or
+    /// for the one named `default` if there are several or none.
     #[must_use]
     pub fn with_flag(mut self, name: &str, key: &str, value: impl Into<String>) -> Self {
         self.flags.push(Flag { name: name.to_owned(), key: key.to_owned(), value: value.into() });
         self
     }
 
-    /// The tree, and where what is missing in it would be. A flag that cannot be used is noted.
+    /// Merges all sources. Returns the tree, and the place to report for a missing key: the file, if
+    /// there is one. A flag that cannot be used is noted as a mistake.
     ///
     /// # Errors
     ///
-    /// If the file cannot be read as TOML.
+    /// If the file cannot be read or is not valid TOML.
     pub(super) fn gather(&self, notes: &Diagnostics) -> Result<(Table, Place), ConfigError> {
         let (mut tree, place) = match &self.file {
             Some(path) => file(path)?,
@@ -106,12 +107,12 @@ impl Sources {
         Ok((tree, place))
     }
 
-    /// Has traces go where OpenTelemetry's variables say, unless something else does.
+    /// Sets `traces.endpoint` from OpenTelemetry's variables, unless another source sets it.
     fn add_otel(&self, tree: &mut Table, notes: &Diagnostics) {
         let given = match tree.get("traces").map(|node| &node.value) {
             None => false,
             Some(Value::Table(traces)) => traces.contains_key("endpoint"),
-            // A mistake, of which the reader tells.
+            // It is not a section; the reader reports that.
             Some(_) => true,
         };
         if given {
@@ -125,7 +126,7 @@ impl Sources {
 }
 
 impl Flag {
-    /// The path of the key that it sets.
+    /// The path in the tree of the key that the flag sets.
     fn path(&self, tree: &Table) -> Result<Vec<String>, Problem> {
         if self.key == LISTEN_KEY {
             let name = listener(tree)?;
@@ -135,7 +136,7 @@ impl Flag {
     }
 }
 
-/// The listener that is meant where none is named.
+/// The name of the listener that `--listen` means: the only one, or `default`.
 fn listener(tree: &Table) -> Result<&str, Problem> {
     let names: Vec<&str> = match tree.get("listeners").map(|node| &node.value) {
         Some(Value::Table(listeners)) => listeners.keys().map(String::as_str).collect(),
@@ -148,12 +149,13 @@ fn listener(tree: &Table) -> Result<&str, Problem> {
         }
         several => Err(Problem::new(
             format!("there are several, and none is named default: {}", several.join(", ")),
-            "give each its address in its own section, or by CCGW__LISTENERS__<NAME>__ADDRESS",
+            "give each listener's address in its section, or as CCGW__LISTENERS__<NAME>__ADDRESS",
         )),
     }
 }
 
-/// Variables are often filled from files, whose last line ends.
+/// A value from the environment or a flag, trimmed: variables are often filled from files, which end
+/// with a line break.
 fn raw(place: Place, text: &str) -> Node {
     Node { place, value: Value::Raw(text.trim().to_owned()) }
 }

@@ -13,21 +13,22 @@ pub use self::{
 use self::{file::file, keys::KEYS_REMEDY, redis::redis};
 use super::reader::Section;
 
-/// The longest file with a password or a key, in bytes.
+/// The largest file with a password or a key, in bytes.
 const SECRET_MAX: u64 = 4096;
 
 /// Where sessions outlive the process.
 #[derive(Clone, Debug)]
 pub enum Store {
-    /// In a file of this process's own.
+    /// In a file, for one process alone.
     File(FileStore),
-    /// Where replicas share them.
+    /// In a Redis, which replicas share.
     Redis(Box<RedisStore>),
 }
 
 pub(super) fn store(root: &Section<'_>) -> Option<Store> {
     let section = root.section("store");
-    // Every key is asked for, or those of the other kind would not be known.
+    // The keys of both kinds are read in any case; otherwise those of the other kind would be reported
+    // as unknown.
     let path = section.path("file");
     let redis = redis(&section);
     let file = path.and_then(|path| file(&section, path, &redis));
@@ -38,8 +39,8 @@ pub(super) fn store(root: &Section<'_>) -> Option<Store> {
         return file.map(Store::File);
     }
     if !section.has("urls") {
-        let remedy = "give urls, where replicas share sessions through a Redis, or file, where one \
-                      process keeps them over a restart";
+        let remedy = "give urls, for replicas that share sessions through a Redis, or file, for one \
+                      process that keeps them over a restart";
         section.missing("urls", remedy);
     }
     section.missing("encryption_key_files", KEYS_REMEDY);
@@ -47,7 +48,7 @@ pub(super) fn store(root: &Section<'_>) -> Option<Store> {
 }
 
 impl Store {
-    /// The file, if it is one.
+    /// The file store; `None` if the store is a Redis.
     pub fn file(&self) -> Option<&FileStore> {
         match self {
             Self::File(file) => Some(file),
@@ -55,7 +56,7 @@ impl Store {
         }
     }
 
-    /// Where replicas share sessions, if they do.
+    /// The Redis store; `None` if the store is a file.
     pub fn redis(&self) -> Option<&RedisStore> {
         match self {
             Self::File(_) => None,
@@ -63,7 +64,8 @@ impl Store {
         }
     }
 
-    /// The certificates that it is trusted by, if the configuration names them.
+    /// The PEM text of the CA certificates that the store's server is checked with, if the
+    /// configuration names them.
     pub fn ca_pem(&self) -> Option<&[u8]> {
         match self {
             Self::File(_) => None,

@@ -29,28 +29,28 @@ pub struct Tenant {
     /// The gateway's addresses, in order of preference; at least one. Each has a scheme, an
     /// authority and the path prefix of the interfaces, without a final slash. `base_urls`.
     pub base_urls: Vec<Uri>,
-    /// How the gateway's certificate is checked, and the bridge's own one. `tls`.
+    /// How the gateway's certificate is checked, and the bridge's own client certificate. `tls`.
     pub tls: ClientTls,
     /// How the gateway treats Guids (AUTHMODE). `auth_mode`.
     pub auth_mode: AuthMode,
-    /// Which edition of the interface the gateway has. `edition`.
+    /// The edition of the gateway's interface. `edition`.
     pub edition: Edition,
-    /// The agent ids that the gateway knows; those of its edition, or others. `agent_ids`.
+    /// The agent ids that the gateway accepts; by default those of its edition. `agent_ids`.
     pub agent_ids: RangeInclusive<u32>,
-    /// How long a registered Guid is good without being registered again. `registered_ttl`.
+    /// How long a registered Guid is valid, unless it is registered again. `registered_ttl`.
     pub registered_ttl: Duration,
-    /// Times of the tenant's gateway. `timeouts`.
+    /// Time limits for the tenant's gateway. `timeouts`.
     pub timeouts: Timeouts,
-    /// Bounds on what the tenant may take. `limits`.
+    /// Limits for the tenant. `limits`.
     pub limits: Limits,
-    /// How sessions that the bridge made are kept alive. `keep`.
+    /// How the sessions that the bridge made are kept alive. `keep`.
     pub keep: Keep,
-    /// How many events are kept for callers who come back for them. `events`.
+    /// How many events are kept for callers who ask for missed events. `events`.
     pub events: Events,
-    /// Whether a sign-in is followed by a reset of the agent's skill queues, without which agents
-    /// of some gateways get no calls (cec_07_1209). `reset_skills_after_sign_in`.
+    /// Whether the bridge resets an agent's skill queues after each sign-in. On some gateways agents
+    /// get no calls otherwise (cec_07_1209). `reset_skills_after_sign_in`.
     pub reset_skills_after_sign_in: bool,
-    /// Credentials of agents, for signing them in without asking. `credentials_file`.
+    /// Credentials with which the bridge signs agents in by itself. `credentials_file`.
     pub credentials: Option<Arc<Credentials>>,
 }
 
@@ -61,12 +61,12 @@ pub enum AuthMode {
     Static,
     /// AUTHMODE 2, the gateway's default: a new Guid every minute.
     Dynamic,
-    /// No Guids: the gateway, or a proxy before it, knows its clients in another way, such as by
+    /// No Guids: the gateway, or a proxy before it, recognizes its clients in another way, such as by
     /// their certificates (client).
     None,
 }
 
-/// No gateway is known to use longer ids than nine digits.
+/// The highest agent id: no gateway is known to use ids of more than nine digits.
 const AGENT_ID_MAX: u32 = 999_999_999;
 
 pub(super) fn tenants(section: &Section<'_>) -> BTreeMap<TenantId, Tenant> {
@@ -77,13 +77,13 @@ pub(super) fn tenants(section: &Section<'_>) -> BTreeMap<TenantId, Tenant> {
         let tenant = tenant(&section, name);
         match TenantId::parse(name) {
             Ok(_) if has_separator(name) => section.error(Problem::new(
-                format!("{} is no id of a tenant", quote(name)),
-                "it must not have \"__\" in it or end with \"_\": two of them stand for a dot in the \
-                 names of variables",
+                format!("{} is not a valid tenant id", quote(name)),
+                "it must not contain \"__\" or end with \"_\", since \"__\" stands for a dot in the \
+                 names of environment variables",
             )),
             Ok(id) => drop(tenants.insert(id, tenant)),
             Err(error) => section.error(Problem::new(
-                format!("{} is no id of a tenant", quote(name)),
+                format!("{} is not a valid tenant id", quote(name)),
                 format!("it {error}"),
             )),
         }
@@ -139,7 +139,7 @@ fn agent_ids(text: &str) -> Result<RangeInclusive<u32>, Problem> {
     };
     ends.filter(good).ok_or_else(|| {
         Problem::new(
-            format!("{} is no range of agent ids", quote(text)),
+            format!("{} is not a range of agent ids", quote(text)),
             format!(
                 "give \"<lowest>-<highest>\" within 1 and {AGENT_ID_MAX}, such as \"101-59999\""
             ),

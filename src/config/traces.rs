@@ -13,17 +13,17 @@ use super::{
 };
 use crate::telemetry::trace::Collector;
 
-/// Where traces of calls go, and of how many. `[traces]`.
+/// Where traces of calls are sent, and which calls are recorded. `[traces]`.
 #[derive(Debug)]
 pub struct Traces {
     /// The collector that takes them, and what is sent to it.
     pub collector: Collector,
-    /// TLS towards it, if the endpoint has it. `traces.tls`.
+    /// TLS towards the collector, if the endpoint is `https`. `traces.tls`.
     pub tls: ClientTls,
 }
 
-/// A recorded call has four spans of about a kilobyte: four megabytes, and more than a collector that is
-/// well leaves behind.
+/// A span takes about a kilobyte, so the queue takes about four megabytes. A recorded call has four
+/// spans. A healthy collector takes spans faster than the queue fills.
 const QUEUE: NonZeroUsize = NonZeroUsize::new(4096).unwrap();
 /// The default of OpenTelemetry's own libraries.
 const INTERVAL: Duration = Duration::from_secs(5);
@@ -34,7 +34,7 @@ const HEADERS_MAX: u64 = 16 * 1024;
 const ENDPOINT_REMEDY: &str =
     "give http://<host>:<port>, or https:// for TLS, of a collector's OTLP/gRPC port, often 4317";
 const HEADERS_REMEDY: &str =
-    "give the path of a file with a header a line, such as \"authorization: Bearer …\"";
+    "give the path of a file with one header in each line, such as \"authorization: Bearer …\"";
 
 pub(super) fn traces(root: &Section<'_>) -> Option<Traces> {
     let section = root.section("traces");
@@ -67,7 +67,7 @@ fn endpoint(text: &str) -> Result<Uri, Problem> {
         http && uri.host().is_some_and(|host| !host.is_empty()) && matches!(uri.path(), "" | "/")
     };
     text.parse().ok().filter(usable).ok_or_else(|| {
-        let problem = format!("{} is no address of a collector", quote(text));
+        let problem = format!("{} is not an address of a collector", quote(text));
         Problem::new(problem, ENDPOINT_REMEDY)
     })
 }
@@ -76,7 +76,7 @@ fn tls(section: &Section<'_>, endpoint: Option<&Uri>) -> ClientTls {
     let roots = section.roots("ca_file", "the collector's CA certificate");
     let client = section.identity("client_certificate_file", "client_key_file");
     if endpoint.is_some_and(|endpoint| endpoint.scheme() == Some(&Scheme::HTTP)) {
-        let wrong = Problem::new("is of no use without TLS", "give https:// in traces.endpoint");
+        let wrong = Problem::new("has no effect without TLS", "give https:// in traces.endpoint");
         section.contradiction(&["ca_file", "client_certificate_file"], wrong);
     }
     ClientTls { trust: roots.map_or(Trust::SystemRoots, Trust::Roots), client }
@@ -97,7 +97,7 @@ fn headers(section: &Section<'_>) -> HeaderMap {
     headers.unwrap_or_default()
 }
 
-/// A line of the file, which is a secret and so is not quoted.
+/// Reads one line of the file. The line is a secret, so errors do not quote it.
 fn header((number, line): (usize, &str)) -> Result<(HeaderName, HeaderValue), Problem> {
     let parsed = line.split_once(':').and_then(|(name, value)| {
         let name = name.trim().to_lowercase().parse().ok()?;
@@ -106,6 +106,6 @@ fn header((number, line): (usize, &str)) -> Result<(HeaderName, HeaderValue), Pr
         Some((name, value))
     });
     parsed.ok_or_else(|| {
-        Problem::new(format!("names a file whose line {number} is no header"), HEADERS_REMEDY)
+        Problem::new(format!("names a file whose line {number} is not a header"), HEADERS_REMEDY)
     })
 }

@@ -13,13 +13,13 @@ use crate::hex::unhex;
 /// TLS towards a peer that the bridge connects to.
 #[derive(Debug)]
 pub struct ClientTls {
-    /// What makes the peer's certificate good.
+    /// How the peer's certificate is checked.
     pub trust: Trust,
-    /// Shown to a peer that asks for a certificate.
+    /// The bridge's own certificate, for a peer that asks for one.
     pub client: Option<Identity>,
 }
 
-/// What makes a peer's certificate good.
+/// How a peer's certificate is checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Trust {
     /// It chains to a root of the system and names the host.
@@ -29,15 +29,16 @@ pub enum Trust {
     /// The SHA-256 of the leaf certificate is one of these. Neither name nor dates are checked.
     /// `tls.pinned_certificate_file`, `tls.pinned_sha256`.
     Pinned(Vec<[u8; 32]>),
-    /// Any certificate will do. `tls.insecure_skip_verify`.
+    /// Any certificate is accepted. `tls.insecure_skip_verify`.
     Anything,
 }
 
-/// Ways to trust that exclude each other: `pinned_…` counts as one.
+/// The keys of the ways to check a certificate. Only one way may be used; the two `pinned_…` keys
+/// belong to the same way.
 const WAYS: [&[&str]; 3] =
     [&["ca_file"], &["pinned_certificate_file", "pinned_sha256"], &["insecure_skip_verify"]];
 
-/// The certificates of a cluster's nodes, and those that will replace them.
+/// The most pins: the nodes of a cluster may each have a certificate, and one that will replace it.
 const PINS_MAX: usize = 64;
 
 pub(super) fn gateway_tls(section: &Section<'_>, tenant: &str) -> ClientTls {
@@ -75,7 +76,7 @@ fn check_one_way(section: &Section<'_>, anything: bool) {
         &[*last],
         Problem::new(
             format!("contradicts {}", others.join(" and ")),
-            "say only once what makes the gateway's certificate good",
+            "give only one way to check the gateway's certificate",
         ),
     );
 }
@@ -101,7 +102,7 @@ fn hash(text: &str) -> Result<[u8; 32], Problem> {
     let bytes = unhex(&text.replace(':', ""));
     bytes.and_then(|bytes| bytes.try_into().ok()).ok_or_else(|| {
         Problem::new(
-            format!("{} is no SHA-256 hash", quote(text)),
+            format!("{} is not a SHA-256 hash", quote(text)),
             "give 64 hexadecimal digits, as \"openssl x509 -noout -fingerprint -sha256\" prints",
         )
     })

@@ -1,4 +1,4 @@
-//! Finds the keys that nobody asked for, and what was probably meant.
+//! Finds keys that the bridge does not know, and suggests the key that was probably meant.
 
 use strsim::levenshtein;
 
@@ -9,20 +9,21 @@ use super::{
     value::{Table, Value},
 };
 
-/// How many keys are listed where none resembles the one given.
+/// The most keys that an error lists if no known key resembles the given one.
 const LISTED_MAX: usize = 12;
 
-/// Longer keys are no misspelling, and comparing them would take its time.
+/// Longer keys are not compared with the known ones: they are no misspellings, and it would take long.
 const LENGTH_MAX: usize = 200;
 
-/// A section of the tree: its dotted key, as given and with `*` for chosen names.
+/// The place of a key or section in the tree: its dotted key as given (`path`), and with `*` for names
+/// that the operator chose (`pattern`).
 #[derive(Clone, Copy)]
 struct At<'a> {
     path: &'a str,
     pattern: &'a str,
 }
 
-/// Diagnostics every key of `tree` that was not asked for.
+/// Notes a mistake for every key of `tree` that was not asked for.
 pub(super) fn note(notes: &Diagnostics, tree: &Table) {
     let all: Vec<_> = notes.known().into_iter().collect();
     let root = At { path: "", pattern: "" };
@@ -48,8 +49,8 @@ impl Search<'_> {
             match (&node.value, known) {
                 (Value::Table(table), Some(Known::Section)) => self.walk(table, inner),
                 (_, Some(_)) => {}
-                // Each variable is a mistake of its own, and each key of a section that is no more;
-                // any other section of a file is one.
+                // An unknown section of a file is one mistake. Two kinds of sections are reported key
+                // by key: those from variables, and those that an earlier version had.
                 (Value::Table(table), None)
                     if !matches!(node.place, Place::File { .. })
                         || former::was_section(pattern) && !table.is_empty() =>
@@ -67,14 +68,14 @@ impl Search<'_> {
     }
 
     fn note(&self, unknown: At<'_>, section: At<'_>, place: &Place) {
-        let now = |pattern| spelt(&meant(pattern, unknown.path, section), place);
+        let now = |pattern| spelt(&suggested(pattern, unknown.path, section), place);
         let wrong = match (former::fate(unknown.pattern), self.nearest(unknown.pattern)) {
             (Some(Fate::Renamed(pattern)), _) => {
-                Problem::new("has another name now", format!("give it as {}", now(pattern)))
+                Problem::new("has been renamed", format!("give it as {}", now(pattern)))
             }
             (Some(Fate::Gone), _) => Problem::new(
-                "is a setting no more",
-                "take it out; the bridge has a value that fits",
+                "is no longer a setting",
+                "remove it; the bridge chooses the value itself",
             ),
             (None, Some(pattern)) => {
                 Problem::new("is not a known key", format!("did you mean {}?", now(pattern)))
@@ -84,7 +85,8 @@ impl Search<'_> {
         self.notes.error(place.clone(), unknown.path, wrong);
     }
 
-    /// The known key that differs least, or the one of the same name elsewhere, not far if possible.
+    /// The known key with the smallest edit distance, if that is small. Otherwise a known key with the
+    /// same last part, in the section that has most parts in common.
     fn nearest(&self, pattern: &str) -> Option<&str> {
         if pattern.len() > LENGTH_MAX {
             return None;
@@ -114,8 +116,9 @@ impl Search<'_> {
     }
 }
 
-/// The known key `pattern`, with the names that the operator chose where they are the same.
-fn meant(pattern: &str, path: &str, section: At<'_>) -> String {
+/// The known key `pattern`, with the operator's chosen name in place of `*` if it can be told from
+/// the unknown key, and with `<id>` otherwise.
+fn suggested(pattern: &str, path: &str, section: At<'_>) -> String {
     match pattern.strip_prefix(section.pattern) {
         Some(name) if !name.trim_start_matches('.').contains('.') => {
             format!("{}{name}", section.path)
@@ -133,7 +136,7 @@ fn meant(pattern: &str, path: &str, section: At<'_>) -> String {
     }
 }
 
-/// As it is written where the mistake is.
+/// The key as it is spelt in the source that has the mistake: as a variable, or dotted.
 fn spelt(key: &str, place: &Place) -> String {
     match place {
         Place::Environment(_) => {

@@ -1,4 +1,4 @@
-//! The tree that a file, the environment and the flags add up to. Each value knows its [`Place`].
+//! The tree of values from the file, the environment and the flags. Each value knows its [`Place`].
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -6,31 +6,31 @@ use toml::de::{DeTable, DeValue};
 
 use super::error::{ConfigError, Place, Problem};
 
-/// Named values. A `BTreeMap`, so that what is reported does not depend on luck.
+/// Named values. It is a `BTreeMap`, so that mistakes are always reported in the same order.
 pub(super) type Table = BTreeMap<String, Node>;
 
-/// A value and where it comes from. Has no `Debug`: it may be a password.
+/// A value and where it comes from. It has no `Debug`, since it may be a password.
 pub(super) struct Node {
     pub(super) place: Place,
     pub(super) value: Value,
 }
 
-/// A value before its key's type is known.
+/// A value whose key's type is not known yet.
 pub(super) enum Value {
     /// Text from a file.
     Text(String),
-    /// Text from the environment or a flag: stands for any type.
+    /// Text from the environment or a flag; it can be read as any type.
     Raw(String),
     Whole(i64),
     Fraction(f64),
     Truth(bool),
     List(Vec<Node>),
     Table(Table),
-    /// Of no use to any key; holds what it is.
-    Useless(&'static str),
+    /// A value of a type that no key has; it holds the name of the type.
+    Unsupported(&'static str),
 }
 
-/// Turns byte offsets into lines.
+/// Turns byte offsets in a file into line numbers.
 struct Lines<'a> {
     name: &'a Arc<str>,
     text: &'a str,
@@ -39,7 +39,7 @@ struct Lines<'a> {
 
 /// Reads a TOML file.
 ///
-/// A syntax error names line and column, and never quotes the text, which may hold passwords.
+/// A syntax error names line and column. It never quotes the text, which may contain passwords.
 pub(super) fn parse(name: &Arc<str>, text: &str) -> Result<Table, ConfigError> {
     let lines = Lines::new(name, text);
     match DeTable::parse(text) {
@@ -48,9 +48,9 @@ pub(super) fn parse(name: &Arc<str>, text: &str) -> Result<Table, ConfigError> {
     }
 }
 
-/// Puts a text from the environment or a flag at its place in the tree, instead of what is there.
+/// Puts a value from the environment or a flag into the tree, in place of what is there.
 ///
-/// What lies on the way and is no table stays: the reader reports it.
+/// If a part of the path is already a value and not a table, nothing changes; the reader reports that.
 pub(super) fn insert(table: &mut Table, path: &[String], node: Node) {
     let Some((name, rest)) = path.split_first() else {
         return;
@@ -68,7 +68,7 @@ pub(super) fn insert(table: &mut Table, path: &[String], node: Node) {
 }
 
 impl Value {
-    /// What it is, for a sentence that says what it should have been.
+    /// The name of the value's type, for an error that says which type was expected.
     pub(super) fn kind(&self) -> &'static str {
         match self {
             Self::Text(_) | Self::Raw(_) => "text",
@@ -77,7 +77,7 @@ impl Value {
             Self::Truth(_) => "true or false",
             Self::List(_) => "a list",
             Self::Table(_) => "a section",
-            Self::Useless(kind) => kind,
+            Self::Unsupported(kind) => kind,
         }
     }
 }
@@ -107,13 +107,13 @@ impl<'a> Lines<'a> {
         match value {
             DeValue::String(text) => Value::Text(text.to_string()),
             DeValue::Integer(digits) => i64::from_str_radix(digits.as_str(), digits.radix())
-                .map_or(Value::Useless("a number beyond 64 bits"), Value::Whole),
+                .map_or(Value::Unsupported("a number beyond 64 bits"), Value::Whole),
             DeValue::Boolean(truth) => Value::Truth(*truth),
             DeValue::Float(digits) => digits
                 .as_str()
                 .parse()
-                .map_or(Value::Useless("a number with a fraction"), Value::Fraction),
-            DeValue::Datetime(_) => Value::Useless("a date or time"),
+                .map_or(Value::Unsupported("a number with a fraction"), Value::Fraction),
+            DeValue::Datetime(_) => Value::Unsupported("a date or time"),
             DeValue::Table(table) => Value::Table(self.table(table)),
             DeValue::Array(items) => Value::List(
                 items
@@ -134,7 +134,7 @@ impl<'a> Lines<'a> {
         let column = before.get(line_start..).unwrap_or_default().chars().count() + 1;
         let wrong = Problem::new(
             format!("is not valid TOML from column {column} on ({})", error.message()),
-            "correct this line first; other mistakes show after that",
+            "correct this line first; other mistakes are reported after that",
         );
         ConfigError {
             place: self.at(offset),

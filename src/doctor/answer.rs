@@ -1,4 +1,4 @@
-//! What the gateway answers to a request without a Guid, and what its clock shows.
+//! Checks the gateway's answer to a request without a Guid, and its clock.
 
 use std::time::{Duration, SystemTime};
 
@@ -8,19 +8,20 @@ use http::{
 };
 
 use super::{
-    Patient, Reached, Stop,
+    AddressCheck, Reached, Stop,
     hello::{self, Spoken},
-    plain,
+    printable,
 };
 use crate::{
     gateway::{Unreadable, probe::Answer},
     retcode::{Kind, Retcode},
 };
 
-/// `Date` has whole seconds, and answers take their time; certificates and events bear this much.
+/// How far the clocks may differ. `Date` has only whole seconds, and the answer takes time; this much
+/// does not matter for certificates and events.
 const SKEW_MAX: Duration = Duration::from_secs(30);
 
-impl Patient<'_> {
+impl AddressCheck<'_> {
     pub(super) async fn answer(
         &mut self,
         answer: Result<Answer, String>,
@@ -50,7 +51,7 @@ impl Patient<'_> {
             let found = format!("{} speaks TLS, not plain HTTP", reached.addr);
             return self.problem("answer", found, remedy);
         }
-        let remedy = "ask whoever runs the gateway what its log says; something between may hold \
+        let remedy = "ask the gateway's operator what its log says; something in between may hold \
                       requests back";
         self.problem("answer", words, remedy)
     }
@@ -60,17 +61,17 @@ impl Patient<'_> {
             return false;
         }
         let limit = self.tenant.timeouts.connect;
-        let spoken = hello::knock(reached.addr, &reached.host, limit).await;
+        let spoken = hello::probe(reached.addr, &reached.host, limit).await;
         matches!(spoken, Spoken::Tls { .. } | Spoken::Alert(_))
     }
 
     fn envelope(&mut self, refused: Option<&Retcode>) {
         let Some(retcode) = refused else {
-            self.ok("answer", "a gateway's, which gives an agent's status even without a Guid");
+            self.ok("answer", "from a gateway, which gives an agent's status even without a Guid");
             return;
         };
         let meaning = retcode.listed().map_or("in no public list", |listed| listed.meaning);
-        let found = format!("a gateway's: retcode {retcode} ({meaning})");
+        let found = format!("from a gateway: retcode {retcode} ({meaning})");
         match retcode.kind() {
             kind if kind.is_without_session() => {
                 self.ok("answer", format!("{found}, as it should be without a Guid"));
@@ -82,27 +83,27 @@ impl Patient<'_> {
             _ => self.warning(
                 "answer",
                 format!("{found}; expected without a Guid is 000-003 or 100-006"),
-                "ask whoever runs the gateway what it means",
+                "ask the gateway's operator what it means",
             ),
         }
     }
 
-    /// Not a gateway's answer, or not as a gateway answers.
+    /// Reports an answer without a readable envelope.
     fn other(&mut self, status: StatusCode, headers: &HeaderMap, unreadable: &Unreadable) -> Stop {
         let code = status.as_u16();
         let urls = self.key("base_urls");
         let path = self.url.path();
         let (found, remedy) = match code {
             200..=299 => (
-                format!("HTTP {code}, but not a gateway's: {unreadable}"),
+                format!("HTTP {code}, but not from a gateway: {unreadable}"),
                 format!(
-                    "check host, port and path in {urls}; have a balancer, a portal or a login \
-                     page before the gateway let {path} through"
+                    "check host, port and path in {urls}; if a balancer, a portal or a login page is \
+                     before the gateway, have it let {path} through"
                 ),
             ),
             300..=399 => (
                 format!("HTTP {code}, a redirect to {}", location(headers)),
-                format!("the bridge follows none: write the final address in {urls}"),
+                format!("the bridge follows no redirects: write the final address in {urls}"),
             ),
             404 | 405 => (
                 format!("HTTP {code}: there is nothing under {path}"),
@@ -113,14 +114,14 @@ impl Patient<'_> {
                 ),
             ),
             401 | 403 | 407 => (
-                format!("HTTP {code}: somebody before the gateway wants to know who asks"),
-                "have this machine's address put on the gateway's or the proxy's list; user names \
+                format!("HTTP {code}: the gateway, or a proxy before it, does not accept this client"),
+                "have this machine's address added to the gateway's or the proxy's list; user names \
                  and passwords for proxies are not supported"
                     .to_owned(),
             ),
             502..=504 => (
-                format!("HTTP {code}: a balancer answers, and has no gateway behind it"),
-                "bring the gateway up, or correct the balancer".to_owned(),
+                format!("HTTP {code}: a balancer answers, but reaches no gateway"),
+                "start the gateway, or correct the balancer".to_owned(),
             ),
             _ => (
                 format!("HTTP {code} without a gateway's envelope: {unreadable}"),
@@ -143,14 +144,15 @@ impl Patient<'_> {
         if skew > SKEW_MAX {
             let shown = humantime::format_duration(skew);
             let found = format!("the gateway's is {shown} {side} this machine's");
-            let remedy = "set both by NTP: certificates are checked by this clock, and events \
-                          carry the gateway's";
+            let remedy = "set both by NTP: certificates are checked by this machine's clock, and \
+                          events carry the gateway's time";
             return self.warning("clock", found, remedy);
         }
         self.ok("clock", format!("the gateway's and this machine's agree to {SKEW_MAX:?}"));
     }
 
-    /// A connection that the gateway closes just as it is used again costs a call some time.
+    /// Warns if the gateway closes idle connections before the bridge does. A call that uses a
+    /// connection just as the gateway closes it needs a new one, and takes longer.
     fn keep_alive(&mut self, headers: &HeaderMap) {
         let idle = self.tenant.timeouts.idle;
         let theirs = headers.get("keep-alive").and_then(|value| value.to_str().ok());
@@ -168,9 +170,9 @@ impl Patient<'_> {
     }
 }
 
-/// Without what follows a question mark: that may be somebody's secret.
+/// The redirect's target without its query, which may be a secret.
 fn location(headers: &HeaderMap) -> String {
     let location = headers.get(LOCATION).and_then(|value| value.to_str().ok());
     let location = location.and_then(|text| text.split('?').next());
-    location.map_or_else(|| "nowhere".to_owned(), plain)
+    location.map_or_else(|| "nowhere".to_owned(), printable)
 }

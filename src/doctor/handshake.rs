@@ -1,4 +1,4 @@
-//! TLS, with the tenant's own settings; and what stands in the way where it fails.
+//! Checks TLS with the tenant's settings, and finds the cause if it fails.
 
 use std::{io, sync::Arc};
 
@@ -10,8 +10,8 @@ use tokio::net::TcpStream;
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use super::{
-    Patient, Reached, Stop,
-    asked::Asked,
+    AddressCheck, Reached, Stop,
+    certificate_requests::CertificateRequests,
     hello::{self, Spoken, TLS_1_0, TLS_1_1, TLS_1_2, Version},
     network::within,
     verdict::{described, ends_soon},
@@ -23,14 +23,14 @@ use crate::{
 
 type Chain = Vec<CertificateDer<'static>>;
 
-/// Advice for a server whose TLS rustls does not speak.
+/// Advice for a gateway that has only versions or cipher suites of TLS that rustls does not support.
 const SIDECAR: &str = "switch TLS 1.2 with ECDHE and AES-GCM on at the gateway, or put a \
                        TLS-terminating sidecar (HAProxy, stunnel, nginx) beside the bridge that \
                        speaks the old TLS, with base_urls = \"http://127.0.0.1:<its port>/…\"";
 
-impl Patient<'_> {
-    /// Whether the gateway asks for a certificate of the bridge's. In TLS 1.3 it says only after
-    /// the handshake whether it takes the one that it got, or none.
+impl AddressCheck<'_> {
+    /// Does a TLS handshake. Returns whether the gateway asked for a client certificate: in TLS 1.3 the
+    /// gateway refuses a missing or wrong one only after the handshake, so the caller has to know.
     pub(super) async fn tls(&mut self, reached: &Reached) -> Result<bool, Stop> {
         if self.url.scheme_str() == Some("http") {
             self.no_tls(reached);
@@ -43,12 +43,12 @@ impl Patient<'_> {
                 return Err(self.problem("tls", error.to_string(), remedy));
             }
         };
-        let asked = Arc::new(Asked::of(&config));
-        config.client_auth_cert_resolver = asked.clone();
+        let requests = Arc::new(CertificateRequests::of(&config));
+        config.client_auth_cert_resolver = requests.clone();
         let error = match self.handshake(config, reached).await {
             Ok(stream) => {
                 self.good(&stream);
-                return Ok(asked.load());
+                return Ok(requests.seen());
             }
             Err(error) => error,
         };
@@ -57,14 +57,14 @@ impl Patient<'_> {
             return Err(self.rejected(why, reached).await);
         }
         let words = tls.map_or_else(|| error.to_string(), ToString::to_string);
-        if asked.load() {
+        if requests.seen() {
             return Err(self.asked_for_certificate(&words));
         }
-        Err(self.foreign(&words, reached).await)
+        Err(self.no_handshake(&words, reached).await)
     }
 
     fn no_tls(&mut self, reached: &Reached) {
-        let found = "none: the address begins with http://";
+        let found = "no TLS: the address begins with http://";
         if reached.addr.ip().is_loopback() {
             return self.ok("tls", found);
         }
@@ -103,7 +103,7 @@ impl Patient<'_> {
         };
         let found = format!("{version} with {suite}; {}; {trusted}", described(chain));
         match ends_soon(chain) {
-            // A pin checks no dates.
+            // With a pin, dates are not checked.
             Some(ends) if matches!(self.tenant.tls.trust, Trust::SystemRoots | Trust::Roots(_)) => {
                 self.warning("tls", format!("{found}; {ends}"), "have it renewed before then");
             }
@@ -111,7 +111,7 @@ impl Patient<'_> {
         }
     }
 
-    /// The certificate is not good enough; shows which one it is.
+    /// The certificate was rejected. Connects again without checking it, to show which one it is.
     async fn rejected(&mut self, why: &CertificateError, reached: &Reached) -> Stop {
         let own = &self.tenant.tls;
         let client = own
@@ -127,13 +127,13 @@ impl Patient<'_> {
             Err(_) => Chain::new(),
         };
         let (found, remedy) = self.verdict(why, &chain, &reached.host);
-        self.problem("tls", format!("{found}; offered is {}", described(&chain)), remedy)
+        self.problem("tls", format!("{found}; the gateway sent {}", described(&chain)), remedy)
     }
 
-    /// The handshake failed before any certificate was judged.
-    async fn foreign(&mut self, words: &str, reached: &Reached) -> Stop {
+    /// The handshake failed before a certificate was checked. Finds out what the peer speaks.
+    async fn no_handshake(&mut self, words: &str, reached: &Reached) -> Stop {
         let limit = self.tenant.timeouts.connect;
-        let spoken = hello::knock(reached.addr, &reached.host, limit).await;
+        let spoken = hello::probe(reached.addr, &reached.host, limit).await;
         let addr = reached.addr;
         match spoken {
             Spoken::Tls { version: version @ (TLS_1_0 | TLS_1_1), .. } => {
@@ -170,8 +170,8 @@ impl Patient<'_> {
             }
             Spoken::Alert(_) | Spoken::Nothing | Spoken::Tls { .. } => {
                 let remedy = format!(
-                    "check host and port in {}, ask whoever runs the gateway what its log says, \
-                     and whether it takes connections only from listed addresses",
+                    "check host and port in {}, ask the gateway's operator what its log says, and \
+                     whether it accepts connections only from listed addresses",
                     self.key("base_urls")
                 );
                 self.problem("tls", format!("the handshake failed: {words}"), remedy)
@@ -179,20 +179,21 @@ impl Patient<'_> {
         }
     }
 
-    /// The gateway asked for a certificate of the bridge's, and this came of it.
+    /// Reports that the connection failed after the gateway asked for a client certificate.
     pub(super) fn asked_for_certificate(&mut self, words: &str) -> Stop {
         let (certificate, key) =
             (self.key("tls.client_certificate_file"), self.key("tls.client_key_file"));
         let (found, remedy) = match self.tenant.tls.client {
             None => (
-                format!(
-                    "the gateway asked for a certificate of the bridge's and got none: {words}"
-                ),
-                format!("have one made by whoever runs the gateway; set {certificate} and {key}"),
+                format!("the gateway asked for a client certificate and got none: {words}"),
+                format!("get one from the gateway's operator; set {certificate} and {key}"),
             ),
             Some(_) => (
-                format!("the gateway asked for the bridge's certificate and got it: {words}"),
-                format!("have {certificate} made by an authority that the gateway trusts"),
+                format!(
+                    "the gateway asked for the bridge's client certificate and got it, but then \
+                     the connection failed: {words}"
+                ),
+                format!("have {certificate} signed by an authority that the gateway trusts"),
             ),
         };
         self.problem("tls", found, remedy)

@@ -1,5 +1,5 @@
-//! Where TLS as the bridge speaks it fails: what does the peer speak? A library refuses to say, so
-//! this knocks with a `ClientHello` of its own, reads the first record of the answer, and leaves.
+//! Finds out what a peer speaks with which the bridge's TLS fails. rustls does not tell, so this sends
+//! a `ClientHello` of its own, reads the first record of the answer, and disconnects.
 
 use std::{io, net::SocketAddr, time::Duration};
 
@@ -10,32 +10,32 @@ use tokio::{
 
 use super::network::within;
 
-/// What the peer answers to a `ClientHello`.
+/// What a peer answers to a `ClientHello`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Spoken {
     /// TLS of this version, with this cipher suite.
     Tls { version: Version, suite: u16 },
-    /// TLS, and it refuses with this alert (RFC 8446, section 6).
+    /// TLS, but it refuses with this alert (RFC 8446, section 6).
     Alert(u8),
     /// HTTP without TLS.
     Http,
     /// Something else.
     Other,
-    /// Nothing: it closes the connection, or is silent.
+    /// Nothing: it closes the connection, or does not answer.
     Nothing,
 }
 
-/// As in the record: 3 and 1 are TLS 1.0, 3 and 3 TLS 1.2.
+/// A version as TLS encodes it: `[3, 1]` is TLS 1.0, `[3, 3]` is TLS 1.2.
 pub(super) type Version = [u8; 2];
 
 pub(super) const TLS_1_0: Version = [3, 1];
 pub(super) const TLS_1_1: Version = [3, 2];
 pub(super) const TLS_1_2: Version = [3, 3];
 
-/// Whoever says anything to strangers says it in this time.
-const PATIENCE: Duration = Duration::from_secs(3);
+/// The longest wait for an answer. A peer that answers a `ClientHello` at all does so much sooner.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// The peer speaks none of the versions that were offered.
+/// The alert of a peer that supports none of the offered versions.
 const PROTOCOL_VERSION: u8 = 70;
 
 const ALERT: u8 = 21;
@@ -45,20 +45,21 @@ const RECORD_HEAD: usize = 5;
 /// A record holds at most this much (RFC 5246, section 6.2.1).
 const RECORD_MAX: u64 = 16 * 1024;
 
-/// Suites of TLS 1.2 down to 1.0 that servers of the last twenty years have, the good ones first.
+/// The cipher suites of TLS 1.0 to 1.2 that servers of the last twenty years support, best first.
 const SUITES: [u16; 24] = [
     0xc02f, 0xc030, 0xc02b, 0xc02c, 0xcca8, 0xcca9, 0xc027, 0xc028, 0xc013, 0xc014, 0xc009, 0xc00a,
     0x009e, 0x009f, 0x009c, 0x009d, 0x003c, 0x003d, 0x002f, 0x0035, 0x0033, 0x0039, 0x000a, 0x0005,
 ];
 /// x25519, P-256, P-384, P-521.
 const GROUPS: [u16; 4] = [0x001d, 0x0017, 0x0018, 0x0019];
-/// With RSA and ECDSA, from SHA-256 to SHA-512, and SHA-1 for old peers.
+/// RSA and ECDSA with SHA-256 to SHA-512, and with SHA-1 for old peers.
 const SIGNATURES: [u16; 11] =
     [0x0804, 0x0805, 0x0806, 0x0401, 0x0501, 0x0601, 0x0403, 0x0503, 0x0603, 0x0201, 0x0203];
 
-/// Knocks with up to TLS 1.2, and with less where that is refused for its version.
-pub(super) async fn knock(addr: SocketAddr, host: &str, limit: Duration) -> Spoken {
-    let limit = limit.min(PATIENCE);
+/// Offers TLS up to 1.2, and lower versions if the peer refuses that for its version. Each attempt
+/// takes at most `limit`. Finally tries plain HTTP if the peer has answered nothing.
+pub(super) async fn probe(addr: SocketAddr, host: &str, limit: Duration) -> Spoken {
+    let limit = limit.min(ANSWER_TIMEOUT);
     let mut spoken = Spoken::Nothing;
     for version in [TLS_1_2, TLS_1_1, TLS_1_0] {
         let answer = within(limit, exchange(addr, &client_hello(host, version))).await;
@@ -68,7 +69,7 @@ pub(super) async fn knock(addr: SocketAddr, host: &str, limit: Duration) -> Spok
         }
     }
     if spoken == Spoken::Nothing {
-        // Some servers close on a first line that they cannot read.
+        // Some HTTP servers close the connection on a `ClientHello`, which is no valid request line.
         let head = format!("HEAD / HTTP/1.0\r\nHost: {host}\r\n\r\n");
         let answer = within(limit, exchange(addr, head.as_bytes())).await;
         if answer.is_ok_and(|bytes| read(&bytes) == Spoken::Http) {
@@ -78,7 +79,8 @@ pub(super) async fn knock(addr: SocketAddr, host: &str, limit: Duration) -> Spok
     spoken
 }
 
-/// Sends, and gives the first record of the answer; less of it if the peer leaves.
+/// Sends `sent` and returns the first TLS record of the answer, or less if the peer disconnects. If the
+/// answer is not TLS, only its first bytes are returned.
 async fn exchange(addr: SocketAddr, sent: &[u8]) -> io::Result<Vec<u8>> {
     let mut stream = TcpStream::connect(addr).await?;
     stream.write_all(sent).await?;
@@ -86,7 +88,7 @@ async fn exchange(addr: SocketAddr, sent: &[u8]) -> io::Result<Vec<u8>> {
     stream.read_exact(&mut answer).await?;
     let [HANDSHAKE | ALERT, 3, _, high, low] = answer.as_slice() else { return Ok(answer) };
     let length = u64::from(u16::from_be_bytes([*high, *low])).min(RECORD_MAX);
-    // A record that is cut says as much as it says.
+    // A record that is cut short may still say enough.
     let _cut = stream.take(length).read_to_end(&mut answer).await;
     Ok(answer)
 }
@@ -104,7 +106,8 @@ fn read(answer: &[u8]) -> Spoken {
     }
 }
 
-/// It follows 32 random bytes and the session's id, whose length comes first.
+/// The cipher suite in a `ServerHello`, after its version: it follows 32 random bytes and the session
+/// id, which has its length before it.
 fn suite(hello: &[u8]) -> Option<u16> {
     let (_random, rest) = hello.split_at_checked(32)?;
     let (length, rest) = rest.split_first()?;
@@ -134,7 +137,7 @@ fn client_hello(host: &str, version: Version) -> Vec<u8> {
     let mut message = vec![1, 0]; // a ClientHello, and the first byte of its length
     message.extend(block(&hello));
     let mut record = vec![HANDSHAKE];
-    // Old servers want the oldest version on the record, and the newest within.
+    // Old servers expect the oldest version in the record's header, and the newest in the message.
     record.extend(TLS_1_0);
     record.extend(block(&message));
     record
@@ -150,7 +153,8 @@ fn numbers(numbers: &[u16]) -> Vec<u8> {
     numbers.iter().flat_map(|number| number.to_be_bytes()).collect()
 }
 
-/// With its length in two bytes before it. Nothing here comes near 64 KiB: a host has 253 bytes.
+/// `content` with its length in two bytes before it. All contents are far below 64 KiB; the longest
+/// variable one is the host, with up to 253 bytes.
 fn block(content: &[u8]) -> Vec<u8> {
     let length = u16::try_from(content.len()).unwrap_or(u16::MAX);
     let mut block = length.to_be_bytes().to_vec();

@@ -1,4 +1,4 @@
-//! Name and TCP.
+//! Checks the name lookup and the TCP connection.
 
 use std::{
     io::{self, ErrorKind},
@@ -12,11 +12,11 @@ use tokio::{
     time::timeout,
 };
 
-use super::{Patient, Reached, Stop};
+use super::{AddressCheck, Reached, Stop};
 
-impl Patient<'_> {
+impl AddressCheck<'_> {
     pub(super) async fn network(&mut self) -> Result<Reached, Stop> {
-        let (host, port) = place(self.url);
+        let (host, port) = host_and_port(self.url);
         let addrs = self.name(&host, port).await?;
         let addr = self.tcp(&addrs).await?;
         Ok(Reached { host, addr })
@@ -40,14 +40,14 @@ impl Patient<'_> {
             Err(error) => error.to_string(),
         };
         let remedy = format!(
-            "check the name in {}, and what name server this machine or pod asks \
+            "check the name in {}, and which name server this machine or pod asks \
              (/etc/resolv.conf); an IP address works too if the certificate names it or is pinned",
             self.key("base_urls")
         );
         Err(self.problem("name", format!("{host} has no address ({cause})"), remedy))
     }
 
-    /// The first that takes a connection.
+    /// Connects to every address, and returns the first one that accepts a connection.
     async fn tcp(&mut self, addrs: &[SocketAddr]) -> Result<SocketAddr, Stop> {
         let mut reached = Vec::new();
         let mut missed = Vec::new();
@@ -57,10 +57,11 @@ impl Patient<'_> {
                 Err(error) => missed.push((*addr, error)),
             }
         }
-        // A host's own name stands for two addresses, and servers often listen on one.
+        // A host's own name often has an IPv4 and an IPv6 loopback address, and servers often listen on
+        // only one of them.
         missed.retain(|(addr, _)| reached.is_empty() || !addr.ip().is_loopback());
         let causes: Vec<_> =
-            missed.iter().map(|(addr, e)| format!("{addr} {}", words(e))).collect();
+            missed.iter().map(|(addr, e)| format!("{addr} {}", failure_text(e))).collect();
         let causes = causes.join(", ");
         let Some(first) = reached.first().copied() else {
             let refused = missed.iter().any(|(_, e)| e.kind() == ErrorKind::ConnectionRefused);
@@ -71,8 +72,8 @@ impl Patient<'_> {
                     self.key("base_urls")
                 )
             } else {
-                "ask whoever runs the network for a way from here to there: a firewall, a \
-                 NetworkPolicy or a missing route stands between"
+                "ask the network's operator to open a route from here to there: a firewall, a \
+                 NetworkPolicy or a missing route prevents the connection"
                     .to_owned()
             };
             return Err(self.problem("tcp", causes, remedy));
@@ -82,7 +83,7 @@ impl Patient<'_> {
         if missed.is_empty() {
             self.ok("tcp", found);
         } else {
-            let remedy = "calls find another address, but later; take the dead one out of the \
+            let remedy = "calls use another address, but take longer; remove the dead address from the \
                           name server, or bring it up";
             self.warning("tcp", format!("{found}; but {causes}"), remedy);
         }
@@ -90,19 +91,20 @@ impl Patient<'_> {
     }
 }
 
-/// Host and port; the configuration gives every address both.
-fn place(url: &Uri) -> (String, u16) {
+/// Host and port. The configuration makes sure that every address has a port.
+fn host_and_port(url: &Uri) -> (String, u16) {
     let host = url.host().unwrap_or_default().trim_matches(['[', ']']);
     (host.to_owned(), url.port_u16().unwrap_or_default())
 }
 
-fn words(error: &io::Error) -> String {
+fn failure_text(error: &io::Error) -> String {
     match error.kind() {
         ErrorKind::ConnectionRefused => "refuses connections".to_owned(),
         _ => format!("cannot be reached ({error})"),
     }
 }
 
+/// Runs `work`, with an error if it takes longer than `limit`.
 pub(super) async fn within<T>(
     limit: Duration,
     work: impl Future<Output = io::Result<T>>,

@@ -1,31 +1,32 @@
-//! Why a certificate is not accepted, which one it is, and what to do.
+//! Explains why a certificate is not accepted, which one it is, and what to do.
 
 use std::{fmt::Write as _, time::SystemTime};
 
 use rustls::{CertificateError, pki_types::CertificateDer};
 
-use super::{Patient, plain};
+use super::{AddressCheck, printable};
 use crate::{
     config::{Trust, section_of},
     tls::certificate::{Certificate, fingerprint},
 };
 
-/// A certificate with less time than this left is worth a word.
+/// A certificate that ends sooner than this gets a warning.
 const SOON_DAYS: u64 = 30;
 const DAY_SECONDS: u64 = 24 * 60 * 60;
-/// As far as a finding's words are indented.
+/// The indentation of a finding's text.
 const INDENT: &str = "           ";
 
-impl Patient<'_> {
+impl AddressCheck<'_> {
     pub(super) fn verdict(
         &self,
         why: &CertificateError,
         chain: &[CertificateDer<'_>],
         host: &str,
     ) -> (String, String) {
-        let (found, mut remedy) = self.judged(why, chain, host);
+        let (found, mut remedy) = self.cause(why, chain, host);
         if let Some(leaf) = chain.first().filter(|_| remedy.contains(&self.pin())) {
-            // On a line of its own, so that it can be copied. Writing to a String cannot fail.
+            // The fingerprint is on a line of its own, so that it can be copied. Writing to a String
+            // cannot fail.
             let (section, print) = (section_of(self.id), fingerprint(leaf));
             let _written =
                 write!(remedy, "; in [{section}]:\n{INDENT}tls.pinned_sha256 = \"{print}\"");
@@ -33,17 +34,17 @@ impl Patient<'_> {
         (found, remedy)
     }
 
-    fn judged(
+    fn cause(
         &self,
         why: &CertificateError,
         chain: &[CertificateDer<'_>],
         host: &str,
     ) -> (String, String) {
         let pin = self.pin();
-        // The configuration takes one of the two.
+        // The configuration accepts only one of ca_file and pinned_sha256.
         let sure = match &self.tenant.tls.trust {
             Trust::Roots(_) => {
-                "in the place of tls.ca_file, once you have compared it with the gateway's own"
+                "in place of tls.ca_file, once you have compared it with the gateway's own"
             }
             _ => "once you have compared it with the gateway's own",
         };
@@ -53,7 +54,7 @@ impl Patient<'_> {
                 let names = presented(why);
                 let found = format!("the certificate is not for {host}, but for {names}");
                 let remedy = format!(
-                    "write a name of the certificate in {}, have it made anew with {host}, or set \
+                    "write a name of the certificate in {}, get a new certificate for {host}, or set \
                      {pin} {sure}",
                     self.key("base_urls")
                 );
@@ -63,8 +64,8 @@ impl Patient<'_> {
                 let end = leaf.and_then(|leaf| leaf.not_after).map(date).unwrap_or_default();
                 let found = format!("the certificate has expired {end}");
                 let remedy = format!(
-                    "have it renewed, check this machine's clock, or set {pin}, for which no dates \
-                     count, {sure}"
+                    "have it renewed, check this machine's clock, or set {pin}, which ignores dates, \
+                     {sure}"
                 );
                 (found, remedy)
             }
@@ -74,45 +75,49 @@ impl Patient<'_> {
             ),
             CertificateError::ApplicationVerificationFailure => (
                 format!("the certificate is not the pinned one ({})", self.pin()),
-                format!("if it was renewed, set {pin} {sure}; else somebody else answers there"),
+                format!(
+                    "if it was renewed, set {pin} {sure}; otherwise another server answers there"
+                ),
             ),
             _ if leaf.as_ref().is_some_and(|leaf| leaf.self_signed) => (
-                "the certificate is self-signed, so that no authority vouches for it".to_owned(),
+                "the certificate is self-signed, so no authority vouches for it".to_owned(),
                 format!("set {pin} {sure}"),
             ),
             CertificateError::UnknownIssuer | CertificateError::BadSignature => {
                 let issuer = leaf.map_or_else(|| "its issuer".to_owned(), |leaf| leaf.issuer);
                 let but = match why {
                     CertificateError::BadSignature => {
-                        "but not with the key of the one of that name who is trusted"
+                        "but not with the key of the trusted authority of that name"
                     }
-                    _ => "who is not trusted",
+                    _ => "which is not trusted",
                 };
                 let found = format!("the certificate is signed by {issuer}, {but}");
                 let remedy = format!(
-                    "give the authority's present certificate as {}, and see that the gateway \
-                     sends those in between; or set {pin} {sure}",
+                    "give the authority's current certificate as {}, and check that the gateway \
+                     sends the intermediate certificates; or set {pin} {sure}",
                     self.ca_file()
                 );
                 (found, remedy)
             }
             other => (
                 format!("the certificate is not accepted: {other:?}"),
-                format!("have it made anew, or set {pin} {sure}"),
+                format!("get a new certificate, or set {pin} {sure}"),
             ),
         }
     }
 
+    /// The dotted key of the CA file.
     pub(super) fn ca_file(&self) -> String {
         self.key("tls.ca_file")
     }
 
+    /// The dotted key of the pin.
     pub(super) fn pin(&self) -> String {
         self.key("tls.pinned_sha256")
     }
 }
 
-/// The chain in a few words.
+/// A short description of a certificate chain.
 pub(super) fn described(chain: &[CertificateDer<'_>]) -> String {
     let Some(leaf) = chain.first() else { return "no certificate".to_owned() };
     let mut text = match chain.len() {
@@ -130,6 +135,7 @@ pub(super) fn described(chain: &[CertificateDer<'_>]) -> String {
     text
 }
 
+/// In how many days the leaf ends, as text, if it ends soon.
 pub(super) fn ends_soon(chain: &[CertificateDer<'_>]) -> Option<String> {
     let end = Certificate::read(chain.first()?)?.not_after?;
     let left = end.duration_since(SystemTime::now()).ok()?.as_secs() / DAY_SECONDS;
@@ -148,7 +154,7 @@ fn presented(why: &CertificateError) -> String {
     };
     let bare = |name: &String| {
         let inside = name.split_once('(').map_or(name.as_str(), |(_, inside)| inside);
-        plain(inside.trim_end_matches(')').trim_matches('"'))
+        printable(inside.trim_end_matches(')').trim_matches('"'))
     };
     let names: Vec<_> = presented.iter().map(bare).collect();
     if names.is_empty() { "no name at all".to_owned() } else { names.join(", ") }

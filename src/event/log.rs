@@ -9,7 +9,7 @@ use tokio::{sync::watch, time::Instant};
 use super::{Event, Fetched, Moment, What, sequence};
 use crate::{config, id::AgentId, state::AgentState};
 
-/// A tenant's latest events, oldest first, and what they say its agents are doing.
+/// A tenant's latest events, oldest first, and what its agents are doing according to them.
 #[derive(Debug)]
 pub struct Events {
     log: Mutex<Log>,
@@ -18,19 +18,19 @@ pub struct Events {
     limits: config::Events,
 }
 
-/// Events that a store tells.
+/// Events that come from a store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum News {
-    /// As they were added.
+    /// They were delivered as they were added to the store.
     Told(Vec<Event>),
-    /// Some may have been added long ago.
+    /// They were read from the store afterwards; some may be old.
     Missed(Vec<Event>),
 }
 
-/// Events that are gone.
+/// Events that a watch has missed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Missed {
-    /// How many of the tenant's there were; `None`: it cannot be told.
+    /// How many events of the tenant were missed; `None` if it is not known.
     pub count: Option<u64>,
     /// The number of the last one.
     pub last: u64,
@@ -40,30 +40,31 @@ pub struct Missed {
 pub(super) struct Log {
     events: VecDeque<Arc<Event>>,
     weight: usize,
-    /// The highest number that was ever given; before the first event, the one before it.
+    /// The highest number so far; before the first event, the number before its own.
     last: u64,
-    /// The highest number of an event that is gone, or may have been before the log began.
+    /// The highest number of an event that was dropped, or that may have been before the log began.
     gone: u64,
-    /// The number from which on every one was given here, one after the other.
+    /// From this number on, this log gave all numbers itself, without gaps.
     own_since: u64,
-    /// The store's own numbers of events that are numbered on here.
+    /// The store's numbers of events that got a higher number here; see [`Events::append_all`].
     behind: BTreeSet<u64>,
     states: HashMap<AgentId, AgentState>,
 }
 
-/// More than a store numbers in a minute, which is what is read again of it.
+/// The most numbers in `behind`. A store gives fewer in a minute, and only its last minute is read
+/// again.
 const BEHIND_MAX: usize = 16 * 1024;
 
 // === impl Events ===
 
 impl Events {
-    /// Keeps as many events as `limits` allow.
+    /// An empty log that keeps as many events as `limits` allow.
     pub fn new(limits: config::Events) -> Self {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Self::beginning(sequence(u64::try_from(since.as_millis()).unwrap_or(1), 0), limits)
     }
 
-    /// The same for events that a store numbers, of which nothing is known yet.
+    /// Like [`Events::new`], for events that a store numbers. Nothing is known of them yet.
     pub fn numbered_elsewhere(limits: config::Events) -> Self {
         Self::beginning(1, limits)
     }
@@ -81,7 +82,7 @@ impl Events {
         Self { log: Mutex::new(log), newest: watch::Sender::new(begin - 1), limits }
     }
 
-    /// Adds an event that was fetched then, and that nobody else numbers.
+    /// Adds an event that this process fetched at this time, and gives it the next number.
     pub fn publish(&self, agent: AgentId, what: What, fetched: Instant) {
         let mut log = self.log();
         let (sequence, received_at) = (log.last + 1, SystemTime::now());
@@ -89,15 +90,16 @@ impl Events {
         self.add(&mut log, event);
     }
 
-    /// Adds an event with the number that all replicas know it by, unless it has been there before.
+    /// Adds an event with the number that all replicas know it by, unless the log has or had it.
     pub fn append(&self, event: Event) {
         self.append_all(News::Missed(vec![event]));
     }
 
-    /// The same for some events.
+    /// Adds several events like [`Events::append`].
     ///
-    /// A store that has lost its events may number new ones below those that are known here. They are
-    /// numbered on here, so that nobody misses them; gives how many there were.
+    /// A store that has lost its events may give new ones lower numbers than those in this log. Such
+    /// events get the next number of the log instead, so that no watch misses them. Returns how many
+    /// such events there were.
     pub(crate) fn append_all(&self, news: News) -> usize {
         let (events, is_told) = match news {
             News::Told(events) => (events, true),
@@ -110,7 +112,8 @@ impl Events {
         let mut log = self.log();
         let is_behind = event.sequence <= log.last;
         if is_behind {
-            // What is told as it is added is not as old as what has gone from the log.
+            // An event that was delivered as it was added is new, even if its number is lower than those
+            // of dropped events.
             if log.has(&event) || (!is_told && event.sequence <= log.gone) {
                 return false;
             }
@@ -122,13 +125,13 @@ impl Events {
         is_behind
     }
 
-    /// Says that events up to this number may be missing.
+    /// Records that events up to this number may be missing in the log.
     pub fn begin_after(&self, gone: u64) {
         let mut log = self.log();
         log.gone = log.gone.max(gone);
     }
 
-    /// The oldest ones go where there is no room.
+    /// Adds an event, and drops the oldest ones if there is no room.
     fn add(&self, log: &mut Log, event: Event) {
         log.follow(event.agent, &event.what);
         log.last = event.sequence;
@@ -141,11 +144,11 @@ impl Events {
             log.weight -= oldest.weight();
             log.gone = log.gone.max(oldest.sequence);
         }
-        // With the log still locked, so that the numbers come in order.
+        // Done while the log is locked, so that watches see the numbers in order.
         self.newest.send_replace(log.last);
     }
 
-    /// Which event is the newest, and what time it is.
+    /// The present moment: the number of the newest event, and the time.
     pub fn moment(&self) -> Moment {
         Moment { newest: self.newest(), at: Instant::now() }
     }
@@ -155,7 +158,7 @@ impl Events {
         *self.newest.borrow()
     }
 
-    /// What the agent is doing, as far as events have told.
+    /// What the agent is doing according to its events; `None` if they do not say.
     pub fn state(&self, agent: AgentId) -> Option<AgentState> {
         self.log().states.get(&agent).copied()
     }
@@ -179,7 +182,7 @@ impl Log {
         self.events.iter().skip(start)
     }
 
-    /// Whether this event is in the log.
+    /// Whether this event is in the log, by its own number or by a later one.
     fn has(&self, event: &Event) -> bool {
         let same = |known: &Arc<Event>| {
             known.sequence == event.sequence
@@ -196,12 +199,13 @@ impl Log {
         }
     }
 
-    /// Where to read on for whoever has missed events that should have come `next`.
+    /// What a watch that expects number `next` has missed, and where it has to read on; `None` if it
+    /// has missed nothing.
     pub(super) fn gap(&self, next: u64) -> Option<Missed> {
         if next > self.gone && next <= self.last + 1 {
             return None;
         }
-        // A number of another process says nothing about how many there were.
+        // Numbers of another process have gaps, so the events cannot be counted from them.
         let known = (self.own_since..=self.gone).contains(&next);
         let count = known.then(|| self.gone.saturating_sub(next) + 1);
         Some(Missed { count, last: self.gone })

@@ -20,12 +20,12 @@ struct Wire<'a> {
     generated: Option<&'a RawValue>,
 }
 
-/// No known type or agent id is half as long.
+/// The longest event type or agent id that is read; known ones are less than half as long.
 const TEXT_MAX: usize = 128;
 
-/// Reads the `event` of a poll's answer: one object (cec_07_1274), or an array of them, as
-/// gateways send it that hand out the events of all agents at once (client). What has no readable
-/// type is left out.
+/// Reads the `event` field of a poll's answer: one object (cec_07_1274), or an array of objects, which
+/// gateways send whose polls bring the events of all agents (client). An event without a readable type
+/// is left out.
 pub fn read(json: &str) -> Vec<GatewayEvent> {
     if json.starts_with('[') {
         let items: Vec<&RawValue> = serde_json::from_str(json).unwrap_or_default();

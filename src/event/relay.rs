@@ -6,21 +6,21 @@ use tokio::time::Instant;
 use super::What;
 use crate::id::AgentId;
 
-/// By which the replicas of a tenant tell each other of its events.
+/// Passes a tenant's events between its replicas.
 pub trait Relay: fmt::Debug + Send + Sync {
-    /// Waits until the events that came before this replica have been read; without the store, not
-    /// for long.
+    /// Waits until the events from before this replica's start have been read. If the store is not
+    /// available, it does not wait long.
     fn ready(&self) -> BoxFuture<'_, ()>;
 
-    /// Tells an event that was fetched then to all replicas, this one among them.
+    /// Sends an event to all replicas, this one included. `fetched` is when it was fetched.
     ///
     /// # Errors
     ///
-    /// Gives the event back if there is no way to. It is then only told here.
+    /// Returns the event if it cannot be sent. The caller then publishes it in this process only.
     fn publish(&self, agent: AgentId, what: What, fetched: Instant) -> Result<(), What>;
 }
 
-/// Of a process that is the only one: nobody else is to be told.
+/// The relay of a process without replicas: it refuses every event.
 #[derive(Debug)]
 pub struct NoRelay;
 

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::id::AgentId;
 
-/// Reads a tenant's events one after the other, at its own pace.
+/// Reads a tenant's events in order, at the reader's own speed.
 #[derive(Debug)]
 pub struct Watch {
     events: Arc<Events>,
@@ -21,26 +21,26 @@ pub struct Watch {
 /// Whose events are read.
 #[derive(Clone, Debug)]
 pub enum Agents {
-    /// All of the tenant's.
+    /// All agents of the tenant.
     All,
-    /// Those of these.
+    /// Only these agents.
     These(HashSet<AgentId>),
 }
 
-/// What a [`Watch`] has to say at a time.
+/// The events that a [`Watch`] returns at a time.
 #[derive(Clone, Debug, Default)]
 pub struct Batch {
-    /// Events that went before they were read, and before those in `events`.
+    /// Events that were dropped before the watch could read them. They came before those in `events`.
     pub missed: Option<Missed>,
-    /// In their order.
+    /// The next events, in order.
     pub events: Vec<Arc<Event>>,
 }
 
-/// Keeps what a reader has in hand small, and the log's lock short.
+/// The most events in a batch. It bounds a reader's memory, and how long the log is locked.
 const BATCH_MAX: usize = 64;
 
 impl Events {
-    /// Reads on behind the event of number `after`; `None`: behind the newest.
+    /// A watch of the events after number `after`; `None`: after the newest.
     pub fn watch(self: &Arc<Self>, agents: Agents, after: Option<u64>) -> Watch {
         let after = after.unwrap_or_else(|| self.newest());
         let (next, newest) = (after.saturating_add(1), self.follow_newest());
@@ -68,7 +68,7 @@ impl Watch {
         self.next - 1
     }
 
-    /// What there is to say by now, if anything.
+    /// The next events, if there are any now.
     pub fn take(&mut self) -> Option<Batch> {
         let log = self.events.log();
         let mut batch = Batch { missed: log.gap(self.next), ..<_>::default() };
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_slow_watch_is_told_how_many_events_went_before_it_came() {
+    async fn a_slow_watch_is_told_how_many_events_it_has_missed() {
         let events = events(4);
         let mut watch = events.watch(Agents::All, None);
         publish(&events, 101..111);
@@ -182,11 +182,11 @@ mod tests {
             assert_eq!(sequences(&batch), [BEGIN]);
         }
         let batch = events.watch(Agents::All, Some(BEGIN - 1)).more().await;
-        assert_eq!(batch.missed, None, "nothing went before the first");
+        assert_eq!(batch.missed, None, "there was nothing before the first event");
     }
 
     #[tokio::test]
-    async fn events_that_others_number_are_read_in_order_and_once() {
+    async fn events_numbered_by_a_store_are_read_in_order_and_once() {
         let events = events(4);
         let event = |sequence| {
             let change = SessionChange { state: SessionState::Kept, cause: "".into() };
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn events_of_a_store_that_counts_anew_are_read_once_and_behind_the_others() {
+    async fn events_of_a_store_that_restarts_its_numbers_are_read_once_and_after_the_others() {
         let events = events(3);
         let mut watch = events.watch(Agents::All, None);
         let event = |sequence| {
@@ -222,7 +222,7 @@ mod tests {
         assert_eq!(sequences(&watch.more().await), [3_000, 3_001, 3_002]);
         assert_eq!(told(3_005), 0);
         assert_eq!(sequences(&watch.more().await), [3_005]);
-        // By now the log begins with 3 001, and what is older may have been in it.
+        // The log now begins with 3 001; older events may have been in it.
         assert_eq!(events.append_all(News::Missed(vec![event(2_500)])), 0);
         assert_eq!(told(2_500), 1);
         assert_eq!(sequences(&watch.more().await), [3_006]);

@@ -62,7 +62,7 @@ const AGENTS: std::ops::Range<u32> = 1000..1500;
 const DEADLINE: Duration = Duration::from_secs(5);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn five_hundred_agents_have_their_own_results_and_disturb_nobody() {
+async fn five_hundred_agents_have_their_own_results_and_delay_no_other_call() {
     let (bridge, other) = with_another_tenant().await;
     let hanging = [1003, 1498];
     for agent in AGENTS.step_by(10) {
@@ -152,7 +152,7 @@ async fn undisturbed(bridge: &TestBridge) {
 }
 
 #[tokio::test]
-async fn what_concerns_all_agents_fails_the_whole_batch() {
+async fn a_mistake_that_concerns_all_agents_fails_the_whole_batch() {
     let bridge = TestBridge::signed_in().await;
     let duration = prost_types::Duration::default();
     for (request, field) in [

@@ -79,7 +79,7 @@ async fn a_batchs_confirmations_are_within_its_share_too() {
 }
 
 #[tokio::test]
-async fn agents_whose_busy_waits_hold_no_others_up() {
+async fn agents_whose_busy_waits_delay_no_others() {
     let agents = AGENT..AGENT + 6;
     let setup = Setup { tenant: places(4), ..<_>::default() };
     let bridge = keeping(setup, agents.clone()).await;
@@ -129,7 +129,7 @@ async fn requests_that_outlive_their_batch_stay_in_its_share() {
 }
 
 #[tokio::test]
-async fn agents_for_whom_there_is_no_place_are_told_of_the_deadline() {
+async fn agents_without_a_place_get_the_deadline_as_their_result() {
     let (stuck, waiting) = (AGENT..AGENT + 20, AGENT + 20..AGENT + 40);
     let tenant = format!("{}timeouts.request = \"1min\"\n", places(20));
     let bridge = registered(Setup { tenant, ..<_>::default() }, AGENT..AGENT + 40).await;

@@ -125,7 +125,7 @@ async fn events_that_were_queued_before_the_call_confirm_nothing() {
 }
 
 #[tokio::test]
-async fn an_event_that_came_while_the_command_was_refused_for_another_one_confirms_nothing() {
+async fn an_event_from_before_a_repeated_request_confirms_nothing() {
     let bridge = kept(Options::default(), [AGENT]).await;
     let mut watching = bridge.watch(&[AGENT], None).await;
     bridge.gateway.start_call(AGENT);
@@ -147,7 +147,7 @@ async fn an_event_that_came_while_the_command_was_refused_for_another_one_confir
 }
 
 #[tokio::test]
-async fn an_event_that_names_another_reason_is_not_this_ones() {
+async fn an_event_with_another_busy_reason_confirms_nothing() {
     let bridge = kept(Options::default(), [AGENT]).await;
     let first = confirmed(&bridge, 200, LONG).await;
     let second = confirmed(&bridge, 201, LONG).await;
@@ -168,7 +168,7 @@ async fn sessions_that_are_not_kept_are_not_waited_for() {
 }
 
 #[tokio::test]
-async fn a_gateway_that_tells_of_nothing_is_waited_for_no_longer_than_asked() {
+async fn without_events_the_call_waits_no_longer_than_confirm_within() {
     let bridge = kept(Options::default(), [AGENT]).await;
     let silent = Misbehaviour::always(Fault::Hang).on(Interface::Poll);
     bridge.gateway.misbehave(silent);
@@ -197,7 +197,7 @@ async fn a_confirmation_is_given_up_when_the_deadline_comes_first() {
 }
 
 #[tokio::test]
-async fn an_unreasonable_time_is_refused() {
+async fn a_confirm_within_out_of_range_is_refused() {
     let bridge = TestBridge::start().await;
     for (seconds, nanos) in [(0, 0), (-1, 0), (601, 0), (0, 999)] {
         let within = prost_types::Duration { seconds, nanos };

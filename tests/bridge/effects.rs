@@ -69,7 +69,7 @@ async fn an_event_confirms_only_if_the_agents_status_fits_it() {
 }
 
 #[tokio::test]
-async fn a_change_is_not_said_to_wait_for_the_end_of_what_it_ends() {
+async fn a_change_does_not_claim_to_wait_for_the_state_that_it_ends() {
     let bridge = kept(short_polls(), [AGENT]).await;
     Change::SetAfterCallWork.confirmed(&bridge.states, AGENT, LONG).await.expect("accepted");
     hold_polls(&bridge).await;
@@ -108,7 +108,7 @@ async fn a_busy_waits_for_the_end_of_after_call_work() {
 }
 
 #[tokio::test]
-async fn an_idle_while_talking_withdraws_the_busy_that_waits() {
+async fn set_idle_while_talking_cancels_a_waiting_busy_request() {
     let bridge = kept(Options::default(), [AGENT]).await;
     let mut watching = bridge.watch(&[AGENT], None).await;
     bridge.gateway.start_call(AGENT);

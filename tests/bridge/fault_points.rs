@@ -31,21 +31,21 @@ async fn everywhere(call: Call) {
 }
 
 #[tokio::test]
-async fn a_change_is_told_as_it_was_whatever_fails() {
+async fn the_outcome_of_a_change_is_true_whatever_fails() {
     everywhere(Call::SetBusy).await;
 }
 
 #[tokio::test]
-async fn a_change_with_a_sign_in_before_it_is_told_as_it_was_whatever_fails() {
+async fn the_outcome_of_a_change_after_a_sign_in_is_true_whatever_fails() {
     everywhere(Call::FirstSetBusy).await;
 }
 
 #[tokio::test]
-async fn a_sign_in_is_told_as_it_was_whatever_fails() {
+async fn the_outcome_of_a_sign_in_is_true_whatever_fails() {
     everywhere(Call::SignIn).await;
 }
 
 #[tokio::test]
-async fn a_sign_out_is_told_as_it_was_whatever_fails() {
+async fn the_outcome_of_a_sign_out_is_true_whatever_fails() {
     everywhere(Call::SignOut).await;
 }

@@ -89,7 +89,7 @@ async fn a_failed_handshake_was_no_request() {
 }
 
 #[tokio::test]
-async fn web_pages_and_nonsense_are_bad_replies() {
+async fn web_pages_and_invalid_bodies_are_bad_replies() {
     let (internal, reason) = (Code::Internal, "GATEWAY_BAD_REPLY");
     let html = after(Fault::Html, internal, reason, "unknown").await;
     assert!(html.message.contains("web page"), "{}", html.message);
@@ -105,7 +105,7 @@ async fn web_pages_and_nonsense_are_bad_replies() {
 }
 
 #[tokio::test]
-async fn odd_forms_of_success_are_success() {
+async fn unusual_forms_of_success_are_success() {
     for body in [
         r#"{"message":"success","retcode":0,"result":{}}"#,
         r#"{"message":null,"retcode":"0","result":null}"#,
@@ -133,7 +133,7 @@ async fn envelopes_in_other_charsets_are_read() {
 }
 
 #[tokio::test]
-async fn http_statuses_are_told_apart() {
+async fn each_http_status_has_its_own_reason() {
     let (proxy, missing, other) =
         ("GATEWAY_PROXY_FAILED", "GATEWAY_INTERFACE_MISSING", "GATEWAY_HTTP_STATUS");
     for (number, code, reason, outcome, pushback) in [

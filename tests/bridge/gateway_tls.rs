@@ -25,7 +25,7 @@ async fn bridge(identity: ServerIdentity, tenant: String) -> TestBridge {
 }
 
 #[tokio::test]
-async fn certificates_are_judged_as_configured() {
+async fn certificates_are_checked_as_configured() {
     use CertificateKind::{Expired, OtherHost, SelfSigned, Signed};
     for (kind, trusted_by_ca) in
         [(Signed, true), (SelfSigned, false), (Expired, false), (OtherHost, false)]

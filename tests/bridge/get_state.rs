@@ -34,7 +34,7 @@ async fn the_gateway_is_asked_for_a_state_exactly_as_documented() {
 }
 
 #[tokio::test]
-async fn a_gateway_of_2014_is_not_asked_for_what_it_does_not_have() {
+async fn a_gateway_of_2014_gets_no_requests_for_interfaces_that_it_does_not_have() {
     let (gateway, tenant) = (Options::default().of(Edition::V2014), "edition = \"2014\"\n");
     let setup = Setup { gateway, tenant: tenant.into(), ..<_>::default() };
     let bridge = keeping(setup, [AGENT]).await;
@@ -61,7 +61,7 @@ async fn a_gateway_of_2014_is_not_asked_for_what_it_does_not_have() {
 }
 
 #[tokio::test]
-async fn every_number_is_read_as_it_is_listed_and_kept() {
+async fn every_state_number_is_read_as_documented_and_passed_on() {
     let bridge = TestBridge::signed_in().await;
     for (code, expected) in [
         (0, ActivityState::Unspecified),
@@ -95,7 +95,7 @@ async fn every_number_is_read_as_it_is_listed_and_kept() {
 }
 
 #[tokio::test]
-async fn whether_the_agent_is_in_a_call_is_told_where_the_gateway_says() {
+async fn in_call_is_set_if_the_gateway_says_so() {
     let bridge = TestBridge::signed_in().await;
     for (in_call, expected) in [
         ("true", Some(true)),
@@ -144,7 +144,7 @@ async fn an_answer_without_a_state_is_a_bad_reply() {
 }
 
 #[tokio::test]
-async fn every_state_of_an_agent_is_told() {
+async fn get_state_returns_every_state() {
     let bridge = TestBridge::signed_in().await;
     let told = async || {
         let told = state(&bridge).await.expect("a state");
@@ -176,7 +176,7 @@ async fn the_event_named_busy_is_a_call() {
 }
 
 #[tokio::test]
-async fn asking_for_a_state_signs_nobody_in() {
+async fn get_state_signs_no_agent_in() {
     let bridge = TestBridge::with(Setup { credentials: vec![AGENT], ..<_>::default() }).await;
     let result = state(&bridge).await;
     refused(result, Code::FailedPrecondition, "SESSION_MISSING", "not_sent");

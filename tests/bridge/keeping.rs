@@ -75,7 +75,7 @@ async fn a_gateway_that_forgets_all_sessions_gets_its_agents_back_once() {
 }
 
 #[tokio::test]
-async fn an_agent_who_was_signed_out_is_signed_in_anew_without_a_call() {
+async fn an_agent_that_was_signed_out_is_signed_in_again_without_a_call() {
     let bridge = keeping("").await;
     bridge.sign_in(AGENT).await.expect("signed in");
     bridge.gateway.sign_out(AGENT);
@@ -85,7 +85,7 @@ async fn an_agent_who_was_signed_out_is_signed_in_anew_without_a_call() {
 }
 
 #[tokio::test]
-async fn recoveries_are_paced() {
+async fn recoveries_keep_to_the_sign_in_rate() {
     let bridge = keeping("keep.sign_ins_per_second = 10\n").await;
     let agents = AGENT..AGENT + 10;
     for agent in agents.clone() {
@@ -102,7 +102,7 @@ async fn recoveries_are_paced() {
 }
 
 #[tokio::test]
-async fn agents_who_wait_to_be_signed_in_take_no_place_from_others() {
+async fn agents_that_wait_for_a_sign_in_take_no_request_places() {
     let tenant = "limits.requests = 2\nkeep.sign_ins_per_second = 1\n";
     let bridge = keeping(tenant).await;
     for agent in AGENT..AGENT + 6 {
@@ -120,7 +120,7 @@ async fn agents_who_wait_to_be_signed_in_take_no_place_from_others() {
 }
 
 #[tokio::test]
-async fn a_switch_over_is_waited_for_with_the_same_guid() {
+async fn the_same_guid_is_used_until_a_switch_over_ends() {
     let bridge = keeping("").await;
     bridge.sign_in(AGENT).await.expect("signed in");
     let fault = Fault::Retcode { retcode: "000-004".into(), message: String::new() };
@@ -133,7 +133,7 @@ async fn a_switch_over_is_waited_for_with_the_same_guid() {
 }
 
 #[tokio::test]
-async fn polls_that_the_gateway_does_not_allow_are_given_up() {
+async fn polling_stops_if_the_gateway_does_not_allow_it() {
     let bridge = keeping("").await;
     let fault = Fault::Retcode { retcode: "000-001".into(), message: String::new() };
     bridge.gateway.misbehave(Misbehaviour::always(fault).on(Interface::Poll));
@@ -145,7 +145,7 @@ async fn polls_that_the_gateway_does_not_allow_are_given_up() {
 }
 
 #[tokio::test]
-async fn guids_are_renewed_by_asking_where_polls_are_not_allowed() {
+async fn guids_are_renewed_by_update_guid_if_polls_are_not_allowed() {
     // Somebody else fetches the events of all agents, which keeps them signed in.
     let gateway = Options { time_scale: SCALE, idle_sign_out: None, ..<_>::default() };
     let tenant = "keep.guid_interval = \"500ms\"\n".into();
@@ -163,7 +163,7 @@ async fn guids_are_renewed_by_asking_where_polls_are_not_allowed() {
 }
 
 #[tokio::test]
-async fn a_session_that_a_call_could_not_make_anew_is_made_by_its_keeper() {
+async fn a_session_that_a_call_could_not_renew_is_renewed_by_its_keeper() {
     let bridge = keeping("timeouts.poll = \"500ms\"\n").await;
     bridge.sign_in(AGENT).await.expect("signed in");
     // So that the call hears of the loss first.
@@ -183,7 +183,7 @@ async fn a_session_that_a_call_could_not_make_anew_is_made_by_its_keeper() {
 }
 
 #[tokio::test]
-async fn a_session_that_is_signed_out_or_handed_in_is_polled_no_more() {
+async fn a_session_that_is_signed_out_or_registered_is_not_polled() {
     let bridge = keeping("").await;
     for agent in [AGENT, AGENT + 1] {
         bridge.sign_in(agent).await.expect("signed in");

@@ -123,7 +123,7 @@ async fn a_drain_ends_the_connections_of_all_listeners() {
 }
 
 #[tokio::test]
-async fn the_listeners_and_their_certificates_are_told() {
+async fn the_status_page_shows_the_listeners_and_their_certificates() {
     let (bridge, _) = three("").await;
     let (_, body) = bridge.ask("GET /status.json").await;
     let status: serde_json::Value = serde_json::from_str(&body).expect("JSON");

@@ -82,7 +82,7 @@ fn request(interface: &str, result: &str) -> String {
 }
 
 #[tokio::test]
-async fn nothing_that_a_caller_or_a_gateway_says_makes_a_series() {
+async fn no_text_from_callers_or_gateways_becomes_a_series() {
     let bridge = TestBridge::with(Setup::default()).await;
     let names = |series: HashMap<String, f64>| -> HashSet<String> { series.into_keys().collect() };
     let stir = async |agent: u32, tenant: &str, retcode: &str| {
@@ -123,7 +123,7 @@ async fn refusals_are_counted_by_the_share_that_was_used_up() {
 }
 
 #[tokio::test]
-async fn gaps_in_what_is_watched_are_counted() {
+async fn gaps_in_watches_are_counted() {
     let bridge = TestBridge::start().await;
     let mut watching = bridge.watch(&[], Some(1)).await;
     let gap = watching.next().await;
@@ -151,7 +151,7 @@ async fn connections_to_a_gateway_are_counted_until_they_end() {
 
 /// `increase()` sees nothing in a series that begins with its first event.
 #[tokio::test]
-async fn what_alerts_count_begins_at_nought() {
+async fn counters_that_alerts_use_begin_at_zero() {
     let bridge = TestBridge::start().await;
     let series = bridge.scrape().await;
     for name in [
@@ -170,7 +170,7 @@ async fn what_alerts_count_begins_at_nought() {
 }
 
 #[tokio::test]
-async fn ends_of_certificates_and_the_process_itself_are_told() {
+async fn certificate_ends_and_process_metrics_are_exported() {
     let files = tempfile::TempDir::new().expect("a folder");
     let Certificate { pem, key, .. } = Certificate::of("localhost", files.path());
     let store_key = files.path().join("store.key");

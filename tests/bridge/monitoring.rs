@@ -285,7 +285,7 @@ async fn dashboard_and_rules_ask_for_what_a_bridge_exports() {
 // === The check itself, and the words around the queries ===
 
 #[test]
-fn what_nobody_exports_is_missed() {
+fn a_query_for_a_metric_that_does_not_exist_is_found() {
     let mut exported = Exported::from_series([
         r#"requests_total{tenant="acme",result="ok"}"#,
         r#"requests_total{tenant="acme",result="no_answer"}"#,

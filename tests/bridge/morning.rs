@@ -106,7 +106,7 @@ async fn a_caller_whose_turn_cannot_come_in_time_is_told_when_it_comes() {
 }
 
 #[tokio::test]
-async fn who_waits_behind_a_patient_call_is_told_too() {
+async fn a_call_behind_a_long_waiting_one_is_told_too() {
     let bridge = cold(4, 1, "").await;
     for agent in AGENT..AGENT + 3 {
         let deadline = Some(Duration::from_millis(100));
@@ -128,7 +128,7 @@ async fn who_waits_behind_a_patient_call_is_told_too() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_tenth_of_refused_sign_ins_holds_up_nobody_else() {
+async fn a_tenth_of_refused_sign_ins_delays_no_others() {
     let bridge = cold(100, 100, "").await;
     for agent in (AGENT..AGENT + 100).step_by(10) {
         let fault = Fault::Retcode { retcode: "100-003".into(), message: String::new() };

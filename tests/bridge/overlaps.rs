@@ -24,7 +24,7 @@ async fn patient(request: &str, gateway: Options) -> TestBridge {
 }
 
 #[tokio::test]
-async fn a_call_that_meets_another_one_is_made_again() {
+async fn a_call_that_overlaps_another_one_is_repeated() {
     let bridge = TestBridge::signed_in().await;
     let rule = Misbehaviour { times: Some(3), ..Misbehaviour::always(overlap()) };
     bridge.gateway.misbehave(rule.on(Interface::SayBusy));
@@ -33,7 +33,7 @@ async fn a_call_that_meets_another_one_is_made_again() {
 }
 
 #[tokio::test]
-async fn sign_ins_and_sign_outs_that_meet_another_call_are_made_again() {
+async fn sign_ins_and_sign_outs_that_overlap_another_call_are_repeated() {
     let bridge = TestBridge::start().await;
     for interface in [Interface::SignIn, Interface::SignOut] {
         bridge.gateway.misbehave(Misbehaviour::once(overlap()).on(interface));
@@ -46,7 +46,7 @@ async fn sign_ins_and_sign_outs_that_meet_another_call_are_made_again() {
 }
 
 #[tokio::test]
-async fn a_call_that_meets_others_again_and_again_is_refused_in_time() {
+async fn a_call_that_keeps_overlapping_others_is_refused_in_time() {
     let bridge = patient("300ms", Options::default()).await;
     bridge.gateway.misbehave(Misbehaviour::always(overlap()).on(Interface::SayBusy));
     let answer = bridge.set_busy(AGENT).await;
@@ -66,7 +66,7 @@ async fn a_call_that_meets_others_again_and_again_is_refused_in_time() {
 }
 
 #[tokio::test]
-async fn a_tenants_calls_are_repeated_from_one_budget() {
+async fn repeated_calls_of_a_tenant_share_one_retry_budget() {
     let tenant = "limits.requests = 1\nlimits.queue_wait = \"10s\"\n".into();
     let bridge = TestBridge::with(Setup { tenant, ..<_>::default() }).await;
     for agent in AGENT..AGENT + 20 {
@@ -100,7 +100,7 @@ async fn the_call_after_one_that_was_given_up_waits_until_the_gateway_has_notice
 
 /// The gateway goes on with the first request although its connection has been closed.
 #[tokio::test]
-async fn a_call_that_meets_one_that_was_given_up_is_made_again_until_that_is_over() {
+async fn a_call_that_overlaps_an_abandoned_one_is_repeated_until_that_is_over() {
     let bridge = patient("500ms", Options::default()).await;
     let slow = Fault::DelayBefore(Duration::from_millis(800));
     bridge.gateway.misbehave(Misbehaviour::once(slow).on(Interface::SayBusy));
@@ -134,7 +134,7 @@ async fn a_change_waits_until_the_gateway_has_noticed_that_the_reset_before_it_w
 }
 
 #[tokio::test]
-async fn what_a_batch_asks_again_waits_for_its_place_as_long_as_before() {
+async fn a_repeated_request_of_a_batch_waits_for_its_place_as_long_as_the_first() {
     let gateway = Options { latency: Duration::from_millis(100), ..<_>::default() };
     let tenant = "limits.requests = 1\nlimits.queue_wait = \"300ms\"\n".into();
     let bridge = registered(Setup { gateway, tenant, ..<_>::default() }, AGENT..AGENT + 2).await;

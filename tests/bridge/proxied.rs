@@ -80,7 +80,7 @@ async fn a_connection_that_the_proxy_cuts_leaves_the_outcome_unknown() {
 }
 
 #[tokio::test]
-async fn a_sign_in_that_brings_no_guid_is_undone_and_said() {
+async fn a_sign_in_without_a_guid_is_undone_and_reported() {
     for (hides, undone, signed_in) in [
         (Hides::OffAndOn, "signed out again", false),
         // The gateway wants the Guid that the bridge does not have.

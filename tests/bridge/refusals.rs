@@ -36,7 +36,7 @@ async fn each_retcode_has_its_status_and_shows_itself() {
 }
 
 #[tokio::test]
-async fn what_may_be_tried_again_says_when_in_both_ways() {
+async fn errors_that_may_be_retried_say_when_in_both_ways() {
     let (_, refusal) = refusal_of("000-004").await;
     let delay = refusal.details.retry_info().and_then(|info| info.retry_delay);
     assert_eq!(delay.expect("a delay").as_millis().to_string(), "5000");
@@ -44,7 +44,7 @@ async fn what_may_be_tried_again_says_when_in_both_ways() {
 }
 
 #[tokio::test]
-async fn the_operator_can_read_a_retcode_in_another_way() {
+async fn the_operator_can_override_a_retcode() {
     let tenant = "[retcodes.\"999-999\"]\ncode = \"RESOURCE_EXHAUSTED\"\nreason = \"LICENCES\"\n\
                   retry_after = \"3s\"\n";
     let bridge = TestBridge::with(Setup { tenant: tenant.into(), ..<_>::default() }).await;
@@ -59,7 +59,7 @@ async fn the_operator_can_read_a_retcode_in_another_way() {
 }
 
 #[tokio::test]
-async fn a_refusal_that_does_not_come_with_200_is_a_refusal_still() {
+async fn a_refusal_with_another_http_status_than_200_is_still_a_refusal() {
     let bridge = TestBridge::signed_in().await;
     let fault = Fault::Status {
         status: 500,

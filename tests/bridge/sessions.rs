@@ -85,7 +85,7 @@ async fn a_registration_ends_with_its_time_to_live() {
 }
 
 #[tokio::test]
-async fn to_ask_for_a_session_that_there_is_not_finds_nothing() {
+async fn a_session_that_does_not_exist_is_not_found() {
     let bridge = TestBridge::start().await;
     let request = GetSessionRequest { agent_id: AGENT.to_string(), ..<_>::default() };
     let answer = bridge.sessions.clone().get_session(request).await;
@@ -96,7 +96,7 @@ async fn to_ask_for_a_session_that_there_is_not_finds_nothing() {
 }
 
 #[tokio::test]
-async fn a_guid_that_is_none_is_refused_without_repeating_it() {
+async fn an_invalid_guid_is_refused_without_quoting_it() {
     let bridge = TestBridge::start().await;
     let status = bridge.register(AGENT, "canary guid").await.expect_err("refused");
     assert!(!format!("{status:?}").contains("canary guid"), "{status:?}");
@@ -158,7 +158,7 @@ async fn a_registered_guid_that_the_gateway_refuses_is_forgotten() {
 }
 
 #[tokio::test]
-async fn a_refused_guid_is_cured_by_one_that_was_registered_meanwhile() {
+async fn a_refused_guid_is_replaced_by_one_that_was_registered_meanwhile() {
     let bridge = TestBridge::start().await;
     bridge.register(AGENT, &bridge.gateway.sign_in(AGENT)).await.expect("registered");
     bridge.gateway.freeze();

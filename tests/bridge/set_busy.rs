@@ -34,7 +34,7 @@ async fn the_gateway_is_asked_exactly_as_documented() {
 }
 
 #[tokio::test]
-async fn what_the_caller_leaves_out_is_not_in_the_query() {
+async fn fields_that_the_caller_leaves_out_are_not_in_the_query() {
     for (reason, prolong, query) in [
         (None, None, ""),
         (Some(0), None, "?reason=0"),
@@ -70,7 +70,7 @@ async fn every_bad_field_is_named_and_nothing_is_sent() {
 }
 
 #[tokio::test]
-async fn prolong_needs_a_reason_to_replace_the_old_one_by() {
+async fn prolong_without_a_reason_is_refused() {
     let bridge = TestBridge::signed_in().await;
     let result = bridge.call(request(None, Some(true))).await;
     let refusal = refused(result, Code::InvalidArgument, "INVALID_REQUEST", "not_sent");

@@ -98,7 +98,7 @@ async fn five_tenants_whose_gateways_hang_leave_a_sixth_its_even_part() {
 }
 
 #[tokio::test]
-async fn what_modest_tenants_leave_is_for_the_others() {
+async fn places_that_small_tenants_cannot_use_go_to_the_others() {
     let hanging = gateway(Options::default()).await;
     let more = format!("limits.calls = 2\nlimits.requests = 2\n{}", tenant("other", &hanging));
     let server = "limits.calls = 10\n".into();

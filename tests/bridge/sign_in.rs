@@ -100,7 +100,7 @@ async fn an_expired_session_is_renewed_once_and_the_call_repeated() {
 
 /// The gateway has moved to another site, and the agent's session has not come along.
 #[tokio::test]
-async fn a_session_that_a_move_to_another_site_has_cost_is_made_anew_and_the_call_repeated() {
+async fn a_session_lost_in_a_switch_over_is_made_again_and_the_call_repeated() {
     for (recovery, retcode) in [
         (Recovery::TimedOut, "105-005"),
         (Recovery::GuidMismatch, "105-006"),
@@ -335,7 +335,7 @@ async fn a_reset_of_skill_queues_that_fails_leaves_the_agent_signed_in() {
 }
 
 #[tokio::test]
-async fn a_deadline_that_passes_in_the_reset_is_told_as_the_sign_ins() {
+async fn a_deadline_that_passes_during_the_reset_has_the_outcome_of_the_sign_in() {
     let tenant = "reset_skills_after_sign_in = true\n".into();
     let credentials = vec![AGENT];
     let bridge = TestBridge::with(Setup { tenant, credentials, ..<_>::default() }).await;

@@ -24,7 +24,7 @@ fn config(files: &TempDir, [grpc, admin, others]: [SocketAddr; 3]) -> Config {
 }
 
 #[tokio::test]
-async fn a_port_that_is_taken_is_found_before_anything_is_begun() {
+async fn a_port_in_use_is_reported_before_anything_is_started() {
     let files = TempDir::new().expect("a folder");
     let taken = TcpListener::bind("127.0.0.1:0").await.expect("bound");
     let others = TcpListener::bind("127.0.0.1:0").await.expect("bound");

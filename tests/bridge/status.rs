@@ -52,7 +52,7 @@ fn unbalanced(page: &str) -> Option<String> {
 }
 
 #[test]
-fn a_page_with_a_tag_too_many_is_noticed() {
+fn a_page_with_a_wrong_tag_is_found() {
     for (page, problem) in [
         ("<p class=\"a\">x<br></p>", None),
         ("<p>x", Some("p")),
@@ -120,7 +120,7 @@ async fn a_refused_call_is_on_the_page_and_in_the_json() {
 }
 
 #[tokio::test]
-async fn what_a_gateway_or_a_caller_says_stays_text() {
+async fn text_from_gateways_and_callers_is_escaped() {
     let hostile = "<script>alert('1')</script>\" onload=\"x&";
     let bridge = TestBridge::signed_in().await;
     bridge.gateway.misbehave(refusing("<b>99</b>", hostile));
@@ -165,7 +165,7 @@ async fn only_the_last_failures_are_kept() {
 
 /// Callers' own mistakes, and streams that end as they should, are nobody's trouble here.
 #[tokio::test]
-async fn what_lies_with_the_caller_is_no_failure() {
+async fn errors_that_the_caller_causes_are_not_listed_as_failures() {
     let bridge = TestBridge::start().await;
     bridge.set_busy(7).await.expect_err("no such agent");
     bridge.set_busy(AGENT).await.expect_err("no session");
@@ -179,7 +179,7 @@ async fn what_lies_with_the_caller_is_no_failure() {
 }
 
 #[tokio::test]
-async fn an_address_that_fails_is_told_with_its_cause() {
+async fn a_failing_address_is_shown_with_its_cause() {
     let nobody = ClosedPort::new();
     let first = nobody.addr;
     let bridge = TestBridge::with(Setup { first: Some(first), ..<_>::default() }).await;
@@ -197,7 +197,7 @@ async fn an_address_that_fails_is_told_with_its_cause() {
 }
 
 #[tokio::test]
-async fn the_admin_port_says_what_it_has_and_lets_pages_bring_nothing() {
+async fn the_admin_port_lists_its_pages_and_forbids_other_content() {
     let bridge = TestBridge::start().await;
     for (request, status) in [
         ("GET /", "200"),

@@ -126,7 +126,7 @@ async fn a_fight_with_a_client_that_takes_over_by_force_ends() {
 }
 
 #[tokio::test]
-async fn a_fight_ends_where_the_gateway_tells_of_it_by_refusals_alone() {
+async fn a_fight_ends_if_the_gateway_reports_it_only_by_refusals() {
     ends_although_forced(false, "000-003").await;
 }
 
@@ -144,7 +144,7 @@ async fn without_force_the_bridge_asks_a_few_times_for_an_agent_that_another_cli
 }
 
 #[tokio::test]
-async fn an_agent_that_the_other_client_leaves_comes_back() {
+async fn an_agent_is_signed_in_again_after_the_other_client_has_left_it() {
     let mut fight = Fight::begin(false, true).await;
     fight.bridge.gateway.clear_journal();
     fight.rival_acts();
@@ -184,7 +184,7 @@ async fn an_agent_that_is_signed_out_again_and_again_is_signed_in_ever_more_slow
 }
 
 #[tokio::test]
-async fn an_agent_who_was_given_up_is_well_again_when_the_other_client_has_left() {
+async fn an_agent_that_was_given_up_works_again_after_the_other_client_has_left() {
     let mut fight = Fight::begin(false, true).await;
     let _told = fight.until_given_up().await;
     assert_eq!(fight.given_up().await, "1");

@@ -128,7 +128,7 @@ async fn a_call_is_one_trace_with_its_callers() {
 }
 
 #[tokio::test]
-async fn who_sends_the_spans_is_told() {
+async fn the_resource_of_spans_names_their_sender() {
     let mut collector = Collector::start(Conduct::Takes).await;
     let bridge = bridge(&collector, "").await;
     set_busy(&bridge, "01").await.expect_err("no session");
@@ -140,7 +140,7 @@ async fn who_sends_the_spans_is_told() {
 }
 
 #[tokio::test]
-async fn a_call_that_is_not_recorded_hands_its_callers_trace_on() {
+async fn a_call_that_is_not_recorded_passes_its_callers_trace_on() {
     let mut collector = Collector::start(Conduct::Takes).await;
     let bridge = bridge(&collector, "").await;
     bridge.sign_in(AGENT).await.expect("signed in");
@@ -154,7 +154,7 @@ async fn a_call_that_is_not_recorded_hands_its_callers_trace_on() {
 }
 
 #[tokio::test]
-async fn a_traceparent_that_is_none_begins_a_new_trace() {
+async fn an_invalid_traceparent_begins_a_new_trace() {
     let mut collector = Collector::start(Conduct::Takes).await;
     let tenant = traces(&collector, "sample = 1\n");
     let bridge = TestBridge::with(Setup { tenant, adjust: Some(at_once), ..<_>::default() }).await;
@@ -167,7 +167,7 @@ async fn a_traceparent_that_is_none_begins_a_new_trace() {
 }
 
 #[tokio::test]
-async fn gateways_are_not_told_where_that_is_switched_off_or_there_are_no_traces() {
+async fn gateways_get_no_traceparent_if_that_is_switched_off_or_there_are_no_traces() {
     let mut collector = Collector::start(Conduct::Takes).await;
     let silent = bridge(&collector, "to_gateway = false\n").await;
     for bridge in [silent, TestBridge::start().await] {
@@ -180,7 +180,7 @@ async fn gateways_are_not_told_where_that_is_switched_off_or_there_are_no_traces
 }
 
 #[tokio::test]
-async fn callers_do_not_decide_where_they_are_not_followed() {
+async fn callers_do_not_decide_what_is_recorded_if_they_are_not_followed() {
     let mut collector = Collector::start(Conduct::Takes).await;
     let tenant = traces(&collector, "sample = 1.0\nfollow_callers = false\n");
     let bridge = TestBridge::with(Setup { tenant, adjust: Some(at_once), ..<_>::default() }).await;
@@ -203,7 +203,7 @@ async fn a_sign_in_belongs_to_the_session_that_it_makes() {
 }
 
 #[tokio::test]
-async fn failures_say_what_the_caller_is_told() {
+async fn spans_of_failures_have_the_callers_status() {
     let mut collector = Collector::start(Conduct::Takes).await;
     let bridge = bridge(&collector, "").await;
     bridge.sign_in(AGENT).await.expect("signed in");
@@ -281,7 +281,7 @@ async fn a_collector_is_reached_by_tls_and_with_its_token() {
 }
 
 #[tokio::test]
-async fn no_collector_stops_a_call_or_the_end() {
+async fn a_failing_collector_delays_neither_calls_nor_the_end() {
     let gone = Collector::start(Conduct::Takes).await.addr;
     for conduct in [Some(Conduct::Hangs), Some(Conduct::Refuses), None] {
         let mut collector = Collector::start(conduct.unwrap_or(Conduct::Takes)).await;

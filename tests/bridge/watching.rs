@@ -43,7 +43,7 @@ async fn states(watching: &mut Watching, count: usize) -> Vec<SessionState> {
 }
 
 #[tokio::test]
-async fn events_of_the_gateway_come_in_their_order_with_all_they_say() {
+async fn gateway_events_come_in_order_with_all_their_fields() {
     let gateway = Options { event_gen_time: true, ..<_>::default() };
     let tenant = PAUSES.to_owned();
     let bridge = TestBridge::with(Setup { gateway, tenant, keep: true, ..<_>::default() }).await;
@@ -73,7 +73,7 @@ async fn events_of_the_gateway_come_in_their_order_with_all_they_say() {
 }
 
 #[tokio::test]
-async fn event_types_that_nobody_documents_come_by_name() {
+async fn undocumented_event_types_come_with_their_name() {
     for (kind, sent, expected) in [
         ("AgentState_Brewing", "[\"tea\"]", "list"),
         // Public clients know it, with the call's id as its whole content.
@@ -135,7 +135,7 @@ async fn a_sign_out_that_is_refused_leaves_a_registered_session_registered() {
 }
 
 #[tokio::test]
-async fn only_events_of_the_agents_that_were_named_are_told() {
+async fn a_watch_gets_only_events_of_its_agents() {
     let bridge = keeping("").await;
     let mut one = bridge.watch(&[AGENT + 1], None).await;
     let mut all = bridge.watch(&[], None).await;
@@ -147,7 +147,7 @@ async fn only_events_of_the_agents_that_were_named_are_told() {
 }
 
 #[tokio::test]
-async fn a_watcher_who_comes_back_misses_nothing_that_is_kept() {
+async fn a_watch_that_resumes_misses_no_event_that_is_kept() {
     let bridge = keeping("").await;
     let mut watching = bridge.watch(&[AGENT], None).await;
     bridge.sign_in(AGENT).await.expect("signed in");
@@ -176,7 +176,7 @@ async fn a_watcher_who_comes_back_misses_nothing_that_is_kept() {
 }
 
 #[tokio::test]
-async fn events_that_went_before_the_watcher_came_back_are_a_gap() {
+async fn events_dropped_before_a_watch_resumes_are_a_gap() {
     let bridge = keeping("events.kept = 2\n").await;
     let mut watching = bridge.watch(&[AGENT], None).await;
     let begun = {

@@ -73,7 +73,7 @@ async fn an_agent_is_not_signed_in_and_out_for_every_call() {
 }
 
 #[tokio::test]
-async fn a_guid_that_cannot_be_used_is_as_good_as_none() {
+async fn an_unusable_guid_is_treated_like_a_missing_one() {
     let long = "x".repeat(300);
     for (header, value) in [("Set-GUID", "JSESSIONID="), ("Set-GUID", &long), ("Guid", "a b")] {
         let bridge = holding("").await;
@@ -116,7 +116,7 @@ async fn the_sign_out_goes_to_the_node_that_has_made_the_session() {
 }
 
 #[tokio::test]
-async fn what_became_of_the_sign_out_is_said_as_far_as_it_is_known() {
+async fn the_error_says_what_is_known_about_the_sign_out() {
     let no_right = Fault::Retcode { retcode: "000-003".into(), message: String::new() };
     for (fault, words) in [
         (Fault::CutBeforeAnswer, "whether the agent was signed out again is not known"),
@@ -159,7 +159,7 @@ async fn an_accepted_sign_in_without_a_guid_is_counted_as_that() {
 }
 
 #[tokio::test]
-async fn what_the_gateway_refused_before_is_told_beside_what_kept_the_bridge_from_asking_again() {
+async fn an_earlier_refusal_is_reported_with_the_reason_why_the_bridge_did_not_ask_again() {
     let bridge = holding("").await;
     bridge.gateway.misbehave(Misbehaviour::once(accepted(&[])).on(Interface::SignIn));
     undone(&bridge).await;

@@ -54,7 +54,7 @@ fn a_pinned_certificate_is_pinned_by_its_hash() {
 }
 
 #[test]
-fn files_that_hold_something_else_are_told() {
+fn files_with_other_content_are_mistakes() {
     let folder = folder();
     for (line, expected) in [
         ("ca_file = \"empty.pem\"", "ca_file: \"empty.pem\" holds no certificate; "),
@@ -62,7 +62,7 @@ fn files_that_hold_something_else_are_told() {
         ("ca_file = \"cut.pem\"", "ca_file: \"cut.pem\" is not valid PEM; "),
         (
             "ca_file = \"rubbish.pem\"",
-            "ca_file: certificate 1 in the file is no X.509 v3 certificate; ",
+            "ca_file: certificate 1 in the file is not an X.509 v3 certificate; ",
         ),
         ("ca_file = \".\"", "ca_file: cannot read \".\" (Is a directory); "),
         ("ca_file = \"\"", "ca_file: is empty; "),

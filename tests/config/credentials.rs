@@ -62,11 +62,11 @@ fn mistakes_name_the_credentials_file_and_never_a_value() {
         ("agents.1001.force = true\n", "acme.toml  agents.1001.password: is missing"),
         (
             "agents.100.password = \"c4n4ry\"\n",
-            "acme.toml:1  agents.100: is no agent of the tenant; the id must be from 101 to 59999",
+            "acme.toml:1  agents.100: is not an agent of the tenant; the id must be from 101 to 59999",
         ),
         (
             "agents.bob.password = \"c4n4ry\"\n",
-            "acme.toml:1  agents.bob: is no agent of the tenant; the id must be decimal",
+            "acme.toml:1  agents.bob: is not an agent of the tenant; the id must be decimal",
         ),
         ("agent = \"c4n4ry\"\n", "acme.toml:1  agent: is not a known key; did you mean agents?"),
     ] {

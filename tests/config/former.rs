@@ -5,31 +5,31 @@ use ccgateway_bridge::config::{self, Sources};
 use crate::support::{Folder, TENANT};
 
 #[test]
-fn a_key_with_another_name_is_told_with_that_name() {
+fn an_error_about_a_renamed_key_has_the_new_name() {
     for (line, expected) in [
         (
             "server.listen = \"[::1]:1\"",
-            "server.listen: has another name now; give it as listeners.default.address",
+            "server.listen: has been renamed; give it as listeners.default.address",
         ),
         (
             "server.tls.certificate = \"a\"",
-            "server.tls.certificate: has another name now; give it as \
+            "server.tls.certificate: has been renamed; give it as \
              listeners.default.tls.certificate_file",
         ),
         (
             "tenants.acme.limits.in_flight = 7",
-            "tenants.acme.limits.in_flight: has another name now; give it as \
+            "tenants.acme.limits.in_flight: has been renamed; give it as \
              tenants.acme.limits.requests",
         ),
         (
             "tenants.acme.tls.client_key = \"a\"",
-            "tenants.acme.tls.client_key: has another name now; give it as \
+            "tenants.acme.tls.client_key: has been renamed; give it as \
              tenants.acme.tls.client_key_file",
         ),
         (
             "server.http2.stream_window = 1",
-            "server.http2.stream_window: is a setting no more; take it out; the bridge has a value \
-             that fits",
+            "server.http2.stream_window: is no longer a setting; remove it; the bridge chooses the value \
+             itself",
         ),
     ] {
         let mistakes = Folder::new().mistakes(format!("{TENANT}{line}\n"));
@@ -38,7 +38,7 @@ fn a_key_with_another_name_is_told_with_that_name() {
 }
 
 #[test]
-fn each_key_of_a_section_that_is_no_more_is_told() {
+fn every_key_of_a_removed_section_is_reported() {
     let text = format!(
         "{TENANT}[server.tls]\ncertificate = \"a\"\nkey = \"b\"\n[server.http2]\n\
          max_frame_size = 1\nmax_message_size = 1\n"
@@ -50,7 +50,7 @@ fn each_key_of_a_section_that_is_no_more_is_told() {
 }
 
 #[test]
-fn a_variable_is_told_with_the_name_of_the_variable() {
+fn an_error_about_a_renamed_variable_has_the_variables_new_name() {
     let sources = Sources::from_environment([
         ("CCGW__TENANTS__ACME__BASE_URLS", "https://a"),
         ("CCGW__SERVER__DRAIN__SPREAD", "1s"),

@@ -15,19 +15,19 @@ fn mistakes(lines: &str) -> Vec<String> {
 }
 
 #[test]
-fn without_any_there_is_one() {
+fn without_a_section_there_is_one_listener() {
     assert_eq!(listeners(&load(TENANT)), [("default", "0.0.0.0:50051".to_owned())]);
 }
 
 #[test]
-fn the_only_one_may_leave_its_address_out() {
+fn the_only_listener_needs_no_address() {
     let config = load(&format!("{TENANT}[listeners.mesh.http2]\nmax_concurrent_streams = 7\n"));
     assert_eq!(listeners(&config), [("mesh", "0.0.0.0:50051".to_owned())]);
     assert_eq!(config.listeners["mesh"].http2.max_concurrent_streams, 7);
 }
 
 #[test]
-fn several_are_several() {
+fn several_listeners_can_be_configured() {
     let config = load(&format!(
         "{TENANT}[listeners.mesh]\naddress = \"127.0.0.1:1\"\nhttp2.keepalive_interval = \"1m\"\n\
          [listeners.outside]\naddress = \"[::]:2\"\n"
@@ -46,7 +46,7 @@ fn several_are_several() {
 }
 
 #[test]
-fn several_need_an_address_each_and_none_that_another_has() {
+fn several_listeners_need_different_addresses() {
     for (lines, expected) in [
         (
             "[listeners.a]\naddress = \"127.0.0.1:1\"\n[listeners.b]\n",
@@ -58,7 +58,7 @@ fn several_need_an_address_each_and_none_that_another_has() {
         ),
         (
             "listeners.a.address = \"everywhere\"\nlisteners.b.address = \"0.0.0.0:50051\"\n",
-            "bridge.toml:2  listeners.a.address: \"everywhere\" is no address to listen on; ",
+            "bridge.toml:2  listeners.a.address: \"everywhere\" is not an address to listen on; ",
         ),
         (
             "listeners.a.address = \"0.0.0.0:1\"\nlisteners.b.address = \"0.0.0.0:2\"\n\
@@ -73,7 +73,7 @@ fn several_need_an_address_each_and_none_that_another_has() {
 }
 
 #[test]
-fn names_are_such_that_variables_can_have_them_in_theirs() {
+fn names_of_listeners_fit_into_variables() {
     for (name, good) in [
         ("a", true),
         ("mesh-2_x", true),
@@ -89,12 +89,13 @@ fn names_are_such_that_variables_can_have_them_in_theirs() {
         assert_eq!(loaded.is_ok(), good, "{name}: {loaded:?}");
     }
     let mistake = &mistakes("listeners.a__b.address = \"127.0.0.1:1\"\n")[0];
-    let expected = "bridge.toml:2  listeners.a__b: \"a__b\" is no name of a listener; it must be";
+    let expected =
+        "bridge.toml:2  listeners.a__b: \"a__b\" is not a valid listener name; it must be";
     assert!(mistake.starts_with(expected) && mistake.contains("without \"__\""), "{mistake}");
 }
 
 #[test]
-fn listen_is_the_address_of_the_only_one_or_of_the_one_named_default() {
+fn the_listen_flag_sets_the_only_listener_or_the_one_named_default() {
     let two = "listeners.default.address = \"[::1]:1\"\nlisteners.mesh.address = \"[::1]:2\"\n";
     for (lines, expected) in [
         ("", "default"),
@@ -111,7 +112,7 @@ fn listen_is_the_address_of_the_only_one_or_of_the_one_named_default() {
 }
 
 #[test]
-fn listen_is_refused_where_it_is_not_known_which_one_is_meant() {
+fn the_listen_flag_is_refused_if_several_listeners_could_be_meant() {
     let folder = Folder::new();
     let text = format!(
         "{TENANT}listeners.mesh.address = \"[::1]:1\"\nlisteners.outside.address = \"[::1]:2\"\n"
@@ -120,6 +121,6 @@ fn listen_is_refused_where_it_is_not_known_which_one_is_meant() {
     assert_eq!(
         folder.mistakes_of(&sources),
         ["--listen  listeners: there are several, and none is named default: mesh, outside; give \
-          each its address in its own section, or by CCGW__LISTENERS__<NAME>__ADDRESS"]
+          each listener's address in its section, or as CCGW__LISTENERS__<NAME>__ADDRESS"]
     );
 }

@@ -32,10 +32,10 @@ ca_file = "missing.pem"
         [
             "bridge.toml  tenants.acme.base_urls: is missing; give https://<host>[:<port>][/<path>] \
              without user name, query or fragment, such as \"https://gateway.example:8043\"",
-            "bridge.toml:3  listeners.default.address: \"everywhere\" is no address to listen on; give an IP \
+            "bridge.toml:3  listeners.default.address: \"everywhere\" is not an address to listen on; give an IP \
              address and a port, such as \"0.0.0.0:50051\" or \"[::]:50051\"",
             "bridge.toml:5  server.refelction: is not a known key; did you mean server.reflection?",
-            "bridge.toml:8  tenants.acme.agent_ids: \"500-100\" is no range of agent ids; give \
+            "bridge.toml:8  tenants.acme.agent_ids: \"500-100\" is not a range of agent ids; give \
              \"<lowest>-<highest>\" within 1 and 999999999, such as \"101-59999\"",
             "bridge.toml:11  tenants.acme.tls.ca_file: cannot read \"missing.pem\" (No such file or \
              directory); give the path of a PEM file with the gateway's CA certificate",
@@ -49,7 +49,7 @@ ca_file = "missing.pem"
 }
 
 #[test]
-fn values_of_a_wrong_type_are_told_with_the_right_one() {
+fn errors_about_a_wrong_type_name_the_right_type() {
     for (line, expected) in [
         ("admin.address = 9090", "admin.address: is a number, not text; "),
         ("listeners.a.address = [\"::1:1\"]", "listeners.a.address: is a list, not text; "),
@@ -78,7 +78,7 @@ fn values_of_a_wrong_type_are_told_with_the_right_one() {
 }
 
 #[test]
-fn values_out_of_their_bounds_are_told_with_the_bounds() {
+fn errors_about_values_out_of_range_name_the_range() {
     for (line, expected) in [
         (
             "server.worker_threads = 0",
@@ -108,13 +108,13 @@ fn values_out_of_their_bounds_are_told_with_the_bounds() {
         ("tenants.acme.agent_ids = \"1-1000000000\"", "tenants.acme.agent_ids: "),
         (
             "tenants.acme.auth_mode = \"Static\"",
-            "tenants.acme.auth_mode: \"Static\" is not one of its words; give one of dynamic, static, none",
+            "tenants.acme.auth_mode: \"Static\" is not one of the allowed words; give one of dynamic, static, none",
         ),
-        ("log.filter = \"info,=\"", "log.filter: \"info,=\" is no log filter"),
-        ("log.filter = \"\"", "log.filter: \"\" is no log filter"),
+        ("log.filter = \"info,=\"", "log.filter: \"info,=\" is not a log filter"),
+        ("log.filter = \"\"", "log.filter: \"\" is not a log filter"),
         (
             "log.format = \"xml\"",
-            "log.format: \"xml\" is not one of its words; give one of auto, human, json",
+            "log.format: \"xml\" is not one of the allowed words; give one of auto, human, json",
         ),
         (
             "retcodes.0.code = \"INTERNAL\"\nretcodes.0.reason = \"A\"",
@@ -122,7 +122,7 @@ fn values_out_of_their_bounds_are_told_with_the_bounds() {
         ),
         (
             "retcodes.100-007 = { code = \"OK\", reason = \"A\" }",
-            "retcodes.100-007.code: \"OK\" is not one of its words; give one of CANCELLED, ",
+            "retcodes.100-007.code: \"OK\" is not one of the allowed words; give one of CANCELLED, ",
         ),
         (
             "retcodes.100-007 = { code = \"UNAUTHENTICATED\", reason = \"A\" }",
@@ -136,17 +136,17 @@ fn values_out_of_their_bounds_are_told_with_the_bounds() {
         ),
         (
             "retcodes.100-007 = { code = \"INTERNAL\", reason = \"AGENT_STATE_REFUSED\" }",
-            "retcodes.100-007.code: AGENT_STATE_REFUSED is a reason of the bridge's own, whose code \
-             is FAILED_PRECONDITION; give code = \"FAILED_PRECONDITION\", or a reason of your own",
+            "retcodes.100-007.code: AGENT_STATE_REFUSED is one of the bridge's own reasons, whose \
+             code is FAILED_PRECONDITION; give code = \"FAILED_PRECONDITION\", or a reason of your own",
         ),
         (
             "retcodes.100-007 = { code = \"UNKNOWN\", reason = \"GATEWAY_NO_ANSWER\" }",
-            "retcodes.100-007.reason: GATEWAY_NO_ANSWER is a reason of the bridge's own, and never of a \
-             refusal; give another one of docs/calling/errors.md, or a reason of your own",
+            "retcodes.100-007.reason: GATEWAY_NO_ANSWER is one of the bridge's own reasons, and never \
+             used for a refusal; give another reason of docs/calling/errors.md, or a reason of your own",
         ),
         (
             "retcodes.100-007 = { code = \"INTERNAL\", reason = \"a\" }",
-            "retcodes.100-007.reason: \"a\" is no reason; ",
+            "retcodes.100-007.reason: \"a\" is not a valid reason; ",
         ),
     ] {
         check(line, expected);
@@ -154,7 +154,7 @@ fn values_out_of_their_bounds_are_told_with_the_bounds() {
 }
 
 #[test]
-fn values_that_cannot_all_be_meant_are_told() {
+fn values_that_contradict_each_other_are_mistakes() {
     for (line, expected) in [
         (
             "admin.address = \"0.0.0.0:50051\"",
@@ -166,11 +166,11 @@ fn values_that_cannot_all_be_meant_are_told() {
         ),
         (
             "listeners.a.tls.key_file = \"a.pem\"",
-            "listeners.a.tls.key_file: is of no use without certificate_file; ",
+            "listeners.a.tls.key_file: has no effect without certificate_file; ",
         ),
         (
             "tenants.acme.tls.client_certificate_file = \"a.pem\"",
-            "tenants.acme.tls.client_certificate_file: is of no use without client_key_file; ",
+            "tenants.acme.tls.client_certificate_file: has no effect without client_key_file; ",
         ),
         (
             "tenants.acme.limits.calls = 10",
@@ -184,7 +184,7 @@ fn values_that_cannot_all_be_meant_are_told() {
 }
 
 #[test]
-fn unknown_keys_are_told_with_what_was_meant() {
+fn errors_about_unknown_keys_suggest_the_right_key() {
     for (line, expected) in [
         ("servr.reflection = true", "servr: is not a known key; did you mean server?"),
         ("admin.adress = \"\"", "admin.adress: is not a known key; did you mean admin.address?"),
@@ -276,12 +276,12 @@ fn long_values_and_many_mistakes_are_cut() {
 
 proptest! {
     #[test]
-    fn any_text_is_taken_or_told(text in "\\PC{0,200}") {
+    fn any_text_is_accepted_or_reported(text in "\\PC{0,200}") {
         let _ = config::load(&Folder::new().sources(text));
     }
 
     #[test]
-    fn any_value_of_any_key_is_taken_or_told(
+    fn any_value_of_any_key_is_accepted_or_reported(
         key in "(listeners|admin|server|log|gateway|tenants|retcodes)(\\.[a-z0-9_\"-]{1,8}){0,3}",
         value in "(\"[^\"\\\\\n]{0,40}\"|-?[0-9]{1,30}|\\[[0-9\", ]{0,9}\\]|true|[0-9.e-]{1,9}|\\{\\})",
         variable in "CCGW__[A-Z0-9_.\"*]{0,30}",

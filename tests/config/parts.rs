@@ -62,7 +62,7 @@ pub(crate) fn parts(example: &str) -> Vec<Part> {
 }
 
 #[test]
-fn the_example_is_taken_apart() {
+fn the_example_is_parsed() {
     let text = "# Title\n#\n# on the file\n#\n# on keys\n\n# ---- Log -----\n\n# about\n[log]\n\
                 # one\n# two\n#a = 1\n#b = 2\n\n#[store.tls]\n#c = [\"x\"]\n# end\n";
     let parts = parts(text);

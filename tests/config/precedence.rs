@@ -16,7 +16,7 @@ fn load(sources: &Sources) -> Config {
 }
 
 #[test]
-fn flags_go_before_the_environment_and_that_before_the_file() {
+fn flags_override_the_environment_which_overrides_the_file() {
     let folder = Folder::new();
     let path =
         folder.write("bridge.toml", format!("{TENANT}[listeners.a]\naddress = \"[::1]:1\"\n"));
@@ -71,14 +71,14 @@ fn mistakes_outside_the_file_name_the_variable_or_the_flag() {
     let expected = [
         "environment CCGW__ADMIN__ADRESS  admin.adress: is not a known key; did you mean CCGW__ADMIN__ADDRESS?",
         "environment CCGW__FILTER  filter: is not a known key; did you mean CCGW__LOG__FILTER?",
-        "environment CCGW__LOG__FORMAT  log.format: \"xml\" is not one of its words; ",
+        "environment CCGW__LOG__FORMAT  log.format: \"xml\" is not one of the allowed words; ",
         "environment CCGW__SERVER__DRAIN  server.drain: is text, not a section; ",
         "environment CCGW__SERVER__LIMITS__CALLS  server.limits.calls: \"many\" is not a whole number; ",
         "environment CCGW__SERVER__REFLECTION  server.reflection: \"yes\" is neither true nor false; ",
         "environment CCGW__SERVR__LIMITS__CALLS  servr.limits.calls: is not a known key; did you mean CCGW__SERVER__LIMITS__CALLS?",
         "environment CCGW__SERVR__REFLECTION  servr.reflection: is not a known key; did you mean CCGW__SERVER__REFLECTION?",
         "environment CCGW____  \"\".\"\": is not a known key; the example file names every key",
-        "--listen  listeners.default.address: \"here\" is no address to listen on; ",
+        "--listen  listeners.default.address: \"here\" is not an address to listen on; ",
     ];
     assert_eq!(mistakes.len(), expected.len(), "{mistakes:#?}");
     for (mistake, expected) in mistakes.iter().zip(expected) {

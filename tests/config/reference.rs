@@ -145,7 +145,7 @@ fn the_reference_is_made_from_the_example_and_the_program() {
 }
 
 #[test]
-fn what_has_no_default_in_the_reference_has_none_and_the_others_are_right() {
+fn the_defaults_in_the_reference_are_the_programs() {
     let folder = Folder::new();
     folder.write("secrets/store.key", "ab".repeat(32));
     let least = "urls = [\"rediss://redis.example:6379\"]\n\
@@ -172,7 +172,7 @@ fn what_has_no_default_in_the_reference_has_none_and_the_others_are_right() {
 }
 
 #[test]
-fn what_a_key_takes_is_what_a_mistake_in_it_is_answered_with() {
+fn the_reference_says_what_a_key_takes_as_its_errors_do() {
     let taken = taken();
     for (key, expected) in [
         ("server.limits.message_size", "from 1024 to 4194304"),

@@ -23,7 +23,7 @@ fn without_a_section_sessions_are_not_shared() {
 }
 
 #[test]
-fn the_least_is_an_address_and_a_key() {
+fn an_address_and_a_key_are_enough() {
     let folder = folder();
     let text = format!(
         "{TENANT}[store]\nurls = [\"redis://localhost\"]\nencryption_key_files = [\"a.key\"]\n"
@@ -91,7 +91,7 @@ fn a_file_is_a_store_for_one_process() {
 }
 
 #[test]
-fn sessions_that_nobody_will_know_are_signed_out_unless_the_operator_says_otherwise() {
+fn without_a_store_the_default_is_to_sign_out() {
     let folder = folder();
     let redis = "[store]\nurls = \"redis://h\"\nencryption_key_files = \"a.key\"\n";
     let leave = "[server.drain]\nsessions = \"leave\"\n";
@@ -108,7 +108,7 @@ fn sessions_that_nobody_will_know_are_signed_out_unless_the_operator_says_otherw
 }
 
 #[test]
-fn a_file_and_a_redis_are_not_both_meant() {
+fn a_file_and_a_redis_contradict_each_other() {
     for (line, key) in [
         ("urls = \"redis://h\"", "urls"),
         ("topology = \"cluster\"", "topology"),
@@ -129,7 +129,7 @@ fn a_file_and_a_redis_are_not_both_meant() {
 }
 
 #[test]
-fn a_file_that_cannot_be_is_a_mistake() {
+fn an_impossible_path_of_a_file_is_a_mistake() {
     let folder = folder();
     std::fs::create_dir(folder.write("in-the-way", "").with_file_name("a-folder")).unwrap();
     for (file, expected) in [
@@ -163,15 +163,15 @@ fn every_mistake_is_named_at_once() {
     );
     let mistakes = folder.mistakes(text);
     let expected = [
-        "bridge.toml:3  store.urls: \"http://h\" is no address of a Redis",
+        "bridge.toml:3  store.urls: \"http://h\" is not an address of a Redis",
         "bridge.toml:3  store.urls: has an address with a user name or password",
-        "bridge.toml:4  store.topology: \"ring\" is not one of its words",
+        "bridge.toml:4  store.topology: \"ring\" is not one of the allowed words",
         "bridge.toml:5  store.password_file: cannot read",
-        "bridge.toml:6  store.key_prefix: \"a{b\" is no prefix of keys",
+        "bridge.toml:6  store.key_prefix: \"a{b\" is not a key prefix",
         "bridge.toml:7  store.encryption_key_files: \"short.key\" does not hold a key",
         "bridge.toml:7  store.encryption_key_files: cannot read \"none.key\"",
         "bridge.toml:8  store.timeouts.command: \"0s\" is out of range",
-        "bridge.toml:9  store.when_away: \"wait\" is not one of its words",
+        "bridge.toml:9  store.when_away: \"wait\" is not one of the allowed words",
     ];
     for expected in expected {
         assert!(mistakes.iter().any(|m| m.starts_with(expected)), "{expected}: {mistakes:#?}");
@@ -181,7 +181,7 @@ fn every_mistake_is_named_at_once() {
 }
 
 #[test]
-fn what_does_not_go_together_is_named() {
+fn settings_that_contradict_each_other_are_mistakes() {
     for (lines, expected) in [
         ("", "store.encryption_key_files: is missing"),
         ("encryption_key_files = \"a.key\"", "store.urls: is missing"),
@@ -192,7 +192,7 @@ fn what_does_not_go_together_is_named() {
         ("urls = [\"redis://a\", \"rediss://b\"]\ntopology = \"cluster\"", "with TLS and without"),
         ("urls = \"redis://a\"\ntopology = \"sentinel\"", "store.sentinel.master: is missing"),
         ("encryption_key_files = [\"a.key\", \"a.key\"]", "names files with the same key"),
-        ("username = \"u\"", "is of no use without password_file"),
+        ("username = \"u\"", "has no effect without password_file"),
     ] {
         let mistakes = folder().mistakes(format!("{TENANT}[store]\n{lines}\n"));
         assert!(mistakes.iter().any(|m| m.contains(expected)), "{expected}: {mistakes:#?}");

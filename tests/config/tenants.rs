@@ -20,7 +20,7 @@ fn addresses_get_the_gateways_port_and_path() {
 }
 
 #[test]
-fn addresses_that_no_gateway_can_have_are_told() {
+fn impossible_addresses_of_gateways_are_mistakes() {
     for url in [
         "",
         "gw",
@@ -40,7 +40,7 @@ fn addresses_that_no_gateway_can_have_are_told() {
     ] {
         let mistakes = Folder::new().mistakes(format!("tenants.a.base_urls = [\"{url}\"]"));
         let expected = format!(
-            "bridge.toml:1  tenants.a.base_urls: \"{url}\" is no address of a gateway; give https://"
+            "bridge.toml:1  tenants.a.base_urls: \"{url}\" is not an address of a gateway; give https://"
         );
         assert_eq!(mistakes.len(), 1, "{mistakes:#?}");
         assert!(mistakes[0].starts_with(&expected), "{mistakes:#?}");
@@ -48,7 +48,7 @@ fn addresses_that_no_gateway_can_have_are_told() {
 }
 
 #[test]
-fn every_bad_address_of_a_list_is_told_on_its_own_line() {
+fn every_bad_address_of_a_list_has_its_own_error() {
     let text = "tenants.a.base_urls = [\n\"https://gw\",\n\"x\",\n\"y\"]";
     let mistakes = Folder::new().mistakes(text);
     assert!(mistakes[0].starts_with("bridge.toml:3  tenants.a.base_urls: \"x\""), "{mistakes:#?}");
@@ -72,18 +72,19 @@ fn a_password_in_an_address_is_not_repeated() {
 }
 
 #[test]
-fn ids_that_are_no_labels_are_told() {
+fn invalid_tenant_ids_are_mistakes() {
     let mistakes = Folder::new().mistakes("[tenants.Acme]\nbase_urls = \"https://gw\"");
-    let expected = "bridge.toml:1  tenants.Acme: \"Acme\" is no id of a tenant; it must be 1 to 63";
+    let expected =
+        "bridge.toml:1  tenants.Acme: \"Acme\" is not a valid tenant id; it must be 1 to 63";
     assert!(mistakes[0].starts_with(expected), "{mistakes:#?}");
 }
 
 #[test]
-fn ids_that_variables_could_not_have_in_their_names_are_told() {
+fn tenant_ids_that_do_not_fit_into_variables_are_mistakes() {
     for id in ["a__b", "a___", "a_", "a__"] {
         let mistakes = Folder::new().mistakes(format!("tenants.{id}.base_urls = \"https://gw\""));
         let expected = format!(
-            "bridge.toml:1  tenants.{id}: \"{id}\" is no id of a tenant; it must not have \"__\" in it \
+            "bridge.toml:1  tenants.{id}: \"{id}\" is not a valid tenant id; it must not have \"__\" in it \
              or end with \"_\": "
         );
         assert_eq!(mistakes.len(), 1, "{mistakes:#?}");
@@ -120,12 +121,12 @@ fn pins_are_taken_as_openssl_prints_them() {
     {
         let text = format!("{TENANT}tenants.acme.tls.pinned_sha256 = \"{bad}\"");
         let mistakes = Folder::new().mistakes(text);
-        assert!(mistakes[0].contains("is no SHA-256 hash; give 64"), "{mistakes:#?}");
+        assert!(mistakes[0].contains("is not a SHA-256 hash; give 64"), "{mistakes:#?}");
     }
 }
 
 #[test]
-fn ways_to_trust_exclude_each_other() {
+fn ways_to_check_a_certificate_exclude_each_other() {
     let pin = format!("pinned_sha256 = \"{}\"", "0f".repeat(32));
     let text = format!("{TENANT}[tenants.acme.tls]\n{pin}\ninsecure_skip_verify = true\n");
     let mistakes = Folder::new().mistakes(text);
@@ -138,7 +139,7 @@ fn ways_to_trust_exclude_each_other() {
 }
 
 #[test]
-fn what_a_careful_operator_would_not_do_is_warned_of() {
+fn unsafe_settings_are_warned_of() {
     let warnings = load(&format!("{TENANT}listeners.default.address = \"127.0.0.1:1\"")).warnings();
     assert_eq!(warnings, [""; 0]);
 
@@ -190,7 +191,7 @@ fn the_default_deadline_leaves_the_time_for_a_sign_in() {
 }
 
 #[test]
-fn limits_that_cannot_be_had_are_warned_of() {
+fn limits_that_cannot_be_reached_are_warned_of() {
     for (limits, expected) in [
         ("", None),
         (
@@ -233,7 +234,7 @@ fn fewer_places_than_tenants_are_refused() {
     let [mistake] = &Folder::new().mistakes(&three)[..] else { panic!("one mistake") };
     assert_eq!(
         mistake,
-        "bridge.toml:1  server.limits.calls: 2 places are fewer than the 3 tenants, who need one each; \
+        "bridge.toml:1  server.limits.calls: 2 places are fewer than the 3 tenants, which need one each; \
          give at least 3"
     );
 }
@@ -260,7 +261,7 @@ fn an_edition_says_which_agents_there_are_unless_the_operator_does() {
     assert_eq!(
         mistakes,
         [
-            "bridge.toml:2  tenants.acme.edition: \"2024\" is not one of its words; give one of 2014, \
+            "bridge.toml:2  tenants.acme.edition: \"2024\" is not one of the allowed words; give one of 2014, \
           2023-09, 2025-11"
         ]
     );

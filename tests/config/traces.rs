@@ -14,7 +14,7 @@ fn without_a_section_there_are_no_traces() {
 }
 
 #[test]
-fn the_least_is_an_endpoint() {
+fn an_endpoint_is_enough() {
     let traces = load(&format!("{TENANT}{ENDPOINT}")).traces.expect("traces");
     assert_eq!(traces.collector.endpoint, "http://collector:4317");
     assert!((traces.collector.sample - 0.01).abs() < f64::EPSILON);
@@ -53,9 +53,9 @@ fn mistakes_are_named_and_no_secret_is_shown() {
         ("sample = 0.5", "bridge.toml  traces.endpoint: is missing"),
         (
             "endpoint = \"collector:4317\"",
-            "is no address of a collector; give http://<host>:<port>",
+            "is not an address of a collector; give http://<host>:<port>",
         ),
-        ("endpoint = \"http://collector/v1/traces\"", "is no address of a collector"),
+        ("endpoint = \"http://collector/v1/traces\"", "is not an address of a collector"),
         ("endpoint = \"http://c4n4ry@collector\"", "has an address with a user name or password"),
         (
             "endpoint = \"http://c\"\nsample = 1.5",
@@ -65,7 +65,7 @@ fn mistakes_are_named_and_no_secret_is_shown() {
         ("endpoint = \"http://c\"\nsample = nan", "traces.sample: NaN is out of range"),
         ("endpoint = \"http://c\"\nsample = \"1%\"", "traces.sample: is text, not a number"),
         ("endpoint = \"http://c\"\nheaders_file = \"none\"", "traces.headers_file: cannot read"),
-        ("endpoint = \"http://c\"\nheaders_file = \"bad\"", "whose line 2 is no header"),
+        ("endpoint = \"http://c\"\nheaders_file = \"bad\"", "whose line 2 is not a header"),
         ("endpoint = \"http://c\"\nheaders_file = \"empty\"", "names a file without headers"),
         ("endpoint = \"http://c\"\ntls.ca_file = \"none\"", "traces.tls.ca_file: cannot read"),
     ] {
@@ -128,11 +128,11 @@ fn opentelemetrys_variables_say_where_traces_go_unless_the_configuration_does() 
 }
 
 #[test]
-fn a_variable_of_opentelemetrys_that_is_no_address_is_named() {
+fn a_wrong_address_in_an_opentelemetry_variable_names_the_variable() {
     for (endpoint, expected) in [
         (
             "collector:4317",
-            "environment OTEL_EXPORTER_OTLP_ENDPOINT  traces.endpoint: \"collector:4317\" is no \
+            "environment OTEL_EXPORTER_OTLP_ENDPOINT  traces.endpoint: \"collector:4317\" is not an \
              address of a collector; ",
         ),
         (

@@ -63,7 +63,7 @@ async fn set_busy_is_accepted_and_a_refusal_is_decoded() {
     let words = [
         "FAILED_PRECONDITION: AGENT_STATE_REFUSED",
         "retcode            100-009",
-        "outcome            refused: the gateway said no; the agent is as it was",
+        "outcome            refused: the gateway refused; the agent is as it was",
         "what to do         see what the agent is doing: ccgateway-bridge call get-state",
         "--prolong",
     ];
@@ -180,7 +180,7 @@ async fn a_bridge_that_is_not_there_is_said_so() {
         "UNAVAILABLE",
         &addr,
         "Connection refused",
-        "see that a bridge listens",
+        "check that a bridge listens",
         "not_sent: the gateway was not asked",
     ];
     check(&run(command).await, 2, &words);

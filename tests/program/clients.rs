@@ -88,7 +88,7 @@ async fn the_service_config_repeats_no_change() {
 }
 
 #[tokio::test]
-async fn clients_trust_whom_they_are_told_to() {
+async fn clients_trust_the_configured_authority() {
     for client in Client::there() {
         trusts_whom_it_is_told_to(client).await;
     }

@@ -142,7 +142,7 @@ async fn a_second_signal_stops_at_once() {
 }
 
 #[tokio::test]
-async fn an_unsafe_configuration_is_said_at_the_start_and_in_readiness() {
+async fn an_unsafe_configuration_is_reported_at_the_start_and_in_readiness() {
     let unsafe_tenant = "[tenants.other]\nbase_urls = \"https://127.0.0.1:1\"\n\
                          tls.insecure_skip_verify = true";
     let program = start(unsafe_tenant, &[]).await;
@@ -190,7 +190,7 @@ async fn sigquit_drains_as_sigterm_does() {
 }
 
 #[tokio::test]
-async fn signals_that_ask_for_nothing_end_nothing() {
+async fn signals_that_the_bridge_does_not_use_do_not_end_it() {
     let program = start("server.drain.delay = \"0s\"", &[]).await;
     for signal in [
         "-HUP", "-ALRM", "-IO", "-VTALRM", "-PROF", "-XCPU", "-XFSZ", "-PIPE", "-USR1", "-USR2",
@@ -199,7 +199,7 @@ async fn signals_that_ask_for_nothing_end_nothing() {
         program.signal(signal);
         assert_eq!(program.ask("GET /readyz", "").await.0, 200, "{signal}");
     }
-    program.printed("nothing is read again").await;
+    program.printed("does not reload the configuration").await;
     for name in ["SIGALRM", "SIGIO", "SIGVTALRM", "SIGPROF", "SIGXCPU", "SIGXFSZ"] {
         program.printed(&format!("\"signal\":\"{name}\"")).await;
     }

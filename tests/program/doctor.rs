@@ -76,7 +76,7 @@ async fn a_good_gateway_has_no_problem() {
         "ok       tls: TLS 1.3 with TLS13_AES_",
         "until 2049-12-31",
         "trusted by ca_file",
-        "ok       answer: a gateway's: retcode ",
+        "ok       answer: from a gateway: retcode ",
         "as it should be without a Guid",
         "ok       clock: ",
         "ok       pace: ",
@@ -129,7 +129,7 @@ async fn a_self_signed_certificate_is_to_be_pinned_and_then_good() {
     let url = format!("{LIMITS}\nbase_urls = \"{}\"", gateway.base_url());
     let said = ["self-signed", "once you have compared", &pin];
     check(doctor(&url, other.certificate_pem()).await, &said);
-    let in_place = ["self-signed", "in the place of tls.ca_file", &pin];
+    let in_place = ["self-signed", "in place of tls.ca_file", &pin];
     check(doctor(&trusting_ca(&gateway), other.certificate_pem()).await, &in_place);
     check(doctor(&trusting_ca(&gateway), gateway.certificate_pem()).await, &in_place);
 
@@ -145,12 +145,12 @@ async fn an_unknown_authority_is_named() {
     let gateway = gateway(CertificateKind::Signed).await;
     let other = self::gateway(CertificateKind::SelfSigned).await;
     let url = format!("{LIMITS}\nbase_urls = \"{}\"", gateway.base_url());
-    let said = ["signed by ccgateway-sim CA, who is not trusted", "tenants.acme.tls.ca_file"];
+    let said = ["signed by ccgateway-sim CA, which is not trusted", "tenants.acme.tls.ca_file"];
     check(doctor(&url, other.certificate_pem()).await, &said);
 
     // An authority that was made anew has its old name.
     let anew = self::gateway(CertificateKind::Signed).await;
-    let said = ["not with the key of the one of that name", "present certificate"];
+    let said = ["not with the key of the trusted authority", "current certificate"];
     check(doctor(&trusting_ca(&gateway), anew.certificate_pem()).await, &said);
 }
 
@@ -225,15 +225,15 @@ async fn answers_that_are_no_gateways_are_explained() {
     };
     let elsewhere = ("Location", "https://portal.example/login?token=canary");
     for (fault, expected) in [
-        (Fault::Html, ["HTTP 200, but not a gateway's: it is a web page", "balancer"]),
+        (Fault::Html, ["HTTP 200, but not from a gateway: it is a web page", "balancer"]),
         (status(302, elsewhere), ["a redirect to https://portal.example/login;", "base_urls"]),
         (
             status(404, ("X", "")),
             ["HTTP 404: there is nothing", "/agentgateway/resource as a rule"],
         ),
         (status(403, ("X", "")), ["HTTP 403", "list"]),
-        (status(502, ("X", "")), ["HTTP 502: a balancer answers", "bring the gateway up"]),
-        (Fault::CutMidAnswer, ["the answer was cut", "ask whoever runs"]),
+        (status(502, ("X", "")), ["HTTP 502: a balancer answers", "start the gateway"]),
+        (Fault::CutMidAnswer, ["the answer was cut", "ask the gateway's operator"]),
     ] {
         gateway.misbehave(Misbehaviour::always(fault));
         check(doctor(&trusting_ca(&gateway), gateway.certificate_pem()).await, &expected);
@@ -271,10 +271,8 @@ async fn a_gateway_that_wants_a_certificate_of_ours_is_recognised() {
     let own = gateway(CertificateKind::Signed).await;
     let client_ca = Some(own.certificate_pem().to_owned());
     let asking = Simulator::start(Options { client_ca, ..<_>::default() }).await.expect("started");
-    let said = [
-        "asked for a certificate of the bridge's and got none",
-        "tenants.acme.tls.client_certificate_file",
-    ];
+    let said =
+        ["asked for a client certificate and got none", "tenants.acme.tls.client_certificate_file"];
     check(doctor(&trusting_ca(&asking), asking.certificate_pem()).await, &said);
 }
 

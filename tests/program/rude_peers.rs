@@ -103,7 +103,7 @@ pub(crate) fn connector(ca: &str) -> TlsConnector {
 }
 
 #[tokio::test]
-async fn a_server_full_of_half_handshakes_lets_callers_in() {
+async fn many_unfinished_handshakes_keep_no_caller_out() {
     let ready: &[u8] = &[PREFACE, SETTINGS].concat();
     for (what, words) in [
         ("nothing", &b""[..]),
@@ -122,7 +122,7 @@ async fn a_server_full_of_half_handshakes_lets_callers_in() {
 }
 
 #[tokio::test]
-async fn a_server_full_of_half_handshakes_within_tls_lets_callers_in() {
+async fn many_unfinished_handshakes_within_tls_keep_no_caller_out() {
     let files = TempDir::new().expect("a folder");
     let (own, ca) = tls(&files);
     let tls = connector(&ca);
@@ -139,7 +139,7 @@ async fn a_server_full_of_half_handshakes_within_tls_lets_callers_in() {
 }
 
 #[tokio::test]
-async fn a_server_full_of_half_client_hellos_lets_callers_in() {
+async fn many_unfinished_client_hellos_keep_no_caller_out() {
     let files = TempDir::new().expect("a folder");
     let (own, ca) = tls(&files);
     let tls = connector(&ca);
@@ -256,7 +256,7 @@ async fn one_address_takes_no_more_than_its_share() {
 }
 
 #[tokio::test]
-async fn who_speaks_http_1_is_told_what_is_spoken_here() {
+async fn an_http_1_client_is_told_which_protocol_to_use() {
     let program = start("", &[]).await;
     for request in ["GET / HTTP/1.1\r\nHost: x\r\n\r\n", "POST / HTTP/1.1\r\nHost: x\r\n\r\n"] {
         let mut stream = TcpStream::connect(program.grpc).await.expect("connected");
@@ -269,7 +269,7 @@ async fn who_speaks_http_1_is_told_what_is_spoken_here() {
 }
 
 #[tokio::test]
-async fn probes_get_in_where_others_hold_the_admin_port() {
+async fn probes_are_answered_while_others_fill_the_admin_port() {
     let program = start("", &[]).await;
     let mut rude = Vec::new();
     for _ in 0..64 {

@@ -9,12 +9,12 @@
     reason = "a test fails by panicking"
 )]
 
-mod away;
 mod events;
 mod morning;
-mod outage;
 mod polls;
 mod proxy;
+mod redis_outage;
 mod restart;
 mod sign_ins;
 mod support;
+mod when_away;

@@ -306,7 +306,7 @@ async fn passwords_that_all_replicas_have_in_a_file_are_not_shared() {
 }
 
 #[tokio::test]
-async fn who_signed_out_is_not_signed_in_again() {
+async fn an_agent_that_signed_out_is_not_signed_in_again() {
     let (server, site) = (RedisServer::start().await, callee::site().await);
     let gateway = &site.gateway;
     let first = callee::with(&site, &server, PASSWORD, CREDENTIALS).await;

@@ -173,7 +173,7 @@ macro_rules! contract {
 
         /// A tenant for each promise, so that they are spread over the nodes.
         #[tokio::test]
-        async fn a_cluster_of_three_keeps_every_promise() {
+        async fn a_cluster_of_three_passes_the_contract_tests() {
             let cluster = Cluster::start().await;
             let shared = cluster.shared();
             $(

@@ -238,7 +238,7 @@ async fn keys_are_given_replaced_and_taken_away_without_losing_a_session() {
 
 /// What was in the file before it had a key must not stay in parts of it that are free.
 #[tokio::test]
-async fn a_file_that_is_given_a_key_holds_no_plain_guid_any_more() {
+async fn a_file_that_gets_a_key_contains_no_plain_guid() {
     let folder = Folder::new();
     let file = folder.open_for(&[], CAPACITY).await.unwrap();
     for id in 1001..1101 {
@@ -354,7 +354,7 @@ async fn a_second_process_is_told_that_the_file_is_taken() {
 }
 
 #[tokio::test]
-async fn a_place_where_no_file_can_be_is_told() {
+async fn a_path_where_no_file_can_be_made_is_reported() {
     let folder = Folder::new();
     fs::write(folder.0.path().join("file"), "").unwrap();
     for place in ["none/sessions.redb", "file/sessions.redb", "."] {
@@ -378,7 +378,7 @@ async fn good() -> (Folder, Vec<u8>) {
 }
 
 #[tokio::test]
-async fn a_file_of_no_use_is_set_aside_and_stops_no_start() {
+async fn an_unusable_file_is_set_aside_and_prevents_no_start() {
     let (_, whole) = good().await;
     let other_crate = b"redb\x1a\x0a\xa9\x0d\x0a".repeat(2000);
     let zeros = vec![0; 100_000];
@@ -556,7 +556,7 @@ async fn a_file_that_somebody_removes_is_made_again() {
 }
 
 #[tokio::test]
-async fn what_is_of_no_use_leaves_the_file() {
+async fn outdated_records_are_removed_from_the_file() {
     let folder = Folder::new();
     let [acme, other] = ["acme", "other"].map(|id| TenantId::parse(id).unwrap());
     let tenants = BTreeMap::from([(acme.clone(), CAPACITY), (other.clone(), CAPACITY)]);

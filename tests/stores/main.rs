@@ -21,7 +21,7 @@ mod file;
 mod key_change;
 mod model;
 mod moments;
-mod outage;
+mod redis_outage;
 mod refusals;
 mod secrets;
 mod sharing;

@@ -18,7 +18,7 @@ fn supply(since: Instant) -> u128 {
 }
 
 #[tokio::test]
-async fn replicas_take_no_more_moments_than_the_rate_has() {
+async fn replicas_make_no_more_sign_ins_than_the_rate_allows() {
     let server = RedisServer::start().await;
     let replicas = [Replica::of(&server), Replica::of(&server), Replica::of(&server)];
     let leases = replicas.each_ref().map(|replica| replica.shared.leases(&tenant()));
@@ -34,7 +34,7 @@ async fn replicas_take_no_more_moments_than_the_rate_has() {
 }
 
 #[tokio::test]
-async fn moments_that_nobody_takes_are_not_saved_up() {
+async fn unused_sign_in_slots_are_not_saved_up() {
     let server = RedisServer::start().await;
     let replica = Replica::of(&server);
     let leases = replica.shared.leases(&tenant());

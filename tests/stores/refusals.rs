@@ -31,7 +31,7 @@ fn told(replica: &Replica) -> (&'static str, String) {
 }
 
 #[tokio::test]
-async fn every_answer_that_is_none_is_an_outage_that_is_told() {
+async fn every_error_of_redis_is_an_outage_that_is_reported() {
     for (answer, state, words, looks_elsewhere) in [
         ("-OOM command not allowed", "refuses_writes", "OOM command not allowed", false),
         ("-MISCONF Errors writing", "refuses_writes", "MISCONF Errors writing", false),
@@ -141,7 +141,7 @@ async fn visits(sentinel: &RedisServer) -> u64 {
 }
 
 #[tokio::test]
-async fn where_a_master_has_too_few_replicas_the_sentinels_are_asked_again_and_not_all_the_time() {
+async fn if_a_master_has_too_few_replicas_the_sentinels_are_asked_again_with_pauses() {
     let (first, second) = (with(&[]).await, with(&[]).await);
     let sentinel =
         RedisServer::sentinel(&format!("sentinel monitor main 127.0.0.1 {} 1\n", first.port()))
@@ -192,7 +192,7 @@ async fn a_redis_that_is_busy_with_a_script_is_told_and_waited_for() {
 }
 
 #[tokio::test]
-async fn a_key_that_is_somebody_elses_keeps_no_other_session_from_being_told() {
+async fn a_key_of_another_type_keeps_no_other_session_from_being_stored() {
     let mut server = RedisServer::start().await;
     let replica = Replica::of(&server);
     replica.put(1001, "a").await;
@@ -210,7 +210,7 @@ async fn a_key_that_is_somebody_elses_keeps_no_other_session_from_being_told() {
 
 /// As nodes do that have to announce a name and have none.
 #[tokio::test]
-async fn a_cluster_that_does_not_say_where_its_nodes_are_is_not_said_to_be_well() {
+async fn a_cluster_that_does_not_tell_its_nodes_is_not_reported_as_healthy() {
     let cluster = Cluster::start().await;
     for node in cluster.nodes() {
         set(node, "cluster-preferred-endpoint-type", "hostname").await;
@@ -223,7 +223,7 @@ async fn a_cluster_that_does_not_say_where_its_nodes_are_is_not_said_to_be_well(
 
 /// A Redis whose memory is about full takes some writes and refuses others.
 #[tokio::test]
-async fn a_redis_that_refuses_now_and_then_is_not_said_to_be_well_in_between() {
+async fn a_redis_that_refuses_some_writes_is_not_reported_as_healthy_in_between() {
     let server = RedisServer::start().await;
     let replica = Replica::of(&server);
     set(&server, "maxmemory", "1").await;

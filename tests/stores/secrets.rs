@@ -91,7 +91,7 @@ async fn redis_never_sees_a_password() {
 
 /// What is in the safe is bound to its agent and to its purpose.
 #[tokio::test]
-async fn a_password_that_was_moved_is_not_believed() {
+async fn a_password_moved_to_another_agent_is_not_accepted() {
     let (server, site) = (RedisServer::start().await, callee::site().await);
     let callee = callee::with(&site, &server, PASSWORD, CREDENTIALS).await;
     callee.sign_in(1002).await.expect("signed in");
@@ -109,7 +109,7 @@ fn hex(bytes: impl AsRef<[u8]>) -> String {
 }
 
 #[tokio::test]
-async fn without_the_key_a_session_is_as_good_as_none() {
+async fn without_the_key_a_session_cannot_be_used() {
     let server = RedisServer::start().await;
     let (left, other) = (Replica::with_keys(&server, &[1]), Replica::with_keys(&server, &[2]));
     left.put(1001, "a").await;
@@ -137,7 +137,7 @@ async fn keys_are_replaced_without_losing_a_session() {
 }
 
 #[tokio::test]
-async fn a_record_that_was_moved_or_changed_is_not_believed() {
+async fn a_record_that_was_moved_or_changed_is_not_accepted() {
     let server = RedisServer::start().await;
     let replica = Replica::of(&server);
     all_listen(&server, 1).await;

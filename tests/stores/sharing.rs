@@ -60,7 +60,7 @@ async fn a_cold_read_is_one_round_trip_and_a_warm_one_none() {
 }
 
 #[tokio::test]
-async fn of_two_who_renew_one_session_one_does() {
+async fn of_two_replicas_that_renew_one_session_only_one_does() {
     let server = RedisServer::start().await;
     let (left, right) = (Replica::of(&server), Replica::of(&server));
     all_listen(&server, 2).await;

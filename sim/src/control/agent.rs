@@ -1,14 +1,14 @@
-//! What the control endpoint does about one agent.
+//! The control endpoint's requests about one agent.
 
 use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::json;
 
-use super::{Answered, Complaint, done, show, unknown};
+use super::{Answered, ControlError, done, show, unknown};
 use crate::{Recovery, Simulator, wire::Request};
 
-/// The body of a switch-over.
+/// The body of a switch-over request.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct SwitchOver {
@@ -36,11 +36,11 @@ pub(super) fn answer(
     }
 }
 
-/// What can be done to an agent who is signed in.
+/// Carries out a request that needs a signed-in agent.
 fn act_on(gateway: &Simulator, id: u32, (act, body): (&str, &[u8])) -> Answered {
     if !gateway.agent(id).is_some_and(|view| view.signed_in) {
         let why = format!("agent {id} is not signed in; POST …/agents/{id}/sign-in does that");
-        return Err(Complaint::new(409, why));
+        return Err(ControlError::new(409, why));
     }
     match act {
         "sign-out" => gateway.sign_out(id),
@@ -62,8 +62,8 @@ fn act_on(gateway: &Simulator, id: u32, (act, body): (&str, &[u8])) -> Answered 
         "take-over" => return Ok(json!({ "guid": gateway.take_over(id) })),
         "renew-guid" => return Ok(json!({ "guid": gateway.renew_guid(id) })),
         _ => {
-            let why = format!("nothing called {act:?} can be done to an agent");
-            return Err(Complaint::new(404, why));
+            let why = format!("there is no action {act:?} for an agent");
+            return Err(ControlError::new(404, why));
         }
     }
     Ok(done())
@@ -72,16 +72,16 @@ fn act_on(gateway: &Simulator, id: u32, (act, body): (&str, &[u8])) -> Answered 
 // === impl SwitchOver ===
 
 impl SwitchOver {
-    fn read(body: &[u8]) -> Result<Self, Complaint> {
+    fn read(body: &[u8]) -> Result<Self, ControlError> {
         serde_json::from_slice(body).map_err(|error| {
             let why = format!(r#"the body is wrong, write such as {{"ms": 5000}}: {error}"#);
-            Complaint::new(400, why)
+            ControlError::new(400, why)
         })
     }
 }
 
 /// Why a call has not reached a signed-in agent.
-fn no_call(gateway: &Simulator, id: u32) -> Complaint {
+fn no_call(gateway: &Simulator, id: u32) -> ControlError {
     let why = match gateway.agent(id) {
         Some(view) if view.skills.is_empty() => {
             format!("agent {id} has no skills, so no call comes; POST …/resetskill/true gives some")
@@ -91,23 +91,23 @@ fn no_call(gateway: &Simulator, id: u32) -> Complaint {
         }
         _ => format!("agent {id} is in a call already"),
     };
-    Complaint::new(409, why)
+    ControlError::new(409, why)
 }
 
-/// An inspector's operation that the state does not allow.
-fn not_now(gateway: &Simulator, id: u32) -> Complaint {
+/// The error for an inspector's operation that the agent's state does not allow.
+fn not_now(gateway: &Simulator, id: u32) -> ControlError {
     let state = gateway.agent(id).map_or("gone", |view| view.state.name());
-    Complaint::new(409, format!("agent {id} is {state}, which does not allow it"))
+    ControlError::new(409, format!("agent {id} is {state}, which does not allow it"))
 }
 
-fn agent_id(text: &str) -> Result<u32, Complaint> {
-    let why = || format!("{text:?} is no agent id; give a number such as 1001");
-    let id: u32 = text.parse().map_err(|_| Complaint::new(400, why()))?;
-    // No gateway is known to use longer ids than six digits (cec_07_1202).
-    if (1..=999_999).contains(&id) { Ok(id) } else { Err(Complaint::new(400, why())) }
+fn agent_id(text: &str) -> Result<u32, ControlError> {
+    let why = || format!("{text:?} is not an agent id; give a number such as 1001");
+    let id: u32 = text.parse().map_err(|_| ControlError::new(400, why()))?;
+    // No gateway is known to use ids of more than six digits (cec_07_1202).
+    if (1..=999_999).contains(&id) { Ok(id) } else { Err(ControlError::new(400, why())) }
 }
 
-fn never_seen(id: u32) -> Complaint {
+fn never_seen(id: u32) -> ControlError {
     let why = format!("agent {id} has not been seen yet; agents appear with their first request");
-    Complaint::new(404, why)
+    ControlError::new(404, why)
 }

@@ -1,4 +1,4 @@
-//! Rules as JSON.
+//! Reads rules from JSON.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -56,7 +56,7 @@ enum Kind {
     },
 }
 
-/// Reads a rule.
+/// Reads a rule; an unknown field is an error.
 pub(super) fn read(body: &[u8]) -> serde_json::Result<Misbehaviour> {
     let rule: Rule = serde_json::from_slice(body)?;
     Ok(Misbehaviour {

@@ -1,14 +1,14 @@
-//! What the control endpoint shows. People paste it elsewhere, so Guids are shortened, passwords
-//! and service tokens left out.
+//! The JSON that the control endpoint answers with. People paste it elsewhere, so Guids are shortened,
+//! and passwords and service tokens are left out.
 
 use serde_json::{Value, json};
 
 use crate::{AgentView, Answer, Entry};
 
-/// Characters of a Guid that are shown; enough to tell two apart.
+/// How many characters of a Guid are shown; enough to tell two Guids apart.
 const SHOWN: usize = 8;
 
-/// Characters of a request's body that are shown.
+/// The longest body, in bytes, that is shown if it is not JSON.
 const MAX_BODY: usize = 4096;
 
 /// Fields of a sign-in that are not shown.
@@ -74,7 +74,7 @@ fn header(name: &str, value: &str) -> String {
     if name.eq_ignore_ascii_case("service_token") {
         return "…".into();
     }
-    // Whatever a client takes for a Guid may be a real one, in a form unknown here.
+    // A text that does not look like a Guid may still be a real one in another form.
     if name.eq_ignore_ascii_case("guid") && shortened == value {
         return value.chars().take(SHOWN).collect::<String>() + "…";
     }
@@ -95,9 +95,9 @@ fn body(body: &[u8]) -> Value {
             Value::Object(fields)
         }
         Ok(other) => other,
-        // It may be a password's body all the same, only cut or in another charset.
+        // It may still be a sign-in with a password, cut short or in another charset.
         Err(_) if body.len() > MAX_BODY || contains_password(body) => {
-            format!("{} bytes that are no JSON", body.len()).into()
+            format!("{} bytes that are not JSON", body.len()).into()
         }
         Err(_) => shorten(&String::from_utf8_lossy(body)).into(),
     }
@@ -154,6 +154,6 @@ mod tests {
         assert_eq!(shown, json!({"password": "…", "serviceToken": "…", "status": 4}));
         assert_eq!(header("Service_Token", "x"), "…");
         let shown = body(br#"{"password":"secret"#);
-        assert_eq!(shown, json!("19 bytes that are no JSON"));
+        assert_eq!(shown, json!("19 bytes that are not JSON"));
     }
 }

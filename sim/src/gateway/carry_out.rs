@@ -1,4 +1,4 @@
-//! What each interface does.
+//! Carries out the requests of each interface.
 
 use tokio::time::Instant;
 
@@ -22,7 +22,7 @@ use crate::{
 // === impl Gateway ===
 
 impl Gateway {
-    /// Does what a request asks for, at once.
+    /// Carries out a request and returns its answer. Polls wait for events; all others answer at once.
     pub(super) async fn carry_out(&self, route: &Route, request: &Request) -> Reply {
         let guid = request.header("guid");
         let Some(agent) = route.agent else {
@@ -56,8 +56,8 @@ impl Records {
             return Err(Refused(Retcode::BadPassword.into()));
         }
         let record = self.record(agent);
-        record.settle(options);
-        record.at_hand()?;
+        record.apply_due(options);
+        record.check_no_switch_over()?;
         let forcible = route.interface == Interface::ForceSignIn;
         if record.session.is_some() && !options.force_sign_in {
             return Err(Refused(Retcode::ForceNotAllowed.into()));
@@ -78,7 +78,7 @@ impl Records {
         Ok(reply)
     }
 
-    /// Every interface that needs a session and answers at once.
+    /// Carries out a request of any interface that needs a session and answers at once.
     fn serve(
         &mut self,
         agent: u32,
@@ -100,7 +100,7 @@ impl Records {
             }
             _ => self.change_state(agent, route, options),
         };
-        // Whether refusals carry a Guid too is undocumented; here they may.
+        // Whether refusals can carry a new Guid is undocumented; here they can.
         let mut reply = answered.unwrap_or_else(|refused| Reply::refusal(options, &refused.0));
         let session = self.record(agent).session.as_mut();
         if let Some(guid) = session.and_then(|session| session.announce_anywhere(options)) {
@@ -118,8 +118,8 @@ impl Records {
         Reply::result(options, &result)
     }
 
-    /// In push mode it keeps the agent signed in and brings new Guids, as the poll does otherwise
-    /// (`cec_07_1204`). For an agent who polls it does nothing (inferred).
+    /// A heartbeat. In push mode it keeps the agent signed in and brings new Guids, as polls do
+    /// otherwise (`cec_07_1204`). For an agent that polls it does nothing (inferred).
     fn heartbeat(
         &mut self,
         agent: u32,
@@ -149,8 +149,8 @@ impl Records {
         Ok(reply)
     }
 
-    /// Refused while talking, unless forced, which releases the call (`cec_07_1219`,
-    /// `cec_07_0353`).
+    /// A sign-out. It is refused while the agent is talking, unless it is forced; that ends the call
+    /// (`cec_07_1219`, `cec_07_0353`).
     fn sign_out(&mut self, agent: u32, route: &Route, options: &Options) -> Result<Reply, Refused> {
         let forced = route.interface == Interface::ForceSignOut;
         if let Some(reason) = route.tail.first() {

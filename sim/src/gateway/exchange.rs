@@ -1,4 +1,4 @@
-//! A request from its arrival to its answer: overlaps, faults, waits.
+//! Handles a request from its arrival to its answer: checks overlaps, applies faults, and waits.
 
 use std::{sync::Arc, time::Duration};
 
@@ -20,7 +20,7 @@ use crate::{
 // === impl Gateway ===
 
 impl Gateway {
-    /// Takes a request in and works out its answer. Dropped when the client goes away.
+    /// Handles a request. The future is dropped when the client disconnects.
     pub(crate) async fn exchange(self: &Arc<Self>, connection: u64, request: Request) -> Outcome {
         let route = Route::find(&request.method, &request.target, &self.options);
         let number = self.journal.record(Entry {
@@ -49,7 +49,8 @@ impl Gateway {
         outcome
     }
 
-    /// Opens a call, unless another one forbids it.
+    /// Opens a call. If another open call conflicts with it, that is a violation, and by the options
+    /// also a refusal.
     fn begin(self: &Arc<Self>, route: &Route) -> Result<OpenCall, String> {
         let interface = route.interface;
         let call = |agent| OpenCall::new(self.clone(), agent, interface);
@@ -58,18 +59,19 @@ impl Gateway {
         };
         let mut records = self.lock();
         let record = records.record(agent);
-        let obstacle = record.obstacle(interface);
-        if interface.changes_state() && obstacle.is_none() {
-            // The call before has been answered, even if its task has not come to say so.
+        let conflicting = record.conflicting_call(interface);
+        if interface.changes_state() && conflicting.is_none() {
+            // The previous call has been answered, although its task may not have released its events
+            // yet.
             record.release(&self.options);
         }
-        if let Some(obstacle) = obstacle {
-            records.accuse(format!(
-                "agent {agent}: {interface:?} came while {obstacle:?} was unanswered"
+        if let Some(conflicting) = conflicting {
+            records.record_violation(format!(
+                "agent {agent}: {interface:?} came while {conflicting:?} was unanswered"
             ));
             if self.options.refuse_repeated {
                 let codes = &self.options.codes;
-                let both_sign_in = interface.signs_in() && obstacle.signs_in();
+                let both_sign_in = interface.signs_in() && conflicting.signs_in();
                 return Err(if both_sign_in {
                     codes.repeated_sign_in.clone()
                 } else {
@@ -81,7 +83,7 @@ impl Gateway {
         Ok(call(Some(agent)))
     }
 
-    /// Carries a request out, or lets a fault have its way with it.
+    /// Carries out a request, or applies the fault of a matching rule.
     async fn misbehave(
         self: &Arc<Self>,
         route: &Route,
@@ -94,7 +96,7 @@ impl Gateway {
             None => self.carry_out(route, request).await.into(),
             Some(Fault::DelayBefore(time)) => {
                 let late = self.clone().late(route.clone(), request.clone(), time);
-                // A task of its own: the gateway goes on when the client has gone.
+                // In a task of its own, so that the gateway goes on if the client disconnects.
                 let done = tokio::spawn(async move { (late.await, call) }).await;
                 let (reply, call) = done.map_or_else(
                     |_| (Reply::page(500, "Internal Server Error"), None),
@@ -102,11 +104,11 @@ impl Gateway {
                 );
                 return (Outcome { call, ..reply.into() }, name);
             }
-            Some(fault) if !fault.lets_through() => fault.instead(&self.options),
+            Some(fault) if !fault.is_carried_out() => fault.without_effect(&self.options),
             Some(fault) => {
                 let reply = self.carry_out(route, request).await;
                 call.release();
-                fault.afterwards(reply).await
+                fault.after_effect(reply).await
             }
         };
         let call = Some(call);
@@ -118,16 +120,17 @@ impl Gateway {
         self.carry_out(&route, &request).await
     }
 
-    /// The answer to a request that matches no interface; faults for everybody concern it too.
+    /// The answer to a request that matches no interface. Rules without agent and interface apply to it
+    /// too.
     async fn misroute(&self, reply: Reply) -> (Outcome, Option<&'static str>) {
         let Some(fault) = self.rules.for_request(None) else {
             return (reply.into(), None);
         };
         let name = Some(fault.name());
-        if fault.lets_through() {
-            return (fault.afterwards(reply).await, name);
+        if fault.is_carried_out() {
+            return (fault.after_effect(reply).await, name);
         }
-        (fault.instead(&self.options), name)
+        (fault.without_effect(&self.options), name)
     }
 
     fn note(&self, number: u64, outcome: &Outcome, fault: Option<&'static str>) {

@@ -1,4 +1,4 @@
-//! What inspectors do to other agents.
+//! Operations of inspectors on other agents.
 
 use serde_json::json;
 
@@ -30,8 +30,8 @@ impl Records {
 
         let absent = || Refused(codes.target_absent.clone());
         let record = self.by_id.get_mut(&target).ok_or_else(absent)?;
-        record.settle(options);
-        record.at_hand()?;
+        record.apply_due(options);
+        record.check_no_switch_over()?;
         record.session.as_ref().ok_or_else(absent)?;
         match route.interface {
             Interface::ForceBusy => record.force_busy(options)?,

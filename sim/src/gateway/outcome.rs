@@ -1,4 +1,4 @@
-//! An answer with its delivery, and what faults make of the two.
+//! An answer with the way it is delivered, and how faults change both.
 
 use tokio::time::sleep;
 
@@ -10,7 +10,7 @@ use crate::{fault::Fault, options::Options, reply::Reply};
 pub(crate) struct Outcome {
     pub(crate) reply: Reply,
     pub(crate) delivery: Delivery,
-    /// To be kept until the answer has been written.
+    /// The open call; it must be kept until the answer is written.
     pub(crate) call: Option<OpenCall>,
 }
 
@@ -35,13 +35,13 @@ impl From<Reply> for Outcome {
 // === impl Fault ===
 
 impl Fault {
-    /// Whether the request is carried out.
-    pub(super) fn lets_through(&self) -> bool {
+    /// Whether a request with this fault is carried out.
+    pub(super) fn is_carried_out(&self) -> bool {
         !matches!(self, Self::Status { .. } | Self::Html | Self::Retcode { .. } | Self::TlsFailure)
     }
 
-    /// The answer of a request that was not carried out.
-    pub(super) fn instead(self, options: &Options) -> Outcome {
+    /// The answer to a request that this fault keeps from being carried out.
+    pub(super) fn without_effect(self, options: &Options) -> Outcome {
         let reply = match self {
             Self::Status { status, headers, body, content_type } => {
                 let mut reply = Reply::other(status, &content_type, body);
@@ -56,8 +56,8 @@ impl Fault {
         reply.into()
     }
 
-    /// What becomes of the answer of a request that was carried out.
-    pub(super) async fn afterwards(self, mut reply: Reply) -> Outcome {
+    /// Changes the answer of a request that was carried out, or its delivery.
+    pub(super) async fn after_effect(self, mut reply: Reply) -> Outcome {
         let delivery = match self {
             Self::Delay(time) | Self::DelayBefore(time) => {
                 sleep(time).await;

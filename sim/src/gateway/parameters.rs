@@ -1,4 +1,4 @@
-//! Parameters of requests, checked.
+//! Reads and checks the parameters of requests.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::{
     state_machine::{BusyRequest, RestRequest},
 };
 
-/// Reason empty, 0 or 200 to 250 (`cec_07_1211`).
+/// The parameters of saybusy: the reason is empty, 0 or 200 to 250 (`cec_07_1211`).
 pub(super) fn busy_request(route: &Route) -> Result<BusyRequest, Refused> {
     let reason = match route.parameter("reason") {
         None => 0,
@@ -21,7 +21,7 @@ pub(super) fn busy_request(route: &Route) -> Result<BusyRequest, Refused> {
     Ok(BusyRequest { reason, prolong: prolong(route)? })
 }
 
-/// Time 1 to 86399 seconds, cause 0 to 255 (`cec_07_1213`).
+/// The parameters of rest: the time is 1 to 86399 seconds, the cause 0 to 255 (`cec_07_1213`).
 pub(super) fn rest_request(route: &Route, options: &Options) -> Result<RestRequest, Refused> {
     let [time, cause] = route.tail.as_slice() else {
         return Err(bad_parameter());
@@ -43,7 +43,7 @@ pub(super) fn path_flag(route: &Route, options: &Options) -> Result<bool, Refuse
     Ok(is_true(text, options))
 }
 
-/// Flag 1 for taking inbound calls, 0 for not (`cec_07_0356`).
+/// The parameter of settalkright: flag 1 takes inbound calls, flag 0 does not (`cec_07_0356`).
 pub(super) fn talk_right(route: &Route) -> Result<bool, Refused> {
     match route.parameter("flag") {
         Some("1") => Ok(true),
@@ -52,7 +52,7 @@ pub(super) fn talk_right(route: &Route) -> Result<bool, Refused> {
     }
 }
 
-/// Customstate 0 to 65534, mandatory (`cec_07_1228`).
+/// The parameter of setcustomstate: 0 to 65534, mandatory (`cec_07_1228`).
 pub(super) fn custom_state(route: &Route) -> Result<u16, Refused> {
     let state = route.parameter("customstate").and_then(|text| text.parse().ok());
     state.filter(|state| *state < u16::MAX).ok_or_else(bad_parameter)
@@ -78,8 +78,8 @@ pub(super) fn refuse_unless(good: bool, code: impl Into<String>) -> Result<(), R
     if good { Ok(()) } else { Err(Refused(code.into())) }
 }
 
-/// Autoflag `true` or anything else for false; skillid ids joined by `;`, at most 4000 characters;
-/// phonelinkage 0 or 1 (`cec_07_1209`).
+/// The parameters of resetskill (`cec_07_1209`): autoflag is `true`, and anything else is false;
+/// skillid is ids joined by `;`, at most 4000 characters; phonelinkage is 0 or 1.
 pub(super) fn skills_asked(route: &Route, options: &Options) -> Result<SkillsAsked, Refused> {
     let text = route.parameter("skillid").unwrap_or_default();
     refuse_unless(text.chars().count() <= 4000, Retcode::BadParameter)?;

@@ -14,7 +14,7 @@ use crate::{
     session::Session,
 };
 
-/// A poll that goes on from wake-up to wake-up.
+/// A waiting poll; it is checked again at each wake-up.
 struct Poll<'a> {
     agent: u32,
     guid: Option<&'a str>,
@@ -31,7 +31,7 @@ pub(super) enum Step {
 // === impl Gateway ===
 
 impl Gateway {
-    /// Answers with the next event, or with none once the poll has waited its time.
+    /// Answers with the next event, or without one after the poll's waiting time.
     pub(super) async fn poll(&self, agent: u32, guid: Option<&str>) -> Reply {
         let mut poll = Poll {
             agent,
@@ -48,7 +48,7 @@ impl Gateway {
         let mut records = self.lock();
         if let Err(refused) = records.admit(poll, self) {
             let guid = poll.guid.filter(|_| options.polls == Polls::Agent);
-            let event = guid.and_then(|guid| records.record(poll.agent).farewell(guid, options));
+            let event = guid.and_then(|guid| records.record(poll.agent).final_event(guid, options));
             return Step::Answer(match event {
                 Some(event) => Reply::event(options, poll.agent, Some(&event)),
                 None => Reply::refusal(options, &refused.0),
@@ -76,11 +76,12 @@ impl Gateway {
 // === impl Records ===
 
 impl Records {
-    /// Lets a poll in, or go on waiting: its Guid is checked once, its session at every step.
+    /// Checks whether a poll may begin or go on waiting. Its Guid is checked once, its session at every
+    /// step.
     fn admit(&mut self, poll: &mut Poll<'_>, gateway: &Gateway) -> Result<(), Refused> {
         let options = &gateway.options;
-        self.record(poll.agent).settle(options);
-        self.record(poll.agent).at_hand()?;
+        self.record(poll.agent).apply_due(options);
+        self.record(poll.agent).check_no_switch_over()?;
         let present = self.record(poll.agent).session.as_ref().map(|s| s.number);
         if present.is_none() || poll.session != present {
             self.authenticate(poll.agent, poll.guid, options)?;
@@ -97,10 +98,10 @@ impl Records {
     }
 }
 
-/// Goes from step to step, at each change and at the times that the steps name.
+/// Repeats `step` until it answers: at each change, and at the time that the last step named.
 pub(super) async fn wait(changed: &Notify, mut step: impl FnMut() -> Step) -> Reply {
     loop {
-        // Listening begins before looking, so that no event falls between the two.
+        // Wait for changes before looking, so that no event is missed in between.
         let mut notified = std::pin::pin!(changed.notified());
         notified.as_mut().enable();
         match step() {
@@ -126,7 +127,7 @@ pub(super) fn announce(
     }
 }
 
-/// A poll of a kind that is switched off, or by an agent who chose to have events sent
+/// The refusal of a poll of the kind that is switched off, or of an agent in push mode
 /// (`cec_07_0580`).
 pub(super) fn wrong_kind() -> Refused {
     Refused(Retcode::OtherEventMethod.into())

@@ -13,11 +13,11 @@ use crate::{
     session::Standing,
 };
 
-/// A poll for all agents that goes on from wake-up to wake-up.
+/// A waiting poll for all agents; it is checked again at each wake-up.
 struct PollAll<'a> {
     guid: Option<&'a str>,
     deadline: Instant,
-    /// The session whose Guid it came with.
+    /// The session of the Guid that the poll was sent with.
     caller: Option<Caller>,
 }
 
@@ -31,7 +31,7 @@ struct Caller {
 // === impl Gateway ===
 
 impl Gateway {
-    /// Answers with all events there are, or with none once the poll has waited its time.
+    /// Answers with all events that wait, or without any after the poll's waiting time.
     pub(super) async fn poll_all(&self, guid: Option<&str>) -> Reply {
         let deadline = Instant::now() + self.options.real(self.options.poll_wait);
         let mut poll = PollAll { guid, deadline, caller: None };
@@ -62,17 +62,17 @@ impl Gateway {
 // === impl Records ===
 
 impl Records {
-    /// Lets a poll in with any agent's Guid, or go on waiting while that session lasts. It keeps
-    /// all agents of the node signed in.
+    /// Checks whether a poll may begin or go on waiting. It may begin with any agent's Guid, and go on
+    /// while that agent's session lasts. It keeps all agents of the node signed in.
     fn admit_all(&mut self, poll: &mut PollAll<'_>, options: &Options) -> Result<Caller, Refused> {
         for record in self.by_id.values_mut() {
-            record.settle(options);
+            record.apply_due(options);
         }
         let caller = match poll.caller.filter(|caller| self.lasts(*caller)) {
             Some(caller) => caller,
             None => self.caller(poll.guid, options)?,
         };
-        self.record(caller.agent).at_hand()?;
+        self.record(caller.agent).check_no_switch_over()?;
         if options.polls != Polls::All {
             return Err(wrong_kind());
         }
@@ -104,8 +104,8 @@ impl Records {
         session.map(|session| session.number) == Some(caller.session)
     }
 
-    /// The events of a node's agents, but of those who have them sent: by agent, each one's in
-    /// their order.
+    /// Takes the events of all agents of a node, except for agents in push mode. They are sorted by
+    /// agent; those of one agent keep their order.
     fn gather(&mut self, node: u64) -> Vec<(u32, Event)> {
         let mut gathered = Vec::new();
         for (agent, record) in &mut self.by_id {
@@ -114,7 +114,7 @@ impl Records {
                 gathered.extend(record.take_events().map(|event| (*agent, event)));
             }
         }
-        // A stable sort, which leaves each agent's order.
+        // The sort is stable, so each agent's events keep their order.
         gathered.sort_by_key(|(agent, _)| *agent);
         gathered
     }

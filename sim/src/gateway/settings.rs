@@ -1,4 +1,4 @@
-//! What agents set beside their state.
+//! The interfaces that change or show an agent's settings.
 
 use serde_json::{Value, json};
 
@@ -17,7 +17,7 @@ const VOICE: u8 = 5;
 // === impl Records ===
 
 impl Records {
-    /// Every interface that sets something beside the state.
+    /// Carries out a request of any interface that changes settings.
     pub(super) fn change_settings(
         &mut self,
         agent: u32,
@@ -42,7 +42,8 @@ impl Records {
         Ok(Reply::accepted(options))
     }
 
-    /// The number is a string, and 65535 presumably means that none is set (`cec_07_1229`).
+    /// Answers querycustomstate. The number is a string; 65535 presumably means that none is set
+    /// (`cec_07_1229`).
     pub(super) fn custom_state(&mut self, agent: u32, options: &Options) -> Result<Reply, Refused> {
         let settings = &self.record(agent).signed_in(options)?.settings;
         let state = settings.custom_state.unwrap_or(u16::MAX).to_string();
@@ -50,7 +51,8 @@ impl Records {
     }
 }
 
-/// The configured skills, whether signed in to or not (`cec_07_1206`); none is 600-001 (client).
+/// Answers agentskills: all configured skills, whether the agent is signed in to them or not
+/// (`cec_07_1206`). Without any skills the answer is 600-001 (client).
 pub(super) fn agent_skills(options: &Options) -> Result<Reply, Refused> {
     if options.skills.is_empty() {
         return Err(Refused(Retcode::NoSkill.into()));

@@ -1,4 +1,4 @@
-//! What is done to agents without their asking: by other people, by the platform, by a test.
+//! Changes that come from other people, from the platform or from a test, and not from the agent.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::{
     view::AgentView,
 };
 
-/// Real time that a switch-over may take; more would not fit an [`Instant`] everywhere.
+/// The longest switch-over in real time; a longer one may not fit into an [`Instant`].
 const LONGEST: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
 
 // === impl Gateway ===
@@ -25,7 +25,7 @@ impl Gateway {
 
     pub(crate) fn sign_in(&self, agent: u32) -> String {
         let mut records = self.lock();
-        let sign_in = SignIn::from_behind();
+        let sign_in = SignIn::of_other_client();
         let guid = records.begin_session(agent, &sign_in, &self.options).current().to_owned();
         records.record(agent).release(&self.options);
         guid
@@ -92,7 +92,7 @@ impl Gateway {
     fn with_known<T>(&self, agent: u32, act: impl FnOnce(&mut AgentRecord) -> T) -> Option<T> {
         let mut records = self.lock();
         let record = records.by_id.get_mut(&agent)?;
-        record.settle(&self.options);
+        record.apply_due(&self.options);
         Some(act(record))
     }
 

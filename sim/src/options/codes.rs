@@ -1,4 +1,4 @@
-//! The retcodes that nobody knows for sure.
+//! The retcodes that are not known for certain.
 
 use crate::retcode::Retcode;
 
@@ -9,11 +9,11 @@ pub struct Codes {
     pub guid_missing: String,
     /// A Guid the gateway has never issued; 000-003 or 100-006 (`cec_07_0005`).
     pub guid_unknown: String,
-    /// A Guid whose life has ended, or of an ended session; 000-003 (`cec_07_0580`).
+    /// A Guid that has expired, or whose session has ended; 000-003 (`cec_07_0580`).
     pub guid_expired: String,
     /// A Guid of a session that a forcible sign-in has ended; 000-003 by its meaning.
     pub guid_taken_over: String,
-    /// A good Guid, of another agent; 000-003 or 100-006 (`cec_07_0005`).
+    /// A valid Guid of another agent; 000-003 or 100-006 (`cec_07_0005`).
     pub guid_foreign: String,
     /// The agent is not signed in; 100-006 (`cec_07_0580`).
     pub not_signed_in: String,
@@ -25,9 +25,9 @@ pub struct Codes {
     pub state_refused: String,
     /// Sayfree while idle; 100-009 by its meaning. `None`: accepted without an event.
     pub free_while_idle: Option<String>,
-    /// An inspector's operation by somebody who is none; 900-002 by its meaning.
+    /// An inspector's operation by an agent that is not an inspector; 900-002 by its meaning.
     pub no_inspector: String,
-    /// An inspector's operation on an agent who is not signed in; the pages list 900-001 to 900-003
+    /// An inspector's operation on an agent that is not signed in; the pages list 900-001 to 900-003
     /// (`cec_07_2405`).
     pub target_absent: String,
     /// An inspector's operation that the other agent's state does not allow; 900-005 by its

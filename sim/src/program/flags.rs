@@ -13,20 +13,20 @@ use crate::{Announce, AuthMode, Edition, IdOutside, Options, Polls};
 
 /// Simulates Huawei CC-Gateways: their agent interface over HTTPS, one gateway per tenant.
 ///
-/// Without options, any agent id from 1 to 59999 can sign in with the password "secret". What is
-/// going on can be seen and disturbed on the control endpoint: GET / there lists how.
+/// Without options, any agent id from 1 to 59999 can sign in with the password "secret". The control
+/// endpoint shows what is happening and can make a gateway fail: GET / on it lists all requests.
 #[derive(Debug, Parser)]
 #[command(name = "ccgateway-sim", version = env!("CCGATEWAY_SIM_VERSION"))]
 // Independent switches of a command line.
 #[expect(clippy::struct_excessive_bools)]
 pub(super) struct Flags {
-    /// A tenant; may be given several times, each gets a gateway of its own
+    /// A tenant; may be given several times, and each gets its own gateway
     #[arg(long = "tenant", value_name = "NAME", default_value = "demo")]
     tenants: Vec<String>,
-    /// Where the first gateway listens; the others take the ports after it
+    /// The address of the first gateway; the others take the next ports
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8043")]
     listen: SocketAddr,
-    /// Where the control endpoint listens, plain HTTP
+    /// The address of the control endpoint, plain HTTP
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0")]
     pub(super) control: SocketAddr,
     /// Write the certificates that a client has to trust, as one PEM file
@@ -36,29 +36,29 @@ pub(super) struct Flags {
     #[command(flatten)]
     pub(super) tls: TlsFlags,
 
-    /// The password of agents without one of their own
+    /// The password of agents that are not given by --agent
     #[arg(long, default_value = "secret", help_heading = "Agents")]
     password: String,
-    /// An agent with a password of its own; may be given several times
+    /// An agent with its own password; may be given several times
     #[arg(long = "agent", value_name = "ID=PASSWORD", help_heading = "Agents")]
     agents: Vec<String>,
-    /// There are no agents but those of --agent
+    /// Have no agents but those given by --agent
     #[arg(long, help_heading = "Agents")]
     only_listed_agents: bool,
-    /// Which edition of the interface the gateways have
+    /// The edition of the gateways' interface
     #[arg(long, value_enum, default_value = "2023-09", help_heading = "Agents")]
     edition: Edition,
     /// A skill queue of every agent; may be given several times
     #[arg(long = "skill", value_name = "ID", default_values_t = [1], help_heading = "Agents")]
     skills: Vec<u32>,
-    /// After a sign-in agents have no skills, and so no calls, until they are reset
+    /// After a sign-in an agent has no skills, and so gets no calls, until its skills are reset
     #[arg(long, help_heading = "Agents")]
     skills_need_reset: bool,
-    /// An agent who may act on others as an inspector; may be given several times. Without any,
-    /// everybody may
+    /// An agent that may act on others as an inspector; may be given several times. If none is given,
+    /// all agents may
     #[arg(long = "inspector", value_name = "ID", help_heading = "Agents")]
     inspectors: Vec<u32>,
-    /// What an agent id outside the range gets: HTTP 404 or retcode 000-002
+    /// The answer to an agent id outside the range: HTTP 404 or retcode 000-002
     #[arg(long, value_enum, default_value = "not-found", help_heading = "Agents")]
     id_outside: IdOutside,
 
@@ -68,19 +68,19 @@ pub(super) struct Flags {
     /// Time between two Guids of a session
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = time, help_heading = "Guids")]
     guid_interval: Duration,
-    /// How long a Guid lives
+    /// How long a Guid is valid
     #[arg(long, value_name = "TIME", default_value = "120s", value_parser = time, help_heading = "Guids")]
     guid_timeout: Duration,
-    /// A replaced Guid dies at once instead of at the end of its life
+    /// A replaced Guid is refused at once instead of after its timeout
     #[arg(long, help_heading = "Guids")]
     old_guid_dies: bool,
-    /// On how many polls a new Guid is sent
+    /// How often a new Guid is sent
     #[arg(long, value_enum, default_value = "once", help_heading = "Guids")]
     announce: Announce,
-    /// Updating a Guid also sends the Set-GUID header
+    /// The answer of updateGuid also has the Set-GUID header
     #[arg(long, help_heading = "Guids")]
     update_guid_sends_header: bool,
-    /// Nodes of the cluster, which Guids name
+    /// How many nodes the cluster has; Guids name their node
     #[arg(long, default_value_t = 1, help_heading = "Guids")]
     nodes: u8,
     /// Set a balancer's cookie at sign-in
@@ -96,7 +96,7 @@ pub(super) struct Flags {
     /// How long a poll waits for an event
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = time, help_heading = "Time")]
     poll_wait: Duration,
-    /// Sign out agents who show no sign of life for so long, by polls or heartbeats; 0s: never
+    /// Sign out agents that have sent no poll or heartbeat for this long; 0s: never
     #[arg(long, value_name = "TIME", default_value = "120s", value_parser = time, help_heading = "Time")]
     idle_sign_out: Duration,
 
@@ -106,16 +106,16 @@ pub(super) struct Flags {
     /// Refuse forcible sign-ins, and sign-ins of signed-in agents with 100-015
     #[arg(long, help_heading = "Rules")]
     no_force_sign_in: bool,
-    /// Only record calls that overlap, instead of refusing them too
+    /// Only record overlapping calls, and do not refuse them
     #[arg(long, help_heading = "Rules")]
     allow_overlaps: bool,
     /// Events survive a forcible sign-in
     #[arg(long, help_heading = "Rules")]
     keep_events: bool,
-    /// A forcible sign-in does not tell the previous session's poll of it
+    /// A forcible sign-in sends no event to the previous session's poll
     #[arg(long, help_heading = "Rules")]
     no_take_over_event: bool,
-    /// An agent's own sign-out brings the event that tells of sign-outs by others
+    /// An agent's own sign-out causes the same event as a sign-out by others
     #[arg(long, help_heading = "Rules")]
     own_sign_out_event: bool,
     /// Sayfree ends rest
@@ -127,29 +127,29 @@ pub(super) struct Flags {
     /// Busy waits for the end of a rest
     #[arg(long, help_heading = "Rules")]
     busy_waits_for_rest: bool,
-    /// Cancelwork and cancelrest drop the busy or rest that waits
+    /// Cancelwork and cancelrest drop a waiting busy or rest request
     #[arg(long, help_heading = "Rules")]
     cancel_drops_pending: bool,
     /// True in a path counts as true
     #[arg(long, help_heading = "Rules")]
     any_case_true: bool,
-    /// Events say when they happened, as in the newest texts
+    /// Events have their time, as in the newest documentation
     #[arg(long, help_heading = "Rules")]
     event_gen_time: bool,
-    /// Events kept for an agent who does not poll
+    /// The most events that wait for an agent's poll
     #[arg(long, value_name = "COUNT", default_value_t = 1000, help_heading = "Rules")]
     event_queue: usize,
     /// The Content-Type of answers
     #[arg(long, default_value = "application/json;charset=UTF-8", help_heading = "Rules")]
     content_type: String,
-    /// Answer another retcode where the documentation leaves it open; may be given several times.
+    /// A retcode for a case that the documentation leaves open; may be given several times.
     /// CASE: guid-missing, guid-unknown, guid-expired, guid-taken-over, guid-foreign,
     /// not-signed-in, agent-unknown, busy-again, state-refused, free-while-idle (also 0: accepted),
     /// no-inspector, target-absent, target-state, sign-out-while-talking, repeated-call,
     /// repeated-sign-in
     #[arg(long = "code", value_name = "CASE=RETCODE", help_heading = "Rules")]
     codes: Vec<String>,
-    /// Requests kept in the journal
+    /// The most requests in the journal
     #[arg(long, value_name = "COUNT", default_value_t = 100_000, help_heading = "Rules")]
     journal: usize,
 }
@@ -234,7 +234,7 @@ impl Flags {
     }
 }
 
-/// Whether the control endpoint's paths can have it as they are.
+/// Whether a name can be used in the control endpoint's paths without escaping.
 fn is_name(text: &str) -> bool {
     let known = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
     text.starts_with(|c: char| c.is_ascii_alphanumeric()) && text.bytes().all(known)
@@ -243,7 +243,7 @@ fn is_name(text: &str) -> bool {
 fn agent(text: &str) -> Result<(u32, String), StartError> {
     let pair = text.split_once('=');
     let agent = pair.and_then(|(id, password)| Some((id.parse().ok()?, password.to_owned())));
-    // The text is not repeated: it may hold a password.
+    // The error does not quote the text, since it may contain a password.
     agent.ok_or_else(|| StartError::Flag {
         flag: "--agent".into(),
         error: "write ID=PASSWORD, such as 1001=secret".into(),
@@ -267,7 +267,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn defaults_are_those_of_the_library() {
+    fn defaults_are_the_same_as_the_librarys() {
         let flags = Flags::parse_from(["ccgateway-sim"]);
         let mut options = flags.options(0).unwrap();
         let expected = Options { listen: options.listen, ..Options::default() };
@@ -292,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn tenants_have_names_of_their_own_that_fit_into_a_path() {
+    fn tenants_have_different_names_that_fit_into_a_path() {
         let tenants = |names: &[&str]| {
             let flags = names.iter().map(|name| format!("--tenant={name}"));
             Flags::parse_from(["ccgateway-sim".to_owned()].into_iter().chain(flags)).tenants()

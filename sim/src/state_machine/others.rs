@@ -1,4 +1,4 @@
-//! What changes an agent's state without the agent's asking.
+//! Changes of an agent's state that the agent did not request.
 
 use tokio::time::Instant;
 
@@ -11,8 +11,8 @@ use crate::{
 // === impl StateMachine ===
 
 impl StateMachine {
-    /// An inspector makes the agent busy (`cec_07_2405`). While talking and in after-call work that
-    /// waits as the agent's own request does (inferred).
+    /// An inspector makes the agent busy (`cec_07_2405`). While the agent is talking or in after-call
+    /// work this waits, as the agent's own request does (inferred).
     pub(crate) fn force_busy(&mut self, options: &Options) -> Events {
         match self.state {
             AgentState::Idle => Ok(vec![self.become_busy(FORCED)]),
@@ -21,7 +21,7 @@ impl StateMachine {
         }
     }
 
-    /// An inspector makes the agent idle (`cec_07_2406`), whatever waits.
+    /// An inspector makes the agent idle (`cec_07_2406`). A waiting request is dropped.
     pub(crate) fn force_idle(&mut self, options: &Options) -> Events {
         match self.state {
             AgentState::Busy | AgentState::Working | AgentState::Resting => {
@@ -46,7 +46,8 @@ impl StateMachine {
         vec![Event::bare("AgentState_Busy")]
     }
 
-    /// The call ends: into after-call work, or idle, or what waited (client).
+    /// The call ends. The agent is then in after-call work, or idle, or a waiting request begins
+    /// (client).
     pub(crate) fn end_call(&mut self, auto_idle: bool) -> Vec<Event> {
         if self.state != AgentState::Talking {
             return Vec::new();
@@ -60,7 +61,8 @@ impl StateMachine {
         vec![event]
     }
 
-    /// The reminder at the end of the rest; the agent goes on resting (`cec_07_1350`).
+    /// The event that reminds the agent of the end of its rest. The agent goes on resting
+    /// (`cec_07_1350`).
     pub(crate) fn rest_timeout(&mut self, now: Instant) -> Option<Event> {
         self.rest_ends.take_if(|ends| *ends <= now)?;
         Some(Event::bare("AgentState_Rest_Timeout"))

@@ -192,7 +192,7 @@ async fn stop_cuts_connections_and_restart_keeps_sessions() {
 }
 
 #[tokio::test]
-async fn nonsense_on_the_wire_is_a_bad_request() {
+async fn invalid_bytes_are_a_bad_request() {
     let sim = start().await;
     let mut client = Client::connect(&sim).await.unwrap();
     client.send("GET onlineagent/7/agentstatus", "no colon\r\n", "").await.unwrap();

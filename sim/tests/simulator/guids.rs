@@ -156,7 +156,7 @@ async fn agents_who_do_not_poll_are_signed_out() {
 }
 
 #[tokio::test]
-async fn sign_out_from_behind_ends_a_waiting_poll() {
+async fn a_sign_out_by_a_test_ends_a_waiting_poll() {
     let sim = start().await;
     let agent = Agent::sign_in(&sim, 7).await;
     let (poll, ()) = tokio::join!(agent.poll(), async {

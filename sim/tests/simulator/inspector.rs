@@ -72,7 +72,7 @@ async fn forced_idle_ends_a_rest_without_a_reminder() {
 }
 
 #[tokio::test]
-async fn inspector_is_refused_by_meaning() {
+async fn each_refusal_of_an_inspector_has_its_own_code() {
     let options = Options { inspectors: vec![100, 101], ..Options::default() };
     let sim = Simulator::start(options).await.unwrap();
     let inspector = Agent::sign_in(&sim, 100).await;

@@ -41,7 +41,7 @@ async fn sign_in_takes_strings_for_numbers_and_flags() {
 }
 
 #[tokio::test]
-async fn sign_in_is_refused_by_meaning() {
+async fn each_refusal_of_a_sign_in_has_its_own_code() {
     let agents = [(8, "own".to_owned())].into();
     let options = Options { agents, default_password: None, ..Options::default() };
     let sim = Simulator::start(options).await.unwrap();
@@ -74,7 +74,7 @@ async fn forcible_sign_in_ends_the_former_session() {
 }
 
 #[tokio::test]
-async fn agent_taken_over_from_behind_has_a_new_session() {
+async fn an_agent_taken_over_by_a_test_has_a_new_session() {
     let mut options = Options { take_over_event: false, ..Options::default() };
     options.codes.guid_taken_over = "100-006".into();
     let sim = Simulator::start(options).await.unwrap();

@@ -42,7 +42,7 @@ async fn bad_certificates_fail_the_handshake() {
 }
 
 #[tokio::test]
-async fn client_certificates_are_asked_for_if_told_so() {
+async fn client_certificates_are_required_if_configured() {
     let (own, other) = (authority(), authority());
     let options = Options { client_ca: Some(own.pem()), ..Options::default() };
     let sim = Simulator::start(options).await.unwrap();
@@ -62,7 +62,7 @@ async fn client_certificates_are_not_needed_otherwise() {
 }
 
 #[tokio::test]
-async fn simulator_does_not_start_with_nothing_to_check_clients_by() {
+async fn the_simulator_does_not_start_with_an_empty_client_ca() {
     let options = Options { client_ca: Some(String::new()), ..Options::default() };
     let error = Simulator::start(options).await.unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::InvalidInput);

@@ -16,7 +16,7 @@ pub(super) struct Agent {
 
 #[derive(Debug, Args)]
 pub(super) struct Confirm {
-    /// Wait this long for the event that says that it has happened, such as 5s.
+    /// Wait this long, such as 5s, for the event that confirms the change.
     #[arg(long, value_name = "TIME", value_parser = time)]
     pub(super) confirm_within: Option<Duration>,
 }
@@ -27,7 +27,7 @@ impl Confirm {
     }
 }
 
-/// `None` for more time than the contract can say, which no flag takes.
+/// `None` if protobuf's `Duration` cannot hold it; no flag accepts such a long time.
 pub(super) fn span(duration: Duration) -> Option<Span> {
     Span::try_from(duration).ok()
 }

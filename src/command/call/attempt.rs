@@ -4,11 +4,11 @@ use http::Extensions;
 use hyper_util::client::legacy::connect::{CaptureConnection, capture_connection};
 use tonic::{Request, metadata::MetadataMap};
 
-/// What goes with one request: its deadline, and a note of whether it has had a connection.
+/// One request's deadline, and whether a connection was made for it.
 #[derive(Debug)]
 pub(super) struct Attempt {
     deadline: Option<Duration>,
-    /// Tells the client to make the note.
+    /// They make the HTTP client fill `connection`.
     extensions: Extensions,
     connection: CaptureConnection,
 }
@@ -20,7 +20,7 @@ impl Attempt {
         Self { deadline, extensions: carrier.into_parts().0.extensions, connection }
     }
 
-    /// The request that it is made with.
+    /// Wraps `message` into the request to send, with the deadline in it.
     pub(super) fn request<T>(&self, message: T) -> Request<T> {
         let extensions = self.extensions.clone();
         let mut request = Request::from_parts(MetadataMap::default(), extensions, message);
@@ -30,7 +30,7 @@ impl Attempt {
         request
     }
 
-    /// Whether a connection was made, TLS included. Without one nobody has heard of the request.
+    /// Whether a connection was made, TLS included. Without one no bridge has seen the request.
     pub(super) fn had_connection(&self) -> bool {
         self.connection.connection_metadata().is_some()
     }

@@ -1,4 +1,4 @@
-//! One call for many agents, and what became of each.
+//! `call batch-set-busy`: one call for many agents, with a result for each.
 
 use std::{collections::HashMap, fmt};
 
@@ -15,7 +15,8 @@ use super::{
     show::Shown,
 };
 use crate::rpc::proto::{
-    BatchSetBusyRequest, BatchSetBusyResponse, batch_set_busy_response::result::Result as Became,
+    BatchSetBusyRequest, BatchSetBusyResponse,
+    batch_set_busy_response::result::Result as ProtoResult,
 };
 
 #[derive(Debug, Args)]
@@ -45,21 +46,21 @@ impl BatchSetBusy {
     }
 }
 
-/// What became of one agent.
-enum Part {
+/// The result for one agent.
+enum AgentResult {
     Accepted(Shown),
     Failed(Failure),
 }
 
-/// What became of each agent that was asked for, in that order.
+/// The results of the agents that `asked` names, in that order.
 pub(super) fn shown(asked: &BatchSetBusy, response: BatchSetBusyResponse) -> Shown {
     let results = response.results.into_iter();
     let mut results: HashMap<_, _> =
         results.map(|result| (result.agent_id, result.result)).collect();
-    let part = |agent| (agent, Part::from(results.remove(agent).flatten()));
-    let parts: Vec<(&String, Part)> = asked.agents.iter().map(part).collect();
+    let part = |agent| (agent, AgentResult::from(results.remove(agent).flatten()));
+    let parts: Vec<(&String, AgentResult)> = asked.agents.iter().map(part).collect();
 
-    let failed = parts.iter().filter(|(_, part)| matches!(part, Part::Failed(_))).count();
+    let failed = parts.iter().filter(|(_, part)| matches!(part, AgentResult::Failed(_))).count();
     let accepted = parts.len() - failed;
     let headline = match failed {
         0 => format!("OK: {accepted} accepted"),
@@ -78,12 +79,12 @@ pub(super) fn shown(asked: &BatchSetBusy, response: BatchSetBusyResponse) -> Sho
     }
 }
 
-// === impl Part ===
+// === impl AgentResult ===
 
-impl Part {
+impl AgentResult {
     fn ending(&self, confirmation_wanted: bool) -> Ending {
         match self {
-            Self::Accepted(shown) => shown.ending.where_confirmation(confirmation_wanted),
+            Self::Accepted(shown) => shown.ending.if_confirmation_wanted(confirmation_wanted),
             Self::Failed(failure) => failure.ending,
         }
     }
@@ -96,20 +97,20 @@ impl Part {
     }
 }
 
-impl From<Option<Became>> for Part {
-    fn from(became: Option<Became>) -> Self {
-        match became {
-            Some(Became::Accepted(accepted)) => Self::Accepted(Shown::from(accepted)),
-            Some(Became::Error(error)) => Self::Failed(refused(&error)),
+impl From<Option<ProtoResult>> for AgentResult {
+    fn from(result: Option<ProtoResult>) -> Self {
+        match result {
+            Some(ProtoResult::Accepted(accepted)) => Self::Accepted(Shown::from(accepted)),
+            Some(ProtoResult::Error(error)) => Self::Failed(failed(&error)),
             None => {
-                let message = "the answer does not say what became of this agent";
-                Self::Failed(failure::unreadable(message))
+                let message = "the answer has no result for this agent";
+                Self::Failed(failure::not_from_bridge(Code::Unknown, message))
             }
         }
     }
 }
 
-impl fmt::Display for Part {
+impl fmt::Display for AgentResult {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Accepted(shown) => shown.fmt(f),
@@ -118,10 +119,11 @@ impl fmt::Display for Part {
     }
 }
 
-fn refused(error: &pb::Status) -> Failure {
+fn failed(error: &pb::Status) -> Failure {
     let details = error.encode_to_vec().into();
     let status = Status::with_details(Code::from(error.code), &*error.message, details);
-    failure::told(&status).unwrap_or_else(|| failure::of_others(status.code(), &error.message))
+    failure::from_bridge(&status)
+        .unwrap_or_else(|| failure::not_from_bridge(status.code(), &error.message))
 }
 
 #[cfg(test)]
@@ -132,7 +134,8 @@ mod tests {
     fn an_error_that_is_not_the_bridges_keeps_its_code() {
         for (code, shown) in [(14, "UNAVAILABLE"), (8, "RESOURCE_EXHAUSTED"), (99, "UNKNOWN")] {
             let error = pb::Status { code, message: "somebody says so".into(), details: vec![] };
-            let Part::Failed(failure) = Part::from(Some(Became::Error(error))) else {
+            let result = AgentResult::from(Some(ProtoResult::Error(error)));
+            let AgentResult::Failed(failure) = result else {
                 panic!("failed");
             };
             assert_eq!(failure.ending, Ending::Unknown);

@@ -16,7 +16,7 @@ use crate::{
     },
 };
 
-/// Clients of one bridge; the first call connects.
+/// The clients of one bridge's services.
 pub(super) struct Clients {
     pub(super) states: AgentStateClient<SecureChannel>,
     pub(super) sessions: AgentSessionClient<SecureChannel>,
@@ -24,6 +24,7 @@ pub(super) struct Clients {
 }
 
 impl Clients {
+    /// Makes the clients; the connection itself is opened by the first call.
     pub(super) fn connect(options: &Options) -> Result<Self, Mistake> {
         let addr = &options.addr;
         let unusable =
@@ -46,7 +47,8 @@ impl Clients {
     }
 }
 
-/// What goes to this machine itself is read by nobody on the way.
+/// Whether `host` is this machine: nobody can read what goes there on the network, so that it needs
+/// no TLS.
 fn is_this_machine(host: &str) -> bool {
     let host = host.trim_matches(['[', ']']);
     host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
@@ -68,8 +70,8 @@ fn roots(options: &Options) -> Result<RootCertStore, Mistake> {
         None => rustls_native_certs::load_native_certs().certs,
     };
     if certificates.is_empty() {
-        let mistake = "this machine has no root certificates; give --ca FILE, or, where nobody can \
-                       listen, --insecure-plaintext";
+        let mistake = "this machine has no root certificates; give --ca FILE, or \
+                       --insecure-plaintext if nobody can read the network's traffic";
         return Err(Mistake(mistake.to_owned()));
     }
     store.add_parsable_certificates(certificates);

@@ -1,25 +1,25 @@
-//! How a call has ended, as its exit code tells a script.
+//! How a call has ended, and the exit code that tells a script so.
 
 use std::process::ExitCode;
 
 use crate::call::Outcome;
 
-/// How a call has ended, from good to bad. A batch ends as the worst of its agents does.
+/// How a call has ended, from best to worst. A batch ends as the worst of its agents does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Ending {
-    /// It is done.
+    /// The call succeeded.
     Done,
-    /// The gateway has accepted it, and the event that would confirm it has not come.
+    /// The gateway has accepted the change, but the event that would confirm it has not come.
     Unconfirmed,
-    /// It is not done, and the agent is as it was.
+    /// The call failed, and the agent is as it was.
     NotDone,
-    /// There was no connection to a bridge, so nobody was asked.
+    /// There was no connection to a bridge, so the agent is as it was.
     NoBridge,
-    /// It may be done or not.
+    /// Whether the agent has changed is not known.
     Unknown,
 }
 
-/// For `--help` and the man pages.
+/// The exit codes, for `--help` and the man pages.
 pub(super) const EXIT_CODES: &str = "\
 Exit codes:
   0  done
@@ -30,8 +30,8 @@ Exit codes:
 Where agents end differently, the worst counts: 3, then 1, then 4.";
 
 impl Ending {
-    /// What the outcome of an error says, as the bridge spells it. One that this program does not
-    /// know says nothing.
+    /// From the `outcome` of an error, as the bridge spells it. An outcome that this program does not
+    /// know, such as one of a newer bridge, is [`Ending::Unknown`].
     pub(super) fn of_outcome(outcome: Option<&str>) -> Self {
         match outcome.and_then(Outcome::find) {
             Some(Outcome::NotSent | Outcome::Refused) => Self::NotDone,
@@ -39,8 +39,8 @@ impl Ending {
         }
     }
 
-    /// What it comes to for somebody who has asked for a confirmation, or not.
-    pub(super) fn where_confirmation(self, wanted: bool) -> Self {
+    /// Turns [`Ending::Unconfirmed`] into [`Ending::Done`] if no confirmation was `wanted`.
+    pub(super) fn if_confirmation_wanted(self, wanted: bool) -> Self {
         if self == Self::Unconfirmed && !wanted { Self::Done } else { self }
     }
 }

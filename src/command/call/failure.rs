@@ -1,4 +1,4 @@
-//! What went wrong, decoded from the status and its `google.rpc` details.
+//! A failed call, decoded from the gRPC status and its `google.rpc` details.
 
 use std::{collections::BTreeMap, error::Error as _, fmt, time::Duration};
 
@@ -13,10 +13,10 @@ use crate::{
     rpc::{ERROR_DOMAIN, code_name},
 };
 
-/// A delay below this is no delay for a person.
-const MOMENT: Duration = Duration::from_millis(10);
+/// A shorter retry delay is shown as "at once".
+const AT_ONCE: Duration = Duration::from_millis(10);
 
-/// The key of `ErrorInfo.metadata` that says what is known of the agent.
+/// The key in `ErrorInfo.metadata` that says what is known about the agent's state.
 const OUTCOME: &str = "outcome";
 
 /// Reasons for which this program has better advice than the bridge gives to all callers.
@@ -35,7 +35,7 @@ static ADVICE: &[(&[&Reason], &str)] = &[
     (
         &[&reason::AGENT_STATE_REFUSED],
         "see what the agent is doing: ccgateway-bridge call get-state --agent ID; --prolong \
-         replaces the reason of an agent who is busy, or the time of one who rests",
+         replaces the reason of a busy agent, or the time of a resting one",
     ),
     (
         &[&reason::AGENT_ALREADY_SIGNED_IN],
@@ -44,7 +44,7 @@ static ADVICE: &[(&[&Reason], &str)] = &[
     (&[&reason::CREDENTIALS_MISSING], "give --password-stdin or --password-file"),
     (
         &[&reason::CREDENTIALS_REJECTED],
-        "give the right password; platforms lock accounts after some wrong ones",
+        "give the right password; platforms lock accounts after several wrong ones",
     ),
     (
         &[&reason::ACCOUNT_LOCKED],
@@ -58,35 +58,35 @@ static ADVICE: &[(&[&Reason], &str)] = &[
             &reason::GATEWAY_INTERFACE_MISSING,
             &reason::GATEWAY_PROXY_FAILED,
         ],
-        "where the bridge runs, ccgateway-bridge doctor --config FILE finds the cause",
+        "run ccgateway-bridge doctor --config FILE where the bridge runs, to find the cause",
     ),
-    (&[&reason::DEADLINE], "give more time by --deadline"),
+    (&[&reason::DEADLINE], "give more time with --deadline"),
 ];
 
 /// A failed call.
 pub(super) struct Failure {
     code: Code,
     message: String,
-    /// How it leaves the agent.
+    /// What is known about the agent afterwards.
     pub(super) ending: Ending,
-    /// `ErrorInfo.reason`; empty where the answer is not the bridge's.
+    /// `ErrorInfo.reason`; empty if the status does not come from a bridge.
     pub(super) reason: String,
     metadata: BTreeMap<String, String>,
-    /// What is wrong with which field, or not fulfilled by what.
+    /// Fields or quotas, each with what is wrong with it.
     violations: Vec<(String, String)>,
     /// When another attempt may succeed.
     pub(super) retry_delay: Option<Duration>,
-    /// What to do.
+    /// What the user can do; may be empty.
     advice: &'static str,
 }
 
-/// What a status of the bridge, or of the way to it, says.
+/// Decodes a status that comes from a bridge, from a proxy before it, or from this client.
 pub(super) fn describe(status: &Status, attempt: &Attempt, addr: &str) -> Failure {
-    told(status).unwrap_or_else(|| foreign(status, attempt, addr))
+    from_bridge(status).unwrap_or_else(|| from_network(status, attempt, addr))
 }
 
-/// What the bridge itself says; `None` where it does not.
-pub(super) fn told(status: &Status) -> Option<Failure> {
+/// Decodes a status that a bridge made; `None` if something else made it.
+pub(super) fn from_bridge(status: &Status) -> Option<Failure> {
     let details = status.get_error_details();
     let info = details.error_info().filter(|info| info.domain == ERROR_DOMAIN)?;
     let metadata: BTreeMap<_, _> = info.metadata.clone().into_iter().collect();
@@ -102,15 +102,16 @@ pub(super) fn told(status: &Status) -> Option<Failure> {
     })
 }
 
-/// Nobody has answered.
-pub(super) fn silent(attempt: &Attempt, addr: &str, deadline: Duration) -> Failure {
+/// The failure of a call that nobody has answered by its deadline.
+pub(super) fn no_answer(attempt: &Attempt, addr: &str, deadline: Duration) -> Failure {
     let waited = humantime::format_duration(deadline);
     let message = format!("no answer within {waited}");
-    foreign(&Status::deadline_exceeded(message), attempt, addr)
+    from_network(&Status::deadline_exceeded(message), attempt, addr)
 }
 
-/// No bridge says so: there is none, or something stands before it.
-fn foreign(status: &Status, attempt: &Attempt, addr: &str) -> Failure {
+/// Decodes a status that no bridge made: the client made it because it reached no bridge, or a proxy
+/// before the bridge did.
+fn from_network(status: &Status, attempt: &Attempt, addr: &str) -> Failure {
     let mut causes = vec![status.message().to_owned()];
     let mut next = status.source();
     while let Some(error) = next {
@@ -122,7 +123,7 @@ fn foreign(status: &Status, attempt: &Attempt, addr: &str) -> Failure {
     }
     let ending = if attempt.had_connection() { Ending::Unknown } else { Ending::NoBridge };
     Failure {
-        // tonic has no better word for a connection that was never made.
+        // tonic says UNKNOWN if it could not connect; UNAVAILABLE is gRPC's code for this.
         code: match (ending, status.code()) {
             (Ending::NoBridge, Code::Unknown) => Code::Unavailable,
             (_, code) => code,
@@ -133,18 +134,14 @@ fn foreign(status: &Status, attempt: &Attempt, addr: &str) -> Failure {
         metadata: BTreeMap::new(),
         violations: Vec::new(),
         retry_delay: None,
-        advice: "see that a bridge listens at --addr, and whether it wants TLS (--ca) or none \
+        advice: "check that a bridge listens at --addr, and whether it wants TLS (--ca) or no TLS \
                  (--insecure-plaintext)",
     }
 }
 
-/// A result in a batch that is neither an answer nor an error.
-pub(super) fn unreadable(message: &str) -> Failure {
-    of_others(Code::Unknown, message)
-}
-
-/// An error in a batch that is not the bridge's own, so that nothing is known of the agent.
-pub(super) fn of_others(code: Code, message: &str) -> Failure {
+/// An agent's error in a batch that is not one of the bridge's, so that nothing is known about the
+/// agent.
+pub(super) fn not_from_bridge(code: Code, message: &str) -> Failure {
     Failure {
         code,
         message: message.to_owned(),
@@ -165,7 +162,7 @@ fn violations(details: &ErrorDetails) -> Vec<(String, String)> {
     fields.chain(quotas).collect()
 }
 
-/// What to do, for somebody with this program at hand; the message says the rest.
+/// What to do about an error of this reason, for a user of this program.
 fn advice(reason: &str) -> &'static str {
     let is_for = |(reasons, _): &&(&[&Reason], _)| reasons.iter().any(|known| known.name == reason);
     match ADVICE.iter().find(is_for) {
@@ -175,7 +172,7 @@ fn advice(reason: &str) -> &'static str {
 }
 
 impl Failure {
-    /// What is known of the agent, as the bridge spells it.
+    /// What is known about the agent, as the bridge spells it.
     fn outcome(&self) -> Outcome {
         let said = self.metadata.get(OUTCOME).and_then(|said| Outcome::find(said));
         match self.ending {
@@ -185,7 +182,7 @@ impl Failure {
         }
     }
 
-    /// What is known of the agent, in words.
+    /// What is known about the agent, as a sentence.
     fn outcome_in_words(&self) -> String {
         let spelled = self.outcome().as_str();
         match (self.outcome(), self.metadata.get(OUTCOME)) {
@@ -193,24 +190,24 @@ impl Failure {
                 format!("{spelled}: the gateway was not asked; the agent is as it was")
             }
             (Outcome::Refused, _) => {
-                format!("{spelled}: the gateway said no; the agent is as it was")
+                format!("{spelled}: the gateway refused; the agent is as it was")
             }
             (Outcome::Unknown, Some(said)) if said != spelled => format!(
-                "{said}, which this program does not know: the agent may have changed: look before \
+                "{said}, which this program does not know: the agent may have changed; look before \
                  trying again"
             ),
             (Outcome::Unknown, _) => {
-                format!("{spelled}: the agent may have changed: look before trying again")
+                format!("{spelled}: the agent may have changed; look before trying again")
             }
         }
     }
 
-    /// All of it, on one line.
+    /// The failure as the JSON that `--json` prints.
     pub(super) fn json(&self) -> Value {
         json!({ "error": self.fields() })
     }
 
-    /// All of it.
+    /// The failure's fields as JSON, without the object around them.
     pub(super) fn fields(&self) -> Value {
         let violation =
             |(on, description): &(String, String)| json!({ "on": on, "description": description });
@@ -243,7 +240,7 @@ impl fmt::Display for Failure {
         lines(f, "what to do", &json!(self.advice))?;
         match self.retry_delay {
             None => Ok(()),
-            Some(delay) if delay < MOMENT => lines(f, "try again", &json!("at once")),
+            Some(delay) if delay < AT_ONCE => lines(f, "try again", &json!("at once")),
             Some(delay) => {
                 let delay = humantime::format_duration(delay);
                 lines(f, "try again", &json!(format!("in {delay}")))

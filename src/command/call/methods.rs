@@ -21,7 +21,7 @@ use crate::rpc::proto::{
     SignInRequest, SignOutRequest,
 };
 
-/// A method of the contract, named as the gateway's people name it.
+/// A method of the gRPC services.
 #[derive(Debug, Subcommand)]
 pub(super) enum Method {
     /// Make an agent busy (not ready), so that no calls come.
@@ -38,7 +38,7 @@ pub(super) enum Method {
     SetResting(SetResting),
     /// End rest.
     CancelResting(Change),
-    /// Make many agents busy, and tell what became of each.
+    /// Make many agents busy, and print the result for each.
     BatchSetBusy(BatchSetBusy),
     /// Ask the gateway what an agent is doing.
     GetState(Agent),
@@ -46,11 +46,11 @@ pub(super) enum Method {
     SignIn(SignIn),
     /// Sign an agent out.
     SignOut(SignOut),
-    /// Hand in the Guid of an agent whom somebody else has signed in.
+    /// Give the bridge the Guid of an agent that another client has signed in.
     RegisterSession(RegisterSession),
-    /// Tell what the bridge knows of an agent's session, without asking the gateway.
+    /// Print what the bridge knows about an agent's session, without asking the gateway.
     GetSession(Agent),
-    /// Tell what happens to agents, until Ctrl-C.
+    /// Print the events of agents, until Ctrl-C.
     WatchEvents(WatchEvents),
 }
 
@@ -69,7 +69,7 @@ pub(super) struct SetBusy {
     /// Why: 200 to 250, or 0 for none.
     #[arg(long, value_name = "NUMBER", allow_negative_numbers = true)]
     reason: Option<i32>,
-    /// Replace the reason of an agent who is busy already.
+    /// Replace the reason if the agent is already busy.
     #[arg(long)]
     prolong: bool,
     #[command(flatten)]
@@ -86,7 +86,7 @@ pub(super) struct SetResting {
     /// Why: 1 to 255, or 0 for none.
     #[arg(long, value_name = "NUMBER", default_value_t = 0, allow_negative_numbers = true)]
     reason: i32,
-    /// Replace time and reason of an agent who is resting already.
+    /// Replace time and reason if the agent is already resting.
     #[arg(long)]
     prolong: bool,
     #[command(flatten)]
@@ -97,11 +97,11 @@ pub(super) struct SetResting {
 pub(super) struct SignIn {
     #[command(flatten)]
     agent: Agent,
-    /// The file that holds the password and nothing else. Without this and the next one the
-    /// tenant's credentials file has to have it.
+    /// A file that holds only the password. Without this option and --password-stdin, the bridge takes
+    /// the password from the tenant's credentials file.
     #[arg(long, value_name = "FILE", conflicts_with = "password_stdin")]
     password_file: Option<PathBuf>,
-    /// Ask for the password; where standard input is a pipe, read its first line.
+    /// Ask for the password; if standard input is a pipe, read its first line.
     #[arg(long)]
     password_stdin: bool,
     /// The agent's phone number.
@@ -126,20 +126,21 @@ pub(super) struct WatchEvents {
     /// The agent; may be given more than once [default: all of the tenant's].
     #[arg(long = "agent", value_name = "ID")]
     pub(super) agents: Vec<String>,
-    /// Begin with what came after this number of an earlier watch.
+    /// Begin after the event with this sequence number, from an earlier watch.
     #[arg(long, value_name = "SEQUENCE")]
     pub(super) after: Option<u64>,
 }
 
-/// Makes a unary call, whose clients and requests differ in their types alone.
-macro_rules! make {
+/// Makes a unary call. A macro, since each method has its own types of client and request.
+macro_rules! unary {
     ($client:expr, $method:ident, $request:expr, $attempt:expr) => {
         Shown::from($client.$method($attempt.request($request)).await?.into_inner())
     };
 }
 
 impl Method {
-    /// Reads or asks for what must not be on a command line, before anything is connected.
+    /// Reads the password or Guid that must not be on a command line, or asks for it; to be called
+    /// before connecting.
     pub(super) fn secret(&self) -> Result<Option<SecretString>, Mistake> {
         match self {
             Self::SignIn(SignIn { password_file: Some(file), .. }) => {
@@ -154,7 +155,7 @@ impl Method {
         }
     }
 
-    /// How long to wait for a confirmation, where one is wanted.
+    /// How long to wait for a confirmation; `None` if none is wanted.
     pub(super) fn confirm_within(&self) -> Option<Duration> {
         match self {
             Self::SetBusy(SetBusy { confirm, .. })
@@ -169,7 +170,7 @@ impl Method {
         }
     }
 
-    /// Makes the call, if it is not the one that streams.
+    /// Makes the call. Not for [`Method::WatchEvents`], which is a stream.
     pub(super) async fn call(
         self,
         clients: Clients,
@@ -185,27 +186,27 @@ impl Method {
                 let prolong = prolong.then_some(true);
                 let request =
                     SetBusyRequest { agent_id, reason, prolong, tenant_id, confirm_within };
-                make!(states, set_busy, request, attempt)
+                unary!(states, set_busy, request, attempt)
             }
             Self::CancelBusy(Change { agent, confirm }) => {
                 let (agent_id, confirm_within) = (agent.agent, confirm.span());
                 let request = CancelBusyRequest { agent_id, tenant_id, confirm_within };
-                make!(states, cancel_busy, request, attempt)
+                unary!(states, cancel_busy, request, attempt)
             }
             Self::SetIdle(Change { agent, confirm }) => {
                 let (agent_id, confirm_within) = (agent.agent, confirm.span());
                 let request = SetIdleRequest { agent_id, tenant_id, confirm_within };
-                make!(states, set_idle, request, attempt)
+                unary!(states, set_idle, request, attempt)
             }
             Self::SetAfterCallWork(Change { agent, confirm }) => {
                 let (agent_id, confirm_within) = (agent.agent, confirm.span());
                 let request = SetAfterCallWorkRequest { agent_id, tenant_id, confirm_within };
-                make!(states, set_after_call_work, request, attempt)
+                unary!(states, set_after_call_work, request, attempt)
             }
             Self::CancelAfterCallWork(Change { agent, confirm }) => {
                 let (agent_id, confirm_within) = (agent.agent, confirm.span());
                 let request = CancelAfterCallWorkRequest { agent_id, tenant_id, confirm_within };
-                make!(states, cancel_after_call_work, request, attempt)
+                unary!(states, cancel_after_call_work, request, attempt)
             }
             Self::SetResting(SetResting { agent, duration, reason, prolong, confirm }) => {
                 let request = SetRestingRequest {
@@ -216,19 +217,19 @@ impl Method {
                     confirm_within: confirm.span(),
                     prolong: prolong.then_some(true),
                 };
-                make!(states, set_resting, request, attempt)
+                unary!(states, set_resting, request, attempt)
             }
             Self::CancelResting(Change { agent, confirm }) => {
                 let (agent_id, confirm_within) = (agent.agent, confirm.span());
                 let request = CancelRestingRequest { agent_id, tenant_id, confirm_within };
-                make!(states, cancel_resting, request, attempt)
+                unary!(states, cancel_resting, request, attempt)
             }
             Self::BatchSetBusy(batch) => {
                 let request = attempt.request(batch.request(tenant_id));
                 batch::shown(&batch, states.batch_set_busy(request).await?.into_inner())
             }
             Self::GetState(Agent { agent: agent_id }) => {
-                make!(states, get_state, GetStateRequest { agent_id, tenant_id }, attempt)
+                unary!(states, get_state, GetStateRequest { agent_id, tenant_id }, attempt)
             }
             Self::SignIn(SignIn { agent, phone_number, force, .. }) => {
                 let request = SignInRequest {
@@ -239,20 +240,22 @@ impl Method {
                     force,
                     ..SignInRequest::default()
                 };
-                make!(sessions, sign_in, request, attempt)
+                unary!(sessions, sign_in, request, attempt)
             }
             Self::SignOut(SignOut { agent, force }) => {
                 let request = SignOutRequest { agent_id: agent.agent, force, tenant_id };
-                make!(sessions, sign_out, request, attempt)
+                unary!(sessions, sign_out, request, attempt)
             }
             Self::RegisterSession(session) => {
                 let request = session.request(tenant_id, secret.as_ref());
-                make!(sessions, register_session, request, attempt)
+                unary!(sessions, register_session, request, attempt)
             }
             Self::GetSession(Agent { agent: agent_id }) => {
-                make!(sessions, get_session, GetSessionRequest { agent_id, tenant_id }, attempt)
+                unary!(sessions, get_session, GetSessionRequest { agent_id, tenant_id }, attempt)
             }
-            Self::WatchEvents(_) => return Err(Status::internal("watching is no unary call")),
+            Self::WatchEvents(_) => {
+                return Err(Status::internal("watch-events is not a unary call"));
+            }
         })
     }
 }

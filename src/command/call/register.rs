@@ -16,7 +16,7 @@ pub(super) struct RegisterSession {
     agent: Agent,
     #[command(flatten)]
     from: GuidFrom,
-    /// How long the Guid is good without being registered again, such as 2m [default: the tenant's
+    /// How long the Guid is valid, such as 2m, unless it is registered again [default: the tenant's
     /// registered_ttl].
     #[arg(long, value_name = "TIME", value_parser = time)]
     ttl: Option<Duration>,
@@ -25,16 +25,16 @@ pub(super) struct RegisterSession {
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
 struct GuidFrom {
-    /// The file that holds the Guid and nothing else.
+    /// A file that holds only the Guid.
     #[arg(long, value_name = "FILE")]
     guid_file: Option<PathBuf>,
-    /// Ask for the Guid; where standard input is a pipe, read its first line.
+    /// Ask for the Guid; if standard input is a pipe, read its first line.
     #[arg(long)]
     guid_stdin: bool,
 }
 
 impl RegisterSession {
-    /// Reads the Guid, or asks for it.
+    /// Reads the Guid from where the options say, or asks for it.
     pub(super) fn guid(&self) -> Result<SecretString, Mistake> {
         match &self.from.guid_file {
             Some(file) => secret::from_file("--guid-file", file),

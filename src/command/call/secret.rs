@@ -1,5 +1,5 @@
-//! Passwords and Guids come from files, terminals and pipes, never from a command line, which
-//! everybody on the machine can see.
+//! Reads passwords and Guids from files, terminals and pipes. They never come from the command line,
+//! since everybody on the machine can see it.
 
 use std::{
     fs::File,
@@ -11,7 +11,8 @@ use secrecy::SecretString;
 
 use super::Mistake;
 
-/// Far more than the bridge takes, and a bound where the file or the pipe has no end.
+/// More than the bridge accepts. It is a bound for files and pipes that do not end, such as
+/// `/dev/zero`.
 const MAX_BYTES: u64 = 4 * 1024;
 
 /// The first line of the file that `flag` names.
@@ -20,7 +21,7 @@ pub(super) fn from_file(flag: &str, file: &Path) -> Result<SecretString, Mistake
     line.map_err(|error| Mistake(format!("{flag} {}: {error}", file.display())))
 }
 
-/// Asks without showing what is typed; where standard input is a pipe, reads its first line.
+/// Asks without showing what is typed; if standard input is a pipe, reads its first line.
 pub(super) fn ask(flag: &str, question: &str) -> Result<SecretString, Mistake> {
     let line = if io::stdin().is_terminal() {
         rpassword::prompt_password(question).map(SecretString::from)
@@ -30,7 +31,7 @@ pub(super) fn ask(flag: &str, question: &str) -> Result<SecretString, Mistake> {
     line.map_err(|error| Mistake(format!("{flag}: {error}")))
 }
 
-/// Editors and `echo` end a line; a password or a Guid has no second one.
+/// The first line without its end, which editors and `echo` add.
 fn first_line(from: impl Read) -> io::Result<SecretString> {
     let mut line = String::new();
     BufReader::new(from.take(MAX_BYTES)).read_line(&mut line)?;

@@ -1,4 +1,4 @@
-//! Answers in words and as JSON.
+//! Prints answers as text and as JSON.
 
 use std::{fmt, time::SystemTime};
 
@@ -16,15 +16,16 @@ use crate::rpc::proto::{
     watch_events_response::What,
 };
 
-/// An answer.
+/// An answer, ready to be printed.
 pub(super) struct Shown {
-    /// What it comes to, on one line.
+    /// The answer in one line.
     pub(super) headline: String,
-    /// What it has of each agent, where it is about many.
+    /// The result for each agent, if the answer is about several.
     pub(super) parts: Vec<String>,
-    /// All of it, by the names of the proto.
+    /// All fields, by their names in the proto files.
     pub(super) fields: Value,
-    /// How the call has ended, for somebody who has asked for a confirmation.
+    /// How the call has ended for a user who wanted a confirmation; others apply
+    /// [`Ending::if_confirmation_wanted`].
     pub(super) ending: Ending,
 }
 
@@ -44,7 +45,7 @@ impl fmt::Display for Shown {
     }
 }
 
-/// `path  value` for each field that says something.
+/// Writes a line `path  value` for each field that is not empty.
 pub(super) fn lines(f: &mut fmt::Formatter<'_>, path: &str, value: &Value) -> fmt::Result {
     match value {
         Value::Object(fields) => fields.iter().try_for_each(|(name, value)| {
@@ -53,7 +54,7 @@ pub(super) fn lines(f: &mut fmt::Formatter<'_>, path: &str, value: &Value) -> fm
         }),
         Value::Null => Ok(()),
         Value::String(text) if text.is_empty() => Ok(()),
-        // What came over the network must not steer a terminal.
+        // Text from the network must not send control codes to the terminal.
         Value::String(text) => write!(f, "\n  {path:<18} {}", text.replace(char::is_control, " ")),
         other => write!(f, "\n  {path:<18} {other}"),
     }
@@ -71,7 +72,7 @@ macro_rules! changes {
                 let fields = json!({
                     "message": message,
                     "retcode": retcode,
-                    "result": result.map(plain),
+                    "result": result.map(json_value),
                     "confirmation": confirmation.map(confirmation_fields),
                 });
                 Self { ending, ..Self::done(headline, fields) }
@@ -96,9 +97,9 @@ impl From<GetStateResponse> for Shown {
         let name = response.state().as_str_name();
         let doing = match response.state() {
             ActivityState::Unspecified => {
-                format!("in a state that nobody lists ({})", response.code)
+                format!("in a state that no document lists ({})", response.code)
             }
-            _ => words(name, "ACTIVITY_STATE_"),
+            _ => in_words(name, "ACTIVITY_STATE_"),
         };
         let fields = json!({
             "state": name,
@@ -123,7 +124,7 @@ impl From<SignInResponse> for Shown {
         let fields = json!({
             "message": message,
             "retcode": retcode,
-            "result": result.map(plain),
+            "result": result.map(json_value),
             "session": session.as_ref().map(session_fields),
             "skill_reset": skill_reset.map(skills),
         });
@@ -155,7 +156,7 @@ impl From<GetSessionResponse> for Shown {
             }
             SessionState::Registered => "its owner keeps the session".to_owned(),
             SessionState::KeptElsewhere => "another replica keeps the session".to_owned(),
-            state => format!("the session is {}", words(state.as_str_name(), "SESSION_STATE_")),
+            state => format!("the session is {}", in_words(state.as_str_name(), "SESSION_STATE_")),
         };
         let fields = json!({ "session": session_fields(&session) });
         Self::done(format!("OK: {doing}"), fields)
@@ -171,7 +172,7 @@ impl From<WatchEventsResponse> for Shown {
             fields.insert("receive_time".to_owned(), json!(time(&moment)));
             fields.insert("agent_id".to_owned(), json!(agent_id));
         }
-        let (name, said, content) = told(what);
+        let (name, said, content) = event_parts(what);
         fields.insert(name.to_owned(), content);
         let moment = receive_time.as_ref().map(time).unwrap_or_default();
         let parts = [sequence.to_string(), moment, agent_id, said];
@@ -181,11 +182,11 @@ impl From<WatchEventsResponse> for Shown {
     }
 }
 
-/// The field's name, what it comes to, and its content.
-fn told(what: Option<What>) -> (&'static str, String, Value) {
+/// The name of the event's field, its text, and its content.
+fn event_parts(what: Option<What>) -> (&'static str, String, Value) {
     match what {
         Some(What::GatewayEvent(event)) => {
-            let content = event.content.clone().map(plain);
+            let content = event.content.clone().map(json_value);
             let shown = content.as_ref().map(|content| format!(" {content}")).unwrap_or_default();
             let fields = json!({
                 "type": event.r#type().as_str_name(),
@@ -202,7 +203,7 @@ fn told(what: Option<What>) -> (&'static str, String, Value) {
                 "" => String::new(),
                 description => format!(": {description}"),
             };
-            let said = format!("session {}{description}", words(name, "SESSION_STATE_"));
+            let said = format!("session {}{description}", in_words(name, "SESSION_STATE_"));
             ("session_change", said, json!({ "state": name, "description": change.description }))
         }
         Some(What::Gap(gap)) => {
@@ -211,7 +212,7 @@ fn told(what: Option<What>) -> (&'static str, String, Value) {
             ("gap", said.trim_end_matches(':').to_owned(), json!({ "missed": gap.missed }))
         }
         Some(What::Progress(_)) => {
-            ("progress", "the watch has come this far".to_owned(), json!({}))
+            ("progress", "all events up to here have been sent".to_owned(), json!({}))
         }
         Some(What::Begin(_)) => ("begin", "watching".to_owned(), json!({})),
         None => ("unknown", "something that this program does not know".to_owned(), Value::Null),
@@ -225,9 +226,9 @@ fn confirmed(confirmation: &Confirmation) -> String {
     }
     let why = match confirmation.reason() {
         Reason::NotKept => "the bridge does not poll this agent's events",
-        Reason::Talking => "the agent is talking, and the change comes with the call's end",
-        Reason::AfterCallWork => "the agent is in after-call work, and the change comes after it",
-        Reason::OtherState => "by now the agent is in another state",
+        Reason::Talking => "the agent is talking; the change comes when the call ends",
+        Reason::AfterCallWork => "the agent is in after-call work; the change comes after it",
+        Reason::OtherState => "the agent is in another state now",
         Reason::NoEvent => "no event came in time",
         Reason::ShuttingDown => "the replica is shutting down",
         Reason::Unspecified => "no cause is given",
@@ -260,7 +261,7 @@ fn session_fields(session: &Session) -> Value {
 }
 
 /// `ACTIVITY_STATE_AFTER_CALL_WORK` as "after call work".
-fn words(name: &str, prefix: &str) -> String {
+fn in_words(name: &str, prefix: &str) -> String {
     name.trim_start_matches(prefix).to_lowercase().replace('_', " ")
 }
 
@@ -269,21 +270,23 @@ fn time(time: &Timestamp) -> String {
     moment.map(|moment| humantime::format_rfc3339_millis(moment).to_string()).unwrap_or_default()
 }
 
-fn plain(value: prost_types::Value) -> Value {
+fn json_value(value: prost_types::Value) -> Value {
     match value.kind {
         None | Some(Kind::NullValue(_)) => Value::Null,
-        Some(Kind::NumberValue(number)) => whole(number),
+        Some(Kind::NumberValue(number)) => json_number(number),
         Some(Kind::StringValue(text)) => Value::String(text),
         Some(Kind::BoolValue(truth)) => Value::Bool(truth),
         Some(Kind::StructValue(object)) => Value::Object(
-            object.fields.into_iter().map(|(name, value)| (name, plain(value))).collect(),
+            object.fields.into_iter().map(|(name, value)| (name, json_value(value))).collect(),
         ),
-        Some(Kind::ListValue(list)) => Value::Array(list.values.into_iter().map(plain).collect()),
+        Some(Kind::ListValue(list)) => {
+            Value::Array(list.values.into_iter().map(json_value).collect())
+        }
     }
 }
 
-/// Protobuf has numbers with a fraction alone; what has none is shown without.
-fn whole(number: f64) -> Value {
+/// A whole number is shown without a fraction, although protobuf's `Value` has only `double`.
+fn json_number(number: f64) -> Value {
     let text = format!("{number}");
     let number = text.parse::<i64>().ok().map(Number::from).or_else(|| Number::from_f64(number));
     number.map_or(Value::Null, Value::Number)

@@ -17,23 +17,24 @@ use crate::{
     rpc::proto::{WatchEventsRequest, watch_events_response::What},
 };
 
-/// A replica that goes away may answer once more before it does.
+/// The shortest pause before a watch is begun again. Without it, a replica that is shutting down would
+/// get the new watch as well.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(250);
 
-/// A watch that is begun again where a stream has ended.
+/// A watch of events. When its stream ends, it begins a new one where the last one stopped.
 struct Watching<'a> {
     clients: &'a Clients,
     options: &'a Options,
     agents: Vec<String>,
-    /// The number of the last event that was told.
+    /// The number of the last event that was received.
     position: Option<u64>,
     /// When --deadline passes.
     until: Option<Instant>,
-    /// Whether the bridge has let it begin.
+    /// Whether the bridge has sent anything, so that the watch is accepted.
     begun: bool,
 }
 
-/// Tells events until Ctrl-C, or for as long as --deadline says.
+/// Prints events until Ctrl-C, or until --deadline passes.
 pub(super) async fn watch(clients: Clients, options: &Options, what: WatchEvents) -> Ending {
     let mut signals = match StopSignals::listen() {
         Ok(signals) => signals,
@@ -57,14 +58,14 @@ pub(super) async fn watch(clients: Clients, options: &Options, what: WatchEvents
 }
 
 impl Watching<'_> {
-    /// Replicas that stop and connections that reach their age end a stream; it is begun again after
-    /// the last event.
+    /// Follows streams one after the other. A stream ends when its replica stops or its connection
+    /// reaches its maximum age; the next one begins after the last event.
     async fn follow(&mut self) -> Ending {
         loop {
             let Err(failure) = self.stream().await else { return Ending::Done };
             match failure.reason.as_str() {
                 "CONNECTION_AGED" | "SHUTTING_DOWN" => {}
-                // It has watched for as long as it was to.
+                // The deadline that the user gave has passed; this is no failure.
                 "DEADLINE" if self.begun => return Ending::Done,
                 _ => return self.options.failed(&failure),
             }
@@ -73,25 +74,28 @@ impl Watching<'_> {
         }
     }
 
-    /// Follows one stream. Ends well when nobody reads any more, the bridge has nothing more to tell
-    /// or the time is over.
+    /// Follows one stream. Returns `Ok` when stdout is closed, when the bridge ends the stream without
+    /// an error, or when the deadline passes after the watch has begun.
     async fn stream(&mut self) -> Result<(), Failure> {
         let Options { addr, .. } = self.options;
         let left = self.until.map(|until| until.saturating_duration_since(Instant::now()));
         let attempt = Attempt::new(left);
-        let telling = self.tell(&attempt);
-        let told = match left {
-            Some(left) => tokio::time::timeout(left + GRACE, telling).await.ok(),
-            None => Some(telling.await),
+        let printing = self.print_events(&attempt);
+        let printed = match left {
+            Some(left) => tokio::time::timeout(left + GRACE, printing).await.ok(),
+            None => Some(printing.await),
         };
-        match (told, left) {
-            (Some(told), _) => told.map_err(|status| failure::describe(&status, &attempt, addr)),
-            (None, Some(left)) if !self.begun => Err(failure::silent(&attempt, addr, left)),
+        match (printed, left) {
+            (Some(printed), _) => {
+                printed.map_err(|status| failure::describe(&status, &attempt, addr))
+            }
+            (None, Some(left)) if !self.begun => Err(failure::no_answer(&attempt, addr, left)),
             (None, _) => Ok(()),
         }
     }
 
-    async fn tell(&mut self, attempt: &Attempt) -> Result<(), Status> {
+    /// Prints the events of one stream until it ends or stdout is closed.
+    async fn print_events(&mut self, attempt: &Attempt) -> Result<(), Status> {
         let request = attempt.request(WatchEventsRequest {
             agent_ids: self.agents.clone(),
             after_sequence: self.position,

@@ -5,13 +5,13 @@ use std::{fmt, net::SocketAddr};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
-use super::{AGENTS, PASSWORD, REASON, STRANGER, TENANT};
+use super::{AGENTS, NOT_SIGNED_IN, PASSWORD, REASON, TENANT};
 
-/// Columns of a terminal that nobody has widened.
+/// The default width of a terminal, in columns.
 const WIDTH: usize = 80;
 
-/// A refusal as a caller can take it apart.
-pub(super) fn described(status: &Status) -> String {
+/// The text of an error: its code, message and `google.rpc` details, a line for each part.
+pub(super) fn error_text(status: &Status) -> String {
     let details = status.get_error_details();
     let mut lines = vec![
         format!("   code     {}", code(status.code())),
@@ -42,7 +42,7 @@ fn code(code: Code) -> String {
     format!("{code:?} ({})", code as i32)
 }
 
-/// The text after its head, in as many lines as it takes; the later ones begin below its first word.
+/// `head` and `text`, wrapped at [`WIDTH`]; the later lines are indented to the width of `head`.
 fn wrapped(head: &str, text: &str) -> String {
     let indent = head.chars().count();
     let (mut lines, mut column) = (head.to_owned(), indent);
@@ -62,13 +62,13 @@ fn wrapped(head: &str, text: &str) -> String {
     lines
 }
 
-/// What a reader can try next; each command works as it is printed.
-pub(super) struct Invitation {
+/// What a user can try next. Each command works as it is printed.
+pub(super) struct NextSteps {
     pub(super) grpc: SocketAddr,
     pub(super) control: SocketAddr,
 }
 
-impl Invitation {
+impl NextSteps {
     fn call(
         &self,
         f: &mut fmt::Formatter<'_>,
@@ -83,15 +83,16 @@ impl Invitation {
     }
 }
 
-impl fmt::Display for Invitation {
+impl fmt::Display for NextSteps {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { grpc, control } = self;
         let [idle, ..] = AGENTS;
         let (id, set_busy) = (format!("\"agent_id\":\"{idle}\""), "AgentState/SetBusy");
-        writeln!(f, "\nTry it; this stays up until Ctrl-C. Every agent's password is {PASSWORD}.")?;
+        writeln!(f, "\nTry it; the demo runs until Ctrl-C. Every agent's password is {PASSWORD}.")?;
         self.call(f, "Make an agent busy", &format!("{{{id},\"reason\":{REASON}}}"), set_busy)?;
-        self.call(f, "Ask how it is", &format!("{{{id}}}"), "AgentState/GetState")?;
-        let credentials = format!("{{\"agent_id\":\"{STRANGER}\",\"password\":\"{PASSWORD}\"}}");
+        self.call(f, "Ask for its state", &format!("{{{id}}}"), "AgentState/GetState")?;
+        let credentials =
+            format!("{{\"agent_id\":\"{NOT_SIGNED_IN}\",\"password\":\"{PASSWORD}\"}}");
         self.call(f, "Sign another agent in", &credentials, "AgentSession/SignIn")?;
         self.call(f, "Send a bad request", "{\"agent_id\":\"01\",\"reason\":7}", set_busy)?;
         writeln!(f, "\n  See all methods, and what the gateway was asked:")?;

@@ -7,11 +7,11 @@ use crate::config::{
     scalar::{HOUR, MINUTE, SECOND},
 };
 
-/// Limits of one HTTP/2 connection that depend on the callers. The others are the same for every
-/// listener, and constants of the server.
+/// Limits of one HTTP/2 connection that an operator may set. The other limits are constants of the
+/// server.
 #[derive(Clone, Debug)]
 pub struct Http2 {
-    /// Calls at once on one connection. `http2.max_concurrent_streams`.
+    /// Concurrent calls on one connection. `http2.max_concurrent_streams`.
     pub max_concurrent_streams: u32,
     /// How often a connection is pinged. `http2.keepalive_interval`.
     pub keepalive_interval: Duration,

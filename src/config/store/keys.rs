@@ -17,14 +17,15 @@ use crate::{
     keyring::{EncryptionKey, KEY_LEN},
 };
 
-/// Some tools leave bits in the last digit that stand for nothing.
+/// Some encoders leave unused bits in the last digit that are not zero.
 const BASE64: GeneralPurpose =
     GeneralPurpose::new(&STANDARD, NO_PAD.with_decode_allow_trailing_bits(true));
-/// The new key, the one in use, and one that was forgotten.
+/// The most keys that may be given. A key change needs two; more are old keys that nobody removed.
 const KEYS_MAX: usize = 8;
 pub(super) const KEYS_REMEDY: &str = "give the path of a file with 32 random bytes, as they are or in hex or \
                            base64, such as \"openssl rand -hex 32\" prints";
 
+/// Reads the encryption keys that `store.encryption_key_files` names.
 pub(super) fn keys(section: &Section<'_>) -> Vec<EncryptionKey> {
     let keys = section.paths("encryption_key_files", KEYS_MAX, |path| {
         let (bytes, metadata) = files::read(path, SECRET_MAX)
@@ -44,7 +45,7 @@ pub(super) fn keys(section: &Section<'_>) -> Vec<EncryptionKey> {
     keys
 }
 
-/// A key in whichever form it is. No two of the forms have the same length.
+/// Reads a key as raw bytes, hex or base64. The length tells which form it is: no two have the same.
 fn key(bytes: &[u8]) -> Option<EncryptionKey> {
     let raw = <[u8; KEY_LEN]>::try_from(bytes).ok();
     let text = || {
@@ -55,7 +56,7 @@ fn key(bytes: &[u8]) -> Option<EncryptionKey> {
     raw.or_else(text).map(EncryptionKey::new)
 }
 
-/// The bytes that base64 stands for, in either alphabet, padded or not.
+/// Decodes base64, in the standard or the URL-safe alphabet, with or without padding.
 fn base64(text: &str) -> Option<Vec<u8>> {
     let standard = text.trim_end_matches('=').replace('-', "+").replace('_', "/");
     BASE64.decode(standard).ok()

@@ -13,68 +13,69 @@ use crate::{
     keyring::EncryptionKey,
 };
 
-/// Where replicas share sessions.
+/// A Redis in which replicas share sessions.
 #[derive(Clone, Debug)]
 pub struct RedisStore {
-    /// The Redis or Valkey.
+    /// How the Redis or Valkey is reached.
     pub redis: Redis,
-    /// What the names of all keys and channels start with. `store.key_prefix`.
+    /// The prefix of all names of keys and channels. `store.key_prefix`.
     pub key_prefix: String,
-    /// How long a replica that is gone keeps its agents from the others. `store.lease`.
+    /// How long a lease on polling for an agent lasts. After a replica is gone, it takes this long
+    /// until another one polls for its agents. `store.lease`.
     pub lease: Duration,
-    /// What becomes of the polls of a replica that cannot renew its leases. `store.when_away`.
+    /// Whether a replica goes on polling while it cannot renew its leases. `store.when_away`.
     pub when_away: WhenAway,
-    /// What sessions are encrypted with, the key that encrypts first; at least one.
-    /// `store.encryption_key_files`.
+    /// The keys that sessions are encrypted with; at least one. The first one encrypts, all of them
+    /// decrypt. `store.encryption_key_files`.
     pub encryption_keys: Vec<EncryptionKey>,
     /// Whether the passwords that callers give are shared too. `store.credentials`.
     pub credentials: bool,
 }
 
-/// What a replica does whose leases end while the store cannot be asked for new ones.
+/// What a replica does when its leases end while Redis cannot be reached to renew them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WhenAway {
-    /// It polls on until the store answers again, and then stops polling for those agents whose
-    /// leases another replica has.
+    /// It goes on polling until Redis answers again. Then it stops polling for the agents whose leases
+    /// another replica has.
     Keep,
-    /// It stops polling, so that there are never two replicas that poll for an agent.
+    /// It stops polling, so that two replicas never poll for the same agent.
     Stop,
 }
 
 /// How a Redis or Valkey is reached.
 #[derive(Clone, Debug)]
 pub struct Redis {
-    /// What the addresses are those of. `store.topology`.
+    /// What kind of servers `nodes` are. `store.topology`.
     pub topology: Topology,
     /// The server, the sentinels, or nodes of the cluster; at least one. `store.urls`.
     pub nodes: Vec<RedisNode>,
-    /// `None`: plaintext. `rediss://` in `store.urls`.
+    /// TLS settings; `None`: plaintext. `rediss://` in `store.urls`.
     pub tls: Option<RedisTls>,
-    /// The user of Redis' access control list; `None`: its default user. `store.username`.
+    /// The user in Redis' access control list; `None`: the default user. `store.username`.
     pub username: Option<String>,
     /// That user's password. `store.password_file`.
     pub password: Option<SecretString>,
-    /// `store.timeouts`.
+    /// Time limits. `store.timeouts`.
     pub timeouts: RedisTimeouts,
 }
 
-/// What the addresses of a Redis are those of.
+/// What kind of servers the addresses of a Redis are.
 #[derive(Clone, Debug)]
 pub enum Topology {
     /// One server.
     Standalone,
     /// Sentinels, which know where the master is.
     Sentinel(Sentinel),
-    /// Some nodes of a cluster, which know the others.
+    /// Nodes of a cluster; each of them knows the others.
     Cluster,
 }
 
-/// What sentinels are asked for, and how.
+/// How sentinels are asked for the master.
 #[derive(Clone, Debug)]
 pub struct Sentinel {
-    /// The name under which they watch the master. `store.sentinel.master`.
+    /// The name under which the sentinels watch the master. `store.sentinel.master`.
     pub master: String,
-    /// A user of theirs; `None`: the default user. `store.sentinel.username`.
+    /// The user for the sentinels themselves; `None`: the default user. `store.sentinel.username`.
     pub username: Option<String>,
     /// That user's password. `store.sentinel.password_file`.
     pub password: Option<SecretString>,
@@ -83,44 +84,44 @@ pub struct Sentinel {
 /// One address of a Redis.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RedisNode {
-    /// A name or an IP address.
+    /// A host name or an IP address.
     pub host: String,
-    /// Its port.
+    /// The TCP port.
     pub port: u16,
 }
 
 /// TLS towards a Redis.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RedisTls {
-    /// The CA certificates, in PEM, that its certificate chains to; `None`: those of the system.
-    /// `store.tls.ca_file`.
+    /// The CA certificates, in PEM, that the server's certificate is checked with; `None`: the
+    /// system's. `store.tls.ca_file`.
     pub ca_pem: Option<Vec<u8>>,
 }
 
-/// Times of a Redis.
+/// Time limits for a Redis.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RedisTimeouts {
-    /// For a connection: name, TCP, TLS and signing in together. `store.timeouts.connect`.
+    /// For a new connection: name lookup, TCP, TLS and authentication together.
+    /// `store.timeouts.connect`.
     pub connect: Duration,
     /// For the answer to a command. `store.timeouts.command`.
     pub command: Duration,
-    /// How often a connection that only listens is asked whether it is still there.
+    /// How often a connection that only subscribes is pinged, to notice that it is dead.
     pub heartbeat: Duration,
 }
 
-/// Sentinels, or the nodes of a cluster that are asked first.
+/// The most addresses that may be given; only sentinels and clusters have several.
 const URLS_MAX: usize = 16;
 const DEFAULT_PORT: u16 = 6379;
 const DEFAULT_PREFIX: &str = "ccgw:";
 const PREFIX_MAX: usize = 64;
-/// A replica that is cut off hears of it within so long, which is well below the shortest sensible
-/// `store.lease`.
+/// How soon a replica notices that its subscription is cut off; well below a sensible `store.lease`.
 const HEARTBEAT: Duration = Duration::from_secs(5);
 const URLS_REMEDY: &str = "give redis://<host>[:<port>], or rediss:// for TLS, without user name, \
                            password or path";
 const PASSWORD_REMEDY: &str = "give the path of a file that holds the password alone";
 
-/// An address as given, before all of them are looked at together.
+/// One address of `store.urls`, before all of them are checked together.
 struct Url {
     node: RedisNode,
     tls: bool,
@@ -138,8 +139,8 @@ pub(super) fn redis(section: &Section<'_>) -> RedisStore {
         section.contradiction(
             &["username"],
             Problem::new(
-                "is of no use without password_file",
-                "give password_file too, or neither",
+                "has no effect without password_file",
+                "give password_file too, or neither of them",
             ),
         );
     }
@@ -165,7 +166,7 @@ pub(super) fn redis(section: &Section<'_>) -> RedisStore {
 fn url(text: &str) -> Result<Url, Problem> {
     scalar::without_user(text, "give them as username and password_file")?;
     usable(text).ok_or_else(|| {
-        Problem::new(format!("{} is no address of a Redis", quote(text)), URLS_REMEDY)
+        Problem::new(format!("{} is not an address of a Redis", quote(text)), URLS_REMEDY)
     })
 }
 
@@ -247,7 +248,7 @@ fn tls(section: &Section<'_>, urls: &[Url]) -> Option<RedisTls> {
     if inner.has("ca_file") && !any && !urls.is_empty() {
         inner.contradiction(
             &["ca_file"],
-            Problem::new("is of no use without TLS", "give rediss:// in store.urls"),
+            Problem::new("has no effect without TLS", "give rediss:// in store.urls"),
         );
     }
     any.then_some(RedisTls { ca_pem })
@@ -258,7 +259,7 @@ fn warn_of_plaintext(section: &Section<'_>, urls: &[Url]) {
     if let Some(url) = urls.iter().find(|url| !url.tls && !local(&url.node.host)) {
         section.notes().warn(format!(
             "store.urls has redis://{}: the password of Redis goes over the network in plain text, \
-             and whoever is between can undo changes of sessions; give rediss://",
+             and everybody on the way can undo changes of sessions; give rediss://",
             url.node.host
         ));
     }
@@ -272,7 +273,7 @@ fn password(section: &Section<'_>) -> Option<SecretString> {
         files::warn_of_readers(section, "password_file", &path, &metadata);
         let text = String::from_utf8(bytes);
         let text =
-            text.map_err(|_| Problem::new("names a file that is no text", PASSWORD_REMEDY))?;
+            text.map_err(|_| Problem::new("names a file that is not text", PASSWORD_REMEDY))?;
         match text.trim_end_matches(['\r', '\n']) {
             "" => Err(Problem::new("names an empty file", PASSWORD_REMEDY)),
             password => Ok(SecretString::from(password)),
@@ -287,7 +288,7 @@ fn prefix(text: &str) -> Result<String, Problem> {
         return Ok(text.to_owned());
     }
     Err(Problem::new(
-        format!("{} is no prefix of keys", quote(text)),
+        format!("{} is not a key prefix", quote(text)),
         format!(
             "give up to {PREFIX_MAX} letters, digits and punctuation without braces, brackets, \"*\" and \"?\""
         ),

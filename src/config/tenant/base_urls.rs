@@ -11,11 +11,11 @@ use crate::config::{
     scalar::without_user,
 };
 
-/// The gateway's port where none is given (`cec_07_1202`).
+/// The gateway's port if none is given (`cec_07_1202`).
 const DEFAULT_PORT: u16 = 8043;
-/// The path that the gateway's interfaces lie under (API.md, section 1).
+/// The path prefix of the gateway's interfaces, if none is given.
 const DEFAULT_PATH: &str = "/agentgateway/resource";
-/// A gateway and its standby sites.
+/// The most addresses of one gateway, standby sites included.
 const BASE_URLS_MAX: usize = 16;
 
 const BASE_URL_REMEDY: &str = "give https://<host>[:<port>][/<path>] without user name, query or \
@@ -47,7 +47,7 @@ pub(super) fn base_urls(section: &Section<'_>) -> Vec<Uri> {
 fn base_url(text: &str) -> Result<Uri, Problem> {
     without_user(text, BASE_URL_REMEDY)?;
     usable(text).ok_or_else(|| {
-        let problem = format!("{} is no address of a gateway", quote(text));
+        let problem = format!("{} is not an address of a gateway", quote(text));
         Problem::new(problem, BASE_URL_REMEDY)
     })
 }

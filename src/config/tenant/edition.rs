@@ -4,11 +4,11 @@ use std::{fmt, ops::RangeInclusive};
 
 use crate::{config::reader::Section, id::DEFAULT_AGENT_IDS};
 
-/// An edition of the gateway's interface, older ones first: which agent ids it takes, and which
-/// interfaces it has.
+/// An edition of the gateway's interface, older ones first. It decides which agent ids are valid and
+/// which interfaces there are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Edition {
-    /// What the vendor's library of 2014 calls: ids from 1 to 19999, and no `agentstatus` (client).
+    /// The vendor's library of 2014: ids from 1 to 19999, and no `agentstatus` (client).
     V2014,
     /// The documentation from 2023-09 on: ids from 101 to 59999 (cec_07_1202).
     V2023,
@@ -28,7 +28,7 @@ impl Edition {
         }
     }
 
-    /// The agent ids that it takes.
+    /// The agent ids that are valid in this edition.
     pub const fn agent_ids(self) -> RangeInclusive<u32> {
         match self {
             Self::V2014 => 1..=19_999,
@@ -44,7 +44,7 @@ impl fmt::Display for Edition {
     }
 }
 
-/// Of the tenant in this section.
+/// Reads `edition` from a tenant's section.
 pub(super) fn edition(section: &Section<'_>) -> Edition {
     let words = ALL.map(|edition| (edition.as_str(), edition));
     section.choice("edition", &words).unwrap_or(Edition::V2023)

@@ -4,19 +4,19 @@ use std::num::NonZeroUsize;
 
 use crate::config::reader::Section;
 
-/// How many events are kept for callers who come back for them.
+/// How many events are kept for callers who ask for missed events.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Events {
-    /// Events kept. `events.kept`.
+    /// The most events that are kept. `events.kept`.
     pub kept: NonZeroUsize,
-    /// Bytes that they may take; fewer events are kept where they are large.
+    /// The most bytes that they may take; if events are large, fewer are kept.
     pub kept_bytes: NonZeroUsize,
-    /// Callers who watch events at once. `events.watches`.
+    /// The most concurrent watches of events. `events.watches`.
     pub watches: NonZeroUsize,
 }
 
-/// Of a tenant's event log: some two thousand events with the contents that gateways send, and a bound
-/// for contents that are larger.
+/// The size of a tenant's event log, in bytes. About two thousand events fit, with contents of the
+/// usual size.
 const EVENT_BYTES: NonZeroUsize = NonZeroUsize::new(8 * 1024 * 1024).unwrap();
 pub(super) fn events(section: &Section<'_>) -> Events {
     Events {

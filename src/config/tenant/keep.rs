@@ -8,32 +8,34 @@ use crate::config::{
     scalar::{HOUR, MILLISECOND, MINUTE, SECOND},
 };
 
-/// How sessions that the bridge made are kept alive: by polling their events, without which the
-/// gateway signs an agent out after two minutes (cec_07_1202).
+/// How the sessions that the bridge made are kept alive. The bridge polls for their events, since the
+/// gateway signs an agent out if nobody polls for two minutes (cec_07_1202).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Keep {
-    /// Whether they are. `keep.enabled`.
+    /// Whether sessions are kept alive. `keep.enabled`.
     pub enabled: bool,
     /// The shortest pause between two polls; 200 ms as documented (cec_07_1274).
     /// `keep.pause_min`.
     pub pause_min: Duration,
-    /// The longest; 500 ms as documented. `keep.pause_max`.
+    /// The longest pause between two polls; 500 ms as documented. `keep.pause_max`.
     pub pause_max: Duration,
-    /// How often the Guid is renewed by updateGuid (cec_07_1225) where polls are not allowed and
-    /// Guids change. `keep.guid_interval`.
+    /// How often the Guid is renewed by updateGuid (cec_07_1225), if the gateway allows no polls and
+    /// changes its Guids. `keep.guid_interval`.
     pub guid_interval: Duration,
-    /// How long a lost session is tried to be made anew. `keep.recovery`.
+    /// How long the bridge tries to sign an agent in again after its session is lost.
+    /// `keep.recovery`.
     pub recovery: Duration,
-    /// Automatic sign-ins a second: those that no `SignIn` asked for. `keep.sign_ins_per_second`.
+    /// The most automatic sign-ins per second; a `SignIn` call is not automatic.
+    /// `keep.sign_ins_per_second`.
     pub sign_ins_per_second: u32,
-    /// How often an agent is taken back from another client that signs it in, before the bridge
-    /// gives it up until a caller asks for it. `keep.take_backs`.
+    /// How often the bridge takes an agent back from another client that signs it in. After that it
+    /// leaves the agent alone until a caller asks for it. `keep.take_backs`.
     pub take_backs: u32,
-    /// How long the bridge waits before it takes an agent back for the second time; then twice as
-    /// long each time, up to twelve times this. `keep.take_back_pause`.
+    /// How long the bridge waits before it takes an agent back for the second time. Each further wait
+    /// is twice as long, up to twelve times this. `keep.take_back_pause`.
     pub take_back_pause: Duration,
-    /// How long a rejected password is not tried again, since the platform locks accounts.
-    /// `keep.rejected_for`.
+    /// How long a rejected password is not tried again, since platforms lock accounts after several
+    /// wrong ones. `keep.rejected_for`.
     pub rejected_for: Duration,
 }
 

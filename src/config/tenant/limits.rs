@@ -8,23 +8,23 @@ use crate::config::{
     scalar::{MILLISECOND, MINUTE},
 };
 
-/// Bounds on what a tenant may take.
+/// Limits for one tenant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Calls at once, waiting ones included. `limits.calls`.
+    /// Concurrent calls, waiting ones included. `limits.calls`.
     pub calls: NonZeroUsize,
-    /// Requests to the gateway at once; polls are not counted. `limits.requests`.
+    /// Concurrent requests to the gateway; polls are not counted. `limits.requests`.
     pub requests: NonZeroUsize,
-    /// How long a call may wait to be one of those. `limits.queue_wait`.
+    /// How long a call may wait for one of these requests' places. `limits.queue_wait`.
     pub queue_wait: Duration,
-    /// Calls that may wait for one agent.
+    /// The most calls that may wait for one agent.
     pub agent_queue: NonZeroUsize,
-    /// Sessions kept. `limits.sessions`.
+    /// The most sessions that are kept. `limits.sessions`.
     pub sessions: NonZeroUsize,
 }
 
-/// For one agent: whoever calls so often while a gateway stands still is a broken caller, and must
-/// not take all of `limits.calls`.
+/// The queue of one agent. So many waiting calls for one agent come only from a broken caller, which
+/// must not take all of `limits.calls` while the gateway hangs.
 const AGENT_QUEUE: NonZeroUsize = NonZeroUsize::new(512).unwrap();
 
 pub(super) fn limits(section: &Section<'_>) -> Limits {

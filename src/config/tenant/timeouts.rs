@@ -7,19 +7,20 @@ use crate::config::{
     scalar::{HOUR, MILLISECOND, MINUTE, SECOND},
 };
 
-/// Times of a tenant's gateway.
+/// Time limits for a tenant's gateway.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Timeouts {
-    /// For a connection: name, TCP and TLS together. `timeouts.connect`.
+    /// For a new connection: name lookup, TCP and TLS together. `timeouts.connect`.
     pub connect: Duration,
-    /// For an answer to a request, from sending it to its last byte. `timeouts.request`.
+    /// For a request, from sending it to the last byte of the answer. `timeouts.request`.
     pub request: Duration,
     /// The same for a sign-in. `timeouts.sign_in`.
     pub sign_in: Duration,
-    /// For an answer to an event poll, which the gateway holds back for up to ten seconds
+    /// For the answer to an event poll, which the gateway may hold back for up to ten seconds
     /// (cec_07_1274). `timeouts.poll`.
     pub poll: Duration,
-    /// How long an idle connection is kept; below the gateway's own keep-alive. `timeouts.idle`.
+    /// How long an idle connection is kept; it should be below the gateway's own keep-alive time.
+    /// `timeouts.idle`.
     pub idle: Duration,
 }
 

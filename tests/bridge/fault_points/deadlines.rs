@@ -25,7 +25,7 @@ struct Case {
 }
 
 #[tokio::test]
-async fn a_call_whose_deadline_passes_is_told_as_it_was_wherever_that_is() {
+async fn the_outcome_of_a_call_is_true_at_whichever_point_its_deadline_passes() {
     let points = STANDS.iter().flat_map(|loss| BEFORE.iter().map(move |before| (*before, *loss)));
     let cases = CALLS.iter().flat_map(|call| points.clone().map(move |points| (*call, points)));
     let cases: Vec<_> = (1001..).zip(cases).collect();

@@ -14,7 +14,7 @@ use super::{
 const BEFORE: [Point; 3] = [Point::Nowhere, Point::Refused("000-003"), Point::Refused("000-007")];
 
 #[tokio::test]
-async fn a_call_is_told_as_it_was_when_the_store_fails_after_any_of_its_requests() {
+async fn the_outcome_of_a_call_is_true_when_the_store_fails_after_any_of_its_requests() {
     let cases = CALLS.iter().flat_map(|call| BEFORE.iter().map(move |before| (*call, *before)));
     let cases: Vec<_> = (1001..).zip(cases).collect();
     let server = RedisServer::start().await;

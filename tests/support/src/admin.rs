@@ -1,4 +1,4 @@
-//! Asking a bridge's admin port.
+//! Requests to a bridge's admin port.
 
 use std::{collections::HashMap, net::SocketAddr};
 
@@ -7,8 +7,8 @@ use tokio::{
     net::TcpStream,
 };
 
-/// Makes one request by plain HTTP, such as `GET /log`; gives the head of the answer and its body. Headers
-/// of the request's own may follow, each after a line break.
+/// Makes one request over plain HTTP, such as `GET /log`. More headers may follow in `request`, each after
+/// a line break. Returns the head of the answer and its body.
 pub(crate) async fn ask(addr: SocketAddr, request: &str, body: &str) -> (String, String) {
     let (line, headers) = request.split_once('\n').unwrap_or((request, ""));
     let headers = if headers.is_empty() { "" } else { &(headers.replace('\n', "\r\n") + "\r\n") };

@@ -7,32 +7,32 @@ use ccgateway_sim::{Entry, Interface, Options, Simulator};
 
 use crate::{AGENT, Clients, Setup, Site, admin, asked};
 
-/// A bridge of one tenant, `acme`, with a simulated gateway behind it, and callers before it.
+/// A bridge with one tenant, `acme`, a simulated gateway, and clients.
 #[derive(Debug)]
 pub struct TestBridge {
-    /// The gateway behind it.
+    /// The tenant's gateway.
     pub gateway: Simulator,
     /// The bridge.
     pub bridge: Bridge,
     clients: Clients,
-    /// Its files are there as long as it is.
+    /// Keeps the bridge's files for as long as the bridge runs.
     _site: Site,
 }
 
 impl TestBridge {
-    /// A bridge with the defaults, in front of a gateway of its own.
+    /// A bridge with the defaults, with its own gateway.
     pub async fn start() -> Self {
         Self::with(Setup::default()).await
     }
 
-    /// A bridge in front of a gateway of its own.
+    /// A bridge with its own gateway.
     pub async fn with(setup: Setup) -> Self {
-        // In boxes, or they would be parts of every test's future.
+        // Boxed, so that every test's future does not become as large as these.
         let site = Box::pin(Site::new(setup.gateway.clone())).await;
         Box::pin(Self::at(&site, &setup)).await
     }
 
-    /// A bridge in front of this gateway.
+    /// A bridge for this gateway.
     pub async fn of(gateway: Simulator, setup: Setup) -> Self {
         Box::pin(Self::at(&Site::of(gateway), &setup)).await
     }
@@ -44,7 +44,7 @@ impl TestBridge {
         Self { gateway: site.gateway.clone(), bridge, clients, _site: site.clone() }
     }
 
-    /// Stops as a process does that is told to.
+    /// Stops the bridge as SIGTERM stops a process.
     pub async fn stop(self) {
         let Self { bridge, clients, .. } = self;
         drop(clients);
@@ -59,7 +59,7 @@ impl TestBridge {
         bridge
     }
 
-    /// Asks the admin port, such as `GET /metrics`; gives head and body of its answer.
+    /// Asks the admin port, such as `GET /metrics`. Returns head and body of the answer.
     pub async fn ask(&self, request: &str) -> (String, String) {
         admin::ask(self.bridge.admin_addr().expect("an admin port"), request, "").await
     }
@@ -69,13 +69,13 @@ impl TestBridge {
         admin::scrape(self.bridge.admin_addr().expect("an admin port")).await
     }
 
-    /// What the gateway was asked through this interface.
+    /// The requests that the gateway got for this interface.
     pub fn asked(&self, interface: Interface) -> Vec<Entry> {
         asked(&self.gateway, interface)
     }
 }
 
-/// Who has a bridge can call it.
+/// A bridge can be called like its clients.
 impl Deref for TestBridge {
     type Target = Clients;
 
@@ -84,14 +84,13 @@ impl Deref for TestBridge {
     }
 }
 
-/// A bridge whose agents are signed in and polled almost without pauses, and have told their first
-/// events.
+/// A bridge whose agents are signed in and polled almost without pauses. Their first events have come.
 pub async fn kept(gateway: Options, agents: impl IntoIterator<Item = u32>) -> TestBridge {
     let tenant = "limits.queue_wait = \"10s\"\n".into();
     Box::pin(keeping(Setup { gateway, tenant, ..<_>::default() }, agents)).await
 }
 
-/// The same with more of a set-up.
+/// Like [`kept`], with more settings.
 pub async fn keeping(setup: Setup, agents: impl IntoIterator<Item = u32>) -> TestBridge {
     let pauses = "keep.pause_min = \"5ms\"\nkeep.pause_max = \"10ms\"\n";
     let tenant = format!("{pauses}{}", setup.tenant);

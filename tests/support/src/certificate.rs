@@ -5,7 +5,7 @@ use std::{fs, path::Path};
 use rcgen::generate_simple_self_signed;
 use rustls::pki_types::CertificateDer;
 
-/// A certificate that is its own authority, and its key.
+/// A self-signed certificate, and its key.
 #[derive(Debug)]
 pub struct Certificate {
     /// The certificate.
@@ -17,7 +17,7 @@ pub struct Certificate {
 }
 
 impl Certificate {
-    /// Makes one for this host, and its files in this folder.
+    /// Makes a certificate for this host, with its files in this folder.
     pub fn of(host: &str, folder: &Path) -> Self {
         let own = generate_simple_self_signed([host.to_owned()]).expect("a certificate");
         let path = |name: &str| folder.join(name).display().to_string();
@@ -27,7 +27,7 @@ impl Certificate {
         Self { der: own.cert.der().clone(), pem, key }
     }
 
-    /// The table by which a listener of the bridge has it.
+    /// The TOML table that gives it to a listener of the bridge.
     pub fn table(&self) -> String {
         format!("{{ certificate_file = \"{}\", key_file = \"{}\" }}", self.pem, self.key)
     }

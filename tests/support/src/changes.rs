@@ -1,4 +1,4 @@
-//! The changes of an agent's state behind one name, so that one table drives them all.
+//! All changes of an agent's state as one type, so that one table can test them all.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use ccgateway_bridge::{
 };
 use tonic::Status;
 
-/// A change, named as its method, with its arguments, named as its fields.
+/// A change. Its name and arguments are those of the method and of the request's fields.
 #[expect(missing_docs, reason = "the proto has the words")]
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Change {
@@ -25,7 +25,7 @@ pub enum Change {
     CancelResting,
 }
 
-/// What every change is answered with.
+/// The answer to a change.
 #[expect(missing_docs, reason = "the proto has the words")]
 #[derive(Debug)]
 pub struct Accepted {
@@ -35,14 +35,14 @@ pub struct Accepted {
     pub confirmation: Option<Confirmation>,
 }
 
-/// The `result` of an accepted change, as a rule.
+/// The usual `result` of an accepted change: an empty object.
 pub fn no_fields() -> prost_types::Value {
     let kind = prost_types::value::Kind::StructValue(prost_types::Struct::default());
     prost_types::Value { kind: Some(kind) }
 }
 
 impl Change {
-    /// Asks for it.
+    /// Makes the call.
     pub async fn ask(
         self,
         states: &AgentStateClient<Channel>,
@@ -51,7 +51,7 @@ impl Change {
         self.ask_of(states, &agent.to_string(), None).await
     }
 
-    /// The same for a task of its own, whatever comes of it.
+    /// Like [`Change::ask`], as a future for a task of its own that ignores the result.
     pub fn ask_alone(
         self,
         states: &AgentStateClient<Channel>,
@@ -59,11 +59,11 @@ impl Change {
     ) -> impl Future<Output = ()> + Send + 'static {
         let states = states.clone();
         async move {
-            let _whatever = self.ask(&states, agent).await;
+            let _ignored = self.ask(&states, agent).await;
         }
     }
 
-    /// The same, and waits for the event.
+    /// Makes the call, and waits up to `within` for the confirmation.
     pub async fn confirmed(
         self,
         states: &AgentStateClient<Channel>,
@@ -75,7 +75,7 @@ impl Change {
         Ok(accepted.confirmation.expect("asked for"))
     }
 
-    /// The same with fields as they come.
+    /// Makes the call with an agent id that may be invalid.
     pub async fn ask_of(
         self,
         states: &AgentStateClient<Channel>,

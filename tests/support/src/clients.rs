@@ -1,4 +1,4 @@
-//! Callers of a bridge.
+//! Clients of a bridge.
 
 use std::net::SocketAddr;
 
@@ -19,21 +19,21 @@ use crate::{PASSWORD, Watching};
 /// A client of each service; all of them share one connection.
 #[derive(Clone, Debug)]
 pub struct Clients {
-    /// Of what agents are doing.
+    /// The client of the service AgentState.
     pub states: AgentStateClient<Channel>,
-    /// Of their sessions.
+    /// The client of the service AgentSession.
     pub sessions: AgentSessionClient<Channel>,
-    /// Of their events.
+    /// The client of the service AgentEvents.
     pub events: AgentEventsClient<Channel>,
 }
 
-/// A bridge's address without TLS, as clients want it.
+/// A bridge's address without TLS, as clients take it.
 pub fn origin(addr: SocketAddr) -> Uri {
     format!("http://{addr}").parse().expect("an origin")
 }
 
 impl Clients {
-    /// Clients of the bridge at this address, which connect when they are used.
+    /// Clients of the bridge at this address. The first call connects.
     pub fn of(addr: SocketAddr) -> Self {
         let (channel, origin) = (client::channel(), origin(addr));
         Self {
@@ -56,7 +56,7 @@ impl Clients {
         self.sessions.clone().sign_out(request).await.map(drop)
     }
 
-    /// Hands in a session; gives the version of its Guid.
+    /// Registers a session. Returns the version of its Guid.
     pub async fn register(&self, agent: u32, guid: &str) -> Result<u64, Status> {
         let (agent_id, guid) = (agent.to_string(), guid.to_owned());
         let request = RegisterSessionRequest { agent_id, guid, ..<_>::default() };
@@ -64,12 +64,12 @@ impl Clients {
         Ok(registered.session.expect("a session").guid_version)
     }
 
-    /// What the bridge says of an agent's session, which is there.
+    /// What the bridge knows about an agent's session, which must exist.
     pub async fn session(&self, agent: u32) -> Session {
         self.find_session(agent).await.expect("a session")
     }
 
-    /// What the bridge says of an agent's session.
+    /// What the bridge knows about an agent's session.
     pub async fn find_session(&self, agent: u32) -> Result<Session, Status> {
         let request = GetSessionRequest { agent_id: agent.to_string(), ..<_>::default() };
         let shown = self.sessions.clone().get_session(request).await?.into_inner();
@@ -81,12 +81,12 @@ impl Clients {
         set_busy(&self.states, agent).await
     }
 
-    /// Makes an agent busy in this way.
+    /// Makes an agent busy with this request.
     pub async fn call(&self, request: SetBusyRequest) -> Result<SetBusyResponse, Status> {
         self.states.clone().set_busy(request).await.map(Response::into_inner)
     }
 
-    /// Watches agents' events; begun when this returns.
+    /// Watches agents' events. When it returns, the watch has begun.
     pub async fn watch(&self, agents: &[u32], after: Option<u64>) -> Watching {
         let agent_ids = agents.iter().map(u32::to_string).collect();
         let request = WatchEventsRequest { agent_ids, after_sequence: after, ..<_>::default() };
@@ -98,7 +98,7 @@ impl Clients {
     }
 }
 
-/// Makes an agent busy, by a call that is accepted for an agent who is busy too.
+/// Makes an agent busy, by a call that is also accepted if the agent is already busy.
 pub async fn set_busy(
     states: &AgentStateClient<Channel>,
     agent: u32,

@@ -1,21 +1,21 @@
-//! A port at which nothing listens as long as the test has it.
+//! A port at which nothing listens for as long as the test holds it.
 
 use std::net::SocketAddr;
 
 use tokio::net::TcpSocket;
 
-/// Bound without listening, so that the kernel refuses connections to it and gives the port to
-/// nobody else. A port that is only free may be another test's a moment later.
+/// A port that is bound but not listened on. The kernel refuses connections to it and gives the port to
+/// nobody else; a port that is merely free could be taken by another test at any time.
 #[derive(Debug)]
 pub struct ClosedPort {
-    /// Where it is.
+    /// The address.
     pub addr: SocketAddr,
     _bound: TcpSocket,
 }
 
 impl ClosedPort {
-    /// One that the kernel chooses.
-    #[expect(clippy::new_without_default, reason = "each is another one")]
+    /// A port that the kernel chooses.
+    #[expect(clippy::new_without_default, reason = "each call gives another port")]
     pub fn new() -> Self {
         let bound = TcpSocket::new_v4().expect("a socket");
         bound.bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a port");

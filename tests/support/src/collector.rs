@@ -1,4 +1,4 @@
-//! A collector that takes OTLP over gRPC, and can misbehave.
+//! A collector of traces that takes OTLP over gRPC, and can be made to fail.
 
 use std::{
     future::pending,
@@ -36,11 +36,11 @@ use tonic::{Request, Response, Status, service::Routes};
 /// What the collector does with an export.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Conduct {
-    /// Takes it and says so.
+    /// It accepts the export.
     Takes,
-    /// Answers that the caller may not.
+    /// It answers PERMISSION_DENIED.
     Refuses,
-    /// Answers never.
+    /// It never answers.
     Hangs,
 }
 
@@ -49,23 +49,23 @@ pub enum Conduct {
 pub struct Export {
     /// The headers of its request.
     pub headers: HeaderMap,
-    /// What is exported.
+    /// The exported spans.
     pub request: ExportTraceServiceRequest,
 }
 
 /// A collector of traces.
 #[derive(Debug)]
 pub struct Collector {
-    /// Where it listens.
+    /// The address that it listens on.
     pub addr: SocketAddr,
-    /// PEM of its certificate, if it has one.
+    /// Its certificate in PEM, if it has TLS.
     pub certificate: Option<String>,
-    /// Exports begun.
+    /// How many exports have arrived.
     pub asked: Arc<AtomicUsize>,
     exports: UnboundedReceiver<Export>,
 }
 
-struct Taker {
+struct TraceServer {
     conduct: Conduct,
     asked: Arc<AtomicUsize>,
     exports: UnboundedSender<Export>,
@@ -77,7 +77,7 @@ impl Collector {
         Self::listen(conduct, None, None).await
     }
 
-    /// A collector with TLS, which takes what it gets.
+    /// A collector with TLS that accepts every export.
     pub async fn secure() -> Self {
         let CertifiedKey { cert, signing_key } =
             generate_simple_self_signed(["127.0.0.1".to_owned()]).expect("a certificate");
@@ -103,8 +103,8 @@ impl Collector {
         let addr = listener.local_addr().expect("an address");
         let (sender, exports) = unbounded_channel();
         let asked = Arc::new(AtomicUsize::default());
-        let taker = Taker { conduct, asked: asked.clone(), exports: sender };
-        let routes = Routes::new(TraceServiceServer::new(taker));
+        let server = TraceServer { conduct, asked: asked.clone(), exports: sender };
+        let routes = Routes::new(TraceServiceServer::new(server));
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 tokio::spawn(serve(stream, tls.clone(), routes.clone()));
@@ -119,12 +119,12 @@ impl Collector {
         export.expect("an export within ten seconds").expect("the collector runs")
     }
 
-    /// The next of those that have come, if there is one.
+    /// The next export, if one has arrived already.
     pub fn arrived(&mut self) -> Option<Export> {
         self.exports.try_recv().ok()
     }
 
-    /// Spans, in the order in which they began, once there are so many.
+    /// Waits for `count` spans. Returns them in the order in which they began.
     pub async fn spans(&mut self, count: usize) -> Vec<Span> {
         let mut spans = Vec::new();
         while spans.len() < count {
@@ -140,7 +140,7 @@ impl Collector {
 async fn serve(stream: TcpStream, tls: Option<TlsAcceptor>, routes: Routes) {
     let service = TowerToHyperService::new(routes);
     let http2 = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
-    // A client that goes away is no failure here.
+    // A client that disconnects is no failure here.
     let _ended = match tls {
         None => http2.serve_connection(TokioIo::new(stream), service).await,
         Some(tls) => match tls.accept(stream).await {
@@ -151,7 +151,7 @@ async fn serve(stream: TcpStream, tls: Option<TlsAcceptor>, routes: Routes) {
 }
 
 #[tonic::async_trait]
-impl TraceService for Taker {
+impl TraceService for TraceServer {
     async fn export(
         &self,
         request: Request<ExportTraceServiceRequest>,
@@ -163,13 +163,13 @@ impl TraceService for Taker {
             Conduct::Takes => {}
         }
         let (metadata, _, request) = request.into_parts();
-        // The test may have ended.
+        // An error means that the test has ended.
         let _unheard = self.exports.send(Export { headers: metadata.into_headers(), request });
         Ok(Response::new(ExportTraceServiceResponse::default()))
     }
 }
 
-/// What a span says under this key; empty if it does not.
+/// The value of a span's attribute as text; empty if there is none.
 pub fn said(attributes: &[KeyValue], key: &str) -> String {
     let found = attributes.iter().find(|attribute| attribute.key == key);
     match found.and_then(|attribute| attribute.value.clone()) {

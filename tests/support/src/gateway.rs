@@ -4,20 +4,20 @@ use ccgateway_sim::{Entry, Fault, Interface, Misbehaviour, Options, Simulator};
 
 use crate::PASSWORD;
 
-/// A gateway that knows every agent by [`PASSWORD`].
+/// A gateway that accepts [`PASSWORD`] for every agent.
 pub async fn gateway(options: Options) -> Simulator {
     let options = Options { default_password: Some(PASSWORD.into()), ..options };
     Simulator::start(options).await.expect("the gateway starts")
 }
 
-/// What a gateway was asked through this interface.
+/// The requests that a gateway got for this interface.
 pub fn asked(gateway: &Simulator, interface: Interface) -> Vec<Entry> {
     let mut journal = gateway.journal();
     journal.retain(|entry| entry.interface == Some(interface));
     journal
 }
 
-/// Has an agent's status asked for with this result.
+/// A rule that answers requests for an agent's status with this result.
 pub fn said(agent: u32, result: &str) -> Misbehaviour {
     let body = format!(r#"{{"message":"","retcode":"0","result":{result}}}"#).into();
     let fault = Fault::Raw { body, content_type: "application/json".into(), headers: Vec::new() };

@@ -1,12 +1,12 @@
-//! What the bridge's tests have in common.
+//! Support for the bridge's tests.
 //!
-//! A test stands on a [`Site`]: a simulated gateway and a folder. Bridges are started there by a [`Setup`],
-//! as [`TestBridge`] in the test's own process or as [`Program`] in one of its own. Either is called
-//! through its [`Clients`]. Around them there can be a [`RedisServer`], a [`lossy`] proxy before the
-//! gateway, a [`collector`] of traces and a [`ClosedPort`].
+//! A test has a [`Site`]: a simulated gateway and a folder for files. It starts bridges there from a
+//! [`Setup`]: a [`TestBridge`] in the test's own process, or a [`Program`] as a process of its own. Both are
+//! called through [`Clients`]. There can also be a [`RedisServer`], a [`lossy`] proxy before the gateway, a
+//! [`collector`] of traces, and a [`ClosedPort`].
 //!
-//! Whatever goes wrong in here fails the test by a panic. Unit tests of the bridge must not use this crate: the
-//! bridge that it starts would be another one than theirs to the compiler.
+//! Every failure in here panics, which fails the test. Unit tests of the bridge must not use this crate: to the
+//! compiler, the bridge's crate that it uses is not the same as theirs, so their types would differ.
 
 #![expect(
     clippy::expect_used,
@@ -49,8 +49,8 @@ pub use site::Site;
 pub use waiting::{until, until_within, within};
 pub use watching::Watching;
 
-/// The password of every agent, as the gateway knows it.
+/// The password of every agent at the gateway.
 pub const PASSWORD: &str = "canary-password";
 
-/// An agent that the gateway knows.
+/// An agent of the gateway.
 pub const AGENT: u32 = 1001;

@@ -1,4 +1,5 @@
-//! A proxy between the bridge and a gateway that loses what it is told to. It speaks plain HTTP.
+//! A proxy between the bridge and a gateway that loses requests or answers on command. It speaks plain
+//! HTTP.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -16,83 +17,86 @@ use tokio::{
 };
 use tokio_util::task::AbortOnDropHandle;
 
-/// Forwards requests to a gateway, unless it is told to lose one.
+/// Forwards requests to a gateway, except for those that it was told to lose.
 #[derive(Debug)]
 pub struct LossyProxy {
-    /// Where it listens.
+    /// The address that it listens on.
     pub addr: SocketAddr,
     gateway: SocketAddr,
     shared: Arc<Shared>,
     _accepting: AbortOnDropHandle<()>,
 }
 
-/// A request that is to be lost.
+/// A loss that is planned for a coming request.
 #[derive(Debug)]
 struct Planned {
-    /// A part of its first line.
+    /// A part of the request's first line.
     part: String,
-    /// How many such requests come before it.
+    /// How many such requests come before it and are not lost.
     after: usize,
     loss: Loss,
 }
 
-/// A request that the proxy has read, or the first line of it.
+/// A request of which the proxy has read at least the first line.
 #[derive(Clone, Debug)]
 pub struct Seen {
-    /// Its first line.
+    /// The first line.
     pub line: String,
-    /// What was sent to the bridge.
+    /// The answer that was sent to the bridge.
     pub answer: String,
 }
 
 #[derive(Debug, Default)]
 struct Shared {
-    /// What is lost next.
+    /// The planned losses.
     losses: Mutex<VecDeque<Planned>>,
-    /// Has a permit when an answer waits, and when it is let go.
+    /// Notified when an answer is paused.
     waits: Notify,
+    /// Notified when the paused answer may be passed on.
     goes_on: Notify,
     seen: Mutex<Vec<Seen>>,
-    /// Connections that are closed as soon as they have been accepted.
+    /// How many of the next connections are closed as soon as they are accepted.
     closed: AtomicUsize,
-    /// How Guids are hidden from the bridge, and those that were, by agent.
+    /// How Guids are hidden from the bridge.
     hides: Mutex<Option<Hides>>,
+    /// The hidden Guids, by agent.
     guids: Mutex<HashMap<String, String>>,
 }
 
 /// How a proxy hides Guids from the bridge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hides {
-    /// It takes them off answers.
+    /// It removes them from answers.
     Off,
-    /// It does, and puts them on requests: so there are none, as far as the bridge can see.
+    /// It removes them from answers and adds them to requests, so that the gateway seems to have no
+    /// Guids.
     OffAndOn,
 }
 
 /// How a request or its answer is lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Loss {
-    /// The connection is closed when the first line has been read.
+    /// The connection is closed after the first line of the request.
     InRequest,
-    /// The connection is closed when the request has been read; the gateway never hears of it.
+    /// The connection is closed after the request, which is not forwarded.
     AfterRequest,
-    /// The gateway never hears of the request; the proxy answers by itself.
+    /// The request is not forwarded; the proxy sends its own answer.
     Unforwarded(Own),
-    /// The gateway has answered, and the connection is closed without a byte of it.
+    /// The gateway answers; the connection is closed without a byte of the answer.
     BeforeAnswer,
-    /// The gateway has answered, and the connection is closed in the middle of it.
+    /// The gateway answers; the connection is closed in the middle of the answer.
     InAnswer,
-    /// The gateway has answered, and the proxy gives an answer of its own.
+    /// The gateway answers; the proxy sends its own answer instead.
     Instead(Own),
-    /// The connection is closed once the answer has been sent.
+    /// The answer is passed on; then the connection is closed.
     AfterAnswer,
-    /// The gateway never hears of the request, and nothing is answered.
+    /// The request is not forwarded, and there is no answer.
     Swallowed,
-    /// The gateway has answered, and nothing of it is passed on.
+    /// The gateway answers; nothing of the answer is passed on.
     Withheld,
-    /// The gateway has answered, and half of it is passed on, and then nothing.
+    /// The gateway answers; only half of the answer is passed on.
     HalfWithheld,
-    /// The gateway has answered, and its answer waits for [`LossyProxy::go_on`].
+    /// The gateway answers; the answer is passed on only after [`LossyProxy::go_on`].
     Paused,
 }
 
@@ -101,7 +105,7 @@ pub enum Loss {
 pub struct Own {
     /// The HTTP status.
     pub status: u16,
-    /// Seconds of `Retry-After`, if it is there.
+    /// The seconds in `Retry-After`, if there is one.
     pub retry_after: Option<u32>,
 }
 
@@ -111,7 +115,7 @@ impl LossyProxy {
         Self::listen(gateway, Arc::default()).await
     }
 
-    /// The same proxy at another address: what is lost is lost at either of them.
+    /// The same proxy at another address. The two share the planned losses.
     pub async fn second(&self) -> Self {
         Self::listen(self.gateway, self.shared.clone()).await
     }
@@ -128,7 +132,7 @@ impl LossyProxy {
                 }
                 let all = all.clone();
                 tokio::spawn(async move {
-                    // Ends when either side goes.
+                    // It ends when either side closes its connection.
                     let _gone = all.serve(client, gateway).await;
                 });
             }
@@ -136,17 +140,17 @@ impl LossyProxy {
         Self { addr, gateway, shared, _accepting: AbortOnDropHandle::new(accepting) }
     }
 
-    /// What the bridge is to be given as the gateway's address.
+    /// The address to give the bridge as its gateway.
     pub fn base_url(&self) -> String {
         format!("http://{}/agentgateway/resource", self.addr)
     }
 
-    /// Loses the next request whose first line has this in it.
+    /// Plans the loss of the next request whose first line contains `part`.
     pub fn lose(&self, part: impl Into<String>, loss: Loss) {
         self.lose_after(0, part, loss);
     }
 
-    /// The same for one after so many of them.
+    /// Like [`LossyProxy::lose`], for the request after `after` such requests.
     pub fn lose_after(&self, after: usize, part: impl Into<String>, loss: Loss) {
         let planned = Planned { part: part.into(), after, loss };
         self.shared.losses.lock().expect("no panic").push_back(planned);
@@ -157,38 +161,38 @@ impl LossyProxy {
         self.shared.waits.notified().await;
     }
 
-    /// Passes on the answer that waits.
+    /// Passes on the paused answer.
     pub fn go_on(&self) {
         self.shared.goes_on.notify_one();
     }
 
-    /// Loses no request with this in its first line, which has not come.
+    /// Cancels the planned losses for this part of a first line.
     pub fn forgive(&self, part: &str) {
         self.shared.losses.lock().expect("no panic").retain(|planned| planned.part != part);
     }
 
-    /// Hides Guids from the bridge from now on, or no longer.
+    /// Begins to hide Guids from the bridge, or stops it.
     pub fn hide(&self, hides: Option<Hides>) {
         *self.shared.hides.lock().expect("no panic") = hides;
     }
 
-    /// Closes the next connection as soon as it has been accepted.
+    /// Closes one more of the next connections as soon as it is accepted.
     pub fn close_next(&self) {
         self.shared.closed.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// How many connections are still to be closed.
+    /// How many of the next connections are still to be closed.
     pub fn to_close(&self) -> usize {
         self.shared.closed.load(Ordering::Relaxed)
     }
 
-    /// Loses nothing from now on.
+    /// Cancels all planned losses.
     pub fn behave(&self) {
         self.shared.losses.lock().expect("no panic").clear();
         self.shared.closed.store(0, Ordering::Relaxed);
     }
 
-    /// The requests so far whose first line has this in it.
+    /// The requests so far whose first line contains `part`.
     pub fn seen(&self, part: &str) -> Vec<Seen> {
         let seen = self.shared.seen.lock().expect("no panic");
         seen.iter().filter(|seen| seen.line.contains(part)).cloned().collect()
@@ -252,7 +256,7 @@ impl Shared {
         }
     }
 
-    /// Notes a request by its number; tells how it is to be lost.
+    /// Records a request. Returns its number, and how it is to be lost.
     fn note(&self, line: &[u8]) -> (usize, Option<Loss>) {
         let line = String::from_utf8_lossy(line).into_owned();
         let mut losses = self.losses.lock().expect("no panic");
@@ -294,7 +298,7 @@ impl Shared {
 
 /// Waits until the bridge has closed the connection.
 async fn gone(client: &TcpStream) {
-    // Nothing else comes before the answer.
+    // The bridge sends nothing before it has the answer, so a readable connection is a closed one.
     let _closed = client.peek(&mut [0]).await;
 }
 
@@ -311,7 +315,7 @@ fn add_header(message: &mut Vec<u8>, header: &str) {
     message.splice(line..line, format!("{header}\r\n").into_bytes());
 }
 
-/// An answer without its Guid, and that.
+/// An answer without its Guid, and the Guid.
 fn without_guid(answer: &[u8]) -> (Vec<u8>, Option<String>) {
     let text = String::from_utf8_lossy(answer).into_owned();
     let (head, body) = text.split_once("\r\n\r\n").expect("a head");
@@ -338,7 +342,7 @@ impl Own {
     }
 }
 
-/// Reads a whole message that begins with what was read.
+/// Reads the rest of a message that begins with `read`.
 async fn message(stream: &mut TcpStream, read: Vec<u8>) -> Option<Vec<u8>> {
     let mut message = until(stream, read, b"\r\n\r\n").await?;
     let head = String::from_utf8_lossy(&message).to_ascii_lowercase();
@@ -350,7 +354,7 @@ async fn message(stream: &mut TcpStream, read: Vec<u8>) -> Option<Vec<u8>> {
     Some(message)
 }
 
-/// Reads on to these bytes and no further.
+/// Reads until the bytes `end`, and no further.
 async fn until(stream: &mut TcpStream, mut read: Vec<u8>, end: &[u8]) -> Option<Vec<u8>> {
     while !read.ends_with(end) {
         read.push(stream.read_u8().await.ok()?);

@@ -1,6 +1,6 @@
-//! The reference of metrics, log fields and span attributes.
+//! Reads the reference of metrics, log fields and span attributes.
 
-/// docs/running/telemetry.md.
+/// The text of docs/running/telemetry.md.
 pub const PAGE: &str = include_str!("../../../docs/running/telemetry.md");
 
 /// The cells of every row of the tables in a section, such as "Metrics", without the backticks

@@ -1,4 +1,4 @@
-//! A bridge in a process of its own.
+//! A bridge as a process of its own.
 
 use std::{future::pending, net::SocketAddr, num::NonZeroU64, ops::Deref, path::PathBuf};
 
@@ -13,43 +13,43 @@ use tokio::{
 
 use crate::{Clients, Setup, Site, admin, signal, within};
 
-/// A bridge in a process of its own, with a simulated gateway behind it, and callers before it.
+/// A bridge as a process of its own, with a simulated gateway and clients.
 #[derive(Debug)]
 pub struct Program {
-    /// The gateway behind it.
+    /// The tenant's gateway.
     pub gateway: Simulator,
     /// The address for callers.
     pub grpc: SocketAddr,
     /// The address of its admin port.
     pub admin: SocketAddr,
-    /// Its configuration.
+    /// The file of its configuration.
     pub config: PathBuf,
-    /// Where its files are.
+    /// The site with its gateway and files.
     pub site: Site,
     clients: Box<Clients>,
     child: Child,
-    /// Reads to the end what is printed.
+    /// Reads everything that the process prints; ends with the process.
     printed: JoinHandle<String>,
     /// What it has logged so far.
     logged: watch::Receiver<String>,
 }
 
-/// What becomes of the output of a program once it serves.
+/// What the test does with a program's output once the program serves.
 #[derive(Clone, Copy, Debug)]
 pub enum Output {
-    /// It is read as it comes.
+    /// It reads all output.
     Read,
-    /// Nobody reads it, until the test ends.
+    /// It keeps the pipes open without reading them.
     Unread,
-    /// The log is closed, and nobody reads the rest.
+    /// It closes the pipe of the log, and does not read the other.
     Closed,
 }
 
 type Errors = Lines<BufReader<ChildStderr>>;
 
 impl Program {
-    /// Starts one more bridge at this site, by a command that goes on with the bridge's arguments; returns
-    /// once it serves.
+    /// Starts one more bridge at this site, and waits until it serves. The bridge's arguments are added to
+    /// `command`.
     pub async fn start(site: &Site, mut command: Command, setup: &Setup, output: Output) -> Self {
         let config = site.write_config(setup);
         command.arg("--config").arg(&config).args(["--log-format", "json"]);
@@ -67,12 +67,12 @@ impl Program {
         Self { gateway, grpc, admin, config, site, clients, child, printed, logged }
     }
 
-    /// Its number among the system's processes.
+    /// The process id.
     pub fn pid(&self) -> u32 {
         self.child.id().expect("running")
     }
 
-    /// The most memory that it has had at once, in bytes.
+    /// The most memory that it has used at any time, in bytes.
     pub fn peak_memory(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid()));
         let status = status.expect("Linux");
@@ -86,14 +86,14 @@ impl Program {
         signal(self.pid(), name);
     }
 
-    /// Waits for its end; gives the exit code and all that was printed.
+    /// Waits for its end. Returns the exit code and everything that it printed.
     pub async fn ended(mut self) -> (Option<i32>, String) {
         let printed = within("the program's end", self.printed).await.expect("read");
         let status = within("the program's end", self.child.wait()).await.expect("waited for");
         (status.code(), printed)
     }
 
-    /// Asks it to end and waits until it has; gives the address that is free now.
+    /// Stops it by SIGTERM and waits for its end. Returns its address, which is then free.
     pub async fn stop(self) -> SocketAddr {
         let addr = self.grpc;
         self.signal("-TERM");
@@ -102,25 +102,25 @@ impl Program {
         addr
     }
 
-    /// Ends it as a machine that loses its power does.
+    /// Kills it at once, as a power failure would.
     pub async fn kill(&mut self) {
         self.child.kill().await.expect("it was running");
     }
 
-    /// Asks the admin port, such as `GET /log`; gives the status and the body.
+    /// Asks the admin port, such as `GET /log`. Returns the status and the body.
     pub async fn ask(&self, request: &str, body: &str) -> (u16, String) {
         let (head, body) = within(request, admin::ask(self.admin, request, body)).await;
         let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
         (status.unwrap_or_else(|| panic!("no status: {head}")), body)
     }
 
-    /// The sum of the series of `/metrics` whose names begin so.
+    /// The sum of the series of `/metrics` whose names begin with `name`.
     pub async fn metric(&self, name: &str) -> f64 {
         let series = admin::scrape(self.admin).await;
         series.iter().filter(|(series, _)| series.starts_with(name)).map(|(_, value)| value).sum()
     }
 
-    /// Waits until these words have been logged; gives all that has been.
+    /// Waits until the log contains these words. Returns the whole log so far.
     pub async fn printed(&self, words: &str) -> String {
         let mut logged = self.logged.clone();
         let seen = within(words, logged.wait_for(|logged| logged.contains(words))).await;
@@ -149,7 +149,7 @@ impl Deref for Program {
     }
 }
 
-/// What is logged up to the line that says that the bridge serves, and that line.
+/// Reads the log up to the line "serving". Returns the text so far, and that line.
 async fn served(errors: &mut Errors) -> (String, Value) {
     let mut printed = String::new();
     loop {

@@ -10,7 +10,7 @@ use tokio::process::Command;
 
 use crate::within;
 
-/// A program without variables, whose output is read. It ends with the test.
+/// A command without environment variables, whose output is piped. It is killed when the test ends.
 pub fn command(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new(program);
     command.env_clear().kill_on_drop(true).stdin(Stdio::null());
@@ -18,7 +18,7 @@ pub fn command(program: impl AsRef<OsStr>) -> Command {
     command
 }
 
-/// What a command that ends by itself printed, and its exit code.
+/// Runs a command to its end. Returns its exit code and what it printed.
 pub async fn run(mut command: Command) -> (Option<i32>, String) {
     let done = within("the command's end", command.output()).await.expect("it starts");
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
@@ -31,7 +31,7 @@ pub fn signal(pid: u32, signal: &str) {
     assert!(sent.expect("kill runs").success());
 }
 
-/// A Python with grpcio, which `scripts/test` installs and names in `CLIENT_PYTHON`.
+/// The path of a Python with grpcio, which `scripts/test` installs and names in `CLIENT_PYTHON`.
 pub fn python() -> PathBuf {
     let named = std::env::var_os("CLIENT_PYTHON").map(PathBuf::from);
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");

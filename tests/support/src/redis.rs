@@ -1,4 +1,4 @@
-//! A Redis or Valkey of a test's own, which ends with the test.
+//! A Redis or Valkey for one test, which ends with the test.
 
 use std::{
     ffi::OsStr,
@@ -14,7 +14,7 @@ use tokio::{
     process::Child,
 };
 
-/// A server of the test's own.
+/// A Redis or Valkey server for one test.
 #[derive(Debug)]
 pub struct RedisServer {
     port: u16,
@@ -23,18 +23,18 @@ pub struct RedisServer {
     folder: TempDir,
 }
 
-/// Below the ports that the kernel gives to clients, so that a server that was stopped finds its
-/// port free when it starts again.
+/// The ports to choose from. They are below those that the kernel gives to clients, so that a stopped
+/// server finds its port still free when it starts again.
 const PORTS: std::ops::Range<u16> = 10_000..30_000;
 const ATTEMPTS: usize = 50;
 
 impl RedisServer {
-    /// An empty one.
+    /// Starts an empty server.
     pub async fn start() -> Self {
         Self::with(&["--save", "", "--appendonly", "no"]).await
     }
 
-    /// One with these arguments.
+    /// Starts a server with these arguments.
     pub async fn with(arguments: &[&str]) -> Self {
         let folder = TempDir::new().expect("a folder");
         Self::launched(folder, arguments.iter().map(|&a| a.to_owned()).collect()).await
@@ -53,7 +53,7 @@ impl RedisServer {
         panic!("no Redis could be started; is redis-server or valkey-server installed?");
     }
 
-    /// A sentinel with these lines in its file.
+    /// Starts a sentinel with these lines in its configuration.
     pub async fn sentinel(lines: &str) -> Self {
         let folder = TempDir::new().expect("a folder");
         let file = folder.path().join("sentinel.conf");
@@ -62,49 +62,49 @@ impl RedisServer {
         Self::launched(folder, vec![file, "--sentinel".into()]).await
     }
 
-    /// One that speaks TLS alone, with the certificate and the key in these files.
+    /// Starts a server that speaks only TLS, with the certificate and the key in these files.
     pub async fn with_tls(certificate: &str, key: &str) -> Self {
         let tls =
             ["--tls-cert-file", certificate, "--tls-key-file", key, "--tls-auth-clients", "no"];
         Self::with(&[&["--save", "", "{tls}"][..], &tls].concat()).await
     }
 
-    /// Its port at 127.0.0.1.
+    /// Its port on 127.0.0.1.
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// Where clients without TLS reach it.
+    /// The URL for clients without TLS.
     pub fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
-    /// A client of the test's own.
+    /// A client for the test itself.
     pub fn client(&self) -> ::redis::Client {
         ::redis::Client::open(self.url()).expect("a client")
     }
 
-    /// A connection of the test's own.
+    /// A connection for the test itself.
     pub async fn connection(&self) -> ::redis::aio::MultiplexedConnection {
         self.client().get_multiplexed_async_connection().await.expect("Redis answers")
     }
 
-    /// Stops answering without a word, as a host that hangs does.
+    /// Makes it stop answering with its connections open, as on a host that hangs.
     pub fn freeze(&self) {
         self.signal("-STOP");
     }
 
-    /// Goes on after [`Self::freeze`].
+    /// Ends [`Self::freeze`].
     pub fn thaw(&self) {
         self.signal("-CONT");
     }
 
-    /// Ends it; what it knew is lost.
+    /// Kills it; its data is lost.
     pub async fn kill(&mut self) {
         self.child.kill().await.expect("it was running");
     }
 
-    /// Starts it again after `kill`, on the same port and with nothing in it.
+    /// Starts it again after `kill`, empty and on the same port.
     pub async fn restart(&mut self) {
         for _ in 0..ATTEMPTS {
             if let Some(child) = launch(self.port, &self.arguments, &self.folder).await {
@@ -122,12 +122,13 @@ impl RedisServer {
 
 impl Drop for RedisServer {
     fn drop(&mut self) {
-        // A frozen one would not die of a kinder signal.
+        // SIGKILL, since a frozen process would not react to SIGTERM.
         let _gone = self.child.start_kill();
     }
 }
 
-/// `None` if it ended at once, such as for a port that is taken.
+/// Starts the server and waits until it accepts connections; `None` if it ended at once, such as because
+/// its port is in use.
 async fn launch(port: u16, arguments: &[String], folder: &TempDir) -> Option<Child> {
     let (own, port) = (folder.path().display().to_string(), port.to_string());
     let tls = arguments.iter().any(|argument| argument == "{tls}");
@@ -146,7 +147,7 @@ async fn launch(port: u16, arguments: &[String], folder: &TempDir) -> Option<Chi
     let mut lines = BufReader::new(child.stdout.take()?).lines();
     while let Ok(Some(line)) = lines.next_line().await {
         if line.contains("eady to accept connections") || line.contains("Sentinel ID") {
-            // Nobody may keep it waiting for its output.
+            // Its output must be read, or it would block when the pipe is full.
             tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
             return Some(child);
         }
@@ -154,7 +155,7 @@ async fn launch(port: u16, arguments: &[String], folder: &TempDir) -> Option<Chi
     None
 }
 
-/// Named by `REDIS_SERVER`, else found on the PATH; Valkey where both are there.
+/// The server's program: named by `REDIS_SERVER`, or else found on the PATH, Valkey before Redis.
 fn program() -> PathBuf {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let found =

@@ -1,11 +1,11 @@
-//! How calls fail.
+//! Checks how calls fail.
 
 use std::{collections::HashMap, fmt::Debug};
 
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
-/// A status of the bridge's, taken apart.
+/// The decoded status of a failed call.
 #[derive(Debug)]
 pub struct Refusal {
     /// The status' code.
@@ -18,7 +18,7 @@ pub struct Refusal {
     pub details: ErrorDetails,
     /// The status' message.
     pub message: String,
-    /// What `grpc-retry-pushback-ms` says, if it is there.
+    /// The value of `grpc-retry-pushback-ms`, if it is there.
     pub pushback: Option<String>,
 }
 
@@ -39,7 +39,7 @@ impl From<Status> for Refusal {
     }
 }
 
-/// The call failed with this code, reason and outcome.
+/// Asserts that the call failed with this code, reason and outcome.
 #[track_caller]
 pub fn refused<T: Debug>(
     result: Result<T, Status>,

@@ -7,49 +7,49 @@ use ccgateway_sim::{Options, Simulator};
 
 use crate::PASSWORD;
 
-/// What a test's bridge, and the gateway behind it, differ in from the defaults. The bridge has one
-/// tenant, `acme`, and listens at ports that the kernel chooses.
+/// The settings of a test's bridge, and of its gateway, that differ from the defaults. The bridge has one
+/// tenant, `acme`, and listens on ports that the kernel chooses.
 #[derive(Debug)]
 pub struct Setup {
-    /// How the gateway is.
+    /// The gateway's options.
     pub gateway: Options,
     /// The address for callers.
     pub listen: Option<SocketAddr>,
-    /// Lines in front of all sections, and sections.
+    /// Lines before all other sections; they may have sections of their own.
     pub settings: String,
     /// Lines of `[server]`.
     pub server: String,
-    /// Lines of `[server.drain]`; the bridge's own defaults where there are none.
+    /// Lines of `[server.drain]`; if empty, the bridge has its own defaults.
     pub drain: String,
-    /// Lines of `[store]` and of sections after it. There is a key in `store.key`.
+    /// Lines of `[store]` and of sections after it. The file `store.key` holds a key.
     pub store: String,
-    /// Lines of `[tenants.acme]` and of sections after it; the gateway's CA is trusted unless they
-    /// begin with what is.
+    /// Lines of `[tenants.acme]` and of sections after it. The gateway's CA is trusted unless they begin
+    /// with TLS settings.
     pub tenant: String,
-    /// Changes what no key of the file sets. Only for a bridge in the test's own process.
+    /// Changes settings that have no key. Only for a bridge in the test's own process.
     pub adjust: Option<fn(&mut Config)>,
-    /// Whether sessions are kept by polls, which then are in the journal too.
+    /// Whether sessions are kept alive by polls; the polls are then in the gateway's journal too.
     pub keep: bool,
-    /// Agents whose password the bridge holds.
+    /// Agents in the bridge's credentials file.
     pub credentials: Vec<u32>,
-    /// Those whom it takes over where they are signed in elsewhere.
+    /// Those of them that the bridge takes over if they are signed in elsewhere.
     pub forced: Vec<u32>,
-    /// What the bridge believes their password to be.
+    /// The password in the credentials file; `None`: the right one.
     pub password: Option<&'static str>,
     /// An address that the bridge tries before the gateway's.
     pub first: Option<SocketAddr>,
-    /// What the bridge is told in the place of the gateway's own address, such as a proxy's.
+    /// An address that the bridge gets in place of the gateway's, such as a proxy's.
     pub base_url: Option<String>,
-    /// An address that the bridge tries after that.
+    /// An address that the bridge tries after the gateway's.
     pub standby: Option<String>,
 }
 
-/// Lines of `[store]` by which sessions are in the Redis at this address, sealed with the key of the site.
+/// Lines of `[store]` for sessions in the Redis at this address, encrypted with the site's key.
 pub fn in_redis(url: &str) -> String {
     format!("urls = \"{url}\"\nencryption_key_files = \"store.key\"\n")
 }
 
-/// Lines of `[store]` by which sessions are in a file of the site, sealed with its key.
+/// Lines of `[store]` for sessions in a file of the site, encrypted with the site's key.
 pub fn in_file() -> String {
     "file = \"sessions.redb\"\nencryption_key_files = \"store.key\"\n".to_owned()
 }
@@ -61,7 +61,7 @@ impl Default for Setup {
             listen: None,
             settings: String::new(),
             server: String::new(),
-            // Nobody has to be told that the bridge is going away.
+            // No balancer has to notice that the bridge stops.
             drain: "delay = \"0s\"\n".into(),
             store: String::new(),
             tenant: String::new(),
@@ -78,8 +78,8 @@ impl Default for Setup {
 }
 
 impl Setup {
-    /// The configuration file of a bridge in front of this gateway. It names files beside it: the CA of the
-    /// gateway, `ca.pem`, and the credentials of agents, `agents.toml`.
+    /// The text of the configuration of a bridge for this gateway. It names two files in the same folder:
+    /// `ca.pem`, with the gateway's CA, and `agents.toml`, with the credentials.
     pub(crate) fn text(&self, gateway: &Simulator) -> String {
         let listen = self.listen.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 0)));
         let mut text = format!(
@@ -111,7 +111,7 @@ impl Setup {
         first.into_iter().chain([own]).chain(self.standby.clone()).collect()
     }
 
-    /// The file of the agents' credentials.
+    /// The text of the credentials file.
     pub(crate) fn credentials(&self) -> String {
         let password = self.password.unwrap_or(PASSWORD);
         self.credentials.iter().fold(String::new(), |mut text, agent| {

@@ -1,4 +1,4 @@
-//! What bridges of a test stand on.
+//! The place of a test's bridges: a gateway and a folder.
 
 use std::{
     fs,
@@ -15,7 +15,7 @@ use tempfile::TempDir;
 
 use crate::{Setup, gateway};
 
-/// A gateway, and a folder for the files of the bridges in front of it. Clones are the same site.
+/// A gateway, and a folder for the files of its bridges. Clones are the same site.
 #[derive(Clone, Debug)]
 pub struct Site {
     /// The gateway.
@@ -25,12 +25,12 @@ pub struct Site {
 }
 
 impl Site {
-    /// A site whose gateway knows every agent by [`PASSWORD`](crate::PASSWORD).
+    /// A site with a new gateway that accepts [`PASSWORD`](crate::PASSWORD) for every agent.
     pub async fn new(options: Options) -> Self {
         Self::of(gateway(options).await)
     }
 
-    /// The site of this gateway.
+    /// A site with this gateway.
     pub fn of(gateway: Simulator) -> Self {
         let folder = Arc::new(TempDir::new().expect("a folder"));
         let site = Self { gateway, folder, configurations: Arc::default() };
@@ -39,24 +39,24 @@ impl Site {
         site
     }
 
-    /// Where a file of this name is, or would be.
+    /// The path of a file in the site's folder; it need not exist.
     pub fn path(&self, name: impl AsRef<Path>) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    /// Writes a file of this name.
+    /// Writes a file in the site's folder. Returns its path.
     pub fn write(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
         let path = self.path(name);
         fs::write(&path, content).expect("written");
         path
     }
 
-    /// Writes the configuration of one more bridge; gives its file. The agents' credentials are one file for all
-    /// bridges of a site, which the last of them has written.
+    /// Writes the configuration of one more bridge. Returns its path. All bridges of a site have the same
+    /// credentials file, which the last bridge with credentials has written.
     pub fn write_config(&self, setup: &Setup) -> PathBuf {
         let number = self.configurations.fetch_add(1, Ordering::Relaxed);
         let credentials = setup.credentials();
-        // The bridges that are there may be reading it.
+        // Other bridges may be reading the file, so it is written only if it changes.
         let is_there =
             fs::read_to_string(self.path("agents.toml")).is_ok_and(|is| is == credentials);
         if !credentials.is_empty() && !is_there {
@@ -65,7 +65,7 @@ impl Site {
         self.write(&format!("bridge-{number}.toml"), setup.text(&self.gateway))
     }
 
-    /// The same as a bridge reads it.
+    /// Writes the configuration of one more bridge, and loads it.
     pub fn config(&self, setup: &Setup) -> Config {
         let file = self.write_config(setup);
         let config = load(&Sources::default().with_file(file));

@@ -1,4 +1,4 @@
-//! A caller who watches events.
+//! A client that watches events.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ impl Watching {
         Self(stream)
     }
 
-    /// The stream itself, of which a message may be as late as it likes.
+    /// The stream itself, to read it without time limits.
     pub fn into_stream(self) -> Streaming<WatchEventsResponse> {
         self.0
     }
@@ -24,13 +24,13 @@ impl Watching {
         self.told().await.expect("the stream goes on")
     }
 
-    /// The next message, or how the stream ended.
+    /// The next message, or the status that ended the stream.
     pub async fn told(&mut self) -> Result<WatchEventsResponse, Status> {
         let told = tokio::time::timeout(Duration::from_secs(10), self.0.message()).await;
         told.expect("a message within ten seconds").map(|message| message.expect("no bare end"))
     }
 
-    /// The next event of the gateway's of this type.
+    /// The next gateway event of this type; other messages are skipped.
     pub async fn event(&mut self, type_name: &str) -> WatchEventsResponse {
         loop {
             let message = self.next().await;

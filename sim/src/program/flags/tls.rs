@@ -13,13 +13,13 @@ pub(in crate::program) struct TlsFlags {
     /// The kind of certificate to make
     #[arg(long, value_enum, default_value = "signed")]
     certificate: CertificateKind,
-    /// Present this chain instead, PEM, leaf first
+    /// Use this chain instead of a made one, PEM, leaf first
     #[arg(long, value_name = "PATH", requires = "tls_key")]
     tls_cert: Option<PathBuf>,
     /// The chain's key, PEM
     #[arg(long, value_name = "PATH", requires = "tls_cert")]
     tls_key: Option<PathBuf>,
-    /// Admit only clients with a certificate of these authorities, PEM
+    /// Accept only clients with a certificate of these authorities, PEM
     #[arg(long, value_name = "PATH", conflicts_with = "plain_http")]
     client_ca: Option<PathBuf>,
     /// No TLS at all

@@ -1,4 +1,4 @@
-//! A bridge as a process of its own, which can be killed, with its sessions in a file.
+//! A bridge as a child process, which can be killed. Its sessions are in a file.
 
 use std::{
     fmt::Write as _,
@@ -16,8 +16,8 @@ use tokio::{
 
 use super::{ADMIN, Failure, Flag, LISTEN};
 
-/// The process, and how to start it again.
-pub(super) struct Kept {
+/// The process, with what is needed to start it again. Dropping it kills the process.
+pub(super) struct BridgeProcess {
     child: Child,
     config: PathBuf,
     grpc: SocketAddr,
@@ -26,12 +26,13 @@ pub(super) struct Kept {
 
 const CONFIG: &str = "demo.toml";
 const SESSIONS: &str = "demo-sessions.redb";
-/// For a process that starts on a busy machine.
+/// How long the process may take to accept connections; a busy machine needs some time.
 const START_WITHIN: Duration = Duration::from_secs(30);
-const LOOK_EVERY: Duration = Duration::from_millis(20);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
-impl Kept {
-    /// Starts the bridge with these settings and a file in this folder, and waits until it answers.
+impl BridgeProcess {
+    /// Starts the bridge with these settings, writes its configuration and sessions into `folder`, and
+    /// waits until it accepts connections.
     pub(super) async fn start(folder: &Path, settings: &[Flag]) -> Result<Self, Failure> {
         fs::create_dir_all(folder)
             .map_err(|error| format!("--keep {}: {error}", folder.display()))?;
@@ -39,9 +40,9 @@ impl Kept {
             let flag = settings.iter().find(|flag| flag.key == key);
             flag.map(|flag| flag.value.as_str()).unwrap_or_default()
         });
-        // Known here, and the same after each start.
-        let grpc = settled(grpc)?;
-        let admin = if admin == "off" { None } else { Some(settled(admin)?) };
+        // The ports are chosen here, so that they are the same after each start.
+        let grpc = with_fixed_port(grpc)?;
+        let admin = if admin == "off" { None } else { Some(with_fixed_port(admin)?) };
         let mut text = String::new();
         for Flag { key, value, .. } in settings {
             let value = match key.as_str() {
@@ -56,9 +57,9 @@ impl Kept {
         let config = folder.join(CONFIG);
         fs::write(&config, text)?;
         let child = spawn(&config)?;
-        let mut kept = Self { child, config, grpc, admin };
-        kept.answers().await?;
-        Ok(kept)
+        let mut process = Self { child, config, grpc, admin };
+        process.accepts().await?;
+        Ok(process)
     }
 
     pub(super) fn grpc_addr(&self) -> SocketAddr {
@@ -81,18 +82,18 @@ impl Kept {
 
     pub(super) async fn start_again(&mut self) -> Result<(), Failure> {
         self.child = spawn(&self.config)?;
-        self.answers().await
+        self.accepts().await
     }
 
-    /// Waits until it has ended.
+    /// Waits until the process has ended.
     pub(super) async fn ended(&mut self) {
         while matches!(self.child.try_wait(), Ok(None)) {
-            sleep(LOOK_EVERY).await;
+            sleep(POLL_INTERVAL).await;
         }
     }
 
-    /// Waits until it takes connections.
-    async fn answers(&mut self) -> Result<(), Failure> {
+    /// Waits until the bridge accepts connections.
+    async fn accepts(&mut self) -> Result<(), Failure> {
         let start = Instant::now();
         while TcpStream::connect(self.grpc).await.is_err() {
             if let Some(status) = self.child.try_wait()? {
@@ -101,13 +102,13 @@ impl Kept {
             if start.elapsed() >= START_WITHIN {
                 return Err("the bridge does not answer".into());
             }
-            sleep(LOOK_EVERY).await;
+            sleep(POLL_INTERVAL).await;
         }
         Ok(())
     }
 }
 
-impl Drop for Kept {
+impl Drop for BridgeProcess {
     fn drop(&mut self) {
         let _ended = self.child.kill();
         let _ended = self.child.wait();
@@ -116,18 +117,18 @@ impl Drop for Kept {
 
 fn spawn(config: &Path) -> Result<Child, Failure> {
     let mut command = Command::new(std::env::current_exe()?);
-    // Variables are for the bridge that the operator runs, not for the demo's.
+    // The user's CCGW__ variables are meant for another bridge, not for the demo's.
     command.env_clear().arg("--config").arg(config);
-    // Ctrl-C is for the demo, which then ends this one.
+    // Ctrl-C must reach only the demo, which then ends this process.
     #[cfg(unix)]
     std::os::unix::process::CommandExt::process_group(&mut command, 0);
     Ok(command.spawn()?)
 }
 
-/// The address itself, or one with a free port where it leaves that open.
-fn settled(listen: &str) -> Result<SocketAddr, Failure> {
+/// The address, with a free port in place of port 0.
+fn with_fixed_port(listen: &str) -> Result<SocketAddr, Failure> {
     let addr: SocketAddr =
-        listen.parse().map_err(|_| format!("{listen:?} is no address to listen on"))?;
+        listen.parse().map_err(|_| format!("{listen:?} is not an address to listen on"))?;
     if addr.port() != 0 {
         return Ok(addr);
     }

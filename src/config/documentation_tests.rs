@@ -1,4 +1,4 @@
-//! What the documents say of the configuration is what the program does.
+//! Tests that the documentation and the program agree on the configuration's keys.
 
 use std::{fs, path::Path};
 
@@ -16,7 +16,7 @@ use crate::{
 
 const EXAMPLE: &str = include_str!("../../docs/ccgateway-bridge.example.toml");
 
-/// The dotted keys in the example, those behind a `#` included.
+/// The dotted keys in the example file, including those that are commented out.
 fn shown() -> Vec<String> {
     let mut section = String::new();
     let mut keys = Vec::new();
@@ -37,7 +37,7 @@ fn shown() -> Vec<String> {
     keys
 }
 
-/// Every key that is read, with what it is.
+/// Every key that the program reads, with its kind. Sections are left out.
 fn known() -> Vec<(String, Known)> {
     let text = "tenants.a.x = 1\nretcodes.100-007.x = 1";
     let tree = value::parse(&"".into(), text).map_err(|e| e.to_string()).expect("TOML");
@@ -53,7 +53,7 @@ fn the_example_names_every_key_once_and_no_other() {
     assert_eq!(shown(), keys);
 }
 
-/// The methods that read a key, or the keys of a section.
+/// The methods of `Section` that read a key.
 const READERS: [&str; 16] = [
     "certificates",
     "choice",
@@ -73,7 +73,7 @@ const READERS: [&str; 16] = [
     "whole",
 ];
 
-/// The keys that a source file reads, whatever it makes that depend on.
+/// The keys that a source file reads, also those that it reads only under some condition.
 fn read_by(source: &str) -> Vec<String> {
     let program = source.split("#[cfg(test)]").next().unwrap_or_default();
     let dense: String = program.chars().filter(|c| !c.is_whitespace()).collect();
@@ -101,7 +101,8 @@ fn sources(folder: &Path, found: &mut Vec<String>) {
     }
 }
 
-/// A key that is read in some cases alone is not among those that the test above sees.
+/// The test above does not see keys that are read only under some condition, so this one searches the
+/// source.
 #[test]
 fn the_example_names_every_key_that_the_program_reads_in_any_case() {
     let mut all = Vec::new();
@@ -133,7 +134,7 @@ fn keys_that_name_files_say_so_and_no_others_do() {
 }
 
 #[test]
-fn keys_that_are_no_more_name_others_that_are() {
+fn renamed_keys_name_keys_that_exist() {
     let known: Vec<_> = known().into_iter().map(|(key, _)| key).collect();
     for (former, fate) in former::all() {
         assert!(!known.iter().any(|key| key == former), "{former} is a key");
@@ -145,7 +146,7 @@ fn keys_that_are_no_more_name_others_that_are() {
 }
 
 #[test]
-fn what_a_share_says_of_its_key_is_so() {
+fn every_share_names_a_key_that_exists_and_matches_it() {
     let known: Vec<_> = known().into_iter().map(|(key, _)| key).collect();
     for share in Share::ALL {
         let Some(key) = share.key() else { continue };
@@ -160,8 +161,8 @@ fn what_a_share_says_of_its_key_is_so() {
     }
 }
 
-/// What a document calls a key: what stands between backticks, begins with the name of a section and
-/// has nothing in it that a key cannot have.
+/// The keys that a document mentions: text in backticks that begins with the name of a section and has
+/// only characters that a key can have.
 fn mentioned(prose: &str) -> impl Iterator<Item = &str> {
     const SECTIONS: [&str; 14] = [
         "listeners",
@@ -179,9 +180,9 @@ fn mentioned(prose: &str) -> impl Iterator<Item = &str> {
         "events",
         "limits",
     ];
-    /// Endings of files, which are named as `tls.key` is.
+    /// Extensions of files: `tls.key` is the name of a file and not a key.
     const ENDINGS: [&str; 8] = ["crt", "json", "key", "md", "pem", "rs", "toml", "yaml"];
-    /// Fields of the log and attributes of spans.
+    /// Fields of the log and attributes of spans that look like keys.
     const FIELDS: [&str; 3] = ["admin.addr", "server.address", "server.port"];
     let quoted = prose.split('`').skip(1).step_by(2);
     let keys = quoted.filter_map(|quoted| quoted.split(" = ").next());
@@ -206,7 +207,7 @@ fn keys_are_found_where_a_document_names_them() {
 }
 
 #[test]
-fn the_documents_name_no_key_that_is_none() {
+fn the_documentation_names_only_keys_that_exist() {
     let known = known();
     let is_key = |name: &str| {
         let name = name.replace("listeners.default", "listeners.*");

@@ -60,7 +60,7 @@ async fn a_cold_read_fails_fast_while_redis_is_down() {
 
 /// A keeper that held on to the session it saw last would sign the agent in again.
 #[tokio::test]
-async fn an_end_that_another_replica_told_is_known_while_redis_is_down() {
+async fn an_end_at_another_replica_is_known_while_redis_is_down() {
     let mut server = RedisServer::start().await;
     let (left, right) = (Replica::of(&server), Replica::of(&server));
     all_listen(&server, 2).await;
@@ -78,7 +78,7 @@ async fn an_end_that_another_replica_told_is_known_while_redis_is_down() {
 }
 
 #[tokio::test]
-async fn a_redis_that_comes_back_empty_hears_of_everything_again() {
+async fn a_redis_that_comes_back_empty_gets_everything_again() {
     let mut server = RedisServer::start().await;
     let (left, right) = (Replica::of(&server), Replica::of(&server));
     all_listen(&server, 2).await;
@@ -110,7 +110,7 @@ async fn a_redis_that_comes_back_empty_hears_of_everything_again() {
 }
 
 #[tokio::test]
-async fn of_two_changes_made_apart_the_newer_stays() {
+async fn of_two_separate_changes_the_newer_wins() {
     let mut server = RedisServer::start().await;
     let (left, right) = (Replica::of(&server), Replica::of(&server));
     all_listen(&server, 2).await;
@@ -168,7 +168,7 @@ async fn a_bridge_starts_before_its_redis() {
 }
 
 #[tokio::test]
-async fn a_broken_connection_costs_a_read_nothing() {
+async fn a_read_succeeds_after_a_broken_connection() {
     let server = RedisServer::start().await;
     let replica = Replica::of(&server);
     replica.put(1001, "a").await;
@@ -186,7 +186,7 @@ async fn a_broken_connection_costs_a_read_nothing() {
 }
 
 #[tokio::test]
-async fn what_a_session_was_made_with_goes_with_its_end_however_late_redis_hears_of_it() {
+async fn a_sessions_password_is_deleted_with_it_however_late_redis_gets_the_end() {
     let server = RedisServer::start().await;
     let replica = Replica::of(&server);
     let put = replica.put(1001, "a").await;

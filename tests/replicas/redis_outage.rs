@@ -15,7 +15,7 @@ use crate::{
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_redis_that_is_gone_for_a_minute_and_comes_back_empty_costs_no_call_and_no_agent() {
+async fn a_redis_outage_of_a_minute_that_loses_all_data_costs_no_call_and_no_agent() {
     let agents = 1001..1061;
     let mut centre = Centre::open().await;
     let replicas = [centre.replica(None).await, centre.replica(None).await];

@@ -1,4 +1,4 @@
-//! Whether a gateway asks for a certificate of the bridge's, which the library does not tell.
+//! Records whether a gateway asks for a client certificate, which rustls does not report.
 
 use std::sync::{
     Arc,
@@ -7,25 +7,27 @@ use std::sync::{
 
 use rustls::{ClientConfig, SignatureScheme, client::ResolvesClientCert, sign::CertifiedKey};
 
-/// The bridge's own certificate, and whether it was asked for.
+/// Gives the bridge's own certificate to rustls, and records whether the gateway asked for it.
 #[derive(Debug)]
-pub(super) struct Asked {
+pub(super) struct CertificateRequests {
     own: Arc<dyn ResolvesClientCert>,
     asked: AtomicBool,
 }
 
-impl Asked {
+impl CertificateRequests {
+    /// Wraps the certificate resolver of `config`.
     pub(super) fn of(config: &ClientConfig) -> Self {
         let own = config.client_auth_cert_resolver.clone();
         Self { own, asked: AtomicBool::new(false) }
     }
 
-    pub(super) fn load(&self) -> bool {
+    /// Whether the gateway has asked for a certificate so far.
+    pub(super) fn seen(&self) -> bool {
         self.asked.load(Ordering::Relaxed)
     }
 }
 
-impl ResolvesClientCert for Asked {
+impl ResolvesClientCert for CertificateRequests {
     fn resolve(
         &self,
         root_hint_subjects: &[&[u8]],
@@ -36,7 +38,7 @@ impl ResolvesClientCert for Asked {
     }
 
     fn has_certs(&self) -> bool {
-        // Else the library does not ask.
+        // If this were false, rustls would not call `resolve`.
         true
     }
 }

@@ -89,7 +89,7 @@ async fn all_say_that_it_is_over(replicas: &[Replica]) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_redis_that_takes_no_writes_for_long_signs_nobody_out_and_is_told() {
+async fn a_redis_that_takes_no_writes_for_long_signs_no_agent_out_and_is_reported() {
     let centre = Centre::open().await;
     let replicas = centre.two_replicas().await;
     centre.redis_takes_writes(false).await;
@@ -116,7 +116,7 @@ async fn a_redis_that_takes_no_writes_for_long_signs_nobody_out_and_is_told() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn replicas_that_shall_stop_do_so_and_tell() {
+async fn with_stop_replicas_stop_polling_and_report_it() {
     let mut centre = Centre::open().await;
     centre.store = "when_away = \"stop\"";
     let replicas = centre.two_replicas().await;
@@ -134,7 +134,7 @@ async fn replicas_that_shall_stop_do_so_and_tell() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_session_that_is_lost_while_redis_takes_no_writes_is_told_and_made_anew_afterwards() {
+async fn a_session_lost_while_redis_takes_no_writes_is_reported_and_made_again_afterwards() {
     let centre = Centre::open().await;
     let replicas = centre.two_replicas().await;
     centre.redis_takes_writes(false).await;
@@ -157,7 +157,7 @@ async fn a_session_that_is_lost_while_redis_takes_no_writes_is_told_and_made_ane
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whom_a_replica_kept_that_is_killed_while_redis_takes_no_writes_another_one_keeps() {
+async fn agents_of_a_replica_killed_while_redis_takes_no_writes_are_kept_by_another() {
     let centre = Centre::open().await;
     let [mut killed, stays] = centre.two_replicas().await;
     centre.redis_takes_writes(false).await;
