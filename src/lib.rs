@@ -17,6 +17,8 @@ pub mod session;
 
 pub mod gateway;
 
+#[cfg(test)]
+mod architecture_tests;
 pub mod call;
 pub mod client;
 #[cfg(feature = "cluster")]

@@ -5,11 +5,11 @@ use std::sync::{
 
 use tokio::sync::Notify;
 
-/// Tells all work that the bridge is about to end. Clones are the same signal.
+/// The signal that the bridge is about to end. All clones share it.
 ///
-/// Every call looks at it several times, and there is one for the whole process. So a look, a clone and a
-/// drop are atomic operations, where those of a `CancellationToken` take its mutex. Only whoever has to
-/// wait registers, which takes the lock of the [`Notify`].
+/// There is one for the process, and each call checks it several times. So a check, a clone and a drop
+/// are atomic operations. Those of a `CancellationToken` lock its mutex. Only a task that has to wait
+/// takes a lock, that of the [`Notify`].
 #[derive(Clone, Debug, Default)]
 pub struct Cutoff(Arc<Signal>);
 
@@ -20,7 +20,7 @@ struct Signal {
 }
 
 impl Cutoff {
-    /// Gives the signal, which stays.
+    /// Gives the signal. It cannot be taken back.
     pub fn give(&self) {
         self.0.is_given.store(true, Ordering::Release);
         self.0.given.notify_waiters();
@@ -33,7 +33,7 @@ impl Cutoff {
 
     /// Waits until it is given; may be dropped at any time.
     pub async fn given(&self) {
-        // From before the look, so that no signal is missed between the look and the wait.
+        // Created before the check, so that no signal is missed between the check and the wait.
         let given = self.0.given.notified();
         if !self.is_given() {
             given.await;

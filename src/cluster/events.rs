@@ -64,7 +64,7 @@ impl RedisEvents {
         Self { link, keys, kept, add: Script::new(ADD), me, began, news }
     }
 
-    /// Adds an event that was fetched then, and which Redis numbers: above `known` if it can.
+    /// Adds an event that was fetched at that time. Redis gives it a number, above `known` if it can.
     ///
     /// # Errors
     ///
@@ -97,8 +97,8 @@ impl RedisEvents {
         Ok(latest)
     }
 
-    /// Waits a while for events behind that number; gives none if none has come. Some may have been
-    /// given before.
+    /// Waits a while for events after that number. Returns none if none has come, and may return events
+    /// that it has returned before.
     pub async fn after(&self, sequence: u64) -> Result<News, StoreError> {
         match self.news.lock().await.next().await {
             Notice::Message(message) => {

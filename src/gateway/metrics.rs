@@ -48,7 +48,7 @@ impl Numbered for &'static Interface {
     const COUNT: usize = INTERFACES.len();
 
     fn number(self) -> usize {
-        // All of them are in the list, so there is none that is beyond it.
+        // Every interface is in the list. A test checks that.
         INTERFACES.iter().position(|known| ptr::eq(*known, self)).unwrap_or(INTERFACES.len())
     }
 }
@@ -125,6 +125,12 @@ mod tests {
     fn every_interface_and_every_result_has_a_number_of_its_own() {
         let interfaces: Vec<_> = INTERFACES.iter().map(|interface| interface.number()).collect();
         assert_eq!(interfaces, (0..<&Interface>::COUNT).collect::<Vec<_>>());
+        let defined = include_str!("interface.rs").matches(": Interface =").count();
+        assert_eq!(
+            defined,
+            INTERFACES.len(),
+            "an interface that is not in the list is not counted"
+        );
 
         let results = RESULTS.into_iter().chain([Exchanged::WithoutGuid]);
         let results = results.chain(Kind::ALL.map(Exchanged::Refused));

@@ -60,7 +60,7 @@ fn no_other_module_names_what_replicas_share() {
 }
 
 #[test]
-fn what_replicas_share_is_left_out_of_a_build_in_one_place() {
+fn what_replicas_share_is_left_out_of_a_build_in_two_files() {
     let features = ["feature = \"cluster\""];
     assert_eq!(found(&features, &LEAVE_IT_OUT), BTreeSet::new());
     let lines = found(&features, &[]);

@@ -26,14 +26,14 @@ pub(super) struct Readiness {
     warnings: String,
 }
 
-/// How far the process has come in its life.
+/// Whether the bridge is starting, serving or stopping.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
-    /// Not everything is there yet.
+    /// Not everything is set up yet.
     Starting = 0,
-    /// Calls are welcome.
+    /// Calls are accepted.
     Ready = 1,
-    /// It is going away.
+    /// The bridge is stopping.
     Draining = 2,
 }
 
@@ -86,7 +86,7 @@ impl Readiness {
         self.phase.store(Phase::Draining as u8, Ordering::Release);
     }
 
-    /// How far the process has come.
+    /// Whether the bridge is starting, serving or stopping.
     pub(super) fn phase(&self) -> Phase {
         let known = [Phase::Starting, Phase::Ready, Phase::Draining];
         let phase = self.phase.load(Ordering::Acquire);
@@ -178,7 +178,7 @@ impl Readiness {
 }
 
 impl Phase {
-    /// As the admin port spells it.
+    /// The spelling on the admin port.
     pub(super) const fn as_str(self) -> &'static str {
         match self {
             Self::Starting => "starting",

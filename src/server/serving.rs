@@ -226,7 +226,7 @@ async fn has_been_idle(served: &ServedConnection) {
             return;
         }
         before = idle_since;
-        sleep(ROOM_GRACE).await;
+        sleep(IDLE_GRACE).await;
     }
 }
 

@@ -1,30 +1,30 @@
-//! Why connections of callers are ended, or not begun, for want of time or room.
+//! Why connections of callers are closed or rejected because of a limit.
 
 use std::fmt;
 
-/// Why a connection was ended or not begun.
+/// Why a connection was closed or rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum TurnedAway {
     /// Its handshake took too long.
     HandshakeLate,
-    /// Its handshake was given up for a newer one.
+    /// Its handshake was given up to make room for a newer connection.
     HandshakesFull,
-    /// It was idle, and was closed for a new one.
+    /// It was idle, and was closed to make room for a new connection.
     Idle,
-    /// No place among all connections became free in time.
+    /// No slot became free in time: `server.connections.max`.
     ConnectionsFull,
-    /// No place among the connections of its address became free in time.
+    /// No slot of its address became free in time: `server.connections.per_peer`.
     PerPeerFull,
-    /// It had ended, and was closed for a newer one before its peer had read everything.
+    /// It had ended, and was closed to make room before its peer had read everything.
     LingeringFull,
     /// Its peer did not read an answer, or the end of a stream, in time.
     UnreadAnswerLate,
-    /// Too much was unread, and most of it was of its address.
+    /// All connections together held too many unread answers, and those of its address held most.
     UnreadAnswersFull,
 }
 
 impl TurnedAway {
-    /// As metrics and the admin port spell it.
+    /// The spelling in metrics and on the admin port.
     pub(super) const fn as_str(self) -> &'static str {
         match self {
             Self::HandshakeLate => "handshake_late",

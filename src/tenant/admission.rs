@@ -99,25 +99,25 @@ pub struct Usage {
     pub taken: usize,
 }
 
-/// How much of each of its shares a tenant takes.
+/// How much a tenant uses of each of its limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TenantUsage {
-    /// Of its calls.
+    /// Its calls.
     pub calls: Usage,
-    /// Of its requests to the gateway.
+    /// Its requests to the gateway.
     pub requests: Usage,
-    /// Of its callers who watch events.
+    /// Its callers who watch events.
     pub watches: Usage,
-    /// Of its requests that batches may have open.
+    /// The requests that its batches have open.
     pub batches: Usage,
-    /// Of its sessions.
+    /// Its sessions.
     pub sessions: Usage,
 }
 
-/// What there is a limited number of places for.
+/// What the places of a limit are for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Resource {
-    /// A share that calls are refused for when it is used up.
+    /// A share: calls are refused when it is used up.
     Share(Share),
     /// The requests of a tenant that its batches may have open.
     BatchRequests,
@@ -307,7 +307,7 @@ impl TenantUsage {
         [calls, requests, watches, batches, sessions]
     }
 
-    /// Calls that have no place among the requests.
+    /// How many calls wait for a place among the requests.
     pub fn waiting_calls(&self) -> usize {
         self.calls.taken.saturating_sub(self.requests.taken)
     }
@@ -316,7 +316,7 @@ impl TenantUsage {
 // === impl Resource ===
 
 impl Resource {
-    /// As metrics and the admin port spell it.
+    /// The spelling in metrics and on the admin port.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Share(share) => share.as_str(),

@@ -236,8 +236,9 @@ impl Tenant {
         if self.work.cutoff.is_given() {
             return Err(Obstacle::ShuttingDown);
         }
-        // The queue first: mostly nothing has to be waited for, and neither a timer nor the signal is
-        // registered with. A call that gets its turn as the bridge ends is not sent all the same.
+        // The queue first: usually the call does not have to wait, and then needs neither a timer nor the
+        // lock of the signal. A call that gets its turn while the bridge ends is still not sent, since the
+        // signal is checked again before that.
         tokio::select! {
             biased;
             waited = timeout_at(deadline.start_by(), queue) => {

@@ -34,8 +34,8 @@ pub struct RequestMetrics<I, R> {
     labels: PhantomData<fn(I, R)>,
 }
 
-/// The metrics of one interface, each found by its labels when it is counted for the first time: what has
-/// not been counted is not exported.
+/// The metrics of one interface. Each is looked up by its labels when it is used for the first time, so
+/// that results which never occurred are not exported.
 #[derive(Debug)]
 struct Found {
     /// By the number of the result.
