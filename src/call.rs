@@ -1,10 +1,11 @@
-//! One call: how long its caller waits, and what can come of it.
+//! What can come of one call, and how long its caller waits.
 //!
-//! Knows neither gRPC nor HTTP. [`CallError`] is the whole list of ways in which a call can fail;
-//! its variants differ in what is known about the agent. [`Obstacle`] is what may keep a request from
-//! being sent, and only an [`Untouched`] makes a `CallError` of it: so nothing that may have been
-//! written is called unsent.
+//! This module knows neither gRPC nor HTTP. [`CallError`] lists all ways in which a call can fail.
+//! Its variants differ in what is known about the agent. An [`Obstacle`] keeps a request from being
+//! sent. Only an [`Untouched`] can turn an obstacle into a `CallError`. Therefore a request of
+//! which something may have been written is never reported as unsent.
 
+mod cutoff;
 mod deadline;
 mod detached;
 mod obstacle;
@@ -13,52 +14,53 @@ mod untouched;
 use std::{fmt, time::Duration};
 
 pub use self::{
-    deadline::{Caller, Deadline, Leaving},
+    cutoff::Cutoff,
+    deadline::{Caller, ConnectionEnding, Deadline},
     detached::{Abandoned, CallerWait, detached},
     obstacle::{FieldViolation, Obstacle, Share, StoreTrouble, Unreadable, Wait},
     untouched::{Unsent, Untouched},
 };
 use crate::retcode::{Kind, Retcode};
 
-/// Why a call was not carried out, or not known to be.
+/// Why a call was not carried out, or why it is not known whether it was.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum CallError {
-    /// Nothing of the request was written. The agent is as it was.
+    /// Nothing of the request was written. The agent is unchanged.
     #[error(transparent)]
     NotSent(Unsent),
 
-    /// The gateway answered no. The agent is as it was.
+    /// The gateway refused. The agent is unchanged.
     #[error(transparent)]
     Refused(Refusal),
 
-    /// The gateway refused the request, so that nothing was done; then this kept it from being sent
-    /// again.
+    /// The gateway refused the request, so nothing was done. Then an obstacle kept the bridge from
+    /// sending it again.
     #[error("the gateway refused a first attempt with retcode {}, and then: {}", .0.retcode, .1)]
     AfterRefusal(Box<Refusal>, Unsent),
 
-    /// The request left and no whole answer came. The agent may have changed.
+    /// The request was sent and no complete answer came. The agent may have changed.
     #[error("the request was sent and no answer came: {0}")]
     NoAnswer(String),
 
-    /// The caller's deadline passed when the gateway had been asked. The agent may have changed.
+    /// The caller's deadline passed after the gateway had been asked. The agent may have changed.
     #[error("the deadline passed {0}")]
     Deadline(Stage),
 
-    /// The answer has an HTTP status other than 2xx and no envelope. Mostly somebody between the
-    /// bridge and the gateway says so, who need not know what the gateway has done.
-    #[error("the gateway, or something before it, answered with HTTP status {status}")]
+    /// The answer has an HTTP status other than 2xx and no envelope. Usually something between the
+    /// bridge and the gateway sent it, and does not know what the gateway has done.
+    #[error("the gateway, or something in front of it, answered with HTTP status {status}")]
     HttpStatus {
-        /// The status.
+        /// The HTTP status.
         status: u16,
     },
 
-    /// The answer has no envelope, and an HTTP status which says that the request was not carried
-    /// out and may be later.
-    #[error("the gateway, or something before it, is busy: HTTP status {status}")]
+    /// The answer has no envelope, and an HTTP status that says that the request was not carried
+    /// out and may be tried again later.
+    #[error("the gateway, or something in front of it, is busy: HTTP status {status}")]
     GatewayBusy {
-        /// The status.
+        /// The HTTP status.
         status: u16,
-        /// What its `Retry-After` header asks for.
+        /// The value of its `Retry-After` header.
         retry_after: Option<Duration>,
     },
 
@@ -67,29 +69,29 @@ pub enum CallError {
     BadReply(String),
 
     /// A bug in the bridge. The agent may have changed.
-    #[error("the bridge failed inside; its log says where")]
+    #[error("the bridge has failed internally; its log says where")]
     Internal,
 }
 
-/// The gateway's no: an answer whose retcode is not "0".
+/// A refusal by the gateway: an answer whose retcode is not "0".
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
     /// The retcode.
     pub retcode: Retcode,
-    /// The gateway's own text, as it came; may be empty.
+    /// The gateway's own text, unchanged. May be empty.
     pub message: String,
-    /// The node that owns the session which was used.
+    /// The node that owns the session that was used.
     pub node: Option<Box<str>>,
 }
 
-/// What was being waited for when something had been sent.
+/// What the call was waiting for after something had been sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
-    /// The gateway's answer to the sign-in that had to come first.
+    /// The gateway's answer to a sign-in that had to come first.
     SignIn,
     /// The gateway's answer.
     Answer,
-    /// The session store's, which no gateway has to do with.
+    /// The session store. No gateway takes part in this.
     Store,
 }
 
@@ -98,16 +100,16 @@ pub enum Stage {
 pub enum Outcome {
     /// The gateway was not asked.
     NotSent,
-    /// The gateway said no.
+    /// The gateway refused, so it did nothing.
     Refused,
-    /// The gateway was asked, and what it did is not known.
+    /// The gateway was asked, and it is not known what it did.
     Unknown,
 }
 
 // === impl CallError ===
 
 impl CallError {
-    /// Why a call ended that no gateway is ever asked for, or not yet.
+    /// The error of a call that ended before any gateway was asked.
     pub(crate) fn unasked(obstacle: Obstacle) -> Self {
         Untouched::at_the_start().because(obstacle)
     }
@@ -116,7 +118,7 @@ impl CallError {
     pub fn outcome(&self) -> Outcome {
         match self {
             Self::NotSent(_) => Outcome::NotSent,
-            // "No such interface" is as good as a refusal; other statuses leave it open.
+            // "No such interface" counts as a refusal. Other statuses leave open what was done.
             Self::Refused(_)
             | Self::AfterRefusal(..)
             | Self::GatewayBusy { .. }
@@ -129,7 +131,7 @@ impl CallError {
         }
     }
 
-    /// What kept the request from being sent, or from being sent again.
+    /// The obstacle that kept the request from being sent, or from being sent again.
     pub fn obstacle(&self) -> Option<&Obstacle> {
         match self {
             Self::NotSent(unsent) | Self::AfterRefusal(_, unsent) => Some(unsent.obstacle().last()),
@@ -137,16 +139,11 @@ impl CallError {
         }
     }
 
-    /// Whether the gateway rejected the password, or has locked the account: in both cases another
-    /// attempt with the same password makes it worse.
+    /// Whether the gateway rejected the password or the account is locked. In both cases another
+    /// attempt with the same password would make it worse.
     pub fn is_credentials_rejected(&self) -> bool {
         let kind = self.refusal().map(|refusal| refusal.retcode.kind());
         matches!(kind, Some(Kind::CredentialsRejected | Kind::AccountLocked))
-    }
-
-    /// Whether the platform has locked the account.
-    pub fn is_account_locked(&self) -> bool {
-        self.refusal().is_some_and(|r| r.retcode.kind() == Kind::AccountLocked)
     }
 
     /// Whether the gateway says that another client has signed the agent in.
@@ -154,7 +151,7 @@ impl CallError {
         self.refusal().is_some_and(|r| r.retcode.kind().is_signed_in_elsewhere())
     }
 
-    /// The gateway's refusal, if that is what the call has failed for.
+    /// The gateway's refusal, if the call failed because of it.
     pub fn refusal(&self) -> Option<&Refusal> {
         match self {
             Self::Refused(refusal) => Some(refusal),
@@ -162,8 +159,8 @@ impl CallError {
         }
     }
 
-    /// What the gateway refused last, also where something else then kept the request from being sent
-    /// again.
+    /// The gateway's last refusal. There may be one even if an obstacle then kept the request from
+    /// being sent again.
     pub fn last_refusal(&self) -> Option<&Refusal> {
         match self {
             Self::AfterRefusal(refusal, _) => Some(refusal),
@@ -201,7 +198,15 @@ impl fmt::Display for Stage {
 // === impl Outcome ===
 
 impl Outcome {
-    /// As error metadata and logs spell it.
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::NotSent, Self::Refused, Self::Unknown];
+
+    /// The outcome with this spelling.
+    pub fn find(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|known| known.as_str() == name)
+    }
+
+    /// The spelling in error metadata and logs.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::NotSent => "not_sent",

@@ -26,7 +26,7 @@ use self::leases::ROSTER_NEWS;
 pub use self::{
     events::RedisEvents,
     leases::RedisLeases,
-    relay::{EventStream, StreamRelay},
+    relay::StreamRelay,
     replica::{LEASES_AT_ONCE, LeaseRequest, Leases, Membership, ReplicaId, preferred},
     roster::Roster,
     shared::Shared,

@@ -37,9 +37,11 @@ pub use self::{
     credentials::{Credential, Credentials},
     division::Division,
     error::{ConfigError, ConfigErrors, Place},
+    files::Identity,
     listeners::{Http2, Listener, ListenerName},
     load::load,
     log::{Log, LogFormat},
+    retcodes::{Override, Overrides},
     server::{Connections, Drain, LeftSessions, Server, ServerLimits},
     sources::Sources,
     store::{
@@ -48,10 +50,10 @@ pub use self::{
     },
     tenant::{AuthMode, Edition, Events, Keep, Limits, Tenant, Timeouts},
     traces::Traces,
-    trust::{ClientTls, Identity, Trust},
+    trust::{ClientTls, Trust},
 };
 pub(crate) use self::{reader::section_of, sources::LISTEN_KEY};
-use crate::{id::TenantId, retcode::Overrides};
+use crate::id::TenantId;
 
 /// The whole configuration.
 #[derive(Debug)]
@@ -82,27 +84,14 @@ impl Config {
     /// Settings that are allowed but probably unintended or unsafe: one sentence each, which names the
     /// key and a better value.
     pub fn warnings(&self) -> Vec<String> {
-        let shares = [self.calls_warning(), self.requests_warning()];
-        self.plaintext_warnings()
+        let shares = [
+            division::warning(&self.division(), &self.tenants),
+            gateway::warning(self.host_requests, &self.tenants),
+        ];
+        listeners::plaintext_warnings(&self.listeners)
             .chain(shares.into_iter().flatten())
             .chain(self.warnings.clone())
             .collect()
-    }
-
-    /// Warnings about listeners without TLS that other machines can reach.
-    fn plaintext_warnings(&self) -> impl Iterator<Item = String> {
-        let exposed = self
-            .listeners
-            .iter()
-            .filter(|(_, listener)| listener.tls.is_none() && !listener.address.ip().is_loopback());
-        exposed.map(|(name, listener)| {
-            format!(
-                "listeners.{name}.address is {} without [listeners.{name}.tls]: callers' requests, \
-                 Guids and passwords in them go over the network in plain text; give \
-                 certificate_file and key_file in [listeners.{name}.tls], or listen on 127.0.0.1",
-                listener.address
-            )
-        })
     }
 
     /// How `server.limits.calls` is divided among the tenants.
@@ -110,33 +99,5 @@ impl Config {
         let wanted =
             self.tenants.iter().map(|(id, tenant)| (id.clone(), tenant.limits.calls.get()));
         Division::new(self.server.limits.calls.get(), wanted)
-    }
-
-    /// A warning if a tenant's part of `server.limits.calls` is below its `limits.calls`.
-    fn calls_warning(&self) -> Option<String> {
-        let division = self.division();
-        let (id, tenant) = self
-            .tenants
-            .iter()
-            .find(|(id, tenant)| division.most(id) < tenant.limits.calls.get())?;
-        let (places, most, limit) = (division.places, division.most(id), tenant.limits.calls);
-        let all: usize = self.tenants.values().map(|tenant| tenant.limits.calls.get()).sum();
-        Some(format!(
-            "server.limits.calls is {places}, but limits.calls of all tenants add up to {all}: each \
-             tenant gets an even part of the server's places, so {id} can have {most} calls at once \
-             and not {limit}; raise server.limits.calls to {all}, or lower limits.calls"
-        ))
-    }
-
-    /// A warning if a tenant's `limits.requests` is above `gateway.host_requests`.
-    fn requests_warning(&self) -> Option<String> {
-        let host = self.host_requests;
-        let (id, tenant) = self.tenants.iter().find(|(_, tenant)| tenant.limits.requests > host)?;
-        Some(format!(
-            "{}.limits.requests is {}, but gateway.host_requests allows only {host} to each gateway \
-             host; raise gateway.host_requests, or lower limits.requests",
-            section_of(id),
-            tenant.limits.requests
-        ))
     }
 }

@@ -13,10 +13,10 @@ use std::{borrow::Cow, time::SystemTime};
 use tokio::time::Instant;
 
 pub use self::{
-    log::{Events, News},
+    log::{Events, Missed, News},
     read::read,
     relay::{NoRelay, Relay},
-    watch::{Agents, Batch, Missed, Watch},
+    watch::{Agents, Batch, Watch},
 };
 use crate::{id::AgentId, session::SessionState};
 

@@ -1,8 +1,8 @@
-//! The HTTPS side: one tenant's gateway, from a request to what its answer says.
+//! The HTTPS side: one tenant's gateway, from a request to the meaning of its answer.
 //!
-//! [`Gateway::exchange`] sends one request and never repeats it, except on another connection, or at
-//! the next address, when nothing of it was written to the first. What a refusal is worth, and
-//! whether the call may be made again with a newer Guid, is decided by [`crate::tenant`].
+//! [`Gateway::exchange`] sends a request. It sends the request again, on another connection or to
+//! the next address, only if nothing of it was written before. [`crate::tenant`] decides what a
+//! refusal means, and whether the call may be repeated with a newer Guid.
 
 mod address;
 mod agent_status;
@@ -17,11 +17,11 @@ mod health;
 mod http_status;
 mod interface;
 mod metrics;
-mod observed;
 pub mod probe;
 mod reply;
 mod request;
 mod sign_in;
+mod span;
 mod transport_failure;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -59,12 +59,12 @@ use crate::{
     tls,
 };
 
-/// One tenant's gateway. No other tenant shares its connections.
+/// One tenant's gateway. Its connections are not shared with other tenants.
 #[derive(Debug)]
 pub struct Gateway {
-    /// In the operator's order of preference; never empty.
+    /// The gateway's addresses, in the configured order of preference. Never empty.
     endpoints: Box<[Endpoint]>,
-    /// Index of the address that worked last.
+    /// Index of the address that answered last.
     current: AtomicUsize,
     timeouts: config::Timeouts,
     /// Whether an accepted sign-in has to bring a Guid.
@@ -73,20 +73,20 @@ pub struct Gateway {
     sums: Sums,
 }
 
-/// What a request holds while it is sent to one of the gateway's addresses.
+/// The place that a request holds while it is sent to one of the gateway's addresses.
 pub trait Seat: Send {
-    /// Makes it a place at this address, an index into the tenant's `base_urls`.
+    /// Gets a place at this address, an index into the tenant's `base_urls`.
     ///
     /// # Errors
     ///
-    /// [`Obstacle::Overloaded`] if there is none; nothing is held then.
+    /// [`Obstacle::Overloaded`] if no place is free. Then none is held.
     fn move_to(&mut self, address: usize) -> impl Future<Output = Result<(), Obstacle>> + Send;
 
-    /// The request has been given up, and the gateway may be at it until it has noticed.
+    /// Called when the request was given up. The gateway may still work on it until it notices.
     fn given_up(&mut self, closing: Closing);
 }
 
-/// For requests whose number is bounded otherwise.
+/// No place, for requests whose number is limited in another way.
 #[derive(Debug)]
 pub struct NoSeat;
 
@@ -98,17 +98,18 @@ impl Seat for NoSeat {
     fn given_up(&mut self, _closing: Closing) {}
 }
 
-/// Why a tenant's gateway cannot be used.
+/// Why a tenant's gateway client cannot be built.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot set up TLS towards the gateway: {0}")]
 pub struct BuildError(String);
 
 impl Gateway {
-    /// A client of the tenant's gateway. Opens nothing; must be called within a runtime.
+    /// Builds a client of the tenant's gateway. Opens no connection. Must be called within a tokio
+    /// runtime.
     ///
     /// # Errors
     ///
-    /// [`BuildError`] if TLS cannot be set up with what the tenant's configuration names.
+    /// [`BuildError`] if TLS cannot be set up as the tenant's configuration says.
     pub fn new(
         id: &TenantId,
         tenant: &config::Tenant,
@@ -130,15 +131,16 @@ impl Gateway {
 
     /// Sends a request and reads its answer.
     ///
-    /// Once the request has left, this goes on to the answer or the interface's time limit even
-    /// when nobody waits any more; the caller is then answered through `caller_wait`. A request that
-    /// has not left by then is dropped. `seat` is moved to each address before it is asked.
+    /// Once the request has been written, this waits for the answer or the interface's time limit,
+    /// even when nobody waits any more. The caller is then answered through `caller_wait`. If
+    /// nobody waits any more before the write, the request is dropped. `seat` is moved to each
+    /// address before that is asked.
     ///
     /// # Errors
     ///
-    /// What `untouched` makes of what kept the request from being sent: [`Obstacle::Unreachable`],
-    /// [`Obstacle::Deadline`], those of [`Seat::move_to`]. [`CallError::NoAnswer`] once a byte of it may have
-    /// been written.
+    /// The error that `untouched` makes of an obstacle: [`Obstacle::Unreachable`],
+    /// [`Obstacle::Deadline`] or those of [`Seat::move_to`]. [`CallError::NoAnswer`] once a byte of
+    /// the request may have been written.
     pub async fn exchange(
         &self,
         mut request: Request<'_>,
@@ -147,7 +149,7 @@ impl Gateway {
         untouched: Untouched,
     ) -> Result<Reply, CallError> {
         let begun = Instant::now();
-        let span = observed::begin(&mut request);
+        let span = span::begin(&mut request);
         let verdict = self.send((&request, &span), caller_wait, seat, untouched).await;
         let result = match &verdict {
             Ok(reply) => self.amounts_to(&request, reply),
@@ -157,13 +159,14 @@ impl Gateway {
                 _ => Exchanged::GivenUp,
             },
         };
-        observed::end(&span, &verdict, result);
+        span::end(&span, &verdict, result);
         self.sums.note(request.interface(), result);
         self.metrics.request(request.interface(), result, begun.elapsed());
         verdict
     }
 
-    /// What an answer amounts to as that to this request.
+    /// The result of an answer to this request. Unlike the reply itself, it considers a missing
+    /// Guid.
     fn amounts_to(&self, request: &Request<'_>, reply: &Reply) -> Exchanged {
         match reply.amounts_to() {
             Exchanged::Accepted
@@ -175,12 +178,12 @@ impl Gateway {
         }
     }
 
-    /// How many requests there have been.
+    /// The numbers of requests so far.
     pub fn counts(&self) -> RequestCounts {
         self.sums.counts()
     }
 
-    /// How its addresses are doing, in the operator's order.
+    /// The state of each address, in the configured order.
     pub fn addresses(&self) -> Vec<AddressView> {
         let current = self.current.load(Ordering::Relaxed);
         let view = |(index, endpoint): (usize, &Endpoint)| {
@@ -189,7 +192,7 @@ impl Gateway {
         self.endpoints.iter().enumerate().map(view).collect()
     }
 
-    /// The address that the next request goes to first, an index into `base_urls`.
+    /// The address that the next request goes to first, as an index into `base_urls`.
     pub fn current(&self) -> usize {
         self.current.load(Ordering::Relaxed)
     }
@@ -216,19 +219,19 @@ impl Gateway {
                     untouched.tried(format!("{endpoint}: {cause}"));
                 }
                 Err(Failure::Sent(cause)) => {
-                    observed::asked(span, endpoint.address());
+                    span::asked(span, endpoint.address());
                     endpoint.health().failed(&cause);
                     return Err(CallError::NoAnswer(cause));
                 }
                 Err(Failure::Late(cause, closing)) => {
-                    observed::asked(span, endpoint.address());
+                    span::asked(span, endpoint.address());
                     endpoint.health().failed(&cause);
                     seat.given_up(closing);
                     return Err(CallError::NoAnswer(cause));
                 }
-                Err(Failure::Kept(error)) => return Err(error),
+                Err(Failure::Prevented(error)) => return Err(error),
                 Ok(reply) => {
-                    observed::asked(span, endpoint.address());
+                    span::asked(span, endpoint.address());
                     endpoint.health().answered(&reply);
                     if turn > 0 {
                         self.current.store(index, Ordering::Relaxed);
@@ -241,7 +244,7 @@ impl Gateway {
     }
 }
 
-/// Takes the seat at an address, as long as somebody waits.
+/// Gets a place at an address, as long as somebody waits.
 async fn take_seat(
     seat: &mut impl Seat,
     address: usize,

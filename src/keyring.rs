@@ -10,6 +10,8 @@ use aws_lc_rs::{
 use secrecy::{ExposeSecret as _, SecretSlice, zeroize::Zeroizing};
 use serde::{Deserialize, Serialize};
 
+pub(crate) use crate::hex::{hex, unhex};
+
 /// The keys of all replicas: the first one encrypts, each of them decrypts.
 ///
 /// To replace a key, add the new one behind the old one everywhere, then put it first everywhere,
@@ -188,22 +190,6 @@ impl fmt::Debug for Keyring {
     }
 }
 
-/// Bytes as hexadecimal digits.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let digit = |half: u8| DIGITS.get(usize::from(half)).copied().map_or('0', char::from);
-    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
-}
-
-/// The bytes that hexadecimal digits stand for.
-pub(crate) fn unhex(text: &str) -> Option<Vec<u8>> {
-    let digits: Option<Vec<u8>> =
-        text.chars().map(|c| c.to_digit(16).and_then(|digit| u8::try_from(digit).ok())).collect();
-    let digits = digits.filter(|digits| digits.len() % 2 == 0)?;
-    let pairs = digits.chunks_exact(2);
-    Some(pairs.map(|pair| pair.iter().fold(0, |byte, digit| byte << 4 | digit)).collect())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -248,13 +234,6 @@ mod tests {
         }
         let empty = Sealed { data: Vec::new(), ..sealed };
         assert_eq!(ring.open("acme|1001|7", &empty), None);
-    }
-
-    #[test]
-    fn digits_stand_for_bytes() {
-        assert_eq!(hex(&[0, 0x9f, 0xff]), "009fff");
-        assert_eq!(unhex("009FfF"), Some(vec![0, 0x9f, 0xff]));
-        assert_eq!((unhex("0"), unhex("0g"), unhex("+1")), (None, None, None));
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! ccgateway-bridge lets internal gRPC services control call-centre agents on a Huawei CC-Gateway.
 //!
-//! A call goes one way, and the modules are listed in its order. [`server`] accepts connections,
-//! [`rpc`] checks the request, [`tenant`] admits it and finds the agent's [`session`], and
-//! [`gateway`] asks the tenant's gateway. What comes of it is a [`call::CallError`] or an answer,
-//! which [`rpc`] turns into a status or a message.
+//! A call passes through the modules in one direction, in the order below. [`server`] accepts
+//! connections, [`rpc`] checks the request, [`tenant`] admits the call and finds the agent's
+//! [`session`], and [`gateway`] sends the request to the tenant's gateway. The result is an answer
+//! or a [`call::CallError`], and [`rpc`] turns it into a message or a status.
 //!
 //! `ARCHITECTURE.md` has the invariants and a walk through one call.
 
@@ -17,6 +17,8 @@ pub mod session;
 
 pub mod gateway;
 
+#[cfg(test)]
+mod architecture_tests;
 pub mod call;
 pub mod client;
 #[cfg(feature = "cluster")]
@@ -24,17 +26,18 @@ pub mod cluster;
 pub mod command;
 pub mod config;
 pub mod doctor;
+#[cfg(test)]
+mod documents_for_tests;
 pub mod event;
+mod hex;
 pub mod id;
 pub mod keyring;
+#[cfg(test)]
+mod module_rules_tests;
 pub mod reason;
 pub mod retcode;
-#[cfg(test)]
-mod rooms;
 pub mod state;
 pub mod telemetry;
-#[cfg(test)]
-mod test_documents;
 pub mod time;
 mod tls;
 pub mod version;

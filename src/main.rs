@@ -6,8 +6,9 @@ use ccgateway_bridge::command::Args;
 use clap::Parser as _;
 
 fn main() -> ExitCode {
-    // Before anything can use TLS: rustls would otherwise pick a provider by the features that
-    // happen to be compiled in, or panic. It is installed already only if this ran before.
+    // Must come before any use of TLS: rustls would otherwise choose a provider by the features
+    // that happen to be compiled in, or panic. The call only fails if a provider is installed
+    // already.
     let _installed = rustls::crypto::aws_lc_rs::default_provider().install_default();
     Args::parse().run()
 }

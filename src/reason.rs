@@ -1,7 +1,8 @@
-//! The reasons that errors have: the part of the contract that callers compare with.
+//! The reasons of errors: the part of the contract that callers compare with.
 //!
-//! A reason has one code, which never changes. `docs/calling/errors.md` shows this table to callers, and
-//! tests hold both, the comments in `proto/` and the program to each other.
+//! A reason has one code, which never changes. `docs/calling/errors.md` shows this table to
+//! callers. Tests check that the table, the document, the comments in `proto/` and the program
+//! agree.
 
 mod table;
 
@@ -21,36 +22,37 @@ pub use self::table::{
 };
 use crate::call::Outcome;
 
-/// A reason, and what a caller may rely on for each error that has it.
+/// A reason, and what callers may rely on for each error that has it.
 #[derive(Debug)]
 pub struct Reason {
     /// `ErrorInfo.reason`.
     pub name: &'static str,
-    /// The code of each such error.
+    /// The gRPC code of each such error.
     pub code: Code,
-    /// What may be known of the agent.
+    /// The outcomes that such an error may have.
     pub outcomes: &'static [Outcome],
-    /// Whether another attempt may help by itself.
+    /// Whether another attempt may succeed without any other action.
     pub retry: Retry,
-    /// The message beside `ErrorInfo` and `RetryInfo`.
+    /// The detail message beside `ErrorInfo` and `RetryInfo`.
     pub details: Details,
-    /// What to do.
+    /// What the caller can do.
     pub advice: &'static str,
 }
 
-/// What an error says about another attempt. An error whose outcome is unknown never has `RetryInfo`,
-/// whatever its reason.
+/// What an error says about another attempt. An error with an unknown outcome never has
+/// `RetryInfo`, whatever its reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Retry {
-    /// There is no `RetryInfo`: something has to be done first, or nothing is known.
+    /// No `RetryInfo`: something has to be done first, or nothing is known.
     No,
-    /// `RetryInfo` says when, and so does `grpc-retry-pushback-ms`.
+    /// `RetryInfo` says when to try again, and so does `grpc-retry-pushback-ms`.
     After,
-    /// `RetryInfo` says when. That is after the deadline, so gRPC's own retries are told not to try.
+    /// `RetryInfo` says when. That is after the deadline, so gRPC's own retries are told not to
+    /// try.
     AfterDeadline,
 }
 
-/// A message of `google.rpc` beside `ErrorInfo` and `RetryInfo`.
+/// A detail message of `google.rpc` beside `ErrorInfo` and `RetryInfo`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Details {
     /// None.
@@ -65,7 +67,7 @@ pub enum Details {
     Quota,
 }
 
-/// The reason that is spelt like this, if the bridge has it.
+/// The reason with this name, if the table has it.
 pub fn find(name: &str) -> Option<&'static Reason> {
     ALL.iter().copied().find(|reason| reason.name == name)
 }

@@ -1,10 +1,10 @@
 //! The gateway's retcodes: what is known of each, and what kind of refusal it is.
 //!
-//! Pure. What a kind means to a gRPC caller is decided in [`crate::rpc`].
+//! Has no side effects. [`crate::rpc`] decides what a kind means for a gRPC caller.
 
 mod table;
 
-use std::{collections::HashMap, fmt, time::Duration};
+use std::fmt;
 
 pub use self::table::LISTED;
 
@@ -12,36 +12,36 @@ pub use self::table::LISTED;
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Retcode {
     text: Box<str>,
-    /// What `text` means, looked up once.
+    /// The meaning of `text`, looked up once.
     kind: Kind,
 }
 
-/// A row of what is known of retcodes.
+/// What is known of one retcode.
 #[derive(Debug)]
 pub struct Listed {
-    /// `NNN-NNN`.
+    /// The retcode, in the form `NNN-NNN`.
     pub code: &'static str,
-    /// What it means, in our words.
+    /// Its meaning, in the bridge's own words.
     pub meaning: &'static str,
-    /// Where that is known from: page ids of the product documentation, or `client` for public
+    /// The source of the meaning: page ids of the product documentation, or `client` for public
     /// client code.
     pub source: &'static str,
 }
 
-/// What a refusal says about the call. Kinds differ in what the caller can do next.
+/// What a refusal says about the call. Each kind differs in what the caller can do next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// A parameter is wrong.
     ParameterRejected,
     /// The Guid is missing, stale or unknown.
     SessionExpired,
-    /// The agent has moved to another site, where it has to sign in again.
+    /// The agent has moved to another site and has to sign in again there.
     SessionMoved,
-    /// The gateway does not know the agent as signed in, or not by this Guid.
+    /// The gateway does not know the agent as signed in, or not with this Guid.
     AgentNotSignedIn,
     /// The agent has signed out already.
     AgentSignedOut,
-    /// The agent's state does not allow it, or the agent lacks the right.
+    /// The agent's state does not allow the change, or the agent lacks the right.
     StateRefused,
     /// Something failed inside the gateway or behind it.
     OperationFailed,
@@ -51,11 +51,11 @@ pub enum Kind {
     OperationInProgress,
     /// A sign-in of this agent was still open.
     SignInInProgress,
-    /// The gateway delivers the agent's events in another way than by polls for one agent.
+    /// The gateway delivers the agent's events in another way than by polls for each agent.
     PollsDisabled,
     /// The agent is signed in elsewhere.
     AlreadySignedIn,
-    /// The same on a platform that allows no forcible sign-in.
+    /// The agent is signed in elsewhere, and the platform allows no forcible sign-in.
     ForceNotAllowed,
     /// The platform behind the gateway has no resources for a sign-in.
     PlatformUnavailable,
@@ -63,12 +63,33 @@ pub enum Kind {
     CredentialsRejected,
     /// The platform has locked the account, mostly after wrong passwords.
     AccountLocked,
-    /// None of the above; never guessed at.
+    /// Any other retcode. The bridge does not guess its meaning.
     Unlisted,
 }
 
 impl Kind {
-    /// As metrics spell it, which tell fewer kinds apart than the bridge does.
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Self; 17] = [
+        Self::ParameterRejected,
+        Self::SessionExpired,
+        Self::SessionMoved,
+        Self::AgentNotSignedIn,
+        Self::AgentSignedOut,
+        Self::StateRefused,
+        Self::OperationFailed,
+        Self::Switchover,
+        Self::OperationInProgress,
+        Self::SignInInProgress,
+        Self::PollsDisabled,
+        Self::AlreadySignedIn,
+        Self::ForceNotAllowed,
+        Self::PlatformUnavailable,
+        Self::CredentialsRejected,
+        Self::AccountLocked,
+        Self::Unlisted,
+    ];
+
+    /// The spelling in metrics. Some kinds share a name there.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::ParameterRejected => "parameter_rejected",
@@ -92,7 +113,7 @@ impl Kind {
         matches!(self, Self::AlreadySignedIn | Self::ForceNotAllowed)
     }
 
-    /// Whether the agent has no session any more, or none that goes by this Guid.
+    /// Whether the agent has no session any more, or none with this Guid.
     pub fn is_without_session(self) -> bool {
         matches!(
             self,
@@ -103,14 +124,14 @@ impl Kind {
         )
     }
 
-    /// Whether something else was being done for the agent, so that nothing was done.
+    /// Whether another operation was in progress for the agent, so that nothing was done.
     pub fn is_in_progress(self) -> bool {
         matches!(self, Self::OperationInProgress | Self::SignInInProgress)
     }
 
-    /// Whether the gateway refused for the Guid, which means that it did nothing and that a newer Guid may
-    /// be accepted: of the same session (cec_07_0005 names 000-003 and 100-006), or of a new one. After a
-    /// move to another site the agent has to sign in again (cec_07_0580).
+    /// Whether the gateway refused because of the Guid. It did nothing then, and may accept a newer
+    /// Guid: one of the same session (cec_07_0005 names 000-003 and 100-006) or of a new session.
+    /// After a move to another site, the agent has to sign in again (cec_07_0580).
     pub fn blames_guid(self) -> bool {
         matches!(self, Self::SessionExpired | Self::SessionMoved | Self::AgentNotSignedIn)
     }
@@ -120,7 +141,7 @@ impl Kind {
             "000-002" | "000-006" | "100-001" | "100-011" | "100-012" | "100-013" | "100-014"
             | "100-016" => Self::ParameterRejected,
             "000-003" => Self::SessionExpired,
-            // After a move to another site: these tell the agent to sign in again (cec_07_0580).
+            // After a move to another site, these tell the agent to sign in again (cec_07_0580).
             "105-005" | "105-006" | "105-007" => Self::SessionMoved,
             "100-006" => Self::AgentNotSignedIn,
             "100-008" => Self::AgentSignedOut,
@@ -141,31 +162,16 @@ impl Kind {
     }
 }
 
-/// The operator's own reading of a retcode.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Override {
-    /// A `google.rpc.Code` other than OK, `PERMISSION_DENIED` and `UNAUTHENTICATED`.
-    pub code: u8,
-    /// `ErrorInfo.reason`: 1 to 63 of `A-Z 0-9 _`, starting with a letter.
-    pub reason: String,
-    /// When a caller may try again; `None`: no word on it.
-    pub retry_after: Option<Duration>,
-}
-
-/// The operator's own readings, by retcode.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Overrides(HashMap<String, Override>);
-
-/// Longer retcodes are cut: the documented form has seven characters.
+/// Longer retcodes are cut. The documented form has seven characters.
 const MAX_LENGTH: usize = 32;
 
-/// The retcode of what the gateway has accepted.
+/// The retcode of an accepted request.
 pub const ACCEPTED: &str = "0";
 
 impl Retcode {
-    /// Takes what the gateway sent, cut to 32 characters; `None` for "0", which is no refusal.
-    /// Control characters are replaced, not dropped: without them another retcode could come out,
-    /// even a success.
+    /// A retcode that the gateway sent, cut to 32 characters. `None` for "0", which is no refusal.
+    /// Control characters are replaced and not removed: removing them could produce another
+    /// retcode, even a success.
     pub fn refusal(text: &str) -> Option<Self> {
         let text = text.trim();
         if text == ACCEPTED {
@@ -176,7 +182,7 @@ impl Retcode {
         Some(Self { kind: Kind::of(&text), text })
     }
 
-    /// As the gateway spelt it.
+    /// The retcode as the gateway spelled it.
     pub fn as_str(&self) -> &str {
         &self.text
     }
@@ -187,27 +193,9 @@ impl Retcode {
         LISTED.get(found)
     }
 
-    /// What kind of refusal this is.
+    /// The kind of refusal.
     pub fn kind(&self) -> Kind {
         self.kind
-    }
-}
-
-impl Overrides {
-    /// Adds a reading of the retcode that is spelt like this.
-    pub fn insert(&mut self, retcode: String, reading: Override) {
-        self.0.insert(retcode, reading);
-    }
-
-    /// The operator's reading of this retcode.
-    pub fn get(&self, retcode: &Retcode) -> Option<&Override> {
-        // Most bridges have none.
-        if self.0.is_empty() { None } else { self.0.get(retcode.as_str()) }
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
     }
 }
 

@@ -1,6 +1,6 @@
-//! The gRPC side: what callers see.
+//! The gRPC side: the services that callers use.
 //!
-//! One file per service; `status` holds the one table that turns what happened into a status.
+//! There is one file per service. `status` has the table that turns an error into a gRPC status.
 
 mod about;
 mod agent_events;
@@ -10,18 +10,18 @@ mod batch;
 mod check;
 mod codec;
 mod details;
+mod error_report;
 mod failures;
 mod observed;
 pub mod proto;
 mod record;
 mod respond;
-mod row;
 mod status;
-mod stream_over;
+mod stream_end;
 mod timeout;
+mod tonic_errors;
 mod translate;
-mod unreached;
-mod unread;
+mod unhandled;
 
 use std::{sync::Arc, time::Duration};
 
@@ -30,11 +30,11 @@ use prost_types::FileDescriptorSet;
 use tonic::service::{Routes, RoutesBuilder};
 
 pub use self::details::ERROR_DOMAIN;
+pub(crate) use self::error_report::code_name;
 pub use self::failures::{Failure, Failures};
 pub use self::observed::Observed;
-pub(crate) use self::row::code_name;
-pub use self::stream_over::StreamOver;
-pub use self::unread::Unread;
+pub use self::stream_end::StreamEnd;
+pub use self::unhandled::Unhandled;
 use self::{
     agent_events::AgentEventsRpc,
     agent_session::AgentSessionRpc,
@@ -44,7 +44,11 @@ use self::{
         agent_session_server::AgentSessionServer, agent_state_server::AgentStateServer,
     },
 };
-use crate::{config, retcode::Overrides, telemetry::metrics::Method, tenant::Tenants};
+use crate::{
+    config::{self, Overrides},
+    telemetry::metrics::Method,
+    tenant::Tenants,
+};
 
 /// What every method of every service needs.
 #[derive(Debug)]
@@ -55,14 +59,15 @@ struct Shared {
     default_deadline: Duration,
 }
 
-/// Reflection cannot be served; only wrong descriptors, made at build time, can cause that.
+/// Reflection cannot be served. Only wrong descriptors can cause that, and they are made at build
+/// time.
 #[derive(Debug, thiserror::Error)]
 #[error("reflection cannot be served: {0}")]
 pub struct ReflectionError(#[from] tonic_reflection::server::Error);
 
-/// Every method of the contract.
+/// Every method of the contract, as the descriptors list them.
 pub fn methods() -> Vec<Method> {
-    // Made at build time; a test decodes it.
+    // Made at build time, and a test decodes it.
     let files = FileDescriptorSet::decode(FILE_DESCRIPTOR_SET).unwrap_or_default();
     let mut methods = Vec::new();
     for file in files.file {
@@ -77,25 +82,25 @@ pub fn methods() -> Vec<Method> {
     methods
 }
 
-/// The services of the contract, and reflection if the configuration wants it; and what answers
-/// the requests that do not reach them.
+/// Builds the services of the contract, and reflection if the configuration wants it. Also returns
+/// what answers the requests that reach no method.
 ///
 /// # Errors
 ///
-/// [`ReflectionError`].
+/// [`ReflectionError`] if a descriptor is wrong.
 pub fn services(
     tenants: Tenants,
     overrides: Overrides,
     server: &config::Server,
     observed: Arc<Observed>,
-) -> Result<(RoutesBuilder, Unread), ReflectionError> {
+) -> Result<(RoutesBuilder, Unhandled), ReflectionError> {
     let shared = Arc::new(Shared {
         tenants,
         overrides,
         observed,
         default_deadline: server.default_deadline,
     });
-    let unread = Unread::new(shared.clone());
+    let unhandled = Unhandled::new(shared.clone());
     let limit = server.limits.message_size;
     let mut routes = Routes::builder();
     routes
@@ -112,11 +117,11 @@ pub fn services(
     if server.reflection {
         add_reflection(&mut routes)?;
     }
-    Ok((routes, unread))
+    Ok((routes, unhandled))
 }
 
-/// Both versions, for tools of any age; with the types of error details, which only a tool that
-/// finds them here can print decoded.
+/// Adds both versions of reflection, for tools of any age. It includes the types of error details,
+/// since a tool can only decode details whose types it finds here.
 fn add_reflection(routes: &mut RoutesBuilder) -> Result<(), ReflectionError> {
     let builder = || {
         tonic_reflection::server::Builder::configure()

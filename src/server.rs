@@ -1,25 +1,25 @@
-//! The running bridge: listeners, health, readiness and the way it stops.
+//! The running bridge: listeners, health, readiness and the drain at the end.
 //!
-//! [`Bridge::start`] is the one door, for `main` and for tests.
+//! [`Bridge::start`] is the only entry point, for `main` and for tests.
 
 mod admin;
-mod callers;
 mod certificates;
 mod connection;
-mod entrance;
+mod connection_limits;
+mod connection_slots;
 mod frames;
-mod heads;
 mod health;
-mod house;
-mod intake;
 mod linger;
 mod listener;
+mod listener_context;
 mod metrics;
-mod opening;
 mod ports;
+mod preface;
 mod rates;
 mod readiness;
 mod reflection;
+mod request_counts;
+mod request_reader;
 mod send_buffers;
 mod service;
 mod serving;
@@ -28,6 +28,7 @@ mod status;
 mod stores;
 mod streams;
 mod tls;
+mod turned_away;
 mod wire;
 
 use std::{collections::BTreeMap, io, net::SocketAddr, sync::Arc, time::Duration};
@@ -41,10 +42,10 @@ use tracing::{info, warn};
 
 pub use self::stores::{SharesNothing, check_store};
 use self::{
-    callers::{Callers, CommonCallers},
     certificates::Certificates,
     health::Health,
     listener::accept,
+    listener_context::{ListenerContext, SharedContext},
     metrics::{Exposition, ServerShares},
     ports::{Port, Ports},
     readiness::Readiness,
@@ -53,7 +54,7 @@ use self::{
     stores::Opened,
 };
 use crate::{
-    call::Deadline,
+    call::{Cutoff, Deadline},
     config::{self, Config, Drain, LeftSessions, ListenerName, section_of},
     gateway::BuildError,
     id::TenantId,
@@ -77,8 +78,8 @@ pub struct Bridge {
     tenants: Tenants,
     stages: Stages,
     connections: TaskTracker,
-    /// Connections that have ended, and whose peers may be reading still.
-    last_moments: TaskTracker,
+    /// Tasks of connections that have ended and whose peers may still be reading.
+    lingering_tasks: TaskTracker,
     work: Work,
     tracer: Tracer,
     stores: Stores,
@@ -88,38 +89,38 @@ pub struct Bridge {
 /// Why a bridge did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// A port is taken, or not ours to take.
+    /// The address cannot be bound, for example because the port is taken.
     #[error("cannot listen on {addr} ({key}): {source}; choose another address")]
     Listen {
         /// The address.
         addr: SocketAddr,
-        /// The key that names it.
+        /// The configuration key that names the address.
         key: String,
-        /// Why.
+        /// The error of the operating system.
         source: io::Error,
     },
-    /// There is no listener, which [`config::load`] does not let happen.
-    #[error("listeners: there is none; configure at least one")]
+    /// There is no listener. [`config::load`] rejects such a configuration.
+    #[error("listeners: none is configured; configure at least one")]
     NoListener,
     /// The certificate of a listener is unusable.
     #[error("listeners.{0}.tls: {1}")]
     Tls(ListenerName, rustls::Error),
-    /// Replicas are to share sessions, which this build of the program cannot.
+    /// The configuration wants sessions shared with other replicas, and this build cannot do that.
     #[error(transparent)]
     SharesNothing(#[from] SharesNothing),
-    /// What replicas share cannot be encrypted.
+    /// The keys that encrypt what replicas share are unusable.
     #[error("store.encryption_key_files: {0}")]
     Store(#[from] SealError),
-    /// The file that sessions are to be kept in cannot be used.
+    /// The file for sessions cannot be used.
     #[error("store.file: {0}")]
     SessionFile(#[from] FileError),
-    /// Traces cannot be made.
+    /// The exporter of traces cannot be built.
     #[error(transparent)]
     Traces(#[from] TracerError),
-    /// A tenant's client cannot be made.
+    /// A tenant's gateway client cannot be built.
     #[error("{section}: {1}", section = section_of(.0))]
     Tenant(TenantId, BuildError),
-    /// Reflection cannot be served.
+    /// The reflection service cannot be built.
     #[error(transparent)]
     Reflection(#[from] rpc::ReflectionError),
 }
@@ -127,61 +128,61 @@ pub enum StartError {
 /// How a bridge stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Drained {
-    /// Every call had its answer.
+    /// Every call was answered.
     Clean,
-    /// The limit passed first.
+    /// `server.drain.timeout` passed first.
     CutShort {
-        /// Connections that were open still.
+        /// How many connections were still open.
         connections: usize,
-        /// Requests to gateways that were open still.
+        /// How many requests to gateways were still open.
         requests: usize,
     },
 }
 
-/// The ways in which the bridge asks its parts to end, in this order.
+/// The signals that stop the bridge's parts. They are given in this order.
 #[derive(Clone, Debug)]
 struct Stages {
-    /// No new connections; the open ones get GOAWAY and finish their calls.
+    /// Accept no new connection. Open connections get GOAWAY and finish their calls.
     goaway: CancellationToken,
-    /// [`Work::cutoff`]: nobody is waited for any more who may be reading still.
-    cutoff: CancellationToken,
-    /// Whatever is open now is closed.
+    /// [`Work::cutoff`]: stop waiting for peers that may still be reading.
+    cutoff: Cutoff,
+    /// Close everything that is still open.
     close: CancellationToken,
 }
 
-/// Of the drain's timeout, the part that callers get for reading their last answer, and another part in
-/// which what is left goes into a file.
-const LAST_WORDS: Duration = Duration::from_secs(1);
-/// What peers get at the end of a drain for reading what they have been sent.
-const LAST_READS: Duration = Duration::from_secs(2);
+/// The end of the drain's timeout, reserved for callers to read their last answer. If sessions are
+/// kept in a file, the same time again is reserved for writing it.
+const READ_TIME: Duration = Duration::from_secs(1);
+/// How long peers may read what they have been sent, at the end of a drain.
+const LINGER_TIME: Duration = Duration::from_secs(2);
 
 impl Bridge {
-    /// Opens the ports and answers calls from now on.
+    /// Opens the ports and starts to answer calls.
     ///
     /// # Errors
     ///
-    /// [`StartError`]; nothing is left open then, and where a port is taken, nothing was begun.
+    /// [`StartError`]. Nothing stays open then. If a port is taken, nothing else was started.
     pub async fn start(config: Config) -> Result<Self, StartError> {
         Box::pin(Self::start_with(config, None)).await
     }
 
-    /// The same; what is logged can then be changed through the admin port.
+    /// As [`Bridge::start`], with a log whose filter can be changed through the admin port.
     ///
     /// # Errors
     ///
     /// As [`Bridge::start`].
     pub async fn start_with(config: Config, log: Option<LogControl>) -> Result<Self, StartError> {
-        // Before anything else: a port that is taken, as by the bridge that runs already, must not
-        // become known only when this one has begun to poll that one's agents.
+        // Bind the ports before anything else. A port may be taken by a bridge that is already
+        // running, and this one must not begin to poll that bridge's agents before it finds out.
         let ports = Ports::open(&config)?;
         let opened = stores::open(&config).await?;
         let work = Work::default();
-        let stages = Stages::before(&work);
+        let stages = Stages::new(&work);
         let tasks = (work.clone(), stages.clone());
-        let started = Box::pin(Self::start_at(ports, opened.clone(), config, log, tasks)).await;
+        let started = Box::pin(Self::start_on(ports, opened.clone(), config, log, tasks)).await;
         if started.is_err() {
             work.stopping.cancel();
-            work.cutoff.cancel();
+            work.cutoff.give();
             work.keeping.cancel();
             stages.goaway.cancel();
             stages.close.cancel();
@@ -192,7 +193,7 @@ impl Bridge {
         started
     }
 
-    async fn start_at(
+    async fn start_on(
         ports: Ports,
         Opened { stores, replicas }: Opened,
         config: Config,
@@ -204,7 +205,7 @@ impl Bridge {
         let division = config.division();
         let Config { server, host_requests, tenants, traces, retcodes, .. } = config;
 
-        // What may fail comes before what starts something.
+        // Steps that can fail come before steps that start tasks.
         let observed = Arc::new(Observed::new(traces.as_ref())?);
         let tracer = observed.tracer.clone();
         let shares = ServerShares::new(&server, division);
@@ -217,14 +218,19 @@ impl Bridge {
             metrics: &observed.metrics,
         };
         let tenants = start_tenants(tenants, &common, &work)?;
-        let (mut routes, unread) =
+        let (mut routes, unhandled) =
             rpc::services(tenants.clone(), retcodes, &server, observed.clone())?;
         tenants.all().for_each(Tenant::share_polls);
         let health = Health::serving(&mut routes).await;
-        let ServerShares { entrance, intake, streams, .. } = &shares;
-        let (entrance, intake, streams) = (entrance.clone(), intake.clone(), streams.clone());
-        let readiness =
-            Arc::new(Readiness::new(tenants.clone(), &warnings, stores.clone(), entrance.clone()));
+        let ServerShares { connection_limits, request_reader, streams, .. } = &shares;
+        let (connection_limits, request_reader, streams) =
+            (connection_limits.clone(), request_reader.clone(), streams.clone());
+        let readiness = Arc::new(Readiness::new(
+            tenants.clone(),
+            &warnings,
+            stores.clone(),
+            connection_limits.clone(),
+        ));
 
         let admin_addr = ports.admin.as_ref().map(|(_, addr)| *addr);
         let (listeners, listening) = (ports.addresses(), ports.status());
@@ -244,15 +250,16 @@ impl Bridge {
 
         tenants.all().for_each(Tenant::resume);
         let connections = TaskTracker::new();
-        let (buffers, close) = (entrance.send_buffers.clone(), stages.close.clone());
-        let last_moments = entrance.last_moments.clone();
+        let (buffers, close) = (connection_limits.send_buffers.clone(), stages.close.clone());
+        let lingering_tasks = connection_limits.lingering_tasks.clone();
         tokio::spawn(async move { close.run_until_cancelled(buffers.watch()).await });
-        let services = Services { routes: routes.routes().prepare(), intake, streams, unread };
+        let services =
+            Services { routes: routes.routes().prepare(), request_reader, streams, unhandled };
         let limits = server.connections.clone();
-        let callers = CommonCallers { services, limits, entrance, stages: stages.clone() };
+        let context = SharedContext { services, limits, connection_limits, stages: stages.clone() };
         for Port { socket, tls, http2, .. } in ports.listeners {
-            let callers = Arc::new(Callers::new(&http2, tls, callers.clone()));
-            connections.spawn(accept(socket, callers, connections.clone()));
+            let context = Arc::new(ListenerContext::new(&http2, tls, context.clone()));
+            connections.spawn(accept(socket, context, connections.clone()));
         }
         readiness.set_ready();
         let drain = server.drain;
@@ -264,7 +271,7 @@ impl Bridge {
             tenants,
             stages,
             connections,
-            last_moments,
+            lingering_tasks,
             work,
             tracer,
             stores,
@@ -272,50 +279,52 @@ impl Bridge {
         })
     }
 
-    /// Where callers connect; of several listeners, at the first by name.
+    /// The address for callers. With several listeners, that of the first one by name.
     pub fn grpc_addr(&self) -> SocketAddr {
-        // There always is one: a start without any fails.
+        // There is always one: a start without listeners fails.
         let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
         self.listeners.first().map_or(nowhere, |(_, addr)| *addr)
     }
 
-    /// Where callers connect, by listener; tells the ports where the configuration left them open.
+    /// The addresses for callers, by listener. Has the actual ports where the configuration says
+    /// port 0.
     pub fn listeners(&self) -> &[(ListenerName, SocketAddr)] {
         &self.listeners
     }
 
-    /// Where health and readiness are asked for.
+    /// The address of the admin port, if there is one.
     pub fn admin_addr(&self) -> Option<SocketAddr> {
         self.admin_addr
     }
 
-    /// Stops: not ready, a time for callers to hear of it, GOAWAY, calls in flight to their end.
-    /// Takes `delay` and `timeout` of the configuration's drain at the most.
+    /// Stops the bridge: reports "not ready", gives callers `delay` to notice, sends GOAWAY, and
+    /// waits for the calls in flight. Takes the drain's `delay` and `timeout` at most.
     pub async fn drain(self) -> Drained {
         let Self { readiness, mut health, tenants, stages, connections, work, .. } = self;
         let (tracer, stores, drain) = (self.tracer, self.stores, self.drain);
-        let last_moments = self.last_moments;
-        info!(delay = ?drain.delay, timeout = ?drain.timeout, "draining: not ready from now on");
+        let lingering_tasks = self.lingering_tasks;
+        info!(delay = ?drain.delay, timeout = ?drain.timeout, "draining: reporting not ready from now on");
         readiness.set_draining();
         health.not_serving().await;
         tokio::time::sleep(drain.delay).await;
 
-        // Streams of health watchers would hold their connections open for ever.
+        // Streams of health watchers would otherwise hold their connections open for ever.
         health.end_watches().await;
-        // First, so that streams end with this as their reason.
+        // Before GOAWAY, so that event streams end with the reason that the bridge is stopping.
         work.stopping.cancel();
         stages.goaway.cancel();
         connections.close();
-        last_moments.close();
+        lingering_tasks.close();
         work.tasks.close();
-        let last_words = LAST_WORDS.min(drain.timeout / 4);
-        // What is left when callers have had theirs is for the file.
-        let to_store = if stores.has_file() { last_words } else { Duration::ZERO };
-        let caller_wait = drain.timeout.saturating_sub(last_words + to_store);
+        let read_time = READ_TIME.min(drain.timeout / 4);
+        // What remains after the callers' time is for writing the file.
+        let to_store = if stores.has_file() { read_time } else { Duration::ZERO };
+        let caller_wait = drain.timeout.saturating_sub(read_time + to_store);
         let end = Instant::now() + drain.timeout;
         let all = async {
             let handing_over = async {
-                // A poll may take ten seconds, and where sessions are left nothing else needs the time.
+                // A poll may take ten seconds. If sessions are left as they are, nothing else needs
+                // this time.
                 let within = match drain.sessions {
                     LeftSessions::Leave => caller_wait,
                     LeftSessions::SignOut => caller_wait / 2,
@@ -323,25 +332,25 @@ impl Bridge {
                 let _late = timeout(within, hand_over(&tenants)).await;
                 work.keeping.cancel();
             };
-            // After the last call, which may need a session; but a caller who stays connected
-            // must not keep agents from being signed out.
+            // Sign out after the last call, since a call may need its session. Wait only half the
+            // time, so that a caller who stays connected cannot prevent the sign-outs.
             let stayed = timeout(caller_wait / 2, connections.wait());
             let (_stayed, ()) = tokio::join!(stayed, handing_over);
             leave_sessions(&tenants, &drain, Deadline::new(Instant::now(), caller_wait / 2)).await;
             connections.wait().await;
             work.tasks.wait().await;
-            // Whoever is still reading has had all this time, and gets a little more.
-            let _late = timeout(LAST_READS.min(drain.timeout / 4), last_moments.wait()).await;
+            // Peers that are still reading have had all this time, and get a little more.
+            let _late = timeout(LINGER_TIME.min(drain.timeout / 4), lingering_tasks.wait()).await;
         };
         let mut all = std::pin::pin!(all);
         let mut clean = timeout(caller_wait, &mut all).await.is_ok();
         if !clean {
             work.keeping.cancel();
-            work.cutoff.cancel();
-            clean = timeout(last_words, &mut all).await.is_ok();
+            work.cutoff.give();
+            clean = timeout(read_time, &mut all).await.is_ok();
         }
         tenants.all().for_each(|tenant| tenant.tell_abandoned());
-        let left = end.saturating_duration_since(Instant::now()).min(last_words);
+        let left = end.saturating_duration_since(Instant::now()).min(read_time);
         let (_late, ()) = tokio::join!(timeout(left, stores.close()), tracer.shut_down(left));
         let (connections, requests) = (connections.len(), work.tasks.len());
         stages.close.cancel();
@@ -349,12 +358,16 @@ impl Bridge {
             info!("drained: every call had its answer");
             return Drained::Clean;
         }
-        warn!(connections, requests, "drained: the limit passed with connections or requests open");
+        warn!(
+            connections,
+            requests,
+            "drained: server.drain.timeout passed, and connections or requests were still open"
+        );
         Drained::CutShort { connections, requests }
     }
 }
 
-/// Tenants that are ready for calls.
+/// Builds the tenants.
 fn start_tenants(
     configured: BTreeMap<TenantId, config::Tenant>,
     common: &Common<'_>,
@@ -367,7 +380,7 @@ fn start_tenants(
     Ok(Tenants::new(tenants.collect::<Result<Vec<_>, _>>()?))
 }
 
-/// Hands the kept sessions over to other replicas, where there may be some.
+/// Hands the kept sessions over to other replicas, for tenants whose agents replicas share.
 async fn hand_over(tenants: &Tenants) {
     let mut handing_over = JoinSet::new();
     for tenant in tenants.all().filter(|tenant| tenant.is_kept_by_replicas()) {
@@ -375,13 +388,13 @@ async fn hand_over(tenants: &Tenants) {
         handing_over.spawn(async move {
             let kept = tenant.kept();
             tenant.hand_over().await;
-            info!(ccgw.tenant.id = %tenant.id(), kept, "sessions are handed over to other replicas");
+            info!(ccgw.tenant.id = %tenant.id(), kept, "sessions were handed over to other replicas");
         });
     }
     handing_over.join_all().await;
 }
 
-/// Leaves the kept sessions as the configuration wants it, and says so.
+/// Leaves or signs out the kept sessions, as the configuration says, and logs what was done.
 async fn leave_sessions(tenants: &Tenants, drain: &Drain, deadline: Deadline) {
     for tenant in tenants.all().filter(|tenant| tenant.kept() > 0) {
         let (id, kept) = (tenant.id(), tenant.kept());
@@ -398,7 +411,7 @@ async fn leave_sessions(tenants: &Tenants, drain: &Drain, deadline: Deadline) {
 }
 
 impl Stages {
-    fn before(work: &Work) -> Self {
+    fn new(work: &Work) -> Self {
         let (goaway, close) = (CancellationToken::new(), CancellationToken::new());
         Self { goaway, cutoff: work.cutoff.clone(), close }
     }

@@ -1,7 +1,7 @@
-//! What the bridge tells of itself: its log, its metrics, and the traces of its calls.
+//! How the bridge reports on itself: logs, metrics, and traces of its calls.
 //!
-//! Depends on no other room. Which labels, names and destinations there are comes from the rooms that
-//! have something to tell, when they make the parts that they tell it through.
+//! This module depends on no other one. The modules that report something supply the labels, names
+//! and destinations when they create the parts that they report through.
 
 pub mod log;
 pub mod metrics;

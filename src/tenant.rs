@@ -48,7 +48,7 @@ use self::{
     sign_ins::SignIns,
 };
 pub use self::{
-    admission::{Hosts, ServerCalls, ServerPlace, Usage},
+    admission::{Hosts, Resource, ServerCalls, ServerPlace, TenantUsage, Usage},
     agents::{StateCount, TakenOver},
     confirm::{Confirmation, Unconfirmed},
     context::Context,
@@ -62,7 +62,7 @@ pub use self::{
     sign_ins::SignInQueue,
 };
 use crate::{
-    call::{CallError, Deadline, Obstacle, Share, Stage, StoreTrouble, Wait},
+    call::{CallError, Cutoff, Deadline, Obstacle, Share, Stage, StoreTrouble, Wait},
     config,
     event::{Agents, Events, Moment, Watch},
     gateway::{AddressView, BuildError, Command, Envelope, Gateway, SignIn},
@@ -121,8 +121,8 @@ pub struct Common<'a> {
 pub struct Work {
     /// Every task that may have a request under way.
     pub tasks: TaskTracker,
-    /// Cancelled when callers that still wait have to be answered.
-    pub cutoff: CancellationToken,
+    /// Given when callers that still wait have to be answered.
+    pub cutoff: Cutoff,
     /// Cancelled when the bridge begins to stop: streams end, and agents are handed over.
     pub stopping: CancellationToken,
     /// Cancelled when sessions are left to whoever comes next.
@@ -224,18 +224,18 @@ impl Tenant {
     }
 
     /// How much of its shares the tenant takes.
-    pub fn usage(&self) -> [Usage; 5] {
+    pub fn usage(&self) -> TenantUsage {
         let [calls, requests] = self.admission.usage();
-        let watches = self.watches.usage(Share::TenantWatches.as_str());
-        let (share, limit) = ("batch_requests", self.batch_share());
+        let watches = self.watches.usage(Resource::Share(Share::TenantWatches));
+        let limit = self.batch_share();
         let taken = limit.saturating_sub(self.batches.available_permits());
-        let batches = Usage { share, limit, taken };
+        let batches = Usage { resource: Resource::BatchRequests, limit, taken };
         let sessions = Usage {
-            share: Share::TenantSessions.as_str(),
+            resource: Resource::Share(Share::TenantSessions),
             limit: self.config.limits.sessions.get(),
             taken: self.sessions.len(),
         };
-        [calls, requests, watches, batches, sessions]
+        TenantUsage { calls, requests, watches, batches, sessions }
     }
 
     /// A place among the server's calls: one of the tenant's own, else one that all have in common.

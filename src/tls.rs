@@ -1,4 +1,4 @@
-//! TLS towards a peer that the bridge connects to: what makes its certificate good.
+//! TLS to a peer that the bridge connects to, and how the peer's certificate is verified.
 
 pub(crate) mod certificate;
 
@@ -17,7 +17,7 @@ use rustls::{
 
 use crate::config::{ClientTls, Trust};
 
-/// A client's TLS configuration, or in words why there is none.
+/// A client's TLS configuration. The error is a text.
 pub(crate) fn client_config(tls: &ClientTls) -> Result<ClientConfig, String> {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let verifier = verifier(&tls.trust, &provider)?;
@@ -68,8 +68,8 @@ fn system_roots() -> Result<Vec<CertificateDer<'static>>, String> {
     ))
 }
 
-/// Judges the leaf certificate alone. The handshake's signatures are still verified, so the peer
-/// must hold the certificate's key.
+/// Checks only the leaf certificate. The signatures of the handshake are still verified, so the
+/// peer must have the certificate's key.
 #[derive(Debug)]
 struct LeafVerifier {
     rule: Rule,

@@ -3,21 +3,21 @@ use std::{net::SocketAddr, time::Duration};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-/// Who calls, and since when; the server stamps it on every request.
+/// The caller of a request, and when the request came. The server attaches it to every request.
 #[derive(Clone, Copy, Debug)]
 pub struct Caller {
-    /// The other end of the connection.
+    /// The remote address of the connection.
     pub peer: SocketAddr,
-    /// When the head of the request was read.
+    /// When the request's headers were read.
     pub arrived: Instant,
 }
 
-/// Cancelled when the connection is asked to end: calls in flight go on, streams do not. The server
-/// stamps it on requests to watch events alone, since cloning a token takes a lock.
+/// Cancelled when the connection gets its GOAWAY. Calls in flight go on then, and streams end. The
+/// server attaches it only to requests to watch events, since cloning a token takes a lock.
 #[derive(Clone, Debug)]
-pub struct Leaving(pub CancellationToken);
+pub struct ConnectionEnding(pub CancellationToken);
 
-/// When a caller stops waiting, and what follows for the bridge.
+/// When a caller stops waiting, and the bridge's own limits that follow from it.
 #[derive(Clone, Copy, Debug)]
 pub struct Deadline {
     arrived: Instant,
@@ -25,26 +25,26 @@ pub struct Deadline {
     start_by: Instant,
 }
 
-/// The answer is given at least this long before the caller's own clock runs out, or its client
-/// library would report a bare `DEADLINE_EXCEEDED` without our word on whether the gateway was
-/// asked.
+/// The answer is given at least this long before the caller's own clock runs out. Otherwise its
+/// gRPC library would report a bare `DEADLINE_EXCEEDED`, and the caller would not learn whether the
+/// gateway was asked.
 const ANSWER_MARGIN: Duration = Duration::from_millis(10);
-/// A timeout may be longer on the wire than on the caller's clock, by up to one part in a hundred:
+/// A timeout on the wire may be longer than on the caller's clock, by up to one part in a hundred:
 /// gRPC's C core rounds it up to three digits. The margin is twice that part.
 const ROUNDED_PART: u32 = 100;
-/// Nothing is started with less time than this before the answer is due: a gateway cannot answer
-/// in time.
+/// Nothing is started when less time than this remains until the answer is due, since no gateway
+/// answers that fast.
 const START_MARGIN: Duration = Duration::from_millis(15);
-/// Hundreds of results are put together and encoded in this time.
+/// The time to collect and encode hundreds of results.
 const PARTS_MARGIN: Duration = Duration::from_millis(50);
-/// Longer deadlines are cut to this; no wait in the bridge comes near it.
+/// Longer deadlines are cut to this. No wait in the bridge comes near it.
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 
 impl Deadline {
-    /// The deadline of a call that `arrived` then and whose caller waits for `timeout`.
+    /// The deadline of a call that came at `arrived` and whose caller waits for `timeout`.
     pub fn new(arrived: Instant, timeout: Duration) -> Self {
         let timeout = timeout.min(LONGEST);
-        // A tenth at the most, so that very short deadlines keep most of their time.
+        // A tenth at most, so that very short deadlines keep most of their time.
         let margin = ANSWER_MARGIN.min(timeout / 10).max(timeout * 2 / ROUNDED_PART);
         let start_margin = margin.max(ANSWER_MARGIN) + START_MARGIN;
         Self {
@@ -54,7 +54,7 @@ impl Deadline {
         }
     }
 
-    /// The same a little sooner, for parts of a call whose results have to be put together.
+    /// A little earlier, for parts of a call whose results have to be collected.
     #[must_use]
     pub fn sooner(self) -> Self {
         let sooner = |moment: Instant| moment.checked_sub(PARTS_MARGIN).unwrap_or(moment);
@@ -62,12 +62,12 @@ impl Deadline {
         Self { answer_by, start_by, ..self }
     }
 
-    /// When the call came in.
+    /// When the call came.
     pub fn arrived(&self) -> Instant {
         self.arrived
     }
 
-    /// When the caller must have its answer.
+    /// When the caller has to be answered.
     pub fn answer_by(&self) -> Instant {
         self.answer_by
     }
@@ -84,8 +84,8 @@ mod tests {
 
     use super::*;
 
-    /// What gRPC's C core (seen in 1.85, under Python) makes of a timeout: whole milliseconds up to a
-    /// second, then the next higher number of three digits.
+    /// What gRPC's C core (seen in 1.85, under Python) makes of a timeout: whole milliseconds up to
+    /// a second, above that the next higher number of three digits.
     fn on_the_wire(millis: u64) -> u64 {
         let step = match millis {
             0..1_000 => 1,

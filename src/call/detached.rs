@@ -1,8 +1,8 @@
 //! Work that outlives its caller.
 //!
-//! A request to the gateway must not end because the caller went away: the connection would be
-//! closed with it, and what the gateway did would stay unknown. So the work runs in a task of its
-//! own. The caller waits for that task, and the task learns from its [`CallerWait`] when nobody
+//! A request to the gateway must not end because the caller went away. Its connection would be
+//! closed, and it would stay unknown what the gateway did. Therefore the work runs in a task of its
+//! own. The caller waits for the task, and the task learns from its [`CallerWait`] when nobody
 //! waits any more.
 
 use std::{mem, pin::pin};
@@ -11,16 +11,16 @@ use tokio::{
     sync::oneshot,
     time::{Instant, sleep_until},
 };
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::task::TaskTracker;
 
-use super::{CallError, Deadline, Obstacle, Stage, Untouched, Wait};
+use super::{CallError, Cutoff, Deadline, Obstacle, Stage, Untouched, Wait};
 
-/// What detached work knows of its caller.
+/// What detached work knows about its caller.
 #[derive(Debug)]
 pub struct CallerWait {
     waiting: Waiting,
-    cutoff: CancellationToken,
-    /// Whether the work goes on when the caller waits no more.
+    cutoff: Cutoff,
+    /// Whether the work continues when nobody waits any more.
     committed: bool,
 }
 
@@ -28,16 +28,16 @@ pub struct CallerWait {
 enum Waiting {
     /// A caller waits.
     Caller(Deadline, oneshot::Sender<CallError>),
-    /// It has been answered.
+    /// The caller has been answered.
     Answered,
-    /// The bridge does it for itself.
+    /// The bridge does the work for itself.
     Bridge,
 }
 
 /// Why nobody waits any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Abandoned {
-    /// The deadline passed.
+    /// The caller's deadline passed.
     Deadline,
     /// The caller cancelled, or its connection broke.
     Gone,
@@ -45,18 +45,18 @@ pub enum Abandoned {
     Cutoff,
 }
 
-/// Runs `work` in a task of its own and waits for it, as long as the caller does.
+/// Runs `work` in a task of its own, and waits for it as long as the caller does.
 ///
-/// Dropping the returned future, or an early answer by [`CallerWait::answer`], ends the waiting and
-/// never the work. `cutoff` tells that the bridge is about to end.
+/// Dropping the returned future, or an early answer by [`CallerWait::answer`], ends the wait but
+/// never the work. `cutoff` is cancelled when the bridge is about to end.
 ///
 /// # Errors
 ///
-/// Those of `work`; [`CallError::Internal`] if it panicked.
+/// Those of `work`. [`CallError::Internal`] if it panicked.
 pub async fn detached<T, W>(
     tasks: &TaskTracker,
     deadline: Deadline,
-    cutoff: CancellationToken,
+    cutoff: Cutoff,
     work: impl FnOnce(CallerWait) -> W,
 ) -> Result<T, CallError>
 where
@@ -64,8 +64,8 @@ where
     W: Future<Output = Result<T, CallError>> + Send + 'static,
 {
     let (early, answered) = oneshot::channel();
-    // In a box, since a future of some kilobytes would be moved several times on its way into the
-    // task, at each call.
+    // Boxed, since a future of some kilobytes would otherwise be moved several times on its way
+    // into the task, at each call.
     let work = Box::pin(work(CallerWait::of(Waiting::Caller(deadline, early), cutoff)));
     let task = tasks.spawn(work);
     tokio::select! {
@@ -76,22 +76,22 @@ where
 }
 
 impl CallerWait {
-    /// For the bridge's own work, which is waited for until the bridge ends.
-    pub fn of_bridge(cutoff: CancellationToken) -> Self {
+    /// For the bridge's own work, which goes on until the bridge ends.
+    pub fn of_bridge(cutoff: Cutoff) -> Self {
         Self::of(Waiting::Bridge, cutoff)
     }
 
-    fn of(waiting: Waiting, cutoff: CancellationToken) -> Self {
+    fn of(waiting: Waiting, cutoff: Cutoff) -> Self {
         Self { waiting, cutoff, committed: false }
     }
 
-    /// Whether something that takes the gateway's time may still be started.
+    /// Checks whether something may still be started that takes the gateway's time.
     ///
     /// # Errors
     ///
-    /// What keeps it from being started.
+    /// The reason why it may not.
     pub fn may_start(&self) -> Result<(), Obstacle> {
-        if self.cutoff.is_cancelled() {
+        if self.cutoff.is_given() {
             return Err(Obstacle::ShuttingDown);
         }
         let late = match &self.waiting {
@@ -105,25 +105,25 @@ impl CallerWait {
         if late { Err(Obstacle::Deadline(Wait::Queue)) } else { Ok(()) }
     }
 
-    /// Waits until nobody waits any more; once that has been answered, for ever or, with work that
-    /// goes on, until the bridge ends.
+    /// Waits until nobody waits any more. If the caller has been answered already, this never
+    /// returns for uncommitted work, and returns at the end of the bridge for committed work.
     pub async fn abandoned(&mut self) -> Abandoned {
         match &mut self.waiting {
             Waiting::Caller(deadline, early) => tokio::select! {
                 biased;
                 () = early.closed() => Abandoned::Gone,
                 () = sleep_until(deadline.answer_by()) => Abandoned::Deadline,
-                () = self.cutoff.cancelled() => Abandoned::Cutoff,
+                () = self.cutoff.given() => Abandoned::Cutoff,
             },
             Waiting::Answered if !self.committed => std::future::pending().await,
             Waiting::Answered | Waiting::Bridge => {
-                self.cutoff.cancelled().await;
+                self.cutoff.given().await;
                 Abandoned::Cutoff
             }
         }
     }
 
-    /// Whether the work goes on until this moment, or the caller may still be waiting then.
+    /// Whether the work continues at `moment`, or the caller may still be waiting then.
     pub fn lasts_until(&self, moment: Instant) -> bool {
         match &self.waiting {
             _ if self.committed => true,
@@ -133,18 +133,18 @@ impl CallerWait {
         }
     }
 
-    /// From now on the work is done whatever becomes of the caller, or no longer.
+    /// Sets whether the work continues when nobody waits any more.
     pub fn commit(&mut self, committed: bool) {
         self.committed = committed;
     }
 
-    /// Waits for `work`, which has to come before the request, as long as anybody waits for the call.
-    /// Where the call is [committed](Self::commit), the caller is answered when its time is over, and
-    /// the work is waited for to its end.
+    /// Waits for `work` that has to come before the request, as long as anybody waits for the call.
+    /// If the call is [committed](Self::commit), the caller is answered when its time is over, and
+    /// the work is still waited for.
     ///
     /// # Errors
     ///
-    /// What keeps the request from being sent: that nobody waits any more.
+    /// The obstacle that nobody waits any more, so the request is not sent.
     pub async fn before_sending<T>(
         &mut self,
         untouched: &Untouched,
@@ -181,8 +181,8 @@ impl CallerWait {
         }
     }
 
-    /// Whether work that was being waited for goes on although it is abandoned. If so, the caller has been
-    /// told that its own request was not sent.
+    /// Whether abandoned work continues, since it is committed. If so, the caller has been told
+    /// that its own request was not sent.
     pub fn goes_on(&mut self, abandoned: Abandoned, wait: Wait, untouched: &Untouched) -> bool {
         let goes_on = self.committed && abandoned != Abandoned::Cutoff;
         if goes_on {
@@ -191,15 +191,15 @@ impl CallerWait {
         goes_on
     }
 
-    /// Answers the caller while the work goes on. Later answers go nowhere.
+    /// Answers the caller while the work continues. Later answers are dropped.
     pub fn answer(&mut self, error: CallError) {
         if let Waiting::Caller(_, early) = mem::replace(&mut self.waiting, Waiting::Answered) {
-            // The caller may have left in this moment; then nobody needs the answer.
+            // The caller may have left at this moment. Then nobody needs the answer.
             let _unheard = early.send(error);
         }
     }
 
-    /// Whether the result of the work still reaches the caller.
+    /// Whether the result of the work can still reach the caller.
     pub fn is_awaited(&self) -> bool {
         match &self.waiting {
             Waiting::Caller(_, early) => !early.is_closed(),
@@ -210,7 +210,7 @@ impl CallerWait {
 }
 
 impl Abandoned {
-    /// What kept a request from being sent that had not been, while this was being waited for.
+    /// The obstacle for a request that had not been sent when the wait was abandoned.
     pub fn before(self, wait: Wait) -> Obstacle {
         match self {
             Self::Deadline | Self::Gone => Obstacle::Deadline(wait),
@@ -218,7 +218,7 @@ impl Abandoned {
         }
     }
 
-    /// What to tell the caller when it had, and `stage` was under way.
+    /// The error for the caller when its request had been sent and `stage` was in progress.
     pub fn after_sending(self, stage: Stage) -> CallError {
         match self {
             Self::Deadline | Self::Gone => CallError::Deadline(stage),

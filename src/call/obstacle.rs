@@ -2,8 +2,8 @@ use std::{fmt, num::NonZeroUsize, time::Duration};
 
 use super::CallError;
 
-/// What keeps a request from being sent, or from being sent again. By itself it says nothing about
-/// the agent: see [`Untouched`](super::Untouched).
+/// Something that keeps a request from being sent, or from being sent again. It does not say by
+/// itself what is known about the agent; [`Untouched`](super::Untouched) does.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Obstacle {
     /// The request breaks a rule of the contract.
@@ -18,24 +18,24 @@ pub enum Obstacle {
     #[error("the tenant is not configured")]
     TenantUnknown,
 
-    /// The tenant's gateway has no such interface, by its edition.
+    /// The edition of the tenant's gateway does not have the interface.
     #[error("the tenant's gateway is of edition {edition}, which has no {interface}")]
     InterfaceMissing {
-        /// Its name in the gateway's own logs.
+        /// The interface's name in the gateway's own logs.
         interface: &'static str,
-        /// As the configuration spells it.
+        /// The edition as the configuration spells it.
         edition: &'static str,
     },
 
-    /// The agent has no session, and the bridge has no credentials to make one.
+    /// The agent has no session, and the bridge has no credentials to create one.
     #[error("the agent has no session; call AgentSession.SignIn or RegisterSession first")]
     SessionMissing,
 
-    /// The bridge has no session of the agent to tell of.
+    /// The bridge has no session of the agent that it could show.
     #[error("the bridge has no session of this agent; sign the agent in, or register its Guid")]
     SessionNotFound,
 
-    /// A sign-in without a password, where none is configured.
+    /// A sign-in has no password, and none is configured.
     #[error("no password was given, and the tenant's credentials file has none for this agent")]
     CredentialsMissing,
 
@@ -47,69 +47,69 @@ pub enum Obstacle {
     #[error("the deadline passed {0}")]
     Deadline(Wait),
 
-    /// A share is used up.
+    /// A limit is used up.
     #[error("{share} is reached: {limit} {}", bound(*.share))]
     Overloaded {
-        /// Which one.
+        /// The limit.
         share: Share,
-        /// How much it holds.
+        /// Its size.
         limit: NonZeroUsize,
     },
 
-    /// The agent has to be signed in, and its turn comes after the caller's deadline. The agent keeps
-    /// its place in the queue.
+    /// The agent has to be signed in, and its turn comes only after the caller's deadline. The
+    /// agent keeps its place in the queue.
     #[error(
-        "the agent waits to be signed in, behind others; its turn comes in about {}",
+        "the agent waits in the queue of sign-ins; its turn comes in about {}",
         rounded(*.due_in)
     )]
     SignInsQueued {
-        /// Until the agent's turn, as far as can be told.
+        /// The estimated time until the agent's turn.
         due_in: Duration,
     },
 
-    /// Another client has signed the agent in, and the bridge gives way to it for a while.
+    /// Another client has signed the agent in, and the bridge leaves it alone for a while.
     #[error(
         "the agent is signed in by another client, or by this bridge before its restart; a call \
          after {} makes the bridge try again",
         rounded(*.retry_in)
     )]
     TakenOver {
-        /// Until a call makes the bridge try again.
+        /// The time after which a call makes the bridge try again.
         retry_in: Duration,
     },
 
-    /// The gateway has accepted a sign-in of the agent without a Guid a short while ago, so that the
-    /// bridge had to sign the agent out again. Another sign-in would end in the same way.
+    /// Shortly before, the gateway accepted a sign-in of the agent without a Guid, and the bridge
+    /// had to sign the agent out again. Another sign-in would end in the same way.
     #[error(
         "the gateway has accepted the agent's last sign-in without a usable Guid, and the bridge does \
          not try again for a while (keep.rejected_for)"
     )]
     SignInWithoutGuid,
 
-    /// The bridge is going away.
+    /// The bridge is shutting down.
     #[error("this replica is shutting down; another one will take the call")]
     ShuttingDown,
 
-    /// The connection has been asked to end, so that streams are over, and calls that come much later
-    /// are refused.
+    /// The connection has got its GOAWAY. Its streams are over, and calls that come much later are
+    /// refused.
     #[error("the connection has been asked to end")]
     ConnectionAged,
 
-    /// The agent's session may be known to other replicas, and the store that they share cannot
-    /// tell.
+    /// The agent's session may be known to other replicas, and the store that they share cannot be
+    /// asked.
     #[error("the store that replicas share {0}, and this replica does not know the agent")]
     StoreUnavailable(StoreTrouble),
 
-    /// Something else, after other addresses of the gateway had been tried and not reached.
+    /// Another obstacle, after addresses of the gateway had been tried in vain.
     #[error("{then}; tried before: {causes}")]
     Tried {
-        /// The addresses, each with its cause.
+        /// The addresses that were tried, each with its cause.
         causes: String,
-        /// What came then.
+        /// The obstacle that came then.
         then: Box<Obstacle>,
     },
 
-    /// What had to be done first, such as a sign-in, has failed.
+    /// Something that had to come first, such as a sign-in, has failed.
     #[error(transparent)]
     Unprepared(Box<CallError>),
 }
@@ -119,17 +119,17 @@ pub enum Obstacle {
 pub enum Unreadable {
     /// There is no such method.
     MethodUnknown,
-    /// It is compressed.
+    /// The request is compressed.
     Compressed,
-    /// It is larger than it may be.
+    /// The message is longer than allowed.
     TooLarge,
-    /// It is no message of the method's; in words.
+    /// The message cannot be decoded. Has the decoder's text.
     Malformed(String),
-    /// Its caller has ended it in the middle, or its connection has ended.
+    /// The caller or its connection ended before the message was complete.
     BrokenOff,
-    /// The HTTP/2 layer has refused it, or its connection has ended before anything was known of it.
+    /// HTTP/2 refused the request, or its connection ended before anything was known of it.
     RefusedByHttp2,
-    /// It is no request of gRPC's and is answered with this HTTP status.
+    /// The request is not gRPC and is answered with this HTTP status.
     NotGrpc(u16),
 }
 
@@ -137,10 +137,10 @@ impl fmt::Display for Unreadable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::MethodUnknown => f.write_str("there is no such method"),
-            Self::Compressed => f.write_str("it is compressed, and only identity is taken"),
+            Self::Compressed => f.write_str("it is compressed, and the bridge accepts only uncompressed messages"),
             Self::TooLarge => f.write_str("its message is larger than server.limits.message_size"),
             Self::Malformed(cause) => f.write_str(cause),
-            Self::BrokenOff => f.write_str("it was broken off before its message was there whole"),
+            Self::BrokenOff => f.write_str("it ended before its message was complete"),
             Self::RefusedByHttp2 => f.write_str(
                 "it has reached no method: HTTP/2 has refused it, since its headers are malformed or \
                  larger than 16 KiB, or since there were more requests at once than the listener's \
@@ -153,14 +153,14 @@ impl fmt::Display for Unreadable {
     }
 }
 
-/// Why the store that replicas share cannot tell of an agent.
+/// Why the store that replicas share cannot be asked about an agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StoreTrouble {
     /// It does not answer.
     Silent,
-    /// It answers, and refuses to be read.
+    /// It answers, but refuses to be read.
     RefusesReads,
-    /// It answers, and refuses to be written to, so that other replicas cannot tell what they know.
+    /// It answers, but refuses to be written to, so other replicas cannot report what they know.
     RefusesWrites,
 }
 
@@ -177,42 +177,42 @@ impl fmt::Display for StoreTrouble {
 /// A field of a request that breaks a rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FieldViolation {
-    /// As the proto names it.
+    /// The field's name in the proto.
     pub field: &'static str,
-    /// What is wrong and what would be right; bounded, and free of the field's value where that is
-    /// a secret.
+    /// What is wrong and what would be right. It has a limited length, and leaves out the value of
+    /// a field that is secret.
     pub description: String,
 }
 
-/// What was being waited for before anything was sent.
+/// What the call was waiting for before anything was sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wait {
     /// The rest of the caller's request.
     Request,
     /// Other calls for this agent, or a place among the tenant's requests.
     Queue,
-    /// The session store, for the agent's session and what belongs to it.
+    /// The session store, for the agent's session and the data that belong to it.
     Store,
     /// A connection to the gateway.
     Connection,
-    /// Events, which no gateway is asked for.
+    /// Events. No gateway is asked for those.
     Watching,
 }
 
-/// A bounded share of the bridge.
+/// A limit of the bridge that calls share.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Share {
-    /// All calls in the bridge, of which each tenant has a part.
+    /// All calls in the bridge. Each tenant has a part for itself.
     ServerCalls,
-    /// Requests whose message is not there yet.
+    /// Requests whose message is incomplete.
     ServerReading,
-    /// Streams that describe the services to tools.
+    /// Streams of the reflection service.
     ServerReflection,
     /// All calls of the tenant.
     TenantCalls,
-    /// Requests to the tenant's gateway at once.
+    /// Requests that are open at the tenant's gateway.
     TenantRequests,
-    /// Requests to the gateway's host at once, over all tenants.
+    /// Requests that are open at the gateway's host, over all tenants.
     HostRequests,
     /// Calls waiting for one agent.
     AgentQueue,
@@ -230,7 +230,7 @@ impl Obstacle {
         Self::Invalid(vec![FieldViolation { field, description }])
     }
 
-    /// The obstacle itself, without what came before it.
+    /// The obstacle itself, without addresses that were tried before.
     pub fn last(&self) -> &Self {
         match self {
             Self::Tried { then, .. } => then.last(),
@@ -258,13 +258,13 @@ impl From<CallError> for Obstacle {
     }
 }
 
-/// In whole seconds, and never none.
+/// Rounded up to whole seconds, and at least one.
 fn rounded(time: Duration) -> humantime::FormattedDuration {
     let up = time + Duration::from_nanos(999_999_999);
     humantime::format_duration(Duration::from_secs(up.as_secs().max(1)))
 }
 
-/// What a share counts, and the key that sets it.
+/// What a limit counts, and the key that sets it.
 fn bound(share: Share) -> String {
     match share.key() {
         Some(key) => format!("{} ({key})", share.unit()),
@@ -282,11 +282,11 @@ fn fields(violations: &[FieldViolation]) -> String {
 impl fmt::Display for Wait {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Request => "before the request was there whole",
+            Self::Request => "before the request was complete",
             Self::Queue => "while the call waited for its turn",
             Self::Store => "while the session store was asked for the agent's session",
             Self::Connection => "before there was a connection to the gateway",
-            Self::Watching => "while events were watched",
+            Self::Watching => "while the caller was watching events",
         })
     }
 }
@@ -294,7 +294,7 @@ impl fmt::Display for Wait {
 // === impl Share ===
 
 impl Share {
-    /// All of them.
+    /// All limits.
     pub const ALL: [Self; 9] = [
         Self::ServerCalls,
         Self::ServerReading,
@@ -307,8 +307,8 @@ impl Share {
         Self::TenantWatches,
     ];
 
-    /// As metrics spell it: the last part of its key, where it has one, with `server` or `host` before
-    /// it where it is not the tenant's own.
+    /// The spelling in metrics: the last part of the key, if there is one. A limit that is not the
+    /// tenant's own starts with `server` or `host`.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::ServerCalls => "server_calls",
@@ -323,8 +323,8 @@ impl Share {
         }
     }
 
-    /// The key that sets it, in the tenant's section where it is the tenant's own. `None`: it is not
-    /// for operators to set.
+    /// The key that sets the limit. For limits of a tenant it is relative to the tenant's section.
+    /// `None` if operators cannot set it.
     pub const fn key(self) -> Option<&'static str> {
         match self {
             Self::ServerCalls => Some("server.limits.calls"),
@@ -337,7 +337,7 @@ impl Share {
         }
     }
 
-    /// What the share counts.
+    /// What the limit counts.
     pub const fn unit(self) -> &'static str {
         match self {
             Self::ServerCalls | Self::TenantCalls => "calls at once",

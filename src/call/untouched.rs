@@ -1,16 +1,16 @@
 use super::{CallError, Obstacle, Refusal};
 
-/// The proof that an agent is as it was before a call: nothing of the call's request has been
-/// written, or whatever was has been refused.
+/// The proof that a call has not changed its agent: nothing of the call's request has been written,
+/// or what was written has been refused.
 ///
-/// Only who has it can say that nothing was sent (`because`), and whoever writes a
-/// request has to give it away. So a failure after that cannot be told as one before it, and no
-/// request is written twice unless the first was refused. It cannot be copied.
+/// Only code that has this value can say that nothing was sent (`because`), and code that writes a
+/// request has to give it away. So a failure after the write cannot be reported as one before it,
+/// and no request is written twice unless the first one was refused. The value cannot be copied.
 #[derive(Debug)]
 pub struct Untouched {
-    /// The refusal of a request that was written. In a box, since most calls have none.
+    /// The refusal of a request that was written. Boxed, since most calls have none.
     refused: Option<Box<Refusal>>,
-    /// Addresses that were tried and not reached, with the causes; mostly none.
+    /// Addresses that could not be reached, with the causes. Usually empty.
     tried: Vec<String>,
 }
 
@@ -20,7 +20,7 @@ impl Untouched {
         Self { refused: None, tried: Vec::new() }
     }
 
-    /// For a request that the gateway has refused, which means that it did nothing.
+    /// For a request that the gateway has refused, so that it did nothing.
     pub(crate) fn after(refusal: Refusal) -> Self {
         Self { refused: Some(refusal.into()), tried: Vec::new() }
     }
@@ -30,20 +30,20 @@ impl Untouched {
         Self { refused: self.refused.clone(), tried: Vec::new() }
     }
 
-    /// Notes that an address was tried and not reached.
+    /// Notes an address that could not be reached.
     pub(crate) fn tried(&mut self, cause: String) {
         self.tried.push(cause);
     }
 
-    /// What a caller is told if nothing can be sent.
+    /// The error if no address could be reached.
     pub(crate) fn unreachable(&self) -> CallError {
         self.error(Obstacle::Unreachable(self.tried.join("; ")))
     }
 
-    /// What a caller is told if this keeps the request from being sent.
+    /// The error if `obstacle` keeps the request from being sent.
     pub(crate) fn because(&self, obstacle: impl Into<Obstacle>) -> CallError {
         let then = match obstacle.into() {
-            // What it says of the agent includes this.
+            // This error says itself what is known about the agent.
             Obstacle::Unprepared(error) => return *error,
             obstacle => obstacle,
         };
@@ -66,7 +66,7 @@ impl Untouched {
     }
 }
 
-/// What kept a request from being sent. Only [`Untouched`] makes it.
+/// The obstacle that kept a request from being sent. Only [`Untouched`] can create it.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct Unsent(Obstacle);

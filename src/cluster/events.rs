@@ -8,14 +8,13 @@ use std::{
 use tokio::{sync::Mutex, time::Instant};
 
 use super::{
-    EventStream,
     redis::{Keys, Link, LinkError, Notice, Repeat, Script, Subscription},
     wire::{Origin, decode, encode},
 };
 use crate::{
     event::{Event, Fetched, News, What, moment, sequence},
     id::{AGENT_IDS_ANY, AgentId},
-    session::{StoreError, StoreFuture},
+    session::StoreError,
 };
 
 /// A Redis stream of bounded length, and a channel that tells of each event at once.
@@ -65,6 +64,51 @@ impl RedisEvents {
         Self { link, keys, kept, add: Script::new(ADD), me, began, news }
     }
 
+    /// Adds an event that was fetched at that time. Redis gives it a number, above `known` if it can.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`], here and below.
+    pub async fn add(
+        &self,
+        agent: AgentId,
+        what: What,
+        fetched: Instant,
+        known: u64,
+    ) -> Result<(), StoreError> {
+        let at = micros(fetched.saturating_duration_since(self.began));
+        let origin = Origin { by: self.me, at, age: micros(fetched.elapsed()) };
+        let Some(text) = encode(&what, Some(origin)) else {
+            return Err(StoreError::Unavailable("the event cannot be written down".into()));
+        };
+        let call = self.add.on(self.keys.named("events"));
+        let call = call.arg(self.kept).arg(agent.to_string()).arg(text);
+        let (millisecond, nth) = moment(known + 1);
+        let call = call.arg(self.keys.named("news")).arg(millisecond).arg(nth);
+        // Told twice it would be two events.
+        let added: Result<String, _> = self.link.script(&call, Repeat::Never).await;
+        added.map(drop).map_err(StoreError::from)
+    }
+
+    /// The latest `count` events, oldest first.
+    pub async fn latest(&self, count: usize) -> Result<Vec<Event>, StoreError> {
+        let mut latest = self.read("XREVRANGE", ["+", "-"], count).await?;
+        latest.reverse();
+        Ok(latest)
+    }
+
+    /// Waits a while for events after that number. Returns none if none has come, and may return events
+    /// that it has returned before.
+    pub async fn after(&self, sequence: u64) -> Result<News, StoreError> {
+        match self.news.lock().await.next().await {
+            Notice::Message(message) => {
+                let told = heard(&message).map(|told| self.event(told, Some(Instant::now())));
+                Ok(News::Told(told.into_iter().collect()))
+            }
+            Notice::Gap => Ok(News::Missed(self.catch_up(sequence).await?)),
+        }
+    }
+
     async fn read(
         &self,
         command: &str,
@@ -107,48 +151,6 @@ impl RedisEvents {
 
 fn micros(time: Duration) -> u64 {
     u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
-}
-
-impl EventStream for RedisEvents {
-    fn add(&self, agent: AgentId, what: What, fetched: Instant, known: u64) -> StoreFuture<'_, ()> {
-        Box::pin(async move {
-            let at = micros(fetched.saturating_duration_since(self.began));
-            let origin = Origin { by: self.me, at, age: micros(fetched.elapsed()) };
-            let Some(text) = encode(&what, Some(origin)) else {
-                return Err(StoreError::Unavailable("the event cannot be written down".into()));
-            };
-            let call = self.add.on(self.keys.named("events"));
-            let call = call.arg(self.kept).arg(agent.to_string()).arg(text);
-            let (millisecond, nth) = moment(known + 1);
-            let call = call.arg(self.keys.named("news")).arg(millisecond).arg(nth);
-            // Told twice it would be two events.
-            let added: Result<String, _> = self.link.script(&call, Repeat::Never).await;
-            added.map(drop).map_err(StoreError::from)
-        })
-    }
-
-    fn latest(&self, count: usize) -> StoreFuture<'_, Vec<Event>> {
-        Box::pin(async move {
-            let mut latest =
-                self.read("XREVRANGE", ["+", "-"], count).await.map_err(StoreError::from)?;
-            latest.reverse();
-            Ok(latest)
-        })
-    }
-
-    fn after(&self, sequence: u64) -> StoreFuture<'_, News> {
-        Box::pin(async move {
-            match self.news.lock().await.next().await {
-                Notice::Message(message) => {
-                    let told = heard(&message).map(|told| self.event(told, Some(Instant::now())));
-                    Ok(News::Told(told.into_iter().collect()))
-                }
-                Notice::Gap => {
-                    self.catch_up(sequence).await.map(News::Missed).map_err(StoreError::from)
-                }
-            }
-        })
-    }
 }
 
 fn heard(message: &[u8]) -> Option<Told> {

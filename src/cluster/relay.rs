@@ -1,4 +1,4 @@
-use std::{fmt, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
 use tokio::{
@@ -7,28 +7,11 @@ use tokio::{
 };
 use tracing::warn;
 
+use super::RedisEvents;
 use crate::{
-    event::{Event, Events, News, Relay, What},
+    event::{Events, Relay, What},
     id::AgentId,
-    session::StoreFuture,
 };
-
-/// A tenant's events in a store that its replicas share.
-pub trait EventStream: fmt::Debug + Send + Sync {
-    /// Adds an event that was fetched then, and which the store numbers: above `known` if it can.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError::Unavailable`](crate::session::StoreError::Unavailable), here and below.
-    fn add(&self, agent: AgentId, what: What, fetched: Instant, known: u64) -> StoreFuture<'_, ()>;
-
-    /// The latest `count` events, oldest first.
-    fn latest(&self, count: usize) -> StoreFuture<'_, Vec<Event>>;
-
-    /// Waits a while for events behind that number; gives none if none has come. Some may have been
-    /// given before.
-    fn after(&self, sequence: u64) -> StoreFuture<'_, News>;
-}
 
 /// Tells this replica's events to the others, and theirs to this one, by a stream in the store.
 #[derive(Debug)]
@@ -53,7 +36,7 @@ const PAUSE: Duration = Duration::from_millis(500);
 impl StreamRelay {
     /// A relay, and what it does for as long as it is run.
     pub fn new(
-        stream: Arc<dyn EventStream>,
+        stream: RedisEvents,
         events: Arc<Events>,
         kept: usize,
     ) -> (Self, impl Future<Output = ()> + Send) {
@@ -61,11 +44,11 @@ impl StreamRelay {
         let (is_ready, ready) = watch::channel(false);
         let work = async move {
             let hearing = async {
-                recall(&*stream, &events, kept).await;
+                recall(&stream, &events, kept).await;
                 is_ready.send_replace(true);
-                hear(&*stream, &events).await;
+                hear(&stream, &events).await;
             };
-            tokio::join!(tell(&*stream, &events, waiting), hearing);
+            tokio::join!(tell(&stream, &events, waiting), hearing);
         };
         (Self { queue, ready }, work)
     }
@@ -85,7 +68,7 @@ impl Relay for StreamRelay {
     }
 }
 
-async fn tell(stream: &dyn EventStream, events: &Events, mut waiting: mpsc::Receiver<Waiting>) {
+async fn tell(stream: &RedisEvents, events: &Events, mut waiting: mpsc::Receiver<Waiting>) {
     while let Some((agent, what, fetched)) = waiting.recv().await {
         if stream.add(agent, what.clone(), fetched, events.newest()).await.is_err() {
             // Those who watch here still hear of it; the others cannot.
@@ -95,7 +78,7 @@ async fn tell(stream: &dyn EventStream, events: &Events, mut waiting: mpsc::Rece
 }
 
 /// Reads what happened before.
-async fn recall(stream: &dyn EventStream, events: &Events, kept: usize) {
+async fn recall(stream: &RedisEvents, events: &Events, kept: usize) {
     loop {
         match stream.latest(kept).await {
             Ok(latest) => {
@@ -112,7 +95,7 @@ async fn recall(stream: &dyn EventStream, events: &Events, kept: usize) {
     }
 }
 
-async fn hear(stream: &dyn EventStream, events: &Events) {
+async fn hear(stream: &RedisEvents, events: &Events) {
     let mut told = None::<Instant>;
     loop {
         match stream.after(events.newest()).await {

@@ -4,7 +4,6 @@ mod around;
 mod away;
 mod held;
 mod outage;
-mod poll_ownership;
 mod rebalance;
 
 use std::{
@@ -16,6 +15,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::future::BoxFuture;
 use rand::RngExt as _;
 use tokio::{
     sync::Notify,
@@ -27,7 +27,7 @@ use super::{Leases, ReplicaId};
 use crate::{
     config::WhenAway,
     id::{AgentId, TenantId},
-    tenant::{Cause, Claimed, LeaseCounts, Polls},
+    tenant::{Cause, Claimed, LeaseCounts, PollOwnership, Polls},
 };
 
 /// Decides for one replica which of a tenant's agents it polls.
@@ -73,117 +73,9 @@ impl Roster {
         }
     }
 
-    /// Asks for the lease of an agent who was signed in here just now, and begins to poll if it is
-    /// granted.
-    pub async fn claim(&self, agent: AgentId, polls: &dyn Polls) -> Claimed {
-        let asked = self.held().ask();
-        let answer = self.leases.hold(vec![agent], asked.request).await;
-        let mut held = self.held();
-        match answer {
-            Ok(holding) if holding.contains(&agent) => {
-                if !held.granted(agent, asked) || !self.begin(&held, agent, Cause::SignedIn, polls)
-                {
-                    drop(held);
-                    self.stir();
-                    return Claimed::Unknown;
-                }
-                Claimed::Here
-            }
-            Ok(_) => {
-                if held.refused(agent, asked) {
-                    polls.stop(agent);
-                }
-                Claimed::Elsewhere
-            }
-            Err(_) if self.when_away == WhenAway::Keep => {
-                held.unanswered(agent, asked);
-                held.assume(agent, asked);
-                self.begin(&held, agent, Cause::SignedIn, polls);
-                // If it was this answer alone that was lost, the next one tells who has the lease.
-                self.stir();
-                Claimed::Here
-            }
-            Err(_) => {
-                held.unanswered(agent, asked);
-                self.stir();
-                let begun = self.begin(&held, agent, Cause::SignedIn, polls);
-                if begun { Claimed::Here } else { Claimed::Unknown }
-            }
-        }
-    }
-
-    /// Begins to poll again for an agent whose polls have just ended by themselves, if that is up
-    /// to this replica.
-    pub fn resume(&self, agent: AgentId, polls: &dyn Polls) {
-        self.begin(&self.held(), agent, Cause::SignedIn, polls);
-    }
-
-    /// Notes that the polls for an agent have ended by themselves.
-    pub fn polls_ended(&self, agent: AgentId, polls: &dyn Polls) {
-        let mut held = self.held();
-        // They may have begun again meanwhile.
-        if !polls.is_polling(agent) {
-            held.polls_ended(agent);
-        }
-    }
-
-    /// Whether this replica may poll for an agent at this moment.
-    pub fn may_poll(&self, agent: AgentId) -> bool {
-        self.held().may_poll(agent)
-    }
-
-    /// Whether no other replica can poll for this agent at this moment.
-    pub fn has_lease(&self, agent: AgentId) -> bool {
-        self.held().is_good(agent)
-    }
-
-    /// How the leases are doing.
-    pub fn counts(&self) -> LeaseCounts {
-        let overdue = self.held().overdue();
-        LeaseCounts { overdue, dropped: self.outage().dropped }
-    }
-
     /// Has the next turn come soon: replicas or agents have come or gone.
     pub fn stir(&self) {
         self.stirred.notify_one();
-    }
-
-    /// Takes turns for ever.
-    pub async fn run(&self, polls: &dyn Polls) {
-        let turns = async {
-            loop {
-                let begun = Instant::now();
-                self.turn(polls).await;
-                let pause = self.leases.time() / TURNS;
-                let pause = pause.mul_f64(rand::rng().random_range(0.8..=1.0));
-                let stirred = async {
-                    self.stirred.notified().await;
-                    sleep_until(begun + TURN_PAUSE).await;
-                };
-                tokio::select! {
-                    () = sleep(pause) => {}
-                    () = stirred => {}
-                }
-            }
-        };
-        tokio::join!(turns, self.watch_the_clock(polls, || self.when_away));
-    }
-
-    /// Hands everything over: waits for the polls under way to be answered, then gives the leases
-    /// back. Dropping the future leaves the rest to their time.
-    ///
-    /// Polls end only once the store has heard that this replica goes away: else nobody would know that
-    /// there are agents to be polled for.
-    pub async fn leave(&self, polls: &dyn Polls) {
-        let is_told = AtomicBool::new(false);
-        // Whoever takes these agents over while the store is away begins when their leases have ended.
-        let when_away =
-            || if is_told.load(Ordering::Relaxed) { WhenAway::Stop } else { self.when_away };
-        // A poll may stay open for longer than is left of its lease.
-        tokio::select! {
-            () = self.hand_all_over(polls, &is_told) => {}
-            () = self.watch_the_clock(polls, when_away) => {}
-        }
     }
 
     async fn hand_all_over(&self, polls: &dyn Polls, is_told: &AtomicBool) {
@@ -246,6 +138,119 @@ impl Roster {
 
     fn held(&self) -> MutexGuard<'_, Held> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl PollOwnership for Roster {
+    fn claim<'a>(&'a self, agent: AgentId, polls: &'a dyn Polls) -> BoxFuture<'a, Claimed> {
+        Box::pin(async move {
+            let asked = self.held().ask();
+            let answer = self.leases.hold(vec![agent], asked.request).await;
+            let mut held = self.held();
+            match answer {
+                Ok(holding) if holding.contains(&agent) => {
+                    if !held.granted(agent, asked)
+                        || !self.begin(&held, agent, Cause::SignedIn, polls)
+                    {
+                        drop(held);
+                        self.stir();
+                        return Claimed::Unknown;
+                    }
+                    Claimed::Here
+                }
+                Ok(_) => {
+                    if held.refused(agent, asked) {
+                        polls.stop(agent);
+                    }
+                    Claimed::Elsewhere
+                }
+                Err(_) if self.when_away == WhenAway::Keep => {
+                    held.unanswered(agent, asked);
+                    held.assume(agent, asked);
+                    self.begin(&held, agent, Cause::SignedIn, polls);
+                    // If it was this answer alone that was lost, the next one tells who has the lease.
+                    self.stir();
+                    Claimed::Here
+                }
+                Err(_) => {
+                    held.unanswered(agent, asked);
+                    self.stir();
+                    let begun = self.begin(&held, agent, Cause::SignedIn, polls);
+                    if begun { Claimed::Here } else { Claimed::Unknown }
+                }
+            }
+        })
+    }
+
+    fn resume(&self, agent: AgentId, polls: &dyn Polls) {
+        self.begin(&self.held(), agent, Cause::SignedIn, polls);
+    }
+
+    fn polls_ended(&self, agent: AgentId, polls: &dyn Polls) {
+        let mut held = self.held();
+        // They may have begun again meanwhile.
+        if !polls.is_polling(agent) {
+            held.polls_ended(agent);
+        }
+    }
+
+    fn may_poll(&self, agent: AgentId) -> bool {
+        self.held().may_poll(agent)
+    }
+
+    fn is_sole_owner(&self, agent: AgentId) -> bool {
+        self.held().is_good(agent)
+    }
+
+    fn counts(&self) -> LeaseCounts {
+        let overdue = self.held().overdue();
+        LeaseCounts { overdue, dropped: self.outage().dropped }
+    }
+
+    fn lease(&self) -> Duration {
+        self.leases.time()
+    }
+
+    fn is_shared(&self) -> bool {
+        true
+    }
+
+    fn run<'a>(&'a self, polls: &'a dyn Polls) -> BoxFuture<'a, ()> {
+        Box::pin(async move {
+            let turns = async {
+                loop {
+                    let begun = Instant::now();
+                    self.turn(polls).await;
+                    let pause = self.leases.time() / TURNS;
+                    let pause = pause.mul_f64(rand::rng().random_range(0.8..=1.0));
+                    let stirred = async {
+                        self.stirred.notified().await;
+                        sleep_until(begun + TURN_PAUSE).await;
+                    };
+                    tokio::select! {
+                        () = sleep(pause) => {}
+                        () = stirred => {}
+                    }
+                }
+            };
+            tokio::join!(turns, self.watch_the_clock(polls, || self.when_away));
+        })
+    }
+
+    // Polls end only once the store has heard that this replica goes away: else nobody would know that
+    // there are agents to be polled for.
+    fn leave<'a>(&'a self, polls: &'a dyn Polls) -> BoxFuture<'a, ()> {
+        Box::pin(async move {
+            let is_told = AtomicBool::new(false);
+            // Whoever takes these agents over while the store is away begins when their leases have ended.
+            let when_away =
+                || if is_told.load(Ordering::Relaxed) { WhenAway::Stop } else { self.when_away };
+            // A poll may stay open for longer than is left of its lease.
+            tokio::select! {
+                () = self.hand_all_over(polls, &is_told) => {}
+                () = self.watch_the_clock(polls, when_away) => {}
+            }
+        })
     }
 }
 

@@ -127,8 +127,7 @@ impl Replicas for Shared {
         events: Arc<Events>,
         kept: usize,
     ) -> (Arc<dyn Relay>, BoxFuture<'static, ()>) {
-        let stream = Arc::new(self.events(tenant, kept));
-        let (relay, work) = StreamRelay::new(stream, events, kept);
+        let (relay, work) = StreamRelay::new(self.events(tenant, kept), events, kept);
         (Arc::new(relay), Box::pin(work))
     }
 }

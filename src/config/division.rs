@@ -1,5 +1,6 @@
 use std::collections::BTreeMap;
 
+use super::Tenant;
 use crate::id::TenantId;
 
 /// How the server's places for calls are divided among the tenants.
@@ -37,6 +38,19 @@ impl Division {
     pub fn most(&self, tenant: &TenantId) -> usize {
         self.own.get(tenant).copied().unwrap_or_default() + self.common
     }
+}
+
+/// A warning if a tenant's part of `server.limits.calls` is below its `limits.calls`.
+pub(super) fn warning(division: &Division, tenants: &BTreeMap<TenantId, Tenant>) -> Option<String> {
+    let (id, tenant) =
+        tenants.iter().find(|(id, tenant)| division.most(id) < tenant.limits.calls.get())?;
+    let (places, most, limit) = (division.places, division.most(id), tenant.limits.calls);
+    let all: usize = tenants.values().map(|tenant| tenant.limits.calls.get()).sum();
+    Some(format!(
+        "server.limits.calls is {places}, but limits.calls of all tenants add up to {all}: each \
+         tenant gets an even part of the server's places, so {id} can have {most} calls at once \
+         and not {limit}; raise server.limits.calls to {all}, or lower limits.calls"
+    ))
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     call::Share,
-    test_documents::{self, Document},
+    documents_for_tests::{self, Document},
 };
 
 const EXAMPLE: &str = include_str!("../../docs/ccgateway-bridge.example.toml");
@@ -54,7 +54,7 @@ fn the_example_names_every_key_once_and_no_other() {
 }
 
 /// The methods of `Section` that read a key.
-const READERS: [&str; 15] = [
+const READERS: [&str; 16] = [
     "certificates",
     "choice",
     "count",
@@ -66,6 +66,7 @@ const READERS: [&str; 15] = [
     "paths",
     "ratio",
     "read",
+    "roots",
     "section",
     "text",
     "truth",
@@ -217,7 +218,7 @@ fn the_documentation_names_only_keys_that_exist() {
     };
     let mut seen = 0;
     let mut strange = Vec::new();
-    for Document { name, prose } in test_documents::all() {
+    for Document { name, prose } in documents_for_tests::all() {
         for key in mentioned(&prose) {
             seen += 1;
             if !is_key(key) {

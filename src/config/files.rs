@@ -1,6 +1,7 @@
 //! Reads the files that a configuration names.
 
 use std::{
+    fmt,
     fs::{File, Metadata},
     io::{self, Read},
     path::Path,
@@ -14,10 +15,23 @@ use rustls::{
 };
 
 use super::{
-    Identity,
     error::{Problem, quote},
     reader::Section,
 };
+
+/// A certificate chain with its private key.
+pub struct Identity {
+    /// The chain, leaf first.
+    pub chain: Vec<CertificateDer<'static>>,
+    /// The leaf's private key.
+    pub key: PrivateKeyDer<'static>,
+}
+
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Identity").field("certificates", &self.chain.len()).finish_non_exhaustive()
+    }
+}
 
 /// The largest PEM file, in bytes; all certificate authorities of a system need about a quarter of it.
 pub(super) const PEM_MAX: u64 = 1024 * 1024;
@@ -86,6 +100,16 @@ impl Section<'_> {
         self.read(key, |_| certificates(&path, &remedy))
     }
 
+    /// The same, for certificates that are roots; each is checked for that.
+    pub(super) fn roots(
+        &self,
+        key: &'static str,
+        whose: &str,
+    ) -> Option<Vec<CertificateDer<'static>>> {
+        let roots = self.certificates(key, whose)?;
+        self.read(key, |_| check_roots(&roots).map(|()| roots))
+    }
+
     /// Reads the certificate chain and the private key from the files that the two configuration keys
     /// name; `None` if the keys are absent or the files are wrong.
     pub(super) fn identity(&self, chain: &'static str, key: &'static str) -> Option<Identity> {
@@ -116,7 +140,7 @@ fn certificates(path: &Path, remedy: &str) -> Result<Vec<CertificateDer<'static>
 }
 
 /// Checks that each certificate can be trusted as a root.
-pub(super) fn check_roots(roots: &[CertificateDer<'static>]) -> Result<(), Problem> {
+fn check_roots(roots: &[CertificateDer<'static>]) -> Result<(), Problem> {
     let mut store = RootCertStore::empty();
     for (at, root) in (1..).zip(roots) {
         store.add(root.clone()).map_err(|_| {

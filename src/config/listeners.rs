@@ -142,6 +142,23 @@ impl std::borrow::Borrow<str> for ListenerName {
     }
 }
 
+/// Warnings about listeners without TLS that other machines can reach.
+pub(super) fn plaintext_warnings(
+    listeners: &BTreeMap<ListenerName, Listener>,
+) -> impl Iterator<Item = String> {
+    let exposed = listeners
+        .iter()
+        .filter(|(_, listener)| listener.tls.is_none() && !listener.address.ip().is_loopback());
+    exposed.map(|(name, listener)| {
+        format!(
+            "listeners.{name}.address is {} without [listeners.{name}.tls]: callers' requests, \
+             Guids and passwords in them go over the network in plain text; give \
+             certificate_file and key_file in [listeners.{name}.tls], or listen on 127.0.0.1",
+            listener.address
+        )
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,15 +1,28 @@
 //! `[retcodes."NNN-NNN"]`.
 
+use std::{collections::HashMap, time::Duration};
+
 use super::{
     error::{Problem, quote},
     reader::Section,
     scalar::{self, HOUR, MILLISECOND},
 };
-use crate::{
-    call::Outcome,
-    reason,
-    retcode::{Override, Overrides},
-};
+use crate::{call::Outcome, reason, retcode::Retcode};
+
+/// What the operator has configured for a retcode.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Override {
+    /// A `google.rpc.Code` other than OK, `PERMISSION_DENIED` and `UNAUTHENTICATED`.
+    pub code: u8,
+    /// `ErrorInfo.reason`: 1 to 63 of `A-Z 0-9 _`, starting with a letter.
+    pub reason: String,
+    /// When a caller may try again. `None` if nothing is said about it.
+    pub retry_after: Option<Duration>,
+}
+
+/// What the operator has configured, by retcode.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Overrides(HashMap<String, Override>);
 
 /// The codes of `google.rpc.Code` that a retcode may have. OK is not among them, since a refusal is
 /// never a success. Nor are UNAUTHENTICATED and PERMISSION_DENIED, which are about the gRPC caller.
@@ -31,6 +44,24 @@ const CODES: [(&str, u8); 14] = [
 ];
 
 const REASON_MAX: usize = 63;
+
+impl Overrides {
+    /// Adds what is configured for a retcode.
+    pub fn insert(&mut self, retcode: String, reading: Override) {
+        self.0.insert(retcode, reading);
+    }
+
+    /// What is configured for this retcode.
+    pub fn get(&self, retcode: &Retcode) -> Option<&Override> {
+        // Most bridges have none, and need not hash.
+        if self.0.is_empty() { None } else { self.0.get(retcode.as_str()) }
+    }
+
+    /// Whether nothing is configured.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
 
 pub(super) fn retcodes(section: &Section<'_>) -> Overrides {
     let mut retcodes = Overrides::default();

@@ -15,6 +15,15 @@ use super::{
     value::{Node, Value},
 };
 
+/// Refuses an address with a user name or password.
+pub(super) fn without_user(address: &str, remedy: &str) -> Result<(), Problem> {
+    // The text before an '@' may be a password, so it is not quoted.
+    if address.contains('@') {
+        return Err(Problem::new("has an address with a user name or password", remedy));
+    }
+    Ok(())
+}
+
 pub(super) const MILLISECOND: Duration = Duration::from_millis(1);
 pub(super) const SECOND: Duration = Duration::from_secs(1);
 pub(super) const MINUTE: Duration = Duration::from_secs(60);

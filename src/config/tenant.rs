@@ -2,6 +2,7 @@
 
 mod base_urls;
 mod edition;
+mod events;
 mod keep;
 mod limits;
 mod timeouts;
@@ -11,12 +12,7 @@ use std::{collections::BTreeMap, ops::RangeInclusive, sync::Arc, time::Duration}
 use http::Uri;
 
 use self::base_urls::{base_urls, warn_of_plaintext};
-pub use self::{
-    edition::Edition,
-    keep::Keep,
-    limits::{Events, Limits},
-    timeouts::Timeouts,
-};
+pub use self::{edition::Edition, events::Events, keep::Keep, limits::Limits, timeouts::Timeouts};
 use super::{
     ClientTls, Credentials, credentials,
     error::{Problem, quote},
@@ -126,7 +122,7 @@ fn tenant(section: &Section<'_>, name: &str) -> Tenant {
         timeouts: timeouts::timeouts(&section.section("timeouts")),
         limits: limits::limits(&section.section("limits")),
         keep: keep::keep(&section.section("keep")),
-        events: limits::events(&section.section("events")),
+        events: events::events(&section.section("events")),
         reset_skills_after_sign_in: section.truth("reset_skills_after_sign_in", false),
         credentials: credentials::read(section, &agent_ids).map(Arc::new),
         agent_ids,

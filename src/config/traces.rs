@@ -11,29 +11,15 @@ use super::{
     reader::Section,
     scalar,
 };
+use crate::telemetry::trace::Collector;
 
 /// Where traces of calls are sent, and which calls are recorded. `[traces]`.
 #[derive(Debug)]
 pub struct Traces {
-    /// A collector that takes OTLP over gRPC: scheme, host and port. `traces.endpoint`.
-    pub endpoint: Uri,
+    /// The collector that takes them, and what is sent to it.
+    pub collector: Collector,
     /// TLS towards the collector, if the endpoint is `https`. `traces.tls`.
     pub tls: ClientTls,
-    /// Headers that are sent with every export, such as a token. `traces.headers_file`.
-    pub headers: HeaderMap,
-    /// The part of the calls that is recorded, from 0 to 1, among calls whose caller does not decide
-    /// it. `traces.sample`.
-    pub sample: f64,
-    /// Whether a caller's `traceparent` decides if its call is recorded. `traces.follow_callers`.
-    pub follow_callers: bool,
-    /// Whether requests to gateways carry a `traceparent`. `traces.to_gateway`.
-    pub to_gateway: bool,
-    /// The most spans that wait to be exported; further ones are dropped.
-    pub queue: NonZeroUsize,
-    /// The time between two exports; with many spans they are exported sooner.
-    pub interval: Duration,
-    /// How long an export may take.
-    pub timeout: Duration,
 }
 
 /// A span takes about a kilobyte, so the queue takes about four megabytes. A recorded call has four
@@ -61,9 +47,8 @@ pub(super) fn traces(root: &Section<'_>) -> Option<Traces> {
     if root.has("traces") {
         section.missing("endpoint", ENDPOINT_REMEDY);
     }
-    Some(Traces {
+    let collector = Collector {
         endpoint: endpoint?,
-        tls,
         headers,
         sample,
         follow_callers,
@@ -71,15 +56,12 @@ pub(super) fn traces(root: &Section<'_>) -> Option<Traces> {
         queue: QUEUE,
         interval: INTERVAL,
         timeout: TIMEOUT,
-    })
+    };
+    Some(Traces { collector, tls })
 }
 
 fn endpoint(text: &str) -> Result<Uri, Problem> {
-    // The text before an '@' may be a password, so it is not quoted.
-    if text.contains('@') {
-        let remedy = "give the token by headers_file";
-        return Err(Problem::new("has an address with a user name or password", remedy));
-    }
+    scalar::without_user(text, "give the token by headers_file")?;
     let usable = |uri: &Uri| {
         let http = [Some(&Scheme::HTTP), Some(&Scheme::HTTPS)].contains(&uri.scheme());
         http && uri.host().is_some_and(|host| !host.is_empty()) && matches!(uri.path(), "" | "/")
@@ -91,9 +73,7 @@ fn endpoint(text: &str) -> Result<Uri, Problem> {
 }
 
 fn tls(section: &Section<'_>, endpoint: Option<&Uri>) -> ClientTls {
-    let roots = section.certificates("ca_file", "the collector's CA certificate");
-    let roots = roots
-        .and_then(|roots| section.read("ca_file", |_| files::check_roots(&roots).map(|()| roots)));
+    let roots = section.roots("ca_file", "the collector's CA certificate");
     let client = section.identity("client_certificate_file", "client_key_file");
     if endpoint.is_some_and(|endpoint| endpoint.scheme() == Some(&Scheme::HTTP)) {
         let wrong = Problem::new("has no effect without TLS", "give https:// in traces.endpoint");

@@ -1,15 +1,14 @@
 //! `[tenants.<id>.tls]`.
 
-use std::fmt;
-
 use aws_lc_rs::digest;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::CertificateDer;
 
 use super::{
     error::{Problem, quote},
-    files,
+    files::Identity,
     reader::Section,
 };
+use crate::hex::unhex;
 
 /// TLS towards a peer that the bridge connects to.
 #[derive(Debug)]
@@ -34,20 +33,6 @@ pub enum Trust {
     Anything,
 }
 
-/// A certificate chain with its private key.
-pub struct Identity {
-    /// The chain, leaf first.
-    pub chain: Vec<CertificateDer<'static>>,
-    /// The leaf's private key.
-    pub key: PrivateKeyDer<'static>,
-}
-
-impl fmt::Debug for Identity {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Identity").field("certificates", &self.chain.len()).finish_non_exhaustive()
-    }
-}
-
 /// The keys of the ways to check a certificate. Only one way may be used; the two `pinned_…` keys
 /// belong to the same way.
 const WAYS: [&[&str]; 3] =
@@ -57,9 +42,7 @@ const WAYS: [&[&str]; 3] =
 const PINS_MAX: usize = 64;
 
 pub(super) fn gateway_tls(section: &Section<'_>, tenant: &str) -> ClientTls {
-    let roots = section.certificates("ca_file", "the gateway's CA certificate");
-    let roots = roots
-        .and_then(|roots| section.read("ca_file", |_| files::check_roots(&roots).map(|()| roots)));
+    let roots = section.roots("ca_file", "the gateway's CA certificate");
     let pins = pins(section);
     let anything = section.truth("insecure_skip_verify", false);
     check_one_way(section, anything);
@@ -116,15 +99,7 @@ fn sha256(der: &[u8]) -> Option<[u8; 32]> {
 }
 
 fn hash(text: &str) -> Result<[u8; 32], Problem> {
-    let digits: Option<Vec<u8>> = text
-        .chars()
-        .filter(|&c| c != ':')
-        .map(|c| c.to_digit(16).and_then(|digit| u8::try_from(digit).ok()))
-        .collect();
-    let bytes = digits.map(|digits| {
-        let pairs = digits.chunks_exact(2).filter(|_| digits.len() % 2 == 0);
-        pairs.map(|pair| pair.iter().fold(0, |byte, digit| byte << 4 | digit)).collect::<Vec<u8>>()
-    });
+    let bytes = unhex(&text.replace(':', ""));
     bytes.and_then(|bytes| bytes.try_into().ok()).ok_or_else(|| {
         Problem::new(
             format!("{} is not a SHA-256 hash", quote(text)),

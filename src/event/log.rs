@@ -6,7 +6,7 @@ use std::{
 
 use tokio::{sync::watch, time::Instant};
 
-use super::{Agents, Event, Fetched, Missed, Moment, Watch, What, sequence};
+use super::{Event, Fetched, Moment, What, sequence};
 use crate::{config, id::AgentId, state::AgentState};
 
 /// A tenant's latest events, oldest first, and what its agents are doing according to them.
@@ -25,6 +25,15 @@ pub enum News {
     Told(Vec<Event>),
     /// They were read from the store afterwards; some may be old.
     Missed(Vec<Event>),
+}
+
+/// Events that a watch has missed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Missed {
+    /// How many events of the tenant were missed; `None` if it is not known.
+    pub count: Option<u64>,
+    /// The number of the last one.
+    pub last: u64,
 }
 
 #[derive(Debug)]
@@ -154,10 +163,9 @@ impl Events {
         self.log().states.get(&agent).copied()
     }
 
-    /// A watch of the events after number `after`; `None`: after the newest.
-    pub fn watch(self: &Arc<Self>, agents: Agents, after: Option<u64>) -> Watch {
-        let after = after.unwrap_or_else(|| self.newest());
-        Watch::new(self.clone(), agents, after, self.newest.subscribe())
+    /// Tells of the number of the newest event whenever it changes.
+    pub(super) fn follow_newest(&self) -> watch::Receiver<u64> {
+        self.newest.subscribe()
     }
 
     pub(super) fn log(&self) -> MutexGuard<'_, Log> {

@@ -2,7 +2,10 @@ use std::{collections::HashSet, future::pending, sync::Arc};
 
 use tokio::sync::watch;
 
-use super::{Event, Events};
+use super::{
+    Event,
+    log::{Events, Missed},
+};
 use crate::id::AgentId;
 
 /// Reads a tenant's events in order, at the reader's own speed.
@@ -33,28 +36,19 @@ pub struct Batch {
     pub events: Vec<Arc<Event>>,
 }
 
-/// Events that a watch has missed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Missed {
-    /// How many events of the tenant were missed; `None` if it is not known.
-    pub count: Option<u64>,
-    /// The number of the last one.
-    pub last: u64,
-}
-
 /// The most events in a batch. It bounds a reader's memory, and how long the log is locked.
 const BATCH_MAX: usize = 64;
 
-impl Watch {
-    pub(super) fn new(
-        events: Arc<Events>,
-        agents: Agents,
-        after: u64,
-        newest: watch::Receiver<u64>,
-    ) -> Self {
-        Self { events, agents, next: after.saturating_add(1), newest }
+impl Events {
+    /// A watch of the events after number `after`; `None`: after the newest.
+    pub fn watch(self: &Arc<Self>, agents: Agents, after: Option<u64>) -> Watch {
+        let after = after.unwrap_or_else(|| self.newest());
+        let (next, newest) = (after.saturating_add(1), self.follow_newest());
+        Watch { events: self.clone(), agents, next, newest }
     }
+}
 
+impl Watch {
     /// Waits for the next events. Dropping the future loses none.
     pub async fn more(&mut self) -> Batch {
         loop {

@@ -1,3 +1,4 @@
+//! One address of a gateway.
 use std::fmt;
 
 use bytes::Bytes;
@@ -9,17 +10,17 @@ use http::{
 use super::{Command, Interface};
 use crate::id::AgentId;
 
-/// One address of a gateway, as requests to it name it.
+/// One address of a gateway, in the forms that requests need.
 #[derive(Debug)]
 pub(super) struct Address {
     uri: Uri,
     host: HeaderValue,
-    /// The path before the interfaces' own, such as `/agentgateway/resource`.
+    /// The path before those of the interfaces, for example `/agentgateway/resource`.
     prefix: String,
 }
 
 impl Address {
-    /// `None` for a URL without a host, which the configuration does not let through.
+    /// `None` for a URL without a host. The configuration does not allow one.
     pub(super) fn new(base_url: &Uri) -> Option<Self> {
         let host = base_url.authority().map(Authority::as_str)?;
         Some(Self {
@@ -29,7 +30,7 @@ impl Address {
         })
     }
 
-    /// Where to connect to.
+    /// The URI to connect to.
     pub(super) fn uri(&self) -> &Uri {
         &self.uri
     }
@@ -39,7 +40,7 @@ impl Address {
         &self.host
     }
 
-    /// The target of a request.
+    /// The path and query of a request.
     pub(super) fn target(
         &self,
         command: &Command,

@@ -1,4 +1,4 @@
-//! What the gateway's `agentstatus` says.
+//! The result of the gateway's interface `agentstatus`.
 
 use std::borrow::Cow;
 
@@ -7,14 +7,14 @@ use serde_json::value::RawValue;
 
 use crate::state::AgentState;
 
-/// What agentstatus says of an agent (cec_07_1222).
+/// What `agentstatus` says about an agent (cec_07_1222).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AgentStatus {
     /// What the agent is doing.
     pub state: AgentState,
-    /// The gateway's number for it.
+    /// The gateway's number for the state.
     pub code: i32,
-    /// Whether the agent is in a call; `None` where the gateway does not say.
+    /// Whether the agent is in a call. `None` if the gateway does not say.
     pub in_call: Option<bool>,
 }
 
@@ -27,23 +27,24 @@ struct Wire<'a> {
 }
 
 impl AgentStatus {
-    /// Reads the `result` of agentstatus: an object by its sample, an array by its table.
+    /// Reads the `result` of `agentstatus`. It is an object in the documentation's sample, and an
+    /// array in its table.
     pub fn read(result: &str) -> Option<Self> {
         let object = match result.strip_prefix('[') {
             None => serde_json::from_str(result).ok()?,
             Some(_) => *serde_json::from_str::<Vec<&RawValue>>(result).ok()?.first()?,
         };
-        // Fields of an array would be told apart by nothing but their order.
+        // serde would also read a struct from an array, by the order of its elements.
         let object = Some(RawValue::get(object)).filter(|object| object.starts_with('{'))?;
         let wire: Wire<'_> = serde_json::from_str(object).ok()?;
-        let code = plain(wire.state)?.parse().ok()?;
-        let in_call = wire.in_call.and_then(plain).and_then(|text| text.parse().ok());
+        let code = unquoted(wire.state)?.parse().ok()?;
+        let in_call = wire.in_call.and_then(unquoted).and_then(|text| text.parse().ok());
         Some(Self { state: AgentState::from_code(code), code, in_call })
     }
 }
 
-/// A number or a truth value, in quotes or without.
-fn plain(raw: &RawValue) -> Option<Cow<'_, str>> {
+/// A number or boolean, with or without quotes.
+fn unquoted(raw: &RawValue) -> Option<Cow<'_, str>> {
     let raw = raw.get();
     if raw.starts_with('"') { serde_json::from_str(raw).ok() } else { Some(raw.into()) }
 }

@@ -1,8 +1,9 @@
-//! What lies at the bottom of a transport error.
+//! The root cause of a transport error.
 
 use std::{error::Error, io};
 
-/// The cause that a person can act on: the TLS or I/O error at the bottom, not the layers above.
+/// The cause that a person can act on: the TLS or I/O error at the bottom, without the layers
+/// above.
 pub(super) fn root_cause(error: &(dyn Error + 'static)) -> String {
     if let Some(tls) = find::<rustls::Error>(error) {
         return format!("TLS: {tls}{}", remedy(tls));
@@ -31,8 +32,8 @@ fn remedy(error: &rustls::Error) -> &'static str {
     }
 }
 
-/// Looks for an error of type `E` among the causes, also inside `io::Error`, which hides what it
-/// wraps from `source`.
+/// Finds an error of type `E` among the causes. Also looks inside `io::Error`, which does not
+/// report what it wraps as its `source`.
 fn find<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a E> {
     let mut next = Some(error);
     while let Some(error) = next {

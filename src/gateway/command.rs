@@ -1,34 +1,34 @@
-//! What an interface is asked to do: its description with the arguments of one call.
+//! An interface together with the arguments of one call.
 
 use std::fmt::{Display, Write as _};
 
 use super::interface::{Interface, RESET_SKILL, REST, SAY_BUSY};
 
-/// What a request asks an interface to do, apart from the agent.
+/// What a request asks an interface to do, without the agent.
 #[derive(Clone, Debug)]
 pub struct Command {
     /// The interface.
     pub interface: &'static Interface,
-    /// What follows the interface's name in the address: further path segments and a query string.
+    /// What follows the interface's name in the URL: further path segments and a query string.
     pub arguments: String,
-    /// The reason that is asked for, which the confirming event should name too.
+    /// The requested reason. The confirming event should have the same.
     pub reason: Option<i32>,
 }
 
-/// Numbers and booleans need no escaping, and nothing else goes into an address.
+/// Values that need no escaping in a URL. Nothing else is put into one.
 trait Plain: Display + Copy {}
 impl Plain for i32 {}
 impl Plain for u32 {}
 impl Plain for bool {}
 
-/// "Say busy". What is `None` is left out of the query string: older gateways know neither
-/// parameter, and newer ones have defaults (cec_07_1211).
+/// "Say busy". `None` is left out of the query string: older gateways do not know the parameters,
+/// and newer ones have defaults (cec_07_1211).
 pub fn say_busy(reason: Option<i32>, prolong: Option<bool>) -> Command {
     let command = Command { reason, ..Command::plain(&SAY_BUSY) };
     command.query("reason", reason).query("prolong", prolong)
 }
 
-/// "Request rest" for so many seconds, for a cause of 0 to 255, of which 0 is none (cec_07_1213).
+/// "Request rest" for so many seconds, with a cause of 0 to 255. 0 means none (cec_07_1213).
 pub fn rest(seconds: u32, cause: i32, prolong: Option<bool>) -> Command {
     let command = Command { reason: Some(cause), ..Command::plain(&REST) };
     command.segment(seconds).segment(cause).query("prolong", prolong)

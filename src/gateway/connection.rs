@@ -1,3 +1,4 @@
+//! One connection to a gateway.
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,46 +14,45 @@ use tokio::{
 use super::{address::Address, cause::root_cause, connector::Connector, reply::Reply};
 use crate::call::Untouched;
 
-/// A connection to a gateway, which carries one request at a time.
+/// A connection to a gateway. It carries one request at a time.
 #[derive(Debug)]
 pub(super) struct Connection {
     sender: http1::SendRequest<Full<Bytes>>,
-    /// Ends when the connection has been closed.
+    /// The task that drives the connection. It ends when the connection has been closed.
     driver: JoinHandle<()>,
-    /// Since when it has had nothing to do.
+    /// Since when the connection has been idle.
     pub(super) idle_since: Instant,
-    /// Whether it has carried a request; only such a connection can have been closed by a gateway
-    /// that found it idle for too long.
+    /// Whether it has carried a request. Only then a gateway may have closed it for being idle too
+    /// long.
     pub(super) used: bool,
 }
 
-/// What became of a request.
+/// The result of sending a request.
 pub(super) enum Sent {
-    /// It was answered; the connection can carry the next one, if it is there.
+    /// It was answered. The connection is given back if it can carry another request.
     Answered(Reply, Option<Connection>),
-    /// It went nowhere: the connection was closed before a byte of it was written.
+    /// Not a byte of it was written, since the connection was closed before.
     Unwritten(Untouched, String),
-    /// It went out, or a part of it, and there is no whole answer.
+    /// It was written, at least in part, and there is no complete answer.
     Unanswered(String),
-    /// The same: its time is over, and the connection is being closed.
+    /// As `Unanswered`, since the time limit passed. The connection is being closed.
     Late(String, Closing),
 }
 
-/// A connection that is being closed while the gateway may still be at work for it.
+/// A connection that is being closed while the gateway may still work on its request.
 #[derive(Debug)]
 pub struct Closing(JoinHandle<()>);
 
-/// For closing a connection whose peer does not answer.
+/// How long to wait for a connection to close whose peer does not answer.
 const CLOSE_LIMIT: Duration = Duration::from_secs(1);
-/// For a gateway to notice that a connection has been closed, and to give up what it was doing.
+/// How long a gateway may take to notice that a connection was closed, and to stop its work.
 const NOTICE: Duration = Duration::from_millis(100);
 
-/// An answer's head may take this many bytes; more is no answer of a gateway.
+/// The most bytes in the headers of an answer. No gateway sends more.
 const MAX_HEAD_BYTES: usize = 64 * 1024;
 
 impl Connection {
-    /// Opens a connection, which is counted in `open` until it ends; the time for opening it is the
-    /// connector's.
+    /// Opens a connection, within the connector's time limit. `open` counts it until it ends.
     pub(super) async fn open(
         connector: Connector,
         address: &Address,
@@ -60,10 +60,10 @@ impl Connection {
     ) -> Result<Self, String> {
         let stream = connector.connect(address.uri().clone()).await?;
         let mut builder = http1::Builder::new();
-        // "Guid" is how the header is documented, and clients of some gateways go by case.
+        // The header is documented as "Guid", and clients of some gateways depend on its case.
         builder.title_case_headers(true).max_buf_size(MAX_HEAD_BYTES);
         let (sender, driver) = builder.handshake(stream).await.map_err(|e| root_cause(&e))?;
-        // Ends with the connection, whichever side closes it; dropping the sender closes it.
+        // The driver ends when either side closes the connection. Dropping the sender closes it.
         let open = open.clone();
         open.inc();
         let driver = tokio::spawn(async move {
@@ -75,7 +75,7 @@ impl Connection {
         Ok(Self { sender, driver, idle_since: Instant::now(), used: false })
     }
 
-    /// Waits until the answer before has been dealt with; `None` if the connection was closed.
+    /// Waits until the previous answer has been handled. `None` if the connection was closed.
     pub(super) async fn ready(mut self) -> Option<Self> {
         self.sender.ready().await.is_ok().then_some(self)
     }
@@ -84,7 +84,7 @@ impl Connection {
         self.sender.is_closed()
     }
 
-    /// Sends a request and reads the head of its answer.
+    /// Sends a request and reads the headers of its answer.
     pub(super) async fn request(
         &mut self,
         request: Request<Full<Bytes>>,
@@ -92,7 +92,7 @@ impl Connection {
         self.sender.send_request(request).await
     }
 
-    /// Sends a request and reads its answer to the last byte, all within `limit`.
+    /// Sends a request and reads its complete answer, all within `limit`.
     pub(super) async fn send(
         self,
         request: Request<Full<Bytes>>,
@@ -118,13 +118,14 @@ impl Connection {
         };
         match timeout(limit, answer).await {
             Ok(Ok((reply, sender))) => {
-                // What was not read to its end would be read as the next answer.
+                // If the answer was not read to its end, its rest would be taken for the next
+                // answer.
                 let whole = reply.is_whole();
                 let next = || Self { sender, driver, idle_since: Instant::now(), used: true };
                 Sent::Answered(reply, whole.then(next))
             }
             Ok(Err(sent)) => sent,
-            // With the sender gone, the driver closes the connection.
+            // The sender is dropped here, so the driver closes the connection.
             Err(_elapsed) => {
                 let limit = humantime::format_duration(limit);
                 Sent::Late(format!("nothing within {limit}"), Closing(driver))
@@ -134,13 +135,13 @@ impl Connection {
 }
 
 impl Closing {
-    /// What ends with a task.
+    /// A closing connection whose end is that of a task, for tests.
     #[cfg(test)]
     pub(crate) fn of(driver: JoinHandle<()>) -> Self {
         Self(driver)
     }
 
-    /// Waits until the gateway has had the time to notice.
+    /// Waits until the connection is closed and the gateway has had time to notice.
     pub async fn noticed(self) {
         let _closed = timeout(CLOSE_LIMIT, self.0).await;
         sleep(NOTICE).await;

@@ -15,14 +15,14 @@ pub(super) struct Connector {
     limit: Duration,
 }
 
-/// What a connection is read and written through.
+/// The stream of an open connection.
 pub(super) type Stream = <HttpsConnector<HttpConnector> as tower_service::Service<Uri>>::Response;
 
-/// A peer that vanished without a word is noticed on idle connections too.
+/// Detects a peer that vanished, also on idle connections.
 const TCP_KEEPALIVE: Duration = Duration::from_secs(30);
 
 impl Connector {
-    /// `limit` is for each connection: its name, TCP and TLS together.
+    /// `limit` covers name resolution, TCP and TLS of one connection together.
     pub(super) fn new(tls: rustls::ClientConfig, limit: Duration) -> Self {
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
@@ -37,7 +37,7 @@ impl Connector {
         Self { inner, limit }
     }
 
-    /// Connects, or says why that is not possible.
+    /// Connects. The error is a text for people.
     pub(super) async fn connect(mut self, uri: Uri) -> Result<Stream, String> {
         match timeout(self.limit, self.inner.call(uri)).await {
             Ok(connected) => connected.map_err(|error| root_cause(&*error)),

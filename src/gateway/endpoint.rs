@@ -1,3 +1,4 @@
+//! One address of a gateway, with its pool of connections.
 use std::{
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
@@ -20,40 +21,40 @@ use super::{
 };
 use crate::call::{Abandoned, CallerWait, Untouched, Wait};
 
-/// One address of a gateway, with the connections to it that have nothing to do.
+/// One address of a gateway, with its idle connections.
 ///
-/// There are never more connections than requests and polls at once, for a new one is opened only
-/// while none is idle. A library's pool that opens one while another is about to become idle, or
-/// drops one half opened because its caller has left, has no such bound.
+/// There are never more connections than requests and polls at once, since a new one is opened only
+/// if none is idle. A library's pool has no such bound: it may open one while another is about to
+/// become idle, or drop a half-open one because its caller left.
 #[derive(Debug)]
 pub(super) struct Endpoint {
     address: Address,
     connector: Connector,
     idle: Arc<Idle>,
-    /// Closes idle connections, as long as there is the endpoint.
+    /// Closes idle connections as long as the endpoint exists.
     _closing: AbortOnDropHandle<()>,
-    /// Connections that are open.
+    /// Counts the open connections.
     open: Gauge,
     health: Health,
 }
 
 #[derive(Debug)]
 struct Idle {
-    /// The one used last is used next, so that those not needed grow old.
+    /// The connection that was used last is taken first, so that surplus ones become old.
     connections: Mutex<Vec<Connection>>,
     timeout: Duration,
 }
 
 /// Why there is no connection.
 enum Unconnected {
-    /// None can be made; the cause in words.
+    /// None could be opened. Has the cause as a text.
     Failed(String),
     /// Nobody waits for it any more.
     Abandoned(Abandoned),
 }
 
 impl Endpoint {
-    /// `None` for a URL without a host, which the configuration does not let through.
+    /// `None` for a URL without a host. The configuration does not allow one.
     pub(super) fn new(base_url: &Uri, connector: Connector, timeout: Duration) -> Option<Self> {
         let address = Address::new(base_url)?;
         let idle = Arc::new(Idle { connections: Mutex::default(), timeout });
@@ -68,22 +69,22 @@ impl Endpoint {
         })
     }
 
-    /// The same with its connections counted here.
+    /// The same, with its open connections counted in `open`.
     pub(super) fn counted(self, open: Gauge) -> Self {
         Self { open, ..self }
     }
 
-    /// How it is doing.
+    /// How the address is doing.
     pub(super) fn health(&self) -> &Health {
         &self.health
     }
 
-    /// Where requests go.
+    /// The address that requests go to.
     pub(super) fn address(&self) -> &Address {
         &self.address
     }
 
-    /// Sends a request on an idle connection, else on a new one.
+    /// Sends a request on an idle connection, or else on a new one.
     pub(super) async fn exchange(
         &self,
         request: &Request<'_>,
@@ -96,14 +97,14 @@ impl Endpoint {
                 Ok(connection) => connection,
                 Err(Unconnected::Failed(cause)) => return Err(Failure::NotSent(untouched, cause)),
                 Err(Unconnected::Abandoned(abandoned)) => {
-                    return Err(Failure::Kept(
+                    return Err(Failure::Prevented(
                         untouched.because(abandoned.before(Wait::Connection)),
                     ));
                 }
             };
             if let Err(late) = caller_wait.may_start() {
                 self.idle.keep(Some(connection));
-                return Err(Failure::Kept(untouched.because(late)));
+                return Err(Failure::Prevented(untouched.because(late)));
             }
             let used = connection.used;
             let http = match request.to_http(&self.address) {
@@ -124,8 +125,9 @@ impl Endpoint {
                     self.idle.keep(connection);
                     return Ok(reply);
                 }
-                // A gateway may close what has been idle just as it is used again. Not a byte was
-                // written, so the next connection gets the request; a new one ends this.
+                // A gateway may close an idle connection just when it is used again. Not a byte was
+                // written, so the request is sent on the next connection. The loop ends with a new
+                // connection at the latest.
                 Sent::Unwritten(still, _) if used => untouched = still,
                 Sent::Unwritten(still, cause) => return Err(Failure::NotSent(still, cause)),
                 Sent::Unanswered(cause) => return Err(Failure::Sent(cause)),
@@ -134,8 +136,8 @@ impl Endpoint {
         }
     }
 
-    /// A connection that can be used at once. If nobody waits any more while one is being opened,
-    /// that goes on, for the next call to find it.
+    /// Gets a connection that can be used at once. If nobody waits any more while one is being
+    /// opened, the opening continues, and the next call can use it.
     async fn connection(
         &self,
         caller_wait: &mut CallerWait,
@@ -187,7 +189,7 @@ impl Idle {
     }
 }
 
-/// Closes idle connections in time also while no calls come, until the endpoint is gone.
+/// Closes idle connections in time even if no calls come, until the endpoint is dropped.
 async fn close_old(idle: Weak<Idle>) {
     while let Some(timeout) = idle.upgrade().map(|idle| idle.timeout) {
         sleep(timeout / 2).await;

@@ -1,5 +1,5 @@
-//! The JSON envelope of every answer (API.md 1.1): tolerant of what real gateways write, strict
-//! about what it may mean. Without a readable retcode there is no envelope.
+//! The JSON envelope of every answer (API.md 1.1). Accepts every form that real gateways write, but
+//! never guesses what it means. Without a readable retcode there is no envelope.
 
 use std::borrow::Cow;
 
@@ -9,16 +9,16 @@ use serde_json::value::RawValue;
 
 use crate::{retcode::Retcode, session::without_guids};
 
-/// What an answer says.
+/// The content of an answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Envelope {
-    /// Its retcode; `None` for "0": the gateway has accepted what it was asked.
+    /// The retcode. `None` for "0", which means that the gateway has accepted the request.
     pub refused: Option<Retcode>,
-    /// The gateway's text, without a Guid in it; empty where it sent none.
+    /// The gateway's text without Guids. Empty if it sent none.
     pub message: String,
-    /// `result` as JSON text; `None` where the gateway sent none, or null.
+    /// `result` as JSON text. `None` if the gateway sent none, or null.
     pub result: Option<Box<str>>,
-    /// `event` as JSON text; only polls have one.
+    /// `event` as JSON text. Only answers to polls have one.
     pub event: Option<Box<str>>,
 }
 
@@ -31,24 +31,26 @@ pub enum Unreadable {
         /// The limit in bytes.
         limit: usize,
     },
-    /// Compressed, which was not asked for.
+    /// The answer is compressed, which was not asked for.
     #[error("it has a content encoding, which was not asked for")]
     Encoded,
-    /// Nothing at all.
+    /// The body is empty.
     #[error("it is empty")]
     Empty,
-    /// A web page, by its first characters.
-    #[error("it is a web page, not JSON; a balancer or a login page may stand before the gateway")]
+    /// The body begins like a web page.
+    #[error(
+        "it is a web page, not JSON; a load balancer or login page may be in front of the gateway"
+    )]
     WebPage,
-    /// Not a JSON object, or one that is cut or goes on after its end.
-    #[error("it is no JSON object (line {line}, column {column})")]
+    /// Not a JSON object, or one that is incomplete or followed by something else.
+    #[error("it is not a JSON object (line {line}, column {column})")]
     NotAnObject {
-        /// Where reading it failed.
+        /// The line at which reading failed.
         line: usize,
-        /// Where reading it failed.
+        /// The column at which reading failed.
         column: usize,
     },
-    /// No retcode, or one that is neither a text nor a whole number.
+    /// No retcode, or one that is neither a text nor an integer.
     #[error("it has no readable retcode")]
     NoRetcode,
 }
@@ -70,12 +72,12 @@ struct Wire<'a> {
 struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 
 impl Envelope {
-    /// Reads an answer's body in the charset that its head names; UTF-8 where it names none, or
-    /// one that nobody knows.
+    /// Reads an answer's body in the charset that its headers name. Uses UTF-8 if they name none,
+    /// or an unknown one.
     pub fn read(body: &[u8], charset: Option<&str>) -> Result<Self, Unreadable> {
         let encoding = charset.and_then(|name| Encoding::for_label(name.as_bytes()));
-        // A byte order mark wins over the head. What cannot be decoded is replaced: an unreadable
-        // message must not hide a readable retcode.
+        // A byte order mark takes precedence over the headers. What cannot be decoded is replaced:
+        // an unreadable message must not hide a readable retcode.
         let (text, _encoding, _replaced) = encoding.unwrap_or(UTF_8).decode(body);
         let text = text.trim_ascii();
         if text.is_empty() {
@@ -91,15 +93,16 @@ impl Envelope {
             .map_err(|e| Unreadable::NotAnObject { line: e.line(), column: e.column() })?;
         Ok(Self {
             refused: wire.retcode.ok_or(Unreadable::NoRetcode).and_then(refused)?,
-            message: wire.message.and_then(message).map(shown).unwrap_or_default(),
+            message: wire.message.and_then(message).map(redacted).unwrap_or_default(),
             result: wire.result.and_then(present),
             event: wire.event.and_then(present),
         })
     }
 }
 
-/// A text (documented) or a whole number (some clients expect one). Never `false`, `null` or an
-/// object: guessing could turn a failure into a success. `None` is "0".
+/// Reads a retcode that is a text (documented) or an integer (some clients expect one). Rejects
+/// `false`, `null` and objects, since guessing could turn a failure into a success. `None` stands
+/// for "0".
 fn refused(raw: &RawValue) -> Result<Option<Retcode>, Unreadable> {
     let raw = raw.get();
     if raw.starts_with('"') {
@@ -126,11 +129,11 @@ fn message(raw: &RawValue) -> Option<String> {
     }
 }
 
-/// Callers and logs are shown it.
-fn shown(message: String) -> String {
+/// Removes Guids, since callers and logs get the text.
+fn redacted(message: String) -> String {
     match without_guids(&message) {
         Cow::Borrowed(_) => message,
-        Cow::Owned(shown) => shown,
+        Cow::Owned(redacted) => redacted,
     }
 }
 
@@ -145,7 +148,7 @@ mod tests {
     use super::*;
     use crate::retcode::ACCEPTED;
 
-    /// As the gateway spelt it.
+    /// The retcode as the gateway spelled it.
     fn retcode(envelope: &Envelope) -> &str {
         envelope.refused.as_ref().map_or(ACCEPTED, Retcode::as_str)
     }

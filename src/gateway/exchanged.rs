@@ -1,29 +1,47 @@
+//! The result of one exchange with a gateway.
 use crate::retcode::Kind;
 
-/// What came of one exchange with a gateway. Metrics, spans and the health of an address tell it from
-/// this.
+/// The result of one exchange with a gateway. Metrics, spans and the health of an address all use
+/// it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Exchanged {
-    /// The gateway accepted it.
+    /// The gateway accepted the request.
     Accepted,
-    /// It accepted a sign-in without a Guid, though it is one that has them.
+    /// The gateway accepted a sign-in but sent no Guid, although it is one with Guids.
     WithoutGuid,
-    /// It refused it.
+    /// The gateway refused the request.
     Refused(Kind),
-    /// The answer says neither, or both.
+    /// The answer is unreadable, or its envelope and HTTP status contradict each other.
     BadReply,
-    /// The answer has a status that says no, and nothing of a gateway's.
+    /// The answer has an HTTP status other than 2xx and no envelope.
     HttpStatus,
-    /// There was no connection.
+    /// No connection could be made.
     Unreachable,
-    /// It was sent, and there is no whole answer.
+    /// The request was sent, and no complete answer came.
     NoAnswer,
-    /// It was not sent: nobody waited for it any more, or there was no place for it.
+    /// The request was not sent, since nobody waited for it any more or no place was free.
     GivenUp,
 }
 
 impl Exchanged {
-    /// As metrics and spans spell it.
+    /// How many there are.
+    pub(super) const COUNT: usize = 7 + Kind::ALL.len();
+
+    /// The number of this one, which is less than [`COUNT`](Self::COUNT).
+    pub(super) const fn number(self) -> usize {
+        match self {
+            Self::Accepted => 0,
+            Self::WithoutGuid => 1,
+            Self::BadReply => 2,
+            Self::HttpStatus => 3,
+            Self::Unreachable => 4,
+            Self::NoAnswer => 5,
+            Self::GivenUp => 6,
+            Self::Refused(kind) => 7 + kind as usize,
+        }
+    }
+
+    /// The spelling in metrics and spans.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Accepted => "ok",

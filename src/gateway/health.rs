@@ -1,3 +1,4 @@
+//! The health of one address of a gateway.
 use std::{
     sync::{
         Mutex, PoisonError,
@@ -8,40 +9,40 @@ use std::{
 
 use super::{Exchanged, Reply};
 
-/// When an address of a gateway answered last, and how it failed last.
+/// When an address of a gateway last answered, and how it last failed.
 #[derive(Debug, Default)]
 pub(super) struct Health {
-    /// In milliseconds since 1970; 0: not yet.
+    /// In milliseconds since 1970. 0 if it has not answered yet.
     answered: AtomicU64,
     failed: Mutex<Option<Failed>>,
 }
 
-/// How an address failed.
+/// A failure of an address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failed {
-    /// When.
+    /// When it happened.
     pub at: SystemTime,
-    /// In words, cut to what fits a line.
+    /// The cause, cut to the length of a line.
     pub cause: String,
 }
 
-/// One address of a gateway, for people.
+/// The state of one address of a gateway, for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AddressView {
     /// Host and port.
     pub host: String,
-    /// Whether requests go here first.
+    /// Whether requests go to this address first.
     pub in_use: bool,
-    /// When it answered last.
+    /// When the address last answered.
     pub answered: Option<SystemTime>,
-    /// How it failed last; it may have answered since.
+    /// The last failure. The address may have answered since.
     pub failed: Option<Failed>,
 }
 
 const CAUSE_MAX: usize = 200;
 
 impl Health {
-    /// An answer has come; one that no gateway gives is a failure too.
+    /// Notes an answer. One that does not come from a gateway counts as a failure.
     pub(super) fn answered(&self, reply: &Reply) {
         match reply.amounts_to() {
             Exchanged::BadReply => self.failed("its answer is not readable"),
@@ -56,13 +57,14 @@ impl Health {
         }
     }
 
-    /// No connection, or no answer.
+    /// Notes that there was no connection or no answer.
     pub(super) fn failed(&self, cause: &str) {
         let cause = cause.chars().filter(|c| !c.is_control()).take(CAUSE_MAX).collect();
         let failed = Failed { at: SystemTime::now(), cause };
         *self.failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(failed);
     }
 
+    /// The state for people.
     pub(super) fn view(&self, host: String, in_use: bool) -> AddressView {
         let answered = self.answered.load(Ordering::Relaxed);
         let answered = (answered > 0).then(|| UNIX_EPOCH + Duration::from_millis(answered));

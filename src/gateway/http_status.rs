@@ -1,4 +1,5 @@
-//! What an HTTP status says about the request where there is no envelope: a proxy's, or a web server's.
+//! What an HTTP status says about a request if there is no envelope. A proxy or web server may have
+//! set it.
 
 use std::time::{Duration, SystemTime};
 
@@ -6,28 +7,28 @@ use http::{HeaderMap, StatusCode, header::RETRY_AFTER};
 
 use crate::call::CallError;
 
-/// A gateway that is busy for longer than this may as well be asked again after it.
+/// The longest wait that is taken from `Retry-After`.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(5 * 60);
 
-/// What a status other than 2xx says where there is no envelope.
+/// The error for a status other than 2xx without an envelope.
 pub(super) fn status_alone(status: StatusCode, retry_after: Option<Duration>) -> CallError {
     let status = status.as_u16();
-    // By their definition the request was not carried out. A 503 alone says nothing: Envoy answers
-    // with it when the gateway has closed the connection, whatever it had done before. One that says
-    // when to come back was meant for the client. Nor does a 408: older Envoys answer with it when the
-    // gateway is silent for too long.
+    // By the definitions of 421, 425 and 429, the request was not carried out. A 503 alone does not
+    // say so: Envoy sends it when the gateway has closed the connection, whatever it had done
+    // before. A 503 with `Retry-After` was meant for the client. A 408 does not say so either:
+    // older versions of Envoy send it when the gateway is silent for too long.
     match (status, retry_after) {
         (421 | 425 | 429, _) | (503, Some(_)) => CallError::GatewayBusy { status, retry_after },
         _ => CallError::HttpStatus { status },
     }
 }
 
-/// When an answer says that it may be tried again, within a bound.
+/// When the request may be tried again, up to [`RETRY_AFTER_MAX`].
 pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
     let delay = if digits {
-        // More than fits is longer than any bound.
+        // A number that does not fit is larger than the limit.
         text.parse().map_or(RETRY_AFTER_MAX, Duration::from_secs)
     } else {
         let date = httpdate::parse_http_date(text).ok()?;

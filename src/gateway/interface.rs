@@ -1,4 +1,4 @@
-//! The gateway's interfaces that the bridge uses, one description each.
+//! The gateway's interfaces that the bridge uses, with one description each.
 
 use std::time::Duration;
 
@@ -12,23 +12,23 @@ use crate::{
 /// One interface of the gateway.
 #[derive(Debug)]
 pub struct Interface {
-    /// The method's name in the gateway's own logs.
+    /// The name of the interface's method in the gateway's own logs.
     pub log_name: &'static str,
     /// The HTTP method.
     pub method: Method,
-    /// What comes before the agent's id in the path.
+    /// The path segment before the agent's id.
     pub family: &'static str,
-    /// What follows it.
+    /// The path after the agent's id.
     pub tail: &'static str,
-    /// How long the gateway may take.
+    /// Which time limit applies to the answer.
     pub timeout_class: TimeoutClass,
-    /// The first edition that has it.
+    /// The first edition of the gateway that has the interface.
     pub since: Edition,
-    /// How its effect shows, if it changes what the agent is doing.
+    /// How a change of the agent's state shows. `None` if the interface makes no such change.
     pub effect: Option<Effect>,
 }
 
-/// How long the gateway may take to answer.
+/// Which configured time limit applies to the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TimeoutClass {
     /// `timeouts.request`.
@@ -39,16 +39,16 @@ pub enum TimeoutClass {
     Poll,
 }
 
-/// How it shows that an agent's state has changed: the answer says only that the request was
-/// accepted (cec_07_13482).
+/// How a change of an agent's state shows. The answer says only that the request was accepted
+/// (cec_07_13482).
 #[derive(Clone, Copy, Debug)]
 pub struct Effect {
-    /// Event types of which each tells of the change.
+    /// The event types that confirm the change. Each of them is enough.
     pub events: &'static [&'static str],
-    /// Whether an agent can be in this state after the change. One who is not has changed since,
-    /// or the event was an older one.
+    /// Whether an agent can be in this state after the change. If the agent is in another state, it
+    /// has changed again, or the event was an older one.
     pub fits: fn(AgentState) -> bool,
-    /// Whether the change waits for the end of this state instead of being refused in it.
+    /// Whether the gateway delays the change until this state ends, instead of refusing it.
     pub waits_out: fn(AgentState) -> bool,
 }
 
@@ -56,15 +56,16 @@ pub struct Effect {
 pub static SIGN_IN: Interface = signs_in("login", "");
 /// Signs an agent in who is signed in elsewhere (cec_07_1203).
 pub static FORCE_SIGN_IN: Interface = signs_in("forceLogin", "/forcelogin");
-/// Signs an agent out, who must not be talking (cec_07_1219).
+/// Signs an agent out. The agent must not be talking (cec_07_1219).
 pub static SIGN_OUT: Interface = plain("logout", Method::DELETE, "/logout");
 /// Signs an agent out and releases the call (cec_07_1220).
 pub static FORCE_SIGN_OUT: Interface = plain("forceLogout", Method::DELETE, "/forcelogout");
 /// Renews the Guid (cec_07_1225).
 pub static UPDATE_GUID: Interface = plain("updateGuid", Method::PUT, "/updateGuid");
-/// Gives the agent the skill queues that are configured for it (cec_07_1209).
+/// Resets the agent's skill queues to those that are configured (cec_07_1209).
 pub static RESET_SKILL: Interface = plain("resetSkill", Method::POST, "/resetskill");
-/// Asks what the agent is doing (cec_07_1222). The vendor's library of 2014 does not know it (client).
+/// Asks for the agent's state (cec_07_1222). The vendor's library of 2014 does not know it
+/// (client).
 pub static AGENT_STATUS: Interface = Interface {
     log_name: "getAgentStatus",
     method: Method::GET,
@@ -75,7 +76,7 @@ pub static AGENT_STATUS: Interface = Interface {
     effect: None,
 };
 
-/// Fetches the agent's next event, and keeps the session alive by that (cec_07_1274).
+/// Fetches the agent's next event, which also keeps the session alive (cec_07_1274).
 pub static POLL: Interface = Interface {
     log_name: "getAgentEvent",
     method: Method::GET,
@@ -97,7 +98,7 @@ pub static SAY_BUSY: Interface = changes(
     },
 );
 
-/// Ends busy (cec_07_1212).
+/// Ends the busy state (cec_07_1212).
 pub static CANCEL_BUSY: Interface = changes(
     "cancelBusy",
     "/cancelbusy",
@@ -107,8 +108,8 @@ pub static CANCEL_BUSY: Interface = changes(
         waits_out: |_| false,
     },
 );
-/// Makes an agent idle, from busy or after-call work (cec_07_1210). Whether it ends rest is not
-/// documented; if it does, then with the event of that.
+/// Makes an agent idle, from busy or after-call work (cec_07_1210). It is not documented whether
+/// this ends a rest. If it does, the event is that of the end of a rest.
 pub static SAY_FREE: Interface = changes(
     "sayFree",
     "/sayfree",
@@ -122,7 +123,7 @@ pub static SAY_FREE: Interface = changes(
         waits_out: |state| state == AgentState::Talking,
     },
 );
-/// Takes an agent into after-call work (cec_07_1215).
+/// Puts an agent into after-call work (cec_07_1215).
 pub static WORK: Interface = changes(
     "sayWork",
     "/work",
@@ -142,18 +143,18 @@ pub static CANCEL_WORK: Interface = changes(
         waits_out: |_| false,
     },
 );
-/// Lets an agent rest (cec_07_1213).
+/// Puts an agent into rest (cec_07_1213).
 pub static REST: Interface = changes(
     "rest",
     "/rest",
     Effect {
         events: &["AgentState_SetRest_Success"],
         fits: |state| state == AgentState::Resting,
-        // There is a state for it, "pre-rest"; its rules are not documented.
+        // The state "pre-rest" exists for this. Its rules are not documented.
         waits_out: call_or_work,
     },
 );
-/// Ends rest (cec_07_1214).
+/// Ends a rest (cec_07_1214).
 pub static CANCEL_REST: Interface = changes(
     "cancelRest",
     "/cancelrest",
@@ -164,7 +165,7 @@ pub static CANCEL_REST: Interface = changes(
     },
 );
 
-/// All of them.
+/// All interfaces.
 pub static INTERFACES: [&Interface; 15] = [
     &SIGN_IN,
     &FORCE_SIGN_IN,
@@ -183,7 +184,7 @@ pub static INTERFACES: [&Interface; 15] = [
     &CANCEL_REST,
 ];
 
-/// What a busy waits for (client).
+/// The states that "say busy" waits for (client).
 fn call_or_work(state: AgentState) -> bool {
     matches!(state, AgentState::Talking | AgentState::AfterCallWork)
 }
@@ -216,12 +217,12 @@ const fn changes(log_name: &'static str, tail: &'static str, effect: Effect) -> 
 }
 
 impl Interface {
-    /// Whether it changes nothing.
+    /// Whether it changes nothing at the gateway.
     pub fn only_reads(&self) -> bool {
         self.method == Method::GET
     }
 
-    /// Whether a gateway of this edition has it.
+    /// Whether a gateway of this edition has the interface.
     pub fn is_in(&self, edition: Edition) -> bool {
         self.since <= edition
     }

@@ -1,18 +1,21 @@
-//! What is counted of the requests to one tenant's gateway.
+//! Counts the requests to one tenant's gateway.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::{
+    ptr,
+    sync::atomic::{AtomicU64, Ordering},
+};
 
 use super::{Exchanged, INTERFACES, Interface, TimeoutClass};
 use crate::{
     id::TenantId,
     retcode::Kind,
-    telemetry::metrics::{self, Label, Requests},
+    telemetry::metrics::{self, Label, Numbered, Requests},
 };
 
-/// One tenant's part of the metrics of requests.
+/// One tenant's part of the request metrics.
 pub(super) type RequestMetrics = metrics::RequestMetrics<&'static Interface, Exchanged>;
 
-/// Results of any request that are told of before there are any.
+/// Results that every interface's series have from the start.
 const RESULTS: [Exchanged; 6] = [
     Exchanged::Accepted,
     Exchanged::Unreachable,
@@ -21,10 +24,11 @@ const RESULTS: [Exchanged; 6] = [
     Exchanged::HttpStatus,
     Exchanged::GivenUp,
 ];
-/// The same of sign-ins.
+/// Further results that sign-ins have from the start.
 const REJECTIONS: [Exchanged; 2] =
     [Exchanged::Refused(Kind::CredentialsRejected), Exchanged::Refused(Kind::AccountLocked)];
 
+/// The tenant's part of the request metrics.
 pub(super) fn of(requests: &Requests, tenant: &TenantId) -> RequestMetrics {
     let from_the_start = INTERFACES.into_iter().flat_map(|interface| {
         let rejections =
@@ -40,26 +44,43 @@ impl Label for &'static Interface {
     }
 }
 
+impl Numbered for &'static Interface {
+    const COUNT: usize = INTERFACES.len();
+
+    fn number(self) -> usize {
+        // Every interface is in the list. A test checks that.
+        INTERFACES.iter().position(|known| ptr::eq(*known, self)).unwrap_or(INTERFACES.len())
+    }
+}
+
 impl Label for Exchanged {
     fn as_str(self) -> &'static str {
         self.as_str()
     }
 }
 
-/// Requests to a tenant's gateway, summed up.
+impl Numbered for Exchanged {
+    const COUNT: usize = Self::COUNT;
+
+    fn number(self) -> usize {
+        self.number()
+    }
+}
+
+/// Sums of the requests to a tenant's gateway.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RequestCounts {
-    /// All of them, polls too.
+    /// All requests, including polls.
     pub requests: u64,
-    /// Of these, the ones that were not answered.
+    /// Those that were not answered.
     pub unanswered: u64,
-    /// Of all, the polls.
+    /// Those that were polls.
     pub polls: u64,
-    /// Of all, the sign-ins.
+    /// Those that were sign-ins.
     pub sign_ins: u64,
 }
 
-/// What makes the sums.
+/// The counters behind [`RequestCounts`].
 #[derive(Debug, Default)]
 pub(super) struct Sums {
     requests: AtomicU64,
@@ -69,6 +90,7 @@ pub(super) struct Sums {
 }
 
 impl Sums {
+    /// Counts a request with its result.
     pub(super) fn note(&self, interface: &Interface, result: Exchanged) {
         let add = |counter: &AtomicU64| counter.fetch_add(1, Ordering::Relaxed);
         add(&self.requests);
@@ -90,5 +112,29 @@ impl Sums {
             polls: read(&self.polls),
             sign_ins: read(&self.sign_ins),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_interface_and_every_result_has_a_number_of_its_own() {
+        let interfaces: Vec<_> = INTERFACES.iter().map(|interface| interface.number()).collect();
+        assert_eq!(interfaces, (0..<&Interface>::COUNT).collect::<Vec<_>>());
+        let defined = include_str!("interface.rs").matches(": Interface =").count();
+        assert_eq!(
+            defined,
+            INTERFACES.len(),
+            "an interface that is not in the list is not counted"
+        );
+
+        let results = RESULTS.into_iter().chain([Exchanged::WithoutGuid]);
+        let results = results.chain(Kind::ALL.map(Exchanged::Refused));
+        let numbers: BTreeSet<_> = results.map(Numbered::number).collect();
+        assert_eq!(numbers, (0..<Exchanged as Numbered>::COUNT).collect());
     }
 }

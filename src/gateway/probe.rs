@@ -1,5 +1,5 @@
-//! A look at a gateway for the doctor, through the TLS, the connections and the requests that calls
-//! go through: what it finds is what they would meet.
+//! A request to a gateway for the doctor. It uses the same TLS, connections and requests as calls,
+//! so its result is what calls would get.
 
 use http::{Uri, response::Parts};
 use prometheus_client::metrics::gauge::Gauge;
@@ -22,30 +22,31 @@ use crate::{
     tls,
 };
 
-/// An answer with its head, of which calls read only a part.
+/// An answer with all its headers. Calls use only a part of them.
 #[derive(Debug)]
 pub struct Answer {
-    /// Status and headers.
+    /// The status and the headers.
     pub head: Parts,
-    /// What calls read.
+    /// The part that calls use.
     pub reply: Reply,
 }
 
-/// A client's TLS as calls use it.
+/// The TLS configuration that calls use.
 ///
 /// # Errors
 ///
-/// [`BuildError`] if TLS cannot be set up with what the configuration names.
+/// [`BuildError`] if TLS cannot be set up as the configuration says.
 pub fn tls_config(tls: &ClientTls) -> Result<ClientConfig, BuildError> {
     tls::client_config(tls).map_err(BuildError)
 }
 
-/// Asks one address for an agent's status without a Guid, or for its events where the gateway's edition
-/// has no status: it changes nothing, and every gateway refuses it. Opens a connection of its own; must be called within a runtime.
+/// Asks one address for an agent's status without a Guid, or for its events if the gateway's
+/// edition has no status. That changes nothing, and every gateway refuses it. Opens a connection of
+/// its own. Must be called within a tokio runtime.
 ///
 /// # Errors
 ///
-/// In words, if no connection can be made, or no whole answer comes over it in time.
+/// A text, if no connection can be made or no complete answer comes in time.
 pub async fn ask(tenant: &Tenant, base_url: &Uri, agent: AgentId) -> Result<Answer, String> {
     let timeouts = &tenant.timeouts;
     let tls = tls_config(&tenant.tls).map_err(|error| error.to_string())?;

@@ -1,4 +1,4 @@
-//! A gateway's answer, and the verdict that is in it.
+//! A gateway's answer and its meaning.
 
 use std::{borrow::Cow, collections::HashMap, time::Duration};
 
@@ -23,33 +23,33 @@ use crate::{
     session::{Cookies, Guid},
 };
 
-/// A gateway's whole answer.
+/// A gateway's complete answer.
 #[derive(Debug)]
 pub struct Reply {
     /// The HTTP status.
     pub status: StatusCode,
-    /// A Guid that replaces the one the request was sent with, from a 2xx answer's `Set-GUID`
-    /// header, else `Guid` (cec_07_0005, cec_07_1202).
+    /// A Guid that replaces the one of the request. Comes from the `Set-GUID` header of a 2xx
+    /// answer, or else from `Guid` (cec_07_0005, cec_07_1202).
     pub guid: Option<Guid>,
-    /// Whether it has such a header, and what that holds is no Guid.
+    /// Whether there is such a header without a valid Guid.
     pub is_guid_bad: bool,
-    /// What `Retry-After` asks for, up to five minutes.
+    /// The value of `Retry-After`, up to five minutes.
     pub retry_after: Option<Duration>,
-    /// The envelope, whatever the status.
+    /// The envelope, whatever the HTTP status.
     pub envelope: Result<Envelope, Unreadable>,
     cookies: Vec<HeaderValue>,
 }
 
-/// No interface that the bridge uses has an answer of a tenth of this.
+/// Longest body in bytes. Answers of the used interfaces have less than a tenth of it.
 const MAX_BODY_BYTES: usize = 64 * 1024;
 const MAX_COOKIES: usize = 8;
 const SET_GUID: HeaderName = HeaderName::from_static("set-guid");
 const GUID: HeaderName = HeaderName::from_static("guid");
-/// Some versions name the content type here and a useless one in `Content-Type` (client).
+/// Some versions put the right content type here and a useless one into `Content-Type` (client).
 const JSON_TYPE: HeaderName = HeaderName::from_static("json-type");
 
 impl Reply {
-    /// Reads an answer to its end; fails, with the cause in words, if it is cut.
+    /// Reads an answer to its end. The error is a text, for an answer that was cut.
     pub(super) async fn read(response: Response<Incoming>) -> Result<Self, String> {
         let (head, body) = response.into_parts();
         let body = read_body(body).await?;
@@ -67,13 +67,13 @@ impl Reply {
         })
     }
 
-    /// What the answer means. `node` is the one that owns the session which was used.
+    /// The meaning of the answer. `node` owns the session that was used.
     ///
     /// # Errors
     ///
-    /// [`CallError::Refused`] for a retcode other than "0", whatever the HTTP status;
-    /// [`CallError::GatewayBusy`] and [`CallError::HttpStatus`] for one without a 2xx status and without
-    /// an envelope; [`CallError::BadReply`] for one with only one of the two.
+    /// [`CallError::Refused`] for a retcode other than "0", whatever the HTTP status.
+    /// [`CallError::GatewayBusy`] or [`CallError::HttpStatus`] if there is neither a 2xx status nor
+    /// an envelope. [`CallError::BadReply`] if there is only one of the two.
     pub fn into_verdict(self, node: Option<&str>) -> Result<Envelope, CallError> {
         let Self { status, retry_after, envelope, .. } = self;
         let status_alone = status_alone(status, retry_after);
@@ -83,7 +83,7 @@ impl Reply {
                 Err(CallError::Refused(Refusal { retcode, message, node }))
             }
             Ok(envelope) if status.is_success() => Ok(envelope),
-            // Whoever has set the status, the gateway may have acted.
+            // The gateway may have acted, whatever set the status.
             Ok(_) => Err(CallError::BadReply(format!(
                 "it says that the request was carried out, under HTTP status {}",
                 status.as_u16()
@@ -95,7 +95,7 @@ impl Reply {
         }
     }
 
-    /// What the answer amounts to by itself.
+    /// The result that the answer has by itself.
     pub fn amounts_to(&self) -> Exchanged {
         match (&self.envelope, self.status.is_success()) {
             (Ok(Envelope { refused: Some(retcode), .. }), _) => Exchanged::Refused(retcode.kind()),
@@ -105,24 +105,24 @@ impl Reply {
         }
     }
 
-    /// The refusal, if it is one. `node` is the one that owns the session which was used.
+    /// The refusal, if the answer is one. `node` owns the session that was used.
     pub fn refusal(&self, node: Option<&str>) -> Option<Refusal> {
         let Envelope { refused, message, .. } = self.envelope.as_ref().ok()?;
         let retcode = refused.clone()?;
         Some(Refusal { retcode, message: message.clone(), node: node.map(Into::into) })
     }
 
-    /// Whether it says that another call for the agent was open, so that nothing was done.
+    /// Whether another call for the agent was open, so that the gateway did nothing.
     pub fn is_overlap(&self) -> bool {
         self.amounts_to() == Exchanged::Refused(Kind::OperationInProgress)
     }
 
-    /// Whether the answer was read to its end, so that another can follow on its connection.
+    /// Whether the answer was read to its end, so that the connection can be used again.
     pub(super) fn is_whole(&self) -> bool {
         !matches!(self.envelope, Err(Unreadable::TooLong { .. }))
     }
 
-    /// Hands over the cookies that the answer sets.
+    /// Stores the cookies that the answer sets.
     pub fn set_cookies(&self, jar: &Cookies) {
         for cookie in &self.cookies {
             jar.set(cookie);
@@ -165,7 +165,7 @@ fn envelope(headers: &HeaderMap, body: &Bytes) -> Result<Envelope, Unreadable> {
     Envelope::read(body, charset)
 }
 
-/// The charset that a content type names.
+/// The charset in a content type.
 fn charset(content_type: &str) -> Option<&str> {
     content_type.split(';').skip(1).find_map(|parameter| {
         let (name, value) = parameter.split_once('=')?;

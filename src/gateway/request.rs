@@ -1,3 +1,4 @@
+//! One request to a gateway.
 use std::{fmt, ptr};
 
 use bytes::Bytes;
@@ -13,21 +14,21 @@ use crate::{call::Stage, id::AgentId, session::Session, telemetry::trace::Trace}
 
 /// One request to a gateway.
 pub struct Request<'a> {
-    /// What is asked.
+    /// The interface and its arguments.
     pub command: &'a Command,
-    /// Of whom.
+    /// The agent that the request is about.
     pub agent: AgentId,
-    /// Under which session; `None` where one is to be made.
+    /// The session of the request. `None` if it is to create one.
     pub session: Option<&'a Session>,
-    /// A JSON body; a sign-in's holds the password.
+    /// A JSON body. That of a sign-in has the password.
     pub body: Option<Bytes>,
-    /// What a caller was waiting for who leaves before the answer.
+    /// What a caller that leaves before the answer was waiting for.
     pub stage: Stage,
-    /// What it is a part of.
+    /// The trace that the request belongs to.
     pub trace: Trace,
 }
 
-/// Documented as mandatory on every call, also on those without a body (API.md 1).
+/// Documented as mandatory on every request, even without a body (API.md 1).
 const JSON: HeaderValue = HeaderValue::from_static("application/json; charset=UTF-8");
 const GUID: HeaderName = HeaderName::from_static("guid");
 
@@ -36,11 +37,12 @@ impl Request<'_> {
         self.command.interface
     }
 
-    /// Whether an agent is to be signed in, so that the answer brings the Guid of a new session.
+    /// Whether the request signs an agent in, so that the answer brings the Guid of a new session.
     pub(super) fn makes_session(&self) -> bool {
         [&SIGN_IN, &FORCE_SIGN_IN].into_iter().any(|sign_in| ptr::eq(sign_in, self.interface()))
     }
 
+    /// The HTTP request for this address.
     pub(super) fn to_http(
         &self,
         address: &Address,
@@ -61,7 +63,8 @@ impl Request<'_> {
             }
         }
         self.trace.tell_gateway(headers);
-        // hyper leaves it out for an empty body; some balancers answer a POST without it with 411.
+        // hyper leaves it out for an empty body. Some load balancers answer a POST without it with
+        // 411.
         if self.body.is_none() && self.interface().method == Method::POST {
             headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
         }

@@ -1,28 +1,29 @@
+//! The body of a sign-in.
 use std::fmt;
 
 use bytes::Bytes;
 use secrecy::{ExposeSecret as _, SecretString, zeroize::Zeroizing};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-/// The body of a sign-in (API.md 3.2). What is `None` is left out: the gateway's defaults apply.
+/// The body of a sign-in (API.md 3.2). `None` is left out, so that the gateway's default applies.
 #[derive(Clone, Serialize, Deserialize)]
 pub struct SignIn {
-    /// The agent's CTI password; may be empty.
+    /// The agent's CTI password. May be empty.
     #[serde(serialize_with = "exposed", deserialize_with = "wrapped")]
     pub password: SecretString,
-    /// The agent's phone number; may be empty.
+    /// The agent's phone number. May be empty.
     #[serde(rename = "phonenum")]
     pub phone_number: String,
-    /// Answer calls automatically.
+    /// Whether calls are answered automatically.
     #[serde(rename = "autoanswer", skip_serializing_if = "Option::is_none")]
     pub auto_answer: Option<bool>,
-    /// Idle after a call, else after-call work.
+    /// Whether the agent becomes idle after a call, instead of entering after-call work.
     #[serde(rename = "autoenteridle", skip_serializing_if = "Option::is_none")]
     pub auto_enter_idle: Option<bool>,
-    /// Hang the phone up after each call.
+    /// Whether the phone is hung up after each call.
     #[serde(rename = "releasephone", skip_serializing_if = "Option::is_none")]
     pub release_phone: Option<bool>,
-    /// 4 or 11.
+    /// The gateway's number of the agent type, 4 or 11.
     #[serde(rename = "agenttype", skip_serializing_if = "Option::is_none")]
     pub agent_type: Option<i32>,
     /// The state after sign-in.
@@ -31,18 +32,18 @@ pub struct SignIn {
     /// The agent's IPv4 address.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ip: Option<String>,
-    /// Also sign in to the web media server.
+    /// Whether to sign in to the web media server too.
     #[serde(rename = "checkInWebm", skip_serializing_if = "Option::is_none")]
     pub check_in_web_media: Option<bool>,
-    /// Also sign in to the mail media server.
+    /// Whether to sign in to the mail media server too.
     #[serde(rename = "checkInMailm", skip_serializing_if = "Option::is_none")]
     pub check_in_mail_media: Option<bool>,
-    /// Take the agent over where it is signed in elsewhere; not part of the body.
+    /// Whether to take the agent over if it is signed in elsewhere. Not part of the body.
     #[serde(skip)]
     pub force: bool,
 }
 
-/// A sign-in with what is not part of the body.
+/// A sign-in including what is not part of the body.
 #[derive(Serialize, Deserialize)]
 struct Whole<T> {
     force: bool,
@@ -78,19 +79,19 @@ impl SignIn {
         }
     }
 
-    /// The body as the gateway takes it.
+    /// The JSON body for the gateway.
     pub fn to_body(&self) -> Bytes {
         // Serialising texts, numbers and booleans into memory cannot fail.
         serde_json::to_vec(self).map(Bytes::from).unwrap_or_default()
     }
 
-    /// All of it in plain text, to be encrypted.
+    /// The whole sign-in in plain text, to be encrypted.
     pub fn to_plain(&self) -> Zeroizing<Vec<u8>> {
         let whole = Whole { force: self.force, body: self };
         Zeroizing::new(serde_json::to_vec(&whole).unwrap_or_default())
     }
 
-    /// Reads what [`to_plain`](Self::to_plain) gives.
+    /// Reads the output of [`to_plain`](Self::to_plain).
     pub fn from_plain(plain: &[u8]) -> Option<Self> {
         let Whole { force, body } = serde_json::from_slice::<Whole<Self>>(plain).ok()?;
         Some(Self { force, ..body })
@@ -120,7 +121,7 @@ impl<'de> Deserialize<'de> for InitialState {
     }
 }
 
-/// The one place where a password leaves its wrapping: for the gateway, or to be encrypted.
+/// The only place where a password is exposed: for the gateway, or to be encrypted.
 fn exposed<S: Serializer>(password: &SecretString, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(password.expose_secret())
 }

@@ -1,17 +1,17 @@
-//! What a transport error says about the request.
+//! What a transport error means for the request.
 
 use super::connection::Closing;
 use crate::call::{CallError, Untouched};
 
-/// Why there is no answer. The variants differ in whether the request had left.
+/// Why there is no answer. The variants differ in whether the request was sent.
 #[derive(Debug)]
 pub(super) enum Failure {
-    /// It had not, and may be sent to another address; the cause in words.
+    /// It was not sent, and may be sent to another address. Has the cause as a text.
     NotSent(Untouched, String),
-    /// It had not, and this keeps it from being sent at all.
-    Kept(CallError),
-    /// It had, or may have; the cause in words.
+    /// It was not sent, and must not be sent to another address either.
+    Prevented(CallError),
+    /// It was sent, or may have been. Has the cause as a text.
     Sent(String),
-    /// The same: its time is over, and the gateway may still be at it.
+    /// As `Sent`, since the time limit passed. The gateway may still work on the request.
     Late(String, Closing),
 }

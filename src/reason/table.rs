@@ -9,7 +9,7 @@ use crate::call::Outcome::{NotSent, Refused, Unknown};
 
 const NONE: Details = Details::None;
 
-/// A constant for each row, and all of them in their order.
+/// Defines a constant for each row, and `ALL` in the order of the rows.
 macro_rules! reasons {
     ($($name:ident $code:ident $outcomes:tt $retry:ident $details:expr, $advice:literal;)+) => {
         $(
@@ -39,38 +39,38 @@ reasons! {
     SESSION_MISSING            FailedPrecondition [NotSent, Refused]           No            Precondition("SESSION"),      "sign the agent in, or register its Guid";
     SESSION_EXPIRED            FailedPrecondition [Refused]                    No            Precondition("SESSION"),      "sign the agent in again or register its new Guid";
     AGENT_NOT_SIGNED_IN        FailedPrecondition [Refused]                    No            Precondition("SIGNED_IN"),    "sign the agent in first";
-    AGENT_STATE_REFUSED        FailedPrecondition [Refused]                    No            Precondition("AGENT_STATE"),  "see its state with GetState, and whether it has the right";
+    AGENT_STATE_REFUSED        FailedPrecondition [Refused]                    No            Precondition("AGENT_STATE"),  "check its state with GetState, and whether it has the right";
     AGENT_TAKEN_OVER           FailedPrecondition [NotSent, Refused]           No            Precondition("SESSION"),      "stop the other client, or take the agent over with SignIn and force";
     FORCE_NOT_ALLOWED          FailedPrecondition [Refused]                    No            Precondition("SIGNED_OUT"),   "sign the agent out where it is signed in, or register its Guid";
-    CREDENTIALS_MISSING        FailedPrecondition [NotSent]                    No            Precondition("CREDENTIALS"),  "give the password";
+    CREDENTIALS_MISSING        FailedPrecondition [NotSent]                    No            Precondition("CREDENTIALS"),  "send the password";
     CREDENTIALS_REJECTED       FailedPrecondition [Refused]                    No            Precondition("CREDENTIALS"),  "correct the agent's password before trying again";
-    ACCOUNT_LOCKED             FailedPrecondition [Refused]                    No            Precondition("CREDENTIALS"),  "whoever runs the platform has to unlock the account";
-    SIGN_IN_WITHOUT_GUID       FailedPrecondition [NotSent, Refused]           No            Precondition("SESSION"),      "ask whoever runs the bridge: a proxy may take off Set-GUID, and a gateway without Guids needs auth_mode = \"none\"";
+    ACCOUNT_LOCKED             FailedPrecondition [Refused]                    No            Precondition("CREDENTIALS"),  "ask the operators of the platform to unlock the account";
+    SIGN_IN_WITHOUT_GUID       FailedPrecondition [NotSent, Refused]           No            Precondition("SESSION"),      "ask the operators of the bridge: a proxy may remove Set-GUID, and a gateway without Guids needs auth_mode = \"none\"";
     OPERATION_IN_PROGRESS      Aborted            [Refused]                    After         NONE,                         "another call for this agent was open; try again";
     TENANT_OVERLOADED          ResourceExhausted  [NotSent, Refused]           After         Quota,                        "try again shortly";
-    TENANT_LIMIT_REACHED       ResourceExhausted  [NotSent, Refused]           No            Quota,                        "end what is not needed, or have the limit raised";
+    TENANT_LIMIT_REACHED       ResourceExhausted  [NotSent, Refused]           No            Quota,                        "end what is not needed, or ask for a higher limit";
     SERVER_OVERLOADED          ResourceExhausted  [NotSent]                    After         Quota,                        "try again shortly";
-    SIGN_INS_QUEUED            ResourceExhausted  [NotSent, Refused]           AfterDeadline NONE,                         "the agent keeps its place: try again then";
-    GATEWAY_UNREACHABLE        Unavailable        [NotSent, Refused]           After         NONE,                         "try again shortly; where it goes on, call whoever runs the gateway";
+    SIGN_INS_QUEUED            ResourceExhausted  [NotSent, Refused]           AfterDeadline NONE,                         "the agent keeps its place in the queue: try again after that time";
+    GATEWAY_UNREACHABLE        Unavailable        [NotSent, Refused]           After         NONE,                         "try again shortly; if it persists, call the operators of the gateway";
     AGENT_SWITCHOVER           Unavailable        [Refused]                    After         NONE,                         "try again when the switch-over is done";
     PLATFORM_UNAVAILABLE       Unavailable        [Refused]                    After         NONE,                         "try again later";
-    GATEWAY_BUSY               Unavailable        [Refused]                    After         NONE,                         "the request was not carried out: try again then";
+    GATEWAY_BUSY               Unavailable        [Refused]                    After         NONE,                         "the request was not carried out: try again after that time";
     STORE_UNAVAILABLE          Unavailable        [NotSent, Refused]           After         NONE,                         "try again shortly";
     SHUTTING_DOWN              Unavailable        [NotSent, Refused]           After         NONE,                         "try again at once";
-    CONNECTION_AGED            Unavailable        [NotSent]                    After         NONE,                         "go on with a new connection; a watch goes on after the last sequence";
-    DEADLINE                   DeadlineExceeded   [NotSent, Refused, Unknown]  No            NONE,                         "look at the outcome; give the call more time";
+    CONNECTION_AGED            Unavailable        [NotSent]                    After         NONE,                         "open a new connection, and continue a watch after its last sequence";
+    DEADLINE                   DeadlineExceeded   [NotSent, Refused, Unknown]  No            NONE,                         "check the outcome, and give the call more time";
     GATEWAY_NO_ANSWER          Unknown            [Unknown]                    No            NONE,                         "the agent may have changed: look before trying again";
-    GATEWAY_PROXY_FAILED       Unknown            [Unknown]                    No            NONE,                         "a proxy says so, and the gateway may have acted: look before trying again";
-    UNLISTED_RETCODE           Unknown            [Refused]                    No            NONE,                         "ask whoever runs the gateway what the retcode means; the bridge's operator can give it a reason under [retcodes]";
-    NOT_GRPC                   Unknown            [NotSent]                    No            NONE,                         "call it with gRPC";
+    GATEWAY_PROXY_FAILED       Unknown            [Unknown]                    No            NONE,                         "a proxy sent this answer, and the gateway may have acted: look before trying again";
+    UNLISTED_RETCODE           Unknown            [Refused]                    No            NONE,                         "ask the operators of the gateway what the retcode means; the operator of the bridge can give it a reason under [retcodes]";
+    NOT_GRPC                   Unknown            [NotSent]                    No            NONE,                         "use a gRPC client";
     REQUEST_BROKEN_OFF         Cancelled          [NotSent]                    No            NONE,                         "send the whole request";
-    INTERFACE_NOT_IN_EDITION   Unimplemented      [NotSent]                    No            NONE,                         "see the tenant's edition";
+    INTERFACE_NOT_IN_EDITION   Unimplemented      [NotSent]                    No            NONE,                         "check the tenant's edition";
     METHOD_UNKNOWN             Unimplemented      [NotSent]                    No            NONE,                         "compare the caller's proto with the bridge's";
     COMPRESSION_UNSUPPORTED    Unimplemented      [NotSent]                    No            NONE,                         "send it uncompressed";
-    MESSAGE_TOO_LARGE          OutOfRange         [NotSent]                    No            NONE,                         "send less at once";
+    MESSAGE_TOO_LARGE          OutOfRange         [NotSent]                    No            NONE,                         "send a smaller message";
     MESSAGE_MALFORMED          Internal           [NotSent]                    No            NONE,                         "compare the caller's proto with the bridge's";
-    HTTP2_REFUSED              Internal           [NotSent]                    No            NONE,                         "send what HTTP/2 allows";
-    GATEWAY_OPERATION_FAILED   Internal           [Refused]                    No            NONE,                         "ask whoever runs the gateway";
+    HTTP2_REFUSED              Internal           [NotSent]                    No            NONE,                         "keep within the limits of HTTP/2";
+    GATEWAY_OPERATION_FAILED   Internal           [Refused]                    No            NONE,                         "ask the operators of the gateway";
     GATEWAY_INTERFACE_MISSING  Internal           [Refused]                    No            NONE,                         "there is no such interface: check the tenant's base_urls; an older gateway may not have it";
     GATEWAY_HTTP_STATUS        Internal           [Unknown]                    No            NONE,                         "check the tenant's base_urls; the agent may have changed: look before trying again";
     GATEWAY_BAD_REPLY          Internal           [Unknown]                    No            NONE,                         "the agent may have changed: look before trying again";

@@ -1,29 +1,29 @@
-//! The table, what `docs/calling/errors.md` makes of it, and what the comments in `proto/` say.
+//! Checks that the table, `docs/calling/errors.md` and the comments in `proto/` agree.
 
 use std::collections::BTreeSet;
 
 use super::*;
 use crate::{
     call::{Outcome, Share},
+    documents_for_tests::{self, Document},
     retcode::{Kind, LISTED, Retcode},
     rpc::code_name,
-    test_documents::{self, Document},
 };
 
 const DOCS: &str = include_str!("../../docs/calling/errors.md");
 const TELEMETRY: &str = include_str!("../../docs/running/telemetry.md");
-/// Where the latter lists what may be used up.
+/// The start of the line in `TELEMETRY` that lists the limits.
 const COUNTED: &str = "| `ccgw_calls_over_limit_total` |";
 const CONTRACT: [&str; 3] = [
     include_str!("../../proto/ccgateway/agent/v1/agent_state.proto"),
     include_str!("../../proto/ccgateway/agent/v1/agent_session.proto"),
     include_str!("../../proto/ccgateway/agent/v1/agent_events.proto"),
 ];
-/// Kept for the bridge's own rules on who may call.
+/// Reserved for rules of the bridge on who may call.
 const ABOUT_THE_CALLER: [&str; 2] = ["UNAUTHENTICATED", "PERMISSION_DENIED"];
 
-/// The cells of a row of the table in the docs: code, reason, outcome, retry, details, what happened
-/// and what to do.
+/// The cells of each row in the document: code, reason, outcome, retry, details, what happened and
+/// what to do.
 fn rows() -> Vec<Vec<String>> {
     let table = DOCS.split("## Every reason").nth(1).expect("the table");
     let rows = table.lines().filter(|line| line.starts_with("| `"));
@@ -31,7 +31,7 @@ fn rows() -> Vec<Vec<String>> {
         .collect()
 }
 
-/// A row as the docs have to show it, but for what happened.
+/// The cells that the document must have for a reason, without what happened.
 fn shown(reason: &Reason) -> [String; 6] {
     let outcomes: Vec<_> =
         reason.outcomes.iter().map(|outcome| format!("`{}`", outcome.as_str())).collect();
@@ -57,8 +57,8 @@ fn shown(reason: &Reason) -> [String; 6] {
     ]
 }
 
-/// Whoever is refused for a limit reads in the one page which it is, and whoever counts such calls in the
-/// other.
+/// Callers who are refused look the limit up in the one document. Operators who count such calls
+/// look it up in the other.
 #[test]
 fn the_docs_have_every_share() {
     let line = |page: &'static str, start: &str| {
@@ -102,7 +102,7 @@ fn a_name_is_one_reason_with_one_code() {
     assert!(find("LICENCE").is_none());
 }
 
-/// The retcodes that a text names.
+/// The retcodes in a text.
 fn retcodes(text: &str) -> BTreeSet<&str> {
     let is_code = |word: &&str| {
         let mut parts = word.split('-');
@@ -145,8 +145,8 @@ fn the_docs_name_the_retcodes_behind_each_reason() {
     }
 }
 
-/// The reasons that a comment lists, each with its code. A line begins with the code, and goes on in
-/// lines that are indented further.
+/// The reasons that a comment lists, each with its code. A line that begins with a code may
+/// continue in lines that are indented further.
 fn listed(comment: &[&str]) -> Vec<(String, String)> {
     let mut code = String::new();
     let mut found = Vec::new();
@@ -225,12 +225,13 @@ fn every_method_says_that_rules_on_callers_may_come() {
     }
 }
 
-/// In capitals with underscores, in backquotes: a reason, a code, or another word of the contract.
+/// A word in backquotes, in capitals with underscores, has to be a reason, a code, or another name
+/// of the contract.
 #[test]
 fn the_documents_name_no_reason_that_there_is_not() {
     let mut seen = 0;
     let mut strange = Vec::new();
-    for Document { name, prose } in test_documents::all() {
+    for Document { name, prose } in documents_for_tests::all() {
         for word in prose.split('`').skip(1).step_by(2).filter(|word| is_name(word)) {
             seen += 1;
             if find(word).is_none() && !is_of_the_contract(word) && !is_variable(word) {
@@ -244,7 +245,7 @@ fn the_documents_name_no_reason_that_there_is_not() {
 
 fn is_of_the_contract(word: &str) -> bool {
     let is_code = ALL.iter().any(|reason| code_name(reason.code) == word);
-    // Also without what all values of an enum begin with.
+    // Names of enum values may also be written without their common prefix.
     let is_value = CONTRACT
         .iter()
         .any(|file| [" ", "_"].iter().any(|before| file.contains(&format!("{before}{word} = "))));
@@ -252,11 +253,11 @@ fn is_of_the_contract(word: &str) -> bool {
         Details::Precondition(kind) | Details::Resource(kind) => kind == word,
         Details::None | Details::BadRequest | Details::Quota => false,
     });
-    // A status of gRPC's health service.
+    // `NOT_SERVING` is a status of gRPC's health service.
     is_code || is_value || is_detail || ABOUT_THE_CALLER.contains(&word) || word == "NOT_SERVING"
 }
 
-/// A variable of the environment, or a setting of the gateway's own.
+/// An environment variable, or a setting of the gateway.
 fn is_variable(word: &str) -> bool {
     ["CCGW_", "OTEL_", "REDIS_", "LOGIN_PWD_"].iter().any(|start| word.starts_with(start))
 }

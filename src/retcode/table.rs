@@ -1,8 +1,8 @@
-//! Every retcode named in a public source, in order, with the page it stands on.
+//! The known retcodes.
 
 use super::Listed;
 
-/// Every retcode named in a public source, in ascending order.
+/// Every retcode that a public source names, in ascending order.
 #[rustfmt::skip] // one row a line, so that the table reads as a table
 pub static LISTED: &[Listed] = &[
     row("000-000", "an unknown error of the configuration interfaces", "cec_07_1328"),

@@ -1,11 +1,12 @@
-/// Whom a call is about, in the caller's words: bounded, and harmless in a log.
+/// Which method, tenant and agent a call is about. The ids are the caller's, with a limited length
+/// and no control characters.
 pub(super) struct About {
     pub(super) method: &'static str,
     pub(super) tenant_id: String,
     pub(super) agent_id: String,
 }
 
-/// `text` without control characters, which could forge log lines, and cut to `max` bytes.
+/// `text` cut to `max` bytes. Control characters are replaced, since they could forge log lines.
 pub(super) fn visible(text: &str, max: usize) -> String {
     let mut visible = String::with_capacity(text.len().min(max));
     for c in text.chars() {

@@ -1,3 +1,4 @@
+//! The service `AgentEvents`.
 mod feed;
 
 use std::{
@@ -21,29 +22,29 @@ use super::{
     },
     record::Record,
     respond::Arrival,
-    stream_over::StreamOver,
+    stream_end::StreamEnd,
     translate,
 };
 use crate::{
-    call::{CallError, Deadline, Leaving, Obstacle, Wait},
+    call::{CallError, ConnectionEnding, Deadline, Obstacle, Wait},
     tenant::{Place, Tenant},
 };
 
-/// `AgentEvents`: what happens to agents.
+/// `AgentEvents`: streams of what happens to agents.
 #[derive(Debug)]
 pub(super) struct AgentEventsRpc(pub(super) Arc<Shared>);
 
 type Responses = Pin<Box<dyn Stream<Item = Result<WatchEventsResponse, Status>> + Send>>;
 
-/// One caller's stream.
-struct Telling {
+/// One caller's stream of events.
+struct EventStream {
     shared: Arc<Shared>,
     feed: Feed,
     end: End,
-    /// Why the stream ends. What the feed still has goes first.
+    /// Why the stream ends. Messages that the feed still has are sent before.
     ended: Option<CallError>,
-    over: StreamOver,
-    /// Until the stream has ended.
+    over: StreamEnd,
+    /// Set until the stream has ended.
     record: Option<Record>,
 }
 
@@ -65,16 +66,17 @@ impl AgentEvents for AgentEventsRpc {
         request: Request<WatchEventsRequest>,
     ) -> Result<Response<Responses>, Status> {
         let method = "ccgateway.agent.v1.AgentEvents/WatchEvents";
-        let leaving = request.extensions().get().cloned();
-        let connection = leaving.map_or_else(CancellationToken::new, |Leaving(token)| token);
+        let ending = request.extensions().get().cloned();
+        let connection =
+            ending.map_or_else(CancellationToken::new, |ConnectionEnding(token)| token);
         let (arrival, record, message) = self.0.arrival(method, request);
-        match self.telling(&arrival, connection, &message).await {
+        match self.open(&arrival, record.tenant(), connection, &message).await {
             Ok((feed, end)) => {
                 let (shared, record) = (self.0.clone(), Some(record));
-                let over = StreamOver::new(end.place.lost_token());
-                let telling =
-                    Telling { shared, feed, end, ended: None, over: over.clone(), record };
-                let stream: Responses = Box::pin(unfold(telling, Telling::next));
+                let over = StreamEnd::new(end.place.lost_token());
+                let events =
+                    EventStream { shared, feed, end, ended: None, over: over.clone(), record };
+                let stream: Responses = Box::pin(unfold(events, EventStream::next));
                 let mut response = Response::new(stream);
                 response.extensions_mut().insert(over);
                 Ok(response)
@@ -85,19 +87,20 @@ impl AgentEvents for AgentEventsRpc {
 }
 
 impl AgentEventsRpc {
-    async fn telling(
+    async fn open(
         &self,
         arrival: &Arrival,
+        found: Option<&Arc<Tenant>>,
         connection: CancellationToken,
         request: &WatchEventsRequest,
     ) -> Result<(Feed, End), CallError> {
         let timeout = arrival.timeout()?;
         let mut checker = Checker::default();
-        let tenant = checker.tenant(&self.0.tenants, &request.tenant_id)?;
+        let tenant = checker.tenant(found, &request.tenant_id)?;
         let agents = checker.agents(tenant, &request.agent_ids);
         let (tenant, agents) = checker.done(tenant.zip(agents))?;
 
-        // Those without an address share one, so that none is without a bound.
+        // Callers without an address share one, so that they are limited too.
         let peer = arrival.peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.ip());
         let watch = tenant.watch(peer, agents, request.after_sequence).await;
         let (watch, place) = watch.map_err(CallError::unasked)?;
@@ -113,29 +116,29 @@ impl AgentEventsRpc {
     }
 }
 
-// === impl Telling ===
+// === impl EventStream ===
 
-impl Telling {
+impl EventStream {
     async fn next(mut self) -> Option<(Result<WatchEventsResponse, Status>, Self)> {
         self.record.as_ref()?;
         if self.ended.is_none() {
             tokio::select! {
                 biased;
-                error = self.end.came() => {
+                error = self.end.reached() => {
                     self.feed.close();
                     self.ended = Some(error);
                 }
-                message = self.feed.next() => return Some(self.tell(message)),
+                message = self.feed.next() => return Some(self.deliver(message)),
             }
         }
         if let Some(message) = self.feed.pop() {
-            return Some(self.tell(message));
+            return Some(self.deliver(message));
         }
         let status = self.record.take()?.refuse(&self.ended.take()?, &self.shared);
         Some((Err(status), self))
     }
 
-    fn tell(self, message: WatchEventsResponse) -> (Result<WatchEventsResponse, Status>, Self) {
+    fn deliver(self, message: WatchEventsResponse) -> (Result<WatchEventsResponse, Status>, Self) {
         if let (Some(What::Gap(_)), Some(record)) = (&message.what, &self.record) {
             record.gap();
         }
@@ -143,12 +146,12 @@ impl Telling {
     }
 }
 
-impl Drop for Telling {
-    /// A stream that is dropped after its end, since its caller did not read that far, has ended for
-    /// that reason. The caller hears it if it reads on in time.
+impl Drop for EventStream {
+    /// The stream may be dropped after its end, because its caller did not read that far. Then it
+    /// has ended for that reason, and the caller is told if it reads on in time.
     fn drop(&mut self) {
         if let Some(record) = self.record.take()
-            && let Some(error) = self.end.has_come()
+            && let Some(error) = self.end.reason()
         {
             self.over.tell(record.refuse(&error, &self.shared));
         }
@@ -158,7 +161,8 @@ impl Drop for Telling {
 // === impl End ===
 
 impl End {
-    async fn came(&self) -> CallError {
+    /// Waits for the end. Returns its reason.
+    async fn reached(&self) -> CallError {
         let deadline = async {
             match self.deadline {
                 Some(deadline) => sleep_until(deadline).await,
@@ -171,12 +175,12 @@ impl End {
             () = deadline => {}
             () = self.place.lost() => {}
         }
-        self.has_come().unwrap_or_else(|| CallError::unasked(Obstacle::ConnectionAged))
+        self.reason().unwrap_or_else(|| CallError::unasked(Obstacle::ConnectionAged))
     }
 
-    /// Why the stream is over, if it is.
-    fn has_come(&self) -> Option<CallError> {
-        // A bridge that stops ends its connections too.
+    /// Why the stream has to end, if it has to.
+    fn reason(&self) -> Option<CallError> {
+        // Checked first, since a bridge that stops also ends its connections.
         let obstacle = if self.bridge.is_cancelled() {
             Some(Obstacle::ShuttingDown)
         } else if self.connection.is_cancelled() {

@@ -1,4 +1,4 @@
-//! The service `AgentSession`: a file for its methods, as each service has one.
+//! The service `AgentSession`.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use super::{
 };
 use crate::call::{CallError, Obstacle};
 
-/// `AgentSession`: sessions made, handed in, shown and ended.
+/// `AgentSession`: registers, creates, shows and ends sessions.
 #[derive(Debug)]
 pub(super) struct AgentSessionRpc(pub(super) Arc<Shared>);
 
@@ -58,7 +58,7 @@ async fn register_session(
     request: RegisterSessionRequest,
 ) -> Result<RegisterSessionResponse, CallError> {
     let mut checker = Checker::default();
-    let subject = checker.subject(&call.shared.tenants, &request)?;
+    let subject = checker.subject(call.tenant.as_ref(), &request)?;
     let registration = checker.registration(&request);
     let (subject, (guid, ttl)) = checker.done(subject.zip(registration))?;
 
@@ -68,7 +68,7 @@ async fn register_session(
 
 async fn sign_in(call: Call, request: SignInRequest) -> Result<SignInResponse, CallError> {
     let mut checker = Checker::default();
-    let subject = checker.subject(&call.shared.tenants, &request)?;
+    let subject = checker.subject(call.tenant.as_ref(), &request)?;
     let configured = subject.as_ref().and_then(|s| s.tenant.configured_sign_in(s.agent));
     let sign_in = checker.sign_in(&request, configured);
     let (subject, sign_in) = checker.done(subject.zip(Some(sign_in)))?;
@@ -83,7 +83,7 @@ async fn sign_in(call: Call, request: SignInRequest) -> Result<SignInResponse, C
 
 async fn sign_out(call: Call, request: SignOutRequest) -> Result<SignOutResponse, CallError> {
     let mut checker = Checker::default();
-    let subject = checker.subject(&call.shared.tenants, &request)?;
+    let subject = checker.subject(call.tenant.as_ref(), &request)?;
     let subject = checker.done(subject)?;
 
     let envelope = subject.tenant.sign_out(subject.agent, request.force, &call.context).await?;
@@ -96,7 +96,7 @@ async fn get_session(
     request: GetSessionRequest,
 ) -> Result<GetSessionResponse, CallError> {
     let mut checker = Checker::default();
-    let subject = checker.subject(&call.shared.tenants, &request)?;
+    let subject = checker.subject(call.tenant.as_ref(), &request)?;
     let subject = checker.done(subject)?;
 
     let session = subject.tenant.session_by(subject.agent, call.context.deadline).await;

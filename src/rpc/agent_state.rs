@@ -1,3 +1,4 @@
+//! The service `AgentState`.
 use std::sync::Arc;
 
 use tonic::{Request, Response, Status};
@@ -23,17 +24,17 @@ use crate::{
     tenant::Context,
 };
 
-/// `AgentState`: commands to the tenants' gateways.
+/// `AgentState`: changes and queries of agents' states.
 #[derive(Debug)]
 pub(super) struct AgentStateRpc(pub(super) Arc<Shared>);
 
 /// A request for another state of an agent.
 pub(super) trait Change: Addressed {
-    /// How long its caller wants to wait for the event that confirms the change.
+    /// How long the caller wants to wait for the event that confirms the change.
     fn confirm_within(&self) -> Option<prost_types::Duration>;
 }
 
-/// The requests and answers of changes, which all have the same fields.
+/// Implements the traits for all changes, whose requests and answers have the same fields.
 macro_rules! changes {
     ($($request:ident -> $response:ident),+ $(,)?) => {$(
         impl Addressed for $request {
@@ -153,7 +154,7 @@ impl AgentState for AgentStateRpc {
 }
 
 impl AgentStateRpc {
-    /// Has the gateway change an agent's state, and waits for the event if the caller wants it.
+    /// Sends a change to the gateway, and waits for the confirming event if the caller wants it.
     async fn change<Q: Change, A: From<StateChange>>(
         &self,
         method: &'static str,
@@ -162,12 +163,12 @@ impl AgentStateRpc {
     ) -> Result<Response<A>, Status> {
         let change = async |call: Call, request| {
             let mut checker = Checker::default();
-            let subject = checker.subject(&call.shared.tenants, &request)?;
+            let subject = checker.subject(call.tenant.as_ref(), &request)?;
             let command = command(&mut checker, &request);
             let within = checker.confirm_within(request.confirm_within());
             let subject = checker.done(subject)?;
 
-            let (tenant, agent) = (&subject.tenant, subject.agent);
+            let (tenant, agent) = (subject.tenant, subject.agent);
             let accepted = tenant.command(agent, command, &call.context).await?;
             let confirmation = match within {
                 Some(within) => {
@@ -186,7 +187,7 @@ impl AgentStateRpc {
 
 async fn get_state(call: Call, request: GetStateRequest) -> Result<GetStateResponse, CallError> {
     let mut checker = Checker::default();
-    let subject = checker.subject(&call.shared.tenants, &request)?;
+    let subject = checker.subject(call.tenant.as_ref(), &request)?;
     let subject = checker.done(subject)?;
 
     let command = Command::plain(&AGENT_STATUS);

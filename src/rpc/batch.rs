@@ -1,4 +1,4 @@
-//! One call for many agents.
+//! `BatchSetBusy`: one call for many agents.
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,12 +11,12 @@ use tracing::debug;
 use super::{
     about::{About, visible},
     check::{BATCH_MAX, Checker},
+    error_report::Recipient,
     proto::{
         BatchSetBusyRequest, BatchSetBusyResponse, StateChange,
         batch_set_busy_response::{Result as Item, result::Result as Became},
     },
     respond::{Addressed, Call, ID_MAX},
-    row::Recipient,
     status, translate,
 };
 use crate::{
@@ -27,7 +27,7 @@ use crate::{
     tenant::{Accepted, Context, Tenant},
 };
 
-/// The method's name.
+/// The method's full name.
 pub(super) const SET_BUSY: &str = "ccgateway.agent.v1.AgentState/BatchSetBusy";
 
 impl Addressed for BatchSetBusyRequest {
@@ -40,23 +40,24 @@ impl Addressed for BatchSetBusyRequest {
     }
 }
 
-/// What each agent's part needs.
+/// What the call for each agent needs.
 struct Batch {
     tenant: Arc<Tenant>,
     command: Command,
-    /// How long to wait for confirmations, and when all of them have to be there.
+    /// How long to wait for confirmations, and the deadline for all of them.
     confirm: Option<(Duration, Deadline)>,
-    /// Ends before the caller's own, so that the answer with all results is still in time.
+    /// Has a deadline before the caller's own, so that the answer with all results is still in
+    /// time.
     context: Context,
 }
 
-/// Makes many agents busy, a few at a time.
+/// Sets many agents busy, a few at a time.
 pub(super) async fn set_busy(
     call: Call,
     request: BatchSetBusyRequest,
 ) -> Result<BatchSetBusyResponse, CallError> {
     let mut checker = Checker::default();
-    let tenant = checker.tenant(&call.shared.tenants, &request.tenant_id)?.cloned();
+    let tenant = checker.tenant(call.tenant.as_ref(), &request.tenant_id)?.cloned();
     checker.batch(&request.agent_ids);
     let command = checker.busy(request.reason, request.prolong);
     let confirm_within = checker.confirm_within(request.confirm_within);
@@ -73,7 +74,7 @@ pub(super) async fn set_busy(
         let asked = batch.ask(&agent_id, &context).await;
         (place, agent_id, asked, context, span)
     });
-    // Out of order, so that one who hangs holds nobody up.
+    // Unordered, so that an agent whose request hangs does not delay the others.
     let asked = stream::iter(asked).buffer_unordered(batch.tenant.batch_share());
     let results = asked.map(async |(place, agent_id, asked, context, _span)| {
         let result = match asked {
@@ -94,7 +95,8 @@ pub(super) async fn set_busy(
         };
         (place, Item { agent_id, result: Some(result) })
     });
-    // All at once: an event that does not come, as of an agent in a call, keeps nobody waiting.
+    // All confirmations are awaited at once. An event may not come, for example while an agent is
+    // in a call, and that must not delay the others.
     let mut done: Vec<_> = results.buffer_unordered(BATCH_MAX).collect().await;
     done.sort_unstable_by_key(|(place, _)| *place);
     let results: Vec<Item> = done.into_iter().map(|(_, item)| item).collect();

@@ -1,4 +1,4 @@
-//! Requests checked field by field, so that the caller hears of every mistake at once.
+//! Checks requests field by field, so that the caller learns of every mistake at once.
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
@@ -13,44 +13,45 @@ use crate::{
     gateway::{Command, InitialState, SignIn, rest, say_busy},
     id::AgentId,
     session::Guid,
-    tenant::{Tenant, Tenants},
+    tenant::Tenant,
 };
 
-/// Whom a call is about.
-pub(super) struct Subject {
-    pub(super) tenant: Arc<Tenant>,
+/// The tenant and agent of a call.
+pub(super) struct Subject<'a> {
+    pub(super) tenant: &'a Arc<Tenant>,
     pub(super) agent: AgentId,
 }
 
-/// Collects what is wrong with a request.
+/// Collects the mistakes of a request.
 #[derive(Default)]
 pub(super) struct Checker(Vec<FieldViolation>);
 
-/// Reasons with a meaning of the caller's choice (cec_07_1211).
+/// Reasons whose meaning the caller defines (cec_07_1211).
 const REASONS: std::ops::RangeInclusive<i32> = 200..=250;
 /// Limits of a rest (cec_07_1213).
 const REST_SECONDS: std::ops::RangeInclusive<u32> = 1..=86_399;
 const REST_REASONS: std::ops::RangeInclusive<i32> = 0..=255;
-/// A supervisor's team, not a call-centre.
+/// The most agents in a batch: a supervisor's team, not a whole call centre.
 pub(super) const BATCH_MAX: usize = 500;
 const CONFIRM_WITHIN: std::ops::RangeInclusive<Duration> =
     Duration::from_millis(1)..=Duration::from_secs(600);
-/// Agents of one stream that are named; a caller of more watches all.
+/// The most agents that one stream may name. A caller with more can watch all agents.
 const WATCHED_MAX: usize = 1000;
 const TTL_MIN: Duration = Duration::from_secs(1);
 const TTL_MAX: Duration = Duration::from_secs(24 * 60 * 60);
-/// Lengths of a sign-in's fields (cec_07_1202).
+/// Longest fields of a sign-in, in characters (cec_07_1202).
 const PASSWORD_MAX: usize = 32;
 const PHONE_NUMBER_MAX: usize = 24;
 
 // === impl Checker ===
 
 impl Checker {
+    /// Notes a mistake in a field.
     pub(super) fn note(&mut self, field: &'static str, description: impl Into<String>) {
         self.0.push(FieldViolation { field, description: description.into() });
     }
 
-    /// Ends the check. Whatever checks to `None` has noted why.
+    /// Ends the check. A check that returned `None` has noted why.
     pub(super) fn done<T>(self, checked: Option<T>) -> Result<T, CallError> {
         match checked {
             Some(value) if self.0.is_empty() => Ok(value),
@@ -58,35 +59,35 @@ impl Checker {
         }
     }
 
-    /// The tenant that a request names; `None` if something was noted.
+    /// The tenant that was found for the `id` of a request. `None` if a mistake was noted.
     pub(super) fn tenant<'a>(
         &mut self,
-        tenants: &'a Tenants,
+        found: Option<&'a Arc<Tenant>>,
         id: &str,
     ) -> Result<Option<&'a Arc<Tenant>>, CallError> {
-        Ok(match (id, tenants.only()) {
-            ("", None) => {
-                self.note("tenant_id", "is missing; it is needed where several tenants are served");
-                None
+        match (found, id) {
+            (Some(tenant), _) => Ok(Some(tenant)),
+            (None, "") => {
+                self.note(
+                    "tenant_id",
+                    "is missing; it is required if several tenants are configured",
+                );
+                Ok(None)
             }
-            ("", Some(only)) => Some(only),
-            (id, _) => {
-                let unknown = || CallError::unasked(Obstacle::TenantUnknown);
-                Some(tenants.get(id).ok_or_else(unknown)?)
-            }
-        })
+            (None, _) => Err(CallError::unasked(Obstacle::TenantUnknown)),
+        }
     }
 
-    /// The tenant and the agent. Which agent ids are good depends on the tenant, so an unknown
-    /// tenant ends the check at once; `None` if something was noted.
-    pub(super) fn subject(
+    /// The tenant and the agent. `None` if a mistake was noted. An unknown tenant ends the check at
+    /// once, since the range of agent ids depends on the tenant.
+    pub(super) fn subject<'a>(
         &mut self,
-        tenants: &Tenants,
+        found: Option<&'a Arc<Tenant>>,
         request: &impl Addressed,
-    ) -> Result<Option<Subject>, CallError> {
-        let tenant = self.tenant(tenants, request.tenant_id())?;
+    ) -> Result<Option<Subject<'a>>, CallError> {
+        let tenant = self.tenant(found, request.tenant_id())?;
         let agent = self.agent("agent_id", tenant, request.agent_id());
-        Ok(tenant.zip(agent).map(|(tenant, agent)| Subject { tenant: tenant.clone(), agent }))
+        Ok(tenant.zip(agent).map(|(tenant, agent)| Subject { tenant, agent }))
     }
 
     fn agent(
@@ -100,7 +101,7 @@ impl Checker {
         AgentId::parse(id, range).map_err(|invalid| self.note(field, invalid.to_string())).ok()
     }
 
-    /// The agents to watch: those named, else all.
+    /// The agents to watch: those that are named, or all.
     pub(super) fn agents(
         &mut self,
         tenant: Option<&Arc<Tenant>>,
@@ -110,7 +111,10 @@ impl Checker {
             return Some(Agents::All);
         }
         if ids.len() > WATCHED_MAX {
-            self.note("agent_ids", format!("must be {WATCHED_MAX} at most; none means all"));
+            self.note(
+                "agent_ids",
+                format!("must be {WATCHED_MAX} at most; leave it empty to watch all agents"),
+            );
             return None;
         }
         ids.iter()
@@ -132,28 +136,28 @@ impl Checker {
         within
     }
 
-    /// The agents of a batch, as a list; each of them is checked by itself.
+    /// Checks the list of a batch. Each id in it is checked later, by itself.
     pub(super) fn batch(&mut self, ids: &[String]) {
         let mut seen = HashSet::new();
         if ids.is_empty() || ids.len() > BATCH_MAX {
             self.note("agent_ids", format!("must be 1 to {BATCH_MAX} agents"));
         } else if let Some(twice) = ids.iter().find(|id| !seen.insert(*id)) {
-            self.note("agent_ids", format!("names {} twice", visible(twice, 16)));
+            self.note("agent_ids", format!("contains {} twice", visible(twice, 16)));
         }
     }
 
-    /// A whole `SetBusy`.
+    /// Checks a whole `SetBusy`.
     pub(super) fn say_busy(&mut self, request: &SetBusyRequest) -> Command {
         self.busy(request.reason, request.prolong)
     }
 
-    /// Why an agent is to be busy.
+    /// Checks the reason for which an agent is to be busy.
     pub(super) fn busy(&mut self, reason: Option<i32>, prolong: Option<bool>) -> Command {
         match reason {
             Some(reason) if reason != 0 && !REASONS.contains(&reason) => {
                 self.note("reason", "must be from 200 to 250, or 0 for none");
             }
-            // The gateway wants both where the agent is busy already (cec_07_1211).
+            // The gateway needs both if the agent is busy already (cec_07_1211).
             None if prolong == Some(true) => {
                 self.note("reason", "is missing: prolong replaces the reason of a busy agent");
             }
@@ -162,7 +166,7 @@ impl Checker {
         say_busy(reason, prolong)
     }
 
-    /// A whole `SetResting`.
+    /// Checks a whole `SetResting`.
     pub(super) fn rest(&mut self, request: &SetRestingRequest) -> Command {
         let whole = request.duration.filter(|time| time.nanos == 0).map(|time| time.seconds);
         let seconds = whole.and_then(|seconds| u32::try_from(seconds).ok());
@@ -176,7 +180,7 @@ impl Checker {
         rest(seconds.unwrap_or_default(), request.reason, request.prolong)
     }
 
-    /// What `RegisterSession` hands in; `None` if something was noted.
+    /// The Guid and its lifetime in a `RegisterSession`. `None` if a mistake was noted.
     pub(super) fn registration(
         &mut self,
         request: &RegisterSessionRequest,
@@ -192,8 +196,8 @@ impl Checker {
         guid.map(|guid| (guid, ttl.flatten()))
     }
 
-    /// What `SignIn` asks for; `configured` stands in for what the request leaves out. `None`:
-    /// there is no password.
+    /// The sign-in that a `SignIn` asks for. `configured` supplies what the request leaves out.
+    /// `None` if there is no password.
     pub(super) fn sign_in(
         &mut self,
         request: &SignInRequest,
@@ -240,7 +244,7 @@ impl Checker {
         }
     }
 
-    /// The gateway's number, which is the contract's, too.
+    /// The number is the same in the contract and at the gateway.
     fn agent_type(&mut self, number: i32) -> Option<i32> {
         match AgentType::try_from(number) {
             Ok(AgentType::Unspecified) => None,

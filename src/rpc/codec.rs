@@ -1,4 +1,4 @@
-//! Messages of the contract, on their way to and from bytes.
+//! Encodes and decodes messages of the contract.
 
 use std::marker::PhantomData;
 
@@ -6,14 +6,14 @@ use prost::Message;
 use tonic::codec::{BufferSettings, Codec};
 use tonic_prost::{ProstCodec, ProstDecoder, ProstEncoder};
 
-/// tonic's codec with smaller buffers. Its own take 8 KiB for each request and each answer before it is
-/// known how long that is, and an answer that is not read keeps all of it.
+/// tonic's codec with smaller buffers. tonic's own takes 8 KiB for each request and answer before
+/// it knows their length, and an answer that is not read keeps all of that.
 #[derive(Debug)]
 pub(crate) struct SmallCodec<T, U>(PhantomData<(T, U)>);
 
-/// In bytes. Most messages are shorter; buffers of longer ones grow.
+/// Initial buffer in bytes. Most messages are shorter. For longer ones it grows.
 const BUFFER: usize = 512;
-/// How much of a stream's messages is put together before it is sent, in bytes; tonic's own.
+/// How many bytes of a stream's messages are collected before they are sent. tonic's own value.
 const TOGETHER: usize = 32 * 1024;
 
 impl<T, U> Default for SmallCodec<T, U> {

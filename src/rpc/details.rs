@@ -1,5 +1,5 @@
-//! The details of a status: `google.rpc` messages within a budget, and what gRPC's own retries
-//! read.
+//! The details of a status: `google.rpc` messages of limited size, and the pushback for gRPC's own
+//! retries.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -11,53 +11,53 @@ use tonic_types::{ErrorDetails, StatusExt as _};
 
 use super::{
     about::{About, visible},
-    row::{Recipient, Row},
+    error_report::{ErrorReport, Recipient},
 };
 use crate::{
     call::{CallError, Obstacle, Outcome, Share},
     reason::{Details, Retry},
 };
 
-/// `ErrorInfo.domain` of every error: who says so, which is not the gateway.
+/// `ErrorInfo.domain` of every error. It names the bridge, not the gateway, as the source.
 pub const ERROR_DOMAIN: &str = "ccgateway-bridge";
 
-/// gRPC clients are advised to take 8 KiB of trailers. With these limits every client gets the
-/// error whole, base64 and a proxy's own additions included.
+/// Longest status message in bytes. gRPC clients are advised to accept 8 KiB of trailers. With
+/// these limits every client gets the whole error, including base64 and what a proxy adds.
 pub(super) const MESSAGE_MAX: usize = 512;
-/// See [`MESSAGE_MAX`]. A test holds every error to it.
+/// Most bytes of all details, for the same reason as [`MESSAGE_MAX`]. A test checks every error.
 #[cfg(test)]
 pub(super) const DETAILS_MAX: usize = 3 * 1024;
 const VIOLATIONS_MAX: usize = 8;
 const DESCRIPTION_MAX: usize = 160;
 const CAUSE_MAX: usize = 300;
 const GATEWAY_TEXT_MAX: usize = 256;
-/// No name of a host is longer.
+/// The longest possible host name.
 const HOST_MAX: usize = 253;
 
-/// A pushback of 0 means "at once", but gRPC's C core (seen in 1.85, under Python) then waits for
-/// ever and never tries again.
+/// The shortest pushback. 0 means "at once", but gRPC's C core (seen in 1.85, under Python) then
+/// waits for ever and never tries again.
 const SHORTEST_DELAY: Duration = Duration::from_millis(1);
 
-/// What an attempt needs beside the pause before it: a caller that has less left after the pause would
-/// hear of its deadline alone.
+/// The least time that an attempt needs. A caller that has less left after the pause would only get
+/// `DEADLINE_EXCEEDED`.
 const LAST_ATTEMPT: Duration = Duration::from_millis(100);
 
-/// A status with all its details.
+/// Builds a status with all its details.
 pub(super) fn status(
     message: String,
     error: &CallError,
     to: &Recipient<'_>,
-    row: &Row<'_>,
+    report: &ErrorReport<'_>,
 ) -> Status {
     let mut details = ErrorDetails::new();
-    details.set_error_info(row.reason, ERROR_DOMAIN, metadata(error, to));
-    add(&mut details, row.details, error, to.about);
-    // Where the outcome is unknown, "try again in a second" would be a lie.
-    if row.retry != Retry::No && error.outcome() != Outcome::Unknown {
-        details.set_retry_info(Some(row.delay.max(SHORTEST_DELAY)));
+    details.set_error_info(report.reason, ERROR_DOMAIN, metadata(error, to));
+    add(&mut details, report.details, error, to.about);
+    // If the outcome is unknown, the caller must not simply try again.
+    if report.retry != Retry::No && error.outcome() != Outcome::Unknown {
+        details.set_retry_info(Some(report.delay.max(SHORTEST_DELAY)));
     }
-    let pushback = pushback(error, row, to.left);
-    Status::with_error_details_and_metadata(row.code, message, details, pushback)
+    let pushback = pushback(error, report, to.left);
+    Status::with_error_details_and_metadata(report.code, message, details, pushback)
 }
 
 fn add(details: &mut ErrorDetails, kind: Details, error: &CallError, about: &About) {
@@ -94,7 +94,7 @@ fn add(details: &mut ErrorDetails, kind: Details, error: &CallError, about: &Abo
     }
 }
 
-/// Keys stay for ever once released.
+/// The metadata of `ErrorInfo`. Never rename or remove a key that was released.
 fn metadata(error: &CallError, to: &Recipient<'_>) -> HashMap<String, String> {
     let about = to.about;
     let mut metadata = HashMap::from([
@@ -124,19 +124,20 @@ fn metadata(error: &CallError, to: &Recipient<'_>) -> HashMap<String, String> {
     metadata
 }
 
-/// What gRPC's own retries go by: when to try again, or -1 for never. A library that knows nothing
-/// of agents must not repeat a call whose outcome is unknown. One that waits beyond its caller's
-/// deadline ends with a bare `DEADLINE_EXCEEDED`, and the cause is lost.
-fn pushback(error: &CallError, row: &Row<'_>, left: Option<Duration>) -> MetadataMap {
+/// The pushback that gRPC's own retries obey: when to try again, or -1 for never. A library must
+/// not repeat a call whose outcome is unknown, since it does not know about agents. A library that
+/// waits beyond its caller's deadline would end with a bare `DEADLINE_EXCEEDED`, and the cause
+/// would be lost.
+fn pushback(error: &CallError, report: &ErrorReport<'_>, left: Option<Duration>) -> MetadataMap {
     let in_time = |delay: Duration| {
         let delay = delay.max(SHORTEST_DELAY);
         let fits = left.is_none_or(|left| delay + LAST_ATTEMPT <= left);
         i64::try_from(delay.as_millis()).ok().filter(|_| fits).unwrap_or(-1)
     };
-    let delay = match row.retry {
+    let delay = match report.retry {
         _ if error.outcome() == Outcome::Unknown => Some(-1),
         Retry::No => None,
-        Retry::After => Some(in_time(row.delay)),
+        Retry::After => Some(in_time(report.delay)),
         Retry::AfterDeadline => Some(-1),
     };
     let mut metadata = MetadataMap::new();

@@ -1,58 +1,63 @@
+//! The last failed calls, for the status page.
 use std::{
     collections::VecDeque,
     sync::{Mutex, MutexGuard, PoisonError},
     time::SystemTime,
 };
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use tonic::Code;
 
 use super::{
     about::{About, visible},
-    row::code_name,
+    error_report::code_name,
     status::Refused,
 };
-use crate::call::{CallError, Obstacle, Wait};
+use crate::call::{CallError, Obstacle, Outcome, Wait};
 
-/// The last calls that failed through the fault of a gateway or of the bridge, for people.
+/// The last calls that failed because of a gateway or the bridge, for people.
 #[derive(Debug, Default)]
 pub struct Failures(Mutex<VecDeque<Failure>>);
 
-/// One of them. Agents are in the log alone.
+/// One failed call. It does not name the agent; the log does.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Failure {
-    /// When it was answered.
+    /// When the call was answered.
     #[serde(serialize_with = "crate::time::as_rfc3339")]
     pub time: SystemTime,
-    /// In the caller's words.
+    /// The tenant's id, as the caller wrote it.
     pub tenant: String,
-    /// Such as `SetBusy`.
+    /// For example `SetBusy`.
     pub method: &'static str,
-    /// Such as `UNAVAILABLE`.
+    /// For example `UNAVAILABLE`.
     pub code: &'static str,
-    /// Such as `GATEWAY_UNREACHABLE`.
+    /// For example `GATEWAY_UNREACHABLE`.
     pub reason: String,
-    /// What is known of the agent.
-    pub outcome: &'static str,
-    /// The gateway's, if it refused an attempt.
+    /// What is known about the agent.
+    #[serde(serialize_with = "spelled")]
+    pub outcome: Outcome,
+    /// The gateway's retcode, if it refused an attempt.
     pub retcode: Option<String>,
-    /// What happened, in words.
+    /// What happened.
     pub error: String,
     /// The gateway's own text, if it refused with one.
     pub gateway_message: Option<String>,
 }
 
+/// How many failures are kept.
 const KEPT: usize = 20;
+/// Longest text in bytes.
 const TEXT_MAX: usize = 300;
 
 impl Failures {
-    /// The last ones, newest first.
+    /// The last failures, newest first.
     pub fn last(&self) -> Vec<Failure> {
         self.kept().iter().rev().cloned().collect()
     }
 
+    /// Adds the failure, if a gateway, the bridge or a full limit caused it.
     pub(super) fn note(&self, error: &CallError, about: &About, refused: &Refused) {
-        if !is_ours(error, refused.status.code()) {
+        if !is_listed(error, refused.status.code()) {
             return;
         }
         let refusal = error.last_refusal();
@@ -63,7 +68,7 @@ impl Failures {
             method: about.method.rsplit('/').next().unwrap_or(about.method),
             code: code_name(refused.status.code()),
             reason: refused.reason.clone(),
-            outcome: error.outcome().as_str(),
+            outcome: error.outcome(),
             retcode: refusal.map(|refusal| refusal.retcode.as_str().to_owned()),
             error: visible(&error.to_string(), TEXT_MAX),
             gateway_message: message.map(|text| visible(text, TEXT_MAX)),
@@ -80,9 +85,9 @@ impl Failures {
     }
 }
 
-/// Whether somebody who runs gateways or the bridge wants to hear of it.
-fn is_ours(error: &CallError, code: Code) -> bool {
-    let as_it_should_be = matches!(
+/// Whether operators of gateways or of the bridge should see the failure.
+fn is_listed(error: &CallError, code: Code) -> bool {
+    let is_expected = matches!(
         error.obstacle(),
         Some(
             Obstacle::ShuttingDown
@@ -91,7 +96,7 @@ fn is_ours(error: &CallError, code: Code) -> bool {
                 | Obstacle::Unreadable(_)
         )
     );
-    let ours = matches!(
+    let is_serious = matches!(
         code,
         Code::Unknown
             | Code::Internal
@@ -99,5 +104,9 @@ fn is_ours(error: &CallError, code: Code) -> bool {
             | Code::DeadlineExceeded
             | Code::ResourceExhausted
     );
-    ours && !as_it_should_be
+    is_serious && !is_expected
+}
+
+fn spelled<S: Serializer>(outcome: &Outcome, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_str(outcome.as_str())
 }

@@ -1,25 +1,26 @@
+//! What is recorded of all calls: metrics, traces and the last failures.
 use super::{Failures, methods};
 use crate::{
     config,
     telemetry::{
         metrics::{Code, Metrics},
-        trace::{Collector, Tracer, TracerError},
+        trace::{Tracer, TracerError},
     },
     tls,
 };
 
-/// What can be seen of calls from outside.
+/// Metrics, traces and the last failures of all calls.
 #[derive(Debug)]
 pub struct Observed {
-    /// What is counted.
+    /// The metrics of the process.
     pub metrics: Metrics,
-    /// What their traces go through.
+    /// Makes the traces of calls.
     pub tracer: Tracer,
-    /// The last ones that failed.
+    /// The last calls that failed.
     pub failures: Failures,
 }
 
-/// As dashboards for gRPC spell them, by number.
+/// gRPC codes by number, spelled as dashboards for gRPC do.
 const CODES: [Code; 17] = [
     fine("OK"),
     fine("Canceled"),
@@ -40,42 +41,31 @@ const CODES: [Code; 17] = [
     fine("Unauthenticated"),
 ];
 
-/// A code of calls that went well, or failed through their caller or for the agent's state.
+/// A code for calls that succeeded, or failed because of the caller or the agent's state.
 const fn fine(name: &'static str) -> Code {
     Code { name, is_failure: false }
 }
 
-/// A code of calls that failed through the fault of a gateway or of the bridge.
+/// A code for calls that failed because of a gateway or the bridge.
 const fn failure(name: &'static str) -> Code {
     Code { name, is_failure: true }
 }
 
 impl Observed {
-    /// Of a server that has no calls yet. Must be called within a runtime.
+    /// For a server without calls yet. Must be called within a tokio runtime.
     ///
     /// # Errors
     ///
-    /// [`TracerError`].
-    pub fn new(collector: Option<&config::Traces>) -> Result<Self, TracerError> {
+    /// [`TracerError`] if the exporter of traces cannot be built.
+    pub fn new(traces: Option<&config::Traces>) -> Result<Self, TracerError> {
         let metrics = Metrics::new(&methods(), &CODES);
-        let tracer = match collector {
-            Some(to) => Tracer::new(&self::collector(to)?, metrics.spans.clone())?,
+        let tracer = match traces {
+            Some(config::Traces { collector, tls }) => {
+                let tls = tls::client_config(tls).map_err(TracerError::new)?;
+                Tracer::new(collector, tls, metrics.spans.clone())?
+            }
             None => Tracer::default(),
         };
         Ok(Self { metrics, tracer, failures: Failures::default() })
     }
-}
-
-fn collector(traces: &config::Traces) -> Result<Collector, TracerError> {
-    Ok(Collector {
-        endpoint: traces.endpoint.clone(),
-        tls: tls::client_config(&traces.tls).map_err(TracerError::new)?,
-        headers: traces.headers.clone(),
-        sample: traces.sample,
-        follow_callers: traces.follow_callers,
-        to_gateway: traces.to_gateway,
-        queue: traces.queue,
-        interval: traces.interval,
-        timeout: traces.timeout,
-    })
 }

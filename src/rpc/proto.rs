@@ -1,4 +1,4 @@
-//! The contract, as `build.rs` compiles it from `proto/`.
+//! The types and services that `build.rs` generates from `proto/`.
 
 #![allow(
     clippy::pedantic,
@@ -17,7 +17,7 @@ tonic::include_proto!("ccgateway.agent.v1");
 /// Every file of the contract with its imports, for reflection.
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 
-// `build.rs` leaves the `Debug` of messages with secrets to these.
+// `build.rs` generates no `Debug` for messages with secrets. These leave the secrets out.
 
 impl fmt::Debug for RegisterSessionRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

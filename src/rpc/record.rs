@@ -9,7 +9,7 @@ use tracing::{debug, field, info, warn};
 use super::{
     Shared,
     about::About,
-    row::{Recipient, code_name},
+    error_report::{Recipient, code_name},
     status::{self, Refused},
 };
 use crate::{
@@ -21,7 +21,7 @@ use crate::{
     tenant::Tenant,
 };
 
-/// One log line for one call; also for one whose caller goes away.
+/// Logs, counts and traces one call. Does so too if the caller goes away and this is dropped.
 pub(super) struct Record {
     about: About,
     peer: Option<SocketAddr>,
@@ -29,10 +29,10 @@ pub(super) struct Record {
     written: bool,
 }
 
-/// What began with a call.
+/// What is known of a call when it begins.
 pub(super) struct Started {
     pub(super) at: Instant,
-    /// How long its caller waits, if it says so.
+    /// How long its caller waits, if the caller says so.
     pub(super) timeout: Option<Duration>,
     pub(super) counted: Counted,
     pub(super) span: Span,
@@ -40,16 +40,16 @@ pub(super) struct Started {
 
 /// Where a call is counted.
 pub(super) struct Counted {
-    /// None for a method that is not of the contract.
+    /// None if the method does not belong to the contract.
     pub(super) method: Option<Arc<CallMetrics>>,
-    /// None where the caller names no tenant of the configuration.
+    /// None if the caller names no tenant of the configuration.
     pub(super) tenant: Option<Arc<Tenant>>,
 }
 
 // === impl Record ===
 
 impl Record {
-    /// Of a call that has just come.
+    /// Begins the record of a call that has just come.
     pub(super) fn new(about: About, peer: Option<SocketAddr>, started: Started) -> Self {
         let Started { counted, span, .. } = &started;
         if let Some(method) = &counted.method {
@@ -66,16 +66,17 @@ impl Record {
         Self { about, peer, started, written: false }
     }
 
-    /// The tenant that the caller names, if it is one of the configuration.
+    /// The tenant that the caller names, if it is configured.
     pub(super) fn tenant(&self) -> Option<&Arc<Tenant>> {
         self.started.counted.tenant.as_ref()
     }
 
-    /// Where the spans of the call's parts belong.
+    /// The trace for spans of the call's parts.
     pub(super) fn trace(&self) -> Trace {
         self.started.span.trace().clone()
     }
 
+    /// Records that the call succeeded.
     pub(super) fn accepted(mut self) {
         self.end(Code::Ok);
         let (About { method, tenant_id, agent_id }, elapsed_ms) = (&self.about, self.elapsed_ms());
@@ -92,7 +93,7 @@ impl Record {
         );
     }
 
-    /// The status that a failed call is answered with.
+    /// Records that the call failed. Returns the status for the caller.
     pub(super) fn refuse(self, error: &CallError, shared: &Shared) -> Status {
         let Started { at, timeout, .. } = self.started;
         let left = timeout.map(|timeout| {
@@ -112,7 +113,7 @@ impl Record {
         refused.status
     }
 
-    /// The caller is told that events are missing.
+    /// Counts a gap: the caller is being told that it has missed events.
     pub(super) fn gap(&self) {
         if let Some(tenant) = &self.started.counted.tenant {
             tenant.metrics().event_gap();
@@ -121,15 +122,15 @@ impl Record {
 
     fn refused(mut self, error: &CallError, refused: &Refused) {
         self.end(refused.status.code());
-        let ours = is_ours(refused.status.code()) && !self.is_ordinary_end(error);
-        self.explain(error, refused, ours);
+        let server_fault = is_server_fault(refused.status.code()) && !self.is_ordinary_end(error);
+        self.explain(error, refused, server_fault);
         let (About { method, tenant_id, agent_id }, elapsed_ms) = (&self.about, self.elapsed_ms());
         let (code, reason) = (code_name(refused.status.code()), &*refused.reason);
         let outcome = error.outcome().as_str();
         let retcode = error.last_refusal().map(|refusal| refusal.retcode.as_str());
         let error_kind = error.obstacle();
-        let ours = ours || matches!(error_kind, Some(Obstacle::Unreadable(_)));
-        let error = ours.then(|| error.to_string());
+        let shows_cause = server_fault || matches!(error_kind, Some(Obstacle::Unreadable(_)));
+        let error = shows_cause.then(|| error.to_string());
         let (peer, trace) = (self.peer.map(field::display), self.trace_id());
         macro_rules! line {
             ($write:ident) => {
@@ -150,9 +151,10 @@ impl Record {
             };
         }
         match error_kind {
-            // Whoever can connect can send such requests, so the log must not fill up with them.
+            // Debug only: anybody who can connect can send such requests, and they must not fill
+            // the log.
             Some(Obstacle::Unreadable(_)) => line!(debug),
-            _ if ours => line!(warn),
+            _ if server_fault => line!(warn),
             _ => line!(info),
         }
     }
@@ -163,14 +165,16 @@ impl Record {
         if let Some(method) = &counted.method {
             method.end(code.into(), at.elapsed());
         }
-        // A stream ends with an error when its connection has reached its age, as it should.
+        // Streams are left out. They regularly end with an error, when their connection has reached
+        // its age.
         if let Some(tenant) = counted.tenant.as_ref().filter(|_| !counted.streams()) {
             tenant.metrics().answered(code.into());
         }
         span.set("rpc.response.status_code", || code_name(code));
     }
 
-    /// Whether a stream has ended as streams do: in time, or since its connection or this replica goes.
+    /// Whether a stream has ended in an ordinary way: at its deadline, or because its connection or
+    /// this replica ends.
     fn is_ordinary_end(&self, error: &CallError) -> bool {
         use Obstacle::{ConnectionAged, Deadline as Passed, ShuttingDown};
         let ends = matches!(
@@ -180,21 +184,21 @@ impl Record {
         ends && self.started.counted.streams()
     }
 
-    /// Tells the trace what the caller is told.
-    fn explain(&self, error: &CallError, refused: &Refused, ours: bool) {
+    /// Adds to the trace what the caller is told.
+    fn explain(&self, error: &CallError, refused: &Refused, server_fault: bool) {
         let span = &self.started.span;
         span.set("ccgw.reason", || refused.reason.clone());
         span.set("ccgw.outcome", || error.outcome().as_str());
         if let Some(refusal) = error.last_refusal() {
             span.set("ccgw.retcode", || refusal.retcode.to_string());
         }
-        if ours {
+        if server_fault {
             span.set("error.type", || code_name(refused.status.code()));
             span.fail(|| error.to_string());
         }
     }
 
-    /// For the log, to find the trace by.
+    /// The trace id for the log line, if the call is traced.
     fn trace_id(&self) -> Option<field::DisplayValue<TraceId>> {
         self.started.span.trace().id().map(field::display)
     }
@@ -232,7 +236,7 @@ impl Drop for Record {
     }
 }
 
-/// Whether it lies with the gateway or the bridge; whoever runs them wants the cause too.
-fn is_ours(code: Code) -> bool {
+/// Whether the gateway or the bridge is at fault. Their operators then need the cause in the log.
+fn is_server_fault(code: Code) -> bool {
     matches!(code, Code::Unknown | Code::Internal | Code::Unavailable | Code::DeadlineExceeded)
 }

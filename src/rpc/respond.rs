@@ -1,5 +1,5 @@
-//! What every method does around its own work: a deadline before it, a status and a log line
-//! after it.
+//! What every method does around its own work: a deadline and a place before it, a status and a log
+//! line after it.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -18,7 +18,7 @@ use crate::{
     tenant::{Context, ServerPlace, Tenant},
 };
 
-/// A request that says whom it is about.
+/// A request that names a tenant and an agent.
 pub(super) trait Addressed {
     fn tenant_id(&self) -> &str;
     fn agent_id(&self) -> &str;
@@ -51,31 +51,33 @@ impl Addressed for super::proto::WatchEventsRequest {
         &self.tenant_id
     }
 
-    /// Only one that is named alone.
+    /// The agent's id if the request names just one.
     fn agent_id(&self) -> &str {
         if let [agent_id] = &*self.agent_ids { agent_id } else { "" }
     }
 }
 
-/// What a method's work is given beside the request.
+/// What a method gets beside its request.
 pub(super) struct Call {
     pub(super) shared: Arc<Shared>,
+    /// The tenant that the caller names; `None`: it names none of the configuration.
+    pub(super) tenant: Option<Arc<Tenant>>,
     pub(super) context: Context,
-    /// How long the caller waits; `None`: it does not say.
+    /// How long the caller waits. `None` if it does not say.
     timeout: Option<Duration>,
     _place: Option<ServerPlace>,
 }
 
-/// What came with a request beside its message. The metadata is not kept: while a call goes on,
-/// it would be memory that callers can take.
+/// What came with a request beside its message. The metadata is dropped, since callers could
+/// otherwise make the bridge hold it in memory as long as a call goes on.
 pub(super) struct Arrival {
     timeout: Result<Option<Duration>, CallError>,
     pub(super) peer: Option<SocketAddr>,
-    /// When it came.
+    /// When the request came.
     pub(super) at: Instant,
 }
 
-/// Of an id in logs and details.
+/// The longest id in logs and details, in bytes.
 pub(super) const ID_MAX: usize = 64;
 
 // === impl Arrival ===
@@ -89,7 +91,7 @@ impl Arrival {
         Self { timeout: timeout(metadata), peer, at }
     }
 
-    /// How long the caller waits; `None`: it does not say.
+    /// How long the caller waits. `None` if it does not say. An error if the header is malformed.
     pub(super) fn timeout(&self) -> Result<Option<Duration>, CallError> {
         self.timeout.clone()
     }
@@ -107,8 +109,8 @@ fn timeout(metadata: &MetadataMap) -> Result<Option<Duration>, CallError> {
 // === impl Call ===
 
 impl Call {
-    /// When a confirmation has to be there that the caller waits for: `within` after the change, and
-    /// in time for its deadline. One that sets none wants no other end of its wait than this.
+    /// The deadline for a confirmation. It is the caller's own one, if the caller set one.
+    /// Otherwise the caller waits for `within` in addition to the default deadline.
     pub(super) fn confirmed_by(&self, within: Duration) -> Deadline {
         let deadline = self.context.deadline;
         match self.timeout {
@@ -121,7 +123,7 @@ impl Call {
 // === impl Shared ===
 
 impl Shared {
-    /// Answers `request` with what `work` makes of it.
+    /// Answers `request` with the result of `work`.
     pub(super) async fn answer<Q, A, W>(
         self: &Arc<Self>,
         method: &'static str,
@@ -146,7 +148,8 @@ impl Shared {
         }
     }
 
-    /// Takes a request apart, with the record that has to be closed when it is answered.
+    /// Takes a request apart. Also returns the record that has to be closed when the request is
+    /// answered.
     pub(super) fn arrival<Q: Addressed>(
         &self,
         method: &'static str,
@@ -154,10 +157,7 @@ impl Shared {
     ) -> (Arrival, Record, Q) {
         let (metadata, extensions, message) = request.into_parts();
         let arrival = Arrival::new(&metadata, &extensions);
-        let tenant = match message.tenant_id() {
-            "" => self.tenants.only(),
-            id => self.tenants.get(id),
-        };
+        let tenant = self.tenants.named(message.tenant_id());
         let named = || visible(message.tenant_id(), ID_MAX);
         let tenant_id = tenant.map_or_else(named, |tenant| tenant.id().to_string());
         let agent_id = visible(message.agent_id(), ID_MAX);
@@ -173,7 +173,7 @@ impl Shared {
         (arrival, record, message)
     }
 
-    /// Takes a place among the server's calls. A call that names no tenant needs none: it is
+    /// Takes a place among the server's calls. A call that names no tenant needs none, since it is
     /// refused before it waits for anything.
     fn admit(
         self: &Arc<Self>,
@@ -186,6 +186,7 @@ impl Shared {
         let place = place.map_err(CallError::unasked)?;
         let deadline = Deadline::new(arrival.at, timeout.unwrap_or(self.default_deadline));
         let context = Context { deadline, trace };
-        Ok(Call { shared: self.clone(), context, timeout, _place: place })
+        let (shared, tenant) = (self.clone(), tenant.cloned());
+        Ok(Call { shared, tenant, context, timeout, _place: place })
     }
 }

@@ -1,33 +1,34 @@
-//! What happened, as a gRPC status.
+//! Turns an error into a gRPC status.
 
-mod rows;
+mod classify;
 
 use tonic::Status;
 
-use self::rows::row;
+use self::classify::classify;
 use super::{
     about::visible,
     details::{self, MESSAGE_MAX},
-    row::{Recipient, Row},
+    error_report::{ErrorReport, Recipient},
 };
 use crate::{
     call::{CallError, Refusal},
-    retcode::Overrides,
+    config::Overrides,
 };
 
-/// A status as it goes to the caller, with the reason that its details give.
+/// The status for the caller, and the reason that is in its details.
 pub(super) struct Refused {
     pub(super) status: Status,
     pub(super) reason: String,
 }
 
-/// The status of a failed call; the operator's own reading of a retcode comes before the table.
+/// The status of a failed call. A retcode that the operator has configured is reported as
+/// configured.
 pub(super) fn refuse(error: &CallError, to: &Recipient<'_>, overrides: &Overrides) -> Refused {
     let own = error.refusal().and_then(|refusal| overrides.get(&refusal.retcode));
-    let row = own.map_or_else(|| row(error), Row::own);
-    let message = message(error, row.advice);
-    let status = details::status(message, error, to, &row);
-    Refused { status, reason: row.reason.to_owned() }
+    let report = own.map_or_else(|| classify(error), ErrorReport::overridden);
+    let message = message(error, report.advice);
+    let status = details::status(message, error, to, &report);
+    Refused { status, reason: report.reason.to_owned() }
 }
 
 fn message(error: &CallError, advice: &str) -> String {
@@ -45,7 +46,7 @@ fn message(error: &CallError, advice: &str) -> String {
     visible(&message, MESSAGE_MAX)
 }
 
-/// What the gateway says beyond the retcode's known meaning.
+/// The gateway's text, if it says more than the retcode's known meaning.
 fn own_words(refusal: &Refusal) -> Option<&str> {
     let known = refusal.retcode.listed().map_or("", |listed| listed.meaning);
     let text = refusal.message.as_str();

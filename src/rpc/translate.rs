@@ -1,4 +1,5 @@
-//! What the gateway and the core say, as messages of the contract. Pure.
+//! Converts values of the gateway and of other modules into messages of the contract. Has no side
+//! effects.
 
 mod events;
 
@@ -19,7 +20,8 @@ use crate::{
     tenant::{Confirmation, Unconfirmed},
 };
 
-/// Deeper values cannot be sent: a level takes three of protobuf's, and readers stop at 100.
+/// Deepest JSON value that can be sent. Each level takes three levels of protobuf, and readers stop
+/// at 100.
 const DEPTH_MAX: usize = 24;
 
 /// Message, retcode and result of an accepted request.
@@ -63,11 +65,11 @@ fn confirmation(confirmation: Confirmation) -> proto::Confirmation {
     proto::Confirmation { status, reason, ..<_>::default() }
 }
 
-/// What an agent is doing.
+/// The answer with an agent's state.
 pub(super) fn agent_status(status: AgentStatus) -> proto::GetStateResponse {
     use proto::ActivityState;
     let state = match status.state {
-        // Nobody is known to be in state 1.
+        // No agent is known to be in state 1 (`SignedIn`).
         AgentState::Unknown | AgentState::SignedIn => ActivityState::Unspecified,
         AgentState::SignedOut => ActivityState::SignedOut,
         AgentState::Busy => ActivityState::Busy,
@@ -81,7 +83,7 @@ pub(super) fn agent_status(status: AgentStatus) -> proto::GetStateResponse {
     proto::GetStateResponse { state: state.into(), code, in_call }
 }
 
-/// What became of the reset of skill queues after a sign-in.
+/// The result of the reset of skill queues after a sign-in.
 pub(super) fn skill_reset(verdict: &Result<Envelope, CallError>) -> proto::SkillReset {
     match verdict {
         Ok(_) => proto::SkillReset { retcode: ACCEPTED.to_owned(), error: String::new() },
@@ -92,10 +94,10 @@ pub(super) fn skill_reset(verdict: &Result<Envelope, CallError>) -> proto::Skill
     }
 }
 
-/// JSON as a message; `None` where it cannot be sent. What the gateway adds to an accepted request
-/// must not make it fail.
+/// JSON as a protobuf value. `None` if it cannot be sent: an accepted request must not fail because
+/// of what the gateway adds to its answer.
 fn json(text: &str) -> Option<Value> {
-    // What an accepted request brings as a rule.
+    // The usual result of an accepted request.
     if text == "{}" {
         return Some(Value { kind: Some(Kind::StructValue(Struct::default())) });
     }
@@ -123,7 +125,7 @@ fn value(json: Json, depth: usize) -> Option<Value> {
     Some(Value { kind: Some(kind) })
 }
 
-/// As the contract numbers it.
+/// The state's number in the contract.
 pub(super) fn session_state(state: SessionState) -> i32 {
     let state = match state {
         SessionState::SigningIn => proto::SessionState::SigningIn,
@@ -140,7 +142,7 @@ pub(super) fn session_state(state: SessionState) -> i32 {
 }
 
 /// A session without its Guid.
-pub(super) fn session(subject: &Subject, session: &Session) -> proto::Session {
+pub(super) fn session(subject: &Subject<'_>, session: &Session) -> proto::Session {
     let origin = match session.origin {
         Origin::Registered => proto::session::Origin::Registered,
         Origin::SignedIn => proto::session::Origin::SignedIn,
@@ -158,7 +160,7 @@ pub(super) fn session(subject: &Subject, session: &Session) -> proto::Session {
     }
 }
 
-fn state_of(subject: &Subject, session: &Session) -> i32 {
+fn state_of(subject: &Subject<'_>, session: &Session) -> i32 {
     match (subject.tenant.session_state(subject.agent), session.origin) {
         (Some(state), _) => session_state(state),
         (None, Origin::Registered) => session_state(SessionState::Registered),

@@ -1,6 +1,6 @@
 //! The admin port: plain HTTP, since Kubernetes' probes cannot present a client certificate.
 //!
-//! Whoever reaches it may see how the bridge is doing and change what is logged, and nothing else.
+//! A client of this port may see the bridge's status and change what is logged, and nothing else.
 
 mod html;
 mod log;
@@ -34,7 +34,7 @@ use crate::{
 /// An answer's status, content type and body.
 type Answer = (StatusCode, &'static str, String);
 
-/// What can be asked for.
+/// What can be requested.
 enum Page<'a> {
     Status,
     StatusJson,
@@ -44,29 +44,31 @@ enum Page<'a> {
     Log(&'a LogControl),
 }
 
-/// Probes come one at a time; more is not a probe. Where there are more, the oldest one is closed
-/// for the newcomer, so that whoever stands still keeps no probe out.
+/// Probes come one at a time, so this is plenty. When there are more connections, a new one
+/// replaces the oldest, so that hanging connections cannot keep probes out.
 const MAX_CONNECTIONS: usize = 32;
+/// How long the head of a request, or the filter of a PUT, may take.
 const HEAD_LIMIT: Duration = Duration::from_secs(5);
+/// How long a connection may last.
 const CONNECTION_LIMIT: Duration = Duration::from_secs(60);
 
 const HELP: &str = "\
-/             how the bridge is doing, for a browser; with ?refresh=5 anew every 5 s
+/             the status of the bridge, for a browser; with ?refresh=5 it reloads every 5 s
 /status.json  the same as JSON
 /healthz      200 while the process runs; for liveness probes
 /readyz       200 while calls are welcome, 503 while starting or draining; for readiness probes.
-              Names what is unsafe in the configuration; with ?verbose also how the store and the
-              sessions are doing
+              Lists unsafe settings; with ?verbose also the state of connections, the store and
+              the sessions
 /metrics      counters and times, in the OpenMetrics format
-/log          GET: what is logged; PUT: changes it to the filter that is the body, such as debug
-              or ccgateway_bridge=trace,info; with ?for=10m for a time only
+/log          GET: the current filter; PUT: changes the filter to the request's body, for example
+              debug or ccgateway_bridge=trace,info; with ?for=10m only for that time
 ";
 
 const TEXT: &str = "text/plain; charset=utf-8";
 const HTML: &str = "text/html; charset=utf-8";
 const JSON: &str = "application/json";
 
-/// Answers probes until the bridge closes.
+/// Serves the admin port until the bridge closes.
 pub(super) async fn serve(
     listener: TcpListener,
     source: Arc<StatusSource>,
@@ -131,7 +133,7 @@ impl<'a> Page<'a> {
             "/healthz" => Self::Health,
             "/readyz" => Self::Readiness,
             "/metrics" => Self::Metrics,
-            // None in a process that does not log.
+            // Not there in a process that does not log.
             "/log" => Self::Log(source.exposition.log.as_ref()?),
             _ => return None,
         })
@@ -172,7 +174,7 @@ fn failed(error: impl Display) -> Answer {
     (StatusCode::INTERNAL_SERVER_ERROR, TEXT, error.to_string())
 }
 
-/// How often a browser is to ask again, if whoever looks wants that.
+/// How often the browser shall reload the page, if the query asks for it.
 fn refresh(request: &Request<Incoming>) -> Option<HeaderValue> {
     let seconds: u16 = request.uri().query()?.strip_prefix("refresh=")?.parse().ok()?;
     (request.uri().path() == "/").then(|| seconds.max(1).into())

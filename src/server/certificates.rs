@@ -8,16 +8,17 @@ use crate::{
     tls::certificate::not_after,
 };
 
-/// When certificates of the configuration end: of each chain or file, the one that ends first.
+/// When the certificates of the configuration expire. Each chain or file has the earliest date of
+/// its certificates.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Certificates(Vec<Expiry>);
 
-/// When one of them does.
+/// One certificate's expiry.
 #[derive(Clone, Debug)]
 pub(super) struct Expiry {
-    /// Towards whose gateway; none: towards none.
+    /// The tenant whose gateway it is for, if any.
     pub(super) tenant: Option<TenantId>,
-    /// Which listener shows it; none: no listener does.
+    /// The listener that presents it, if any.
     pub(super) listener: Option<ListenerName>,
     /// `server`, `client`, `ca`, `store_ca`, `traces_client` or `traces_ca`.
     pub(super) certificate: &'static str,
@@ -51,7 +52,8 @@ impl Certificates {
         &self.0
     }
 
-    /// Those of TLS towards a peer: what it is shown, and by what it is trusted.
+    /// Notes the certificates of TLS to a peer: the bridge's own, and the authorities that it
+    /// trusts.
     fn note_both(&mut self, tenant: Option<&TenantId>, names: [&'static str; 2], tls: &ClientTls) {
         let [client, ca] = names;
         if let Some(identity) = &tls.client {
@@ -74,7 +76,7 @@ impl Certificates {
     }
 }
 
-/// When the certificate ends that ends first.
+/// The earliest expiry in a chain.
 fn first_end(chain: &[CertificateDer<'_>]) -> Option<SystemTime> {
     chain.iter().filter_map(|der| not_after(der)).min()
 }

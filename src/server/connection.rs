@@ -1,4 +1,4 @@
-//! One caller's connection, from its first byte to its place in the house.
+//! One caller's connection, from its first byte until it has a slot.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -10,39 +10,44 @@ use tokio::{
 use tracing::debug;
 
 use super::{
-    callers::Callers,
-    house::Stay,
-    opening::{Opened, Opening},
+    connection_slots::Slot,
+    listener_context::ListenerContext,
+    preface::{AfterPreface, PrefaceReader},
     serving::serve_http2,
     socket::Socket,
 };
 use crate::tenant::Place;
 
-/// What a peer is given the time for until it has shown that it speaks HTTP/2.
+/// A connection until its peer has shown that it speaks HTTP/2 and has got a slot.
 struct Handshake<'a> {
     place: Place,
     end: Instant,
     peer: SocketAddr,
-    callers: &'a Callers,
+    context: &'a ListenerContext,
 }
 
-/// Time for a peer to take in that there is no place for it, and to finish a handshake when the
-/// bridge begins to stop.
-const FAREWELL: Duration = Duration::from_secs(1);
+/// How long a peer may take to read that no slot is free, and to finish a handshake once the bridge
+/// begins to stop.
+const REJECTION_TIME: Duration = Duration::from_secs(1);
 
-/// Serves a connection until it ends, its age or the bridge ends it. `place` is one among the
-/// handshakes.
-pub(super) async fn serve(stream: TcpStream, peer: SocketAddr, place: Place, callers: &Callers) {
-    // Answers are small and go out whole; waiting for more to send only delays them.
+/// Serves a connection until it ends, or until its age or the bridge ends it. `place` is its place
+/// among the handshakes.
+pub(super) async fn serve(
+    stream: TcpStream,
+    peer: SocketAddr,
+    place: Place,
+    context: &ListenerContext,
+) {
+    // Answers are small and complete. Nagle's algorithm would only delay them.
     let _unsupported = stream.set_nodelay(true);
-    let stream = Socket::new(stream, callers.keepalive_timeout);
-    let end = Instant::now() + callers.limits.handshake_timeout;
-    let handshake = Handshake { place, end, peer, callers };
-    let done = match &callers.tls {
-        None => handshake.go_on(stream).await,
-        Some(acceptor) => match handshake.hurry(acceptor.accept(stream)).await {
-            // In a box, since it is large and moved from step to step.
-            Ok(Ok(stream)) => handshake.go_on(Box::new(stream)).await,
+    let stream = Socket::new(stream, context.keepalive_timeout);
+    let end = Instant::now() + context.shared.limits.handshake_timeout;
+    let handshake = Handshake { place, end, peer, context };
+    let done = match &context.tls {
+        None => handshake.read_preface_and_serve(stream).await,
+        Some(acceptor) => match handshake.bounded(acceptor.accept(stream)).await {
+            // Boxed, since it is large and is moved from step to step.
+            Ok(Ok(stream)) => handshake.read_preface_and_serve(Box::new(stream)).await,
             Ok(Err(error)) => Err(format!("TLS: {error}")),
             Err(cut) => Err(cut.into()),
         },
@@ -53,77 +58,79 @@ pub(super) async fn serve(stream: TcpStream, peer: SocketAddr, place: Place, cal
 }
 
 impl Handshake<'_> {
-    /// From the first byte of HTTP/2, over TLS or not, to the connection's end.
-    async fn go_on<S>(self, stream: S) -> Result<(), String>
+    /// Reads the preface, waits for a slot and serves the connection to its end, over TLS or not.
+    async fn read_preface_and_serve<S>(self, stream: S) -> Result<(), String>
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
-        let mut opening = Opening::new(stream);
-        match self.hurry(opening.finish()).await {
+        let mut reader = PrefaceReader::new(stream);
+        match self.bounded(reader.read_preface()).await {
             Ok(done) => done.map_err(|error| error.to_string())?,
             Err(cut) => {
-                self.turn_away(opening).await;
+                self.turn_away(reader).await;
                 return Err(cut.into());
             }
         }
-        match self.enter().await {
-            Ok(stay) => {
-                let Self { place, peer, callers, .. } = self;
+        match self.take_slot().await {
+            Ok(slot) => {
+                let Self { place, peer, context, .. } = self;
                 drop(place);
-                // In a box, so that a handshake is not as large as a connection.
-                Box::pin(serve_http2(Opened::from(opening), peer, stay, callers)).await
+                // Boxed, so that the future of a handshake is not as large as that of a connection.
+                Box::pin(serve_http2(AfterPreface::from(reader), peer, slot, context)).await
             }
             Err(why) => {
-                self.turn_away(opening).await;
+                self.turn_away(reader).await;
                 Err(why)
             }
         }
     }
 
-    /// Waits for a place in the house. Not by `hurry`: this ends by itself, and its end is no fault
-    /// of the peer's.
-    async fn enter(&self) -> Result<Stay, String> {
+    /// Waits for a slot. Does not use `bounded`: this has its own time limit, and a wait that ends
+    /// without a slot is not a late handshake of the peer.
+    async fn take_slot(&self) -> Result<Slot, String> {
         tokio::select! {
             biased;
-            entered = self.callers.entrance.house.enter(self.peer.ip(), self.end) => {
-                entered.map_err(|full| format!("there was no place for it: {full:?}"))
+            acquired = self.context.shared.connection_limits.slots.acquire(self.peer.ip(), self.end) => {
+                acquired.map_err(|full| format!("no slot was free for it: {full:?}"))
             }
-            () = self.place.lost() => Err("given up for a newer one".into()),
-            () = self.callers.stages.goaway.cancelled() => Err("the bridge stops".into()),
+            () = self.place.lost() => Err("given up to make room for a newer connection".into()),
+            () = self.context.shared.stages.goaway.cancelled() => Err("the bridge is stopping".into()),
         }
     }
 
-    /// Tells the peer that there is no place for its connection. Those who are told have places of
-    /// their own, so that those who do not listen are not many.
-    async fn turn_away<S>(self, opening: Opening<S>)
+    /// Tells the peer that no slot is free. This has places of its own, so that the number of peers
+    /// that do not read it is bounded.
+    async fn turn_away<S>(self, reader: PrefaceReader<S>)
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let place = self.callers.entrance.farewells.enter(self.peer.ip());
+        let place = self.context.shared.connection_limits.rejections.enter(self.peer.ip());
         drop(self.place);
         tokio::select! {
-            // First, so that the words are sent in any case.
+            // First, so that the message is sent in any case.
             biased;
-            _told = timeout(FAREWELL, opening.turn_away()) => {}
+            _told = timeout(REJECTION_TIME, reader.turn_away()) => {}
             () = place.lost() => {}
         }
     }
 
-    /// A step of the handshake, unless something ends it.
-    async fn hurry<T>(&self, step: impl Future<Output = T>) -> Result<T, &'static str> {
+    /// Runs a step of the handshake until its end, the time limit, the stop or the loss of the
+    /// place.
+    async fn bounded<T>(&self, step: impl Future<Output = T>) -> Result<T, &'static str> {
         let stopped = async {
-            self.callers.stages.goaway.cancelled().await;
-            sleep(FAREWELL).await;
+            self.context.shared.stages.goaway.cancelled().await;
+            sleep(REJECTION_TIME).await;
         };
         tokio::select! {
-            // What has come is read first, so that a peer is told whose words are there.
+            // First, so that bytes that have come are read. A peer that has sent its preface can
+            // then be told.
             biased;
             done = timeout_at(self.end, step) => done.map_err(|_| {
-                self.callers.entrance.note_late();
-                "no whole handshake in time"
+                self.context.shared.connection_limits.note_late_handshake();
+                "the handshake was not complete within server.connections.handshake_timeout"
             }),
-            () = stopped => Err("the bridge stops"),
-            () = self.place.lost() => Err("the handshake was given up for a newer one"),
+            () = stopped => Err("the bridge is stopping"),
+            () = self.place.lost() => Err("the handshake was given up to make room for a newer connection"),
         }
     }
 }

@@ -1,134 +1,135 @@
-//! HTTP/2 frames that a caller sends, as far as the bridge looks at them before h2 does.
+//! Looks at the HTTP/2 frames of a caller before h2 reads them.
 
-use super::opening::PREFACE;
+use super::preface::PREFACE;
 
-/// Follows the frames of one connection, and hides from h2 those that it would take for an error
-/// although they are none.
+/// Follows the frames of one connection. Hides from h2 those frames that h2 would wrongly treat as
+/// a connection error.
 ///
-/// After the second GOAWAY of a graceful end, a caller that has not read it yet may begin a stream
-/// beyond the last one. h2 ignores the HEADERS of such a stream, its DATA and its RST_STREAM, but
-/// takes a WINDOW_UPDATE of it for one of an idle stream, which ends the connection and every call
-/// on it (h2 0.4.20, `Inner::recv_window_update`). So that frame gets a type that no recipient knows,
-/// and that every recipient has to ignore (RFC 9113, section 5.5). HEADERS are left alone, since h2
-/// has to decode them for its header compression, and so is DATA, which counts in the connection's
-/// window.
+/// At a graceful end, the server sends two GOAWAYs. A caller that has not read the second one yet
+/// may begin a stream beyond the last one that it names. h2 ignores the HEADERS, DATA and
+/// RST_STREAM of such a stream. But it takes a WINDOW_UPDATE for one of an idle stream, which ends
+/// the connection and every call on it (h2 0.4.20, `Inner::recv_window_update`). This changes the
+/// type of that frame to an unknown one, which every recipient has to ignore (RFC 9113, section
+/// 5.5). HEADERS must not be changed, since h2 has to decode them to keep its header compression in
+/// step. DATA must not be changed either, since it counts against the connection's window.
 #[derive(Debug, Default)]
 pub(super) struct Frames {
-    /// What is known of the head of the next frame.
-    head: Vec<u8>,
-    /// What is left of the payload of this one.
+    /// The part of the next frame's header that has been read.
+    frame_header: Vec<u8>,
+    /// The rest of the current frame's payload.
     payload: Payload,
-    /// The highest stream that the caller has begun, until `is_over`.
+    /// The highest stream that the caller has begun. Stays the same once `is_over` is set.
     last_stream: u32,
-    /// Whether h2 ignores streams beyond `last_stream`.
+    /// Whether the second GOAWAY is out, so that h2 ignores streams beyond `last_stream`.
     is_over: bool,
-    /// Whether the head of `last_stream` has not come whole.
-    is_in_head: bool,
-    /// Streams whose heads have come whole, and have not been taken.
-    heads: u64,
+    /// Whether the HEADERS of `last_stream` are still incomplete.
+    is_in_headers: bool,
+    /// Requests whose HEADERS are complete, since the last `take_requests`.
+    requests: u64,
 }
 
-/// What is left of a frame's payload.
+/// The rest of a frame's payload.
 #[derive(Debug, Default)]
 struct Payload {
     left: usize,
-    /// What an answer to a PING has repeated so far.
+    /// The payload of a PING answer as far as it has been read. `None` for other frames.
     pong: Option<Vec<u8>>,
-    /// Whether the head of a new stream ends with it.
-    ends_head: bool,
+    /// Whether this payload completes the HEADERS of a new stream.
+    ends_headers: bool,
 }
 
-const HEAD: usize = 9;
-/// A type that is not assigned.
+const FRAME_HEADER: usize = 9;
+/// A frame type that is not assigned.
 const IGNORED: u8 = 0xff;
 const HEADERS: u8 = 1;
 const PING: u8 = 6;
 const WINDOW_UPDATE: u8 = 8;
 const CONTINUATION: u8 = 9;
-/// A flag of HEADERS and of CONTINUATION.
+/// A flag of HEADERS and CONTINUATION: the headers are complete.
 const END_HEADERS: u8 = 4;
 const ACK: u8 = 1;
-/// What h2 has in its PING between the two GOAWAYs of a graceful end. It sends the second one when
-/// that is answered.
+/// The payload of the PING that h2 sends between the two GOAWAYs of a graceful end. h2 sends the
+/// second GOAWAY when the peer has answered it.
 const SHUTDOWN: [u8; 8] = [0x0b, 0x7b, 0xa2, 0xf0, 0x8b, 0x9b, 0xfe, 0x54];
 
 impl Frames {
-    /// Of a connection whose first bytes are the preface.
+    /// For a connection whose next bytes are the preface.
     pub(super) fn after_preface() -> Self {
         let payload = Payload { left: PREFACE.len(), ..Payload::default() };
         Self { payload, ..Self::default() }
     }
 
-    /// Looks at what the caller has sent next. `has_goaway` is whether the connection has been asked
-    /// to end. Gives how many bytes at the end of `read` are the beginning of a frame's head: they
-    /// have to be held back, and given again with what follows them.
+    /// Looks at the bytes that the caller has sent next. `has_goaway`: the connection has got its
+    /// GOAWAY. Returns how many bytes at the end of `read` are an incomplete frame header. The
+    /// caller has to hold them back, and pass them again together with the bytes after them.
     pub(super) fn look(&mut self, read: &mut [u8], has_goaway: bool) -> usize {
         let mut at = 0;
         while let Some(rest) = read.get_mut(at..).filter(|rest| !rest.is_empty()) {
             at += if self.payload.left > 0 {
                 self.payload(rest, has_goaway)
-            } else if self.head.is_empty() && rest.len() >= HEAD {
-                self.head(rest);
-                HEAD
-            } else if has_goaway && self.head.is_empty() {
+            } else if self.frame_header.is_empty() && rest.len() >= FRAME_HEADER {
+                self.frame_header(rest);
+                FRAME_HEADER
+            } else if has_goaway && self.frame_header.is_empty() {
                 return rest.len();
             } else {
-                self.part_of_head(rest)
+                self.part_of_frame_header(rest)
             };
         }
         0
     }
 
-    /// Looks at a whole head at the beginning of `rest`.
-    fn head(&mut self, rest: &mut [u8]) {
-        let Some(head) = rest.first_chunk_mut::<HEAD>() else { return };
-        let [a, b, c, kind, flags, stream @ ..] = head;
+    /// Looks at a complete frame header at the beginning of `rest`.
+    fn frame_header(&mut self, rest: &mut [u8]) {
+        let Some(frame_header) = rest.first_chunk_mut::<FRAME_HEADER>() else { return };
+        let [a, b, c, kind, flags, stream @ ..] = frame_header;
         let stream = u32::from_be_bytes(*stream) & !(1 << 31);
         match *kind {
             HEADERS if !self.is_over && stream > self.last_stream => {
-                (self.last_stream, self.is_in_head) = (stream, true);
+                (self.last_stream, self.is_in_headers) = (stream, true);
             }
             WINDOW_UPDATE if self.is_over && stream > self.last_stream => *kind = IGNORED,
             _ => {}
         }
         let left = usize::from(*a) << 16 | usize::from(*b) << 8 | usize::from(*c);
         let is_pong = *kind == PING && *flags & ACK != 0 && left == SHUTDOWN.len();
-        let ends_head =
-            self.is_in_head && matches!(*kind, HEADERS | CONTINUATION) && *flags & END_HEADERS != 0;
-        self.payload = Payload { left, pong: is_pong.then(Vec::new), ends_head };
-        self.end_of_head();
+        let ends_headers = self.is_in_headers
+            && matches!(*kind, HEADERS | CONTINUATION)
+            && *flags & END_HEADERS != 0;
+        self.payload = Payload { left, pong: is_pong.then(Vec::new), ends_headers };
+        self.end_of_headers();
     }
 
-    /// Counts a stream whose head has come whole.
-    fn end_of_head(&mut self) {
-        if self.payload.ends_head && self.payload.left == 0 {
-            (self.payload.ends_head, self.is_in_head) = (false, false);
-            self.heads += 1;
+    /// Counts a request if its HEADERS are complete.
+    fn end_of_headers(&mut self) {
+        if self.payload.ends_headers && self.payload.left == 0 {
+            (self.payload.ends_headers, self.is_in_headers) = (false, false);
+            self.requests += 1;
         }
     }
 
-    /// How many streams have begun whose heads have come whole since this was asked last.
-    pub(super) fn take_heads(&mut self) -> u64 {
-        std::mem::take(&mut self.heads)
+    /// How many requests have come with complete HEADERS since the last call of this.
+    pub(super) fn take_requests(&mut self) -> u64 {
+        std::mem::take(&mut self.requests)
     }
 
-    /// Whether a stream has begun whose head has not come whole.
-    pub(super) fn is_in_head(&self) -> bool {
-        self.is_in_head
+    /// Whether a stream has begun whose HEADERS are not complete.
+    pub(super) fn is_in_headers(&self) -> bool {
+        self.is_in_headers
     }
 
-    /// Takes what there is of a head that is not there whole; gives how much that is.
-    fn part_of_head(&mut self, rest: &mut [u8]) -> usize {
-        let wanted = (HEAD - self.head.len()).min(rest.len());
-        self.head.extend_from_slice(rest.get(..wanted).unwrap_or_default());
-        if self.head.len() == HEAD {
-            let mut head = std::mem::take(&mut self.head);
-            self.head(&mut head);
+    /// Stores a part of a frame header. Returns its length.
+    fn part_of_frame_header(&mut self, rest: &mut [u8]) -> usize {
+        let wanted = (FRAME_HEADER - self.frame_header.len()).min(rest.len());
+        self.frame_header.extend_from_slice(rest.get(..wanted).unwrap_or_default());
+        if self.frame_header.len() == FRAME_HEADER {
+            let mut frame_header = std::mem::take(&mut self.frame_header);
+            self.frame_header(&mut frame_header);
         }
         wanted
     }
 
-    /// Passes what there is of a payload; gives how much that is.
+    /// Skips what has come of a payload. Returns its length.
     fn payload(&mut self, rest: &[u8], has_goaway: bool) -> usize {
         let there = self.payload.left.min(rest.len());
         self.payload.left -= there;
@@ -136,7 +137,7 @@ impl Frames {
             pong.extend_from_slice(rest.get(..there).unwrap_or_default());
             self.is_over |= has_goaway && **pong == SHUTDOWN;
         }
-        self.end_of_head();
+        self.end_of_headers();
         there
     }
 }
@@ -152,7 +153,7 @@ mod tests {
         [&[a, b, c, kind, flags][..], &stream.to_be_bytes(), payload].concat()
     }
 
-    /// What h2 sees of frames that come in pieces of these sizes.
+    /// The bytes that h2 sees if `sent` comes in pieces of these sizes.
     fn seen(sent: &[u8], pieces: impl IntoIterator<Item = usize>, has_goaway: bool) -> Vec<u8> {
         let (mut frames, mut seen, mut held) = (Frames::default(), Vec::new(), Vec::new());
         let (mut sent, mut pieces) = (sent, pieces.into_iter());
@@ -166,7 +167,8 @@ mod tests {
         seen
     }
 
-    /// A call on stream 3, GOAWAY's PING answered, then a stream that crosses, and more of stream 3.
+    /// A call on stream 3, the answer to GOAWAY's PING, a new stream that crosses the GOAWAY, and
+    /// more of stream 3.
     fn crossing(kind: u8) -> [Vec<u8>; 7] {
         [
             frame(HEADERS, 4, 1, b"one"),
@@ -200,7 +202,7 @@ mod tests {
         assert_eq!(seen(&sent, [], true), sent, "without the answer to the PING");
         let sent = [before, agreed, crossing].concat();
         assert_eq!(seen(&sent, [], false), sent, "without GOAWAY");
-        // A payload is not read as frames.
+        // Frames inside a payload are not looked at.
         let inside =
             frame(0, 0, 1, &[frame(PING, ACK, 0, &SHUTDOWN), frame(8, 0, 5, &[0; 4])].concat());
         let sent = [one, inside].concat();
@@ -208,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn heads_are_counted_when_they_have_come_whole() {
+    fn requests_are_counted_when_their_headers_are_complete() {
         let end_stream = 1;
         let sent = [
             frame(HEADERS, 0, 1, b"one"),
@@ -226,8 +228,8 @@ mod tests {
             for piece in sent.concat().chunks_mut(size) {
                 frames.look(piece, false);
             }
-            assert_eq!((frames.take_heads(), frames.take_heads()), (3, 0));
-            assert!(frames.is_in_head());
+            assert_eq!((frames.take_requests(), frames.take_requests()), (3, 0));
+            assert!(frames.is_in_headers());
         }
     }
 
@@ -248,7 +250,7 @@ mod tests {
             pieces in proptest::collection::vec(1..12_usize, 0..200),
         ) {
             let seen = seen(&sent, pieces, true);
-            prop_assert!(sent.len() - seen.len() < HEAD);
+            prop_assert!(sent.len() - seen.len() < FRAME_HEADER);
             let same = seen.iter().zip(&sent).all(|(seen, sent)| seen == sent || *seen == IGNORED);
             prop_assert!(same);
         }

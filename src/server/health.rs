@@ -18,7 +18,7 @@ const SERVICES: [&str; 4] = [
 ];
 
 impl Health {
-    /// Adds the service; everything is serving.
+    /// Adds the health service to `routes`. Everything is reported as serving.
     pub(super) async fn serving(routes: &mut RoutesBuilder) -> Self {
         let (reporter, service) = tonic_health::server::health_reporter();
         routes.add_service(service);
@@ -27,11 +27,13 @@ impl Health {
         health
     }
 
+    /// Reports every service as not serving.
     pub(super) async fn not_serving(&self) {
         self.set(ServingStatus::NotServing).await;
     }
 
-    /// Ends the streams of those who watch; they have heard of "not serving" before.
+    /// Ends the streams of health watchers. Call it after `not_serving`, so that they have been
+    /// told.
     pub(super) async fn end_watches(&mut self) {
         for service in SERVICES {
             self.0.clear_service_status(service).await;

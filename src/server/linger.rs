@@ -1,9 +1,9 @@
-//! The last moments of a connection that the bridge ends.
+//! Waits for the peer at the end of a connection that the bridge closes.
 //!
-//! A socket that is closed while bytes of its peer have not been read, or before more of them come, is
-//! reset: TCP then throws away what the peer has not taken yet, such as the end of an answer that is
-//! read slowly, or the GOAWAY that tells which calls were carried out. So the bridge says that it has
-//! sent everything, and reads on until the peer has closed its side.
+//! A socket is reset if it is closed while received bytes are unread, or if more bytes come
+//! afterwards. TCP then drops what the peer has not taken yet. That may be the end of an answer
+//! that is read slowly, or the GOAWAY that tells which calls were processed. Therefore the bridge
+//! shuts down only its sending side first, and reads on until the peer has closed its side.
 
 use std::{
     io,
@@ -17,27 +17,28 @@ use tokio::{
     sync::oneshot,
 };
 
-/// A stream that comes back when whoever uses it is done.
+/// A stream that is handed back when its user drops it.
 #[derive(Debug)]
 pub(super) struct Lent<S> {
-    /// None after it has been given back.
+    /// None once it has been handed back.
     stream: Option<S>,
     owner: Option<oneshot::Sender<S>>,
 }
 
-/// How long a peer may take to read what it has been sent, from the last answer on. The kernel holds up
-/// to 256 KiB for it, and nobody but the peer can tell whether it has read them.
-pub(super) const READ_OUT: Duration = Duration::from_secs(10);
-/// How much is read of a peer that has nothing to say any more. An honest one sends what it began
-/// before it had read the GOAWAY, of which the windows of its calls allow 128 KiB by default.
+/// How long a peer may take to read what it has been sent, from the last answer on. The kernel
+/// holds up to 256 KiB for the peer, and the bridge cannot see whether the peer has read them.
+pub(super) const LINGER_MAX: Duration = Duration::from_secs(10);
+/// How many bytes are read from a peer after the bridge has sent everything. A correct peer sends
+/// only what it began before it read the GOAWAY. By default, the windows of its calls allow 128 KiB
+/// of that.
 const READ_MAX: usize = 1024 * 1024;
-/// What is read at once.
+/// How many bytes are read at once.
 const PIECE: usize = 4 * 1024;
 
 // === impl Lent ===
 
 impl<S> Lent<S> {
-    /// The stream, and what gives it back when the former is dropped.
+    /// The stream to use, and a receiver that gets the stream when the first is dropped.
     pub(super) fn new(stream: S) -> (Self, oneshot::Receiver<S>) {
         let (owner, back) = oneshot::channel();
         (Self { stream: Some(stream), owner: Some(owner) }, back)
@@ -57,7 +58,7 @@ impl<S> Lent<S> {
 impl<S> Drop for Lent<S> {
     fn drop(&mut self) {
         if let (Some(stream), Some(owner)) = (self.stream.take(), self.owner.take()) {
-            // Where nobody wants it back, it is closed.
+            // If nobody wants it back, dropping it closes it.
             drop(owner.send(stream));
         }
     }
@@ -103,11 +104,12 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Lent<S> {
     }
 }
 
-/// Says that everything has been sent (over TLS by its own alert as well), and reads and throws away
-/// what comes until the peer ends too, or has sent too much. The caller bounds the time for it.
+/// Shuts down the sending side (over TLS with a close_notify), then reads and discards what comes
+/// until the peer closes or has sent too much. The caller bounds the time.
 pub(super) async fn linger<S: AsyncRead + AsyncWrite>(stream: S) {
     let (read, mut write) = tokio::io::split(stream);
-    // At the same time, since TLS may have to wait for a peer which waits until its own words are read.
+    // Concurrently: the shutdown over TLS may have to wait for a peer that itself waits until its
+    // bytes are read.
     let (_gone, ()) = tokio::join!(write.shutdown(), throw_away(read));
 }
 

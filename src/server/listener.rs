@@ -5,60 +5,64 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio_util::task::TaskTracker;
 use tracing::warn;
 
-use super::{callers::Callers, connection};
+use super::{connection, listener_context::ListenerContext};
 
-/// What the kernel may hold of what is written to one connection; Linux doubles it for its own
-/// bookkeeping. By itself it lets a connection have 4 MiB. That is memory which peers that do not read
-/// can take, and a slow reader makes room in such a buffer only every ten seconds or so, between which
-/// it seems not to read.
+/// Bytes that the kernel may hold of what is written to one connection. Linux doubles the number
+/// for its own bookkeeping. The default lets a connection grow to 4 MiB. Peers that do not read
+/// could take that memory. Also, a slow reader frees space in such a large buffer only about every
+/// ten seconds, and seems not to read in between.
 const SEND_BUFFER: u32 = 128 * 1024;
-/// Connections that wait to be accepted; the kernel has a lower limit.
+/// Connections that may wait to be accepted. The kernel has a lower limit.
 const BACKLOG: u32 = 4096;
-/// After an error that another attempt would meet at once, such as too many open files.
+/// Pause after an error that the next attempt would meet too, such as too many open files.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Listens at `addr`. Connections inherit the bound on their send buffer from the listening socket.
+/// Listens on `addr`. Accepted connections inherit the send buffer size from the listening socket.
 ///
 /// # Errors
 ///
-/// If the address is taken, not of this machine, or not to be had.
+/// If the address is taken, is not one of this machine, or cannot be bound for another reason.
 pub(super) fn bind(addr: SocketAddr) -> io::Result<TcpListener> {
     let socket = if addr.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-    // So that a restart does not wait for connections of the process before.
+    // A restart then need not wait for connections of the previous process.
     socket.set_reuseaddr(cfg!(unix))?;
     socket.set_send_buffer_size(SEND_BUFFER)?;
     socket.bind(addr)?;
     socket.listen(BACKLOG)
 }
 
-/// Accepts connections until the bridge stops; each is served in a task of its own. None waits in
-/// the kernel's backlog, where nobody could see whether its peer goes on.
-pub(super) async fn accept(listener: TcpListener, callers: Arc<Callers>, tasks: TaskTracker) {
-    let goaway = callers.stages.goaway.clone();
+/// Accepts connections until the bridge stops. Each is served in a task of its own. Connections are
+/// accepted at once, since nobody could see in the kernel's backlog whether a peer makes progress.
+pub(super) async fn accept(
+    listener: TcpListener,
+    context: Arc<ListenerContext>,
+    tasks: TaskTracker,
+) {
+    let goaway = context.shared.stages.goaway.clone();
     let serve = |(stream, peer): (TcpStream, SocketAddr)| {
-        let callers = callers.clone();
-        let place = callers.entrance.handshakes.enter(peer.ip());
+        let context = context.clone();
+        let place = context.shared.connection_limits.handshakes.enter(peer.ip());
         tasks.spawn(async move {
-            connection::serve(stream, peer, place, &callers).await;
+            connection::serve(stream, peer, place, &context).await;
         });
     };
     let accepting = async {
         loop {
             match listener.accept().await {
                 Ok(accepted) => serve(accepted),
-                Err(error) => after(&error).await,
+                Err(error) => pause_after(&error).await,
             }
         }
     };
     goaway.run_until_cancelled(accepting).await;
-    // These are connected already; the kernel would cut them with the listener.
+    // These connections are established already. The kernel would reset them with the listener.
     while let Some(Ok(accepted)) = listener.accept().now_or_never() {
         serve(accepted);
     }
 }
 
-async fn after(error: &io::Error) {
-    // These speak of the one connection that was to be accepted; the next may be fine.
+async fn pause_after(error: &io::Error) {
+    // These errors concern only the connection that was to be accepted. The next one may work.
     let of_the_peer = matches!(
         error.kind(),
         io::ErrorKind::ConnectionAborted
@@ -85,7 +89,7 @@ mod tests {
         let connected = peer.connect(listener.local_addr().unwrap());
         let (peer, accepted) = tokio::join!(connected, listener.accept());
         let (mut peer, (mut stream, _)) = (peer.unwrap(), accepted.unwrap());
-        // It reads for a while, so that the kernel would give the connection a larger buffer.
+        // Read for a while first. Without the limit, the kernel would then enlarge the buffer.
         let (mut read, piece) = (vec![0; 512 * 16 * 1024], [0; 16 * 1024]);
         let written = async {
             for _ in 0..512 {
@@ -100,7 +104,7 @@ mod tests {
         while let Ok(written) = tokio::time::timeout(wait, stream.write(&piece)).await {
             taken += written.unwrap();
         }
-        // Both ends, of which the kernel doubles each.
+        // The buffers of both ends, each doubled by the kernel.
         let limit = 4 * SEND_BUFFER as usize;
         assert!((1..=limit).contains(&taken), "{taken} bytes");
     }

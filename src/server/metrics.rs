@@ -1,8 +1,11 @@
-//! `/metrics`: what is counted all the time, and what is looked up when somebody asks.
+//! `/metrics`: some values are counted all the time, others are read when they are asked for.
 
 use std::{fmt, sync::Arc};
 
-use super::{certificates::Certificates, entrance::Entrance, intake::Intake, streams::Streams};
+use super::{
+    certificates::Certificates, connection_limits::ConnectionLimits, request_reader::RequestReader,
+    streams::Streams,
+};
 use crate::{
     config::{self, Division},
     rpc::Observed,
@@ -11,7 +14,7 @@ use crate::{
     tenant::{Hosts, LeaseCounts, ServerCalls, Tenants, Usage},
 };
 
-/// The metrics of a bridge, and where to look for what they tell.
+/// The metrics of a bridge, and the sources of the values that are read on demand.
 #[derive(Debug)]
 pub(super) struct Exposition {
     pub(super) observed: Arc<Observed>,
@@ -23,16 +26,17 @@ pub(super) struct Exposition {
     pub(super) log: Option<LogControl>,
 }
 
-/// The shares that all callers have in common.
+/// The limits that all callers share.
 #[derive(Debug)]
 pub(super) struct ServerShares {
     pub(super) calls: ServerCalls,
-    pub(super) entrance: Arc<Entrance>,
-    pub(super) intake: Arc<Intake>,
+    pub(super) connection_limits: Arc<ConnectionLimits>,
+    pub(super) request_reader: Arc<RequestReader>,
     pub(super) streams: Arc<Streams>,
 }
 
 impl Exposition {
+    /// Everything in the `OpenMetrics` format, with fresh values.
     pub(super) fn text(&self) -> Result<String, fmt::Error> {
         for tenant in self.tenants.all() {
             for count in tenant.session_states() {
@@ -43,26 +47,28 @@ impl Exposition {
             sign_ins.set_given_up(tenant.taken_over().iter().filter(|one| one.given_up).count());
             let LeaseCounts { overdue, dropped } = tenant.lease_counts();
             tenant.metrics().set_without_lease(overdue, dropped);
-            for usage in tenant.usage() {
-                tenant.metrics().set_places(usage.share, usage.taken, usage.limit);
+            for usage in tenant.usage().all() {
+                let resource = usage.resource.as_str();
+                tenant.metrics().set_places(resource, usage.taken, usage.limit);
             }
         }
-        self.look();
+        self.refresh();
         self.metrics().text()
     }
 
+    /// The counters and gauges.
     pub(super) fn metrics(&self) -> &Metrics {
         &self.observed.metrics
     }
 
-    /// How much is taken of what all callers share.
+    /// How much of the limits is used that all callers share.
     pub(super) fn server_usage(&self) -> [Usage; 8] {
-        let ServerShares { calls, entrance, intake, streams } = &self.shares;
-        let [connections, handshakes, lingering, unread] = entrance.usage();
+        let ServerShares { calls, connection_limits, request_reader, streams } = &self.shares;
+        let [connections, handshakes, lingering, unread] = connection_limits.usage();
         let [health, reflection] = streams.usage();
         [
             calls.usage(),
-            intake.usage(),
+            request_reader.usage(),
             connections,
             handshakes,
             lingering,
@@ -72,13 +78,13 @@ impl Exposition {
         ]
     }
 
-    fn look(&self) {
+    fn refresh(&self) {
         let server = &self.metrics().server;
         for usage in self.server_usage() {
-            server.set_places(usage.share, usage.taken, usage.limit);
+            server.set_places(usage.resource.as_str(), usage.taken, usage.limit);
         }
-        for (cause, connections) in self.shares.entrance.turned_away() {
-            server.set_turned_away(cause, connections);
+        for (cause, connections) in self.shares.connection_limits.turned_away() {
+            server.set_turned_away(cause.as_str(), connections);
         }
         for (host, usage) in self.hosts.usage() {
             server.set_host_places(&host, usage.taken, usage.limit);
@@ -98,7 +104,7 @@ impl Exposition {
         if let Some(bytes) = store.as_ref().and_then(|store| store.file_bytes) {
             server.set_store_file(bytes);
         }
-        // The states are those of a store that replicas share.
+        // These states belong to a store that replicas share. A file has none.
         let shared = store.filter(|store| store.file_bytes.is_none());
         let state = shared.map_or("none", |store| store.state.as_str());
         server.set_store_state(&StoreState::NAMES, state);
@@ -107,9 +113,9 @@ impl Exposition {
 
 impl ServerShares {
     pub(super) fn new(server: &config::Server, division: Division) -> Self {
-        let entrance = Arc::new(Entrance::new(&server.connections));
-        let intake = Arc::new(Intake::new(server));
+        let connection_limits = Arc::new(ConnectionLimits::new(&server.connections));
+        let request_reader = Arc::new(RequestReader::new(server));
         let streams = Arc::new(Streams::new(&server.connections));
-        Self { calls: ServerCalls::new(division), entrance, intake, streams }
+        Self { calls: ServerCalls::new(division), connection_limits, request_reader, streams }
     }
 }

@@ -1,4 +1,4 @@
-//! The ports that are listened on.
+//! The listening sockets of the bridge.
 
 use std::net::SocketAddr;
 
@@ -8,14 +8,14 @@ use tokio_rustls::TlsAcceptor;
 use super::{StartError, listener::bind, status::ListenerStatus, tls};
 use crate::config::{Config, Http2, Listener, ListenerName};
 
-/// The ports that are listened on, with what they are.
+/// All listening sockets, with their settings.
 pub(super) struct Ports {
-    /// Where callers connect; at least one.
+    /// For callers. There is at least one.
     pub(super) listeners: Vec<Port>,
     pub(super) admin: Option<(TcpListener, SocketAddr)>,
 }
 
-/// A port where callers connect.
+/// A listening socket for callers.
 pub(super) struct Port {
     pub(super) name: ListenerName,
     pub(super) socket: TcpListener,
@@ -25,6 +25,7 @@ pub(super) struct Port {
 }
 
 impl Ports {
+    /// Binds every address of the configuration.
     pub(super) fn open(config: &Config) -> Result<Self, StartError> {
         let listeners = config.listeners.iter().map(|(name, listener)| Port::open(name, listener));
         let listeners = listeners.collect::<Result<Vec<_>, _>>()?;
@@ -35,12 +36,12 @@ impl Ports {
         Ok(Self { listeners, admin: admin.transpose()? })
     }
 
-    /// Where callers connect, by listener.
+    /// The bound addresses, by listener.
     pub(super) fn addresses(&self) -> Vec<(ListenerName, SocketAddr)> {
         self.listeners.iter().map(|port| (port.name.clone(), port.addr)).collect()
     }
 
-    /// What the status page says of them.
+    /// The listeners, for the status page.
     pub(super) fn status(&self) -> Vec<ListenerStatus> {
         let status = self.listeners.iter().map(|port| ListenerStatus {
             listener: port.name.to_string(),

@@ -1,4 +1,4 @@
-//! What happened in the last minute, from counters that are there anyway.
+//! Rates of the last minute, computed from counters that exist anyway.
 
 use std::{
     collections::VecDeque,
@@ -10,7 +10,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::tenant::{Counts, Tenants};
 
-/// The counters of the last minute, looked at now and then.
+/// Samples of the counters, over the last minute.
 #[derive(Debug)]
 pub(super) struct Rates {
     tenants: Tenants,
@@ -20,13 +20,14 @@ pub(super) struct Rates {
 #[derive(Clone, Debug)]
 struct Sample {
     at: Instant,
-    /// In the order of the tenants.
+    /// One entry for each tenant, in the order of the tenants.
     counts: Vec<Counts>,
 }
 
-const PACE: Duration = Duration::from_secs(5);
-/// One more than a minute has, so that the oldest is a minute old.
-const KEPT: usize = 13;
+/// Time between two samples.
+const SAMPLING_INTERVAL: Duration = Duration::from_secs(5);
+/// One more than fits into a minute, so that the oldest is a minute old.
+const SAMPLES: usize = 13;
 
 impl Rates {
     pub(super) fn new(tenants: Tenants) -> Self {
@@ -34,23 +35,23 @@ impl Rates {
         Self { tenants, samples: Mutex::new([first].into()) }
     }
 
-    /// Looks at the counters for as long as it is waited for.
+    /// Takes samples until dropped.
     pub(super) async fn follow(&self) {
-        let mut ticks = interval(PACE);
+        let mut ticks = interval(SAMPLING_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         ticks.tick().await;
         loop {
             ticks.tick().await;
             let sample = Sample::of(&self.tenants);
             let mut samples = self.samples.lock().unwrap_or_else(PoisonError::into_inner);
-            if samples.len() == KEPT {
+            if samples.len() == SAMPLES {
                 samples.pop_front();
             }
             samples.push_back(sample);
         }
     }
 
-    /// How much of the last minute is known, and what each tenant did in it.
+    /// The time that the samples cover, and what each tenant did in it.
     pub(super) fn last_minute(&self) -> (Duration, Vec<Counts>) {
         let now = Sample::of(&self.tenants);
         let samples = self.samples.lock().unwrap_or_else(PoisonError::into_inner);

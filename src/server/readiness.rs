@@ -1,5 +1,5 @@
 use std::{
-    fmt::Write as _,
+    fmt::{self, Write as _},
     sync::{
         Arc,
         atomic::{AtomicU8, Ordering},
@@ -9,7 +9,7 @@ use std::{
 use http::StatusCode;
 
 use crate::{
-    server::entrance::Entrance,
+    server::connection_limits::ConnectionLimits,
     session::{StoreState, StoreView, Stores},
     tenant::{LeaseCounts, SignInQueue, StateCount, TakenOver, Tenant, Tenants, Usage},
 };
@@ -17,22 +17,30 @@ use crate::{
 /// Whether calls should be sent here.
 #[derive(Debug)]
 pub(super) struct Readiness {
-    state: AtomicU8,
+    phase: AtomicU8,
     tenants: Tenants,
-    /// Calls are welcome without what outlives the process too.
+    /// Only reported. Callers are welcome even while the store is down.
     stores: Stores,
-    entrance: Arc<Entrance>,
-    /// Shown with every answer; a line each.
+    connection_limits: Arc<ConnectionLimits>,
+    /// Shown with every answer, one line each.
     warnings: String,
 }
 
-const READY: u8 = 1;
-const DRAINING: u8 = 2;
+/// Whether the bridge is starting, serving or stopping.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// Not everything is set up yet.
+    Starting = 0,
+    /// Calls are accepted.
+    Ready = 1,
+    /// The bridge is stopping.
+    Draining = 2,
+}
 
-/// Of each tenant's agents, as many are named as a person reads.
+/// The most agents that are listed for one tenant.
 const NAMED_MAX: usize = 20;
 
-/// What an operator wants to know in the morning; empty where nothing is unusual.
+/// Lines on sign-ins that wait and agents taken by other clients. Empty if there are none.
 fn sign_ins(tenant: &Tenant) -> String {
     let (id, queue) = (tenant.id(), tenant.sign_in_queue());
     let mut lines = String::new();
@@ -50,74 +58,80 @@ fn sign_ins(tenant: &Tenant) -> String {
         let now = if given_up { ", given up until a caller asks for it" } else { "" };
         let _written = writeln!(
             lines,
-            "tenant {id}: agent {agent} was found with another client at {attempts} sign-ins{now}",
+            "tenant {id}: agent {agent} was found signed in by another client at {attempts} sign-ins{now}",
         );
     }
     lines
 }
 
 impl Readiness {
-    /// Not ready yet, with what a careful operator would want to hear of the configuration.
+    /// Starts as not ready. `warnings` are about unsafe settings in the configuration.
     pub(super) fn new(
         tenants: Tenants,
         warnings: &[String],
         stores: Stores,
-        entrance: Arc<Entrance>,
+        connection_limits: Arc<ConnectionLimits>,
     ) -> Self {
-        let (state, warnings) = (AtomicU8::default(), warnings.join("\n"));
-        Self { state, tenants, stores, entrance, warnings }
+        let (phase, warnings) = (AtomicU8::new(Phase::Starting as u8), warnings.join("\n"));
+        Self { phase, tenants, stores, connection_limits, warnings }
     }
 
+    /// Reports "ready" from now on.
     pub(super) fn set_ready(&self) {
-        self.state.store(READY, Ordering::Release);
+        self.phase.store(Phase::Ready as u8, Ordering::Release);
     }
 
+    /// Reports "draining" from now on.
     pub(super) fn set_draining(&self) {
-        self.state.store(DRAINING, Ordering::Release);
+        self.phase.store(Phase::Draining as u8, Ordering::Release);
     }
 
-    /// `starting`, `ready` or `draining`.
-    pub(super) fn state(&self) -> &'static str {
-        match self.state.load(Ordering::Acquire) {
-            READY => "ready",
-            DRAINING => "draining",
-            _ => "starting",
-        }
+    /// Whether the bridge is starting, serving or stopping.
+    pub(super) fn phase(&self) -> Phase {
+        let known = [Phase::Starting, Phase::Ready, Phase::Draining];
+        let phase = self.phase.load(Ordering::Acquire);
+        known.into_iter().find(|known| *known as u8 == phase).unwrap_or(Phase::Starting)
     }
 
-    /// What is unsafe in the configuration.
+    /// The warnings about unsafe settings.
     pub(super) fn warnings(&self) -> impl Iterator<Item = &str> {
         self.warnings.lines()
     }
 
+    /// The status and body of `/readyz`.
     pub(super) fn answer(&self, verbose: bool) -> (StatusCode, String) {
-        let state = self.state();
-        let status =
-            if state == "ready" { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+        let phase = self.phase();
+        let status = match phase {
+            Phase::Ready => StatusCode::OK,
+            Phase::Starting | Phase::Draining => StatusCode::SERVICE_UNAVAILABLE,
+        };
         let end = if self.warnings.is_empty() { "" } else { "\n" };
         let more = if verbose {
             self.connections() + &self.store() + &self.sessions()
         } else {
             String::new()
         };
-        (status, format!("{state}\n{}{end}{more}", self.warnings))
+        (status, format!("{phase}\n{}{end}{more}", self.warnings))
     }
 
-    /// A line on callers' connections, and one on each cause for which some were turned away.
+    /// One line on each connection limit, and one on each cause for which connections were turned
+    /// away.
     fn connections(&self) -> String {
         let mut lines = String::new();
-        for Usage { share, limit, taken } in self.entrance.usage() {
+        for Usage { resource, limit, taken } in self.connection_limits.usage() {
             let full = if taken >= limit { ", none is free" } else { "" };
             // Writing to a String cannot fail.
-            let _written = writeln!(lines, "{share}: {taken} of {limit}{full}");
+            let _written = writeln!(lines, "{resource}: {taken} of {limit}{full}");
         }
-        for (cause, count) in self.entrance.turned_away().into_iter().filter(|(_, n)| *n > 0) {
+        for (cause, count) in
+            self.connection_limits.turned_away().into_iter().filter(|(_, n)| *n > 0)
+        {
             let _written = writeln!(lines, "connections turned away, {cause}: {count}");
         }
         lines
     }
 
-    /// A line on what outlives the process.
+    /// A line on the store.
     fn store(&self) -> String {
         let Some(StoreView { state, file_bytes, .. }) = self.stores.view() else {
             return String::new();
@@ -136,15 +150,15 @@ impl Readiness {
         }
     }
 
-    /// A line for each tenant and state of its own sessions, and for those whose leases the store
-    /// could not renew.
+    /// A line for each tenant and session state, and lines for agents whose leases could not be
+    /// renewed.
     fn sessions(&self) -> String {
         let mut lines = String::new();
         for tenant in self.tenants.all() {
             let (id, LeaseCounts { overdue, dropped }) = (tenant.id(), tenant.lease_counts());
             for (count, what) in [
                 (overdue, "polled without a lease, since the store cannot be asked"),
-                (dropped, "polled no more, since the store cannot be asked"),
+                (dropped, "not polled any more, since the store cannot be asked"),
             ] {
                 if count > 0 {
                     // Writing to a String cannot fail.
@@ -160,5 +174,22 @@ impl Readiness {
             lines.push_str(&sign_ins(tenant));
         }
         lines
+    }
+}
+
+impl Phase {
+    /// The spelling on the admin port.
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Ready => "ready",
+            Self::Draining => "draining",
+        }
+    }
+}
+
+impl fmt::Display for Phase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
     }
 }

@@ -1,4 +1,4 @@
-//! How many streams describe the services to tools at once.
+//! Limits how many reflection streams may be open at once.
 
 use std::{
     collections::HashMap,
@@ -9,37 +9,37 @@ use std::{
 
 use crate::{
     call::{Obstacle, Share},
-    tenant::{Usage, block},
+    tenant::{Resource, Usage, block},
 };
 
 /// The places of reflection streams, by address.
 ///
-/// An address gets another place only while more are free than it has: eight of sixteen if it is alone,
-/// and the next one half of what is left. A place is never taken back, since a stream that loses it
-/// holds memory until its peer has read that it is over.
+/// An address gets another place only while more places are free than it has. So a single address
+/// gets eight of sixteen, and the next one half of what is left. A place is never taken away: a
+/// stream that lost it would hold memory until its peer has read that the stream is over.
 #[derive(Debug, Default)]
 pub(super) struct Reflection {
     taken: Mutex<HashMap<IpAddr, usize>>,
 }
 
-/// A place; given back when dropped.
+/// A place of a stream. Dropping it frees the place.
 #[derive(Debug)]
 pub(super) struct ReflectionPlace {
     of: Arc<Reflection>,
     peer: IpAddr,
 }
 
-/// Tools open one stream at a time, for a moment.
+/// Tools open one stream at a time, and only briefly.
 const MAX: NonZeroUsize = NonZeroUsize::new(16).unwrap();
 
 // === impl Reflection ===
 
 impl Reflection {
-    /// A place for a stream of `peer`. An IPv6 address stands for its /64.
+    /// Takes a place for a stream of `peer`. IPv6 addresses of the same /64 count as one address.
     ///
     /// # Errors
     ///
-    /// [`Obstacle::Overloaded`] if the address has its part already, or if there is no place left.
+    /// [`Obstacle::Overloaded`] if the address has its part already, or if no place is free.
     pub(super) fn enter(self: &Arc<Self>, peer: IpAddr) -> Result<ReflectionPlace, Obstacle> {
         let peer = block(peer);
         let mut taken = self.taken();
@@ -55,7 +55,7 @@ impl Reflection {
     /// How many places are taken.
     pub(super) fn usage(&self) -> Usage {
         let taken = self.taken().values().sum();
-        Usage { share: Share::ServerReflection.as_str(), limit: MAX.get(), taken }
+        Usage { resource: Resource::Share(Share::ServerReflection), limit: MAX.get(), taken }
     }
 
     fn taken(&self) -> MutexGuard<'_, HashMap<IpAddr, usize>> {

@@ -1,4 +1,4 @@
-//! Answers that are made and not yet written: how much memory they may take, and for how long.
+//! Answers that are not yet written to the socket: how much memory they may take, and for how long.
 
 mod buffer;
 mod chunk;
@@ -23,37 +23,41 @@ pub(super) use self::{
     buffer::{Held, Listed, SendBuffer},
     chunk::{Chunk, Reader},
 };
-use crate::tenant::Usage;
+use super::turned_away::TurnedAway;
+use crate::tenant::{Resource, Usage};
 
 /// The send buffers of all connections.
 ///
-/// A peer decides how much of an answer it takes (HTTP/2 flow control, or by not reading its
-/// socket). hyper asks a body for more only when the peer takes something, so an answer that nobody
-/// reads cannot end by itself; its connection has to be closed. That happens when an answer has made
-/// no progress for ten seconds, and no other one of the connection either; when an answer has made
-/// none for half a minute, whatever its neighbours do; and when all connections together hold more
-/// than the limit. Then those go first whose peers have taken nothing for some seconds, the oldest
-/// piece first, so that a slow reader of a large answer does not make room for many who read nothing;
-/// where there is no difference, the connection that holds most, of the address that holds most.
+/// The peer decides how much of an answer it takes, by HTTP/2 flow control or by not reading its
+/// socket. hyper asks a body for more only when the peer takes something. So an answer that nobody
+/// reads cannot end by itself, and its connection has to be closed. A connection is closed in three
+/// cases:
+///
+/// * One of its answers has made no progress for ten seconds, and neither has any other.
+/// * One of its answers has made no progress for half a minute, whatever the others do.
+/// * All connections together hold more than the limit. Then those are closed first whose peers
+///   have taken nothing for some seconds, the one with the oldest piece first. So a slow reader of
+///   a large answer does not have to make room for many that read nothing. If there is no
+///   difference, the address that holds most loses the connection that holds most.
 #[derive(Debug)]
 pub(super) struct SendBuffers {
     limit: usize,
-    /// What all connections hold.
-    bytes: Apart<AtomicUsize>,
+    /// Bytes that all connections hold.
+    bytes: CacheAligned<AtomicUsize>,
     /// Counts the [`STEP`]s since the start.
     step: AtomicUsize,
     connections: Mutex<Connections>,
-    /// Told when the limit is exceeded.
+    /// Notified when the limit is exceeded.
     is_full: Notify,
     late: AtomicU64,
     full: AtomicU64,
 }
 
-/// A value in a cache line of its own: every call writes to it, and would take from the other cores
-/// what is beside it and hardly changes.
+/// A value in a cache line of its own. Every call writes to it. In a shared cache line, each write
+/// would take the neighbouring fields away from the other cores, although those hardly change.
 #[derive(Debug, Default)]
 #[repr(align(64))]
-struct Apart<T>(T);
+struct CacheAligned<T>(T);
 
 #[derive(Debug, Default)]
 struct Connections {
@@ -61,28 +65,28 @@ struct Connections {
     all: HashMap<u64, Arc<SendBuffer>>,
 }
 
-/// Answers that make no progress are looked for this often.
+/// How often answers without progress are looked for.
 const STEP: Duration = Duration::from_secs(2);
-/// So many steps after its last progress, a connection no longer counts as sending answers: it has
-/// made none for two seconds, and four at the most.
+/// After so many steps without progress, a connection no longer counts as sending answers. That is
+/// two to four seconds.
 const MOVING: usize = 2;
-/// So many steps after its last progress, a piece of an answer or a connection is at rest: it has
-/// made none for ten seconds, and twelve at the most.
+/// After so many steps without progress, a piece of an answer or a connection counts as resting.
+/// That is ten to twelve seconds.
 const AT_REST: usize = 6;
-/// So many steps after its last progress, a piece is stuck although others move: after 26 to 28
-/// seconds. A reader with little time lets some answers wait for others, but hardly for longer than
+/// After so many steps without progress, a piece is stuck although others make progress. That is 26
+/// to 28 seconds. A busy reader may let some answers wait for others, but hardly for longer than
 /// its deadlines.
 const STUCK: usize = 14;
-/// More than [`STUCK`], so that a new step meets no pieces of an old one.
+/// More than [`STUCK`], so that a new step never shares a counter with pieces of an old one.
 const STEPS: usize = 16;
-/// When the limit is exceeded, what is written within this time does not count: thousands of answers
-/// may be made at the same moment, when a gateway goes on after it stood still.
+/// When the limit is exceeded, answers that are written within this time do not count. Thousands
+/// may be made at once, when a gateway resumes after it had hung.
 const BURST: Duration = Duration::from_millis(250);
-/// But no more than this many times the limit, so that memory is bounded however fast answers are made.
+/// The exception for bursts ends at this multiple of the limit, so that memory stays bounded.
 const BURST_MAX: usize = 2;
-/// Of all connections.
+/// The limit of bytes for all connections.
 const BYTES_MAX: usize = 32 * 1024 * 1024;
-/// What is counted as one place in metrics.
+/// How many bytes count as one place in metrics.
 const PLACE: usize = 16 * 1024;
 
 // === impl SendBuffers ===
@@ -95,7 +99,7 @@ impl SendBuffers {
     fn with_limit(limit: usize) -> Arc<Self> {
         Arc::new(Self {
             limit,
-            bytes: Apart::default(),
+            bytes: CacheAligned::default(),
             step: AtomicUsize::default(),
             connections: Mutex::default(),
             is_full: Notify::new(),
@@ -104,7 +108,7 @@ impl SendBuffers {
         })
     }
 
-    /// A send buffer for a connection of `peer`.
+    /// Opens the send buffer of a connection of `peer`.
     pub(super) fn open(self: &Arc<Self>, peer: IpAddr) -> Listed {
         let buffer = Arc::new(SendBuffer::new(self.clone(), peer));
         let mut connections = self.connections();
@@ -114,19 +118,22 @@ impl SendBuffers {
         Listed::new(number, buffer)
     }
 
-    /// How much of the limit is taken, in places of [`PLACE`] bytes.
+    /// How much of the limit is used, in places of [`PLACE`] bytes.
     pub(super) fn usage(&self) -> Usage {
         let taken = self.bytes.0.load(Ordering::Relaxed).div_ceil(PLACE);
-        Usage { share: "unread_answers", limit: self.limit / PLACE, taken }
+        Usage { resource: Resource::UnreadAnswers, limit: self.limit / PLACE, taken }
     }
 
     /// How many connections were closed, by cause.
-    pub(super) fn counts(&self) -> [(&'static str, u64); 2] {
+    pub(super) fn counts(&self) -> [(TurnedAway, u64); 2] {
         let count = |count: &AtomicU64| count.load(Ordering::Relaxed);
-        [("unread_answer_late", count(&self.late)), ("unread_answers_full", count(&self.full))]
+        [
+            (TurnedAway::UnreadAnswerLate, count(&self.late)),
+            (TurnedAway::UnreadAnswersFull, count(&self.full)),
+        ]
     }
 
-    /// Closes connections whose peers do not read, for ever.
+    /// Closes connections whose peers do not read. Never ends.
     pub(super) async fn watch(&self) {
         let mut next_step = Instant::now() + STEP;
         loop {
@@ -146,14 +153,14 @@ impl SendBuffers {
         }
     }
 
-    /// Waits until so much is held that no burst excuses it.
+    /// Waits until more is held than a burst excuses.
     async fn overflows(&self) {
         while self.bytes.0.load(Ordering::Relaxed) <= self.limit.saturating_mul(BURST_MAX) {
             self.is_full.notified().await;
         }
     }
 
-    /// Closes the connections whose answers have made no progress for too long.
+    /// Begins the next step, and closes the connections whose answers are stuck.
     pub(super) fn begin_step(&self) {
         let step = self.step.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
         for buffer in self.connections().all.values() {
@@ -164,15 +171,15 @@ impl SendBuffers {
         }
     }
 
-    /// How many bytes each connection holds, by its number, but for those that are being closed.
+    /// How many bytes each connection holds, by number. Leaves out those that are being closed.
     fn held(&self) -> HashMap<u64, usize> {
         let connections = self.connections();
         let open = connections.all.iter().filter(|(_, buffer)| !buffer.is_cut());
         open.map(|(number, buffer)| (*number, buffer.bytes())).collect()
     }
 
-    /// Closes connections until the others hold no more than the limit. Of what they hold, only as
-    /// much counts as they held before.
+    /// Closes connections until the others hold no more than the limit. Bytes that a connection has
+    /// come to hold since `before` do not count.
     fn make_room(&self, before: &HashMap<u64, usize>) {
         let mut held = self.held();
         held.retain(|number, bytes| {
@@ -200,19 +207,19 @@ impl SendBuffers {
 // === impl Connections ===
 
 impl Connections {
-    /// Whose connection is closed next where too much is held.
+    /// The connection to close next when too much is held.
     fn next_to_go(&self, held: &HashMap<u64, usize>, step: usize) -> Option<(u64, &SendBuffer)> {
         let rests = |number: &u64| {
             let buffer = self.all.get(number).filter(|buffer| !buffer.has_moved())?;
             Some(buffer.oldest(step))
         };
-        // None where all have moved.
+        // `None` if all peers have taken something lately.
         let longest = held.keys().filter_map(rests).max();
         let first = held.iter().filter(|(number, _)| rests(number) == longest);
         self.largest(&first.map(|(number, bytes)| (*number, *bytes)).collect())
     }
 
-    /// Of the address that holds most, the connection that does.
+    /// The connection that holds most, of the address that holds most.
     fn largest(&self, held: &HashMap<u64, usize>) -> Option<(u64, &SendBuffer)> {
         let mut by_peer: HashMap<IpAddr, usize> = HashMap::new();
         let holders = || {
@@ -272,7 +279,8 @@ mod tests {
             moves.advance(1);
         }
         assert!(!is_cut(&slow) && !is_cut(&watching));
-        assert_eq!(all.counts(), [("unread_answer_late", 1), ("unread_answers_full", 0)]);
+        let counts = [(TurnedAway::UnreadAnswerLate, 1), (TurnedAway::UnreadAnswersFull, 0)];
+        assert_eq!(all.counts(), counts);
     }
 
     #[test]
@@ -301,7 +309,8 @@ mod tests {
     #[test]
     fn an_answer_may_wait_for_others_of_its_connection_for_a_while() {
         let all = SendBuffers::new();
-        // In how many steps others move, and in how many more none does, until it is closed.
+        // For how many steps others make progress, and for how many more none does, before the
+        // connection is closed.
         for (moving, still) in [(STUCK, 0), (AT_REST, AT_REST)] {
             let buffer = all.open(peer(1));
             let _waits = chunk(&buffer, &Reader::Prompt);
@@ -316,7 +325,7 @@ mod tests {
         }
     }
 
-    /// More time than a prompt reader has.
+    /// Takes more steps than a prompt reader has.
     fn all_steps(all: &SendBuffers, mut each: impl FnMut()) {
         for _ in 0..2 * STEPS {
             all.begin_step();
@@ -362,13 +371,13 @@ mod tests {
         let lost = |flood: &[Listed]| flood.iter().filter(|buffer| is_cut(buffer)).count();
         look(&all).await;
         assert_eq!(lost(&flood), 1, "one too many");
-        // Those that are being closed count no more, so that no others are closed for them.
+        // Connections that are being closed no longer count, so that no others are closed for them.
         held.push(chunk(&flood[5], &Reader::slow()));
         look(&all).await;
         assert_eq!(lost(&flood), 2);
         assert!(is_cut(&flood[5]), "it held most");
         assert!(!is_cut(&honest));
-        assert_eq!(all.counts()[1], ("unread_answers_full", 2));
+        assert_eq!(all.counts()[1], (TurnedAway::UnreadAnswersFull, 2));
     }
 
     #[tokio::test(start_paused = true)]
@@ -379,7 +388,7 @@ mod tests {
         let mut answers = [(); 4].map(|()| chunk(&reader, &Reader::Prompt));
         let at_rest: Vec<_> = (2..8).map(|number| all.open(peer(number))).collect();
         let mut held = vec![chunk(&at_rest[5], &Reader::Prompt)];
-        // Each takes something now and then, but for the last, which came first.
+        // All take something now and then, except the last, whose piece came first.
         for step in 0..4 {
             all.begin_step();
             answers[0].advance(1);
@@ -404,7 +413,7 @@ mod tests {
             (0..15).map(|at| chunk(&buffers[at % 2], &Reader::Prompt)).collect();
         let written = async {
             sleep(BURST / 2).await;
-            // Others are made meanwhile.
+            // Other answers are made meanwhile.
             burst.splice(.., (0..4).map(|at| chunk(&buffers[at % 2], &Reader::Prompt)));
             sleep(BURST).await;
         };
@@ -421,7 +430,7 @@ mod tests {
         let flood: Vec<_> = (0..40).map(|number| all.open(peer(number))).collect();
         let mut held = Vec::new();
         let most = AtomicUsize::new(0);
-        // Connections that are cut give back what they hold, and others go on.
+        // Connections that are closed free what they hold, and others go on.
         let coming = async {
             for at in 0..400 {
                 let buffer = &flood[at % flood.len()];
@@ -431,7 +440,7 @@ mod tests {
                 tokio::task::yield_now().await;
             }
         };
-        // The watch has its turn after each answer, as it would on a thread of its own.
+        // The watch runs after each answer, as it could on a thread of its own.
         tokio::select! {
             biased;
             () = all.watch() => unreachable!("for ever"),
@@ -441,7 +450,7 @@ mod tests {
         assert!(most <= (BURST_MAX * 8 + 1) * (OVERHEAD + 100), "{most}");
     }
 
-    /// Gives the one that watches the time to look once.
+    /// Gives the watch time for one look.
     async fn look(all: &SendBuffers) {
         let _watched = timeout(2 * BURST, all.watch()).await;
     }

@@ -17,18 +17,18 @@ use tonic::{body::Body, service::Routes};
 use tower_service::Service as _;
 
 use super::{
-    house::{Guest, OpenCall},
-    intake::{Intake, Sender},
+    connection_slots::{OpenCall, ServedConnection},
+    request_reader::{RequestReader, Sender},
     send_buffers::{Chunk, Reader},
-    streams::{Answering, Ends, StreamBody, Streams},
+    streams::{AnswerKind, EndConditions, StreamBody, Streams},
 };
 use crate::{
-    call::{CallError, Caller, Leaving, Obstacle},
-    rpc::Unread,
+    call::{CallError, Caller, ConnectionEnding, Obstacle},
+    rpc::Unhandled,
 };
 
-/// The services, as one connection sees them. A call clones this one `Arc`, whose count no other
-/// connection touches.
+/// The services, as one connection calls them. A call clones only this `Arc`, whose count other
+/// connections do not touch.
 #[derive(Clone, Debug)]
 pub(super) struct Calls(Arc<Connection>);
 
@@ -36,26 +36,27 @@ pub(super) struct Calls(Arc<Connection>);
 struct Connection {
     services: Services,
     peer: SocketAddr,
-    guest: Arc<Guest>,
+    served: Arc<ServedConnection>,
 }
 
-/// The services, and what stands before them.
+/// The services, with the checks that come before them.
 #[derive(Clone, Debug)]
 pub(super) struct Services {
     pub(super) routes: Routes,
-    pub(super) intake: Arc<Intake>,
+    pub(super) request_reader: Arc<RequestReader>,
     pub(super) streams: Arc<Streams>,
-    pub(super) unread: Unread,
+    pub(super) unhandled: Unhandled,
 }
 
-/// An answer's body. What it gives is counted in the connection's send buffer until it has been
-/// written to the socket.
+/// An answer's body. Its bytes count in the connection's send buffer until they have been written
+/// to the socket.
 #[derive(Debug)]
 pub(super) struct Answer {
     body: AnswerBody,
     connection: Arc<Connection>,
     reader: Reader,
-    /// Until the message is in the send buffer. None for a stream, which has it in its [`Ends`].
+    /// Set until the message is in the send buffer. `None` for a stream, whose call is in its
+    /// [`StreamEnd`].
     call: Option<OpenCall>,
 }
 
@@ -66,15 +67,15 @@ enum AnswerBody {
 }
 
 /// A request on its way to its service.
-struct Work {
+struct PendingCall {
     connection: Arc<Connection>,
     arrived: Instant,
 }
 
 impl Calls {
     /// The services for the connection of `peer`.
-    pub(super) fn new(services: Services, peer: SocketAddr, guest: Arc<Guest>) -> Self {
-        Self(Arc::new(Connection { services, peer, guest }))
+    pub(super) fn new(services: Services, peer: SocketAddr, served: Arc<ServedConnection>) -> Self {
+        Self(Arc::new(Connection { services, peer, served }))
     }
 }
 
@@ -84,28 +85,28 @@ impl Service<Request<Incoming>> for Calls {
     type Future = Pin<Box<dyn Future<Output = Result<Response<Answer>, Infallible>> + Send>>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
-        self.0.guest.heads.see();
+        self.0.served.requests.note_dispatched();
         let (mut head, body) = request.into_parts();
         let Self(connection) = self;
         let (peer, arrived) = (connection.peer, Instant::now());
         head.extensions.insert(Caller { peer, arrived });
-        let work = Work { connection: connection.clone(), arrived };
-        if connection.guest.is_closed() {
+        let work = PendingCall { connection: connection.clone(), arrived };
+        if connection.served.refuses_calls() {
             let aged = CallError::unasked(Obstacle::ConnectionAged);
-            let refused = connection.services.unread.refuse(&head, &aged);
+            let refused = connection.services.unhandled.refuse(&head, &aged);
             return Box::pin(std::future::ready(Ok(work.once(refused, None))));
         }
-        match Answering::of(head.uri.path()) {
-            Answering::Once => Box::pin(work.answer(head, body, connection.guest.begin())),
-            answering => Box::pin(work.stream(answering, head, body)),
+        match AnswerKind::of(head.uri.path()) {
+            AnswerKind::Once => Box::pin(work.answer(head, body, connection.served.begin())),
+            kind => Box::pin(work.stream(kind, head, body)),
         }
     }
 }
 
-// === impl Work ===
+// === impl PendingCall ===
 
-impl Work {
-    /// Has a service answer with one message.
+impl PendingCall {
+    /// Lets a service answer with one message.
     async fn answer(
         self,
         head: Parts,
@@ -116,56 +117,56 @@ impl Work {
         Ok(self.once(response, Some(call)))
     }
 
-    /// Has a service answer with a stream.
+    /// Lets a service answer with a stream.
     async fn stream(
         self,
-        answering: Answering,
+        kind: AnswerKind,
         mut head: Parts,
         body: Incoming,
     ) -> Result<Response<Answer>, Infallible> {
-        let Connection { services, peer, guest } = &*self.connection;
-        let call = answering.is_use().then(|| guest.begin());
-        let Services { streams, unread, .. } = services;
-        let place = match streams.enter(answering, peer.ip()) {
+        let Connection { services, peer, served } = &*self.connection;
+        let call = kind.keeps_busy().then(|| served.begin());
+        let Services { streams, unhandled, .. } = services;
+        let place = match streams.enter(kind, peer.ip()) {
             Ok(place) => place,
             Err(full) => {
-                let refused = unread.refuse(&head, &CallError::unasked(full));
+                let refused = unhandled.refuse(&head, &CallError::unasked(full));
                 return Ok(self.once(refused, call));
             }
         };
-        let deadline = unread.deadline(&head.headers, self.arrived);
-        let events = answering == Answering::Events;
+        let deadline = unhandled.deadline(&head.headers, self.arrived);
+        let events = kind == AnswerKind::Events;
         if events {
-            head.extensions.insert(Leaving(guest.leaving.clone()));
+            head.extensions.insert(ConnectionEnding(served.goaway.clone()));
         }
         let mut response = self.ask(head, body).await?;
         let Some(place) = place.filter(|_| !response.body().is_end_stream()) else {
             return Ok(self.once(response, call));
         };
         let over = response.extensions_mut().remove();
-        let ends = Ends { place, deadline, over, guest: guest.clone(), call };
+        let ends = EndConditions { place, deadline, over, served: served.clone(), call };
         let connection = self.connection;
         let reader = if events { Reader::slow() } else { Reader::Prompt };
         Ok(response.map(|body| {
-            let body = AnswerBody::Stream(ends.put_to(body));
+            let body = AnswerBody::Stream(ends.wrap(body));
             Answer { body, connection, reader, call: None }
         }))
     }
 
-    /// Reads a request to its end and has it answered.
+    /// Reads a request to its end and passes it to its service.
     async fn ask(&self, head: Parts, body: Incoming) -> Result<Response<Body>, Infallible> {
         let (peer, arrived) = (self.connection.peer, self.arrived);
-        let Services { routes, intake, unread, .. } = &self.connection.services;
+        let Services { routes, request_reader, unhandled, .. } = &self.connection.services;
         let path = head.uri.path_and_query().cloned();
         let sender = Sender { peer: peer.ip(), arrived };
-        let response = match intake.take(&head, sender, body, unread).await {
+        let response = match request_reader.read(&head, sender, body, unhandled).await {
             Ok(body) => routes.clone().call(Request::from_parts(head, body)).await?,
             Err(refused) => return Ok(refused),
         };
-        Ok(unread.look(path.as_ref(), (peer, arrived), response))
+        Ok(unhandled.complete(path.as_ref(), (peer, arrived), response))
     }
 
-    /// An answer that is there.
+    /// Wraps a complete answer.
     fn once(self, response: Response<Body>, call: Option<OpenCall>) -> Response<Answer> {
         let (connection, reader) = (self.connection, Reader::Prompt);
         response.map(|body| Answer { body: AnswerBody::Once(body), connection, reader, call })
@@ -186,10 +187,11 @@ impl HttpBody for Answer {
             AnswerBody::Once(body) => Pin::new(body).poll_frame(context),
             AnswerBody::Stream(body) => Pin::new(body).poll_frame(context),
         });
-        let buffer = &self.connection.guest.buffer;
+        let buffer = &self.connection.served.buffer;
         let chunk = |bytes| self.reader.chunk(bytes, buffer);
         let frame = frame.map(|frame| frame.map(|frame| frame.map_data(chunk)));
-        // Only now, so that the connection does not look idle before its send buffer holds the answer.
+        // Only after the bytes are in the send buffer, so that the connection never looks idle in
+        // between.
         self.call = None;
         Poll::Ready(frame)
     }
@@ -211,6 +213,6 @@ impl HttpBody for Answer {
 
 impl Drop for Answer {
     fn drop(&mut self) {
-        self.reader.over(&self.connection.guest.buffer);
+        self.reader.over(&self.connection.served.buffer);
     }
 }

@@ -1,4 +1,4 @@
-//! A connection that has its place: its calls, and how it ends.
+//! Serves a connection that has its slot: its calls, and how it ends.
 
 use std::{
     future::{Future, pending, poll_fn},
@@ -18,52 +18,54 @@ use tokio::{
 
 use super::{
     Stages,
-    callers::Callers,
-    heads::Heads,
-    house::{Guest, Stay},
-    linger::{Lent, READ_OUT, linger},
-    opening::Opened,
+    connection_slots::{ServedConnection, Slot},
+    linger::{LINGER_MAX, Lent, linger},
+    listener_context::{ListenerContext, SharedContext},
+    preface::AfterPreface,
+    request_counts::RequestCounts,
     service::Calls,
     wire::Wire,
 };
-use crate::rpc::Unread;
+use crate::rpc::Unhandled;
 
-/// Time for a connection that makes room, or is past its age, to answer to its GOAWAY.
-const ROOM_GRACE: Duration = Duration::from_millis(250);
-/// Time for calls that were sent before their caller had read the GOAWAY. A caller that goes on
-/// after it is refused, where its place is wanted or the bridge stops.
-const CROSSING: Duration = Duration::from_secs(1);
+/// How long a connection that is evicted or past its age must be idle after GOAWAY before it is
+/// closed.
+const IDLE_GRACE: Duration = Duration::from_millis(250);
+/// Time for calls that were sent before their caller had read the GOAWAY. After it, new calls are
+/// refused if the slot is wanted or the bridge stops.
+const GOAWAY_GRACE: Duration = Duration::from_secs(1);
 
-/// What a peer gets at least for reading why its connection has ended.
+/// The least time that a peer gets to read why its connection has ended.
 const LINGER_MIN: Duration = Duration::from_secs(1);
 
-/// Serves HTTP/2 until the connection ends, its age or the bridge ends it. Then its peer may read what
-/// it has been sent, without a place in the house.
+/// Serves HTTP/2 until the connection ends, or until its age or the bridge ends it. Afterwards the
+/// peer may read what it has been sent, without holding a slot.
 pub(super) async fn serve_http2<S>(
-    stream: Opened<S>,
+    stream: AfterPreface<S>,
     peer: SocketAddr,
-    stay: Stay,
-    callers: &Callers,
+    slot: Slot,
+    context: &ListenerContext,
 ) -> Result<(), String>
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    let guest = stay.guest.clone();
+    let served = slot.served.clone();
     let (lent, back) = Lent::new(stream);
-    // In a box, so that it takes no memory when it is over.
-    let (end, read_out) = Box::pin(serve_calls(lent, peer, &guest, callers)).await;
-    drop(stay);
+    // Boxed, so that its memory is freed when it is done.
+    let (end, linger_time) = Box::pin(serve_calls(lent, peer, &served, context)).await;
+    drop(slot);
     if let Ok(stream) = back.await
-        && !guest.buffer.is_cut()
+        && !served.buffer.is_cut()
     {
-        let_read(stream, peer, read_out.max(LINGER_MIN), callers).await;
+        spawn_linger(stream, peer, linger_time.max(LINGER_MIN), context).await;
     }
     end
 }
 
-/// Gives a peer time to read what it has been sent, in a task of its own, for which a drain does not
-/// wait. The first to go where too many take that time are those of the address that has most of them.
-async fn let_read<S>(stream: S, peer: SocketAddr, time: Duration, callers: &Callers)
+/// Gives a peer time to read what it has been sent. Runs in a task of its own, which a drain waits
+/// for only briefly. When too many connections linger, the address with the most of them loses its
+/// oldest.
+async fn spawn_linger<S>(stream: S, peer: SocketAddr, time: Duration, context: &ListenerContext)
 where
     S: AsyncRead + AsyncWrite + Send + 'static,
 {
@@ -72,162 +74,165 @@ where
     if poll!(lingering.as_mut()).is_ready() {
         return;
     }
-    let Callers { entrance, stages, .. } = callers;
-    let (place, cutoff) = (entrance.lingering.enter(peer.ip()), stages.cutoff.clone());
-    entrance.last_moments.spawn(async move {
+    let SharedContext { connection_limits, stages, .. } = &context.shared;
+    let (place, cutoff) = (connection_limits.lingering.enter(peer.ip()), stages.cutoff.clone());
+    connection_limits.lingering_tasks.spawn(async move {
         tokio::select! {
             _read = lingering => {}
             () = place.lost() => {}
-            () = cutoff.cancelled() => {}
+            () = cutoff.given() => {}
         }
     });
 }
 
-/// Serves calls until the connection ends; gives why it has, and how much longer its peer may need to
-/// read its answers.
+/// Serves calls until the connection ends. Returns why it ended, and how much longer its peer may
+/// need to read its answers.
 async fn serve_calls<S>(
-    stream: Lent<Opened<S>>,
+    stream: Lent<AfterPreface<S>>,
     peer: SocketAddr,
-    guest: &Arc<Guest>,
-    callers: &Callers,
+    served: &Arc<ServedConnection>,
+    context: &ListenerContext,
 ) -> (Result<(), String>, Duration)
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    let Callers { limits, stages, .. } = callers;
-    let calls = Calls::new(callers.services.clone(), peer, guest.clone());
-    let wire = Wire::new(stream, guest.clone());
-    let unread = &callers.services.unread;
-    // Before the connection, so that it is dropped after it and looks once more.
-    let mut unseen = Unseen { heads: &guest.heads, unread, peer, noted: 0 };
-    let mut connection = pin!(callers.http2.serve_connection(TokioIo::new(wire), calls));
+    let SharedContext { services, limits, stages, .. } = &context.shared;
+    let calls = Calls::new(services.clone(), peer, served.clone());
+    let wire = Wire::new(stream, served.clone());
+    let unhandled = &services.unhandled;
+    // Declared before the connection, so that it is dropped after it and counts a last time.
+    let mut undispatched_requests =
+        Undispatched { requests: &served.requests, unhandled, peer, noted: 0 };
+    let mut connection = pin!(context.http2.serve_connection(TokioIo::new(wire), calls));
     let ended = |ended: hyper::Result<()>| ended.map_err(|error| error.to_string());
-    let asked_to_end = apart(async {
+    let asked_to_end = polled_apart(async {
         tokio::select! {
             () = sleep(jittered(limits.max_age)) => {}
-            () = guest.gives_way() => {}
+            () = served.evicted() => {}
             () = stages.goaway.cancelled() => {}
         }
     });
-    let mut cut = pin!(apart(guest.buffer.cut()));
-    let not_read = || Err("closed, since its peer does not read".into());
-    // Before the connection is dropped, and what it has not sent with it.
-    let read_out = || guest.buffer.read_out(READ_OUT);
+    let mut cut = pin!(polled_apart(served.buffer.cut()));
+    let not_read = || Err("closed, since its peer does not read its answers".into());
+    // Must be asked before the connection is dropped, which discards what has not been sent.
+    let linger_time = || served.buffer.linger_time(LINGER_MAX);
     let at_once = tokio::select! {
         biased;
-        end = unseen.watch(connection.as_mut()) => Some(ended(end)),
+        end = undispatched_requests.watch(connection.as_mut()) => Some(ended(end)),
         () = &mut cut => Some(not_read()),
         () = asked_to_end => None,
     };
     if let Some(end) = at_once {
-        return (end, read_out());
+        return (end, linger_time());
     }
-    // GOAWAY; the connection then ends by itself after its last call. Streams would go on.
-    guest.leave();
+    // Sends GOAWAY. The connection ends by itself after its last call. Event streams have to be
+    // told to end.
+    served.note_goaway();
     connection.as_mut().graceful_shutdown();
-    let ending = async { ended(unseen.watch(connection.as_mut()).await) };
+    let ending = async { ended(undispatched_requests.watch(connection.as_mut()).await) };
     let end = tokio::select! {
         biased;
-        end = last_calls(ending, guest, limits.max_age_grace, stages) => end,
+        end = last_calls(ending, served, limits.max_age_grace, stages) => end,
         () = cut => not_read(),
     };
-    (end, read_out())
+    (end, linger_time())
 }
 
-/// Tells of the requests of a connection that no service has seen.
-struct Unseen<'a> {
-    heads: &'a Heads,
-    unread: &'a Unread,
+/// Reports requests of a connection that no service has got, since h2 refused them.
+struct Undispatched<'a> {
+    requests: &'a RequestCounts,
+    unhandled: &'a Unhandled,
     peer: SocketAddr,
-    /// How many have been told of.
+    /// How many have been reported.
     noted: u64,
 }
 
-impl Unseen<'_> {
-    /// Drives the connection. After each step, h2 has given hyper all requests that it has read, but
-    /// for those that it has refused.
+impl Undispatched<'_> {
+    /// Drives the connection. After each poll, h2 has passed on to hyper all requests that it has
+    /// read, except those that it has refused.
     async fn watch<C: Future>(&mut self, mut connection: Pin<&mut C>) -> C::Output {
         poll_fn(|context| {
             let polled = connection.as_mut().poll(context);
-            if let Some(missing) = self.heads.missing() {
-                self.note(missing);
+            if let Some(undispatched) = self.requests.undispatched() {
+                self.note(undispatched);
             }
             polled
         })
         .await
     }
 
-    fn note(&mut self, missing: u64) {
-        while self.noted < missing {
+    fn note(&mut self, undispatched: u64) {
+        while self.noted < undispatched {
             self.noted += 1;
-            self.unread.unseen(self.peer);
+            self.unhandled.note_undispatched(self.peer);
         }
     }
 }
 
-impl Drop for Unseen<'_> {
+impl Drop for Undispatched<'_> {
     fn drop(&mut self) {
-        self.note(self.heads.missing_in_the_end());
+        self.note(self.requests.undispatched_at_end());
     }
 }
 
-/// Serves the calls of a connection that has got its GOAWAY, until it ends. Each call under way gets
-/// its answer; new ones are refused after `grace`, or after [`CROSSING`] if the place is wanted or
-/// the bridge stops. A connection without a call is closed where its peer does not do it.
+/// Serves the calls of a connection that has got its GOAWAY, until it ends. Each call in progress
+/// gets its answer. New calls are refused after `grace`, or after [`CROSSING`] if the slot is
+/// wanted or the bridge stops. A connection without a call is closed if its peer does not close it.
 async fn last_calls(
     connection: impl Future<Output = Result<(), String>>,
-    guest: &Guest,
+    served: &ServedConnection,
     grace: Duration,
     stages: &Stages,
 ) -> Result<(), String> {
-    let in_the_way = apart(async {
-        guest.gives_way().await;
-        if timeout(CROSSING, idle_for(guest, ROOM_GRACE)).await.is_err() {
-            guest.close();
-            idle_for(guest, ROOM_GRACE).await;
+    let evicted = polled_apart(async {
+        served.evicted().await;
+        if timeout(GOAWAY_GRACE, has_been_idle(served)).await.is_err() {
+            served.refuse_calls();
+            has_been_idle(served).await;
         }
     });
-    let drained = apart(async {
+    let drained = polled_apart(async {
         stages.goaway.cancelled().await;
-        sleep(CROSSING).await;
-        guest.close();
-        idle_for(guest, ROOM_GRACE).await;
+        sleep(GOAWAY_GRACE).await;
+        served.refuse_calls();
+        has_been_idle(served).await;
     });
-    let aged = apart(async {
+    let aged = polled_apart(async {
         sleep(grace).await;
-        guest.close();
-        idle_for(guest, ROOM_GRACE).await;
+        served.refuse_calls();
+        has_been_idle(served).await;
     });
     tokio::select! {
         // First, so that a call that has arrived is read before the connection counts as idle.
         biased;
         end = connection => end,
-        () = in_the_way => Err("idle, and closed for a new one".into()),
-        () = drained => Err("idle, and closed since the bridge stops".into()),
-        () = aged => Err("idle, and closed since it is old".into()),
+        () = evicted => Err("idle, and closed for a new one".into()),
+        () = drained => Err("idle, and closed since the bridge is stopping".into()),
+        () = aged => Err("idle, and closed since it has reached its age".into()),
         () = stages.close.cancelled() => Err("the bridge stopped".into()),
     }
 }
 
-/// Waits until the connection is idle, and was so `time` ago, without a call in between. A peer that
-/// does not answer to its GOAWAY must not stay; a call that it has sent meanwhile is carried out.
-/// An answer that the peer takes slowly is sent to its end, since its connection is not idle before
-/// ([`Guest::idle_since`]); `time` is for its last bytes, which are then on the way.
-async fn idle_for(guest: &Guest, time: Duration) {
+/// Waits until the connection has been idle for [`IDLE_GRACE`] without a call in between. A peer that does
+/// not react to GOAWAY must not stay, but a call that it has sent meanwhile is carried out. An
+/// answer that the peer takes slowly is sent to its end, since the connection is not idle before
+/// that ([`ServedConnection::idle_since`]). Its last bytes are then on the way, and the grace covers
+/// them.
+async fn has_been_idle(served: &ServedConnection) {
     let mut before = None;
     loop {
-        let idle_since = guest.idle_since();
+        let idle_since = served.idle_since();
         if idle_since.is_some() && idle_since == before {
             return;
         }
         before = idle_since;
-        sleep(time).await;
+        sleep(IDLE_GRACE).await;
     }
 }
 
-/// The same future, polled only when it is woken, and not whenever its neighbours in a `select!`
-/// are: those look at locks each time, which a call should not pay for.
-async fn apart<F: Future>(future: F) -> F::Output {
+/// The same future, polled only when it is woken itself, and not whenever another branch of a
+/// `select!` is. Polling it takes locks, and calls should not pay for that.
+async fn polled_apart<F: Future>(future: F) -> F::Output {
     let mut one: FuturesUnordered<F> = FuturesUnordered::new();
     one.push(future);
     match one.next().await {
@@ -236,7 +241,7 @@ async fn apart<F: Future>(future: F) -> F::Output {
     }
 }
 
-/// Within a tenth of `age`, so that connections made together do not end together.
+/// A random time within a tenth of `age`, so that connections made together do not end together.
 fn jittered(age: Duration) -> Duration {
     age.mul_f64(rand::rng().random_range(0.9..=1.1))
 }
@@ -249,45 +254,45 @@ mod tests {
     use crate::tenant::Work;
 
     fn stages() -> Stages {
-        Stages::before(&Work::default())
+        Stages::new(&Work::default())
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_call_that_has_arrived_when_the_idle_are_closed_is_carried_out() {
-        // More than once: a race would be lost by chance.
+        // Repeated, since a race would not be lost every time.
         for _ in 0..50 {
-            let stay = Stay::alone();
-            let guest = &stay.guest;
-            guest.make_way();
-            // Reads a call from its socket at the moment at which it would be closed.
+            let slot = Slot::alone();
+            let served = &slot.served;
+            served.evict();
+            // Reads a call from its socket at the very moment at which it would be closed.
             let connection = async {
-                sleep(ROOM_GRACE).await;
-                let _open = guest.begin();
-                sleep(10 * ROOM_GRACE).await;
+                sleep(IDLE_GRACE).await;
+                let _open = served.begin();
+                sleep(10 * IDLE_GRACE).await;
                 Ok(())
             };
-            let ended = last_calls(connection, guest, 100 * ROOM_GRACE, &stages()).await;
+            let ended = last_calls(connection, served, 100 * IDLE_GRACE, &stages()).await;
             assert_eq!(ended, Ok(()));
         }
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_connection_is_closed_after_it_has_been_idle_for_the_whole_grace() {
-        let stay = Stay::alone();
-        let guest = &stay.guest;
-        guest.make_way();
-        // When the call ends.
-        let idle_from = Instant::now() + ROOM_GRACE * 4 / 5;
+        let slot = Slot::alone();
+        let served = &slot.served;
+        served.evict();
+        // The time at which the call ends.
+        let idle_from = Instant::now() + IDLE_GRACE * 4 / 5;
         let connection = async {
-            sleep(ROOM_GRACE * 3 / 5).await;
-            let open = guest.begin();
-            sleep(ROOM_GRACE / 5).await;
+            sleep(IDLE_GRACE * 3 / 5).await;
+            let open = served.begin();
+            sleep(IDLE_GRACE / 5).await;
             drop(open);
             pending().await
         };
-        let ended = last_calls(connection, guest, 100 * ROOM_GRACE, &stages()).await;
+        let ended = last_calls(connection, served, 100 * IDLE_GRACE, &stages()).await;
         assert_eq!(ended, Err("idle, and closed for a new one".into()));
         let idle = idle_from.elapsed();
-        assert!((ROOM_GRACE..2 * ROOM_GRACE).contains(&idle), "{idle:?}");
+        assert!((IDLE_GRACE..2 * IDLE_GRACE).contains(&idle), "{idle:?}");
     }
 }

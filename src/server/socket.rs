@@ -12,25 +12,25 @@ use tokio::{
     time::{Sleep, sleep},
 };
 
-/// A socket whose writes may stand still for so long, and then are an error: answers that nobody
-/// reads would stay in memory. It lies below TLS, since only here it is seen whether the peer takes
-/// anything.
+/// A socket whose write fails when it has been blocked for too long. Without that, answers that
+/// nobody reads would stay in memory. It is below TLS, since only there it is visible whether the
+/// peer takes any bytes.
 #[derive(Debug)]
 pub(super) struct Socket<S> {
     stream: S,
-    patience: Duration,
-    /// Made when a write stands still.
+    write_timeout: Duration,
+    /// Set while a write is blocked.
     stalled: Option<Pin<Box<Sleep>>>,
 }
 
 impl<S> Socket<S> {
-    /// `patience`: how long a write may stand still.
-    pub(super) fn new(stream: S, patience: Duration) -> Self {
-        Self { stream, patience, stalled: None }
+    /// `write_timeout`: how long a write may be blocked.
+    pub(super) fn new(stream: S, write_timeout: Duration) -> Self {
+        Self { stream, write_timeout, stalled: None }
     }
 
-    /// What a write has come to, and whether it has stood still for too long.
-    fn hurry<T>(
+    /// Passes a write's result on, or fails if the write has been blocked for too long.
+    fn check_stall<T>(
         &mut self,
         context: &mut Context<'_>,
         written: Poll<io::Result<T>>,
@@ -39,8 +39,8 @@ impl<S> Socket<S> {
             self.stalled = None;
             return written;
         }
-        let patience = self.patience;
-        let stalled = self.stalled.get_or_insert_with(|| Box::pin(sleep(patience)));
+        let write_timeout = self.write_timeout;
+        let stalled = self.stalled.get_or_insert_with(|| Box::pin(sleep(write_timeout)));
         stalled.as_mut().poll(context).map(|()| Err(io::ErrorKind::TimedOut.into()))
     }
 }
@@ -62,11 +62,11 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Socket<S> {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(context, bytes);
-        self.hurry(context, written)
+        self.check_stall(context, written)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // A flush of a socket does nothing, and says nothing of whether a write goes on.
+        // Flushing a socket does nothing, so it does not show whether a write makes progress.
         Pin::new(&mut self.stream).poll_flush(context)
     }
 
@@ -80,7 +80,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Socket<S> {
         bytes: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write_vectored(context, bytes);
-        self.hurry(context, written)
+        self.check_stall(context, written)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -97,24 +97,24 @@ mod tests {
 
     use super::*;
 
-    const PATIENCE: Duration = Duration::from_secs(10);
+    const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 
     #[tokio::test(start_paused = true)]
     async fn a_write_that_nobody_takes_ends_in_time() {
         let (_peer, stream) = tokio::io::duplex(64);
-        let mut socket = Socket::new(stream, PATIENCE);
+        let mut socket = Socket::new(stream, WRITE_TIMEOUT);
         socket.write_all(&[0; 60]).await.unwrap();
         let begun = Instant::now();
         let error = socket.write_all(&[0; 60]).await.unwrap_err();
-        assert_eq!((error.kind(), begun.elapsed()), (io::ErrorKind::TimedOut, PATIENCE));
+        assert_eq!((error.kind(), begun.elapsed()), (io::ErrorKind::TimedOut, WRITE_TIMEOUT));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_peer_that_takes_little_at_a_time_gets_all_of_it() {
         let (mut peer, stream) = tokio::io::duplex(64);
-        let mut socket = Socket::new(stream, PATIENCE);
+        let mut socket = Socket::new(stream, WRITE_TIMEOUT);
         let writing = async {
-            // Flushed while it stands still, as TLS does.
+            // Flushed while the write is blocked, as TLS does.
             for _ in 0..10 {
                 socket.write_all(&[0; 64]).await.unwrap();
                 socket.flush().await.unwrap();
@@ -122,7 +122,7 @@ mod tests {
         };
         let reading = async {
             for _ in 0..20 {
-                sleep(PATIENCE * 9 / 10).await;
+                sleep(WRITE_TIMEOUT * 9 / 10).await;
                 peer.read_exact(&mut [0; 32]).await.unwrap();
             }
         };

@@ -1,25 +1,30 @@
-//! How the bridge is doing: what `/status.json` tells, and `/` shows.
+//! The state of the bridge, for `/status.json` and the page at `/`.
 
 use std::{
+    fmt::Display,
     net::SocketAddr,
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
-use super::{metrics::Exposition, rates::Rates, readiness::Readiness};
+use super::{
+    metrics::Exposition,
+    rates::Rates,
+    readiness::{Phase, Readiness},
+};
 use crate::{
     gateway::AddressView,
     rpc::Failure,
-    session::StoreView,
+    session::{SessionState, StoreState, StoreView},
     telemetry::log::{LogControl, LogView},
-    tenant::{Counts, SignInQueue, TakenOver, Tenant, Usage},
+    tenant::{Counts, Resource, SignInQueue, TakenOver, Tenant, Usage},
     time::{as_rfc3339, option_as_rfc3339},
     version,
 };
 
-/// Where to look for how the bridge is doing.
+/// The sources of the bridge's status.
 #[derive(Debug)]
 pub(super) struct StatusSource {
     pub(super) readiness: Arc<Readiness>,
@@ -28,53 +33,55 @@ pub(super) struct StatusSource {
     listeners: Vec<ListenerStatus>,
 }
 
-/// [`Status::format_version`]: grows when a field goes or changes its meaning, not when one comes.
+/// [`Status::format_version`]. Increase it when a field is removed or changes its meaning, but not
+/// when one is added.
 const FORMAT_VERSION: u32 = 1;
 
-/// All of it at a moment. Programs rely on the names: they stay, and others may come.
+/// The status at one moment. Programs rely on the field names: they stay, and others may be added.
 #[derive(Debug, Serialize)]
 pub(super) struct Status {
     pub(super) format_version: u32,
     pub(super) version: &'static str,
-    /// Empty where the build did not know it.
+    /// Empty if the build did not know it.
     pub(super) commit: &'static str,
-    /// `starting`, `ready` or `draining`.
-    pub(super) state: &'static str,
+    #[serde(serialize_with = "spelled")]
+    pub(super) state: Phase,
     #[serde(serialize_with = "as_rfc3339")]
     pub(super) time: SystemTime,
     #[serde(serialize_with = "as_rfc3339")]
     pub(super) start_time: SystemTime,
-    /// What is unsafe in the configuration.
+    /// Unsafe settings in the configuration.
     pub(super) warnings: Vec<String>,
-    /// How much of the last minute `last_minute` is about.
+    /// How many seconds `last_minute` covers.
     pub(super) window_seconds: f64,
     pub(super) tenants: Vec<TenantStatus>,
-    /// The last calls that failed through the fault of a gateway or of the bridge, newest first.
+    /// The latest calls that failed because of a gateway or the bridge, newest first.
     pub(super) failures: Vec<Failure>,
     pub(super) listeners: Vec<ListenerStatus>,
     pub(super) shares: Vec<ShareStatus>,
     pub(super) hosts: Vec<HostStatus>,
     pub(super) store: StoreStatus,
     pub(super) certificates: Vec<CertificateStatus>,
-    /// None where the process does not log.
+    /// None if the process does not log.
     pub(super) log: Option<LogView>,
     pub(super) log_lines_lost: u64,
 }
 
+/// One tenant.
 #[derive(Debug, Serialize)]
 pub(super) struct TenantStatus {
     pub(super) tenant: String,
-    /// In the operator's order of preference.
+    /// In the order of the configuration, which is the order of preference.
     pub(super) gateways: Vec<GatewayStatus>,
     pub(super) last_minute: Counts,
     pub(super) since_start: Counts,
-    /// Calls that are here and have no place among the requests.
+    /// Calls that have been admitted and have no place among the requests yet.
     pub(super) waiting: usize,
     pub(super) shares: Vec<ShareStatus>,
     pub(super) sessions: Vec<SessionStatus>,
     /// Agents who are polled without a lease, since the store cannot be asked.
     pub(super) polled_without_lease: usize,
-    /// Agents who are polled no more for that reason.
+    /// Agents who are not polled any more, since the store cannot be asked.
     pub(super) polls_stopped: usize,
     /// The queue of agents whom the bridge signs in by itself.
     pub(super) sign_ins: SignInStatus,
@@ -82,37 +89,41 @@ pub(super) struct TenantStatus {
     pub(super) taken_over: Vec<TakenOverStatus>,
 }
 
+/// The queue of agents whom the bridge signs in by itself.
 #[derive(Debug, Serialize)]
 pub(super) struct SignInStatus {
     pub(super) waiting: usize,
-    /// How long the first has been waiting.
+    /// How long the first one has been waiting.
     pub(super) oldest_seconds: f64,
     pub(super) under_way: usize,
-    /// As measured lately.
+    /// The rate measured lately.
     pub(super) per_second: f64,
     pub(super) empty_in_seconds: f64,
 }
 
+/// An agent whom another client has taken from the bridge.
 #[derive(Debug, Serialize)]
 pub(super) struct TakenOverStatus {
     pub(super) agent: String,
     /// How often the bridge has tried to take the agent back.
     pub(super) attempts: u32,
-    /// Whether it does not any more, until a caller asks for the agent.
+    /// Whether the bridge has stopped trying, until a caller asks for the agent.
     pub(super) given_up: bool,
 }
 
+/// One address of a tenant's gateway.
 #[derive(Debug, Serialize)]
 pub(super) struct GatewayStatus {
     pub(super) host: String,
-    /// Whether requests go here first.
+    /// Whether requests go to this address first.
     pub(super) in_use: bool,
     #[serde(serialize_with = "option_as_rfc3339")]
     pub(super) last_answer: Option<SystemTime>,
-    /// It may have answered since.
+    /// The last failure. The address may have answered since.
     pub(super) last_failure: Option<FailureStatus>,
 }
 
+/// A failure of an address.
 #[derive(Debug, Serialize)]
 pub(super) struct FailureStatus {
     #[serde(serialize_with = "as_rfc3339")]
@@ -120,13 +131,16 @@ pub(super) struct FailureStatus {
     pub(super) error: String,
 }
 
+/// How much of a limit is used.
 #[derive(Debug, Serialize)]
 pub(super) struct ShareStatus {
-    pub(super) share: &'static str,
+    #[serde(serialize_with = "spelled")]
+    pub(super) share: Resource,
     pub(super) taken: usize,
     pub(super) limit: usize,
 }
 
+/// How much of the limit of a gateway host is used.
 #[derive(Debug, Serialize)]
 pub(super) struct HostStatus {
     pub(super) host: String,
@@ -134,28 +148,32 @@ pub(super) struct HostStatus {
     pub(super) share: ShareStatus,
 }
 
+/// How many sessions of a tenant are in a state.
 #[derive(Debug, Serialize)]
 pub(super) struct SessionStatus {
-    pub(super) state: &'static str,
+    #[serde(serialize_with = "spelled")]
+    pub(super) state: SessionState,
     pub(super) now: usize,
-    /// How often it was entered since the start.
+    /// How often the state was entered since the start.
     pub(super) entered: u64,
 }
 
+/// The store of sessions.
 #[derive(Debug, Serialize)]
 pub(super) struct StoreStatus {
     /// `none`, or as in [`StoreView::kind`].
     pub(super) kind: &'static str,
-    /// `none`, `unused`, `up`, `refuses_reads`, `refuses_writes` or `down`.
-    pub(super) state: &'static str,
+    /// `None`: there is no store.
+    #[serde(serialize_with = "store_state")]
+    pub(super) state: Option<StoreState>,
     pub(super) error: Option<String>,
-    /// Requests, or attempts to write the file, that failed since the start.
+    /// Requests, or attempts to write the file, that have failed since the start.
     pub(super) failures: u64,
-    /// The length of the file; none where there is none.
+    /// The length of the file. None if the store is not a file.
     pub(super) file_bytes: Option<u64>,
 }
 
-/// Where gRPC callers connect.
+/// An address for gRPC callers.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct ListenerStatus {
     pub(super) listener: String,
@@ -163,13 +181,14 @@ pub(super) struct ListenerStatus {
     pub(super) tls: bool,
 }
 
+/// When a certificate of the configuration expires.
 #[derive(Debug, Serialize)]
 pub(super) struct CertificateStatus {
-    /// Towards whose gateway it is; none: towards none.
+    /// The tenant whose gateway it is for, if any.
     pub(super) tenant: Option<String>,
-    /// Which listener shows it; none: no listener does.
+    /// The listener that presents it, if any.
     pub(super) listener: Option<String>,
-    /// `server`, `client` or `ca`.
+    /// `server`, `client`, `ca`, `store_ca`, `traces_client` or `traces_ca`.
     pub(super) certificate: &'static str,
     #[serde(serialize_with = "as_rfc3339")]
     pub(super) not_after: SystemTime,
@@ -185,6 +204,7 @@ impl StatusSource {
         Self { readiness, exposition, rates, listeners }
     }
 
+    /// Reads the status from its sources.
     pub(super) fn status(&self) -> Status {
         let Self { readiness, exposition, rates, .. } = self;
         let (window, counts) = rates.last_minute();
@@ -195,7 +215,7 @@ impl StatusSource {
             format_version: FORMAT_VERSION,
             version: version::NUMBER,
             commit: version::COMMIT,
-            state: readiness.state(),
+            state: readiness.phase(),
             time: SystemTime::now(),
             start_time: exposition.metrics().process.started(),
             warnings: readiness.warnings().map(str::to_owned).collect(),
@@ -230,22 +250,21 @@ impl StatusSource {
 
 impl StoreStatus {
     const NONE: Self =
-        Self { kind: "none", state: "none", error: None, failures: 0, file_bytes: None };
+        Self { kind: "none", state: None, error: None, failures: 0, file_bytes: None };
 }
 
 impl From<StoreView> for StoreStatus {
     fn from(StoreView { kind, state, failures, file_bytes }: StoreView) -> Self {
-        Self { kind, state: state.as_str(), error: state.error(), failures, file_bytes }
+        let error = state.error();
+        Self { kind, state: Some(state), error, failures, file_bytes }
     }
 }
 
 impl TenantStatus {
     fn of(tenant: &Tenant, last_minute: Counts) -> Self {
         let (usage, leases) = (tenant.usage(), tenant.lease_counts());
-        let taken = |share| usage.iter().find(|usage| usage.share == share).map_or(0, |u| u.taken);
-        let waiting = taken("calls").saturating_sub(taken("requests"));
         let sessions = tenant.session_states().into_iter().map(|count| SessionStatus {
-            state: count.state.as_str(),
+            state: count.state,
             now: count.now,
             entered: count.entered,
         });
@@ -254,13 +273,13 @@ impl TenantStatus {
             gateways: tenant.addresses().into_iter().map(GatewayStatus::from).collect(),
             last_minute,
             since_start: tenant.counts(),
-            waiting,
+            waiting: usage.waiting_calls(),
             polled_without_lease: leases.overdue,
             polls_stopped: leases.dropped,
             sessions: sessions.collect(),
             sign_ins: SignInStatus::from(tenant.sign_in_queue()),
             taken_over: tenant.taken_over().into_iter().map(TakenOverStatus::from).collect(),
-            shares: usage.into_iter().map(ShareStatus::from).collect(),
+            shares: usage.all().map(ShareStatus::from).into(),
         }
     }
 }
@@ -285,8 +304,8 @@ impl From<TakenOver> for TakenOverStatus {
 }
 
 impl From<Usage> for ShareStatus {
-    fn from(Usage { share, limit, taken }: Usage) -> Self {
-        Self { share, taken, limit }
+    fn from(Usage { resource, limit, taken }: Usage) -> Self {
+        Self { share: resource, taken, limit }
     }
 }
 
@@ -300,6 +319,15 @@ impl From<AddressView> for GatewayStatus {
             last_failure: failure.map(|f| FailureStatus { time: f.at, error: f.cause }),
         }
     }
+}
+
+/// Writes a value as its `Display` spells it.
+fn spelled<S: Serializer>(value: &impl Display, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(value)
+}
+
+fn store_state<S: Serializer>(state: &Option<StoreState>, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_str(state.as_ref().map_or("none", StoreState::as_str))
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
-//! Where sessions are, and what replicas share: made of what `[store]` says. The one place outside that
-//! knows [`crate::cluster`], and how to do without it.
+//! Opens the store of sessions and joins the other replicas, as `[store]` says. This is the only
+//! place outside of the configuration that knows [`crate::cluster`], and the only one that works
+//! without it.
 
 use std::sync::Arc;
 
@@ -10,15 +11,15 @@ use crate::{
     tenant::Replicas,
 };
 
-/// What there is for all tenants.
+/// The store of sessions for all tenants, and the other replicas.
 #[derive(Clone, Debug)]
 pub(super) struct Opened {
     pub(super) stores: Stores,
-    /// The other replicas; `None`: there are none.
+    /// The other replicas. `None` if there are none.
     pub(super) replicas: Option<Arc<dyn Replicas>>,
 }
 
-/// Replicas are to share sessions, which this build of the program cannot.
+/// The configuration wants sessions shared with other replicas, and this build cannot do that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "store.urls: this build of the bridge shares nothing with other replicas, since it was made \
@@ -27,11 +28,11 @@ pub(super) struct Opened {
 )]
 pub struct SharesNothing;
 
-/// Whether this build of the program can do what `[store]` asks for.
+/// Checks whether this build of the program can do what `[store]` asks for.
 ///
 /// # Errors
 ///
-/// [`SharesNothing`], if it cannot.
+/// [`SharesNothing`] if it cannot.
 pub fn check_store(config: &Config) -> Result<(), SharesNothing> {
     check(config, cfg!(feature = "cluster"))
 }
@@ -41,7 +42,7 @@ fn check(config: &Config, can_share: bool) -> Result<(), SharesNothing> {
     if is_shared && !can_share { Err(SharesNothing) } else { Ok(()) }
 }
 
-/// Opens what `[store]` names.
+/// Opens the store that `[store]` names.
 pub(super) async fn open(config: &Config) -> Result<Opened, StartError> {
     check_store(config)?;
     let stores = match &config.store {

@@ -18,36 +18,36 @@ use tokio::{
 use tonic::{Status, body::Body};
 
 use super::{
-    house::{Guest, OpenCall},
+    connection_slots::{OpenCall, ServedConnection},
     reflection::{Reflection, ReflectionPlace},
 };
 use crate::{
     call::Obstacle,
     config,
-    rpc::StreamOver,
-    tenant::{Displacing, Place, Usage},
+    rpc::StreamEnd,
+    tenant::{Displacing, Place, Resource, Usage},
 };
 
-/// Bounds on streams whose callers may hold them for as long as they like. Those of `WatchEvents` are
-/// bounded by their tenants.
+/// Limits on streams that callers may hold as long as they like. Those of `WatchEvents` are limited
+/// by their tenants.
 #[derive(Debug)]
 pub(super) struct Streams {
-    /// One for each connection, which is what callers need that check the health of each. A newer
-    /// one takes the place of an old one.
+    /// As many as there are connections, since callers check health on each connection. A new watch
+    /// takes the place of an old one.
     health: Arc<Displacing>,
     reflection: Arc<Reflection>,
 }
 
 /// What a path's answer is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Answering {
+pub(super) enum AnswerKind {
     /// One message.
     Once,
-    /// Events, which are read at the pace of whoever acts on them.
+    /// A stream of events, which callers read as fast as they act on them.
     Events,
-    /// The health of a service, whenever it changes.
+    /// A stream of a service's health, at each change.
     Health,
-    /// Descriptions of services.
+    /// A stream of descriptions of services.
     Reflection,
 }
 
@@ -59,45 +59,46 @@ pub(super) enum StreamPlace {
     Reflection { _place: ReflectionPlace },
 }
 
-/// What ends a stream, if neither side does.
-pub(super) struct Ends {
+/// What ends a stream, if neither its service nor its peer does.
+pub(super) struct EndConditions {
     pub(super) place: StreamPlace,
     pub(super) deadline: Option<Instant>,
-    /// What its own service would end it for.
-    pub(super) over: Option<StreamOver>,
-    pub(super) guest: Arc<Guest>,
-    /// The stream's, if its connection is in use while it lasts.
+    /// What its own service ends it for.
+    pub(super) over: Option<StreamEnd>,
+    pub(super) served: Arc<ServedConnection>,
+    /// The stream's call, if the connection counts as busy while the stream lasts.
     pub(super) call: Option<OpenCall>,
 }
 
-/// The body of a stream. Its end comes in time also while nobody asks for it, as hyper does not while
-/// the peer takes nothing.
+/// The body of a stream. It can be ended even while hyper does not poll it, because the peer takes
+/// nothing.
 #[derive(Debug)]
 pub(super) struct StreamBody {
     shared: Arc<Mutex<Shared>>,
-    /// Tells whoever watches over the stream that it has gone.
+    /// Dropped with the body, which tells the task that watches over the stream.
     _gone: oneshot::Sender<()>,
 }
 
 #[derive(Debug)]
 struct Shared {
     state: State,
-    /// Of the task that sends the stream.
+    /// Wakes the task that sends the stream.
     waker: Option<Waker>,
 }
 
 #[derive(Debug)]
 enum State {
     Open(Body),
-    /// Being ended: what is left to send is not known yet.
+    /// Being ended. The trailers are not known yet.
     Ending,
-    /// What is left to send, if anything is.
+    /// Ended. Has the trailers until they are sent.
     Over(Option<HeaderMap>),
 }
 
-/// How long the events' own service may take for the end of a stream, which it explains better.
+/// How long the service of events may take to end a stream by itself, since it gives a better
+/// reason.
 const OWN_END: Duration = Duration::from_secs(1);
-/// How long a peer may take to read the end of a stream, where it makes no other call.
+/// How long a peer may take to read the end of a stream while it makes no other call.
 const END_READ: Duration = Duration::from_secs(5);
 
 // === impl Streams ===
@@ -107,21 +108,21 @@ impl Streams {
         Self { health: Displacing::new(limits.max.get()), reflection: Arc::default() }
     }
 
-    /// A place for a stream of `peer`; none for what is not a stream.
+    /// Takes a place for a stream of `peer`. `None` if the answer is not a stream.
     ///
     /// # Errors
     ///
-    /// [`Obstacle::Overloaded`] if there are as many as there may be, or as may be of this address.
+    /// [`Obstacle::Overloaded`] if the limit is reached, in all or for this address.
     pub(super) fn enter(
         &self,
-        answering: Answering,
+        kind: AnswerKind,
         peer: IpAddr,
     ) -> Result<Option<StreamPlace>, Obstacle> {
-        Ok(match answering {
-            Answering::Once => None,
-            Answering::Events => Some(StreamPlace::Events),
-            Answering::Health => Some(StreamPlace::Health(self.health.enter(peer))),
-            Answering::Reflection => {
+        Ok(match kind {
+            AnswerKind::Once => None,
+            AnswerKind::Events => Some(StreamPlace::Events),
+            AnswerKind::Health => Some(StreamPlace::Health(self.health.enter(peer))),
+            AnswerKind::Reflection => {
                 Some(StreamPlace::Reflection { _place: self.reflection.enter(peer)? })
             }
         })
@@ -129,13 +130,14 @@ impl Streams {
 
     /// How many places are taken.
     pub(super) fn usage(&self) -> [Usage; 2] {
-        [self.health.usage("health_watches"), self.reflection.usage()]
+        [self.health.usage(Resource::HealthWatches), self.reflection.usage()]
     }
 }
 
-// === impl Answering ===
+// === impl AnswerKind ===
 
-impl Answering {
+impl AnswerKind {
+    /// What the answer of `path` is.
     pub(super) fn of(path: &str) -> Self {
         match path {
             "/ccgateway.agent.v1.AgentEvents/WatchEvents" => Self::Events,
@@ -145,51 +147,52 @@ impl Answering {
         }
     }
 
-    /// Whether its connection is in use while it lasts. Callers hold health watches for as long as
-    /// their connections, whether they use them or not.
-    pub(super) fn is_use(self) -> bool {
+    /// Whether its connection counts as busy while the answer lasts. Callers hold health watches as
+    /// long as their connections, whether they make calls or not.
+    pub(super) fn keeps_busy(self) -> bool {
         matches!(self, Self::Once | Self::Events)
     }
 }
 
-// === impl Ends ===
+// === impl EndConditions ===
 
-impl Ends {
-    /// The same stream, with an end.
-    pub(super) fn put_to(self, body: Body) -> StreamBody {
+impl EndConditions {
+    /// The body with an end: it ends when one of these conditions is met.
+    pub(super) fn wrap(self, body: Body) -> StreamBody {
         let shared = Shared { state: State::Open(body), waker: None };
         let shared = Arc::new(Mutex::new(shared));
         let (gone_sender, gone) = oneshot::channel();
-        tokio::spawn(self.see_to(shared.clone(), gone));
+        tokio::spawn(self.enforce(shared.clone(), gone));
         StreamBody { shared, _gone: gone_sender }
     }
 
-    /// Ends the stream when it is time, gives its place back, and closes the connection of a peer
-    /// that does not read the end. Not while other calls are made on that connection, as by the
-    /// siblings of a watcher that pauses: they would be cut with it.
-    async fn see_to(self, shared: Arc<Mutex<Shared>>, mut gone: oneshot::Receiver<()>) {
+    /// Ends the stream when it is time, frees its place, and closes the connection if its peer does
+    /// not read the end. The connection stays open while other calls are made on it, since they
+    /// would be cut too. A watcher may pause while its neighbours on the connection are busy.
+    async fn enforce(self, shared: Arc<Mutex<Shared>>, mut gone: oneshot::Receiver<()>) {
         let end = tokio::select! {
             biased;
             _gone = &mut gone => return,
-            end = self.came() => end,
+            end = self.reached() => end,
         };
         if matches!(self.place, StreamPlace::Events) && timeout(OWN_END, &mut gone).await.is_ok() {
             return;
         }
         over(&shared, &end, self.over.as_ref());
-        let Self { place, guest, call, .. } = self;
-        // The stream's own call too: from here on only others make the connection busy.
+        let Self { place, served, call, .. } = self;
+        // The stream's own call is dropped too. From here on, only other calls make the connection
+        // busy.
         drop((place, call));
         while timeout(END_READ, &mut gone).await.is_err() {
-            if guest.idle_since().is_some() {
-                return guest.buffer.cut_late();
+            if served.idle_since().is_some() {
+                return served.buffer.cut_late();
             }
         }
     }
 
-    /// Waits for the end; gives what the caller is told then, unless the stream's own service knows
-    /// better.
-    async fn came(&self) -> Status {
+    /// Waits for the end. Returns what the caller is told, unless the stream's own service has a
+    /// better reason.
+    async fn reached(&self) -> Status {
         let deadline = async {
             match self.deadline {
                 Some(deadline) => sleep_until(deadline).await,
@@ -213,24 +216,25 @@ impl Ends {
             () = deadline => Status::deadline_exceeded("the stream's deadline has passed"),
             () = displaced => Status::unavailable("there are too many such streams; this one made room"),
             () = over => Status::unavailable("the stream is over"),
-            // Nothing has failed: those who watch health or use reflection open another stream. Those
-            // who watch events hear from its service why theirs is over.
-            () = self.guest.leaving.cancelled() => Status::ok(""),
+            // Nothing has failed. Callers that watch health or use reflection open another stream.
+            // The service of events tells its callers itself why their stream is over.
+            () = self.served.goaway.cancelled() => Status::ok(""),
         }
     }
 }
 
-/// Ends a stream that has not ended by itself, as its own service would, else with `end`.
-fn over(shared: &Mutex<Shared>, end: &Status, own: Option<&StreamOver>) {
+/// Ends a stream that has not ended by itself, with the status of its own service or else with
+/// `end`.
+fn over(shared: &Mutex<Shared>, end: &Status, own: Option<&StreamEnd>) {
     let before = match &mut lock(shared).state {
         state @ State::Open(_) => std::mem::replace(state, State::Ending),
         State::Ending | State::Over(_) => return,
     };
-    // With the places that it holds. Its service says now what the caller is told.
+    // Frees the places that the body holds. After that, the service knows what to tell the caller.
     drop(before);
-    let end = own.and_then(StreamOver::status).unwrap_or(end);
+    let end = own.and_then(StreamEnd::status).unwrap_or(end);
     let mut trailers = HeaderMap::new();
-    // The server's own words are short and plain text, and so is what the table makes.
+    // Both the texts here and those of the service are short and plain, so they fit into trailers.
     let _fits = end.add_header(&mut trailers);
     let mut shared = lock(shared);
     shared.state = State::Over(Some(trailers));
@@ -283,25 +287,25 @@ mod tests {
     use futures_util::FutureExt as _;
     use tokio::time::sleep;
 
-    use super::{super::house::Stay, *};
+    use super::{super::connection_slots::Slot, *};
 
     #[tokio::test(start_paused = true)]
     async fn an_end_that_is_not_read_cuts_no_call_of_its_connection() {
-        let stay = Stay::alone();
-        let guest = &stay.guest;
-        let ends = Ends {
+        let slot = Slot::alone();
+        let served = &slot.served;
+        let ends = EndConditions {
             place: StreamPlace::Events,
             deadline: Some(Instant::now()),
             over: None,
-            guest: guest.clone(),
-            call: Some(guest.begin()),
+            served: served.clone(),
+            call: Some(served.begin()),
         };
         // Nobody polls it, as if its peer had no window.
-        let _unread = ends.put_to(Body::empty());
-        let other = guest.begin();
+        let _unread = ends.wrap(Body::empty());
+        let other = served.begin();
         sleep(10 * END_READ).await;
-        assert!(guest.buffer.cut().now_or_never().is_none(), "a call is being made");
+        assert!(served.buffer.cut().now_or_never().is_none(), "a call is being made");
         drop(other);
-        timeout(2 * END_READ, guest.buffer.cut()).await.expect("cut when nothing else goes on");
+        timeout(2 * END_READ, served.buffer.cut()).await.expect("cut when nothing else goes on");
     }
 }

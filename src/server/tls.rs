@@ -1,4 +1,4 @@
-//! TLS of the bridge's own ports.
+//! TLS of the bridge's own listeners.
 
 use std::sync::Arc;
 

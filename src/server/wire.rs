@@ -1,4 +1,4 @@
-//! A caller's connection as hyper sees it, between its frames and the bytes below.
+//! A caller's connection as hyper sees it: between HTTP/2 and the bytes of TLS or TCP.
 
 use std::{
     io,
@@ -10,54 +10,54 @@ use std::{
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::{frames::Frames, house::Guest, send_buffers::Held};
+use super::{connection_slots::ServedConnection, frames::Frames, send_buffers::Held};
 
-/// Shows hyper what a caller sends, but for frames that h2 takes wrongly ([`Frames`]), and counts a
-/// connection that takes no bytes among the send buffers.
+/// Passes to hyper what a caller sends, except for frames that h2 gets wrong ([`Frames`]). Also
+/// counts a connection in the send buffers while its peer takes no bytes.
 #[derive(Debug)]
 pub(super) struct Wire<S> {
     stream: S,
-    guest: Arc<Guest>,
+    served: Arc<ServedConnection>,
     frames: Frames,
-    /// What was read while the connection was asked to end, and hyper has not got yet.
-    passing: BytesMut,
-    /// How much of it hyper may get. The rest is the beginning of a frame's head.
-    looked_at: usize,
-    /// While a write stands still.
+    /// Bytes that were read after GOAWAY and that hyper has not got yet.
+    pending: BytesMut,
+    /// How many of them hyper may get. The rest is an incomplete frame header.
+    passable: usize,
+    /// Set while a write is blocked.
     stalled: Option<Held>,
 }
 
-/// What is read at once while the connection is asked to end.
+/// How many bytes are read at once after GOAWAY.
 const PIECE: usize = 1024;
-/// What a connection is counted with whose peer takes no bytes at all. It may hold the heads of as many
-/// answers as there may be streams, and h2 keeps the room that it once had for these. With a hundred
-/// streams, the default, a connection was measured to take 190 KiB (`unread_answers`: 150 of them with
-/// refused calls take 29 MiB); the rest is for TLS.
+/// Bytes that a connection counts with while its peer takes nothing at all. It may hold the headers
+/// of as many answers as there may be streams, and h2 keeps the memory that it once allocated for
+/// them. With a hundred streams, the default, a connection was measured to take 190 KiB
+/// (`unread_answers`: 150 of them with refused calls take 29 MiB). The rest is for TLS.
 const STALLED: usize = 256 * 1024;
 
 impl<S> Wire<S> {
-    pub(super) fn new(stream: S, guest: Arc<Guest>) -> Self {
-        let (frames, passing) = (Frames::after_preface(), BytesMut::new());
-        Self { stream, guest, frames, passing, looked_at: 0, stalled: None }
+    pub(super) fn new(stream: S, served: Arc<ServedConnection>) -> Self {
+        let (frames, pending) = (Frames::after_preface(), BytesMut::new());
+        Self { stream, served, frames, pending, passable: 0, stalled: None }
     }
 
-    /// Counts the requests whose heads have been read.
-    fn count_heads(&mut self) {
-        let heads = self.frames.take_heads();
-        if heads > 0 {
-            self.guest.heads.bring(heads);
+    /// Counts the requests that have been read.
+    fn count_requests(&mut self) {
+        let requests = self.frames.take_requests();
+        if requests > 0 {
+            self.served.requests.note_received(requests);
         }
     }
 
-    /// Counts the connection while a write stands still.
+    /// Counts the connection in its send buffer while a write is blocked.
     fn note<T>(&mut self, written: Poll<T>) -> Poll<T> {
         if written.is_ready() {
             if self.stalled.take().is_some() {
-                self.guest.heads.stall(false);
+                self.served.requests.set_stalled(false);
             }
         } else if self.stalled.is_none() {
-            self.stalled = Some(self.guest.buffer.hold(STALLED));
-            self.guest.heads.stall(true);
+            self.stalled = Some(self.served.buffer.hold(STALLED));
+            self.served.requests.set_stalled(true);
         }
         written
     }
@@ -65,8 +65,8 @@ impl<S> Wire<S> {
 
 impl<S> Drop for Wire<S> {
     fn drop(&mut self) {
-        if self.frames.is_in_head() {
-            self.guest.heads.bring(1);
+        if self.frames.is_in_headers() {
+            self.served.requests.note_received(1);
         }
     }
 }
@@ -78,25 +78,25 @@ impl<S: AsyncRead + Unpin> Wire<S> {
         ready!(Pin::new(&mut self.stream).poll_read(context, into))?;
         let (_, fresh) = into.filled_mut().split_at_mut(before);
         self.frames.look(fresh, false);
-        self.count_heads();
+        self.count_requests();
         Poll::Ready(Ok(()))
     }
 
-    /// Reads until there is something that hyper may get, or the end.
+    /// Reads until hyper may get something, or until the end of the stream.
     fn fill(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while self.looked_at == 0 {
+        while self.passable == 0 {
             let mut piece = [0; PIECE];
             let mut piece = ReadBuf::new(&mut piece);
             ready!(Pin::new(&mut self.stream).poll_read(context, &mut piece))?;
             if piece.filled().is_empty() {
-                // The end, perhaps in the middle of a head.
-                self.looked_at = self.passing.len();
+                // The end of the stream, perhaps in the middle of a frame header.
+                self.passable = self.pending.len();
                 break;
             }
-            self.passing.extend_from_slice(piece.filled());
-            let unfinished = self.frames.look(&mut self.passing, true);
-            self.count_heads();
-            self.looked_at = self.passing.len() - unfinished;
+            self.pending.extend_from_slice(piece.filled());
+            let unfinished = self.frames.look(&mut self.pending, true);
+            self.count_requests();
+            self.passable = self.pending.len() - unfinished;
         }
         Poll::Ready(Ok(()))
     }
@@ -108,13 +108,13 @@ impl<S: AsyncRead + Unpin> AsyncRead for Wire<S> {
         context: &mut Context<'_>,
         into: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if !self.guest.is_leaving() {
+        if !self.served.has_goaway() {
             return self.pass(context, into);
         }
         ready!(self.fill(context))?;
-        let length = self.looked_at.min(into.remaining());
-        self.looked_at -= length;
-        into.put_slice(&self.passing.split_to(length));
+        let length = self.passable.min(into.remaining());
+        self.passable -= length;
+        into.put_slice(&self.pending.split_to(length));
         Poll::Ready(Ok(()))
     }
 }
@@ -158,16 +158,17 @@ mod tests {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 
     use super::{
-        super::{house::Stay, opening::PREFACE},
+        super::{connection_slots::Slot, preface::PREFACE},
         *,
     };
 
-    /// What is read in pieces of `size`, of a connection that is asked to end after `begins` bytes.
+    /// What hyper reads in pieces of `size`, from a connection that gets its GOAWAY after `begins`
+    /// bytes.
     async fn heard(mut wire: Wire<DuplexStream>, begins: usize, size: usize) -> Vec<u8> {
         let (mut heard, mut piece) = (Vec::new(), vec![0; size]);
         loop {
             if heard.len() >= begins {
-                wire.guest.leave();
+                wire.served.note_goaway();
             }
             match wire.read(&mut piece).await.unwrap() {
                 0 => return heard,
@@ -179,12 +180,12 @@ mod tests {
     #[tokio::test]
     async fn bytes_pass_unchanged_through_reads_of_any_size_and_whenever_the_end_begins() {
         let ping = [&[0, 0, 8, 6, 0, 0, 0, 0, 0][..], b"12345678"].concat();
-        // Ends in the middle of a head.
+        // Ends in the middle of a frame header.
         let sent = [PREFACE, &ping.repeat(100), &[0, 0, 8, 6]].concat();
         for (begins, size) in [(0, 1), (0, 7), (5, 3), (9, 2), (500, 4), (501, 2000), (5000, 9)] {
-            let stay = Stay::alone();
+            let slot = Slot::alone();
             let (mut peer, stream) = tokio::io::duplex(11);
-            let wire = Wire::new(stream, stay.guest.clone());
+            let wire = Wire::new(stream, slot.served.clone());
             let saying = async {
                 peer.write_all(&sent).await.unwrap();
                 drop(peer);
@@ -196,10 +197,10 @@ mod tests {
 
     #[tokio::test]
     async fn a_connection_that_takes_nothing_is_counted_until_it_does() {
-        let stay = Stay::alone();
-        let held = || stay.guest.buffer.bytes();
+        let slot = Slot::alone();
+        let held = || slot.served.buffer.bytes();
         let (mut peer, stream) = tokio::io::duplex(16);
-        let mut wire = Wire::new(stream, stay.guest.clone());
+        let mut wire = Wire::new(stream, slot.served.clone());
         wire.write_all(&[0; 16]).await.unwrap();
         assert_eq!(held(), 0);
         let mut write = Box::pin(wire.write_all(&[0; 8]));

@@ -1,7 +1,8 @@
-//! What the process says of itself: logs, to standard error.
+//! Logs to standard error.
 //!
-//! Fields have the same names everywhere, and the bridge's own begin with `ccgw.`; docs/running/telemetry.md
-//! lists them. Guids, passwords and keys are in none of them; their types do not print.
+//! Fields have the same names everywhere, and the bridge's own names begin with `ccgw.`.
+//! docs/running/telemetry.md lists them. No field has a Guid, password or key, since their types do
+//! not print themselves.
 
 #[cfg(test)]
 pub(crate) mod captured;
@@ -24,23 +25,23 @@ pub enum TelemetryError {
     /// The filter cannot be read.
     #[error("log.filter: {0}")]
     Filter(#[from] tracing_subscriber::filter::ParseError),
-    /// Somebody else in this process logs already.
+    /// Logging has already been started in this process.
     #[error("logging cannot be started: {0}")]
     Taken(#[from] tracing_subscriber::util::TryInitError),
 }
 
-/// The shape of a log line.
+/// The format of log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
-    /// Human where standard error is a terminal, JSON elsewhere.
+    /// Human if standard error is a terminal, JSON otherwise.
     Auto,
     /// For people.
     Human,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
-/// Writes out what is still queued when it is dropped.
+/// The running log. Dropping it writes out the lines that are still queued.
 #[derive(Debug)]
 #[must_use = "lines that are still queued are lost without it"]
 pub struct Logging {
@@ -49,18 +50,19 @@ pub struct Logging {
 }
 
 impl Logging {
-    /// Changes what is logged, as long as this lives.
+    /// Changes what is logged, as long as the log runs.
     pub fn control(&self) -> &LogControl {
         &self.control
     }
 }
 
-/// Starts logging for the whole process, by these filter directives. Lines are queued for a thread that writes them: whoever
-/// reads them slowly, or not at all, loses lines and never stops a call.
+/// Starts logging for the whole process, with these filter directives. Lines are queued for a
+/// thread that writes them. If the reader of the log is slow or stops, lines are lost, but no call
+/// waits.
 ///
 /// # Errors
 ///
-/// [`TelemetryError`] for a filter that cannot be read, or if this was called before.
+/// [`TelemetryError`] if the filter cannot be read, or logging was started before.
 pub fn start(directives: &str, format: Format) -> Result<Logging, TelemetryError> {
     let filter = EnvFilter::builder().parse(directives)?;
     let terminal = stderr().is_terminal();

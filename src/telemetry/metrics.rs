@@ -1,8 +1,8 @@
 //! What the bridge counts and measures, for `/metrics` on the admin port.
 //!
-//! Labels have few values that nobody outside can choose: methods of the contract, gRPC codes,
-//! tenants of the configuration, interfaces of the gateway. Never an agent. Which values there are is
-//! told by the rooms that count ([`Method`], [`Code`], [`Label`], [`Vocabulary`]).
+//! Labels have few values, and nobody outside can choose them: methods of the contract, gRPC codes,
+//! configured tenants, interfaces of the gateway. An agent is never a label value. The modules that
+//! count supply the values ([`Method`], [`Code`], [`Label`], [`Vocabulary`]).
 
 mod calls;
 mod label;
@@ -25,7 +25,7 @@ use crate::version;
 
 pub use self::{
     calls::{CallMetrics, Calls},
-    label::{Counters, Label},
+    label::{Counters, Label, Numbered},
     process::Process,
     requests::{RequestMetrics, Requests},
     server::Server,
@@ -34,34 +34,34 @@ pub use self::{
     tenant::{TenantMetrics, Tenants, Vocabulary},
 };
 
-/// Everything that is counted and measured.
+/// All metrics.
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
-    /// Of the gRPC side.
+    /// Metrics of gRPC calls.
     pub calls: Calls,
-    /// Of the tenants.
+    /// Metrics of tenants.
     pub tenants: Tenants,
-    /// Of requests to their gateways.
+    /// Metrics of requests to gateways.
     pub requests: Requests,
-    /// Of traces.
+    /// Metrics of exported spans.
     pub spans: SpanMetrics,
-    /// Of the bridge as a whole.
+    /// Metrics of the bridge as a whole.
     pub server: Server,
-    /// Of the process.
+    /// Metrics of the operating system's process.
     pub process: Process,
 }
 
 /// The content type of [`Metrics::text`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// Up to the longest deadlines that make sense, and fine where a fast gateway answers.
+/// The buckets of all times, in seconds. They are fine where fast gateways answer, and reach to the
+/// longest useful deadlines.
 const SECONDS: [f64; 15] =
     [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
 
 impl Metrics {
-    /// Metrics of these methods, such as `ccgateway.agent.v1.AgentState/SetBusy`, and of the codes that
-    /// their calls can end with, in the order of their numbers.
+    /// Metrics for these methods and for these codes, in the order of the codes' numbers.
     pub fn new(methods: &[Method], codes: &'static [Code]) -> Self {
         let mut registry = Registry::default();
         let build = Info::new(vec![("version", version::NUMBER), ("commit", version::COMMIT)]);
@@ -77,11 +77,11 @@ impl Metrics {
         }
     }
 
-    /// All of it, in the `OpenMetrics` text format.
+    /// All metrics in the `OpenMetrics` text format.
     ///
     /// # Errors
     ///
-    /// None in practice: writing to a `String` does not fail.
+    /// None in practice, since writing to a `String` does not fail.
     pub fn text(&self) -> Result<String, fmt::Error> {
         self.process.read();
         let mut text = String::new();
@@ -93,20 +93,20 @@ impl Metrics {
 /// A method of the contract.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Method {
-    /// Such as `ccgateway.agent.v1.AgentState`.
+    /// For example `ccgateway.agent.v1.AgentState`.
     pub service: String,
-    /// Such as `SetBusy`.
+    /// For example `SetBusy`.
     pub name: String,
     /// Whether its answer is a stream.
     pub streams: bool,
 }
 
-/// A code that calls end with.
+/// A gRPC code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Code {
-    /// As dashboards for gRPC spell it, such as `DeadlineExceeded`.
+    /// The spelling of dashboards for gRPC, for example `DeadlineExceeded`.
     pub name: &'static str,
-    /// Whether such a call has failed through the fault of a gateway or of the bridge.
+    /// Whether a call with this code has failed because of a gateway or the bridge.
     pub is_failure: bool,
 }
 

@@ -1,11 +1,12 @@
-//! Traces: where the time of a call goes, for a collector that takes OTLP.
+//! Traces of calls, which show where their time goes. They are sent to a collector that takes OTLP.
 //!
-//! A call's spans are made only if it is recorded; one that is not costs a look at its caller's
-//! `traceparent` and some random numbers, and without `[traces]` nothing. `tracing`'s own spans
-//! would have to be made, entered and left at each step of every call, and serve the log alone.
+//! Spans are made only for calls that are recorded. A call that is not recorded costs one look at
+//! its `traceparent` and some random numbers. Without `[traces]` it costs nothing. `tracing`'s own
+//! spans would have to be made, entered and left at each step of every call.
 //!
-//! [`Tracer::begin`] makes the span of a whole call, [`Trace::child`] those of its parts. A
-//! [`Trace`] goes along with the call, explicitly: its work moves to another task on its way.
+//! [`Tracer::begin`] makes the span of a whole call, and [`Trace::child`] those of its parts. A
+//! [`Trace`] is passed along with the call explicitly, since the work of a call moves to another
+//! task.
 
 mod export;
 mod headers;
@@ -23,12 +24,11 @@ use opentelemetry::{
     trace::{SpanBuilder, Status, TraceContextExt as _, Tracer as _},
 };
 use opentelemetry_sdk::trace::{SdkTracer, SdkTracerProvider};
-use rustls::ClientConfig;
 use tokio::time::Instant;
 
 pub use opentelemetry::trace::{SpanKind, TraceId};
 
-/// Makes the spans of calls, or none where no traces are wanted.
+/// Makes the spans of calls. Makes none if no traces are wanted.
 #[derive(Clone, Debug, Default)]
 pub struct Tracer(Option<Arc<Active>>);
 
@@ -39,7 +39,7 @@ struct Active {
     to_gateway: bool,
 }
 
-/// A place in a trace, under which spans can be made; of no effect by default.
+/// A position in a trace under which spans can be made. The default makes none.
 #[derive(Clone, Default)]
 pub struct Trace(Option<Arc<Position>>);
 
@@ -49,12 +49,12 @@ struct Position {
     recorded: bool,
 }
 
-/// A part of a call that takes time; it ends when this is dropped.
+/// The time of one part of a call. The span ends when this is dropped.
 #[derive(Debug, Default)]
 #[must_use = "a span that is dropped at once tells of no time"]
 pub struct Span {
     trace: Trace,
-    /// Whether it is recorded, and by this.
+    /// Whether this value is the one that records and ends the span.
     open: bool,
 }
 
@@ -63,34 +63,32 @@ pub struct Span {
 #[error("traces: {0}")]
 pub struct TracerError(String);
 
-/// Where traces go, and of how many calls.
+/// The destination of traces, and which calls are recorded.
 #[derive(Debug)]
 pub struct Collector {
-    /// It takes OTLP over gRPC; scheme, host and port.
+    /// The address: scheme, host and port. It takes OTLP over gRPC. `traces.endpoint`.
     pub endpoint: Uri,
-    /// TLS towards it, where the endpoint's scheme is `https`.
-    pub tls: ClientConfig,
-    /// Sent with every export, such as a token.
+    /// Headers that are sent with every export, for example with a token. `traces.headers_file`.
     pub headers: HeaderMap,
-    /// Of calls whose caller does not say whether they are to be recorded, the part that is, from
-    /// 0 to 1.
+    /// The fraction of calls that is recorded, from 0 to 1. Used if the caller does not decide.
+    /// `traces.sample`.
     pub sample: f64,
-    /// Whether a caller's `traceparent` decides if its call is recorded.
+    /// Whether a caller's `traceparent` decides if its call is recorded. `traces.follow_callers`.
     pub follow_callers: bool,
-    /// Whether gateways are sent a `traceparent`.
+    /// Whether requests to gateways get a `traceparent`. `traces.to_gateway`.
     pub to_gateway: bool,
-    /// Spans that wait for being exported; more are dropped.
+    /// The most spans that may wait for export. More are dropped.
     pub queue: NonZeroUsize,
-    /// How often they are exported, unless there are many.
+    /// How often spans are exported. With many spans it happens sooner.
     pub interval: Duration,
-    /// How long an export may take, and a connection to be made.
+    /// How long an export may take, and the same for opening the connection.
     pub timeout: Duration,
 }
 
 // === impl TracerError ===
 
 impl TracerError {
-    /// For this cause, in words.
+    /// An error with this cause.
     pub fn new(cause: String) -> Self {
         Self(cause)
     }
@@ -99,8 +97,8 @@ impl TracerError {
 // === impl Tracer ===
 
 impl Tracer {
-    /// Begins the span of a call that `arrived` then, under its caller's if there is one in
-    /// `headers` (W3C Trace Context).
+    /// Begins the span of a call that came at `arrived`. Its parent is the caller's span, if
+    /// `headers` name one (W3C Trace Context).
     pub fn begin(&self, name: &'static str, headers: &HeaderMap, arrived: Instant) -> Span {
         let Some(active) = &self.0 else { return Span::default() };
         let caller = headers::read(headers);
@@ -123,7 +121,7 @@ impl Active {
 // === impl Trace ===
 
 impl Trace {
-    /// Begins a span of a part of the call.
+    /// Begins a span for a part of the call.
     pub fn child(&self, name: impl FnOnce() -> String, kind: SpanKind) -> Span {
         match &self.0 {
             Some(position) if position.recorded => {
@@ -134,12 +132,12 @@ impl Trace {
         }
     }
 
-    /// What finds the trace, for a log line.
+    /// The trace's id, for log lines.
     pub fn id(&self) -> Option<TraceId> {
         self.0.as_ref().map(|position| position.context.span().span_context().trace_id())
     }
 
-    /// Adds what makes a gateway's own spans a part of the trace, if it is to know of it.
+    /// Adds the `traceparent` for a gateway, if the configuration wants gateways to get one.
     pub fn tell_gateway(&self, headers: &mut HeaderMap) {
         if let Some(Position { active, context, .. }) = self.0.as_deref()
             && active.to_gateway
@@ -158,19 +156,20 @@ impl fmt::Debug for Trace {
 // === impl Span ===
 
 impl Span {
-    /// Where its parts belong.
+    /// The position for spans of this span's parts.
     pub fn trace(&self) -> &Trace {
         &self.trace
     }
 
-    /// Notes a fact; `value` is asked for only if the call is recorded. It must be no secret.
+    /// Sets an attribute. `value` is only computed if the call is recorded. It must not be a
+    /// secret.
     pub fn set<V: Into<Value>>(&self, key: &'static str, value: impl FnOnce() -> V) {
         if let Some(context) = self.open() {
             context.span().set_attribute(KeyValue::new(key, value()));
         }
     }
 
-    /// Marks it as failed, and says why.
+    /// Marks the span as failed, with a description.
     pub fn fail(&self, description: impl FnOnce() -> String) {
         if let Some(context) = self.open() {
             context.span().set_status(Status::error(description()));

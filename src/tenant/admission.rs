@@ -5,6 +5,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    fmt,
     num::NonZeroUsize,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -90,12 +91,46 @@ pub(super) struct HostSeat<'a> {
 /// How much of a share is taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Usage {
-    /// Which one, as metrics spell it.
-    pub share: &'static str,
+    /// What the places are for.
+    pub resource: Resource,
     /// Places that there are.
     pub limit: usize,
     /// Places that are taken.
     pub taken: usize,
+}
+
+/// How much a tenant uses of each of its limits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TenantUsage {
+    /// Its calls.
+    pub calls: Usage,
+    /// Its requests to the gateway.
+    pub requests: Usage,
+    /// Its callers who watch events.
+    pub watches: Usage,
+    /// The requests that its batches have open.
+    pub batches: Usage,
+    /// Its sessions.
+    pub sessions: Usage,
+}
+
+/// What the places of a limit are for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Resource {
+    /// A share: calls are refused when it is used up.
+    Share(Share),
+    /// The requests of a tenant that its batches may have open.
+    BatchRequests,
+    /// Callers' connections that are served.
+    Connections,
+    /// Handshakes of callers' connections that are under way.
+    Handshakes,
+    /// Connections that have ended, and whose peers may still be reading.
+    LingeringConnections,
+    /// Answers that callers have not read.
+    UnreadAnswers,
+    /// Callers that watch the bridge's health.
+    HealthWatches,
 }
 
 #[derive(Debug)]
@@ -145,7 +180,8 @@ impl ServerCalls {
     pub fn usage(&self) -> Usage {
         let free = self.own.values().chain([&self.common]).map(|pool| pool.available_permits());
         let (limit, free) = (self.division.places, free.sum());
-        Usage { share: Share::ServerCalls.as_str(), limit, taken: limit.saturating_sub(free) }
+        let taken = limit.saturating_sub(free);
+        Usage { resource: Resource::Share(Share::ServerCalls), limit, taken }
     }
 
     /// The part of a tenant, and what is common.
@@ -257,8 +293,46 @@ impl Seat for HostSeat<'_> {
 impl Usage {
     /// Of a share with so many places.
     pub fn of(share: Share, limit: usize, places: &Semaphore) -> Self {
-        let share = share.as_str();
-        Self { share, limit, taken: limit.saturating_sub(places.available_permits()) }
+        let taken = limit.saturating_sub(places.available_permits());
+        Self { resource: Resource::Share(share), limit, taken }
+    }
+}
+
+// === impl TenantUsage ===
+
+impl TenantUsage {
+    /// Each of them, in the order in which they are shown.
+    pub fn all(&self) -> [Usage; 5] {
+        let Self { calls, requests, watches, batches, sessions } = *self;
+        [calls, requests, watches, batches, sessions]
+    }
+
+    /// How many calls wait for a place among the requests.
+    pub fn waiting_calls(&self) -> usize {
+        self.calls.taken.saturating_sub(self.requests.taken)
+    }
+}
+
+// === impl Resource ===
+
+impl Resource {
+    /// The spelling in metrics and on the admin port.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Share(share) => share.as_str(),
+            Self::BatchRequests => "batch_requests",
+            Self::Connections => "connections",
+            Self::Handshakes => "handshakes",
+            Self::LingeringConnections => "lingering_connections",
+            Self::UnreadAnswers => "unread_answers",
+            Self::HealthWatches => "health_watches",
+        }
+    }
+}
+
+impl fmt::Display for Resource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
     }
 }
 

@@ -233,12 +233,18 @@ impl Tenant {
         deadline: Deadline,
         queue: impl Future<Output = T>,
     ) -> Result<T, Obstacle> {
+        if self.work.cutoff.is_given() {
+            return Err(Obstacle::ShuttingDown);
+        }
+        // The queue first: usually the call does not have to wait, and then needs neither a timer nor the
+        // lock of the signal. A call that gets its turn while the bridge ends is still not sent, since the
+        // signal is checked again before that.
         tokio::select! {
             biased;
-            () = self.work.cutoff.cancelled() => Err(Obstacle::ShuttingDown),
             waited = timeout_at(deadline.start_by(), queue) => {
                 waited.map_err(|_| Obstacle::Deadline(Wait::Queue))
             }
+            () = self.work.cutoff.given() => Err(Obstacle::ShuttingDown),
         }
     }
 }

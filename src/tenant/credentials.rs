@@ -12,8 +12,8 @@ use crate::{
     call::{Obstacle, Refusal},
     config::Credentials,
     gateway::SignIn,
+    hex::hex,
     id::AgentId,
-    keyring::hex,
     retcode::Retcode,
     session::{Drawer, Safe},
 };

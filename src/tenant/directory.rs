@@ -14,9 +14,9 @@ impl Tenants {
         Self(Arc::new(tenants.into_iter().map(named).collect()))
     }
 
-    /// The tenant of this id.
-    pub fn get(&self, id: &str) -> Option<&Arc<Tenant>> {
-        self.0.get(id)
+    /// The tenant of this id, as a caller gives it: where there is only one, an empty id means it.
+    pub fn named(&self, id: &str) -> Option<&Arc<Tenant>> {
+        if id.is_empty() { self.only() } else { self.0.get(id) }
     }
 
     /// All of them.

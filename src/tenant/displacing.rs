@@ -15,7 +15,7 @@ use tokio_util::sync::{
     CancellationToken, WaitForCancellationFuture, WaitForCancellationFutureOwned,
 };
 
-use super::Usage;
+use super::{Resource, Usage};
 
 /// Places of which no address can keep the others out. There are two ways in. With
 /// [`Displacing::enter`] a newcomer always gets a place: where all are taken, the one that has been
@@ -113,8 +113,8 @@ impl Displacing {
     }
 
     /// How many places are taken.
-    pub fn usage(&self, share: &'static str) -> Usage {
-        Usage { share, limit: self.limit.get(), taken: self.held().taken }
+    pub fn usage(&self, resource: Resource) -> Usage {
+        Usage { resource, limit: self.limit.get(), taken: self.held().taken }
     }
 
     /// How many have lost their place to a newcomer.

@@ -128,7 +128,7 @@ impl AdmittedCall {
         let cutoff = self.tenant.work.cutoff.clone();
         tokio::select! {
             biased;
-            () = cutoff.cancelled() => return None,
+            () = cutoff.given() => return None,
             abandoned = self.caller_wait.abandoned() => {
                 if abandoned == Abandoned::Cutoff {
                     return None;

@@ -1,23 +1,25 @@
-//! What a person wants to know of a certificate, read from its DER (X.690, RFC 5280).
+//! Reads from a certificate what people want to know (DER: X.690; fields: RFC 5280).
 
-use std::{fmt::Write as _, time::SystemTime};
+use std::time::SystemTime;
 
 use aws_lc_rs::digest::{SHA256, digest};
 
-/// A certificate, for people. It proves nothing: only TLS verifies one.
+use crate::hex::hex;
+
+/// The content of a certificate, for people. Nothing is verified here; TLS does that.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Certificate {
-    /// The common name of whom it is for, else the organisation.
+    /// The subject's common name, or else its organisation.
     pub(crate) subject: String,
-    /// The same of who signed it.
+    /// The same for the issuer.
     pub(crate) issuer: String,
-    /// Whether both are the same.
+    /// Whether subject and issuer are the same.
     pub(crate) self_signed: bool,
-    /// When it ends.
+    /// When the certificate expires.
     pub(crate) not_after: Option<SystemTime>,
 }
 
-/// Longer names are cut, in characters.
+/// The longest name, in characters.
 const NAME_MAX: usize = 200;
 
 const SEQUENCE: u8 = 0x30;
@@ -25,27 +27,23 @@ const SET: u8 = 0x31;
 const OBJECT_ID: u8 = 0x06;
 const UTC_TIME: u8 = 0x17;
 const GENERALIZED_TIME: u8 = 0x18;
-/// The version, which is left out of certificates of version 1.
+/// The version field. Certificates of version 1 do not have it.
 const VERSION: u8 = 0xa0;
-/// 2.5.4.3 and 2.5.4.10.
+/// The object ids of the common name (2.5.4.3) and the organisation (2.5.4.10).
 const NAMES: [&[u8]; 2] = [&[0x55, 0x04, 0x03], &[0x55, 0x04, 0x0a]];
 
-/// As `tls.pinned_sha256` takes it.
+/// The fingerprint in the format of `tls.pinned_sha256`.
 pub(crate) fn fingerprint(der: &[u8]) -> String {
-    digest(&SHA256, der).as_ref().iter().fold(String::new(), |mut text, byte| {
-        // Writing to a String cannot fail.
-        let _written = write!(text, "{byte:02x}");
-        text
-    })
+    hex(digest(&SHA256, der).as_ref())
 }
 
-/// When a certificate ends; `None` for what is none.
+/// When a certificate expires. `None` if `der` is not a certificate.
 pub(crate) fn not_after(der: &[u8]) -> Option<SystemTime> {
     Certificate::read(der)?.not_after
 }
 
 impl Certificate {
-    /// `None` for what is no certificate.
+    /// `None` if `der` is not a certificate.
     pub(crate) fn read(der: &[u8]) -> Option<Self> {
         let mut outer = Der(Der(der).expect(SEQUENCE)?);
         let mut fields = Der(outer.expect(SEQUENCE)?);
@@ -53,7 +51,7 @@ impl Certificate {
         if tag == VERSION {
             (tag, _) = fields.next()?;
         }
-        // What was read last is the serial number, an integer; the algorithm follows.
+        // The last field was the serial number, an integer. The algorithm follows.
         let _algorithm = (tag == 0x02).then(|| fields.expect(SEQUENCE))??;
         let issuer = fields.expect(SEQUENCE)?;
         let mut validity = Der(fields.expect(SEQUENCE)?);
@@ -69,13 +67,14 @@ impl Certificate {
     }
 }
 
-/// A name is a sequence of sets of pairs: what it is, and its text.
+/// The first known name in a list of relative names. Each of these is a set of pairs of type and
+/// text.
 fn name(rdns: &[u8]) -> String {
     let found = NAMES.iter().find_map(|wanted| attribute(rdns, wanted));
     found.map_or_else(|| "nobody".to_owned(), |text| shown(&String::from_utf8_lossy(text)))
 }
 
-/// Whoever made the certificate chose the text.
+/// Control characters are removed, since the text comes from the certificate's author.
 fn shown(text: &str) -> String {
     text.chars().filter(|c| !c.is_control()).take(NAME_MAX).collect()
 }
@@ -91,7 +90,7 @@ fn attribute<'a>(rdns: &'a [u8], wanted: &[u8]) -> Option<&'a [u8]> {
     None
 }
 
-/// `YYMMDDHHMMSSZ`, where 50 and above is in the last century, or `YYYYMMDDHHMMSSZ`.
+/// Reads `YYMMDDHHMMSSZ`, where years from 50 on are in the last century, or `YYYYMMDDHHMMSSZ`.
 fn time(kind: u8, text: &[u8]) -> Option<SystemTime> {
     let text = str::from_utf8(text).ok()?.strip_suffix('Z')?;
     let digits = match kind {
@@ -106,7 +105,7 @@ fn time(kind: u8, text: &[u8]) -> Option<SystemTime> {
     humantime::parse_rfc3339(&format!("{year}-{month}-{day}T{hour}:{minute}:{second}Z")).ok()
 }
 
-/// The rest of a DER text.
+/// The unread rest of DER data.
 struct Der<'a>(&'a [u8]);
 
 impl<'a> Der<'a> {
@@ -116,7 +115,7 @@ impl<'a> Der<'a> {
         let (length, rest) = rest.split_first()?;
         let (length, rest) = match length {
             0..=0x7f => (usize::from(*length), rest),
-            // So many bytes of length follow; certificates need two.
+            // The low bits say how many bytes of length follow. Certificates need two.
             0x81..=0x83 => {
                 let (bytes, rest) = rest.split_at_checked(usize::from(length & 0x7f))?;
                 (bytes.iter().fold(0, |sum, byte| sum << 8 | usize::from(*byte)), rest)
@@ -134,7 +133,7 @@ impl<'a> Der<'a> {
     }
 }
 
-// They take their certificates from the simulator.
+// The tests take their certificates from the simulator.
 #[cfg(test)]
 mod tests {
     use ccgateway_sim::{CertificateKind, ServerIdentity};

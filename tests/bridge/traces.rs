@@ -32,7 +32,7 @@ fn traces(collector: &Collector, more: &str) -> String {
 /// Has traces sent at once.
 fn at_once(config: &mut Config) {
     if let Some(traces) = &mut config.traces {
-        traces.interval = Duration::from_millis(10);
+        traces.collector.interval = Duration::from_millis(10);
     }
 }
 
@@ -293,8 +293,8 @@ async fn a_failing_collector_delays_neither_calls_nor_the_end() {
         let adjust = |config: &mut Config| {
             at_once(config);
             if let Some(traces) = &mut config.traces {
-                traces.queue = NonZeroUsize::new(8).expect("not zero");
-                traces.timeout = Duration::from_secs(60);
+                traces.collector.queue = NonZeroUsize::new(8).expect("not zero");
+                traces.collector.timeout = Duration::from_secs(60);
             }
         };
         let setup = Setup { tenant, adjust: Some(adjust), ..<_>::default() };

@@ -16,12 +16,16 @@ fn without_a_section_there_are_no_traces() {
 #[test]
 fn an_endpoint_is_enough() {
     let traces = load(&format!("{TENANT}{ENDPOINT}")).traces.expect("traces");
-    assert_eq!(traces.endpoint, "http://collector:4317");
-    assert!((traces.sample - 0.01).abs() < f64::EPSILON);
-    assert!(traces.follow_callers && traces.to_gateway && traces.headers.is_empty());
-    assert_eq!(traces.queue.get(), 4096);
+    assert_eq!(traces.collector.endpoint, "http://collector:4317");
+    assert!((traces.collector.sample - 0.01).abs() < f64::EPSILON);
+    assert!(
+        traces.collector.follow_callers
+            && traces.collector.to_gateway
+            && traces.collector.headers.is_empty()
+    );
+    assert_eq!(traces.collector.queue.get(), 4096);
     assert_eq!(
-        (traces.interval, traces.timeout),
+        (traces.collector.interval, traces.collector.timeout),
         (Duration::from_secs(5), Duration::from_secs(10))
     );
     assert_eq!(traces.tls.trust, Trust::SystemRoots);
@@ -31,13 +35,13 @@ fn an_endpoint_is_enough() {
 fn ratios_are_read_in_every_form() {
     for (text, ratio) in [("0", 0.0), ("1", 1.0), ("0.25", 0.25), ("1e-3", 0.001)] {
         let traces = load(&format!("{TENANT}{ENDPOINT}sample = {text}\n")).traces.expect("traces");
-        assert!((traces.sample - ratio).abs() < f64::EPSILON, "{text}");
+        assert!((traces.collector.sample - ratio).abs() < f64::EPSILON, "{text}");
     }
     let folder = Folder::new();
     let file = folder.write("bridge.toml", format!("{TENANT}{ENDPOINT}"));
     let variables = Sources::from_environment([("CCGW__TRACES__SAMPLE", "0.5")]);
     let config = config::load(&variables.with_file(file)).expect("good");
-    assert!((config.traces.expect("traces").sample - 0.5).abs() < f64::EPSILON);
+    assert!((config.traces.expect("traces").collector.sample - 0.5).abs() < f64::EPSILON);
 }
 
 #[test]
@@ -79,7 +83,7 @@ fn headers_are_not_shown() {
     let text = format!("{TENANT}{ENDPOINT}headers_file = \"headers\"\n");
     let config = config::load(&folder.sources(text)).expect("good");
     assert!(!format!("{config:?}").contains("c4n4ry"));
-    let headers = &config.traces.as_ref().expect("traces").headers;
+    let headers = &config.traces.as_ref().expect("traces").collector.headers;
     assert_eq!(headers.len(), 2);
     assert_eq!(headers["authorization"], "Bearer c4n4ry");
 }
@@ -117,7 +121,7 @@ fn opentelemetrys_variables_say_where_traces_go_unless_the_configuration_does() 
         let path = folder.write("bridge.toml", format!("{TENANT}{loopback}{file}"));
         let sources = Sources::from_environment(variables.iter().copied()).with_file(path);
         let config = config::load(&sources).unwrap_or_else(|errors| panic!("{errors}"));
-        let endpoint = config.traces.as_ref().map(|traces| traces.endpoint.to_string());
+        let endpoint = config.traces.as_ref().map(|traces| traces.collector.endpoint.to_string());
         assert_eq!(endpoint.as_deref(), expected, "{file} {variables:?}");
         assert_eq!(config.warnings().len(), warnings, "{:#?}", config.warnings());
     }

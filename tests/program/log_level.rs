@@ -41,7 +41,7 @@ async fn a_filter_for_a_time_ends_by_itself() {
     // The shorter time takes the place of the longer one, and the filter before both comes back.
     let (status, _) = program.ask("PUT /log?for=1s", "trace").await;
     assert_eq!(status, 200);
-    program.printed("\"to\":\"info\",\"by\":\"its time is over\"").await;
+    program.printed("\"to\":\"info\",\"by\":\"its time has passed\"").await;
     let (_, shown) = program.ask("GET /log", "").await;
     assert_eq!(shown, "filter: info\nconfigured: info\n");
 }

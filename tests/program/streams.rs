@@ -39,7 +39,7 @@ async fn newcomer(program: &Program, what: &str) {
 }
 
 #[tokio::test]
-async fn a_house_full_of_connections_that_wait_for_nothing_lets_callers_in() {
+async fn a_server_full_of_connections_that_wait_for_nothing_lets_callers_in() {
     let health = HealthCheckRequest::default();
     let reflection = ServerReflectionRequest::default();
     for (what, settings, path, message) in [

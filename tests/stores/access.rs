@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use ccgateway_bridge::{
     cluster::{
-        EventStream as _, LeaseRequest, Leases as _,
+        LeaseRequest, Leases as _,
         redis::{LinkError, LinkState},
     },
     config::{Redis, RedisTls, Topology},

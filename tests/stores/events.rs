@@ -32,7 +32,7 @@ impl Told {
         let kept_bytes = NonZeroUsize::new(1 << 20).expect("not zero");
         let limits = config::Events { kept, kept_bytes, watches: kept };
         let events = Arc::new(Events::numbered_elsewhere(limits));
-        let stream = Arc::new(replica.shared.events(&tenant(), kept.get()));
+        let stream = replica.shared.events(&tenant(), kept.get());
         let (relay, work) = StreamRelay::new(stream, events.clone(), kept.get());
         let work = tokio::spawn(work);
         relay.ready().await;

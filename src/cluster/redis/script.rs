@@ -1,9 +1,8 @@
-use std::fmt::Write as _;
-
 use ::redis::{Cmd, FromRedisValue, ToRedisArgs, cmd};
 use aws_lc_rs::digest;
 
 use super::{Link, LinkError, Repeat, Request, refusal::Cure};
+use crate::hex::hex;
 
 /// A Lua script, which Redis runs as one step.
 #[derive(Clone, Debug)]
@@ -26,12 +25,7 @@ impl Script {
     pub fn new(source: &'static str) -> Self {
         // Redis names scripts by SHA-1; nothing here rests on its strength.
         let hash = digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, source.as_bytes());
-        let digest = hash.as_ref().iter().fold(String::new(), |mut hex, byte| {
-            // Writing to a String cannot fail.
-            let _written = write!(hex, "{byte:02x}");
-            hex
-        });
-        Self { source, digest }
+        Self { source, digest: hex(hash.as_ref()) }
     }
 
     /// A call of it with the key that says where it runs.

@@ -13,7 +13,7 @@ use self::world::{
 };
 use crate::{
     cluster::{LEASES_AT_ONCE, ReplicaId},
-    tenant::Claimed,
+    tenant::{Claimed, PollOwnership as _},
 };
 
 #[track_caller]

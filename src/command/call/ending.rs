@@ -2,6 +2,8 @@
 
 use std::process::ExitCode;
 
+use crate::call::Outcome;
+
 /// How a call has ended, from best to worst. A batch ends as the worst of its agents does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Ending {
@@ -31,9 +33,9 @@ impl Ending {
     /// From the `outcome` of an error, as the bridge spells it. An outcome that this program does not
     /// know, such as one of a newer bridge, is [`Ending::Unknown`].
     pub(super) fn of_outcome(outcome: Option<&str>) -> Self {
-        match outcome {
-            Some("not_sent" | "refused") => Self::NotDone,
-            _ => Self::Unknown,
+        match outcome.and_then(Outcome::find) {
+            Some(Outcome::NotSent | Outcome::Refused) => Self::NotDone,
+            Some(Outcome::Unknown) | None => Self::Unknown,
         }
     }
 

@@ -8,7 +8,8 @@ use tonic_types::{ErrorDetails, StatusExt as _};
 
 use super::{attempt::Attempt, ending::Ending, show::lines};
 use crate::{
-    reason,
+    call::Outcome,
+    reason::{self, Reason},
     rpc::{ERROR_DOMAIN, code_name},
 };
 
@@ -17,6 +18,50 @@ const AT_ONCE: Duration = Duration::from_millis(10);
 
 /// The key in `ErrorInfo.metadata` that says what is known about the agent's state.
 const OUTCOME: &str = "outcome";
+
+/// Reasons for which this program has better advice than the bridge gives to all callers.
+static ADVICE: &[(&[&Reason], &str)] = &[
+    (&[&reason::INVALID_REQUEST], "correct what is named above"),
+    (&[&reason::TENANT_UNKNOWN], "give a tenant of the bridge's configuration as --tenant"),
+    (
+        &[
+            &reason::SESSION_MISSING,
+            &reason::SESSION_NOT_FOUND,
+            &reason::SESSION_EXPIRED,
+            &reason::AGENT_NOT_SIGNED_IN,
+        ],
+        "sign the agent in: ccgateway-bridge call sign-in --agent ID --password-stdin",
+    ),
+    (
+        &[&reason::AGENT_STATE_REFUSED],
+        "see what the agent is doing: ccgateway-bridge call get-state --agent ID; --prolong \
+         replaces the reason of a busy agent, or the time of a resting one",
+    ),
+    (
+        &[&reason::AGENT_ALREADY_SIGNED_IN],
+        "--force takes the agent over from wherever it is signed in",
+    ),
+    (&[&reason::CREDENTIALS_MISSING], "give --password-stdin or --password-file"),
+    (
+        &[&reason::CREDENTIALS_REJECTED],
+        "give the right password; platforms lock accounts after several wrong ones",
+    ),
+    (
+        &[&reason::ACCOUNT_LOCKED],
+        "have the account unlocked on the platform, and correct the password",
+    ),
+    (
+        &[
+            &reason::GATEWAY_UNREACHABLE,
+            &reason::GATEWAY_BAD_REPLY,
+            &reason::GATEWAY_HTTP_STATUS,
+            &reason::GATEWAY_INTERFACE_MISSING,
+            &reason::GATEWAY_PROXY_FAILED,
+        ],
+        "run ccgateway-bridge doctor --config FILE where the bridge runs, to find the cause",
+    ),
+    (&[&reason::DEADLINE], "give more time with --deadline"),
+];
 
 /// A failed call.
 pub(super) struct Failure {
@@ -119,58 +164,41 @@ fn violations(details: &ErrorDetails) -> Vec<(String, String)> {
 
 /// What to do about an error of this reason, for a user of this program.
 fn advice(reason: &str) -> &'static str {
-    match reason {
-        "INVALID_REQUEST" => "correct what is named above",
-        "TENANT_UNKNOWN" => "give a tenant of the bridge's configuration as --tenant",
-        "SESSION_MISSING" | "SESSION_NOT_FOUND" | "SESSION_EXPIRED" | "AGENT_NOT_SIGNED_IN" => {
-            "sign the agent in: ccgateway-bridge call sign-in --agent ID --password-stdin"
-        }
-        "AGENT_STATE_REFUSED" => {
-            "see what the agent is doing: ccgateway-bridge call get-state --agent ID; --prolong \
-             replaces the reason of a busy agent, or the time of a resting one"
-        }
-        "AGENT_ALREADY_SIGNED_IN" => "--force takes the agent over from wherever it is signed in",
-        "CREDENTIALS_MISSING" => "give --password-stdin or --password-file",
-        "CREDENTIALS_REJECTED" => {
-            "give the right password; platforms lock accounts after several wrong ones"
-        }
-        "ACCOUNT_LOCKED" => "have the account unlocked on the platform, and correct the password",
-        "GATEWAY_UNREACHABLE"
-        | "GATEWAY_BAD_REPLY"
-        | "GATEWAY_HTTP_STATUS"
-        | "GATEWAY_INTERFACE_MISSING"
-        | "GATEWAY_PROXY_FAILED" => {
-            "run ccgateway-bridge doctor --config FILE where the bridge runs, to find the cause"
-        }
-        "DEADLINE" => "give more time with --deadline",
-        other => reason::find(other).map_or("", |known| known.advice),
+    let is_for = |(reasons, _): &&(&[&Reason], _)| reasons.iter().any(|known| known.name == reason);
+    match ADVICE.iter().find(is_for) {
+        Some((_, advice)) => advice,
+        None => reason::find(reason).map_or("", |known| known.advice),
     }
 }
 
 impl Failure {
     /// What is known about the agent, as the bridge spells it.
-    fn outcome(&self) -> &str {
-        match (self.ending, self.metadata.get(OUTCOME)) {
-            (Ending::NotDone, Some(outcome)) => outcome,
-            (Ending::NotDone | Ending::NoBridge, _) => "not_sent",
-            _ => "unknown",
+    fn outcome(&self) -> Outcome {
+        let said = self.metadata.get(OUTCOME).and_then(|said| Outcome::find(said));
+        match self.ending {
+            Ending::NotDone => said.unwrap_or(Outcome::NotSent),
+            Ending::NoBridge => Outcome::NotSent,
+            Ending::Done | Ending::Unconfirmed | Ending::Unknown => Outcome::Unknown,
         }
     }
 
     /// What is known about the agent, as a sentence.
     fn outcome_in_words(&self) -> String {
-        let outcome = self.outcome();
-        let said = self.metadata.get(OUTCOME).map(String::as_str);
-        match (outcome, said) {
-            ("not_sent", _) => {
-                format!("{outcome}: the gateway was not asked; the agent is as it was")
+        let spelled = self.outcome().as_str();
+        match (self.outcome(), self.metadata.get(OUTCOME)) {
+            (Outcome::NotSent, _) => {
+                format!("{spelled}: the gateway was not asked; the agent is as it was")
             }
-            ("refused", _) => format!("{outcome}: the gateway refused; the agent is as it was"),
-            (_, Some(said)) if said != outcome => format!(
+            (Outcome::Refused, _) => {
+                format!("{spelled}: the gateway refused; the agent is as it was")
+            }
+            (Outcome::Unknown, Some(said)) if said != spelled => format!(
                 "{said}, which this program does not know: the agent may have changed; look before \
                  trying again"
             ),
-            _ => format!("{outcome}: the agent may have changed; look before trying again"),
+            (Outcome::Unknown, _) => {
+                format!("{spelled}: the agent may have changed; look before trying again")
+            }
         }
     }
 
@@ -186,7 +214,7 @@ impl Failure {
         json!({
             "code": code_name(self.code),
             "reason": self.reason,
-            "outcome": self.outcome(),
+            "outcome": self.outcome().as_str(),
             "message": self.message,
             "metadata": self.metadata,
             "violations": self.violations.iter().map(violation).collect::<Vec<_>>(),

@@ -1,5 +1,11 @@
 use std::collections::HashSet;
 
+use base64::{
+    Engine as _,
+    alphabet::STANDARD,
+    engine::general_purpose::{GeneralPurpose, NO_PAD},
+};
+
 use super::SECRET_MAX;
 use crate::{
     config::{
@@ -7,9 +13,13 @@ use crate::{
         files,
         reader::Section,
     },
-    keyring::{EncryptionKey, KEY_LEN, unhex},
+    hex::unhex,
+    keyring::{EncryptionKey, KEY_LEN},
 };
 
+/// Some encoders leave unused bits in the last digit that are not zero.
+const BASE64: GeneralPurpose =
+    GeneralPurpose::new(&STANDARD, NO_PAD.with_decode_allow_trailing_bits(true));
 /// The most keys that may be given. A key change needs two; more are old keys that nobody removed.
 const KEYS_MAX: usize = 8;
 pub(super) const KEYS_REMEDY: &str = "give the path of a file with 32 random bytes, as they are or in hex or \
@@ -46,27 +56,10 @@ fn key(bytes: &[u8]) -> Option<EncryptionKey> {
     raw.or_else(text).map(EncryptionKey::new)
 }
 
-/// Decodes base64, in the standard or the URL-safe alphabet.
+/// Decodes base64, in the standard or the URL-safe alphabet, with or without padding.
 fn base64(text: &str) -> Option<Vec<u8>> {
-    let mut bytes = Vec::new();
-    let (mut bits, mut held) = (0_u32, 0);
-    for c in text.trim_end_matches('=').bytes() {
-        let value = match c {
-            b'A'..=b'Z' => c - b'A',
-            b'a'..=b'z' => c - b'a' + 26,
-            b'0'..=b'9' => c - b'0' + 52,
-            b'+' | b'-' => 62,
-            b'/' | b'_' => 63,
-            _ => return None,
-        };
-        bits = bits << 6 | u32::from(value);
-        held += 6;
-        if held >= 8 {
-            held -= 8;
-            bytes.push(u8::try_from(bits >> held & 0xff).ok()?);
-        }
-    }
-    Some(bytes)
+    let standard = text.trim_end_matches('=').replace('-', "+").replace('_', "/");
+    BASE64.decode(standard).ok()
 }
 
 #[cfg(test)]

@@ -164,11 +164,7 @@ pub(super) fn redis(section: &Section<'_>) -> RedisStore {
 }
 
 fn url(text: &str) -> Result<Url, Problem> {
-    // The text before an '@' may be a password, so it is not quoted.
-    if text.contains('@') {
-        let problem = "has an address with a user name or password";
-        return Err(Problem::new(problem, "give them as username and password_file"));
-    }
+    scalar::without_user(text, "give them as username and password_file")?;
     usable(text).ok_or_else(|| {
         Problem::new(format!("{} is not an address of a Redis", quote(text)), URLS_REMEDY)
     })
@@ -239,9 +235,8 @@ fn check_count(section: &Section<'_>, topology: &Topology, count: usize) {
 
 fn tls(section: &Section<'_>, urls: &[Url]) -> Option<RedisTls> {
     let inner = section.section("tls");
-    let roots = inner.certificates("ca_file", "the CA certificate of Redis");
-    let checked = roots.and_then(|roots| inner.read("ca_file", |_| files::check_roots(&roots)));
-    let ca_pem = checked.and_then(|()| {
+    let roots = inner.roots("ca_file", "the CA certificate of Redis");
+    let ca_pem = roots.and_then(|_| {
         let path = inner.path("ca_file")?;
         files::read(&path, files::PEM_MAX).ok().map(|(pem, _)| pem)
     });

@@ -8,6 +8,7 @@ use rustls::pki_types::ServerName;
 use crate::config::{
     error::{Problem, quote},
     reader::Section,
+    scalar::without_user,
 };
 
 /// The gateway's port if none is given (`cec_07_1202`).
@@ -44,11 +45,7 @@ pub(super) fn base_urls(section: &Section<'_>) -> Vec<Uri> {
 }
 
 fn base_url(text: &str) -> Result<Uri, Problem> {
-    // The text before an '@' may be a password, so it is not quoted.
-    if text.contains('@') {
-        let problem = "has an address with a user name or password";
-        return Err(Problem::new(problem, BASE_URL_REMEDY));
-    }
+    without_user(text, BASE_URL_REMEDY)?;
     usable(text).ok_or_else(|| {
         let problem = format!("{} is not an address of a gateway", quote(text));
         Problem::new(problem, BASE_URL_REMEDY)

@@ -1,4 +1,4 @@
-//! `[tenants.<id>.limits]` and `[tenants.<id>.events]`.
+//! `[tenants.<id>.limits]`.
 
 use std::{num::NonZeroUsize, time::Duration};
 
@@ -7,17 +7,6 @@ use crate::config::{
     reader::Section,
     scalar::{MILLISECOND, MINUTE},
 };
-
-/// How many events are kept for callers who ask for missed events.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Events {
-    /// The most events that are kept. `events.kept`.
-    pub kept: NonZeroUsize,
-    /// The most bytes that they may take; if events are large, fewer are kept.
-    pub kept_bytes: NonZeroUsize,
-    /// The most concurrent watches of events. `events.watches`.
-    pub watches: NonZeroUsize,
-}
 
 /// Limits for one tenant.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,20 +23,9 @@ pub struct Limits {
     pub sessions: NonZeroUsize,
 }
 
-/// The size of a tenant's event log, in bytes. About two thousand events fit, with contents of the
-/// usual size.
-const EVENT_BYTES: NonZeroUsize = NonZeroUsize::new(8 * 1024 * 1024).unwrap();
 /// The queue of one agent. So many waiting calls for one agent come only from a broken caller, which
 /// must not take all of `limits.calls` while the gateway hangs.
 const AGENT_QUEUE: NonZeroUsize = NonZeroUsize::new(512).unwrap();
-
-pub(super) fn events(section: &Section<'_>) -> Events {
-    Events {
-        kept: section.count("kept", 4096, 1_000_000),
-        kept_bytes: EVENT_BYTES,
-        watches: section.count("watches", 64, 10_000),
-    }
-}
 
 pub(super) fn limits(section: &Section<'_>) -> Limits {
     let limits = Limits {

@@ -1,3 +1,4 @@
+//! The messages of one event stream, in order.
 use std::{collections::VecDeque, time::Duration};
 
 use tokio::time::{Instant, sleep_until};
@@ -5,29 +6,30 @@ use tokio::time::{Instant, sleep_until};
 use super::translate;
 use crate::{event::Watch, rpc::proto::WatchEventsResponse};
 
-/// What a caller who watches events is told, in its order.
+/// The messages for a caller who watches events, in order.
 pub(super) struct Feed {
     watch: Watch,
-    /// To be told before the watch is asked for more.
+    /// Messages to send before the watch is asked for more.
     ready: VecDeque<WatchEventsResponse>,
-    /// The number that the caller was told last.
-    told: u64,
-    /// When the caller is told how far the watch has come, if that is further.
+    /// The number of the last message that was sent.
+    last_sent: u64,
+    /// When the next progress message is due, if the watch has come further.
     report: Instant,
-    /// A moment for a report that the caller still hears before its own clock ends the stream.
+    /// The time for a last progress message that the caller gets before its own clock ends the
+    /// stream.
     last_report: Option<Instant>,
 }
 
-/// How often a caller whose agents are quiet is told how far the watch has come: more often than the
-/// events of the tenant's other agents should fill the log, and seldom enough to cost nothing.
+/// How often a caller with quiet agents is told how far the watch has come. It must be often enough
+/// that the tenant's other agents do not fill the log meanwhile, and rare enough to cost nothing.
 const REPORT_EVERY: Duration = Duration::from_secs(30);
 
 impl Feed {
-    /// Begins with where the watch is.
+    /// A feed whose first message says where the watch begins.
     pub(super) fn new(watch: Watch, last_report: Option<Instant>) -> Self {
-        let told = watch.position();
-        let ready = [translate::begin(told)].into();
-        let mut feed = Self { watch, ready, told, report: Instant::now(), last_report };
+        let last_sent = watch.position();
+        let ready = [translate::begin(last_sent)].into();
+        let mut feed = Self { watch, ready, last_sent, report: Instant::now(), last_report };
         feed.report = feed.next_report();
         feed
     }
@@ -48,15 +50,15 @@ impl Feed {
         }
     }
 
-    /// The next message that is there already.
+    /// The next message, if one is ready.
     pub(super) fn pop(&mut self) -> Option<WatchEventsResponse> {
         let message = self.ready.pop_front()?;
-        self.told = message.sequence;
+        self.last_sent = message.sequence;
         self.report = self.next_report();
         Some(message)
     }
 
-    /// Looks at the events a last time, so that the caller can go on from where they are.
+    /// Fetches the last events, so that the caller can continue from there later.
     pub(super) fn close(&mut self) {
         if let Some(batch) = self.watch.take() {
             self.ready.extend(translate::batch(&batch));
@@ -65,7 +67,7 @@ impl Feed {
     }
 
     fn report_progress(&mut self) {
-        let known = self.ready.back().map_or(self.told, |message| message.sequence);
+        let known = self.ready.back().map_or(self.last_sent, |message| message.sequence);
         let position = self.watch.position();
         if position > known {
             self.ready.push_back(translate::progress(position));

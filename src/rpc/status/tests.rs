@@ -10,8 +10,9 @@ use crate::{
     call::{
         FieldViolation, Obstacle, Outcome, Share, Stage, StoreTrouble, Unreadable, Untouched, Wait,
     },
+    config::Override,
     reason::{self, ALL, Details, Retry},
-    retcode::{LISTED, Override, Retcode},
+    retcode::{LISTED, Retcode},
     rpc::about::About,
 };
 
@@ -62,7 +63,7 @@ fn no_library_is_told_to_wait_beyond_its_callers_deadline() {
     }
 }
 
-/// Code, reason, outcome, `RetryInfo` in milliseconds and pushback.
+/// Code, reason, outcome, `RetryInfo` in milliseconds, and pushback.
 type Seen = (Code, &'static str, &'static str, Option<u128>, Option<&'static str>);
 
 #[track_caller]
@@ -213,7 +214,7 @@ fn agents_who_have_to_be_signed_in_have_their_rows() {
     );
 }
 
-/// The assignments that callers rely on; every other retcode is reported as it came.
+/// The statuses of retcodes that callers rely on. Every other retcode is reported unchanged.
 fn assigned(retcode: &str) -> Seen {
     use Code::{Aborted, AlreadyExists, FailedPrecondition, Internal, InvalidArgument};
     use Code::{Unavailable, Unknown};
@@ -252,7 +253,7 @@ fn every_listed_retcode_has_its_row_and_unlisted_ones_are_reported_as_they_came(
     }
 }
 
-/// Whatever keeps a request from being sent.
+/// Every obstacle that keeps a request from being sent.
 fn obstacles() -> Vec<Obstacle> {
     let violation = FieldViolation { field: "agent_id", description: String::new() };
     let limit = std::num::NonZeroUsize::MIN;
@@ -286,7 +287,7 @@ fn obstacles() -> Vec<Obstacle> {
     obstacles
 }
 
-/// An error of each kind, each obstacle before anything was sent and after a refusal.
+/// An error of each kind. Each obstacle occurs before anything was sent, and after a refusal.
 fn errors() -> Vec<CallError> {
     let text = String::new;
     let mut errors = vec![
@@ -303,7 +304,7 @@ fn errors() -> Vec<CallError> {
     errors
 }
 
-/// What a status has beside `ErrorInfo` and `RetryInfo`.
+/// The detail of a status beside `ErrorInfo` and `RetryInfo`.
 fn details_of(status: &Status) -> Details {
     let details = status.get_error_details();
     let known = [
@@ -354,7 +355,7 @@ fn every_error_is_as_the_table_of_reasons_has_it() {
             assert!(seen.contains(&(reason.name, *outcome)), "{} {outcome:?}", reason.name);
         }
     }
-    // After a refusal there is no check of the request any more, and no look for its tenant.
+    // After a refusal, neither the request nor its tenant is checked any more.
     let before_all = |(name, outcome): &(&str, Outcome)| {
         let reason = reason::find(name).expect("seen");
         *outcome == Outcome::Refused && reason.outcomes == [Outcome::NotSent]

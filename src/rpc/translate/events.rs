@@ -1,3 +1,4 @@
+//! Messages of an event stream.
 use prost_types::Timestamp;
 
 use super::{json, proto, session_state};
@@ -9,22 +10,22 @@ pub(in crate::rpc) fn begin(position: u64) -> proto::WatchEventsResponse {
     message(position, Wire::Begin(proto::WatchBegin {}))
 }
 
-/// How far a stream has come.
+/// A message that says how far the stream has come.
 pub(in crate::rpc) fn progress(position: u64) -> proto::WatchEventsResponse {
     message(position, Wire::Progress(proto::WatchProgress {}))
 }
 
-/// What a watch has brought.
+/// The messages for what a watch has returned.
 pub(in crate::rpc) fn batch(batch: &Batch) -> impl Iterator<Item = proto::WatchEventsResponse> {
     let gap = |Missed { count, last }| message(last, Wire::Gap(proto::EventGap { missed: count }));
-    batch.missed.map(gap).into_iter().chain(batch.events.iter().map(|event| told(event)))
+    batch.missed.map(gap).into_iter().chain(batch.events.iter().map(|event| event_message(event)))
 }
 
 fn message(sequence: u64, what: Wire) -> proto::WatchEventsResponse {
     proto::WatchEventsResponse { sequence, what: Some(what), ..<_>::default() }
 }
 
-fn told(event: &Event) -> proto::WatchEventsResponse {
+fn event_message(event: &Event) -> proto::WatchEventsResponse {
     let what = match &event.what {
         What::Gateway(event) => Wire::GatewayEvent(gateway_event(event)),
         What::Session(change) => Wire::SessionChange(proto::SessionChange {
@@ -49,8 +50,8 @@ fn gateway_event(event: &GatewayEvent) -> proto::GatewayEvent {
     }
 }
 
-/// The contract names event types as the gateway does, in its own spelling: `AgentState_Ready` is
-/// `EVENT_TYPE_AGENT_STATE_READY`.
+/// The contract's event type for the gateway's name. `AgentState_Ready` is
+/// `EVENT_TYPE_AGENT_STATE_READY`, for example. Unknown names give the unspecified type.
 fn event_type(kind: &str) -> proto::EventType {
     let mut name = String::from("EVENT_TYPE_");
     let mut after_lower = false;
@@ -79,7 +80,7 @@ mod tests {
             ("AgentOther_PhoneAlerting", Type::AgentOtherPhoneAlerting),
             ("AgentEvent_linkagePhoneMute", Type::AgentEventLinkagePhoneMute),
             ("AgentEvent_Call_Out_Fail", Type::AgentEventCallOutFail),
-            // Only public client code knows these.
+            // These are known only from public client code.
             ("AgentState_Force_SetNotReady", Type::Unspecified),
             ("AgentEvent_Hold", Type::Unspecified),
             ("AgentState_Brewing", Type::Unspecified),

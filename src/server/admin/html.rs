@@ -1,9 +1,9 @@
-//! HTML that cannot be broken by what it shows.
+//! HTML that what it shows cannot break.
 
 use std::fmt::{self, Display, Write as _};
 
-/// A page in the making. Tags and attributes are of the program's own words; everything else goes
-/// through [`Html::text`], which escapes it.
+/// A page that is being built. Tags and attributes are constants of the program. Everything else
+/// goes through [`Html::text`], which escapes it.
 #[derive(Debug, Default)]
 pub(super) struct Html(String);
 
@@ -11,19 +11,20 @@ pub(super) struct Html(String);
 struct Escaped<'a>(&'a mut String);
 
 impl Html {
-    /// A part of the page that is known when the program is built.
+    /// Adds markup that is known when the program is built.
     pub(super) fn raw(&mut self, markup: &'static str) -> &mut Self {
         self.0.push_str(markup);
         self
     }
 
-    /// Text, whoever it is from; also within quotes of an attribute.
+    /// Adds text from any source. Also safe within the quotes of an attribute.
     pub(super) fn text(&mut self, text: impl Display) -> &mut Self {
         // Writing to a String cannot fail.
         let _written = write!(Escaped(&mut self.0), "{text}");
         self
     }
 
+    /// The finished page.
     pub(super) fn done(self) -> String {
         self.0
     }

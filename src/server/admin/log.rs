@@ -10,10 +10,10 @@ use tokio::time::timeout;
 use super::{Answer, HEAD_LIMIT, TEXT};
 use crate::telemetry::log::LogControl;
 
-/// Far more than anybody types.
+/// Longest filter in bytes. Far more than anybody types.
 const MAX_FILTER: usize = 1024;
 
-/// What is logged now.
+/// Shows the filter that is used now.
 pub(super) fn show(log: &LogControl) -> Answer {
     let view = log.view();
     let until = view.until.map(|until| format!("until: {until}\n")).unwrap_or_default();
@@ -21,9 +21,10 @@ pub(super) fn show(log: &LogControl) -> Answer {
     (StatusCode::OK, TEXT, format!("filter: {filter}\nconfigured: {configured}\n{until}"))
 }
 
-/// Changes it to the filter that is the request's body.
+/// Changes the filter to the one in the request's body.
 pub(super) async fn change(log: &LogControl, request: Request<Incoming>) -> Answer {
-    // A page of another origin in the browser of somebody who has forwarded the port.
+    // Refuse pages of other origins. Somebody may have forwarded the port and opened one in the
+    // browser.
     if request.headers().contains_key(ORIGIN) {
         return refused(StatusCode::FORBIDDEN, "web pages may not change what is logged");
     }
@@ -48,7 +49,7 @@ pub(super) async fn change(log: &LogControl, request: Request<Incoming>) -> Answ
     }
 }
 
-/// For how long, if the query says so.
+/// How long the change is to last, if the query says so.
 fn passing(query: Option<&str>) -> Result<Option<Duration>, String> {
     let Some(query) = query else { return Ok(None) };
     let time = query.strip_prefix("for=").ok_or("the query may only be for=TIME")?;

@@ -1,15 +1,19 @@
-//! `/`: how the bridge is doing, at a glance. Needs no script and nothing from elsewhere.
+//! `/`: the state of the bridge at a glance. Needs no script and no other resource.
 
 mod bridge;
+mod format;
 mod sign_ins;
 mod tenant;
-mod words;
 
-use self::words::age;
+use self::format::age;
 use super::html::Html;
-use crate::{rpc::Failure, server::status::Status};
+use crate::{
+    call::Outcome,
+    rpc::Failure,
+    server::{readiness::Phase, status::Status},
+};
 
-/// The page may bring its own style and nothing else.
+/// The page may use its own style and nothing else.
 pub(super) const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; \
      frame-ancestors 'none'";
 
@@ -25,7 +29,7 @@ const LINKS: &str = "<nav>\
     <a href=\"/readyz?verbose\">/readyz?verbose</a> <a href=\"/log\">/log</a> \
     <a href=\"/?refresh=5\">refresh every 5 s</a></nav>\n";
 
-/// The page about this moment.
+/// The page for this status.
 pub(super) fn page(status: &Status) -> String {
     let mut html = Html::default();
     html.raw(HEAD).raw("<title>ccgateway-bridge: ").text(status.state);
@@ -45,7 +49,11 @@ pub(super) fn page(status: &Status) -> String {
 fn header(html: &mut Html, status: &Status) {
     let Status { version, commit, state, start_time, time, .. } = status;
     html.raw("<header>\n<h1>ccgateway-bridge</h1>\n");
-    pill(html, if *state == "ready" { "good" } else { "warn" }, state);
+    let class = match state {
+        Phase::Ready => "good",
+        Phase::Starting | Phase::Draining => "warn",
+    };
+    pill(html, class, state.as_str());
     html.raw("\n<p>").text(version).raw(" ").text(commit);
     html.raw(" · up for ").text(age(*time, *start_time));
     html.raw(" · ").text(crate::time::rfc3339(*time)).raw("</p>\n</header>\n");
@@ -94,8 +102,8 @@ fn what_happened(html: &mut Html, failure: &Failure) {
     if let Some(said) = &failure.gateway_message {
         html.raw(" <span class=\"quiet\">The gateway says: ").text(said).raw("</span>");
     }
-    // Some say so themselves.
-    if failure.outcome == "unknown" && !failure.error.contains("may have changed") {
+    // Some errors say so themselves.
+    if failure.outcome == Outcome::Unknown && !failure.error.contains("may have changed") {
         html.raw(" <span class=\"warn\">The agent may have changed.</span>");
     }
     html.raw("</td>");
@@ -105,7 +113,7 @@ fn pill(html: &mut Html, class: &'static str, text: &str) {
     html.raw("<span class=\"pill ").raw(class).raw("\">").text(text).raw("</span>");
 }
 
-/// Begins a cell; on a narrow screen `of` stands before what is in it.
+/// Begins a cell. On a narrow screen, `of` is shown before its content.
 fn cell<'a>(html: &'a mut Html, of: &'static str, class: &'static str) -> &'a mut Html {
     html.raw("<td data-of=\"").raw(of).raw("\" class=\"").raw(class).raw("\">")
 }

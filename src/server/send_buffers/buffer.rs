@@ -15,36 +15,37 @@ use tokio_util::sync::CancellationToken;
 use super::{AT_REST, MOVING, STEP, STEPS, STUCK, SendBuffers};
 use crate::tenant::block;
 
-/// What one connection holds.
+/// The unwritten answers of one connection.
 #[derive(Debug)]
 pub(in crate::server) struct SendBuffer {
     of: Arc<SendBuffers>,
     peer: IpAddr,
     bytes: AtomicUsize,
-    /// How many pieces made progress last in which step, by its number modulo [`STEPS`].
+    /// How many pieces made their last progress in which step. The index is the step modulo
+    /// [`STEPS`].
     progressed: [AtomicUsize; STEPS],
-    /// The step in which any of them made progress last, or in which the first of them came.
+    /// The step of the last progress of any piece, or in which the first piece came.
     last_progress: AtomicUsize,
     /// How often the peer has taken something.
     moves: AtomicUsize,
-    /// What that was at the last looks, the one before the last first.
+    /// The value of `moves` at the last two looks, the earlier one first.
     looked: [AtomicUsize; 2],
     cut: CancellationToken,
 }
 
-/// A connection's send buffer in the list of all; taken off when dropped.
+/// A connection's send buffer in the list of all. Dropping it removes it from the list.
 #[derive(Debug)]
 pub(in crate::server) struct Listed {
     number: u64,
     buffer: Arc<SendBuffer>,
 }
 
-/// Bytes that a connection holds, until this is dropped.
+/// Bytes that a connection holds until this is dropped.
 #[derive(Debug)]
 pub(in crate::server) struct Held {
     buffer: Arc<SendBuffer>,
     bytes: usize,
-    /// When it made progress last; none if it need not make any.
+    /// The step of its last progress. `None` if it need not make any.
     step: Option<usize>,
 }
 
@@ -65,7 +66,8 @@ impl SendBuffer {
         }
     }
 
-    /// Counts bytes for as long as it takes. Two atomics, of which one is common to all connections.
+    /// Counts bytes until the result is dropped. Costs two atomics, one of them shared by all
+    /// connections.
     pub(in crate::server) fn hold(self: &Arc<Self>, bytes: usize) -> Held {
         let of = &*self.of;
         if self.bytes.fetch_add(bytes, Ordering::Relaxed) == 0 {
@@ -78,7 +80,7 @@ impl SendBuffer {
         Held { buffer: self.clone(), bytes, step: None }
     }
 
-    /// Counts bytes of which some have to be taken within ten seconds. One atomic more.
+    /// Counts bytes of which the peer has to take some within ten seconds. Costs one atomic more.
     pub(in crate::server) fn hold_briefly(self: &Arc<Self>, bytes: usize) -> Held {
         let step = self.of.step.load(Ordering::Relaxed);
         self.at(step).fetch_add(1, Ordering::Relaxed);
@@ -87,7 +89,7 @@ impl SendBuffer {
         held
     }
 
-    /// Closes the connection, since its peer does not read what ends a stream.
+    /// Closes the connection, since its peer does not read an answer or the end of a stream.
     pub(in crate::server) fn cut_late(&self) {
         if self.cut_once() {
             self.of.late.fetch_add(1, Ordering::Relaxed);
@@ -99,7 +101,7 @@ impl SendBuffer {
         self.cut.cancelled().await;
     }
 
-    /// Whether it was not being closed before.
+    /// Asks for the connection to be closed. Returns whether this is the first request to do so.
     pub(super) fn cut_once(&self) -> bool {
         let first = !self.is_cut();
         self.cut.cancel();
@@ -111,7 +113,7 @@ impl SendBuffer {
         self.cut.is_cancelled()
     }
 
-    /// What it holds.
+    /// How many bytes it holds.
     pub(in crate::server) fn bytes(&self) -> usize {
         self.bytes.load(Ordering::Relaxed)
     }
@@ -120,29 +122,29 @@ impl SendBuffer {
         self.peer
     }
 
-    /// Whether answers are on their way to the peer: there are some, and the peer has taken a part of
-    /// one within the last two to four seconds, or the first of them came then.
+    /// Whether answers are on their way to the peer. There are some, and the peer has taken a part
+    /// of one within the last two to four seconds, or the first of them came then.
     pub(in crate::server) fn is_moving(&self) -> bool {
         let last_progress = self.last_progress.load(Ordering::Relaxed);
         let rested = self.of.step.load(Ordering::Relaxed).wrapping_sub(last_progress);
         self.bytes() > 0 && rested < MOVING
     }
 
-    /// How much longer the peer may need to read its answers, if that takes it no longer than `time`
-    /// from when the last piece was handed to the socket. No time if there has been none, or if some
-    /// are still held, since then the peer has not been reading.
-    pub(in crate::server) fn read_out(&self, time: Duration) -> Duration {
+    /// How much longer the peer may need to read its answers, if it needs no more than `time` after
+    /// the last piece was handed to the socket. Zero if there was no piece. Also zero if some are
+    /// still held, since then the peer has not been reading.
+    pub(in crate::server) fn linger_time(&self, time: Duration) -> Duration {
         if self.bytes() > 0 || self.moves.load(Ordering::Relaxed) == 0 {
             return Duration::ZERO;
         }
         let last_progress = self.last_progress.load(Ordering::Relaxed);
         let steps = self.of.step.load(Ordering::Relaxed).wrapping_sub(last_progress);
-        // The first of them may have been about to end then.
+        // One less, since the first of the steps may have been nearly over at that time.
         let steps = u32::try_from(steps.saturating_sub(1)).unwrap_or(u32::MAX);
         time.saturating_sub(STEP.saturating_mul(steps))
     }
 
-    /// Whether a piece is stuck in this step, or at rest and the connection with it.
+    /// Whether a piece is stuck in this step, or rests while the whole connection rests.
     pub(super) fn is_stuck(&self, step: usize) -> bool {
         let last_progress = self.last_progress.load(Ordering::Relaxed);
         let at_rest = step.wrapping_sub(last_progress) >= AT_REST;
@@ -151,21 +153,21 @@ impl SendBuffer {
         (since..STEPS).any(has_piece)
     }
 
-    /// Notes what the peer has taken so far.
+    /// Records how much the peer has taken so far.
     pub(super) fn look(&self) {
         let [before, last] = &self.looked;
         before.store(last.load(Ordering::Relaxed), Ordering::Relaxed);
         last.store(self.moves.load(Ordering::Relaxed), Ordering::Relaxed);
     }
 
-    /// Whether the peer has taken anything since the look before the last, which was two to four
-    /// seconds ago: since the last one, it may have had no time.
+    /// Whether the peer has taken anything since the look before the last, two to four seconds ago.
+    /// The last look may have been too recently for the peer to do anything.
     pub(super) fn has_moved(&self) -> bool {
         let [before, _last] = &self.looked;
         self.moves.load(Ordering::Relaxed) != before.load(Ordering::Relaxed)
     }
 
-    /// How many steps ago the oldest piece that has to make progress made any.
+    /// How many steps ago the oldest piece that has to make progress did so.
     pub(super) fn oldest(&self, step: usize) -> usize {
         let has_piece = |ago: &usize| self.at(step.wrapping_sub(*ago)).load(Ordering::Relaxed) > 0;
         (0..STEPS).rev().find(has_piece).unwrap_or_default()
@@ -175,6 +177,7 @@ impl SendBuffer {
         self.last_progress.store(step, Ordering::Relaxed);
     }
 
+    /// The counter of pieces for `step`.
     pub(super) fn at(&self, step: usize) -> &AtomicUsize {
         let [first, ..] = &self.progressed;
         self.progressed.get(step % STEPS).unwrap_or(first)

@@ -6,25 +6,25 @@ use bytes::{Buf, Bytes};
 
 use super::{Held, SendBuffer};
 
-/// What is expected of the reader of an answer.
+/// How fast the reader of an answer has to be.
 #[derive(Debug)]
 pub(in crate::server) enum Reader {
-    /// Takes some of it, or of another answer, within ten seconds.
+    /// Has to take some of this answer, or of another one, within ten seconds.
     Prompt,
-    /// Takes it when it likes, until the answer is over.
+    /// May take its time until the answer is over.
     Slow(Arc<SlowAnswer>),
 }
 
-/// What pieces of an answer with a slow reader have in common.
+/// What the pieces of an answer with a slow reader share.
 #[derive(Debug, Default)]
 pub(in crate::server) struct SlowAnswer {
-    /// Held when the answer is over, until its last piece has gone: from then on its reader has to be
-    /// prompt.
+    /// Set when the answer is over, until its last piece is written. During that time the reader
+    /// has to be prompt.
     rest: Mutex<Option<Held>>,
 }
 
-/// A piece of an answer. It is in the send buffer until it is dropped, which is when all of it has
-/// been handed to the socket.
+/// A piece of an answer. It counts in the send buffer until it is dropped, after all of it has been
+/// handed to the socket.
 #[derive(Debug)]
 pub(in crate::server) struct Chunk {
     bytes: Bytes,
@@ -32,9 +32,9 @@ pub(in crate::server) struct Chunk {
     slow: Option<Arc<SlowAnswer>>,
 }
 
-/// What an answer takes beside the bytes of its messages: its stream in h2 and hyper, its part of its
-/// connection, and the rest of the buffer that it was encoded into. Small answers were measured to take
-/// up to 4 KiB in all (`unread_answers`); others grow their buffers to up to twice what they need.
+/// What an answer takes in memory beside the bytes of its messages: its stream in h2 and hyper, its
+/// part of the connection, and the unused rest of its buffer. Small answers were measured to take
+/// up to 4 KiB in all (`unread_answers`). Others grow their buffers to up to twice what they need.
 pub(super) const OVERHEAD: usize = 8 * 1024;
 
 // === impl Reader ===
@@ -44,7 +44,7 @@ impl Reader {
         Self::Slow(Arc::default())
     }
 
-    /// A piece of an answer on its way through `buffer`.
+    /// A piece of an answer that is counted in `buffer`.
     pub(in crate::server) fn chunk(&self, bytes: Bytes, buffer: &Arc<SendBuffer>) -> Chunk {
         let length = bytes.len() + OVERHEAD;
         match self {
@@ -55,7 +55,7 @@ impl Reader {
         }
     }
 
-    /// Says that the answer is over: nothing follows the pieces that there are.
+    /// Says that the answer is over: nothing follows the pieces that exist.
     pub(in crate::server) fn over(&self, buffer: &Arc<SendBuffer>) {
         if let Self::Slow(slow) = self {
             *slow.rest() = Some(buffer.hold_briefly(0));

@@ -3,8 +3,9 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use super::*;
+use crate::call::{Outcome, Share};
 
-/// Every field that programs may rely on, by its path; `*` is each of a list.
+/// Every field that programs may rely on, by path. `*` stands for each item of a list.
 const FORMAT_1: &str = "
     format_version version commit state time start_time warnings.* window_seconds
     listeners.*.listener listeners.*.address listeners.*.tls
@@ -31,9 +32,9 @@ const FORMAT_1: &str = "
     log.filter log.configured log.until log_lines_lost
 ";
 
-/// One of everything that there can be.
+/// A status with one of everything.
 fn all() -> Status {
-    let share = || ShareStatus { share: "calls", taken: 1, limit: 2 };
+    let share = || ShareStatus { share: Resource::Share(Share::TenantCalls), taken: 1, limit: 2 };
     let now = SystemTime::UNIX_EPOCH;
     let tenant = TenantStatus {
         tenant: "acme".into(),
@@ -47,7 +48,7 @@ fn all() -> Status {
         since_start: Counts::default(),
         waiting: 0,
         shares: vec![share()],
-        sessions: vec![SessionStatus { state: "kept", now: 1, entered: 1 }],
+        sessions: vec![SessionStatus { state: SessionState::Kept, now: 1, entered: 1 }],
         polled_without_lease: 0,
         polls_stopped: 0,
         sign_ins: SignInStatus {
@@ -65,7 +66,7 @@ fn all() -> Status {
         method: "SetBusy",
         code: "UNKNOWN",
         reason: "UNLISTED_RETCODE".into(),
-        outcome: "refused",
+        outcome: Outcome::Refused,
         retcode: Some("999-001".into()),
         error: "refused".into(),
         gateway_message: Some("no".into()),
@@ -75,7 +76,7 @@ fn all() -> Status {
         format_version: FORMAT_VERSION,
         version: "0.1.0",
         commit: "",
-        state: "ready",
+        state: Phase::Ready,
         time: now,
         start_time: now,
         warnings: vec!["unsafe".into()],
@@ -112,8 +113,8 @@ fn paths(at: &str, value: &Value, found: &mut BTreeSet<String>) {
     }
 }
 
-/// Where this fails for a field that has gone or changed its name, the format version has to grow,
-/// and the list with it; a field that has come is added to the list alone.
+/// If this fails because a field was removed or renamed, increase the format version and change the
+/// list. If a field was added, add it to the list.
 #[test]
 fn the_fields_are_those_of_the_format_version() {
     assert_eq!(FORMAT_VERSION, 1, "the list is of another version");
@@ -122,4 +123,27 @@ fn the_fields_are_those_of_the_format_version() {
     paths("", &status.unwrap_or_default(), &mut found);
     let listed: BTreeSet<_> = FORMAT_1.split_whitespace().map(str::to_owned).collect();
     assert_eq!(found, listed);
+}
+
+#[test]
+fn values_are_spelled_as_in_the_format_version() {
+    let mut status = all();
+    let spelled = |status: &Status| serde_json::to_value(status).expect("serializable");
+    let value = spelled(&status);
+    assert_eq!(value["state"], "ready");
+    assert_eq!(value["tenants"][0]["shares"][0]["share"], "calls");
+    assert_eq!(value["tenants"][0]["sessions"][0]["state"], "kept");
+    assert_eq!(value["failures"][0]["outcome"], "refused");
+    assert_eq!(
+        (&value["store"]["kind"], &value["store"]["state"]),
+        (&"none".into(), &"none".into())
+    );
+    let view = |state| StoreView { kind: "redis", state, failures: 0, file_bytes: None };
+    status.store = view(StoreState::Down("gone".into())).into();
+    let value = spelled(&status);
+    assert_eq!(
+        (&value["store"]["kind"], &value["store"]["state"]),
+        (&"redis".into(), &"down".into())
+    );
+    assert_eq!(value["store"]["error"], "gone");
 }

@@ -1,4 +1,4 @@
-//! What a test logs.
+//! Captures what a test logs.
 
 use std::{
     io,
@@ -11,7 +11,7 @@ use tracing::{
 };
 use tracing_subscriber::fmt::MakeWriter;
 
-/// The lines that are logged on this thread for as long as it lives.
+/// The lines that are logged on this thread as long as this value lives.
 #[derive(Debug)]
 pub(crate) struct Captured {
     lines: Lines,
@@ -21,12 +21,14 @@ pub(crate) struct Captured {
 #[derive(Clone, Debug, Default)]
 struct Lines(Arc<Mutex<Vec<u8>>>);
 
-/// Never used, and always there. With a single dispatcher tracing asks only the thread that first comes
-/// to a line of the log whether it is wanted: a test that runs beside this one would say no for it.
+/// A second dispatcher that is never used. With only one, tracing asks just the thread that first
+/// reaches a log line whether the line is wanted. A test that runs in parallel could then answer no
+/// for this one.
 static ANOTHER: LazyLock<Dispatch> =
     LazyLock::new(|| Dispatch::new(tracing_subscriber::registry()));
 
 impl Captured {
+    /// Starts to capture.
     pub(crate) fn start() -> Self {
         LazyLock::force(&ANOTHER);
         let lines = Lines::default();
@@ -35,7 +37,7 @@ impl Captured {
         Self { lines, _guard: set_default(subscriber) }
     }
 
-    /// The lines with these words.
+    /// The captured lines that contain `words`.
     pub(crate) fn with(&self, words: &str) -> Vec<String> {
         let text = String::from_utf8_lossy(&self.lines.bytes()).into_owned();
         text.lines().filter(|line| line.contains(words)).map(str::to_owned).collect()

@@ -1,3 +1,4 @@
+//! Changes the log's filter while the process runs.
 use std::{
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -12,57 +13,57 @@ use tracing_subscriber::{EnvFilter, Registry, filter::ParseError, reload};
 
 use super::lines::Unwritten;
 
-/// Changes what is logged while the process runs; clones change the same.
+/// Changes what is logged while the process runs. All clones share one state.
 #[derive(Clone)]
 pub struct LogControl(Arc<Inner>);
 
 struct Inner {
     handle: reload::Handle<EnvFilter, Registry>,
     configured: String,
-    /// Lines for which there was no room, since nobody read those before them.
+    /// Lines that were dropped since the queue was full: the reader of the log is too slow.
     unread: ErrorCounter,
     unwritten: Unwritten,
     state: Mutex<State>,
 }
 
 struct State {
-    /// The filter in force.
+    /// The current filter.
     filter: String,
-    /// What follows when its time is over.
-    passing: Option<Passing>,
+    /// Set while the current filter is temporary.
+    temporary: Option<Temporary>,
 }
 
-struct Passing {
+struct Temporary {
     until: SystemTime,
     then: String,
     _timer: AbortOnDropHandle<()>,
 }
 
-/// What is logged now.
+/// The current settings of the log.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct LogView {
-    /// The filter in force.
+    /// The current filter.
     pub filter: String,
-    /// The one that the configuration names.
+    /// The filter of the configuration.
     pub configured: String,
-    /// When the filter in force ends by itself, in the form of RFC 3339.
+    /// When the current filter ends by itself, in the format of RFC 3339.
     pub until: Option<String>,
 }
 
-/// Why a filter was not taken.
+/// Why a filter was rejected.
 #[derive(Debug, thiserror::Error)]
 pub enum FilterError {
-    /// Nothing was said, which as a filter would turn almost everything off.
-    #[error("the filter is empty; \"info\" is what most want")]
+    /// The filter is empty, which would turn nearly everything off.
+    #[error("the filter is empty; use for example \"info\"")]
     Empty,
-    /// It would forge lines of the log.
-    #[error("the filter has control characters")]
+    /// The filter has control characters, which could forge log lines.
+    #[error("the filter contains control characters")]
     Control,
-    /// It is no filter.
+    /// The filter has a syntax error.
     #[error("the filter cannot be read: {0}")]
     Unreadable(#[from] ParseError),
-    /// It does not end soon.
-    #[error("a passing filter lasts from 1s to 24h")]
+    /// The time is not from 1 s to 24 h.
+    #[error("a temporary filter lasts from 1s to 24h")]
     Time,
     /// The process is ending.
     #[error("logging has ended")]
@@ -81,14 +82,14 @@ impl LogControl {
         unwritten: Unwritten,
     ) -> Self {
         let (filter, configured) = (configured.to_owned(), configured.to_owned());
-        let state = Mutex::new(State { filter, passing: None });
+        let state = Mutex::new(State { filter, temporary: None });
         Self(Arc::new(Inner { handle, configured, unread, unwritten, state }))
     }
 
-    /// What is logged now.
+    /// The current settings.
     pub fn view(&self) -> LogView {
         let state = self.state();
-        let until = state.passing.as_ref().map(|passing| passing.until);
+        let until = state.temporary.as_ref().map(|temporary| temporary.until);
         LogView {
             filter: state.filter.clone(),
             configured: self.0.configured.clone(),
@@ -96,19 +97,19 @@ impl LogControl {
         }
     }
 
-    /// How many lines were lost since the start, because nobody read them in time or they could not be
-    /// written.
+    /// How many lines were lost since the start, because nobody read them in time or writing
+    /// failed.
     pub fn lines_lost(&self) -> u64 {
         let unread = self.0.unread.dropped_lines().try_into().unwrap_or(u64::MAX);
         self.0.unwritten.count().saturating_add(unread)
     }
 
-    /// Puts another filter in force; for a time only, if one is given, after which the filter comes
-    /// back that was set without one. `by` goes to the log. Must be called within a runtime.
+    /// Applies another filter. With `time` it is temporary, and afterwards the last filter that was
+    /// not temporary applies again. `by` is logged. Must be called within a tokio runtime.
     ///
     /// # Errors
     ///
-    /// [`FilterError`]; the filter in force stays then.
+    /// [`FilterError`]. The current filter stays then.
     pub fn set(
         &self,
         filter: &str,
@@ -127,17 +128,17 @@ impl LogControl {
         }
         let mut state = self.state();
         self.apply(&state, filter, by)?;
-        let lasting = state.passing.take().map(|passing| passing.then);
+        let lasting = state.temporary.take().map(|temporary| temporary.then);
         if let Some(time) = time {
             let then = lasting.unwrap_or_else(|| std::mem::take(&mut state.filter));
-            state.passing = Some(self.passing(time, then));
+            state.temporary = Some(self.temporary(time, then));
         }
         filter.clone_into(&mut state.filter);
         Ok(())
     }
 
-    /// Logs the bridge's own lines at debug level, or all that the configured filter wants if that
-    /// is more.
+    /// Logs the bridge's own lines at debug level, or at the level of the configured filter if that
+    /// shows more.
     ///
     /// # Errors
     ///
@@ -146,7 +147,7 @@ impl LogControl {
         self.set(&self.more_filter(), None, by)
     }
 
-    /// Goes back to the configured filter.
+    /// Applies the configured filter again.
     ///
     /// # Errors
     ///
@@ -162,35 +163,35 @@ impl LogControl {
         format!("{configured},ccgateway_bridge={level}")
     }
 
-    fn passing(&self, time: Duration, then: String) -> Passing {
+    fn temporary(&self, time: Duration, then: String) -> Temporary {
         let control = self.clone();
         let until = SystemTime::now() + time;
         let timer = tokio::spawn(async move {
             sleep(time).await;
-            control.put_back(until);
+            control.restore(until);
         });
-        Passing { until, then, _timer: AbortOnDropHandle::new(timer) }
+        Temporary { until, then, _timer: AbortOnDropHandle::new(timer) }
     }
 
-    fn put_back(&self, until: SystemTime) {
+    fn restore(&self, until: SystemTime) {
         let mut state = self.state();
-        // A change that was made meanwhile has a timer of its own, or none.
-        let due = state.passing.take_if(|passing| passing.until == until);
-        if let Some(Passing { then, .. }) = due
-            && self.apply(&state, &then, "its time is over").is_ok()
+        // A change that was made meanwhile has its own timer, or none.
+        let due = state.temporary.take_if(|temporary| temporary.until == until);
+        if let Some(Temporary { then, .. }) = due
+            && self.apply(&state, &then, "its time has passed").is_ok()
         {
             state.filter = then;
         }
     }
 
     fn apply(&self, state: &State, to: &str, by: &'static str) -> Result<(), FilterError> {
-        // What values match as regular expressions is compiled to automata whose size knows no
-        // bound: that is for whoever writes the configuration.
+        // A value match compiled as a regular expression can take any amount of memory. So only the
+        // operator's configuration may use regular expressions.
         let ours = to == self.0.configured || to == self.more_filter();
         let filter = EnvFilter::builder().with_regex(ours).parse(to)?;
         let from = &state.filter;
         let line = || warn!(from, to, by, "the log's filter is changed");
-        // Before or after, so that it is seen if either filter shows it.
+        // Logged before or after the change, so that the line appears if either filter shows it.
         let told = enabled!(Level::WARN);
         if told {
             line();
@@ -222,12 +223,12 @@ mod tests {
     use super::*;
     use crate::telemetry::log::lines::Lines;
 
-    /// Takes a line when it is told to.
+    /// A writer that takes a line only when it is told to.
     struct Stalled(mpsc::Receiver<()>);
 
     impl io::Write for Stalled {
         fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-            // The test's end lets it go.
+            // Dropping the sender at the end of the test releases it.
             let _ended = self.0.recv();
             Ok(line.len())
         }
@@ -246,7 +247,7 @@ mod tests {
         let unwritten = Unwritten::default();
         let control = LogControl::new(handle, "info", writer.error_counter(), unwritten);
         assert_eq!(control.lines_lost(), 0);
-        // One is being written and one waits, at the most.
+        // At most one line is being written and one waits.
         for _ in 0..10 {
             io::Write::write_all(&mut writer, b"line\n").unwrap();
         }
@@ -266,7 +267,7 @@ mod tests {
         for _ in 0..10 {
             io::Write::write_all(&mut writer, b"line\n").unwrap();
         }
-        // Waits until all of them have been tried.
+        // Waits until the writing of all lines has been tried.
         drop(guard);
         assert_eq!(control.lines_lost(), 10);
     }

@@ -1,4 +1,4 @@
-//! Where lines of the log go, and how many did not get there.
+//! The destination of log lines. Counts the lines that could not be written.
 
 use std::{
     io::{self, Write},
@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-/// Counts the lines that cannot be written, such as to a device that is full.
+/// Writes log lines and counts those that cannot be written, for example because a device is full.
 #[derive(Debug)]
 pub(super) struct Lines<W> {
     to: W,
@@ -37,7 +37,7 @@ impl<W: Write> Write for Lines<W> {
         self.to.write(bytes)
     }
 
-    /// Takes a whole line.
+    /// Writes a whole line, and counts it if that fails.
     fn write_all(&mut self, line: &[u8]) -> io::Result<()> {
         self.to.write_all(line).inspect_err(|_| {
             self.unwritten.0.fetch_add(1, Ordering::Relaxed);

@@ -1,3 +1,4 @@
+//! Metrics of gRPC calls.
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use prometheus_client::{
@@ -8,24 +9,24 @@ use prometheus_client::{
 
 use super::{Code, Method, seconds};
 
-/// What is known of the calls of gRPC, with the labels and names that dashboards for gRPC expect.
+/// Metrics of gRPC calls, with the names and labels that dashboards for gRPC expect.
 #[derive(Debug)]
 pub struct Calls {
     methods: HashMap<String, Arc<CallMetrics>>,
 }
 
-/// The metrics of one method, found once so that a call looks nothing up by its labels.
+/// The metrics of one method. They are looked up once, so that a call needs no lookup by labels.
 #[derive(Debug)]
 pub struct CallMetrics {
     started: Counter,
     open: Gauge,
-    /// By the number of the code.
+    /// By the number of the gRPC code.
     handled: Vec<Counter>,
     seconds: Histogram,
     streams: bool,
 }
 
-// The names of the labels.
+// The field names are the names of the labels.
 #[expect(clippy::struct_field_names)]
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct MethodLabels {
@@ -78,32 +79,32 @@ impl Calls {
             (format!("{service}/{name}"), Arc::new(metrics))
         };
         let mut methods: HashMap<_, _> = methods.iter().map(method).collect();
-        // What is called, but is no method.
+        // For calls of a method that does not exist.
         let unknown = Method { service: "unknown".into(), name: "unknown".into(), streams: false };
         methods.insert("unknown".into(), method(&unknown).1);
         Self { methods }
     }
 
-    /// The metrics of a method, such as `ccgateway.agent.v1.AgentState/SetBusy`; of `unknown` for calls
-    /// of what is no method.
+    /// The metrics of a method, for example `ccgateway.agent.v1.AgentState/SetBusy`. Those of
+    /// `unknown` are for calls of methods that do not exist.
     pub fn of(&self, method: &str) -> Option<Arc<CallMetrics>> {
         self.methods.get(method).cloned()
     }
 }
 
 impl CallMetrics {
-    /// Whether its answer is a stream.
+    /// Whether the method's answer is a stream.
     pub fn streams(&self) -> bool {
         self.streams
     }
 
-    /// A call has come.
+    /// Counts a call that has come.
     pub fn begin(&self) {
         self.started.inc();
         self.open.inc();
     }
 
-    /// It has been answered with this code, so long after it came.
+    /// Counts a call that was answered with `code`, `took` after it came.
     pub fn end(&self, code: i32, took: Duration) {
         self.open.dec();
         let handled = usize::try_from(code).ok().and_then(|code| self.handled.get(code));

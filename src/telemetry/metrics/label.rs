@@ -1,14 +1,24 @@
+//! Label values, and counters by label value.
 use std::{fmt::Debug, sync::Arc};
 
 use prometheus_client::{encoding::EncodeLabelSet, metrics::counter::Counter};
 
-/// A value of a label, of which there are few. The room that counts has the values.
+/// A label value. There are few of them, and the module that counts supplies them.
 pub trait Label: Copy + Debug {
-    /// As metrics spell it.
+    /// The spelling in metrics.
     fn as_str(self) -> &'static str;
 }
 
-/// A counter for each value of a label, found once.
+/// A label whose values are numbered, so that a metric is found by an index.
+pub trait Numbered: Label {
+    /// How many values there are.
+    const COUNT: usize;
+
+    /// The number of this one, which is less than [`COUNT`](Self::COUNT).
+    fn number(self) -> usize;
+}
+
+/// A counter for each value of a label. They are looked up once.
 #[derive(Clone, Debug)]
 pub struct Counters<L>(Vec<(L, Counter)>);
 
@@ -22,7 +32,7 @@ impl<L: Label + PartialEq> Counters<L> {
         Self(values.iter().map(|value| (*value, counter(value.as_str()))).collect())
     }
 
-    /// Counts one more under this value.
+    /// Adds one to the counter of this value.
     pub fn inc(&self, value: L) {
         if let Some((_, counter)) = self.0.iter().find(|(known, _)| *known == value) {
             counter.inc();

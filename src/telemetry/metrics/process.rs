@@ -1,3 +1,4 @@
+//! Metrics of the operating system's process.
 use std::{
     fs,
     sync::atomic::AtomicU64,
@@ -9,8 +10,8 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-/// What every process tells of itself, by the customary names. Where there is no `/proc`, only its
-/// start is known.
+/// The usual metrics of a process, with their usual names. Without `/proc`, only the start time is
+/// known.
 #[derive(Debug)]
 pub struct Process {
     started: SystemTime,
@@ -21,7 +22,7 @@ pub struct Process {
     threads: Gauge,
 }
 
-/// `/proc` counts CPU time in these, whatever the kernel was built with.
+/// The unit of CPU time in `/proc`. It does not depend on the kernel's build.
 const TICKS_PER_SECOND: f64 = 100.0;
 
 impl Process {
@@ -49,12 +50,12 @@ impl Process {
         process
     }
 
-    /// When it began.
+    /// When the process started.
     pub fn started(&self) -> SystemTime {
         self.started
     }
 
-    /// Looks at what changes.
+    /// Reads the values that change.
     pub(super) fn read(&self) {
         let open = fs::read_dir("/proc/self/fd").map_or(0, Iterator::count);
         // The folder itself is open while it is read.
@@ -70,7 +71,7 @@ impl Process {
     }
 }
 
-/// The number behind a word at the beginning of a line.
+/// The number after a word at the beginning of a line.
 fn number(status: &str, word: &str) -> Option<u64> {
     let line = status.lines().find_map(|line| line.strip_prefix(word))?;
     line.split_whitespace().next()?.parse().ok()
@@ -78,8 +79,8 @@ fn number(status: &str, word: &str) -> Option<u64> {
 
 fn cpu_seconds() -> Option<f64> {
     let stat = fs::read_to_string("/proc/self/stat").ok()?;
-    // The second field is the program's name in brackets, which may hold anything; the 14th and
-    // 15th are user and system time.
+    // The second field is the program's name in parentheses, and may contain anything. Fields 14
+    // and 15 are user and system time.
     let (_, rest) = stat.rsplit_once(')')?;
     let mut times = rest.split_whitespace().skip(11).map(str::parse::<f64>);
     let (user, system) = (times.next()?.ok()?, times.next()?.ok()?);

@@ -1,4 +1,11 @@
-use std::{marker::PhantomData, sync::Arc, time::Duration};
+//! Metrics of requests to gateways.
+
+use std::{
+    iter,
+    marker::PhantomData,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use prometheus_client::{
     encoding::EncodeLabelSet,
@@ -6,9 +13,9 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use super::{Label, label::TenantLabels, seconds};
+use super::{Numbered, label::TenantLabels, seconds};
 
-/// Requests to gateways, and the connections to them, of all tenants.
+/// Metrics of requests and connections to gateways, of all tenants.
 #[derive(Clone, Debug)]
 pub struct Requests {
     answered: Family<RequestLabels, Counter>,
@@ -16,13 +23,24 @@ pub struct Requests {
     connections: Family<TenantLabels, Gauge>,
 }
 
-/// One tenant's part. `I` is an interface of its gateway, and `R` the result of a request.
+/// One tenant's part. `I` is an interface of the gateway, and `R` is the result of a request.
 #[derive(Debug)]
 pub struct RequestMetrics<I, R> {
     tenant: Arc<str>,
     families: Requests,
     connections: Gauge,
+    /// By the number of the interface.
+    found: Box<[Found]>,
     labels: PhantomData<fn(I, R)>,
+}
+
+/// The metrics of one interface. Each is looked up by its labels when it is used for the first time, so
+/// that results which never occurred are not exported.
+#[derive(Debug)]
+struct Found {
+    /// By the number of the result.
+    answered: Box<[OnceLock<Counter>]>,
+    seconds: OnceLock<Histogram>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -51,16 +69,16 @@ impl Requests {
         registry.register("ccgw_gateway_requests", "Requests to gateways", answered.clone());
         registry.register_with_unit(
             "ccgw_gateway_request_duration",
-            "From the first byte towards a gateway to its whole answer",
+            "From the start of a request, with its wait for a place and a connection, to its answer",
             Unit::Seconds,
             seconds.clone(),
         );
         families
     }
 
-    /// The part of a tenant of the configuration. The results in `from_the_start` are told of before
-    /// there are any: alerts take the increase of some, and a series that begins at 1 has not increased.
-    pub fn of<I: Label, R: Label>(
+    /// A tenant's part. The results in `from_the_start` get a series at once, with the value 0.
+    /// Alerts use the increase of some of them, and a series that begins with 1 shows no increase.
+    pub fn of<I: Numbered, R: Numbered>(
         &self,
         tenant: &str,
         from_the_start: impl IntoIterator<Item = (I, R)>,
@@ -69,23 +87,40 @@ impl Requests {
         let connections = TenantLabels { tenant: tenant.clone() };
         let connections = self.connections.get_or_create(&connections).clone();
         let families = self.clone();
-        let metrics = RequestMetrics { tenant, families, connections, labels: PhantomData };
+        let found = iter::repeat_with(|| Found::of(R::COUNT)).take(I::COUNT).collect();
+        let metrics = RequestMetrics { tenant, families, connections, found, labels: PhantomData };
         for (interface, result) in from_the_start {
-            drop(self.answered.get_or_create(&metrics.labels(interface, result)));
+            metrics.answered(interface, result);
         }
         metrics
     }
 }
 
-impl<I: Label, R: Label> RequestMetrics<I, R> {
-    /// A request was answered, or not, so long after it was begun.
+impl<I: Numbered, R: Numbered> RequestMetrics<I, R> {
+    /// Counts a request with its result and the time that it took.
     pub fn request(&self, interface: I, result: R, took: Duration) {
-        self.families.answered.get_or_create(&self.labels(interface, result)).inc();
-        let labels = InterfaceLabels { tenant: self.tenant.clone(), interface: interface.as_str() };
-        self.families.seconds.get_or_create(&labels).observe(took.as_secs_f64());
+        if let Some(answered) = self.answered(interface, result) {
+            answered.inc();
+        }
+        if let Some(seconds) = self.seconds(interface) {
+            seconds.observe(took.as_secs_f64());
+        }
     }
 
-    /// The connections to the tenant's gateway that are open.
+    fn answered(&self, interface: I, result: R) -> Option<&Counter> {
+        let found = self.found.get(interface.number())?.answered.get(result.number())?;
+        let find = || self.families.answered.get_or_create(&self.labels(interface, result)).clone();
+        Some(found.get_or_init(find))
+    }
+
+    fn seconds(&self, interface: I) -> Option<&Histogram> {
+        let found = &self.found.get(interface.number())?.seconds;
+        let (tenant, name) = (&self.tenant, interface.as_str());
+        let labels = || InterfaceLabels { tenant: tenant.clone(), interface: name };
+        Some(found.get_or_init(|| self.families.seconds.get_or_create(&labels()).clone()))
+    }
+
+    /// The gauge of open connections to the tenant's gateway.
     pub fn connections(&self) -> &Gauge {
         &self.connections
     }
@@ -93,5 +128,12 @@ impl<I: Label, R: Label> RequestMetrics<I, R> {
     fn labels(&self, interface: I, result: R) -> RequestLabels {
         let (interface, result) = (interface.as_str(), result.as_str());
         RequestLabels { tenant: self.tenant.clone(), interface, result }
+    }
+}
+
+impl Found {
+    fn of(results: usize) -> Self {
+        let answered = iter::repeat_with(OnceLock::new).take(results).collect();
+        Self { answered, seconds: OnceLock::new() }
     }
 }

@@ -1,3 +1,4 @@
+//! Metrics of the bridge as a whole.
 use std::{
     sync::atomic::{AtomicU64, Ordering},
     time::{SystemTime, UNIX_EPOCH},
@@ -11,7 +12,7 @@ use prometheus_client::{
 
 use super::set;
 
-/// What is known of the process as a whole; all of it is looked up when somebody asks.
+/// Metrics of the bridge as a whole. All of them are set when somebody asks for metrics.
 #[derive(Debug)]
 pub struct Server {
     places: Family<ShareLabels, Gauge>,
@@ -78,44 +79,44 @@ impl Server {
         registry.register("ccgw_host_places_limit", help, host_places.clone());
         let help = "Of these, the places that are taken";
         registry.register("ccgw_host_places_in_use", help, host_places_taken.clone());
-        let help = "When certificates of the configuration end, since 1970";
+        let help = "When certificates of the configuration expire, in seconds since 1970";
         let name = "ccgw_certificate_not_after_timestamp";
         registry.register_with_unit(name, help, Unit::Seconds, certificates.clone());
-        let help = "Connections of callers that were ended or not begun for want of time or room";
+        let help = "Connections of callers that were closed or rejected because of a limit";
         registry.register("ccgw_connections_turned_away", help, server.turned_away.clone());
         let help = "Lines of the log that were lost: nobody read them in time, or they could not be written";
         registry.register("ccgw_log_lines_lost", help, lines_lost.clone());
-        let help = "Requests to the store, or attempts to write its file, which failed";
+        let help = "Requests to the store, or attempts to write its file, that failed";
         registry.register("ccgw_store_failures", help, store_failures.clone());
-        let help = "Length of the file that sessions are stored in; 0: there is none";
+        let help = "Length of the file that sessions are stored in; 0 if there is none";
         registry.register_with_unit("ccgw_store_file", help, Unit::Bytes, store_file.clone());
         let help = "Whether the store that replicas share is in this state";
         registry.register("ccgw_store_state", help, store_states.clone());
         server
     }
 
-    /// So many places of a share are taken.
+    /// Sets how many places of a share are taken, and how many there are.
     pub fn set_places(&self, share: &'static str, taken: usize, limit: usize) {
         let labels = ShareLabels { share };
         set(&self.places.get_or_create(&labels), limit);
         set(&self.places_taken.get_or_create(&labels), taken);
     }
 
-    /// So many places of a gateway host are taken.
+    /// Sets how many places of a gateway host are taken, and how many there are.
     pub fn set_host_places(&self, host: &str, taken: usize, limit: usize) {
         let labels = HostLabels { host: host.to_owned() };
         set(&self.host_places.get_or_create(&labels), limit);
         set(&self.host_places_taken.get_or_create(&labels), taken);
     }
 
-    /// So many connections were turned away for this cause since the start.
+    /// Sets how many connections were turned away for this cause since the start.
     pub fn set_turned_away(&self, cause: &'static str, connections: u64) {
         let turned_away = self.turned_away.get_or_create(&CauseLabels { cause });
         turned_away.inner().store(connections, Ordering::Relaxed);
     }
 
-    /// A certificate ends then. It is the tenant's or the listener's; the other name is empty, and
-    /// both are for what is neither's.
+    /// Sets when a certificate expires. It belongs to the tenant or the listener, and the other
+    /// name is empty. Both are empty if it belongs to neither.
     pub fn set_certificate(
         &self,
         [tenant, listener]: [&str; 2],
@@ -128,24 +129,24 @@ impl Server {
         self.certificates.get_or_create(&labels).set(seconds);
     }
 
-    /// So many lines of the log were lost since the start.
+    /// Sets how many log lines were lost since the start.
     pub fn set_lines_lost(&self, lines: u64) {
         self.lines_lost.inner().store(lines, Ordering::Relaxed);
     }
 
-    /// The store is in one of the states.
+    /// Sets the store's state to one of `states`.
     pub fn set_store_state(&self, states: &[&'static str], now: &'static str) {
         for &state in states {
             set(&self.store_states.get_or_create(&StateLabels { state }), (state == now).into());
         }
     }
 
-    /// So many requests to the store have failed since the start.
+    /// Sets how many requests to the store have failed since the start.
     pub fn set_store_failures(&self, failures: u64) {
         self.store_failures.inner().store(failures, Ordering::Relaxed);
     }
 
-    /// The file with the sessions has so many bytes.
+    /// Sets the length of the file with the sessions.
     pub fn set_store_file(&self, bytes: u64) {
         self.store_file.set(bytes.try_into().unwrap_or(i64::MAX));
     }

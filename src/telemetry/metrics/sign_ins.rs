@@ -1,4 +1,4 @@
-//! Sign-ins that the bridge makes by itself, and agents whom other clients sign in.
+//! Metrics of sign-ins that the bridge makes by itself, and of agents whom other clients sign in.
 
 use std::{
     sync::{Arc, atomic::AtomicU64},
@@ -13,7 +13,7 @@ use prometheus_client::{
 
 use super::{Counters, Label, label::TenantLabels, set};
 
-/// The families.
+/// The metrics of all tenants.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Families {
     queued: Family<TenantLabels, Gauge>,
@@ -22,7 +22,7 @@ pub(super) struct Families {
     given_up: Family<TenantLabels, Gauge>,
 }
 
-/// One tenant's part. `T` is what came of a sign-in that found the agent with another client.
+/// One tenant's part. `T` is the result of a sign-in that found the agent with another client.
 #[derive(Debug)]
 pub struct SignIns<T> {
     queued: Gauge,
@@ -45,7 +45,7 @@ impl Families {
         registry.register("ccgw_sign_ins_queued", help, self.queued.clone());
         registry.register_with_unit(
             "ccgw_sign_ins_oldest_wait",
-            "How long the agent has been waiting that has waited longest",
+            "How long the agent that has waited longest has been waiting",
             Unit::Seconds,
             self.oldest.clone(),
         );
@@ -76,18 +76,18 @@ impl Families {
 }
 
 impl<T: Label + PartialEq> SignIns<T> {
-    /// A sign-in found the agent with another client.
+    /// Counts a sign-in that found the agent with another client.
     pub fn take_over(&self, result: T) {
         self.take_overs.inc(result);
     }
 
-    /// So many agents wait, the first of them for so long.
+    /// Sets how many agents wait, and how long the first of them has waited.
     pub fn set_queue(&self, waiting: usize, oldest: Duration) {
         set(&self.queued, waiting);
         self.oldest.set(oldest.as_secs_f64());
     }
 
-    /// So many agents are given up.
+    /// Sets how many agents are given up.
     pub fn set_given_up(&self, agents: usize) {
         set(&self.given_up, agents);
     }

@@ -1,17 +1,18 @@
+//! Metrics of exported spans.
 use prometheus_client::{
     encoding::EncodeLabelSet,
     metrics::{counter::Counter, family::Family},
     registry::Registry,
 };
 
-/// What becomes of the spans of recorded calls.
+/// Counts the spans of recorded calls by what became of them.
 #[derive(Clone, Debug)]
 pub struct SpanMetrics {
-    /// The collector took them.
+    /// Spans that the collector accepted.
     pub exported: Counter,
-    /// It did not, or not in time.
+    /// Spans that the collector rejected, or did not accept in time.
     pub failed: Counter,
-    /// Too many waited for being exported.
+    /// Spans that were dropped since too many waited.
     pub dropped: Counter,
 }
 

@@ -1,3 +1,4 @@
+//! Metrics of tenants.
 use std::{fmt::Debug, sync::Arc, time::Duration};
 
 use prometheus_client::{
@@ -8,10 +9,10 @@ use prometheus_client::{
 
 use super::{Code, Counters, Label, label::TenantLabels, seconds, set, sign_ins};
 
-/// The families that every tenant has a part of.
+/// The metrics of all tenants.
 #[derive(Clone, Debug)]
 pub struct Tenants {
-    /// By the number of the code.
+    /// By the number of the gRPC code.
     codes: &'static [Code],
     queue_seconds: Family<TenantLabels, Histogram>,
     session_seconds: Family<TenantLabels, Histogram>,
@@ -32,20 +33,20 @@ pub struct Tenants {
     polls_stopped: Family<TenantLabels, Gauge>,
 }
 
-/// The labels of a tenant's metrics whose values are those of the room that counts.
+/// The label values of a tenant's metrics. The module that counts supplies them.
 pub trait Vocabulary: Debug + 'static {
     /// A limit that calls can reach.
     type Share: Label + PartialEq;
     /// The state of an agent's session.
     type SessionState: Label;
-    /// What came of waiting for an event.
+    /// The result of waiting for an event.
     type Confirmation: Label;
-    /// What came of a sign-in that found the agent with another client.
+    /// The result of a sign-in that found the agent with another client.
     type TakeOver: Label + PartialEq;
 
-    /// All of them, each of which is counted from the start.
+    /// All limits. Each has a series from the start.
     const SHARES: &'static [Self::Share];
-    /// All of them, each of which is counted from the start.
+    /// All results of take-overs. Each has a series from the start.
     const TAKE_OVERS: &'static [Self::TakeOver];
 }
 
@@ -60,9 +61,9 @@ pub struct TenantMetrics<V: Vocabulary> {
     unstored: Counter,
     events: Counter,
     event_lag: Histogram,
-    /// By the number of the code.
+    /// By the number of the gRPC code.
     codes: &'static [Code],
-    /// By the number of the code.
+    /// By the number of the gRPC code.
     calls: Vec<Counter>,
     overloaded: Counters<V::Share>,
     event_gaps: Counter,
@@ -121,8 +122,8 @@ impl Tenants {
         let Self { renewals, events, event_lag, confirmations, .. } = &families;
         let Self { sessions, entered, places, places_taken, .. } = &families;
         let Self { calls, overloaded, event_gaps, .. } = &families;
-        registry.register("ccgw_calls", "Calls with one answer, by tenant and code", calls.clone());
-        let help = "Calls refused because a share was used up";
+        registry.register("ccgw_calls", "Unary calls, by tenant and code", calls.clone());
+        let help = "Calls that were refused because a limit was used up";
         registry.register("ccgw_calls_over_limit", help, overloaded.clone());
         let help = "How often callers who watch events were told that some are missing";
         registry.register("ccgw_event_gaps", help, event_gaps.clone());
@@ -134,24 +135,23 @@ impl Tenants {
         );
         registry.register_with_unit(
             "ccgw_session_wait",
-            "What a call waited for a session that was not at hand",
+            "How long calls waited for a session that had to be fetched or created",
             Unit::Seconds,
             session_seconds.clone(),
         );
         registry.register("ccgw_guid_renewals", "Guids renewed by the gateway", renewals.clone());
-        let help =
-            "Changes of sessions that the gateway has made and the session store did not take";
+        let help = "Changes of sessions by the gateway that the session store did not take";
         registry.register("ccgw_session_changes_unstored", help, families.unstored.clone());
         registry.register("ccgw_events", "Events that polls have brought", events.clone());
         registry.register_with_unit(
             "ccgw_event_lag",
-            "From an event by the gateway's clock to its poll; only where it sends the time",
+            "From an event, by the gateway's clock, to its poll; only if the gateway sends the time",
             Unit::Seconds,
             event_lag.clone(),
         );
         registry.register("ccgw_confirmations", "Waits for an event", confirmations.clone());
         families.sign_ins.register(registry);
-        registry.register("ccgw_sessions", "Sessions of the bridge's own", sessions.clone());
+        registry.register("ccgw_sessions", "Sessions that the bridge has made", sessions.clone());
         let help = "How often sessions have entered a state";
         registry.register("ccgw_session_states_entered", help, entered.clone());
         registry.register("ccgw_tenant_places_limit", "Places that a share has", places.clone());
@@ -163,12 +163,12 @@ impl Tenants {
         let Self { without_lease, polls_stopped, .. } = &families;
         let help = "Agents who are polled without a lease, since the store cannot be asked";
         registry.register("ccgw_agents_polled_without_lease", help, without_lease.clone());
-        let help = "Agents who are polled no more, since the store cannot be asked";
+        let help = "Agents who are not polled any more, since the store cannot be asked";
         registry.register("ccgw_agents_polling_stopped", help, polls_stopped.clone());
         families
     }
 
-    /// The part of a tenant of the configuration.
+    /// A configured tenant's part.
     pub fn of<V: Vocabulary>(&self, tenant: &str) -> TenantMetrics<V> {
         let tenant: Arc<str> = tenant.into();
         let labels = TenantLabels { tenant: tenant.clone() };
@@ -196,7 +196,7 @@ impl Tenants {
 }
 
 impl<V: Vocabulary> TenantMetrics<V> {
-    /// A call that has one answer was given it, with this code.
+    /// Counts a unary call that was answered with this code.
     pub fn answered(&self, code: i32) {
         let calls = usize::try_from(code).ok().and_then(|code| self.calls.get(code));
         if let Some(calls) = calls {
@@ -204,50 +204,50 @@ impl<V: Vocabulary> TenantMetrics<V> {
         }
     }
 
-    /// Calls with one answer so far, and those of them that failed through the fault of a gateway or of
-    /// the bridge.
+    /// The number of unary calls so far, and how many of them failed because of a gateway or the
+    /// bridge.
     pub fn calls(&self) -> (u64, u64) {
         let failed = self.codes.iter().zip(&self.calls).filter(|(code, _)| code.is_failure);
         let failed = failed.map(|(_, count)| count.get()).sum();
         (self.calls.iter().map(Counter::get).sum(), failed)
     }
 
-    /// Events that polls have brought so far.
+    /// The number of events that polls have brought so far.
     pub fn events(&self) -> u64 {
         self.events.get()
     }
 
-    /// A call was refused because a share is used up.
+    /// Counts a call that was refused because a limit was used up.
     pub fn overloaded(&self, share: V::Share) {
         self.overloaded.inc(share);
     }
 
-    /// A caller who watches events was told that some are missing.
+    /// Counts that a caller who watches events was told of missing ones.
     pub fn event_gap(&self) {
         self.event_gaps.inc();
     }
 
-    /// A call has its turn and its place.
+    /// Counts a call that has got its turn and its place, with the time that it waited.
     pub fn queued(&self, waited: Duration) {
         self.queue_seconds.observe(waited.as_secs_f64());
     }
 
-    /// A call that found no session at hand has one, or has not.
+    /// Counts a call that had to wait for a session, whether it got one or not.
     pub fn session_waited(&self, waited: Duration) {
         self.session_seconds.observe(waited.as_secs_f64());
     }
 
-    /// The gateway renewed a Guid.
+    /// Counts a Guid that the gateway has renewed.
     pub fn renewed(&self) {
         self.renewals.inc();
     }
 
-    /// The gateway changed a session, and the session store did not take that.
+    /// Counts a change of a session by the gateway that the session store did not take.
     pub fn unstored(&self) {
         self.unstored.inc();
     }
 
-    /// A poll brought an event, which is so old by the gateway's clock.
+    /// Counts an event that a poll has brought, with its age by the gateway's clock.
     pub fn event(&self, lag: Option<Duration>) {
         self.events.inc();
         if let Some(lag) = lag {
@@ -255,7 +255,7 @@ impl<V: Vocabulary> TenantMetrics<V> {
         }
     }
 
-    /// How often sessions have entered each of these states.
+    /// The counters of how often sessions have entered each of these states.
     pub fn states_entered<const N: usize>(&self, states: [V::SessionState; N]) -> [Counter; N] {
         states.map(|state| {
             let labels = StateLabels { tenant: self.tenant.clone(), state: state.as_str() };
@@ -263,28 +263,28 @@ impl<V: Vocabulary> TenantMetrics<V> {
         })
     }
 
-    /// So many sessions are in a state.
+    /// Sets how many sessions are in a state.
     pub fn set_sessions(&self, state: V::SessionState, count: usize) {
         let labels = StateLabels { tenant: self.tenant.clone(), state: state.as_str() };
         set(&self.families.sessions.get_or_create(&labels), count);
     }
 
-    /// So many places of a share are taken.
+    /// Sets how many places of a share are taken, and how many there are.
     pub fn set_places(&self, share: &'static str, taken: usize, limit: usize) {
         let labels = ShareLabels { tenant: self.tenant.clone(), share };
         set(&self.families.places.get_or_create(&labels), limit);
         set(&self.families.places_taken.get_or_create(&labels), taken);
     }
 
-    /// So many agents are polled without a lease, and so many no more, since the store cannot be
-    /// asked.
+    /// Sets how many agents are polled without a lease and how many are not polled any more, both
+    /// because the store cannot be asked.
     pub fn set_without_lease(&self, polled: usize, stopped: usize) {
         let labels = TenantLabels { tenant: self.tenant.clone() };
         set(&self.families.without_lease.get_or_create(&labels), polled);
         set(&self.families.polls_stopped.get_or_create(&labels), stopped);
     }
 
-    /// The wait for a confirmation has ended.
+    /// Counts a wait for a confirmation that has ended.
     pub fn confirmation(&self, result: V::Confirmation) {
         let labels = ConfirmationLabels { tenant: self.tenant.clone(), result: result.as_str() };
         self.families.confirmations.get_or_create(&labels).inc();

@@ -1,4 +1,4 @@
-//! The way of spans to the collector: bounded, counted, and never waited for by a call.
+//! Exports spans to the collector. The queue is bounded, losses are counted, and no call waits.
 
 use std::{
     mem,
@@ -24,6 +24,7 @@ use opentelemetry_sdk::{
         SpanExporter, SpanProcessor,
     },
 };
+use rustls::ClientConfig;
 use tokio::task::spawn_blocking;
 use tonic::{
     Request,
@@ -35,7 +36,7 @@ use tracing::{info, warn};
 use super::{Active, Collector, Tracer, TracerError};
 use crate::{telemetry::metrics::SpanMetrics, version};
 
-/// Spans that have ended and are not dealt with yet.
+/// Counts spans that have ended and are not yet exported or dropped.
 #[derive(Debug)]
 struct Waiting {
     spans: AtomicUsize,
@@ -45,14 +46,14 @@ struct Waiting {
     metrics: SpanMetrics,
 }
 
-/// Drops spans beyond the limit. The processor would do so too, and tell nobody.
+/// Drops spans beyond the limit and counts them. The processor would drop them without counting.
 #[derive(Debug)]
 struct Bounded {
     waiting: Arc<Waiting>,
     inner: BatchSpanProcessor,
 }
 
-/// Tells what became of spans, a failure once.
+/// Counts the spans of each export by its result. Logs the first failure of several.
 #[derive(Debug)]
 struct Counted<E> {
     waiting: Arc<Waiting>,
@@ -62,15 +63,20 @@ struct Counted<E> {
 const SERVICE: &str = "ccgateway-bridge";
 
 impl Tracer {
-    /// Sends traces to a collector from now on; opens nothing yet. Must be called within a runtime.
+    /// Sends traces to a collector. Opens no connection yet. `tls` is used if the scheme of the
+    /// endpoint is `https`. Must be called within a tokio runtime.
     ///
     /// # Errors
     ///
-    /// [`TracerError`] if the environment's `OTEL_` variables are wrong.
-    pub fn new(collector: &Collector, metrics: SpanMetrics) -> Result<Self, TracerError> {
+    /// [`TracerError`] if an `OTEL_` variable of the environment is wrong.
+    pub fn new(
+        collector: &Collector,
+        tls: ClientConfig,
+        metrics: SpanMetrics,
+    ) -> Result<Self, TracerError> {
         let exporter = OtlpExporter::builder()
             .with_tonic()
-            .with_channel(channel(collector))
+            .with_channel(channel(collector, tls))
             .with_interceptor(own_headers(collector.headers.clone()))
             .with_timeout(collector.timeout)
             .build()
@@ -96,7 +102,7 @@ impl Tracer {
         }))))
     }
 
-    /// Exports what waits, for `limit` at the most; spans that end later are lost.
+    /// Exports the waiting spans, for `limit` at most. Spans that end later are lost.
     pub async fn shut_down(&self, limit: Duration) {
         let Some(active) = self.0.clone() else { return };
         let exporting = spawn_blocking(move || active.provider.shutdown_with_timeout(limit));
@@ -107,19 +113,20 @@ impl Tracer {
 }
 
 impl Drop for Active {
-    /// The provider's own end waits for the collector, and here that could be a task's thread.
+    /// In a thread of its own, since the provider waits for the collector when it is dropped. Here
+    /// that could block a thread of the runtime.
     fn drop(&mut self) {
         let provider = self.provider.clone();
         std::thread::spawn(move || provider.shutdown_with_timeout(Duration::ZERO));
     }
 }
 
-fn channel(collector: &Collector) -> Channel {
+fn channel(collector: &Collector, tls: ClientConfig) -> Channel {
     let mut tcp = HttpConnector::new();
     tcp.enforce_http(false);
     tcp.set_nodelay(true);
     let connector = HttpsConnectorBuilder::new()
-        .with_tls_config(collector.tls.clone())
+        .with_tls_config(tls)
         .https_or_http()
         .enable_http2()
         .wrap_connector(tcp);
@@ -129,8 +136,8 @@ fn channel(collector: &Collector) -> Channel {
     endpoint.connect_with_connector_lazy(connector)
 }
 
-/// Puts the configured headers into an export. Those of `OTEL_EXPORTER_OTLP_HEADERS` are there already,
-/// and give way to configured ones of the same name.
+/// Adds the configured headers to an export. The headers of `OTEL_EXPORTER_OTLP_HEADERS` are
+/// already there, and are replaced by configured ones of the same name.
 fn own_headers(
     headers: HeaderMap,
 ) -> impl FnMut(Request<()>) -> Result<Request<()>, tonic::Status> + Clone {
@@ -147,7 +154,7 @@ fn sampler(collector: &Collector) -> Sampler {
     if collector.follow_callers { Sampler::ParentBased(Box::new(ratio)) } else { ratio }
 }
 
-/// Who sends the spans. What `OTEL_RESOURCE_ATTRIBUTES` and `OTEL_SERVICE_NAME` say goes first.
+/// The sender of the spans. `OTEL_RESOURCE_ATTRIBUTES` and `OTEL_SERVICE_NAME` take precedence.
 fn resource() -> Resource {
     let given = Resource::builder().build();
     let own = [
@@ -223,7 +230,7 @@ impl Waiting {
         let failed_before = self.failing.swap(result.is_err(), Ordering::Relaxed);
         match result {
             Err(error) if !failed_before => {
-                warn!(%error, "traces are not exported; they are lost until the collector is back");
+                warn!(%error, "traces cannot be exported and are lost until the collector is back");
             }
             Ok(()) if failed_before => info!("traces are exported again"),
             _ => {}

@@ -11,7 +11,7 @@ use opentelemetry_sdk::propagation::TraceContextPropagator;
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
-/// A caller's headers.
+/// A caller's headers, for the propagator.
 struct Read<'a>(&'a HeaderMap);
 
 impl Extractor for Read<'_> {
@@ -24,7 +24,7 @@ impl Extractor for Read<'_> {
     }
 }
 
-/// What a caller's headers say of its trace; nothing where they are not as they should be.
+/// The trace that a caller's headers name. An empty context if they name none or are malformed.
 pub(super) fn read(headers: &HeaderMap) -> Context {
     if headers.contains_key(TRACEPARENT) {
         return TraceContextPropagator::new().extract_with_context(&Context::new(), &Read(headers));
@@ -32,8 +32,8 @@ pub(super) fn read(headers: &HeaderMap) -> Context {
     Context::new()
 }
 
-/// Makes what the headers are sent to a part of the trace. Not by the propagator, which formats
-/// each byte by itself: most calls that come here are not recorded.
+/// Adds the trace to headers that are sent on. The propagator is not used, since it formats each
+/// byte by itself, and most calls that come here are not recorded.
 pub(super) fn write(span: &SpanContext, headers: &mut HeaderMap) {
     let trace = u128::from_be_bytes(span.trace_id().to_bytes());
     let parent = u64::from_be_bytes(span.span_id().to_bytes());

@@ -22,7 +22,13 @@ impl Tenant {
         state.is_driven = true;
         drop(state);
         let (tenant, cutoff) = (self.clone(), self.work.cutoff.clone());
-        let drive = async move { cutoff.run_until_cancelled(tenant.drive()).await };
+        let drive = async move {
+            tokio::select! {
+                biased;
+                () = cutoff.given() => {}
+                () = tenant.drive() => {}
+            }
+        };
         self.work.tasks.spawn(drive);
     }
 

@@ -9,7 +9,7 @@ use crate::{
     cluster::{LEASES_AT_ONCE, LeaseRequest, ReplicaId},
     config::WhenAway,
     telemetry::log::captured::Captured,
-    tenant::{Claimed, LeaseCounts, Polls as _},
+    tenant::{Claimed, LeaseCounts, PollOwnership as _, Polls as _},
 };
 
 fn keeping(id: u64, world: &super::world::Shared) -> Running {
@@ -35,7 +35,7 @@ async fn while_the_store_is_away_for_all_every_replica_polls_on() {
     assert_eq!(open(&world).polling, before);
     let overdue: usize = running.iter().map(|replica| replica.roster.counts().overdue).sum();
     assert_eq!(overdue, agents().len());
-    assert!(agents().iter().all(|agent| !running[0].roster.has_lease(*agent)));
+    assert!(agents().iter().all(|agent| !running[0].roster.is_sole_owner(*agent)));
 
     open(&world).cut.clear();
     sleep(LEASE).await;
@@ -102,7 +102,7 @@ async fn who_is_signed_in_while_the_store_is_away_is_polled() {
     assert!(open(&world).is_polling(agent, replica.me));
     open(&world).cut.clear();
     sleep(LEASE).await;
-    assert!(replica.roster.has_lease(agent));
+    assert!(replica.roster.is_sole_owner(agent));
 }
 
 /// As where a machine was asleep: the store could have been asked, and has given the leases to another

@@ -6,7 +6,7 @@ use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use tokio::time::sleep;
 
 use super::world::{FEW, LATE_MAX_MS, Running, agents, kill, open, start_with, world_of};
-use crate::{config::WhenAway, id::AgentId};
+use crate::{config::WhenAway, id::AgentId, tenant::PollOwnership as _};
 
 /// With each setting of `store.when_away`.
 const RUNS: u64 = 5_000;

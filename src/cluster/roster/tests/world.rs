@@ -19,7 +19,7 @@ use crate::{
     config::WhenAway,
     id::{AgentId, TenantId},
     session::{StoreError, StoreFuture},
-    tenant::{Cause, Polls},
+    tenant::{Cause, PollOwnership as _, Polls},
 };
 
 pub(super) const LEASE: Duration = Duration::from_secs(16);

@@ -23,7 +23,7 @@ fn publish(events: &Events, id: u32) {
     events.publish(agent(id), What::Session(change), Instant::now());
 }
 
-/// A feed of agent 101 that has begun.
+/// A feed of agent 101 whose first message has been read.
 async fn begun(events: &Arc<Events>, last_report: Option<Instant>) -> Feed {
     let mut feed = Feed::new(events.watch(Agents::These([agent(101)].into()), None), last_report);
     let begin = feed.next().await;

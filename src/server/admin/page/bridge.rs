@@ -1,18 +1,21 @@
 use std::time::{Duration, SystemTime};
 
-use super::{pill, tenant::shares, words::span};
-use crate::server::{
-    admin::html::Html,
-    status::{CertificateStatus, ListenerStatus, Status, StoreStatus},
+use super::{format::span, pill, tenant::shares};
+use crate::{
+    server::{
+        admin::html::Html,
+        status::{CertificateStatus, ListenerStatus, Status, StoreStatus},
+    },
+    session::{Scope, StoreState},
 };
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// What all tenants have in common.
+/// The section on what all tenants share.
 pub(super) fn section(html: &mut Html, status: &Status) {
     html.raw("<section class=\"card\">\n<h2>Bridge</h2>\n<div class=\"columns\">\n");
     html.raw("<div>\n<h3>Shares of all callers</h3>\n");
-    shares(html, status.shares.iter().map(|share| (share.share, share)));
+    shares(html, status.shares.iter().map(|share| (share.share.as_str(), share)));
     html.raw("<h3>Requests at once, by gateway host</h3>\n");
     shares(html, status.hosts.iter().map(|host| (host.host.as_str(), &host.share)));
     html.raw("</div>\n<div>\n");
@@ -33,18 +36,21 @@ fn listeners(html: &mut Html, listeners: &[ListenerStatus]) {
 }
 
 fn store(html: &mut Html, store: &StoreStatus) {
-    let title = if store.kind == "file" { "File of sessions" } else { "Store that replicas share" };
+    let title =
+        if store.file_bytes.is_some() { "File of sessions" } else { "Store that replicas share" };
     html.raw("<h3>").text(title).raw("</h3>\n<p class=\"empty\">");
-    let (class, words) = match store.state {
-        "none" => {
-            html.raw("none: sessions are kept here</p>\n");
-            return;
-        }
-        "up" => ("good", "up"),
-        "down" => ("bad", "down"),
-        "refuses_writes" => ("bad", "refuses writes"),
-        "refuses_reads" => ("bad", "refuses reads"),
-        _ => ("quiet", "not asked yet"),
+    let Some(state) = &store.state else {
+        html.raw("none: sessions are kept here</p>\n");
+        return;
+    };
+    let (class, words) = match state {
+        StoreState::Unused => ("quiet", "not asked yet"),
+        StoreState::Up => ("good", "up"),
+        StoreState::Refusing(refusal) => match refusal.scope {
+            Scope::Reads => ("bad", "refuses reads"),
+            Scope::Writes => ("bad", "refuses writes"),
+        },
+        StoreState::Down(_) => ("bad", "down"),
     };
     pill(html, class, words);
     html.raw(" ").text(store.error.as_deref().unwrap_or_default());

@@ -1,17 +1,17 @@
-//! Agents whom the bridge signs in by itself, and those whom other clients take.
+//! Agents whom the bridge signs in by itself, and agents whom other clients take.
 
 use std::time::Duration;
 
-use super::words::span;
+use super::format::span;
 use crate::server::{
     admin::html::Html,
     status::{SignInStatus, TakenOverStatus, TenantStatus},
 };
 
-/// As many are named as a person reads.
+/// The most agents that are listed.
 const NAMED_MAX: usize = 20;
 
-/// Nothing where nobody waits and nobody is fought over.
+/// Adds nothing if no agent waits and none was taken.
 pub(super) fn notes(html: &mut Html, tenant: &TenantStatus) {
     if tenant.sign_ins.waiting > 0 {
         html.raw("<p class=\"warn\">");

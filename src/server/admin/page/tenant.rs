@@ -1,13 +1,17 @@
 use super::{
-    cell, pill, sign_ins,
-    words::{age, failed, rate},
+    cell,
+    format::{age, failed, rate},
+    pill, sign_ins,
 };
-use crate::server::{
-    admin::html::Html,
-    status::{GatewayStatus, SessionStatus, ShareStatus, Status, TenantStatus},
+use crate::{
+    server::{
+        admin::html::Html,
+        status::{GatewayStatus, SessionStatus, ShareStatus, Status, TenantStatus},
+    },
+    session::SessionState,
 };
 
-/// What goes on at one tenant.
+/// The section of one tenant.
 pub(super) fn section(html: &mut Html, tenant: &TenantStatus, status: &Status) {
     html.raw("<section class=\"card\">\n<div class=\"title\"><h2>").text(&tenant.tenant);
     html.raw("</h2>");
@@ -18,13 +22,13 @@ pub(super) fn section(html: &mut Html, tenant: &TenantStatus, status: &Status) {
     sign_ins::notes(html, tenant);
     gateways(html, &tenant.gateways, status);
     html.raw("<div class=\"columns\">\n<div>\n<h3>Shares</h3>\n");
-    shares(html, tenant.shares.iter().map(|share| (share.share, share)));
+    shares(html, tenant.shares.iter().map(|share| (share.share.as_str(), share)));
     html.raw("</div>\n<div>\n<h3>Sessions that the bridge keeps</h3>\n");
     sessions(html, &tenant.sessions);
     html.raw("</div>\n</div>\n</section>\n");
 }
 
-/// Of the address that is asked first.
+/// The state of the address that is asked first.
 fn health(gateways: &[GatewayStatus]) -> (&'static str, &'static str) {
     let Some(gateway) = gateways.iter().find(|gateway| gateway.in_use) else {
         return ("quiet", "no gateway");
@@ -87,7 +91,7 @@ fn gateways(html: &mut Html, gateways: &[GatewayStatus], status: &Status) {
     html.raw("</tbody>\n</table>\n");
 }
 
-/// How much of each share is taken.
+/// A table of how much of each share is taken.
 pub(super) fn shares<'a>(
     html: &mut Html,
     shares: impl Iterator<Item = (&'a str, &'a ShareStatus)>,
@@ -113,12 +117,16 @@ fn sessions(html: &mut Html, sessions: &[SessionStatus]) {
     html.raw("<th class=\"number\">entered</th></tr></thead>\n<tbody>\n");
     for session in sessions.iter().filter(entered) {
         let class = match session.state {
-            "kept" => "good",
-            "doubtful" | "recovering" | "lost" => "warn",
-            _ => "",
+            SessionState::Kept => "good",
+            SessionState::Doubtful | SessionState::Recovering | SessionState::Lost => "warn",
+            SessionState::SigningIn
+            | SessionState::Unkept
+            | SessionState::SigningOut
+            | SessionState::Gone
+            | SessionState::Registered => "",
         };
         let class = if session.now > 0 { class } else { "" };
-        html.raw("<tr><td>").text(session.state.replace('_', " "));
+        html.raw("<tr><td>").text(session.state.as_str().replace('_', " "));
         html.raw("</td><td class=\"number ").raw(class).raw("\">").text(session.now);
         html.raw("</td><td class=\"number quiet\">").text(session.entered).raw("</td></tr>\n");
     }

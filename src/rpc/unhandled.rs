@@ -1,4 +1,4 @@
-//! Requests whose message nobody has read, and none will.
+//! Answers requests whose message has not been read and will not be.
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,12 +14,12 @@ use super::{
 };
 use crate::call::{CallError, Caller, Deadline};
 
-/// Refuses requests before their message is there, as methods refuse calls: by the same table, with
-/// a log line, and counted.
+/// Answers requests that no method handles, in the way in which methods answer failed calls: with a
+/// status from the table, a log line and counters.
 #[derive(Clone, Debug)]
-pub struct Unread(pub(super) Arc<Shared>);
+pub struct Unhandled(pub(super) Arc<Shared>);
 
-/// Every method whose request is one message.
+/// Every method whose request is a single message.
 pub(super) const METHODS: [&str; 16] = [
     "ccgateway.agent.v1.AgentEvents/WatchEvents",
     "ccgateway.agent.v1.AgentSession/GetSession",
@@ -39,24 +39,26 @@ pub(super) const METHODS: [&str; 16] = [
     "grpc.health.v1.Health/Watch",
 ];
 
-impl Unread {
+impl Unhandled {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
         Self(shared)
     }
 
-    /// When a request with these headers that came at `arrived` has to be answered: at its caller's
-    /// deadline, else at the default one.
+    /// When a request with these headers that came at `arrived` has to be answered: by its caller's
+    /// deadline, or else by the default one.
     pub fn answer_by(&self, headers: &HeaderMap, arrived: Instant) -> Instant {
         let timeout = own_timeout(headers).unwrap_or(self.0.default_deadline);
         Deadline::new(arrived, timeout).answer_by()
     }
 
-    /// When a stream with these headers that came at `arrived` has to end, if its caller says so.
+    /// When a stream with these headers that came at `arrived` has to end, if its caller set a
+    /// deadline.
     pub fn deadline(&self, headers: &HeaderMap, arrived: Instant) -> Option<Instant> {
         arrived.checked_add(own_timeout(headers)?)
     }
 
-    /// Answers a request. Which tenant and agent it is about is in its message.
+    /// Refuses a request with `error`. Its agent is unknown, since its message has not been read.
+    /// Its tenant is unknown too, unless there is only one.
     pub fn refuse(&self, head: &Parts, error: &CallError) -> Response<Body> {
         let path = head.uri.path().trim_start_matches('/');
         let method = METHODS.into_iter().find(|method| *method == path).unwrap_or("unknown");

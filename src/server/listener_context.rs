@@ -1,4 +1,4 @@
-//! What the connections of one listener have in common, and the limits of their HTTP/2.
+//! What the connections of one listener have in common, and its HTTP/2 limits.
 
 use std::{sync::Arc, time::Duration};
 
@@ -6,69 +6,64 @@ use hyper::server::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio_rustls::TlsAcceptor;
 
-use super::{Stages, entrance::Entrance, service::Services};
+use super::{Stages, connection_limits::ConnectionLimits, service::Services};
 use crate::config::{Connections, Http2};
 
 /// What every connection of a listener needs.
-pub(super) struct Callers {
+pub(super) struct ListenerContext {
     pub(super) tls: Option<TlsAcceptor>,
     pub(super) http2: http2::Builder<TokioExecutor>,
-    pub(super) services: Services,
-    pub(super) limits: Connections,
     pub(super) keepalive_timeout: Duration,
-    pub(super) entrance: Arc<Entrance>,
-    pub(super) stages: Stages,
+    pub(super) shared: SharedContext,
 }
 
-/// What all listeners have in common.
+/// The part that is the same for all listeners.
 #[derive(Clone)]
-pub(super) struct CommonCallers {
+pub(super) struct SharedContext {
     pub(super) services: Services,
     pub(super) limits: Connections,
-    pub(super) entrance: Arc<Entrance>,
+    pub(super) connection_limits: Arc<ConnectionLimits>,
     pub(super) stages: Stages,
 }
 
-impl Callers {
+impl ListenerContext {
     pub(super) fn new(
         limits_of_http2: &Http2,
         tls: Option<TlsAcceptor>,
-        common: CommonCallers,
+        shared: SharedContext,
     ) -> Self {
-        let CommonCallers { services, limits, entrance, stages } = common;
         let keepalive_timeout = limits_of_http2.keepalive_timeout;
-        let http2 = http2(limits_of_http2);
-        Self { tls, http2, services, limits, keepalive_timeout, entrance, stages }
+        Self { tls, http2: http2(limits_of_http2), keepalive_timeout, shared }
     }
 }
 
-/// What a caller may send on one call before it has to wait: many times the requests of the
-/// contract, which have some hundred bytes.
+/// Bytes that a caller may send on one call before it has to wait. The requests of the contract
+/// have a few hundred bytes.
 const STREAM_WINDOW: u32 = 65_536;
-/// The same for all calls of a connection together. So much of each connection may be in memory
-/// before its calls have looked at it.
+/// The same for all calls of a connection together. So many bytes of each connection may be in
+/// memory before its calls have read them.
 const CONNECTION_WINDOW: u32 = 131_072;
-/// Of one frame: the smallest limit that HTTP/2 allows (RFC 9113, section 4.2). Small requests gain
-/// nothing from more.
+/// The smallest frame limit that HTTP/2 allows (RFC 9113, section 4.2). Small requests gain nothing
+/// from a larger one.
 const FRAME_SIZE: u32 = 16_384;
-/// Of a request's headers, decoded: room for the tokens and traces that meshes add.
+/// A request's decoded headers. Leaves room for the tokens and traces that service meshes add.
 const HEADER_LIST_SIZE: u32 = 16_384;
-/// Calls that are opened and reset before they are dealt with ("rapid reset", CVE-2023-44487); more
-/// end the connection. h2's own default.
+/// Calls that are opened and reset before they are handled ("rapid reset", CVE-2023-44487). More of
+/// them end the connection. This is h2's own default.
 const PENDING_ACCEPT_RESETS: usize = 20;
-/// Calls that are reset for errors of the caller; more end the connection (CVE-2025-8671). h2's own
-/// default.
+/// Calls that the server resets for errors of the caller (CVE-2025-8671). More of them end the
+/// connection. This is h2's own default.
 const LOCAL_ERROR_RESETS: usize = 1024;
-/// Of the answers of one call that may wait for a slow caller. What all connections hold together has
-/// a limit of its own (`send_buffers`).
+/// Bytes of one call's answers that may wait for a slow caller. All connections together have
+/// another limit (`send_buffers`).
 const SEND_BUFFER_OF_CALL: usize = 65_536;
 
-/// Every limit by name: tonic and hyper leave two of them off by default.
+/// Sets every limit explicitly: tonic and hyper leave two of them off by default.
 fn http2(limits: &Http2) -> http2::Builder<TokioExecutor> {
     let mut builder = http2::Builder::new(TokioExecutor::new());
     builder
         .timer(TokioTimer::new())
-        // gRPC callers do not read it.
+        // gRPC callers do not read the date.
         .auto_date_header(false)
         .max_concurrent_streams(limits.max_concurrent_streams)
         .initial_stream_window_size(STREAM_WINDOW)

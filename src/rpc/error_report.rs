@@ -1,4 +1,4 @@
-//! What an error is told as, and to whom.
+//! How an error is reported, and to whom.
 
 use std::time::Duration;
 
@@ -6,53 +6,55 @@ use tonic::Code;
 
 use super::about::About;
 use crate::{
+    config::Override,
     reason::{self, Details, Reason, Retry},
-    retcode::Override,
 };
 
-/// Who is told of an error, and about whom.
+/// The call that an error is reported to.
 pub(super) struct Recipient<'a> {
     pub(super) about: &'a About,
-    /// The host of the tenant's gateway. None: the caller names no tenant of the configuration.
+    /// The host of the tenant's gateway. None if the caller names no configured tenant.
     pub(super) gateway: Option<&'a str>,
-    /// What the caller has left until its deadline. None: it has none.
+    /// How long the caller still waits. None if it has no deadline.
     pub(super) left: Option<Duration>,
 }
 
-/// What an error is told as.
-pub(super) struct Row<'a> {
+/// How an error is reported.
+pub(super) struct ErrorReport<'a> {
     pub(super) code: Code,
     pub(super) reason: &'a str,
     pub(super) details: Details,
     pub(super) retry: Retry,
-    /// How long to wait before another attempt, where `retry` says that one may help.
+    /// How long to wait before another attempt, if `retry` says that one may help.
     pub(super) delay: Duration,
-    /// What the caller can do; completes the message.
+    /// What the caller can do. Completes the message.
     pub(super) advice: &'static str,
 }
 
-/// When another attempt may find a free place or turn.
+/// The usual delay before another attempt: by then a place may be free or the agent's turn over.
 const SHORTLY: Duration = Duration::from_millis(500);
 
-impl From<&'static Reason> for Row<'_> {
+impl From<&'static Reason> for ErrorReport<'_> {
     fn from(reason: &'static Reason) -> Self {
         let Reason { name, code, retry, details, advice, .. } = *reason;
         Self { code, reason: name, details, retry, delay: SHORTLY, advice }
     }
 }
 
-impl<'a> Row<'a> {
-    pub(super) fn after(self, delay: Duration) -> Self {
+impl<'a> ErrorReport<'a> {
+    /// The same with another delay.
+    pub(super) fn retry_after(self, delay: Duration) -> Self {
         Self { delay, ..self }
     }
 
-    /// With words that fit what has happened better than those of the table.
-    pub(super) fn saying(self, advice: &'static str) -> Self {
+    /// The same with advice that fits the case better than that of the table.
+    pub(super) fn with_advice(self, advice: &'static str) -> Self {
         Self { advice, ..self }
     }
 
-    /// The operator's own reading of a retcode. With a reason of the table it has its details too.
-    pub(super) fn own(reading: &'a Override) -> Self {
+    /// The report that the operator has configured for a retcode. It has the details of its reason,
+    /// if the table has that reason.
+    pub(super) fn overridden(reading: &'a Override) -> Self {
         let listed = reason::find(&reading.reason);
         let details = listed.map_or(Details::None, |listed| listed.details);
         let retries = listed.is_some_and(|listed| listed.retry != Retry::No);
@@ -63,7 +65,7 @@ impl<'a> Row<'a> {
     }
 }
 
-/// A code as `google.rpc.Code` spells it.
+/// A code's name in `google.rpc.Code`.
 pub(crate) fn code_name(code: Code) -> &'static str {
     match code {
         Code::Ok => "OK",

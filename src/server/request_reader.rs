@@ -1,4 +1,4 @@
-//! Requests read to the end of their message before anything else is done with them.
+//! Reads each request's message to its end before anything else is done with the request.
 
 use std::{
     net::IpAddr,
@@ -20,47 +20,47 @@ use tonic::body::Body;
 use crate::{
     call::{CallError, Obstacle, Share, Unreadable, Wait},
     config,
-    rpc::Unread,
-    tenant::{Displacing, Place, Usage},
+    rpc::Unhandled,
+    tenant::{Displacing, Place, Resource, Usage},
 };
 
-/// Where requests wait for the rest of their message.
+/// Reads request messages, and bounds how many may be incomplete at once.
 ///
-/// Most come with their head and wait for nothing. The others hold a place each, for as long as
-/// their caller's deadline allows and no longer than [`READ_LIMIT`]. Where there are too many, the
-/// address that has most of them loses the one that has waited longest: so half messages take a
-/// bounded part of the memory, and nobody who sends a whole one is kept out by those who do not.
+/// Most requests come complete with their HEADERS and wait for nothing. Each other one takes a
+/// place, for as long as its caller's deadline allows and no longer than [`READ_LIMIT`]. When there
+/// is no place left, the address with the most places loses its oldest one. So incomplete messages
+/// take a bounded part of the memory, and they do not keep out callers who send complete ones.
 #[derive(Debug)]
-pub(super) struct Intake {
+pub(super) struct RequestReader {
     places: Arc<Displacing>,
     limit: Limit,
 }
 
-/// Bytes of a message, and with them of a body.
+/// The longest message in bytes, which also bounds the body.
 #[derive(Clone, Copy, Debug)]
 struct Limit(usize);
 
-/// Who sends a request, and since when.
+/// Who sent a request, and when.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Sender {
-    /// The address of its connection's peer.
+    /// The address of the connection's peer.
     pub(super) peer: IpAddr,
-    /// When its head had been read.
+    /// When the request's headers had been read.
     pub(super) arrived: Instant,
 }
 
 /// A request's body, as the services see it.
-pub(super) enum Taken {
-    /// All of it, or so much that it is known to be too long.
+pub(super) enum RequestBody {
+    /// All of it, or as much as it takes to know that it is too long.
     Whole(Bytes),
-    /// To be read while it comes.
-    Open(Flowing),
+    /// Read by the service as it comes.
+    Stream(StreamingBody),
 }
 
 /// The body of a request that is a stream. It holds a place until it has ended.
-pub(super) struct Flowing {
+pub(super) struct StreamingBody {
     body: Incoming,
-    /// Made when the sender is waited for the first time.
+    /// Created when the sender has to be waited for.
     idle: Option<Pin<Box<Sleep>>>,
     place: Option<(Place, Pin<Box<WaitForCancellationFutureOwned>>)>,
 }
@@ -79,26 +79,27 @@ enum Kind {
     One,
     /// A stream of messages.
     Many,
-    /// Not at all: there is no such service.
+    /// Not at all, since no such service exists.
     None,
 }
 
 type BodyError = Box<dyn std::error::Error + Send + Sync>;
 
-/// For a message of some kilobytes, whatever the deadline.
+/// How long a message of some kilobytes may take, whatever the deadline.
 const READ_LIMIT: Duration = Duration::from_secs(10);
-/// Between two pieces of a request that is a stream.
+/// How long a streamed request may pause between two pieces.
 const IDLE_LIMIT: Duration = Duration::from_secs(60);
-/// Requests that wait for the rest of their message at once; fewer where messages may be large.
+/// Requests that may be incomplete at once. Fewer if the configuration allows large messages.
 const PLACES_MAX: usize = 1024;
+/// Bytes that incomplete requests may take together.
 const BYTES_MAX: usize = 32 * 1024 * 1024;
-/// Before each message: whether it is compressed, and its length in four bytes.
+/// The bytes before each message: a compression flag, and the length in four bytes.
 const MESSAGE_HEAD: usize = 5;
 
-// === impl Intake ===
+// === impl RequestReader ===
 
-impl Intake {
-    /// For a server with these limits.
+impl RequestReader {
+    /// A reader with the limits of this server.
     pub(super) fn new(server: &config::Server) -> Self {
         let message = server.limits.message_size;
         let places = PLACES_MAX.min(server.limits.calls.get()).min(BYTES_MAX / message.max(1));
@@ -107,34 +108,36 @@ impl Intake {
 
     /// How many requests wait for the rest of their message.
     pub(super) fn usage(&self) -> Usage {
-        self.places.usage(Share::ServerReading.as_str())
+        self.places.usage(Resource::Share(Share::ServerReading))
     }
 
     /// Reads a request's body.
     ///
     /// # Errors
     ///
-    /// The answer, if the request is not read to its end.
-    pub(super) async fn take(
+    /// The answer to send, if the request is not read to its end.
+    pub(super) async fn read(
         &self,
         head: &Parts,
         sender: Sender,
         body: Incoming,
-        unread: &Unread,
-    ) -> Result<Taken, Response<Body>> {
+        unhandled: &Unhandled,
+    ) -> Result<RequestBody, Response<Body>> {
         match kind(head.uri.path()) {
             Kind::One => {
-                let read = self.whole(&head.headers, sender, body, unread).await;
-                read.map(Taken::Whole).map_err(|unfinished| match unfinished {
-                    Unfinished::Refused(error) => unread.refuse(head, &error),
+                let read = self.whole(&head.headers, sender, body, unhandled).await;
+                read.map(RequestBody::Whole).map_err(|unfinished| match unfinished {
+                    Unfinished::Refused(error) => unhandled.refuse(head, &error),
                     Unfinished::Gone => {
                         let broken_off = Obstacle::Unreadable(Unreadable::BrokenOff);
-                        unread.refuse(head, &CallError::unasked(broken_off))
+                        unhandled.refuse(head, &CallError::unasked(broken_off))
                     }
                 })
             }
-            Kind::Many => Ok(Taken::Open(Flowing::new(body, self.places.enter(sender.peer)))),
-            Kind::None => Ok(Taken::Whole(Bytes::new())),
+            Kind::Many => {
+                Ok(RequestBody::Stream(StreamingBody::new(body, self.places.enter(sender.peer))))
+            }
+            Kind::None => Ok(RequestBody::Whole(Bytes::new())),
         }
     }
 
@@ -143,15 +146,15 @@ impl Intake {
         headers: &HeaderMap,
         sender: Sender,
         body: Incoming,
-        unread: &Unread,
+        unhandled: &Unhandled,
     ) -> Result<Bytes, Unfinished> {
         let mut reading = pin!(self.limit.read(body));
-        // Nearly always all of it is there, and neither a place nor a timer is needed.
+        // Nearly always the body is complete already, and neither a place nor a timer is needed.
         if let Poll::Ready(read) = poll!(reading.as_mut()) {
             return read.map_err(|_| Unfinished::Gone);
         }
         let place = self.places.enter(sender.peer);
-        let end = unread.answer_by(headers, sender.arrived).min(sender.arrived + READ_LIMIT);
+        let end = unhandled.answer_by(headers, sender.arrived).min(sender.arrived + READ_LIMIT);
         tokio::select! {
             biased;
             read = reading => read.map_err(|_| Unfinished::Gone),
@@ -173,13 +176,14 @@ impl Unfinished {
 }
 
 impl Limit {
-    /// A body with one message. One that is too long is not read further than that is known.
+    /// Reads a body with one message. Stops when the message is known to be too long.
     async fn read(self, mut body: Incoming) -> Result<Bytes, hyper::Error> {
         let Some(first) = next(&mut body).await? else { return Ok(Bytes::new()) };
         if body.is_end_stream() {
             return Ok(first);
         }
-        // Copied: a piece of a few bytes holds the whole buffer that it was read into.
+        // Copied, since a piece of a few bytes would keep the whole buffer alive that it was read
+        // into.
         let mut whole = BytesMut::new();
         self.add(&mut whole, &first);
         drop(first);
@@ -197,7 +201,7 @@ impl Limit {
         whole.extend_from_slice(piece.get(..room).unwrap_or(piece));
     }
 
-    /// Whether more would change nothing: the message is longer than it may be.
+    /// Whether reading more would change nothing, since the message is longer than allowed.
     fn is_enough(self, read: &[u8]) -> bool {
         let Some([_, length @ ..]) = read.first_chunk::<MESSAGE_HEAD>() else { return false };
         let length = usize::try_from(u32::from_be_bytes(*length)).unwrap_or(usize::MAX);
@@ -208,7 +212,7 @@ impl Limit {
 /// The next piece of a body.
 async fn next(body: &mut Incoming) -> Result<Option<Bytes>, hyper::Error> {
     while let Some(frame) = body.frame().await {
-        // Trailers mean nothing in a request.
+        // Trailers of a request mean nothing.
         if let Ok(data) = frame?.into_data() {
             return Ok(Some(data));
         }
@@ -226,9 +230,9 @@ fn kind(path: &str) -> Kind {
     }
 }
 
-// === impl Taken ===
+// === impl RequestBody ===
 
-impl HttpBody for Taken {
+impl HttpBody for RequestBody {
     type Data = Bytes;
     type Error = BodyError;
 
@@ -239,28 +243,28 @@ impl HttpBody for Taken {
         match self.get_mut() {
             Self::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
             Self::Whole(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
-            Self::Open(flowing) => flowing.poll_frame(context),
+            Self::Stream(streaming) => streaming.poll_frame(context),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Whole(bytes) => bytes.is_empty(),
-            Self::Open(flowing) => flowing.body.is_end_stream(),
+            Self::Stream(streaming) => streaming.body.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Whole(bytes) => SizeHint::with_exact(bytes.len().try_into().unwrap_or(u64::MAX)),
-            Self::Open(flowing) => flowing.body.size_hint(),
+            Self::Stream(streaming) => streaming.body.size_hint(),
         }
     }
 }
 
-// === impl Flowing ===
+// === impl StreamingBody ===
 
-impl Flowing {
+impl StreamingBody {
     fn new(body: Incoming, place: Place) -> Self {
         let lost = Box::pin(place.lost_owned());
         Self { body, idle: None, place: Some((place, lost)) }
@@ -272,7 +276,9 @@ impl Flowing {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let lost = self.place.as_mut().map(|(_, lost)| lost.as_mut().poll(context));
         if lost.is_some_and(|lost| lost.is_ready()) {
-            return Poll::Ready(Some(Err("the stream was ended for a newer one".into())));
+            return Poll::Ready(Some(Err(
+                "the stream was ended to make room for a newer one".into()
+            )));
         }
         if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(context) {
             self.idle = None;
@@ -283,7 +289,9 @@ impl Flowing {
         }
         let idle = self.idle.get_or_insert_with(|| Box::pin(sleep(IDLE_LIMIT)));
         match idle.as_mut().poll(context) {
-            Poll::Ready(()) => Poll::Ready(Some(Err("the request stopped in the middle".into()))),
+            Poll::Ready(()) => Poll::Ready(Some(Err(
+                "the caller sent nothing more of its request for 60 s".into(),
+            ))),
             Poll::Pending => Poll::Pending,
         }
     }
@@ -302,7 +310,7 @@ mod tests {
             (&[0, 0, 0, 0, 4, 1, 2, 3, 4], false),
             (&[0, 0, 0, 0, 5], true),
             (&[0, 0xff, 0xff, 0xff, 0xff], true),
-            // More than its one message follows.
+            // The message is followed by more than itself.
             (&[0, 0, 0, 0, 2, 1, 2, 3, 4], true),
         ] {
             assert_eq!(limit.is_enough(read), enough, "{read:?}");

@@ -1,4 +1,5 @@
-//! One process knows nothing of others: a test holds the rooms to it.
+//! Tests only: no module outside `cluster` depends on other replicas, so one process works without
+//! it.
 
 use std::{
     collections::BTreeSet,
@@ -6,14 +7,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// What may name what replicas share: the room itself, the configuration, and where one is made of the
-/// other.
+/// The files that may name it: the module itself, the configuration, and the place where the store
+/// is built from the configuration.
 const MAY_NAME_IT: [&str; 6] =
     ["cluster.rs", "cluster/", "config.rs", "config/", "lib.rs", "server/stores.rs"];
-/// Where it is left out of a build.
+/// The files that leave the module out of a build.
 const LEAVE_IT_OUT: [&str; 2] = ["lib.rs", "server/stores.rs"];
 
-/// Every source file but this one, with its path from `src/`.
+/// Every source file except these tests, with its path from `src/`.
 fn sources() -> Vec<(String, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let (mut folders, mut sources) = (vec![root.clone()], Vec::new());
@@ -24,7 +25,7 @@ fn sources() -> Vec<(String, String)> {
             let name = path.strip_prefix(&root).expect("within").display().to_string();
             if path.is_dir() {
                 folders.push(path);
-            } else if !name.starts_with("rooms") {
+            } else if !name.starts_with("module_rules_tests") {
                 sources.push((name, fs::read_to_string(&path).expect("text")));
             }
         }
@@ -32,7 +33,8 @@ fn sources() -> Vec<(String, String)> {
     sources
 }
 
-/// Lines of files that say one of these words and are not to, each with its place.
+/// Lines that contain one of `words`, in files that are not in `may`. Each has its file's name
+/// before it.
 fn found(words: &[&str], may: &[&str]) -> BTreeSet<String> {
     let is_free = |name: &str| {
         may.iter().any(|may| name == *may || (may.ends_with('/') && name.starts_with(may)))
@@ -47,10 +49,10 @@ fn found(words: &[&str], may: &[&str]) -> BTreeSet<String> {
 }
 
 #[test]
-fn no_other_room_names_what_replicas_share() {
+fn no_other_module_names_what_replicas_share() {
     let words = ["cluster", "Cluster", "redis", "Redis"];
     assert_eq!(found(&words, &MAY_NAME_IT), BTreeSet::new(), "they have traits for it");
-    // The search finds what there is.
+    // The search does find what is there.
     let everywhere = found(&words, &[]);
     for name in MAY_NAME_IT {
         assert!(everywhere.iter().any(|line| line.starts_with(name)), "{name} does not name it");
@@ -58,7 +60,7 @@ fn no_other_room_names_what_replicas_share() {
 }
 
 #[test]
-fn what_replicas_share_is_left_out_of_a_build_in_one_place() {
+fn what_replicas_share_is_left_out_of_a_build_in_two_files() {
     let features = ["feature = \"cluster\""];
     assert_eq!(found(&features, &LEAVE_IT_OUT), BTreeSet::new());
     let lines = found(&features, &[]);

@@ -1,19 +1,19 @@
-//! The project's Markdown documents, for tests that compare them with the program.
+//! Tests only: the project's documents, for tests that compare them with the program.
 
 use std::{
     fs,
     path::{Path, PathBuf},
 };
 
-/// A document without its fenced code blocks, which other tests check.
+/// A document without its fenced code blocks, which have tests of their own.
 pub(crate) struct Document {
-    /// The path from the repository's root.
+    /// Its path from the root of the project.
     pub(crate) name: String,
     pub(crate) prose: String,
 }
 
-/// The README and the other documents at the root, and every page of the book. The changelog is left
-/// out, since it names what earlier versions had.
+/// The README, the other documents at the root, and every page of the book. The changelog is left
+/// out, since it names things that are gone.
 pub(crate) fn all() -> Vec<Document> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let at_the_root = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md"];
@@ -50,6 +50,6 @@ fn prose(text: &str) -> String {
 }
 
 #[test]
-fn code_blocks_are_left_out() {
+fn blocks_are_no_prose() {
     assert_eq!(prose("a\n```sh\nb\n```\nc\n  ```\nd\n  ```\n"), "a\nc\n");
 }

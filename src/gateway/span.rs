@@ -7,7 +7,7 @@ use crate::{
     telemetry::trace::{Span, SpanKind},
 };
 
-/// Begins it; what is sent from now on belongs to it.
+/// Begins the span. What is sent from now on belongs to it.
 pub(super) fn begin(request: &mut Request<'_>) -> Span {
     let interface = request.interface();
     let name = || format!("gateway {}", interface.log_name);
@@ -18,7 +18,7 @@ pub(super) fn begin(request: &mut Request<'_>) -> Span {
     span
 }
 
-/// Notes which address was asked.
+/// Adds the address that was asked.
 pub(super) fn asked(span: &Span, address: &Address) {
     span.set("server.address", || address.uri().host().unwrap_or_default().to_owned());
     if let Some(port) = address.uri().port_u16() {
@@ -26,8 +26,7 @@ pub(super) fn asked(span: &Span, address: &Address) {
     }
 }
 
-/// Notes what came of it, with the `result` that metrics count. The session's Guid is no part of
-/// that, and neither is the gateway's text.
+/// Adds the result of the exchange. Leaves out the session's Guid and the gateway's text.
 pub(super) fn end(span: &Span, verdict: &Result<Reply, CallError>, result: Exchanged) {
     if let Ok(reply) = verdict {
         span.set("http.response.status_code", || i64::from(reply.status.as_u16()));

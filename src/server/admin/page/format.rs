@@ -2,11 +2,12 @@ use std::time::{Duration, SystemTime};
 
 use crate::tenant::Counts;
 
-/// How long it is since then, in its largest unit or two.
+/// The time since `then`, in its one or two largest units.
 pub(super) fn age(now: SystemTime, then: SystemTime) -> String {
     span(now.duration_since(then).unwrap_or_default())
 }
 
+/// A time in its one or two largest units.
 pub(super) fn span(time: Duration) -> String {
     const MINUTE: u64 = 60;
     const HOUR: u64 = 60 * MINUTE;
@@ -20,7 +21,7 @@ pub(super) fn span(time: Duration) -> String {
     }
 }
 
-/// So many in so many seconds, for each second.
+/// A rate per second.
 pub(super) fn rate(count: u64, seconds: f64) -> String {
     // Exact for any count that a minute can bring.
     #[expect(clippy::cast_precision_loss)]
@@ -28,7 +29,7 @@ pub(super) fn rate(count: u64, seconds: f64) -> String {
     if rate >= 10.0 || count == 0 { format!("{rate:.0}") } else { format!("{rate:.1}") }
 }
 
-/// The part of the calls that failed.
+/// The percentage of calls that failed.
 pub(super) fn failed(counts: Counts) -> String {
     match (counts.calls_failed * 1000).checked_div(counts.calls) {
         None => "–".to_owned(),

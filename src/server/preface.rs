@@ -1,4 +1,4 @@
-//! The beginning of an HTTP/2 connection, read before a place is given to it.
+//! The first bytes of an HTTP/2 connection, which are read before it gets a slot.
 
 use std::{
     io,
@@ -9,80 +9,82 @@ use std::{
 use bytes::{Buf as _, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 
-/// A stream whose peer is about to open a connection.
+/// A stream from which the client's preface and first SETTINGS frame are being read.
 #[derive(Debug)]
-pub(super) struct Opening<S> {
+pub(super) struct PrefaceReader<S> {
     stream: S,
     read: BytesMut,
 }
 
-/// A stream whose peer has said all that opens a connection; it is read from the beginning.
+/// A stream whose preface has been read. Reading it starts again from the first byte.
 #[derive(Debug)]
-pub(super) struct Opened<S> {
-    /// What was read already.
+pub(super) struct AfterPreface<S> {
+    /// The bytes that were read already.
     first: Bytes,
     stream: S,
 }
 
-/// Why a stream is no HTTP/2 connection.
+/// Why a stream is not an HTTP/2 connection.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum NotOpened {
-    /// The peer hung up first.
+pub(super) enum PrefaceError {
+    /// The peer closed it too early.
     #[error("the peer hung up before its first settings")]
     Ended,
-    /// It speaks another protocol.
+    /// The first bytes are of another protocol.
     #[error("the peer does not speak HTTP/2")]
-    Stranger,
-    /// Its connection broke.
+    OtherProtocol,
+    /// Reading or writing failed.
     #[error("the connection broke: {0}")]
     Broken(#[from] io::Error),
 }
 
-/// What the beginning of a connection is.
+/// What the bytes read so far are.
 #[derive(Debug, PartialEq, Eq)]
 enum Beginning {
     Whole,
     Unfinished,
-    /// No HTTP/2; whether it may be HTTP/1.
+    /// Not HTTP/2. `http_1`: they may be HTTP/1.
     Other {
         http_1: bool,
     },
 }
 
-/// What a client says first (RFC 9113, section 3.4).
+/// The first bytes of every HTTP/2 client (RFC 9113, section 3.4).
 pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-const FRAME_HEAD: usize = 9;
+const FRAME_HEADER: usize = 9;
 const SETTINGS: u8 = 4;
 const ACK: u8 = 1;
-/// Of a frame, before our settings have allowed more (RFC 9113, section 4.2).
+/// The longest frame that a peer may send before it has seen our settings (RFC 9113, section 4.2).
 const FRAME_MAX: usize = 16_384;
-/// Most clients open with a hundred bytes and send the first call along.
+/// Most clients start with about a hundred bytes and send their first call along.
 const READ_SIZE: usize = 1024;
 
 const HTTP_1_ANSWER: &[u8] = b"HTTP/1.1 400 Bad Request\r\n\
     Content-Type: text/plain; charset=utf-8\r\nContent-Length: 60\r\nConnection: close\r\n\r\n\
     This port speaks gRPC, which is HTTP/2 from its first byte.\n";
 
-/// Settings of ours, and a GOAWAY that says that nothing was done (RFC 9113, section 6.8).
+/// An empty SETTINGS frame, and a GOAWAY that says that no stream was processed (RFC 9113, section
+/// 6.8).
 const NO_PLACE: &[u8] = b"\0\0\0\x04\0\0\0\0\0\
     \0\0\x21\x07\0\0\0\0\0\0\0\0\0\0\0\0\0no place for another conn";
 
-// === impl Opening ===
+// === impl PrefaceReader ===
 
-impl<S> Opening<S> {
+impl<S> PrefaceReader<S> {
     pub(super) fn new(stream: S) -> Self {
         Self { stream, read: BytesMut::new() }
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Opening<S> {
-    /// Reads the preface and the client's first settings, whole. The caller bounds the time for it;
-    /// dropping the future loses nothing.
+impl<S: AsyncRead + AsyncWrite + Unpin> PrefaceReader<S> {
+    /// Reads the preface and the client's first SETTINGS frame. The caller bounds the time.
+    /// Dropping the future loses nothing that was read.
     ///
     /// # Errors
     ///
-    /// [`NotOpened`]. A client that speaks HTTP/1 has been told then what is spoken here.
-    pub(super) async fn finish(&mut self) -> Result<(), NotOpened> {
+    /// [`PrefaceError`]. A client that speaks HTTP/1 has then been answered with an error that says
+    /// so.
+    pub(super) async fn read_preface(&mut self) -> Result<(), PrefaceError> {
         let Self { stream, read } = self;
         loop {
             match beginning(read) {
@@ -90,49 +92,48 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Opening<S> {
                 Beginning::Unfinished => {}
                 Beginning::Other { http_1 } => {
                     if http_1 {
-                        farewell(stream, HTTP_1_ANSWER).await?;
+                        send_and_close(stream, HTTP_1_ANSWER).await?;
                     }
-                    return Err(NotOpened::Stranger);
+                    return Err(PrefaceError::OtherProtocol);
                 }
             }
             read.reserve(READ_SIZE);
             if stream.read_buf(read).await? == 0 {
-                return Err(NotOpened::Ended);
+                return Err(PrefaceError::Ended);
             }
         }
     }
 
-    /// Tells the peer that there is no place for its connection and that nothing was done, so that
-    /// its library tries elsewhere. Nothing is said to a peer that has not said its preface. The
-    /// caller bounds the time for it.
+    /// Tells the peer that no slot is free and that nothing was processed, so that its gRPC library
+    /// tries elsewhere. Sends nothing if the preface has not come. The caller bounds the time.
     pub(super) async fn turn_away(mut self) {
         if self.read.starts_with(PREFACE) {
-            let _gone = farewell(&mut self.stream, NO_PLACE).await;
+            let _gone = send_and_close(&mut self.stream, NO_PLACE).await;
         }
     }
 }
 
-/// What has been read of a connection's beginning.
+/// Classifies the bytes read so far.
 fn beginning(read: &[u8]) -> Beginning {
     let compared = read.len().min(PREFACE.len());
     let (said, rest) = read.split_at(compared);
     if !PREFACE.starts_with(said) {
         return Beginning::Other { http_1: said.first().is_some_and(u8::is_ascii_uppercase) };
     }
-    let Some(head) = rest.first_chunk::<FRAME_HEAD>() else { return Beginning::Unfinished };
+    let Some(head) = rest.first_chunk::<FRAME_HEADER>() else { return Beginning::Unfinished };
     let [a, b, c, kind, flags, stream @ ..] = *head;
     let length = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
-    // The first bit of a stream's number means nothing.
+    // The first bit of a stream number is reserved and means nothing.
     let of_connection = u32::from_be_bytes(stream) << 1 == 0;
     if kind != SETTINGS || flags & ACK != 0 || !of_connection || length > FRAME_MAX {
         return Beginning::Other { http_1: false };
     }
-    if rest.len() < FRAME_HEAD + length { Beginning::Unfinished } else { Beginning::Whole }
+    if rest.len() < FRAME_HEADER + length { Beginning::Unfinished } else { Beginning::Whole }
 }
 
-/// Says the last words and waits for the peer's end: closing before it has sent all of its
-/// request would have TCP throw the answer away.
-async fn farewell<S>(stream: &mut S, words: &[u8]) -> io::Result<()>
+/// Sends the last bytes and waits for the peer to close. If the socket were closed while the peer
+/// is still sending, TCP would reset it and drop what was sent.
+async fn send_and_close<S>(stream: &mut S, words: &[u8]) -> io::Result<()>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -145,15 +146,15 @@ where
     Ok(())
 }
 
-// === impl Opened ===
+// === impl AfterPreface ===
 
-impl<S> From<Opening<S>> for Opened<S> {
-    fn from(Opening { stream, read }: Opening<S>) -> Self {
+impl<S> From<PrefaceReader<S>> for AfterPreface<S> {
+    fn from(PrefaceReader { stream, read }: PrefaceReader<S>) -> Self {
         Self { first: read.freeze(), stream }
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Opened<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for AfterPreface<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -172,7 +173,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Opened<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Opened<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for AfterPreface<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -208,14 +209,14 @@ mod tests {
 
     use super::*;
 
-    fn opening(settings: &[u8]) -> Vec<u8> {
+    fn preface(settings: &[u8]) -> Vec<u8> {
         let [.., a, b, c] = settings.len().to_be_bytes();
         [PREFACE, &[a, b, c, SETTINGS, 0, 0, 0, 0, 0], settings].concat()
     }
 
     #[test]
-    fn only_a_whole_opening_is_one() {
-        let whole = opening(&[0; 12]);
+    fn only_a_complete_preface_is_accepted() {
+        let whole = preface(&[0; 12]);
         for length in 0..whole.len() {
             assert_eq!(beginning(&whole[..length]), Beginning::Unfinished, "{length}");
         }
@@ -234,21 +235,21 @@ mod tests {
         ] {
             assert_eq!(beginning(said), Beginning::Other { http_1 }, "{said:?}");
         }
-        let mut ping = opening(&[]);
+        let mut ping = preface(&[]);
         ping[PREFACE.len() + 3] = 6;
-        let mut answer = opening(&[]);
+        let mut answer = preface(&[]);
         answer[PREFACE.len() + 4] = ACK;
-        let mut of_a_stream = opening(&[]);
+        let mut of_a_stream = preface(&[]);
         of_a_stream[PREFACE.len() + 8] = 1;
-        for said in [ping, answer, of_a_stream, opening(&vec![0; FRAME_MAX + 1])] {
+        for said in [ping, answer, of_a_stream, preface(&vec![0; FRAME_MAX + 1])] {
             assert_eq!(beginning(&said), Beginning::Other { http_1: false });
         }
     }
 
     #[test]
     fn what_is_written_by_hand_has_the_lengths_that_it_says() {
-        let (head, body) = NO_PLACE.split_at(2 * FRAME_HEAD);
-        assert_eq!(usize::from(head[FRAME_HEAD + 2]), body.len());
+        let (head, body) = NO_PLACE.split_at(2 * FRAME_HEADER);
+        assert_eq!(usize::from(head[FRAME_HEADER + 2]), body.len());
         let answer = str::from_utf8(HTTP_1_ANSWER).unwrap();
         let (head, body) = answer.split_once("\r\n\r\n").unwrap();
         assert!(head.contains(&format!("Content-Length: {}\r\n", body.len())), "{}", body.len());
@@ -261,15 +262,15 @@ mod tests {
             more in proptest::collection::vec(any::<u8>(), 0..3000),
             pieces in 1..400_usize,
         ) {
-            let said = [opening(&settings), more].concat();
+            let said = [preface(&settings), more].concat();
             let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
             let heard = runtime.block_on(async {
                 let (mut client, server) = tokio::io::duplex(pieces);
                 let saying = async { client.write_all(&said).await.unwrap(); drop(client); };
                 let hearing = async {
-                    let mut opening = Opening::new(server);
-                    opening.finish().await.unwrap();
-                    let mut opened = Opened::from(opening);
+                    let mut reader = PrefaceReader::new(server);
+                    reader.read_preface().await.unwrap();
+                    let mut opened = AfterPreface::from(reader);
                     let mut heard = Vec::new();
                     opened.read_to_end(&mut heard).await.unwrap();
                     heard

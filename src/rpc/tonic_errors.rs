@@ -1,4 +1,4 @@
-//! Calls that fail before a method has seen them, and which tonic answers by itself.
+//! Answers that tonic gives by itself, for calls that did not reach a method.
 
 use std::net::SocketAddr;
 
@@ -9,22 +9,22 @@ use tonic::{Code, Status, body::Body};
 use super::{
     about::About,
     record::{Counted, Record, Started},
-    unread::{METHODS, Unread},
+    unhandled::{METHODS, Unhandled},
 };
 use crate::call::{CallError, Obstacle, Unreadable};
 
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const DETAILS: HeaderName = HeaderName::from_static("grpc-status-details-bin");
-/// What is counted and logged for whatever is no method of ours.
+/// The method's name in logs and metrics, if the path names no method of the contract.
 const UNKNOWN: &str = "unknown";
 
-impl Unread {
-    /// Looks at an answer on its way out. One that no method has given is logged and counted, and gets
-    /// the details that every error has.
+impl Unhandled {
+    /// Checks an answer on its way out. If no method has made it, it is logged and counted, and
+    /// gets the details that every error has.
     ///
-    /// Methods answer in trailers, or with details in the head: looking for both takes no more than two
-    /// looks into the head.
-    pub fn look(
+    /// Methods answer with a status in the trailers, or with details in the headers. So two header
+    /// lookups are enough for most answers.
+    pub fn complete(
         &self,
         path: Option<&PathAndQuery>,
         (peer, at): (SocketAddr, Instant),
@@ -42,13 +42,13 @@ impl Unread {
         let answers = response.status().is_success();
         let record = self.record_of(method.unwrap_or(UNKNOWN), (peer, at));
         let status = record.refuse(&CallError::unasked(Obstacle::Unreadable(why)), &self.0);
-        // An answer that is none of gRPC's stays as it is: its caller does not speak gRPC.
+        // An answer that is not gRPC stays as it is, since its caller does not speak gRPC.
         if answers { status.into_http() } else { response }
     }
 
-    /// Tells of a request of `peer` that h2 has refused by itself, or whose connection has ended before
-    /// a service saw it. Nothing is known of it.
-    pub fn unseen(&self, peer: SocketAddr) {
+    /// Records a request of `peer` that h2 has refused by itself, or whose connection ended before
+    /// a service got it. Nothing else is known of it.
+    pub fn note_undispatched(&self, peer: SocketAddr) {
         let record = self.record_of(UNKNOWN, (peer, Instant::now()));
         let _nobody_hears_it = record
             .refuse(&CallError::unasked(Obstacle::Unreadable(Unreadable::RefusedByHttp2)), &self.0);
@@ -63,7 +63,7 @@ impl Unread {
         let started = Started {
             at,
             timeout: None,
-            // Whose tenant's it would have been is not known.
+            // Not counted for a tenant, since the request's tenant is unknown.
             counted: Counted {
                 method: calls.of(method).or_else(|| calls.of(UNKNOWN)),
                 tenant: None,
@@ -74,7 +74,7 @@ impl Unread {
     }
 }
 
-/// Why no method has seen a request; `None`: one has.
+/// Why the request reached no method. `None` if it did.
 fn why(method: Option<&'static str>, response: &Response<Body>) -> Option<Unreadable> {
     if !response.status().is_success() {
         return Some(Unreadable::NotGrpc(response.status().as_u16()));
@@ -85,7 +85,7 @@ fn why(method: Option<&'static str>, response: &Response<Body>) -> Option<Unread
         Code::Unimplemented => Some(Unreadable::Compressed),
         Code::OutOfRange => Some(Unreadable::TooLarge),
         Code::Internal => Some(Unreadable::Malformed(status.message().to_owned())),
-        // Health and reflection answer without details.
+        // Health and reflection answer without details, which is fine.
         _ => None,
     }
 }

@@ -1,4 +1,5 @@
-//! Which rooms of the source know nothing of which others, held by what their files import.
+//! Tests only: which top-level modules must not use which others. Checks the paths in their source
+//! files.
 
 mod replicas;
 
@@ -8,21 +9,21 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// What a room must not name.
+/// What a module must not name.
 enum Never {
-    /// Any room but these.
-    RoomsBut(&'static [&'static str]),
-    /// These rooms.
-    Rooms(&'static [&'static str]),
+    /// Any top-level module except these.
+    ModulesBut(&'static [&'static str]),
+    /// These top-level modules.
+    Modules(&'static [&'static str]),
     /// These crates.
     Crates(&'static [&'static str]),
 }
-use Never::{Crates, Rooms, RoomsBut};
+use Never::{Crates, Modules, ModulesBut};
 
-/// A room is a module of the crate's root.
+/// The rules, by top-level module. A module may have several.
 const RULES: [(&str, Never); 4] = [
-    ("telemetry", RoomsBut(&["time", "version"])),
-    ("call", RoomsBut(&["retcode"])),
+    ("telemetry", ModulesBut(&["time", "version"])),
+    ("call", ModulesBut(&["retcode"])),
     (
         "call",
         Crates(&[
@@ -40,26 +41,28 @@ const RULES: [(&str, Never); 4] = [
             "tonic_types",
         ]),
     ),
-    ("server", Rooms(&["doctor", "command"])),
+    ("server", Modules(&["doctor", "command"])),
 ];
 
 #[test]
-fn no_room_names_what_it_must_not_know() {
-    for (room, never) in &RULES {
-        let files = files_of(room);
-        assert!(!files.is_empty(), "there is no room {room}");
+fn no_module_names_what_it_must_not_know() {
+    for (module, never) in &RULES {
+        let files = files_of(module);
+        assert!(!files.is_empty(), "there is no module {module}");
         for file in files {
             let code = without_comments(&fs::read_to_string(&file).expect("readable"));
             let of_a_path = names(&code, depth(&file));
             let wrong: Vec<_> = match never {
-                RoomsBut(rooms) => of_a_path
-                    .rooms
+                ModulesBut(modules) => of_a_path
+                    .modules
                     .iter()
-                    .filter(|name| *name != room && !rooms.contains(&name.as_str()))
+                    .filter(|name| *name != module && !modules.contains(&name.as_str()))
                     .collect(),
-                Rooms(rooms) => {
-                    of_a_path.rooms.iter().filter(|name| rooms.contains(&name.as_str())).collect()
-                }
+                Modules(modules) => of_a_path
+                    .modules
+                    .iter()
+                    .filter(|name| modules.contains(&name.as_str()))
+                    .collect(),
                 Crates(crates) => {
                     of_a_path.first.iter().filter(|name| crates.contains(&name.as_str())).collect()
                 }
@@ -70,7 +73,7 @@ fn no_room_names_what_it_must_not_know() {
 }
 
 #[test]
-fn every_way_to_name_a_room_is_found() {
+fn every_way_to_name_a_module_is_found() {
     let code = without_comments(
         "use crate::{a::{self, b::c}, d, e::*}; // crate::comment\n\
          use crate::f::g; let x = crate::h::y(); fn z(_: &crate::i::J) {}\n\
@@ -78,24 +81,24 @@ fn every_way_to_name_a_room_is_found() {
          use http::Uri; let y = tonic::Code::Ok; use self::hyper::x; a.b::<C>();",
     );
     let found = names(&code, 2);
-    let rooms = found.rooms.iter().map(String::as_str).collect::<Vec<_>>().join(" ");
-    assert_eq!(rooms, "a d e f h i k l");
+    let modules = found.modules.iter().map(String::as_str).collect::<Vec<_>>().join(" ");
+    assert_eq!(modules, "a d e f h i k l");
     assert!(found.first.contains("http") && found.first.contains("tonic"), "{:?}", found.first);
     assert!(!found.first.contains("hyper"), "it is a module of that name");
 }
 
-/// What the paths in a file begin with.
+/// The first names of the paths in a file.
 struct Names {
-    /// After `crate::`, or after as many `super::` as lead there.
-    rooms: BTreeSet<String>,
-    /// The first parts of all paths.
+    /// Names after `crate::`, or after as many `super::` as lead to the root.
+    modules: BTreeSet<String>,
+    /// The first names of all paths.
     first: BTreeSet<String>,
 }
 
-fn files_of(room: &str) -> Vec<PathBuf> {
+fn files_of(module: &str) -> Vec<PathBuf> {
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let file = Some(src.join(room).with_extension("rs")).filter(|file| file.is_file());
-    file.into_iter().chain(below(&src.join(room))).collect()
+    let file = Some(src.join(module).with_extension("rs")).filter(|file| file.is_file());
+    file.into_iter().chain(below(&src.join(module))).collect()
 }
 
 fn below(folder: &Path) -> Vec<PathBuf> {
@@ -112,18 +115,18 @@ fn depth(file: &Path) -> usize {
     file.strip_prefix(src).expect("below it").components().count()
 }
 
-/// Documentation may name whatever explains the code.
+/// Removes comments, since documentation may name any module.
 fn without_comments(code: &str) -> String {
     let code = code.lines().map(|line| line.split("//").next().unwrap_or_default());
     code.collect::<Vec<_>>().join("\n")
 }
 
 fn names(code: &str, depth: usize) -> Names {
-    let (mut rooms, mut first) = (BTreeSet::new(), BTreeSet::new());
+    let (mut modules, mut first) = (BTreeSet::new(), BTreeSet::new());
     let to_the_root = "super::".repeat(depth);
     for start in ["crate::", &to_the_root] {
         for (at, _) in code.match_indices(start) {
-            rooms.extend(heads(&code[at + start.len()..]));
+            modules.extend(heads(&code[at + start.len()..]));
         }
     }
     for (at, _) in code.match_indices("::") {
@@ -132,10 +135,10 @@ fn names(code: &str, depth: usize) -> Names {
             first.insert(code[begin..at].to_owned());
         }
     }
-    Names { rooms, first }
+    Names { modules, first }
 }
 
-/// The first names of what follows in a path: one, or some in braces.
+/// The first names of the rest of a path: one name, or those in braces.
 fn heads(path: &str) -> Vec<String> {
     let name = |text: &str| text.chars().take_while(|c| is_of_a_name(*c)).collect::<String>();
     let Some(group) = path.strip_prefix('{') else { return vec![name(path)] };
