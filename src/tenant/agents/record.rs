@@ -1,4 +1,4 @@
-//! All that is known of one agent.
+//! The record of one agent.
 
 use super::{
     credentials::CredentialPart, losses::Losses, queue::Queue, session_status::SessionPart,
@@ -14,7 +14,7 @@ pub(super) struct AgentRecord {
 }
 
 impl AgentRecord {
-    /// Whether nothing is known, so that the record can go.
+    /// Whether no part is in use, so that the record can be removed.
     pub(super) fn is_unused(&self) -> bool {
         self.queue.is_none()
             && self.session.is_unused()
