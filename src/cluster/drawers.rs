@@ -1,4 +1,4 @@
-//! What replicas tell each other of passwords, in the Redis that they share.
+//! Passwords and rejections that replicas share, sealed, in Redis.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::{
     session::{Drawer, Drawers},
 };
 
-/// The drawers of a tenant's agents, each a key with a time to live.
+/// The sealed values of a tenant's agents, each under a key with a time to live.
 pub(super) struct RedisDrawers {
     tenant: TenantId,
     link: Link,
@@ -28,13 +28,13 @@ impl RedisDrawers {
         self.keys.of(drawer.name(), agent)
     }
 
-    /// The answer, unless Redis is known to be down: nobody is to wait for it then.
+    /// Redis' answer. `None` on failure, and at once if Redis is known to be down.
     async fn asked<T>(&self, question: impl Future<Output = Result<T, LinkError>>) -> Option<T> {
         if matches!(self.link.state(), LinkState::Down(_)) {
             return None;
         }
         let unavailable = |error: &LinkError| {
-            debug!(ccgw.tenant.id = %self.tenant, %error, "what replicas share of passwords is not at hand");
+            debug!(ccgw.tenant.id = %self.tenant, %error, "shared passwords and rejections cannot be read or written");
         };
         question.await.inspect_err(unavailable).ok()
     }

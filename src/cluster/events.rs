@@ -1,4 +1,4 @@
-//! A tenant's events in the Redis that replicas share.
+//! A tenant's events in the Redis that the replicas share.
 
 use std::{
     fmt,
@@ -18,26 +18,27 @@ use crate::{
     session::{StoreError, StoreFuture},
 };
 
-/// A Redis stream of bounded length, and a channel that tells of each event at once.
+/// A Redis stream of bounded length, and a channel that publishes each event at once.
 pub struct RedisEvents {
     link: Link,
     keys: Keys,
     kept: usize,
     add: Script,
-    /// Tells the events of this process from those of others.
+    /// A random number that tells the events of this process from those of others.
     me: u64,
     began: Instant,
-    /// One reader at a time.
+    /// Locked, so that there is one reader at a time.
     news: Mutex<Subscription>,
 }
 
-/// An event as the stream gives it: its id, and its fields with their names.
+/// An event as the stream returns it: its id, and its fields with their names.
 type Raw = (String, Vec<String>);
-/// An event, and who fetched it.
+/// An event, and the process that fetched it.
 type Told = (Event, Option<Origin>);
 
-/// The message has all of the event, so that hearing of it needs no round trip. A Redis that has lost its
-/// events, and whose clock is behind, is told which number comes next; one that has them knows better.
+/// Adds an event and publishes it. The message holds the whole event, so that receivers need no
+/// round trip. ARGV[5] and ARGV[6] are the number that would come next. It is used if Redis has
+/// lost its events and its clock is behind; otherwise Redis numbers the event by itself.
 const ADD: &str = "
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -51,14 +52,14 @@ if type(id) ~= 'string' then return id end
 redis.call('PUBLISH', ARGV[4], id .. ' ' .. ARGV[2] .. ' ' .. ARGV[3])
 return id
 ";
-/// Of one round trip.
+/// How many events are read in one round trip.
 const READ_AT_ONCE: usize = 512;
-/// How far back is read again where messages may have been missed: a Redis that has lost its events
-/// may have numbered some below the newest one known.
+/// How far back events are read again if messages may have been missed. A Redis that has lost its
+/// events may have numbered some below the newest one known.
 const OVERLAP_MS: u64 = 60_000;
 
 impl RedisEvents {
-    /// The events of the tenant whose keys these are, about `kept` of them.
+    /// The events of the tenant with these keys. Redis keeps about `kept` of them.
     pub fn new(link: Link, keys: Keys, kept: usize) -> Self {
         let news = Mutex::new(link.subscribe(keys.named("news")));
         let (me, began) = (rand::random(), Instant::now());
@@ -75,11 +76,12 @@ impl RedisEvents {
         read.arg(self.keys.named("events")).arg(&range).arg("COUNT").arg(count);
         let raw: Vec<Raw> = self.link.command(&read, Repeat::Once).await?;
         let events = raw.iter().filter_map(|(id, fields)| event_of(id, fields));
-        // Since when they have been there is not known.
+        // `None`: it is not known since when the stream has had them.
         Ok(events.map(|told| self.event(told, None)).collect())
     }
 
-    /// Everything behind a number, which the channel may have told while nobody listened.
+    /// Reads all events after a number: their messages may have come while this process did not
+    /// listen.
     async fn catch_up(&self, after: u64) -> Result<Vec<Event>, LinkError> {
         let mut events = Vec::new();
         let mut last = sequence(moment(after).0.saturating_sub(OVERLAP_MS), 0);
@@ -115,13 +117,15 @@ impl EventStream for RedisEvents {
             let at = micros(fetched.saturating_duration_since(self.began));
             let origin = Origin { by: self.me, at, age: micros(fetched.elapsed()) };
             let Some(text) = encode(&what, Some(origin)) else {
-                return Err(StoreError::Unavailable("the event cannot be written down".into()));
+                return Err(StoreError::Unavailable(
+                    "the event cannot be stored: its content is not valid JSON".into(),
+                ));
             };
             let call = self.add.on(self.keys.named("events"));
             let call = call.arg(self.kept).arg(agent.to_string()).arg(text);
             let (millisecond, nth) = moment(known + 1);
             let call = call.arg(self.keys.named("news")).arg(millisecond).arg(nth);
-            // Told twice it would be two events.
+            // Never repeated: the same event added twice would be two events.
             let added: Result<String, _> = self.link.script(&call, Repeat::Never).await;
             added.map(drop).map_err(StoreError::from)
         })

@@ -13,45 +13,46 @@ use crate::{
     session::StoreFuture,
 };
 
-/// A tenant's events in a store that its replicas share.
+/// A tenant's events in the store that the replicas share.
 pub trait EventStream: fmt::Debug + Send + Sync {
-    /// Adds an event that was fetched then, and which the store numbers: above `known` if it can.
+    /// Adds an event that was fetched at `fetched`. The store numbers it, above `known` if it can.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Unavailable`](crate::session::StoreError::Unavailable), here and below.
+    /// [`StoreError::Unavailable`](crate::session::StoreError::Unavailable); so do the methods
+    /// below.
     fn add(&self, agent: AgentId, what: What, fetched: Instant, known: u64) -> StoreFuture<'_, ()>;
 
     /// The latest `count` events, oldest first.
     fn latest(&self, count: usize) -> StoreFuture<'_, Vec<Event>>;
 
-    /// Waits a while for events behind that number; gives none if none has come. Some may have been
-    /// given before.
+    /// Waits a while for events after that number. Returns none if none came, and may return some
+    /// again.
     fn after(&self, sequence: u64) -> StoreFuture<'_, News>;
 }
 
-/// Tells this replica's events to the others, and theirs to this one, by a stream in the store.
+/// Relays events between this replica and the others, through a stream in the store.
 #[derive(Debug)]
 pub struct StreamRelay {
     queue: mpsc::Sender<Waiting>,
-    /// Whether the events that came before this replica have been read.
+    /// Whether the events that were there before this replica started have been read.
     ready: watch::Receiver<bool>,
 }
 
-/// An event that waits for the store, and when it was fetched.
+/// An event that waits to be stored, and when it was fetched.
 type Waiting = (AgentId, What, Instant);
 
-/// Events that wait for the store; more are only told here.
+/// How many events may wait for the store. If there are more, they are published only here.
 const QUEUE: usize = 4096;
-/// For a caller who has come to watch.
+/// How long a new watcher waits for the events from before this replica started.
 const READY_WITHIN: Duration = Duration::from_secs(2);
-/// Between two warnings about the same.
+/// The shortest time between two warnings about the same.
 const TOLD_EVERY: Duration = Duration::from_secs(60);
-/// Before a store that failed is asked again.
+/// The pause before a store that failed is asked again.
 const PAUSE: Duration = Duration::from_millis(500);
 
 impl StreamRelay {
-    /// A relay, and what it does for as long as it is run.
+    /// Makes a relay, and the future that does its work while it is polled.
     pub fn new(
         stream: Arc<dyn EventStream>,
         events: Arc<Events>,
@@ -88,13 +89,13 @@ impl Relay for StreamRelay {
 async fn tell(stream: &dyn EventStream, events: &Events, mut waiting: mpsc::Receiver<Waiting>) {
     while let Some((agent, what, fetched)) = waiting.recv().await {
         if stream.add(agent, what.clone(), fetched, events.newest()).await.is_err() {
-            // Those who watch here still hear of it; the others cannot.
+            // The store has not taken it, so only watchers at this replica get it.
             events.publish(agent, what, fetched);
         }
     }
 }
 
-/// Reads what happened before.
+/// Reads the events from before this replica started.
 async fn recall(stream: &dyn EventStream, events: &Events, kept: usize) {
     loop {
         match stream.latest(kept).await {
@@ -122,7 +123,7 @@ async fn hear(stream: &dyn EventStream, events: &Events) {
                     told = Some(Instant::now());
                     warn!(
                         events = behind,
-                        "the store has lost its events and numbers new ones below the old; they are numbered on here, and other replicas may know them by other numbers"
+                        "the store has lost its events and numbers new ones below the old; this replica numbers them above the old, so other replicas may know them by other numbers"
                     );
                 }
             }

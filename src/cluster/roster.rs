@@ -1,4 +1,4 @@
-//! Which of a tenant's agents this replica polls.
+//! Decides which of a tenant's agents this replica polls.
 
 mod around;
 mod away;
@@ -38,22 +38,22 @@ pub struct Roster {
     when_away: WhenAway,
     held: Mutex<Held>,
     outage: Mutex<Outage>,
-    /// Something has happened that should not wait for the next turn.
+    /// Makes the next turn come early.
     stirred: Arc<Notify>,
-    /// There may be a lease where there was none.
+    /// Tells the clock task that there may be a lease where there was none.
     first_lease: Notify,
 }
 
-/// Turns in the time of a lease: two may fail without a lease being lost.
+/// How many turns there are in the time of a lease. Two may fail without a lease being lost.
 const TURNS: u32 = 4;
-/// Between two turns at the least: leases may become free one after the other.
+/// The shortest time between two turns, since many leases may become free one after the other.
 const TURN_PAUSE: Duration = Duration::from_millis(500);
-/// Between two looks at whether the polls under way have been answered.
+/// The pause between two checks whether the polls under way have been answered.
 const HAND_OVER_PAUSE: Duration = Duration::from_millis(50);
 
 impl Roster {
-    /// The roster of this replica for a tenant, whose next turn comes at once when `stirred` is told
-    /// that leases may be free.
+    /// Makes this replica's roster for a tenant. Notifying `stirred` makes its next turn come
+    /// early.
     pub fn new(
         tenant: TenantId,
         me: ReplicaId,
@@ -73,7 +73,7 @@ impl Roster {
         }
     }
 
-    /// Asks for the lease of an agent who was signed in here just now, and begins to poll if it is
+    /// Asks for the lease of an agent who has just been signed in here. Begins to poll if it is
     /// granted.
     pub async fn claim(&self, agent: AgentId, polls: &dyn Polls) -> Claimed {
         let asked = self.held().ask();
@@ -99,7 +99,7 @@ impl Roster {
                 held.unanswered(agent, asked);
                 held.assume(agent, asked);
                 self.begin(&held, agent, Cause::SignedIn, polls);
-                // If it was this answer alone that was lost, the next one tells who has the lease.
+                // If only this answer was lost, the next turn shows who has the lease.
                 self.stir();
                 Claimed::Here
             }
@@ -112,8 +112,8 @@ impl Roster {
         }
     }
 
-    /// Begins to poll again for an agent whose polls have just ended by themselves, if that is up
-    /// to this replica.
+    /// Begins to poll again for an agent whose polls have just ended by themselves, if this replica
+    /// may poll for it.
     pub fn resume(&self, agent: AgentId, polls: &dyn Polls) {
         self.begin(&self.held(), agent, Cause::SignedIn, polls);
     }
@@ -121,34 +121,34 @@ impl Roster {
     /// Notes that the polls for an agent have ended by themselves.
     pub fn polls_ended(&self, agent: AgentId, polls: &dyn Polls) {
         let mut held = self.held();
-        // They may have begun again meanwhile.
+        // Polls may have begun again meanwhile.
         if !polls.is_polling(agent) {
             held.polls_ended(agent);
         }
     }
 
-    /// Whether this replica may poll for an agent at this moment.
+    /// Whether this replica may poll for an agent now.
     pub fn may_poll(&self, agent: AgentId) -> bool {
         self.held().may_poll(agent)
     }
 
-    /// Whether no other replica can poll for this agent at this moment.
+    /// Whether this replica has a good lease, so that no other one may poll for this agent now.
     pub fn has_lease(&self, agent: AgentId) -> bool {
         self.held().is_good(agent)
     }
 
-    /// How the leases are doing.
+    /// Counts of the leases.
     pub fn counts(&self) -> LeaseCounts {
         let overdue = self.held().overdue();
         LeaseCounts { overdue, dropped: self.outage().dropped }
     }
 
-    /// Has the next turn come soon: replicas or agents have come or gone.
+    /// Makes the next turn come early, because replicas or agents have come or gone.
     pub fn stir(&self) {
         self.stirred.notify_one();
     }
 
-    /// Takes turns for ever.
+    /// Takes turns, and ends leases in time. Never returns.
     pub async fn run(&self, polls: &dyn Polls) {
         let turns = async {
             loop {
@@ -169,17 +169,18 @@ impl Roster {
         tokio::join!(turns, self.watch_the_clock(polls, || self.when_away));
     }
 
-    /// Hands everything over: waits for the polls under way to be answered, then gives the leases
-    /// back. Dropping the future leaves the rest to their time.
+    /// Hands over all agents: waits for the polls under way to be answered, then releases the
+    /// leases. If the future is dropped, the leases that are left end by themselves.
     ///
-    /// Polls end only once the store has heard that this replica goes away: else nobody would know that
-    /// there are agents to be polled for.
+    /// Polls end only after the store has been told that this replica goes away. Otherwise nobody
+    /// would know that somebody else has to poll for the agents.
     pub async fn leave(&self, polls: &dyn Polls) {
         let is_told = AtomicBool::new(false);
-        // Whoever takes these agents over while the store is away begins when their leases have ended.
+        // Once the store is told, another replica takes the agents over when their leases end, even
+        // if the store fails then. So this one has to stop at that time.
         let when_away =
             || if is_told.load(Ordering::Relaxed) { WhenAway::Stop } else { self.when_away };
-        // A poll may stay open for longer than is left of its lease.
+        // A poll may stay open for longer than its lease lasts.
         tokio::select! {
             () = self.hand_all_over(polls, &is_told) => {}
             () = self.watch_the_clock(polls, when_away) => {}
@@ -189,7 +190,7 @@ impl Roster {
     async fn hand_all_over(&self, polls: &dyn Polls, is_told: &AtomicBool) {
         let mut renew_at = Instant::now();
         loop {
-            // First, so that the others know whose turn it is when the leases are free.
+            // First, so that the others know who has to poll when the leases are free.
             if !is_told.load(Ordering::Relaxed) {
                 is_told.store(self.leases.leave().await.is_ok(), Ordering::Relaxed);
             }
@@ -209,7 +210,7 @@ impl Roster {
         }
     }
 
-    /// Ends leases when their time is over, whatever the turns are waiting for meanwhile.
+    /// Ends leases when their time is over, even while a turn is waiting for the store.
     async fn watch_the_clock(&self, polls: &dyn Polls, when_away: impl Fn() -> WhenAway) {
         loop {
             let next = self.held().next_end();
@@ -221,7 +222,8 @@ impl Roster {
             };
             tokio::select! {
                 () = ends => {}
-                // A lease that is asked for later ends later, so only the first one is news.
+                // A lease that is asked for later ends later, so only the first one changes the
+                // time to wait for.
                 () = self.first_lease.notified() => continue,
             }
             let mut held = self.held();
@@ -234,7 +236,8 @@ impl Roster {
         }
     }
 
-    /// The one place where polls begin, none without a lease whose time is not over.
+    /// The one place where polls begin. They never begin without a lease that is good or is
+    /// assumed.
     fn begin(&self, held: &Held, agent: AgentId, cause: Cause, polls: &dyn Polls) -> bool {
         let may = held.may_poll(agent);
         if may {

@@ -1,4 +1,4 @@
-//! What the replicas of all tenants have in common, and what there is of each tenant.
+//! The parts that all tenants share, and that make each tenant's own.
 
 use std::{
     collections::HashMap,
@@ -24,7 +24,7 @@ use crate::{
     tenant::{Peers, Replicas},
 };
 
-/// What the replicas of all tenants have in common.
+/// The parts that all tenants share: the link to Redis, the keys, and this replica's id.
 #[derive(Clone, Debug)]
 pub struct Shared {
     link: Link,
@@ -34,24 +34,24 @@ pub struct Shared {
     lease: Duration,
     when_away: config::WhenAway,
     credentials: bool,
-    /// By tenant, what its roster hears of the other replicas.
+    /// For each tenant, what its roster receives from the other replicas.
     news: Arc<Mutex<HashMap<TenantId, News>>>,
 }
 
-/// What a roster hears of the other replicas.
+/// What a roster receives from the other replicas.
 #[derive(Clone, Debug, Default)]
 pub(super) struct News {
-    /// Told when leases are free, or about to be.
+    /// Notified when leases are free, or will be soon.
     pub(super) stirred: Arc<Notify>,
     pub(super) voices: Arc<Voices>,
 }
 
 impl Shared {
-    /// What the configuration names. Opens no connection.
+    /// Makes it from the configuration. Opens no connection.
     ///
     /// # Errors
     ///
-    /// [`SealError`] if a key is of no use.
+    /// [`SealError`] if an encryption key is unusable.
     pub fn new(config: &config::RedisStore) -> Result<Self, SealError> {
         Ok(Self {
             link: Link::new(&config.redis),
@@ -70,13 +70,13 @@ impl Shared {
         &self.link
     }
 
-    /// This replica's leases on a tenant's agents, and its place among the replicas that sign them in.
+    /// This replica's access to a tenant's leases and sign-in locks.
     pub fn leases(&self, tenant: &TenantId) -> Arc<RedisLeases> {
         let (link, keys, voices) = (self.link.clone(), self.keys(tenant), self.news(tenant).voices);
         Arc::new(RedisLeases::new(self.me, link, keys, self.lease, voices))
     }
 
-    /// A tenant's events, about `kept` of them.
+    /// A tenant's events. Redis keeps about `kept` of them.
     pub fn events(&self, tenant: &TenantId, kept: usize) -> RedisEvents {
         RedisEvents::new(self.link.clone(), self.keys(tenant), kept)
     }
@@ -86,7 +86,7 @@ impl Shared {
         Keys::new(&self.prefix, tenant)
     }
 
-    /// What is stored is encrypted with.
+    /// The keys with which stored values are encrypted.
     pub(super) fn keyring(&self) -> &Arc<Keyring> {
         &self.keyring
     }

@@ -1,4 +1,4 @@
-//! Which replicas have said that they are alive, where the store cannot keep a list of them.
+//! Heartbeats of replicas, for the time when the store cannot keep a list of the live ones.
 
 use std::{
     collections::HashMap,
@@ -10,27 +10,28 @@ use tokio::time::Instant;
 
 use super::ReplicaId;
 
-/// When each replica of a tenant was heard last, by this replica's clock.
+/// When the last heartbeat of each replica of a tenant was received, by this replica's clock.
 ///
-/// A store that takes no writes still carries messages. So replicas whose lease on their own place in
-/// the list cannot be renewed call out instead, and hear each other and themselves.
+/// A store that takes no writes still carries messages. So replicas that cannot renew their entry
+/// in the list of replicas publish heartbeats instead. Each receives those of all, including its
+/// own.
 #[derive(Debug, Default)]
 pub struct Voices {
     heard: Mutex<HashMap<ReplicaId, Instant>>,
 }
 
-/// What a replica calls out, before its id.
+/// The beginning of a heartbeat message; the replica's id follows.
 const ALIVE: &str = "alive:";
-/// Replicas that have not been heard for this time are forgotten.
+/// Replicas without a heartbeat for this time are forgotten.
 const REMEMBERED: Duration = Duration::from_secs(3600);
 
 impl Voices {
-    /// What a replica calls out.
+    /// The heartbeat message of a replica.
     pub(super) fn words(me: ReplicaId) -> String {
         format!("{ALIVE}{me}")
     }
 
-    /// Takes a message in; whether it was a replica that called out.
+    /// Notes a heartbeat. Returns whether the message was one.
     pub(crate) fn hear(&self, message: &[u8]) -> bool {
         let id = str::from_utf8(message).ok().and_then(|message| message.strip_prefix(ALIVE));
         let Some(replica) = id.and_then(ReplicaId::parse) else { return false };
@@ -40,7 +41,7 @@ impl Voices {
         true
     }
 
-    /// When each was heard last.
+    /// When the last heartbeat of each replica was received.
     pub(super) fn last(&self) -> HashMap<ReplicaId, Instant> {
         self.heard().clone()
     }

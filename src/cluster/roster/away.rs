@@ -1,8 +1,9 @@
-//! What a roster does that polls on while the store is away, and what it looks at before.
+//! Polling without the store (`store.when_away = "keep"`): what a roster does while the store is
+//! away, and what it checks before.
 //!
-//! An agent may be between two replicas when the store goes away. The one that gave the lease back has
-//! to know whether the other one has taken it, and the other one whether there is still somebody to
-//! wait for.
+//! An agent may be between two replicas when the store goes away. The replica that released the
+//! lease has to know whether the other one has taken it. The other one has to know whether the
+//! first one still polls.
 
 use std::{collections::HashSet, time::Duration};
 
@@ -23,10 +24,10 @@ use crate::{
 };
 
 impl Roster {
-    /// While the store answers: who has the leases that were given back here, and which of those that
-    /// this replica wants belong to replicas that have gone away.
+    /// Checks, while the store answers, who has the leases that were released here. Also checks
+    /// which of the leases that this replica wants belong to replicas that have gone away.
     ///
-    /// Takes no longer than leases can wait for the next turn, which looks again at what is not known.
+    /// Ends before leases have to be renewed. The next turn checks what is still unknown.
     pub(super) async fn look_around(
         &self,
         wanted: &HashSet<AgentId>,
@@ -40,7 +41,7 @@ impl Roster {
         };
         let looking = async {
             if self.see_owners(asked_for).await.is_ok() {
-                // So that the sessions are known here, should the store be away when they are needed.
+                // So that the sessions are cached here if the store is away when they are needed.
                 let left_behind = self.held().around().left_behind(false, true);
                 self.read(left_behind, polls, |_known| {}).await;
             }
@@ -48,8 +49,8 @@ impl Roster {
         let _late = timeout(self.look_max(), looking).await;
     }
 
-    /// The store does not say who is there. Where polls are to go on, they do for everybody who would
-    /// be polled by nobody else.
+    /// Goes on while the store does not return the membership. With [`WhenAway::Keep`], polls for
+    /// all agents whom nobody else would poll.
     pub(super) async fn go_without(&self, asked: Asked, polls: &dyn Polls) {
         {
             let mut held = self.held();
@@ -61,19 +62,20 @@ impl Roster {
         if self.when_away == WhenAway::Stop {
             return;
         }
-        // A store that takes no writes may still be read. One that cannot be may only have been slow
-        // this once; later, two pollers cost less than none.
+        // A store that takes no writes may still be read. One that cannot be read may have been
+        // slow only this once. Only after the time of a lease are two pollers better than none.
         let is_read = matches!(timeout(self.look_max(), self.look_again()).await, Ok(Ok(())));
         if !is_read {
             self.stops_hearing();
         }
-        // After the wait above, in which sessions may have been lost.
+        // Read only now, since sessions may have been lost during the wait above.
         let (own, untaken, left_behind) = {
             let held = self.held();
             let untaken = if is_read || has_lasted { held.untaken() } else { Vec::new() };
             (held.agents(), untaken, held.around().left_behind(is_read, has_lasted))
         };
-        // Polls that have ended for a hand-over, which does not come now, are among one's own.
+        // This replica's own agents include those whose polls have ended for a hand-over that does
+        // not happen now.
         let agents = own.into_iter().chain(untaken).chain(left_behind);
         let agents = agents.filter(|agent| !polls.is_polling(*agent));
         let begin = |agent| {
@@ -84,18 +86,19 @@ impl Roster {
         self.read(agents, polls, begin).await;
     }
 
-    /// Reads who is there and who has leases, where the request for the membership is refused because it
-    /// also writes. A replica can say that it goes away even to a store that takes no other writes, and of
-    /// those that died the others hear nothing any more.
+    /// Reads the membership and the holders of leases. Needed while the request for the membership
+    /// is refused because it also writes. A replica that goes away can say so even to a store that
+    /// takes no other writes. Replicas that have died are recognized by their missing heartbeats.
     async fn look_again(&self) -> Result<(), StoreError> {
-        // Whoever cannot call out, or not in time, can still read.
+        // If the heartbeat fails or takes too long, reading can still work.
         let calling = timeout(self.look_max() / 2, self.leases.call_out());
         let (_unheard, membership) = tokio::join!(calling, self.leases.look());
         let Membership { mut replicas, agents } = membership?;
         self.living(&mut replicas);
         let asked_for = {
             let mut held = self.held();
-            // Without this replica, the list is one that the others go on writing, or is gone.
+            // If this replica is missing in the list, the others still write the list, or it is
+            // gone.
             if replicas.contains(&self.me) {
                 let mine = |agent: &AgentId| preferred(*agent, &replicas) == Some(self.me);
                 held.look(&replicas, &agents.into_iter().filter(mine).collect())
@@ -106,13 +109,13 @@ impl Roster {
         self.see_owners(asked_for).await
     }
 
-    /// How long looking may take before leases have to be renewed.
+    /// How long a check may take, so that leases are renewed in time.
     fn look_max(&self) -> Duration {
         self.leases.time() / TURNS / 2
     }
 
-    /// Reads the sessions of these agents, many at once, and gives each that is to be kept to `then`.
-    /// Takes no longer than leases can wait for the next turn, which sees to the rest.
+    /// Reads the sessions of these agents, many at once, and calls `then` for each agent whose
+    /// session is to be kept. Ends before leases have to be renewed. The next turn does the rest.
     async fn read(
         &self,
         agents: impl IntoIterator<Item = AgentId>,
@@ -128,7 +131,7 @@ impl Roster {
         let _late = timeout(self.look_max(), reading).await;
     }
 
-    /// Notes which of these leases other replicas have, and who, as the answers come.
+    /// Reads which of these leases other replicas have, and notes the holders as the answers come.
     async fn see_owners(&self, agents: HashSet<AgentId>) -> Result<(), StoreError> {
         let agents: Vec<AgentId> = agents.into_iter().collect();
         let chunks: Vec<Vec<AgentId>> =

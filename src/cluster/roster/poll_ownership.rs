@@ -1,4 +1,4 @@
-//! A roster, as its tenant sees it.
+//! The roster as a tenant's [`PollOwnership`].
 
 use std::time::Duration;
 
