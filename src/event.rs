@@ -1,7 +1,7 @@
-//! Events: what the gateway tells of an agent, and what becomes of an agent's session.
+//! Events: what the gateway says about an agent, and changes of an agent's session.
 //!
-//! [`Events`] numbers them and keeps the latest ones of a tenant. A [`Watch`] reads on from any
-//! number that is still there, so neither a slow reader nor many of them take memory.
+//! [`Events`] numbers a tenant's events and keeps the latest ones. A [`Watch`] reads from any
+//! number that is still there. So neither a slow reader nor many readers take memory.
 
 mod log;
 mod read;
@@ -23,46 +23,46 @@ use crate::{id::AgentId, session::SessionState};
 /// Something that happened to an agent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
-    /// Grows with every event of the tenant, also over a restart of the bridge: it begins with the
-    /// time, see [`sequence`].
+    /// Grows with every event of the tenant, also over a restart of the bridge, since it begins
+    /// with the time: see [`sequence`].
     pub sequence: u64,
-    /// When the bridge learned of it.
+    /// When the bridge received it.
     pub received_at: SystemTime,
-    /// To whom.
+    /// The agent.
     pub agent: AgentId,
-    /// What.
+    /// What happened.
     pub what: What,
-    /// When the bridge fetched it.
+    /// When the bridge fetched it from the gateway.
     pub fetched: Fetched,
 }
 
 /// When an event was fetched from the gateway, by this process's clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fetched {
-    /// This process fetched it then.
+    /// This process fetched it at this time.
     Here(Instant),
-    /// Another process fetched it then or earlier: how long the store took to take the event and to
-    /// tell it is not known.
+    /// Another process fetched it at this time or earlier: it is not known how long the store took
+    /// to accept and publish it.
     ElsewhereBy(Instant),
-    /// It may be an old one.
+    /// Not known; it may be old.
     Unknown,
 }
 
-/// A moment in a tenant's events.
+/// A position in a tenant's events, with its time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Moment {
-    /// The number of the newest event that was known.
+    /// The number of the newest event at that time.
     pub newest: u64,
-    /// When it was.
+    /// The time.
     pub at: Instant,
 }
 
-/// What an event tells.
+/// The content of an event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum What {
-    /// Something of the gateway's.
+    /// An event of the gateway.
     Gateway(GatewayEvent),
-    /// What becomes of the session that the bridge keeps.
+    /// A change of the session's status.
     Session(SessionChange),
 }
 
@@ -79,17 +79,17 @@ pub struct GatewayEvent {
     pub generated_at: Option<SystemTime>,
 }
 
-/// A session in another state.
+/// A session's new status.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SessionChange {
-    /// The state now.
+    /// The new status.
     pub state: SessionState,
-    /// Why, in a few words; empty where the state says it all.
+    /// The cause, in a few words; empty if the status says it all.
     pub cause: Cow<'static, str>,
 }
 
 impl Event {
-    /// When it happened, as well as that is known.
+    /// When it happened, as well as is known.
     pub fn time(&self) -> SystemTime {
         match &self.what {
             What::Gateway(event) => event.generated_at.unwrap_or(self.received_at),
@@ -97,7 +97,7 @@ impl Event {
         }
     }
 
-    /// The bytes it takes in memory, roughly.
+    /// Its approximate size in memory, in bytes.
     fn weight(&self) -> usize {
         let text = match &self.what {
             What::Gateway(event) => {
@@ -111,13 +111,13 @@ impl Event {
 }
 
 impl Moment {
-    /// Whether an event can only have been fetched after it. One that is told later may have been
-    /// fetched before: it waits for the store.
+    /// Whether the event was certainly fetched after this moment. An event that is published later
+    /// may have been fetched before, since it waits for the store.
     pub fn is_before(self, event: &Event) -> bool {
         matches!(event.fetched, Fetched::Here(_)) && self.may_be_before(event)
     }
 
-    /// Whether an event may have been fetched after it, as far as this process can tell.
+    /// Whether the event may have been fetched after this moment, as far as this process can tell.
     pub fn may_be_before(self, event: &Event) -> bool {
         let (Fetched::Here(latest) | Fetched::ElsewhereBy(latest)) = event.fetched else {
             return false;
@@ -126,12 +126,12 @@ impl Moment {
     }
 }
 
-/// The number of the `nth` event of a millisecond since 1970; of a million of them in one.
+/// The number of the `nth` event within a millisecond since 1970. About a million fit in one.
 pub fn sequence(millisecond: u64, nth: u64) -> u64 {
     millisecond << 20 | nth.min((1 << 20) - 1)
 }
 
-/// The millisecond and the place in it that a number stands for; undoes [`sequence`].
+/// The millisecond of a number, and which event within it; the inverse of [`sequence`].
 pub fn moment(sequence: u64) -> (u64, u64) {
     (sequence >> 20, sequence & ((1 << 20) - 1))
 }

@@ -9,7 +9,7 @@ use tokio::{sync::watch, time::Instant};
 use super::{Agents, Event, Fetched, Missed, Moment, Watch, What, sequence};
 use crate::{config, id::AgentId, state::AgentState};
 
-/// A tenant's latest events, oldest first, and what they say its agents are doing.
+/// A tenant's latest events, oldest first, and the states of its agents according to them.
 #[derive(Debug)]
 pub struct Events {
     log: Mutex<Log>,
@@ -18,12 +18,12 @@ pub struct Events {
     limits: config::Events,
 }
 
-/// Events that a store tells.
+/// Events from a shared store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum News {
-    /// As they were added.
+    /// Received when they were added.
     Told(Vec<Event>),
-    /// Some may have been added long ago.
+    /// Read later, because messages may have been missed. Some may be old.
     Missed(Vec<Event>),
 }
 
@@ -31,30 +31,31 @@ pub enum News {
 pub(super) struct Log {
     events: VecDeque<Arc<Event>>,
     weight: usize,
-    /// The highest number that was ever given; before the first event, the one before it.
+    /// The highest number that was ever assigned; before the first event, the one before it.
     last: u64,
-    /// The highest number of an event that is gone, or may have been before the log began.
+    /// The highest number of an event that was removed, or may have existed before the log began.
     gone: u64,
-    /// The number from which on every one was given here, one after the other.
+    /// From this number on, all numbers were assigned here, without gaps.
     own_since: u64,
-    /// The store's own numbers of events that are numbered on here.
+    /// The store's numbers of the events that got a higher number here.
     behind: BTreeSet<u64>,
     states: HashMap<AgentId, AgentState>,
 }
 
-/// More than a store numbers in a minute, which is what is read again of it.
+/// How many of these numbers are remembered: more than a store assigns in a minute, since the
+/// events of a minute are read again.
 const BEHIND_MAX: usize = 16 * 1024;
 
 // === impl Events ===
 
 impl Events {
-    /// Keeps as many events as `limits` allow.
+    /// An empty log that keeps as many events as `limits` allow.
     pub fn new(limits: config::Events) -> Self {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Self::beginning(sequence(u64::try_from(since.as_millis()).unwrap_or(1), 0), limits)
     }
 
-    /// The same for events that a store numbers, of which nothing is known yet.
+    /// An empty log for events that a shared store numbers.
     pub fn numbered_elsewhere(limits: config::Events) -> Self {
         Self::beginning(1, limits)
     }
@@ -72,7 +73,7 @@ impl Events {
         Self { log: Mutex::new(log), newest: watch::Sender::new(begin - 1), limits }
     }
 
-    /// Adds an event that was fetched then, and that nobody else numbers.
+    /// Adds an event that was fetched at `fetched`, and numbers it.
     pub fn publish(&self, agent: AgentId, what: What, fetched: Instant) {
         let mut log = self.log();
         let (sequence, received_at) = (log.last + 1, SystemTime::now());
@@ -80,15 +81,16 @@ impl Events {
         self.add(&mut log, event);
     }
 
-    /// Adds an event with the number that all replicas know it by, unless it has been there before.
+    /// Adds an event with the number that the shared store gave it, unless it was added before.
     pub fn append(&self, event: Event) {
         self.append_all(News::Missed(vec![event]));
     }
 
-    /// The same for some events.
+    /// Adds several such events.
     ///
-    /// A store that has lost its events may number new ones below those that are known here. They are
-    /// numbered on here, so that nobody misses them; gives how many there were.
+    /// A store that has lost its events may number new ones below those that are known here. Such
+    /// events get higher numbers here, so that watchers do not miss them. Returns how many there
+    /// were.
     pub(crate) fn append_all(&self, news: News) -> usize {
         let (events, is_told) = match news {
             News::Told(events) => (events, true),
@@ -101,7 +103,8 @@ impl Events {
         let mut log = self.log();
         let is_behind = event.sequence <= log.last;
         if is_behind {
-            // What is told as it is added is not as old as what has gone from the log.
+            // An event received when it was added is not old, even if its number is below those
+            // that were removed.
             if log.has(&event) || (!is_told && event.sequence <= log.gone) {
                 return false;
             }
@@ -113,13 +116,13 @@ impl Events {
         is_behind
     }
 
-    /// Says that events up to this number may be missing.
+    /// Notes that events up to this number may be missing.
     pub fn begin_after(&self, gone: u64) {
         let mut log = self.log();
         log.gone = log.gone.max(gone);
     }
 
-    /// The oldest ones go where there is no room.
+    /// Adds an event, and removes the oldest ones if there is no room.
     fn add(&self, log: &mut Log, event: Event) {
         log.follow(event.agent, &event.what);
         log.last = event.sequence;
@@ -132,11 +135,11 @@ impl Events {
             log.weight -= oldest.weight();
             log.gone = log.gone.max(oldest.sequence);
         }
-        // With the log still locked, so that the numbers come in order.
+        // Under the log's lock, so that the numbers come in order.
         self.newest.send_replace(log.last);
     }
 
-    /// Which event is the newest, and what time it is.
+    /// The current position: the newest event, and the time.
     pub fn moment(&self) -> Moment {
         Moment { newest: self.newest(), at: Instant::now() }
     }
@@ -146,12 +149,12 @@ impl Events {
         *self.newest.borrow()
     }
 
-    /// What the agent is doing, as far as events have told.
+    /// The agent's state according to its events.
     pub fn state(&self, agent: AgentId) -> Option<AgentState> {
         self.log().states.get(&agent).copied()
     }
 
-    /// Reads on behind the event of number `after`; `None`: behind the newest.
+    /// A watch that reads the events after the number `after`; `None`: after the newest.
     pub fn watch(self: &Arc<Self>, agents: Agents, after: Option<u64>) -> Watch {
         let after = after.unwrap_or_else(|| self.newest());
         Watch::new(self.clone(), agents, after, self.newest.subscribe())
@@ -188,12 +191,13 @@ impl Log {
         }
     }
 
-    /// Where to read on for whoever has missed events that should have come `next`.
+    /// The events that a reader has missed, if the one that should come `next` is gone.
     pub(super) fn gap(&self, next: u64) -> Option<Missed> {
         if next > self.gone && next <= self.last + 1 {
             return None;
         }
-        // A number of another process says nothing about how many there were.
+        // Numbers that were not assigned here may have gaps, so they do not show how many events
+        // there were.
         let known = (self.own_since..=self.gone).contains(&next);
         let count = known.then(|| self.gone.saturating_sub(next) + 1);
         Some(Missed { count, last: self.gone })

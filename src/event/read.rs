@@ -20,12 +20,12 @@ struct Wire<'a> {
     generated: Option<&'a RawValue>,
 }
 
-/// No known type or agent id is half as long.
+/// The longest event type or agent id, in bytes. No known one is half as long.
 const TEXT_MAX: usize = 128;
 
-/// Reads the `event` of a poll's answer: one object (cec_07_1274), or an array of them, as
-/// gateways send it that hand out the events of all agents at once (client). What has no readable
-/// type is left out.
+/// Reads the `event` of a poll's answer: one object (cec_07_1274), or an array of objects from
+/// gateways that return the events of all agents at once (client). Events without a readable type
+/// are left out.
 pub fn read(json: &str) -> Vec<GatewayEvent> {
     if json.starts_with('[') {
         let items: Vec<&RawValue> = serde_json::from_str(json).unwrap_or_default();
@@ -44,7 +44,7 @@ fn one(json: &str) -> Option<GatewayEvent> {
     })
 }
 
-/// A text, or a number as text.
+/// Reads a text, or a number as text.
 fn text(raw: &RawValue) -> Option<Box<str>> {
     let raw = raw.get();
     let text = if raw.starts_with('"') {
@@ -56,7 +56,7 @@ fn text(raw: &RawValue) -> Option<Box<str>> {
     (text.len() <= TEXT_MAX && !text.contains(char::is_control)).then(|| text.into())
 }
 
-/// Milliseconds since 1970 (cec_07_1346).
+/// Reads milliseconds since 1970 (cec_07_1346).
 fn time(raw: &RawValue) -> Option<SystemTime> {
     let millis = text(raw)?.parse().ok()?;
     UNIX_EPOCH.checked_add(Duration::from_millis(millis))

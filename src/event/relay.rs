@@ -6,21 +6,21 @@ use tokio::time::Instant;
 use super::What;
 use crate::id::AgentId;
 
-/// By which the replicas of a tenant tell each other of its events.
+/// Passes a tenant's events between the replicas.
 pub trait Relay: fmt::Debug + Send + Sync {
-    /// Waits until the events that came before this replica have been read; without the store, not
-    /// for long.
+    /// Waits until the events from before this replica started have been read. Does not wait long
+    /// if the store does not answer.
     fn ready(&self) -> BoxFuture<'_, ()>;
 
-    /// Tells an event that was fetched then to all replicas, this one among them.
+    /// Publishes an event that was fetched at `fetched` to all replicas, including this one.
     ///
     /// # Errors
     ///
-    /// Gives the event back if there is no way to. It is then only told here.
+    /// Returns the event if it cannot be passed on. The caller then publishes it only here.
     fn publish(&self, agent: AgentId, what: What, fetched: Instant) -> Result<(), What>;
 }
 
-/// Of a process that is the only one: nobody else is to be told.
+/// The relay of a process without replicas: it passes nothing on.
 #[derive(Debug)]
 pub struct NoRelay;
 

@@ -15,34 +15,35 @@ pub struct Watch {
     newest: watch::Receiver<u64>,
 }
 
-/// Whose events are read.
+/// The agents whose events are read.
 #[derive(Clone, Debug)]
 pub enum Agents {
-    /// All of the tenant's.
+    /// All agents of the tenant.
     All,
-    /// Those of these.
+    /// Only these agents.
     These(HashSet<AgentId>),
 }
 
-/// What a [`Watch`] has to say at a time.
+/// What a [`Watch`] returns at once.
 #[derive(Clone, Debug, Default)]
 pub struct Batch {
-    /// Events that went before they were read, and before those in `events`.
+    /// Events that were removed before they could be read. They come before those in `events`.
     pub missed: Option<Missed>,
-    /// In their order.
+    /// The events, in their order.
     pub events: Vec<Arc<Event>>,
 }
 
-/// Events that are gone.
+/// Events that were removed from the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Missed {
-    /// How many of the tenant's there were; `None`: it cannot be told.
+    /// How many events of the tenant there were; `None` if it is not known.
     pub count: Option<u64>,
     /// The number of the last one.
     pub last: u64,
 }
 
-/// Keeps what a reader has in hand small, and the log's lock short.
+/// How many events are read at once. Limited, so that a reader holds little memory and the log is
+/// not locked for long.
 const BATCH_MAX: usize = 64;
 
 impl Watch {
@@ -69,12 +70,12 @@ impl Watch {
         }
     }
 
-    /// The number of the last event that was looked at.
+    /// The number of the last event that was read or skipped.
     pub fn position(&self) -> u64 {
         self.next - 1
     }
 
-    /// What there is to say by now, if anything.
+    /// The events that can be read now, if there are any.
     pub fn take(&mut self) -> Option<Batch> {
         let log = self.events.log();
         let mut batch = Batch { missed: log.gap(self.next), ..<_>::default() };
@@ -228,7 +229,7 @@ mod tests {
         assert_eq!(sequences(&watch.more().await), [3_000, 3_001, 3_002]);
         assert_eq!(told(3_005), 0);
         assert_eq!(sequences(&watch.more().await), [3_005]);
-        // By now the log begins with 3 001, and what is older may have been in it.
+        // The log now begins with 3 001, and older events may have been in it.
         assert_eq!(events.append_all(News::Missed(vec![event(2_500)])), 0);
         assert_eq!(told(2_500), 1);
         assert_eq!(sequences(&watch.more().await), [3_006]);

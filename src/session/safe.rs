@@ -1,5 +1,5 @@
-//! What a tenant's replicas tell each other of passwords, or one process the next, encrypted under
-//! the keys that only they have.
+//! Credentials and rejections that replicas share, or one process leaves to the next, encrypted
+//! with keys that only the bridge has.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -12,8 +12,8 @@ use crate::{
     keyring::Keyring,
 };
 
-/// A tenant's safe. What cannot be read is as if it were not there, and what cannot be written is
-/// not missed: it only saves work, or a locked account.
+/// A tenant's sealed values. Failures are ignored: an unreadable value counts as missing, and an
+/// unwritten one is not needed. The values only avoid useless work, or a locked account.
 pub struct Safe {
     tenant: TenantId,
     drawers: Box<dyn Drawers>,
@@ -21,9 +21,9 @@ pub struct Safe {
     has_credentials: bool,
 }
 
-/// Where the drawers of a tenant's agents are. What is in them is sealed.
+/// A store for the sealed values of a tenant's agents.
 ///
-/// None of these fails: a store that cannot be asked has nothing, and takes nothing.
+/// None of these methods fails: a store that does not answer has no values, and takes none.
 pub trait Drawers: Send + Sync {
     /// Puts something in for a time, in the place of what is there.
     fn put(
@@ -42,8 +42,7 @@ pub trait Drawers: Send + Sync {
 }
 
 impl Safe {
-    /// The safe of a tenant, whose drawers these are. `has_credentials`: what sign-ins need may be in
-    /// it.
+    /// A tenant's sealed values in this store. `has_credentials`: credentials may be stored too.
     pub fn new(
         tenant: TenantId,
         drawers: Box<dyn Drawers>,
@@ -53,7 +52,7 @@ impl Safe {
         Self { tenant, drawers, keyring, has_credentials }
     }
 
-    /// Whether what sign-ins need may be in it.
+    /// Whether credentials may be stored.
     pub fn has_credentials(&self) -> bool {
         self.has_credentials
     }

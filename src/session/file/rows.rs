@@ -1,4 +1,4 @@
-//! What is known, as rows of the file.
+//! Makes the rows of the file from what is known.
 
 use tracing::warn;
 
@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{id::AgentId, keyring::Keyring, session::record::Record};
 
-/// All rows that there should be.
+/// All rows that the file should have.
 pub(super) fn everything(slots: &[Slot], keyring: Option<&Keyring>) -> Changes {
     let mut changes = Changes::default();
     for slot in slots {
@@ -25,7 +25,7 @@ pub(super) fn everything(slots: &[Slot], keyring: Option<&Keyring>) -> Changes {
 }
 
 impl Slot {
-    /// What is to be stored; `None`: nothing.
+    /// The row to be stored; `None` if there is nothing to store.
     pub(super) fn row(
         &self,
         kind: Kind,
@@ -56,7 +56,7 @@ impl Slot {
 }
 
 impl Key {
-    /// The agent, if there can be one of this number.
+    /// The agent of the row, if the number is a valid id.
     pub(super) fn agent(&self) -> Option<AgentId> {
         AgentId::parse(&self.agent.to_string(), &crate::id::AGENT_IDS_ANY).ok()
     }

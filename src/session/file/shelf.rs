@@ -1,4 +1,4 @@
-//! What else is kept of agents in the file, for a time: sealed bytes that this module cannot read.
+//! The sealed values of agents in the file, each for a limited time. This module cannot open them.
 
 use std::{
     collections::HashMap,
@@ -15,24 +15,24 @@ use crate::{
     session::Drawer,
 };
 
-/// A tenant's sealed things.
+/// A tenant's sealed values.
 #[derive(Debug)]
 pub(super) struct Shelf {
     drawers: Mutex<HashMap<Drawer, Things>>,
-    /// How many there may be in each drawer.
+    /// How many values of each kind there may be.
     capacity: NonZeroUsize,
 }
 
 type Things = HashMap<AgentId, Thing>;
 
-/// Something sealed, and until when it is of use.
+/// A sealed value, and when it expires.
 #[derive(Clone, Debug)]
 pub(super) struct Thing {
     pub(super) sealed: Vec<u8>,
     until: SystemTime,
 }
 
-/// A thing as a row.
+/// The row of a sealed value.
 #[derive(Serialize, Deserialize)]
 struct Row {
     /// In milliseconds since 1970.
@@ -54,12 +54,12 @@ impl Thing {
 }
 
 impl Shelf {
-    /// An empty one, with room for so many things in each drawer.
+    /// Makes an empty table with room for `capacity` values of each kind.
     pub(super) fn new(capacity: NonZeroUsize) -> Self {
         Self { drawers: Mutex::default(), capacity }
     }
 
-    /// Puts something in the place of what is there; tells whether there is room.
+    /// Stores a value, replacing an older one. Returns whether there is room.
     pub(super) fn put(
         &self,
         drawer: Drawer,
@@ -77,7 +77,7 @@ impl Shelf {
         has_room
     }
 
-    /// Takes in what a row holds, unless there is something newer; tells whether there is room.
+    /// Takes over a value from a row, unless there is a newer one. Returns whether there is room.
     pub(super) fn take_in(&self, drawer: Drawer, agent: AgentId, thing: Thing) -> bool {
         let mut drawers = self.drawers();
         let things = drawers.entry(drawer).or_default();
@@ -94,7 +94,7 @@ impl Shelf {
         (!thing.is_over()).then(|| thing.sealed.clone())
     }
 
-    /// Whether there was one.
+    /// Removes a value. Returns whether there was one.
     pub(super) fn remove(&self, drawer: Drawer, agent: AgentId) -> bool {
         self.drawers().get_mut(&drawer).is_some_and(|things| things.remove(&agent).is_some())
     }
@@ -116,11 +116,11 @@ impl Shelf {
         let thing = drawers.get(&drawer)?.get(&agent)?;
         let until = thing.until.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
         let until = u64::try_from(until).unwrap_or(u64::MAX);
-        // Nothing in it can fail to be written.
+        // Serializing these fields cannot fail.
         serde_json::to_vec(&Row { until, sealed: hex(&thing.sealed) }).ok()
     }
 
-    /// Makes room by forgetting what is of no use any more.
+    /// Makes room by removing expired values. Returns whether there is room.
     fn make_room(&self, things: &mut Things, agent: AgentId) -> bool {
         let capacity = self.capacity.get();
         if things.len() < capacity || things.contains_key(&agent) {
