@@ -29,14 +29,14 @@ use tokio::time::Instant;
 
 pub use self::{
     cookies::Cookies,
-    drawer::Drawer,
+    drawer::SealedKind,
     embedded::EmbeddedStore,
     file::{FileError, FileState, FileStore, SessionFile},
     guid::{Guid, InvalidGuid, without_guids},
     health::{Scope, StoreRefusal, StoreState, StoreView},
     local::{Entry, Local, Reservation, Taken},
-    record::{Record, Unreadable},
-    safe::{Drawers, Safe},
+    record::{StoredSession, Unreadable},
+    safe::{SealedValueStore, SealedValues},
     state::SessionState,
     stores::{SharedStores, Stores},
 };

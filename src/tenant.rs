@@ -179,7 +179,7 @@ impl Tenant {
                 config.credentials.clone(),
                 config.keep.rejected_for,
                 agents.clone(),
-                common.stores.safe(&id),
+                common.stores.sealed_values(&id),
             ),
             sessions: common.stores.open(&id, config.limits.sessions),
             gateway: Gateway::new(&id, &config, &common.metrics.requests)?,

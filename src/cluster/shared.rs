@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 
 use super::{
     RedisEvents, RedisLeases, ReplicaId, Roster, SharedStore, StreamRelay, Voices,
-    drawers::RedisDrawers,
+    drawers::RedisSealedValues,
     redis::{Keys, Link},
 };
 use crate::{
@@ -20,7 +20,7 @@ use crate::{
     event::{Events, Relay},
     id::TenantId,
     keyring::{Keyring, SealError},
-    session::{Safe, SessionStore, SharedStores, StoreView},
+    session::{SealedValues, SessionStore, SharedStores, StoreView},
     tenant::{Peers, Replicas},
 };
 
@@ -102,9 +102,9 @@ impl SharedStores for Shared {
         Arc::new(SharedStore::start(self, tenant, capacity))
     }
 
-    fn safe(&self, tenant: &TenantId) -> Safe {
-        let drawers = RedisDrawers::new(tenant.clone(), self.link.clone(), self.keys(tenant));
-        Safe::new(tenant.clone(), Box::new(drawers), self.keyring.clone(), self.credentials)
+    fn sealed_values(&self, tenant: &TenantId) -> SealedValues {
+        let store = RedisSealedValues::new(tenant.clone(), self.link.clone(), self.keys(tenant));
+        SealedValues::new(tenant.clone(), Box::new(store), self.keyring.clone(), self.credentials)
     }
 
     fn view(&self) -> StoreView {

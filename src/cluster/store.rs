@@ -18,8 +18,8 @@ use crate::{
     id::{AgentId, TenantId},
     keyring::Keyring,
     session::{
-        Claim, Entry, Guid, Local, NewSession, Record, Reservation, Session, SessionFuture,
-        SessionStore, StoreError, StoreFuture, Taken, Unreadable,
+        Claim, Entry, Guid, Local, NewSession, Reservation, Session, SessionFuture, SessionStore,
+        StoreError, StoreFuture, StoredSession, Taken, Unreadable,
     },
 };
 
@@ -321,10 +321,10 @@ impl Inner {
     /// Reads a record: the agent and the entry. If `agent` is given, the record has to be of that
     /// agent. A record that cannot be read is logged and left out.
     fn read(&self, agent: Option<AgentId>, bytes: &[u8]) -> Option<(AgentId, Entry)> {
-        let record = Record::parse(bytes).ok();
+        let record = StoredSession::parse(bytes).ok();
         let named = record
             .as_ref()
-            .and_then(Record::agent)
+            .and_then(StoredSession::agent)
             .filter(|named| agent.is_none_or(|agent| agent == *named));
         let entry = match (&record, named) {
             (Some(record), Some(_)) => record.open(&self.tenant, &self.keyring),

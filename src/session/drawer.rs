@@ -10,14 +10,14 @@ use crate::{
 
 /// A kind of sealed value. There may be one of each kind for each agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Drawer {
+pub enum SealedKind {
     /// A password that the gateway rejected, as a digest.
     Rejected,
     /// The credentials of the last sign-in that worked. Removed when the session ends.
     Credentials,
 }
 
-impl Drawer {
+impl SealedKind {
     /// All kinds.
     pub const ALL: [Self; 2] = [Self::Rejected, Self::Credentials];
 
@@ -31,7 +31,7 @@ impl Drawer {
 
     /// The kind with this [`name`](Self::name).
     pub fn named(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|drawer| drawer.name() == name)
+        Self::ALL.into_iter().find(|sealed_kind| sealed_kind.name() == name)
     }
 
     /// Seals a value of this kind.

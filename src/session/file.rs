@@ -21,8 +21,8 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use super::{
-    Claim, Drawer, Drawers, EmbeddedStore, Guid, NewSession, Reservation, Safe, Session,
-    SessionFuture, SessionStore, StoreFuture, local::Local,
+    Claim, EmbeddedStore, Guid, NewSession, Reservation, SealedKind, SealedValueStore,
+    SealedValues, Session, SessionFuture, SessionStore, StoreFuture, local::Local,
 };
 use crate::{
     config,
@@ -45,7 +45,7 @@ mod tests;
 use self::{
     database::{DatabaseError, Kind},
     found::Reading,
-    shelf::Shelf,
+    shelf::SealedTable,
     volume::Volume,
     writer::{Item, Start},
 };
@@ -83,7 +83,7 @@ struct Inner {
 struct Slot {
     tenant: TenantId,
     local: Arc<Local>,
-    shelf: Shelf,
+    sealed: SealedTable,
     /// Agents whose sessions, made by the bridge, were found in the file, and that
     /// [`SessionStore::found`] has not returned yet.
     found: Mutex<Vec<AgentId>>,
@@ -113,12 +113,12 @@ struct Progress {
 #[derive(Debug)]
 pub struct FileStore {
     memory: EmbeddedStore,
-    shelf: FileShelf,
+    part: FilePart,
 }
 
 /// A tenant's part of the file.
 #[derive(Clone, Debug)]
-struct FileShelf {
+struct FilePart {
     file: SessionFile,
     slot: usize,
 }
@@ -232,22 +232,22 @@ impl SessionFile {
 
     /// A tenant's store; `None` if the file was not opened for the tenant.
     pub fn store(&self, tenant: &TenantId) -> Option<FileStore> {
-        let own = self.shelf(tenant)?;
+        let own = self.part(tenant)?;
         let local = own.slot()?.local.clone();
-        Some(FileStore { memory: EmbeddedStore::of(local), shelf: own })
+        Some(FileStore { memory: EmbeddedStore::of(local), part: own })
     }
 
     /// The sealed values of a tenant's agents. `None` without encryption keys, or if the file was
     /// not opened for the tenant.
-    pub fn safe(&self, tenant: &TenantId) -> Option<Safe> {
+    pub fn sealed_values(&self, tenant: &TenantId) -> Option<SealedValues> {
         let Inner { keyring, credentials, .. } = &*self.0.inner;
-        let (drawers, keyring) = (self.shelf(tenant)?, keyring.clone()?);
-        Some(Safe::new(tenant.clone(), Box::new(drawers), keyring, *credentials))
+        let (store, keyring) = (self.part(tenant)?, keyring.clone()?);
+        Some(SealedValues::new(tenant.clone(), Box::new(store), keyring, *credentials))
     }
 
-    fn shelf(&self, tenant: &TenantId) -> Option<FileShelf> {
+    fn part(&self, tenant: &TenantId) -> Option<FilePart> {
         let slot = self.0.inner.slots.iter().position(|slot| slot.tenant == *tenant)?;
-        Some(FileShelf { file: self.clone(), slot })
+        Some(FilePart { file: self.clone(), slot })
     }
 
     /// Whether the file can be written.
@@ -279,37 +279,37 @@ impl SessionFile {
     }
 }
 
-// === impl FileShelf ===
+// === impl FilePart ===
 
-impl Drawers for FileShelf {
+impl SealedValueStore for FilePart {
     fn put(
         &self,
-        drawer: Drawer,
+        sealed_kind: SealedKind,
         agent: AgentId,
         sealed: Vec<u8>,
         time: Duration,
     ) -> BoxFuture<'_, ()> {
         Box::pin(async move {
-            if self.slot().is_some_and(|slot| slot.shelf.put(drawer, agent, sealed, time)) {
-                self.store(Kind::Drawer(drawer), agent).await;
+            if self.slot().is_some_and(|slot| slot.sealed.put(sealed_kind, agent, sealed, time)) {
+                self.store(Kind::Sealed(sealed_kind), agent).await;
             }
         })
     }
 
-    fn get(&self, drawer: Drawer, agent: AgentId) -> BoxFuture<'_, Option<Vec<u8>>> {
-        Box::pin(async move { self.slot()?.shelf.get(drawer, agent) })
+    fn get(&self, sealed_kind: SealedKind, agent: AgentId) -> BoxFuture<'_, Option<Vec<u8>>> {
+        Box::pin(async move { self.slot()?.sealed.get(sealed_kind, agent) })
     }
 
-    fn remove(&self, drawer: Drawer, agent: AgentId) -> BoxFuture<'_, ()> {
+    fn remove(&self, sealed_kind: SealedKind, agent: AgentId) -> BoxFuture<'_, ()> {
         Box::pin(async move {
-            if self.slot().is_some_and(|slot| slot.shelf.remove(drawer, agent)) {
-                self.store(Kind::Drawer(drawer), agent).await;
+            if self.slot().is_some_and(|slot| slot.sealed.remove(sealed_kind, agent)) {
+                self.store(Kind::Sealed(sealed_kind), agent).await;
             }
         })
     }
 }
 
-impl FileShelf {
+impl FilePart {
     fn slot(&self) -> Option<&Slot> {
         self.file.0.inner.slots.get(self.slot)
     }
@@ -341,7 +341,7 @@ impl FileStore {
     async fn end(&self, agent: AgentId, version: u64) {
         // The end is remembered while the file is unread, so that its rows do not bring the session
         // back.
-        let is_unread = self.shelf.file.0.inner.progress.borrow().is_unread;
+        let is_unread = self.part.file.0.inner.progress.borrow().is_unread;
         let has_ended = if is_unread {
             self.memory.end(agent, version)
         } else {
@@ -350,13 +350,13 @@ impl FileStore {
         if !has_ended {
             return;
         }
-        if let Some(slot) = self.shelf.slot()
-            && slot.shelf.remove(Drawer::Credentials, agent)
+        if let Some(slot) = self.part.slot()
+            && slot.sealed.remove(SealedKind::Credentials, agent)
         {
-            self.shelf.note(Kind::Drawer(Drawer::Credentials), agent);
+            self.part.note(Kind::Sealed(SealedKind::Credentials), agent);
         }
         // Otherwise a process that starts after a crash would go on with a session that has ended.
-        self.shelf.store(Kind::Session, agent).await;
+        self.part.store(Kind::Session, agent).await;
     }
 }
 
@@ -380,7 +380,7 @@ impl SessionStore for FileStore {
     fn put(&self, agent: AgentId, session: NewSession) -> StoreFuture<'_, Arc<Session>> {
         Box::pin(async move {
             let stored = self.memory.put(agent, session).await?;
-            self.shelf.store(Kind::Session, agent).await;
+            self.part.store(Kind::Session, agent).await;
             Ok(stored)
         })
     }
@@ -393,7 +393,7 @@ impl SessionStore for FileStore {
         Box::pin(async move {
             let stored = self.memory.put_claimed(agent, session, claim).await?;
             if stored.is_some() {
-                self.shelf.store(Kind::Session, agent).await;
+                self.part.store(Kind::Session, agent).await;
             }
             Ok(stored)
         })
@@ -406,7 +406,7 @@ impl SessionStore for FileStore {
         Box::pin(async move {
             let renewed = self.memory.renew(agent, old, guid).await?;
             if renewed.is_some() {
-                self.shelf.note(Kind::Session, agent);
+                self.part.note(Kind::Session, agent);
             }
             Ok(renewed)
         })
@@ -429,11 +429,11 @@ impl SessionStore for FileStore {
     }
 
     fn found(&self) -> Vec<AgentId> {
-        self.shelf.slot().map(Slot::take_found).unwrap_or_default()
+        self.part.slot().map(Slot::take_found).unwrap_or_default()
     }
 
     fn finding(&self) -> Option<BoxFuture<'_, ()>> {
-        let mut progress = self.shelf.file.0.inner.progress.subscribe();
+        let mut progress = self.part.file.0.inner.progress.subscribe();
         let is_unread = progress.borrow_and_update().is_unread;
         is_unread.then(|| -> BoxFuture<'_, ()> {
             Box::pin(async move {

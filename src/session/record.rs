@@ -19,7 +19,7 @@ use crate::{
 /// One version of an agent's session, in JSON. Unknown fields are ignored, so that replicas with
 /// other versions of this program can read it.
 #[derive(Serialize, Deserialize)]
-pub struct Record {
+pub struct StoredSession {
     agent: u32,
     /// The version of the session.
     pub version: u64,
@@ -67,15 +67,15 @@ const VERSION_MAX: u64 = 1 << 53;
 /// The longest record. A Guid and the most cookies, sealed and in hex, are shorter.
 const LENGTH_MAX: usize = 32 * 1024;
 
-impl fmt::Debug for Record {
+impl fmt::Debug for StoredSession {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { agent, version, .. } = self;
-        let mut record = f.debug_struct("Record");
+        let mut record = f.debug_struct("StoredSession");
         record.field("agent", agent).field("version", version).finish_non_exhaustive()
     }
 }
 
-impl Record {
+impl StoredSession {
     /// Makes the record of an entry. Without keys, the Guid and the cookies in it are not
     /// encrypted.
     pub fn of(
@@ -92,9 +92,10 @@ impl Record {
             let left = session.expires_at.map(|at| at.saturating_duration_since(Instant::now()));
             let about = about(tenant, agent.get(), entry.version);
             let (key, nonce, data) = match keyring {
-                None => (String::new(), Vec::new(), plain(session)),
+                None => (String::new(), Vec::new(), secret_text(session)),
                 Some(keyring) => {
-                    let Sealed { key_id, nonce, data } = keyring.seal(&about, &plain(session))?;
+                    let Sealed { key_id, nonce, data } =
+                        keyring.seal(&about, &secret_text(session))?;
                     (key_id, nonce.to_vec(), data)
                 }
             };
@@ -177,7 +178,7 @@ impl Record {
         let Some(body) = &self.session else {
             return Ok(Entry::end(self.version, self.signed_out));
         };
-        let (guid, cookies) = unplain(&plain(body)?).ok_or(Unreadable::Malformed)?;
+        let (guid, cookies) = parse_secret_text(&plain(body)?).ok_or(Unreadable::Malformed)?;
         let now = since_epoch(SystemTime::now());
         let left = |at: u64| Duration::from_millis(at.saturating_sub(now));
         let session = Session {
@@ -201,7 +202,7 @@ fn about(tenant: &TenantId, agent: u32, version: u64) -> String {
 }
 
 /// A line with the Guid, and one with the cookies. Neither contains a line break.
-fn plain(session: &Session) -> Vec<u8> {
+fn secret_text(session: &Session) -> Vec<u8> {
     let mut plain = session.guid.header().as_bytes().to_vec();
     if let Some(cookies) = session.cookies.header() {
         plain.push(b'\n');
@@ -210,7 +211,7 @@ fn plain(session: &Session) -> Vec<u8> {
     plain
 }
 
-fn unplain(plain: &[u8]) -> Option<(Guid, Cookies)> {
+fn parse_secret_text(plain: &[u8]) -> Option<(Guid, Cookies)> {
     let plain = std::str::from_utf8(plain).ok()?;
     let (guid, pairs) = plain.split_once('\n').unwrap_or((plain, ""));
     let cookies = Cookies::default();

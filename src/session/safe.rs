@@ -6,7 +6,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use futures_util::future::BoxFuture;
 use secrecy::zeroize::Zeroizing;
 
-use super::Drawer;
+use super::SealedKind;
 use crate::{
     id::{AgentId, TenantId},
     keyring::Keyring,
@@ -14,9 +14,9 @@ use crate::{
 
 /// A tenant's sealed values. Failures are ignored: an unreadable value counts as missing, and an
 /// unwritten one is not needed. The values only avoid useless work, or a locked account.
-pub struct Safe {
+pub struct SealedValues {
     tenant: TenantId,
-    drawers: Box<dyn Drawers>,
+    store: Box<dyn SealedValueStore>,
     keyring: Arc<Keyring>,
     has_credentials: bool,
 }
@@ -24,32 +24,32 @@ pub struct Safe {
 /// A store for the sealed values of a tenant's agents.
 ///
 /// None of these methods fails: a store that does not answer has no values, and takes none.
-pub trait Drawers: Send + Sync {
+pub trait SealedValueStore: Send + Sync {
     /// Puts something in for a time, in the place of what is there.
     fn put(
         &self,
-        drawer: Drawer,
+        sealed_kind: SealedKind,
         agent: AgentId,
         sealed: Vec<u8>,
         time: Duration,
     ) -> BoxFuture<'_, ()>;
 
     /// What is there.
-    fn get(&self, drawer: Drawer, agent: AgentId) -> BoxFuture<'_, Option<Vec<u8>>>;
+    fn get(&self, sealed_kind: SealedKind, agent: AgentId) -> BoxFuture<'_, Option<Vec<u8>>>;
 
     /// Takes out what is there.
-    fn remove(&self, drawer: Drawer, agent: AgentId) -> BoxFuture<'_, ()>;
+    fn remove(&self, sealed_kind: SealedKind, agent: AgentId) -> BoxFuture<'_, ()>;
 }
 
-impl Safe {
+impl SealedValues {
     /// A tenant's sealed values in this store. `has_credentials`: credentials may be stored too.
     pub fn new(
         tenant: TenantId,
-        drawers: Box<dyn Drawers>,
+        store: Box<dyn SealedValueStore>,
         keyring: Arc<Keyring>,
         has_credentials: bool,
     ) -> Self {
-        Self { tenant, drawers, keyring, has_credentials }
+        Self { tenant, store, keyring, has_credentials }
     }
 
     /// Whether credentials may be stored.
@@ -58,26 +58,26 @@ impl Safe {
     }
 
     /// Puts something in for a time, in the place of what is there.
-    pub async fn put(&self, drawer: Drawer, agent: AgentId, plain: &[u8], time: Duration) {
-        if let Ok(sealed) = drawer.seal(&self.keyring, &self.tenant, agent, plain) {
-            self.drawers.put(drawer, agent, sealed, time).await;
+    pub async fn put(&self, sealed_kind: SealedKind, agent: AgentId, plain: &[u8], time: Duration) {
+        if let Ok(sealed) = sealed_kind.seal(&self.keyring, &self.tenant, agent, plain) {
+            self.store.put(sealed_kind, agent, sealed, time).await;
         }
     }
 
     /// What is there.
-    pub async fn get(&self, drawer: Drawer, agent: AgentId) -> Option<Zeroizing<Vec<u8>>> {
-        let sealed = self.drawers.get(drawer, agent).await?;
-        drawer.open(&self.keyring, &self.tenant, agent, &sealed)
+    pub async fn get(&self, sealed_kind: SealedKind, agent: AgentId) -> Option<Zeroizing<Vec<u8>>> {
+        let sealed = self.store.get(sealed_kind, agent).await?;
+        sealed_kind.open(&self.keyring, &self.tenant, agent, &sealed)
     }
 
     /// Takes out what is there.
-    pub async fn empty(&self, drawer: Drawer, agent: AgentId) {
-        self.drawers.remove(drawer, agent).await;
+    pub async fn remove(&self, sealed_kind: SealedKind, agent: AgentId) {
+        self.store.remove(sealed_kind, agent).await;
     }
 }
 
-impl fmt::Debug for Safe {
+impl fmt::Debug for SealedValues {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Safe").field("tenant", &self.tenant).finish_non_exhaustive()
+        f.debug_struct("SealedValues").field("tenant", &self.tenant).finish_non_exhaustive()
     }
 }

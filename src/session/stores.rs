@@ -2,7 +2,9 @@
 
 use std::{fmt, num::NonZeroUsize, sync::Arc};
 
-use super::{EmbeddedStore, FileState, Safe, SessionFile, SessionStore, StoreState, StoreView};
+use super::{
+    EmbeddedStore, FileState, SealedValues, SessionFile, SessionStore, StoreState, StoreView,
+};
 use crate::id::TenantId;
 
 /// The stores for the sessions of all tenants, and for the sealed values of their agents.
@@ -22,7 +24,7 @@ pub trait SharedStores: fmt::Debug + Send + Sync {
     fn open(&self, tenant: &TenantId, capacity: NonZeroUsize) -> Arc<dyn SessionStore>;
 
     /// The sealed values of a tenant's agents.
-    fn safe(&self, tenant: &TenantId) -> Safe;
+    fn sealed_values(&self, tenant: &TenantId) -> SealedValues;
 
     /// The state of the store.
     fn view(&self) -> StoreView;
@@ -43,11 +45,11 @@ impl Stores {
     }
 
     /// The sealed values of a tenant's agents; `None` if there is no store with encryption keys.
-    pub fn safe(&self, tenant: &TenantId) -> Option<Safe> {
+    pub fn sealed_values(&self, tenant: &TenantId) -> Option<SealedValues> {
         match self {
             Self::Embedded => None,
-            Self::File(file) => file.safe(tenant),
-            Self::Shared(shared) => Some(shared.safe(tenant)),
+            Self::File(file) => file.sealed_values(tenant),
+            Self::Shared(shared) => Some(shared.sealed_values(tenant)),
         }
     }
 

@@ -15,7 +15,7 @@ use crate::{
     id::AgentId,
     keyring::hex,
     retcode::Retcode,
-    session::{Drawer, Safe},
+    session::{SealedKind, SealedValues},
 };
 
 /// The credentials that the bridge can sign agents in with, and those that it must not try again.
@@ -26,13 +26,13 @@ pub(super) struct CredentialBook {
     agents: Arc<AgentRecords>,
     rejected_for: Duration,
     /// What replicas share; `None` if there are no other replicas.
-    safe: Option<Safe>,
+    sealed: Option<SealedValues>,
 }
 
 /// A rejection as replicas share it. It has a digest of the password, so that they can recognize
 /// it.
 #[derive(Serialize, Deserialize)]
-struct Told {
+struct SharedRejection {
     password_sha256: String,
     /// "0" for a sign-in that was accepted without a Guid. It is no refusal, so versions of the
     /// bridge that do not know this kind of rejection ignore it.
@@ -51,9 +51,9 @@ impl CredentialBook {
         configured: Option<Arc<Credentials>>,
         rejected_for: Duration,
         agents: Arc<AgentRecords>,
-        safe: Option<Safe>,
+        sealed: Option<SealedValues>,
     ) -> Self {
-        Self { configured, agents, rejected_for, safe }
+        Self { configured, agents, rejected_for, sealed }
     }
 
     /// The sign-in that worked last here, or else the configured one, or else one that another
@@ -66,8 +66,8 @@ impl CredentialBook {
     }
 
     async fn shared(&self, agent: AgentId) -> Option<SignIn> {
-        let safe = self.safe.as_ref().filter(|safe| safe.has_credentials())?;
-        SignIn::from_plain(&safe.get(Drawer::Credentials, agent).await?)
+        let sealed = self.sealed.as_ref().filter(|sealed| sealed.has_credentials())?;
+        SignIn::from_plain(&sealed.get(SealedKind::Credentials, agent).await?)
     }
 
     /// The sign-in that worked last here, or else the configured one.
@@ -88,16 +88,16 @@ impl CredentialBook {
         if configured.is_some_and(|configured| has_same_password(&configured, &sign_in)) {
             return;
         }
-        if let Some(safe) = self.safe.as_ref().filter(|safe| safe.has_credentials()) {
-            safe.put(Drawer::Credentials, agent, &sign_in.to_plain(), SHARED_FOR).await;
+        if let Some(sealed) = self.sealed.as_ref().filter(|sealed| sealed.has_credentials()) {
+            sealed.put(SealedKind::Credentials, agent, &sign_in.to_plain(), SHARED_FOR).await;
         }
     }
 
     /// Forgets what an agent was signed in with, here and in what replicas share.
     pub(super) async fn forget(&self, agent: AgentId) {
         self.forget_here(agent);
-        if let Some(safe) = self.safe.as_ref().filter(|safe| safe.has_credentials()) {
-            safe.empty(Drawer::Credentials, agent).await;
+        if let Some(sealed) = self.sealed.as_ref().filter(|sealed| sealed.has_credentials()) {
+            sealed.remove(SealedKind::Credentials, agent).await;
         }
     }
 
@@ -107,7 +107,7 @@ impl CredentialBook {
 
     /// Remembers for a while that this sign-in must not be repeated, here and at other replicas.
     pub(super) async fn reject(&self, agent: AgentId, sign_in: &SignIn, why: Rejection) {
-        let told = Told::of(sign_in, &why);
+        let shared = SharedRejection::of(sign_in, &why);
         let is_password_wrong = why.is_password_wrong();
         let until = Instant::now() + self.rejected_for;
         let is_noted = self.agents.reject(agent, sign_in, why, until);
@@ -116,10 +116,10 @@ impl CredentialBook {
         }
         // Shared only if there was room for it here. A client that tries passwords for all possible
         // ids must not fill the store that replicas share.
-        let Some(safe) = self.safe.as_ref().filter(|_| is_noted) else { return };
+        let Some(sealed) = self.sealed.as_ref().filter(|_| is_noted) else { return };
         // Serializing these strings cannot fail.
-        let plain = serde_json::to_vec(&told).unwrap_or_default();
-        safe.put(Drawer::Rejected, agent, &plain, self.rejected_for).await;
+        let plain = serde_json::to_vec(&shared).unwrap_or_default();
+        sealed.put(SealedKind::Rejected, agent, &plain, self.rejected_for).await;
     }
 
     /// Forgets a wrong password where it is held or shared, but no other password held by now.
@@ -138,9 +138,9 @@ impl CredentialBook {
         if let Some(known) = self.rejection_here(agent, sign_in) {
             return Some(known);
         }
-        let plain = self.safe.as_ref()?.get(Drawer::Rejected, agent).await?;
-        let told: Told = serde_json::from_slice(&plain).ok()?;
-        told.rejection_of(sign_in).map(Obstacle::from)
+        let plain = self.sealed.as_ref()?.get(SealedKind::Rejected, agent).await?;
+        let shared: SharedRejection = serde_json::from_slice(&plain).ok()?;
+        shared.rejection_of(sign_in).map(Obstacle::from)
     }
 
     /// Like [`CredentialBook::rejection`], but only with what this replica knows.
@@ -149,7 +149,7 @@ impl CredentialBook {
     }
 }
 
-impl Told {
+impl SharedRejection {
     fn of(sign_in: &SignIn, why: &Rejection) -> Self {
         let password_sha256 = password_digest(sign_in);
         match why {

@@ -89,7 +89,7 @@ async fn redis_never_sees_a_password() {
     }
 }
 
-/// What is in the safe is bound to its agent and to its purpose.
+/// A sealed value is bound to its agent and to its kind.
 #[tokio::test]
 async fn a_password_that_was_moved_is_not_believed() {
     let (server, site) = (RedisServer::start().await, callee::site().await);

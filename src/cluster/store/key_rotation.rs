@@ -18,7 +18,7 @@ use crate::{
     cluster::redis::{LinkError, Repeat},
     id::{AGENT_IDS_ANY, AgentId},
     keyring::Renewal,
-    session::{Drawer, Record},
+    session::{SealedKind, StoredSession},
 };
 
 /// Replaces a value if it is still the one that was read, and keeps its time to live.
@@ -52,7 +52,8 @@ impl Inner {
     /// Notes an agent whose session was read, if it is not sealed with the first key.
     pub(super) fn note_sealed(&self, agent: AgentId, bytes: &[u8]) {
         if self.keyring.is_being_replaced()
-            && Record::parse(bytes).is_ok_and(|record| !record.is_sealed_with(Some(&self.keyring)))
+            && StoredSession::parse(bytes)
+                .is_ok_and(|record| !record.is_sealed_with(Some(&self.keyring)))
         {
             self.outdated().insert(agent);
             self.unsynced.notify_one();
@@ -78,8 +79,8 @@ impl Inner {
                     count.sessions += usize::from(self.seal_session(*agent, &record).await?);
                 }
             }
-            for drawer in Drawer::ALL {
-                count.beside += self.seal_drawer(drawer, some).await?;
+            for sealed_kind in SealedKind::ALL {
+                count.beside += self.seal_values(sealed_kind, some).await?;
             }
         }
         let Count { sessions, beside } = count;
@@ -90,14 +91,18 @@ impl Inner {
     }
 
     /// Returns how many values were sealed again.
-    async fn seal_drawer(&self, drawer: Drawer, agents: &[AgentId]) -> Result<usize, LinkError> {
+    async fn seal_values(
+        &self,
+        sealed_kind: SealedKind,
+        agents: &[AgentId],
+    ) -> Result<usize, LinkError> {
         let keys: Vec<String> =
-            agents.iter().map(|agent| self.keys.of(drawer.name(), agent)).collect();
+            agents.iter().map(|agent| self.keys.of(sealed_kind.name(), agent)).collect();
         let reads: Vec<_> = keys.iter().map(|key| cmd("GET").arg(key).take()).collect();
         let mut count = 0;
         for ((agent, key), value) in agents.iter().zip(&keys).zip(self.values(&reads).await?) {
             if let Some(value) = value {
-                count += usize::from(self.seal(drawer, *agent, key, &value).await?);
+                count += usize::from(self.seal(sealed_kind, *agent, key, &value).await?);
             }
         }
         Ok(count)
@@ -116,7 +121,7 @@ impl Inner {
 
     /// Returns whether the session was sealed again.
     async fn seal_session(&self, agent: AgentId, bytes: &[u8]) -> Result<bool, LinkError> {
-        let record = Record::parse(bytes).ok();
+        let record = StoredSession::parse(bytes).ok();
         let outdated = record.filter(|record| {
             record.agent() == Some(agent) && !record.is_sealed_with(Some(&self.keyring))
         });
@@ -132,12 +137,12 @@ impl Inner {
 
     async fn seal(
         &self,
-        drawer: Drawer,
+        sealed_kind: SealedKind,
         agent: AgentId,
         key: &str,
         sealed: &[u8],
     ) -> Result<bool, LinkError> {
-        let renewal = drawer.renewal(&self.keyring, &self.tenant, agent, sealed);
+        let renewal = sealed_kind.renewal(&self.keyring, &self.tenant, agent, sealed);
         let Renewal::Anew(anew) = renewal else { return Ok(false) };
         let call = self.replace.on(key).arg(sealed).arg(anew.encode());
         let replaced: u8 = self.link.script(&call, Repeat::Once).await?;

@@ -8,7 +8,7 @@ use super::Inner;
 use crate::{
     cluster::redis::{LinkError, Repeat, Script},
     id::AgentId,
-    session::{Entry, Origin, Record},
+    session::{Entry, Origin, StoredSession},
 };
 
 /// Writes a record if the version of the stored one is within the limits, and publishes it to all
@@ -71,7 +71,7 @@ impl Inner {
         entry: &Entry,
         stored: Stored,
     ) -> Result<Written, LinkError> {
-        let record = Record::of(&self.tenant, agent, entry, Some(&self.keyring))
+        let record = StoredSession::of(&self.tenant, agent, entry, Some(&self.keyring))
             .map_err(|error| LinkError::Unsent(error.to_string()))?;
         let (min, max) = match stored {
             Stored::Below(version) => (0, version.saturating_sub(1)),

@@ -14,7 +14,7 @@ use super::{
     place::{self, Identity},
     volume::Volume,
 };
-use crate::{keyring::Keyring, session::Drawer};
+use crate::{keyring::Keyring, session::SealedKind};
 
 /// An open file.
 #[derive(Debug)]
@@ -36,7 +36,7 @@ pub(super) struct Key {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Kind {
     Session,
-    Drawer(Drawer),
+    Sealed(SealedKind),
 }
 
 /// The content of a file when it was opened.
@@ -238,12 +238,16 @@ impl Kind {
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Session => SESSION,
-            Self::Drawer(drawer) => drawer.name(),
+            Self::Sealed(sealed_kind) => sealed_kind.name(),
         }
     }
 
     pub(super) fn named(name: &str) -> Option<Self> {
-        if name == SESSION { Some(Self::Session) } else { Drawer::named(name).map(Self::Drawer) }
+        if name == SESSION {
+            Some(Self::Session)
+        } else {
+            SealedKind::named(name).map(Self::Sealed)
+        }
     }
 }
 

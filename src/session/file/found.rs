@@ -14,16 +14,16 @@ use super::{
     Slot,
     database::{Content, Database, DatabaseError, Key, Kind, Rest, Seal},
     replace, rows,
-    shelf::{Shelf, Thing},
+    shelf::{SealedTable, SealedValue},
     volume::Volume,
 };
 use crate::{
     id::{AgentId, TenantId},
     keyring::{Keyring, Renewal},
     session::{
-        Drawer, Origin,
+        Origin, SealedKind,
         local::{Local, Taken},
-        record::{Record, Unreadable},
+        record::{StoredSession, Unreadable},
     },
 };
 
@@ -73,7 +73,7 @@ pub(super) fn slots(tenants: BTreeMap<TenantId, NonZeroUsize>) -> Vec<Slot> {
     let slot = |(tenant, capacity)| Slot {
         tenant,
         local: Arc::new(Local::new(capacity)),
-        shelf: Shelf::new(capacity),
+        sealed: SealedTable::new(capacity),
         found: Mutex::default(),
     };
     tenants.into_iter().map(slot).collect()
@@ -223,7 +223,7 @@ fn take_in(slots: &[Slot], content: Content, reading: Reading<'_>) -> Tally {
 impl Slot {
     /// Takes over a session, unless a newer one is known. Returns whether it did.
     fn read(&self, key: &Key, row: &[u8], keyring: Option<&Keyring>, tally: &mut Tally) -> bool {
-        let record = Record::parse(row).ok().zip(key.agent());
+        let record = StoredSession::parse(row).ok().zip(key.agent());
         let entry = match record.filter(|(record, agent)| record.agent() == Some(*agent)) {
             Some((record, agent)) => {
                 tally.outdated += usize::from(!record.is_sealed_with(keyring));
@@ -263,22 +263,23 @@ impl Slot {
 
     /// Takes over a sealed value, unless a newer one is known, and seals it with the first key.
     fn read_beside(&self, key: &Key, row: &[u8], reading: Reading<'_>, tally: &mut Tally) {
-        let drawer = Drawer::named(&key.kind).zip(key.agent());
-        let Some(((drawer, agent), mut thing)) = drawer.zip(Thing::parse(row)) else {
+        let sealed_kind = SealedKind::named(&key.kind).zip(key.agent());
+        let Some(((sealed_kind, agent), mut value)) = sealed_kind.zip(SealedValue::parse(row))
+        else {
             tally.malformed += 1;
             return;
         };
-        if thing.is_over() || (drawer == Drawer::Credentials && !reading.credentials) {
+        if value.is_expired() || (sealed_kind == SealedKind::Credentials && !reading.credentials) {
             tally.ended += 1;
             return;
         }
         let renewal = reading.keyring.map_or(Renewal::Unreadable, |keyring| {
-            drawer.renewal(keyring, &self.tenant, agent, &thing.sealed)
+            sealed_kind.renewal(keyring, &self.tenant, agent, &value.sealed)
         });
         match renewal {
             Renewal::Current => {}
             Renewal::Anew(sealed) => {
-                thing.sealed = sealed.encode();
+                value.sealed = sealed.encode();
                 tally.outdated += 1;
             }
             Renewal::Unreadable => {
@@ -286,7 +287,7 @@ impl Slot {
                 return;
             }
         }
-        tally.surplus += usize::from(!self.shelf.take_in(drawer, agent, thing));
+        tally.surplus += usize::from(!self.sealed.take_in(sealed_kind, agent, value));
     }
 
     /// Takes the agents whose sessions were found since the last call.

@@ -6,15 +6,15 @@ use super::{
     Slot,
     database::{Changes, Key, Kind},
 };
-use crate::{id::AgentId, keyring::Keyring, session::record::Record};
+use crate::{id::AgentId, keyring::Keyring, session::record::StoredSession};
 
 /// All rows that the file should have.
 pub(super) fn everything(slots: &[Slot], keyring: Option<&Keyring>) -> Changes {
     let mut changes = Changes::default();
     for slot in slots {
         let sessions = slot.local.agents().into_iter().map(|agent| (Kind::Session, agent));
-        let others = slot.shelf.all().into_iter();
-        let others = others.map(|(drawer, agent)| (Kind::Drawer(drawer), agent));
+        let others = slot.sealed.all().into_iter();
+        let others = others.map(|(sealed_kind, agent)| (Kind::Sealed(sealed_kind), agent));
         for (kind, agent) in sessions.chain(others) {
             let row = slot.row(kind, agent, keyring);
             changes.rows.extend(row.map(|row| (slot.key(kind, agent), Some(row))));
@@ -32,11 +32,11 @@ impl Slot {
         agent: AgentId,
         keyring: Option<&Keyring>,
     ) -> Option<Vec<u8>> {
-        if let Kind::Drawer(drawer) = kind {
-            return self.shelf.row(drawer, agent);
+        if let Kind::Sealed(sealed_kind) = kind {
+            return self.sealed.row(sealed_kind, agent);
         }
         let entry = self.local.entry(agent).filter(|entry| entry.live().is_some())?;
-        match Record::of(&self.tenant, agent, &entry, keyring) {
+        match StoredSession::of(&self.tenant, agent, &entry, keyring) {
             Ok(record) => Some(record.encode()),
             Err(error) => {
                 warn!(ccgw.tenant.id = %self.tenant, ccgw.agent.id = %agent, %error, "a session cannot be stored");

@@ -12,22 +12,22 @@ use serde::{Deserialize, Serialize};
 use crate::{
     id::AgentId,
     keyring::{hex, unhex},
-    session::Drawer,
+    session::SealedKind,
 };
 
 /// A tenant's sealed values.
 #[derive(Debug)]
-pub(super) struct Shelf {
-    drawers: Mutex<HashMap<Drawer, Things>>,
+pub(super) struct SealedTable {
+    by_kind: Mutex<HashMap<SealedKind, ValuesByAgent>>,
     /// How many values of each kind there may be.
     capacity: NonZeroUsize,
 }
 
-type Things = HashMap<AgentId, Thing>;
+type ValuesByAgent = HashMap<AgentId, SealedValue>;
 
 /// A sealed value, and when it expires.
 #[derive(Clone, Debug)]
-pub(super) struct Thing {
+pub(super) struct SealedValue {
     pub(super) sealed: Vec<u8>,
     until: SystemTime,
 }
@@ -40,7 +40,7 @@ struct Row {
     sealed: String,
 }
 
-impl Thing {
+impl SealedValue {
     /// Reads a row.
     pub(super) fn parse(row: &[u8]) -> Option<Self> {
         let row: Row = serde_json::from_slice(row).ok()?;
@@ -48,90 +48,97 @@ impl Thing {
         Some(Self { sealed: unhex(&row.sealed)?, until })
     }
 
-    pub(super) fn is_over(&self) -> bool {
+    pub(super) fn is_expired(&self) -> bool {
         self.until <= SystemTime::now()
     }
 }
 
-impl Shelf {
+impl SealedTable {
     /// Makes an empty table with room for `capacity` values of each kind.
     pub(super) fn new(capacity: NonZeroUsize) -> Self {
-        Self { drawers: Mutex::default(), capacity }
+        Self { by_kind: Mutex::default(), capacity }
     }
 
     /// Stores a value, replacing an older one. Returns whether there is room.
     pub(super) fn put(
         &self,
-        drawer: Drawer,
+        sealed_kind: SealedKind,
         agent: AgentId,
         sealed: Vec<u8>,
         time: Duration,
     ) -> bool {
-        let thing = Thing { sealed, until: SystemTime::now() + time };
-        let mut drawers = self.drawers();
-        let things = drawers.entry(drawer).or_default();
-        let has_room = self.make_room(things, agent);
+        let value = SealedValue { sealed, until: SystemTime::now() + time };
+        let mut by_kind = self.by_kind();
+        let values = by_kind.entry(sealed_kind).or_default();
+        let has_room = self.make_room(values, agent);
         if has_room {
-            things.insert(agent, thing);
+            values.insert(agent, value);
         }
         has_room
     }
 
     /// Takes over a value from a row, unless there is a newer one. Returns whether there is room.
-    pub(super) fn take_in(&self, drawer: Drawer, agent: AgentId, thing: Thing) -> bool {
-        let mut drawers = self.drawers();
-        let things = drawers.entry(drawer).or_default();
-        let has_room = self.make_room(things, agent);
+    pub(super) fn take_in(
+        &self,
+        sealed_kind: SealedKind,
+        agent: AgentId,
+        value: SealedValue,
+    ) -> bool {
+        let mut by_kind = self.by_kind();
+        let values = by_kind.entry(sealed_kind).or_default();
+        let has_room = self.make_room(values, agent);
         if has_room {
-            things.entry(agent).or_insert(thing);
+            values.entry(agent).or_insert(value);
         }
         has_room
     }
 
-    pub(super) fn get(&self, drawer: Drawer, agent: AgentId) -> Option<Vec<u8>> {
-        let drawers = self.drawers();
-        let thing = drawers.get(&drawer)?.get(&agent)?;
-        (!thing.is_over()).then(|| thing.sealed.clone())
+    pub(super) fn get(&self, sealed_kind: SealedKind, agent: AgentId) -> Option<Vec<u8>> {
+        let by_kind = self.by_kind();
+        let value = by_kind.get(&sealed_kind)?.get(&agent)?;
+        (!value.is_expired()).then(|| value.sealed.clone())
     }
 
     /// Removes a value. Returns whether there was one.
-    pub(super) fn remove(&self, drawer: Drawer, agent: AgentId) -> bool {
-        self.drawers().get_mut(&drawer).is_some_and(|things| things.remove(&agent).is_some())
+    pub(super) fn remove(&self, sealed_kind: SealedKind, agent: AgentId) -> bool {
+        self.by_kind().get_mut(&sealed_kind).is_some_and(|values| values.remove(&agent).is_some())
     }
 
     pub(super) fn tidy(&self) {
-        self.drawers().values_mut().for_each(|things| things.retain(|_, thing| !thing.is_over()));
+        self.by_kind()
+            .values_mut()
+            .for_each(|values| values.retain(|_, value| !value.is_expired()));
     }
 
-    pub(super) fn all(&self) -> Vec<(Drawer, AgentId)> {
-        let drawers = self.drawers();
-        let all = drawers
+    pub(super) fn all(&self) -> Vec<(SealedKind, AgentId)> {
+        let by_kind = self.by_kind();
+        let all = by_kind
             .iter()
-            .flat_map(|(drawer, things)| things.keys().map(|agent| (*drawer, *agent)));
+            .flat_map(|(sealed_kind, values)| values.keys().map(|agent| (*sealed_kind, *agent)));
         all.collect()
     }
 
-    pub(super) fn row(&self, drawer: Drawer, agent: AgentId) -> Option<Vec<u8>> {
-        let drawers = self.drawers();
-        let thing = drawers.get(&drawer)?.get(&agent)?;
-        let until = thing.until.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+    pub(super) fn row(&self, sealed_kind: SealedKind, agent: AgentId) -> Option<Vec<u8>> {
+        let by_kind = self.by_kind();
+        let value = by_kind.get(&sealed_kind)?.get(&agent)?;
+        let until = value.until.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
         let until = u64::try_from(until).unwrap_or(u64::MAX);
         // Serializing these fields cannot fail.
-        serde_json::to_vec(&Row { until, sealed: hex(&thing.sealed) }).ok()
+        serde_json::to_vec(&Row { until, sealed: hex(&value.sealed) }).ok()
     }
 
     /// Makes room by removing expired values. Returns whether there is room.
-    fn make_room(&self, things: &mut Things, agent: AgentId) -> bool {
+    fn make_room(&self, values: &mut ValuesByAgent, agent: AgentId) -> bool {
         let capacity = self.capacity.get();
-        if things.len() < capacity || things.contains_key(&agent) {
+        if values.len() < capacity || values.contains_key(&agent) {
             return true;
         }
-        things.retain(|_, thing| !thing.is_over());
-        things.len() < capacity
+        values.retain(|_, value| !value.is_expired());
+        values.len() < capacity
     }
 
-    fn drawers(&self) -> MutexGuard<'_, HashMap<Drawer, Things>> {
-        self.drawers.lock().unwrap_or_else(PoisonError::into_inner)
+    fn by_kind(&self) -> MutexGuard<'_, HashMap<SealedKind, ValuesByAgent>> {
+        self.by_kind.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -141,19 +148,19 @@ mod tests {
     use crate::id::DEFAULT_AGENT_IDS;
 
     #[test]
-    fn there_are_no_more_things_than_there_is_room_for() {
+    fn there_are_no_more_values_than_there_is_room_for() {
         let agent = |id: u32| AgentId::parse(&id.to_string(), &DEFAULT_AGENT_IDS).unwrap();
-        let shelf = Shelf::new(NonZeroUsize::new(3).unwrap());
+        let table = SealedTable::new(NonZeroUsize::new(3).unwrap());
         let hour = Duration::from_secs(60 * 60);
-        let put = |id, time| shelf.put(Drawer::Rejected, agent(id), vec![1], time);
+        let put = |id, time| table.put(SealedKind::Rejected, agent(id), vec![1], time);
         assert!(put(101, Duration::ZERO) && put(102, hour) && put(103, hour));
-        assert!(put(104, hour), "what is over makes room");
+        assert!(put(104, hour), "an expired value makes room");
         assert!(!put(105, hour));
         assert!(put(104, hour), "it is there already");
         assert!(
-            shelf.put(Drawer::Credentials, agent(105), vec![1], hour),
-            "that is another drawer"
+            table.put(SealedKind::Credentials, agent(105), vec![1], hour),
+            "that is another kind"
         );
-        assert_eq!(shelf.all().len(), 4);
+        assert_eq!(table.all().len(), 4);
     }
 }

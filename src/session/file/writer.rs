@@ -186,8 +186,8 @@ impl Inner {
         let mut known = 0;
         for slot in &self.slots {
             slot.local.tidy();
-            slot.shelf.tidy();
-            known += slot.local.sessions() + slot.shelf.all().len();
+            slot.sealed.tidy();
+            known += slot.local.sessions() + slot.sealed.all().len();
         }
         if database.rows()? != known as u64 {
             database.write(&self.everything(), Rest::Goes)?;
