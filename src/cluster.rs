@@ -31,6 +31,6 @@ pub use self::{
     roster::Roster,
     shared::Shared,
     store::SharedStore,
-    voices::Voices,
+    voices::Heartbeats,
     wire::{Origin, decode, encode},
 };

@@ -12,7 +12,7 @@ use std::{
 use tokio::time::Instant;
 
 use super::{
-    LeaseRequest, Leases, Membership, ReplicaId, Voices,
+    Heartbeats, LeaseRequest, Leases, Membership, ReplicaId,
     redis::{Call, Keys, Link, LinkError, Repeat, Script},
 };
 use crate::{
@@ -28,7 +28,7 @@ pub struct RedisLeases {
     link: Link,
     keys: Keys,
     time: Duration,
-    voices: Arc<Voices>,
+    heartbeats: Arc<Heartbeats>,
     membership: Script,
     hold: Script,
     release: Script,
@@ -123,9 +123,15 @@ return {count, ahead}
 const MOMENTS_AHEAD: Duration = Duration::from_millis(500);
 
 impl RedisLeases {
-    /// The leases of the tenant with these keys; each lasts for `time`. `voices` has the heartbeats
+    /// The leases of the tenant with these keys; each lasts for `time`. `heartbeats` has the heartbeats
     /// that other replicas publish.
-    pub fn new(me: ReplicaId, link: Link, keys: Keys, time: Duration, voices: Arc<Voices>) -> Self {
+    pub fn new(
+        me: ReplicaId,
+        link: Link,
+        keys: Keys,
+        time: Duration,
+        heartbeats: Arc<Heartbeats>,
+    ) -> Self {
         let [membership, hold, release] = [MEMBERSHIP, HOLD, RELEASE].map(Script::new);
         let [lock, unlock] = [LOCK, UNLOCK].map(Script::new);
         let (moments, replicas) = (Script::new(MOMENTS), AtomicU32::new(1));
@@ -134,7 +140,7 @@ impl RedisLeases {
             link,
             keys,
             time,
-            voices,
+            heartbeats,
             membership,
             hold,
             release,
@@ -257,21 +263,21 @@ impl Leases for RedisLeases {
         Box::pin(async { self.ask().await.map_err(StoreError::from) })
     }
 
-    fn look(&self) -> StoreFuture<'_, Membership> {
+    fn read_membership(&self) -> StoreFuture<'_, Membership> {
         Box::pin(async { self.read().await.map_err(StoreError::from) })
     }
 
-    fn call_out(&self) -> StoreFuture<'_, ()> {
+    fn send_heartbeat(&self) -> StoreFuture<'_, ()> {
         Box::pin(async {
             let mut tell = ::redis::cmd("PUBLISH");
-            tell.arg(self.keys.changed()).arg(Voices::words(self.me));
+            tell.arg(self.keys.changed()).arg(Heartbeats::message(self.me));
             let told = self.link.command::<u64>(&tell, Repeat::Once).await;
             told.map(drop).map_err(StoreError::from)
         })
     }
 
-    fn heard(&self) -> HashMap<ReplicaId, Instant> {
-        self.voices.last()
+    fn heartbeats(&self) -> HashMap<ReplicaId, Instant> {
+        self.heartbeats.last_received()
     }
 
     fn hold(&self, agents: Vec<AgentId>, request: LeaseRequest) -> StoreFuture<'_, Vec<AgentId>> {

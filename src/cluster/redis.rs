@@ -70,13 +70,13 @@ struct Slot {
     backoff: Backoff,
     last_number: u64,
     failed: Option<Failed>,
-    looks: Looks,
+    search: ServerSearch,
 }
 
 /// Attempts to find a server that does what the present one refuses. Each attempt asks the
 /// sentinels or the nodes, so the pauses grow while no other server is found.
 #[derive(Debug, Default)]
-struct Looks {
+struct ServerSearch {
     backoff: Backoff,
     next: Option<Instant>,
 }
@@ -139,7 +139,7 @@ struct Failure {
 
 /// The pauses between attempts to find another server become short again when the next attempt is
 /// made this much later than it was allowed.
-const LOOKS_FORGOTTEN: Duration = Duration::from_secs(10);
+const SEARCH_RESET_AFTER: Duration = Duration::from_secs(10);
 
 // === impl Link ===
 
@@ -251,13 +251,13 @@ impl Link {
         request: &Request<'_>,
         repeat: Repeat,
     ) -> Result<T, Failure> {
-        let Open { mut connection, number } = self.open().await.map_err(Failure::of_good)?;
+        let Open { mut connection, number } = self.open().await.map_err(Failure::not_repeatable)?;
         self.0.commands.fetch_add(1, Ordering::Relaxed);
         let limit = self.0.timeouts.command;
         let Ok(answer) = timeout(limit, request.send(&mut connection)).await else {
             // The peer may be gone without closing the connection. A new connection will show it.
             self.discard(number).await;
-            return Err(Failure::of_good(LinkError::Silent(limit)));
+            return Err(Failure::not_repeatable(LinkError::Silent(limit)));
         };
         let error = match answer {
             Ok(answer) => return Ok(answer),
@@ -265,11 +265,12 @@ impl Link {
         };
         let Some(refusal) = Refusal::of(&error, request.scope()) else {
             self.discard(number).await;
-            let error = LinkError::Broken(words(&error));
+            let error = LinkError::Broken(loggable_text(&error));
             return Err(Failure { error, is_repeatable: repeat == Repeat::Once });
         };
         // Redis answers with these codes before it does anything, so any command may be repeated.
-        let is_repeatable = refusal.cure() == Cure::Reconnect && self.leave(number).await;
+        let is_repeatable =
+            refusal.cure() == Cure::Reconnect && self.give_up_connection(number).await;
         Err(Failure { error: LinkError::Refused(refusal), is_repeatable })
     }
 
@@ -294,7 +295,7 @@ impl Link {
                 Ok(open)
             }
             Err(error) => {
-                let error = LinkError::Down(words(&error));
+                let error = LinkError::Down(loggable_text(&error));
                 let retry_at = Instant::now() + slot.backoff.next_pause();
                 slot.failed = Some(Failed { retry_at, error: error.clone() });
                 Err(error)
@@ -311,20 +312,20 @@ impl Link {
 
     /// Gives up a connection, to look for a server that does what this one refuses. Returns whether
     /// it is time for that.
-    async fn leave(&self, number: u64) -> bool {
+    async fn give_up_connection(&self, number: u64) -> bool {
         let mut slot = self.0.slot.lock().await;
         if slot.open.as_ref().is_none_or(|open| open.number != number) {
             // Another request has given it up already, for the same reason.
             return true;
         }
         let now = Instant::now();
-        if slot.looks.next.is_some_and(|next| now < next) {
+        if slot.search.next.is_some_and(|next| now < next) {
             return false;
         }
-        if slot.looks.next.is_some_and(|next| now >= next + LOOKS_FORGOTTEN) {
-            slot.looks.backoff.reset();
+        if slot.search.next.is_some_and(|next| now >= next + SEARCH_RESET_AFTER) {
+            slot.search.backoff.reset();
         }
-        slot.looks.next = Some(now + slot.looks.backoff.next_pause());
+        slot.search.next = Some(now + slot.search.backoff.next_pause());
         slot.open = None;
         true
     }
@@ -341,7 +342,7 @@ impl From<LinkError> for StoreError {
 
 impl Failure {
     /// A failure for which another connection would not help.
-    fn of_good(error: LinkError) -> Self {
+    fn not_repeatable(error: LinkError) -> Self {
         Self { error, is_repeatable: false }
     }
 }
@@ -369,7 +370,7 @@ impl Request<'_> {
 
 /// A text for a failure that is safe to log. The server's own text can repeat the command, and with
 /// it what was to be stored.
-fn words(error: &RedisError) -> String {
+fn loggable_text(error: &RedisError) -> String {
     match Refusal::of(error, Scope::Reads) {
         Some(refusal) => format!("{refusal}; {}", refusal.advice()),
         None if error.is_io_error() => error.to_string(),

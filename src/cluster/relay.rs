@@ -34,20 +34,20 @@ pub trait EventStream: fmt::Debug + Send + Sync {
 /// Relays events between this replica and the others, through a stream in the store.
 #[derive(Debug)]
 pub struct StreamRelay {
-    queue: mpsc::Sender<Waiting>,
+    queue: mpsc::Sender<Queued>,
     /// Whether the events that were there before this replica started have been read.
     ready: watch::Receiver<bool>,
 }
 
 /// An event that waits to be stored, and when it was fetched.
-type Waiting = (AgentId, What, Instant);
+type Queued = (AgentId, What, Instant);
 
 /// How many events may wait for the store. If there are more, they are published only here.
 const QUEUE: usize = 4096;
 /// How long a new watcher waits for the events from before this replica started.
 const READY_WITHIN: Duration = Duration::from_secs(2);
 /// The shortest time between two warnings about the same.
-const TOLD_EVERY: Duration = Duration::from_secs(60);
+const WARN_EVERY: Duration = Duration::from_secs(60);
 /// The pause before a store that failed is asked again.
 const PAUSE: Duration = Duration::from_millis(500);
 
@@ -61,12 +61,12 @@ impl StreamRelay {
         let (queue, waiting) = mpsc::channel(QUEUE);
         let (is_ready, ready) = watch::channel(false);
         let work = async move {
-            let hearing = async {
-                recall(&*stream, &events, kept).await;
+            let receiving = async {
+                read_latest(&*stream, &events, kept).await;
                 is_ready.send_replace(true);
-                hear(&*stream, &events).await;
+                receive(&*stream, &events).await;
             };
-            tokio::join!(tell(&*stream, &events, waiting), hearing);
+            tokio::join!(publish(&*stream, &events, waiting), receiving);
         };
         (Self { queue, ready }, work)
     }
@@ -86,7 +86,7 @@ impl Relay for StreamRelay {
     }
 }
 
-async fn tell(stream: &dyn EventStream, events: &Events, mut waiting: mpsc::Receiver<Waiting>) {
+async fn publish(stream: &dyn EventStream, events: &Events, mut waiting: mpsc::Receiver<Queued>) {
     while let Some((agent, what, fetched)) = waiting.recv().await {
         if stream.add(agent, what.clone(), fetched, events.newest()).await.is_err() {
             // The store has not taken it, so only watchers at this replica get it.
@@ -96,7 +96,7 @@ async fn tell(stream: &dyn EventStream, events: &Events, mut waiting: mpsc::Rece
 }
 
 /// Reads the events from before this replica started.
-async fn recall(stream: &dyn EventStream, events: &Events, kept: usize) {
+async fn read_latest(stream: &dyn EventStream, events: &Events, kept: usize) {
     loop {
         match stream.latest(kept).await {
             Ok(latest) => {
@@ -113,14 +113,14 @@ async fn recall(stream: &dyn EventStream, events: &Events, kept: usize) {
     }
 }
 
-async fn hear(stream: &dyn EventStream, events: &Events) {
-    let mut told = None::<Instant>;
+async fn receive(stream: &dyn EventStream, events: &Events) {
+    let mut warned = None::<Instant>;
     loop {
         match stream.after(events.newest()).await {
             Ok(news) => {
                 let behind = events.append_all(news);
-                if behind > 0 && told.is_none_or(|told| told.elapsed() >= TOLD_EVERY) {
-                    told = Some(Instant::now());
+                if behind > 0 && warned.is_none_or(|warned| warned.elapsed() >= WARN_EVERY) {
+                    warned = Some(Instant::now());
                     warn!(
                         events = behind,
                         "the store has lost its events and numbers new ones below the old; this replica numbers them above the old, so other replicas may know them by other numbers"

@@ -51,13 +51,13 @@ pub trait Leases: fmt::Debug + Send + Sync {
 
     /// Like [`membership`](Self::membership), but only reads. The result may include replicas that
     /// died without [leaving](Self::leave).
-    fn look(&self) -> StoreFuture<'_, Membership>;
+    fn read_membership(&self) -> StoreFuture<'_, Membership>;
 
     /// Publishes a heartbeat to the other replicas. It works even while the store takes no writes.
-    fn call_out(&self) -> StoreFuture<'_, ()>;
+    fn send_heartbeat(&self) -> StoreFuture<'_, ()>;
 
     /// When the last heartbeat of each replica was received, including this one's own.
-    fn heard(&self) -> HashMap<ReplicaId, Instant>;
+    fn heartbeats(&self) -> HashMap<ReplicaId, Instant>;
 
     /// Takes the leases of these agents (at most [`LEASES_AT_ONCE`]), or renews those that this
     /// replica holds. Returns the agents whose leases it holds afterwards.

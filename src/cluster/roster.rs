@@ -166,7 +166,7 @@ impl Roster {
                 }
             }
         };
-        tokio::join!(turns, self.watch_the_clock(polls, || self.when_away));
+        tokio::join!(turns, self.end_leases_in_time(polls, || self.when_away));
     }
 
     /// Hands over all agents: waits for the polls under way to be answered, then releases the
@@ -183,7 +183,7 @@ impl Roster {
         // A poll may stay open for longer than its lease lasts.
         tokio::select! {
             () = self.hand_all_over(polls, &is_told) => {}
-            () = self.watch_the_clock(polls, when_away) => {}
+            () = self.end_leases_in_time(polls, when_away) => {}
         }
     }
 
@@ -211,7 +211,7 @@ impl Roster {
     }
 
     /// Ends leases when their time is over, even while a turn is waiting for the store.
-    async fn watch_the_clock(&self, polls: &dyn Polls, when_away: impl Fn() -> WhenAway) {
+    async fn end_leases_in_time(&self, polls: &dyn Polls, when_away: impl Fn() -> WhenAway) {
         loop {
             let next = self.held().next_end();
             let ends = async {
@@ -232,7 +232,7 @@ impl Roster {
                 polls.stop(*agent);
             }
             drop(held);
-            self.tell_of(&ended);
+            self.log_ended(&ended);
         }
     }
 

@@ -11,7 +11,7 @@ use futures_util::future::BoxFuture;
 use tokio::sync::Notify;
 
 use super::{
-    RedisEvents, RedisLeases, ReplicaId, Roster, SharedStore, StreamRelay, Voices,
+    Heartbeats, RedisEvents, RedisLeases, ReplicaId, Roster, SharedStore, StreamRelay,
     drawers::RedisSealedValues,
     redis::{Keys, Link},
 };
@@ -35,15 +35,15 @@ pub struct Shared {
     when_away: config::WhenAway,
     credentials: bool,
     /// For each tenant, what its roster receives from the other replicas.
-    news: Arc<Mutex<HashMap<TenantId, News>>>,
+    news: Arc<Mutex<HashMap<TenantId, RosterNews>>>,
 }
 
 /// What a roster receives from the other replicas.
 #[derive(Clone, Debug, Default)]
-pub(super) struct News {
+pub(super) struct RosterNews {
     /// Notified when leases are free, or will be soon.
     pub(super) stirred: Arc<Notify>,
-    pub(super) voices: Arc<Voices>,
+    pub(super) heartbeats: Arc<Heartbeats>,
 }
 
 impl Shared {
@@ -72,8 +72,9 @@ impl Shared {
 
     /// This replica's access to a tenant's leases and sign-in locks.
     pub fn leases(&self, tenant: &TenantId) -> Arc<RedisLeases> {
-        let (link, keys, voices) = (self.link.clone(), self.keys(tenant), self.news(tenant).voices);
-        Arc::new(RedisLeases::new(self.me, link, keys, self.lease, voices))
+        let (link, keys, heartbeats) =
+            (self.link.clone(), self.keys(tenant), self.news(tenant).heartbeats);
+        Arc::new(RedisLeases::new(self.me, link, keys, self.lease, heartbeats))
     }
 
     /// A tenant's events. Redis keeps about `kept` of them.
@@ -91,7 +92,7 @@ impl Shared {
         &self.keyring
     }
 
-    pub(super) fn news(&self, tenant: &TenantId) -> News {
+    pub(super) fn news(&self, tenant: &TenantId) -> RosterNews {
         let mut news = self.news.lock().unwrap_or_else(PoisonError::into_inner);
         news.entry(tenant.clone()).or_default().clone()
     }

@@ -12,7 +12,7 @@ use tracing::{debug, warn};
 use super::{
     Shared,
     redis::{Keys, Link, LinkError, LinkState, Repeat, Script},
-    shared::News,
+    shared::RosterNews,
 };
 use crate::{
     id::{AgentId, TenantId},
@@ -52,7 +52,7 @@ struct Inner {
     /// Wakes the task that writes such changes to Redis.
     unsynced: Notify,
     /// What the roster receives from the other replicas.
-    news: News,
+    news: RosterNews,
     /// Agents with values that are not sealed with the first key.
     outdated: Mutex<BTreeSet<AgentId>>,
     /// Agents whose record could not be read. Each is logged once.

@@ -16,7 +16,7 @@ use super::ReplicaId;
 /// in the list of replicas publish heartbeats instead. Each receives those of all, including its
 /// own.
 #[derive(Debug, Default)]
-pub struct Voices {
+pub struct Heartbeats {
     heard: Mutex<HashMap<ReplicaId, Instant>>,
 }
 
@@ -25,14 +25,14 @@ const ALIVE: &str = "alive:";
 /// Replicas without a heartbeat for this time are forgotten.
 const REMEMBERED: Duration = Duration::from_secs(3600);
 
-impl Voices {
+impl Heartbeats {
     /// The heartbeat message of a replica.
-    pub(super) fn words(me: ReplicaId) -> String {
+    pub(super) fn message(me: ReplicaId) -> String {
         format!("{ALIVE}{me}")
     }
 
     /// Notes a heartbeat. Returns whether the message was one.
-    pub(crate) fn hear(&self, message: &[u8]) -> bool {
+    pub(crate) fn receive(&self, message: &[u8]) -> bool {
         let id = str::from_utf8(message).ok().and_then(|message| message.strip_prefix(ALIVE));
         let Some(replica) = id.and_then(ReplicaId::parse) else { return false };
         let mut heard = self.heard();
@@ -42,7 +42,7 @@ impl Voices {
     }
 
     /// When the last heartbeat of each replica was received.
-    pub(super) fn last(&self) -> HashMap<ReplicaId, Instant> {
+    pub(super) fn last_received(&self) -> HashMap<ReplicaId, Instant> {
         self.heard().clone()
     }
 
@@ -56,15 +56,15 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn only_what_replicas_call_out_is_heard_and_remembered_for_a_while() {
-        let voices = Voices::default();
-        assert!(voices.hear(Voices::words(ReplicaId(7)).as_bytes()));
+    async fn only_heartbeats_are_received_and_they_are_remembered_for_a_while() {
+        let heartbeats = Heartbeats::default();
+        assert!(heartbeats.receive(Heartbeats::message(ReplicaId(7)).as_bytes()));
         for other in [&b"roster"[..], b"alive:", b"alive:x", b"\xff\xfe"] {
-            assert!(!voices.hear(other), "{other:?}");
+            assert!(!heartbeats.receive(other), "{other:?}");
         }
-        assert_eq!(voices.last(), [(ReplicaId(7), Instant::now())].into());
+        assert_eq!(heartbeats.last_received(), [(ReplicaId(7), Instant::now())].into());
         tokio::time::advance(REMEMBERED).await;
-        voices.hear(Voices::words(ReplicaId(8)).as_bytes());
-        assert_eq!(voices.last(), [(ReplicaId(8), Instant::now())].into());
+        heartbeats.receive(Heartbeats::message(ReplicaId(8)).as_bytes());
+        assert_eq!(heartbeats.last_received(), [(ReplicaId(8), Instant::now())].into());
     }
 }

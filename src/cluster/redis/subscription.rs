@@ -93,7 +93,7 @@ impl Subscription {
                 true
             }
             Err(error) => {
-                let error = super::words(&error);
+                let error = super::loggable_text(&error);
                 debug!(error, "cannot listen to Redis");
                 // Lets other tasks run, even in tests where the clock is paused.
                 sleep(std::time::Duration::ZERO).await;

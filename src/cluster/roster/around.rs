@@ -6,7 +6,7 @@ use crate::{cluster::ReplicaId, id::AgentId};
 
 /// Which leases others have or had. Needed when the store no longer answers.
 #[derive(Debug, Default)]
-pub(super) struct Around {
+pub(super) struct UnheldLeases {
     /// The replicas at the last answer of the store.
     replicas: Vec<ReplicaId>,
     seen: HashMap<AgentId, Seen>,
@@ -24,7 +24,7 @@ struct Seen {
     is_free: bool,
 }
 
-impl Around {
+impl UnheldLeases {
     /// Notes the live replicas, and the agents that this replica should poll but has no lease on.
     pub(super) fn look(&mut self, replicas: &[ReplicaId], agents: &HashSet<AgentId>) {
         self.replicas = replicas.to_vec();

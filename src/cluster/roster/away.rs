@@ -28,7 +28,7 @@ impl Roster {
     /// which of the leases that this replica wants belong to replicas that have gone away.
     ///
     /// Ends before leases have to be renewed. The next turn checks what is still unknown.
-    pub(super) async fn look_around(
+    pub(super) async fn check_other_leases(
         &self,
         wanted: &HashSet<AgentId>,
         replicas: &[ReplicaId],
@@ -39,40 +39,43 @@ impl Roster {
             held.store_answers();
             held.look(replicas, wanted)
         };
-        let looking = async {
-            if self.see_owners(asked_for).await.is_ok() {
+        let checking = async {
+            if self.read_owners(asked_for).await.is_ok() {
                 // So that the sessions are cached here if the store is away when they are needed.
-                let left_behind = self.held().around().left_behind(false, true);
+                let left_behind = self.held().unheld_leases().left_behind(false, true);
                 self.read(left_behind, polls, |_known| {}).await;
             }
         };
-        let _late = timeout(self.look_max(), looking).await;
+        let _late = timeout(self.check_max(), checking).await;
     }
 
     /// Goes on while the store does not return the membership. With [`WhenAway::Keep`], polls for
     /// all agents whom nobody else would poll.
-    pub(super) async fn go_without(&self, asked: Asked, polls: &dyn Polls) {
+    pub(super) async fn poll_without_store(&self, asked: Asked, polls: &dyn Polls) {
         {
             let mut held = self.held();
             for agent in held.agents() {
                 held.unanswered(agent, asked);
             }
         }
-        let has_lasted = self.fails() >= self.leases.time();
+        let has_lasted = self.note_failure() >= self.leases.time();
         if self.when_away == WhenAway::Stop {
             return;
         }
         // A store that takes no writes may still be read. One that cannot be read may have been
         // slow only this once. Only after the time of a lease are two pollers better than none.
-        let is_read = matches!(timeout(self.look_max(), self.look_again()).await, Ok(Ok(())));
+        let is_read = matches!(
+            timeout(self.check_max(), self.read_membership_and_leases()).await,
+            Ok(Ok(()))
+        );
         if !is_read {
-            self.stops_hearing();
+            self.note_unreadable();
         }
         // Read only now, since sessions may have been lost during the wait above.
         let (own, untaken, left_behind) = {
             let held = self.held();
             let untaken = if is_read || has_lasted { held.untaken() } else { Vec::new() };
-            (held.agents(), untaken, held.around().left_behind(is_read, has_lasted))
+            (held.agents(), untaken, held.unheld_leases().left_behind(is_read, has_lasted))
         };
         // This replica's own agents include those whose polls have ended for a hand-over that does
         // not happen now.
@@ -89,12 +92,12 @@ impl Roster {
     /// Reads the membership and the holders of leases. Needed while the request for the membership
     /// is refused because it also writes. A replica that goes away can say so even to a store that
     /// takes no other writes. Replicas that have died are recognized by their missing heartbeats.
-    async fn look_again(&self) -> Result<(), StoreError> {
+    async fn read_membership_and_leases(&self) -> Result<(), StoreError> {
         // If the heartbeat fails or takes too long, reading can still work.
-        let calling = timeout(self.look_max() / 2, self.leases.call_out());
-        let (_unheard, membership) = tokio::join!(calling, self.leases.look());
+        let calling = timeout(self.check_max() / 2, self.leases.send_heartbeat());
+        let (_unheard, membership) = tokio::join!(calling, self.leases.read_membership());
         let Membership { mut replicas, agents } = membership?;
-        self.living(&mut replicas);
+        self.remove_silent(&mut replicas);
         let asked_for = {
             let mut held = self.held();
             // If this replica is missing in the list, the others still write the list, or it is
@@ -106,11 +109,11 @@ impl Roster {
                 held.untaken().into_iter().collect()
             }
         };
-        self.see_owners(asked_for).await
+        self.read_owners(asked_for).await
     }
 
     /// How long a check may take, so that leases are renewed in time.
-    fn look_max(&self) -> Duration {
+    fn check_max(&self) -> Duration {
         self.leases.time() / TURNS / 2
     }
 
@@ -128,11 +131,11 @@ impl Roster {
                 then(agent);
             }
         });
-        let _late = timeout(self.look_max(), reading).await;
+        let _late = timeout(self.check_max(), reading).await;
     }
 
     /// Reads which of these leases other replicas have, and notes the holders as the answers come.
-    async fn see_owners(&self, agents: HashSet<AgentId>) -> Result<(), StoreError> {
+    async fn read_owners(&self, agents: HashSet<AgentId>) -> Result<(), StoreError> {
         let agents: Vec<AgentId> = agents.into_iter().collect();
         let chunks: Vec<Vec<AgentId>> =
             agents.chunks(LEASES_AT_ONCE).map(<[AgentId]>::to_vec).collect();

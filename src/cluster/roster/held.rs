@@ -7,7 +7,7 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::around::Around;
+use super::around::UnheldLeases;
 use crate::{
     cluster::{LeaseRequest, ReplicaId},
     id::AgentId,
@@ -22,7 +22,7 @@ pub(super) struct Held {
     /// The latest release of each agent's lease. A lease that was requested before the release is
     /// gone, however late the answer comes.
     released: HashMap<AgentId, Release>,
-    around: Around,
+    unheld_leases: UnheldLeases,
     /// The number of the last request.
     last: u64,
 }
@@ -74,8 +74,8 @@ const LOOKED_AFTER: u32 = 3;
 impl Held {
     /// No leases yet. Each will last for `length`.
     pub(super) fn none(length: Duration) -> Self {
-        let (leases, released, around) = <_>::default();
-        Self { length, leases, released, around, last: 0 }
+        let (leases, released, unheld_leases) = <_>::default();
+        Self { length, leases, released, unheld_leases, last: 0 }
     }
 
     /// Numbers a request for leases that is about to be made, and computes when its leases will
@@ -151,7 +151,7 @@ impl Held {
         if self.leases.get(&agent).is_some_and(|lease| lease.overdue) {
             self.leases.remove(&agent);
             // Otherwise the next turn would begin the polls again, and lose the session again.
-            self.around.ended(agent);
+            self.unheld_leases.ended(agent);
             self.taken(agent);
         }
     }
@@ -191,7 +191,7 @@ impl Held {
     ) -> HashSet<AgentId> {
         let mut unheld = wanted.clone();
         unheld.retain(|agent| !self.leases.contains_key(agent));
-        self.around.look(replicas, &unheld);
+        self.unheld_leases.look(replicas, &unheld);
         unheld.extend(self.untaken());
         unheld
     }
@@ -204,16 +204,16 @@ impl Held {
             if owner.is_some() {
                 self.taken(*agent);
             }
-            self.around.saw(*agent, owner);
+            self.unheld_leases.saw(*agent, owner);
         }
     }
 
-    pub(super) fn around(&self) -> &Around {
-        &self.around
+    pub(super) fn unheld_leases(&self) -> &UnheldLeases {
+        &self.unheld_leases
     }
 
     pub(super) fn store_answers(&mut self) {
-        self.around.store_answers();
+        self.unheld_leases.store_answers();
     }
 
     /// Whether the agent's lease is good now.

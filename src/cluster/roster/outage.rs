@@ -65,15 +65,15 @@ impl Roster {
     }
 
     /// Notes that the store has failed. Returns for how long it has been failing.
-    pub(super) fn fails(&self) -> Duration {
+    pub(super) fn note_failure(&self) -> Duration {
         self.outage().failing.get_or_insert_with(Instant::now).elapsed()
     }
 
     /// Removes the replicas that are not alive, as far as heartbeats show it. One without a
     /// heartbeat for the time of a lease is gone, or is cut off from the store. Missing heartbeats
     /// show nothing while this replica does not receive its own.
-    pub(super) fn living(&self, replicas: &mut Vec<ReplicaId>) {
-        let (heard, length) = (self.leases.heard(), self.leases.time());
+    pub(super) fn remove_silent(&self, replicas: &mut Vec<ReplicaId>) {
+        let (heard, length) = (self.leases.heartbeats(), self.leases.time());
         let is_heard = |replica: &ReplicaId, within| {
             heard.get(replica).is_some_and(|at| at.elapsed() < within)
         };
@@ -90,12 +90,12 @@ impl Roster {
     }
 
     /// Notes that the store could not be read, so heartbeats may have been lost too.
-    pub(super) fn stops_hearing(&self) {
+    pub(super) fn note_unreadable(&self) {
         self.outage().hearing = None;
     }
 
     /// Logs that leases have ended. If the store did not answer, this is logged once per outage.
-    pub(super) fn tell_of(&self, ended: &Ended) {
+    pub(super) fn log_ended(&self, ended: &Ended) {
         let Ended { stopped, unanswered, overdue, coming } = ended;
         let (tenant, late) = (&self.tenant, stopped.len() - unanswered);
         if late > 0 {
@@ -123,7 +123,7 @@ impl Roster {
     }
 
     /// Notes that the store has answered all requests, and logs the end of an outage.
-    pub(super) fn tell_of_the_end(&self) {
+    pub(super) fn note_recovery(&self) {
         let mut outage = self.outage();
         outage.dropped = 0;
         if mem::take(&mut outage.is_told) {

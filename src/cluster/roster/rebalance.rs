@@ -25,7 +25,7 @@ impl Roster {
     pub(super) async fn turn(&self, polls: &dyn Polls) {
         let asked = self.held().ask();
         let Ok(Membership { replicas, agents }) = self.leases.membership().await else {
-            self.go_without(asked, polls).await;
+            self.poll_without_store(asked, polls).await;
             return;
         };
         let mine = |agent: &AgentId| preferred(*agent, &replicas) == Some(self.me);
@@ -37,11 +37,11 @@ impl Roster {
         }
         let others: Vec<AgentId> = held.into_iter().filter(|agent| !ours.contains(agent)).collect();
         if self.renew_and_begin(&ours, &others, polls).await {
-            self.tell_of_the_end();
+            self.note_recovery();
         }
         self.hand_over(others, polls).await;
         if self.when_away == WhenAway::Keep {
-            self.look_around(&wanted, &replicas, polls).await;
+            self.check_other_leases(&wanted, &replicas, polls).await;
         }
     }
 

@@ -109,7 +109,7 @@ impl Inner {
             self.news.stirred.notify_one();
             return;
         }
-        if self.news.voices.hear(record) {
+        if self.news.heartbeats.receive(record) {
             return;
         }
         if let Some((agent, entry)) = self.read(None, record) {

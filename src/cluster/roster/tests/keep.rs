@@ -322,14 +322,14 @@ async fn whom_a_replica_that_dies_leaves_behind_while_the_store_takes_no_writes_
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_out_that_hangs_keeps_nobody_from_looking() {
+async fn a_heartbeat_that_hangs_keeps_nobody_from_reading() {
     let world = new_world();
     let running = [keeping(1, &world), keeping(2, &world), keeping(3, &world)];
     sleep(LEASE * 3).await;
     {
         let mut world = open(&world);
         world.refuses_writes = true;
-        world.calling_time = LEASE;
+        world.heartbeat_time = LEASE;
     }
     sleep(LEASE * 2).await;
     running[0].leaves().await;

@@ -54,7 +54,7 @@ pub(super) struct World {
     /// Whether the store can only be read.
     pub(super) refuses_writes: bool,
     /// How long it takes to send a heartbeat.
-    pub(super) calling_time: Duration,
+    pub(super) heartbeat_time: Duration,
     /// Replicas that receive no heartbeats, not even their own.
     pub(super) deaf: BTreeSet<ReplicaId>,
     /// The shortest time that polls stay open.
@@ -132,7 +132,7 @@ pub(super) fn world_of(count: usize, seed: u64) -> Shared {
         heard: BTreeMap::new(),
         cut: BTreeSet::new(),
         refuses_writes: false,
-        calling_time: Duration::ZERO,
+        heartbeat_time: Duration::ZERO,
         deaf: BTreeSet::new(),
         bad_weather: false,
         fortunes: BTreeMap::new(),
@@ -338,16 +338,16 @@ impl Leases for Store {
         })
     }
 
-    fn look(&self) -> StoreFuture<'_, Membership> {
+    fn read_membership(&self) -> StoreFuture<'_, Membership> {
         self.answer(&[], |world, _| Membership {
             replicas: world.alive.keys().copied().collect(),
             agents: world.agents.clone(),
         })
     }
 
-    fn call_out(&self) -> StoreFuture<'_, ()> {
+    fn send_heartbeat(&self) -> StoreFuture<'_, ()> {
         let me = self.me;
-        let calling = open(&self.world).calling_time;
+        let calling = open(&self.world).heartbeat_time;
         let answer = self.answer(&[], move |world, now| {
             let World { heard, cut, deaf, .. } = world;
             let hears = |id: &ReplicaId| !cut.contains(id) && !deaf.contains(id);
@@ -362,7 +362,7 @@ impl Leases for Store {
         })
     }
 
-    fn heard(&self) -> HashMap<ReplicaId, Instant> {
+    fn heartbeats(&self) -> HashMap<ReplicaId, Instant> {
         open(&self.world).heard.entry(self.me).or_default().clone()
     }
 
@@ -389,7 +389,7 @@ impl Leases for Store {
 
     fn held_by_others(&self, agents: Vec<AgentId>) -> StoreFuture<'_, Vec<(AgentId, ReplicaId)>> {
         let me = self.me;
-        let looking = open(&self.world).looking_time;
+        let checking = open(&self.world).looking_time;
         let answer = self.answer(&[], move |world, now| {
             let owner = |agent: AgentId| {
                 let (owner, _, until) = world.leases.get(&agent)?;
@@ -398,7 +398,7 @@ impl Leases for Store {
             agents.into_iter().filter_map(owner).collect()
         });
         Box::pin(async move {
-            sleep(looking).await;
+            sleep(checking).await;
             answer.await
         })
     }
