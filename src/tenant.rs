@@ -55,7 +55,7 @@ pub use self::{
     context::Context,
     counts::Counts,
     directory::Tenants,
-    displacing::{Displacing, Place, block},
+    displacing::{PeerPlace, PeerPlaces, address_block},
     labels::{TakeOver, TenantMetrics, TenantVocabulary},
     ownership::{Cause, Claimed, LeaseCounts, PollOwnership, Polls},
     replicas::{Peers, Replicas},
@@ -91,7 +91,7 @@ pub struct Tenant {
     metrics: TenantMetrics,
     events: Arc<Events>,
     announcer: Announcer,
-    watches: Arc<Displacing>,
+    watches: Arc<PeerPlaces>,
     /// Limits how many Guids are renewed at once for agents whom another process has polled before.
     renewals: Semaphore,
     /// Automatic sign-ins: those that no `SignIn` asked for.
@@ -191,7 +191,7 @@ impl Tenant {
             events,
             announcer,
             renewals: Semaphore::new((config.limits.requests.get() / 4).max(1)),
-            watches: Displacing::new(config.events.watches.get()),
+            watches: PeerPlaces::new(config.events.watches.get()),
             agents,
             id,
             config,
@@ -345,7 +345,7 @@ impl Tenant {
         peer: IpAddr,
         agents: Agents,
         after: Option<u64>,
-    ) -> Result<(Watch, Place), Obstacle> {
+    ) -> Result<(Watch, PeerPlace), Obstacle> {
         let place = self.watches.enter_fairly(peer).ok_or_else(|| self.watches_used_up())?;
         self.announcer.relay.ready().await;
         Ok((self.events.watch(agents, after), place))

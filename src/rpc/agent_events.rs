@@ -26,7 +26,7 @@ use super::{
 };
 use crate::{
     call::{CallError, Deadline, Leaving, Obstacle, Wait},
-    tenant::{Place, Tenant},
+    tenant::{PeerPlace, Tenant},
 };
 
 /// `AgentEvents`: what happens to agents.
@@ -52,7 +52,7 @@ struct End {
     deadline: Option<Instant>,
     connection: CancellationToken,
     bridge: CancellationToken,
-    place: Place,
+    place: PeerPlace,
     tenant: Arc<Tenant>,
 }
 

@@ -16,11 +16,11 @@ use super::{
     serving::serve_http2,
     socket::Socket,
 };
-use crate::tenant::Place;
+use crate::tenant::PeerPlace;
 
 /// What a peer is given the time for until it has shown that it speaks HTTP/2.
 struct Handshake<'a> {
-    place: Place,
+    place: PeerPlace,
     end: Instant,
     peer: SocketAddr,
     callers: &'a Callers,
@@ -32,7 +32,12 @@ const FAREWELL: Duration = Duration::from_secs(1);
 
 /// Serves a connection until it ends, its age or the bridge ends it. `place` is one among the
 /// handshakes.
-pub(super) async fn serve(stream: TcpStream, peer: SocketAddr, place: Place, callers: &Callers) {
+pub(super) async fn serve(
+    stream: TcpStream,
+    peer: SocketAddr,
+    place: PeerPlace,
+    callers: &Callers,
+) {
     // Answers are small and go out whole; waiting for more to send only delays them.
     let _unsupported = stream.set_nodelay(true);
     let stream = Socket::new(stream, callers.keepalive_timeout);

@@ -10,20 +10,20 @@ use tokio_util::task::TaskTracker;
 use super::{house::House, send_buffers::SendBuffers};
 use crate::{
     config,
-    tenant::{Displacing, Usage},
+    tenant::{PeerPlaces, Usage},
 };
 
 /// The bounds on connections: handshakes under way, connections that are served, and what these hold
 /// of answers that are not read.
 #[derive(Debug)]
 pub(super) struct Entrance {
-    pub(super) handshakes: Arc<Displacing>,
+    pub(super) handshakes: Arc<PeerPlaces>,
     pub(super) house: Arc<House>,
     pub(super) send_buffers: Arc<SendBuffers>,
     /// Peers that are being told that there is no place.
-    pub(super) farewells: Arc<Displacing>,
+    pub(super) farewells: Arc<PeerPlaces>,
     /// Connections that have ended, and whose peers may be reading still.
-    pub(super) lingering: Arc<Displacing>,
+    pub(super) lingering: Arc<PeerPlaces>,
     /// What waits for them. A drain does not, but for a moment at its end.
     pub(super) last_moments: TaskTracker,
     /// Handshakes that took too long.
@@ -33,13 +33,13 @@ pub(super) struct Entrance {
 impl Entrance {
     pub(super) fn new(limits: &config::Connections) -> Self {
         let send_buffers = SendBuffers::new();
-        let places = || Displacing::new(limits.handshakes.get());
+        let places = || PeerPlaces::new(limits.handshakes.get());
         Self {
             handshakes: places(),
             house: House::new(limits, send_buffers.clone()),
             send_buffers,
             farewells: places(),
-            lingering: Displacing::shared(limits.max.get(), limits.per_peer.get()),
+            lingering: PeerPlaces::shared(limits.max.get(), limits.per_peer.get()),
             last_moments: TaskTracker::new(),
             late: AtomicU64::default(),
         }

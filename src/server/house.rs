@@ -24,7 +24,7 @@ use self::{demand::Demand, guest::milliseconds_since};
 use super::send_buffers::{Listed, SendBuffers};
 use crate::{
     config,
-    tenant::{Usage, block},
+    tenant::{Usage, address_block},
 };
 
 /// All connections that are served. One that is idle is kept as long as there is room: callers keep
@@ -121,7 +121,7 @@ impl House {
     ///
     /// [`Full`] if no place has become free by then.
     pub(super) async fn enter(self: &Arc<Self>, peer: IpAddr, end: Instant) -> Result<Stay, Full> {
-        let mut newcomer = Newcomer { house: self, peer: block(peer), waits_for: None };
+        let mut newcomer = Newcomer { house: self, peer: address_block(peer), waits_for: None };
         loop {
             // From before the look, so that no leaving is missed between the look and the wait.
             let mut left = std::pin::pin!(self.left.notified());

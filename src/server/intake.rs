@@ -21,7 +21,7 @@ use crate::{
     call::{CallError, Obstacle, Share, Unreadable, Wait},
     config,
     rpc::Unread,
-    tenant::{Displacing, Place, Usage},
+    tenant::{PeerPlace, PeerPlaces, Usage},
 };
 
 /// Where requests wait for the rest of their message.
@@ -32,7 +32,7 @@ use crate::{
 /// bounded part of the memory, and nobody who sends a whole one is kept out by those who do not.
 #[derive(Debug)]
 pub(super) struct Intake {
-    places: Arc<Displacing>,
+    places: Arc<PeerPlaces>,
     limit: Limit,
 }
 
@@ -62,7 +62,7 @@ pub(super) struct Flowing {
     body: Incoming,
     /// Made when the sender is waited for the first time.
     idle: Option<Pin<Box<Sleep>>>,
-    place: Option<(Place, Pin<Box<WaitForCancellationFutureOwned>>)>,
+    place: Option<(PeerPlace, Pin<Box<WaitForCancellationFutureOwned>>)>,
 }
 
 /// Why a request is not read to its end.
@@ -102,7 +102,7 @@ impl Intake {
     pub(super) fn new(server: &config::Server) -> Self {
         let message = server.limits.message_size;
         let places = PLACES_MAX.min(server.limits.calls.get()).min(BYTES_MAX / message.max(1));
-        Self { places: Displacing::new(places), limit: Limit(message) }
+        Self { places: PeerPlaces::new(places), limit: Limit(message) }
     }
 
     /// How many requests wait for the rest of their message.
@@ -261,7 +261,7 @@ impl HttpBody for Taken {
 // === impl Flowing ===
 
 impl Flowing {
-    fn new(body: Incoming, place: Place) -> Self {
+    fn new(body: Incoming, place: PeerPlace) -> Self {
         let lost = Box::pin(place.lost_owned());
         Self { body, idle: None, place: Some((place, lost)) }
     }

@@ -25,7 +25,7 @@ use crate::{
     call::Obstacle,
     config,
     rpc::StreamOver,
-    tenant::{Displacing, Place, Usage},
+    tenant::{PeerPlace, PeerPlaces, Usage},
 };
 
 /// Bounds on streams whose callers may hold them for as long as they like. Those of `WatchEvents` are
@@ -34,7 +34,7 @@ use crate::{
 pub(super) struct Streams {
     /// One for each connection, which is what callers need that check the health of each. A newer
     /// one takes the place of an old one.
-    health: Arc<Displacing>,
+    health: Arc<PeerPlaces>,
     reflection: Arc<Reflection>,
 }
 
@@ -55,7 +55,7 @@ pub(super) enum Answering {
 #[derive(Debug)]
 pub(super) enum StreamPlace {
     Events,
-    Health(Place),
+    Health(PeerPlace),
     Reflection { _place: ReflectionPlace },
 }
 
@@ -104,7 +104,7 @@ const END_READ: Duration = Duration::from_secs(5);
 
 impl Streams {
     pub(super) fn new(limits: &config::Connections) -> Self {
-        Self { health: Displacing::new(limits.max.get()), reflection: Arc::default() }
+        Self { health: PeerPlaces::new(limits.max.get()), reflection: Arc::default() }
     }
 
     /// A place for a stream of `peer`; none for what is not a stream.

@@ -20,17 +20,17 @@ use super::Usage;
 /// A bounded number of places, of which no network address can keep the others out. There are two
 /// ways to get one.
 ///
-/// [`Displacing::enter`] always gives the newcomer a place. If all are taken, the address with the
+/// [`PeerPlaces::enter`] always gives the newcomer a place. If all are taken, the address with the
 /// most places (counting the newcomer's) loses its oldest one. Use it for what takes an honest peer
 /// milliseconds, such as a handshake: there an old place belongs to a peer that has stalled. Use it
 /// also for streams that are easily opened again.
 ///
-/// [`Displacing::enter_fairly`] gives the newcomer a place only if one is free, or from an address
+/// [`PeerPlaces::enter_fairly`] gives the newcomer a place only if one is free, or from an address
 /// that has more. Use it for places that are held for long.
 #[derive(Debug)]
-pub struct Displacing {
+pub struct PeerPlaces {
     limit: NonZeroUsize,
-    /// The most that one address gets by [`Displacing::enter`].
+    /// The most that one address gets by [`PeerPlaces::enter`].
     per_peer: NonZeroUsize,
     held: Mutex<Held>,
     displaced: AtomicU64,
@@ -53,14 +53,14 @@ type Rank = (usize, Reverse<u64>, IpAddr);
 
 /// A place; released when dropped.
 #[derive(Debug)]
-pub struct Place {
-    of: Arc<Displacing>,
+pub struct PeerPlace {
+    of: Arc<PeerPlaces>,
     peer: IpAddr,
     number: u64,
     lost: CancellationToken,
 }
 
-impl Displacing {
+impl PeerPlaces {
     /// Makes `limit` places, at least one. One address may have all of them.
     pub fn new(limit: usize) -> Arc<Self> {
         Self::shared(limit, limit)
@@ -77,8 +77,8 @@ impl Displacing {
     /// Takes a place for `peer`. If none is free, the address with the most places loses its oldest
     /// one. If `peer` has reached the limit of one address, it loses its own oldest one. An IPv6
     /// address counts as its /64 network.
-    pub fn enter(self: &Arc<Self>, peer: IpAddr) -> Place {
-        let (peer, lost) = (block(peer), CancellationToken::new());
+    pub fn enter(self: &Arc<Self>, peer: IpAddr) -> PeerPlace {
+        let (peer, lost) = (address_block(peer), CancellationToken::new());
         let mut held = self.held();
         let number = held.add(peer, lost.clone());
         let displaced = match held.of(peer) {
@@ -91,14 +91,14 @@ impl Displacing {
             displaced.cancel();
             self.displaced.fetch_add(1, Ordering::Relaxed);
         }
-        Place { of: self.clone(), peer, number, lost }
+        PeerPlace { of: self.clone(), peer, number, lost }
     }
 
     /// Takes a place for `peer`, if one is free, or if another address has more than `peer` will
     /// have: that address then loses its newest one. So one address may have all places until
     /// others want their part, and no address loses one to an address that has as many.
-    pub fn enter_fairly(self: &Arc<Self>, peer: IpAddr) -> Option<Place> {
-        let (peer, lost) = (block(peer), CancellationToken::new());
+    pub fn enter_fairly(self: &Arc<Self>, peer: IpAddr) -> Option<PeerPlace> {
+        let (peer, lost) = (address_block(peer), CancellationToken::new());
         let mut held = self.held();
         let displaced =
             if held.taken >= self.limit.get() { Some(held.displace_for(peer)?) } else { None };
@@ -108,7 +108,7 @@ impl Displacing {
             displaced.cancel();
             self.displaced.fetch_add(1, Ordering::Relaxed);
         }
-        Some(Place { of: self.clone(), peer, number, lost })
+        Some(PeerPlace { of: self.clone(), peer, number, lost })
     }
 
     /// How many places there are.
@@ -195,7 +195,7 @@ fn rank(peer: IpAddr, places: &Places) -> Option<Rank> {
     Some((places.len(), Reverse(oldest), peer))
 }
 
-impl Place {
+impl PeerPlace {
     /// Waits until a newcomer has taken the place.
     pub fn lost(&self) -> WaitForCancellationFuture<'_> {
         self.lost.cancelled()
@@ -211,13 +211,13 @@ impl Place {
         self.lost.clone()
     }
 
-    /// Like [`Place::lost`], but does not borrow the place.
+    /// Like [`PeerPlace::lost`], but does not borrow the place.
     pub fn lost_owned(&self) -> WaitForCancellationFutureOwned {
         self.lost.clone().cancelled_owned()
     }
 }
 
-impl Drop for Place {
+impl Drop for PeerPlace {
     fn drop(&mut self) {
         self.of.held().remove(self.peer, self.number);
     }
@@ -225,7 +225,7 @@ impl Drop for Place {
 
 /// What counts as one address: an IPv4 address, or a /64 network, since an IPv6 host has all of
 /// one.
-pub fn block(peer: IpAddr) -> IpAddr {
+pub fn address_block(peer: IpAddr) -> IpAddr {
     const HOST: u128 = u64::MAX as u128;
     match peer.to_canonical() {
         IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() & !HOST).into(),
@@ -247,16 +247,16 @@ mod tests {
 
     #[test]
     fn a_flood_from_one_address_displaces_only_itself() {
-        let places = Displacing::new(8);
+        let places = PeerPlaces::new(8);
         let others: Vec<_> = (1..=4).map(|other| places.enter(peer(other))).collect();
         let flood: Vec<_> = (0..100).map(|_| places.enter(HERE)).collect();
-        assert!(!others.iter().any(Place::is_lost));
+        assert!(!others.iter().any(PeerPlace::is_lost));
         assert_eq!(flood.iter().filter(|place| !place.is_lost()).count(), 4);
-        assert!(!flood[96..].iter().any(Place::is_lost), "its newest are left");
+        assert!(!flood[96..].iter().any(PeerPlace::is_lost), "its newest are left");
 
         // A newcomer from another address takes a place from the flooding address, too.
         let next = places.enter(peer(5));
-        assert!(!others.iter().chain([&next]).any(Place::is_lost));
+        assert!(!others.iter().chain([&next]).any(PeerPlace::is_lost));
         assert!(flood[96].is_lost());
         assert_eq!((places.usage("x").taken, places.displaced()), (8, 97));
 
@@ -267,11 +267,11 @@ mod tests {
 
     #[test]
     fn an_address_has_no_more_places_than_one_may_have() {
-        let places = Displacing::shared(8, 3);
+        let places = PeerPlaces::shared(8, 3);
         let flood: Vec<_> = (0..10).map(|_| places.enter(HERE)).collect();
-        let lost: Vec<_> = flood.iter().map(Place::is_lost).collect();
+        let lost: Vec<_> = flood.iter().map(PeerPlace::is_lost).collect();
         assert_eq!(lost.iter().filter(|lost| !**lost).count(), 3);
-        assert!(!flood[7..].iter().any(Place::is_lost), "its newest are left");
+        assert!(!flood[7..].iter().any(PeerPlace::is_lost), "its newest are left");
         let other = places.enter(peer(1));
         assert_eq!((places.usage("x").taken, places.displaced()), (4, 7));
         drop((flood, other));
@@ -280,26 +280,26 @@ mod tests {
 
     #[test]
     fn among_addresses_with_as_many_places_the_oldest_place_is_lost() {
-        let places = Displacing::new(3);
+        let places = PeerPlaces::new(3);
         // The order of arrival is not that of the addresses.
         let held = [3, 1, 2].map(|number| places.enter(peer(number)));
         let _newcomer = places.enter(peer(0));
-        assert_eq!(held.each_ref().map(Place::is_lost), [true, false, false]);
+        assert_eq!(held.each_ref().map(PeerPlace::is_lost), [true, false, false]);
     }
 
     #[test]
     fn the_addresses_of_one_ipv6_network_count_as_one() {
-        let places = Displacing::new(2);
+        let places = PeerPlaces::new(2);
         let other = places.enter(peer(1));
         let flood =
             [1, 2, 3].map(|host| places.enter(IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, host])));
         assert!(!other.is_lost());
-        assert_eq!(flood.each_ref().map(Place::is_lost), [true, true, false]);
+        assert_eq!(flood.each_ref().map(PeerPlace::is_lost), [true, true, false]);
     }
 
     #[test]
     fn a_newcomer_gets_the_place_that_was_held_longest() {
-        let places = Displacing::new(2);
+        let places = PeerPlaces::new(2);
         let (first, second) = (places.enter(HERE), places.enter(HERE));
         assert_eq!(places.usage("x").taken, 2);
         let third = places.enter(HERE);
@@ -318,13 +318,13 @@ mod tests {
 
     #[test]
     fn an_address_has_all_places_until_another_one_wants_its_part() {
-        let places = Displacing::new(4);
+        let places = PeerPlaces::new(4);
         let first: Vec<_> = (0..4).filter_map(|_| places.enter_fairly(peer(1))).collect();
         assert_eq!(first.len(), 4);
         assert!(places.enter_fairly(peer(1)).is_none(), "nobody has more");
         let second: Vec<_> = (0..4).filter_map(|_| places.enter_fairly(peer(2))).collect();
         assert_eq!(second.len(), 2);
-        let lost: Vec<_> = first.iter().map(Place::is_lost).collect();
+        let lost: Vec<_> = first.iter().map(PeerPlace::is_lost).collect();
         assert_eq!(lost, [false, false, true, true], "the newest");
         assert!(places.enter_fairly(peer(1)).is_none(), "it would have more than the other");
         let third = places.enter_fairly(peer(3));
@@ -336,17 +336,17 @@ mod tests {
 
     #[test]
     fn the_only_place_is_lost_to_nobody() {
-        let places = Displacing::new(1);
+        let places = PeerPlaces::new(1);
         let _first = places.enter_fairly(peer(1));
         assert!(places.enter_fairly(peer(2)).is_none());
     }
 
     #[test]
     fn hosts_of_ipv6_are_told_apart_by_their_network() {
-        let block = |text: &str| block(text.parse().expect("an address"));
-        assert_eq!(block("2001:db8::1"), block("2001:db8::ffff:2"));
-        assert_ne!(block("2001:db8::1"), block("2001:db8:0:1::1"));
-        assert_eq!(block("::ffff:192.0.2.1"), block("192.0.2.1"));
-        assert_ne!(block("192.0.2.1"), block("192.0.2.2"));
+        let network = |text: &str| address_block(text.parse().expect("an address"));
+        assert_eq!(network("2001:db8::1"), network("2001:db8::ffff:2"));
+        assert_ne!(network("2001:db8::1"), network("2001:db8:0:1::1"));
+        assert_eq!(network("::ffff:192.0.2.1"), network("192.0.2.1"));
+        assert_ne!(network("192.0.2.1"), network("192.0.2.2"));
     }
 }

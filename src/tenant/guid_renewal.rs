@@ -12,7 +12,12 @@ use crate::{
 impl Tenant {
     /// Stores what a reply brings beside its answer: a renewed Guid, and cookies of a load
     /// balancer. A failure to store them does not change the answer.
-    pub(super) async fn absorb(&self, agent: AgentId, session: &Session, reply: &mut Reply) {
+    pub(super) async fn store_renewals(
+        &self,
+        agent: AgentId,
+        session: &Session,
+        reply: &mut Reply,
+    ) {
         reply.set_cookies(&session.cookies);
         if let Some(guid) = reply.guid.take().filter(|guid| *guid != session.guid) {
             self.renew_session(agent, session, guid).await;

@@ -10,7 +10,7 @@ use crate::{id::AgentId, session::Origin};
 const KEEPING_IS_OFF: &str = "keep.enabled is false";
 
 /// The first polls for agents taken over are spread over this fraction of a lease (an eighth).
-const SPREAD: u32 = 8;
+const SPREAD_DIVISOR: u32 = 8;
 /// The mean pause between the first polls for agents whose sessions were found in the file. They
 /// are spread because each opens a connection, and calls come at once too.
 const RESUMED_EVERY: Duration = Duration::from_millis(5);
@@ -134,7 +134,7 @@ impl Polls for Arc<Tenant> {
             Cause::TakenOver => {
                 // A replica that is gone leaves hundreds of agents, and each first poll opens a
                 // connection.
-                let first_poll = FirstPoll::OfAnother(self.polls.lease() / SPREAD);
+                let first_poll = FirstPoll::OfAnother(self.polls.lease() / SPREAD_DIVISOR);
                 self.keep(agent, "kept here from now on", first_poll);
             }
         }

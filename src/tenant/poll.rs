@@ -77,8 +77,8 @@ impl Tenant {
                 // Read before the Guid is stored: a slow store must not make the events look newer
                 // than they are.
                 let fetched = Instant::now();
-                self.absorb(agent, session, &mut reply).await;
-                self.take_in(agent, reply.into_verdict(session.guid.node()), fetched)
+                self.store_renewals(agent, session, &mut reply).await;
+                self.publish_events(agent, reply.into_verdict(session.guid.node()), fetched)
             }
             Err(_) => Finding::Silent,
         }
@@ -88,11 +88,11 @@ impl Tenant {
     pub(super) async fn renew(self: &Arc<Self>, agent: AgentId) -> Finding {
         match self.update_guid(agent).await {
             Ok(()) => Finding::Alive,
-            Err(error) => blame(&error),
+            Err(error) => finding_of(&error),
         }
     }
 
-    fn take_in(
+    fn publish_events(
         &self,
         agent: AgentId,
         verdict: Result<Envelope, CallError>,
@@ -100,7 +100,7 @@ impl Tenant {
     ) -> Finding {
         let json = match verdict {
             Ok(envelope) => envelope.event,
-            Err(error) => return blame(&error),
+            Err(error) => return finding_of(&error),
         };
         let mut finding = Finding::Alive;
         for event in json.as_deref().map(event::read).unwrap_or_default() {
@@ -117,7 +117,7 @@ impl Tenant {
 }
 
 /// What a failed poll says about the session.
-fn blame(error: &CallError) -> Finding {
+fn finding_of(error: &CallError) -> Finding {
     let Some(refusal) = error.refusal() else { return Finding::Silent };
     match refusal.retcode.kind() {
         Kind::PollsDisabled => Finding::PollsDisabled,
@@ -150,8 +150,8 @@ mod tests {
         ] {
             let retcode = Retcode::refusal(retcode).unwrap();
             let refusal = Refusal { retcode, message: String::new(), node: None };
-            assert_eq!(blame(&CallError::Refused(refusal)), expected);
+            assert_eq!(finding_of(&CallError::Refused(refusal)), expected);
         }
-        assert_eq!(blame(&CallError::BadReply(String::new())), Finding::Silent);
+        assert_eq!(finding_of(&CallError::BadReply(String::new())), Finding::Silent);
     }
 }
