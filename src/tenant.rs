@@ -13,13 +13,13 @@ mod context;
 mod counts;
 mod credentials;
 mod directory;
-mod displacing;
 mod drain;
 mod guid_renewal;
 mod handover;
 mod keeper;
 mod labels;
 mod ownership;
+mod peer_places;
 mod poll;
 mod rate_limit;
 mod replicas;
@@ -55,9 +55,9 @@ pub use self::{
     context::Context,
     counts::Counts,
     directory::Tenants,
-    displacing::{PeerPlace, PeerPlaces, address_block},
     labels::{TakeOver, TenantMetrics, TenantVocabulary},
     ownership::{Cause, Claimed, LeaseCounts, PollOwnership, Polls},
+    peer_places::{PeerPlace, PeerPlaces, address_block},
     replicas::{Peers, Replicas},
     shared_sign_ins::{Attempt, Holder, Lock, Moments, SharedSignIns},
     sign_ins::SignInQueue,
