@@ -21,7 +21,6 @@ mod labels;
 mod ownership;
 mod peer_places;
 mod poll;
-mod rate_limit;
 mod replicas;
 mod shared_sign_ins;
 mod sign_in_lock;

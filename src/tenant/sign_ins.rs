@@ -7,6 +7,7 @@
 
 mod drive;
 mod queue;
+mod rate;
 mod wait;
 
 use std::{
@@ -22,9 +23,9 @@ use tokio::{
     time::Instant,
 };
 
-use self::queue::Queue;
 pub(super) use self::wait::Moment;
-use super::{SharedSignIns, Tenant, rate_limit::RateLimit};
+use self::{queue::Queue, rate::RateLimit};
+use super::{SharedSignIns, Tenant};
 use crate::{call::Obstacle, config, id::AgentId};
 
 /// A tenant's queue of automatic sign-ins.

@@ -8,7 +8,7 @@ use tokio::{
 };
 use tracing::debug;
 
-use super::SharedSignIns;
+use crate::tenant::SharedSignIns;
 
 /// Spreads sign-ins evenly: this many a second, over all who share the limit. It hands out moments:
 /// each is the time at which one sign-in may begin.
