@@ -13,7 +13,6 @@ mod context;
 mod counts;
 mod credentials;
 mod directory;
-mod drain;
 mod guid_renewal;
 mod handover;
 mod keeper;
@@ -26,6 +25,7 @@ mod shared_sign_ins;
 mod sign_in_lock;
 mod sign_in_locking;
 mod sign_ins;
+mod sign_out_all;
 mod signing_in;
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
