@@ -6,7 +6,6 @@ mod admission;
 mod admitted_call;
 mod agents;
 mod announcer;
-mod asking;
 mod calls;
 mod confirm;
 mod context;
@@ -17,6 +16,7 @@ mod guid_renewal;
 mod handover;
 mod keeper;
 mod labels;
+mod overlap;
 mod ownership;
 mod peer_places;
 mod poll;
@@ -42,8 +42,8 @@ use self::{
     admission::Admission,
     agents::{AgentRecords, Event},
     announcer::Announcer,
-    asking::RepeatBudget,
     credentials::CredentialBook,
+    overlap::RepeatBudget,
     replicas::Sharing,
     sign_ins::SignIns,
 };
