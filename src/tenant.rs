@@ -19,7 +19,6 @@ mod labels;
 mod overlap;
 mod ownership;
 mod peer_places;
-mod poll;
 mod replicas;
 mod shared_sign_ins;
 mod sign_in_lock;
@@ -27,6 +26,7 @@ mod sign_in_locking;
 mod sign_ins;
 mod sign_out_all;
 mod signing_in;
+mod single_poll;
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 

@@ -18,8 +18,8 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Tenant,
     agents::{Event, Health, Loss, Permission},
-    poll::Finding,
     sign_ins::Settled,
+    single_poll::Finding,
 };
 use crate::{
     call::Obstacle,
