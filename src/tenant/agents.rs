@@ -2,17 +2,17 @@
 //!
 //! A record has small parts that do not know each other, each in a file of its own: [`queue`]
 //! (whose turn it is), [`session_status`] (what is being done for the agent's session),
-//! [`credentials`] and [`losses`]. [`AgentRecords::apply`] is the one place where the status of a
+//! [`credentials`] and [`take_backs`]. [`AgentRecords::apply`] is the one place where the status of a
 //! session changes. It counts and publishes each change under the lock, so that events come in the
 //! order of the changes. It writes log lines and signals keepers after the lock is released, so the
 //! log lines of two concurrent changes may be in the other order.
 
 mod credentials;
-mod losses;
 mod queue;
 mod record;
 mod session_status;
 mod sweep;
+mod take_backs;
 
 use std::{
     collections::{BTreeSet, HashMap, hash_map::Entry},
@@ -28,18 +28,18 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-pub use self::losses::TakenOver;
+pub use self::take_backs::TakenOver;
 pub(super) use self::{
     credentials::Rejection,
-    losses::{Loss, Permission},
     queue::Turn,
     session_status::{Attempt, Event, Health, Keeper},
+    take_backs::{Loss, Permission},
 };
 use self::{
-    losses::TakeBacks,
     record::AgentRecord,
     session_status::{Change, Effects},
     sweep::Sweep,
+    take_backs::TakeBacks,
 };
 use super::announcer::Announcer;
 use crate::{

@@ -229,7 +229,7 @@ fn losses_of_long_ago_take_no_memory() {
         agents.lost(agent(id), Loss::Attempted { with_another: true, asked: false }, now);
     }
     assert_eq!(agents.taken_over(now).len(), 1000);
-    now += losses::CALM;
+    now += take_backs::CALM;
     assert!(agents.taken_over(now).is_empty());
     for id in 2000..3000 {
         agents.lost(agent(id), Loss::Recovering, now);
