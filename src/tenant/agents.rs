@@ -2,14 +2,14 @@
 //!
 //! A record has small parts that do not know each other, each in a file of its own: [`queue`]
 //! (whose turn it is), [`session_status`] (what is being done for the agent's session),
-//! [`credentials`] and [`take_backs`]. [`AgentRecords::apply`] is the one place where the status of a
+//! [`rejected_passwords`] and [`take_backs`]. [`AgentRecords::apply`] is the one place where the status of a
 //! session changes. It counts and publishes each change under the lock, so that events come in the
 //! order of the changes. It writes log lines and signals keepers after the lock is released, so the
 //! log lines of two concurrent changes may be in the other order.
 
-mod credentials;
 mod queue;
 mod record;
+mod rejected_passwords;
 mod session_status;
 mod sweep;
 mod take_backs;
@@ -30,8 +30,8 @@ use tracing::{debug, info, warn};
 
 pub use self::take_backs::TakenOver;
 pub(super) use self::{
-    credentials::Rejection,
     queue::Turn,
+    rejected_passwords::Rejection,
     session_status::{Attempt, Event, Health, Keeper},
     take_backs::{Loss, Permission},
 };

@@ -1,7 +1,8 @@
 //! The record of one agent.
 
 use super::{
-    credentials::CredentialPart, queue::Queue, session_status::SessionPart, take_backs::Losses,
+    queue::Queue, rejected_passwords::CredentialPart, session_status::SessionPart,
+    take_backs::Losses,
 };
 
 /// What is known of one agent. A part that is not in use takes no memory of its own.
