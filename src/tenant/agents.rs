@@ -7,8 +7,8 @@
 //! order of the changes. It writes log lines and signals keepers after the lock is released, so the
 //! log lines of two concurrent changes may be in the other order.
 
+mod agent_record;
 mod queue;
-mod record;
 mod rejected_passwords;
 mod session_status;
 mod sweep;
@@ -29,17 +29,17 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 pub use self::take_backs::TakenOver;
+use self::{
+    agent_record::AgentRecord,
+    session_status::{Change, Effects},
+    sweep::Sweep,
+    take_backs::TakeBacks,
+};
 pub(super) use self::{
     queue::Turn,
     rejected_passwords::Rejection,
     session_status::{Attempt, Event, Health, Keeper},
     take_backs::{Loss, Permission},
-};
-use self::{
-    record::AgentRecord,
-    session_status::{Change, Effects},
-    sweep::Sweep,
-    take_backs::TakeBacks,
 };
 use super::announcer::Announcer;
 use crate::{
