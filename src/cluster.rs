@@ -12,6 +12,7 @@
 
 mod drawers;
 mod events;
+mod heartbeats;
 mod leases;
 pub mod redis;
 mod relay;
@@ -19,18 +20,17 @@ mod replica;
 mod roster;
 mod shared;
 mod store;
-mod voices;
 mod wire;
 
 use self::leases::ROSTER_NEWS;
 pub use self::{
     events::RedisEvents,
+    heartbeats::Heartbeats,
     leases::RedisLeases,
     relay::{EventStream, StreamRelay},
     replica::{LEASES_AT_ONCE, LeaseRequest, Leases, Membership, ReplicaId, preferred},
     roster::Roster,
     shared::Shared,
     store::SharedStore,
-    voices::Heartbeats,
     wire::{Origin, decode, encode},
 };
