@@ -1,10 +1,10 @@
 //! Decides which of a tenant's agents this replica polls.
 
 mod around;
-mod away;
 mod held;
 mod outage;
 mod poll_ownership;
+mod polling_without_store;
 mod rebalance;
 
 use std::{
