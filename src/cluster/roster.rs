@@ -2,10 +2,10 @@
 
 mod around;
 mod held;
-mod outage;
 mod poll_ownership;
 mod polling_without_store;
 mod rebalance;
+mod store_outage;
 
 use std::{
     fmt,
@@ -22,7 +22,7 @@ use tokio::{
     time::{Instant, sleep, sleep_until},
 };
 
-use self::{held::Held, outage::Outage};
+use self::{held::Held, store_outage::Outage};
 use super::{Leases, ReplicaId};
 use crate::{
     config::WhenAway,
