@@ -1,11 +1,11 @@
 //! Decides which of a tenant's agents this replica polls.
 
-mod around;
 mod held;
 mod poll_ownership;
 mod polling_without_store;
 mod rebalance;
 mod store_outage;
+mod unheld_leases;
 
 use std::{
     fmt,

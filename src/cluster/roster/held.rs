@@ -7,7 +7,7 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::around::UnheldLeases;
+use super::unheld_leases::UnheldLeases;
 use crate::{
     cluster::{LeaseRequest, ReplicaId},
     id::AgentId,
