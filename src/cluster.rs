@@ -10,7 +10,6 @@
 //! highest score for an agent ([`preferred`]) should poll for it. A lease in the shared store
 //! decides which replica may ([`Leases`]). A [`Roster`] brings the two together.
 
-mod drawers;
 mod events;
 mod heartbeats;
 mod leases;
@@ -18,6 +17,7 @@ pub mod redis;
 mod relay;
 mod replica;
 mod roster;
+mod sealed_values;
 mod shared;
 mod store;
 mod wire;

@@ -12,8 +12,8 @@ use tokio::sync::Notify;
 
 use super::{
     Heartbeats, RedisEvents, RedisLeases, ReplicaId, Roster, SharedStore, StreamRelay,
-    drawers::RedisSealedValues,
     redis::{Keys, Link},
+    sealed_values::RedisSealedValues,
 };
 use crate::{
     config,
