@@ -13,7 +13,7 @@ mod guid;
 mod health;
 mod local;
 mod record;
-mod safe;
+mod sealed_values;
 mod state;
 mod stores;
 
@@ -36,7 +36,7 @@ pub use self::{
     health::{Scope, StoreRefusal, StoreState, StoreView},
     local::{Entry, Local, Reservation, Taken},
     record::{StoredSession, Unreadable},
-    safe::{SealedValueStore, SealedValues},
+    sealed_values::{SealedValueStore, SealedValues},
     state::SessionState,
     stores::{SharedStores, Stores},
 };
