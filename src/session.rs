@@ -6,13 +6,13 @@
 //! version that it replaces.
 
 mod cookies;
-mod drawer;
 mod embedded;
 mod file;
 mod guid;
 mod health;
 mod local;
 mod record;
+mod sealed_kind;
 mod sealed_values;
 mod state;
 mod stores;
@@ -29,13 +29,13 @@ use tokio::time::Instant;
 
 pub use self::{
     cookies::Cookies,
-    drawer::SealedKind,
     embedded::EmbeddedStore,
     file::{FileError, FileState, FileStore, SessionFile},
     guid::{Guid, InvalidGuid, without_guids},
     health::{Scope, StoreRefusal, StoreState, StoreView},
     local::{Entry, Local, Reservation, Taken},
     record::{StoredSession, Unreadable},
+    sealed_kind::SealedKind,
     sealed_values::{SealedValueStore, SealedValues},
     state::SessionState,
     stores::{SharedStores, Stores},
