@@ -35,7 +35,7 @@ mod found;
 mod place;
 mod replace;
 mod rows;
-mod shelf;
+mod sealed_table;
 mod volume;
 mod writer;
 
@@ -45,7 +45,7 @@ mod tests;
 use self::{
     database::{DatabaseError, Kind},
     found::Reading,
-    shelf::SealedTable,
+    sealed_table::SealedTable,
     volume::Volume,
     writer::{Item, Start},
 };

@@ -14,7 +14,7 @@ use super::{
     Slot,
     database::{Content, Database, DatabaseError, Key, Kind, Rest, Seal},
     replace, rows,
-    shelf::{SealedTable, SealedValue},
+    sealed_table::{SealedTable, SealedValue},
     volume::Volume,
 };
 use crate::{
