@@ -11,10 +11,10 @@ mod file;
 mod guid;
 mod health;
 mod local;
-mod record;
 mod sealed_kind;
 mod sealed_values;
 mod state;
+mod stored_session;
 mod stores;
 
 use std::{
@@ -34,10 +34,10 @@ pub use self::{
     guid::{Guid, InvalidGuid, without_guids},
     health::{Scope, StoreRefusal, StoreState, StoreView},
     local::{Entry, Local, Reservation, Taken},
-    record::{StoredSession, Unreadable},
     sealed_kind::SealedKind,
     sealed_values::{SealedValueStore, SealedValues},
     state::SessionState,
+    stored_session::{StoredSession, Unreadable},
     stores::{SharedStores, Stores},
 };
 use crate::id::AgentId;

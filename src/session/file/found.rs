@@ -23,7 +23,7 @@ use crate::{
     session::{
         Origin, SealedKind,
         local::{Local, Taken},
-        record::{StoredSession, Unreadable},
+        stored_session::{StoredSession, Unreadable},
     },
 };
 

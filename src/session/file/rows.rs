@@ -6,7 +6,7 @@ use super::{
     Slot,
     database::{Changes, Key, Kind},
 };
-use crate::{id::AgentId, keyring::Keyring, session::record::StoredSession};
+use crate::{id::AgentId, keyring::Keyring, session::stored_session::StoredSession};
 
 /// All rows that the file should have.
 pub(super) fn everything(slots: &[Slot], keyring: Option<&Keyring>) -> Changes {
