@@ -123,7 +123,7 @@ return {count, ahead}
 const MOMENTS_AHEAD: Duration = Duration::from_millis(500);
 
 impl RedisLeases {
-    /// The leases of the tenant with these keys; each lasts for `time`. `heartbeats` has the heartbeats
+    /// The leases of the tenant with these keys; each lasts for `time`. `heartbeats` has those
     /// that other replicas publish.
     pub fn new(
         me: ReplicaId,

@@ -25,7 +25,7 @@ pub struct SealedValues {
 ///
 /// None of these methods fails: a store that does not answer has no values, and takes none.
 pub trait SealedValueStore: Send + Sync {
-    /// Puts something in for a time, in the place of what is there.
+    /// Stores a value for `time`. It replaces the old one.
     fn put(
         &self,
         sealed_kind: SealedKind,
@@ -34,10 +34,10 @@ pub trait SealedValueStore: Send + Sync {
         time: Duration,
     ) -> BoxFuture<'_, ()>;
 
-    /// What is there.
+    /// The value, if there is one.
     fn get(&self, sealed_kind: SealedKind, agent: AgentId) -> BoxFuture<'_, Option<Vec<u8>>>;
 
-    /// Takes out what is there.
+    /// Removes the value.
     fn remove(&self, sealed_kind: SealedKind, agent: AgentId) -> BoxFuture<'_, ()>;
 }
 
@@ -57,20 +57,20 @@ impl SealedValues {
         self.has_credentials
     }
 
-    /// Puts something in for a time, in the place of what is there.
+    /// Stores a value for `time`. It replaces the old one.
     pub async fn put(&self, sealed_kind: SealedKind, agent: AgentId, plain: &[u8], time: Duration) {
         if let Ok(sealed) = sealed_kind.seal(&self.keyring, &self.tenant, agent, plain) {
             self.store.put(sealed_kind, agent, sealed, time).await;
         }
     }
 
-    /// What is there.
+    /// The value, if there is one.
     pub async fn get(&self, sealed_kind: SealedKind, agent: AgentId) -> Option<Zeroizing<Vec<u8>>> {
         let sealed = self.store.get(sealed_kind, agent).await?;
         sealed_kind.open(&self.keyring, &self.tenant, agent, &sealed)
     }
 
-    /// Takes out what is there.
+    /// Removes the value.
     pub async fn remove(&self, sealed_kind: SealedKind, agent: AgentId) {
         self.store.remove(sealed_kind, agent).await;
     }

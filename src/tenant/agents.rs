@@ -2,10 +2,10 @@
 //!
 //! A record has small parts that do not know each other, each in a file of its own: [`queue`]
 //! (whose turn it is), [`session_status`] (what is being done for the agent's session),
-//! [`rejected_passwords`] and [`take_backs`]. [`AgentRecords::apply`] is the one place where the status of a
-//! session changes. It counts and publishes each change under the lock, so that events come in the
-//! order of the changes. It writes log lines and signals keepers after the lock is released, so the
-//! log lines of two concurrent changes may be in the other order.
+//! [`rejected_passwords`] and [`take_backs`]. [`AgentRecords::apply`] is the one place where the
+//! status of a session changes. It counts and publishes each change under the lock, so that events
+//! come in the order of the changes. It writes log lines and signals keepers after the lock is
+//! released, so the log lines of two concurrent changes may be in the other order.
 
 mod agent_record;
 mod queue;

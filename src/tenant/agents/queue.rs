@@ -41,7 +41,7 @@ pub(super) struct Queue {
     sign_in: Option<Box<SignInNews>>,
 }
 
-/// What the calls for one agent wait on.
+/// The semaphore and the signal that the calls for one agent wait on.
 #[derive(Debug)]
 struct Gate {
     /// The call that holds its only permit has the turn. It is fair, and never closed.

@@ -344,7 +344,8 @@ mod tests {
         assert_eq!(agents.taken_over(now), [], "the other client has left");
     }
 
-    /// The gateway says that another client signed the agent out, and the next sign-in finds it there.
+    /// The gateway says that somebody signed the agent out, and the next sign-in finds that another
+    /// client has it.
     #[test]
     fn a_sign_out_and_the_client_that_is_found_after_it_are_one_loss() {
         let (agents, now) = (agents(), Instant::now());
