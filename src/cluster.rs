@@ -7,12 +7,13 @@
 //! this one (a test checks it). Without the feature `cluster` it is not compiled.
 //!
 //! The gateway requires that exactly one client polls for an agent. The live replica with the
-//! highest score for an agent ([`preferred`]) should poll for it. A lease in the shared store
-//! decides which replica may ([`Leases`]). A [`Roster`] brings the two together.
+//! highest score for an agent ([`preferred_replica`]) should poll for it. A lease in the shared
+//! store decides which replica may ([`Leases`]). A [`Roster`] brings the two together.
 
 mod events;
 mod heartbeats;
 mod leases;
+mod preferred_replica;
 pub mod redis;
 mod relay;
 mod replica;
@@ -27,8 +28,9 @@ pub use self::{
     events::RedisEvents,
     heartbeats::Heartbeats,
     leases::RedisLeases,
+    preferred_replica::preferred_replica,
     relay::{EventStream, StreamRelay},
-    replica::{LEASES_AT_ONCE, LeaseRequest, Leases, Membership, ReplicaId, preferred},
+    replica::{LEASES_AT_ONCE, LeaseRequest, Leases, Membership, ReplicaId},
     roster::Roster,
     shared::Shared,
     store::SharedStore,

@@ -11,7 +11,7 @@ use crate::{id::AgentId, session::StoreFuture};
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ReplicaId(pub(super) u64);
 
-/// What the replicas of a tenant know of each other.
+/// The replicas of a tenant, and the agents that they have to keep.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Membership {
     /// The live replicas, including this one.
@@ -102,55 +102,13 @@ impl fmt::Debug for ReplicaId {
     }
 }
 
-/// The replica that should poll an agent: the one with the highest score for it (rendezvous
-/// hashing). So when a replica comes or goes, only its own agents move.
-pub fn preferred(agent: AgentId, replicas: &[ReplicaId]) -> Option<ReplicaId> {
-    let score = |replica: &ReplicaId| (mixed(replica.0 ^ mixed(agent.get().into())), *replica);
-    replicas.iter().copied().max_by_key(score)
-}
-
-/// Mixes all 64 bits of the input (the finalizer of splitmix64). Every replica has to compute the
-/// same result, whatever it was compiled with.
-fn mixed(mut x: u64) -> u64 {
-    x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    x ^ (x >> 31)
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
 
-    fn agents() -> impl Iterator<Item = AgentId> {
-        (101..3_101).map(|id: u32| AgentId::parse(&id.to_string(), &(1..=u32::MAX)).unwrap())
-    }
-
-    #[test]
-    fn replicas_share_the_agents_evenly() {
-        let replicas = [1, 2, 3].map(ReplicaId);
-        for replica in replicas {
-            let own = agents().filter(|agent| preferred(*agent, &replicas) == Some(replica));
-            assert!((850..1_150).contains(&own.count()));
-        }
-        assert_eq!(preferred(agents().next().unwrap(), &[]), None);
-    }
-
     proptest! {
-        #[test]
-        fn a_replica_that_goes_moves_its_own_agents_only(ids: [u64; 5], gone in 0..5_usize) {
-            let replicas = ids.map(ReplicaId);
-            let mut left = replicas.to_vec();
-            left.remove(gone);
-            for agent in agents().take(300) {
-                let before = preferred(agent, &replicas);
-                if before != Some(replicas[gone]) {
-                    prop_assert_eq!(preferred(agent, &left), before);
-                }
-            }
-        }
-
         #[test]
         fn ids_are_read_as_they_are_written(id: u64) {
             prop_assert_eq!(ReplicaId::parse(&ReplicaId(id).to_string()), Some(ReplicaId(id)));

@@ -16,7 +16,7 @@ use super::{
     rebalance::{READS_AT_ONCE, REQUESTS_AT_ONCE},
 };
 use crate::{
-    cluster::{LEASES_AT_ONCE, Membership, ReplicaId, preferred},
+    cluster::{LEASES_AT_ONCE, Membership, ReplicaId, preferred_replica},
     config::WhenAway,
     id::AgentId,
     session::StoreError,
@@ -103,7 +103,7 @@ impl Roster {
             // If this replica is missing in the list, the others still write the list, or it is
             // gone.
             if replicas.contains(&self.me) {
-                let mine = |agent: &AgentId| preferred(*agent, &replicas) == Some(self.me);
+                let mine = |agent: &AgentId| preferred_replica(*agent, &replicas) == Some(self.me);
                 held.look(&replicas, &agents.into_iter().filter(mine).collect())
             } else {
                 held.untaken().into_iter().collect()

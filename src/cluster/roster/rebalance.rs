@@ -7,7 +7,7 @@ use tokio::{sync::mpsc, time::sleep};
 
 use super::{Roster, TURNS, held::Asked};
 use crate::{
-    cluster::{LEASES_AT_ONCE, Membership, preferred},
+    cluster::{LEASES_AT_ONCE, Membership, preferred_replica},
     config::WhenAway,
     id::AgentId,
     session::StoreError,
@@ -28,7 +28,7 @@ impl Roster {
             self.poll_without_store(asked, polls).await;
             return;
         };
-        let mine = |agent: &AgentId| preferred(*agent, &replicas) == Some(self.me);
+        let mine = |agent: &AgentId| preferred_replica(*agent, &replicas) == Some(self.me);
         let wanted: HashSet<AgentId> = agents.into_iter().filter(mine).collect();
         let mut ours = wanted.clone();
         let held = self.held().agents();
