@@ -337,8 +337,8 @@ impl Tenant {
     ///
     /// # Errors
     ///
-    /// [`Obstacle::Overloaded`] if all places are taken, and no other address would keep more of
-    /// them than `peer` would get.
+    /// [`Obstacle::Overloaded`] if all places are taken, and no other address has more of them than
+    /// `peer` would get.
     pub async fn watch(
         &self,
         peer: IpAddr,

@@ -125,8 +125,8 @@ impl SignIns {
             && self.lock().queue.entry(agent).is_some_and(|entry| entry.refused >= version)
     }
 
-    /// Removes a waiting agent from the queue, because it has a session that was made in another
-    /// way. Those who wait for its sign-in then look for that session.
+    /// Removes a waiting agent from the queue, because its session was made or ended in another way.
+    /// Those who wait for its sign-in then look again.
     pub(super) fn settle(&self, agent: AgentId) {
         if self.entries.load(Ordering::Relaxed) == 0 {
             return;
