@@ -252,7 +252,7 @@ mod tests {
         let next = places.enter(peer(5));
         assert!(!others.iter().chain([&next]).any(Place::is_lost));
         assert!(flood[96].is_lost());
-        assert_eq!((places.usage("x").taken, places.displaced()), (8, 97));
+        assert_eq!((places.usage(Resource::Handshakes).taken, places.displaced()), (8, 97));
 
         drop((others, flood, next));
         let held = places.held();
@@ -267,9 +267,9 @@ mod tests {
         assert_eq!(lost.iter().filter(|lost| !**lost).count(), 3);
         assert!(!flood[7..].iter().any(Place::is_lost), "its newest are left");
         let other = places.enter(peer(1));
-        assert_eq!((places.usage("x").taken, places.displaced()), (4, 7));
+        assert_eq!((places.usage(Resource::Handshakes).taken, places.displaced()), (4, 7));
         drop((flood, other));
-        assert_eq!(places.usage("x").taken, 0);
+        assert_eq!(places.usage(Resource::Handshakes).taken, 0);
     }
 
     #[test]
@@ -295,17 +295,17 @@ mod tests {
     fn a_newcomer_gets_the_place_that_was_held_longest() {
         let places = Displacing::new(2);
         let (first, second) = (places.enter(HERE), places.enter(HERE));
-        assert_eq!(places.usage("x").taken, 2);
+        assert_eq!(places.usage(Resource::Handshakes).taken, 2);
         let third = places.enter(HERE);
         assert!(first.lost().now_or_never().is_some());
         assert!(second.lost().now_or_never().is_none());
-        assert_eq!((places.usage("x").taken, places.displaced()), (2, 1));
+        assert_eq!((places.usage(Resource::Handshakes).taken, places.displaced()), (2, 1));
 
         // Whoever has lost a place gives back none.
         drop(first);
-        assert_eq!(places.usage("x").taken, 2);
+        assert_eq!(places.usage(Resource::Handshakes).taken, 2);
         drop(second);
-        assert_eq!(places.usage("x").taken, 1);
+        assert_eq!(places.usage(Resource::Handshakes).taken, 1);
         let _fourth = places.enter(HERE);
         assert!(third.lost().now_or_never().is_none());
     }
@@ -323,9 +323,9 @@ mod tests {
         assert!(places.enter_fairly(peer(1)).is_none(), "it would have more than the other");
         let third = places.enter_fairly(peer(3));
         assert!(third.is_some());
-        assert_eq!((places.usage("x").taken, places.displaced()), (4, 3));
+        assert_eq!((places.usage(Resource::Handshakes).taken, places.displaced()), (4, 3));
         drop((first, second, third));
-        assert_eq!(places.usage("x").taken, 0);
+        assert_eq!(places.usage(Resource::Handshakes).taken, 0);
     }
 
     #[test]
