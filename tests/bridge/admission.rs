@@ -1,4 +1,4 @@
-//! Bounds: what is beyond them is refused at once or after a short wait, and nobody else suffers.
+//! Limits: calls beyond them are refused at once or after a short wait, and others are not affected.
 
 use std::{num::NonZeroUsize, time::Duration};
 

@@ -94,7 +94,7 @@ async fn register(bridge: &TestBridge, agent: u32) {
     bridge.register(agent, &guid).await.expect("registered");
 }
 
-/// How a call fails that the gateway refuses with this retcode.
+/// The error of a call that the gateway refuses with this retcode.
 async fn refusal(
     bridge: &TestBridge,
     agent: u32,

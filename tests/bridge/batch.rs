@@ -1,4 +1,4 @@
-//! `BatchSetBusy`: many agents in one call, each with a result of its own.
+//! `BatchSetBusy`: many agents in one call, each with its own result.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What a batch takes of its tenant: never more than half of the requests, and nothing after its
+//! The share of a batch: never more than half of its tenant's requests, and nothing after its
 //! caller has left.
 
 use std::time::Duration;

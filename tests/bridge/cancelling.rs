@@ -1,4 +1,4 @@
-//! Callers that go away: what they had started is finished, and what had not begun is dropped.
+//! Callers that leave: requests that were sent are finished, and others are dropped.
 
 use std::{collections::HashMap, time::Duration};
 

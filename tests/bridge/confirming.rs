@@ -1,4 +1,4 @@
-//! `confirm_within`: the answer waits for the event that says that the agent is busy.
+//! `confirm_within`: the call waits for the event that confirms that the agent is busy.
 
 use std::time::Duration;
 

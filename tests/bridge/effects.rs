@@ -1,4 +1,4 @@
-//! Whether a change that was accepted has happened: by the event of each, and by the agent's status.
+//! Confirmations of every change, by its event and by the agent's status.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Every point at which one call can fail, alone and in pairs: whatever the caller is told is true.
+//! A call fails at every possible point, alone and in pairs: the caller is always told the truth.
 
 mod deadlines;
 mod points;

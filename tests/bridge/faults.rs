@@ -1,4 +1,4 @@
-//! A gateway that fails: every failure has its status, and the bridge goes on serving.
+//! A gateway that fails: each failure has its own status, and the bridge goes on serving.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What makes a gateway's certificate good, and what a caller hears when it is not.
+//! How a gateway's certificate is checked, and what callers are told if it is wrong.
 
 use std::{fmt::Write as _, fs};
 

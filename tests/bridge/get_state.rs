@@ -1,4 +1,4 @@
-//! What an agent is doing, as the gateway counts it.
+//! `GetState`: what an agent is doing.
 
 use ccgateway_bridge::rpc::proto::{
     ActivityState, GetStateRequest, GetStateResponse, SetBusyRequest, confirmation,

@@ -1,4 +1,4 @@
-//! Several listeners: each is served in its own way, and all of them by one bridge.
+//! Several listeners of one bridge, each with its own settings.
 
 use std::{net::SocketAddr, sync::Arc};
 

@@ -1,4 +1,4 @@
-//! The bridge as its callers meet it: through gRPC, with a simulated gateway behind it.
+//! The bridge as its callers see it: through gRPC, with a simulated gateway.
 
 #![expect(
     clippy::expect_used,

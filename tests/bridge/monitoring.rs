@@ -1,4 +1,4 @@
-//! The dashboard and the alerts in `deploy/` ask for what a bridge really exports, by these names.
+//! The dashboard and the alerts in `deploy/` use only metrics and labels that a bridge exports.
 
 mod promql;
 mod reference;
@@ -76,7 +76,7 @@ impl Exported {
         self.0.insert(metric.to_owned(), labels.collect());
     }
 
-    /// What an expression asks for in vain.
+    /// The labels and values in an expression that no metric has.
     fn missing(&self, expression: &str) -> Vec<String> {
         match asked(expression) {
             Err(error) => vec![error],

@@ -1,4 +1,4 @@
-//! Hundreds of agents whom the bridge has to sign in, and callers who do not wait so long.
+//! Hundreds of agents need a sign-in, and their callers do not wait long enough.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 

@@ -1,4 +1,4 @@
-//! Calls for an agent that meet another one at the gateway, which refuses the later one.
+//! Calls for an agent that overlap another one at the gateway, which refuses the later one.
 
 use std::time::Duration;
 

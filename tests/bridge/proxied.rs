@@ -1,4 +1,4 @@
-//! A gateway behind a proxy: what the proxy says is not what the gateway has done.
+//! A gateway behind a proxy: the proxy's answer does not say what the gateway has done.
 
 use ccgateway_sim::{Interface, Options};
 use ccgateway_test_support::{

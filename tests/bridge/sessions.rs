@@ -1,4 +1,4 @@
-//! Which Guid is used, and who may change that.
+//! Which Guid is used, and what changes it.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Tenants that hang leave the others their even part of what all have in common.
+//! Tenants whose gateways hang leave the others their even part of the server's places.
 
 use std::fmt::Write as _;
 

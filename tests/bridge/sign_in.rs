@@ -1,4 +1,4 @@
-//! Sign-ins and sign-outs, asked for and unasked.
+//! Sign-ins and sign-outs, explicit and automatic.
 
 use std::time::Duration;
 

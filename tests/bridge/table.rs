@@ -1,4 +1,4 @@
-//! What is documented of each change, one row a change and a way into it.
+//! The documented facts about each change, in one row per change.
 
 use ccgateway_sim::Interface;
 use ccgateway_test_support::{AGENT, changes::Change};

@@ -1,4 +1,4 @@
-//! Another client signs the bridge's agents in, again and again.
+//! Another client takes the bridge's agents over, again and again.
 
 use std::time::Duration;
 
@@ -114,7 +114,7 @@ async fn ends_although_forced(tells: bool, cause: &str) {
     let expected = serde_json::json!([{ "agent": "1001", "attempts": 2, "given_up": true }]);
     assert_eq!(*taken_over, expected);
 
-    // Whoever asks for a sign-in decides whose the agent is.
+    // An explicit sign-in decides who gets the agent.
     fight.sign_in(true).await;
     fight.bridge.set_busy(AGENT).await.expect("the agent is the bridge's");
     assert_eq!(fight.given_up().await, "0");

@@ -8,7 +8,7 @@ use crate::support::{TENANT, load};
 
 pub(crate) const EXAMPLE: &str = include_str!("../../docs/ccgateway-bridge.example.toml");
 
-/// What has no default, and so may differ from it.
+/// The keys without a default, whose values in the example are only examples.
 pub(crate) const EXAMPLES_ONLY: [&str; 21] = [
     "worker_threads",
     "certificate_file",

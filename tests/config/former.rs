@@ -1,4 +1,4 @@
-//! Keys that configurations had before: the error says what to do now.
+//! Keys of earlier versions: the error says what to do instead.
 
 use ccgateway_bridge::config::{self, Sources};
 

@@ -1,4 +1,4 @@
-//! The configuration, black box: sources in, a `Config` or its mistakes out.
+//! The configuration from outside: sources in, a `Config` or its mistakes out.
 
 #![allow(
     clippy::expect_used,

@@ -126,13 +126,13 @@ fn errors_about_values_out_of_range_name_the_range() {
         ),
         (
             "retcodes.100-007 = { code = \"UNAUTHENTICATED\", reason = \"A\" }",
-            "retcodes.100-007.code: UNAUTHENTICATED is kept for the bridge's own rules on who may \
-             call; ",
+            "retcodes.100-007.code: UNAUTHENTICATED is reserved for the bridge's own rules on who \
+             may call; ",
         ),
         (
             "retcodes.100-007 = { code = \"PERMISSION_DENIED\", reason = \"A\" }",
-            "retcodes.100-007.code: PERMISSION_DENIED is kept for the bridge's own rules on who may \
-             call; ",
+            "retcodes.100-007.code: PERMISSION_DENIED is reserved for the bridge's own rules on who \
+             may call; ",
         ),
         (
             "retcodes.100-007 = { code = \"INTERNAL\", reason = \"AGENT_STATE_REFUSED\" }",

@@ -1,6 +1,6 @@
-//! The example file, taken apart.
+//! Parses the example file.
 
-/// What stands below a line such as `# ---- Log ----`, or above the first one.
+/// The lines below a title such as `# ---- Log ----`, or above the first title.
 pub(crate) struct Part {
     pub(crate) title: Option<String>,
     pub(crate) entries: Vec<Entry>,
@@ -17,7 +17,7 @@ pub(crate) enum Entry {
     Key { section: String, name: String, value: String, text: Vec<String> },
 }
 
-/// What the example consists of. Lines that are keys behind a `#` are keys.
+/// Splits the example into its parts. A key behind a `#` counts as a key.
 pub(crate) fn parts(example: &str) -> Vec<Part> {
     let mut parts = vec![Part { title: None, entries: Vec::new() }];
     let (mut section, mut comment, mut last) = (String::new(), Vec::new(), Vec::new());
@@ -52,7 +52,7 @@ pub(crate) fn parts(example: &str) -> Vec<Part> {
             part.entries.push(entry);
         }
     }
-    // What the file says of itself is of no use elsewhere: its title, and how keys are switched on.
+    // Two paragraphs about the file itself are left out: its title, and how keys are switched on.
     if let Some(Entry::Text(head)) = parts[0].entries.first_mut() {
         let gaps = head.iter().enumerate().filter(|(_, line)| line.is_empty());
         let behind = gaps.map(|(number, _)| number).nth(1).expect("two paragraphs on the file");

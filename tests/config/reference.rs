@@ -50,7 +50,7 @@ fn wrong(value: &str) -> &'static str {
     }
 }
 
-/// What each key takes, as a mistake in it is answered.
+/// The values that each key takes, from the error for a wrong value.
 fn taken() -> BTreeMap<String, String> {
     let mistakes = Folder::new().mistakes(all_wrong());
     let told = mistakes.iter().filter_map(|line| {

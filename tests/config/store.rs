@@ -134,8 +134,8 @@ fn an_impossible_path_of_a_file_is_a_mistake() {
     std::fs::create_dir(folder.write("in-the-way", "").with_file_name("a-folder")).unwrap();
     for (file, expected) in [
         ("none/s.redb", "the folder of"),
-        ("in-the-way/s.redb", "in something that is no folder"),
-        ("a-folder", "is no file"),
+        ("in-the-way/s.redb", "in something that is not a folder"),
+        ("a-folder", "is not a file"),
     ] {
         let mistakes = folder.mistakes(format!("{TENANT}[store]\nfile = \"{file}\"\n"));
         assert_eq!(mistakes.len(), 1, "{mistakes:#?}");

@@ -84,8 +84,8 @@ fn tenant_ids_that_do_not_fit_into_variables_are_mistakes() {
     for id in ["a__b", "a___", "a_", "a__"] {
         let mistakes = Folder::new().mistakes(format!("tenants.{id}.base_urls = \"https://gw\""));
         let expected = format!(
-            "bridge.toml:1  tenants.{id}: \"{id}\" is not a valid tenant id; it must not have \"__\" in it \
-             or end with \"_\": "
+            "bridge.toml:1  tenants.{id}: \"{id}\" is not a valid tenant id; it must not contain \"__\" \
+             or end with \"_\", "
         );
         assert_eq!(mistakes.len(), 1, "{mistakes:#?}");
         assert!(mistakes[0].starts_with(&expected), "{mistakes:#?}");
@@ -197,9 +197,9 @@ fn limits_that_cannot_be_reached_are_warned_of() {
         (
             "server.limits.calls = 100",
             Some(
-                "server.limits.calls is 100, and limits.calls of all tenants together 4096: each tenant \
-                 has an even part of the server's places, which for a are 50 calls at once and not \
-                 2048; raise server.limits.calls to 4096, or lower limits.calls",
+                "server.limits.calls is 100, but limits.calls of all tenants add up to 4096: each \
+                 tenant gets an even part of the server's places, so a can have 50 calls at once and \
+                 not 2048; raise server.limits.calls to 4096, or lower limits.calls",
             ),
         ),
         (
@@ -210,8 +210,8 @@ fn limits_that_cannot_be_reached_are_warned_of() {
         (
             "gateway.host_requests = 32",
             Some(
-                "tenants.a.limits.requests is 64, and gateway.host_requests only 32, which holds for \
-                 each gateway host: raise it, or lower limits.requests",
+                "tenants.a.limits.requests is 64, but gateway.host_requests allows only 32 to each \
+                 gateway host; raise gateway.host_requests, or lower limits.requests",
             ),
         ),
     ] {

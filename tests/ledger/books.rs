@@ -1,4 +1,4 @@
-//! What callers were told, against what the gateway has done.
+//! Compares what callers were told with what the gateway has done.
 
 use std::{collections::HashMap, time::Duration};
 

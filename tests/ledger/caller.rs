@@ -1,4 +1,4 @@
-//! Who makes the calls: a client of the test's own, or gRPC's own library under Python.
+//! The callers: a client in the test itself, or gRPC's own library in Python.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What goes wrong on the way of a call.
+//! The faults that a call can meet.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! The books of the bridge: of thousands of calls, each with a fault in its way, what the callers were
-//! told agrees with what the gateway has done.
+//! The ledger: in thousands of calls, each with a fault, the outcomes that callers were
+//! told agree with what the gateway has done.
 //!
 //! The calls are the same in every run. `LEDGER_CALLS` makes more of them, and `LEDGER_SEED` others.
 

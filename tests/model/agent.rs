@@ -1,4 +1,4 @@
-//! What is documented of an agent's states (API.md, sections 3.1, 3.3, 5.1), as a model.
+//! A model of an agent's states, as they are documented (API.md, sections 3.1, 3.3, 5.1).
 //!
 //! What the documentation leaves open is marked "open"; the model then says what the simulated
 //! gateway does without options.

@@ -1,4 +1,4 @@
-//! What can be done to an agent, and how sequences of it are made.
+//! The steps that can be done with an agent, and the generation of random sequences of them.
 
 use std::borrow::Cow;
 

@@ -1,4 +1,4 @@
-//! What `examples/clients` and `docs/service-config.json` give to callers.
+//! The clients in `examples/clients`, and `docs/service-config.json`.
 
 use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 

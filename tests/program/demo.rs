@@ -1,4 +1,4 @@
-//! What somebody sees who tries the program for the first time.
+//! The demo, as a new user sees it.
 
 use ccgateway_test_support::{run, signal, within};
 use tokio::{

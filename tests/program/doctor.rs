@@ -1,4 +1,4 @@
-//! Each way in which a gateway is not reached, diagnosed in words and with a remedy.
+//! The doctor explains every cause why a gateway cannot be reached, with a remedy.
 
 use ccgateway_sim::{CertificateKind, Fault, Misbehaviour, Options, ServerIdentity, Simulator};
 use ccgateway_test_support::{ClosedPort, run};

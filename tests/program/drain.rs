@@ -1,4 +1,4 @@
-//! SIGTERM under load: nothing of the callers' is lost.
+//! SIGTERM under load loses no call.
 
 use std::{sync::Arc, time::Duration};
 

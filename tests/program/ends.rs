@@ -1,4 +1,4 @@
-//! How connections end: every call gets its answer, and whoever is sent away is told so.
+//! How connections end: every call gets its answer, and a refused peer is told so.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! Peers that send what costs them little, again and again: it costs little memory, and callers are
-//! served meanwhile.
+//! Floods of cheap frames: they take little memory, and callers are
+//! served in the meantime.
 
 use std::time::Duration;
 

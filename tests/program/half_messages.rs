@@ -1,4 +1,4 @@
-//! Requests that are begun and not ended: they hold little memory, for a short time.
+//! Unfinished requests take little memory, and only for a short time.
 
 use std::time::Duration;
 

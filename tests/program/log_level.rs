@@ -1,4 +1,4 @@
-//! What is logged is changed while the program runs.
+//! The log's filter can be changed while the program runs.
 
 use ccgateway_bridge::rpc::proto::SignInRequest;
 use ccgateway_test_support::{Clients, PASSWORD, within};

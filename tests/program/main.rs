@@ -1,4 +1,4 @@
-//! The program as its operators meet it: started, looked at from outside, and stopped.
+//! The program as its operators see it: started, observed from outside, and stopped.
 
 #![expect(
     clippy::expect_used,

@@ -1,4 +1,4 @@
-//! OpenTelemetry's own variables: a bridge in an environment that has them needs no more.
+//! OpenTelemetry's own variables are enough to configure traces.
 
 use ccgateway_bridge::rpc::proto::GetSessionRequest;
 use ccgateway_test_support::{

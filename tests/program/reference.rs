@@ -1,4 +1,4 @@
-//! What a bridge writes while it runs is in docs/running/telemetry.md.
+//! docs/running/telemetry.md has everything that a running bridge writes.
 
 use std::collections::BTreeSet;
 

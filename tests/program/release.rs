@@ -1,4 +1,4 @@
-//! What a release names in more than one place, and what finds the names that it has changed; see
+//! Facts of a release that are in more than one place, and the script that finds renamed names; see
 //! docs/contributing/releasing.md.
 
 use std::{path::Path, process::Command};

@@ -1,4 +1,4 @@
-//! Peers that connect and then do not go on: callers get in all the same.
+//! Peers that connect and then send nothing keep no caller out.
 
 use std::{sync::Arc, time::Duration};
 

@@ -1,4 +1,4 @@
-//! What an operator sees of the file that sessions are kept in.
+//! The session file, as an operator sees it.
 
 use ccgateway_test_support::{Program, run, within};
 use tokio::time::{Duration, sleep};
@@ -88,7 +88,10 @@ async fn a_second_process_with_the_same_file_does_not_start() {
 async fn check_config_says_what_becomes_of_sessions() {
     for (settings, words) in [
         (STORE, "sessions are kept in"),
-        ("", "after a crash or kill -9 an agent's calls are ALREADY_EXISTS for up to two minutes"),
+        (
+            "",
+            "after a crash or kill -9 an agent's calls fail with ALREADY_EXISTS for up to two minutes",
+        ),
     ] {
         let program = start(settings, &[]).await;
         let mut check = bridge();

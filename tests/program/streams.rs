@@ -1,4 +1,4 @@
-//! Streams that callers hold: they keep nobody out, and end when they should.
+//! Streams that callers keep open: they keep nobody out, and end when they should.
 
 use std::{net::SocketAddr, time::Duration};
 

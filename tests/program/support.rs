@@ -45,7 +45,7 @@ pub(crate) async fn start(settings: &str, args: &[&str]) -> Program {
     begin(settings, args, &[], Output::Read).await
 }
 
-/// The same with these variables.
+/// Starts the program with these environment variables.
 pub(crate) async fn start_with(settings: &str, variables: &[(&str, &str)]) -> Program {
     begin(settings, &[], variables, Output::Read).await
 }

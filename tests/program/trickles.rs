@@ -1,4 +1,4 @@
-//! Peers that have a place and hardly go on, or have closed their side: they do not keep the place.
+//! Peers that hardly make progress, or have closed their side, lose their place.
 
 use std::time::Duration;
 

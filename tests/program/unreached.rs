@@ -1,4 +1,4 @@
-//! Requests that no method sees: each is answered with a cause, logged and counted.
+//! Requests that no method sees are answered with a reason, logged and counted.
 
 use std::iter::repeat_n;
 

@@ -1,4 +1,4 @@
-//! Answers that are made and not read: they hold little memory, for a short time.
+//! Unread answers take little memory, and only for a short time.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Events reach whoever watches, at whichever replica.
+//! Events reach every watcher, at every replica.
 
 use ccgateway_bridge::rpc::proto::{
     SetBusyRequest,

@@ -1,4 +1,4 @@
-//! Every agent is polled by one replica, whichever come and go.
+//! Every agent is polled by exactly one replica, while replicas start and stop.
 
 use std::{
     collections::{HashMap, HashSet},

@@ -1,4 +1,4 @@
-//! A wire that can be cut.
+//! A TCP proxy whose connections can be cut.
 
 use std::net::SocketAddr;
 

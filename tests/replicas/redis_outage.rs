@@ -1,4 +1,4 @@
-//! Without Redis, what is warm stays warm.
+//! An outage of Redis: calls for known agents go on, and no agent is lost.
 
 use std::time::Duration;
 

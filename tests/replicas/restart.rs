@@ -1,4 +1,4 @@
-//! A single process without a Redis starts again: what it knew is in its file.
+//! A single process without a Redis starts again with the sessions in its file.
 
 use std::{
     collections::BTreeMap,

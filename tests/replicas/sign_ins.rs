@@ -1,4 +1,4 @@
-//! An agent is signed in once, however many replicas are asked for it.
+//! An agent is signed in once, however many replicas get calls for it.
 
 use std::time::Duration;
 

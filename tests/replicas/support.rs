@@ -1,4 +1,4 @@
-//! A call-centre: a gateway, a Redis, and the replicas between it and the callers.
+//! A call centre for tests: a gateway, a Redis, and replicas.
 
 use std::{
     collections::HashSet, net::SocketAddr, num::NonZeroUsize, ops::Range, path::PathBuf,
@@ -95,7 +95,7 @@ impl Centre {
             store,
             keep: true,
             credentials: (1001..1602).collect(),
-            // Whoever takes an agent over has to be able to sign it in.
+            // A replica that takes an agent over must be able to sign it in.
             forced: vec![1601],
             ..Setup::default()
         };

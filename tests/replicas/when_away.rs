@@ -1,5 +1,5 @@
-//! What `store.when_away` decides: Redis cannot be asked, or takes no writes, for longer than the
-//! gateway keeps agents whom nobody polls.
+//! The settings of `store.when_away`: Redis cannot be reached, or accepts no writes, for longer than the
+//! gateway keeps agents that nobody polls for.
 
 use std::{
     collections::{HashMap, HashSet},

@@ -337,7 +337,7 @@ async fn a_password_that_was_changed_is_shared_no_longer() {
     assert!(!has_credentials(&server).await);
 }
 
-/// Whoever tries passwords for all ids must not fill what replicas share, or the file.
+/// A caller that tries passwords for all ids must not fill the shared store or the file.
 #[tokio::test]
 async fn no_more_rejected_passwords_are_stored_than_sessions_may_be() {
     let (server, site) = (RedisServer::start().await, callee::site().await);

@@ -1,4 +1,4 @@
-//! What every store promises; run against each of them.
+//! Contract tests, which run against every store.
 
 use std::{
     num::NonZeroUsize,

@@ -1,4 +1,4 @@
-//! Events that replicas tell each other: when they were fetched, and a Redis that counts anew.
+//! Events that replicas send each other: when they were fetched, and a Redis that restarts its numbers.
 
 use std::{num::NonZeroUsize, sync::Arc, time::Duration};
 

@@ -1,4 +1,4 @@
-//! The file of one process: what the next one finds in it, and what becomes of a bad one.
+//! The session file of one process: what the next process finds in it, and what happens to a bad file.
 
 use std::{
     collections::BTreeMap,

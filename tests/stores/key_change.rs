@@ -1,4 +1,4 @@
-//! A key of `store.encryption_key_files` is replaced by another one: nothing is lost with the old one.
+//! A key of `store.encryption_key_files` is replaced by another one, and nothing is lost.
 
 use std::{fs, time::Duration};
 

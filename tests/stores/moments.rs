@@ -1,4 +1,4 @@
-//! Moments for sign-ins that all replicas take from one supply.
+//! Times of sign-ins, which all replicas take from one common supply.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Redis hangs, dies, and comes back with nothing.
+//! Redis hangs, dies, and comes back without its data.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! A Redis that answers, and does not do as it is asked.
+//! A Redis that answers, but refuses requests.
 
 use ccgateway_bridge::{
     cluster::{LeaseRequest, Leases as _, redis::LinkState},
@@ -76,7 +76,7 @@ async fn every_error_of_redis_is_an_outage_that_is_reported() {
     }
 }
 
-/// Whoever only reads is told that as well.
+/// Callers that only read are told so too.
 #[tokio::test]
 async fn a_redis_that_cannot_be_read_either_says_so() {
     let server = Fake::answering("-NOPERM this user has no permissions\r\n").await;
@@ -133,7 +133,7 @@ async fn a_user_without_the_right_to_write_is_told_from_the_first_call_until_it_
     eventually("it to be over", || told(&replica).0 == "up").await;
 }
 
-/// How often somebody has connected to a sentinel, this question included.
+/// How many connections a sentinel has had, including the one of this question.
 async fn visits(sentinel: &RedisServer) -> u64 {
     let stats: String = ask(sentinel, &["INFO", "stats"]).await;
     let count = stats.lines().find_map(|line| line.strip_prefix("total_connections_received:"));

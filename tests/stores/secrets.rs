@@ -1,4 +1,4 @@
-//! What Redis sees.
+//! Redis never sees a secret.
 
 use std::time::Duration;
 
@@ -89,7 +89,7 @@ async fn redis_never_sees_a_password() {
     }
 }
 
-/// What is in the safe is bound to its agent and to its purpose.
+/// A stored password is bound to its agent and to its purpose.
 #[tokio::test]
 async fn a_password_moved_to_another_agent_is_not_accepted() {
     let (server, site) = (RedisServer::start().await, callee::site().await);

@@ -1,4 +1,4 @@
-//! A store that answers later than callers wait: they hear in time what is known by then.
+//! A store that answers later than callers wait: they are told in time what is known by then.
 
 use std::time::Duration;
 

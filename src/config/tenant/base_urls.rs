@@ -13,7 +13,7 @@ use crate::config::{
 
 /// The gateway's port if none is given (`cec_07_1202`).
 const DEFAULT_PORT: u16 = 8043;
-/// The path prefix of the gateway's interfaces, if none is given.
+/// The path prefix of the gateway's interfaces, if none is given (API.md, section 1).
 const DEFAULT_PATH: &str = "/agentgateway/resource";
 /// The most addresses of one gateway, standby sites included.
 const BASE_URLS_MAX: usize = 16;

@@ -1,4 +1,4 @@
-//! The caller's deadline passes while a request is at some point of its way.
+//! The caller's deadline passes while a request is at one of several points.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Where a request can fail, and the calls whose requests do.
+//! The points at which a request can fail, and the calls that are tested.
 
 use ccgateway_sim::Interface;
 use ccgateway_test_support::lossy::{Loss, Own};

@@ -1,4 +1,4 @@
-//! A bridge behind which requests fail, and what its callers may be told.
+//! A bridge whose requests fail, and what its callers may be told.
 
 use std::time::Duration;
 

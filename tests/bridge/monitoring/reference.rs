@@ -1,4 +1,4 @@
-//! docs/running/telemetry.md lists what there is, and nothing else.
+//! docs/running/telemetry.md lists everything that exists, and nothing else.
 
 use std::collections::{BTreeMap, BTreeSet};
 

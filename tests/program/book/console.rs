@@ -1,4 +1,4 @@
-//! Blocks that show commands with what they print.
+//! Blocks that show commands and their output.
 
 /// A command with what the page says that it prints.
 #[derive(Debug, PartialEq, Eq)]

@@ -1,4 +1,4 @@
-//! The documents that there are, and what they include.
+//! The project's documents, and the files that they include.
 
 use std::{
     fs,

@@ -1,4 +1,4 @@
-//! What is done with a block, by its info string.
+//! How a block is tested, by its info string.
 
 /// What a block is.
 #[derive(Debug, PartialEq, Eq, Clone)]

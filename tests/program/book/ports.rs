@@ -1,4 +1,4 @@
-//! The ports that a page names, and those that stand for them in the test.
+//! Replaces the ports in a page by free ports, and back.
 
 use std::{collections::BTreeMap, net::TcpListener};
 

@@ -1,4 +1,4 @@
-//! `batch-set-busy`: each agent is shown, and the worst decides.
+//! `batch-set-busy`: each agent has a result, and the worst one decides the exit code.
 
 use ccgateway_sim::{Fault, Interface, Misbehaviour};
 use ccgateway_test_support::Program;

@@ -1,4 +1,4 @@
-//! What the exit codes of `call` say, also of answers that are not the bridge's.
+//! The exit codes of `call`, also for answers that no bridge made.
 
 use std::{collections::HashMap, convert::Infallible, fmt::Display, net::SocketAddr};
 
@@ -50,7 +50,7 @@ fn set_busy(addr: impl Display, more: &[&str]) -> Command {
     command
 }
 
-/// What an error printed as JSON says of the agent.
+/// The outcome in an error that was printed as JSON.
 fn outcome(printed: &str) -> String {
     let answer: Value = serde_json::from_str(printed).unwrap_or_else(|_| panic!("{printed}"));
     answer["error"]["outcome"].as_str().unwrap_or_else(|| panic!("{printed}")).to_owned()
@@ -60,7 +60,7 @@ fn outcome(printed: &str) -> String {
 async fn only_the_bridges_word_for_it_leaves_the_agent_as_it_was() {
     for (domain, said, code, shown, words) in [
         (ERROR_DOMAIN, Some("not_sent"), 1, "not_sent", "the gateway was not asked"),
-        (ERROR_DOMAIN, Some("refused"), 1, "refused", "the gateway said no"),
+        (ERROR_DOMAIN, Some("refused"), 1, "refused", "the gateway refused"),
         (ERROR_DOMAIN, Some("unknown"), 3, "unknown", LOOK),
         (ERROR_DOMAIN, Some("half_done"), 3, "unknown", "half_done, which this program does not"),
         (ERROR_DOMAIN, Some(""), 3, "unknown", LOOK),
