@@ -1,12 +1,15 @@
 //! The JSON envelope of every answer (API.md 1.1). Accepts every form that real gateways write, but
 //! never guesses what it means. Without a readable retcode there is no envelope.
 
+mod lenient;
+
 use std::borrow::Cow;
 
 use encoding_rs::{Encoding, UTF_8};
 use serde::Deserialize;
-use serde_json::value::RawValue;
+use serde_json::{Value, value::RawValue};
 
+use self::lenient::Members;
 use crate::{retcode::Retcode, session::without_guids};
 
 /// The content of an answer.
@@ -89,13 +92,49 @@ impl Envelope {
         if !text.starts_with('{') {
             return Err(Unreadable::NotAnObject { line: 1, column: 1 });
         }
-        let wire: Wire<'_> = serde_json::from_str(text)
-            .map_err(|e| Unreadable::NotAnObject { line: e.line(), column: e.column() })?;
+        match serde_json::from_str::<Wire<'_>>(text) {
+            Ok(wire) => wire.try_into(),
+            Err(error) => {
+                let (line, column) = (error.line(), error.column());
+                let members = lenient::members(text);
+                members.ok_or(Unreadable::NotAnObject { line, column })?.try_into()
+            }
+        }
+    }
+}
+
+impl TryFrom<Wire<'_>> for Envelope {
+    type Error = Unreadable;
+
+    fn try_from(wire: Wire<'_>) -> Result<Self, Unreadable> {
         Ok(Self {
             refused: wire.retcode.ok_or(Unreadable::NoRetcode).and_then(refused)?,
             message: wire.message.and_then(message).map(redacted).unwrap_or_default(),
             result: wire.result.and_then(present),
             event: wire.event.and_then(present),
+        })
+    }
+}
+
+impl TryFrom<Members> for Envelope {
+    type Error = Unreadable;
+
+    fn try_from(Members { retcode, message, result, event }: Members) -> Result<Self, Unreadable> {
+        let present = |value: Value| (!value.is_null()).then(|| value.to_string().into());
+        let message = match message {
+            Value::String(text) => text,
+            Value::Null => String::new(),
+            other => other.to_string(),
+        };
+        Ok(Self {
+            refused: match &retcode {
+                Value::String(text) => named(text),
+                Value::Number(number) => number.as_i64().ok_or(Unreadable::NoRetcode).map(numbered),
+                _ => Err(Unreadable::NoRetcode),
+            }?,
+            message: redacted(message),
+            result: present(result),
+            event: present(event),
         })
     }
 }
@@ -107,16 +146,17 @@ fn refused(raw: &RawValue) -> Result<Option<Retcode>, Unreadable> {
     let raw = raw.get();
     if raw.starts_with('"') {
         let text = serde_json::from_str::<Text<'_>>(raw).map_err(|_| Unreadable::NoRetcode)?;
-        if text.0.trim().is_empty() {
-            return Err(Unreadable::NoRetcode);
-        }
-        return Ok(Retcode::refusal(&text.0));
+        return named(&text.0);
     }
-    match raw.parse::<i64>() {
-        Ok(0) => Ok(None),
-        Ok(number) => Ok(Retcode::refusal(&number.to_string())),
-        Err(_) => Err(Unreadable::NoRetcode),
-    }
+    raw.parse::<i64>().map(numbered).map_err(|_| Unreadable::NoRetcode)
+}
+
+fn named(text: &str) -> Result<Option<Retcode>, Unreadable> {
+    if text.trim().is_empty() { Err(Unreadable::NoRetcode) } else { Ok(Retcode::refusal(text)) }
+}
+
+fn numbered(number: i64) -> Option<Retcode> {
+    if number == 0 { None } else { Retcode::refusal(&number.to_string()) }
 }
 
 fn message(raw: &RawValue) -> Option<String> {

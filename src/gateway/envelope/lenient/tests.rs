@@ -1,0 +1,157 @@
+use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
+use serde_json::{Value, json};
+
+use super::{
+    super::{Envelope, Unreadable},
+    Members, members,
+};
+use crate::retcode::{ACCEPTED, Retcode};
+
+/// The retcode as the gateway wrote it. `None` if none is readable.
+fn retcode(body: &str) -> Option<String> {
+    let envelope = Envelope::read(body.as_bytes(), None).ok()?;
+    Some(envelope.refused.as_ref().map_or(ACCEPTED, Retcode::as_str).to_owned())
+}
+
+#[test]
+fn what_old_servers_write_is_read_as_it_was_meant() {
+    let refusal = |message: &str| Members {
+        retcode: "100-006".into(),
+        message: message.into(),
+        result: Value::Null,
+        event: Value::Null,
+    };
+    for (body, message) in [
+        ("{\"message\":\"agent\n1001\",\"retcode\":\"100-006\"}", "agent\n1001"),
+        ("{\"message\":\"agent\t1001\u{1}\",\"retcode\":\"100-006\"}", "agent\t1001\u{1}"),
+        ("{'message':'the agent\\'s','retcode':'100-006'}", "the agent's"),
+        ("{message:\"x\",retcode:\"100-006\"}", "x"),
+        ("{message:'x',retcode:100-006}", "x"),
+        ("{\"message\":\"x\",\"retcode\":\"100-006\",}", "x"),
+        ("{,\"message\":\"x\",,\"retcode\":\"100-006\"}", "x"),
+        ("{\"message\":\"x\", /* was 0 */ \"retcode\":\"100-006\" // end\n}", "x"),
+        ("{\"message\":\"c:\\log\\x\\u12\",\"retcode\":\"100-006\"}", "c:\\log\\x\\u12"),
+        ("{\"message\":\"\\x41\\u0042\\q\",\"retcode\":\"100-006\"}", "AB\\q"),
+        ("{\"message\":\"\\ud83d\\ude00 \\ud83d\",\"retcode\":\"100-006\",}", "\u{1f600} \u{fffd}"),
+        (
+            "{\"message\":\"agent \"1001\" not login\",\"retcode\":\"100-006\"}",
+            "agent \"1001\" not login",
+        ),
+        (
+            "{\"retcode\":\"100-006\",\"message\":\"no \"skill\", no right\"}",
+            "no \"skill\", no right",
+        ),
+        ("{\"retcode\":\"100-006\",\"message\":\"a\",\"message\":\"b\"}", "b"),
+        ("{\"retcode\":\"100-006\",\"message\":\"x\",\"retcode\":\"100-006\"}", "x"),
+        ("{\"retcode\":\"100-006\",\"message\":\"x\"};\r\n\0\0", "x"),
+        ("{\"retcode\":\"100-006\",\"message\":\"x\",\"result\":undefined}", "x"),
+        ("{\"retcode\":\"100-006\",\"message\":\"x\",\"result\":NaN,\"more\":+1}", "x"),
+    ] {
+        assert_eq!(members(body), Some(refusal(message)), "{body}");
+        assert_eq!(retcode(body).as_deref(), Some("100-006"), "{body}");
+    }
+}
+
+#[test]
+fn a_result_that_cannot_be_read_is_given_as_it_came() {
+    let result = |body: &str| Envelope::read(body.as_bytes(), None).map(|read| read.result);
+    for (body, expected) in [
+        (r#"{"retcode":"0","result":{a:[1,{b:'c'},],}}"#, json!({"a": [1, {"b": "c"}]})),
+        (r#"{"result":{"a":[1},"retcode":"0"}"#, json!(r#"{"a":[1}"#)),
+        (r#"{"result":<b>late</b>,"retcode":"0"}"#, json!("<b>late</b>")),
+        (r#"{"result":{"a" 1},"retcode":"0"}"#, json!(r#"{"a" 1}"#)),
+        (r#"{"retcode":"0","result":12:30:00}"#, json!("12:30:00")),
+    ] {
+        assert_eq!(result(body), Ok(Some(expected.to_string().into())), "{body}");
+    }
+}
+
+#[test]
+fn what_can_be_mistaken_is_not_read() {
+    for body in [
+        r#"{"retcode":"0""#,
+        r#"{"retcode":"0","message":"cut"#,
+        r#"{"retcode":"0","result":{"a":"#,
+        r#"{"retcode":"0","retcode":"1"}"#,
+        r#"{'retcode':'0',"retcode":0}"#,
+        r#"{"result":{"retcode":"0"}, x}"#,
+        r#"{"result":{"retcode":"0"},}"#,
+        r#"{"message":"x","retcode":"0","result":"","retcode":"100-006",}"#,
+        r#"{"retcode":false,}"#,
+        r#"{"retcode":0.0,}"#,
+        r#"{"retcode":,}"#,
+        r#"{"retcode":{"a":"0"},}"#,
+        r#"{"retcode":"0",} {"retcode":"1"}"#,
+        r#"{"retcode":"0"} x"#,
+        "{retcode:ok}",
+        "{retcode:'',}",
+    ] {
+        assert_eq!(retcode(body), None, "{body}");
+    }
+    let deep = format!("{{'retcode':'0','result':{}{}}}", "[".repeat(30_000), "]".repeat(30_000));
+    assert_eq!(retcode(&deep).as_deref(), Some("0"), "a deep value is not looked into");
+    assert!(matches!(
+        Envelope::read(br#"{"retcode":"0","message":"cut"#, None),
+        Err(Unreadable::NotAnObject { .. })
+    ));
+}
+
+/// Damages a text as servers do that assemble JSON from strings.
+fn damaged(random: &mut StdRng, text: &str) -> String {
+    const DAMAGE: [&str; 16] = [
+        "\n", "\t", "\"", "'", "\\", "\\u12", "\\x", "{", "}", "[", "]", "\u{0}", "<br>", "//",
+        "/*", "\u{fffd}",
+    ];
+    let mut damaged = text.to_owned();
+    for _ in 0..random.random_range(0..4) {
+        let places: Vec<_> = damaged.char_indices().map(|(at, _)| at).collect();
+        let at = places.get(random.random_range(0..=places.len())).copied();
+        damaged
+            .insert_str(at.unwrap_or(damaged.len()), DAMAGE[random.random_range(0..DAMAGE.len())]);
+    }
+    damaged
+}
+
+/// The test knows the retcode that it wrote, so it can compare.
+#[test]
+fn damage_outside_the_retcode_never_changes_it() {
+    const MESSAGES: [&str; 4] = ["success", "agent not login", "no right, or \"0\"", ""];
+    const RESULTS: [&str; 4] =
+        ["{}", r#"{"agentState":4,"isWorking":false}"#, r#"[{"retcode":"9"}]"#, "null"];
+    let mut random = StdRng::seed_from_u64(16);
+    let mut unread = 0;
+    for _ in 0..100_000 {
+        let code = ["0", "100-006", "000-003"][random.random_range(0..3)];
+        let message = MESSAGES[random.random_range(0..MESSAGES.len())];
+        let message = damaged(&mut random, message);
+        let intact = RESULTS[random.random_range(0..RESULTS.len())];
+        let result = damaged(&mut random, intact);
+        let mut members = [
+            format!("\"retcode\":\"{code}\""),
+            format!("\"message\":\"{message}\""),
+            format!("\"result\":{result}"),
+        ];
+        members.rotate_left(random.random_range(0..3));
+        let body = format!("{{{}}}", members.join(","));
+        match retcode(&body) {
+            Some(read) => assert_eq!(read, code, "{body}"),
+            // The end of a result is ambiguous if its brackets do not match.
+            None => unread += usize::from(result != intact),
+        }
+        assert!(result != intact || retcode(&body).is_some(), "{body}");
+    }
+    assert!(unread < 20_000, "{unread} of 100 000");
+}
+
+#[test]
+fn a_body_that_looks_like_an_end_everywhere_takes_no_longer_than_its_length() {
+    for piece in [
+        ",", "}", "\"", "'", ",\"", ",'", "/*", ",/*", "//", ",a", "{", "[{", "\\\"", "\",", " ",
+        ", ",
+    ] {
+        for start in ["{\"a\":", "{\"a\":\"", "{\"a\":[", "{'a':<"] {
+            let body = format!("{start}{}", piece.repeat(64 * 1024 / piece.len()));
+            assert_eq!(retcode(&body), None, "{start}{piece}");
+        }
+    }
+}
