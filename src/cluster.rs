@@ -1,36 +1,38 @@
 //! Everything that exists only because there are several replicas of the bridge.
 //!
-//! [`Shared`] is what [`server`](crate::server) makes of `[store]` where it has `urls`. It gives
-//! [`session`](crate::session), [`event`](crate::event) and [`tenant`](crate::tenant) what replicas
-//! share, by the traits of these rooms: [`SharedStores`](crate::session::SharedStores),
-//! [`Relay`](crate::event::Relay) and [`Replicas`](crate::tenant::Replicas). No other room names this
-//! one, which a test holds them to; without the feature `cluster` it is not there.
+//! [`server`](crate::server) makes a [`Shared`] if `[store]` has `urls`. Through it,
+//! [`session`](crate::session), [`event`](crate::event) and [`tenant`](crate::tenant) get what
+//! replicas share, by traits of their own: [`SharedStores`](crate::session::SharedStores),
+//! [`Relay`](crate::event::Relay) and [`Replicas`](crate::tenant::Replicas). No other room may name
+//! this one (a test checks it). Without the feature `cluster` it is not compiled.
 //!
-//! A gateway wants an agent polled by exactly one client. The live replica with the highest score
-//! for an agent ([`preferred`]) is the one that should; a lease in the shared store decides which
-//! one may ([`Leases`]). A [`Roster`] brings the two together.
+//! The gateway requires that exactly one client polls for an agent. The live replica with the
+//! highest score for an agent ([`preferred_replica`]) should poll for it. A lease in the shared
+//! store decides which replica may ([`Leases`]). A [`Roster`] brings the two together.
 
-mod drawers;
 mod events;
+mod heartbeats;
 mod leases;
+mod preferred_replica;
 pub mod redis;
 mod relay;
 mod replica;
 mod roster;
+mod sealed_values;
 mod shared;
 mod store;
-mod voices;
 mod wire;
 
 use self::leases::ROSTER_NEWS;
 pub use self::{
     events::RedisEvents,
+    heartbeats::Heartbeats,
     leases::RedisLeases,
+    preferred_replica::preferred_replica,
     relay::StreamRelay,
-    replica::{LEASES_AT_ONCE, LeaseRequest, Leases, Membership, ReplicaId, preferred},
+    replica::{LEASES_AT_ONCE, LeaseRequest, Leases, Membership, ReplicaId},
     roster::Roster,
     shared::Shared,
     store::SharedStore,
-    voices::Voices,
     wire::{Origin, decode, encode},
 };

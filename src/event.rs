@@ -51,7 +51,7 @@ pub enum Fetched {
 /// A position in a tenant's events: between those that were known at a time and those that came later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Moment {
-    /// The number of the newest event that was known.
+    /// The number of the newest event at that time.
     pub newest: u64,
     /// The time.
     pub at: Instant,

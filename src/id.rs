@@ -1,13 +1,13 @@
-//! The names that callers use: tenants and agents. No two of them can be confused.
+//! The ids of tenants and agents. They have different types, so that they cannot be confused.
 
 use std::{fmt, ops::RangeInclusive};
 
-/// A tenant's id: 1 to 63 of `a-z 0-9 - _ .`, starting with a letter or digit. It is a name in
-/// the configuration, a metric label and a log field.
+/// A tenant's id: 1 to 63 of `a-z 0-9 - _ .`, starting with a letter or digit. It is used in the
+/// configuration, as a metric label and as a log field.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TenantId(Box<str>);
 
-/// Why a text is no [`TenantId`].
+/// Why a text is not a [`TenantId`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("must be 1 to 63 of a-z, 0-9, '-', '_' and '.', starting with a letter or digit")]
 pub struct InvalidTenantId;
@@ -16,7 +16,7 @@ pub struct InvalidTenantId;
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct AgentId(u32);
 
-/// Why a text is no [`AgentId`] of a tenant.
+/// Why a text is not an [`AgentId`] of a tenant.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidAgentId {
     /// Empty.
@@ -31,7 +31,7 @@ pub enum InvalidAgentId {
     OutOfRange(RangeInclusive<u32>),
 }
 
-/// The agent ids of the reference API (cec_07_1202); texts from 2025-11 on go up to 999999.
+/// The agent ids of the reference API (cec_07_1202). Its versions since 2025-11 go up to 999999.
 pub const DEFAULT_AGENT_IDS: RangeInclusive<u32> = 101..=59_999;
 
 /// Every id that an agent can have, whatever the tenant.
@@ -43,7 +43,7 @@ const MAX_DIGITS: usize = 9;
 // === impl TenantId ===
 
 impl TenantId {
-    /// Takes a text that follows the rules above.
+    /// Reads an id.
     pub fn parse(text: &str) -> Result<Self, InvalidTenantId> {
         let named = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
         let bytes = text.as_bytes();
@@ -53,7 +53,7 @@ impl TenantId {
         if good { Ok(Self(text.into())) } else { Err(InvalidTenantId) }
     }
 
-    /// As the configuration spells it.
+    /// The id as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -80,12 +80,12 @@ impl std::borrow::Borrow<str> for TenantId {
 // === impl AgentId ===
 
 impl AgentId {
-    /// Takes the digits of an id within `range`.
+    /// Reads an id within `range`.
     pub fn parse(text: &str, range: &RangeInclusive<u32>) -> Result<Self, InvalidAgentId> {
         if text.is_empty() {
             return Err(InvalidAgentId::Missing(range.clone()));
         }
-        // `u32::from_str` alone would take a plus sign.
+        // `u32::from_str` alone would accept a plus sign.
         let digits = text.bytes().all(|b| b.is_ascii_digit()) && !text.starts_with('0');
         if !digits {
             return Err(InvalidAgentId::Malformed(range.clone()));

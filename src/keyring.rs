@@ -1,5 +1,4 @@
-//! What replicas keep in a place that others can read is encrypted: AES-256-GCM under keys that
-//! only they have.
+//! Encryption of what the bridge stores: AES-256-GCM with keys that only the bridge has.
 
 use std::fmt;
 
@@ -14,8 +13,8 @@ pub(crate) use crate::hex::{hex, unhex};
 
 /// The keys of all replicas: the first one encrypts, each of them decrypts.
 ///
-/// To replace a key, add the new one behind the old one everywhere, then put it first everywhere,
-/// then take the old one away once everything has been sealed anew.
+/// To replace a key: add the new one behind the old one at all replicas, then put it first at all
+/// replicas, then remove the old one after everything has been sealed with the new one.
 pub struct Keyring(Vec<Key>);
 
 struct Key {
@@ -27,18 +26,18 @@ struct Key {
 #[derive(Clone)]
 pub struct EncryptionKey(SecretSlice<u8>);
 
-/// Something encrypted.
+/// An encrypted value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sealed {
-    /// The key it was encrypted with.
+    /// The id of the key that encrypted it.
     pub key_id: String,
-    /// Never the same twice under one key.
+    /// Random; must never be used twice with one key.
     pub nonce: [u8; NONCE_LEN],
-    /// The encrypted bytes, and the tag that guards them.
+    /// The encrypted bytes, and the authentication tag.
     pub data: Vec<u8>,
 }
 
-/// How [`Sealed`] is written down.
+/// The JSON form of [`Sealed`].
 #[derive(Serialize, Deserialize)]
 struct Written {
     key: String,
@@ -46,34 +45,34 @@ struct Written {
     data: String,
 }
 
-/// What there is to do so that the first key encrypts everything.
+/// What has to be done so that a value is encrypted with the first key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Renewal {
-    /// Nothing: the first key encrypts it.
+    /// Nothing: it is encrypted with the first key.
     Current,
-    /// This has to take its place.
+    /// Replace it by this value.
     Anew(Sealed),
     /// No key opens it.
     Unreadable,
 }
 
-/// Encrypting failed, for which there is no known reason.
+/// Encrypting failed. There is no known reason for that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("encryption failed")]
 pub struct SealError;
 
-/// Bytes of a key.
+/// The length of a key in bytes.
 pub const KEY_LEN: usize = 32;
 
 // === impl EncryptionKey ===
 
 impl EncryptionKey {
-    /// Takes the bytes of a key.
+    /// Makes a key from its bytes.
     pub fn new(bytes: [u8; KEY_LEN]) -> Self {
         Self(SecretSlice::from(bytes.to_vec()))
     }
 
-    /// What the key is known by, which tells nothing of it.
+    /// The id of the key. It reveals nothing about the key.
     pub fn id(&self) -> String {
         let mut hash = digest::Context::new(&digest::SHA256);
         hash.update(b"ccgateway-bridge key id");
@@ -97,10 +96,10 @@ impl fmt::Debug for EncryptionKey {
 // === impl Sealed ===
 
 impl Sealed {
-    /// The text that [`parse`](Self::parse) reads.
+    /// Writes the text that [`parse`](Self::parse) reads.
     pub fn encode(&self) -> Vec<u8> {
         let (key, nonce, data) = (self.key_id.clone(), hex(&self.nonce), hex(&self.data));
-        // Nothing in it can fail to be written.
+        // Serializing these strings cannot fail.
         serde_json::to_vec(&Written { key, nonce, data }).unwrap_or_default()
     }
 
@@ -114,11 +113,11 @@ impl Sealed {
 // === impl Keyring ===
 
 impl Keyring {
-    /// A ring of these keys, at least one.
+    /// A keyring of these keys, at least one.
     ///
     /// # Errors
     ///
-    /// [`SealError`] if the library takes one of them for no key.
+    /// [`SealError`] if the library does not accept a key.
     pub fn new(keys: &[EncryptionKey]) -> Result<Self, SealError> {
         let key = |key: &EncryptionKey| {
             let unbound = UnboundKey::new(&AES_256_GCM, key.0.expose_secret());
@@ -128,17 +127,18 @@ impl Keyring {
         Ok(Self(keys.iter().map(key).collect::<Result<_, _>>()?))
     }
 
-    /// What the key that encrypts is known by.
+    /// The id of the key that encrypts.
     pub fn first_id(&self) -> Option<&str> {
         self.0.first().map(|key| key.id.as_str())
     }
 
-    /// Whether there is a key that is being replaced, so that something may be encrypted with it.
+    /// Whether a key is being replaced, so that values may be encrypted with another key than the
+    /// first.
     pub fn is_being_replaced(&self) -> bool {
         self.0.len() > 1
     }
 
-    /// What has to be done so that the first key encrypts this.
+    /// What has to be done so that this value is encrypted with the first key.
     ///
     /// # Errors
     ///
@@ -153,7 +153,7 @@ impl Keyring {
         self.seal(about, &plain).map(Renewal::Anew)
     }
 
-    /// Encrypts `plain`, so that it is only good together with `about`, which is not secret.
+    /// Encrypts `plain`. It can only be opened together with the same `about`, which is not secret.
     ///
     /// # Errors
     ///
@@ -168,8 +168,8 @@ impl Keyring {
         Ok(Sealed { key_id: id.clone(), nonce, data })
     }
 
-    /// What was encrypted; `None` if there is no key for it here, or it is not what was encrypted
-    /// together with `about`.
+    /// Decrypts a value. `None` if there is no key for it here, or it was changed, or was encrypted
+    /// with another `about`.
     pub fn open(&self, about: &str, sealed: &Sealed) -> Option<Vec<u8>> {
         let Key { id, key } = self.0.iter().find(|key| key.id == sealed.key_id)?;
         let mut data = sealed.data.clone();

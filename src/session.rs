@@ -1,20 +1,20 @@
-//! Sessions: which Guid is an agent's, who made it, and how long it is good.
+//! Sessions: an agent's Guid, who made it, and how long it is good.
 //!
-//! [`SessionStore`] is the seam at which replicas share sessions: [`EmbeddedStore`] keeps them in
-//! this process, [`FileStore`] in a file too, and [`SharedStores`] are shared with other processes.
-//! Whatever stores them, a newer Guid is never undone by an older one: each change names the version
-//! that it replaces.
+//! [`SessionStore`] is the interface to the places where sessions are stored. [`EmbeddedStore`]
+//! keeps them in this process, [`FileStore`] also in a file, and [`SharedStores`] share them with
+//! other processes. In every store, an older Guid never replaces a newer one: each change names the
+//! version that it replaces.
 
 mod cookies;
-mod drawer;
 mod embedded;
 mod file;
 mod guid;
 mod health;
 mod local;
-mod record;
-mod safe;
+mod sealed_kind;
+mod sealed_values;
 mod state;
+mod stored_session;
 mod stores;
 
 use std::{
@@ -29,15 +29,15 @@ use tokio::time::Instant;
 
 pub use self::{
     cookies::Cookies,
-    drawer::Drawer,
     embedded::EmbeddedStore,
     file::{FileError, FileState, FileStore, SessionFile},
     guid::{Guid, InvalidGuid, without_guids},
     health::{Scope, StoreRefusal, StoreState, StoreView},
     local::{Entry, Local, Reservation, Taken},
-    record::{Record, Unreadable},
-    safe::{Drawers, Safe},
+    sealed_kind::SealedKind,
+    sealed_values::{SealedValueStore, SealedValues},
     state::SessionState,
+    stored_session::{StoredSession, Unreadable},
     stores::{SharedStores, Stores},
 };
 use crate::id::AgentId;
@@ -45,25 +45,26 @@ use crate::id::AgentId;
 /// One agent's session with the gateway.
 #[derive(Debug)]
 pub struct Session {
-    /// The secret that the gateway asks for on every call.
+    /// The secret that the gateway requires with every call.
     pub guid: Guid,
     /// Who made the session.
     pub origin: Origin,
-    /// Grows with every Guid that is stored for the tenant, over restarts and replicas too, so that
-    /// an agent's newer Guid always has the higher one. Begins with the time in microseconds.
+    /// Grows with every Guid that is stored for the tenant, also over restarts and replicas, so
+    /// that an agent's newer Guid always has the higher version. Begins with the time in
+    /// microseconds.
     pub version: u64,
     /// When the Guid was stored.
     pub renewed_at: SystemTime,
-    /// When the session is forgotten unless it is renewed; `None`: never.
+    /// When the session is forgotten unless it is renewed; `None` if never.
     pub expires_at: Option<Instant>,
-    /// What the gateway's balancer wants to see again; kept over renewals.
+    /// The cookies of the gateway's load balancer; kept over renewals.
     pub cookies: Arc<Cookies>,
 }
 
 /// Who made a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
-    /// Its owner, who handed the Guid in.
+    /// Its owner, who registered the Guid.
     Registered,
     /// The bridge.
     SignedIn,
@@ -74,35 +75,35 @@ pub enum Origin {
 pub struct NewSession {
     /// The Guid.
     pub guid: Guid,
-    /// Who made it.
+    /// Who made the session.
     pub origin: Origin,
-    /// How long it is good without a renewal; `None`: until the gateway says otherwise.
+    /// How long it is good without a renewal; `None`: until the gateway refuses it.
     pub ttl: Option<Duration>,
-    /// What the gateway's balancer wants to see again.
+    /// The cookies of the gateway's load balancer.
     pub cookies: Arc<Cookies>,
 }
 
-/// The right to store a session that is being made, in the place of what was stored when it was
-/// asked for.
+/// The right to store a session that is being made. It replaces only what was stored when the
+/// session was requested.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Claim {
-    /// The version that was stored then; 0: none.
+    /// The version that was stored then; 0 if none was.
     pub replaces: u64,
-    /// The version that the session will have: it says when the session was asked for, not when
+    /// The version that the session will have. It shows when the session was requested, not when
     /// the answer came.
     pub version: u64,
 }
 
-/// Where a tenant's sessions are.
+/// A store for a tenant's sessions.
 ///
-/// Every implementation keeps two promises. Versions only grow. A change that names a version
-/// happens only if that version is still the one stored.
+/// Every implementation guarantees two things. Versions only grow. A change that names a version
+/// happens only if that version is still the stored one.
 pub trait SessionStore: fmt::Debug + Send + Sync {
-    /// The session, if this process knows it without asking anybody.
+    /// The session, if this process knows it. Does not ask the store.
     fn cached(&self, agent: AgentId) -> Option<Arc<Session>>;
 
-    /// A place for the session of an agent who is about to be signed in, so that there is room for
-    /// what the gateway will have made. `None`: the store is full.
+    /// Reserves a place for the session of an agent who is about to be signed in, so that there is
+    /// room for it when the gateway has made it. `None`: the store is full.
     fn reserve(&self, agent: AgentId) -> Option<Reservation>;
 
     /// How many sessions this process knows.
@@ -113,111 +114,113 @@ pub trait SessionStore: fmt::Debug + Send + Sync {
         self.len() == 0
     }
 
-    /// The session, wherever it is kept: asks whoever else may know a newer one.
+    /// The session. Asks the store if another process may have stored a newer one.
     ///
     /// # Errors
     ///
     /// [`StoreError::Unavailable`], [`StoreError::Refused`].
     fn load(&self, agent: AgentId) -> SessionFuture<'_>;
 
-    /// Stores a session in the place of any other.
+    /// Stores a session. It replaces any other.
     ///
     /// # Errors
     ///
     /// [`StoreError::Full`], [`StoreError::Unavailable`], [`StoreError::Refused`].
     fn put(&self, agent: AgentId, session: NewSession) -> StoreFuture<'_, Arc<Session>>;
 
-    /// The right to store a session that is asked for now, in the place of this version.
+    /// The right to store a session that is requested now. It may replace the version `replaces`
+    /// and older ones.
     fn claim(&self, replaces: u64) -> Claim;
 
-    /// Stores a session that has been made, unless another one has been stored since it was asked
-    /// for: then gives `None`.
+    /// Stores a session that has been made. Returns `None` if another one has been stored since it
+    /// was requested.
     ///
     /// # Errors
     ///
     /// As [`put`](Self::put).
     fn put_claimed(&self, agent: AgentId, session: NewSession, claim: Claim) -> SessionFuture<'_>;
 
-    /// Replaces the Guid of `old` by one that a reply to a call with it brought. `None` if `old`
-    /// is no longer the session: a reply that was overtaken must not bring an old Guid back.
+    /// Replaces the Guid of `old` by one that a reply to a call with it brought. Returns `None` if
+    /// `old` is no longer the stored session, so that a late reply does not bring back an old Guid.
     ///
     /// # Errors
     ///
     /// [`StoreError::Unavailable`], [`StoreError::Refused`].
     fn renew<'a>(&'a self, agent: AgentId, old: &'a Session, guid: Guid) -> SessionFuture<'a>;
 
-    /// Forgets the session if it still is the one of this version.
+    /// Forgets the session if it still has this version.
     ///
     /// # Errors
     ///
     /// [`StoreError::Unavailable`], [`StoreError::Refused`].
     fn remove(&self, agent: AgentId, version: u64) -> StoreFuture<'_, ()>;
 
-    /// The same for an agent who was signed out, which whoever could sign the agent in again has to
-    /// know.
+    /// Like [`remove`](Self::remove), for an agent who was signed out. Processes that could sign
+    /// the agent in again are told.
     ///
     /// # Errors
     ///
     /// [`StoreError::Unavailable`], [`StoreError::Refused`].
     fn sign_out(&self, agent: AgentId, version: u64) -> StoreFuture<'_, ()>;
 
-    /// Whether this process has heard that the agent was signed out, and of no session since.
+    /// Whether this process knows that the agent was signed out, and of no session since then.
     fn is_signed_out(&self, agent: AgentId) -> bool;
 
-    /// Whether the last that this process has heard of the agent is that the session has ended. Another
-    /// one may have been made elsewhere since, which only [`load`](Self::load) tells. Asks nobody.
+    /// Whether the newest thing this process knows of the agent is the end of its session. Another
+    /// process may have made a new one since then; only [`load`](Self::load) shows that. Does not
+    /// ask the store.
     ///
-    /// `false` in a store that knows everything by itself, since its `load` always answers.
+    /// `false` in a store that only this process uses, since its `load` always answers.
     fn has_ended(&self, _: AgentId) -> bool {
         false
     }
 
-    /// The agents whose sessions the bridge made before this process started, and which it is to
-    /// keep by itself: nobody else does. Names each of them once.
+    /// The agents whose sessions the bridge made before this process started. This process has to
+    /// keep them, since no other does. Returns each of them once.
     fn found(&self) -> Vec<AgentId> {
         Vec::new()
     }
 
-    /// Waits until [`found`](Self::found) may name more; `None` if it will not.
+    /// Waits until [`found`](Self::found) may return more agents; `None` if it will not.
     fn finding(&self) -> Option<BoxFuture<'_, ()>> {
         None
     }
 }
 
-/// What a [`SessionStore`] answers.
+/// The answer of a [`SessionStore`].
 pub type StoreFuture<'a, T> = BoxFuture<'a, Result<T, StoreError>>;
 
-/// The same for a session, if there is one.
+/// The answer of a [`SessionStore`] about a session, if there is one.
 pub type SessionFuture<'a> = StoreFuture<'a, Option<Arc<Session>>>;
 
-/// Why a store did not do as it was asked.
+/// Why a request to a store failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
-    /// It holds as many sessions as it may.
-    #[error("the store holds its {0} sessions")]
+    /// It has reached its limit of sessions.
+    #[error("the store is full: it holds {0} sessions, its limit")]
     Full(NonZeroUsize),
-    /// It could not be asked.
+    /// It could not be reached, or did not answer.
     #[error("the store is not available: {0}")]
     Unavailable(String),
-    /// It was asked, and refused.
+    /// It answered with an error.
     #[error("the store refuses {scope}: {0}", scope = .0.scope)]
     Refused(StoreRefusal),
 }
 
 impl Session {
-    /// A session that no store has taken. Its version is 0, so that nothing is stored in its place.
+    /// A session that no store has taken. Its version is 0, so it never replaces a stored one.
     pub fn unstored(new: NewSession) -> Self {
         let NewSession { guid, origin, ttl, cookies } = new;
         let expires_at = ttl.map(|ttl| Instant::now() + ttl);
         Self { guid, origin, version: 0, renewed_at: SystemTime::now(), expires_at, cookies }
     }
 
-    /// Whether the session is forgotten by now.
+    /// Whether the session's time is over.
     pub fn is_expired(&self) -> bool {
         self.expires_at.is_some_and(|expires_at| expires_at <= Instant::now())
     }
 
-    /// The same session with another Guid, its time begun anew.
+    /// This session with a new Guid. Its time to live begins again.
     pub fn renewed(&self, guid: Guid, ttl: Option<Duration>) -> NewSession {
         NewSession { guid, origin: self.origin, ttl, cookies: self.cookies.clone() }
     }

@@ -1,32 +1,32 @@
-//! A tenant: everything that its agents' calls go through, and nothing that another tenant's do.
+//! One tenant: everything that the calls for its agents use. Tenants share nothing but what is in
+//! [`Common`].
 
 mod abandoned;
 mod admission;
 mod admitted_call;
 mod agents;
 mod announcer;
-mod asking;
 mod calls;
 mod confirm;
 mod context;
 mod counts;
 mod credentials;
 mod directory;
-mod displacing;
-mod drain;
 mod guid_renewal;
 mod handover;
 mod keeper;
 mod labels;
+mod overlap;
 mod ownership;
-mod poll;
-mod rate_limit;
+mod peer_places;
 mod replicas;
 mod shared_sign_ins;
 mod sign_in_lock;
 mod sign_in_locking;
 mod sign_ins;
+mod sign_out_all;
 mod signing_in;
+mod single_poll;
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
@@ -42,8 +42,8 @@ use self::{
     admission::Admission,
     agents::{AgentRecords, Event},
     announcer::Announcer,
-    asking::RepeatBudget,
     credentials::CredentialBook,
+    overlap::RepeatBudget,
     replicas::Sharing,
     sign_ins::SignIns,
 };
@@ -54,9 +54,9 @@ pub use self::{
     context::Context,
     counts::Counts,
     directory::Tenants,
-    displacing::{Displacing, Place, block},
     labels::{TakeOver, TenantMetrics, TenantVocabulary},
     ownership::{Cause, Claimed, LeaseCounts, PollOwnership, Polls},
+    peer_places::{PeerPlace, PeerPlaces, address_block},
     replicas::{Peers, Replicas},
     shared_sign_ins::{Attempt, Holder, Lock, Moments, SharedSignIns},
     sign_ins::SignInQueue,
@@ -79,7 +79,7 @@ pub struct Tenant {
     id: TenantId,
     config: config::Tenant,
     admission: Admission,
-    /// Commands of batches that are under way.
+    /// Limits the commands of batches that are under way.
     batches: Arc<Semaphore>,
     agents: Arc<AgentRecords>,
     credentials: CredentialBook,
@@ -90,33 +90,33 @@ pub struct Tenant {
     metrics: TenantMetrics,
     events: Arc<Events>,
     announcer: Announcer,
-    watches: Arc<Displacing>,
-    /// Guids that may be renewed at once for agents whom another process has polled.
+    watches: Arc<PeerPlaces>,
+    /// Limits how many Guids are renewed at once for agents whom another process has polled before.
     renewals: Semaphore,
     /// Automatic sign-ins: those that no `SignIn` asked for.
     sign_ins: Arc<SignIns>,
-    /// From which requests are repeated that met another call for their agent.
+    /// Limits how often requests are repeated after another call for the agent was in their way.
     repeats: RepeatBudget,
     abandoned: AbandonedCalls,
     work: Work,
 }
 
-/// What all tenants have in common.
+/// What all tenants share.
 #[derive(Clone, Copy, Debug)]
 pub struct Common<'a> {
     /// The server's places for calls.
     pub calls: &'a ServerCalls,
-    /// The shares of gateway hosts.
+    /// The limits of each gateway host.
     pub hosts: &'a Hosts,
     /// Where sessions are kept.
     pub stores: &'a Stores,
-    /// The other replicas; `None`: there are none.
+    /// The other replicas; `None` if there are none.
     pub replicas: Option<&'a dyn Replicas>,
-    /// What is counted.
+    /// The bridge's metrics.
     pub metrics: &'a Metrics,
 }
 
-/// Where detached work belongs, so that the bridge can wait for it when it stops.
+/// The tasks and stop signals of detached work. The bridge waits for the tasks when it stops.
 #[derive(Clone, Debug, Default)]
 pub struct Work {
     /// Every task that may have a request under way.
@@ -125,7 +125,7 @@ pub struct Work {
     pub cutoff: Cutoff,
     /// Cancelled when the bridge begins to stop: streams end, and agents are handed over.
     pub stopping: CancellationToken,
-    /// Cancelled when sessions are left to whoever comes next.
+    /// Cancelled when all keepers have to end, because another process will keep the sessions.
     pub keeping: CancellationToken,
 }
 
@@ -134,11 +134,11 @@ pub struct Work {
 pub struct Accepted {
     /// The gateway's answer.
     pub envelope: Envelope,
-    /// What was asked.
+    /// The command.
     pub command: Command,
-    /// When it was, in the tenant's events.
+    /// The position in the tenant's events when the command was sent.
     pub after: Moment,
-    /// Whether it was one of many; what has to be asked after it takes the same places.
+    /// Whether it belongs to a batch. Requests that follow from it then count as the batch's, too.
     pub of_batch: bool,
 }
 
@@ -154,7 +154,7 @@ pub struct SignedIn {
 }
 
 impl Tenant {
-    /// A tenant that is ready for calls. Opens no connection.
+    /// Makes a tenant that is ready for calls. Opens no connection.
     ///
     /// # Errors
     ///
@@ -178,7 +178,7 @@ impl Tenant {
                 config.credentials.clone(),
                 config.keep.rejected_for,
                 agents.clone(),
-                common.stores.safe(&id),
+                common.stores.sealed_values(&id),
             ),
             sessions: common.stores.open(&id, config.limits.sessions),
             gateway: Gateway::new(&id, &config, &common.metrics.requests)?,
@@ -190,7 +190,7 @@ impl Tenant {
             events,
             announcer,
             renewals: Semaphore::new((config.limits.requests.get() / 4).max(1)),
-            watches: Displacing::new(config.events.watches.get()),
+            watches: PeerPlaces::new(config.events.watches.get()),
             agents,
             id,
             config,
@@ -213,12 +213,12 @@ impl Tenant {
         &self.metrics
     }
 
-    /// The host of the tenant's gateway, as it is configured first.
+    /// The host of the first address configured for the tenant's gateway.
     pub fn gateway(&self) -> Option<&str> {
         self.config.base_urls.first()?.host()
     }
 
-    /// How the addresses of its gateway are doing.
+    /// The state of each address of the tenant's gateway.
     pub fn addresses(&self) -> Vec<AddressView> {
         self.gateway.addresses()
     }
@@ -238,11 +238,12 @@ impl Tenant {
         TenantUsage { calls, requests, watches, batches, sessions }
     }
 
-    /// A place among the server's calls: one of the tenant's own, else one that all have in common.
+    /// Takes a place among the server's calls: one of the tenant's own, or else one of the common
+    /// places.
     ///
     /// # Errors
     ///
-    /// [`Obstacle::Overloaded`] if there is neither.
+    /// [`Obstacle::Overloaded`] if no place is free.
     pub fn enter_server(&self) -> Result<ServerPlace, Obstacle> {
         self.admission.enter_server()
     }
@@ -251,7 +252,7 @@ impl Tenant {
     ///
     /// # Errors
     ///
-    /// [`Obstacle::StoreUnavailable`] if the store cannot be asked.
+    /// [`Obstacle::StoreUnavailable`] if the store does not answer or refuses.
     pub async fn session(&self, agent: AgentId) -> Result<Option<Arc<Session>>, Obstacle> {
         if let Some(session) = self.sessions.cached(agent) {
             return Ok(Some(session));
@@ -259,18 +260,21 @@ impl Tenant {
         self.sessions.load(agent).await.map_err(|e| self.store_failed(&e))
     }
 
-    /// The agent's session, as far as anybody knows: another replica may have stored a newer one
-    /// that this one has not heard of. Without the store, what is known here has to do.
+    /// The agent's newest session. Reads the store, since another replica may have stored a newer
+    /// session than this process knows. If the store does not answer, returns the session known
+    /// here.
     async fn newest_session(&self, agent: AgentId) -> Option<Arc<Session>> {
         self.sessions.load(agent).await.unwrap_or_else(|_| self.sessions.cached(agent))
     }
 
-    /// Stores the Guid of an agent who was signed in elsewhere, in the place of any other.
+    /// Stores the Guid of an agent whom its owner signed in without the bridge. It replaces any
+    /// other session.
     ///
     /// # Errors
     ///
-    /// [`Obstacle::Overloaded`] if the tenant has as many sessions as it may;
-    /// [`CallError::Deadline`] if the store has not answered by then, and may have taken it.
+    /// [`Obstacle::Overloaded`] if the tenant has reached its limit of sessions;
+    /// [`CallError::Deadline`] if the store has not answered by the deadline. It may then have
+    /// stored the Guid nevertheless.
     pub async fn register(
         self: &Arc<Self>,
         agent: AgentId,
@@ -278,12 +282,14 @@ impl Tenant {
         ttl: Option<Duration>,
         deadline: Deadline,
     ) -> Result<Arc<Session>, CallError> {
-        // The balancer's cookies name a node: they stay good as long as the Guid names the same.
+        // The load balancer's cookies name a node, so they stay valid while the Guid names the same
+        // node.
         let cookies = match self.sessions.cached(agent) {
             Some(known) if known.guid.node() == guid.node() => known.cookies.clone(),
             _ => Arc::default(),
         };
-        // The owner polls from now on, and two polls at once are refused (000-007).
+        // The owner polls from now on, so the bridge has to stop: the gateway refuses two polls at
+        // once (000-007).
         self.note(agent, Event::Registering);
         let ttl = Some(ttl.unwrap_or(self.config.registered_ttl));
         let session = NewSession { guid, origin: Origin::Registered, ttl, cookies };
@@ -292,7 +298,7 @@ impl Tenant {
         let storing = self.work.tasks.spawn(async move {
             let stored = tenant.sessions.put(agent, session).await;
             match &stored {
-                // A sign-in that came meanwhile has been told.
+                // A sign-in has replaced it meanwhile, and has published its own change.
                 Ok(session) if !tenant.is_newest(agent, session.version) => {}
                 Ok(_) => tenant.note(agent, Event::Registered),
                 Err(_) => tenant.note(agent, Event::Unregistered),
@@ -312,11 +318,11 @@ impl Tenant {
         self.sessions.cached(agent).is_none_or(|known| known.version <= version)
     }
 
-    /// The agent's session, if that is known before the deadline.
+    /// The agent's session, like [`Tenant::session`], but no later than the deadline.
     ///
     /// # Errors
     ///
-    /// [`Obstacle::Deadline`]; else as [`Tenant::session`].
+    /// [`Obstacle::Deadline`] at the deadline; otherwise as [`Tenant::session`].
     pub async fn session_by(
         &self,
         agent: AgentId,
@@ -326,25 +332,25 @@ impl Tenant {
         found.unwrap_or(Err(Obstacle::Deadline(Wait::Store)))
     }
 
-    /// Reads on in the tenant's events; see [`Events::watch`]. The permit is a place among the
-    /// callers who do.
+    /// Watches the tenant's events after the position `after`; see [`Events::watch`]. The caller
+    /// holds a place among the watches as long as it keeps the returned one.
     ///
     /// # Errors
     ///
-    /// [`Obstacle::Overloaded`] if there are as many as there may be, and no address has more than
-    /// `peer` would have.
+    /// [`Obstacle::Overloaded`] if all places are taken, and no other address would keep more of
+    /// them than `peer` would get.
     pub async fn watch(
         &self,
         peer: IpAddr,
         agents: Agents,
         after: Option<u64>,
-    ) -> Result<(Watch, Place), Obstacle> {
+    ) -> Result<(Watch, PeerPlace), Obstacle> {
         let place = self.watches.enter_fairly(peer).ok_or_else(|| self.watches_used_up())?;
         self.announcer.relay.ready().await;
         Ok((self.events.watch(agents, after), place))
     }
 
-    /// What a caller hears for whom there is no place to watch events, or no more.
+    /// The error for a caller who gets no place to watch events, or has lost it.
     pub fn watches_used_up(&self) -> Obstacle {
         Obstacle::Overloaded { share: Share::TenantWatches, limit: self.watches.limit() }
     }
@@ -354,20 +360,21 @@ impl Tenant {
         self.agents.status_counts()
     }
 
-    /// How an agent's session is doing, if the bridge has to do with it.
+    /// The status of an agent's session; `None` if the bridge does not keep it and no call is
+    /// changing it.
     pub fn session_state(&self, agent: AgentId) -> Option<SessionState> {
         self.agents.status(agent)
     }
 
-    /// The agents whom another client has taken from the bridge lately.
+    /// The agents that another client has lately taken over from the bridge.
     pub fn taken_over(&self) -> Vec<TakenOver> {
         self.agents.taken_over(Instant::now())
     }
 
-    /// How long a sign-in may take at the gateway.
+    /// The longest that a sign-in can take at the gateway.
     fn sign_in_max(&self) -> Duration {
         let config::Timeouts { connect, sign_in, .. } = self.config.timeouts;
-        // Both may be needed twice: for a standby site, and for a forcible sign-in.
+        // Twice, since a sign-in may be repeated at a standby site, or by force.
         (connect + sign_in) * 2
     }
 
@@ -376,7 +383,7 @@ impl Tenant {
         self.work.stopping.clone()
     }
 
-    /// What the bridge would sign this agent in with, if nobody says otherwise.
+    /// The configured credentials of this agent, if there are any.
     pub fn configured_sign_in(&self, agent: AgentId) -> Option<SignIn> {
         self.credentials.configured(agent)
     }
@@ -385,14 +392,14 @@ impl Tenant {
         match *error {
             StoreError::Full(limit) => Obstacle::Overloaded { share: Share::TenantSessions, limit },
             StoreError::Unavailable(_) | StoreError::Refused(_) => {
-                debug!(ccgw.tenant.id = %self.id, %error, "the session store was asked in vain");
+                debug!(ccgw.tenant.id = %self.id, %error, "the session store could not be asked");
                 Obstacle::StoreUnavailable(trouble(error))
             }
         }
     }
 }
 
-/// What callers are told of it.
+/// The kind of store failure that callers are told.
 fn trouble(error: &StoreError) -> StoreTrouble {
     match error {
         StoreError::Refused(refusal) if refusal.scope == Scope::Writes => {
@@ -403,7 +410,7 @@ fn trouble(error: &StoreError) -> StoreTrouble {
     }
 }
 
-/// Half of the tenant's requests.
+/// How many requests of batches may be open at once: half of the tenant's limit, rounded up.
 fn batch_share(limits: &config::Limits) -> usize {
     limits.requests.get().div_ceil(2)
 }

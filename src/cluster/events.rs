@@ -1,4 +1,4 @@
-//! A tenant's events in the Redis that replicas share.
+//! A tenant's events in the Redis that the replicas share.
 
 use std::{
     fmt,
@@ -17,26 +17,27 @@ use crate::{
     session::StoreError,
 };
 
-/// A Redis stream of bounded length, and a channel that tells of each event at once.
+/// A Redis stream of bounded length, and a channel that publishes each event at once.
 pub struct RedisEvents {
     link: Link,
     keys: Keys,
     kept: usize,
     add: Script,
-    /// Tells the events of this process from those of others.
+    /// A random number that tells the events of this process from those of others.
     me: u64,
     began: Instant,
-    /// One reader at a time.
+    /// Locked, so that there is one reader at a time.
     news: Mutex<Subscription>,
 }
 
-/// An event as the stream gives it: its id, and its fields with their names.
+/// An event as the stream returns it: its id, and its fields with their names.
 type Raw = (String, Vec<String>);
-/// An event, and who fetched it.
+/// An event, and the process that fetched it.
 type Told = (Event, Option<Origin>);
 
-/// The message has all of the event, so that hearing of it needs no round trip. A Redis that has lost its
-/// events, and whose clock is behind, is told which number comes next; one that has them knows better.
+/// Adds an event and publishes it. The message holds the whole event, so that receivers need no
+/// round trip. ARGV[5] and ARGV[6] are the number that would come next. It is used if Redis has
+/// lost its events and its clock is behind; otherwise Redis numbers the event by itself.
 const ADD: &str = "
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -50,14 +51,14 @@ if type(id) ~= 'string' then return id end
 redis.call('PUBLISH', ARGV[4], id .. ' ' .. ARGV[2] .. ' ' .. ARGV[3])
 return id
 ";
-/// Of one round trip.
+/// How many events are read in one round trip.
 const READ_AT_ONCE: usize = 512;
-/// How far back is read again where messages may have been missed: a Redis that has lost its events
-/// may have numbered some below the newest one known.
+/// How far back events are read again if messages may have been missed. A Redis that has lost its
+/// events may have numbered some below the newest one known.
 const OVERLAP_MS: u64 = 60_000;
 
 impl RedisEvents {
-    /// The events of the tenant whose keys these are, about `kept` of them.
+    /// The events of the tenant with these keys. Redis keeps about `kept` of them.
     pub fn new(link: Link, keys: Keys, kept: usize) -> Self {
         let news = Mutex::new(link.subscribe(keys.named("news")));
         let (me, began) = (rand::random(), Instant::now());
@@ -119,11 +120,12 @@ impl RedisEvents {
         read.arg(self.keys.named("events")).arg(&range).arg("COUNT").arg(count);
         let raw: Vec<Raw> = self.link.command(&read, Repeat::Once).await?;
         let events = raw.iter().filter_map(|(id, fields)| event_of(id, fields));
-        // Since when they have been there is not known.
+        // `None`: it is not known since when the stream has had them.
         Ok(events.map(|told| self.event(told, None)).collect())
     }
 
-    /// Everything behind a number, which the channel may have told while nobody listened.
+    /// Reads all events after a number: their messages may have come while this process did not
+    /// listen.
     async fn catch_up(&self, after: u64) -> Result<Vec<Event>, LinkError> {
         let mut events = Vec::new();
         let mut last = sequence(moment(after).0.saturating_sub(OVERLAP_MS), 0);

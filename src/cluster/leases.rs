@@ -1,4 +1,4 @@
-//! Leases in the Redis that replicas share.
+//! Leases on polls, and locks on sign-ins, in the Redis that the replicas share.
 
 use std::{
     collections::HashMap,
@@ -12,7 +12,7 @@ use std::{
 use tokio::time::Instant;
 
 use super::{
-    LeaseRequest, Leases, Membership, ReplicaId, Voices,
+    Heartbeats, LeaseRequest, Leases, Membership, ReplicaId,
     redis::{Call, Keys, Link, LinkError, Repeat, Script},
 };
 use crate::{
@@ -21,25 +21,25 @@ use crate::{
     tenant::{Attempt, Holder, Lock, Moments, SharedSignIns},
 };
 
-/// A tenant's leases, for one replica.
+/// One replica's access to a tenant's leases and sign-in locks.
 #[derive(Debug)]
 pub struct RedisLeases {
     me: ReplicaId,
     link: Link,
     keys: Keys,
     time: Duration,
-    voices: Arc<Voices>,
+    heartbeats: Arc<Heartbeats>,
     membership: Script,
     hold: Script,
     release: Script,
     lock: Script,
     unlock: Script,
     moments: Script,
-    /// How many there were when the membership was last read.
+    /// How many replicas there were when the membership was last read.
     replicas: AtomicU32,
 }
 
-/// Redis' own clock counts, so that replicas whose clocks differ agree on who is alive.
+/// By Redis' own clock, so that replicas whose clocks differ agree on who is alive.
 const MEMBERSHIP: &str = "
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -48,8 +48,8 @@ redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
 redis.call('PEXPIRE', KEYS[1], ARGV[2] * 10)
 return {redis.call('ZRANGE', KEYS[1], 0, -1), redis.call('SMEMBERS', KEYS[2])}
 ";
-/// A lease is `<replica>:<number>`, with the number of the latest request that took or renewed it.
-/// Earlier versions write the replica alone.
+/// A lease is `<replica>:<number>`. The number is that of the latest request that took or renewed
+/// it. Earlier versions write the replica alone.
 const HOLD: &str = "
 local held = {}
 for place, key in ipairs(KEYS) do
@@ -72,11 +72,11 @@ end
 redis.call('PUBLISH', ARGV[3], ARGV[4])
 return 0
 ";
-/// What the replicas of a tenant tell each other, where they tell changes of sessions, when leases are
-/// free or about to be. Earlier versions take it for a record that they cannot read.
+/// The message that leases are free, or will be soon. It is published on the channel for changes of
+/// sessions. Earlier versions ignore it as a record that they cannot read.
 pub(crate) const ROSTER_NEWS: &str = "roster";
-/// Beside the lock, which may be lost while its holder waits for the gateway, it is written down
-/// whose sign-ins are under way, with the time until which that is believed.
+/// The lock may be lost while its holder waits for the gateway. So a second key records which
+/// sign-ins are under way, each with the time after which it no longer counts.
 const LOCK: &str = "
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -101,8 +101,8 @@ redis.call('ZREM', KEYS[2], ARGV[1])
 return 0
 ";
 
-/// The key holds when the next moment is, in microseconds of Redis' own clock. A replica that ends
-/// without using its moments costs the others no more than ARGV[3] of time.
+/// The key holds the time of the next moment, in microseconds of Redis' own clock. If a replica
+/// ends without using its moments, the others lose at most ARGV[3] of time.
 const MOMENTS: &str = "
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
@@ -123,9 +123,15 @@ return {count, ahead}
 const MOMENTS_AHEAD: Duration = Duration::from_millis(500);
 
 impl RedisLeases {
-    /// The leases of the tenant whose keys these are; each lasts for `time`. What replicas call out is
-    /// heard by `voices`.
-    pub fn new(me: ReplicaId, link: Link, keys: Keys, time: Duration, voices: Arc<Voices>) -> Self {
+    /// The leases of the tenant with these keys; each lasts for `time`. `heartbeats` has those
+    /// that other replicas publish.
+    pub fn new(
+        me: ReplicaId,
+        link: Link,
+        keys: Keys,
+        time: Duration,
+        heartbeats: Arc<Heartbeats>,
+    ) -> Self {
         let [membership, hold, release] = [MEMBERSHIP, HOLD, RELEASE].map(Script::new);
         let [lock, unlock] = [LOCK, UNLOCK].map(Script::new);
         let (moments, replicas) = (Script::new(MOMENTS), AtomicU32::new(1));
@@ -134,7 +140,7 @@ impl RedisLeases {
             link,
             keys,
             time,
-            voices,
+            heartbeats,
             membership,
             hold,
             release,
@@ -156,7 +162,8 @@ impl RedisLeases {
         Ok(membership(&replicas, &agents))
     }
 
-    /// Without the script, which Redis refuses as a whole where it has no memory left.
+    /// Reads the membership without the script: a Redis without memory refuses scripts that write
+    /// as a whole.
     async fn read(&self) -> Result<Membership, LinkError> {
         let mut read = ::redis::pipe();
         read.cmd("ZRANGE").arg(self.keys.named("replicas")).arg(0).arg(-1);
@@ -237,7 +244,7 @@ impl RedisLeases {
         let call = self.moments.on(self.keys.named("sign-in-moments")).arg(count);
         let call = call.arg(interval.as_micros().max(1).to_string());
         let call = call.arg(MOMENTS_AHEAD.as_micros().to_string());
-        // Never again after a broken connection: moments that were taken twice are lost.
+        // Never repeated after a broken connection: moments that were taken twice would be lost.
         let (count, wait): (u32, u64) = self.link.script(&call, Repeat::Never).await?;
         Ok(Moments { count, wait: Duration::from_micros(wait) })
     }
@@ -256,21 +263,21 @@ impl Leases for RedisLeases {
         Box::pin(async { self.ask().await.map_err(StoreError::from) })
     }
 
-    fn look(&self) -> StoreFuture<'_, Membership> {
+    fn read_membership(&self) -> StoreFuture<'_, Membership> {
         Box::pin(async { self.read().await.map_err(StoreError::from) })
     }
 
-    fn call_out(&self) -> StoreFuture<'_, ()> {
+    fn send_heartbeat(&self) -> StoreFuture<'_, ()> {
         Box::pin(async {
             let mut tell = ::redis::cmd("PUBLISH");
-            tell.arg(self.keys.changed()).arg(Voices::words(self.me));
+            tell.arg(self.keys.changed()).arg(Heartbeats::message(self.me));
             let told = self.link.command::<u64>(&tell, Repeat::Once).await;
             told.map(drop).map_err(StoreError::from)
         })
     }
 
-    fn heard(&self) -> HashMap<ReplicaId, Instant> {
-        self.voices.last()
+    fn heartbeats(&self) -> HashMap<ReplicaId, Instant> {
+        self.heartbeats.last_received()
     }
 
     fn hold(&self, agents: Vec<AgentId>, request: LeaseRequest) -> StoreFuture<'_, Vec<AgentId>> {
@@ -292,7 +299,7 @@ impl Leases for RedisLeases {
             self.link.command::<u8>(&remove, Repeat::Once).await.map_err(StoreError::from)?;
             let mut tell = ::redis::cmd("PUBLISH");
             tell.arg(self.keys.changed()).arg(ROSTER_NEWS);
-            // Who does not hear of it sees it in its next turn.
+            // A replica that does not receive this notices it in its next turn.
             let _unheard = self.link.command::<u64>(&tell, Repeat::Once).await;
             Ok(())
         })

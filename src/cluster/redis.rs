@@ -1,8 +1,8 @@
 //! The link to a Redis or Valkey that the replicas share.
 //!
-//! [`Link`] opens nothing by itself: it connects when it is first used, and again after the
-//! connection has broken, so the bridge starts and goes on while Redis is down. Every wait has its
-//! limit. What Redis holds is not known here.
+//! [`Link`] connects when it is first used, and again after the connection has broken. So the
+//! bridge starts and goes on while Redis is down. Every wait has a limit. This module does not know
+//! what Redis stores.
 
 mod backoff;
 mod dial;
@@ -48,7 +48,7 @@ use crate::{
     session::{Scope, StoreError},
 };
 
-/// Commands to Redis; clones share one connection.
+/// Sends commands to Redis. Clones share one connection.
 #[derive(Clone, Debug)]
 pub struct Link(Arc<Inner>);
 
@@ -57,7 +57,7 @@ struct Inner {
     dialer: Dialer,
     timeouts: config::RedisTimeouts,
     slot: AsyncMutex<Slot>,
-    /// Beside the slot, which is locked while a connection is being opened.
+    /// Not in the slot, since the slot is locked while a connection is being opened.
     health: Health,
     commands: AtomicU64,
     failures: AtomicU64,
@@ -70,13 +70,13 @@ struct Slot {
     backoff: Backoff,
     last_number: u64,
     failed: Option<Failed>,
-    looks: Looks,
+    search: ServerSearch,
 }
 
-/// Attempts to find a server that does what the present one refuses. Each asks the sentinels or the
-/// nodes, so they get rarer and rarer where they find no other.
+/// Attempts to find a server that does what the present one refuses. Each attempt asks the
+/// sentinels or the nodes, so the pauses grow while no other server is found.
 #[derive(Debug, Default)]
-struct Looks {
+struct ServerSearch {
     backoff: Backoff,
     next: Option<Instant>,
 }
@@ -84,7 +84,7 @@ struct Looks {
 #[derive(Clone)]
 struct Open {
     connection: Connection,
-    /// Tells a connection that has broken from the one that has taken its place.
+    /// Tells a connection that has broken from the one that replaced it.
     number: u64,
 }
 
@@ -94,20 +94,20 @@ struct Failed {
     error: LinkError,
 }
 
-/// Whether a command may be sent again when its connection breaks and nobody knows whether Redis
+/// Whether a command may be sent again after its connection broke. Nobody knows then whether Redis
 /// has carried it out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Repeat {
-    /// Twice is not the same as once.
+    /// Not repeated, since doing it twice is not the same as once.
     Never,
-    /// It reads, or doing it twice changes nothing.
+    /// Repeated once: the command only reads, or doing it twice changes nothing.
     Once,
 }
 
-/// Why Redis did not do as it was asked. Holds nothing of what was sent.
+/// Why a request to Redis failed. Never contains what was sent.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LinkError {
-    /// There is no connection, and it is not yet time to try again or trying failed.
+    /// There is no connection: trying failed, or it is too early to try again.
     #[error("no connection to Redis: {0}")]
     Down(String),
     /// No answer came in time. The command may have been carried out.
@@ -116,15 +116,15 @@ pub enum LinkError {
     /// The connection broke. The command may have been carried out.
     #[error("the connection to Redis broke: {0}")]
     Broken(String),
-    /// Redis said no.
+    /// Redis answered with an error.
     #[error("Redis refuses {scope}: {0}", scope = .0.scope())]
     Refused(Refusal),
-    /// The command could not be made. Nothing was sent.
+    /// The command could not be built. Nothing was sent.
     #[error("nothing was sent to Redis: {0}")]
     Unsent(String),
 }
 
-/// One round trip.
+/// A request of one round trip.
 enum Request<'a> {
     Command(&'a Cmd),
     Pipeline(&'a Pipeline),
@@ -137,14 +137,14 @@ struct Failure {
     is_repeatable: bool,
 }
 
-/// Where no server was found that does what was refused, the pauses between attempts to find one begin
-/// anew after this time.
-const LOOKS_FORGOTTEN: Duration = Duration::from_secs(10);
+/// The pauses between attempts to find another server become short again when the next attempt is
+/// made this much later than it was allowed.
+const SEARCH_RESET_AFTER: Duration = Duration::from_secs(10);
 
 // === impl Link ===
 
 impl Link {
-    /// A link that will be opened when it is first used.
+    /// Makes a link. It connects when it is first used.
     pub fn new(config: &config::Redis) -> Self {
         Self(Arc::new(Inner {
             dialer: Dialer::new(config),
@@ -156,11 +156,11 @@ impl Link {
         }))
     }
 
-    /// Carries one command out.
+    /// Carries out one command.
     ///
     /// # Errors
     ///
-    /// [`LinkError`]; at once while it is known that there is no connection.
+    /// [`LinkError`]. While it is known that there is no connection, it comes at once.
     pub async fn command<T: FromRedisValue>(
         &self,
         command: &Cmd,
@@ -169,12 +169,12 @@ impl Link {
         self.request(&Request::Command(command), repeat).await
     }
 
-    /// Carries several commands out in one round trip. In a cluster their keys have to share a
-    /// slot, as those of one [`Keys`] do.
+    /// Carries out several commands in one round trip. In a cluster their keys have to share a
+    /// slot. The keys of one [`Keys`] do.
     ///
     /// # Errors
     ///
-    /// As [`Link::command`]; also if a single one of the commands failed.
+    /// As [`Link::command`], even if only one of the commands failed.
     pub async fn pipeline<T: FromRedisValue>(
         &self,
         pipeline: &Pipeline,
@@ -183,22 +183,22 @@ impl Link {
         self.request(&Request::Pipeline(pipeline), repeat).await
     }
 
-    /// Messages on a channel from now on; connects when it is first asked for one.
+    /// Subscribes to a channel. Connects when the first message is awaited.
     pub fn subscribe(&self, channel: impl Into<String>) -> Subscription {
         Subscription::new(self.clone(), channel.into())
     }
 
-    /// How many round trips were begun. What a subscription does by itself is not counted.
+    /// How many round trips were begun, without those of subscriptions.
     pub fn commands(&self) -> u64 {
         self.0.commands.load(Ordering::Relaxed)
     }
 
-    /// How many requests have failed, also with a second attempt.
+    /// How many requests have failed, including their second attempt if there was one.
     pub fn failures(&self) -> u64 {
         self.0.failures.load(Ordering::Relaxed)
     }
 
-    /// How the link is doing.
+    /// The state of the link.
     pub fn state(&self) -> LinkState {
         self.0.health.state()
     }
@@ -213,20 +213,20 @@ impl Link {
         request: &Request<'_>,
         repeat: Repeat,
     ) -> Result<T, LinkError> {
-        // In a box, since the library's futures take kilobytes, of every task that may come here.
+        // Boxed: the library's futures take kilobytes, in every task that may make a request.
         let answer = Box::pin(self.repeated(request, repeat)).await;
         self.note(&answer, repeat);
         answer
     }
 
-    /// Takes down what an answer says about Redis.
+    /// Records what an answer says about the state of Redis.
     fn note<T>(&self, answer: &Result<T, LinkError>, repeat: Repeat) {
         let Inner { health, failures, .. } = &*self.0;
         let Err(error) = answer else { return health.good() };
         failures.fetch_add(1, Ordering::Relaxed);
         match error {
             LinkError::Refused(refusal) => health.refused(refusal),
-            // An idle connection may have been cut, which says nothing about Redis.
+            // An idle connection may have been cut. That says nothing about Redis.
             LinkError::Broken(_) if repeat == Repeat::Never && health.state().is_good() => {}
             LinkError::Unsent(_) => {}
             LinkError::Down(_) | LinkError::Silent(_) | LinkError::Broken(_) => health.down(error),
@@ -251,13 +251,13 @@ impl Link {
         request: &Request<'_>,
         repeat: Repeat,
     ) -> Result<T, Failure> {
-        let Open { mut connection, number } = self.open().await.map_err(Failure::of_good)?;
+        let Open { mut connection, number } = self.open().await.map_err(Failure::not_repeatable)?;
         self.0.commands.fetch_add(1, Ordering::Relaxed);
         let limit = self.0.timeouts.command;
         let Ok(answer) = timeout(limit, request.send(&mut connection)).await else {
-            // The peer may be gone without a word; a new connection will tell.
+            // The peer may be gone without closing the connection. A new connection will show it.
             self.discard(number).await;
-            return Err(Failure::of_good(LinkError::Silent(limit)));
+            return Err(Failure::not_repeatable(LinkError::Silent(limit)));
         };
         let error = match answer {
             Ok(answer) => return Ok(answer),
@@ -265,16 +265,17 @@ impl Link {
         };
         let Some(refusal) = Refusal::of(&error, request.scope()) else {
             self.discard(number).await;
-            let error = LinkError::Broken(words(&error));
+            let error = LinkError::Broken(loggable_text(&error));
             return Err(Failure { error, is_repeatable: repeat == Repeat::Once });
         };
-        // What asks for another server was not carried out, whatever it was.
-        let is_repeatable = refusal.cure() == Cure::Reconnect && self.leave(number).await;
+        // Redis answers with these codes before it does anything, so any command may be repeated.
+        let is_repeatable =
+            refusal.cure() == Cure::Reconnect && self.give_up_connection(number).await;
         Err(Failure { error: LinkError::Refused(refusal), is_repeatable })
     }
 
-    /// The connection; opens one where there is none. One caller at a time opens, the others wait
-    /// for what comes of it.
+    /// Returns the connection, or opens one. One caller at a time opens it, and the others wait for
+    /// the result.
     async fn open(&self) -> Result<Open, LinkError> {
         let mut slot = self.0.slot.lock().await;
         if let Some(open) = &slot.open {
@@ -294,7 +295,7 @@ impl Link {
                 Ok(open)
             }
             Err(error) => {
-                let error = LinkError::Down(words(&error));
+                let error = LinkError::Down(loggable_text(&error));
                 let retry_at = Instant::now() + slot.backoff.next_pause();
                 slot.failed = Some(Failed { retry_at, error: error.clone() });
                 Err(error)
@@ -309,22 +310,22 @@ impl Link {
         }
     }
 
-    /// Gives a connection up, to look for a server that does what this one refuses; tells whether
+    /// Gives up a connection, to look for a server that does what this one refuses. Returns whether
     /// it is time for that.
-    async fn leave(&self, number: u64) -> bool {
+    async fn give_up_connection(&self, number: u64) -> bool {
         let mut slot = self.0.slot.lock().await;
         if slot.open.as_ref().is_none_or(|open| open.number != number) {
-            // Somebody else has, for the same reason.
+            // Another request has given it up already, for the same reason.
             return true;
         }
         let now = Instant::now();
-        if slot.looks.next.is_some_and(|next| now < next) {
+        if slot.search.next.is_some_and(|next| now < next) {
             return false;
         }
-        if slot.looks.next.is_some_and(|next| now >= next + LOOKS_FORGOTTEN) {
-            slot.looks.backoff.reset();
+        if slot.search.next.is_some_and(|next| now >= next + SEARCH_RESET_AFTER) {
+            slot.search.backoff.reset();
         }
-        slot.looks.next = Some(now + slot.looks.backoff.next_pause());
+        slot.search.next = Some(now + slot.search.backoff.next_pause());
         slot.open = None;
         true
     }
@@ -340,8 +341,8 @@ impl From<LinkError> for StoreError {
 }
 
 impl Failure {
-    /// One that another connection would not spare.
-    fn of_good(error: LinkError) -> Self {
+    /// A failure for which another connection would not help.
+    fn not_repeatable(error: LinkError) -> Self {
         Self { error, is_repeatable: false }
     }
 }
@@ -354,7 +355,7 @@ impl Request<'_> {
         }
     }
 
-    /// What a refusal would keep from being done. Pipelines only read.
+    /// Whether the request reads or writes. Pipelines only read.
     fn scope(&self) -> Scope {
         const READS: [&[u8]; 5] = [b"HGET", b"GET", b"SMEMBERS", b"XRANGE", b"XREVRANGE"];
         let reads = match self {
@@ -367,9 +368,9 @@ impl Request<'_> {
     }
 }
 
-/// What may be told of a failure: a server's own text can repeat the command, and with it what was
-/// to be stored.
-fn words(error: &RedisError) -> String {
+/// A text for a failure that is safe to log. The server's own text can repeat the command, and with
+/// it what was to be stored.
+fn loggable_text(error: &RedisError) -> String {
     match Refusal::of(error, Scope::Reads) {
         Some(refusal) => format!("{refusal}; {}", refusal.advice()),
         None if error.is_io_error() => error.to_string(),

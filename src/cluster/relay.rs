@@ -13,28 +13,28 @@ use crate::{
     id::AgentId,
 };
 
-/// Tells this replica's events to the others, and theirs to this one, by a stream in the store.
+/// Relays events between this replica and the others, through a stream in the store.
 #[derive(Debug)]
 pub struct StreamRelay {
-    queue: mpsc::Sender<Waiting>,
-    /// Whether the events that came before this replica have been read.
+    queue: mpsc::Sender<Queued>,
+    /// Whether the events that were there before this replica started have been read.
     ready: watch::Receiver<bool>,
 }
 
-/// An event that waits for the store, and when it was fetched.
-type Waiting = (AgentId, What, Instant);
+/// An event that waits to be stored, and when it was fetched.
+type Queued = (AgentId, What, Instant);
 
-/// Events that wait for the store; more are only told here.
+/// How many events may wait for the store. If there are more, they are published only here.
 const QUEUE: usize = 4096;
-/// For a caller who has come to watch.
+/// How long a new watcher waits for the events from before this replica started.
 const READY_WITHIN: Duration = Duration::from_secs(2);
-/// Between two warnings about the same.
-const TOLD_EVERY: Duration = Duration::from_secs(60);
-/// Before a store that failed is asked again.
+/// The shortest time between two warnings about the same.
+const WARN_EVERY: Duration = Duration::from_secs(60);
+/// The pause before a store that failed is asked again.
 const PAUSE: Duration = Duration::from_millis(500);
 
 impl StreamRelay {
-    /// A relay, and what it does for as long as it is run.
+    /// Makes a relay, and the future that does its work while it is polled.
     pub fn new(
         stream: RedisEvents,
         events: Arc<Events>,
@@ -43,12 +43,12 @@ impl StreamRelay {
         let (queue, waiting) = mpsc::channel(QUEUE);
         let (is_ready, ready) = watch::channel(false);
         let work = async move {
-            let hearing = async {
-                recall(&stream, &events, kept).await;
+            let receiving = async {
+                read_latest(&stream, &events, kept).await;
                 is_ready.send_replace(true);
-                hear(&stream, &events).await;
+                receive(&stream, &events).await;
             };
-            tokio::join!(tell(&stream, &events, waiting), hearing);
+            tokio::join!(publish(&stream, &events, waiting), receiving);
         };
         (Self { queue, ready }, work)
     }
@@ -68,17 +68,17 @@ impl Relay for StreamRelay {
     }
 }
 
-async fn tell(stream: &RedisEvents, events: &Events, mut waiting: mpsc::Receiver<Waiting>) {
+async fn publish(stream: &RedisEvents, events: &Events, mut waiting: mpsc::Receiver<Queued>) {
     while let Some((agent, what, fetched)) = waiting.recv().await {
         if stream.add(agent, what.clone(), fetched, events.newest()).await.is_err() {
-            // Those who watch here still hear of it; the others cannot.
+            // The store has not taken it, so only watchers at this replica get it.
             events.publish(agent, what, fetched);
         }
     }
 }
 
-/// Reads what happened before.
-async fn recall(stream: &RedisEvents, events: &Events, kept: usize) {
+/// Reads the events from before this replica started.
+async fn read_latest(stream: &RedisEvents, events: &Events, kept: usize) {
     loop {
         match stream.latest(kept).await {
             Ok(latest) => {
@@ -95,17 +95,17 @@ async fn recall(stream: &RedisEvents, events: &Events, kept: usize) {
     }
 }
 
-async fn hear(stream: &RedisEvents, events: &Events) {
-    let mut told = None::<Instant>;
+async fn receive(stream: &RedisEvents, events: &Events) {
+    let mut warned = None::<Instant>;
     loop {
         match stream.after(events.newest()).await {
             Ok(news) => {
                 let behind = events.append_all(news);
-                if behind > 0 && told.is_none_or(|told| told.elapsed() >= TOLD_EVERY) {
-                    told = Some(Instant::now());
+                if behind > 0 && warned.is_none_or(|warned| warned.elapsed() >= WARN_EVERY) {
+                    warned = Some(Instant::now());
                     warn!(
                         events = behind,
-                        "the store has lost its events and numbers new ones below the old; they are numbered on here, and other replicas may know them by other numbers"
+                        "the store has lost its events and numbers new ones below the old; this replica numbers them above the old, so other replicas may know them by other numbers"
                     );
                 }
             }

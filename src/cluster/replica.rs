@@ -1,4 +1,4 @@
-//! Who the replicas are, and the leases by which they agree on which of them polls an agent.
+//! The ids of replicas, and the interface to the leases by which they agree on who polls an agent.
 
 use std::{collections::HashMap, fmt, time::Duration};
 
@@ -6,74 +6,80 @@ use tokio::time::Instant;
 
 use crate::{id::AgentId, session::StoreFuture};
 
-/// One process. Chosen at random at its start, so that a restart is another replica.
+/// The id of one process. It is chosen at random at the start, so a restarted process is another
+/// replica.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ReplicaId(pub(super) u64);
 
-/// What the replicas of a tenant know of each other.
+/// The replicas of a tenant, and the agents that they have to keep.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Membership {
-    /// Those that are alive, this one among them.
+    /// The live replicas, including this one.
     pub replicas: Vec<ReplicaId>,
-    /// The agents whose sessions are to be kept by one of them.
+    /// The agents whose sessions one of them has to keep.
     pub agents: Vec<AgentId>,
 }
 
-/// The number of a request for leases: they grow in the order in which one replica decides them.
+/// The number of a request for leases. The numbers grow in the order in which a replica makes its
+/// requests.
 ///
 /// A store that hangs may carry out a request long after its replica has given it up, and after
-/// later ones. The number lets it tell.
+/// later requests. By the number, the store can tell that it is an old one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct LeaseRequest(pub u64);
 
-/// The most leases of one request: a script stops everything else in Redis while it runs.
+/// The most leases in one request. They are limited because a script blocks everything else in
+/// Redis while it runs.
 pub const LEASES_AT_ONCE: usize = 256;
 
-/// Leases on the tenant's agents, in a store that the replicas share.
+/// Leases on a tenant's agents, in a store that the replicas share.
 ///
-/// A lease ends by itself after its time unless it is renewed. Whoever holds one may be sure of it
-/// for that time from the moment at which it *asked*, by its own clock; a store that answers late,
-/// or a replica that was stopped in between, so never leads to two holders.
+/// A lease ends by itself after its time unless it is renewed. The holder counts that time, by its
+/// own clock, from the moment at which it *asked*. So there are never two holders, even if the
+/// store answers late or the replica was suspended in between.
 pub trait Leases: fmt::Debug + Send + Sync {
     /// How long a lease lasts.
     fn time(&self) -> Duration;
 
-    /// Says that this replica is alive, and tells who else is and what there is to be kept.
+    /// Says that this replica is alive. Returns the live replicas and the agents to be kept.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Unavailable`](crate::session::StoreError::Unavailable), here and below.
+    /// [`StoreError::Unavailable`](crate::session::StoreError::Unavailable); so do the methods
+    /// below.
     fn membership(&self) -> StoreFuture<'_, Membership>;
 
-    /// Tells the same as [`membership`](Self::membership), but only reads. Replicas that have died without
-    /// [leaving](Self::leave) may be among those that it names.
-    fn look(&self) -> StoreFuture<'_, Membership>;
+    /// Like [`membership`](Self::membership), but only reads. The result may include replicas that
+    /// died without [leaving](Self::leave).
+    fn read_membership(&self) -> StoreFuture<'_, Membership>;
 
-    /// Calls out to the other replicas that this one is alive; also where the store takes no writes.
-    fn call_out(&self) -> StoreFuture<'_, ()>;
+    /// Publishes a heartbeat to the other replicas. It works even while the store takes no writes.
+    fn send_heartbeat(&self) -> StoreFuture<'_, ()>;
 
-    /// When each replica was last heard to call out, this one among them.
-    fn heard(&self) -> HashMap<ReplicaId, Instant>;
+    /// When the last heartbeat of each replica was received, including this one's own.
+    fn heartbeats(&self) -> HashMap<ReplicaId, Instant>;
 
-    /// Takes the leases of these agents, up to [`LEASES_AT_ONCE`], or renews those that this
-    /// replica holds; tells for which of them it now does.
+    /// Takes the leases of these agents (at most [`LEASES_AT_ONCE`]), or renews those that this
+    /// replica holds. Returns the agents whose leases it holds afterwards.
     fn hold(&self, agents: Vec<AgentId>, request: LeaseRequest) -> StoreFuture<'_, Vec<AgentId>>;
 
-    /// Which of these leases, up to [`LEASES_AT_ONCE`], other replicas hold, and who. Only reads.
+    /// Which of these leases (at most [`LEASES_AT_ONCE`]) are held by other replicas, and by which.
+    /// Only reads.
     fn held_by_others(&self, agents: Vec<AgentId>) -> StoreFuture<'_, Vec<(AgentId, ReplicaId)>>;
 
-    /// Gives leases back, up to [`LEASES_AT_ONCE`]; leaves those alone that others hold, and those
-    /// that a later request of this replica has taken or renewed.
+    /// Releases leases (at most [`LEASES_AT_ONCE`]). Leases of others stay, and so do those that a
+    /// later request of this replica has taken or renewed.
     fn release(&self, agents: Vec<AgentId>, request: LeaseRequest) -> StoreFuture<'_, ()>;
 
-    /// Says that this replica goes away, so that the others ask for its leases before they are free.
+    /// Says that this replica goes away, so that the others ask for its leases before these end by
+    /// themselves.
     fn leave(&self) -> StoreFuture<'_, ()>;
 }
 
 // === impl ReplicaId ===
 
 impl ReplicaId {
-    /// A new one.
+    /// A new, random id.
     pub fn random() -> Self {
         Self(rand::random())
     }
@@ -96,55 +102,13 @@ impl fmt::Debug for ReplicaId {
     }
 }
 
-/// The replica that should poll an agent: the one with the highest score for it, so that a replica
-/// that comes or goes moves no other replica's agents.
-pub fn preferred(agent: AgentId, replicas: &[ReplicaId]) -> Option<ReplicaId> {
-    let score = |replica: &ReplicaId| (mixed(replica.0 ^ mixed(agent.get().into())), *replica);
-    replicas.iter().copied().max_by_key(score)
-}
-
-/// All 64 bits of the outcome hang on all of the input (the finalizer of splitmix64). Every replica
-/// has to come to the same result, whatever it was compiled with.
-fn mixed(mut x: u64) -> u64 {
-    x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    x ^ (x >> 31)
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
 
-    fn agents() -> impl Iterator<Item = AgentId> {
-        (101..3_101).map(|id: u32| AgentId::parse(&id.to_string(), &(1..=u32::MAX)).unwrap())
-    }
-
-    #[test]
-    fn replicas_share_the_agents_evenly() {
-        let replicas = [1, 2, 3].map(ReplicaId);
-        for replica in replicas {
-            let own = agents().filter(|agent| preferred(*agent, &replicas) == Some(replica));
-            assert!((850..1_150).contains(&own.count()));
-        }
-        assert_eq!(preferred(agents().next().unwrap(), &[]), None);
-    }
-
     proptest! {
-        #[test]
-        fn a_replica_that_goes_moves_its_own_agents_only(ids: [u64; 5], gone in 0..5_usize) {
-            let replicas = ids.map(ReplicaId);
-            let mut left = replicas.to_vec();
-            left.remove(gone);
-            for agent in agents().take(300) {
-                let before = preferred(agent, &replicas);
-                if before != Some(replicas[gone]) {
-                    prop_assert_eq!(preferred(agent, &left), before);
-                }
-            }
-        }
-
         #[test]
         fn ids_are_read_as_they_are_written(id: u64) {
             prop_assert_eq!(ReplicaId::parse(&ReplicaId(id).to_string()), Some(ReplicaId(id)));

@@ -1,10 +1,10 @@
-//! Which of a tenant's agents this replica polls.
+//! Decides which of a tenant's agents this replica polls.
 
-mod around;
-mod away;
 mod held;
-mod outage;
+mod polling_without_store;
 mod rebalance;
+mod store_outage;
+mod unheld_leases;
 
 use std::{
     fmt,
@@ -22,7 +22,7 @@ use tokio::{
     time::{Instant, sleep, sleep_until},
 };
 
-use self::{held::Held, outage::Outage};
+use self::{held::Held, store_outage::Outage};
 use super::{Leases, ReplicaId};
 use crate::{
     config::WhenAway,
@@ -38,22 +38,22 @@ pub struct Roster {
     when_away: WhenAway,
     held: Mutex<Held>,
     outage: Mutex<Outage>,
-    /// Something has happened that should not wait for the next turn.
+    /// Makes the next turn come early.
     stirred: Arc<Notify>,
-    /// There may be a lease where there was none.
+    /// Tells the clock task that there may be a lease where there was none.
     first_lease: Notify,
 }
 
-/// Turns in the time of a lease: two may fail without a lease being lost.
+/// How many turns there are in the time of a lease. Two may fail without a lease being lost.
 const TURNS: u32 = 4;
-/// Between two turns at the least: leases may become free one after the other.
+/// The shortest time between two turns, since many leases may become free one after the other.
 const TURN_PAUSE: Duration = Duration::from_millis(500);
-/// Between two looks at whether the polls under way have been answered.
+/// The pause between two checks whether the polls under way have been answered.
 const HAND_OVER_PAUSE: Duration = Duration::from_millis(50);
 
 impl Roster {
-    /// The roster of this replica for a tenant, whose next turn comes at once when `stirred` is told
-    /// that leases may be free.
+    /// Makes this replica's roster for a tenant. Notifying `stirred` makes its next turn come
+    /// early.
     pub fn new(
         tenant: TenantId,
         me: ReplicaId,
@@ -73,7 +73,7 @@ impl Roster {
         }
     }
 
-    /// Has the next turn come soon: replicas or agents have come or gone.
+    /// Makes the next turn come early, because replicas or agents have come or gone.
     pub fn stir(&self) {
         self.stirred.notify_one();
     }
@@ -81,7 +81,7 @@ impl Roster {
     async fn hand_all_over(&self, polls: &dyn Polls, is_told: &AtomicBool) {
         let mut renew_at = Instant::now();
         loop {
-            // First, so that the others know whose turn it is when the leases are free.
+            // First, so that the others know who has to poll when the leases are free.
             if !is_told.load(Ordering::Relaxed) {
                 is_told.store(self.leases.leave().await.is_ok(), Ordering::Relaxed);
             }
@@ -101,8 +101,8 @@ impl Roster {
         }
     }
 
-    /// Ends leases when their time is over, whatever the turns are waiting for meanwhile.
-    async fn watch_the_clock(&self, polls: &dyn Polls, when_away: impl Fn() -> WhenAway) {
+    /// Ends leases when their time is over, even while a turn is waiting for the store.
+    async fn end_leases_in_time(&self, polls: &dyn Polls, when_away: impl Fn() -> WhenAway) {
         loop {
             let next = self.held().next_end();
             let ends = async {
@@ -113,7 +113,8 @@ impl Roster {
             };
             tokio::select! {
                 () = ends => {}
-                // A lease that is asked for later ends later, so only the first one is news.
+                // A lease that is asked for later ends later, so only the first one changes the
+                // time to wait for.
                 () = self.first_lease.notified() => continue,
             }
             let mut held = self.held();
@@ -122,11 +123,12 @@ impl Roster {
                 polls.stop(*agent);
             }
             drop(held);
-            self.tell_of(&ended);
+            self.log_ended(&ended);
         }
     }
 
-    /// The one place where polls begin, none without a lease whose time is not over.
+    /// The one place where polls begin. They never begin without a lease that is good or is
+    /// assumed.
     fn begin(&self, held: &Held, agent: AgentId, cause: Cause, polls: &dyn Polls) -> bool {
         let may = held.may_poll(agent);
         if may {
@@ -168,7 +170,7 @@ impl PollOwnership for Roster {
                     held.unanswered(agent, asked);
                     held.assume(agent, asked);
                     self.begin(&held, agent, Cause::SignedIn, polls);
-                    // If it was this answer alone that was lost, the next one tells who has the lease.
+                    // If only this answer was lost, the next turn shows who has the lease.
                     self.stir();
                     Claimed::Here
                 }
@@ -188,7 +190,7 @@ impl PollOwnership for Roster {
 
     fn polls_ended(&self, agent: AgentId, polls: &dyn Polls) {
         let mut held = self.held();
-        // They may have begun again meanwhile.
+        // Polls may have begun again meanwhile.
         if !polls.is_polling(agent) {
             held.polls_ended(agent);
         }
@@ -233,22 +235,23 @@ impl PollOwnership for Roster {
                     }
                 }
             };
-            tokio::join!(turns, self.watch_the_clock(polls, || self.when_away));
+            tokio::join!(turns, self.end_leases_in_time(polls, || self.when_away));
         })
     }
 
-    // Polls end only once the store has heard that this replica goes away: else nobody would know that
-    // there are agents to be polled for.
+    // Polls end only after the store has been told that this replica goes away. Otherwise nobody would know
+    // that somebody else has to poll for the agents.
     fn leave<'a>(&'a self, polls: &'a dyn Polls) -> BoxFuture<'a, ()> {
         Box::pin(async move {
             let is_told = AtomicBool::new(false);
-            // Whoever takes these agents over while the store is away begins when their leases have ended.
+            // Once the store is told, another replica takes the agents over when their leases end, even if
+            // the store fails then. So this one has to stop at that time.
             let when_away =
                 || if is_told.load(Ordering::Relaxed) { WhenAway::Stop } else { self.when_away };
-            // A poll may stay open for longer than is left of its lease.
+            // A poll may stay open for longer than its lease lasts.
             tokio::select! {
                 () = self.hand_all_over(polls, &is_told) => {}
-                () = self.watch_the_clock(polls, when_away) => {}
+                () = self.end_leases_in_time(polls, when_away) => {}
             }
         })
     }

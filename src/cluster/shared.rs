@@ -1,4 +1,4 @@
-//! What the replicas of all tenants have in common, and what there is of each tenant.
+//! The parts that all tenants share, and that make each tenant's own.
 
 use std::{
     collections::HashMap,
@@ -11,20 +11,20 @@ use futures_util::future::BoxFuture;
 use tokio::sync::Notify;
 
 use super::{
-    RedisEvents, RedisLeases, ReplicaId, Roster, SharedStore, StreamRelay, Voices,
-    drawers::RedisDrawers,
+    Heartbeats, RedisEvents, RedisLeases, ReplicaId, Roster, SharedStore, StreamRelay,
     redis::{Keys, Link},
+    sealed_values::RedisSealedValues,
 };
 use crate::{
     config,
     event::{Events, Relay},
     id::TenantId,
     keyring::{Keyring, SealError},
-    session::{Safe, SessionStore, SharedStores, StoreView},
+    session::{SealedValues, SessionStore, SharedStores, StoreView},
     tenant::{Peers, Replicas},
 };
 
-/// What the replicas of all tenants have in common.
+/// The parts that all tenants share: the link to Redis, the keys, and this replica's id.
 #[derive(Clone, Debug)]
 pub struct Shared {
     link: Link,
@@ -34,24 +34,24 @@ pub struct Shared {
     lease: Duration,
     when_away: config::WhenAway,
     credentials: bool,
-    /// By tenant, what its roster hears of the other replicas.
-    news: Arc<Mutex<HashMap<TenantId, News>>>,
+    /// For each tenant, what its roster receives from the other replicas.
+    news: Arc<Mutex<HashMap<TenantId, RosterNews>>>,
 }
 
-/// What a roster hears of the other replicas.
+/// What a roster receives from the other replicas.
 #[derive(Clone, Debug, Default)]
-pub(super) struct News {
-    /// Told when leases are free, or about to be.
+pub(super) struct RosterNews {
+    /// Notified when leases are free, or will be soon.
     pub(super) stirred: Arc<Notify>,
-    pub(super) voices: Arc<Voices>,
+    pub(super) heartbeats: Arc<Heartbeats>,
 }
 
 impl Shared {
-    /// What the configuration names. Opens no connection.
+    /// Makes it from the configuration. Opens no connection.
     ///
     /// # Errors
     ///
-    /// [`SealError`] if a key is of no use.
+    /// [`SealError`] if an encryption key is unusable.
     pub fn new(config: &config::RedisStore) -> Result<Self, SealError> {
         Ok(Self {
             link: Link::new(&config.redis),
@@ -70,13 +70,14 @@ impl Shared {
         &self.link
     }
 
-    /// This replica's leases on a tenant's agents, and its place among the replicas that sign them in.
+    /// This replica's access to a tenant's leases and sign-in locks.
     pub fn leases(&self, tenant: &TenantId) -> Arc<RedisLeases> {
-        let (link, keys, voices) = (self.link.clone(), self.keys(tenant), self.news(tenant).voices);
-        Arc::new(RedisLeases::new(self.me, link, keys, self.lease, voices))
+        let (link, keys, heartbeats) =
+            (self.link.clone(), self.keys(tenant), self.news(tenant).heartbeats);
+        Arc::new(RedisLeases::new(self.me, link, keys, self.lease, heartbeats))
     }
 
-    /// A tenant's events, about `kept` of them.
+    /// A tenant's events. Redis keeps about `kept` of them.
     pub fn events(&self, tenant: &TenantId, kept: usize) -> RedisEvents {
         RedisEvents::new(self.link.clone(), self.keys(tenant), kept)
     }
@@ -86,12 +87,12 @@ impl Shared {
         Keys::new(&self.prefix, tenant)
     }
 
-    /// What is stored is encrypted with.
+    /// The keys with which stored values are encrypted.
     pub(super) fn keyring(&self) -> &Arc<Keyring> {
         &self.keyring
     }
 
-    pub(super) fn news(&self, tenant: &TenantId) -> News {
+    pub(super) fn news(&self, tenant: &TenantId) -> RosterNews {
         let mut news = self.news.lock().unwrap_or_else(PoisonError::into_inner);
         news.entry(tenant.clone()).or_default().clone()
     }
@@ -102,9 +103,9 @@ impl SharedStores for Shared {
         Arc::new(SharedStore::start(self, tenant, capacity))
     }
 
-    fn safe(&self, tenant: &TenantId) -> Safe {
-        let drawers = RedisDrawers::new(tenant.clone(), self.link.clone(), self.keys(tenant));
-        Safe::new(tenant.clone(), Box::new(drawers), self.keyring.clone(), self.credentials)
+    fn sealed_values(&self, tenant: &TenantId) -> SealedValues {
+        let store = RedisSealedValues::new(tenant.clone(), self.link.clone(), self.keys(tenant));
+        SealedValues::new(tenant.clone(), Box::new(store), self.keyring.clone(), self.credentials)
     }
 
     fn view(&self) -> StoreView {

@@ -12,14 +12,14 @@ use tracing::{debug, warn};
 use super::{
     Shared,
     redis::{Keys, Link, LinkError, LinkState, Repeat, Script},
-    shared::News,
+    shared::RosterNews,
 };
 use crate::{
     id::{AgentId, TenantId},
     keyring::Keyring,
     session::{
-        Claim, Entry, Guid, Local, NewSession, Record, Reservation, Session, SessionFuture,
-        SessionStore, StoreError, StoreFuture, Taken, Unreadable,
+        Claim, Entry, Guid, Local, NewSession, Reservation, Session, SessionFuture, SessionStore,
+        StoreError, StoreFuture, StoredSession, Taken, Unreadable,
     },
 };
 
@@ -29,11 +29,11 @@ mod write;
 
 use self::write::{Stored, Written};
 
-/// Sessions that replicas share through a Redis.
+/// Sessions that replicas share through Redis.
 ///
-/// Two levels: what this process knows answers [`cached`](SessionStore::cached), and Redis hears of
-/// every change and tells it to the other replicas, as a record that is encrypted. Whatever Redis
-/// cannot be told stays here, works here, and is told later.
+/// There are two levels. [`cached`](SessionStore::cached) answers with what this process knows.
+/// Every change is written to Redis as an encrypted record, and Redis publishes it to the other
+/// replicas. While Redis cannot take a change, the change is used here, and written to Redis later.
 #[derive(Debug)]
 pub struct SharedStore {
     inner: Arc<Inner>,
@@ -49,24 +49,24 @@ struct Inner {
     keyring: Arc<Keyring>,
     write: Script,
     replace: Script,
-    /// Wakes whoever tells Redis later.
+    /// Wakes the task that writes such changes to Redis.
     unsynced: Notify,
-    /// For the roster.
-    news: News,
-    /// Agents of whom something is sealed with another key than the first.
+    /// What the roster receives from the other replicas.
+    news: RosterNews,
+    /// Agents with values that are not sealed with the first key.
     outdated: Mutex<BTreeSet<AgentId>>,
-    /// Agents whose record could not be read, each of them named once.
+    /// Agents whose record could not be read. Each is logged once.
     unreadable: Mutex<HashSet<AgentId>>,
 }
 
-/// Attempts of a change that others get ahead of.
+/// How often a change is tried if other replicas are faster.
 const ATTEMPTS_MAX: usize = 8;
 
 // === impl SharedStore ===
 
 impl SharedStore {
-    /// A tenant's store of up to `capacity` sessions, which begins to listen to the other
-    /// replicas. Called within a runtime; goes on until it is dropped.
+    /// A tenant's store of up to `capacity` sessions. Starts a task that listens to the other
+    /// replicas until the store is dropped. Must be called within a runtime.
     pub fn start(shared: &Shared, tenant: &TenantId, capacity: NonZeroUsize) -> Self {
         let inner = Arc::new(Inner {
             tenant: tenant.clone(),
@@ -85,7 +85,7 @@ impl SharedStore {
         Self { inner, _sync: AbortOnDropHandle::new(sync) }
     }
 
-    /// How many changes Redis has not been told yet.
+    /// How many changes are not written to Redis yet.
     pub fn unsynced(&self) -> usize {
         self.inner.local.unsynced().len()
     }
@@ -152,7 +152,7 @@ impl Inner {
         read.arg(self.keys.session(agent)).arg("record");
         let answer = self.link.command::<Option<Vec<u8>>>(&read, Repeat::Once).await;
         let Some(bytes) = answer? else {
-            // A Redis that has lost it will hear of it again; what is known here is good.
+            // If Redis has lost the session, it will be written again. What is known here is good.
             let known = self.local.get(agent);
             return match self.link.state() {
                 // Another replica may know a session that it cannot store.
@@ -167,7 +167,7 @@ impl Inner {
         };
         self.note_sealed(agent, &bytes);
         Ok(match self.local.offer(agent, entry.clone()) {
-            // There is no room to remember it, but it is good.
+            // There is no room to cache it, but it is good.
             Taken::Full => entry.live().cloned(),
             Taken::Yes | Taken::Older => self.local.get(agent),
         })
@@ -192,10 +192,10 @@ impl Inner {
             if self.local.offer(agent, entry.clone()) == Taken::Full {
                 return Err(self.local.full());
             }
-            // An entry made of a session holds it.
+            // An entry made from a session always holds it.
             return entry.session.ok_or_else(|| self.local.full());
         }
-        Err(StoreError::Unavailable("other replicas change this session all the time".into()))
+        Err(StoreError::Unavailable("other replicas keep changing this session".into()))
     }
 
     async fn put_claimed(
@@ -219,7 +219,7 @@ impl Inner {
         match self.local.offer(agent, entry.clone()) {
             Taken::Full => Err(self.local.full()),
             Taken::Older if entry.unsynced => Ok(None),
-            // Redis' word on it may have been heard already.
+            // The message that Redis published about this change may have been processed already.
             Taken::Yes | Taken::Older => Ok(entry.session),
         }
     }
@@ -256,7 +256,7 @@ impl Inner {
     }
 
     async fn end(&self, agent: AgentId, version: u64, signed_out: bool) -> Result<(), StoreError> {
-        // The end is a version of its own, so that no renewal of the session can undo it.
+        // The end has a version of its own, so that no renewal of the session can undo it.
         let end = Entry::end(version + 1, signed_out);
         let known = self.local.entry(agent);
         let stored = match &known {
@@ -295,36 +295,36 @@ impl Inner {
         }
     }
 
-    /// Why Redis is not worth asking now. A caller must not find out again what the last one has:
-    /// whoever tells Redis later does, and sees when it is back.
+    /// The error if Redis is known to be down. Then callers do not wait for it again, and the task
+    /// that syncs with Redis is woken: it notices when Redis is back.
     fn is_down(&self) -> Option<LinkError> {
         let LinkState::Down(error) = self.link.state() else { return None };
         self.unsynced.notify_one();
         Some(error)
     }
 
-    /// What Redis could not be told, it is told later.
+    /// Marks a change that was not written to Redis, and has it written later.
     fn keep_unsynced(&self, agent: AgentId, entry: &mut Entry, error: &LinkError) {
         entry.unsynced = true;
         let (tenant, version) = (&self.tenant, entry.version);
-        debug!(ccgw.tenant.id = %tenant, ccgw.agent.id = %agent, ccgw.guid_version = version, %error, "the session is only known here for now");
+        debug!(ccgw.tenant.id = %tenant, ccgw.agent.id = %agent, ccgw.guid_version = version, %error, "the session is known only to this replica until Redis takes it");
         self.unsynced.notify_one();
     }
 
-    /// Takes a record from Redis in, if it is newer than what is known.
+    /// Takes over a record from Redis, if it is newer than what is known.
     fn take_in(&self, agent: AgentId, record: Option<&[u8]>) {
         if let Some((_, entry)) = record.and_then(|record| self.read(Some(agent), record)) {
             self.local.offer(agent, entry);
         }
     }
 
-    /// What a record says, and of whom; the agent has to be `agent` if one is given. What cannot
-    /// be read is as if it were not there.
+    /// Reads a record: the agent and the entry. If `agent` is given, the record has to be of that
+    /// agent. A record that cannot be read is logged and left out.
     fn read(&self, agent: Option<AgentId>, bytes: &[u8]) -> Option<(AgentId, Entry)> {
-        let record = Record::parse(bytes).ok();
+        let record = StoredSession::parse(bytes).ok();
         let named = record
             .as_ref()
-            .and_then(Record::agent)
+            .and_then(StoredSession::agent)
             .filter(|named| agent.is_none_or(|agent| agent == *named));
         let entry = match (&record, named) {
             (Some(record), Some(_)) => record.open(&self.tenant, &self.keyring),
@@ -341,7 +341,7 @@ impl Inner {
                 if let Some(agent) = subject
                     && self.unreadable().insert(agent)
                 {
-                    warn!(ccgw.tenant.id = %self.tenant, ccgw.agent.id = %agent, %error, "a shared session is not readable and is left out");
+                    warn!(ccgw.tenant.id = %self.tenant, ccgw.agent.id = %agent, %error, "a shared session cannot be read and is left out");
                 }
                 None
             }

@@ -1,4 +1,4 @@
-//! An event as replicas tell it each other.
+//! The JSON form of an event in the shared store.
 
 use std::{
     borrow::Cow,
@@ -36,18 +36,19 @@ enum Wire<'a> {
     },
 }
 
-/// Who fetched an event, and when. Times are in microseconds.
+/// Which process fetched an event, and when. Times are in microseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Origin {
-    /// A number that tells processes apart.
+    /// A random number of the process.
     pub by: u64,
-    /// When it was, by the clock of that process, from a moment that only that process knows.
+    /// When the event was fetched, since a moment that only that process knows, by its clock.
     pub at: u64,
-    /// How long it had been there when the store was asked to take it.
+    /// The time from fetching the event to asking the store to take it.
     pub age: u64,
 }
 
-/// An event as text. `None` for one that cannot be told, which no gateway has sent yet.
+/// Writes an event as text. `None` if its content is not valid JSON. No gateway has sent such an
+/// event yet.
 pub fn encode(what: &What, origin: Option<Origin>) -> Option<String> {
     let wire = match what {
         What::Gateway(event) => {
@@ -68,8 +69,8 @@ pub fn encode(what: &What, origin: Option<Origin>) -> Option<String> {
     serde_json::to_string(&wire).ok()
 }
 
-/// Undoes [`encode`]. `None` for what another version of the bridge may have meant. Changes of sessions
-/// have no origin, and neither have events of earlier versions.
+/// Reads what [`encode`] writes. `None` for text that this version does not understand. Changes of
+/// sessions have no origin, and neither have events of earlier versions.
 pub fn decode(text: &str) -> Option<(What, Option<Origin>)> {
     Some(match serde_json::from_str(text).ok()? {
         Wire::Gateway { kind, work_no, content, generated_ms, origin } => {

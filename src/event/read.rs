@@ -44,7 +44,7 @@ fn one(json: &str) -> Option<GatewayEvent> {
     })
 }
 
-/// A text, or a number as text.
+/// Reads a text, or a number as text.
 fn text(raw: &RawValue) -> Option<Box<str>> {
     let raw = raw.get();
     let text = if raw.starts_with('"') {
@@ -56,7 +56,7 @@ fn text(raw: &RawValue) -> Option<Box<str>> {
     (text.len() <= TEXT_MAX && !text.contains(char::is_control)).then(|| text.into())
 }
 
-/// Milliseconds since 1970 (cec_07_1346).
+/// Reads milliseconds since 1970 (cec_07_1346).
 fn time(raw: &RawValue) -> Option<SystemTime> {
     let millis = text(raw)?.parse().ok()?;
     UNIX_EPOCH.checked_add(Duration::from_millis(millis))

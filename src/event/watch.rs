@@ -18,7 +18,7 @@ pub struct Watch {
     newest: watch::Receiver<u64>,
 }
 
-/// Whose events are read.
+/// The agents whose events are read.
 #[derive(Clone, Debug)]
 pub enum Agents {
     /// All agents of the tenant.
@@ -63,7 +63,7 @@ impl Watch {
         }
     }
 
-    /// The number of the last event that was looked at.
+    /// The number of the last event that was read or skipped.
     pub fn position(&self) -> u64 {
         self.next - 1
     }

@@ -27,7 +27,7 @@ use super::{
 };
 use crate::{
     call::{CallError, ConnectionEnding, Deadline, Obstacle, Wait},
-    tenant::{Place, Tenant},
+    tenant::{PeerPlace, Tenant},
 };
 
 /// `AgentEvents`: streams of what happens to agents.
@@ -53,7 +53,7 @@ struct End {
     deadline: Option<Instant>,
     connection: CancellationToken,
     bridge: CancellationToken,
-    place: Place,
+    place: PeerPlace,
     tenant: Arc<Tenant>,
 }
 

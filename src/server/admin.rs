@@ -28,7 +28,7 @@ use tokio_util::sync::CancellationToken;
 use super::status::StatusSource;
 use crate::{
     telemetry::{log::LogControl, metrics},
-    tenant::Displacing,
+    tenant::PeerPlaces,
 };
 
 /// An answer's status, content type and body.
@@ -74,7 +74,7 @@ pub(super) async fn serve(
     source: Arc<StatusSource>,
     close: CancellationToken,
 ) {
-    let places = Displacing::new(MAX_CONNECTIONS);
+    let places = PeerPlaces::new(MAX_CONNECTIONS);
     let accepting = async {
         loop {
             let Ok((stream, peer)) = listener.accept().await else {

@@ -16,11 +16,11 @@ use super::{
     serving::serve_http2,
     socket::Socket,
 };
-use crate::tenant::Place;
+use crate::tenant::PeerPlace;
 
 /// A connection until its peer has shown that it speaks HTTP/2 and has got a slot.
 struct Handshake<'a> {
-    place: Place,
+    place: PeerPlace,
     end: Instant,
     peer: SocketAddr,
     context: &'a ListenerContext,
@@ -35,7 +35,7 @@ const REJECTION_TIME: Duration = Duration::from_secs(1);
 pub(super) async fn serve(
     stream: TcpStream,
     peer: SocketAddr,
-    place: Place,
+    place: PeerPlace,
     context: &ListenerContext,
 ) {
     // Answers are small and complete. Nagle's algorithm would only delay them.

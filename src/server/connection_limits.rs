@@ -12,20 +12,20 @@ use super::{
 };
 use crate::{
     config,
-    tenant::{Displacing, Resource, Usage},
+    tenant::{PeerPlaces, Resource, Usage},
 };
 
 /// The limits on connections: handshakes in progress, connections that are served, and how much
 /// memory their unread answers may take.
 #[derive(Debug)]
 pub(super) struct ConnectionLimits {
-    pub(super) handshakes: Arc<Displacing>,
+    pub(super) handshakes: Arc<PeerPlaces>,
     pub(super) slots: Arc<ConnectionSlots>,
     pub(super) send_buffers: Arc<SendBuffers>,
     /// Peers that are being told that no slot is free.
-    pub(super) rejections: Arc<Displacing>,
+    pub(super) rejections: Arc<PeerPlaces>,
     /// Connections that have ended and whose peers may still be reading.
-    pub(super) lingering: Arc<Displacing>,
+    pub(super) lingering: Arc<PeerPlaces>,
     /// The tasks of `lingering`. A drain waits for them only briefly, at its end.
     pub(super) lingering_tasks: TaskTracker,
     /// Handshakes that took too long.
@@ -35,13 +35,13 @@ pub(super) struct ConnectionLimits {
 impl ConnectionLimits {
     pub(super) fn new(limits: &config::Connections) -> Self {
         let send_buffers = SendBuffers::new();
-        let places = || Displacing::new(limits.handshakes.get());
+        let places = || PeerPlaces::new(limits.handshakes.get());
         Self {
             handshakes: places(),
             slots: ConnectionSlots::new(limits, send_buffers.clone()),
             send_buffers,
             rejections: places(),
-            lingering: Displacing::shared(limits.max.get(), limits.per_peer.get()),
+            lingering: PeerPlaces::shared(limits.max.get(), limits.per_peer.get()),
             lingering_tasks: TaskTracker::new(),
             late_handshakes: AtomicU64::default(),
         }

@@ -28,7 +28,7 @@ use super::{
 };
 use crate::{
     config,
-    tenant::{Resource, Usage, block},
+    tenant::{Resource, Usage, address_block},
 };
 
 /// The slots for connections that are served. An idle connection keeps its slot as long as others
@@ -129,7 +129,7 @@ impl ConnectionSlots {
         peer: IpAddr,
         end: Instant,
     ) -> Result<Slot, Full> {
-        let mut waiter = Waiter { slots: self, peer: block(peer), waits_for: None };
+        let mut waiter = Waiter { slots: self, peer: address_block(peer), waits_for: None };
         loop {
             // Register before the attempt, so that a slot that is freed between attempt and wait is
             // not missed.

@@ -9,7 +9,7 @@ use std::{
 
 use crate::{
     call::{Obstacle, Share},
-    tenant::{Resource, Usage, block},
+    tenant::{Resource, Usage, address_block},
 };
 
 /// The places of reflection streams, by address.
@@ -41,7 +41,7 @@ impl Reflection {
     ///
     /// [`Obstacle::Overloaded`] if the address has its part already, or if no place is free.
     pub(super) fn enter(self: &Arc<Self>, peer: IpAddr) -> Result<ReflectionPlace, Obstacle> {
-        let peer = block(peer);
+        let peer = address_block(peer);
         let mut taken = self.taken();
         let free = MAX.get().saturating_sub(taken.values().sum());
         let own = taken.get(&peer).copied().unwrap_or_default();

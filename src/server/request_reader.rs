@@ -21,7 +21,7 @@ use crate::{
     call::{CallError, Obstacle, Share, Unreadable, Wait},
     config,
     rpc::Unhandled,
-    tenant::{Displacing, Place, Resource, Usage},
+    tenant::{PeerPlace, PeerPlaces, Resource, Usage},
 };
 
 /// Reads request messages, and bounds how many may be incomplete at once.
@@ -32,7 +32,7 @@ use crate::{
 /// take a bounded part of the memory, and they do not keep out callers who send complete ones.
 #[derive(Debug)]
 pub(super) struct RequestReader {
-    places: Arc<Displacing>,
+    places: Arc<PeerPlaces>,
     limit: Limit,
 }
 
@@ -62,7 +62,7 @@ pub(super) struct StreamingBody {
     body: Incoming,
     /// Created when the sender has to be waited for.
     idle: Option<Pin<Box<Sleep>>>,
-    place: Option<(Place, Pin<Box<WaitForCancellationFutureOwned>>)>,
+    place: Option<(PeerPlace, Pin<Box<WaitForCancellationFutureOwned>>)>,
 }
 
 /// Why a request is not read to its end.
@@ -103,7 +103,7 @@ impl RequestReader {
     pub(super) fn new(server: &config::Server) -> Self {
         let message = server.limits.message_size;
         let places = PLACES_MAX.min(server.limits.calls.get()).min(BYTES_MAX / message.max(1));
-        Self { places: Displacing::new(places), limit: Limit(message) }
+        Self { places: PeerPlaces::new(places), limit: Limit(message) }
     }
 
     /// How many requests wait for the rest of their message.
@@ -265,7 +265,7 @@ impl HttpBody for RequestBody {
 // === impl StreamingBody ===
 
 impl StreamingBody {
-    fn new(body: Incoming, place: Place) -> Self {
+    fn new(body: Incoming, place: PeerPlace) -> Self {
         let lost = Box::pin(place.lost_owned());
         Self { body, idle: None, place: Some((place, lost)) }
     }

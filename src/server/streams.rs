@@ -25,7 +25,7 @@ use crate::{
     call::Obstacle,
     config,
     rpc::StreamEnd,
-    tenant::{Displacing, Place, Resource, Usage},
+    tenant::{PeerPlace, PeerPlaces, Resource, Usage},
 };
 
 /// Limits on streams that callers may hold as long as they like. Those of `WatchEvents` are limited
@@ -34,7 +34,7 @@ use crate::{
 pub(super) struct Streams {
     /// As many as there are connections, since callers check health on each connection. A new watch
     /// takes the place of an old one.
-    health: Arc<Displacing>,
+    health: Arc<PeerPlaces>,
     reflection: Arc<Reflection>,
 }
 
@@ -55,7 +55,7 @@ pub(super) enum AnswerKind {
 #[derive(Debug)]
 pub(super) enum StreamPlace {
     Events,
-    Health(Place),
+    Health(PeerPlace),
     Reflection { _place: ReflectionPlace },
 }
 
@@ -105,7 +105,7 @@ const END_READ: Duration = Duration::from_secs(5);
 
 impl Streams {
     pub(super) fn new(limits: &config::Connections) -> Self {
-        Self { health: Displacing::new(limits.max.get()), reflection: Arc::default() }
+        Self { health: PeerPlaces::new(limits.max.get()), reflection: Arc::default() }
     }
 
     /// Takes a place for a stream of `peer`. `None` if the answer is not a stream.

@@ -5,11 +5,11 @@ use std::{
 
 use http::HeaderValue;
 
-/// The cookies of a balancer before the gateway, which wants them back to send an agent's calls to
+/// The cookies of a load balancer in front of the gateway. By them, it sends an agent's calls to
 /// the node that owns the session (client).
 ///
-/// Shared by all Guids of a session, since a renewal does not change the node. Bounded: what does
-/// not fit is left out, for a balancer sets one or two.
+/// All Guids of a session share them, since a renewal does not change the node. Bounded: a load
+/// balancer sets one or two cookies, and those beyond the limits are ignored.
 #[derive(Default)]
 pub struct Cookies(Mutex<Jar>);
 
@@ -17,7 +17,7 @@ pub struct Cookies(Mutex<Jar>);
 struct Jar {
     /// `name=value`, in the order in which they first came.
     pairs: Vec<String>,
-    /// All of them as one request header; made when they change, since calls are more frequent.
+    /// All of them as one request header. Built when they change, since calls are more frequent.
     header: Option<HeaderValue>,
 }
 
@@ -30,7 +30,8 @@ impl Cookies {
         self.jar().header.clone()
     }
 
-    /// Takes in a `Set-Cookie` response header: its name and value, nothing else of it.
+    /// Takes the name and the value from a `Set-Cookie` response header. Its attributes are
+    /// ignored.
     pub fn set(&self, set_cookie: &HeaderValue) {
         let Some(pair) = pair(set_cookie) else { return };
         let mut jar = self.jar();
@@ -48,7 +49,7 @@ impl Cookies {
 }
 
 impl Jar {
-    /// Whether that changed anything.
+    /// Adds or replaces a cookie. Returns whether that changed anything.
     fn put(&mut self, pair: &str) -> bool {
         let full = self.pairs.len() == MAX_COOKIES;
         let name = pair.split('=').next();

@@ -17,24 +17,24 @@ impl EmbeddedStore {
         Self::of(Arc::new(Local::new(capacity)))
     }
 
-    /// A store of what others can see too.
+    /// A store over sessions that other parts of the process use, too.
     pub(super) fn of(local: Arc<Local>) -> Self {
         Self(local)
     }
 
-    /// Forgets the session of this version; tells whether it was there.
+    /// Forgets the session of this version. Returns whether it was there.
     pub(super) fn forget(&self, agent: AgentId, version: u64) -> bool {
         self.0.forget(agent, version)
     }
 
-    /// The same, and remembers the end for a while.
+    /// Like [`forget`](Self::forget), but remembers the end of the session for a while.
     pub(super) fn end(&self, agent: AgentId, version: u64) -> bool {
         self.0.replace(agent, version, |end, _| Entry::end(end, false)).is_some()
     }
 
     fn insert(&self, agent: AgentId, new: NewSession) -> Result<Arc<Session>, StoreError> {
         let stored = self.0.put(agent, |version| Entry::new(version, new))?;
-        // An entry made of a session holds it.
+        // An entry made from a session always holds it.
         stored.session.ok_or_else(|| self.0.full())
     }
 
@@ -98,7 +98,7 @@ impl SessionStore for EmbeddedStore {
         self.remove(agent, version)
     }
 
-    /// Who signs out forgets here what the agent was signed in with.
+    /// Never needed here: the only process that signs agents out also forgets their credentials.
     fn is_signed_out(&self, _: AgentId) -> bool {
         false
     }

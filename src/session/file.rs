@@ -1,4 +1,4 @@
-//! Sessions that outlive the process, and are shared with no other: in a file of its own.
+//! Sessions in a file, so that they outlive the process. No other process shares the file.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -21,8 +21,8 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use super::{
-    Claim, Drawer, Drawers, EmbeddedStore, Guid, NewSession, Reservation, Safe, Session,
-    SessionFuture, SessionStore, StoreFuture, local::Local,
+    Claim, EmbeddedStore, Guid, NewSession, Reservation, SealedKind, SealedValueStore,
+    SealedValues, Session, SessionFuture, SessionStore, StoreFuture, local::Local,
 };
 use crate::{
     config,
@@ -35,7 +35,7 @@ mod found;
 mod place;
 mod replace;
 mod rows;
-mod shelf;
+mod sealed_table;
 mod volume;
 mod writer;
 
@@ -45,15 +45,15 @@ mod tests;
 use self::{
     database::{DatabaseError, Kind},
     found::Reading,
-    shelf::Shelf,
+    sealed_table::SealedTable,
     volume::Volume,
     writer::{Item, Start},
 };
 
-/// The file with the sessions of all tenants, which a task of its own writes.
+/// The file with the sessions of all tenants. A task writes it.
 ///
-/// Sessions are known in memory, as in [`EmbeddedStore`], and the file is read at the start only.
-/// While it cannot be written, everything goes on in memory.
+/// Sessions are in memory, as in [`EmbeddedStore`], and the file is read only at the start. While
+/// it cannot be written, sessions are in memory only.
 #[derive(Clone, Debug)]
 pub struct SessionFile(Arc<Open>);
 
@@ -66,7 +66,7 @@ struct Open {
 #[derive(Debug)]
 struct Inner {
     volume: Volume,
-    /// `None`: sessions are stored as they are.
+    /// `None`: sessions are stored without encryption.
     keyring: Option<Arc<Keyring>>,
     credentials: bool,
     slots: Vec<Slot>,
@@ -83,26 +83,27 @@ struct Inner {
 struct Slot {
     tenant: TenantId,
     local: Arc<Local>,
-    shelf: Shelf,
-    /// Whose sessions, made by the bridge, were found in the file and nobody has asked for yet.
+    sealed: SealedTable,
+    /// Agents whose sessions, made by the bridge, were found in the file, and that
+    /// [`SessionStore::found`] has not returned yet.
     found: Mutex<Vec<AgentId>>,
 }
 
-/// What is to be written; bounded by the number of agents.
+/// What has to be written; bounded by the number of agents.
 #[derive(Debug)]
 struct Queue {
     items: HashSet<Item>,
-    /// The batch in which they will be written.
+    /// The number of the batch in which they will be written.
     number: u64,
 }
 
 #[derive(Debug, Default)]
 struct Progress {
-    /// The last batch that the disk has.
+    /// The number of the last batch that is on the disk.
     written: u64,
     /// Why nothing can be written now.
     down: Option<Arc<str>>,
-    /// Whether the file could not be read at the start, so that it may have sessions that are not
+    /// Whether the file could not be read at the start. It may then have sessions that are not
     /// known yet.
     is_unread: bool,
     closed: bool,
@@ -112,12 +113,12 @@ struct Progress {
 #[derive(Debug)]
 pub struct FileStore {
     memory: EmbeddedStore,
-    shelf: FileShelf,
+    part: FilePart,
 }
 
-/// Where a tenant's sealed things are, beside the sessions.
+/// A tenant's part of the file.
 #[derive(Clone, Debug)]
-struct FileShelf {
+struct FilePart {
     file: SessionFile,
     slot: usize,
 }
@@ -125,13 +126,13 @@ struct FileShelf {
 /// Whether a file can be written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FileState {
-    /// It can.
+    /// It can be written.
     Up,
-    /// It cannot, for this reason; sessions are in memory alone.
+    /// It cannot be written, for this reason. Sessions are in memory only.
     Down(String),
 }
 
-/// Why a process does not start with a file.
+/// Why a process cannot start with this file.
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
     /// Another process has it open.
@@ -139,7 +140,7 @@ pub enum FileError {
         "another process has {} open; stop that one first, or give each its own file", .0.display()
     )]
     Taken(PathBuf),
-    /// It cannot be opened or made.
+    /// It cannot be opened or created.
     #[error(
         "cannot open {} ({source}); give the path of a file in a folder that exists and that the \
          bridge may write to", path.display()
@@ -155,24 +156,26 @@ pub enum FileError {
     Seal(#[from] SealError),
 }
 
-/// How long a caller waits for the disk. The session is good without it.
+/// How long a caller waits for the disk. The session works even if it is not on the disk.
 const DISK_PATIENCE: Duration = Duration::from_secs(1);
 const CLOSE_WITHIN: Duration = Duration::from_secs(5);
-/// How long a start waits for the disk. A file with a hundred thousand sessions takes a part of that.
+/// How long a start waits for the disk. A file with a hundred thousand sessions takes less than
+/// that.
 const OPEN_WITHIN: Duration = Duration::from_secs(10);
 
 // === impl SessionFile ===
 
 impl SessionFile {
-    /// Opens the file for these tenants, each with so many sessions at the most, and reads what is
-    /// in it. Called within a runtime.
+    /// Opens the file for these tenants, each with its limit of sessions, and reads it. Must be
+    /// called within a runtime.
     ///
-    /// A file that is of no use is set aside for a new one. One that fails for now, as on a full
-    /// disk, is tried again later, and so is one on a disk that does not answer within ten seconds.
+    /// A file that is broken is set aside, and a new one is created. If the file fails only for
+    /// now, for instance because the disk is full or does not answer within ten seconds, it is
+    /// tried again later.
     ///
     /// # Errors
     ///
-    /// [`FileError`], if the operator has to change something.
+    /// [`FileError`] if the operator has to change something.
     pub async fn open(
         config: &config::FileStore,
         tenants: BTreeMap<TenantId, NonZeroUsize>,
@@ -229,25 +232,25 @@ impl SessionFile {
 
     /// A tenant's store; `None` if the file was not opened for the tenant.
     pub fn store(&self, tenant: &TenantId) -> Option<FileStore> {
-        let own = self.shelf(tenant)?;
+        let own = self.part(tenant)?;
         let local = own.slot()?.local.clone();
-        Some(FileStore { memory: EmbeddedStore::of(local), shelf: own })
+        Some(FileStore { memory: EmbeddedStore::of(local), part: own })
     }
 
-    /// What is kept of a tenant's agents beside their sessions; `None` without keys, or if the file
-    /// was not opened for the tenant.
-    pub fn safe(&self, tenant: &TenantId) -> Option<Safe> {
+    /// The sealed values of a tenant's agents. `None` without encryption keys, or if the file was
+    /// not opened for the tenant.
+    pub fn sealed_values(&self, tenant: &TenantId) -> Option<SealedValues> {
         let Inner { keyring, credentials, .. } = &*self.0.inner;
-        let (drawers, keyring) = (self.shelf(tenant)?, keyring.clone()?);
-        Some(Safe::new(tenant.clone(), Box::new(drawers), keyring, *credentials))
+        let (store, keyring) = (self.part(tenant)?, keyring.clone()?);
+        Some(SealedValues::new(tenant.clone(), Box::new(store), keyring, *credentials))
     }
 
-    fn shelf(&self, tenant: &TenantId) -> Option<FileShelf> {
+    fn part(&self, tenant: &TenantId) -> Option<FilePart> {
         let slot = self.0.inner.slots.iter().position(|slot| slot.tenant == *tenant)?;
-        Some(FileShelf { file: self.clone(), slot })
+        Some(FilePart { file: self.clone(), slot })
     }
 
-    /// Whether it can be written.
+    /// Whether the file can be written.
     pub fn state(&self) -> FileState {
         match &self.0.inner.progress.borrow().down {
             None => FileState::Up,
@@ -255,18 +258,19 @@ impl SessionFile {
         }
     }
 
-    /// Attempts to write that have failed.
+    /// How many attempts to write have failed.
     pub fn failures(&self) -> u64 {
         self.0.inner.failures.load(Ordering::Relaxed)
     }
 
-    /// The length of the file in bytes, when it was written last.
+    /// The length of the file in bytes, after the last write.
     pub fn bytes(&self) -> u64 {
         self.0.inner.bytes.load(Ordering::Relaxed)
     }
 
-    /// Writes what is left and closes the file, so that another process can open it. Waits for up to five
-    /// seconds; a disk that takes longer keeps the file open until it is done or the process ends.
+    /// Writes what is left and closes the file, so that another process can open it. Waits at most
+    /// five seconds. If the disk takes longer, the file stays open until it is done or the process
+    /// ends.
     pub async fn close(&self) {
         let inner = &self.0.inner;
         inner.closing.cancel();
@@ -275,42 +279,42 @@ impl SessionFile {
     }
 }
 
-// === impl FileShelf ===
+// === impl FilePart ===
 
-impl Drawers for FileShelf {
+impl SealedValueStore for FilePart {
     fn put(
         &self,
-        drawer: Drawer,
+        sealed_kind: SealedKind,
         agent: AgentId,
         sealed: Vec<u8>,
         time: Duration,
     ) -> BoxFuture<'_, ()> {
         Box::pin(async move {
-            if self.slot().is_some_and(|slot| slot.shelf.put(drawer, agent, sealed, time)) {
-                self.store(Kind::Drawer(drawer), agent).await;
+            if self.slot().is_some_and(|slot| slot.sealed.put(sealed_kind, agent, sealed, time)) {
+                self.store(Kind::Sealed(sealed_kind), agent).await;
             }
         })
     }
 
-    fn get(&self, drawer: Drawer, agent: AgentId) -> BoxFuture<'_, Option<Vec<u8>>> {
-        Box::pin(async move { self.slot()?.shelf.get(drawer, agent) })
+    fn get(&self, sealed_kind: SealedKind, agent: AgentId) -> BoxFuture<'_, Option<Vec<u8>>> {
+        Box::pin(async move { self.slot()?.sealed.get(sealed_kind, agent) })
     }
 
-    fn remove(&self, drawer: Drawer, agent: AgentId) -> BoxFuture<'_, ()> {
+    fn remove(&self, sealed_kind: SealedKind, agent: AgentId) -> BoxFuture<'_, ()> {
         Box::pin(async move {
-            if self.slot().is_some_and(|slot| slot.shelf.remove(drawer, agent)) {
-                self.store(Kind::Drawer(drawer), agent).await;
+            if self.slot().is_some_and(|slot| slot.sealed.remove(sealed_kind, agent)) {
+                self.store(Kind::Sealed(sealed_kind), agent).await;
             }
         })
     }
 }
 
-impl FileShelf {
+impl FilePart {
     fn slot(&self) -> Option<&Slot> {
         self.file.0.inner.slots.get(self.slot)
     }
 
-    /// Has a change stored as soon as the disk is done with those before it.
+    /// Queues a change. Returns the number of its batch.
     fn note(&self, kind: Kind, agent: AgentId) -> u64 {
         let inner = &self.file.0.inner;
         let mut queue = inner.queue();
@@ -319,7 +323,8 @@ impl FileShelf {
         queue.number
     }
 
-    /// The same, and waits for the disk, unless that fails.
+    /// Queues a change, and waits until it is on the disk, the disk fails, or [`DISK_PATIENCE`] is
+    /// over.
     async fn store(&self, kind: Kind, agent: AgentId) {
         let number = self.note(kind, agent);
         let inner = &self.file.0.inner;
@@ -334,8 +339,9 @@ impl FileShelf {
 
 impl FileStore {
     async fn end(&self, agent: AgentId, version: u64) {
-        // What is not read yet must not bring a session back that has ended.
-        let is_unread = self.shelf.file.0.inner.progress.borrow().is_unread;
+        // The end is remembered while the file is unread, so that its rows do not bring the session
+        // back.
+        let is_unread = self.part.file.0.inner.progress.borrow().is_unread;
         let has_ended = if is_unread {
             self.memory.end(agent, version)
         } else {
@@ -344,13 +350,13 @@ impl FileStore {
         if !has_ended {
             return;
         }
-        if let Some(slot) = self.shelf.slot()
-            && slot.shelf.remove(Drawer::Credentials, agent)
+        if let Some(slot) = self.part.slot()
+            && slot.sealed.remove(SealedKind::Credentials, agent)
         {
-            self.shelf.note(Kind::Drawer(Drawer::Credentials), agent);
+            self.part.note(Kind::Sealed(SealedKind::Credentials), agent);
         }
-        // Else a process that comes after a crash would take a session up that has ended.
-        self.shelf.store(Kind::Session, agent).await;
+        // Otherwise a process that starts after a crash would go on with a session that has ended.
+        self.part.store(Kind::Session, agent).await;
     }
 }
 
@@ -374,7 +380,7 @@ impl SessionStore for FileStore {
     fn put(&self, agent: AgentId, session: NewSession) -> StoreFuture<'_, Arc<Session>> {
         Box::pin(async move {
             let stored = self.memory.put(agent, session).await?;
-            self.shelf.store(Kind::Session, agent).await;
+            self.part.store(Kind::Session, agent).await;
             Ok(stored)
         })
     }
@@ -387,20 +393,20 @@ impl SessionStore for FileStore {
         Box::pin(async move {
             let stored = self.memory.put_claimed(agent, session, claim).await?;
             if stored.is_some() {
-                self.shelf.store(Kind::Session, agent).await;
+                self.part.store(Kind::Session, agent).await;
             }
             Ok(stored)
         })
     }
 
-    /// Does not wait for the disk, since a call may be waiting. Whoever comes after a crash in these
-    /// milliseconds has the Guid before this one, which the gateway still takes, and asks for a new
-    /// one with it.
+    /// Does not wait for the disk, since a call may be waiting. If the process crashes within these
+    /// milliseconds, the next one has the previous Guid. The gateway still accepts it for a while,
+    /// and the next process asks for a new one with it.
     fn renew<'a>(&'a self, agent: AgentId, old: &'a Session, guid: Guid) -> SessionFuture<'a> {
         Box::pin(async move {
             let renewed = self.memory.renew(agent, old, guid).await?;
             if renewed.is_some() {
-                self.shelf.note(Kind::Session, agent);
+                self.part.note(Kind::Session, agent);
             }
             Ok(renewed)
         })
@@ -417,17 +423,17 @@ impl SessionStore for FileStore {
         self.remove(agent, version)
     }
 
-    /// Who signs out forgets here what the agent was signed in with.
+    /// Never needed here: the only process that signs agents out also forgets their credentials.
     fn is_signed_out(&self, _: AgentId) -> bool {
         false
     }
 
     fn found(&self) -> Vec<AgentId> {
-        self.shelf.slot().map(Slot::take_found).unwrap_or_default()
+        self.part.slot().map(Slot::take_found).unwrap_or_default()
     }
 
     fn finding(&self) -> Option<BoxFuture<'_, ()>> {
-        let mut progress = self.shelf.file.0.inner.progress.subscribe();
+        let mut progress = self.part.file.0.inner.progress.subscribe();
         let is_unread = progress.borrow_and_update().is_unread;
         is_unread.then(|| -> BoxFuture<'_, ()> {
             Box::pin(async move {
@@ -440,7 +446,8 @@ impl SessionStore for FileStore {
 // === impl Inner ===
 
 impl Inner {
-    /// The file as it was opened, unless the operator has to be told first.
+    /// The opened file; `None` if it has to be tried again later. An error: the operator has to
+    /// act.
     fn usable(
         &self,
         opened: Result<database::Database, DatabaseError>,

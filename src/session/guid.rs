@@ -4,12 +4,12 @@ use std::{borrow::Cow, fmt};
 
 use http::HeaderValue;
 
-/// The secret that stands for a signed-in agent: `<uuid>.AgentGateway<N>` as documented
+/// The secret that identifies a signed-in agent: `<uuid>.AgentGateway<N>` as documented
 /// (cec_05_4015). Only its node suffix is ever shown.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Guid(HeaderValue);
 
-/// Why a text is no [`Guid`]. It does not repeat the text, which may be a secret.
+/// Why a text is not a [`Guid`]. Does not repeat the text, which may be a secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "must be the Guid as the gateway sent it: 1 to {MAX_LENGTH} letters, digits and punctuation \
@@ -19,14 +19,14 @@ pub struct InvalidGuid;
 
 /// Documented Guids have about 50 characters.
 const MAX_LENGTH: usize = 256;
-/// As it is stored; no gateway makes a Guid of one character.
+/// The stored form of an absent Guid. No gateway makes Guids of one character.
 const ABSENT: &str = "-";
-/// No word and no address has so many hexadecimal digits in a row.
+/// This many hexadecimal digits in a row may be a secret. No word and no address has so many.
 const SECRET_MIN: usize = 24;
 
 impl Guid {
-    /// Takes a Guid, alone or as `JSESSIONID=<guid>`, the form of the `Set-GUID` header
-    /// (cec_07_0005). Its form is not checked further: other versions may use another.
+    /// Reads a Guid, alone or as `JSESSIONID=<guid>`, the form of the `Set-GUID` header
+    /// (cec_07_0005). Its form is not checked further, since other versions may use another one.
     ///
     /// ```
     /// use ccgateway_bridge::session::Guid;
@@ -37,7 +37,8 @@ impl Guid {
     /// # Ok::<_, ccgateway_bridge::session::InvalidGuid>(())
     /// ```
     pub fn parse(text: &str) -> Result<Self, InvalidGuid> {
-        // As the public clients do: all after the first '='. A cookie's attributes may follow.
+        // Like the public clients: everything after the first '='. A cookie's attributes may
+        // follow.
         let value = text.split_once('=').map_or(text, |(_name, value)| value);
         let value = value.split_once(';').map_or(value, |(value, _attributes)| value).trim();
 
@@ -50,7 +51,7 @@ impl Guid {
         Ok(Self(header))
     }
 
-    /// What stands for a Guid where a gateway has none; it is not sent.
+    /// A placeholder for gateways without Guids. It is never sent.
     pub fn absent() -> Self {
         Self(HeaderValue::from_static(ABSENT))
     }
@@ -65,11 +66,11 @@ impl Guid {
         &self.0
     }
 
-    /// The gateway node that owns the session, such as `AgentGateway1`: what follows the last dot
+    /// The gateway node that owns the session, such as `AgentGateway1`: the part after the last dot
     /// (cec_05_4015).
     pub fn node(&self) -> Option<&str> {
         let (_secret, node) = self.0.to_str().ok()?.rsplit_once('.')?;
-        // A suffix of another form might be part of the secret.
+        // A suffix of another form may be part of the secret.
         let named = node.starts_with(|c: char| c.is_ascii_alphabetic())
             && node.len() <= 32
             && node.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'));
@@ -83,8 +84,8 @@ impl fmt::Debug for Guid {
     }
 }
 
-/// A text of somebody else's without what may be the secret part of a Guid: a gateway may repeat
-/// the one that it refuses.
+/// Replaces what may be the secret part of a Guid in a foreign text: a gateway may repeat the Guid
+/// that it refuses.
 pub fn without_guids(text: &str) -> Cow<'_, str> {
     let of_secret = |c: char| c.is_ascii_hexdigit() || c == '-';
     let split = |run: &'_ str| run.len() - run.trim_start_matches(of_secret).len();

@@ -1,55 +1,55 @@
-//! How a store is doing that is not in this process.
+//! The state of a store outside this process.
 
 use std::fmt;
 
 /// What a store refuses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Scope {
-    /// To be asked; perhaps to be written to as well.
+    /// It refuses reads, and perhaps writes too.
     Reads,
-    /// To be written to; it may still be read.
+    /// It refuses writes. It may still be read.
     Writes,
 }
 
-/// A store has answered, and said no. Holds nothing of what was sent.
+/// An error that a store has answered. Never contains what was sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoreRefusal {
     /// What it refuses.
     pub scope: Scope,
-    /// In its own words where those cannot repeat what was sent.
+    /// Its error code, with its own text if that cannot repeat what was sent.
     pub answer: String,
-    /// What whoever runs the store or the bridge can do about it.
+    /// What the operator of the store or of the bridge can do about it.
     pub advice: &'static str,
 }
 
-/// How a store is doing, as far as is known.
+/// The state of a store, as far as is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StoreState {
-    /// Nothing has been asked yet.
+    /// It has not been asked yet.
     Unused,
     /// It did as it was asked.
     Up,
-    /// It answers, and does not do as it is asked.
+    /// It answers, but refuses something.
     Refusing(StoreRefusal),
-    /// It did not answer, or could not be reached or written; with why.
+    /// It did not answer, or could not be reached or written, for this reason.
     Down(String),
 }
 
-/// What there is to tell of a store.
+/// A store for the admin port and the metrics.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoreView {
-    /// What it is: one word for programs.
+    /// The kind of store, as programs read it.
     pub kind: &'static str,
-    /// How it is doing.
+    /// Its state.
     pub state: StoreState,
-    /// Requests, or attempts to write, that failed since the start.
+    /// How many requests, or attempts to write, have failed since the start.
     pub failures: u64,
-    /// The length of the file, if it is one of this process's own.
+    /// The length of the file in bytes, if the store is a file.
     pub file_bytes: Option<u64>,
 }
 
 impl Scope {
-    /// As the admin port and the metrics spell the state.
+    /// The name of the state on the admin port and in metrics.
     fn state(self) -> &'static str {
         match self {
             Self::Reads => "refuses_reads",
@@ -74,11 +74,11 @@ impl fmt::Display for StoreRefusal {
 }
 
 impl StoreState {
-    /// All that [`as_str`](Self::as_str) gives.
+    /// All values of [`as_str`](Self::as_str).
     pub const NAMES: [&'static str; 5] =
         ["unused", "up", "refuses_reads", "refuses_writes", "down"];
 
-    /// As the admin port and the metrics spell it.
+    /// The name on the admin port and in metrics.
     pub fn as_str(&self) -> &'static str {
         match self {
             Self::Unused => "unused",

@@ -1,5 +1,6 @@
 use std::{
-    collections::{HashMap, hash_map},
+    collections::HashMap,
+    mem,
     num::NonZeroUsize,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -16,12 +17,23 @@ use crate::id::AgentId;
 /// What a process knows of sessions by itself.
 #[derive(Debug)]
 pub struct Local {
-    entries: Mutex<HashMap<AgentId, Entry>>,
-    /// Agents with a place reserved, each as often as it is. Locked after the entries.
-    reserved: Mutex<Vec<AgentId>>,
+    known: Mutex<Known>,
     /// One for all agents, so that versions grow over a sign-out too.
     last_version: AtomicU64,
     capacity: NonZeroUsize,
+}
+
+/// What is known of all agents. The count of sessions and the time of the next pass are kept up to date
+/// with each change, so that neither a call nor a scrape goes through all entries.
+#[derive(Debug, Default)]
+struct Known {
+    entries: HashMap<AgentId, Entry>,
+    /// Entries that hold a session, expired ones too.
+    sessions: usize,
+    /// Agents with a place reserved, each as often as it is.
+    reserved: Vec<AgentId>,
+    /// No entry can be forgotten before this time; `None`: none ever, as they are now.
+    next_expiry: Option<Instant>,
 }
 
 /// What is known of one agent.
@@ -101,13 +113,80 @@ impl Entry {
         self.session.is_none() && !self.unsynced && self.since.elapsed() >= END_KEPT
     }
 
-    /// That an agent was signed out is known until there is a session again: this process may have
-    /// a password for as long.
-    fn may_go(&self) -> bool {
+    /// When the entry can be forgotten; `None`: never, as it is now. That an agent was signed out is known
+    /// until there is a session again: this process may have a password for as long.
+    fn expires_at(&self) -> Option<Instant> {
         match &self.session {
-            Some(session) => session.is_expired(),
-            None => self.is_old_end() && !self.signed_out,
+            Some(session) => session.expires_at,
+            None if self.unsynced || self.signed_out => None,
+            None => Some(self.since + END_KEPT),
         }
+    }
+}
+
+// === impl Known ===
+
+impl Known {
+    fn set(&mut self, agent: AgentId, entry: Entry) {
+        self.expect_expiry(&entry);
+        self.sessions += usize::from(entry.session.is_some());
+        let before = self.entries.insert(agent, entry);
+        self.sessions -= usize::from(before.is_some_and(|before| before.session.is_some()));
+    }
+
+    /// Forgets what is known of the agent, if it is of this version; tells whether it was.
+    fn remove(&mut self, agent: AgentId, version: u64) -> bool {
+        let Some(entry) = self.entries.get(&agent).filter(|entry| entry.version == version) else {
+            return false;
+        };
+        self.sessions -= usize::from(entry.session.is_some());
+        self.entries.remove(&agent);
+        true
+    }
+
+    /// Forgets what has expired. Goes through all entries only if one of them may have.
+    fn tidy(&mut self) {
+        let now = Instant::now();
+        if self.next_expiry.is_none_or(|next| next > now) {
+            return;
+        }
+        self.next_expiry = None;
+        let mut entries = mem::take(&mut self.entries);
+        self.sessions = 0;
+        entries.retain(|_, entry| {
+            let is_kept = entry.expires_at().is_none_or(|expires_at| expires_at > now);
+            if is_kept {
+                self.expect_expiry(entry);
+                self.sessions += usize::from(entry.session.is_some());
+            }
+            is_kept
+        });
+        self.entries = entries;
+    }
+
+    fn expect_expiry(&mut self, entry: &Entry) {
+        self.next_expiry = self.next_expiry.into_iter().chain(entry.expires_at()).min();
+    }
+
+    /// Makes room for a session of the agent's by forgetting what has expired. A live session is never
+    /// given up for another, and neither is a place that is reserved for another.
+    fn make_room(&mut self, agent: AgentId, capacity: NonZeroUsize) -> bool {
+        if self.has_session(agent) || self.reserved.contains(&agent) {
+            return true;
+        }
+        if self.taken() >= capacity.get() {
+            self.tidy();
+        }
+        self.taken() < capacity.get()
+    }
+
+    /// Places that are taken by a session, or reserved for an agent without one.
+    fn taken(&self) -> usize {
+        self.sessions + self.reserved.iter().filter(|agent| !self.has_session(**agent)).count()
+    }
+
+    fn has_session(&self, agent: AgentId) -> bool {
+        self.entries.get(&agent).is_some_and(|entry| entry.session.is_some())
     }
 }
 
@@ -116,38 +195,34 @@ impl Entry {
 impl Local {
     /// Nothing yet, with room for `capacity` sessions.
     pub fn new(capacity: NonZeroUsize) -> Self {
-        Self {
-            entries: Mutex::default(),
-            reserved: Mutex::default(),
-            last_version: AtomicU64::new(0),
-            capacity,
-        }
+        Self { known: Mutex::default(), last_version: AtomicU64::new(0), capacity }
     }
 
     /// The session, if it is known and still good.
     pub fn get(&self, agent: AgentId) -> Option<Arc<Session>> {
-        self.entries().get(&agent)?.live().cloned()
+        self.known().entries.get(&agent)?.live().cloned()
     }
 
     /// All that is known.
     pub fn entry(&self, agent: AgentId) -> Option<Entry> {
-        self.entries().get(&agent).cloned()
+        self.known().entries.get(&agent).cloned()
     }
 
-    /// How many sessions are known.
+    /// How many sessions are known, expired ones too until they are forgotten.
     pub fn sessions(&self) -> usize {
-        self.entries().values().filter(|entry| entry.session.is_some()).count()
+        self.known().sessions
     }
 
     /// The agents of whom something is known.
     pub fn agents(&self) -> Vec<AgentId> {
-        self.entries().keys().copied().collect()
+        self.known().entries.keys().copied().collect()
     }
 
     /// Those of whom something is only known here.
     pub fn unsynced(&self) -> Vec<AgentId> {
-        let entries = self.entries();
-        entries.iter().filter(|(_, entry)| entry.unsynced).map(|(agent, _)| *agent).collect()
+        let known = self.known();
+        let unsynced = known.entries.iter().filter(|(_, entry)| entry.unsynced);
+        unsynced.map(|(agent, _)| *agent).collect()
     }
 
     /// What is answered where there is no room.
@@ -157,20 +232,19 @@ impl Local {
 
     /// Forgets what is of no use any more.
     pub fn tidy(&self) {
-        self.entries().retain(|_, entry| !entry.may_go());
+        self.known().tidy();
     }
 
     /// Whether there is room for a session of the agent's, if need be by forgetting what is of no use.
     pub fn has_room(&self, agent: AgentId) -> bool {
-        self.make_room(&mut self.entries(), agent)
+        self.known().make_room(agent, self.capacity)
     }
 
     /// Takes a place for the session of an agent who is being signed in.
     pub fn reserve(self: &Arc<Self>, agent: AgentId) -> Option<Reservation> {
-        let mut entries = self.entries();
-        let there_is = self.make_room(&mut entries, agent);
-        there_is.then(|| {
-            self.reserved().push(agent);
+        let mut known = self.known();
+        known.make_room(agent, self.capacity).then(|| {
+            known.reserved.push(agent);
             Reservation { local: self.clone(), agent }
         })
     }
@@ -205,17 +279,16 @@ impl Local {
     /// Takes in what is newer than what is known. Of two that claim one version, the one that all
     /// share is right.
     pub fn offer(&self, agent: AgentId, entry: Entry) -> Taken {
-        let mut entries = self.entries();
-        self.offer_to(&mut entries, agent, entry)
+        self.offer_to(&mut self.known(), agent, entry)
     }
 
     /// The same, unless what is known is above the version that the entry is to replace.
     pub fn offer_over(&self, agent: AgentId, entry: Entry, replaces: u64) -> Taken {
-        let mut entries = self.entries();
-        if entries.get(&agent).is_some_and(|known| known.version > replaces) {
+        let mut known = self.known();
+        if known.entries.get(&agent).is_some_and(|known| known.version > replaces) {
             return Taken::Older;
         }
-        self.offer_to(&mut entries, agent, entry)
+        self.offer_to(&mut known, agent, entry)
     }
 
     /// Takes in an entry of the next version, made by `make`.
@@ -225,10 +298,10 @@ impl Local {
         make: impl FnOnce(u64) -> Entry,
     ) -> Result<Entry, StoreError> {
         // Locked first, so that the higher version is the later one.
-        let mut entries = self.entries();
-        let known = entries.get(&agent).map_or(0, |entry| entry.version);
-        let entry = make(self.next_version(known));
-        match self.offer_to(&mut entries, agent, entry.clone()) {
+        let mut known = self.known();
+        let version = known.entries.get(&agent).map_or(0, |entry| entry.version);
+        let entry = make(self.next_version(version));
+        match self.offer_to(&mut known, agent, entry.clone()) {
             Taken::Full => Err(self.full()),
             Taken::Yes | Taken::Older => Ok(entry),
         }
@@ -241,78 +314,48 @@ impl Local {
         version: u64,
         make: impl FnOnce(u64, &Entry) -> Entry,
     ) -> Option<Entry> {
-        let mut entries = self.entries();
-        let known = entries.get_mut(&agent)?;
-        if known.version != version || known.session.is_none() {
+        let mut known = self.known();
+        let old = known.entries.get(&agent)?;
+        if old.version != version || old.session.is_none() {
             return None;
         }
-        let entry = make(self.next_version(version), known);
-        *known = entry.clone();
+        let entry = make(self.next_version(version), old);
+        known.set(agent, entry.clone());
         Some(entry)
     }
 
     /// Notes that what is known of an agent is shared by now, if it still is of this version.
     pub fn shared(&self, agent: AgentId, version: u64) {
-        if let Some(entry) = self.entries().get_mut(&agent).filter(|e| e.version == version) {
-            entry.unsynced = false;
+        let mut known = self.known();
+        if let Some(entry) = known.entries.get(&agent).filter(|entry| entry.version == version) {
+            let entry = Entry { unsynced: false, ..entry.clone() };
+            known.set(agent, entry);
         }
     }
 
     /// Forgets the session of this version without a trace; tells whether it was there.
     pub fn forget(&self, agent: AgentId, version: u64) -> bool {
-        match self.entries().entry(agent) {
-            hash_map::Entry::Occupied(entry) if entry.get().version == version => {
-                entry.remove();
-                true
-            }
-            _ => false,
-        }
+        self.known().remove(agent, version)
     }
 
-    fn offer_to(
-        &self,
-        entries: &mut HashMap<AgentId, Entry>,
-        agent: AgentId,
-        entry: Entry,
-    ) -> Taken {
+    fn offer_to(&self, known: &mut Known, agent: AgentId, entry: Entry) -> Taken {
         self.saw_version(entry.version);
-        if let Some(known) = entries.get(&agent) {
+        if let Some(known) = known.entries.get(&agent) {
             let same = known.version == entry.version && known.unsynced && !entry.unsynced;
             if known.version >= entry.version && !same {
                 return Taken::Older;
             }
         }
         // The end of a session takes no room from others: there may be one for each of them.
-        if entry.session.is_some() && !self.make_room(entries, agent) {
+        if entry.session.is_some() && !known.make_room(agent, self.capacity) {
             return Taken::Full;
         }
-        entries.insert(agent, entry);
+        known.set(agent, entry);
         Taken::Yes
     }
 
-    /// Makes room by forgetting what has expired; a live session is never given up for another, and
-    /// neither is a place that is reserved for another.
-    fn make_room(&self, entries: &mut HashMap<AgentId, Entry>, agent: AgentId) -> bool {
-        let reserved = self.reserved();
-        if entries.contains_key(&agent) || reserved.contains(&agent) {
-            return true;
-        }
-        if entries.len() + reserved.len() < self.capacity.get() {
-            return true;
-        }
-        entries.retain(|_, entry| !entry.may_go());
-        let live = entries.values().filter(|entry| entry.session.is_some()).count();
-        let holds = |agent| entries.get(agent).is_some_and(|entry| entry.session.is_some());
-        let promised = reserved.iter().filter(|agent| !holds(agent)).count();
-        live + promised < self.capacity.get()
-    }
-
-    fn reserved(&self) -> MutexGuard<'_, Vec<AgentId>> {
-        self.reserved.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn entries(&self) -> MutexGuard<'_, HashMap<AgentId, Entry>> {
-        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -320,7 +363,7 @@ impl Local {
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        let mut reserved = self.local.reserved();
+        let reserved = &mut self.local.known().reserved;
         if let Some(place) = reserved.iter().position(|agent| *agent == self.agent) {
             reserved.swap_remove(place);
         }
@@ -329,14 +372,70 @@ impl Drop for Reservation {
 
 #[cfg(test)]
 mod tests {
+    use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
+
     use super::*;
-    use crate::id::DEFAULT_AGENT_IDS;
+    use crate::{
+        id::DEFAULT_AGENT_IDS,
+        session::{Guid, Origin},
+    };
+
+    fn agent(id: u32) -> AgentId {
+        AgentId::parse(&id.to_string(), &DEFAULT_AGENT_IDS).expect("an agent")
+    }
+
+    fn session(ttl: Option<Duration>) -> NewSession {
+        let guid = Guid::parse("guid").expect("a Guid");
+        NewSession { guid, origin: Origin::SignedIn, ttl, cookies: Arc::default() }
+    }
+
+    fn put(local: &Local, id: u32, ttl: Option<Duration>) -> Result<Entry, StoreError> {
+        local.put(agent(id), |version| Entry::new(version, session(ttl)))
+    }
+
+    #[tokio::test]
+    async fn an_agent_who_was_signed_out_takes_no_room_and_has_none_for_a_session_that_comes_back()
+    {
+        let local = Local::new(NonZeroUsize::new(2).expect("2"));
+        let first = put(&local, 1001, None).expect("room");
+        put(&local, 1002, None).expect("room");
+        local.replace(agent(1001), first.version, |end, _| Entry::end(end, true)).expect("an end");
+        put(&local, 1003, None).expect("the room of the one who was signed out");
+        assert!(put(&local, 1001, None).is_err());
+        assert_eq!(local.sessions(), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn sessions_are_counted_over_every_change() {
+        let local = Arc::new(Local::new(NonZeroUsize::new(100).expect("100")));
+        let ttl = Some(Duration::from_secs(5));
+        let mut random = StdRng::seed_from_u64(7);
+        for step in 0..10_000 {
+            let id = random.random_range(1001..1021);
+            let version = local.entry(agent(id)).map_or(0, |entry| entry.version);
+            match random.random_range(0..7) {
+                0 => drop(put(&local, id, ttl)),
+                1 => drop(put(&local, id, None)),
+                2 => drop(local.replace(agent(id), version, |end, _| Entry::end(end, false))),
+                3 => drop(local.forget(agent(id), version)),
+                4 => drop(local.offer(agent(id), Entry::end(version + 1, step % 2 == 0))),
+                5 => local.shared(agent(id), version),
+                _ => {
+                    tokio::time::advance(Duration::from_secs(1)).await;
+                    local.tidy();
+                    let all = local.agents().into_iter().filter_map(|agent| local.entry(agent));
+                    assert!(all.clone().all(|e| e.session.is_none_or(|s| !s.is_expired())));
+                }
+            }
+            let all = local.agents().into_iter().filter_map(|agent| local.entry(agent));
+            assert_eq!(local.sessions(), all.filter(|entry| entry.session.is_some()).count());
+        }
+    }
 
     #[tokio::test(start_paused = true)]
     async fn an_end_is_forgotten_and_a_sign_out_is_not() {
         let local = Local::new(NonZeroUsize::MIN);
-        let agents =
-            ["1001", "1002"].map(|id| AgentId::parse(id, &DEFAULT_AGENT_IDS).expect("an agent"));
+        let agents = [1001, 1002].map(agent);
         for (agent, signed_out) in agents.into_iter().zip([false, true]) {
             local.offer(agent, Entry::end(7, signed_out));
         }

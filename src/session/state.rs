@@ -1,18 +1,18 @@
-//! The status that a session can have, as logs, metrics and events spell it.
+//! The statuses of a session, as logs, metrics and events spell them.
 
 use std::fmt;
 
-/// How the session of an agent is doing, as far as the bridge has to do with it.
+/// The status of an agent's session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SessionState {
     /// A sign-in is under way.
     SigningIn,
     /// It is polled, and the gateway answers.
     Kept,
-    /// It is there, and the bridge does not poll it: that is switched off, or the gateway hands
-    /// events out in another way (000-001).
+    /// It exists, but the bridge does not poll for it: polls are switched off, or the gateway
+    /// allows none for one agent (000-001).
     Unkept,
-    /// The gateway does not answer as it should, or does not know the Guid.
+    /// The gateway gives no usable answer, or does not know the Guid.
     Doubtful,
     /// It is lost and being made anew.
     Recovering,
@@ -22,12 +22,12 @@ pub enum SessionState {
     Lost,
     /// It has ended.
     Gone,
-    /// Its Guid was handed in by an owner who keeps it.
+    /// An owner has registered its Guid, and keeps it.
     Registered,
 }
 
 impl SessionState {
-    /// All of them.
+    /// All statuses.
     pub const ALL: [Self; 9] = [
         Self::SigningIn,
         Self::Kept,
@@ -40,12 +40,12 @@ impl SessionState {
         Self::Registered,
     ];
 
-    /// Its place in [`SessionState::ALL`].
+    /// The index in [`SessionState::ALL`].
     pub fn index(self) -> Option<usize> {
         Self::ALL.iter().position(|known| *known == self)
     }
 
-    /// As logs and the admin port spell it.
+    /// The name in logs, metrics and on the admin port.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::SigningIn => "signing_in",
@@ -60,12 +60,12 @@ impl SessionState {
         }
     }
 
-    /// Whether the bridge polls such a session, or is about to again.
+    /// Whether the bridge polls for such a session, or will soon again.
     pub fn is_polled(self) -> bool {
         matches!(self, Self::Kept | Self::Doubtful | Self::Recovering)
     }
 
-    /// Whether the bridge has nothing more to do with such a session.
+    /// Whether the bridge no longer keeps such a session.
     pub fn is_end(self) -> bool {
         matches!(self, Self::Lost | Self::Gone | Self::Registered)
     }

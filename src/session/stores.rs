@@ -1,64 +1,67 @@
-//! Where the sessions of all tenants are.
+//! The stores for the sessions of all tenants.
 
 use std::{fmt, num::NonZeroUsize, sync::Arc};
 
-use super::{EmbeddedStore, FileState, Safe, SessionFile, SessionStore, StoreState, StoreView};
+use super::{
+    EmbeddedStore, FileState, SealedValues, SessionFile, SessionStore, StoreState, StoreView,
+};
 use crate::id::TenantId;
 
-/// Where the sessions of all tenants are, and what is kept of agents beside them.
+/// The stores for the sessions of all tenants, and for the sealed values of their agents.
 #[derive(Clone, Debug)]
 pub enum Stores {
-    /// In this process.
+    /// In this process only.
     Embedded,
-    /// In this process, and in a file for the one that comes after it.
+    /// In this process, and in a file for the next process.
     File(SessionFile),
-    /// In this process, and shared with others.
+    /// In this process, and shared with other replicas.
     Shared(Arc<dyn SharedStores>),
 }
 
 /// A store that replicas of the bridge share.
 pub trait SharedStores: fmt::Debug + Send + Sync {
-    /// A tenant's sessions, up to `capacity` of them. Called within a runtime.
+    /// Opens a tenant's store of up to `capacity` sessions. Must be called within a runtime.
     fn open(&self, tenant: &TenantId, capacity: NonZeroUsize) -> Arc<dyn SessionStore>;
 
-    /// What else is kept of a tenant's agents.
-    fn safe(&self, tenant: &TenantId) -> Safe;
+    /// The sealed values of a tenant's agents.
+    fn sealed_values(&self, tenant: &TenantId) -> SealedValues;
 
-    /// How the store is doing.
+    /// The state of the store.
     fn view(&self) -> StoreView;
 }
 
 impl Stores {
-    /// Where one tenant's sessions are, up to `capacity` of them.
+    /// Opens one tenant's store of up to `capacity` sessions.
     pub fn open(&self, tenant: &TenantId, capacity: NonZeroUsize) -> Arc<dyn SessionStore> {
         match self {
             Self::Embedded => Arc::new(EmbeddedStore::new(capacity)),
             Self::File(file) => match file.store(tenant) {
                 Some(store) => Arc::new(store),
-                // Not one of those that the file was opened for.
+                // The file was not opened for this tenant.
                 None => Arc::new(EmbeddedStore::new(capacity)),
             },
             Self::Shared(shared) => shared.open(tenant, capacity),
         }
     }
 
-    /// What is kept of a tenant's agents beside their sessions, if there is a store with keys.
-    pub fn safe(&self, tenant: &TenantId) -> Option<Safe> {
+    /// The sealed values of a tenant's agents; `None` if there is no store with encryption keys.
+    pub fn sealed_values(&self, tenant: &TenantId) -> Option<SealedValues> {
         match self {
             Self::Embedded => None,
-            Self::File(file) => file.safe(tenant),
-            Self::Shared(shared) => Some(shared.safe(tenant)),
+            Self::File(file) => file.sealed_values(tenant),
+            Self::Shared(shared) => Some(shared.sealed_values(tenant)),
         }
     }
 
-    /// Stores what is left, for a few seconds, and lets go of what another process may want.
+    /// Writes what is left, within a few seconds, and closes the file so that another process can
+    /// open it.
     pub async fn close(&self) {
         if let Self::File(file) = self {
             file.close().await;
         }
     }
 
-    /// How what outlives this process is doing, if there is such a thing.
+    /// The state of the store outside this process, if there is one.
     pub fn view(&self) -> Option<StoreView> {
         match self {
             Self::Embedded => None,
@@ -75,7 +78,7 @@ impl Stores {
         }
     }
 
-    /// Whether there is a file that outlives this process.
+    /// Whether sessions are stored in a file.
     pub fn has_file(&self) -> bool {
         matches!(self, Self::File(_))
     }

@@ -1,4 +1,4 @@
-//! Calls that ended after their callers had left, in the log: a line for many.
+//! Logs calls that ended after their callers had left: one line for all calls of ten seconds.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -11,7 +11,7 @@ use tracing::{info, warn};
 use super::Tenant;
 use crate::call::{CallError, Outcome};
 
-/// What such calls have come to since the last line.
+/// Counts the outcomes of such calls since the last log line.
 #[derive(Debug, Default)]
 pub(super) struct AbandonedCalls(Mutex<Counts>);
 
@@ -21,15 +21,15 @@ struct Counts {
     not_sent: u64,
     refused: u64,
     unknown: u64,
-    /// The last failure, for whoever reads the line.
+    /// The text of the last failure.
     error: Option<String>,
 }
 
-/// From the first such call to its line; the others until then are told of in the same one.
+/// The time from the first such call to the log line. Calls within it are counted in the same line.
 const PERIOD: Duration = Duration::from_secs(10);
 
 impl AbandonedCalls {
-    /// Counts one. The line comes within ten seconds; once the bridge stops, at its end.
+    /// Counts one call. The line is written after [`PERIOD`], or when the bridge stops.
     pub(super) fn note(&self, tenant: &Arc<Tenant>, error: Option<&CallError>) {
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let is_first = counts.sum() == 0;
@@ -55,7 +55,7 @@ impl AbandonedCalls {
 }
 
 impl Tenant {
-    /// Says in the log what calls have come to whose callers had left, since the last such line.
+    /// Logs the outcomes of calls whose callers had left, counted since the last such line.
     pub fn tell_abandoned(&self) {
         let mut counts = self.abandoned.0.lock().unwrap_or_else(PoisonError::into_inner);
         if counts.sum() == 0 {
@@ -68,7 +68,7 @@ impl Tenant {
                 $write!(ccgw.tenant.id = %self.id, accepted, not_sent, refused, unknown, error, "calls ended after their callers had left")
             };
         }
-        // An agent that may have changed without its caller's knowledge is worth a look.
+        // If the outcome is unknown, the agent may have changed without anybody knowing it.
         if unknown > 0 { line!(warn) } else { line!(info) }
     }
 }

@@ -1,7 +1,8 @@
-//! How much of the bridge a tenant may take, and how much of a gateway host all tenants together.
+//! The limits of calls and requests: of each tenant, and of each gateway host for all tenants
+//! together.
 //!
-//! The connection pool has no bound of its own: without this, a gateway that stands still for two
-//! seconds would be met with thousands of new connections.
+//! The connection pool has no bound of its own. Without these limits, thousands of connections
+//! would be opened to a gateway that does not answer for two seconds.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -24,15 +25,15 @@ use crate::{
     id::TenantId,
 };
 
-/// The shares of all gateway hosts, so that tenants on the same host share one.
+/// The limits of all gateway hosts. Tenants on the same host share its limit.
 #[derive(Debug)]
 pub struct Hosts {
     requests: NonZeroUsize,
     shares: Mutex<HashMap<String, Arc<Semaphore>>>,
 }
 
-/// The server's places for calls, divided among the tenants: so a call is refused only where its
-/// own tenant has as many as its part, and what is common is used up.
+/// The server's places for calls. Each tenant has a part for itself, and the rest is common to all.
+/// So a call is refused only if its tenant's part and the common part are both used up.
 #[derive(Debug)]
 pub struct ServerCalls {
     division: Division,
@@ -40,30 +41,30 @@ pub struct ServerCalls {
     common: Arc<Semaphore>,
 }
 
-/// One tenant's share.
+/// One tenant's limits.
 #[derive(Debug)]
 pub(super) struct Admission {
-    /// Of the server's places for calls: the tenant's own, and what all have in common.
+    /// The server's places for calls: the tenant's own, and the common ones.
     server: [Pool; 2],
     calls: Pool,
     requests: Pool,
-    /// Of the hosts of the gateway's addresses, in their order.
+    /// The limits of the gateway's hosts, in the order of the gateway's addresses.
     hosts: Box<[Pool]>,
 }
 
-/// A place among the server's calls; given back when dropped.
+/// A place among the server's calls; released when dropped.
 #[derive(Debug)]
 pub struct ServerPlace {
     _place: OwnedSemaphorePermit,
 }
 
-/// A place among the tenant's calls; given back when dropped.
+/// A place among the tenant's calls; released when dropped.
 #[derive(Debug)]
 pub(super) struct CallPlace {
     _own: OwnedSemaphorePermit,
 }
 
-/// A place among the requests to the gateway; given back when dropped.
+/// A place among the requests to the gateway; released when dropped.
 #[derive(Debug)]
 pub(super) struct RequestPlace {
     _own: OwnedSemaphorePermit,
@@ -73,13 +74,13 @@ pub(super) struct RequestPlace {
 /// A place among the requests to a gateway's host.
 #[derive(Debug)]
 struct HostPlace {
-    /// Of the address whose host it is.
+    /// The index of the address whose host it is.
     address: usize,
-    /// None while there was no place at another address.
+    /// `None` after the place was released and no place at another address was free in time.
     place: Option<OwnedSemaphorePermit>,
 }
 
-/// Moves a request's place to the host of the address that the request goes to.
+/// Exchanges a request's place when the request goes to an address with another host.
 #[derive(Debug)]
 pub(super) struct HostSeat<'a> {
     admission: &'a Admission,
@@ -88,14 +89,14 @@ pub(super) struct HostSeat<'a> {
     turn: &'a mut Turn,
 }
 
-/// How much of a share is taken.
+/// How much of a limit is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Usage {
     /// What the places are for.
     pub resource: Resource,
     /// Places that there are.
     pub limit: usize,
-    /// Places that are taken.
+    /// How many places are taken.
     pub taken: usize,
 }
 
@@ -143,12 +144,12 @@ struct Pool {
 // === impl Hosts ===
 
 impl Hosts {
-    /// Shares of so many requests at once for each host.
+    /// Limits each host to this many requests at once.
     pub fn new(requests: NonZeroUsize) -> Self {
         Self { requests, shares: Mutex::default() }
     }
 
-    /// How much of each host's share is taken.
+    /// How much of each host's limit is used.
     pub fn usage(&self) -> Vec<(String, Usage)> {
         let shares = self.shares.lock().unwrap_or_else(PoisonError::into_inner);
         let usage =
@@ -169,14 +170,14 @@ impl Hosts {
 // === impl ServerCalls ===
 
 impl ServerCalls {
-    /// Places that are divided like this.
+    /// Makes the places as `division` divides them.
     pub fn new(division: Division) -> Self {
         let places = |places: &usize| Arc::new(Semaphore::new(*places));
         let own = division.own.iter().map(|(id, own)| (id.clone(), places(own))).collect();
         Self { own, common: places(&division.common), division }
     }
 
-    /// How many are taken.
+    /// How many places are taken.
     pub fn usage(&self) -> Usage {
         let free = self.own.values().chain([&self.common]).map(|pool| pool.available_permits());
         let (limit, free) = (self.division.places, free.sum());
@@ -184,7 +185,7 @@ impl ServerCalls {
         Usage { resource: Resource::Share(Share::ServerCalls), limit, taken }
     }
 
-    /// The part of a tenant, and what is common.
+    /// A tenant's own part, and the common part.
     fn parts(&self, tenant: &TenantId) -> [Pool; 2] {
         let limit = NonZeroUsize::new(self.division.most(tenant)).unwrap_or(NonZeroUsize::MIN);
         let own = self.own.get(tenant).unwrap_or(&self.common);
@@ -215,33 +216,33 @@ impl Admission {
         }
     }
 
-    /// A place among the server's calls, at once or not at all: one of the tenant's own, else one of
-    /// those that all have in common.
+    /// Takes a place among the server's calls, without waiting: one of the tenant's own, or else
+    /// one of the common places.
     pub(super) fn enter_server(&self) -> Result<ServerPlace, Obstacle> {
         let [own, common] = &self.server;
         let place = own.take_now().or_else(|_| common.take_now())?;
         Ok(ServerPlace { _place: place })
     }
 
-    /// The tenant's own shares.
+    /// How much of the tenant's own limits is used.
     pub(super) fn usage(&self) -> [Usage; 2] {
         [&self.calls, &self.requests]
             .map(|pool| Usage::of(pool.share, pool.limit.get(), &pool.places))
     }
 
-    /// A place among the tenant's calls, at once or not at all.
+    /// Takes a place among the tenant's calls, without waiting.
     pub(super) fn enter(&self) -> Result<CallPlace, Obstacle> {
         Ok(CallPlace { _own: self.calls.take_now()? })
     }
 
-    /// A place among the requests to the gateway's `address`, after `wait` at most for each of its
-    /// shares.
+    /// Takes a place among the tenant's requests and one among the requests to the host of
+    /// `address`. Waits at most `wait` for each of the two.
     pub(super) async fn request(
         &self,
         address: usize,
         wait: Duration,
     ) -> Result<RequestPlace, Obstacle> {
-        // In this order, so that a tenant whose own share is used up holds none of the host's.
+        // In this order, so that a tenant which waits for its own limit holds no place of the host.
         let own = self.requests.take(wait).await?;
         let place = match self.hosts.get(address) {
             Some(host) => Some(host.take(wait).await?),
@@ -250,8 +251,8 @@ impl Admission {
         Ok(RequestPlace { _own: own, host: HostPlace { address, place } })
     }
 
-    /// What a request holds on its way to an address; no other place is waited for longer than
-    /// `wait`.
+    /// What moves a request's place to the host of each address that the request goes to. It waits
+    /// at most `wait` for a place at the next host.
     pub(super) fn seat<'a>(
         &'a self,
         request: Option<&'a mut RequestPlace>,
@@ -275,7 +276,8 @@ impl Seat for HostSeat<'_> {
             return Ok(());
         };
         if host.place.is_none() || !Arc::ptr_eq(&former.places, &next.places) {
-            // First, so that nobody who holds a place waits for one.
+            // Released first, so that no request waits for a place while it holds another
+            // (deadlock).
             host.place = None;
             host.place = Some(next.take(self.wait).await?);
         }
@@ -291,7 +293,7 @@ impl Seat for HostSeat<'_> {
 // === impl Usage ===
 
 impl Usage {
-    /// Of a share with so many places.
+    /// The usage of a semaphore that has `limit` permits.
     pub fn of(share: Share, limit: usize, places: &Semaphore) -> Self {
         let taken = limit.saturating_sub(places.available_permits());
         Self { resource: Resource::Share(share), limit, taken }
@@ -352,7 +354,7 @@ impl Pool {
     }
 
     async fn take(&self, wait: Duration) -> Result<OwnedSemaphorePermit, Obstacle> {
-        // Most of the time there is a place, and no need for a timer.
+        // Usually a place is free. Then no timer is needed.
         if let Ok(place) = self.take_now() {
             return Ok(place);
         }

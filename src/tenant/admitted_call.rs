@@ -1,7 +1,8 @@
-//! A call that has its agent's turn: from the agent's Guid to the gateway's verdict.
+//! A call that has its agent's turn: from reading the agent's Guid to the gateway's answer.
 //!
-//! All of this runs detached from the caller. The turn and the places are held until the gateway
-//! has answered, whether or not anybody still waits, so the agent's next call finds it settled.
+//! All of this runs in a task of its own, which goes on when the caller leaves. The task holds the
+//! turn and the places until the gateway has answered. So the agent's next call never overlaps with
+//! this one.
 
 use std::{mem, sync::Arc, time::Duration};
 
@@ -28,24 +29,25 @@ use crate::{
     telemetry::trace::{SpanKind, Trace},
 };
 
-/// A call with all that it holds.
+/// A call, with the turn, the places and the lock that it holds.
 pub(super) struct AdmittedCall {
     pub(super) tenant: Arc<Tenant>,
     pub(super) agent: AgentId,
     pub(super) arrived: Instant,
     pub(super) caller_wait: CallerWait,
-    /// Where the spans of what is under way belong.
+    /// The trace that new spans belong to.
     pub(super) trace: Trace,
     pub(super) turn: Turn,
-    /// `None` for what the bridge does by itself.
+    /// `None` for calls that the bridge makes by itself.
     pub(super) call: Option<CallPlace>,
-    /// `None` while the call waits for something else than the gateway.
+    /// `None` while the call waits for something other than the gateway.
     pub(super) request: Option<RequestPlace>,
-    /// How long the call waits for such a place.
+    /// How long the call may wait for a place among the requests.
     pub(super) wait: Duration,
-    /// What keeps other replicas from signing the agent in meanwhile.
+    /// Keeps other replicas from signing the agent in meanwhile.
     pub(super) lock: Option<SignInLock>,
-    /// When the last request was made again after another call was in its way.
+    /// When the last request was repeated after another call had been in its way. Until then,
+    /// events may come from the other call.
     pub(super) asked_again: Option<Moment>,
 }
 
@@ -81,7 +83,7 @@ impl AdmittedCall {
         verdict
     }
 
-    /// A session in the place of the lost one, stored meanwhile or made now.
+    /// Replaces a lost session: by a newer one that was stored meanwhile, or else by signing in.
     pub(super) async fn recover(
         mut self,
         lost: u64,
@@ -92,21 +94,23 @@ impl AdmittedCall {
         newer.ok_or_else(|| untouched.because(Obstacle::SessionMissing))
     }
 
-    /// Has the gateway make a new Guid where polls bring none.
+    /// Asks the gateway for a new Guid. Needed where polls bring none.
     pub(super) async fn update_guid(mut self, untouched: Untouched) -> Result<(), CallError> {
-        // The newest of all replicas: a Guid that is made from an older one would be thrown away, since
-        // what it replaces is not what is stored.
+        // The newest session of all replicas: a renewed Guid replaces only the Guid it was made
+        // from. If that is not the stored one, the new Guid would be discarded.
         let session = self.tenant.newest_session(self.agent).await;
         let session = untouched.check(session.ok_or(Obstacle::SessionMissing))?;
         let envelope = self.send(&Command::plain(&UPDATE_GUID), &session, untouched).await?;
-        // Whether a header brings it too is not documented; then it is stored by now.
+        // The documents do not say whether a header has the Guid too. If it does, it is stored by
+        // now.
         if let Some(guid) = envelope.result.as_deref().and_then(updated_guid) {
             self.tenant.renew_session(self.agent, &session, guid).await;
         }
         Ok(())
     }
 
-    /// The answer to an accepted command, and when it was sent, in the tenant's events.
+    /// Sends a command, and repeats it once with a newer Guid if it is refused for its Guid.
+    /// Returns the answer and the position in the tenant's events when the command was sent.
     async fn command_once_or_twice(
         &mut self,
         command: &Command,
@@ -123,8 +127,8 @@ impl AdmittedCall {
             }
         };
         let untouched = Untouched::after(refused.clone());
-        // After a move to another site owners sign all their agents in again, and the bridge must not be
-        // quicker and take one of them over.
+        // After the agents were moved to another site, owners sign all their agents in again. If
+        // the bridge were quicker, it would take the agent over from its owner.
         let has_moved = refused.retcode.kind() == Kind::SessionMoved;
         let is_owners = session.origin == Origin::Registered && has_moved;
         let only_stored = command.interface.only_reads() || is_owners;
@@ -183,8 +187,8 @@ impl AdmittedCall {
         session
     }
 
-    /// The agent's session; signs the agent in where there is none and the bridge can, unless
-    /// somebody only wants to look.
+    /// The agent's session. If there is none, signs the agent in if the bridge has credentials, but
+    /// not for a command that only reads.
     async fn session(
         &mut self,
         interface: &Interface,
@@ -199,10 +203,11 @@ impl AdmittedCall {
             {
                 return Ok(session);
             }
-            // The gateway would only refuse its Guid again.
+            // The session is known to be lost: the gateway would refuse its Guid again.
             Ok(Some(lost)) => lost.version,
             Ok(None) => 0,
-            // A session that only other replicas know is as good as none, if another can be made.
+            // The store does not answer. Another replica may know a session, but this one can only
+            // sign in.
             Err(Obstacle::StoreUnavailable(_))
                 if !interface.only_reads() && tenant.credentials.sign_in(self.agent).is_some() =>
             {
@@ -214,14 +219,14 @@ impl AdmittedCall {
             return Err(Obstacle::SessionMissing);
         }
         let begun = Instant::now();
-        // In a box, like below: a sign-in's future would be a part of every call's, and be moved
-        // with it.
+        // Boxed, like below: otherwise the future of each call would contain the large future of a
+        // sign-in, and be moved with it.
         let signed_in = Box::pin(self.sign_in_unasked(lost, untouched)).await;
         self.tenant.metrics.session_waited(begun.elapsed());
         signed_in?.ok_or(Obstacle::SessionMissing)
     }
 
-    /// What the store has; asks nobody where this process knows it.
+    /// The session known to this process, or else the stored one. Only the latter asks the store.
     async fn stored_session(
         &mut self,
         untouched: &Untouched,
@@ -233,7 +238,8 @@ impl AdmittedCall {
         self.caller_wait.before_sending(untouched, Wait::Store, loading).await
     }
 
-    /// A session that may work where `refused` did not: one that is stored by now, or else a new one.
+    /// A session newer than the version `refused`: one that is stored by now, or else, unless
+    /// `only_stored`, one made by signing in.
     async fn newer_session(
         &mut self,
         only_stored: bool,
@@ -246,7 +252,8 @@ impl AdmittedCall {
         self.stored_or_made(refused, untouched).await
     }
 
-    /// A session that was stored meanwhile, else one made by signing in.
+    /// A session newer than the version `refused`: one that was stored meanwhile, or else one made
+    /// by signing in.
     async fn stored_or_made(
         &mut self,
         refused: u64,
@@ -281,7 +288,7 @@ impl AdmittedCall {
         self.send_at(Stage::Answer, command, session, untouched).await
     }
 
-    /// The same where the caller may wait for something that comes after it.
+    /// Like [`AdmittedCall::send`], for a request that is not the last step of the call.
     pub(super) async fn send_at(
         &mut self,
         stage: Stage,
@@ -294,7 +301,7 @@ impl AdmittedCall {
         reply.set_cookies(&session.cookies);
         if let Some(guid) = reply.guid.take().filter(|guid| *guid != session.guid) {
             let (tenant, agent, old) = (self.tenant.clone(), self.agent, session.clone());
-            // The session that it renews may still be on its way into the store.
+            // The session that the Guid renews may still be being stored.
             let before = self.turn.take_changes();
             let renewing = async move {
                 let _panics = join_all(before).await;
@@ -306,9 +313,9 @@ impl AdmittedCall {
         reply.into_verdict(session.guid.node())
     }
 
-    /// Waits until the store has taken what the gateway has done, as long as anybody waits for the
-    /// call: it is answered in time however slow the store is. The change goes on after that, and the
-    /// agent's next call waits for it.
+    /// Waits until the store has taken a change that the gateway has made, but no longer than the
+    /// caller waits: so a slow store does not delay the answer. `None`: the change is still being
+    /// stored. It goes on in a task, and the agent's next call waits for that task.
     pub(super) async fn settle<T: Send + 'static>(
         &mut self,
         change: impl Future<Output = T> + Send + 'static,
@@ -324,7 +331,7 @@ impl AdmittedCall {
         None
     }
 
-    /// Notes what became of a call whose caller was not there to hear it.
+    /// Logs and counts the outcome of a call whose caller has left.
     fn report<T>(&self, interface: &Interface, verdict: &Result<T, CallError>) {
         if self.caller_wait.is_awaited() {
             return;
@@ -341,16 +348,17 @@ impl AdmittedCall {
 }
 
 impl Tenant {
-    /// The agent's session if it is newer than the one that was refused.
+    /// The agent's newest session, if it is newer than the version `refused`.
     pub(super) async fn stored_since(&self, agent: AgentId, refused: u64) -> Option<Arc<Session>> {
         let stored = self.newest_session(agent).await;
         stored.filter(|stored| stored.version > refused)
     }
 
     async fn forget_signed_out(&self, agent: AgentId, version: u64) {
-        // What is known here does not wait for the store.
+        // What this process holds is changed at once, without waiting for the store.
         self.credentials.forget_here(agent);
-        // First, so that the keeper does not ask for a sign-in when it is told to look again.
+        // Before the store is changed, so that the keeper does not ask for a sign-in when it finds
+        // no session.
         self.note(agent, Event::SignedOut);
         self.agents.decided(agent);
         self.sign_ins.settle(agent);

@@ -1,17 +1,18 @@
-//! What a tenant does for its agents: one record each, all under one lock.
+//! The records of a tenant's agents: one for each, all under one lock.
 //!
-//! A record has small parts, each in a file of its own, which do not know each other: [`queue`] (whose
-//! turn it is), [`session_status`] (what is being done for the agent's session), [`credentials`] and
-//! [`losses`]. [`AgentRecords::apply`] is the one place where the status of a session changes. It counts and
-//! publishes each change under the lock, so that events come in the order of the changes. Log lines are
-//! written and keepers are told after it, so the lines of two changes at once may cross.
+//! A record has small parts that do not know each other, each in a file of its own: [`queue`]
+//! (whose turn it is), [`session_status`] (what is being done for the agent's session),
+//! [`rejected_passwords`] and [`take_backs`]. [`AgentRecords::apply`] is the one place where the
+//! status of a session changes. It counts and publishes each change under the lock, so that events
+//! come in the order of the changes. It writes log lines and signals keepers after the lock is
+//! released, so the log lines of two concurrent changes may be in the other order.
 
-mod credentials;
-mod losses;
+mod agent_record;
 mod queue;
-mod record;
+mod rejected_passwords;
 mod session_status;
 mod sweep;
+mod take_backs;
 
 use std::{
     collections::{BTreeSet, HashMap, hash_map::Entry},
@@ -27,18 +28,18 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-pub use self::losses::TakenOver;
-pub(super) use self::{
-    credentials::Rejection,
-    losses::{Loss, Permission},
-    queue::Turn,
-    session_status::{Attempt, Event, Health, Keeper},
-};
+pub use self::take_backs::TakenOver;
 use self::{
-    losses::TakeBacks,
-    record::AgentRecord,
+    agent_record::AgentRecord,
     session_status::{Change, Effects},
     sweep::Sweep,
+    take_backs::TakeBacks,
+};
+pub(super) use self::{
+    queue::Turn,
+    rejected_passwords::Rejection,
+    session_status::{Attempt, Event, Health, Keeper},
+    take_backs::{Loss, Permission},
 };
 use super::announcer::Announcer;
 use crate::{
@@ -48,36 +49,36 @@ use crate::{
     session::SessionState,
 };
 
-/// The agents of one tenant. An agent of whom nothing is known takes no memory.
+/// The records of one tenant's agents. An agent of whom nothing is known has no record.
 #[derive(Debug)]
 pub(super) struct AgentRecords {
     tenant: TenantId,
     known: Mutex<Known>,
     announcer: Announcer,
-    /// How often each status was entered, in the order of [`SessionState::ALL`].
+    /// Counts how often each status was entered, in the order of [`SessionState::ALL`].
     entered: [Counter; SessionState::ALL.len()],
     last_keeper: AtomicU64,
-    /// Calls that may wait for an agent.
+    /// How many calls may wait for one agent.
     queue_limit: NonZeroUsize,
-    /// Agents whose passwords may be held, and as many whose passwords were rejected.
+    /// For how many agents passwords may be held. Rejected passwords have a limit of the same size.
     capacity: NonZeroUsize,
     take_backs: TakeBacks,
 }
 
-/// The records, and what is counted over them.
+/// The records, with counts and indexes over them.
 #[derive(Debug, Default)]
 struct Known {
     records: HashMap<AgentId, AgentRecord>,
     totals: Totals,
     /// Agents with a rejected password.
     rejections: Sweep,
-    /// Agents with losses.
+    /// Agents with lost sessions.
     lossy: Sweep,
-    /// Agents whom another client has taken from the bridge.
+    /// Agents that another client has taken over from the bridge.
     contested: BTreeSet<AgentId>,
 }
 
-/// Sums over all records, kept so that nobody has to go through them.
+/// Sums over all records, so that nobody has to go through them.
 #[derive(Debug, Default)]
 struct Totals {
     /// Sessions in each status, in the order of [`SessionState::ALL`].
@@ -87,24 +88,24 @@ struct Totals {
     rejected: usize,
 }
 
-/// How many sessions have a status.
+/// How many sessions have one status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StateCount {
-    /// Which one.
+    /// The status.
     pub state: SessionState,
-    /// Sessions that have it.
+    /// How many sessions have it.
     pub now: usize,
-    /// How often it was entered since the bridge started.
+    /// How often it has been entered since the bridge started.
     pub entered: u64,
 }
 
-/// What is left to do after an event, and what it has met.
+/// The result of [`AgentRecords::apply`].
 #[derive(Debug, Default)]
 #[must_use]
 pub(super) struct Applied {
-    /// The keeper whose task has to be started.
+    /// A new keeper whose task the caller has to start.
     pub(super) start: Option<Keeper>,
-    /// Whether the agent has a keeper after it.
+    /// Whether the agent has a keeper after the event.
     pub(super) is_kept: bool,
 }
 
@@ -129,7 +130,7 @@ impl AgentRecords {
         }
     }
 
-    /// A keeper to be given to [`Event::Kept`], which ends with `until`.
+    /// Makes a keeper for [`Event::Kept`]. It stops when `until` is cancelled.
     pub(super) fn new_keeper(&self, until: &CancellationToken) -> Keeper {
         Keeper {
             number: self.last_keeper.fetch_add(1, Ordering::Relaxed),
@@ -139,7 +140,7 @@ impl AgentRecords {
         }
     }
 
-    /// Tells an agent's session what has happened, and the world what has become of it.
+    /// Applies an event to an agent's session; counts, publishes and logs the change of status.
     pub(super) fn apply(&self, agent: AgentId, event: Event) -> Applied {
         let mut known = self.known();
         let record = known.records.entry(agent).or_default();
@@ -152,7 +153,7 @@ impl AgentRecords {
         if let Some(counter) = entered.and_then(|entered| self.entered.get(entered.index()?)) {
             counter.inc();
         }
-        // Still under the lock, so that changes are told in their order.
+        // Under the lock, so that changes are published in their order.
         if let Some(Change { to, cause, .. }) = change {
             let change = What::Session(SessionChange { state: to, cause: cause.into() });
             self.announcer.publish(agent, change, Instant::now());
@@ -165,7 +166,8 @@ impl AgentRecords {
         Applied { start, is_kept }
     }
 
-    /// How an agent's session is doing, if the bridge has to do with it.
+    /// The status of an agent's session; `None` if the bridge does not keep it and no call is
+    /// changing it.
     pub(super) fn status(&self, agent: AgentId) -> Option<SessionState> {
         self.look(agent, |record| record.session.status()).flatten()
     }
@@ -196,12 +198,13 @@ impl AgentRecords {
             .collect()
     }
 
-    /// Looks at what is known of an agent, if anything is.
+    /// Reads an agent's record, if there is one.
     fn look<T>(&self, agent: AgentId, look: impl FnOnce(&AgentRecord) -> T) -> Option<T> {
         self.known().records.get(&agent).map(look)
     }
 
-    /// Changes a part of an agent's record over which nothing is counted.
+    /// Changes a part of an agent's record that is not in the totals. Removes the record if it is
+    /// unused then.
     fn with<T>(&self, agent: AgentId, change: impl FnOnce(&mut AgentRecord) -> T) -> T {
         match self.known().records.entry(agent) {
             Entry::Occupied(mut record) => {
@@ -247,7 +250,7 @@ impl AgentRecords {
 }
 
 impl Known {
-    /// An agent of whom nothing is known any more takes no memory.
+    /// Removes an agent's record if it is unused.
     fn tidy(&mut self, agent: AgentId) {
         if self.records.get(&agent).is_some_and(AgentRecord::is_unused) {
             self.records.remove(&agent);

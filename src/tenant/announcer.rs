@@ -1,4 +1,4 @@
-//! Tells a tenant's events, here and at other replicas.
+//! Publishes a tenant's events, here and at other replicas.
 
 use std::sync::Arc;
 
@@ -9,16 +9,16 @@ use crate::{
     id::AgentId,
 };
 
-/// Tells a tenant's events to whoever watches them, here and at other replicas.
+/// Publishes a tenant's events to all who watch them, here and at other replicas.
 #[derive(Clone, Debug)]
 pub(super) struct Announcer {
     pub(super) events: Arc<Events>,
-    /// By which other replicas hear of events.
+    /// Passes events on to other replicas.
     pub(super) relay: Arc<dyn Relay>,
 }
 
 impl Announcer {
-    /// Tells an event that was fetched then. Waits for nobody.
+    /// Publishes an event that was fetched at `fetched`. Does not wait.
     pub(super) fn publish(&self, agent: AgentId, what: What, fetched: Instant) {
         if let Err(what) = self.relay.publish(agent, what, fetched) {
             self.events.publish(agent, what, fetched);

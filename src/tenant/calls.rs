@@ -1,4 +1,4 @@
-//! Calls that have to wait for their turn: how each begins, until it is under way.
+//! How each call begins: it takes its places, waits for the agent's turn, and goes on in a task.
 
 use std::{sync::Arc, time::Duration};
 
@@ -16,35 +16,35 @@ use crate::{
     telemetry::trace::SpanKind,
 };
 
-/// How long the bridge's own work may wait for the agent's turn and a place.
+/// How long the bridge's own calls may wait for the agent's turn and a place among the requests.
 const RECOVERY_QUEUE: Duration = Duration::from_secs(10);
 
-/// A wait that ends with its caller's.
+/// For waits that only the caller's deadline bounds.
 const UNTIL_THE_DEADLINE: Duration = Duration::MAX;
 
-/// What a call takes of the tenant's limits beside the agent's turn.
+/// The places that a call has taken, and what it still waits for.
 struct Places {
     untouched: Untouched,
-    /// `None`: what the bridge does by itself is no call.
+    /// `None` for calls that the bridge makes by itself.
     call: Option<CallPlace>,
-    /// For a place among the requests.
+    /// How long the call may wait for a place among the requests.
     wait: Duration,
-    /// Whether the call may have to wait until the agent is signed in.
+    /// Whether the agent has to be signed in for the call.
     needs_session: bool,
 }
 
 impl Tenant {
-    /// Carries a command out for an agent: waits for the agent's turn and for a place among the
-    /// tenant's requests, finds the session or makes one, and sends the command.
+    /// Carries out a command for an agent: waits for the agent's turn and for a place among the
+    /// tenant's requests, finds the session or signs the agent in, and sends the command.
     ///
-    /// A command that is refused for its Guid is repeated once, if there is a newer Guid or the
-    /// bridge can sign the agent in, and one that another call for the agent was in the way of
-    /// (000-007) is repeated for a while; such refusals promise that nothing was done. Nothing else
-    /// is ever repeated.
+    /// A command is repeated in two cases only, in which the refusal promises that nothing was
+    /// done. If it is refused for its Guid, it is repeated once, provided that there is a newer
+    /// Guid or the bridge can sign the agent in. If another call for the agent was in its way
+    /// (000-007), it is repeated for a while.
     ///
     /// # Errors
     ///
-    /// Any [`CallError`] but those that speak of the request's form.
+    /// Any [`CallError`] except those about malformed requests.
     pub async fn command(
         self: &Arc<Self>,
         agent: AgentId,
@@ -57,8 +57,8 @@ impl Tenant {
         self.in_turn(places, agent, context, work).await
     }
 
-    /// The same for one of many: waits for its places as long as the caller does, and leaves half
-    /// of the tenant's requests to other calls.
+    /// Like [`Tenant::command`], for a command of a batch. It waits for its places until the
+    /// caller's deadline. The commands of batches use at most half of the tenant's requests.
     ///
     /// # Errors
     ///
@@ -77,7 +77,7 @@ impl Tenant {
         let places = Places { wait: UNTIL_THE_DEADLINE, ..places };
         let work = |call: AdmittedCall, untouched| async move {
             let accepted = call.command(command, untouched).await;
-            // Held as long as the request may be open, also when the batch has been answered.
+            // Held until here, even if the batch has been answered, since the request was open.
             drop(place);
             Ok(Accepted { of_batch: true, ..accepted? })
         };
@@ -89,8 +89,7 @@ impl Tenant {
         batch_share(&self.config.limits)
     }
 
-    /// Signs an agent in. `given` is what the caller said; without a password the configured
-    /// credentials are used.
+    /// Signs an agent in. If `sign_in` has no password, the configured credentials are used.
     ///
     /// # Errors
     ///
@@ -106,7 +105,7 @@ impl Tenant {
         self.in_turn(places, agent, context, work).await
     }
 
-    /// Signs an agent out and forgets its session and its credentials; by force even while the
+    /// Signs an agent out and forgets its session and its credentials. With `force`, even while the
     /// agent is talking.
     ///
     /// # Errors
@@ -124,7 +123,7 @@ impl Tenant {
         self.in_turn(places, agent, context, work).await
     }
 
-    /// Makes a session anew that was lost, unless there is a newer one by now.
+    /// Replaces a lost session by signing in, unless a newer one is stored by now.
     pub(super) async fn recover(
         self: &Arc<Self>,
         agent: AgentId,
@@ -135,14 +134,14 @@ impl Tenant {
         self.of_bridge(agent, deadline, work).await
     }
 
-    /// Renews an agent's Guid by asking for it.
+    /// Asks the gateway for a new Guid of an agent, and stores it.
     pub(super) async fn update_guid(self: &Arc<Self>, agent: AgentId) -> Result<(), CallError> {
         let deadline = Deadline::new(Instant::now(), RECOVERY_QUEUE + self.config.timeouts.request);
         self.of_bridge(agent, deadline, AdmittedCall::update_guid).await
     }
 
-    /// What the bridge does by itself. It takes no place among the calls, of which callers may have
-    /// taken all, and waits for a place among the requests as long as it has time.
+    /// Makes a call that nobody asked for. It takes no place among the calls, since callers may
+    /// have taken all of them. It waits for a place among the requests until its deadline.
     async fn of_bridge<T, W>(
         self: &Arc<Self>,
         agent: AgentId,
@@ -159,8 +158,8 @@ impl Tenant {
         self.in_turn(places, agent, &context, work).await
     }
 
-    /// Whether the tenant's gateway has the interface. Without this it would answer HTTP 404, as it
-    /// does for a wrong address.
+    /// Checks whether this edition of the gateway has the interface. If it has not, it would answer
+    /// HTTP 404, and that would look like a wrong address.
     fn check_edition(&self, interface: &Interface) -> Result<(), CallError> {
         let edition = self.config.edition;
         if interface.is_in(edition) {
@@ -170,14 +169,15 @@ impl Tenant {
         Err(CallError::unasked(Obstacle::InterfaceMissing { interface, edition }))
     }
 
-    /// What a caller's call takes.
+    /// Takes the places that a caller's call needs.
     fn places(&self, needs_session: bool) -> Result<Places, CallError> {
         let untouched = Untouched::at_the_start();
         let call = Some(untouched.check(self.admission.enter())?);
         Ok(Places { untouched, call, wait: self.config.limits.queue_wait, needs_session })
     }
 
-    /// Waits until `agent`'s next call may be made and hands it to a task of its own.
+    /// Waits for the agent's turn and a place among the requests, then runs `work` in a task of its
+    /// own.
     async fn in_turn<T, W>(
         self: &Arc<Self>,
         Places { untouched, call, wait, needs_session }: Places,
@@ -193,7 +193,8 @@ impl Tenant {
         let arrived = deadline.arrived();
         let queue = trace.child(|| "queue".into(), SpanKind::Internal);
         let sign_in_by = needs_session.then(|| deadline.start_by());
-        // The agent's turn comes first: a call that waits for it takes nothing from other agents.
+        // The turn first, so that a call holds no place among the requests while it waits for the
+        // turn.
         let turn = self.waiting(deadline, self.agents.turn(agent, sign_in_by)).await;
         let turn = untouched.check(turn.flatten())?;
         let request = self.admission.request(self.gateway.current(), wait);
@@ -207,7 +208,8 @@ impl Tenant {
         detached(tasks, deadline, cutoff.clone(), move |caller_wait| {
             let request = Some(request);
             let (lock, asked_again) = (None, None);
-            // Also where the work goes on without its caller, whose deadline bounds it otherwise.
+            // A bound for work that goes on after its caller has left: the deadline does not bound
+            // it then.
             let wait = wait.min(tenant.sign_in_max());
             let call = AdmittedCall {
                 tenant,
@@ -227,7 +229,7 @@ impl Tenant {
         .await
     }
 
-    /// Waits in a queue, as long as it makes sense for the caller.
+    /// Waits in a queue until the time when the call has to start, or the bridge stops.
     async fn waiting<T>(
         &self,
         deadline: Deadline,

@@ -1,4 +1,4 @@
-//! Whether what the gateway accepted has happened.
+//! Waits for the event that confirms a command which the gateway has accepted.
 
 use std::{
     sync::Arc,
@@ -18,17 +18,17 @@ use crate::{
     telemetry::trace::{SpanKind, Trace},
 };
 
-/// Whether what the gateway accepted has happened.
+/// Whether an accepted command has taken effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Confirmation {
-    /// An event has told so.
+    /// An event says so.
     Confirmed {
-        /// Its number.
+        /// The event's number.
         sequence: u64,
         /// When it happened.
         at: SystemTime,
     },
-    /// It is not known to have.
+    /// The gateway accepted the command, but nothing confirms the effect.
     Accepted(Unconfirmed),
 }
 
@@ -41,33 +41,35 @@ pub enum Unconfirmed {
     Talking,
     /// The agent is in after-call work; the change comes with its end (client).
     AfterCallWork,
-    /// The event has come, but by now the agent is in another state.
+    /// The event came, but the agent's status shows another state by now.
     OtherState,
-    /// No event has come in time.
+    /// No event came in time.
     NoEvent,
     /// This replica is shutting down.
     ShuttingDown,
 }
 
-/// What a confirming event's content may hold (cec_07_1346).
+/// The part of a confirming event's content that is read (cec_07_1346).
 #[derive(Deserialize)]
 struct Content<'a> {
     #[serde(borrow)]
     reason: std::borrow::Cow<'a, str>,
 }
 
-/// Smaller reasons are the platform's own (cec_07_1346).
+/// The first reason code that callers can choose. Smaller ones are the platform's own
+/// (cec_07_1346).
 const OWN_REASONS: i32 = 200;
 
 impl Tenant {
-    /// Waits until an event says that an accepted command has taken effect: for `within`, and no
-    /// longer than the caller does.
+    /// Waits until an event says that an accepted command has taken effect: at most `within`, and
+    /// at most until the caller's deadline.
     ///
-    /// Events that were fetched before the command was sent do not count, also if they are told only
-    /// after it. One that the gateway had queued by then cannot be told from a later one, so the
-    /// agent's status is asked for after it: it has to fit. A gateway that does not tell the status
-    /// contradicts nothing. But an event that another replica has fetched may be older than it looks:
-    /// it needs a status that was told.
+    /// Events that were fetched before the command was sent do not count, even if they are
+    /// published later. An event that the gateway had queued before the command looks like a later
+    /// one. So the bridge asks for the agent's status after the event, and the status has to fit.
+    /// If the gateway does not tell the status, an event fetched here is sufficient. An event that
+    /// another replica has fetched may be older than it looks, so it never confirms without a
+    /// status.
     pub async fn confirm(
         self: &Arc<Self>,
         agent: AgentId,
@@ -133,7 +135,8 @@ impl Tenant {
         }
     }
 
-    /// Whether the agent is in a state that fits; `None`: the gateway does not tell.
+    /// Whether the agent is now in a state that fits the command; `None` if the gateway does not
+    /// tell.
     async fn fits_by_now(self: &Arc<Self>, seen: &Seen, until: Instant) -> Option<bool> {
         let left = until.saturating_duration_since(Instant::now());
         let deadline = Deadline::new(Instant::now(), left);
@@ -161,7 +164,7 @@ impl Tenant {
 }
 
 impl Confirmation {
-    /// As metrics spell it.
+    /// The name in metrics and traces.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Confirmed { .. } => "confirmed",
@@ -175,12 +178,12 @@ impl Confirmation {
     }
 }
 
-/// What is waited for, and what has come so far.
+/// The change that is waited for, and what has been seen so far.
 struct Seen {
     agent: AgentId,
     effect: Effect,
     reason: Option<i32>,
-    /// When it was asked for.
+    /// The position in the tenant's events when the command was sent.
     after: Moment,
     of_batch: bool,
     other_state: bool,
@@ -188,7 +191,7 @@ struct Seen {
 }
 
 impl Seen {
-    /// Whether an event may tell of the change, as far as can be seen without the agent's status.
+    /// Whether an event can confirm the change, as far as can be said without the agent's status.
     fn may_be_confirmed_by(&self, event: &Event) -> bool {
         if !self.after.may_be_before(event) {
             return false;
@@ -197,7 +200,7 @@ impl Seen {
         if !self.effect.events.contains(&&*event.kind) {
             return false;
         }
-        // An event of an earlier request names the earlier reason.
+        // An event that belongs to an earlier request has the earlier reason.
         let named = event.content.as_deref().and_then(reason);
         let (asked, named) = (self.reason.unwrap_or_default(), named.unwrap_or_default());
         asked < OWN_REASONS || named < OWN_REASONS || asked == named

@@ -1,16 +1,16 @@
 use crate::{call::Deadline, telemetry::trace::Trace};
 
-/// What goes with a call on its way.
+/// The deadline and the trace that go along with a call.
 #[derive(Clone, Debug)]
 pub struct Context {
-    /// How long it may take.
+    /// When the call has to be answered.
     pub deadline: Deadline,
-    /// Where its spans belong.
+    /// The trace that its spans belong to.
     pub trace: Trace,
 }
 
 impl Context {
-    /// The context of what the bridge does by itself, which no trace tells of.
+    /// The context of a call that the bridge makes by itself. It is not traced.
     pub fn of_bridge(deadline: Deadline) -> Self {
         Self { deadline, trace: Trace::default() }
     }

@@ -5,27 +5,27 @@ use serde::Serialize;
 use super::Tenant;
 use crate::gateway::RequestCounts;
 
-/// What a tenant has done, in a few numbers.
+/// Totals of what one tenant has done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Counts {
-    /// Calls with one answer.
+    /// Unary calls.
     pub calls: u64,
-    /// Of these, the ones that failed through the fault of the gateway or of the bridge.
+    /// How many of these failed because of the gateway or the bridge.
     pub calls_failed: u64,
-    /// Requests to the gateway, polls too.
+    /// Requests to the gateway, including polls.
     pub requests: u64,
-    /// Of these, the ones that were not answered.
+    /// How many of these were not answered.
     pub requests_unanswered: u64,
-    /// Of the requests, the polls.
+    /// How many of the requests were polls.
     pub polls: u64,
-    /// Of the requests, the sign-ins.
+    /// How many of the requests were sign-ins.
     pub sign_ins: u64,
-    /// Events that polls have brought.
+    /// Events received by polls.
     pub events: u64,
 }
 
 impl Tenant {
-    /// What the tenant has done so far.
+    /// The tenant's totals since the bridge started.
     pub fn counts(&self) -> Counts {
         let (calls, calls_failed) = self.metrics.calls();
         let RequestCounts { requests, unanswered, polls, sign_ins } = self.gateway.counts();

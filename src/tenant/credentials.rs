@@ -1,4 +1,4 @@
-//! What a tenant's agents can be signed in with: configured, learned here, or shared.
+//! The credentials of a tenant's agents: configured, learned from a sign-in, or shared by replicas.
 
 use std::{sync::Arc, time::Duration};
 
@@ -15,34 +15,35 @@ use crate::{
     hex::hex,
     id::AgentId,
     retcode::Retcode,
-    session::{Drawer, Safe},
+    session::{SealedKind, SealedValues},
 };
 
-/// What the bridge can sign a tenant's agents in with, and what it must not try again.
+/// The credentials that the bridge can sign agents in with, and those that it must not try again.
 #[derive(Debug)]
 pub(super) struct CredentialBook {
     configured: Option<Arc<Credentials>>,
-    /// What this replica has learned by itself.
+    /// What this replica has learned from sign-ins.
     agents: Arc<AgentRecords>,
     rejected_for: Duration,
-    /// What other replicas know of; `None`: there are none.
-    safe: Option<Safe>,
+    /// What replicas share; `None` if there are no other replicas.
+    sealed: Option<SealedValues>,
 }
 
-/// A rejection as other replicas are told of it, who only have to know the password again.
+/// A rejection as replicas share it. It has a digest of the password, so that they can recognize
+/// it.
 #[derive(Serialize, Deserialize)]
-struct Told {
+struct SharedRejection {
     password_sha256: String,
-    /// "0", which is no refusal, of a sign-in without a Guid. Versions of the bridge that do not know
-    /// such rejections take it for none.
+    /// "0" for a sign-in that was accepted without a Guid. It is no refusal, so versions of the
+    /// bridge that do not know this kind of rejection ignore it.
     retcode: String,
     message: String,
     node: Option<Box<str>>,
 }
 
-/// As long as a session is stored that nobody renews.
+/// How long shared credentials are stored: as long as a session that nobody renews.
 const SHARED_FOR: Duration = Duration::from_secs(30 * 24 * 60 * 60);
-/// The retcode of what the gateway has accepted.
+/// The retcode of an accepted request.
 const ACCEPTED: &str = "0";
 
 impl CredentialBook {
@@ -50,13 +51,13 @@ impl CredentialBook {
         configured: Option<Arc<Credentials>>,
         rejected_for: Duration,
         agents: Arc<AgentRecords>,
-        safe: Option<Safe>,
+        sealed: Option<SealedValues>,
     ) -> Self {
-        Self { configured, agents, rejected_for, safe }
+        Self { configured, agents, rejected_for, sealed }
     }
 
-    /// The sign-in that worked last, else the configured one, else one that another replica has
-    /// shared.
+    /// The sign-in that worked last here, or else the configured one, or else one that another
+    /// replica has shared.
     pub(super) async fn find(&self, agent: AgentId) -> Option<Arc<SignIn>> {
         match self.sign_in(agent) {
             Some(own) => Some(own),
@@ -65,11 +66,11 @@ impl CredentialBook {
     }
 
     async fn shared(&self, agent: AgentId) -> Option<SignIn> {
-        let safe = self.safe.as_ref().filter(|safe| safe.has_credentials())?;
-        SignIn::from_plain(&safe.get(Drawer::Credentials, agent).await?)
+        let sealed = self.sealed.as_ref().filter(|sealed| sealed.has_credentials())?;
+        SignIn::from_plain(&sealed.get(SealedKind::Credentials, agent).await?)
     }
 
-    /// The sign-in that worked last, else the configured one.
+    /// The sign-in that worked last here, or else the configured one.
     pub(super) fn sign_in(&self, agent: AgentId) -> Option<Arc<SignIn>> {
         self.agents.held(agent).or_else(|| self.configured(agent).map(Arc::new))
     }
@@ -80,24 +81,23 @@ impl CredentialBook {
         Some(SignIn::new(credential.password.clone(), phone_number, credential.force))
     }
 
-    /// Keeps what a sign-in has worked with, and shares it if the other replicas do not have it
-    /// anyway.
+    /// Holds a sign-in that worked. Shares it unless all replicas have it by their configuration.
     pub(super) async fn hold(&self, agent: AgentId, sign_in: Arc<SignIn>) {
         self.agents.hold(agent, sign_in.clone());
         let configured = self.configured(agent);
         if configured.is_some_and(|configured| has_same_password(&configured, &sign_in)) {
             return;
         }
-        if let Some(safe) = self.safe.as_ref().filter(|safe| safe.has_credentials()) {
-            safe.put(Drawer::Credentials, agent, &sign_in.to_plain(), SHARED_FOR).await;
+        if let Some(sealed) = self.sealed.as_ref().filter(|sealed| sealed.has_credentials()) {
+            sealed.put(SealedKind::Credentials, agent, &sign_in.to_plain(), SHARED_FOR).await;
         }
     }
 
-    /// Forgets what an agent was signed in with, here and at other replicas that have not used it.
+    /// Forgets what an agent was signed in with, here and in what replicas share.
     pub(super) async fn forget(&self, agent: AgentId) {
         self.forget_here(agent);
-        if let Some(safe) = self.safe.as_ref().filter(|safe| safe.has_credentials()) {
-            safe.empty(Drawer::Credentials, agent).await;
+        if let Some(sealed) = self.sealed.as_ref().filter(|sealed| sealed.has_credentials()) {
+            sealed.remove(SealedKind::Credentials, agent).await;
         }
     }
 
@@ -107,22 +107,22 @@ impl CredentialBook {
 
     /// Remembers for a while that this sign-in must not be repeated, here and at other replicas.
     pub(super) async fn reject(&self, agent: AgentId, sign_in: &SignIn, why: Rejection) {
-        let told = Told::of(sign_in, &why);
+        let shared = SharedRejection::of(sign_in, &why);
         let is_password_wrong = why.is_password_wrong();
         let until = Instant::now() + self.rejected_for;
         let is_noted = self.agents.reject(agent, sign_in, why, until);
         if is_password_wrong {
             self.forget_password(agent, sign_in).await;
         }
-        // No more than there is room for here: whoever tries passwords for all ids that there may be
-        // must not fill what others share.
-        let Some(safe) = self.safe.as_ref().filter(|_| is_noted) else { return };
-        // Nothing in it can fail to be written.
-        let plain = serde_json::to_vec(&told).unwrap_or_default();
-        safe.put(Drawer::Rejected, agent, &plain, self.rejected_for).await;
+        // Shared only if there was room for it here. A client that tries passwords for all possible
+        // ids must not fill the store that replicas share.
+        let Some(sealed) = self.sealed.as_ref().filter(|_| is_noted) else { return };
+        // Serializing these strings cannot fail.
+        let plain = serde_json::to_vec(&shared).unwrap_or_default();
+        sealed.put(SealedKind::Rejected, agent, &plain, self.rejected_for).await;
     }
 
-    /// Forgets a password that is of no use. There may be another one by now.
+    /// Forgets a wrong password where it is held or shared, but no other password held by now.
     async fn forget_password(&self, agent: AgentId, useless: &SignIn) {
         if self.agents.held(agent).is_some_and(|held| has_same_password(&held, useless)) {
             self.forget_here(agent);
@@ -132,24 +132,24 @@ impl CredentialBook {
         }
     }
 
-    /// What keeps this sign-in from being tried, if one with the same password was rejected a short
-    /// while ago.
+    /// The obstacle if this sign-in must not be tried: one with the same password was rejected a
+    /// short while ago, here or at another replica.
     pub(super) async fn rejection(&self, agent: AgentId, sign_in: &SignIn) -> Option<Obstacle> {
         if let Some(known) = self.rejection_here(agent, sign_in) {
             return Some(known);
         }
-        let plain = self.safe.as_ref()?.get(Drawer::Rejected, agent).await?;
-        let told: Told = serde_json::from_slice(&plain).ok()?;
-        told.rejection_of(sign_in).map(Obstacle::from)
+        let plain = self.sealed.as_ref()?.get(SealedKind::Rejected, agent).await?;
+        let shared: SharedRejection = serde_json::from_slice(&plain).ok()?;
+        shared.rejection_of(sign_in).map(Obstacle::from)
     }
 
-    /// The same as far as this replica knows.
+    /// Like [`CredentialBook::rejection`], but only with what this replica knows.
     pub(super) fn rejection_here(&self, agent: AgentId, sign_in: &SignIn) -> Option<Obstacle> {
         self.agents.rejection(agent, sign_in).map(Obstacle::from)
     }
 }
 
-impl Told {
+impl SharedRejection {
     fn of(sign_in: &SignIn, why: &Rejection) -> Self {
         let password_sha256 = password_digest(sign_in);
         match why {
@@ -184,7 +184,7 @@ fn has_same_password(one: &SignIn, other: &SignIn) -> bool {
     one.password.expose_secret() == other.password.expose_secret()
 }
 
-/// Kept in the safe only: by itself it would give a weak password away.
+/// Only stored sealed: a weak password could be guessed from the bare digest.
 fn password_digest(sign_in: &SignIn) -> String {
     hex(digest(&SHA256, sign_in.password.expose_secret().as_bytes()).as_ref())
 }

@@ -3,12 +3,12 @@ use std::{collections::BTreeMap, sync::Arc};
 use super::Tenant;
 use crate::id::TenantId;
 
-/// Every tenant that this bridge serves; clones are the same directory.
+/// All tenants that this bridge serves. Clones share the same directory.
 #[derive(Clone, Debug)]
 pub struct Tenants(Arc<BTreeMap<TenantId, Arc<Tenant>>>);
 
 impl Tenants {
-    /// A directory of these tenants.
+    /// Makes a directory of these tenants.
     pub fn new(tenants: impl IntoIterator<Item = Tenant>) -> Self {
         let named = |tenant: Tenant| (tenant.id().clone(), Arc::new(tenant));
         Self(Arc::new(tenants.into_iter().map(named).collect()))
@@ -24,7 +24,7 @@ impl Tenants {
         self.0.values()
     }
 
-    /// The tenant that a caller means who names none: the only one there is.
+    /// The tenant for callers who name none: the only one, if there is exactly one.
     pub fn only(&self) -> Option<&Arc<Tenant>> {
         if self.0.len() == 1 { self.0.values().next() } else { None }
     }

@@ -1,4 +1,4 @@
-//! What a reply brings beside its answer: a renewed Guid, and balancer cookies.
+//! Stores what a reply brings beside its answer: a renewed Guid, and cookies of a load balancer.
 
 use tracing::{debug, warn};
 
@@ -10,18 +10,23 @@ use crate::{
 };
 
 impl Tenant {
-    /// Takes in what a reply brings beside its answer: a renewed Guid, and balancer cookies. The answer
-    /// stands whatever becomes of these.
-    pub(super) async fn absorb(&self, agent: AgentId, session: &Session, reply: &mut Reply) {
+    /// Stores what a reply brings beside its answer: a renewed Guid, and cookies of a load
+    /// balancer. A failure to store them does not change the answer.
+    pub(super) async fn store_renewals(
+        &self,
+        agent: AgentId,
+        session: &Session,
+        reply: &mut Reply,
+    ) {
         reply.set_cookies(&session.cookies);
         if let Some(guid) = reply.guid.take().filter(|guid| *guid != session.guid) {
             self.renew_session(agent, session, guid).await;
         }
     }
 
-    /// Stores a Guid that the gateway has made in the place of this session's.
+    /// Stores a Guid with which the gateway has replaced this session's.
     pub(super) async fn renew_session(&self, agent: AgentId, session: &Session, guid: Guid) {
-        // `None`: another answer was faster, and its Guid is the newer one.
+        // `None`: another answer was stored first, and its Guid is the newer one.
         let renewed = self.sessions.renew(agent, session, guid).await;
         if let Some(renewed) = self.note_unstored(agent, "a renewed Guid", renewed).flatten() {
             self.metrics.renewed();
@@ -30,8 +35,8 @@ impl Tenant {
         }
     }
 
-    /// What the store did; says in the log what it did not take of what the gateway has done. That is
-    /// no failure of the call, which was carried out.
+    /// Logs and counts a failure to store what the gateway has done. The call does not fail for it,
+    /// since it was carried out.
     pub(super) fn note_unstored<T>(
         &self,
         agent: AgentId,

@@ -1,4 +1,4 @@
-//! Which agents are polled here: how polls begin, go on from another process, and are handed over.
+//! How polls for an agent begin here, go on from another process, and are handed over.
 
 use std::{future::ready, sync::Arc, time::Duration};
 
@@ -9,19 +9,20 @@ use crate::{id::AgentId, session::Origin};
 
 const KEEPING_IS_OFF: &str = "keep.enabled is false";
 
-/// Of a lease, the part in which the first polls for agents taken over are begun.
-const SPREAD: u32 = 8;
-/// Between the first polls for agents whose sessions outlived the process: each opens a connection,
-/// and calls come at once too.
+/// The first polls for agents taken over are spread over this fraction of a lease (an eighth).
+const SPREAD_DIVISOR: u32 = 8;
+/// The mean pause between the first polls for agents whose sessions were found in the file. They
+/// are spread because each opens a connection, and calls come at once too.
 const RESUMED_EVERY: Duration = Duration::from_millis(5);
-/// But all are begun within this time: the gateway signs out whoever was not polled for two minutes,
-/// and a part of those has passed.
+/// All first polls begin within this time: the gateway signs out an agent that was not polled for
+/// two minutes, and part of those has passed.
 const RESUMED_WITHIN: Duration = Duration::from_secs(20);
 
 // === impl Tenant ===
 
 impl Tenant {
-    /// Keeps a session that was made here, unless another replica does, or nobody shall.
+    /// Keeps a session that was made here, unless another replica keeps it or `keep.enabled` is
+    /// false.
     pub(super) async fn begin_to_keep(self: &Arc<Self>, agent: AgentId) {
         if !self.config.keep.enabled {
             self.note(agent, Event::Unkept(KEEPING_IS_OFF));
@@ -36,7 +37,7 @@ impl Tenant {
         }
     }
 
-    /// Keeps a session again whose keeper has just ended, unless that is up to another replica.
+    /// Keeps a session whose keeper has just ended, unless another replica has to keep it.
     pub(super) fn keep_again(self: &Arc<Self>, agent: AgentId) {
         self.polls.resume(agent, self);
     }
@@ -51,8 +52,7 @@ impl Tenant {
         self.polls.may_poll(agent)
     }
 
-    /// Whether one of several replicas keeps each session that they have made, so that agents are
-    /// handed over between them.
+    /// Whether replicas share the polls, so that agents are handed over between them.
     pub fn is_kept_by_replicas(&self) -> bool {
         self.polls.is_shared()
     }
@@ -62,12 +62,12 @@ impl Tenant {
         self.polls.is_sole_owner(agent)
     }
 
-    /// How the leases on the tenant's agents are doing.
+    /// Counts of the leases on the tenant's agents.
     pub fn lease_counts(&self) -> LeaseCounts {
         self.polls.counts()
     }
 
-    /// Whether an agent's events come in, here or at another replica.
+    /// Whether somebody polls for an agent's events, here or at another replica.
     pub(super) async fn is_polled(&self, agent: AgentId) -> bool {
         if let Some(state) = self.session_state(agent) {
             return state.is_polled();
@@ -77,7 +77,8 @@ impl Tenant {
             && session.is_some_and(|session| session.origin == Origin::SignedIn)
     }
 
-    /// Decides with the other replicas who polls whom, until the bridge begins to stop.
+    /// Starts the task that decides with the other replicas who polls for which agent. It runs
+    /// until the bridge begins to stop.
     pub fn share_polls(self: &Arc<Self>) {
         let tenant = self.clone();
         self.work.tasks.spawn(async move {
@@ -85,10 +86,10 @@ impl Tenant {
         });
     }
 
-    /// Goes on with the sessions that the process before this one made and left in its file.
+    /// Keeps the sessions that the process before this one has left in the file of `store.file`.
     pub fn resume(self: &Arc<Self>) {
         self.keep_found();
-        // A file that cannot be read at the start may be read later.
+        // If the file cannot be read at the start, wait until it can.
         let tenant = self.clone();
         if self.sessions.finding().is_some() {
             self.work.tasks.spawn(async move {
@@ -113,7 +114,7 @@ impl Tenant {
         }
     }
 
-    /// Hands the agents over to other replicas, once the polls under way have been answered.
+    /// Hands the agents over to other replicas, after the polls under way have been answered.
     pub async fn hand_over(self: &Arc<Self>) {
         self.polls.leave(self).await;
     }
@@ -131,8 +132,9 @@ impl Polls for Arc<Tenant> {
         match cause {
             Cause::SignedIn => self.keep(agent, "signed in", FirstPoll::AtOnce),
             Cause::TakenOver => {
-                // Hundreds come from a replica that is gone, each with a connection to open.
-                let first_poll = FirstPoll::OfAnother(self.polls.lease() / SPREAD);
+                // A replica that is gone leaves hundreds of agents, and each first poll opens a
+                // connection.
+                let first_poll = FirstPoll::OfAnother(self.polls.lease() / SPREAD_DIVISOR);
                 self.keep(agent, "kept here from now on", first_poll);
             }
         }

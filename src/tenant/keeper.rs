@@ -1,9 +1,10 @@
-//! Keeps the sessions alive that the bridge made.
+//! Keeps the sessions alive that the bridge made: how often it polls, and when a session counts as
+//! lost.
 //!
-//! One task for each such agent polls its events. The poll is the heartbeat without which the
-//! gateway signs the agent out after two minutes (cec_07_1202), and the only call on which it
-//! renews a dynamic Guid (cec_07_0005). A session that is lost is made anew by signing in, paced
-//! over the tenant's agents and for a limited time.
+//! For each such agent, one task polls for events. The poll is the heartbeat without which the
+//! gateway signs the agent out after two minutes (cec_07_1202). It is also the only call on which
+//! the gateway renews a dynamic Guid (cec_07_0005). A lost session is made anew by signing in, at a
+//! limited rate for all agents of the tenant, and for a limited time.
 
 use std::{sync::Arc, time::Duration};
 
@@ -17,8 +18,8 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Tenant,
     agents::{Event, Health, Loss, Permission},
-    poll::Finding,
     sign_ins::Settled,
+    single_poll::Finding,
 };
 use crate::{
     call::Obstacle,
@@ -27,13 +28,13 @@ use crate::{
     session::{Origin, Session, SessionState},
 };
 
-/// Why a session is kept no longer.
+/// Why a keeper ends.
 #[derive(Clone, Copy, Debug)]
 enum End {
     /// Signed out, or forgotten.
     NotOurs,
-    /// The gateway hands events out in another way than by polls for one agent (000-001), and its
-    /// Guids stay the same.
+    /// The gateway allows no polls for one agent (000-001), and Guids are static, so there is
+    /// nothing to renew.
     PollsDisabled,
     /// Replaced by one that its owner keeps.
     Registered,
@@ -41,11 +42,11 @@ enum End {
     NoCredentials,
     /// It could not be made anew in time.
     GaveUp,
-    /// It was lost again and again, mostly since another client signs the agent in.
+    /// It was lost again and again, mostly because another client signs the agent in.
     TakenOver,
-    /// Another replica goes on.
+    /// Another replica keeps the session from now on.
     HandedOver,
-    /// It was lost while the store could not be asked, so that another replica may have it.
+    /// It was lost while the store did not answer, so another replica may have replaced it.
     Unclear,
 }
 
@@ -53,8 +54,8 @@ enum End {
 #[derive(Clone, Copy, Debug)]
 pub(super) enum FirstPoll {
     AtOnce,
-    /// At some moment within this time. Another process has polled: the one before this one, or another
-    /// replica.
+    /// At a random time within this duration. Another process has polled before: the one before
+    /// this one, or another replica.
     OfAnother(Duration),
 }
 
@@ -65,11 +66,11 @@ struct Keeping {
     number: u64,
     finish: CancellationToken,
     wake: Arc<Notify>,
-    /// Before the first poll.
+    /// The pause before the first poll.
     delay: Duration,
-    /// Whether another process polled before, which may have ended between the answer that brought a
-    /// newer Guid and its store, or dropped that answer with its lease. The gateway need not send the
-    /// Guid again, and takes the old one not for long.
+    /// Whether the Guid may be out of date, because another process polled before. It may have
+    /// ended, or lost its lease, after an answer with a newer Guid and before it stored that Guid.
+    /// The gateway need not send the new Guid again, and soon refuses the old one.
     may_be_old: bool,
     /// The session that was seen last.
     last: Option<Arc<Session>>,
@@ -79,21 +80,23 @@ struct Keeping {
     silence: Option<Silence>,
 }
 
-/// Polls without a usable answer, one after the other.
+/// A series of polls without a usable answer.
 struct Silence {
     since: Instant,
     polls: u32,
 }
 
-/// Of the pause between polls: to 16 s by default, far below the gateway's two minutes.
+/// How often the pause between polls is doubled while the gateway is silent: up to 16 s by default,
+/// far below the gateway's two minutes.
 const DOUBLINGS_MAX: u32 = 5;
-/// Polls in a row that are refused for the Guid before a session is lost. One may cross a renewal of
-/// the Guid; public clients take five, while their agent gets no calls.
+/// How many polls in a row are refused for the Guid before a session counts as lost. One refused
+/// poll may have crossed a renewal of the Guid. Public clients allow five, but their agents get no
+/// calls meanwhile.
 const REFUSALS_MAX: u32 = 3;
-/// How long a gateway may give no usable answer before a session is lost: half of the two minutes after
-/// which it signs an agent out who is not polled (cec_07_1202).
+/// How long a gateway may give no usable answer before a session counts as lost: half of the two
+/// minutes after which it signs out an agent that is not polled (cec_07_1202).
 const SILENCE_MAX: Duration = Duration::from_secs(60);
-/// How long a poll may wait for a new Guid.
+/// How long the first poll may wait for a new Guid.
 const RENEWAL_WAIT: Duration = Duration::from_secs(5);
 const BACKOFF_FIRST: Duration = Duration::from_millis(500);
 const BACKOFF_MAX: Duration = Duration::from_secs(30);
@@ -107,9 +110,9 @@ impl Tenant {
         debug_assert!(applied.start.is_none(), "a keeper without a task");
     }
 
-    /// Keeps this agent's session from now on. A keeper that is there already polls at once: it may be
-    /// in a long pause, for a gateway that was silent, and a new session wants its first poll. `cause`
-    /// says why the session is good.
+    /// Keeps this agent's session from now on. If there is a keeper already, it polls at once: it
+    /// may be in a long pause because the gateway was silent, and a new session needs its first
+    /// poll. `cause` says why the session is good.
     pub(super) fn keep(
         self: &Arc<Self>,
         agent: AgentId,
@@ -139,8 +142,9 @@ impl Tenant {
             refusals: 0,
             silence: None,
         };
-        // Waited for when the bridge stops, so that none is cut in the middle of a line it writes.
-        // In a box, or it would be there twice: as an argument, and where it is polled.
+        // Tracked, so that the bridge waits for it when it stops, and no log line is cut off.
+        // Boxed, because otherwise the task would contain the future twice: as an argument, and
+        // where it is polled.
         let run = Box::pin(keeping.run());
         self.work.tasks.spawn(async move { keeper.stop.run_until_cancelled(run).await });
     }
@@ -169,15 +173,16 @@ impl Keeping {
         match end {
             End::NoCredentials | End::GaveUp | End::TakenOver => {
                 tenant.note(*agent, ended);
-                // Else every replica in turn would try in vain to keep it.
+                // If it stayed stored, each replica in turn would try to keep it, and fail.
                 let _unavailable = tenant.sessions.remove(*agent, self.version()).await;
             }
-            // A call may have made the session anew just before this keeper was off the list, and
-            // have found it still on it.
+            // A call may have made a new session while this keeper was still registered. It then
+            // started no keeper of its own.
             End::NotOurs | End::Registered if matches!(self.session().await, Ok(Some(_))) => {
                 tenant.keep_again(*agent);
             }
-            // It stays stored: whoever gets the lease when the store is back goes on with it.
+            // The session stays stored. If it was unclear, the replica that gets the lease when the
+            // store answers again keeps it.
             End::HandedOver
             | End::PollsDisabled
             | End::Registered
@@ -186,29 +191,30 @@ impl Keeping {
         }
     }
 
-    /// Asks for a new Guid where the known one may be old. Polls do not wait for it long: without them
-    /// the gateway signs the agent out.
+    /// Asks for a new Guid if the known one may be out of date. Polls wait only a short time for
+    /// it: without polls the gateway signs the agent out.
     async fn renew_old(&mut self) {
         if !self.may_be_old || self.finish.is_cancelled() {
             return;
         }
         let renewing = async {
-            // All agents of another replica may come at once, and calls want places too.
+            // All agents of another replica may come at once, and calls need places among the
+            // requests, too.
             let _place = self.tenant.renewals.acquire().await;
-            // If that fails, the next poll finds out why.
+            // If that fails, the next poll shows why.
             let _finding = Box::pin(self.tenant.renew(self.agent)).await;
         };
         let renewed = self.finish.run_until_cancelled(timeout(RENEWAL_WAIT, renewing)).await;
         self.may_be_old = !matches!(renewed, Some(Ok(())));
     }
 
-    /// One poll and what follows from it.
+    /// Polls once, and acts on the result.
     async fn turn(&mut self) -> Result<(), End> {
         if self.finish.is_cancelled() || !self.tenant.may_poll(self.agent) {
             return Err(End::HandedOver);
         }
         let Some(session) = self.session().await? else {
-            // The store does not say; it may the next time.
+            // The store does not answer now; it may next time.
             return self.rest(self.pause()).await;
         };
         self.last = Some(session.clone());
@@ -218,8 +224,8 @@ impl Keeping {
             Box::pin(self.tenant.renew(self.agent)).await
         };
         if self.is_lost(finding, &session).await? {
-            // Without a lease, the session may be lost here because another replica renews it. To
-            // sign in would take the agent from there.
+            // Without a lease, another replica may have renewed the Guid, so that it is refused
+            // here. A sign-in would take the agent away from that replica.
             if !self.tenant.is_sole_keeper(self.agent) {
                 return Err(End::Unclear);
             }
@@ -243,7 +249,7 @@ impl Keeping {
                 return Ok(false);
             }
             Finding::SignedOut | Finding::SignedOutByOthers => {
-                // This may be about a session that a call has replaced meanwhile.
+                // The answer may be about a session that a call has replaced meanwhile.
                 if self.is_replaced(session.version).await? {
                     return Ok(false);
                 }
@@ -253,14 +259,14 @@ impl Keeping {
                 true
             }
             Finding::GuidRefused => {
-                // A call may have brought a newer Guid while this poll was on its way.
+                // A call may have brought a newer Guid while this poll was under way.
                 if self.is_replaced(session.version).await? {
                     return Ok(false);
                 }
                 self.refusals += 1;
                 self.refusals >= REFUSALS_MAX
             }
-            // The session is good, and whoever polls for it gets its events.
+            // The session is good, and the other poller gets its events.
             Finding::PolledElsewhere => return Ok(false),
             // The agent is being moved to another site, where its Guid stays good.
             Finding::Switchover => false,
@@ -277,7 +283,7 @@ impl Keeping {
         Ok(lost)
     }
 
-    /// The session that is to be kept now; `None`: it is not known.
+    /// The session that is to be kept now; `None` if it is not known.
     async fn session(&self) -> Result<Option<Arc<Session>>, End> {
         let found = self.tenant.session(self.agent).await;
         let has_ended = self.tenant.sessions.has_ended(self.agent);
@@ -293,8 +299,8 @@ impl Keeping {
         self.last.as_ref().map_or(0, |session| session.version)
     }
 
-    /// Has the agent signed in until there is a session, or it is of no use to go on. What the
-    /// agent waits for its moment does not count towards the time that a recovery may take.
+    /// Has the agent signed in until there is a session, or trying again makes no sense. The time
+    /// in the queue of sign-ins does not count towards the time that a recovery may take.
     async fn recover(&mut self, finding: Finding) -> Result<(), End> {
         self.found(Health::Recovering, finding.cause());
         let limit = self.tenant.config.keep.recovery;
@@ -313,12 +319,12 @@ impl Keeping {
                     return Ok(());
                 }
                 Err(Obstacle::SessionMissing) => return Err(End::NoCredentials),
-                // A call has found the agent with another client meanwhile.
+                // A call has found meanwhile that another client has the agent.
                 Err(Obstacle::TakenOver { .. }) => self.give_way().await?,
                 Err(error) if error.is_credentials_rejected() => return Err(End::NoCredentials),
                 Err(error) if error.is_signed_in_elsewhere() => self.give_way().await?,
                 Err(_) if spent >= limit => return Err(End::GaveUp),
-                // Full jitter: agents that were lost together must not come back together.
+                // Full jitter, so that agents which were lost together are not signed in together.
                 Err(_) => {
                     let pause = backoff.mul_f64(rand::rng().random());
                     self.rest(pause).await?;
@@ -329,7 +335,7 @@ impl Keeping {
         }
     }
 
-    /// Leaves the agent to another client that signs it in, for a while or for good.
+    /// Waits as long as the agent must be left to another client. An error: it is given up.
     async fn give_way(&self) -> Result<(), End> {
         loop {
             match self.tenant.agents.permission(self.agent, Instant::now()) {
@@ -343,7 +349,7 @@ impl Keeping {
         }
     }
 
-    /// Ends early if there may be a new session, or if another replica is to go on.
+    /// Pauses. Ends early if there may be a new session, or if the agent is handed over.
     async fn rest(&self, pause: Duration) -> Result<(), End> {
         let rest = async {
             tokio::select! {
@@ -354,8 +360,8 @@ impl Keeping {
         self.finish.run_until_cancelled(rest).await.ok_or(End::HandedOver)
     }
 
-    /// Until the next poll: longer and longer while the gateway is silent, since all of its agents
-    /// ask at this pace.
+    /// The pause until the next poll. It grows while the gateway is silent, since all of its agents
+    /// poll at this interval.
     fn pause(&self) -> Duration {
         let keep = &self.tenant.config.keep;
         let pause = if self.polls {
@@ -367,7 +373,7 @@ impl Keeping {
         pause * 2_u32.pow(doublings)
     }
 
-    /// The session is as it should be.
+    /// Notes that the session is good.
     fn settle(&mut self) {
         (self.refusals, self.silence) = (0, None);
         if self.polls {
@@ -382,9 +388,8 @@ impl Keeping {
     }
 }
 
-/// The session that is to be kept. Where the store cannot be asked, it is the one that was seen
-/// last, unless this replica knows that it `has_ended`: an agent who was signed out must not be
-/// signed in again.
+/// The session that is to be kept. If the store does not answer, it is the one seen last, unless
+/// this replica knows that it `has_ended`: an agent who was signed out must not be signed in again.
 fn to_be_kept(
     found: Result<Option<Arc<Session>>, Obstacle>,
     last: Option<&Arc<Session>>,
@@ -402,7 +407,7 @@ fn to_be_kept(
 // === impl End ===
 
 impl End {
-    /// `None`: it goes on elsewhere.
+    /// The session's status after this end; `None` if another replica keeps it.
     fn state(self) -> Option<SessionState> {
         match self {
             Self::HandedOver => None,

@@ -1,4 +1,4 @@
-//! What the labels of a tenant's metrics can say.
+//! The labels of a tenant's metrics, and their values.
 
 use super::Confirmation;
 use crate::{
@@ -14,7 +14,7 @@ pub type TenantMetrics = metrics::TenantMetrics<TenantVocabulary>;
 #[derive(Clone, Copy, Debug)]
 pub struct TenantVocabulary;
 
-/// What came of a sign-in that found the agent with another client.
+/// The result of a sign-in that found the agent signed in by another client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TakeOver {
     /// The bridge has the agent.

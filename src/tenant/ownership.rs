@@ -1,4 +1,4 @@
-//! Which of a tenant's agents this process polls.
+//! The interface to whatever decides which of a tenant's agents this process polls.
 
 use std::{fmt, future::ready, time::Duration};
 
@@ -6,63 +6,63 @@ use futures_util::future::BoxFuture;
 
 use crate::id::AgentId;
 
-/// Decides which of a tenant's agents this process polls: a gateway wants an agent polled by exactly
-/// one client.
+/// Decides which of a tenant's agents this process polls. The gateway requires that exactly one
+/// client polls for an agent.
 pub trait PollOwnership: fmt::Debug + Send + Sync {
-    /// Asks for the right to poll for an agent who was signed in here just now, and begins to poll if
+    /// Asks for the right to poll for an agent who has just been signed in here. Begins to poll if
     /// it is granted.
     fn claim<'a>(&'a self, agent: AgentId, polls: &'a dyn Polls) -> BoxFuture<'a, Claimed>;
 
-    /// Begins to poll again for an agent whose polls have just ended by themselves, if that is up
-    /// to this process.
+    /// Begins to poll again for an agent whose polls have just ended by themselves, unless another
+    /// process has to.
     fn resume(&self, agent: AgentId, polls: &dyn Polls);
 
     /// Notes that the polls for an agent have ended by themselves.
     fn polls_ended(&self, agent: AgentId, polls: &dyn Polls);
 
-    /// Whether this process may poll for an agent at this moment.
+    /// Whether this process may now begin a poll for an agent.
     fn may_poll(&self, agent: AgentId) -> bool;
 
-    /// Whether no other process can poll for this agent at this moment.
+    /// Whether it is certain that no other process polls for this agent now.
     fn is_sole_owner(&self, agent: AgentId) -> bool;
 
-    /// How the leases on the tenant's agents are doing.
+    /// Counts of the leases on the tenant's agents.
     fn counts(&self) -> LeaseCounts;
 
-    /// How long a lease lasts.
+    /// How long a lease lasts; zero if there are no leases.
     fn lease(&self) -> Duration;
 
-    /// Whether there may be others to poll for an agent.
+    /// Whether other processes may poll for the tenant's agents.
     fn is_shared(&self) -> bool;
 
-    /// Decides who polls whom for as long as there are others.
+    /// Shares the polls with other processes for as long as the future is polled.
     fn run<'a>(&'a self, polls: &'a dyn Polls) -> BoxFuture<'a, ()>;
 
-    /// Hands everything over to the others: waits for the polls under way to be answered. Dropping
-    /// the future leaves the rest as it is.
+    /// Hands all agents over to the other processes, each after its poll under way has been
+    /// answered. If the future is dropped, the agents that are left are not handed over.
     fn leave<'a>(&'a self, polls: &'a dyn Polls) -> BoxFuture<'a, ()>;
 }
 
-/// What an owner of polls starts and ends: the polls of a tenant's agents.
+/// The polls of a tenant's agents, as their owner starts and ends them.
 ///
-/// The owner calls everything but [`is_wanted`](Self::is_wanted) while it holds its own lock, so
-/// that a start and an end of polls for the same agent cannot cross. These methods therefore must
+/// The owner calls these methods, except [`is_wanted`](Self::is_wanted), while it holds its own
+/// lock, so that a start and an end of polls for the same agent cannot cross. Therefore they must
 /// return at once and must not call the owner.
 pub trait Polls: Send + Sync {
-    /// Whether there is a session of the agent's to be kept. May ask the store.
+    /// Whether the agent has a session that is to be kept. May ask the store.
     fn is_wanted(&self, agent: AgentId) -> BoxFuture<'_, bool>;
 
-    /// Begins to poll for an agent; where that is done already, polls at once.
+    /// Begins to poll for an agent. If it is polled already, its next poll begins at once.
     fn begin(&self, agent: AgentId, cause: Cause);
 
-    /// Polls no more for an agent once the poll that is under way has been answered, so that no
-    /// event is lost; tells whether that has happened.
+    /// Ends the polls for an agent, after the poll under way has been answered, so that no event is
+    /// lost. Returns whether they have ended by now.
     fn finish(&self, agent: AgentId) -> bool;
 
-    /// Polls no more for an agent from this moment on.
+    /// Ends the polls for an agent at once.
     fn stop(&self, agent: AgentId);
 
-    /// Whether the agent is polled for.
+    /// Whether this process polls for the agent.
     fn is_polling(&self, agent: AgentId) -> bool;
 }
 
@@ -80,23 +80,23 @@ pub enum Cause {
 pub enum Claimed {
     /// This process, from now on.
     Here,
-    /// Another replica, which has the lease.
+    /// Another replica. It has the lease.
     Elsewhere,
-    /// Nobody yet, since the store did not answer in time. It is found out later.
+    /// Not known, since the store did not answer in time. The owner finds it out later.
     Unknown,
 }
 
-/// How the leases of this process are doing.
+/// Counts of this process's leases.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LeaseCounts {
-    /// Agents who are polled here although their leases have ended, since the store cannot be
-    /// asked.
+    /// Agents who are polled here although their leases have ended, because the store does not
+    /// answer.
     pub overdue: usize,
-    /// Agents who are polled here no more for that reason.
+    /// Agents whose polls here have ended for that reason.
     pub dropped: usize,
 }
 
-/// Of a process that is the only one: it polls for all agents.
+/// The owner in a process without replicas: it polls for all agents.
 #[derive(Debug)]
 pub(super) struct Alone;
 

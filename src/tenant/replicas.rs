@@ -1,4 +1,4 @@
-//! What a tenant has to do with other replicas of the bridge.
+//! The interface through which a tenant works with other replicas of the bridge.
 
 use std::{fmt, sync::Arc};
 
@@ -13,11 +13,12 @@ use crate::{
 
 /// The replicas of the bridge that share a store.
 pub trait Replicas: fmt::Debug + Send + Sync {
-    /// What they agree on for a tenant.
+    /// What the replicas coordinate for one tenant.
     fn of(&self, tenant: &TenantId) -> Peers;
 
-    /// By which they tell each other of a tenant's events, about `kept` of which are kept, and what
-    /// it does for as long as it is run. Events that are told come to `events`.
+    /// Makes the relay for a tenant's events, and the future that does its work while it is polled.
+    /// Published events come back through `events`, in the order that all replicas share. About
+    /// `kept` events are stored.
     fn relay(
         &self,
         tenant: &TenantId,
@@ -26,17 +27,17 @@ pub trait Replicas: fmt::Debug + Send + Sync {
     ) -> (Arc<dyn Relay>, BoxFuture<'static, ()>);
 }
 
-/// What replicas agree on for one tenant.
+/// What replicas coordinate for one tenant.
 #[derive(Debug)]
 pub struct Peers {
-    /// Which of them polls an agent.
+    /// Decides which replica polls an agent.
     pub polls: Arc<dyn PollOwnership>,
-    /// Which of them signs an agent in, and when.
+    /// Decides which replica signs an agent in, and when.
     pub sign_ins: Arc<dyn SharedSignIns>,
 }
 
-/// How a tenant is shared with other replicas, if there are any. The one place that asks whether there
-/// are.
+/// The parts of a tenant that depend on whether there are other replicas. Only [`Sharing::of`] asks
+/// whether there are.
 pub(super) struct Sharing {
     pub(super) events: Arc<Events>,
     pub(super) relay: Arc<dyn Relay>,
@@ -45,7 +46,7 @@ pub(super) struct Sharing {
 }
 
 impl Sharing {
-    /// Of this tenant; what it does in the background is among `work`.
+    /// The parts for this tenant. Starts their background task among `work`.
     pub(super) fn of(
         replicas: Option<&dyn Replicas>,
         tenant: &TenantId,
@@ -55,7 +56,7 @@ impl Sharing {
         let limits = config.events.clone();
         let peers = replicas.map(|replicas| (replicas, replicas.of(tenant)));
         match peers {
-            // Without polls there is nothing to tell of, and nobody to agree with on them.
+            // Without polls there are no events to relay, and no polls to share.
             Some((replicas, Peers { polls, sign_ins })) if config.keep.enabled => {
                 let kept = limits.kept.get();
                 let events = Arc::new(Events::numbered_elsewhere(limits));

@@ -1,80 +1,81 @@
-//! What replicas agree on before one of them signs an agent in.
+//! The interface through which replicas agree on sign-ins: who signs an agent in, and at what rate.
 
 use std::{fmt, time::Duration};
 
 use crate::{id::AgentId, session::StoreFuture};
 
-/// By which the replicas of a tenant sign an agent in one at a time, and all together no faster than
-/// they may.
+/// Ensures that only one replica at a time signs an agent in, and that all together keep to the
+/// rate.
 pub trait SharedSignIns: fmt::Debug + Send + Sync {
-    /// How long the right to sign an agent in lasts unless it is renewed.
+    /// How long the lock on an agent's sign-in lasts unless it is renewed.
     fn lock_time(&self) -> Duration;
 
-    /// Takes or renews the right to sign an agent in, and tells what there is to know before.
+    /// Takes or renews the lock on an agent's sign-in. Returns who holds it, and what is known of
+    /// other sign-ins.
     ///
     /// # Errors
     ///
     /// [`StoreError::Unavailable`](crate::session::StoreError::Unavailable) and
-    /// [`StoreError::Refused`](crate::session::StoreError::Refused), here and below.
+    /// [`StoreError::Refused`](crate::session::StoreError::Refused); so do the methods below.
     fn lock_sign_in(&self, agent: AgentId, attempt: Attempt) -> StoreFuture<'_, Lock>;
 
-    /// Gives that right back, and says that this sign-in is over.
+    /// Releases the lock, and says that this sign-in is over.
     fn unlock_sign_in(&self, agent: AgentId, attempt: Attempt) -> StoreFuture<'_, ()>;
 
-    /// Takes up to `count` of the moments at which replicas may sign agents in by themselves. All
-    /// replicas together get one each `interval`, by the store's clock, and none is saved up.
+    /// Takes up to `count` moments at which a replica may begin automatic sign-ins. All replicas
+    /// together get one per `interval`, by the store's clock. Unused moments are not saved up.
     fn sign_in_moments(&self, count: u32, interval: Duration) -> StoreFuture<'_, Moments>;
 
-    /// How many replicas there were when they were counted last; at least one.
+    /// The number of replicas at the last count; at least one.
     fn replicas(&self) -> u32;
 }
 
-/// One sign-in, among those of all replicas. A new one for each: a lock is given back beside what
-/// comes next, and must not take that one's lock with it.
+/// Identifies one sign-in among those of all replicas. Each sign-in needs a new one: its lock is
+/// released concurrently with the next sign-in, and must not release that one's lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Attempt {
     id: u64,
     time: Duration,
 }
 
-/// The right to sign an agent in, as a sign-in that asks for it finds it.
+/// The lock on an agent's sign-in, as the attempt that asked for it finds it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lock {
-    /// Who has it now.
+    /// Who holds it now.
     pub holder: Holder,
-    /// Sign-ins of the agent that have begun elsewhere and not ended, whoever has the lock: a
-    /// holder that loses it may still be waiting for the gateway.
+    /// How many sign-ins of the agent have begun elsewhere and not ended. They may not hold the
+    /// lock: a holder that has lost it may still be waiting for the gateway.
     pub others: usize,
-    /// The version of the agent's session in the store; 0: none.
+    /// The version of the agent's session in the store; 0 if there is none.
     pub stored: u64,
 }
 
-/// Who has the right to sign an agent in.
+/// Who holds the lock on an agent's sign-in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Holder {
     /// This sign-in, from now on.
     New,
-    /// This sign-in, as before.
+    /// This sign-in, and it held the lock before.
     Same,
-    /// Another one.
+    /// Another sign-in.
     Other,
 }
 
-/// Moments that a process has taken from what all share.
+/// Moments that a process has taken from those of all replicas.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Moments {
-    /// How many; 0: the others have taken those of the near future.
+    /// How many; 0 if the other replicas have taken all of the near future.
     pub count: u32,
-    /// Until the first of them; with none, until some may be free.
+    /// The time until the first of them; if there are none, until some may be free.
     pub wait: Duration,
 }
 impl Attempt {
-    /// A new one, which is over after this `time` at the latest.
+    /// A new attempt, which ends after this `time` at the latest.
     pub fn lasting(time: Duration) -> Self {
         Self { id: rand::random(), time }
     }
 
-    /// How long it may take.
+    /// How long the attempt may take.
     pub fn time(self) -> Duration {
         self.time
     }

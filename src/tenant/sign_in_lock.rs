@@ -1,9 +1,10 @@
-//! One replica at a time signs an agent in.
+//! The lock in the store by which one replica at a time signs an agent in.
 //!
-//! A lock in the store says which one. It can be lost while the gateway is still at it: the store may
-//! forget it, or its holder may not reach the store in time. So the lock only saves work, and the gateway
-//! decides: of two sign-ins at once it refuses the later one, whose replica then waits for the
-//! session that the earlier one makes. It keeps the lock meanwhile, which keeps the rest from asking.
+//! The lock can be lost during a sign-in: the store may forget it, or its holder may not reach the
+//! store in time to renew it. So the lock only avoids useless sign-ins, and the gateway decides: of
+//! two concurrent sign-ins it refuses the later one. The replica that was refused then waits for
+//! the session that the other one makes. It keeps the lock meanwhile, so that no third replica
+//! tries.
 
 use std::{
     sync::{
@@ -22,7 +23,7 @@ use crate::{
     session::{Claim, StoreError},
 };
 
-/// Keeps other replicas from signing the same agent in, until it is dropped.
+/// Keeps other replicas from signing the same agent in; released when dropped.
 pub(super) struct SignInLock {
     pub(super) held: Arc<Held>,
     pub(super) claim: Claim,
@@ -35,14 +36,14 @@ pub(super) struct Held {
     shared: Arc<dyn SharedSignIns>,
     agent: AgentId,
     attempt: Attempt,
-    /// Another replica may have had the lock since.
+    /// Whether another replica may have held the lock meanwhile.
     lost: AtomicBool,
 }
 
 // === impl Held ===
 
 impl Held {
-    /// An attempt that takes no longer than this.
+    /// An attempt that takes at most `longest`.
     pub(super) fn new(
         shared: &Arc<dyn SharedSignIns>,
         agent: AgentId,
@@ -67,8 +68,8 @@ impl Held {
 
 // === impl Asking ===
 
-/// Gives a lock back that nobody waits for any more, and which the store may have given: other
-/// replicas would wait until its time is over.
+/// Releases the lock if the call stops waiting for the store's answer: the store may have given the
+/// lock all the same, and other replicas would wait until it expires.
 pub(super) struct Asking<'a> {
     pub(super) held: &'a Arc<Held>,
     pub(super) tasks: &'a TaskTracker,
@@ -90,7 +91,7 @@ impl Drop for Asking<'_> {
 // === impl SignInLock ===
 
 impl SignInLock {
-    /// Renews the lock for as long as it is held, in one of these tasks.
+    /// Holds the lock, and renews it in one of these tasks until it is dropped.
     pub(super) fn new(held: &Arc<Held>, tasks: &TaskTracker) -> Self {
         let (held, done) = (held.clone(), CancellationToken::new());
         let (renewed, over) = (held.clone(), done.clone());
@@ -107,7 +108,7 @@ impl SignInLock {
         Self { held, claim: Claim::default(), done }
     }
 
-    /// Whatever was stored before is what the sign-in is to replace.
+    /// Begins a sign-in with the lock. `claim` is what it may replace in the store.
     pub(super) fn begin(&mut self, claim: Claim) {
         self.claim = claim;
         self.held.lost.store(false, Ordering::Relaxed);

@@ -1,4 +1,4 @@
-//! How a call gets the right to sign its agent in, which one replica has at a time.
+//! How a call gets the lock on its agent's sign-in, and waits for another replica's sign-in.
 
 use std::{sync::Arc, time::Duration};
 
@@ -15,20 +15,21 @@ use crate::{
     session::{NewSession, Session, StoreError},
 };
 
-/// Whose turn it is to sign an agent in.
+/// The result of waiting for the lock.
 pub(super) enum Locked {
-    /// Ours. `None`: there are no other replicas, or it cannot be known what they do.
+    /// This call has to sign the agent in. `None`: without a lock, because there are no other
+    /// replicas, or the store does not answer.
     Ours(Option<SignInLock>),
-    /// Nobody's: there is a newer session by now.
+    /// Nobody has to: there is a newer session by now.
     Newer(Arc<Session>),
 }
 
-/// Between two looks at whether another replica has signed the agent in.
+/// The pause between two checks whether another replica has signed the agent in.
 const LOOK_PAUSE: Duration = Duration::from_millis(50);
-/// Other replicas' sign-ins that may be under way when one more is begun: the one whose lock was
-/// lost. So there are never more than two, whatever becomes of locks.
+/// How many sign-ins of other replicas may be under way when another one begins: one, whose lock
+/// was lost. So there are never more than two at once, whatever happens to locks.
 const OTHERS_MAX: usize = 1;
-/// Attempts to store a session that others change.
+/// How often storing a session is tried while others change it.
 const STORE_ATTEMPTS: usize = 8;
 
 // === impl AdmittedCall ===
@@ -45,7 +46,8 @@ impl AdmittedCall {
         let held = Held::new(shared, self.agent, tenant.sign_in_max());
         let mut ours: Option<SignInLock> = None;
         loop {
-            // Signing in twice is harmless; not being signed in is not.
+            // The store does not answer. Sign in without a lock: two sign-ins are harmless, but
+            // none is not.
             let Ok(lock) = self.asked_for_lock(&held, untouched).await? else {
                 return Ok(Locked::Ours(ours));
             };
@@ -77,8 +79,8 @@ impl AdmittedCall {
         asked
     }
 
-    /// Whether another replica has signed the agent in, or is about to: then its session must not
-    /// be ended by a forcible sign-in.
+    /// Whether another replica has signed the agent in, or is about to. Then a forcible sign-in
+    /// would end that replica's session.
     pub(super) async fn is_contested(&mut self, untouched: &Untouched) -> Result<bool, Obstacle> {
         let Some(lock) = &self.lock else { return Ok(false) };
         let renewal = lock.held.renew();
@@ -86,14 +88,15 @@ impl AdmittedCall {
         Ok(now.is_ok_and(|now| now.others > 0 || now.stored > lock.claim.replaces))
     }
 
-    /// Waits for the session that another replica is making, where the gateway has refused to make
-    /// one for that reason. `None`: nobody is, or nothing has come of it.
+    /// Waits for the session that another replica is making, after the gateway has refused this
+    /// replica's sign-in for that reason. `None`: no replica is making one, or it failed.
     pub(super) async fn made_elsewhere(
         &mut self,
         refusal: &Refusal,
         refused: u64,
     ) -> Option<Arc<Session>> {
-        // Where the store could not be asked for the lock, no session of another replica's comes either.
+        // Without a lock the store does not answer, so another replica's session cannot be read
+        // either.
         let held = self.lock.as_ref()?.held.clone();
         let tenant = self.tenant.clone();
         let kind = refusal.retcode.kind();
@@ -110,7 +113,7 @@ impl AdmittedCall {
             if newer.is_some() {
                 return newer;
             }
-            // Who is signed in without one of us being at it is signed in somewhere else.
+            // No replica is signing the agent in, so another client has the agent.
             let expected = now.is_some_and(|now| now.others > 0);
             if elsewhere && !expected {
                 return None;
@@ -120,10 +123,10 @@ impl AdmittedCall {
         None
     }
 
-    /// A short wait that goes on when the caller has had its answer, since others wait for what
-    /// comes of it. `None`: the bridge is about to end.
+    /// Pauses shortly. If the caller leaves, it is answered and the work goes on, since other calls
+    /// wait for its result. `None`: the bridge is about to end.
     async fn wait_on(&mut self, refusal: &Refusal) -> Option<()> {
-        // The gateway is not asked for anything meanwhile.
+        // No request is open during the pause, so its place is free for others.
         self.request = None;
         let cutoff = self.tenant.work.cutoff.clone();
         tokio::select! {
@@ -144,7 +147,8 @@ impl AdmittedCall {
 // === impl Tenant ===
 
 impl Tenant {
-    /// A session newer than the one that was refused; `stored` is the version in the store.
+    /// A session newer than the version `refused`, if there is one. `stored` is the version in the
+    /// store.
     async fn newer_than(&self, agent: AgentId, refused: u64, stored: u64) -> Option<Arc<Session>> {
         let known = self.sessions.cached(agent).map_or(0, |known| known.version);
         if known.max(stored) <= refused {
@@ -153,8 +157,8 @@ impl Tenant {
         self.stored_since(agent, refused).await
     }
 
-    /// Stores a session that was made, unless another replica has stored one that was asked for
-    /// later; gives the one that is stored then.
+    /// Stores a session that was made, unless another replica has stored one that was requested
+    /// later. Returns the session that is stored then.
     pub(super) async fn store_made(
         &self,
         agent: AgentId,
@@ -169,7 +173,8 @@ impl Tenant {
                 return Ok(stored);
             }
             match lock.held.renew().await {
-                // Nobody else has signed in since, so what was stored is a change of what was.
+                // No other replica has signed in since, so the stored session is only a renewed
+                // form of the old one.
                 Ok(now) if !lock.held.is_lost() => claim = sessions.claim(now.stored),
                 _ => break,
             }

@@ -1,11 +1,13 @@
-//! Automatic sign-ins, which no `SignIn` asked for: which agent is next, and who does the work.
+//! Automatic sign-ins (not requested by `SignIn`): which agent is next, and who does the work.
 //!
-//! They belong to the agent. A caller who leaves loses its answer, and the agent keeps its place in
-//! the queue as long as somebody has asked for it lately. When its moment has come, the call that
-//! has the agent's turn signs it in; where there is none, the bridge does by itself.
+//! A sign-in belongs to the agent, not to the call. If the caller leaves, the agent keeps its place
+//! in the queue as long as somebody has asked for it lately. When the agent's moment has come, the
+//! call that has the agent's turn signs it in. If there is no such call, the bridge does it by
+//! itself.
 
 mod drive;
 mod queue;
+mod rate;
 mod wait;
 
 use std::{
@@ -21,19 +23,20 @@ use tokio::{
     time::Instant,
 };
 
-use self::queue::Queue;
 pub(super) use self::wait::Moment;
-use super::{SharedSignIns, Tenant, rate_limit::RateLimit};
+use self::{queue::Queue, rate::RateLimit};
+use super::{SharedSignIns, Tenant};
 use crate::{call::Obstacle, config, id::AgentId};
 
 /// A tenant's queue of automatic sign-ins.
 #[derive(Debug)]
 pub(super) struct SignIns {
     state: Mutex<State>,
-    /// Entries of the queue, so that a call for an agent with a session need not lock.
+    /// The number of entries in the queue, so that calls need not lock it while it is empty.
     entries: AtomicUsize,
     rate: RateLimit,
-    /// Places for sign-ins under way; the rest of the requests is left to other calls.
+    /// Places for sign-ins under way. They are fewer than the tenant's requests, so that other
+    /// calls get some.
     places: Arc<Semaphore>,
     places_max: usize,
 }
@@ -45,51 +48,51 @@ struct State {
     is_driven: bool,
 }
 
-/// Who is to hear of an agent's sign-in.
+/// Who waits for an agent's sign-in.
 #[derive(Debug, Default)]
 struct Waiters {
     /// The call that has the agent's turn.
     call: Option<oneshot::Sender<Grant>>,
     /// The agent's keeper.
     keeper: Option<oneshot::Sender<Settled>>,
-    /// The right to sign the agent in, until somebody who has the agent's turn takes it.
+    /// The right to sign the agent in, until a call that has the agent's turn takes it.
     grant: Option<Grant>,
 }
 
-/// The right to sign an agent in now. The agent leaves the queue when this is dropped, which must
-/// not happen under the queue's lock.
+/// The right to sign an agent in now. Dropping it removes the agent from the queue, and locks the
+/// queue for that. So it must not be dropped under the queue's lock.
 #[derive(Debug)]
 pub(super) struct Grant {
     sign_ins: Arc<SignIns>,
     agent: AgentId,
-    /// Of the agent's entry.
+    /// The ticket of the agent's entry.
     ticket: u64,
     queued: Duration,
     result: Result<(), Obstacle>,
     _place: OwnedSemaphorePermit,
 }
 
-/// What became of a sign-in that a keeper asked for.
+/// The result of a sign-in that a keeper asked for.
 #[derive(Debug)]
 pub(super) struct Settled {
     pub(super) result: Result<(), Obstacle>,
-    /// How long the agent waited for its moment.
+    /// How long the agent waited in the queue.
     pub(super) queued: Duration,
 }
 
-/// How a tenant's queue of sign-ins is doing.
+/// The state of a tenant's queue of sign-ins.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct SignInQueue {
-    /// Agents that wait for their moment.
+    /// How many agents wait.
     pub waiting: usize,
-    /// How long the first of them has been waiting.
+    /// How long the longest waiting of them has waited.
     pub oldest: Duration,
-    /// Sign-ins that are under way.
+    /// How many sign-ins are under way.
     pub under_way: usize,
-    /// How many agents leave the queue in a second, as measured lately; the configured rate where
-    /// the queue has been empty.
+    /// How many agents leave the queue per second, as measured lately; the configured rate if the
+    /// queue has been empty.
     pub per_second: f64,
-    /// When the queue will be empty if nobody joins it.
+    /// The time until the queue is empty, if no agent joins it.
     pub empty_in: Duration,
 }
 
@@ -99,7 +102,7 @@ impl SignIns {
     pub(super) fn new(config: &config::Tenant, shared: Option<Arc<dyn SharedSignIns>>) -> Self {
         let rate = RateLimit::per_second(config.keep.sign_ins_per_second, shared);
         let queue = Queue::new(rate.interval());
-        // Calls for agents who are back already want places, too.
+        // The rest is for calls for agents who are signed in again already.
         let places_max = (config.limits.requests.get() * 3 / 4).max(1);
         Self {
             state: Mutex::new(State { queue, is_driven: false }),
@@ -110,20 +113,20 @@ impl SignIns {
         }
     }
 
-    /// By which replicas agree on who signs an agent in; `None`: there are no others.
+    /// The coordination with other replicas; `None` if there are none.
     pub(super) fn shared(&self) -> Option<&Arc<dyn SharedSignIns>> {
         self.rate.shared()
     }
 
-    /// Whether this session of the agent's is known not to work, and a better one is asked for.
+    /// Whether this version of the agent's session is known not to work, and a sign-in is queued.
     pub(super) fn is_lost(&self, agent: AgentId, version: u64) -> bool {
-        // Most of the time nobody waits.
+        // Usually the queue is empty. Then no lock is needed.
         self.entries.load(Ordering::Relaxed) > 0
             && self.lock().queue.entry(agent).is_some_and(|entry| entry.refused >= version)
     }
 
-    /// Whoever waits for the agent's sign-in looks again: there is a session that was not made
-    /// through this queue.
+    /// Removes a waiting agent from the queue, because it has a session that was made in another
+    /// way. Those who wait for its sign-in then look for that session.
     pub(super) fn settle(&self, agent: AgentId) {
         if self.entries.load(Ordering::Relaxed) == 0 {
             return;
@@ -136,7 +139,7 @@ impl SignIns {
         drop(settled);
     }
 
-    /// How the queue is doing.
+    /// The state of the queue.
     pub(super) fn view(&self) -> SignInQueue {
         let state = self.lock();
         let (waiting, interval) = (state.queue.waiting(), state.queue.interval(Instant::now()));
@@ -162,7 +165,7 @@ impl SignIns {
 // === impl Tenant ===
 
 impl Tenant {
-    /// How its queue of sign-ins is doing.
+    /// The state of the tenant's queue of sign-ins.
     pub fn sign_in_queue(&self) -> SignInQueue {
         self.sign_ins.view()
     }
@@ -171,7 +174,7 @@ impl Tenant {
 // === impl Grant ===
 
 impl Grant {
-    /// Tells whoever waits for it what became of the sign-in.
+    /// Ends the sign-in, and tells its result to those who wait for it.
     pub(super) fn finish<T>(mut self, result: &Result<T, Obstacle>) {
         self.result = result.as_ref().map(drop).map_err(Obstacle::clone);
     }
@@ -179,7 +182,7 @@ impl Grant {
     fn tell(&self, keeper: Option<oneshot::Sender<Settled>>) {
         if let Some(keeper) = keeper {
             let settled = Settled { result: self.result.clone(), queued: self.queued };
-            // A keeper that has been stopped meanwhile needs no word.
+            // A keeper that has been stopped meanwhile does not receive it.
             let _unheard = keeper.send(settled);
         }
     }

@@ -1,4 +1,4 @@
-//! Signing an agent in, as a part of a call that has its turn.
+//! Signs an agent in, as a part of a call that has the agent's turn.
 
 use std::{sync::Arc, time::Duration};
 
@@ -24,12 +24,12 @@ use crate::{
     session::{Cookies, Guid, NewSession, Origin, Reservation, Session, SessionState},
 };
 
-/// The cause of the state after it.
+/// The cause of the session's status after a failed sign-in.
 const SIGN_IN_FAILED: &str = "the sign-in failed";
 
 impl AdmittedCall {
-    /// Signs in without having been asked to, unless another replica makes a session meanwhile
-    /// that is newer than the one that was `refused`. `None`: there is nothing to sign in with.
+    /// Makes an automatic sign-in, unless another replica makes a session meanwhile that is newer
+    /// than the version `refused`. `None`: there are no credentials.
     pub(super) async fn sign_in_unasked(
         &mut self,
         refused: u64,
@@ -41,8 +41,8 @@ impl AdmittedCall {
         let usable = self.tenant.usable_credentials(self.agent);
         let usable = self.caller_wait.before_sending(untouched, Wait::Store, usable).await?;
         let Some(sign_in) = usable? else { return Ok(None) };
-        // After a restart of the gateway all of its agents wait here, and calls for those who are
-        // back already want places.
+        // No request is open while the call waits in the queue. After a restart of the gateway all
+        // of its agents wait here, and calls for agents who are back already need places.
         self.request = None;
         let grant = match self.sign_in_moment(refused, untouched).await? {
             Moment::Ours(grant) => grant,
@@ -51,7 +51,7 @@ impl AdmittedCall {
                 return Ok(Some(session));
             }
         };
-        // The moment is the agent's: a caller who leaves now must not waste it.
+        // If the caller leaves now, the sign-in must go on: the agent's moment must not be wasted.
         self.caller_wait.commit(true);
         let made = self.sign_in_granted(&sign_in, refused, untouched).await;
         self.caller_wait.commit(false);
@@ -74,7 +74,7 @@ impl AdmittedCall {
         refused: u64,
         untouched: &Untouched,
     ) -> Result<Arc<Session>, Obstacle> {
-        // Another replica that has the lock may need all of this for its own sign-in.
+        // Another replica that has the lock may need this long for its own sign-in.
         let longest = self.tenant.sign_in_max();
         let lock = timeout(longest, self.sign_in_lock(refused, untouched)).await;
         let lock = lock.map_err(|_elapsed| Obstacle::Deadline(Wait::Queue))??;
@@ -101,7 +101,7 @@ impl AdmittedCall {
         };
         self.lock = None;
         match &made {
-            // The store is still to take it.
+            // Version 0: the store has not taken it yet. The task that stores it notes the event.
             Ok(session) if session.version == 0 => {}
             Ok(_) => self.tenant.note(self.agent, Event::Overtaken),
             Err(_) => self.tenant.attempt_failed(self.agent, SIGN_IN_FAILED, refused),
@@ -109,7 +109,7 @@ impl AdmittedCall {
         made.map_err(Obstacle::from)
     }
 
-    /// Waits for a place among the requests again.
+    /// Waits for a place among the requests, after the call has released its own.
     pub(super) async fn take_place(
         &mut self,
         wait: Duration,
@@ -126,7 +126,8 @@ impl AdmittedCall {
         sign_in: &Arc<SignIn>,
         untouched: Untouched,
     ) -> Result<SignedIn, CallError> {
-        // No session is newer than this: whoever asks for a sign-in is told how theirs went.
+        // No session is newer than `u64::MAX`, so the call always signs in: its caller asked for
+        // that.
         let lock = self.sign_in_lock(u64::MAX, &untouched).await;
         if let Locked::Ours(lock) = untouched.check(lock)? {
             self.lock = lock;
@@ -146,7 +147,7 @@ impl AdmittedCall {
         untouched: Untouched,
     ) -> Result<SignedIn, CallError> {
         let Tenant { id, sessions, .. } = &*self.tenant;
-        // Before the gateway is asked: a session for which there is no place would be lost.
+        // Before the gateway is asked: if the store had no room, the new session would be lost.
         let Some(room) = sessions.reserve(self.agent) else {
             let limit = self.tenant.config.limits.sessions;
             let share = Share::TenantSessions;
@@ -173,7 +174,7 @@ impl AdmittedCall {
         untouched: Untouched,
         room: Reservation,
     ) -> Result<SignedIn, CallError> {
-        // What the call is about has not been sent, whatever becomes of this.
+        // The caller's own request has not been sent, whatever the result of the sign-in is.
         let before = untouched.for_another();
         let mut reply = self.ask_to_sign_in(&SIGN_IN, sign_in, stage, untouched).await?;
         let unasked = stage == Stage::SignIn;
@@ -193,20 +194,21 @@ impl AdmittedCall {
             Err(CallError::Refused(_)) if taken => {
                 self.tenant.metrics.sign_ins.take_over(TakeOver::Refused);
             }
-            // Whoever asks for a sign-in decides whose the agent is.
+            // A caller who asks for a sign-in decides who uses the agent.
             Ok(_) if !unasked => self.tenant.agents.decided(self.agent),
             _ => {}
         }
         signed_in
     }
 
-    /// Notes what an attempt to sign in has found; whether the agent was taken from the bridge.
+    /// Counts what an attempt to sign in has found. Returns whether another client had taken the
+    /// agent from the bridge.
     fn note_attempt(&self, with_another: bool) -> bool {
         let attempted = Loss::Attempted { with_another, asked: self.call.is_some() };
         self.tenant.agents.lost(self.agent, attempted, Instant::now())
     }
 
-    /// Has the rest of the work done also when the caller has no time left for it.
+    /// Answers a caller who has no time left, and goes on with the rest of the work.
     fn outlast_caller(&mut self, stage: Stage) {
         if self.caller_wait.may_start().is_err() {
             self.caller_wait.answer(CallError::Deadline(stage));
@@ -214,10 +216,10 @@ impl AdmittedCall {
         }
     }
 
-    /// Gives the agent its skill queues: without them the sign-in would be of no use.
+    /// Resets the agent's skill queues, without which the agent gets no calls.
     async fn reset_skills(&mut self, session: &Arc<Session>) -> Result<Envelope, CallError> {
         self.outlast_caller(Stage::SignIn);
-        // A request of its own, of which the answer has a part of its own.
+        // A separate request: its result is a separate part of the answer.
         let untouched = Untouched::at_the_start();
         let verdict = self.send_at(Stage::SignIn, &reset_skill(), session, untouched).await;
         if let Err(error) = &verdict {
@@ -238,7 +240,7 @@ impl AdmittedCall {
         self.ask(&Command::plain(interface), (None, body), stage, untouched).await
     }
 
-    /// Remembers that a sign-in like this one is not to be tried again for a while.
+    /// Remembers that this sign-in must not be tried again for a while.
     async fn reject(&mut self, sign_in: &Arc<SignIn>, rejection: Rejection) {
         let (tenant, agent, sign_in) = (self.tenant.clone(), self.agent, sign_in.clone());
         self.settle(async move { tenant.credentials.reject(agent, &sign_in, rejection).await })
@@ -265,9 +267,9 @@ impl AdmittedCall {
             Some(guid) => guid,
             None if self.tenant.config.auth_mode == AuthMode::None => Guid::absent(),
             None => {
-                // The next sign-in would end in the same way, and disturb the agent again.
+                // Another sign-in would have the same result, and disturb the agent again.
                 self.reject(sign_in, Rejection::WithoutGuid).await;
-                let found = if is_guid_bad { "with a Guid that is none" } else { "without a Guid" };
+                let found = if is_guid_bad { "with an unusable Guid" } else { "without a Guid" };
                 return Err(self.undo_sign_in(found, cookies, stage).await);
             }
         };
@@ -280,14 +282,15 @@ impl AdmittedCall {
             stored
         };
         let stored = self.settle(storing).await.flatten();
-        // The agent is signed in, so this call can go on without the store.
+        // The agent is signed in, so this call can go on even if the store has not taken the
+        // session.
         let session = stored.unwrap_or_else(|| Arc::new(Session::unstored(made)));
         Ok(SignedIn { envelope, session, skills: None })
     }
 
-    /// Signs an agent out again whose sign-in has brought no usable Guid: nobody could act for the
-    /// agent, or keep the session alive. `found` says what it has brought. A balancer finds the node
-    /// that has the session by the `cookies` of the sign-in.
+    /// Signs an agent out again if its sign-in brought no usable Guid: without one, nobody could
+    /// act for the agent, or keep the session alive. `found` says what the sign-in brought. A load
+    /// balancer needs the `cookies` of the sign-in to find the node that has the session.
     async fn undo_sign_in(
         &mut self,
         found: &'static str,
@@ -309,7 +312,7 @@ impl AdmittedCall {
         let (tenant, agent) = (&self.tenant.id, self.agent);
         warn!(ccgw.tenant.id = %tenant, ccgw.agent.id = %agent, undone, "a sign-in was accepted {found}; it is not tried again for a while (keep.rejected_for)");
         CallError::BadReply(format!(
-            "the sign-in was accepted {found} in its head ({undone}); a proxy may take off Set-GUID, \
+            "the sign-in was accepted {found} in its headers ({undone}); a proxy may have removed Set-GUID, \
              and a gateway without Guids needs auth_mode = \"none\""
         ))
     }
@@ -340,8 +343,8 @@ impl Tenant {
         Some(session)
     }
 
-    /// Notes that a sign-in or sign-out has failed. What is known of the agent's session stands, if it is
-    /// newer than the one that the gateway has `refused`.
+    /// Notes that a sign-in or sign-out has failed. If a session newer than the version `refused`
+    /// is known, its status stays.
     pub(super) fn attempt_failed(&self, agent: AgentId, cause: &'static str, refused: u64) {
         let known = self.sessions.cached(agent).filter(|session| session.version > refused);
         let otherwise = match known.map(|session| session.origin) {
@@ -352,7 +355,8 @@ impl Tenant {
         self.note(agent, Event::Failed { cause, otherwise });
     }
 
-    /// What the bridge may sign the agent in with by itself; `None`: it has no password.
+    /// The credentials for an automatic sign-in; `None` if there are none. An error: they must not
+    /// be used now.
     pub(super) async fn usable_credentials(
         &self,
         agent: AgentId,

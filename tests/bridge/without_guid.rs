@@ -80,7 +80,7 @@ async fn an_unusable_guid_is_treated_like_a_missing_one() {
         let rule = Misbehaviour::once(accepted(&[(header, value)])).on(Interface::SignIn);
         bridge.gateway.misbehave(rule);
         let refusal = undone(&bridge).await;
-        assert!(refusal.message.contains("with a Guid that is none"), "{}", refusal.message);
+        assert!(refusal.message.contains("with an unusable Guid"), "{}", refusal.message);
         held_back(&bridge).await;
         assert_eq!(asked(&bridge), [1, 0, 1]);
     }

@@ -66,7 +66,11 @@ async fn a_file_that_fails_is_seen_and_costs_no_call() {
     let (code, printed) = program.ended().await;
     assert_eq!(code, Some(0));
     let count = |words: &str| printed.matches(words).count();
-    assert_eq!(count("cannot be written: sessions are kept in memory alone"), 1, "{printed}");
+    assert_eq!(
+        count("cannot be written: until it can, sessions are kept in memory only"),
+        1,
+        "{printed}"
+    );
     assert_eq!(count("can be written again"), 1, "{printed}");
     assert_eq!(count("store.file without store.encryption_key_files"), 1, "{printed}");
 }

@@ -7,7 +7,7 @@ use std::{
 
 use ccgateway_bridge::{
     client::Channel,
-    cluster::{ReplicaId, Shared, SharedStore, preferred},
+    cluster::{ReplicaId, Shared, SharedStore, preferred_replica},
     config,
     id::{AgentId, DEFAULT_AGENT_IDS, TenantId},
     rpc::proto::agent_state_client::AgentStateClient,
@@ -181,7 +181,7 @@ async fn is_shared_out(redis: &mut MultiplexedConnection, agents: Range<u32>) ->
         let agent =
             key.rsplit(':').next().and_then(|id| AgentId::parse(id, &DEFAULT_AGENT_IDS).ok());
         let Some((agent, owner)) = agent.zip(owner) else { return false };
-        if preferred(agent, &replicas) != Some(owner) {
+        if preferred_replica(agent, &replicas) != Some(owner) {
             return false;
         }
         shared_out += 1;

@@ -64,7 +64,7 @@ async fn a_user_with_no_more_rights_than_the_example_names_is_enough() {
     leases.release(vec![agent(1001)], LeaseRequest(2)).await.expect("given back");
     leases.lock_sign_in(agent(1001), attempt).await.expect("locked");
     leases.unlock_sign_in(agent(1001), attempt).await.expect("unlocked");
-    leases.call_out().await.expect("told");
+    leases.send_heartbeat().await.expect("told");
     leases.leave().await.expect("left");
 
     let (told, heard) = (left.shared.events(&tenant(), 8), right.shared.events(&tenant(), 8));

@@ -252,17 +252,17 @@ async fn replicas_know_of_each_other_and_of_their_leases_where_memory_is_full() 
     set(&server, "maxmemory", "1").await;
     one.membership().await.expect_err("it writes");
     one.hold(vec![agent(1001)], LeaseRequest(2)).await.expect_err("it writes");
-    assert_eq!(other.look().await.expect("read"), before);
+    assert_eq!(other.read_membership().await.expect("read"), before);
     let owners = other.held_by_others(vec![agent(1001), agent(1002)]).await.expect("read");
     let [(leased, owner)] = &owners[..] else { panic!("{owners:?}") };
     assert_eq!(*leased, agent(1001));
-    one.call_out().await.expect("a message takes no memory");
+    one.send_heartbeat().await.expect("a message takes no memory");
     for leases in [one, other] {
-        eventually("its voice", || leases.heard().keys().eq([owner])).await;
+        eventually("its heartbeat", || leases.heartbeats().keys().eq([owner])).await;
     }
     one.release(vec![agent(1001)], LeaseRequest(3)).await.expect("an end takes no memory");
     assert_eq!(other.held_by_others(vec![agent(1001)]).await.expect("read"), []);
     one.leave().await.expect("nor does this");
-    let left = other.look().await.expect("read").replicas;
+    let left = other.read_membership().await.expect("read").replicas;
     assert!(left.len() == 1 && !left.contains(owner), "{left:?}");
 }

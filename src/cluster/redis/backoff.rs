@@ -2,8 +2,8 @@ use std::time::Duration;
 
 use rand::RngExt as _;
 
-/// Longer and longer pauses between attempts, with jitter: replicas that lost a server together
-/// must not come back together.
+/// Growing pauses between attempts, with jitter, so that replicas which lost a server together do
+/// not come back together.
 #[derive(Debug, Default)]
 pub(super) struct Backoff {
     failures: u32,
@@ -11,7 +11,7 @@ pub(super) struct Backoff {
 
 const FIRST: Duration = Duration::from_millis(100);
 const DOUBLINGS_MAX: u32 = 5;
-/// Between two attempts to reach a server that has been away for long.
+/// The longest pause between two attempts.
 pub(crate) const LONGEST_PAUSE: Duration = Duration::from_millis(100 << DOUBLINGS_MAX);
 
 impl Backoff {
@@ -22,7 +22,7 @@ impl Backoff {
         longest.mul_f64(rand::rng().random_range(0.5..=1.0))
     }
 
-    /// It worked.
+    /// An attempt has worked: begin with the shortest pause again.
     pub(super) fn reset(&mut self) {
         self.failures = 0;
     }

@@ -1,4 +1,4 @@
-//! How a connection is made, by topology.
+//! Makes connections to Redis, for each topology.
 
 use std::{future::Future, io, sync::atomic::AtomicUsize, sync::atomic::Ordering};
 
@@ -16,23 +16,23 @@ use tokio::time::timeout;
 
 use crate::config::{Redis, RedisNode, Topology};
 
-/// Makes connections to what a configuration names.
+/// Makes connections to the servers in the configuration.
 #[derive(Debug)]
 pub(super) struct Dialer {
     config: Redis,
-    /// The address that answered last comes first next time.
+    /// The index of the address that answered last. It is tried first next time.
     first: AtomicUsize,
 }
 
-/// A connection for commands; clones are the same one.
+/// A connection for commands. Clones share it.
 #[derive(Clone)]
 pub(super) enum Connection {
     Server(MultiplexedConnection),
     Cluster(ClusterConnection),
 }
 
-/// Following a moved slot counts as a retry in a cluster. The library's 16, with waits of seconds
-/// between, would outlive every caller.
+/// In a cluster, following a moved slot counts as a retry. The library's default of 16 retries,
+/// with seconds between, would outlast every caller.
 const CLUSTER_RETRIES: u32 = 3;
 const CLUSTER_WAIT_MS: (u64, u64) = (5, 50);
 
@@ -41,7 +41,7 @@ impl Dialer {
         Self { config: config.clone(), first: AtomicUsize::new(0) }
     }
 
-    /// A connection for commands, to the server that takes writes.
+    /// Opens a connection for commands, to the server that takes writes.
     pub(super) async fn connect(&self) -> RedisResult<Connection> {
         match &self.config.topology {
             Topology::Standalone => {
@@ -61,7 +61,8 @@ impl Dialer {
         }
     }
 
-    /// A connection for messages. Any node of a cluster hands out what is published on any other.
+    /// Opens a connection for messages. In a cluster, each node delivers what is published on any
+    /// node.
     pub(super) async fn listen(&self) -> RedisResult<PubSub> {
         let node = |node| async {
             let client = self.client(node, self.credentials())?;
@@ -78,7 +79,7 @@ impl Dialer {
     }
 
     async fn multiplexed(&self, client: &Client) -> RedisResult<MultiplexedConnection> {
-        // The limits are ours, over all of it; the library's own would be beside them.
+        // `in_time` limits all of it, so the library's own limits are switched off.
         let config =
             AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
         self.in_time(client.get_multiplexed_async_connection_with_config(&config)).await
@@ -103,7 +104,7 @@ impl Dialer {
         .await
     }
 
-    /// A sentinel may name a master that has just become something else.
+    /// Checks that the server is a master: a sentinel may name one that has just lost that role.
     async fn check_role(&self, connection: &mut MultiplexedConnection) -> RedisResult<()> {
         let role: Vec<Value> = self.in_time(cmd("ROLE").query_async(connection)).await?;
         match role.first() {
@@ -112,7 +113,7 @@ impl Dialer {
         }
     }
 
-    /// What comes of the first address that works.
+    /// The result of the first address that works.
     async fn each_node<T, F>(&self, attempt: impl Fn(RedisNode) -> F) -> RedisResult<T>
     where
         F: Future<Output = RedisResult<T>>,
@@ -176,7 +177,7 @@ impl Dialer {
 
     fn tcp(&self) -> TcpSettings {
         let settings = TcpSettings::default().set_nodelay(true);
-        // What a peer that is gone never acknowledges ends the connection.
+        // Ends the connection if a peer that is gone does not acknowledge data.
         #[cfg(target_os = "linux")]
         let settings = settings.set_user_timeout(self.config.timeouts.heartbeat);
         settings

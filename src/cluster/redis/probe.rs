@@ -1,9 +1,10 @@
 use super::{Keys, Link, LinkError, Repeat, Script};
 
-/// Whether Redis does all that a tenant's part of it is asked for.
+/// Checks whether Redis does all that the bridge needs for a tenant.
 ///
-/// The script uses every command that writes, on a key of its own, and leaves nothing there: a Redis
-/// that answers may still be out of memory, or refuse the user a single command.
+/// The script uses every command that writes, on a key of its own, and leaves nothing there. It is
+/// needed because a Redis that answers may still be out of memory, or refuse a single command to
+/// the user.
 #[derive(Debug)]
 pub struct Probe {
     script: Script,
@@ -30,17 +31,17 @@ return 1
 ";
 
 impl Probe {
-    /// A probe of the part with these keys.
+    /// A probe for the tenant with these keys.
     pub fn new(keys: &Keys) -> Self {
         let key = keys.named("probe");
         Self { script: Script::new(PROBE), channel: key.clone(), key }
     }
 
-    /// Asks whether it does.
+    /// Runs the script.
     ///
     /// # Errors
     ///
-    /// [`LinkError`], if it does not.
+    /// [`LinkError`] if Redis does not do all of it.
     pub async fn ask(&self, link: &Link) -> Result<(), LinkError> {
         let call = self.script.on(self.key.as_str()).arg(self.channel.as_str());
         link.script::<u8>(&call, Repeat::Once).await.map(drop)

@@ -1,4 +1,4 @@
-//! Errors that Redis answers, and what follows from each of them.
+//! Errors that Redis answers, and what follows from each.
 
 use std::fmt;
 
@@ -6,31 +6,31 @@ use ::redis::RedisError;
 
 use crate::session::{Scope, StoreRefusal};
 
-/// Redis has answered, and said no. Holds nothing of what was sent.
+/// An error that Redis has answered. Never contains what was sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
-    /// Such as `OOM`.
+    /// The error code, such as `OOM`.
     code: String,
-    /// In Redis' own words where those cannot repeat what was sent, else empty.
+    /// Redis' own text if it cannot repeat what was sent; otherwise empty.
     text: String,
     scope: Scope,
     advice: &'static str,
     cure: Cure,
 }
 
-/// What may help at once.
+/// What the bridge can try at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Cure {
-    /// Nothing: it takes time, or an operator.
+    /// Nothing: it needs time, or an operator.
     None,
-    /// Another server may do what this one does not, so the sentinels, the nodes or the name are
-    /// asked again. Nothing was done.
+    /// Find another server: the sentinels, the nodes or the host name are asked again. Redis has
+    /// not carried out the command.
     Reconnect,
-    /// The script's source.
+    /// Send the script's source.
     Source,
 }
 
-/// What is known of a code.
+/// What is known about a code.
 struct Row {
     scope: Option<Scope>,
     cure: Cure,
@@ -38,16 +38,17 @@ struct Row {
     advice: &'static str,
 }
 
-/// Characters of a code; what is longer is none.
+/// How many characters of a code are shown.
 const CODE_MAX: usize = 16;
-/// Characters of Redis' own words.
+/// How many characters of Redis' own text are shown.
 const TEXT_MAX: usize = 200;
-/// Redis 7.0 gives this the code ERR where a script is refused a command, a key or a channel.
+/// If a script has no right to a command, a key or a channel, Redis 7.0 answers with the code ERR
+/// and a text that begins like this.
 const NO_RIGHTS: &str = "The user executing the script can't ";
-/// The same of Redis 7.2 and Valkey, before the words that they have for it outside of scripts.
+/// The same for Redis 7.2 and Valkey. After it comes their usual text for missing rights.
 const NO_RIGHTS_IN_SCRIPT: &str = "ACL failure in script: ";
 
-/// The table. Codes without a scope concern reads or writes, depending on what was asked.
+/// The table of codes. A code without a scope refuses reads or writes, depending on the request.
 #[rustfmt::skip] // one row a line, so that the table reads as a table
 fn row(code: &str) -> Row {
     let (scope, cure, is_text_told, advice) = match code {
@@ -75,9 +76,10 @@ fn row(code: &str) -> Row {
 }
 
 impl Refusal {
-    /// What an error says, if Redis has answered at all. `asked` is what the request was for.
+    /// The refusal in an error; `None` if Redis has not answered at all. `asked` is what the
+    /// request was for.
     pub(super) fn of(error: &RedisError, asked: Scope) -> Option<Self> {
-        // Of a pipeline, the first command that was refused.
+        // In a pipeline, the first command that was refused counts.
         let errors = error.clone().into_server_errors();
         match errors.as_deref() {
             Some([(_, error), ..]) => {
@@ -94,7 +96,7 @@ impl Refusal {
             None => (code, text),
         };
         let Row { scope, cure, is_text_told, advice } = row(code);
-        // Behind this is where in the script it happened.
+        // What follows is the place in the script.
         let text = text.split(" script: ").next().unwrap_or_default();
         let text = if is_text_told { shown(text, TEXT_MAX) } else { String::new() };
         let code = shown(code, CODE_MAX);
@@ -106,7 +108,7 @@ impl Refusal {
         self.scope
     }
 
-    /// What whoever runs Redis or the bridge can do about it.
+    /// What the operator of Redis or of the bridge can do about it.
     pub fn advice(&self) -> &'static str {
         self.advice
     }
@@ -116,7 +118,7 @@ impl Refusal {
         Self::new(code, "", asked)
     }
 
-    /// Whether only the keys of the request are in question, and others will do.
+    /// Whether the refusal concerns only the keys of this request.
     pub fn is_about_one_key(&self) -> bool {
         self.code == "WRONGTYPE"
     }
@@ -154,8 +156,8 @@ mod tests {
 
     const CANARY: &str = "with args beginning with: 'c4n4ry'";
 
-    /// Whether the words are Redis' own, what is refused to a request that reads and to one that
-    /// writes, and what may help.
+    /// Whether Redis' own text is shown, what is refused to a request that reads and to one that
+    /// writes, and the cure.
     fn seen(code: &str) -> (bool, [Scope; 2], Cure) {
         let refusal = |asked| Refusal::new(code, CANARY, asked);
         let scopes = [Scope::Reads, Scope::Writes].map(|asked| refusal(asked).scope());
@@ -188,7 +190,7 @@ mod tests {
             ("DENIED", (true, ASKED, Reconnect)),
             ("WRONGTYPE", (true, ASKED, None)),
             ("CROSSSLOT", (true, ASKED, None)),
-            // Texts that may repeat a command are not told.
+            // Texts that may repeat a command are not shown.
             ("NOSCRIPT", (false, ASKED, Source)),
             ("ERR", (false, ASKED, None)),
             ("EXECABORT", (false, ASKED, None)),

@@ -4,11 +4,11 @@ use aws_lc_rs::digest;
 use super::{Link, LinkError, Repeat, Request, refusal::Cure};
 use crate::hex::hex;
 
-/// A Lua script, which Redis runs as one step.
+/// A Lua script. Redis runs it as one atomic step.
 #[derive(Clone, Debug)]
 pub struct Script {
     source: &'static str,
-    /// What Redis knows the script by.
+    /// The SHA-1 digest by which Redis knows the script.
     digest: String,
 }
 
@@ -21,14 +21,14 @@ pub struct Call<'a> {
 }
 
 impl Script {
-    /// A script of this source.
+    /// Makes a script from this source.
     pub fn new(source: &'static str) -> Self {
-        // Redis names scripts by SHA-1; nothing here rests on its strength.
+        // Redis names scripts by SHA-1. Security does not depend on it.
         let hash = digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, source.as_bytes());
         Self { source, digest: hex(hash.as_ref()) }
     }
 
-    /// A call of it with the key that says where it runs.
+    /// A call of the script. The key decides on which node of a cluster it runs.
     pub fn on(&self, key: impl Into<String>) -> Call<'_> {
         Call { script: self, keys: vec![key.into()], arguments: Vec::new() }
     }
@@ -57,7 +57,7 @@ impl Call<'_> {
 }
 
 impl Link {
-    /// Runs a script; sends its source only to a server that does not know it.
+    /// Runs a script. Sends its source only if the server does not know it.
     ///
     /// # Errors
     ///
@@ -67,7 +67,8 @@ impl Link {
         call: &Call<'_>,
         repeat: Repeat,
     ) -> Result<T, LinkError> {
-        // In a box, as every request is. That a server does not know the script is no failure.
+        // Boxed, as in `request`. A server that does not know the script does not count as a
+        // failure.
         let answer = Box::pin(async {
             let known = call.command("EVALSHA", &call.script.digest);
             match self.repeated(&Request::Command(&known), repeat).await {

@@ -1,4 +1,4 @@
-//! How a link is doing, as the log, the admin port and the metrics tell it.
+//! The state of a link, for the log, the admin port and the metrics.
 
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},
@@ -11,21 +11,21 @@ use tracing::{info, warn};
 use super::{LinkError, Refusal};
 use crate::session::StoreState;
 
-/// How the link is doing.
+/// The state of a link to Redis.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum LinkState {
-    /// Nothing has been asked yet.
+    /// Redis has not been asked yet.
     #[default]
     Unused,
     /// Redis did as it was asked.
     Up,
-    /// It answers, and does not do as it is asked.
+    /// Redis answers, but refuses something.
     Refusing(Refusal),
-    /// It did not answer, or could not be reached.
+    /// Redis did not answer, or could not be reached.
     Down(LinkError),
 }
 
-/// The state of a link, and who waits for it to get worse.
+/// The state of a link, and a signal for tasks that wait for it to get worse.
 #[derive(Debug, Default)]
 pub(super) struct Health {
     now: Mutex<Now>,
@@ -39,8 +39,9 @@ struct Now {
     refused: Option<Instant>,
 }
 
-/// So long nothing must be refused until it is said that nothing is. A Redis whose memory is all but
-/// full takes some writes and refuses others, and one without some rights does what needs none.
+/// Redis counts as refusing until it has refused nothing for this time. If its memory is nearly
+/// full, it takes some writes and refuses others. If its user lacks some rights, other commands
+/// still work.
 const REFUSING_FOR: Duration = Duration::from_secs(5);
 
 impl LinkState {
@@ -90,13 +91,13 @@ impl Health {
         let mut now = self.now();
         now.refused = Some(Instant::now());
         if let LinkState::Refusing(known) = &now.state {
-            // That it takes no writes says more than that it cannot be read.
+            // Refused writes are reported rather than refused reads.
             if known.scope() >= refusal.scope() {
                 return;
             }
         } else {
             let (refused, advice) = (refusal.scope(), refusal.advice());
-            warn!(error = %refusal, advice, "Redis refuses {refused}; sessions known here go on without it");
+            warn!(error = %refusal, advice, "Redis refuses {refused}; the bridge goes on with the sessions that it knows");
         }
         now.state = LinkState::Refusing(refusal.clone());
         self.worse.notify_waiters();
@@ -106,7 +107,7 @@ impl Health {
     pub(super) fn down(&self, error: &LinkError) {
         let mut now = self.now();
         if !matches!(now.state, LinkState::Down(_)) {
-            warn!(%error, "Redis does not answer; sessions known here go on without it");
+            warn!(%error, "Redis does not answer; the bridge goes on with the sessions that it knows");
             self.worse.notify_waiters();
         }
         now.state = LinkState::Down(error.clone());

@@ -19,11 +19,11 @@ pub struct Subscription {
     retry_at: Instant,
 }
 
-/// What a subscriber is told.
+/// What a subscriber receives.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Notice {
-    /// The subscription has just begun, or begun again: whatever was published before may have
-    /// been missed, and nothing that is published from now on is.
+    /// The subscription has just begun, or begun again. Messages published before may have been
+    /// missed. Those published from now on will not be.
     Gap,
     /// A message.
     Message(Vec<u8>),
@@ -32,7 +32,7 @@ pub enum Notice {
 struct Open {
     sink: PubSubSink,
     stream: PubSubStream,
-    /// When the peer has to be asked whether it is still there.
+    /// When to ask the peer whether it is still there.
     beat_at: Instant,
 }
 
@@ -41,7 +41,7 @@ impl Subscription {
         Self { link, channel, open: None, backoff: Backoff::default(), retry_at: Instant::now() }
     }
 
-    /// The next notice. May be dropped while it waits, and loses nothing by that.
+    /// Waits for the next notice. Cancel-safe: dropping the future loses nothing.
     pub async fn next(&mut self) -> Notice {
         loop {
             let Some(open) = &mut self.open else {
@@ -60,7 +60,7 @@ impl Subscription {
                     None => self.open = None,
                 },
                 () = sleep_until(open.beat_at) => {
-                    // A peer that is gone without a word never ends the stream.
+                    // A peer that is gone without closing the connection never ends the stream.
                     let limit = self.link.0.timeouts.command;
                     let answer = timeout(limit, open.sink.ping::<Value>()).await;
                     if matches!(answer, Ok(Ok(_))) {
@@ -73,10 +73,10 @@ impl Subscription {
         }
     }
 
-    /// Whether there is a subscription now; waits where another attempt would come too early.
+    /// Tries to subscribe, after the pause that is due. Returns whether it worked.
     async fn subscribe(&mut self) -> bool {
         sleep_until(self.retry_at).await;
-        // In place before the attempt, which may be dropped in the middle.
+        // Set before the attempt, since the future may be dropped during it.
         self.retry_at = Instant::now() + self.backoff.next_pause();
         let limit = self.link.0.timeouts.command;
         let attempt = async {
@@ -93,9 +93,9 @@ impl Subscription {
                 true
             }
             Err(error) => {
-                let error = super::words(&error);
+                let error = super::loggable_text(&error);
                 debug!(error, "cannot listen to Redis");
-                // Other tasks go first, also where the clock stands still.
+                // Lets other tasks run, even in tests where the clock is paused.
                 sleep(std::time::Duration::ZERO).await;
                 false
             }

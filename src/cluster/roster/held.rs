@@ -1,4 +1,4 @@
-//! The leases that a replica has, by its own clock.
+//! The leases that a replica holds, by its own clock.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -7,7 +7,7 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::around::Around;
+use super::unheld_leases::UnheldLeases;
 use crate::{
     cluster::{LeaseRequest, ReplicaId},
     id::AgentId,
@@ -19,10 +19,10 @@ pub(super) struct Held {
     /// How long a lease lasts.
     length: Duration,
     leases: HashMap<AgentId, Lease>,
-    /// The latest release of an agent's lease. A lease that was asked for before it is gone, however
-    /// late the answer comes.
+    /// The latest release of each agent's lease. A lease that was requested before the release is
+    /// gone, however late the answer comes.
     released: HashMap<AgentId, Release>,
-    around: Around,
+    unheld_leases: UnheldLeases,
     /// The number of the last request.
     last: u64,
 }
@@ -32,7 +32,7 @@ pub(super) struct Held {
 pub(super) struct Asked {
     pub(super) request: LeaseRequest,
     at: Instant,
-    /// When a lease that it brings ends at the earliest.
+    /// When the granted leases end, counted from the request, so never too late.
     until: Instant,
 }
 
@@ -40,7 +40,7 @@ pub(super) struct Asked {
 struct Release {
     asked: Asked,
     at: Instant,
-    /// Whether another replica has been seen to have the lease.
+    /// Whether another replica is known to have taken the lease.
     is_taken: bool,
 }
 
@@ -48,39 +48,40 @@ struct Release {
 struct Lease {
     /// The request that brought it.
     asked: Asked,
-    /// Whether the store has not answered to the latest request for it.
+    /// Whether the store has not answered the latest request for it.
     unanswered: bool,
-    /// Whether its agent is polled although it has ended.
+    /// Whether the agent is polled although the lease has ended.
     overdue: bool,
 }
 
-/// What the end of leases leads to.
+/// The result of [`Held::end`].
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Ended {
-    /// Agents who must not be polled any more.
+    /// Agents who must no longer be polled.
     pub(super) stopped: Vec<AgentId>,
-    /// How many of them ended because the store did not answer.
+    /// How many of their leases ended because the store did not answer.
     pub(super) unanswered: usize,
-    /// How many agents are polled on without a lease.
+    /// How many agents are polled without a lease from now on.
     pub(super) overdue: usize,
-    /// For how many more leases the store has not answered, which are about to end.
+    /// How many more leases will end soon because the store has not answered.
     pub(super) coming: usize,
 }
 
-/// How long a lease that was given back is looked after, in leases: who was to take it may have been
-/// kept from that by an outage.
+/// How long a released lease is watched, in lease times: an outage may have kept the next replica
+/// from taking it.
 const LOOKED_AFTER: u32 = 3;
 
 impl Held {
-    /// No leases; each will last for this time.
+    /// No leases yet. Each will last for `length`.
     pub(super) fn none(length: Duration) -> Self {
-        let (leases, released, around) = <_>::default();
-        Self { length, leases, released, around, last: 0 }
+        let (leases, released, unheld_leases) = <_>::default();
+        Self { length, leases, released, unheld_leases, last: 0 }
     }
 
-    /// The number and the time of a request that is about to be made for leases.
+    /// Numbers a request for leases that is about to be made, and computes when its leases will
+    /// end.
     ///
-    /// The time runs a tenth short, for clocks that do not run alike.
+    /// They end a tenth early, because clocks do not run equally fast.
     pub(super) fn ask(&mut self) -> Asked {
         self.last += 1;
         let at = Instant::now();
@@ -91,7 +92,7 @@ impl Held {
         self.leases.keys().copied().collect()
     }
 
-    /// Puts those first whose leases end first, and those last who have none.
+    /// Sorts agents by the end of their leases, soonest first. Agents without a lease come last.
     pub(super) fn sort_by_end(&self, agents: &mut [AgentId]) {
         let end = |agent: &AgentId| self.leases.get(agent).map(|lease| lease.asked.until);
         agents.sort_by_cached_key(|agent| (end(agent).is_none(), end(agent)));
@@ -102,8 +103,8 @@ impl Held {
         self.leases.values().filter(|lease| lease.overdue).count()
     }
 
-    /// Notes that a request brought this lease; tells whether it is any good. It is not if the
-    /// answer took longer than the lease lasts, or if the lease has been given back since.
+    /// Notes that a request was granted this lease. Returns whether the lease is good. It is not if
+    /// the answer took longer than the lease lasts, or if the lease has been released since.
     pub(super) fn granted(&mut self, agent: AgentId, asked: Asked) -> bool {
         let is_released = |release: &Release| release.asked.request > asked.request;
         if asked.until <= Instant::now() || self.released.get(&agent).is_some_and(is_released) {
@@ -116,8 +117,8 @@ impl Held {
         true
     }
 
-    /// Notes that another replica has this lease; tells whether this one had it. An answer that is
-    /// older than the request that brought the lease says nothing about it.
+    /// Notes that another replica has this lease. Returns whether this replica has lost it by that.
+    /// An answer older than the request that brought the lease does not count.
     pub(super) fn refused(&mut self, agent: AgentId, asked: Asked) -> bool {
         let lost = |lease: &Lease| lease.overdue || lease.asked.request < asked.request;
         let is_lost = self.leases.get(&agent).is_some_and(lost);
@@ -127,8 +128,8 @@ impl Held {
         is_lost
     }
 
-    /// Notes that the store did not answer to a request for this lease. One that had ended before it was
-    /// asked for again has not ended for that reason.
+    /// Notes that the store did not answer a request for this lease. It does not count if the lease
+    /// had already ended when the request was made.
     pub(super) fn unanswered(&mut self, agent: AgentId, asked: Asked) {
         if let Some(lease) = self.leases.get_mut(&agent)
             && lease.asked.request < asked.request
@@ -138,39 +139,41 @@ impl Held {
         }
     }
 
-    /// Notes that an agent is polled without a lease, since the store cannot be asked for one.
+    /// Notes that an agent is polled without a lease, because the store does not answer.
     pub(super) fn assume(&mut self, agent: AgentId, asked: Asked) {
         let lease = Lease { asked, unanswered: true, overdue: true };
         self.leases.entry(agent).or_insert(lease);
     }
 
-    /// Notes that an agent is polled no more; without a lease, there is nothing left to hold.
+    /// Notes that the polls for an agent have ended by themselves. If it was polled without a
+    /// lease, it is forgotten.
     pub(super) fn polls_ended(&mut self, agent: AgentId) {
         if self.leases.get(&agent).is_some_and(|lease| lease.overdue) {
             self.leases.remove(&agent);
-            // Else the next turn would begin them again, only to lose the session once more.
-            self.around.ended(agent);
+            // Otherwise the next turn would begin the polls again, and lose the session again.
+            self.unheld_leases.ended(agent);
             self.taken(agent);
         }
     }
 
-    /// Gives a lease up; the store has to be told by the request that is asked now.
+    /// Gives up a lease. The caller has to tell the store by the request `asked`.
     pub(super) fn release(&mut self, agent: AgentId, asked: Asked) {
         self.leases.remove(&agent);
-        // No answer to an older request can come when that is over.
+        // After that time no answer to an older request can come.
         let kept = self.length * LOOKED_AFTER;
         self.released.retain(|_, release| release.at.elapsed() <= kept);
         self.released.insert(agent, Release { asked, at: Instant::now(), is_taken: false });
     }
 
-    /// Notes that another replica has this lease, which was given back.
+    /// Notes that another replica has taken this released lease.
     pub(super) fn taken(&mut self, agent: AgentId) {
         if let Some(release) = self.released.get_mut(&agent) {
             release.is_taken = true;
         }
     }
 
-    /// Agents whose leases were given back not long ago, and whom nobody is known to have.
+    /// Agents whose leases were released here lately, and not taken by another replica as far as is
+    /// known.
     pub(super) fn untaken(&self) -> Vec<AgentId> {
         let kept = self.length * LOOKED_AFTER;
         let is_untaken = |release: &Release| !release.is_taken && release.at.elapsed() <= kept;
@@ -179,8 +182,8 @@ impl Held {
         agents.filter(|agent| !self.leases.contains_key(agent)).collect()
     }
 
-    /// Notes who is there and for whom this replica is to poll; gives the agents whose leases are to
-    /// be looked at.
+    /// Notes the live replicas and the agents that this replica should poll. Returns the agents
+    /// whose leases have to be checked.
     pub(super) fn look(
         &mut self,
         replicas: &[ReplicaId],
@@ -188,12 +191,12 @@ impl Held {
     ) -> HashSet<AgentId> {
         let mut unheld = wanted.clone();
         unheld.retain(|agent| !self.leases.contains_key(agent));
-        self.around.look(replicas, &unheld);
+        self.unheld_leases.look(replicas, &unheld);
         unheld.extend(self.untaken());
         unheld
     }
 
-    /// Notes which of these agents' leases others have, and that nobody has the rest.
+    /// Notes which of these agents' leases others have. Nobody has the rest.
     pub(super) fn saw(&mut self, agents: &[AgentId], owners: Vec<(AgentId, ReplicaId)>) {
         let owners: HashMap<AgentId, ReplicaId> = owners.into_iter().collect();
         for agent in agents {
@@ -201,25 +204,25 @@ impl Held {
             if owner.is_some() {
                 self.taken(*agent);
             }
-            self.around.saw(*agent, owner);
+            self.unheld_leases.saw(*agent, owner);
         }
     }
 
-    pub(super) fn around(&self) -> &Around {
-        &self.around
+    pub(super) fn unheld_leases(&self) -> &UnheldLeases {
+        &self.unheld_leases
     }
 
     pub(super) fn store_answers(&mut self) {
-        self.around.store_answers();
+        self.unheld_leases.store_answers();
     }
 
-    /// Whether the agent's lease is good at this moment.
+    /// Whether the agent's lease is good now.
     pub(super) fn is_good(&self, agent: AgentId) -> bool {
         let now = Instant::now();
         self.leases.get(&agent).is_some_and(|lease| !lease.overdue && lease.asked.until > now)
     }
 
-    /// Whether the agent may be polled: its lease is good, or is to be gone without.
+    /// Whether the agent may be polled: its lease is good, or the agent is polled without one.
     pub(super) fn may_poll(&self, agent: AgentId) -> bool {
         self.is_good(agent) || self.leases.get(&agent).is_some_and(|lease| lease.overdue)
     }
@@ -230,8 +233,8 @@ impl Held {
         running.map(|lease| lease.asked.until).min()
     }
 
-    /// Ends the leases whose time is over. With `keep`, agents for whose leases the store could not
-    /// be asked are polled on.
+    /// Ends the leases whose time is over. With `keep`, an agent goes on being polled if the store
+    /// did not answer a request for its lease.
     pub(super) fn end(&mut self, keep: bool) -> Ended {
         let now = Instant::now();
         let mut ended = Ended::default();
@@ -261,8 +264,8 @@ mod tests {
 
     const LENGTH: Duration = Duration::from_secs(15);
 
-    /// How many agents are polled without a lease, if the store does not answer to a request for it that
-    /// is made so late.
+    /// How many agents are polled without a lease, if the store does not answer a request for it
+    /// that is made this late.
     async fn overdue(asked_after: Duration) -> usize {
         let agent = AgentId::parse("101", &(1..=9999)).unwrap();
         let mut held = Held::none(LENGTH);
@@ -275,7 +278,7 @@ mod tests {
         held.end(true).overdue
     }
 
-    /// Whoever slept for so long may have lost the agent to another replica.
+    /// A replica that was suspended for so long may have lost the agent to another one.
     #[tokio::test(start_paused = true)]
     async fn a_lease_that_had_ended_when_it_was_asked_for_again_is_not_kept() {
         assert_eq!(overdue(LENGTH / 2).await, 1);

@@ -1,4 +1,4 @@
-//! A turn: who is there, and which leases and polls follow from it.
+//! A turn of the roster: reads the membership, then takes, renews and hands over leases.
 
 use std::collections::HashSet;
 
@@ -7,28 +7,28 @@ use tokio::{sync::mpsc, time::sleep};
 
 use super::{Roster, TURNS, held::Asked};
 use crate::{
-    cluster::{LEASES_AT_ONCE, Membership, preferred},
+    cluster::{LEASES_AT_ONCE, Membership, preferred_replica},
     config::WhenAway,
     id::AgentId,
     session::StoreError,
     tenant::{Cause, Polls},
 };
 
-/// Requests for leases that are under way at once.
+/// How many requests for leases are under way at once.
 pub(super) const REQUESTS_AT_ONCE: usize = 4;
-/// Sessions that are read at once, before their agents are polled. The link sends what comes
-/// together in one round trip.
+/// How many sessions are read at once, before their agents are polled. The link sends concurrent
+/// reads together in one round trip.
 pub(super) const READS_AT_ONCE: usize = 128;
 
 impl Roster {
-    /// One look at who is there, and what follows from it.
+    /// Takes one turn.
     pub(super) async fn turn(&self, polls: &dyn Polls) {
         let asked = self.held().ask();
         let Ok(Membership { replicas, agents }) = self.leases.membership().await else {
-            self.go_without(asked, polls).await;
+            self.poll_without_store(asked, polls).await;
             return;
         };
-        let mine = |agent: &AgentId| preferred(*agent, &replicas) == Some(self.me);
+        let mine = |agent: &AgentId| preferred_replica(*agent, &replicas) == Some(self.me);
         let wanted: HashSet<AgentId> = agents.into_iter().filter(mine).collect();
         let mut ours = wanted.clone();
         let held = self.held().agents();
@@ -37,18 +37,18 @@ impl Roster {
         }
         let others: Vec<AgentId> = held.into_iter().filter(|agent| !ours.contains(agent)).collect();
         if self.renew_and_begin(&ours, &others, polls).await {
-            self.tell_of_the_end();
+            self.note_recovery();
         }
         self.hand_over(others, polls).await;
         if self.when_away == WhenAway::Keep {
-            self.look_around(&wanted, &replicas, polls).await;
+            self.check_other_leases(&wanted, &replicas, polls).await;
         }
     }
 
-    /// Takes or renews the leases of all these agents, and begins to poll for `ours`; tells whether
-    /// the store has answered to all requests.
+    /// Takes or renews the leases of all these agents, and begins to poll for `ours`. Returns
+    /// whether the store has answered all requests.
     ///
-    /// The leases of `others` are to be handed over, and are renewed as long as their polls are
+    /// The leases of `others` have to be handed over. They are renewed as long as their polls are
     /// under way.
     async fn renew_and_begin(
         &self,
@@ -73,8 +73,8 @@ impl Roster {
                 }
             }
             drop(granted);
-            // A store that is slow to give the sessions must not keep the leases from being
-            // renewed. What is left is begun in the next turn.
+            // If the store is slow to return sessions, the leases must be renewed nevertheless. The
+            // next turn begins the remaining polls.
             sleep(self.leases.time() / TURNS / 2).await;
         };
         let agents = stream::poll_fn(|context| to_begin.poll_recv(context));
@@ -93,17 +93,17 @@ impl Roster {
         is_answered
     }
 
-    /// Renews the leases of agents who are to be handed over.
+    /// Renews the leases of agents who have to be handed over.
     pub(super) async fn renew_all(&self, agents: Vec<AgentId>, polls: &dyn Polls) {
         let chunks: Vec<Vec<AgentId>> =
             agents.chunks(LEASES_AT_ONCE).map(<[AgentId]>::to_vec).collect();
         let requests = stream::iter(chunks).map(|some| self.renew(some, polls));
-        // A lease that is not renewed ends by the clock, and its poll with it.
+        // If a renewal fails, the clock task ends the lease and its poll in time.
         requests.buffer_unordered(REQUESTS_AT_ONCE).for_each(async |_answer| {}).await;
     }
 
-    /// Takes or renews the leases of these agents; gives those who are to be polled here and are
-    /// not yet.
+    /// Takes or renews the leases of these agents. Returns the agents whose polls have to begin
+    /// here.
     async fn renew(
         &self,
         agents: Vec<AgentId>,

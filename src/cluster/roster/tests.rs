@@ -1,4 +1,4 @@
-//! Rosters of several replicas on one store, in a world where time is ours to pass.
+//! Tests of rosters of several replicas on one store, with a paused clock.
 
 mod keep;
 mod random;
@@ -97,7 +97,7 @@ async fn a_replica_that_is_cut_off_stops_before_another_may_begin() {
 async fn a_lease_that_is_claimed_during_a_turn_is_kept() {
     let world = new_world();
     let agent = *many_agents(13).last().unwrap();
-    // All that a turn asks for takes long, and is asked for at once.
+    // The requests of a turn take long, and are made at once.
     let slow = Fortune::Answered(Duration::from_secs(1), Duration::from_secs(1));
     open(&world).fortunes.insert(agents()[0], slow);
     let replica = start(1, &world);
@@ -135,7 +135,8 @@ async fn a_request_without_an_answer_costs_no_lease_of_the_others() {
     assert!(polling < count);
 }
 
-/// Each request takes half a second: one after the other they would outlast a lease.
+/// Each request takes half a second. One after the other, they would take longer than a lease
+/// lasts.
 #[tokio::test(start_paused = true)]
 async fn the_leases_of_ten_thousand_agents_are_renewed_in_time_by_a_slow_store() {
     let world = world_of(9_800, 0);
@@ -148,7 +149,7 @@ async fn the_leases_of_ten_thousand_agents_are_renewed_in_time_by_a_slow_store()
     assert!(open(&world).history.iter().all(|(_, what)| !what.contains("polls no more")));
 }
 
-/// One after the other they would take ten times as long as a lease lasts.
+/// Read one after the other, the sessions would take ten times as long as a lease lasts.
 #[tokio::test(start_paused = true)]
 async fn a_thousand_agents_whose_sessions_have_to_be_read_are_polled_before_a_lease_is_over() {
     let world = world_of(1_000, 0);
@@ -158,7 +159,7 @@ async fn a_thousand_agents_whose_sessions_have_to_be_read_are_polled_before_a_le
     assert_eq!(open(&world).polling.len(), 1_000);
 }
 
-/// A session that cannot be read is left for later, and keeps nobody else waiting.
+/// A session that cannot be read is left for later, and does not delay the others.
 #[tokio::test(start_paused = true)]
 async fn leases_are_renewed_while_sessions_are_read() {
     let world = world_of(1_000, 0);
@@ -180,7 +181,7 @@ async fn a_release_that_comes_late_leaves_what_was_claimed_since() {
     sleep(LEASE).await;
     open(&world).fortunes.insert(agent, Fortune::Unanswered(Duration::from_secs(3)));
     open(&world).agents.clear();
-    // Longer than a turn and the poll that is finished in it.
+    // Waits for a turn, and for the poll that ends in it.
     while open(&world).is_polling(agent, replica.me) || !replica.roster.held().agents().is_empty() {
         sleep(Duration::from_millis(10)).await;
     }

@@ -1,5 +1,5 @@
-//! A key that is being replaced: what is sealed with another key than the first is sealed anew, so that
-//! the old one can be taken away.
+//! Replaces an encryption key: values that are not sealed with the first key are sealed again with
+//! it, so that the old key can be removed.
 
 use std::{
     collections::BTreeSet,
@@ -18,19 +18,19 @@ use crate::{
     cluster::redis::{LinkError, Repeat},
     id::{AGENT_IDS_ANY, AgentId},
     keyring::Renewal,
-    session::{Drawer, Record},
+    session::{SealedKind, StoredSession},
 };
 
-/// Replaces a value if it is still the one that was read, and lets its time run on.
+/// Replaces a value if it is still the one that was read, and keeps its time to live.
 pub(super) const REPLACE: &str = "
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 redis.call('SET', KEYS[1], ARGV[2], 'KEEPTTL')
 return 1
 ";
-/// Agents of one round trip.
+/// How many agents are processed in one round trip.
 const AT_ONCE: usize = 128;
 
-/// How much was sealed anew.
+/// How many values were sealed again.
 #[derive(Clone, Copy, Debug, Default)]
 struct Count {
     sessions: usize,
@@ -38,8 +38,8 @@ struct Count {
 }
 
 impl Inner {
-    /// Seals everything with the first key that this replica knows of, and all of agents who were
-    /// signed in. Each replica does, since none of them can know that another one has.
+    /// Seals again with the first key: all that this replica knows, and all of agents who were
+    /// signed in. Every replica does this, since none can know that another one has.
     pub(super) async fn seal_anew(&self) -> Result<(), LinkError> {
         if !self.keyring.is_being_replaced() {
             return Ok(());
@@ -49,17 +49,18 @@ impl Inner {
         self.seal_anew_of(agents).await
     }
 
-    /// Notes an agent whose session was read, if it is sealed with another key than the first.
+    /// Notes an agent whose session was read, if it is not sealed with the first key.
     pub(super) fn note_sealed(&self, agent: AgentId, bytes: &[u8]) {
         if self.keyring.is_being_replaced()
-            && Record::parse(bytes).is_ok_and(|record| !record.is_sealed_with(Some(&self.keyring)))
+            && StoredSession::parse(bytes)
+                .is_ok_and(|record| !record.is_sealed_with(Some(&self.keyring)))
         {
             self.outdated().insert(agent);
             self.unsynced.notify_one();
         }
     }
 
-    /// The same as [`seal_anew`](Self::seal_anew) for agents who were noted.
+    /// Like [`seal_anew`](Self::seal_anew), for the agents that were noted.
     pub(super) async fn seal_noted(&self) -> Result<(), LinkError> {
         let agents = mem::take(&mut *self.outdated());
         self.seal_anew_of(agents).await
@@ -78,32 +79,36 @@ impl Inner {
                     count.sessions += usize::from(self.seal_session(*agent, &record).await?);
                 }
             }
-            for drawer in Drawer::ALL {
-                count.beside += self.seal_drawer(drawer, some).await?;
+            for sealed_kind in SealedKind::ALL {
+                count.beside += self.seal_values(sealed_kind, some).await?;
             }
         }
         let Count { sessions, beside } = count;
         if sessions + beside > 0 {
-            info!(ccgw.tenant.id = %self.tenant, sessions, passwords = beside, "what was sealed with another key than the first of store.encryption_key_files is sealed with that one now");
+            info!(ccgw.tenant.id = %self.tenant, sessions, passwords = beside, "values that were sealed with another key are sealed with the first key of store.encryption_key_files now");
         }
         Ok(())
     }
 
-    /// Gives how many there was something to do for.
-    async fn seal_drawer(&self, drawer: Drawer, agents: &[AgentId]) -> Result<usize, LinkError> {
+    /// Returns how many values were sealed again.
+    async fn seal_values(
+        &self,
+        sealed_kind: SealedKind,
+        agents: &[AgentId],
+    ) -> Result<usize, LinkError> {
         let keys: Vec<String> =
-            agents.iter().map(|agent| self.keys.of(drawer.name(), agent)).collect();
+            agents.iter().map(|agent| self.keys.of(sealed_kind.name(), agent)).collect();
         let reads: Vec<_> = keys.iter().map(|key| cmd("GET").arg(key).take()).collect();
         let mut count = 0;
         for ((agent, key), value) in agents.iter().zip(&keys).zip(self.values(&reads).await?) {
             if let Some(value) = value {
-                count += usize::from(self.seal(drawer, *agent, key, &value).await?);
+                count += usize::from(self.seal(sealed_kind, *agent, key, &value).await?);
             }
         }
         Ok(count)
     }
 
-    /// The agents who were signed in, whoever knows of them.
+    /// The agents who were signed in by any replica.
     async fn kept(&self) -> Result<Vec<AgentId>, LinkError> {
         let mut read = cmd("SMEMBERS");
         read.arg(self.keys.kept());
@@ -114,9 +119,9 @@ impl Inner {
         Ok(kept.iter().filter_map(|id| AgentId::parse(id, &AGENT_IDS_ANY).ok()).collect())
     }
 
-    /// Tells whether there was something to do.
+    /// Returns whether the session was sealed again.
     async fn seal_session(&self, agent: AgentId, bytes: &[u8]) -> Result<bool, LinkError> {
-        let record = Record::parse(bytes).ok();
+        let record = StoredSession::parse(bytes).ok();
         let outdated = record.filter(|record| {
             record.agent() == Some(agent) && !record.is_sealed_with(Some(&self.keyring))
         });
@@ -124,7 +129,7 @@ impl Inner {
         let Some(entry) = entry.filter(|entry| entry.live().is_some()) else { return Ok(false) };
         let version = Stored::Exactly(entry.version);
         match self.write(agent, &entry, version).await {
-            // The key is somebody else's, which must not keep the others from it.
+            // Another application uses this key. The other agents must be processed nevertheless.
             Err(LinkError::Refused(refusal)) if refusal.is_about_one_key() => Ok(false),
             written => Ok(matches!(written?, Written::Done)),
         }
@@ -132,12 +137,12 @@ impl Inner {
 
     async fn seal(
         &self,
-        drawer: Drawer,
+        sealed_kind: SealedKind,
         agent: AgentId,
         key: &str,
         sealed: &[u8],
     ) -> Result<bool, LinkError> {
-        let renewal = drawer.renewal(&self.keyring, &self.tenant, agent, sealed);
+        let renewal = sealed_kind.renewal(&self.keyring, &self.tenant, agent, sealed);
         let Renewal::Anew(anew) = renewal else { return Ok(false) };
         let call = self.replace.on(key).arg(sealed).arg(anew.encode());
         let replaced: u8 = self.link.script(&call, Repeat::Once).await?;

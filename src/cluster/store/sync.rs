@@ -1,4 +1,4 @@
-//! Hears what other replicas change, and sets right what was missed.
+//! Applies the changes of other replicas, and reconciles with Redis what was missed.
 
 use std::{sync::Arc, time::Duration};
 
@@ -18,27 +18,27 @@ use crate::{
     id::AgentId,
 };
 
-/// What has to be compared with Redis.
+/// What has to be synced with Redis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Task {
     Nothing,
-    /// Redis is to hear of the changes that are only known here.
+    /// Write the changes that only this replica knows.
     Push,
-    /// Everything, since messages may have been missed.
+    /// Compare everything, since messages may have been missed.
     Reconcile,
 }
 
-/// Everything is compared again so often, give or take a tenth, whatever was heard.
+/// The time between two full comparisons, plus or minus a tenth.
 const RECONCILE_EVERY: Duration = Duration::from_secs(600);
-/// Until the next attempt, on average; twice that after one that has failed. Whoever waits for
-/// a session that only this replica knows waits as long.
+/// The mean pause before the next attempt; twice that after another failure. A call that needs a
+/// session known only to this replica waits as long.
 const RETRY: Duration = Duration::from_millis(500);
 const DOUBLINGS_MAX: u32 = 1;
-/// Records in one round trip.
+/// How many records are read in one round trip.
 const READ_AT_ONCE: usize = 256;
 const WRITES_AT_ONCE: usize = 32;
 
-/// Goes on for as long as there is a store.
+/// Syncs a store with Redis. Never returns.
 pub(super) async fn run(store: Arc<Inner>) {
     let mut subscription = store.link.subscribe(store.keys.changed());
     let probe = Probe::new(&store.keys);
@@ -61,7 +61,7 @@ pub(super) async fn run(store: Arc<Inner>) {
                 }
             }
         }
-        // Before much is read, or written in vain.
+        // Probe first, so that nothing is read or written for nothing.
         let able = if failures == 0 && store.link.state().is_good() {
             Ok(())
         } else {
@@ -79,7 +79,7 @@ pub(super) async fn run(store: Arc<Inner>) {
                 (task, failures) = (Task::Nothing, 0);
                 due += jittered(RECONCILE_EVERY);
             }
-            // Something was refused a moment ago, perhaps to somebody else.
+            // Redis refused something a moment ago, perhaps to another request of this process.
             Ok(()) => {
                 (task, failures) = (Task::Push, 0);
                 due += jittered(RETRY);
@@ -109,7 +109,7 @@ impl Inner {
             self.news.stirred.notify_one();
             return;
         }
-        if self.news.voices.hear(record) {
+        if self.news.heartbeats.receive(record) {
             return;
         }
         if let Some((agent, entry)) = self.read(None, record) {
@@ -117,7 +117,8 @@ impl Inner {
         }
     }
 
-    /// Sets everything right: of each session the newer version goes where the older one is.
+    /// Compares all known sessions with Redis, and copies the newer version of each to where the
+    /// older one is.
     async fn reconcile(&self) -> Result<(), LinkError> {
         self.local.tidy();
         let mut told = 0;
@@ -137,12 +138,12 @@ impl Inner {
             told += self.push(older).await?;
         }
         if told > 0 {
-            info!(ccgw.tenant.id = %self.tenant, sessions = told, "Redis has been told what it did not know");
+            info!(ccgw.tenant.id = %self.tenant, sessions = told, "wrote sessions to Redis that it did not have");
         }
         Ok(())
     }
 
-    /// What Redis has of these agents.
+    /// The records of these agents in Redis.
     pub(super) async fn records(
         &self,
         agents: &[AgentId],
@@ -152,14 +153,14 @@ impl Inner {
         self.values(&agents.iter().map(read).collect::<Vec<_>>()).await
     }
 
-    /// What these commands read, each of one key.
+    /// The values that these commands read, one key each.
     pub(super) async fn values(&self, reads: &[Cmd]) -> Result<Vec<Option<Vec<u8>>>, LinkError> {
         let mut all = pipe();
         for read in reads {
             all.add_command(read.clone());
         }
         match self.link.pipeline(&all, Repeat::Once).await {
-            // One key that is somebody else's must not hide all the others.
+            // One key that another application uses must not hide all the others.
             Err(LinkError::Refused(refusal)) if refusal.is_about_one_key() && reads.len() > 1 => {
                 let (left, right) = reads.split_at(reads.len() / 2);
                 let mut values = Box::pin(self.values(left)).await?;
@@ -171,8 +172,8 @@ impl Inner {
         }
     }
 
-    /// Tells Redis what is known of these agents, unless it knows something newer; gives of how
-    /// many it did not.
+    /// Writes what is known of these agents to Redis, unless Redis has something newer. Returns how
+    /// many were written.
     async fn push(&self, agents: Vec<AgentId>) -> Result<usize, LinkError> {
         let told = stream::iter(agents).map(|agent| self.push_one(agent));
         let told = told.buffer_unordered(WRITES_AT_ONCE);
@@ -181,14 +182,15 @@ impl Inner {
 
     async fn push_one(&self, agent: AgentId) -> Result<bool, LinkError> {
         let Some(entry) = self.local.entry(agent) else { return Ok(false) };
-        // A session whose time has passed is no news. Its end is: a Redis that has lost it may hear
-        // of the session again, from a replica that never heard of the end.
+        // An expired session need not be written. The end of a session has to be: if Redis has lost
+        // it, a replica that missed the end may write the session again.
         if entry.is_old_end() || (entry.session.is_some() && entry.live().is_none()) {
             self.local.shared(agent, entry.version);
             return Ok(false);
         }
         let written = match self.write(agent, &entry, Stored::Below(entry.version)).await {
-            // It is tried again as long as the key is somebody else's, and keeps nobody waiting.
+            // Another application uses the key. It is tried again later, and the others do not
+            // wait.
             Err(LinkError::Refused(refusal)) if refusal.is_about_one_key() => return Ok(false),
             written => written?,
         };
@@ -200,7 +202,7 @@ impl Inner {
     }
 }
 
-/// Replicas that began together must not ask together.
+/// With jitter, so that replicas which started together do not ask together.
 fn jittered(time: Duration) -> Duration {
     time.mul_f64(rand::rng().random_range(0.9..=1.1))
 }

@@ -1,4 +1,4 @@
-//! The one way in which a shared session changes.
+//! The one script that changes a shared session.
 
 use std::time::Duration;
 
@@ -8,13 +8,13 @@ use super::Inner;
 use crate::{
     cluster::redis::{LinkError, Repeat, Script},
     id::AgentId,
-    session::{Entry, Origin, Record},
+    session::{Entry, Origin, StoredSession},
 };
 
-/// Writes a record if the version of the stored one is within the limits, and tells all replicas.
-/// No record counts as version 0. Takes down whether it is a session that a replica has to keep;
-/// with the end of one, what it was made with goes too. The same record again is the same success:
-/// its answer was lost.
+/// Writes a record if the version of the stored one is within the limits, and publishes it to all
+/// replicas. No stored record counts as version 0. Also updates the set of agents whose sessions a
+/// replica has to keep, and deletes the shared credentials when a session ends. Writing the same
+/// record again is a success: the answer to the first write was lost.
 const WRITE: &str = "
 local stored = redis.call('HMGET', KEYS[1], 'version', 'record')
 local version = tonumber(stored[1] or '0') or 0
@@ -33,29 +33,30 @@ return {1, '0', ''}
 /// Which stored version a change may replace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stored {
-    /// Any below this one, or none.
+    /// Any version below this one, or none.
     Below(u64),
-    /// This one, or an older one or none: what is known here has not been told to Redis yet, or
+    /// This version, an older one, or none: what is known here is not written to Redis yet, or
     /// Redis has lost it.
     UpTo(u64),
-    /// This one only.
+    /// This version only.
     Exactly(u64),
 }
 
-/// What became of a change.
+/// The result of writing a change.
 #[derive(Debug)]
 pub(super) enum Written {
     Done,
-    /// Another one was there first.
+    /// The stored version must not be replaced.
     Overtaken {
         stored: u64,
         record: Option<Vec<u8>>,
     },
 }
 
-/// Where a session has no end of its own, it is kept so long; it is written again before.
+/// The time to live of a session that does not expire. It is written again before that.
 const SAFETY_TTL: Duration = Duration::from_secs(30 * 24 * 60 * 60);
-/// How long a replica that hears nothing may be kept from bringing an ended session back.
+/// How long the end of a session stays stored. Within this time, a replica that missed the end
+/// cannot bring the session back.
 const END_TTL: Duration = Duration::from_secs(60 * 60);
 
 pub(super) fn script() -> Script {
@@ -70,7 +71,7 @@ impl Inner {
         entry: &Entry,
         stored: Stored,
     ) -> Result<Written, LinkError> {
-        let record = Record::of(&self.tenant, agent, entry, Some(&self.keyring))
+        let record = StoredSession::of(&self.tenant, agent, entry, Some(&self.keyring))
             .map_err(|error| LinkError::Unsent(error.to_string()))?;
         let (min, max) = match stored {
             Stored::Below(version) => (0, version.saturating_sub(1)),
@@ -100,12 +101,12 @@ impl Inner {
     }
 }
 
-/// Whether a replica has to poll for it.
+/// Whether a replica has to poll for the session.
 fn is_to_be_kept(entry: &Entry) -> bool {
     entry.session.as_ref().is_some_and(|session| session.origin == Origin::SignedIn)
 }
 
-/// How long Redis is to keep it, in milliseconds.
+/// How long Redis has to keep the entry, in milliseconds.
 fn lifetime(entry: &Entry) -> u64 {
     let left = match &entry.session {
         None => END_TTL,

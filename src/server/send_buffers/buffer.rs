@@ -13,7 +13,7 @@ use std::{
 use tokio_util::sync::CancellationToken;
 
 use super::{AT_REST, MOVING, STEP, STEPS, STUCK, SendBuffers};
-use crate::tenant::block;
+use crate::tenant::address_block;
 
 /// The unwritten answers of one connection.
 #[derive(Debug)]
@@ -56,7 +56,7 @@ impl SendBuffer {
         let last_progress = AtomicUsize::new(of.step.load(Ordering::Relaxed));
         Self {
             of,
-            peer: block(peer),
+            peer: address_block(peer),
             bytes: AtomicUsize::default(),
             progressed: <_>::default(),
             last_progress,

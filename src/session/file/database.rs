@@ -1,4 +1,4 @@
-//! What is in the file: a table of rows, by the redb crate.
+//! The content of the file: tables, read and written by the redb crate.
 
 use std::{
     io,
@@ -14,17 +14,17 @@ use super::{
     place::{self, Identity},
     volume::Volume,
 };
-use crate::{keyring::Keyring, session::Drawer};
+use crate::{keyring::Keyring, session::SealedKind};
 
 /// An open file.
 #[derive(Debug)]
 pub(super) struct Database {
-    /// `None`: it is being closed.
+    /// `None` while it is being closed.
     redb: Option<redb::Database>,
     identity: Identity,
 }
 
-/// What a row is found by.
+/// The key of a row.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Key {
     pub(super) tenant: String,
@@ -32,39 +32,39 @@ pub(super) struct Key {
     pub(super) agent: u32,
 }
 
-/// What a row is about.
+/// The kind of a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Kind {
     Session,
-    Drawer(Drawer),
+    Sealed(SealedKind),
 }
 
-/// What a file held when it was opened.
+/// The content of a file when it was opened.
 #[derive(Default)]
 pub(super) struct Content {
-    /// Whether it is not a new one.
+    /// Whether something has been written to it before.
     pub(super) is_written: bool,
     pub(super) rows: Vec<(Key, Vec<u8>)>,
     /// The highest version of each tenant.
     pub(super) versions: Vec<(String, u64)>,
-    /// `None`: parts of it may be under one key and parts under another, or it is not known.
+    /// `None`: parts may be encrypted with different keys, or it is not known.
     pub(super) seal: Option<Seal>,
 }
 
-/// The key under which everything has been written that was ever in a file, so that its free pages
-/// hold nothing else.
+/// The one key with which everything was encrypted that was ever written to the file. So its free
+/// pages contain nothing else.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Seal(String);
 
-/// What is to be written, all of it or nothing.
+/// Changes that are written in one transaction.
 #[derive(Default)]
 pub(super) struct Changes {
-    /// `None`: the row goes.
+    /// `None`: the row is removed.
     pub(super) rows: Vec<(Key, Option<Vec<u8>>)>,
     pub(super) versions: Vec<(String, u64)>,
 }
 
-/// Whether what is not in the changes stays.
+/// Whether rows that are not in the changes stay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Rest {
     Stays,
@@ -80,7 +80,7 @@ pub(super) enum DatabaseError {
     /// The system does not let it be opened, read or written.
     #[error("{0}")]
     Io(#[from] io::Error),
-    /// What is in it is of no use.
+    /// Its content is broken.
     #[error("{0}")]
     Broken(String),
 }
@@ -90,28 +90,28 @@ type Row<'a> = (&'a str, &'a str, u32);
 const ROWS: TableDefinition<'_, Row<'_>, &[u8]> = TableDefinition::new("rows");
 const VERSIONS: TableDefinition<'_, &str, u64> = TableDefinition::new("versions");
 const ABOUT: TableDefinition<'_, &str, u64> = TableDefinition::new("about");
-/// Written with the first rows of a file and never changed, since redb leaves what it has replaced in
-/// the file until it needs the room.
+/// Written with the first rows of a file, and never changed: redb leaves replaced data in free
+/// pages of the file until it needs the room.
 const SEALS: TableDefinition<'_, &str, &str> = TableDefinition::new("seals");
 /// In `SEALS`: the id of the key that seals rows, or [`NO_KEY`].
 const SEAL: &str = "key";
 const NO_KEY: &str = "none";
-/// In `ABOUT`: how rows are to be read.
+/// In `ABOUT`: the format of the rows.
 const FORMAT: &str = "format";
 const FORMAT_OWN: u64 = 1;
 
-/// How a session is called among the kinds of rows.
+/// The kind of row for sessions.
 const SESSION: &str = "session";
 
-/// Everything is read at the start, and known in memory afterwards.
+/// The size of redb's cache in bytes. Small, since everything is in memory after the start.
 const CACHE: usize = 1024 * 1024;
-/// Below this, a file is not made smaller.
+/// The smallest length in bytes at which a file is compacted.
 const COMPACT_FROM: u64 = 4 * 1024 * 1024;
-/// The share of its bytes that a file has to use, or it is made smaller.
+/// A file is compacted if it uses less than this fraction of its bytes (a quarter).
 const COMPACT_BELOW: u64 = 4;
 
 impl Database {
-    /// Opens a file, or makes a new one, and reads what is in it.
+    /// Opens or creates a file, and reads its content.
     pub(super) fn open(volume: &Volume) -> Result<(Self, Content), DatabaseError> {
         guarded(|| {
             let file = place::open(volume.path())?;
@@ -120,10 +120,10 @@ impl Database {
             builder.set_cache_size(CACHE);
             let mut redb = volume.open(&builder, file).map_err(failed)?;
             if !is_new {
-                // The crate itself looks only at what it reads, and some of that much later.
+                // Without this, redb checks only what it reads, and some of it much later.
                 redb.check_integrity().map_err(failed)?;
             }
-            // Another process may have put its own file there before this one was locked.
+            // Another process may have replaced the file before this process locked it.
             if !place::is_still(volume.path(), identity) {
                 return Err(DatabaseError::Taken);
             }
@@ -137,12 +137,12 @@ impl Database {
         place::is_still(path, self.identity)
     }
 
-    /// Writes, and returns once the disk has it.
+    /// Writes changes. Returns when they are on the disk.
     pub(super) fn write(&self, changes: &Changes, rest: Rest) -> Result<(), DatabaseError> {
         self.commit(changes, rest, |_| Ok(()))
     }
 
-    /// Writes the first rows of a new file, which are under this key.
+    /// Writes the first rows of a new file, encrypted with this key.
     pub(super) fn begin(&self, changes: &Changes, seal: &Seal) -> Result<(), DatabaseError> {
         self.commit(changes, Rest::Goes, |transaction| {
             let mut seals = transaction.open_table(SEALS).map_err(failed)?;
@@ -151,8 +151,8 @@ impl Database {
         })
     }
 
-    /// Writes everything under another key than before, and notes that the free pages of the file
-    /// hold what was under the old one.
+    /// Writes everything with another key than before. Also notes that the free pages of the file
+    /// still contain data under the old key.
     pub(super) fn seal_anew(&self, changes: &Changes) -> Result<(), DatabaseError> {
         self.commit(changes, Rest::Goes, |transaction| {
             transaction.delete_table(SEALS).map_err(failed)?;
@@ -203,7 +203,7 @@ impl Database {
         })
     }
 
-    /// Makes a file smaller that is mostly empty.
+    /// Compacts a file that is mostly empty.
     pub(super) fn compact(&mut self, path: &Path) -> Result<(), DatabaseError> {
         let length = std::fs::metadata(path)?.len();
         if length < COMPACT_FROM {
@@ -228,7 +228,7 @@ impl Database {
 }
 
 impl Seal {
-    /// That of what is written with these keys; `None`: without any.
+    /// The seal of what is written with these keys; `None`: without encryption.
     pub(super) fn of(keyring: Option<&Keyring>) -> Self {
         Self(keyring.and_then(Keyring::first_id).unwrap_or(NO_KEY).to_owned())
     }
@@ -238,17 +238,21 @@ impl Kind {
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Session => SESSION,
-            Self::Drawer(drawer) => drawer.name(),
+            Self::Sealed(sealed_kind) => sealed_kind.name(),
         }
     }
 
     pub(super) fn named(name: &str) -> Option<Self> {
-        if name == SESSION { Some(Self::Session) } else { Drawer::named(name).map(Self::Drawer) }
+        if name == SESSION {
+            Some(Self::Session)
+        } else {
+            SealedKind::named(name).map(Self::Sealed)
+        }
     }
 }
 
 impl Drop for Database {
-    /// The crate writes when it closes a file, and may panic over a broken one.
+    /// redb writes when it closes a file, and may panic if the file is broken.
     fn drop(&mut self) {
         let redb = self.redb.take();
         let _broken = guarded(|| {
@@ -266,7 +270,7 @@ fn read(redb: &redb::Database) -> Result<Content, DatabaseError> {
     let reading = redb.begin_read().map_err(failed)?;
     let about = match reading.open_table(ABOUT) {
         Ok(about) => about,
-        // Nothing has been written yet, or by another program.
+        // Nothing has been written yet, or another program has written the file.
         Err(redb::TableError::TableDoesNotExist(_)) => {
             let mut tables = reading.list_tables().map_err(failed)?;
             return match tables.next() {
@@ -294,14 +298,14 @@ fn read(redb: &redb::Database) -> Result<Content, DatabaseError> {
     }
     content.seal = match reading.open_table(SEALS) {
         Ok(seals) => seals.get(SEAL).map_err(failed)?.map(|seal| Seal(seal.value().to_owned())),
-        // An earlier version has made the file.
+        // An earlier version of the bridge has made the file.
         Err(redb::TableError::TableDoesNotExist(_)) => None,
         Err(error) => return Err(failed(error)),
     };
     Ok(content)
 }
 
-/// The crate panics at some of what a broken file may hold.
+/// Catches panics: redb panics on some broken files.
 fn guarded<T>(work: impl FnOnce() -> Result<T, DatabaseError>) -> Result<T, DatabaseError> {
     catch_unwind(AssertUnwindSafe(work))
         .unwrap_or_else(|_| Err(DatabaseError::Broken("its content contradicts itself".to_owned())))

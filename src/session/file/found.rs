@@ -1,4 +1,4 @@
-//! What a process finds in the file when it starts.
+//! Reads the file when the process starts, or when it is opened again after a failure.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -14,50 +14,50 @@ use super::{
     Slot,
     database::{Content, Database, DatabaseError, Key, Kind, Rest, Seal},
     replace, rows,
-    shelf::{Shelf, Thing},
+    sealed_table::{SealedTable, SealedValue},
     volume::Volume,
 };
 use crate::{
     id::{AgentId, TenantId},
     keyring::{Keyring, Renewal},
     session::{
-        Drawer, Origin,
+        Origin, SealedKind,
         local::{Local, Taken},
-        record::{Record, Unreadable},
+        stored_session::{StoredSession, Unreadable},
     },
 };
 
-/// What became of the rows, in numbers.
+/// Counts what became of the rows.
 #[derive(Clone, Copy, Debug, Default)]
 struct Tally {
     sessions: usize,
-    /// Their time has passed.
+    /// Rows whose time is over.
     ended: usize,
-    /// They are of tenants that are not configured.
+    /// Rows of tenants that are not configured.
     strange: usize,
-    /// There was no room for them.
+    /// Rows for which there was no room.
     surplus: usize,
-    /// None of the keys opens them.
+    /// Rows that no key opens.
     sealed: usize,
     malformed: usize,
-    /// They are not as they would be written now: under another key, or under none.
+    /// Rows that would be written differently now: with another key, or with or without encryption.
     outdated: usize,
 }
 
-/// Each tenant's slot, and the file that it was filled from.
+/// Each tenant's slot, and the file that was read.
 pub(super) type Found = (Vec<Slot>, Result<Database, DatabaseError>);
 
-/// How rows are to be read.
+/// How to read rows.
 #[derive(Clone, Copy)]
 pub(super) struct Reading<'a> {
-    /// `None`: what is sealed cannot be opened.
+    /// `None`: sealed rows cannot be opened.
     pub(super) keyring: Option<&'a Keyring>,
-    /// Whether what agents are signed in with is to stay in the file.
+    /// Whether credentials may stay in the file.
     pub(super) credentials: bool,
 }
 
-/// Opens the file and fills each tenant's slot with what is in it. Writes it anew where that is of use:
-/// what nobody needs leaves it, and everything is sealed with the first key.
+/// Opens the file and fills each tenant's slot from it. Writes a new file if the old one has rows
+/// that nobody needs, or that are not sealed with the first key.
 pub(super) fn open(
     volume: &Volume,
     reading: Reading<'_>,
@@ -68,18 +68,18 @@ pub(super) fn open(
     (slots, opened)
 }
 
-/// Each tenant's slot, with nothing in it.
+/// An empty slot for each tenant.
 pub(super) fn slots(tenants: BTreeMap<TenantId, NonZeroUsize>) -> Vec<Slot> {
     let slot = |(tenant, capacity)| Slot {
         tenant,
         local: Arc::new(Local::new(capacity)),
-        shelf: Shelf::new(capacity),
+        sealed: SealedTable::new(capacity),
         found: Mutex::default(),
     };
     tenants.into_iter().map(slot).collect()
 }
 
-/// Why a file is set aside that has so many rows which no key opens.
+/// The reason for setting a file aside if no key opens this many of its rows.
 fn no_key(rows: usize) -> String {
     format!("no key in store.encryption_key_files opens {rows} of its rows")
 }
@@ -102,14 +102,14 @@ fn fill(volume: &Volume, slots: &[Slot], reading: Reading<'_>) -> Result<Databas
             database.compact(volume.path())?;
             return Ok(database);
         }
-        // What is of no use is not to stay in free pages, such as passwords.
+        // Removed rows, such as passwords, must not stay in free pages.
         anew = Anew::Replaced;
     }
     write_anew(volume, database, anew.after(tally), slots, reading)
 }
 
-/// The same for a file that is opened again, since something has failed: takes in what is in it if it
-/// has never been read, of each session the newer version, and writes everything.
+/// Opens the file again after a failure, and writes everything that is known. If the file has never
+/// been read, first takes over from it the sessions that are newer than the known ones.
 pub(super) fn open_again(
     volume: &Volume,
     slots: &[Slot],
@@ -129,16 +129,17 @@ pub(super) fn open_again(
     write_anew(volume, database, anew.after(tally), slots, reading)
 }
 
-/// How everything that is known is written to a file.
+/// How everything that is known is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Anew {
-    /// It is a new file.
+    /// To a file that is new.
     New,
-    /// A new file takes its place: free pages may hold what nobody is to read any more.
+    /// To a new file that replaces the old one: free pages of the old one may hold data that must
+    /// go.
     Replaced,
-    /// To a new file, and the old one is kept: the operator may have the key to these rows elsewhere.
+    /// To a new file, and the old one is kept: the operator may still have the key to these rows.
     SetAside { sealed: usize },
-    /// Over what is in it. This needs the least room on the disk.
+    /// To the same file, over its content. This needs the least room on the disk.
     InPlace,
 }
 
@@ -153,7 +154,7 @@ impl Anew {
         }
     }
 
-    /// The same, given what became of the rows.
+    /// Changes the decision if rows could not be opened.
     fn after(self, tally: Tally) -> Self {
         if tally.sealed > 0 { Self::SetAside { sealed: tally.sealed } } else { self }
     }
@@ -176,7 +177,7 @@ fn write_anew(
             database.begin(&everything, &seal)?;
         }
         Anew::InPlace => match database.write(&everything, Rest::Goes) {
-            // A check of the file does not find everything that a write does.
+            // The check at opening does not find all damage that a write finds.
             Err(DatabaseError::Broken(_)) => {
                 return replace::replaced(volume, database, &everything, &seal);
             }
@@ -220,9 +221,9 @@ fn take_in(slots: &[Slot], content: Content, reading: Reading<'_>) -> Tally {
 }
 
 impl Slot {
-    /// Takes a session in, unless a newer one is known; tells whether it did.
+    /// Takes over a session, unless a newer one is known. Returns whether it did.
     fn read(&self, key: &Key, row: &[u8], keyring: Option<&Keyring>, tally: &mut Tally) -> bool {
-        let record = Record::parse(row).ok().zip(key.agent());
+        let record = StoredSession::parse(row).ok().zip(key.agent());
         let entry = match record.filter(|(record, agent)| record.agent() == Some(*agent)) {
             Some((record, agent)) => {
                 tally.outdated += usize::from(!record.is_sealed_with(keyring));
@@ -260,24 +261,25 @@ impl Slot {
         true
     }
 
-    /// Takes in what is no session, unless something newer is known, and seals it with the first key.
+    /// Takes over a sealed value, unless a newer one is known, and seals it with the first key.
     fn read_beside(&self, key: &Key, row: &[u8], reading: Reading<'_>, tally: &mut Tally) {
-        let drawer = Drawer::named(&key.kind).zip(key.agent());
-        let Some(((drawer, agent), mut thing)) = drawer.zip(Thing::parse(row)) else {
+        let sealed_kind = SealedKind::named(&key.kind).zip(key.agent());
+        let Some(((sealed_kind, agent), mut value)) = sealed_kind.zip(SealedValue::parse(row))
+        else {
             tally.malformed += 1;
             return;
         };
-        if thing.is_over() || (drawer == Drawer::Credentials && !reading.credentials) {
+        if value.is_expired() || (sealed_kind == SealedKind::Credentials && !reading.credentials) {
             tally.ended += 1;
             return;
         }
         let renewal = reading.keyring.map_or(Renewal::Unreadable, |keyring| {
-            drawer.renewal(keyring, &self.tenant, agent, &thing.sealed)
+            sealed_kind.renewal(keyring, &self.tenant, agent, &value.sealed)
         });
         match renewal {
             Renewal::Current => {}
             Renewal::Anew(sealed) => {
-                thing.sealed = sealed.encode();
+                value.sealed = sealed.encode();
                 tally.outdated += 1;
             }
             Renewal::Unreadable => {
@@ -285,10 +287,10 @@ impl Slot {
                 return;
             }
         }
-        tally.surplus += usize::from(!self.shelf.take_in(drawer, agent, thing));
+        tally.surplus += usize::from(!self.sealed.take_in(sealed_kind, agent, value));
     }
 
-    /// Agents whose sessions were found since this was asked last.
+    /// Takes the agents whose sessions were found since the last call.
     pub(super) fn take_found(&self) -> Vec<AgentId> {
         mem::take(&mut self.found())
     }
@@ -315,7 +317,7 @@ impl Tally {
             warn!(%file, rows = surplus, "the file of store.file has more sessions, or passwords, than limits.sessions allows; the rest is left out");
         }
         if malformed > 0 {
-            warn!(%file, rows = malformed, "some of what is in the file of store.file cannot be read and is left out");
+            warn!(%file, rows = malformed, "some rows of the file of store.file cannot be read and are left out");
         }
     }
 }

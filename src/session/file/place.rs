@@ -1,4 +1,4 @@
-//! The file in its folder: readable by nobody else, and out of the way when it is broken.
+//! The file in its folder: its permissions, its identity, how it is replaced and set aside.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -9,15 +9,15 @@ use std::{
 
 use tracing::{info, warn};
 
-/// Files that were set aside and are kept; older ones go, or a disk that breaks every file would be
-/// filled by them.
+/// How many files that were set aside are kept. Older ones are removed, so that a disk that breaks
+/// every file is not filled by them.
 const ASIDE_MAX: usize = 5;
 
-/// Which file a name stood for when it was opened.
+/// Identifies the file that a path led to when it was opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Identity(#[cfg(unix)] (u64, u64));
 
-/// Opens the file, or makes an empty one, that only this user can read.
+/// Opens the file, or creates an empty one. Only this user may read it.
 pub(super) fn open(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false);
@@ -35,7 +35,8 @@ pub(super) fn open(path: &Path) -> io::Result<File> {
 #[cfg(unix)]
 const MODE: u32 = 0o600;
 
-/// A volume that Kubernetes mounts for a group comes with more rights than it was left with.
+/// Takes away other users' rights. A volume that Kubernetes mounts for a group gives a file more
+/// rights than it was created with.
 #[cfg(unix)]
 fn tighten(path: &Path, file: &File) -> io::Result<()> {
     use std::os::unix::fs::PermissionsExt as _;
@@ -56,7 +57,7 @@ fn tighten(path: &Path, file: &File) -> io::Result<()> {
     Ok(())
 }
 
-/// Which file this is.
+/// The identity of this file.
 pub(super) fn identity(file: &File) -> io::Result<Identity> {
     file.metadata().map(|metadata| identity_of(&metadata))
 }
@@ -77,15 +78,15 @@ fn identity_of(_: &fs::Metadata) -> Identity {
     Identity()
 }
 
-/// The name of a file that is being made to take the place of this one. Where the path is a link, it
-/// is beside the file that the link leads to.
+/// The path of a new file that will replace this one. If the path is a link, it is beside the file
+/// that the link leads to.
 pub(super) fn successor(path: &Path) -> io::Result<PathBuf> {
     let mut name = fs::canonicalize(path)?.into_os_string();
     name.push(".new");
     Ok(PathBuf::from(name))
 }
 
-/// Removes what a process has left that ended while it made one.
+/// Removes a new file that a process has left unfinished.
 pub(super) fn remove_successor(path: &Path) -> io::Result<()> {
     match fs::remove_file(successor(path)?) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
@@ -93,26 +94,26 @@ pub(super) fn remove_successor(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Has the successor take the place of the file; gives the folder, which the disk has to hear of.
+/// Renames the new file over the old one. Returns the folder, which has to be synced then.
 pub(super) fn succeed(path: &Path) -> io::Result<PathBuf> {
     let own = fs::canonicalize(path)?;
     fs::rename(successor(path)?, &own)?;
     Ok(own.parent().unwrap_or(&own).to_owned())
 }
 
-/// Returns once the disk knows which files are in the folder.
+/// Syncs the entries of the folder to the disk.
 #[cfg(unix)]
 pub(super) fn sync_folder(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
-/// A folder is no file here that could be opened.
+/// Not possible on this system: folders cannot be opened as files.
 #[cfg(not(unix))]
 pub(super) fn sync_folder(_: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Renames a file that is of no use; gives its new name.
+/// Renames a broken file, and returns its new path.
 pub(super) fn set_aside(path: &Path) -> io::Result<PathBuf> {
     let seconds = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let named = |more: String| {
@@ -133,7 +134,7 @@ pub(super) fn set_aside(path: &Path) -> io::Result<PathBuf> {
 
 const ASIDE: &str = ".broken-";
 
-/// Removes all but the newest of the files that were set aside.
+/// Removes all files that were set aside except the newest [`ASIDE_MAX`].
 fn remove_oldest(path: &Path) {
     let mut found = files_aside(path).unwrap_or_default();
     found.sort();
@@ -145,7 +146,7 @@ fn remove_oldest(path: &Path) {
     }
 }
 
-/// Those that were set aside, with the time of their last change.
+/// The files that were set aside, with the time of their last change.
 fn files_aside(path: &Path) -> io::Result<Vec<(SystemTime, PathBuf)>> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned() + ASIDE;

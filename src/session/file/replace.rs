@@ -1,4 +1,4 @@
-//! Puts a new file in the place of one that is of no use, or of no use any more.
+//! Replaces a file by a new one: a broken file is set aside, an outdated one is replaced.
 
 use std::io;
 
@@ -10,7 +10,7 @@ use super::{
     volume::Volume,
 };
 
-/// Opens the file; one that is of no use is set aside for a new one.
+/// Opens the file. If it is broken, sets it aside and creates a new one.
 pub(super) fn open_or_set_aside(volume: &Volume) -> Result<(Database, Content), DatabaseError> {
     match Database::open(volume) {
         Err(DatabaseError::Broken(problem)) => {
@@ -20,21 +20,21 @@ pub(super) fn open_or_set_aside(volume: &Volume) -> Result<(Database, Content), 
     }
 }
 
-/// Sets the file aside for a new one.
+/// Sets the file aside and creates a new one.
 pub(super) fn begin_anew(volume: &Volume, problem: &str) -> Result<Database, DatabaseError> {
     let path = volume.path();
     let aside = place::set_aside(path).map_err(|error| {
         DatabaseError::Broken(format!("{problem}, and it cannot be set aside: {error}"))
     })?;
     let (file, aside) = (path.display(), aside.display());
-    warn!(%file, %aside, problem, "the file of store.file was set aside for a new one, in which goes on what is known");
+    warn!(%file, %aside, problem, "the file of store.file was set aside, and a new one is made with what the bridge knows");
     Database::open(volume).map(|(database, _)| database)
 }
 
-/// A new file with this and nothing else, in the place of the open one.
+/// Replaces the open file by a new one that has only these rows.
 ///
-/// redb leaves what it has replaced in the file until it needs the room. What was not encrypted, or
-/// was under another key, must not stay there.
+/// redb leaves replaced data in free pages until it needs the room. Data that was not encrypted, or
+/// was encrypted with another key, must not stay there.
 pub(super) fn replaced(
     volume: &Volume,
     old: Database,
@@ -43,12 +43,13 @@ pub(super) fn replaced(
 ) -> Result<Database, DatabaseError> {
     match succeeded(volume, everything, seal) {
         Ok(new) => {
-            // Locked until now, so that no other process took it meanwhile.
+            // The old file stays locked until here, so that no other process takes the path
+            // meanwhile.
             drop(old);
             Ok(new)
         }
         Err(DatabaseError::Io(error)) if is_denied(&error) => {
-            warn!(file = %volume.path().display(), %error, "the file of store.file cannot be replaced by a new one in its folder; it is changed where it is, and parts of what was in it may stay in it until a start can replace it; let the bridge write to that folder");
+            warn!(file = %volume.path().display(), %error, "the file of store.file cannot be replaced by a new one in its folder; it is changed where it is, and parts of its old content may stay in it until a start can replace it; let the bridge write to that folder");
             old.seal_anew(everything)?;
             Ok(old)
         }
@@ -67,14 +68,14 @@ fn succeeded(
     if made.is_err()
         && let Err(error) = place::remove_successor(path)
     {
-        // Half a file takes room that a full disk does not have.
-        warn!(file = %path.display(), %error, "a new file for store.file could not be made, and what there is of it (its name ends in .new) cannot be removed");
+        // An unfinished file takes room that a full disk does not have.
+        warn!(file = %path.display(), %error, "a new file for store.file could not be made, and its unfinished part (its name ends in .new) cannot be removed");
     }
     made
 }
 
-/// Once the new file has the name of the old one there is no way back: the old one is then out of
-/// reach, and what would be written to it would be lost.
+/// Makes the new file and renames it over the old one. After the rename, an error must not lead
+/// back to the old file: it is out of reach, and what is written to it would be lost.
 fn successor(
     volume: &Volume,
     everything: &Changes,
@@ -85,12 +86,12 @@ fn successor(
     new.begin(everything, seal)?;
     let folder = place::succeed(path)?;
     if let Err(error) = volume.sync_folder(&folder) {
-        warn!(file = %path.display(), %error, "the folder of store.file cannot be opened and written through to the disk: should the machine lose its power soon, the file may be the one that was replaced just now");
+        warn!(file = %path.display(), %error, "the folder of store.file cannot be synced to the disk; if the machine loses its power soon, the old file may be there instead of the new one");
     }
     Ok(new)
 }
 
-/// Whether the folder, or what the file is on, lets no file take the place of another one.
+/// Whether the folder or the file system does not allow a file to replace another one.
 fn is_denied(error: &io::Error) -> bool {
     use io::ErrorKind::{CrossesDevices, PermissionDenied, ReadOnlyFilesystem, ResourceBusy};
 

@@ -1,4 +1,4 @@
-//! What is known, as rows of the file.
+//! Makes the rows of the file from what is known.
 
 use tracing::warn;
 
@@ -6,15 +6,15 @@ use super::{
     Slot,
     database::{Changes, Key, Kind},
 };
-use crate::{id::AgentId, keyring::Keyring, session::record::Record};
+use crate::{id::AgentId, keyring::Keyring, session::stored_session::StoredSession};
 
-/// All rows that there should be.
+/// All rows that the file should have.
 pub(super) fn everything(slots: &[Slot], keyring: Option<&Keyring>) -> Changes {
     let mut changes = Changes::default();
     for slot in slots {
         let sessions = slot.local.agents().into_iter().map(|agent| (Kind::Session, agent));
-        let others = slot.shelf.all().into_iter();
-        let others = others.map(|(drawer, agent)| (Kind::Drawer(drawer), agent));
+        let others = slot.sealed.all().into_iter();
+        let others = others.map(|(sealed_kind, agent)| (Kind::Sealed(sealed_kind), agent));
         for (kind, agent) in sessions.chain(others) {
             let row = slot.row(kind, agent, keyring);
             changes.rows.extend(row.map(|row| (slot.key(kind, agent), Some(row))));
@@ -25,18 +25,18 @@ pub(super) fn everything(slots: &[Slot], keyring: Option<&Keyring>) -> Changes {
 }
 
 impl Slot {
-    /// What is to be stored; `None`: nothing.
+    /// The row to be stored; `None` if there is nothing to store.
     pub(super) fn row(
         &self,
         kind: Kind,
         agent: AgentId,
         keyring: Option<&Keyring>,
     ) -> Option<Vec<u8>> {
-        if let Kind::Drawer(drawer) = kind {
-            return self.shelf.row(drawer, agent);
+        if let Kind::Sealed(sealed_kind) = kind {
+            return self.sealed.row(sealed_kind, agent);
         }
         let entry = self.local.entry(agent).filter(|entry| entry.live().is_some())?;
-        match Record::of(&self.tenant, agent, &entry, keyring) {
+        match StoredSession::of(&self.tenant, agent, &entry, keyring) {
             Ok(record) => Some(record.encode()),
             Err(error) => {
                 warn!(ccgw.tenant.id = %self.tenant, ccgw.agent.id = %agent, %error, "a session cannot be stored");
@@ -56,7 +56,7 @@ impl Slot {
 }
 
 impl Key {
-    /// The agent, if there can be one of this number.
+    /// The agent of the row, if the number is a valid id.
     pub(super) fn agent(&self) -> Option<AgentId> {
         AgentId::parse(&self.agent.to_string(), &crate::id::AGENT_IDS_ANY).ok()
     }

@@ -1,4 +1,5 @@
-//! A disk that does not answer, or is full. What becomes of files on one that does is in `tests/stores`.
+//! Tests with a disk that does not answer, or is full. Tests with a good disk are in
+//! `tests/stores`.
 
 use std::{
     collections::BTreeMap,
@@ -30,13 +31,13 @@ use crate::{
     telemetry::log::captured::Captured,
 };
 
-/// A disk that can be made to stand still, and its file.
+/// A disk that can be stopped or filled, and its file.
 struct Disk {
     folder: TempDir,
     gate: Gate,
 }
 
-/// How many reads and writes the disk answers to, if not all; and whether it is full.
+/// How many more reads and writes the disk answers, if not all, and whether it is full.
 #[derive(Clone, Debug, Default)]
 struct Gate(Arc<(Mutex<Option<usize>>, Condvar)>, Arc<AtomicBool>);
 
@@ -88,7 +89,7 @@ impl Disk {
 }
 
 impl Drop for Disk {
-    /// A thread that waits would keep the test from ending.
+    /// Releases waiting threads, which would keep the test from ending.
     fn drop(&mut self) {
         self.answers(true);
     }
@@ -167,7 +168,8 @@ fn made(guid: &str) -> NewSession {
     NewSession { guid, origin: Origin::SignedIn, ttl: None, cookies }
 }
 
-/// While a thread is busy with the file, the clock of a test stands still unless it is advanced.
+/// Waits for a state. Sleeps meanwhile: the test's clock stands still while a thread is busy with
+/// the file.
 async fn until(file: &SessionFile, is_so: impl Fn(&FileState) -> bool) {
     while !is_so(&file.state()) {
         sleep(Duration::from_millis(1)).await;
@@ -229,7 +231,7 @@ async fn a_disk_that_answers_slowly_does_not_stand_still() {
         let store = store(&file);
         tokio::spawn(async move { store.put(agent(1001), made("slowly")).await })
     };
-    // A whole transaction takes longer than a disk that stands still is waited for.
+    // A whole transaction takes longer than `STANDSTILL`.
     let mut steps = 0;
     let inner = &file.0.inner;
     let is_written = || inner.progress.borrow().written > 0;
@@ -325,7 +327,7 @@ async fn a_full_disk_is_left_no_half_file_and_has_every_session_when_there_is_ro
     }
 }
 
-/// It takes a file of its own only where the old one may hold what is under another key.
+/// A new file is needed only if the old one may hold data under another key.
 #[cfg(unix)]
 #[tokio::test(start_paused = true)]
 async fn a_file_that_has_failed_is_written_where_it_is() {
@@ -343,7 +345,7 @@ async fn a_file_that_has_failed_is_written_where_it_is() {
     assert_eq!(inode(), before);
 }
 
-/// As one that this user may write to but not read.
+/// For instance a folder that this user may write to but not read.
 #[tokio::test(start_paused = true)]
 async fn a_folder_that_cannot_be_synced_loses_nothing_of_a_file_that_was_replaced() {
     let disk = Disk::new();

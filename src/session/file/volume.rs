@@ -1,4 +1,4 @@
-//! Where the file is, and how redb gets at its bytes.
+//! The path of the file, and the access of redb to its bytes.
 
 use std::{
     fmt,
@@ -15,20 +15,21 @@ use redb::{StorageBackend, backends::FileBackend};
 
 use super::place;
 
-/// What redb reads and writes the bytes of a file through.
+/// Through this, redb reads and writes the bytes of a file.
 type Backend = Box<dyn StorageBackend>;
 type Opener = dyn Fn(File) -> Result<Backend, redb::DatabaseError> + Send + Sync;
 
-/// How the disk is told which files are in a folder.
+/// Syncs the entries of a folder to the disk.
 type FolderSync = fn(&Path) -> io::Result<()>;
 
-/// The place of the file. A test opens files on a disk that does not answer, or is full.
+/// The path of the file, and how it is opened. Tests replace the opener by a disk that does not
+/// answer, or is full.
 #[derive(Clone)]
 pub(super) struct Volume {
     path: PathBuf,
     opener: Arc<Opener>,
     folder_sync: FolderSync,
-    /// Reads and writes that the disk has answered to.
+    /// How many reads and writes the disk has answered.
     answers: Arc<AtomicU64>,
 }
 
@@ -40,12 +41,12 @@ struct Counted {
 }
 
 impl Volume {
-    /// A file as the system has it.
+    /// A file on a real disk.
     pub(super) fn at(path: PathBuf) -> Self {
         Self::opened_by(path, |file| Ok(Box::new(FileBackend::new(file)?)))
     }
 
-    /// A file whose bytes redb reads and writes as `opener` lets it.
+    /// A file whose bytes redb reads and writes through what `opener` returns.
     pub(super) fn opened_by(
         path: PathBuf,
         opener: impl Fn(File) -> Result<Backend, redb::DatabaseError> + Send + Sync + 'static,
@@ -59,12 +60,12 @@ impl Volume {
         Self { path, ..self.clone() }
     }
 
-    /// Returns once the disk knows which files are in the folder.
+    /// Syncs the entries of the folder to the disk.
     pub(super) fn sync_folder(&self, folder: &Path) -> io::Result<()> {
         (self.folder_sync)(folder)
     }
 
-    /// The same place, in a folder that is synced in this way.
+    /// The same file, in a folder that is synced by this function.
     #[cfg(test)]
     pub(super) fn synced_by(self, folder_sync: FolderSync) -> Self {
         Self { folder_sync, ..self }
@@ -83,8 +84,8 @@ impl Volume {
         builder.create_with_backend(Counted { backend, answers })
     }
 
-    /// How many reads and writes the disk has answered to so far, of all files of this volume. As long
-    /// as the number grows, the disk does not stand still.
+    /// How many reads and writes the disk has answered so far, for all files of this volume. While
+    /// the number grows, the disk has not stopped.
     pub(super) fn answers(&self) -> u64 {
         self.answers.load(Ordering::Relaxed)
     }

@@ -1,9 +1,9 @@
-//! Writes what has changed, in the background, for as long as the file is in use.
+//! The background task that writes changes to the file.
 //!
-//! A change is noted by naming the agent, and what is written is what is known of the agent at that
-//! moment: ten changes of one agent are one row, and a disk that is slow makes larger transactions
-//! and no longer queue. After a failure the file is opened anew and everything is written, so what
-//! was noted meanwhile need not be remembered.
+//! A change is queued by the name of its agent, and the row is made from what is known of the agent
+//! when it is written. So ten changes of one agent make one row, and a slow disk gets larger
+//! transactions, but no longer queue. After a failure the file is opened again and everything is
+//! written, so changes queued meanwhile need not be remembered.
 
 use std::{
     collections::HashSet,
@@ -24,20 +24,20 @@ use super::{
 };
 use crate::id::AgentId;
 
-/// What has changed: a tenant by its place among the slots, a kind of row, and an agent.
+/// A change: the index of the tenant's slot, the kind of row, and the agent.
 pub(super) type Item = (usize, Kind, AgentId);
 
-/// How often rows that nobody needs any more are looked for.
+/// How often rows that nobody needs are removed.
 const TIDY_EVERY: Duration = Duration::from_secs(60);
-/// Until a file that failed is opened again; twice as long after each failure.
+/// The pause before a file that failed is opened again. It doubles with each failure.
 const RETRY_FIRST: Duration = Duration::from_millis(500);
 const RETRY_MAX: Duration = Duration::from_secs(10);
-/// A disk that has answered to nothing for this time is taken to stand still, so that nobody waits for
-/// it. It counts from the last answer and not from the beginning of what is done: making a large file
-/// smaller may take a slow disk longer.
+/// If the disk answers nothing for this time, it counts as stopped, and nobody waits for it. The
+/// time counts from the last answer, not from the start of the work: compacting a large file on a
+/// slow disk may take longer.
 const STANDSTILL: Duration = Duration::from_secs(2);
 
-/// Why the writer goes to work.
+/// Why the writer runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Cause {
     Changes,
@@ -45,7 +45,7 @@ enum Cause {
     Closing,
 }
 
-/// The file as a start found it.
+/// The state of the file after the start.
 pub(super) enum Start {
     /// `None`: it could not be opened.
     Opened(Option<Database>),
@@ -53,7 +53,7 @@ pub(super) enum Start {
     Opening(JoinHandle<found::Found>),
 }
 
-/// Goes on until the file is closed.
+/// Writes changes until the file is closed.
 pub(super) async fn run(inner: Arc<Inner>, start: Start) {
     let mut database = match start {
         Start::Opened(database) => database,
@@ -117,7 +117,7 @@ impl Inner {
         }
     }
 
-    /// Waits for work on the disk, and notices if that stands still.
+    /// Waits for work on the disk, and notices if the disk stops.
     async fn watched<T>(&self, mut work: JoinHandle<T>) -> Result<T, JoinError> {
         let mut answers = self.volume.answers();
         loop {
@@ -132,8 +132,8 @@ impl Inner {
         }
     }
 
-    /// Waits until the disk has answered to a start that has gone on without the file, and closes
-    /// what it opened: the file is read again, into what has become known since.
+    /// Waits for an opening that was too slow for the start, and closes what it opened. The file is
+    /// read again later, since more has become known meanwhile.
     async fn give_up(&self, opening: JoinHandle<found::Found>) {
         let closed = async {
             let opened = opening.await;
@@ -143,7 +143,7 @@ impl Inner {
         self.closing.run_until_cancelled(closed).await;
     }
 
-    /// What has changed since it was asked last, and the number of this batch.
+    /// Takes the queued changes, and the number of their batch.
     fn take(&self) -> (u64, HashSet<Item>) {
         let mut queue = self.queue();
         let number = queue.number;
@@ -151,7 +151,8 @@ impl Inner {
         (number, std::mem::take(&mut queue.items))
     }
 
-    /// Writes to the file; where there is none any more, opens it and writes everything.
+    /// Writes changes to the file. If it failed or was replaced, opens it again and writes
+    /// everything.
     fn work(
         &self,
         database: Option<Database>,
@@ -180,13 +181,13 @@ impl Inner {
         Ok(database)
     }
 
-    /// Removes rows of which nothing is known any more: sessions whose time has passed.
+    /// Removes rows of expired sessions and values.
     fn tidy(&self, database: &mut Database) -> Result<(), DatabaseError> {
         let mut known = 0;
         for slot in &self.slots {
             slot.local.tidy();
-            slot.shelf.tidy();
-            known += slot.local.sessions() + slot.shelf.all().len();
+            slot.sealed.tidy();
+            known += slot.local.sessions() + slot.sealed.all().len();
         }
         if database.rows()? != known as u64 {
             database.write(&self.everything(), Rest::Goes)?;
@@ -238,23 +239,23 @@ impl Inner {
     pub(super) fn failed(&self, error: &DatabaseError) {
         let file = self.path().display();
         if self.goes_down(error.to_string()) {
-            warn!(%file, %error, "the file of store.file cannot be written: sessions are kept in memory alone until it can, and a restart would lose them");
+            warn!(%file, %error, "the file of store.file cannot be written: until it can, sessions are kept in memory only, and a restart would lose them");
         } else {
             debug!(%file, %error, "the file of store.file cannot be written yet");
         }
     }
 
-    /// The disk keeps somebody waiting.
+    /// Notes that the disk does not answer.
     pub(super) fn stands_still(&self) {
         let file = self.path().display();
         if self.goes_down("the disk does not answer".to_owned()) {
-            warn!(%file, "the disk with the file of store.file does not answer: sessions are kept in memory alone until it does, and a restart would lose what has changed since");
+            warn!(%file, "the disk with the file of store.file does not answer: until it does, sessions are kept in memory only, and a restart would lose what has changed since");
         } else {
             debug!(%file, "the disk with the file of store.file does not answer yet");
         }
     }
 
-    /// Notes why nothing can be written now; tells whether that is news.
+    /// Notes why nothing can be written now. Returns whether it could be written before.
     fn goes_down(&self, problem: String) -> bool {
         self.failures.fetch_add(1, Ordering::Relaxed);
         let mut was_up = false;

@@ -1,5 +1,5 @@
-//! One call at a time for each agent, in the order in which they came. The gateway wants it so: a
-//! second call before the first is answered is refused (000-007), and sign-in and sign-out must
+//! The queue of each agent: one call at a time, in the order of arrival. The gateway requires it.
+//! It refuses a second call before the first is answered (000-007), and sign-in and sign-out must
 //! not overlap (cec_07_1202, cec_07_1219).
 
 use std::{future::pending, mem, pin::pin, sync::Arc, time::Duration};
@@ -19,45 +19,46 @@ use crate::{
     id::AgentId,
 };
 
-/// The right to make an agent's next call. Whoever was waiting longest gets it when it is dropped.
+/// The right to make an agent's next call. When it is dropped, the call that has waited longest
+/// gets it.
 #[derive(Debug)]
 pub(in crate::tenant) struct Turn {
     place: Option<Place>,
     permit: Option<OwnedSemaphorePermit>,
-    /// A request that was given up, and which the gateway may still be at.
+    /// A request that was given up, which the gateway may still be processing.
     closing: Option<Closing>,
-    /// Changes of the session store that nobody waits for any more.
+    /// Changes that the session store is still making, and no caller waits for.
     changes: Vec<JoinHandle<()>>,
 }
 
-/// The part of a record that says who waits for the agent.
+/// The part of a record with the calls that wait for the agent.
 #[derive(Debug)]
 pub(super) struct Queue {
     gate: Arc<Gate>,
-    /// Calls that wait or have the turn.
+    /// How many calls wait or have the turn.
     places: usize,
-    /// What the call with the turn has said of sign-ins.
+    /// What the call with the turn has told the others about sign-ins.
     sign_in: Option<Box<SignInNews>>,
 }
 
-/// What an agent's calls wait at.
+/// The semaphore and the signal that the calls for one agent wait on.
 #[derive(Debug)]
 struct Gate {
-    /// Whoever holds its permit has the turn. It is fair, and never closed.
+    /// The call that holds its only permit has the turn. It is fair, and never closed.
     turn: Arc<Semaphore>,
-    /// Tells those who wait that the expected sign-in has changed.
+    /// Tells waiting calls that the time of the expected sign-in has changed.
     due_changed: Notify,
 }
 
-/// What those who wait for an agent have to know of its sign-ins.
+/// What calls that wait for an agent have to know about its sign-ins.
 #[derive(Debug, Default)]
 struct SignInNews {
     failed: Option<(Instant, Obstacle)>,
-    /// When the sign-in is due that the call with the turn waits for.
+    /// When the sign-in that the call with the turn waits for is due.
     due: Option<Instant>,
 }
 
-/// A place in an agent's queue; the last one to leave takes the queue down.
+/// A place in an agent's queue. Dropping the last one removes the queue.
 #[derive(Debug)]
 struct Place {
     agents: Arc<AgentRecords>,
@@ -68,9 +69,14 @@ struct Place {
 // === impl AgentRecords ===
 
 impl AgentRecords {
-    /// Waits for the agent's turn. Dropping the future gives the place up. The wait ends early if
-    /// the agent has to be signed in first, and that is not due before `sign_in_by`; `None`: the call
-    /// needs no session.
+    /// Waits for the agent's turn. Dropping the future leaves the queue. The wait ends early if the
+    /// agent has to be signed in first, and that sign-in is due later than `sign_in_by`. `None`:
+    /// the call needs no session.
+    ///
+    /// # Errors
+    ///
+    /// [`Obstacle::Overloaded`] if the queue is full, and [`Obstacle::SignInsQueued`] if the
+    /// sign-in is due too late.
     pub(in crate::tenant) async fn turn(
         self: &Arc<Self>,
         agent: AgentId,
@@ -94,7 +100,7 @@ impl AgentRecords {
         let limit = self.queue_limit;
         let gate = self.with(agent, |record| {
             let queue = record.queue.get_or_insert_with(Queue::new);
-            // The one who has the turn does not wait.
+            // `<=`, since the limit is for calls that wait, and the call with the turn does not.
             let has_room = queue.places <= limit.get();
             has_room.then(|| {
                 queue.places += 1;
@@ -114,7 +120,8 @@ impl Queue {
 }
 
 impl Place {
-    /// Waits until a sign-in is expected that comes after `latest`; tells in how much time.
+    /// Waits until a sign-in is expected later than `latest`. Returns the time from now to that
+    /// sign-in.
     async fn due_after(&self, latest: Option<Instant>) -> Duration {
         let Some(latest) = latest else { return pending().await };
         loop {
@@ -161,31 +168,33 @@ impl Turn {
         Self { place: Some(place), permit: Some(permit), closing: None, changes: Vec::new() }
     }
 
-    /// The next one gets the turn only when the gateway has had the time to notice that this request
-    /// was given up: else it would refuse the next, or carry it out first.
+    /// Delays the next turn until the gateway has had the time to notice that this request was
+    /// given up. Otherwise it would refuse the next request, or carry it out first.
     pub(in crate::tenant) fn hold_for(&mut self, closing: Closing) {
         self.closing = Some(closing);
     }
 
-    /// The next one gets the turn only when this change is done, which it has to find.
+    /// Delays the next turn until this change of the store is done, since the next call has to find
+    /// it.
     pub(in crate::tenant) fn hold_for_change(&mut self, change: JoinHandle<()>) {
         self.changes.push(change);
     }
 
-    /// The changes that the next turn would wait for, in the order in which they began. Whoever takes them
-    /// waits for them.
+    /// Takes the changes that the next turn would wait for, in the order in which they began. The
+    /// caller has to wait for them instead.
     pub(in crate::tenant) fn take_changes(&mut self) -> Vec<JoinHandle<()>> {
         mem::take(&mut self.changes)
     }
 
-    /// What this turn's next request has to wait for, too.
+    /// Takes the request that was given up. The caller has to wait for it before this turn's next
+    /// request.
     pub(in crate::tenant) fn take_closing(&mut self) -> Option<Closing> {
         self.closing.take()
     }
 
-    /// How a sign-in ended that was under way while a call that `arrived` then was waiting. It
-    /// counts for that call too: five hundred first calls for one agent with a wrong password
-    /// must not try it five hundred times.
+    /// The failure of a sign-in that ended after a call `arrived` and while it waited. It counts
+    /// for that call too: if five hundred calls wait for one agent with a wrong password, the
+    /// bridge must not try it five hundred times.
     pub(in crate::tenant) fn shared_failure(&self, arrived: Instant) -> Option<Obstacle> {
         let lately = |news: &SignInNews| {
             let (at, error) = news.failed.as_ref()?;
@@ -194,8 +203,8 @@ impl Turn {
         self.place.as_ref()?.sign_in_news(lately)
     }
 
-    /// The call that has the turn waits for a sign-in that is due then, or no longer does. Calls
-    /// behind it that cannot wait so long need not wait at all.
+    /// Says when the sign-in is due that the call with the turn waits for; `None`: it waits for
+    /// none. Waiting calls whose time ends before that fail at once.
     pub(in crate::tenant) fn expect_sign_in(&self, due: Option<Instant>) {
         if let Some(place) = &self.place {
             place.change_sign_in_news(|news| news.due = due);
@@ -296,7 +305,7 @@ mod tests {
         let moment = Duration::from_millis(100);
         assert!((moment..2 * moment).contains(&begun.elapsed()), "{:?}", begun.elapsed());
 
-        // A peer that never closes does not keep the agent for ever.
+        // A peer that never closes the connection does not block the agent for ever.
         next.hold_for(Closing::of(tokio::spawn(pending())));
         drop(next);
         agents.turn(agent(1001), None).await.unwrap();

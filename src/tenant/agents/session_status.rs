@@ -1,4 +1,4 @@
-//! What is being done for an agent's session, and how the session is doing.
+//! The state machine of an agent's session: which attempt is under way, who polls, and its health.
 
 use std::{mem, sync::Arc};
 
@@ -9,9 +9,9 @@ use crate::session::SessionState;
 
 /// The part of a record that says what the bridge does for an agent's session.
 ///
-/// While an attempt is under way, the status is that of the attempt. What is found meanwhile counts when the
-/// attempt is over. A sign-in for a session that is being made anew is not recorded as an attempt: those who
-/// watch a recovery hear of its end, and not of each sign-in.
+/// While an attempt is under way, the status is that of the attempt. What is found meanwhile counts
+/// when the attempt is over. A sign-in during a recovery is not recorded as an attempt: watchers of
+/// a recovery see its end, but not each sign-in.
 ///
 /// ```text
 ///            Begun           Done, Failed                Polled
@@ -28,20 +28,20 @@ pub(super) struct SessionPart {
 #[derive(Clone, Copy, Debug)]
 struct UnderWay {
     attempt: Attempt,
-    /// Whether a keeper has found something.
+    /// Whether a keeper has found another health meanwhile.
     is_found: bool,
-    /// What the session has become meanwhile.
+    /// How the session has ended meanwhile, and why.
     ended: Option<(SessionState, &'static str)>,
 }
 
-/// A call that makes or ends a session. The agent's turn sees to it that there is one at most.
+/// A call that makes or ends a session. The agent's turn ensures that there is at most one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::tenant) enum Attempt {
     SignIn,
     SignOut,
 }
 
-/// A session of the bridge's own.
+/// A session that the bridge made.
 #[derive(Debug)]
 struct Keeping {
     keeper: KeeperState,
@@ -50,24 +50,25 @@ struct Keeping {
     cause: &'static str,
 }
 
-/// Who polls for a session.
+/// Whether a keeper of this process polls for a session.
 #[derive(Debug)]
 enum KeeperState {
-    /// Nobody here.
+    /// No keeper here.
     None,
     Running(Keeper),
-    /// The keeper of this number has ended, and finds out what that means for the session.
+    /// The keeper with this number has stopped polling, and is still finding out what that means
+    /// for the session.
     Left(u64),
 }
 
-/// How a session of the bridge's own is doing.
+/// The health of a session that the bridge made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::tenant) enum Health {
     /// It is polled, and the gateway answers.
     Good,
-    /// It is there, and not polled.
+    /// The session exists, but is not polled.
     Unpolled,
-    /// The gateway does not answer as it should, or does not know the Guid.
+    /// The gateway gives no usable answer, or does not know the Guid.
     Doubtful,
     /// It is lost and being made anew.
     Recovering,
@@ -76,19 +77,19 @@ pub(in crate::tenant) enum Health {
 /// The handles of a keeper's task.
 #[derive(Clone, Debug)]
 pub(in crate::tenant) struct Keeper {
-    /// A keeper that has ended may still speak; its number tells it from the one in its place.
+    /// Tells this keeper from a later one: events of a keeper that was replaced are ignored.
     pub(in crate::tenant) number: u64,
-    /// Ends it at once.
+    /// Ends the task at once.
     pub(in crate::tenant) stop: CancellationToken,
-    /// Ends it between two polls.
+    /// Ends the task between two polls.
     pub(in crate::tenant) finish: CancellationToken,
-    /// Ends its pause.
+    /// Ends the task's pause.
     pub(in crate::tenant) wake: Arc<Notify>,
 }
 
-/// Why a session that was signed in has no status here.
+/// The cause if a session that was made here is kept by another replica.
 const ELSEWHERE: &str = "another replica keeps it";
-/// Why a session is good that was not made here.
+/// The cause if another replica made the session.
 const OVERTAKEN: &str = "another replica has signed the agent in";
 
 /// What happens to an agent's session.
@@ -96,56 +97,58 @@ const OVERTAKEN: &str = "another replica has signed the agent in";
 pub(in crate::tenant) enum Event {
     /// A sign-in or sign-out begins.
     Begun(Attempt),
-    /// It has failed. `otherwise` is what the session is where the bridge does not keep it here.
+    /// The attempt has failed. `otherwise` is the status of the session if the bridge does not keep
+    /// it here.
     Failed { cause: &'static str, otherwise: SessionState },
-    /// A sign-in is done, and what has come of it has been applied.
+    /// A sign-in is done, and its result has been applied.
     Done,
-    /// The same, but it was another replica that made the session.
+    /// A sign-in is done, but another replica made the session.
     Overtaken,
     /// The gateway has signed the agent in, and the store has not taken the session.
     Unstored,
     /// The agent is signed out.
     SignedOut,
-    /// The gateway does not know the session, and nobody makes it anew.
+    /// The gateway does not know the session, and the bridge does not make it anew.
     Forgotten,
-    /// An owner is handing a session in, whom the bridge must not disturb from now on.
+    /// An owner is registering a session. From now on the bridge must not poll for the agent.
     Registering,
-    /// An owner has handed a session in, and polls for it.
+    /// An owner has registered a session, and polls for it.
     Registered,
     /// The owner's session was not stored.
     Unregistered,
-    /// The session is good, and is to be kept here, by this keeper if there is none yet.
+    /// The session is good and is to be kept here: by this keeper, unless there is one already.
     Kept { keeper: Keeper, cause: &'static str },
     /// Nobody polls for the session, or it is not known who does.
     Unkept(&'static str),
     /// Another replica keeps it.
     Elsewhere,
-    /// The same, and the keeper here has to end at once.
+    /// Another replica keeps it, and the keeper here has to end at once.
     Stopped,
-    /// What this keeper has found.
+    /// What a keeper has found by polling.
     Polled { keeper: u64, health: Health, cause: &'static str },
-    /// This keeper has ended by itself.
+    /// A keeper has stopped polling by itself.
     KeeperLeft { keeper: u64 },
-    /// What its end means for the session. `None`: another replica goes on with it.
+    /// What the end of a keeper means for the session. `None`: another replica keeps it from now
+    /// on.
     Ended { keeper: u64, state: Option<SessionState>, cause: &'static str },
     /// The keeper has to end between two polls.
     Finish,
 }
 
-/// What an event leads to.
+/// The effects of an event.
 #[derive(Debug, Default)]
 #[must_use]
 pub(super) struct Effects {
-    /// To be told and logged.
+    /// To be published and logged.
     pub(super) change: Option<Change>,
-    /// The status that the session has entered, told or not.
+    /// The status that the session has entered, published or not.
     pub(super) entered: Option<SessionState>,
-    /// The keeper whose task has to be started.
+    /// A new keeper whose task has to be started.
     pub(super) start: Option<Keeper>,
     pub(super) signals: Signals,
 }
 
-/// Another status of an agent's session.
+/// A change of status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Change {
     pub(super) from: Option<SessionState>,
@@ -153,7 +156,7 @@ pub(super) struct Change {
     pub(super) cause: &'static str,
 }
 
-/// What keepers' tasks are told once the lock is free.
+/// Signals to keepers' tasks, sent after the lock is released.
 #[derive(Debug, Default)]
 pub(super) struct Signals {
     stop: Option<Keeper>,
@@ -161,12 +164,13 @@ pub(super) struct Signals {
     wake: Option<Keeper>,
 }
 
-/// What a transition has to say beside the state that it leaves.
+/// What a transition returns beside the changed state.
 #[derive(Debug, Default)]
 struct Step {
-    /// What the session has become if it has no status here any more. `None`: another replica says so.
+    /// The last status of a session that has none here after the event. `None`: another replica
+    /// publishes its status.
     end: Option<SessionState>,
-    /// Why there is another status, if it is the event that says so.
+    /// The cause of the new status, if the event has one.
     cause: Option<&'static str>,
     start: Option<Keeper>,
     signals: Signals,
@@ -175,7 +179,7 @@ struct Step {
 // === impl SessionPart ===
 
 impl SessionPart {
-    /// `None`: the bridge has nothing to do with the session, or there is none.
+    /// `None` if the bridge does not keep the session here and no call is changing it.
     pub(super) fn status(&self) -> Option<SessionState> {
         match self.attempt.map(|under_way| under_way.attempt) {
             Some(Attempt::SignOut) => Some(SessionState::SigningOut),
@@ -202,12 +206,12 @@ impl SessionPart {
         let to = now.or(end).filter(|to| from != Some(*to));
         let told = to.filter(|_| from != now);
         let change = told.map(|to| Change { from, to, cause: cause.unwrap_or(self.cause()) });
-        // What another replica keeps has its status there.
+        // The replica that keeps a session counts its status.
         let entered = to.filter(|to| now.is_some() || to.is_end());
         Effects { change, entered, start, signals }
     }
 
-    /// Why the session has the status that its health gives it.
+    /// The cause of the session's health, unless an attempt hides the health.
     fn cause(&self) -> &'static str {
         let keeping = self.keeping.as_ref().filter(|_| self.attempt.is_none());
         keeping.map_or("", |keeping| keeping.cause)
@@ -227,7 +231,7 @@ impl SessionPart {
             Event::Overtaken => self.end_attempt(Some(OVERTAKEN), SessionState::Kept, OVERTAKEN),
             Event::Unstored => self.unstored(),
             Event::SignedOut => self.signed_out(),
-            // The agent's keeper knows better than a call.
+            // The agent's keeper polls, so it knows more than a call.
             Event::Forgotten | Event::Elsewhere if self.is_kept() => Step::default(),
             Event::Forgotten => self.close(SessionState::Gone, "the gateway has forgotten it"),
             Event::Registering => Step::stop(self.take_keeper()),
@@ -256,8 +260,8 @@ impl SessionPart {
         }
     }
 
-    /// Ends the attempt, if there is one. Where the session has no health then, it is what it has become
-    /// meanwhile, else `otherwise`.
+    /// Ends the attempt, if there is one. If the bridge does not keep the session, its status is
+    /// what it became meanwhile, or else `otherwise`.
     fn end_attempt(
         &mut self,
         cause: Option<&'static str>,
@@ -266,7 +270,7 @@ impl SessionPart {
     ) -> Step {
         let Some(under_way) = self.attempt.take() else { return Step::default() };
         if self.keeping.is_some() {
-            // What was found meanwhile has a cause of its own.
+            // What a keeper found meanwhile has its own cause.
             let cause = cause.filter(|_| !under_way.is_found);
             return Step { cause, ..Step::default() };
         }
@@ -276,7 +280,7 @@ impl SessionPart {
 
     fn signed_out(&mut self) -> Step {
         let ended = self.attempt.take().and_then(|under_way| under_way.ended);
-        // An owner may have handed in a newer session than the one that is signed out.
+        // An owner may have registered a newer session than the one that is signed out.
         let registered = ended.filter(|(end, _)| *end == SessionState::Registered);
         let (end, cause) = registered.unwrap_or((SessionState::Gone, "signed out"));
         self.close(end, cause)
@@ -288,7 +292,8 @@ impl SessionPart {
         if !self.is_kept() {
             return self.close(SessionState::Gone, CAUSE);
         }
-        // The keeper of the former session finds out that the gateway has replaced it.
+        // The keeper still polls with the former session, and will find that the gateway has
+        // replaced it.
         if self.health() != Some(Health::Recovering) {
             self.set_health(Health::Doubtful, CAUSE);
         }
@@ -331,12 +336,12 @@ impl SessionPart {
         Step { start: Some(keeper), ..Step::default() }
     }
 
-    /// The bridge has nothing more to do with the session.
+    /// Stops keeping the session, and publishes `end` as its last status.
     fn close(&mut self, end: SessionState, cause: &'static str) -> Step {
         Step { end: Some(end), cause: Some(cause), ..self.leave() }
     }
 
-    /// The same without a word.
+    /// Stops keeping the session, and publishes nothing.
     fn leave(&mut self) -> Step {
         let keeper = self.take_keeper();
         self.keeping = None;
@@ -395,7 +400,7 @@ impl Step {
 // === impl Signals ===
 
 impl Signals {
-    /// Tells the tasks.
+    /// Signals the tasks.
     pub(super) fn send(self) {
         if let Some(keeper) = self.stop {
             keeper.stop.cancel();

@@ -1,29 +1,28 @@
-//! Forgets what has ended, without going through all agents.
+//! A queue for removing entries that have ended, without going through all agents.
 
 use std::collections::VecDeque;
 
 use crate::id::AgentId;
 
-/// Agents of whom something is known that ends with time, in the order in which they are looked at, so
-/// that nobody has to go through all agents at once.
+/// Agents with an entry that ends at some time, in the order in which they are checked.
 #[derive(Debug, Default)]
 pub(super) struct Sweep {
     queue: VecDeque<(AgentId, Ticket)>,
     last: u64,
 }
 
-/// Tells an agent's entry from an older one.
+/// Tells an agent's newest entry from older ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Ticket(u64);
 
-/// What is at an entry of a sweep.
+/// The state of an entry that is checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Found {
-    /// What was known has ended, and its record is to forget it.
+    /// It has ended, and has to be removed from the agent's record.
     Ended,
     /// It has not ended.
     Live,
-    /// Something else is known by now, which has an entry of its own, or nothing.
+    /// The agent's record has a newer entry, or none.
     Stale,
 }
 
@@ -35,17 +34,17 @@ impl Sweep {
         ticket
     }
 
-    /// The next agent to look at.
+    /// Takes the next agent to check.
     pub(super) fn pop(&mut self) -> Option<(AgentId, Ticket)> {
         self.queue.pop_front()
     }
 
-    /// Puts the agent that was looked at back to the front, where what is behind it ends later.
+    /// Puts an entry back to the front, for a queue in which later entries end later.
     pub(super) fn put_back(&mut self, agent: AgentId, ticket: Ticket) {
         self.queue.push_front((agent, ticket));
     }
 
-    /// Puts the agent that was looked at to the end, where there is no order.
+    /// Puts an entry at the end, for a queue without an order of time.
     pub(super) fn rotate(&mut self, agent: AgentId, ticket: Ticket) {
         self.queue.push_back((agent, ticket));
     }

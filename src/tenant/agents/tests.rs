@@ -11,7 +11,7 @@ use crate::{
 };
 
 impl AgentRecords {
-    /// Records of agents for each of whom so many calls may wait, and whose passwords may be held.
+    /// Records with a queue of this length for each agent, and this many held passwords.
     pub(super) fn of_test(queue: usize, capacity: usize) -> Self {
         let some = |number| NonZeroUsize::new(number).expect("not zero");
         let (kept, kept_bytes, watches) = (some(64), some(1 << 20), some(1));
@@ -161,7 +161,7 @@ async fn a_rejected_password_is_known_until_its_time_and_makes_room_after_it() {
     assert!(agents.rejection(agent(103), &wrong).is_none(), "it has worked since");
     agents.forget_held(agent(103));
 
-    // However many come and go, what has ended does not stay.
+    // Rejections that have ended do not pile up.
     for id in 200..1200 {
         assert!(reject(id));
         tokio::time::advance(minute).await;
@@ -170,7 +170,7 @@ async fn a_rejected_password_is_known_until_its_time_and_makes_room_after_it() {
     assert_eq!(agents.known().rejections.len(), 1);
 }
 
-/// The room for them is not found by going through all agents, and must not be lost in an order.
+/// Old rejections are found in the order of the queue, so a put-back entry must stay at the front.
 #[tokio::test(start_paused = true)]
 async fn the_rejection_that_ends_first_makes_room_first() {
     let (agents, wrong) = (AgentRecords::of_test(8, 3), password("wrong"));
@@ -204,7 +204,7 @@ async fn whoever_tries_one_password_after_the_other_takes_one_place() {
     assert_eq!((agents.len(), agents.known().totals.rejected), (1, 1));
     let entries = agents.known().rejections.len();
     assert!((1..=67).contains(&entries), "{entries}");
-    // The entry of an older one does not end it.
+    // The stale entry of an older rejection does not end the newer one.
     reject(101, &password("last"), 120);
     tokio::time::advance(Duration::from_secs(60)).await;
     reject(102, &password("other"), 60);
@@ -229,7 +229,7 @@ fn losses_of_long_ago_take_no_memory() {
         agents.lost(agent(id), Loss::Attempted { with_another: true, asked: false }, now);
     }
     assert_eq!(agents.taken_over(now).len(), 1000);
-    now += losses::CALM;
+    now += take_backs::CALM;
     assert!(agents.taken_over(now).is_empty());
     for id in 2000..3000 {
         agents.lost(agent(id), Loss::Recovering, now);

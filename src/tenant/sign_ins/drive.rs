@@ -1,4 +1,4 @@
-//! Takes agents from the queue, as fast as the tenant's rate of sign-ins allows.
+//! The task that takes agents from the queue, as fast as the tenant's rate of sign-ins allows.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::{
 };
 
 impl Tenant {
-    /// Has a task take agents from the queue, unless one does.
+    /// Starts the task that takes agents from the queue, unless it runs already.
     pub(super) fn drive_sign_ins(self: &Arc<Self>) {
         let mut state = self.sign_ins.lock();
         self.sign_ins.count(&state);
@@ -32,7 +32,7 @@ impl Tenant {
         self.work.tasks.spawn(drive);
     }
 
-    /// Goes on until the queue is empty.
+    /// Takes agents from the queue until it is empty.
     async fn drive(self: &Arc<Self>) {
         let sign_ins = &self.sign_ins;
         // The semaphore is never closed.
@@ -45,8 +45,8 @@ impl Tenant {
         }
     }
 
-    /// How many agents wait; with none, nobody drives the queue from now on. A moment for nobody
-    /// would be missing elsewhere, since all replicas share them.
+    /// How many agents wait. If none does, returns `None`, and the task has to end. It must not
+    /// take a moment that nobody needs, since replicas share the moments.
     fn waiting_sign_ins(&self) -> Option<usize> {
         let mut state = self.sign_ins.lock();
         let waiting = state.queue.waiting();
@@ -54,7 +54,7 @@ impl Tenant {
         state.is_driven.then_some(waiting)
     }
 
-    /// Gives the next agent its moment; whether there was one.
+    /// Grants the next agent its sign-in. Returns `false` if no agent waits.
     fn grant_next(self: &Arc<Self>, place: OwnedSemaphorePermit) -> bool {
         let now = Instant::now();
         let mut state = self.sign_ins.lock();
@@ -69,7 +69,7 @@ impl Tenant {
             agent,
             ticket: entry.ticket,
             queued: entry.waited(now),
-            // Where whoever has the grant ends without a word, it has panicked.
+            // The result if the holder of the grant panics.
             result: Err(CallError::Internal.into()),
             _place: place,
         };
@@ -85,7 +85,7 @@ impl Tenant {
         true
     }
 
-    /// Whether the sign-in still has a purpose. When the bridge stops, only those who wait count.
+    /// Whether somebody still needs the sign-in. While the bridge stops, only those who wait count.
     fn is_wanted(&self, agent: AgentId, entry: &Entry<Waiters>, now: Instant) -> bool {
         let stops = self.work.stopping.is_cancelled();
         let is_asked_for = entry.is_asked_for(now) && !stops;
@@ -94,12 +94,12 @@ impl Tenant {
             && !self.sessions.cached(agent).is_some_and(|session| newer(session.version))
     }
 
-    /// Signs an agent in that no call waits for. A call that has the agent's turn first takes the
-    /// grant; then there is nothing left to do here but to see what came of it.
+    /// Signs in an agent that no call waits for. If a call gets the agent's turn first, it takes
+    /// the grant and signs the agent in.
     async fn sign_in_by_itself(self: &Arc<Self>, agent: AgentId, refused: u64) {
         let result = self.recover(agent, refused).await;
         let mut state = self.sign_ins.lock();
-        // With its entry, so that whoever asks meanwhile finds both or none.
+        // The grant and the entry are removed together, so that others find both or none.
         let is_unclaimed = state.queue.entry(agent).is_some_and(|e| e.waiters.grant.is_some());
         let entry = is_unclaimed.then(|| state.queue.remove(agent)).flatten();
         self.sign_ins.count(&state);

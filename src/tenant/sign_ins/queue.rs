@@ -1,4 +1,4 @@
-//! Which agent is signed in next: the order alone, without tasks or clocks of its own.
+//! The order in which agents are signed in. No tasks and no clock: callers pass the time.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -9,21 +9,21 @@ use tokio::time::Instant;
 
 use crate::id::AgentId;
 
-/// Agents that wait to be signed in, each of them once.
+/// The agents that wait to be signed in, each only once.
 #[derive(Debug)]
 pub(super) struct Queue<W> {
     entries: HashMap<AgentId, Entry<W>>,
     lanes: [Places; 2],
-    /// The lane whose turn it is where both have agents.
+    /// The lane to take from next, if both have agents.
     next: Lane,
     last_number: u64,
-    /// Entries whose moment has not come.
+    /// How many entries are not due yet.
     waiting: usize,
     rate: MeasuredRate,
 }
 
-/// Who asked for a sign-in first. The lanes take turns, so that neither a gateway's restart, after
-/// which every kept session is lost, nor a morning's first calls hold up the other.
+/// The queue has a lane for each kind of asker, and takes from both in turn. So neither delays the
+/// other: after a gateway's restart all keepers ask at once, and in the morning many calls do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Lane {
     /// A call that needs a session.
@@ -32,59 +32,60 @@ pub(super) enum Lane {
     Keepers,
 }
 
-/// One agent's place.
+/// One agent's entry.
 #[derive(Debug)]
 pub(super) struct Entry<W> {
-    /// Who is to hear of the sign-in.
+    /// Who waits for the sign-in.
     pub(super) waiters: W,
-    /// The newest session that is known not to work; 0: none.
+    /// The newest version of the session that is known not to work; 0 if none is.
     pub(super) refused: u64,
-    /// Until when the sign-in is made even if nobody waits for it.
+    /// Until then the sign-in is made even if nobody waits for it.
     wanted_until: Option<Instant>,
     since: Instant,
     lane: Lane,
-    /// Tells this entry from one that takes its place.
+    /// Tells this entry from a later one for the same agent.
     pub(super) ticket: u64,
     is_due: bool,
 }
 
-/// Places in the order of arrival. One whose number is not that of the agent's entry belongs to an
-/// entry that is gone, and is passed over.
+/// Places in the order of arrival. A place whose number differs from the ticket of the agent's
+/// entry belongs to an entry that was removed, and is skipped.
 type Places = VecDeque<(u64, AgentId)>;
 
-/// How fast the queue moves, by the moments that it was given lately.
+/// How fast the queue moves, measured by the last moments that it got.
 #[derive(Debug)]
 struct MeasuredRate {
     configured: Duration,
-    /// From one place of the queue to the next, as measured.
+    /// The measured time from one place of the queue to the next.
     interval: Duration,
     /// When the queue moved last.
     last: Option<Instant>,
-    /// Whether it has not been empty since, so that the time to the next move can be measured.
+    /// Whether the queue has not been empty since then. Only then does the time to the next move
+    /// count.
     is_measured: bool,
 }
 
-/// How an agent's sign-in stands.
+/// Whether an agent's sign-in is due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Standing {
-    /// It is due at about this moment.
+    /// It will be due at about this time.
     Waiting(Instant),
-    /// Its moment has come.
+    /// It is due now.
     Due,
 }
 
-/// How long an agent keeps its place beyond the moment at which it is due, when nobody has asked
-/// again. Callers are told when to come back, and come late.
+/// How long an agent keeps its place after it was due, if nobody has asked again. Callers are told
+/// when to come back, and may come late.
 const LATE_CALLERS: Duration = Duration::from_secs(30);
-/// Of a measured interval, the part that counts towards the average.
+/// The weight of a new measured interval in the average: one part in this many.
 const SMOOTHING: u32 = 16;
-/// A measured pace may differ from the configured one by this factor.
+/// The measured interval may differ from the configured one by at most this factor.
 const PACE_RANGE: u32 = 64;
-/// Places of entries that are gone, beside those of entries, before they are cleared out.
+/// A lane is cleared of stale places when it has this many more than twice the entries.
 const STALE_MAX: usize = 64;
 
 impl<W: Default> Queue<W> {
-    /// An empty queue that gets a moment each `interval`.
+    /// An empty queue that gets one moment per `interval`.
     pub(super) fn new(interval: Duration) -> Self {
         Self {
             entries: HashMap::new(),
@@ -96,7 +97,7 @@ impl<W: Default> Queue<W> {
         }
     }
 
-    /// Gives the agent a place, unless it has one; keeps it while somebody asks. `refused` is a
+    /// Gives the agent a place, or prolongs the place that it has. `refused` is the version of a
     /// session that does not work.
     pub(super) fn ask(
         &mut self,
@@ -147,8 +148,8 @@ impl<W: Default> Queue<W> {
         removed
     }
 
-    /// Takes the agent whose turn it is; its entry stays until it is removed. Entries that
-    /// `is_wanted` says no to are dropped on the way, with those who wait for them.
+    /// Takes the next agent. Its entry stays until it is removed. Entries for which `is_wanted`
+    /// returns `false` are removed on the way, and those who wait for them are told.
     pub(super) fn pop(
         &mut self,
         now: Instant,
@@ -169,33 +170,33 @@ impl<W: Default> Queue<W> {
             }
             self.entries.remove(&agent);
         }
-        // What comes next begins a new queue, whose pace is not known yet.
+        // The speed of the next queue is not known yet.
         self.rate.stopped();
         None
     }
 
-    /// Agents in the queue, those whose moment has come included.
+    /// The number of entries, including those that are due.
     pub(super) fn len(&self) -> usize {
         self.entries.len()
     }
 
-    /// How many agents wait for their moment.
+    /// The number of entries that are not due yet.
     pub(super) fn waiting(&self) -> usize {
         self.waiting
     }
 
-    /// Since when the one that has waited longest does.
+    /// When the longest waiting agent joined the queue.
     pub(super) fn oldest(&self) -> Option<Instant> {
         let waiting = self.entries.values().filter(|entry| entry.is_waiting());
         waiting.map(|entry| entry.since).min()
     }
 
-    /// From one agent's moment to the next, as measured lately.
+    /// The time from one agent's moment to the next, as measured lately.
     pub(super) fn interval(&self, now: Instant) -> Duration {
         self.rate.interval(now)
     }
 
-    /// When this agent is due, as far as can be told.
+    /// When this agent is expected to be due.
     pub(super) fn standing(&mut self, agent: AgentId, now: Instant) -> Standing {
         let Some(entry) = self.entries.get(&agent) else { return Standing::Waiting(now) };
         let (lane, number) = (entry.lane, entry.ticket);
@@ -230,7 +231,7 @@ impl<W> Entry<W> {
         self.wanted_until.is_some_and(|until| now <= until)
     }
 
-    /// Whether it still waits for its moment.
+    /// Whether it is not due yet.
     pub(super) fn is_waiting(&self) -> bool {
         !self.is_due
     }
@@ -251,7 +252,7 @@ impl Lane {
 }
 
 impl MeasuredRate {
-    /// The queue has moved on by so many places.
+    /// Notes that the queue has moved by this many places.
     fn moved(&mut self, now: Instant, places: u32) {
         if let Some(last) = self.last.replace(now).filter(|_| self.is_measured) {
             let measured = now.saturating_duration_since(last) / places.max(1);
@@ -266,14 +267,14 @@ impl MeasuredRate {
         (self.interval, self.is_measured) = (self.configured, false);
     }
 
-    /// A queue that stands still gets slower with each moment.
+    /// The measured interval, or the time since the last move if that is longer.
     fn interval(&self, now: Instant) -> Duration {
         let last = self.last.filter(|_| self.is_measured);
         let stands = last.map_or(Duration::ZERO, |last| now.saturating_duration_since(last));
         self.interval.max(stands)
     }
 
-    /// When the first agent in the queue may expect its moment.
+    /// When the first agent in the queue is expected to be due.
     fn next(&self, now: Instant) -> Instant {
         self.last.map_or(now, |last| now.max(last + self.interval))
     }
@@ -423,7 +424,7 @@ mod tests {
     }
 
     proptest! {
-        /// Against the plain words: first come, first served in each lane, lanes in turn.
+        /// Compared with a simple model: first come, first served in each lane, and lanes in turn.
         #[test]
         fn whoever_asks_is_served_once_and_in_order(steps in steps()) {
             let (mut queue, now) = (queue(), Instant::now());

@@ -1,4 +1,4 @@
-//! Waits for an agent's moment in the queue.
+//! Waits in the queue until an agent may be signed in.
 
 use std::{future::pending, sync::Arc, time::Duration};
 
@@ -18,7 +18,7 @@ use crate::{
     tenant::{Tenant, admitted_call::AdmittedCall},
 };
 
-/// What comes of waiting in the queue.
+/// The result of waiting in the queue.
 pub(in crate::tenant) enum Moment {
     /// The agent may be signed in.
     Ours(Grant),
@@ -26,12 +26,12 @@ pub(in crate::tenant) enum Moment {
     Newer(Arc<Session>),
 }
 
-/// Between two looks at whether another replica has signed the agent in.
+/// The pause between two checks whether another replica has signed the agent in.
 const LOOK_PAUSE: Duration = Duration::from_millis(100);
 
 impl AdmittedCall {
-    /// Waits until the agent may be signed in. A caller whose deadline comes before that is told so
-    /// at once; the agent keeps its place.
+    /// Waits until the agent may be signed in. If the caller's deadline comes before that, fails at
+    /// once; the agent keeps its place.
     pub(in crate::tenant) async fn sign_in_moment(
         &mut self,
         refused: u64,
@@ -45,7 +45,7 @@ impl AdmittedCall {
             let waited = self.until_granted(&mut granted, refused).await;
             self.turn.expect_sign_in(None);
             granted.close();
-            // A grant that came in the last moment is used, whoever has left meanwhile.
+            // A grant that came at the last moment is used, even if the caller has left.
             match (granted.try_recv(), waited) {
                 (Ok(grant), _) | (Err(_), Ok(Some(Moment::Ours(grant)))) => {
                     return Ok(Moment::Ours(grant));
@@ -70,7 +70,7 @@ impl AdmittedCall {
         let standing = state.queue.ask(agent, Lane::Calls, refused, now);
         let Some(entry) = state.queue.entry(agent) else { return Err(CallError::Internal.into()) };
         let joined = match standing {
-            // Whoever takes a grant has the agent's turn, and this call has it now.
+            // A grant is for the call that has the agent's turn, and that is this call.
             Standing::Due => entry.waiters.grant.take().map(Joined::Granted),
             Standing::Waiting(due) if !self.caller_wait.lasts_until(due) => {
                 drop(state);
@@ -89,7 +89,7 @@ impl AdmittedCall {
         joined.ok_or_else(|| CallError::Internal.into())
     }
 
-    /// `None`: the agent is no longer in the queue.
+    /// Waits for a grant or a newer session. `None`: the agent is no longer in the queue.
     async fn until_granted(
         &mut self,
         granted: &mut oneshot::Receiver<Grant>,
@@ -126,7 +126,7 @@ enum Joined {
 }
 
 impl SignIns {
-    /// What a caller is told who waits no longer.
+    /// The error for a caller who stops waiting.
     fn queued(&self, agent: AgentId) -> Obstacle {
         let now = Instant::now();
         let due_in = match self.lock().queue.standing(agent, now) {
@@ -136,7 +136,7 @@ impl SignIns {
         Obstacle::SignInsQueued { due_in }
     }
 
-    /// Gives an agent a place in the queue whose session is lost.
+    /// Puts an agent whose session is lost in the queue, for its keeper.
     fn ask_for_keeper(&self, agent: AgentId, lost: u64) -> oneshot::Receiver<Settled> {
         let (keeper, settled) = oneshot::channel();
         let mut state = self.lock();
@@ -149,7 +149,7 @@ impl SignIns {
 }
 
 impl Tenant {
-    /// Has a lost session made anew, by whoever has the agent's turn when its moment has come.
+    /// Has a lost session made anew through the queue, and waits for the result.
     pub(in crate::tenant) async fn make_anew(
         self: &Arc<Self>,
         agent: AgentId,
@@ -161,14 +161,15 @@ impl Tenant {
             }
             let settled = self.sign_ins.ask_for_keeper(agent, lost);
             self.drive_sign_ins();
-            // Without a word, the agent has left the queue because of a session made elsewhere.
+            // An error: the agent left the queue because of a session made in another way. Look
+            // again.
             if let Ok(settled) = settled.await {
                 return settled;
             }
         }
     }
 
-    /// What can be said without a place in the queue.
+    /// The result if no sign-in is needed or possible; `None`: the agent has to join the queue.
     async fn needs_no_sign_in(&self, agent: AgentId, lost: u64) -> Option<Result<(), Obstacle>> {
         let newest = self.newest_session(agent).await;
         if newest.is_some_and(|newest| newest.version > lost) {

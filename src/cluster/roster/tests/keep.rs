@@ -1,4 +1,4 @@
-//! Replicas that poll on where the store cannot be asked.
+//! Replicas that go on polling while the store does not answer (`store.when_away = "keep"`).
 
 use std::time::Duration;
 
@@ -47,7 +47,7 @@ async fn while_the_store_is_away_for_all_every_replica_polls_on() {
 #[tokio::test(start_paused = true)]
 async fn one_warning_names_all_agents_whose_leases_end() {
     let log = Captured::start();
-    // More than are asked for at once, so that they end one after the other.
+    // More leases than the requests at once can hold, so that they end one after the other.
     let count = LEASES_AT_ONCE * 12;
     let world = world_of(count, 0);
     let replica = keeping(1, &world);
@@ -81,7 +81,7 @@ async fn a_replica_that_was_cut_off_stops_for_those_whom_another_has_taken_over(
     sleep(LEASE * 3).await;
     open(&world).cut.insert(ReplicaId(1));
     sleep(LEASE * 3).await;
-    // Both poll for them, which is the price.
+    // Both poll for them. That is the price of "keep".
     assert!(running[0].roster.counts().overdue > 0);
     assert!(open(&world).polling.values().any(|polling| polling.len() == 2));
 
@@ -105,8 +105,7 @@ async fn who_is_signed_in_while_the_store_is_away_is_polled() {
     assert!(replica.roster.is_sole_owner(agent));
 }
 
-/// As where a machine was asleep: the store could have been asked, and has given the leases to another
-/// replica.
+/// Like after a suspended machine: the store answers, and has given the leases to another replica.
 #[tokio::test(start_paused = true)]
 async fn a_lease_that_ended_without_a_failure_of_the_store_is_not_kept() {
     let log = Captured::start();
@@ -120,7 +119,7 @@ async fn a_lease_that_ended_without_a_failure_of_the_store_is_not_kept() {
     asleep.stops_turning();
     sleep(LEASE * 2).await;
     assert_eq!(count(other.me), agents().len());
-    // It wakes, and the store is away by now.
+    // The replica wakes, and the store is away by now.
     open(&world).cut.insert(asleep.me);
     asleep.turns_again();
     sleep(LEASE * 2).await;
@@ -146,7 +145,7 @@ async fn a_replica_that_stops_says_whom_it_has_stopped_for() {
     assert!(open(&world).polling.values().all(|polling| polling.len() == 1));
 }
 
-/// Between the release of a lease and its next owner, for whom it came too late.
+/// The store begins to refuse after a lease was released and before the next replica has it.
 #[tokio::test(start_paused = true)]
 async fn who_is_handed_over_when_the_store_begins_to_refuse_is_taken_back_if_nobody_has_the_lease()
 {
@@ -171,13 +170,13 @@ async fn who_is_handed_over_when_the_store_begins_to_refuse_is_taken_back_if_nob
     }
 }
 
-/// Its successor knew of it, and was to take the agents over when they are free.
+/// The other replica knows that it goes, and takes the agents over when their leases are free.
 #[tokio::test(start_paused = true)]
 async fn whom_a_replica_leaves_behind_while_the_store_is_away_another_one_takes() {
     let world = new_world();
     let running = [keeping(1, &world), keeping(2, &world)];
     sleep(LEASE * 3).await;
-    // Longer than the other one takes to hear of it.
+    // Longer than the other replica takes to notice it.
     open(&world).polls_last = LEASE / 2;
     running[0].stops_turning();
     let (roster, poller) = (running[0].roster.clone(), running[0].poller.clone());
@@ -191,7 +190,7 @@ async fn whom_a_replica_leaves_behind_while_the_store_is_away_another_one_takes(
     assert_eq!(open(&world).wrong, Vec::<String>::new());
 }
 
-/// Nobody has heard that it goes away, so nobody would take them.
+/// Nobody knows that it goes away, so nobody would take its agents over.
 #[tokio::test(start_paused = true)]
 async fn a_replica_that_is_to_leave_while_the_store_is_away_polls_on_for_as_long_as_it_may() {
     let world = new_world();
@@ -204,7 +203,7 @@ async fn a_replica_that_is_to_leave_while_the_store_is_away_polls_on_for_as_long
     assert!(open(&world).polling.values().all(|polling| polling.contains(&replica.me)));
 }
 
-/// In the time between the release of a lease and its next owner.
+/// The outage begins after a lease was released and before the next replica takes it.
 #[tokio::test(start_paused = true)]
 async fn who_is_between_two_replicas_when_the_store_goes_away_is_taken_back() {
     let world = world_of(1, 0);
@@ -220,7 +219,7 @@ async fn who_is_between_two_replicas_when_the_store_goes_away_is_taken_back() {
     assert!(open(&world).is_polling(agent, replica.me));
 }
 
-/// Its poll was to be the last one here.
+/// The outage begins during the last poll before the hand-over.
 #[tokio::test(start_paused = true)]
 async fn who_was_about_to_be_handed_over_when_the_store_goes_away_is_polled_on() {
     let world = world_of(1, 0);
@@ -237,7 +236,7 @@ async fn who_was_about_to_be_handed_over_when_the_store_goes_away_is_polled_on()
     assert!(open(&world).is_polling(agent, replica.me));
 }
 
-/// A store that is slow to give them must not keep the leases from being renewed.
+/// Sessions that are slow to read must not delay the renewal of leases.
 #[tokio::test(start_paused = true)]
 async fn leases_are_renewed_while_the_sessions_of_those_left_behind_are_read() {
     let world = world_of(1_000, 0);
@@ -280,7 +279,7 @@ async fn leases_are_renewed_while_the_store_is_slow_to_tell_who_has_the_others()
     leaving.abort();
 }
 
-/// It can still say that it goes away: what takes no memory is not refused.
+/// It can still say that it goes away: the store does not refuse requests that take no memory.
 #[tokio::test(start_paused = true)]
 async fn whom_a_replica_leaves_behind_while_the_store_takes_no_writes_one_other_takes() {
     for lasted in [Duration::ZERO, LEASE * 2] {
@@ -301,7 +300,7 @@ async fn whom_a_replica_leaves_behind_while_the_store_takes_no_writes_one_other_
     }
 }
 
-/// It has told nobody that it goes. But the others do not hear it call out any more.
+/// It has not said that it goes, but the others no longer receive its heartbeats.
 #[tokio::test(start_paused = true)]
 async fn whom_a_replica_that_dies_leaves_behind_while_the_store_takes_no_writes_one_other_takes() {
     for lasted in [Duration::ZERO, LEASE / 2, LEASE * 3] {
@@ -323,14 +322,14 @@ async fn whom_a_replica_that_dies_leaves_behind_while_the_store_takes_no_writes_
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_out_that_hangs_keeps_nobody_from_looking() {
+async fn a_heartbeat_that_hangs_keeps_nobody_from_reading() {
     let world = new_world();
     let running = [keeping(1, &world), keeping(2, &world), keeping(3, &world)];
     sleep(LEASE * 3).await;
     {
         let mut world = open(&world);
         world.refuses_writes = true;
-        world.calling_time = LEASE;
+        world.heartbeat_time = LEASE;
     }
     sleep(LEASE * 2).await;
     running[0].leaves().await;
@@ -341,7 +340,7 @@ async fn a_call_out_that_hangs_keeps_nobody_from_looking() {
     }
 }
 
-/// Then silence says nothing of the others.
+/// Then missing heartbeats of others show nothing.
 #[tokio::test(start_paused = true)]
 async fn a_replica_that_does_not_hear_itself_takes_nobody_over() {
     let world = new_world();
@@ -353,13 +352,13 @@ async fn a_replica_that_does_not_hear_itself_takes_nobody_over() {
     open(&world).deaf.extend(running.each_ref().map(|replica| replica.me));
     sleep(LEASE * 5).await;
     assert_eq!(open(&world).polling, before);
-    // All are heard again, one after the other.
+    // Heartbeats of all are received again, one after the other.
     open(&world).deaf.clear();
     sleep(LEASE * 5).await;
     assert_eq!(open(&world).polling, before);
 }
 
-/// Without a lease nobody can sign them in, so that to begin again would lose them again.
+/// Without a lease nobody can sign them in, so new polls would lose them again.
 #[tokio::test(start_paused = true)]
 async fn whoever_is_lost_while_the_store_is_away_is_not_begun_again_until_it_is_back() {
     for is_readable in [true, false] {
@@ -412,7 +411,7 @@ async fn whoever_is_lost_after_being_taken_back_is_not_begun_again() {
     assert!(!open(&world).is_polling(agent, replica.me));
 }
 
-/// What a keeper does that finds the session lost and may not sign the agent in.
+/// Acts like a keeper that finds the session lost and must not sign the agent in.
 fn lose(replica: &Running, agent: crate::id::AgentId) {
     replica.poller.stop(agent);
     replica.roster.polls_ended(agent, &*replica.poller);

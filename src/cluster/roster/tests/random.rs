@@ -1,4 +1,5 @@
-//! Replicas that come and go, claim and hand over, on a store that is slow, late or forgetful.
+//! Random tests: replicas come and go, claim and hand over, and the store is slow, late or
+//! forgetful.
 
 use std::{collections::BTreeMap, thread, time::Duration};
 
@@ -8,11 +9,11 @@ use tokio::time::sleep;
 use super::world::{FEW, LATE_MAX_MS, Running, agents, kill, open, start_with, world_of};
 use crate::{config::WhenAway, id::AgentId, tenant::PollOwnership as _};
 
-/// With each setting of `store.when_away`.
+/// How many runs there are with each setting of `store.when_away`.
 const RUNS: u64 = 5_000;
 const REPLICAS: u64 = 3;
-/// Longer than a lease and a turn: what a dead replica held has to end, whoever finds it free takes
-/// a turn every quarter of a lease, and its requests take a while.
+/// How long agents may be without a poller: the leases of a dead replica have to end, another replica
+/// takes a turn every quarter of a lease, and its requests take a while.
 pub(super) const UNPOLLED_MAX: Duration = Duration::from_secs(16 + 4 + 4);
 
 /// What happens next.
@@ -22,7 +23,7 @@ enum Step {
     Heal(u64),
     /// Dies, and another process takes its place.
     Restart(u64),
-    /// Hands everything over, and another process takes its place.
+    /// Hands over all agents, and another process takes its place.
     Leave(u64),
     /// An agent is signed in at this replica.
     Claim(u64, usize),

@@ -24,57 +24,57 @@ use crate::{
 
 pub(super) const LEASE: Duration = Duration::from_secs(16);
 pub(super) const AGENTS: u32 = 12;
-/// Agents of a world in which much happens.
+/// How many agents there are in a world where much happens.
 pub(super) const FEW: usize = 3;
-/// After this time a replica gives the answer to a request up.
+/// How long a replica waits for the answer to a request.
 pub(super) const ANSWER_MAX: Duration = Duration::from_millis(500);
 
-/// Two replicas that may poll for an agent while one of them does not reach the store do so no more
-/// after a turn: the one without the lease hears of that, and stops.
+/// How long two replicas may poll for an agent after one of them could not reach the store: until
+/// the next turn of the one without the lease.
 const DOUBLED_MAX: Duration = Duration::from_secs(8);
-/// Longer than what passes until an agent is taken back who was between two replicas: a turn, a lease,
-/// and another turn, with sessions that are slow to read.
+/// How long an agent may be without a poller: a turn, a lease and another turn, with sessions that
+/// are slow to read.
 const KEPT_UNPOLLED_MAX: Duration = Duration::from_secs(4 + 16 + 4 + 8);
 
-/// By this time a store has carried out what it was asked, if it ever does.
+/// By this time a store has carried out a request, if it ever does.
 pub(super) const LATE_MAX_MS: u64 = 6_000;
 
-/// What all replicas see, and who polls for whom.
+/// The store that all replicas see, and who polls for whom.
 #[derive(Debug)]
 pub(super) struct World {
     began: Instant,
     pub(super) agents: Vec<AgentId>,
     alive: BTreeMap<ReplicaId, Instant>,
-    /// Who has a lease, since which of its requests, and until when.
+    /// For each agent, who has the lease, by which request, and until when.
     pub(super) leases: BTreeMap<AgentId, (ReplicaId, LeaseRequest, Instant)>,
-    /// By who hears: who has been heard, and when.
+    /// For each receiver, when it received the last heartbeat of each replica.
     heard: BTreeMap<ReplicaId, HashMap<ReplicaId, Instant>>,
-    /// Cut off from the store.
+    /// Replicas that are cut off from the store.
     pub(super) cut: BTreeSet<ReplicaId>,
     /// Whether the store can only be read.
     pub(super) refuses_writes: bool,
-    /// How long it takes to call out.
-    pub(super) calling_time: Duration,
-    /// Replicas that hear nobody, not even themselves.
+    /// How long it takes to send a heartbeat.
+    pub(super) heartbeat_time: Duration,
+    /// Replicas that receive no heartbeats, not even their own.
     pub(super) deaf: BTreeSet<ReplicaId>,
-    /// How long polls stay open at the least.
+    /// The shortest time that polls stay open.
     pub(super) polls_last: Duration,
     /// Whether the store answers late or not at all.
     pub(super) bad_weather: bool,
-    /// What becomes of every request for the lease of this agent.
+    /// What happens to every request for the lease of this agent.
     pub(super) fortunes: BTreeMap<AgentId, Fortune>,
     /// How long it takes to read an agent's session.
     pub(super) reading_time: Option<Duration>,
-    /// How long it takes to look at leases.
+    /// How long it takes to read leases.
     pub(super) looking_time: Duration,
     rng: StdRng,
     pub(super) polling: BTreeMap<AgentId, BTreeSet<ReplicaId>>,
-    /// Since when two poll for an agent.
+    /// Since when two replicas poll for an agent.
     doubled: BTreeMap<AgentId, Instant>,
-    /// Agents of whom nobody can be expected to know: they have not been polled yet, or whoever polled
-    /// for them has died or gone away.
+    /// Agents that nobody can be expected to know: they have not been polled yet, or the replica
+    /// that polled for them has died or gone away.
     left: BTreeSet<AgentId>,
-    /// Whether replicas poll on that do not reach the store.
+    /// Whether replicas that do not reach the store go on polling.
     pub(super) keeps: bool,
     /// Polls that end when they are answered.
     finishing: BTreeSet<(AgentId, ReplicaId)>,
@@ -86,12 +86,12 @@ pub(super) struct World {
     pub(super) history: Vec<(Duration, String)>,
 }
 
-/// What becomes of a request.
+/// What happens to a request.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Fortune {
-    /// It is carried out after the first time, and the answer takes the second.
+    /// It is carried out after the first duration, and the answer takes the second.
     Answered(Duration, Duration),
-    /// It is carried out after this time, perhaps when nobody waits any more.
+    /// It is carried out after this time, perhaps too late for the replica.
     Unanswered(Duration),
     Lost,
 }
@@ -132,7 +132,7 @@ pub(super) fn world_of(count: usize, seed: u64) -> Shared {
         heard: BTreeMap::new(),
         cut: BTreeSet::new(),
         refuses_writes: false,
-        calling_time: Duration::ZERO,
+        heartbeat_time: Duration::ZERO,
         deaf: BTreeSet::new(),
         bad_weather: false,
         fortunes: BTreeMap::new(),
@@ -196,12 +196,13 @@ impl World {
         self.left.remove(&agent);
     }
 
-    /// Whether everything has gone well for some time.
+    /// Whether nothing has gone wrong for some time.
     fn is_calm_for(&self, time: Duration) -> bool {
         self.cut.is_empty() && !self.bad_weather && self.trouble.elapsed() > time
     }
 
-    /// Whether an agent whose poller lives is polled by nobody for long, although all go on polling.
+    /// Checks that no agent whose poller lives is without polls for long, if replicas go on
+    /// polling.
     pub(super) fn check_kept(&mut self) {
         if !self.keeps {
             return;
@@ -215,7 +216,7 @@ impl World {
         }
     }
 
-    /// Notes that a replica goes away, which polls for these agents.
+    /// Notes that a replica goes away, and which agents it polled for.
     fn leaves_behind(&mut self, me: ReplicaId) {
         let polling = self.polling.iter().filter(|(_, polling)| polling.contains(&me));
         self.left.extend(polling.map(|(agent, _)| *agent));
@@ -270,7 +271,7 @@ impl World {
 }
 
 impl Store {
-    /// What the store answers, after a while on the way.
+    /// The store's answer, after a delay.
     fn answer<T: Send + 'static>(
         &self,
         agents: &[AgentId],
@@ -337,16 +338,16 @@ impl Leases for Store {
         })
     }
 
-    fn look(&self) -> StoreFuture<'_, Membership> {
+    fn read_membership(&self) -> StoreFuture<'_, Membership> {
         self.answer(&[], |world, _| Membership {
             replicas: world.alive.keys().copied().collect(),
             agents: world.agents.clone(),
         })
     }
 
-    fn call_out(&self) -> StoreFuture<'_, ()> {
+    fn send_heartbeat(&self) -> StoreFuture<'_, ()> {
         let me = self.me;
-        let calling = open(&self.world).calling_time;
+        let calling = open(&self.world).heartbeat_time;
         let answer = self.answer(&[], move |world, now| {
             let World { heard, cut, deaf, .. } = world;
             let hears = |id: &ReplicaId| !cut.contains(id) && !deaf.contains(id);
@@ -361,7 +362,7 @@ impl Leases for Store {
         })
     }
 
-    fn heard(&self) -> HashMap<ReplicaId, Instant> {
+    fn heartbeats(&self) -> HashMap<ReplicaId, Instant> {
         open(&self.world).heard.entry(self.me).or_default().clone()
     }
 
@@ -430,7 +431,7 @@ impl Polls for Poller {
 
     fn begin(&self, agent: AgentId, _: Cause) {
         let mut world = open(&self.world);
-        // A keeper that is to end after its poll does so.
+        // A poller that has to end after its poll still ends.
         if !world.is_polling(agent, self.me) {
             world.begins(agent, self.me);
         }
@@ -446,7 +447,7 @@ impl Polls for Poller {
             tokio::spawn(async move {
                 sleep(time).await;
                 let mut world = open(&poller.world);
-                // Unless it was stopped, and begun again since.
+                // Unless it was stopped and begun again meanwhile.
                 if world.finishing.contains(&(agent, poller.me)) {
                     world.ends(agent, poller.me);
                 }
@@ -474,23 +475,23 @@ pub(super) struct Running {
 }
 
 impl Running {
-    /// Does this too, for as long as it lives.
+    /// Also runs this future, as long as the replica lives.
     pub(super) fn also(&self, call: impl Future<Output = ()> + Send + 'static) {
         self.calls.lock().unwrap().push(tokio::spawn(call));
     }
 
-    /// Asks for no lease any more, and looks at no clock.
+    /// Stops its turns and its clock task.
     pub(super) fn stops_turning(&self) {
         self.task.abort();
     }
 
-    /// Goes on, as a process does whose machine was asleep.
+    /// Goes on, like a process whose machine was suspended.
     pub(super) fn turns_again(&mut self) {
         let (roster, poller) = (self.roster.clone(), self.poller.clone());
         self.task = tokio::spawn(async move { roster.run(&*poller).await });
     }
 
-    /// What a process does when it is told to end, for a while.
+    /// Leaves like a process that is told to end, within a limited time.
     pub(super) async fn leaves(&self) {
         self.task.abort();
         open(&self.poller.world).leaves_behind(self.me);
@@ -516,7 +517,7 @@ pub(super) fn start_with(id: u64, world: &Shared, when_away: WhenAway) -> Runnin
     Running { me, roster, poller, task, calls: Mutex::default() }
 }
 
-/// A process that is gone: nothing of it runs, and its polls end with it.
+/// Kills a process: nothing of it runs, and its polls end with it.
 pub(super) fn kill(replica: &Running) {
     replica.task.abort();
     replica.calls.lock().unwrap().iter().for_each(JoinHandle::abort);

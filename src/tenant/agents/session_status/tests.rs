@@ -2,7 +2,7 @@ use std::borrow::Borrow;
 
 use super::*;
 
-/// A keeper of this number, which nobody runs.
+/// A keeper with this number, without a task.
 fn keeper(number: u64) -> Keeper {
     let (stop, finish) = <(CancellationToken, CancellationToken)>::default();
     Keeper { number, stop, finish, wake: Arc::default() }
@@ -27,8 +27,8 @@ fn ended(keeper: u64, state: SessionState) -> Event {
 const SIGN_IN: Event = Event::Begun(Attempt::SignIn);
 const SIGN_OUT: Event = Event::Begun(Attempt::SignOut);
 
-/// What the events before it have led to, and what this one does: the changes that are told, with their
-/// causes, and what becomes of keepers.
+/// Applies the events `before`, then `event`. Checks the change that is published, with its cause,
+/// and the signals to keepers.
 #[track_caller]
 fn check(
     before: &[Event],
@@ -74,20 +74,20 @@ fn attempts_are_told_with_what_comes_of_them() {
     check(&[kept(1)], failed(Gone), None, "");
     check(&[kept(1), SIGN_OUT], Event::SignedOut, Some((Gone, "signed out")), "stop 1");
     check(&[SIGN_OUT], Event::SignedOut, Some((Gone, "signed out")), "");
-    // Another replica keeps the session, or was faster to make it.
+    // Another replica keeps the session, or made it first.
     let elsewhere = Some((Kept, ELSEWHERE));
     check(&[SIGN_IN], Event::Done, elsewhere, "");
     check(&[SIGN_IN], Event::Overtaken, Some((Kept, OVERTAKEN)), "");
     check(&[kept(1), SIGN_IN], Event::Overtaken, Some((Kept, OVERTAKEN)), "");
     check(&[SIGN_OUT], failed(Kept), Some((Kept, "it failed")), "");
     check(&[kept(1), SIGN_IN, Event::Stopped], Event::Done, elsewhere, "");
-    // Of a recovery the end is told, and not each attempt.
+    // The end of a recovery is published, but not each of its attempts.
     let recovering = [kept(1), polled(1, Health::Recovering)];
     check(&recovering, SIGN_IN, None, "");
     check(&recovering, failed(Gone), None, "");
     check(&recovering, kept(2), Some((Kept, "signed in")), "wake 1");
     check(&recovering, SIGN_OUT, Some((SigningOut, "")), "");
-    // The gateway has signed the agent in, and nobody knows the Guid.
+    // The gateway has signed the agent in, but no store has the Guid.
     let unstored = "the session was not stored";
     check(&[SIGN_IN], Event::Unstored, Some((Gone, unstored)), "");
     check(&[Event::Unkept("off"), SIGN_IN], Event::Unstored, Some((Gone, unstored)), "");
@@ -149,7 +149,7 @@ fn keepers_come_and_go_with_their_sessions() {
     );
     check(&[kept(1)], Event::Finish, None, "finish 1");
     check(&[], Event::Finish, None, "");
-    // One that has been overtaken changes nothing.
+    // Events of a keeper that was replaced change nothing.
     check(&[kept(1)], polled(7, Health::Recovering), None, "");
     check(&[], polled(1, Health::Good), None, "");
     check(&[kept(1), Event::KeeperLeft { keeper: 7 }], Event::Finish, None, "finish 1");
@@ -165,7 +165,7 @@ fn keepers_come_and_go_with_their_sessions() {
         check(&[&left[..], &[end]].concat(), ended(1, Unkept), None, "");
     }
     check(&[kept(1), SIGN_IN, Event::KeeperLeft { keeper: 1 }], ended(1, Lost), None, "");
-    // Another replica goes on, and says so.
+    // Another replica keeps the session, and publishes that.
     check(&[kept(1)], Event::Stopped, None, "stop 1");
     check(&left, Event::Ended { keeper: 1, state: None, cause: "" }, None, "");
     check(&left, Event::Elsewhere, None, "");
@@ -190,7 +190,7 @@ fn a_session_that_its_owner_hands_in_is_the_owners() {
     check(&[], Event::Unregistered, None, "");
 }
 
-/// What is counted as entered, although nobody is told.
+/// Statuses that are counted as entered, although no change is published.
 #[test]
 fn ends_are_counted_where_there_was_nothing_and_not_what_another_replica_keeps() {
     let mut session = SessionPart::default();
@@ -199,10 +199,10 @@ fn ends_are_counted_where_there_was_nothing_and_not_what_another_replica_keeps()
     assert_eq!(session.on(Event::Done).entered, None);
 }
 
-/// What has to hold after every event, seen from outside.
+/// Checks what has to hold after every event.
 #[derive(Clone, Default)]
 struct Seen {
-    /// The keeper that runs.
+    /// The keeper whose task runs.
     keeper: Option<u64>,
     status: Option<SessionState>,
     is_attempted: bool,
@@ -216,7 +216,7 @@ impl Seen {
             .map(|k| k.as_ref().map(|k| k.number));
         let [start, stop, finish, wake] = numbers;
         let about = format!("{before:?} {event:?} {change:?}");
-        // One keeper at most: none begins before the one before it has ended, or was told to.
+        // At most one keeper: none begins before the previous one has ended, or was told to end.
         for told in [stop, finish, wake].into_iter().flatten() {
             assert_eq!(before.keeper, Some(told), "{about}");
         }
@@ -224,25 +224,25 @@ impl Seen {
         let left = matches!(*event, Event::KeeperLeft { keeper } if before.keeper == Some(keeper));
         self.keeper = if left || stop.is_some() { None } else { start.or(before.keeper) };
         assert_eq!(session.is_kept(), self.keeper.is_some(), "{about}");
-        // What is told goes on from what was.
+        // Each published change begins with the status before it.
         self.status = session.status();
         if let Some(Change { from, to, .. }) = change {
             assert_eq!((from, Some(to)), (before.status, self.status.or(Some(to))), "{about}");
             assert!(before.status != Some(to) && before.status != self.status, "{about}");
             assert!(entered == Some(to) || self.status.is_none(), "{about}");
         }
-        // Whoever has heard of an attempt hears of its end.
+        // If the begin of an attempt is published, its end is too.
         assert!(
             !before.is_attempted || self.status == before.status || change.is_some(),
             "{about}"
         );
-        // What a keeper says that is not the agent's any more changes nothing.
+        // Events of a keeper that was replaced change nothing.
         if let Event::Polled { keeper, .. } | Event::KeeperLeft { keeper } = event
             && before.keeper != Some(*keeper)
         {
             assert_eq!((self.status, self.keeper), (before.status, before.keeper), "{about}");
         }
-        // An attempt comes before whatever keepers find.
+        // During an attempt, the status is that of the attempt, whatever keepers find.
         self.is_attempted = match event {
             Event::Begun(Attempt::SignIn) => {
                 before.is_attempted || before.status != Some(SessionState::Recovering)
@@ -257,7 +257,7 @@ impl Seen {
         };
         let attempts = [Some(SessionState::SigningIn), Some(SessionState::SigningOut)];
         assert_eq!(attempts.contains(&self.status), self.is_attempted, "{about}");
-        // A record is kept for what there is, and for nothing else.
+        // A record is in use exactly if it has a status.
         assert_eq!(session.is_unused(), self.status.is_none(), "{about}");
         assert!(self.keeper.is_none() || self.status.is_some(), "{about}");
     }
@@ -299,7 +299,7 @@ fn all_events() -> Vec<Event> {
     events
 }
 
-/// All sequences of three events, each after a few that put the session into some state.
+/// Checks all sequences of three events, each after a few that put the session into some state.
 #[test]
 fn what_must_hold_holds_after_every_sequence_of_events() {
     let events = all_events();
@@ -318,7 +318,7 @@ fn what_must_hold_holds_after_every_sequence_of_events() {
     }
 }
 
-/// The same for long sequences, chosen at random.
+/// Checks long random sequences.
 #[test]
 fn what_must_hold_holds_over_long_histories() {
     use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};

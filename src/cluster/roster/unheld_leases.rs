@@ -1,31 +1,31 @@
-//! What a replica has seen of the agents whom it is to poll and has no leases on.
+//! What a replica knows about the leases that it should have but does not hold.
 
 use std::collections::{HashMap, HashSet};
 
 use crate::{cluster::ReplicaId, id::AgentId};
 
-/// Which leases others have or had, for the time when the store cannot tell.
+/// Which leases others have or had. Needed when the store no longer answers.
 #[derive(Debug, Default)]
-pub(super) struct Around {
-    /// Who was there when the store told that last.
+pub(super) struct UnheldLeases {
+    /// The replicas at the last answer of the store.
     replicas: Vec<ReplicaId>,
     seen: HashMap<AgentId, Seen>,
-    /// Agents whose polls have ended by themselves since the store went away: their sessions are lost,
-    /// and nobody can sign them in without a lease.
+    /// Agents whose polls have ended by themselves since the store went away. Their sessions are
+    /// lost, and nobody can sign them in without a lease.
     ended: HashSet<AgentId>,
 }
 
-/// What is known of one lease.
+/// What is known about one lease.
 #[derive(Clone, Copy, Debug, Default)]
 struct Seen {
     /// The replica that had it last.
     owner: Option<ReplicaId>,
-    /// Whether nobody had it at the last look.
+    /// Whether nobody had it at the last check.
     is_free: bool,
 }
 
-impl Around {
-    /// Notes who is there, and for whom this replica is to poll by that and has no lease.
+impl UnheldLeases {
+    /// Notes the live replicas, and the agents that this replica should poll but has no lease on.
     pub(super) fn look(&mut self, replicas: &[ReplicaId], agents: &HashSet<AgentId>) {
         self.replicas = replicas.to_vec();
         self.seen.retain(|agent, _| agents.contains(agent));
@@ -51,18 +51,19 @@ impl Around {
         self.ended.clear();
     }
 
-    /// Agents for whom nobody polls since the replica that did has gone away.
+    /// Agents for whom nobody polls, because the replica that did has gone away.
     ///
-    /// A lease that is free tells this only of a replica that has gone away: as long as the store takes
-    /// no writes, the leases of the others end as well, and they poll on.
+    /// A free lease shows this only if its replica has gone away. While the store takes no writes,
+    /// the leases of live replicas end as well, and they go on polling.
     ///
-    /// * `is_read`: the leases have been read just now.
-    /// * `has_lasted`: the store has been away for so long that the leases of whoever has gone away
-    ///   have ended.
+    /// * `is_read`: the leases have just been read.
+    /// * `has_lasted`: the store has been away for so long that the leases of a replica that has
+    ///   gone away have ended.
     pub(super) fn left_behind(&self, is_read: bool, has_lasted: bool) -> Vec<AgentId> {
         let is_left = |seen: &Seen| match seen.owner {
             Some(owner) if self.replicas.contains(&owner) => false,
-            // A lease that is still held was renewed a short while ago, whoever is heard.
+            // A lease that is still held was renewed a short while ago, even if its replica sends
+            // no heartbeats.
             Some(_) if is_read => seen.is_free,
             Some(_) => has_lasted,
             None => has_lasted && is_read && seen.is_free,

@@ -1,4 +1,5 @@
-//! What an agent can be signed in with, and what must not be tried again.
+//! The password that an agent was signed in with, and the rejected password that must not be tried
+//! again.
 
 use std::sync::Arc;
 
@@ -16,10 +17,10 @@ use crate::{
     retcode::Kind,
 };
 
-/// The part of a record that has an agent's passwords.
+/// The part of a record that holds an agent's passwords.
 #[derive(Debug, Default)]
 pub(super) struct CredentialPart {
-    /// From a sign-in that worked, kept until the agent signs out.
+    /// Of the last sign-in that worked; held until the agent signs out.
     held: Option<Arc<SignIn>>,
     rejected: Option<Rejected>,
 }
@@ -36,14 +37,14 @@ struct Rejected {
 /// Why a sign-in must not be repeated for a while.
 #[derive(Clone, Debug)]
 pub(in crate::tenant) enum Rejection {
-    /// The gateway rejected the password, or the platform has locked the account. It locks accounts
-    /// after some wrong passwords.
+    /// The gateway rejected the password, or the platform has locked the account. It locks an
+    /// account after some wrong passwords, so a wrong one must not be tried again and again.
     Refused(Refusal),
-    /// The gateway accepted it without a Guid, so that the agent had to be signed out again.
+    /// The gateway accepted the sign-in, but sent no Guid. So the agent had to be signed out again.
     WithoutGuid,
 }
 
-/// Entries for rejections that are gone which may be left beside as many as there are others.
+/// How many stale entries the sweep may have on top of twice the number of rejections.
 const STALE_MAX: usize = 64;
 
 // === impl AgentRecords ===
@@ -54,7 +55,7 @@ impl AgentRecords {
         self.look(agent, |record| record.credentials.as_ref()?.held.clone()).flatten()
     }
 
-    /// Keeps what a sign-in has worked with, if there is room for it; no rejection stands any more.
+    /// Holds a sign-in that worked, if there is room, and forgets the agent's rejection.
     pub(in crate::tenant) fn hold(&self, agent: AgentId, sign_in: Arc<SignIn>) {
         let mut known = self.known();
         let has_room = known.totals.held < self.capacity.get();
@@ -71,7 +72,8 @@ impl AgentRecords {
         self.known().credentials(agent, |part| part.held = None);
     }
 
-    /// Remembers until then that a sign-in must not be repeated; whether there is room for that.
+    /// Remembers until `until` that a sign-in must not be repeated. Returns `false` if there is no
+    /// room.
     pub(in crate::tenant) fn reject(
         &self,
         agent: AgentId,
@@ -108,7 +110,7 @@ impl AgentRecords {
 }
 
 impl Known {
-    /// Changes an agent's credentials, and counts what that changes.
+    /// Changes an agent's credentials and the totals with them.
     fn credentials<T>(
         &mut self,
         agent: AgentId,
@@ -129,7 +131,8 @@ impl Known {
         changed
     }
 
-    /// All rejections last equally long, so those that end first come first.
+    /// Removes rejections that have ended. All last equally long, so the first in the queue end
+    /// first.
     fn drop_old_rejections(&mut self, now: Instant) {
         while let Some((agent, ticket)) = self.rejections.pop() {
             match self.rejection_at(agent, ticket, now) {
@@ -141,7 +144,7 @@ impl Known {
                 }
             }
         }
-        // Whoever tries one password after the other leaves an entry for each behind.
+        // A client that tries many passwords for one agent leaves a stale entry for each.
         if self.rejections.len() > 2 * self.totals.rejected + STALE_MAX {
             let Self { rejections, records, .. } = self;
             rejections.retain(|agent, ticket| {
@@ -165,7 +168,7 @@ impl Known {
 // === impl CredentialPart ===
 
 impl CredentialPart {
-    /// How many passwords are held, and how many rejected.
+    /// How many passwords are held (0 or 1), and how many are rejected (0 or 1).
     fn counts(&self) -> (usize, usize) {
         (usize::from(self.held.is_some()), usize::from(self.rejected.is_some()))
     }
@@ -174,13 +177,15 @@ impl CredentialPart {
 // === impl Rejection ===
 
 impl Rejection {
-    /// What a failed sign-in says of the next one; `None`: that may work.
+    /// The rejection that follows from a failed sign-in; `None` if the same sign-in may work next
+    /// time.
     pub(in crate::tenant) fn of(error: &CallError) -> Option<Self> {
         let refusal = error.refusal().filter(|_| error.is_credentials_rejected())?;
         Some(Self::Refused(refusal.clone()))
     }
 
-    /// A locked account does not make the password wrong, and neither does a missing Guid.
+    /// Whether the password is wrong. It may be right if the account is locked or the Guid is
+    /// missing.
     pub(in crate::tenant) fn is_password_wrong(&self) -> bool {
         match self {
             Self::Refused(refusal) => refusal.retcode.kind() != Kind::AccountLocked,

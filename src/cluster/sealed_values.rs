@@ -1,4 +1,4 @@
-//! What replicas tell each other of passwords, in the Redis that they share.
+//! Passwords and rejections that replicas share, sealed, in Redis.
 
 use std::time::Duration;
 
@@ -9,41 +9,41 @@ use tracing::debug;
 use super::redis::{Keys, Link, LinkError, LinkState, Repeat};
 use crate::{
     id::{AgentId, TenantId},
-    session::{Drawer, Drawers},
+    session::{SealedKind, SealedValueStore},
 };
 
-/// The drawers of a tenant's agents, each a key with a time to live.
-pub(super) struct RedisDrawers {
+/// The sealed values of a tenant's agents, each under a key with a time to live.
+pub(super) struct RedisSealedValues {
     tenant: TenantId,
     link: Link,
     keys: Keys,
 }
 
-impl RedisDrawers {
+impl RedisSealedValues {
     pub(super) fn new(tenant: TenantId, link: Link, keys: Keys) -> Self {
         Self { tenant, link, keys }
     }
 
-    fn key(&self, drawer: Drawer, agent: AgentId) -> String {
-        self.keys.of(drawer.name(), agent)
+    fn key(&self, sealed_kind: SealedKind, agent: AgentId) -> String {
+        self.keys.of(sealed_kind.name(), agent)
     }
 
-    /// The answer, unless Redis is known to be down: nobody is to wait for it then.
+    /// Redis' answer. `None` on failure, and at once if Redis is known to be down.
     async fn asked<T>(&self, question: impl Future<Output = Result<T, LinkError>>) -> Option<T> {
         if matches!(self.link.state(), LinkState::Down(_)) {
             return None;
         }
         let unavailable = |error: &LinkError| {
-            debug!(ccgw.tenant.id = %self.tenant, %error, "what replicas share of passwords is not at hand");
+            debug!(ccgw.tenant.id = %self.tenant, %error, "shared passwords and rejections cannot be read or written");
         };
         question.await.inspect_err(unavailable).ok()
     }
 }
 
-impl Drawers for RedisDrawers {
+impl SealedValueStore for RedisSealedValues {
     fn put(
         &self,
-        drawer: Drawer,
+        sealed_kind: SealedKind,
         agent: AgentId,
         sealed: Vec<u8>,
         time: Duration,
@@ -51,23 +51,23 @@ impl Drawers for RedisDrawers {
         Box::pin(async move {
             let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
             let mut set = cmd("SET");
-            set.arg(self.key(drawer, agent)).arg(sealed).arg("PX").arg(millis);
+            set.arg(self.key(sealed_kind, agent)).arg(sealed).arg("PX").arg(millis);
             self.asked(self.link.command::<()>(&set, Repeat::Once)).await;
         })
     }
 
-    fn get(&self, drawer: Drawer, agent: AgentId) -> BoxFuture<'_, Option<Vec<u8>>> {
+    fn get(&self, sealed_kind: SealedKind, agent: AgentId) -> BoxFuture<'_, Option<Vec<u8>>> {
         Box::pin(async move {
             let mut get = cmd("GET");
-            get.arg(self.key(drawer, agent));
+            get.arg(self.key(sealed_kind, agent));
             self.asked(self.link.command::<Option<Vec<u8>>>(&get, Repeat::Once)).await?
         })
     }
 
-    fn remove(&self, drawer: Drawer, agent: AgentId) -> BoxFuture<'_, ()> {
+    fn remove(&self, sealed_kind: SealedKind, agent: AgentId) -> BoxFuture<'_, ()> {
         Box::pin(async move {
             let mut delete = cmd("DEL");
-            delete.arg(self.key(drawer, agent));
+            delete.arg(self.key(sealed_kind, agent));
             self.asked(self.link.command::<u64>(&delete, Repeat::Once)).await;
         })
     }

@@ -1,4 +1,4 @@
-//! How often something may happen, by one process or by all replicas together.
+//! The rate of automatic sign-ins: of one process, or of all replicas together.
 
 use std::{sync::Arc, time::Duration};
 
@@ -8,33 +8,35 @@ use tokio::{
 };
 use tracing::debug;
 
-use super::SharedSignIns;
+use crate::tenant::SharedSignIns;
 
-/// Hands out moments, evenly spread: so many a second over all who share the limit.
+/// Spreads sign-ins evenly: this many a second, over all who share the limit. It hands out moments:
+/// each is the time at which one sign-in may begin.
 #[derive(Debug)]
 pub(super) struct RateLimit {
     interval: Duration,
-    /// Where replicas take moments from one supply; `None`: there are no others.
+    /// Hands out moments to all replicas; `None` if there are no others.
     shared: Option<Arc<dyn SharedSignIns>>,
     ahead: Mutex<Ahead>,
 }
 
-/// Moments that are ours already.
+/// Moments that this process has taken and not used yet.
 #[derive(Debug)]
 struct Ahead {
-    /// The first of them.
+    /// When the first of them is.
     next: Instant,
     count: u32,
 }
 
-/// How much of a second's moments a replica takes at once from what all share. More would save
-/// round trips, and cost the others more when a replica ends without using them.
+/// A replica takes at most this fraction of a second's moments at once (a tenth). More would save
+/// round trips. But if a replica ends without using its moments, the others lose them.
 const BATCHES_PER_SECOND: u32 = 10;
-/// Moments are asked for at least so often: the store's clock may have been set back.
+/// The longest pause before the store is asked for moments again, since its clock may have been set
+/// back.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
-/// How late a moment may be used and still count as if it had been used in time. Timers are late by
-/// a millisecond, which a high rate could not afford, and by a tenth of a second where a container
-/// has used up its part of the processor.
+/// A moment that is used at most this late counts as used in time. Timers are late by a
+/// millisecond, which would lower a high rate noticeably. They are late by a tenth of a second if a
+/// container has used up its part of the processor.
 const LATE_MAX: Duration = Duration::from_millis(100);
 
 impl RateLimit {
@@ -43,21 +45,23 @@ impl RateLimit {
         Self { interval, shared, ahead: Mutex::new(Ahead { next: Instant::now(), count: 0 }) }
     }
 
-    /// Where replicas take moments from one supply; `None`: there are no others.
+    /// Hands out moments to all replicas; `None` if there are no others.
     pub(super) fn shared(&self) -> Option<&Arc<dyn SharedSignIns>> {
         self.shared.as_ref()
     }
 
-    /// From one moment to the next.
+    /// The time from one moment to the next.
     pub(super) fn interval(&self) -> Duration {
         self.interval
     }
 
-    /// Waits for the next free moment. `waiting` tells how many are wanted, this one included.
+    /// Waits for the next free moment. `waiting` is the number of moments needed, including this
+    /// one.
     pub(super) async fn moment(&self, waiting: usize) {
         let mut ahead = self.ahead.lock().await;
         let late = Instant::now().checked_sub(LATE_MAX);
-        // Nobody wanted these in their time. Used now, they would come all at once.
+        // Moments that nobody used in time are dropped. Otherwise they would be used all at once
+        // now.
         while ahead.count > 0 && late.is_some_and(|late| ahead.next < late) {
             ahead.next += self.interval;
             ahead.count -= 1;
@@ -70,11 +74,11 @@ impl RateLimit {
         ahead.count -= 1;
     }
 
-    /// Takes at least one more moment; `next` is the first that would follow those we had.
+    /// Takes at least one more moment. `next` is the first that follows those taken before.
     async fn take(&self, next: Instant, waiting: usize) -> Ahead {
         let Some(shared) = &self.shared else { return self.own(next, 1) };
         let most = (Duration::from_secs(1) / BATCHES_PER_SECOND).div_duration_f64(self.interval);
-        // The range makes it a whole number of the type.
+        // The clamp keeps the value within the range of the type.
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
         let most = most.clamp(1.0, 10_000.0) as u32;
         let wanted = u32::try_from(waiting).unwrap_or(u32::MAX).clamp(1, most);
@@ -84,7 +88,7 @@ impl RateLimit {
                     let next = Instant::now() + taken.wait;
                     return Ahead { next, count: taken.count };
                 }
-                // The others have taken all moments of the near future.
+                // The other replicas have taken all moments of the near future.
                 Ok(none) => sleep(none.wait.min(LOOK_AGAIN).max(self.interval)).await,
                 Err(error) => {
                     debug!(%error, "the rate of sign-ins is not shared for now");
@@ -94,10 +98,11 @@ impl RateLimit {
         }
     }
 
-    /// One of `replicas` equal parts of the rate, where they cannot be asked.
+    /// Takes a moment from this process's own part of the rate (one of `replicas` equal parts),
+    /// because the store does not answer.
     fn own(&self, next: Instant, replicas: u32) -> Ahead {
         let now = Instant::now();
-        // `next` comes one interval after the moment before it.
+        // `next` is already one interval after the moment before it.
         let next = next + self.interval * replicas.saturating_sub(1);
         let is_late = now.checked_sub(LATE_MAX).is_some_and(|earliest| next < earliest);
         Ahead { next: if is_late { now } else { next }, count: 1 }

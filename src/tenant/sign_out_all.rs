@@ -1,4 +1,4 @@
-//! What becomes of kept sessions when the bridge stops.
+//! Signs out the agents whose sessions the bridge keeps, when the bridge stops.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use tokio::task::JoinSet;
 use super::{Context, Tenant};
 use crate::call::Deadline;
 
-/// A gateway whose bridge stops has other replicas to serve.
+/// How many agents are signed out at once. Few, since the gateway also serves other replicas.
 const SIGN_OUTS_AT_ONCE: usize = 16;
 
 impl Tenant {
@@ -16,8 +16,8 @@ impl Tenant {
         self.agents.kept_count()
     }
 
-    /// Signs out the agents whose sessions the bridge keeps, a few at a time, each before
-    /// `deadline`; gives how many were.
+    /// Signs out the agents whose sessions the bridge keeps, a few at a time, until `deadline`.
+    /// Returns how many were signed out.
     pub async fn sign_out_all(self: &Arc<Self>, deadline: Deadline) -> usize {
         let (context, mut signed_out) = (Context::of_bridge(deadline), 0);
         for few in self.agents.kept().chunks(SIGN_OUTS_AT_ONCE) {

@@ -1,4 +1,4 @@
-//! A bounded set that a newcomer always gets into.
+//! A bounded number of places for peers, in which no network address can keep the others out.
 
 use std::{
     cmp::Reverse,
@@ -17,16 +17,20 @@ use tokio_util::sync::{
 
 use super::{Resource, Usage};
 
-/// Places of which no address can keep the others out. There are two ways in. With
-/// [`Displacing::enter`] a newcomer always gets a place: where all are taken, the one that has been
-/// held longest at the address that holds most, the newcomer's own included. This is for what takes
-/// an honest peer milliseconds, such as a handshake, since an old place then belongs to a peer that
-/// stands still; and for streams that are easily opened again. With [`Displacing::enter_fairly`] a
-/// newcomer gets a place only from an address that has more, so that places may be held for long.
+/// A bounded number of places, of which no network address can keep the others out. There are two
+/// ways to get one.
+///
+/// [`PeerPlaces::enter`] always gives the newcomer a place. If all are taken, the address with the
+/// most places (counting the newcomer's) loses its oldest one. Use it for what takes an honest peer
+/// milliseconds, such as a handshake: there an old place belongs to a peer that has stalled. Use it
+/// also for streams that are easily opened again.
+///
+/// [`PeerPlaces::enter_fairly`] gives the newcomer a place only if one is free, or from an address
+/// that has more. Use it for places that are held for long.
 #[derive(Debug)]
-pub struct Displacing {
+pub struct PeerPlaces {
     limit: NonZeroUsize,
-    /// The most that one address gets by [`Displacing::enter`].
+    /// The most that one address gets by [`PeerPlaces::enter`].
     per_peer: NonZeroUsize,
     held: Mutex<Held>,
     displaced: AtomicU64,
@@ -36,33 +40,33 @@ pub struct Displacing {
 struct Held {
     next: u64,
     by_peer: HashMap<IpAddr, Places>,
-    /// One for each of `by_peer`; the last is who loses a place next.
+    /// One for each address of `by_peer`. The last one loses a place next.
     ranks: BTreeSet<Rank>,
     taken: usize,
 }
 
 /// The places of one address, in the order of arrival.
 type Places = BTreeMap<u64, CancellationToken>;
-/// How many places an address has, and which is its oldest: among addresses with as many, the one
-/// with the oldest place ranks highest.
+/// How many places an address has, and the number of its oldest one. Among addresses with equally
+/// many places, the one with the oldest place ranks highest.
 type Rank = (usize, Reverse<u64>, IpAddr);
 
-/// A place; given back when dropped.
+/// A place; released when dropped.
 #[derive(Debug)]
-pub struct Place {
-    of: Arc<Displacing>,
+pub struct PeerPlace {
+    of: Arc<PeerPlaces>,
     peer: IpAddr,
     number: u64,
     lost: CancellationToken,
 }
 
-impl Displacing {
-    /// So many places; at least one.
+impl PeerPlaces {
+    /// Makes `limit` places, at least one. One address may have all of them.
     pub fn new(limit: usize) -> Arc<Self> {
         Self::shared(limit, limit)
     }
 
-    /// So many places, and so many for one address; at least one.
+    /// Makes `limit` places, of which one address may have `per_peer`; at least one each.
     pub fn shared(limit: usize, per_peer: usize) -> Arc<Self> {
         let (held, displaced) = (Mutex::default(), AtomicU64::default());
         let some = |count| NonZeroUsize::new(count).unwrap_or(NonZeroUsize::MIN);
@@ -70,11 +74,11 @@ impl Displacing {
         Arc::new(Self { limit, per_peer, held, displaced })
     }
 
-    /// A place for `peer`. If there is no other, it is the oldest one of the address that holds
-    /// most; if `peer` has as many as one address may have, it is its own oldest. An IPv6 address stands
-    /// for its /64.
-    pub fn enter(self: &Arc<Self>, peer: IpAddr) -> Place {
-        let (peer, lost) = (block(peer), CancellationToken::new());
+    /// Takes a place for `peer`. If none is free, the address with the most places loses its oldest
+    /// one. If `peer` has reached the limit of one address, it loses its own oldest one. An IPv6
+    /// address counts as its /64 network.
+    pub fn enter(self: &Arc<Self>, peer: IpAddr) -> PeerPlace {
+        let (peer, lost) = (address_block(peer), CancellationToken::new());
         let mut held = self.held();
         let number = held.add(peer, lost.clone());
         let displaced = match held.of(peer) {
@@ -87,14 +91,14 @@ impl Displacing {
             displaced.cancel();
             self.displaced.fetch_add(1, Ordering::Relaxed);
         }
-        Place { of: self.clone(), peer, number, lost }
+        PeerPlace { of: self.clone(), peer, number, lost }
     }
 
-    /// A place for `peer`, if there is one, or if another address has more than `peer` will have: then
-    /// that one loses its newest. So an address may have all places until others want their part,
-    /// and nobody loses one to an address that has as many.
-    pub fn enter_fairly(self: &Arc<Self>, peer: IpAddr) -> Option<Place> {
-        let (peer, lost) = (block(peer), CancellationToken::new());
+    /// Takes a place for `peer`, if one is free, or if another address has more than `peer` will
+    /// have: that address then loses its newest one. So one address may have all places until
+    /// others want their part, and no address loses one to an address that has as many.
+    pub fn enter_fairly(self: &Arc<Self>, peer: IpAddr) -> Option<PeerPlace> {
+        let (peer, lost) = (address_block(peer), CancellationToken::new());
         let mut held = self.held();
         let displaced =
             if held.taken >= self.limit.get() { Some(held.displace_for(peer)?) } else { None };
@@ -104,7 +108,7 @@ impl Displacing {
             displaced.cancel();
             self.displaced.fetch_add(1, Ordering::Relaxed);
         }
-        Some(Place { of: self.clone(), peer, number, lost })
+        Some(PeerPlace { of: self.clone(), peer, number, lost })
     }
 
     /// How many places there are.
@@ -117,7 +121,7 @@ impl Displacing {
         Usage { resource, limit: self.limit.get(), taken: self.held().taken }
     }
 
-    /// How many have lost their place to a newcomer.
+    /// How many places newcomers have taken from their holders.
     pub fn displaced(&self) -> u64 {
         self.displaced.load(Ordering::Relaxed)
     }
@@ -128,7 +132,7 @@ impl Displacing {
 }
 
 impl Held {
-    /// Adds a place, and gives its number.
+    /// Adds a place, and returns its number.
     fn add(&mut self, peer: IpAddr, lost: CancellationToken) -> u64 {
         let number = self.next;
         self.next += 1;
@@ -142,19 +146,20 @@ impl Held {
         self.by_peer.get(&peer).map_or(0, Places::len)
     }
 
-    /// Takes the oldest place of this address.
+    /// Removes the oldest place of this address.
     fn displace_of(&mut self, peer: IpAddr) -> Option<CancellationToken> {
         let (&oldest, _) = self.by_peer.get(&peer)?.first_key_value()?;
         self.remove(peer, oldest)
     }
 
-    /// Takes the oldest place of the address that has most.
+    /// Removes the oldest place of the address that has the most.
     fn displace(&mut self) -> Option<CancellationToken> {
         let &(_, Reverse(oldest), peer) = self.ranks.last()?;
         self.remove(peer, oldest)
     }
 
-    /// Takes the newest place of the address that has most, if it has more than `peer` will have.
+    /// Removes the newest place of the address that has the most, if that is more than `peer` will
+    /// have.
     fn displace_for(&mut self, peer: IpAddr) -> Option<CancellationToken> {
         let own = self.of(peer);
         let &(most, _, other) = self.ranks.last()?;
@@ -162,7 +167,7 @@ impl Held {
         (most > own + 1).then(|| self.remove(other, newest)).flatten()
     }
 
-    /// Takes a place, unless it has been displaced.
+    /// Removes a place, unless a newcomer has taken it already.
     fn remove(&mut self, peer: IpAddr, number: u64) -> Option<CancellationToken> {
         let removed = self.change(peer, |places| places.remove(&number));
         self.taken -= usize::from(removed.is_some());
@@ -184,42 +189,43 @@ impl Held {
     }
 }
 
-/// `None` for an address without places.
+/// The rank of an address; `None` if it has no places.
 fn rank(peer: IpAddr, places: &Places) -> Option<Rank> {
     let (&oldest, _) = places.first_key_value()?;
     Some((places.len(), Reverse(oldest), peer))
 }
 
-impl Place {
-    /// Waits until a newcomer has got the place.
+impl PeerPlace {
+    /// Waits until a newcomer has taken the place.
     pub fn lost(&self) -> WaitForCancellationFuture<'_> {
         self.lost.cancelled()
     }
 
-    /// Whether a newcomer has got the place.
+    /// Whether a newcomer has taken the place.
     pub fn is_lost(&self) -> bool {
         self.lost.is_cancelled()
     }
 
-    /// Cancelled when a newcomer has got the place.
+    /// A token that is cancelled when a newcomer has taken the place.
     pub fn lost_token(&self) -> CancellationToken {
         self.lost.clone()
     }
 
-    /// The same, for whoever cannot borrow it.
+    /// Like [`PeerPlace::lost`], but does not borrow the place.
     pub fn lost_owned(&self) -> WaitForCancellationFutureOwned {
         self.lost.clone().cancelled_owned()
     }
 }
 
-impl Drop for Place {
+impl Drop for PeerPlace {
     fn drop(&mut self) {
         self.of.held().remove(self.peer, self.number);
     }
 }
 
-/// What counts as one address: an IPv6 host has a whole /64 for itself.
-pub fn block(peer: IpAddr) -> IpAddr {
+/// What counts as one address: an IPv4 address, or a /64 network, since an IPv6 host has all of
+/// one.
+pub fn address_block(peer: IpAddr) -> IpAddr {
     const HOST: u128 = u64::MAX as u128;
     match peer.to_canonical() {
         IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() & !HOST).into(),
@@ -241,16 +247,16 @@ mod tests {
 
     #[test]
     fn a_flood_from_one_address_displaces_only_itself() {
-        let places = Displacing::new(8);
+        let places = PeerPlaces::new(8);
         let others: Vec<_> = (1..=4).map(|other| places.enter(peer(other))).collect();
         let flood: Vec<_> = (0..100).map(|_| places.enter(HERE)).collect();
-        assert!(!others.iter().any(Place::is_lost));
+        assert!(!others.iter().any(PeerPlace::is_lost));
         assert_eq!(flood.iter().filter(|place| !place.is_lost()).count(), 4);
-        assert!(!flood[96..].iter().any(Place::is_lost), "its newest are left");
+        assert!(!flood[96..].iter().any(PeerPlace::is_lost), "its newest are left");
 
-        // The next of another address gets a place of the flood's too.
+        // A newcomer from another address takes a place from the flooding address, too.
         let next = places.enter(peer(5));
-        assert!(!others.iter().chain([&next]).any(Place::is_lost));
+        assert!(!others.iter().chain([&next]).any(PeerPlace::is_lost));
         assert!(flood[96].is_lost());
         assert_eq!((places.usage(Resource::Handshakes).taken, places.displaced()), (8, 97));
 
@@ -261,11 +267,11 @@ mod tests {
 
     #[test]
     fn an_address_has_no_more_places_than_one_may_have() {
-        let places = Displacing::shared(8, 3);
+        let places = PeerPlaces::shared(8, 3);
         let flood: Vec<_> = (0..10).map(|_| places.enter(HERE)).collect();
-        let lost: Vec<_> = flood.iter().map(Place::is_lost).collect();
+        let lost: Vec<_> = flood.iter().map(PeerPlace::is_lost).collect();
         assert_eq!(lost.iter().filter(|lost| !**lost).count(), 3);
-        assert!(!flood[7..].iter().any(Place::is_lost), "its newest are left");
+        assert!(!flood[7..].iter().any(PeerPlace::is_lost), "its newest are left");
         let other = places.enter(peer(1));
         assert_eq!((places.usage(Resource::Handshakes).taken, places.displaced()), (4, 7));
         drop((flood, other));
@@ -274,26 +280,26 @@ mod tests {
 
     #[test]
     fn among_addresses_with_as_many_places_the_oldest_place_is_lost() {
-        let places = Displacing::new(3);
+        let places = PeerPlaces::new(3);
         // The order of arrival is not that of the addresses.
         let held = [3, 1, 2].map(|number| places.enter(peer(number)));
         let _newcomer = places.enter(peer(0));
-        assert_eq!(held.each_ref().map(Place::is_lost), [true, false, false]);
+        assert_eq!(held.each_ref().map(PeerPlace::is_lost), [true, false, false]);
     }
 
     #[test]
     fn the_addresses_of_one_ipv6_network_count_as_one() {
-        let places = Displacing::new(2);
+        let places = PeerPlaces::new(2);
         let other = places.enter(peer(1));
         let flood =
             [1, 2, 3].map(|host| places.enter(IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, host])));
         assert!(!other.is_lost());
-        assert_eq!(flood.each_ref().map(Place::is_lost), [true, true, false]);
+        assert_eq!(flood.each_ref().map(PeerPlace::is_lost), [true, true, false]);
     }
 
     #[test]
     fn a_newcomer_gets_the_place_that_was_held_longest() {
-        let places = Displacing::new(2);
+        let places = PeerPlaces::new(2);
         let (first, second) = (places.enter(HERE), places.enter(HERE));
         assert_eq!(places.usage(Resource::Handshakes).taken, 2);
         let third = places.enter(HERE);
@@ -301,7 +307,7 @@ mod tests {
         assert!(second.lost().now_or_never().is_none());
         assert_eq!((places.usage(Resource::Handshakes).taken, places.displaced()), (2, 1));
 
-        // Whoever has lost a place gives back none.
+        // Dropping a place that was lost releases no other.
         drop(first);
         assert_eq!(places.usage(Resource::Handshakes).taken, 2);
         drop(second);
@@ -312,13 +318,13 @@ mod tests {
 
     #[test]
     fn an_address_has_all_places_until_another_one_wants_its_part() {
-        let places = Displacing::new(4);
+        let places = PeerPlaces::new(4);
         let first: Vec<_> = (0..4).filter_map(|_| places.enter_fairly(peer(1))).collect();
         assert_eq!(first.len(), 4);
         assert!(places.enter_fairly(peer(1)).is_none(), "nobody has more");
         let second: Vec<_> = (0..4).filter_map(|_| places.enter_fairly(peer(2))).collect();
         assert_eq!(second.len(), 2);
-        let lost: Vec<_> = first.iter().map(Place::is_lost).collect();
+        let lost: Vec<_> = first.iter().map(PeerPlace::is_lost).collect();
         assert_eq!(lost, [false, false, true, true], "the newest");
         assert!(places.enter_fairly(peer(1)).is_none(), "it would have more than the other");
         let third = places.enter_fairly(peer(3));
@@ -330,17 +336,17 @@ mod tests {
 
     #[test]
     fn the_only_place_is_lost_to_nobody() {
-        let places = Displacing::new(1);
+        let places = PeerPlaces::new(1);
         let _first = places.enter_fairly(peer(1));
         assert!(places.enter_fairly(peer(2)).is_none());
     }
 
     #[test]
     fn hosts_of_ipv6_are_told_apart_by_their_network() {
-        let block = |text: &str| block(text.parse().expect("an address"));
-        assert_eq!(block("2001:db8::1"), block("2001:db8::ffff:2"));
-        assert_ne!(block("2001:db8::1"), block("2001:db8:0:1::1"));
-        assert_eq!(block("::ffff:192.0.2.1"), block("192.0.2.1"));
-        assert_ne!(block("192.0.2.1"), block("192.0.2.2"));
+        let network = |text: &str| address_block(text.parse().expect("an address"));
+        assert_eq!(network("2001:db8::1"), network("2001:db8::ffff:2"));
+        assert_ne!(network("2001:db8::1"), network("2001:db8:0:1::1"));
+        assert_eq!(network("::ffff:192.0.2.1"), network("192.0.2.1"));
+        assert_ne!(network("192.0.2.1"), network("192.0.2.2"));
     }
 }

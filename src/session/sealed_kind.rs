@@ -1,4 +1,5 @@
-//! What is kept of an agent beside the session, sealed for the tenant, the agent and the purpose.
+//! The kinds of sealed values that are stored beside an agent's session. Each value is sealed for
+//! the tenant, the agent and the kind.
 
 use secrecy::zeroize::Zeroizing;
 
@@ -7,20 +8,20 @@ use crate::{
     keyring::{Keyring, Renewal, SealError, Sealed},
 };
 
-/// What there may be of each agent.
+/// A kind of sealed value. There may be one of each kind for each agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Drawer {
+pub enum SealedKind {
     /// A password that the gateway rejected, as a digest.
     Rejected,
-    /// What the sign-in that worked last was made with. Goes when the session does.
+    /// The credentials of the last sign-in that worked. Removed when the session ends.
     Credentials,
 }
 
-impl Drawer {
-    /// Both.
+impl SealedKind {
+    /// All kinds.
     pub const ALL: [Self; 2] = [Self::Rejected, Self::Credentials];
 
-    /// The kind of row that it is in a file, and the kind of key in a shared store.
+    /// The name, as rows of a file and keys of a shared store have it.
     pub fn name(self) -> &'static str {
         match self {
             Self::Rejected => "rejected",
@@ -28,12 +29,12 @@ impl Drawer {
         }
     }
 
-    /// The one with this [`name`](Self::name).
+    /// The kind with this [`name`](Self::name).
     pub fn named(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|drawer| drawer.name() == name)
+        Self::ALL.into_iter().find(|sealed_kind| sealed_kind.name() == name)
     }
 
-    /// Seals what is to be put into it.
+    /// Seals a value of this kind.
     pub fn seal(
         self,
         keyring: &Keyring,
@@ -44,7 +45,7 @@ impl Drawer {
         keyring.seal(&self.about(tenant, agent), plain).map(|sealed| sealed.encode())
     }
 
-    /// What is in it; `None` if it cannot be read, or was another agent's or another drawer's.
+    /// Opens a sealed value. `None` if no key opens it, or it was sealed for another agent or kind.
     pub fn open(
         self,
         keyring: &Keyring,
@@ -56,7 +57,7 @@ impl Drawer {
         keyring.open(&self.about(tenant, agent), &sealed).map(Zeroizing::new)
     }
 
-    /// What there is to do so that the first key seals it.
+    /// What has to be done so that the value is sealed with the first key.
     pub fn renewal(
         self,
         keyring: &Keyring,
@@ -68,7 +69,7 @@ impl Drawer {
             .map(|sealed| keyring.renewal(&self.about(tenant, agent), &sealed));
         match renewal {
             Some(Ok(renewal)) => renewal,
-            // It is good as it is.
+            // Sealing failed, but the old value is still good.
             Some(Err(SealError)) => Renewal::Current,
             None => Renewal::Unreadable,
         }

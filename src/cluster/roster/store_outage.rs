@@ -1,4 +1,5 @@
-//! What a roster does, and says, while the store cannot be asked.
+//! How long the store has been away, who is alive by heartbeats meanwhile, and the log lines about
+//! it.
 
 use std::{
     mem,
@@ -15,20 +16,20 @@ use crate::{
     config::WhenAway,
 };
 
-/// What follows from a store that cannot be asked.
+/// The state of an outage of the store.
 #[derive(Debug)]
 pub(super) struct Outage {
-    /// When the store last told who is there.
+    /// When the store last returned the membership.
     answered: Instant,
-    /// When it was first asked in vain since then.
+    /// When it first failed to do so since then.
     failing: Option<Instant>,
-    /// Since when this replica has heard what replicas call out, itself among them, without a pause.
+    /// Since when this replica has received heartbeats, including its own, without a gap.
     hearing: Option<Instant>,
-    /// Until then, free leases are left to those who have polled without them.
+    /// Until then, free leases are left to the replicas that have polled without them.
     settles: Instant,
-    /// Agents who are polled no more since their leases have ended.
+    /// How many agents are no longer polled because their leases have ended.
     pub(super) dropped: usize,
-    /// Whether the log says so.
+    /// Whether this has been logged.
     is_told: bool,
 }
 
@@ -47,30 +48,32 @@ impl Outage {
 }
 
 impl Roster {
-    /// Whether the store has been away until a moment ago. The others, who have polled on, are about
-    /// to come for their leases; whoever comes first must not take them all.
+    /// Notes that the store answers. Returns whether it has been away until a short time ago. The
+    /// other replicas, which went on polling, will then come for their leases, and the first one
+    /// that comes must not take them all.
     pub(super) fn is_settling(&self) -> bool {
         let (now, length) = (Instant::now(), self.leases.time());
         let mut outage = self.outage();
         if now.duration_since(outage.answered) >= length {
-            // The others may be in their longest pause, and then need a turn, which comes within a
-            // quarter of a lease; as much again is for connections and answers that take time.
+            // Another replica may have to wait for its longest pause and then for its next turn,
+            // which comes within a quarter of a lease. Another quarter is for connections and slow
+            // answers.
             outage.settles = now + LONGEST_PAUSE + length / 2;
         }
         (outage.answered, outage.failing, outage.hearing) = (now, None, None);
         self.when_away == WhenAway::Keep && now < outage.settles
     }
 
-    /// The store has not told who is there; gives for how long it has not.
-    pub(super) fn fails(&self) -> Duration {
+    /// Notes that the store has failed. Returns for how long it has been failing.
+    pub(super) fn note_failure(&self) -> Duration {
         self.outage().failing.get_or_insert_with(Instant::now).elapsed()
     }
 
-    /// Whether each of these replicas is alive, as far as can be told while the store keeps no list: one
-    /// that has not been heard for the time of a lease is gone, or is cut off from the store. Nothing is
-    /// told by silence while this replica does not hear itself.
-    pub(super) fn living(&self, replicas: &mut Vec<ReplicaId>) {
-        let (heard, length) = (self.leases.heard(), self.leases.time());
+    /// Removes the replicas that are not alive, as far as heartbeats show it. One without a
+    /// heartbeat for the time of a lease is gone, or is cut off from the store. Missing heartbeats
+    /// show nothing while this replica does not receive its own.
+    pub(super) fn remove_silent(&self, replicas: &mut Vec<ReplicaId>) {
+        let (heard, length) = (self.leases.heartbeats(), self.leases.time());
         let is_heard = |replica: &ReplicaId, within| {
             heard.get(replica).is_some_and(|at| at.elapsed() < within)
         };
@@ -86,17 +89,17 @@ impl Roster {
         }
     }
 
-    /// The store could not be read: what replicas call out may not have come either.
-    pub(super) fn stops_hearing(&self) {
+    /// Notes that the store could not be read, so heartbeats may have been lost too.
+    pub(super) fn note_unreadable(&self) {
         self.outage().hearing = None;
     }
 
-    /// Says that leases have ended, and once that it is because the store could not be asked.
-    pub(super) fn tell_of(&self, ended: &Ended) {
+    /// Logs that leases have ended. If the store did not answer, this is logged once per outage.
+    pub(super) fn log_ended(&self, ended: &Ended) {
         let Ended { stopped, unanswered, overdue, coming } = ended;
         let (tenant, late) = (&self.tenant, stopped.len() - unanswered);
         if late > 0 {
-            warn!(ccgw.tenant.id = %tenant, agents = late, "leases have ended that this replica did not renew in time, though the store has not failed: the process was asleep, or had too little time to run; these agents are polled by whoever has their leases next");
+            warn!(ccgw.tenant.id = %tenant, agents = late, "leases have ended that this replica did not renew in time, though the store has not failed: the process was suspended, or had too little time to run; the next holders of the leases poll for these agents");
         }
         if unanswered + overdue == 0 {
             return;
@@ -106,20 +109,21 @@ impl Roster {
         if mem::replace(&mut outage.is_told, true) {
             return;
         }
-        // They were asked for in several requests, and end one after the other.
+        // Leases of several requests end one after the other, so those that will end soon are
+        // counted too.
         let agents = unanswered + overdue + coming;
         match self.when_away {
             WhenAway::Keep => {
-                warn!(ccgw.tenant.id = %tenant, agents, "leases have ended and the store cannot be asked for new ones; polling goes on without them, since store.when_away is \"keep\"");
+                warn!(ccgw.tenant.id = %tenant, agents, "leases have ended and the store cannot be asked for new ones; these agents are polled without leases, since store.when_away is \"keep\"");
             }
             WhenAway::Stop => {
-                warn!(ccgw.tenant.id = %tenant, agents, "leases have ended and the store cannot be asked for new ones; these agents are polled no more, since store.when_away is \"stop\", and the gateway signs them out within two minutes");
+                warn!(ccgw.tenant.id = %tenant, agents, "leases have ended and the store cannot be asked for new ones; these agents are no longer polled, since store.when_away is \"stop\", and the gateway signs them out within two minutes");
             }
         }
     }
 
-    /// The store has answered to everything.
-    pub(super) fn tell_of_the_end(&self) {
+    /// Notes that the store has answered all requests, and logs the end of an outage.
+    pub(super) fn note_recovery(&self) {
         let mut outage = self.outage();
         outage.dropped = 0;
         if mem::take(&mut outage.is_told) {

@@ -1,4 +1,5 @@
-//! How often an agent's session was lost lately, and to whom.
+//! How often a lost session may be made anew, and an agent taken back from another client: pauses
+//! that grow, and an end.
 
 use std::{mem, time::Duration};
 
@@ -10,29 +11,30 @@ use super::{
 };
 use crate::{config, id::AgentId};
 
-/// The part of a record that says what has happened to an agent's session, since it was calm.
+/// The part of a record that counts an agent's lost sessions since the last calm time.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Losses {
-    /// Sessions that the bridge's keeper has had made anew, whatever ended them.
+    /// How often the keeper has had the session made anew, whatever ended it.
     recoveries: u32,
-    /// Sign-ins of the bridge that found the agent with another client.
+    /// How many of the bridge's sign-ins found the agent signed in by another client.
     contested: u32,
-    /// The last of either.
+    /// When either was last counted.
     last: Instant,
-    /// The gateway has said that somebody signed the agent out, and there was no sign-in since.
+    /// The gateway has said that somebody signed the agent out, and no sign-in has been tried
+    /// since.
     is_signed_out: bool,
     ticket: Option<Ticket>,
 }
 
-/// Something that counts as a loss, or as the end of one.
+/// What [`AgentRecords::lost`] counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::tenant) enum Loss {
-    /// The gateway says that somebody or something else has signed the agent out.
+    /// The gateway says that somebody other than the bridge has signed the agent out.
     SignedOut,
     /// A keeper is about to have its agent's session made anew.
     Recovering,
-    /// The bridge has tried to sign the agent in, and found it `with_another` client or not; `asked`:
-    /// for a call.
+    /// The bridge has tried to sign the agent in. `with_another`: another client had signed it in.
+    /// `asked`: a call needed the sign-in.
     Attempted { with_another: bool, asked: bool },
 }
 
@@ -42,47 +44,48 @@ pub(in crate::tenant) enum Permission {
     Now,
     /// After this long.
     After(Duration),
-    /// Not before somebody asks for the agent.
+    /// Not before a caller asks for the agent.
     GivenUp,
 }
 
-/// How often, and after what pauses, an agent is taken back.
+/// How often an agent is taken back, and after which pauses.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::tenant) struct TakeBacks {
     pub(in crate::tenant) most: u32,
     pub(in crate::tenant) first_pause: Duration,
 }
 
-/// An agent that another client has taken from the bridge.
+/// An agent that another client has taken over from the bridge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TakenOver {
     /// The agent.
     pub agent: AgentId,
-    /// Sign-ins of the bridge that found the agent with another client.
+    /// How many of the bridge's sign-ins found the agent signed in by another client.
     pub attempts: u32,
     /// Whether the bridge has given the agent up, until a caller asks for it.
     pub given_up: bool,
 }
 
-/// The longest pause, in first pauses: 60 s by default. Six attempts then take two minutes, after
-/// which a gateway has ended a session that nobody uses (cec_07_1202).
+/// The longest pause, as a multiple of the first pause: 60 s by default. Six attempts then take two
+/// minutes. After that time a gateway has ended a session that nobody uses (cec_07_1202).
 const PAUSE_MAX: u32 = 12;
-/// Without another loss for this time, and for this many first pauses, all is forgotten.
+/// After this time without a loss (or [`CALM_PAUSES`] first pauses, if that is longer) the counts
+/// begin at zero again.
 pub(in crate::tenant) const CALM: Duration = Duration::from_secs(600);
 const CALM_PAUSES: u32 = 120;
-/// A session that was lost is given up after this many times `keep.take_backs` recoveries in a row
-/// that did not last, although no other client was found.
+/// If no other client was found, a session is given up after this many times `keep.take_backs`
+/// recoveries in a row that did not last.
 const RECOVERIES_FACTOR: u32 = 4;
 
-/// Agents that are looked at for each one that has its first loss: so many of them, and fewer where they
-/// have had losses lately.
+/// For each agent with a first loss, up to `LOOKS_MAX` older entries are checked, and removed if
+/// they have ended. The check stops after `LIVE_LOOKS` entries that have not ended.
 const LOOKS_MAX: usize = 16;
 const LIVE_LOOKS: usize = 2;
 
 // === impl AgentRecords ===
 
 impl AgentRecords {
-    /// Notes a loss; whether the agent had been taken from the bridge.
+    /// Counts a loss. Returns whether another client had taken the agent from the bridge.
     pub(in crate::tenant) fn lost(&self, agent: AgentId, loss: Loss, now: Instant) -> bool {
         let (rules, mut known) = (self.take_backs, self.known());
         let losses = known.losses(agent).filter(|losses| !rules.is_over(losses, now));
@@ -96,7 +99,7 @@ impl AgentRecords {
         was_taken
     }
 
-    /// A caller has decided whose the agent is.
+    /// Resets an agent's counts, because a caller has decided who uses the agent.
     pub(in crate::tenant) fn decided(&self, agent: AgentId) {
         let mut known = self.known();
         if known.losses(agent).is_some() {
@@ -104,28 +107,29 @@ impl AgentRecords {
         }
     }
 
-    /// Whether a keeper may have its agent signed in.
+    /// Whether a keeper may have its agent signed in, and when.
     pub(in crate::tenant) fn permission(&self, agent: AgentId, now: Instant) -> Permission {
         let rules = self.take_backs;
         let losses = self.known().losses(agent).filter(|losses| !rules.is_over(losses, now));
         losses.map_or(Permission::Now, |losses| rules.permission(&losses, now))
     }
 
-    /// How long a call has to leave the agent to another client that has it.
+    /// How long calls must still leave the agent to the other client; `None` if they may sign it
+    /// in.
     pub(in crate::tenant) fn pause(&self, agent: AgentId, now: Instant) -> Option<Duration> {
         let rules = self.take_backs;
         let losses = self.known().losses(agent).filter(|losses| !rules.is_over(losses, now))?;
         Some(rules.left(&losses, losses.contested, now)).filter(|left| !left.is_zero())
     }
 
-    /// All whom another client has, or had lately, in the order of their ids.
+    /// All agents that another client has, or had lately, in the order of their ids.
     pub(in crate::tenant) fn taken_over(&self, now: Instant) -> Vec<TakenOver> {
         let (rules, known) = (self.take_backs, self.known());
         let losses =
             known.contested.iter().filter_map(|agent| Some((*agent, known.losses(*agent)?)));
         let lately = losses.filter(|(_, losses)| !rules.is_over(losses, now));
         let taken_over = lately.map(|(agent, losses)| {
-            // A call may have had the agent signed in since.
+            // A call may have had the agent signed in since then.
             let record = known.records.get(&agent);
             let status = record.and_then(|record| record.session.status());
             let is_polled = status.is_some_and(crate::session::SessionState::is_polled);
@@ -154,8 +158,8 @@ impl Known {
         self.tidy(agent);
     }
 
-    /// Looks at a few agents, so that losses of long ago do not stay for ever. They are in no order, since
-    /// each loss begins the calm time anew.
+    /// Checks a few agents and removes losses that have ended, so that memory does not grow. The
+    /// queue is in no order of time, since each loss prolongs the time of its entry.
     fn drop_old_losses(&mut self, now: Instant, rules: TakeBacks) {
         let mut live = 0;
         for _ in 0..LOOKS_MAX {
@@ -194,7 +198,7 @@ impl Losses {
         self.recoveries == 0 && self.contested == 0 && !self.is_signed_out
     }
 
-    /// Whether the agent had been taken from the bridge.
+    /// Counts a loss. Returns whether another client had taken the agent from the bridge.
     fn on(&mut self, loss: Loss, now: Instant, rules: TakeBacks) -> bool {
         match loss {
             Loss::SignedOut => {
@@ -213,7 +217,7 @@ impl Losses {
                     self.contested = 0;
                     return false;
                 }
-                // Of an agent that was given up, callers' attempts are not added up.
+                // Attempts for callers count up to the point of giving up, and not beyond it.
                 let most = if asked { rules.most - 1 } else { u32::MAX };
                 self.contested = self.contested.min(most).saturating_add(1);
                 self.last = now;
@@ -240,7 +244,7 @@ impl TakeBacks {
         }
     }
 
-    /// What is left of the pause after so many sign-ins in a row.
+    /// What is left of the pause after this many sign-ins in a row.
     fn left(self, losses: &Losses, sign_ins: u32, now: Instant) -> Duration {
         let Some(doublings) = sign_ins.checked_sub(1) else { return Duration::ZERO };
         let pauses = 1_u32.checked_shl(doublings).unwrap_or(PAUSE_MAX).min(PAUSE_MAX);
@@ -302,7 +306,8 @@ mod tests {
         assert_eq!(agents.taken_over(now), [expected]);
         assert_eq!(agents.pause(agent(), now), Some(60 * SECOND));
 
-        // A caller's attempt a minute later is one, and starts no new series of a keeper's.
+        // An attempt for a caller a minute later restarts the pause, but gives the keeper no new
+        // attempts.
         now += 60 * SECOND;
         assert_eq!(agents.pause(agent(), now), None);
         agents.lost(agent(), attempted(true, true), now);
@@ -339,7 +344,8 @@ mod tests {
         assert_eq!(agents.taken_over(now), [], "the other client has left");
     }
 
-    /// The gateway says that another client signed the agent out, and the next sign-in finds it there.
+    /// The gateway says that somebody signed the agent out, and the next sign-in finds that another
+    /// client has it.
     #[test]
     fn a_sign_out_and_the_client_that_is_found_after_it_are_one_loss() {
         let (agents, now) = (agents(), Instant::now());

@@ -1,7 +1,8 @@
-//! All that is known of one agent.
+//! The record of one agent.
 
 use super::{
-    credentials::CredentialPart, losses::Losses, queue::Queue, session_status::SessionPart,
+    queue::Queue, rejected_passwords::CredentialPart, session_status::SessionPart,
+    take_backs::Losses,
 };
 
 /// What is known of one agent. A part that is not in use takes no memory of its own.
@@ -14,7 +15,7 @@ pub(super) struct AgentRecord {
 }
 
 impl AgentRecord {
-    /// Whether nothing is known, so that the record can go.
+    /// Whether no part is in use, so that the record can be removed.
     pub(super) fn is_unused(&self) -> bool {
         self.queue.is_none()
             && self.session.is_unused()

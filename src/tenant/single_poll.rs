@@ -1,4 +1,5 @@
-//! One event poll, and what it says about the session.
+//! A single event poll, and what its answer says about the session. How often to poll, and when a
+//! session counts as lost, is in [`keeper`](super::keeper).
 
 use std::{sync::Arc, time::SystemTime};
 
@@ -15,7 +16,7 @@ use crate::{
     telemetry::trace::Trace,
 };
 
-/// What a poll says about its session.
+/// What the answer to a poll says about the session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Finding {
     /// The session is good.
@@ -24,14 +25,14 @@ pub(super) enum Finding {
     GuidRefused,
     /// The agent is not signed in, or has to sign in again.
     SignedOut,
-    /// An event says that somebody or something else has signed the agent out.
+    /// An event says that somebody other than the bridge has signed the agent out.
     SignedOutByOthers,
     /// The agent is being moved to another site; its Guid stays good.
     Switchover,
-    /// Another poll for the agent is open (000-007): another client's, or one of a replica that
-    /// cannot be reached.
+    /// Another poll for the agent is open (000-007): one of another client, or of a replica that
+    /// this one cannot reach.
     PolledElsewhere,
-    /// The gateway hands out events in another way (000-001).
+    /// The gateway allows no polls for one agent (000-001).
     PollsDisabled,
     /// No usable answer.
     Silent,
@@ -41,7 +42,7 @@ const SIGNED_OUT_BY_OTHERS: &str =
     "another client or the platform has signed the agent out (AgentOther_ShutdownService)";
 
 impl Finding {
-    /// Why a session is in doubt, or lost.
+    /// The cause that is published if the session becomes doubtful or lost.
     pub(super) fn cause(self) -> &'static str {
         match self {
             Self::Alive => "",
@@ -56,14 +57,14 @@ impl Finding {
     }
 }
 
-/// The agent was signed out by somebody or something else (cec_07_1402).
+/// The event that says that somebody other than the bridge has signed the agent out (cec_07_1402).
 const SIGNED_OUT: &str = "AgentOther_ShutdownService";
 
 impl Tenant {
-    /// Polls an agent's events once.
+    /// Polls for an agent's events once, and publishes them.
     ///
-    /// A poll takes neither the agent's turn nor a place among the requests: it is open most of
-    /// the time. There is one for each kept session, and their number is bounded.
+    /// A poll takes neither the agent's turn nor a place among the requests, since it is open most
+    /// of the time. Each kept session has at most one, so the number of polls is bounded.
     pub(super) async fn poll(&self, agent: AgentId, session: &Session) -> Finding {
         let command = Command::plain(&POLL);
         let (stage, trace) = (Stage::Answer, Trace::default());
@@ -73,24 +74,25 @@ impl Tenant {
         let (mut seat, untouched) = (NoSeat, Untouched::at_the_start());
         match self.gateway.exchange(request, &mut caller_wait, &mut seat, untouched).await {
             Ok(mut reply) => {
-                // Not later: a slow store must not make the events look newer than they are.
+                // Read before the Guid is stored: a slow store must not make the events look newer
+                // than they are.
                 let fetched = Instant::now();
-                self.absorb(agent, session, &mut reply).await;
-                self.take_in(agent, reply.into_verdict(session.guid.node()), fetched)
+                self.store_renewals(agent, session, &mut reply).await;
+                self.publish_events(agent, reply.into_verdict(session.guid.node()), fetched)
             }
             Err(_) => Finding::Silent,
         }
     }
 
-    /// Renews an agent's Guid once, where no poll does.
+    /// Renews an agent's Guid once, for gateways where polls do not renew it.
     pub(super) async fn renew(self: &Arc<Self>, agent: AgentId) -> Finding {
         match self.update_guid(agent).await {
             Ok(()) => Finding::Alive,
-            Err(error) => blame(&error),
+            Err(error) => finding_of(&error),
         }
     }
 
-    fn take_in(
+    fn publish_events(
         &self,
         agent: AgentId,
         verdict: Result<Envelope, CallError>,
@@ -98,7 +100,7 @@ impl Tenant {
     ) -> Finding {
         let json = match verdict {
             Ok(envelope) => envelope.event,
-            Err(error) => return blame(&error),
+            Err(error) => return finding_of(&error),
         };
         let mut finding = Finding::Alive;
         for event in json.as_deref().map(event::read).unwrap_or_default() {
@@ -114,8 +116,8 @@ impl Tenant {
     }
 }
 
-/// What a failure says about the session.
-fn blame(error: &CallError) -> Finding {
+/// What a failed poll says about the session.
+fn finding_of(error: &CallError) -> Finding {
     let Some(refusal) = error.refusal() else { return Finding::Silent };
     match refusal.retcode.kind() {
         Kind::PollsDisabled => Finding::PollsDisabled,
@@ -148,8 +150,8 @@ mod tests {
         ] {
             let retcode = Retcode::refusal(retcode).unwrap();
             let refusal = Refusal { retcode, message: String::new(), node: None };
-            assert_eq!(blame(&CallError::Refused(refusal)), expected);
+            assert_eq!(finding_of(&CallError::Refused(refusal)), expected);
         }
-        assert_eq!(blame(&CallError::BadReply(String::new())), Finding::Silent);
+        assert_eq!(finding_of(&CallError::BadReply(String::new())), Finding::Silent);
     }
 }

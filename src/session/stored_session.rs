@@ -1,4 +1,4 @@
-//! What is stored and published of a session.
+//! The form in which a session is stored and published.
 
 use std::{
     fmt,
@@ -16,16 +16,16 @@ use crate::{
     keyring::{Keyring, SealError, Sealed, hex, unhex},
 };
 
-/// One version of an agent's session, as replicas of other versions of this program can read it
-/// too: unknown fields are left out.
+/// One version of an agent's session, in JSON. Unknown fields are ignored, so that replicas with
+/// other versions of this program can read it.
 #[derive(Serialize, Deserialize)]
-pub struct Record {
+pub struct StoredSession {
     agent: u32,
-    /// Which version it is.
+    /// The version of the session.
     pub version: u64,
     /// `None`: the session has ended.
     session: Option<Body>,
-    /// Whether it has by a sign-out.
+    /// Whether it ended by a sign-out.
     #[serde(default)]
     signed_out: bool,
 }
@@ -33,7 +33,7 @@ pub struct Record {
 #[derive(Serialize, Deserialize)]
 struct Body {
     origin: Made,
-    /// In milliseconds, as all times here.
+    /// In milliseconds, like all times here.
     renewed_at: u64,
     expires_at: Option<u64>,
     ttl: Option<u64>,
@@ -50,32 +50,34 @@ enum Made {
     SignedIn,
 }
 
-/// Why a record says nothing.
+/// Why a record cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unreadable {
-    /// It is no record.
-    #[error("it has another form")]
+    /// It does not have the form of a record.
+    #[error("it does not have the form of a record")]
     Malformed,
-    /// It is sealed with a key that is not here.
+    /// It is sealed with a key that this process does not have.
     #[error("no key in store.encryption_key_files opens it")]
     Sealed,
 }
 
-/// Lua counts in floating point, and so far exactly. In microseconds it is the year 2255.
+/// Lua has only floating-point numbers, which are exact up to here. As microseconds it is the year
+/// 2255.
 const VERSION_MAX: u64 = 1 << 53;
-/// A Guid and the most cookies, sealed and in hex, have less.
+/// The longest record. A Guid and the most cookies, sealed and in hex, are shorter.
 const LENGTH_MAX: usize = 32 * 1024;
 
-impl fmt::Debug for Record {
+impl fmt::Debug for StoredSession {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { agent, version, .. } = self;
-        let mut record = f.debug_struct("Record");
+        let mut record = f.debug_struct("StoredSession");
         record.field("agent", agent).field("version", version).finish_non_exhaustive()
     }
 }
 
-impl Record {
-    /// What is to be told of an entry. Without keys the Guid and the cookies are in it as they are.
+impl StoredSession {
+    /// Makes the record of an entry. Without keys, the Guid and the cookies in it are not
+    /// encrypted.
     pub fn of(
         tenant: &TenantId,
         agent: AgentId,
@@ -90,9 +92,10 @@ impl Record {
             let left = session.expires_at.map(|at| at.saturating_duration_since(Instant::now()));
             let about = about(tenant, agent.get(), entry.version);
             let (key, nonce, data) = match keyring {
-                None => (String::new(), Vec::new(), plain(session)),
+                None => (String::new(), Vec::new(), secret_text(session)),
                 Some(keyring) => {
-                    let Sealed { key_id, nonce, data } = keyring.seal(&about, &plain(session))?;
+                    let Sealed { key_id, nonce, data } =
+                        keyring.seal(&about, &secret_text(session))?;
                     (key_id, nonce.to_vec(), data)
                 }
             };
@@ -111,31 +114,32 @@ impl Record {
         Ok(Self { agent: agent.get(), version: entry.version, session, signed_out })
     }
 
-    /// As bytes.
+    /// Writes the record as bytes.
     pub fn encode(&self) -> Vec<u8> {
-        // Nothing in it can fail to be written.
+        // Serializing these fields cannot fail.
         serde_json::to_vec(self).unwrap_or_default()
     }
 
-    /// Undoes [`encode`](Self::encode).
+    /// Reads what [`encode`](Self::encode) writes.
     pub fn parse(bytes: &[u8]) -> Result<Self, Unreadable> {
         let record = Some(bytes).filter(|bytes| bytes.len() <= LENGTH_MAX);
         let record = record.and_then(|bytes| serde_json::from_slice::<Self>(bytes).ok());
         record.filter(|record| record.version < VERSION_MAX).ok_or(Unreadable::Malformed)
     }
 
-    /// Whose session it is about.
+    /// The agent whose session it is.
     pub fn agent(&self) -> Option<AgentId> {
         AgentId::parse(&self.agent.to_string(), &(1..=u32::MAX)).ok()
     }
 
-    /// What it says. A session that is not sealed is not believed: others can write where replicas
-    /// share sessions.
+    /// Reads the entry from the record of a shared store. A session that is not sealed is not
+    /// accepted, since others may write to that store.
     pub fn open(&self, tenant: &TenantId, keyring: &Keyring) -> Result<Entry, Unreadable> {
         self.opened(|body| self.unsealed(body, tenant, keyring))
     }
 
-    /// The same, with a session as it is where only the bridge can write.
+    /// Reads the entry from a record that only the bridge can have written. A session that is not
+    /// sealed is accepted.
     pub fn open_own(
         &self,
         tenant: &TenantId,
@@ -148,7 +152,7 @@ impl Record {
         })
     }
 
-    /// Whether the session is sealed as it would be now; without keys, not at all.
+    /// Whether the session is sealed with the first key, or, without keys, not at all.
     pub fn is_sealed_with(&self, keyring: Option<&Keyring>) -> bool {
         let key = keyring.and_then(Keyring::first_id).unwrap_or_default();
         self.session.as_ref().is_none_or(|body| body.key == key)
@@ -174,7 +178,7 @@ impl Record {
         let Some(body) = &self.session else {
             return Ok(Entry::end(self.version, self.signed_out));
         };
-        let (guid, cookies) = unplain(&plain(body)?).ok_or(Unreadable::Malformed)?;
+        let (guid, cookies) = parse_secret_text(&plain(body)?).ok_or(Unreadable::Malformed)?;
         let now = since_epoch(SystemTime::now());
         let left = |at: u64| Duration::from_millis(at.saturating_sub(now));
         let session = Session {
@@ -197,8 +201,8 @@ fn about(tenant: &TenantId, agent: u32, version: u64) -> String {
     format!("{tenant}|{agent}|{version}")
 }
 
-/// A line with the Guid, and one with the cookies. Neither holds a line break.
-fn plain(session: &Session) -> Vec<u8> {
+/// A line with the Guid, and one with the cookies. Neither contains a line break.
+fn secret_text(session: &Session) -> Vec<u8> {
     let mut plain = session.guid.header().as_bytes().to_vec();
     if let Some(cookies) = session.cookies.header() {
         plain.push(b'\n');
@@ -207,7 +211,7 @@ fn plain(session: &Session) -> Vec<u8> {
     plain
 }
 
-fn unplain(plain: &[u8]) -> Option<(Guid, Cookies)> {
+fn parse_secret_text(plain: &[u8]) -> Option<(Guid, Cookies)> {
     let plain = std::str::from_utf8(plain).ok()?;
     let (guid, pairs) = plain.split_once('\n').unwrap_or((plain, ""));
     let cookies = Cookies::default();

@@ -1,8 +1,9 @@
-//! One request of a call, and its repetition where another call for the agent was in its way.
+//! Sends one request of a call, and repeats it if another call for the agent was in its way
+//! (000-007).
 //!
-//! This replica makes one call at a time for an agent. But another replica may have one open, or the
-//! gateway may still be at one that was given up. It then refuses the later one (000-007), which
-//! promises that nothing was done: so the bridge waits, and asks again.
+//! This replica makes one call at a time for an agent. But another replica may have a call open, or
+//! the gateway may still be processing one that was given up. The gateway then refuses the later
+//! request with 000-007, which promises that it did nothing. So the bridge waits and asks again.
 
 use std::{
     num::NonZeroUsize,
@@ -23,19 +24,19 @@ use crate::{
     session::Session,
 };
 
-/// From how much a tenant's requests are repeated, of all agents together: as many a second as it may
-/// have requests at once, and twice as many in a moment.
+/// Limits the repeated requests of one tenant, for all agents together (token bucket): per second
+/// as many as it may have requests at once, and twice as many in a burst.
 #[derive(Debug)]
 pub(super) struct RepeatBudget {
     per_second: f64,
-    /// What is left, and when that was known.
+    /// How many repeats are left, and when that was computed.
     left: Mutex<(f64, Instant)>,
 }
 
-/// The pauses before a request is made again, and again.
+/// The growing pauses before each repeat of a request.
 struct Pauses {
     next: Duration,
-    /// Another call is not open for longer.
+    /// When to stop repeating: no other call of this interface can still be open then.
     until: Instant,
 }
 
@@ -43,7 +44,8 @@ const PAUSE_FIRST: Duration = Duration::from_millis(10);
 const PAUSE_MAX: Duration = Duration::from_millis(320);
 
 impl AdmittedCall {
-    /// Sends a request under a session, or with a body, and reads its answer.
+    /// Sends a request with a session or with a body, and reads its answer. Repeats it while
+    /// another call for the agent is in its way, and there is time and budget.
     pub(super) async fn ask(
         &mut self,
         command: &Command,
@@ -68,7 +70,7 @@ impl AdmittedCall {
             if !Box::pin(self.pause(pauses, &untouched)).await {
                 return Ok(reply);
             }
-            // What has happened until now was the other call's doing.
+            // Events until now may come from the other call.
             self.asked_again = Some(self.tenant.events.moment());
         }
     }
@@ -87,8 +89,9 @@ impl AdmittedCall {
         tenant.gateway.exchange(request, caller_wait, &mut seat, untouched).await
     }
 
-    /// Waits until the gateway has noticed that this call's last request was given up, such as one that
-    /// reset the agent's skills: else it would refuse the next, or carry it out first.
+    /// Waits until the gateway has noticed that this call's last request (such as a reset of the
+    /// agent's skills) was given up. Otherwise it would refuse the next request, or carry it out
+    /// first.
     async fn wait_for_end(
         &mut self,
         given_up: Closing,
@@ -104,14 +107,15 @@ impl AdmittedCall {
                 if !goes_on {
                     self.caller_wait.answer(error.clone());
                 }
-                // The agent's next call has to wait for it in any case.
+                // Also where the caller has been answered: the agent's next call must wait for it,
+                // too.
                 noticed.await;
                 if goes_on { Ok(()) } else { Err(error) }
             }
         }
     }
 
-    /// Waits before a request is made again; whether there is time and a budget for that.
+    /// Waits before a request is repeated. Returns `false` if time or budget do not suffice.
     async fn pause(&mut self, pauses: &mut Pauses, untouched: &Untouched) -> bool {
         let tenant = self.tenant.clone();
         let (now, due) = pauses.next();
@@ -120,7 +124,7 @@ impl AdmittedCall {
             return false;
         }
         debug!(ccgw.tenant.id = %tenant.id, ccgw.agent.id = %self.agent, "another call for the agent is open at the gateway: asking again in a moment");
-        // The gateway is not asked for anything meanwhile.
+        // No request is open during the pause, so its place is free for others.
         let held = self.request.take().is_some();
         let waited =
             self.caller_wait.before_sending(untouched, Wait::Queue, sleep_until(due)).await;
@@ -138,7 +142,8 @@ impl Pauses {
         Self { next: PAUSE_FIRST, until: Instant::now() + limit }
     }
 
-    /// Now, and the end of the next pause. Two replicas must not keep meeting, hence the jitter.
+    /// The current time, and the end of the next pause. With jitter, so that two replicas do not
+    /// collide again and again.
     fn next(&mut self) -> (Instant, Instant) {
         let pause = self.next.mul_f64(rand::rng().random_range(0.5..1.0));
         self.next = (self.next * 2).min(PAUSE_MAX);
@@ -150,13 +155,13 @@ impl Pauses {
 // === impl RepeatBudget ===
 
 impl RepeatBudget {
-    /// For a tenant that may have so many requests at once.
+    /// A full budget for a tenant that may have this many requests at once.
     pub(super) fn new(requests: NonZeroUsize) -> Self {
         let per_second = f64::from(u32::try_from(requests.get()).unwrap_or(u32::MAX));
         Self { per_second, left: Mutex::new((per_second * 2.0, Instant::now())) }
     }
 
-    /// Takes one, if there is one left.
+    /// Takes one repeat from the budget; `false` if none is left.
     fn take(&self, now: Instant) -> bool {
         let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
         let (known, at) = *left;
