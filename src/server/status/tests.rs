@@ -138,12 +138,12 @@ fn values_are_spelled_as_in_the_format_version() {
         (&value["store"]["kind"], &value["store"]["state"]),
         (&"none".into(), &"none".into())
     );
-    let view = |state| StoreView { kind: "shared", state, failures: 0, file_bytes: None };
+    let view = |state| StoreView { kind: "file", state, failures: 0, file_bytes: Some(1) };
     status.store = view(StoreState::Down("gone".into())).into();
     let value = spelled(&status);
     assert_eq!(
         (&value["store"]["kind"], &value["store"]["state"]),
-        (&"shared".into(), &"down".into())
+        (&"file".into(), &"down".into())
     );
     assert_eq!(value["store"]["error"], "gone");
 }
