@@ -149,7 +149,7 @@ fn serves_at(errors: ChildStderr) -> Option<String> {
     let mut lines = BufReader::new(errors).lines().map_while(Result::ok);
     let addr = lines.by_ref().find_map(|line| {
         let line: Value = serde_json::from_str(&line).ok()?;
-        line["grpc.addr"].as_str().map(str::to_owned)
+        line.get("grpc.addr")?.as_str().map(str::to_owned)
     })?;
     thread::spawn(move || lines.for_each(drop));
     Some(addr)

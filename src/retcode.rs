@@ -2,11 +2,11 @@
 //!
 //! Has no side effects. [`crate::rpc`] decides what a kind means for a gRPC caller.
 
-mod table;
+mod meanings;
 
 use std::fmt;
 
-pub use self::table::LISTED;
+pub use self::meanings::LISTED;
 
 /// A retcode other than "0", as the gateway sent it.
 #[derive(Clone, PartialEq, Eq, Hash)]

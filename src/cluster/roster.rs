@@ -78,6 +78,23 @@ impl Roster {
         self.stirred.notify_one();
     }
 
+    async fn take_turns(&self, polls: &dyn Polls) {
+        loop {
+            let begun = Instant::now();
+            self.turn(polls).await;
+            let pause = self.leases.time() / TURNS;
+            let pause = pause.mul_f64(rand::rng().random_range(0.8..=1.0));
+            let stirred = async {
+                self.stirred.notified().await;
+                sleep_until(begun + TURN_PAUSE).await;
+            };
+            tokio::select! {
+                () = sleep(pause) => {}
+                () = stirred => {}
+            }
+        }
+    }
+
     async fn hand_all_over(&self, polls: &dyn Polls, is_told: &AtomicBool) {
         let mut renew_at = Instant::now();
         loop {
@@ -219,22 +236,7 @@ impl PollOwnership for Roster {
 
     fn run<'a>(&'a self, polls: &'a dyn Polls) -> BoxFuture<'a, ()> {
         Box::pin(async move {
-            let turns = async {
-                loop {
-                    let begun = Instant::now();
-                    self.turn(polls).await;
-                    let pause = self.leases.time() / TURNS;
-                    let pause = pause.mul_f64(rand::rng().random_range(0.8..=1.0));
-                    let stirred = async {
-                        self.stirred.notified().await;
-                        sleep_until(begun + TURN_PAUSE).await;
-                    };
-                    tokio::select! {
-                        () = sleep(pause) => {}
-                        () = stirred => {}
-                    }
-                }
-            };
+            let turns = self.take_turns(polls);
             tokio::join!(turns, self.end_leases_in_time(polls, || self.when_away));
         })
     }

@@ -15,12 +15,12 @@ use tonic::{Request, Response, Status};
 use self::feed::Feed;
 use super::{
     Shared,
+    call_log::CallLog,
     check::Checker,
     proto::{
         WatchEventsRequest, WatchEventsResponse, agent_events_server::AgentEvents,
         watch_events_response::What,
     },
-    record::Record,
     respond::Arrival,
     stream_end::StreamEnd,
     translate,
@@ -45,7 +45,7 @@ struct EventStream {
     ended: Option<CallError>,
     over: StreamEnd,
     /// Set until the stream has ended.
-    record: Option<Record>,
+    record: Option<CallLog>,
 }
 
 /// What ends a stream, if its caller does not.

@@ -107,6 +107,7 @@ fn is_listed(error: &CallError, code: Code) -> bool {
     is_serious && !is_expected
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes fields by reference")]
 fn spelled<S: Serializer>(outcome: &Outcome, to: S) -> Result<S::Ok, S::Error> {
     to.serialize_str(outcome.as_str())
 }

@@ -57,9 +57,9 @@ impl Observed {
     /// # Errors
     ///
     /// [`TracerError`] if the exporter of traces cannot be built.
-    pub fn new(traces: Option<&config::Traces>) -> Result<Self, TracerError> {
+    pub fn new(exported: Option<&config::Traces>) -> Result<Self, TracerError> {
         let metrics = Metrics::new(&methods(), &CODES);
-        let tracer = match traces {
+        let tracer = match exported {
             Some(config::Traces { collector, tls }) => {
                 let tls = tls::client_config(tls).map_err(TracerError::new)?;
                 Tracer::new(collector, tls, metrics.spans.clone())?

@@ -9,7 +9,7 @@ use tonic::{Extensions, Request, Response, Status, metadata::MetadataMap};
 use super::{
     Observed, Shared,
     about::{About, visible},
-    record::{Counted, Record, Started},
+    call_log::{CallLog, Counted, Started},
     timeout,
 };
 use crate::{
@@ -154,7 +154,7 @@ impl Shared {
         &self,
         method: &'static str,
         request: Request<Q>,
-    ) -> (Arrival, Record, Q) {
+    ) -> (Arrival, CallLog, Q) {
         let (metadata, extensions, message) = request.into_parts();
         let arrival = Arrival::new(&metadata, &extensions);
         let tenant = self.tenants.named(message.tenant_id());
@@ -169,7 +169,7 @@ impl Shared {
             counted: Counted { method: metrics.calls.of(method), tenant: tenant.cloned() },
             span: tracer.begin(method, metadata.as_ref(), arrival.at),
         };
-        let record = Record::new(about, arrival.peer, started);
+        let record = CallLog::new(about, arrival.peer, started);
         (arrival, record, message)
     }
 

@@ -8,7 +8,7 @@ use tonic::{Code, Status, body::Body};
 
 use super::{
     about::About,
-    record::{Counted, Record, Started},
+    call_log::{CallLog, Counted, Started},
     unhandled::{METHODS, Unhandled},
 };
 use crate::call::{CallError, Obstacle, Unreadable};
@@ -54,7 +54,7 @@ impl Unhandled {
             .refuse(&CallError::unasked(Obstacle::Unreadable(Unreadable::RefusedByHttp2)), &self.0);
     }
 
-    fn record_of(&self, method: &'static str, (peer, at): (SocketAddr, Instant)) -> Record {
+    fn record_of(&self, method: &'static str, (peer, at): (SocketAddr, Instant)) -> CallLog {
         let observed = &self.0.observed;
         let tenant_id = self.0.tenants.only().map(|tenant| tenant.id().to_string());
         let about =
@@ -70,7 +70,7 @@ impl Unhandled {
             },
             span: observed.tracer.begin(method, &HeaderMap::new(), at),
         };
-        Record::new(about, Some(peer), started)
+        CallLog::new(about, Some(peer), started)
     }
 }
 

@@ -9,7 +9,7 @@ use tonic::body::Body;
 use super::{
     Shared,
     about::About,
-    record::{Counted, Record, Started},
+    call_log::{CallLog, Counted, Started},
     timeout,
 };
 use crate::call::{CallError, Caller, Deadline};
@@ -74,7 +74,7 @@ impl Unhandled {
             counted: Counted { method: observed.metrics.calls.of(method), tenant: tenant.cloned() },
             span: observed.tracer.begin(method, &head.headers, at),
         };
-        let record = Record::new(about, caller.map(|caller| caller.peer), started);
+        let record = CallLog::new(about, caller.map(|caller| caller.peer), started);
         record.refuse(error, &self.0).into_http()
     }
 }

@@ -326,6 +326,7 @@ fn spelled<S: Serializer>(value: &impl Display, serializer: S) -> Result<S::Ok, 
     serializer.collect_str(value)
 }
 
+#[expect(clippy::ref_option, reason = "serde passes fields by reference")]
 fn store_state<S: Serializer>(state: &Option<StoreState>, to: S) -> Result<S::Ok, S::Error> {
     to.serialize_str(state.as_ref().map_or("none", StoreState::as_str))
 }

@@ -7,7 +7,7 @@
 #[cfg(test)]
 pub(crate) mod captured;
 mod control;
-mod lines;
+mod lost_lines;
 
 use std::io::{IsTerminal as _, stderr};
 
@@ -17,7 +17,7 @@ use tracing_subscriber::{
 };
 
 pub use self::control::{FilterError, LogControl, LogView};
-use self::lines::Lines;
+use self::lost_lines::Lines;
 
 /// Why logging did not start.
 #[derive(Debug, thiserror::Error)]

@@ -321,7 +321,8 @@ impl Reader<'_> {
                 [b'/', b'*', ..] => "*/",
                 _ => return,
             };
-            let near = self.rest.floor_char_boundary(MAX_COMMENT_BYTES);
+            let mut ends = (0..=MAX_COMMENT_BYTES.min(self.rest.len())).rev();
+            let near = ends.find(|at| self.rest.is_char_boundary(*at)).unwrap_or_default();
             let Some(at) = self.rest[..near].find(end) else { return };
             self.rest = &self.rest[at + end.len()..];
         }

@@ -11,7 +11,7 @@ use tracing::{Level, enabled, level_filters::LevelFilter, warn};
 use tracing_appender::non_blocking::ErrorCounter;
 use tracing_subscriber::{EnvFilter, Registry, filter::ParseError, reload};
 
-use super::lines::Unwritten;
+use super::lost_lines::Unwritten;
 
 /// Changes what is logged while the process runs. All clones share one state.
 #[derive(Clone)]
@@ -221,7 +221,7 @@ mod tests {
     use tracing_appender::non_blocking::NonBlockingBuilder;
 
     use super::*;
-    use crate::telemetry::log::lines::Lines;
+    use crate::telemetry::log::lost_lines::Lines;
 
     /// A writer that takes a line only when it is told to.
     struct Stalled(mpsc::Receiver<()>);

@@ -96,7 +96,7 @@ fn a_piece_of_a_file_is_what_stands_between_its_anchors() {
     // ANCHOR_END: part
     let part = piece(&format!("{here}:part")).expect("there");
     assert_eq!(part, format!("let here = \"{here}\";\n\n"));
-    assert!(piece(here).expect("there").starts_with("//! The documents"));
+    assert!(piece(here).expect("there").starts_with("//! The project's documents"));
     for nothing in [&format!("{here}:neither"), "nowhere.rs", "nowhere.rs:part"] {
         assert!(piece(nothing).is_err(), "{nothing}");
     }

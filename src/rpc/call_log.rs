@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// Logs, counts and traces one call. Does so too if the caller goes away and this is dropped.
-pub(super) struct Record {
+pub(super) struct CallLog {
     about: About,
     peer: Option<SocketAddr>,
     started: Started,
@@ -46,9 +46,9 @@ pub(super) struct Counted {
     pub(super) tenant: Option<Arc<Tenant>>,
 }
 
-// === impl Record ===
+// === impl CallLog ===
 
-impl Record {
+impl CallLog {
     /// Begins the record of a call that has just come.
     pub(super) fn new(about: About, peer: Option<SocketAddr>, started: Started) -> Self {
         let Started { counted, span, .. } = &started;
@@ -215,7 +215,7 @@ impl Counted {
     }
 }
 
-impl Drop for Record {
+impl Drop for CallLog {
     fn drop(&mut self) {
         if !self.written {
             self.end(Code::Cancelled);

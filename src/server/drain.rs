@@ -1,0 +1,137 @@
+//! The orderly end of a bridge: what is stopped, in which order, and how long each step may take.
+
+use std::time::Duration;
+
+use tokio::{
+    task::JoinSet,
+    time::{Instant, timeout},
+};
+use tracing::{info, warn};
+
+use super::Bridge;
+use crate::{
+    call::Deadline,
+    config::{Drain, LeftSessions},
+    tenant::Tenants,
+};
+
+/// How a bridge stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Drained {
+    /// Every call was answered.
+    Clean,
+    /// `server.drain.timeout` passed first.
+    CutShort {
+        /// How many connections were still open.
+        connections: usize,
+        /// How many requests to gateways were still open.
+        requests: usize,
+    },
+}
+
+/// The end of the drain's timeout, reserved for callers to read their last answer. If sessions are
+/// kept in a file, the same time again is reserved for writing it.
+const READ_TIME: Duration = Duration::from_secs(1);
+/// How long peers may read what they have been sent, at the end of a drain.
+const LINGER_TIME: Duration = Duration::from_secs(2);
+
+impl Bridge {
+    /// Stops the bridge: reports "not ready", gives callers `delay` to notice, sends GOAWAY, and
+    /// waits for the calls in flight. Takes the drain's `delay` and `timeout` at most.
+    pub async fn drain(self) -> Drained {
+        let Self { readiness, mut health, tenants, stages, connections, work, .. } = self;
+        let (tracer, stores, drain) = (self.tracer, self.stores, self.drain);
+        let lingering_tasks = self.lingering_tasks;
+        info!(delay = ?drain.delay, timeout = ?drain.timeout, "draining: reporting not ready from now on");
+        readiness.set_draining();
+        health.not_serving().await;
+        tokio::time::sleep(drain.delay).await;
+
+        // Streams of health watchers would otherwise hold their connections open for ever.
+        health.end_watches().await;
+        // Before GOAWAY, so that event streams end with the reason that the bridge is stopping.
+        work.stopping.cancel();
+        stages.goaway.cancel();
+        connections.close();
+        lingering_tasks.close();
+        work.tasks.close();
+        let read_time = READ_TIME.min(drain.timeout / 4);
+        // What remains after the callers' time is for writing the file.
+        let to_store = if stores.has_file() { read_time } else { Duration::ZERO };
+        let caller_wait = drain.timeout.saturating_sub(read_time + to_store);
+        let end = Instant::now() + drain.timeout;
+        let all = async {
+            let handing_over = async {
+                // A poll may take ten seconds. If sessions are left as they are, nothing else needs
+                // this time.
+                let within = match drain.sessions {
+                    LeftSessions::Leave => caller_wait,
+                    LeftSessions::SignOut => caller_wait / 2,
+                };
+                let _late = timeout(within, hand_over(&tenants)).await;
+                work.keeping.cancel();
+            };
+            // Sign out after the last call, since a call may need its session. Wait only half the
+            // time, so that a caller who stays connected cannot prevent the sign-outs.
+            let stayed = timeout(caller_wait / 2, connections.wait());
+            let (_stayed, ()) = tokio::join!(stayed, handing_over);
+            leave_sessions(&tenants, &drain, Deadline::new(Instant::now(), caller_wait / 2)).await;
+            connections.wait().await;
+            work.tasks.wait().await;
+            // Peers that are still reading have had all this time, and get a little more.
+            let _late = timeout(LINGER_TIME.min(drain.timeout / 4), lingering_tasks.wait()).await;
+        };
+        let mut all = std::pin::pin!(all);
+        let mut clean = timeout(caller_wait, &mut all).await.is_ok();
+        if !clean {
+            work.keeping.cancel();
+            work.cutoff.give();
+            clean = timeout(read_time, &mut all).await.is_ok();
+        }
+        tenants.all().for_each(|tenant| tenant.tell_abandoned());
+        let left = end.saturating_duration_since(Instant::now()).min(read_time);
+        let (_late, ()) = tokio::join!(timeout(left, stores.close()), tracer.shut_down(left));
+        let (connections, requests) = (connections.len(), work.tasks.len());
+        stages.close.cancel();
+        if clean {
+            info!("drained: every call had its answer");
+            return Drained::Clean;
+        }
+        warn!(
+            connections,
+            requests,
+            "drained: server.drain.timeout passed, and connections or requests were still open"
+        );
+        Drained::CutShort { connections, requests }
+    }
+}
+
+/// Hands the kept sessions over to other replicas, for tenants whose agents replicas share.
+async fn hand_over(tenants: &Tenants) {
+    let mut handing_over = JoinSet::new();
+    for tenant in tenants.all().filter(|tenant| tenant.is_kept_by_replicas()) {
+        let tenant = tenant.clone();
+        handing_over.spawn(async move {
+            let kept = tenant.kept();
+            tenant.hand_over().await;
+            info!(ccgw.tenant.id = %tenant.id(), kept, "sessions were handed over to other replicas");
+        });
+    }
+    handing_over.join_all().await;
+}
+
+/// Leaves or signs out the kept sessions, as the configuration says, and logs what was done.
+async fn leave_sessions(tenants: &Tenants, drain: &Drain, deadline: Deadline) {
+    for tenant in tenants.all().filter(|tenant| tenant.kept() > 0) {
+        let (id, kept) = (tenant.id(), tenant.kept());
+        match drain.sessions {
+            LeftSessions::Leave => {
+                info!(ccgw.tenant.id = %id, kept, "sessions are left as they are");
+            }
+            LeftSessions::SignOut => {
+                let signed_out = tenant.sign_out_all(deadline).await;
+                info!(ccgw.tenant.id = %id, kept, signed_out, "agents were signed out");
+            }
+        }
+    }
+}
