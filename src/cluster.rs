@@ -19,6 +19,8 @@ mod replica;
 mod roster;
 mod shared;
 mod store;
+#[cfg(test)]
+mod tests;
 mod voices;
 mod wire;
 

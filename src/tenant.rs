@@ -27,6 +27,8 @@ mod sign_in_lock;
 mod sign_in_locking;
 mod sign_ins;
 mod signing_in;
+#[cfg(test)]
+mod tests;
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
