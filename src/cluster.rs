@@ -21,6 +21,8 @@ mod roster;
 mod sealed_values;
 mod shared;
 mod store;
+#[cfg(test)]
+mod tests;
 mod wire;
 
 use self::leases::ROSTER_NEWS;

@@ -27,6 +27,8 @@ mod sign_ins;
 mod sign_out_all;
 mod signing_in;
 mod single_poll;
+#[cfg(test)]
+mod tests;
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 

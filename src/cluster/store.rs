@@ -85,6 +85,12 @@ impl SharedStore {
         Self { inner, _sync: AbortOnDropHandle::new(sync) }
     }
 
+    /// What Redis has of these agents.
+    #[cfg(test)]
+    pub(super) async fn records(&self, agents: &[AgentId]) -> Vec<Option<Vec<u8>>> {
+        self.inner.records(agents).await.expect("read")
+    }
+
     /// How many changes are not written to Redis yet.
     pub fn unsynced(&self) -> usize {
         self.inner.local.unsynced().len()

@@ -54,6 +54,14 @@ impl AbandonedCalls {
     }
 }
 
+#[cfg(test)]
+impl AbandonedCalls {
+    /// How many have ended since the last line.
+    pub(super) fn counted(&self) -> u64 {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).sum()
+    }
+}
+
 impl Tenant {
     /// Logs the outcomes of calls whose callers had left, counted since the last such line.
     pub fn tell_abandoned(&self) {

@@ -178,6 +178,18 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
+    async fn pauses_before_a_repetition_double_and_end_with_the_limit() {
+        let limit = Duration::from_secs(8);
+        let mut pauses = Pauses::within(limit);
+        assert_eq!(pauses.until, Instant::now() + limit);
+        for millis in [10, 20, 40, 80, 160, 320, 320] {
+            let (now, due) = pauses.next();
+            let (pause, longest) = (due - now, Duration::from_millis(millis));
+            assert!((longest / 2..longest).contains(&pause), "{pause:?} of {longest:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn repeats_come_from_a_budget_that_fills_up_again() {
         let budget = RepeatBudget::new(NonZeroUsize::new(3).expect("not zero"));
         let burst = |at| (0..100).filter(|_| budget.take(at)).count();

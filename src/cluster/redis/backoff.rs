@@ -27,3 +27,20 @@ impl Backoff {
         self.failures = 0;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_double_up_to_the_longest_and_begin_anew_when_it_works() {
+        let mut backoff = Backoff::default();
+        for millis in [100, 200, 400, 800, 1600, 3200, 3200, 3200] {
+            let (pause, longest) = (backoff.next_pause(), Duration::from_millis(millis));
+            assert!((longest / 2..=longest).contains(&pause), "{pause:?} of {longest:?}");
+        }
+        assert_eq!(LONGEST_PAUSE, Duration::from_millis(3200));
+        backoff.reset();
+        assert!(backoff.next_pause() <= FIRST);
+    }
+}

@@ -1,0 +1,200 @@
+//! The link to a Redis that answers, refuses, hangs or is gone.
+
+use std::time::Duration;
+
+use ccgateway_test_support::RedisServer;
+use futures_util::FutureExt as _;
+use tokio::time::{Instant, timeout};
+
+use super::world::{ask, command, config, link};
+use crate::{
+    cluster::redis::{Link, LinkError, LinkState, Notice, Repeat, Script},
+    config::{Redis, Sentinel, Topology},
+};
+
+async fn ping(link: &Link) -> Result<String, LinkError> {
+    link.command(&redis::cmd("PING"), Repeat::Once).await
+}
+
+/// A port at which nobody listens.
+async fn nowhere() -> u16 {
+    let mut server = RedisServer::start().await;
+    server.kill().await;
+    server.port()
+}
+
+#[tokio::test]
+async fn a_link_that_works_is_up_and_counts_what_it_asks() {
+    let server = RedisServer::start().await;
+    let link = link(&server);
+    assert_eq!(link.state(), LinkState::Unused);
+    assert_eq!(ping(&link).await.as_deref(), Ok("PONG"));
+    assert_eq!((link.state(), link.commands(), link.failures()), (LinkState::Up, 1, 0));
+    let mut two = redis::pipe();
+    two.cmd("PING").cmd("PING");
+    let answers: Result<Vec<String>, _> = link.pipeline(&two, Repeat::Once).await;
+    assert_eq!(answers.map(|answers| answers.len()), Ok(2));
+    assert_eq!(link.commands(), 2);
+}
+
+#[tokio::test]
+async fn an_address_that_does_not_answer_is_not_tried_for_every_call() {
+    let port = nowhere().await;
+    let link = Link::new(&config(&[port]));
+    let mut worse = Box::pin(link.worse());
+    assert!(worse.as_mut().now_or_never().is_none());
+    for failures in 1..=3 {
+        assert!(matches!(ping(&link).await, Err(LinkError::Down(_))));
+        assert_eq!((link.failures(), link.commands()), (failures, 0));
+    }
+    assert!(matches!(link.state(), LinkState::Down(_)));
+    assert!(timeout(Duration::from_secs(20), worse).await.is_ok(), "whoever waits is told");
+}
+
+#[tokio::test]
+async fn the_first_address_that_works_is_used_and_comes_first_again() {
+    let (server, gone) = (RedisServer::start().await, nowhere().await);
+    let link = Link::new(&config(&[gone, server.port()]));
+    assert_eq!(ping(&link).await.as_deref(), Ok("PONG"));
+    let one = Link::new(&config(&[server.port(), gone]));
+    assert_eq!(ping(&one).await.as_deref(), Ok("PONG"));
+}
+
+#[tokio::test]
+async fn a_connection_that_was_cut_is_replaced_for_what_may_be_repeated() {
+    let server = RedisServer::start().await;
+    for (repeat, works) in [(Repeat::Once, true), (Repeat::Never, false)] {
+        let link = link(&server);
+        assert_eq!(ping(&link).await.as_deref(), Ok("PONG"));
+        let _: u64 = ask(&server, &["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]).await;
+        let answer = link.command::<String>(&redis::cmd("PING"), repeat).await;
+        if works {
+            assert_eq!(answer.as_deref(), Ok("PONG"));
+            assert_eq!(link.failures(), 0);
+        } else if answer.is_err() {
+            assert!(matches!(answer, Err(LinkError::Broken(_))), "{answer:?}");
+            assert_eq!(link.state(), LinkState::Up, "an idle connection may be cut");
+        }
+        assert_eq!(ping(&link).await.as_deref(), Ok("PONG"));
+    }
+}
+
+#[tokio::test]
+async fn a_redis_that_hangs_is_given_up_in_time_and_taken_again() {
+    let server = RedisServer::start().await;
+    let mut config = config(&[server.port()]);
+    config.timeouts.command = Duration::from_millis(300);
+    let link = Link::new(&config);
+    while ping(&link).await.is_err() {
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    server.freeze();
+    let begun = Instant::now();
+    assert!(matches!(ping(&link).await, Err(LinkError::Silent(_))));
+    assert!(begun.elapsed() >= Duration::from_millis(300));
+    assert!(matches!(link.state(), LinkState::Down(_)));
+    server.thaw();
+    while ping(&link).await.is_err() {
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    assert_eq!(link.state(), LinkState::Up);
+}
+
+#[tokio::test]
+async fn what_redis_refuses_is_told_by_what_was_asked() {
+    let server = RedisServer::start().await;
+    let link = link(&server);
+    let _: String = ask(&server, &["SET", "text", "x"]).await;
+    let refused = link.command::<u64>(&command(&["HSET", "text", "a", "b"]), Repeat::Once).await;
+    let Err(LinkError::Refused(refusal)) = refused else { panic!("{refused:?}") };
+    assert!(refusal.is_about_one_key());
+    assert_eq!(refusal.scope(), crate::session::Scope::Writes);
+    let refused = link.command::<String>(&command(&["HGET", "text", "a"]), Repeat::Once).await;
+    let Err(LinkError::Refused(refusal)) = refused else { panic!("{refused:?}") };
+    assert_eq!(refusal.scope(), crate::session::Scope::Reads);
+    let refused = link.command::<u64>(&command(&["NONSENSE"]), Repeat::Once).await;
+    let Err(LinkError::Refused(refusal)) = refused else { panic!("{refused:?}") };
+    assert!(!refusal.is_about_one_key());
+    assert_eq!(link.failures(), 3);
+    assert!(matches!(link.state(), LinkState::Refusing(_)));
+}
+
+#[tokio::test]
+async fn a_script_is_sent_to_a_redis_that_does_not_know_it() {
+    let server = RedisServer::start().await;
+    let link = link(&server);
+    let script = Script::new("return {KEYS[1], KEYS[2], ARGV[1]}");
+    let call = script.on("a").key("b").arg("c");
+    for flush in [false, false, true] {
+        if flush {
+            let _: String = ask(&server, &["SCRIPT", "FLUSH"]).await;
+        }
+        let answer: Result<Vec<String>, _> = link.script(&call, Repeat::Once).await;
+        assert_eq!(answer, Ok(["a", "b", "c"].map(String::from).to_vec()));
+    }
+    assert_eq!((link.commands(), link.failures()), (5, 0), "twice with the source");
+}
+
+#[tokio::test]
+async fn a_subscription_tells_messages_and_where_some_may_be_missing() {
+    let mut server = RedisServer::start().await;
+    let link = link(&server);
+    let mut subscription = link.subscribe("channel");
+    let soon = Duration::from_secs(20);
+    assert_eq!(timeout(soon, subscription.next()).await, Ok(Notice::Gap));
+    for _ in 0..2 {
+        let _: u64 = ask(&server, &["PUBLISH", "channel", "hello"]).await;
+        let notice = timeout(soon, subscription.next()).await;
+        assert_eq!(notice, Ok(Notice::Message(b"hello".to_vec())));
+    }
+    // A peer that answers heartbeats is not left.
+    let quiet = timeout(Duration::from_millis(350), subscription.next()).await;
+    assert!(quiet.is_err(), "{quiet:?}");
+    server.kill().await;
+    server.restart().await;
+    assert_eq!(timeout(soon, subscription.next()).await, Ok(Notice::Gap));
+}
+
+#[tokio::test]
+async fn the_user_and_the_password_are_told() {
+    let server = RedisServer::start().await;
+    let _: String = ask(&server, &["ACL", "SETUSER", "bridge", "on", ">word", "+@all", "~*"]).await;
+    let as_user = |password: &str| Redis {
+        username: Some("bridge".into()),
+        password: Some(password.into()),
+        ..config(&[server.port()])
+    };
+    let link = Link::new(&as_user("word"));
+    let name: Result<String, _> = link.command(&command(&["ACL", "WHOAMI"]), Repeat::Once).await;
+    assert_eq!(name.as_deref(), Ok("bridge"));
+    let refused = ping(&Link::new(&as_user("another"))).await;
+    assert!(
+        matches!(&refused, Err(LinkError::Down(why)) if why == "authentication failed"),
+        "{refused:?}"
+    );
+}
+
+#[tokio::test]
+async fn sentinels_tell_where_the_master_is() {
+    let server = RedisServer::start().await;
+    let lines = format!("sentinel monitor ours 127.0.0.1 {} 1\n", server.port());
+    let sentinel = RedisServer::sentinel(&lines).await;
+    let gone = nowhere().await;
+    let asking = |master: &str| {
+        let sentinels = Sentinel { master: master.into(), username: None, password: None };
+        let topology = Topology::Sentinel(sentinels);
+        Link::new(&Redis { topology, ..config(&[gone, sentinel.port()]) })
+    };
+    let link = asking("ours");
+    let set: Result<String, _> = link.command(&command(&["SET", "a", "b"]), Repeat::Once).await;
+    assert_eq!(set.as_deref(), Ok("OK"));
+    let value: String = ask(&server, &["GET", "a"]).await;
+    assert_eq!(value, "b");
+    let mut subscription = link.subscribe("channel");
+    let listening = timeout(Duration::from_secs(20), subscription.next()).await;
+    assert_eq!(listening, Ok(Notice::Gap));
+    assert!(matches!(ping(&asking("others")).await, Err(LinkError::Down(_))));
+    // Who was the master a moment ago need not be it.
+    let _: String = ask(&server, &["REPLICAOF", "127.0.0.1", "1"]).await;
+    assert!(matches!(ping(&asking("ours")).await, Err(LinkError::Down(_))));
+}

@@ -1,0 +1,173 @@
+//! Events that replicas tell each other.
+
+use std::{num::NonZeroUsize, sync::Arc, time::Duration};
+
+use ccgateway_test_support::RedisServer;
+use tokio::{
+    task::JoinHandle,
+    time::{Instant, timeout},
+};
+
+use super::world::{agent, shared, tenant};
+use crate::{
+    cluster::{RedisEvents, StreamRelay},
+    config,
+    event::{Agents, Event, Events, Fetched, GatewayEvent, News, Relay as _, Watch, What},
+};
+
+fn event(name: &str) -> What {
+    let (kind, work_no) = (name.into(), "1001".into());
+    What::Gateway(GatewayEvent { kind, work_no, content: None, generated_at: None })
+}
+
+fn name(event: &Event) -> &str {
+    match &event.what {
+        What::Gateway(event) => &event.kind,
+        What::Session(_) => "",
+    }
+}
+
+fn names(events: &[Event]) -> Vec<&str> {
+    events.iter().map(name).collect()
+}
+
+async fn soon<T>(what: impl Future<Output = T>) -> T {
+    timeout(Duration::from_secs(20), what).await.expect("in time")
+}
+
+async fn add(events: &RedisEvents, name: &str, known: u64) {
+    events.add(agent(1001), event(name), Instant::now(), known).await.expect("added");
+}
+
+#[tokio::test]
+async fn a_stream_tells_the_latest_and_those_behind_a_number() {
+    let server = RedisServer::start().await;
+    let [own, other] = [1, 1].map(|key| shared(&server, &[key]).events(&tenant(), 100));
+    assert!(own.latest(9).await.expect("read").is_empty());
+    for name in ["a", "b", "c"] {
+        add(&own, name, 0).await;
+    }
+    let all = other.latest(9).await.expect("read");
+    assert_eq!(names(&all), ["a", "b", "c"]);
+    assert!(all.is_sorted_by_key(|event| event.sequence));
+    assert_eq!(all[0].agent, agent(1001));
+    assert_eq!(names(&other.latest(2).await.expect("read")), ["b", "c"]);
+
+    // The first word of a subscription is that something may have been missed.
+    let News::Missed(missed) = soon(other.after(all[2].sequence)).await.expect("read") else {
+        panic!("told, not missed");
+    };
+    assert_eq!(names(&missed), ["a", "b", "c"], "of the last minute");
+    assert!(matches!(missed[0].fetched, Fetched::Unknown));
+    let asked = Instant::now();
+    add(&own, "d", 0).await;
+    let News::Told(told) = soon(other.after(0)).await.expect("heard") else { panic!("missed") };
+    assert_eq!(names(&told), ["d"]);
+    let Fetched::ElsewhereBy(by) = told[0].fetched else { panic!("{told:?}") };
+    assert!(by >= asked && by <= Instant::now(), "{by:?}");
+}
+
+#[tokio::test]
+async fn an_event_of_ones_own_is_known_for_when_it_was_fetched() {
+    let server = RedisServer::start().await;
+    let own = shared(&server, &[1]).events(&tenant(), 100);
+    let News::Missed(_) = soon(own.after(0)).await.expect("read") else { panic!("told") };
+    tokio::time::sleep(Duration::from_millis(5)).await;
+    let fetched = Instant::now();
+    own.add(agent(1001), event("a"), fetched, 0).await.expect("added");
+    let News::Told(told) = soon(own.after(0)).await.expect("heard") else { panic!("missed") };
+    let Fetched::Here(at) = told[0].fetched else { panic!("{told:?}") };
+    assert!(fetched.saturating_duration_since(at) < Duration::from_millis(1));
+    assert!(at.saturating_duration_since(fetched) < Duration::from_millis(1));
+}
+
+#[tokio::test]
+async fn a_redis_whose_clock_is_behind_is_told_which_number_comes_next() {
+    let server = RedisServer::start().await;
+    let own = shared(&server, &[1]).events(&tenant(), 100);
+    add(&own, "a", 0).await;
+    let first = own.latest(1).await.expect("read")[0].sequence;
+    let ahead = first + (3_600_000 << 20) + 5;
+    add(&own, "b", ahead).await;
+    assert_eq!(own.latest(1).await.expect("read")[0].sequence, ahead + 1);
+    // One that knows better does not go back.
+    add(&own, "c", first).await;
+    assert!(own.latest(1).await.expect("read")[0].sequence > ahead + 1);
+}
+
+#[tokio::test]
+async fn more_events_than_one_round_trip_reads_are_all_read() {
+    let server = RedisServer::start().await;
+    let own = shared(&server, &[1]).events(&tenant(), 2000);
+    for _ in 0..600 {
+        add(&own, "a", 0).await;
+    }
+    let News::Missed(missed) = soon(own.after(u64::MAX)).await.expect("read") else {
+        panic!("told");
+    };
+    assert!(missed.is_empty(), "nothing is behind the last number there is");
+    let other = shared(&server, &[1]).events(&tenant(), 2000);
+    let News::Missed(missed) = soon(other.after(0)).await.expect("read") else { panic!("told") };
+    assert_eq!(missed.len(), 600);
+}
+
+/// A replica's events, and what tells them.
+struct Told {
+    events: Arc<Events>,
+    relay: StreamRelay,
+    work: JoinHandle<()>,
+}
+
+impl Told {
+    async fn by(server: &RedisServer) -> Self {
+        let kept = NonZeroUsize::new(100).expect("not zero");
+        let kept_bytes = NonZeroUsize::new(1 << 20).expect("not zero");
+        let limits = config::Events { kept, kept_bytes, watches: kept };
+        let events = Arc::new(Events::numbered_elsewhere(limits));
+        let stream = shared(server, &[1]).events(&tenant(), kept.get());
+        let (relay, work) = StreamRelay::new(stream, events.clone(), kept.get());
+        let work = tokio::spawn(work);
+        soon(relay.ready()).await;
+        Self { events, relay, work }
+    }
+
+    fn tells(&self, name: &str) {
+        self.relay.publish(agent(1001), event(name), Instant::now()).expect("there is room");
+    }
+}
+
+impl Drop for Told {
+    fn drop(&mut self) {
+        self.work.abort();
+    }
+}
+
+async fn next(watch: &mut Watch) -> String {
+    name(soon(watch.more()).await.events.first().expect("an event")).to_owned()
+}
+
+#[tokio::test]
+async fn what_was_told_before_is_known_and_what_is_told_is_heard_here_and_there() {
+    let server = RedisServer::start().await;
+    let left = Told::by(&server).await;
+    let mut own = left.events.watch(Agents::All, None);
+    left.tells("a");
+    assert_eq!(next(&mut own).await, "a");
+    let right = Told::by(&server).await;
+    assert_eq!(right.events.newest(), left.events.newest(), "it has read what came before");
+    let mut others = right.events.watch(Agents::All, Some(0));
+    assert!(soon(others.more()).await.missed.is_some(), "what may have been before that");
+    let mut others = right.events.watch(Agents::All, None);
+    left.tells("b");
+    assert_eq!(next(&mut others).await, "b");
+}
+
+#[tokio::test]
+async fn without_redis_events_are_told_here_alone() {
+    let mut server = RedisServer::start().await;
+    let left = Told::by(&server).await;
+    let mut own = left.events.watch(Agents::All, None);
+    server.kill().await;
+    left.tells("a");
+    assert_eq!(next(&mut own).await, "a");
+}

@@ -1,0 +1,12 @@
+//! What a tenant's calls and keepers do, with a simulated gateway behind them.
+
+mod calling;
+mod confirming;
+mod keeping;
+mod others;
+mod safekeeping;
+mod sharing;
+mod signing_in;
+mod storing;
+mod telling;
+mod world;

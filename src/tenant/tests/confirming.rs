@@ -1,0 +1,95 @@
+//! Whether what was accepted has happened.
+
+use std::time::Duration;
+
+use ccgateway_sim::{Fault, Interface, Misbehaviour};
+
+use super::world::{World, agent, context};
+use crate::{
+    gateway::{Command, SAY_FREE, say_busy},
+    session::SessionState,
+    tenant::{Confirmation, Unconfirmed},
+};
+
+const LONG: Duration = Duration::from_secs(20);
+const SHORT: Duration = Duration::from_millis(80);
+
+async fn kept() -> World {
+    let world = World::polling(&[]).await;
+    world.sign_in(1001).await;
+    world.until_state(1001, Some(SessionState::Kept)).await;
+    world
+}
+
+async fn confirmed(world: &World, command: Command, within: Duration) -> Confirmation {
+    let accepted = world.tenant.command(agent(1001), command, &context()).await.expect("accepted");
+    world.tenant.confirm(agent(1001), &accepted, within, &context()).await
+}
+
+#[tokio::test]
+async fn an_event_and_the_status_confirm_a_change() {
+    let world = kept().await;
+    let confirmation = confirmed(&world, say_busy(None, None), LONG).await;
+    assert!(matches!(confirmation, Confirmation::Confirmed { .. }), "{confirmation:?}");
+    assert_eq!(world.asked(Interface::AgentStatus).len(), 1);
+    assert_eq!(world.counted("ccgw_confirmations_total", "result=\"confirmed\""), 1);
+    let confirmation = confirmed(&world, Command::plain(&SAY_FREE), LONG).await;
+    assert!(matches!(confirmation, Confirmation::Confirmed { .. }), "{confirmation:?}");
+}
+
+#[tokio::test]
+async fn without_polls_nothing_can_be_confirmed() {
+    let world = World::unpolled(&[]).await;
+    world.sign_in(1001).await;
+    let confirmation = confirmed(&world, say_busy(None, None), LONG).await;
+    assert_eq!(confirmation, Confirmation::Accepted(Unconfirmed::NotKept));
+}
+
+#[tokio::test]
+async fn a_change_that_waits_for_the_end_of_a_call_is_said_to() {
+    let world = kept().await;
+    assert!(world.gateway.start_call(1001));
+    super::world::until("talking", || world.tenant.events.state(agent(1001)).is_some()).await;
+    let confirmation = confirmed(&world, say_busy(None, None), SHORT).await;
+    assert_eq!(confirmation, Confirmation::Accepted(Unconfirmed::Talking));
+}
+
+#[tokio::test]
+async fn a_status_that_does_not_fit_confirms_nothing() {
+    let world = kept().await;
+    let body = br#"{"message":"","retcode":"0","result":{"agentState":4}}"#.to_vec();
+    let (content_type, headers) = ("application/json".into(), Vec::new());
+    let idle = Fault::Raw { body, content_type, headers };
+    world.gateway.misbehave(Misbehaviour::always(idle).on(Interface::AgentStatus));
+    let mut confirmation = confirmed(&world, say_busy(None, None), SHORT).await;
+    // On a busy machine the event may come later than so short a wait ends.
+    while confirmation == Confirmation::Accepted(Unconfirmed::NoEvent) {
+        assert!(world.gateway.force_idle(1001));
+        confirmation = confirmed(&world, say_busy(None, None), SHORT).await;
+    }
+    assert_eq!(confirmation, Confirmation::Accepted(Unconfirmed::OtherState));
+}
+
+#[tokio::test]
+async fn a_gateway_that_does_not_tell_the_status_contradicts_nothing() {
+    let world = kept().await;
+    world.gateway.misbehave(Misbehaviour::always(Fault::Html).on(Interface::AgentStatus));
+    let confirmation = confirmed(&world, say_busy(None, None), LONG).await;
+    assert!(matches!(confirmation, Confirmation::Confirmed { .. }), "{confirmation:?}");
+}
+
+#[tokio::test]
+async fn no_event_and_the_end_of_the_bridge_are_told_apart() {
+    let world = kept().await;
+    // The events come with polls, and these bring none.
+    let body = br#"{"message":"","retcode":"0"}"#.to_vec();
+    let (content_type, headers) = ("application/json".into(), Vec::new());
+    let none = Fault::Status { status: 200, headers, body, content_type };
+    world.gateway.misbehave(Misbehaviour::always(none).on(Interface::Poll));
+    let confirmation = confirmed(&world, say_busy(None, None), SHORT).await;
+    assert_eq!(confirmation, Confirmation::Accepted(Unconfirmed::NoEvent));
+    assert!(world.gateway.force_idle(1001));
+    world.work.stopping.cancel();
+    let confirmation = confirmed(&world, say_busy(None, None), LONG).await;
+    assert_eq!(confirmation, Confirmation::Accepted(Unconfirmed::ShuttingDown));
+}

@@ -1,0 +1,253 @@
+//! How sessions are kept alive, lost and made anew.
+
+use std::time::Duration;
+
+use ccgateway_sim::{Fault, Interface, Misbehaviour, Options};
+
+use super::world::{FAST, PASSWORD, Setup, World, agent, context, prompt, refusal, until};
+use crate::{
+    event::{Agents, What},
+    gateway::SignIn,
+    session::{Guid, SessionState},
+};
+
+const POLL: Interface = Interface::Poll;
+
+fn polls(world: &World) -> usize {
+    world.asked(POLL).len()
+}
+
+/// More polls have been answered.
+async fn polled_on(world: &World) {
+    let before = polls(world);
+    until("more polls", || polls(world) >= before + 3).await;
+}
+
+/// A world with one agent who is kept.
+async fn kept(lines: &[(&str, &str)], credentials: &[u32]) -> World {
+    let lines = [&FAST[..], lines].concat();
+    let setup = Setup { gateway: prompt(), lines: &lines, credentials, ..Setup::default() };
+    let world = World::of(setup).await;
+    let sign_in = SignIn::new(PASSWORD.into(), String::new(), !credentials.is_empty());
+    world.tenant.sign_in(agent(1001), sign_in, &context()).await.expect("signed in");
+    world.until_state(1001, Some(SessionState::Kept)).await;
+    world
+}
+
+#[tokio::test]
+async fn a_session_is_polled_until_the_agent_signs_out() {
+    let world = kept(&[], &[]).await;
+    polled_on(&world).await;
+    assert_eq!(world.tenant.kept(), 1);
+    let kept = world.tenant.session_states();
+    let kept = kept.iter().find(|count| count.state == SessionState::Kept).expect("counted");
+    assert_eq!((kept.now, kept.entered), (1, 1));
+    world.tenant.sign_out(agent(1001), false, &context()).await.expect("signed out");
+    world.until_state(1001, None).await;
+    assert_eq!(world.tenant.kept(), 0);
+    let before = polls(&world);
+    tokio::time::sleep(Duration::from_millis(40)).await;
+    assert!(polls(&world) <= before + 1, "polls have ended");
+}
+
+#[tokio::test]
+async fn an_agent_who_was_signed_out_is_signed_in_again_without_a_call() {
+    let world = kept(&[], &[]).await;
+    world.gateway.sign_out(1001);
+    until("signed in again", || world.asked(Interface::SignIn).len() == 2).await;
+    world.until_state(1001, Some(SessionState::Kept)).await;
+    polled_on(&world).await;
+    world.busy(1001).await.expect("accepted");
+    assert_eq!(world.asked(Interface::SignIn).len(), 2);
+}
+
+#[tokio::test]
+async fn a_lost_session_without_a_good_password_is_given_up_and_forgotten() {
+    let world = kept(&[], &[]).await;
+    world.refuse(Interface::SignIn, "100-004");
+    world.gateway.sign_out(1001);
+    world.until_state(1001, None).await;
+    until("forgotten", || world.tenant.sessions.cached(agent(1001)).is_none()).await;
+    assert_eq!(world.asked(Interface::SignIn).len(), 2);
+    assert_eq!(world.tenant.kept(), 0);
+}
+
+#[tokio::test]
+async fn a_sign_in_that_fails_for_a_while_is_tried_until_it_works() {
+    let world = kept(&[], &[]).await;
+    let busy = Misbehaviour { times: Some(2), ..Misbehaviour::always(refusal("100-003")) };
+    world.gateway.misbehave(busy.on(Interface::SignIn));
+    world.gateway.sign_out(1001);
+    world.until_state(1001, Some(SessionState::Recovering)).await;
+    world.until_state(1001, Some(SessionState::Kept)).await;
+    assert_eq!(world.asked(Interface::SignIn).len(), 4);
+}
+
+#[tokio::test]
+async fn a_session_that_cannot_be_made_anew_in_time_is_given_up() {
+    let world = kept(&[("keep.recovery", "1s")], &[]).await;
+    let never = Misbehaviour::always(refusal("100-003")).on(Interface::SignIn);
+    world.gateway.misbehave(never);
+    world.gateway.sign_out(1001);
+    world.until_state(1001, None).await;
+    assert!(world.asked(Interface::SignIn).len() >= 3);
+    assert!(world.tenant.session(agent(1001)).await.expect("asked").is_none());
+}
+
+#[tokio::test]
+async fn a_guid_that_a_poll_brings_is_used_from_then_on() {
+    let world = kept(&[], &[]).await;
+    let guid = world.gateway.renew_guid(1001).expect("signed in");
+    let is_stored =
+        || world.tenant.sessions.cached(agent(1001)).is_some_and(|s| s.guid.header() == &*guid);
+    until("stored", is_stored).await;
+    polled_on(&world).await;
+    assert_eq!(world.counted("ccgw_guid_renewals_total", ""), 1);
+    assert_eq!(
+        world.asked(POLL).last().and_then(|poll| poll.header("guid").map(str::to_owned)),
+        Some(guid)
+    );
+}
+
+#[tokio::test]
+async fn a_gateway_without_a_usable_answer_puts_the_session_in_doubt_only() {
+    for fault in [Fault::Html, refusal("000-004"), refusal("999-999")] {
+        let world = kept(&[], &[]).await;
+        world.gateway.misbehave(Misbehaviour::always(fault).on(POLL));
+        world.until_state(1001, Some(SessionState::Doubtful)).await;
+        let asked = polls(&world);
+        until("it is asked again", || polls(&world) >= asked + 2).await;
+        world.gateway.behave();
+        world.until_state(1001, Some(SessionState::Kept)).await;
+        assert_eq!(world.asked(Interface::SignIn).len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_guid_that_is_refused_twice_is_not_lost_and_three_times_it_is() {
+    for (times, sign_ins) in [(2, 1), (3, 2)] {
+        let world = kept(&[], &[1001]).await;
+        let refused =
+            Misbehaviour { times: Some(times), ..Misbehaviour::always(refusal("000-003")) };
+        world.gateway.misbehave(refused.on(POLL));
+        let refused = || {
+            let polls = world.asked(POLL);
+            polls
+                .iter()
+                .filter(|poll| poll.answer.as_ref().is_some_and(|a| a.fault.is_some()))
+                .count()
+        };
+        until("refused", || refused() == times as usize).await;
+        // The session is still there, so that it takes force to make it anew.
+        world.until_state(1001, Some(SessionState::Kept)).await;
+        polled_on(&world).await;
+        assert_eq!(world.asked(Interface::SignIn).len(), sign_ins);
+    }
+}
+
+#[tokio::test]
+async fn whoever_else_polls_leaves_the_session_good() {
+    let world = kept(&[], &[]).await;
+    world.gateway.misbehave(Misbehaviour::always(refusal("000-007")).on(POLL));
+    polled_on(&world).await;
+    assert_eq!(world.tenant.session_state(agent(1001)), Some(SessionState::Kept));
+    assert_eq!(world.asked(Interface::SignIn).len(), 1);
+}
+
+#[tokio::test]
+async fn where_polls_are_not_allowed_guids_that_change_are_asked_for() {
+    let setup = Setup {
+        gateway: Options { polls: ccgateway_sim::Polls::All, ..prompt() },
+        lines: &[&FAST[..], &[("keep.guid_interval", "5ms")]].concat(),
+        ..Setup::default()
+    };
+    let world = World::of(setup).await;
+    let first = world.sign_in(1001).await.session;
+    world.until_state(1001, Some(SessionState::Unkept)).await;
+    until("asked for", || world.asked(Interface::UpdateGuid).len() >= 3).await;
+    assert_eq!(polls(&world), 1);
+    let newest = world.tenant.session(agent(1001)).await.expect("asked").expect("a session");
+    assert!(newest.version > first.version);
+    world.busy(1001).await.expect("accepted");
+}
+
+#[tokio::test]
+async fn where_polls_are_not_allowed_guids_that_stay_are_left_alone() {
+    let setup = Setup {
+        gateway: Options { polls: ccgateway_sim::Polls::All, ..prompt() },
+        lines: &[&FAST[..], &[("auth_mode", "static"), ("keep.guid_interval", "5ms")]].concat(),
+        ..Setup::default()
+    };
+    let world = World::of(setup).await;
+    world.sign_in(1001).await;
+    world.until_state(1001, Some(SessionState::Unkept)).await;
+    until("the keeper has ended", || world.tenant.kept() == 0).await;
+    assert_eq!(polls(&world), 1);
+    assert!(world.asked(Interface::UpdateGuid).is_empty());
+    world.busy(1001).await.expect("accepted");
+}
+
+#[tokio::test]
+async fn an_agent_whom_another_client_keeps_taking_is_given_up() {
+    let world = kept(&[("keep.take_backs", "2")], &[1001]).await;
+    for _ in 0..50 {
+        if world.tenant.session_state(agent(1001)).is_none() {
+            break;
+        }
+        world.gateway.take_over(1001);
+        let signed_in = world.asked(Interface::ForceSignIn).len();
+        let is_back = || {
+            world.asked(Interface::ForceSignIn).len() > signed_in
+                || world.tenant.session_state(agent(1001)).is_none()
+        };
+        until("taken back or given up", is_back).await;
+    }
+    world.until_state(1001, None).await;
+    let taken_over = world.tenant.taken_over();
+    assert!(taken_over.iter().all(|taken| taken.given_up), "{taken_over:?}");
+    assert_eq!(taken_over.len(), 1);
+    assert_eq!(world.tenant.kept(), 0);
+}
+
+#[tokio::test]
+async fn an_owner_who_hands_a_session_in_ends_the_polls() {
+    let world = kept(&[], &[]).await;
+    let guid = Guid::parse(&world.gateway.sign_in(1001)).expect("a Guid");
+    let deadline = context().deadline;
+    world.tenant.register(agent(1001), guid, None, deadline).await.expect("registered");
+    assert_eq!(world.entered(SessionState::Registered), 1);
+    assert_eq!(world.tenant.kept(), 0);
+}
+
+#[tokio::test]
+async fn events_that_polls_bring_are_told_and_counted() {
+    let world = kept(&[], &[]).await;
+    let after = world.tenant.events.newest();
+    assert!(world.gateway.force_busy(1001));
+    let (mut watch, _place) = world
+        .tenant
+        .watch([127, 0, 0, 1].into(), Agents::These([agent(1001)].into()), Some(after))
+        .await
+        .expect("a place");
+    let events = watch.more().await.events;
+    assert!(events.iter().all(|event| matches!(event.what, What::Gateway(_))), "{events:?}");
+    assert!(world.tenant.counts().events >= 1);
+    assert!(world.tenant.counts().polls >= 1);
+}
+
+#[tokio::test]
+async fn sessions_are_signed_out_or_left_when_the_bridge_stops() {
+    let world = kept(&[], &[]).await;
+    world.sign_in(1002).await;
+    assert_eq!(world.tenant.sign_out_all(context().deadline).await, 2);
+    assert_eq!(world.asked(Interface::SignOut).len(), 2);
+
+    let world = kept(&[], &[]).await;
+    world.work.keeping.cancel();
+    world.work.tasks.close();
+    world.work.tasks.wait().await;
+    let before = polls(&world);
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    assert_eq!(polls(&world), before);
+    assert!(world.gateway.agent(1001).expect("known").signed_in);
+}

@@ -1,0 +1,219 @@
+//! What a tenant does that other replicas serve too.
+
+use std::{
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
+
+use ccgateway_sim::{Fault, Interface, Misbehaviour};
+
+use super::{
+    others::{FREE, LOCK_TIME, OURS, Others, THEIRS},
+    world::{FAST, PASSWORD, Setup, World, agent, context, password, prompt, refusal, until},
+};
+use crate::{
+    call::{CallError, Obstacle},
+    gateway::say_busy,
+    session::{Guid, NewSession, Origin, SessionState},
+    tenant::{Accepted, Claimed, LeaseCounts, Lock, Polls as _},
+};
+
+async fn with(others: &Others, credentials: &[u32]) -> World {
+    let (gateway, lines) = (prompt(), &FAST[..]);
+    World::of(Setup { gateway, lines, credentials, replicas: Some(others), ..Setup::default() })
+        .await
+}
+
+/// A command that goes on beside the test.
+fn busy(world: &World) -> tokio::task::JoinHandle<Result<Accepted, CallError>> {
+    let tenant = world.tenant.clone();
+    tokio::spawn(async move { tenant.command(agent(1001), say_busy(None, None), &context()).await })
+}
+
+/// Another replica signs the agent in, and stores the session.
+async fn signed_in_elsewhere(world: &World) -> u64 {
+    let guid = Guid::parse(&world.gateway.sign_in(1001)).expect("a Guid");
+    let (origin, cookies) = (Origin::SignedIn, Arc::default());
+    let session = NewSession { guid, origin, ttl: None, cookies };
+    world.tenant.sessions.put(agent(1001), session).await.expect("stored").version
+}
+
+#[tokio::test]
+async fn who_keeps_a_session_is_decided_with_the_others() {
+    for (claimed, state) in [
+        (Claimed::Here, Some(SessionState::Kept)),
+        (Claimed::Elsewhere, None),
+        (Claimed::Unknown, Some(SessionState::Unkept)),
+    ] {
+        let others = Others::default();
+        *others.polls.claimed.lock().expect("free") = claimed;
+        let world = with(&others, &[]).await;
+        world.sign_in(1001).await;
+        assert_eq!(world.tenant.session_state(agent(1001)), state, "{claimed:?}");
+        assert!(world.tenant.is_polled(agent(1001)).await == (claimed != Claimed::Unknown));
+    }
+}
+
+#[tokio::test]
+async fn a_replica_that_may_not_poll_leaves_the_session_to_another() {
+    let others = Others::default();
+    let world = with(&others, &[]).await;
+    world.sign_in(1001).await;
+    assert!(world.tenant.is_polling(agent(1001)));
+    until("polled", || !world.asked(Interface::Poll).is_empty()).await;
+    others.polls.may_poll.store(false, Relaxed);
+    world.until_state(1001, None).await;
+    assert_eq!(others.polls.ended.load(Relaxed), 1);
+    assert!(!world.tenant.is_polling(agent(1001)));
+    assert!(world.tenant.is_wanted(agent(1001)).await, "the session is there");
+    assert!(!world.tenant.is_wanted(agent(1002)).await);
+    assert_eq!(world.asked(Interface::SignIn).len(), 1);
+}
+
+#[tokio::test]
+async fn polls_that_are_finished_end_between_two_of_them_and_those_that_are_stopped_at_once() {
+    let others = Others::default();
+    let world = with(&others, &[]).await;
+    world.sign_in(1001).await;
+    until("it has ended", || world.tenant.finish(agent(1001))).await;
+    world.sign_in(1002).await;
+    world.tenant.stop(agent(1002));
+    assert!(!world.tenant.is_polling(agent(1002)));
+    assert_eq!(world.tenant.session_state(agent(1002)), None);
+}
+
+#[tokio::test]
+async fn a_session_that_another_replica_may_have_is_not_made_anew() {
+    let others = Others::default();
+    let world = with(&others, &[]).await;
+    world.sign_in(1001).await;
+    others.polls.is_sole.store(false, Relaxed);
+    world.gateway.sign_out(1001);
+    world.until_state(1001, None).await;
+    assert!(world.tenant.sessions.cached(agent(1001)).is_some(), "it stays stored");
+    assert_eq!(world.asked(Interface::SignIn).len(), 1);
+}
+
+#[tokio::test]
+async fn what_the_others_have_to_know_is_passed_on() {
+    let others = Others::default();
+    let world = with(&others, &[]).await;
+    assert!(world.tenant.is_kept_by_replicas());
+    assert_eq!(world.tenant.lease_counts(), LeaseCounts { overdue: 1, dropped: 2 });
+    world.tenant.share_polls();
+    until("run", || others.polls.runs.load(Relaxed) == 1).await;
+    world.tenant.hand_over().await;
+    assert_eq!(others.polls.left.load(Relaxed), 1);
+}
+
+#[tokio::test]
+async fn a_sign_in_waits_until_no_other_replica_is_at_it() {
+    let two = Lock { others: 2, ..FREE };
+    for wait in [THEIRS, two] {
+        let one_left = Lock { others: 1, ..FREE };
+        let others = Others::answering([Some(wait), Some(wait), Some(one_left)]);
+        let world = with(&others, &[1001]).await;
+        busy(&world).await.expect("no panic").expect("accepted");
+        assert!(others.sign_ins.asked.load(Relaxed) >= 3);
+        until("given back", || others.sign_ins.unlocked.load(Relaxed) >= 1).await;
+        assert_eq!(world.asked(Interface::SignIn).len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_session_that_another_replica_has_made_meanwhile_is_used() {
+    let others = Others::answering([Some(THEIRS)]);
+    let world = with(&others, &[1001]).await;
+    let call = busy(&world);
+    until("it waits", || others.sign_ins.asked.load(Relaxed) >= 1).await;
+    signed_in_elsewhere(&world).await;
+    call.await.expect("no panic").expect("accepted");
+    assert!(world.asked(Interface::SignIn).is_empty());
+}
+
+#[tokio::test]
+async fn a_store_that_cannot_be_asked_keeps_nobody_from_signing_in() {
+    let others = Others::answering([None]);
+    let world = with(&others, &[1001]).await;
+    busy(&world).await.expect("no panic").expect("accepted");
+    assert_eq!(world.asked(Interface::SignIn).len(), 1);
+}
+
+#[tokio::test]
+async fn the_lock_is_renewed_while_the_gateway_takes_its_time() {
+    let others = Others::answering([Some(FREE), Some(OURS)]);
+    let world = with(&others, &[1001]).await;
+    let slow = Fault::Delay(4 * LOCK_TIME);
+    world.gateway.misbehave(Misbehaviour::once(slow).on(Interface::SignIn));
+    busy(&world).await.expect("no panic").expect("accepted");
+    assert!(others.sign_ins.asked.load(Relaxed) >= 5);
+    until("given back", || others.sign_ins.unlocked.load(Relaxed) == 1).await;
+}
+
+#[tokio::test]
+async fn an_agent_whom_another_replica_is_signing_in_is_not_taken_from_it() {
+    let contested = Lock { others: 1, ..OURS };
+    let others = Others::answering([Some(FREE), Some(contested)]);
+    let world = with(&others, &[1001]).await;
+    world.gateway.sign_in(1001);
+    let call = busy(&world);
+    until("the gateway has refused", || !world.asked(Interface::SignIn).is_empty()).await;
+    tokio::time::sleep(Duration::from_millis(30)).await;
+    signed_in_elsewhere(&world).await;
+    call.await.expect("no panic").expect("accepted");
+    assert!(world.asked(Interface::ForceSignIn).is_empty());
+    assert_eq!(world.asked(Interface::SignIn).len(), 1);
+}
+
+#[tokio::test]
+async fn an_agent_whom_no_replica_is_signing_in_is_taken_back() {
+    let others = Others::answering([Some(FREE), Some(OURS)]);
+    let world = with(&others, &[1001]).await;
+    world.gateway.sign_in(1001);
+    busy(&world).await.expect("no panic").expect("accepted");
+    assert_eq!(world.asked(Interface::ForceSignIn).len(), 1);
+    assert_eq!(world.counted("ccgw_take_overs_total", "taken_back"), 1);
+}
+
+#[tokio::test]
+async fn a_sign_in_that_the_gateway_is_at_already_is_waited_for() {
+    let others = Others::answering([Some(FREE), Some(OURS)]);
+    let world = with(&others, &[1001]).await;
+    world.gateway.misbehave(Misbehaviour::always(refusal("100-021")).on(Interface::SignIn));
+    let call = busy(&world);
+    until("the gateway has refused", || !world.asked(Interface::SignIn).is_empty()).await;
+    signed_in_elsewhere(&world).await;
+    call.await.expect("no panic").expect("accepted");
+    assert_eq!(world.asked(Interface::SignIn).len(), 1);
+}
+
+#[tokio::test]
+async fn a_session_that_comes_late_is_not_put_over_a_newer_one() {
+    let others = Others::answering([Some(FREE), Some(OURS)]);
+    let world = with(&others, &[]).await;
+    let slow = Fault::Delay(Duration::from_millis(60));
+    world.gateway.misbehave(Misbehaviour::once(slow).on(Interface::SignIn));
+    let tenant = world.tenant.clone();
+    let late =
+        tokio::spawn(
+            async move { tenant.sign_in(agent(1001), password(PASSWORD), &context()).await },
+        );
+    until("it is under way", || !world.asked(Interface::SignIn).is_empty()).await;
+    let newer = signed_in_elsewhere(&world).await;
+    let stored = Lock { stored: newer, ..OURS };
+    others.answer([Some(stored)]);
+    late.await.expect("no panic").expect("signed in");
+    let stored = world.tenant.sessions.cached(agent(1001)).expect("a session");
+    assert!(stored.version >= newer);
+}
+
+#[tokio::test]
+async fn a_caller_who_cannot_wait_for_another_replica_is_told_so() {
+    let others = Others::answering([Some(THEIRS)]);
+    let world = with(&others, &[1001]).await;
+    let hurried = super::world::within(Duration::from_millis(150));
+    let command = say_busy(None, None);
+    let error = world.tenant.command(agent(1001), command, &hurried).await.expect_err("waited");
+    assert!(matches!(error.obstacle(), Some(Obstacle::Deadline(_))), "{error}");
+    assert!(world.asked(Interface::SignIn).is_empty());
+}

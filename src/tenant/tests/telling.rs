@@ -1,0 +1,150 @@
+//! What a tenant tells of itself.
+
+use std::{net::IpAddr, time::Duration};
+
+use ccgateway_sim::{Fault, Interface, Misbehaviour};
+
+use super::world::{Setup, World, agent, context, until, within};
+use crate::{
+    call::{Obstacle, Share},
+    event::Agents,
+    gateway::say_busy,
+    telemetry::metrics::Label,
+    tenant::{Confirmation, Counts, TakeOver, Tenants, Unconfirmed},
+};
+
+const PEERS: [IpAddr; 2] = [
+    IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1)),
+    IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 2)),
+];
+
+#[tokio::test]
+async fn a_tenant_says_who_it_is_and_where_its_gateway_is() {
+    let world = World::unpolled(&[1001]).await;
+    let tenant = &world.tenant;
+    assert_eq!((tenant.id().as_str(), tenant.gateway()), ("acme", Some("localhost")));
+    assert!(!tenant.config().keep.enabled);
+    assert_eq!(tenant.addresses().len(), 1);
+    tenant.metrics().renewed();
+    assert_eq!(world.counted("ccgw_guid_renewals_total", "acme"), 1);
+    assert!(tenant.configured_sign_in(agent(1001)).is_some_and(|sign_in| sign_in.force));
+    assert!(tenant.configured_sign_in(agent(1002)).is_none());
+    assert!(!tenant.stopping().is_cancelled());
+    world.work.stopping.cancel();
+    assert!(tenant.stopping().is_cancelled());
+    // Twice a connection of 2 s and an answer of 15 s.
+    assert_eq!(tenant.sign_in_max(), Duration::from_secs(34));
+    assert!(!tenant.is_kept_by_replicas());
+}
+
+#[tokio::test]
+async fn tenants_are_found_by_their_ids_and_the_only_one_without() {
+    let world = World::unpolled(&[]).await;
+    let tenant = std::sync::Arc::try_unwrap(world.tenant).expect("nobody else has it");
+    let tenants = Tenants::new([tenant]);
+    assert!(tenants.named("acme").is_some() && tenants.named("other").is_none());
+    assert_eq!(tenants.only().map(|tenant| tenant.id().as_str()), Some("acme"));
+    assert_eq!(tenants.all().count(), 1);
+    assert!(Tenants::new([]).only().is_none());
+}
+
+#[tokio::test]
+async fn who_watches_takes_a_place_that_a_newcomer_may_get() {
+    let world = World::of(Setup { lines: &[("events.watches", "2")], ..Setup::default() }).await;
+    let watch = |peer| world.tenant.watch(peer, Agents::All, None);
+    let (_first, _kept) = watch(PEERS[0]).await.expect("a place");
+    let (_second, lost) = watch(PEERS[0]).await.expect("a place");
+    assert_eq!(world.tenant.usage().watches.taken, 2);
+    let error = watch(PEERS[0]).await.expect_err("nobody has more");
+    assert!(
+        matches!(error, Obstacle::Overloaded { share: Share::TenantWatches, limit } if limit.get() == 2)
+    );
+    let (_third, _place) = watch(PEERS[1]).await.expect("the other has two");
+    assert!(lost.is_lost());
+    lost.lost_owned().await;
+    assert!(lost.lost_token().is_cancelled());
+}
+
+#[tokio::test]
+async fn the_server_has_places_for_a_tenants_calls() {
+    let world = World::unpolled(&[]).await;
+    let mut places = Vec::new();
+    let error = loop {
+        match world.tenant.enter_server() {
+            Ok(place) => places.push(place),
+            Err(error) => break error,
+        }
+        assert!(places.len() < 100_000, "there is an end");
+    };
+    assert!(
+        matches!(error, Obstacle::Overloaded { share: Share::ServerCalls, limit } if limit.get() == places.len())
+    );
+}
+
+#[tokio::test]
+async fn calls_whose_callers_have_left_go_on_and_are_counted_until_they_are_told() {
+    let world = World::unpolled(&[]).await;
+    for (id, fault) in [(1001, None), (1002, Some(Fault::CutBeforeAnswer))] {
+        world.sign_in(id).await;
+        if let Some(fault) = fault {
+            world.gateway.misbehave(Misbehaviour::once(fault).on(Interface::SayBusy).of(id));
+        }
+        let slow = within(Duration::from_millis(150));
+        world.gateway.freeze();
+        let tenant = world.tenant.clone();
+        let call =
+            tokio::spawn(
+                async move { tenant.command(agent(id), say_busy(None, None), &slow).await },
+            );
+        let before = world.asked(Interface::SayBusy).len();
+        until("asked", || world.asked(Interface::SayBusy).len() > before.saturating_sub(1)).await;
+        call.await.expect("no panic").expect_err("too late");
+        world.gateway.thaw();
+    }
+    until("both have ended", || world.tenant.abandoned.counted() == 2).await;
+    world.tenant.tell_abandoned();
+    assert_eq!(world.tenant.abandoned.counted(), 0);
+}
+
+#[test]
+fn counts_are_subtracted_one_by_one_and_never_below_zero() {
+    let counts = |by: u64| Counts {
+        calls: 10 * by,
+        calls_failed: 20 * by,
+        requests: 30 * by,
+        requests_unanswered: 40 * by,
+        polls: 50 * by,
+        sign_ins: 60 * by,
+        events: 70 * by,
+    };
+    assert_eq!(counts(5) - counts(2), counts(3));
+    assert_eq!(counts(2) - counts(5), Counts::default());
+}
+
+#[test]
+fn labels_are_spelt_as_the_reference_has_them() {
+    let take_overs = [TakeOver::TakenBack, TakeOver::Refused].map(Label::as_str);
+    assert_eq!(take_overs, ["taken_back", "refused"]);
+    let unconfirmed = [
+        (Unconfirmed::NotKept, "not_kept"),
+        (Unconfirmed::Talking, "talking"),
+        (Unconfirmed::AfterCallWork, "after_call_work"),
+        (Unconfirmed::OtherState, "other_state"),
+        (Unconfirmed::NoEvent, "no_event"),
+        (Unconfirmed::ShuttingDown, "shutting_down"),
+    ];
+    for (why, spelt) in unconfirmed {
+        assert_eq!(Label::as_str(Confirmation::Accepted(why)), spelt);
+    }
+}
+
+#[tokio::test]
+async fn a_command_without_time_is_not_begun() {
+    let world = World::unpolled(&[]).await;
+    world.sign_in(1001).await;
+    let none = within(Duration::from_millis(1));
+    let command = world.tenant.command(agent(1001), say_busy(None, None), &none);
+    assert!(command.await.expect_err("no time").obstacle().is_some());
+    assert!(world.asked(Interface::SayBusy).is_empty());
+    world.tenant.command(agent(1001), say_busy(None, None), &context()).await.expect("accepted");
+}
