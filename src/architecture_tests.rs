@@ -80,7 +80,7 @@ fn exists(path: &str, sources: &[Source]) -> bool {
     };
     sources.iter().any(|Source { modules, names }| {
         let is_within = |part: &&str| modules.iter().chain(names).any(|name| name == part);
-        names.iter().chain(modules).any(is_last) && parts.iter().all(|part| is_within(part))
+        names.iter().chain(modules).any(is_last) && parts.iter().all(is_within)
     })
 }
 

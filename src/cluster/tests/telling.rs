@@ -1,6 +1,6 @@
 //! Events that replicas tell each other.
 
-use std::{num::NonZeroUsize, sync::Arc, time::Duration};
+use std::{num::NonZeroUsize, pin::Pin, sync::Arc, time::Duration};
 
 use ccgateway_test_support::RedisServer;
 use tokio::{
@@ -31,8 +31,9 @@ fn names(events: &[Event]) -> Vec<&str> {
     events.iter().map(name).collect()
 }
 
-async fn soon<T>(what: impl Future<Output = T>) -> T {
-    timeout(Duration::from_secs(20), what).await.expect("in time")
+/// Boxed, since a subscription's future is large.
+fn soon<'a, T>(what: impl Future<Output = T> + 'a) -> Pin<Box<dyn Future<Output = T> + 'a>> {
+    Box::pin(async move { timeout(Duration::from_secs(20), what).await.expect("in time") })
 }
 
 async fn add(events: &RedisEvents, name: &str, known: u64) {
