@@ -136,7 +136,7 @@ async fn a_command_that_meets_another_call_is_sent_again_until_that_is_over() {
 
 #[tokio::test]
 async fn a_command_that_meets_another_call_is_not_sent_again_for_ever() {
-    let lines = [("keep.enabled", "false"), ("timeouts.request", "200ms")];
+    let lines = [("keep.enabled", "false"), ("timeouts.request", "1s")];
     let world = World::of(Setup { lines: &lines, ..Setup::default() }).await;
     world.sign_in(1001).await;
     let never = Misbehaviour::always(refusal("000-007")).on(Interface::SayBusy);
@@ -144,7 +144,7 @@ async fn a_command_that_meets_another_call_is_not_sent_again_for_ever() {
     let error = world.busy(1001).await.expect_err("given up");
     assert!(error.refusal().is_some(), "{error}");
     let times = world.asked(Interface::SayBusy).len();
-    assert!((3..20).contains(&times), "{times}: the pauses grow");
+    assert!((2..40).contains(&times), "{times}: the pauses grow");
 }
 
 #[tokio::test]
@@ -280,7 +280,7 @@ async fn a_call_that_waits_ends_with_its_deadline_or_with_the_bridge() {
             async move { tenant.command(agent(1001), say_busy(None, None), &context()).await },
         );
     until("the first is open", || world.asked(Interface::SayBusy).len() == 1).await;
-    let (command, soon) = (say_busy(None, None), within(Duration::from_millis(60)));
+    let (command, soon) = (say_busy(None, None), within(Duration::from_millis(300)));
     let waited = world.tenant.command(agent(1001), command, &soon);
     let error = waited.await.expect_err("the turn is taken");
     assert!(matches!(error.obstacle(), Some(Obstacle::Deadline(Wait::Queue))), "{error}");
@@ -346,12 +346,12 @@ async fn there_are_no_more_sessions_than_there_may_be() {
 
 #[tokio::test]
 async fn the_agents_next_call_waits_until_a_request_that_was_given_up_is_noticed() {
-    let lines = [("keep.enabled", "false"), ("timeouts.request", "50ms")];
+    let lines = [("keep.enabled", "false"), ("timeouts.request", "500ms")];
     let world = World::of(Setup { lines: &lines, ..Setup::default() }).await;
     world.sign_in(1001).await;
     world.gateway.misbehave(Misbehaviour::once(Fault::Hang).on(Interface::SayBusy));
     let error = world.busy(1001).await.expect_err("no answer");
-    assert!(matches!(error, CallError::NoAnswer(_) | CallError::Deadline(_)), "{error}");
+    assert!(matches!(error, CallError::NoAnswer(_)), "{error}");
     assert!(world.gateway.force_idle(1001));
     world.busy(1001).await.expect("accepted");
     assert_eq!(world.gateway.violations(), Vec::<String>::new());

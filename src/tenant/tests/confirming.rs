@@ -12,7 +12,7 @@ use crate::{
 };
 
 const LONG: Duration = Duration::from_secs(20);
-const SHORT: Duration = Duration::from_millis(80);
+const SHORT: Duration = Duration::from_secs(1);
 
 async fn kept() -> World {
     let world = World::polling(&[]).await;

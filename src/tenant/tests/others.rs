@@ -22,7 +22,7 @@ use crate::{
     },
 };
 
-pub(super) const LOCK_TIME: Duration = Duration::from_millis(60);
+pub(super) const LOCK_TIME: Duration = Duration::from_millis(300);
 /// Nobody else has anything to do with the agent.
 pub(super) const FREE: Lock = Lock { holder: Holder::New, others: 0, stored: 0 };
 /// The same, asked once more.

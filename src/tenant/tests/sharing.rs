@@ -211,7 +211,7 @@ async fn a_session_that_comes_late_is_not_put_over_a_newer_one() {
 async fn a_caller_who_cannot_wait_for_another_replica_is_told_so() {
     let others = Others::answering([Some(THEIRS)]);
     let world = with(&others, &[1001]).await;
-    let hurried = super::world::within(Duration::from_millis(150));
+    let hurried = super::world::within(Duration::from_secs(1));
     let command = say_busy(None, None);
     let error = world.tenant.command(agent(1001), command, &hurried).await.expect_err("waited");
     assert!(matches!(error.obstacle(), Some(Obstacle::Deadline(_))), "{error}");

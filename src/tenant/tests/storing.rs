@@ -87,9 +87,9 @@ async fn a_call_is_answered_in_time_and_the_agents_next_one_waits_for_the_store(
     world.sign_in(1001).await;
     world.gateway.set_guid_on_next_reply(1001);
     stores.store.hang();
-    let soon = within(Duration::from_millis(200));
+    let soon = within(Duration::from_secs(1));
     let answered = world.tenant.command(agent(1001), say_busy(None, None), &soon).await;
-    assert!(matches!(&answered, Err(CallError::Deadline(_)) | Ok(_)), "{answered:?}");
+    assert!(answered.is_ok(), "{answered:?}");
     let next = world.tenant.clone();
     let next =
         tokio::spawn(

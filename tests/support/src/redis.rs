@@ -5,6 +5,7 @@ use std::{
     net::{Ipv4Addr, TcpListener},
     path::PathBuf,
     process::Stdio,
+    time::Duration,
 };
 
 use rand::RngExt as _;
@@ -86,7 +87,13 @@ impl RedisServer {
 
     /// A connection for the test itself.
     pub async fn connection(&self) -> ::redis::aio::MultiplexedConnection {
-        self.client().get_multiplexed_async_connection().await.expect("Redis answers")
+        // The library's own limits are half a second and a second, which a busy machine exceeds.
+        let limit = Some(Duration::from_secs(20));
+        let config = ::redis::AsyncConnectionConfig::new();
+        let config = config.set_connection_timeout(limit).set_response_timeout(limit);
+        let connection = self.client();
+        let connection = connection.get_multiplexed_async_connection_with_config(&config);
+        connection.await.expect("Redis answers")
     }
 
     /// Makes it stop answering with its connections open, as on a host that hangs.
