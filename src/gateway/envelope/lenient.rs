@@ -2,7 +2,8 @@
 //! single quotes, names without quotes, trailing commas, comments, unknown escapes and unescaped quotes.
 //!
 //! It never guesses a retcode. An envelope with two different retcodes has none, a retcode inside the value
-//! of another member does not count, and an object that does not end is not read.
+//! of another member does not count, and an object that does not end is not read. Where quotes or brackets do
+//! not match, nobody knows which member a retcode belongs to: then all that are written anywhere must agree.
 
 use serde_json::{Map, Value};
 
@@ -45,6 +46,8 @@ enum Name {
 struct Reader<'a> {
     rest: &'a str,
     quotes: Quotes,
+    /// Whether all quotes and brackets matched so far.
+    is_certain: bool,
 }
 
 /// How deep objects and arrays may be nested. A deeper value is returned as raw text.
@@ -60,16 +63,28 @@ const MAX_NAME_BYTES: usize = 1024;
 
 /// Reads an envelope. `None` if it is not an object, does not end, or has two different retcodes.
 pub(super) fn members(text: &str) -> Option<Members> {
-    Reader { rest: text, quotes: Quotes::Escaped }.envelope()
+    let mut reader = Reader { rest: text, quotes: Quotes::Escaped, is_certain: true };
+    let members = reader.envelope()?;
+    (reader.is_certain || all_retcodes_are(&members.retcode, text)).then_some(members)
+}
+
+/// Whether each retcode in the text has this value, in whatever value or string it is.
+fn all_retcodes_are(expected: &Value, text: &str) -> bool {
+    text.match_indices("retcode").all(|(at, name)| {
+        let rest = text[at + name.len()..].trim_start_matches(['\\', '"', '\'']);
+        let mut reader = Reader { rest, quotes: Quotes::Escaped, is_certain: true };
+        reader.skip_blanks();
+        reader.eat(':').is_none() || reader.value(Place::InEnvelope, 0).as_ref() == Some(expected)
+    })
 }
 
 impl Reader<'_> {
-    fn envelope(mut self) -> Option<Members> {
+    fn envelope(&mut self) -> Option<Members> {
         let mut members = Members::default();
         let mut has_retcode = false;
         self.eat('{')?;
         while let Name::Of(name) = self.name()? {
-            let value = self.value_or_raw()?;
+            let value = if name == "retcode" { self.retcode() } else { self.value_or_raw() }?;
             match name.as_str() {
                 "retcode" if has_retcode && members.retcode != value => return None,
                 "retcode" => (members.retcode, has_retcode) = (value, true),
@@ -78,7 +93,6 @@ impl Reader<'_> {
                 "event" => members.event = value,
                 _ => {}
             }
-            self.is_at_end_of_member().then_some(())?;
         }
         self.is_at_end().then_some(members)
     }
@@ -98,6 +112,12 @@ impl Reader<'_> {
         Some(Name::Of(name))
     }
 
+    /// Reads the value of a retcode, which has to be well formed. One that is not may belong to a malformed
+    /// result, and run on into the real one.
+    fn retcode(&mut self) -> Option<Value> {
+        self.value(Place::InEnvelope, 0).filter(|_| self.is_at_end_of_member())
+    }
+
     /// Reads the value of a member of the envelope. Returns a malformed value as raw text, if its end can be
     /// found.
     fn value_or_raw(&mut self) -> Option<Value> {
@@ -108,9 +128,11 @@ impl Reader<'_> {
                 && ahead.is_at_end_of_member()
             {
                 self.rest = ahead.rest;
+                self.is_certain &= quotes == Quotes::Escaped;
                 return Some(value);
             }
         }
+        self.is_certain = false;
         let raw = self.skip_raw()?;
         Some(Value::String(raw.to_owned()))
     }

@@ -76,6 +76,9 @@ fn what_can_be_mistaken_is_not_read() {
         r#"{'retcode':'0',"retcode":0}"#,
         r#"{"result":{"retcode":"0"}, x}"#,
         r#"{"result":{"retcode":"0"},}"#,
+        r#"{"result":{"a":1},"retcode":"9"} ,"retcode":"0","message":""}"#,
+        r#"{"result":{"a":[1}],"retcode":"9","b":{}}","retcode":"0","message":"a"b"}"#,
+        r#"{"retcode":"100-006","message":"the "retcode":"0" is "none""}"#,
         r#"{"message":"x","retcode":"0","result":"","retcode":"100-006",}"#,
         r#"{"retcode":false,}"#,
         r#"{"retcode":0.0,}"#,
@@ -105,9 +108,13 @@ fn damaged(random: &mut StdRng, text: &str) -> String {
     let mut damaged = text.to_owned();
     for _ in 0..random.random_range(0..4) {
         let places: Vec<_> = damaged.char_indices().map(|(at, _)| at).collect();
-        let at = places.get(random.random_range(0..=places.len())).copied();
-        damaged
-            .insert_str(at.unwrap_or(damaged.len()), DAMAGE[random.random_range(0..DAMAGE.len())]);
+        match places.get(random.random_range(0..=places.len())).copied() {
+            Some(at) if random.random_bool(0.3) => drop(damaged.remove(at)),
+            at => damaged.insert_str(
+                at.unwrap_or(damaged.len()),
+                DAMAGE[random.random_range(0..DAMAGE.len())],
+            ),
+        }
     }
     damaged
 }
@@ -116,8 +123,14 @@ fn damaged(random: &mut StdRng, text: &str) -> String {
 #[test]
 fn damage_outside_the_retcode_never_changes_it() {
     const MESSAGES: [&str; 4] = ["success", "agent not login", "no right, or \"0\"", ""];
-    const RESULTS: [&str; 4] =
-        ["{}", r#"{"agentState":4,"isWorking":false}"#, r#"[{"retcode":"9"}]"#, "null"];
+    const RESULTS: [&str; 6] = [
+        "{}",
+        "null",
+        r#"{"agentState":4,"isWorking":false}"#,
+        r#"[{"retcode":"9"}]"#,
+        r#"{"a":1,"retcode":"9"}"#,
+        r#"{"a":[1],"retcode":"9","b":{}}"#,
+    ];
     let mut random = StdRng::seed_from_u64(16);
     let mut unread = 0;
     for _ in 0..100_000 {
@@ -133,14 +146,16 @@ fn damage_outside_the_retcode_never_changes_it() {
         ];
         members.rotate_left(random.random_range(0..3));
         let body = format!("{{{}}}", members.join(","));
-        match retcode(&body) {
-            Some(read) => assert_eq!(read, code, "{body}"),
-            // The end of a result is ambiguous if its brackets do not match.
-            None => unread += usize::from(result != intact),
+        if let Some(read) = retcode(&body) {
+            assert_eq!(read, code, "{body}");
+        } else {
+            // Nobody knows where a result ends whose brackets do not match, or which of two retcodes counts
+            // where quotes do not.
+            assert!(result != intact || intact.contains("retcode"), "{body}");
+            unread += 1;
         }
-        assert!(result != intact || retcode(&body).is_some(), "{body}");
     }
-    assert!(unread < 20_000, "{unread} of 100 000");
+    assert!(unread < 40_000, "{unread} of 100 000");
 }
 
 #[test]
