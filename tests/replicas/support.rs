@@ -46,9 +46,9 @@ pub(crate) struct Centre {
     _place: SemaphorePermit<'static>,
 }
 
-/// One centre at a time: the gateway's clock runs fast, and a machine that is busy with another one
-/// would take an agent's time from it.
-static PLACES: Semaphore = Semaphore::const_new(1);
+/// Centres at one time: one of them waits most of the time. The gateway's clock runs fast, and a machine
+/// that is busy with many would take an agent's time from it.
+static PLACES: Semaphore = Semaphore::const_new(2);
 
 impl Centre {
     pub(crate) async fn open() -> Self {
