@@ -69,11 +69,11 @@ struct Settings {
     #[arg(long, global = true, value_name = "FILE", env = "CCGW_CONFIG")]
     config: Option<PathBuf>,
     /// Where gRPC callers connect: the address of the only listener, or of the one named default
-    /// where there are several (listeners.default.address) [default: 0.0.0.0:50051].
+    /// where there are several (listeners.default.address) [default: [::]:50051].
     #[arg(long, global = true, value_name = "IP:PORT")]
     listen: Option<String>,
     /// The address of the admin port (health, readiness, metrics), or "off" (admin.address)
-    /// [default: 0.0.0.0:9090].
+    /// [default: [::]:9090].
     #[arg(long, global = true, value_name = "IP:PORT")]
     admin_listen: Option<String>,
     /// Threads that handle calls (server.worker_threads) [default: one per core].
