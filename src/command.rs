@@ -8,6 +8,7 @@ mod demo;
 mod doctor;
 mod serve;
 mod signals;
+mod text;
 
 use std::{io::Write as _, num::NonZeroUsize, path::PathBuf, process::ExitCode};
 
@@ -46,7 +47,8 @@ enum Command {
     CheckConfig,
     /// Find out why a gateway cannot be reached, and say what to change: looks up each tenant's
     /// addresses, connects, checks TLS and the certificate, and sends a request that every gateway
-    /// refuses. Changes nothing. The exit code is 1 when there is a problem.
+    /// refuses. Asks the store of sessions and the collector of traces, too. Changes nothing. The exit
+    /// code is 1 when there is a problem.
     Doctor(doctor::DoctorArgs),
     /// Call a bridge, and print what it answered.
     Call(call::Call),

@@ -137,8 +137,7 @@ impl AddressCheck<'_> {
 
     /// The handshake failed before a certificate was checked. Finds out what the peer speaks.
     async fn no_handshake(&mut self, words: &str, reached: &Reached) -> Stop {
-        let limit = self.tenant.timeouts.connect;
-        let spoken = hello::probe(reached.addr, &reached.host, limit).await;
+        let spoken = hello::probe(reached.addr, &reached.host, &self.tenant.timeouts).await;
         let addr = reached.addr;
         match spoken {
             Spoken::Tls { version: version @ (TLS_1_0 | TLS_1_1), .. } => {

@@ -9,6 +9,7 @@ use tokio::{
 };
 
 use super::network::within;
+use crate::config::Timeouts;
 
 /// What a peer answers to a `ClientHello`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,14 +67,14 @@ const P_521: u16 = 0x0019;
 const SIGNATURES: [u16; 11] =
     [0x0804, 0x0805, 0x0806, 0x0401, 0x0501, 0x0601, 0x0403, 0x0503, 0x0603, 0x0201, 0x0203];
 
-/// Offers TLS up to 1.2, and other versions if the peer refuses that for its version. Each attempt
-/// takes at most `limit`. Finally tries plain HTTP if the peer has answered nothing.
-pub(super) async fn probe(addr: SocketAddr, host: &str, limit: Duration) -> Spoken {
-    let limit = limit.min(ANSWER_TIMEOUT);
-    let ask = async |hello: Vec<u8>| {
-        let answer = within(limit, exchange(addr, &hello)).await;
+/// Offers TLS up to 1.2, and other versions if the peer refuses that for its version. Finally tries plain
+/// HTTP if the peer has answered nothing.
+pub(super) async fn probe(addr: SocketAddr, host: &str, timeouts: &Timeouts) -> Spoken {
+    let ask_within = async |limit, sent: &[u8]| {
+        let answer = within(limit, exchange(addr, sent)).await;
         answer.map_or(Spoken::Nothing, |bytes| read(&bytes))
     };
+    let ask = async |hello: Vec<u8>| ask_within(timeouts.connect.min(ANSWER_TIMEOUT), &hello).await;
     let mut spoken = Spoken::Nothing;
     for version in [TLS_1_2, TLS_1_3, TLS_1_1, TLS_1_0] {
         spoken = ask(client_hello(host, version, &GROUPS)).await;
@@ -92,7 +93,9 @@ pub(super) async fn probe(addr: SocketAddr, host: &str, limit: Duration) -> Spok
     if spoken == Spoken::Nothing {
         // Some HTTP servers close the connection on a `ClientHello`, which is no valid request line.
         let head = format!("HEAD / HTTP/1.0\r\nHost: {host}\r\n\r\n");
-        if ask(head.into_bytes()).await == Spoken::Http {
+        // A server may take its time for an answer, other than for a handshake.
+        let limit = timeouts.connect + timeouts.request;
+        if ask_within(limit, head.as_bytes()).await == Spoken::Http {
             return Spoken::Http;
         }
     }

@@ -15,6 +15,7 @@ mod completions_and_man;
 mod connections;
 mod demo;
 mod doctor;
+mod doctor_services;
 mod drain;
 mod ends;
 mod file_limit;

@@ -10,7 +10,7 @@ use tokio::{
     process::{Child, Command},
 };
 
-use crate::support::bridge;
+use crate::support::{bridge, unwrapped};
 
 /// A server with a certificate of `openssl`.
 struct OldGateway {
@@ -65,7 +65,7 @@ impl OldGateway {
         std::fs::write(&file, text).expect("written");
         let mut command = bridge();
         command.arg("doctor").arg("--config").arg(file);
-        run(command).await.1
+        unwrapped(&run(command).await.1)
     }
 }
 
