@@ -6,10 +6,12 @@
 
 mod address;
 mod agent_status;
+mod arriving;
 mod cause;
 mod command;
 mod connection;
 mod connector;
+mod content_coding;
 mod endpoint;
 mod envelope;
 mod exchanged;
@@ -32,6 +34,7 @@ pub use self::{
     agent_status::AgentStatus,
     command::{Command, reset_skill, rest, say_busy},
     connection::Closing,
+    content_coding::undo_codings,
     envelope::{Envelope, Unreadable},
     exchanged::Exchanged,
     health::{AddressView, Failed},

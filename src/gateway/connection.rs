@@ -11,7 +11,13 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use super::{address::Address, cause::root_cause, connector::Connector, reply::Reply};
+use super::{
+    address::Address,
+    arriving::{Arriving, End},
+    cause::root_cause,
+    connector::Connector,
+    reply::Reply,
+};
 use crate::call::Untouched;
 
 /// A connection to a gateway. It carries one request at a time.
@@ -100,7 +106,8 @@ impl Connection {
         untouched: Untouched,
     ) -> Sent {
         let Self { mut sender, driver, .. } = self;
-        let answer = async move {
+        let mut arriving = None;
+        let answer = async {
             let response = match sender.try_send_request(request).await {
                 Ok(response) => response,
                 Err(mut failed) => {
@@ -113,23 +120,27 @@ impl Connection {
                     });
                 }
             };
-            let reply = Reply::read(response).await.map_err(Sent::Unanswered)?;
-            Ok((reply, sender))
+            let (head, body) = response.into_parts();
+            Ok(arriving.insert(Arriving::new(head)).read(body).await)
         };
-        match timeout(limit, answer).await {
-            Ok(Ok((reply, sender))) => {
-                // If the answer was not read to its end, its rest would be taken for the next
-                // answer.
-                let whole = reply.is_whole();
-                let next = || Self { sender, driver, idle_since: Instant::now(), used: true };
-                Sent::Answered(reply, whole.then(next))
-            }
-            Ok(Err(sent)) => sent,
+        let end = match timeout(limit, answer).await {
+            Ok(Ok(end)) => end,
+            Ok(Err(sent)) => return sent,
+            Err(_elapsed) => End::Late,
+        };
+        if let Some(reply) = arriving.and_then(|arriving| arriving.into_reply(&end)) {
+            // The rest of an answer that was not read to its end would be taken for the next answer.
+            let is_whole = reply.is_whole;
+            let next = || Self { sender, driver, idle_since: Instant::now(), used: true };
+            return Sent::Answered(reply, is_whole.then(next));
+        }
+        match end {
             // The sender is dropped here, so the driver closes the connection.
-            Err(_elapsed) => {
+            End::Late => {
                 let limit = humantime::format_duration(limit);
                 Sent::Late(format!("nothing within {limit}"), Closing(driver))
             }
+            end => Sent::Unanswered(end.cause()),
         }
     }
 }

@@ -23,6 +23,7 @@ mod listeners;
 mod metrics;
 mod monitoring;
 mod morning;
+mod odd_replies;
 mod overlaps;
 mod proxied;
 mod refusals;
