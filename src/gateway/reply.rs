@@ -15,6 +15,7 @@ use super::{
     envelope::{Envelope, Unreadable},
     exchanged::Exchanged,
     http_status::{retry_after, status_alone},
+    keep_alive::KeepAlive,
 };
 use crate::{
     call::{CallError, Refusal},
@@ -36,6 +37,8 @@ pub struct Reply {
     pub retry_after: Option<Duration>,
     /// The envelope, whatever the HTTP status.
     pub envelope: Result<Envelope, Unreadable>,
+    /// What the gateway says about the further use of the connection.
+    pub(super) keep_alive: KeepAlive,
     /// Whether the answer was read to its end, so that the connection can be used again.
     pub(super) is_whole: bool,
     cookies: Vec<HeaderValue>,
@@ -60,6 +63,7 @@ impl Reply {
             is_guid_bad,
             retry_after: retry_after(headers),
             envelope: body.and_then(|body| envelope(headers, body)),
+            keep_alive: KeepAlive::read(headers),
             is_whole,
             cookies: headers.get_all(SET_COOKIE).iter().take(MAX_COOKIES).cloned().collect(),
         }
@@ -184,6 +188,7 @@ mod tests {
                 is_guid_bad: false,
                 retry_after: Some(Duration::from_secs(1)),
                 envelope: Ok(envelope),
+                keep_alive: KeepAlive::default(),
                 is_whole: true,
                 cookies: Vec::new(),
             };

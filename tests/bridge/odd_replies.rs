@@ -1,10 +1,13 @@
 //! Answers as servers and proxies really write them. What does not have to matter does not matter.
 //!
-//! `odd_replies/` has the corpus, a file for each kind.
+//! `odd_replies/` has the corpus, a file for each kind, and README.md, which lists the kinds.
 
 mod codings;
 mod cookies;
 mod ends;
+mod heads;
+mod idle;
+mod interim;
 mod waits;
 
 use std::time::Duration;
