@@ -69,8 +69,11 @@ async fn ask_shared(
 }
 
 #[cfg(not(feature = "cluster"))]
-async fn ask_shared(_: &config::RedisStore, _: &[&TenantId]) -> Result<String, (String, String)> {
-    Err((SharesNothing.to_string(), String::new()))
+fn ask_shared(
+    _: &config::RedisStore,
+    _: &[&TenantId],
+) -> std::future::Ready<Result<String, (String, String)>> {
+    std::future::ready(Err((SharesNothing.to_string(), String::new())))
 }
 
 /// Opens the store that `[store]` names.
