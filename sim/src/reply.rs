@@ -156,8 +156,10 @@ fn event_text(options: &Options, agent: u32, event: &Event) -> String {
     } else {
         String::new()
     };
-    let (kind, content) = (event.kind, &event.content);
-    format!(r#"{{"eventType":"{kind}"{time},"workNo":"{agent}","content":{content}}}"#)
+    let kind = json!(event.kind);
+    let content = event.content.as_ref().map(|content| format!(r#","content":{content}"#));
+    let content = content.unwrap_or_default();
+    format!(r#"{{"eventType":{kind}{time},"workNo":"{agent}"{content}}}"#)
 }
 
 /// Writes a header without control characters, so that a rule's header cannot break the framing.

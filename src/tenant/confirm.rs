@@ -6,6 +6,7 @@ use std::{
 };
 
 use serde::Deserialize;
+use serde_json::value::RawValue;
 use tokio::time::{Instant, timeout_at};
 
 use super::{Accepted, Context, Tenant};
@@ -53,7 +54,7 @@ pub enum Unconfirmed {
 #[derive(Deserialize)]
 struct Content<'a> {
     #[serde(borrow)]
-    reason: std::borrow::Cow<'a, str>,
+    reason: &'a RawValue,
 }
 
 /// The first reason code that callers can choose. Smaller ones are the platform's own
@@ -209,7 +210,7 @@ impl Seen {
 
 fn reason(content: &str) -> Option<i32> {
     let content: Content<'_> = serde_json::from_str(content).ok()?;
-    content.reason.parse().ok()
+    content.reason.get().trim_matches('"').parse().ok()
 }
 
 #[cfg(test)]
@@ -274,9 +275,13 @@ mod tests {
         check(None, busy, None, true);
         check(Some(200), busy, named, true);
         check(Some(201), busy, named, false);
+        check(Some(201), busy, Some(r#"{"reason":200}"#), false);
+        check(Some(200), busy, Some(r#"{"reason":200}"#), true);
         check(Some(0), busy, named, true);
         check(Some(201), busy, Some(r#"{"reason":"1"}"#), true);
-        check(Some(201), busy, Some("7"), true);
+        for no_reason in ["7", "\"200\"", "[]", "null", r#"{"reason":null}"#] {
+            check(Some(201), busy, Some(no_reason), true);
+        }
         check(None, "AgentState_Busy", None, false);
         check(None, "AgentState_Force_SetNotReady", named, false);
     }

@@ -6,6 +6,7 @@ use tokio::time::Instant;
 
 use super::Gateway;
 use crate::{
+    agent::Event,
     record::AgentRecord,
     recovery::{Recovery, SwitchOver},
     session::Session,
@@ -56,6 +57,19 @@ impl Gateway {
 
     pub(crate) fn expire_guids(&self, agent: u32) {
         self.with_session(agent, Session::expire);
+    }
+
+    pub(crate) fn tell(&self, agent: u32, kind: &str, content: Option<&str>) -> bool {
+        let told = self.with_known(agent, |record| {
+            let is_signed_in = record.session.is_some();
+            if is_signed_in {
+                let kind = kind.to_owned().into();
+                record.hold(vec![Event { kind, content: content.map(Into::into) }]);
+                record.release(&self.options);
+            }
+            is_signed_in
+        });
+        told.unwrap_or(false)
     }
 
     pub(crate) fn start_call(&self, agent: u32) -> bool {
