@@ -4,6 +4,7 @@
 mod abandoned;
 mod admission;
 mod admitted_call;
+mod agent_status;
 mod agents;
 mod announcer;
 mod calls;

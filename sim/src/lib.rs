@@ -51,7 +51,7 @@ pub use self::{
     identity::{CertificateKind, ServerIdentity},
     interface::Interface,
     journal::{Answer, Entry},
-    options::{Announce, AuthMode, Codes, Edition, IdOutside, Options, Polls},
+    options::{AgentStatus, Announce, AuthMode, Codes, Edition, IdOutside, Options, Polls},
     recovery::Recovery,
     retcode::Retcode,
     view::AgentView,

@@ -43,9 +43,9 @@ pub struct Options {
     pub client_ca: Option<String>,
     /// Plain HTTP without TLS, which older client comments mention (client).
     pub plaintext: bool,
-    /// Whether the interface `agentstatus` exists. The vendor's library of 2014 does not know it
-    /// (client).
-    pub agent_status: bool,
+    /// Whether there is an interface `agentstatus`, and the answer if there is none. The vendor's
+    /// library of 2014 does not know it (client).
+    pub agent_status: AgentStatus,
     /// The agent ids that the routes match. 1 to 59999 is in the vendor's client library (client);
     /// newer pages go up to 999999 (`cec_07_13461`).
     pub agent_ids: RangeInclusive<u32>,
@@ -146,6 +146,19 @@ pub enum IdOutside {
     Refused,
 }
 
+/// Whether there is an interface `agentstatus`. The answer of a gateway without it is undocumented.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum AgentStatus {
+    /// There is one.
+    Served,
+    /// No route matches: HTTP 404.
+    NotFound,
+    /// No route matches this method: HTTP 405.
+    WrongMethod,
+    /// There is none, and an envelope with [`Codes::no_interface`] says so.
+    Refused,
+}
+
 /// Which agents' events a poll brings. The other kind of poll is refused with 000-001
 /// (`cec_07_0580`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -184,7 +197,7 @@ impl Default for Options {
             tls: None,
             client_ca: None,
             plaintext: false,
-            agent_status: true,
+            agent_status: AgentStatus::Served,
             agent_ids: 1..=59_999,
             id_outside: IdOutside::NotFound,
             guid_interval: Duration::from_secs(60),
@@ -221,9 +234,9 @@ impl Options {
     #[must_use]
     pub fn of(self, edition: Edition) -> Self {
         let (last, agent_status) = match edition {
-            Edition::V2014 => (19_999, false),
-            Edition::V2023 => (59_999, true),
-            Edition::V2025 => (999_999, true),
+            Edition::V2014 => (19_999, AgentStatus::NotFound),
+            Edition::V2023 => (59_999, AgentStatus::Served),
+            Edition::V2025 => (999_999, AgentStatus::Served),
         };
         Self { agent_ids: 1..=last, agent_status, ..self }
     }

@@ -91,6 +91,7 @@ impl Reply {
             NoRoute::NotFound => Self::page(404, "No such resource"),
             NoRoute::WrongMethod => Self::page(405, "Method not allowed"),
             NoRoute::BadId => Self::refusal(options, Retcode::BadParameter.as_str()),
+            NoRoute::NoInterface => Self::refusal(options, &options.codes.no_interface),
         }
     }
 

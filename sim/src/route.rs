@@ -2,7 +2,7 @@
 
 use super::{
     interface::Interface,
-    options::{IdOutside, Options},
+    options::{AgentStatus, IdOutside, Options},
 };
 
 /// A parsed request line.
@@ -26,6 +26,8 @@ pub(super) enum NoRoute {
     WrongMethod,
     /// Retcode 000-002.
     BadId,
+    /// [`Codes::no_interface`](crate::Codes::no_interface).
+    NoInterface,
 }
 
 /// The path prefix of every interface (`cec_07_1202`).
@@ -49,8 +51,13 @@ impl Route {
 
         let (interface, wanted, length) =
             Interface::named(family, name).ok_or(NoRoute::NotFound)?;
-        if interface == Interface::AgentStatus && !options.agent_status {
-            return Err(NoRoute::NotFound);
+        if interface == Interface::AgentStatus {
+            match options.agent_status {
+                AgentStatus::Served => {}
+                AgentStatus::NotFound => return Err(NoRoute::NotFound),
+                AgentStatus::WrongMethod => return Err(NoRoute::WrongMethod),
+                AgentStatus::Refused => return Err(NoRoute::NoInterface),
+            }
         }
         if tail.len() != length {
             return Err(NoRoute::NotFound);

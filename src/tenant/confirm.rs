@@ -13,7 +13,7 @@ use super::{Accepted, Context, Tenant};
 use crate::{
     call::Deadline,
     event::{Agents, Event, Moment, Watch, What},
-    gateway::{AGENT_STATUS, AgentStatus, Command, Effect},
+    gateway::{Command, Effect},
     id::AgentId,
     state::AgentState,
     telemetry::trace::{SpanKind, Trace},
@@ -142,13 +142,11 @@ impl Tenant {
         let left = until.saturating_duration_since(Instant::now());
         let deadline = Deadline::new(Instant::now(), left);
         let context = &Context { deadline, trace: seen.trace.clone() };
-        let command = Command::plain(&AGENT_STATUS);
-        let asked = if seen.of_batch {
-            self.command_of_batch(seen.agent, command, context).await
+        let status = if seen.of_batch {
+            self.agent_status_of_batch(seen.agent, context).await.ok()?
         } else {
-            self.command(seen.agent, command, context).await
+            self.agent_status(seen.agent, context).await.ok()?
         };
-        let status = AgentStatus::read(asked.ok()?.envelope.result?.as_ref())?;
         (status.state != AgentState::Unknown).then(|| (seen.effect.fits)(status.state))
     }
 

@@ -149,7 +149,7 @@ mod tests {
             ("999-999", Finding::Silent),
         ] {
             let retcode = Retcode::refusal(retcode).unwrap();
-            let refusal = Refusal { retcode, message: String::new(), node: None };
+            let refusal = Refusal { retcode, message: String::new(), node: None, http_status: 200 };
             assert_eq!(finding_of(&CallError::Refused(refusal)), expected);
         }
         assert_eq!(finding_of(&CallError::BadReply(String::new())), Finding::Silent);

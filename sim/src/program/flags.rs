@@ -9,7 +9,7 @@ use clap::Parser;
 
 use self::tls::TlsFlags;
 use super::StartError;
-use crate::{Announce, AuthMode, Edition, IdOutside, Options, Polls};
+use crate::{AgentStatus, Announce, AuthMode, Edition, IdOutside, Options, Polls};
 
 /// Simulates Huawei CC-Gateways: their agent interface over HTTPS, one gateway per tenant.
 ///
@@ -48,6 +48,10 @@ pub(super) struct Flags {
     /// The edition of the gateways' interface
     #[arg(long, value_enum, default_value = "2023-09", help_heading = "Agents")]
     edition: Edition,
+    /// Whether there is an interface agentstatus, and the answer if there is none; by default as the
+    /// edition has it
+    #[arg(long, value_enum, help_heading = "Agents")]
+    agent_status: Option<AgentStatus>,
     /// A skill queue of every agent; may be given several times
     #[arg(long = "skill", value_name = "ID", default_values_t = [1], help_heading = "Agents")]
     skills: Vec<u32>,
@@ -146,7 +150,7 @@ pub(super) struct Flags {
     /// CASE: guid-missing, guid-unknown, guid-expired, guid-taken-over, guid-foreign,
     /// not-signed-in, agent-unknown, busy-again, state-refused, free-while-idle (also 0: accepted),
     /// no-inspector, target-absent, target-state, sign-out-while-talking, repeated-call,
-    /// repeated-sign-in
+    /// repeated-sign-in, no-interface
     #[arg(long = "code", value_name = "CASE=RETCODE", help_heading = "Rules")]
     codes: Vec<String>,
     /// The most requests in the journal
@@ -177,6 +181,7 @@ impl Flags {
     /// The options of the tenant at `index`.
     pub(super) fn options(&self, index: usize) -> Result<Options, StartError> {
         let idle = self.idle_sign_out;
+        let edition = Options::default().of(self.edition);
         Ok(Options {
             listen: self.address(index)?,
             auth_mode: self.auth_mode,
@@ -216,7 +221,8 @@ impl Flags {
             content_type: self.content_type.clone(),
             codes: codes::read(&self.codes)?,
             journal: self.journal,
-            ..Options::default().of(self.edition)
+            agent_status: self.agent_status.unwrap_or(edition.agent_status),
+            ..edition
         })
     }
 

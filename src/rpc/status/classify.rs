@@ -25,6 +25,8 @@ pub(super) fn classify(error: &CallError) -> ErrorReport<'_> {
             ErrorReport::from(&reason::GATEWAY_BUSY).retry_after(retry_after.unwrap_or(SOON))
         }
         CallError::HttpStatus { status } => http_status(*status),
+        CallError::NoSuchInterface { .. } => ErrorReport::from(&reason::INTERFACE_NOT_IN_EDITION)
+            .with_advice("check the tenant's edition and base_urls"),
         CallError::BadReply(_) => ErrorReport::from(&reason::GATEWAY_BAD_REPLY),
         CallError::Internal => ErrorReport::from(&reason::BRIDGE_FAILED),
     }
