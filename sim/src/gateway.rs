@@ -26,7 +26,7 @@ use super::{
     agent::Refused,
     fault::Rules,
     journal::Journal,
-    options::Options,
+    options::{AuthMode, Options},
     record::AgentRecord,
     session::{Session, Standing},
     sign_in::SignIn,
@@ -141,6 +141,9 @@ impl Records {
             return Err(Refused(code.into()));
         }
         record.signed_in(options)?;
+        if options.auth_mode == AuthMode::None {
+            return Ok(());
+        }
         let code = match standing {
             Some(Standing::Good) => return Ok(()),
             None => &codes.guid_missing,

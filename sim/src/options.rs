@@ -76,6 +76,10 @@ pub struct Options {
     /// Whether a call that overlaps another one for the agent is refused with
     /// [`Codes::repeated_call`] besides being recorded as a violation (`cec_07_0580`).
     pub refuse_repeated: bool,
+    /// Whether an overlapping call is refused before its Guid is looked at, so that a client whose
+    /// session is over hears of the overlap. Undocumented; a page of the vendor never gives up on
+    /// 000-007, so the Guid comes first (inferred).
+    pub repeats_before_guid: bool,
     /// Whether events survive a forcible sign-in; undocumented.
     pub keep_events: bool,
     /// Whether, after a forcible sign-in, the previous session's poll gets `ShutdownService` before its
@@ -106,8 +110,11 @@ pub struct Options {
     pub latency: Duration,
     /// Whether a sign-in sets a balancer's cookie, `loadbalance` (client).
     pub balancer_cookie: bool,
-    /// The Content-Type of answers; undocumented, and not the same everywhere (client).
+    /// The Content-Type of answers; undocumented, and not the same everywhere. The vendor's library of
+    /// 2014 reads JSON only under this one, or where `JSON-Type` names it (client).
     pub content_type: String,
+    /// The value of a header `JSON-Type`, which some versions send beside another Content-Type (client).
+    pub json_type: Option<String>,
     /// The retcodes that the pages leave open.
     pub codes: Codes,
     /// The most requests in the journal; older ones are dropped.
@@ -135,6 +142,9 @@ pub enum AuthMode {
     Static,
     /// 2: a new Guid at every interval.
     Dynamic,
+    /// No Guids at all: an agent that is signed in is good, whoever asks (client). The gateway has to
+    /// know its clients in another way, such as by their certificates.
+    None,
 }
 
 /// The answer to a path with an agent id outside the range. Both answers are inferred.
@@ -210,6 +220,7 @@ impl Default for Options {
             poll_wait: Duration::from_secs(10),
             force_sign_in: true,
             refuse_repeated: true,
+            repeats_before_guid: false,
             keep_events: false,
             take_over_event: true,
             own_sign_out_event: false,
@@ -222,7 +233,8 @@ impl Default for Options {
             event_queue: 1_000,
             latency: Duration::ZERO,
             balancer_cookie: false,
-            content_type: "application/json;charset=UTF-8".into(),
+            content_type: "application/json".into(),
+            json_type: None,
             codes: Codes::default(),
             journal: 100_000,
         }

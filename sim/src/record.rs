@@ -36,6 +36,15 @@ pub(super) struct AgentRecord {
     any_changed: Arc<Notify>,
 }
 
+/// How a poll names the session that it asks for, and that may have ended.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Ended<'a> {
+    Guid(&'a str),
+    Session(u64),
+    /// The agent's last one.
+    Any,
+}
+
 // === impl AgentRecord ===
 
 impl AgentRecord {
@@ -210,8 +219,17 @@ impl AgentRecord {
 
     /// An event for a poll whose session has ended. Without it the client would not learn why
     /// (inferred).
-    pub(super) fn final_event(&mut self, guid: &str, options: &Options) -> Option<Event> {
-        match self.previous_standing(guid, options) {
+    pub(super) fn final_event(&mut self, of: Ended<'_>, options: &Options) -> Option<Event> {
+        let previous = self.previous.as_ref();
+        let standing = match of {
+            Ended::Guid(guid) => self.previous_standing(guid, options),
+            Ended::Session(number) => {
+                previous.map_or(Standing::Unknown, |previous| previous.standing_of(number))
+            }
+            Ended::Any if self.session.is_none() => Standing::Ended,
+            Ended::Any => Standing::Unknown,
+        };
+        match standing {
             Standing::TakenOver => self.previous.as_mut()?.take_final_event(),
             Standing::Ended if self.session.is_none() => self.next_event(),
             _ => None,

@@ -147,6 +147,7 @@ impl Reply {
     fn envelope(options: &Options, body: String, retcode: &str) -> Self {
         let mut reply = Self::other(200, &options.content_type, body.into_bytes());
         reply.retcode = Some(retcode.into());
+        reply.headers.extend(options.json_type.clone().map(|kind| ("JSON-Type".into(), kind)));
         reply
     }
 }

@@ -43,7 +43,11 @@ impl Route {
     pub(super) fn find(method: &str, target: &str, options: &Options) -> Result<Self, NoRoute> {
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
         let path = path.strip_prefix(BASE_PATH).ok_or(NoRoute::NotFound)?;
-        let mut segments = path.split('/').skip(1);
+        if !path.starts_with('/') {
+            return Err(NoRoute::NotFound);
+        }
+        // The library's own base URL ends in a slash, and each of its paths begins with one (client).
+        let mut segments = path.trim_start_matches('/').split('/');
         let family = segments.next().ok_or(NoRoute::NotFound)?;
         let id = segments.next().ok_or(NoRoute::NotFound)?;
         let name = segments.next().unwrap_or_default();
@@ -128,6 +132,9 @@ mod tests {
         check("GET", "agentevent/59999?calldata=", Ok((59_999, Interface::Poll)));
         check("POST", "onlineagent/7/rest/60/0?prolong=true", Ok((7, Interface::Rest)));
         check("POST", "qualitycontrol/7/forcebusy/8", Ok((7, Interface::ForceBusy)));
+        check("PUT", "/onlineagent/291", Ok((291, Interface::SignIn)));
+        check("POST", "//onlineagent/7/saybusy", Ok((7, Interface::SayBusy)));
+        check("POST", "onlineagent//7/saybusy", Err(NoRoute::NotFound));
         check("POST", "onlineagent/7/rest/60", Err(NoRoute::NotFound));
         check("GET", "onlineagent/7/saybusy", Err(NoRoute::WrongMethod));
         check("GET", "onlineagent/7/nothing", Err(NoRoute::NotFound));

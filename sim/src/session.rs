@@ -125,6 +125,9 @@ impl Session {
     /// The new Guid for the answer to a poll that came with `presented`, if any. Guids change by
     /// themselves only in polls (`cec_07_0005`).
     pub(super) fn announce(&mut self, presented: &str, options: &Options) -> Option<String> {
+        if options.auth_mode == AuthMode::None {
+            return None;
+        }
         let due = |issued: &Issued| issued.at.elapsed() >= options.real(options.guid_interval);
         if options.auth_mode == AuthMode::Dynamic && self.guids.last().is_some_and(due) {
             self.renew(options);
@@ -143,7 +146,8 @@ impl Session {
 
     /// A new Guid for the present answer, if [`Session::renew_on_next_reply`] asked for one.
     pub(super) fn announce_anywhere(&mut self, options: &Options) -> Option<String> {
-        (self.due == Due::Reply).then(|| self.hand_out(options))
+        let is_due = self.due == Due::Reply && options.auth_mode != AuthMode::None;
+        is_due.then(|| self.hand_out(options))
     }
 
     /// Makes a new Guid that is sent to its owner at once.

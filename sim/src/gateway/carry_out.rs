@@ -11,7 +11,7 @@ use super::{
 use crate::{
     agent::{AgentState, Event, Refused},
     interface::Interface,
-    options::Options,
+    options::{AuthMode, Options},
     reply::Reply,
     retcode::Retcode,
     route::Route,
@@ -69,8 +69,10 @@ impl Records {
         let session = self.begin_session(agent, &sign_in, options);
         let result = sign_in::result(agent, &session.login_time);
         let mut reply = Reply::result(options, &result);
-        reply.set_guid(session.current());
-        reply.headers.push(("Guid".into(), session.current().into()));
+        if options.auth_mode != AuthMode::None {
+            reply.set_guid(session.current());
+            reply.headers.push(("Guid".into(), session.current().into()));
+        }
         if options.balancer_cookie {
             let cookie = format!("loadbalance={}; Path=/", session.node());
             reply.headers.push(("Set-Cookie".into(), cookie));
@@ -138,6 +140,9 @@ impl Records {
     }
 
     fn update_guid(&mut self, agent: u32, options: &Options) -> Result<Reply, Refused> {
+        if options.auth_mode == AuthMode::None {
+            return Err(Refused(options.codes.no_interface.clone()));
+        }
         let session = self.record(agent).signed_in(options)?;
         let announced = session.announce_anywhere(options);
         let sends_header = announced.is_some() || options.update_guid_sends_header;

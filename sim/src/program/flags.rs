@@ -113,6 +113,9 @@ pub(super) struct Flags {
     /// Only record overlapping calls, and do not refuse them
     #[arg(long, help_heading = "Rules")]
     allow_overlaps: bool,
+    /// Refuse an overlapping call before its Guid is looked at
+    #[arg(long, help_heading = "Rules")]
+    repeats_before_guid: bool,
     /// Events survive a forcible sign-in
     #[arg(long, help_heading = "Rules")]
     keep_events: bool,
@@ -144,8 +147,11 @@ pub(super) struct Flags {
     #[arg(long, value_name = "COUNT", default_value_t = 1000, help_heading = "Rules")]
     event_queue: usize,
     /// The Content-Type of answers
-    #[arg(long, default_value = "application/json;charset=UTF-8", help_heading = "Rules")]
+    #[arg(long, default_value = "application/json", help_heading = "Rules")]
     content_type: String,
+    /// Send a header JSON-Type with this value, as some versions do beside another Content-Type
+    #[arg(long, value_name = "TYPE", help_heading = "Rules")]
+    json_type: Option<String>,
     /// A retcode for a case that the documentation leaves open; may be given several times.
     /// CASE: guid-missing, guid-unknown, guid-expired, guid-taken-over, guid-foreign,
     /// not-signed-in, agent-unknown, busy-again, state-refused, free-while-idle (also 0: accepted),
@@ -206,6 +212,7 @@ impl Flags {
             poll_wait: self.poll_wait,
             force_sign_in: !self.no_force_sign_in,
             refuse_repeated: !self.allow_overlaps,
+            repeats_before_guid: self.repeats_before_guid,
             keep_events: self.keep_events,
             take_over_event: !self.no_take_over_event,
             own_sign_out_event: self.own_sign_out_event,
@@ -219,6 +226,7 @@ impl Flags {
             latency: self.latency,
             balancer_cookie: self.balancer_cookie,
             content_type: self.content_type.clone(),
+            json_type: self.json_type.clone(),
             codes: codes::read(&self.codes)?,
             journal: self.journal,
             agent_status: self.agent_status.unwrap_or(edition.agent_status),
