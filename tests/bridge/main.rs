@@ -23,6 +23,7 @@ mod listeners;
 mod metrics;
 mod monitoring;
 mod morning;
+mod no_guids;
 mod overlaps;
 mod proxied;
 mod refusals;
