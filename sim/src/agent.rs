@@ -54,6 +54,19 @@ impl AgentState {
         }
     }
 
+    /// The state's number at the platform, which the monitoring interfaces show (`cec_07_0581`). It has
+    /// none for a rest that is to come.
+    pub(super) fn cti_code(self) -> u8 {
+        match self {
+            Self::SignedOut => 0,
+            Self::Idle => 1,
+            Self::Talking | Self::PreRest => 5,
+            Self::Working => 6,
+            Self::Busy => 7,
+            Self::Resting => 8,
+        }
+    }
+
     /// The state's name, for people.
     pub fn name(self) -> &'static str {
         match self {

@@ -2,12 +2,14 @@
 
 mod carry_out;
 mod exchange;
+mod group;
 mod inspect;
 mod open_call;
 mod outcome;
 mod parameters;
 mod poll;
 mod poll_all;
+mod push;
 mod settings;
 mod test_control;
 

@@ -12,6 +12,7 @@
 //! [`program`] and `control` belong to the program `ccgateway-sim`.
 
 mod agent;
+mod call;
 mod control;
 mod fault;
 mod gateway;

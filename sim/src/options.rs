@@ -51,6 +51,11 @@ pub struct Options {
     pub agent_ids: RangeInclusive<u32>,
     /// The answer to an id outside `agent_ids`; undocumented.
     pub id_outside: IdOutside,
+    /// The answer to a rest whose time or cause is outside its range. In the library the ranges are
+    /// those of the route's expressions (client), so that no route would match; undocumented.
+    pub rest_outside: IdOutside,
+    /// The reasons for a rest that are configured for all agents, by their numbers (client).
+    pub rest_reasons: Vec<u8>,
     /// Gateway time between two Guids of a session. `GUIDINTERVAL` (`cec_07_0005`).
     pub guid_interval: Duration,
     /// Gateway time a Guid lives. `GUIDTIMEOUT` (`cec_07_0005`).
@@ -104,6 +109,9 @@ pub struct Options {
     pub any_case_true: bool,
     /// Whether events carry `eventGenTime`, as in the newest text (`cec_07_1346`).
     pub event_gen_time: bool,
+    /// Whether a call causes its whole sequence of events, with contents (client), and not only those of
+    /// the agent's state.
+    pub call_events: bool,
     /// The most events that wait for an agent's poll; older ones are dropped. Undocumented.
     pub event_queue: usize,
     /// Real time that every answer takes.
@@ -147,7 +155,7 @@ pub enum AuthMode {
     None,
 }
 
-/// The answer to a path with an agent id outside the range. Both answers are inferred.
+/// The answer to a path with a number outside its range. Both answers are inferred.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum IdOutside {
     /// No route matches: HTTP 404 with the framework's HTML page.
@@ -210,6 +218,8 @@ impl Default for Options {
             agent_status: AgentStatus::Served,
             agent_ids: 1..=59_999,
             id_outside: IdOutside::NotFound,
+            rest_outside: IdOutside::Refused,
+            rest_reasons: vec![1],
             guid_interval: Duration::from_secs(60),
             guid_timeout: Duration::from_secs(120),
             old_guid_lives: true,
@@ -230,6 +240,7 @@ impl Default for Options {
             cancel_drops_pending: false,
             any_case_true: false,
             event_gen_time: false,
+            call_events: false,
             event_queue: 1_000,
             latency: Duration::ZERO,
             balancer_cookie: false,
@@ -251,6 +262,11 @@ impl Options {
             Edition::V2025 => (999_999, AgentStatus::Served),
         };
         Self { agent_ids: 1..=last, agent_status, ..self }
+    }
+
+    /// Whether an agent may act on others as an inspector.
+    pub(super) fn is_inspector(&self, agent: u32) -> bool {
+        self.inspectors.is_empty() || self.inspectors.contains(&agent)
     }
 
     /// Converts gateway time to real time.

@@ -23,6 +23,8 @@ pub(super) struct Session {
     /// Whether the session is in push mode: events are sent by callback, and polls are refused
     /// (`cec_07_1202`).
     pub(super) push: bool,
+    /// Whether the session is in the older form of push mode.
+    pub(super) is_older_push: bool,
     /// When the agent last polled, or in push mode sent a heartbeat; at first, when it signed in.
     pub(super) last_heartbeat: Instant,
     node: u64,
@@ -71,6 +73,7 @@ impl Session {
             login_time: epoch_ms().to_string(),
             settings: Settings::begin(sign_in, options),
             push: sign_in.push,
+            is_older_push: sign_in.push_url.is_some(),
             last_heartbeat: Instant::now(),
             node: number % u64::from(options.nodes.max(1)),
             guids: Vec::new(),

@@ -48,6 +48,12 @@ pub(super) struct Flags {
     /// The edition of the gateways' interface
     #[arg(long, value_enum, default_value = "2023-09", help_heading = "Agents")]
     edition: Edition,
+    /// The answer to a rest whose time or cause is outside its range
+    #[arg(long, value_enum, default_value = "refused", help_heading = "Agents")]
+    rest_outside: IdOutside,
+    /// A reason for a rest that all agents may give; may be given several times
+    #[arg(long = "rest-reason", value_name = "NUMBER", default_values_t = [1], help_heading = "Agents")]
+    rest_reasons: Vec<u8>,
     /// Whether there is an interface agentstatus, and the answer if there is none; by default as the
     /// edition has it
     #[arg(long, value_enum, help_heading = "Agents")]
@@ -143,6 +149,9 @@ pub(super) struct Flags {
     /// Events have their time, as in the newest documentation
     #[arg(long, help_heading = "Rules")]
     event_gen_time: bool,
+    /// A call causes its whole sequence of events, with contents
+    #[arg(long, help_heading = "Rules")]
+    call_events: bool,
     /// The most events that wait for an agent's poll
     #[arg(long, value_name = "COUNT", default_value_t = 1000, help_heading = "Rules")]
     event_queue: usize,
@@ -202,6 +211,8 @@ impl Flags {
             client_ca: self.tls.client_ca()?,
             plaintext: self.tls.plain_http,
             id_outside: self.id_outside,
+            rest_outside: self.rest_outside,
+            rest_reasons: self.rest_reasons.clone(),
             guid_interval: self.guid_interval,
             guid_timeout: self.guid_timeout,
             old_guid_lives: !self.old_guid_dies,
@@ -222,6 +233,7 @@ impl Flags {
             cancel_drops_pending: self.cancel_drops_pending,
             any_case_true: self.any_case_true,
             event_gen_time: self.event_gen_time,
+            call_events: self.call_events,
             event_queue: self.event_queue,
             latency: self.latency,
             balancer_cookie: self.balancer_cookie,

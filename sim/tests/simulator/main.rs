@@ -9,6 +9,7 @@
 
 mod client;
 mod faults;
+mod group;
 mod guids;
 mod inspector;
 mod polls;
