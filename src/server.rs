@@ -50,7 +50,7 @@ use self::{
 };
 pub use self::{
     drain::Drained,
-    stores::{SharesNothing, check_store},
+    stores::{SharesNothing, ask_store, check_store},
 };
 use crate::{
     call::Cutoff,

@@ -25,7 +25,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::status::StatusSource;
+use super::{listener::next, status::StatusSource};
 use crate::{
     telemetry::{log::LogControl, metrics},
     tenant::PeerPlaces,
@@ -77,7 +77,7 @@ pub(super) async fn serve(
     let places = PeerPlaces::new(MAX_CONNECTIONS);
     let accepting = async {
         loop {
-            let Ok((stream, peer)) = listener.accept().await else {
+            let Ok((stream, peer)) = next(&listener).await else {
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 continue;
             };
