@@ -63,15 +63,18 @@ async fn a_gateway_of_2014_gets_no_requests_for_interfaces_that_it_does_not_have
 /// A gateway without `agentstatus`, which the tenant's edition does not say.
 #[tokio::test]
 async fn a_gateway_without_the_interface_is_told_from_a_wrong_request() {
-    for (agent_status, retcode, http_status) in [
-        (AgentStatus::NotFound, None, Some("404")),
-        (AgentStatus::WrongMethod, None, Some("405")),
-        (AgentStatus::Refused, Some("000-002"), None),
+    let missing = (Code::Unimplemented, "INTERFACE_NOT_IN_EDITION");
+    // The retcode means the same for every method.
+    let rejected = (Code::InvalidArgument, "GATEWAY_REJECTED_PARAMETER");
+    for (agent_status, (code, reason), retcode, http_status) in [
+        (AgentStatus::NotFound, missing, None, Some("404")),
+        (AgentStatus::WrongMethod, missing, None, Some("405")),
+        (AgentStatus::Refused, rejected, Some("000-002"), None),
     ] {
         let gateway = Options { agent_status, ..<_>::default() };
         let bridge = keeping(Setup { gateway, ..<_>::default() }, [AGENT]).await;
         let told = state(&bridge).await;
-        let refusal = refused(told, Code::Unimplemented, "INTERFACE_NOT_IN_EDITION", "refused");
+        let refusal = refused(told, code, reason, "refused");
         let words = "this gateway has no such interface, getAgentStatus";
         assert!(refusal.message.starts_with(words), "{}", refusal.message);
         assert!(refusal.message.ends_with("edition and base_urls"), "{}", refusal.message);

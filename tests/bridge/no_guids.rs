@@ -81,6 +81,13 @@ async fn a_take_over_is_noticed_by_its_event() {
     let bridge = bridge(setup()).await;
     bridge.sign_in(AGENT).await.expect("signed in");
     let mut watching = bridge.watch(&[AGENT], None).await;
+    // Only a poll that is open is known to be the former session's.
+    let polls = || {
+        let last = bridge.asked(Interface::Poll).pop();
+        let waits = last.is_some_and(|poll| poll.answer.is_none());
+        waits && bridge.gateway.agent(AGENT).is_some_and(|agent| agent.events_waiting == 0)
+    };
+    until("a poll waits", polls).await;
     bridge.gateway.take_over(AGENT).expect("signed in");
     watching.event("AgentOther_ShutdownService").await;
     reaches(&mut watching, SessionState::Recovering).await;
@@ -92,7 +99,9 @@ async fn an_agent_is_registered_without_a_guid_and_not_with_one() {
     bridge.gateway.sign_in(AGENT);
     let answer = bridge.register(AGENT, "279fe21d-2caa-4437-84c3-ab9e9dae20f5.AgentGateway0").await;
     let refusal = refused(answer, Code::InvalidArgument, "INVALID_REQUEST", "not_sent");
-    assert!(refusal.message.contains("no Guids"), "{}", refusal.message);
+    let fields = &refusal.details.bad_request().expect("fields").field_violations;
+    assert_eq!((fields.len(), fields[0].field.as_str()), (1, "guid"));
+    assert!(fields[0].description.contains("no Guids"), "{}", fields[0].description);
 
     bridge.register(AGENT, "").await.expect("registered");
     assert_eq!(bridge.session(AGENT).await.origin(), Origin::Registered);
@@ -134,6 +143,6 @@ async fn a_gateway_that_sends_guids_all_the_same_gets_none_back() {
     let bridge = TestBridge::of(gateway(Options::default()).await, setup).await;
     bridge.sign_in(AGENT).await.expect("signed in");
     let answer = bridge.set_busy(AGENT).await;
-    refused(answer, Code::FailedPrecondition, "AGENT_TAKEN_OVER", "refused");
+    refused(answer, Code::AlreadyExists, "AGENT_ALREADY_SIGNED_IN", "refused");
     check_no_guid_was_sent(&bridge);
 }

@@ -159,12 +159,14 @@ fn every_outcome_has_its_row() {
             check(&CallError::HttpStatus { status }, (code, reason, outcome, None, pushback));
         }
     }
-    for answer in [CallError::HttpStatus { status: 404 }, refusal("000-002")] {
+    for (answer, code, reason) in [
+        (CallError::HttpStatus { status: 404 }, Code::Unimplemented, "INTERFACE_NOT_IN_EDITION"),
+        (refusal("999-999"), Code::Unimplemented, "INTERFACE_NOT_IN_EDITION"),
+        (refusal("000-002"), InvalidArgument, "GATEWAY_REJECTED_PARAMETER"),
+    ] {
         let (interface, answer) = ("getAgentStatus", Box::new(answer));
-        check(
-            &CallError::NoSuchInterface { interface, answer },
-            (Code::Unimplemented, "INTERFACE_NOT_IN_EDITION", refused, None, None),
-        );
+        let error = CallError::NoSuchInterface { interface, answer };
+        check(&error, (code, reason, refused, None, None));
     }
     check(&CallError::BadReply(text()), (Internal, "GATEWAY_BAD_REPLY", unknown, None, never));
     for share in [Share::ServerCalls, Share::ServerReading, Share::ServerReflection] {
