@@ -104,11 +104,10 @@ impl Route {
 
 /// Whether time and cause of a rest match the route's expressions.
 fn is_rest_inside(interface: Interface, tail: &[String]) -> bool {
-    let (time, cause) = match (interface, tail) {
-        (Interface::Rest, [time, cause]) | (Interface::ForceRest, [_, time, cause]) => {
-            (time, cause)
-        }
-        _ => return true,
+    let ((Interface::Rest, [time, cause]) | (Interface::ForceRest, [_, time, cause])) =
+        (interface, tail)
+    else {
+        return true;
     };
     let is_in = |text: &str, range: RangeInclusive<u32>| {
         text.parse().is_ok_and(|number| range.contains(&number))

@@ -116,7 +116,7 @@ impl Records {
             Interface::AgentSkills => agent_skills(options),
             Interface::AgentSkillsByWorkNo => skills_by_work_no(route, options),
             Interface::BeginMonitor | Interface::EndMonitor => monitor(agent, route, options),
-            interface if interface.asks_about_group() => self.ask_group(agent, route, options),
+            interface if interface.asks_about_group() => Ok(self.ask_group(agent, route, options)),
             Interface::QueryCustomState => self.custom_state(agent, options),
             Interface::Handshake | Interface::Heartbeat => self.heartbeat(agent, request, options),
             Interface::UpdateGuid => self.update_guid(agent, options),

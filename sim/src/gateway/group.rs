@@ -21,12 +21,7 @@ use crate::{
 
 impl Records {
     /// Answers any question about all agents.
-    pub(super) fn ask_group(
-        &mut self,
-        agent: u32,
-        route: &Route,
-        options: &Options,
-    ) -> Result<Reply, Refused> {
+    pub(super) fn ask_group(&mut self, agent: u32, route: &Route, options: &Options) -> Reply {
         let result = match route.interface {
             Interface::AllAgentStatus => self.agents(options, |_| true, status),
             Interface::IdleAgents => {
@@ -42,7 +37,7 @@ impl Records {
             // A number (client). No calls wait here.
             _ => json!(0),
         };
-        Ok(Reply::result(options, &result))
+        Reply::result(options, &result)
     }
 
     /// The agents in such a state that any request has named, by id.
@@ -73,13 +68,19 @@ pub(super) fn skills_by_work_no(route: &Route, options: &Options) -> Result<Repl
 }
 
 fn named(id: u32) -> Value {
-    json!({ "workno": id.to_string(), "name": format!("agent {id}") })
+    json!({ "workno": id.to_string(), "name": name(id) })
+}
+
+fn name(id: u32) -> String {
+    format!("agent {id}")
 }
 
 /// An item of allagentstatus (client).
 fn status(id: u32, state: AgentState) -> Value {
-    let mut item = named(id);
-    item["status"] = state.code().into();
-    item["ctiStatus"] = state.cti_code().into();
-    item
+    json!({
+        "workno": id.to_string(),
+        "name": name(id),
+        "status": state.code(),
+        "ctiStatus": state.cti_code(),
+    })
 }

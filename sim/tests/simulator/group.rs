@@ -101,7 +101,7 @@ async fn an_agent_signs_in_to_the_platform_alone_or_by_its_account() {
     assert_eq!(sim.agent(7).unwrap().state, AgentState::Busy);
 
     let by_account = |account: &str, password: &str| {
-        SIGN_IN.replace("{", &format!(r#"{{"account":"{account}","#)).replace("secret", password)
+        SIGN_IN.replace('{', &format!(r#"{{"account":"{account}","#)).replace("secret", password)
     };
     for (account, password, retcode) in [
         ("8", "wrong", "100-062"),
