@@ -6,16 +6,20 @@
 
 mod address;
 mod agent_status;
+mod arriving;
 mod cause;
 mod command;
 mod connection;
 mod connector;
+mod content_coding;
 mod endpoint;
 mod envelope;
 mod exchanged;
+mod heads;
 mod health;
 mod http_status;
 mod interface;
+mod keep_alive;
 mod metrics;
 pub mod probe;
 mod reply;
@@ -23,6 +27,7 @@ mod request;
 mod sign_in;
 mod span;
 mod transport_failure;
+mod wire;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -32,8 +37,10 @@ pub use self::{
     agent_status::AgentStatus,
     command::{Command, reset_skill, rest, say_busy},
     connection::Closing,
+    content_coding::undo_codings,
     envelope::{Envelope, Unreadable},
     exchanged::Exchanged,
+    heads::{BadHead, Heads},
     health::{AddressView, Failed},
     interface::{
         AGENT_STATUS, CANCEL_BUSY, CANCEL_REST, CANCEL_WORK, Effect, FORCE_SIGN_IN, FORCE_SIGN_OUT,

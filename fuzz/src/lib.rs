@@ -4,20 +4,24 @@
 
 mod agent_status;
 mod config;
+mod content_coding;
 mod cookies;
 mod envelope;
 mod event;
 mod guid;
+mod heads;
 mod id;
 mod retcode;
 
 pub use self::{
     agent_status::agent_status,
     config::config,
+    content_coding::content_coding,
     cookies::cookies,
     envelope::envelope,
     event::event,
     guid::guid,
+    heads::heads,
     id::{agent_id, tenant_id},
     retcode::retcode,
 };
@@ -30,10 +34,12 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("agent_id", agent_id),
     ("agent_status", agent_status),
     ("config", config),
+    ("content_coding", content_coding),
     ("cookies", cookies),
     ("envelope", envelope),
     ("event", event),
     ("guid", guid),
+    ("heads", heads),
     ("retcode", retcode),
     ("tenant_id", tenant_id),
 ];

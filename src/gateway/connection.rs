@@ -1,17 +1,27 @@
 //! One connection to a gateway.
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::Full;
 use hyper::{body::Incoming, client::conn::http1};
+use hyper_util::rt::TokioIo;
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::{
     task::JoinHandle,
     time::{Instant, sleep, timeout},
 };
 
-use super::{address::Address, cause::root_cause, connector::Connector, reply::Reply};
+use super::{
+    address::Address,
+    arriving::{Arriving, End},
+    cause::root_cause,
+    connector::Connector,
+    heads::MAX_HEAD_BYTES,
+    keep_alive::KeepAlive,
+    reply::Reply,
+    wire::{Upcoming, Wire},
+};
 use crate::call::Untouched;
 
 /// A connection to a gateway. It carries one request at a time.
@@ -20,14 +30,20 @@ pub(super) struct Connection {
     sender: http1::SendRequest<Full<Bytes>>,
     /// The task that drives the connection. It ends when the connection has been closed.
     driver: JoinHandle<()>,
+    upcoming: Arc<Upcoming>,
+    keep_alive: KeepAlive,
     /// Since when the connection has been idle.
-    pub(super) idle_since: Instant,
-    /// Whether it has carried a request. Only then a gateway may have closed it for being idle too
-    /// long.
-    pub(super) used: bool,
+    idle_since: Instant,
+    /// For how long it was idle before its next request. `None` if it is new: only one that was idle
+    /// may have been closed for that by the gateway.
+    pub(super) rest: Option<Duration>,
 }
 
 /// The result of sending a request.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "the usual variant is the large one; a box costs more"
+)]
 pub(super) enum Sent {
     /// It was answered. The connection is given back if it can carry another request.
     Answered(Reply, Option<Connection>),
@@ -48,8 +64,9 @@ const CLOSE_LIMIT: Duration = Duration::from_secs(1);
 /// How long a gateway may take to notice that a connection was closed, and to stop its work.
 const NOTICE: Duration = Duration::from_millis(100);
 
-/// The most bytes in the headers of an answer. No gateway sends more.
-const MAX_HEAD_BYTES: usize = 64 * 1024;
+/// After so long a rest, the kernel is asked whether the gateway has ended the connection. No gateway
+/// ends one sooner, and on a busy connection it would cost each request a system call.
+const LONG_REST: Duration = Duration::from_millis(10);
 
 impl Connection {
     /// Opens a connection, within the connector's time limit. `open` counts it until it ends.
@@ -59,10 +76,17 @@ impl Connection {
         open: &Gauge,
     ) -> Result<Self, String> {
         let stream = connector.connect(address.uri().clone()).await?;
+        let upcoming = Arc::<Upcoming>::default();
+        let wire = TokioIo::new(Wire::new(stream, upcoming.clone()));
         let mut builder = http1::Builder::new();
         // The header is documented as "Guid", and clients of some gateways depend on its case.
         builder.title_case_headers(true).max_buf_size(MAX_HEAD_BYTES);
-        let (sender, driver) = builder.handshake(stream).await.map_err(|e| root_cause(&e))?;
+        // Headers that the bridge does not use may be written in any way.
+        builder
+            .allow_spaces_after_header_name_in_responses(true)
+            .allow_obsolete_multiline_headers_in_responses(true)
+            .ignore_invalid_headers_in_responses(true);
+        let (sender, driver) = builder.handshake(wire).await.map_err(|e| root_cause(&e))?;
         // The driver ends when either side closes the connection. Dropping the sender closes it.
         let open = open.clone();
         open.inc();
@@ -72,7 +96,8 @@ impl Connection {
             }
             open.dec();
         });
-        Ok(Self { sender, driver, idle_since: Instant::now(), used: false })
+        let (keep_alive, idle_since) = (KeepAlive::default(), Instant::now());
+        Ok(Self { sender, driver, upcoming, keep_alive, idle_since, rest: None })
     }
 
     /// Waits until the previous answer has been handled. `None` if the connection was closed.
@@ -80,8 +105,17 @@ impl Connection {
         self.sender.ready().await.is_ok().then_some(self)
     }
 
-    pub(super) fn is_closed(&self) -> bool {
-        self.sender.is_closed()
+    /// The connection for another request after this rest.
+    pub(super) fn after(self, rest: Duration) -> Self {
+        Self { rest: Some(rest), ..self }
+    }
+
+    /// For how long the connection has been idle. `None` if it can carry no further request, since it
+    /// is closed or has been idle for `limit` or for as long as the gateway keeps it.
+    pub(super) fn idle_time(&self, limit: Duration) -> Option<Duration> {
+        let time = self.idle_since.elapsed();
+        let usable = !self.sender.is_closed() && time < limit && self.keep_alive.allows(time);
+        usable.then_some(time)
     }
 
     /// Sends a request and reads the headers of its answer.
@@ -89,6 +123,7 @@ impl Connection {
         &mut self,
         request: Request<Full<Bytes>>,
     ) -> hyper::Result<Response<Incoming>> {
+        self.upcoming.announce(false);
         self.sender.send_request(request).await
     }
 
@@ -99,8 +134,10 @@ impl Connection {
         limit: Duration,
         untouched: Untouched,
     ) -> Sent {
-        let Self { mut sender, driver, .. } = self;
-        let answer = async move {
+        let Self { mut sender, driver, upcoming, keep_alive, rest, .. } = self;
+        upcoming.announce(rest.is_some_and(|rest| rest >= LONG_REST));
+        let mut arriving = None;
+        let answer = async {
             let response = match sender.try_send_request(request).await {
                 Ok(response) => response,
                 Err(mut failed) => {
@@ -113,23 +150,29 @@ impl Connection {
                     });
                 }
             };
-            let reply = Reply::read(response).await.map_err(Sent::Unanswered)?;
-            Ok((reply, sender))
+            let (head, body) = response.into_parts();
+            Ok(arriving.insert(Arriving::new(head)).read(body).await)
         };
-        match timeout(limit, answer).await {
-            Ok(Ok((reply, sender))) => {
-                // If the answer was not read to its end, its rest would be taken for the next
-                // answer.
-                let whole = reply.is_whole();
-                let next = || Self { sender, driver, idle_since: Instant::now(), used: true };
-                Sent::Answered(reply, whole.then(next))
-            }
-            Ok(Err(sent)) => sent,
+        let end = match timeout(limit, answer).await {
+            Ok(Ok(end)) => end,
+            Ok(Err(sent)) => return sent,
+            Err(_elapsed) => End::Late,
+        };
+        if let Some(reply) = arriving.and_then(|arriving| arriving.into_reply(&end)) {
+            let keep_alive = keep_alive.after(reply.keep_alive);
+            // The rest of an answer that was not read to its end would be taken for the next answer.
+            let is_reusable = reply.is_whole && keep_alive.allows(Duration::ZERO);
+            let idle_since = Instant::now();
+            let next = || Self { sender, driver, upcoming, keep_alive, idle_since, rest: None };
+            return Sent::Answered(reply, is_reusable.then(next));
+        }
+        match end {
             // The sender is dropped here, so the driver closes the connection.
-            Err(_elapsed) => {
+            End::Late => {
                 let limit = humantime::format_duration(limit);
                 Sent::Late(format!("nothing within {limit}"), Closing(driver))
             }
+            end => Sent::Unanswered(end.cause()),
         }
     }
 }
@@ -145,5 +188,57 @@ impl Closing {
     pub async fn noticed(self) {
         let _closed = timeout(CLOSE_LIMIT, self.0).await;
         sleep(NOTICE).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::{Read as _, Write as _},
+        net::{TcpListener, TcpStream},
+    };
+
+    use super::*;
+    use crate::{
+        config::{ClientTls, Trust},
+        tls,
+    };
+
+    /// A connection that has been idle for a while, and the gateway's end of it.
+    async fn rested() -> (Connection, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let url = format!("http://{}/x", listener.local_addr().expect("an address"));
+        let address = Address::new(&url.parse().expect("a URL")).expect("a host");
+        let any = ClientTls { trust: Trust::Anything, client: None };
+        let (tls, limit) = (tls::client_config(&any).expect("TLS"), Duration::from_secs(60));
+        let connector = Connector::new(tls, limit, &any.trust);
+        let open = Connection::open(connector, &address, &Gauge::default()).await;
+        let connection = open.expect("connected").ready().await.expect("open");
+        let (gateway, _) = listener.accept().expect("accepted");
+        (Connection { rest: Some(LONG_REST), ..connection }, gateway)
+    }
+
+    async fn send(connection: Connection) -> Sent {
+        let request = Request::new(Full::default());
+        connection.send(request, Duration::from_secs(60), Untouched::at_the_start()).await
+    }
+
+    /// This test's runtime has one thread, which does not look at sockets between what the gateway
+    /// does and the request.
+    #[tokio::test]
+    async fn what_was_there_before_the_request_belongs_to_nobody() {
+        let unasked = "HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n";
+        for (unasked, ends) in [(unasked, true), (unasked, false), ("", true), ("\r\n", false)] {
+            let (connection, mut gateway) = rested().await;
+            gateway.write_all(unasked.as_bytes()).expect("written");
+            if ends {
+                gateway.shutdown(std::net::Shutdown::Write).expect("shut down");
+            }
+            let sent = send(connection).await;
+            assert!(matches!(sent, Sent::Unwritten(..)), "{unasked:?}");
+            let mut got = Vec::new();
+            let _closed_or_reset = gateway.read_to_end(&mut got);
+            assert_eq!(got, b"", "no byte was written");
+        }
     }
 }

@@ -106,7 +106,7 @@ impl Endpoint {
                 self.idle.keep(Some(connection));
                 return Err(Failure::Prevented(untouched.because(late)));
             }
-            let used = connection.used;
+            let was_idle = connection.rest.is_some();
             let http = match request.to_http(&self.address) {
                 Ok(http) => http,
                 Err(error) => return Err(Failure::NotSent(untouched, error.to_string())),
@@ -128,7 +128,7 @@ impl Endpoint {
                 // A gateway may close an idle connection just when it is used again. Not a byte was
                 // written, so the request is sent on the next connection. The loop ends with a new
                 // connection at the latest.
-                Sent::Unwritten(still, _) if used => untouched = still,
+                Sent::Unwritten(still, _) if was_idle => untouched = still,
                 Sent::Unwritten(still, cause) => return Err(Failure::NotSent(still, cause)),
                 Sent::Unanswered(cause) => return Err(Failure::Sent(cause)),
                 Sent::Late(cause, closing) => return Err(Failure::Late(cause, closing)),
@@ -169,8 +169,8 @@ impl Idle {
     fn take(&self) -> Option<Connection> {
         let mut connections = self.connections();
         while let Some(connection) = connections.pop() {
-            if !connection.is_closed() && !self.is_old(&connection) {
-                return Some(connection);
+            if let Some(rest) = connection.idle_time(self.timeout) {
+                return Some(connection.after(rest));
             }
         }
         None
@@ -178,10 +178,6 @@ impl Idle {
 
     fn keep(&self, connection: Option<Connection>) {
         self.connections().extend(connection);
-    }
-
-    fn is_old(&self, connection: &Connection) -> bool {
-        connection.idle_since.elapsed() >= self.timeout
     }
 
     fn connections(&self) -> MutexGuard<'_, Vec<Connection>> {
@@ -194,7 +190,7 @@ async fn close_old(idle: Weak<Idle>) {
     while let Some(timeout) = idle.upgrade().map(|idle| idle.timeout) {
         sleep(timeout / 2).await;
         let Some(idle) = idle.upgrade() else { return };
-        idle.connections().retain(|known| !known.is_closed() && !idle.is_old(known));
+        idle.connections().retain(|known| known.idle_time(idle.timeout).is_some());
     }
 }
 

@@ -34,8 +34,8 @@ pub enum Unreadable {
         /// The limit in bytes.
         limit: usize,
     },
-    /// The answer is compressed, which was not asked for.
-    #[error("it has a content encoding, which was not asked for")]
+    /// The answer is compressed in a way that the bridge cannot undo. It asks for no compression.
+    #[error("it has a content encoding that cannot be undone")]
     Encoded,
     /// The body is empty.
     #[error("it is empty")]

@@ -9,6 +9,7 @@ use tokio::time::timeout;
 use super::{
     BuildError, Command, Reply, Request,
     address::Address,
+    arriving::Arriving,
     cause::root_cause,
     connection::Connection,
     connector::Connector,
@@ -64,8 +65,9 @@ pub async fn ask(tenant: &Tenant, base_url: &Uri, agent: AgentId) -> Result<Answ
     let answer = async {
         let response = connection.request(http).await.map_err(|error| root_cause(&error))?;
         let (head, body) = response.into_parts();
-        let response = http::Response::from_parts(head.clone(), body);
-        let reply = Reply::read(response).await?;
+        let mut arriving = Arriving::new(head.clone());
+        let end = arriving.read(body).await;
+        let reply = arriving.into_reply(&end).ok_or_else(|| end.cause())?;
         Ok(Answer { head, reply })
     };
     let limit = humantime::format_duration(timeouts.request);

@@ -2,20 +2,20 @@
 
 use std::{borrow::Cow, collections::HashMap, time::Duration};
 
-use bytes::Bytes;
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Response, StatusCode,
-    header::{CONTENT_ENCODING, CONTENT_TYPE, SET_COOKIE},
+    HeaderMap, HeaderName, HeaderValue, StatusCode,
+    header::{CONTENT_TYPE, SET_COOKIE},
+    response::Parts,
 };
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
-use hyper::body::Incoming;
 use serde_json::value::RawValue;
 
 use super::{
-    cause::root_cause,
+    arriving::MAX_BODY_BYTES,
+    content_coding::undo_codings,
     envelope::{Envelope, Unreadable},
     exchanged::Exchanged,
     http_status::{retry_after, status_alone},
+    keep_alive::KeepAlive,
 };
 use crate::{
     call::{CallError, Refusal},
@@ -37,11 +37,13 @@ pub struct Reply {
     pub retry_after: Option<Duration>,
     /// The envelope, whatever the HTTP status.
     pub envelope: Result<Envelope, Unreadable>,
+    /// What the gateway says about the further use of the connection.
+    pub(super) keep_alive: KeepAlive,
+    /// Whether the answer was read to its end, so that the connection can be used again.
+    pub(super) is_whole: bool,
     cookies: Vec<HeaderValue>,
 }
 
-/// Longest body in bytes. Answers of the used interfaces have less than a tenth of it.
-const MAX_BODY_BYTES: usize = 64 * 1024;
 const MAX_COOKIES: usize = 8;
 const SET_GUID: HeaderName = HeaderName::from_static("set-guid");
 const GUID: HeaderName = HeaderName::from_static("guid");
@@ -49,22 +51,22 @@ const GUID: HeaderName = HeaderName::from_static("guid");
 const JSON_TYPE: HeaderName = HeaderName::from_static("json-type");
 
 impl Reply {
-    /// Reads an answer to its end. The error is a text, for an answer that was cut.
-    pub(super) async fn read(response: Response<Incoming>) -> Result<Self, String> {
-        let (head, body) = response.into_parts();
-        let body = read_body(body).await?;
+    /// An answer with this head and body. `is_whole` tells whether the body was read to its end.
+    pub(super) fn new(head: &Parts, body: Result<&[u8], Unreadable>, is_whole: bool) -> Self {
         let headers = &head.headers;
         let guid = if head.status.is_success() { guid(headers) } else { None };
         let has_header = || [SET_GUID, GUID].iter().any(|name| headers.contains_key(name));
         let is_guid_bad = guid.is_none() && head.status.is_success() && has_header();
-        Ok(Self {
+        Self {
             status: head.status,
             guid,
             is_guid_bad,
             retry_after: retry_after(headers),
-            envelope: body.and_then(|body| envelope(headers, &body)),
+            envelope: body.and_then(|body| envelope(headers, body)),
+            keep_alive: KeepAlive::read(headers),
+            is_whole,
             cookies: headers.get_all(SET_COOKIE).iter().take(MAX_COOKIES).cloned().collect(),
-        })
+        }
     }
 
     /// The meaning of the answer. `node` owns the session that was used.
@@ -118,26 +120,11 @@ impl Reply {
         self.amounts_to() == Exchanged::Refused(Kind::OperationInProgress)
     }
 
-    /// Whether the answer was read to its end, so that the connection can be used again.
-    pub(super) fn is_whole(&self) -> bool {
-        !matches!(self.envelope, Err(Unreadable::TooLong { .. }))
-    }
-
     /// Stores the cookies that the answer sets.
     pub fn set_cookies(&self, jar: &Cookies) {
         for cookie in &self.cookies {
             jar.set(cookie);
         }
-    }
-}
-
-async fn read_body(body: Incoming) -> Result<Result<Bytes, Unreadable>, String> {
-    match Limited::new(body, MAX_BODY_BYTES).collect().await {
-        Ok(body) => Ok(Ok(body.to_bytes())),
-        Err(error) if error.is::<LengthLimitError>() => {
-            Ok(Err(Unreadable::TooLong { limit: MAX_BODY_BYTES }))
-        }
-        Err(error) => Err(format!("the answer was cut: {}", root_cause(&*error))),
     }
 }
 
@@ -155,15 +142,16 @@ pub fn updated_guid(result: &str) -> Option<Guid> {
     Guid::parse(&guid).ok()
 }
 
-fn envelope(headers: &HeaderMap, body: &Bytes) -> Result<Envelope, Unreadable> {
-    if let Some(coding) = headers.get(CONTENT_ENCODING)
-        && !coding.as_bytes().eq_ignore_ascii_case(b"identity")
-    {
-        return Err(Unreadable::Encoded);
-    }
+fn envelope(headers: &HeaderMap, body: &[u8]) -> Result<Envelope, Unreadable> {
     let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
     let charset = [CONTENT_TYPE, JSON_TYPE].into_iter().filter_map(text).find_map(charset);
-    Envelope::read(body, charset)
+    // A coding that the headers name matters only if the body cannot be read as it is.
+    Envelope::read(body, charset).or_else(|unreadable| {
+        match undo_codings(headers, body, MAX_BODY_BYTES)? {
+            Some(plain) => Envelope::read(&plain, charset),
+            None => Err(unreadable),
+        }
+    })
 }
 
 /// The charset in a content type.
@@ -201,6 +189,8 @@ mod tests {
                 is_guid_bad: false,
                 retry_after: Some(Duration::from_secs(1)),
                 envelope: Ok(envelope),
+                keep_alive: KeepAlive::default(),
+                is_whole: true,
                 cookies: Vec::new(),
             };
             let error = reply.into_verdict(None).expect_err("no success");

@@ -4,7 +4,7 @@ use std::{fmt, ptr};
 use bytes::Bytes;
 use http::{
     HeaderName, HeaderValue, Method, Uri,
-    header::{CONTENT_LENGTH, CONTENT_TYPE, COOKIE, HOST},
+    header::{ACCEPT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, HOST},
     uri::InvalidUri,
 };
 use http_body_util::Full;
@@ -30,6 +30,8 @@ pub struct Request<'a> {
 
 /// Documented as mandatory on every request, even without a body (API.md 1).
 const JSON: HeaderValue = HeaderValue::from_static("application/json; charset=UTF-8");
+/// Says that the answer is not to be compressed.
+const IDENTITY: HeaderValue = HeaderValue::from_static("identity");
 const GUID: HeaderName = HeaderName::from_static("guid");
 
 impl Request<'_> {
@@ -54,6 +56,7 @@ impl Request<'_> {
         let headers = request.headers_mut();
         headers.insert(HOST, address.host().clone());
         headers.insert(CONTENT_TYPE, JSON);
+        headers.insert(ACCEPT_ENCODING, IDENTITY);
         if let Some(session) = self.session {
             if !session.guid.is_absent() {
                 headers.insert(GUID, session.guid.header().clone());

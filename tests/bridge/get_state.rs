@@ -30,7 +30,7 @@ async fn the_gateway_is_asked_for_a_state_exactly_as_documented() {
     assert_eq!(entry.header("guid"), guid.as_deref());
     let mut names: Vec<_> = entry.headers.iter().map(|(name, _)| name.as_str()).collect();
     names.sort_unstable();
-    assert_eq!(names, ["Content-Type", "Guid", "Host"]);
+    assert_eq!(names, ["Accept-Encoding", "Content-Type", "Guid", "Host"]);
 }
 
 #[tokio::test]

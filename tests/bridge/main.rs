@@ -24,6 +24,7 @@ mod metrics;
 mod monitoring;
 mod morning;
 mod no_guids;
+mod odd_replies;
 mod overlaps;
 mod proxied;
 mod refusals;

@@ -30,7 +30,7 @@ async fn the_gateway_is_asked_exactly_as_documented() {
     assert!(header("Guid").is_some_and(|(_, guid)| guid.ends_with(".AgentGateway0")));
     let mut names: Vec<_> = entry.headers.iter().map(|(name, _)| name.as_str()).collect();
     names.sort_unstable();
-    assert_eq!(names, ["Content-Length", "Content-Type", "Guid", "Host"]);
+    assert_eq!(names, ["Accept-Encoding", "Content-Length", "Content-Type", "Guid", "Host"]);
 }
 
 #[tokio::test]

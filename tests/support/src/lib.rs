@@ -28,6 +28,7 @@ pub mod lossy;
 pub mod page;
 mod program;
 mod programs;
+pub mod raw_gateway;
 mod redis;
 mod refusal;
 mod setup;
