@@ -54,6 +54,15 @@ pub enum CallError {
         status: u16,
     },
 
+    /// The gateway's answer says that it has no such interface, so it did nothing.
+    #[error("this gateway has no such interface, {interface}: {answer}")]
+    NoSuchInterface {
+        /// The interface's name in the gateway's own logs.
+        interface: &'static str,
+        /// What the answer would mean otherwise: a refusal, or an HTTP status.
+        answer: Box<Self>,
+    },
+
     /// The answer has no envelope, and an HTTP status that says that the request was not carried
     /// out and may be tried again later.
     #[error("the gateway, or something in front of it, is busy: HTTP status {status}")]
@@ -82,6 +91,8 @@ pub struct Refusal {
     pub message: String,
     /// The node that owns the session that was used.
     pub node: Option<Box<str>>,
+    /// The answer's HTTP status, which is usually 200.
+    pub http_status: u16,
 }
 
 /// What the call was waiting for after something had been sent.
@@ -120,6 +131,7 @@ impl CallError {
             Self::NotSent(_) => Outcome::NotSent,
             // "No such interface" counts as a refusal. Other statuses leave open what was done.
             Self::Refused(_)
+            | Self::NoSuchInterface { .. }
             | Self::AfterRefusal(..)
             | Self::GatewayBusy { .. }
             | Self::HttpStatus { status: 404 | 405 } => Outcome::Refused,
@@ -155,6 +167,17 @@ impl CallError {
     pub fn refusal(&self) -> Option<&Refusal> {
         match self {
             Self::Refused(refusal) => Some(refusal),
+            Self::NoSuchInterface { answer, .. } => answer.refusal(),
+            _ => None,
+        }
+    }
+
+    /// The HTTP status of the gateway's answer, if the call failed because of it.
+    pub fn http_status(&self) -> Option<u16> {
+        match self {
+            Self::HttpStatus { status } | Self::GatewayBusy { status, .. } => Some(*status),
+            Self::NoSuchInterface { answer, .. } => answer.http_status(),
+            Self::Refused(refusal) => Some(refusal.http_status).filter(|status| *status != 200),
             _ => None,
         }
     }

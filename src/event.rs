@@ -73,7 +73,8 @@ pub struct GatewayEvent {
     pub kind: Box<str>,
     /// `workNo`, as the gateway spelt it; empty if it sent none.
     pub work_no: Box<str>,
-    /// `content` as JSON text; `None` if the gateway sent none, or null.
+    /// `content` as JSON text, as it came: an object, a string with a call's id, or any other value,
+    /// also null. `None` if the gateway sent none.
     pub content: Option<Box<str>>,
     /// `eventGenTime`; only the newest gateways send it (cec_07_1346).
     pub generated_at: Option<SystemTime>,

@@ -220,6 +220,12 @@ impl Session {
         self.expires_at.is_some_and(|expires_at| expires_at <= Instant::now())
     }
 
+    /// Whether this Guid, which an answer brought, replaces the session's. None replaces one that is
+    /// absent: then the tenant's gateway has no Guids.
+    pub fn is_renewed_by(&self, guid: &Guid) -> bool {
+        !self.guid.is_absent() && *guid != self.guid
+    }
+
     /// This session with a new Guid. Its time to live begins again.
     pub fn renewed(&self, guid: Guid, ttl: Option<Duration>) -> NewSession {
         NewSession { guid, origin: self.origin, ttl, cookies: self.cookies.clone() }

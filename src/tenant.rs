@@ -4,10 +4,12 @@
 mod abandoned;
 mod admission;
 mod admitted_call;
+mod agent_status;
 mod agents;
 mod announcer;
 mod calls;
 mod confirm;
+mod contested_poll;
 mod context;
 mod counts;
 mod credentials;
@@ -65,7 +67,7 @@ pub use self::{
 };
 use crate::{
     call::{CallError, Cutoff, Deadline, Obstacle, Share, Stage, StoreTrouble, Wait},
-    config,
+    config::{self, AuthMode},
     event::{Agents, Events, Moment, Watch},
     gateway::{AddressView, BuildError, Command, Envelope, Gateway, SignIn},
     id::{AgentId, TenantId},
@@ -93,7 +95,8 @@ pub struct Tenant {
     events: Arc<Events>,
     announcer: Announcer,
     watches: Arc<PeerPlaces>,
-    /// Limits how many Guids are renewed at once for agents whom another process has polled before.
+    /// Limits how many agents are asked about at once, besides their polls: for a new Guid where another
+    /// process has polled before, or whether the session is good where another poll is open.
     renewals: Semaphore,
     /// Automatic sign-ins: those that no `SignIn` asked for.
     sign_ins: Arc<SignIns>,
@@ -267,6 +270,11 @@ impl Tenant {
     /// here.
     async fn newest_session(&self, agent: AgentId) -> Option<Arc<Session>> {
         self.sessions.load(agent).await.unwrap_or_else(|_| self.sessions.cached(agent))
+    }
+
+    /// Whether the gateway has Guids: sessions without one are good if it has none.
+    pub fn has_guids(&self) -> bool {
+        self.config.auth_mode != AuthMode::None
     }
 
     /// Stores the Guid of an agent whom its owner signed in without the bridge. It replaces any

@@ -1,5 +1,7 @@
 //! The states of an agent, and the events that report them.
 
+use std::borrow::Cow;
+
 use serde_json::{Value, json};
 
 /// What an agent is doing (`cec_07_1431`).
@@ -24,8 +26,9 @@ pub enum AgentState {
 /// An event as the poll delivers it (`cec_07_1274`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Event {
-    pub(super) kind: &'static str,
-    pub(super) content: Value,
+    pub(super) kind: Cow<'static, str>,
+    /// JSON text, which is sent as it is. `None`: the event has no such member.
+    pub(super) content: Option<String>,
 }
 
 /// A request that the gateway refuses with this retcode.
@@ -51,6 +54,19 @@ impl AgentState {
         }
     }
 
+    /// The state's number at the platform, which the monitoring interfaces show (`cec_07_0581`). It has
+    /// none for a rest that is to come.
+    pub(super) fn cti_code(self) -> u8 {
+        match self {
+            Self::SignedOut => 0,
+            Self::Idle => 1,
+            Self::Talking | Self::PreRest => 5,
+            Self::Working => 6,
+            Self::Busy => 7,
+            Self::Resting => 8,
+        }
+    }
+
     /// The state's name, for people.
     pub fn name(self) -> &'static str {
         match self {
@@ -69,8 +85,11 @@ impl AgentState {
 
 impl Event {
     pub(super) fn bare(kind: &'static str) -> Self {
-        let content = Value::Null;
-        Self { kind, content }
+        Self::with(kind, &Value::Null)
+    }
+
+    pub(super) fn with(kind: &'static str, content: &Value) -> Self {
+        Self { kind: kind.into(), content: Some(content.to_string()) }
     }
 
     /// The agent is busy. If an inspector made it busy, the event has a type of its own (client).
@@ -79,17 +98,17 @@ impl Event {
             FORCED => "AgentState_Force_SetNotReady",
             _ => "AgentState_SetNotReady_Success",
         };
-        Self { kind, content: json!({ "reason": reason.to_string() }) }
+        Self::with(kind, &json!({ "reason": reason.to_string() }))
     }
 
     /// The agent is resting. The page's sample has the cause, although its table says "none"
     /// (`cec_07_1348`).
     pub(super) fn resting(cause: u16) -> Self {
-        Self { kind: "AgentState_SetRest_Success", content: json!({ "reason": cause.to_string() }) }
+        Self::with("AgentState_SetRest_Success", &json!({ "reason": cause.to_string() }))
     }
 
     /// Somebody or something other than the agent has signed it out (`cec_07_1402`).
     pub(super) fn shutdown(login_time: &str) -> Self {
-        Self { kind: "AgentOther_ShutdownService", content: json!({ "loginTime": login_time }) }
+        Self::with("AgentOther_ShutdownService", &json!({ "loginTime": login_time }))
     }
 }

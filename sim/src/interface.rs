@@ -11,6 +11,10 @@ pub enum Interface {
     SignIn,
     /// `PUT onlineagent/{id}/forcelogin` (`cec_07_1203`).
     ForceSignIn,
+    /// `PUT onlineagent/{id}/loginex`, a sign-in to the platform alone (`cec_07_1224`).
+    SignInEx,
+    /// `PUT onlineagent/loginbyaccount` (client).
+    SignInByAccount,
     /// `DELETE onlineagent/{id}/logout` (`cec_07_1219`).
     SignOut,
     /// `DELETE onlineagent/{id}/forcelogout` (`cec_07_1220`) and
@@ -48,12 +52,30 @@ pub enum Interface {
     ResetSkill,
     /// `GET onlineagent/{id}/agentskills` (`cec_07_1206`).
     AgentSkills,
+    /// `GET onlineagent/{id}/agentskillsbyworkno/{workno}` (`cec_07_1207`).
+    AgentSkillsByWorkNo,
+    /// `GET agentgroup/{id}/allagentstatus` (client).
+    AllAgentStatus,
+    /// `GET agentgroup/{id}/idleagent` (client).
+    IdleAgents,
+    /// `GET agentgroup/{id}/restreason` (client).
+    RestReasons,
+    /// `GET agentgroup/{id}/iscensor`: whether the agent is an inspector (client).
+    IsInspector,
+    /// `GET queuedevice/{id}/waitnum` (client).
+    WaitNumber,
     /// `POST qualitycontrol/{id}/forcebusy/{workNo}` (`cec_07_2405`).
     ForceBusy,
     /// `POST qualitycontrol/{id}/forceidle/{workNo}` (`cec_07_2406`).
     ForceIdle,
     /// `POST qualitycontrol/{id}/forcelogout/{workNo}` (`cec_07_2407`).
     InspectorSignOut,
+    /// `POST qualitycontrol/{id}/forcerest/{workNo}/{time}/{reason}` (client).
+    ForceRest,
+    /// `POST qualitycontrol/{id}/beginmonitor?agents=a;b` (client).
+    BeginMonitor,
+    /// `POST qualitycontrol/{id}/endmonitor?agents=a;b` (client).
+    EndMonitor,
     /// `POST onlineagent/{id}/handshake`, the heartbeat in push mode (`cec_07_1204`).
     Handshake,
     /// `PUT onlineagent/{id}/heartbeat`, the older variant of handshake (client).
@@ -71,18 +93,22 @@ pub enum Interface {
 impl Interface {
     /// Whether the interface signs an agent in.
     pub(super) fn signs_in(self) -> bool {
-        matches!(self, Self::SignIn | Self::ForceSignIn)
+        matches!(self, Self::SignIn | Self::ForceSignIn | Self::SignInEx | Self::SignInByAccount)
     }
 
     /// Whether the interface changes the agent's state or settings. Only one call of these interfaces
     /// may be open for an agent (`cec_07_1202`, `cec_07_1219`, `cec_07_0580`).
     pub(super) fn changes_state(self) -> bool {
         !self.inspects()
+            && !self.asks_about_group()
             && !matches!(
                 self,
                 Self::AgentStatus
                     | Self::QueryCustomState
                     | Self::AgentSkills
+                    | Self::AgentSkillsByWorkNo
+                    | Self::BeginMonitor
+                    | Self::EndMonitor
                     | Self::Handshake
                     | Self::Heartbeat
                     | Self::UpdateGuid
@@ -93,7 +119,19 @@ impl Interface {
 
     /// Whether the interface is an inspector's operation on another agent.
     pub(super) fn inspects(self) -> bool {
-        matches!(self, Self::ForceBusy | Self::ForceIdle | Self::InspectorSignOut)
+        matches!(self, Self::ForceBusy | Self::ForceIdle | Self::ForceRest | Self::InspectorSignOut)
+    }
+
+    /// Whether the interface asks about all agents, or about what is configured for them.
+    pub(super) fn asks_about_group(self) -> bool {
+        matches!(
+            self,
+            Self::AllAgentStatus
+                | Self::IdleAgents
+                | Self::RestReasons
+                | Self::IsInspector
+                | Self::WaitNumber
+        )
     }
 
     /// Whether the interface changes the session's settings, and not the agent's state.
@@ -116,6 +154,7 @@ impl Interface {
             ("agentevent", "") => (Self::Poll, "GET", 0),
             ("onlineagent", "") => (Self::SignIn, "PUT", 0),
             ("onlineagent", "forcelogin") => (Self::ForceSignIn, "PUT", 0),
+            ("onlineagent", "loginex") => (Self::SignInEx, "PUT", 0),
             ("onlineagent", "logout") => (Self::SignOut, "DELETE", 0),
             ("onlineagent", "forcelogout") => (Self::ForceSignOut, "DELETE", 0),
             ("onlineagent", "forcelogoutwithreason") => (Self::ForceSignOut, "DELETE", 1),
@@ -135,6 +174,15 @@ impl Interface {
             ("onlineagent", "settalkright") => (Self::SetTalkRight, "POST", 0),
             ("onlineagent", "resetskill") => (Self::ResetSkill, "POST", 1),
             ("onlineagent", "agentskills") => (Self::AgentSkills, "GET", 0),
+            ("onlineagent", "agentskillsbyworkno") => (Self::AgentSkillsByWorkNo, "GET", 1),
+            ("agentgroup", "allagentstatus") => (Self::AllAgentStatus, "GET", 0),
+            ("agentgroup", "idleagent") => (Self::IdleAgents, "GET", 0),
+            ("agentgroup", "restreason") => (Self::RestReasons, "GET", 0),
+            ("agentgroup", "iscensor") => (Self::IsInspector, "GET", 0),
+            ("queuedevice", "waitnum") => (Self::WaitNumber, "GET", 0),
+            ("qualitycontrol", "forcerest") => (Self::ForceRest, "POST", 3),
+            ("qualitycontrol", "beginmonitor") => (Self::BeginMonitor, "POST", 0),
+            ("qualitycontrol", "endmonitor") => (Self::EndMonitor, "POST", 0),
             ("qualitycontrol", "forcebusy") => (Self::ForceBusy, "POST", 1),
             ("qualitycontrol", "forceidle") => (Self::ForceIdle, "POST", 1),
             ("qualitycontrol", "forcelogout") => (Self::InspectorSignOut, "POST", 1),

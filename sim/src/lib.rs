@@ -12,6 +12,7 @@
 //! [`program`] and `control` belong to the program `ccgateway-sim`.
 
 mod agent;
+mod call;
 mod control;
 mod fault;
 mod gateway;
@@ -51,7 +52,7 @@ pub use self::{
     identity::{CertificateKind, ServerIdentity},
     interface::Interface,
     journal::{Answer, Entry},
-    options::{Announce, AuthMode, Codes, Edition, IdOutside, Options, Polls},
+    options::{AgentStatus, Announce, AuthMode, Codes, Edition, IdOutside, Options, Polls},
     recovery::Recovery,
     retcode::Retcode,
     view::AgentView,

@@ -43,14 +43,19 @@ pub struct Options {
     pub client_ca: Option<String>,
     /// Plain HTTP without TLS, which older client comments mention (client).
     pub plaintext: bool,
-    /// Whether the interface `agentstatus` exists. The vendor's library of 2014 does not know it
-    /// (client).
-    pub agent_status: bool,
+    /// Whether there is an interface `agentstatus`, and the answer if there is none. The vendor's
+    /// library of 2014 does not know it (client).
+    pub agent_status: AgentStatus,
     /// The agent ids that the routes match. 1 to 59999 is in the vendor's client library (client);
     /// newer pages go up to 999999 (`cec_07_13461`).
     pub agent_ids: RangeInclusive<u32>,
     /// The answer to an id outside `agent_ids`; undocumented.
     pub id_outside: IdOutside,
+    /// The answer to a rest whose time or cause is outside its range. In the library the ranges are
+    /// those of the route's expressions (client), so that no route would match; undocumented.
+    pub rest_outside: IdOutside,
+    /// The reasons for a rest that are configured for all agents, by their numbers (client).
+    pub rest_reasons: Vec<u8>,
     /// Gateway time between two Guids of a session. `GUIDINTERVAL` (`cec_07_0005`).
     pub guid_interval: Duration,
     /// Gateway time a Guid lives. `GUIDTIMEOUT` (`cec_07_0005`).
@@ -76,6 +81,10 @@ pub struct Options {
     /// Whether a call that overlaps another one for the agent is refused with
     /// [`Codes::repeated_call`] besides being recorded as a violation (`cec_07_0580`).
     pub refuse_repeated: bool,
+    /// Whether an overlapping call is refused before its Guid is looked at, so that a client whose
+    /// session is over hears of the overlap. Undocumented; a page of the vendor never gives up on
+    /// 000-007, so the Guid comes first (inferred).
+    pub repeats_before_guid: bool,
     /// Whether events survive a forcible sign-in; undocumented.
     pub keep_events: bool,
     /// Whether, after a forcible sign-in, the previous session's poll gets `ShutdownService` before its
@@ -100,14 +109,20 @@ pub struct Options {
     pub any_case_true: bool,
     /// Whether events carry `eventGenTime`, as in the newest text (`cec_07_1346`).
     pub event_gen_time: bool,
+    /// Whether a call causes its whole sequence of events, with contents (client), and not only those of
+    /// the agent's state.
+    pub call_events: bool,
     /// The most events that wait for an agent's poll; older ones are dropped. Undocumented.
     pub event_queue: usize,
     /// Real time that every answer takes.
     pub latency: Duration,
     /// Whether a sign-in sets a balancer's cookie, `loadbalance` (client).
     pub balancer_cookie: bool,
-    /// The Content-Type of answers; undocumented, and not the same everywhere (client).
+    /// The Content-Type of answers; undocumented, and not the same everywhere. The vendor's library of
+    /// 2014 reads JSON only under this one, or where `JSON-Type` names it (client).
     pub content_type: String,
+    /// The value of a header `JSON-Type`, which some versions send beside another Content-Type (client).
+    pub json_type: Option<String>,
     /// The retcodes that the pages leave open.
     pub codes: Codes,
     /// The most requests in the journal; older ones are dropped.
@@ -135,14 +150,30 @@ pub enum AuthMode {
     Static,
     /// 2: a new Guid at every interval.
     Dynamic,
+    /// No Guids at all: an agent that is signed in is good, whoever asks (client). The gateway has to
+    /// know its clients in another way, such as by their certificates.
+    None,
 }
 
-/// The answer to a path with an agent id outside the range. Both answers are inferred.
+/// The answer to a path with a number outside its range. Both answers are inferred.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum IdOutside {
     /// No route matches: HTTP 404 with the framework's HTML page.
     NotFound,
     /// Retcode 000-002.
+    Refused,
+}
+
+/// Whether there is an interface `agentstatus`. The answer of a gateway without it is undocumented.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum AgentStatus {
+    /// There is one.
+    Served,
+    /// No route matches: HTTP 404.
+    NotFound,
+    /// No route matches this method: HTTP 405.
+    WrongMethod,
+    /// There is none, and an envelope with [`Codes::no_interface`] says so.
     Refused,
 }
 
@@ -184,9 +215,11 @@ impl Default for Options {
             tls: None,
             client_ca: None,
             plaintext: false,
-            agent_status: true,
+            agent_status: AgentStatus::Served,
             agent_ids: 1..=59_999,
             id_outside: IdOutside::NotFound,
+            rest_outside: IdOutside::Refused,
+            rest_reasons: vec![1],
             guid_interval: Duration::from_secs(60),
             guid_timeout: Duration::from_secs(120),
             old_guid_lives: true,
@@ -197,6 +230,7 @@ impl Default for Options {
             poll_wait: Duration::from_secs(10),
             force_sign_in: true,
             refuse_repeated: true,
+            repeats_before_guid: false,
             keep_events: false,
             take_over_event: true,
             own_sign_out_event: false,
@@ -206,10 +240,12 @@ impl Default for Options {
             cancel_drops_pending: false,
             any_case_true: false,
             event_gen_time: false,
+            call_events: false,
             event_queue: 1_000,
             latency: Duration::ZERO,
             balancer_cookie: false,
-            content_type: "application/json;charset=UTF-8".into(),
+            content_type: "application/json".into(),
+            json_type: None,
             codes: Codes::default(),
             journal: 100_000,
         }
@@ -221,11 +257,16 @@ impl Options {
     #[must_use]
     pub fn of(self, edition: Edition) -> Self {
         let (last, agent_status) = match edition {
-            Edition::V2014 => (19_999, false),
-            Edition::V2023 => (59_999, true),
-            Edition::V2025 => (999_999, true),
+            Edition::V2014 => (19_999, AgentStatus::NotFound),
+            Edition::V2023 => (59_999, AgentStatus::Served),
+            Edition::V2025 => (999_999, AgentStatus::Served),
         };
         Self { agent_ids: 1..=last, agent_status, ..self }
+    }
+
+    /// Whether an agent may act on others as an inspector.
+    pub(super) fn is_inspector(&self, agent: u32) -> bool {
+        self.inspectors.is_empty() || self.inspectors.contains(&agent)
     }
 
     /// Converts gateway time to real time.

@@ -43,6 +43,11 @@ impl PreviousSession {
         }
     }
 
+    /// The standing of the session with this number; [`Standing::Unknown`] for any other.
+    pub(super) fn standing_of(&self, number: u64) -> Standing {
+        if self.session.number == number { self.standing } else { Standing::Unknown }
+    }
+
     pub(super) fn node(&self) -> u64 {
         self.session.node()
     }

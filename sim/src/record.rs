@@ -6,6 +6,7 @@ use tokio::{sync::Notify, time::Instant};
 
 use super::{
     agent::{Event, Refused},
+    call::Call,
     interface::Interface,
     options::{Options, Polls},
     previous_session::PreviousSession,
@@ -13,7 +14,7 @@ use super::{
     retcode::Retcode,
     session::{Session, Standing},
     sign_in::SignIn,
-    state_machine::StateMachine,
+    state_machine::{RestRequest, StateMachine},
     view::AgentView,
 };
 
@@ -28,12 +29,23 @@ pub(super) struct AgentRecord {
     /// Events of calls that have not been answered yet: events can be polled only after the answer.
     held: Vec<Event>,
     queue: VecDeque<Event>,
+    /// The call that the agent is in.
+    pub(super) call: Option<Call>,
     /// Calls that have not been answered yet.
     open: Vec<Interface>,
     /// Wakes the agent's waiting poll.
     pub(super) changed: Arc<Notify>,
     /// Wakes a poll for all agents.
     any_changed: Arc<Notify>,
+}
+
+/// How a poll names the session that it asks for, and that may have ended.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Ended<'a> {
+    Guid(&'a str),
+    Session(u64),
+    /// The agent's last one.
+    Any,
 }
 
 // === impl AgentRecord ===
@@ -47,6 +59,7 @@ impl AgentRecord {
             switch_over: None,
             held: Vec::new(),
             queue: VecDeque::new(),
+            call: None,
             open: Vec::new(),
             changed: Arc::default(),
             any_changed,
@@ -108,6 +121,7 @@ impl AgentRecord {
         }
         let (state_machine, events) = StateMachine::begin(sign_in.status);
         self.state_machine = state_machine;
+        self.call = None;
         self.held.extend(events);
         self.switch_over = None;
         // The previous session's poll has to end. It must not conflict with the next session's poll.
@@ -122,6 +136,7 @@ impl AgentRecord {
             return;
         };
         self.state_machine = StateMachine::signed_out();
+        self.call = None;
         if announced {
             self.hold(vec![Event::shutdown(&session.login_time)]);
         }
@@ -140,6 +155,18 @@ impl AgentRecord {
     /// An inspector makes the agent idle.
     pub(super) fn force_idle(&mut self, options: &Options) -> Result<(), Refused> {
         let events = self.state_machine.force_idle(options)?;
+        self.hold(events);
+        self.release(options);
+        Ok(())
+    }
+
+    /// An inspector makes the agent rest.
+    pub(super) fn force_rest(
+        &mut self,
+        request: RestRequest,
+        options: &Options,
+    ) -> Result<(), Refused> {
+        let events = self.state_machine.force_rest(request, options)?;
         self.hold(events);
         self.release(options);
         Ok(())
@@ -210,8 +237,17 @@ impl AgentRecord {
 
     /// An event for a poll whose session has ended. Without it the client would not learn why
     /// (inferred).
-    pub(super) fn final_event(&mut self, guid: &str, options: &Options) -> Option<Event> {
-        match self.previous_standing(guid, options) {
+    pub(super) fn final_event(&mut self, of: Ended<'_>, options: &Options) -> Option<Event> {
+        let previous = self.previous.as_ref();
+        let standing = match of {
+            Ended::Guid(guid) => self.previous_standing(guid, options),
+            Ended::Session(number) => {
+                previous.map_or(Standing::Unknown, |previous| previous.standing_of(number))
+            }
+            Ended::Any if self.session.is_none() => Standing::Ended,
+            Ended::Any => Standing::Unknown,
+        };
+        match standing {
             Standing::TakenOver => self.previous.as_mut()?.take_final_event(),
             Standing::Ended if self.session.is_none() => self.next_event(),
             _ => None,

@@ -91,6 +91,7 @@ impl Reply {
             NoRoute::NotFound => Self::page(404, "No such resource"),
             NoRoute::WrongMethod => Self::page(405, "Method not allowed"),
             NoRoute::BadId => Self::refusal(options, Retcode::BadParameter.as_str()),
+            NoRoute::NoInterface => Self::refusal(options, &options.codes.no_interface),
         }
     }
 
@@ -146,6 +147,7 @@ impl Reply {
     fn envelope(options: &Options, body: String, retcode: &str) -> Self {
         let mut reply = Self::other(200, &options.content_type, body.into_bytes());
         reply.retcode = Some(retcode.into());
+        reply.headers.extend(options.json_type.clone().map(|kind| ("JSON-Type".into(), kind)));
         reply
     }
 }
@@ -156,8 +158,10 @@ fn event_text(options: &Options, agent: u32, event: &Event) -> String {
     } else {
         String::new()
     };
-    let (kind, content) = (event.kind, &event.content);
-    format!(r#"{{"eventType":"{kind}"{time},"workNo":"{agent}","content":{content}}}"#)
+    let kind = json!(event.kind);
+    let content = event.content.as_ref().map(|content| format!(r#","content":{content}"#));
+    let content = content.unwrap_or_default();
+    format!(r#"{{"eventType":{kind}{time},"workNo":"{agent}"{content}}}"#)
 }
 
 /// Writes a header without control characters, so that a rule's header cannot break the framing.

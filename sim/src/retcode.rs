@@ -21,8 +21,8 @@ macro_rules! retcodes {
                 }
             }
 
-            /// The message that is sent with it. Only that of 000-003 is known from real gateways, with
-            /// this spelling (client); the others are made up.
+            /// The message that is sent with it. Only those of 000-003 and 100-006 are known from real
+            /// gateways, with this spelling (client); the others are made up.
             pub fn message(self) -> &'static str {
                 match self {
                     $(Self::$name => $message,)*
@@ -44,7 +44,7 @@ retcodes! {
     AlreadySignedIn "100-002" "agent has logged in"
     BadPassword "100-004" "account or password error"
     BadSignOut "100-005" "logout parameter error"
-    NotSignedIn "100-006" "agent has not logged in"
+    NotSignedIn "100-006" "agent not login"
     StateRefused "100-009" "set agent state failed"
     SignOutRefused "100-010" "agent state does not allow logout"
     BadSignInField "100-011" "login parameter invalid"
@@ -52,6 +52,7 @@ retcodes! {
     ForceNotAllowed "100-015" "agent has logged in, forced login not allowed"
     BadIpAddress "100-016" "ip error"
     SignInOpen "100-021" "agent is logging in"
+    BadAccount "100-062" "account or password error"
     RecoveryTimedOut "105-005" "disaster recovery timed out, log in again"
     GuidMismatch "105-006" "guid mismatch after disaster recovery, log in again"
     RecoverySwitchedOff "105-007" "disaster recovery is off, log in again"

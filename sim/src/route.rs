@@ -1,8 +1,10 @@
 //! Finds the interface, agent and parameters that a request line names.
 
+use std::ops::RangeInclusive;
+
 use super::{
     interface::Interface,
-    options::{IdOutside, Options},
+    options::{AgentStatus, IdOutside, Options},
 };
 
 /// A parsed request line.
@@ -26,6 +28,8 @@ pub(super) enum NoRoute {
     WrongMethod,
     /// Retcode 000-002.
     BadId,
+    /// [`Codes::no_interface`](crate::Codes::no_interface).
+    NoInterface,
 }
 
 /// The path prefix of every interface (`cec_07_1202`).
@@ -33,6 +37,12 @@ pub(super) const BASE_PATH: &str = "/agentgateway/resource";
 
 /// The path segment in place of an agent id in a poll for all agents (client).
 const ALL_AGENTS: &str = "allagentevent";
+/// The path segment in place of an agent id in a sign-in by account (client).
+const BY_ACCOUNT: &str = "loginbyaccount";
+/// The times of a rest in seconds that the route's expression matches (client).
+const REST_SECONDS: RangeInclusive<u32> = 1..=86_399;
+/// The causes of a rest that the route's expression matches (client).
+const REST_CAUSES: RangeInclusive<u32> = 0..=255;
 
 // === impl Route ===
 
@@ -41,7 +51,11 @@ impl Route {
     pub(super) fn find(method: &str, target: &str, options: &Options) -> Result<Self, NoRoute> {
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
         let path = path.strip_prefix(BASE_PATH).ok_or(NoRoute::NotFound)?;
-        let mut segments = path.split('/').skip(1);
+        if !path.starts_with('/') {
+            return Err(NoRoute::NotFound);
+        }
+        // The library's own base URL ends in a slash, and each of its paths begins with one (client).
+        let mut segments = path.trim_start_matches('/').split('/');
         let family = segments.next().ok_or(NoRoute::NotFound)?;
         let id = segments.next().ok_or(NoRoute::NotFound)?;
         let name = segments.next().unwrap_or_default();
@@ -49,8 +63,13 @@ impl Route {
 
         let (interface, wanted, length) =
             Interface::named(family, name).ok_or(NoRoute::NotFound)?;
-        if interface == Interface::AgentStatus && !options.agent_status {
-            return Err(NoRoute::NotFound);
+        if interface == Interface::AgentStatus {
+            match options.agent_status {
+                AgentStatus::Served => {}
+                AgentStatus::NotFound => return Err(NoRoute::NotFound),
+                AgentStatus::WrongMethod => return Err(NoRoute::WrongMethod),
+                AgentStatus::Refused => return Err(NoRoute::NoInterface),
+            }
         }
         if tail.len() != length {
             return Err(NoRoute::NotFound);
@@ -58,9 +77,16 @@ impl Route {
         if method != wanted {
             return Err(NoRoute::WrongMethod);
         }
-        if interface == Interface::Poll && id == ALL_AGENTS {
-            let query = pairs(query);
-            return Ok(Self { agent: None, interface: Interface::PollAll, tail, query });
+        let of_all = match (interface, id) {
+            (Interface::Poll, ALL_AGENTS) => Some(Interface::PollAll),
+            (Interface::SignIn, BY_ACCOUNT) => Some(Interface::SignInByAccount),
+            _ => None,
+        };
+        if let Some(interface) = of_all {
+            return Ok(Self { agent: None, interface, tail, query: pairs(query) });
+        }
+        if options.rest_outside == IdOutside::NotFound && !is_rest_inside(interface, &tail) {
+            return Err(NoRoute::NotFound);
         }
         let agent = agent_id(id, options).ok_or(match options.id_outside {
             IdOutside::NotFound => NoRoute::NotFound,
@@ -74,6 +100,19 @@ impl Route {
         let found = self.query.iter().find(|(key, _)| key == name);
         found.map(|(_, value)| &**value).filter(|v| !v.is_empty())
     }
+}
+
+/// Whether time and cause of a rest match the route's expressions.
+fn is_rest_inside(interface: Interface, tail: &[String]) -> bool {
+    let ((Interface::Rest, [time, cause]) | (Interface::ForceRest, [_, time, cause])) =
+        (interface, tail)
+    else {
+        return true;
+    };
+    let is_in = |text: &str, range: RangeInclusive<u32>| {
+        text.parse().is_ok_and(|number| range.contains(&number))
+    };
+    is_in(time, REST_SECONDS) && is_in(cause, REST_CAUSES)
 }
 
 fn agent_id(text: &str, options: &Options) -> Option<u32> {
@@ -121,7 +160,13 @@ mod tests {
         check("GET", "agentevent/59999?calldata=", Ok((59_999, Interface::Poll)));
         check("POST", "onlineagent/7/rest/60/0?prolong=true", Ok((7, Interface::Rest)));
         check("POST", "qualitycontrol/7/forcebusy/8", Ok((7, Interface::ForceBusy)));
+        check("PUT", "/onlineagent/291", Ok((291, Interface::SignIn)));
+        check("POST", "//onlineagent/7/saybusy", Ok((7, Interface::SayBusy)));
+        check("POST", "onlineagent//7/saybusy", Err(NoRoute::NotFound));
         check("POST", "onlineagent/7/rest/60", Err(NoRoute::NotFound));
+        check("PUT", "onlineagent/7/loginex", Ok((7, Interface::SignInEx)));
+        check("GET", "agentgroup/7/allagentstatus", Ok((7, Interface::AllAgentStatus)));
+        check("POST", "qualitycontrol/7/forcerest/8/60/1", Ok((7, Interface::ForceRest)));
         check("GET", "onlineagent/7/saybusy", Err(NoRoute::WrongMethod));
         check("GET", "onlineagent/7/nothing", Err(NoRoute::NotFound));
         for id in ["0", "0291", "60000", "%2e", "+5", ""] {

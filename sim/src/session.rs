@@ -23,6 +23,8 @@ pub(super) struct Session {
     /// Whether the session is in push mode: events are sent by callback, and polls are refused
     /// (`cec_07_1202`).
     pub(super) push: bool,
+    /// Whether the session is in the older form of push mode.
+    pub(super) is_older_push: bool,
     /// When the agent last polled, or in push mode sent a heartbeat; at first, when it signed in.
     pub(super) last_heartbeat: Instant,
     node: u64,
@@ -71,6 +73,7 @@ impl Session {
             login_time: epoch_ms().to_string(),
             settings: Settings::begin(sign_in, options),
             push: sign_in.push,
+            is_older_push: sign_in.push_url.is_some(),
             last_heartbeat: Instant::now(),
             node: number % u64::from(options.nodes.max(1)),
             guids: Vec::new(),
@@ -125,6 +128,9 @@ impl Session {
     /// The new Guid for the answer to a poll that came with `presented`, if any. Guids change by
     /// themselves only in polls (`cec_07_0005`).
     pub(super) fn announce(&mut self, presented: &str, options: &Options) -> Option<String> {
+        if options.auth_mode == AuthMode::None {
+            return None;
+        }
         let due = |issued: &Issued| issued.at.elapsed() >= options.real(options.guid_interval);
         if options.auth_mode == AuthMode::Dynamic && self.guids.last().is_some_and(due) {
             self.renew(options);
@@ -143,7 +149,8 @@ impl Session {
 
     /// A new Guid for the present answer, if [`Session::renew_on_next_reply`] asked for one.
     pub(super) fn announce_anywhere(&mut self, options: &Options) -> Option<String> {
-        (self.due == Due::Reply).then(|| self.hand_out(options))
+        let is_due = self.due == Due::Reply && options.auth_mode != AuthMode::None;
+        is_due.then(|| self.hand_out(options))
     }
 
     /// Makes a new Guid that is sent to its owner at once.

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{agent::Refused, retcode::Retcode};
+use super::{agent::Refused, interface::Interface, retcode::Retcode};
 
 /// The fields of a sign-in that the simulator uses (`cec_07_1202`). The others are only checked.
 #[derive(Debug)]
@@ -13,22 +13,28 @@ pub(super) struct SignIn {
     pub(super) auto_answer: bool,
     pub(super) auto_idle: bool,
     pub(super) push: bool,
+    /// Where the events are sent to, in the older form of push mode (client).
+    pub(super) push_url: Option<String>,
 }
 
 // === impl SignIn ===
 
 impl SignIn {
     /// Reads and checks a body. The code for each wrong field is inferred from the codes' meanings.
-    pub(super) fn read(body: &[u8]) -> Result<Self, Refused> {
-        let fields: Map<String, Value> =
-            serde_json::from_slice(body).map_err(|_| refused(Retcode::BadBody))?;
+    pub(super) fn read(body: &[u8], interface: Interface) -> Result<Self, Refused> {
+        let fields = members(body)?;
         let password = text(&fields, "password", 32).ok_or_else(|| refused(Retcode::BadSignIn))?;
-        text(&fields, "phonenum", 24).ok_or_else(|| refused(Retcode::BadSignIn))?;
+        // A sign-in to the platform alone needs no phone (cec_07_1224).
+        let needs_phone = interface != Interface::SignInEx;
+        let lacks_phone = needs_phone && text(&fields, "phonenum", 24).is_none();
+        refuse_if(lacks_phone, Retcode::BadSignIn)?;
         for (field, limit, code) in [
             ("ip", 15, Retcode::BadIpAddress),
             ("vcPhoneNumber", 24, Retcode::BadSignInField),
             ("callBackUri", 200, Retcode::BadSignIn),
             ("serviceToken", 50, Retcode::BadSignIn),
+            ("pushUrl", 512, Retcode::BadSignIn),
+            ("phonenum", 24, Retcode::BadSignIn),
         ] {
             let wrong = given(&fields, field).is_some() && text(&fields, field, limit).is_none();
             refuse_if(wrong, code)?;
@@ -45,21 +51,35 @@ impl SignIn {
         )?;
         let status = number(&fields, "status")?.unwrap_or(4);
         refuse_if(!(3..=5).contains(&status), Retcode::BadSignInField)?;
+        let push_url = text(&fields, "pushUrl", 512).filter(|url| !url.is_empty());
         Ok(Self {
             password,
             status,
             auto_answer: flag(&fields, "autoanswer")?.unwrap_or(true),
             auto_idle: flag(&fields, "autoenteridle")?.unwrap_or(true),
-            push: ["callBackUri", "serviceToken"]
-                .iter()
-                .all(|field| text(&fields, field, 200).is_some_and(|text| !text.is_empty())),
+            push: push_url.is_some()
+                || ["callBackUri", "serviceToken"]
+                    .iter()
+                    .all(|field| text(&fields, field, 200).is_some_and(|text| !text.is_empty())),
+            push_url,
         })
     }
 
     /// The sign-in that a test makes in the name of another client: idle, not in push mode.
     pub(super) fn of_other_client() -> Self {
-        Self { password: String::new(), status: 4, auto_answer: true, auto_idle: true, push: false }
+        let (password, push_url) = (String::new(), None);
+        Self { password, status: 4, auto_answer: true, auto_idle: true, push: false, push_url }
     }
+}
+
+/// The agent of the account in a sign-in by account. Here an account has the agent's id as its name.
+pub(super) fn agent_of_account(body: &[u8]) -> Result<u32, Refused> {
+    let account = text(&members(body)?, "account", 64);
+    account.and_then(|name| name.parse().ok()).ok_or_else(|| refused(Retcode::BadAccount))
+}
+
+fn members(body: &[u8]) -> Result<Map<String, Value>, Refused> {
+    serde_json::from_slice(body).map_err(|_| refused(Retcode::BadBody))
 }
 
 /// The result of a sign-in, with the fields and types of the page's sample (`cec_07_1202`).
@@ -138,7 +158,8 @@ mod tests {
 
     #[track_caller]
     fn check(body: &Value, expected: Result<u8, &str>) {
-        let read = SignIn::read(body.to_string().as_bytes()).map(|sign_in| sign_in.status);
+        let read = SignIn::read(body.to_string().as_bytes(), Interface::SignIn)
+            .map(|sign_in| sign_in.status);
         assert_eq!(read, expected.map_err(refused), "{body}");
     }
 

@@ -219,8 +219,8 @@ fn state_refused(options: &Options) -> Refused {
 mod tests {
     use super::*;
 
-    fn kinds(events: Vec<Event>) -> Vec<&'static str> {
-        events.into_iter().map(|event| event.kind).collect()
+    fn kinds(events: Vec<Event>) -> Vec<String> {
+        events.into_iter().map(|event| event.kind.into_owned()).collect()
     }
 
     fn busy(reason: u16, prolong: bool) -> BusyRequest {

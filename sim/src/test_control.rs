@@ -62,6 +62,12 @@ impl Simulator {
         self.0.gateway.force_idle(id)
     }
 
+    /// Reports an event of this type, with this content as JSON text; `None`: without the member
+    /// `content`. The text is sent as it is. Returns false if the agent is not signed in.
+    pub fn tell(&self, id: u32, kind: &str, content: Option<&str>) -> bool {
+        self.0.gateway.tell(id, kind, content)
+    }
+
     /// Puts a signed-in agent into a call. Returns false if the call does not reach the agent: it is in
     /// a call already, has no skills, or takes no calls.
     pub fn start_call(&self, id: u32) -> bool {

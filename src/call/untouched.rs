@@ -92,7 +92,7 @@ mod tests {
 
     fn refusal() -> Refusal {
         let retcode = Retcode::refusal("000-003").expect("a refusal");
-        Refusal { retcode, message: "no such Guid".into(), node: None }
+        Refusal { retcode, message: "no such Guid".into(), node: None, http_status: 200 }
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, UNIX_EPOCH},
 };
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
 use crate::{
@@ -21,7 +21,12 @@ enum Wire<'a> {
         kind: Cow<'a, str>,
         #[serde(borrow)]
         work_no: Cow<'a, str>,
-        #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+        #[serde(
+            borrow,
+            default,
+            deserialize_with = "present",
+            skip_serializing_if = "Option::is_none"
+        )]
         content: Option<&'a RawValue>,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         generated_ms: Option<u64>,
@@ -67,6 +72,11 @@ pub fn encode(what: &What, origin: Option<Origin>) -> Option<String> {
         },
     };
     serde_json::to_string(&wire).ok()
+}
+
+/// Reads a value that is there, also null, which `Option` would take for absent.
+fn present<'de: 'a, 'a, D: Deserializer<'de>>(wire: D) -> Result<Option<&'a RawValue>, D::Error> {
+    <&RawValue>::deserialize(wire).map(Some)
 }
 
 /// Reads what [`encode`] writes. `None` for text that this version does not understand. Changes of
@@ -121,6 +131,20 @@ mod tests {
         #[test]
         fn any_text_is_read_or_left_out(text in "\\PC*") {
             let _read = decode(&text);
+        }
+    }
+
+    #[test]
+    fn content_is_told_as_it_came_whatever_json_it_is() {
+        let contents = [r#""1478661212-6""#, "12345678901234567890123", "1e999", "[ {} ]", "null"];
+        for content in contents.map(Some).into_iter().chain([None]) {
+            let event = What::Gateway(GatewayEvent {
+                kind: "AgentEvent_Hold".into(),
+                work_no: "1001".into(),
+                content: content.map(Into::into),
+                generated_at: None,
+            });
+            assert_eq!(decode(&encode(&event, None).unwrap()), Some((event, None)));
         }
     }
 

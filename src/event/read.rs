@@ -1,24 +1,15 @@
 use std::{
     borrow::Cow,
+    collections::HashMap,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::GatewayEvent;
 
-#[derive(Deserialize)]
-struct Wire<'a> {
-    #[serde(rename = "eventType", borrow, default)]
-    kind: Option<&'a RawValue>,
-    #[serde(rename = "workNo", borrow, default)]
-    work_no: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    content: Option<&'a RawValue>,
-    #[serde(rename = "eventGenTime", borrow, default)]
-    generated: Option<&'a RawValue>,
-}
+/// The members of an event. If a member comes twice, the last one counts.
+type Members<'a> = HashMap<Cow<'a, str>, &'a RawValue>;
 
 /// The longest event type or agent id that is read; known ones are less than half as long.
 const TEXT_MAX: usize = 128;
@@ -35,12 +26,13 @@ pub fn read(json: &str) -> Vec<GatewayEvent> {
 }
 
 fn one(json: &str) -> Option<GatewayEvent> {
-    let wire: Wire<'_> = serde_json::from_str(json).ok()?;
+    let members: Members<'_> = serde_json::from_str(json).ok()?;
+    let member = |name| members.get(name).copied();
     Some(GatewayEvent {
-        kind: text(wire.kind?).filter(|kind| !kind.is_empty())?,
-        work_no: wire.work_no.and_then(text).unwrap_or_default(),
-        content: wire.content.map(RawValue::get).filter(|json| *json != "null").map(Into::into),
-        generated_at: wire.generated.and_then(time),
+        kind: text(member("eventType")?).filter(|kind| !kind.is_empty())?,
+        work_no: member("workNo").and_then(text).unwrap_or_default(),
+        content: member("content").map(|content| content.get().into()),
+        generated_at: member("eventGenTime").and_then(time),
     })
 }
 
@@ -94,6 +86,25 @@ mod tests {
         assert_eq!(event.content.as_deref(), Some(r#"{"reason":"200"}"#));
         let since = event.generated_at.and_then(|at| at.duration_since(UNIX_EPOCH).ok());
         assert_eq!(since, Some(Duration::from_millis(1_471_585_949_806)));
+    }
+
+    #[test]
+    fn content_is_kept_as_it_came_whatever_json_it_is() {
+        for content in [
+            r#""1478661212-6""#,
+            "147866121200000000001",
+            "1e999",
+            r#"[ 1, {"b":2,"a":1} ]"#,
+            r#""\ud800""#,
+            "false",
+            "null",
+        ] {
+            let json = format!(r#"{{"eventType":"AgentEvent_Hold","content":{content}}}"#);
+            assert_eq!(read(&json)[0].content.as_deref(), Some(content));
+        }
+        assert_eq!(read(r#"{"eventType":"AgentEvent_Hold"}"#)[0].content, None);
+        let twice = r#"{"eventType":"AgentEvent_Hold","content":null,"content":"7"}"#;
+        assert_eq!(read(twice)[0].content.as_deref(), Some("\"7\""));
     }
 
     proptest! {

@@ -81,8 +81,8 @@ impl Reply {
         let status_alone = status_alone(status, retry_after);
         match envelope {
             Ok(Envelope { refused: Some(retcode), message, .. }) => {
-                let node = node.map(Into::into);
-                Err(CallError::Refused(Refusal { retcode, message, node }))
+                let (node, http_status) = (node.map(Into::into), status.as_u16());
+                Err(CallError::Refused(Refusal { retcode, message, node, http_status }))
             }
             Ok(envelope) if status.is_success() => Ok(envelope),
             // The gateway may have acted, whatever set the status.
@@ -111,7 +111,8 @@ impl Reply {
     pub fn refusal(&self, node: Option<&str>) -> Option<Refusal> {
         let Envelope { refused, message, .. } = self.envelope.as_ref().ok()?;
         let retcode = refused.clone()?;
-        Some(Refusal { retcode, message: message.clone(), node: node.map(Into::into) })
+        let (message, node) = (message.clone(), node.map(Into::into));
+        Some(Refusal { retcode, message, node, http_status: self.status.as_u16() })
     }
 
     /// Whether another call for the agent was open, so that the gateway did nothing.

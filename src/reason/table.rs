@@ -64,7 +64,7 @@ reasons! {
     UNLISTED_RETCODE           Unknown            [Refused]                    No            NONE,                         "ask the operators of the gateway what the retcode means; the operator of the bridge can give it a reason under [retcodes]";
     NOT_GRPC                   Unknown            [NotSent]                    No            NONE,                         "use a gRPC client";
     REQUEST_BROKEN_OFF         Cancelled          [NotSent]                    No            NONE,                         "send the whole request";
-    INTERFACE_NOT_IN_EDITION   Unimplemented      [NotSent]                    No            NONE,                         "check the tenant's edition";
+    INTERFACE_NOT_IN_EDITION   Unimplemented      [NotSent, Refused]           No            NONE,                         "check the tenant's edition";
     METHOD_UNKNOWN             Unimplemented      [NotSent]                    No            NONE,                         "compare the caller's proto with the bridge's";
     COMPRESSION_UNSUPPORTED    Unimplemented      [NotSent]                    No            NONE,                         "send it uncompressed";
     MESSAGE_TOO_LARGE          OutOfRange         [NotSent]                    No            NONE,                         "send a smaller message";

@@ -59,7 +59,8 @@ async fn register_session(
 ) -> Result<RegisterSessionResponse, CallError> {
     let mut checker = Checker::default();
     let subject = checker.subject(call.tenant.as_ref(), &request)?;
-    let registration = checker.registration(&request);
+    let has_guids = subject.as_ref().is_none_or(|subject| subject.tenant.has_guids());
+    let registration = checker.registration(&request, has_guids);
     let (subject, (guid, ttl)) = checker.done(subject.zip(registration))?;
 
     let session = subject.tenant.register(subject.agent, guid, ttl, call.context.deadline).await?;

@@ -18,9 +18,7 @@ use super::{
 };
 use crate::{
     call::CallError,
-    gateway::{
-        AGENT_STATUS, AgentStatus, CANCEL_BUSY, CANCEL_REST, CANCEL_WORK, Command, SAY_FREE, WORK,
-    },
+    gateway::{CANCEL_BUSY, CANCEL_REST, CANCEL_WORK, Command, SAY_FREE, WORK},
     tenant::Context,
 };
 
@@ -190,9 +188,6 @@ async fn get_state(call: Call, request: GetStateRequest) -> Result<GetStateRespo
     let subject = checker.subject(call.tenant.as_ref(), &request)?;
     let subject = checker.done(subject)?;
 
-    let command = Command::plain(&AGENT_STATUS);
-    let answer = subject.tenant.command(subject.agent, command, &call.context).await?;
-    let status = answer.envelope.result.as_deref().and_then(AgentStatus::read);
-    let status = status.ok_or_else(|| CallError::BadReply("it has no agentState".into()))?;
+    let status = subject.tenant.agent_status(subject.agent, &call.context).await?;
     Ok(translate::agent_status(status))
 }

@@ -184,8 +184,13 @@ impl Checker {
     pub(super) fn registration(
         &mut self,
         request: &RegisterSessionRequest,
+        has_guids: bool,
     ) -> Option<(Guid, Option<Duration>)> {
-        let guid = Guid::parse(&request.guid).map_err(|e| self.note("guid", e.to_string())).ok();
+        let guid = if has_guids {
+            Guid::parse(&request.guid).map_err(|e| self.note("guid", e.to_string())).ok()
+        } else {
+            self.no_guid(&request.guid)
+        };
         let ttl = request.ttl.map(|ttl| {
             let ttl = Duration::try_from(ttl).ok();
             ttl.filter(|ttl| (TTL_MIN..=TTL_MAX).contains(ttl))
@@ -194,6 +199,18 @@ impl Checker {
             self.note("ttl", "must be from 1 s to 24 h (86400 s)");
         }
         guid.map(|guid| (guid, ttl.flatten()))
+    }
+
+    /// The Guid of a gateway that has none.
+    fn no_guid(&mut self, guid: &str) -> Option<Guid> {
+        if guid.is_empty() {
+            return Some(Guid::absent());
+        }
+        self.note(
+            "guid",
+            "must be left out: the tenant's gateway has no Guids (auth_mode = \"none\")",
+        );
+        None
     }
 
     /// The sign-in that a `SignIn` asks for. `configured` supplies what the request leaves out.

@@ -118,7 +118,7 @@ fn metadata(error: &CallError, to: &Recipient<'_>) -> HashMap<String, String> {
             metadata.insert("gateway_node".to_owned(), node.to_string());
         }
     }
-    if let CallError::HttpStatus { status } | CallError::GatewayBusy { status, .. } = error {
+    if let Some(status) = error.http_status() {
         metadata.insert("http_status".to_owned(), status.to_string());
     }
     metadata

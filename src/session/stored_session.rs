@@ -217,7 +217,7 @@ fn parse_secret_text(plain: &[u8]) -> Option<(Guid, Cookies)> {
     let cookies = Cookies::default();
     let pairs = pairs.split("; ").filter_map(|pair| HeaderValue::from_str(pair).ok());
     pairs.for_each(|pair| cookies.set(&pair));
-    Some((Guid::parse(guid).ok()?, cookies))
+    Some((Guid::parse_stored(guid).ok()?, cookies))
 }
 
 fn since_epoch(time: SystemTime) -> u64 {

@@ -299,7 +299,7 @@ impl AdmittedCall {
         let asked = self.ask(command, (Some(session), None), stage, untouched).await;
         let mut reply = asked?;
         reply.set_cookies(&session.cookies);
-        if let Some(guid) = reply.guid.take().filter(|guid| *guid != session.guid) {
+        if let Some(guid) = reply.guid.take().filter(|guid| session.is_renewed_by(guid)) {
             let (tenant, agent, old) = (self.tenant.clone(), self.agent, session.clone());
             // The session that the Guid renews may still be being stored.
             let before = self.turn.take_changes();

@@ -6,13 +6,14 @@ use std::{
 };
 
 use serde::Deserialize;
+use serde_json::value::RawValue;
 use tokio::time::{Instant, timeout_at};
 
 use super::{Accepted, Context, Tenant};
 use crate::{
     call::Deadline,
     event::{Agents, Event, Moment, Watch, What},
-    gateway::{AGENT_STATUS, AgentStatus, Command, Effect},
+    gateway::{Command, Effect},
     id::AgentId,
     state::AgentState,
     telemetry::trace::{SpanKind, Trace},
@@ -53,7 +54,7 @@ pub enum Unconfirmed {
 #[derive(Deserialize)]
 struct Content<'a> {
     #[serde(borrow)]
-    reason: std::borrow::Cow<'a, str>,
+    reason: &'a RawValue,
 }
 
 /// The first reason code that callers can choose. Smaller ones are the platform's own
@@ -141,13 +142,11 @@ impl Tenant {
         let left = until.saturating_duration_since(Instant::now());
         let deadline = Deadline::new(Instant::now(), left);
         let context = &Context { deadline, trace: seen.trace.clone() };
-        let command = Command::plain(&AGENT_STATUS);
-        let asked = if seen.of_batch {
-            self.command_of_batch(seen.agent, command, context).await
+        let status = if seen.of_batch {
+            self.agent_status_of_batch(seen.agent, context).await.ok()?
         } else {
-            self.command(seen.agent, command, context).await
+            self.agent_status(seen.agent, context).await.ok()?
         };
-        let status = AgentStatus::read(asked.ok()?.envelope.result?.as_ref())?;
         (status.state != AgentState::Unknown).then(|| (seen.effect.fits)(status.state))
     }
 
@@ -209,7 +208,7 @@ impl Seen {
 
 fn reason(content: &str) -> Option<i32> {
     let content: Content<'_> = serde_json::from_str(content).ok()?;
-    content.reason.parse().ok()
+    content.reason.get().trim_matches('"').parse().ok()
 }
 
 #[cfg(test)]
@@ -274,9 +273,13 @@ mod tests {
         check(None, busy, None, true);
         check(Some(200), busy, named, true);
         check(Some(201), busy, named, false);
+        check(Some(201), busy, Some(r#"{"reason":200}"#), false);
+        check(Some(200), busy, Some(r#"{"reason":200}"#), true);
         check(Some(0), busy, named, true);
         check(Some(201), busy, Some(r#"{"reason":"1"}"#), true);
-        check(Some(201), busy, Some("7"), true);
+        for no_reason in ["7", "\"200\"", "[]", "null", r#"{"reason":null}"#] {
+            check(Some(201), busy, Some(no_reason), true);
+        }
         check(None, "AgentState_Busy", None, false);
         check(None, "AgentState_Force_SetNotReady", named, false);
     }

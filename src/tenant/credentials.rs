@@ -153,7 +153,7 @@ impl SharedRejection {
     fn of(sign_in: &SignIn, why: &Rejection) -> Self {
         let password_sha256 = password_digest(sign_in);
         match why {
-            Rejection::Refused(Refusal { retcode, message, node }) => Self {
+            Rejection::Refused(Refusal { retcode, message, node, .. }) => Self {
                 password_sha256,
                 retcode: retcode.as_str().to_owned(),
                 message: message.clone(),
@@ -174,7 +174,9 @@ impl SharedRejection {
         }
         let Self { retcode, message, node, .. } = self;
         Some(match Retcode::refusal(&retcode) {
-            Some(retcode) => Rejection::Refused(Refusal { retcode, message, node }),
+            Some(retcode) => {
+                Rejection::Refused(Refusal { retcode, message, node, http_status: 200 })
+            }
             None => Rejection::WithoutGuid,
         })
     }

@@ -19,7 +19,7 @@ impl Tenant {
         reply: &mut Reply,
     ) {
         reply.set_cookies(&session.cookies);
-        if let Some(guid) = reply.guid.take().filter(|guid| *guid != session.guid) {
+        if let Some(guid) = reply.guid.take().filter(|guid| session.is_renewed_by(guid)) {
             self.renew_session(agent, session, guid).await;
         }
     }

@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Tenant,
     agents::{Event, Health, Loss, Permission},
+    contested_poll::ContestedPolls,
     sign_ins::Settled,
     single_poll::Finding,
 };
@@ -77,6 +78,7 @@ struct Keeping {
     /// Whether the gateway allows polls for one agent.
     polls: bool,
     refusals: u32,
+    contested: ContestedPolls,
     silence: Option<Silence>,
 }
 
@@ -140,6 +142,7 @@ impl Tenant {
             last: None,
             polls: true,
             refusals: 0,
+            contested: ContestedPolls::default(),
             silence: None,
         };
         // Tracked, so that the bridge waits for it when it stops, and no log line is cut off.
@@ -223,6 +226,10 @@ impl Keeping {
         } else {
             Box::pin(self.tenant.renew(self.agent)).await
         };
+        let finding = match finding {
+            Finding::PolledElsewhere => self.contested(&session).await,
+            finding => finding,
+        };
         if self.is_lost(finding, &session).await? {
             // Without a lease, another replica may have renewed the Guid, so that it is refused
             // here. A sign-in would take the agent away from that replica.
@@ -232,6 +239,22 @@ impl Keeping {
             return Box::pin(self.recover(finding)).await;
         }
         self.rest(self.pause()).await
+    }
+
+    /// What follows from another poll that was open. It may be one of a client that has taken the agent
+    /// over, which polls nearly all the time, so that no poll of this keeper gets as far as its Guid.
+    async fn contested(&mut self, session: &Session) -> Finding {
+        if !self.contested.note(Instant::now()) {
+            return Finding::PolledElsewhere;
+        }
+        match Box::pin(self.tenant.check_session(self.agent, session)).await {
+            Some(lost @ (Finding::GuidRefused | Finding::SignedOut)) => {
+                // No answer can have crossed a renewal of the Guid: there was no poll that brings one.
+                self.refusals = self.refusals.max(REFUSALS_MAX - 1);
+                lost
+            }
+            _ => Finding::PolledElsewhere,
+        }
     }
 
     async fn is_lost(&mut self, finding: Finding, session: &Session) -> Result<bool, End> {
@@ -376,6 +399,7 @@ impl Keeping {
     /// Notes that the session is good.
     fn settle(&mut self) {
         (self.refusals, self.silence) = (0, None);
+        self.contested = ContestedPolls::default();
         if self.polls {
             self.found(Health::Good, "");
         } else {

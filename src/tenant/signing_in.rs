@@ -264,8 +264,11 @@ impl AdmittedCall {
         }
         let envelope = verdict?;
         let guid = match guid {
+            _ if self.tenant.config.auth_mode == AuthMode::None => {
+                self.warn_of_guid(guid.is_some());
+                Guid::absent()
+            }
             Some(guid) => guid,
-            None if self.tenant.config.auth_mode == AuthMode::None => Guid::absent(),
             None => {
                 // Another sign-in would have the same result, and disturb the agent again.
                 self.reject(sign_in, Rejection::WithoutGuid).await;
@@ -286,6 +289,14 @@ impl AdmittedCall {
         // session.
         let session = stored.unwrap_or_else(|| Arc::new(Session::unstored(made)));
         Ok(SignedIn { envelope, session, skills: None })
+    }
+
+    /// Tells that a gateway has Guids, although the configuration says that it has none.
+    fn warn_of_guid(&self, has_guid: bool) {
+        if has_guid {
+            let (tenant, agent) = (&self.tenant.id, self.agent);
+            warn!(ccgw.tenant.id = %tenant, ccgw.agent.id = %agent, "a sign-in brought a Guid, which is not used, since auth_mode is \"none\"; if requests are refused with 000-003, set auth_mode to \"dynamic\"");
+        }
     }
 
     /// Signs an agent out again if its sign-in brought no usable Guid: without one, nobody could

@@ -9,7 +9,7 @@ use super::Tenant;
 use crate::{
     call::{CallError, CallerWait, Stage, Untouched},
     event::{self, What},
-    gateway::{Command, Envelope, NoSeat, POLL, Request},
+    gateway::{Command, Envelope, Interface, NoSeat, POLL, Reply, Request},
     id::AgentId,
     retcode::Kind,
     session::Session,
@@ -42,6 +42,19 @@ const SIGNED_OUT_BY_OTHERS: &str =
     "another client or the platform has signed the agent out (AgentOther_ShutdownService)";
 
 impl Finding {
+    /// What a failed request says about the session.
+    pub(super) fn of(error: &CallError) -> Self {
+        let Some(refusal) = error.refusal() else { return Self::Silent };
+        match refusal.retcode.kind() {
+            Kind::PollsDisabled => Self::PollsDisabled,
+            Kind::OperationInProgress => Self::PolledElsewhere,
+            Kind::SessionExpired => Self::GuidRefused,
+            Kind::AgentNotSignedIn | Kind::AgentSignedOut | Kind::SessionMoved => Self::SignedOut,
+            Kind::Switchover => Self::Switchover,
+            _ => Self::Silent,
+        }
+    }
+
     /// The cause that is published if the session becomes doubtful or lost.
     pub(super) fn cause(self) -> &'static str {
         match self {
@@ -66,13 +79,7 @@ impl Tenant {
     /// A poll takes neither the agent's turn nor a place among the requests, since it is open most
     /// of the time. Each kept session has at most one, so the number of polls is bounded.
     pub(super) async fn poll(&self, agent: AgentId, session: &Session) -> Finding {
-        let command = Command::plain(&POLL);
-        let (stage, trace) = (Stage::Answer, Trace::default());
-        let request =
-            Request { command: &command, agent, session: Some(session), body: None, stage, trace };
-        let mut caller_wait = CallerWait::of_bridge(self.work.cutoff.clone());
-        let (mut seat, untouched) = (NoSeat, Untouched::at_the_start());
-        match self.gateway.exchange(request, &mut caller_wait, &mut seat, untouched).await {
+        match self.ask_unasked(&POLL, agent, session).await {
             Ok(mut reply) => {
                 // Read before the Guid is stored: a slow store must not make the events look newer
                 // than they are.
@@ -84,11 +91,27 @@ impl Tenant {
         }
     }
 
+    /// Sends a request that only reads and that no caller has asked for, outside the agent's turn.
+    pub(super) async fn ask_unasked(
+        &self,
+        interface: &'static Interface,
+        agent: AgentId,
+        session: &Session,
+    ) -> Result<Reply, CallError> {
+        let command = Command::plain(interface);
+        let (stage, trace) = (Stage::Answer, Trace::default());
+        let request =
+            Request { command: &command, agent, session: Some(session), body: None, stage, trace };
+        let mut caller_wait = CallerWait::of_bridge(self.work.cutoff.clone());
+        let (mut seat, untouched) = (NoSeat, Untouched::at_the_start());
+        self.gateway.exchange(request, &mut caller_wait, &mut seat, untouched).await
+    }
+
     /// Renews an agent's Guid once, for gateways where polls do not renew it.
     pub(super) async fn renew(self: &Arc<Self>, agent: AgentId) -> Finding {
         match self.update_guid(agent).await {
             Ok(()) => Finding::Alive,
-            Err(error) => finding_of(&error),
+            Err(error) => Finding::of(&error),
         }
     }
 
@@ -100,7 +123,7 @@ impl Tenant {
     ) -> Finding {
         let json = match verdict {
             Ok(envelope) => envelope.event,
-            Err(error) => return finding_of(&error),
+            Err(error) => return Finding::of(&error),
         };
         let mut finding = Finding::Alive;
         for event in json.as_deref().map(event::read).unwrap_or_default() {
@@ -113,19 +136,6 @@ impl Tenant {
             self.announcer.publish(agent, What::Gateway(event), fetched);
         }
         finding
-    }
-}
-
-/// What a failed poll says about the session.
-fn finding_of(error: &CallError) -> Finding {
-    let Some(refusal) = error.refusal() else { return Finding::Silent };
-    match refusal.retcode.kind() {
-        Kind::PollsDisabled => Finding::PollsDisabled,
-        Kind::OperationInProgress => Finding::PolledElsewhere,
-        Kind::SessionExpired => Finding::GuidRefused,
-        Kind::AgentNotSignedIn | Kind::AgentSignedOut | Kind::SessionMoved => Finding::SignedOut,
-        Kind::Switchover => Finding::Switchover,
-        _ => Finding::Silent,
     }
 }
 
@@ -149,9 +159,9 @@ mod tests {
             ("999-999", Finding::Silent),
         ] {
             let retcode = Retcode::refusal(retcode).unwrap();
-            let refusal = Refusal { retcode, message: String::new(), node: None };
-            assert_eq!(finding_of(&CallError::Refused(refusal)), expected);
+            let refusal = Refusal { retcode, message: String::new(), node: None, http_status: 200 };
+            assert_eq!(Finding::of(&CallError::Refused(refusal)), expected);
         }
-        assert_eq!(finding_of(&CallError::BadReply(String::new())), Finding::Silent);
+        assert_eq!(Finding::of(&CallError::BadReply(String::new())), Finding::Silent);
     }
 }

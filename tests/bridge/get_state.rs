@@ -3,7 +3,7 @@
 use ccgateway_bridge::rpc::proto::{
     ActivityState, GetStateRequest, GetStateResponse, SetBusyRequest, confirmation,
 };
-use ccgateway_sim::{Edition, Entry, Fault, Interface, Misbehaviour, Options};
+use ccgateway_sim::{AgentStatus, Edition, Entry, Fault, Interface, Misbehaviour, Options};
 use ccgateway_test_support::{
     AGENT, Setup, TestBridge, changes::Change, keeping, kept, refused, said, until,
 };
@@ -58,6 +58,59 @@ async fn a_gateway_of_2014_gets_no_requests_for_interfaces_that_it_does_not_have
     let beyond = bridge.set_busy(20_000).await;
     let refusal = refused(beyond, Code::InvalidArgument, "INVALID_REQUEST", "not_sent");
     assert!(refusal.message.contains("agent_id"), "{}", refusal.message);
+}
+
+/// A gateway without `agentstatus`, which the tenant's edition does not say.
+#[tokio::test]
+async fn a_gateway_without_the_interface_is_told_from_a_wrong_request() {
+    let missing = (Code::Unimplemented, "INTERFACE_NOT_IN_EDITION");
+    // The retcode means the same for every method.
+    let rejected = (Code::InvalidArgument, "GATEWAY_REJECTED_PARAMETER");
+    for (agent_status, (code, reason), retcode, http_status) in [
+        (AgentStatus::NotFound, missing, None, Some("404")),
+        (AgentStatus::WrongMethod, missing, None, Some("405")),
+        (AgentStatus::Refused, rejected, Some("000-002"), None),
+    ] {
+        let gateway = Options { agent_status, ..<_>::default() };
+        let bridge = keeping(Setup { gateway, ..<_>::default() }, [AGENT]).await;
+        let told = state(&bridge).await;
+        let refusal = refused(told, code, reason, "refused");
+        let words = "this gateway has no such interface, getAgentStatus";
+        assert!(refusal.message.starts_with(words), "{}", refusal.message);
+        assert!(refusal.message.ends_with("edition and base_urls"), "{}", refusal.message);
+        assert_eq!(refusal.metadata.get("retcode").map(String::as_str), retcode);
+        assert_eq!(refusal.metadata.get("http_status").map(String::as_str), http_status);
+        assert_eq!(refusal.pushback, None);
+
+        let busy = SetBusyRequest {
+            agent_id: AGENT.to_string(),
+            confirm_within: Some("20s".parse().expect("a duration")),
+            ..<_>::default()
+        };
+        let confirmation = bridge.call(busy).await.expect("busy").confirmation.expect("asked for");
+        assert_eq!(confirmation.status(), confirmation::Status::Confirmed, "{confirmation:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_envelope_that_comes_with_an_http_status_is_read_for_both() {
+    let bridge = TestBridge::signed_in().await;
+    for (status, retcode, code, reason) in [
+        (404, "404", Code::Unimplemented, "INTERFACE_NOT_IN_EDITION"),
+        (405, "-1", Code::Unimplemented, "INTERFACE_NOT_IN_EDITION"),
+        (501, "999-999", Code::Unimplemented, "INTERFACE_NOT_IN_EDITION"),
+        (404, "100-006", Code::FailedPrecondition, "AGENT_NOT_SIGNED_IN"),
+        (200, "999-999", Code::Unknown, "UNLISTED_RETCODE"),
+    ] {
+        let body = format!(r#"{{"retcode":"{retcode}","message":"no such interface"}}"#).into();
+        let (content_type, headers) = ("application/json".into(), Vec::new());
+        let fault = Fault::Status { status, headers, body, content_type };
+        bridge.gateway.misbehave(Misbehaviour::once(fault).on(Interface::AgentStatus));
+        let refusal = refused(state(&bridge).await, code, reason, "refused");
+        assert_eq!(refusal.metadata["retcode"], retcode);
+        assert_eq!(refusal.metadata["gateway_message"], "no such interface");
+        assert!(refusal.message.contains("no such interface"), "{}", refusal.message);
+    }
 }
 
 #[tokio::test]

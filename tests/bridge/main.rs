@@ -23,6 +23,7 @@ mod listeners;
 mod metrics;
 mod monitoring;
 mod morning;
+mod no_guids;
 mod odd_replies;
 mod overlaps;
 mod proxied;

@@ -5,9 +5,13 @@ use std::time::Duration;
 use ccgateway_bridge::rpc::proto::{
     SessionChange, SessionState, SignInRequest, watch_events_response::What,
 };
-use ccgateway_sim::{Interface, Options};
+use ccgateway_sim::{Interface, Options, Simulator};
 use ccgateway_test_support::{AGENT, PASSWORD, Setup, TestBridge, refused, until};
-use tokio::time::{Instant, timeout};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    time::{Instant, timeout},
+};
 use tonic::Code;
 
 /// A bridge that takes an agent back twice, and another client that takes it over at each chance.
@@ -196,4 +200,79 @@ async fn an_agent_that_was_given_up_works_again_after_the_other_client_has_left(
     };
     timeout(Duration::from_secs(30), back).await.expect("a call makes the bridge try again");
     assert_eq!(fight.given_up().await, "0");
+}
+
+/// Polls for the agent with this Guid until the gateway refuses it, without a pause, as the vendor's clients do.
+async fn poll_on(gateway: Simulator, guid: String) {
+    loop {
+        let mut stream = TcpStream::connect(gateway.addr()).await.expect("connected");
+        let request = format!(
+            "GET /agentgateway/resource/agentevent/{AGENT} HTTP/1.1\r\nHost: gateway\r\nGuid: {guid}\r\n\
+             Connection: close\r\n\r\n"
+        );
+        stream.write_all(request.as_bytes()).await.expect("sent");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.expect("an answer");
+        if answer.contains("000-003") {
+            return;
+        }
+    }
+}
+
+/// A bridge whose polls are refused for another one before their Guid is looked at. It pauses for so long
+/// that the other client's poll is open first.
+async fn contested(poll_wait: Duration) -> TestBridge {
+    let gateway = Options {
+        plaintext: true,
+        repeats_before_guid: true,
+        take_over_event: false,
+        poll_wait,
+        ..<_>::default()
+    };
+    let tenant = "keep.pause_min = \"1s\"\nkeep.pause_max = \"1s\"\n".into();
+    let bridge = TestBridge::with(Setup { gateway, tenant, keep: true, ..<_>::default() }).await;
+    bridge.sign_in(AGENT).await.expect("signed in");
+    until("it polls", || !bridge.asked(Interface::Poll).is_empty()).await;
+    bridge
+}
+
+/// Without the question whose the agent is, it would take a minute: no event tells of the take-over, and the
+/// other client's poll is open nearly all the time.
+#[tokio::test]
+async fn a_take_over_is_noticed_although_each_poll_is_refused_for_the_other_clients() {
+    let bridge = contested(Duration::from_secs(600)).await;
+    let mut watching = bridge.watch(&[AGENT], None).await;
+    let rival = bridge.gateway.take_over(AGENT).expect("signed in");
+    let polling = tokio::spawn(poll_on(bridge.gateway.clone(), rival));
+    let noticed = async {
+        loop {
+            if let Some(What::SessionChange(change)) = watching.next().await.what
+                && change.state() == SessionState::Recovering
+            {
+                return change.description;
+            }
+        }
+    };
+    let cause = timeout(Duration::from_secs(60), noticed).await.expect("long before the poll ends");
+    assert!(cause.contains("000-003"), "{cause}");
+    assert_eq!(bridge.asked(Interface::AgentStatus).len(), 1);
+    polling.abort();
+}
+
+#[tokio::test]
+async fn another_poll_with_the_same_guid_is_no_take_over() {
+    let bridge = contested(Duration::from_millis(100)).await;
+    let guid = bridge.gateway.agent(AGENT).and_then(|agent| agent.guid).expect("signed in");
+    let polling = tokio::spawn(poll_on(bridge.gateway.clone(), guid));
+    until("it is asked", || !bridge.asked(Interface::AgentStatus).is_empty()).await;
+    let refused = || {
+        let polls = bridge.asked(Interface::Poll);
+        let of_bridge = |entry: &&ccgateway_sim::Entry| entry.header("connection").is_none();
+        polls.iter().filter(of_bridge).count()
+    };
+    let before = refused();
+    until("it polls on", || refused() >= before + 3).await;
+    assert_eq!(bridge.session(AGENT).await.state(), SessionState::Kept);
+    assert_eq!(bridge.asked(Interface::SignIn).len(), 1);
+    polling.abort();
 }

@@ -100,6 +100,68 @@ async fn undocumented_event_types_come_with_their_name() {
     }
 }
 
+/// JSON that events can have as their content. A `Value` cannot hold all of it.
+fn contents() -> Vec<Option<String>> {
+    let deep = format!("{}7{}", "[".repeat(1_000), "]".repeat(1_000));
+    let texts = [
+        r#""1478661212-6""#,
+        r#""""#,
+        r#""\u0000 \ud83d\ude00 \ud800""#,
+        "7",
+        "-1.50",
+        "14786612120000000000123",
+        "1e999",
+        "[]",
+        r#"[ 1, {"b":2, "a":1, "a":3} ]"#,
+        "true",
+        "{}",
+        "null",
+        &deep,
+    ];
+    texts.map(|text| Some(text.to_owned())).into_iter().chain([None]).collect()
+}
+
+#[tokio::test]
+async fn content_reaches_watchers_as_it_came_whatever_json_it_is() {
+    let bridge = keeping("").await;
+    bridge.sign_in(AGENT).await.expect("signed in");
+    let mut watching = bridge.watch(&[AGENT], None).await;
+    let mut told = Vec::new();
+    for sent in contents() {
+        assert!(bridge.gateway.tell(AGENT, "AgentEvent_Hold", sent.as_deref()));
+        let message = watching.event("AgentEvent_Hold").await;
+        let event = gateway_event(&message);
+        assert_eq!(event.content_json, sent.clone().unwrap_or_default());
+        assert_eq!(event.work_no, "1001");
+        told.push(message);
+    }
+    let mut again = bridge.watch(&[AGENT], Some(told[0].sequence)).await;
+    for message in &told[1..] {
+        assert_eq!(&again.event("AgentEvent_Hold").await, message);
+    }
+}
+
+#[tokio::test]
+async fn content_is_a_value_where_a_value_can_hold_it() {
+    let bridge = keeping("").await;
+    bridge.sign_in(AGENT).await.expect("signed in");
+    let mut watching = bridge.watch(&[AGENT], None).await;
+    for (sent, expected) in [
+        (Some(r#""1478661212-6""#), Some(Kind::StringValue("1478661212-6".into()))),
+        (Some("7"), Some(Kind::NumberValue(7.0))),
+        (Some("false"), Some(Kind::BoolValue(false))),
+        (Some("[]"), Some(Kind::ListValue(prost_types::ListValue::default()))),
+        (Some("{}"), Some(Kind::StructValue(prost_types::Struct::default()))),
+        (Some("1e999"), None),
+        (Some("null"), None),
+        (None, None),
+    ] {
+        bridge.gateway.tell(AGENT, "AgentEvent_Call_Out_Fail", sent);
+        let message = watching.event("AgentEvent_Call_Out_Fail").await;
+        assert_eq!(content(gateway_event(&message)), expected.as_ref(), "{sent:?}");
+    }
+}
+
 #[tokio::test]
 async fn changes_of_the_session_are_events_too() {
     use SessionState::{Gone, Kept, Recovering, Registered, SigningIn, SigningOut};

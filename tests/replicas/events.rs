@@ -3,6 +3,7 @@
 use ccgateway_bridge::rpc::proto::{
     SetBusyRequest,
     confirmation::{Reason, Status},
+    watch_events_response::What,
 };
 use ccgateway_sim::{Fault, Interface, Misbehaviour};
 
@@ -26,6 +27,30 @@ async fn a_watcher_goes_on_at_another_replica_where_it_stopped() {
     let three = centre.replica(None).await;
     let mut again = three.watch(&[], Some(ready.sequence)).await;
     assert_eq!(again.event("AgentState_SetNotReady_Success").await, busy);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn content_is_the_same_at_every_replica_whatever_json_it_is() {
+    let centre = Centre::open().await;
+    let replicas = [centre.replica(None).await, centre.replica(None).await];
+    replicas[0].sign_in(1001).await.expect("signed in");
+    // One of the two has fetched the event, the other one is told, and the third reads it afterwards.
+    let mut watches = [replicas[0].watch(&[], None).await, replicas[1].watch(&[], None).await];
+    let mut told = Vec::new();
+    for sent in [Some("\"1478661212-6\""), Some("14786612120000000000123"), Some("null"), None] {
+        assert!(centre.gateway.tell(1001, "AgentEvent_Hold", sent));
+        let [here, there] = &mut watches;
+        let message = here.event("AgentEvent_Hold").await;
+        assert_eq!(there.event("AgentEvent_Hold").await, message);
+        let Some(What::GatewayEvent(event)) = &message.what else { panic!("no event") };
+        assert_eq!(event.content_json, sent.unwrap_or_default());
+        told.push(message);
+    }
+    let third = centre.replica(None).await;
+    let mut again = third.watch(&[], Some(told[0].sequence)).await;
+    for message in &told[1..] {
+        assert_eq!(&again.event("AgentEvent_Hold").await, message);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

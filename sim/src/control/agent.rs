@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use serde::Deserialize;
-use serde_json::json;
+use serde::{Deserialize, Deserializer};
+use serde_json::{json, value::RawValue};
 
 use super::{Answered, ControlError, done, show, unknown};
 use crate::{Recovery, Simulator, wire::Request};
@@ -16,6 +16,17 @@ struct SwitchOver {
     ms: u64,
     #[serde(default)]
     recovery: Recovery,
+}
+
+/// The body of a request that reports an event.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Told<'a> {
+    #[serde(rename = "type")]
+    kind: String,
+    /// Null is not the same as left out.
+    #[serde(borrow, default, deserialize_with = "given")]
+    content: Option<&'a RawValue>,
 }
 
 /// Answers a request to `agents/ID` and what follows it.
@@ -59,6 +70,10 @@ fn act_on(gateway: &Simulator, id: u32, (act, body): (&str, &[u8])) -> Answered 
             let over = SwitchOver::read(body)?;
             gateway.switch_over(id, Duration::from_millis(over.ms), over.recovery);
         }
+        "event" => {
+            let Told { kind, content } = Told::read(body)?;
+            gateway.tell(id, &kind, content.map(RawValue::get));
+        }
         "take-over" => return Ok(json!({ "guid": gateway.take_over(id) })),
         "renew-guid" => return Ok(json!({ "guid": gateway.renew_guid(id) })),
         _ => {
@@ -78,6 +93,26 @@ impl SwitchOver {
             ControlError::new(400, why)
         })
     }
+}
+
+// === impl Told ===
+
+impl<'a> Told<'a> {
+    fn read(body: &'a [u8]) -> Result<Self, ControlError> {
+        serde_json::from_slice(body).map_err(|error| {
+            let why = format!(
+                r#"the body is wrong, write such as {{"type": "AgentEvent_Hold", "content": "7-1"}}: {error}"#
+            );
+            ControlError::new(400, why)
+        })
+    }
+}
+
+fn given<'de: 'a, 'a, D>(member: D) -> Result<Option<&'a RawValue>, D::Error>
+where
+    D: Deserializer<'de>,
+{
+    <&RawValue>::deserialize(member).map(Some)
 }
 
 /// Why a call has not reached a signed-in agent.

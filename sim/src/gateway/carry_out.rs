@@ -1,9 +1,13 @@
 //! Carries out the requests of each interface.
 
+use std::sync::Arc;
+
 use tokio::time::Instant;
 
 use super::{
     Gateway, Records,
+    group::skills_by_work_no,
+    inspect::monitor,
     parameters::{busy_request, refuse_unless, rest_request},
     poll::announce,
     settings::agent_skills,
@@ -11,11 +15,11 @@ use super::{
 use crate::{
     agent::{AgentState, Event, Refused},
     interface::Interface,
-    options::Options,
+    options::{AuthMode, Options},
     reply::Reply,
     retcode::Retcode,
     route::Route,
-    sign_in::{self, SignIn},
+    sign_in::{self, SignIn, agent_of_account},
     wire::Request,
 };
 
@@ -23,19 +27,37 @@ use crate::{
 
 impl Gateway {
     /// Carries out a request and returns its answer. Polls wait for events; all others answer at once.
-    pub(super) async fn carry_out(&self, route: &Route, request: &Request) -> Reply {
+    pub(super) async fn carry_out(self: &Arc<Self>, route: &Route, request: &Request) -> Reply {
         let guid = request.header("guid");
-        let Some(agent) = route.agent else {
-            return self.poll_all(guid).await;
-        };
-        let answered = match route.interface {
-            Interface::Poll => return self.poll(agent, guid).await,
-            Interface::SignIn | Interface::ForceSignIn => {
-                self.lock().sign_in(agent, route, &request.body, &self.options)
+        let answered = match (route.interface, route.agent) {
+            (Interface::Poll, Some(agent)) => return self.poll(agent, guid).await,
+            (Interface::SignInByAccount, _) => agent_of_account(&request.body)
+                .and_then(|agent| self.sign_in_with(agent, route, &request.body)),
+            (interface, Some(agent)) if interface.signs_in() => {
+                self.sign_in_with(agent, route, &request.body)
             }
-            _ => self.lock().serve(agent, route, request, &self.options),
+            (_, Some(agent)) => self.lock().serve(agent, route, request, &self.options),
+            (_, None) => return self.poll_all(guid).await,
         };
         answered.unwrap_or_else(|refused| Reply::refusal(&self.options, &refused.0))
+    }
+
+    /// Signs an agent in, and begins to send its events if the sign-in asks for that.
+    fn sign_in_with(
+        self: &Arc<Self>,
+        agent: u32,
+        route: &Route,
+        body: &[u8],
+    ) -> Result<Reply, Refused> {
+        let sign_in = SignIn::read(body, route.interface)?;
+        let mut records = self.lock();
+        let reply = records.sign_in(agent, route.interface, &sign_in, &self.options)?;
+        if let Some(url) = sign_in.push_url
+            && let Some(session) = &records.record(agent).session
+        {
+            self.begin_to_push(agent, session.number, url);
+        }
+        Ok(reply)
     }
 }
 
@@ -45,20 +67,20 @@ impl Records {
     fn sign_in(
         &mut self,
         agent: u32,
-        route: &Route,
-        body: &[u8],
+        interface: Interface,
+        sign_in: &SignIn,
         options: &Options,
     ) -> Result<Reply, Refused> {
-        let sign_in = SignIn::read(body)?;
-        let password =
-            options.password(agent).ok_or_else(|| Refused(options.codes.agent_unknown.clone()))?;
-        if sign_in.password != password {
-            return Err(Refused(Retcode::BadPassword.into()));
-        }
+        let (unknown, wrong) = match interface {
+            Interface::SignInByAccount => (Retcode::BadAccount.into(), Retcode::BadAccount),
+            _ => (options.codes.agent_unknown.clone(), Retcode::BadPassword),
+        };
+        let password = options.password(agent).ok_or(Refused(unknown))?;
+        refuse_unless(sign_in.password == password, wrong)?;
         let record = self.record(agent);
         record.apply_due(options);
         record.check_no_switch_over()?;
-        let forcible = route.interface == Interface::ForceSignIn;
+        let forcible = interface == Interface::ForceSignIn;
         if record.session.is_some() && !options.force_sign_in {
             return Err(Refused(Retcode::ForceNotAllowed.into()));
         }
@@ -66,11 +88,13 @@ impl Records {
             return Err(Refused(Retcode::AlreadySignedIn.into()));
         }
 
-        let session = self.begin_session(agent, &sign_in, options);
+        let session = self.begin_session(agent, sign_in, options);
         let result = sign_in::result(agent, &session.login_time);
         let mut reply = Reply::result(options, &result);
-        reply.set_guid(session.current());
-        reply.headers.push(("Guid".into(), session.current().into()));
+        if options.auth_mode != AuthMode::None {
+            reply.set_guid(session.current());
+            reply.headers.push(("Guid".into(), session.current().into()));
+        }
         if options.balancer_cookie {
             let cookie = format!("loadbalance={}; Path=/", session.node());
             reply.headers.push(("Set-Cookie".into(), cookie));
@@ -90,6 +114,9 @@ impl Records {
         let answered = match route.interface {
             Interface::AgentStatus => Ok(self.status(agent, options)),
             Interface::AgentSkills => agent_skills(options),
+            Interface::AgentSkillsByWorkNo => skills_by_work_no(route, options),
+            Interface::BeginMonitor | Interface::EndMonitor => monitor(agent, route, options),
+            interface if interface.asks_about_group() => Ok(self.ask_group(agent, route, options)),
             Interface::QueryCustomState => self.custom_state(agent, options),
             Interface::Handshake | Interface::Heartbeat => self.heartbeat(agent, request, options),
             Interface::UpdateGuid => self.update_guid(agent, options),
@@ -129,7 +156,11 @@ impl Records {
         let token = request.header("service_token").unwrap_or_default();
         refuse_unless(sign_in::is_service_token(token), Retcode::BadSignIn)?;
         let session = self.record(agent).signed_in(options)?;
-        let mut reply = Reply::accepted_bare(options);
+        let mut reply = if session.is_older_push {
+            Reply::success(options, &serde_json::json!({ "loginTime": session.login_time }))
+        } else {
+            Reply::accepted_bare(options)
+        };
         if session.push {
             session.last_heartbeat = Instant::now();
             announce(&mut reply, session, (request.header("guid"), options));
@@ -138,6 +169,9 @@ impl Records {
     }
 
     fn update_guid(&mut self, agent: u32, options: &Options) -> Result<Reply, Refused> {
+        if options.auth_mode == AuthMode::None {
+            return Err(Refused(options.codes.no_interface.clone()));
+        }
         let session = self.record(agent).signed_in(options)?;
         let announced = session.announce_anywhere(options);
         let sends_header = announced.is_some() || options.update_guid_sends_header;

@@ -37,7 +37,7 @@ impl Gateway {
         self.thawed().await;
 
         let (outcome, fault) = match &route {
-            Ok(route) => match self.begin(route) {
+            Ok(route) => match self.begin(route, request.header("guid")) {
                 Ok(call) => self.misbehave(route, &request, call).await,
                 Err(code) => (Reply::refusal(&self.options, &code).into(), None),
             },
@@ -51,7 +51,7 @@ impl Gateway {
 
     /// Opens a call. If another open call conflicts with it, that is a violation, and by the options
     /// also a refusal.
-    fn begin(self: &Arc<Self>, route: &Route) -> Result<OpenCall, String> {
+    fn begin(self: &Arc<Self>, route: &Route, guid: Option<&str>) -> Result<OpenCall, String> {
         let interface = route.interface;
         let call = |agent| OpenCall::new(self.clone(), agent, interface);
         let Some(agent) = route.agent else {
@@ -64,6 +64,13 @@ impl Gateway {
             // The previous call has been answered, although its task may not have released its events
             // yet.
             record.release(&self.options);
+        }
+        let is_refused_anyway = conflicting.is_some()
+            && !self.options.repeats_before_guid
+            && !interface.signs_in()
+            && records.authenticate(agent, guid, &self.options).is_err();
+        if is_refused_anyway {
+            return Ok(call(None));
         }
         if let Some(conflicting) = conflicting {
             records.record_violation(format!(

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::{
     Records,
-    parameters::{bad_parameter, refuse_unless},
+    parameters::{bad_parameter, forced_rest, refuse_unless},
 };
 use crate::{
     agent::Refused, interface::Interface, options::Options, reply::Reply, retcode::Retcode,
@@ -25,8 +25,7 @@ impl Records {
         let target = route.tail.first().and_then(|text| text.parse().ok());
         let target: u32 = target.ok_or_else(bad_parameter)?;
         refuse_unless(target != inspector, Retcode::InspectsItself)?;
-        let may = options.inspectors.is_empty() || options.inspectors.contains(&inspector);
-        refuse_unless(may, &codes.no_inspector)?;
+        refuse_unless(options.is_inspector(inspector), &codes.no_inspector)?;
 
         let absent = || Refused(codes.target_absent.clone());
         let record = self.by_id.get_mut(&target).ok_or_else(absent)?;
@@ -36,8 +35,23 @@ impl Records {
         match route.interface {
             Interface::ForceBusy => record.force_busy(options)?,
             Interface::ForceIdle => record.force_idle(options)?,
+            Interface::ForceRest => record.force_rest(forced_rest(route, options)?, options)?,
             _ => record.end_session(options, true),
         }
         Ok(Reply::result(options, &json!({})))
     }
+}
+
+/// The most agents that an inspector may name in one request (client).
+const MONITORED_MAX: usize = 500;
+
+/// Begins or ends to monitor other agents (client). What the inspector is told of them is known by name
+/// only (`QC_AgentState_Notify`), so nothing is told here.
+pub(super) fn monitor(inspector: u32, route: &Route, options: &Options) -> Result<Reply, Refused> {
+    refuse_unless(options.is_inspector(inspector), &options.codes.no_inspector)?;
+    let agents = route.parameter("agents").unwrap_or_default();
+    let agents: Vec<&str> = agents.split(';').filter(|id| !id.is_empty()).collect();
+    let are_ids = agents.iter().all(|id| id.parse::<u32>().is_ok());
+    refuse_unless(are_ids && (1..=MONITORED_MAX).contains(&agents.len()), Retcode::BadParameter)?;
+    Ok(Reply::result(options, &json!({})))
 }

@@ -36,6 +36,20 @@ pub(super) fn rest_request(route: &Route, options: &Options) -> Result<RestReque
     })
 }
 
+/// The parameters of forcerest, after the agent's id: the time is 1 to 86399 seconds, the reason 1 to 255
+/// (guide copy).
+pub(super) fn forced_rest(route: &Route, options: &Options) -> Result<RestRequest, Refused> {
+    let [_agent, time, cause] = route.tail.as_slice() else {
+        return Err(bad_parameter());
+    };
+    let seconds: u32 = time.parse().map_err(|_| bad_parameter())?;
+    refuse_unless((1..86_400).contains(&seconds), Retcode::BadParameter)?;
+    let cause: u8 = cause.parse().map_err(|_| bad_parameter())?;
+    refuse_unless(cause > 0, Retcode::BadParameter)?;
+    let time = options.real(Duration::from_secs(seconds.into()));
+    Ok(RestRequest { time, cause: cause.into(), prolong: false })
+}
+
 /// A flag in the path: `true`, or other text of 1 to 5 characters for false (`cec_07_1218`).
 pub(super) fn path_flag(route: &Route, options: &Options) -> Result<bool, Refused> {
     let text = route.tail.first().map(String::as_str).unwrap_or_default();

@@ -8,7 +8,8 @@ use tokio::{
 use super::{Gateway, Records};
 use crate::{
     agent::Refused,
-    options::{Options, Polls},
+    options::{AuthMode, Options, Polls},
+    record::Ended,
     reply::Reply,
     retcode::Retcode,
     session::Session,
@@ -26,6 +27,24 @@ struct Poll<'a> {
 pub(super) enum Step {
     Answer(Reply),
     WaitUntil(Instant),
+}
+
+// === impl Poll ===
+
+impl Poll<'_> {
+    /// Whether another session has begun since the poll did.
+    fn is_of_former_session(&self, present: Option<u64>) -> bool {
+        present.is_some() && self.session.is_some_and(|session| present != Some(session))
+    }
+
+    /// How the session is known that the poll asked for. Without Guids, a poll belongs to the session
+    /// that it has found.
+    fn guid_of_ended(&self, options: &Options) -> Option<Ended<'_>> {
+        match options.auth_mode {
+            AuthMode::None => Some(self.session.map_or(Ended::Any, Ended::Session)),
+            _ => self.guid.map(Ended::Guid),
+        }
+    }
 }
 
 // === impl Gateway ===
@@ -47,8 +66,10 @@ impl Gateway {
         let options = &self.options;
         let mut records = self.lock();
         if let Err(refused) = records.admit(poll, self) {
-            let guid = poll.guid.filter(|_| options.polls == Polls::Agent);
-            let event = guid.and_then(|guid| records.record(poll.agent).final_event(guid, options));
+            let ended =
+                if options.polls == Polls::Agent { poll.guid_of_ended(options) } else { None };
+            let event =
+                ended.and_then(|ended| records.record(poll.agent).final_event(ended, options));
             return Step::Answer(match event {
                 Some(event) => Reply::event(options, poll.agent, Some(&event)),
                 None => Reply::refusal(options, &refused.0),
@@ -83,6 +104,9 @@ impl Records {
         self.record(poll.agent).apply_due(options);
         self.record(poll.agent).check_no_switch_over()?;
         let present = self.record(poll.agent).session.as_ref().map(|s| s.number);
+        if options.auth_mode == AuthMode::None && poll.is_of_former_session(present) {
+            return Err(Refused(options.codes.guid_taken_over.clone()));
+        }
         if present.is_none() || poll.session != present {
             self.authenticate(poll.agent, poll.guid, options)?;
         }

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     agent::{Event, Refused},
-    options::{Options, Polls},
+    options::{AuthMode, Options, Polls},
     reply::Reply,
     session::Standing,
 };
@@ -88,6 +88,9 @@ impl Records {
     /// The session that a Guid belongs to.
     fn caller(&mut self, guid: Option<&str>, options: &Options) -> Result<Caller, Refused> {
         let codes = &options.codes;
+        if options.auth_mode == AuthMode::None {
+            return self.any_session().ok_or_else(|| Refused(codes.not_signed_in.clone()));
+        }
         let guid = guid.ok_or_else(|| Refused(codes.guid_missing.clone()))?;
         let knows = |agent: &u32| {
             self.by_id.get(agent).is_some_and(|d| d.standing(guid, options) != Standing::Unknown)
@@ -97,6 +100,15 @@ impl Records {
         self.authenticate(agent, Some(guid), options)?;
         let session = self.record(agent).signed_in(options)?;
         Ok(Caller { agent, session: session.number, node: session.node() })
+    }
+
+    /// Some session, for a poll that names none.
+    fn any_session(&self) -> Option<Caller> {
+        let sessions = self.by_id.iter().filter_map(|(agent, record)| {
+            let session = record.session.as_ref()?;
+            Some(Caller { agent: *agent, session: session.number, node: session.node() })
+        });
+        sessions.min_by_key(|caller| caller.agent)
     }
 
     fn lasts(&self, caller: Caller) -> bool {

@@ -6,9 +6,12 @@ use tokio::time::Instant;
 
 use super::Gateway;
 use crate::{
+    agent::Event,
+    call::Call,
     record::AgentRecord,
     recovery::{Recovery, SwitchOver},
     session::Session,
+    settings::Settings,
     sign_in::SignIn,
     view::AgentView,
 };
@@ -58,14 +61,33 @@ impl Gateway {
         self.with_session(agent, Session::expire);
     }
 
+    pub(crate) fn tell(&self, agent: u32, kind: &str, content: Option<&str>) -> bool {
+        let told = self.with_known(agent, |record| {
+            let is_signed_in = record.session.is_some();
+            if is_signed_in {
+                let kind = kind.to_owned().into();
+                record.hold(vec![Event { kind, content: content.map(Into::into) }]);
+                record.release(&self.options);
+            }
+            is_signed_in
+        });
+        told.unwrap_or(false)
+    }
+
     pub(crate) fn start_call(&self, agent: u32) -> bool {
         let started = self.with_known(agent, |record| {
-            if !record.session.as_ref().is_some_and(|s| s.settings.reachable()) {
+            let settings = record.session.as_ref().map(|session| session.settings.clone());
+            let Some(settings) = settings.filter(Settings::reachable) else {
                 return false;
-            }
+            };
             let events = record.state_machine.start_call();
             let started = !events.is_empty();
             record.hold(events);
+            if started && self.options.call_events {
+                let call = record.call.insert(Call::begin(agent));
+                let begun = call.begun(settings.auto_answer);
+                record.hold(begun);
+            }
             record.release(&self.options);
             started
         });
@@ -76,6 +98,9 @@ impl Gateway {
         self.with_known(agent, |record| {
             let auto_idle = record.session.as_ref().is_none_or(|s| s.settings.auto_idle);
             let events = record.state_machine.end_call(auto_idle);
+            if let Some(call) = record.call.take() {
+                record.hold(call.ended());
+            }
             record.hold(events);
             record.release(&self.options);
         });

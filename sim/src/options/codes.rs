@@ -37,6 +37,9 @@ pub struct Codes {
     pub sign_out_while_talking: String,
     /// A call before another one was answered; 000-007 by its meaning.
     pub repeated_call: String,
+    /// An interface that the gateway does not have, where an envelope says so; 000-002 by its
+    /// meaning.
+    pub no_interface: String,
     /// A sign-in before another one was answered; 100-021 by its meaning.
     pub repeated_sign_in: String,
 }
@@ -61,6 +64,7 @@ impl Default for Codes {
             target_state: Retcode::TargetState.into(),
             sign_out_while_talking: Retcode::SignOutRefused.into(),
             repeated_call: Retcode::CallOpen.into(),
+            no_interface: Retcode::BadParameter.into(),
             repeated_sign_in: Retcode::SignInOpen.into(),
         }
     }

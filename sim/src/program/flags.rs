@@ -9,7 +9,7 @@ use clap::Parser;
 
 use self::tls::TlsFlags;
 use super::StartError;
-use crate::{Announce, AuthMode, Edition, IdOutside, Options, Polls};
+use crate::{AgentStatus, Announce, AuthMode, Edition, IdOutside, Options, Polls};
 
 /// Simulates Huawei CC-Gateways: their agent interface over HTTPS, one gateway per tenant.
 ///
@@ -48,6 +48,16 @@ pub(super) struct Flags {
     /// The edition of the gateways' interface
     #[arg(long, value_enum, default_value = "2023-09", help_heading = "Agents")]
     edition: Edition,
+    /// The answer to a rest whose time or cause is outside its range
+    #[arg(long, value_enum, default_value = "refused", help_heading = "Agents")]
+    rest_outside: IdOutside,
+    /// A reason for a rest that all agents may give; may be given several times
+    #[arg(long = "rest-reason", value_name = "NUMBER", default_values_t = [1], help_heading = "Agents")]
+    rest_reasons: Vec<u8>,
+    /// Whether there is an interface agentstatus, and the answer if there is none; by default as the
+    /// edition has it
+    #[arg(long, value_enum, help_heading = "Agents")]
+    agent_status: Option<AgentStatus>,
     /// A skill queue of every agent; may be given several times
     #[arg(long = "skill", value_name = "ID", default_values_t = [1], help_heading = "Agents")]
     skills: Vec<u32>,
@@ -109,6 +119,9 @@ pub(super) struct Flags {
     /// Only record overlapping calls, and do not refuse them
     #[arg(long, help_heading = "Rules")]
     allow_overlaps: bool,
+    /// Refuse an overlapping call before its Guid is looked at
+    #[arg(long, help_heading = "Rules")]
+    repeats_before_guid: bool,
     /// Events survive a forcible sign-in
     #[arg(long, help_heading = "Rules")]
     keep_events: bool,
@@ -136,17 +149,23 @@ pub(super) struct Flags {
     /// Events have their time, as in the newest documentation
     #[arg(long, help_heading = "Rules")]
     event_gen_time: bool,
+    /// A call causes its whole sequence of events, with contents
+    #[arg(long, help_heading = "Rules")]
+    call_events: bool,
     /// The most events that wait for an agent's poll
     #[arg(long, value_name = "COUNT", default_value_t = 1000, help_heading = "Rules")]
     event_queue: usize,
     /// The Content-Type of answers
-    #[arg(long, default_value = "application/json;charset=UTF-8", help_heading = "Rules")]
+    #[arg(long, default_value = "application/json", help_heading = "Rules")]
     content_type: String,
+    /// Send a header JSON-Type with this value, as some versions do beside another Content-Type
+    #[arg(long, value_name = "TYPE", help_heading = "Rules")]
+    json_type: Option<String>,
     /// A retcode for a case that the documentation leaves open; may be given several times.
     /// CASE: guid-missing, guid-unknown, guid-expired, guid-taken-over, guid-foreign,
     /// not-signed-in, agent-unknown, busy-again, state-refused, free-while-idle (also 0: accepted),
     /// no-inspector, target-absent, target-state, sign-out-while-talking, repeated-call,
-    /// repeated-sign-in
+    /// repeated-sign-in, no-interface
     #[arg(long = "code", value_name = "CASE=RETCODE", help_heading = "Rules")]
     codes: Vec<String>,
     /// The most requests in the journal
@@ -177,6 +196,7 @@ impl Flags {
     /// The options of the tenant at `index`.
     pub(super) fn options(&self, index: usize) -> Result<Options, StartError> {
         let idle = self.idle_sign_out;
+        let edition = Options::default().of(self.edition);
         Ok(Options {
             listen: self.address(index)?,
             auth_mode: self.auth_mode,
@@ -191,6 +211,8 @@ impl Flags {
             client_ca: self.tls.client_ca()?,
             plaintext: self.tls.plain_http,
             id_outside: self.id_outside,
+            rest_outside: self.rest_outside,
+            rest_reasons: self.rest_reasons.clone(),
             guid_interval: self.guid_interval,
             guid_timeout: self.guid_timeout,
             old_guid_lives: !self.old_guid_dies,
@@ -201,6 +223,7 @@ impl Flags {
             poll_wait: self.poll_wait,
             force_sign_in: !self.no_force_sign_in,
             refuse_repeated: !self.allow_overlaps,
+            repeats_before_guid: self.repeats_before_guid,
             keep_events: self.keep_events,
             take_over_event: !self.no_take_over_event,
             own_sign_out_event: self.own_sign_out_event,
@@ -210,13 +233,16 @@ impl Flags {
             cancel_drops_pending: self.cancel_drops_pending,
             any_case_true: self.any_case_true,
             event_gen_time: self.event_gen_time,
+            call_events: self.call_events,
             event_queue: self.event_queue,
             latency: self.latency,
             balancer_cookie: self.balancer_cookie,
             content_type: self.content_type.clone(),
+            json_type: self.json_type.clone(),
             codes: codes::read(&self.codes)?,
             journal: self.journal,
-            ..Options::default().of(self.edition)
+            agent_status: self.agent_status.unwrap_or(edition.agent_status),
+            ..edition
         })
     }
 

@@ -2,7 +2,7 @@
 
 use tokio::time::Instant;
 
-use super::{Events, Pending, StateMachine};
+use super::{Events, Pending, RestRequest, StateMachine};
 use crate::{
     agent::{AgentState, Event, FORCED, Refused},
     options::Options,
@@ -17,6 +17,18 @@ impl StateMachine {
         match self.state {
             AgentState::Idle => Ok(vec![self.become_busy(FORCED)]),
             AgentState::Talking | AgentState::Working => Ok(self.wait(Pending::Busy(FORCED))),
+            _ => Err(Refused(options.codes.target_state.clone())),
+        }
+    }
+
+    /// An inspector makes the agent rest (client). While the agent is talking or in after-call work this
+    /// waits or is refused, as the agent's own request (inferred).
+    pub(crate) fn force_rest(&mut self, request: RestRequest, options: &Options) -> Events {
+        match self.state {
+            AgentState::Idle | AgentState::Busy => Ok(vec![self.become_resting(request)]),
+            AgentState::Talking | AgentState::Working if options.rest_waits => {
+                Ok(self.wait(Pending::Rest(request)))
+            }
             _ => Err(Refused(options.codes.target_state.clone())),
         }
     }

@@ -165,3 +165,43 @@ async fn a_sign_out_by_a_test_ends_a_waiting_poll() {
     });
     assert_eq!(poll.event().unwrap(), "AgentOther_ShutdownService");
 }
+
+#[tokio::test]
+async fn a_gateway_without_guids_sends_none_and_wants_none() {
+    let options =
+        Options { auth_mode: AuthMode::None, guid_interval: Duration::ZERO, ..Options::default() };
+    let sim = Simulator::start(options).await.unwrap();
+    let reply = call(&sim, "PUT onlineagent/7", "", SIGN_IN).await.unwrap();
+    assert_eq!((reply.header("Set-GUID"), reply.header("Guid")), (None, None));
+    for guid in ["", "Guid: nonsense\r\n"] {
+        let poll = call(&sim, "GET agentevent/7", guid, "").await.unwrap();
+        assert_eq!((poll.retcode().as_str(), poll.set_guid()), ("0", None));
+        let reply = call(&sim, "GET onlineagent/7/agentstatus", guid, "").await.unwrap();
+        assert_eq!(reply.retcode(), "0");
+    }
+    assert_eq!(
+        call(&sim, "PUT onlineagent/7/updateGuid", "", "").await.unwrap().retcode(),
+        "000-002"
+    );
+    let reply = call(&sim, "GET onlineagent/8/agentstatus", "", "").await.unwrap();
+    assert_eq!(reply.retcode(), "100-006", "nobody has signed that agent in");
+}
+
+#[tokio::test]
+async fn a_take_over_without_guids_ends_the_open_poll() {
+    for (take_over_event, expected) in [(true, "0"), (false, "000-003")] {
+        let options = Options { auth_mode: AuthMode::None, take_over_event, ..Options::default() };
+        let sim = Simulator::start(options).await.unwrap();
+        let agent = Agent { sim: &sim, id: 7, guid: sim.sign_in(7) };
+        for event in ["AgentOther_InService", "AgentState_Ready"] {
+            assert_eq!(agent.poll().await.event().unwrap(), event);
+        }
+        let (poll, ()) = tokio::join!(agent.poll(), async {
+            until(|| sim.journal().len() == 3).await;
+            sim.take_over(7).unwrap();
+        });
+        assert_eq!(poll.retcode(), expected);
+        let event = take_over_event.then_some("AgentOther_ShutdownService");
+        assert_eq!(poll.event().as_deref(), event);
+    }
+}

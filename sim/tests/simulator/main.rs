@@ -9,6 +9,7 @@
 
 mod client;
 mod faults;
+mod group;
 mod guids;
 mod inspector;
 mod polls;
@@ -47,7 +48,8 @@ async fn ids_outside_the_routes_are_not_found() {
 
 #[tokio::test]
 async fn overlapping_calls_are_recorded_and_refused() {
-    let sim = start().await;
+    let options = Options { repeats_before_guid: true, ..Options::default() };
+    let sim = Simulator::start(options).await.unwrap();
     let agent = Agent::sign_in(&sim, 7).await;
     sim.misbehave(Misbehaviour::once(Fault::Hang).on(Interface::SignOut));
     let mut hanging = Client::connect(&sim).await.unwrap();
@@ -70,6 +72,60 @@ async fn overlapping_calls_are_recorded_and_refused() {
             retcode => break assert_eq!(retcode, "0"),
         }
     }
+}
+
+#[tokio::test]
+async fn whose_guid_is_refused_hears_of_no_overlap() {
+    for (repeats_before_guid, retcode, violations) in [(false, "000-003", 0), (true, "000-007", 1)]
+    {
+        let options = Options { repeats_before_guid, take_over_event: false, ..Options::default() };
+        let sim = Simulator::start(options).await.unwrap();
+        let former = Agent::sign_in(&sim, 7).await;
+        let guid = sim.take_over(7).unwrap();
+        let other = Agent { sim: &sim, id: 7, guid };
+        for event in ["AgentOther_InService", "AgentState_Ready"] {
+            assert_eq!(other.poll().await.event().unwrap(), event);
+        }
+        let asked = sim.journal().len();
+        let waiting = other.poll();
+        let refused = async {
+            until(|| sim.journal().len() > asked).await;
+            let refused = former.poll().await.retcode();
+            sim.start_call(7);
+            refused
+        };
+        let (poll, refused) = tokio::join!(waiting, refused);
+        assert_eq!((poll.retcode().as_str(), refused.as_str()), ("0", retcode));
+        assert_eq!(sim.violations().len(), violations);
+    }
+}
+
+#[tokio::test]
+async fn answers_have_the_type_that_the_library_of_2014_reads() {
+    let sim = start().await;
+    let reply = call(&sim, "PUT onlineagent/7", "", SIGN_IN).await.unwrap();
+    assert_eq!(reply.header("Content-Type"), Some("application/json"));
+    assert_eq!(reply.header("JSON-Type"), None);
+    let json_type = Some("application/json;charset=UTF-8".to_owned());
+    let options = Options { content_type: "text/html".into(), json_type, ..Options::default() };
+    let sim = Simulator::start(options).await.unwrap();
+    let reply = call(&sim, "PUT onlineagent/7", "", SIGN_IN).await.unwrap();
+    assert_eq!(reply.header("Content-Type"), Some("text/html"));
+    assert_eq!(reply.header("JSON-Type"), Some("application/json;charset=UTF-8"));
+}
+
+#[tokio::test]
+async fn the_double_slash_of_the_library_is_taken_for_one() {
+    let sim = start().await;
+    let reply = call(&sim, "PUT /onlineagent/7", "", SIGN_IN).await.unwrap();
+    let guid = reply.set_guid().unwrap().to_owned();
+    let header = format!("Guid: {guid}\r\n");
+    let reply = call(&sim, "POST /onlineagent/7/saybusy?reason=&_=1", &header, "").await.unwrap();
+    assert_eq!(reply.retcode(), "0");
+    assert_eq!(
+        sim.journal()[1].target,
+        "/agentgateway/resource//onlineagent/7/saybusy?reason=&_=1"
+    );
 }
 
 #[tokio::test]

@@ -22,6 +22,25 @@ fn pairs(expected: &[(&str, &str)]) -> Vec<(String, String)> {
 }
 
 #[tokio::test]
+async fn told_events_have_their_content_as_it_was_given() {
+    let sim = start().await;
+    assert!(!sim.tell(7, "AgentEvent_Hold", None), "nobody is signed in");
+    let agent = Agent::sign_in(&sim, 7).await;
+    for (content, expected) in [
+        (Some("\"22-1\""), r#","content":"22-1""#),
+        (Some("12345678901234567890123"), r#","content":12345678901234567890123"#),
+        (Some("null"), r#","content":null"#),
+        (None, ""),
+    ] {
+        assert!(sim.tell(7, "AgentEvent_Hold", content));
+        let expected = format!(
+            r#"{{"message":"","retcode":"0","event":{{"eventType":"AgentEvent_Hold","workNo":"7"{expected}}}}}"#
+        );
+        assert_eq!(agent.poll().await.text(), expected);
+    }
+}
+
+#[tokio::test]
 async fn poll_for_all_brings_everybodys_events_at_once() {
     let (sim, [guid, _]) = with_agents(all(), [8, 7]).await;
     let agent = Agent { sim: &sim, id: 8, guid };

@@ -200,6 +200,19 @@ fn control_endpoint_acts_as_an_inspector() {
 }
 
 #[test]
+fn control_endpoint_reports_events() {
+    let program = Program::start(&["--plain-http", "--event-gen-time"]);
+    program.control_json("POST /demo/agents/7/sign-in", "");
+    let line = "POST /demo/agents/7/event";
+    program.control_json(line, r#"{"type":"AgentEvent_Hold","content":"22-1"}"#);
+    assert_eq!(program.control_json("GET /demo/agents/7", "")["events_waiting"], 3);
+    for mistake in ["", r#"{"content":1}"#, r#"{"type":"x","kind":1}"#] {
+        let (status, answer) = program.control(line, mistake);
+        assert!(status == "400" && answer.contains("AgentEvent_Hold"), "{answer}");
+    }
+}
+
+#[test]
 fn control_endpoint_says_why_no_call_comes() {
     let program = Program::start(&["--plain-http", "--skills-need-reset", "--skill=4"]);
     program.control_json("POST /demo/agents/7/sign-in", "");

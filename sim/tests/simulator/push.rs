@@ -4,6 +4,10 @@ use std::time::Duration;
 
 use ccgateway_sim::{Options, Simulator};
 use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpListener,
+};
 
 use super::{
     client::{Agent, SIGN_IN, call},
@@ -16,6 +20,47 @@ async fn sign_in(sim: &Simulator, more: Value) -> Agent<'_> {
     body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
     let reply = call(sim, "PUT onlineagent/7", "", &body.to_string()).await.unwrap();
     Agent { sim, id: 7, guid: reply.set_guid().unwrap().to_owned() }
+}
+
+/// Takes one event that is sent, and answers as the clients do. Returns the request.
+async fn taken(receiver: &TcpListener) -> String {
+    let (mut stream, _) = receiver.accept().await.unwrap();
+    let mut request = String::new();
+    loop {
+        let mut part = [0; 1024];
+        let length = stream.read(&mut part).await.unwrap();
+        request.push_str(std::str::from_utf8(&part[..length]).unwrap());
+        if length == 0 || request.ends_with('}') {
+            break;
+        }
+    }
+    let answer = "HTTP/1.1 200 OK\r\nContent-Length: 13\r\n\r\n{\"retcode\":0}";
+    stream.write_all(answer.as_bytes()).await.unwrap();
+    request
+}
+
+#[tokio::test]
+async fn the_older_push_sends_each_event_to_its_url_in_the_form_of_a_poll() {
+    let sim = start().await;
+    let receiver = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/events?x=1", receiver.local_addr().unwrap());
+    let agent = sign_in(&sim, json!({ "pushUrl": url })).await;
+    for expected in ["AgentOther_InService", "AgentState_Ready"] {
+        let request = taken(&receiver).await;
+        assert!(request.starts_with("POST /events?x=1 HTTP/1.1\r\n"), "{request}");
+        let body: Value = serde_json::from_str(request.split("\r\n\r\n").nth(1).unwrap()).unwrap();
+        assert_eq!(body["retcode"], "0");
+        assert_eq!(body["event"]["eventType"], expected);
+    }
+    assert_eq!(agent.poll().await.retcode(), "000-001");
+    let login_time = agent.call("PUT", "heartbeat").await.json()["result"]["loginTime"].take();
+    assert!(login_time.is_string(), "{login_time}");
+
+    // What nobody takes is lost, and the next event comes all the same.
+    assert_eq!(agent.post("saybusy").await, "0");
+    drop(receiver.accept().await.unwrap());
+    sim.sign_out(7);
+    assert!(taken(&receiver).await.contains("AgentOther_ShutdownService"));
 }
 
 fn push() -> Value {

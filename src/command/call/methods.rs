@@ -150,7 +150,7 @@ impl Method {
                 let question = format!("Password of agent {}: ", agent.agent);
                 secret::ask("--password-stdin", &question).map(Some)
             }
-            Self::RegisterSession(session) => session.guid().map(Some),
+            Self::RegisterSession(session) => session.guid(),
             _ => Ok(None),
         }
     }

@@ -31,14 +31,21 @@ struct GuidFrom {
     /// Ask for the Guid; if standard input is a pipe, read its first line.
     #[arg(long)]
     guid_stdin: bool,
+    /// There is none: the tenant's gateway has no Guids (auth_mode = "none").
+    #[arg(long)]
+    no_guid: bool,
 }
 
 impl RegisterSession {
-    /// Reads the Guid from where the options say, or asks for it.
-    pub(super) fn guid(&self) -> Result<SecretString, Mistake> {
+    /// Reads the Guid from where the options say, or asks for it. `None`: there is none.
+    pub(super) fn guid(&self) -> Result<Option<SecretString>, Mistake> {
         match &self.from.guid_file {
-            Some(file) => secret::from_file("--guid-file", file),
-            None => secret::ask("--guid-stdin", &format!("Guid of agent {}: ", self.agent.agent)),
+            _ if self.from.no_guid => Ok(None),
+            Some(file) => secret::from_file("--guid-file", file).map(Some),
+            None => {
+                let question = format!("Guid of agent {}: ", self.agent.agent);
+                secret::ask("--guid-stdin", &question).map(Some)
+            }
         }
     }
 

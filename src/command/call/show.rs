@@ -187,12 +187,18 @@ fn event_parts(what: Option<What>) -> (&'static str, String, Value) {
     match what {
         Some(What::GatewayEvent(event)) => {
             let content = event.content.clone().map(json_value);
-            let shown = content.as_ref().map(|content| format!(" {content}")).unwrap_or_default();
+            let shown = match (event.content_json.as_str(), &content) {
+                // A bridge of an earlier version does not send the text.
+                ("", Some(content)) => format!(" {content}"),
+                ("" | "null", _) => String::new(),
+                (text, _) => format!(" {text}"),
+            };
             let fields = json!({
                 "type": event.r#type().as_str_name(),
                 "type_name": event.type_name,
                 "work_no": event.work_no,
                 "content": content,
+                "content_json": event.content_json,
                 "event_time": event.event_time.as_ref().map(time),
             });
             ("gateway_event", format!("{}{shown}", event.type_name), fields)

@@ -25,6 +25,7 @@ pub(super) fn classify(error: &CallError) -> ErrorReport<'_> {
             ErrorReport::from(&reason::GATEWAY_BUSY).retry_after(retry_after.unwrap_or(SOON))
         }
         CallError::HttpStatus { status } => http_status(*status),
+        CallError::NoSuchInterface { answer, .. } => no_such_interface(answer),
         CallError::BadReply(_) => ErrorReport::from(&reason::GATEWAY_BAD_REPLY),
         CallError::Internal => ErrorReport::from(&reason::BRIDGE_FAILED),
     }
@@ -111,6 +112,18 @@ fn http_status(status: u16) -> ErrorReport<'static> {
         408 | 502..=504 => ErrorReport::from(&reason::GATEWAY_PROXY_FAILED),
         _ => ErrorReport::from(&reason::GATEWAY_HTTP_STATUS),
     }
+}
+
+/// The report on an answer that means that the gateway has no such interface. A retcode of the table
+/// keeps its reason, since it has the same one for every method.
+fn no_such_interface(answer: &CallError) -> ErrorReport<'static> {
+    let report = match answer {
+        CallError::Refused(refusal) if refusal.retcode.kind() != Kind::Unlisted => {
+            refused(refusal.retcode.kind())
+        }
+        _ => ErrorReport::from(&reason::INTERFACE_NOT_IN_EDITION),
+    };
+    report.with_advice("check the tenant's edition and base_urls")
 }
 
 /// The report on a refusal by the gateway.

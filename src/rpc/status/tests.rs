@@ -28,7 +28,12 @@ fn to(about: &About, left: Option<Duration>) -> Recipient<'_> {
 fn refusal(retcode: &str) -> CallError {
     let retcode = Retcode::refusal(retcode).expect("a refusal");
     let node = Some("AgentGateway1".into());
-    CallError::Refused(Refusal { retcode, message: "no right to invite".into(), node })
+    CallError::Refused(Refusal {
+        retcode,
+        message: "no right to invite".into(),
+        node,
+        http_status: 200,
+    })
 }
 
 fn not_sent(obstacle: Obstacle) -> CallError {
@@ -37,7 +42,7 @@ fn not_sent(obstacle: Obstacle) -> CallError {
 
 fn after_refusal(obstacle: Obstacle) -> CallError {
     let retcode = Retcode::refusal("000-003").expect("a refusal");
-    let refusal = Refusal { retcode, message: "no such Guid".into(), node: None };
+    let refusal = Refusal { retcode, message: "no such Guid".into(), node: None, http_status: 200 };
     Untouched::after(refusal).because(obstacle)
 }
 
@@ -153,6 +158,15 @@ fn every_outcome_has_its_row() {
         for &status in statuses {
             check(&CallError::HttpStatus { status }, (code, reason, outcome, None, pushback));
         }
+    }
+    for (answer, code, reason) in [
+        (CallError::HttpStatus { status: 404 }, Code::Unimplemented, "INTERFACE_NOT_IN_EDITION"),
+        (refusal("999-999"), Code::Unimplemented, "INTERFACE_NOT_IN_EDITION"),
+        (refusal("000-002"), InvalidArgument, "GATEWAY_REJECTED_PARAMETER"),
+    ] {
+        let (interface, answer) = ("getAgentStatus", Box::new(answer));
+        let error = CallError::NoSuchInterface { interface, answer };
+        check(&error, (code, reason, refused, None, None));
     }
     check(&CallError::BadReply(text()), (Internal, "GATEWAY_BAD_REPLY", unknown, None, never));
     for share in [Share::ServerCalls, Share::ServerReading, Share::ServerReflection] {
@@ -298,6 +312,8 @@ fn errors() -> Vec<CallError> {
         busy(429, None),
     ];
     errors.extend([301, 401, 404, 500, 502].map(|status| CallError::HttpStatus { status }));
+    let answer = Box::new(CallError::HttpStatus { status: 404 });
+    errors.push(CallError::NoSuchInterface { interface: "getAgentStatus", answer });
     errors.extend(LISTED.iter().map(|listed| refusal(listed.code)));
     errors.extend(obstacles().into_iter().map(not_sent));
     errors.extend(obstacles().into_iter().map(after_refusal));
@@ -434,7 +450,7 @@ proptest! {
         ];
         if let Some(retcode) = Retcode::refusal(&retcode) {
             let node = Some("n".repeat(32).into());
-            errors.push(CallError::Refused(Refusal { retcode, message: text, node }));
+            errors.push(CallError::Refused(Refusal { retcode, message: text, node, http_status: 200 }));
         }
         for error in &errors {
             let status = status(error);

@@ -45,7 +45,8 @@ fn gateway_event(event: &GatewayEvent) -> proto::GatewayEvent {
         r#type: event_type(&event.kind).into(),
         type_name: event.kind.to_string(),
         work_no: event.work_no.to_string(),
-        content: event.content.as_deref().and_then(json),
+        content: event.content.as_deref().filter(|content| *content != "null").and_then(json),
+        content_json: event.content.as_deref().unwrap_or_default().to_owned(),
         event_time: event.generated_at.map(Timestamp::from),
     }
 }

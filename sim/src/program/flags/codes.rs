@@ -36,6 +36,7 @@ fn place<'a>(codes: &'a mut Codes, case: &str) -> Option<&'a mut String> {
         "target-state" => &mut codes.target_state,
         "sign-out-while-talking" => &mut codes.sign_out_while_talking,
         "repeated-call" => &mut codes.repeated_call,
+        "no-interface" => &mut codes.no_interface,
         "repeated-sign-in" => &mut codes.repeated_sign_in,
         _ => return None,
     })
