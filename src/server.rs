@@ -184,7 +184,7 @@ impl Bridge {
         let warnings = config.warnings();
         let certificates = Certificates::of(&config);
         let division = config.division();
-        let Config { server, host_requests, tenants, traces, retcodes, .. } = config;
+        let Config { server, host_requests, tenants, traces, retcodes, admin, .. } = config;
 
         // Steps that can fail come before steps that start tasks.
         let observed = Arc::new(Observed::new(traces.as_ref())?);
@@ -226,7 +226,12 @@ impl Bridge {
                 log,
             };
             let source = StatusSource::new(readiness.clone(), exposition, listening);
-            tokio::spawn(admin::serve(listener, Arc::new(source), stages.close.clone()));
+            tokio::spawn(admin::serve(
+                listener,
+                admin.hosts,
+                Arc::new(source),
+                stages.close.clone(),
+            ));
         }
 
         tenants.all().for_each(Tenant::resume);

@@ -7,6 +7,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod admin_port;
 mod book;
 mod call;
 mod clients;
