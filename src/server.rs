@@ -8,6 +8,7 @@ mod connection;
 mod connection_limits;
 mod connection_slots;
 mod drain;
+mod frame_budget;
 mod frames;
 mod health;
 mod linger;

@@ -6,6 +6,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
+use bytes::Bytes;
 use http::request::Parts;
 use hyper::{
     Request, Response,
@@ -225,8 +226,14 @@ impl HttpBody for Answer {
             AnswerBody::Once(body) => Pin::new(body).poll_frame(context),
             AnswerBody::Stream(body) => Pin::new(body).poll_frame(context),
         });
-        let buffer = &self.connection.served.buffer;
-        let chunk = |bytes| self.reader.chunk(bytes, buffer);
+        let ServedConnection { buffer, requests, .. } = &*self.connection.served;
+        let is_stream = matches!(self.body, AnswerBody::Stream(_));
+        let chunk = |bytes: Bytes| {
+            if is_stream {
+                requests.note_streamed(bytes.len());
+            }
+            self.reader.chunk(bytes, buffer)
+        };
         let frame = frame.map(|frame| frame.map(|frame| frame.map_data(chunk)));
         // Only after the bytes are in the send buffer, so that the connection never looks idle in
         // between.
