@@ -10,6 +10,7 @@
 //! highest score for an agent ([`preferred_replica`]) should poll for it. A lease in the shared
 //! store decides which replica may ([`Leases`]). A [`Roster`] brings the two together.
 
+mod ask;
 mod events;
 mod heartbeats;
 mod leases;
@@ -27,6 +28,7 @@ mod wire;
 
 use self::leases::ROSTER_NEWS;
 pub use self::{
+    ask::ask,
     events::RedisEvents,
     heartbeats::Heartbeats,
     leases::RedisLeases,

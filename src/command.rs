@@ -8,6 +8,7 @@ mod demo;
 mod doctor;
 mod serve;
 mod signals;
+mod text;
 
 use std::{io::Write as _, num::NonZeroUsize, path::PathBuf, process::ExitCode};
 
@@ -46,7 +47,8 @@ enum Command {
     CheckConfig,
     /// Find out why a gateway cannot be reached, and say what to change: looks up each tenant's
     /// addresses, connects, checks TLS and the certificate, and sends a request that every gateway
-    /// refuses. Changes nothing. The exit code is 1 when there is a problem.
+    /// refuses. Asks the store of sessions and the collector of traces, too. Changes nothing. The exit
+    /// code is 1 when there is a problem.
     Doctor(doctor::DoctorArgs),
     /// Call a bridge, and print what it answered.
     Call(call::Call),
@@ -69,11 +71,11 @@ struct Settings {
     #[arg(long, global = true, value_name = "FILE", env = "CCGW_CONFIG")]
     config: Option<PathBuf>,
     /// Where gRPC callers connect: the address of the only listener, or of the one named default
-    /// where there are several (listeners.default.address) [default: 0.0.0.0:50051].
+    /// where there are several (listeners.default.address) [default: [::]:50051].
     #[arg(long, global = true, value_name = "IP:PORT")]
     listen: Option<String>,
     /// The address of the admin port (health, readiness, metrics), or "off" (admin.address)
-    /// [default: 0.0.0.0:9090].
+    /// [default: [::]:9090].
     #[arg(long, global = true, value_name = "IP:PORT")]
     admin_listen: Option<String>,
     /// Threads that handle calls (server.worker_threads) [default: one per core].

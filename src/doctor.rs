@@ -1,4 +1,4 @@
-//! Finds out why the bridge cannot reach a gateway, and says what to change.
+//! Finds out why the bridge cannot reach a gateway, its store or its collector, and says what to change.
 //!
 //! An address is checked layer by layer: name, TCP, TLS, HTTP. The first check that fails ends it.
 //! TLS and HTTP are done by [`crate::gateway`], so that the doctor finds what calls find. Only if TLS
@@ -9,12 +9,15 @@ mod certificate_requests;
 mod handshake;
 mod hello;
 mod network;
+mod services;
 mod verdict;
 
 use std::{net::SocketAddr, time::Duration};
 
 use http::Uri;
 use tokio::time::Instant;
+
+pub use self::services::{collector, store};
 
 use crate::{
     config::{Tenant, section_of},

@@ -118,7 +118,7 @@ impl Gateway {
         let metrics = metrics::of(requests, id);
         let tls = tls::client_config(&tenant.tls).map_err(BuildError)?;
         let timeouts = tenant.timeouts.clone();
-        let connector = Connector::new(tls, timeouts.connect);
+        let connector = Connector::new(tls, timeouts.connect, &tenant.tls.trust);
         let endpoint = |url| {
             let endpoint = Endpoint::new(url, connector.clone(), timeouts.idle);
             endpoint.map(|endpoint| endpoint.counted(metrics.connections().clone()))

@@ -20,6 +20,7 @@ pub mod gateway;
 #[cfg(test)]
 mod architecture_tests;
 pub mod call;
+mod certificate;
 pub mod client;
 #[cfg(feature = "cluster")]
 pub mod cluster;

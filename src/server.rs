@@ -53,7 +53,7 @@ use self::{
 };
 pub use self::{
     drain::Drained,
-    stores::{SharesNothing, check_store},
+    stores::{SharesNothing, ask_store, check_store},
 };
 use crate::{
     call::Cutoff,

@@ -1,10 +1,13 @@
 use std::process::ExitCode;
 
-use super::{EXIT_FAILED, EXIT_MISTAKE, Settings, block_on, fail, say};
+use serde::Serialize;
+
+use super::{EXIT_FAILED, EXIT_MISTAKE, Settings, block_on, fail, say, text::wrapped};
 use crate::{
     config::{Config, Tenant},
     doctor::{self, Finding, Level},
     id::TenantId,
+    server::ask_store,
 };
 
 #[derive(Debug, clap::Args)]
@@ -12,7 +15,33 @@ pub(super) struct DoctorArgs {
     /// Check only this tenant.
     #[arg(long, value_name = "NAME")]
     tenant: Option<String>,
+    /// Print what was found as JSON, when all is done.
+    #[arg(long)]
+    json: bool,
 }
+
+/// What was found, as `--json` prints it.
+#[derive(Debug, Default, Serialize)]
+struct Report {
+    problems: usize,
+    warnings: usize,
+    findings: Vec<Line>,
+    #[serde(skip)]
+    json: bool,
+}
+
+/// A finding and what it is about.
+#[derive(Debug, Serialize)]
+struct Line {
+    subject: String,
+    level: &'static str,
+    check: &'static str,
+    found: String,
+    remedy: String,
+}
+
+/// Where the text of a finding goes on in the next line.
+const INDENT: usize = 11;
 
 pub(super) fn run(settings: &Settings, args: &DoctorArgs) -> ExitCode {
     let config = match settings.load() {
@@ -26,28 +55,34 @@ pub(super) fn run(settings: &Settings, args: &DoctorArgs) -> ExitCode {
         let known = known.join(", ");
         return fail(EXIT_MISTAKE, format!("--tenant: no such tenant; there are: {known}"));
     }
-    match block_on(None, examine(&config, &tenants)) {
+    let report = Report { json: args.json, ..Report::default() };
+    match block_on(None, examine(&config, &tenants, report)) {
         Ok(code) => code,
         Err(error) => fail(EXIT_FAILED, format!("cannot start the runtime: {error}")),
     }
 }
 
-async fn examine(config: &Config, tenants: &[(&TenantId, &Tenant)]) -> ExitCode {
-    let mut found = Vec::new();
-    say("configuration");
-    report(&mut found, configuration(config));
+async fn examine(
+    config: &Config,
+    tenants: &[(&TenantId, &Tenant)],
+    mut report: Report,
+) -> ExitCode {
+    report.add("configuration", configuration(config));
+    let ids: Vec<_> = tenants.iter().map(|(id, _)| *id).collect();
+    if let Some(asked) = ask_store(config, &ids).await {
+        report.add("store", vec![doctor::store(asked)]);
+    }
+    if let Some(traces) = &config.traces {
+        report.add("traces", vec![doctor::collector(traces).await]);
+    }
     for (id, tenant) in tenants {
-        say(format_args!("tenant {id}"));
-        report(&mut found, doctor::tenant(id, tenant));
+        report.add(&format!("tenant {id}"), doctor::tenant(id, tenant));
         for url in &tenant.base_urls {
-            say(format_args!("tenant {id}: {url}"));
-            report(&mut found, doctor::address(id, tenant, url).await);
+            let findings = doctor::address(id, tenant, url).await;
+            report.add(&format!("tenant {id}: {url}"), findings);
         }
     }
-    let count = |level| found.iter().filter(|found| **found == level).count();
-    let (problems, warnings) = (count(Level::Problem), count(Level::Warning));
-    say(format_args!("problems: {problems}, warnings: {warnings}"));
-    if problems == 0 { ExitCode::SUCCESS } else { ExitCode::from(EXIT_FAILED) }
+    report.end()
 }
 
 fn configuration(config: &Config) -> Vec<Finding> {
@@ -61,17 +96,56 @@ fn configuration(config: &Config) -> Vec<Finding> {
     warnings
 }
 
-/// Prints a line for each finding: the level, what was checked, what was found; what to do. Adds
-/// the levels to `levels`.
-fn report(levels: &mut Vec<Level>, findings: Vec<Finding>) {
-    for Finding { level, check, found, remedy } in findings {
-        let shown = match level {
-            Level::Ok => "ok",
-            Level::Warning => "warning",
-            Level::Problem => "problem",
-        };
-        let remedy = if remedy.is_empty() { remedy } else { format!("; {remedy}") };
-        say(format_args!("  {shown:<8} {check}: {found}{remedy}"));
-        levels.push(level);
+impl Report {
+    /// Takes what was found about the subject, and prints it at once if it is for people.
+    fn add(&mut self, subject: &str, findings: Vec<Finding>) {
+        if !self.json {
+            say(subject);
+        }
+        for finding in findings {
+            match finding.level {
+                Level::Ok => {}
+                Level::Warning => self.warnings += 1,
+                Level::Problem => self.problems += 1,
+            }
+            if !self.json {
+                say(shown(&finding));
+            }
+            let Finding { level, check, found, remedy } = finding;
+            let (subject, level) = (subject.to_owned(), word(level));
+            self.findings.push(Line { subject, level, check, found, remedy });
+        }
+    }
+
+    fn end(&self) -> ExitCode {
+        if self.json {
+            match serde_json::to_string_pretty(self) {
+                Ok(json) => say(json),
+                Err(error) => return fail(EXIT_FAILED, error),
+            }
+        } else {
+            say(format_args!("problems: {}, warnings: {}", self.problems, self.warnings));
+        }
+        if self.problems == 0 { ExitCode::SUCCESS } else { ExitCode::from(EXIT_FAILED) }
+    }
+}
+
+/// The level, what was checked, what was found; what to do. A remedy may have more lines, which are to be
+/// copied and are not wrapped.
+fn shown(Finding { level, check, found, remedy }: &Finding) -> String {
+    let (remedy, copied) = match remedy.split_once('\n') {
+        Some((remedy, copied)) => (remedy, format!("\n{copied}")),
+        None => (remedy.as_str(), String::new()),
+    };
+    let remedy = if remedy.is_empty() { String::new() } else { format!("; {remedy}") };
+    let head = format!("  {:<8} {check}: ", word(*level));
+    wrapped(&head, &format!("{found}{remedy}"), INDENT) + &copied
+}
+
+fn word(level: Level) -> &'static str {
+    match level {
+        Level::Ok => "ok",
+        Level::Warning => "warning",
+        Level::Problem => "problem",
     }
 }

@@ -33,15 +33,21 @@ pub(super) fn run(settings: &Settings) -> ExitCode {
 /// Raises the soft limit of open files to the hard limit. Every connection is an open file, and every
 /// kept session has a connection to its gateway. The default soft limit is low only for programs that
 /// use `select`, which the bridge does not.
-fn raise_file_limit() {
+fn raise_file_limit(connections: usize) {
     match rlimit::increase_nofile_limit(u64::MAX) {
+        Ok(files) if usize::try_from(files).is_ok_and(|files| files < connections) => warn!(
+            files,
+            connections,
+            "open files are limited to fewer than server.connections.max; raise the limit (ulimit -Hn, \
+             LimitNOFILE of systemd), or lower server.connections.max"
+        ),
         Ok(files) => info!(files, "open files are limited"),
         Err(error) => warn!(%error, "the limit of open files could not be raised"),
     }
 }
 
 async fn serve(config: Config, log: LogControl) -> ExitCode {
-    raise_file_limit();
+    raise_file_limit(config.server.connections.max.get());
     // Before the ports open: a signal during the start must not end the process at once, with calls
     // unanswered.
     let listening = StopSignals::listen()

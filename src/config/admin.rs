@@ -1,6 +1,9 @@
 //! `[admin]`.
 
-use std::{collections::BTreeMap, net::SocketAddr};
+use std::{
+    collections::BTreeMap,
+    net::{Ipv6Addr, SocketAddr},
+};
 
 use super::{
     error::{Problem, quote},
@@ -23,7 +26,7 @@ pub struct Admin {
 pub struct HostName(String);
 
 const HOSTS_MAX: usize = 64;
-const DEFAULT_ADDRESS: ([u8; 4], u16) = ([0, 0, 0, 0], 9090);
+const DEFAULT_ADDRESS: (Ipv6Addr, u16) = (Ipv6Addr::UNSPECIFIED, 9090);
 
 pub(super) fn admin(root: &Section<'_>, listeners: &BTreeMap<ListenerName, Listener>) -> Admin {
     let section = root.section("admin");

@@ -36,7 +36,10 @@ impl fmt::Debug for Identity {
 /// The largest PEM file, in bytes; all certificate authorities of a system need about a quarter of it.
 pub(super) const PEM_MAX: u64 = 1024 * 1024;
 
-/// Reads a file of at most `max` bytes; a larger one is an error.
+/// What some editors write in front of a text.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
+/// Reads a text file of at most `max` bytes, without its byte order mark; a larger one is an error.
 pub(super) fn read(path: &Path, max: u64) -> io::Result<(Vec<u8>, Metadata)> {
     let file = File::open(path)?;
     let metadata = file.metadata()?;
@@ -45,6 +48,9 @@ pub(super) fn read(path: &Path, max: u64) -> io::Result<(Vec<u8>, Metadata)> {
     if content.len() as u64 > max {
         let message = format!("more than {} KiB", max / 1024);
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, message));
+    }
+    if content.starts_with(BYTE_ORDER_MARK) {
+        content.drain(..BYTE_ORDER_MARK.len());
     }
     Ok((content, metadata))
 }
@@ -121,9 +127,24 @@ impl Section<'_> {
         }
         let certificates = self.certificates(chain, "the certificate, leaf first");
         let key_path = self.path(key);
-        let private = key_path.and_then(|path| self.read(key, |_| private_key(&path)));
+        let private = key_path.and_then(|path| self.read(key, |_| self.private_key(key, &path)));
         let (certificates, private) = (certificates?, private?);
         self.read(key, |_| matching(certificates, private))
+    }
+
+    fn private_key(
+        &self,
+        key: &'static str,
+        path: &Path,
+    ) -> Result<PrivateKeyDer<'static>, Problem> {
+        let remedy = "give the path of a PEM file with the unencrypted private key";
+        let (content, metadata) =
+            read(path, PEM_MAX).map_err(|error| unreadable(path, &error, remedy))?;
+        warn_of_readers(self, key, path, &metadata);
+        PrivateKeyDer::from_pem_slice(&content).map_err(|_| {
+            let shown = quote(&path.to_string_lossy());
+            Problem::new(format!("{shown} holds no usable private key"), remedy)
+        })
     }
 }
 
@@ -149,15 +170,6 @@ fn check_roots(roots: &[CertificateDer<'static>]) -> Result<(), Problem> {
         })?;
     }
     Ok(())
-}
-
-fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, Problem> {
-    let remedy = "give the path of a PEM file with the unencrypted private key";
-    let (content, _) = read(path, PEM_MAX).map_err(|error| unreadable(path, &error, remedy))?;
-    PrivateKeyDer::from_pem_slice(&content).map_err(|_| {
-        let shown = quote(&path.to_string_lossy());
-        Problem::new(format!("{shown} holds no usable private key"), remedy)
-    })
 }
 
 fn matching(

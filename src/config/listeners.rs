@@ -2,7 +2,11 @@
 
 mod http2;
 
-use std::{collections::BTreeMap, fmt, net::SocketAddr};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    net::{Ipv6Addr, SocketAddr},
+};
 
 pub use self::http2::Http2;
 use super::{
@@ -16,7 +20,7 @@ use super::{
 /// An address where gRPC callers connect.
 #[derive(Debug)]
 pub struct Listener {
-    /// The address and port that it listens on. `address`.
+    /// The address and port that it listens on. `[::]` takes IPv4 connections, too. `address`.
     pub address: SocketAddr,
     /// The certificate for callers; `None`: plaintext. `tls`.
     pub tls: Option<Identity>,
@@ -31,7 +35,7 @@ pub struct ListenerName(Box<str>);
 
 /// The name of the listener that exists if none is configured.
 pub(super) const DEFAULT_NAME: &str = "default";
-const DEFAULT_ADDRESS: ([u8; 4], u16) = ([0, 0, 0, 0], 50051);
+const DEFAULT_ADDRESS: (Ipv6Addr, u16) = (Ipv6Addr::UNSPECIFIED, 50051);
 
 pub(super) fn listeners(section: &Section<'_>) -> BTreeMap<ListenerName, Listener> {
     let mut named: Vec<_> = section.named().collect();
@@ -58,7 +62,7 @@ pub(super) fn listeners(section: &Section<'_>) -> BTreeMap<ListenerName, Listene
 fn listener(section: &Section<'_>, several: bool) -> Listener {
     let address = section.read("address", |node| address(scalar::text(node)?));
     if several {
-        section.missing("address", "give each listener its own, such as \"0.0.0.0:50051\"");
+        section.missing("address", "give each listener its own, such as \"[::]:50051\"");
     }
     Listener {
         address: address.unwrap_or(DEFAULT_ADDRESS.into()),
@@ -91,18 +95,19 @@ pub(super) fn address(text: &str) -> Result<SocketAddr, Problem> {
     text.parse().map_err(|_| {
         Problem::new(
             format!("{} is not an address to listen on", quote(text)),
-            "give an IP address and a port, such as \"0.0.0.0:50051\" or \"[::]:50051\"",
+            "give an IP address and a port, such as \"[::]:50051\", which takes IPv4 connections too, or \"127.0.0.1:50051\"",
         )
     })
 }
 
-/// Whether one process cannot listen on both addresses. Whether "[::]" also takes IPv4 connections
-/// depends on the machine, so such a conflict is found only when the ports are opened.
+/// Whether one process cannot listen on both addresses.
 pub(super) fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
     let same_port = one.port() == other.port() && one.port() != 0;
-    let any = |address: SocketAddr| address.ip().is_unspecified();
-    let same_family = one.is_ipv4() == other.is_ipv4();
-    same_port && (one.ip() == other.ip() || same_family && (any(one) || any(other)))
+    // "[::]" has all addresses of both families, "0.0.0.0" those of its own.
+    let has = |all: SocketAddr, one: SocketAddr| {
+        all.ip().is_unspecified() && (all.is_ipv6() || one.is_ipv4())
+    };
+    same_port && (one.ip() == other.ip() || has(one, other) || has(other, one))
 }
 
 // === impl ListenerName ===
@@ -171,6 +176,8 @@ mod tests {
             ("127.0.0.1:1", "127.0.0.2:1", false),
             ("0.0.0.0:1", "127.0.0.1:1", true),
             ("[::1]:1", "[::]:1", true),
+            ("[::]:1", "0.0.0.0:1", true),
+            ("[::]:1", "127.0.0.1:1", true),
             ("[::1]:1", "0.0.0.0:1", false),
             ("127.0.0.1:0", "127.0.0.1:0", false),
         ] {

@@ -8,7 +8,10 @@ use super::{
     files::Identity,
     reader::Section,
 };
-use crate::hex::unhex;
+use crate::{
+    certificate::{RSA_BITS_MIN, rsa_bits},
+    hex::unhex,
+};
 
 /// TLS towards a peer that the bridge connects to.
 #[derive(Debug)]
@@ -85,6 +88,7 @@ fn pins(section: &Section<'_>) -> Vec<[u8; 32]> {
     let certificate = section
         .certificates("pinned_certificate_file", "the gateway's own certificate")
         .and_then(|certificates| certificates.into_iter().next())
+        .inspect(|leaf| warn_of_short_key(section, leaf))
         .and_then(|leaf| sha256(&leaf));
     let hashes = section.list("pinned_sha256", PINS_MAX, hash);
     let mut pins = hashes.unwrap_or_default();
@@ -92,6 +96,18 @@ fn pins(section: &Section<'_>) -> Vec<[u8; 32]> {
     pins.sort_unstable();
     pins.dedup();
     pins
+}
+
+/// A handshake with such a key may fail, and it can be broken.
+fn warn_of_short_key(section: &Section<'_>, leaf: &CertificateDer<'_>) {
+    if let Some(bits) = rsa_bits(leaf).filter(|bits| *bits < RSA_BITS_MIN) {
+        section.notes().warn(format!(
+            "{}.pinned_certificate_file: the certificate has an RSA key of only {bits} bits, which works \
+             only with TLS 1.2 and PKCS #1 signatures; ask the gateway's operator for one of \
+             {RSA_BITS_MIN} bits",
+            section.key()
+        ));
+    }
 }
 
 fn sha256(der: &[u8]) -> Option<[u8; 32]> {

@@ -60,8 +60,7 @@ impl AddressCheck<'_> {
         if self.url.scheme_str() != Some("http") {
             return false;
         }
-        let limit = self.tenant.timeouts.connect;
-        let spoken = hello::probe(reached.addr, &reached.host, limit).await;
+        let spoken = hello::probe(reached.addr, &reached.host, &self.tenant.timeouts).await;
         matches!(spoken, Spoken::Tls { .. } | Spoken::Alert(_))
     }
 

@@ -127,13 +127,17 @@ impl AddressCheck<'_> {
             Err(_) => Chain::new(),
         };
         let (found, remedy) = self.verdict(why, &chain, &reached.host);
-        self.problem("tls", format!("{found}; the gateway sent {}", described(&chain)), remedy)
+        // It is not known where this handshake failed, too.
+        let sent = match chain.as_slice() {
+            [] => String::new(),
+            chain => format!("; the gateway sent {}", described(chain)),
+        };
+        self.problem("tls", found + &sent, remedy)
     }
 
     /// The handshake failed before a certificate was checked. Finds out what the peer speaks.
     async fn no_handshake(&mut self, words: &str, reached: &Reached) -> Stop {
-        let limit = self.tenant.timeouts.connect;
-        let spoken = hello::probe(reached.addr, &reached.host, limit).await;
+        let spoken = hello::probe(reached.addr, &reached.host, &self.tenant.timeouts).await;
         let addr = reached.addr;
         match spoken {
             Spoken::Tls { version: version @ (TLS_1_0 | TLS_1_1), .. } => {
@@ -143,7 +147,7 @@ impl AddressCheck<'_> {
                 );
                 self.problem("tls", found, SIDECAR)
             }
-            Spoken::Tls { version: TLS_1_2, suite } => {
+            Spoken::Tls { version: TLS_1_2, suite } if !hello::has_suite(suite) => {
                 let found = format!(
                     "the gateway speaks TLS 1.2, but no cipher suite with forward secrecy that the \
                      bridge takes (it chose 0x{suite:04x}): {words}"
@@ -154,6 +158,13 @@ impl AddressCheck<'_> {
                 let found = "the gateway speaks only TLS 1.0 or older (it refuses all versions \
                              with alert protocol_version), the bridge TLS 1.2 and 1.3";
                 self.problem("tls", found.to_owned(), SIDECAR)
+            }
+            Spoken::OtherCurve => {
+                let found = "the gateway exchanges keys only over the curve P-521, which the bridge does \
+                             not have";
+                let remedy = "switch X25519, P-256 or P-384 on at the gateway, or put a TLS-terminating \
+                              sidecar beside the bridge";
+                self.problem("tls", found.to_owned(), remedy)
             }
             Spoken::Http => {
                 let found = format!("{addr} speaks plain HTTP, not TLS");

@@ -9,12 +9,16 @@ use tokio::{
 };
 
 use super::network::within;
+use crate::config::Timeouts;
 
 /// What a peer answers to a `ClientHello`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Spoken {
     /// TLS of this version, with this cipher suite.
     Tls { version: Version, suite: u16 },
+    /// TLS 1.2 or 1.3 with a cipher suite that the bridge has, but only over a curve that it has not:
+    /// P-521.
+    OtherCurve,
     /// TLS, but it refuses with this alert (RFC 8446, section 6).
     Alert(u8),
     /// HTTP without TLS.
@@ -31,6 +35,7 @@ pub(super) type Version = [u8; 2];
 pub(super) const TLS_1_0: Version = [3, 1];
 pub(super) const TLS_1_1: Version = [3, 2];
 pub(super) const TLS_1_2: Version = [3, 3];
+const TLS_1_3: Version = [3, 4];
 
 /// The longest wait for an answer. A peer that answers a `ClientHello` at all does so much sooner.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
@@ -50,20 +55,37 @@ const SUITES: [u16; 24] = [
     0xc02f, 0xc030, 0xc02b, 0xc02c, 0xcca8, 0xcca9, 0xc027, 0xc028, 0xc013, 0xc014, 0xc009, 0xc00a,
     0x009e, 0x009f, 0x009c, 0x009d, 0x003c, 0x003d, 0x002f, 0x0035, 0x0033, 0x0039, 0x000a, 0x0005,
 ];
+/// The suites of TLS 1.3.
+const SUITES_1_3: [u16; 3] = [0x1301, 0x1302, 0x1303];
+/// How many of `SUITES` the bridge has.
+const OWN_SUITES: usize = 6;
 /// x25519, P-256, P-384, P-521.
-const GROUPS: [u16; 4] = [0x001d, 0x0017, 0x0018, 0x0019];
+const GROUPS: [u16; 4] = [0x001d, 0x0017, 0x0018, P_521];
+/// The bridge does not have this one.
+const P_521: u16 = 0x0019;
 /// RSA and ECDSA with SHA-256 to SHA-512, and with SHA-1 for old peers.
 const SIGNATURES: [u16; 11] =
     [0x0804, 0x0805, 0x0806, 0x0401, 0x0501, 0x0601, 0x0403, 0x0503, 0x0603, 0x0201, 0x0203];
 
-/// Offers TLS up to 1.2, and lower versions if the peer refuses that for its version. Each attempt
-/// takes at most `limit`. Finally tries plain HTTP if the peer has answered nothing.
-pub(super) async fn probe(addr: SocketAddr, host: &str, limit: Duration) -> Spoken {
-    let limit = limit.min(ANSWER_TIMEOUT);
+/// Offers TLS up to 1.2, and other versions if the peer refuses that for its version. Finally tries plain
+/// HTTP if the peer has answered nothing.
+pub(super) async fn probe(addr: SocketAddr, host: &str, timeouts: &Timeouts) -> Spoken {
+    let ask_within = async |limit, sent: &[u8]| {
+        let answer = within(limit, exchange(addr, sent)).await;
+        answer.map_or(Spoken::Nothing, |bytes| read(&bytes))
+    };
+    let ask = async |hello: Vec<u8>| ask_within(timeouts.connect.min(ANSWER_TIMEOUT), &hello).await;
     let mut spoken = Spoken::Nothing;
-    for version in [TLS_1_2, TLS_1_1, TLS_1_0] {
-        let answer = within(limit, exchange(addr, &client_hello(host, version))).await;
-        spoken = answer.map_or(Spoken::Nothing, |bytes| read(&bytes));
+    for version in [TLS_1_2, TLS_1_3, TLS_1_1, TLS_1_0] {
+        spoken = ask(client_hello(host, version, &GROUPS)).await;
+        if let Spoken::Tls { version: TLS_1_2 | TLS_1_3, suite } = spoken
+            && has_suite(suite)
+        {
+            let own: Vec<_> = GROUPS.into_iter().filter(|group| *group != P_521).collect();
+            let without = ask(client_hello(host, version, &own)).await;
+            let is_curve = matches!(without, Spoken::Alert(_) | Spoken::Nothing);
+            return if is_curve { Spoken::OtherCurve } else { spoken };
+        }
         if spoken != Spoken::Alert(PROTOCOL_VERSION) {
             break;
         }
@@ -71,12 +93,18 @@ pub(super) async fn probe(addr: SocketAddr, host: &str, limit: Duration) -> Spok
     if spoken == Spoken::Nothing {
         // Some HTTP servers close the connection on a `ClientHello`, which is no valid request line.
         let head = format!("HEAD / HTTP/1.0\r\nHost: {host}\r\n\r\n");
-        let answer = within(limit, exchange(addr, head.as_bytes())).await;
-        if answer.is_ok_and(|bytes| read(&bytes) == Spoken::Http) {
+        // A server may take its time for an answer, other than for a handshake.
+        let limit = timeouts.connect + timeouts.request;
+        if ask_within(limit, head.as_bytes()).await == Spoken::Http {
             return Spoken::Http;
         }
     }
     spoken
+}
+
+/// Whether the bridge has this cipher suite, too.
+pub(super) fn has_suite(suite: u16) -> bool {
+    SUITES_1_3.contains(&suite) || SUITES.iter().take(OWN_SUITES).any(|own| *own == suite)
 }
 
 /// Sends `sent` and returns the first TLS record of the answer, or less if the peer disconnects. If the
@@ -98,7 +126,11 @@ fn read(answer: &[u8]) -> Spoken {
         [ALERT, 3, _, _, _, _level, alert, ..] => Spoken::Alert(*alert),
         [HANDSHAKE, 3, _, _, _, SERVER_HELLO, _, _, _, high, low, hello @ ..] => {
             let version = [*high, *low];
-            suite(hello).map_or(Spoken::Other, |suite| Spoken::Tls { version, suite })
+            suite(hello).map_or(Spoken::Other, |suite| {
+                // In TLS 1.3, the version here is that of TLS 1.2 (RFC 8446, section 4.1.3).
+                let is_1_3 = SUITES_1_3.contains(&suite);
+                Spoken::Tls { version: if is_1_3 { TLS_1_3 } else { version }, suite }
+            })
         }
         [b'H', b'T', b'T', b'P', b'/', ..] => Spoken::Http,
         [] => Spoken::Nothing,
@@ -115,12 +147,15 @@ fn suite(hello: &[u8]) -> Option<u16> {
     rest.first_chunk().copied().map(u16::from_be_bytes)
 }
 
-/// A `ClientHello` that offers versions up to this one (RFC 5246, section 7.4.1.2).
-fn client_hello(host: &str, version: Version) -> Vec<u8> {
-    let mut hello = version.to_vec();
+/// A `ClientHello` that offers these groups, and versions up to this one (RFC 5246, section 7.4.1.2), or
+/// TLS 1.3 alone (RFC 8446, section 4.1.2). It has no key for TLS 1.3, so that the server chooses a
+/// group and asks for one.
+fn client_hello(host: &str, version: Version, groups: &[u16]) -> Vec<u8> {
+    let is_1_3 = version == TLS_1_3;
+    let mut hello = version.min(TLS_1_2).to_vec();
     hello.extend(rand::random::<[u8; 32]>());
     hello.push(0); // no session to resume
-    hello.extend(block(&numbers(&SUITES)));
+    hello.extend(block(&if is_1_3 { numbers(&SUITES_1_3) } else { numbers(&SUITES) }));
     hello.extend([1, 0]); // no compression
 
     let mut extensions = Vec::new();
@@ -129,9 +164,13 @@ fn client_hello(host: &str, version: Version) -> Vec<u8> {
         name.extend(block(host.as_bytes()));
         extensions.extend(extension(0, &block(&name)));
     }
-    extensions.extend(extension(10, &block(&numbers(&GROUPS))));
+    extensions.extend(extension(10, &block(&numbers(groups))));
     extensions.extend(extension(11, &[1, 0])); // points are not compressed
     extensions.extend(extension(13, &block(&numbers(&SIGNATURES))));
+    if is_1_3 {
+        extensions.extend(extension(43, &[2, 3, 4])); // the only version
+        extensions.extend(extension(51, &block(&[]))); // no key yet
+    }
     hello.extend(block(&extensions));
 
     let mut message = vec![1, 0]; // a ClientHello, and the first byte of its length

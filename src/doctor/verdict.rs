@@ -6,8 +6,9 @@ use rustls::{CertificateError, pki_types::CertificateDer};
 
 use super::{AddressCheck, printable};
 use crate::{
+    certificate::{Certificate, fingerprint},
     config::{Trust, section_of},
-    tls::certificate::{Certificate, fingerprint},
+    tls::refused::Refused,
 };
 
 /// A certificate that ends sooner than this gets a warning.
@@ -49,8 +50,9 @@ impl AddressCheck<'_> {
             _ => "once you have compared it with the gateway's own",
         };
         let leaf = chain.first().and_then(|der| Certificate::read(der));
-        match why {
-            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+        let refused = Refused::of(why);
+        match &refused {
+            Refused::OtherName => {
                 let names = presented(why);
                 let found = format!("the certificate is not for {host}, but for {names}");
                 let remedy = format!(
@@ -60,7 +62,7 @@ impl AddressCheck<'_> {
                 );
                 (found, remedy)
             }
-            CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+            Refused::Expired => {
                 let end = leaf.and_then(|leaf| leaf.not_after).map(date).unwrap_or_default();
                 let found = format!("the certificate has expired {end}");
                 let remedy = format!(
@@ -69,24 +71,36 @@ impl AddressCheck<'_> {
                 );
                 (found, remedy)
             }
-            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => (
+            Refused::NotValidYet => (
                 "the certificate is not valid yet".to_owned(),
                 "check the clocks of this machine and of the gateway".to_owned(),
             ),
-            CertificateError::ApplicationVerificationFailure => (
-                format!("the certificate is not the pinned one ({})", self.pin()),
+            Refused::NotPinned => (
+                format!("the certificate is not the pinned one ({pin})"),
                 format!(
                     "if it was renewed, set {pin} {sure}; otherwise another server answers there"
                 ),
+            ),
+            Refused::Key(key) => {
+                ("the certificate cannot be used".to_owned(), key.to_string())
+            }
+            Refused::OldVersion => (
+                "the certificate is of X.509 version 1 or 2, which cannot be checked with an authority"
+                    .to_owned(),
+                format!("get one of version 3, or set {pin} {sure}"),
             ),
             _ if leaf.as_ref().is_some_and(|leaf| leaf.self_signed) => (
                 "the certificate is self-signed, so no authority vouches for it".to_owned(),
                 format!("set {pin} {sure}"),
             ),
-            CertificateError::UnknownIssuer | CertificateError::BadSignature => {
+            Refused::OfAuthority => (
+                "the certificate is an authority's own, not a server's".to_owned(),
+                format!("get a server certificate that this authority signs, or set {pin} {sure}"),
+            ),
+            Refused::UnknownIssuer | Refused::OtherIssuerKey => {
                 let issuer = leaf.map_or_else(|| "its issuer".to_owned(), |leaf| leaf.issuer);
-                let but = match why {
-                    CertificateError::BadSignature => {
+                let but = match refused {
+                    Refused::OtherIssuerKey => {
                         "but not with the key of the trusted authority of that name"
                     }
                     _ => "which is not trusted",
@@ -99,8 +113,18 @@ impl AddressCheck<'_> {
                 );
                 (found, remedy)
             }
-            other => (
-                format!("the certificate is not accepted: {other:?}"),
+            Refused::SignatureAlgorithm => (
+                "the certificate, or one above it, is signed with an algorithm that is too old, such \
+                 as SHA-1"
+                    .to_owned(),
+                format!("get one that is signed with SHA-256, or set {pin} {sure}"),
+            ),
+            Refused::OtherPurpose => (
+                "the certificate is not for servers".to_owned(),
+                format!("get one with the purpose serverAuth, or set {pin} {sure}"),
+            ),
+            Refused::Other(error) => (
+                format!("the certificate is not accepted: {error}"),
                 format!("get a new certificate, or set {pin} {sure}"),
             ),
         }

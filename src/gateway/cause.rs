@@ -2,11 +2,15 @@
 
 use std::{error::Error, io};
 
+use crate::{config::Trust, tls::refused::Refused};
+
 /// The cause that a person can act on: the TLS or I/O error at the bottom, without the layers
 /// above.
 pub(super) fn root_cause(error: &(dyn Error + 'static)) -> String {
     if let Some(tls) = find::<rustls::Error>(error) {
-        return format!("TLS: {tls}{}", remedy(tls));
+        let by_alert = matches!(tls, rustls::Error::AlertReceived(_));
+        let ended = if by_alert { " (the gateway ended the handshake)" } else { "" };
+        return format!("TLS: {tls}{ended}");
     }
     if find::<io::Error>(error).is_some_and(|e| e.kind() == io::ErrorKind::UnexpectedEof) {
         return "the gateway closed the connection".into();
@@ -18,17 +22,16 @@ pub(super) fn root_cause(error: &(dyn Error + 'static)) -> String {
     bottom.to_string()
 }
 
-fn remedy(error: &rustls::Error) -> &'static str {
-    use rustls::{CertificateError as Certificate, Error as Tls};
-    match error {
-        Tls::InvalidCertificate(
-            Certificate::UnknownIssuer | Certificate::ApplicationVerificationFailure,
-        ) => " (set the tenant's tls.ca_file or tls.pinned_sha256)",
-        Tls::InvalidCertificate(Certificate::Other(_)) => {
-            " (a self-signed certificate has to be pinned: the tenant's tls.pinned_sha256)"
-        }
-        Tls::AlertReceived(_) => " (the gateway ended the handshake)",
-        _ => "",
+/// The same where a connection was opened: says also what to do about a certificate that is not accepted.
+pub(super) fn connect_cause(error: &(dyn Error + 'static), trust: &Trust) -> String {
+    let Some(rustls::Error::InvalidCertificate(why)) = find(error) else {
+        return root_cause(error);
+    };
+    let refused = Refused::of(why);
+    let advice = refused.advice(trust);
+    match refused {
+        Refused::Key(_) => format!("TLS: the gateway's certificate cannot be used: {advice}"),
+        _ => format!("TLS: {} ({advice})", rustls::Error::InvalidCertificate(why.clone())),
     }
 }
 

@@ -1,4 +1,4 @@
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use http::Uri;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
@@ -6,13 +6,15 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use tokio::time::timeout;
 use tower_service::Service as _;
 
-use super::cause::root_cause;
+use super::cause::connect_cause;
+use crate::config::Trust;
 
 /// Opens TCP and TLS connections.
 #[derive(Clone, Debug)]
 pub(super) struct Connector {
     inner: HttpsConnector<HttpConnector>,
     limit: Duration,
+    trust: Arc<Trust>,
 }
 
 /// The stream of an open connection.
@@ -22,8 +24,9 @@ pub(super) type Stream = <HttpsConnector<HttpConnector> as tower_service::Servic
 const TCP_KEEPALIVE: Duration = Duration::from_secs(30);
 
 impl Connector {
-    /// `limit` covers name resolution, TCP and TLS of one connection together.
-    pub(super) fn new(tls: rustls::ClientConfig, limit: Duration) -> Self {
+    /// `limit` covers name resolution, TCP and TLS of one connection together; `trust` is what `tls`
+    /// was made of.
+    pub(super) fn new(tls: rustls::ClientConfig, limit: Duration, trust: &Trust) -> Self {
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
@@ -34,13 +37,13 @@ impl Connector {
             .https_or_http()
             .enable_http1()
             .wrap_connector(tcp);
-        Self { inner, limit }
+        Self { inner, limit, trust: Arc::new(trust.clone()) }
     }
 
     /// Connects. The error is a text for people.
     pub(super) async fn connect(mut self, uri: Uri) -> Result<Stream, String> {
         match timeout(self.limit, self.inner.call(uri)).await {
-            Ok(connected) => connected.map_err(|error| root_cause(&*error)),
+            Ok(connected) => connected.map_err(|error| connect_cause(&*error, &self.trust)),
             Err(_elapsed) => {
                 Err(format!("no connection within {}", humantime::format_duration(self.limit)))
             }

@@ -50,7 +50,7 @@ pub fn tls_config(tls: &ClientTls) -> Result<ClientConfig, BuildError> {
 pub async fn ask(tenant: &Tenant, base_url: &Uri, agent: AgentId) -> Result<Answer, String> {
     let timeouts = &tenant.timeouts;
     let tls = tls_config(&tenant.tls).map_err(|error| error.to_string())?;
-    let connector = Connector::new(tls, timeouts.connect);
+    let connector = Connector::new(tls, timeouts.connect, &tenant.tls.trust);
     let Some(address) = Address::new(base_url) else {
         return Err(format!("{base_url} has no host"));
     };

@@ -3,9 +3,9 @@ use std::time::SystemTime;
 use rustls::pki_types::{CertificateDer, pem::PemObject as _};
 
 use crate::{
+    certificate::not_after,
     config::{self, ClientTls, Config, ListenerName, Trust},
     id::TenantId,
-    tls::certificate::not_after,
 };
 
 /// When the certificates of the configuration expire. Each chain or file has the earliest date of

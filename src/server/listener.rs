@@ -1,7 +1,13 @@
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::{Ipv4Addr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use futures_util::FutureExt as _;
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::{TcpListener, TcpStream};
 use tokio_util::task::TaskTracker;
 use tracing::warn;
 
@@ -11,24 +17,57 @@ use super::{connection, listener_context::ListenerContext};
 /// for its own bookkeeping. The default lets a connection grow to 4 MiB. Peers that do not read
 /// could take that memory. Also, a slow reader frees space in such a large buffer only about every
 /// ten seconds, and seems not to read in between.
-const SEND_BUFFER: u32 = 128 * 1024;
-/// Connections that may wait to be accepted. The kernel has a lower limit.
-const BACKLOG: u32 = 4096;
+const SEND_BUFFER: usize = 128 * 1024;
+/// Connections that may wait to be accepted: as many as the kernel allows (net.core.somaxconn).
+const BACKLOG: i32 = i32::MAX;
 /// Pause after an error that the next attempt would meet too, such as too many open files.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Listens on `addr`. Accepted connections inherit the send buffer size from the listening socket.
+/// Listens on `addr`. `[::]` takes IPv4 connections, too, and is `0.0.0.0` on a machine without IPv6.
+/// Accepted connections inherit the send buffer size from the listening socket.
 ///
 /// # Errors
 ///
 /// If the address is taken, is not one of this machine, or cannot be bound for another reason.
 pub(super) fn bind(addr: SocketAddr) -> io::Result<TcpListener> {
-    let socket = if addr.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    match bind_exactly(addr) {
+        Err(error) if addr.ip().is_unspecified() && is_without_ipv6(&error) => {
+            bind_exactly((Ipv4Addr::UNSPECIFIED, addr.port()).into())
+        }
+        bound => bound,
+    }
+}
+
+fn bind_exactly(addr: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
+    if addr.is_ipv6() {
+        // Whether this is the default depends on the machine (net.ipv6.bindv6only).
+        socket.set_only_v6(!addr.ip().is_unspecified())?;
+    }
     // A restart then need not wait for connections of the previous process.
-    socket.set_reuseaddr(cfg!(unix))?;
+    socket.set_reuse_address(cfg!(unix))?;
     socket.set_send_buffer_size(SEND_BUFFER)?;
-    socket.bind(addr)?;
-    socket.listen(BACKLOG)
+    socket.set_nonblocking(true)?;
+    socket.bind(&addr.into())?;
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
+}
+
+/// Whether the machine has no IPv6: the kernel knows no such sockets, or has no such addresses.
+fn is_without_ipv6(error: &io::Error) -> bool {
+    /// EAFNOSUPPORT of Linux, which the standard library has no kind for.
+    const NO_SUCH_FAMILY: i32 = 97;
+    error.raw_os_error() == Some(NO_SUCH_FAMILY) || error.kind() == io::ErrorKind::AddrNotAvailable
+}
+
+/// Accepts a connection. IPv4 addresses are always given as such, although `[::]` has them in IPv6.
+///
+/// # Errors
+///
+/// Those of the kernel. Most concern only one connection.
+pub(super) async fn next(listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
+    let (stream, peer) = listener.accept().await?;
+    Ok((stream, SocketAddr::new(peer.ip().to_canonical(), peer.port())))
 }
 
 /// Accepts connections until the bridge stops. Each is served in a task of its own. Connections are
@@ -48,7 +87,7 @@ pub(super) async fn accept(
     };
     let accepting = async {
         loop {
-            match listener.accept().await {
+            match next(&listener).await {
                 Ok(accepted) => serve(accepted),
                 Err(error) => pause_after(&error).await,
             }
@@ -56,7 +95,7 @@ pub(super) async fn accept(
     };
     goaway.run_until_cancelled(accepting).await;
     // These connections are established already. The kernel would reset them with the listener.
-    while let Some(Ok(accepted)) = listener.accept().now_or_never() {
+    while let Some(Ok(accepted)) = next(&listener).now_or_never() {
         serve(accepted);
     }
 }
@@ -77,15 +116,23 @@ async fn pause_after(error: &io::Error) {
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use std::net::Ipv6Addr;
+
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        net::TcpSocket,
+    };
 
     use super::*;
+
+    /// In the type that tokio takes.
+    const RECEIVE_BUFFER: u32 = 128 * 1024;
 
     #[tokio::test]
     async fn the_kernel_holds_little_of_what_a_peer_does_not_read() {
         let listener = bind(([127, 0, 0, 1], 0).into()).unwrap();
         let peer = TcpSocket::new_v4().unwrap();
-        peer.set_recv_buffer_size(SEND_BUFFER).unwrap();
+        peer.set_recv_buffer_size(RECEIVE_BUFFER).unwrap();
         let connected = peer.connect(listener.local_addr().unwrap());
         let (peer, accepted) = tokio::join!(connected, listener.accept());
         let (mut peer, (mut stream, _)) = (peer.unwrap(), accepted.unwrap());
@@ -105,7 +152,27 @@ mod tests {
             taken += written.unwrap();
         }
         // The buffers of both ends, each doubled by the kernel.
-        let limit = 4 * SEND_BUFFER as usize;
+        let limit = 4 * SEND_BUFFER;
         assert!((1..=limit).contains(&taken), "{taken} bytes");
+    }
+
+    #[tokio::test]
+    async fn all_addresses_are_those_of_both_families() {
+        let listener = bind((Ipv6Addr::UNSPECIFIED, 0).into()).expect("bound");
+        let port = listener.local_addr().expect("an address").port();
+        let has_ipv6 = std::net::TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_ok();
+        let ipv6 = has_ipv6.then(|| Ipv6Addr::LOCALHOST.into());
+        for ip in [Some(Ipv4Addr::LOCALHOST.into()), ipv6].into_iter().flatten() {
+            let client = TcpStream::connect(SocketAddr::new(ip, port)).await.expect("connected");
+            let (_stream, peer) = next(&listener).await.expect("accepted");
+            assert_eq!(peer, client.local_addr().expect("an address"));
+        }
+    }
+
+    #[test]
+    fn only_a_machine_without_ipv6_is_one() {
+        for (error, expected) in [(97, true), (99, true), (98, false), (13, false)] {
+            assert_eq!(is_without_ipv6(&io::Error::from_raw_os_error(error)), expected, "{error}");
+        }
     }
 }

@@ -10,20 +10,18 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use futures_util::poll;
-use http::{Response, request::Parts};
 use http_body_util::BodyExt as _;
 use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
 use tokio::time::{Instant, sleep_until};
-use tonic::body::Body;
 
 use super::{
     message_frame::{FRAME_HEAD, Framing},
     request_stream::{StreamRefusal, StreamingBody},
 };
 use crate::{
-    call::{CallError, Obstacle, Share, Unreadable, Wait},
+    call::{Obstacle, Share, Unreadable, Wait},
     config,
-    rpc::{Encoding, Unhandled},
+    rpc::Encoding,
     tenant::{PeerPlaces, Resource, Usage},
 };
 
@@ -54,7 +52,7 @@ pub(super) enum RequestBody {
     /// All of it, or as much as it takes to know that it is too long.
     Whole(Bytes),
     /// Read by the service as it comes, message by message.
-    Stream(StreamingBody),
+    Stream(Box<StreamingBody>),
 }
 
 type BodyError = Box<dyn std::error::Error + Send + Sync>;
@@ -81,26 +79,22 @@ impl RequestReader {
         self.places.usage(Resource::Share(Share::ServerReading))
     }
 
-    /// Reads a request's body.
+    /// Reads a request that is one message, until `answer_by` at the longest. The message comes back
+    /// in its frame, without compression.
     ///
     /// # Errors
     ///
-    /// The answer to send, if the request is not read to its end.
+    /// Why the request is not read to its end, or what is wrong with it.
     pub(super) async fn read_message(
         &self,
         encoding: Encoding,
-        head: &Parts,
         sender: Sender,
         body: Incoming,
-        unhandled: &Unhandled,
-    ) -> Result<RequestBody, Response<Body>> {
-        let end = || unhandled.answer_by(&head.headers, sender.arrived);
+        answer_by: impl Fn() -> Instant,
+    ) -> Result<RequestBody, Obstacle> {
         let framing = Framing { limit: self.limit, encoding };
-        let read = self.whole(framing, sender, body, end).await;
-        let message = read.and_then(|body| Ok(framing.only_message(body)?));
-        message
-            .map(RequestBody::Whole)
-            .map_err(|obstacle| unhandled.refuse(head, &CallError::unasked(obstacle)))
+        let body = self.whole(framing, sender, body, answer_by).await?;
+        Ok(RequestBody::Whole(framing.only_message(body)?))
     }
 
     /// The body of a request that is a stream. What is wrong with it goes to `refusal`.
@@ -112,7 +106,8 @@ impl RequestReader {
         refusal: StreamRefusal,
     ) -> RequestBody {
         let framing = Framing { limit: self.limit, encoding };
-        RequestBody::Stream(StreamingBody::new(body, framing, self.places.enter(peer), refusal))
+        let place = self.places.enter(peer);
+        RequestBody::Stream(Box::new(StreamingBody::new(body, framing, place, refusal)))
     }
 
     async fn whole(
@@ -120,7 +115,7 @@ impl RequestReader {
         framing: Framing,
         sender: Sender,
         body: Incoming,
-        end: impl Fn() -> Instant,
+        answer_by: impl Fn() -> Instant,
     ) -> Result<Bytes, Obstacle> {
         let mut reading = pin!(framing.read(body));
         let read = |read: Result<Bytes, hyper::Error>| {
@@ -131,7 +126,7 @@ impl RequestReader {
             return read(at_once);
         }
         let place = self.places.enter(sender.peer);
-        let end = end().min(sender.arrived + READ_LIMIT);
+        let end = answer_by().min(sender.arrived + READ_LIMIT);
         tokio::select! {
             biased;
             late = reading => read(late),

@@ -186,9 +186,11 @@ impl PendingCall {
         let body = match kind {
             RequestKind::Message => {
                 let sender = Sender { peer: peer.ip(), arrived };
-                match request_reader.read_message(encoding, &head, sender, body, unhandled).await {
+                let answer_by = || unhandled.answer_by(&head.headers, arrived);
+                let read = request_reader.read_message(encoding, sender, body, answer_by);
+                match read.await {
                     Ok(body) => body,
-                    Err(refused) => return Ok(refused),
+                    Err(why) => return Ok(unhandled.refuse(&head, &CallError::unasked(why))),
                 }
             }
             RequestKind::Stream => {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::StartError;
 use crate::{
     config::{self, Config, Store},
+    id::TenantId,
     session::{SessionFile, Stores},
     tenant::Replicas,
 };
@@ -40,6 +41,36 @@ pub fn check_store(config: &Config) -> Result<(), SharesNothing> {
 fn check(config: &Config, can_share: bool) -> Result<(), SharesNothing> {
     let is_shared = config.store.as_ref().and_then(Store::redis).is_some();
     if is_shared && !can_share { Err(SharesNothing) } else { Ok(()) }
+}
+
+/// Asks the store that `[store]` names whether it does what the bridge needs for these tenants. Says what
+/// was found, or what is wrong and what to do about it; nothing if there is no store. Changes nothing
+/// that lasts.
+pub async fn ask_store(
+    config: &Config,
+    tenants: &[&TenantId],
+) -> Option<Result<String, (String, String)>> {
+    if let Err(error) = check_store(config) {
+        return Some(Err((error.to_string(), String::new())));
+    }
+    match config.store.as_ref()? {
+        // A bridge may have it open, so this does not try.
+        Store::File(file) => Some(Ok(format!("the file {}; not opened here", file.path.display()))),
+        Store::Redis(redis) => Some(ask_shared(redis, tenants).await),
+    }
+}
+
+#[cfg(feature = "cluster")]
+async fn ask_shared(
+    config: &config::RedisStore,
+    tenants: &[&TenantId],
+) -> Result<String, (String, String)> {
+    crate::cluster::ask(config, tenants).await
+}
+
+#[cfg(not(feature = "cluster"))]
+async fn ask_shared(_: &config::RedisStore, _: &[&TenantId]) -> Result<String, (String, String)> {
+    Err((SharesNothing.to_string(), String::new()))
 }
 
 /// Opens the store that `[store]` names.

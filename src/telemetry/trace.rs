@@ -8,6 +8,7 @@
 //! [`Trace`] is passed along with the call explicitly, since the work of a call moves to another
 //! task.
 
+mod check;
 mod export;
 mod headers;
 
@@ -26,6 +27,7 @@ use opentelemetry::{
 use opentelemetry_sdk::trace::{SdkTracer, SdkTracerProvider};
 use tokio::time::Instant;
 
+pub use self::check::{CollectorProblem, ask_collector};
 pub use opentelemetry::trace::{SpanKind, TraceId};
 
 /// Makes the spans of calls. Makes none if no traces are wanted.

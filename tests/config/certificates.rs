@@ -1,3 +1,5 @@
+use std::{fs, os::unix::fs::PermissionsExt as _};
+
 use ccgateway_bridge::config::{self, Trust};
 
 use crate::support::{Folder, TENANT};
@@ -51,6 +53,66 @@ fn a_pinned_certificate_is_pinned_by_its_hash() {
     };
     assert_eq!(pins.len(), 2);
     assert!(pins.contains(&[0xab; 32]));
+}
+
+#[test]
+fn a_byte_order_mark_in_front_of_a_file_does_not_matter() {
+    let folder = Folder::new();
+    let (pem, key) = certificate();
+    for (name, content) in [("one.pem", pem), ("one.key", key)] {
+        folder.write(name, format!("\u{feff}{content}"));
+    }
+    folder.write("agents.toml", "\u{feff}[agents.1001]\npassword = \"secret\"\n");
+    let text = format!(
+        "\u{feff}{TENANT}tenants.acme.credentials_file = \"agents.toml\"\n\
+         tenants.acme.tls.ca_file = \"one.pem\"\n[listeners.default.tls]\n\
+         certificate_file = \"one.pem\"\nkey_file = \"one.key\"\n"
+    );
+    let config = config::load(&folder.sources(text)).unwrap_or_else(|errors| panic!("{errors}"));
+    assert!(config.listeners["default"].tls.is_some());
+    assert_eq!(config.tenants["acme"].credentials.as_ref().map(|c| c.agents.len()), Some(1));
+}
+
+#[test]
+fn private_keys_that_others_can_read_are_warned_of() {
+    let folder = folder();
+    let text = format!(
+        "{TENANT}[listeners.default]\naddress = \"127.0.0.1:1\"\n\
+         tls = {{ certificate_file = \"one.pem\", key_file = \"one.key\" }}\n[tenants.acme.tls]\n\
+         client_certificate_file = \"one.pem\"\nclient_key_file = \"one.key\"\n"
+    );
+    let sources = folder.sources(text);
+    for (mode, expected) in [(0o600, 0), (0o644, 2)] {
+        let key = folder.path("one.key");
+        fs::set_permissions(&key, fs::Permissions::from_mode(mode)).unwrap();
+        let config = config::load(&sources).unwrap_or_else(|errors| panic!("{errors}"));
+        let warnings = config.warnings();
+        assert_eq!(warnings.len(), expected, "{warnings:#?}");
+        for (warning, key) in warnings
+            .iter()
+            .zip(["listeners.default.tls.key_file", "tenants.acme.tls.client_key_file"])
+        {
+            assert!(
+                warning.starts_with(&format!("{key}: others on this machine can read")),
+                "{warning}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_pinned_certificate_with_a_short_key_is_warned_of() {
+    let folder = Folder::new();
+    // The bridge's libraries make no such key.
+    folder.write("short.pem", include_str!("rsa_1024.pem"));
+    let text = format!(
+        "{TENANT}listeners.default.address = \"127.0.0.1:1\"\n\
+         tenants.acme.tls.pinned_certificate_file = \"short.pem\"\n"
+    );
+    let config = config::load(&folder.sources(text)).unwrap_or_else(|errors| panic!("{errors}"));
+    let warnings = config.warnings();
+    let expected = "tenants.acme.tls.pinned_certificate_file: the certificate has an RSA key of only 1024 bits";
+    assert!(warnings.len() == 1 && warnings[0].starts_with(expected), "{warnings:#?}");
 }
 
 #[test]

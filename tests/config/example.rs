@@ -68,10 +68,10 @@ fn the_defaults_are_the_documented_ones() {
     let server = &config.server;
     let listener = &config.listeners["default"];
     assert_eq!(config.listeners.len(), 1);
-    assert_eq!(listener.address.to_string(), "0.0.0.0:50051");
+    assert_eq!(listener.address.to_string(), "[::]:50051");
     assert!(listener.tls.is_none());
     assert_eq!(listener.http2.max_concurrent_streams, 100);
-    assert_eq!(config.admin.address.map(|a| a.to_string()).as_deref(), Some("0.0.0.0:9090"));
+    assert_eq!(config.admin.address.map(|a| a.to_string()).as_deref(), Some("[::]:9090"));
     assert_eq!(server.worker_threads, None);
     assert!(server.reflection);
     assert_eq!(server.limits.calls.get(), 10_000);

@@ -16,13 +16,13 @@ fn mistakes(lines: &str) -> Vec<String> {
 
 #[test]
 fn without_a_section_there_is_one_listener() {
-    assert_eq!(listeners(&load(TENANT)), [("default", "0.0.0.0:50051".to_owned())]);
+    assert_eq!(listeners(&load(TENANT)), [("default", "[::]:50051".to_owned())]);
 }
 
 #[test]
 fn the_only_listener_needs_no_address() {
     let config = load(&format!("{TENANT}[listeners.mesh.http2]\nmax_concurrent_streams = 7\n"));
-    assert_eq!(listeners(&config), [("mesh", "0.0.0.0:50051".to_owned())]);
+    assert_eq!(listeners(&config), [("mesh", "[::]:50051".to_owned())]);
     assert_eq!(config.listeners["mesh"].http2.max_concurrent_streams, 7);
 }
 

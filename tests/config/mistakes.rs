@@ -33,7 +33,8 @@ ca_file = "missing.pem"
             "bridge.toml  tenants.acme.base_urls: is missing; give https://<host>[:<port>][/<path>] \
              without user name, query or fragment, such as \"https://gateway.example:8043\"",
             "bridge.toml:3  listeners.default.address: \"everywhere\" is not an address to listen on; give an IP \
-             address and a port, such as \"0.0.0.0:50051\" or \"[::]:50051\"",
+             address and a port, such as \"[::]:50051\", which takes IPv4 connections too, or \
+             \"127.0.0.1:50051\"",
             "bridge.toml:5  server.refelction: is not a known key; did you mean server.reflection?",
             "bridge.toml:8  tenants.acme.agent_ids: \"500-100\" is not a range of agent ids; give \
              \"<lowest>-<highest>\" within 1 and 999999999, such as \"101-59999\"",
@@ -158,11 +159,11 @@ fn values_that_contradict_each_other_are_mistakes() {
     for (line, expected) in [
         (
             "admin.address = \"0.0.0.0:50051\"",
-            "admin.address: listener default is at 0.0.0.0:50051, and admin at 0.0.0.0:50051; ",
+            "admin.address: listener default is at [::]:50051, and admin at 0.0.0.0:50051; ",
         ),
         (
             "listeners.a.address = \"127.0.0.1:9090\"",
-            "listeners.a.address: listener a is at 127.0.0.1:9090, and admin at 0.0.0.0:9090; ",
+            "listeners.a.address: listener a is at 127.0.0.1:9090, and admin at [::]:9090; ",
         ),
         (
             "listeners.a.tls.key_file = \"a.pem\"",

@@ -146,7 +146,7 @@ fn unsafe_settings_are_warned_of() {
     let text = "tenants.a.base_urls = \"http://gw\"\ntenants.a.tls.insecure_skip_verify = true";
     let warnings = load(text).warnings();
     for (warning, expected) in warnings.iter().zip([
-        "listeners.default.address is 0.0.0.0:50051 without [listeners.default.tls]",
+        "listeners.default.address is [::]:50051 without [listeners.default.tls]",
         "tenant a: tenants.a.base_urls has http://gw:8043/agentgateway/resource: ",
         "tenant a: tenants.a.tls.insecure_skip_verify is true: ANYBODY",
     ]) {

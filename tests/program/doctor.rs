@@ -1,14 +1,16 @@
 //! The doctor explains every cause why a gateway cannot be reached, with a remedy.
 
+use std::time::Duration;
+
 use ccgateway_sim::{CertificateKind, Fault, Misbehaviour, Options, ServerIdentity, Simulator};
 use ccgateway_test_support::{ClosedPort, run};
 use tempfile::TempDir;
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
     net::TcpListener,
 };
 
-use crate::support::bridge;
+use crate::support::{bridge, unwrapped};
 
 /// Exit code and output for a tenant `acme` with these lines, and a file `ca.pem`.
 async fn doctor(tenant: &str, ca: &str) -> (Option<i32>, String) {
@@ -21,7 +23,8 @@ async fn doctor(tenant: &str, ca: &str) -> (Option<i32>, String) {
     command.arg("doctor").arg("--config").arg(file);
     // Where the system's roots are looked for.
     command.env("SSL_CERT_FILE", files.path().join("ca.pem"));
-    run(command).await
+    let (code, printed) = run(command).await;
+    (code, unwrapped(&printed))
 }
 
 /// Enough for a machine that is busy with other tests.
@@ -63,6 +66,27 @@ async fn stand_in(answer: &'static [u8]) -> u16 {
     port
 }
 
+/// A server of plain HTTP that takes more time for an answer than a client may take for a handshake.
+async fn slow_http() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let port = listener.local_addr().expect("bound").port();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut stream = BufReader::new(stream);
+                let mut line = Vec::new();
+                let _line = stream.read_until(b'\n', &mut line).await;
+                if line.starts_with(b"HEAD ") {
+                    tokio::time::sleep(Duration::from_millis(300)).await;
+                    let _written = stream.write_all(b"HTTP/1.1 404 Not Found\r\n\r\n").await;
+                }
+                let _rest = stream.read_to_end(&mut Vec::new()).await;
+            });
+        }
+    });
+    port
+}
+
 #[tokio::test]
 async fn a_good_gateway_has_no_problem() {
     let gateway = gateway(CertificateKind::Signed).await;
@@ -89,8 +113,7 @@ async fn a_good_gateway_has_no_problem() {
 #[tokio::test]
 async fn a_certificate_for_another_host_is_said_with_its_names() {
     let gateway = gateway(CertificateKind::OtherHost).await;
-    let pin =
-        format!("in [tenants.acme]:\n           tls.pinned_sha256 = \"{}\"\n", gateway.leaf_pin());
+    let pin = format!("in [tenants.acme]: tls.pinned_sha256 = \"{}\"\n", gateway.leaf_pin());
     let found = doctor(&trusting_ca(&gateway), gateway.certificate_pem()).await;
     check(found, &["not for localhost, but for gateway.invalid", "tenants.acme.base_urls", &pin]);
 }
@@ -107,7 +130,7 @@ async fn keys_of_a_tenant_whose_id_has_dots_are_quoted() {
     let (_, printed) = doctor(&tenant, other.certificate_pem()).await;
     let line = format!(
         "set tenants.\"acme.de\".tls.pinned_sha256 once you have compared it with the gateway's own; in \
-         [tenants.\"acme.de\"]:\n           tls.pinned_sha256 = \"{}\"\n",
+         [tenants.\"acme.de\"]: tls.pinned_sha256 = \"{}\"\n",
         gateway.leaf_pin()
     );
     assert!(printed.contains(&line), "{line} in: {printed}");
@@ -208,6 +231,10 @@ async fn http_and_https_are_not_confused() {
     let (code, printed) = doctor(&format!("{LIMITS}\nbase_urls = \"{url}\""), &ca).await;
     assert_eq!(code, Some(1), "{printed}");
     assert!(printed.contains("speaks TLS, not plain HTTP; write https:// in"), "{printed}");
+
+    let slow = slow_http().await;
+    let url = format!("timeouts.connect = \"100ms\"\nbase_urls = \"https://localhost:{slow}\"");
+    check(doctor(&url, &ca).await, &["speaks plain HTTP, not TLS"]);
 
     let mail = stand_in(b"220 mail.example ESMTP ready\r\n").await;
     let url = format!("{LIMITS}\nbase_urls = \"https://localhost:{mail}\"");

@@ -6,6 +6,7 @@ use std::time::Duration;
 use ccgateway_test_support::{Program, within};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::tcp::OwnedWriteHalf,
     task::JoinSet,
     time::timeout,
 };
@@ -150,6 +151,17 @@ async fn floods_take_little_memory_and_keep_no_caller_out() {
     }
 }
 
+/// Sends until the bridge closes.
+async fn send_for_ever(write: &mut OwnedWriteHalf, flood: &Flood) {
+    let mut sent = write.write_all(&flood.first).await;
+    let mut number = 0;
+    while sent.is_ok() {
+        let some: Vec<u8> = (number..number + 10).flat_map(&flood.then).collect();
+        number += 10;
+        sent = write.write_all(&some).await;
+    }
+}
+
 #[tokio::test]
 async fn a_flood_without_progress_ends_with_a_goaway_and_is_counted() {
     const ENHANCE_YOUR_CALM: u32 = 11;
@@ -159,17 +171,7 @@ async fn a_flood_without_progress_ends_with_a_goaway_and_is_counted() {
     for one in without_progress() {
         let raw = Raw::connect(program.grpc, &[]).await;
         let (mut read, mut write) = raw.0.into_split();
-        let sending = async {
-            let _cut = write.write_all(&one.first).await;
-            let mut number = 0;
-            loop {
-                let some: Vec<u8> = (number..number + 10).flat_map(&one.then).collect();
-                number += 10;
-                if write.write_all(&some).await.is_err() {
-                    return;
-                }
-            }
-        };
+        let sending = send_for_ever(&mut write, &one);
         let mut said = Vec::new();
         let reading = async { drop(read.read_to_end(&mut said).await) };
         within(one.what, async { tokio::join!(sending, reading) }).await;

@@ -291,7 +291,7 @@ async fn clients_that_speak_http_1_are_told_what_is_spoken() {
 async fn a_small_message_that_would_be_a_huge_one_takes_little_memory() {
     const BOMBS: usize = 100;
     let program = start("", &[]).await;
-    let bomb = gzip(&[0; 16 * 1024 * 1024]);
+    let bomb = gzip(&vec![0; 16 * 1024 * 1024]);
     assert!(bomb.len() <= 16_384, "{} bytes", bomb.len());
     for path in [SET_BUSY, REFLECTION] {
         let before = program.peak_memory();

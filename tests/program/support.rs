@@ -35,6 +35,11 @@ pub(crate) fn simulator() -> &'static Path {
     })
 }
 
+/// What the doctor printed, with each finding on one line.
+pub(crate) fn unwrapped(printed: &str) -> String {
+    printed.replace("\n           ", " ")
+}
+
 /// Nothing but these lines in front of the tenant's differs from the defaults.
 pub(crate) fn setup(settings: &str) -> Setup {
     Setup { settings: settings.into(), drain: String::new(), keep: true, ..Setup::default() }

@@ -5,17 +5,14 @@ use std::{fmt, net::SocketAddr};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
-use super::{AGENTS, NOT_SIGNED_IN, PASSWORD, REASON, TENANT};
-
-/// The default width of a terminal, in columns.
-const WIDTH: usize = 80;
+use super::{super::text::wrapped, AGENTS, NOT_SIGNED_IN, PASSWORD, REASON, TENANT};
 
 /// The text of an error: its code, message and `google.rpc` details, a line for each part.
 pub(super) fn error_text(status: &Status) -> String {
     let details = status.get_error_details();
     let mut lines = vec![
         format!("   code     {}", code(status.code())),
-        wrapped("   message  ", status.message()),
+        aligned("   message  ", status.message()),
     ];
     lines.extend(error_info(&details));
     if let Some(failure) = details.precondition_failure() {
@@ -33,7 +30,7 @@ fn error_info(details: &ErrorDetails) -> Vec<String> {
     let mut metadata: Vec<_> = info.metadata.iter().collect();
     metadata.sort();
     let metadata =
-        metadata.into_iter().map(|(key, value)| wrapped(&format!("              {key}="), value));
+        metadata.into_iter().map(|(key, value)| aligned(&format!("              {key}="), value));
     let head = format!("   details  ErrorInfo reason={} domain={}", info.reason, info.domain);
     std::iter::once(head).chain(metadata).collect()
 }
@@ -42,24 +39,9 @@ fn code(code: Code) -> String {
     format!("{code:?} ({})", code as i32)
 }
 
-/// `head` and `text`, wrapped at [`WIDTH`]; the later lines are indented to the width of `head`.
-fn wrapped(head: &str, text: &str) -> String {
-    let indent = head.chars().count();
-    let (mut lines, mut column) = (head.to_owned(), indent);
-    for word in text.split_whitespace() {
-        let length = word.chars().count();
-        if column > indent && column + 1 + length > WIDTH {
-            lines.push('\n');
-            lines.push_str(&" ".repeat(indent));
-            column = indent;
-        } else if column > indent {
-            lines.push(' ');
-            column += 1;
-        }
-        lines.push_str(word);
-        column += length;
-    }
-    lines
+/// `head` and `text` in lines that fit a terminal; the later ones are indented to the width of `head`.
+fn aligned(head: &str, text: &str) -> String {
+    wrapped(head, text, head.chars().count())
 }
 
 /// What a user can try next. Each command works as it is printed.

@@ -19,7 +19,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::HEAD_LIMIT;
+use super::{super::listener::next, HEAD_LIMIT};
 use crate::tenant::{PeerPlace, PeerPlaces};
 
 /// The places of the connections of the port.
@@ -80,7 +80,7 @@ impl Connections {
     {
         let mut admission = Admission::default();
         loop {
-            let Ok((stream, peer)) = listener.accept().await else {
+            let Ok((stream, peer)) = next(&listener).await else {
                 sleep(TURNOVER).await;
                 continue;
             };

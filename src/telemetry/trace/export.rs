@@ -121,7 +121,7 @@ impl Drop for Active {
     }
 }
 
-fn channel(collector: &Collector, tls: ClientConfig) -> Channel {
+pub(super) fn channel(collector: &Collector, tls: ClientConfig) -> Channel {
     let mut tcp = HttpConnector::new();
     tcp.enforce_http(false);
     tcp.set_nodelay(true);
@@ -138,7 +138,7 @@ fn channel(collector: &Collector, tls: ClientConfig) -> Channel {
 
 /// Adds the configured headers to an export. The headers of `OTEL_EXPORTER_OTLP_HEADERS` are
 /// already there, and are replaced by configured ones of the same name.
-fn own_headers(
+pub(super) fn own_headers(
     headers: HeaderMap,
 ) -> impl FnMut(Request<()>) -> Result<Request<()>, tonic::Status> + Clone {
     move |mut export| {

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, net::TcpListener};
 
 use rand::RngExt as _;
 
-const HOSTS: [&str; 4] = ["127.0.0.1:", "localhost:", "0.0.0.0:", "[::1]:"];
+const HOSTS: [&str; 5] = ["127.0.0.1:", "localhost:", "0.0.0.0:", "[::1]:", "[::]:"];
 
 /// For each port of this machine that a page names the one that is used instead.
 #[derive(Debug, Default)]

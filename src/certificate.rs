@@ -19,11 +19,26 @@ pub(crate) struct Certificate {
     pub(crate) not_after: Option<SystemTime>,
 }
 
+/// The public key of a certificate, as it is encoded there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct PublicKey<'a> {
+    /// The whole SubjectPublicKeyInfo (RFC 5280, section 4.1.2.7).
+    pub(crate) info: &'a [u8],
+    /// The content of its algorithm identifier.
+    pub(crate) algorithm: &'a [u8],
+    /// The key itself.
+    pub(crate) bits: &'a [u8],
+    /// The length of an RSA modulus; `None` for other keys.
+    pub(crate) rsa_bits: Option<usize>,
+}
+
 /// The longest name, in characters.
 const NAME_MAX: usize = 200;
 
 const SEQUENCE: u8 = 0x30;
 const SET: u8 = 0x31;
+const INTEGER: u8 = 0x02;
+const BIT_STRING: u8 = 0x03;
 const OBJECT_ID: u8 = 0x06;
 const UTC_TIME: u8 = 0x17;
 const GENERALIZED_TIME: u8 = 0x18;
@@ -31,6 +46,18 @@ const GENERALIZED_TIME: u8 = 0x18;
 const VERSION: u8 = 0xa0;
 /// The object ids of the common name (2.5.4.3) and the organisation (2.5.4.10).
 const NAMES: [&[u8]; 2] = [&[0x55, 0x04, 0x03], &[0x55, 0x04, 0x0a]];
+
+/// The algorithm identifier of RSA keys begins with this object id (1.2.840.113549.1.1.1).
+const RSA: &[u8] = &[0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01];
+
+/// The shortest RSA key that is taken without reservations, in bits.
+pub(crate) const RSA_BITS_MIN: usize = 2048;
+
+/// How many bits the RSA key of a certificate has. `None` if it has another key, or if `der` is not a
+/// certificate.
+pub(crate) fn rsa_bits(der: &[u8]) -> Option<usize> {
+    PublicKey::of(der)?.rsa_bits
+}
 
 /// The fingerprint in the format of `tls.pinned_sha256`.
 pub(crate) fn fingerprint(der: &[u8]) -> String {
@@ -45,14 +72,7 @@ pub(crate) fn not_after(der: &[u8]) -> Option<SystemTime> {
 impl Certificate {
     /// `None` if `der` is not a certificate.
     pub(crate) fn read(der: &[u8]) -> Option<Self> {
-        let mut outer = Der(Der(der).expect(SEQUENCE)?);
-        let mut fields = Der(outer.expect(SEQUENCE)?);
-        let (mut tag, _version_or_serial) = fields.next()?;
-        if tag == VERSION {
-            (tag, _) = fields.next()?;
-        }
-        // The last field was the serial number, an integer. The algorithm follows.
-        let _algorithm = (tag == 0x02).then(|| fields.expect(SEQUENCE))??;
+        let mut fields = fields_from_issuer(der)?;
         let issuer = fields.expect(SEQUENCE)?;
         let mut validity = Der(fields.expect(SEQUENCE)?);
         let subject = fields.expect(SEQUENCE)?;
@@ -65,6 +85,43 @@ impl Certificate {
             not_after: time(kind, end),
         })
     }
+}
+
+impl<'a> PublicKey<'a> {
+    /// `None` if `der` is not a certificate.
+    pub(crate) fn of(der: &'a [u8]) -> Option<Self> {
+        let mut fields = fields_from_issuer(der)?;
+        let [_issuer, _validity, _subject] = [(); 3].map(|()| fields.expect(SEQUENCE));
+        let rest = fields.0;
+        let mut parts = Der(fields.expect(SEQUENCE)?);
+        let info = rest.get(..rest.len() - fields.0.len())?;
+        let algorithm = parts.expect(SEQUENCE)?;
+        // Keys are whole bytes, so that no bits of the last one are unused.
+        let bits = parts.expect(BIT_STRING)?.strip_prefix(&[0])?;
+        let rsa_bits = algorithm.starts_with(RSA).then(|| modulus_bits(bits)).flatten();
+        Some(Self { info, algorithm, bits, rsa_bits })
+    }
+}
+
+/// How many bits the modulus of an RSA key has.
+fn modulus_bits(key: &[u8]) -> Option<usize> {
+    let modulus = Der(Der(key).expect(SEQUENCE)?).expect(INTEGER)?;
+    let zeros = modulus.iter().take_while(|byte| **byte == 0).count();
+    let first = modulus.get(zeros)?;
+    Some((modulus.len() - zeros) * 8 - first.leading_zeros() as usize)
+}
+
+/// The fields of a certificate after its version, serial number and algorithm.
+fn fields_from_issuer(der: &[u8]) -> Option<Der<'_>> {
+    let mut outer = Der(Der(der).expect(SEQUENCE)?);
+    let mut fields = Der(outer.expect(SEQUENCE)?);
+    let (mut tag, _version_or_serial) = fields.next()?;
+    if tag == VERSION {
+        (tag, _) = fields.next()?;
+    }
+    // The last field was the serial number. The algorithm follows.
+    let _algorithm = (tag == INTEGER).then(|| fields.expect(SEQUENCE))??;
+    Some(fields)
 }
 
 /// The first known name in a list of relative names. Each of these is a set of pairs of type and
@@ -159,6 +216,29 @@ mod tests {
     }
 
     #[test]
+    fn the_public_key_is_found_where_the_certificate_has_it() {
+        let identity = ServerIdentity::generate(CertificateKind::SelfSigned).unwrap();
+        let der = CertificateDer::from_pem_slice(identity.trust_pem().as_bytes()).unwrap();
+        let key = PublicKey::of(&der).expect("a key");
+        // An uncompressed point of P-256 (RFC 5480).
+        assert_eq!((key.bits.len(), key.bits.first(), key.rsa_bits), (65, Some(&4), None));
+        assert!(key.info.starts_with(&[SEQUENCE]) && key.info.ends_with(key.bits));
+        assert_eq!(PublicKey::of(&der[..der.len() / 2]), None);
+    }
+
+    #[test]
+    fn the_modulus_of_an_rsa_key_is_measured_without_its_leading_zeros() {
+        for (key, expected) in [
+            (&[0x30, 6, 0x02, 3, 0, 0x80, 1, 0x02][..], Some(16)),
+            (&[0x30, 4, 0x02, 2, 0x01, 0xff], Some(9)),
+            (&[0x30, 3, 0x02, 1, 0], None),
+            (&[0x30, 2, 0x04, 0], None),
+        ] {
+            assert_eq!(modulus_bits(key), expected, "{key:?}");
+        }
+    }
+
+    #[test]
     fn both_forms_of_time_are_read() {
         let text = |time| humantime::format_rfc3339_seconds(time).to_string();
         for (kind, given, expected) in [
@@ -167,7 +247,7 @@ mod tests {
             (GENERALIZED_TIME, "20991231235959Z", Some("2099-12-31T23:59:59Z")),
             (GENERALIZED_TIME, "99991331235959Z", None),
             (UTC_TIME, "ä0101000000Z", None),
-            (0x02, "240101000000Z", None),
+            (INTEGER, "240101000000Z", None),
         ] {
             assert_eq!(time(kind, given.as_bytes()).map(text).as_deref(), expected, "{given}");
         }
@@ -176,7 +256,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_bytes_are_read_or_refused(bytes: Vec<u8>) {
-            let _read = Certificate::read(&bytes);
+            let _read = (Certificate::read(&bytes), PublicKey::of(&bytes));
         }
     }
 }

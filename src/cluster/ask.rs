@@ -1,0 +1,36 @@
+//! Asks Redis whether it does what the bridge needs, for the doctor.
+
+use super::{
+    Shared,
+    redis::{LinkError, Probe},
+};
+use crate::{config::RedisStore, id::TenantId};
+
+/// Connects to Redis as the bridge does, and has it do everything that these tenants need. Says what was
+/// found, or what is wrong and what to do about it. Must be called within a tokio runtime.
+pub async fn ask(config: &RedisStore, tenants: &[&TenantId]) -> Result<String, (String, String)> {
+    let remedy = "correct store.encryption_key_files";
+    let shared = Shared::new(config).map_err(|error| (error.to_string(), remedy.to_owned()))?;
+    for tenant in tenants {
+        let probe = Probe::new(&shared.keys(tenant));
+        probe.ask(shared.link()).await.map_err(|error| {
+            let advice = advice(&error).to_owned();
+            (error.to_string(), advice)
+        })?;
+    }
+    Ok("Redis does all that the bridge needs".to_owned())
+}
+
+fn advice(error: &LinkError) -> &'static str {
+    match error {
+        // Its text says what to do.
+        LinkError::Refused(refusal) => refusal.advice(),
+        LinkError::Down(_) | LinkError::Broken(_) => {
+            "check store.urls, store.topology and store.tls, and that Redis runs and lets this machine in"
+        }
+        LinkError::Silent(_) => {
+            "look at its load and at the network between, or raise store.timeouts.command"
+        }
+        LinkError::Unsent(_) => "this is a bug of the bridge: report it",
+    }
+}

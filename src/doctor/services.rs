@@ -1,0 +1,50 @@
+//! What the bridge uses beside its gateways: the store of sessions, and the collector of traces.
+
+use super::{Finding, Level};
+use crate::{
+    config::Traces,
+    telemetry::trace::{CollectorProblem, ask_collector},
+    tls,
+};
+
+/// What was found about the store.
+///
+/// `asked` is the answer of the store: what it can do, or what is wrong and what to do about it.
+pub fn store(asked: Result<String, (String, String)>) -> Finding {
+    match asked {
+        Ok(found) => Finding::ok("store", found),
+        Err((found, remedy)) => Finding { level: Level::Problem, check: "store", found, remedy },
+    }
+}
+
+/// Asks the collector whether it takes spans. It takes at most the time limit of an export, and must be
+/// called within a Tokio runtime.
+pub async fn collector(traces: &Traces) -> Finding {
+    let endpoint = &traces.collector.endpoint;
+    let tls = match tls::client_config(&traces.tls) {
+        Ok(tls) => tls,
+        Err(error) => return problem(error, "set traces.tls.ca_file"),
+    };
+    match ask_collector(&traces.collector, tls).await {
+        Ok(()) => Finding::ok("traces", format!("the collector at {endpoint} takes spans")),
+        Err(error) => {
+            let remedy = match error {
+                CollectorProblem::NoAnswer(_) => {
+                    "check traces.endpoint and traces.tls, and that the collector runs; calls do not \
+                     wait for it, but their traces are lost"
+                }
+                CollectorProblem::NoCollector(_) => {
+                    "give the collector's port for OTLP over gRPC in traces.endpoint, 4317 as a rule; 4318 \
+                     is for HTTP"
+                }
+                CollectorProblem::Refused(_) => "check traces.headers_file",
+            };
+            problem(format!("the collector at {endpoint}: {error}"), remedy)
+        }
+    }
+}
+
+/// The bridge works without its collector.
+fn problem(found: String, remedy: &str) -> Finding {
+    Finding::warning("traces", found, remedy)
+}

@@ -1,0 +1,73 @@
+//! Asks the collector whether it takes spans, for the doctor.
+
+use std::error::Error as _;
+
+use rustls::ClientConfig;
+use tonic::{Code, Request, Status, client::Grpc};
+use tonic_prost::ProstCodec;
+
+use super::{
+    Collector,
+    export::{channel, own_headers},
+};
+
+/// An export without spans: its message is empty (opentelemetry/proto/collector/trace/v1).
+const EXPORT: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
+
+/// Why a collector takes no spans.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CollectorProblem {
+    /// It cannot be reached, or does not answer.
+    #[error("no answer: {0}")]
+    NoAnswer(String),
+    /// It answers, but not as a collector.
+    #[error("it answers, but is no collector that takes OTLP over gRPC: {0}")]
+    NoCollector(String),
+    /// It refuses.
+    #[error("it refuses: {0}")]
+    Refused(String),
+}
+
+/// Sends an export without spans, with the configured headers, and waits for the answer. Must be called
+/// within a tokio runtime.
+///
+/// # Errors
+///
+/// [`CollectorProblem`] if the collector did not take it.
+pub async fn ask_collector(
+    collector: &Collector,
+    tls: ClientConfig,
+) -> Result<(), CollectorProblem> {
+    let mut client = Grpc::new(channel(collector, tls));
+    let request = own_headers(collector.headers.clone())(Request::new(()));
+    let request = request.map_err(|status| problem(&status))?;
+    client.ready().await.map_err(|error| CollectorProblem::NoAnswer(bottom(&error)))?;
+    let codec = ProstCodec::<(), ()>::default();
+    let path = http::uri::PathAndQuery::from_static(EXPORT);
+    client.unary(request, path, codec).await.map(drop).map_err(|status| problem(&status))
+}
+
+fn problem(status: &Status) -> CollectorProblem {
+    let text = match status.source() {
+        Some(source) => bottom(source),
+        None => status.message().to_owned(),
+    };
+    match status.code() {
+        Code::Unimplemented | Code::Internal | Code::Unknown | Code::NotFound => {
+            CollectorProblem::NoCollector(text)
+        }
+        Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled => {
+            CollectorProblem::NoAnswer(text)
+        }
+        _ => CollectorProblem::Refused(text),
+    }
+}
+
+/// The error at the bottom, which a person can act on.
+fn bottom(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut bottom = error;
+    while let Some(source) = bottom.source() {
+        bottom = source;
+    }
+    bottom.to_string()
+}
