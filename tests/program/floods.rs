@@ -179,8 +179,8 @@ async fn a_flood_without_progress_ends_with_a_goaway_and_is_counted() {
         assert!(calm, "{}: {:?}", one.what, goaways(&said));
         let words = b"too many frames without progress";
         let ended_here = said.windows(words.len()).any(|some| some == words);
-        // h2 itself ends these.
-        let by_h2 = ["CONTINUATION", "empty DATA", "DATA of a byte"].contains(&one.what);
+        // h2 itself may end these first.
+        let by_h2 = one.what.contains("DATA") || one.what == "CONTINUATION";
         assert!(ended_here || by_h2, "{}", one.what);
         ended += u64::from(ended_here);
         assert_eq!(count_of_floods(&program).await, ended, "{}", one.what);
