@@ -33,7 +33,7 @@ mod variables;
 use std::{collections::BTreeMap, num::NonZeroUsize};
 
 pub use self::{
-    admin::Admin,
+    admin::{Admin, HostName},
     credentials::{Credential, Credentials},
     division::Division,
     error::{ConfigError, ConfigErrors, Place},

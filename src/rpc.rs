@@ -15,6 +15,7 @@ mod error_report;
 mod failures;
 mod observed;
 pub mod proto;
+mod request_head;
 mod respond;
 mod status;
 mod stream_end;
@@ -33,8 +34,9 @@ pub use self::details::ERROR_DOMAIN;
 pub(crate) use self::error_report::code_name;
 pub use self::failures::{Failure, Failures};
 pub use self::observed::Observed;
+pub use self::request_head::{ENCODING, Encoding, RequestHead, RequestKind};
 pub use self::stream_end::StreamEnd;
-pub use self::unhandled::Unhandled;
+pub use self::unhandled::{Unhandled, WHAT_IS_SPOKEN};
 use self::{
     agent_events::AgentEventsRpc,
     agent_session::AgentSessionRpc,

@@ -8,11 +8,13 @@ mod connection;
 mod connection_limits;
 mod connection_slots;
 mod drain;
+mod frame_budget;
 mod frames;
 mod health;
 mod linger;
 mod listener;
 mod listener_context;
+mod message_frame;
 mod metrics;
 mod ports;
 mod preface;
@@ -21,6 +23,7 @@ mod readiness;
 mod reflection;
 mod request_counts;
 mod request_reader;
+mod request_stream;
 mod send_buffers;
 mod service;
 mod serving;
@@ -182,7 +185,7 @@ impl Bridge {
         let warnings = config.warnings();
         let certificates = Certificates::of(&config);
         let division = config.division();
-        let Config { server, host_requests, tenants, traces, retcodes, .. } = config;
+        let Config { server, host_requests, tenants, traces, retcodes, admin, .. } = config;
 
         // Steps that can fail come before steps that start tasks.
         let observed = Arc::new(Observed::new(traces.as_ref())?);
@@ -224,7 +227,12 @@ impl Bridge {
                 log,
             };
             let source = StatusSource::new(readiness.clone(), exposition, listening);
-            tokio::spawn(admin::serve(listener, Arc::new(source), stages.close.clone()));
+            tokio::spawn(admin::serve(
+                listener,
+                admin.hosts,
+                Arc::new(source),
+                stages.close.clone(),
+            ));
         }
 
         tenants.all().for_each(Tenant::resume);

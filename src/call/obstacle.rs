@@ -119,8 +119,8 @@ pub enum Obstacle {
 pub enum Unreadable {
     /// There is no such method.
     MethodUnknown,
-    /// The request is compressed.
-    Compressed,
+    /// The request is compressed in this way, which the bridge cannot read.
+    Compressed(String),
     /// The message is longer than allowed.
     TooLarge,
     /// The message cannot be decoded. Has the decoder's text.
@@ -129,15 +129,27 @@ pub enum Unreadable {
     BrokenOff,
     /// HTTP/2 refused the request, or its connection ended before anything was known of it.
     RefusedByHttp2,
-    /// The request is not gRPC and is answered with this HTTP status.
-    NotGrpc(u16),
+    /// The request's content type is this one, and not that of gRPC. Empty if it has none.
+    ContentType(String),
+    /// The request has this HTTP method, and gRPC uses POST.
+    HttpMethod(String),
+    /// The connection speaks HTTP/1, and gRPC is HTTP/2.
+    Http1,
+}
+
+impl From<Unreadable> for Obstacle {
+    fn from(why: Unreadable) -> Self {
+        Self::Unreadable(why)
+    }
 }
 
 impl fmt::Display for Unreadable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::MethodUnknown => f.write_str("there is no such method"),
-            Self::Compressed => f.write_str("it is compressed, and the bridge accepts only uncompressed messages"),
+            Self::Compressed(encoding) => {
+                write!(f, "it is compressed with {encoding:?}, and the bridge reads only gzip")
+            }
             Self::TooLarge => f.write_str("its message is larger than server.limits.message_size"),
             Self::Malformed(cause) => f.write_str(cause),
             Self::BrokenOff => f.write_str("it ended before its message was complete"),
@@ -146,9 +158,16 @@ impl fmt::Display for Unreadable {
                  larger than 16 KiB, or since there were more requests at once than the listener's \
                  http2.max_concurrent_streams; or its connection ended too early",
             ),
-            Self::NotGrpc(status) => {
-                write!(f, "it is not gRPC, and is answered with HTTP {status}")
+            Self::ContentType(given) if given.is_empty() => {
+                f.write_str("it has no content-type, and that of gRPC is application/grpc")
             }
+            Self::ContentType(given) => {
+                write!(f, "its content-type is {given:?}, and that of gRPC is application/grpc")
+            }
+            Self::HttpMethod(method) => {
+                write!(f, "its HTTP method is {method:?}, and that of gRPC is POST")
+            }
+            Self::Http1 => f.write_str("it is HTTP/1, and gRPC is HTTP/2"),
         }
     }
 }

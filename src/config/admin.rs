@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    error::Problem,
+    error::{Problem, quote},
     listeners::{Listener, ListenerName, address, overlap},
     reader::Section,
     scalar,
@@ -17,8 +17,15 @@ use super::{
 pub struct Admin {
     /// The address to listen on; `None`: there is no admin port. `admin.address`.
     pub address: Option<SocketAddr>,
+    /// By which names it may be asked, besides its addresses and `localhost`. `admin.hosts`.
+    pub hosts: Vec<HostName>,
 }
 
+/// A host's name as it is in the `Host` header, in lower case, without port and final dot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostName(String);
+
+const HOSTS_MAX: usize = 64;
 const DEFAULT_ADDRESS: (Ipv6Addr, u16) = (Ipv6Addr::UNSPECIFIED, 9090);
 
 pub(super) fn admin(root: &Section<'_>, listeners: &BTreeMap<ListenerName, Listener>) -> Admin {
@@ -27,6 +34,7 @@ pub(super) fn admin(root: &Section<'_>, listeners: &BTreeMap<ListenerName, Liste
         "off" => Ok(None),
         text => address(text).map(Some),
     });
+    let hosts = section.list("hosts", HOSTS_MAX, host).unwrap_or_default();
     let address = given.unwrap_or(Some(DEFAULT_ADDRESS.into()));
     let taken = address.and_then(|address| {
         listeners.iter().find(|(_, listener)| overlap(listener.address, address))
@@ -39,5 +47,47 @@ pub(super) fn admin(root: &Section<'_>, listeners: &BTreeMap<ListenerName, Liste
         let blamed = if section.has("address") { section } else { listener };
         blamed.contradiction(&["address"], wrong);
     }
-    Admin { address }
+    Admin { address, hosts }
+}
+
+fn host(text: &str) -> Result<HostName, Problem> {
+    HostName::parse(text).ok_or_else(|| {
+        let problem = format!("{} is not the name of a host", quote(text));
+        Problem::new(problem, "give a name such as \"bridge.example.com\", without scheme and port")
+    })
+}
+
+impl HostName {
+    /// Reads a name; `None` if it is none.
+    pub fn parse(text: &str) -> Option<Self> {
+        const LENGTH_MAX: usize = 253;
+        let name = text.strip_suffix('.').unwrap_or(text);
+        let is_label = |label: &str| {
+            let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+            !label.is_empty() && label.chars().all(fits)
+        };
+        let is_name = name.len() <= LENGTH_MAX && name.split('.').all(is_label);
+        is_name.then(|| Self(name.to_ascii_lowercase()))
+    }
+
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_read_without_their_port_and_in_lower_case() {
+        for (text, name) in [("bridge", "bridge"), ("Bridge.Ops.svc.", "bridge.ops.svc")] {
+            assert_eq!(HostName::parse(text).unwrap().as_str(), name);
+        }
+        for text in ["", ".", "a..b", "bridge:9090", "http://bridge", "*.example", "a b", "\u{e4}"]
+        {
+            assert_eq!(HostName::parse(text), None, "{text}");
+        }
+    }
 }

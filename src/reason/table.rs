@@ -33,6 +33,9 @@ macro_rules! reasons {
 reasons! {
     INVALID_REQUEST            InvalidArgument    [NotSent]                    No            BadRequest,                   "correct the fields that are named";
     GATEWAY_REJECTED_PARAMETER InvalidArgument    [Refused]                    No            NONE,                         "correct the request";
+    MESSAGE_MALFORMED          InvalidArgument    [NotSent]                    No            NONE,                         "send one whole message; compare the caller's proto with the bridge's";
+    MESSAGE_TOO_LARGE          InvalidArgument    [NotSent]                    No            NONE,                         "send a smaller message";
+    NOT_GRPC                   InvalidArgument    [NotSent]                    No            NONE,                         "use a gRPC client";
     TENANT_UNKNOWN             NotFound           [NotSent]                    No            Resource("tenant"),           "check tenant_id";
     SESSION_NOT_FOUND          NotFound           [NotSent]                    No            Resource("session"),          "sign the agent in, or register its Guid";
     AGENT_ALREADY_SIGNED_IN    AlreadyExists      [Refused]                    No            NONE,                         "register its Guid, or sign in with force to take the agent over";
@@ -62,13 +65,10 @@ reasons! {
     GATEWAY_NO_ANSWER          Unknown            [Unknown]                    No            NONE,                         "the agent may have changed: look before trying again";
     GATEWAY_PROXY_FAILED       Unknown            [Unknown]                    No            NONE,                         "a proxy sent this answer, and the gateway may have acted: look before trying again";
     UNLISTED_RETCODE           Unknown            [Refused]                    No            NONE,                         "ask the operators of the gateway what the retcode means; the operator of the bridge can give it a reason under [retcodes]";
-    NOT_GRPC                   Unknown            [NotSent]                    No            NONE,                         "use a gRPC client";
     REQUEST_BROKEN_OFF         Cancelled          [NotSent]                    No            NONE,                         "send the whole request";
     INTERFACE_NOT_IN_EDITION   Unimplemented      [NotSent, Refused]           No            NONE,                         "check the tenant's edition";
     METHOD_UNKNOWN             Unimplemented      [NotSent]                    No            NONE,                         "compare the caller's proto with the bridge's";
-    COMPRESSION_UNSUPPORTED    Unimplemented      [NotSent]                    No            NONE,                         "send it uncompressed";
-    MESSAGE_TOO_LARGE          OutOfRange         [NotSent]                    No            NONE,                         "send a smaller message";
-    MESSAGE_MALFORMED          Internal           [NotSent]                    No            NONE,                         "compare the caller's proto with the bridge's";
+    COMPRESSION_UNSUPPORTED    Unimplemented      [NotSent]                    No            NONE,                         "compress it with gzip, or not at all";
     HTTP2_REFUSED              Internal           [NotSent]                    No            NONE,                         "keep within the limits of HTTP/2";
     GATEWAY_OPERATION_FAILED   Internal           [Refused]                    No            NONE,                         "ask the operators of the gateway";
     GATEWAY_INTERFACE_MISSING  Internal           [Refused]                    No            NONE,                         "there is no such interface: check the tenant's base_urls; an older gateway may not have it";

@@ -94,7 +94,7 @@ impl AgentEventsRpc {
         connection: CancellationToken,
         request: &WatchEventsRequest,
     ) -> Result<(Feed, End), CallError> {
-        let timeout = arrival.timeout()?;
+        let timeout = arrival.timeout;
         let mut checker = Checker::default();
         let tenant = checker.tenant(found, &request.tenant_id)?;
         let agents = checker.agents(tenant, &request.agent_ids);

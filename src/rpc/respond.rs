@@ -13,7 +13,7 @@ use super::{
     timeout,
 };
 use crate::{
-    call::{CallError, Caller, Deadline, Obstacle},
+    call::{CallError, Caller, Deadline},
     telemetry::trace::Trace,
     tenant::{Context, ServerPlace, Tenant},
 };
@@ -71,7 +71,8 @@ pub(super) struct Call {
 /// What came with a request beside its message. The metadata is dropped, since callers could
 /// otherwise make the bridge hold it in memory as long as a call goes on.
 pub(super) struct Arrival {
-    timeout: Result<Option<Duration>, CallError>,
+    /// How long the caller waits. `None` if it does not say.
+    pub(super) timeout: Option<Duration>,
     pub(super) peer: Option<SocketAddr>,
     /// When the request came.
     pub(super) at: Instant,
@@ -88,22 +89,11 @@ impl Arrival {
             Some(&Caller { peer, arrived }) => (Some(peer), arrived),
             None => (None, Instant::now()),
         };
-        Self { timeout: timeout(metadata), peer, at }
+        // A malformed one does not come so far (`request_head`).
+        let timeout = metadata.get(timeout::HEADER);
+        let timeout = timeout.and_then(|value| timeout::parse(value.as_encoded_bytes()));
+        Self { timeout, peer, at }
     }
-
-    /// How long the caller waits. `None` if it does not say. An error if the header is malformed.
-    pub(super) fn timeout(&self) -> Result<Option<Duration>, CallError> {
-        self.timeout.clone()
-    }
-}
-
-fn timeout(metadata: &MetadataMap) -> Result<Option<Duration>, CallError> {
-    let Some(value) = metadata.get("grpc-timeout") else { return Ok(None) };
-    let timeout = timeout::parse(value.as_encoded_bytes()).ok_or_else(|| {
-        let description = "must be 1 to 8 digits and one of H M S m u n".into();
-        CallError::unasked(Obstacle::invalid("grpc-timeout", description))
-    });
-    timeout.map(Some)
 }
 
 // === impl Call ===
@@ -165,7 +155,7 @@ impl Shared {
         let Observed { metrics, tracer, .. } = &*self.observed;
         let started = Started {
             at: arrival.at,
-            timeout: arrival.timeout.as_ref().ok().copied().flatten(),
+            timeout: arrival.timeout,
             counted: Counted { method: metrics.calls.of(method), tenant: tenant.cloned() },
             span: tracer.begin(method, metadata.as_ref(), arrival.at),
         };
@@ -181,7 +171,7 @@ impl Shared {
         tenant: Option<&Arc<Tenant>>,
         trace: Trace,
     ) -> Result<Call, CallError> {
-        let timeout = arrival.timeout()?;
+        let timeout = arrival.timeout;
         let place = tenant.map(|tenant| tenant.enter_server()).transpose();
         let place = place.map_err(CallError::unasked)?;
         let deadline = Deadline::new(arrival.at, timeout.unwrap_or(self.default_deadline));

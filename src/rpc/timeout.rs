@@ -1,5 +1,8 @@
 use std::time::Duration;
 
+/// The header that says how long a caller waits.
+pub(super) const HEADER: &str = "grpc-timeout";
+
 /// Reads a `grpc-timeout` header: up to eight digits and a unit, as the gRPC protocol over HTTP/2
 /// defines it.
 pub(crate) fn parse(value: &[u8]) -> Option<Duration> {

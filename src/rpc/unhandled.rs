@@ -1,47 +1,53 @@
 //! Answers requests whose message has not been read and will not be.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use http::{HeaderMap, Response, request::Parts};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Response, StatusCode,
+    header::{ALLOW, CONTENT_TYPE},
+    request::Parts,
+};
+use http_body_util::Full;
 use tokio::time::Instant;
-use tonic::body::Body;
+use tonic::{Status, body::Body};
 
 use super::{
     Shared,
     about::About,
     call_log::{CallLog, Counted, Started},
+    request_head::{self, ACCEPTED_ENCODINGS, RequestHead},
     timeout,
 };
-use crate::call::{CallError, Caller, Deadline};
+use crate::call::{CallError, Caller, Deadline, Obstacle, Unreadable};
 
 /// Answers requests that no method handles, in the way in which methods answer failed calls: with a
 /// status from the table, a log line and counters.
 #[derive(Clone, Debug)]
 pub struct Unhandled(pub(super) Arc<Shared>);
 
-/// Every method whose request is a single message.
-pub(super) const METHODS: [&str; 16] = [
-    "ccgateway.agent.v1.AgentEvents/WatchEvents",
-    "ccgateway.agent.v1.AgentSession/GetSession",
-    "ccgateway.agent.v1.AgentSession/RegisterSession",
-    "ccgateway.agent.v1.AgentSession/SignIn",
-    "ccgateway.agent.v1.AgentSession/SignOut",
-    "ccgateway.agent.v1.AgentState/BatchSetBusy",
-    "ccgateway.agent.v1.AgentState/CancelAfterCallWork",
-    "ccgateway.agent.v1.AgentState/CancelBusy",
-    "ccgateway.agent.v1.AgentState/CancelResting",
-    "ccgateway.agent.v1.AgentState/GetState",
-    "ccgateway.agent.v1.AgentState/SetAfterCallWork",
-    "ccgateway.agent.v1.AgentState/SetBusy",
-    "ccgateway.agent.v1.AgentState/SetIdle",
-    "ccgateway.agent.v1.AgentState/SetResting",
-    "grpc.health.v1.Health/Check",
-    "grpc.health.v1.Health/Watch",
-];
+/// What clients of other protocols are told.
+pub const WHAT_IS_SPOKEN: &str = "\
+This port speaks gRPC: HTTP/2 from its first byte, POST, and content-type application/grpc.
+It does not serve gRPC-Web, Connect, REST or HTTP/1.
+";
+
+/// The method's name in logs and metrics, if the path names no method.
+const UNKNOWN: &str = "unknown";
+const ACCEPT_ENCODING: HeaderName = HeaderName::from_static("grpc-accept-encoding");
+const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 
 impl Unhandled {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
         Self(shared)
+    }
+
+    /// Checks the head of a request, before anything else is done with it.
+    ///
+    /// # Errors
+    ///
+    /// Why the request reaches no method. [`Unhandled::refuse`] makes an answer of that.
+    pub fn check(&self, head: &Parts) -> Result<RequestHead, CallError> {
+        request_head::check(head).map_err(CallError::unasked)
     }
 
     /// When a request with these headers that came at `arrived` has to be answered: by its caller's
@@ -60,42 +66,87 @@ impl Unhandled {
     /// Refuses a request with `error`. Its agent is unknown, since its message has not been read.
     /// Its tenant is unknown too, unless there is only one.
     pub fn refuse(&self, head: &Parts, error: &CallError) -> Response<Body> {
-        let path = head.uri.path().trim_start_matches('/');
-        let method = METHODS.into_iter().find(|method| *method == path).unwrap_or("unknown");
+        let response = self.refuse_stream(head, error).into_http();
+        match error.obstacle() {
+            Some(Obstacle::Unreadable(why)) => with_http(response, why),
+            _ => response,
+        }
+    }
+
+    /// Refuses a request that is a stream, after its answer has begun.
+    pub fn refuse_stream(&self, head: &Parts, error: &CallError) -> Status {
+        let caller = head.extensions.get::<Caller>();
+        let (peer, at) = match caller {
+            Some(caller) => (Some(caller.peer), caller.arrived),
+            None => (None, Instant::now()),
+        };
+        self.record(head.uri.path(), &head.headers, peer, at).refuse(error, &self.0)
+    }
+
+    /// Records a request of `peer` that h2 has refused by itself, or whose connection ended before
+    /// a service got it. Nothing else is known of it.
+    pub fn note_undispatched(&self, peer: SocketAddr) {
+        self.note(peer, Unreadable::RefusedByHttp2);
+    }
+
+    /// Records a request of `peer` that was HTTP/1.
+    pub fn note_http_1(&self, peer: SocketAddr) {
+        self.note(peer, Unreadable::Http1);
+    }
+
+    fn note(&self, peer: SocketAddr, why: Unreadable) {
+        let record = self.record("", &HeaderMap::new(), Some(peer), Instant::now());
+        let _nobody_hears_it = record.refuse(&CallError::unasked(why.into()), &self.0);
+    }
+
+    /// The record of a request that reaches no method.
+    pub(super) fn record(
+        &self,
+        path: &str,
+        headers: &HeaderMap,
+        peer: Option<SocketAddr>,
+        at: Instant,
+    ) -> CallLog {
+        let method = request_head::method(path).map_or(UNKNOWN, |(method, _)| method);
         let tenant = self.0.tenants.only();
         let tenant_id = tenant.map(|tenant| tenant.id().to_string()).unwrap_or_default();
         let about = About { method, tenant_id, agent_id: String::new() };
-        let caller = head.extensions.get::<Caller>();
-        let at = caller.map_or_else(Instant::now, |caller| caller.arrived);
         let observed = &self.0.observed;
-        let started = Started {
-            at,
-            timeout: own_timeout(&head.headers),
-            counted: Counted { method: observed.metrics.calls.of(method), tenant: tenant.cloned() },
-            span: observed.tracer.begin(method, &head.headers, at),
+        let calls = &observed.metrics.calls;
+        let counted = Counted {
+            method: calls.of(method).or_else(|| calls.of(UNKNOWN)),
+            // Health checks, for example, belong to no tenant.
+            tenant: tenant.filter(|_| method.starts_with("ccgateway.")).cloned(),
         };
-        let record = CallLog::new(about, caller.map(|caller| caller.peer), started);
-        record.refuse(error, &self.0).into_http()
+        let timeout = own_timeout(headers);
+        let started =
+            Started { at, timeout, counted, span: observed.tracer.begin(method, headers, at) };
+        CallLog::new(about, peer, started)
+    }
+}
+
+/// Adds what HTTP itself says of a request that cannot be read. Its status is in the headers in any
+/// case, as every client of gRPC expects it.
+fn with_http(mut response: Response<Body>, why: &Unreadable) -> Response<Body> {
+    match why {
+        Unreadable::ContentType(_) => {
+            *response.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+            response.headers_mut().insert(CONTENT_TYPE, TEXT);
+            response.map(|_empty| Body::new(Full::from(WHAT_IS_SPOKEN)))
+        }
+        Unreadable::HttpMethod(_) => {
+            *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
+            response.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
+            response
+        }
+        Unreadable::Compressed(_) => {
+            response.headers_mut().insert(ACCEPT_ENCODING, ACCEPTED_ENCODINGS);
+            response
+        }
+        _ => response,
     }
 }
 
 fn own_timeout(headers: &HeaderMap) -> Option<Duration> {
-    timeout::parse(headers.get("grpc-timeout")?.as_bytes())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_method_of_the_contract_is_known() {
-        let mut methods: Vec<_> = crate::rpc::methods()
-            .into_iter()
-            .map(|method| format!("{}/{}", method.service, method.name))
-            .collect();
-        methods.sort();
-        let contract: Vec<_> =
-            METHODS.into_iter().filter(|method| method.starts_with("ccgateway.")).collect();
-        assert_eq!(methods, contract);
-    }
+    timeout::parse(headers.get(timeout::HEADER)?.as_bytes())
 }

@@ -2,33 +2,35 @@
 //!
 //! A client of this port may see the bridge's status and change what is logged, and nothing else.
 
+mod connection;
+mod hosts;
 mod html;
 mod log;
 mod page;
 
-use std::{convert::Infallible, fmt::Display, sync::Arc, time::Duration};
+use std::{fmt::Display, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{
     HeaderValue, Method, Request, Response, StatusCode,
     header::{
-        ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, REFRESH,
-        X_CONTENT_TYPE_OPTIONS,
+        ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY,
+        REFRESH, X_CONTENT_TYPE_OPTIONS,
     },
 };
 use http_body_util::Full;
-use hyper::{body::Incoming, server::conn::http1, service::service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::{
-    net::{TcpListener, TcpStream},
-    time::timeout,
-};
+use hyper::body::Incoming;
+use tokio::{net::TcpListener, sync::Mutex};
 use tokio_util::sync::CancellationToken;
 
-use super::{listener::next, status::StatusSource};
+use self::{
+    connection::{Connection, Connections},
+    hosts::Hosts,
+};
+use super::status::StatusSource;
 use crate::{
-    telemetry::{log::LogControl, metrics},
-    tenant::PeerPlaces,
+    config::HostName,
+    telemetry::{log::LogControl, metrics::Format},
 };
 
 /// An answer's status, content type and body.
@@ -44,13 +46,8 @@ enum Page<'a> {
     Log(&'a LogControl),
 }
 
-/// Probes come one at a time, so this is plenty. When there are more connections, a new one
-/// replaces the oldest, so that hanging connections cannot keep probes out.
-const MAX_CONNECTIONS: usize = 32;
 /// How long the head of a request, or the filter of a PUT, may take.
 const HEAD_LIMIT: Duration = Duration::from_secs(5);
-/// How long a connection may last.
-const CONNECTION_LIMIT: Duration = Duration::from_secs(60);
 
 const HELP: &str = "\
 /             the status of the bridge, for a browser; with ?refresh=5 it reloads every 5 s
@@ -59,70 +56,84 @@ const HELP: &str = "\
 /readyz       200 while calls are welcome, 503 while starting or draining; for readiness probes.
               Lists unsafe settings; with ?verbose also the state of connections, the store and
               the sessions
-/metrics      counters and times, in the OpenMetrics format
+/metrics      counters and times, in the OpenMetrics format, or in that of Prometheus (0.0.4) for whoever
+              accepts text/plain rather than that
 /log          GET: the current filter; PUT: changes the filter to the request's body, for example
               debug or ccgateway_bridge=trace,info; with ?for=10m only for that time
+";
+
+/// The answer to a request with another name for the port.
+const STRANGER: &str = "\
+the Host of this request is no name of this port: ask by its IP address or as localhost, or add the name
+to admin.hosts in the bridge's configuration
 ";
 
 const TEXT: &str = "text/plain; charset=utf-8";
 const HTML: &str = "text/html; charset=utf-8";
 const JSON: &str = "application/json";
 
-/// Serves the admin port until the bridge closes.
+/// What the service of each connection needs.
+struct Pages {
+    source: Arc<StatusSource>,
+    hosts: Hosts,
+    /// Held while a large answer is made, so that these keep one thread busy at the most.
+    large_answers: Mutex<()>,
+}
+
+/// Serves the admin port until the bridge closes. Besides addresses and `localhost`, it may be asked
+/// by the names of `hosts`.
 pub(super) async fn serve(
     listener: TcpListener,
+    hosts: Vec<HostName>,
     source: Arc<StatusSource>,
     close: CancellationToken,
 ) {
-    let places = PeerPlaces::new(MAX_CONNECTIONS);
-    let accepting = async {
-        loop {
-            let Ok((stream, peer)) = next(&listener).await else {
-                tokio::time::sleep(Duration::from_millis(100)).await;
-                continue;
-            };
-            let (source, close, place) = (source.clone(), close.clone(), places.enter(peer.ip()));
-            tokio::spawn(async move {
-                let serving = timeout(CONNECTION_LIMIT, serve_connection(stream, &source));
-                tokio::select! {
-                    _served = serving => {}
-                    () = place.lost() => {}
-                    () = close.cancelled() => {}
-                }
-            });
-        }
-    };
+    let pages = Arc::new(Pages {
+        source: source.clone(),
+        hosts: Hosts::new(hosts),
+        large_answers: Mutex::default(),
+    });
+    let connections = Connections::new();
+    let ending = close.clone();
+    let accepting = connections.accept(listener, ending, move |request, connection| {
+        let pages = pages.clone();
+        async move { pages.respond(request, &connection).await }
+    });
     let both = async { tokio::join!(accepting, source.rates.follow()) };
     close.run_until_cancelled(both).await;
 }
 
-async fn serve_connection(stream: TcpStream, source: &StatusSource) {
-    let service = service_fn(async |request| Ok::<_, Infallible>(respond(request, source).await));
-    let served = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_LIMIT)
-        .serve_connection(TokioIo::new(stream), service)
-        .await;
-    if let Err(error) = served {
-        tracing::debug!(%error, "an admin connection ended");
+impl Pages {
+    async fn respond(
+        &self,
+        request: Request<Incoming>,
+        connection: &Connection,
+    ) -> Response<Full<Bytes>> {
+        let source = &*self.source;
+        let Some(page) = Page::at(request.uri().path(), source) else {
+            return response((StatusCode::NOT_FOUND, TEXT, HELP.to_owned()));
+        };
+        let allowed = page.allowed();
+        if !allowed.split(", ").any(|method| method == request.method().as_str()) {
+            let said = format!("the method is not allowed here; allowed are: {allowed}\n\n{HELP}");
+            let mut refusal = response((StatusCode::METHOD_NOT_ALLOWED, TEXT, said));
+            refusal.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
+            return refusal;
+        }
+        if !self.hosts.allow(&request) {
+            return response(page.answer_to_a_stranger(source));
+        }
+        let _turn = if page.is_large() {
+            connection.answers_at_length();
+            Some(self.large_answers.lock().await)
+        } else {
+            None
+        };
+        let refresh = refresh(&request);
+        let mut response = response(page.answer(request, source).await);
+        response.headers_mut().extend(refresh.map(|time| (REFRESH, time)));
+        response
     }
-}
-
-async fn respond(request: Request<Incoming>, source: &StatusSource) -> Response<Full<Bytes>> {
-    let Some(page) = Page::at(request.uri().path(), source) else {
-        return response((StatusCode::NOT_FOUND, TEXT, HELP.to_owned()));
-    };
-    let allowed = page.allowed();
-    if !allowed.split(", ").any(|method| method == request.method().as_str()) {
-        let said = format!("the method is not allowed here; allowed are: {allowed}\n\n{HELP}");
-        let mut refusal = response((StatusCode::METHOD_NOT_ALLOWED, TEXT, said));
-        refusal.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
-        return refusal;
-    }
-    let refresh = refresh(&request);
-    let mut response = response(page.answer(request, source).await);
-    response.headers_mut().extend(refresh.map(|time| (REFRESH, time)));
-    response
 }
 
 impl<'a> Page<'a> {
@@ -147,6 +158,22 @@ impl<'a> Page<'a> {
         }
     }
 
+    /// Whether the answer grows with the number of tenants.
+    fn is_large(&self) -> bool {
+        matches!(self, Self::Status | Self::StatusJson | Self::Metrics)
+    }
+
+    /// What is answered to a request that may be a web page's ([`Hosts`]). Probes get their status,
+    /// whatever name they use: it says nothing that a page could want.
+    fn answer_to_a_stranger(self, source: &StatusSource) -> Answer {
+        let status = match self {
+            Self::Health => StatusCode::OK,
+            Self::Readiness => source.readiness.answer(false).0,
+            _ => StatusCode::MISDIRECTED_REQUEST,
+        };
+        (status, TEXT, STRANGER.to_owned())
+    }
+
     async fn answer(self, request: Request<Incoming>, source: &StatusSource) -> Answer {
         match self {
             Self::Status => (StatusCode::OK, HTML, page::page(&source.status())),
@@ -160,10 +187,15 @@ impl<'a> Page<'a> {
                 let (status, text) = source.readiness.answer(verbose);
                 (status, TEXT, text)
             }
-            Self::Metrics => match source.exposition.text() {
-                Ok(text) => (StatusCode::OK, metrics::CONTENT_TYPE, text),
-                Err(error) => failed(error),
-            },
+            Self::Metrics => {
+                let accept = request.headers().get_all(ACCEPT).iter();
+                let accept: Vec<_> = accept.filter_map(|accept| accept.to_str().ok()).collect();
+                let format = Format::accepted(&accept);
+                match source.exposition.text(format) {
+                    Ok(text) => (StatusCode::OK, format.content_type(), text),
+                    Err(error) => failed(error),
+                }
+            }
             Self::Log(log) if request.method() == Method::PUT => log::change(log, request).await,
             Self::Log(log) => log::show(log),
         }

@@ -12,7 +12,7 @@ use tracing::debug;
 use super::{
     connection_slots::Slot,
     listener_context::ListenerContext,
-    preface::{AfterPreface, PrefaceReader},
+    preface::{AfterPreface, PrefaceError, PrefaceReader},
     serving::serve_http2,
     socket::Socket,
 };
@@ -65,7 +65,12 @@ impl Handshake<'_> {
     {
         let mut reader = PrefaceReader::new(stream);
         match self.bounded(reader.read_preface()).await {
-            Ok(done) => done.map_err(|error| error.to_string())?,
+            Ok(done) => done.map_err(|error| {
+                if matches!(error, PrefaceError::OtherProtocol { http_1: true }) {
+                    self.context.shared.services.unhandled.note_http_1(self.peer);
+                }
+                error.to_string()
+            })?,
             Err(cut) => {
                 self.turn_away(reader).await;
                 return Err(cut.into());

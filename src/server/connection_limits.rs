@@ -30,6 +30,8 @@ pub(super) struct ConnectionLimits {
     pub(super) lingering_tasks: TaskTracker,
     /// Handshakes that took too long.
     late_handshakes: AtomicU64,
+    /// Connections whose peers sent too many frames without progress.
+    floods: AtomicU64,
 }
 
 impl ConnectionLimits {
@@ -44,12 +46,18 @@ impl ConnectionLimits {
             lingering: PeerPlaces::shared(limits.max.get(), limits.per_peer.get()),
             lingering_tasks: TaskTracker::new(),
             late_handshakes: AtomicU64::default(),
+            floods: AtomicU64::default(),
         }
     }
 
     /// Counts a handshake that took too long.
     pub(super) fn note_late_handshake(&self) {
         self.late_handshakes.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts a connection whose peer sent too many frames without progress.
+    pub(super) fn note_flood(&self) {
+        self.floods.fetch_add(1, Ordering::Relaxed);
     }
 
     /// How much of each limit is used.
@@ -61,12 +69,13 @@ impl ConnectionLimits {
     }
 
     /// How many connections were closed or rejected because of a limit, by cause.
-    pub(super) fn turned_away(&self) -> [(TurnedAway, u64); 8] {
+    pub(super) fn turned_away(&self) -> [(TurnedAway, u64); 9] {
         let late = (TurnedAway::HandshakeLate, self.late_handshakes.load(Ordering::Relaxed));
         let [idle, server, peer] = self.slots.counts();
         let displaced = (TurnedAway::HandshakesFull, self.handshakes.displaced());
         let [unread, unread_full] = self.send_buffers.counts();
         let lingering = (TurnedAway::LingeringFull, self.lingering.displaced());
-        [late, displaced, idle, server, peer, lingering, unread, unread_full]
+        let floods = (TurnedAway::Flood, self.floods.load(Ordering::Relaxed));
+        [late, displaced, idle, server, peer, lingering, unread, unread_full, floods]
     }
 }

@@ -1,6 +1,6 @@
 //! Looks at the HTTP/2 frames of a caller before h2 reads them.
 
-use super::preface::PREFACE;
+use super::{frame_budget::Sent, preface::PREFACE};
 
 /// Follows the frames of one connection. Hides from h2 those frames that h2 would wrongly treat as
 /// a connection error.
@@ -26,6 +26,8 @@ pub(super) struct Frames {
     is_in_headers: bool,
     /// Requests whose HEADERS are complete, since the last `take_requests`.
     requests: u64,
+    /// Frames and bytes of DATA, since the last `take_sent`.
+    sent: Sent,
 }
 
 /// The rest of a frame's payload.
@@ -41,12 +43,15 @@ struct Payload {
 const FRAME_HEADER: usize = 9;
 /// A frame type that is not assigned.
 const IGNORED: u8 = 0xff;
+const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 const PING: u8 = 6;
 const WINDOW_UPDATE: u8 = 8;
 const CONTINUATION: u8 = 9;
 /// A flag of HEADERS and CONTINUATION: the headers are complete.
 const END_HEADERS: u8 = 4;
+/// A flag of DATA: a part of the payload is padding.
+const PADDED: u8 = 8;
 const ACK: u8 = 1;
 /// The payload of the PING that h2 sends between the two GOAWAYs of a graceful end. h2 sends the
 /// second GOAWAY when the peer has answered it.
@@ -92,6 +97,10 @@ impl Frames {
             _ => {}
         }
         let left = usize::from(*a) << 16 | usize::from(*b) << 8 | usize::from(*c);
+        self.sent.frames += 1;
+        if *kind == DATA && *flags & PADDED == 0 {
+            self.sent.data += left as u64;
+        }
         let is_pong = *kind == PING && *flags & ACK != 0 && left == SHUTDOWN.len();
         let ends_headers = self.is_in_headers
             && matches!(*kind, HEADERS | CONTINUATION)
@@ -111,6 +120,16 @@ impl Frames {
     /// How many requests have come with complete HEADERS since the last call of this.
     pub(super) fn take_requests(&mut self) -> u64 {
         std::mem::take(&mut self.requests)
+    }
+
+    /// What has come since the last call of this.
+    pub(super) fn take_sent(&mut self) -> Sent {
+        std::mem::take(&mut self.sent)
+    }
+
+    /// The highest stream that the caller has begun.
+    pub(super) fn last_stream(&self) -> u32 {
+        self.last_stream
     }
 
     /// Whether a stream has begun whose HEADERS are not complete.

@@ -10,7 +10,10 @@ use crate::{
     config::{self, Division},
     rpc::Observed,
     session::{StoreState, Stores},
-    telemetry::{log::LogControl, metrics::Metrics},
+    telemetry::{
+        log::LogControl,
+        metrics::{Format, Metrics},
+    },
     tenant::{Hosts, LeaseCounts, ServerCalls, Tenants, Usage},
 };
 
@@ -36,8 +39,8 @@ pub(super) struct ServerShares {
 }
 
 impl Exposition {
-    /// Everything in the `OpenMetrics` format, with fresh values.
-    pub(super) fn text(&self) -> Result<String, fmt::Error> {
+    /// Everything in this format, with fresh values.
+    pub(super) fn text(&self, format: Format) -> Result<String, fmt::Error> {
         for tenant in self.tenants.all() {
             for count in tenant.session_states() {
                 tenant.metrics().set_sessions(count.state, count.now);
@@ -53,7 +56,7 @@ impl Exposition {
             }
         }
         self.refresh();
-        self.metrics().text()
+        self.metrics().text(format)
     }
 
     /// The counters and gauges.

@@ -9,6 +9,8 @@ use std::{
 use bytes::{Buf as _, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 
+use crate::rpc::WHAT_IS_SPOKEN;
+
 /// A stream from which the client's preface and first SETTINGS frame are being read.
 #[derive(Debug)]
 pub(super) struct PrefaceReader<S> {
@@ -30,9 +32,9 @@ pub(super) enum PrefaceError {
     /// The peer closed it too early.
     #[error("the peer hung up before its first settings")]
     Ended,
-    /// The first bytes are of another protocol.
+    /// The first bytes are of another protocol. `http_1`: they may be HTTP/1.
     #[error("the peer does not speak HTTP/2")]
-    OtherProtocol,
+    OtherProtocol { http_1: bool },
     /// Reading or writing failed.
     #[error("the connection broke: {0}")]
     Broken(#[from] io::Error),
@@ -58,10 +60,6 @@ const ACK: u8 = 1;
 const FRAME_MAX: usize = 16_384;
 /// Most clients start with about a hundred bytes and send their first call along.
 const READ_SIZE: usize = 1024;
-
-const HTTP_1_ANSWER: &[u8] = b"HTTP/1.1 400 Bad Request\r\n\
-    Content-Type: text/plain; charset=utf-8\r\nContent-Length: 60\r\nConnection: close\r\n\r\n\
-    This port speaks gRPC, which is HTTP/2 from its first byte.\n";
 
 /// An empty SETTINGS frame, and a GOAWAY that says that no stream was processed (RFC 9113, section
 /// 6.8).
@@ -92,9 +90,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> PrefaceReader<S> {
                 Beginning::Unfinished => {}
                 Beginning::Other { http_1 } => {
                     if http_1 {
-                        send_and_close(stream, HTTP_1_ANSWER).await?;
+                        send_and_close(stream, http_1_answer().as_bytes()).await?;
                     }
-                    return Err(PrefaceError::OtherProtocol);
+                    return Err(PrefaceError::OtherProtocol { http_1 });
                 }
             }
             read.reserve(READ_SIZE);
@@ -111,6 +109,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> PrefaceReader<S> {
             let _gone = send_and_close(&mut self.stream, NO_PLACE).await;
         }
     }
+}
+
+/// The same answer to any request. Clients of gRPC-Web and Connect speak HTTP/1 where there is no
+/// TLS.
+fn http_1_answer() -> String {
+    format!(
+        "HTTP/1.1 415 Unsupported Media Type\r\nContent-Type: text/plain; charset=utf-8\r\n\
+         Content-Length: {}\r\nConnection: close\r\n\r\n{WHAT_IS_SPOKEN}",
+        WHAT_IS_SPOKEN.len()
+    )
 }
 
 /// Classifies the bytes read so far.
@@ -250,9 +258,6 @@ mod tests {
     fn what_is_written_by_hand_has_the_lengths_that_it_says() {
         let (head, body) = NO_PLACE.split_at(2 * FRAME_HEADER);
         assert_eq!(usize::from(head[FRAME_HEADER + 2]), body.len());
-        let answer = str::from_utf8(HTTP_1_ANSWER).unwrap();
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-        assert!(head.contains(&format!("Content-Length: {}\r\n", body.len())), "{}", body.len());
     }
 
     proptest! {

@@ -6,6 +6,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
+use bytes::Bytes;
 use http::request::Parts;
 use hyper::{
     Request, Response,
@@ -19,12 +20,13 @@ use tower_service::Service as _;
 use super::{
     connection_slots::{OpenCall, ServedConnection},
     request_reader::{RequestReader, Sender},
+    request_stream::{RefusedStatus, StreamRefusal},
     send_buffers::{Chunk, Reader},
     streams::{AnswerKind, EndConditions, StreamBody, Streams},
 };
 use crate::{
     call::{CallError, Caller, ConnectionEnding, Obstacle},
-    rpc::Unhandled,
+    rpc::{ENCODING, Encoding, RequestHead, RequestKind, Unhandled},
 };
 
 /// The services, as one connection calls them. A call clones only this `Arc`, whose count other
@@ -66,10 +68,18 @@ enum AnswerBody {
     Stream(StreamBody),
 }
 
-/// A request on its way to its service.
+/// A call on its way to its service.
 struct PendingCall {
     connection: Arc<Connection>,
     arrived: Instant,
+}
+
+/// A request whose head is good.
+struct PendingRequest {
+    head: Parts,
+    body: Incoming,
+    encoding: Encoding,
+    kind: RequestKind,
 }
 
 impl Calls {
@@ -91,14 +101,22 @@ impl Service<Request<Incoming>> for Calls {
         let (peer, arrived) = (connection.peer, Instant::now());
         head.extensions.insert(Caller { peer, arrived });
         let work = PendingCall { connection: connection.clone(), arrived };
-        if connection.served.refuses_calls() {
-            let aged = CallError::unasked(Obstacle::ConnectionAged);
-            let refused = connection.services.unhandled.refuse(&head, &aged);
-            return Box::pin(std::future::ready(Ok(work.once(refused, None))));
-        }
-        match AnswerKind::of(head.uri.path()) {
-            AnswerKind::Once => Box::pin(work.answer(head, body, connection.served.begin())),
-            kind => Box::pin(work.stream(kind, head, body)),
+        let unhandled = &connection.services.unhandled;
+        let checked = if connection.served.refuses_calls() {
+            Err(CallError::unasked(Obstacle::ConnectionAged))
+        } else {
+            unhandled.check(&head)
+        };
+        let request = match checked {
+            Ok(RequestHead { encoding, kind }) => PendingRequest { head, body, encoding, kind },
+            Err(error) => {
+                let refused = unhandled.refuse(&head, &error);
+                return Box::pin(std::future::ready(Ok(work.once(refused, None))));
+            }
+        };
+        match AnswerKind::of(request.head.uri.path()) {
+            AnswerKind::Once => Box::pin(work.answer(request, connection.served.begin())),
+            kind => Box::pin(work.stream(kind, request)),
         }
     }
 }
@@ -109,11 +127,10 @@ impl PendingCall {
     /// Lets a service answer with one message.
     async fn answer(
         self,
-        head: Parts,
-        body: Incoming,
+        request: PendingRequest,
         call: OpenCall,
     ) -> Result<Response<Answer>, Infallible> {
-        let response = self.ask(head, body).await?;
+        let response = self.ask(request, &mut None).await?;
         Ok(self.once(response, Some(call)))
     }
 
@@ -121,16 +138,16 @@ impl PendingCall {
     async fn stream(
         self,
         kind: AnswerKind,
-        mut head: Parts,
-        body: Incoming,
+        mut request: PendingRequest,
     ) -> Result<Response<Answer>, Infallible> {
+        let head = &mut request.head;
         let Connection { services, peer, served } = &*self.connection;
         let call = kind.keeps_busy().then(|| served.begin());
         let Services { streams, unhandled, .. } = services;
         let place = match streams.enter(kind, peer.ip()) {
             Ok(place) => place,
             Err(full) => {
-                let refused = unhandled.refuse(&head, &CallError::unasked(full));
+                let refused = unhandled.refuse(head, &CallError::unasked(full));
                 return Ok(self.once(refused, call));
             }
         };
@@ -139,12 +156,14 @@ impl PendingCall {
         if events {
             head.extensions.insert(ConnectionEnding(served.goaway.clone()));
         }
-        let mut response = self.ask(head, body).await?;
+        let mut refused = None;
+        let mut response = self.ask(request, &mut refused).await?;
         let Some(place) = place.filter(|_| !response.body().is_end_stream()) else {
             return Ok(self.once(response, call));
         };
         let over = response.extensions_mut().remove();
-        let ends = EndConditions { place, deadline, over, served: served.clone(), call };
+        let refused = refused.unwrap_or_default();
+        let ends = EndConditions { place, deadline, over, refused, served: served.clone(), call };
         let connection = self.connection;
         let reader = if events { Reader::slow() } else { Reader::Prompt };
         Ok(response.map(|body| {
@@ -153,16 +172,38 @@ impl PendingCall {
         }))
     }
 
-    /// Reads a request to its end and passes it to its service.
-    async fn ask(&self, head: Parts, body: Incoming) -> Result<Response<Body>, Infallible> {
+    /// Reads a request and passes it to its service. A stream that is refused while it is being
+    /// answered sets `refused`.
+    async fn ask(
+        &self,
+        request: PendingRequest,
+        refused: &mut Option<RefusedStatus>,
+    ) -> Result<Response<Body>, Infallible> {
         let (peer, arrived) = (self.connection.peer, self.arrived);
         let Services { routes, request_reader, unhandled, .. } = &self.connection.services;
+        let PendingRequest { mut head, body, encoding, kind } = request;
         let path = head.uri.path_and_query().cloned();
-        let sender = Sender { peer: peer.ip(), arrived };
-        let response = match request_reader.read(&head, sender, body, unhandled).await {
-            Ok(body) => routes.clone().call(Request::from_parts(head, body)).await?,
-            Err(refused) => return Ok(refused),
+        let body = match kind {
+            RequestKind::Message => {
+                let sender = Sender { peer: peer.ip(), arrived };
+                let answer_by = || unhandled.answer_by(&head.headers, arrived);
+                let read = request_reader.read_message(encoding, sender, body, answer_by);
+                match read.await {
+                    Ok(body) => body,
+                    Err(why) => return Ok(unhandled.refuse(&head, &CallError::unasked(why))),
+                }
+            }
+            RequestKind::Stream => {
+                let refusal = StreamRefusal::new(unhandled.clone(), &head);
+                *refused = Some(refusal.status());
+                request_reader.read_stream(encoding, peer.ip(), body, refusal)
+            }
         };
+        if encoding != Encoding::Identity {
+            // What is passed on is not compressed any more.
+            head.headers.remove(ENCODING);
+        }
+        let response = routes.clone().call(Request::from_parts(head, body)).await?;
         Ok(unhandled.complete(path.as_ref(), (peer, arrived), response))
     }
 
@@ -187,8 +228,14 @@ impl HttpBody for Answer {
             AnswerBody::Once(body) => Pin::new(body).poll_frame(context),
             AnswerBody::Stream(body) => Pin::new(body).poll_frame(context),
         });
-        let buffer = &self.connection.served.buffer;
-        let chunk = |bytes| self.reader.chunk(bytes, buffer);
+        let ServedConnection { buffer, requests, .. } = &*self.connection.served;
+        let is_stream = matches!(self.body, AnswerBody::Stream(_));
+        let chunk = |bytes: Bytes| {
+            if is_stream {
+                requests.note_streamed(bytes.len());
+            }
+            self.reader.chunk(bytes, buffer)
+        };
         let frame = frame.map(|frame| frame.map(|frame| frame.map_data(chunk)));
         // Only after the bytes are in the send buffer, so that the connection never looks idle in
         // between.

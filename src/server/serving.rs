@@ -12,7 +12,7 @@ use futures_util::{StreamExt as _, poll, stream::FuturesUnordered};
 use hyper_util::rt::TokioIo;
 use rand::RngExt as _;
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt as _},
     time::{sleep, timeout},
 };
 
@@ -54,22 +54,49 @@ where
     // Boxed, so that its memory is freed when it is done.
     let (end, linger_time) = Box::pin(serve_calls(lent, peer, &served, context)).await;
     drop(slot);
+    let mut last_frame = Vec::new();
+    if let Some(last_stream) = served.flood() {
+        context.shared.connection_limits.note_flood();
+        // In the middle of another frame it would be a part of that.
+        if !served.requests.is_stalled() {
+            last_frame = calm_down(last_stream);
+        }
+    }
     if let Ok(stream) = back.await
         && !served.buffer.is_cut()
     {
-        spawn_linger(stream, peer, linger_time.max(LINGER_MIN), context).await;
+        let lingering = say_and_linger(stream, last_frame);
+        spawn_linger(lingering, peer, linger_time.max(LINGER_MIN), context).await;
     }
     end
+}
+
+/// A GOAWAY for a peer that sends too many frames (RFC 9113, sections 6.8 and 10.5). hyper sends none
+/// with this reason when it is asked to.
+fn calm_down(last_stream: u32) -> Vec<u8> {
+    const GOAWAY: u8 = 7;
+    const ENHANCE_YOUR_CALM: u32 = 11;
+    let (why, head) = (b"too many frames without progress", [0, 0, 8 + 32, GOAWAY, 0, 0, 0, 0, 0]);
+    let numbers = [last_stream.to_be_bytes(), ENHANCE_YOUR_CALM.to_be_bytes()].concat();
+    [&head[..], &numbers, why].concat()
+}
+
+async fn say_and_linger<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, last_frame: Vec<u8>) {
+    if stream.write_all(&last_frame).await.is_ok() {
+        linger(stream).await;
+    }
 }
 
 /// Gives a peer time to read what it has been sent. Runs in a task of its own, which a drain waits
 /// for only briefly. When too many connections linger, the address with the most of them loses its
 /// oldest.
-async fn spawn_linger<S>(stream: S, peer: SocketAddr, time: Duration, context: &ListenerContext)
-where
-    S: AsyncRead + AsyncWrite + Send + 'static,
-{
-    let mut lingering = Box::pin(timeout(time, linger(stream)));
+async fn spawn_linger(
+    lingering: impl Future<Output = ()> + Send + 'static,
+    peer: SocketAddr,
+    time: Duration,
+    context: &ListenerContext,
+) {
+    let mut lingering = Box::pin(timeout(time, lingering));
     // Most peers have closed their side already.
     if poll!(lingering.as_mut()).is_ready() {
         return;
@@ -114,12 +141,15 @@ where
     });
     let mut cut = pin!(polled_apart(served.buffer.cut()));
     let not_read = || Err("closed, since its peer does not read its answers".into());
+    let mut flooded = pin!(polled_apart(served.flooded()));
+    let flood = || Err("closed, since its peer sends too many frames without progress".into());
     // Must be asked before the connection is dropped, which discards what has not been sent.
     let linger_time = || served.buffer.linger_time(LINGER_MAX);
     let at_once = tokio::select! {
         biased;
         end = undispatched_requests.watch(connection.as_mut()) => Some(ended(end)),
         () = &mut cut => Some(not_read()),
+        () = &mut flooded => Some(flood()),
         () = asked_to_end => None,
     };
     if let Some(end) = at_once {
@@ -134,6 +164,7 @@ where
         biased;
         end = last_calls(ending, served, limits.max_age_grace, stages) => end,
         () = cut => not_read(),
+        () = flooded => flood(),
     };
     (end, linger_time())
 }
@@ -252,6 +283,12 @@ mod tests {
 
     use super::*;
     use crate::tenant::Work;
+
+    #[test]
+    fn the_goaway_has_the_length_that_it_says() {
+        let [a, b, c, _, _, _, _, _, _, payload @ ..] = &calm_down(7)[..] else { panic!("a head") };
+        assert_eq!(u32::from_be_bytes([0, *a, *b, *c]) as usize, payload.len());
+    }
 
     fn stages() -> Stages {
         Stages::new(&Work::default())

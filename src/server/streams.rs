@@ -20,6 +20,7 @@ use tonic::{Status, body::Body};
 use super::{
     connection_slots::{OpenCall, ServedConnection},
     reflection::{Reflection, ReflectionPlace},
+    request_stream::RefusedStatus,
 };
 use crate::{
     call::Obstacle,
@@ -66,6 +67,8 @@ pub(super) struct EndConditions {
     /// What its own service ends it for.
     pub(super) over: Option<StreamEnd>,
     pub(super) served: Arc<ServedConnection>,
+    /// Set if the request, which is a stream too, is refused while it is being answered.
+    pub(super) refused: RefusedStatus,
     /// The stream's call, if the connection counts as busy while the stream lasts.
     pub(super) call: Option<OpenCall>,
 }
@@ -75,6 +78,7 @@ pub(super) struct EndConditions {
 #[derive(Debug)]
 pub(super) struct StreamBody {
     shared: Arc<Mutex<Shared>>,
+    refused: RefusedStatus,
     /// Dropped with the body, which tells the task that watches over the stream.
     _gone: oneshot::Sender<()>,
 }
@@ -162,8 +166,9 @@ impl EndConditions {
         let shared = Shared { state: State::Open(body), waker: None };
         let shared = Arc::new(Mutex::new(shared));
         let (gone_sender, gone) = oneshot::channel();
+        let refused = self.refused.clone();
         tokio::spawn(self.enforce(shared.clone(), gone));
-        StreamBody { shared, _gone: gone_sender }
+        StreamBody { shared, refused, _gone: gone_sender }
     }
 
     /// Ends the stream when it is time, frees its place, and closes the connection if its peer does
@@ -233,11 +238,8 @@ fn over(shared: &Mutex<Shared>, end: &Status, own: Option<&StreamEnd>) {
     // Frees the places that the body holds. After that, the service knows what to tell the caller.
     drop(before);
     let end = own.and_then(StreamEnd::status).unwrap_or(end);
-    let mut trailers = HeaderMap::new();
-    // Both the texts here and those of the service are short and plain, so they fit into trailers.
-    let _fits = end.add_header(&mut trailers);
     let mut shared = lock(shared);
-    shared.state = State::Over(Some(trailers));
+    shared.state = State::Over(Some(trailers(end)));
     let waker = shared.waker.take();
     drop(shared);
     if let Some(waker) = waker {
@@ -245,11 +247,28 @@ fn over(shared: &Mutex<Shared>, end: &Status, own: Option<&StreamEnd>) {
     }
 }
 
+fn trailers(end: &Status) -> HeaderMap {
+    let mut trailers = HeaderMap::new();
+    // Both the texts here and those of the services are short and plain, so they fit into trailers.
+    let _fits = end.add_header(&mut trailers);
+    trailers
+}
+
 fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
     shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 // === impl StreamBody ===
+
+impl StreamBody {
+    /// The end of the service's answer says nothing of a request that was refused.
+    fn refused_instead(&self, frame: Frame<Bytes>) -> Frame<Bytes> {
+        match self.refused.get().filter(|_| frame.is_trailers()) {
+            Some(refused) => Frame::trailers(trailers(refused)),
+            None => frame,
+        }
+    }
+}
 
 impl HttpBody for StreamBody {
     type Data = Bytes;
@@ -270,7 +289,8 @@ impl HttpBody for StreamBody {
             Poll::Ready(None) => shared.state = State::Over(None),
             Poll::Ready(Some(_)) => {}
         }
-        polled
+        drop(shared);
+        polled.map_ok(|frame| self.refused_instead(frame))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -297,6 +317,7 @@ mod tests {
             place: StreamPlace::Events,
             deadline: Some(Instant::now()),
             over: None,
+            refused: RefusedStatus::default(),
             served: served.clone(),
             call: Some(served.begin()),
         };

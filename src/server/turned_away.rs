@@ -19,6 +19,8 @@ pub(super) enum TurnedAway {
     LingeringFull,
     /// Its peer did not read an answer, or the end of a stream, in time.
     UnreadAnswerLate,
+    /// Its peer sent too many frames without progress.
+    Flood,
     /// All connections together held too many unread answers, and those of its address held most.
     UnreadAnswersFull,
 }
@@ -34,6 +36,7 @@ impl TurnedAway {
             Self::PerPeerFull => "per_peer_full",
             Self::LingeringFull => "lingering_full",
             Self::UnreadAnswerLate => "unread_answer_late",
+            Self::Flood => "flood",
             Self::UnreadAnswersFull => "unread_answers_full",
         }
     }

@@ -10,7 +10,10 @@ use std::{
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::{connection_slots::ServedConnection, frames::Frames, send_buffers::Held};
+use super::{
+    connection_slots::ServedConnection, frame_budget::FrameBudget, frames::Frames,
+    send_buffers::Held,
+};
 
 /// Passes to hyper what a caller sends, except for frames that h2 gets wrong ([`Frames`]). Also
 /// counts a connection in the send buffers while its peer takes no bytes.
@@ -19,6 +22,7 @@ pub(super) struct Wire<S> {
     stream: S,
     served: Arc<ServedConnection>,
     frames: Frames,
+    budget: FrameBudget,
     /// Bytes that were read after GOAWAY and that hyper has not got yet.
     pending: BytesMut,
     /// How many of them hyper may get. The rest is an incomplete frame header.
@@ -38,15 +42,22 @@ const STALLED: usize = 256 * 1024;
 impl<S> Wire<S> {
     pub(super) fn new(stream: S, served: Arc<ServedConnection>) -> Self {
         let (frames, pending) = (Frames::after_preface(), BytesMut::new());
-        Self { stream, served, frames, pending, passable: 0, stalled: None }
+        let budget = FrameBudget::new();
+        Self { stream, served, frames, budget, pending, passable: 0, stalled: None }
     }
 
-    /// Counts the requests that have been read.
-    fn count_requests(&mut self) {
+    /// Counts what has been read. A peer that has used up its budget of frames is not read from any
+    /// more, and its connection is about to be closed.
+    fn count(&mut self) -> Poll<()> {
         let requests = self.frames.take_requests();
         if requests > 0 {
             self.served.requests.note_received(requests);
         }
+        if self.budget.spend(self.frames.take_sent(), self.served.requests.progress()) {
+            return Poll::Ready(());
+        }
+        self.served.note_flood(self.frames.last_stream());
+        Poll::Pending
     }
 
     /// Counts the connection in its send buffer while a write is blocked.
@@ -78,8 +89,7 @@ impl<S: AsyncRead + Unpin> Wire<S> {
         ready!(Pin::new(&mut self.stream).poll_read(context, into))?;
         let (_, fresh) = into.filled_mut().split_at_mut(before);
         self.frames.look(fresh, false);
-        self.count_requests();
-        Poll::Ready(Ok(()))
+        self.count().map(Ok)
     }
 
     /// Reads until hyper may get something, or until the end of the stream.
@@ -95,7 +105,7 @@ impl<S: AsyncRead + Unpin> Wire<S> {
             }
             self.pending.extend_from_slice(piece.filled());
             let unfinished = self.frames.look(&mut self.pending, true);
-            self.count_requests();
+            ready!(self.count());
             self.passable = self.pending.len() - unfinished;
         }
         Poll::Ready(Ok(()))

@@ -6,12 +6,14 @@
 
 mod calls;
 mod label;
+mod late;
 mod process;
 mod requests;
 mod server;
 mod sign_ins;
 mod spans;
 mod tenant;
+mod text_format;
 
 use std::fmt;
 
@@ -32,6 +34,7 @@ pub use self::{
     sign_ins::SignIns,
     spans::SpanMetrics,
     tenant::{TenantMetrics, Tenants, Vocabulary},
+    text_format::Format,
 };
 
 /// All metrics.
@@ -51,9 +54,6 @@ pub struct Metrics {
     /// Metrics of the operating system's process.
     pub process: Process,
 }
-
-/// The content type of [`Metrics::text`].
-pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// The buckets of all times, in seconds. They are fine where fast gateways answer, and reach to the
 /// longest useful deadlines.
@@ -77,16 +77,19 @@ impl Metrics {
         }
     }
 
-    /// All metrics in the `OpenMetrics` text format.
+    /// All metrics in this format.
     ///
     /// # Errors
     ///
     /// None in practice, since writing to a `String` does not fail.
-    pub fn text(&self) -> Result<String, fmt::Error> {
+    pub fn text(&self, format: Format) -> Result<String, fmt::Error> {
         self.process.read();
         let mut text = String::new();
         encode(&mut text, &self.registry)?;
-        Ok(text)
+        Ok(match format {
+            Format::OpenMetrics => text,
+            Format::Prometheus => text_format::prometheus(&text),
+        })
     }
 }
 

@@ -3,12 +3,17 @@
 
 use std::time::Duration;
 
-use ccgateway_test_support::within;
-use tokio::{io::AsyncWriteExt as _, task::JoinSet, time::timeout};
+use ccgateway_test_support::{Program, within};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::tcp::OwnedWriteHalf,
+    task::JoinSet,
+    time::timeout,
+};
 
 use crate::raw::{
-    DATA, END_HEADERS, HEADERS, PING, PRIORITY, RST_STREAM, Raw, SETTINGS, WINDOW_UPDATE, frame,
-    request_head,
+    DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, PING, PRIORITY, RST_STREAM, Raw, SETTINGS,
+    WINDOW_UPDATE, frame, request_head,
 };
 
 use crate::support::{register, start};
@@ -52,6 +57,7 @@ fn floods() -> Vec<Flood> {
     let cancel = 8_u32.to_be_bytes();
     // A field with an empty name.
     let nameless = [0, 0, 1, b'x'];
+    let long_message = [begun(1, SET_BUSY), frame(DATA, 0, 1, &[0, 0, 0, 0x40])].concat();
     vec![
         flood("SETTINGS", vec![], |_| frame(SETTINGS, 0, 0, &[])),
         flood("SETTINGS that change windows", vec![], |number| {
@@ -65,7 +71,8 @@ fn floods() -> Vec<Flood> {
         }),
         flood("PRIORITY", vec![], |number| frame(PRIORITY, 0, stream(number), &[0, 0, 0, 0, 9])),
         flood("empty DATA", begun(1, SET_BUSY), |_| frame(DATA, 0, 1, &[])),
-        flood("DATA of a byte", begun(1, SET_BUSY), |_| frame(DATA, 0, 1, &[0])),
+        // Of a message of 16 KiB.
+        flood("DATA of a byte", long_message, |_| frame(DATA, 0, 1, &[0])),
         flood("DATA that is padding", begun(1, SET_BUSY), |_| {
             frame(DATA, 8, 1, &[&[200][..], &[0; 200]].concat())
         }),
@@ -83,6 +90,16 @@ fn floods() -> Vec<Flood> {
         flood("streams beyond the limit", vec![], |number| begun(stream(number), SET_BUSY)),
         flood("frames of no known type", vec![], |_| frame(0xfe, 0, 0, &[0; 16])),
     ]
+}
+
+/// Those that cost their sender nothing, and open no stream.
+fn without_progress() -> Vec<Flood> {
+    let is_one = |flood: &Flood| {
+        let opens =
+            ["streams that are reset", "streams with bad headers", "streams beyond the limit"];
+        !opens.contains(&flood.what)
+    };
+    floods().into_iter().filter(is_one).collect()
 }
 
 /// Sends and does not read, until it has sent enough, time is over, or the bridge closes.
@@ -132,4 +149,87 @@ async fn floods_take_little_memory_and_keep_no_caller_out() {
         println!("{}: {taken} MiB", one.what);
         assert!(taken < 16, "{}: {taken} MiB", one.what);
     }
+}
+
+/// Sends until the bridge closes.
+async fn send_for_ever(write: &mut OwnedWriteHalf, flood: &Flood) {
+    let mut sent = write.write_all(&flood.first).await;
+    let mut number = 0;
+    while sent.is_ok() {
+        let some: Vec<u8> = (number..number + 10).flat_map(&flood.then).collect();
+        number += 10;
+        sent = write.write_all(&some).await;
+    }
+}
+
+#[tokio::test]
+async fn a_flood_without_progress_ends_with_a_goaway_and_is_counted() {
+    const ENHANCE_YOUR_CALM: u32 = 11;
+    let program = start("", &[]).await;
+    register(&program, 1001).await;
+    let mut ended = 0;
+    for one in without_progress() {
+        let raw = Raw::connect(program.grpc, &[]).await;
+        let (mut read, mut write) = raw.0.into_split();
+        let sending = send_for_ever(&mut write, &one);
+        let mut said = Vec::new();
+        let reading = async { drop(read.read_to_end(&mut said).await) };
+        within(one.what, async { tokio::join!(sending, reading) }).await;
+        let calm = goaways(&said).contains(&ENHANCE_YOUR_CALM);
+        assert!(calm, "{}: {:?}", one.what, goaways(&said));
+        let words = b"too many frames without progress";
+        let ended_here = said.windows(words.len()).any(|some| some == words);
+        // h2 itself may end these first.
+        let by_h2 = one.what.contains("DATA") || one.what == "CONTINUATION";
+        assert!(ended_here || by_h2, "{}", one.what);
+        ended += u64::from(ended_here);
+        assert_eq!(count_of_floods(&program).await, ended, "{}", one.what);
+    }
+}
+
+async fn count_of_floods(program: &Program) -> u64 {
+    let (_, metrics) = program.ask("GET /metrics", "").await;
+    let start = "ccgw_connections_turned_away_total{cause=\"flood\"} ";
+    let count = metrics.lines().find_map(|line| line.strip_prefix(start));
+    count.expect("exported").parse().expect("a number")
+}
+
+/// The reasons of all GOAWAYs.
+fn goaways(mut said: &[u8]) -> Vec<u32> {
+    let mut reasons = Vec::new();
+    while let Some(([a, b, c, kind, ..], rest)) = said.split_first_chunk::<9>() {
+        let length = u32::from_be_bytes([0, *a, *b, *c]) as usize;
+        let (payload, next) = rest.split_at_checked(length).expect("a whole frame");
+        if *kind == GOAWAY {
+            reasons.push(u32::from_be_bytes(payload[4..8].try_into().expect("four bytes")));
+        }
+        said = next;
+    }
+    reasons
+}
+
+/// Thousands of frames that belong to calls are no flood: here those that a talkative library sends
+/// around each of a thousand calls.
+#[tokio::test]
+async fn a_busy_caller_is_not_taken_for_a_flood() {
+    const AT_ONCE: u32 = 50;
+    let program = start("", &[]).await;
+    let mut raw = Raw::connect(program.grpc, &[]).await;
+    let check = tonic_health::pb::HealthCheckRequest::default();
+    let one = 1_u32.to_be_bytes();
+    for batch in 0..20 {
+        let ids = (batch * AT_ONCE..(batch + 1) * AT_ONCE).map(stream);
+        for id in ids.clone() {
+            raw.request(id, CHECK_HEALTH, "30S", &check).await;
+            for of in [0, id] {
+                raw.send(WINDOW_UPDATE, 0, of, &one).await;
+            }
+            raw.send(PING, 0, 0, b"measures").await;
+        }
+        for _ in ids {
+            let answer = raw.until(|frame| frame.kind == HEADERS && frame.flags & END_STREAM != 0);
+            assert!(within("an answer", answer).await.is_some(), "cut in batch {batch}");
+        }
+    }
+    assert_eq!(count_of_floods(&program).await, 0);
 }

@@ -7,6 +7,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod admin_port;
 mod book;
 mod call;
 mod clients;
@@ -25,11 +26,14 @@ mod half_messages;
 mod lingering;
 mod log_level;
 mod logs;
+mod malformed;
+mod malformed_clients;
 mod old_certificates;
 mod otel;
 mod raw;
 mod reference;
 mod release;
+mod request;
 mod rude_peers;
 mod secrets;
 mod session_file;

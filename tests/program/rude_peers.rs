@@ -263,7 +263,7 @@ async fn an_http_1_client_is_told_which_protocol_to_use() {
         stream.write_all(request.as_bytes()).await.expect("sent");
         let mut answer = String::new();
         within("an answer", stream.read_to_string(&mut answer)).await.expect("closed, not cut");
-        assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
+        assert!(answer.starts_with("HTTP/1.1 415 "), "{answer}");
         assert!(answer.contains("HTTP/2"), "{answer}");
     }
 }

@@ -88,12 +88,14 @@ fn overloaded(share: Share) -> &'static Reason {
 fn unreadable(why: &Unreadable) -> &'static Reason {
     match why {
         Unreadable::MethodUnknown => &reason::METHOD_UNKNOWN,
-        Unreadable::Compressed => &reason::COMPRESSION_UNSUPPORTED,
+        Unreadable::Compressed(_) => &reason::COMPRESSION_UNSUPPORTED,
         Unreadable::TooLarge => &reason::MESSAGE_TOO_LARGE,
         Unreadable::Malformed(_) => &reason::MESSAGE_MALFORMED,
         Unreadable::BrokenOff => &reason::REQUEST_BROKEN_OFF,
         Unreadable::RefusedByHttp2 => &reason::HTTP2_REFUSED,
-        Unreadable::NotGrpc(_) => &reason::NOT_GRPC,
+        Unreadable::ContentType(_) | Unreadable::HttpMethod(_) | Unreadable::Http1 => {
+            &reason::NOT_GRPC
+        }
     }
 }
 

@@ -290,12 +290,14 @@ fn obstacles() -> Vec<Obstacle> {
     obstacles.extend(Share::ALL.map(|share| Obstacle::Overloaded { share, limit }));
     let unreadable = [
         Unreadable::MethodUnknown,
-        Unreadable::Compressed,
+        Unreadable::Compressed("zstd".into()),
         Unreadable::TooLarge,
         Unreadable::Malformed(String::new()),
         Unreadable::BrokenOff,
         Unreadable::RefusedByHttp2,
-        Unreadable::NotGrpc(415),
+        Unreadable::ContentType(String::new()),
+        Unreadable::HttpMethod("GET".into()),
+        Unreadable::Http1,
     ];
     obstacles.extend(unreadable.map(Obstacle::Unreadable));
     obstacles

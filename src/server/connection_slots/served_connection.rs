@@ -4,7 +4,7 @@ use std::{
     net::IpAddr,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -37,6 +37,10 @@ pub(in crate::server) struct ServedConnection {
     refuses_calls: AtomicBool,
     /// Cancelled when the connection's slot is wanted for another one.
     pub(super) evicted: CancellationToken,
+    /// Cancelled when its peer has used up its budget of frames.
+    flooded: CancellationToken,
+    /// The highest stream that such a peer has begun.
+    last_stream: AtomicU32,
 }
 
 /// A call whose answer is being made. Dropping it ends the call. The answer must be in the send
@@ -67,6 +71,8 @@ impl ServedConnection {
             has_goaway: AtomicBool::default(),
             refuses_calls: AtomicBool::default(),
             evicted: CancellationToken::new(),
+            flooded: CancellationToken::new(),
+            last_stream: AtomicU32::default(),
         }
     }
 
@@ -115,6 +121,22 @@ impl ServedConnection {
     /// Whether new calls are refused.
     pub(in crate::server) fn refuses_calls(&self) -> bool {
         self.refuses_calls.load(Ordering::Relaxed)
+    }
+
+    /// Notes that the peer has used up its budget of frames, and the highest stream that it has begun.
+    pub(in crate::server) fn note_flood(&self, last_stream: u32) {
+        self.last_stream.store(last_stream, Ordering::Relaxed);
+        self.flooded.cancel();
+    }
+
+    /// Waits until the peer has used up its budget of frames.
+    pub(in crate::server) async fn flooded(&self) {
+        self.flooded.cancelled().await;
+    }
+
+    /// The highest stream of a peer that has used up its budget of frames; `None` of any other.
+    pub(in crate::server) fn flood(&self) -> Option<u32> {
+        self.flooded.is_cancelled().then(|| self.last_stream.load(Ordering::Relaxed))
     }
 
     /// Asks for the connection's slot.

@@ -7,7 +7,11 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use super::{Code, Method, seconds};
+use super::{
+    Code, Method,
+    late::{self, Late},
+    seconds,
+};
 
 /// Metrics of gRPC calls, with the names and labels that dashboards for gRPC expect.
 #[derive(Debug)]
@@ -21,8 +25,8 @@ pub struct CallMetrics {
     started: Counter,
     open: Gauge,
     /// By the number of the gRPC code.
-    handled: Vec<Counter>,
-    seconds: Histogram,
+    handled: Vec<Late<CodeLabels, Counter>>,
+    seconds: Late<MethodLabels, Histogram>,
     streams: bool,
 }
 
@@ -72,8 +76,8 @@ impl Calls {
             let metrics = CallMetrics {
                 started: started.get_or_create(&labels).clone(),
                 open: open.get_or_create(&labels).clone(),
-                handled: codes.iter().map(|c| handled.get_or_create(&code(c)).clone()).collect(),
-                seconds: took.get_or_create(&labels).clone(),
+                handled: late::by_code(&handled, codes.iter().map(code)),
+                seconds: Late::new(&took, labels.clone()),
                 streams: *streams,
             };
             (format!("{service}/{name}"), Arc::new(metrics))
@@ -109,7 +113,7 @@ impl CallMetrics {
         self.open.dec();
         let handled = usize::try_from(code).ok().and_then(|code| self.handled.get(code));
         if let Some(handled) = handled {
-            handled.inc();
+            handled.get().inc();
         }
         self.seconds.observe(took.as_secs_f64());
     }

@@ -7,7 +7,12 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use super::{Code, Counters, Label, label::TenantLabels, seconds, set, sign_ins};
+use super::{
+    Code, Counters, Label,
+    label::TenantLabels,
+    late::{self, Late},
+    seconds, set, sign_ins,
+};
 
 /// The metrics of all tenants.
 #[derive(Clone, Debug)]
@@ -55,16 +60,16 @@ pub trait Vocabulary: Debug + 'static {
 pub struct TenantMetrics<V: Vocabulary> {
     tenant: Arc<str>,
     families: Tenants,
-    queue_seconds: Histogram,
-    session_seconds: Histogram,
+    queue_seconds: Late<TenantLabels, Histogram>,
+    session_seconds: Late<TenantLabels, Histogram>,
     renewals: Counter,
     unstored: Counter,
     events: Counter,
-    event_lag: Histogram,
+    event_lag: Late<TenantLabels, Histogram>,
     /// By the number of the gRPC code.
     codes: &'static [Code],
     /// By the number of the gRPC code.
-    calls: Vec<Counter>,
+    calls: Vec<Late<CodeLabels, Counter>>,
     overloaded: Counters<V::Share>,
     event_gaps: Counter,
     /// Sign-ins that the bridge makes by itself.
@@ -179,15 +184,15 @@ impl Tenants {
         };
         TenantMetrics {
             codes: self.codes,
-            calls: self.codes.iter().map(|c| self.calls.get_or_create(&code(c)).clone()).collect(),
+            calls: late::by_code(&self.calls, self.codes.iter().map(code)),
             overloaded: Counters::new(V::SHARES, overloaded),
             event_gaps: self.event_gaps.get_or_create(&labels).clone(),
-            queue_seconds: self.queue_seconds.get_or_create(&labels).clone(),
-            session_seconds: self.session_seconds.get_or_create(&labels).clone(),
+            queue_seconds: Late::new(&self.queue_seconds, labels.clone()),
+            session_seconds: Late::new(&self.session_seconds, labels.clone()),
             renewals: self.renewals.get_or_create(&labels).clone(),
             unstored: self.unstored.get_or_create(&labels).clone(),
             events: self.events.get_or_create(&labels).clone(),
-            event_lag: self.event_lag.get_or_create(&labels).clone(),
+            event_lag: Late::new(&self.event_lag, labels.clone()),
             sign_ins: self.sign_ins.of(&tenant, V::TAKE_OVERS),
             families: self.clone(),
             tenant,
@@ -200,7 +205,7 @@ impl<V: Vocabulary> TenantMetrics<V> {
     pub fn answered(&self, code: i32) {
         let calls = usize::try_from(code).ok().and_then(|code| self.calls.get(code));
         if let Some(calls) = calls {
-            calls.inc();
+            calls.get().inc();
         }
     }
 
@@ -208,8 +213,8 @@ impl<V: Vocabulary> TenantMetrics<V> {
     /// bridge.
     pub fn calls(&self) -> (u64, u64) {
         let failed = self.codes.iter().zip(&self.calls).filter(|(code, _)| code.is_failure);
-        let failed = failed.map(|(_, count)| count.get()).sum();
-        (self.calls.iter().map(Counter::get).sum(), failed)
+        let failed = failed.map(|(_, calls)| calls.count()).sum();
+        (self.calls.iter().map(Late::count).sum(), failed)
     }
 
     /// The number of events that polls have brought so far.

@@ -168,7 +168,8 @@ impl World {
 
     /// The value of the metric of this name whose labels contain `labels`; 0: there is none.
     pub(super) fn counted(&self, name: &str, labels: &str) -> u64 {
-        let text = self.metrics.text().expect("metrics");
+        let text =
+            self.metrics.text(crate::telemetry::metrics::Format::OpenMetrics).expect("metrics");
         let line = text.lines().find(|line| line.starts_with(name) && line.contains(labels));
         let value = line.and_then(|line| line.rsplit(' ').next()?.parse().ok());
         value.unwrap_or_default()

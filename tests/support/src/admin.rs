@@ -14,7 +14,7 @@ pub(crate) async fn ask(addr: SocketAddr, request: &str, body: &str) -> (String,
     let headers = if headers.is_empty() { "" } else { &(headers.replace('\n', "\r\n") + "\r\n") };
     let length = body.len();
     let text = format!(
-        "{line} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {length}\r\n{headers}\r\n{body}"
+        "{line} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {length}\r\n{headers}\r\n{body}"
     );
     let mut stream = TcpStream::connect(addr).await.expect("connected");
     stream.write_all(text.as_bytes()).await.expect("written");

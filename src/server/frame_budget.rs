@@ -1,0 +1,127 @@
+//! How many frames a caller may send that get it nowhere.
+
+use tokio::time::Instant;
+
+/// What a caller has sent since the last look.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Sent {
+    /// Frames of any kind.
+    pub(super) frames: u64,
+    /// Bytes of DATA, without padded frames.
+    pub(super) data: u64,
+}
+
+/// The budget of one connection.
+///
+/// Most frames of HTTP/2 cost their sender nothing and h2 some work, so a flood of them would take a
+/// core for each connection. Every frame therefore takes one from the budget. What calls bring in the
+/// way of frames is given back ([`OF_REQUEST`], [`OF_PIECE`], [`OF_DATA`]), and time gives back some
+/// more ([`PER_SECOND`]), so that an honest caller never gets near the end of it.
+#[derive(Debug)]
+pub(super) struct FrameBudget {
+    left: u64,
+    /// The progress that has been given back for.
+    progress: u64,
+    /// Until when time has been given back for.
+    refilled: Instant,
+}
+
+/// The budget at the beginning, and the most that there ever is. Some milliseconds of work for h2.
+/// Callers send a few dozen frames at once that belong to no call: settings and their
+/// acknowledgements, PINGs, and windows or RST_STREAMs for a hundred streams.
+const MAX: u64 = 2000;
+/// Given back for each second. Callers that measure the network send a PING for each round trip at
+/// the most, and only while they get answers; others keep alive with one in ten seconds.
+const PER_SECOND: u64 = 500;
+/// Given back for each request that a service has got: HEADERS, a frame or two of DATA, windows for
+/// the answer, a PING, an RST_STREAM. The libraries in use send 2 to 6 frames for a call.
+pub(super) const OF_REQUEST: u64 = 16;
+/// Given back for each message of a stream: two windows and a PING.
+pub(super) const OF_PIECE: u64 = 4;
+/// So many bytes, sent or received, give back one frame. Libraries send frames of up to 16 KiB, and
+/// windows for each or fewer.
+pub(super) const OF_DATA: u64 = 1024;
+
+impl FrameBudget {
+    pub(super) fn new() -> Self {
+        Self { left: MAX, progress: 0, refilled: Instant::now() }
+    }
+
+    /// Takes what was sent from the budget. `progress`: what all calls of the connection have given
+    /// back so far. Returns false if the budget is used up.
+    ///
+    /// The clock is read only if nothing is left, so that calls do not pay for it.
+    pub(super) fn spend(&mut self, sent: Sent, progress: u64) -> bool {
+        let earned = progress.saturating_sub(self.progress) + sent.data / OF_DATA;
+        self.progress = self.progress.max(progress);
+        let left = (self.left + earned).min(MAX);
+        self.left = left.saturating_sub(sent.frames);
+        if sent.frames <= left {
+            return true;
+        }
+        let refill = self.refill();
+        let missing = sent.frames - left;
+        self.left = refill.saturating_sub(missing);
+        missing <= refill
+    }
+
+    /// What time has given back since the last refill.
+    fn refill(&mut self) -> u64 {
+        let frames = self.refilled.elapsed().as_millis() * u128::from(PER_SECOND) / 1000;
+        let frames = u64::try_from(frames).unwrap_or(MAX).min(MAX);
+        if frames > 0 {
+            self.refilled = Instant::now();
+        }
+        frames
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    /// How long the whole budget takes to come back.
+    const WHOLE: Duration = Duration::from_secs(MAX / PER_SECOND);
+
+    fn frames(frames: u64) -> Sent {
+        Sent { frames, data: 0 }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn frames_without_progress_end_the_budget_and_time_gives_some_back() {
+        let mut budget = FrameBudget::new();
+        assert!(budget.spend(frames(MAX), 0));
+        assert!(!budget.spend(frames(1), 0));
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert!(budget.spend(frames(PER_SECOND), 0));
+        assert!(!budget.spend(frames(1), 0));
+        tokio::time::advance(100 * WHOLE).await;
+        assert!(budget.spend(frames(MAX), 0));
+        assert!(!budget.spend(frames(1), 0), "no more than there ever is");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn callers_that_get_on_never_reach_the_end() {
+        // A million calls at once, of six frames each; a stream of a million events, each with two
+        // windows and a PING; a long upload in frames of 16 KiB.
+        for (sent, progress) in
+            [(frames(6), OF_REQUEST), (frames(3), OF_PIECE), (Sent { frames: 1, data: 16_384 }, 0)]
+        {
+            let mut budget = FrameBudget::new();
+            for calls in 1..=1_000_000 {
+                assert!(budget.spend(sent, calls * progress), "{sent:?} after {calls}");
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn keepalive_as_often_as_it_is_allowed_costs_nothing_in_the_long_run() {
+        let mut budget = FrameBudget::new();
+        for _ in 0..100_000 {
+            tokio::time::advance(Duration::from_millis(10)).await;
+            assert!(budget.spend(frames(4), 0));
+        }
+    }
+}

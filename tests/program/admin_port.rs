@@ -1,0 +1,194 @@
+//! The admin port among peers that are slow, many, or in a browser.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use ccgateway_test_support::{Program, within};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpSocket, TcpStream},
+    task::JoinSet,
+    time::{sleep, timeout},
+};
+
+use crate::support::start;
+
+/// Sends `request` as it is, and reads the answer to its end. The status is 0 if there is none.
+async fn raw(admin: SocketAddr, request: &str) -> (u16, String) {
+    let mut stream = TcpStream::connect(admin).await.expect("connected");
+    stream.write_all(request.as_bytes()).await.expect("sent");
+    let mut answer = Vec::new();
+    let _cut = stream.read_to_end(&mut answer).await;
+    let answer = String::from_utf8_lossy(&answer).into_owned();
+    let status = answer.split(' ').nth(1).and_then(|status| status.parse().ok());
+    (status.unwrap_or_default(), answer)
+}
+
+fn get(path: &str, host: &str) -> String {
+    format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n")
+}
+
+/// Probes ten times, as kubelet does, but without its pauses and with less patience.
+async fn probe(program: &Program, case: &str) {
+    for number in 0..10 {
+        let request = get("/healthz", "127.0.0.1");
+        let probed = timeout(Duration::from_secs(5), raw(program.admin, &request)).await;
+        let (status, answer) = probed.unwrap_or_else(|_| panic!("{case}: probe {number} is late"));
+        assert_eq!(status, 200, "{case}: probe {number}: {answer}");
+        sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// What a rude peer does on each of its connections until it is closed.
+type Rudeness = &'static [u8];
+
+/// Connects again and again, and counts how often.
+async fn rude(admin: SocketAddr, says: Rudeness, connected: Arc<AtomicU64>) {
+    loop {
+        let Ok(mut stream) = TcpStream::connect(admin).await else { continue };
+        connected.fetch_add(1, Ordering::Relaxed);
+        let _cut = stream.write_all(says).await;
+        // Waits until the bridge closes it, and reads nothing but that.
+        let _closed = stream.peek(&mut [0]).await;
+        let _closed = stream.readable().await;
+        drop(stream);
+    }
+}
+
+#[tokio::test]
+async fn probes_are_answered_while_rude_peers_come_back_at_once() {
+    let program = start("", &[]).await;
+    for (case, says) in [
+        ("nothing is sent", &b""[..]),
+        ("a part of a head", b"GET /h"),
+        ("garbage", b"\0\0\0\0"),
+        (
+            "many requests at once",
+            b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n\r\n\r\nGET / HTTP",
+        ),
+        ("metrics that are not read", b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n"),
+    ] {
+        let (mut peers, connected) = (JoinSet::new(), Arc::new(AtomicU64::new(0)));
+        for _ in 0..600 {
+            peers.spawn(rude(program.admin, says, connected.clone()));
+        }
+        let all_there = async {
+            while connected.load(Ordering::Relaxed) < 600 {
+                sleep(Duration::from_millis(1)).await;
+            }
+        };
+        within(case, all_there).await;
+        probe(&program, case).await;
+        peers.shutdown().await;
+    }
+}
+
+#[tokio::test]
+async fn answers_that_nobody_reads_take_little_memory_and_keep_no_scraper_out() {
+    const MIB: u64 = 1024 * 1024;
+    let tenants = (0..100).map(|number| {
+        format!("tenants.t{number}.base_urls = [\"https://gateway{number}.example\"]\n")
+    });
+    let program = start(&tenants.collect::<String>(), &[]).await;
+    let (status, metrics) = raw(program.admin, &get("/metrics", "localhost")).await;
+    assert_eq!(status, 200);
+    let before = program.peak_memory();
+    let mut unread = Vec::new();
+    for _ in 0..100 {
+        let socket = TcpSocket::new_v4().expect("a socket");
+        socket.set_recv_buffer_size(4096).expect("a small buffer");
+        let mut stream = socket.connect(program.admin).await.expect("connected");
+        stream.write_all(get("/metrics", "localhost").as_bytes()).await.expect("sent");
+        unread.push(stream);
+        let (status, answer) = raw(program.admin, &get("/metrics", "localhost")).await;
+        assert_eq!(status, 200);
+        assert!(answer.len() > metrics.len() / 2, "{} bytes", answer.len());
+    }
+    let taken = program.peak_memory().saturating_sub(before) / MIB;
+    println!("100 answers of {} KiB took {taken} MiB", metrics.len() / 1024);
+    assert!(taken < 32, "{taken} MiB");
+}
+
+/// What the scrapers in use send; `telemetry::metrics` has a table of them.
+#[tokio::test]
+async fn metrics_come_in_the_format_that_a_scraper_accepts() {
+    let program = start("", &[]).await;
+    let scrape = |accept: &str| format!("GET /metrics HTTP/1.1\r\nHost: localhost\r\n{accept}\r\n");
+    let (openmetrics, prometheus) =
+        ("application/openmetrics-text; version=1.0.0", "text/plain; version=0.0.4");
+    for (accept, content_type) in [
+        ("", openmetrics),
+        ("Accept: */*\r\n", openmetrics),
+        ("Accept: application/openmetrics-text;version=1.0.0,text/plain;q=0.5\r\n", openmetrics),
+        ("Accept: text/plain;version=0.0.4;q=1,*/*;q=0.1\r\n", prometheus),
+    ] {
+        let (status, answer) = raw(program.admin, &scrape(accept)).await;
+        assert_eq!(status, 200);
+        let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
+        assert!(head.contains(&format!("content-type: {content_type}; charset=utf-8")), "{head}");
+        let is_open = content_type == openmetrics;
+        assert_eq!(body.ends_with("# EOF\n"), is_open, "{accept}");
+        assert_eq!(body.contains("# TYPE grpc_server_handled counter\n"), is_open, "{accept}");
+        assert_eq!(
+            body.contains("# TYPE grpc_server_handled_total counter\n"),
+            !is_open,
+            "{accept}"
+        );
+        assert!(body.contains("\ngrpc_server_handled_total{"), "{accept}");
+    }
+}
+
+/// A scraper drops everything of a pod that has more samples.
+#[tokio::test]
+async fn a_hundred_idle_tenants_have_far_fewer_samples_than_the_pod_monitor_takes() {
+    let monitor = include_str!("../../deploy/components/pod-monitor/pod-monitor.yaml");
+    let limit = monitor.lines().find_map(|line| line.trim().strip_prefix("sampleLimit: "));
+    let limit: usize = limit.expect("a limit").parse().expect("a number");
+    let tenants = (0..100).map(|number| {
+        format!("tenants.t{number}.base_urls = [\"https://gateway{number}.example\"]\n")
+    });
+    let program = start(&tenants.collect::<String>(), &[]).await;
+    for _ in 0..2 {
+        let (_, metrics) = program.ask("GET /metrics", "").await;
+        let samples: Vec<_> = metrics.lines().filter(|line| !line.starts_with('#')).collect();
+        println!("{} samples", samples.len());
+        assert!(samples.len() < limit * 4 / 5, "{} samples", samples.len());
+        let codes = |line: &&str| line.contains("grpc_code=") && !line.contains("grpc_code=\"OK\"");
+        let never: Vec<_> = samples.into_iter().filter(codes).collect();
+        assert!(never.is_empty(), "{never:?}");
+    }
+}
+
+#[tokio::test]
+async fn only_by_its_own_names_does_the_port_say_anything() {
+    let program = start("admin.hosts = [\"Bridge.ops.svc\"]", &[]).await;
+    let known =
+        ["127.0.0.1", "10.1.2.3:9090", "[::1]:9090", "localhost:19090", "bridge.ops.svc:9090"];
+    let foreign = ["evil.example", "evil.example:9090", "localhost.evil.example", "a b", ""];
+    for path in ["/", "/status.json", "/metrics", "/log", "/readyz", "/readyz?verbose", "/healthz"]
+    {
+        for host in known {
+            assert_eq!(raw(program.admin, &get(path, host)).await.0, 200, "{path} {host}");
+        }
+        // Probes of HTTP/1.0 name no host, and no browser leaves it out.
+        let nameless = format!("GET {path} HTTP/1.0\r\n\r\n");
+        assert_eq!(raw(program.admin, &nameless).await.0, 200, "{path} without a host");
+        for host in foreign {
+            let (status, answer) = raw(program.admin, &get(path, host)).await;
+            let is_probe = path.starts_with("/readyz") || path == "/healthz";
+            assert_eq!(status, if is_probe { 200 } else { 421 }, "{path} {host}: {answer}");
+            assert!(answer.contains("admin.hosts"), "{path} {host}: {answer}");
+            assert!(!answer.contains("acme"), "{path} {host}: {answer}");
+        }
+    }
+    let change = "PUT /log HTTP/1.1\r\nHost: evil.example\r\nContent-Length: 5\r\n\r\ndebug";
+    assert_eq!(raw(program.admin, change).await.0, 421);
+    let (_, log) = raw(program.admin, &get("/log", "localhost")).await;
+    assert!(!log.contains("filter: debug"), "{log}");
+}
