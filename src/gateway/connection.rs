@@ -80,7 +80,9 @@ impl Connection {
         let wire = TokioIo::new(Wire::new(stream, upcoming.clone()));
         let mut builder = http1::Builder::new();
         // The header is documented as "Guid", and clients of some gateways depend on its case.
-        builder.title_case_headers(true).max_buf_size(MAX_HEAD_BYTES);
+        builder.title_case_headers(true);
+        // `Heads` has a lower limit, and says what is wrong.
+        builder.max_buf_size(2 * MAX_HEAD_BYTES);
         // Headers that the bridge does not use may be written in any way.
         builder
             .allow_spaces_after_header_name_in_responses(true)

@@ -50,7 +50,7 @@ fn trusting_ca(gateway: &Simulator) -> String {
 }
 
 /// A server that answers the first bytes of each connection with these; gives its port.
-async fn stand_in(answer: &'static [u8]) -> u16 {
+pub(crate) async fn stand_in(answer: &'static [u8]) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let port = listener.local_addr().expect("bound").port();
     tokio::spawn(async move {

@@ -9,7 +9,10 @@ use ccgateway_test_support::{
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::support::{bridge, unwrapped};
+use crate::{
+    doctor::stand_in,
+    support::{bridge, unwrapped},
+};
 
 /// The exit code, and what was printed of these lines of the configuration and of a good gateway.
 async fn doctor(lines: &str, args: &[&str]) -> (Option<i32>, String) {
@@ -80,14 +83,12 @@ async fn a_store_in_a_file_is_not_opened() {
 async fn a_collector_is_asked_whether_it_takes_spans() {
     let good = Collector::start(Conduct::Takes).await;
     let refusing = Collector::start(Conduct::Refuses).await;
-    let http =
-        Simulator::start(Options { plaintext: true, ..<_>::default() }).await.expect("started");
-    let http = http.base_url().split("/agentgateway").next().expect("an origin").to_owned();
+    let http = format!("http://127.0.0.1:{}", stand_in(b"HTTP/1.1 400 Bad Request\r\n\r\n").await);
     let closed = ClosedPort::new();
     for (endpoint, expected) in [
         (format!("http://{}", good.addr), "ok       traces: the collector at"),
         (format!("http://{}", refusing.addr), "it refuses: "),
-        (http, "no answer: "),
+        (http, "no collector that takes OTLP over gRPC"),
         (format!("http://{}", closed.addr), "no answer: Connection refused"),
     ] {
         let (code, printed) = doctor(&traces(&endpoint), &[]).await;

@@ -48,18 +48,26 @@ pub async fn ask_collector(
 }
 
 fn problem(status: &Status) -> CollectorProblem {
-    let text = match status.source() {
-        Some(source) => bottom(source),
-        None => status.message().to_owned(),
+    let Some(source) = status.source() else {
+        let text = status.message().to_owned();
+        return match status.code() {
+            Code::Unimplemented | Code::Internal | Code::Unknown => {
+                CollectorProblem::NoCollector(text)
+            }
+            Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled => {
+                CollectorProblem::NoAnswer(text)
+            }
+            _ => CollectorProblem::Refused(text),
+        };
     };
-    match status.code() {
-        Code::Unimplemented | Code::Internal | Code::Unknown | Code::NotFound => {
-            CollectorProblem::NoCollector(text)
-        }
-        Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled => {
-            CollectorProblem::NoAnswer(text)
-        }
-        _ => CollectorProblem::Refused(text),
+    let is_late = matches!(status.code(), Code::DeadlineExceeded | Code::Cancelled);
+    let mut causes = std::iter::successors(Some(source), |&error| error.source());
+    let is_of_the_network = causes.any(|error| error.is::<std::io::Error>());
+    if is_late || is_of_the_network {
+        CollectorProblem::NoAnswer(bottom(source))
+    } else {
+        // What came is not HTTP/2.
+        CollectorProblem::NoCollector(bottom(source))
     }
 }
 
