@@ -1,6 +1,6 @@
 //! Asks the collector whether it takes spans, for the doctor.
 
-use std::error::Error as _;
+use std::error::Error;
 
 use rustls::ClientConfig;
 use tonic::{Code, Request, Status, client::Grpc};
@@ -62,7 +62,7 @@ fn problem(status: &Status) -> CollectorProblem {
     };
     let is_late = matches!(status.code(), Code::DeadlineExceeded | Code::Cancelled);
     let mut causes = std::iter::successors(Some(source), |&error| error.source());
-    let is_of_the_network = causes.any(|error| error.is::<std::io::Error>());
+    let is_of_the_network = causes.any(<dyn Error>::is::<std::io::Error>);
     if is_late || is_of_the_network {
         CollectorProblem::NoAnswer(bottom(source))
     } else {
@@ -72,7 +72,7 @@ fn problem(status: &Status) -> CollectorProblem {
 }
 
 /// The error at the bottom, which a person can act on.
-fn bottom(error: &(dyn std::error::Error + 'static)) -> String {
+fn bottom(error: &(dyn Error + 'static)) -> String {
     let mut bottom = error;
     while let Some(source) = bottom.source() {
         bottom = source;
