@@ -2,7 +2,13 @@
 
 mod flags;
 
-use std::{fs, io, io::Write, net::SocketAddr, path::Path, process::ExitCode};
+use std::{
+    fs, io,
+    io::Write,
+    net::{Ipv4Addr, SocketAddr},
+    path::Path,
+    process::ExitCode,
+};
 
 use clap::Parser;
 use tokio::net::TcpListener;
@@ -47,6 +53,16 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// `[::]` is `0.0.0.0` on a machine without IPv6.
+async fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
+    match TcpListener::bind(addr).await {
+        Err(error) if addr.ip().is_unspecified() && error.kind() != io::ErrorKind::AddrInUse => {
+            TcpListener::bind((Ipv4Addr::UNSPECIFIED, addr.port())).await
+        }
+        bound => bound,
+    }
+}
+
 async fn run(flags: &Flags) -> Result<(), StartError> {
     // Before anything is printed: a user or script may send a signal as soon as it sees output.
     let stopped = stop_signal()?;
@@ -54,7 +70,7 @@ async fn run(flags: &Flags) -> Result<(), StartError> {
     if let Some(path) = &flags.write_ca {
         write_certificates(path, &gateways)?;
     }
-    let control = TcpListener::bind(flags.control).await.map_err(|error| StartError::Listen {
+    let control = listen(flags.control).await.map_err(|error| StartError::Listen {
         addr: flags.control,
         what: "the control endpoint".into(),
         error,

@@ -61,7 +61,7 @@ impl AddressCheck<'_> {
             return false;
         }
         let spoken = hello::probe(reached.addr, &reached.host, &self.tenant.timeouts).await;
-        matches!(spoken, Spoken::Tls { .. } | Spoken::Alert(_))
+        matches!(spoken, Spoken::Tls { .. } | Spoken::OtherCurve | Spoken::Alert(_))
     }
 
     fn envelope(&mut self, refused: Option<&Retcode>) {

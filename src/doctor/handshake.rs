@@ -127,7 +127,7 @@ impl AddressCheck<'_> {
             Err(_) => Chain::new(),
         };
         let (found, remedy) = self.verdict(why, &chain, &reached.host);
-        // It is not known where this handshake failed, too.
+        // Empty if this handshake failed, too.
         let sent = match chain.as_slice() {
             [] => String::new(),
             chain => format!("; the gateway sent {}", described(chain)),
@@ -160,8 +160,8 @@ impl AddressCheck<'_> {
                 self.problem("tls", found.to_owned(), SIDECAR)
             }
             Spoken::OtherCurve => {
-                let found = "the gateway exchanges keys only over the curve P-521, which the bridge does \
-                             not have";
+                let found = "the gateway needs the curve P-521, which the bridge does not have, to \
+                             exchange keys or for its certificate";
                 let remedy = "switch X25519, P-256 or P-384 on at the gateway, or put a TLS-terminating \
                               sidecar beside the bridge";
                 self.problem("tls", found.to_owned(), remedy)

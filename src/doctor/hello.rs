@@ -16,8 +16,8 @@ use crate::config::Timeouts;
 pub(super) enum Spoken {
     /// TLS of this version, with this cipher suite.
     Tls { version: Version, suite: u16 },
-    /// TLS 1.2 or 1.3 with a cipher suite that the bridge has, but only over a curve that it has not:
-    /// P-521.
+    /// TLS 1.2 or 1.3 with a cipher suite that the bridge has, but only with the curve P-521, for its
+    /// certificate or for the exchange of keys, which the bridge has not.
     OtherCurve,
     /// TLS, but it refuses with this alert (RFC 8446, section 6).
     Alert(u8),
@@ -83,7 +83,7 @@ pub(super) async fn probe(addr: SocketAddr, host: &str, timeouts: &Timeouts) -> 
         {
             let own: Vec<_> = GROUPS.into_iter().filter(|group| *group != P_521).collect();
             let without = ask(client_hello(host, version, &own)).await;
-            let is_curve = matches!(without, Spoken::Alert(_) | Spoken::Nothing);
+            let is_curve = matches!(without, Spoken::Alert(_));
             return if is_curve { Spoken::OtherCurve } else { spoken };
         }
         if spoken != Spoken::Alert(PROTOCOL_VERSION) {

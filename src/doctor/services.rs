@@ -37,7 +37,10 @@ pub async fn collector(traces: &Traces) -> Finding {
                     "give the collector's port for OTLP over gRPC in traces.endpoint, 4317 as a rule; 4318 \
                      is for HTTP"
                 }
-                CollectorProblem::Refused(_) => "check traces.headers_file",
+                CollectorProblem::Refused(_) => {
+                    "check traces.headers_file; the headers of OTEL_EXPORTER_OTLP_HEADERS were not sent \
+                     here, other than by a bridge that serves"
+                }
             };
             problem(format!("the collector at {endpoint}: {error}"), remedy)
         }

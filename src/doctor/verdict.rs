@@ -81,15 +81,18 @@ impl AddressCheck<'_> {
                     "if it was renewed, set {pin} {sure}; otherwise another server answers there"
                 ),
             ),
-            Refused::Key(key) => {
-                ("the certificate cannot be used".to_owned(), key.to_string())
-            }
+            Refused::Key(key) => (
+                format!("the certificate cannot be used: {key}"),
+                format!("check that {} leads to the gateway", self.key("base_urls")),
+            ),
             Refused::OldVersion => (
                 "the certificate is of X.509 version 1 or 2, which cannot be checked with an authority"
                     .to_owned(),
                 format!("get one of version 3, or set {pin} {sure}"),
             ),
-            _ if leaf.as_ref().is_some_and(|leaf| leaf.self_signed) => (
+            Refused::UnknownIssuer | Refused::OtherIssuerKey | Refused::OfAuthority
+                if leaf.as_ref().is_some_and(|leaf| leaf.self_signed) =>
+            (
                 "the certificate is self-signed, so no authority vouches for it".to_owned(),
                 format!("set {pin} {sure}"),
             ),

@@ -64,10 +64,6 @@ const CLOSE_LIMIT: Duration = Duration::from_secs(1);
 /// How long a gateway may take to notice that a connection was closed, and to stop its work.
 const NOTICE: Duration = Duration::from_millis(100);
 
-/// After so long a rest, the kernel is asked whether the gateway has ended the connection. No gateway
-/// ends one sooner, and on a busy connection it would cost each request a system call.
-const LONG_REST: Duration = Duration::from_millis(10);
-
 impl Connection {
     /// Opens a connection, within the connector's time limit. `open` counts it until it ends.
     pub(super) async fn open(
@@ -137,7 +133,7 @@ impl Connection {
         untouched: Untouched,
     ) -> Sent {
         let Self { mut sender, driver, upcoming, keep_alive, rest, .. } = self;
-        upcoming.announce(rest.is_some_and(|rest| rest >= LONG_REST));
+        upcoming.announce(rest.is_some());
         let mut arriving = None;
         let answer = async {
             let response = match sender.try_send_request(request).await {
@@ -206,7 +202,7 @@ mod tests {
         tls,
     };
 
-    /// A connection that has been idle for a while, and the gateway's end of it.
+    /// A connection that has been idle, and the gateway's end of it.
     async fn rested() -> (Connection, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let url = format!("http://{}/x", listener.local_addr().expect("an address"));
@@ -217,7 +213,7 @@ mod tests {
         let open = Connection::open(connector, &address, &Gauge::default()).await;
         let connection = open.expect("connected").ready().await.expect("open");
         let (gateway, _) = listener.accept().expect("accepted");
-        (Connection { rest: Some(LONG_REST), ..connection }, gateway)
+        (Connection { rest: Some(Duration::ZERO), ..connection }, gateway)
     }
 
     async fn send(connection: Connection) -> Sent {

@@ -39,15 +39,15 @@ pub(super) struct Upcoming(AtomicU8);
 
 /// No request is about to be written.
 const NONE: u8 = 0;
-/// One is, soon after the last answer.
-const SOON: u8 = 1;
-/// One is, after the connection has been idle for a while.
+/// The first of a connection is.
+const FIRST: u8 = 1;
+/// One is, on a connection that has been idle.
 const AFTER_REST: u8 = 2;
 
 impl Upcoming {
-    /// Announces a request. `rested` tells whether the connection has been idle for a while.
+    /// Announces a request. `rested` tells whether the connection has been idle.
     pub(super) fn announce(&self, rested: bool) {
-        self.0.store(if rested { AFTER_REST } else { SOON }, Ordering::Relaxed);
+        self.0.store(if rested { AFTER_REST } else { FIRST }, Ordering::Relaxed);
     }
 
     /// Whether one is announced, and now begins to be written.
@@ -77,8 +77,7 @@ impl Wire {
     ///
     /// tokio looks at sockets only now and then. A gateway or proxy that closes an idle connection, maybe
     /// after an answer (408) that nobody asked for, may have done so before the request is written
-    /// without tokio knowing yet. So the kernel itself is asked before a connection is used that has been
-    /// idle for a while. The error makes hyper give the request back unwritten: it reads before it takes a
+    /// without tokio knowing yet. So the kernel itself is asked before a connection is used again. The error makes hyper give the request back unwritten: it reads before it takes a
     /// request to write.
     fn nothing_to_read(&self) -> Poll<io::Result<()>> {
         if self.upcoming.comes_after_rest() && self.has_unread() {

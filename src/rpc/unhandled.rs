@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Response, StatusCode,
+    HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode,
     header::{ALLOW, CONTENT_TYPE},
     request::Parts,
 };
@@ -68,7 +68,9 @@ impl Unhandled {
     pub fn refuse(&self, head: &Parts, error: &CallError) -> Response<Body> {
         let response = self.refuse_stream(head, error).into_http();
         match error.obstacle() {
-            Some(Obstacle::Unreadable(why)) => with_http(response, why),
+            Some(Obstacle::Unreadable(why)) => {
+                with_http(response, why, head.method == Method::HEAD)
+            }
             _ => response,
         }
     }
@@ -127,11 +129,15 @@ impl Unhandled {
 
 /// Adds what HTTP itself says of a request that cannot be read. Its status is in the headers in any
 /// case, as every client of gRPC expects it.
-fn with_http(mut response: Response<Body>, why: &Unreadable) -> Response<Body> {
+/// An answer to HEAD has no text.
+fn with_http(mut response: Response<Body>, why: &Unreadable, is_head: bool) -> Response<Body> {
     match why {
         Unreadable::ContentType(_) => {
             *response.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;
             response.headers_mut().insert(CONTENT_TYPE, TEXT);
+            if is_head {
+                return response;
+            }
             response.map(|_empty| Body::new(Full::from(WHAT_IS_SPOKEN)))
         }
         Unreadable::HttpMethod(_) => {

@@ -49,8 +49,9 @@ const FRAME_SIZE: u32 = 16_384;
 /// A request's decoded headers. Leaves room for the tokens and traces that service meshes add.
 const HEADER_LIST_SIZE: u32 = 16_384;
 /// Calls that are opened and reset before they are handled ("rapid reset", CVE-2023-44487). More of
-/// them end the connection. This is h2's own default.
-const PENDING_ACCEPT_RESETS: usize = 20;
+/// them end the connection. h2's own default of 20 ends it for an honest caller too, who cancels many
+/// calls at once. The budget of frames ends a connection on which that goes on.
+const PENDING_ACCEPT_RESETS: usize = 1024;
 /// Calls that the server resets for errors of the caller (CVE-2025-8671). More of them end the
 /// connection. This is h2's own default.
 const LOCAL_ERROR_RESETS: usize = 1024;

@@ -23,6 +23,8 @@ pub(super) struct Wire<S> {
     served: Arc<ServedConnection>,
     frames: Frames,
     budget: FrameBudget,
+    /// Whether the peer has used it up. What came then is lost, so nothing may be read after it.
+    is_flooded: bool,
     /// Bytes that were read after GOAWAY and that hyper has not got yet.
     pending: BytesMut,
     /// How many of them hyper may get. The rest is an incomplete frame header.
@@ -43,7 +45,8 @@ impl<S> Wire<S> {
     pub(super) fn new(stream: S, served: Arc<ServedConnection>) -> Self {
         let (frames, pending) = (Frames::after_preface(), BytesMut::new());
         let budget = FrameBudget::new();
-        Self { stream, served, frames, budget, pending, passable: 0, stalled: None }
+        let (passable, is_flooded, stalled) = (0, false, None);
+        Self { stream, served, frames, budget, is_flooded, pending, passable, stalled }
     }
 
     /// Counts what has been read. A peer that has used up its budget of frames is not read from any
@@ -57,6 +60,7 @@ impl<S> Wire<S> {
             return Poll::Ready(());
         }
         self.served.note_flood(self.frames.last_stream());
+        self.is_flooded = true;
         Poll::Pending
     }
 
@@ -118,6 +122,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for Wire<S> {
         context: &mut Context<'_>,
         into: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if self.is_flooded {
+            return Poll::Pending;
+        }
         if !self.served.has_goaway() {
             return self.pass(context, into);
         }

@@ -247,9 +247,11 @@ impl Keeping {
         if !self.contested.note(Instant::now()) {
             return Finding::PolledElsewhere;
         }
-        match Box::pin(self.tenant.check_session(self.agent, session)).await {
+        let found = Box::pin(self.tenant.check_session(self.agent, session)).await;
+        self.contested.checked(found, Instant::now());
+        match found {
             Some(lost @ (Finding::GuidRefused | Finding::SignedOut)) => {
-                // No answer can have crossed a renewal of the Guid: there was no poll that brings one.
+                // The check itself has made sure.
                 self.refusals = self.refusals.max(REFUSALS_MAX - 1);
                 lost
             }

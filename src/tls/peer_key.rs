@@ -35,9 +35,15 @@ pub(crate) enum UnusableKey {
     #[error(
         "its RSA key has only {0} bits, and at least {RSA_BITS_MIN} are needed (1024 where the \
          certificate is pinned and the gateway signs with PKCS #1 in TLS 1.2); ask the gateway's operator \
-         for a certificate with a key of {RSA_BITS_MIN} bits"
+         for a certificate with a key of {RSA_BITS_MIN} bits, or to switch TLS 1.3 off"
     )]
     TooShort(usize),
+    /// It is of a kind or a length that nothing here can use.
+    #[error(
+        "its key is of a kind that the bridge does not have; ask the gateway's operator for a certificate \
+         with an RSA key of {RSA_BITS_MIN} to 8192 bits, or an ECDSA key on P-256 or P-384"
+    )]
+    Unsupported,
     /// The handshake is not signed with it.
     #[error("the server did not prove that it has the certificate's key: it may be another server")]
     NotProven,
@@ -51,31 +57,27 @@ pub(super) fn verify_tls12(
     legacy_rsa: LegacyRsa,
 ) -> Result<HandshakeSignatureValid, Error> {
     let key = key_of(leaf)?;
-    let good = Ok(HandshakeSignatureValid::assertion());
+    let proven = |is_good| {
+        let good = HandshakeSignatureValid::assertion();
+        if is_good { Ok(good) } else { Err(unusable(UnusableKey::NotProven)) }
+    };
     if let Some(bits) = key.rsa_bits.filter(|bits| *bits < RSA_BITS_MIN) {
-        return match legacy(signature.scheme).filter(|_| legacy_rsa == LegacyRsa::Accepted) {
-            Some(rsa)
-                if UnparsedPublicKey::new(rsa, key.bits)
-                    .verify(message, signature.signature())
-                    .is_ok() =>
-            {
-                good
-            }
-            _ => Err(unusable(UnusableKey::TooShort(bits))),
+        let accepted = legacy_rsa == LegacyRsa::Accepted && bits >= LEGACY_RSA_BITS_MIN;
+        let Some(rsa) = legacy(signature.scheme).filter(|_| accepted) else {
+            return Err(unusable(UnusableKey::TooShort(bits)));
         };
+        let verified = UnparsedPublicKey::new(rsa, key.bits).verify(message, signature.signature());
+        return proven(verified.is_ok());
     }
     let known = algorithms.mapping.iter().find(|(scheme, _)| *scheme == signature.scheme);
     let Some((_, candidates)) = known else {
         return Err(PeerMisbehaved::SignedHandshakeWithUnadvertisedSigScheme.into());
     };
     let fits = |id: &[u8]| id == key.algorithm;
-    match candidates.iter().find(|algorithm| fits(algorithm.public_key_alg_id().as_ref())) {
-        Some(algorithm)
-            if algorithm.verify_signature(key.bits, message, signature.signature()).is_ok() =>
-        {
-            good
-        }
-        _ => Err(unusable(UnusableKey::NotProven)),
+    let fitting = candidates.iter().find(|one| fits(one.public_key_alg_id().as_ref()));
+    match fitting.filter(|_| !key.is_too_long()) {
+        Some(one) => proven(one.verify_signature(key.bits, message, signature.signature()).is_ok()),
+        None => Err(unusable(UnusableKey::Unsupported)),
     }
 }
 
@@ -89,13 +91,29 @@ pub(super) fn verify_tls13(
     if let Some(bits) = key.rsa_bits.filter(|bits| *bits < RSA_BITS_MIN) {
         return Err(unusable(UnusableKey::TooShort(bits)));
     }
+    if key.is_too_long() {
+        return Err(unusable(UnusableKey::Unsupported));
+    }
     let info = SubjectPublicKeyInfoDer::from(key.info);
     verify_tls13_signature_with_raw_key(message, &info, signature, algorithms).map_err(|error| {
         match error {
-            Error::InvalidCertificate(_) => unusable(UnusableKey::NotProven),
+            Error::InvalidCertificate(CertificateError::BadSignature) => {
+                unusable(UnusableKey::NotProven)
+            }
+            Error::InvalidCertificate(_) => unusable(UnusableKey::Unsupported),
             other => other,
         }
     })
+}
+
+/// What aws-lc-rs has algorithms for, in bits.
+const LEGACY_RSA_BITS_MIN: usize = 1024;
+const RSA_BITS_MAX: usize = 8192;
+
+impl PublicKey<'_> {
+    fn is_too_long(&self) -> bool {
+        self.rsa_bits.is_some_and(|bits| bits > RSA_BITS_MAX)
+    }
 }
 
 fn key_of<'a>(leaf: &'a CertificateDer<'_>) -> Result<PublicKey<'a>, Error> {

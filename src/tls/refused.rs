@@ -86,16 +86,16 @@ impl Refused {
             }
             Self::UnknownIssuer => match trust {
                 Trust::Roots(_) => format!(
-                    "no authority in the tenant's tls.ca_file has signed it; the gateway has to send \
-                     the intermediate certificates; or {pin}"
+                    "no authority in the tenant's tls.ca_file has signed it: add it there, have the \
+                     gateway send its intermediate certificates, or {pin}"
                 ),
                 _ => format!(
                     "set the tenant's tls.ca_file to the authority that signed it, or {pin}"
                 ),
             },
             Self::OtherIssuerKey => format!(
-                "the trusted authority of the issuer's name has another key: get the authority's \
-                 current certificate for the tenant's tls.ca_file, or {pin}"
+                "an authority with the issuer's name is trusted, but its key is another one: get the \
+                 authority's current certificate for the tenant's tls.ca_file, or {pin}"
             ),
             Self::OfAuthority => format!(
                 "it is an authority's certificate, as self-signed ones often are: {pin}, or get a server \

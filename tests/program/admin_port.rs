@@ -146,7 +146,7 @@ async fn metrics_come_in_the_format_that_a_scraper_accepts() {
 
 /// A scraper drops everything of a pod that has more samples.
 #[tokio::test]
-async fn a_hundred_idle_tenants_have_far_fewer_samples_than_the_pod_monitor_takes() {
+async fn a_hundred_tenants_have_fewer_samples_than_the_pod_monitor_takes() {
     let monitor = include_str!("../../deploy/components/pod-monitor/pod-monitor.yaml");
     let limit = monitor.lines().find_map(|line| line.trim().strip_prefix("sampleLimit: "));
     let limit: usize = limit.expect("a limit").parse().expect("a number");
@@ -158,7 +158,12 @@ async fn a_hundred_idle_tenants_have_far_fewer_samples_than_the_pod_monitor_take
         let (_, metrics) = program.ask("GET /metrics", "").await;
         let samples: Vec<_> = metrics.lines().filter(|line| !line.starts_with('#')).collect();
         println!("{} samples", samples.len());
-        assert!(samples.len() < limit * 4 / 5, "{} samples", samples.len());
+        // A busy tenant has histograms of 18 samples for each interface in use, for three kinds of waits, and
+        // codes and results.
+        let busy = samples.len() + 100 * ((7 + 3) * 18 + 20);
+        assert!(busy < limit * 4 / 5, "{} samples, {busy} of busy tenants", samples.len());
+        // Where nothing has happened, there is little.
+        assert!(samples.len() < 16_000, "{} samples", samples.len());
         let codes = |line: &&str| line.contains("grpc_code=") && !line.contains("grpc_code=\"OK\"");
         let never: Vec<_> = samples.into_iter().filter(codes).collect();
         assert!(never.is_empty(), "{never:?}");

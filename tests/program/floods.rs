@@ -233,3 +233,21 @@ async fn a_busy_caller_is_not_taken_for_a_flood() {
     }
     assert_eq!(count_of_floods(&program).await, 0);
 }
+
+/// A caller may cancel many calls at once, before the bridge has looked at them.
+#[tokio::test]
+async fn calls_that_are_cancelled_at_once_cost_no_other_call_its_connection() {
+    let program = start("", &[]).await;
+    let mut raw = Raw::connect(program.grpc, &[]).await;
+    let cancel = 8_u32.to_be_bytes();
+    let cancelled = (0..300).flat_map(|number| {
+        let id = stream(number);
+        [begun(id, CHECK_HEALTH), frame(RST_STREAM, 0, id, &cancel)].concat()
+    });
+    raw.write(&cancelled.collect::<Vec<_>>()).await;
+    let check = tonic_health::pb::HealthCheckRequest::default();
+    raw.request(stream(300), CHECK_HEALTH, "30S", &check).await;
+    let answer = raw.until(|frame| frame.stream == stream(300) && frame.flags & END_STREAM != 0);
+    assert!(within("an answer", answer).await.is_some(), "the connection was ended");
+    assert_eq!(count_of_floods(&program).await, 0);
+}

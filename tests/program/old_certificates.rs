@@ -110,22 +110,8 @@ async fn a_certificate_that_cannot_be_taken_is_explained_without_the_setting_in_
             "insecure_skip_verify",
         ),
         (true, RSA_2048, &["1.2"], SIGNED, [version_1, pin], "set tenants.acme.tls.ca_file"),
-        (
-            false,
-            P_256,
-            &["1.2", "secp521r1"],
-            PINNED,
-            ["only over the curve P-521", "P-256"],
-            "pinned",
-        ),
-        (
-            false,
-            P_256,
-            &["1.3", "secp521r1"],
-            PINNED,
-            ["only over the curve P-521", "P-256"],
-            "pinned",
-        ),
+        (false, P_256, &["1.2", "secp521r1"], PINNED, ["needs the curve P-521", "P-256"], "pinned"),
+        (false, P_256, &["1.3", "secp521r1"], PINNED, ["needs the curve P-521", "P-256"], "pinned"),
     ] {
         let gateway = OldGateway::start(is_version_1, key, server).await;
         let printed = gateway.doctor(trust).await;

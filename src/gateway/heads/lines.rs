@@ -1,14 +1,16 @@
 //! The lines of a head.
 
-/// The headers that the bridge or hyper uses.
+/// The headers that the bridge, its doctor or hyper uses.
 const USED: &[&str] = &[
     "connection",
     "content-encoding",
     "content-length",
     "content-type",
+    "date",
     "guid",
     "json-type",
     "keep-alive",
+    "location",
     "retry-after",
     "set-cookie",
     "set-guid",
