@@ -3,7 +3,7 @@
 use std::error::Error;
 
 use rustls::ClientConfig;
-use tonic::{Code, Request, Status, client::Grpc};
+use tonic::{Code, Request, Status, TimeoutExpired, client::Grpc};
 use tonic_prost::ProstCodec;
 
 use super::{
@@ -41,7 +41,7 @@ pub async fn ask_collector(
     let mut client = Grpc::new(channel(collector, tls));
     let request = own_headers(collector.headers.clone())(Request::new(()));
     let request = request.map_err(|status| problem(&status))?;
-    client.ready().await.map_err(|error| CollectorProblem::NoAnswer(bottom(&error)))?;
+    client.ready().await.map_err(|error| of_connection(&error))?;
     let codec = ProstCodec::<(), ()>::default();
     let path = http::uri::PathAndQuery::from_static(EXPORT);
     client.unary(request, path, codec).await.map(drop).map_err(|status| problem(&status))
@@ -60,14 +60,18 @@ fn problem(status: &Status) -> CollectorProblem {
             _ => CollectorProblem::Refused(text),
         };
     };
-    let is_late = matches!(status.code(), Code::DeadlineExceeded | Code::Cancelled);
-    let mut causes = std::iter::successors(Some(source), |&error| error.source());
-    let is_of_the_network = causes.any(<dyn Error>::is::<std::io::Error>);
-    if is_late || is_of_the_network {
-        CollectorProblem::NoAnswer(bottom(source))
+    of_connection(source)
+}
+
+/// An error of the network, no answer in time, or a connection that did not carry HTTP/2.
+fn of_connection(error: &(dyn Error + 'static)) -> CollectorProblem {
+    let mut causes = std::iter::successors(Some(error), |&error| error.source());
+    let is_of_the_network =
+        causes.any(|error| error.is::<std::io::Error>() || error.is::<TimeoutExpired>());
+    if is_of_the_network {
+        CollectorProblem::NoAnswer(bottom(error))
     } else {
-        // What came is not HTTP/2.
-        CollectorProblem::NoCollector(bottom(source))
+        CollectorProblem::NoCollector(bottom(error))
     }
 }
 
