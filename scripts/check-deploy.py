@@ -272,7 +272,7 @@ def check_config(overlay, bridge):
     overlay.want(ran.returncode == 0, f"check-config: {said}")
     ports = overlay.ports()
     for name, port in ports.items():
-        listens = re.search(rf" 0\.0\.0\.0:{port}\b", said)
+        listens = re.search(rf" (0\.0\.0\.0|\[::\]):{port}\b", said)
         overlay.want(listens or ran.returncode, f"nothing listens on the port {name}, {port}")
     with_tls = re.search(r"gRPC on \S+, with TLS", said) is not None
     overlay.want(
