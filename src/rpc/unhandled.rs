@@ -128,8 +128,7 @@ impl Unhandled {
 }
 
 /// Adds what HTTP itself says of a request that cannot be read. Its status is in the headers in any
-/// case, as every client of gRPC expects it.
-/// An answer to HEAD has no text.
+/// case, as every client of gRPC expects it. An answer to HEAD has no text.
 fn with_http(mut response: Response<Body>, why: &Unreadable, is_head: bool) -> Response<Body> {
     match why {
         Unreadable::ContentType(_) => {
