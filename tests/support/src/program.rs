@@ -127,11 +127,15 @@ impl Program {
         seen.expect("it goes on").clone()
     }
 
+    /// The lines of its log so far.
+    pub fn log(&self) -> Vec<Value> {
+        let logged = self.logged.borrow();
+        logged.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+    }
+
     /// How many lines of its log are so.
     pub fn lines(&self, is_so: impl Fn(&Value) -> bool) -> usize {
-        let logged = self.logged.borrow();
-        let lines = logged.lines().map(|line| serde_json::from_str(line).expect("JSON"));
-        lines.filter(is_so).count()
+        self.log().into_iter().filter(is_so).count()
     }
 
     /// How often its log has this message, or one that begins so.
