@@ -25,6 +25,7 @@ pub mod probe;
 mod reply;
 mod request;
 mod sign_in;
+mod socket;
 mod span;
 mod transport_failure;
 mod wire;

@@ -20,7 +20,8 @@ use super::{
     heads::MAX_HEAD_BYTES,
     keep_alive::KeepAlive,
     reply::Reply,
-    wire::{Upcoming, Wire},
+    socket::Upcoming,
+    wire::Wire,
 };
 use crate::call::Untouched;
 
@@ -72,8 +73,8 @@ impl Connection {
         open: &Gauge,
     ) -> Result<Self, String> {
         let stream = connector.connect(address.uri().clone()).await?;
-        let upcoming = Arc::<Upcoming>::default();
-        let wire = TokioIo::new(Wire::new(stream, upcoming.clone()));
+        let wire = Wire::new(stream);
+        let upcoming = wire.upcoming().clone();
         let mut builder = http1::Builder::new();
         // The header is documented as "Guid", and clients of some gateways depend on its case.
         builder.title_case_headers(true);
@@ -84,7 +85,8 @@ impl Connection {
             .allow_spaces_after_header_name_in_responses(true)
             .allow_obsolete_multiline_headers_in_responses(true)
             .ignore_invalid_headers_in_responses(true);
-        let (sender, driver) = builder.handshake(wire).await.map_err(|e| root_cause(&e))?;
+        let (sender, driver) =
+            builder.handshake(TokioIo::new(wire)).await.map_err(|e| root_cause(&e))?;
         // The driver ends when either side closes the connection. Dropping the sender closes it.
         let open = open.clone();
         open.inc();
@@ -192,9 +194,13 @@ impl Closing {
 #[cfg(test)]
 mod tests {
     use std::{
-        io::{Read as _, Write as _},
+        io::{Read, Write},
         net::{TcpListener, TcpStream},
+        sync::mpsc,
+        thread,
     };
+
+    use rustls::{ServerConfig, ServerConnection, StreamOwned, crypto::aws_lc_rs};
 
     use super::*;
     use crate::{
@@ -202,18 +208,22 @@ mod tests {
         tls,
     };
 
-    /// A connection that has been idle, and the gateway's end of it.
-    async fn rested() -> (Connection, TcpStream) {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let url = format!("http://{}/x", listener.local_addr().expect("an address"));
+    /// A connection that has been idle, to a gateway at this port.
+    async fn rested(scheme: &str, port: u16) -> Connection {
+        let url = format!("{scheme}://127.0.0.1:{port}/x");
         let address = Address::new(&url.parse().expect("a URL")).expect("a host");
         let any = ClientTls { trust: Trust::Anything, client: None };
         let (tls, limit) = (tls::client_config(&any).expect("TLS"), Duration::from_secs(60));
         let connector = Connector::new(tls, limit, &any.trust);
         let open = Connection::open(connector, &address, &Gauge::default()).await;
         let connection = open.expect("connected").ready().await.expect("open");
-        let (gateway, _) = listener.accept().expect("accepted");
-        (Connection { rest: Some(Duration::ZERO), ..connection }, gateway)
+        Connection { rest: Some(Duration::ZERO), ..connection }
+    }
+
+    fn listener() -> (TcpListener, u16) {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let port = listener.local_addr().expect("an address").port();
+        (listener, port)
     }
 
     async fn send(connection: Connection) -> Sent {
@@ -221,13 +231,16 @@ mod tests {
         connection.send(request, Duration::from_secs(60), Untouched::at_the_start()).await
     }
 
+    const UNASKED: &str = "HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n";
+
     /// This test's runtime has one thread, which does not look at sockets between what the gateway
     /// does and the request.
     #[tokio::test]
     async fn what_was_there_before_the_request_belongs_to_nobody() {
-        let unasked = "HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n";
-        for (unasked, ends) in [(unasked, true), (unasked, false), ("", true), ("\r\n", false)] {
-            let (connection, mut gateway) = rested().await;
+        for (unasked, ends) in [(UNASKED, true), (UNASKED, false), ("", true), ("\r\n", false)] {
+            let (listener, port) = listener();
+            let connection = rested("http", port).await;
+            let (mut gateway, _) = listener.accept().expect("accepted");
             gateway.write_all(unasked.as_bytes()).expect("written");
             if ends {
                 gateway.shutdown(std::net::Shutdown::Write).expect("shut down");
@@ -237,6 +250,59 @@ mod tests {
             let mut got = Vec::new();
             let _closed_or_reset = gateway.read_to_end(&mut got);
             assert_eq!(got, b"", "no byte was written");
+        }
+    }
+
+    /// A gateway with TLS that answers one request. It sends the tickets of its handshake, and then
+    /// `unasked`, only when it is told to, and tells when that is done.
+    fn tls_gateway(unasked: &'static str) -> (u16, mpsc::Sender<()>, mpsc::Receiver<()>) {
+        let (listener, port) = listener();
+        let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).expect("made");
+        let key = made.signing_key.serialize_der().try_into().expect("a key");
+        let config = ServerConfig::builder_with_provider(aws_lc_rs::default_provider().into())
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .and_then(|config| {
+                config.with_no_client_auth().with_single_cert(vec![made.cert.der().clone()], key)
+            });
+        let mut tls = ServerConnection::new(Arc::new(config.expect("TLS"))).expect("TLS");
+        let (go, told) = mpsc::channel();
+        let (tell, done) = mpsc::channel();
+        thread::spawn(move || {
+            let (mut tcp, _) = listener.accept().expect("accepted");
+            while tls.is_handshaking() {
+                if tls.wants_write() {
+                    tls.write_tls(&mut tcp).expect("written");
+                } else {
+                    tls.read_tls(&mut tcp).expect("read");
+                    tls.process_new_packets().expect("a handshake");
+                }
+            }
+            told.recv().expect("told");
+            tls.writer().write_all(unasked.as_bytes()).expect("taken");
+            assert!(tls.wants_write(), "there are tickets");
+            let mut stream = StreamOwned::<ServerConnection, TcpStream>::new(tls, tcp);
+            stream.flush().expect("written");
+            tell.send(()).expect("somebody waits");
+            if stream.read(&mut [0; 1024]).is_ok_and(|read| read > 0) {
+                let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 15\r\n\r\n{\"retcode\":\"0\"}";
+                stream.write_all(answer).expect("written");
+            }
+        });
+        (port, go, done)
+    }
+
+    #[tokio::test]
+    async fn tickets_of_tls_are_no_answer_that_nobody_asked_for() {
+        for (unasked, is_written) in [("", true), (UNASKED, false)] {
+            let (port, go, done) = tls_gateway(unasked);
+            let connection = rested("https", port).await;
+            go.send(()).expect("it waits");
+            done.recv().expect("sent");
+            match send(connection).await {
+                Sent::Answered(reply, _) => assert!(is_written && reply.envelope.is_ok()),
+                Sent::Unwritten(..) => assert!(!is_written, "the connection is good"),
+                Sent::Unanswered(cause) | Sent::Late(cause, _) => panic!("{unasked:?}: {cause}"),
+            }
         }
     }
 }

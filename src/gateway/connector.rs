@@ -1,24 +1,33 @@
-use std::{sync::Arc, time::Duration};
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use http::Uri;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::{client::legacy::connect::HttpConnector, rt::TokioIo};
 use tokio::time::timeout;
-use tower_service::Service as _;
+use tower_service::Service;
 
-use super::cause::connect_cause;
+use super::{cause::connect_cause, socket::Socket};
 use crate::config::Trust;
 
 /// Opens TCP and TLS connections.
 #[derive(Clone, Debug)]
 pub(super) struct Connector {
-    inner: HttpsConnector<HttpConnector>,
+    inner: HttpsConnector<TcpConnector>,
     limit: Duration,
     trust: Arc<Trust>,
 }
 
 /// The stream of an open connection.
-pub(super) type Stream = <HttpsConnector<HttpConnector> as tower_service::Service<Uri>>::Response;
+pub(super) type Stream = <HttpsConnector<TcpConnector> as Service<Uri>>::Response;
+
+/// Opens TCP connections.
+#[derive(Clone, Debug)]
+pub(super) struct TcpConnector(HttpConnector);
 
 /// Detects a peer that vanished, also on idle connections.
 const TCP_KEEPALIVE: Duration = Duration::from_secs(30);
@@ -36,7 +45,7 @@ impl Connector {
             .with_tls_config(tls)
             .https_or_http()
             .enable_http1()
-            .wrap_connector(tcp);
+            .wrap_connector(TcpConnector(tcp));
         Self { inner, limit, trust: Arc::new(trust.clone()) }
     }
 
@@ -48,5 +57,20 @@ impl Connector {
                 Err(format!("no connection within {}", humantime::format_duration(self.limit)))
             }
         }
+    }
+}
+
+impl Service<Uri> for TcpConnector {
+    type Response = TokioIo<Socket>;
+    type Error = <HttpConnector as Service<Uri>>::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.0.poll_ready(context)
+    }
+
+    fn call(&mut self, uri: Uri) -> Self::Future {
+        let connecting = self.0.call(uri);
+        Box::pin(async { Ok(TokioIo::new(Socket::new(connecting.await?.into_inner()))) })
     }
 }

@@ -2,102 +2,41 @@
 
 use std::{
     fmt, io,
-    mem::MaybeUninit,
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicU8, Ordering},
-    },
+    sync::Arc,
     task::{Context, Poll},
 };
 
 use hyper_rustls::MaybeHttpsStream;
 use hyper_util::rt::TokioIo;
-use socket2::SockRef;
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
-};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::{
     connector::Stream,
     heads::{BadHead, Heads},
+    socket::{Socket, Upcoming},
 };
 
 /// Passes to hyper what a gateway sends, except for parts of heads that hyper cannot take ([`Heads`]).
-/// Ends a connection on which the gateway has sent something before the request.
 pub(super) struct Wire {
     stream: TokioIo<Stream>,
     heads: Heads,
     upcoming: Arc<Upcoming>,
 }
 
-/// Whether a request is about to be written. The connection's owner says so, and the wire, which hyper
-/// owns, asks.
-#[derive(Debug, Default)]
-pub(super) struct Upcoming(AtomicU8);
-
-/// No request is about to be written.
-const NONE: u8 = 0;
-/// The first of a connection is.
-const FIRST: u8 = 1;
-/// One is, on a connection that has been idle.
-const AFTER_REST: u8 = 2;
-
-impl Upcoming {
-    /// Announces a request. `rested` tells whether the connection has been idle.
-    pub(super) fn announce(&self, rested: bool) {
-        self.0.store(if rested { AFTER_REST } else { FIRST }, Ordering::Relaxed);
-    }
-
-    /// Whether one is announced, and now begins to be written.
-    fn begins(&self) -> bool {
-        let announced = self.0.load(Ordering::Relaxed) != NONE;
-        if announced {
-            self.0.store(NONE, Ordering::Relaxed);
-        }
-        announced
-    }
-
-    fn comes_after_rest(&self) -> bool {
-        self.0.load(Ordering::Relaxed) == AFTER_REST
-    }
-}
-
 impl Wire {
-    pub(super) fn new(stream: Stream, upcoming: Arc<Upcoming>) -> Self {
+    pub(super) fn new(stream: Stream) -> Self {
+        let upcoming = socket(&stream).upcoming().clone();
         Self { stream: TokioIo::new(stream), heads: Heads::default(), upcoming }
+    }
+
+    /// Tells the connection which requests are coming.
+    pub(super) fn upcoming(&self) -> &Arc<Upcoming> {
+        &self.upcoming
     }
 
     fn stream(&mut self) -> Pin<&mut TokioIo<Stream>> {
         Pin::new(&mut self.stream)
-    }
-
-    /// Called where tokio knows of nothing to read.
-    ///
-    /// tokio looks at sockets only now and then. A gateway or proxy that closes an idle connection, maybe
-    /// after an answer (408) that nobody asked for, may have done so before the request is written
-    /// without tokio knowing yet. So the kernel itself is asked before a connection is used again. The error makes hyper give the request back unwritten: it reads before it takes a
-    /// request to write.
-    fn nothing_to_read(&self) -> Poll<io::Result<()>> {
-        if self.upcoming.comes_after_rest() && self.has_unread() {
-            return Poll::Ready(Err(io::Error::other("the gateway ended the idle connection")));
-        }
-        Poll::Pending
-    }
-
-    /// Whether the kernel has bytes of the gateway, or the end of the connection.
-    fn has_unread(&self) -> bool {
-        let mut byte = [MaybeUninit::uninit()];
-        let peeked = SockRef::from(self.socket()).peek(&mut byte);
-        !peeked.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
-    }
-
-    fn socket(&self) -> &TcpStream {
-        match self.stream.inner() {
-            MaybeHttpsStream::Http(tcp) => tcp.inner(),
-            MaybeHttpsStream::Https(tls) => tls.inner().get_ref().0.inner().inner(),
-        }
     }
 
     /// Reads a part of a head, and takes out what hyper cannot take.
@@ -135,6 +74,14 @@ impl Wire {
     }
 }
 
+/// The TCP connection below TLS.
+fn socket(stream: &Stream) -> &Socket {
+    match stream {
+        MaybeHttpsStream::Http(tcp) => tcp.inner(),
+        MaybeHttpsStream::Https(tls) => tls.inner().get_ref().0.inner().inner(),
+    }
+}
+
 impl AsyncRead for Wire {
     fn poll_read(
         mut self: Pin<&mut Self>,
@@ -144,10 +91,7 @@ impl AsyncRead for Wire {
         if !self.heads.is_outside() {
             return self.read_head(context, into);
         }
-        match self.stream().poll_read(context, into) {
-            Poll::Pending => self.nothing_to_read(),
-            read @ Poll::Ready(_) => read,
-        }
+        self.stream().poll_read(context, into)
     }
 }
 

@@ -19,9 +19,11 @@ async fn callers_who_cancel_cost_no_connection_and_no_second_request() {
         bridge.register(agent, &guid).await.expect("registered");
     }
     // Each caller leaves after a little more time than the one before it: in the queue, on the
-    // way, or just before its answer.
+    // way, or just before its answer. The last one stays.
     let calls = agents.clone().map(|agent| {
-        let patience = Duration::from_millis(u64::from(agent - AGENT));
+        let is_last = agent + 1 == AGENT + CALLERS;
+        let patience = if is_last { 60_000 } else { u64::from(agent - AGENT) };
+        let patience = Duration::from_millis(patience);
         let call = bridge.states.clone();
         async move {
             let mut call = call;
