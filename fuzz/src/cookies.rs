@@ -9,19 +9,19 @@ pub fn cookies(data: &[u8]) {
     let lines = data.split(|&b| b == b'\n').filter_map(|line| HeaderValue::from_bytes(line).ok());
     let lines: Vec<_> = lines.collect();
     for line in &lines {
-        jar.set(line);
+        jar.set(line, lines.first());
         check(jar.header().as_ref(), &lines);
     }
 
     let sent = jar.header();
     for line in &lines {
         let again = Cookies::default();
-        again.set(line);
-        again.set(line);
+        again.set(line, None);
+        again.set(line, None);
         check(again.header().as_ref(), std::slice::from_ref(line));
         if let Some(header) = again.header() {
             // What a jar of one sends back, it takes again as it is.
-            again.set(&header);
+            again.set(&header, None);
             assert_eq!(again.header(), Some(header));
         }
     }

@@ -4,7 +4,7 @@ use std::{borrow::Cow, collections::HashMap, time::Duration};
 
 use http::{
     HeaderMap, HeaderName, HeaderValue, StatusCode,
-    header::{CONTENT_TYPE, SET_COOKIE},
+    header::{CONTENT_TYPE, DATE, SET_COOKIE},
     response::Parts,
 };
 use serde_json::value::RawValue;
@@ -42,6 +42,8 @@ pub struct Reply {
     /// Whether the answer was read to its end, so that the connection can be used again.
     pub(super) is_whole: bool,
     cookies: Vec<HeaderValue>,
+    /// When the answer was made, by the gateway's clock. Kept only for the cookies.
+    date: Option<HeaderValue>,
 }
 
 const MAX_COOKIES: usize = 8;
@@ -57,6 +59,9 @@ impl Reply {
         let guid = if head.status.is_success() { guid(headers) } else { None };
         let has_header = || [SET_GUID, GUID].iter().any(|name| headers.contains_key(name));
         let is_guid_bad = guid.is_none() && head.status.is_success() && has_header();
+        let cookies: Vec<_> =
+            headers.get_all(SET_COOKIE).iter().take(MAX_COOKIES).cloned().collect();
+        let date = if cookies.is_empty() { None } else { headers.get(DATE).cloned() };
         Self {
             status: head.status,
             guid,
@@ -65,7 +70,8 @@ impl Reply {
             envelope: body.and_then(|body| envelope(headers, body)),
             keep_alive: KeepAlive::read(headers),
             is_whole,
-            cookies: headers.get_all(SET_COOKIE).iter().take(MAX_COOKIES).cloned().collect(),
+            cookies,
+            date,
         }
     }
 
@@ -123,7 +129,7 @@ impl Reply {
     /// Stores the cookies that the answer sets.
     pub fn set_cookies(&self, jar: &Cookies) {
         for cookie in &self.cookies {
-            jar.set(cookie);
+            jar.set(cookie, self.date.as_ref());
         }
     }
 }
@@ -192,6 +198,7 @@ mod tests {
                 keep_alive: KeepAlive::default(),
                 is_whole: true,
                 cookies: Vec::new(),
+                date: None,
             };
             let error = reply.into_verdict(None).expect_err("no success");
             assert_eq!(error.outcome(), crate::call::Outcome::Unknown, "{error}");

@@ -48,10 +48,11 @@ impl Cookies {
     }
 
     /// Takes a cookie from a `Set-Cookie` response header. One that has expired replaces the cookie of
-    /// this name by none. Other attributes than `Max-Age` and `Expires` are ignored.
-    pub fn set(&self, set_cookie: &HeaderValue) {
+    /// this name by none. Other attributes than `Max-Age` and `Expires` are ignored. `date` is the
+    /// answer's `Date` header, since `Expires` is a time by the clock of whoever sets the cookie.
+    pub fn set(&self, set_cookie: &HeaderValue, date: Option<&HeaderValue>) {
         let Some((pair, attributes)) = parts(set_cookie) else { return };
-        let lifetime = lifetime(attributes);
+        let lifetime = lifetime(attributes, date.and_then(|date| date.to_str().ok()));
         let mut jar = self.jar();
         jar.drop_expired();
         let has_changed = if lifetime.is_some_and(|left| left.is_zero()) {
@@ -149,7 +150,7 @@ mod tests {
     fn jar(headers: &[&str]) -> Option<String> {
         let cookies = Cookies::default();
         for header in headers {
-            cookies.set(&HeaderValue::from_str(header).unwrap());
+            cookies.set(&HeaderValue::from_str(header).unwrap(), None);
         }
         sent(&cookies)
     }
@@ -189,12 +190,12 @@ mod tests {
         for cookie in
             ["a=1; Max-Age=60", "b=2", "c=3; Max-Age=30", "d=4; Max-Age=99999999999999999999"]
         {
-            cookies.set(&HeaderValue::from_static(cookie));
+            cookies.set(&HeaderValue::from_static(cookie), None);
         }
         assert_eq!(sent(&cookies).as_deref(), Some("a=1; b=2; c=3; d=4"));
         advance(Duration::from_secs(30)).await;
         assert_eq!(sent(&cookies).as_deref(), Some("a=1; b=2; d=4"));
-        cookies.set(&HeaderValue::from_static("a=1; Max-Age=60"));
+        cookies.set(&HeaderValue::from_static("a=1; Max-Age=60"), None);
         advance(Duration::from_secs(59)).await;
         assert_eq!(sent(&cookies).as_deref(), Some("a=1; b=2; d=4"), "its time was renewed");
         advance(Duration::from_secs(1)).await;

@@ -202,6 +202,10 @@ fn about(tenant: &TenantId, agent: u32, version: u64) -> String {
 }
 
 /// A line with the Guid, and one with the cookies. Neither contains a line break.
+///
+/// The ends of the cookies are not stored. Each answer may move them, and a session is stored much more
+/// rarely. A load balancer reads a cookie that is past its end, while a call without it may reach a node
+/// that does not know the session.
 fn secret_text(session: &Session) -> Vec<u8> {
     let mut plain = session.guid.header().as_bytes().to_vec();
     if let Some(cookies) = session.cookies.header() {
@@ -216,7 +220,7 @@ fn parse_secret_text(plain: &[u8]) -> Option<(Guid, Cookies)> {
     let (guid, pairs) = plain.split_once('\n').unwrap_or((plain, ""));
     let cookies = Cookies::default();
     let pairs = pairs.split("; ").filter_map(|pair| HeaderValue::from_str(pair).ok());
-    pairs.for_each(|pair| cookies.set(&pair));
+    pairs.for_each(|pair| cookies.set(&pair, None));
     Some((Guid::parse_stored(guid).ok()?, cookies))
 }
 

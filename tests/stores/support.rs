@@ -35,7 +35,7 @@ pub(crate) fn made(text: &str) -> NewSession {
 /// A session with a time to live and a cookie, handed in by its owner.
 pub(crate) fn registered(text: &str, ttl: Duration) -> NewSession {
     let cookies = Cookies::default();
-    cookies.set(&HeaderValue::from_static("lb=canary-cookie; Path=/"));
+    cookies.set(&HeaderValue::from_static("lb=canary-cookie; Path=/"), None);
     let cookies = Arc::new(cookies);
     NewSession { guid: guid(text), origin: Origin::Registered, ttl: Some(ttl), cookies }
 }

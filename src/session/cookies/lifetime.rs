@@ -4,8 +4,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// How long a cookie lasts from now on. Zero if it has expired, and `None` if it lasts as long as the
 /// session. `Max-Age` takes precedence over `Expires`, the last of each over others, and one that cannot
-/// be read is ignored.
-pub(super) fn lifetime(attributes: &str) -> Option<Duration> {
+/// be read is ignored. `now` is the time by the clock of whoever sets the cookie; without it, this
+/// machine's clock has to do.
+pub(super) fn lifetime(attributes: &str, now: Option<&str>) -> Option<Duration> {
     let (mut max_age, mut expires) = (None, None);
     for (name, value) in attributes.split(';').filter_map(|attribute| attribute.split_once('=')) {
         let (name, value) = (name.trim(), value.trim().trim_matches('"'));
@@ -15,8 +16,8 @@ pub(super) fn lifetime(attributes: &str) -> Option<Duration> {
             expires = date(value).or(expires);
         }
     }
-    let left = |date: SystemTime| date.duration_since(SystemTime::now()).unwrap_or_default();
-    max_age.or_else(|| expires.map(left))
+    let now = || now.and_then(date).unwrap_or_else(SystemTime::now);
+    max_age.or_else(|| Some(expires?.duration_since(now()).unwrap_or_default()))
 }
 
 fn seconds(text: &str) -> Option<Duration> {
@@ -133,8 +134,21 @@ mod tests {
             ("Max-Age=99999999999999999999".into(), secs(u64::MAX)),
             ("Max-Age=-".into(), None),
         ] {
-            assert_eq!(lifetime(&attributes), expected, "{attributes:?}");
+            assert_eq!(lifetime(&attributes, None), expected, "{attributes:?}");
         }
+    }
+
+    #[test]
+    fn expires_is_a_time_by_the_clock_of_who_sets_it() {
+        let expires = "Expires=Sun, 06 Nov 1994 08:49:37 GMT";
+        let left = |now| lifetime(expires, Some(now)).map(|left| left.as_secs());
+        assert_eq!(left("Sun, 06 Nov 1994 08:48:37 GMT"), Some(60));
+        assert_eq!(left("Sun, 06 Nov 1994 08:50:37 GMT"), Some(0));
+        assert_eq!(left("who knows"), Some(0), "by this machine's clock");
+        assert_eq!(
+            lifetime("Max-Age=5", Some("Sun, 06 Nov 1994 08:48:37 GMT")).unwrap().as_secs(),
+            5
+        );
     }
 
     proptest! {
@@ -146,7 +160,7 @@ mod tests {
 
         #[test]
         fn any_text_is_read_or_ignored(text in "\\PC{0,60}", days in "[0-9:]{0,30}") {
-            let _read = (lifetime(&text), date(&text), date(&days));
+            let _read = (lifetime(&text, Some(&days)), date(&text), date(&days));
         }
     }
 }

@@ -36,6 +36,15 @@ async fn a_cookie_that_has_expired_is_not_sent() {
         (&["lb=1", "x=2", "lb=deleted; Expires=Thu, 01 Jan 1970 00:00:00 GMT"], Some("x=2")),
         (&["lb=1", "lb=2; Max-Age=0", "lb=3"], Some("lb=3")),
         (&["lb=1; Max-Age=soon; Expires=never"], Some("lb=1")),
+        // By the gateway's clock, which stands still.
+        (
+            &["lb=1; Expires=Thu, 01 Jan 1970 01:00:00 GMT\r\nDate: Thu, 01 Jan 1970 00:00:00 GMT"],
+            Some("lb=1"),
+        ),
+        (
+            &["lb=1; Expires=Fri, 30 Dec 9999 00:00:00 GMT\r\nDate: Fri, 31 Dec 9999 00:00:00 GMT"],
+            None,
+        ),
     ] {
         assert_eq!(sent(headers).await.as_deref(), expected, "{headers:?}");
     }
