@@ -148,8 +148,9 @@ impl Endpoint {
                 return Ok(ready);
             }
         }
+        // Boxed, since it is large, and most calls find an idle connection.
         let opening = Connection::open(self.connector.clone(), &self.address, &self.open);
-        let mut opening = std::pin::pin!(opening);
+        let mut opening = Box::pin(opening);
         tokio::select! {
             biased;
             opened = &mut opening => opened.map_err(Unconnected::Failed),

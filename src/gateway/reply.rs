@@ -41,8 +41,15 @@ pub struct Reply {
     pub(super) keep_alive: KeepAlive,
     /// Whether the answer was read to its end, so that the connection can be used again.
     pub(super) is_whole: bool,
-    cookies: Vec<HeaderValue>,
-    /// When the answer was made, by the gateway's clock. Kept only for the cookies.
+    /// Boxed, since most answers set none.
+    cookies: Option<Box<SetCookies>>,
+}
+
+/// The cookies that an answer sets.
+#[derive(Debug)]
+struct SetCookies {
+    values: Vec<HeaderValue>,
+    /// When the answer was made, by the gateway's clock.
     date: Option<HeaderValue>,
 }
 
@@ -59,9 +66,6 @@ impl Reply {
         let guid = if head.status.is_success() { guid(headers) } else { None };
         let has_header = || [SET_GUID, GUID].iter().any(|name| headers.contains_key(name));
         let is_guid_bad = guid.is_none() && head.status.is_success() && has_header();
-        let cookies: Vec<_> =
-            headers.get_all(SET_COOKIE).iter().take(MAX_COOKIES).cloned().collect();
-        let date = if cookies.is_empty() { None } else { headers.get(DATE).cloned() };
         Self {
             status: head.status,
             guid,
@@ -70,8 +74,7 @@ impl Reply {
             envelope: body.and_then(|body| envelope(headers, body)),
             keep_alive: KeepAlive::read(headers),
             is_whole,
-            cookies,
-            date,
+            cookies: SetCookies::read(headers),
         }
     }
 
@@ -128,9 +131,21 @@ impl Reply {
 
     /// Stores the cookies that the answer sets.
     pub fn set_cookies(&self, jar: &Cookies) {
-        for cookie in &self.cookies {
-            jar.set(cookie, self.date.as_ref());
+        let Some(SetCookies { values, date }) = self.cookies.as_deref() else { return };
+        for cookie in values {
+            jar.set(cookie, date.as_ref());
         }
+    }
+}
+
+impl SetCookies {
+    fn read(headers: &HeaderMap) -> Option<Box<Self>> {
+        let values: Vec<_> =
+            headers.get_all(SET_COOKIE).iter().take(MAX_COOKIES).cloned().collect();
+        if values.is_empty() {
+            return None;
+        }
+        Some(Box::new(Self { values, date: headers.get(DATE).cloned() }))
     }
 }
 
@@ -197,8 +212,7 @@ mod tests {
                 envelope: Ok(envelope),
                 keep_alive: KeepAlive::default(),
                 is_whole: true,
-                cookies: Vec::new(),
-                date: None,
+                cookies: None,
             };
             let error = reply.into_verdict(None).expect_err("no success");
             assert_eq!(error.outcome(), crate::call::Outcome::Unknown, "{error}");

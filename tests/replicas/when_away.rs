@@ -61,10 +61,9 @@ async fn until_sum_is(replicas: &[Replica], metric: &str, expected: f64) {
     while (sum(replicas, metric).await - expected).abs() > 0.1 {
         if Instant::now() >= end {
             // What happened to each agent's session tells why.
-            for line in replicas.iter().flat_map(|replica| replica.log()) {
-                println!("{line}");
-            }
-            panic!("{metric} is {}, not {expected}", sum(replicas, metric).await);
+            let log = replicas.iter().flat_map(Replica::log);
+            let log = log.map(|line| line.to_string()).collect::<Vec<_>>().join("\n");
+            panic!("{metric} is {}, not {expected}\n{log}", sum(replicas, metric).await);
         }
         sleep(Duration::from_millis(50)).await;
     }
