@@ -15,6 +15,7 @@ mod test_control;
 
 use std::{
     collections::HashMap,
+    io,
     sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicU64},
     time::Duration,
 };
@@ -29,6 +30,7 @@ use super::{
     fault::Rules,
     journal::Journal,
     options::{AuthMode, Options},
+    push_client::PushClient,
     record::AgentRecord,
     session::{Session, Standing},
     sign_in::SignIn,
@@ -44,6 +46,7 @@ pub(super) struct Gateway {
     pub(super) rules: Rules,
     /// Connections accepted.
     pub(super) connections: AtomicU64,
+    push_client: PushClient,
     started: Instant,
     frozen: watch::Sender<bool>,
     records: Mutex<Records>,
@@ -65,16 +68,20 @@ const MAX_VIOLATIONS: usize = 10_000;
 // === impl Gateway ===
 
 impl Gateway {
-    pub(super) fn new(options: Options) -> Self {
-        Self {
+    /// # Errors
+    ///
+    /// If `push_ca` has no certificate.
+    pub(super) fn new(options: Options) -> io::Result<Self> {
+        Ok(Self {
             journal: Journal::new(options.journal),
+            push_client: PushClient::new(options.push_ca.as_deref())?,
             options,
             rules: Rules::default(),
             connections: AtomicU64::new(0),
             started: Instant::now(),
             frozen: watch::Sender::new(false),
             records: Mutex::default(),
-        }
+        })
     }
 
     /// Real time since the gateway's start.

@@ -9,7 +9,7 @@ use clap::Parser;
 
 use self::tls::TlsFlags;
 use super::StartError;
-use crate::{AgentStatus, Announce, AuthMode, Edition, IdOutside, Options, Polls};
+use crate::{AgentStatus, Announce, AuthMode, Edition, IdOutside, Options, Polls, PushForm};
 
 /// Simulates Huawei CC-Gateways: their agent interface over HTTPS, one gateway per tenant.
 ///
@@ -113,6 +113,9 @@ pub(super) struct Flags {
     /// Which kind of poll is switched on
     #[arg(long, value_enum, default_value = "agent", help_heading = "Rules")]
     polls: Polls,
+    /// The body of an event that is sent to a pushUrl
+    #[arg(long, value_enum, default_value = "poll", help_heading = "Rules")]
+    push_form: PushForm,
     /// Refuse forcible sign-ins, and sign-ins of signed-in agents with 100-015
     #[arg(long, help_heading = "Rules")]
     no_force_sign_in: bool,
@@ -220,6 +223,8 @@ impl Flags {
             update_guid_sends_header: self.update_guid_sends_header,
             idle_sign_out: Some(idle).filter(|idle| !idle.is_zero()),
             polls: self.polls,
+            push_form: self.push_form,
+            push_ca: self.tls.push_ca()?,
             poll_wait: self.poll_wait,
             force_sign_in: !self.no_force_sign_in,
             refuse_repeated: !self.allow_overlaps,
@@ -309,6 +314,7 @@ mod tests {
             (["--agent", "secret"], "--agent: write ID=PASSWORD"),
             (["--client-ca=/nowhere", "--nodes=1"], "--client-ca /nowhere: "),
             (["--client-ca=/dev/null", "--nodes=1"], "--client-ca /dev/null: "),
+            (["--push-ca=/dev/null", "--nodes=1"], "--push-ca /dev/null: "),
             (["--tls-cert=/nowhere", "--tls-key=/nowhere"], "--tls-cert /nowhere: "),
         ] {
             let flags = Flags::parse_from(["ccgateway-sim"].iter().chain(&args));
