@@ -117,7 +117,7 @@ impl Gateway {
 
 impl Records {
     fn record(&mut self, agent: u32) -> &mut AgentRecord {
-        self.by_id.entry(agent).or_insert_with(|| AgentRecord::new(self.changed.clone()))
+        self.by_id.entry(agent).or_insert_with(|| AgentRecord::new(agent, self.changed.clone()))
     }
 
     fn begin_session(&mut self, agent: u32, sign_in: &SignIn, options: &Options) -> &Session {

@@ -20,6 +20,7 @@ mod identity;
 mod interface;
 mod journal;
 mod listener;
+mod monitor;
 mod options;
 mod previous_session;
 pub mod program;

@@ -117,6 +117,9 @@ pub struct Options {
     /// Whether a call causes its whole sequence of events, with contents (client), and not only those of
     /// the agent's state.
     pub call_events: bool,
+    /// Whether inspectors are told of the agents whom they monitor, by `QC_AgentState_Notify` (client).
+    /// Which of its subtypes tells which state is inferred; a current state is not told.
+    pub monitor_events: bool,
     /// The most events that wait for an agent's poll; older ones are dropped. Undocumented.
     pub event_queue: usize,
     /// Real time that every answer takes.
@@ -260,6 +263,7 @@ impl Default for Options {
             any_case_true: false,
             event_gen_time: false,
             call_events: false,
+            monitor_events: false,
             event_queue: 1_000,
             latency: Duration::ZERO,
             balancer_cookie: false,
@@ -291,6 +295,11 @@ impl Options {
     /// Converts gateway time to real time.
     pub(super) fn real(&self, gateway_time: Duration) -> Duration {
         gateway_time / self.time_scale.max(1)
+    }
+
+    /// Whether the gateway has this agent.
+    pub(super) fn has_agent(&self, agent: u32) -> bool {
+        self.agent_ids.contains(&agent) && self.password(agent).is_some()
     }
 
     /// The password of an agent; `None` if the gateway does not have this agent.

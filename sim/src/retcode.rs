@@ -59,6 +59,7 @@ retcodes! {
     NoSkill "600-001" "no skill configured"
     NoInspector "900-002" "no inspection right"
     TargetAbsent "900-003" "no inspection resource"
+    TargetUnknown "900-004" "no such agent"
     TargetState "900-005" "inspected agent's state error"
 }
 

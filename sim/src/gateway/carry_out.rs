@@ -7,7 +7,6 @@ use tokio::time::Instant;
 use super::{
     Gateway, Records,
     group::skills_by_work_no,
-    inspect::monitor,
     parameters::{busy_request, refuse_unless, rest_request},
     poll::announce,
     settings::agent_skills,
@@ -115,7 +114,7 @@ impl Records {
             Interface::AgentStatus => Ok(self.status(agent, options)),
             Interface::AgentSkills => agent_skills(options),
             Interface::AgentSkillsByWorkNo => skills_by_work_no(route, options),
-            Interface::BeginMonitor | Interface::EndMonitor => monitor(agent, route, options),
+            Interface::BeginMonitor | Interface::EndMonitor => self.monitor(agent, route, options),
             interface if interface.asks_about_group() => Ok(self.ask_group(agent, route, options)),
             Interface::QueryCustomState => self.custom_state(agent, options),
             Interface::Handshake | Interface::Heartbeat => self.heartbeat(agent, request, options),

@@ -9,7 +9,7 @@ use super::{
     settings::agent_skills,
 };
 use crate::{
-    agent::{AgentState, Refused},
+    agent::{AgentState, Refused, name},
     interface::Interface,
     options::Options,
     reply::Reply,
@@ -62,17 +62,12 @@ impl Records {
 pub(super) fn skills_by_work_no(route: &Route, options: &Options) -> Result<Reply, Refused> {
     let agent: u32 =
         route.tail.first().and_then(|text| text.parse().ok()).ok_or_else(bad_parameter)?;
-    let is_there = options.agent_ids.contains(&agent) && options.password(agent).is_some();
-    refuse_unless(is_there, Retcode::BadParameter)?;
+    refuse_unless(options.has_agent(agent), Retcode::BadParameter)?;
     agent_skills(options)
 }
 
 fn named(id: u32) -> Value {
     json!({ "workno": id.to_string(), "name": name(id) })
-}
-
-fn name(id: u32) -> String {
-    format!("agent {id}")
 }
 
 /// An item of allagentstatus (client).

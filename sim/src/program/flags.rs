@@ -155,6 +155,9 @@ pub(super) struct Flags {
     /// A call causes its whole sequence of events, with contents
     #[arg(long, help_heading = "Rules")]
     call_events: bool,
+    /// Inspectors are told of the agents whom they monitor
+    #[arg(long, help_heading = "Rules")]
+    monitor_events: bool,
     /// The most events that wait for an agent's poll
     #[arg(long, value_name = "COUNT", default_value_t = 1000, help_heading = "Rules")]
     event_queue: usize,
@@ -167,8 +170,8 @@ pub(super) struct Flags {
     /// A retcode for a case that the documentation leaves open; may be given several times.
     /// CASE: guid-missing, guid-unknown, guid-expired, guid-taken-over, guid-foreign,
     /// not-signed-in, agent-unknown, busy-again, state-refused, free-while-idle (also 0: accepted),
-    /// no-inspector, target-absent, target-state, sign-out-while-talking, repeated-call,
-    /// repeated-sign-in, no-interface
+    /// no-inspector, target-absent, target-state, target-unknown, sign-out-while-talking,
+    /// repeated-call, repeated-sign-in, no-interface
     #[arg(long = "code", value_name = "CASE=RETCODE", help_heading = "Rules")]
     codes: Vec<String>,
     /// The most requests in the journal
@@ -239,6 +242,7 @@ impl Flags {
             any_case_true: self.any_case_true,
             event_gen_time: self.event_gen_time,
             call_events: self.call_events,
+            monitor_events: self.monitor_events,
             event_queue: self.event_queue,
             latency: self.latency,
             balancer_cookie: self.balancer_cookie,
