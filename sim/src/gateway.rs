@@ -7,6 +7,7 @@ mod inspect;
 mod open_call;
 mod outcome;
 mod parameters;
+mod password;
 mod poll;
 mod poll_all;
 mod push;
@@ -55,6 +56,8 @@ pub(super) struct Gateway {
 #[derive(Debug, Default)]
 struct Records {
     by_id: HashMap<u32, AgentRecord>,
+    /// Passwords that agents have changed.
+    passwords: HashMap<u32, String>,
     /// How many sessions have begun so far.
     sessions: u64,
     violations: Vec<String>,

@@ -21,11 +21,22 @@ use crate::{
 
 impl Records {
     /// Answers any question about all agents.
-    pub(super) fn ask_group(&mut self, agent: u32, route: &Route, options: &Options) -> Reply {
+    pub(super) fn ask_group(
+        &mut self,
+        agent: u32,
+        route: &Route,
+        options: &Options,
+    ) -> Result<Reply, Refused> {
         let result = match route.interface {
             Interface::AllAgentStatus => self.agents(options, |_| true, status),
             Interface::IdleAgents => {
                 self.agents(options, |state| state == AgentState::Idle, |id, _| named(id))
+            }
+            // That number and items are those of allagentstatus is inferred.
+            Interface::AgentsByStatus => {
+                let wanted = route.parameter("status").and_then(|text| text.parse().ok());
+                let wanted: u8 = wanted.ok_or_else(bad_parameter)?;
+                self.agents(options, |state| state.code() == wanted, status)
             }
             // The form of the items is made up.
             Interface::RestReasons => {
@@ -37,7 +48,7 @@ impl Records {
             // A number (client). No calls wait here.
             _ => json!(0),
         };
-        Reply::result(options, &result)
+        Ok(Reply::result(options, &result))
     }
 
     /// The agents in such a state that any request has named, by id.
