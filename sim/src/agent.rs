@@ -35,6 +35,11 @@ pub(super) struct Event {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Refused(pub(super) String);
 
+/// The name of an agent. It is made up.
+pub(super) fn name(agent: u32) -> String {
+    format!("agent {agent}")
+}
+
 /// The busy reason of an agent that an inspector has made busy (`cec_07_1346`).
 pub(super) const FORCED: u16 = 3;
 

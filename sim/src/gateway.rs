@@ -7,6 +7,7 @@ mod inspect;
 mod open_call;
 mod outcome;
 mod parameters;
+mod password;
 mod poll;
 mod poll_all;
 mod push;
@@ -15,6 +16,7 @@ mod test_control;
 
 use std::{
     collections::HashMap,
+    io,
     sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicU64},
     time::Duration,
 };
@@ -29,6 +31,7 @@ use super::{
     fault::Rules,
     journal::Journal,
     options::{AuthMode, Options},
+    push_client::PushClient,
     record::AgentRecord,
     session::{Session, Standing},
     sign_in::SignIn,
@@ -44,6 +47,7 @@ pub(super) struct Gateway {
     pub(super) rules: Rules,
     /// Connections accepted.
     pub(super) connections: AtomicU64,
+    push_client: PushClient,
     started: Instant,
     frozen: watch::Sender<bool>,
     records: Mutex<Records>,
@@ -52,6 +56,8 @@ pub(super) struct Gateway {
 #[derive(Debug, Default)]
 struct Records {
     by_id: HashMap<u32, AgentRecord>,
+    /// Passwords that agents have changed.
+    passwords: HashMap<u32, String>,
     /// How many sessions have begun so far.
     sessions: u64,
     violations: Vec<String>,
@@ -65,16 +71,20 @@ const MAX_VIOLATIONS: usize = 10_000;
 // === impl Gateway ===
 
 impl Gateway {
-    pub(super) fn new(options: Options) -> Self {
-        Self {
+    /// # Errors
+    ///
+    /// If `push_ca` has no certificate.
+    pub(super) fn new(options: Options) -> io::Result<Self> {
+        Ok(Self {
             journal: Journal::new(options.journal),
+            push_client: PushClient::new(options.push_ca.as_deref())?,
             options,
             rules: Rules::default(),
             connections: AtomicU64::new(0),
             started: Instant::now(),
             frozen: watch::Sender::new(false),
             records: Mutex::default(),
-        }
+        })
     }
 
     /// Real time since the gateway's start.
@@ -110,7 +120,7 @@ impl Gateway {
 
 impl Records {
     fn record(&mut self, agent: u32) -> &mut AgentRecord {
-        self.by_id.entry(agent).or_insert_with(|| AgentRecord::new(self.changed.clone()))
+        self.by_id.entry(agent).or_insert_with(|| AgentRecord::new(agent, self.changed.clone()))
     }
 
     fn begin_session(&mut self, agent: u32, sign_in: &SignIn, options: &Options) -> &Session {

@@ -111,15 +111,20 @@ impl fmt::Debug for ServerIdentity {
 }
 
 /// Accepts clients with a certificate of these authorities; `pem` holds at least one.
-pub(super) fn client_verifier(pem: &str) -> io::Result<Arc<dyn ClientCertVerifier>> {
+fn client_verifier(pem: &str) -> io::Result<Arc<dyn ClientCertVerifier>> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder =
+        WebPkiClientVerifier::builder_with_provider(Arc::new(authorities(pem)?), provider);
+    builder.build().map_err(invalid)
+}
+
+/// The authorities with these certificates; `pem` holds at least one.
+pub(super) fn authorities(pem: &str) -> io::Result<RootCertStore> {
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
         roots.add(certificate.map_err(invalid)?).map_err(invalid)?;
     }
-    // Without any root this is an error.
-    let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
-    builder.build().map_err(invalid)
+    if roots.is_empty() { Err(invalid("the PEM text holds no certificate")) } else { Ok(roots) }
 }
 
 fn generate(kind: CertificateKind) -> Result<ServerIdentity, rcgen::Error> {

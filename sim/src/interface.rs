@@ -58,6 +58,8 @@ pub enum Interface {
     AllAgentStatus,
     /// `GET agentgroup/{id}/idleagent` (client).
     IdleAgents,
+    /// `GET agentgroup/{id}/agentlistbystatus?status=` (client).
+    AgentsByStatus,
     /// `GET agentgroup/{id}/restreason` (client).
     RestReasons,
     /// `GET agentgroup/{id}/iscensor`: whether the agent is an inspector (client).
@@ -76,6 +78,12 @@ pub enum Interface {
     BeginMonitor,
     /// `POST qualitycontrol/{id}/endmonitor?agents=a;b` (client).
     EndMonitor,
+    /// `POST onlineagent/{id}/modifyaccountpwdex` with a body, and the same below `qualitycontrol`
+    /// (client).
+    ChangePassword,
+    /// `POST onlineagent/{id}/modifyaccountpwd?oldpassword=&newpassword=&repassword=`, the older form, and
+    /// the same below `qualitycontrol` (client; the method is inferred).
+    ChangePasswordByQuery,
     /// `POST onlineagent/{id}/handshake`, the heartbeat in push mode (`cec_07_1204`).
     Handshake,
     /// `PUT onlineagent/{id}/heartbeat`, the older variant of handshake (client).
@@ -109,6 +117,8 @@ impl Interface {
                     | Self::AgentSkillsByWorkNo
                     | Self::BeginMonitor
                     | Self::EndMonitor
+                    | Self::ChangePassword
+                    | Self::ChangePasswordByQuery
                     | Self::Handshake
                     | Self::Heartbeat
                     | Self::UpdateGuid
@@ -128,6 +138,7 @@ impl Interface {
             self,
             Self::AllAgentStatus
                 | Self::IdleAgents
+                | Self::AgentsByStatus
                 | Self::RestReasons
                 | Self::IsInspector
                 | Self::WaitNumber
@@ -177,6 +188,7 @@ impl Interface {
             ("onlineagent", "agentskillsbyworkno") => (Self::AgentSkillsByWorkNo, "GET", 1),
             ("agentgroup", "allagentstatus") => (Self::AllAgentStatus, "GET", 0),
             ("agentgroup", "idleagent") => (Self::IdleAgents, "GET", 0),
+            ("agentgroup", "agentlistbystatus") => (Self::AgentsByStatus, "GET", 0),
             ("agentgroup", "restreason") => (Self::RestReasons, "GET", 0),
             ("agentgroup", "iscensor") => (Self::IsInspector, "GET", 0),
             ("queuedevice", "waitnum") => (Self::WaitNumber, "GET", 0),
@@ -186,6 +198,12 @@ impl Interface {
             ("qualitycontrol", "forcebusy") => (Self::ForceBusy, "POST", 1),
             ("qualitycontrol", "forceidle") => (Self::ForceIdle, "POST", 1),
             ("qualitycontrol", "forcelogout") => (Self::InspectorSignOut, "POST", 1),
+            ("onlineagent" | "qualitycontrol", "modifyaccountpwdex") => {
+                (Self::ChangePassword, "POST", 0)
+            }
+            ("onlineagent" | "qualitycontrol", "modifyaccountpwd") => {
+                (Self::ChangePasswordByQuery, "POST", 0)
+            }
             ("onlineagent", "handshake") => (Self::Handshake, "POST", 0),
             ("onlineagent", "heartbeat") => (Self::Heartbeat, "PUT", 0),
             ("onlineagent", "updateGuid") => (Self::UpdateGuid, "PUT", 0),

@@ -20,9 +20,11 @@ mod identity;
 mod interface;
 mod journal;
 mod listener;
+mod monitor;
 mod options;
 mod previous_session;
 pub mod program;
+mod push_client;
 mod record;
 mod recovery;
 mod reply;
@@ -52,7 +54,9 @@ pub use self::{
     identity::{CertificateKind, ServerIdentity},
     interface::Interface,
     journal::{Answer, Entry},
-    options::{AgentStatus, Announce, AuthMode, Codes, Edition, IdOutside, Options, Polls},
+    options::{
+        AgentStatus, Announce, AuthMode, Codes, Edition, IdOutside, Options, Polls, PushForm,
+    },
     recovery::Recovery,
     retcode::Retcode,
     view::AgentView,
@@ -79,8 +83,8 @@ impl Simulator {
     ///
     /// # Errors
     ///
-    /// If the address is in use, if certificate and key do not match, or if `client_ca` has no
-    /// certificate.
+    /// If the address is in use, if certificate and key do not match, or if `client_ca` or `push_ca` has
+    /// no certificate.
     pub async fn start(options: Options) -> io::Result<Self> {
         let identity = match &options.tls {
             Some(identity) => identity.clone(),
@@ -89,7 +93,7 @@ impl Simulator {
         let socket = TcpListener::bind(options.listen).await?;
         let inner = Inner {
             addr: socket.local_addr()?,
-            gateway: Arc::new(Gateway::new(options)),
+            gateway: Arc::new(Gateway::new(options)?),
             identity,
             listener: Mutex::default(),
         };

@@ -72,6 +72,11 @@ pub struct Options {
     pub idle_sign_out: Option<Duration>,
     /// Which kind of poll is switched on. `EVENT_METHOD`, `GET_EVENT_MODE` (client).
     pub polls: Polls,
+    /// The body of an event in the older form of push mode; clients show two (client).
+    pub push_form: PushForm,
+    /// The certificates, in PEM, of the authorities that the certificate of an https `pushUrl` has to
+    /// come from. `None`: any certificate is taken. What real gateways do is undocumented.
+    pub push_ca: Option<String>,
     /// Gateway time a poll waits for an event: `AGENT_POLL_WAIT_TIMES` x
     /// `AGENT_POLL_WAIT_INTERVAL` (`cec_07_1274`). Zero is `AGENT_POLL_WAIT_FLAG` off.
     pub poll_wait: Duration,
@@ -112,6 +117,9 @@ pub struct Options {
     /// Whether a call causes its whole sequence of events, with contents (client), and not only those of
     /// the agent's state.
     pub call_events: bool,
+    /// Whether inspectors are told of the agents whom they monitor, by `QC_AgentState_Notify` (client).
+    /// Which of its subtypes tells which state is inferred; a current state is not told.
+    pub monitor_events: bool,
     /// The most events that wait for an agent's poll; older ones are dropped. Undocumented.
     pub event_queue: usize,
     /// Real time that every answer takes.
@@ -189,6 +197,18 @@ pub enum Polls {
     All,
 }
 
+/// The body of an event that is sent to a `pushUrl`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum PushForm {
+    /// The answer of a poll with this event (client).
+    #[value(help = "As the answer of a poll")]
+    Poll,
+    /// A member `eventContent`, whose value is the event as JSON text (client). That it is alone in a
+    /// JSON object is inferred.
+    #[value(help = "A member eventContent with the event as JSON text")]
+    EventContent,
+}
+
 /// How often a renewed Guid is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Announce {
@@ -227,6 +247,8 @@ impl Default for Options {
             update_guid_sends_header: false,
             idle_sign_out: Some(Duration::from_secs(120)),
             polls: Polls::Agent,
+            push_form: PushForm::Poll,
+            push_ca: None,
             poll_wait: Duration::from_secs(10),
             force_sign_in: true,
             refuse_repeated: true,
@@ -241,6 +263,7 @@ impl Default for Options {
             any_case_true: false,
             event_gen_time: false,
             call_events: false,
+            monitor_events: false,
             event_queue: 1_000,
             latency: Duration::ZERO,
             balancer_cookie: false,
@@ -272,6 +295,11 @@ impl Options {
     /// Converts gateway time to real time.
     pub(super) fn real(&self, gateway_time: Duration) -> Duration {
         gateway_time / self.time_scale.max(1)
+    }
+
+    /// Whether the gateway has this agent.
+    pub(super) fn has_agent(&self, agent: u32) -> bool {
+        self.agent_ids.contains(&agent) && self.password(agent).is_some()
     }
 
     /// The password of an agent; `None` if the gateway does not have this agent.

@@ -8,6 +8,7 @@ use super::{
     agent::{Event, Refused},
     call::Call,
     interface::Interface,
+    monitor::{Inspectors, Notices},
     options::{Options, Polls},
     previous_session::PreviousSession,
     recovery::SwitchOver,
@@ -21,6 +22,7 @@ use super::{
 /// Everything that is kept about one agent.
 #[derive(Debug)]
 pub(super) struct AgentRecord {
+    agent: u32,
     pub(super) state_machine: StateMachine,
     pub(super) session: Option<Session>,
     previous: Option<PreviousSession>,
@@ -29,6 +31,10 @@ pub(super) struct AgentRecord {
     /// Events of calls that have not been answered yet: events can be polled only after the answer.
     held: Vec<Event>,
     queue: VecDeque<Event>,
+    /// What the agent's session is told as an inspector's.
+    notices: Arc<Notices>,
+    /// Who monitors the agent.
+    pub(super) inspectors: Inspectors,
     /// The call that the agent is in.
     pub(super) call: Option<Call>,
     /// Calls that have not been answered yet.
@@ -51,23 +57,28 @@ pub(super) enum Ended<'a> {
 // === impl AgentRecord ===
 
 impl AgentRecord {
-    pub(super) fn new(any_changed: Arc<Notify>) -> Self {
+    pub(super) fn new(agent: u32, any_changed: Arc<Notify>) -> Self {
+        let changed = Arc::<Notify>::default();
         Self {
+            agent,
             state_machine: StateMachine::signed_out(),
             session: None,
             previous: None,
             switch_over: None,
             held: Vec::new(),
             queue: VecDeque::new(),
+            notices: Notices::new([changed.clone(), any_changed.clone()]),
+            inspectors: Inspectors::default(),
             call: None,
             open: Vec::new(),
-            changed: Arc::default(),
+            changed,
             any_changed,
         }
     }
 
     pub(super) fn view(&self) -> AgentView {
-        AgentView::new(&self.state_machine, self.session.as_ref(), self.queue.len())
+        let waiting = self.queue.len() + self.notices.len();
+        AgentView::new(&self.state_machine, self.session.as_ref(), waiting)
     }
 
     /// Does everything that is due by now: ends a switch-over, reminds of the end of a rest, signs an
@@ -124,6 +135,7 @@ impl AgentRecord {
         self.call = None;
         self.held.extend(events);
         self.switch_over = None;
+        self.stop_monitoring();
         // The previous session's poll has to end. It must not conflict with the next session's poll.
         self.open.retain(|interface| *interface != Interface::Poll);
         self.wake();
@@ -137,8 +149,12 @@ impl AgentRecord {
         };
         self.state_machine = StateMachine::signed_out();
         self.call = None;
+        self.stop_monitoring();
+        let event = Event::shutdown(&session.login_time);
         if announced {
-            self.hold(vec![Event::shutdown(&session.login_time)]);
+            self.hold(vec![event]);
+        } else {
+            self.inspectors.tell(self.agent, &event.kind, options.event_queue);
         }
         self.previous = Some(PreviousSession::signed_out(session));
         self.release(options);
@@ -189,6 +205,7 @@ impl AgentRecord {
         };
         if let Some(code) = over.recovery.code() {
             self.state_machine = StateMachine::signed_out();
+            self.stop_monitoring();
             self.previous = Some(PreviousSession::lost(session, code));
             return;
         }
@@ -212,7 +229,10 @@ impl AgentRecord {
 
     /// Moves the held events to the queue, so that they can be polled.
     pub(super) fn release(&mut self, options: &Options) {
-        self.queue.extend(self.held.drain(..));
+        for event in self.held.drain(..) {
+            self.inspectors.tell(self.agent, &event.kind, options.event_queue);
+            self.queue.push_back(event);
+        }
         while self.queue.len() > options.event_queue {
             tracing::warn!("an agent's event queue is full, the oldest event is dropped");
             self.queue.pop_front();
@@ -221,12 +241,21 @@ impl AgentRecord {
     }
 
     pub(super) fn next_event(&mut self) -> Option<Event> {
-        self.queue.pop_front()
+        self.queue.pop_front().or_else(|| self.notices.next())
     }
 
-    /// Takes all events of the queue, in order.
+    /// Takes all events that wait, in order.
     pub(super) fn take_events(&mut self) -> impl Iterator<Item = Event> + '_ {
-        self.queue.drain(..)
+        std::iter::from_fn(|| self.next_event())
+    }
+
+    /// What the agent's session is told as an inspector's.
+    pub(super) fn notices(&self) -> Arc<Notices> {
+        self.notices.clone()
+    }
+
+    fn stop_monitoring(&mut self) {
+        self.notices = Notices::new([self.changed.clone(), self.any_changed.clone()]);
     }
 
     /// The node of the present session, or of the last one.

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::{
     agent::Event,
-    options::Options,
+    options::{Options, PushForm},
     retcode::{self, Retcode},
     route::NoRoute,
     session::epoch_ms,
@@ -55,6 +55,17 @@ impl Reply {
     pub(super) fn event(options: &Options, agent: u32, event: Option<&Event>) -> Self {
         let event = event.map(|event| event_text(options, agent, event));
         Self::polled(options, event)
+    }
+
+    /// The body of an event that is sent in the older form of push mode (client).
+    pub(super) fn pushed(options: &Options, agent: u32, event: &Event) -> Vec<u8> {
+        match options.push_form {
+            PushForm::Poll => Self::event(options, agent, Some(event)).body,
+            PushForm::EventContent => {
+                let text = event_text(options, agent, event);
+                json!({ "eventContent": text }).to_string().into_bytes()
+            }
+        }
     }
 
     /// The answer to a poll for all agents, with an array of events (client).

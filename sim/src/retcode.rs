@@ -56,9 +56,15 @@ retcodes! {
     RecoveryTimedOut "105-005" "disaster recovery timed out, log in again"
     GuidMismatch "105-006" "guid mismatch after disaster recovery, log in again"
     RecoverySwitchedOff "105-007" "disaster recovery is off, log in again"
+    OldPasswordWrong "110-003" "old password error"
+    PasswordUnchanged "110-017" "new password equals old password"
+    PasswordIsName "110-018" "password equals the name or its reverse"
+    PasswordLength "110-020" "password length is not 8 to 30"
+    PasswordsDiffer "110-022" "the new passwords differ"
     NoSkill "600-001" "no skill configured"
     NoInspector "900-002" "no inspection right"
     TargetAbsent "900-003" "no inspection resource"
+    TargetUnknown "900-004" "no such agent"
     TargetState "900-005" "inspected agent's state error"
 }
 

@@ -74,8 +74,13 @@ impl SignIn {
 
 /// The agent of the account in a sign-in by account. Here an account has the agent's id as its name.
 pub(super) fn agent_of_account(body: &[u8]) -> Result<u32, Refused> {
-    let account = text(&members(body)?, "account", 64);
+    let account = member(body, "account", 64)?;
     account.and_then(|name| name.parse().ok()).ok_or_else(|| refused(Retcode::BadAccount))
+}
+
+/// A member of a body: a string, or a number as its digits.
+pub(super) fn member(body: &[u8], name: &str, limit: usize) -> Result<Option<String>, Refused> {
+    Ok(text(&members(body)?, name, limit))
 }
 
 fn members(body: &[u8]) -> Result<Map<String, Value>, Refused> {

@@ -37,6 +37,7 @@ def cases(channel: grpc.Channel):
     yield "too large without gzip", unary(SET_BUSY, LARGE, compression=grpc.Compression.Gzip)
     yield "gzip", unary(CHECK_HEALTH, b"\x0a\x00", compression=grpc.Compression.Gzip)
     yield "deflate", unary(SET_BUSY, LARGE, compression=grpc.Compression.Deflate)
+    yield "too much metadata", unary(SET_BUSY, b"", metadata=[("x-long", "x" * 16384)])
     yield "no method", unary(STATE + "Nothing", b"")
     yield "no service", unary("/another.Service/Method", b"")
 

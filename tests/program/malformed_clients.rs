@@ -52,6 +52,7 @@ async fn grpcio_gets_the_code_and_the_details_of_each() {
         ("too large without gzip", TOO_LARGE),
         ("gzip", (Code::Ok, "")),
         ("deflate", COMPRESSED),
+        ("too much metadata", (Code::Unknown, "")),
         ("no method", NO_METHOD),
         ("no service", NO_METHOD),
     ];

@@ -11,9 +11,6 @@ const SHOWN: usize = 8;
 /// The longest body, in bytes, that is shown if it is not JSON.
 const MAX_BODY: usize = 4096;
 
-/// Fields of a sign-in that are not shown.
-const SECRETS: [&str; 2] = ["password", "serviceToken"];
-
 const NODE_NAME: &str = ".AgentGateway";
 
 pub(super) fn entry(entry: &Entry) -> Value {
@@ -26,7 +23,7 @@ pub(super) fn entry(entry: &Entry) -> Value {
         "at_ms": millis(entry.at),
         "connection": entry.connection,
         "method": entry.method,
-        "target": shorten(&entry.target),
+        "target": target(&entry.target),
         "headers": headers,
         "body": body(&entry.body),
         "interface": entry.interface,
@@ -87,24 +84,41 @@ fn body(body: &[u8]) -> Value {
     }
     match serde_json::from_slice(body) {
         Ok(Value::Object(mut fields)) => {
-            for secret in SECRETS {
-                if let Some(secret) = fields.get_mut(secret) {
-                    *secret = "…".into();
-                }
+            for (_, secret) in fields.iter_mut().filter(|(name, _)| is_secret(name)) {
+                *secret = "…".into();
             }
             Value::Object(fields)
         }
         Ok(other) => other,
         // It may still be a sign-in with a password, cut short or in another charset.
-        Err(_) if body.len() > MAX_BODY || contains_password(body) => {
+        Err(_) if body.len() > MAX_BODY || is_about_password(body) => {
             format!("{} bytes that are not JSON", body.len()).into()
         }
         Err(_) => shorten(&String::from_utf8_lossy(body)).into(),
     }
 }
 
-fn contains_password(body: &[u8]) -> bool {
-    body.windows(8).any(|part| part.eq_ignore_ascii_case(b"password"))
+/// Whether a field or parameter with this name is not shown.
+fn is_secret(name: &str) -> bool {
+    is_about_password(name.as_bytes()) || name == "serviceToken"
+}
+
+fn is_about_password(text: &[u8]) -> bool {
+    text.windows(8).any(|part| part.eq_ignore_ascii_case(b"password"))
+}
+
+fn target(target: &str) -> String {
+    let Some((path, query)) = target.split_once('?') else {
+        return shorten(target);
+    };
+    let parameters: Vec<String> = query
+        .split('&')
+        .map(|pair| match pair.split_once('=') {
+            Some((name, _)) if is_secret(name) => format!("{name}=…"),
+            _ => shorten(pair),
+        })
+        .collect();
+    format!("{}?{}", shorten(path), parameters.join("&"))
 }
 
 /// Shortens every `<uuid>.AgentGateway<N>` in a text to its first characters and its node.
@@ -153,6 +167,12 @@ mod tests {
         let shown = body(br#"{"password":"secret","serviceToken":"x","status":4}"#);
         assert_eq!(shown, json!({"password": "…", "serviceToken": "…", "status": 4}));
         assert_eq!(header("Service_Token", "x"), "…");
+        let shown = body(br#"{"oldPassword":"secret","newPassword":"other"}"#);
+        assert_eq!(shown, json!({"oldPassword": "…", "newPassword": "…"}));
+        let changed = "/x/modifyaccountpwd?oldpassword=secret&x=1&repassword=other&newpassword";
+        let shown = "/x/modifyaccountpwd?oldpassword=…&x=1&repassword=…&newpassword";
+        assert_eq!(target(changed), shown);
+        assert_eq!(target("/x?password=%20&serviceToken=x"), "/x?password=…&serviceToken=…");
         let shown = body(br#"{"password":"secret"#);
         assert_eq!(shown, json!("19 bytes that are not JSON"));
     }

@@ -7,7 +7,6 @@ use tokio::time::Instant;
 use super::{
     Gateway, Records,
     group::skills_by_work_no,
-    inspect::monitor,
     parameters::{busy_request, refuse_unless, rest_request},
     poll::announce,
     settings::agent_skills,
@@ -75,7 +74,7 @@ impl Records {
             Interface::SignInByAccount => (Retcode::BadAccount.into(), Retcode::BadAccount),
             _ => (options.codes.agent_unknown.clone(), Retcode::BadPassword),
         };
-        let password = options.password(agent).ok_or(Refused(unknown))?;
+        let password = self.password(agent, options).ok_or(Refused(unknown))?;
         refuse_unless(sign_in.password == password, wrong)?;
         let record = self.record(agent);
         record.apply_due(options);
@@ -115,8 +114,11 @@ impl Records {
             Interface::AgentStatus => Ok(self.status(agent, options)),
             Interface::AgentSkills => agent_skills(options),
             Interface::AgentSkillsByWorkNo => skills_by_work_no(route, options),
-            Interface::BeginMonitor | Interface::EndMonitor => monitor(agent, route, options),
-            interface if interface.asks_about_group() => Ok(self.ask_group(agent, route, options)),
+            Interface::BeginMonitor | Interface::EndMonitor => self.monitor(agent, route, options),
+            interface if interface.asks_about_group() => self.ask_group(agent, route, options),
+            Interface::ChangePassword | Interface::ChangePasswordByQuery => {
+                self.change_password(agent, route, &request.body, options)
+            }
             Interface::QueryCustomState => self.custom_state(agent, options),
             Interface::Handshake | Interface::Heartbeat => self.heartbeat(agent, request, options),
             Interface::UpdateGuid => self.update_guid(agent, options),

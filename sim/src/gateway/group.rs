@@ -9,7 +9,7 @@ use super::{
     settings::agent_skills,
 };
 use crate::{
-    agent::{AgentState, Refused},
+    agent::{AgentState, Refused, name},
     interface::Interface,
     options::Options,
     reply::Reply,
@@ -21,11 +21,22 @@ use crate::{
 
 impl Records {
     /// Answers any question about all agents.
-    pub(super) fn ask_group(&mut self, agent: u32, route: &Route, options: &Options) -> Reply {
+    pub(super) fn ask_group(
+        &mut self,
+        agent: u32,
+        route: &Route,
+        options: &Options,
+    ) -> Result<Reply, Refused> {
         let result = match route.interface {
             Interface::AllAgentStatus => self.agents(options, |_| true, status),
             Interface::IdleAgents => {
                 self.agents(options, |state| state == AgentState::Idle, |id, _| named(id))
+            }
+            // That number and items are those of allagentstatus is inferred.
+            Interface::AgentsByStatus => {
+                let wanted = route.parameter("status").and_then(|text| text.parse().ok());
+                let wanted: u8 = wanted.ok_or_else(bad_parameter)?;
+                self.agents(options, |state| state.code() == wanted, status)
             }
             // The form of the items is made up.
             Interface::RestReasons => {
@@ -37,7 +48,7 @@ impl Records {
             // A number (client). No calls wait here.
             _ => json!(0),
         };
-        Reply::result(options, &result)
+        Ok(Reply::result(options, &result))
     }
 
     /// The agents in such a state that any request has named, by id.
@@ -62,17 +73,12 @@ impl Records {
 pub(super) fn skills_by_work_no(route: &Route, options: &Options) -> Result<Reply, Refused> {
     let agent: u32 =
         route.tail.first().and_then(|text| text.parse().ok()).ok_or_else(bad_parameter)?;
-    let is_there = options.agent_ids.contains(&agent) && options.password(agent).is_some();
-    refuse_unless(is_there, Retcode::BadParameter)?;
+    refuse_unless(options.has_agent(agent), Retcode::BadParameter)?;
     agent_skills(options)
 }
 
 fn named(id: u32) -> Value {
     json!({ "workno": id.to_string(), "name": name(id) })
-}
-
-fn name(id: u32) -> String {
-    format!("agent {id}")
 }
 
 /// An item of allagentstatus (client).

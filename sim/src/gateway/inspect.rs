@@ -40,18 +40,40 @@ impl Records {
         }
         Ok(Reply::result(options, &json!({})))
     }
+
+    /// Begins or ends to monitor other agents (client).
+    pub(super) fn monitor(
+        &mut self,
+        inspector: u32,
+        route: &Route,
+        options: &Options,
+    ) -> Result<Reply, Refused> {
+        refuse_unless(options.is_inspector(inspector), &options.codes.no_inspector)?;
+        let agents = monitored(route, options)?;
+        let notices = self.record(inspector).notices();
+        let begins = route.interface == Interface::BeginMonitor && options.monitor_events;
+        for agent in agents {
+            let inspectors = &mut self.record(agent).inspectors;
+            if begins {
+                inspectors.add(&notices);
+            } else {
+                inspectors.remove(&notices);
+            }
+        }
+        Ok(Reply::result(options, &json!({})))
+    }
 }
 
 /// The most agents that an inspector may name in one request (client).
 const MONITORED_MAX: usize = 500;
 
-/// Begins or ends to monitor other agents (client). What the inspector is told of them is known by name
-/// only (`QC_AgentState_Notify`), so nothing is told here.
-pub(super) fn monitor(inspector: u32, route: &Route, options: &Options) -> Result<Reply, Refused> {
-    refuse_unless(options.is_inspector(inspector), &options.codes.no_inspector)?;
+/// The agents to monitor, as the parameter names them (client).
+fn monitored(route: &Route, options: &Options) -> Result<Vec<u32>, Refused> {
     let agents = route.parameter("agents").unwrap_or_default();
-    let agents: Vec<&str> = agents.split(';').filter(|id| !id.is_empty()).collect();
-    let are_ids = agents.iter().all(|id| id.parse::<u32>().is_ok());
-    refuse_unless(are_ids && (1..=MONITORED_MAX).contains(&agents.len()), Retcode::BadParameter)?;
-    Ok(Reply::result(options, &json!({})))
+    let agents = agents.split(';').filter(|id| !id.is_empty()).map(str::parse);
+    let agents: Vec<u32> = agents.collect::<Result<_, _>>().map_err(|_| bad_parameter())?;
+    refuse_unless((1..=MONITORED_MAX).contains(&agents.len()), Retcode::BadParameter)?;
+    let are_there = agents.iter().all(|agent| options.has_agent(*agent));
+    refuse_unless(are_there, &options.codes.target_unknown)?;
+    Ok(agents)
 }

@@ -1,21 +1,15 @@
-//! The older form of push mode: a sign-in names a URL, and each event is sent there in the form of a poll's
-//! answer (client). Time limits and repetitions are not known: an event is sent once, and an answer is
-//! waited for a while. Only plain HTTP is spoken.
+//! The older form of push mode: a sign-in names a URL, and each event is sent there (client). Time limits
+//! and repetitions are not known: an event is sent once, and an answer is waited for a while.
 
 use std::{
-    io,
     sync::{Arc, Weak},
     time::Duration,
 };
 
-use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpStream,
-    time::timeout,
-};
+use tokio::time::timeout;
 
 use super::Gateway;
-use crate::{agent::Event, record::Ended, reply::Reply};
+use crate::{agent::Event, push_client::PushClient, record::Ended, reply::Reply};
 
 /// The receiver of a session's events.
 struct Receiver {
@@ -34,8 +28,6 @@ enum Step {
 
 /// How long the receiver may take to answer.
 const LIMIT: Duration = Duration::from_secs(10);
-/// The longest answer.
-const MAX_ANSWER: u64 = 64 * 1024;
 
 // === impl Gateway ===
 
@@ -77,43 +69,22 @@ impl Receiver {
                     notified.await;
                 }
                 Step::Send(event, guid) => {
-                    let body = Reply::event(&gateway.options, self.agent, Some(&event)).body;
+                    let body = Reply::pushed(&gateway.options, self.agent, &event);
+                    let client = gateway.push_client.clone();
                     drop(gateway);
-                    self.send(&event, &guid, &body).await;
+                    self.send(&client, &event, &guid, &body).await;
                 }
             }
         }
     }
 
-    async fn send(&self, event: &Event, guid: &str, body: &[u8]) {
-        let failure = match timeout(LIMIT, post(&self.url, guid, body)).await {
-            Ok(Ok(answer)) if answer.contains(" 200 ") => return,
-            Ok(Ok(answer)) => answer.lines().next().unwrap_or_default().to_owned(),
+    async fn send(&self, client: &PushClient, event: &Event, guid: &str, body: &[u8]) {
+        let failure = match timeout(LIMIT, client.post(&self.url, guid, body)).await {
+            Ok(Ok(status)) if status.contains(" 200 ") => return,
+            Ok(Ok(status)) => status,
             Ok(Err(error)) => error.to_string(),
             Err(_elapsed) => "no answer in time".to_owned(),
         };
         tracing::warn!(agent = self.agent, event = %event.kind, failure, "an event was not taken");
     }
-}
-
-/// Sends a body and returns the answer.
-async fn post(url: &str, guid: &str, body: &[u8]) -> io::Result<String> {
-    let wrong = || io::Error::new(io::ErrorKind::InvalidInput, "pushUrl is not http://host…");
-    let (host, path) = url.strip_prefix("http://").map(split).ok_or_else(wrong)?;
-    let address = if host.contains(':') { host.to_owned() } else { format!("{host}:80") };
-    let mut stream = TcpStream::connect(address).await?;
-    let length = body.len();
-    let head = format!(
-        "POST {path} HTTP/1.1\r\nHost: {host}\r\nGuid: {guid}\r\nContent-Type: application/json;charset=UTF-8\r\n\
-         Content-Length: {length}\r\nConnection: close\r\n\r\n"
-    );
-    stream.write_all(&[head.as_bytes(), body].concat()).await?;
-    let mut answer = Vec::new();
-    stream.take(MAX_ANSWER).read_to_end(&mut answer).await?;
-    Ok(String::from_utf8_lossy(&answer).into_owned())
-}
-
-/// Host and path of an address.
-fn split(address: &str) -> (&str, &str) {
-    address.find('/').map_or((address, "/"), |at| address.split_at(at))
 }

@@ -33,6 +33,8 @@ pub struct Codes {
     /// An inspector's operation that the other agent's state does not allow; 900-005 by its
     /// meaning.
     pub target_state: String,
+    /// Monitoring of an agent that the gateway does not have; 900-004 by its meaning.
+    pub target_unknown: String,
     /// Sign-out while talking; 100-010 by its meaning.
     pub sign_out_while_talking: String,
     /// A call before another one was answered; 000-007 by its meaning.
@@ -62,6 +64,7 @@ impl Default for Codes {
             no_inspector: Retcode::NoInspector.into(),
             target_absent: Retcode::TargetAbsent.into(),
             target_state: Retcode::TargetState.into(),
+            target_unknown: Retcode::TargetUnknown.into(),
             sign_out_while_talking: Retcode::SignOutRefused.into(),
             repeated_call: Retcode::CallOpen.into(),
             no_interface: Retcode::BadParameter.into(),

@@ -9,7 +9,7 @@ use clap::Parser;
 
 use self::tls::TlsFlags;
 use super::StartError;
-use crate::{AgentStatus, Announce, AuthMode, Edition, IdOutside, Options, Polls};
+use crate::{AgentStatus, Announce, AuthMode, Edition, IdOutside, Options, Polls, PushForm};
 
 /// Simulates Huawei CC-Gateways: their agent interface over HTTPS, one gateway per tenant.
 ///
@@ -113,6 +113,9 @@ pub(super) struct Flags {
     /// Which kind of poll is switched on
     #[arg(long, value_enum, default_value = "agent", help_heading = "Rules")]
     polls: Polls,
+    /// The body of an event that is sent to a pushUrl
+    #[arg(long, value_enum, default_value = "poll", help_heading = "Rules")]
+    push_form: PushForm,
     /// Refuse forcible sign-ins, and sign-ins of signed-in agents with 100-015
     #[arg(long, help_heading = "Rules")]
     no_force_sign_in: bool,
@@ -152,6 +155,9 @@ pub(super) struct Flags {
     /// A call causes its whole sequence of events, with contents
     #[arg(long, help_heading = "Rules")]
     call_events: bool,
+    /// Inspectors are told of the agents whom they monitor
+    #[arg(long, help_heading = "Rules")]
+    monitor_events: bool,
     /// The most events that wait for an agent's poll
     #[arg(long, value_name = "COUNT", default_value_t = 1000, help_heading = "Rules")]
     event_queue: usize,
@@ -164,8 +170,8 @@ pub(super) struct Flags {
     /// A retcode for a case that the documentation leaves open; may be given several times.
     /// CASE: guid-missing, guid-unknown, guid-expired, guid-taken-over, guid-foreign,
     /// not-signed-in, agent-unknown, busy-again, state-refused, free-while-idle (also 0: accepted),
-    /// no-inspector, target-absent, target-state, sign-out-while-talking, repeated-call,
-    /// repeated-sign-in, no-interface
+    /// no-inspector, target-absent, target-state, target-unknown, sign-out-while-talking,
+    /// repeated-call, repeated-sign-in, no-interface
     #[arg(long = "code", value_name = "CASE=RETCODE", help_heading = "Rules")]
     codes: Vec<String>,
     /// The most requests in the journal
@@ -220,6 +226,8 @@ impl Flags {
             update_guid_sends_header: self.update_guid_sends_header,
             idle_sign_out: Some(idle).filter(|idle| !idle.is_zero()),
             polls: self.polls,
+            push_form: self.push_form,
+            push_ca: self.tls.push_ca()?,
             poll_wait: self.poll_wait,
             force_sign_in: !self.no_force_sign_in,
             refuse_repeated: !self.allow_overlaps,
@@ -234,6 +242,7 @@ impl Flags {
             any_case_true: self.any_case_true,
             event_gen_time: self.event_gen_time,
             call_events: self.call_events,
+            monitor_events: self.monitor_events,
             event_queue: self.event_queue,
             latency: self.latency,
             balancer_cookie: self.balancer_cookie,
@@ -309,6 +318,7 @@ mod tests {
             (["--agent", "secret"], "--agent: write ID=PASSWORD"),
             (["--client-ca=/nowhere", "--nodes=1"], "--client-ca /nowhere: "),
             (["--client-ca=/dev/null", "--nodes=1"], "--client-ca /dev/null: "),
+            (["--push-ca=/dev/null", "--nodes=1"], "--push-ca /dev/null: "),
             (["--tls-cert=/nowhere", "--tls-key=/nowhere"], "--tls-cert /nowhere: "),
         ] {
             let flags = Flags::parse_from(["ccgateway-sim"].iter().chain(&args));

@@ -31,6 +31,16 @@ async fn all_agents_are_listed_with_both_numbers_of_their_state() {
     assert_eq!(all["result"], expected);
     let idle = agent.ask("GET agentgroup/idleagent").await;
     assert_eq!(idle["result"], json!([{"workno": "7", "name": "agent 7"}]));
+    for (status, expected) in [("3", &expected[1]), ("4", &expected[0])] {
+        let listed = agent.ask(&format!("GET agentgroup/agentlistbystatus?status={status}")).await;
+        assert_eq!(listed["result"], json!([expected]));
+    }
+    let nobody = agent.ask("GET agentgroup/agentlistbystatus?status=8").await;
+    assert_eq!(nobody["result"], json!([]));
+    for query in ["", "?status=", "?status=idle"] {
+        let refused = agent.ask(&format!("GET agentgroup/agentlistbystatus{query}")).await;
+        assert_eq!(refused["retcode"], "000-002", "{query}");
+    }
     assert_eq!(agent.ask("GET queuedevice/waitnum").await["result"], 0);
     assert_eq!(sim.violations(), Vec::<String>::new());
 }

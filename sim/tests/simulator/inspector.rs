@@ -93,3 +93,49 @@ async fn each_refusal_of_an_inspector_has_its_own_code() {
     assert_eq!(absent.inspect("forcebusy/7").await, "100-006");
     assert!(!sim.force_busy(8), "not signed in");
 }
+
+#[tokio::test]
+async fn an_inspector_is_told_what_the_monitored_agents_do() {
+    let options = Options { monitor_events: true, ..Options::default() };
+    let sim = Simulator::start(options).await.unwrap();
+    let inspector = Agent::sign_in(&sim, 100).await;
+    assert_eq!(inspector.inspect("beginmonitor?agents=7;8").await, "0");
+    let agent = Agent::sign_in(&sim, 7).await;
+    for tail in ["saybusy", "cancelbusy", "rest/60/0", "cancelrest", "work"] {
+        assert_eq!(agent.post(tail).await, "0", "{tail}");
+    }
+    assert!(sim.start_call(7));
+    assert_eq!(agent.call("DELETE", "forcelogout").await.retcode(), "0");
+    for subtype in ["Login", "Idle", "Busy", "Idle", "Rest", "Idle", "Work", "Active", "Logout"] {
+        let event = inspector.poll().await.json()["event"].take();
+        assert_eq!(event["eventType"], "QC_AgentState_Notify");
+        assert_eq!(event["workNo"], "100");
+        let subtype = format!("QC_AgentState_{subtype}");
+        let expected = json!({"monitoredagent": "7", "agentname": "agent 7", "subtype": subtype});
+        assert_eq!(event["content"], expected);
+    }
+
+    // A notice also ends a poll that waits.
+    let (polled, agent) = tokio::join!(inspector.poll(), Agent::sign_in(&sim, 8));
+    assert_eq!(polled.json()["event"]["content"]["monitoredagent"], "8");
+    assert_eq!(inspector.poll().await.json()["event"]["content"]["subtype"], "QC_AgentState_Idle");
+    assert_eq!(inspector.inspect("endmonitor?agents=8").await, "0");
+    assert_eq!(agent.post("saybusy").await, "0");
+    assert_eq!(inspector.post("saybusy").await, "0");
+    let event = inspector.poll().await.event().unwrap();
+    assert_eq!(event, "AgentState_SetNotReady_Success");
+    assert_eq!(sim.agent(100).unwrap().events_waiting, 0);
+}
+
+#[tokio::test]
+async fn monitoring_ends_with_the_inspectors_session() {
+    let options = Options { monitor_events: true, ..Options::default() };
+    let sim = Simulator::start(options).await.unwrap();
+    let inspector = Agent::sign_in(&sim, 100).await;
+    assert_eq!(inspector.inspect("beginmonitor?agents=7").await, "0");
+    assert_eq!(inspector.call("DELETE", "logout").await.retcode(), "0");
+    let again = Agent::sign_in(&sim, 100).await;
+    Agent::sign_in(&sim, 7).await;
+    assert_eq!(sim.agent(100).unwrap().events_waiting, 0);
+    assert_eq!(again.inspect("beginmonitor?agents=60000").await, "900-004");
+}

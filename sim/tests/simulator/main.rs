@@ -12,6 +12,7 @@ mod faults;
 mod group;
 mod guids;
 mod inspector;
+mod passwords;
 mod polls;
 mod program;
 mod push;

@@ -1,13 +1,15 @@
 //! Agents who have their events sent: their heartbeats stand for polls.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use ccgateway_sim::{Options, Simulator};
+use ccgateway_sim::{Options, PushForm, Simulator};
+use rustls::{ServerConfig, pki_types::PrivateKeyDer};
 use serde_json::{Value, json};
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::TcpListener,
 };
+use tokio_rustls::TlsAcceptor;
 
 use super::{
     client::{Agent, SIGN_IN, call},
@@ -22,9 +24,13 @@ async fn sign_in(sim: &Simulator, more: Value) -> Agent<'_> {
     Agent { sim, id: 7, guid: reply.set_guid().unwrap().to_owned() }
 }
 
-/// Takes one event that is sent, and answers as the clients do. Returns the request.
+/// Takes one event that is sent.
 async fn taken(receiver: &TcpListener) -> String {
-    let (mut stream, _) = receiver.accept().await.unwrap();
+    take(receiver.accept().await.unwrap().0).await
+}
+
+/// Reads the request with an event, and answers as the clients do.
+async fn take(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> String {
     let mut request = String::new();
     loop {
         let mut part = [0; 1024];
@@ -36,19 +42,30 @@ async fn taken(receiver: &TcpListener) -> String {
     }
     let answer = "HTTP/1.1 200 OK\r\nContent-Length: 13\r\n\r\n{\"retcode\":0}";
     stream.write_all(answer.as_bytes()).await.unwrap();
+    stream.flush().await.unwrap();
     request
+}
+
+fn body(request: &str) -> Value {
+    serde_json::from_str(request.split("\r\n\r\n").nth(1).unwrap()).unwrap()
+}
+
+async fn listen() -> (TcpListener, u16) {
+    let receiver = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = receiver.local_addr().unwrap().port();
+    (receiver, port)
 }
 
 #[tokio::test]
 async fn the_older_push_sends_each_event_to_its_url_in_the_form_of_a_poll() {
     let sim = start().await;
-    let receiver = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}/events?x=1", receiver.local_addr().unwrap());
+    let (receiver, port) = listen().await;
+    let url = format!("http://127.0.0.1:{port}/events?x=1");
     let agent = sign_in(&sim, json!({ "pushUrl": url })).await;
     for expected in ["AgentOther_InService", "AgentState_Ready"] {
         let request = taken(&receiver).await;
         assert!(request.starts_with("POST /events?x=1 HTTP/1.1\r\n"), "{request}");
-        let body: Value = serde_json::from_str(request.split("\r\n\r\n").nth(1).unwrap()).unwrap();
+        let body = body(&request);
         assert_eq!(body["retcode"], "0");
         assert_eq!(body["event"]["eventType"], expected);
     }
@@ -61,6 +78,55 @@ async fn the_older_push_sends_each_event_to_its_url_in_the_form_of_a_poll() {
     drop(receiver.accept().await.unwrap());
     sim.sign_out(7);
     assert!(taken(&receiver).await.contains("AgentOther_ShutdownService"));
+}
+
+#[tokio::test]
+async fn the_older_push_goes_over_tls_to_any_certificate_or_only_to_trusted_ones() {
+    let own = rcgen::generate_simple_self_signed(["localhost".into()]).unwrap();
+    let other = rcgen::generate_simple_self_signed(["localhost".into()]).unwrap();
+    for (push_ca, is_trusted) in
+        [(None, true), (Some(own.cert.pem()), true), (Some(other.cert.pem()), false)]
+    {
+        let options = Options { push_ca, ..Options::default() };
+        let sim = Simulator::start(options).await.unwrap();
+        let (receiver, port) = listen().await;
+        sign_in(&sim, json!({ "pushUrl": format!("https://localhost:{port}") })).await;
+        let (stream, _) = receiver.accept().await.unwrap();
+        let accepted = acceptor(&own).accept(stream).await;
+        assert_eq!(accepted.is_ok(), is_trusted);
+        if let Ok(stream) = accepted {
+            let request = take(stream).await;
+            assert!(request.starts_with("POST / HTTP/1.1\r\n"), "{request}");
+            assert_eq!(body(&request)["event"]["eventType"], "AgentOther_InService");
+        }
+    }
+    let no_certificate = Options { push_ca: Some(String::new()), ..Options::default() };
+    assert!(Simulator::start(no_certificate).await.is_err());
+}
+
+fn acceptor(own: &rcgen::CertifiedKey<rcgen::KeyPair>) -> TlsAcceptor {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let key = PrivateKeyDer::Pkcs8(own.signing_key.serialize_der().into());
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![own.cert.der().clone()], key)
+        .unwrap();
+    TlsAcceptor::from(Arc::new(config))
+}
+
+#[tokio::test]
+async fn the_older_push_has_another_form_where_the_event_is_text() {
+    let options = Options { push_form: PushForm::EventContent, ..Options::default() };
+    let sim = Simulator::start(options).await.unwrap();
+    let (receiver, port) = listen().await;
+    sign_in(&sim, json!({ "pushUrl": format!("http://127.0.0.1:{port}/events") })).await;
+    let body = body(&taken(&receiver).await);
+    let event: Value = serde_json::from_str(body["eventContent"].as_str().unwrap()).unwrap();
+    let expected = json!({"eventType": "AgentOther_InService", "workNo": "7", "content": null});
+    assert_eq!(event, expected);
+    assert_eq!(body.as_object().unwrap().len(), 1);
 }
 
 fn push() -> Value {

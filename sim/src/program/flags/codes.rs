@@ -34,6 +34,7 @@ fn place<'a>(codes: &'a mut Codes, case: &str) -> Option<&'a mut String> {
         "no-inspector" => &mut codes.no_inspector,
         "target-absent" => &mut codes.target_absent,
         "target-state" => &mut codes.target_state,
+        "target-unknown" => &mut codes.target_unknown,
         "sign-out-while-talking" => &mut codes.sign_out_while_talking,
         "repeated-call" => &mut codes.repeated_call,
         "no-interface" => &mut codes.no_interface,

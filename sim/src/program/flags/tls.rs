@@ -1,11 +1,14 @@
 //! The flags about certificates.
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use clap::Args;
 
 use super::{StartError, wrong};
-use crate::{CertificateKind, ServerIdentity, identity::client_verifier};
+use crate::{CertificateKind, ServerIdentity, identity::authorities};
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "TLS")]
@@ -22,6 +25,10 @@ pub(in crate::program) struct TlsFlags {
     /// Accept only clients with a certificate of these authorities, PEM
     #[arg(long, value_name = "PATH", conflicts_with = "plain_http")]
     client_ca: Option<PathBuf>,
+    /// Send events only to an https pushUrl with a certificate of these authorities, PEM; by default to
+    /// any
+    #[arg(long, value_name = "PATH")]
+    push_ca: Option<PathBuf>,
     /// No TLS at all
     #[arg(long)]
     pub(in crate::program) plain_http: bool,
@@ -31,13 +38,11 @@ pub(in crate::program) struct TlsFlags {
 
 impl TlsFlags {
     pub(super) fn client_ca(&self) -> Result<Option<String>, StartError> {
-        let Some(path) = &self.client_ca else {
-            return Ok(None);
-        };
-        let bad = |error| wrong("--client-ca", path.display(), error);
-        let pem = fs::read_to_string(path).map_err(bad)?;
-        client_verifier(&pem).map_err(bad)?;
-        Ok(Some(pem))
+        read_authorities("--client-ca", self.client_ca.as_deref())
+    }
+
+    pub(super) fn push_ca(&self) -> Result<Option<String>, StartError> {
+        read_authorities("--push-ca", self.push_ca.as_deref())
     }
 
     pub(super) fn identity(&self) -> Result<ServerIdentity, StartError> {
@@ -51,4 +56,15 @@ impl TlsFlags {
         ServerIdentity::from_pem(&chain_pem, &key_pem)
             .map_err(|error| wrong("--tls-cert", chain.display(), error))
     }
+}
+
+/// The text of a file with certificates of authorities.
+fn read_authorities(flag: &str, path: Option<&Path>) -> Result<Option<String>, StartError> {
+    let Some(path) = path else {
+        return Ok(None);
+    };
+    let bad = |error| wrong(flag, path.display(), error);
+    let pem = fs::read_to_string(path).map_err(bad)?;
+    authorities(&pem).map_err(bad)?;
+    Ok(Some(pem))
 }
