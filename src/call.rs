@@ -9,15 +9,17 @@ mod cutoff;
 mod deadline;
 mod detached;
 mod obstacle;
+mod unidentified;
 mod untouched;
 
 use std::{fmt, time::Duration};
 
 pub use self::{
     cutoff::Cutoff,
-    deadline::{Caller, ConnectionEnding, Deadline},
+    deadline::{ConnectionEnding, Deadline},
     detached::{Abandoned, CallerWait, detached},
     obstacle::{FieldViolation, Obstacle, Share, StoreTrouble, Unreadable, Wait},
+    unidentified::Unidentified,
     untouched::{Unsent, Untouched},
 };
 use crate::retcode::{Kind, Retcode};
@@ -149,6 +151,11 @@ impl CallError {
             Self::NotSent(unsent) | Self::AfterRefusal(_, unsent) => Some(unsent.obstacle().last()),
             _ => None,
         }
+    }
+
+    /// Whether the call was refused for who its caller is.
+    pub fn is_about_the_caller(&self) -> bool {
+        matches!(self.obstacle(), Some(Obstacle::CallerUnknown(_) | Obstacle::CallerNotAllowed))
     }
 
     /// Whether the gateway rejected the password or the account is locked. In both cases another

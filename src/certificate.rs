@@ -69,6 +69,17 @@ pub(crate) fn not_after(der: &[u8]) -> Option<SystemTime> {
     Certificate::read(der)?.not_after
 }
 
+/// The common name of a certificate's subject, as it is there. `None` if it has none, or if it is no
+/// text.
+pub(crate) fn common_name(der: &[u8]) -> Option<String> {
+    let mut fields = fields_from_issuer(der)?;
+    let [_issuer, _validity] = [(); 2].map(|()| fields.expect(SEQUENCE));
+    let [common_name, _organisation] = NAMES;
+    let text = attribute(fields.expect(SEQUENCE)?, common_name)?;
+    let is_text = |text: &&str| !text.is_empty() && !text.contains(char::is_control);
+    str::from_utf8(text).ok().filter(is_text).map(str::to_owned)
+}
+
 impl Certificate {
     /// `None` if `der` is not a certificate.
     pub(crate) fn read(der: &[u8]) -> Option<Self> {

@@ -5,6 +5,7 @@
 //! have been read, limits are not zero.
 
 mod admin;
+mod callers;
 mod credentials;
 mod division;
 #[cfg(test)]
@@ -13,6 +14,7 @@ mod error;
 mod files;
 mod former;
 mod gateway;
+mod issuers;
 mod listeners;
 mod load;
 mod log;
@@ -34,11 +36,13 @@ use std::{collections::BTreeMap, num::NonZeroUsize};
 
 pub use self::{
     admin::{Admin, HostName},
+    callers::Callers,
     credentials::{Credential, Credentials},
     division::Division,
     error::{ConfigError, ConfigErrors, Place},
     files::Identity,
-    listeners::{Http2, Listener, ListenerName},
+    issuers::{Issuer, KeysPlace},
+    listeners::{Http2, Listener, ListenerName, ListenerTls},
     load::load,
     log::{Log, LogFormat},
     retcodes::{Override, Overrides},
@@ -60,6 +64,10 @@ use crate::id::TenantId;
 pub struct Config {
     /// Where gRPC callers connect; at least one. `[listeners.<name>]`.
     pub listeners: BTreeMap<ListenerName, Listener>,
+    /// Whose tokens callers may show, by name. `[issuers.<name>]`.
+    pub issuers: BTreeMap<String, Issuer>,
+    /// Who may do what. `[callers.<name>]`.
+    pub callers: Callers,
     /// The admin port, for health, readiness, metrics and the status page. `[admin]`.
     pub admin: Admin,
     /// The settings that all listeners share. `[server]`.
@@ -89,6 +97,7 @@ impl Config {
             gateway::warning(self.host_requests, &self.tenants),
         ];
         listeners::plaintext_warnings(&self.listeners)
+            .chain(listeners::anonymous_warnings(&self.listeners))
             .chain(shares.into_iter().flatten())
             .chain(self.warnings.clone())
             .collect()

@@ -17,6 +17,7 @@ pub mod session;
 
 pub mod gateway;
 
+pub mod access;
 #[cfg(test)]
 mod architecture_tests;
 pub mod call;

@@ -3,6 +3,7 @@
 //! [`Bridge::start`] is the only entry point, for `main` and for tests.
 
 mod admin;
+mod callers;
 mod certificates;
 mod connection;
 mod connection_limits;
@@ -40,6 +41,7 @@ use std::{collections::BTreeMap, io, net::SocketAddr, sync::Arc};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::{
+    callers::Policies,
     certificates::Certificates,
     health::Health,
     listener::accept,
@@ -104,9 +106,12 @@ pub enum StartError {
     /// There is no listener. [`config::load`] rejects such a configuration.
     #[error("listeners: none is configured; configure at least one")]
     NoListener,
-    /// The certificate of a listener is unusable.
+    /// The certificates of a listener are unusable.
     #[error("listeners.{0}.tls: {1}")]
-    Tls(ListenerName, rustls::Error),
+    Tls(ListenerName, String),
+    /// The keys of an issuer of tokens cannot be fetched in the configured way.
+    #[error("issuers.{0}: {1}")]
+    Issuer(String, String),
     /// The configuration wants sessions shared with other replicas, and this build cannot do that.
     #[error(transparent)]
     SharesNothing(#[from] SharesNothing),
@@ -186,6 +191,8 @@ impl Bridge {
         let certificates = Certificates::of(&config);
         let division = config.division();
         let Config { server, host_requests, tenants, traces, retcodes, admin, .. } = config;
+        let policies =
+            Policies::new(config.callers.rules(tenants.keys().cloned().collect()), config.issuers)?;
 
         // Steps that can fail come before steps that start tasks.
         let observed = Arc::new(Observed::new(traces.as_ref())?);
@@ -244,8 +251,10 @@ impl Bridge {
             Services { routes: routes.routes().prepare(), request_reader, streams, unhandled };
         let limits = server.connections.clone();
         let context = SharedContext { services, limits, connection_limits, stages: stages.clone() };
-        for Port { socket, tls, http2, .. } in ports.listeners {
-            let context = Arc::new(ListenerContext::new(&http2, tls, context.clone()));
+        for port in ports.listeners {
+            let policy = policies.of(&port);
+            let Port { socket, tls, http2, .. } = port;
+            let context = Arc::new(ListenerContext::new(&http2, tls, policy, context.clone()));
             connections.spawn(accept(socket, context, connections.clone()));
         }
         readiness.set_ready();

@@ -1,16 +1,7 @@
-use std::{net::SocketAddr, time::Duration};
+use std::time::Duration;
 
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-
-/// The caller of a request, and when the request came. The server attaches it to every request.
-#[derive(Clone, Copy, Debug)]
-pub struct Caller {
-    /// The remote address of the connection.
-    pub peer: SocketAddr,
-    /// When the request's headers were read.
-    pub arrived: Instant,
-}
 
 /// Cancelled when the connection gets its GOAWAY. Calls in flight go on then, and streams end. The
 /// server attaches it only to requests to watch events, since cloning a token takes a lock.

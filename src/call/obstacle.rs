@@ -1,6 +1,6 @@
 use std::{fmt, num::NonZeroUsize, time::Duration};
 
-use super::CallError;
+use super::{CallError, Unidentified};
 
 /// Something that keeps a request from being sent, or from being sent again. It does not say by
 /// itself what is known about the agent; [`Untouched`](super::Untouched) does.
@@ -13,6 +13,14 @@ pub enum Obstacle {
     /// The request cannot be read.
     #[error("the request cannot be read: {0}")]
     Unreadable(Unreadable),
+
+    /// Nobody knows who the caller is.
+    #[error("the caller is not known: {0}")]
+    CallerUnknown(Unidentified),
+
+    /// The caller has no right to do this at the tenant, whether or not there is such a tenant.
+    #[error("the caller may not do this at this tenant, or there is no such tenant")]
+    CallerNotAllowed,
 
     /// No such tenant is configured.
     #[error("the tenant is not configured")]

@@ -5,15 +5,18 @@ mod http2;
 use std::{
     collections::BTreeMap,
     fmt,
-    net::{Ipv6Addr, SocketAddr},
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
 };
+
+use rustls::pki_types::CertificateDer;
 
 pub use self::http2::Http2;
 use super::{
-    Identity,
+    Identity, Issuer,
     error::{Problem, quote},
     reader::Section,
     scalar,
+    value::Node,
     variables::has_separator,
 };
 
@@ -22,10 +25,25 @@ use super::{
 pub struct Listener {
     /// The address and port that it listens on. `[::]` takes IPv4 connections, too. `address`.
     pub address: SocketAddr,
-    /// The certificate for callers; `None`: plaintext. `tls`.
-    pub tls: Option<Identity>,
+    /// TLS for callers; `None`: plaintext. `tls`.
+    pub tls: Option<ListenerTls>,
+    /// The names of the issuers whose tokens it takes; by default all. `issuers`.
+    pub issuers: Vec<String>,
+    /// Whether callers need not show who they are. `allow_anonymous`.
+    pub allow_anonymous: bool,
     /// The HTTP/2 limits of each connection. `http2`.
     pub http2: Http2,
+}
+
+/// TLS of a listener.
+#[derive(Debug)]
+pub struct ListenerTls {
+    /// The bridge's certificate. `certificate_file`, `key_file`.
+    pub identity: Identity,
+    /// Who issues callers' certificates; `None`: they are not asked for one. `client_ca_file`.
+    pub client_roots: Option<Vec<CertificateDer<'static>>>,
+    /// Whether a caller without a certificate may connect. `client_certificates = "optional"`.
+    pub is_client_optional: bool,
 }
 
 /// The name of a listener: 1 to 63 of `a-z 0-9 - _`, starting with a letter or digit. It is used in
@@ -35,9 +53,13 @@ pub struct ListenerName(Box<str>);
 
 /// The name of the listener that exists if none is configured.
 pub(super) const DEFAULT_NAME: &str = "default";
-const DEFAULT_ADDRESS: (Ipv6Addr, u16) = (Ipv6Addr::UNSPECIFIED, 50051);
+const DEFAULT_PORT: u16 = 50051;
+const ISSUERS_MAX: usize = 64;
 
-pub(super) fn listeners(section: &Section<'_>) -> BTreeMap<ListenerName, Listener> {
+pub(super) fn listeners(
+    section: &Section<'_>,
+    issuers: &BTreeMap<String, Issuer>,
+) -> BTreeMap<ListenerName, Listener> {
     let mut named: Vec<_> = section.named().collect();
     if named.is_empty() {
         named.push((DEFAULT_NAME, section.chosen(DEFAULT_NAME)));
@@ -45,7 +67,7 @@ pub(super) fn listeners(section: &Section<'_>) -> BTreeMap<ListenerName, Listene
     let several = named.len() > 1;
     let mut listeners = BTreeMap::new();
     for (name, section) in &named {
-        let listener = listener(section, several);
+        let listener = listener(section, several, issuers);
         match ListenerName::parse(name) {
             Some(name) => drop(listeners.insert(name, listener)),
             None => section.error(Problem::new(
@@ -59,16 +81,77 @@ pub(super) fn listeners(section: &Section<'_>) -> BTreeMap<ListenerName, Listene
     listeners
 }
 
-fn listener(section: &Section<'_>, several: bool) -> Listener {
+fn listener(
+    section: &Section<'_>,
+    several: bool,
+    known_issuers: &BTreeMap<String, Issuer>,
+) -> Listener {
     let address = section.read("address", |node| address(scalar::text(node)?));
     if several {
         section.missing("address", "give each listener its own, such as \"[::]:50051\"");
     }
-    Listener {
-        address: address.unwrap_or(DEFAULT_ADDRESS.into()),
-        tls: section.section("tls").identity("certificate_file", "key_file"),
+    let issuers = section.read("issuers", |node| issuers(node, known_issuers));
+    let listener = Listener {
+        address: address.unwrap_or((Ipv4Addr::LOCALHOST, DEFAULT_PORT).into()),
+        tls: tls(&section.section("tls")),
+        issuers: issuers.unwrap_or_else(|| known_issuers.keys().cloned().collect()),
+        allow_anonymous: section.truth("allow_anonymous", false),
         http2: http2::http2(&section.section("http2")),
+    };
+    if listener.is_open() {
+        section.contradiction(
+            &["address"],
+            Problem::new(
+                format!(
+                    "{} can be reached by others, and nothing says who may call",
+                    listener.address
+                ),
+                "give client_ca_file in this listener's tls section, or add an issuer of tokens, and \
+                 rules under [callers]; or listen on 127.0.0.1, or set allow_anonymous = true: then \
+                 everybody who reaches the port may call",
+            ),
+        );
     }
+    // Where callers are identified, others may reach the listener.
+    let is_default = !section.has("address") && (listener.identifies() || listener.allow_anonymous);
+    let everywhere = SocketAddr::from((Ipv6Addr::UNSPECIFIED, DEFAULT_PORT));
+    if is_default { Listener { address: everywhere, ..listener } } else { listener }
+}
+
+fn issuers(node: &Node, known: &BTreeMap<String, Issuer>) -> Result<Vec<String>, Problem> {
+    let names = scalar::items(node)?;
+    if names.len() > ISSUERS_MAX {
+        let problem = format!("has {} entries", names.len());
+        return Err(Problem::new(problem, format!("give at most {ISSUERS_MAX}")));
+    }
+    let named = |(_, name): (_, &str)| {
+        let is_known = known.contains_key(name);
+        is_known.then(|| name.to_owned()).ok_or_else(|| {
+            let problem = format!("there is no [issuers.{name}]");
+            Problem::new(problem, "give names of sections of [issuers], or [] for none")
+        })
+    };
+    names.into_iter().map(named).collect()
+}
+
+fn tls(section: &Section<'_>) -> Option<ListenerTls> {
+    let identity = section.identity("certificate_file", "key_file");
+    let client_roots =
+        section.roots("client_ca_file", "the CA certificate of callers' certificates");
+    let words = [("required", false), ("optional", true)];
+    let optional = section.choice("client_certificates", &words);
+    if section.has("client_certificates") && !section.has("client_ca_file") {
+        let remedy = "give the CA certificate of callers' certificates, or remove this key";
+        let problem = "has no effect without client_ca_file";
+        section.contradiction(&["client_certificates"], Problem::new(problem, remedy));
+    }
+    if section.has("client_ca_file") && !section.has("certificate_file") {
+        let remedy = "give certificate_file and key_file too, since only TLS has certificates";
+        section
+            .contradiction(&["client_ca_file"], Problem::new("has no effect without TLS", remedy));
+    }
+    let is_client_optional = optional.unwrap_or(false);
+    Some(ListenerTls { identity: identity?, client_roots, is_client_optional })
 }
 
 fn check_addresses(sections: &[(&str, Section<'_>)], listeners: &BTreeMap<ListenerName, Listener>) {
@@ -110,23 +193,48 @@ pub(super) fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
     same_port && (one.ip() == other.ip() || has(one, other) || has(other, one))
 }
 
+// === impl Listener ===
+
+impl Listener {
+    /// Whether it asks callers who they are.
+    pub fn identifies(&self) -> bool {
+        let asks = self.tls.as_ref().is_some_and(|tls| tls.client_roots.is_some());
+        asks || !self.issuers.is_empty()
+    }
+
+    /// Whether others may call without showing who they are, although nobody has said so.
+    fn is_open(&self) -> bool {
+        !self.identifies() && !self.allow_anonymous && !self.address.ip().is_loopback()
+    }
+
+    /// Whether callers need not show who they are. On this machine alone they need not where nothing
+    /// says how they could.
+    pub fn allows_anonymous(&self) -> bool {
+        self.allow_anonymous || !self.identifies()
+    }
+}
+
 // === impl ListenerName ===
 
 impl ListenerName {
     fn parse(text: &str) -> Option<Self> {
-        let named = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
-        let bytes = text.as_bytes();
-        let good = bytes.len() <= 63
-            && bytes.first().copied().is_some_and(named)
-            && bytes.iter().all(|&b| named(b) || matches!(b, b'-' | b'_'))
-            && !has_separator(text);
-        good.then(|| Self(text.into()))
+        is_name(text).then(|| Self(text.into()))
     }
 
     /// As the configuration spells it.
     pub fn as_str(&self) -> &str {
         &self.0
     }
+}
+
+/// Whether this can be the name of a section: 1 to 63 of `a-z 0-9 - _`, starting with a letter or digit.
+pub(super) fn is_name(text: &str) -> bool {
+    let named = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+    let bytes = text.as_bytes();
+    bytes.len() <= 63
+        && bytes.first().copied().is_some_and(named)
+        && bytes.iter().all(|&b| named(b) || matches!(b, b'-' | b'_'))
+        && !has_separator(text)
 }
 
 impl fmt::Display for ListenerName {
@@ -145,6 +253,22 @@ impl std::borrow::Borrow<str> for ListenerName {
     fn borrow(&self) -> &str {
         &self.0
     }
+}
+
+/// Warnings about listeners where everybody may call.
+pub(super) fn anonymous_warnings(
+    listeners: &BTreeMap<ListenerName, Listener>,
+) -> impl Iterator<Item = String> {
+    let open = listeners
+        .iter()
+        .filter(|(_, listener)| listener.allow_anonymous && !listener.address.ip().is_loopback());
+    open.map(|(name, listener)| {
+        format!(
+            "listeners.{name}.allow_anonymous is true: everybody who reaches {} may call without showing \
+             who they are; give client_ca_file in [listeners.{name}.tls], or add an issuer of tokens",
+            listener.address
+        )
+    })
 }
 
 /// Warnings about listeners without TLS that other machines can reach.

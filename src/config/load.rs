@@ -1,7 +1,7 @@
 //! Builds a [`Config`] from its sources.
 
 use super::{
-    Config, ConfigErrors, admin, gateway, listeners, log,
+    Config, ConfigErrors, admin, callers, gateway, issuers, listeners, log,
     reader::{Diagnostics, Section},
     retcodes, server,
     sources::Sources,
@@ -24,11 +24,16 @@ pub fn load(sources: &Sources) -> Result<Config, ConfigErrors> {
 
 /// Reads everything under `root`. A wrong value is noted as a mistake, and its default is used.
 pub(super) fn config(root: &Section<'_>) -> Config {
-    let listeners = listeners::listeners(&root.section("listeners"));
+    let issuers = issuers::issuers(&root.section("issuers"));
+    let listeners = listeners::listeners(&root.section("listeners"), &issuers);
     let tenants = tenant::tenants(&root.section("tenants"));
+    let callers = callers::callers(root, &tenants, &issuers);
+    callers::check(root, &callers, &listeners);
     Config {
         admin: admin::admin(root, &listeners),
         listeners,
+        issuers,
+        callers,
         server: server::server(&root.section("server"), &tenants, root.has("store")),
         log: log::log(&root.section("log")),
         host_requests: gateway::host_requests(&root.section("gateway")),

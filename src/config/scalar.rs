@@ -190,7 +190,7 @@ fn seen_from(place: &Place, path: &str) -> PathBuf {
 
 /// A list of texts with their places. A single text is a list of one; a text from the environment or
 /// a flag is split at its commas.
-fn items(node: &Node) -> Result<Vec<(&Place, &str)>, Problem> {
+pub(super) fn items(node: &Node) -> Result<Vec<(&Place, &str)>, Problem> {
     match &node.value {
         Value::Text(text) => Ok(vec![(&node.place, text)]),
         Value::Raw(texts) => Ok(texts.split(',').map(|text| (&node.place, text.trim())).collect()),

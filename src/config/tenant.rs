@@ -50,6 +50,8 @@ pub struct Tenant {
     /// Whether the bridge resets an agent's skill queues after each sign-in. On some gateways agents
     /// get no calls otherwise (cec_07_1209). `reset_skills_after_sign_in`.
     pub reset_skills_after_sign_in: bool,
+    /// The names of the sections of `[callers]` that are about this tenant too. `callers`.
+    pub callers: Vec<String>,
     /// Credentials with which the bridge signs agents in by itself. `credentials_file`.
     pub credentials: Option<Arc<Credentials>>,
 }
@@ -68,6 +70,8 @@ pub enum AuthMode {
 
 /// The highest agent id: no gateway is known to use ids of more than nine digits.
 const AGENT_ID_MAX: u32 = 999_999_999;
+
+const CALLERS_MAX: usize = 256;
 
 pub(super) fn tenants(section: &Section<'_>) -> BTreeMap<TenantId, Tenant> {
     let mut tenants = BTreeMap::new();
@@ -124,6 +128,9 @@ fn tenant(section: &Section<'_>, name: &str) -> Tenant {
         keep: keep::keep(&section.section("keep")),
         events: events::events(&section.section("events")),
         reset_skills_after_sign_in: section.truth("reset_skills_after_sign_in", false),
+        callers: section
+            .list("callers", CALLERS_MAX, |name| Ok(name.to_owned()))
+            .unwrap_or_default(),
         credentials: credentials::read(section, &agent_ids).map(Arc::new),
         agent_ids,
     }

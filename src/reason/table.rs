@@ -36,6 +36,8 @@ reasons! {
     MESSAGE_MALFORMED          InvalidArgument    [NotSent]                    No            NONE,                         "send one whole message; compare the caller's proto with the bridge's";
     MESSAGE_TOO_LARGE          InvalidArgument    [NotSent]                    No            NONE,                         "send a smaller message";
     NOT_GRPC                   InvalidArgument    [NotSent]                    No            NONE,                         "use a gRPC client";
+    CALLER_UNKNOWN             Unauthenticated    [NotSent]                    No            NONE,                         "show a certificate or a token that this listener takes";
+    CALLER_NOT_ALLOWED         PermissionDenied   [NotSent]                    No            NONE,                         "ask the operators of the bridge for the right";
     TENANT_UNKNOWN             NotFound           [NotSent]                    No            Resource("tenant"),           "check tenant_id";
     SESSION_NOT_FOUND          NotFound           [NotSent]                    No            Resource("session"),          "sign the agent in, or register its Guid";
     AGENT_ALREADY_SIGNED_IN    AlreadyExists      [Refused]                    No            NONE,                         "register its Guid, or sign in with force to take the agent over";

@@ -1,5 +1,6 @@
 /// Which method, tenant and agent a call is about. The ids are the caller's, with a limited length
 /// and no control characters.
+#[derive(Default)]
 pub(super) struct About {
     pub(super) method: &'static str,
     pub(super) tenant_id: String,

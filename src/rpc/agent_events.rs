@@ -26,7 +26,8 @@ use super::{
     translate,
 };
 use crate::{
-    call::{CallError, ConnectionEnding, Deadline, Obstacle, Wait},
+    access::Right,
+    call::{CallError, ConnectionEnding, Deadline, Obstacle, Unidentified, Wait},
     tenant::{PeerPlace, Tenant},
 };
 
@@ -51,6 +52,8 @@ struct EventStream {
 /// What ends a stream, if its caller does not.
 struct End {
     deadline: Option<Instant>,
+    /// When the caller's certificate or token expires.
+    identity: Option<Instant>,
     connection: CancellationToken,
     bridge: CancellationToken,
     place: PeerPlace,
@@ -69,8 +72,8 @@ impl AgentEvents for AgentEventsRpc {
         let ending = request.extensions().get().cloned();
         let connection =
             ending.map_or_else(CancellationToken::new, |ConnectionEnding(token)| token);
-        let (arrival, record, message) = self.0.arrival(method, request);
-        match self.open(&arrival, record.tenant(), connection, &message).await {
+        let (arrival, record, message) = self.0.arrival(Right::Watch, method, request);
+        match self.open(arrival, connection, &message).await {
             Ok((feed, end)) => {
                 let (shared, record) = (self.0.clone(), Some(record));
                 let over = StreamEnd::new(end.place.lost_token());
@@ -89,24 +92,25 @@ impl AgentEvents for AgentEventsRpc {
 impl AgentEventsRpc {
     async fn open(
         &self,
-        arrival: &Arrival,
-        found: Option<&Arc<Tenant>>,
+        arrival: Arrival,
         connection: CancellationToken,
         request: &WatchEventsRequest,
     ) -> Result<(Feed, End), CallError> {
-        let timeout = arrival.timeout;
+        let Arrival { timeout, peer, at, until, tenant } = arrival;
+        let tenant = tenant.map_err(CallError::unasked)?;
         let mut checker = Checker::default();
-        let tenant = checker.tenant(found, &request.tenant_id)?;
+        let tenant = checker.tenant(tenant.as_ref(), &request.tenant_id)?;
         let agents = checker.agents(tenant, &request.agent_ids);
         let (tenant, agents) = checker.done(tenant.zip(agents))?;
 
         // Callers without an address share one, so that they are limited too.
-        let peer = arrival.peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.ip());
+        let peer = peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.ip());
         let watch = tenant.watch(peer, agents, request.after_sequence).await;
         let (watch, place) = watch.map_err(CallError::unasked)?;
-        let last_report = timeout.map(|timeout| Deadline::new(arrival.at, timeout).answer_by());
+        let last_report = timeout.map(|timeout| Deadline::new(at, timeout).answer_by());
         let end = End {
-            deadline: timeout.and_then(|timeout| arrival.at.checked_add(timeout)),
+            deadline: timeout.and_then(|timeout| at.checked_add(timeout)),
+            identity: until,
             connection,
             bridge: tenant.stopping(),
             place,
@@ -163,9 +167,10 @@ impl Drop for EventStream {
 impl End {
     /// Waits for the end. Returns its reason.
     async fn reached(&self) -> CallError {
+        let earlier = self.deadline.into_iter().chain(self.identity).min();
         let deadline = async {
-            match self.deadline {
-                Some(deadline) => sleep_until(deadline).await,
+            match earlier {
+                Some(earlier) => sleep_until(earlier).await,
                 None => std::future::pending().await,
             }
         };
@@ -187,6 +192,8 @@ impl End {
             Some(Obstacle::ConnectionAged)
         } else if self.deadline.is_some_and(|deadline| deadline <= Instant::now()) {
             Some(Obstacle::Deadline(Wait::Watching))
+        } else if self.identity.is_some_and(|until| until <= Instant::now()) {
+            Some(Obstacle::CallerUnknown(Unidentified::Expired))
         } else {
             self.place.is_lost().then(|| self.tenant.watches_used_up())
         };

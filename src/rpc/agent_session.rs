@@ -15,7 +15,10 @@ use super::{
     respond::Call,
     translate,
 };
-use crate::call::{CallError, Obstacle};
+use crate::{
+    access::Right,
+    call::{CallError, Obstacle},
+};
 
 /// `AgentSession`: registers, creates, shows and ends sessions.
 #[derive(Debug)]
@@ -28,28 +31,31 @@ impl AgentSession for AgentSessionRpc {
         request: Request<RegisterSessionRequest>,
     ) -> Result<Response<RegisterSessionResponse>, Status> {
         let method = "ccgateway.agent.v1.AgentSession/RegisterSession";
-        self.0.answer(method, request, register_session).await
+        self.0.answer(Right::Session, method, request, register_session).await
     }
 
     async fn sign_in(
         &self,
         request: Request<SignInRequest>,
     ) -> Result<Response<SignInResponse>, Status> {
-        self.0.answer("ccgateway.agent.v1.AgentSession/SignIn", request, sign_in).await
+        let method = "ccgateway.agent.v1.AgentSession/SignIn";
+        self.0.answer(Right::Session, method, request, sign_in).await
     }
 
     async fn sign_out(
         &self,
         request: Request<SignOutRequest>,
     ) -> Result<Response<SignOutResponse>, Status> {
-        self.0.answer("ccgateway.agent.v1.AgentSession/SignOut", request, sign_out).await
+        let method = "ccgateway.agent.v1.AgentSession/SignOut";
+        self.0.answer(Right::Session, method, request, sign_out).await
     }
 
     async fn get_session(
         &self,
         request: Request<GetSessionRequest>,
     ) -> Result<Response<GetSessionResponse>, Status> {
-        self.0.answer("ccgateway.agent.v1.AgentSession/GetSession", request, get_session).await
+        let method = "ccgateway.agent.v1.AgentSession/GetSession";
+        self.0.answer(Right::Read, method, request, get_session).await
     }
 }
 

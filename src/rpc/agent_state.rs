@@ -17,6 +17,7 @@ use super::{
     translate,
 };
 use crate::{
+    access::Right,
     call::CallError,
     gateway::{CANCEL_BUSY, CANCEL_REST, CANCEL_WORK, Command, SAY_FREE, WORK},
     tenant::Context,
@@ -140,14 +141,15 @@ impl AgentState for AgentStateRpc {
         &self,
         request: Request<GetStateRequest>,
     ) -> Result<Response<GetStateResponse>, Status> {
-        self.0.answer("ccgateway.agent.v1.AgentState/GetState", request, get_state).await
+        let method = "ccgateway.agent.v1.AgentState/GetState";
+        self.0.answer(Right::Read, method, request, get_state).await
     }
 
     async fn batch_set_busy(
         &self,
         request: Request<BatchSetBusyRequest>,
     ) -> Result<Response<BatchSetBusyResponse>, Status> {
-        self.0.answer(batch::SET_BUSY, request, batch::set_busy).await
+        self.0.answer(Right::Write, batch::SET_BUSY, request, batch::set_busy).await
     }
 }
 
@@ -179,7 +181,7 @@ impl AgentStateRpc {
             };
             Ok(translate::changed(accepted.envelope, confirmation).into())
         };
-        self.0.answer(method, request, change).await
+        self.0.answer(Right::Write, method, request, change).await
     }
 }
 

@@ -13,6 +13,7 @@ use super::{
     status::{self, Refused},
 };
 use crate::{
+    access::{Access, Caller},
     call::{CallError, Deadline, Obstacle, Wait},
     telemetry::{
         metrics::CallMetrics,
@@ -25,6 +26,8 @@ use crate::{
 pub(super) struct CallLog {
     about: About,
     peer: Option<SocketAddr>,
+    /// What its caller may do, and so who it is.
+    access: Option<Arc<Access>>,
     started: Started,
     written: bool,
 }
@@ -50,7 +53,8 @@ pub(super) struct Counted {
 
 impl CallLog {
     /// Begins the record of a call that has just come.
-    pub(super) fn new(about: About, peer: Option<SocketAddr>, started: Started) -> Self {
+    pub(super) fn new(about: About, caller: Option<Caller>, started: Started) -> Self {
+        let (peer, access) = caller.map(|caller| (caller.peer, caller.access)).unzip();
         let Started { counted, span, .. } = &started;
         if let Some(method) = &counted.method {
             method.begin();
@@ -63,12 +67,7 @@ impl CallLog {
             span.set("network.peer.address", || peer.ip().to_string());
             span.set("network.peer.port", || i64::from(peer.port()));
         }
-        Self { about, peer, started, written: false }
-    }
-
-    /// The tenant that the caller names, if it is configured.
-    pub(super) fn tenant(&self) -> Option<&Arc<Tenant>> {
-        self.started.counted.tenant.as_ref()
+        Self { about, peer, access, started, written: false }
     }
 
     /// The trace for spans of the call's parts.
@@ -80,10 +79,11 @@ impl CallLog {
     pub(super) fn accepted(mut self) {
         self.end(Code::Ok);
         let (About { method, tenant_id, agent_id }, elapsed_ms) = (&self.about, self.elapsed_ms());
-        let (peer, trace) = (self.peer.map(field::display), self.trace_id());
+        let (peer, caller, trace) = self.shown();
         info!(
             method,
             peer,
+            ccgw.caller = caller,
             ccgw.tenant.id = tenant_id,
             ccgw.agent.id = agent_id,
             code = "OK",
@@ -101,7 +101,10 @@ impl CallLog {
             start_by.saturating_duration_since(Instant::now())
         });
         let gateway = self.started.counted.tenant.as_ref().and_then(|tenant| tenant.gateway());
-        let to = Recipient { about: &self.about, gateway, left };
+        // Whoever may not use a tenant does not learn whether there is one.
+        let nobody = About { method: self.about.method, ..About::default() };
+        let about = if error.is_about_the_caller() { &nobody } else { &self.about };
+        let to = Recipient { about, gateway, left };
         let refused = status::refuse(error, &to, &shared.overrides);
         if let (Some(Obstacle::Overloaded { share, .. }), Some(tenant)) =
             (error.obstacle(), &self.started.counted.tenant)
@@ -129,14 +132,19 @@ impl CallLog {
         let outcome = error.outcome().as_str();
         let retcode = error.last_refusal().map(|refusal| refusal.retcode.as_str());
         let error_kind = error.obstacle();
-        let shows_cause = server_fault || matches!(error_kind, Some(Obstacle::Unreadable(_)));
+        let is_told = matches!(
+            error_kind,
+            Some(Obstacle::Unreadable(_) | Obstacle::CallerUnknown(_) | Obstacle::CallerNotAllowed)
+        );
+        let shows_cause = server_fault || is_told;
         let error = shows_cause.then(|| error.to_string());
-        let (peer, trace) = (self.peer.map(field::display), self.trace_id());
+        let (peer, caller, trace) = self.shown();
         macro_rules! line {
             ($write:ident) => {
                 $write!(
                     method,
                     peer,
+                    ccgw.caller = caller,
                     ccgw.tenant.id = tenant_id,
                     ccgw.agent.id = agent_id,
                     code,
@@ -153,7 +161,7 @@ impl CallLog {
         match error_kind {
             // Debug only: anybody who can connect can send such requests, and they must not fill
             // the log.
-            Some(Obstacle::Unreadable(_)) => line!(debug),
+            Some(Obstacle::Unreadable(_) | Obstacle::CallerUnknown(_)) => line!(debug),
             _ if server_fault => line!(warn),
             _ => line!(info),
         }
@@ -198,6 +206,17 @@ impl CallLog {
         }
     }
 
+    /// The peer, the caller and the trace id for the log line.
+    #[expect(clippy::type_complexity, reason = "three fields of a line")]
+    fn shown(
+        &self,
+    ) -> (Option<field::DisplayValue<SocketAddr>>, Option<&str>, Option<field::DisplayValue<TraceId>>)
+    {
+        let caller = self.access.as_ref().map(|access| access.shown());
+        let caller = caller.filter(|caller| !caller.is_empty());
+        (self.peer.map(field::display), caller, self.trace_id())
+    }
+
     /// The trace id for the log line, if the call is traced.
     fn trace_id(&self) -> Option<field::DisplayValue<TraceId>> {
         self.started.span.trace().id().map(field::display)
@@ -221,10 +240,11 @@ impl Drop for CallLog {
             self.end(Code::Cancelled);
             let (About { method, tenant_id, agent_id }, elapsed_ms) =
                 (&self.about, self.elapsed_ms());
-            let (peer, trace) = (self.peer.map(field::display), self.trace_id());
+            let (peer, caller, trace) = self.shown();
             info!(
                 method,
                 peer,
+                ccgw.caller = caller,
                 ccgw.tenant.id = tenant_id,
                 ccgw.agent.id = agent_id,
                 code = "CANCELLED",

@@ -4,7 +4,7 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
-use tonic::{Extensions, Request, Response, Status, metadata::MetadataMap};
+use tonic::{Request, Response, Status};
 
 use super::{
     Observed, Shared,
@@ -13,7 +13,8 @@ use super::{
     timeout,
 };
 use crate::{
-    call::{CallError, Caller, Deadline},
+    access::{Access, Caller, Right},
+    call::{CallError, Deadline, Obstacle, Unidentified},
     telemetry::trace::Trace,
     tenant::{Context, ServerPlace, Tenant},
 };
@@ -76,25 +77,15 @@ pub(super) struct Arrival {
     pub(super) peer: Option<SocketAddr>,
     /// When the request came.
     pub(super) at: Instant,
+    /// When the caller's certificate or token expires.
+    pub(super) until: Option<Instant>,
+    /// The tenant that the caller names, if it has the right that the method needs there. `None`: it
+    /// names none of the configuration.
+    pub(super) tenant: Result<Option<Arc<Tenant>>, Obstacle>,
 }
 
 /// The longest id in logs and details, in bytes.
 pub(super) const ID_MAX: usize = 64;
-
-// === impl Arrival ===
-
-impl Arrival {
-    fn new(metadata: &MetadataMap, extensions: &Extensions) -> Self {
-        let (peer, at) = match extensions.get() {
-            Some(&Caller { peer, arrived }) => (Some(peer), arrived),
-            None => (None, Instant::now()),
-        };
-        // A malformed one does not come so far (`request_head`).
-        let timeout = metadata.get(timeout::HEADER);
-        let timeout = timeout.and_then(|value| timeout::parse(value.as_encoded_bytes()));
-        Self { timeout, peer, at }
-    }
-}
 
 // === impl Call ===
 
@@ -113,9 +104,10 @@ impl Call {
 // === impl Shared ===
 
 impl Shared {
-    /// Answers `request` with the result of `work`.
+    /// Answers `request` with the result of `work`, if its caller has `right` at the tenant.
     pub(super) async fn answer<Q, A, W>(
         self: &Arc<Self>,
+        right: Right,
         method: &'static str,
         request: Request<Q>,
         work: impl FnOnce(Call, Q) -> W,
@@ -124,8 +116,8 @@ impl Shared {
         Q: Addressed,
         W: Future<Output = Result<A, CallError>>,
     {
-        let (arrival, record, message) = self.arrival(method, request);
-        let result = match self.admit(&arrival, record.tenant(), record.trace()) {
+        let (arrival, record, message) = self.arrival(right, method, request);
+        let result = match self.admit(arrival, record.trace()) {
             Ok(call) => work(call, message).await,
             Err(error) => Err(error),
         };
@@ -139,44 +131,61 @@ impl Shared {
     }
 
     /// Takes a request apart. Also returns the record that has to be closed when the request is
-    /// answered.
+    /// answered. The tenant is looked up only if the caller has `right` there.
     pub(super) fn arrival<Q: Addressed>(
         &self,
+        right: Right,
         method: &'static str,
         request: Request<Q>,
     ) -> (Arrival, CallLog, Q) {
-        let (metadata, extensions, message) = request.into_parts();
-        let arrival = Arrival::new(&metadata, &extensions);
-        let tenant = self.tenants.named(message.tenant_id());
+        let (metadata, mut extensions, message) = request.into_parts();
+        let caller = extensions.remove::<Caller>();
+        let access = caller.as_ref().map(|caller| &*caller.access);
+        let tenant = self.tenant(access, message.tenant_id(), right);
+        let found = tenant.as_ref().ok().and_then(Option::as_ref);
         let named = || visible(message.tenant_id(), ID_MAX);
-        let tenant_id = tenant.map_or_else(named, |tenant| tenant.id().to_string());
+        let tenant_id = found.map_or_else(named, |tenant| tenant.id().to_string());
         let agent_id = visible(message.agent_id(), ID_MAX);
         let about = About { method, tenant_id, agent_id };
+        // A malformed one does not come so far (`request_head`).
+        let timeout = metadata.get(timeout::HEADER);
+        let timeout = timeout.and_then(|value| timeout::parse(value.as_encoded_bytes()));
+        let at = caller.as_ref().map_or_else(Instant::now, |caller| caller.arrived);
         let Observed { metrics, tracer, .. } = &*self.observed;
         let started = Started {
-            at: arrival.at,
-            timeout: arrival.timeout,
-            counted: Counted { method: metrics.calls.of(method), tenant: tenant.cloned() },
-            span: tracer.begin(method, metadata.as_ref(), arrival.at),
+            at,
+            timeout,
+            counted: Counted { method: metrics.calls.of(method), tenant: found.cloned() },
+            span: tracer.begin(method, metadata.as_ref(), at),
         };
-        let record = CallLog::new(about, arrival.peer, started);
-        (arrival, record, message)
+        let peer = caller.as_ref().map(|caller| caller.peer);
+        let until = access.and_then(Access::until);
+        let record = CallLog::new(about, caller, started);
+        (Arrival { timeout, peer, at, until, tenant }, record, message)
+    }
+
+    /// The tenant that a caller means by `id`. A request whose connection has not said who its caller is
+    /// is refused.
+    fn tenant(
+        &self,
+        access: Option<&Access>,
+        id: &str,
+        right: Right,
+    ) -> Result<Option<Arc<Tenant>>, Obstacle> {
+        let access = access.ok_or(Obstacle::CallerUnknown(Unidentified::Nothing))?;
+        let id = access.tenant(id, right)?;
+        Ok(id.and_then(|id| self.tenants.named(id)).cloned())
     }
 
     /// Takes a place among the server's calls. A call that names no tenant needs none, since it is
     /// refused before it waits for anything.
-    fn admit(
-        self: &Arc<Self>,
-        arrival: &Arrival,
-        tenant: Option<&Arc<Tenant>>,
-        trace: Trace,
-    ) -> Result<Call, CallError> {
-        let timeout = arrival.timeout;
-        let place = tenant.map(|tenant| tenant.enter_server()).transpose();
+    fn admit(self: &Arc<Self>, arrival: Arrival, trace: Trace) -> Result<Call, CallError> {
+        let Arrival { timeout, at, tenant, .. } = arrival;
+        let tenant = tenant.map_err(CallError::unasked)?;
+        let place = tenant.as_ref().map(|tenant| tenant.enter_server()).transpose();
         let place = place.map_err(CallError::unasked)?;
-        let deadline = Deadline::new(arrival.at, timeout.unwrap_or(self.default_deadline));
+        let deadline = Deadline::new(at, timeout.unwrap_or(self.default_deadline));
         let context = Context { deadline, trace };
-        let (shared, tenant) = (self.clone(), tenant.cloned());
-        Ok(Call { shared, tenant, context, timeout, _place: place })
+        Ok(Call { shared: self.clone(), tenant, context, timeout, _place: place })
     }
 }

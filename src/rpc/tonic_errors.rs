@@ -1,13 +1,13 @@
 //! Answers that tonic gives by itself, for calls that did not reach a method.
 
-use std::net::SocketAddr;
-
 use http::{HeaderMap, HeaderName, Response, uri::PathAndQuery};
-use tokio::time::Instant;
 use tonic::{Code, Status, body::Body};
 
 use super::unhandled::Unhandled;
-use crate::call::{CallError, Unreadable};
+use crate::{
+    access::Caller,
+    call::{CallError, Unreadable},
+};
 
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const DETAILS: HeaderName = HeaderName::from_static("grpc-status-details-bin");
@@ -21,7 +21,7 @@ impl Unhandled {
     pub fn complete(
         &self,
         path: Option<&PathAndQuery>,
-        (peer, at): (SocketAddr, Instant),
+        caller: &Caller,
         response: Response<Body>,
     ) -> Response<Body> {
         let headers = response.headers();
@@ -30,7 +30,7 @@ impl Unhandled {
         }
         let Some(why) = why(headers) else { return response };
         let path = path.map_or("", PathAndQuery::path);
-        let record = self.record(path, &HeaderMap::new(), Some(peer), at);
+        let record = self.record(path, &HeaderMap::new(), Some(caller.clone()));
         record.refuse(&CallError::unasked(why.into()), &self.0).into_http()
     }
 }

@@ -18,7 +18,10 @@ use super::{
     request_head::{self, ACCEPTED_ENCODINGS, RequestHead},
     timeout,
 };
-use crate::call::{CallError, Caller, Deadline, Obstacle, Unreadable};
+use crate::{
+    access::{Access, Caller},
+    call::{CallError, Deadline, Obstacle, Unidentified, Unreadable},
+};
 
 /// Answers requests that no method handles, in the way in which methods answer failed calls: with a
 /// status from the table, a log line and counters.
@@ -33,6 +36,8 @@ It does not serve gRPC-Web, Connect, REST or HTTP/1.
 
 /// The method's name in logs and metrics, if the path names no method.
 const UNKNOWN: &str = "unknown";
+/// The paths of health's methods begin so.
+const HEALTH: &str = "/grpc.health.v1.Health/";
 const ACCEPT_ENCODING: HeaderName = HeaderName::from_static("grpc-accept-encoding");
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 
@@ -41,13 +46,24 @@ impl Unhandled {
         Self(shared)
     }
 
-    /// Checks the head of a request, before anything else is done with it.
+    /// Checks the head of a request, before anything else is done with it. Only health may be asked
+    /// for by callers whom nobody knows: balancers ask for it, and it names no tenant.
     ///
     /// # Errors
     ///
     /// Why the request reaches no method. [`Unhandled::refuse`] makes an answer of that.
-    pub fn check(&self, head: &Parts) -> Result<RequestHead, CallError> {
-        request_head::check(head).map_err(CallError::unasked)
+    pub fn check(
+        &self,
+        head: &Parts,
+        identified: Result<(), Unidentified>,
+    ) -> Result<RequestHead, CallError> {
+        let read = request_head::check(head).map_err(CallError::unasked)?;
+        match identified {
+            Err(why) if !head.uri.path().starts_with(HEALTH) => {
+                Err(CallError::unasked(Obstacle::CallerUnknown(why)))
+            }
+            _ => Ok(read),
+        }
     }
 
     /// When a request with these headers that came at `arrived` has to be answered: by its caller's
@@ -64,7 +80,7 @@ impl Unhandled {
     }
 
     /// Refuses a request with `error`. Its agent is unknown, since its message has not been read.
-    /// Its tenant is unknown too, unless there is only one.
+    /// Its tenant is unknown too, unless there is only one that its caller may use.
     pub fn refuse(&self, head: &Parts, error: &CallError) -> Response<Body> {
         let response = self.refuse_stream(head, error).into_http();
         match error.obstacle() {
@@ -77,12 +93,8 @@ impl Unhandled {
 
     /// Refuses a request that is a stream, after its answer has begun.
     pub fn refuse_stream(&self, head: &Parts, error: &CallError) -> Status {
-        let caller = head.extensions.get::<Caller>();
-        let (peer, at) = match caller {
-            Some(caller) => (Some(caller.peer), caller.arrived),
-            None => (None, Instant::now()),
-        };
-        self.record(head.uri.path(), &head.headers, peer, at).refuse(error, &self.0)
+        let caller = head.extensions.get::<Caller>().cloned();
+        self.record(head.uri.path(), &head.headers, caller).refuse(error, &self.0)
     }
 
     /// Records a request of `peer` that h2 has refused by itself, or whose connection ended before
@@ -97,7 +109,8 @@ impl Unhandled {
     }
 
     fn note(&self, peer: SocketAddr, why: Unreadable) {
-        let record = self.record("", &HeaderMap::new(), Some(peer), Instant::now());
+        let (arrived, access) = (Instant::now(), Access::nobody().into());
+        let record = self.record("", &HeaderMap::new(), Some(Caller { peer, arrived, access }));
         let _nobody_hears_it = record.refuse(&CallError::unasked(why.into()), &self.0);
     }
 
@@ -106,11 +119,12 @@ impl Unhandled {
         &self,
         path: &str,
         headers: &HeaderMap,
-        peer: Option<SocketAddr>,
-        at: Instant,
+        caller: Option<Caller>,
     ) -> CallLog {
         let method = request_head::method(path).map_or(UNKNOWN, |(method, _)| method);
-        let tenant = self.0.tenants.only();
+        let at = caller.as_ref().map_or_else(Instant::now, |caller| caller.arrived);
+        let only = caller.as_ref().and_then(|caller| caller.access.only_tenant());
+        let tenant = only.and_then(|id| self.0.tenants.named(id));
         let tenant_id = tenant.map(|tenant| tenant.id().to_string()).unwrap_or_default();
         let about = About { method, tenant_id, agent_id: String::new() };
         let observed = &self.0.observed;
@@ -123,7 +137,7 @@ impl Unhandled {
         let timeout = own_timeout(headers);
         let started =
             Started { at, timeout, counted, span: observed.tracer.begin(method, headers, at) };
-        CallLog::new(about, peer, started)
+        CallLog::new(about, caller, started)
     }
 }
 

@@ -29,7 +29,7 @@ impl Certificates {
     pub(super) fn of(config: &Config) -> Self {
         let mut all = Self::default();
         for (name, listener) in &config.listeners {
-            let ends = listener.tls.as_ref().and_then(|identity| first_end(&identity.chain));
+            let ends = listener.tls.as_ref().and_then(|tls| first_end(&tls.identity.chain));
             let listener = Some(name.clone());
             let expiry =
                 |not_after| Expiry { tenant: None, listener, certificate: "server", not_after };

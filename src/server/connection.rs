@@ -13,10 +13,14 @@ use super::{
     connection_slots::Slot,
     listener_context::ListenerContext,
     preface::{AfterPreface, PrefaceError, PrefaceReader},
+    service::Peer,
     serving::serve_http2,
     socket::Socket,
 };
-use crate::tenant::PeerPlace;
+use crate::{
+    access::{CertificateIdentity, ConnectionIdentity},
+    tenant::PeerPlace,
+};
 
 /// A connection until its peer has shown that it speaks HTTP/2 and has got a slot.
 struct Handshake<'a> {
@@ -44,10 +48,15 @@ pub(super) async fn serve(
     let end = Instant::now() + context.shared.limits.handshake_timeout;
     let handshake = Handshake { place, end, peer, context };
     let done = match &context.tls {
-        None => handshake.read_preface_and_serve(stream).await,
+        None => handshake.read_preface_and_serve(stream, <_>::default()).await,
         Some(acceptor) => match handshake.bounded(acceptor.accept(stream)).await {
-            // Boxed, since it is large and is moved from step to step.
-            Ok(Ok(stream)) => handshake.read_preface_and_serve(Box::new(stream)).await,
+            Ok(Ok(stream)) => {
+                let (_, session) = stream.get_ref();
+                let chain = session.peer_certificates().unwrap_or_default();
+                let certificate = CertificateIdentity::of(chain);
+                // Boxed, since it is large and is moved from step to step.
+                handshake.read_preface_and_serve(Box::new(stream), certificate).await
+            }
             Ok(Err(error)) => Err(format!("TLS: {error}")),
             Err(cut) => Err(cut.into()),
         },
@@ -59,7 +68,11 @@ pub(super) async fn serve(
 
 impl Handshake<'_> {
     /// Reads the preface, waits for a slot and serves the connection to its end, over TLS or not.
-    async fn read_preface_and_serve<S>(self, stream: S) -> Result<(), String>
+    async fn read_preface_and_serve<S>(
+        self,
+        stream: S,
+        certificate: CertificateIdentity,
+    ) -> Result<(), String>
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
@@ -80,6 +93,8 @@ impl Handshake<'_> {
             Ok(slot) => {
                 let Self { place, peer, context, .. } = self;
                 drop(place);
+                let identity = ConnectionIdentity::new(context.policy.clone(), certificate);
+                let peer = Peer { addr: peer, identity };
                 // Boxed, so that the future of a handshake is not as large as that of a connection.
                 Box::pin(serve_http2(AfterPreface::from(reader), peer, slot, context)).await
             }

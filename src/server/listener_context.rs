@@ -7,13 +7,17 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio_rustls::TlsAcceptor;
 
 use super::{Stages, connection_limits::ConnectionLimits, service::Services};
-use crate::config::{Connections, Http2};
+use crate::{
+    access::ListenerPolicy,
+    config::{Connections, Http2},
+};
 
 /// What every connection of a listener needs.
 pub(super) struct ListenerContext {
     pub(super) tls: Option<TlsAcceptor>,
     pub(super) http2: http2::Builder<TokioExecutor>,
     pub(super) keepalive_timeout: Duration,
+    pub(super) policy: Arc<ListenerPolicy>,
     pub(super) shared: SharedContext,
 }
 
@@ -30,10 +34,11 @@ impl ListenerContext {
     pub(super) fn new(
         limits_of_http2: &Http2,
         tls: Option<TlsAcceptor>,
+        policy: Arc<ListenerPolicy>,
         shared: SharedContext,
     ) -> Self {
         let keepalive_timeout = limits_of_http2.keepalive_timeout;
-        Self { tls, http2: http2(limits_of_http2), keepalive_timeout, shared }
+        Self { tls, http2: http2(limits_of_http2), keepalive_timeout, policy, shared }
     }
 }
 

@@ -25,7 +25,8 @@ use super::{
     streams::{AnswerKind, EndConditions, StreamBody, Streams},
 };
 use crate::{
-    call::{CallError, Caller, ConnectionEnding, Obstacle},
+    access::{Access, Caller, ConnectionIdentity, Identified},
+    call::{CallError, ConnectionEnding, Obstacle, Unidentified},
     rpc::{ENCODING, Encoding, RequestHead, RequestKind, Unhandled},
 };
 
@@ -37,8 +38,15 @@ pub(super) struct Calls(Arc<Connection>);
 #[derive(Debug)]
 struct Connection {
     services: Services,
-    peer: SocketAddr,
+    peer: Peer,
     served: Arc<ServedConnection>,
+}
+
+/// The peer of a connection.
+#[derive(Debug)]
+pub(super) struct Peer {
+    pub(super) addr: SocketAddr,
+    pub(super) identity: ConnectionIdentity,
 }
 
 /// The services, with the checks that come before them.
@@ -71,8 +79,10 @@ enum AnswerBody {
 /// A call on its way to its service.
 struct PendingCall {
     connection: Arc<Connection>,
-    arrived: Instant,
+    caller: Caller,
 }
+
+type Answering = Pin<Box<dyn Future<Output = Result<Response<Answer>, Infallible>> + Send>>;
 
 /// A request whose head is good.
 struct PendingRequest {
@@ -84,7 +94,7 @@ struct PendingRequest {
 
 impl Calls {
     /// The services for the connection of `peer`.
-    pub(super) fn new(services: Services, peer: SocketAddr, served: Arc<ServedConnection>) -> Self {
+    pub(super) fn new(services: Services, peer: Peer, served: Arc<ServedConnection>) -> Self {
         Self(Arc::new(Connection { services, peer, served }))
     }
 }
@@ -92,30 +102,60 @@ impl Calls {
 impl Service<Request<Incoming>> for Calls {
     type Response = Response<Answer>;
     type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Response<Answer>, Infallible>> + Send>>;
+    type Future = Answering;
 
-    fn call(&self, request: Request<Incoming>) -> Self::Future {
-        self.0.served.requests.note_dispatched();
-        let (mut head, body) = request.into_parts();
+    fn call(&self, request: Request<Incoming>) -> Answering {
         let Self(connection) = self;
-        let (peer, arrived) = (connection.peer, Instant::now());
-        head.extensions.insert(Caller { peer, arrived });
-        let work = PendingCall { connection: connection.clone(), arrived };
-        let unhandled = &connection.services.unhandled;
-        let checked = if connection.served.refuses_calls() {
+        connection.served.requests.note_dispatched();
+        let (head, body) = request.into_parts();
+        let arrived = Instant::now();
+        let connection = connection.clone();
+        match connection.peer.identity.identify(&head.headers, arrived) {
+            Identified::Known(access) => connection.dispatch(head, body, arrived, Ok(access)),
+            Identified::Unknown(why) => connection.dispatch(head, body, arrived, Err(why)),
+            Identified::ByToken(token) => Box::pin(async move {
+                let access = connection.peer.identity.verify(&token).await;
+                connection.dispatch(head, body, arrived, access).await
+            }),
+        }
+    }
+}
+
+// === impl Connection ===
+
+impl Connection {
+    /// Passes a request on to its service, unless something is wrong with it or with its caller.
+    fn dispatch(
+        self: Arc<Self>,
+        mut head: Parts,
+        body: Incoming,
+        arrived: Instant,
+        access: Result<Arc<Access>, Unidentified>,
+    ) -> Answering {
+        let (access, identified) = match access {
+            Ok(access) => (access, Ok(())),
+            Err(why) => (Access::nobody().into(), Err(why)),
+        };
+        let caller = Caller { peer: self.peer.addr, arrived, access };
+        head.extensions.insert(caller.clone());
+        let unhandled = &self.services.unhandled;
+        let checked = if self.served.refuses_calls() {
             Err(CallError::unasked(Obstacle::ConnectionAged))
         } else {
-            unhandled.check(&head)
+            unhandled.check(&head, identified)
         };
         let request = match checked {
             Ok(RequestHead { encoding, kind }) => PendingRequest { head, body, encoding, kind },
             Err(error) => {
                 let refused = unhandled.refuse(&head, &error);
+                let work = PendingCall { connection: self, caller };
                 return Box::pin(std::future::ready(Ok(work.once(refused, None))));
             }
         };
+        let begun = self.clone();
+        let work = PendingCall { connection: self, caller };
         match AnswerKind::of(request.head.uri.path()) {
-            AnswerKind::Once => Box::pin(work.answer(request, connection.served.begin())),
+            AnswerKind::Once => Box::pin(work.answer(request, begun.served.begin())),
             kind => Box::pin(work.stream(kind, request)),
         }
     }
@@ -142,6 +182,7 @@ impl PendingCall {
     ) -> Result<Response<Answer>, Infallible> {
         let head = &mut request.head;
         let Connection { services, peer, served } = &*self.connection;
+        let peer = peer.addr;
         let call = kind.keeps_busy().then(|| served.begin());
         let Services { streams, unhandled, .. } = services;
         let place = match streams.enter(kind, peer.ip()) {
@@ -151,7 +192,7 @@ impl PendingCall {
                 return Ok(self.once(refused, call));
             }
         };
-        let deadline = unhandled.deadline(&head.headers, self.arrived);
+        let deadline = unhandled.deadline(&head.headers, self.caller.arrived);
         let events = kind == AnswerKind::Events;
         if events {
             head.extensions.insert(ConnectionEnding(served.goaway.clone()));
@@ -179,7 +220,7 @@ impl PendingCall {
         request: PendingRequest,
         refused: &mut Option<RefusedStatus>,
     ) -> Result<Response<Body>, Infallible> {
-        let (peer, arrived) = (self.connection.peer, self.arrived);
+        let Caller { peer, arrived, .. } = self.caller;
         let Services { routes, request_reader, unhandled, .. } = &self.connection.services;
         let PendingRequest { mut head, body, encoding, kind } = request;
         let path = head.uri.path_and_query().cloned();
@@ -204,7 +245,7 @@ impl PendingCall {
             head.headers.remove(ENCODING);
         }
         let response = routes.clone().call(Request::from_parts(head, body)).await?;
-        Ok(unhandled.complete(path.as_ref(), (peer, arrived), response))
+        Ok(unhandled.complete(path.as_ref(), &self.caller, response))
     }
 
     /// Wraps a complete answer.

@@ -23,7 +23,7 @@ use super::{
     listener_context::{ListenerContext, SharedContext},
     preface::AfterPreface,
     request_counts::RequestCounts,
-    service::Calls,
+    service::{Calls, Peer},
     wire::Wire,
 };
 use crate::rpc::Unhandled;
@@ -42,14 +42,14 @@ const LINGER_MIN: Duration = Duration::from_secs(1);
 /// peer may read what it has been sent, without holding a slot.
 pub(super) async fn serve_http2<S>(
     stream: AfterPreface<S>,
-    peer: SocketAddr,
+    peer: Peer,
     slot: Slot,
     context: &ListenerContext,
 ) -> Result<(), String>
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    let served = slot.served.clone();
+    let (served, addr) = (slot.served.clone(), peer.addr);
     let (lent, back) = Lent::new(stream);
     // Boxed, so that its memory is freed when it is done.
     let (end, linger_time) = Box::pin(serve_calls(lent, peer, &served, context)).await;
@@ -66,7 +66,7 @@ where
         && !served.buffer.is_cut()
     {
         let lingering = say_and_linger(stream, last_frame);
-        spawn_linger(lingering, peer, linger_time.max(LINGER_MIN), context).await;
+        spawn_linger(lingering, addr, linger_time.max(LINGER_MIN), context).await;
     }
     end
 }
@@ -116,7 +116,7 @@ async fn spawn_linger(
 /// need to read its answers.
 async fn serve_calls<S>(
     stream: Lent<AfterPreface<S>>,
-    peer: SocketAddr,
+    peer: Peer,
     served: &Arc<ServedConnection>,
     context: &ListenerContext,
 ) -> (Result<(), String>, Duration)
@@ -124,12 +124,13 @@ where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let SharedContext { services, limits, stages, .. } = &context.shared;
+    let addr = peer.addr;
     let calls = Calls::new(services.clone(), peer, served.clone());
     let wire = Wire::new(stream, served.clone());
     let unhandled = &services.unhandled;
     // Declared before the connection, so that it is dropped after it and counts a last time.
     let mut undispatched_requests =
-        Undispatched { requests: &served.requests, unhandled, peer, noted: 0 };
+        Undispatched { requests: &served.requests, unhandled, peer: addr, noted: 0 };
     let mut connection = pin!(context.http2.serve_connection(TokioIo::new(wire), calls));
     let ended = |ended: hyper::Result<()>| ended.map_err(|error| error.to_string());
     let asked_to_end = polled_apart(async {

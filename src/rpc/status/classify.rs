@@ -38,6 +38,8 @@ fn obstacle<'a>(obstacle: &'a Obstacle, so: &'static str) -> ErrorReport<'a> {
             ErrorReport::from(&reason::INVALID_REQUEST).with_advice("see the field violations")
         }
         Obstacle::Unreadable(why) => ErrorReport::from(unreadable(why)),
+        Obstacle::CallerUnknown(_) => ErrorReport::from(&reason::CALLER_UNKNOWN),
+        Obstacle::CallerNotAllowed => ErrorReport::from(&reason::CALLER_NOT_ALLOWED),
         Obstacle::TenantUnknown => ErrorReport::from(&reason::TENANT_UNKNOWN),
         // The texts of both errors say what to do.
         Obstacle::SessionMissing => ErrorReport::from(&reason::SESSION_MISSING).with_advice(""),

@@ -1,0 +1,41 @@
+//! Who a caller is, and what it may do.
+//!
+//! A caller shows who it is by its certificate, by a token, or by both. Each of them makes it a
+//! [`Principal`]. The [`Rules`] of the configuration say what principals may do at which tenants, and the
+//! result is an [`Access`]. It is computed once for each connection and each token; a call only looks
+//! into it.
+
+mod caller_access;
+mod certificate;
+mod identity;
+mod pattern;
+mod principal;
+mod right;
+mod rules;
+pub mod tokens;
+
+use std::{net::SocketAddr, sync::Arc};
+
+use tokio::time::Instant;
+
+pub use self::{
+    caller_access::Access,
+    certificate::CertificateIdentity,
+    identity::{ConnectionIdentity, Identified, ListenerPolicy},
+    pattern::{InvalidPattern, PrincipalPattern},
+    principal::Principal,
+    right::{Right, Rights},
+    rules::{Reach, Rule, Rules},
+};
+
+/// The caller of a request, and when the request came. The server attaches it to every request, and a
+/// request without it is refused.
+#[derive(Clone, Debug)]
+pub struct Caller {
+    /// The remote address of the connection.
+    pub peer: SocketAddr,
+    /// When the request's headers were read.
+    pub arrived: Instant,
+    /// What the caller may do.
+    pub access: Arc<Access>,
+}

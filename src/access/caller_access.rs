@@ -1,0 +1,193 @@
+use std::{
+    collections::BTreeMap,
+    time::{Duration, SystemTime},
+};
+
+use tokio::time::Instant;
+
+use super::{Principal, Right, Rights};
+use crate::{call::Obstacle, id::TenantId};
+
+/// What one caller may do at which tenants.
+#[derive(Debug)]
+pub struct Access {
+    principals: Vec<Principal>,
+    /// The principals, for the log.
+    shown: Box<str>,
+    everywhere: Rights,
+    at: BTreeMap<TenantId, Rights>,
+    unnamed: Unnamed,
+    until: Option<Instant>,
+}
+
+/// The tenant of a request that names none.
+#[derive(Debug)]
+enum Unnamed {
+    /// The only one that the caller may use.
+    Is(TenantId),
+    /// There are several.
+    Several,
+    /// There is none.
+    Nobody,
+}
+
+/// How far in the future an end is at most, so that it fits into the clock.
+const FAR: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+/// How many principals the log shows of one caller.
+const SHOWN_MAX: usize = 3;
+
+impl Access {
+    /// The access of a caller who is all of these principals. It has `everywhere` at each of the
+    /// configured `tenants`, and more at some.
+    pub(super) fn new(
+        principals: Vec<Principal>,
+        everywhere: Rights,
+        mut at: BTreeMap<TenantId, Rights>,
+        tenants: &[TenantId],
+        until: Option<SystemTime>,
+    ) -> Self {
+        at.retain(|_, rights| !rights.is_empty());
+        let may_use =
+            |tenant: &&TenantId| !everywhere.is_empty() || at.contains_key(tenant.as_str());
+        let mut used = tenants.iter().filter(may_use);
+        let unnamed = match (used.next(), used.next()) {
+            (None, _) => Unnamed::Nobody,
+            (Some(only), None) => Unnamed::Is(only.clone()),
+            (Some(_), Some(_)) => Unnamed::Several,
+        };
+        let shown: Vec<_> = principals.iter().take(SHOWN_MAX).map(ToString::to_string).collect();
+        let until = until.map(|until| {
+            let left = until.duration_since(SystemTime::now()).unwrap_or_default();
+            Instant::now() + left.min(FAR)
+        });
+        Self { principals, shown: shown.join(" ").into(), everywhere, at, unnamed, until }
+    }
+
+    /// The access of somebody who may do nothing.
+    pub fn nobody() -> Self {
+        Self::new(Vec::new(), Rights::NONE, BTreeMap::new(), &[], None)
+    }
+
+    /// Who the caller is.
+    pub fn principals(&self) -> &[Principal] {
+        &self.principals
+    }
+
+    /// Who the caller is, for the log. Empty if nobody knows.
+    pub fn shown(&self) -> &str {
+        &self.shown
+    }
+
+    /// When the caller's certificate or token expires.
+    pub fn until(&self) -> Option<Instant> {
+        self.until
+    }
+
+    /// The tenant that a request means by `id`, if the caller has `right` there. `None` if the request
+    /// has to name one.
+    ///
+    /// # Errors
+    ///
+    /// [`Obstacle::CallerNotAllowed`], whether or not there is such a tenant.
+    pub fn tenant<'a>(&'a self, id: &'a str, right: Right) -> Result<Option<&'a str>, Obstacle> {
+        let id = match (id, &self.unnamed) {
+            ("", Unnamed::Is(only)) => only.as_str(),
+            ("", Unnamed::Several) => return Ok(None),
+            ("", Unnamed::Nobody) => return Err(Obstacle::CallerNotAllowed),
+            (id, _) => id,
+        };
+        let here = self.at.get(id).copied().unwrap_or_default();
+        if here.and(self.everywhere).contain(right) {
+            Ok(Some(id))
+        } else {
+            Err(Obstacle::CallerNotAllowed)
+        }
+    }
+
+    /// The tenant of requests that name none, if there is exactly one that the caller may use.
+    pub fn only_tenant(&self) -> Option<&str> {
+        if let Unnamed::Is(only) = &self.unnamed { Some(only.as_str()) } else { None }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{PrincipalPattern, Reach, Rule, Rules};
+    use super::*;
+
+    fn tenants(ids: &[&str]) -> Vec<TenantId> {
+        ids.iter().map(|id| TenantId::parse(id).unwrap()).collect()
+    }
+
+    fn rule(principal: &str, at: Option<&[&str]>, rights: &[Right]) -> Rule {
+        let principals = vec![PrincipalPattern::parse(principal).unwrap()];
+        let reach = at.map_or(Reach::Everywhere, |ids| Reach::At(tenants(ids)));
+        Rule { principals, reach, rights: rights.iter().copied().collect() }
+    }
+
+    fn access(rules: &[Rule], principals: &[&str]) -> Access {
+        let named = |name: &&str| Principal::CommonName((*name).into());
+        let rules = Rules::new(rules.to_vec(), tenants(&["a", "b"]));
+        rules.access(principals.iter().map(named).collect(), None)
+    }
+
+    /// What a request for a tenant comes to: `!` if it is not allowed, `?` if it has to name one.
+    fn asked(access: &Access, id: &str, right: Right) -> String {
+        match access.tenant(id, right) {
+            Ok(found) => found.unwrap_or("?").to_owned(),
+            Err(Obstacle::CallerNotAllowed) => "!".to_owned(),
+            Err(other) => panic!("{other}"),
+        }
+    }
+
+    #[test]
+    fn what_no_rule_allows_is_not_allowed() {
+        use Right::{Read, Write};
+        let rules = [
+            rule("cn:reader", None, &[Read]),
+            rule("cn:a", Some(&["a"]), &[Read, Write]),
+            rule("cn:b", Some(&["b"]), &[Read]),
+            rule("cn:none", Some(&["a"]), &[]),
+        ];
+        for (who, id, right, expected) in [
+            (&["reader"][..], "a", Read, "a"),
+            (&["reader"], "b", Read, "b"),
+            (&["reader"], "a", Write, "!"),
+            (&["reader"], "unknown", Read, "unknown"),
+            (&["reader"], "unknown", Write, "!"),
+            (&["reader"], "", Read, "?"),
+            (&["a"], "a", Write, "a"),
+            (&["a"], "b", Read, "!"),
+            (&["a"], "unknown", Read, "!"),
+            (&["a"], "", Write, "a"),
+            (&["b"], "", Write, "!"),
+            (&["a", "b"], "", Read, "?"),
+            (&["a", "b"], "a", Write, "a"),
+            (&["a", "b"], "b", Write, "!"),
+            (&["reader", "a"], "b", Read, "b"),
+            (&["none"], "a", Read, "!"),
+            (&["none"], "", Read, "!"),
+            (&["stranger"], "a", Read, "!"),
+            (&[], "", Read, "!"),
+        ] {
+            assert_eq!(
+                asked(&access(&rules, who), id, right),
+                expected,
+                "{who:?} {id:?} {right:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn without_rules_everybody_may_do_everything_and_nobody_may_nothing() {
+        let all = Rules::none(tenants(&["a"])).access(vec![Principal::Anonymous], None);
+        let nobody = Access::nobody();
+        for (_, right) in Right::ALL {
+            assert_eq!(asked(&all, "a", right), "a");
+            assert_eq!(asked(&all, "", right), "a");
+            assert_eq!(asked(&all, "unknown", right), "unknown");
+            assert_eq!(asked(&nobody, "a", right), "!");
+        }
+        assert_eq!((all.shown(), nobody.shown()), ("anonymous", ""));
+    }
+}

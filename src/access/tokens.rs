@@ -1,0 +1,142 @@
+//! Tokens of callers: JSON web tokens that an issuer has signed (RFC 7519).
+
+mod fetch;
+mod issuer;
+mod key_set;
+mod keys;
+mod verified;
+
+use std::{
+    fmt,
+    fs::File,
+    io::Read as _,
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::SystemTime,
+};
+
+use aws_lc_rs::digest::{SHA256, digest};
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use http::HeaderValue;
+use serde::Deserialize;
+use tokio::task::spawn_blocking;
+
+use self::verified::VerifiedTokens;
+pub use self::{
+    fetch::Fetcher,
+    issuer::Issuer,
+    key_set::{InvalidKeySet, KeySet},
+    keys::{KeySource, Keys},
+};
+use super::Principal;
+use crate::call::Unidentified;
+
+/// The tokens that a listener takes: those of some issuers.
+pub struct Tokens {
+    issuers: Vec<Arc<Issuer>>,
+    /// The ones that were good, so that a signature is verified once for each token.
+    verified: Mutex<VerifiedTokens>,
+}
+
+/// A token that is good.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VerifiedToken {
+    /// Whose it is.
+    pub principal: Principal,
+    /// When it expires.
+    pub until: SystemTime,
+}
+
+/// The longest token, in bytes. A request's headers together have 16 KiB.
+const TOKEN_MAX: usize = 12 * 1024;
+
+impl Tokens {
+    /// Takes the tokens of these issuers.
+    pub fn of(issuers: Vec<Arc<Issuer>>) -> Self {
+        Self { issuers, verified: Mutex::default() }
+    }
+
+    /// Verifies a token.
+    ///
+    /// # Errors
+    ///
+    /// Why it does not say who its owner is.
+    pub async fn verify(&self, token: &str) -> Result<VerifiedToken, Unidentified> {
+        if token.len() > TOKEN_MAX {
+            return Err(Unidentified::Malformed);
+        }
+        let digest = digest(&SHA256, token.as_bytes());
+        let digest = digest.as_ref().first_chunk().copied().unwrap_or_default();
+        if let Some(known) = self.verified().get(&digest, SystemTime::now()) {
+            return Ok(known);
+        }
+        let verified = self.verify_anew(token).await?;
+        self.verified().put(digest, verified.clone());
+        Ok(verified)
+    }
+
+    async fn verify_anew(&self, token: &str) -> Result<VerifiedToken, Unidentified> {
+        let claimed = claimed_issuer(token).ok_or(Unidentified::Malformed)?;
+        let mut why = Unidentified::Issuer;
+        // Two issuers may have the same name for different audiences.
+        for issuer in self.issuers.iter().filter(|issuer| issuer.is(&claimed)) {
+            match issuer.verify(token).await {
+                Ok(verified) => return Ok(verified),
+                Err(because) => why = because,
+            }
+        }
+        Err(why)
+    }
+
+    fn verified(&self) -> MutexGuard<'_, VerifiedTokens> {
+        self.verified.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The token in an `authorization` header, if that has one.
+pub(super) fn bearer(header: &HeaderValue) -> Option<&str> {
+    const SCHEME: &str = "bearer ";
+    let text = header.to_str().ok()?;
+    let (scheme, token) = text.split_at_checked(SCHEME.len())?;
+    scheme.eq_ignore_ascii_case(SCHEME).then(|| token.trim())
+}
+
+/// The issuer that a token names. Nothing is verified.
+fn claimed_issuer(token: &str) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Claims {
+        iss: String,
+    }
+    let [_head, claims, _signature] = split(token)?;
+    let claims = URL_SAFE_NO_PAD.decode(claims).ok()?;
+    Some(serde_json::from_slice::<Claims>(&claims).ok()?.iss)
+}
+
+/// Reads a file of at most `max` bytes. The error is a text.
+async fn read_file(path: PathBuf, max: usize) -> Result<Vec<u8>, String> {
+    let reading = spawn_blocking(move || {
+        let mut content = Vec::new();
+        let read =
+            File::open(&path).and_then(|file| file.take(max as u64 + 1).read_to_end(&mut content));
+        match read {
+            Ok(length) if length > max => {
+                Err(format!("{} is longer than {} KiB", path.display(), max / 1024))
+            }
+            Ok(_) => Ok(content),
+            Err(error) => Err(format!("{}: {error}", path.display())),
+        }
+    });
+    reading.await.unwrap_or_else(|error| Err(error.to_string()))
+}
+
+fn split(token: &str) -> Option<[&str; 3]> {
+    let mut parts = token.split('.');
+    let all = [parts.next()?, parts.next()?, parts.next()?];
+    parts.next().is_none().then_some(all)
+}
+
+impl fmt::Debug for Tokens {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(&self.issuers).finish()
+    }
+}

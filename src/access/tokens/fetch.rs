@@ -1,0 +1,88 @@
+//! Fetches a key set over HTTP.
+
+use std::{fmt, path::PathBuf, time::Duration};
+
+use bytes::Bytes;
+use http::{
+    HeaderValue, Request, StatusCode, Uri,
+    header::{ACCEPT, AUTHORIZATION},
+};
+use http_body_util::{BodyExt as _, Empty, Limited};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::TokioExecutor,
+};
+use tokio::time::timeout;
+
+use super::{TOKEN_MAX, read_file};
+use crate::{config::ClientTls, tls::client_config};
+
+/// Where a key set is fetched.
+pub struct Fetcher {
+    client: Client<HttpsConnector<HttpConnector>, Empty<Bytes>>,
+    url: Uri,
+    /// A file with the token that the server wants; read for each request, since it is replaced.
+    token_file: Option<PathBuf>,
+}
+
+/// The longest key set, in bytes. Real ones have a few thousand.
+pub(super) const KEY_SET_MAX: usize = 256 * 1024;
+/// How long fetching a key set may take. Callers may wait for it.
+const FETCH_MAX: Duration = Duration::from_secs(3);
+const JSON: HeaderValue = HeaderValue::from_static("application/jwk-set+json, application/json");
+
+impl Fetcher {
+    /// Fetches from this URL.
+    ///
+    /// # Errors
+    ///
+    /// A text, if TLS cannot be set up.
+    pub fn new(url: Uri, tls: &ClientTls, token_file: Option<PathBuf>) -> Result<Self, String> {
+        let mut tcp = HttpConnector::new();
+        tcp.enforce_http(false);
+        let connector = HttpsConnectorBuilder::new()
+            .with_tls_config(client_config(tls)?)
+            .https_or_http()
+            .enable_http1()
+            .wrap_connector(tcp);
+        let client = Client::builder(TokioExecutor::new()).build(connector);
+        Ok(Self { client, url, token_file })
+    }
+
+    /// Fetches the key set. The error is a text.
+    pub(super) async fn fetch(&self) -> Result<Bytes, String> {
+        let fetching = timeout(FETCH_MAX, self.fetch_at_leisure());
+        let late = |_| format!("no answer within {} s", FETCH_MAX.as_secs());
+        fetching.await.map_err(late)?
+    }
+
+    async fn fetch_at_leisure(&self) -> Result<Bytes, String> {
+        let mut request = Request::get(self.url.clone()).header(ACCEPT, JSON);
+        if let Some(file) = &self.token_file {
+            let token = read_file(file.clone(), TOKEN_MAX).await?;
+            let mut header = HeaderValue::from_bytes(&[b"Bearer ", token.trim_ascii()].concat())
+                .map_err(|_| format!("{} holds no token", file.display()))?;
+            header.set_sensitive(true);
+            request = request.header(AUTHORIZATION, header);
+        }
+        let request = request.body(Empty::new()).map_err(|error| error.to_string())?;
+        let answer = self.client.request(request).await.map_err(|error| cause(&error))?;
+        if answer.status() != StatusCode::OK {
+            return Err(format!("it answered with HTTP status {}", answer.status().as_u16()));
+        }
+        let body = Limited::new(answer.into_body(), KEY_SET_MAX).collect().await;
+        Ok(body.map_err(|error| error.to_string())?.to_bytes())
+    }
+}
+
+/// The innermost cause, which says most.
+fn cause(error: &dyn std::error::Error) -> String {
+    error.source().map_or_else(|| error.to_string(), cause)
+}
+
+impl fmt::Debug for Fetcher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Fetcher").field("url", &self.url).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,117 @@
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use jsonwebtoken::{Algorithm, Validation, decode, decode_header, errors::ErrorKind};
+use serde::Deserialize;
+
+use super::{VerifiedToken, key_set::KeySet, keys::Keys};
+use crate::{
+    access::{Principal, principal::NAME_MAX},
+    call::Unidentified,
+    config,
+};
+
+/// Somebody who signs tokens.
+pub struct Issuer {
+    name: Box<str>,
+    /// Its name in tokens (`iss`).
+    issuer: Box<str>,
+    validation: Validation,
+    leeway: Duration,
+    keys: Arc<Keys>,
+}
+
+#[derive(Deserialize)]
+struct Claims {
+    sub: Option<String>,
+    /// In seconds since 1970, maybe with a fraction.
+    exp: f64,
+}
+
+impl Issuer {
+    /// The issuer of a configuration, with its keys.
+    pub fn new(name: &str, settings: &config::Issuer, keys: Arc<Keys>) -> Self {
+        // Which algorithms are allowed is set below; this one would be the only one.
+        let mut validation = Validation::new(Algorithm::RS256);
+        validation.algorithms.clone_from(&settings.algorithms);
+        validation.leeway = settings.leeway.as_secs();
+        validation.validate_nbf = true;
+        validation.set_audience(&settings.audiences);
+        validation.set_issuer(&[&settings.issuer]);
+        validation.set_required_spec_claims(&["exp", "iss", "aud"]);
+        let (name, issuer) = (name.into(), settings.issuer.as_str().into());
+        Self { name, issuer, validation, leeway: settings.leeway, keys }
+    }
+
+    /// Whether tokens call it by this name.
+    pub fn is(&self, issuer: &str) -> bool {
+        *self.issuer == *issuer
+    }
+
+    /// Verifies a token of this issuer. Fetches the issuer's keys if the token names one that is not
+    /// known.
+    ///
+    /// # Errors
+    ///
+    /// Why it does not say who its owner is.
+    pub async fn verify(&self, token: &str) -> Result<VerifiedToken, Unidentified> {
+        match self.verify_with(token, &*self.keys.current()) {
+            Err(Unidentified::Key | Unidentified::KeysMissing) => {
+                let keys = self.keys.newer().await;
+                self.verify_with(token, &*keys)
+            }
+            verified => verified,
+        }
+    }
+
+    fn verify_with(&self, token: &str, keys: &KeySet) -> Result<VerifiedToken, Unidentified> {
+        let head = decode_header(token).map_err(|error| reason(error.kind()))?;
+        // The list never has an algorithm with a shared secret, so a public key is never taken for one.
+        if !self.validation.algorithms.contains(&head.alg) {
+            return Err(Unidentified::Algorithm);
+        }
+        let mut why = if keys.is_empty() { Unidentified::KeysMissing } else { Unidentified::Key };
+        // All algorithms of one validation have to be of one kind.
+        let validation = Validation { algorithms: vec![head.alg], ..self.validation.clone() };
+        for key in keys.fitting(head.kid.as_deref(), head.alg) {
+            match decode::<Claims>(token, key, &validation) {
+                Ok(read) => return self.verified(read.claims),
+                Err(error) => why = reason(error.kind()),
+            }
+        }
+        Err(why)
+    }
+
+    fn verified(&self, claims: Claims) -> Result<VerifiedToken, Unidentified> {
+        let subject = claims.sub.filter(|subject| (1..=NAME_MAX).contains(&subject.len()));
+        let subject = subject.ok_or(Unidentified::Subject)?.into();
+        let exp = Duration::try_from_secs_f64(claims.exp).unwrap_or(Duration::ZERO);
+        let until = UNIX_EPOCH.checked_add(exp.saturating_add(self.leeway));
+        let until = until.unwrap_or_else(|| SystemTime::now() + Duration::from_secs(24 * 60 * 60));
+        let principal = Principal::Token { issuer: self.name.clone(), subject };
+        Ok(VerifiedToken { principal, until })
+    }
+}
+
+fn reason(error: &ErrorKind) -> Unidentified {
+    match error {
+        ErrorKind::ExpiredSignature => Unidentified::Expired,
+        ErrorKind::ImmatureSignature => Unidentified::NotYetValid,
+        ErrorKind::InvalidIssuer => Unidentified::Issuer,
+        ErrorKind::InvalidAudience => Unidentified::Audience,
+        ErrorKind::InvalidSignature => Unidentified::Signature,
+        ErrorKind::InvalidAlgorithm
+        | ErrorKind::InvalidAlgorithmName
+        | ErrorKind::UnsupportedAlgorithm => Unidentified::Algorithm,
+        _ => Unidentified::Malformed,
+    }
+}
+
+impl fmt::Debug for Issuer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Issuer").field("name", &self.name).finish_non_exhaustive()
+    }
+}

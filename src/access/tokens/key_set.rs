@@ -1,0 +1,92 @@
+use std::fmt;
+
+use jsonwebtoken::{
+    Algorithm, AlgorithmFamily, DecodingKey,
+    jwk::{AlgorithmParameters, Jwk, PublicKeyUse},
+};
+use serde::Deserialize;
+
+/// The public keys of an issuer (RFC 7517).
+#[derive(Default)]
+pub struct KeySet(Vec<Key>);
+
+struct Key {
+    id: Option<String>,
+    /// The only algorithm that it is for, if it says so.
+    algorithm: Option<Algorithm>,
+    family: AlgorithmFamily,
+    key: DecodingKey,
+}
+
+/// Why a text is no key set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidKeySet {
+    /// It is not JSON of that form.
+    #[error("is not a JSON Web Key Set")]
+    Malformed,
+    /// No key in it can verify a signature.
+    #[error("has no RSA, P-256, P-384 or Ed25519 key for signatures")]
+    NoKey,
+}
+
+/// How many keys are read. An issuer has one or two, and a few while it replaces them.
+const KEYS_MAX: usize = 64;
+/// The shortest RSA modulus, in bytes.
+const MODULUS_MIN: usize = 256;
+
+impl KeySet {
+    /// Reads a key set. Keys that are not for signatures, or of a kind that is not taken, are left out.
+    ///
+    /// # Errors
+    ///
+    /// Why there are no keys in it.
+    pub fn parse(json: &[u8]) -> Result<Self, InvalidKeySet> {
+        #[derive(Deserialize)]
+        struct Set {
+            keys: Vec<serde_json::Value>,
+        }
+        let set: Set = serde_json::from_slice(json).map_err(|_| InvalidKeySet::Malformed)?;
+        let keys: Vec<_> = set.keys.into_iter().filter_map(key).take(KEYS_MAX).collect();
+        if keys.is_empty() { Err(InvalidKeySet::NoKey) } else { Ok(Self(keys)) }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The keys that a token may be signed with that names this key and this algorithm.
+    pub(super) fn fitting(
+        &self,
+        id: Option<&str>,
+        algorithm: Algorithm,
+    ) -> impl Iterator<Item = &DecodingKey> {
+        let fits = move |key: &&Key| {
+            let is_named = id.is_none_or(|id| key.id.as_deref() == Some(id));
+            let is_allowed = key.algorithm.is_none_or(|own| own == algorithm);
+            is_named && is_allowed && key.family.algorithms().contains(&algorithm)
+        };
+        self.0.iter().filter(fits).map(|key| &key.key)
+    }
+}
+
+fn key(json: serde_json::Value) -> Option<Key> {
+    let jwk: Jwk = serde_json::from_value(json).ok()?;
+    let is_for_signatures =
+        jwk.common.public_key_use.as_ref().is_none_or(|used| *used == PublicKeyUse::Signature);
+    let is_strong = match &jwk.algorithm {
+        // Four characters of base64 are three bytes.
+        AlgorithmParameters::RSA(rsa) => rsa.n.len() * 3 / 4 >= MODULUS_MIN,
+        AlgorithmParameters::EllipticCurve(_) | AlgorithmParameters::OctetKeyPair(_) => true,
+        // A shared secret is no public key.
+        _ => false,
+    };
+    let algorithm = jwk.common.key_algorithm.map(Algorithm::try_from).transpose().ok()?;
+    let key = DecodingKey::from_jwk(&jwk).ok().filter(|_| is_for_signatures && is_strong)?;
+    Some(Key { id: jwk.common.key_id, algorithm, family: key.family(), key })
+}
+
+impl fmt::Debug for KeySet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "KeySet({})", self.0.len())
+    }
+}

@@ -1,0 +1,126 @@
+use std::{
+    fmt,
+    path::PathBuf,
+    sync::{
+        Arc, PoisonError, RwLock, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::{
+    sync::Mutex,
+    time::{Instant, sleep},
+};
+use tracing::{info, warn};
+
+use super::{
+    fetch::{Fetcher, KEY_SET_MAX},
+    key_set::KeySet,
+    read_file,
+};
+
+/// Where the keys of an issuer come from.
+#[derive(Debug)]
+pub enum KeySource {
+    /// A file.
+    File(PathBuf),
+    /// A URL.
+    Url(Box<Fetcher>),
+}
+
+/// The keys of an issuer, as they were read last.
+pub struct Keys {
+    issuer: Box<str>,
+    source: KeySource,
+    current: RwLock<Arc<KeySet>>,
+    /// When they were read last, or when that was tried.
+    tried: Mutex<Option<Instant>>,
+    is_failing: AtomicBool,
+}
+
+/// Keys are read again no sooner than this after the last time, however many tokens name keys that are
+/// not known.
+const PAUSE: Duration = Duration::from_secs(10);
+
+impl Keys {
+    /// Reads the keys of an issuer, and again after each `interval`, as long as somebody has them.
+    pub fn follow(issuer: &str, source: KeySource, interval: Duration) -> Arc<Self> {
+        let keys = Arc::new(Self {
+            issuer: issuer.into(),
+            source,
+            current: RwLock::default(),
+            tried: Mutex::default(),
+            is_failing: AtomicBool::default(),
+        });
+        tokio::spawn(read_again(Arc::downgrade(&keys), interval));
+        keys
+    }
+
+    /// The keys. Empty if they have never been read.
+    pub fn current(&self) -> Arc<KeySet> {
+        self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The keys, read again if that was not tried within the last ten seconds.
+    pub async fn newer(&self) -> Arc<KeySet> {
+        self.read_unless_tried_within(PAUSE).await;
+        self.current()
+    }
+
+    async fn read_unless_tried_within(&self, pause: Duration) {
+        // Others wait here meanwhile, and then find that it was tried.
+        let mut tried = self.tried.lock().await;
+        if tried.is_some_and(|at| at.elapsed() < pause) {
+            return;
+        }
+        let read = self.read().await;
+        *tried = Some(Instant::now());
+        match read {
+            Ok(keys) => {
+                *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(keys);
+                if self.is_failing.swap(false, Ordering::Relaxed) {
+                    info!(issuer = &*self.issuer, "an issuer's keys can be read again");
+                }
+            }
+            Err(error) => {
+                if !self.is_failing.swap(true, Ordering::Relaxed) {
+                    warn!(
+                        issuer = &*self.issuer,
+                        error,
+                        "an issuer's keys cannot be read; those that were read before stay in use"
+                    );
+                }
+            }
+        }
+    }
+
+    async fn read(&self) -> Result<KeySet, String> {
+        let (json, place) = match &self.source {
+            KeySource::File(path) => {
+                (read_file(path.clone(), KEY_SET_MAX).await?, path.display().to_string())
+            }
+            KeySource::Url(fetcher) => {
+                (fetcher.fetch().await?.into(), "what was fetched".to_owned())
+            }
+        };
+        KeySet::parse(&json).map_err(|error| format!("{place} {error}"))
+    }
+}
+
+async fn read_again(keys: Weak<Keys>, interval: Duration) {
+    while let Some(keys) = keys.upgrade() {
+        keys.read_unless_tried_within(Duration::ZERO).await;
+        drop(keys);
+        sleep(interval).await;
+    }
+}
+
+impl fmt::Debug for Keys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Keys")
+            .field("issuer", &self.issuer)
+            .field("source", &self.source)
+            .finish_non_exhaustive()
+    }
+}
