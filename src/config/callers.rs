@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    Issuer, Listener, ListenerName, Tenant,
+    Listener, ListenerName, Tenant,
     error::{Problem, quote},
     reader::Section,
+    tenant::CALLERS_MAX,
 };
 use crate::{
     access::{PrincipalPattern, Reach, Right, Rights, Rule, Rules},
@@ -19,43 +20,51 @@ pub struct Callers(Vec<Rule>);
 const PRINCIPALS_MAX: usize = 256;
 const TENANTS_MAX: usize = 10_000;
 const EVERY: &str = "*";
+const EXAMPLE: &str = "add one, for example\n      [callers.all]\n      principals = [\"*\"]\n      \
+                       tenants = [\"*\"]\n      rights = [\"*\"]";
 
 pub(super) fn callers(
     root: &Section<'_>,
     tenants: &BTreeMap<TenantId, Tenant>,
-    issuers: &BTreeMap<String, Issuer>,
+    issuers: &BTreeSet<&str>,
 ) -> Callers {
     let section = root.section("callers");
+    let names: BTreeSet<_> = section.named().map(|(name, _)| name).collect();
+    // Nobody is meant to be let in by a section whose rules are all commented out.
+    if root.has("callers") && names.is_empty() {
+        section.none_named(Problem::new("has no rules", EXAMPLE));
+    }
+    check_names(root, tenants, &names);
     let mut by_name: BTreeMap<&str, Vec<&TenantId>> = BTreeMap::new();
     for (id, tenant) in tenants {
         for name in &tenant.callers {
             by_name.entry(name).or_default().push(id);
         }
     }
-    let mut rules = Vec::new();
-    let mut names = BTreeSet::new();
-    for (name, section) in section.named() {
-        names.insert(name);
+    let rules = section.named().filter_map(|(name, section)| {
         let listed = by_name.get(name).map(Vec::as_slice).unwrap_or_default();
-        rules.extend(rule(&section, tenants, issuers, listed));
+        rule(&section, tenants, issuers, listed)
+    });
+    Callers(rules.collect())
+}
+
+/// Notes names in tenants' `callers` that are of no rule.
+fn check_names(root: &Section<'_>, tenants: &BTreeMap<TenantId, Tenant>, known: &BTreeSet<&str>) {
+    let section = root.section("tenants");
+    for id in tenants.keys() {
+        section.chosen(id.as_str()).list("callers", CALLERS_MAX, |name| {
+            known.contains(name).then_some(()).ok_or_else(|| {
+                let problem = format!("{} names no section of [callers]", quote(name));
+                Problem::new(problem, "add that section, or give the name of another")
+            })
+        });
     }
-    for (id, tenant) in tenants {
-        let section = root.section("tenants").chosen(id.as_str());
-        for name in tenant.callers.iter().filter(|name| !names.contains(name.as_str())) {
-            let problem = format!("there is no [callers.{name}]");
-            section.contradiction(
-                &["callers"],
-                Problem::new(problem, "give the name of a section of [callers]"),
-            );
-        }
-    }
-    Callers(rules)
 }
 
 fn rule(
     section: &Section<'_>,
     tenants: &BTreeMap<TenantId, Tenant>,
-    issuers: &BTreeMap<String, Issuer>,
+    issuers: &BTreeSet<&str>,
     listed: &[&TenantId],
 ) -> Option<Rule> {
     let principals = section.list("principals", PRINCIPALS_MAX, |text| principal(text, issuers));
@@ -69,7 +78,7 @@ fn rule(
     if listed.is_empty() {
         section.missing(
             "tenants",
-            "give the ids of tenants, or \"*\" for all; or name this section in a tenant's callers",
+            "give the ids of tenants, or \"*\" for all; or name this section in the callers of a tenant",
         );
     }
     let named = named.unwrap_or_default();
@@ -82,13 +91,13 @@ fn rule(
     Some(Rule { principals: principals?, reach, rights })
 }
 
-fn principal(text: &str, issuers: &BTreeMap<String, Issuer>) -> Result<PrincipalPattern, Problem> {
+fn principal(text: &str, issuers: &BTreeSet<&str>) -> Result<PrincipalPattern, Problem> {
     let pattern = PrincipalPattern::parse(text)
         .map_err(|why| Problem::new(format!("{} {why}", quote(text)), PrincipalPattern::FORMS))?;
     match pattern.issuer() {
-        Some(issuer) if !issuers.contains_key(issuer) => Err(Problem::new(
-            format!("{} is of an issuer that is not configured", quote(text)),
-            format!("add [issuers.{issuer}], or give the name of another one"),
+        Some(issuer) if !issuers.contains(issuer) => Err(Problem::new(
+            format!("{} names an issuer that is no section of [issuers]", quote(text)),
+            "write \"jwt:\", the name of a section of [issuers], \":\" and the subject",
         )),
         _ => Ok(pattern),
     }
@@ -119,19 +128,13 @@ fn tenant(text: &str, tenants: &BTreeMap<TenantId, Tenant>) -> Result<Option<Ten
     })
 }
 
-/// Notes what callers can do nothing about: a listener that asks who they are, while no rule lets anybody
-/// do anything.
-pub(super) fn check(
-    root: &Section<'_>,
-    callers: &Callers,
-    listeners: &BTreeMap<ListenerName, Listener>,
-) {
+/// Notes listeners that ask callers who they are, where no rule lets anybody do anything.
+pub(super) fn check(root: &Section<'_>, listeners: &BTreeMap<ListenerName, Listener>) {
     let identifies = listeners.iter().find(|(_, listener)| listener.identifies());
-    if let Some((name, _)) = identifies.filter(|_| callers.0.is_empty() && !root.has("callers")) {
+    if let Some((name, _)) = identifies.filter(|_| !root.has("callers")) {
         root.section("listeners").chosen(name.as_str()).error(Problem::new(
-            "asks callers who they are, but no section of [callers] lets anybody do anything",
-            "add one, for example\n      [callers.all]\n      principals = [\"*\"]\n      \
-             tenants = [\"*\"]\n      rights = [\"*\"]",
+            "asks callers who they are, but there are no rules on what they may do",
+            EXAMPLE,
         ));
     }
 }

@@ -1,6 +1,6 @@
 //! `[issuers.<name>]`.
 
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, time::Duration};
 
 use http::{Uri, uri::Scheme};
 use jsonwebtoken::Algorithm;
@@ -113,9 +113,9 @@ fn algorithm(text: &str) -> Result<Algorithm, Problem> {
     let found = ALGORITHMS.iter().find(|(name, _)| *name == text);
     found.map(|(_, algorithm)| *algorithm).ok_or_else(|| {
         let all: Vec<_> = ALGORITHMS.iter().map(|(name, _)| *name).collect();
-        let problem = format!("{} is no algorithm that is taken", quote(text));
+        let problem = format!("{} is not an algorithm for tokens here", quote(text));
         let remedy = format!(
-            "give some of {}; \"none\" and those with a shared secret (HS256, …) never are",
+            "give some of {}; neither \"none\" nor a shared secret (HS256) is ever taken",
             all.join(", ")
         );
         Problem::new(problem, remedy)
@@ -129,13 +129,14 @@ fn keys(section: &Section<'_>) -> Option<KeysPlace> {
     let token_file = section.path("jwks_token_file");
     let has = |key: &'static str| section.has(key);
     if has("jwks_file") == has("jwks_url") {
-        let problem =
-            "exactly one of jwks_file and jwks_url has to say where the issuer's keys are";
-        let remedy = "give one of them";
         if has("jwks_file") {
-            section.contradiction(&["jwks_file"], Problem::new(problem, remedy));
+            let remedy = "remove one of them, since an issuer's keys are in one place";
+            section.contradiction(&["jwks_file"], Problem::new("contradicts jwks_url", remedy));
         } else {
-            section.error(Problem::new(problem, remedy));
+            section.missing(
+                "jwks_url",
+                "give the URL of the issuer's public keys, or a file with them as jwks_file",
+            );
         }
         return None;
     }
@@ -147,8 +148,22 @@ fn keys(section: &Section<'_>) -> Option<KeysPlace> {
         section.read("jwks_file", |_| check_file(&file))?;
         return Some(KeysPlace::File(file));
     }
+    let url = url?;
+    warn_of_plaintext(section, &url);
     let trust = roots.map_or(Trust::SystemRoots, Trust::Roots);
-    Some(KeysPlace::Url { url: url?, tls: ClientTls { trust, client: None }, token_file })
+    Some(KeysPlace::Url { url, tls: ClientTls { trust, client: None }, token_file })
+}
+
+fn warn_of_plaintext(section: &Section<'_>, url: &Uri) {
+    let host = url.host().unwrap_or_default().trim_matches(['[', ']']);
+    let is_here = host == "localhost" || host.parse().is_ok_and(|ip: IpAddr| ip.is_loopback());
+    if url.scheme() == Some(&Scheme::HTTP) && !is_here {
+        section.notes().warn(format!(
+            "{}.jwks_url is {url}: whoever can change what goes over the network can replace the keys, \
+             and so call as anybody of this issuer; give an https:// URL",
+            section.key()
+        ));
+    }
 }
 
 fn check_file(path: &std::path::Path) -> Result<(), Problem> {
@@ -168,5 +183,7 @@ fn url(text: &str) -> Result<Uri, Problem> {
         let is_http = url.scheme().is_some_and(|s| *s == Scheme::HTTPS || *s == Scheme::HTTP);
         is_http && url.host().is_some_and(|host| !host.is_empty())
     };
-    url.filter(is_good).ok_or_else(|| Problem::new(format!("{} is no URL", quote(text)), REMEDY))
+    url.filter(is_good).ok_or_else(|| {
+        Problem::new(format!("{} is not an http:// or https:// URL", quote(text)), REMEDY)
+    })
 }

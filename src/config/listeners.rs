@@ -3,7 +3,7 @@
 mod http2;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt,
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
 };
@@ -12,7 +12,7 @@ use rustls::pki_types::CertificateDer;
 
 pub use self::http2::Http2;
 use super::{
-    Identity, Issuer,
+    Identity,
     error::{Problem, quote},
     reader::Section,
     scalar,
@@ -58,7 +58,7 @@ const ISSUERS_MAX: usize = 64;
 
 pub(super) fn listeners(
     section: &Section<'_>,
-    issuers: &BTreeMap<String, Issuer>,
+    issuers: &BTreeSet<&str>,
 ) -> BTreeMap<ListenerName, Listener> {
     let mut named: Vec<_> = section.named().collect();
     if named.is_empty() {
@@ -81,11 +81,7 @@ pub(super) fn listeners(
     listeners
 }
 
-fn listener(
-    section: &Section<'_>,
-    several: bool,
-    known_issuers: &BTreeMap<String, Issuer>,
-) -> Listener {
+fn listener(section: &Section<'_>, several: bool, known_issuers: &BTreeSet<&str>) -> Listener {
     let address = section.read("address", |node| address(scalar::text(node)?));
     if several {
         section.missing("address", "give each listener its own, such as \"[::]:50051\"");
@@ -94,21 +90,25 @@ fn listener(
     let listener = Listener {
         address: address.unwrap_or((Ipv4Addr::LOCALHOST, DEFAULT_PORT).into()),
         tls: tls(&section.section("tls")),
-        issuers: issuers.unwrap_or_else(|| known_issuers.keys().cloned().collect()),
+        issuers: issuers
+            .unwrap_or_else(|| known_issuers.iter().map(|&name| name.to_owned()).collect()),
         allow_anonymous: section.truth("allow_anonymous", false),
         http2: http2::http2(&section.section("http2")),
     };
-    if listener.is_open() {
+    // Where the CA's file is wrong, that is the mistake.
+    let is_to_identify =
+        section.section("tls").has("client_ca_file") || section.is_wrong("issuers");
+    if listener.is_open() && !is_to_identify {
         section.contradiction(
             &["address"],
             Problem::new(
                 format!(
-                    "{} can be reached by others, and nothing says who may call",
+                    "other machines can reach {}, but this listener does not ask callers who they are",
                     listener.address
                 ),
-                "give client_ca_file in this listener's tls section, or add an issuer of tokens, and \
-                 rules under [callers]; or listen on 127.0.0.1, or set allow_anonymous = true: then \
-                 everybody who reaches the port may call",
+                "give tls.client_ca_file to ask for their certificates, or add a section of [issuers] \
+                 to take tokens; or listen on 127.0.0.1; or set allow_anonymous = true to let \
+                 everybody call who reaches the port",
             ),
         );
     }
@@ -118,17 +118,16 @@ fn listener(
     if is_default { Listener { address: everywhere, ..listener } } else { listener }
 }
 
-fn issuers(node: &Node, known: &BTreeMap<String, Issuer>) -> Result<Vec<String>, Problem> {
+fn issuers(node: &Node, known: &BTreeSet<&str>) -> Result<Vec<String>, Problem> {
     let names = scalar::items(node)?;
     if names.len() > ISSUERS_MAX {
         let problem = format!("has {} entries", names.len());
         return Err(Problem::new(problem, format!("give at most {ISSUERS_MAX}")));
     }
     let named = |(_, name): (_, &str)| {
-        let is_known = known.contains_key(name);
-        is_known.then(|| name.to_owned()).ok_or_else(|| {
-            let problem = format!("there is no [issuers.{name}]");
-            Problem::new(problem, "give names of sections of [issuers], or [] for none")
+        known.contains(name).then(|| name.to_owned()).ok_or_else(|| {
+            let problem = format!("{} names no section of [issuers]", quote(name));
+            Problem::new(problem, "add that section, or give the name of another; [] is none")
         })
     };
     names.into_iter().map(named).collect()
@@ -265,7 +264,8 @@ pub(super) fn anonymous_warnings(
     open.map(|(name, listener)| {
         format!(
             "listeners.{name}.allow_anonymous is true: everybody who reaches {} may call without showing \
-             who they are; give client_ca_file in [listeners.{name}.tls], or add an issuer of tokens",
+             who they are, and may do what [callers] allows to \"anonymous\", or everything without \
+             [callers]; set it to false, and ask callers for a certificate or a token",
             listener.address
         )
     })

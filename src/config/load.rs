@@ -1,5 +1,7 @@
 //! Builds a [`Config`] from its sources.
 
+use std::collections::BTreeSet;
+
 use super::{
     Config, ConfigErrors, admin, callers, gateway, issuers, listeners, log,
     reader::{Diagnostics, Section},
@@ -24,11 +26,14 @@ pub fn load(sources: &Sources) -> Result<Config, ConfigErrors> {
 
 /// Reads everything under `root`. A wrong value is noted as a mistake, and its default is used.
 pub(super) fn config(root: &Section<'_>) -> Config {
-    let issuers = issuers::issuers(&root.section("issuers"));
-    let listeners = listeners::listeners(&root.section("listeners"), &issuers);
+    let issuers = root.section("issuers");
+    // A name is known although there are mistakes in its section, or each would be told twice.
+    let names: BTreeSet<_> = issuers.named().map(|(name, _)| name).collect();
+    let issuers = issuers::issuers(&issuers);
+    let listeners = listeners::listeners(&root.section("listeners"), &names);
     let tenants = tenant::tenants(&root.section("tenants"));
-    let callers = callers::callers(root, &tenants, &issuers);
-    callers::check(root, &callers, &listeners);
+    let callers = callers::callers(root, &tenants, &names);
+    callers::check(root, &listeners);
     Config {
         admin: admin::admin(root, &listeners),
         listeners,

@@ -71,7 +71,7 @@ pub enum AuthMode {
 /// The highest agent id: no gateway is known to use ids of more than nine digits.
 const AGENT_ID_MAX: u32 = 999_999_999;
 
-const CALLERS_MAX: usize = 256;
+pub(super) const CALLERS_MAX: usize = 256;
 
 pub(super) fn tenants(section: &Section<'_>) -> BTreeMap<TenantId, Tenant> {
     let mut tenants = BTreeMap::new();

@@ -31,10 +31,9 @@ fn certificates_are_read_and_belong_to_their_keys() {
          ca_file = \"one.pem\"\nclient_certificate_file = \"both.pem\"\nclient_key_file = \"both.pem\"\n"
     );
     let config = config::load(&folder().sources(text)).unwrap_or_else(|errors| panic!("{errors}"));
-    assert_eq!(
-        config.listeners["default"].tls.as_ref().map(|identity| identity.chain.len()),
-        Some(1)
-    );
+    let tls = config.listeners["default"].tls.as_ref();
+    assert_eq!(tls.map(|tls| tls.identity.chain.len()), Some(1));
+    assert!(tls.is_some_and(|tls| tls.client_roots.is_none()));
     let tls = &config.tenants["acme"].tls;
     assert!(matches!(&tls.trust, Trust::Roots(roots) if roots.len() == 1));
     assert!(tls.client.is_some());
@@ -150,5 +149,61 @@ fn files_with_other_content_are_mistakes() {
         assert_eq!(mistakes.len(), 1, "{line} {mistakes:#?}");
         let expected = format!("  tenants.acme.tls.{expected}");
         assert!(mistakes[0].contains(&expected), "{line} {mistakes:#?}");
+    }
+}
+
+#[test]
+fn callers_are_asked_for_certificates_where_a_listener_has_their_ca() {
+    const RULE: &str = "[callers.a]\nprincipals = [\"*\"]\ntenants = [\"*\"]\nrights = [\"*\"]\n";
+    let load = |lines: &str| {
+        let text = format!(
+            "{TENANT}[listeners.default.tls]\ncertificate_file = \"one.pem\"\nkey_file = \"one.key\"\n\
+             client_ca_file = \"one.pem\"\n{lines}\n{RULE}"
+        );
+        config::load(&folder().sources(text)).unwrap_or_else(|errors| panic!("{errors}"))
+    };
+    for (lines, is_optional) in [
+        ("", false),
+        ("client_certificates = \"required\"", false),
+        ("client_certificates = \"optional\"", true),
+    ] {
+        let config = load(lines);
+        let listener = &config.listeners["default"];
+        let tls = listener.tls.as_ref().unwrap();
+        assert_eq!(tls.client_roots.as_ref().map(Vec::len), Some(1), "{lines}");
+        assert_eq!(tls.is_client_optional, is_optional, "{lines}");
+        assert!(listener.identifies() && !listener.allows_anonymous(), "{lines}");
+        assert_eq!(listener.address.to_string(), "[::]:50051", "{lines}");
+    }
+}
+
+#[test]
+fn what_says_nothing_about_callers_certificates_is_a_mistake() {
+    let server = "certificate_file = \"one.pem\"\nkey_file = \"one.key\"";
+    for (lines, expected) in [
+        (
+            format!("{server}\nclient_certificates = \"optional\""),
+            "bridge.toml:5  listeners.default.tls.client_certificates: has no effect without \
+             client_ca_file; give the CA certificate of callers' certificates, or remove this key",
+        ),
+        (
+            "client_ca_file = \"one.pem\"".to_owned(),
+            "bridge.toml:3  listeners.default.tls.client_ca_file: has no effect without TLS; give \
+             certificate_file and key_file too",
+        ),
+        (
+            format!("{server}\nclient_ca_file = \"one.pem\"\nclient_certificates = \"maybe\""),
+            "bridge.toml:6  listeners.default.tls.client_certificates: \"maybe\" is not one of the \
+             allowed words; give one of required, optional",
+        ),
+        (
+            format!("{server}\nclient_ca_file = \"one.key\""),
+            "bridge.toml:5  listeners.default.tls.client_ca_file: \"one.key\" holds no certificate; ",
+        ),
+    ] {
+        let rule = "[callers.a]\nprincipals = [\"*\"]\ntenants = [\"*\"]\nrights = [\"*\"]\n";
+        let mistakes =
+            folder().mistakes(format!("{TENANT}[listeners.default.tls]\n{lines}\n{rule}"));
+        assert!(mistakes.len() == 1 && mistakes[0].starts_with(expected), "{mistakes:#?}");
     }
 }

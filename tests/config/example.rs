@@ -9,11 +9,23 @@ use crate::support::{TENANT, load};
 pub(crate) const EXAMPLE: &str = include_str!("../../docs/ccgateway-bridge.example.toml");
 
 /// The keys without a default, whose values in the example are only examples.
-pub(crate) const EXAMPLES_ONLY: [&str; 22] = [
+pub(crate) const EXAMPLES_ONLY: [&str; 34] = [
     "hosts",
     "worker_threads",
     "certificate_file",
     "key_file",
+    "issuers",
+    "client_ca_file",
+    "callers",
+    "issuer",
+    "audiences",
+    "jwks_url",
+    "jwks_ca_file",
+    "jwks_token_file",
+    "jwks_file",
+    "principals",
+    "tenants",
+    "rights",
     "credentials_file",
     "ca_file",
     "pinned_certificate_file",
@@ -43,7 +55,9 @@ fn spelt_out() -> String {
     });
     let kept = uncommented.filter(|line| {
         let key = line.split(" = ").next().unwrap_or_default();
-        key == "base_urls" || !EXAMPLES_ONLY.contains(&key)
+        // It is a mistake without client_ca_file.
+        let is_left_out = EXAMPLES_ONLY.contains(&key) || key == "client_certificates";
+        key == "base_urls" || !is_left_out
     });
     kept.collect::<Vec<_>>().join("\n")
 }
@@ -68,8 +82,8 @@ fn the_defaults_are_the_documented_ones() {
     let server = &config.server;
     let listener = &config.listeners["default"];
     assert_eq!(config.listeners.len(), 1);
-    assert_eq!(listener.address.to_string(), "[::]:50051");
-    assert!(listener.tls.is_none());
+    assert_eq!(listener.address.to_string(), "127.0.0.1:50051");
+    assert!(listener.tls.is_none() && listener.issuers.is_empty() && !listener.allow_anonymous);
     assert_eq!(listener.http2.max_concurrent_streams, 100);
     assert_eq!(config.admin.address.map(|a| a.to_string()).as_deref(), Some("[::]:9090"));
     assert_eq!(server.worker_threads, None);

@@ -1,6 +1,6 @@
 //! `[listeners.<name>]`, `[admin]` and `--listen`.
 
-use ccgateway_bridge::config::{self, Config};
+use ccgateway_bridge::config::{self, Config, Sources};
 
 use crate::support::{Folder, TENANT, load};
 
@@ -16,21 +16,65 @@ fn mistakes(lines: &str) -> Vec<String> {
 
 #[test]
 fn without_a_section_there_is_one_listener() {
-    assert_eq!(listeners(&load(TENANT)), [("default", "[::]:50051".to_owned())]);
+    assert_eq!(listeners(&load(TENANT)), [("default", "127.0.0.1:50051".to_owned())]);
 }
 
 #[test]
 fn the_only_listener_needs_no_address() {
     let config = load(&format!("{TENANT}[listeners.mesh.http2]\nmax_concurrent_streams = 7\n"));
-    assert_eq!(listeners(&config), [("mesh", "[::]:50051".to_owned())]);
+    assert_eq!(listeners(&config), [("mesh", "127.0.0.1:50051".to_owned())]);
     assert_eq!(config.listeners["mesh"].http2.max_concurrent_streams, 7);
+}
+
+#[test]
+fn others_reach_a_listener_only_if_something_says_who_may_call() {
+    for (lines, expected) in [
+        ("", "127.0.0.1:50051"),
+        ("allow_anonymous = true", "[::]:50051"),
+        ("allow_anonymous = true\naddress = \"0.0.0.0:1\"", "0.0.0.0:1"),
+        ("address = \"[::1]:1\"", "[::1]:1"),
+        ("address = \"127.1.2.3:1\"", "127.1.2.3:1"),
+    ] {
+        let config = load(&format!("{TENANT}[listeners.a]\n{lines}\n"));
+        assert_eq!(listeners(&config), [("a", expected.to_owned())], "{lines}");
+        assert!(config.listeners["a"].allows_anonymous());
+    }
+    for address in ["[::]:50051", "0.0.0.0:50051", "10.0.0.1:1", "[::ffff:127.0.0.1]:1"] {
+        let line = format!("listeners.a.address = \"{address}\"\n");
+        let expected = format!(
+            "bridge.toml:2  listeners.a.address: other machines can reach {address}, but this listener \
+             does not ask callers who they are; give tls.client_ca_file to ask for their certificates, \
+             or add a section of [issuers] to take tokens; or listen on 127.0.0.1; or set \
+             allow_anonymous = true to let everybody call who reaches the port"
+        );
+        assert_eq!(mistakes(&line), [expected]);
+    }
+}
+
+#[test]
+fn an_address_of_the_environment_or_a_flag_is_no_exception() {
+    let folder = Folder::new();
+    let variables = [("CCGW__LISTENERS__DEFAULT__ADDRESS".to_owned(), "0.0.0.0:1")];
+    let file = folder.write("bridge.toml", TENANT);
+    let sources = Sources::from_environment(variables).with_file(&file);
+    let flagged = folder.sources(TENANT).with_flag("--listen", "listeners.*.address", "[::]:9");
+    for (sources, expected) in [
+        (
+            sources,
+            "environment CCGW__LISTENERS__DEFAULT__ADDRESS  listeners.default.address: other ",
+        ),
+        (flagged, "--listen  listeners.default.address: other machines can reach [::]:9, but "),
+    ] {
+        let mistakes = folder.mistakes_of(&sources);
+        assert!(mistakes.len() == 1 && mistakes[0].starts_with(expected), "{mistakes:#?}");
+    }
 }
 
 #[test]
 fn several_listeners_can_be_configured() {
     let config = load(&format!(
         "{TENANT}[listeners.mesh]\naddress = \"127.0.0.1:1\"\nhttp2.keepalive_interval = \"1m\"\n\
-         [listeners.outside]\naddress = \"[::]:2\"\n"
+         [listeners.outside]\naddress = \"[::]:2\"\nallow_anonymous = true\n"
     ));
     assert_eq!(
         listeners(&config),
@@ -38,11 +82,15 @@ fn several_listeners_can_be_configured() {
     );
     let pinged = |name: &str| config.listeners[name].http2.keepalive_interval.as_secs();
     assert_eq!((pinged("mesh"), pinged("outside")), (60, 30));
-    // Only the one that others can see speaks in plain text to them.
+    // Only the one that others can see speaks in plain text to them, and lets everybody call.
     let warnings = config.warnings();
-    assert_eq!(warnings.len(), 1, "{warnings:#?}");
-    let expected = "listeners.outside.address is [::]:2 without [listeners.outside.tls]";
-    assert!(warnings[0].starts_with(expected), "{warnings:#?}");
+    assert_eq!(warnings.len(), 2, "{warnings:#?}");
+    for (warning, expected) in warnings.iter().zip([
+        "listeners.outside.address is [::]:2 without [listeners.outside.tls]",
+        "listeners.outside.allow_anonymous is true: everybody who reaches [::]:2 may call",
+    ]) {
+        assert!(warning.starts_with(expected), "{warnings:#?}");
+    }
 }
 
 #[test]
@@ -53,15 +101,17 @@ fn several_listeners_need_different_addresses() {
             "bridge.toml  listeners.b.address: is missing; give each listener its own",
         ),
         (
-            "listeners.a.address = \"0.0.0.0:1\"\nlisteners.b.address = \"127.0.0.1:1\"\n",
+            "listeners.a = { address = \"0.0.0.0:1\", allow_anonymous = true }\n\
+             listeners.b.address = \"127.0.0.1:1\"\n",
             "bridge.toml:3  listeners.b.address: 127.0.0.1:1 is taken by listener a; ",
         ),
         (
-            "listeners.a.address = \"everywhere\"\nlisteners.b.address = \"0.0.0.0:50051\"\n",
+            "listeners.a.address = \"everywhere\"\nlisteners.b.address = \"127.0.0.1:50051\"\n",
             "bridge.toml:2  listeners.a.address: \"everywhere\" is not an address to listen on; ",
         ),
         (
-            "listeners.a.address = \"0.0.0.0:1\"\nlisteners.b.address = \"0.0.0.0:2\"\n\
+            "listeners.a = { address = \"0.0.0.0:1\", allow_anonymous = true }\n\
+             listeners.b = { address = \"0.0.0.0:2\", allow_anonymous = true }\n\
              admin.address = \"127.0.0.1:2\"\n",
             "bridge.toml:4  admin.address: listener b is at 0.0.0.0:2, and admin at 127.0.0.1:2; ",
         ),

@@ -8,6 +8,7 @@
     reason = "clippy.toml allows these in #[test] functions, but not in their helpers"
 )]
 
+mod callers;
 mod certificates;
 mod credentials;
 mod example;

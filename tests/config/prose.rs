@@ -41,6 +41,8 @@ pub(crate) fn anchor(path: &str) -> String {
 fn replaced(path: &str, name: &str, code: &str) -> String {
     let path = path.replace("tenants.acme", &format!("tenants.{name}"));
     let path = path.replace("listeners.default", &format!("listeners.{name}"));
+    let path = path.replace("issuers.kubernetes", &format!("issuers.{name}"));
+    let path = path.replace("callers.ivr", &format!("callers.{name}"));
     path.replace("\"100-007\"", code)
 }
 
@@ -76,7 +78,7 @@ fn marked(word: &str, within: &str, keys: &Keys) -> String {
     let outside = |c: char| ['(', ')', ',', '.', ';', ':', '"'].contains(&c);
     let core = word.trim_matches(outside);
     let Some((before, after)) = word.split_once(core).filter(|_| core.len() > 1) else {
-        return word.to_owned();
+        return escaped(word);
     };
     let document = core.strip_prefix("docs/").and_then(|name| name.strip_suffix(".md"));
     if let Some(document) = document {
@@ -92,8 +94,13 @@ fn marked(word: &str, within: &str, keys: &Keys) -> String {
             format!("{before}`{core}`{after}")
         }
         _ if core.starts_with('[') && core.ends_with(']') => format!("{before}`{core}`{after}"),
-        _ => word.replace('<', "&lt;"),
+        _ => escaped(word),
     }
+}
+
+/// A word in which nothing is a mark of Markdown.
+fn escaped(word: &str) -> String {
+    word.replace('<', "&lt;").replace('*', "\\*")
 }
 
 #[test]
@@ -122,6 +129,7 @@ fn names_are_code_and_keys_and_documents_are_links() {
         ("\"<lowest>-<highest>\",", "\"&lt;lowest>-&lt;highest>\","),
         ("[store]", "`[store]`"),
         ("\"_\"", "\"_\""),
+        ("\"*\",", "\"\\*\","),
         ("e.g", "`e.g`"),
         ("end.", "end."),
     ] {

@@ -143,16 +143,18 @@ fn unsafe_settings_are_warned_of() {
     let warnings = load(&format!("{TENANT}listeners.default.address = \"127.0.0.1:1\"")).warnings();
     assert_eq!(warnings, [""; 0]);
 
-    let text = "tenants.a.base_urls = \"http://gw\"\ntenants.a.tls.insecure_skip_verify = true";
+    let text = "tenants.a.base_urls = \"http://gw\"\ntenants.a.tls.insecure_skip_verify = true\n\
+                listeners.default.allow_anonymous = true";
     let warnings = load(text).warnings();
     for (warning, expected) in warnings.iter().zip([
         "listeners.default.address is [::]:50051 without [listeners.default.tls]",
+        "listeners.default.allow_anonymous is true: everybody who reaches [::]:50051 may call ",
         "tenant a: tenants.a.base_urls has http://gw:8043/agentgateway/resource: ",
         "tenant a: tenants.a.tls.insecure_skip_verify is true: ANYBODY",
     ]) {
         assert!(warning.starts_with(expected), "{warnings:#?}");
     }
-    assert_eq!(warnings.len(), 3, "{warnings:#?}");
+    assert_eq!(warnings.len(), 4, "{warnings:#?}");
 }
 
 #[test]
