@@ -71,7 +71,8 @@ struct Settings {
     #[arg(long, global = true, value_name = "FILE", env = "CCGW_CONFIG")]
     config: Option<PathBuf>,
     /// Where gRPC callers connect: the address of the only listener, or of the one named default
-    /// where there are several (listeners.default.address) [default: [::]:50051].
+    /// where there are several (listeners.default.address) [default: 127.0.0.1:50051, or [::]:50051 if
+    /// it asks callers who they are or has allow_anonymous].
     #[arg(long, global = true, value_name = "IP:PORT")]
     listen: Option<String>,
     /// The address of the admin port (health, readiness, metrics), or "off" (admin.address)

@@ -19,8 +19,9 @@ const CONTRACT: [&str; 3] = [
     include_str!("../../proto/ccgateway/agent/v1/agent_session.proto"),
     include_str!("../../proto/ccgateway/agent/v1/agent_events.proto"),
 ];
-/// Reserved for rules of the bridge on who may call.
-const ABOUT_THE_CALLER: [&str; 2] = ["UNAUTHENTICATED", "PERMISSION_DENIED"];
+/// For the bridge's rules on who may call, and for nothing else.
+const ABOUT_THE_CALLER: [(&str, &str); 2] =
+    [("UNAUTHENTICATED", "CALLER_UNKNOWN"), ("PERMISSION_DENIED", "CALLER_NOT_ALLOWED")];
 
 /// The cells of each row in the document: code, reason, outcome, retry, details, what happened and
 /// what to do.
@@ -95,7 +96,14 @@ fn a_name_is_one_reason_with_one_code() {
     let names: BTreeSet<_> = ALL.iter().map(|reason| reason.name).collect();
     assert_eq!(names.len(), ALL.len());
     for reason in ALL {
-        assert!(!ABOUT_THE_CALLER.contains(&code_name(reason.code)), "{}", reason.name);
+        let code = code_name(reason.code);
+        let is_about_the_caller = ABOUT_THE_CALLER.iter().any(|(reserved, _)| *reserved == code);
+        assert_eq!(
+            is_about_the_caller,
+            ABOUT_THE_CALLER.contains(&(code, reason.name)),
+            "{}",
+            reason.name
+        );
         assert!(!reason.outcomes.is_empty() && !reason.advice.is_empty(), "{}", reason.name);
         assert_eq!(find(reason.name).map(|found| found.name), Some(reason.name));
     }
@@ -202,9 +210,6 @@ fn the_contract_gives_each_reason_the_code_that_the_program_gives_it() {
     let of_header = listed(&header).into_iter().filter(|(code, _)| !outcomes.contains(&&**code));
     let of_methods = methods().into_iter().flat_map(|(_, comment)| listed(&comment));
     for (code, name) in of_header.chain(of_methods) {
-        if ABOUT_THE_CALLER.contains(&&*code) || ABOUT_THE_CALLER.contains(&&*name) {
-            continue;
-        }
         let reason = find(&name).unwrap_or_else(|| panic!("{name} is no reason of the bridge"));
         assert_eq!(code, code_name(reason.code), "{name}");
         told.insert(reason.name);
@@ -214,13 +219,14 @@ fn the_contract_gives_each_reason_the_code_that_the_program_gives_it() {
 }
 
 #[test]
-fn every_method_says_that_rules_on_callers_may_come() {
+fn every_method_says_what_callers_get_whom_it_does_not_let() {
     let methods = methods();
     assert_eq!(methods.len(), 14);
     for (name, comment) in methods {
-        let line =
-            "//   UNAUTHENTICATED, PERMISSION_DENIED  never today: room for rules on who may call";
-        assert!(comment.contains(&line), "{name}");
+        let listed = listed(&comment);
+        for (code, reason) in ABOUT_THE_CALLER {
+            assert!(listed.contains(&(code.to_owned(), reason.to_owned())), "{name}");
+        }
         assert!(comment.iter().any(|line| line.starts_with("// Errors")), "{name}");
     }
 }
@@ -254,7 +260,7 @@ fn is_of_the_contract(word: &str) -> bool {
         Details::None | Details::BadRequest | Details::Quota => false,
     });
     // `NOT_SERVING` is a status of gRPC's health service.
-    is_code || is_value || is_detail || ABOUT_THE_CALLER.contains(&word) || word == "NOT_SERVING"
+    is_code || is_value || is_detail || word == "NOT_SERVING"
 }
 
 /// An environment variable, or a setting of the gateway.

@@ -8,7 +8,8 @@ use tonic_types::StatusExt as _;
 use super::*;
 use crate::{
     call::{
-        FieldViolation, Obstacle, Outcome, Share, Stage, StoreTrouble, Unreadable, Untouched, Wait,
+        FieldViolation, Obstacle, Outcome, Share, Stage, StoreTrouble, Unidentified, Unreadable,
+        Untouched, Wait,
     },
     config::Override,
     reason::{self, ALL, Details, Retry},
@@ -283,6 +284,8 @@ fn obstacles() -> Vec<Obstacle> {
         Obstacle::TakenOver { retry_in: Duration::from_secs(60) },
         Obstacle::SignInWithoutGuid,
         Obstacle::InterfaceMissing { interface: "getAgentStatus", edition: "2014" },
+        Obstacle::CallerUnknown(Unidentified::Nothing),
+        Obstacle::CallerNotAllowed,
         Obstacle::ShuttingDown,
         Obstacle::ConnectionAged,
         Obstacle::StoreUnavailable(StoreTrouble::Silent),

@@ -5,6 +5,10 @@ use std::fs;
 use tempfile::TempDir;
 use toml::{Table, Value};
 
+/// The key set of an issuer, with one key, whose private part nobody needs.
+const JWKS: &str = "{\"keys\":[{\"kty\":\"OKP\",\"crv\":\"Ed25519\",\
+                    \"x\":\"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo\"}]}";
+
 /// Makes the files that a configuration names, each with what the bridge expects in it. Gives the text
 /// with absolute paths put into the folder.
 pub(super) fn make(folder: &TempDir, tree: &Table, text: &str) -> String {
@@ -19,8 +23,11 @@ pub(super) fn make(folder: &TempDir, tree: &Table, text: &str) -> String {
             "certificate_file"
             | "client_certificate_file"
             | "ca_file"
+            | "client_ca_file"
+            | "jwks_ca_file"
             | "pinned_certificate_file" => &certificate,
             "key_file" | "client_key_file" => &key,
+            "jwks_file" => JWKS,
             "encryption_key_files" => &secret,
             "credentials_file" => "[agents.1001]\npassword = \"secret\"\n",
             "headers_file" => "authorization: Bearer secret\n",
