@@ -26,6 +26,7 @@ FOREIGN = {
 }
 CONTAINER = "bridge"
 TEMPLATES = sorted((Path(__file__).parent.parent / "deploy").rglob("*-secret.example.yaml"))
+CALLER = Path(__file__).parent.parent / "deploy/base/caller-certificate.example.yaml"
 # What the bridge should have in reserve before it is killed, seconds.
 RESERVE = 5
 
@@ -128,6 +129,27 @@ def check_references(overlay):
     for certificate in overlay.of("Certificate"):
         host = f"{service['name']}.{service['namespace']}.svc"
         want(host in certificate["spec"]["dnsNames"], f"the Certificate is not for {host}")
+
+
+def check_callers(overlay):
+    """The caller whose certificate is the example is let in where callers need one."""
+    caller = yaml.safe_load(CALLER.read_text())["spec"]
+    for each in overlay.of("ConfigMap"):
+        config = tomllib.loads(each["data"].get("bridge.toml", ""))
+        if not any(l.get("tls", {}).get("client_ca_file") for l in config["listeners"].values()):
+            continue
+        issuers = [c["spec"]["issuerRef"] for c in overlay.of("Certificate")]
+        overlay.want(caller["issuerRef"] in issuers, f"{CALLER.name} has another issuer")
+        known = [p for rule in config["callers"].values() for p in rule["principals"]]
+        matches = [uri for uri in caller["uris"] for p in known if is_about(p, uri)]
+        overlay.want(matches, f"no rule is about the caller of {CALLER.name}")
+        overlay.want("client auth" in caller["usages"], f"{CALLER.name} is for no client")
+
+
+def is_about(principal, uri):
+    # A final "/*" is everything below.
+    below = principal.endswith("/*") and uri.startswith(principal[:-1])
+    return below or principal == uri
 
 
 def check_session_file(overlay):
@@ -298,6 +320,7 @@ def main():
     overlay = Overlay(Path(rendered))
     check_schemas(overlay, versions)
     check_references(overlay)
+    check_callers(overlay)
     check_session_file(overlay)
     stop = check_stop(overlay)
     check_config(overlay, shutil.which(bridge))
