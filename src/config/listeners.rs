@@ -124,13 +124,13 @@ fn issuers(node: &Node, known: &BTreeSet<&str>) -> Result<Vec<String>, Problem> 
         let problem = format!("has {} entries", names.len());
         return Err(Problem::new(problem, format!("give at most {ISSUERS_MAX}")));
     }
-    let named = |(_, name): (_, &str)| {
+    let known_name = |(_, name): (_, &str)| {
         known.contains(name).then(|| name.to_owned()).ok_or_else(|| {
             let problem = format!("{} names no section of [issuers]", quote(name));
             Problem::new(problem, "add that section, or give the name of another; [] is none")
         })
     };
-    names.into_iter().map(named).collect()
+    names.into_iter().map(known_name).collect()
 }
 
 fn tls(section: &Section<'_>) -> Option<ListenerTls> {
