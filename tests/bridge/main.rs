@@ -11,6 +11,7 @@ mod admission;
 mod agent_state;
 mod batch;
 mod batch_share;
+mod callers;
 mod cancelling;
 mod confirming;
 mod effects;

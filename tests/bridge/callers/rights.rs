@@ -1,0 +1,29 @@
+use ccgateway_bridge::access::Right;
+use ccgateway_test_support::{Setup, TestBridge};
+
+use super::{PERMISSION_DENIED, peer::Peer, requests};
+
+#[tokio::test]
+async fn each_right_opens_its_own_methods() {
+    for (name, right) in Right::ALL {
+        // On this machine alone, callers need not show who they are.
+        let settings = format!(
+            "callers.all = {{ principals = [\"anonymous\"], tenants = [\"acme\"], rights = [\"{name}\"] }}"
+        );
+        let bridge = TestBridge::with(Setup { settings, ..<_>::default() }).await;
+        let mut peer = Peer::connect(bridge.bridge.grpc_addr(), None).await.expect("connected");
+        for (path, needed, message) in requests("acme") {
+            let told = peer.call(&path, &message, &[]).await.expect("an answer");
+            assert_eq!(
+                told.code() == PERMISSION_DENIED,
+                needed != right,
+                "{name}: {path}: {told:?}"
+            );
+        }
+        let states: Vec<_> =
+            bridge.gateway.journal().iter().filter_map(|entry| entry.interface).collect();
+        if right == Right::Watch {
+            assert_eq!(states, [], "nothing is asked for those who may not");
+        }
+    }
+}
