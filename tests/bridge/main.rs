@@ -28,6 +28,7 @@ mod no_guids;
 mod odd_replies;
 mod overlaps;
 mod proxied;
+mod reflection;
 mod refusals;
 mod sessions;
 mod set_busy;

@@ -193,6 +193,10 @@ fn every_outcome_has_its_row() {
         &not_sent(Obstacle::ConnectionAged),
         (Unavailable, "CONNECTION_AGED", unsent, Some(1), Some("1")),
     );
+    check(
+        &not_sent(Obstacle::StreamIdle(Duration::from_secs(60))),
+        (Unavailable, "STREAM_IDLE", unsent, Some(1), Some("1")),
+    );
     for trouble in [StoreTrouble::Silent, StoreTrouble::RefusesReads, StoreTrouble::RefusesWrites] {
         check(
             &not_sent(Obstacle::StoreUnavailable(trouble)),
@@ -285,6 +289,7 @@ fn obstacles() -> Vec<Obstacle> {
         Obstacle::InterfaceMissing { interface: "getAgentStatus", edition: "2014" },
         Obstacle::ShuttingDown,
         Obstacle::ConnectionAged,
+        Obstacle::StreamIdle(Duration::from_secs(60)),
         Obstacle::StoreUnavailable(StoreTrouble::Silent),
     ];
     obstacles.extend(Share::ALL.map(|share| Obstacle::Overloaded { share, limit }));
