@@ -234,12 +234,7 @@ impl Bridge {
                 log,
             };
             let source = StatusSource::new(readiness.clone(), exposition, listening);
-            tokio::spawn(admin::serve(
-                listener,
-                admin.hosts,
-                Arc::new(source),
-                stages.close.clone(),
-            ));
+            tokio::spawn(admin::serve(listener, admin, Arc::new(source), stages.close.clone()));
         }
 
         tenants.all().for_each(Tenant::resume);
