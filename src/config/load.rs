@@ -25,7 +25,8 @@ pub fn load(sources: &Sources) -> Result<Config, ConfigErrors> {
 /// Reads everything under `root`. A wrong value is noted as a mistake, and its default is used.
 pub(super) fn config(root: &Section<'_>) -> Config {
     let issuers = issuers::issuers(&root.section("issuers"));
-    let listeners = listeners::listeners(&root.section("listeners"), &issuers);
+    let reflection = server::reflection(&root.section("server"));
+    let listeners = listeners::listeners(&root.section("listeners"), &issuers, reflection);
     let tenants = tenant::tenants(&root.section("tenants"));
     let callers = callers::callers(root, &tenants, &issuers);
     callers::check(root, &callers, &listeners);

@@ -39,7 +39,8 @@ impl Policies {
         let issuers: Vec<_> = issuers.collect();
         let tokens = (!issuers.is_empty()).then(|| Tokens::of(issuers));
         let rules = self.rules.clone();
-        Arc::new(ListenerPolicy { rules, tokens, allows_anonymous: port.allows_anonymous })
+        let Port { allows_anonymous, reflection, .. } = *port;
+        Arc::new(ListenerPolicy { rules, tokens, allows_anonymous, reflection })
     }
 }
 

@@ -1,7 +1,7 @@
 use ccgateway_bridge::access::Right;
 use ccgateway_test_support::{Setup, TestBridge};
 
-use super::{PERMISSION_DENIED, peer::Peer, requests};
+use super::{PERMISSION_DENIED, REFLECTION, list_services, peer::Peer, requests};
 
 #[tokio::test]
 async fn each_right_opens_its_own_methods() {
@@ -25,5 +25,18 @@ async fn each_right_opens_its_own_methods() {
         if right == Right::Watch {
             assert_eq!(states, [], "nothing is asked for those who may not");
         }
+    }
+}
+
+#[tokio::test]
+async fn reflection_is_served_where_a_listener_says_so() {
+    let tenant = "[listeners.inner]\naddress = \"127.0.0.1:0\"\nreflection = false\n".to_owned();
+    let bridge = TestBridge::with(Setup { tenant, ..<_>::default() }).await;
+    for (name, expected) in [("default", "0"), ("inner", "12")] {
+        let mut listeners = bridge.bridge.listeners().iter();
+        let (_, addr) = listeners.find(|(listener, _)| listener.as_str() == name).expect("there");
+        let mut peer = Peer::connect(*addr, None).await.expect("connected");
+        let told = peer.call(REFLECTION, &list_services(), &[]).await.expect("an answer");
+        assert_eq!(told.code(), expected, "{name}: {told:?}");
     }
 }
