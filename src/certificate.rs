@@ -1,9 +1,12 @@
 //! Reads from a certificate what people want to know (DER: X.690; fields: RFC 5280).
 
+mod usable_key;
+
 use std::time::SystemTime;
 
 use aws_lc_rs::digest::{SHA256, digest};
 
+pub(crate) use self::usable_key::{RSA_BITS_MIN, UnusableKey};
 use crate::hex::hex;
 
 /// The content of a certificate, for people. Nothing is verified here; TLS does that.
@@ -49,15 +52,6 @@ const NAMES: [&[u8]; 2] = [&[0x55, 0x04, 0x03], &[0x55, 0x04, 0x0a]];
 
 /// The algorithm identifier of RSA keys begins with this object id (1.2.840.113549.1.1.1).
 const RSA: &[u8] = &[0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01];
-
-/// The shortest RSA key that is taken without reservations, in bits.
-pub(crate) const RSA_BITS_MIN: usize = 2048;
-
-/// How many bits the RSA key of a certificate has. `None` if it has another key, or if `der` is not a
-/// certificate.
-pub(crate) fn rsa_bits(der: &[u8]) -> Option<usize> {
-    PublicKey::of(der)?.rsa_bits
-}
 
 /// The fingerprint in the format of `tls.pinned_sha256`.
 pub(crate) fn fingerprint(der: &[u8]) -> String {

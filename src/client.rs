@@ -1,13 +1,16 @@
 //! A gRPC client of the bridge, for `call`, the demo and the tests.
 
-use http::Uri;
+use std::task::{Context, Poll};
+
+use http::{HeaderValue, Request, Uri, header::AUTHORIZATION};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{
-    client::legacy::{Client, connect::HttpConnector},
+    client::legacy::{Client, ResponseFuture, connect::HttpConnector},
     rt::TokioExecutor,
 };
 use rustls::ClientConfig;
 use tonic::body::Body;
+use tower_service::Service;
 
 use crate::rpc::proto::{
     agent_events_client::AgentEventsClient, agent_session_client::AgentSessionClient,
@@ -19,6 +22,32 @@ pub type Channel = Client<HttpConnector, Body>;
 
 /// HTTP/2 with TLS for `https` origins, without for `http` ones.
 pub type SecureChannel = Client<HttpsConnector<HttpConnector>, Body>;
+
+/// The same, with a token in each call.
+#[derive(Clone, Debug)]
+pub struct AuthorizedChannel {
+    /// The connection.
+    pub channel: SecureChannel,
+    /// The `authorization` header; `None`: calls have none.
+    pub authorization: Option<HeaderValue>,
+}
+
+impl Service<Request<Body>> for AuthorizedChannel {
+    type Response = <SecureChannel as Service<Request<Body>>>::Response;
+    type Error = <SecureChannel as Service<Request<Body>>>::Error;
+    type Future = ResponseFuture;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        Service::<Request<Body>>::poll_ready(&mut self.channel, context)
+    }
+
+    fn call(&mut self, mut request: Request<Body>) -> ResponseFuture {
+        if let Some(authorization) = &self.authorization {
+            request.headers_mut().insert(AUTHORIZATION, authorization.clone());
+        }
+        self.channel.call(request)
+    }
+}
 
 /// A connection with this TLS, opened by the first call.
 pub fn secure_channel(tls: ClientConfig) -> SecureChannel {

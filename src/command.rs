@@ -6,15 +6,17 @@ mod completions_and_man;
 #[cfg(feature = "simulator")]
 mod demo;
 mod doctor;
+mod output;
 mod serve;
 mod signals;
 mod text;
 
-use std::{io::Write as _, num::NonZeroUsize, path::PathBuf, process::ExitCode};
+use std::{ffi::OsString, io::Write as _, num::NonZeroUsize, path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 use tokio::runtime::{Builder, Runtime};
 
+use self::output::say;
 use crate::{
     config::{Config, ConfigErrors, LISTEN_KEY, Sources, load},
     version,
@@ -96,20 +98,40 @@ const EXIT_MISTAKE: u8 = 2;
 /// The exit code when the command could not be started or finished.
 const EXIT_FAILED: u8 = 1;
 
+/// Runs the command that the command line names, to its end. `line` begins with the program's name.
+pub fn run(line: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let (code, unwritten) = match Args::try_parse_from(line) {
+        Ok(args) => args.run(),
+        Err(told) => (tell(&told), EXIT_FAILED),
+    };
+    output::end(code, unwritten)
+}
+
+/// Prints what was asked for, such as help, to stdout, and a mistake to stderr.
+fn tell(told: &clap::Error) -> ExitCode {
+    let printed = told.print();
+    if told.use_stderr() {
+        return ExitCode::from(EXIT_MISTAKE);
+    }
+    output::written(printed);
+    ExitCode::SUCCESS
+}
+
 impl Args {
-    /// Runs the command that the command line names, to its end.
-    pub fn run(self) -> ExitCode {
+    /// The exit code, and the one to end with if it is a success whose result could not be written.
+    fn run(self) -> (ExitCode, u8) {
         let Self { command, settings } = self;
-        match command {
+        let code = match command {
             None | Some(Command::Serve) => serve::run(&settings),
             Some(Command::CheckConfig) => check_config::run(&settings),
-            Some(Command::Call(call)) => call::run(call),
+            Some(Command::Call(call)) => return (call::run(call), call::EXIT_UNKNOWN),
             Some(Command::Doctor(args)) => doctor::run(&settings, &args),
             Some(Command::Completions { shell }) => completions_and_man::completions(shell),
             Some(Command::Man(pages)) => completions_and_man::man(&pages),
             #[cfg(feature = "simulator")]
             Some(Command::Demo(ports)) => demo::run(&settings, &ports),
-        }
+        };
+        (code, EXIT_FAILED)
     }
 }
 
@@ -161,11 +183,6 @@ fn runtime(worker_threads: Option<NonZeroUsize>) -> std::io::Result<Runtime> {
         builder.worker_threads(threads.get());
     }
     builder.enable_all().build()
-}
-
-/// Prints a line to stdout. A write error is ignored, since the reader may have closed the pipe.
-fn say(line: impl std::fmt::Display) {
-    let _unread = writeln!(std::io::stdout(), "{line}");
 }
 
 /// Prints an error to stderr and returns `code` as the exit code.

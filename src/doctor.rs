@@ -17,7 +17,7 @@ use std::{net::SocketAddr, time::Duration};
 use http::Uri;
 use tokio::time::Instant;
 
-pub use self::services::{collector, store};
+pub use self::services::{collector, issuer, store};
 
 use crate::{
     config::{Tenant, section_of},

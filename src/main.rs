@@ -2,13 +2,12 @@
 
 use std::process::ExitCode;
 
-use ccgateway_bridge::command::Args;
-use clap::Parser as _;
+use ccgateway_bridge::command;
 
 fn main() -> ExitCode {
     // Must come before any use of TLS: rustls would otherwise choose a provider by the features
     // that happen to be compiled in, or panic. The call only fails if a provider is installed
     // already.
     let _installed = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    Args::parse().run()
+    command::run(std::env::args_os())
 }

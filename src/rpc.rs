@@ -84,7 +84,7 @@ pub fn methods() -> Vec<Method> {
     methods
 }
 
-/// Builds the services of the contract, and reflection if the configuration wants it. Also returns
+/// Builds the services of the contract, and `reflection` if a listener wants it. Also returns
 /// what answers the requests that reach no method.
 ///
 /// # Errors
@@ -94,6 +94,7 @@ pub fn services(
     tenants: Tenants,
     overrides: Overrides,
     server: &config::Server,
+    reflection: bool,
     observed: Arc<Observed>,
 ) -> Result<(RoutesBuilder, Unhandled), ReflectionError> {
     let shared = Arc::new(Shared {
@@ -116,7 +117,7 @@ pub fn services(
         .add_service(
             AgentEventsServer::new(AgentEventsRpc(shared)).max_decoding_message_size(limit),
         );
-    if server.reflection {
+    if reflection {
         add_reflection(&mut routes)?;
     }
     Ok((routes, unhandled))

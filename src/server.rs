@@ -191,6 +191,7 @@ impl Bridge {
         let certificates = Certificates::of(&config);
         let division = config.division();
         let Config { server, host_requests, tenants, traces, retcodes, admin, .. } = config;
+        let serves_reflection = config.listeners.values().any(|listener| listener.reflection);
         let policies =
             Policies::new(config.callers.rules(tenants.keys().cloned().collect()), config.issuers)?;
 
@@ -208,7 +209,7 @@ impl Bridge {
         };
         let tenants = start_tenants(tenants, &common, &work)?;
         let (mut routes, unhandled) =
-            rpc::services(tenants.clone(), retcodes, &server, observed.clone())?;
+            rpc::services(tenants.clone(), retcodes, &server, serves_reflection, observed.clone())?;
         tenants.all().for_each(Tenant::share_polls);
         let health = Health::serving(&mut routes).await;
         let ServerShares { connection_limits, request_reader, streams, .. } = &shares;
@@ -234,12 +235,7 @@ impl Bridge {
                 log,
             };
             let source = StatusSource::new(readiness.clone(), exposition, listening);
-            tokio::spawn(admin::serve(
-                listener,
-                admin.hosts,
-                Arc::new(source),
-                stages.close.clone(),
-            ));
+            tokio::spawn(admin::serve(listener, admin, Arc::new(source), stages.close.clone()));
         }
 
         tenants.all().for_each(Tenant::resume);

@@ -13,7 +13,6 @@ use rustls::{
     pki_types::CertificateDer,
 };
 
-pub(crate) use self::peer_key::UnusableKey;
 use self::verifier::{Rule, Verifier};
 use crate::config::{ClientTls, Trust};
 

@@ -55,7 +55,8 @@ impl Access {
             (Some(only), None) => Unnamed::Is(only.clone()),
             (Some(_), Some(_)) => Unnamed::Several,
         };
-        let shown: Vec<_> = principals.iter().take(SHOWN_MAX).map(ToString::to_string).collect();
+        let known = principals.iter().filter(|principal| **principal != Principal::Anonymous);
+        let shown: Vec<_> = known.take(SHOWN_MAX).map(ToString::to_string).collect();
         let until = until.map(|until| {
             let left = until.duration_since(SystemTime::now()).unwrap_or_default();
             Instant::now() + left.min(FAR)
@@ -73,7 +74,7 @@ impl Access {
         &self.principals
     }
 
-    /// Who the caller is, for the log. Empty if nobody knows.
+    /// Who the caller is, for the log. Empty if nobody knows, or if it is anonymous.
     pub fn shown(&self) -> &str {
         &self.shown
     }
@@ -188,6 +189,7 @@ mod tests {
             assert_eq!(asked(&all, "unknown", right), "unknown");
             assert_eq!(asked(&nobody, "a", right), "!");
         }
-        assert_eq!((all.shown(), nobody.shown()), ("anonymous", ""));
+        assert_eq!((all.shown(), nobody.shown()), ("", ""));
+        assert_eq!(access(&[], &["a", "b", "c", "d"]).shown(), "cn:a cn:b cn:c");
     }
 }

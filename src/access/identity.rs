@@ -24,6 +24,8 @@ pub struct ListenerPolicy {
     pub tokens: Option<Tokens>,
     /// Whether a caller may show nothing.
     pub allows_anonymous: bool,
+    /// Whether its callers may ask for the services by reflection.
+    pub reflection: bool,
 }
 
 /// Who the peer of one connection is. Each of its calls may bring a token besides.
@@ -59,6 +61,11 @@ impl ConnectionIdentity {
             None
         };
         Self { own: own.map(Arc::new), policy, certificate, last: Mutex::default() }
+    }
+
+    /// How callers of the connection's listener are treated.
+    pub fn policy(&self) -> &ListenerPolicy {
+        &self.policy
     }
 
     /// Finds out who sends a request with these headers.

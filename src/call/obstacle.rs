@@ -103,6 +103,10 @@ pub enum Obstacle {
     #[error("the connection has been asked to end")]
     ConnectionAged,
 
+    /// A request is a stream, and nothing more of it has come for this long.
+    #[error("nothing more of the stream of requests came for {}", rounded(*.0))]
+    StreamIdle(Duration),
+
     /// The agent's session may be known to other replicas, and the store that they share cannot be
     /// asked.
     #[error("the store that replicas share {0}, and this replica does not know the agent")]

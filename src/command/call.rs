@@ -13,7 +13,6 @@ mod show;
 mod watch;
 
 use std::{
-    fmt::Display,
     io::{self, Write as _},
     num::NonZeroUsize,
     path::PathBuf,
@@ -23,6 +22,7 @@ use std::{
 
 use secrecy::SecretString;
 
+pub(super) use self::ending::EXIT_UNKNOWN;
 use self::{
     attempt::Attempt,
     connect::Clients,
@@ -30,7 +30,10 @@ use self::{
     methods::Method,
     show::Shown,
 };
-use super::{EXIT_FAILED, EXIT_MISTAKE, block_on, fail};
+use super::{
+    EXIT_FAILED, EXIT_MISTAKE, block_on, fail,
+    output::{say, say_on},
+};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXIT_CODES)]
@@ -53,6 +56,15 @@ struct Options {
     /// but no TLS to an address of this machine].
     #[arg(long, global = true, value_name = "FILE", conflicts_with = "insecure_plaintext")]
     ca: Option<PathBuf>,
+    /// Show this certificate to the bridge: a PEM file, leaf first.
+    #[arg(long, global = true, value_name = "FILE", requires = "key")]
+    certificate: Option<PathBuf>,
+    /// The PEM file with the certificate's private key.
+    #[arg(long, global = true, value_name = "FILE", requires = "certificate")]
+    key: Option<PathBuf>,
+    /// Show the token (JWT) in this file to the bridge.
+    #[arg(long, global = true, value_name = "FILE")]
+    token_file: Option<PathBuf>,
     /// Use no TLS to other machines either: passwords can then be read on the network.
     #[arg(long, global = true)]
     insecure_plaintext: bool,
@@ -112,24 +124,20 @@ impl Call {
 const GRACE: Duration = Duration::from_secs(1);
 
 impl Options {
-    /// Prints an answer. Returns false if the reader has closed stdout.
+    /// Prints an answer. Returns whether stdout takes another one.
     fn say(&self, shown: &Shown) -> bool {
-        if self.json { print(&shown.fields) } else { print(shown) }
+        if self.json { say_on(&shown.fields) } else { say_on(shown) }
     }
 
     /// Prints why a call failed: JSON goes to stdout, where answers go; text goes to stderr.
     fn failed(&self, failure: &failure::Failure) -> Ending {
         if self.json {
-            print(failure.json());
+            say(failure.json());
         } else {
             let _unread = writeln!(io::stderr(), "{failure}");
         }
         failure.ending
     }
-}
-
-fn print(line: impl Display) -> bool {
-    writeln!(io::stdout(), "{line}").is_ok()
 }
 
 /// The longest time that an option takes. gRPC's timeout header and the clock can hold more.

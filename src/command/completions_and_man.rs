@@ -1,7 +1,6 @@
 //! Shell completions and man pages, as packages install them beside the program.
 
 use std::{
-    io::{self, Write as _},
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -9,7 +8,7 @@ use std::{
 use clap::{CommandFactory as _, ValueEnum};
 use clap_mangen::Man;
 
-use super::{Args, EXIT_FAILED, EXIT_MISTAKE, fail};
+use super::{Args, EXIT_FAILED, EXIT_MISTAKE, fail, output};
 
 const PROGRAM: &str = "ccgateway-bridge";
 
@@ -80,8 +79,7 @@ fn write_all(folder: &Path) -> ExitCode {
     }
 }
 
-/// Prints to stdout. A reader that closes the pipe early is no error.
 fn print(bytes: &[u8]) -> ExitCode {
-    let _unread = io::stdout().write_all(bytes);
+    output::print(bytes);
     ExitCode::SUCCESS
 }

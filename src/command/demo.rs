@@ -20,7 +20,7 @@ use self::{
     bridge_process::BridgeProcess,
     screen::{NextSteps, error_text},
 };
-use super::{EXIT_FAILED, Settings, block_on, fail, say, signals::StopSignals};
+use super::{EXIT_FAILED, Settings, block_on, fail, output, say, signals::StopSignals};
 use crate::{
     client::{self, Channel},
     config::{Sources, load},
@@ -89,8 +89,11 @@ pub(super) fn run(settings: &Settings, ports: &Ports) -> ExitCode {
         let mut signals = StopSignals::listen()?;
         let mut demo = Demo::start(settings, ports).await?;
         demo.show().await?;
-        demo.stay(&mut signals).await?;
-        say("\nStopping.");
+        // Where nobody can read what it says, nobody knows how to stop it.
+        if !output::is_lost() {
+            demo.stay(&mut signals).await?;
+            say("\nStopping.");
+        }
         demo.bridge.stop().await;
         demo.gateway.stop().await;
         Ok::<_, Failure>(())

@@ -72,6 +72,9 @@ async fn examine(
     if let Some(asked) = ask_store(config, &ids).await {
         report.add("store", vec![doctor::store(asked)]);
     }
+    for (name, issuer) in &config.issuers {
+        report.add(&format!("issuer {name}"), vec![doctor::issuer(name, issuer).await]);
+    }
     if let Some(traces) = &config.traces {
         report.add("traces", vec![doctor::collector(traces).await]);
     }

@@ -5,6 +5,8 @@ use std::{
     net::{Ipv6Addr, SocketAddr},
 };
 
+use secrecy::SecretString;
+
 use super::{
     error::{Problem, quote},
     listeners::{Listener, ListenerName, address, overlap},
@@ -19,6 +21,9 @@ pub struct Admin {
     pub address: Option<SocketAddr>,
     /// By which names it may be asked, besides its addresses and `localhost`. `admin.hosts`.
     pub hosts: Vec<HostName>,
+    /// The token that requests have to bring, except for health and readiness; `None`: none is needed.
+    /// `admin.token_file`.
+    pub token: Option<SecretString>,
 }
 
 /// A host's name as it is in the `Host` header, in lower case, without port and final dot.
@@ -26,6 +31,7 @@ pub struct Admin {
 pub struct HostName(String);
 
 const HOSTS_MAX: usize = 64;
+const TOKEN_REMEDY: &str = "give the path of a file that holds the token alone";
 const DEFAULT_ADDRESS: (Ipv6Addr, u16) = (Ipv6Addr::UNSPECIFIED, 9090);
 
 pub(super) fn admin(root: &Section<'_>, listeners: &BTreeMap<ListenerName, Listener>) -> Admin {
@@ -35,6 +41,7 @@ pub(super) fn admin(root: &Section<'_>, listeners: &BTreeMap<ListenerName, Liste
         text => address(text).map(Some),
     });
     let hosts = section.list("hosts", HOSTS_MAX, host).unwrap_or_default();
+    let token = section.secret("token_file", TOKEN_REMEDY);
     let address = given.unwrap_or(Some(DEFAULT_ADDRESS.into()));
     let taken = address.and_then(|address| {
         listeners.iter().find(|(_, listener)| overlap(listener.address, address))
@@ -47,7 +54,7 @@ pub(super) fn admin(root: &Section<'_>, listeners: &BTreeMap<ListenerName, Liste
         let blamed = if section.has("address") { section } else { listener };
         blamed.contradiction(&["address"], wrong);
     }
-    Admin { address, hosts }
+    Admin { address, hosts, token }
 }
 
 fn host(text: &str) -> Result<HostName, Problem> {

@@ -56,7 +56,7 @@ fn the_example_names_every_key_once_and_no_other() {
 }
 
 /// The methods of `Section` that read a key.
-const READERS: [&str; 16] = [
+const READERS: [&str; 17] = [
     "certificates",
     "choice",
     "count",
@@ -69,6 +69,7 @@ const READERS: [&str; 16] = [
     "ratio",
     "read",
     "roots",
+    "secret",
     "section",
     "text",
     "truth",

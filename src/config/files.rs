@@ -14,6 +14,8 @@ use rustls::{
     sign::CertifiedKey,
 };
 
+use secrecy::SecretString;
+
 use super::{
     error::{Problem, quote},
     reader::Section,
@@ -35,6 +37,9 @@ impl fmt::Debug for Identity {
 
 /// The largest PEM file, in bytes; all certificate authorities of a system need about a quarter of it.
 pub(super) const PEM_MAX: u64 = 1024 * 1024;
+
+/// The longest secret in a file, in bytes.
+const SECRET_MAX: u64 = 4096;
 
 /// What some editors write in front of a text.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
@@ -130,6 +135,22 @@ impl Section<'_> {
         let private = key_path.and_then(|path| self.read(key, |_| self.private_key(key, &path)));
         let (certificates, private) = (certificates?, private?);
         self.read(key, |_| matching(certificates, private))
+    }
+
+    /// Reads a secret from the file that `key` names, without line breaks at its end.
+    pub(super) fn secret(&self, key: &'static str, remedy: &'static str) -> Option<SecretString> {
+        let path = self.path(key)?;
+        self.read(key, |_| {
+            let (bytes, metadata) =
+                read(&path, SECRET_MAX).map_err(|error| unreadable(&path, &error, remedy))?;
+            warn_of_readers(self, key, &path, &metadata);
+            let text = String::from_utf8(bytes);
+            let text = text.map_err(|_| Problem::new("names a file that is not text", remedy))?;
+            match text.trim_end_matches(['\r', '\n']) {
+                "" => Err(Problem::new("names an empty file", remedy)),
+                secret => Ok(SecretString::from(secret)),
+            }
+        })
     }
 
     fn private_key(

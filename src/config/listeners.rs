@@ -31,6 +31,8 @@ pub struct Listener {
     pub issuers: Vec<String>,
     /// Whether callers need not show who they are. `allow_anonymous`.
     pub allow_anonymous: bool,
+    /// Whether reflection is served there; by default as `server.reflection` says. `reflection`.
+    pub reflection: bool,
     /// The HTTP/2 limits of each connection. `http2`.
     pub http2: Http2,
 }
@@ -59,6 +61,7 @@ const ISSUERS_MAX: usize = 64;
 pub(super) fn listeners(
     section: &Section<'_>,
     issuers: &BTreeSet<&str>,
+    reflection: bool,
 ) -> BTreeMap<ListenerName, Listener> {
     let mut named: Vec<_> = section.named().collect();
     if named.is_empty() {
@@ -67,7 +70,7 @@ pub(super) fn listeners(
     let several = named.len() > 1;
     let mut listeners = BTreeMap::new();
     for (name, section) in &named {
-        let listener = listener(section, several, issuers);
+        let listener = listener(section, several, issuers, reflection);
         match ListenerName::parse(name) {
             Some(name) => drop(listeners.insert(name, listener)),
             None => section.error(Problem::new(
@@ -81,7 +84,12 @@ pub(super) fn listeners(
     listeners
 }
 
-fn listener(section: &Section<'_>, several: bool, known_issuers: &BTreeSet<&str>) -> Listener {
+fn listener(
+    section: &Section<'_>,
+    several: bool,
+    known_issuers: &BTreeSet<&str>,
+    reflection: bool,
+) -> Listener {
     let address = section.read("address", |node| address(scalar::text(node)?));
     if several {
         section.missing("address", "give each listener its own, such as \"[::]:50051\"");
@@ -93,6 +101,7 @@ fn listener(section: &Section<'_>, several: bool, known_issuers: &BTreeSet<&str>
         issuers: issuers
             .unwrap_or_else(|| known_issuers.iter().map(|&name| name.to_owned()).collect()),
         allow_anonymous: section.truth("allow_anonymous", false),
+        reflection: section.truth("reflection", reflection),
         http2: http2::http2(&section.section("http2")),
     };
     // Where the CA's file is wrong, that is the mistake.

@@ -30,7 +30,8 @@ pub(super) fn config(root: &Section<'_>) -> Config {
     // A name is known although there are mistakes in its section, or each would be told twice.
     let names: BTreeSet<_> = issuers.named().map(|(name, _)| name).collect();
     let issuers = issuers::issuers(&issuers);
-    let listeners = listeners::listeners(&root.section("listeners"), &names);
+    let reflection = server::reflection(&root.section("server"));
+    let listeners = listeners::listeners(&root.section("listeners"), &names, reflection);
     let tenants = tenant::tenants(&root.section("tenants"));
     let callers = callers::callers(root, &tenants, &names);
     callers::check(root, &listeners);

@@ -15,7 +15,7 @@ use crate::id::TenantId;
 pub struct Server {
     /// Runtime threads; `None`: one per core. `server.worker_threads`.
     pub worker_threads: Option<NonZeroUsize>,
-    /// Whether reflection is served. `server.reflection`.
+    /// Whether listeners serve reflection that do not say. `server.reflection`.
     pub reflection: bool,
     /// The deadline of a call whose caller set none. Its default leaves time to sign the agent in
     /// first. `server.default_deadline`.
@@ -82,6 +82,10 @@ const MIB: usize = 1024 * 1024;
 const DEFAULT_DEADLINE: Duration = Duration::from_secs(30);
 
 /// Reads `[server]`. Some defaults depend on the tenants, and on whether there is a store.
+pub(super) fn reflection(section: &Section<'_>) -> bool {
+    section.truth("reflection", true)
+}
+
 pub(super) fn server(
     section: &Section<'_>,
     tenants: &BTreeMap<TenantId, Tenant>,
@@ -90,7 +94,7 @@ pub(super) fn server(
     let worker_threads = section.count("worker_threads", 1, 1024);
     Server {
         worker_threads: section.has("worker_threads").then_some(worker_threads),
-        reflection: section.truth("reflection", true),
+        reflection: reflection(section),
         default_deadline: default_deadline(section, tenants),
         limits: limits(&section.section("limits"), tenants.len()),
         connections: connections(&section.section("connections")),

@@ -1,7 +1,7 @@
 //! `[tenants.<id>.tls]`.
 
-use aws_lc_rs::digest;
-use rustls::pki_types::CertificateDer;
+use ::aws_lc_rs::digest;
+use rustls::{crypto::aws_lc_rs, pki_types::CertificateDer};
 
 use super::{
     error::{Problem, quote},
@@ -9,7 +9,7 @@ use super::{
     reader::Section,
 };
 use crate::{
-    certificate::{RSA_BITS_MIN, rsa_bits},
+    certificate::{PublicKey, RSA_BITS_MIN},
     hex::unhex,
 };
 
@@ -85,10 +85,11 @@ fn check_one_way(section: &Section<'_>, anything: bool) {
 }
 
 fn pins(section: &Section<'_>) -> Vec<[u8; 32]> {
+    let file = "pinned_certificate_file";
     let certificate = section
-        .certificates("pinned_certificate_file", "the gateway's own certificate")
+        .certificates(file, "the gateway's own certificate")
         .and_then(|certificates| certificates.into_iter().next())
-        .inspect(|leaf| warn_of_short_key(section, leaf))
+        .and_then(|leaf| section.read(file, |_| check_key(section, &leaf).map(|()| leaf)))
         .and_then(|leaf| sha256(&leaf));
     let hashes = section.list("pinned_sha256", PINS_MAX, hash);
     let mut pins = hashes.unwrap_or_default();
@@ -98,9 +99,14 @@ fn pins(section: &Section<'_>) -> Vec<[u8; 32]> {
     pins
 }
 
-/// A handshake with such a key may fail, and it can be broken.
-fn warn_of_short_key(section: &Section<'_>, leaf: &CertificateDer<'_>) {
-    if let Some(bits) = rsa_bits(leaf).filter(|bits| *bits < RSA_BITS_MIN) {
+/// Checks that a handshake with the certificate's key can succeed. Warns of one that may fail, and that
+/// can be broken.
+fn check_key(section: &Section<'_>, leaf: &CertificateDer<'_>) -> Result<(), Problem> {
+    let algorithms = aws_lc_rs::default_provider().signature_verification_algorithms;
+    let key = PublicKey::usable(leaf, &algorithms).map_err(|why| {
+        Problem::new(format!("the certificate cannot be used: {why}"), why.remedy())
+    })?;
+    if let Some(bits) = key.rsa_bits.filter(|bits| *bits < RSA_BITS_MIN) {
         section.notes().warn(format!(
             "{}.pinned_certificate_file: the certificate has an RSA key of only {bits} bits, which works \
              only with TLS 1.2 and PKCS #1 signatures; ask the gateway's operator for one of \
@@ -108,6 +114,7 @@ fn warn_of_short_key(section: &Section<'_>, leaf: &CertificateDer<'_>) {
             section.key()
         ));
     }
+    Ok(())
 }
 
 fn sha256(der: &[u8]) -> Option<[u8; 32]> {

@@ -13,7 +13,7 @@ use super::{
     printable,
 };
 use crate::{
-    gateway::{Unreadable, probe::Answer},
+    gateway::{Reply, Unreadable},
     retcode::{Kind, Retcode},
 };
 
@@ -24,11 +24,11 @@ const SKEW_MAX: Duration = Duration::from_secs(30);
 impl AddressCheck<'_> {
     pub(super) async fn answer(
         &mut self,
-        answer: Result<Answer, String>,
+        answer: Result<Reply, String>,
         reached: &Reached,
     ) -> Result<(), Stop> {
-        let Answer { head, reply } = match answer {
-            Ok(answer) => answer,
+        let reply = match answer {
+            Ok(reply) => reply,
             Err(words) => return Err(self.no_answer(words, reached).await),
         };
         if reply.envelope.is_err() && self.is_tls_port(reached).await {
@@ -38,10 +38,10 @@ impl AddressCheck<'_> {
         }
         match reply.envelope {
             Ok(envelope) => self.envelope(envelope.refused.as_ref()),
-            Err(unreadable) => return Err(self.other(head.status, &head.headers, &unreadable)),
+            Err(unreadable) => return Err(self.other(reply.status, &reply.headers, &unreadable)),
         }
-        self.clock(&head.headers);
-        self.keep_alive(&head.headers);
+        self.clock(&reply.headers);
+        self.keep_alive(&reply.headers);
         Ok(())
     }
 

@@ -1,8 +1,10 @@
-//! What the bridge uses beside its gateways: the store of sessions, and the collector of traces.
+//! What the bridge uses beside its gateways: the store of sessions, the keys of issuers, and the collector
+//! of traces.
 
 use super::{Finding, Level};
 use crate::{
-    config::Traces,
+    access::tokens::KeySource,
+    config::{Issuer, Traces},
     telemetry::trace::{CollectorProblem, ask_collector},
     tls,
 };
@@ -14,6 +16,31 @@ pub fn store(asked: Result<String, (String, String)>) -> Finding {
     match asked {
         Ok(found) => Finding::ok("store", found),
         Err((found, remedy)) => Finding { level: Level::Problem, check: "store", found, remedy },
+    }
+}
+
+/// Reads the keys of an issuer of callers' tokens.
+pub async fn issuer(name: &str, issuer: &Issuer) -> Finding {
+    let read = match KeySource::of(&issuer.keys) {
+        Ok(source) => source.read().await,
+        Err(error) => Err(error),
+    };
+    match read {
+        Ok(keys) => {
+            let count = match keys.len() {
+                1 => "1 key".to_owned(),
+                count => format!("{count} keys"),
+            };
+            let found = format!("{count} of {} can be read", issuer.issuer);
+            Finding::ok("keys", found)
+        }
+        Err(error) => {
+            let remedy = format!(
+                "check jwks_url and jwks_ca_file, or jwks_file, in [issuers.{name}]; without its keys no \
+                 token of this issuer is taken"
+            );
+            Finding { level: Level::Problem, check: "keys", found: error, remedy }
+        }
     }
 }
 

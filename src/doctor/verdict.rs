@@ -83,7 +83,11 @@ impl AddressCheck<'_> {
             ),
             Refused::Key(key) => (
                 format!("the certificate cannot be used: {key}"),
-                format!("check that {} leads to the gateway", self.key("base_urls")),
+                format!(
+                    "{}; check that {} leads to the gateway",
+                    key.remedy(),
+                    self.key("base_urls")
+                ),
             ),
             Refused::OldVersion => (
                 "the certificate is of X.509 version 1 or 2, which cannot be checked with an authority"

@@ -69,7 +69,7 @@ impl Arriving {
             End::TooLong => (Err(Unreadable::TooLong { limit: MAX_BODY_BYTES }), false),
             _ => (Ok(body.bytes()), matches!(end, End::Whole)),
         };
-        let reply = Reply::new(&head, body, is_whole);
+        let reply = Reply::new(head, body, is_whole);
         let is_cut = matches!(end, End::Cut(_) | End::Late) && reply.envelope.is_err();
         (!is_cut).then_some(reply)
     }

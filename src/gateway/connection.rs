@@ -2,9 +2,9 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::Request;
 use http_body_util::Full;
-use hyper::{body::Incoming, client::conn::http1};
+use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::{
@@ -116,15 +116,6 @@ impl Connection {
         let time = self.idle_since.elapsed();
         let usable = !self.sender.is_closed() && time < limit && self.keep_alive.allows(time);
         usable.then_some(time)
-    }
-
-    /// Sends a request and reads the headers of its answer.
-    pub(super) async fn request(
-        &mut self,
-        request: Request<Full<Bytes>>,
-    ) -> hyper::Result<Response<Incoming>> {
-        self.upcoming.announce(false);
-        self.sender.send_request(request).await
     }
 
     /// Sends a request and reads its complete answer, all within `limit`.

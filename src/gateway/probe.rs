@@ -1,36 +1,24 @@
 //! A request to a gateway for the doctor. It uses the same TLS, connections and requests as calls,
 //! so its result is what calls would get.
 
-use http::{Uri, response::Parts};
+use http::Uri;
 use prometheus_client::metrics::gauge::Gauge;
 use rustls::ClientConfig;
-use tokio::time::timeout;
 
 use super::{
     BuildError, Command, Reply, Request,
     address::Address,
-    arriving::Arriving,
-    cause::root_cause,
-    connection::Connection,
+    connection::{Connection, Sent},
     connector::Connector,
     interface::{AGENT_STATUS, POLL},
 };
 use crate::{
-    call::Stage,
+    call::{Stage, Untouched},
     config::{ClientTls, Tenant},
     id::AgentId,
     telemetry::trace::Trace,
     tls,
 };
-
-/// An answer with all its headers. Calls use only a part of them.
-#[derive(Debug)]
-pub struct Answer {
-    /// The status and the headers.
-    pub head: Parts,
-    /// The part that calls use.
-    pub reply: Reply,
-}
 
 /// The TLS configuration that calls use.
 ///
@@ -48,7 +36,7 @@ pub fn tls_config(tls: &ClientTls) -> Result<ClientConfig, BuildError> {
 /// # Errors
 ///
 /// A text, if no connection can be made or no complete answer comes in time.
-pub async fn ask(tenant: &Tenant, base_url: &Uri, agent: AgentId) -> Result<Answer, String> {
+pub async fn ask(tenant: &Tenant, base_url: &Uri, agent: AgentId) -> Result<Reply, String> {
     let timeouts = &tenant.timeouts;
     let tls = tls_config(&tenant.tls).map_err(|error| error.to_string())?;
     let connector = Connector::new(tls, timeouts.connect, &tenant.tls.trust);
@@ -61,16 +49,9 @@ pub async fn ask(tenant: &Tenant, base_url: &Uri, agent: AgentId) -> Result<Answ
     let request = Request { command: &command, agent, session: None, body: None, stage, trace };
     let http = request.to_http(&address).map_err(|error| error.to_string())?;
 
-    let mut connection = Connection::open(connector, &address, &Gauge::default()).await?;
-    let answer = async {
-        let response = connection.request(http).await.map_err(|error| root_cause(&error))?;
-        let (head, body) = response.into_parts();
-        let mut arriving = Arriving::new(head.clone());
-        let end = arriving.read(body).await;
-        let reply = arriving.into_reply(&end).ok_or_else(|| end.cause())?;
-        Ok(Answer { head, reply })
-    };
-    let limit = humantime::format_duration(timeouts.request);
-    let late = |_| Err(format!("no answer within {limit}"));
-    timeout(timeouts.request, answer).await.unwrap_or_else(late)
+    let connection = Connection::open(connector, &address, &Gauge::default()).await?;
+    match connection.send(http, timeouts.request, Untouched::at_the_start()).await {
+        Sent::Answered(reply, _connection) => Ok(reply),
+        Sent::Unwritten(_, cause) | Sent::Unanswered(cause) | Sent::Late(cause, _) => Err(cause),
+    }
 }

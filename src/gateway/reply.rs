@@ -1,6 +1,6 @@
 //! A gateway's answer and its meaning.
 
-use std::{borrow::Cow, collections::HashMap, time::Duration};
+use std::{borrow::Cow, collections::HashMap, fmt, time::Duration};
 
 use http::{
     HeaderMap, HeaderName, HeaderValue, StatusCode,
@@ -24,10 +24,11 @@ use crate::{
 };
 
 /// A gateway's complete answer.
-#[derive(Debug)]
 pub struct Reply {
     /// The HTTP status.
     pub status: StatusCode,
+    /// All headers. Some are secret.
+    pub headers: HeaderMap,
     /// A Guid that replaces the one of the request. Comes from the `Set-GUID` header of a 2xx
     /// answer, or else from `Guid` (cec_07_0005, cec_07_1202).
     pub guid: Option<Guid>,
@@ -41,16 +42,6 @@ pub struct Reply {
     pub(super) keep_alive: KeepAlive,
     /// Whether the answer was read to its end, so that the connection can be used again.
     pub(super) is_whole: bool,
-    /// Boxed, since most answers set none.
-    cookies: Option<Box<SetCookies>>,
-}
-
-/// The cookies that an answer sets.
-#[derive(Debug)]
-struct SetCookies {
-    values: Vec<HeaderValue>,
-    /// When the answer was made, by the gateway's clock.
-    date: Option<HeaderValue>,
 }
 
 const MAX_COOKIES: usize = 8;
@@ -61,20 +52,20 @@ const JSON_TYPE: HeaderName = HeaderName::from_static("json-type");
 
 impl Reply {
     /// An answer with this head and body. `is_whole` tells whether the body was read to its end.
-    pub(super) fn new(head: &Parts, body: Result<&[u8], Unreadable>, is_whole: bool) -> Self {
-        let headers = &head.headers;
-        let guid = if head.status.is_success() { guid(headers) } else { None };
+    pub(super) fn new(head: Parts, body: Result<&[u8], Unreadable>, is_whole: bool) -> Self {
+        let Parts { status, headers, .. } = head;
+        let guid = if status.is_success() { guid(&headers) } else { None };
         let has_header = || [SET_GUID, GUID].iter().any(|name| headers.contains_key(name));
-        let is_guid_bad = guid.is_none() && head.status.is_success() && has_header();
+        let is_guid_bad = guid.is_none() && status.is_success() && has_header();
         Self {
-            status: head.status,
+            status,
             guid,
             is_guid_bad,
-            retry_after: retry_after(headers),
-            envelope: body.and_then(|body| envelope(headers, body)),
-            keep_alive: KeepAlive::read(headers),
+            retry_after: retry_after(&headers),
+            envelope: body.and_then(|body| envelope(&headers, body)),
+            keep_alive: KeepAlive::read(&headers),
             is_whole,
-            cookies: SetCookies::read(headers),
+            headers,
         }
     }
 
@@ -131,21 +122,20 @@ impl Reply {
 
     /// Stores the cookies that the answer sets.
     pub fn set_cookies(&self, jar: &Cookies) {
-        let Some(SetCookies { values, date }) = self.cookies.as_deref() else { return };
-        for cookie in values {
-            jar.set(cookie, date.as_ref());
+        for cookie in self.headers.get_all(SET_COOKIE).iter().take(MAX_COOKIES) {
+            jar.set(cookie, self.headers.get(DATE));
         }
     }
 }
 
-impl SetCookies {
-    fn read(headers: &HeaderMap) -> Option<Box<Self>> {
-        let values: Vec<_> =
-            headers.get_all(SET_COOKIE).iter().take(MAX_COOKIES).cloned().collect();
-        if values.is_empty() {
-            return None;
-        }
-        Some(Box::new(Self { values, date: headers.get(DATE).cloned() }))
+impl fmt::Debug for Reply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { status, envelope, is_whole, .. } = self;
+        f.debug_struct("Reply")
+            .field("status", status)
+            .field("envelope", envelope)
+            .field("is_whole", is_whole)
+            .finish_non_exhaustive()
     }
 }
 
@@ -206,13 +196,13 @@ mod tests {
                 Envelope { refused: None, message: String::new(), result: None, event: None };
             let reply = Reply {
                 status: StatusCode::from_u16(status).expect("a status"),
+                headers: HeaderMap::new(),
                 guid: None,
                 is_guid_bad: false,
                 retry_after: Some(Duration::from_secs(1)),
                 envelope: Ok(envelope),
                 keep_alive: KeepAlive::default(),
                 is_whole: true,
-                cookies: None,
             };
             let error = reply.into_verdict(None).expect_err("no success");
             assert_eq!(error.outcome(), crate::call::Outcome::Unknown, "{error}");

@@ -63,6 +63,7 @@ reasons! {
     STORE_UNAVAILABLE          Unavailable        [NotSent, Refused]           After         NONE,                         "try again shortly";
     SHUTTING_DOWN              Unavailable        [NotSent, Refused]           After         NONE,                         "try again at once";
     CONNECTION_AGED            Unavailable        [NotSent]                    After         NONE,                         "open a new connection, and continue a watch after its last sequence";
+    STREAM_IDLE                Unavailable        [NotSent]                    After         NONE,                         "open another stream when there is something to ask";
     DEADLINE                   DeadlineExceeded   [NotSent, Refused, Unknown]  No            NONE,                         "check the outcome, and give the call more time";
     GATEWAY_NO_ANSWER          Unknown            [Unknown]                    No            NONE,                         "the agent may have changed: look before trying again";
     GATEWAY_PROXY_FAILED       Unknown            [Unknown]                    No            NONE,                         "a proxy sent this answer, and the gateway may have acted: look before trying again";

@@ -181,15 +181,17 @@ impl CallLog {
         span.set("rpc.response.status_code", || code_name(code));
     }
 
-    /// Whether a stream has ended in an ordinary way: at its deadline, or because its connection or
-    /// this replica ends.
+    /// Whether a stream has ended in an ordinary way: at its deadline, since its caller asked nothing
+    /// more, or because its connection or this replica ends.
     fn is_ordinary_end(&self, error: &CallError) -> bool {
-        use Obstacle::{ConnectionAged, Deadline as Passed, ShuttingDown};
-        let ends = matches!(
-            error.obstacle(),
-            Some(ShuttingDown | ConnectionAged | Passed(Wait::Watching))
-        );
-        ends && self.started.counted.streams()
+        use Obstacle::{ConnectionAged, Deadline as Passed, ShuttingDown, StreamIdle};
+        match error.obstacle() {
+            Some(ShuttingDown | ConnectionAged | Passed(Wait::Watching)) => {
+                self.started.counted.streams()
+            }
+            Some(StreamIdle(_)) => true,
+            _ => false,
+        }
     }
 
     /// Adds to the trace what the caller is told.

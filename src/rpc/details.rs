@@ -1,13 +1,18 @@
 //! The details of a status: `google.rpc` messages of limited size, and the pushback for gRPC's own
 //! retries.
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::Duration,
+};
 
+use bytes::Bytes;
+use prost::Message as _;
 use tonic::{
     Status,
     metadata::{MetadataMap, MetadataValue},
 };
-use tonic_types::{ErrorDetails, StatusExt as _};
+use tonic_types::{ErrorDetails, StatusExt as _, pb};
 
 use super::{
     about::{About, visible},
@@ -57,7 +62,34 @@ pub(super) fn status(
         details.set_retry_info(Some(report.delay.max(SHORTEST_DELAY)));
     }
     let pushback = pushback(error, report, to.left);
-    Status::with_error_details_and_metadata(report.code, message, details, pushback)
+    let status = Status::with_error_details(report.code, message, details);
+    let details = sorted(status.details());
+    Status::with_details_and_metadata(report.code, status.message(), details, pushback)
+}
+
+/// `google.rpc.ErrorInfo`, with its metadata in order.
+#[derive(Clone, PartialEq, prost::Message)]
+struct SortedErrorInfo {
+    #[prost(string, tag = "1")]
+    reason: String,
+    #[prost(string, tag = "2")]
+    domain: String,
+    #[prost(btree_map = "string, string", tag = "3")]
+    metadata: BTreeMap<String, String>,
+}
+
+/// The same details with the metadata of `ErrorInfo` in order, so that equal errors are equal bytes. Whoever
+/// may not use a tenant could otherwise compare refusals until a difference means something.
+fn sorted(details: &[u8]) -> Bytes {
+    let Ok(mut status) = pb::Status::decode(details) else { return details.to_vec().into() };
+    for detail in &mut status.details {
+        if detail.type_url.ends_with("/google.rpc.ErrorInfo")
+            && let Ok(info) = SortedErrorInfo::decode(&*detail.value)
+        {
+            detail.value = info.encode_to_vec();
+        }
+    }
+    status.encode_to_vec().into()
 }
 
 fn add(details: &mut ErrorDetails, kind: Details, error: &CallError, about: &About) {

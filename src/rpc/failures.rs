@@ -92,6 +92,7 @@ fn is_listed(error: &CallError, code: Code) -> bool {
         Some(
             Obstacle::ShuttingDown
                 | Obstacle::ConnectionAged
+                | Obstacle::StreamIdle(_)
                 | Obstacle::Deadline(Wait::Watching)
                 | Obstacle::Unreadable(_)
         )

@@ -7,6 +7,7 @@ mod hosts;
 mod html;
 mod log;
 mod page;
+mod token;
 
 use std::{fmt::Display, sync::Arc, time::Duration};
 
@@ -15,7 +16,7 @@ use http::{
     HeaderValue, Method, Request, Response, StatusCode,
     header::{
         ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY,
-        REFRESH, X_CONTENT_TYPE_OPTIONS,
+        REFRESH, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
     },
 };
 use http_body_util::Full;
@@ -26,10 +27,11 @@ use tokio_util::sync::CancellationToken;
 use self::{
     connection::{Connection, Connections},
     hosts::Hosts,
+    token::Token,
 };
 use super::status::StatusSource;
 use crate::{
-    config::HostName,
+    config,
     telemetry::{log::LogControl, metrics::Format},
 };
 
@@ -76,21 +78,22 @@ const JSON: &str = "application/json";
 struct Pages {
     source: Arc<StatusSource>,
     hosts: Hosts,
+    token: Token,
     /// Held while a large answer is made, so that these keep one thread busy at the most.
     large_answers: Mutex<()>,
 }
 
-/// Serves the admin port until the bridge closes. Besides addresses and `localhost`, it may be asked
-/// by the names of `hosts`.
+/// Serves the admin port until the bridge closes.
 pub(super) async fn serve(
     listener: TcpListener,
-    hosts: Vec<HostName>,
+    config: config::Admin,
     source: Arc<StatusSource>,
     close: CancellationToken,
 ) {
     let pages = Arc::new(Pages {
         source: source.clone(),
-        hosts: Hosts::new(hosts),
+        hosts: Hosts::new(config.hosts),
+        token: Token::new(config.token),
         large_answers: Mutex::default(),
     });
     let connections = Connections::new();
@@ -121,7 +124,13 @@ impl Pages {
             return refusal;
         }
         if !self.hosts.allow(&request) {
-            return response(page.answer_to_a_stranger(source));
+            return response(page.refused(StatusCode::MISDIRECTED_REQUEST, STRANGER, source));
+        }
+        if !self.token.allows(request.headers()) {
+            let refusal = page.refused(StatusCode::UNAUTHORIZED, token::WANTED, source);
+            let mut refusal = response(refusal);
+            refusal.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            return refusal;
         }
         let _turn = if page.is_large() {
             connection.answers_at_length();
@@ -163,15 +172,15 @@ impl<'a> Page<'a> {
         matches!(self, Self::Status | Self::StatusJson | Self::Metrics)
     }
 
-    /// What is answered to a request that may be a web page's ([`Hosts`]). Probes get their status,
-    /// whatever name they use: it says nothing that a page could want.
-    fn answer_to_a_stranger(self, source: &StatusSource) -> Answer {
+    /// The answer to a request that may be a web page's ([`Hosts`]), or has not brought the [`Token`].
+    /// Probes get their status all the same: it says nothing that a page could want.
+    fn refused(self, status: StatusCode, why: &str, source: &StatusSource) -> Answer {
         let status = match self {
             Self::Health => StatusCode::OK,
             Self::Readiness => source.readiness.answer(false).0,
-            _ => StatusCode::MISDIRECTED_REQUEST,
+            _ => status,
         };
-        (status, TEXT, STRANGER.to_owned())
+        (status, TEXT, why.to_owned())
     }
 
     async fn answer(self, request: Request<Incoming>, source: &StatusSource) -> Answer {

@@ -6,9 +6,9 @@ use super::{StartError, ports::Port};
 use crate::{
     access::{
         ListenerPolicy, Rules,
-        tokens::{Fetcher, Issuer, KeySource, Keys, Tokens},
+        tokens::{Issuer, KeySource, Keys, Tokens},
     },
-    config::{self, KeysPlace},
+    config,
 };
 
 /// What the listeners' policies are made of.
@@ -23,12 +23,9 @@ impl Policies {
         rules: Rules,
         issuers: BTreeMap<String, config::Issuer>,
     ) -> Result<Self, StartError> {
-        let issuers = issuers.into_iter().map(|(name, settings)| {
-            let issuer = issuer(&name, settings);
-            match issuer {
-                Ok(issuer) => Ok((name, Arc::new(issuer))),
-                Err(error) => Err(StartError::Issuer(name, error)),
-            }
+        let issuers = issuers.into_iter().map(|(name, settings)| match issuer(&name, &settings) {
+            Ok(issuer) => Ok((name, Arc::new(issuer))),
+            Err(error) => Err(StartError::Issuer(name, error)),
         });
         Ok(Self { rules: Arc::new(rules), issuers: issuers.collect::<Result<_, _>>()? })
     }
@@ -39,19 +36,12 @@ impl Policies {
         let issuers: Vec<_> = issuers.collect();
         let tokens = (!issuers.is_empty()).then(|| Tokens::of(issuers));
         let rules = self.rules.clone();
-        Arc::new(ListenerPolicy { rules, tokens, allows_anonymous: port.allows_anonymous })
+        let Port { allows_anonymous, reflection, .. } = *port;
+        Arc::new(ListenerPolicy { rules, tokens, allows_anonymous, reflection })
     }
 }
 
-fn issuer(name: &str, mut settings: config::Issuer) -> Result<Issuer, String> {
-    // Only the source is needed apart from the rest.
-    let place = std::mem::replace(&mut settings.keys, KeysPlace::File(<_>::default()));
-    let source = match place {
-        KeysPlace::File(path) => KeySource::File(path),
-        KeysPlace::Url { url, tls, token_file } => {
-            KeySource::Url(Box::new(Fetcher::new(url, &tls, token_file)?))
-        }
-    };
-    let keys = Keys::follow(name, source, settings.refresh);
-    Ok(Issuer::new(name, &settings, keys))
+fn issuer(name: &str, settings: &config::Issuer) -> Result<Issuer, String> {
+    let keys = Keys::follow(name, KeySource::of(&settings.keys)?, settings.refresh);
+    Ok(Issuer::new(name, settings, keys))
 }

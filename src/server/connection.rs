@@ -30,7 +30,7 @@ struct Handshake<'a> {
     context: &'a ListenerContext,
 }
 
-/// How long a peer may take to read that no slot is free, and to finish a handshake once the bridge
+/// How long a peer may take to read why it is not served, and to finish a handshake once the bridge
 /// begins to stop.
 const REJECTION_TIME: Duration = Duration::from_secs(1);
 
@@ -52,6 +52,11 @@ pub(super) async fn serve(
         Some(acceptor) => match handshake.bounded(acceptor.accept(stream)).await {
             Ok(Ok(stream)) => {
                 let (_, session) = stream.get_ref();
+                // gRPC over TLS names its protocol. Who does not may have meant another server.
+                if session.alpn_protocol() != Some(b"h2") {
+                    debug!(%peer, "a caller's TLS does not name HTTP/2 (ALPN)");
+                    return;
+                }
                 let chain = session.peer_certificates().unwrap_or_default();
                 let certificate = CertificateIdentity::of(chain);
                 // Boxed, since it is large and is moved from step to step.
@@ -78,12 +83,15 @@ impl Handshake<'_> {
     {
         let mut reader = PrefaceReader::new(stream);
         match self.bounded(reader.read_preface()).await {
-            Ok(done) => done.map_err(|error| {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
                 if matches!(error, PrefaceError::OtherProtocol { http_1: true }) {
+                    // Before the answer, so that it does not matter what the peer does after it.
                     self.context.shared.services.unhandled.note_http_1(self.peer);
+                    self.turn_away(reader).await;
                 }
-                error.to_string()
-            })?,
+                return Err(error.to_string());
+            }
             Err(cut) => {
                 self.turn_away(reader).await;
                 return Err(cut.into());
@@ -118,7 +126,7 @@ impl Handshake<'_> {
         }
     }
 
-    /// Tells the peer that no slot is free. This has places of its own, so that the number of peers
+    /// Tells the peer why it is not served. This has places of its own, so that the number of peers
     /// that do not read it is bounded.
     async fn turn_away<S>(self, reader: PrefaceReader<S>)
     where

@@ -24,6 +24,7 @@ pub(super) struct Port {
     pub(super) http2: Http2,
     pub(super) issuers: Vec<String>,
     pub(super) allows_anonymous: bool,
+    pub(super) reflection: bool,
 }
 
 impl Ports {
@@ -67,6 +68,7 @@ impl Port {
             http2: listener.http2.clone(),
             issuers: listener.issuers.clone(),
             allows_anonymous: listener.allows_anonymous(),
+            reflection: listener.reflection,
         })
     }
 }

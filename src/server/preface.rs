@@ -35,7 +35,7 @@ pub(super) enum PrefaceError {
     /// The first bytes are of another protocol. `http_1`: they may be HTTP/1.
     #[error("the peer does not speak HTTP/2")]
     OtherProtocol { http_1: bool },
-    /// Reading or writing failed.
+    /// Reading failed.
     #[error("the connection broke: {0}")]
     Broken(#[from] io::Error),
 }
@@ -80,20 +80,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> PrefaceReader<S> {
     ///
     /// # Errors
     ///
-    /// [`PrefaceError`]. A client that speaks HTTP/1 has then been answered with an error that says
-    /// so.
+    /// [`PrefaceError`].
     pub(super) async fn read_preface(&mut self) -> Result<(), PrefaceError> {
         let Self { stream, read } = self;
         loop {
             match beginning(read) {
                 Beginning::Whole => return Ok(()),
                 Beginning::Unfinished => {}
-                Beginning::Other { http_1 } => {
-                    if http_1 {
-                        send_and_close(stream, http_1_answer().as_bytes()).await?;
-                    }
-                    return Err(PrefaceError::OtherProtocol { http_1 });
-                }
+                Beginning::Other { http_1 } => return Err(PrefaceError::OtherProtocol { http_1 }),
             }
             read.reserve(READ_SIZE);
             if stream.read_buf(read).await? == 0 {
@@ -103,11 +97,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> PrefaceReader<S> {
     }
 
     /// Tells the peer that no slot is free and that nothing was processed, so that its gRPC library
-    /// tries elsewhere. Sends nothing if the preface has not come. The caller bounds the time.
+    /// tries elsewhere. Tells a peer that speaks HTTP/1 what is spoken here. Sends nothing if neither
+    /// is known from what has come. The caller bounds the time.
     pub(super) async fn turn_away(mut self) {
-        if self.read.starts_with(PREFACE) {
-            let _gone = send_and_close(&mut self.stream, NO_PLACE).await;
-        }
+        let told = match beginning(&self.read) {
+            Beginning::Other { http_1: true } => Bytes::from(http_1_answer()),
+            Beginning::Other { http_1: false } => return,
+            _ if self.read.starts_with(PREFACE) => Bytes::from_static(NO_PLACE),
+            _ => return,
+        };
+        let _gone = send_and_close(&mut self.stream, &told).await;
     }
 }
 

@@ -107,7 +107,13 @@ impl RequestReader {
     ) -> RequestBody {
         let framing = Framing { limit: self.limit, encoding };
         let place = self.places.enter(peer);
-        RequestBody::Stream(Box::new(StreamingBody::new(body, framing, place, refusal)))
+        let displaced = self.displaced();
+        RequestBody::Stream(Box::new(StreamingBody::new(body, framing, place, displaced, refusal)))
+    }
+
+    /// Why a request is not read further that has lost its place to a newer one.
+    fn displaced(&self) -> Obstacle {
+        Obstacle::Overloaded { share: Share::ServerReading, limit: self.places.limit() }
     }
 
     async fn whole(
@@ -130,10 +136,7 @@ impl RequestReader {
         tokio::select! {
             biased;
             late = reading => read(late),
-            () = place.lost() => {
-                let (share, limit) = (Share::ServerReading, self.places.limit());
-                Err(Obstacle::Overloaded { share, limit })
-            }
+            () = place.lost() => Err(self.displaced()),
             () = sleep_until(end) => Err(Obstacle::Deadline(Wait::Request)),
         }
     }

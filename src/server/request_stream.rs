@@ -18,7 +18,7 @@ use tonic_reflection::pb::v1::ServerReflectionRequest;
 
 use super::message_frame::{FRAME_HEAD, Framing};
 use crate::{
-    call::{CallError, Unreadable},
+    call::{CallError, Obstacle, Unreadable},
     rpc::Unhandled,
     tenant::PeerPlace,
 };
@@ -33,12 +33,14 @@ pub(super) struct StreamingBody {
     /// Created when the sender has to be waited for.
     idle: Option<Pin<Box<Sleep>>>,
     place: Option<(PeerPlace, Pin<Box<WaitForCancellationFutureOwned>>)>,
+    /// Why the stream ends if it loses its place.
+    displaced: Obstacle,
 }
 
 /// Refuses a request that is a stream, in the middle of its answer.
 ///
-/// The service of reflection ends its answer with OK if it cannot read a request. The server puts
-/// the status of the refusal in the place of that.
+/// The service of reflection ends its answer with OK if it gets no further request, for whatever
+/// reason. The server puts the status of the refusal in the place of that.
 pub(super) struct StreamRefusal {
     unhandled: Unhandled,
     head: Parts,
@@ -66,8 +68,8 @@ impl StreamRefusal {
         self.status.clone()
     }
 
-    fn refuse(&self, why: Unreadable) {
-        let refused = CallError::unasked(why.into());
+    fn refuse(&self, why: Obstacle) {
+        let refused = CallError::unasked(why);
         self.status.get_or_init(|| self.unhandled.refuse_stream(&self.head, &refused));
     }
 }
@@ -79,11 +81,12 @@ impl StreamingBody {
         body: Incoming,
         framing: Framing,
         place: PeerPlace,
+        displaced: Obstacle,
         refusal: StreamRefusal,
     ) -> Self {
         let lost = Box::pin(place.lost_owned());
         let (unfinished, place) = (BytesMut::new(), Some((place, lost)));
-        Self { body, framing, unfinished, refusal, idle: None, place }
+        Self { body, framing, unfinished, refusal, idle: None, place, displaced }
     }
 
     /// Whether everything has been read.
@@ -98,15 +101,13 @@ impl StreamingBody {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let lost = self.place.as_mut().map(|(_, lost)| lost.as_mut().poll(context));
         if lost.is_some_and(|lost| lost.is_ready()) {
-            return Poll::Ready(Some(Err(
-                "the stream was ended to make room for a newer one".into()
-            )));
+            return self.refused(self.displaced.clone());
         }
         loop {
             match self.take_message() {
                 Ok(None) => {}
                 Ok(Some(message)) => return Poll::Ready(Some(Ok(Frame::data(message)))),
-                Err(why) => return self.refused(why),
+                Err(why) => return self.refused(why.into()),
             }
             let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(context) else {
                 return self.wait(context);
@@ -122,15 +123,15 @@ impl StreamingBody {
                 }
                 None => {
                     let cut = "it ends before its message is complete".into();
-                    return self.refused(Unreadable::Malformed(cut));
+                    return self.refused(Unreadable::Malformed(cut).into());
                 }
             }
         }
     }
 
-    fn refused(&mut self, why: Unreadable) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    fn refused(&self, why: Obstacle) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         self.refusal.refuse(why);
-        Poll::Ready(Some(Err("the request cannot be read".into())))
+        Poll::Ready(Some(Err("the request was not read to its end".into())))
     }
 
     fn take_message(&mut self) -> Result<Option<Bytes>, Unreadable> {
@@ -149,9 +150,7 @@ impl StreamingBody {
     fn wait(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let idle = self.idle.get_or_insert_with(|| Box::pin(sleep(IDLE_LIMIT)));
         match idle.as_mut().poll(context) {
-            Poll::Ready(()) => Poll::Ready(Some(Err(
-                "the caller sent nothing more of its request for 60 s".into(),
-            ))),
+            Poll::Ready(()) => self.refused(Obstacle::StreamIdle(IDLE_LIMIT)),
             Poll::Pending => Poll::Pending,
         }
     }

@@ -22,11 +22,11 @@ use super::{
     request_reader::{RequestReader, Sender},
     request_stream::{RefusedStatus, StreamRefusal},
     send_buffers::{Chunk, Reader},
-    streams::{AnswerKind, EndConditions, StreamBody, Streams},
+    streams::{AnswerKind, EndConditions, StreamBody, Streams, is_reflection},
 };
 use crate::{
     access::{Access, Caller, ConnectionIdentity, Identified},
-    call::{CallError, ConnectionEnding, Obstacle, Unidentified},
+    call::{CallError, ConnectionEnding, Obstacle, Unidentified, Unreadable},
     rpc::{ENCODING, Encoding, RequestHead, RequestKind, Unhandled},
 };
 
@@ -139,8 +139,11 @@ impl Connection {
         let caller = Caller { peer: self.peer.addr, arrived, access };
         head.extensions.insert(caller.clone());
         let unhandled = &self.services.unhandled;
+        let is_hidden = is_reflection(head.uri.path()) && !self.peer.identity.policy().reflection;
         let checked = if self.served.refuses_calls() {
             Err(CallError::unasked(Obstacle::ConnectionAged))
+        } else if is_hidden {
+            Err(CallError::unasked(Unreadable::MethodUnknown.into()))
         } else {
             unhandled.check(&head, identified)
         };

@@ -138,6 +138,11 @@ impl Streams {
     }
 }
 
+/// Whether a path is one of reflection, of any version.
+pub(super) fn is_reflection(path: &str) -> bool {
+    path.starts_with("/grpc.reflection.")
+}
+
 // === impl AnswerKind ===
 
 impl AnswerKind {
@@ -146,7 +151,7 @@ impl AnswerKind {
         match path {
             "/ccgateway.agent.v1.AgentEvents/WatchEvents" => Self::Events,
             "/grpc.health.v1.Health/Watch" => Self::Health,
-            _ if path.starts_with("/grpc.reflection.") => Self::Reflection,
+            _ if is_reflection(path) => Self::Reflection,
             _ => Self::Once,
         }
     }

@@ -2,8 +2,7 @@
 
 use rustls::CertificateError;
 
-use super::UnusableKey;
-use crate::config::Trust;
+use crate::{certificate::UnusableKey, config::Trust};
 
 /// Why a certificate was refused. rustls has many more causes; these need different remedies.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -112,7 +111,7 @@ impl Refused {
             Self::OtherPurpose => {
                 format!("it is not for servers: get one with the purpose serverAuth, or {pin}")
             }
-            Self::Key(key) => key.to_string(),
+            Self::Key(key) => format!("{key}; {}", key.remedy()),
             Self::Other(_) => format!("get another certificate, or {pin}"),
         }
     }

@@ -141,6 +141,10 @@ fn files_with_other_content_are_mistakes() {
             "client_key_file: goes with a certificate that cannot be read; ",
         ),
         (
+            "pinned_certificate_file = \"rubbish.pem\"",
+            "pinned_certificate_file: the certificate cannot be used: its public key cannot be found",
+        ),
+        (
             "pinned_certificate_file = \"one.pem\"\nca_file = \"one.pem\"",
             "pinned_certificate_file: contradicts ca_file; ",
         ),

@@ -9,8 +9,9 @@ use crate::support::{TENANT, load};
 pub(crate) const EXAMPLE: &str = include_str!("../../docs/ccgateway-bridge.example.toml");
 
 /// The keys without a default, whose values in the example are only examples.
-pub(crate) const EXAMPLES_ONLY: [&str; 34] = [
+pub(crate) const EXAMPLES_ONLY: [&str; 35] = [
     "hosts",
+    "token_file",
     "worker_threads",
     "certificate_file",
     "key_file",
@@ -84,6 +85,7 @@ fn the_defaults_are_the_documented_ones() {
     assert_eq!(config.listeners.len(), 1);
     assert_eq!(listener.address.to_string(), "127.0.0.1:50051");
     assert!(listener.tls.is_none() && listener.issuers.is_empty() && !listener.allow_anonymous);
+    assert!(listener.reflection && config.admin.token.is_none());
     assert_eq!(listener.http2.max_concurrent_streams, 100);
     assert_eq!(config.admin.address.map(|a| a.to_string()).as_deref(), Some("[::]:9090"));
     assert_eq!(server.worker_threads, None);

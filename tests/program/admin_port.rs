@@ -1,6 +1,7 @@
 //! The admin port among peers that are slow, many, or in a browser.
 
 use std::{
+    fs,
     net::SocketAddr,
     sync::{
         Arc,
@@ -10,6 +11,7 @@ use std::{
 };
 
 use ccgateway_test_support::{Program, within};
+use tempfile::TempDir;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpSocket, TcpStream},
@@ -213,4 +215,41 @@ async fn only_by_its_own_names_does_the_port_say_anything() {
     assert_eq!(raw(program.admin, change).await.0, 421);
     let (_, log) = raw(program.admin, &get("/log", "localhost")).await;
     assert!(!log.contains("filter: debug"), "{log}");
+}
+
+#[tokio::test]
+async fn with_a_token_only_its_owner_is_answered_and_probes_get_their_status() {
+    let files = TempDir::new().expect("a folder");
+    let file = files.path().join("token");
+    fs::write(&file, "canary-token\n").expect("written");
+    let settings = format!("admin.token_file = {file:?}\nlog.filter = \"trace\"");
+    let program = start(&settings, &[]).await;
+    let asked = |path: &str, header: &str| {
+        raw_request(
+            program.admin,
+            format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n{header}\r\n"),
+        )
+    };
+    for path in ["/", "/status.json", "/metrics", "/log", "/readyz", "/readyz?verbose", "/healthz"]
+    {
+        let (status, answer) = asked(path, "Authorization: Bearer canary-token\r\n").await;
+        assert_eq!(status, 200, "{path}: {answer}");
+        for header in
+            ["", "Authorization: Bearer other\r\n", "Authorization: Basic canary-token\r\n"]
+        {
+            let (status, answer) = asked(path, header).await;
+            let is_probe = path.starts_with("/readyz") || path == "/healthz";
+            assert_eq!(status, if is_probe { 200 } else { 401 }, "{path} {header}: {answer}");
+            assert!(answer.contains("admin.token_file") && !answer.contains("acme"), "{answer}");
+        }
+    }
+    let change = "PUT /log HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\ndebug";
+    assert_eq!(raw(program.admin, change).await.0, 401);
+    program.signal("-TERM");
+    let (_, printed) = Box::pin(program.ended()).await;
+    assert!(!printed.contains("canary-token"), "{printed}");
+}
+
+async fn raw_request(admin: SocketAddr, request: String) -> (u16, String) {
+    raw(admin, &request).await
 }

@@ -1,15 +1,22 @@
-use std::process::Stdio;
+use std::{collections::BTreeSet, process::Stdio};
 
-use ccgateway_bridge::version::{NUMBER, VERSION};
+use ccgateway_bridge::{
+    command::Args,
+    version::{NUMBER, VERSION},
+};
 use ccgateway_sim::Options;
 use ccgateway_test_support::{Site, run, within};
+use clap::CommandFactory as _;
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncBufReadExt as _, BufReader},
     process::Command,
 };
 
-use crate::support::{bridge, setup, start};
+use crate::{
+    demo::FREE,
+    support::{bridge, register, setup, start},
+};
 
 #[tokio::test]
 async fn check_config_names_all_five_mistakes() {
@@ -61,6 +68,55 @@ async fn a_reader_who_stops_reading_is_no_failure() {
         let status = within("the command's end", command.status()).await.expect("started");
         assert_eq!(status.code(), Some(expected), "{arguments:?}");
     }
+}
+
+/// All that print a result, as if the disk that takes it were full. Each of them succeeds otherwise.
+#[tokio::test]
+async fn a_result_that_cannot_be_written_is_no_success() {
+    let program = start("", &[]).await;
+    register(&program, 1001).await;
+    let (config, addr) = (program.config.display().to_string(), program.grpc.to_string());
+    let of = |words: &str| {
+        let words = words.replace("CONFIG", &config).replace("ADDR", &addr);
+        words.split(' ').map(str::to_owned).collect::<Vec<_>>()
+    };
+    let free = format!("demo {}", FREE.join(" "));
+    let mut unseen: BTreeSet<_> =
+        Args::command().get_subcommands().map(|command| command.get_name().to_owned()).collect();
+    for (command, expected) in [
+        ("--help", 1),
+        ("--version", 1),
+        ("help", 1),
+        ("help call set-busy", 1),
+        ("check-config --config CONFIG", 1),
+        ("doctor --config CONFIG", 1),
+        ("doctor --config CONFIG --json", 1),
+        ("completions bash", 1),
+        ("completions zsh", 1),
+        ("completions fish", 1),
+        ("man", 1),
+        ("man call set-busy", 1),
+        // The agent may have changed, and the answer that says so is lost.
+        ("call set-busy --agent 1001 --addr ADDR", 3),
+        ("call get-state --agent 1001 --addr ADDR --json", 3),
+        ("call batch-set-busy --agent 1001 --reason 201 --prolong --addr ADDR", 3),
+        ("call watch-events --addr ADDR --json", 3),
+        // Failed anyway.
+        ("call set-busy --agent 1001 --addr ADDR --json", 1),
+        (&free, 1),
+    ] {
+        let arguments = of(command);
+        unseen.remove(&arguments[0]);
+        let full = std::fs::File::options().write(true).open("/dev/full").expect("Linux");
+        let child = bridge().args(&arguments).stdout(full).spawn().expect("started");
+        let done = within(command, child.wait_with_output()).await.expect("waited for");
+        let printed = String::from_utf8_lossy(&done.stderr);
+        assert_eq!(done.status.code(), Some(expected), "{command}: {printed}");
+        assert!(printed.contains("stdout: No space left on device"), "{command}: {printed}");
+    }
+    // It has no result, and runs until it is stopped.
+    unseen.remove("serve");
+    assert!(unseen.is_empty(), "{unseen:?}");
 }
 
 #[tokio::test]

@@ -3,7 +3,11 @@
 use std::time::Duration;
 
 use ccgateway_sim::{CertificateKind, Fault, Misbehaviour, Options, ServerIdentity, Simulator};
-use ccgateway_test_support::{ClosedPort, run};
+use ccgateway_test_support::{
+    ClosedPort,
+    raw_gateway::{RawGateway, Step},
+    run,
+};
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
@@ -345,5 +349,37 @@ async fn one_tenant_can_be_chosen() {
         let (code, printed) = run(command).await;
         assert_eq!(code, Some(expected), "{printed}");
         assert!(printed.contains(words), "{printed}");
+    }
+}
+
+/// As the bridge takes them (`odd_replies::ends`).
+#[tokio::test]
+async fn an_answer_whose_end_is_not_marked_is_an_answer() {
+    const NO_SESSION: &str = r#"{"message":"no session","retcode":"100-006"}"#;
+    let chunk = format!("{:x}\r\n{NO_SESSION}\r\n", NO_SESSION.len());
+    for gateway in [RawGateway::plain().await, RawGateway::tls().await] {
+        for (headers, body, then) in [
+            ("", NO_SESSION, Step::End),
+            ("", NO_SESSION, Step::Close),
+            ("", NO_SESSION, Step::Reset),
+            ("", NO_SESSION, Step::Hang),
+            ("Content-Length: 99\r\n", NO_SESSION, Step::End),
+            ("Content-Length: 99\r\n", NO_SESSION, Step::Close),
+            ("Content-Length: 99\r\n", NO_SESSION, Step::Reset),
+            ("Transfer-Encoding: chunked\r\n", &chunk, Step::Close),
+            ("Transfer-Encoding: chunked\r\n", &chunk, Step::Hang),
+        ] {
+            let answer = format!("HTTP/1.1 200 OK\r\n{headers}\r\n{body}");
+            gateway.script([Step::Send(answer.into()), then.clone()]);
+            let tenant = format!(
+                "{LIMITS}\ntimeouts.request = \"1s\"\nbase_urls = \"{}\"\n\
+                 tls.insecure_skip_verify = true",
+                gateway.base_url()
+            );
+            let (code, printed) = doctor(&tenant, "").await;
+            let found = "answer: from a gateway: retcode 100-006";
+            assert!(printed.contains(found), "{headers} {then:?}: {printed}");
+            assert_eq!(code, Some(0), "{headers} {then:?}: {printed}");
+        }
     }
 }

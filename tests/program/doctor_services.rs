@@ -99,6 +99,34 @@ async fn a_collector_is_asked_whether_it_takes_spans() {
 }
 
 #[tokio::test]
+async fn the_keys_of_issuers_are_fetched() {
+    const KEYS: &str = r#"{"keys":[{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#;
+    let answer =
+        |body: &str| format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+    let (good, other) = (
+        stand_in(answer(KEYS).leak().as_bytes()).await,
+        stand_in(answer("[]").leak().as_bytes()).await,
+    );
+    let refusing = stand_in(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n").await;
+    let closed = ClosedPort::new();
+    for (port, found, code) in [
+        (good, "ok       keys: 1 key of https://issuer.example can be read", 0),
+        (other, "problem  keys: what was fetched is not a JSON Web Key Set; check jwks_url", 1),
+        (refusing, "problem  keys: it answered with HTTP status 404; check jwks_url", 1),
+        (closed.addr.port(), "problem  keys: Connection refused", 1),
+    ] {
+        let lines = format!(
+            "issuers.k8s = {{ issuer = \"https://issuer.example\", audiences = [\"bridge\"], jwks_url = \
+             \"http://127.0.0.1:{port}/keys\" }}\n\
+             callers.all = {{ principals = [\"*\"], tenants = [\"*\"], rights = [\"*\"] }}\n"
+        );
+        let (ended, printed) = doctor(&lines, &[]).await;
+        assert!(unwrapped(&printed).contains(found), "{found:?} in: {printed}");
+        assert_eq!(ended, Some(code), "{printed}");
+    }
+}
+
+#[tokio::test]
 async fn findings_are_printed_for_programs_and_in_lines_that_fit_a_terminal() {
     let closed = ClosedPort::new();
     let lines = traces(&format!("http://{}", closed.addr));

@@ -286,6 +286,31 @@ async fn clients_that_speak_http_1_are_told_what_is_spoken() {
     }
 }
 
+#[tokio::test]
+async fn an_http_1_client_is_counted_as_one_whatever_it_does_after_the_answer() {
+    let settings = "server.connections = { handshake_timeout = \"1s\" }";
+    for resets in [true, false] {
+        let program = start(settings, &[]).await;
+        let mut stream = TcpStream::connect(program.grpc).await.expect("connected");
+        stream.write_all(b"GET / HTTP/1.1\r\nHost: bridge\r\n\r\n").await.expect("sent");
+        let mut answer = String::new();
+        within("an answer", stream.read_to_string(&mut answer)).await.expect("read");
+        assert!(answer.starts_with("HTTP/1.1 415 "), "{answer}");
+        // A socket that is closed with this option sends a reset in place of an end.
+        stream.set_zero_linger().expect("set");
+        let _stays = (!resets).then_some(stream);
+        let handshake_over = async {
+            while program.metric("ccgw_server_places_in_use{share=\"handshakes\"").await > 0.5 {
+                tokio::task::yield_now().await;
+            }
+        };
+        within("its handshake is over", handshake_over).await;
+        assert_eq!(handled(&program, Code::InvalidArgument).await, 1, "resets: {resets}");
+        let turned_away = program.metric("ccgw_connections_turned_away_total").await;
+        assert!(turned_away < 0.5, "resets: {resets}, {turned_away}");
+    }
+}
+
 /// A message of 16 KiB that would be 16 MiB.
 #[tokio::test]
 async fn a_small_message_that_would_be_a_huge_one_takes_little_memory() {

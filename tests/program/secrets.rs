@@ -11,7 +11,7 @@ use ccgateway_test_support::{
     collector::{Collector, Conduct},
 };
 use tempfile::TempDir;
-use tonic::Response;
+use tonic::{Code, Request, Response};
 
 use crate::support::start;
 
@@ -98,5 +98,44 @@ async fn no_secret_is_printed_or_answered_at_trace_level() {
     }
     for secret in [PASSWORD, WRONG, "canary-too-long", "canary-token", "279fe21d"] {
         assert!(!all.contains(secret), "{secret} was shown");
+    }
+}
+
+#[tokio::test]
+async fn a_callers_token_is_printed_nowhere_at_trace_level() {
+    // The key of RFC 8037, appendix A.2, and the payload and signature of its appendix A.4.
+    const KEYS: &str = r#"{"keys":[{"kty":"OKP","crv":"Ed25519","kid":"k","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#;
+    const CLAIMS: &str = "eyJpc3MiOiJodHRwczovL2lzc3Vlci5leGFtcGxlIn0";
+    const SIGNATURE: &str =
+        "hgyY0il_MGCjP0JzlnLWG1PPOt7-09PGcvMg3AIbQR6dWbhijcNR4ki4iylGjg5BhVsPt9g7sVvpAr_MuM0KAg";
+    let files = TempDir::new().expect("a folder");
+    let keys = files.path().join("keys.json");
+    fs::write(&keys, KEYS).expect("written");
+    let settings = format!(
+        "issuers.k8s = {{ issuer = \"https://issuer.example\", audiences = [\"bridge\"], jwks_file = {keys:?} }}\n\
+         callers.all = {{ principals = [\"*\"], tenants = [\"*\"], rights = [\"*\"] }}\n"
+    );
+    let program = start(&settings, &["--log-filter", "trace"]).await;
+    let mut states = Clients::of(program.grpc).states;
+    let mut answers = String::new();
+    // {"alg":"EdDSA","kid":"k"}, and the same with an unknown key.
+    for head in
+        ["eyJhbGciOiJFZERTQSIsImtpZCI6ImsifQ", "eyJhbGciOiJFZERTQSIsImtpZCI6IngifQ", "canary-head"]
+    {
+        let mut request = Request::new(busy(1001));
+        let token = format!("Bearer {head}.{CLAIMS}.{SIGNATURE}").parse().expect("a header");
+        request.metadata_mut().insert("authorization", token);
+        let refused = states.set_busy(request).await.expect_err("it is not good");
+        assert_eq!(refused.code(), Code::Unauthenticated, "{refused:?}");
+        answers.push_str(&format!("{refused:?}"));
+    }
+    for page in ["/", "/status.json", "/metrics"] {
+        answers.push_str(&program.ask(&format!("GET {page}"), "").await.1);
+    }
+    program.signal("-TERM");
+    let (_, printed) = Box::pin(program.ended()).await;
+    assert!(printed.contains("CALLER_UNKNOWN"), "{printed}");
+    for secret in ["eyJhbGciOiJFZERTQSIsImtpZCI6ImsifQ", CLAIMS, SIGNATURE, "canary-head"] {
+        assert!(!printed.contains(secret) && !answers.contains(secret), "{secret}");
     }
 }

@@ -5,7 +5,10 @@ use std::{net::SocketAddr, time::Duration};
 use bytes::Bytes;
 use ccgateway_bridge::rpc::proto::WatchEventsRequest;
 use ccgateway_test_support::{Program, origin, within};
-use h2::{RecvStream, client::SendRequest};
+use h2::{
+    RecvStream, SendStream,
+    client::{ResponseFuture, SendRequest},
+};
 use prost::Message;
 use tokio::net::TcpStream;
 use tonic::{Code, Status};
@@ -128,6 +131,26 @@ async fn one_address_has_no_more_than_half_of_the_reflection_streams() {
     within("a free place", free).await;
 }
 
+/// Each holds a place among the unfinished requests, since its request may go on.
+#[tokio::test]
+async fn a_reflection_stream_that_has_to_make_room_is_told_why() {
+    let program = start("server.limits.calls = 2", &[]).await;
+    let client = connect(&program).await;
+    let mut streams = Vec::new();
+    for _ in 0..3 {
+        let (open, response) = begin(&client, REFLECT, "1H").await;
+        streams.push((open, response.await.expect("served").into_body()));
+    }
+    let (_open, oldest) = streams.swap_remove(0);
+    let status = within("the end of the oldest", end(oldest)).await;
+    assert_eq!(status.code(), Code::ResourceExhausted, "{status:?}");
+    let info = status.get_details_error_info().unwrap_or_else(|| panic!("{status:?}"));
+    assert_eq!(info.reason, "SERVER_OVERLOADED");
+    assert_eq!(info.metadata["share"], "unfinished_requests");
+    assert_eq!(info.metadata["limit"], "2");
+    program.printed("SERVER_OVERLOADED").await;
+}
+
 /// Takes every place to watch events; no more than `window` bytes of each are read.
 async fn watch_all(program: &Program, window: u32, timeout: &str) -> Raw {
     let mut raw = Raw::connect(program.grpc, &[(INITIAL_WINDOW_SIZE, window)]).await;
@@ -195,16 +218,32 @@ async fn a_watch_that_is_not_read_ends_with_the_age_of_its_connection() {
     within("its end", stuck.until(|_| false)).await;
 }
 
-/// Begins to watch events, and reads nothing of them.
-async fn watch(client: &SendRequest<Bytes>, timeout: &str) -> RecvStream {
-    let request = http::Request::post(format!("http://localhost{WATCH_EVENTS}"))
+async fn connect(program: &Program) -> SendRequest<Bytes> {
+    let stream = TcpStream::connect(program.grpc).await.expect("connected");
+    let (client, connection) = h2::client::handshake(stream).await.expect("a handshake");
+    tokio::spawn(connection);
+    client
+}
+
+/// Begins a request that is to have a message yet.
+async fn begin(
+    client: &SendRequest<Bytes>,
+    path: &str,
+    timeout: &str,
+) -> (SendStream<Bytes>, ResponseFuture) {
+    let request = http::Request::post(format!("http://localhost{path}"))
         .header("content-type", "application/grpc")
         .header("te", "trailers")
         .header("grpc-timeout", timeout)
         .body(());
     let mut client = client.clone().ready().await.expect("open");
-    let (response, mut body) =
-        client.send_request(request.expect("a request"), false).expect("sent");
+    let (response, body) = client.send_request(request.expect("a request"), false).expect("sent");
+    (body, response)
+}
+
+/// Begins to watch events, and reads nothing of them.
+async fn watch(client: &SendRequest<Bytes>, timeout: &str) -> RecvStream {
+    let (mut body, response) = begin(client, WATCH_EVENTS, timeout).await;
     body.send_data(Bytes::from_static(&[0; 5]), true).expect("sent");
     response.await.expect("served").into_body()
 }

@@ -50,7 +50,13 @@ impl KeySet {
         if keys.is_empty() { Err(InvalidKeySet::NoKey) } else { Ok(Self(keys)) }
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    /// How many keys there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 

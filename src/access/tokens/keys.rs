@@ -19,6 +19,7 @@ use super::{
     key_set::KeySet,
     read_file,
 };
+use crate::config::KeysPlace;
 
 /// Where the keys of an issuer come from.
 #[derive(Debug)]
@@ -27,6 +28,33 @@ pub enum KeySource {
     File(PathBuf),
     /// A URL.
     Url(Box<Fetcher>),
+}
+
+impl KeySource {
+    /// The source that the configuration names.
+    ///
+    /// # Errors
+    ///
+    /// A text, if TLS cannot be set up.
+    pub fn of(place: &KeysPlace) -> Result<Self, String> {
+        Ok(match place {
+            KeysPlace::File(path) => Self::File(path.clone()),
+            KeysPlace::Url { url, tls, token_file } => {
+                Self::Url(Box::new(Fetcher::new(url.clone(), tls, token_file.clone())?))
+            }
+        })
+    }
+
+    /// Reads the keys. The error is a text.
+    pub async fn read(&self) -> Result<KeySet, String> {
+        let (json, place) = match self {
+            Self::File(path) => {
+                (read_file(path.clone(), KEY_SET_MAX).await?, path.display().to_string())
+            }
+            Self::Url(fetcher) => (fetcher.fetch().await?.into(), "what was fetched".to_owned()),
+        };
+        KeySet::parse(&json).map_err(|error| format!("{place} {error}"))
+    }
 }
 
 /// The keys of an issuer, as they were read last.
@@ -74,7 +102,7 @@ impl Keys {
         if tried.is_some_and(|at| at.elapsed() < pause) {
             return;
         }
-        let read = self.read().await;
+        let read = self.source.read().await;
         *tried = Some(Instant::now());
         match read {
             Ok(keys) => {
@@ -93,18 +121,6 @@ impl Keys {
                 }
             }
         }
-    }
-
-    async fn read(&self) -> Result<KeySet, String> {
-        let (json, place) = match &self.source {
-            KeySource::File(path) => {
-                (read_file(path.clone(), KEY_SET_MAX).await?, path.display().to_string())
-            }
-            KeySource::Url(fetcher) => {
-                (fetcher.fetch().await?.into(), "what was fetched".to_owned())
-            }
-        };
-        KeySet::parse(&json).map_err(|error| format!("{place} {error}"))
     }
 }
 

@@ -1,15 +1,15 @@
-use std::{fs, net::IpAddr, sync::Arc};
+use std::{fs, net::IpAddr, path::Path, sync::Arc};
 
-use http::Uri;
+use http::{HeaderValue, Uri};
 use rustls::{
     ClientConfig, RootCertStore,
     crypto::aws_lc_rs,
-    pki_types::{CertificateDer, pem::PemObject as _},
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
 };
 
 use super::{Mistake, Options};
 use crate::{
-    client::{self, SecureChannel},
+    client::{self, AuthorizedChannel},
     rpc::proto::{
         agent_events_client::AgentEventsClient, agent_session_client::AgentSessionClient,
         agent_state_client::AgentStateClient,
@@ -18,9 +18,9 @@ use crate::{
 
 /// The clients of one bridge's services.
 pub(super) struct Clients {
-    pub(super) states: AgentStateClient<SecureChannel>,
-    pub(super) sessions: AgentSessionClient<SecureChannel>,
-    pub(super) events: AgentEventsClient<SecureChannel>,
+    pub(super) states: AgentStateClient<AuthorizedChannel>,
+    pub(super) sessions: AgentSessionClient<AuthorizedChannel>,
+    pub(super) events: AgentEventsClient<AuthorizedChannel>,
 }
 
 impl Clients {
@@ -32,13 +32,16 @@ impl Clients {
         let authority: http::uri::Authority = addr.parse().map_err(|_| unusable())?;
         authority.port_u16().ok_or_else(unusable)?;
 
-        let plaintext = options.ca.is_none()
-            && (options.insecure_plaintext || is_this_machine(authority.host()));
+        let wants_tls = options.ca.is_some() || options.certificate.is_some();
+        let plaintext =
+            !wants_tls && (options.insecure_plaintext || is_this_machine(authority.host()));
         let scheme = if plaintext { "http" } else { "https" };
         let origin: Uri = format!("{scheme}://{authority}").parse().map_err(|_| unusable())?;
         let roots = if plaintext { RootCertStore::empty() } else { roots(options)? };
-        let tls = tls(roots).map_err(|error| Mistake(error.to_string()))?;
+        let tls = tls(roots, own_certificate(options)?);
+        let tls = tls.map_err(|error| Mistake(error.to_string()))?;
         let channel = client::secure_channel(tls);
+        let channel = AuthorizedChannel { channel, authorization: token(options)? };
         Ok(Self {
             states: AgentStateClient::with_origin(channel.clone(), origin.clone()),
             sessions: AgentSessionClient::with_origin(channel.clone(), origin.clone()),
@@ -57,16 +60,7 @@ fn is_this_machine(host: &str) -> bool {
 fn roots(options: &Options) -> Result<RootCertStore, Mistake> {
     let mut store = RootCertStore::empty();
     let certificates = match &options.ca {
-        Some(file) => {
-            let unusable = |why: String| Mistake(format!("--ca {}: {why}", file.display()));
-            let pem = fs::read(file).map_err(|error| unusable(error.to_string()))?;
-            let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
-            let read = read.map_err(|_| unusable("not valid PEM".to_owned()))?;
-            if read.is_empty() {
-                return Err(unusable("has no certificate".to_owned()));
-            }
-            read
-        }
+        Some(file) => certificates("--ca", file)?,
         None => rustls_native_certs::load_native_certs().certs,
     };
     if certificates.is_empty() {
@@ -78,9 +72,53 @@ fn roots(options: &Options) -> Result<RootCertStore, Mistake> {
     Ok(store)
 }
 
-fn tls(roots: RootCertStore) -> Result<ClientConfig, rustls::Error> {
+/// The certificates in a PEM file that `option` names; at least one.
+fn certificates(option: &str, file: &Path) -> Result<Vec<CertificateDer<'static>>, Mistake> {
+    let pem = read(option, file)?;
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
+    let found = found.map_err(|_| unusable(option, file, "not valid PEM"))?;
+    if found.is_empty() {
+        return Err(unusable(option, file, "has no certificate"));
+    }
+    Ok(found)
+}
+
+type OwnCertificate = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
+
+/// What the caller shows of itself.
+fn own_certificate(options: &Options) -> Result<Option<OwnCertificate>, Mistake> {
+    let (Some(file), Some(key_file)) = (&options.certificate, &options.key) else {
+        return Ok(None);
+    };
+    let chain = certificates("--certificate", file)?;
+    let key = PrivateKeyDer::from_pem_slice(&read("--key", key_file)?);
+    let key = key.map_err(|_| unusable("--key", key_file, "has no usable private key"))?;
+    Ok(Some((chain, key)))
+}
+
+fn token(options: &Options) -> Result<Option<HeaderValue>, Mistake> {
+    let Some(file) = &options.token_file else { return Ok(None) };
+    let token = read("--token-file", file)?;
+    let header = HeaderValue::from_bytes(&[b"Bearer ", token.trim_ascii()].concat());
+    let mut header = header.map_err(|_| unusable("--token-file", file, "has no token"))?;
+    header.set_sensitive(true);
+    Ok(Some(header))
+}
+
+fn read(option: &str, file: &Path) -> Result<Vec<u8>, Mistake> {
+    fs::read(file).map_err(|error| unusable(option, file, &error.to_string()))
+}
+
+fn unusable(option: &str, file: &Path, why: &str) -> Mistake {
+    Mistake(format!("{option} {}: {why}", file.display()))
+}
+
+fn tls(roots: RootCertStore, own: Option<OwnCertificate>) -> Result<ClientConfig, rustls::Error> {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let builder = ClientConfig::builder_with_provider(provider);
-    let builder = builder.with_safe_default_protocol_versions()?;
-    Ok(builder.with_root_certificates(roots).with_no_client_auth())
+    let builder = builder.with_safe_default_protocol_versions()?.with_root_certificates(roots);
+    match own {
+        None => Ok(builder.with_no_client_auth()),
+        Some((chain, key)) => builder.with_client_auth_cert(chain, key),
+    }
 }

@@ -25,9 +25,13 @@ Exit codes:
   0  done
   1  not done, and the agent is as it was
   2  a mistake on the command line, or no connection to a bridge
-  3  not known: the agent may have changed, so look before trying again
+  3  not known, or the answer could not be written to stdout: the agent may have
+     changed, so look before trying again
   4  accepted, but not confirmed within --confirm-within
 Where agents end differently, the worst counts: 3, then 1, then 4.";
+
+/// The exit code of [`Ending::Unknown`].
+pub(in crate::command) const EXIT_UNKNOWN: u8 = 3;
 
 impl Ending {
     /// From the `outcome` of an error, as the bridge spells it. An outcome that this program does not
@@ -51,7 +55,7 @@ impl From<Ending> for ExitCode {
             Ending::Done => 0,
             Ending::NotDone => 1,
             Ending::NoBridge => 2,
-            Ending::Unknown => 3,
+            Ending::Unknown => EXIT_UNKNOWN,
             Ending::Unconfirmed => 4,
         })
     }

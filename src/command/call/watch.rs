@@ -13,7 +13,7 @@ use super::{
     show::Shown,
 };
 use crate::{
-    command::{EXIT_FAILED, fail, signals::StopSignals},
+    command::{EXIT_FAILED, fail, output::say_on, signals::StopSignals},
     rpc::proto::{WatchEventsRequest, watch_events_response::What},
 };
 
@@ -74,7 +74,7 @@ impl Watching<'_> {
         }
     }
 
-    /// Follows one stream. Returns `Ok` when stdout is closed, when the bridge ends the stream without
+    /// Follows one stream. Returns `Ok` when stdout takes no more, when the bridge ends the stream without
     /// an error, or when the deadline passes after the watch has begun.
     async fn stream(&mut self) -> Result<(), Failure> {
         let Options { addr, .. } = self.options;
@@ -94,7 +94,7 @@ impl Watching<'_> {
         }
     }
 
-    /// Prints the events of one stream until it ends or stdout is closed.
+    /// Prints the events of one stream until it ends or stdout takes no more.
     async fn print_events(&mut self, attempt: &Attempt) -> Result<(), Status> {
         let request = attempt.request(WatchEventsRequest {
             agent_ids: self.agents.clone(),
@@ -110,7 +110,7 @@ impl Watching<'_> {
                 continue;
             }
             let shown = Shown::from(event);
-            let read = if json { self.options.say(&shown) } else { super::print(&shown.headline) };
+            let read = if json { self.options.say(&shown) } else { say_on(&shown.headline) };
             if !read {
                 return Ok(());
             }

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 
-use super::{SECRET_MAX, keys::keys};
+use super::keys::keys;
 use crate::{
     config::{
         error::{Problem, quote},
@@ -134,7 +134,7 @@ pub(super) fn redis(section: &Section<'_>) -> RedisStore {
     check_count(section, &topology, urls.len());
     warn_of_plaintext(section, &urls);
     let username = section.text("username").map(str::to_owned);
-    let password = password(section);
+    let password = section.secret("password_file", PASSWORD_REMEDY);
     if username.is_some() && !section.has("password_file") {
         section.contradiction(
             &["username"],
@@ -204,7 +204,7 @@ fn topology(section: &Section<'_>) -> Topology {
     let sentinel = Sentinel {
         master: inner.text("master").unwrap_or_default().to_owned(),
         username: inner.text("username").map(str::to_owned),
-        password: password(&inner),
+        password: inner.secret("password_file", PASSWORD_REMEDY),
     };
     match kind {
         Kind::Sentinel => {
@@ -263,22 +263,6 @@ fn warn_of_plaintext(section: &Section<'_>, urls: &[Url]) {
             url.node.host
         ));
     }
-}
-
-fn password(section: &Section<'_>) -> Option<SecretString> {
-    let path = section.path("password_file")?;
-    section.read("password_file", |_| {
-        let (bytes, metadata) = files::read(&path, SECRET_MAX)
-            .map_err(|error| files::unreadable(&path, &error, PASSWORD_REMEDY))?;
-        files::warn_of_readers(section, "password_file", &path, &metadata);
-        let text = String::from_utf8(bytes);
-        let text =
-            text.map_err(|_| Problem::new("names a file that is not text", PASSWORD_REMEDY))?;
-        match text.trim_end_matches(['\r', '\n']) {
-            "" => Err(Problem::new("names an empty file", PASSWORD_REMEDY)),
-            password => Ok(SecretString::from(password)),
-        }
-    })
 }
 
 fn prefix(text: &str) -> Result<String, Problem> {

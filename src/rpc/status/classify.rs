@@ -64,6 +64,9 @@ fn obstacle<'a>(obstacle: &'a Obstacle, so: &'static str) -> ErrorReport<'a> {
         Obstacle::ConnectionAged => {
             ErrorReport::from(&reason::CONNECTION_AGED).retry_after(Duration::ZERO)
         }
+        Obstacle::StreamIdle(_) => {
+            ErrorReport::from(&reason::STREAM_IDLE).retry_after(Duration::ZERO)
+        }
         Obstacle::StoreUnavailable(_) => {
             ErrorReport::from(&reason::STORE_UNAVAILABLE).retry_after(SOON)
         }

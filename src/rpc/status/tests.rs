@@ -194,6 +194,10 @@ fn every_outcome_has_its_row() {
         &not_sent(Obstacle::ConnectionAged),
         (Unavailable, "CONNECTION_AGED", unsent, Some(1), Some("1")),
     );
+    check(
+        &not_sent(Obstacle::StreamIdle(Duration::from_secs(60))),
+        (Unavailable, "STREAM_IDLE", unsent, Some(1), Some("1")),
+    );
     for trouble in [StoreTrouble::Silent, StoreTrouble::RefusesReads, StoreTrouble::RefusesWrites] {
         check(
             &not_sent(Obstacle::StoreUnavailable(trouble)),
@@ -288,6 +292,7 @@ fn obstacles() -> Vec<Obstacle> {
         Obstacle::CallerNotAllowed,
         Obstacle::ShuttingDown,
         Obstacle::ConnectionAged,
+        Obstacle::StreamIdle(Duration::from_secs(60)),
         Obstacle::StoreUnavailable(StoreTrouble::Silent),
     ];
     obstacles.extend(Share::ALL.map(|share| Obstacle::Overloaded { share, limit }));

@@ -21,9 +21,11 @@ fn chunk(body: &str) -> String {
 
 fn closed() -> Vec<Case> {
     let mut cases = Vec::new();
-    for (name, then) in
-        [("closed without close_notify", Step::Close), ("closed with close_notify", Step::End)]
-    {
+    for (name, then) in [
+        ("closed without close_notify", Step::Close),
+        ("closed with close_notify", Step::End),
+        ("reset", Step::Reset),
+    ] {
         let accepted = |name, bytes: String| last(name, bytes, then.clone(), Told::Accepted);
         let refused =
             |name, bytes: String| last(name, bytes, then.clone(), Told::Refused("100-009".into()));

@@ -48,6 +48,8 @@ pub enum Step {
     End,
     /// Closes the connection without a `close_notify`.
     Close,
+    /// Resets the connection.
+    Reset,
     /// Waits until the bridge closes the connection.
     Hang,
 }
@@ -190,6 +192,11 @@ impl Shared {
                 }
                 Step::Close => {
                     drop(client.into_tcp());
+                    return Some(After::Closed);
+                }
+                Step::Reset => {
+                    let tcp = client.into_tcp();
+                    tcp.set_zero_linger().ok()?;
                     return Some(After::Closed);
                 }
                 Step::Hang => {

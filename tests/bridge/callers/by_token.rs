@@ -1,0 +1,233 @@
+use std::fs;
+
+use ccgateway_test_support::{Setup, TestBridge, until};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use super::{
+    HEALTH, PERMISSION_DENIED, REFLECTION, UNAUTHENTICATED,
+    issuer::{KeyServer, Signer, now, unsigned, with_secret},
+    list_services,
+    peer::{Peer, Told},
+    requests,
+};
+
+const AUDIENCE: &str = "ccgateway-bridge";
+const ISSUER: &str = "https://issuer.example";
+const SUBJECT: &str = "system:serviceaccount:ivr:acme";
+
+/// The settings of a bridge that takes tokens of an issuer whose keys are there.
+fn settings(keys: &str) -> String {
+    format!(
+        "issuers.k8s = {{ issuer = \"{ISSUER}\", audiences = [\"{AUDIENCE}\"], {keys} }}\n\
+         callers.ivr = {{ principals = [\"jwt:k8s:system:serviceaccount:ivr:*\"], tenants = [\"acme\"], \
+         rights = [\"*\"] }}\n\
+         tenants.other.base_urls = [\"https://gateway.other.example\"]"
+    )
+}
+
+async fn bridge(keys: &str) -> TestBridge {
+    TestBridge::with(Setup { settings: settings(keys), ..<_>::default() }).await
+}
+
+async fn with_file(keys: &[Value]) -> (TestBridge, TempDir) {
+    let files = TempDir::new().expect("a folder");
+    let path = files.path().join("keys.json");
+    fs::write(&path, json!({ "keys": keys }).to_string()).expect("written");
+    (bridge(&format!("jwks_file = {path:?}")).await, files)
+}
+
+async fn peer(bridge: &TestBridge) -> Peer {
+    Peer::connect(bridge.bridge.grpc_addr(), None).await.expect("connected")
+}
+
+fn claims() -> Value {
+    json!({"iss": ISSUER, "aud": [AUDIENCE, "other"], "sub": SUBJECT, "exp": now() + 600, "nbf": now() - 5})
+}
+
+/// The good claims with a change.
+fn but(name: &str, value: Value) -> Value {
+    let mut claims = claims();
+    claims[name] = value;
+    claims
+}
+
+/// What a caller with this `authorization` header is told by a method that only reads.
+async fn told(peer: &mut Peer, tenant: &str, authorization: &str) -> Told {
+    let (path, _, message) = requests(tenant)
+        .into_iter()
+        .find(|(path, ..)| path.ends_with("GetSession"))
+        .expect("there");
+    peer.call(&path, &message, &[("authorization", authorization)]).await.expect("an answer")
+}
+
+fn is_in(told: &Told) -> bool {
+    ![UNAUTHENTICATED, PERMISSION_DENIED].contains(&told.code())
+}
+
+#[tokio::test]
+async fn a_token_of_each_algorithm_opens_what_the_rules_say() {
+    let signers = [Signer::es256(), Signer::ed_dsa(), Signer::rs256()];
+    let keys: Vec<_> =
+        (0..).zip(&signers).map(|(id, signer)| signer.jwk(&format!("k{id}"))).collect();
+    let (bridge, _files) = with_file(&keys).await;
+    for (id, signer) in (0..).zip(&signers) {
+        let algorithm = signer.algorithm();
+        let token = signer.token(&json!({"alg": algorithm, "kid": format!("k{id}")}), &claims());
+        let header = format!("Bearer {token}");
+        // With a new connection each, and twice on the same one.
+        let mut peer = peer(&bridge).await;
+        for _ in 0..2 {
+            assert!(is_in(&told(&mut peer, "acme", &header).await), "{algorithm}");
+            let [other, unknown] =
+                [told(&mut peer, "other", &header).await, told(&mut peer, "nobody", &header).await];
+            assert_eq!((other.code(), &other), (PERMISSION_DENIED, &unknown), "{algorithm}");
+        }
+        let listed = peer.call(REFLECTION, &list_services(), &[("authorization", &header)]).await;
+        assert_eq!(listed.expect("an answer").code(), "0");
+    }
+    let without_id = signers[0].token(&json!({"alg": "ES256"}), &claims());
+    let mut peer = peer(&bridge).await;
+    assert!(
+        is_in(&told(&mut peer, "acme", &format!("bearer  {without_id}")).await),
+        "any key that fits"
+    );
+}
+
+#[tokio::test]
+async fn what_is_no_good_token_opens_nothing() {
+    let (signer, other) = (Signer::es256(), Signer::es256());
+    let rsa = Signer::rs256();
+    let (bridge, _files) = with_file(&[signer.jwk("k"), rsa.jwk("r")]).await;
+    let (header, good) = (json!({"alg": "ES256", "kid": "k"}), claims());
+    let token = |claims: &Value| signer.token(&header, claims);
+    let secret = |key: &Signer, alg: &str, id: &str| {
+        with_secret(&key.public_bytes(), &json!({"alg": alg, "kid": id}), &good)
+    };
+    let mut peer = peer(&bridge).await;
+    assert!(is_in(&told(&mut peer, "acme", &format!("Bearer {}", token(&good))).await));
+    for (case, token) in [
+        ("no signature", unsigned(&header, &good)),
+        ("an empty signature", format!("{}.", unsigned(&header, &good))),
+        ("alg none", format!("{}.", unsigned(&json!({"alg": "none"}), &good))),
+        ("alg None", format!("{}.", unsigned(&json!({"alg": "None", "kid": "k"}), &good))),
+        ("HMAC with the public key", secret(&signer, "HS256", "k")),
+        ("HMAC with the public RSA key", secret(&rsa, "HS256", "r")),
+        ("HMAC that calls itself ES256", secret(&signer, "ES256", "k")),
+        (
+            "another algorithm of the key's family",
+            signer.token(&json!({"alg": "ES384", "kid": "k"}), &good),
+        ),
+        (
+            "an algorithm that the key is not for",
+            rsa.token(&json!({"alg": "RS512", "kid": "r"}), &good),
+        ),
+        ("another key", other.token(&header, &good)),
+        ("the id of another key", signer.token(&json!({"alg": "ES256", "kid": "r"}), &good)),
+        ("an unknown key", signer.token(&json!({"alg": "ES256", "kid": "x"}), &good)),
+        ("an embedded key", other.token(&json!({"alg": "ES256", "jwk": other.jwk("x")}), &good)),
+        ("another issuer", token(&but("iss", json!("https://evil.example")))),
+        ("no issuer", token(&but("iss", Value::Null))),
+        ("a list of issuers", token(&but("iss", json!([ISSUER])))),
+        ("another audience", token(&but("aud", json!("other")))),
+        ("no audience", token(&but("aud", Value::Null))),
+        ("expired", token(&but("exp", json!(now() - 600)))),
+        ("never expires", token(&but("exp", Value::Null))),
+        ("an end that is no number", token(&but("exp", json!("tomorrow")))),
+        ("not valid yet", token(&but("nbf", json!(now() + 600)))),
+        ("nobody's", token(&but("sub", Value::Null))),
+        ("an empty name", token(&but("sub", json!("")))),
+        ("a long name", token(&but("sub", json!("x".repeat(600))))),
+        ("changed claims", {
+            let [good, changed] = [&good, &but("sub", json!("admin"))].map(|claims| token(claims));
+            let parts: Vec<_> = good.split('.').collect();
+            format!("{}.{}.{}", parts[0], changed.split('.').nth(1).expect("claims"), parts[2])
+        }),
+        ("more after it", format!("{}.x", token(&good))),
+        ("nothing", String::new()),
+        ("garbage", "~!".into()),
+        ("long", token(&but("x", json!("x".repeat(10_000))))),
+    ] {
+        let told = told(&mut peer, "acme", &format!("Bearer {token}")).await;
+        assert_eq!(told.code(), UNAUTHENTICATED, "{case}: {told:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_token_counts_only_where_tokens_belong() {
+    let signer = Signer::ed_dsa();
+    let (bridge, _files) = with_file(&[signer.jwk("k")]).await;
+    let token = signer.token(&json!({"alg": "EdDSA", "kid": "k"}), &claims());
+    let (path, _, message) = requests("acme").swap_remove(0);
+    let mut peer = peer(&bridge).await;
+    let bearer = format!("Bearer {token}");
+    for headers in [
+        &[][..],
+        &[("authorization", token.as_str())],
+        &[("authorization", &format!("Basic {token}"))],
+        &[("x-authorization", &bearer)],
+        &[("cookie", &bearer)],
+        &[("authorization", &bearer), ("authorization", &bearer)],
+    ] {
+        let told = peer.call(&path, &message, headers).await.expect("an answer");
+        assert_eq!(told.code(), UNAUTHENTICATED, "{headers:?}: {told:?}");
+    }
+    let two = [("authorization", "Basic x"), ("authorization", bearer.as_str())];
+    let told = peer.call(&path, &message, &two).await.expect("an answer");
+    assert!(is_in(&told), "other schemes are not for the bridge: {told:?}");
+    assert_eq!(peer.call(HEALTH, &[], &[]).await.expect("an answer").code(), "0");
+}
+
+#[tokio::test]
+async fn unknown_keys_are_fetched_once_and_known_ones_outlive_their_server() {
+    let (first, second) = (Signer::es256(), Signer::es256());
+    let server = KeyServer::start().await;
+    server.has(&[first.jwk("first")]);
+    let bridge = bridge(&format!("jwks_url = {:?}", server.url)).await;
+    until("the keys to be fetched", || server.asked() == 1).await;
+    let token = |signer: &Signer, id: &str| {
+        format!("Bearer {}", signer.token(&json!({"alg": "ES256", "kid": id}), &claims()))
+    };
+    let mut peer = peer(&bridge).await;
+    for number in 0..1000 {
+        let told = told(&mut peer, "acme", &token(&second, &format!("unknown{number}"))).await;
+        assert_eq!(told.code(), UNAUTHENTICATED);
+    }
+    // Ten seconds may have passed meanwhile on a slow machine.
+    let asked = server.asked();
+    println!("asked {asked} times for 1000 unknown keys");
+    assert!(asked < 20, "{asked}");
+    server.says("HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n");
+    assert!(is_in(&told(&mut peer, "acme", &token(&first, "first")).await));
+}
+
+#[tokio::test]
+async fn without_keys_nobody_gets_in_and_the_cause_is_told() {
+    let signer = Signer::es256();
+    let server = KeyServer::start().await;
+    server.says("HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}");
+    let bridge = bridge(&format!("jwks_url = {:?}", server.url)).await;
+    let token = signer.token(&json!({"alg": "ES256", "kid": "k"}), &claims());
+    let told = told(&mut peer(&bridge).await, "acme", &format!("Bearer {token}")).await;
+    assert_eq!(told.code(), UNAUTHENTICATED);
+    let said = told.text("grpc-message");
+    assert!(said.contains("cannot%20be%20fetched") || said.contains("cannot be fetched"), "{said}");
+}
+
+#[tokio::test]
+async fn a_stream_ends_when_the_token_expires() {
+    let signer = Signer::es256();
+    let (bridge, _files) = with_file(&[signer.jwk("k")]).await;
+    let claims = but("exp", json!(now() - 28));
+    let token = signer.token(&json!({"alg": "ES256", "kid": "k"}), &claims);
+    let (path, _, message) = requests("acme")
+        .into_iter()
+        .find(|(path, ..)| path.ends_with("WatchEvents"))
+        .expect("there");
+    let mut peer = peer(&bridge).await;
+    let header = [("authorization", format!("Bearer {token}"))];
+    let header: Vec<_> = header.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    // A deadline of its own is much later.
+    let told = peer.watch(&path, &message, &header).await.expect("an answer");
+    assert_eq!(told.code(), UNAUTHENTICATED, "{told:?}");
+}
