@@ -7,6 +7,7 @@
 
 mod caller_access;
 mod certificate;
+mod current_policy;
 mod identity;
 mod pattern;
 mod principal;
@@ -21,6 +22,7 @@ use tokio::time::Instant;
 pub use self::{
     caller_access::Access,
     certificate::CertificateIdentity,
+    current_policy::CurrentPolicy,
     identity::{ConnectionIdentity, Identified, ListenerPolicy},
     pattern::{InvalidPattern, PrincipalPattern},
     principal::Principal,

@@ -7,6 +7,7 @@ mod completions_and_man;
 mod demo;
 mod doctor;
 mod output;
+mod reload;
 mod serve;
 mod signals;
 mod text;
@@ -67,7 +68,7 @@ enum Command {
     Demo(demo::Ports),
 }
 
-#[derive(Debug, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 struct Settings {
     /// The TOML file with the configuration.
     #[arg(long, global = true, value_name = "FILE", env = "CCGW_CONFIG")]

@@ -12,6 +12,7 @@ mod division;
 mod documentation_tests;
 mod error;
 mod files;
+mod fingerprint;
 mod former;
 mod gateway;
 mod issuers;
@@ -41,6 +42,7 @@ pub use self::{
     division::Division,
     error::{ConfigError, ConfigErrors, Place},
     files::Identity,
+    fingerprint::{Fingerprint, is_reloaded},
     issuers::{Issuer, KeysPlace},
     listeners::{Http2, Listener, ListenerName, ListenerTls},
     load::load,
@@ -84,6 +86,8 @@ pub struct Config {
     pub traces: Option<Traces>,
     /// Retcodes for which the operator chose another code and reason. `[retcodes."NNN-NNN"]`.
     pub retcodes: Overrides,
+    /// What it was made of.
+    pub fingerprint: Fingerprint,
     /// See [`Config::warnings`].
     warnings: Vec<String>,
 }

@@ -22,6 +22,8 @@ mod preface;
 mod rates;
 mod readiness;
 mod reflection;
+mod reload;
+mod reloads;
 mod request_counts;
 mod request_reader;
 mod request_stream;
@@ -49,12 +51,14 @@ use self::{
     metrics::{Exposition, ServerShares},
     ports::{Port, Ports},
     readiness::Readiness,
+    reload::Reloadable,
     service::Services,
     status::StatusSource,
     stores::Opened,
 };
 pub use self::{
     drain::Drained,
+    reloads::{ReloadView, Reloads},
     stores::{SharesNothing, ask_store, check_store},
 };
 use crate::{
@@ -88,6 +92,9 @@ pub struct Bridge {
     tracer: Tracer,
     stores: Stores,
     drain: Drain,
+    reloadable: Reloadable,
+    reloads: Arc<Reloads>,
+    certificates: Certificates,
 }
 
 /// Why a bridge did not start.
@@ -195,6 +202,13 @@ impl Bridge {
         let policies =
             Policies::new(config.callers.rules(tenants.keys().cloned().collect()), config.issuers)?;
 
+        let of = |(name, listener): (&ListenerName, &config::Listener)| {
+            Ok((name.clone(), policies.of(name, listener)?))
+        };
+        let mut listener_policies =
+            config.listeners.iter().map(of).collect::<Result<BTreeMap<_, _>, StartError>>()?;
+        let (fingerprint, reloads) = (config.fingerprint, Arc::<Reloads>::default());
+
         // Steps that can fail come before steps that start tasks.
         let observed = Arc::new(Observed::new(traces.as_ref())?);
         let tracer = observed.tracer.clone();
@@ -220,6 +234,7 @@ impl Bridge {
             &warnings,
             stores.clone(),
             connection_limits.clone(),
+            reloads.clone(),
         ));
 
         let admin_addr = ports.admin.as_ref().map(|(_, addr)| *addr);
@@ -230,7 +245,8 @@ impl Bridge {
                 tenants: tenants.clone(),
                 shares,
                 hosts,
-                certificates,
+                certificates: certificates.clone(),
+                reloads: reloads.clone(),
                 stores: stores.clone(),
                 log,
             };
@@ -247,10 +263,13 @@ impl Bridge {
             Services { routes: routes.routes().prepare(), request_reader, streams, unhandled };
         let limits = server.connections.clone();
         let context = SharedContext { services, limits, connection_limits, stages: stages.clone() };
+        let mut reloadable =
+            Reloadable { listeners: BTreeMap::new(), fingerprint: fingerprint.into() };
         for port in ports.listeners {
-            let policy = policies.of(&port);
-            let Port { socket, tls, http2, .. } = port;
+            let Port { name, socket, tls, http2, .. } = port;
+            let Some(policy) = listener_policies.remove(&name) else { continue };
             let context = Arc::new(ListenerContext::new(&http2, tls, policy, context.clone()));
+            reloadable.listeners.insert(name, context.clone());
             connections.spawn(accept(socket, context, connections.clone()));
         }
         readiness.set_ready();
@@ -268,6 +287,9 @@ impl Bridge {
             tracer,
             stores,
             drain,
+            reloadable,
+            reloads,
+            certificates,
         })
     }
 

@@ -1,11 +1,13 @@
 use std::{
     collections::BTreeMap,
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
+use rustls::pki_types::CertificateDer;
 use tokio::time::Instant;
 
-use super::{Principal, Right, Rights};
+use super::{CurrentPolicy, ListenerPolicy, Principal, Right, Rights};
 use crate::{call::Obstacle, id::TenantId};
 
 /// What one caller may do at which tenants.
@@ -18,6 +20,16 @@ pub struct Access {
     at: BTreeMap<TenantId, Rights>,
     unnamed: Unnamed,
     until: Option<Instant>,
+    standing: Option<Standing>,
+}
+
+/// Under which policy an access was computed.
+#[derive(Debug)]
+struct Standing {
+    policy: Arc<ListenerPolicy>,
+    current: Arc<CurrentPolicy>,
+    /// The caller's certificate and its intermediates.
+    chain: Arc<[CertificateDer<'static>]>,
 }
 
 /// The tenant of a request that names none.
@@ -61,7 +73,63 @@ impl Access {
             let left = until.duration_since(SystemTime::now()).unwrap_or_default();
             Instant::now() + left.min(FAR)
         });
-        Self { principals, shown: shown.join(" ").into(), everywhere, at, unnamed, until }
+        let shown = shown.join(" ").into();
+        Self { principals, shown, everywhere, at, unnamed, until, standing: None }
+    }
+
+    /// The same, computed under `policy` as long as that is the `current` one.
+    pub(super) fn under(
+        self,
+        policy: &Arc<ListenerPolicy>,
+        current: &Arc<CurrentPolicy>,
+        chain: &Arc<[CertificateDer<'static>]>,
+    ) -> Self {
+        let (policy, current, chain) = (policy.clone(), current.clone(), chain.clone());
+        let standing = Standing { policy, current, chain };
+        Self { standing: Some(standing), ..self }
+    }
+
+    /// Waits until `right` at the tenant `id` is taken away by another policy.
+    pub async fn lost(&self, id: &str, right: Right) {
+        let Some(Standing { policy, current, chain }) = &self.standing else {
+            return std::future::pending().await;
+        };
+        let mut policy = policy.clone();
+        loop {
+            policy.superseded.cancelled().await;
+            (_, policy) = current.get();
+            if !self.is_allowed_by(&policy, chain, id, right) {
+                return;
+            }
+        }
+    }
+
+    /// Whether another policy has taken `right` at the tenant `id` away.
+    pub fn is_lost(&self, id: &str, right: Right) -> bool {
+        self.standing.as_ref().is_some_and(|Standing { policy, current, chain }| {
+            let newer = || current.get().1;
+            policy.superseded.is_cancelled() && !self.is_allowed_by(&newer(), chain, id, right)
+        })
+    }
+
+    fn is_allowed_by(
+        &self,
+        policy: &ListenerPolicy,
+        chain: &[CertificateDer<'static>],
+        id: &str,
+        right: Right,
+    ) -> bool {
+        let is_verified = policy.verifies(chain);
+        let still = |principal: &&Principal| match principal {
+            Principal::Anonymous => policy.allows_anonymous,
+            Principal::Token { .. } => policy.tokens.is_some(),
+            Principal::Uri(_) | Principal::Dns(_) | Principal::CommonName(_) => is_verified,
+        };
+        let principals: Vec<_> = self.principals.iter().filter(still).cloned().collect();
+        if principals.is_empty() {
+            return false;
+        }
+        matches!(policy.rules.access(principals, None).tenant(id, right), Ok(Some(_)))
     }
 
     /// The access of somebody who may do nothing.

@@ -1,16 +1,22 @@
 use std::{
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::SystemTime,
 };
 
 use http::{
     HeaderMap, HeaderValue,
     header::{AUTHORIZATION, GetAll},
 };
+use rustls::{
+    pki_types::{CertificateDer, UnixTime},
+    server::danger::ClientCertVerifier,
+};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::{
-    Access, CertificateIdentity, Principal, Rules,
+    Access, CertificateIdentity, CurrentPolicy, Principal, Rules,
     tokens::{Tokens, VerifiedToken, bearer},
 };
 use crate::call::Unidentified;
@@ -22,20 +28,33 @@ pub struct ListenerPolicy {
     pub rules: Arc<Rules>,
     /// Whose tokens are taken; `None`: nobody's.
     pub tokens: Option<Tokens>,
+    /// Whose certificates are taken; `None`: nobody's.
+    pub certificates: Option<Arc<dyn ClientCertVerifier>>,
     /// Whether a caller may show nothing.
     pub allows_anonymous: bool,
     /// Whether its callers may ask for the services by reflection.
     pub reflection: bool,
+    /// Cancelled when there is another policy.
+    pub superseded: CancellationToken,
 }
 
 /// Who the peer of one connection is. Each of its calls may bring a token besides.
 pub struct ConnectionIdentity {
+    current: Arc<CurrentPolicy>,
+    /// The certificate that TLS has verified, and its intermediates; empty if it has shown none.
+    chain: Arc<[CertificateDer<'static>]>,
+    known: Mutex<Known>,
+}
+
+/// What is known of a peer under one policy.
+struct Known {
+    generation: u64,
     policy: Arc<ListenerPolicy>,
     certificate: CertificateIdentity,
     /// What the peer may do without a token.
     own: Option<Arc<Access>>,
     /// The last `authorization` header that was good. Callers send the same one with each call.
-    last: Mutex<Option<(HeaderValue, Arc<Access>)>>,
+    last: Option<(HeaderValue, Arc<Access>)>,
 }
 
 /// What is known of a request's caller.
@@ -49,50 +68,53 @@ pub enum Identified {
     ByToken(HeaderValue),
 }
 
-impl ConnectionIdentity {
-    /// The identity of a peer with this certificate.
-    pub fn new(policy: Arc<ListenerPolicy>, certificate: CertificateIdentity) -> Self {
-        let CertificateIdentity { principals, until } = &certificate;
-        let own = if !principals.is_empty() {
-            Some(policy.rules.access(principals.clone(), *until))
-        } else if policy.allows_anonymous {
-            Some(policy.rules.access(vec![Principal::Anonymous], None))
-        } else {
-            None
+// === impl ListenerPolicy ===
+
+impl ListenerPolicy {
+    /// Whether the authorities vouch for a certificate chain.
+    pub(super) fn verifies(&self, chain: &[CertificateDer<'static>]) -> bool {
+        let (Some(authorities), Some((leaf, others))) = (&self.certificates, chain.split_first())
+        else {
+            return false;
         };
-        Self { own: own.map(Arc::new), policy, certificate, last: Mutex::default() }
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        authorities.verify_client_cert(leaf, others, UnixTime::since_unix_epoch(now)).is_ok()
+    }
+}
+
+// === impl ConnectionIdentity ===
+
+impl ConnectionIdentity {
+    /// The identity of a peer that has shown this certificate chain.
+    pub fn new(current: Arc<CurrentPolicy>, chain: Vec<CertificateDer<'static>>) -> Self {
+        let (generation, policy) = current.get();
+        // TLS has just verified it.
+        let (certificate, chain) = (CertificateIdentity::of(&chain), chain.into());
+        let known = Known::new(generation, policy, certificate, (&current, &chain));
+        Self { current, chain, known: Mutex::new(known) }
     }
 
-    /// How callers of the connection's listener are treated.
-    pub fn policy(&self) -> &ListenerPolicy {
-        &self.policy
+    /// Whether the peer may ask for the services by reflection.
+    pub fn may_reflect(&self) -> bool {
+        self.known().policy.reflection
     }
 
     /// Finds out who sends a request with these headers.
     pub fn identify(&self, headers: &HeaderMap, now: Instant) -> Identified {
-        let token = match &self.policy.tokens {
+        let known = self.known();
+        let token = match &known.policy.tokens {
             None => Ok(None),
             Some(_) => only_bearer(headers.get_all(AUTHORIZATION)),
         };
-        match (token, &self.own) {
+        match (token, &known.own) {
             (Err(why), _) => Identified::Unknown(why),
-            (Ok(Some(token)), _) => self.known(token, now),
+            (Ok(Some(token)), _) => known.by_token(token, now),
             (Ok(None), None) => Identified::Unknown(Unidentified::Nothing),
             (Ok(None), Some(own)) if has_expired(own, now) => {
                 Identified::Unknown(Unidentified::CertificateExpired)
             }
             (Ok(None), Some(own)) => Identified::Known(own.clone()),
         }
-    }
-
-    fn known(&self, token: &HeaderValue, now: Instant) -> Identified {
-        if let Some((last, access)) = &*self.last()
-            && last == token
-            && !has_expired(access, now)
-        {
-            return Identified::Known(access.clone());
-        }
-        Identified::ByToken(token.clone())
     }
 
     /// Verifies the token in an `authorization` header. Its owner may do what the token and the
@@ -102,19 +124,67 @@ impl ConnectionIdentity {
     ///
     /// Why the token does not say who the caller is.
     pub async fn verify(&self, header: &HeaderValue) -> Result<Arc<Access>, Unidentified> {
-        let tokens = self.policy.tokens.as_ref().ok_or(Unidentified::Nothing)?;
+        let policy = self.known().policy.clone();
+        let tokens = policy.tokens.as_ref().ok_or(Unidentified::Nothing)?;
         let token = bearer(header).ok_or(Unidentified::Malformed)?;
         let VerifiedToken { principal, until } = tokens.verify(token).await?;
-        let CertificateIdentity { principals, until: own_until } = &self.certificate;
+        let mut known = self.known();
+        let CertificateIdentity { principals, until: own_until } = &known.certificate;
         let until = own_until.map_or(until, |own| own.min(until));
         let principals = [principal].into_iter().chain(principals.clone()).collect();
-        let access = Arc::new(self.policy.rules.access(principals, Some(until)));
-        *self.last() = Some((header.clone(), access.clone()));
+        let access = policy.rules.access(principals, Some(until));
+        let access = Arc::new(access.under(&policy, &self.current, &self.chain));
+        // The policy may have been replaced meanwhile. The next call is then identified under the new one.
+        if Arc::ptr_eq(&known.policy, &policy) {
+            known.last = Some((header.clone(), access.clone()));
+        }
         Ok(access)
     }
 
-    fn last(&self) -> MutexGuard<'_, Option<(HeaderValue, Arc<Access>)>> {
-        self.last.lock().unwrap_or_else(PoisonError::into_inner)
+    /// What is known under the current policy.
+    fn known(&self) -> MutexGuard<'_, Known> {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.generation != self.current.generation() {
+            let (generation, policy) = self.current.get();
+            // The authorities may be others than when the peer connected.
+            let is_verified = policy.verifies(&self.chain);
+            let certificate =
+                if is_verified { CertificateIdentity::of(&self.chain) } else { <_>::default() };
+            let peer = (&self.current, &self.chain);
+            *known = Known::new(generation, policy, certificate, peer);
+        }
+        known
+    }
+}
+
+// === impl Known ===
+
+impl Known {
+    fn new(
+        generation: u64,
+        policy: Arc<ListenerPolicy>,
+        certificate: CertificateIdentity,
+        (current, chain): (&Arc<CurrentPolicy>, &Arc<[CertificateDer<'static>]>),
+    ) -> Self {
+        let CertificateIdentity { principals, until } = &certificate;
+        let own = if !principals.is_empty() {
+            Some(policy.rules.access(principals.clone(), *until))
+        } else if policy.allows_anonymous {
+            Some(policy.rules.access(vec![Principal::Anonymous], None))
+        } else {
+            None
+        };
+        let own = own.map(|own| Arc::new(own.under(&policy, current, chain)));
+        Self { generation, policy, certificate, own, last: None }
+    }
+
+    fn by_token(&self, token: &HeaderValue, now: Instant) -> Identified {
+        match &self.last {
+            Some((last, access)) if last == token && !has_expired(access, now) => {
+                Identified::Known(access.clone())
+            }
+            _ => Identified::ByToken(token.clone()),
+        }
     }
 }
 
@@ -133,6 +203,6 @@ fn has_expired(access: &Access, now: Instant) -> bool {
 
 impl fmt::Debug for ConnectionIdentity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ConnectionIdentity").field("own", &self.own).finish_non_exhaustive()
+        f.debug_struct("ConnectionIdentity").field("own", &self.known().own).finish_non_exhaustive()
     }
 }

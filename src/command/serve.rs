@@ -4,6 +4,7 @@ use tracing::{info, warn};
 
 use super::{
     EXIT_FAILED, EXIT_MISTAKE, Settings, block_on, fail,
+    reload::Reload,
     signals::{LogSignals, OtherSignals, StopSignals},
 };
 use crate::{
@@ -24,7 +25,7 @@ pub(super) fn run(settings: &Settings) -> ExitCode {
         Err(error) => return fail(EXIT_FAILED, error),
     };
     let threads = config.server.worker_threads;
-    match block_on(threads, serve(config, logging.control().clone())) {
+    match block_on(threads, serve(settings, config, logging.control().clone())) {
         Ok(code) => code,
         Err(error) => fail(EXIT_FAILED, format!("cannot start the runtime: {error}")),
     }
@@ -46,13 +47,16 @@ fn raise_file_limit(connections: usize) {
     }
 }
 
-async fn serve(config: Config, log: LogControl) -> ExitCode {
+async fn serve(settings: &Settings, config: Config, log: LogControl) -> ExitCode {
     raise_file_limit(config.server.connections.max.get());
     // Before the ports open: a signal during the start must not end the process at once, with calls
     // unanswered.
-    let listening = StopSignals::listen()
-        .and_then(|stop| Ok((stop, LogSignals::listen()?, OtherSignals::listen()?)));
-    let (mut signals, log_signals, other_signals) = match listening {
+    let (interval, first) = (config.server.reload_interval, config.fingerprint.clone());
+    let listening = StopSignals::listen().and_then(|stop| {
+        let reload = Reload::listen(settings, interval, first)?;
+        Ok((stop, LogSignals::listen()?, OtherSignals::listen()?, reload))
+    });
+    let (mut signals, log_signals, other_signals, reload) = match listening {
         Ok(listening) => listening,
         Err(error) => return fail(EXIT_FAILED, format!("cannot listen for signals: {error}")),
     };
@@ -88,7 +92,10 @@ async fn serve(config: Config, log: LogControl) -> ExitCode {
         "serving",
     );
 
-    let signal = signals.next().await;
+    let signal = tokio::select! {
+        signal = signals.next() => signal,
+        () = reload.follow(&bridge) => "",
+    };
     info!(signal, "stopping; a second signal stops at once");
     tokio::select! {
         _drained = bridge.drain() => ExitCode::SUCCESS,

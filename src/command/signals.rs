@@ -1,7 +1,7 @@
 use std::{future::poll_fn, io, task::Poll};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tracing::{info, warn};
+use tracing::warn;
 
 use crate::telemetry::log::LogControl;
 
@@ -100,11 +100,7 @@ impl LogSignals {
 impl OtherSignals {
     /// Catches these signals from here on, so that they do not end the process.
     pub(super) fn listen() -> io::Result<Self> {
-        let named = [
-            ("SIGHUP", SignalKind::hangup()),
-            ("SIGALRM", SignalKind::alarm()),
-            ("SIGIO", SignalKind::io()),
-        ];
+        let named = [("SIGALRM", SignalKind::alarm()), ("SIGIO", SignalKind::io())];
         let mut signals = Signals::listen(named)?;
         let numbered = NUMBERED.into_iter().flat_map(|(name, numbers)| {
             numbers.map(move |number| (name, SignalKind::from_raw(number)))
@@ -117,13 +113,8 @@ impl OtherSignals {
     /// Logs each signal, for as long as the process runs.
     pub(super) async fn follow(mut self) {
         loop {
-            match self.0.next().await {
-                "SIGHUP" => info!(
-                    signal = "SIGHUP",
-                    "SIGHUP does not reload the configuration; restart the bridge to change it"
-                ),
-                signal => warn!(signal, "ignored a signal that the bridge does not use"),
-            }
+            let signal = self.0.next().await;
+            warn!(signal, "ignored a signal that the bridge does not use");
         }
     }
 }

@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 
 use super::{
-    Config, ConfigErrors, admin, callers, gateway, issuers, listeners, log,
+    Config, ConfigErrors, admin, callers,
+    fingerprint::Fingerprint,
+    gateway, issuers, listeners, log,
     reader::{Diagnostics, Section},
     retcodes, server,
     sources::Sources,
@@ -21,6 +23,7 @@ pub fn load(sources: &Sources) -> Result<Config, ConfigErrors> {
     let mut config = config(&Section::root(&notes, &tree, place));
     unknown_keys::note(&notes, &tree);
     config.warnings.extend(notes.warnings());
+    config.fingerprint = Fingerprint::of(&tree, &notes.files());
     notes.finish(config)
 }
 
@@ -48,5 +51,6 @@ pub(super) fn config(root: &Section<'_>) -> Config {
         traces: traces::traces(root),
         retcodes: retcodes::retcodes(&root.section("retcodes")),
         warnings: Vec::new(),
+        fingerprint: Fingerprint::default(),
     }
 }

@@ -7,6 +7,7 @@
 use std::{
     cell::RefCell,
     collections::{BTreeMap, BTreeSet},
+    path::{Path, PathBuf},
 };
 
 use super::{
@@ -22,6 +23,8 @@ pub(super) struct Diagnostics {
     /// The keys that were asked for, dotted, with `*` for a name that the operator chose.
     known: RefCell<BTreeMap<String, Known>>,
     warnings: RefCell<Vec<String>>,
+    /// The files that the configuration names, each with its dotted key.
+    files: RefCell<Vec<(String, PathBuf)>>,
 }
 
 /// What kind of key was asked for.
@@ -73,6 +76,10 @@ impl Diagnostics {
 
     pub(super) fn warnings(&self) -> Vec<String> {
         self.warnings.borrow().clone()
+    }
+
+    pub(super) fn files(&self) -> Vec<(String, PathBuf)> {
+        self.files.borrow().clone()
     }
 
     pub(super) fn known(&self) -> BTreeMap<String, Known> {
@@ -156,6 +163,12 @@ impl<'a> Section<'a> {
     /// Records that the value of `key` is the path of a file, or several.
     pub(super) fn know_file(&self, key: &str) {
         self.know(join(&self.pattern, key), Known::File);
+    }
+
+    /// Notes that the value of `key` names this file.
+    pub(super) fn note_file(&self, key: &str, path: &Path) {
+        let key = join(&self.path, key);
+        self.notes.files.borrow_mut().push((key, path.to_owned()));
     }
 
     /// Reads the value of `key` by `parse`; `None` if it is absent or wrong.

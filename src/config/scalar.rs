@@ -108,7 +108,9 @@ impl<'a> Section<'a> {
     /// A path, relative to the folder of the file that it is given in.
     pub(super) fn path(&self, key: &'static str) -> Option<PathBuf> {
         self.know_file(key);
-        self.read(key, |node| Ok(seen_from(&node.place, checked_path(text(node)?)?)))
+        let path = self.read(key, |node| Ok(seen_from(&node.place, checked_path(text(node)?)?)))?;
+        self.note_file(key, &path);
+        Some(path)
     }
 
     /// 1 to `max` paths, each relative like [`Section::path`], and read by `parse`.
@@ -119,7 +121,11 @@ impl<'a> Section<'a> {
         parse: impl Fn(&Path) -> Result<T, Problem>,
     ) -> Option<Vec<T>> {
         self.know_file(key);
-        self.placed(key, max, |place, text| parse(&seen_from(place, checked_path(text)?)))
+        self.placed(key, max, |place, text| {
+            let path = seen_from(place, checked_path(text)?);
+            self.note_file(key, &path);
+            parse(&path)
+        })
     }
 
     fn placed<T>(
@@ -242,7 +248,7 @@ fn truth(node: &Node) -> Result<bool, Problem> {
     }
 }
 
-fn duration(node: &Node, range: &RangeInclusive<Duration>) -> Result<Duration, Problem> {
+pub(super) fn duration(node: &Node, range: &RangeInclusive<Duration>) -> Result<Duration, Problem> {
     let show = |time: &Duration| humantime::format_duration(*time).to_string();
     let (from, to) = (show(range.start()), show(range.end()));
     let remedy =

@@ -6,13 +6,16 @@ use super::{
     Tenant,
     error::Problem,
     reader::{Section, section_of},
-    scalar::{HOUR, MILLISECOND, MINUTE, SECOND},
+    scalar::{self, HOUR, MILLISECOND, MINUTE, SECOND},
 };
 use crate::id::TenantId;
 
 /// The settings that all listeners share.
 #[derive(Debug)]
 pub struct Server {
+    /// How often the configuration and its files are read again; `None`: only at SIGHUP.
+    /// `server.reload_interval`.
+    pub reload_interval: Option<Duration>,
     /// Runtime threads; `None`: one per core. `server.worker_threads`.
     pub worker_threads: Option<NonZeroUsize>,
     /// Whether listeners serve reflection that do not say. `server.reflection`.
@@ -81,11 +84,23 @@ const MIB: usize = 1024 * 1024;
 /// The lower bound of the default of [`Server::default_deadline`].
 const DEFAULT_DEADLINE: Duration = Duration::from_secs(30);
 
-/// Reads `[server]`. Some defaults depend on the tenants, and on whether there is a store.
+/// How often the configuration is read again, if it is not.
+const RELOAD_INTERVAL: Duration = Duration::from_secs(30);
+
+/// Whether listeners serve reflection that do not say.
 pub(super) fn reflection(section: &Section<'_>) -> bool {
     section.truth("reflection", true)
 }
 
+fn reload_interval(section: &Section<'_>) -> Option<Duration> {
+    let given = section.read("reload_interval", |node| match scalar::text(node) {
+        Ok("off") => Ok(None),
+        _ => scalar::duration(node, &(SECOND..=24 * HOUR)).map(Some),
+    });
+    given.unwrap_or(Some(RELOAD_INTERVAL))
+}
+
+/// Reads `[server]`. Some defaults depend on the tenants, and on whether there is a store.
 pub(super) fn server(
     section: &Section<'_>,
     tenants: &BTreeMap<TenantId, Tenant>,
@@ -95,6 +110,7 @@ pub(super) fn server(
     Server {
         worker_threads: section.has("worker_threads").then_some(worker_threads),
         reflection: reflection(section),
+        reload_interval: reload_interval(section),
         default_deadline: default_deadline(section, tenants),
         limits: limits(&section.section("limits"), tenants.len()),
         connections: connections(&section.section("connections")),

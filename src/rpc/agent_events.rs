@@ -26,7 +26,7 @@ use super::{
     translate,
 };
 use crate::{
-    access::Right,
+    access::{Access, Right},
     call::{CallError, ConnectionEnding, Deadline, Obstacle, Unidentified, Wait},
     tenant::{PeerPlace, Tenant},
 };
@@ -52,8 +52,7 @@ struct EventStream {
 /// What ends a stream, if its caller does not.
 struct End {
     deadline: Option<Instant>,
-    /// When the caller's certificate or token expires.
-    identity: Option<Instant>,
+    access: Option<Arc<Access>>,
     connection: CancellationToken,
     bridge: CancellationToken,
     place: PeerPlace,
@@ -96,7 +95,7 @@ impl AgentEventsRpc {
         connection: CancellationToken,
         request: &WatchEventsRequest,
     ) -> Result<(Feed, End), CallError> {
-        let Arrival { timeout, peer, at, until, tenant } = arrival;
+        let Arrival { timeout, peer, at, access, tenant } = arrival;
         let tenant = tenant.map_err(CallError::unasked)?;
         let mut checker = Checker::default();
         let tenant = checker.tenant(tenant.as_ref(), &request.tenant_id)?;
@@ -110,7 +109,7 @@ impl AgentEventsRpc {
         let last_report = timeout.map(|timeout| Deadline::new(at, timeout).answer_by());
         let end = End {
             deadline: timeout.and_then(|timeout| at.checked_add(timeout)),
-            identity: until,
+            access,
             connection,
             bridge: tenant.stopping(),
             place,
@@ -167,7 +166,13 @@ impl Drop for EventStream {
 impl End {
     /// Waits for the end. Returns its reason.
     async fn reached(&self) -> CallError {
-        let earlier = self.deadline.into_iter().chain(self.identity).min();
+        let earlier = self.deadline.into_iter().chain(self.until()).min();
+        let lost = async {
+            match &self.access {
+                Some(access) => access.lost(self.tenant.id().as_str(), Right::Watch).await,
+                None => std::future::pending().await,
+            }
+        };
         let deadline = async {
             match earlier {
                 Some(earlier) => sleep_until(earlier).await,
@@ -178,9 +183,21 @@ impl End {
             () = self.bridge.cancelled() => {}
             () = self.connection.cancelled() => {}
             () = deadline => {}
+            () = lost => {}
             () = self.place.lost() => {}
         }
         self.reason().unwrap_or_else(|| CallError::unasked(Obstacle::ConnectionAged))
+    }
+
+    /// When the caller's certificate or token expires.
+    fn until(&self) -> Option<Instant> {
+        self.access.as_ref().and_then(|access| access.until())
+    }
+
+    /// Whether the caller has lost its right to watch.
+    fn is_lost(&self) -> bool {
+        let tenant = self.tenant.id().as_str();
+        self.access.as_ref().is_some_and(|access| access.is_lost(tenant, Right::Watch))
     }
 
     /// Why the stream has to end, if it has to.
@@ -192,8 +209,10 @@ impl End {
             Some(Obstacle::ConnectionAged)
         } else if self.deadline.is_some_and(|deadline| deadline <= Instant::now()) {
             Some(Obstacle::Deadline(Wait::Watching))
-        } else if self.identity.is_some_and(|until| until <= Instant::now()) {
+        } else if self.until().is_some_and(|until| until <= Instant::now()) {
             Some(Obstacle::CallerUnknown(Unidentified::Expired))
+        } else if self.is_lost() {
+            Some(Obstacle::CallerNotAllowed)
         } else {
             self.place.is_lost().then(|| self.tenant.watches_used_up())
         };

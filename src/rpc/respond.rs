@@ -77,8 +77,8 @@ pub(super) struct Arrival {
     pub(super) peer: Option<SocketAddr>,
     /// When the request came.
     pub(super) at: Instant,
-    /// When the caller's certificate or token expires.
-    pub(super) until: Option<Instant>,
+    /// What the caller may do; `None` if its connection has not said who it is.
+    pub(super) access: Option<Arc<Access>>,
     /// The tenant that the caller names, if it has the right that the method needs there. `None`: it
     /// names none of the configuration.
     pub(super) tenant: Result<Option<Arc<Tenant>>, Obstacle>,
@@ -159,9 +159,9 @@ impl Shared {
             span: tracer.begin(method, metadata.as_ref(), at),
         };
         let peer = caller.as_ref().map(|caller| caller.peer);
-        let until = access.and_then(Access::until);
+        let access = caller.as_ref().map(|caller| caller.access.clone());
         let record = CallLog::new(about, caller, started);
-        (Arrival { timeout, peer, at, until, tenant }, record, message)
+        (Arrival { timeout, peer, at, access, tenant }, record, message)
     }
 
     /// The tenant that a caller means by `id`. A request whose connection has not said who its caller is

@@ -2,13 +2,15 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use super::{StartError, ports::Port};
+use tokio_util::sync::CancellationToken;
+
+use super::{StartError, tls};
 use crate::{
     access::{
         ListenerPolicy, Rules,
         tokens::{Issuer, KeySource, Keys, Tokens},
     },
-    config,
+    config::{self, Listener, ListenerName},
 };
 
 /// What the listeners' policies are made of.
@@ -31,13 +33,23 @@ impl Policies {
     }
 
     /// The policy of a listener.
-    pub(super) fn of(&self, port: &Port) -> Arc<ListenerPolicy> {
-        let issuers = port.issuers.iter().filter_map(|name| self.issuers.get(name).cloned());
+    pub(super) fn of(
+        &self,
+        name: &ListenerName,
+        listener: &Listener,
+    ) -> Result<ListenerPolicy, StartError> {
+        let issuers = listener.issuers.iter().filter_map(|name| self.issuers.get(name).cloned());
         let issuers: Vec<_> = issuers.collect();
-        let tokens = (!issuers.is_empty()).then(|| Tokens::of(issuers));
-        let rules = self.rules.clone();
-        let Port { allows_anonymous, reflection, .. } = *port;
-        Arc::new(ListenerPolicy { rules, tokens, allows_anonymous, reflection })
+        let certificates = listener.tls.as_ref().map(tls::client_verifier).transpose();
+        let certificates = certificates.map_err(|error| StartError::Tls(name.clone(), error))?;
+        Ok(ListenerPolicy {
+            rules: self.rules.clone(),
+            tokens: (!issuers.is_empty()).then(|| Tokens::of(issuers)),
+            certificates: certificates.flatten(),
+            allows_anonymous: listener.allows_anonymous(),
+            reflection: listener.reflection,
+            superseded: CancellationToken::new(),
+        })
     }
 }
 

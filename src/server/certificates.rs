@@ -1,4 +1,7 @@
-use std::time::SystemTime;
+use std::{
+    sync::{Arc, PoisonError, RwLock},
+    time::SystemTime,
+};
 
 use rustls::pki_types::{CertificateDer, pem::PemObject as _};
 
@@ -11,7 +14,7 @@ use crate::{
 /// When the certificates of the configuration expire. Each chain or file has the earliest date of
 /// its certificates.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Certificates(Vec<Expiry>);
+pub(super) struct Certificates(Arc<RwLock<Vec<Expiry>>>);
 
 /// One certificate's expiry.
 #[derive(Clone, Debug)]
@@ -27,7 +30,7 @@ pub(super) struct Expiry {
 
 impl Certificates {
     pub(super) fn of(config: &Config) -> Self {
-        let mut all = Self::default();
+        let mut all = Expiries::default();
         for (name, listener) in &config.listeners {
             let ends = listener.tls.as_ref().and_then(|tls| first_end(&tls.identity.chain));
             let listener = Some(name.clone());
@@ -45,13 +48,24 @@ impl Certificates {
             let roots: Vec<_> = CertificateDer::pem_slice_iter(pem).flatten().collect();
             all.note(None, "store_ca", &roots);
         }
-        all
+        Self(Arc::new(RwLock::new(all.0)))
     }
 
-    pub(super) fn all(&self) -> &[Expiry] {
-        &self.0
+    pub(super) fn all(&self) -> Vec<Expiry> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Takes what another configuration has.
+    pub(super) fn replace(&self, other: Self) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = other.all();
+    }
+}
+
+/// The expiries that were noted so far.
+#[derive(Default)]
+struct Expiries(Vec<Expiry>);
+
+impl Expiries {
     /// Notes the certificates of TLS to a peer: the bridge's own, and the authorities that it
     /// trusts.
     fn note_both(&mut self, tenant: Option<&TenantId>, names: [&'static str; 2], tls: &ClientTls) {

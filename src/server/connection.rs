@@ -2,6 +2,7 @@
 
 use std::{net::SocketAddr, time::Duration};
 
+use rustls::pki_types::CertificateDer;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
@@ -17,10 +18,7 @@ use super::{
     serving::serve_http2,
     socket::Socket,
 };
-use crate::{
-    access::{CertificateIdentity, ConnectionIdentity},
-    tenant::PeerPlace,
-};
+use crate::{access::ConnectionIdentity, tenant::PeerPlace};
 
 /// A connection until its peer has shown that it speaks HTTP/2 and has got a slot.
 struct Handshake<'a> {
@@ -47,7 +45,7 @@ pub(super) async fn serve(
     let stream = Socket::new(stream, context.keepalive_timeout);
     let end = Instant::now() + context.shared.limits.handshake_timeout;
     let handshake = Handshake { place, end, peer, context };
-    let done = match &context.tls {
+    let done = match context.acceptor() {
         None => handshake.read_preface_and_serve(stream, <_>::default()).await,
         Some(acceptor) => match handshake.bounded(acceptor.accept(stream)).await {
             Ok(Ok(stream)) => {
@@ -57,10 +55,9 @@ pub(super) async fn serve(
                     debug!(%peer, "a caller's TLS does not name HTTP/2 (ALPN)");
                     return;
                 }
-                let chain = session.peer_certificates().unwrap_or_default();
-                let certificate = CertificateIdentity::of(chain);
+                let chain = session.peer_certificates().unwrap_or_default().to_vec();
                 // Boxed, since it is large and is moved from step to step.
-                handshake.read_preface_and_serve(Box::new(stream), certificate).await
+                handshake.read_preface_and_serve(Box::new(stream), chain).await
             }
             Ok(Err(error)) => Err(format!("TLS: {error}")),
             Err(cut) => Err(cut.into()),
@@ -76,7 +73,7 @@ impl Handshake<'_> {
     async fn read_preface_and_serve<S>(
         self,
         stream: S,
-        certificate: CertificateIdentity,
+        chain: Vec<CertificateDer<'static>>,
     ) -> Result<(), String>
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
@@ -101,7 +98,7 @@ impl Handshake<'_> {
             Ok(slot) => {
                 let Self { place, peer, context, .. } = self;
                 drop(place);
-                let identity = ConnectionIdentity::new(context.policy.clone(), certificate);
+                let identity = ConnectionIdentity::new(context.policy.clone(), chain);
                 let peer = Peer { addr: peer, identity };
                 // Boxed, so that the future of a handshake is not as large as that of a connection.
                 Box::pin(serve_http2(AfterPreface::from(reader), peer, slot, context)).await

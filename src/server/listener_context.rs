@@ -1,6 +1,10 @@
 //! What the connections of one listener have in common, and its HTTP/2 limits.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
 
 use hyper::server::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
@@ -8,16 +12,17 @@ use tokio_rustls::TlsAcceptor;
 
 use super::{Stages, connection_limits::ConnectionLimits, service::Services};
 use crate::{
-    access::ListenerPolicy,
+    access::{CurrentPolicy, ListenerPolicy},
     config::{Connections, Http2},
 };
 
 /// What every connection of a listener needs.
 pub(super) struct ListenerContext {
-    pub(super) tls: Option<TlsAcceptor>,
+    /// Replaced when the certificates are.
+    pub(super) tls: Option<RwLock<TlsAcceptor>>,
     pub(super) http2: http2::Builder<TokioExecutor>,
     pub(super) keepalive_timeout: Duration,
-    pub(super) policy: Arc<ListenerPolicy>,
+    pub(super) policy: Arc<CurrentPolicy>,
     pub(super) shared: SharedContext,
 }
 
@@ -34,11 +39,28 @@ impl ListenerContext {
     pub(super) fn new(
         limits_of_http2: &Http2,
         tls: Option<TlsAcceptor>,
-        policy: Arc<ListenerPolicy>,
+        policy: ListenerPolicy,
         shared: SharedContext,
     ) -> Self {
         let keepalive_timeout = limits_of_http2.keepalive_timeout;
+        let (tls, policy) = (tls.map(RwLock::new), CurrentPolicy::new(policy));
         Self { tls, http2: http2(limits_of_http2), keepalive_timeout, policy, shared }
+    }
+}
+
+impl ListenerContext {
+    /// The TLS of new connections.
+    pub(super) fn acceptor(&self) -> Option<TlsAcceptor> {
+        let tls = self.tls.as_ref()?;
+        Some(tls.read().unwrap_or_else(PoisonError::into_inner).clone())
+    }
+
+    /// Serves new connections with this TLS, if the listener has any, and all callers by this policy.
+    pub(super) fn replace(&self, acceptor: Option<TlsAcceptor>, policy: ListenerPolicy) {
+        if let (Some(tls), Some(acceptor)) = (&self.tls, acceptor) {
+            *tls.write().unwrap_or_else(PoisonError::into_inner) = acceptor;
+        }
+        self.policy.replace(policy);
     }
 }
 
@@ -82,4 +104,10 @@ fn http2(limits: &Http2) -> http2::Builder<TokioExecutor> {
         .keep_alive_interval(limits.keepalive_interval)
         .keep_alive_timeout(limits.keepalive_timeout);
     builder
+}
+
+impl fmt::Debug for ListenerContext {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ListenerContext").field("policy", &self.policy).finish_non_exhaustive()
+    }
 }

@@ -3,7 +3,10 @@
 use std::{fmt, sync::Arc};
 
 use super::{
-    certificates::Certificates, connection_limits::ConnectionLimits, request_reader::RequestReader,
+    certificates::Certificates,
+    connection_limits::ConnectionLimits,
+    reloads::{ReloadView, Reloads},
+    request_reader::RequestReader,
     streams::Streams,
 };
 use crate::{
@@ -25,6 +28,7 @@ pub(super) struct Exposition {
     pub(super) shares: ServerShares,
     pub(super) hosts: Hosts,
     pub(super) certificates: Certificates,
+    pub(super) reloads: Arc<Reloads>,
     pub(super) stores: Stores,
     pub(super) log: Option<LogControl>,
 }
@@ -97,6 +101,8 @@ impl Exposition {
             let listener = expiry.listener.as_ref().map_or("", |listener| listener.as_str());
             server.set_certificate([tenant, listener], expiry.certificate, expiry.not_after);
         }
+        let ReloadView { applied, failed, .. } = self.reloads.view();
+        server.set_reloads(applied, failed);
         if let Some(log) = &self.log {
             server.set_lines_lost(log.lines_lost());
         }

@@ -22,9 +22,6 @@ pub(super) struct Port {
     pub(super) addr: SocketAddr,
     pub(super) tls: Option<TlsAcceptor>,
     pub(super) http2: Http2,
-    pub(super) issuers: Vec<String>,
-    pub(super) allows_anonymous: bool,
-    pub(super) reflection: bool,
 }
 
 impl Ports {
@@ -60,16 +57,7 @@ impl Port {
         let tls = listener.tls.as_ref().map(tls::acceptor).transpose();
         let tls = tls.map_err(|error| StartError::Tls(name.clone(), error))?;
         let (socket, addr) = listen(listener.address, format!("listeners.{name}.address"))?;
-        Ok(Self {
-            name: name.clone(),
-            socket,
-            addr,
-            tls,
-            http2: listener.http2.clone(),
-            issuers: listener.issuers.clone(),
-            allows_anonymous: listener.allows_anonymous(),
-            reflection: listener.reflection,
-        })
+        Ok(Self { name: name.clone(), socket, addr, tls, http2: listener.http2.clone() })
     }
 }
 

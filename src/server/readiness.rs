@@ -9,7 +9,7 @@ use std::{
 use http::StatusCode;
 
 use crate::{
-    server::connection_limits::ConnectionLimits,
+    server::{connection_limits::ConnectionLimits, reloads::Reloads},
     session::{StoreState, StoreView, Stores},
     tenant::{LeaseCounts, SignInQueue, StateCount, TakenOver, Tenant, Tenants, Usage},
 };
@@ -22,6 +22,7 @@ pub(super) struct Readiness {
     /// Only reported. Callers are welcome even while the store is down.
     stores: Stores,
     connection_limits: Arc<ConnectionLimits>,
+    reloads: Arc<Reloads>,
     /// Shown with every answer, one line each.
     warnings: String,
 }
@@ -71,9 +72,10 @@ impl Readiness {
         warnings: &[String],
         stores: Stores,
         connection_limits: Arc<ConnectionLimits>,
+        reloads: Arc<Reloads>,
     ) -> Self {
         let (phase, warnings) = (AtomicU8::new(Phase::Starting as u8), warnings.join("\n"));
-        Self { phase, tenants, stores, connection_limits, warnings }
+        Self { phase, tenants, stores, connection_limits, reloads, warnings }
     }
 
     /// Reports "ready" from now on.
@@ -107,7 +109,7 @@ impl Readiness {
         };
         let end = if self.warnings.is_empty() { "" } else { "\n" };
         let more = if verbose {
-            self.connections() + &self.store() + &self.sessions()
+            self.connections() + &self.reloads.view().lines() + &self.store() + &self.sessions()
         } else {
             String::new()
         };

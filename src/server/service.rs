@@ -139,7 +139,7 @@ impl Connection {
         let caller = Caller { peer: self.peer.addr, arrived, access };
         head.extensions.insert(caller.clone());
         let unhandled = &self.services.unhandled;
-        let is_hidden = is_reflection(head.uri.path()) && !self.peer.identity.policy().reflection;
+        let is_hidden = is_reflection(head.uri.path()) && !self.peer.identity.may_reflect();
         let checked = if self.served.refuses_calls() {
             Err(CallError::unasked(Obstacle::ConnectionAged))
         } else if is_hidden {

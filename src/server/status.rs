@@ -237,7 +237,7 @@ impl StatusSource {
     }
 
     fn certificates(&self) -> Vec<CertificateStatus> {
-        let expiries = self.exposition.certificates.all().iter();
+        let expiries = self.exposition.certificates.all().into_iter();
         let status = expiries.map(|expiry| CertificateStatus {
             tenant: expiry.tenant.as_ref().map(ToString::to_string),
             listener: expiry.listener.as_ref().map(ToString::to_string),

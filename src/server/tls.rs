@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use rustls::{
     RootCertStore, ServerConfig,
-    crypto::{CryptoProvider, aws_lc_rs},
+    crypto::aws_lc_rs,
     server::{NoClientAuth, WebPkiClientVerifier, danger::ClientCertVerifier},
 };
 use tokio_rustls::TlsAcceptor;
@@ -15,7 +15,7 @@ use crate::config::ListenerTls;
 /// configuration says who issues them. The error is a text.
 pub(super) fn acceptor(tls: &ListenerTls) -> Result<TlsAcceptor, String> {
     let provider = Arc::new(aws_lc_rs::default_provider());
-    let verifier = client_verifier(tls, &provider)?;
+    let verifier = client_verifier(tls)?.unwrap_or_else(|| Arc::new(NoClientAuth));
     let (chain, key) = (tls.identity.chain.clone(), tls.identity.key.clone_key());
     let config =
         ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
@@ -26,14 +26,16 @@ pub(super) fn acceptor(tls: &ListenerTls) -> Result<TlsAcceptor, String> {
     Ok(TlsAcceptor::from(Arc::new(config)))
 }
 
-fn client_verifier(
+/// Verifies callers' certificates; `None`: they are not asked for one. The error is a text.
+pub(super) fn client_verifier(
     tls: &ListenerTls,
-    provider: &Arc<CryptoProvider>,
-) -> Result<Arc<dyn ClientCertVerifier>, String> {
-    let Some(roots) = &tls.client_roots else { return Ok(Arc::new(NoClientAuth)) };
+) -> Result<Option<Arc<dyn ClientCertVerifier>>, String> {
+    let Some(roots) = &tls.client_roots else { return Ok(None) };
+    let provider = Arc::new(aws_lc_rs::default_provider());
     let mut store = RootCertStore::empty();
     store.add_parsable_certificates(roots.iter().cloned());
-    let builder = WebPkiClientVerifier::builder_with_provider(store.into(), provider.clone());
+    let builder = WebPkiClientVerifier::builder_with_provider(store.into(), provider);
     let builder = if tls.is_client_optional { builder.allow_unauthenticated() } else { builder };
-    builder.build().map_err(|error| format!("client_ca_file: {error}"))
+    let built = builder.build().map_err(|error| format!("client_ca_file: {error}"))?;
+    Ok(Some(built))
 }

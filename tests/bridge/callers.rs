@@ -5,6 +5,7 @@ mod by_certificate;
 mod by_token;
 mod issuer;
 mod peer;
+mod reloading;
 mod rights;
 
 use ccgateway_bridge::rpc::proto::{

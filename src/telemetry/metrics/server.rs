@@ -22,6 +22,8 @@ pub struct Server {
     certificates: Family<CertificateLabels, Gauge<f64, AtomicU64>>,
     turned_away: Family<CauseLabels, Counter>,
     lines_lost: Counter,
+    reloads: Counter,
+    reload_failures: Counter,
     store_failures: Counter,
     store_file: Gauge,
     store_states: Family<StateLabels, Gauge>,
@@ -64,13 +66,19 @@ impl Server {
             certificates: Family::default(),
             turned_away: Family::default(),
             lines_lost: Counter::default(),
+            reloads: Counter::default(),
+            reload_failures: Counter::default(),
             store_failures: Counter::default(),
             store_file: Gauge::default(),
             store_states: Family::default(),
         };
         let Self { places, places_taken, host_places, host_places_taken, .. } = &server;
         let Self { certificates, lines_lost, store_failures, store_file, .. } = &server;
-        let Self { store_states, .. } = &server;
+        let Self { store_states, reloads, reload_failures, .. } = &server;
+        let help = "Changes of the configuration that were put into force without a restart";
+        registry.register("ccgw_reloads", help, reloads.clone());
+        let help = "Changes of the configuration that were refused";
+        registry.register("ccgw_reload_failures", help, reload_failures.clone());
         let help = "Places that all callers share";
         registry.register("ccgw_server_places_limit", help, places.clone());
         let help = "Of these, the places that are taken";
@@ -139,6 +147,12 @@ impl Server {
         for &state in states {
             set(&self.store_states.get_or_create(&StateLabels { state }), (state == now).into());
         }
+    }
+
+    /// Sets how many changes of the configuration were put into force, and how many were refused.
+    pub fn set_reloads(&self, applied: u64, failed: u64) {
+        self.reloads.inner().store(applied, Ordering::Relaxed);
+        self.reload_failures.inner().store(failed, Ordering::Relaxed);
     }
 
     /// Sets how many requests to the store have failed since the start.

@@ -1,0 +1,182 @@
+//! What changes while the bridge runs.
+
+use std::fs;
+
+use ccgateway_bridge::{access::Right, config::Config, rpc::proto::WatchEventsRequest};
+use ccgateway_test_support::{Certificate, Setup, Site, TestBridge};
+use prost::Message as _;
+use tempfile::TempDir;
+
+use super::{
+    PERMISSION_DENIED, UNAUTHENTICATED,
+    authority::{Authority, tls},
+    peer::Peer,
+    requests,
+};
+
+const IVR: &str = "spiffe://prod/ivr";
+const CRM: &str = "spiffe://prod/crm";
+
+/// A bridge whose configuration can be changed.
+struct Place {
+    site: Site,
+    bridge: TestBridge,
+    files: TempDir,
+    own: Certificate,
+    authority: Authority,
+}
+
+fn settings(files: &TempDir, authorities: &str, rules: &[(&str, &str)]) -> String {
+    let file = |name: &str| files.path().join(name).display().to_string();
+    let mut text = format!(
+        "listeners.default.tls = {{ certificate_file = {:?}, key_file = {:?}, client_ca_file = {authorities:?} }}\n",
+        file("tls.pem"),
+        file("tls.key"),
+    );
+    for (at, (principal, rights)) in rules.iter().enumerate() {
+        text += &format!(
+            "callers.c{at} = {{ principals = [{principal:?}], tenants = [\"acme\"], rights = {rights} }}\n"
+        );
+    }
+    text
+}
+
+impl Place {
+    async fn open(rules: &[(&str, &str)]) -> Self {
+        let files = TempDir::new().expect("a folder");
+        let own = Certificate::of("localhost", files.path());
+        let authority = Authority::new("first", files.path());
+        let site = Site::new(<_>::default()).await;
+        let setup = Setup { settings: settings(&files, &authority.pem, rules), ..<_>::default() };
+        let bridge = TestBridge::at(&site, &setup).await;
+        Self { site, bridge, files, own, authority }
+    }
+
+    fn config(&self, authorities: &str, rules: &[(&str, &str)]) -> Config {
+        let settings = settings(&self.files, authorities, rules);
+        self.site.config(&Setup { settings, ..<_>::default() })
+    }
+
+    /// Puts these rules into force; what had changed is returned.
+    fn reload(&self, authorities: &str, rules: &[(&str, &str)]) -> Vec<String> {
+        let (taken, restart) = self
+            .bridge
+            .bridge
+            .reload(self.config(authorities, rules))
+            .expect("a good configuration");
+        assert_eq!(restart, Vec::<String>::new());
+        taken
+    }
+
+    async fn peer(&self, authority: &Authority, uri: &str) -> Result<Peer, String> {
+        let shown = Some(authority.issue(uri, true));
+        Peer::connect(self.bridge.bridge.grpc_addr(), Some(tls(&self.own, shown))).await
+    }
+}
+
+async fn may(peer: &mut Peer, right: Right) -> bool {
+    let (path, _, message) =
+        requests("acme").into_iter().find(|(_, needed, _)| *needed == right).expect("there");
+    let told = peer.call(&path, &message, &[]).await.expect("an answer");
+    ![UNAUTHENTICATED, PERMISSION_DENIED].contains(&told.code())
+}
+
+#[tokio::test]
+async fn rules_change_for_open_connections_and_streams() {
+    let rules = [(IVR, "[\"read\", \"watch\"]"), (CRM, "[\"watch\"]")];
+    let place = Place::open(&rules).await;
+    let mut ivr = place.peer(&place.authority, IVR).await.expect("connected");
+    let mut crm = place.peer(&place.authority, CRM).await.expect("connected");
+    assert!(may(&mut ivr, Right::Read).await && !may(&mut ivr, Right::Write).await);
+    assert_eq!(place.reload(&place.authority.pem, &rules), Vec::<String>::new(), "nothing changed");
+
+    let watch = WatchEventsRequest { tenant_id: "acme".into(), ..<_>::default() }.encode_to_vec();
+    let path = "/ccgateway.agent.v1.AgentEvents/WatchEvents";
+    let mut watcher = place.peer(&place.authority, IVR).await.expect("connected");
+    let watching = tokio::spawn(async move {
+        let message = watch;
+        watcher.watch(path, &message, &[]).await
+    });
+    ccgateway_test_support::within("the stream to be open", async {
+        let open = "ccgw_tenant_places_in_use{tenant=\"acme\",share=\"watches\"}";
+        while place.bridge.scrape().await.get(open) != Some(&1.0) {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+
+    let changed = place.reload(&place.authority.pem, &[(IVR, "[\"write\"]"), (CRM, "[\"watch\"]")]);
+    assert_eq!(changed, ["callers.c0.rights"]);
+    let told = watching.await.expect("no panic").expect("an answer");
+    assert_eq!(told.code(), PERMISSION_DENIED, "{told:?}");
+    assert!(!may(&mut ivr, Right::Read).await && may(&mut ivr, Right::Write).await);
+    assert!(may(&mut crm, Right::Watch).await && !may(&mut crm, Right::Read).await);
+}
+
+#[tokio::test]
+async fn an_authority_that_is_withdrawn_counts_no_more_and_a_new_one_does() {
+    let rules = [(IVR, "[\"*\"]")];
+    let place = Place::open(&rules).await;
+    let second = Authority::new("second", place.files.path());
+    let both = place.files.path().join("both.pem");
+    let [one, two] =
+        [&place.authority.pem, &second.pem].map(|pem| fs::read_to_string(pem).expect("there"));
+    fs::write(&both, one + &two).expect("written");
+    let both = both.display().to_string();
+
+    let mut old = place.peer(&place.authority, IVR).await.expect("connected");
+    assert!(may(&mut old, Right::Read).await);
+    place.reload(&both, &rules);
+    let mut new = place.peer(&second, IVR).await.expect("connected");
+    assert!(may(&mut old, Right::Read).await && may(&mut new, Right::Read).await);
+    place.reload(&second.pem, &rules);
+    assert!(!may(&mut old, Right::Read).await, "its authority was withdrawn");
+    assert!(may(&mut new, Right::Read).await);
+    let late = match place.peer(&place.authority, IVR).await {
+        Ok(mut peer) => peer.call(super::HEALTH, &[], &[]).await.map(drop),
+        Err(error) => Err(error),
+    };
+    assert!(late.is_err());
+}
+
+#[tokio::test]
+async fn another_certificate_is_shown_to_new_connections() {
+    let rules = [(IVR, "[\"*\"]")];
+    let place = Place::open(&rules).await;
+    let mut before = place.peer(&place.authority, IVR).await.expect("connected");
+    let newer = Certificate::of("localhost", place.files.path());
+    let changed = place.reload(&place.authority.pem, &rules);
+    assert_eq!(changed.len(), 2, "{changed:?}");
+    assert!(changed.iter().any(|key| key.starts_with("listeners.default.tls.certificate_file (")));
+    assert!(place.peer(&place.authority, IVR).await.is_err(), "the old one is not shown any more");
+    let shown = Some(place.authority.issue(IVR, true));
+    let addr = place.bridge.bridge.grpc_addr();
+    let mut after = Peer::connect(addr, Some(tls(&newer, shown))).await.expect("connected");
+    assert!(may(&mut before, Right::Read).await && may(&mut after, Right::Read).await);
+}
+
+#[tokio::test]
+async fn what_takes_a_restart_is_told_and_nothing_else_changes() {
+    let rules = [(IVR, "[\"read\"]")];
+    let place = Place::open(&rules).await;
+    let settings = settings(&place.files, &place.authority.pem, &[(IVR, "[\"write\"]")]);
+    let server = "limits.calls = 77\n".to_owned();
+    let config = place.site.config(&Setup { settings, server, ..<_>::default() });
+    let (taken, restart) = place.bridge.bridge.reload(config).expect("a good configuration");
+    assert_eq!(
+        (taken, restart),
+        (vec!["callers.c0.rights".into()], vec!["server.limits.calls".into()])
+    );
+    let (_, ready) = place.bridge.ask("GET /readyz?verbose").await;
+    assert!(ready.contains("configuration: takes a restart: server.limits.calls"), "{ready}");
+    let metrics = place.bridge.scrape().await;
+    assert_eq!((metrics["ccgw_reloads_total"], metrics["ccgw_reload_failures_total"]), (1.0, 0.0));
+
+    place.bridge.bridge.refuse_reload("callers.c0: a mistake");
+    let (_, ready) = place.bridge.ask("GET /readyz?verbose").await;
+    assert!(ready.contains("what was before stays: callers.c0: a mistake"), "{ready}");
+    assert_eq!(place.bridge.scrape().await["ccgw_reload_failures_total"], 1.0);
+    place.reload(&place.authority.pem, &[(IVR, "[\"read\"]")]);
+    let (_, ready) = place.bridge.ask("GET /readyz?verbose").await;
+    assert!(!ready.contains("configuration:"), "{ready}");
+}
