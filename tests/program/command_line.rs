@@ -255,7 +255,7 @@ async fn signals_that_the_bridge_does_not_use_do_not_end_it() {
         program.signal(signal);
         assert_eq!(program.ask("GET /readyz", "").await.0, 200, "{signal}");
     }
-    program.printed("does not reload the configuration").await;
+    program.printed("the configuration has not changed").await;
     for name in ["SIGALRM", "SIGIO", "SIGVTALRM", "SIGPROF", "SIGXCPU", "SIGXFSZ"] {
         program.printed(&format!("\"signal\":\"{name}\"")).await;
     }

@@ -33,6 +33,7 @@ mod otel;
 mod raw;
 mod reference;
 mod release;
+mod reloading;
 mod request;
 mod rude_peers;
 mod secrets;

@@ -1,0 +1,179 @@
+//! Changes of the configuration and its files while the program runs.
+
+use std::{
+    fs,
+    os::unix::fs::symlink,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use ccgateway_bridge::{
+    client,
+    rpc::proto::{GetSessionRequest, agent_session_client::AgentSessionClient},
+};
+use ccgateway_test_support::{Certificate, Program, within};
+use http::Uri;
+use rustls::{
+    ClientConfig, RootCertStore,
+    crypto::aws_lc_rs,
+    pki_types::{CertificateDer, ServerName},
+};
+use tempfile::TempDir;
+use tokio::{net::TcpStream, time::sleep};
+use tokio_rustls::TlsConnector;
+use tonic::Code;
+
+use crate::support::start;
+
+fn trusting(certificates: &[&Certificate]) -> ClientConfig {
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates {
+        roots.add(certificate.der.clone()).expect("a certificate");
+    }
+    let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()));
+    let builder = builder.with_safe_default_protocol_versions().expect("versions");
+    let mut config = builder.with_root_certificates(roots).with_no_client_auth();
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    config
+}
+
+/// The certificate that a new connection is shown.
+async fn shown(program: &Program, tls: &ClientConfig) -> CertificateDer<'static> {
+    let tcp = TcpStream::connect(program.grpc).await.expect("connected");
+    let name = ServerName::try_from("localhost").expect("a name");
+    let stream = TlsConnector::from(Arc::new(tls.clone())).connect(name, tcp).await.expect("TLS");
+    let (_, session) = stream.get_ref();
+    session.peer_certificates().expect("it shows one")[0].clone().into_owned()
+}
+
+/// Makes `current` the folder that `..data` leads to, as Kubernetes does it for a Secret.
+fn swap(folder: &Path, current: &str) {
+    let new = folder.join("..data_tmp");
+    symlink(current, &new).expect("linked");
+    fs::rename(new, folder.join("..data")).expect("renamed");
+}
+
+/// Makes a version of a Secret with this certificate.
+fn version(folder: &Path, name: &str) -> Certificate {
+    let version = folder.join(name);
+    fs::create_dir(&version).expect("made");
+    Certificate::of("localhost", &version)
+}
+
+/// Calls all the time, on connections that are opened anew each time, and counts.
+async fn call(
+    program_addr: std::net::SocketAddr,
+    tls: ClientConfig,
+    ends: Arc<AtomicBool>,
+    calls: Arc<AtomicU64>,
+) {
+    let origin: Uri =
+        format!("https://localhost:{}", program_addr.port()).parse().expect("an origin");
+    while !ends.load(Ordering::Relaxed) {
+        let mut tls = tls.clone();
+        tls.alpn_protocols.clear();
+        let channel = client::secure_channel(tls);
+        let mut sessions = AgentSessionClient::with_origin(channel, origin.clone());
+        for _ in 0..5 {
+            let request = GetSessionRequest { agent_id: "1001".into(), ..<_>::default() };
+            let answer = sessions.get_session(request).await.expect_err("nobody is signed in");
+            assert_eq!(answer.code(), Code::NotFound, "{answer:?}");
+            calls.fetch_add(1, Ordering::Relaxed);
+            sleep(Duration::from_millis(4)).await;
+        }
+    }
+}
+
+async fn until_shown(program: &Program, tls: &ClientConfig, certificate: &Certificate) {
+    within("the new certificate to be shown", async {
+        while shown(program, tls).await != certificate.der {
+            sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_certificate_that_kubernetes_replaces_is_shown_and_no_call_fails() {
+    let folder = TempDir::new().expect("a folder");
+    let [first, second] = ["..first", "..second"].map(|name| version(folder.path(), name));
+    swap(folder.path(), "..first");
+    for name in ["tls.pem", "tls.key"] {
+        symlink(format!("..data/{name}"), folder.path().join(name)).expect("linked");
+    }
+    let settings = format!(
+        "listeners.default.tls = {{ certificate_file = {:?}, key_file = {:?} }}\nserver.reload_interval = \"1s\"",
+        folder.path().join("tls.pem"),
+        folder.path().join("tls.key")
+    );
+    let program = start(&settings, &[]).await;
+    let tls = trusting(&[&first, &second]);
+    assert_eq!(shown(&program, &tls).await, first.der);
+
+    let (ends, calls) = (Arc::<AtomicBool>::default(), Arc::<AtomicU64>::default());
+    let calling = [(); 4]
+        .map(|()| tokio::spawn(call(program.grpc, tls.clone(), ends.clone(), calls.clone())));
+    swap(folder.path(), "..second");
+    until_shown(&program, &tls, &second).await;
+    assert!((program.metric("ccgw_reloads_total").await - 1.0).abs() < 0.1);
+
+    // A pair that does not belong together: what is shown stays, and is told once.
+    let broken = folder.path().join("..broken");
+    fs::create_dir(&broken).expect("made");
+    fs::copy(&first.pem, broken.join("tls.pem")).expect("copied");
+    fs::copy(&second.key, broken.join("tls.key")).expect("copied");
+    swap(folder.path(), "..broken");
+    program.printed("a changed configuration is refused").await;
+    assert_eq!(shown(&program, &tls).await, second.der);
+    let (_, ready) = program.ask("GET /readyz?verbose", "").await;
+    assert!(ready.contains("what was before stays") && ready.contains("key_file"), "{ready}");
+    assert!((program.metric("ccgw_reload_failures_total").await - 1.0).abs() < 0.1);
+
+    swap(folder.path(), "..first");
+    until_shown(&program, &tls, &first).await;
+    ends.store(true, Ordering::Relaxed);
+    for calling in calling {
+        calling.await.expect("no call failed");
+    }
+    println!("{} calls meanwhile", calls.load(Ordering::Relaxed));
+    assert_eq!(program.said("a changed configuration is refused"), 1);
+    let (_, ready) = program.ask("GET /readyz?verbose", "").await;
+    assert!(!ready.contains("configuration:"), "{ready}");
+}
+
+#[tokio::test]
+async fn sighup_reads_the_configuration_and_says_what_came_of_it() {
+    let program = start("server.reload_interval = \"off\"\ncallers.all = { principals = [\"anonymous\"], tenants = [\"*\"], rights = [\"read\"] }\n", &[]).await;
+    program.signal("-HUP");
+    program.printed("the configuration has not changed").await;
+    let text = fs::read_to_string(&program.config).expect("there");
+    let mut sessions = ccgateway_test_support::Clients::of(program.grpc).sessions;
+    let show = || GetSessionRequest { agent_id: "1001".into(), ..<_>::default() };
+    assert_eq!(sessions.get_session(show()).await.expect_err("nobody").code(), Code::NotFound);
+
+    fs::write(&program.config, text.replace("\"read\"", "\"write\"")).expect("written");
+    program.signal("-HUP");
+    program.printed("a changed configuration is in force").await;
+    assert_eq!(
+        sessions.get_session(show()).await.expect_err("not allowed").code(),
+        Code::PermissionDenied
+    );
+
+    fs::write(&program.config, text.replace("\"read\"", "\"reed\"")).expect("written");
+    program.signal("-HUP");
+    program.printed("\\\"reed\\\" is no right").await;
+    assert_eq!(
+        sessions.get_session(show()).await.expect_err("not allowed").code(),
+        Code::PermissionDenied
+    );
+
+    fs::write(&program.config, text.replace("[tenants.acme]", "[tenants.acme]\nlimits.calls = 77"))
+        .expect("written");
+    program.signal("-HUP");
+    program.printed("these changes take a restart of the bridge").await;
+    assert_eq!(sessions.get_session(show()).await.expect_err("nobody").code(), Code::NotFound);
+}
