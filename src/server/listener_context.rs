@@ -77,8 +77,9 @@ const FRAME_SIZE: u32 = 16_384;
 const HEADER_LIST_SIZE: u32 = 16_384;
 /// Calls that are opened and reset before they are handled ("rapid reset", CVE-2023-44487). More of
 /// them end the connection. h2's own default of 20 ends it for an honest caller too, who cancels many
-/// calls at once. The budget of frames ends a connection on which that goes on.
-const PENDING_ACCEPT_RESETS: usize = 1024;
+/// calls at once. The budget of frames ends a connection on which that goes on. Each takes about two
+/// kilobytes until it is handled, so that a connection has at most a megabyte of them.
+const PENDING_ACCEPT_RESETS: usize = 512;
 /// Calls that the server resets for errors of the caller (CVE-2025-8671). More of them end the
 /// connection. This is h2's own default.
 const LOCAL_ERROR_RESETS: usize = 1024;
