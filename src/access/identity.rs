@@ -104,7 +104,7 @@ impl ConnectionIdentity {
         let known = self.known();
         let token = match &known.policy.tokens {
             None => Ok(None),
-            Some(_) => only_bearer(headers.get_all(AUTHORIZATION)),
+            Some(_) => only_bearer(&headers.get_all(AUTHORIZATION)),
         };
         match (token, &known.own) {
             (Err(why), _) => Identified::Unknown(why),
@@ -189,7 +189,9 @@ impl Known {
 }
 
 /// The header with a bearer token. Other schemes are not for the bridge.
-fn only_bearer(headers: GetAll<'_, HeaderValue>) -> Result<Option<&HeaderValue>, Unidentified> {
+fn only_bearer<'a>(
+    headers: &GetAll<'a, HeaderValue>,
+) -> Result<Option<&'a HeaderValue>, Unidentified> {
     let mut bearers = headers.iter().filter(|header| bearer(header).is_some());
     match (bearers.next(), bearers.next()) {
         (_, Some(_)) => Err(Unidentified::SeveralTokens),

@@ -1,6 +1,7 @@
+use std::{collections::BTreeMap, time::SystemTime};
+
 use super::{Access, Principal, PrincipalPattern, Rights};
 use crate::id::TenantId;
-use std::{collections::BTreeMap, time::SystemTime};
 
 /// What some principals may do.
 #[derive(Clone, Debug)]
@@ -43,28 +44,33 @@ impl Rules {
 
     /// What a caller may do who is all of these principals, until a time.
     pub fn access(&self, principals: Vec<Principal>, until: Option<SystemTime>) -> Access {
-        let (mut everywhere, mut at) = (Rights::NONE, BTreeMap::<TenantId, Rights>::new());
-        let is_about = |rule: &&Rule| {
-            let about =
-                |principal| rule.principals.iter().any(|pattern| pattern.is_about(principal));
-            principals.iter().any(about)
-        };
-        match &self.rules {
-            None => everywhere = Rights::ALL,
-            Some(rules) => {
-                for Rule { reach, rights, .. } in rules.iter().filter(is_about) {
-                    match reach {
-                        Reach::Everywhere => everywhere = everywhere.and(*rights),
-                        Reach::At(tenants) => {
-                            for tenant in tenants {
-                                let known = at.entry(tenant.clone()).or_default();
-                                *known = known.and(*rights);
-                            }
-                        }
-                    }
+        let everywhere = if self.rules.is_none() { Rights::ALL } else { Rights::NONE };
+        let mut given = (everywhere, BTreeMap::new());
+        for rule in self.rules.iter().flatten().filter(|rule| rule.is_about(&principals)) {
+            rule.give(&mut given);
+        }
+        let (everywhere, at) = given;
+        Access::new(principals, everywhere, at, &self.tenants, until)
+    }
+}
+
+impl Rule {
+    /// Whether it is about a caller who is all of these principals.
+    fn is_about(&self, principals: &[Principal]) -> bool {
+        let about = |principal| self.principals.iter().any(|pattern| pattern.is_about(principal));
+        principals.iter().any(about)
+    }
+
+    /// Adds its rights to those everywhere, or to those at some tenants.
+    fn give(&self, (everywhere, at): &mut (Rights, BTreeMap<TenantId, Rights>)) {
+        match &self.reach {
+            Reach::Everywhere => *everywhere = everywhere.and(self.rights),
+            Reach::At(tenants) => {
+                for tenant in tenants {
+                    let known = at.entry(tenant.clone()).or_default();
+                    *known = known.and(self.rights);
                 }
             }
         }
-        Access::new(principals, everywhere, at, &self.tenants, until)
     }
 }

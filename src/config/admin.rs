@@ -41,7 +41,7 @@ pub(super) fn admin(root: &Section<'_>, listeners: &BTreeMap<ListenerName, Liste
         text => address(text).map(Some),
     });
     let hosts = section.list("hosts", HOSTS_MAX, host).unwrap_or_default();
-    let token = section.secret("token_file", TOKEN_REMEDY);
+    let secret = section.secret("token_file", TOKEN_REMEDY);
     let address = given.unwrap_or(Some(DEFAULT_ADDRESS.into()));
     let taken = address.and_then(|address| {
         listeners.iter().find(|(_, listener)| overlap(listener.address, address))
@@ -54,7 +54,7 @@ pub(super) fn admin(root: &Section<'_>, listeners: &BTreeMap<ListenerName, Liste
         let blamed = if section.has("address") { section } else { listener };
         blamed.contradiction(&["address"], wrong);
     }
-    Admin { address, hosts, token }
+    Admin { address, hosts, token: secret }
 }
 
 fn host(text: &str) -> Result<HostName, Problem> {

@@ -209,7 +209,6 @@ impl CallLog {
     }
 
     /// The peer, the caller and the trace id for the log line.
-    #[expect(clippy::type_complexity, reason = "three fields of a line")]
     fn shown(
         &self,
     ) -> (Option<field::DisplayValue<SocketAddr>>, Option<&str>, Option<field::DisplayValue<TraceId>>)

@@ -56,7 +56,7 @@ impl Certificates {
     }
 
     /// Takes what another configuration has.
-    pub(super) fn replace(&self, other: Self) {
+    pub(super) fn replace(&self, other: &Self) {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = other.all();
     }
 }

@@ -39,7 +39,7 @@ impl Bridge {
         let certificates = Certificates::of(&config);
         self.replace(config)?;
         *fingerprint = new;
-        self.certificates.replace(certificates);
+        self.certificates.replace(&certificates);
         self.reloads.applied(restart.clone());
         Ok((taken, restart))
     }

@@ -28,7 +28,12 @@ fn requests(tenant: &str) -> Vec<(String, Right, Vec<u8>)> {
     let (tenant_id, agent_id) = (tenant.to_owned(), AGENT.to_string());
     macro_rules! request {
         ($name:ident { $($field:ident: $value:expr),* }) => {
-            $name { tenant_id: tenant_id.clone(), $($field: $value,)* ..<_>::default() }.encode_to_vec()
+            {
+                let mut request = $name::default();
+                request.tenant_id.clone_from(&tenant_id);
+                $(request.$field = $value;)*
+                request.encode_to_vec()
+            }
         };
     }
     let agent = || agent_id.clone();

@@ -127,7 +127,7 @@ async fn a_callers_token_is_printed_nowhere_at_trace_level() {
         request.metadata_mut().insert("authorization", token);
         let refused = states.set_busy(request).await.expect_err("it is not good");
         assert_eq!(refused.code(), Code::Unauthenticated, "{refused:?}");
-        answers.push_str(&format!("{refused:?}"));
+        answers.extend([format!("{refused:?}")]);
     }
     for page in ["/", "/status.json", "/metrics"] {
         answers.push_str(&program.ask(&format!("GET {page}"), "").await.1);

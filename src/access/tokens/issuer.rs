@@ -18,7 +18,7 @@ use crate::{
 pub struct Issuer {
     name: Box<str>,
     /// Its name in tokens (`iss`).
-    issuer: Box<str>,
+    claimed: Box<str>,
     validation: Validation,
     leeway: Duration,
     keys: Arc<Keys>,
@@ -42,13 +42,13 @@ impl Issuer {
         validation.set_audience(&settings.audiences);
         validation.set_issuer(&[&settings.issuer]);
         validation.set_required_spec_claims(&["exp", "iss", "aud"]);
-        let (name, issuer) = (name.into(), settings.issuer.as_str().into());
-        Self { name, issuer, validation, leeway: settings.leeway, keys }
+        let (name, claimed) = (name.into(), settings.issuer.as_str().into());
+        Self { name, claimed, validation, leeway: settings.leeway, keys }
     }
 
     /// Whether tokens call it by this name.
     pub fn is(&self, issuer: &str) -> bool {
-        *self.issuer == *issuer
+        *self.claimed == *issuer
     }
 
     /// Verifies a token of this issuer. Fetches the issuer's keys if the token names one that is not
@@ -58,10 +58,10 @@ impl Issuer {
     ///
     /// Why it does not say who its owner is.
     pub async fn verify(&self, token: &str) -> Result<VerifiedToken, Unidentified> {
-        match self.verify_with(token, &*self.keys.current()) {
+        match self.verify_with(token, &self.keys.current()) {
             Err(Unidentified::Key | Unidentified::KeysMissing) => {
                 let keys = self.keys.newer().await;
-                self.verify_with(token, &*keys)
+                self.verify_with(token, &keys)
             }
             verified => verified,
         }

@@ -15,7 +15,7 @@ struct Key {
     /// The only algorithm that it is for, if it says so.
     algorithm: Option<Algorithm>,
     family: AlgorithmFamily,
-    key: DecodingKey,
+    decoding: DecodingKey,
 }
 
 /// Why a text is no key set.
@@ -71,7 +71,7 @@ impl KeySet {
             let is_allowed = key.algorithm.is_none_or(|own| own == algorithm);
             is_named && is_allowed && key.family.algorithms().contains(&algorithm)
         };
-        self.0.iter().filter(fits).map(|key| &key.key)
+        self.0.iter().filter(fits).map(|key| &key.decoding)
     }
 }
 
@@ -87,8 +87,8 @@ fn key(json: serde_json::Value) -> Option<Key> {
         _ => false,
     };
     let algorithm = jwk.common.key_algorithm.map(Algorithm::try_from).transpose().ok()?;
-    let key = DecodingKey::from_jwk(&jwk).ok().filter(|_| is_for_signatures && is_strong)?;
-    Some(Key { id: jwk.common.key_id, algorithm, family: key.family(), key })
+    let decoding = DecodingKey::from_jwk(&jwk).ok().filter(|_| is_for_signatures && is_strong)?;
+    Some(Key { id: jwk.common.key_id, algorithm, family: decoding.family(), decoding })
 }
 
 impl fmt::Debug for KeySet {

@@ -4,7 +4,7 @@ use aws_lc_rs::{
     constant_time::verify_slices_are_equal,
     digest::{SHA256, digest},
 };
-use http::{HeaderMap, header::AUTHORIZATION};
+use http::{HeaderMap, HeaderValue, header::AUTHORIZATION};
 use secrecy::{ExposeSecret as _, SecretString};
 
 /// The token that a request to the port has to bring; `None`: it needs none.
@@ -25,7 +25,7 @@ impl Token {
     pub(super) fn allows(&self, headers: &HeaderMap) -> bool {
         const SCHEME: &[u8] = b"bearer ";
         let Some(token) = &self.0 else { return true };
-        let header = headers.get(AUTHORIZATION).map(|header| header.as_bytes());
+        let header = headers.get(AUTHORIZATION).map(HeaderValue::as_bytes);
         let parts = header.and_then(|header| header.split_at_checked(SCHEME.len()));
         let Some((scheme, given)) = parts else { return false };
         // Digests have one length, so the time tells nothing of the token.

@@ -34,7 +34,7 @@ async fn with_file(keys: &[Value]) -> (TestBridge, TempDir) {
     let files = TempDir::new().expect("a folder");
     let path = files.path().join("keys.json");
     fs::write(&path, json!({ "keys": keys }).to_string()).expect("written");
-    (bridge(&format!("jwks_file = {path:?}")).await, files)
+    (bridge(&format!("jwks_file = \"{}\"", path.display())).await, files)
 }
 
 async fn peer(bridge: &TestBridge) -> Peer {
@@ -139,7 +139,7 @@ async fn what_is_no_good_token_opens_nothing() {
         ("an empty name", token(&but("sub", json!("")))),
         ("a long name", token(&but("sub", json!("x".repeat(600))))),
         ("changed claims", {
-            let [good, changed] = [&good, &but("sub", json!("admin"))].map(|claims| token(claims));
+            let [good, changed] = [&good, &but("sub", json!("admin"))].map(&token);
             let parts: Vec<_> = good.split('.').collect();
             format!("{}.{}.{}", parts[0], changed.split('.').nth(1).expect("claims"), parts[2])
         }),

@@ -32,8 +32,8 @@ impl Peer {
             Some(mut tls) => {
                 tls.alpn_protocols = vec![b"h2".to_vec()];
                 let name = ServerName::try_from("localhost").expect("a name");
-                let stream = TlsConnector::from(Arc::new(tls)).connect(name, tcp).await;
-                Self::over(stream.map_err(|error| error.to_string())?).await
+                let stream = Box::pin(TlsConnector::from(Arc::new(tls)).connect(name, tcp)).await;
+                Self::over(Box::new(stream.map_err(|error| error.to_string())?)).await
             }
         }
     }
@@ -42,7 +42,7 @@ impl Peer {
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
-        let shaken = handshake(TokioExecutor::new(), TokioIo::new(stream)).await;
+        let shaken = Box::pin(handshake(TokioExecutor::new(), TokioIo::new(stream))).await;
         let (sender, connection) = shaken.map_err(|error| error.to_string())?;
         tokio::spawn(async move { drop(connection.await) });
         Ok(Self(sender))
@@ -92,12 +92,12 @@ impl Peer {
         let (head, body) = answer.into_parts();
         let body = body.collect().await.map_err(|error| error.to_string())?;
         let trailers = body.trailers().cloned().unwrap_or_default();
-        Ok(Told::all_of([head.headers, trailers]))
+        Ok(Told::all_of(&[head.headers, trailers]))
     }
 }
 
 impl Told {
-    fn all_of(headers: [HeaderMap; 2]) -> Self {
+    fn all_of(headers: &[HeaderMap; 2]) -> Self {
         let mut all: Vec<_> = headers
             .iter()
             .flat_map(HeaderMap::iter)
