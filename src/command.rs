@@ -43,8 +43,7 @@ enum Command {
     ///
     /// SIGTERM, SIGINT or SIGQUIT stops the bridge after the calls in progress have been answered; a
     /// second one stops it at once. SIGUSR1 makes the log more detailed, SIGUSR2 resets it to the
-    /// configured filter. SIGHUP and other signals are logged and change nothing: the bridge reads its
-    /// configuration only at the start.
+    /// configured filter. SIGHUP reads the configuration again. Other signals are only logged.
     Serve,
     /// Check the configuration and name every mistake in it; opens no port.
     CheckConfig,
