@@ -5,6 +5,8 @@ mod check_config;
 mod completions_and_man;
 #[cfg(feature = "simulator")]
 mod demo;
+#[cfg(feature = "simulator")]
+mod dev_certs;
 mod doctor;
 mod output;
 mod reload;
@@ -65,6 +67,11 @@ enum Command {
     /// keeps running for grpcurl. Needs no configuration.
     #[cfg(feature = "simulator")]
     Demo(demo::Ports),
+    /// Make certificates and a token for trying out how callers show who they are, and the sections of a
+    /// configuration that has a bridge take them. They are for this alone: nobody can make more of them,
+    /// and they expire after 30 days, the token after 24 hours.
+    #[cfg(feature = "simulator")]
+    DevCerts(dev_certs::DevCerts),
 }
 
 #[derive(Clone, Debug, clap::Args)]
@@ -130,6 +137,8 @@ impl Args {
             Some(Command::Man(pages)) => completions_and_man::man(&pages),
             #[cfg(feature = "simulator")]
             Some(Command::Demo(ports)) => demo::run(&settings, &ports),
+            #[cfg(feature = "simulator")]
+            Some(Command::DevCerts(wanted)) => dev_certs::run(&wanted),
         };
         (code, EXIT_FAILED)
     }

@@ -6,14 +6,30 @@ const WIDTH: usize = 80;
 /// `head` and `text`, wrapped at [`WIDTH`]; the later lines begin after `indent` spaces. A word that is
 /// longer than a line is not broken.
 pub(super) fn wrapped(head: &str, text: &str, indent: usize) -> String {
+    lines(head, text.split_whitespace(), indent, "")
+}
+
+/// A command that can be copied into a shell, in lines that are indented by two spaces. Words with a
+/// space in them stay in one line, such as an option and its value.
+#[cfg(feature = "simulator")]
+pub(super) fn command<'a>(words: impl IntoIterator<Item = &'a str>) -> String {
+    lines("  ", words, 4, " \\")
+}
+
+/// `end` is at the end of each line but the last.
+fn lines<'a>(
+    head: &str,
+    words: impl IntoIterator<Item = &'a str>,
+    indent: usize,
+    end: &str,
+) -> String {
     let mut lines = head.to_owned();
     let mut column = head.chars().count();
     let mut is_first = true;
-    for word in text.split_whitespace() {
+    for word in words {
         let length = word.chars().count();
-        if !is_first && column + 1 + length > WIDTH {
-            lines.push('\n');
-            lines.push_str(&" ".repeat(indent));
+        if !is_first && column + 1 + length + end.len() > WIDTH {
+            lines.extend([end, "\n", &" ".repeat(indent)]);
             column = indent;
         } else if !is_first {
             lines.push(' ');
@@ -41,5 +57,18 @@ mod tests {
         assert!(others.iter().rev().skip(1).all(|line| line.len() <= WIDTH), "{lines:#?}");
         assert!(lines[0].starts_with("  head: word word") && lines[1].starts_with("    word"));
         assert_eq!(wrapped("head ", "", 2), "head ");
+    }
+
+    #[cfg(feature = "simulator")]
+    #[test]
+    fn a_command_of_several_lines_is_still_one() {
+        let word = "--option value";
+        let lines = command(["program", word, word, word, word, word, word]);
+        assert!(lines.lines().all(|line| line.len() <= WIDTH), "{lines}");
+        assert_eq!(
+            lines.replace(" \\\n   ", ""),
+            format!("  program{}", format!(" {word}").repeat(6))
+        );
+        assert_eq!(command(["program", word]), format!("  program {word}"));
     }
 }

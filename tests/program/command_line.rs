@@ -76,8 +76,10 @@ async fn a_result_that_cannot_be_written_is_no_success() {
     let program = start("", &[]).await;
     register(&program, 1001).await;
     let (config, addr) = (program.config.display().to_string(), program.grpc.to_string());
+    let folder = program.site.path("dev-certs").display().to_string();
     let of = |words: &str| {
         let words = words.replace("CONFIG", &config).replace("ADDR", &addr);
+        let words = words.replace("FOLDER", &folder);
         words.split(' ').map(str::to_owned).collect::<Vec<_>>()
     };
     let free = format!("demo {}", FREE.join(" "));
@@ -104,6 +106,7 @@ async fn a_result_that_cannot_be_written_is_no_success() {
         // Failed anyway.
         ("call set-busy --agent 1001 --addr ADDR --json", 1),
         (&free, 1),
+        ("dev-certs FOLDER", 1),
     ] {
         let arguments = of(command);
         unseen.remove(&arguments[0]);

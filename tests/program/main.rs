@@ -15,6 +15,7 @@ mod command_line;
 mod completions_and_man;
 mod connections;
 mod demo;
+mod dev_certs;
 mod doctor;
 mod doctor_services;
 mod drain;
