@@ -5,6 +5,7 @@
 //! have been read, limits are not zero.
 
 mod admin;
+mod audit;
 mod callers;
 mod credentials;
 mod division;
@@ -37,6 +38,7 @@ use std::{collections::BTreeMap, num::NonZeroUsize};
 
 pub use self::{
     admin::{Admin, HostName},
+    audit::Audit,
     callers::Callers,
     credentials::{Credential, Credentials},
     division::Division,
@@ -72,6 +74,8 @@ pub struct Config {
     pub callers: Callers,
     /// The admin port, for health, readiness, metrics and the status page. `[admin]`.
     pub admin: Admin,
+    /// Where calls that may change something are noted. `[audit]`.
+    pub audit: Audit,
     /// The settings that all listeners share. `[server]`.
     pub server: Server,
     /// What is logged, and how. `[log]`.

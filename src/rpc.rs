@@ -6,6 +6,7 @@ mod about;
 mod agent_events;
 mod agent_session;
 mod agent_state;
+mod audited;
 mod batch;
 mod call_log;
 mod check;

@@ -38,7 +38,7 @@ mod tls;
 mod turned_away;
 mod wire;
 
-use std::{collections::BTreeMap, io, net::SocketAddr, sync::Arc};
+use std::{collections::BTreeMap, io, net::SocketAddr, path::PathBuf, sync::Arc};
 
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -70,6 +70,7 @@ use crate::{
     rpc::{self, Observed},
     session::{FileError, Stores},
     telemetry::{
+        audit::Audit,
         log::LogControl,
         trace::{Tracer, TracerError},
     },
@@ -95,6 +96,7 @@ pub struct Bridge {
     reloadable: Reloadable,
     reloads: Arc<Reloads>,
     certificates: Certificates,
+    audit: Option<Audit>,
 }
 
 /// Why a bridge did not start.
@@ -128,6 +130,9 @@ pub enum StartError {
     /// The file for sessions cannot be used.
     #[error("store.file: {0}")]
     SessionFile(#[from] FileError),
+    /// The file of the audit log cannot be opened.
+    #[error("audit.file: {0}: {1}; give a file in a folder that the bridge may write to")]
+    Audit(PathBuf, io::Error),
     /// The exporter of traces cannot be built.
     #[error(transparent)]
     Traces(#[from] TracerError),
@@ -210,8 +215,12 @@ impl Bridge {
         let (fingerprint, reloads) = (config.fingerprint, Arc::<Reloads>::default());
 
         // Steps that can fail come before steps that start tasks.
-        let observed = Arc::new(Observed::new(traces.as_ref())?);
-        let tracer = observed.tracer.clone();
+        let audit =
+            config.audit.file.as_deref().map(|path| {
+                Audit::to(path).map_err(|error| StartError::Audit(path.to_owned(), error))
+            });
+        let observed = Arc::new(Observed::new(traces.as_ref(), audit.transpose()?)?);
+        let (tracer, audit) = (observed.tracer.clone(), observed.audit.clone());
         let shares = ServerShares::new(&server, division);
         let hosts = Hosts::new(host_requests);
         let common = Common {
@@ -290,7 +299,15 @@ impl Bridge {
             reloadable,
             reloads,
             certificates,
+            audit,
         })
+    }
+
+    /// Opens the file of the audit log anew, so that it can be renamed before.
+    pub fn reopen_audit(&self) {
+        if let Some(audit) = &self.audit {
+            audit.reopen();
+        }
     }
 
     /// The address for callers. With several listeners, that of the first one by name.

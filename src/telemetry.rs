@@ -3,6 +3,7 @@
 //! This module depends on no other one. The modules that report something supply the labels, names
 //! and destinations when they create the parts that they report through.
 
+pub mod audit;
 pub mod log;
 pub mod metrics;
 pub mod trace;

@@ -24,6 +24,11 @@ impl Right {
         ("watch", Self::Watch),
     ];
 
+    /// Whether what it opens may change something.
+    pub const fn changes(self) -> bool {
+        matches!(self, Self::Write | Self::Session)
+    }
+
     const fn bit(self) -> u8 {
         1 << self as u8
     }

@@ -52,8 +52,11 @@ impl Reload {
         }
     }
 
-    /// Reads the configuration. What is as it was is said only to those who asked.
+    /// Reads the configuration, and opens the audit log anew for whoever asked. What is as it was is said only to those who asked.
     async fn read(&mut self, bridge: &Bridge, is_asked: bool) {
+        if is_asked {
+            bridge.reopen_audit();
+        }
         let settings = self.settings.clone();
         let Ok(loaded) = spawn_blocking(move || settings.load()).await else { return };
         let config = match loaded {

@@ -56,7 +56,7 @@ fn the_example_names_every_key_once_and_no_other() {
 }
 
 /// The methods of `Section` that read a key.
-const READERS: [&str; 17] = [
+const READERS: [&str; 18] = [
     "certificates",
     "choice",
     "count",
@@ -74,6 +74,7 @@ const READERS: [&str; 17] = [
     "text",
     "truth",
     "whole",
+    "written_path",
 ];
 
 /// The keys that a source file reads, also those that it reads only under some condition.

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{
-    Config, ConfigErrors, admin, callers,
+    Config, ConfigErrors, admin, audit, callers,
     fingerprint::Fingerprint,
     gateway, issuers, listeners, log,
     reader::{Diagnostics, Section},
@@ -39,6 +39,7 @@ pub(super) fn config(root: &Section<'_>) -> Config {
     let callers = callers::callers(root, &tenants, &names);
     callers::check(root, &listeners);
     Config {
+        audit: audit::audit(&root.section("audit")),
         admin: admin::admin(root, &listeners),
         listeners,
         issuers,

@@ -107,10 +107,16 @@ impl<'a> Section<'a> {
 
     /// A path, relative to the folder of the file that it is given in.
     pub(super) fn path(&self, key: &'static str) -> Option<PathBuf> {
-        self.know_file(key);
-        let path = self.read(key, |node| Ok(seen_from(&node.place, checked_path(text(node)?)?)))?;
+        let path = self.written_path(key)?;
         self.note_file(key, &path);
         Some(path)
+    }
+
+    /// Like [`Section::path`], of a file that the bridge writes: what is in it is no part of the
+    /// configuration.
+    pub(super) fn written_path(&self, key: &'static str) -> Option<PathBuf> {
+        self.know_file(key);
+        self.read(key, |node| Ok(seen_from(&node.place, checked_path(text(node)?)?)))
     }
 
     /// 1 to `max` paths, each relative like [`Section::path`], and read by `parse`.

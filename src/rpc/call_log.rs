@@ -9,6 +9,7 @@ use tracing::{debug, field, info, warn};
 use super::{
     Shared,
     about::About,
+    audited::{Audited, Ended, Failed},
     error_report::{Recipient, code_name},
     status::{self, Refused},
 };
@@ -29,6 +30,8 @@ pub(super) struct CallLog {
     /// What its caller may do, and so who it is.
     access: Option<Arc<Access>>,
     started: Started,
+    /// Set if the call belongs into the audit log.
+    audited: Option<Audited>,
     written: bool,
 }
 
@@ -67,7 +70,13 @@ impl CallLog {
             span.set("network.peer.address", || peer.ip().to_string());
             span.set("network.peer.port", || i64::from(peer.port()));
         }
-        Self { about, peer, access, started, written: false }
+        Self { about, peer, access, started, audited: None, written: false }
+    }
+
+    /// The same, with a line in the audit log too.
+    pub(super) fn audited(mut self, audited: Option<Audited>) -> Self {
+        self.audited = audited;
+        self
     }
 
     /// The trace for spans of the call's parts.
@@ -78,6 +87,7 @@ impl CallLog {
     /// Records that the call succeeded.
     pub(super) fn accepted(mut self) {
         self.end(Code::Ok);
+        self.audit("OK", None);
         let (About { method, tenant_id, agent_id }, elapsed_ms) = (&self.about, self.elapsed_ms());
         let (peer, caller, trace) = self.shown();
         info!(
@@ -131,6 +141,7 @@ impl CallLog {
         let (code, reason) = (code_name(refused.status.code()), &*refused.reason);
         let outcome = error.outcome().as_str();
         let retcode = error.last_refusal().map(|refusal| refusal.retcode.as_str());
+        self.audit(code, Some(Failed { reason, outcome, retcode }));
         let error_kind = error.obstacle();
         let is_told = matches!(
             error_kind,
@@ -208,6 +219,20 @@ impl CallLog {
         }
     }
 
+    /// Adds the call to the audit log, if it belongs there.
+    fn audit(&self, code: &str, failed: Option<Failed<'_>>) {
+        if let Some(audited) = &self.audited {
+            let (peer, caller, trace) = self.shown();
+            let ended = Ended {
+                caller,
+                peer: peer.map(|peer| peer.to_string()),
+                trace_id: trace.map(|trace| trace.to_string()),
+                elapsed_ms: self.elapsed_ms(),
+            };
+            audited.write(&self.about, code, ended, failed);
+        }
+    }
+
     /// The peer, the caller and the trace id for the log line.
     fn shown(
         &self,
@@ -239,6 +264,7 @@ impl Drop for CallLog {
     fn drop(&mut self) {
         if !self.written {
             self.end(Code::Cancelled);
+            self.audit("CANCELLED", None);
             let (About { method, tenant_id, agent_id }, elapsed_ms) =
                 (&self.about, self.elapsed_ms());
             let (peer, caller, trace) = self.shown();

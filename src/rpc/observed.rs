@@ -3,6 +3,7 @@ use super::{Failures, methods};
 use crate::{
     config,
     telemetry::{
+        audit::Audit,
         metrics::{Code, Metrics},
         trace::{Tracer, TracerError},
     },
@@ -18,6 +19,8 @@ pub struct Observed {
     pub tracer: Tracer,
     /// The last calls that failed.
     pub failures: Failures,
+    /// Notes calls that may change something; `None`: nothing is noted.
+    pub audit: Option<Audit>,
 }
 
 /// gRPC codes by number, spelled as dashboards for gRPC do.
@@ -57,7 +60,10 @@ impl Observed {
     /// # Errors
     ///
     /// [`TracerError`] if the exporter of traces cannot be built.
-    pub fn new(exported: Option<&config::Traces>) -> Result<Self, TracerError> {
+    pub fn new(
+        exported: Option<&config::Traces>,
+        audit: Option<Audit>,
+    ) -> Result<Self, TracerError> {
         let metrics = Metrics::new(&methods(), &CODES);
         let tracer = match exported {
             Some(config::Traces { collector, tls }) => {
@@ -66,6 +72,6 @@ impl Observed {
             }
             None => Tracer::default(),
         };
-        Ok(Self { metrics, tracer, failures: Failures::default() })
+        Ok(Self { metrics, tracer, failures: Failures::default(), audit })
     }
 }

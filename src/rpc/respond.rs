@@ -1,7 +1,7 @@
 //! What every method does around its own work: a deadline and a place before it, a status and a log
 //! line after it.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 use tonic::{Request, Response, Status};
@@ -9,6 +9,7 @@ use tonic::{Request, Response, Status};
 use super::{
     Observed, Shared,
     about::{About, visible},
+    audited::Audited,
     call_log::{CallLog, Counted, Started},
     timeout,
 };
@@ -19,8 +20,8 @@ use crate::{
     tenant::{Context, ServerPlace, Tenant},
 };
 
-/// A request that names a tenant and an agent.
-pub(super) trait Addressed {
+/// A request that names a tenant and an agent. Its `Debug` shows no secret.
+pub(super) trait Addressed: fmt::Debug {
     fn tenant_id(&self) -> &str;
     fn agent_id(&self) -> &str;
 }
@@ -160,7 +161,9 @@ impl Shared {
         };
         let peer = caller.as_ref().map(|caller| caller.peer);
         let access = caller.as_ref().map(|caller| caller.access.clone());
-        let record = CallLog::new(about, caller, started);
+        let audit = self.observed.audit.as_ref().filter(|_| right.changes());
+        let audited = audit.map(|audit| Audited::new(audit.clone(), &message));
+        let record = CallLog::new(about, caller, started).audited(audited);
         (Arrival { timeout, peer, at, access, tenant }, record, message)
     }
 

@@ -14,6 +14,7 @@ use crate::{
     rpc::Observed,
     session::{StoreState, Stores},
     telemetry::{
+        audit::Audit,
         log::LogControl,
         metrics::{Format, Metrics},
     },
@@ -103,6 +104,8 @@ impl Exposition {
         }
         let ReloadView { applied, failed, .. } = self.reloads.view();
         server.set_reloads(applied, failed);
+        let audit = self.observed.audit.as_ref();
+        server.set_audit_lines_lost(audit.map_or(0, Audit::lines_lost));
         if let Some(log) = &self.log {
             server.set_lines_lost(log.lines_lost());
         }

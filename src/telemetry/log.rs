@@ -7,7 +7,7 @@
 #[cfg(test)]
 pub(crate) mod captured;
 mod control;
-mod lost_lines;
+pub(super) mod lost_lines;
 
 use std::io::{IsTerminal as _, stderr};
 

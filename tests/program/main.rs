@@ -8,6 +8,7 @@
 )]
 
 mod admin_port;
+mod audit;
 mod book;
 mod call;
 mod clients;

@@ -10,24 +10,24 @@ use std::{
 
 /// Writes log lines and counts those that cannot be written, for example because a device is full.
 #[derive(Debug)]
-pub(super) struct Lines<W> {
+pub(in crate::telemetry) struct Lines<W> {
     to: W,
     unwritten: Unwritten,
 }
 
 /// How many lines could not be written.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Unwritten(Arc<AtomicU64>);
+pub(in crate::telemetry) struct Unwritten(Arc<AtomicU64>);
 
 impl<W: Write> Lines<W> {
-    pub(super) fn to(to: W) -> (Self, Unwritten) {
+    pub(in crate::telemetry) fn to(to: W) -> (Self, Unwritten) {
         let unwritten = Unwritten::default();
         (Self { to, unwritten: unwritten.clone() }, unwritten)
     }
 }
 
 impl Unwritten {
-    pub(super) fn count(&self) -> u64 {
+    pub(in crate::telemetry) fn count(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 }

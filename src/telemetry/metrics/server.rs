@@ -22,6 +22,7 @@ pub struct Server {
     certificates: Family<CertificateLabels, Gauge<f64, AtomicU64>>,
     turned_away: Family<CauseLabels, Counter>,
     lines_lost: Counter,
+    audit_lines_lost: Counter,
     reloads: Counter,
     reload_failures: Counter,
     store_failures: Counter,
@@ -66,6 +67,7 @@ impl Server {
             certificates: Family::default(),
             turned_away: Family::default(),
             lines_lost: Counter::default(),
+            audit_lines_lost: Counter::default(),
             reloads: Counter::default(),
             reload_failures: Counter::default(),
             store_failures: Counter::default(),
@@ -74,7 +76,9 @@ impl Server {
         };
         let Self { places, places_taken, host_places, host_places_taken, .. } = &server;
         let Self { certificates, lines_lost, store_failures, store_file, .. } = &server;
-        let Self { store_states, reloads, reload_failures, .. } = &server;
+        let Self { store_states, reloads, reload_failures, audit_lines_lost, .. } = &server;
+        let help = "Lines of the audit log that could not be written";
+        registry.register("ccgw_audit_lines_lost", help, audit_lines_lost.clone());
         let help = "Changes of the configuration that were put into force without a restart";
         registry.register("ccgw_reloads", help, reloads.clone());
         let help = "Changes of the configuration that were refused";
@@ -147,6 +151,11 @@ impl Server {
         for &state in states {
             set(&self.store_states.get_or_create(&StateLabels { state }), (state == now).into());
         }
+    }
+
+    /// Sets how many lines of the audit log were lost since the start.
+    pub fn set_audit_lines_lost(&self, lines: u64) {
+        self.audit_lines_lost.inner().store(lines, Ordering::Relaxed);
     }
 
     /// Sets how many changes of the configuration were put into force, and how many were refused.

@@ -1,0 +1,156 @@
+//! The audit log: a line for each call that may change something, in a file of its own.
+//!
+//! It is apart from the log, so that no filter leaves anything of it out.
+
+use std::{
+    fmt,
+    fs::{File, OpenOptions},
+    io::{self, Write},
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use serde::Serialize;
+use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
+
+use super::log::lost_lines::{Lines, Unwritten};
+
+/// The audit log. All clones write to the same file. The lines that are queued are written when the last
+/// one is dropped.
+#[derive(Clone)]
+pub struct Audit(Arc<Inner>);
+
+struct Inner {
+    writer: NonBlocking,
+    /// Lines that were dropped since the queue was full: the disk is too slow.
+    unqueued: ErrorCounter,
+    unwritten: Unwritten,
+    reopens: Arc<AtomicBool>,
+    _worker: WorkerGuard,
+}
+
+/// One call. Fields that are not known are left out.
+#[derive(Debug, Serialize)]
+pub struct AuditLine<'a> {
+    /// When it was answered, in RFC 3339 with milliseconds.
+    pub time: String,
+    /// Who called; absent for anonymous callers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub caller: Option<&'a str>,
+    /// The address of the caller.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub peer: Option<String>,
+    /// The method, in full.
+    pub method: &'a str,
+    /// The tenant, as the caller named it.
+    pub tenant: &'a str,
+    /// The agent, as the caller named it.
+    pub agent: &'a str,
+    /// The request, without its secrets.
+    pub arguments: &'a str,
+    /// The gRPC code.
+    pub code: &'a str,
+    /// Why it failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<&'a str>,
+    /// What is known of the agent after a failure.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<&'a str>,
+    /// The gateway's retcode, if it refused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retcode: Option<&'a str>,
+    /// The trace that the call is part of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trace_id: Option<String>,
+    /// How long the call took, in milliseconds.
+    pub elapsed_ms: f64,
+}
+
+/// A file that is opened again when somebody has asked for that, such as after it was renamed.
+struct Reopening {
+    path: PathBuf,
+    file: File,
+    asked: Arc<AtomicBool>,
+}
+
+/// How many lines may wait for the disk. A line has a few hundred bytes.
+const QUEUE: usize = 16_384;
+
+// === impl Audit ===
+
+impl Audit {
+    /// Appends to this file, which is made if it is not there, for its owner alone.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be opened.
+    pub fn to(path: &Path) -> io::Result<Self> {
+        let reopens = Arc::<AtomicBool>::default();
+        let file = open(path)?;
+        let file = Reopening { path: path.to_owned(), file, asked: reopens.clone() };
+        let (lines, unwritten) = Lines::to(file);
+        let builder = NonBlockingBuilder::default().buffered_lines_limit(QUEUE).lossy(true);
+        let (writer, worker) = builder.finish(lines);
+        let unqueued = writer.error_counter();
+        Ok(Self(Arc::new(Inner { writer, unqueued, unwritten, reopens, _worker: worker })))
+    }
+
+    /// Adds a line. Nobody waits for the disk: a line that finds no room is lost, and counted.
+    pub fn write(&self, line: &AuditLine<'_>) {
+        if let Ok(mut json) = serde_json::to_vec(line) {
+            json.push(b'\n');
+            // A failure is counted where it happens.
+            let _queued = self.0.writer.clone().write_all(&json);
+        }
+    }
+
+    /// Opens the file anew before the next line, so that it can be renamed before.
+    pub fn reopen(&self) {
+        self.0.reopens.store(true, Ordering::Relaxed);
+    }
+
+    /// How many lines were lost since the start.
+    pub fn lines_lost(&self) -> u64 {
+        let unqueued = self.0.unqueued.dropped_lines().try_into().unwrap_or(u64::MAX);
+        self.0.unwritten.count().saturating_add(unqueued)
+    }
+}
+
+impl fmt::Debug for Audit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Audit").field("lines_lost", &self.lines_lost()).finish_non_exhaustive()
+    }
+}
+
+// === impl Reopening ===
+
+impl Write for Reopening {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.asked.swap(false, Ordering::Relaxed) {
+            match open(&self.path) {
+                Ok(file) => self.file = file,
+                // The old file is better than none.
+                Err(error) => {
+                    self.asked.store(true, Ordering::Relaxed);
+                    tracing::debug!(%error, "the audit log could not be opened anew");
+                }
+            }
+        }
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.append(true).create(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path)
+}

@@ -1,0 +1,132 @@
+//! The audit log.
+
+use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
+
+use ccgateway_bridge::rpc::proto::{
+    BatchSetBusyRequest, GetSessionRequest, RegisterSessionRequest, SetBusyRequest, SignInRequest,
+};
+use ccgateway_test_support::{Clients, PASSWORD, until};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::support::start;
+
+fn lines(file: &Path) -> Vec<Value> {
+    let text = fs::read_to_string(file).unwrap_or_default();
+    text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+}
+
+async fn until_lines(file: &Path, count: usize) -> Vec<Value> {
+    until("the lines", || lines(file).len() >= count).await;
+    lines(file)
+}
+
+fn busy(agent: &str) -> SetBusyRequest {
+    SetBusyRequest { agent_id: agent.into(), reason: Some(200), ..<_>::default() }
+}
+
+#[tokio::test]
+async fn each_call_that_may_change_something_is_one_line_whatever_is_logged() {
+    let folder = TempDir::new().expect("a folder");
+    let file = folder.path().join("audit.jsonl");
+    let settings = format!("audit.file = {:?}", file.display().to_string());
+    let program = start(&settings, &[]).await;
+    assert_eq!(program.ask("PUT /log", "off").await.0, 200);
+    let Clients { mut states, mut sessions, .. } = Clients::of(program.grpc);
+    let sign_in = |password: &str| SignInRequest {
+        agent_id: "1001".into(),
+        password: Some(password.into()),
+        ..<_>::default()
+    };
+    sessions.sign_in(sign_in(&"canary-password".repeat(9))).await.expect_err("it is too long");
+    sessions.sign_in(sign_in(PASSWORD)).await.expect("signed in");
+    states.set_busy(busy("1001")).await.expect("accepted");
+    states.set_busy(busy("1001")).await.expect_err("it is busy already");
+    states.set_busy(busy("01")).await.expect_err("no agent's id");
+    let show = GetSessionRequest { agent_id: "1001".into(), ..<_>::default() };
+    sessions.get_session(show).await.expect("it changes nothing");
+    let guid = "279fe21d-aaaa-4437-84c3-ab9e9dae20f5.AgentGateway1";
+    let register =
+        RegisterSessionRequest { agent_id: "1002".into(), guid: guid.into(), ..<_>::default() };
+    sessions.register_session(register).await.expect("registered");
+    let batch =
+        BatchSetBusyRequest { agent_ids: vec!["1001".into(), "1002".into()], ..<_>::default() };
+    states.batch_set_busy(batch).await.expect("answered");
+
+    let lines = until_lines(&file, 7).await;
+    let shown: Vec<_> = lines
+        .iter()
+        .map(|line| {
+            let method =
+                line["method"].as_str().expect("a method").rsplit('/').next().expect("a name");
+            let text = |name: &str| line[name].as_str().unwrap_or("-").to_owned();
+            format!(
+                "{method} {} {} {} {}",
+                text("agent"),
+                text("code"),
+                text("outcome"),
+                text("reason")
+            )
+        })
+        .collect();
+    assert_eq!(
+        shown,
+        [
+            "SignIn 1001 INVALID_ARGUMENT not_sent INVALID_REQUEST",
+            "SignIn 1001 OK - -",
+            "SetBusy 1001 OK - -",
+            "SetBusy 1001 FAILED_PRECONDITION refused AGENT_STATE_REFUSED",
+            "SetBusy 01 INVALID_ARGUMENT not_sent INVALID_REQUEST",
+            "RegisterSession 1002 OK - -",
+            "BatchSetBusy  OK - -",
+        ]
+    );
+    assert_eq!(lines[2]["tenant"], "acme");
+    assert!(
+        lines[2]["arguments"].as_str().expect("text").contains("reason: Some(200)"),
+        "{}",
+        lines[2]
+    );
+    assert!(lines[6]["arguments"].as_str().expect("text").contains("\"1002\""), "{}", lines[6]);
+    assert_eq!(lines[3]["retcode"], "100-009");
+    assert!(lines[3]["peer"].is_string(), "{}", lines[3]);
+    let text = fs::read_to_string(&file).expect("there");
+    for secret in [PASSWORD, "canary-password", "279fe21d"] {
+        assert!(!text.contains(secret), "{secret} was written");
+    }
+    let mode = fs::metadata(&file).expect("there").permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+}
+
+#[tokio::test]
+async fn it_goes_on_in_a_new_file_after_sighup() {
+    let folder = TempDir::new().expect("a folder");
+    let (file, old) = (folder.path().join("audit.jsonl"), folder.path().join("audit.jsonl.1"));
+    let program = start(&format!("audit.file = {:?}", file.display().to_string()), &[]).await;
+    let clients = Clients::of(program.grpc);
+    clients.sign_in(1001).await.expect("signed in");
+    until_lines(&file, 1).await;
+    fs::rename(&file, &old).expect("renamed");
+    clients.sign_in(1002).await.expect("signed in");
+    until_lines(&old, 2).await;
+    program.signal("-HUP");
+    program.printed("the configuration has not changed").await;
+    clients.sign_in(1003).await.expect("signed in");
+    until_lines(&file, 1).await;
+    assert_eq!(lines(&old).len(), 2);
+}
+
+#[tokio::test]
+async fn lines_that_cannot_be_written_are_counted_and_stop_no_call() {
+    let program = start("audit.file = \"/dev/full\"", &[]).await;
+    let clients = Clients::of(program.grpc);
+    for agent in [1001, 1002, 1003] {
+        clients.sign_in(agent).await.expect("signed in");
+    }
+    ccgateway_test_support::within("the lines to be counted", async {
+        while program.metric("ccgw_audit_lines_lost_total").await < 3.0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
