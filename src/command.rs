@@ -14,7 +14,10 @@ mod serve;
 mod signals;
 mod text;
 
-use std::{ffi::OsString, io::Write as _, num::NonZeroUsize, path::PathBuf, process::ExitCode};
+use std::{
+    ffi::OsString, io::Write as _, num::NonZeroUsize, path::PathBuf, process::ExitCode,
+    time::Duration,
+};
 
 use clap::{Parser, Subcommand};
 use tokio::runtime::{Builder, Runtime};
@@ -149,6 +152,26 @@ impl Settings {
         load(&self.sources())
     }
 
+    /// Loads the configuration while its files may be changing, as when Kubernetes replaces a Secret: what
+    /// is returned belongs together.
+    fn load_settled(&self) -> Result<Config, ConfigErrors> {
+        const TRIES: usize = 5;
+        const PAUSE: Duration = Duration::from_millis(50);
+        let mut last = self.load();
+        for _ in 0..TRIES {
+            let again = self.load();
+            // The fingerprint is taken after the files were parsed. The second time they were parsed
+            // between two fingerprints that are equal.
+            let is_settled = matches!((&last, &again), (Ok(last), Ok(again)) if last.fingerprint == again.fingerprint);
+            last = again;
+            if is_settled {
+                break;
+            }
+            std::thread::sleep(PAUSE);
+        }
+        last
+    }
+
     fn sources(&self) -> Sources {
         let mut sources = Sources::from_environment(std::env::vars_os());
         if let Some(file) = &self.config {
@@ -202,7 +225,7 @@ fn fail(code: u8, error: impl std::fmt::Display) -> ExitCode {
 
 #[cfg(test)]
 mod tests {
-    use std::{sync::mpsc::channel, time::Duration};
+    use std::sync::mpsc::channel;
 
     use clap::CommandFactory as _;
 

@@ -51,13 +51,14 @@ use self::{
     metrics::{Exposition, ServerShares},
     ports::{Port, Ports},
     readiness::Readiness,
-    reload::Reloadable,
+    reload::{InForce, Reloadable, ReloadableListener},
     service::Services,
     status::StatusSource,
     stores::Opened,
 };
 pub use self::{
     drain::Drained,
+    reload::Reloaded,
     reloads::{ReloadView, Reloads},
     stores::{SharesNothing, ask_store, check_store},
 };
@@ -204,15 +205,15 @@ impl Bridge {
         let division = config.division();
         let Config { server, host_requests, tenants, traces, retcodes, admin, .. } = config;
         let serves_reflection = config.listeners.values().any(|listener| listener.reflection);
-        let policies =
-            Policies::new(config.callers.rules(tenants.keys().cloned().collect()), config.issuers)?;
-
+        let rules = config.callers.rules(tenants.keys().cloned().collect());
+        let policies = Policies::new(rules, config.issuers, None)?;
         let of = |(name, listener): (&ListenerName, &config::Listener)| {
-            Ok((name.clone(), policies.of(name, listener)?))
+            Ok((name.clone(), (listener.address, policies.of(name, listener)?)))
         };
         let mut listener_policies =
             config.listeners.iter().map(of).collect::<Result<BTreeMap<_, _>, StartError>>()?;
-        let (fingerprint, reloads) = (config.fingerprint, Arc::<Reloads>::default());
+        let in_force = InForce { fingerprint: config.fingerprint, policies };
+        let reloads = Arc::<Reloads>::default();
 
         // Steps that can fail come before steps that start tasks.
         let audit =
@@ -272,13 +273,13 @@ impl Bridge {
             Services { routes: routes.routes().prepare(), request_reader, streams, unhandled };
         let limits = server.connections.clone();
         let context = SharedContext { services, limits, connection_limits, stages: stages.clone() };
-        let mut reloadable =
-            Reloadable { listeners: BTreeMap::new(), fingerprint: fingerprint.into() };
+        let mut reloadable = Reloadable { listeners: BTreeMap::new(), in_force: in_force.into() };
         for port in ports.listeners {
             let Port { name, socket, tls, http2, .. } = port;
-            let Some(policy) = listener_policies.remove(&name) else { continue };
+            let Some((address, policy)) = listener_policies.remove(&name) else { continue };
             let context = Arc::new(ListenerContext::new(&http2, tls, policy, context.clone()));
-            reloadable.listeners.insert(name, context.clone());
+            let listener = ReloadableListener { context: context.clone(), address };
+            reloadable.listeners.insert(name, listener);
             connections.spawn(accept(socket, context, connections.clone()));
         }
         readiness.set_ready();

@@ -68,7 +68,7 @@ impl Access {
             (Some(_), Some(_)) => Unnamed::Several,
         };
         let known = principals.iter().filter(|principal| **principal != Principal::Anonymous);
-        let shown: Vec<_> = known.take(SHOWN_MAX).map(ToString::to_string).collect();
+        let shown: Vec<_> = known.take(SHOWN_MAX).map(shown).collect();
         let until = until.map(|until| {
             let left = until.duration_since(SystemTime::now()).unwrap_or_default();
             Instant::now() + left.min(FAR)
@@ -122,7 +122,7 @@ impl Access {
         let is_verified = policy.verifies(chain);
         let still = |principal: &&Principal| match principal {
             Principal::Anonymous => policy.allows_anonymous,
-            Principal::Token { .. } => policy.tokens.is_some(),
+            Principal::Token { issuer, .. } => policy.takes_tokens_of(issuer),
             Principal::Uri(_) | Principal::Dns(_) | Principal::CommonName(_) => is_verified,
         };
         let principals: Vec<_> = self.principals.iter().filter(still).cloned().collect();
@@ -147,6 +147,11 @@ impl Access {
         &self.shown
     }
 
+    /// Whether the caller has shown a token.
+    pub fn has_token(&self) -> bool {
+        self.principals.iter().any(|principal| matches!(principal, Principal::Token { .. }))
+    }
+
     /// When the caller's certificate or token expires.
     pub fn until(&self) -> Option<Instant> {
         self.until
@@ -166,7 +171,7 @@ impl Access {
             (id, _) => id,
         };
         let here = self.at.get(id).copied().unwrap_or_default();
-        if here.and(self.everywhere).contain(right) {
+        if here.union(self.everywhere).contains(right) {
             Ok(Some(id))
         } else {
             Err(Obstacle::CallerNotAllowed)
@@ -177,6 +182,13 @@ impl Access {
     pub fn only_tenant(&self) -> Option<&str> {
         if let Unnamed::Is(only) = &self.unnamed { Some(only.as_str()) } else { None }
     }
+}
+
+/// The name of a principal, quoted if it could be taken for several.
+fn shown(principal: &Principal) -> String {
+    let name = principal.to_string();
+    let is_plain = |c: char| !c.is_whitespace() && !c.is_control() && c != '"';
+    if name.chars().all(is_plain) { name } else { format!("{name:?}") }
 }
 
 #[cfg(test)]
@@ -259,5 +271,6 @@ mod tests {
         }
         assert_eq!((all.shown(), nobody.shown()), ("", ""));
         assert_eq!(access(&[], &["a", "b", "c", "d"]).shown(), "cn:a cn:b cn:c");
+        assert_eq!(access(&[], &["a cn:b", "c"]).shown(), "\"cn:a cn:b\" cn:c");
     }
 }

@@ -27,7 +27,7 @@ pub struct ListenerPolicy {
     /// What each of them may do.
     pub rules: Arc<Rules>,
     /// Whose tokens are taken; `None`: nobody's.
-    pub tokens: Option<Tokens>,
+    pub tokens: Option<Arc<Tokens>>,
     /// Whose certificates are taken; `None`: nobody's.
     pub certificates: Option<Arc<dyn ClientCertVerifier>>,
     /// Whether a caller may show nothing.
@@ -71,6 +71,22 @@ pub enum Identified {
 // === impl ListenerPolicy ===
 
 impl ListenerPolicy {
+    /// The same with other rules.
+    pub fn with_rules(&self, rules: Arc<Rules>) -> Self {
+        Self {
+            rules,
+            tokens: self.tokens.clone(),
+            certificates: self.certificates.clone(),
+            superseded: CancellationToken::new(),
+            ..*self
+        }
+    }
+
+    /// Whether tokens of the issuer of this name in the configuration are taken.
+    pub(super) fn takes_tokens_of(&self, issuer: &str) -> bool {
+        self.tokens.as_ref().is_some_and(|tokens| tokens.are_of(issuer))
+    }
+
     /// Whether the authorities vouch for a certificate chain.
     pub(super) fn verifies(&self, chain: &[CertificateDer<'static>]) -> bool {
         let (Some(authorities), Some((leaf, others))) = (&self.certificates, chain.split_first())
@@ -85,11 +101,19 @@ impl ListenerPolicy {
 // === impl ConnectionIdentity ===
 
 impl ConnectionIdentity {
-    /// The identity of a peer that has shown this certificate chain.
-    pub fn new(current: Arc<CurrentPolicy>, chain: Vec<CertificateDer<'static>>) -> Self {
+    /// The identity of a peer that has shown this certificate chain, which TLS has verified under the
+    /// policy of the generation `seen`.
+    pub fn new(
+        current: Arc<CurrentPolicy>,
+        seen: u64,
+        chain: Vec<CertificateDer<'static>>,
+    ) -> Self {
         let (generation, policy) = current.get();
-        // TLS has just verified it.
-        let (certificate, chain) = (CertificateIdentity::of(&chain), chain.into());
+        // A handshake takes time, and the authorities may be others since.
+        let is_verified = generation == seen || policy.verifies(&chain);
+        let certificate =
+            if is_verified { CertificateIdentity::of(&chain) } else { <_>::default() };
+        let chain = chain.into();
         let known = Known::new(generation, policy, certificate, (&current, &chain));
         Self { current, chain, known: Mutex::new(known) }
     }
@@ -130,8 +154,12 @@ impl ConnectionIdentity {
         let VerifiedToken { principal, until } = tokens.verify(token).await?;
         let mut known = self.known();
         let CertificateIdentity { principals, until: own_until } = &known.certificate;
-        let until = own_until.map_or(until, |own| own.min(until));
-        let principals = [principal].into_iter().chain(principals.clone()).collect();
+        let is_expired = own_until.is_some_and(|own| own <= SystemTime::now());
+        let (own, until) = match own_until {
+            _ if is_expired => (Vec::new(), until),
+            own_until => (principals.clone(), own_until.map_or(until, |own| own.min(until))),
+        };
+        let principals = [principal].into_iter().chain(own).collect();
         let access = policy.rules.access(principals, Some(until));
         let access = Arc::new(access.under(&policy, &self.current, &self.chain));
         // The policy may have been replaced meanwhile. The next call is then identified under the new one.

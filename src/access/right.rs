@@ -41,7 +41,7 @@ impl Rights {
     pub const ALL: Self = Self(0b1111);
 
     /// Whether `right` is one of them.
-    pub fn contain(self, right: Right) -> bool {
+    pub fn contains(self, right: Right) -> bool {
         self.0 & right.bit() != 0
     }
 
@@ -52,7 +52,7 @@ impl Rights {
 
     /// These and those.
     #[must_use]
-    pub fn and(self, others: Self) -> Self {
+    pub fn union(self, others: Self) -> Self {
         Self(self.0 | others.0)
     }
 }
@@ -73,8 +73,8 @@ mod tests {
         assert_eq!(all.into_iter().collect::<Rights>(), Rights::ALL);
         for right in all {
             let only: Rights = [right].into_iter().collect();
-            assert!(all.into_iter().all(|other| only.contain(other) == (other == right)));
-            assert!(!Rights::NONE.contain(right));
+            assert!(all.into_iter().all(|other| only.contains(other) == (other == right)));
+            assert!(!Rights::NONE.contains(right));
         }
     }
 }

@@ -42,6 +42,11 @@ impl Rules {
         Self { rules: None, tenants }
     }
 
+    /// Whether there are none, so that everybody who is let in may do everything.
+    pub fn is_empty(&self) -> bool {
+        self.rules.is_none()
+    }
+
     /// What a caller may do who is all of these principals, until a time.
     pub fn access(&self, principals: Vec<Principal>, until: Option<SystemTime>) -> Access {
         let everywhere = if self.rules.is_none() { Rights::ALL } else { Rights::NONE };
@@ -64,11 +69,11 @@ impl Rule {
     /// Adds its rights to those everywhere, or to those at some tenants.
     fn give(&self, (everywhere, at): &mut (Rights, BTreeMap<TenantId, Rights>)) {
         match &self.reach {
-            Reach::Everywhere => *everywhere = everywhere.and(self.rights),
+            Reach::Everywhere => *everywhere = everywhere.union(self.rights),
             Reach::At(tenants) => {
                 for tenant in tenants {
                     let known = at.entry(tenant.clone()).or_default();
-                    *known = known.and(self.rights);
+                    *known = known.union(self.rights);
                 }
             }
         }

@@ -29,7 +29,7 @@ pub use self::{
     keys::{KeySource, Keys},
 };
 use super::Principal;
-use crate::call::Unidentified;
+use crate::{call::Unidentified, config::without_byte_order_mark};
 
 /// The tokens that a listener takes: those of some issuers.
 pub struct Tokens {
@@ -54,6 +54,11 @@ impl Tokens {
     /// Takes the tokens of these issuers.
     pub fn of(issuers: Vec<Arc<Issuer>>) -> Self {
         Self { issuers, verified: Mutex::default() }
+    }
+
+    /// Whether the issuer of this name in the configuration is one of them.
+    pub(super) fn are_of(&self, issuer: &str) -> bool {
+        self.issuers.iter().any(|known| known.name() == issuer)
     }
 
     /// Verifies a token.
@@ -122,7 +127,7 @@ async fn read_file(path: PathBuf, max: usize) -> Result<Vec<u8>, String> {
             Ok(length) if length > max => {
                 Err(format!("{} is longer than {} KiB", path.display(), max / 1024))
             }
-            Ok(_) => Ok(content),
+            Ok(_) => Ok(without_byte_order_mark(content)),
             Err(error) => Err(format!("{}: {error}", path.display())),
         }
     });

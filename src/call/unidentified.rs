@@ -31,6 +31,9 @@ pub enum Unidentified {
     /// The token is for somebody else.
     #[error("its token is for another audience")]
     Audience,
+    /// The token lacks a claim.
+    #[error("its token lacks a claim that the bridge needs (iss, aud or exp)")]
+    Claims,
     /// The token has expired.
     #[error("its token has expired")]
     Expired,

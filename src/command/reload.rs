@@ -1,6 +1,6 @@
 //! Takes changes of the configuration while the bridge runs.
 
-use std::{io, time::Duration};
+use std::{convert::Infallible, io, time::Duration};
 
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
@@ -10,7 +10,10 @@ use tokio::{
 use tracing::{info, warn};
 
 use super::Settings;
-use crate::{config::Fingerprint, server::Bridge};
+use crate::{
+    config::Fingerprint,
+    server::{Bridge, Reloaded},
+};
 
 /// Reads the configuration again and again.
 pub(super) struct Reload {
@@ -36,7 +39,7 @@ impl Reload {
     }
 
     /// Gives what has changed to the bridge, for as long as the process runs.
-    pub(super) async fn follow(mut self, bridge: &Bridge) {
+    pub(super) async fn follow(mut self, bridge: &Bridge) -> Infallible {
         loop {
             let pause = async {
                 match self.interval {
@@ -52,16 +55,17 @@ impl Reload {
         }
     }
 
-    /// Reads the configuration, and opens the audit log anew for whoever asked. What is as it was is said only to those who asked.
+    /// Reads the configuration, and opens the audit log anew if SIGHUP has asked for that. If nothing has
+    /// changed, only SIGHUP gets a log line.
     async fn read(&mut self, bridge: &Bridge, is_asked: bool) {
         if is_asked {
             bridge.reopen_audit();
         }
         let settings = self.settings.clone();
-        let Ok(loaded) = spawn_blocking(move || settings.load()).await else { return };
-        let config = match loaded {
-            Ok(config) => config,
-            Err(errors) => return self.refuse(bridge, errors.to_string(), is_asked),
+        let config = match spawn_blocking(move || settings.load_settled()).await {
+            Ok(Ok(config)) => config,
+            Ok(Err(errors)) => return self.refuse(bridge, errors.to_string(), is_asked),
+            Err(panic) => return self.refuse(bridge, panic.to_string(), is_asked),
         };
         if config.fingerprint == self.seen && self.refused.is_none() {
             if is_asked {
@@ -70,20 +74,25 @@ impl Reload {
             return;
         }
         self.seen = config.fingerprint.clone();
+        let warnings = config.warnings();
         match bridge.reload(config) {
-            Ok((taken, restart)) => {
-                self.refused = None;
-                if !taken.is_empty() {
-                    info!(changed = taken.join(", "), "a changed configuration is in force");
-                }
-                if !restart.is_empty() {
-                    warn!(
-                        changed = restart.join(", "),
-                        "these changes take a restart of the bridge"
-                    );
-                }
-            }
+            Ok(reloaded) => self.accept(&reloaded, &warnings),
             Err(error) => self.refuse(bridge, error.to_string(), is_asked),
+        }
+    }
+
+    fn accept(&mut self, Reloaded { in_force, needs_restart }: &Reloaded, warnings: &[String]) {
+        let was_refused = self.refused.take().is_some();
+        if !in_force.is_empty() {
+            info!(changed = in_force.join(", "), "a changed configuration is in force");
+            for warning in warnings {
+                warn!("{warning}");
+            }
+        } else if was_refused {
+            info!("the configuration is again as it is in force");
+        }
+        if !needs_restart.is_empty() {
+            warn!(changed = needs_restart.join(", "), "these changes need a restart of the bridge");
         }
     }
 

@@ -15,7 +15,7 @@ use crate::{
 };
 
 pub(super) fn run(settings: &Settings) -> ExitCode {
-    let config = match settings.load() {
+    let config = match settings.load_settled() {
         Ok(config) => config,
         Err(errors) => return fail(EXIT_MISTAKE, errors),
     };
@@ -94,7 +94,7 @@ async fn serve(settings: &Settings, config: Config, log: LogControl) -> ExitCode
 
     let signal = tokio::select! {
         signal = signals.next() => signal,
-        () = reload.follow(&bridge) => "",
+        never = reload.follow(&bridge) => match never {},
     };
     info!(signal, "stopping; a second signal stops at once");
     tokio::select! {

@@ -12,5 +12,5 @@ pub struct Audit {
 }
 
 pub(super) fn audit(section: &Section<'_>) -> Audit {
-    Audit { file: section.written_path("file") }
+    Audit { file: section.unwatched_path("file") }
 }

@@ -87,7 +87,7 @@ fn rule(
     } else {
         Reach::At(named.into_iter().flatten().chain(listed.iter().copied().cloned()).collect())
     };
-    let rights = rights?.into_iter().fold(Rights::NONE, Rights::and);
+    let rights = rights?.into_iter().fold(Rights::NONE, Rights::union);
     Some(Rule { principals: principals?, reach, rights })
 }
 

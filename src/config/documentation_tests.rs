@@ -73,8 +73,8 @@ const READERS: [&str; 18] = [
     "section",
     "text",
     "truth",
+    "unwatched_path",
     "whole",
-    "written_path",
 ];
 
 /// The keys that a source file reads, also those that it reads only under some condition.

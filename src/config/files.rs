@@ -54,10 +54,15 @@ pub(super) fn read(path: &Path, max: u64) -> io::Result<(Vec<u8>, Metadata)> {
         let message = format!("more than {} KiB", max / 1024);
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, message));
     }
+    Ok((without_byte_order_mark(content), metadata))
+}
+
+/// The same text without its byte order mark.
+pub(crate) fn without_byte_order_mark(mut content: Vec<u8>) -> Vec<u8> {
     if content.starts_with(BYTE_ORDER_MARK) {
         content.drain(..BYTE_ORDER_MARK.len());
     }
-    Ok((content, metadata))
+    content
 }
 
 /// The mistake for a file that cannot be read: its path, and the system's error text.

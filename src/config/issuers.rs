@@ -6,7 +6,7 @@ use http::{Uri, uri::Scheme};
 use jsonwebtoken::Algorithm;
 
 use super::{
-    ClientTls, Trust,
+    Trust,
     error::{Problem, quote},
     files,
     listeners::is_name,
@@ -33,7 +33,7 @@ pub struct Issuer {
 }
 
 /// Where the keys of an issuer are, as a JSON Web Key Set.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum KeysPlace {
     /// In a file. `jwks_file`.
     File(PathBuf),
@@ -42,7 +42,7 @@ pub enum KeysPlace {
         /// The URL.
         url: Uri,
         /// How the server's certificate is checked. `jwks_ca_file`.
-        tls: ClientTls,
+        trust: Trust,
         /// A file with a token for the server. `jwks_token_file`.
         token_file: Option<PathBuf>,
     },
@@ -126,7 +126,7 @@ fn keys(section: &Section<'_>) -> Option<KeysPlace> {
     let file = section.path("jwks_file");
     let url = section.read("jwks_url", |node| url(scalar::text(node)?));
     let roots = section.roots("jwks_ca_file", "the CA certificate of the server of jwks_url");
-    let token_file = section.path("jwks_token_file");
+    let token_file = section.unwatched_path("jwks_token_file");
     let has = |key: &'static str| section.has(key);
     if has("jwks_file") == has("jwks_url") {
         if has("jwks_file") {
@@ -151,7 +151,7 @@ fn keys(section: &Section<'_>) -> Option<KeysPlace> {
     let url = url?;
     warn_of_plaintext(section, &url);
     let trust = roots.map_or(Trust::SystemRoots, Trust::Roots);
-    Some(KeysPlace::Url { url, tls: ClientTls { trust, client: None }, token_file })
+    Some(KeysPlace::Url { url, trust, token_file })
 }
 
 fn warn_of_plaintext(section: &Section<'_>, url: &Uri) {

@@ -107,14 +107,14 @@ impl<'a> Section<'a> {
 
     /// A path, relative to the folder of the file that it is given in.
     pub(super) fn path(&self, key: &'static str) -> Option<PathBuf> {
-        let path = self.written_path(key)?;
+        let path = self.unwatched_path(key)?;
         self.note_file(key, &path);
         Some(path)
     }
 
-    /// Like [`Section::path`], of a file that the bridge writes: what is in it is no part of the
-    /// configuration.
-    pub(super) fn written_path(&self, key: &'static str) -> Option<PathBuf> {
+    /// Like [`Section::path`], of a file whose content is no part of the configuration: the bridge writes
+    /// it, or reads it each time that it needs it.
+    pub(super) fn unwatched_path(&self, key: &'static str) -> Option<PathBuf> {
         self.know_file(key);
         self.read(key, |node| Ok(seen_from(&node.place, checked_path(text(node)?)?)))
     }

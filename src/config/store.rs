@@ -29,7 +29,7 @@ pub(super) fn store(root: &Section<'_>) -> Option<Store> {
     let section = root.section("store");
     // The keys of both kinds are read in any case; otherwise those of the other kind would be reported
     // as unknown.
-    let path = section.written_path("file");
+    let path = section.unwatched_path("file");
     let redis = redis(&section);
     let file = path.and_then(|path| file(&section, path, &redis));
     if !root.has("store") {

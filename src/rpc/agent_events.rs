@@ -194,6 +194,12 @@ impl End {
         self.access.as_ref().and_then(|access| access.until())
     }
 
+    /// What of the caller has expired.
+    fn expired(&self) -> Unidentified {
+        let has_token = self.access.as_ref().is_some_and(|access| access.has_token());
+        if has_token { Unidentified::Expired } else { Unidentified::CertificateExpired }
+    }
+
     /// Whether the caller has lost its right to watch.
     fn is_lost(&self) -> bool {
         let tenant = self.tenant.id().as_str();
@@ -210,7 +216,7 @@ impl End {
         } else if self.deadline.is_some_and(|deadline| deadline <= Instant::now()) {
             Some(Obstacle::Deadline(Wait::Watching))
         } else if self.until().is_some_and(|until| until <= Instant::now()) {
-            Some(Obstacle::CallerUnknown(Unidentified::Expired))
+            Some(Obstacle::CallerUnknown(self.expired()))
         } else if self.is_lost() {
             Some(Obstacle::CallerNotAllowed)
         } else {

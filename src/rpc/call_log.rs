@@ -113,7 +113,8 @@ impl CallLog {
         let gateway = self.started.counted.tenant.as_ref().and_then(|tenant| tenant.gateway());
         // Whoever may not use a tenant does not learn whether there is one.
         let nobody = About { method: self.about.method, ..About::default() };
-        let about = if error.is_about_the_caller() { &nobody } else { &self.about };
+        let (about, gateway) =
+            if error.is_about_the_caller() { (&nobody, None) } else { (&self.about, gateway) };
         let to = Recipient { about, gateway, left };
         let refused = status::refuse(error, &to, &shared.overrides);
         if let (Some(Obstacle::Overloaded { share, .. }), Some(tenant)) =

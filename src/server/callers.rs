@@ -1,6 +1,6 @@
 //! How the callers of each listener are identified.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use tokio_util::sync::CancellationToken;
 
@@ -10,26 +10,58 @@ use crate::{
         ListenerPolicy, Rules,
         tokens::{Issuer, KeySource, Keys, Tokens},
     },
-    config::{self, Listener, ListenerName},
+    config::{self, KeysPlace, Listener, ListenerName},
 };
 
 /// What the listeners' policies are made of.
+#[derive(Debug)]
 pub(super) struct Policies {
     rules: Arc<Rules>,
     issuers: BTreeMap<String, Arc<Issuer>>,
+    keys: Vec<IssuerKeys>,
+}
+
+/// The keys of an issuer, and where they come from.
+#[derive(Clone, Debug)]
+struct IssuerKeys {
+    name: String,
+    place: KeysPlace,
+    refresh: Duration,
+    keys: Arc<Keys>,
 }
 
 impl Policies {
-    /// Begins to read the keys of all issuers.
+    /// Begins to read the keys of all issuers. Keys that `before` reads from the same place are used
+    /// further: their server may be away just now.
     pub(super) fn new(
         rules: Rules,
         issuers: BTreeMap<String, config::Issuer>,
+        before: Option<&Self>,
     ) -> Result<Self, StartError> {
-        let issuers = issuers.into_iter().map(|(name, settings)| match issuer(&name, &settings) {
-            Ok(issuer) => Ok((name, Arc::new(issuer))),
-            Err(error) => Err(StartError::Issuer(name, error)),
-        });
-        Ok(Self { rules: Arc::new(rules), issuers: issuers.collect::<Result<_, _>>()? })
+        let mut all = Self { rules: Arc::new(rules), issuers: BTreeMap::new(), keys: Vec::new() };
+        for (name, settings) in issuers {
+            let known = before.and_then(|before| before.keys_of(&name, &settings)).cloned();
+            let keys = match known {
+                Some(known) => known,
+                None => IssuerKeys::follow(&name, &settings)?,
+            };
+            let issuer = Issuer::new(&name, &settings, keys.keys.clone());
+            all.issuers.insert(name, Arc::new(issuer));
+            all.keys.push(keys);
+        }
+        Ok(all)
+    }
+
+    fn keys_of(&self, name: &str, settings: &config::Issuer) -> Option<&IssuerKeys> {
+        let is_same = |keys: &&IssuerKeys| {
+            keys.name == name && keys.place == settings.keys && keys.refresh == settings.refresh
+        };
+        self.keys.iter().find(is_same)
+    }
+
+    /// The rules.
+    pub(super) fn rules(&self) -> &Arc<Rules> {
+        &self.rules
     }
 
     /// The policy of a listener.
@@ -44,7 +76,7 @@ impl Policies {
         let certificates = certificates.map_err(|error| StartError::Tls(name.clone(), error))?;
         Ok(ListenerPolicy {
             rules: self.rules.clone(),
-            tokens: (!issuers.is_empty()).then(|| Tokens::of(issuers)),
+            tokens: (!issuers.is_empty()).then(|| Arc::new(Tokens::of(issuers))),
             certificates: certificates.flatten(),
             allows_anonymous: listener.allows_anonymous(),
             reflection: listener.reflection,
@@ -53,7 +85,12 @@ impl Policies {
     }
 }
 
-fn issuer(name: &str, settings: &config::Issuer) -> Result<Issuer, String> {
-    let keys = Keys::follow(name, KeySource::of(&settings.keys)?, settings.refresh);
-    Ok(Issuer::new(name, settings, keys))
+impl IssuerKeys {
+    fn follow(name: &str, settings: &config::Issuer) -> Result<Self, StartError> {
+        let source = KeySource::of(&settings.keys);
+        let source = source.map_err(|error| StartError::Issuer(name.to_owned(), error))?;
+        let keys = Keys::follow(name, source, settings.refresh);
+        let (place, refresh) = (settings.keys.clone(), settings.refresh);
+        Ok(Self { name: name.to_owned(), place, refresh, keys })
+    }
 }

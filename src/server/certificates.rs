@@ -1,4 +1,5 @@
 use std::{
+    collections::BTreeSet,
     sync::{Arc, PoisonError, RwLock},
     time::SystemTime,
 };
@@ -55,9 +56,14 @@ impl Certificates {
         self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Takes what another configuration has.
-    pub(super) fn replace(&self, other: &Self) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = other.all();
+    /// Takes the certificates of these listeners from another configuration.
+    pub(super) fn replace(&self, other: &Self, listeners: &BTreeSet<ListenerName>) {
+        let is_replaced = |expiry: &Expiry| {
+            expiry.listener.as_ref().is_some_and(|listener| listeners.contains(listener))
+        };
+        let mut all = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|expiry| !is_replaced(expiry));
+        all.extend(other.all().into_iter().filter(is_replaced));
     }
 }
 

@@ -45,8 +45,10 @@ pub(super) async fn serve(
     let stream = Socket::new(stream, context.keepalive_timeout);
     let end = Instant::now() + context.shared.limits.handshake_timeout;
     let handshake = Handshake { place, end, peer, context };
+    // Before the acceptor, which is replaced first.
+    let seen = context.policy.generation();
     let done = match context.acceptor() {
-        None => handshake.read_preface_and_serve(stream, <_>::default()).await,
+        None => handshake.read_preface_and_serve(stream, (seen, <_>::default())).await,
         Some(acceptor) => match handshake.bounded(acceptor.accept(stream)).await {
             Ok(Ok(stream)) => {
                 let (_, session) = stream.get_ref();
@@ -57,7 +59,7 @@ pub(super) async fn serve(
                 }
                 let chain = session.peer_certificates().unwrap_or_default().to_vec();
                 // Boxed, since it is large and is moved from step to step.
-                handshake.read_preface_and_serve(Box::new(stream), chain).await
+                handshake.read_preface_and_serve(Box::new(stream), (seen, chain)).await
             }
             Ok(Err(error)) => Err(format!("TLS: {error}")),
             Err(cut) => Err(cut.into()),
@@ -73,7 +75,7 @@ impl Handshake<'_> {
     async fn read_preface_and_serve<S>(
         self,
         stream: S,
-        chain: Vec<CertificateDer<'static>>,
+        (seen, chain): (u64, Vec<CertificateDer<'static>>),
     ) -> Result<(), String>
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
@@ -98,7 +100,7 @@ impl Handshake<'_> {
             Ok(slot) => {
                 let Self { place, peer, context, .. } = self;
                 drop(place);
-                let identity = ConnectionIdentity::new(context.policy.clone(), chain);
+                let identity = ConnectionIdentity::new(context.policy.clone(), seen, chain);
                 let peer = Peer { addr: peer, identity };
                 // Boxed, so that the future of a handshake is not as large as that of a connection.
                 Box::pin(serve_http2(AfterPreface::from(reader), peer, slot, context)).await

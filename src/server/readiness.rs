@@ -1,7 +1,7 @@
 use std::{
     fmt::{self, Write as _},
     sync::{
-        Arc,
+        Arc, PoisonError, RwLock,
         atomic::{AtomicU8, Ordering},
     },
 };
@@ -24,7 +24,7 @@ pub(super) struct Readiness {
     connection_limits: Arc<ConnectionLimits>,
     reloads: Arc<Reloads>,
     /// Shown with every answer, one line each.
-    warnings: String,
+    warnings: RwLock<String>,
 }
 
 /// Whether the bridge is starting, serving or stopping.
@@ -74,7 +74,8 @@ impl Readiness {
         connection_limits: Arc<ConnectionLimits>,
         reloads: Arc<Reloads>,
     ) -> Self {
-        let (phase, warnings) = (AtomicU8::new(Phase::Starting as u8), warnings.join("\n"));
+        let phase = AtomicU8::new(Phase::Starting as u8);
+        let warnings = RwLock::new(warnings.join("\n"));
         Self { phase, tenants, stores, connection_limits, reloads, warnings }
     }
 
@@ -95,9 +96,15 @@ impl Readiness {
         known.into_iter().find(|known| *known as u8 == phase).unwrap_or(Phase::Starting)
     }
 
-    /// The warnings about unsafe settings.
-    pub(super) fn warnings(&self) -> impl Iterator<Item = &str> {
-        self.warnings.lines()
+    /// Takes the warnings of a configuration that is now in force.
+    pub(super) fn set_warnings(&self, warnings: &[String]) {
+        let mut all = self.warnings.write().unwrap_or_else(PoisonError::into_inner);
+        *all = warnings.join("\n");
+    }
+
+    /// The warnings about unsafe settings, one a line.
+    pub(super) fn warnings(&self) -> String {
+        self.warnings.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The status and body of `/readyz`.
@@ -107,13 +114,14 @@ impl Readiness {
             Phase::Ready => StatusCode::OK,
             Phase::Starting | Phase::Draining => StatusCode::SERVICE_UNAVAILABLE,
         };
-        let end = if self.warnings.is_empty() { "" } else { "\n" };
+        let warnings = self.warnings();
+        let end = if warnings.is_empty() { "" } else { "\n" };
         let more = if verbose {
             self.connections() + &self.reloads.view().lines() + &self.store() + &self.sessions()
         } else {
             String::new()
         };
-        (status, format!("{phase}\n{}{end}{more}", self.warnings))
+        (status, format!("{phase}\n{warnings}{end}{more}"))
     }
 
     /// One line on each connection limit, and one on each cause for which connections were turned

@@ -13,7 +13,7 @@ use hyper::{
     body::{Body as HttpBody, Frame, Incoming, SizeHint},
     service::Service,
 };
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 use tonic::{body::Body, service::Routes};
 use tower_service::Service as _;
 
@@ -114,8 +114,14 @@ impl Service<Request<Incoming>> for Calls {
             Identified::Known(access) => connection.dispatch(head, body, arrived, Ok(access)),
             Identified::Unknown(why) => connection.dispatch(head, body, arrived, Err(why)),
             Identified::ByToken(token) => Box::pin(async move {
-                let access = connection.peer.identity.verify(&token).await;
-                connection.dispatch(head, body, arrived, access).await
+                // Not idle meanwhile, so that it is not closed.
+                let _call = connection.served.begin();
+                let unhandled = &connection.services.unhandled;
+                let answer_by = unhandled.answer_by(&head.headers, arrived);
+                let verifying = connection.peer.identity.verify(&token);
+                let verified = timeout_at(answer_by, verifying).await;
+                let access = verified.unwrap_or(Err(Unidentified::KeysMissing));
+                connection.clone().dispatch(head, body, arrived, access).await
             }),
         }
     }

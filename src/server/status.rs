@@ -218,7 +218,7 @@ impl StatusSource {
             state: readiness.phase(),
             time: SystemTime::now(),
             start_time: exposition.metrics().process.started(),
-            warnings: readiness.warnings().map(str::to_owned).collect(),
+            warnings: readiness.warnings().lines().map(str::to_owned).collect(),
             window_seconds: (window.as_secs_f64() * 1e3).round() / 1e3,
             tenants: tenants.map(|(tenant, counts)| TenantStatus::of(tenant, counts)).collect(),
             failures: exposition.observed.failures.last(),

@@ -24,8 +24,9 @@ use crate::{
 
 const BATCH_SET_BUSY: &str = "/ccgateway.agent.v1.AgentState/BatchSetBusy";
 /// What the peer's side of the connection holds at once, in bytes: little, so that most of an answer
-/// waits in the kernel of the bridge.
-const RECEIVE_BUFFER: u32 = 4096;
+/// waits in the kernel of the bridge. With much less, the kernel sends only once in a while, and a
+/// whole answer can take longer than a test waits.
+const RECEIVE_BUFFER: u32 = 16 * 1024;
 /// The metric of a call that has been answered.
 const ANSWERED: &str = "BatchSetBusy\"";
 const WINDOW: u32 = 1024 * 1024;

@@ -16,7 +16,10 @@ use hyper_util::{
 use tokio::time::timeout;
 
 use super::{TOKEN_MAX, read_file};
-use crate::{config::ClientTls, tls::client_config};
+use crate::{
+    config::{ClientTls, Trust},
+    tls::client_config,
+};
 
 /// Where a key set is fetched.
 pub struct Fetcher {
@@ -38,11 +41,12 @@ impl Fetcher {
     /// # Errors
     ///
     /// A text, if TLS cannot be set up.
-    pub fn new(url: Uri, tls: &ClientTls, token_file: Option<PathBuf>) -> Result<Self, String> {
+    pub fn new(url: Uri, trust: Trust, token_file: Option<PathBuf>) -> Result<Self, String> {
+        let tls = ClientTls { trust, client: None };
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
         let connector = HttpsConnectorBuilder::new()
-            .with_tls_config(client_config(tls)?)
+            .with_tls_config(client_config(&tls)?)
             .https_or_http()
             .enable_http1()
             .wrap_connector(tcp);

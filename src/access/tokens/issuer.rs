@@ -46,6 +46,11 @@ impl Issuer {
         Self { name, claimed, validation, leeway: settings.leeway, keys }
     }
 
+    /// Its name in the configuration.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Whether tokens call it by this name.
     pub fn is(&self, issuer: &str) -> bool {
         *self.claimed == *issuer
@@ -103,6 +108,7 @@ fn reason(error: &ErrorKind) -> Unidentified {
         ErrorKind::InvalidIssuer => Unidentified::Issuer,
         ErrorKind::InvalidAudience => Unidentified::Audience,
         ErrorKind::InvalidSignature => Unidentified::Signature,
+        ErrorKind::MissingRequiredClaim(_) => Unidentified::Claims,
         ErrorKind::InvalidAlgorithm
         | ErrorKind::InvalidAlgorithmName
         | ErrorKind::UnsupportedAlgorithm => Unidentified::Algorithm,

@@ -39,8 +39,8 @@ impl KeySource {
     pub fn of(place: &KeysPlace) -> Result<Self, String> {
         Ok(match place {
             KeysPlace::File(path) => Self::File(path.clone()),
-            KeysPlace::Url { url, tls, token_file } => {
-                Self::Url(Box::new(Fetcher::new(url.clone(), tls, token_file.clone())?))
+            KeysPlace::Url { url, trust, token_file } => {
+                Self::Url(Box::new(Fetcher::new(url.clone(), trust.clone(), token_file.clone())?))
             }
         })
     }

@@ -1,6 +1,9 @@
-use std::fs;
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
 
-use ccgateway_test_support::{Setup, TestBridge, until};
+use ccgateway_test_support::{Setup, Site, TestBridge, until};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -28,6 +31,11 @@ fn settings(keys: &str) -> String {
 
 async fn bridge(keys: &str) -> TestBridge {
     TestBridge::with(Setup { settings: settings(keys), ..<_>::default() }).await
+}
+
+/// A bridge whose configuration can be changed.
+async fn at(site: &Site, settings: String) -> TestBridge {
+    TestBridge::at(site, &Setup { settings, ..<_>::default() }).await
 }
 
 async fn with_file(keys: &[Value]) -> (TestBridge, TempDir) {
@@ -218,7 +226,8 @@ async fn without_keys_nobody_gets_in_and_the_cause_is_told() {
 async fn a_stream_ends_when_the_token_expires() {
     let signer = Signer::es256();
     let (bridge, _files) = with_file(&[signer.jwk("k")]).await;
-    let claims = but("exp", json!(now() - 28));
+    // With its leeway of 30 s it is good for some seconds.
+    let claims = but("exp", json!(now() - 25));
     let token = signer.token(&json!({"alg": "ES256", "kid": "k"}), &claims);
     let (path, _, message) = requests("acme")
         .into_iter()
@@ -228,6 +237,54 @@ async fn a_stream_ends_when_the_token_expires() {
     let header = [("authorization", format!("Bearer {token}"))];
     let header: Vec<_> = header.iter().map(|(name, value)| (*name, value.as_str())).collect();
     // A deadline of its own is much later.
+    let begun = Instant::now();
     let told = peer.watch(&path, &message, &header).await.expect("an answer");
     assert_eq!(told.code(), UNAUTHENTICATED, "{told:?}");
+    assert!(begun.elapsed() > Duration::from_millis(100), "it was refused at once");
+}
+
+#[tokio::test]
+async fn a_reload_keeps_the_keys_of_an_issuer_that_is_away_and_takes_back_one_that_is_withdrawn() {
+    let signer = Signer::es256();
+    let server = KeyServer::start().await;
+    server.has(&[signer.jwk("k")]);
+    let site = Site::new(<_>::default()).await;
+    let first = settings(&format!("jwks_url = {:?}", server.url));
+    let bridge = at(&site, first.clone()).await;
+    let token = signer.token(&json!({"alg": "ES256", "kid": "k"}), &claims());
+    let header = format!("Bearer {token}");
+    let mut peer = peer(&bridge).await;
+    assert!(is_in(&told(&mut peer, "acme", &header).await));
+
+    server.says("HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n");
+    let reload = |settings: String| {
+        let config = site.config(&Setup { settings, ..<_>::default() });
+        bridge.bridge.reload(config).expect("a good configuration").in_force
+    };
+    let more = first.replace("rights = [\"*\"]", "rights = [\"read\", \"watch\"]");
+    assert_eq!(reload(more.clone()), ["callers.ivr.rights"]);
+    assert!(is_in(&told(&mut peer, "acme", &header).await), "its keys are known");
+
+    let (path, _, message) = requests("acme")
+        .into_iter()
+        .find(|(path, ..)| path.ends_with("WatchEvents"))
+        .expect("there");
+    let mut watcher = self::peer(&bridge).await;
+    let headers = [("authorization", header.clone())];
+    let watching = tokio::spawn(async move {
+        let headers = headers.each_ref().map(|(name, value)| (*name, value.as_str()));
+        watcher.watch(&path, &message, &headers).await
+    });
+    ccgateway_test_support::within("the stream to be open", async {
+        let open = "ccgw_tenant_places_in_use{tenant=\"acme\",share=\"watches\"}";
+        while bridge.scrape().await.get(open) != Some(&1.0) {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    let another = more.replace("k8s", "other").replace(ISSUER, "https://other.example");
+    reload(another);
+    let ended = watching.await.expect("no panic").expect("an answer");
+    assert_eq!(ended.code(), PERMISSION_DENIED, "{ended:?}");
+    assert_eq!(told(&mut peer, "acme", &header).await.code(), UNAUTHENTICATED);
 }

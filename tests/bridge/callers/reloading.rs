@@ -2,7 +2,9 @@
 
 use std::fs;
 
-use ccgateway_bridge::{access::Right, config::Config, rpc::proto::WatchEventsRequest};
+use ccgateway_bridge::{
+    access::Right, config::Config, rpc::proto::WatchEventsRequest, server::Reloaded,
+};
 use ccgateway_test_support::{Certificate, Setup, Site, TestBridge};
 use prost::Message as _;
 use tempfile::TempDir;
@@ -60,13 +62,10 @@ impl Place {
 
     /// Puts these rules into force; what had changed is returned.
     fn reload(&self, authorities: &str, rules: &[(&str, &str)]) -> Vec<String> {
-        let (taken, restart) = self
-            .bridge
-            .bridge
-            .reload(self.config(authorities, rules))
-            .expect("a good configuration");
-        assert_eq!(restart, Vec::<String>::new());
-        taken
+        let reloaded = self.bridge.bridge.reload(self.config(authorities, rules));
+        let Reloaded { in_force, needs_restart } = reloaded.expect("a good configuration");
+        assert_eq!(needs_restart, [""; 0]);
+        in_force
     }
 
     async fn peer(&self, authority: &Authority, uri: &str) -> Result<Peer, String> {
@@ -163,11 +162,9 @@ async fn what_takes_a_restart_is_told_and_nothing_else_changes() {
     let settings = settings(&place.files, &place.authority.pem, &[(IVR, "[\"write\"]")]);
     let server = "limits.calls = 77\n".to_owned();
     let config = place.site.config(&Setup { settings, server, ..<_>::default() });
-    let (taken, restart) = place.bridge.bridge.reload(config).expect("a good configuration");
-    assert_eq!(
-        (taken, restart),
-        (vec!["callers.c0.rights".into()], vec!["server.limits.calls".into()])
-    );
+    let reloaded = place.bridge.bridge.reload(config).expect("a good configuration");
+    assert_eq!(reloaded.in_force, ["callers.c0.rights"]);
+    assert_eq!(reloaded.needs_restart, ["server.limits.calls"]);
     let (_, ready) = place.bridge.ask("GET /readyz?verbose").await;
     assert!(ready.contains("configuration: takes a restart: server.limits.calls"), "{ready}");
     let metrics = place.bridge.scrape().await;
@@ -183,4 +180,35 @@ async fn what_takes_a_restart_is_told_and_nothing_else_changes() {
     place.reload(&place.authority.pem, &[(IVR, "[\"read\"]")]);
     let (_, ready) = place.bridge.ask("GET /readyz?verbose").await;
     assert!(!ready.contains("configuration:"), "{ready}");
+}
+
+/// The default address depends on whether callers are identified, and a running listener keeps its own.
+#[tokio::test]
+async fn a_listener_that_others_reach_never_becomes_open_by_a_reload() {
+    let rules = [(IVR, "[\"read\"]")];
+    let place = Place::open(&rules).await;
+    let file = |name: &str| place.files.path().join(name).display().to_string();
+    let without_ca = format!(
+        "listeners.default.tls = {{ certificate_file = {:?}, key_file = {:?} }}\n",
+        file("tls.pem"),
+        file("tls.key"),
+    );
+    for settings in [String::new(), without_ca] {
+        // At this address, everybody may do everything, since there are no rules.
+        let listen = Some(([127, 0, 0, 1], 1).into());
+        let setup = Setup { settings, listen, ..<_>::default() };
+        let Reloaded { in_force, needs_restart } =
+            place.bridge.bridge.reload(place.site.config(&setup)).expect("a good configuration");
+        assert!(needs_restart.contains(&"listeners.default".to_owned()), "{needs_restart:?}");
+        assert!(in_force.iter().all(|key| key.starts_with("callers.")), "{in_force:?}");
+        let mut anonymous = Peer::connect(place.bridge.bridge.grpc_addr(), None).await;
+        if let Ok(anonymous) = &mut anonymous {
+            assert!(anonymous.call(super::HEALTH, &[], &[]).await.is_err(), "TLS is wanted");
+        }
+        let nobody =
+            Peer::connect(place.bridge.bridge.grpc_addr(), Some(tls(&place.own, None))).await;
+        if let Ok(mut nobody) = nobody {
+            assert!(nobody.call(super::HEALTH, &[], &[]).await.is_err(), "a certificate is wanted");
+        }
+    }
 }
