@@ -2,8 +2,8 @@
 //!
 //! A caller shows who it is by its certificate, by a token, or by both. Each of them makes it a
 //! [`Principal`]. The [`Rules`] of the configuration say what principals may do at which tenants, and the
-//! result is an [`Access`]. It is computed once for each connection and each token; a call only looks
-//! into it.
+//! result is an [`Access`]. It is computed once for each connection and each token, and again after each
+//! change of the configuration; a call only looks into it.
 
 mod caller_access;
 mod certificate;

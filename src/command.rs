@@ -154,6 +154,7 @@ impl Settings {
 
     /// Loads the configuration while its files may be changing, as when Kubernetes replaces a Secret: what
     /// is returned belongs together.
+    #[expect(clippy::disallowed_methods, reason = "no runtime's worker comes here")]
     fn load_settled(&self) -> Result<Config, ConfigErrors> {
         const TRIES: usize = 5;
         const PAUSE: Duration = Duration::from_millis(50);

@@ -72,6 +72,7 @@ pub enum Identified {
 
 impl ListenerPolicy {
     /// The same with other rules.
+    #[must_use]
     pub fn with_rules(&self, rules: Arc<Rules>) -> Self {
         Self {
             rules,

@@ -20,8 +20,8 @@ pub enum Principal {
     },
 }
 
-/// The longest name of a principal, in bytes. A certificate or token with a longer one does not say who
-/// its owner is. SPIFFE allows 2 048 bytes; nobody is known to use more than a few hundred.
+/// The longest name of a principal, in bytes. A longer name of a certificate does not count, and a token
+/// with a longer subject is refused. SPIFFE allows 2 048 bytes; nobody is known to use more than a few hundred.
 pub(super) const NAME_MAX: usize = 512;
 
 impl fmt::Display for Principal {

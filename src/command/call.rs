@@ -58,6 +58,7 @@ struct Options {
     ca: Option<PathBuf>,
     /// Show this certificate to the bridge: a PEM file, leaf first.
     #[arg(long, global = true, value_name = "FILE", requires = "key")]
+    #[arg(conflicts_with = "insecure_plaintext")]
     certificate: Option<PathBuf>,
     /// The PEM file with the certificate's private key.
     #[arg(long, global = true, value_name = "FILE", requires = "certificate")]
@@ -65,7 +66,7 @@ struct Options {
     /// Show the token (JWT) in this file to the bridge.
     #[arg(long, global = true, value_name = "FILE")]
     token_file: Option<PathBuf>,
-    /// Use no TLS to other machines either: passwords can then be read on the network.
+    /// Use no TLS to other machines either: passwords and tokens can then be read on the network.
     #[arg(long, global = true)]
     insecure_plaintext: bool,
     /// How long to wait for the answer, such as 500ms or 5s [default: 30s plus --confirm-within;

@@ -107,6 +107,19 @@ fn listener(
     // Where the CA's file is wrong, that is the mistake.
     let is_to_identify =
         section.section("tls").has("client_ca_file") || section.is_wrong("issuers");
+    let wants_certificate = listener
+        .tls
+        .as_ref()
+        .is_some_and(|tls| tls.client_roots.is_some() && !tls.is_client_optional);
+    if listener.allow_anonymous && wants_certificate {
+        section.contradiction(
+            &["allow_anonymous"],
+            Problem::new(
+                "has no effect: nobody connects without a certificate of client_ca_file",
+                "give tls.client_certificates = \"optional\", or remove this key",
+            ),
+        );
+    }
     if listener.is_open() && !is_to_identify {
         section.contradiction(
             &["address"],

@@ -18,7 +18,7 @@ pub struct Server {
     pub reload_interval: Option<Duration>,
     /// Runtime threads; `None`: one per core. `server.worker_threads`.
     pub worker_threads: Option<NonZeroUsize>,
-    /// Whether listeners serve reflection that do not say. `server.reflection`.
+    /// Whether listeners without a `reflection` of their own serve it. `server.reflection`.
     pub reflection: bool,
     /// The deadline of a call whose caller set none. Its default leaves time to sign the agent in
     /// first. `server.default_deadline`.
@@ -84,10 +84,10 @@ const MIB: usize = 1024 * 1024;
 /// The lower bound of the default of [`Server::default_deadline`].
 const DEFAULT_DEADLINE: Duration = Duration::from_secs(30);
 
-/// How often the configuration is read again, if it is not.
+/// The default of [`Server::reload_interval`].
 const RELOAD_INTERVAL: Duration = Duration::from_secs(30);
 
-/// Whether listeners serve reflection that do not say.
+/// See [`Server::reflection`].
 pub(super) fn reflection(section: &Section<'_>) -> bool {
     section.truth("reflection", true)
 }

@@ -41,7 +41,7 @@ impl Audited {
         about: &About,
         code: &str,
         ended: Ended<'_>,
-        failed: Option<Failed<'_>>,
+        failed: Option<&Failed<'_>>,
     ) {
         let Ended { caller, peer, trace_id, elapsed_ms } = ended;
         self.audit.write(&AuditLine {
@@ -53,9 +53,9 @@ impl Audited {
             agent: &about.agent_id,
             arguments: &self.arguments,
             code,
-            reason: failed.as_ref().map(|failed| failed.reason),
-            outcome: failed.as_ref().map(|failed| failed.outcome),
-            retcode: failed.as_ref().and_then(|failed| failed.retcode),
+            reason: failed.map(|failed| failed.reason),
+            outcome: failed.map(|failed| failed.outcome),
+            retcode: failed.and_then(|failed| failed.retcode),
             trace_id,
             elapsed_ms,
         });

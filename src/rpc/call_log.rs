@@ -142,7 +142,7 @@ impl CallLog {
         let (code, reason) = (code_name(refused.status.code()), &*refused.reason);
         let outcome = error.outcome().as_str();
         let retcode = error.last_refusal().map(|refusal| refusal.retcode.as_str());
-        self.audit(code, Some(Failed { reason, outcome, retcode }));
+        self.audit(code, Some(&Failed { reason, outcome, retcode }));
         let error_kind = error.obstacle();
         let is_told = matches!(
             error_kind,
@@ -221,7 +221,7 @@ impl CallLog {
     }
 
     /// Adds the call to the audit log, if it belongs there.
-    fn audit(&self, code: &str, failed: Option<Failed<'_>>) {
+    fn audit(&self, code: &str, failed: Option<&Failed<'_>>) {
         if let Some(audited) = &self.audited {
             let (peer, caller, trace) = self.shown();
             let ended = Ended {

@@ -99,6 +99,9 @@ fn own_certificate(options: &Options) -> Result<Option<OwnCertificate>, Mistake>
 fn token(options: &Options) -> Result<Option<HeaderValue>, Mistake> {
     let Some(file) = &options.token_file else { return Ok(None) };
     let token = read("--token-file", file)?;
+    if token.trim_ascii().is_empty() {
+        return Err(unusable("--token-file", file, "has no token"));
+    }
     let header = HeaderValue::from_bytes(&[b"Bearer ", token.trim_ascii()].concat());
     let mut header = header.map_err(|_| unusable("--token-file", file, "has no token"))?;
     header.set_sensitive(true);
