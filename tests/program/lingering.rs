@@ -6,6 +6,7 @@ use ccgateway_bridge::rpc::proto::{BatchSetBusyRequest, SignInRequest};
 use ccgateway_sim::Interface;
 use ccgateway_test_support::{Clients, PASSWORD, Program, within};
 use prost::Message as _;
+use socket2::SockRef;
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -24,9 +25,11 @@ use crate::{
 
 const BATCH_SET_BUSY: &str = "/ccgateway.agent.v1.AgentState/BatchSetBusy";
 /// What the peer's side of the connection holds at once, in bytes: little, so that most of an answer
-/// waits in the kernel of the bridge. With much less, the kernel sends only once in a while, and a
-/// whole answer can take longer than a test waits.
-const RECEIVE_BUFFER: u32 = 16 * 1024;
+/// waits in the kernel of the bridge.
+const RECEIVE_BUFFER: u32 = 4096;
+/// The longest segment that the peer takes, in bytes. Those of loopback are longer than its buffer. The
+/// kernel then drops some, and sends them again after pauses that soon are longer than a test waits.
+const SEGMENT: u32 = 536;
 /// The metric of a call that has been answered.
 const ANSWERED: &str = "BatchSetBusy\"";
 const WINDOW: u32 = 1024 * 1024;
@@ -34,6 +37,7 @@ const WINDOW: u32 = 1024 * 1024;
 async fn connect(addr: SocketAddr, over: Option<&TlsConnector>) -> Box<dyn Stream> {
     let socket = TcpSocket::new_v4().expect("a socket");
     socket.set_recv_buffer_size(RECEIVE_BUFFER).expect("set");
+    SockRef::from(&socket).set_tcp_mss(SEGMENT).expect("set");
     let stream = socket.connect(addr).await.expect("connected");
     match over {
         Some(tls) => Box::new(within("TLS", tls_over(tls, stream)).await),
