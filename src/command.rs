@@ -152,6 +152,15 @@ impl Settings {
         load(&self.sources())
     }
 
+    /// Whether the configuration's file can be read more than once. A pipe, such as /dev/stdin, cannot.
+    fn can_be_read_again(&self) -> bool {
+        // Whether it is there at all is found out by reading it.
+        let is_pipe = |file: &PathBuf| {
+            std::fs::metadata(file).is_ok_and(|found| !found.is_file() && !found.is_dir())
+        };
+        !self.config.as_ref().is_some_and(is_pipe)
+    }
+
     /// Loads the configuration while its files may be changing, as when Kubernetes replaces a Secret: what
     /// is returned belongs together.
     #[expect(clippy::disallowed_methods, reason = "no runtime's worker comes here")]
@@ -159,6 +168,9 @@ impl Settings {
         const TRIES: usize = 5;
         const PAUSE: Duration = Duration::from_millis(50);
         let mut last = self.load();
+        if !self.can_be_read_again() {
+            return last;
+        }
         for _ in 0..TRIES {
             let again = self.load();
             // The fingerprint is taken after the files were parsed. The second time they were parsed

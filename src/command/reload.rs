@@ -61,6 +61,12 @@ impl Reload {
         if is_asked {
             bridge.reopen_audit();
         }
+        if !self.settings.can_be_read_again() {
+            if is_asked {
+                warn!("the configuration came from what is no file, and cannot be read again");
+            }
+            return;
+        }
         let settings = self.settings.clone();
         let config = match spawn_blocking(move || settings.load_settled()).await {
             Ok(Ok(config)) => config,

@@ -4,6 +4,7 @@ use std::{
     fs,
     os::unix::fs::symlink,
     path::Path,
+    process::Stdio,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -23,7 +24,11 @@ use rustls::{
     pki_types::{CertificateDer, ServerName},
 };
 use tempfile::TempDir;
-use tokio::{net::TcpStream, time::sleep};
+use tokio::{
+    io::{AsyncBufReadExt as _, BufReader},
+    net::TcpStream,
+    time::sleep,
+};
 use tokio_rustls::TlsConnector;
 use tonic::Code;
 
@@ -185,4 +190,38 @@ async fn sighup_reads_the_configuration_and_says_what_came_of_it() {
     program.signal("-HUP");
     program.printed("these changes need a restart of the bridge").await;
     assert_eq!(sessions.get_session(show()).await.expect_err("nobody").code(), Code::NotFound);
+}
+
+#[tokio::test]
+async fn a_configuration_from_a_pipe_is_read_once() {
+    let folder = TempDir::new().expect("a folder");
+    let pipe = folder.path().join("bridge.toml");
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status().expect("it runs");
+    assert!(made.success());
+    let mut command = crate::support::bridge();
+    let mut child =
+        command.arg("--config").arg(&pipe).stderr(Stdio::piped()).spawn().expect("it runs");
+    let text = "listeners.default.address = \"127.0.0.1:0\"\nadmin.address = \"off\"\n\
+                tenants.acme.base_urls = [\"https://gateway.example\"]\n";
+    let writing = tokio::task::spawn_blocking(move || fs::write(pipe, text));
+    let mut lines = BufReader::new(child.stderr.take().expect("piped")).lines();
+    let mut until = async |words: &str| {
+        within(words, async {
+            let mut line = String::new();
+            while !line.contains(words) {
+                line = lines.next_line().await.expect("text").expect("it goes on");
+            }
+        })
+        .await;
+    };
+    until("\"serving\"").await;
+    writing.await.expect("no panic").expect("written");
+    let kill = |signal: &str| {
+        let pid = child.id().expect("it runs").to_string();
+        std::process::Command::new("kill").args([signal, &pid]).status().expect("it runs")
+    };
+    assert!(kill("-HUP").success());
+    until("cannot be read again").await;
+    assert!(kill("-TERM").success());
+    assert!(within("its end", child.wait()).await.expect("waited for").success());
 }
