@@ -91,8 +91,11 @@ impl Keys {
     }
 
     /// The keys, read again if that was not tried within the last ten seconds.
-    pub async fn newer(&self) -> Arc<KeySet> {
-        self.read_unless_tried_within(PAUSE).await;
+    pub async fn newer(self: &Arc<Self>) -> Arc<KeySet> {
+        // In a task of its own: callers who leave early must neither stop the reading nor begin it again
+        // and again.
+        let keys = self.clone();
+        let _read = tokio::spawn(async move { keys.read_unless_tried_within(PAUSE).await }).await;
         self.current()
     }
 
@@ -138,5 +141,40 @@ impl fmt::Debug for Keys {
             .field("issuer", &self.issuer)
             .field("source", &self.source)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use futures_util::poll;
+    use tempfile::TempDir;
+    use tokio::time::advance;
+
+    use super::*;
+
+    const KEYS: &str = r#"{"keys":[{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#;
+
+    async fn until(mut is_so: impl FnMut() -> bool) {
+        while !is_so() {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn keys_are_read_to_the_end_although_the_caller_has_left() {
+        let folder = TempDir::new().expect("a folder");
+        let file = folder.path().join("keys.json");
+        let interval = Duration::from_secs(24 * 60 * 60);
+        let keys = Keys::follow("k8s", KeySource::File(file.clone()), interval);
+        until(|| keys.is_failing.load(Ordering::Relaxed)).await;
+        fs::write(&file, KEYS).expect("written");
+        advance(PAUSE).await;
+        {
+            let mut newer = Box::pin(keys.newer());
+            assert!(poll!(newer.as_mut()).is_pending());
+        }
+        until(|| keys.current().len() == 1).await;
     }
 }
