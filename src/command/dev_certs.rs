@@ -81,7 +81,7 @@ impl DevCerts {
             DevFile::public(
                 configuration::FILE,
                 configuration,
-                "sections that have a bridge take all this",
+                "sections for a bridge that accepts all of these",
             ),
         ])
     }

@@ -63,7 +63,9 @@ impl Reload {
         }
         if !self.settings.can_be_read_again() {
             if is_asked {
-                warn!("the configuration came from what is no file, and cannot be read again");
+                warn!(
+                    "the configuration came from a pipe, which cannot be read again; restart the bridge to change it"
+                );
             }
             return;
         }

@@ -36,7 +36,7 @@ pub async fn issuer(name: &str, issuer: &Issuer) -> Finding {
         }
         Err(error) => {
             let remedy = format!(
-                "check jwks_url and jwks_ca_file, or jwks_file, in [issuers.{name}]; without its keys no \
+                "check jwks_url, jwks_ca_file and jwks_token_file, or jwks_file, in [issuers.{name}]; without its keys no \
                  token of this issuer is taken"
             );
             Finding { level: Level::Problem, check: "keys", found: error, remedy }

@@ -31,8 +31,8 @@ struct IssuerKeys {
 }
 
 impl Policies {
-    /// Begins to read the keys of all issuers. Keys that `before` reads from the same place are used
-    /// further: their server may be away just now.
+    /// Begins to read the keys of all issuers. Keys that `before` reads from the same place are kept,
+    /// since their server may be away just now.
     pub(super) fn new(
         rules: Rules,
         issuers: BTreeMap<String, config::Issuer>,
