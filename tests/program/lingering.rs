@@ -30,8 +30,8 @@ const RECEIVE_BUFFER: u32 = 4096;
 /// The longest segment that the peer takes, in bytes. Those of loopback are longer than its buffer. The
 /// kernel then drops some, and sends them again after pauses that soon are longer than a test waits.
 const SEGMENT: u32 = 536;
-/// The metric of a call that has been answered.
-const ANSWERED: &str = "BatchSetBusy\"";
+/// The metric of a call that has been answered. Those without a code are there before any call.
+const ANSWERED: &str = "grpc_method=\"BatchSetBusy\",grpc_code=\"OK\"} 1";
 const WINDOW: u32 = 1024 * 1024;
 
 async fn connect(addr: SocketAddr, over: Option<&TlsConnector>) -> Box<dyn Stream> {
