@@ -9,6 +9,7 @@ mod cutoff;
 mod deadline;
 mod detached;
 mod obstacle;
+mod tasks;
 mod unidentified;
 mod untouched;
 
@@ -19,6 +20,7 @@ pub use self::{
     deadline::{ConnectionEnding, Deadline},
     detached::{Abandoned, CallerWait, detached},
     obstacle::{FieldViolation, Obstacle, Share, StoreTrouble, Unreadable, Wait},
+    tasks::Tasks,
     unidentified::Unidentified,
     untouched::{Unsent, Untouched},
 };

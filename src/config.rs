@@ -44,7 +44,7 @@ pub use self::{
     division::Division,
     error::{ConfigError, ConfigErrors, Place},
     files::Identity,
-    fingerprint::{Fingerprint, is_reloaded},
+    fingerprint::{Fingerprint, is_reloaded, section_of_key},
     issuers::{Issuer, KeysPlace},
     listeners::{Http2, Listener, ListenerName, ListenerTls},
     load::load,
@@ -113,8 +113,11 @@ impl Config {
 
     /// How `server.limits.calls` is divided among the tenants.
     pub fn division(&self) -> Division {
-        let wanted =
-            self.tenants.iter().map(|(id, tenant)| (id.clone(), tenant.limits.calls.get()));
-        Division::new(self.server.limits.calls.get(), wanted)
+        Division::new(self.server.limits.calls.get(), self.calls_by_tenant())
+    }
+
+    /// How many calls each tenant may have at once, if the server's places suffice.
+    pub fn calls_by_tenant(&self) -> impl Iterator<Item = (TenantId, usize)> {
+        self.tenants.iter().map(|(id, tenant)| (id.clone(), tenant.limits.calls.get()))
     }
 }

@@ -30,7 +30,10 @@ mod span;
 mod transport_failure;
 mod wire;
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
 
 use tokio::time::Instant;
 
@@ -77,8 +80,8 @@ pub struct Gateway {
     timeouts: config::Timeouts,
     /// Whether an accepted sign-in has to bring a Guid.
     has_guids: bool,
-    metrics: RequestMetrics,
-    sums: Sums,
+    metrics: Arc<RequestMetrics>,
+    sums: Arc<Sums>,
 }
 
 /// The place that a request holds while it is sent to one of the gateway's addresses.
@@ -123,7 +126,23 @@ impl Gateway {
         tenant: &config::Tenant,
         requests: &Requests,
     ) -> Result<Self, BuildError> {
-        let metrics = metrics::of(requests, id);
+        Self::build(tenant, Arc::new(metrics::of(requests, id)), Arc::default())
+    }
+
+    /// A client of the same tenant's gateway as another configuration describes it. It goes on counting.
+    ///
+    /// # Errors
+    ///
+    /// As [`Gateway::new`].
+    pub fn changed(&self, tenant: &config::Tenant) -> Result<Self, BuildError> {
+        Self::build(tenant, self.metrics.clone(), self.sums.clone())
+    }
+
+    fn build(
+        tenant: &config::Tenant,
+        metrics: Arc<RequestMetrics>,
+        sums: Arc<Sums>,
+    ) -> Result<Self, BuildError> {
         let tls = tls::client_config(&tenant.tls).map_err(BuildError)?;
         let timeouts = tenant.timeouts.clone();
         let connector = Connector::new(tls, timeouts.connect, &tenant.tls.trust);
@@ -133,7 +152,7 @@ impl Gateway {
         };
         let endpoints = tenant.base_urls.iter().filter_map(endpoint).collect();
         let has_guids = tenant.auth_mode != AuthMode::None;
-        let (current, sums) = (AtomicUsize::new(0), Sums::default());
+        let current = AtomicUsize::new(0);
         Ok(Self { endpoints, current, timeouts, has_guids, metrics, sums })
     }
 

@@ -63,6 +63,7 @@ pub use self::{
     stores::{SharesNothing, ask_store, check_store},
 };
 use crate::{
+    access::ListenerPolicy,
     call::Cutoff,
     config::{self, Config, Drain, ListenerName, section_of},
     gateway::BuildError,
@@ -75,7 +76,7 @@ use crate::{
         log::LogControl,
         trace::{Tracer, TracerError},
     },
-    tenant::{Common, Hosts, Tenant, Tenants, Work},
+    tenant::{Common, Hosts, Replicas, ServerCalls, Tenant, Tenants, Work},
 };
 
 /// A bridge that answers calls.
@@ -87,6 +88,8 @@ pub struct Bridge {
     health: Health,
     tenants: Tenants,
     stages: Stages,
+    /// What further tenants are made with.
+    common: CommonParts,
     connections: TaskTracker,
     /// Tasks of connections that have ended and whose peers may still be reading.
     lingering_tasks: TaskTracker,
@@ -98,6 +101,16 @@ pub struct Bridge {
     reloads: Arc<Reloads>,
     certificates: Certificates,
     audit: Option<Audit>,
+}
+
+/// What all tenants share.
+#[derive(Clone, Debug)]
+struct CommonParts {
+    calls: Arc<ServerCalls>,
+    hosts: Arc<Hosts>,
+    stores: Stores,
+    replicas: Option<Arc<dyn Replicas>>,
+    observed: Arc<Observed>,
 }
 
 /// Why a bridge did not start.
@@ -181,12 +194,9 @@ impl Bridge {
         let tasks = (work.clone(), stages.clone());
         let started = Box::pin(Self::start_on(ports, opened.clone(), config, log, tasks)).await;
         if started.is_err() {
-            work.stopping.cancel();
-            work.cutoff.give();
-            work.keeping.cancel();
+            work.end();
             stages.goaway.cancel();
             stages.close.cancel();
-            work.tasks.close();
             work.tasks.wait().await;
             opened.stores.close().await;
         }
@@ -223,18 +233,18 @@ impl Bridge {
         let observed = Arc::new(Observed::new(traces.as_ref(), audit.transpose()?)?);
         let (tracer, audit) = (observed.tracer.clone(), observed.audit.clone());
         let shares = ServerShares::new(&server, division);
-        let hosts = Hosts::new(host_requests);
-        let common = Common {
-            calls: &shares.calls,
-            hosts: &hosts,
-            stores: &stores,
-            replicas: replicas.as_deref(),
-            metrics: &observed.metrics,
+        let hosts = Arc::new(Hosts::new(host_requests));
+        let common = CommonParts {
+            calls: shares.calls.clone(),
+            hosts: hosts.clone(),
+            stores: stores.clone(),
+            replicas,
+            observed: observed.clone(),
         };
-        let tenants = start_tenants(tenants, &common, &work)?;
+        let tenants = start_tenants(tenants, &common.common(), &work)?;
         let (mut routes, unhandled) =
             rpc::services(tenants.clone(), retcodes, &server, serves_reflection, observed.clone())?;
-        tenants.all().for_each(Tenant::share_polls);
+        tenants.all().iter().for_each(Tenant::share_polls);
         let health = Health::serving(&mut routes).await;
         let ServerShares { connection_limits, request_reader, streams, .. } = &shares;
         let (connection_limits, request_reader, streams) =
@@ -264,7 +274,7 @@ impl Bridge {
             tokio::spawn(admin::serve(listener, admin, Arc::new(source), stages.close.clone()));
         }
 
-        tenants.all().for_each(Tenant::resume);
+        tenants.all().iter().for_each(Tenant::resume);
         let connections = TaskTracker::new();
         let (buffers, close) = (connection_limits.send_buffers.clone(), stages.close.clone());
         let lingering_tasks = connection_limits.lingering_tasks.clone();
@@ -275,12 +285,9 @@ impl Bridge {
         let context = SharedContext { services, limits, connection_limits, stages: stages.clone() };
         let mut reloadable = Reloadable { listeners: BTreeMap::new(), in_force: in_force.into() };
         for port in ports.listeners {
-            let Port { name, socket, tls, http2, .. } = port;
-            let Some((address, policy)) = listener_policies.remove(&name) else { continue };
-            let context = Arc::new(ListenerContext::new(&http2, tls, policy, context.clone()));
-            let listener = ReloadableListener { context: context.clone(), address };
-            reloadable.listeners.insert(name, listener);
-            connections.spawn(accept(socket, context, connections.clone()));
+            let Some(serves) = listener_policies.remove(&port.name) else { continue };
+            let name = port.name.clone();
+            reloadable.listeners.insert(name, listen(port, serves, &context, &connections));
         }
         readiness.set_ready();
         let drain = server.drain;
@@ -291,6 +298,7 @@ impl Bridge {
             health,
             tenants,
             stages,
+            common,
             connections,
             lingering_tasks,
             work,
@@ -330,6 +338,19 @@ impl Bridge {
     }
 }
 
+/// Serves the callers of one listener, given its address in the configuration and its policy.
+fn listen(
+    port: Port,
+    (address, policy): (SocketAddr, ListenerPolicy),
+    context: &SharedContext,
+    connections: &TaskTracker,
+) -> ReloadableListener {
+    let Port { socket, tls, http2, .. } = port;
+    let context = Arc::new(ListenerContext::new(&http2, tls, policy, context.clone()));
+    connections.spawn(accept(socket, context.clone(), connections.clone()));
+    ReloadableListener { context, address }
+}
+
 /// Builds the tenants.
 fn start_tenants(
     configured: BTreeMap<TenantId, config::Tenant>,
@@ -337,10 +358,22 @@ fn start_tenants(
     work: &Work,
 ) -> Result<Tenants, StartError> {
     let tenants = configured.into_iter().map(|(id, config)| {
-        Tenant::new(id.clone(), config, common, work.clone())
+        Tenant::new(id.clone(), config, common, work.child())
             .map_err(|error| StartError::Tenant(id, error))
     });
     Ok(Tenants::new(tenants.collect::<Result<Vec<_>, _>>()?))
+}
+
+impl CommonParts {
+    fn common(&self) -> Common<'_> {
+        Common {
+            calls: &self.calls,
+            hosts: &self.hosts,
+            stores: &self.stores,
+            replicas: self.replicas.as_deref(),
+            metrics: &self.observed.metrics,
+        }
+    }
 }
 
 impl Stages {

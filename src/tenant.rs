@@ -21,7 +21,9 @@ mod labels;
 mod overlap;
 mod ownership;
 mod peer_places;
+mod pool;
 mod replicas;
+mod server_calls;
 mod shared_sign_ins;
 mod sign_in_lock;
 mod sign_in_locking;
@@ -31,6 +33,8 @@ mod signing_in;
 mod single_poll;
 #[cfg(test)]
 mod tests;
+mod versions;
+mod work;
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
@@ -38,7 +42,7 @@ use tokio::{
     sync::Semaphore,
     time::{Instant, timeout_at},
 };
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use self::{
@@ -50,9 +54,10 @@ use self::{
     overlap::RepeatBudget,
     replicas::Sharing,
     sign_ins::SignIns,
+    versions::Versions,
 };
 pub use self::{
-    admission::{Hosts, Resource, ServerCalls, ServerPlace, TenantUsage, Usage},
+    admission::{Hosts, Resource, ServerPlace, TenantUsage, Usage},
     agents::{StateCount, TakenOver},
     confirm::{Confirmation, Unconfirmed},
     context::Context,
@@ -62,11 +67,13 @@ pub use self::{
     ownership::{Cause, Claimed, LeaseCounts, PollOwnership, Polls},
     peer_places::{PeerPlace, PeerPlaces, address_block},
     replicas::{Peers, Replicas},
+    server_calls::ServerCalls,
     shared_sign_ins::{Attempt, Holder, Lock, Moments, SharedSignIns},
     sign_ins::SignInQueue,
+    work::Work,
 };
 use crate::{
-    call::{CallError, Cutoff, Deadline, Obstacle, Share, Stage, StoreTrouble, Wait},
+    call::{CallError, Deadline, Obstacle, Share, Stage, StoreTrouble, Wait},
     config::{self, AuthMode},
     event::{Agents, Events, Moment, Watch},
     gateway::{AddressView, BuildError, Command, Envelope, Gateway, SignIn},
@@ -77,7 +84,7 @@ use crate::{
     telemetry::metrics::Metrics,
 };
 
-/// One tenant, as calls see it.
+/// One tenant, as calls see it. A change of its configuration makes another version of it ([`versions`]).
 #[derive(Debug)]
 pub struct Tenant {
     id: TenantId,
@@ -88,22 +95,23 @@ pub struct Tenant {
     agents: Arc<AgentRecords>,
     credentials: CredentialBook,
     sessions: Arc<dyn SessionStore>,
-    gateway: Gateway,
+    gateway: Arc<Gateway>,
     /// Which agents this process polls.
     polls: Arc<dyn PollOwnership>,
-    metrics: TenantMetrics,
+    metrics: Arc<TenantMetrics>,
     events: Arc<Events>,
     announcer: Announcer,
     watches: Arc<PeerPlaces>,
     /// Limits how many agents are asked about at once, besides their polls: for a new Guid where another
     /// process has polled before, or whether the session is good where another poll is open.
-    renewals: Semaphore,
+    renewals: Arc<Semaphore>,
     /// Automatic sign-ins: those that no `SignIn` asked for.
     sign_ins: Arc<SignIns>,
     /// Limits how often requests are repeated after another call for the agent was in their way.
     repeats: RepeatBudget,
-    abandoned: AbandonedCalls,
+    abandoned: Arc<AbandonedCalls>,
     work: Work,
+    versions: Versions,
 }
 
 /// What all tenants share.
@@ -119,19 +127,6 @@ pub struct Common<'a> {
     pub replicas: Option<&'a dyn Replicas>,
     /// The bridge's metrics.
     pub metrics: &'a Metrics,
-}
-
-/// The tasks and stop signals of detached work. The bridge waits for the tasks when it stops.
-#[derive(Clone, Debug, Default)]
-pub struct Work {
-    /// Every task that may have a request under way.
-    pub tasks: TaskTracker,
-    /// Given when callers that still wait have to be answered.
-    pub cutoff: Cutoff,
-    /// Cancelled when the bridge begins to stop: streams end, and agents are handed over.
-    pub stopping: CancellationToken,
-    /// Cancelled when all keepers have to end, because another process will keep the sessions.
-    pub keeping: CancellationToken,
 }
 
 /// A command that the gateway accepted.
@@ -169,14 +164,18 @@ impl Tenant {
         config: config::Tenant,
         common: &Common<'_>,
         work: Work,
-    ) -> Result<Self, BuildError> {
+    ) -> Result<Arc<Self>, BuildError> {
+        // First, since nothing else can fail.
+        let gateway = Gateway::new(&id, &config, &common.metrics.requests)?;
         let metrics: TenantMetrics = common.metrics.tenants.of(id.as_str());
         let Sharing { events, relay, polls, sign_ins } =
             Sharing::of(common.replicas, &id, &config, &work);
         let announcer = Announcer { events: events.clone(), relay };
         let entered = metrics.states_entered(SessionState::ALL);
         let agents = Arc::new(AgentRecords::new(id.clone(), &config, announcer.clone(), entered));
-        Ok(Self {
+        // Before the sealed values, which a file has beside the sessions.
+        let sessions = common.stores.open(&id, config.limits.sessions);
+        let tenant = Arc::new(Self {
             admission: Admission::new(&id, &config, common.calls, common.hosts),
             batches: Arc::new(Semaphore::new(batch_share(&config.limits))),
             credentials: CredentialBook::new(
@@ -185,22 +184,25 @@ impl Tenant {
                 agents.clone(),
                 common.stores.sealed_values(&id),
             ),
-            sessions: common.stores.open(&id, config.limits.sessions),
-            gateway: Gateway::new(&id, &config, &common.metrics.requests)?,
+            sessions,
+            gateway: Arc::new(gateway),
             sign_ins: Arc::new(SignIns::new(&config, sign_ins)),
             repeats: RepeatBudget::new(config.limits.requests),
-            abandoned: AbandonedCalls::default(),
+            abandoned: Arc::default(),
             polls,
-            metrics,
+            metrics: Arc::new(metrics),
             events,
             announcer,
-            renewals: Semaphore::new((config.limits.requests.get() / 4).max(1)),
+            renewals: Arc::new(Semaphore::new(renewals(&config.limits))),
             watches: PeerPlaces::new(config.events.watches.get()),
             agents,
             id,
             config,
             work,
-        })
+            versions: Versions::default(),
+        });
+        tenant.versions.set_newest(&tenant);
+        Ok(tenant)
     }
 
     /// The tenant's id.
@@ -388,9 +390,24 @@ impl Tenant {
         (connect + sign_in) * 2
     }
 
-    /// Cancelled when the bridge begins to stop.
+    /// Cancelled when the bridge begins to stop, or the tenant is removed.
     pub fn stopping(&self) -> CancellationToken {
         self.work.stopping.clone()
+    }
+
+    /// Why a tenant that stops refuses calls.
+    pub fn why_it_stops(&self) -> Obstacle {
+        if self.work.stops_alone() { Obstacle::TenantUnknown } else { Obstacle::ShuttingDown }
+    }
+
+    /// Its tasks and stop signals.
+    pub fn work(&self) -> &Work {
+        &self.work
+    }
+
+    /// Waits until it has no call.
+    pub async fn without_calls(&self) {
+        self.admission.without_calls().await;
     }
 
     /// The configured credentials of this agent, if there are any.
@@ -418,6 +435,11 @@ fn trouble(error: &StoreError) -> StoreTrouble {
         StoreError::Refused(_) => StoreTrouble::RefusesReads,
         StoreError::Unavailable(_) | StoreError::Full(_) => StoreTrouble::Silent,
     }
+}
+
+/// How many agents may be asked about at once, besides their polls: a quarter of the tenant's limit.
+fn renewals(limits: &config::Limits) -> usize {
+    (limits.requests.get() / 4).max(1)
 }
 
 /// How many requests of batches may be open at once: half of the tenant's limit, rounded up.

@@ -11,9 +11,8 @@ use tokio::{
     sync::oneshot,
     time::{Instant, sleep_until},
 };
-use tokio_util::task::TaskTracker;
 
-use super::{CallError, Cutoff, Deadline, Obstacle, Stage, Untouched, Wait};
+use super::{CallError, Cutoff, Deadline, Obstacle, Stage, Tasks, Untouched, Wait};
 
 /// What detached work knows about its caller.
 #[derive(Debug)]
@@ -54,7 +53,7 @@ pub enum Abandoned {
 ///
 /// Those of `work`. [`CallError::Internal`] if it panicked.
 pub async fn detached<T, W>(
-    tasks: &TaskTracker,
+    tasks: &Tasks,
     deadline: Deadline,
     cutoff: Cutoff,
     work: impl FnOnce(CallerWait) -> W,

@@ -7,6 +7,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 use super::{
     files,
     reader::join,
+    tenant,
     value::{Table, Value},
 };
 
@@ -64,9 +65,18 @@ pub fn is_reloaded(key: &str) -> bool {
         ["callers" | "issuers", ..]
         | ["listeners", _, "tls", ..]
         | ["listeners", _, "issuers" | "allow_anonymous"] => true,
-        ["tenants", .., last] => *last == "callers",
+        ["tenants", _, rest @ ..] => {
+            let lasts = |key: &&str| rest.iter().copied().zip(key.split('.')).all(|(a, b)| a == b);
+            !tenant::LASTING.iter().any(lasts)
+        }
         _ => false,
     }
+}
+
+/// The kind and the name of the section that this key is in, if it is in a named one.
+pub fn section_of_key(key: &str) -> Option<(&str, &str)> {
+    let (kind, rest) = key.split_once('.')?;
+    Some((kind, rest.split_once('.')?.0))
 }
 
 fn walk(table: &Table, path: &str, all: &mut BTreeMap<String, [u8; 32]>) {
@@ -119,8 +129,13 @@ mod tests {
             ("tenants.acme.callers", true),
             ("listeners.default.address", false),
             ("listeners.default.http2.keepalive_interval", false),
-            ("tenants.acme.tls.ca_file (/etc/ca.pem)", false),
-            ("tenants.acme.base_urls", false),
+            ("tenants.acme.tls.ca_file (/etc/ca.pem)", true),
+            ("tenants.acme.base_urls", true),
+            ("tenants.acme.keep.enabled", false),
+            ("tenants.acme.keep.recovery", true),
+            ("tenants.acme.limits.sessions", false),
+            ("tenants.acme.limits.calls", true),
+            ("tenants.acme.events.kept", false),
             ("log.filter", false),
         ] {
             assert_eq!(is_reloaded(key), expected, "{key}");

@@ -56,6 +56,21 @@ pub struct Tenant {
     pub credentials: Option<Arc<Credentials>>,
 }
 
+/// What of a tenant does not change while the bridge runs, as keys or sections in `[tenants.<id>]`.
+pub(super) const LASTING: [&str; 3] = ["keep.enabled", "limits.sessions", "events"];
+
+impl Tenant {
+    /// This configuration, but with what does not change while the bridge runs: whether sessions are kept,
+    /// how many there may be, and how many events and watches.
+    #[must_use]
+    pub fn with_lasting_of(mut self, before: &Self) -> Self {
+        self.keep.enabled = before.keep.enabled;
+        self.limits.sessions = before.limits.sessions;
+        self.events = before.events.clone();
+        self
+    }
+}
+
 /// How a gateway treats Guids; its setting AUTHMODE (`cec_07_0005`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AuthMode {

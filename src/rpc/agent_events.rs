@@ -54,7 +54,7 @@ struct End {
     deadline: Option<Instant>,
     access: Option<Arc<Access>>,
     connection: CancellationToken,
-    bridge: CancellationToken,
+    stopping: CancellationToken,
     place: PeerPlace,
     tenant: Arc<Tenant>,
 }
@@ -111,7 +111,7 @@ impl AgentEventsRpc {
             deadline: timeout.and_then(|timeout| at.checked_add(timeout)),
             access,
             connection,
-            bridge: tenant.stopping(),
+            stopping: tenant.stopping(),
             place,
             tenant: tenant.clone(),
         };
@@ -180,7 +180,7 @@ impl End {
             }
         };
         tokio::select! {
-            () = self.bridge.cancelled() => {}
+            () = self.stopping.cancelled() => {}
             () = self.connection.cancelled() => {}
             () = deadline => {}
             () = lost => {}
@@ -209,8 +209,8 @@ impl End {
     /// Why the stream has to end, if it has to.
     fn reason(&self) -> Option<CallError> {
         // Checked first, since a bridge that stops also ends its connections.
-        let obstacle = if self.bridge.is_cancelled() {
-            Some(Obstacle::ShuttingDown)
+        let obstacle = if self.stopping.is_cancelled() {
+            Some(self.tenant.why_it_stops())
         } else if self.connection.is_cancelled() {
             Some(Obstacle::ConnectionAged)
         } else if self.deadline.is_some_and(|deadline| deadline <= Instant::now()) {

@@ -177,7 +177,7 @@ impl Shared {
     ) -> Result<Option<Arc<Tenant>>, Obstacle> {
         let access = access.ok_or(Obstacle::CallerUnknown(Unidentified::Nothing))?;
         let id = access.tenant(id, right)?;
-        Ok(id.and_then(|id| self.tenants.named(id)).cloned())
+        Ok(id.and_then(|id| self.tenants.named(id)))
     }
 
     /// Takes a place among the server's calls. A call that names no tenant needs none, since it is

@@ -125,14 +125,14 @@ impl Unhandled {
         let at = caller.as_ref().map_or_else(Instant::now, |caller| caller.arrived);
         let only = caller.as_ref().and_then(|caller| caller.access.only_tenant());
         let tenant = only.and_then(|id| self.0.tenants.named(id));
-        let tenant_id = tenant.map(|tenant| tenant.id().to_string()).unwrap_or_default();
+        let tenant_id = tenant.as_ref().map(|tenant| tenant.id().to_string()).unwrap_or_default();
         let about = About { method, tenant_id, agent_id: String::new() };
         let observed = &self.0.observed;
         let calls = &observed.metrics.calls;
         let counted = Counted {
             method: calls.of(method).or_else(|| calls.of(UNKNOWN)),
             // Health checks, for example, belong to no tenant.
-            tenant: tenant.filter(|_| method.starts_with("ccgateway.")).cloned(),
+            tenant: tenant.filter(|_| method.starts_with("ccgateway.")),
         };
         let timeout = own_timeout(headers);
         let started =

@@ -56,10 +56,11 @@ impl Certificates {
         self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Takes the certificates of these listeners from another configuration.
+    /// Takes the certificates of these listeners and of all tenants from another configuration.
     pub(super) fn replace(&self, other: &Self, listeners: &BTreeSet<ListenerName>) {
         let is_replaced = |expiry: &Expiry| {
-            expiry.listener.as_ref().is_some_and(|listener| listeners.contains(listener))
+            let of_listener = expiry.listener.as_ref().is_some_and(|name| listeners.contains(name));
+            of_listener || expiry.tenant.is_some()
         };
         let mut all = self.0.write().unwrap_or_else(PoisonError::into_inner);
         all.retain(|expiry| !is_replaced(expiry));

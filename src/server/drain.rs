@@ -1,6 +1,6 @@
 //! The orderly end of a bridge: what is stopped, in which order, and how long each step may take.
 
-use std::time::Duration;
+use std::{slice, sync::Arc, time::Duration};
 
 use tokio::{
     task::JoinSet,
@@ -12,7 +12,7 @@ use super::Bridge;
 use crate::{
     call::Deadline,
     config::{Drain, LeftSessions},
-    tenant::Tenants,
+    tenant::{Tenant, Work},
 };
 
 /// How a bridge stopped.
@@ -60,22 +60,10 @@ impl Bridge {
         let to_store = if stores.has_file() { read_time } else { Duration::ZERO };
         let caller_wait = drain.timeout.saturating_sub(read_time + to_store);
         let end = Instant::now() + drain.timeout;
+        let tenants = tenants.all();
         let all = async {
-            let handing_over = async {
-                // A poll may take ten seconds. If sessions are left as they are, nothing else needs
-                // this time.
-                let within = match drain.sessions {
-                    LeftSessions::Leave => caller_wait,
-                    LeftSessions::SignOut => caller_wait / 2,
-                };
-                let _late = timeout(within, hand_over(&tenants)).await;
-                work.keeping.cancel();
-            };
-            // Sign out after the last call, since a call may need its session. Wait only half the
-            // time, so that a caller who stays connected cannot prevent the sign-outs.
-            let stayed = timeout(caller_wait / 2, connections.wait());
-            let (_stayed, ()) = tokio::join!(stayed, handing_over);
-            leave_sessions(&tenants, &drain, Deadline::new(Instant::now(), caller_wait / 2)).await;
+            part_with_agents(&tenants, &work, (drain.sessions, caller_wait), connections.wait())
+                .await;
             connections.wait().await;
             work.tasks.wait().await;
             // Peers that are still reading have had all this time, and get a little more.
@@ -88,7 +76,9 @@ impl Bridge {
             work.cutoff.give();
             clean = timeout(read_time, &mut all).await.is_ok();
         }
-        tenants.all().for_each(|tenant| tenant.tell_abandoned());
+        for tenant in &tenants {
+            tenant.tell_abandoned();
+        }
         let left = end.saturating_duration_since(Instant::now()).min(read_time);
         let (_late, ()) = tokio::join!(timeout(left, stores.close()), tracer.shut_down(left));
         let (connections, requests) = (connections.len(), work.tasks.len());
@@ -106,10 +96,55 @@ impl Bridge {
     }
 }
 
+/// Ends what a tenant does that was removed from the configuration, as the drain of a bridge does.
+pub(super) async fn retire(tenant: Arc<Tenant>, drain: Drain) {
+    let (id, work) = (tenant.id(), tenant.work());
+    work.stopping.cancel();
+    work.tasks.close();
+    let all = async {
+        let within = (drain.sessions, drain.timeout);
+        part_with_agents(slice::from_ref(&tenant), work, within, tenant.without_calls()).await;
+        tenant.without_calls().await;
+        work.tasks.wait().await;
+    };
+    let mut all = std::pin::pin!(all);
+    let is_clean = timeout(drain.timeout, &mut all).await.is_ok();
+    work.end();
+    if !is_clean {
+        let _late = timeout(READ_TIME, all).await;
+    }
+    tenant.tell_abandoned();
+    info!(ccgw.tenant.id = %id, is_clean, "a tenant that was removed has ended");
+}
+
+/// Hands the agents of these tenants over to other replicas, and leaves or signs out the others, after
+/// the last of the tenants' `calls`.
+async fn part_with_agents(
+    tenants: &[Arc<Tenant>],
+    work: &Work,
+    (sessions, within): (LeftSessions, Duration),
+    calls: impl Future,
+) {
+    let handing_over = async {
+        // A poll may take ten seconds. If sessions are left as they are, nothing else needs this time.
+        let within = match sessions {
+            LeftSessions::Leave => within,
+            LeftSessions::SignOut => within / 2,
+        };
+        let _late = timeout(within, hand_over(tenants)).await;
+        work.keeping.cancel();
+    };
+    // Sign out after the last call, since a call may need its session. Wait only half the time, so that
+    // a caller who stays cannot prevent the sign-outs.
+    let stayed = timeout(within / 2, calls);
+    let (_stayed, ()) = tokio::join!(stayed, handing_over);
+    leave_sessions(tenants, sessions, Deadline::new(Instant::now(), within / 2)).await;
+}
+
 /// Hands the kept sessions over to other replicas, for tenants whose agents replicas share.
-async fn hand_over(tenants: &Tenants) {
+async fn hand_over(tenants: &[Arc<Tenant>]) {
     let mut handing_over = JoinSet::new();
-    for tenant in tenants.all().filter(|tenant| tenant.is_kept_by_replicas()) {
+    for tenant in tenants.iter().filter(|tenant| tenant.is_kept_by_replicas()) {
         let tenant = tenant.clone();
         handing_over.spawn(async move {
             let kept = tenant.kept();
@@ -121,10 +156,10 @@ async fn hand_over(tenants: &Tenants) {
 }
 
 /// Leaves or signs out the kept sessions, as the configuration says, and logs what was done.
-async fn leave_sessions(tenants: &Tenants, drain: &Drain, deadline: Deadline) {
-    for tenant in tenants.all().filter(|tenant| tenant.kept() > 0) {
+async fn leave_sessions(tenants: &[Arc<Tenant>], sessions: LeftSessions, deadline: Deadline) {
+    for tenant in tenants.iter().filter(|tenant| tenant.kept() > 0) {
         let (id, kept) = (tenant.id(), tenant.kept());
-        match drain.sessions {
+        match sessions {
             LeftSessions::Leave => {
                 info!(ccgw.tenant.id = %id, kept, "sessions are left as they are");
             }

@@ -27,7 +27,7 @@ pub(super) struct Exposition {
     pub(super) observed: Arc<Observed>,
     pub(super) tenants: Tenants,
     pub(super) shares: ServerShares,
-    pub(super) hosts: Hosts,
+    pub(super) hosts: Arc<Hosts>,
     pub(super) certificates: Certificates,
     pub(super) reloads: Arc<Reloads>,
     pub(super) stores: Stores,
@@ -37,7 +37,7 @@ pub(super) struct Exposition {
 /// The limits that all callers share.
 #[derive(Debug)]
 pub(super) struct ServerShares {
-    pub(super) calls: ServerCalls,
+    pub(super) calls: Arc<ServerCalls>,
     pub(super) connection_limits: Arc<ConnectionLimits>,
     pub(super) request_reader: Arc<RequestReader>,
     pub(super) streams: Arc<Streams>,
@@ -94,6 +94,8 @@ impl Exposition {
         for (cause, connections) in self.shares.connection_limits.turned_away() {
             server.set_turned_away(cause.as_str(), connections);
         }
+        // They may be others than at the last time.
+        server.clear_named();
         for (host, usage) in self.hosts.usage() {
             server.set_host_places(&host, usage.taken, usage.limit);
         }
@@ -128,6 +130,11 @@ impl ServerShares {
         let connection_limits = Arc::new(ConnectionLimits::new(&server.connections));
         let request_reader = Arc::new(RequestReader::new(server));
         let streams = Arc::new(Streams::new(&server.connections));
-        Self { calls: ServerCalls::new(division), connection_limits, request_reader, streams }
+        Self {
+            calls: Arc::new(ServerCalls::new(division)),
+            connection_limits,
+            request_reader,
+            streams,
+        }
     }
 }

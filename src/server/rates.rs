@@ -1,14 +1,17 @@
 //! Rates of the last minute, computed from counters that exist anyway.
 
 use std::{
-    collections::VecDeque,
-    sync::{Mutex, PoisonError},
+    collections::{BTreeMap, VecDeque},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use crate::tenant::{Counts, Tenants};
+use crate::{
+    id::TenantId,
+    tenant::{Counts, Tenant, Tenants},
+};
 
 /// Samples of the counters, over the last minute.
 #[derive(Debug)]
@@ -20,8 +23,7 @@ pub(super) struct Rates {
 #[derive(Clone, Debug)]
 struct Sample {
     at: Instant,
-    /// One entry for each tenant, in the order of the tenants.
-    counts: Vec<Counts>,
+    counts: BTreeMap<TenantId, Counts>,
 }
 
 /// Time between two samples.
@@ -52,18 +54,24 @@ impl Rates {
     }
 
     /// The time that the samples cover, and what each tenant did in it.
-    pub(super) fn last_minute(&self) -> (Duration, Vec<Counts>) {
+    pub(super) fn last_minute(&self) -> (Duration, BTreeMap<TenantId, Counts>) {
         let now = Sample::of(&self.tenants);
         let samples = self.samples.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(oldest) = samples.front() else { return Default::default() };
-        let counts = now.counts.iter().zip(&oldest.counts).map(|(now, then)| *now - *then);
-        (now.at.duration_since(oldest.at), counts.collect())
+        let since = |(id, now): (TenantId, Counts)| {
+            // A tenant that was added later began with nothing.
+            let then = oldest.counts.get(&id).copied().unwrap_or_default();
+            (id, now - then)
+        };
+        let counts = now.counts.into_iter().map(since).collect();
+        (now.at.duration_since(oldest.at), counts)
     }
 }
 
 impl Sample {
     fn of(tenants: &Tenants) -> Self {
-        let counts = tenants.all().map(|tenant| tenant.counts()).collect();
+        let counts = |tenant: Arc<Tenant>| (tenant.id().clone(), tenant.counts());
+        let counts = tenants.all().into_iter().map(counts).collect();
         Self { at: Instant::now(), counts }
     }
 }

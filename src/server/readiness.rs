@@ -181,7 +181,7 @@ impl Readiness {
                 let _written =
                     writeln!(lines, "tenant {id}: sessions {state} {now}, entered {entered} times");
             }
-            lines.push_str(&sign_ins(tenant));
+            lines.push_str(&sign_ins(&tenant));
         }
         lines
     }

@@ -1,18 +1,23 @@
 //! Puts a changed configuration into force while the bridge runs.
 
+mod tenants;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
     sync::{Arc, Mutex, PoisonError},
 };
 
+use tokio_rustls::TlsAcceptor;
+
+use self::tenants::NewTenants;
 use super::{
     Bridge, StartError, callers::Policies, certificates::Certificates,
     listener_context::ListenerContext, tls,
 };
 use crate::{
     access::ListenerPolicy,
-    config::{Config, Fingerprint, Listener, ListenerName, is_reloaded},
+    config::{Config, Fingerprint, Listener, ListenerName, is_reloaded, section_of_key},
 };
 
 /// What may change while the bridge runs.
@@ -47,31 +52,34 @@ pub struct Reloaded {
 }
 
 impl Bridge {
-    /// Puts into force what can change without a restart: who callers are, what they may do, and the
-    /// certificates of listeners. Everything is built before anything changes.
+    /// Puts into force what can change without a restart: tenants, who callers are, what they may do, and
+    /// the certificates of listeners. Everything is built before anything changes.
     ///
     /// # Errors
     ///
     /// [`StartError`]. What was in force stays.
-    pub fn reload(&self, config: Config) -> Result<Reloaded, StartError> {
+    pub fn reload(&self, mut config: Config) -> Result<Reloaded, StartError> {
         let mut in_force = self.reloadable.in_force.lock().unwrap_or_else(PoisonError::into_inner);
-        let changed = in_force.fingerprint.differences(&config.fingerprint);
-        let same = self.reloadable.same_listeners(&config);
-        let is_taken = |key: &String| {
-            let listener = key.strip_prefix("listeners.").and_then(|rest| rest.split('.').next());
-            is_reloaded(key) && listener.is_none_or(|name| same.contains(name))
-        };
-        let (taken, mut needs_restart): (Vec<_>, Vec<_>) = changed.into_iter().partition(is_taken);
-        needs_restart.extend(self.reloadable.moved_listeners(&config));
-        needs_restart.sort();
-        needs_restart.dedup();
+        let Reloaded { in_force: taken, needs_restart } = self.changes(&in_force, &config);
         if taken.is_empty() {
             self.reloads.unchanged(needs_restart.clone());
             return Ok(Reloaded { in_force: taken, needs_restart });
         }
         let fingerprint = in_force.fingerprint.with(&config.fingerprint, &taken);
         let (certificates, warnings) = (Certificates::of(&config), config.warnings());
-        let policies = self.replace(config, &same, &in_force.policies)?;
+        let same = self.reloadable.same_listeners(&config);
+        let calls: Vec<_> = config.calls_by_tenant().collect();
+        let configured = std::mem::take(&mut config.tenants);
+        let ids = configured.keys().cloned().collect();
+        let tenants = NewTenants::build(self, configured, &taken)?;
+        let rules = config.callers.rules(ids);
+        let policies = Policies::new(rules, config.issuers, Some(&in_force.policies))?;
+        let listeners = self.reloadable.built(&config.listeners, &same, &policies)?;
+
+        tenants.put_in_force(self, calls);
+        for (context, acceptor, policy) in listeners {
+            context.replace(acceptor, policy);
+        }
         *in_force = InForce { fingerprint, policies };
         self.certificates.replace(&certificates, &same);
         self.readiness.set_warnings(&warnings);
@@ -79,50 +87,56 @@ impl Bridge {
         Ok(Reloaded { in_force: taken, needs_restart })
     }
 
+    /// What would change with this configuration. Nothing does.
+    pub fn reload_would_change(&self, config: &Config) -> Reloaded {
+        let in_force = self.reloadable.in_force.lock().unwrap_or_else(PoisonError::into_inner);
+        self.changes(&in_force, config)
+    }
+
+    fn changes(&self, in_force: &InForce, config: &Config) -> Reloaded {
+        let same = self.reloadable.same_listeners(config);
+        let serves = |id: &str| self.tenants.named(id).is_some();
+        let is_taken = |key: &String| match section_of_key(key) {
+            Some(("listeners", name)) => same.contains(name) && is_reloaded(key),
+            // A tenant comes and goes with all of its keys.
+            Some(("tenants", id)) => {
+                is_reloaded(key) || !(serves(id) && config.tenants.contains_key(id))
+            }
+            _ => is_reloaded(key),
+        };
+        let changed = in_force.fingerprint.differences(&config.fingerprint);
+        let (taken, mut needs_restart): (Vec<_>, Vec<_>) = changed.into_iter().partition(is_taken);
+        needs_restart.extend(self.reloadable.moved_listeners(config));
+        needs_restart.sort();
+        needs_restart.dedup();
+        Reloaded { in_force: taken, needs_restart }
+    }
+
     /// Notes that a changed configuration has mistakes, so that what is in force stays.
     pub fn refuse_reload(&self, error: &str) {
         self.reloads.failed(error.to_owned());
     }
-
-    /// Builds and replaces the policies of all listeners, and the certificates of those that are the
-    /// `same` as before. The others keep everything but the rules.
-    fn replace(
-        &self,
-        config: Config,
-        same: &BTreeSet<ListenerName>,
-        before: &Policies,
-    ) -> Result<Policies, StartError> {
-        let tenants = self.tenants.all().map(|tenant| tenant.id().clone()).collect();
-        let policies = Policies::new(config.callers.rules(tenants), config.issuers, Some(before))?;
-        let mut built = Vec::new();
-        for (name, ReloadableListener { context, .. }) in &self.reloadable.listeners {
-            let (_, current) = context.policy.get();
-            let listener = config.listeners.get(name).filter(|_| same.contains(name));
-            let Some(listener) = listener else {
-                // Without rules everybody may do everything, which is meant for the new address.
-                let rules =
-                    if policies.rules().is_empty() { &current.rules } else { policies.rules() };
-                built.push((context, None, current.with_rules(rules.clone())));
-                continue;
-            };
-            let acceptor = listener.tls.as_ref().map(tls::acceptor).transpose();
-            let acceptor = acceptor.map_err(|error| StartError::Tls(name.clone(), error))?;
-            // Which services there are is decided at the start.
-            let policy = policies.of(name, listener)?;
-            built.push((
-                context,
-                acceptor,
-                ListenerPolicy { reflection: current.reflection, ..policy },
-            ));
-        }
-        for (context, acceptor, policy) in built {
-            context.replace(acceptor, policy);
-        }
-        Ok(policies)
-    }
 }
 
+/// What a listener serves with from now on: with TLS as before, if there is none here.
+type NewListener<'a> = (&'a ListenerContext, Option<TlsAcceptor>, ListenerPolicy);
+
 impl Reloadable {
+    /// Builds the policies of all listeners, and the certificates of those that are the `same` as before.
+    /// The others keep everything but the rules.
+    fn built(
+        &self,
+        listeners: &BTreeMap<ListenerName, Listener>,
+        same: &BTreeSet<ListenerName>,
+        policies: &Policies,
+    ) -> Result<Vec<NewListener<'_>>, StartError> {
+        let new = |(name, running): (&'_ ListenerName, _)| {
+            let listener = listeners.get(name).filter(|_| same.contains(name));
+            new_listener(name, running, listener, policies)
+        };
+        self.listeners.iter().map(new).collect()
+    }
+
     /// The listeners that have the same address as before, and TLS or none as before. Only they may be
     /// treated as the new configuration says: it may let everybody call because the address is another.
     fn same_listeners(&self, config: &Config) -> BTreeSet<ListenerName> {
@@ -139,6 +153,26 @@ impl Reloadable {
         let moved: BTreeSet<_> = all.filter(|name| !same.contains(*name)).cloned().collect();
         moved.into_iter().map(|name| format!("listeners.{name}"))
     }
+}
+
+fn new_listener<'a>(
+    name: &ListenerName,
+    ReloadableListener { context, .. }: &'a ReloadableListener,
+    listener: Option<&Listener>,
+    policies: &Policies,
+) -> Result<NewListener<'a>, StartError> {
+    let (_, current) = context.policy.get();
+    let Some(listener) = listener else {
+        // Without rules everybody may do everything, which is meant for the new address.
+        let rules = if policies.rules().is_empty() { &current.rules } else { policies.rules() };
+        return Ok((context, None, current.with_rules(rules.clone())));
+    };
+    let acceptor = listener.tls.as_ref().map(tls::acceptor).transpose();
+    let acceptor = acceptor.map_err(|error| StartError::Tls(name.clone(), error))?;
+    let policy = policies.of(name, listener)?;
+    // Which services there are is decided at the start.
+    let policy = ListenerPolicy { reflection: current.reflection, ..policy };
+    Ok((context, acceptor, policy))
 }
 
 impl ReloadableListener {

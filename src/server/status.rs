@@ -208,7 +208,11 @@ impl StatusSource {
     pub(super) fn status(&self) -> Status {
         let Self { readiness, exposition, rates, .. } = self;
         let (window, counts) = rates.last_minute();
-        let tenants = exposition.tenants.all().zip(counts);
+        let tenant = |tenant: Arc<Tenant>| {
+            let counts = counts.get(tenant.id()).copied().unwrap_or_default();
+            TenantStatus::of(&tenant, counts)
+        };
+        let tenants = exposition.tenants.all().into_iter().map(tenant);
         let log = exposition.log.as_ref();
         let host = |(host, usage)| HostStatus { host, share: ShareStatus::from(usage) };
         Status {
@@ -220,7 +224,7 @@ impl StatusSource {
             start_time: exposition.metrics().process.started(),
             warnings: readiness.warnings().lines().map(str::to_owned).collect(),
             window_seconds: (window.as_secs_f64() * 1e3).round() / 1e3,
-            tenants: tenants.map(|(tenant, counts)| TenantStatus::of(tenant, counts)).collect(),
+            tenants: tenants.collect(),
             failures: exposition.observed.failures.last(),
             listeners: self.listeners.clone(),
             shares: exposition.server_usage().into_iter().map(ShareStatus::from).collect(),

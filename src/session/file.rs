@@ -6,8 +6,8 @@ use std::{
     num::NonZeroUsize,
     path::{Path, PathBuf},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        Arc, Mutex, MutexGuard, PoisonError, RwLock,
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -69,7 +69,8 @@ struct Inner {
     /// `None`: sessions are stored without encryption.
     keyring: Option<Arc<Keyring>>,
     credentials: bool,
-    slots: Vec<Slot>,
+    /// One for each tenant; an index never changes its meaning.
+    slots: RwLock<Slots>,
     queue: Mutex<Queue>,
     changed: Notify,
     closing: CancellationToken,
@@ -87,7 +88,11 @@ struct Slot {
     /// Agents whose sessions, made by the bridge, were found in the file, and that
     /// [`SessionStore::found`] has not returned yet.
     found: Mutex<Vec<AgentId>>,
+    /// Whether a tenant has used it. If that was removed and comes again, its sessions are found here.
+    is_used: AtomicBool,
 }
+
+type Slots = Vec<Arc<Slot>>;
 
 /// What has to be written; bounded by the number of agents.
 #[derive(Debug)]
@@ -120,7 +125,8 @@ pub struct FileStore {
 #[derive(Clone, Debug)]
 struct FilePart {
     file: SessionFile,
-    slot: usize,
+    index: usize,
+    slot: Arc<Slot>,
 }
 
 /// Whether a file can be written.
@@ -212,7 +218,7 @@ impl SessionFile {
             volume,
             keyring,
             credentials,
-            slots,
+            slots: RwLock::new(slots),
             queue: Mutex::new(Queue { items: HashSet::new(), number: 1 }),
             changed: Notify::new(),
             closing: CancellationToken::new(),
@@ -230,15 +236,15 @@ impl SessionFile {
         Ok(Self(Arc::new(Open { inner, _writer: AbortOnDropHandle::new(writer) })))
     }
 
-    /// A tenant's store; `None` if the file was not opened for the tenant.
-    pub fn store(&self, tenant: &TenantId) -> Option<FileStore> {
-        let own = self.part(tenant)?;
-        let local = own.slot()?.local.clone();
-        Some(FileStore { memory: EmbeddedStore::of(local), part: own })
+    /// A tenant's store of up to `capacity` sessions.
+    pub fn store(&self, tenant: &TenantId, capacity: NonZeroUsize) -> FileStore {
+        let part = self.part(tenant).unwrap_or_else(|| self.add(tenant, capacity));
+        part.slot.begin();
+        FileStore { memory: EmbeddedStore::of(part.slot.local.clone()), part }
     }
 
-    /// The sealed values of a tenant's agents. `None` without encryption keys, or if the file was
-    /// not opened for the tenant.
+    /// The sealed values of a tenant's agents. `None` without encryption keys, or if the tenant has no
+    /// [store](Self::store).
     pub fn sealed_values(&self, tenant: &TenantId) -> Option<SealedValues> {
         let Inner { keyring, credentials, .. } = &*self.0.inner;
         let (store, keyring) = (self.part(tenant)?, keyring.clone()?);
@@ -246,8 +252,18 @@ impl SessionFile {
     }
 
     fn part(&self, tenant: &TenantId) -> Option<FilePart> {
-        let slot = self.0.inner.slots.iter().position(|slot| slot.tenant == *tenant)?;
-        Some(FilePart { file: self.clone(), slot })
+        let mut slots = self.0.inner.slots().into_iter().enumerate();
+        let (index, slot) = slots.find(|(_, slot)| slot.tenant == *tenant)?;
+        Some(FilePart { file: self.clone(), index, slot })
+    }
+
+    /// Makes room for a tenant that was not there when the file was opened. The file has none of its
+    /// sessions: those of tenants that are not configured are left out at the start.
+    fn add(&self, tenant: &TenantId, capacity: NonZeroUsize) -> FilePart {
+        let slot = Arc::new(Slot::new(tenant.clone(), capacity));
+        let mut slots = self.0.inner.slots.write().unwrap_or_else(PoisonError::into_inner);
+        slots.push(slot.clone());
+        FilePart { file: self.clone(), index: slots.len() - 1, slot }
     }
 
     /// Whether the file can be written.
@@ -290,19 +306,19 @@ impl SealedValueStore for FilePart {
         time: Duration,
     ) -> BoxFuture<'_, ()> {
         Box::pin(async move {
-            if self.slot().is_some_and(|slot| slot.sealed.put(sealed_kind, agent, sealed, time)) {
+            if self.slot.sealed.put(sealed_kind, agent, sealed, time) {
                 self.store(Kind::Sealed(sealed_kind), agent).await;
             }
         })
     }
 
     fn get(&self, sealed_kind: SealedKind, agent: AgentId) -> BoxFuture<'_, Option<Vec<u8>>> {
-        Box::pin(async move { self.slot()?.sealed.get(sealed_kind, agent) })
+        Box::pin(async move { self.slot.sealed.get(sealed_kind, agent) })
     }
 
     fn remove(&self, sealed_kind: SealedKind, agent: AgentId) -> BoxFuture<'_, ()> {
         Box::pin(async move {
-            if self.slot().is_some_and(|slot| slot.sealed.remove(sealed_kind, agent)) {
+            if self.slot.sealed.remove(sealed_kind, agent) {
                 self.store(Kind::Sealed(sealed_kind), agent).await;
             }
         })
@@ -310,15 +326,11 @@ impl SealedValueStore for FilePart {
 }
 
 impl FilePart {
-    fn slot(&self) -> Option<&Slot> {
-        self.file.0.inner.slots.get(self.slot)
-    }
-
     /// Queues a change. Returns the number of its batch.
     fn note(&self, kind: Kind, agent: AgentId) -> u64 {
         let inner = &self.file.0.inner;
         let mut queue = inner.queue();
-        queue.items.insert((self.slot, kind, agent));
+        queue.items.insert((self.index, kind, agent));
         inner.changed.notify_one();
         queue.number
     }
@@ -350,9 +362,7 @@ impl FileStore {
         if !has_ended {
             return;
         }
-        if let Some(slot) = self.part.slot()
-            && slot.sealed.remove(SealedKind::Credentials, agent)
-        {
+        if self.part.slot.sealed.remove(SealedKind::Credentials, agent) {
             self.part.note(Kind::Sealed(SealedKind::Credentials), agent);
         }
         // Otherwise a process that starts after a crash would go on with a session that has ended.
@@ -429,7 +439,7 @@ impl SessionStore for FileStore {
     }
 
     fn found(&self) -> Vec<AgentId> {
-        self.part.slot().map(Slot::take_found).unwrap_or_default()
+        self.part.slot.take_found()
     }
 
     fn finding(&self) -> Option<BoxFuture<'_, ()>> {
@@ -475,6 +485,11 @@ impl Inner {
                 Ok(None)
             }
         }
+    }
+
+    /// All slots so far.
+    fn slots(&self) -> Slots {
+        self.slots.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn path(&self) -> &Path {

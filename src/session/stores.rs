@@ -35,11 +35,7 @@ impl Stores {
     pub fn open(&self, tenant: &TenantId, capacity: NonZeroUsize) -> Arc<dyn SessionStore> {
         match self {
             Self::Embedded => Arc::new(EmbeddedStore::new(capacity)),
-            Self::File(file) => match file.store(tenant) {
-                Some(store) => Arc::new(store),
-                // The file was not opened for this tenant.
-                None => Arc::new(EmbeddedStore::new(capacity)),
-            },
+            Self::File(file) => Arc::new(file.store(tenant, capacity)),
             Self::Shared(shared) => shared.open(tenant, capacity),
         }
     }

@@ -15,7 +15,11 @@ mod spans;
 mod tenant;
 mod text_format;
 
-use std::fmt;
+use std::{
+    collections::BTreeSet,
+    fmt,
+    sync::{PoisonError, RwLock, RwLockWriteGuard},
+};
 
 use prometheus_client::{
     encoding::text::encode,
@@ -41,6 +45,8 @@ pub use self::{
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
+    /// Tenants that are not served any more. Their series are not shown.
+    removed: RwLock<BTreeSet<String>>,
     /// Metrics of gRPC calls.
     pub calls: Calls,
     /// Metrics of tenants.
@@ -74,7 +80,33 @@ impl Metrics {
             server: Server::new(&mut registry),
             process: Process::new(&mut registry),
             registry,
+            removed: RwLock::default(),
         }
+    }
+
+    /// Does not show the series of this tenant from now on.
+    pub fn hide_tenant(&self, tenant: &str) {
+        self.removed().insert(tenant.to_owned());
+    }
+
+    /// Shows the series of this tenant again. Counters go on where they were.
+    pub fn show_tenant(&self, tenant: &str) {
+        self.removed().remove(tenant);
+    }
+
+    fn removed(&self) -> RwLockWriteGuard<'_, BTreeSet<String>> {
+        self.removed.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Leaves out the lines of tenants that were removed.
+    fn shown(&self, text: String) -> String {
+        let removed = self.removed.read().unwrap_or_else(PoisonError::into_inner);
+        if removed.is_empty() {
+            return text;
+        }
+        let labels: Vec<_> = removed.iter().map(|id| format!("tenant=\"{id}\"")).collect();
+        let is_shown = |line: &&str| !labels.iter().any(|label| line.contains(label));
+        text.split_inclusive('\n').filter(is_shown).collect()
     }
 
     /// All metrics in this format.
@@ -86,6 +118,7 @@ impl Metrics {
         self.process.read();
         let mut text = String::new();
         encode(&mut text, &self.registry)?;
+        let text = self.shown(text);
         Ok(match format {
             Format::OpenMetrics => text,
             Format::Prometheus => text_format::prometheus(&text),

@@ -5,22 +5,19 @@
 //! would be opened to a gateway that does not answer for two seconds.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::HashMap,
     fmt,
     num::NonZeroUsize,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
-use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
-    time::timeout,
-};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::agents::Turn;
+use super::{ServerCalls, agents::Turn, pool::Pool};
 use crate::{
     call::{Obstacle, Share},
-    config::{self, Division},
+    config,
     gateway::{Closing, Seat},
     id::TenantId,
 };
@@ -30,15 +27,6 @@ use crate::{
 pub struct Hosts {
     requests: NonZeroUsize,
     shares: Mutex<HashMap<String, Arc<Semaphore>>>,
-}
-
-/// The server's places for calls. Each tenant has a part for itself, and the rest is common to all.
-/// So a call is refused only if its tenant's part and the common part are both used up.
-#[derive(Debug)]
-pub struct ServerCalls {
-    division: Division,
-    own: BTreeMap<TenantId, Arc<Semaphore>>,
-    common: Arc<Semaphore>,
 }
 
 /// One tenant's limits.
@@ -134,13 +122,6 @@ pub enum Resource {
     HealthWatches,
 }
 
-#[derive(Debug)]
-struct Pool {
-    share: Share,
-    limit: NonZeroUsize,
-    places: Arc<Semaphore>,
-}
-
 // === impl Hosts ===
 
 impl Hosts {
@@ -149,12 +130,20 @@ impl Hosts {
         Self { requests, shares: Mutex::default() }
     }
 
-    /// How much of each host's limit is used.
+    /// How much of the limit of each host is used that a tenant has.
     pub fn usage(&self) -> Vec<(String, Usage)> {
-        let shares = self.shares.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut shares = self.shares.lock().unwrap_or_else(PoisonError::into_inner);
+        shares.retain(|_, places| Arc::strong_count(places) > 1);
         let usage =
             |places: &Semaphore| Usage::of(Share::HostRequests, self.requests.get(), places);
         shares.iter().map(|(host, places)| (host.clone(), usage(places))).collect()
+    }
+
+    /// The limits of the hosts of a tenant's gateway, in the order of its addresses.
+    fn of(&self, tenant: &config::Tenant) -> Box<[Pool]> {
+        let host =
+            |url: &http::Uri| self.share(url.authority().map_or("", http::uri::Authority::as_str));
+        tenant.base_urls.iter().map(host).collect()
     }
 
     fn share(&self, host: &str) -> Pool {
@@ -163,36 +152,7 @@ impl Hosts {
             .entry(host.to_owned())
             .or_insert_with(|| Arc::new(Semaphore::new(self.requests.get())))
             .clone();
-        Pool { share: Share::HostRequests, limit: self.requests, places }
-    }
-}
-
-// === impl ServerCalls ===
-
-impl ServerCalls {
-    /// Makes the places as `division` divides them.
-    pub fn new(division: Division) -> Self {
-        let places = |places: &usize| Arc::new(Semaphore::new(*places));
-        let own = division.own.iter().map(|(id, own)| (id.clone(), places(own))).collect();
-        Self { own, common: places(&division.common), division }
-    }
-
-    /// How many places are taken.
-    pub fn usage(&self) -> Usage {
-        let free = self.own.values().chain([&self.common]).map(|pool| pool.available_permits());
-        let (limit, free) = (self.division.places, free.sum());
-        let taken = limit.saturating_sub(free);
-        Usage { resource: Resource::Share(Share::ServerCalls), limit, taken }
-    }
-
-    /// A tenant's own part, and the common part.
-    fn parts(&self, tenant: &TenantId) -> [Pool; 2] {
-        let limit = NonZeroUsize::new(self.division.most(tenant)).unwrap_or(NonZeroUsize::MIN);
-        let own = self.own.get(tenant).unwrap_or(&self.common);
-        [own, &self.common].map(|places| {
-            let places = places.clone();
-            Pool { share: Share::ServerCalls, limit, places }
-        })
+        Pool::of(Share::HostRequests, self.requests, places)
     }
 }
 
@@ -206,14 +166,35 @@ impl Admission {
         hosts: &Hosts,
     ) -> Self {
         let limits = &tenant.limits;
-        let host =
-            |url: &http::Uri| hosts.share(url.authority().map_or("", http::uri::Authority::as_str));
         Self {
             server: server.parts(id),
             calls: Pool::new(Share::TenantCalls, limits.calls),
             requests: Pool::new(Share::TenantRequests, limits.requests),
-            hosts: tenant.base_urls.iter().map(host).collect(),
+            hosts: hosts.of(tenant),
         }
+    }
+
+    /// These limits for the gateway of another configuration. Places are common to both.
+    pub(super) fn changed(&self, tenant: &config::Tenant, hosts: &Hosts) -> Self {
+        let (calls, requests) = (self.calls.clone(), self.requests.clone());
+        Self { server: self.server.clone(), calls, requests, hosts: hosts.of(tenant) }
+    }
+
+    /// Changes the tenant's own limits.
+    pub(super) fn resize(&self, limits: &config::Limits) {
+        self.calls.resize(limits.calls);
+        self.requests.resize(limits.requests);
+    }
+
+    /// How many more calls the tenant may have.
+    #[cfg(test)]
+    pub(super) fn free_calls(&self) -> usize {
+        self.calls.free()
+    }
+
+    /// Waits until the tenant has no call.
+    pub(super) async fn without_calls(&self) {
+        self.calls.all_free().await;
     }
 
     /// Takes a place among the server's calls, without waiting: one of the tenant's own, or else
@@ -226,8 +207,7 @@ impl Admission {
 
     /// How much of the tenant's own limits is used.
     pub(super) fn usage(&self) -> [Usage; 2] {
-        [&self.calls, &self.requests]
-            .map(|pool| Usage::of(pool.share, pool.limit.get(), &pool.places))
+        [&self.calls, &self.requests].map(Pool::usage)
     }
 
     /// Takes a place among the tenant's calls, without waiting.
@@ -275,7 +255,7 @@ impl Seat for HostSeat<'_> {
         let (Some(former), Some(next)) = (hosts.get(host.address), hosts.get(address)) else {
             return Ok(());
         };
-        if host.place.is_none() || !Arc::ptr_eq(&former.places, &next.places) {
+        if host.place.is_none() || !former.is_same(next) {
             // Released first, so that no request waits for a place while it holds another
             // (deadlock).
             host.place = None;
@@ -335,33 +315,5 @@ impl Resource {
 impl fmt::Display for Resource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
-    }
-}
-
-// === impl Pool ===
-
-impl Pool {
-    fn new(share: Share, limit: NonZeroUsize) -> Self {
-        Self { share, limit, places: Arc::new(Semaphore::new(limit.get())) }
-    }
-
-    fn used_up(&self) -> Obstacle {
-        Obstacle::Overloaded { share: self.share, limit: self.limit }
-    }
-
-    fn take_now(&self) -> Result<OwnedSemaphorePermit, Obstacle> {
-        self.places.clone().try_acquire_owned().map_err(|_| self.used_up())
-    }
-
-    async fn take(&self, wait: Duration) -> Result<OwnedSemaphorePermit, Obstacle> {
-        // Usually a place is free. Then no timer is needed.
-        if let Ok(place) = self.take_now() {
-            return Ok(place);
-        }
-        match timeout(wait, self.places.clone().acquire_owned()).await {
-            Ok(Ok(place)) => Ok(place),
-            // The semaphore is never closed.
-            Ok(Err(_)) | Err(_) => Err(self.used_up()),
-        }
     }
 }

@@ -19,7 +19,7 @@ use std::{
     num::NonZeroUsize,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
 };
 
@@ -59,10 +59,10 @@ pub(super) struct AgentRecords {
     entered: [Counter; SessionState::ALL.len()],
     last_keeper: AtomicU64,
     /// How many calls may wait for one agent.
-    queue_limit: NonZeroUsize,
+    queue_limit: AtomicUsize,
     /// For how many agents passwords may be held. Rejected passwords have a limit of the same size.
     capacity: NonZeroUsize,
-    take_backs: TakeBacks,
+    take_backs: Mutex<TakeBacks>,
 }
 
 /// The records, with counts and indexes over them.
@@ -124,10 +124,21 @@ impl AgentRecords {
             announcer,
             entered,
             last_keeper: AtomicU64::new(0),
-            queue_limit: config.limits.agent_queue,
+            queue_limit: config.limits.agent_queue.get().into(),
             capacity: config.limits.sessions,
-            take_backs: TakeBacks::new(&config.keep),
+            take_backs: TakeBacks::new(&config.keep).into(),
         }
+    }
+
+    /// Takes what it can from a changed configuration.
+    pub(super) fn change(&self, config: &config::Tenant) {
+        self.queue_limit.store(config.limits.agent_queue.get(), Ordering::Relaxed);
+        let mut take_backs = self.take_backs.lock().unwrap_or_else(PoisonError::into_inner);
+        *take_backs = TakeBacks::new(&config.keep);
+    }
+
+    fn take_backs(&self) -> TakeBacks {
+        *self.take_backs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Makes a keeper for [`Event::Kept`]. It stops when `until` is cancelled.

@@ -236,7 +236,7 @@ impl Tenant {
         queue: impl Future<Output = T>,
     ) -> Result<T, Obstacle> {
         if self.work.cutoff.is_given() {
-            return Err(Obstacle::ShuttingDown);
+            return Err(self.why_it_stops());
         }
         // The queue first: usually the call does not have to wait, and then needs neither a timer nor the
         // lock of the signal. A call that gets its turn while the bridge ends is still not sent, since the
@@ -246,7 +246,7 @@ impl Tenant {
             waited = timeout_at(deadline.start_by(), queue) => {
                 waited.map_err(|_| Obstacle::Deadline(Wait::Queue))
             }
-            () = self.work.cutoff.given() => Err(Obstacle::ShuttingDown),
+            () = self.work.cutoff.given() => Err(self.why_it_stops()),
         }
     }
 }

@@ -213,6 +213,7 @@ impl Keeping {
 
     /// Polls once, and acts on the result.
     async fn turn(&mut self) -> Result<(), End> {
+        self.tenant = self.tenant.newest();
         if self.finish.is_cancelled() || !self.tenant.may_poll(self.agent) {
             return Err(End::HandedOver);
         }
@@ -328,11 +329,12 @@ impl Keeping {
     /// in the queue of sign-ins does not count towards the time that a recovery may take.
     async fn recover(&mut self, finding: Finding) -> Result<(), End> {
         self.found(Health::Recovering, finding.cause());
-        let limit = self.tenant.config.keep.recovery;
         let (mut spent, mut backoff) = (Duration::ZERO, BACKOFF_FIRST);
         self.give_way().await?;
         self.tenant.agents.lost(self.agent, Loss::Recovering, Instant::now());
         loop {
+            self.tenant = self.tenant.newest();
+            let limit = self.tenant.config.keep.recovery;
             let begun = Instant::now();
             let made = self.tenant.make_anew(self.agent, self.version());
             let made = self.finish.run_until_cancelled(made).await;

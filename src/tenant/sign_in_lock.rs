@@ -15,10 +15,11 @@ use std::{
 };
 
 use tokio::time::sleep;
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::sync::CancellationToken;
 
 use super::{Attempt, Holder, Lock, SharedSignIns};
 use crate::{
+    call::Tasks,
     id::AgentId,
     session::{Claim, StoreError},
 };
@@ -72,7 +73,7 @@ impl Held {
 /// lock all the same, and other replicas would wait until it expires.
 pub(super) struct Asking<'a> {
     pub(super) held: &'a Arc<Held>,
-    pub(super) tasks: &'a TaskTracker,
+    pub(super) tasks: &'a Tasks,
     pub(super) is_answered: bool,
 }
 
@@ -92,7 +93,7 @@ impl Drop for Asking<'_> {
 
 impl SignInLock {
     /// Holds the lock, and renews it in one of these tasks until it is dropped.
-    pub(super) fn new(held: &Arc<Held>, tasks: &TaskTracker) -> Self {
+    pub(super) fn new(held: &Arc<Held>, tasks: &Tasks) -> Self {
         let (held, done) = (held.clone(), CancellationToken::new());
         let (renewed, over) = (held.clone(), done.clone());
         tasks.spawn(async move {

@@ -25,7 +25,7 @@ use tokio::{
 
 pub(super) use self::wait::Moment;
 use self::{queue::Queue, rate::RateLimit};
-use super::{SharedSignIns, Tenant};
+use super::{SharedSignIns, Tenant, pool};
 use crate::{call::Obstacle, config, id::AgentId};
 
 /// A tenant's queue of automatic sign-ins.
@@ -38,7 +38,7 @@ pub(super) struct SignIns {
     /// Places for sign-ins under way. They are fewer than the tenant's requests, so that other
     /// calls get some.
     places: Arc<Semaphore>,
-    places_max: usize,
+    places_max: AtomicUsize,
 }
 
 #[derive(Debug)]
@@ -102,15 +102,22 @@ impl SignIns {
     pub(super) fn new(config: &config::Tenant, shared: Option<Arc<dyn SharedSignIns>>) -> Self {
         let rate = RateLimit::per_second(config.keep.sign_ins_per_second, shared);
         let queue = Queue::new(rate.interval());
-        // The rest is for calls for agents who are signed in again already.
-        let places_max = (config.limits.requests.get() * 3 / 4).max(1);
+        let places_max = places(&config.limits);
         Self {
             state: Mutex::new(State { queue, is_driven: false }),
             entries: AtomicUsize::new(0),
             rate,
             places: Arc::new(Semaphore::new(places_max)),
-            places_max,
+            places_max: places_max.into(),
         }
+    }
+
+    /// Takes over the limits of a changed configuration.
+    pub(super) fn change(&self, config: &config::Tenant) {
+        self.rate.set_per_second(config.keep.sign_ins_per_second);
+        self.lock().queue.set_interval(self.rate.interval());
+        let places_max = places(&config.limits);
+        pool::resize(&self.places, self.places_max.swap(places_max, Ordering::Relaxed), places_max);
     }
 
     /// The coordination with other replicas; `None` if there are none.
@@ -144,10 +151,11 @@ impl SignIns {
         let state = self.lock();
         let (waiting, interval) = (state.queue.waiting(), state.queue.interval(Instant::now()));
         let count = u32::try_from(waiting).unwrap_or(u32::MAX);
+        let places_max = self.places_max.load(Ordering::Relaxed);
         SignInQueue {
             waiting,
             oldest: state.queue.oldest().map(|since| since.elapsed()).unwrap_or_default(),
-            under_way: self.places_max.saturating_sub(self.places.available_permits()),
+            under_way: places_max.saturating_sub(self.places.available_permits()),
             per_second: interval.as_secs_f64().recip(),
             empty_in: interval.saturating_mul(count),
         }
@@ -160,6 +168,12 @@ impl SignIns {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// How many sign-ins may be under way. The rest of the requests is for calls for agents who are signed in
+/// again already.
+fn places(limits: &config::Limits) -> usize {
+    (limits.requests.get() * 3 / 4).max(1)
 }
 
 // === impl Tenant ===

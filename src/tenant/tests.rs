@@ -1,6 +1,7 @@
 //! What a tenant's calls and keepers do, with a simulated gateway behind them.
 
 mod calling;
+mod changing;
 mod confirming;
 mod keeping;
 mod others;

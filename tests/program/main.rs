@@ -43,6 +43,7 @@ mod session_file;
 mod simulator;
 mod streams;
 mod support;
+mod tenants;
 mod trickles;
 mod unreached;
 mod unread_answers;

@@ -185,8 +185,11 @@ async fn sighup_reads_the_configuration_and_says_what_came_of_it() {
         Code::PermissionDenied
     );
 
-    fs::write(&program.config, text.replace("[tenants.acme]", "[tenants.acme]\nlimits.calls = 77"))
-        .expect("written");
+    fs::write(
+        &program.config,
+        text.replace("[tenants.acme]", "[tenants.acme]\nlimits.sessions = 77"),
+    )
+    .expect("written");
     program.signal("-HUP");
     program.printed("these changes need a restart of the bridge").await;
     assert_eq!(sessions.get_session(show()).await.expect_err("nobody").code(), Code::NotFound);

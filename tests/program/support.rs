@@ -77,6 +77,15 @@ async fn begin(
     Program::start(&site, command, &setup(settings), output).await
 }
 
+/// Starts the bridge with this set-up, at a new site or at this one.
+pub(crate) async fn start_at(site: Option<&Site>, setup: &Setup) -> Program {
+    let site = match site {
+        Some(site) => site.clone(),
+        None => Site::new(Options::default()).await,
+    };
+    Program::start(&site, bridge(), setup, Output::Read).await
+}
+
 /// Signs an agent in behind the bridge's back and hands the Guid in, on a connection that ends then.
 pub(crate) async fn register(program: &Program, agent: u32) -> String {
     let guid = program.gateway.sign_in(agent);

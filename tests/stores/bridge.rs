@@ -379,7 +379,7 @@ async fn a_drain_that_is_cut_short_leaves_the_file_to_the_next_process() {
         credentials: false,
     };
     let file = SessionFile::open(&file, [(tenant(), CAPACITY)].into()).await.expect("it is free");
-    assert_eq!(file.store(&tenant()).expect("the tenant's").len(), 1);
+    assert_eq!(file.store(&tenant(), CAPACITY).len(), 1);
     gateway.thaw();
     drop(hanging);
 }

@@ -153,7 +153,7 @@ macro_rules! contract {
                     let folder = Folder::new();
                     let capacity = NonZeroUsize::new($capacity).unwrap();
                     let file = folder.open_for(&[1], capacity).await.unwrap();
-                    super::$promise(&file.store(&tenant()).unwrap()).await;
+                    super::$promise(&file.store(&tenant(), capacity)).await;
                 }
             )*
         }

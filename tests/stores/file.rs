@@ -82,7 +82,7 @@ async fn open(
 }
 
 fn store(file: &SessionFile) -> FileStore {
-    file.store(&tenant()).expect("it was opened for the tenant")
+    file.store(&tenant(), CAPACITY)
 }
 
 fn knows(store: &FileStore, id: u32) -> Option<String> {
@@ -562,18 +562,37 @@ async fn outdated_records_are_removed_from_the_file() {
     let tenants = BTreeMap::from([(acme.clone(), CAPACITY), (other.clone(), CAPACITY)]);
     let file = open(&folder.path(), &[1], tenants).await.unwrap();
     for id in 1001..1006 {
-        put(&file.store(&acme).unwrap(), id, "a").await;
-        put(&file.store(&other).unwrap(), id, "b").await;
+        put(&file.store(&acme, CAPACITY), id, "a").await;
+        put(&file.store(&other, CAPACITY), id, "b").await;
     }
     file.close().await;
     assert_eq!(rows(&folder.path()), 10);
     // One tenant is gone, and the other one may have less.
     let three = NonZeroUsize::new(3).unwrap();
     let file = folder.open_for(&[1], three).await.unwrap();
-    assert!(file.store(&other).is_none());
     assert_eq!(store(&file).len(), 3);
     file.close().await;
     assert_eq!(rows(&folder.path()), 3);
+}
+
+#[tokio::test]
+async fn a_tenant_that_comes_later_has_a_part_of_the_file_and_finds_it_when_it_comes_again() {
+    let folder = Folder::new();
+    let later = TenantId::parse("later").unwrap();
+    let file = folder.open().await;
+    put(&store(&file), 1001, "a").await;
+    let new = file.store(&later, CAPACITY);
+    assert_eq!(new.found(), []);
+    put(&new, 1002, "b").await;
+    assert!(file.sealed_values(&later).is_some());
+    drop(new);
+    let again = file.store(&later, CAPACITY);
+    assert_eq!((again.found(), knows(&again, 1002).is_some()), (vec![agent(1002)], true));
+    file.close().await;
+    assert_eq!(rows(&folder.path()), 2);
+    let tenants = BTreeMap::from([(tenant(), CAPACITY), (later.clone(), CAPACITY)]);
+    let file = open(&folder.path(), &[1], tenants).await.unwrap();
+    assert_eq!(file.store(&later, CAPACITY).found(), [agent(1002)]);
 }
 
 #[tokio::test(start_paused = true)]

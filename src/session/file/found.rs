@@ -5,13 +5,16 @@ use std::{
     mem,
     num::NonZeroUsize,
     path::Path,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use tracing::{info, warn};
 
 use super::{
-    Slot,
+    Slot, Slots,
     database::{Content, Database, DatabaseError, Key, Kind, Rest, Seal},
     replace, rows,
     sealed_table::{SealedTable, SealedValue},
@@ -45,7 +48,7 @@ struct Tally {
 }
 
 /// Each tenant's slot, and the file that was read.
-pub(super) type Found = (Vec<Slot>, Result<Database, DatabaseError>);
+pub(super) type Found = (Slots, Result<Database, DatabaseError>);
 
 /// How to read rows.
 #[derive(Clone, Copy)]
@@ -69,14 +72,8 @@ pub(super) fn open(
 }
 
 /// An empty slot for each tenant.
-pub(super) fn slots(tenants: BTreeMap<TenantId, NonZeroUsize>) -> Vec<Slot> {
-    let slot = |(tenant, capacity)| Slot {
-        tenant,
-        local: Arc::new(Local::new(capacity)),
-        sealed: SealedTable::new(capacity),
-        found: Mutex::default(),
-    };
-    tenants.into_iter().map(slot).collect()
+pub(super) fn slots(tenants: BTreeMap<TenantId, NonZeroUsize>) -> Slots {
+    tenants.into_iter().map(|(tenant, capacity)| Arc::new(Slot::new(tenant, capacity))).collect()
 }
 
 /// The reason for setting a file aside if no key opens this many of its rows.
@@ -84,7 +81,7 @@ fn no_key(rows: usize) -> String {
     format!("no key in store.encryption_key_files opens {rows} of its rows")
 }
 
-fn see_versions(slots: &[Slot], content: &Content) {
+fn see_versions(slots: &[Arc<Slot>], content: &Content) {
     for (tenant, version) in &content.versions {
         if let Some(slot) = slots.iter().find(|slot| slot.tenant.as_str() == tenant) {
             slot.local.saw_version(*version);
@@ -92,7 +89,11 @@ fn see_versions(slots: &[Slot], content: &Content) {
     }
 }
 
-fn fill(volume: &Volume, slots: &[Slot], reading: Reading<'_>) -> Result<Database, DatabaseError> {
+fn fill(
+    volume: &Volume,
+    slots: &[Arc<Slot>],
+    reading: Reading<'_>,
+) -> Result<Database, DatabaseError> {
     let (mut database, content) = replace::open_or_set_aside(volume)?;
     let mut anew = Anew::of(&content, reading);
     let tally = take_in(slots, content, reading);
@@ -112,7 +113,7 @@ fn fill(volume: &Volume, slots: &[Slot], reading: Reading<'_>) -> Result<Databas
 /// been read, first takes over from it the sessions that are newer than the known ones.
 pub(super) fn open_again(
     volume: &Volume,
-    slots: &[Slot],
+    slots: &[Arc<Slot>],
     reading: Reading<'_>,
     is_unread: bool,
 ) -> Result<Database, DatabaseError> {
@@ -164,7 +165,7 @@ fn write_anew(
     volume: &Volume,
     mut database: Database,
     anew: Anew,
-    slots: &[Slot],
+    slots: &[Arc<Slot>],
     reading: Reading<'_>,
 ) -> Result<Database, DatabaseError> {
     let everything = rows::everything(slots, reading.keyring);
@@ -188,7 +189,7 @@ fn write_anew(
     Ok(database)
 }
 
-fn take_in(slots: &[Slot], content: Content, reading: Reading<'_>) -> Tally {
+fn take_in(slots: &[Arc<Slot>], content: Content, reading: Reading<'_>) -> Tally {
     let mut tally = Tally::default();
     see_versions(slots, &content);
     let slot_of = |key: &Key| slots.iter().find(|slot| slot.tenant.as_str() == key.tenant);
@@ -221,6 +222,27 @@ fn take_in(slots: &[Slot], content: Content, reading: Reading<'_>) -> Tally {
 }
 
 impl Slot {
+    /// An empty slot for a tenant.
+    pub(super) fn new(tenant: TenantId, capacity: NonZeroUsize) -> Self {
+        Self {
+            tenant,
+            local: Arc::new(Local::new(capacity)),
+            sealed: SealedTable::new(capacity),
+            found: Mutex::default(),
+            is_used: AtomicBool::default(),
+        }
+    }
+
+    /// Notes that the tenant begins to use it. If it has used it before, its sessions are found again.
+    pub(super) fn begin(&self) {
+        if self.is_used.swap(true, Ordering::Relaxed) {
+            let is_kept = |agent: &AgentId| {
+                self.local.get(*agent).is_some_and(|session| session.origin == Origin::SignedIn)
+            };
+            *self.found() = self.local.agents().into_iter().filter(is_kept).collect();
+        }
+    }
+
     /// Takes over a session, unless a newer one is known. Returns whether it did.
     fn read(&self, key: &Key, row: &[u8], keyring: Option<&Keyring>, tally: &mut Tally) -> bool {
         let record = StoredSession::parse(row).ok().zip(key.agent());

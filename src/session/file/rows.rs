@@ -1,5 +1,7 @@
 //! Makes the rows of the file from what is known.
 
+use std::sync::Arc;
+
 use tracing::warn;
 
 use super::{
@@ -9,7 +11,7 @@ use super::{
 use crate::{id::AgentId, keyring::Keyring, session::stored_session::StoredSession};
 
 /// All rows that the file should have.
-pub(super) fn everything(slots: &[Slot], keyring: Option<&Keyring>) -> Changes {
+pub(super) fn everything(slots: &[Arc<Slot>], keyring: Option<&Keyring>) -> Changes {
     let mut changes = Changes::default();
     for slot in slots {
         let sessions = slot.local.agents().into_iter().map(|agent| (Kind::Session, agent));

@@ -155,7 +155,7 @@ fn tenant() -> TenantId {
 }
 
 fn store(file: &SessionFile) -> FileStore {
-    file.store(&tenant()).unwrap()
+    file.store(&tenant(), NonZeroUsize::new(100).unwrap())
 }
 
 fn agent(id: u32) -> AgentId {

@@ -18,7 +18,7 @@ use tokio::{
 use tracing::{debug, info, warn};
 
 use super::{
-    Inner, Slot,
+    Inner,
     database::{Changes, Database, DatabaseError, Kind, Rest},
     found, rows,
 };
@@ -163,7 +163,7 @@ impl Inner {
             None => {
                 let is_unread = self.progress.borrow().is_unread;
                 let database =
-                    found::open_again(&self.volume, &self.slots, self.reading(), is_unread)?;
+                    found::open_again(&self.volume, &self.slots(), self.reading(), is_unread)?;
                 self.progress.send_modify(|progress| progress.is_unread = false);
                 database
             }
@@ -184,7 +184,7 @@ impl Inner {
     /// Removes rows of expired sessions and values.
     fn tidy(&self, database: &mut Database) -> Result<(), DatabaseError> {
         let mut known = 0;
-        for slot in &self.slots {
+        for slot in self.slots() {
             slot.local.tidy();
             slot.sealed.tidy();
             known += slot.local.sessions() + slot.sealed.all().len();
@@ -196,17 +196,17 @@ impl Inner {
     }
 
     fn changes(&self, items: &HashSet<Item>) -> Changes {
-        let mut changes = Changes::default();
-        for &(place, kind, agent) in items {
-            if let Some(slot) = self.slots.get(place) {
+        let (mut changes, all) = (Changes::default(), self.slots());
+        for &(index, kind, agent) in items {
+            if let Some(slot) = all.get(index) {
                 changes
                     .rows
                     .push((slot.key(kind, agent), slot.row(kind, agent, self.keyring.as_deref())));
             }
         }
-        let places: HashSet<_> = items.iter().map(|(place, ..)| *place).collect();
-        let slots = places.into_iter().filter_map(|place| self.slots.get(place));
-        changes.versions.extend(slots.map(Slot::version));
+        let indexes: HashSet<_> = items.iter().map(|(index, ..)| *index).collect();
+        let slots = indexes.into_iter().filter_map(|index| all.get(index));
+        changes.versions.extend(slots.map(|slot| slot.version()));
         changes
     }
 
@@ -215,7 +215,7 @@ impl Inner {
     }
 
     fn everything(&self) -> Changes {
-        rows::everything(&self.slots, self.keyring.as_deref())
+        rows::everything(&self.slots(), self.keyring.as_deref())
     }
 
     pub(super) fn measure(&self) {

@@ -121,6 +121,13 @@ impl Server {
         set(&self.host_places_taken.get_or_create(&labels), taken);
     }
 
+    /// Forgets what [`Self::set_host_places`] and [`Self::set_certificate`] have set.
+    pub fn clear_named(&self) {
+        self.host_places.clear();
+        self.host_places_taken.clear();
+        self.certificates.clear();
+    }
+
     /// Sets how many connections were turned away for this cause since the start.
     pub fn set_turned_away(&self, cause: &'static str, connections: u64) {
         let turned_away = self.turned_away.get_or_create(&CauseLabels { cause });

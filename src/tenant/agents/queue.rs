@@ -2,7 +2,14 @@
 //! It refuses a second call before the first is answered (000-007), and sign-in and sign-out must
 //! not overlap (cec_07_1202, cec_07_1219).
 
-use std::{future::pending, mem, pin::pin, sync::Arc, time::Duration};
+use std::{
+    future::pending,
+    mem,
+    num::NonZeroUsize,
+    pin::pin,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use futures_util::future::join_all;
 use tokio::{
@@ -97,16 +104,17 @@ impl AgentRecords {
     }
 
     fn enter_queue(self: &Arc<Self>, agent: AgentId) -> Result<Place, Obstacle> {
-        let limit = self.queue_limit;
+        let limit = self.queue_limit.load(Ordering::Relaxed);
         let gate = self.with(agent, |record| {
             let queue = record.queue.get_or_insert_with(Queue::new);
             // `<=`, since the limit is for calls that wait, and the call with the turn does not.
-            let has_room = queue.places <= limit.get();
+            let has_room = queue.places <= limit;
             has_room.then(|| {
                 queue.places += 1;
                 queue.gate.clone()
             })
         });
+        let limit = NonZeroUsize::new(limit).unwrap_or(NonZeroUsize::MIN);
         let gate = gate.ok_or(Obstacle::Overloaded { share: Share::AgentQueue, limit })?;
         Ok(Place { agents: self.clone(), agent, gate })
     }

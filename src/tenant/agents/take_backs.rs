@@ -87,7 +87,7 @@ const LIVE_LOOKS: usize = 2;
 impl AgentRecords {
     /// Counts a loss. Returns whether another client had taken the agent from the bridge.
     pub(in crate::tenant) fn lost(&self, agent: AgentId, loss: Loss, now: Instant) -> bool {
-        let (rules, mut known) = (self.take_backs, self.known());
+        let (rules, mut known) = (self.take_backs(), self.known());
         let losses = known.losses(agent).filter(|losses| !rules.is_over(losses, now));
         let mut losses = losses.unwrap_or_else(|| Losses::none(now));
         let was_taken = losses.on(loss, now, rules);
@@ -109,7 +109,7 @@ impl AgentRecords {
 
     /// Whether a keeper may have its agent signed in, and when.
     pub(in crate::tenant) fn permission(&self, agent: AgentId, now: Instant) -> Permission {
-        let rules = self.take_backs;
+        let rules = self.take_backs();
         let losses = self.known().losses(agent).filter(|losses| !rules.is_over(losses, now));
         losses.map_or(Permission::Now, |losses| rules.permission(&losses, now))
     }
@@ -117,14 +117,14 @@ impl AgentRecords {
     /// How long calls must still leave the agent to the other client; `None` if they may sign it
     /// in.
     pub(in crate::tenant) fn pause(&self, agent: AgentId, now: Instant) -> Option<Duration> {
-        let rules = self.take_backs;
+        let rules = self.take_backs();
         let losses = self.known().losses(agent).filter(|losses| !rules.is_over(losses, now))?;
         Some(rules.left(&losses, losses.contested, now)).filter(|left| !left.is_zero())
     }
 
     /// All agents that another client has, or had lately, in the order of their ids.
     pub(in crate::tenant) fn taken_over(&self, now: Instant) -> Vec<TakenOver> {
-        let (rules, known) = (self.take_backs, self.known());
+        let (rules, known) = (self.take_backs(), self.known());
         let losses =
             known.contested.iter().filter_map(|agent| Some((*agent, known.losses(*agent)?)));
         let lately = losses.filter(|(_, losses)| !rules.is_over(losses, now));

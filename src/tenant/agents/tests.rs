@@ -25,9 +25,9 @@ impl AgentRecords {
             },
             entered: std::array::from_fn(|_| Counter::default()),
             last_keeper: AtomicU64::new(0),
-            queue_limit: some(queue),
+            queue_limit: queue.into(),
             capacity: some(capacity),
-            take_backs: TakeBacks { most: 6, first_pause: Duration::from_secs(5) },
+            take_backs: TakeBacks { most: 6, first_pause: Duration::from_secs(5) }.into(),
         }
     }
 

@@ -79,7 +79,7 @@ impl Tenant {
         };
         if unheard.is_some() {
             entry.waiters.grant = unheard;
-            let tenant = self.clone();
+            let tenant = self.newest();
             self.work.tasks.spawn(async move { tenant.sign_in_by_itself(agent, refused).await });
         }
         true

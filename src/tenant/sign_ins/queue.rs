@@ -97,6 +97,12 @@ impl<W: Default> Queue<W> {
         }
     }
 
+    /// Gets one moment per `interval` from now on.
+    pub(super) fn set_interval(&mut self, interval: Duration) {
+        self.rate.configured = interval;
+        self.rate.stopped();
+    }
+
     /// Gives the agent a place, or prolongs the place that it has. `refused` is the version of a
     /// session that does not work.
     pub(super) fn ask(

@@ -1,6 +1,12 @@
 //! The rate of automatic sign-ins: of one process, or of all replicas together.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use tokio::{
     sync::Mutex,
@@ -14,7 +20,8 @@ use crate::tenant::SharedSignIns;
 /// each is the time at which one sign-in may begin.
 #[derive(Debug)]
 pub(super) struct RateLimit {
-    interval: Duration,
+    /// The time from one moment to the next, in nanoseconds.
+    interval: AtomicU64,
     /// Hands out moments to all replicas; `None` if there are no others.
     shared: Option<Arc<dyn SharedSignIns>>,
     ahead: Mutex<Ahead>,
@@ -41,7 +48,7 @@ const LATE_MAX: Duration = Duration::from_millis(100);
 
 impl RateLimit {
     pub(super) fn per_second(times: u32, shared: Option<Arc<dyn SharedSignIns>>) -> Self {
-        let interval = Duration::from_secs(1) / times.max(1);
+        let interval = nanoseconds(times).into();
         Self { interval, shared, ahead: Mutex::new(Ahead { next: Instant::now(), count: 0 }) }
     }
 
@@ -52,7 +59,12 @@ impl RateLimit {
 
     /// The time from one moment to the next.
     pub(super) fn interval(&self) -> Duration {
-        self.interval
+        Duration::from_nanos(self.interval.load(Ordering::Relaxed))
+    }
+
+    /// Changes the rate. Moments that were taken before stay.
+    pub(super) fn set_per_second(&self, times: u32) {
+        self.interval.store(nanoseconds(times), Ordering::Relaxed);
     }
 
     /// Waits for the next free moment. `waiting` is the number of moments needed, including this
@@ -63,33 +75,34 @@ impl RateLimit {
         // Moments that nobody used in time are dropped. Otherwise they would be used all at once
         // now.
         while ahead.count > 0 && late.is_some_and(|late| ahead.next < late) {
-            ahead.next += self.interval;
+            ahead.next += self.interval();
             ahead.count -= 1;
         }
         if ahead.count == 0 {
             *ahead = self.take(ahead.next, waiting).await;
         }
         sleep_until(ahead.next).await;
-        ahead.next += self.interval;
+        ahead.next += self.interval();
         ahead.count -= 1;
     }
 
     /// Takes at least one more moment. `next` is the first that follows those taken before.
     async fn take(&self, next: Instant, waiting: usize) -> Ahead {
+        let interval = self.interval();
         let Some(shared) = &self.shared else { return self.own(next, 1) };
-        let most = (Duration::from_secs(1) / BATCHES_PER_SECOND).div_duration_f64(self.interval);
+        let most = (Duration::from_secs(1) / BATCHES_PER_SECOND).div_duration_f64(interval);
         // The clamp keeps the value within the range of the type.
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
         let most = most.clamp(1.0, 10_000.0) as u32;
         let wanted = u32::try_from(waiting).unwrap_or(u32::MAX).clamp(1, most);
         loop {
-            match shared.sign_in_moments(wanted, self.interval).await {
+            match shared.sign_in_moments(wanted, interval).await {
                 Ok(taken) if taken.count > 0 => {
                     let next = Instant::now() + taken.wait;
                     return Ahead { next, count: taken.count };
                 }
                 // The other replicas have taken all moments of the near future.
-                Ok(none) => sleep(none.wait.min(LOOK_AGAIN).max(self.interval)).await,
+                Ok(none) => sleep(none.wait.min(LOOK_AGAIN).max(interval)).await,
                 Err(error) => {
                     debug!(%error, "the rate of sign-ins is not shared for now");
                     return self.own(next, shared.replicas());
@@ -103,15 +116,32 @@ impl RateLimit {
     fn own(&self, next: Instant, replicas: u32) -> Ahead {
         let now = Instant::now();
         // `next` is already one interval after the moment before it.
-        let next = next + self.interval * replicas.saturating_sub(1);
+        let next = next + self.interval() * replicas.saturating_sub(1);
         let is_late = now.checked_sub(LATE_MAX).is_some_and(|earliest| next < earliest);
         Ahead { next: if is_late { now } else { next }, count: 1 }
     }
 }
 
+fn nanoseconds(times_per_second: u32) -> u64 {
+    1_000_000_000 / u64::from(times_per_second.max(1))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn another_rate_holds_from_the_next_moment_on() {
+        let limit = RateLimit::per_second(10, None);
+        limit.moment(1).await;
+        limit.set_per_second(2);
+        limit.moment(1).await;
+        let started = Instant::now();
+        for _ in 0..4 {
+            limit.moment(1).await;
+        }
+        assert_eq!(started.elapsed().as_millis(), 2000);
+    }
 
     #[tokio::test(start_paused = true)]
     async fn moments_come_evenly_and_none_is_saved_up() {

@@ -131,7 +131,29 @@ impl World {
             metrics: &metrics,
         };
         let tenant = Tenant::new(id, config, &common, work.clone()).expect("a tenant");
-        Self { gateway, tenant: Arc::new(tenant), work, metrics }
+        Self { gateway, tenant, work, metrics }
+    }
+
+    /// A version of the tenant whose configuration has these lines more, which replace those of before.
+    pub(super) fn changed(&self, lines: &[(&str, &str)]) -> Arc<Tenant> {
+        let url = self.gateway.base_url();
+        let lines = [&FAST[..], &[("base_urls", &url)], lines].concat();
+        let lines: HashMap<_, _> = lines.into_iter().collect();
+        let sources = lines.into_iter().fold(Sources::default(), |sources, (key, value)| {
+            sources.with_flag("--test", &format!("tenants.acme.{key}"), value)
+        });
+        let config = load(&sources).unwrap_or_else(|errors| panic!("{errors}"));
+        let calls = ServerCalls::new(config.division());
+        let Config { mut tenants, host_requests, .. } = config;
+        let (_, config) = tenants.pop_first().expect("a tenant");
+        let common = Common {
+            calls: &calls,
+            hosts: &Hosts::new(host_requests),
+            stores: &Stores::Embedded,
+            replicas: None,
+            metrics: &self.metrics,
+        };
+        self.tenant.changed(config, false, &common).expect("a version")
     }
 
     pub(super) async fn sign_in(&self, id: u32) -> SignedIn {

@@ -1,0 +1,62 @@
+//! What another configuration changes while the tenant goes on.
+
+use ccgateway_sim::Interface;
+
+use super::world::{World, agent, context, until};
+use crate::{
+    call::{CallError, Obstacle, Share},
+    gateway::say_busy,
+    session::SessionState,
+};
+
+/// How many polls have come by this name of the gateway's host.
+fn polls_by(world: &World, host: &str) -> usize {
+    let polls = world.asked(Interface::Poll);
+    polls.iter().filter(|poll| poll.header("host").is_some_and(|by| by.contains(host))).count()
+}
+
+#[tokio::test]
+async fn keepers_and_calls_go_on_by_the_new_address_with_the_session_that_they_have() {
+    let world = World::polling(&[]).await;
+    world.sign_in(1001).await;
+    until("polls", || polls_by(&world, "localhost") > 1).await;
+    let url = world.gateway.base_url().replace("localhost", "127.0.0.1");
+    let changed = world.changed(&[("base_urls", &url)]);
+    assert_eq!(polls_by(&world, "127.0.0.1"), 0, "it is not in force yet");
+
+    changed.put_in_force(&world.tenant);
+    until("polls by the new address", || polls_by(&world, "127.0.0.1") > 1).await;
+    let before = polls_by(&world, "localhost");
+    until("more polls", || polls_by(&world, "127.0.0.1") > 10).await;
+    assert_eq!(polls_by(&world, "localhost"), before);
+    changed.command(agent(1001), say_busy(None, None), &context()).await.expect("busy");
+    assert_eq!(world.asked(Interface::SignIn).len(), 1);
+    assert_eq!(world.tenant.session_state(agent(1001)), Some(SessionState::Kept));
+    assert_eq!(changed.counts().sign_ins, 1, "it goes on counting");
+}
+
+#[tokio::test]
+async fn a_new_limit_holds_for_all_versions_and_what_lasts_stays_as_it_was() {
+    let world = World::unpolled(&[]).await;
+    let calls = [("limits.calls", "1"), ("limits.requests", "1")];
+    let lines = [&calls[..], &[("limits.sessions", "7"), ("keep.enabled", "true")]].concat();
+    let changed = world.changed(&lines);
+    let (before, now) = (world.tenant.config(), changed.config());
+    assert_eq!((now.limits.sessions, now.keep.enabled), (before.limits.sessions, false));
+    let usage = |tenant: &crate::tenant::Tenant| tenant.usage().calls.limit;
+    assert_eq!(usage(&changed), before.limits.calls.get(), "it is not in force yet");
+
+    changed.put_in_force(&world.tenant);
+    assert_eq!((usage(&changed), usage(&world.tenant)), (1, 1));
+    // The surplus places are taken away by a task.
+    until("one place", || world.tenant.admission.free_calls() == 1).await;
+    let place = world.tenant.admission.enter().expect("a place");
+    let refused = changed.command(agent(1001), say_busy(None, None), &context()).await;
+    let share = match refused.as_ref().map_err(CallError::obstacle) {
+        Err(Some(Obstacle::Overloaded { share, .. })) => *share,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(share, Share::TenantCalls);
+    drop(place);
+    changed.without_calls().await;
+}

@@ -1,0 +1,75 @@
+use tokio_util::sync::CancellationToken;
+
+use crate::call::{Cutoff, Tasks};
+
+/// The tasks and stop signals of detached work: of the bridge, or of one tenant. Whoever gives the
+/// signals waits for the tasks.
+#[derive(Clone, Debug, Default)]
+pub struct Work {
+    /// Every task that may have a request under way.
+    pub tasks: Tasks,
+    /// Given when callers that still wait have to be answered.
+    pub cutoff: Cutoff,
+    /// Cancelled when the bridge begins to stop, or the tenant is removed: streams end, and agents are
+    /// handed over.
+    pub stopping: CancellationToken,
+    /// Cancelled when all keepers have to end, because nobody or another process will keep the sessions.
+    pub keeping: CancellationToken,
+    /// [`Work::stopping`] of the bridge, if this is a tenant's.
+    bridge_stopping: Option<CancellationToken>,
+}
+
+impl Work {
+    /// Work that stops with this, or alone.
+    #[must_use]
+    pub fn child(&self) -> Self {
+        Self {
+            tasks: self.tasks.child(),
+            cutoff: self.cutoff.child(),
+            stopping: self.stopping.child_token(),
+            keeping: self.keeping.child_token(),
+            bridge_stopping: Some(self.stopping.clone()),
+        }
+    }
+
+    /// Whether this stops, and the bridge does not.
+    pub(super) fn stops_alone(&self) -> bool {
+        let goes_on = |bridge: &CancellationToken| !bridge.is_cancelled();
+        self.stopping.is_cancelled() && self.bridge_stopping.as_ref().is_some_and(goes_on)
+    }
+
+    /// Ends everything at once.
+    pub fn end(&self) {
+        self.stopping.cancel();
+        self.cutoff.give();
+        self.keeping.cancel();
+        self.tasks.close();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_tenant_is_stopped_alone_and_the_bridge_waits_for_its_tasks() {
+        let bridge = Work::default();
+        let [one, other] = [bridge.child(), bridge.child()];
+        let stopping = one.stopping.clone();
+        one.tasks.spawn(async move { stopping.cancelled().await });
+        bridge.tasks.close();
+        one.tasks.close();
+        assert!(bridge.tasks.wait().now_or_never().is_none());
+        assert_eq!((one.tasks.len(), other.tasks.is_empty()), (1, true));
+        one.stopping.cancel();
+        one.tasks.wait().await;
+        bridge.tasks.wait().await;
+        assert!(!other.stopping.is_cancelled() && !bridge.stopping.is_cancelled());
+        assert!(one.stops_alone() && !other.stops_alone());
+        bridge.end();
+        assert!(other.stopping.is_cancelled() && other.keeping.is_cancelled());
+        assert!(other.cutoff.is_given() && !other.stops_alone());
+    }
+}
