@@ -21,6 +21,7 @@ pub mod access;
 #[cfg(test)]
 mod architecture_tests;
 pub mod call;
+mod cause;
 mod certificate;
 pub mod client;
 #[cfg(feature = "cluster")]

@@ -58,7 +58,7 @@ use self::{
 };
 pub use self::{
     drain::Drained,
-    reload::Reloaded,
+    reload::{ReloadControl, ReloadRequest, Reloaded},
     reloads::{ReloadView, Reloads},
     stores::{SharesNothing, ask_store, check_store},
 };
@@ -101,6 +101,15 @@ pub struct Bridge {
     reloads: Arc<Reloads>,
     certificates: Certificates,
     audit: Option<Audit>,
+}
+
+/// What can be changed through the admin port.
+#[derive(Clone, Debug, Default)]
+pub struct Controls {
+    /// The log; `None`: this process does not log.
+    pub log: Option<LogControl>,
+    /// The configuration; `None`: nobody reads it again.
+    pub reload: Option<ReloadControl>,
 }
 
 /// What all tenants share.
@@ -176,15 +185,15 @@ impl Bridge {
     ///
     /// [`StartError`]. Nothing stays open then. If a port is taken, nothing else was started.
     pub async fn start(config: Config) -> Result<Self, StartError> {
-        Box::pin(Self::start_with(config, None)).await
+        Box::pin(Self::start_with(config, Controls::default())).await
     }
 
-    /// As [`Bridge::start`], with a log whose filter can be changed through the admin port.
+    /// As [`Bridge::start`], with what can be changed through the admin port.
     ///
     /// # Errors
     ///
     /// As [`Bridge::start`].
-    pub async fn start_with(config: Config, log: Option<LogControl>) -> Result<Self, StartError> {
+    pub async fn start_with(config: Config, controls: Controls) -> Result<Self, StartError> {
         // Bind the ports before anything else. A port may be taken by a bridge that is already
         // running, and this one must not begin to poll that bridge's agents before it finds out.
         let ports = Ports::open(&config)?;
@@ -192,7 +201,8 @@ impl Bridge {
         let work = Work::default();
         let stages = Stages::new(&work);
         let tasks = (work.clone(), stages.clone());
-        let started = Box::pin(Self::start_on(ports, opened.clone(), config, log, tasks)).await;
+        let started =
+            Box::pin(Self::start_on(ports, opened.clone(), config, controls, tasks)).await;
         if started.is_err() {
             work.end();
             stages.goaway.cancel();
@@ -207,7 +217,7 @@ impl Bridge {
         ports: Ports,
         Opened { stores, replicas }: Opened,
         config: Config,
-        log: Option<LogControl>,
+        controls: Controls,
         (work, stages): (Work, Stages),
     ) -> Result<Self, StartError> {
         let warnings = config.warnings();
@@ -268,7 +278,7 @@ impl Bridge {
                 certificates: certificates.clone(),
                 reloads: reloads.clone(),
                 stores: stores.clone(),
-                log,
+                controls,
             };
             let source = StatusSource::new(readiness.clone(), exposition, listening);
             tokio::spawn(admin::serve(listener, admin, Arc::new(source), stages.close.clone()));

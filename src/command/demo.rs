@@ -28,7 +28,7 @@ use crate::{
         SetBusyRequest, SignInRequest, agent_session_client::AgentSessionClient,
         agent_state_client::AgentStateClient,
     },
-    server::Bridge,
+    server::{Bridge, Controls},
     telemetry::log::{self, Logging},
 };
 
@@ -252,7 +252,8 @@ impl DemoBridge {
         });
         let config = load(&sources)?;
         let logging = log::start(&config.log.filter, config.log.format)?;
-        let bridge = Bridge::start_with(config, Some(logging.control().clone())).await?;
+        let controls = Controls { log: Some(logging.control().clone()), reload: None };
+        let bridge = Bridge::start_with(config, controls).await?;
         Ok(Self::InProcess { bridge: Box::new(bridge), _logging: logging })
     }
 

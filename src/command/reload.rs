@@ -4,6 +4,7 @@ use std::{convert::Infallible, io, time::Duration};
 
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
+    sync::mpsc,
     task::spawn_blocking,
     time::sleep,
 };
@@ -11,8 +12,8 @@ use tracing::{info, warn};
 
 use super::Settings;
 use crate::{
-    config::Fingerprint,
-    server::{Bridge, Reloaded},
+    config::{Config, Fingerprint},
+    server::{Bridge, ReloadRequest, Reloaded},
 };
 
 /// Reads the configuration again and again.
@@ -21,6 +22,7 @@ pub(super) struct Reload {
     /// `None`: only at SIGHUP.
     interval: Option<Duration>,
     hangup: Signal,
+    requests: mpsc::Receiver<ReloadRequest>,
     /// What was read last.
     seen: Fingerprint,
     /// What was wrong with it.
@@ -31,11 +33,11 @@ impl Reload {
     /// Catches SIGHUP from here on. `first` is the configuration that the bridge starts with.
     pub(super) fn listen(
         settings: &Settings,
-        interval: Option<Duration>,
+        (interval, requests): (Option<Duration>, mpsc::Receiver<ReloadRequest>),
         first: Fingerprint,
     ) -> io::Result<Self> {
-        let hangup = signal(SignalKind::hangup())?;
-        Ok(Self { settings: settings.clone(), interval, hangup, seen: first, refused: None })
+        let (settings, hangup) = (settings.clone(), signal(SignalKind::hangup())?);
+        Ok(Self { settings, interval, hangup, requests, seen: first, refused: None })
     }
 
     /// Gives what has changed to the bridge, for as long as the process runs.
@@ -47,45 +49,69 @@ impl Reload {
                     None => std::future::pending().await,
                 }
             };
-            let is_asked = tokio::select! {
-                () = pause => false,
-                _ = self.hangup.recv() => true,
-            };
-            self.read(bridge, is_asked).await;
+            tokio::select! {
+                () = pause => drop(self.read(bridge, false).await),
+                _ = self.hangup.recv() => {
+                    bridge.reopen_audit();
+                    // It is in the log.
+                    drop(self.read(bridge, true).await);
+                }
+                Some(request) = self.requests.recv() => {
+                    let result = if request.dry_run {
+                        self.would_change(bridge).await
+                    } else {
+                        self.read(bridge, true).await
+                    };
+                    request.answer(result);
+                }
+            }
         }
     }
 
-    /// Reads the configuration, and opens the audit log anew if SIGHUP has asked for that. If nothing has
-    /// changed, only SIGHUP gets a log line.
-    async fn read(&mut self, bridge: &Bridge, is_asked: bool) {
-        if is_asked {
-            bridge.reopen_audit();
-        }
+    /// What would change now.
+    async fn would_change(&self, bridge: &Bridge) -> Result<Reloaded, String> {
+        Ok(bridge.reload_would_change(&self.load().await?))
+    }
+
+    async fn load(&self) -> Result<Config, String> {
         if !self.settings.can_be_read_again() {
-            if is_asked {
-                warn!(
-                    "the configuration came from a pipe, which cannot be read again; restart the bridge to change it"
-                );
-            }
-            return;
+            return Err(
+                "the configuration came from a pipe, which cannot be read again; restart the \
+                        bridge to change it"
+                    .to_owned(),
+            );
         }
         let settings = self.settings.clone();
-        let config = match spawn_blocking(move || settings.load_settled()).await {
-            Ok(Ok(config)) => config,
-            Ok(Err(errors)) => return self.refuse(bridge, errors.to_string(), is_asked),
-            Err(panic) => return self.refuse(bridge, panic.to_string(), is_asked),
+        match spawn_blocking(move || settings.load_settled()).await {
+            Ok(config) => config.map_err(|errors| errors.to_string()),
+            Err(panic) => Err(panic.to_string()),
+        }
+    }
+
+    /// Reads the configuration. If nothing has changed, there is a log line only for somebody who
+    /// `is_asking`.
+    async fn read(&mut self, bridge: &Bridge, is_asking: bool) -> Result<Reloaded, String> {
+        if !self.settings.can_be_read_again() && !is_asking {
+            return Ok(Reloaded::default());
+        }
+        let config = match self.load().await {
+            Ok(config) => config,
+            Err(error) => return Err(self.refuse(bridge, error, is_asking)),
         };
         if config.fingerprint == self.seen && self.refused.is_none() {
-            if is_asked {
+            if is_asking {
                 info!("the configuration has not changed");
             }
-            return;
+            return Ok(bridge.reload_would_change(&config));
         }
         self.seen = config.fingerprint.clone();
         let warnings = config.warnings();
         match bridge.reload(config) {
-            Ok(reloaded) => self.accept(&reloaded, &warnings),
-            Err(error) => self.refuse(bridge, error.to_string(), is_asked),
+            Ok(reloaded) => {
+                self.accept(&reloaded, &warnings);
+                Ok(reloaded)
+            }
+            Err(error) => Err(self.refuse(bridge, error.to_string(), is_asking)),
         }
     }
 
@@ -104,13 +130,16 @@ impl Reload {
         }
     }
 
-    fn refuse(&mut self, bridge: &Bridge, error: String, is_asked: bool) {
-        if self.refused.as_ref() != Some(&error) {
+    /// Notes why a configuration is refused, and returns that.
+    fn refuse(&mut self, bridge: &Bridge, error: String, is_asking: bool) -> String {
+        let is_new = self.refused.as_ref() != Some(&error);
+        if is_new {
             bridge.refuse_reload(&error);
-        } else if !is_asked {
-            return;
         }
-        warn!(error, "a changed configuration is refused; what was in force stays");
-        self.refused = Some(error);
+        if is_new || is_asking {
+            warn!(error, "a changed configuration is refused; what was in force stays");
+        }
+        self.refused = Some(error.clone());
+        error
     }
 }

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     config::Config,
-    server::Bridge,
+    server::{Bridge, Controls, ReloadControl},
     telemetry::log::{self, LogControl},
     version,
 };
@@ -52,15 +52,17 @@ async fn serve(settings: &Settings, config: Config, log: LogControl) -> ExitCode
     // Before the ports open: a signal during the start must not end the process at once, with calls
     // unanswered.
     let (interval, first) = (config.server.reload_interval, config.fingerprint.clone());
+    let (control, requests) = ReloadControl::new();
+    let controls = Controls { log: Some(log.clone()), reload: Some(control) };
     let listening = StopSignals::listen().and_then(|stop| {
-        let reload = Reload::listen(settings, interval, first)?;
+        let reload = Reload::listen(settings, (interval, requests), first)?;
         Ok((stop, LogSignals::listen()?, OtherSignals::listen()?, reload))
     });
     let (mut signals, log_signals, other_signals, reload) = match listening {
         Ok(listening) => listening,
         Err(error) => return fail(EXIT_FAILED, format!("cannot listen for signals: {error}")),
     };
-    tokio::spawn(log_signals.follow(log.clone()));
+    tokio::spawn(log_signals.follow(log));
     tokio::spawn(other_signals.follow());
     for warning in config.warnings() {
         warn!("{warning}");
@@ -68,7 +70,7 @@ async fn serve(settings: &Settings, config: Config, log: LogControl) -> ExitCode
     let tenants: Vec<_> = config.tenants.keys().map(ToString::to_string).collect();
     let with_tls = config.listeners.iter().filter(|(_, listener)| listener.tls.is_some());
     let with_tls: Vec<_> = with_tls.map(|(name, _)| name.to_string()).collect();
-    let starting = Bridge::start_with(config, Some(log));
+    let starting = Bridge::start_with(config, controls);
     let bridge = tokio::select! {
         started = starting => match started {
             Ok(bridge) => bridge,

@@ -1,12 +1,14 @@
 //! The admin port: plain HTTP, since Kubernetes' probes cannot present a client certificate.
 //!
-//! A client of this port may see the bridge's status and change what is logged, and nothing else.
+//! A client of this port may see the bridge's status, change what is logged, and have the configuration read
+//! again, and nothing else.
 
 mod connection;
 mod hosts;
 mod html;
 mod log;
 mod page;
+mod reload;
 mod token;
 
 use std::{fmt::Display, sync::Arc, time::Duration};
@@ -29,7 +31,7 @@ use self::{
     hosts::Hosts,
     token::Token,
 };
-use super::status::StatusSource;
+use super::{ReloadControl, status::StatusSource};
 use crate::{
     config,
     telemetry::{log::LogControl, metrics::Format},
@@ -46,6 +48,7 @@ enum Page<'a> {
     Readiness,
     Metrics,
     Log(&'a LogControl),
+    Reload(&'a ReloadControl),
 }
 
 /// How long the head of a request, or the filter of a PUT, may take.
@@ -62,6 +65,7 @@ const HELP: &str = "\
               accepts text/plain rather than that
 /log          GET: the current filter; PUT: changes the filter to the request's body, for example
               debug or ccgateway_bridge=trace,info; with ?for=10m only for that time
+/reload       GET: reads the configuration, and says what would change; POST: puts it into force
 ";
 
 /// The answer to a request with another name for the port.
@@ -154,7 +158,8 @@ impl<'a> Page<'a> {
             "/readyz" => Self::Readiness,
             "/metrics" => Self::Metrics,
             // Not there in a process that does not log.
-            "/log" => Self::Log(source.exposition.log.as_ref()?),
+            "/log" => Self::Log(source.exposition.controls.log.as_ref()?),
+            "/reload" => Self::Reload(source.exposition.controls.reload.as_ref()?),
             _ => return None,
         })
     }
@@ -163,6 +168,7 @@ impl<'a> Page<'a> {
     fn allowed(&self) -> &'static str {
         match self {
             Self::Log(_) => "GET, HEAD, PUT",
+            Self::Reload(_) => "GET, HEAD, POST",
             _ => "GET, HEAD",
         }
     }
@@ -207,6 +213,7 @@ impl<'a> Page<'a> {
             }
             Self::Log(log) if request.method() == Method::PUT => log::change(log, request).await,
             Self::Log(log) => log::show(log),
+            Self::Reload(reload) => reload::answer(reload, &request).await,
         }
     }
 }

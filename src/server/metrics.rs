@@ -3,6 +3,7 @@
 use std::{fmt, sync::Arc};
 
 use super::{
+    Controls,
     certificates::Certificates,
     connection_limits::ConnectionLimits,
     reloads::{ReloadView, Reloads},
@@ -15,7 +16,6 @@ use crate::{
     session::{StoreState, Stores},
     telemetry::{
         audit::Audit,
-        log::LogControl,
         metrics::{Format, Metrics},
     },
     tenant::{Hosts, LeaseCounts, ServerCalls, Tenants, Usage},
@@ -31,7 +31,7 @@ pub(super) struct Exposition {
     pub(super) certificates: Certificates,
     pub(super) reloads: Arc<Reloads>,
     pub(super) stores: Stores,
-    pub(super) log: Option<LogControl>,
+    pub(super) controls: Controls,
 }
 
 /// The limits that all callers share.
@@ -108,7 +108,7 @@ impl Exposition {
         server.set_reloads(applied, failed);
         let audit = self.observed.audit.as_ref();
         server.set_audit_lines_lost(audit.map_or(0, Audit::lines_lost));
-        if let Some(log) = &self.log {
+        if let Some(log) = &self.controls.log {
             server.set_lines_lost(log.lines_lost());
         }
         let store = self.stores.view();

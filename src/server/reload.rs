@@ -1,5 +1,6 @@
 //! Puts a changed configuration into force while the bridge runs.
 
+mod control;
 mod tenants;
 
 use std::{
@@ -10,6 +11,7 @@ use std::{
 
 use tokio_rustls::TlsAcceptor;
 
+pub use self::control::{ReloadControl, ReloadRequest};
 use self::tenants::NewTenants;
 use super::{
     Bridge, StartError, callers::Policies, certificates::Certificates,

@@ -213,7 +213,7 @@ impl StatusSource {
             TenantStatus::of(&tenant, counts)
         };
         let tenants = exposition.tenants.all().into_iter().map(tenant);
-        let log = exposition.log.as_ref();
+        let log = exposition.controls.log.as_ref();
         let host = |(host, usage)| HostStatus { host, share: ShareStatus::from(usage) };
         Status {
             format_version: FORMAT_VERSION,

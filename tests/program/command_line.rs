@@ -76,9 +76,11 @@ async fn a_result_that_cannot_be_written_is_no_success() {
     let program = start("", &[]).await;
     register(&program, 1001).await;
     let (config, addr) = (program.config.display().to_string(), program.grpc.to_string());
+    let admin = program.admin.to_string();
     let folder = program.site.path("dev-certs").display().to_string();
     let of = |words: &str| {
-        let words = words.replace("CONFIG", &config).replace("ADDR", &addr);
+        let words =
+            words.replace("CONFIG", &config).replace("ADDR", &addr).replace("ADMIN", &admin);
         let words = words.replace("FOLDER", &folder);
         words.split(' ').map(str::to_owned).collect::<Vec<_>>()
     };
@@ -91,6 +93,7 @@ async fn a_result_that_cannot_be_written_is_no_success() {
         ("help", 1),
         ("help call set-busy", 1),
         ("check-config --config CONFIG", 1),
+        ("reload --config CONFIG --admin-listen ADMIN", 1),
         ("doctor --config CONFIG", 1),
         ("doctor --config CONFIG --json", 1),
         ("completions bash", 1),

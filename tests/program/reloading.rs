@@ -16,7 +16,7 @@ use ccgateway_bridge::{
     client,
     rpc::proto::{GetSessionRequest, agent_session_client::AgentSessionClient},
 };
-use ccgateway_test_support::{Certificate, Program, within};
+use ccgateway_test_support::{Certificate, Program, run, within};
 use http::Uri;
 use rustls::{
     ClientConfig, RootCertStore,
@@ -32,7 +32,7 @@ use tokio::{
 use tokio_rustls::TlsConnector;
 use tonic::Code;
 
-use crate::support::start;
+use crate::support::{bridge, start};
 
 fn trusting(certificates: &[&Certificate]) -> ClientConfig {
     let mut roots = RootCertStore::empty();
@@ -195,13 +195,76 @@ async fn sighup_reads_the_configuration_and_says_what_came_of_it() {
     assert_eq!(sessions.get_session(show()).await.expect_err("nobody").code(), Code::NotFound);
 }
 
+/// What `reload` prints for this program, and its exit code.
+async fn reload(program: &Program, args: &[&str]) -> (Option<i32>, String) {
+    let mut command = bridge();
+    command.arg("reload").args(args).arg("--config").arg(&program.config);
+    command.args(["--admin-listen", &program.admin.to_string()]);
+    run(command).await
+}
+
+#[tokio::test]
+async fn reload_puts_a_change_into_force_and_a_dry_run_only_says_what_it_is() {
+    let files = TempDir::new().expect("a folder");
+    let token = files.path().join("token");
+    fs::write(&token, "a token for the admin port").expect("written");
+    let settings = format!("server.reload_interval = \"off\"\nadmin.token_file = {token:?}\n");
+    let program = start(&settings, &[]).await;
+    let unchanged = (Some(0), "nothing has changed\n".to_owned());
+    assert_eq!(reload(&program, &["--dry-run"]).await, unchanged);
+
+    let text = fs::read_to_string(&program.config).expect("there");
+    let lines = "[tenants.acme]\nlimits.calls = 77\nlimits.sessions = 78";
+    let text = text.replace("[tenants.acme]", lines);
+    fs::write(&program.config, &text).expect("written");
+    let would = "would be in force: tenants.acme.limits.calls\n\
+                 takes a restart: tenants.acme.limits.sessions\n";
+    for _ in 0..2 {
+        assert_eq!(reload(&program, &["--dry-run"]).await, (Some(0), would.to_owned()));
+    }
+    assert_eq!(program.said("a changed configuration is in force"), 0);
+    let done = would.replace("would be in force", "in force");
+    assert_eq!(reload(&program, &[]).await, (Some(0), done));
+    assert_eq!(program.said("a changed configuration is in force"), 1);
+    let needs = "takes a restart: tenants.acme.limits.sessions\n".to_owned();
+    assert_eq!(reload(&program, &[]).await, (Some(0), needs));
+
+    // What is wrong only for the bridge that runs: this command does not look into tenants' files.
+    fs::write(&program.config, text.replace("limits.calls = 77", "limits.calls = 0"))
+        .expect("written");
+    for args in [&["--dry-run"][..], &[]] {
+        let (code, printed) = reload(&program, args).await;
+        assert_eq!(code, Some(2), "{printed}");
+        assert!(printed.contains("tenants.acme.limits.calls"), "{printed}");
+    }
+}
+
+#[tokio::test]
+async fn reload_says_what_is_wrong_if_no_bridge_does_it() {
+    let program = start("server.reload_interval = \"off\"\n", &[]).await;
+    let config = program.config.clone();
+    let admin = program.admin.to_string();
+    let change = "POST /reload\nOrigin: http://elsewhere";
+    let (status, said) = program.ask(change, "").await;
+    assert_eq!((status, said.contains("web pages")), (403, true), "{said}");
+    let site = program.site.clone();
+    program.stop().await;
+    for (admin, code, words) in [(&*admin, 1, "no bridge answers at"), ("off", 2, "send SIGHUP")] {
+        let mut command = bridge();
+        command.args(["reload", "--admin-listen", admin]).arg("--config").arg(&config);
+        let (ended, printed) = run(command).await;
+        assert_eq!((ended, printed.contains(words)), (Some(code), true), "{printed}");
+    }
+    drop(site);
+}
+
 #[tokio::test]
 async fn a_configuration_from_a_pipe_is_read_once() {
     let folder = TempDir::new().expect("a folder");
     let pipe = folder.path().join("bridge.toml");
     let made = std::process::Command::new("mkfifo").arg(&pipe).status().expect("it runs");
     assert!(made.success());
-    let mut command = crate::support::bridge();
+    let mut command = bridge();
     let mut child =
         command.arg("--config").arg(&pipe).stderr(Stdio::piped()).spawn().expect("it runs");
     let text = "listeners.default.address = \"127.0.0.1:0\"\nadmin.address = \"off\"\n\

@@ -17,6 +17,7 @@ use tokio::time::timeout;
 
 use super::{TOKEN_MAX, read_file};
 use crate::{
+    cause,
     config::{ClientTls, Trust},
     tls::client_config,
 };
@@ -71,18 +72,14 @@ impl Fetcher {
             request = request.header(AUTHORIZATION, header);
         }
         let request = request.body(Empty::new()).map_err(|error| error.to_string())?;
-        let answer = self.client.request(request).await.map_err(|error| cause(&error))?;
+        let answer =
+            self.client.request(request).await.map_err(|error| cause::innermost(&error))?;
         if answer.status() != StatusCode::OK {
             return Err(format!("it answered with HTTP status {}", answer.status().as_u16()));
         }
         let body = Limited::new(answer.into_body(), KEY_SET_MAX).collect().await;
         Ok(body.map_err(|error| error.to_string())?.to_bytes())
     }
-}
-
-/// The innermost cause, which says most.
-fn cause(error: &dyn std::error::Error) -> String {
-    error.source().map_or_else(|| error.to_string(), cause)
 }
 
 impl fmt::Debug for Fetcher {

@@ -1,0 +1,34 @@
+//! What a change of the configuration comes to, and how to have it put into force.
+
+use std::fmt::Write as _;
+
+use http::{Method, Request, StatusCode, header::ORIGIN};
+
+use super::{Answer, TEXT};
+use crate::server::{ReloadControl, Reloaded};
+
+/// Puts the configuration into force for a POST. For another method, says what that would do.
+pub(super) async fn answer<B>(control: &ReloadControl, request: &Request<B>) -> Answer {
+    let dry_run = request.method() != Method::POST;
+    // A page of another origin, in the browser of somebody who has forwarded the port.
+    if !dry_run && request.headers().contains_key(ORIGIN) {
+        let why = "web pages may not change the configuration\n".to_owned();
+        return (StatusCode::FORBIDDEN, TEXT, why);
+    }
+    match control.reload(dry_run).await {
+        Ok(reloaded) => (StatusCode::OK, TEXT, told(&reloaded, dry_run)),
+        Err(error) => (StatusCode::UNPROCESSABLE_ENTITY, TEXT, format!("{error}\n")),
+    }
+}
+
+fn told(Reloaded { in_force, needs_restart }: &Reloaded, dry_run: bool) -> String {
+    let mut text = String::new();
+    let in_force_now = if dry_run { "would be in force" } else { "in force" };
+    for (what, keys) in [(in_force_now, in_force), ("takes a restart", needs_restart)] {
+        for key in keys {
+            // Writing to a String cannot fail.
+            let _written = writeln!(text, "{what}: {key}");
+        }
+    }
+    if text.is_empty() { "nothing has changed\n".to_owned() } else { text }
+}
