@@ -8,6 +8,7 @@ use aws_lc_rs::{
 };
 use secrecy::{ExposeSecret as _, SecretSlice, zeroize::Zeroizing};
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 
 pub(crate) use crate::hex::{hex, unhex};
 
@@ -15,7 +16,10 @@ pub(crate) use crate::hex::{hex, unhex};
 ///
 /// To replace a key: add the new one behind the old one at all replicas, then put it first at all
 /// replicas, then remove the old one after everything has been sealed with the new one.
-pub struct Keyring(Vec<Key>);
+pub struct Keyring(watch::Sender<Vec<Key>>);
+
+/// Tells when the keys of a [`Keyring`] are replaced.
+pub(crate) struct KeyChanges(watch::Receiver<Vec<Key>>);
 
 struct Key {
     id: String,
@@ -119,23 +123,38 @@ impl Keyring {
     ///
     /// [`SealError`] if the library does not accept a key.
     pub fn new(keys: &[EncryptionKey]) -> Result<Self, SealError> {
-        let key = |key: &EncryptionKey| {
-            let unbound = UnboundKey::new(&AES_256_GCM, key.0.expose_secret());
-            let unbound = unbound.map_err(|_| SealError)?;
-            Ok(Key { id: key.id(), key: LessSafeKey::new(unbound) })
-        };
-        Ok(Self(keys.iter().map(key).collect::<Result<_, _>>()?))
+        Ok(Self(watch::Sender::new(usable(keys)?)))
+    }
+
+    /// Uses these keys from now on, at least one.
+    ///
+    /// # Errors
+    ///
+    /// [`SealError`] if the library does not accept a key. The keys stay as they were.
+    pub fn replace(&self, keys: &[EncryptionKey]) -> Result<(), SealError> {
+        self.0.send_replace(usable(keys)?);
+        Ok(())
+    }
+
+    /// Whether these are its keys, in this order.
+    pub fn has(&self, keys: &[EncryptionKey]) -> bool {
+        self.0.borrow().iter().map(|key| key.id.clone()).eq(keys.iter().map(EncryptionKey::id))
+    }
+
+    /// Tells when they are replaced.
+    pub(crate) fn changes(&self) -> KeyChanges {
+        KeyChanges(self.0.subscribe())
     }
 
     /// The id of the key that encrypts.
-    pub fn first_id(&self) -> Option<&str> {
-        self.0.first().map(|key| key.id.as_str())
+    pub fn first_id(&self) -> Option<String> {
+        self.0.borrow().first().map(|key| key.id.clone())
     }
 
     /// Whether a key is being replaced, so that values may be encrypted with another key than the
     /// first.
     pub fn is_being_replaced(&self) -> bool {
-        self.0.len() > 1
+        self.0.borrow().len() > 1
     }
 
     /// What has to be done so that this value is encrypted with the first key.
@@ -147,7 +166,7 @@ impl Keyring {
         let Some(plain) = self.open(about, sealed).map(Zeroizing::new) else {
             return Ok(Renewal::Unreadable);
         };
-        if self.first_id() == Some(&sealed.key_id) {
+        if self.first_id().as_ref() == Some(&sealed.key_id) {
             return Ok(Renewal::Current);
         }
         self.seal(about, &plain).map(Renewal::Anew)
@@ -159,7 +178,8 @@ impl Keyring {
     ///
     /// [`SealError`].
     pub fn seal(&self, about: &str, plain: &[u8]) -> Result<Sealed, SealError> {
-        let Key { id, key } = self.0.first().ok_or(SealError)?;
+        let keys = self.0.borrow();
+        let Key { id, key } = keys.first().ok_or(SealError)?;
         let mut nonce = [0; NONCE_LEN];
         rand::fill(&mut nonce).map_err(|_| SealError)?;
         let mut data = plain.to_vec();
@@ -171,7 +191,8 @@ impl Keyring {
     /// Decrypts a value. `None` if there is no key for it here, or it was changed, or was encrypted
     /// with another `about`.
     pub fn open(&self, about: &str, sealed: &Sealed) -> Option<Vec<u8>> {
-        let Key { id, key } = self.0.iter().find(|key| key.id == sealed.key_id)?;
+        let keys = self.0.borrow();
+        let Key { id, key } = keys.iter().find(|key| key.id == sealed.key_id)?;
         let mut data = sealed.data.clone();
         let nonce = Nonce::assume_unique_for_key(sealed.nonce);
         let length = key.open_in_place(nonce, aad(about, id), &mut data).ok()?.len();
@@ -180,18 +201,39 @@ impl Keyring {
     }
 }
 
+impl KeyChanges {
+    /// Waits until they are replaced once more.
+    pub(crate) async fn next(&mut self) {
+        if self.0.changed().await.is_err() {
+            // The ring is gone.
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+fn usable(keys: &[EncryptionKey]) -> Result<Vec<Key>, SealError> {
+    let key = |key: &EncryptionKey| {
+        let unbound = UnboundKey::new(&AES_256_GCM, key.0.expose_secret());
+        let unbound = unbound.map_err(|_| SealError)?;
+        Ok(Key { id: key.id(), key: LessSafeKey::new(unbound) })
+    };
+    keys.iter().map(key).collect()
+}
+
 fn aad(about: &str, key_id: &str) -> Aad<String> {
     Aad::from(format!("{about}|{key_id}"))
 }
 
 impl fmt::Debug for Keyring {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(self.0.iter().map(|key| &key.id)).finish()
+        f.debug_list().entries(self.0.borrow().iter().map(|key| &key.id)).finish()
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt as _;
+
     use super::*;
 
     fn ring(keys: &[u8]) -> Keyring {
@@ -220,6 +262,22 @@ mod tests {
         assert_eq!(both.renewal("acme|1002|7", &sealed), Ok(Renewal::Unreadable));
         assert_eq!(Sealed::parse(&anew.encode()), Some(anew));
         assert_eq!(Sealed::parse(b"{}"), None);
+    }
+
+    #[test]
+    fn keys_that_are_replaced_seal_from_then_on_and_open_what_they_can() {
+        let [old, new] = [1, 2].map(|byte| EncryptionKey::new([byte; KEY_LEN]));
+        let keys = ring(&[1]);
+        let mut changes = keys.changes();
+        let sealed = keys.seal("acme|1001|7", b"secret").unwrap();
+        keys.replace(&[new.clone(), old.clone()]).unwrap();
+        assert!(changes.next().now_or_never().is_some());
+        assert!(changes.next().now_or_never().is_none());
+        assert!(keys.has(&[new.clone(), old.clone()]) && !keys.has(&[old]));
+        assert_eq!(keys.open("acme|1001|7", &sealed).as_deref(), Some(&b"secret"[..]));
+        assert_eq!(keys.seal("acme|1001|7", b"secret").unwrap().key_id, new.id());
+        keys.replace(&[new]).unwrap();
+        assert_eq!(keys.open("acme|1001|7", &sealed), None);
     }
 
     #[test]

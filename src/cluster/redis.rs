@@ -156,6 +156,12 @@ impl Link {
         }))
     }
 
+    /// Opens new connections with the access that this configuration has. Connections that are open stay.
+    pub fn change(&self, config: &config::Redis) {
+        let dialer = &self.0.dialer;
+        dialer.change(dialer.config().with_access_of(config));
+    }
+
     /// Carries out one command.
     ///
     /// # Errors

@@ -108,6 +108,15 @@ impl SharedStores for Shared {
         SealedValues::new(tenant.clone(), Box::new(store), self.keyring.clone(), self.credentials)
     }
 
+    fn change(&self, config: &config::Store) -> Result<(), SealError> {
+        let Some(config) = config.redis() else { return Ok(()) };
+        if !self.keyring.has(&config.encryption_keys) {
+            self.keyring.replace(&config.encryption_keys)?;
+        }
+        self.link.change(&config.redis);
+        Ok(())
+    }
+
     fn view(&self) -> StoreView {
         let (state, failures) = (self.link.state().into(), self.link.failures());
         StoreView { kind: "redis", state, failures, file_bytes: None }

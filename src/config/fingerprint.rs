@@ -57,20 +57,31 @@ impl Fingerprint {
     }
 }
 
+/// How the keys begin whose change a bridge takes without a restart, besides those of tenants.
+const RELOADED: [&str; 11] = [
+    "callers",
+    "issuers",
+    "listeners.*.tls",
+    "listeners.*.issuers",
+    "listeners.*.allow_anonymous",
+    "store.username",
+    "store.password_file",
+    "store.sentinel.username",
+    "store.sentinel.password_file",
+    "store.tls",
+    "store.encryption_key_files",
+];
+
 /// Whether a bridge takes a change of this key, as [`Fingerprint::differences`] writes it, without a
 /// restart.
 pub fn is_reloaded(key: &str) -> bool {
     let parts: Vec<_> = key.split(['.', ' ']).collect();
-    match parts.as_slice() {
-        ["callers" | "issuers", ..]
-        | ["listeners", _, "tls", ..]
-        | ["listeners", _, "issuers" | "allow_anonymous"] => true,
-        ["tenants", _, rest @ ..] => {
-            let lasts = |key: &&str| rest.iter().copied().zip(key.split('.')).all(|(a, b)| a == b);
-            !tenant::LASTING.iter().any(lasts)
-        }
-        _ => false,
-    }
+    let begins = |with: &str| {
+        let mut parts = parts.iter();
+        with.split('.').all(|part| parts.next().is_some_and(|own| part == "*" || *own == part))
+    };
+    let lasts = || tenant::LASTING.iter().any(|key| begins(&format!("tenants.*.{key}")));
+    RELOADED.iter().any(|with| begins(with)) || (begins("tenants.*.*") && !lasts())
 }
 
 /// The kind and the name of the section that this key is in, if it is in a named one.
@@ -136,6 +147,11 @@ mod tests {
             ("tenants.acme.limits.sessions", false),
             ("tenants.acme.limits.calls", true),
             ("tenants.acme.events.kept", false),
+            ("store.encryption_key_files (/etc/new.key)", true),
+            ("store.password_file", true),
+            ("store.sentinel.password_file (/etc/password)", true),
+            ("store.sentinel.master", false),
+            ("store.urls", false),
             ("log.filter", false),
         ] {
             assert_eq!(is_reloaded(key), expected, "{key}");

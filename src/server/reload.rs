@@ -78,6 +78,10 @@ impl Bridge {
         let policies = Policies::new(rules, config.issuers, Some(&in_force.policies))?;
         let listeners = self.reloadable.built(&config.listeners, &same, &policies)?;
 
+        let store = config.store.as_ref();
+        if let Some(store) = store.filter(|_| taken.iter().any(|key| key.starts_with("store."))) {
+            self.common.stores.change(store)?;
+        }
         tenants.put_in_force(self, calls);
         for (context, acceptor, policy) in listeners {
             context.replace(acceptor, policy);
@@ -98,15 +102,21 @@ impl Bridge {
     fn changes(&self, in_force: &InForce, config: &Config) -> Reloaded {
         let same = self.reloadable.same_listeners(config);
         let serves = |id: &str| self.tenants.named(id).is_some();
+        let changed = in_force.fingerprint.differences(&config.fingerprint);
+        let same_store = !changed.iter().any(|key| is_of_another_store(key));
         let is_taken = |key: &String| match section_of_key(key) {
             Some(("listeners", name)) => same.contains(name) && is_reloaded(key),
             // A tenant comes and goes with all of its keys.
             Some(("tenants", id)) => {
                 is_reloaded(key) || !(serves(id) && config.tenants.contains_key(id))
             }
+            _ if key.starts_with("store.encryption_key_files") => {
+                let takes = |store| self.common.stores.takes_keys_of(store);
+                same_store && config.store.as_ref().is_some_and(takes)
+            }
+            _ if key.starts_with("store.") => same_store && is_reloaded(key),
             _ => is_reloaded(key),
         };
-        let changed = in_force.fingerprint.differences(&config.fingerprint);
         let (taken, mut needs_restart): (Vec<_>, Vec<_>) = changed.into_iter().partition(is_taken);
         needs_restart.extend(self.reloadable.moved_listeners(config));
         needs_restart.sort();
@@ -118,6 +128,12 @@ impl Bridge {
     pub fn refuse_reload(&self, error: &str) {
         self.reloads.failed(error.to_owned());
     }
+}
+
+/// Whether a change of this key makes it another store, whose passwords and keys are not for this one.
+fn is_of_another_store(key: &str) -> bool {
+    let own = ["store.file", "store.urls", "store.topology", "store.sentinel.master"];
+    own.contains(&key) || key == "store.key_prefix"
 }
 
 /// What a listener serves with from now on: with TLS as before, if there is none here.

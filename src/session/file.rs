@@ -27,7 +27,7 @@ use super::{
 use crate::{
     config,
     id::{AgentId, TenantId},
-    keyring::{Keyring, SealError},
+    keyring::{EncryptionKey, Keyring, SealError},
 };
 
 mod database;
@@ -75,6 +75,8 @@ struct Inner {
     changed: Notify,
     closing: CancellationToken,
     progress: watch::Sender<Progress>,
+    /// Whether the keys were replaced, so that the file has to be written anew.
+    is_outdated: AtomicBool,
     failures: AtomicU64,
     bytes: AtomicU64,
 }
@@ -223,6 +225,7 @@ impl SessionFile {
             changed: Notify::new(),
             closing: CancellationToken::new(),
             progress: watch::Sender::new(Progress { is_unread, ..Progress::default() }),
+            is_outdated: AtomicBool::default(),
             failures: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
         });
@@ -264,6 +267,31 @@ impl SessionFile {
         let mut slots = self.0.inner.slots.write().unwrap_or_else(PoisonError::into_inner);
         slots.push(slot.clone());
         FilePart { file: self.clone(), index: slots.len() - 1, slot }
+    }
+
+    /// Whether what is stored is encrypted.
+    pub fn is_encrypted(&self) -> bool {
+        self.0.inner.keyring.is_some()
+    }
+
+    /// Encrypts with these keys from now on, if they are others and the file is encrypted: has the file
+    /// written anew.
+    ///
+    /// # Errors
+    ///
+    /// [`SealError`] if a key is unusable. Nothing has changed then.
+    pub fn change_keys(&self, keys: &[EncryptionKey]) -> Result<(), SealError> {
+        let inner = &self.0.inner;
+        let Some(keyring) = inner.keyring.as_ref().filter(|keyring| !keyring.has(keys)) else {
+            return Ok(());
+        };
+        keyring.replace(keys)?;
+        for slot in inner.slots() {
+            slot.sealed.seal_anew(keyring, &slot.tenant);
+        }
+        inner.is_outdated.store(true, Ordering::Release);
+        inner.changed.notify_one();
+        Ok(())
     }
 
     /// Whether the file can be written.

@@ -5,7 +5,7 @@ use std::{fmt, num::NonZeroUsize, sync::Arc};
 use super::{
     EmbeddedStore, FileState, SealedValues, SessionFile, SessionStore, StoreState, StoreView,
 };
-use crate::id::TenantId;
+use crate::{config, id::TenantId, keyring::SealError};
 
 /// The stores for the sessions of all tenants, and for the sealed values of their agents.
 #[derive(Clone, Debug)]
@@ -25,6 +25,14 @@ pub trait SharedStores: fmt::Debug + Send + Sync {
 
     /// The sealed values of a tenant's agents.
     fn sealed_values(&self, tenant: &TenantId) -> SealedValues;
+
+    /// Takes the encryption keys of this configuration, and its access to the store's server for new
+    /// connections.
+    ///
+    /// # Errors
+    ///
+    /// [`SealError`] if an encryption key is unusable. Nothing has changed then.
+    fn change(&self, config: &config::Store) -> Result<(), SealError>;
 
     /// The state of the store.
     fn view(&self) -> StoreView;
@@ -46,6 +54,31 @@ impl Stores {
             Self::Embedded => None,
             Self::File(file) => file.sealed_values(tenant),
             Self::Shared(shared) => Some(shared.sealed_values(tenant)),
+        }
+    }
+
+    /// Takes what can change while the bridge runs from a configuration with a store of the same kind.
+    ///
+    /// # Errors
+    ///
+    /// [`SealError`] if an encryption key is unusable. Nothing has changed then.
+    pub fn change(&self, config: &config::Store) -> Result<(), SealError> {
+        match (self, config.file()) {
+            (Self::File(file), Some(config)) => file.change_keys(&config.encryption_keys),
+            (Self::Shared(shared), None) => shared.change(config),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether [`Stores::change`] takes the encryption keys of this configuration: what is stored is
+    /// encrypted or not for as long as the bridge runs.
+    pub fn takes_keys_of(&self, config: &config::Store) -> bool {
+        match (self, config.file()) {
+            (Self::File(file), Some(config)) => {
+                file.is_encrypted() != config.encryption_keys.is_empty()
+            }
+            (Self::Shared(_), None) => true,
+            _ => false,
         }
     }
 

@@ -12,9 +12,9 @@ use crate::{
 };
 
 const MINUTE: Duration = Duration::from_secs(60);
-const OLD: &str = "\"store.key\"";
-const BOTH: &str = "\"new.key\", \"store.key\"";
-const NEW: &str = "\"new.key\"";
+pub(crate) const OLD: &str = "\"store.key\"";
+pub(crate) const BOTH: &str = "\"new.key\", \"store.key\"";
+pub(crate) const NEW: &str = "\"new.key\"";
 
 /// What all keys of this kind hold.
 async fn values(server: &RedisServer, kind: &str) -> Vec<String> {
@@ -38,7 +38,7 @@ async fn values(server: &RedisServer, kind: &str) -> Vec<String> {
 }
 
 /// Waits until nothing is sealed with any other key.
-async fn until_all_is_sealed_with(server: &RedisServer, key_id: &str, kinds: &[&str]) {
+pub(crate) async fn until_all_is_sealed_with(server: &RedisServer, key_id: &str, kinds: &[&str]) {
     let end = Instant::now() + Duration::from_secs(20);
     for kind in kinds {
         loop {
@@ -55,14 +55,14 @@ async fn until_all_is_sealed_with(server: &RedisServer, key_id: &str, kinds: &[&
 }
 
 /// A `[store]` in this Redis, with these keys.
-fn shared(server: &RedisServer, keys: &str) -> String {
+pub(crate) fn shared(server: &RedisServer, keys: &str) -> String {
     let url = server.url();
     format!(
         "urls = \"{url}\"\nkey_prefix = \"test:\"\nencryption_key_files = [{keys}]\n{CREDENTIALS}"
     )
 }
 
-fn key_id(byte: u8) -> String {
+pub(crate) fn key_id(byte: u8) -> String {
     ccgateway_bridge::keyring::EncryptionKey::new([byte; 32]).id()
 }
 

@@ -13,6 +13,7 @@
 mod access;
 mod bridge;
 mod callee;
+mod changes;
 mod cluster;
 mod contract;
 mod events;

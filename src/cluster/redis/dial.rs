@@ -1,6 +1,13 @@
 //! Makes connections to Redis, for each topology.
 
-use std::{future::Future, io, sync::atomic::AtomicUsize, sync::atomic::Ordering};
+use std::{
+    future::Future,
+    io,
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
 
 use ::redis::{
     AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _,
@@ -19,7 +26,7 @@ use crate::config::{Redis, RedisNode, Topology};
 /// Makes connections to the servers in the configuration.
 #[derive(Debug)]
 pub(super) struct Dialer {
-    config: Redis,
+    config: RwLock<Arc<Redis>>,
     /// The index of the address that answered last. It is tried first next time.
     first: AtomicUsize,
 }
@@ -38,12 +45,21 @@ const CLUSTER_WAIT_MS: (u64, u64) = (5, 50);
 
 impl Dialer {
     pub(super) fn new(config: &Redis) -> Self {
-        Self { config: config.clone(), first: AtomicUsize::new(0) }
+        Self { config: RwLock::new(Arc::new(config.clone())), first: AtomicUsize::new(0) }
+    }
+
+    /// Makes new connections as this configuration says.
+    pub(super) fn change(&self, config: Redis) {
+        *self.config.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(config);
+    }
+
+    pub(super) fn config(&self) -> Arc<Redis> {
+        self.config.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Opens a connection for commands, to the server that takes writes.
     pub(super) async fn connect(&self) -> RedisResult<Connection> {
-        match &self.config.topology {
+        match &self.config().topology {
             Topology::Standalone => {
                 let connection = self.each_node(|node| self.server(node)).await?;
                 Ok(Connection::Server(connection))
@@ -64,18 +80,20 @@ impl Dialer {
     /// Opens a connection for messages. In a cluster, each node delivers what is published on any
     /// node.
     pub(super) async fn listen(&self) -> RedisResult<PubSub> {
+        let config = self.config();
         let node = |node| async {
-            let client = self.client(node, self.credentials())?;
+            let client = client(&config, node, credentials(&config))?;
             self.in_time(client.get_async_pubsub()).await
         };
-        match &self.config.topology {
+        match &config.topology {
             Topology::Standalone | Topology::Cluster => self.each_node(node).await,
             Topology::Sentinel(_) => node(self.master().await?).await,
         }
     }
 
     async fn server(&self, node: RedisNode) -> RedisResult<MultiplexedConnection> {
-        self.multiplexed(&self.client(node, self.credentials())?).await
+        let config = self.config();
+        self.multiplexed(&client(&config, node, credentials(&config))?).await
     }
 
     async fn multiplexed(&self, client: &Client) -> RedisResult<MultiplexedConnection> {
@@ -87,12 +105,13 @@ impl Dialer {
 
     /// Asks the sentinels, one after the other, where the master is.
     async fn master(&self) -> RedisResult<RedisNode> {
-        let Topology::Sentinel(sentinel) = &self.config.topology else {
+        let config = self.config();
+        let Topology::Sentinel(sentinel) = &config.topology else {
             return Err(io::Error::from(io::ErrorKind::Unsupported).into());
         };
         self.each_node(|node| async {
             let credentials = (sentinel.username.as_deref(), sentinel.password.as_ref());
-            let mut connection = self.multiplexed(&self.client(node, credentials)?).await?;
+            let mut connection = self.multiplexed(&client(&config, node, credentials)?).await?;
             let mut question = cmd("SENTINEL");
             question.arg("GET-MASTER-ADDR-BY-NAME").arg(&sentinel.master);
             let answer = self.in_time(question.query_async(&mut connection)).await?;
@@ -118,11 +137,12 @@ impl Dialer {
     where
         F: Future<Output = RedisResult<T>>,
     {
-        let count = self.config.nodes.len();
+        let config = self.config();
+        let count = config.nodes.len();
         let first = self.first.load(Ordering::Relaxed);
         let mut failure = RedisError::from(io::Error::from(io::ErrorKind::AddrNotAvailable));
         for at in (first..first + count).map(|at| at % count) {
-            let Some(node) = self.config.nodes.get(at) else { continue };
+            let Some(node) = config.nodes.get(at) else { continue };
             match attempt(node.clone()).await {
                 Ok(done) => {
                     self.first.store(at, Ordering::Relaxed);
@@ -135,7 +155,7 @@ impl Dialer {
     }
 
     async fn in_time<T>(&self, work: impl Future<Output = RedisResult<T>>) -> RedisResult<T> {
-        let limit = self.config.timeouts.connect;
+        let limit = self.config().timeouts.connect;
         timeout(limit, work).await.unwrap_or_else(|_elapsed| {
             let limit = humantime::format_duration(limit);
             let message = format!("no connection within {limit}");
@@ -143,50 +163,11 @@ impl Dialer {
         })
     }
 
-    fn credentials(&self) -> (Option<&str>, Option<&SecretString>) {
-        (self.config.username.as_deref(), self.config.password.as_ref())
-    }
-
-    fn client(
-        &self,
-        node: RedisNode,
-        (username, password): (Option<&str>, Option<&SecretString>),
-    ) -> RedisResult<Client> {
-        let mut redis = RedisConnectionInfo::default();
-        if let Some(username) = username {
-            redis = redis.set_username(username);
-        }
-        if let Some(password) = password {
-            redis = redis.set_password(password.expose_secret());
-        }
-        let info = self.info(node)?.set_redis_settings(redis);
-        match &self.config.tls {
-            Some(tls) => Client::build_with_tls(info, certificates(tls.ca_pem.clone())),
-            None => Client::open(info),
-        }
-    }
-
-    fn info(&self, RedisNode { host, port }: RedisNode) -> RedisResult<ConnectionInfo> {
-        let addr = if self.config.tls.is_some() {
-            ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None }
-        } else {
-            ConnectionAddr::Tcp(host, port)
-        };
-        Ok(addr.into_connection_info()?.set_tcp_settings(self.tcp()))
-    }
-
-    fn tcp(&self) -> TcpSettings {
-        let settings = TcpSettings::default().set_nodelay(true);
-        // Ends the connection if a peer that is gone does not acknowledge data.
-        #[cfg(target_os = "linux")]
-        let settings = settings.set_user_timeout(self.config.timeouts.heartbeat);
-        settings
-    }
-
     fn cluster(&self) -> RedisResult<ClusterClient> {
+        let config = self.config();
         let nodes: RedisResult<Vec<_>> =
-            self.config.nodes.iter().map(|node| self.info(node.clone())).collect();
-        let timeouts = &self.config.timeouts;
+            config.nodes.iter().map(|node| info(&config, node.clone())).collect();
+        let timeouts = &config.timeouts;
         let (wait_min, wait_max) = CLUSTER_WAIT_MS;
         let mut builder = ClusterClient::builder(nodes?)
             .retries(CLUSTER_RETRIES)
@@ -194,18 +175,58 @@ impl Dialer {
             .max_retry_wait(wait_max)
             .connection_timeout(timeouts.connect)
             .response_timeout(timeouts.command)
-            .tcp_settings(self.tcp());
-        if let Some(username) = &self.config.username {
+            .tcp_settings(tcp(&config));
+        if let Some(username) = &config.username {
             builder = builder.username(username);
         }
-        if let Some(password) = &self.config.password {
+        if let Some(password) = &config.password {
             builder = builder.password(password.expose_secret());
         }
-        if let Some(tls) = &self.config.tls {
+        if let Some(tls) = &config.tls {
             builder = builder.certs(certificates(tls.ca_pem.clone()));
         }
         builder.build()
     }
+}
+
+fn credentials(config: &Redis) -> (Option<&str>, Option<&SecretString>) {
+    (config.username.as_deref(), config.password.as_ref())
+}
+
+fn client(
+    config: &Redis,
+    node: RedisNode,
+    (username, password): (Option<&str>, Option<&SecretString>),
+) -> RedisResult<Client> {
+    let mut redis = RedisConnectionInfo::default();
+    if let Some(username) = username {
+        redis = redis.set_username(username);
+    }
+    if let Some(password) = password {
+        redis = redis.set_password(password.expose_secret());
+    }
+    let info = info(config, node)?.set_redis_settings(redis);
+    match &config.tls {
+        Some(tls) => Client::build_with_tls(info, certificates(tls.ca_pem.clone())),
+        None => Client::open(info),
+    }
+}
+
+fn info(config: &Redis, RedisNode { host, port }: RedisNode) -> RedisResult<ConnectionInfo> {
+    let addr = if config.tls.is_some() {
+        ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None }
+    } else {
+        ConnectionAddr::Tcp(host, port)
+    };
+    Ok(addr.into_connection_info()?.set_tcp_settings(tcp(config)))
+}
+
+fn tcp(config: &Redis) -> TcpSettings {
+    let settings = TcpSettings::default().set_nodelay(true);
+    // Ends the connection if a peer that is gone does not acknowledge data.
+    #[cfg(target_os = "linux")]
+    let settings = settings.set_user_timeout(config.timeouts.heartbeat);
+    settings
 }
 
 fn certificates(root_cert: Option<Vec<u8>>) -> TlsCertificates {

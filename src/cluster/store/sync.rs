@@ -42,6 +42,7 @@ const WRITES_AT_ONCE: usize = 32;
 pub(super) async fn run(store: Arc<Inner>) {
     let mut subscription = store.link.subscribe(store.keys.changed());
     let probe = Probe::new(&store.keys);
+    let mut keys = store.keyring.changes();
     let (mut task, mut failures) = (Task::Nothing, 0);
     let mut due = Instant::now() + jittered(RECONCILE_EVERY);
     loop {
@@ -54,6 +55,7 @@ pub(super) async fn run(store: Arc<Inner>) {
                 Notice::Gap => task = Task::Reconcile,
             },
             () = store.unsynced.notified() => task = task.max(Task::Push),
+            () = keys.next() => task = Task::Reconcile,
             () = store.link.worse() => task = task.max(Task::Push),
             () = sleep_until(due) => {
                 if task == Task::Nothing {

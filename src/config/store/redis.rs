@@ -163,6 +163,25 @@ pub(super) fn redis(section: &Section<'_>) -> RedisStore {
     }
 }
 
+impl Redis {
+    /// This configuration with the user names, passwords and CA certificates of another.
+    #[must_use]
+    pub fn with_access_of(&self, other: &Self) -> Self {
+        let mut changed = self.clone();
+        changed.username.clone_from(&other.username);
+        changed.password.clone_from(&other.password);
+        if let (Some(own), Some(tls)) = (&mut changed.tls, &other.tls) {
+            own.ca_pem.clone_from(&tls.ca_pem);
+        }
+        let topologies = (&mut changed.topology, &other.topology);
+        if let (Topology::Sentinel(own), Topology::Sentinel(sentinel)) = topologies {
+            own.username.clone_from(&sentinel.username);
+            own.password.clone_from(&sentinel.password);
+        }
+        changed
+    }
+}
+
 fn url(text: &str) -> Result<Url, Problem> {
     scalar::without_user(text, "give them as username and password_file")?;
     usable(text).ok_or_else(|| {

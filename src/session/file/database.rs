@@ -230,7 +230,7 @@ impl Database {
 impl Seal {
     /// The seal of what is written with these keys; `None`: without encryption.
     pub(super) fn of(keyring: Option<&Keyring>) -> Self {
-        Self(keyring.and_then(Keyring::first_id).unwrap_or(NO_KEY).to_owned())
+        Self(keyring.and_then(Keyring::first_id).unwrap_or_else(|| NO_KEY.to_owned()))
     }
 }
 

@@ -10,8 +10,8 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    id::AgentId,
-    keyring::{hex, unhex},
+    id::{AgentId, TenantId},
+    keyring::{Keyring, Renewal, hex, unhex},
     session::SealedKind,
 };
 
@@ -102,6 +102,22 @@ impl SealedTable {
     /// Removes a value. Returns whether there was one.
     pub(super) fn remove(&self, sealed_kind: SealedKind, agent: AgentId) -> bool {
         self.by_kind().get_mut(&sealed_kind).is_some_and(|values| values.remove(&agent).is_some())
+    }
+
+    /// Seals all values again that are not sealed with the first key. Those that no key opens go.
+    pub(super) fn seal_anew(&self, keyring: &Keyring, tenant: &TenantId) {
+        for (sealed_kind, values) in &mut *self.by_kind() {
+            values.retain(|agent, value| {
+                match sealed_kind.renewal(keyring, tenant, *agent, &value.sealed) {
+                    Renewal::Current => true,
+                    Renewal::Anew(sealed) => {
+                        value.sealed = sealed.encode();
+                        true
+                    }
+                    Renewal::Unreadable => false,
+                }
+            });
+        }
     }
 
     pub(super) fn tidy(&self) {

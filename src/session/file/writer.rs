@@ -159,7 +159,10 @@ impl Inner {
         items: &HashSet<Item>,
         tidy: bool,
     ) -> Result<Database, DatabaseError> {
-        let mut database = match database.filter(|database| database.is_at(self.path())) {
+        // What was sealed before it is read is sealed with the new key.
+        let is_outdated = self.is_outdated.swap(false, Ordering::Acquire);
+        let is_usable = |database: &Database| !is_outdated && database.is_at(self.path());
+        let mut database = match database.filter(is_usable) {
             None => {
                 let is_unread = self.progress.borrow().is_unread;
                 let database =

@@ -14,8 +14,9 @@ use futures_util::future::BoxFuture;
 use tokio::sync::Semaphore;
 
 use crate::{
+    config,
     id::{AgentId, TenantId},
-    keyring::{EncryptionKey, Keyring},
+    keyring::{EncryptionKey, Keyring, SealError},
     session::{
         Claim, EmbeddedStore, Guid, NewSession, Reservation, SealedKind, SealedValueStore,
         SealedValues, Session, SessionFuture, SessionStore, SharedStores, StoreError, StoreFuture,
@@ -110,6 +111,10 @@ impl SharedStores for TestStores {
 
     fn sealed_values(&self, _: &TenantId) -> SealedValues {
         self.sealed_values()
+    }
+
+    fn change(&self, _: &config::Store) -> Result<(), SealError> {
+        Ok(())
     }
 
     fn view(&self) -> StoreView {

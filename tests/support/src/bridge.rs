@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, ops::Deref};
 
-use ccgateway_bridge::server::Bridge;
+use ccgateway_bridge::server::{Bridge, Reloaded};
 use ccgateway_sim::{Entry, Interface, Options, Simulator};
 
 use crate::{AGENT, Clients, Setup, Site, admin, asked};
@@ -16,7 +16,7 @@ pub struct TestBridge {
     pub bridge: Bridge,
     clients: Clients,
     /// Keeps the bridge's files for as long as the bridge runs.
-    _site: Site,
+    site: Site,
 }
 
 impl TestBridge {
@@ -41,7 +41,12 @@ impl TestBridge {
     pub async fn at(site: &Site, setup: &Setup) -> Self {
         let bridge = Bridge::start(site.config(setup)).await.expect("the bridge starts");
         let clients = Clients::of(bridge.grpc_addr());
-        Self { gateway: site.gateway.clone(), bridge, clients, _site: site.clone() }
+        Self { gateway: site.gateway.clone(), bridge, clients, site: site.clone() }
+    }
+
+    /// Changes the bridge's configuration.
+    pub fn reload(&self, setup: &Setup) -> Reloaded {
+        self.bridge.reload(self.site.config(setup)).expect("no mistake")
     }
 
     /// Stops the bridge as SIGTERM stops a process.
