@@ -1,15 +1,24 @@
 //! What the audit log has of a call.
 
-use std::{fmt, time::SystemTime};
+use std::{
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::SystemTime,
+};
 
 use super::about::{About, visible};
-use crate::telemetry::audit::{Audit, AuditLine};
+use crate::telemetry::audit::{Audit, AuditLine, AuditedAgent};
 
 /// A call that belongs into the audit log.
 pub(super) struct Audited {
     audit: Audit,
     arguments: String,
+    agents: AuditedAgents,
 }
+
+/// What has come of the agents of a batch so far.
+#[derive(Clone, Default)]
+pub(super) struct AuditedAgents(Arc<Mutex<Vec<AuditedAgent>>>);
 
 /// How a call has ended.
 pub(super) struct Ended<'a> {
@@ -32,7 +41,13 @@ const ARGUMENTS_MAX: usize = 16 * 1024;
 impl Audited {
     /// Takes what the line says of the request. Its `Debug` shows no secret.
     pub(super) fn new(audit: Audit, request: &impl fmt::Debug) -> Self {
-        Self { audit, arguments: visible(&format!("{request:?}"), ARGUMENTS_MAX) }
+        let arguments = visible(&format!("{request:?}"), ARGUMENTS_MAX);
+        Self { audit, arguments, agents: AuditedAgents::default() }
+    }
+
+    /// Where the results of a batch are noted.
+    pub(super) fn agents(&self) -> AuditedAgents {
+        self.agents.clone()
     }
 
     /// Adds the line.
@@ -52,6 +67,7 @@ impl Audited {
             tenant: &about.tenant_id,
             agent: &about.agent_id,
             arguments: &self.arguments,
+            agents: &self.agents.noted(),
             code,
             reason: failed.map(|failed| failed.reason),
             outcome: failed.map(|failed| failed.outcome),
@@ -59,5 +75,15 @@ impl Audited {
             trace_id,
             elapsed_ms,
         });
+    }
+}
+
+impl AuditedAgents {
+    pub(super) fn note(&self, agent: AuditedAgent) {
+        self.noted().push(agent);
+    }
+
+    fn noted(&self) -> MutexGuard<'_, Vec<AuditedAgent>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -10,20 +10,22 @@ use tracing::debug;
 
 use super::{
     about::{About, visible},
+    audited::AuditedAgents,
     check::{BATCH_MAX, Checker},
-    error_report::Recipient,
+    error_report::{Recipient, code_name},
     proto::{
         BatchSetBusyRequest, BatchSetBusyResponse, StateChange,
         batch_set_busy_response::{Result as Item, result::Result as Became},
     },
     respond::{Addressed, Call, ID_MAX},
-    status, translate,
+    status::{self, Refused},
+    translate,
 };
 use crate::{
     call::{CallError, Deadline, Obstacle},
     gateway::Command,
     id::AgentId,
-    telemetry::trace::SpanKind,
+    telemetry::{audit::AuditedAgent, trace::SpanKind},
     tenant::{Accepted, Context, Tenant},
 };
 
@@ -49,6 +51,7 @@ struct Batch {
     /// Has a deadline before the caller's own, so that the answer with all results is still in
     /// time.
     context: Context,
+    audited: Option<AuditedAgents>,
 }
 
 /// Sets many agents busy, a few at a time.
@@ -65,7 +68,7 @@ pub(super) async fn set_busy(
 
     let context = Context { deadline: call.context.deadline.sooner(), ..call.context.clone() };
     let confirm = confirm_within.map(|within| (within, call.confirmed_by(within).sooner()));
-    let batch = &Batch { tenant, command, confirm, context };
+    let batch = &Batch { tenant, command, confirm, context, audited: call.audited.clone() };
     let overrides = &call.shared.overrides;
     let asked = request.agent_ids.into_iter().enumerate().map(async |(place, agent_id)| {
         let span = batch.context.trace.child(|| "agent".into(), SpanKind::Internal);
@@ -79,6 +82,7 @@ pub(super) async fn set_busy(
     let results = asked.map(async |(place, agent_id, asked, context, _span)| {
         let result = match asked {
             Ok((agent, accepted)) => {
+                batch.audit(&agent_id, None);
                 Became::Accepted(batch.confirm(agent, accepted, &context).await)
             }
             Err(error) => {
@@ -90,7 +94,9 @@ pub(super) async fn set_busy(
                 debug!(ccgw.tenant.id = tenant_id, ccgw.agent.id = agent_id, %error, "one of a batch failed");
                 let about = About { method: SET_BUSY, tenant_id, agent_id };
                 let to = Recipient { about: &about, gateway: batch.tenant.gateway(), left: None };
-                Became::Error(message(&status::refuse(&error, &to, overrides).status))
+                let refused = status::refuse(&error, &to, overrides);
+                batch.audit(&about.agent_id, Some((&error, &refused)));
+                Became::Error(message(&refused.status))
             }
         };
         (place, Item { agent_id, result: Some(result) })
@@ -117,6 +123,19 @@ impl Batch {
             .map_err(CallError::unasked)?;
         let command = self.command.clone();
         Ok((agent, self.tenant.command_of_batch(agent, command, context).await?))
+    }
+
+    /// Notes for the audit log what came of an agent: the error and what the caller is told, if there is
+    /// one.
+    fn audit(&self, agent_id: &str, failed: Option<(&CallError, &Refused)>) {
+        let Some(audited) = &self.audited else { return };
+        audited.note(AuditedAgent {
+            agent: visible(agent_id, ID_MAX),
+            code: failed.map_or("OK", |(_, refused)| code_name(refused.status.code())),
+            reason: failed.map(|(_, refused)| refused.reason.clone()),
+            outcome: failed.map(|(error, _)| error.outcome().as_str()),
+            retcode: failed.and_then(|(error, _)| Some(error.last_refusal()?.retcode.to_string())),
+        });
     }
 
     async fn confirm(&self, agent: AgentId, accepted: Accepted, context: &Context) -> StateChange {

@@ -9,7 +9,7 @@ use tracing::{debug, field, info, warn};
 use super::{
     Shared,
     about::About,
-    audited::{Audited, Ended, Failed},
+    audited::{Audited, AuditedAgents, Ended, Failed},
     error_report::{Recipient, code_name},
     status::{self, Refused},
 };
@@ -77,6 +77,11 @@ impl CallLog {
     pub(super) fn audited(mut self, audited: Option<Audited>) -> Self {
         self.audited = audited;
         self
+    }
+
+    /// Where the results of a batch are noted for the audit log; `None`: it has no line there.
+    pub(super) fn audited_agents(&self) -> Option<AuditedAgents> {
+        self.audited.as_ref().map(Audited::agents)
     }
 
     /// The trace for spans of the call's parts.

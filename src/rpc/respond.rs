@@ -9,14 +9,13 @@ use tonic::{Request, Response, Status};
 use super::{
     Observed, Shared,
     about::{About, visible},
-    audited::Audited,
+    audited::{Audited, AuditedAgents},
     call_log::{CallLog, Counted, Started},
     timeout,
 };
 use crate::{
     access::{Access, Caller, Right},
     call::{CallError, Deadline, Obstacle, Unidentified},
-    telemetry::trace::Trace,
     tenant::{Context, ServerPlace, Tenant},
 };
 
@@ -65,6 +64,8 @@ pub(super) struct Call {
     /// The tenant that the caller names; `None`: it names none of the configuration.
     pub(super) tenant: Option<Arc<Tenant>>,
     pub(super) context: Context,
+    /// Where the audit log's line of a batch gets what came of each agent; `None`: there is no line.
+    pub(super) audited: Option<AuditedAgents>,
     /// How long the caller waits. `None` if it does not say.
     timeout: Option<Duration>,
     _place: Option<ServerPlace>,
@@ -118,7 +119,7 @@ impl Shared {
         W: Future<Output = Result<A, CallError>>,
     {
         let (arrival, record, message) = self.arrival(right, method, request);
-        let result = match self.admit(arrival, record.trace()) {
+        let result = match self.admit(arrival, &record) {
             Ok(call) => work(call, message).await,
             Err(error) => Err(error),
         };
@@ -182,13 +183,14 @@ impl Shared {
 
     /// Takes a place among the server's calls. A call that names no tenant needs none, since it is
     /// refused before it waits for anything.
-    fn admit(self: &Arc<Self>, arrival: Arrival, trace: Trace) -> Result<Call, CallError> {
+    fn admit(self: &Arc<Self>, arrival: Arrival, record: &CallLog) -> Result<Call, CallError> {
         let Arrival { timeout, at, tenant, .. } = arrival;
         let tenant = tenant.map_err(CallError::unasked)?;
         let place = tenant.as_ref().map(|tenant| tenant.enter_server()).transpose();
         let place = place.map_err(CallError::unasked)?;
         let deadline = Deadline::new(at, timeout.unwrap_or(self.default_deadline));
-        let context = Context { deadline, trace };
-        Ok(Call { shared: self.clone(), tenant, context, timeout, _place: place })
+        let (context, audited) =
+            (Context { deadline, trace: record.trace() }, record.audited_agents());
+        Ok(Call { shared: self.clone(), tenant, context, audited, timeout, _place: place })
     }
 }

@@ -2,12 +2,14 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use serde::Serialize;
+
 /// The changes so far, for the page, readiness and metrics.
 #[derive(Debug, Default)]
 pub struct Reloads(Mutex<ReloadView>);
 
 /// The changes so far.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct ReloadView {
     /// How many changes are in force.
     pub applied: u64,

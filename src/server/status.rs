@@ -10,6 +10,7 @@ use std::{
 use serde::{Serialize, Serializer};
 
 use super::{
+    ReloadView,
     metrics::Exposition,
     rates::Rates,
     readiness::{Phase, Readiness},
@@ -62,6 +63,8 @@ pub(super) struct Status {
     pub(super) hosts: Vec<HostStatus>,
     pub(super) store: StoreStatus,
     pub(super) certificates: Vec<CertificateStatus>,
+    /// Changes of the configuration while the bridge runs.
+    pub(super) reloads: ReloadView,
     /// None if the process does not log.
     pub(super) log: Option<LogView>,
     pub(super) log_lines_lost: u64,
@@ -231,6 +234,7 @@ impl StatusSource {
             hosts: exposition.hosts.usage().into_iter().map(host).collect(),
             store: self.store(),
             certificates: self.certificates(),
+            reloads: exposition.reloads.view(),
             log: log.map(LogControl::view),
             log_lines_lost: log.map_or(0, LogControl::lines_lost),
         }

@@ -51,6 +51,9 @@ pub struct AuditLine<'a> {
     pub agent: &'a str,
     /// The request, without its secrets.
     pub arguments: &'a str,
+    /// What came of each agent of a batch that was done with when the call ended.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    pub agents: &'a [AuditedAgent],
     /// The gRPC code.
     pub code: &'a str,
     /// Why it failed.
@@ -67,6 +70,24 @@ pub struct AuditLine<'a> {
     pub trace_id: Option<String>,
     /// How long the call took, in milliseconds.
     pub elapsed_ms: f64,
+}
+
+/// One agent of a batch. Fields that are not known are left out.
+#[derive(Clone, Debug, Serialize)]
+pub struct AuditedAgent {
+    /// The agent, as the caller named it.
+    pub agent: String,
+    /// The gRPC code that a call for this agent alone would have.
+    pub code: &'static str,
+    /// Why it failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// What is known of the agent after a failure.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<&'static str>,
+    /// The gateway's retcode, if it refused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retcode: Option<String>,
 }
 
 /// A file that is opened again when somebody has asked for that, such as after it was renamed.

@@ -88,6 +88,15 @@ async fn each_call_that_may_change_something_is_one_line_whatever_is_logged() {
         lines[2]
     );
     assert!(lines[6]["arguments"].as_str().expect("text").contains("\"1002\""), "{}", lines[6]);
+    let agents = lines[6]["agents"].as_array().expect("a result for each agent");
+    let mut agents: Vec<_> = agents.iter().map(ToString::to_string).collect();
+    agents.sort();
+    let refused = "{\"agent\":\"1001\",\"code\":\"FAILED_PRECONDITION\",\"outcome\":\"refused\",\
+                   \"reason\":\"AGENT_STATE_REFUSED\",\"retcode\":\"100-009\"}";
+    assert_eq!(agents[0], refused);
+    assert!(agents[1].starts_with("{\"agent\":\"1002\",\"code\":"), "{agents:?}");
+    assert_eq!(agents.len(), 2);
+    assert!(lines[2]["agents"].is_null(), "{}", lines[2]);
     assert_eq!(lines[3]["retcode"], "100-009");
     assert!(lines[3]["peer"].is_string(), "{}", lines[3]);
     let text = fs::read_to_string(&file).expect("there");

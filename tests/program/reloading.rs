@@ -226,6 +226,9 @@ async fn reload_puts_a_change_into_force_and_a_dry_run_only_says_what_it_is() {
     let done = would.replace("would be in force", "in force");
     assert_eq!(reload(&program, &[]).await, (Some(0), done));
     assert_eq!(program.said("a changed configuration is in force"), 1);
+    let ask = "GET /\nAuthorization: Bearer a token for the admin port";
+    let (_, page) = program.ask(ask, "").await;
+    assert!(page.contains("Takes a restart: tenants.acme.limits.sessions"), "{page}");
     let needs = "takes a restart: tenants.acme.limits.sessions\n".to_owned();
     assert_eq!(reload(&program, &[]).await, (Some(0), needs));
 

@@ -29,6 +29,7 @@ const FORMAT_1: &str = "
     hosts.*.host hosts.*.share hosts.*.taken hosts.*.limit
     store.kind store.state store.error store.failures store.file_bytes
     certificates.*.tenant certificates.*.listener certificates.*.certificate certificates.*.not_after
+    reloads.applied reloads.failed reloads.error reloads.restart.*
     log.filter log.configured log.until log_lines_lost
 ";
 
@@ -97,6 +98,12 @@ fn all() -> Status {
             certificate: "server",
             not_after: now,
         }],
+        reloads: ReloadView {
+            applied: 1,
+            failed: 1,
+            error: Some("no such file".into()),
+            restart: vec!["log.filter".into()],
+        },
         log: Some(LogView { filter: "info".into(), configured: "info".into(), until }),
         log_lines_lost: 0,
     }

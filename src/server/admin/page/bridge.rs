@@ -3,6 +3,7 @@ use std::time::{Duration, SystemTime};
 use super::{format::span, pill, tenant::shares};
 use crate::{
     server::{
+        ReloadView,
         admin::html::Html,
         status::{CertificateStatus, ListenerStatus, Status, StoreStatus},
     },
@@ -22,6 +23,7 @@ pub(super) fn section(html: &mut Html, status: &Status) {
     listeners(html, &status.listeners);
     store(html, &status.store);
     certificates(html, &status.certificates, status.time);
+    reloads(html, &status.reloads);
     log(html, status);
     html.raw("</div>\n</div>\n</section>\n");
 }
@@ -33,6 +35,17 @@ fn listeners(html: &mut Html, listeners: &[ListenerStatus]) {
         html.raw(if *tls { " with TLS" } else { " without TLS" }).raw("</td></tr>\n");
     }
     html.raw("</tbody>\n</table>\n");
+}
+
+fn reloads(html: &mut Html, ReloadView { applied, failed, error, restart }: &ReloadView) {
+    html.raw("<h3>Changes of the configuration</h3>\n<p class=\"empty\">").text(applied);
+    html.raw(" in force, ").text(failed).raw(" refused since the start</p>\n");
+    if let Some(error) = error {
+        html.raw("<p class=\"bad\">The last one is refused: ").text(error).raw("</p>\n");
+    }
+    if !restart.is_empty() {
+        html.raw("<p class=\"warn\">Takes a restart: ").text(restart.join(", ")).raw("</p>\n");
+    }
 }
 
 fn store(html: &mut Html, store: &StoreStatus) {
