@@ -114,7 +114,11 @@ pub(super) async fn retire(tenant: Arc<Tenant>, drain: Drain) {
         let _late = timeout(READ_TIME, all).await;
     }
     tenant.tell_abandoned();
-    info!(ccgw.tenant.id = %id, is_clean, "a tenant that was removed has ended");
+    if is_clean {
+        info!(ccgw.tenant.id = %id, "a tenant that was removed has ended");
+    } else {
+        warn!(ccgw.tenant.id = %id, "a tenant that was removed has ended: server.drain.timeout passed, and calls or requests were still open");
+    }
 }
 
 /// Hands the agents of these tenants over to other replicas, and leaves or signs out the others, after
