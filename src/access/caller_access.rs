@@ -7,7 +7,7 @@ use std::{
 use rustls::pki_types::CertificateDer;
 use tokio::time::Instant;
 
-use super::{CurrentPolicy, ListenerPolicy, Principal, Right, Rights};
+use super::{CurrentPolicy, ListenerPolicy, Principal, Right, Rights, tokens::Withdrawal};
 use crate::{call::Obstacle, id::TenantId};
 
 /// What one caller may do at which tenants.
@@ -20,6 +20,8 @@ pub struct Access {
     at: BTreeMap<TenantId, Rights>,
     unnamed: Unnamed,
     until: Option<Instant>,
+    /// Of the key that signed the caller's token.
+    key: Option<Withdrawal>,
     standing: Option<Standing>,
 }
 
@@ -74,7 +76,25 @@ impl Access {
             Instant::now() + left.min(FAR)
         });
         let shown = shown.join(" ").into();
-        Self { principals, shown, everywhere, at, unnamed, until, standing: None }
+        Self { principals, shown, everywhere, at, unnamed, until, key: None, standing: None }
+    }
+
+    /// The same, by a token that was signed with this key.
+    pub(super) fn signed_with(self, key: Withdrawal) -> Self {
+        Self { key: Some(key), ..self }
+    }
+
+    /// Whether the key is withdrawn that has signed the caller's token.
+    pub fn is_key_withdrawn(&self) -> bool {
+        self.key.as_ref().is_some_and(Withdrawal::is_made)
+    }
+
+    /// Waits until the key is withdrawn that has signed the caller's token.
+    pub async fn key_withdrawn(&self) {
+        match &self.key {
+            Some(key) => key.made().await,
+            None => std::future::pending().await,
+        }
     }
 
     /// The same, computed under `policy` as long as that is the `current` one.
@@ -94,11 +114,11 @@ impl Access {
         let Some(Standing { policy, current, chain }) = &self.standing else {
             return std::future::pending().await;
         };
-        let mut policy = policy.clone();
+        let mut now = policy.clone();
         loop {
-            policy.superseded.cancelled().await;
-            (_, policy) = current.get();
-            if !self.is_allowed_by(&policy, chain, id, right) {
+            now.superseded.cancelled().await;
+            (_, now) = current.get();
+            if !self.is_allowed_by(&now, (policy, chain), id, right) {
                 return;
             }
         }
@@ -108,21 +128,22 @@ impl Access {
     pub fn is_lost(&self, id: &str, right: Right) -> bool {
         self.standing.as_ref().is_some_and(|Standing { policy, current, chain }| {
             let newer = || current.get().1;
-            policy.superseded.is_cancelled() && !self.is_allowed_by(&newer(), chain, id, right)
+            policy.superseded.is_cancelled()
+                && !self.is_allowed_by(&newer(), (policy, chain), id, right)
         })
     }
 
     fn is_allowed_by(
         &self,
         policy: &ListenerPolicy,
-        chain: &[CertificateDer<'static>],
+        (before, chain): (&ListenerPolicy, &[CertificateDer<'static>]),
         id: &str,
         right: Right,
     ) -> bool {
         let is_verified = policy.verifies(chain);
         let still = |principal: &&Principal| match principal {
             Principal::Anonymous => policy.allows_anonymous,
-            Principal::Token { issuer, .. } => policy.takes_tokens_of(issuer),
+            Principal::Token { issuer, .. } => policy.takes_tokens_as(before, issuer),
             Principal::Uri(_) | Principal::Dns(_) | Principal::CommonName(_) => is_verified,
         };
         let principals: Vec<_> = self.principals.iter().filter(still).cloned().collect();

@@ -83,9 +83,11 @@ impl ListenerPolicy {
         }
     }
 
-    /// Whether tokens of the issuer of this name in the configuration are taken.
-    pub(super) fn takes_tokens_of(&self, issuer: &str) -> bool {
-        self.tokens.as_ref().is_some_and(|tokens| tokens.are_of(issuer))
+    /// Whether tokens of the issuer of this name in the configuration are taken just as by the policy
+    /// `before`.
+    pub(super) fn takes_tokens_as(&self, before: &Self, issuer: &str) -> bool {
+        let both = self.tokens.as_ref().zip(before.tokens.as_ref());
+        both.is_some_and(|(now, then)| now.are_taken_as(then, issuer))
     }
 
     /// Whether the authorities vouch for a certificate chain.
@@ -152,7 +154,7 @@ impl ConnectionIdentity {
         let policy = self.known().policy.clone();
         let tokens = policy.tokens.as_ref().ok_or(Unidentified::Nothing)?;
         let token = bearer(header).ok_or(Unidentified::Malformed)?;
-        let VerifiedToken { principal, until } = tokens.verify(token).await?;
+        let VerifiedToken { principal, until, key } = tokens.verify(token).await?;
         let mut known = self.known();
         let CertificateIdentity { principals, until: own_until } = &known.certificate;
         let is_expired = own_until.is_some_and(|own| own <= SystemTime::now());
@@ -162,7 +164,8 @@ impl ConnectionIdentity {
         };
         let principals = [principal].into_iter().chain(own).collect();
         let access = policy.rules.access(principals, Some(until));
-        let access = Arc::new(access.under(&policy, &self.current, &self.chain));
+        let access = access.signed_with(key).under(&policy, &self.current, &self.chain);
+        let access = Arc::new(access);
         // The policy may have been replaced meanwhile. The next call is then identified under the new one.
         if Arc::ptr_eq(&known.policy, &policy) {
             known.last = Some((header.clone(), access.clone()));
@@ -229,7 +232,7 @@ fn only_bearer<'a>(
 }
 
 fn has_expired(access: &Access, now: Instant) -> bool {
-    access.until().is_some_and(|until| until <= now)
+    access.until().is_some_and(|until| until <= now) || access.is_key_withdrawn()
 }
 
 impl fmt::Debug for ConnectionIdentity {

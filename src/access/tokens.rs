@@ -5,6 +5,7 @@ mod issuer;
 mod key_set;
 mod keys;
 mod verified;
+mod withdrawal;
 
 use std::{
     fmt,
@@ -27,6 +28,7 @@ pub use self::{
     issuer::Issuer,
     key_set::{InvalidKeySet, KeySet},
     keys::{KeySource, Keys},
+    withdrawal::Withdrawal,
 };
 use super::Principal;
 use crate::{call::Unidentified, config::without_byte_order_mark};
@@ -45,6 +47,8 @@ pub struct VerifiedToken {
     pub principal: Principal,
     /// When it expires.
     pub until: SystemTime,
+    /// Whether the key is withdrawn that it is signed with.
+    pub key: Withdrawal,
 }
 
 /// The longest token, in bytes. A request's headers together have 16 KiB.
@@ -56,9 +60,11 @@ impl Tokens {
         Self { issuers, verified: Mutex::default() }
     }
 
-    /// Whether the issuer of this name in the configuration is one of them.
-    pub(super) fn are_of(&self, issuer: &str) -> bool {
-        self.issuers.iter().any(|known| known.name() == issuer)
+    /// Whether those of the issuer of this name in the configuration are taken just as `before`.
+    pub(super) fn are_taken_as(&self, before: &Self, issuer: &str) -> bool {
+        let named =
+            |tokens: &Self| tokens.issuers.iter().find(|known| known.name() == issuer).cloned();
+        named(self).zip(named(before)).is_some_and(|(now, then)| now.is_same(&then))
     }
 
     /// Verifies a token.

@@ -173,6 +173,12 @@ impl End {
                 None => std::future::pending().await,
             }
         };
+        let key_withdrawn = async {
+            match &self.access {
+                Some(access) => access.key_withdrawn().await,
+                None => std::future::pending().await,
+            }
+        };
         let deadline = async {
             match earlier {
                 Some(earlier) => sleep_until(earlier).await,
@@ -184,6 +190,7 @@ impl End {
             () = self.connection.cancelled() => {}
             () = deadline => {}
             () = lost => {}
+            () = key_withdrawn => {}
             () = self.place.lost() => {}
         }
         self.reason().unwrap_or_else(|| CallError::unasked(Obstacle::ConnectionAged))
@@ -217,6 +224,8 @@ impl End {
             Some(Obstacle::Deadline(Wait::Watching))
         } else if self.until().is_some_and(|until| until <= Instant::now()) {
             Some(Obstacle::CallerUnknown(self.expired()))
+        } else if self.access.as_ref().is_some_and(|access| access.is_key_withdrawn()) {
+            Some(Obstacle::CallerUnknown(Unidentified::Key))
         } else if self.is_lost() {
             Some(Obstacle::CallerNotAllowed)
         } else {

@@ -7,7 +7,7 @@ use std::{
 use jsonwebtoken::{Algorithm, Validation, decode, decode_header, errors::ErrorKind};
 use serde::Deserialize;
 
-use super::{VerifiedToken, key_set::KeySet, keys::Keys};
+use super::{VerifiedToken, Withdrawal, key_set::KeySet, keys::Keys};
 use crate::{
     access::{Principal, principal::NAME_MAX},
     call::Unidentified,
@@ -46,6 +46,15 @@ impl Issuer {
         Self { name, claimed, validation, leeway: settings.leeway, keys }
     }
 
+    /// Whether it takes the same tokens as another, as far as the configuration says.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        let Self { name, claimed, validation, leeway, keys } = self;
+        let of = |validation: &Validation| (validation.algorithms.clone(), validation.aud.clone());
+        (name, claimed, leeway) == (&other.name, &other.claimed, &other.leeway)
+            && of(validation) == of(&other.validation)
+            && Arc::ptr_eq(keys, &other.keys)
+    }
+
     /// Its name in the configuration.
     pub fn name(&self) -> &str {
         &self.name
@@ -82,22 +91,22 @@ impl Issuer {
         // All algorithms of one validation have to be of one kind.
         let validation = Validation { algorithms: vec![head.alg], ..self.validation.clone() };
         for key in keys.fitting(head.kid.as_deref(), head.alg) {
-            match decode::<Claims>(token, key, &validation) {
-                Ok(read) => return self.verified(read.claims),
+            match decode::<Claims>(token, &key.decoding, &validation) {
+                Ok(read) => return self.verified(read.claims, key.withdrawal.clone()),
                 Err(error) => why = reason(error.kind()),
             }
         }
         Err(why)
     }
 
-    fn verified(&self, claims: Claims) -> Result<VerifiedToken, Unidentified> {
+    fn verified(&self, claims: Claims, key: Withdrawal) -> Result<VerifiedToken, Unidentified> {
         let subject = claims.sub.filter(|subject| (1..=NAME_MAX).contains(&subject.len()));
         let subject = subject.ok_or(Unidentified::Subject)?.into();
         let exp = Duration::try_from_secs_f64(claims.exp).unwrap_or(Duration::ZERO);
         let until = UNIX_EPOCH.checked_add(exp.saturating_add(self.leeway));
         let until = until.unwrap_or_else(|| SystemTime::now() + Duration::from_secs(24 * 60 * 60));
         let principal = Principal::Token { issuer: self.name.clone(), subject };
-        Ok(VerifiedToken { principal, until })
+        Ok(VerifiedToken { principal, until, key })
     }
 }
 

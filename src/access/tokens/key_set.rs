@@ -6,16 +6,20 @@ use jsonwebtoken::{
 };
 use serde::Deserialize;
 
+use super::Withdrawal;
+
 /// The public keys of an issuer (RFC 7517).
 #[derive(Default)]
 pub struct KeySet(Vec<Key>);
 
-struct Key {
+pub(super) struct Key {
     id: Option<String>,
+    material: AlgorithmParameters,
+    pub(super) withdrawal: Withdrawal,
     /// The only algorithm that it is for, if it says so.
     algorithm: Option<Algorithm>,
     family: AlgorithmFamily,
-    decoding: DecodingKey,
+    pub(super) decoding: DecodingKey,
 }
 
 /// Why a text is no key set.
@@ -50,6 +54,18 @@ impl KeySet {
         if keys.is_empty() { Err(InvalidKeySet::NoKey) } else { Ok(Self(keys)) }
     }
 
+    /// This set in the place of another: the keys of that one that are not in this are withdrawn.
+    #[must_use]
+    pub(super) fn in_place_of(mut self, before: &Self) -> Self {
+        for known in &before.0 {
+            match self.0.iter_mut().find(|key| key.material == known.material) {
+                Some(key) => key.withdrawal = known.withdrawal.clone(),
+                None => known.withdrawal.make(),
+            }
+        }
+        self
+    }
+
     /// How many keys there are.
     pub fn len(&self) -> usize {
         self.0.len()
@@ -65,13 +81,13 @@ impl KeySet {
         &self,
         id: Option<&str>,
         algorithm: Algorithm,
-    ) -> impl Iterator<Item = &DecodingKey> {
+    ) -> impl Iterator<Item = &Key> {
         let fits = move |key: &&Key| {
             let is_named = id.is_none_or(|id| key.id.as_deref() == Some(id));
             let is_allowed = key.algorithm.is_none_or(|own| own == algorithm);
             is_named && is_allowed && key.family.algorithms().contains(&algorithm)
         };
-        self.0.iter().filter(fits).map(|key| &key.decoding)
+        self.0.iter().filter(fits)
     }
 }
 
@@ -88,7 +104,9 @@ fn key(json: serde_json::Value) -> Option<Key> {
     };
     let algorithm = jwk.common.key_algorithm.map(Algorithm::try_from).transpose().ok()?;
     let decoding = DecodingKey::from_jwk(&jwk).ok().filter(|_| is_for_signatures && is_strong)?;
-    Some(Key { id: jwk.common.key_id, algorithm, family: decoding.family(), decoding })
+    let (family, withdrawal) = (decoding.family(), Withdrawal::default());
+    let (id, material) = (jwk.common.key_id, jwk.algorithm);
+    Some(Key { id, material, withdrawal, algorithm, family, decoding })
 }
 
 impl fmt::Debug for KeySet {

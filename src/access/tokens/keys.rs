@@ -109,7 +109,9 @@ impl Keys {
         *tried = Some(Instant::now());
         match read {
             Ok(keys) => {
-                *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(keys);
+                let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
+                *current = Arc::new(keys.in_place_of(&current));
+                drop(current);
                 if self.is_failing.swap(false, Ordering::Relaxed) {
                     info!(issuer = &*self.issuer, "an issuer's keys can be read again");
                 }

@@ -18,7 +18,7 @@ const MAX: usize = 4096;
 
 impl VerifiedTokens {
     pub(super) fn get(&self, digest: &[u8; 32], now: SystemTime) -> Option<VerifiedToken> {
-        self.tokens.get(digest).filter(|known| known.until > now).cloned()
+        self.tokens.get(digest).filter(|known| known.until > now && !known.key.is_made()).cloned()
     }
 
     pub(super) fn put(&mut self, digest: [u8; 32], token: VerifiedToken) {
@@ -38,7 +38,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::access::Principal;
+    use crate::access::{Principal, tokens::Withdrawal};
 
     fn digest(number: usize) -> [u8; 32] {
         let mut digest = [0; 32];
@@ -49,8 +49,8 @@ mod tests {
     #[test]
     fn a_bounded_number_of_tokens_is_known_until_they_expire() {
         let (mut tokens, now) = (VerifiedTokens::default(), SystemTime::now());
-        let token =
-            VerifiedToken { principal: Principal::Anonymous, until: now + Duration::from_secs(1) };
+        let (principal, until) = (Principal::Anonymous, now + Duration::from_secs(1));
+        let token = VerifiedToken { principal, until, key: Withdrawal::default() };
         for number in 0..2 * MAX {
             tokens.put(digest(number), token.clone());
             tokens.put(digest(number), token.clone());
@@ -60,5 +60,7 @@ mod tests {
         assert_eq!(tokens.get(&digest(0), now), None);
         assert_eq!(tokens.get(&digest(MAX), now), Some(token.clone()));
         assert_eq!(tokens.get(&digest(MAX), token.until), None);
+        token.key.make();
+        assert_eq!(tokens.get(&digest(MAX), now), None, "its key is withdrawn");
     }
 }

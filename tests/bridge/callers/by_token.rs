@@ -233,6 +233,53 @@ async fn a_stream_ends_when_the_token_expires() {
     assert_eq!(told.code(), UNAUTHENTICATED, "{told:?}");
 }
 
+#[tokio::test]
+async fn calls_and_streams_end_whose_tokens_key_leaves_the_key_set() {
+    let [leaves, stays] = [Signer::es256(), Signer::ed_dsa()];
+    let files = TempDir::new().expect("a folder");
+    let path = files.path().join("keys.json");
+    let put = |keys: &[Value]| {
+        fs::write(&path, json!({ "keys": keys }).to_string()).expect("written");
+    };
+    put(&[leaves.jwk("old"), stays.jwk("new")]);
+    let bridge = bridge(&format!("jwks_file = \"{}\", refresh = \"10s\"", path.display())).await;
+    let old = leaves.token(&json!({"alg": "ES256", "kid": "old"}), &claims());
+    let new = stays.token(&json!({"alg": "EdDSA", "kid": "new"}), &claims());
+    let [old, new] = [old, new].map(|token| format!("Bearer {token}"));
+    let mut peer = peer(&bridge).await;
+    for header in [&old, &new] {
+        let told = told(&mut peer, "acme", header).await;
+        assert!(is_in(&told), "{told:?}");
+    }
+    let watching = watching(&bridge, old.clone()).await;
+
+    put(&[stays.jwk("new")]);
+    let ended = watching.await.expect("no panic").expect("an answer");
+    assert_eq!(ended.code(), UNAUTHENTICATED, "{ended:?}");
+    assert_eq!(told(&mut peer, "acme", &old).await.code(), UNAUTHENTICATED);
+    let told = told(&mut peer, "acme", &new).await;
+    assert!(is_in(&told), "{told:?}");
+}
+
+#[tokio::test]
+async fn a_stream_ends_whose_token_is_for_an_audience_that_is_taken_no_more() {
+    let signer = Signer::es256();
+    let server = KeyServer::start().await;
+    server.has(&[signer.jwk("k")]);
+    let site = Site::new(<_>::default()).await;
+    let settings = settings(&format!("jwks_url = {:?}", server.url));
+    let bridge = at(&site, settings.clone()).await;
+    let token = signer.token(&json!({"alg": "ES256", "kid": "k"}), &claims());
+    let watching = watching(&bridge, format!("Bearer {token}")).await;
+    let other_rules = settings.replace("[\"*\"]", "[\"read\", \"watch\"]");
+    bridge.reload(&Setup { settings: other_rules.clone(), ..<_>::default() });
+    assert!(!watching.is_finished(), "its issuer is as it was");
+    let settings = other_rules.replace(AUDIENCE, "somebody else");
+    bridge.reload(&Setup { settings, ..<_>::default() });
+    let ended = watching.await.expect("no panic").expect("an answer");
+    assert_eq!(ended.code(), PERMISSION_DENIED, "{ended:?}");
+}
+
 /// Watches events with this `authorization` header, until the bridge ends that.
 async fn watching(bridge: &TestBridge, header: String) -> JoinHandle<Result<Told, String>> {
     let mut all = requests("acme").into_iter();
