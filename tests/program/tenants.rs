@@ -115,7 +115,7 @@ async fn a_tenant_comes_changes_and_goes_and_no_call_of_another_fails() {
     busy(&clients, EXTRA, 1002).await.expect("busy");
     assert_eq!(program.said("these changes need a restart of the bridge"), 0);
     let (_, status) = program.ask("GET /status.json", "").await;
-    assert!(status.contains("\"extra\""), "{status}");
+    assert!(status.contains("\"tenant\": \"extra\""), "{status}");
     calling.some().await;
 
     let agent_ids = vec!["1002".into()];
@@ -226,7 +226,7 @@ async fn a_tenant_that_cannot_be_built_changes_nothing_at_all() {
     assert!(printed.contains("tenants.extra.tls.ca_file"), "{printed}");
     busy(&clients, "acme", 1001).await.expect("busy");
     let (_, status) = program.ask("GET /status.json", "").await;
-    assert!(!status.contains("\"limit\": 77") && !status.contains("extra"), "{status}");
+    assert!(!status.contains("\"limit\": 77") && !status.contains("\"tenant\": \"extra\""), "{status}");
 }
 
 #[tokio::test]
