@@ -60,7 +60,7 @@ pub use self::{
     traces::Traces,
     trust::{ClientTls, Trust},
 };
-pub(crate) use self::{files::without_byte_order_mark, reader::section_of, sources::LISTEN_KEY};
+pub(crate) use self::{files::read as read_file, reader::section_of, sources::LISTEN_KEY};
 use crate::id::TenantId;
 
 /// The whole configuration.

@@ -73,7 +73,13 @@ pub const KEY_LEN: usize = 32;
 impl EncryptionKey {
     /// Makes a key from its bytes.
     pub fn new(bytes: [u8; KEY_LEN]) -> Self {
+        let bytes = Zeroizing::new(bytes);
         Self(SecretSlice::from(bytes.to_vec()))
+    }
+
+    /// Makes a key from its bytes; `None` if they are too many or too few.
+    pub fn from_slice(bytes: &[u8]) -> Option<Self> {
+        (bytes.len() == KEY_LEN).then(|| Self(SecretSlice::from(bytes.to_vec())))
     }
 
     /// The id of the key. It reveals nothing about the key.
@@ -163,7 +169,7 @@ impl Keyring {
     ///
     /// [`SealError`].
     pub fn renewal(&self, about: &str, sealed: &Sealed) -> Result<Renewal, SealError> {
-        let Some(plain) = self.open(about, sealed).map(Zeroizing::new) else {
+        let Some(plain) = self.open(about, sealed) else {
             return Ok(Renewal::Unreadable);
         };
         if self.first_id().as_ref() == Some(&sealed.key_id) {
@@ -182,7 +188,9 @@ impl Keyring {
         let Key { id, key } = keys.first().ok_or(SealError)?;
         let mut nonce = [0; NONCE_LEN];
         rand::fill(&mut nonce).map_err(|_| SealError)?;
-        let mut data = plain.to_vec();
+        // With room for the tag: a vector that grows leaves the plain text behind.
+        let mut data = Vec::with_capacity(plain.len() + AES_256_GCM.tag_len());
+        data.extend_from_slice(plain);
         let unique = Nonce::assume_unique_for_key(nonce);
         key.seal_in_place_append_tag(unique, aad(about, id), &mut data).map_err(|_| SealError)?;
         Ok(Sealed { key_id: id.clone(), nonce, data })
@@ -190,10 +198,10 @@ impl Keyring {
 
     /// Decrypts a value. `None` if there is no key for it here, or it was changed, or was encrypted
     /// with another `about`.
-    pub fn open(&self, about: &str, sealed: &Sealed) -> Option<Vec<u8>> {
+    pub fn open(&self, about: &str, sealed: &Sealed) -> Option<Zeroizing<Vec<u8>>> {
         let keys = self.0.borrow();
         let Key { id, key } = keys.iter().find(|key| key.id == sealed.key_id)?;
-        let mut data = sealed.data.clone();
+        let mut data = Zeroizing::new(sealed.data.clone());
         let nonce = Nonce::assume_unique_for_key(sealed.nonce);
         let length = key.open_in_place(nonce, aad(about, id), &mut data).ok()?.len();
         data.truncate(length);
@@ -244,7 +252,10 @@ mod tests {
     #[test]
     fn what_one_ring_seals_another_with_the_key_opens() {
         let sealed = ring(&[1, 2]).seal("acme|1001|7", b"secret").unwrap();
-        assert_eq!(ring(&[2, 1]).open("acme|1001|7", &sealed).as_deref(), Some(&b"secret"[..]));
+        assert_eq!(
+            ring(&[2, 1]).open("acme|1001|7", &sealed).as_deref().map(Vec::as_slice),
+            Some(&b"secret"[..])
+        );
         assert_eq!(ring(&[2]).open("acme|1001|7", &sealed), None);
         let again = ring(&[1]).seal("acme|1001|7", b"secret").unwrap();
         assert_ne!(again, sealed, "a nonce is not used twice");
@@ -256,7 +267,10 @@ mod tests {
         let sealed = old.seal("acme|1001|7", b"secret").unwrap();
         let renewal = both.renewal("acme|1001|7", &sealed).unwrap();
         let Renewal::Anew(anew) = renewal else { panic!("{renewal:?}") };
-        assert_eq!(new.open("acme|1001|7", &anew).as_deref(), Some(&b"secret"[..]));
+        assert_eq!(
+            new.open("acme|1001|7", &anew).as_deref().map(Vec::as_slice),
+            Some(&b"secret"[..])
+        );
         assert_eq!(both.renewal("acme|1001|7", &anew), Ok(Renewal::Current));
         assert_eq!(new.renewal("acme|1001|7", &sealed), Ok(Renewal::Unreadable));
         assert_eq!(both.renewal("acme|1002|7", &sealed), Ok(Renewal::Unreadable));
@@ -274,7 +288,7 @@ mod tests {
         assert!(changes.next().now_or_never().is_some());
         assert!(changes.next().now_or_never().is_none());
         assert!(keys.has(&[new.clone(), old.clone()]) && !keys.has(&[old]));
-        assert_eq!(keys.open("acme|1001|7", &sealed).as_deref(), Some(&b"secret"[..]));
+        assert_eq!(keys.open("acme|1001|7", &sealed).unwrap().as_slice(), b"secret");
         assert_eq!(keys.seal("acme|1001|7", b"secret").unwrap().key_id, new.id());
         keys.replace(&[new]).unwrap();
         assert_eq!(keys.open("acme|1001|7", &sealed), None);

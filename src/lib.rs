@@ -39,6 +39,7 @@ pub mod keyring;
 mod module_rules_tests;
 pub mod reason;
 pub mod retcode;
+mod secret;
 pub mod state;
 pub mod telemetry;
 pub mod time;

@@ -19,7 +19,7 @@ use super::{
     Access, CertificateIdentity, CurrentPolicy, Principal, Rules,
     tokens::{Tokens, VerifiedToken, bearer},
 };
-use crate::call::Unidentified;
+use crate::{call::Unidentified, secret};
 
 /// How the callers of one listener are identified.
 #[derive(Debug)]
@@ -168,7 +168,8 @@ impl ConnectionIdentity {
         let access = Arc::new(access);
         // The policy may have been replaced meanwhile. The next call is then identified under the new one.
         if Arc::ptr_eq(&known.policy, &policy) {
-            known.last = Some((header.clone(), access.clone()));
+            // A copy: the header itself is a part of what the connection has read.
+            known.last = secret::header(header.as_bytes()).map(|header| (header, access.clone()));
         }
         Ok(access)
     }
@@ -215,7 +216,11 @@ impl Known {
             Some((last, access)) if last == token && !has_expired(access, now) => {
                 Identified::Known(access.clone())
             }
-            _ => Identified::ByToken(token.clone()),
+            _ => {
+                let mut token = token.clone();
+                token.set_sensitive(true);
+                Identified::ByToken(token)
+            }
         }
     }
 }

@@ -9,8 +9,6 @@ mod withdrawal;
 
 use std::{
     fmt,
-    fs::File,
-    io::Read as _,
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::SystemTime,
@@ -19,6 +17,7 @@ use std::{
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use http::HeaderValue;
+use secrecy::zeroize::Zeroizing;
 use serde::Deserialize;
 use tokio::task::spawn_blocking;
 
@@ -31,7 +30,7 @@ pub use self::{
     withdrawal::Withdrawal,
 };
 use super::Principal;
-use crate::{call::Unidentified, config::without_byte_order_mark};
+use crate::{call::Unidentified, config};
 
 /// The tokens that a listener takes: those of some issuers.
 pub struct Tokens {
@@ -124,18 +123,10 @@ fn claimed_issuer(token: &str) -> Option<String> {
 }
 
 /// Reads a file of at most `max` bytes. The error is a text.
-async fn read_file(path: PathBuf, max: usize) -> Result<Vec<u8>, String> {
-    let reading = spawn_blocking(move || {
-        let mut content = Vec::new();
-        let read =
-            File::open(&path).and_then(|file| file.take(max as u64 + 1).read_to_end(&mut content));
-        match read {
-            Ok(length) if length > max => {
-                Err(format!("{} is longer than {} KiB", path.display(), max / 1024))
-            }
-            Ok(_) => Ok(without_byte_order_mark(content)),
-            Err(error) => Err(format!("{}: {error}", path.display())),
-        }
+async fn read_file(path: PathBuf, max: u64) -> Result<Zeroizing<Vec<u8>>, String> {
+    let reading = spawn_blocking(move || match config::read_file(&path, max) {
+        Ok((content, _)) => Ok(content),
+        Err(error) => Err(format!("{}: {error}", path.display())),
     });
     reading.await.unwrap_or_else(|error| Err(error.to_string()))
 }

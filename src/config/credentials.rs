@@ -66,7 +66,7 @@ fn content(tenant: &Section<'_>, path: &Path) -> Result<SecretString, Problem> {
     let (bytes, metadata) =
         files::read(path, SIZE_MAX).map_err(|error| files::unreadable(path, &error, REMEDY))?;
     files::warn_of_readers(tenant, "credentials_file", path, &metadata);
-    String::from_utf8(bytes)
+    std::str::from_utf8(&bytes)
         .map(SecretString::from)
         .map_err(|_| Problem::new("names a file that is not UTF-8 text", REMEDY))
 }

@@ -14,7 +14,7 @@ use rustls::{
     sign::CertifiedKey,
 };
 
-use secrecy::SecretString;
+use secrecy::{SecretString, zeroize::Zeroizing};
 
 use super::{
     error::{Problem, quote},
@@ -26,7 +26,7 @@ pub struct Identity {
     /// The chain, leaf first.
     pub chain: Vec<CertificateDer<'static>>,
     /// The leaf's private key.
-    pub key: PrivateKeyDer<'static>,
+    pub key: Zeroizing<PrivateKeyDer<'static>>,
 }
 
 impl fmt::Debug for Identity {
@@ -44,25 +44,24 @@ const SECRET_MAX: u64 = 4096;
 /// What some editors write in front of a text.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// Reads a text file of at most `max` bytes, without its byte order mark; a larger one is an error.
-pub(super) fn read(path: &Path, max: u64) -> io::Result<(Vec<u8>, Metadata)> {
+/// Reads a text file of at most `max` bytes, without its byte order mark; a larger one is an error. What was
+/// read is overwritten when it is dropped, since it may be a secret.
+pub(crate) fn read(path: &Path, max: u64) -> io::Result<(Zeroizing<Vec<u8>>, Metadata)> {
     let file = File::open(path)?;
     let metadata = file.metadata()?;
-    let mut content = Vec::new();
+    // A vector that grows leaves what it had behind. One that is full asks for more before it learns that
+    // the file has ended. A pipe does not tell its length.
+    let length = metadata.len().max(SECRET_MAX).min(max) + 1;
+    let mut content = Zeroizing::new(Vec::with_capacity(usize::try_from(length).unwrap_or(0)));
     file.take(max + 1).read_to_end(&mut content)?;
     if content.len() as u64 > max {
         let message = format!("more than {} KiB", max / 1024);
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, message));
     }
-    Ok((without_byte_order_mark(content), metadata))
-}
-
-/// The same text without its byte order mark.
-pub(crate) fn without_byte_order_mark(mut content: Vec<u8>) -> Vec<u8> {
     if content.starts_with(BYTE_ORDER_MARK) {
         content.drain(..BYTE_ORDER_MARK.len());
     }
-    content
+    Ok((content, metadata))
 }
 
 /// The mistake for a file that cannot be read: its path, and the system's error text.
@@ -149,7 +148,7 @@ impl Section<'_> {
             let (bytes, metadata) =
                 read(&path, SECRET_MAX).map_err(|error| unreadable(&path, &error, remedy))?;
             warn_of_readers(self, key, &path, &metadata);
-            let text = String::from_utf8(bytes);
+            let text = std::str::from_utf8(&bytes);
             let text = text.map_err(|_| Problem::new("names a file that is not text", remedy))?;
             match text.trim_end_matches(['\r', '\n']) {
                 "" => Err(Problem::new("names an empty file", remedy)),
@@ -162,12 +161,12 @@ impl Section<'_> {
         &self,
         key: &'static str,
         path: &Path,
-    ) -> Result<PrivateKeyDer<'static>, Problem> {
+    ) -> Result<Zeroizing<PrivateKeyDer<'static>>, Problem> {
         let remedy = "give the path of a PEM file with the unencrypted private key";
         let (content, metadata) =
             read(path, PEM_MAX).map_err(|error| unreadable(path, &error, remedy))?;
         warn_of_readers(self, key, path, &metadata);
-        PrivateKeyDer::from_pem_slice(&content).map_err(|_| {
+        PrivateKeyDer::from_pem_slice(&content).map(Zeroizing::new).map_err(|_| {
             let shown = quote(&path.to_string_lossy());
             Problem::new(format!("{shown} holds no usable private key"), remedy)
         })
@@ -200,7 +199,7 @@ fn check_roots(roots: &[CertificateDer<'static>]) -> Result<(), Problem> {
 
 fn matching(
     chain: Vec<CertificateDer<'static>>,
-    key: PrivateKeyDer<'static>,
+    key: Zeroizing<PrivateKeyDer<'static>>,
 ) -> Result<Identity, Problem> {
     let provider = aws_lc_rs::default_provider();
     match CertifiedKey::from_der(chain.clone(), key.clone_key(), &provider) {

@@ -26,7 +26,7 @@ impl Fingerprint {
         for (key, path) in files {
             let content = match files::read(path, FILE_MAX) {
                 Ok((content, _)) => content,
-                Err(error) => error.to_string().into_bytes(),
+                Err(error) => error.to_string().into_bytes().into(),
             };
             all.insert(format!("{key} ({})", path.display()), of(&content));
         }
@@ -102,7 +102,7 @@ fn walk(table: &Table, path: &str, all: &mut BTreeMap<String, [u8; 32]>) {
 
 fn text(value: &Value) -> String {
     match value {
-        Value::Text(text) | Value::Raw(text) => text.clone(),
+        Value::Text(text) | Value::Raw(text) => text.as_str().to_owned(),
         Value::Whole(number) => number.to_string(),
         Value::Fraction(number) => number.to_string(),
         Value::Truth(truth) => truth.to_string(),

@@ -157,25 +157,22 @@ fn listener(tree: &Table) -> Result<&str, Problem> {
 /// A value from the environment or a flag, trimmed: variables are often filled from files, which end
 /// with a line break.
 fn raw(place: Place, text: &str) -> Node {
-    Node { place, value: Value::Raw(text.trim().to_owned()) }
+    Node { place, value: Value::Raw(text.trim().to_owned().into()) }
 }
 
 fn file(path: &Path) -> Result<(Table, Place), ConfigError> {
     let name: Arc<str> = path.to_string_lossy().into();
     let place = Place::File { name: name.clone(), line: None };
     let remedy = "give the path of the bridge's TOML file";
-    let text = files::read(path, SIZE_MAX)
-        .map_err(|error| files::unreadable(path, &error, remedy))
-        .and_then(|(bytes, _)| {
-            String::from_utf8(bytes).map_err(|_| Problem::new("is not UTF-8 text", remedy))
-        });
-    match text {
-        Ok(text) => value::parse(&name, &text).map(|tree| (tree, place)),
-        Err(wrong) => Err(ConfigError {
-            place,
-            key: String::new(),
-            problem: wrong.problem,
-            remedy: wrong.remedy,
-        }),
-    }
+    let wrong = |wrong: Problem| ConfigError {
+        place: place.clone(),
+        key: String::new(),
+        problem: wrong.problem,
+        remedy: wrong.remedy,
+    };
+    let (bytes, _) = files::read(path, SIZE_MAX)
+        .map_err(|error| wrong(files::unreadable(path, &error, remedy)))?;
+    let text = std::str::from_utf8(&bytes)
+        .map_err(|_| wrong(Problem::new("is not UTF-8 text", remedy)))?;
+    value::parse(&name, text).map(|tree| (tree, place.clone()))
 }

@@ -11,7 +11,7 @@ use super::{
     reader::Section,
     scalar,
 };
-use crate::telemetry::trace::Collector;
+use crate::{secret, telemetry::trace::Collector};
 
 /// Where traces of calls are sent, and which calls are recorded. `[traces]`.
 #[derive(Debug)]
@@ -88,7 +88,7 @@ fn headers(section: &Section<'_>) -> HeaderMap {
         let (bytes, metadata) = files::read(&path, HEADERS_MAX)
             .map_err(|error| files::unreadable(&path, &error, HEADERS_REMEDY))?;
         files::warn_of_readers(section, "headers_file", &path, &metadata);
-        let text = String::from_utf8(bytes).unwrap_or_default();
+        let text = std::str::from_utf8(&bytes).unwrap_or_default();
         let lines = (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty());
         let headers: HeaderMap = lines.map(header).collect::<Result<_, _>>()?;
         let none = Problem::new("names a file without headers", HEADERS_REMEDY);
@@ -101,9 +101,8 @@ fn headers(section: &Section<'_>) -> HeaderMap {
 fn header((number, line): (usize, &str)) -> Result<(HeaderName, HeaderValue), Problem> {
     let parsed = line.split_once(':').and_then(|(name, value)| {
         let name = name.trim().to_lowercase().parse().ok()?;
-        let mut value = HeaderValue::from_str(value.trim()).ok()?;
-        value.set_sensitive(true);
-        Some((name, value))
+        let value = Some(value.trim()).filter(|value| value.is_ascii())?;
+        Some((name, secret::header(value.as_bytes())?))
     });
     parsed.ok_or_else(|| {
         Problem::new(format!("names a file whose line {number} is not a header"), HEADERS_REMEDY)

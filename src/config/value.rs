@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use secrecy::zeroize::Zeroizing;
 use toml::de::{DeTable, DeValue};
 
 use super::error::{ConfigError, Place, Problem};
@@ -18,9 +19,9 @@ pub(super) struct Node {
 /// A value whose key's type is not known yet.
 pub(super) enum Value {
     /// Text from a file.
-    Text(String),
+    Text(Zeroizing<String>),
     /// Text from the environment or a flag; it can be read as any type.
-    Raw(String),
+    Raw(Zeroizing<String>),
     Whole(i64),
     Fraction(f64),
     Truth(bool),
@@ -105,7 +106,7 @@ impl<'a> Lines<'a> {
 
     fn value(&self, value: &DeValue<'_>) -> Value {
         match value {
-            DeValue::String(text) => Value::Text(text.to_string()),
+            DeValue::String(text) => Value::Text(text.to_string().into()),
             DeValue::Integer(digits) => i64::from_str_radix(digits.as_str(), digits.radix())
                 .map_or(Value::Unsupported("a number beyond 64 bits"), Value::Whole),
             DeValue::Boolean(truth) => Value::Truth(*truth),

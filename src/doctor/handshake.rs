@@ -114,10 +114,10 @@ impl AddressCheck<'_> {
     /// The certificate was rejected. Connects again without checking it, to show which one it is.
     async fn rejected(&mut self, why: &CertificateError, reached: &Reached) -> Stop {
         let own = &self.tenant.tls;
-        let client = own
-            .client
-            .as_ref()
-            .map(|client| Identity { chain: client.chain.clone(), key: client.key.clone_key() });
+        let client = own.client.as_ref().map(|client| Identity {
+            chain: client.chain.clone(),
+            key: client.key.clone_key().into(),
+        });
         let anything = ClientTls { trust: Trust::Anything, client };
         let chain = match tls_config(&anything) {
             Ok(config) => match self.handshake(config, reached).await {

@@ -7,8 +7,8 @@ use hyper::body::Incoming;
 
 use super::{cause::root_cause, envelope::Unreadable, reply::Reply};
 
-/// An answer of which at least the headers have come.
-#[derive(Debug)]
+/// An answer of which at least the headers have come. It has no `Debug`, since headers and body may have a
+/// Guid.
 pub(super) struct Arriving {
     head: Parts,
     body: Body,
@@ -28,7 +28,7 @@ pub(super) enum End {
 }
 
 /// What has come of a body. Most come in one piece, which is not copied.
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Body {
     first: Bytes,
     /// All that has come, once there is more than one piece.

@@ -79,16 +79,14 @@ impl SignIn {
         }
     }
 
-    /// The JSON body for the gateway.
+    /// The JSON body for the gateway. It is overwritten when its last clone is dropped.
     pub fn to_body(&self) -> Bytes {
-        // Serialising texts, numbers and booleans into memory cannot fail.
-        serde_json::to_vec(self).map(Bytes::from).unwrap_or_default()
+        Bytes::from_owner(plain(self))
     }
 
     /// The whole sign-in in plain text, to be encrypted.
     pub fn to_plain(&self) -> Zeroizing<Vec<u8>> {
-        let whole = Whole { force: self.force, body: self };
-        Zeroizing::new(serde_json::to_vec(&whole).unwrap_or_default())
+        plain(&Whole { force: self.force, body: self })
     }
 
     /// Reads the output of [`to_plain`](Self::to_plain).
@@ -119,6 +117,15 @@ impl<'de> Deserialize<'de> for InitialState {
             _ => Err(de::Error::custom("no such state")),
         }
     }
+}
+
+fn plain(sign_in: &impl Serialize) -> Zeroizing<Vec<u8>> {
+    // Longer than any sign-in: a vector that grows leaves the password behind.
+    const LENGTH: usize = 1024;
+    let mut text = Zeroizing::new(Vec::with_capacity(LENGTH));
+    // Serializing texts, numbers and booleans into memory cannot fail.
+    let _written = serde_json::to_writer(&mut *text, sign_in);
+    text
 }
 
 /// The only place where a password is exposed: for the gateway, or to be encrypted.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use secrecy::zeroize::Zeroizing;
 use tonic::{Request, Response, Status};
 
 use super::{
@@ -63,8 +64,9 @@ async fn register_session(
     call: Call,
     request: RegisterSessionRequest,
 ) -> Result<RegisterSessionResponse, CallError> {
+    let request = Zeroizing::new(request);
     let mut checker = Checker::default();
-    let subject = checker.subject(call.tenant.as_ref(), &request)?;
+    let subject = checker.subject(call.tenant.as_ref(), &*request)?;
     let has_guids = subject.as_ref().is_none_or(|subject| subject.tenant.has_guids());
     let registration = checker.registration(&request, has_guids);
     let (subject, (guid, ttl)) = checker.done(subject.zip(registration))?;
@@ -74,8 +76,9 @@ async fn register_session(
 }
 
 async fn sign_in(call: Call, request: SignInRequest) -> Result<SignInResponse, CallError> {
+    let request = Zeroizing::new(request);
     let mut checker = Checker::default();
-    let subject = checker.subject(call.tenant.as_ref(), &request)?;
+    let subject = checker.subject(call.tenant.as_ref(), &*request)?;
     let configured = subject.as_ref().and_then(|s| s.tenant.configured_sign_in(s.agent));
     let sign_in = checker.sign_in(&request, configured);
     let (subject, sign_in) = checker.done(subject.zip(Some(sign_in)))?;

@@ -233,7 +233,7 @@ impl Checker {
             None => (None, String::new()),
         };
         Some(SignIn {
-            password: request.password.clone().map(Into::into).or(password)?,
+            password: request.password.as_deref().map(Into::into).or(password)?,
             phone_number: request.phone_number.clone().unwrap_or(phone_number),
             auto_answer: request.auto_answer,
             auto_enter_idle: request.auto_enter_idle,

@@ -12,6 +12,8 @@
 
 use std::fmt;
 
+use secrecy::zeroize::Zeroize;
+
 tonic::include_proto!("ccgateway.agent.v1");
 
 /// Every file of the contract with its imports, for reflection.
@@ -35,5 +37,17 @@ impl fmt::Debug for SignInRequest {
             .field("agent_id", &self.agent_id)
             .field("force", &self.force)
             .finish_non_exhaustive()
+    }
+}
+
+impl Zeroize for RegisterSessionRequest {
+    fn zeroize(&mut self) {
+        self.guid.zeroize();
+    }
+}
+
+impl Zeroize for SignInRequest {
+    fn zeroize(&mut self) {
+        self.password.zeroize();
     }
 }

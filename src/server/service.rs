@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::request::Parts;
+use http::{header::AUTHORIZATION, request::Parts};
 use hyper::{
     Request, Response,
     body::{Body as HttpBody, Frame, Incoming, SizeHint},
@@ -144,6 +144,8 @@ impl Connection {
         };
         let caller = Caller { peer: self.peer.addr, arrived, access };
         head.extensions.insert(caller.clone());
+        // Nobody needs the token any more.
+        head.headers.remove(AUTHORIZATION);
         let unhandled = &self.services.unhandled;
         let is_hidden = is_reflection(head.uri.path()) && !self.peer.identity.may_reflect();
         let checked = if self.served.refuses_calls() {

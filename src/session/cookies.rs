@@ -6,9 +6,11 @@ use std::{
 };
 
 use http::HeaderValue;
+use secrecy::zeroize::Zeroizing;
 use tokio::time::Instant;
 
 use self::lifetime::lifetime;
+use crate::secret;
 
 /// The cookies of a load balancer in front of the gateway. By them, it sends an agent's calls to
 /// the node that owns the session (client).
@@ -30,7 +32,7 @@ struct Jar {
 
 struct Cookie {
     /// `name=value`.
-    pair: String,
+    pair: Zeroizing<String>,
     /// When it expires. `None` for a cookie that lasts as long as the session.
     end: Option<Instant>,
 }
@@ -77,13 +79,13 @@ impl Jar {
     fn put(&mut self, pair: &str, end: Option<Instant>) -> bool {
         let full = self.cookies.len() == MAX_COOKIES;
         match self.cookies.iter_mut().find(|known| name(&known.pair) == name(pair)) {
-            Some(known) if known.pair == pair && known.end == end => return false,
+            Some(known) if known.pair.as_str() == pair && known.end == end => return false,
             Some(known) => {
-                pair.clone_into(&mut known.pair);
+                known.pair = Zeroizing::new(pair.to_owned());
                 known.end = end;
             }
             None if full => return false,
-            None => self.cookies.push(Cookie { pair: pair.to_owned(), end }),
+            None => self.cookies.push(Cookie { pair: Zeroizing::new(pair.to_owned()), end }),
         }
         true
     }
@@ -106,11 +108,8 @@ impl Jar {
 
     fn write_header(&mut self) {
         let pairs: Vec<_> = self.cookies.iter().map(|known| known.pair.as_str()).collect();
-        let header = HeaderValue::from_str(&pairs.join("; ")).ok();
-        self.header = header.filter(|header| !header.is_empty());
-        if let Some(header) = &mut self.header {
-            header.set_sensitive(true);
-        }
+        let pairs = Zeroizing::new(pairs.join("; "));
+        self.header = secret::header(pairs.as_bytes()).filter(|header| !header.is_empty());
         self.first_end = self.cookies.iter().filter_map(|known| known.end).min();
     }
 }

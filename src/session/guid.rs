@@ -4,6 +4,8 @@ use std::{borrow::Cow, fmt};
 
 use http::HeaderValue;
 
+use crate::secret;
+
 /// The secret that identifies a signed-in agent: `<uuid>.AgentGateway<N>` as documented
 /// (cec_05_4015). Only its node suffix is ever shown.
 #[derive(Clone, PartialEq, Eq)]
@@ -47,9 +49,7 @@ impl Guid {
         if !is_one || !value.bytes().all(good) {
             return Err(InvalidGuid);
         }
-        let mut header = HeaderValue::from_str(value).map_err(|_| InvalidGuid)?;
-        header.set_sensitive(true);
-        Ok(Self(header))
+        secret::header(value.as_bytes()).map(Self).ok_or(InvalidGuid)
     }
 
     /// A placeholder for gateways without Guids. It is never sent.

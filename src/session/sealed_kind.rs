@@ -54,7 +54,7 @@ impl SealedKind {
         sealed: &[u8],
     ) -> Option<Zeroizing<Vec<u8>>> {
         let sealed = Sealed::parse(sealed)?;
-        keyring.open(&self.about(tenant, agent), &sealed).map(Zeroizing::new)
+        keyring.open(&self.about(tenant, agent), &sealed)
     }
 
     /// What has to be done so that the value is sealed with the first key.

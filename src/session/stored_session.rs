@@ -7,6 +7,7 @@ use std::{
 };
 
 use http::HeaderValue;
+use secrecy::zeroize::Zeroizing;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
@@ -14,6 +15,7 @@ use super::{Cookies, Guid, Origin, Session, local::Entry};
 use crate::{
     id::{AgentId, TenantId},
     keyring::{Keyring, SealError, Sealed, hex, unhex},
+    secret,
 };
 
 /// One version of an agent's session, in JSON. Unknown fields are ignored, so that replicas with
@@ -92,11 +94,11 @@ impl StoredSession {
             let left = session.expires_at.map(|at| at.saturating_duration_since(Instant::now()));
             let about = about(tenant, agent.get(), entry.version);
             let (key, nonce, data) = match keyring {
-                None => (String::new(), Vec::new(), secret_text(session)),
+                None => (String::new(), Vec::new(), hex(&secret_text(session))),
                 Some(keyring) => {
                     let Sealed { key_id, nonce, data } =
                         keyring.seal(&about, &secret_text(session))?;
-                    (key_id, nonce.to_vec(), data)
+                    (key_id, nonce.to_vec(), hex(&data))
                 }
             };
             Ok(Body {
@@ -106,7 +108,7 @@ impl StoredSession {
                 ttl: entry.ttl.map(millis),
                 key,
                 nonce: hex(&nonce),
-                data: hex(&data),
+                data,
             })
         };
         let session = entry.session.as_ref().map(body).transpose()?;
@@ -146,7 +148,9 @@ impl StoredSession {
         keyring: Option<&Keyring>,
     ) -> Result<Entry, Unreadable> {
         self.opened(|body| match keyring {
-            _ if body.key.is_empty() => unhex(&body.data).ok_or(Unreadable::Malformed),
+            _ if body.key.is_empty() => {
+                unhex(&body.data).map(Zeroizing::new).ok_or(Unreadable::Malformed)
+            }
             None => Err(Unreadable::Sealed),
             Some(keyring) => self.unsealed(body, tenant, keyring),
         })
@@ -163,7 +167,7 @@ impl StoredSession {
         body: &Body,
         tenant: &TenantId,
         keyring: &Keyring,
-    ) -> Result<Vec<u8>, Unreadable> {
+    ) -> Result<Zeroizing<Vec<u8>>, Unreadable> {
         let nonce = unhex(&body.nonce).and_then(|nonce| nonce.try_into().ok());
         let (nonce, data) = nonce.zip(unhex(&body.data)).ok_or(Unreadable::Malformed)?;
         let sealed = Sealed { key_id: body.key.clone(), nonce, data };
@@ -173,7 +177,7 @@ impl StoredSession {
 
     fn opened(
         &self,
-        plain: impl FnOnce(&Body) -> Result<Vec<u8>, Unreadable>,
+        plain: impl FnOnce(&Body) -> Result<Zeroizing<Vec<u8>>, Unreadable>,
     ) -> Result<Entry, Unreadable> {
         let Some(body) = &self.session else {
             return Ok(Entry::end(self.version, self.signed_out));
@@ -206,20 +210,18 @@ fn about(tenant: &TenantId, agent: u32, version: u64) -> String {
 /// The ends of the cookies are not stored. Each answer may move them, and a session is stored much more
 /// rarely. A load balancer reads a cookie that is past its end, while a call without it may reach a node
 /// that does not know the session.
-fn secret_text(session: &Session) -> Vec<u8> {
-    let mut plain = session.guid.header().as_bytes().to_vec();
-    if let Some(cookies) = session.cookies.header() {
-        plain.push(b'\n');
-        plain.extend_from_slice(cookies.as_bytes());
-    }
-    plain
+fn secret_text(session: &Session) -> Zeroizing<Vec<u8>> {
+    let (guid, cookies) = (session.guid.header().as_bytes(), session.cookies.header());
+    let lines = [Some(guid), cookies.as_ref().map(HeaderValue::as_bytes)];
+    let lines: Vec<_> = lines.into_iter().flatten().collect();
+    Zeroizing::new(lines.join(&b'\n'))
 }
 
 fn parse_secret_text(plain: &[u8]) -> Option<(Guid, Cookies)> {
     let plain = std::str::from_utf8(plain).ok()?;
     let (guid, pairs) = plain.split_once('\n').unwrap_or((plain, ""));
     let cookies = Cookies::default();
-    let pairs = pairs.split("; ").filter_map(|pair| HeaderValue::from_str(pair).ok());
+    let pairs = pairs.split("; ").filter_map(|pair| secret::header(pair.as_bytes()));
     pairs.for_each(|pair| cookies.set(&pair, None));
     Some((Guid::parse_stored(guid).ok()?, cookies))
 }

@@ -30,6 +30,7 @@ mod log_level;
 mod logs;
 mod malformed;
 mod malformed_clients;
+mod memory;
 mod old_certificates;
 mod otel;
 mod raw;

@@ -19,6 +19,7 @@ use super::{TOKEN_MAX, read_file};
 use crate::{
     cause,
     config::{ClientTls, Trust},
+    secret,
     tls::client_config,
 };
 
@@ -65,10 +66,9 @@ impl Fetcher {
     async fn fetch_at_leisure(&self) -> Result<Bytes, String> {
         let mut request = Request::get(self.url.clone()).header(ACCEPT, JSON);
         if let Some(file) = &self.token_file {
-            let token = read_file(file.clone(), TOKEN_MAX).await?;
-            let mut header = HeaderValue::from_bytes(&[b"Bearer ", token.trim_ascii()].concat())
-                .map_err(|_| format!("{} holds no token", file.display()))?;
-            header.set_sensitive(true);
+            let token = read_file(file.clone(), TOKEN_MAX as u64).await?;
+            let header = secret::bearer(&token);
+            let header = header.ok_or_else(|| format!("{} holds no token", file.display()))?;
             request = request.header(AUTHORIZATION, header);
         }
         let request = request.body(Empty::new()).map_err(|error| error.to_string())?;

@@ -49,9 +49,11 @@ impl KeySource {
     pub async fn read(&self) -> Result<KeySet, String> {
         let (json, place) = match self {
             Self::File(path) => {
-                (read_file(path.clone(), KEY_SET_MAX).await?, path.display().to_string())
+                (read_file(path.clone(), KEY_SET_MAX as u64).await?, path.display().to_string())
             }
-            Self::Url(fetcher) => (fetcher.fetch().await?.into(), "what was fetched".to_owned()),
+            Self::Url(fetcher) => {
+                (fetcher.fetch().await?.to_vec().into(), "what was fetched".to_owned())
+            }
         };
         KeySet::parse(&json).map_err(|error| format!("{place} {error}"))
     }

@@ -6,6 +6,7 @@ use rustls::{
     crypto::aws_lc_rs,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
 };
+use secrecy::zeroize::Zeroizing;
 
 use super::{Mistake, Options};
 use crate::{
@@ -14,6 +15,7 @@ use crate::{
         agent_events_client::AgentEventsClient, agent_session_client::AgentSessionClient,
         agent_state_client::AgentStateClient,
     },
+    secret,
 };
 
 /// The clients of one bridge's services.
@@ -98,18 +100,12 @@ fn own_certificate(options: &Options) -> Result<Option<OwnCertificate>, Mistake>
 
 fn token(options: &Options) -> Result<Option<HeaderValue>, Mistake> {
     let Some(file) = &options.token_file else { return Ok(None) };
-    let token = read("--token-file", file)?;
-    if token.trim_ascii().is_empty() {
-        return Err(unusable("--token-file", file, "has no token"));
-    }
-    let header = HeaderValue::from_bytes(&[b"Bearer ", token.trim_ascii()].concat());
-    let mut header = header.map_err(|_| unusable("--token-file", file, "has no token"))?;
-    header.set_sensitive(true);
-    Ok(Some(header))
+    let header = secret::bearer(&read("--token-file", file)?);
+    header.map(Some).ok_or_else(|| unusable("--token-file", file, "has no token"))
 }
 
-fn read(option: &str, file: &Path) -> Result<Vec<u8>, Mistake> {
-    fs::read(file).map_err(|error| unusable(option, file, &error.to_string()))
+fn read(option: &str, file: &Path) -> Result<Zeroizing<Vec<u8>>, Mistake> {
+    fs::read(file).map(Zeroizing::new).map_err(|error| unusable(option, file, &error.to_string()))
 }
 
 fn unusable(option: &str, file: &Path, why: &str) -> Mistake {

@@ -7,7 +7,7 @@ use std::{
     path::Path,
 };
 
-use secrecy::SecretString;
+use secrecy::{SecretString, zeroize::Zeroizing};
 
 use super::Mistake;
 
@@ -33,7 +33,7 @@ pub(super) fn ask(flag: &str, question: &str) -> Result<SecretString, Mistake> {
 
 /// The first line without its end, which editors and `echo` add.
 fn first_line(from: impl Read) -> io::Result<SecretString> {
-    let mut line = String::new();
+    let mut line = Zeroizing::new(String::new());
     BufReader::new(from.take(MAX_BYTES)).read_line(&mut line)?;
     Ok(SecretString::from(line.trim_end_matches(['\r', '\n'])))
 }

@@ -6,6 +6,8 @@ use base64::{
     engine::general_purpose::{GeneralPurpose, NO_PAD},
 };
 
+use secrecy::zeroize::Zeroizing;
+
 use super::SECRET_MAX;
 use crate::{
     config::{
@@ -47,19 +49,23 @@ pub(super) fn keys(section: &Section<'_>) -> Vec<EncryptionKey> {
 
 /// Reads a key as raw bytes, hex or base64. The length tells which form it is: no two have the same.
 fn key(bytes: &[u8]) -> Option<EncryptionKey> {
-    let raw = <[u8; KEY_LEN]>::try_from(bytes).ok();
     let text = || {
         let text = std::str::from_utf8(bytes).ok()?.trim();
         let bytes = if text.len() == 2 * KEY_LEN { unhex(text) } else { base64(text) };
-        bytes?.try_into().ok()
+        EncryptionKey::from_slice(&Zeroizing::new(bytes?))
     };
-    raw.or_else(text).map(EncryptionKey::new)
+    EncryptionKey::from_slice(bytes).or_else(text)
 }
 
 /// Decodes base64, in the standard or the URL-safe alphabet, with or without padding.
 fn base64(text: &str) -> Option<Vec<u8>> {
-    let standard = text.trim_end_matches('=').replace('-', "+").replace('_', "/");
-    BASE64.decode(standard).ok()
+    let standard = text.trim_end_matches('=').bytes().map(|digit| match digit {
+        b'-' => b'+',
+        b'_' => b'/',
+        digit => digit,
+    });
+    let standard: Zeroizing<Vec<u8>> = Zeroizing::new(standard.collect());
+    BASE64.decode(&*standard).ok()
 }
 
 #[cfg(test)]

@@ -257,7 +257,7 @@ fn tls(section: &Section<'_>, urls: &[Url]) -> Option<RedisTls> {
     let roots = inner.roots("ca_file", "the CA certificate of Redis");
     let ca_pem = roots.and_then(|_| {
         let path = inner.path("ca_file")?;
-        files::read(&path, files::PEM_MAX).ok().map(|(pem, _)| pem)
+        files::read(&path, files::PEM_MAX).ok().map(|(pem, _)| pem.to_vec())
     });
     let any = urls.iter().any(|url| url.tls);
     if any && !urls.iter().all(|url| url.tls) {

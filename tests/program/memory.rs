@@ -1,0 +1,57 @@
+//! What is in the memory of a process that serves.
+
+use std::{
+    fs::{self, File},
+    os::unix::fs::FileExt as _,
+};
+
+use ccgateway_sim::Options;
+use ccgateway_test_support::{Certificate, Output, Program, Site};
+use memchr::memmem;
+
+use crate::support::{bridge, setup};
+
+/// How often some bytes are in the memory that a process can write to.
+fn count(pid: u32, wanted: &[u8]) -> usize {
+    let maps = fs::read_to_string(format!("/proc/{pid}/maps")).expect("Linux");
+    let memory = File::open(format!("/proc/{pid}/mem")).expect("a process of our own");
+    let ranges = maps.lines().filter_map(|line| {
+        let (range, rest) = line.split_once(' ')?;
+        let (from, to) = range.split_once('-').filter(|_| rest.starts_with("rw"))?;
+        let address = |digits| u64::from_str_radix(digits, 16).expect("an address");
+        Some((address(from), address(to)))
+    });
+    let found = ranges.map(|(from, to)| {
+        let mut bytes = vec![0; usize::try_from(to - from).expect("it fits")];
+        // A mapping may be gone since.
+        let is_read = memory.read_exact_at(&mut bytes, from).is_ok();
+        if is_read { memmem::find_iter(&bytes, wanted).count() } else { 0 }
+    });
+    found.sum()
+}
+
+#[tokio::test]
+async fn no_file_with_secrets_is_in_memory_after_it_was_read() {
+    const NOTE: &str = "canary-note-beside-the-passwords";
+    const KEY: &str = "c0ffee11c0ffee22c0ffee33c0ffee44c0ffee55c0ffee66c0ffee77c0ffee88";
+    const WANTED: &str = "canary-of-an-agent-that-has-";
+    let site = Site::new(Options::default()).await;
+    site.write("canary.key", KEY);
+    let agents: String = (1001..1100)
+        .map(|agent| format!("[agents.{agent}] # {NOTE}\npassword = \"{WANTED}{agent}\"\n"))
+        .collect();
+    site.write("own.toml", agents);
+    let own = Certificate::of("localhost", site.path("").as_path());
+    let pem = fs::read_to_string(&own.key).expect("readable");
+    let line = pem.lines().nth(1).expect("a line of base64");
+
+    let mut setup = setup(&format!("listeners.default.tls = {}", own.table()));
+    setup.store = "file = \"sessions.redb\"\nencryption_key_files = \"canary.key\"\n".into();
+    setup.tenant = "credentials_file = \"own.toml\"".into();
+    let program = Program::start(&site, bridge(), &setup, Output::Read).await;
+
+    assert!(count(program.pid(), WANTED.as_bytes()) >= 99, "memory can be read");
+    for (secret, text) in [("credentials", NOTE), ("the key", KEY), ("the TLS key", line)] {
+        assert_eq!(count(program.pid(), text.as_bytes()), 0, "the file with {secret}");
+    }
+}
