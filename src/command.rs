@@ -3,6 +3,7 @@
 mod call;
 mod check_config;
 mod completions_and_man;
+mod core_dumps;
 #[cfg(feature = "simulator")]
 mod demo;
 #[cfg(feature = "simulator")]
@@ -136,6 +137,10 @@ impl Args {
     /// The exit code, and the one to end with if it is a success whose result could not be written.
     fn run(self) -> (ExitCode, u8) {
         let Self { command, settings } = self;
+        // A bridge's own configuration says whether there may be any. The other commands have secrets too.
+        if !matches!(command, None | Some(Command::Serve)) {
+            let _not_on_this_system = core_dumps::forbid();
+        }
         let code = match command {
             None | Some(Command::Serve) => serve::run(&settings),
             Some(Command::CheckConfig) => check_config::run(&settings),

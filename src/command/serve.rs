@@ -3,7 +3,7 @@ use std::process::ExitCode;
 use tracing::{info, warn};
 
 use super::{
-    EXIT_FAILED, EXIT_MISTAKE, Settings, block_on, fail,
+    EXIT_FAILED, EXIT_MISTAKE, Settings, block_on, core_dumps, fail,
     reload::Reload,
     signals::{LogSignals, OtherSignals, StopSignals},
 };
@@ -24,10 +24,19 @@ pub(super) fn run(settings: &Settings) -> ExitCode {
         Ok(logging) => logging,
         Err(error) => return fail(EXIT_FAILED, error),
     };
+    if !config.server.core_dumps {
+        forbid_core_dumps();
+    }
     let threads = config.server.worker_threads;
     match block_on(threads, serve(settings, config, logging.control().clone())) {
         Ok(code) => code,
         Err(error) => fail(EXIT_FAILED, format!("cannot start the runtime: {error}")),
+    }
+}
+
+fn forbid_core_dumps() {
+    if let Err(error) = core_dumps::forbid() {
+        warn!(%error, "core dumps could not be switched off; they would have all passwords, Guids and keys");
     }
 }
 

@@ -18,6 +18,9 @@ pub struct Server {
     pub reload_interval: Option<Duration>,
     /// Runtime threads; `None`: one per core. `server.worker_threads`.
     pub worker_threads: Option<NonZeroUsize>,
+    /// Whether the system may write core dumps, and other processes of the same user may read the memory.
+    /// `server.core_dumps`.
+    pub core_dumps: bool,
     /// Whether listeners without a `reflection` of their own serve it. `server.reflection`.
     pub reflection: bool,
     /// The deadline of a call whose caller set none. Its default leaves time to sign the agent in
@@ -92,6 +95,17 @@ pub(super) fn reflection(section: &Section<'_>) -> bool {
     section.truth("reflection", true)
 }
 
+fn core_dumps(section: &Section<'_>) -> bool {
+    let allowed = section.truth("core_dumps", false);
+    if allowed {
+        let warning = "server.core_dumps is true: a core dump has all passwords, Guids and keys, and so has \
+                       the memory, which other programs of the same user can read; set it to false after you \
+                       have looked for a fault";
+        section.notes().warn(warning.to_owned());
+    }
+    allowed
+}
+
 fn reload_interval(section: &Section<'_>) -> Option<Duration> {
     let given = section.read("reload_interval", |node| match scalar::text(node) {
         Ok("off") => Ok(None),
@@ -109,6 +123,7 @@ pub(super) fn server(
     let worker_threads = section.count("worker_threads", 1, 1024);
     Server {
         worker_threads: section.has("worker_threads").then_some(worker_threads),
+        core_dumps: core_dumps(section),
         reflection: reflection(section),
         reload_interval: reload_interval(section),
         default_deadline: default_deadline(section, tenants),

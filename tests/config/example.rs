@@ -89,7 +89,7 @@ fn the_defaults_are_the_documented_ones() {
     assert_eq!(listener.http2.max_concurrent_streams, 100);
     assert_eq!(config.admin.address.map(|a| a.to_string()).as_deref(), Some("[::]:9090"));
     assert_eq!(server.worker_threads, None);
-    assert!(server.reflection);
+    assert!(server.reflection && !server.core_dumps);
     assert_eq!(server.limits.calls.get(), 10_000);
     assert_eq!(server.limits.message_size, 16_384);
     assert_eq!(server.connections.max_age, Duration::from_secs(1200));

@@ -15,6 +15,7 @@ mod clients;
 mod command_line;
 mod completions_and_man;
 mod connections;
+mod core_dumps;
 mod demo;
 mod dev_certs;
 mod doctor;

@@ -45,7 +45,9 @@ async fn no_file_with_secrets_is_in_memory_after_it_was_read() {
     let pem = fs::read_to_string(&own.key).expect("readable");
     let line = pem.lines().nth(1).expect("a line of base64");
 
-    let mut setup = setup(&format!("listeners.default.tls = {}", own.table()));
+    // Without core dumps only root could read the memory.
+    let mut setup =
+        setup(&format!("listeners.default.tls = {}\nserver.core_dumps = true", own.table()));
     setup.store = "file = \"sessions.redb\"\nencryption_key_files = \"canary.key\"\n".into();
     setup.tenant = "credentials_file = \"own.toml\"".into();
     let program = Program::start(&site, bridge(), &setup, Output::Read).await;
