@@ -37,10 +37,10 @@ async fn no_file_with_secrets_is_in_memory_after_it_was_read() {
     const WANTED: &str = "canary-of-an-agent-that-has-";
     let site = Site::new(Options::default()).await;
     site.write("canary.key", KEY);
-    let agents: String = (1001..1100)
+    let agents: Vec<_> = (1001..1100)
         .map(|agent| format!("[agents.{agent}] # {NOTE}\npassword = \"{WANTED}{agent}\"\n"))
         .collect();
-    site.write("own.toml", agents);
+    site.write("own.toml", agents.concat());
     let own = Certificate::of("localhost", site.path("").as_path());
     let pem = fs::read_to_string(&own.key).expect("readable");
     let line = pem.lines().nth(1).expect("a line of base64");

@@ -34,7 +34,7 @@ use tonic::Code;
 
 use crate::support::{bridge, start};
 
-fn trusting(certificates: &[&Certificate]) -> ClientConfig {
+pub(crate) fn trusting(certificates: &[&Certificate]) -> ClientConfig {
     let mut roots = RootCertStore::empty();
     for certificate in certificates {
         roots.add(certificate.der.clone()).expect("a certificate");

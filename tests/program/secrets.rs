@@ -1,19 +1,35 @@
 //! Guids and passwords are nowhere in what the process prints or answers, whatever is logged.
 
-use std::fs;
+use std::{
+    fs,
+    panic::{AssertUnwindSafe, catch_unwind},
+};
 
-use ccgateway_bridge::rpc::proto::{
-    GetSessionRequest, RegisterSessionRequest, SetBusyRequest, SignInRequest, SignOutRequest,
+use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD as BASE64};
+use ccgateway_bridge::{
+    client::{self, AuthorizedChannel},
+    keyring::EncryptionKey,
+    rpc::proto::{
+        GetSessionRequest, RegisterSessionRequest, SetBusyRequest, SignInRequest, SignOutRequest,
+        agent_state_client::AgentStateClient,
+    },
+    session::Guid,
 };
-use ccgateway_sim::{Fault, Interface, Misbehaviour};
+use ccgateway_sim::{Fault, Interface, Misbehaviour, Options};
 use ccgateway_test_support::{
-    Clients, PASSWORD,
+    Certificate, Clients, Output, PASSWORD, Program, RedisServer, Site,
     collector::{Collector, Conduct},
+    command, hides_secrets,
 };
+use serde_json::json;
 use tempfile::TempDir;
 use tonic::{Code, Request, Response};
 
-use crate::support::start;
+use crate::{
+    reloading::trusting,
+    support::{bridge, setup, start},
+};
 
 const WRONG: &str = "wrong-canary-password";
 const CANARY: &str = "279fe21d-aaaa-4437-84c3-ab9e9dae20f5.AgentGateway1";
@@ -137,5 +153,152 @@ async fn a_callers_token_is_printed_nowhere_at_trace_level() {
     assert!(printed.contains("CALLER_UNKNOWN"), "{printed}");
     for secret in ["eyJhbGciOiJFZERTQSIsImtpZCI6ImsifQ", CLAIMS, SIGNATURE, "canary-head"] {
         assert!(!printed.contains(secret) && !answers.contains(secret), "{secret}");
+    }
+}
+
+#[test]
+fn what_looks_like_a_secret_is_found_in_any_text() {
+    let (token, _) = signed_token("https://issuer.example");
+    let (guid, _node) = CANARY.split_once('.').expect("a node");
+    let key = "5a".repeat(32);
+    for secret in [PASSWORD, guid, &token, &key, "-----BEGIN PRIVATE KEY-----"] {
+        for text in [secret.to_owned(), format!("é-.eyJ {secret}.x-")] {
+            let searched = catch_unwind(|| hides_secrets("a text", &text));
+            searched.expect_err(secret);
+        }
+    }
+    for harmless in
+        ["", "-", "….AgentGateway1", "2026-11-29T11:17:42Z", "279fe21d-aaaa-4437", ".eyJ"]
+    {
+        hides_secrets("a text", harmless);
+    }
+}
+
+#[test]
+fn a_panic_about_what_has_secrets_tells_none() {
+    let guid = Guid::parse(CANARY).expect("a Guid");
+    let registration = RegisterSessionRequest { guid: CANARY.into(), ..<_>::default() };
+    let key = EncryptionKey::new([0x5a; 32]);
+    let all = (guid.header().clone(), guid, registration, sign_in(1001, PASSWORD), key);
+    let panicked: Result<(), _> = catch_unwind(AssertUnwindSafe(|| panic!("{all:?}")));
+    let told = panicked.expect_err("it panics").downcast::<String>().expect("a text");
+    assert!(told.contains("AgentGateway1") && told.contains("1001"), "{told}");
+    hides_secrets("a panic", &told);
+    assert!(!told.contains("90, 90"), "{told}");
+}
+
+#[tokio::test]
+#[should_panic(expected = "the log shows a secret")]
+async fn a_program_that_logs_a_secret_fails_whichever_test_it_is_of() {
+    let site = Site::new(Options::default()).await;
+    let line = format!(r#"echo '{{"message":"{PASSWORD}"}}' >&2; exec "$0" "$@""#);
+    let mut shell = command("/bin/sh");
+    shell.args(["-c", &line]).arg(bridge().as_std().get_program());
+    let _program = Program::start(&site, shell, &setup(""), Output::Read).await;
+}
+
+/// A token of this issuer for the audience "bridge", and the key set to verify it with.
+fn signed_token(issuer: &str) -> (String, String) {
+    let key = Ed25519KeyPair::generate().expect("a key");
+    let x = BASE64.encode(key.public_key().as_ref());
+    let keys = json!({"keys": [{"kty": "OKP", "crv": "Ed25519", "kid": "k", "x": x}]});
+    let head = json!({"alg": "EdDSA", "kid": "k"});
+    let claims = json!({"iss": issuer, "aud": "bridge", "sub": "ivr", "exp": 4_000_000_000_u64});
+    let [head, claims] = [head, claims].map(|json| BASE64.encode(json.to_string()));
+    let signed = format!("{head}.{claims}");
+    let signature = BASE64.encode(key.sign(signed.as_bytes()));
+    (format!("{signed}.{signature}"), keys.to_string())
+}
+
+/// A client with this token, of a bridge that has this certificate.
+fn caller(
+    program: &Program,
+    own: &Certificate,
+    token: &str,
+) -> AgentStateClient<AuthorizedChannel> {
+    let mut tls = trusting(&[own]);
+    tls.alpn_protocols.clear();
+    let channel = client::secure_channel(tls);
+    let authorization = Some(format!("Bearer {token}").parse().expect("a header"));
+    let origin = format!("https://localhost:{}", program.grpc.port()).parse().expect("an origin");
+    AgentStateClient::with_origin(AuthorizedChannel { channel, authorization }, origin)
+}
+
+#[tokio::test]
+async fn no_secret_of_files_and_no_token_that_is_good_is_shown_at_trace_level() {
+    const REDIS: &str = "canary-of-redis";
+    const ADMIN: &str = "canary-of-admin";
+    const COLLECTOR: &str = "canary-of-collector";
+    const KEY: &str = "c0ffee11c0ffee22c0ffee33c0ffee44c0ffee55c0ffee66c0ffee77c0ffee88";
+    let mut collector = Collector::start(Conduct::Takes).await;
+    let redis = RedisServer::with(&["--save", "", "--requirepass", REDIS]).await;
+    let site = Site::new(Options::default()).await;
+    let own = Certificate::of("localhost", &site.path(""));
+    let (token, keys) = signed_token("https://issuer.example");
+    for (name, content) in [
+        ("redis", REDIS),
+        ("admin", ADMIN),
+        ("canary.key", KEY),
+        ("keys.json", &keys),
+        ("collector", &format!("authorization: Bearer {COLLECTOR}\n")),
+    ] {
+        site.write(name, content);
+    }
+    let mut setup = setup(&format!(
+        "listeners.default.tls = {}\nadmin.token_file = \"admin\"\naudit.file = \"audit\"\n\
+         issuers.k8s = {{ issuer = \"https://issuer.example\", audiences = [\"bridge\"], \
+         jwks_file = \"keys.json\" }}\n\
+         callers.all = {{ principals = [\"*\"], tenants = [\"*\"], rights = [\"*\"] }}\n\
+         traces = {{ endpoint = \"http://{}\", sample = 1, headers_file = \"collector\" }}\n",
+        own.table(),
+        collector.addr,
+    ));
+    let url = redis.url();
+    setup.store = format!(
+        "urls = \"{url}\"\npassword_file = \"redis\"\nencryption_key_files = \"canary.key\"\n"
+    );
+    setup.credentials = vec![1001];
+    let mut command = bridge();
+    command.args(["--log-filter", "trace"]);
+    let program = Program::start(&site, command, &setup, Output::Read).await;
+
+    let mut good = caller(&program, &own, &token);
+    good.set_busy(busy(1001)).await.expect("accepted");
+    let refused = good.set_busy(busy(1001)).await.expect_err("it is busy already");
+    let forged = caller(&program, &own, &token[..token.len() - 2]).set_busy(busy(1001)).await;
+    let forged = forged.expect_err("its signature is cut");
+    assert_eq!(forged.code(), Code::Unauthenticated, "{forged:?}");
+    let mut shown = format!("{refused:?}{forged:?}");
+    for page in ["/", "/status.json", "/log", "/metrics", "/readyz?verbose"] {
+        let request = format!("GET {page}\nAuthorization: Bearer {ADMIN}");
+        let (status, body) = program.ask(&request, "").await;
+        assert_eq!(status, 200, "{page}");
+        shown += &body;
+        shown +=
+            &program.ask(&format!("GET {page}\nAuthorization: Bearer {ADMIN}-not"), "").await.1;
+    }
+    program.signal("-TERM");
+    let (code, printed) = Box::pin(program.ended()).await;
+    assert_eq!(code, Some(0));
+    assert!(printed.contains("\"TRACE\"") && printed.contains("CALLER_UNKNOWN"), "{printed}");
+    let audited = fs::read_to_string(site.path("audit")).expect("there are calls in it");
+    assert!(audited.contains("ivr"), "{audited}");
+    let exports: Vec<_> = std::iter::from_fn(|| collector.arrived()).collect();
+    assert!(
+        exports[0].headers["authorization"].to_str().is_ok_and(|sent| sent.contains(COLLECTOR))
+    );
+    let exported: Vec<_> = exports.iter().map(|export| &export.request).collect();
+    let all = printed + &shown + &audited + &format!("{exported:?}");
+    hides_secrets("what the bridge tells", &all);
+
+    let parts = token.split('.').map(str::to_owned);
+    let pem = fs::read_to_string(&own.key).expect("readable");
+    let lines = pem.lines().filter(|line| !line.starts_with('-')).map(str::to_owned);
+    let journal = site.gateway.journal();
+    let guids = journal.iter().filter_map(|entry| entry.header("guid")?.split_once('.'));
+    let guids = guids.map(|(secret, _node)| secret.to_owned());
+    let texts = [REDIS, ADMIN, COLLECTOR, KEY].map(str::to_owned);
+    for secret in parts.chain(lines).chain(guids).chain(texts) {
+        assert!(!all.contains(&secret), "{secret} was shown");
     }
 }

@@ -7,6 +7,8 @@ use tokio::{
     net::TcpStream,
 };
 
+use crate::hides_secrets;
+
 /// Makes one request over plain HTTP, such as `GET /log`. More headers may follow in `request`, each after
 /// a line break. Returns the head of the answer and its body.
 pub(crate) async fn ask(addr: SocketAddr, request: &str, body: &str) -> (String, String) {
@@ -20,6 +22,7 @@ pub(crate) async fn ask(addr: SocketAddr, request: &str, body: &str) -> (String,
     stream.write_all(text.as_bytes()).await.expect("written");
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.expect("read");
+    hides_secrets(line, &answer);
     let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
     (head.to_owned(), body.to_owned())
 }

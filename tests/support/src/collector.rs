@@ -33,6 +33,8 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 use tonic::{Request, Response, Status, service::Routes};
 
+use crate::hides_secrets;
+
 /// What the collector does with an export.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Conduct {
@@ -116,12 +118,12 @@ impl Collector {
     /// The next export.
     pub async fn export(&mut self) -> Export {
         let export = timeout(Duration::from_secs(10), self.exports.recv()).await;
-        export.expect("an export within ten seconds").expect("the collector runs")
+        searched(export.expect("an export within ten seconds").expect("the collector runs"))
     }
 
     /// The next export, if one has arrived already.
     pub fn arrived(&mut self) -> Option<Export> {
-        self.exports.try_recv().ok()
+        self.exports.try_recv().ok().map(searched)
     }
 
     /// Waits for `count` spans. Returns them in the order in which they began.
@@ -135,6 +137,11 @@ impl Collector {
         spans.sort_by_key(|span| (span.start_time_unix_nano, u64::MAX - span.end_time_unix_nano));
         spans
     }
+}
+
+fn searched(export: Export) -> Export {
+    hides_secrets("what is exported", &format!("{:?}", export.request));
+    export
 }
 
 async fn serve(stream: TcpStream, tls: Option<TlsAcceptor>, routes: Routes) {

@@ -5,6 +5,9 @@
 //! called through [`Clients`]. There can also be a [`RedisServer`], a [`lossy`] proxy before the gateway, a
 //! [`collector`] of traces, and a [`ClosedPort`].
 //!
+//! What a program logs and a bridge's pages, exports and errors show is searched for secrets in every test
+//! ([`hides_secrets`]).
+//!
 //! Every failure in here panics, which fails the test. Unit tests of the bridge must not use this crate: to the
 //! compiler, the bridge's crate that it uses is not the same as theirs, so their types would differ.
 
@@ -31,6 +34,7 @@ mod programs;
 pub mod raw_gateway;
 mod redis;
 mod refusal;
+mod secrets;
 mod setup;
 mod site;
 mod waiting;
@@ -45,6 +49,7 @@ pub use program::{Output, Program};
 pub use programs::{command, python, run, signal};
 pub use redis::RedisServer;
 pub use refusal::{Refusal, refused};
+pub use secrets::hides_secrets;
 pub use setup::{Setup, in_file, in_redis};
 pub use site::Site;
 pub use waiting::{until, until_within, within};

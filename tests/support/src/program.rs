@@ -11,7 +11,11 @@ use tokio::{
     task::JoinHandle,
 };
 
-use crate::{Clients, Setup, Site, admin, signal, within};
+use crate::{
+    Clients, Setup, Site, admin,
+    secrets::{Logged, hides_secrets},
+    signal, within,
+};
 
 /// A bridge as a process of its own, with a simulated gateway and clients.
 #[derive(Debug)]
@@ -31,7 +35,7 @@ pub struct Program {
     /// Reads everything that the process prints; ends with the process.
     printed: JoinHandle<String>,
     /// What it has logged so far.
-    logged: watch::Receiver<String>,
+    logged: Logged,
 }
 
 /// What the test does with a program's output once the program serves.
@@ -61,6 +65,7 @@ impl Program {
         let grpc = addr("grpc.addr").expect("an address");
         let admin = addr("admin.addr").expect("an address");
         let (sender, logged) = watch::channel(printed);
+        let logged = Logged(logged);
         let printed = tokio::spawn(read(output, sender, errors, out));
         let (gateway, site, clients) =
             (site.gateway.clone(), site.clone(), Clients::of(grpc).into());
@@ -90,6 +95,7 @@ impl Program {
     pub async fn ended(mut self) -> (Option<i32>, String) {
         let printed = within("the program's end", self.printed).await.expect("read");
         let status = within("the program's end", self.child.wait()).await.expect("waited for");
+        hides_secrets("what the program printed", &printed);
         (status.code(), printed)
     }
 
@@ -122,14 +128,14 @@ impl Program {
 
     /// Waits until the log contains these words. Returns the whole log so far.
     pub async fn printed(&self, words: &str) -> String {
-        let mut logged = self.logged.clone();
+        let mut logged = self.logged.0.clone();
         let seen = within(words, logged.wait_for(|logged| logged.contains(words))).await;
         seen.expect("it goes on").clone()
     }
 
     /// The lines of its log so far.
     pub fn log(&self) -> Vec<Value> {
-        let logged = self.logged.borrow();
+        let logged = self.logged.0.borrow();
         logged.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
     }
 

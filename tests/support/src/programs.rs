@@ -8,7 +8,7 @@ use std::{
 
 use tokio::process::Command;
 
-use crate::within;
+use crate::{hides_secrets, within};
 
 /// A command without environment variables, whose output is piped. It is killed when the test ends.
 pub fn command(program: impl AsRef<OsStr>) -> Command {
@@ -22,7 +22,11 @@ pub fn command(program: impl AsRef<OsStr>) -> Command {
 pub async fn run(mut command: Command) -> (Option<i32>, String) {
     let done = within("the command's end", command.output()).await.expect("it starts");
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    (done.status.code(), text(&done.stdout) + &text(&done.stderr))
+    let printed = text(&done.stdout) + &text(&done.stderr);
+    if Path::new(command.as_std().get_program()).ends_with("ccgateway-bridge") {
+        hides_secrets("what the program printed", &printed);
+    }
+    (done.status.code(), printed)
 }
 
 /// Sends a process a signal, such as `-TERM`.

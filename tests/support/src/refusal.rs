@@ -5,6 +5,8 @@ use std::{collections::HashMap, fmt::Debug};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
+use crate::hides_secrets;
+
 /// The decoded status of a failed call.
 #[derive(Debug)]
 pub struct Refusal {
@@ -25,6 +27,7 @@ pub struct Refusal {
 impl From<Status> for Refusal {
     #[track_caller]
     fn from(status: Status) -> Self {
+        hides_secrets("an error", &format!("{status:?}"));
         let details = status.get_error_details();
         let info = details.error_info().unwrap_or_else(|| panic!("no ErrorInfo: {status:?}"));
         let pushback = status.metadata().get("grpc-retry-pushback-ms");
