@@ -132,8 +132,10 @@ fn config(gateway: SocketAddr, certificate: &[u8]) -> Result<Config, Failure> {
     let pin = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, certificate);
     let pin: Vec<_> = pin.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
     let settings = [
-        ("CCGW__SERVER__LISTEN", "127.0.0.1:0".to_owned()),
-        ("CCGW__SERVER__ADMIN_LISTEN", "off".to_owned()),
+        ("CCGW__LISTENERS__DEFAULT__ADDRESS", "127.0.0.1:0".to_owned()),
+        ("CCGW__ADMIN__ADDRESS", "off".to_owned()),
+        // All callers share a connection, and make no pause.
+        ("CCGW__SERVER__CONNECTIONS__REQUESTS_PER_SECOND", "1000000".to_owned()),
         ("CCGW__TENANTS__BENCH__BASE_URLS", format!("https://{HOST}:{}", gateway.port())),
         ("CCGW__TENANTS__BENCH__TLS__PINNED_SHA256", pin.join(":")),
     ];

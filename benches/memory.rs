@@ -90,6 +90,7 @@ impl Bridge {
         let mut text = format!(
             "listeners.default.address = \"127.0.0.1:0\"\nadmin.address = \"off\"\n\
              log.filter = \"warn,ccgateway_bridge::command=info\"\n\
+             server.connections.requests_per_second = 1000000\n\
              [tenants.acme]\nbase_urls = \"{gateway}\"\nagent_ids = \"{FIRST_AGENT}-{last}\"\n\
              tls.insecure_skip_verify = true\nlimits.sessions = {agents}\n\
              keep.sign_ins_per_second = 200\n"

@@ -239,6 +239,8 @@ pub enum Share {
     ServerReading,
     /// Streams of the reflection service.
     ServerReflection,
+    /// Requests that one connection brings in a second.
+    ConnectionRequests,
     /// All calls of the tenant.
     TenantCalls,
     /// Requests that are open at the tenant's gateway.
@@ -326,10 +328,11 @@ impl fmt::Display for Wait {
 
 impl Share {
     /// All limits.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::ServerCalls,
         Self::ServerReading,
         Self::ServerReflection,
+        Self::ConnectionRequests,
         Self::TenantCalls,
         Self::TenantRequests,
         Self::HostRequests,
@@ -339,12 +342,13 @@ impl Share {
     ];
 
     /// The spelling in metrics: the last part of the key, if there is one. A limit that is not the
-    /// tenant's own starts with `server` or `host`.
+    /// tenant's own starts with `server`, `connection` or `host`.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::ServerCalls => "server_calls",
             Self::ServerReading => "unfinished_requests",
             Self::ServerReflection => "reflection_streams",
+            Self::ConnectionRequests => "connection_requests_per_second",
             Self::TenantCalls => "calls",
             Self::TenantRequests => "requests",
             Self::HostRequests => "host_requests",
@@ -359,6 +363,7 @@ impl Share {
     pub const fn key(self) -> Option<&'static str> {
         match self {
             Self::ServerCalls => Some("server.limits.calls"),
+            Self::ConnectionRequests => Some("server.connections.requests_per_second"),
             Self::TenantCalls => Some("limits.calls"),
             Self::TenantRequests => Some("limits.requests"),
             Self::HostRequests => Some("gateway.host_requests"),
@@ -374,6 +379,7 @@ impl Share {
             Self::ServerCalls | Self::TenantCalls => "calls at once",
             Self::ServerReading => "unfinished requests at once",
             Self::ServerReflection => "reflection streams at once",
+            Self::ConnectionRequests => "requests a second",
             Self::TenantRequests | Self::HostRequests => "requests at once",
             Self::AgentQueue => "calls waiting for one agent",
             Self::TenantSessions => "sessions",
@@ -387,6 +393,7 @@ impl fmt::Display for Share {
         f.write_str(match self {
             Self::ServerCalls => "the tenant's part of the server's limit",
             Self::ServerReading | Self::ServerReflection => "the server's limit",
+            Self::ConnectionRequests => "the connection's limit",
             Self::TenantCalls
             | Self::TenantRequests
             | Self::TenantSessions

@@ -158,8 +158,11 @@ fn every_share_names_a_key_that_exists_and_matches_it() {
         let whole =
             [key.to_owned(), format!("tenants.*.{key}")].into_iter().find(|k| known.contains(k));
         assert!(whole.is_some(), "{key} is no key");
-        let of_server = section.starts_with("server");
-        let word = if of_server { format!("server_{word}") } else { word.to_owned() };
+        let word = match section {
+            "server.connections" => format!("connection_{word}"),
+            "server.limits" => format!("server_{word}"),
+            _ => word.to_owned(),
+        };
         assert_eq!(share.as_str(), word, "{key}");
         assert!(share.unit().contains(key.rsplit(['.', '_']).next().unwrap()), "{key}");
     }

@@ -58,6 +58,10 @@ pub struct Connections {
     pub max_age: Duration,
     /// How long after that it still accepts new calls. Calls that have begun are always finished.
     pub max_age_grace: Duration,
+    /// Requests that a connection may bring a second. `server.connections.requests_per_second`.
+    pub requests_per_second: NonZeroUsize,
+    /// Streams that its peer may reset a second. `server.connections.resets_per_second`.
+    pub resets_per_second: NonZeroUsize,
 }
 
 /// How the bridge stops.
@@ -201,6 +205,8 @@ fn connections(section: &Section<'_>) -> Connections {
         handshake_timeout: section.duration("handshake_timeout", 5 * SECOND, MILLISECOND..=MINUTE),
         max_age: section.duration("max_age", 20 * MINUTE, SECOND..=24 * HOUR),
         max_age_grace: section.duration("max_age_grace", 30 * SECOND, MILLISECOND..=HOUR),
+        requests_per_second: section.count("requests_per_second", 20_000, 1_000_000),
+        resets_per_second: section.count("resets_per_second", 1000, 1_000_000),
     }
 }
 

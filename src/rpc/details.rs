@@ -106,6 +106,7 @@ fn add(details: &mut ErrorDetails, kind: Details, error: &CallError, about: &Abo
                 Share::ServerCalls | Share::ServerReading | Share::ServerReflection => {
                     "server".to_owned()
                 }
+                Share::ConnectionRequests => "connection".to_owned(),
                 Share::AgentQueue => agent(),
                 _ => format!("tenants/{}", about.tenant_id),
             };

@@ -8,7 +8,8 @@ use std::sync::{
 use tokio_util::task::TaskTracker;
 
 use super::{
-    connection_slots::ConnectionSlots, send_buffers::SendBuffers, turned_away::TurnedAway,
+    connection_slots::ConnectionSlots, flood::FloodKind, send_buffers::SendBuffers,
+    turned_away::TurnedAway,
 };
 use crate::{
     config,
@@ -32,6 +33,8 @@ pub(super) struct ConnectionLimits {
     late_handshakes: AtomicU64,
     /// Connections whose peers sent too many frames without progress.
     floods: AtomicU64,
+    /// Connections whose peers reset too many streams.
+    reset_floods: AtomicU64,
 }
 
 impl ConnectionLimits {
@@ -47,6 +50,7 @@ impl ConnectionLimits {
             lingering_tasks: TaskTracker::new(),
             late_handshakes: AtomicU64::default(),
             floods: AtomicU64::default(),
+            reset_floods: AtomicU64::default(),
         }
     }
 
@@ -55,9 +59,13 @@ impl ConnectionLimits {
         self.late_handshakes.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Counts a connection whose peer sent too many frames without progress.
-    pub(super) fn note_flood(&self) {
-        self.floods.fetch_add(1, Ordering::Relaxed);
+    /// Counts a connection that its peer has flooded.
+    pub(super) fn note_flood(&self, kind: FloodKind) {
+        let count = match kind {
+            FloodKind::Frames => &self.floods,
+            FloodKind::Resets => &self.reset_floods,
+        };
+        count.fetch_add(1, Ordering::Relaxed);
     }
 
     /// How much of each limit is used.
@@ -69,13 +77,14 @@ impl ConnectionLimits {
     }
 
     /// How many connections were closed or rejected because of a limit, by cause.
-    pub(super) fn turned_away(&self) -> [(TurnedAway, u64); 9] {
+    pub(super) fn turned_away(&self) -> [(TurnedAway, u64); 10] {
         let late = (TurnedAway::HandshakeLate, self.late_handshakes.load(Ordering::Relaxed));
         let [idle, server, peer] = self.slots.counts();
         let displaced = (TurnedAway::HandshakesFull, self.handshakes.displaced());
         let [unread, unread_full] = self.send_buffers.counts();
         let lingering = (TurnedAway::LingeringFull, self.lingering.displaced());
         let floods = (TurnedAway::Flood, self.floods.load(Ordering::Relaxed));
-        [late, displaced, idle, server, peer, lingering, unread, unread_full, floods]
+        let resets = (TurnedAway::ResetFlood, self.reset_floods.load(Ordering::Relaxed));
+        [late, displaced, idle, server, peer, lingering, unread, unread_full, floods, resets]
     }
 }

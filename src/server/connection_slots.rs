@@ -311,6 +311,8 @@ impl Slot {
             handshake_timeout: Duration::MAX,
             max_age: Duration::MAX,
             max_age_grace: Duration::MAX,
+            requests_per_second: count,
+            resets_per_second: count,
         };
         let slots = ConnectionSlots::new(&limits, SendBuffers::new());
         let mut occupied = slots.occupied();
@@ -356,6 +358,8 @@ mod tests {
             handshake_timeout: Duration::from_secs(1),
             max_age: Duration::MAX,
             max_age_grace: Duration::MAX,
+            requests_per_second: count(1),
+            resets_per_second: count(1),
         };
         ConnectionSlots::new(&limits, SendBuffers::new())
     }

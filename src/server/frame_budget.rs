@@ -9,6 +9,8 @@ pub(super) struct Sent {
     pub(super) frames: u64,
     /// Bytes of DATA, without padded frames.
     pub(super) data: u64,
+    /// Frames of RST_STREAM.
+    pub(super) resets: u64,
 }
 
 /// The budget of one connection.
@@ -86,7 +88,7 @@ mod tests {
     const WHOLE: Duration = Duration::from_secs(MAX / PER_SECOND);
 
     fn frames(frames: u64) -> Sent {
-        Sent { frames, data: 0 }
+        Sent { frames, ..Sent::default() }
     }
 
     #[tokio::test(start_paused = true)]
@@ -106,9 +108,8 @@ mod tests {
     async fn callers_that_get_on_never_reach_the_end() {
         // A million calls at once, of six frames each; a stream of a million events, each with two
         // windows and a PING; a long upload in frames of 16 KiB.
-        for (sent, progress) in
-            [(frames(6), OF_REQUEST), (frames(3), OF_PIECE), (Sent { frames: 1, data: 16_384 }, 0)]
-        {
+        let upload = Sent { frames: 1, data: 16_384, resets: 0 };
+        for (sent, progress) in [(frames(6), OF_REQUEST), (frames(3), OF_PIECE), (upload, 0)] {
             let mut budget = FrameBudget::new();
             for calls in 1..=1_000_000 {
                 assert!(budget.spend(sent, calls * progress), "{sent:?} after {calls}");

@@ -26,7 +26,7 @@ pub(super) struct Frames {
     is_in_headers: bool,
     /// Requests whose HEADERS are complete, since the last `take_requests`.
     requests: u64,
-    /// Frames and bytes of DATA, since the last `take_sent`.
+    /// What the last `take_sent` has not returned yet.
     sent: Sent,
 }
 
@@ -45,6 +45,7 @@ const FRAME_HEADER: usize = 9;
 const IGNORED: u8 = 0xff;
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
+const RST_STREAM: u8 = 3;
 const PING: u8 = 6;
 const WINDOW_UPDATE: u8 = 8;
 const CONTINUATION: u8 = 9;
@@ -94,6 +95,7 @@ impl Frames {
                 (self.last_stream, self.is_in_headers) = (stream, true);
             }
             WINDOW_UPDATE if self.is_over && stream > self.last_stream => *kind = IGNORED,
+            RST_STREAM => self.sent.resets += 1,
             _ => {}
         }
         let left = usize::from(*a) << 16 | usize::from(*b) << 8 | usize::from(*c);

@@ -10,7 +10,7 @@ use hyper::server::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio_rustls::TlsAcceptor;
 
-use super::{Stages, connection_limits::ConnectionLimits, service::Services};
+use super::{Stages, connection_limits::ConnectionLimits, rate_limit::Rate, service::Services};
 use crate::{
     access::{CurrentPolicy, ListenerPolicy},
     config::{Connections, Http2},
@@ -23,6 +23,8 @@ pub(super) struct ListenerContext {
     pub(super) http2: http2::Builder<TokioExecutor>,
     pub(super) keepalive_timeout: Duration,
     pub(super) policy: Arc<CurrentPolicy>,
+    /// How many requests a connection may bring, and how many streams it may reset.
+    pub(super) rates: [Rate; 2],
     pub(super) shared: SharedContext,
 }
 
@@ -44,7 +46,10 @@ impl ListenerContext {
     ) -> Self {
         let keepalive_timeout = limits_of_http2.keepalive_timeout;
         let (tls, policy) = (tls.map(RwLock::new), CurrentPolicy::new(policy));
-        Self { tls, http2: http2(limits_of_http2), keepalive_timeout, policy, shared }
+        let Connections { requests_per_second, resets_per_second, .. } = shared.limits;
+        let streams = limits_of_http2.max_concurrent_streams;
+        let rates = [requests_per_second, resets_per_second].map(|most| Rate::new(most, streams));
+        Self { tls, http2: http2(limits_of_http2), keepalive_timeout, policy, rates, shared }
     }
 }
 
@@ -77,8 +82,8 @@ const FRAME_SIZE: u32 = 16_384;
 const HEADER_LIST_SIZE: u32 = 16_384;
 /// Calls that are opened and reset before they are handled ("rapid reset", CVE-2023-44487). More of
 /// them end the connection. h2's own default of 20 ends it for an honest caller too, who cancels many
-/// calls at once. The budget of frames ends a connection on which that goes on. Each takes about two
-/// kilobytes until it is handled, so that a connection has at most a megabyte of them.
+/// calls at once. `server.connections.resets_per_second` ends a connection on which that goes on. Each
+/// takes about two kilobytes until it is handled, so that a connection has at most a megabyte of them.
 const PENDING_ACCEPT_RESETS: usize = 512;
 /// Calls that the server resets for errors of the caller (CVE-2025-8671). More of them end the
 /// connection. This is h2's own default.

@@ -19,6 +19,7 @@ use tower_service::Service as _;
 
 use super::{
     connection_slots::{OpenCall, ServedConnection},
+    rate_limit::RateLimit,
     request_reader::{RequestReader, Sender},
     request_stream::{RefusedStatus, StreamRefusal},
     send_buffers::{Chunk, Reader},
@@ -26,7 +27,7 @@ use super::{
 };
 use crate::{
     access::{Access, Caller, ConnectionIdentity, Identified},
-    call::{CallError, ConnectionEnding, Obstacle, Unidentified, Unreadable},
+    call::{CallError, ConnectionEnding, Obstacle, Share, Unidentified, Unreadable},
     rpc::{ENCODING, Encoding, RequestHead, RequestKind, Unhandled},
 };
 
@@ -40,6 +41,7 @@ struct Connection {
     services: Services,
     peer: Peer,
     served: Arc<ServedConnection>,
+    requests: RateLimit,
 }
 
 /// The peer of a connection.
@@ -93,9 +95,14 @@ struct PendingRequest {
 }
 
 impl Calls {
-    /// The services for the connection of `peer`.
-    pub(super) fn new(services: Services, peer: Peer, served: Arc<ServedConnection>) -> Self {
-        Self(Arc::new(Connection { services, peer, served }))
+    /// The services for the connection of `peer`, which may bring so many requests.
+    pub(super) fn new(
+        services: Services,
+        peer: Peer,
+        served: Arc<ServedConnection>,
+        requests: RateLimit,
+    ) -> Self {
+        Self(Arc::new(Connection { services, peer, served, requests }))
     }
 }
 
@@ -110,6 +117,9 @@ impl Service<Request<Incoming>> for Calls {
         let (head, body) = request.into_parts();
         let arrived = Instant::now();
         let connection = connection.clone();
+        if !connection.requests.take(1, arrived) {
+            return connection.refuse_over_rate(head, arrived);
+        }
         match connection.peer.identity.identify(&head.headers, arrived) {
             Identified::Known(access) => connection.dispatch(head, body, arrived, Ok(access)),
             Identified::Unknown(why) => connection.dispatch(head, body, arrived, Err(why)),
@@ -157,11 +167,7 @@ impl Connection {
         };
         let request = match checked {
             Ok(RequestHead { encoding, kind }) => PendingRequest { head, body, encoding, kind },
-            Err(error) => {
-                let refused = unhandled.refuse(&head, &error);
-                let work = PendingCall { connection: self, caller };
-                return Box::pin(std::future::ready(Ok(work.once(refused, None))));
-            }
+            Err(error) => return PendingCall { connection: self, caller }.refuse(&head, &error),
         };
         let begun = self.clone();
         let work = PendingCall { connection: self, caller };
@@ -170,11 +176,31 @@ impl Connection {
             kind => Box::pin(work.stream(kind, request)),
         }
     }
+
+    /// Refuses a request that is more than the connection may bring. Its token, if it has one, is not
+    /// verified.
+    fn refuse_over_rate(self: Arc<Self>, mut head: Parts, arrived: Instant) -> Answering {
+        let access = match self.peer.identity.identify(&head.headers, arrived) {
+            Identified::Known(access) => access,
+            Identified::Unknown(_) | Identified::ByToken(_) => Access::nobody().into(),
+        };
+        let caller = Caller { peer: self.peer.addr, arrived, access };
+        head.extensions.insert(caller.clone());
+        let (share, limit) = (Share::ConnectionRequests, self.requests.per_second());
+        let full = CallError::unasked(Obstacle::Overloaded { share, limit });
+        PendingCall { connection: self, caller }.refuse(&head, &full)
+    }
 }
 
 // === impl PendingCall ===
 
 impl PendingCall {
+    /// Answers a request with this error.
+    fn refuse(self, head: &Parts, error: &CallError) -> Answering {
+        let refused = self.connection.services.unhandled.refuse(head, error);
+        Box::pin(std::future::ready(Ok(self.once(refused, None))))
+    }
+
     /// Lets a service answer with one message.
     async fn answer(
         self,
@@ -192,7 +218,7 @@ impl PendingCall {
         mut request: PendingRequest,
     ) -> Result<Response<Answer>, Infallible> {
         let head = &mut request.head;
-        let Connection { services, peer, served } = &*self.connection;
+        let Connection { services, peer, served, .. } = &*self.connection;
         let peer = peer.addr;
         let call = kind.keeps_busy().then(|| served.begin());
         let Services { streams, unhandled, .. } = services;

@@ -22,6 +22,7 @@ use super::{
     linger::{LINGER_MAX, Lent, linger},
     listener_context::{ListenerContext, SharedContext},
     preface::AfterPreface,
+    rate_limit::RateLimit,
     request_counts::RequestCounts,
     service::{Calls, Peer},
     wire::Wire,
@@ -55,11 +56,11 @@ where
     let (end, linger_time) = Box::pin(serve_calls(lent, peer, &served, context)).await;
     drop(slot);
     let mut last_frame = Vec::new();
-    if let Some(last_stream) = served.flood() {
-        context.shared.connection_limits.note_flood();
+    if let Some(flood) = served.flood() {
+        context.shared.connection_limits.note_flood(flood.kind);
         // In the middle of another frame it would be a part of that.
         if !served.requests.is_stalled() {
-            last_frame = calm_down(last_stream);
+            last_frame = flood.goaway();
         }
     }
     if let Ok(stream) = back.await
@@ -69,16 +70,6 @@ where
         spawn_linger(lingering, addr, linger_time.max(LINGER_MIN), context).await;
     }
     end
-}
-
-/// A GOAWAY for a peer that sends too many frames (RFC 9113, sections 6.8 and 10.5). hyper sends none
-/// with this reason when it is asked to.
-fn calm_down(last_stream: u32) -> Vec<u8> {
-    const GOAWAY: u8 = 7;
-    const ENHANCE_YOUR_CALM: u32 = 11;
-    let (why, head) = (b"too many frames without progress", [0, 0, 8 + 32, GOAWAY, 0, 0, 0, 0, 0]);
-    let numbers = [last_stream.to_be_bytes(), ENHANCE_YOUR_CALM.to_be_bytes()].concat();
-    [&head[..], &numbers, why].concat()
 }
 
 async fn say_and_linger<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, last_frame: Vec<u8>) {
@@ -125,8 +116,9 @@ where
 {
     let SharedContext { services, limits, stages, .. } = &context.shared;
     let addr = peer.addr;
-    let calls = Calls::new(services.clone(), peer, served.clone());
-    let wire = Wire::new(stream, served.clone());
+    let [requests, resets] = context.rates.map(RateLimit::new);
+    let calls = Calls::new(services.clone(), peer, served.clone(), requests);
+    let wire = Wire::new(stream, served.clone(), resets);
     let unhandled = &services.unhandled;
     // Declared before the connection, so that it is dropped after it and counts a last time.
     let mut undispatched_requests =
@@ -143,7 +135,10 @@ where
     let mut cut = pin!(polled_apart(served.buffer.cut()));
     let not_read = || Err("closed, since its peer does not read its answers".into());
     let mut flooded = pin!(polled_apart(served.flooded()));
-    let flood = || Err("closed, since its peer sends too many frames without progress".into());
+    let flood = || {
+        let sent = served.flood().map_or("too much", |flood| flood.kind.as_str());
+        Err(format!("closed, since its peer sends {sent}"))
+    };
     // Must be asked before the connection is dropped, which discards what has not been sent.
     let linger_time = || served.buffer.linger_time(LINGER_MAX);
     let at_once = tokio::select! {
@@ -284,12 +279,6 @@ mod tests {
 
     use super::*;
     use crate::tenant::Work;
-
-    #[test]
-    fn the_goaway_has_the_length_that_it_says() {
-        let [a, b, c, _, _, _, _, _, _, payload @ ..] = &calm_down(7)[..] else { panic!("a head") };
-        assert_eq!(u32::from_be_bytes([0, *a, *b, *c]) as usize, payload.len());
-    }
 
     fn stages() -> Stages {
         Stages::new(&Work::default())

@@ -21,6 +21,8 @@ pub(super) enum TurnedAway {
     UnreadAnswerLate,
     /// Its peer sent too many frames without progress.
     Flood,
+    /// Its peer reset too many streams: `server.connections.resets_per_second`.
+    ResetFlood,
     /// All connections together held too many unread answers, and those of its address held most.
     UnreadAnswersFull,
 }
@@ -37,6 +39,7 @@ impl TurnedAway {
             Self::LingeringFull => "lingering_full",
             Self::UnreadAnswerLate => "unread_answer_late",
             Self::Flood => "flood",
+            Self::ResetFlood => "reset_flood",
             Self::UnreadAnswersFull => "unread_answers_full",
         }
     }

@@ -8,10 +8,17 @@ use std::{
 };
 
 use bytes::BytesMut;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    time::Instant,
+};
 
 use super::{
-    connection_slots::ServedConnection, frame_budget::FrameBudget, frames::Frames,
+    connection_slots::ServedConnection,
+    flood::{Flood, FloodKind},
+    frame_budget::FrameBudget,
+    frames::Frames,
+    rate_limit::RateLimit,
     send_buffers::Held,
 };
 
@@ -23,7 +30,8 @@ pub(super) struct Wire<S> {
     served: Arc<ServedConnection>,
     frames: Frames,
     budget: FrameBudget,
-    /// Whether the peer has used it up. What came then is lost, so nothing may be read after it.
+    resets: RateLimit,
+    /// Whether the peer has used one of them up. What came then is lost, so nothing may be read after it.
     is_flooded: bool,
     /// Bytes that were read after GOAWAY and that hyper has not got yet.
     pending: BytesMut,
@@ -42,26 +50,36 @@ const PIECE: usize = 1024;
 const STALLED: usize = 256 * 1024;
 
 impl<S> Wire<S> {
-    pub(super) fn new(stream: S, served: Arc<ServedConnection>) -> Self {
+    /// `resets`: how many streams the peer may reset.
+    pub(super) fn new(stream: S, served: Arc<ServedConnection>, resets: RateLimit) -> Self {
         let (frames, pending) = (Frames::after_preface(), BytesMut::new());
         let budget = FrameBudget::new();
         let (passable, is_flooded, stalled) = (0, false, None);
-        Self { stream, served, frames, budget, is_flooded, pending, passable, stalled }
+        Self { stream, served, frames, budget, resets, is_flooded, pending, passable, stalled }
     }
 
-    /// Counts what has been read. A peer that has used up its budget of frames is not read from any
-    /// more, and its connection is about to be closed.
+    /// Counts what has been read. A peer that floods the connection is not read from any more, and its
+    /// connection is about to be closed.
     fn count(&mut self) -> Poll<()> {
         let requests = self.frames.take_requests();
         if requests > 0 {
             self.served.requests.note_received(requests);
         }
-        if self.budget.spend(self.frames.take_sent(), self.served.requests.progress()) {
-            return Poll::Ready(());
-        }
-        self.served.note_flood(self.frames.last_stream());
+        let Some(kind) = self.flood() else { return Poll::Ready(()) };
+        self.served.note_flood(Flood { kind, last_stream: self.frames.last_stream() });
         self.is_flooded = true;
         Poll::Pending
+    }
+
+    /// What there is too much of in the frames that have been read. The clock is read only if there are
+    /// resets, so that calls do not pay for it.
+    fn flood(&mut self) -> Option<FloodKind> {
+        let sent = self.frames.take_sent();
+        if sent.resets > 0 && !self.resets.take(sent.resets, Instant::now()) {
+            return Some(FloodKind::Resets);
+        }
+        let is_within = self.budget.spend(sent, self.served.requests.progress());
+        (!is_within).then_some(FloodKind::Frames)
     }
 
     /// Counts the connection in its send buffer while a write is blocked.
@@ -175,9 +193,13 @@ mod tests {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 
     use super::{
-        super::{connection_slots::Slot, preface::PREFACE},
+        super::{connection_slots::Slot, preface::PREFACE, rate_limit::Rate},
         *,
     };
+
+    fn resets() -> RateLimit {
+        RateLimit::new(Rate::new(std::num::NonZeroUsize::MIN, 1))
+    }
 
     /// What hyper reads in pieces of `size`, from a connection that gets its GOAWAY after `begins`
     /// bytes.
@@ -202,7 +224,7 @@ mod tests {
         for (begins, size) in [(0, 1), (0, 7), (5, 3), (9, 2), (500, 4), (501, 2000), (5000, 9)] {
             let slot = Slot::alone();
             let (mut peer, stream) = tokio::io::duplex(11);
-            let wire = Wire::new(stream, slot.served.clone());
+            let wire = Wire::new(stream, slot.served.clone(), resets());
             let saying = async {
                 peer.write_all(&sent).await.unwrap();
                 drop(peer);
@@ -217,7 +239,7 @@ mod tests {
         let slot = Slot::alone();
         let held = || slot.served.buffer.bytes();
         let (mut peer, stream) = tokio::io::duplex(16);
-        let mut wire = Wire::new(stream, slot.served.clone());
+        let mut wire = Wire::new(stream, slot.served.clone(), resets());
         wire.write_all(&[0; 16]).await.unwrap();
         assert_eq!(held(), 0);
         let mut write = Box::pin(wire.write_all(&[0; 8]));

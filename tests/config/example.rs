@@ -93,6 +93,8 @@ fn the_defaults_are_the_documented_ones() {
     assert_eq!(server.limits.calls.get(), 10_000);
     assert_eq!(server.limits.message_size, 16_384);
     assert_eq!(server.connections.max_age, Duration::from_secs(1200));
+    assert_eq!(server.connections.requests_per_second.get(), 20_000);
+    assert_eq!(server.connections.resets_per_second.get(), 1000);
     assert_eq!(server.drain.timeout, Duration::from_secs(20));
     assert_eq!((config.log.filter.as_str(), config.log.format), ("info", LogFormat::Auto));
     assert_eq!(config.host_requests.get(), 128);

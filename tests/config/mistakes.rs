@@ -91,6 +91,14 @@ fn errors_about_values_out_of_range_name_the_range() {
             "server.limits.message_size: 1023 is out of range; give a whole number from 1024 to 4194304",
         ),
         (
+            "server.connections.requests_per_second = 0",
+            "server.connections.requests_per_second: 0 is out of range; give a whole number from 1 to 1000000",
+        ),
+        (
+            "server.connections.resets_per_second = 1000001",
+            "server.connections.resets_per_second: 1000001 is out of range; give a whole number from 1 to 1000000",
+        ),
+        (
             "listeners.a.http2.max_concurrent_streams = 100001",
             "listeners.a.http2.max_concurrent_streams: 100001 is out of range; give a whole number from 1 to 100000",
         ),

@@ -34,6 +34,7 @@ mod malformed_clients;
 mod memory;
 mod old_certificates;
 mod otel;
+mod rates;
 mod raw;
 mod reference;
 mod release;

@@ -52,6 +52,10 @@ fn obstacle<'a>(obstacle: &'a Obstacle, so: &'static str) -> ErrorReport<'a> {
         // The caller wanted this end.
         Obstacle::Deadline(Wait::Watching) => ErrorReport::from(&reason::DEADLINE).with_advice(""),
         Obstacle::Deadline(_) => ErrorReport::from(&reason::DEADLINE).with_advice(so),
+        // A second brings back as many requests as the limit has, and so at least one.
+        Obstacle::Overloaded { share: Share::ConnectionRequests, .. } => {
+            ErrorReport::from(&reason::SERVER_OVERLOADED).retry_after(SOON)
+        }
         Obstacle::Overloaded { share, .. } => ErrorReport::from(overloaded(*share)),
         Obstacle::SignInsQueued { due_in } => {
             ErrorReport::from(&reason::SIGN_INS_QUEUED).retry_after(*due_in)
@@ -77,9 +81,10 @@ fn obstacle<'a>(obstacle: &'a Obstacle, so: &'static str) -> ErrorReport<'a> {
 
 fn overloaded(share: Share) -> &'static Reason {
     match share {
-        Share::ServerCalls | Share::ServerReading | Share::ServerReflection => {
-            &reason::SERVER_OVERLOADED
-        }
+        Share::ServerCalls
+        | Share::ServerReading
+        | Share::ServerReflection
+        | Share::ConnectionRequests => &reason::SERVER_OVERLOADED,
         // These limits do not become free again by themselves soon: somebody has to give up a
         // place.
         Share::TenantSessions | Share::TenantWatches => &reason::TENANT_LIMIT_REACHED,

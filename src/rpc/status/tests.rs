@@ -176,6 +176,10 @@ fn every_outcome_has_its_row() {
             (ResourceExhausted, "SERVER_OVERLOADED", unsent, Some(500), Some("500")),
         );
     }
+    check(
+        &overloaded(Share::ConnectionRequests),
+        (ResourceExhausted, "SERVER_OVERLOADED", unsent, Some(1000), Some("1000")),
+    );
     for share in [Share::TenantCalls, Share::TenantRequests, Share::HostRequests, Share::AgentQueue]
     {
         check(

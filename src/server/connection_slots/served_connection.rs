@@ -3,8 +3,8 @@
 use std::{
     net::IpAddr,
     sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering},
+        Arc, OnceLock,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -12,7 +12,7 @@ use std::{
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::server::{request_counts::RequestCounts, send_buffers::SendBuffer};
+use crate::server::{flood::Flood, request_counts::RequestCounts, send_buffers::SendBuffer};
 
 /// One connection that is served.
 #[derive(Debug)]
@@ -37,10 +37,10 @@ pub(in crate::server) struct ServedConnection {
     refuses_calls: AtomicBool,
     /// Cancelled when the connection's slot is wanted for another one.
     pub(super) evicted: CancellationToken,
-    /// Cancelled when its peer has used up its budget of frames.
+    /// Set if its peer floods it.
+    flood: OnceLock<Flood>,
+    /// Cancelled after that.
     flooded: CancellationToken,
-    /// The highest stream that such a peer has begun.
-    last_stream: AtomicU32,
 }
 
 /// A call whose answer is being made. Dropping it ends the call. The answer must be in the send
@@ -71,8 +71,8 @@ impl ServedConnection {
             has_goaway: AtomicBool::default(),
             refuses_calls: AtomicBool::default(),
             evicted: CancellationToken::new(),
+            flood: OnceLock::new(),
             flooded: CancellationToken::new(),
-            last_stream: AtomicU32::default(),
         }
     }
 
@@ -123,20 +123,20 @@ impl ServedConnection {
         self.refuses_calls.load(Ordering::Relaxed)
     }
 
-    /// Notes that the peer has used up its budget of frames, and the highest stream that it has begun.
-    pub(in crate::server) fn note_flood(&self, last_stream: u32) {
-        self.last_stream.store(last_stream, Ordering::Relaxed);
+    /// Notes that the peer floods the connection.
+    pub(in crate::server) fn note_flood(&self, flood: Flood) {
+        self.flood.get_or_init(|| flood);
         self.flooded.cancel();
     }
 
-    /// Waits until the peer has used up its budget of frames.
+    /// Waits until the peer floods the connection.
     pub(in crate::server) async fn flooded(&self) {
         self.flooded.cancelled().await;
     }
 
-    /// The highest stream of a peer that has used up its budget of frames; `None` of any other.
-    pub(in crate::server) fn flood(&self) -> Option<u32> {
-        self.flooded.is_cancelled().then(|| self.last_stream.load(Ordering::Relaxed))
+    /// The flood of the peer, if there is one.
+    pub(in crate::server) fn flood(&self) -> Option<Flood> {
+        self.flood.get().copied()
     }
 
     /// Asks for the connection's slot.
