@@ -47,6 +47,7 @@ mod simulator;
 mod streams;
 mod support;
 mod tenants;
+mod tls_suites;
 mod trickles;
 mod unreached;
 mod unread_answers;

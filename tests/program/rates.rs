@@ -6,14 +6,14 @@ use ccgateway_bridge::{
     client,
     rpc::proto::{GetSessionRequest, agent_session_client::AgentSessionClient},
 };
-use ccgateway_test_support::{Program, origin, within};
+use ccgateway_test_support::{origin, within};
 use tokio::task::JoinSet;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
 use crate::{
     raw::{ACK, END_HEADERS, GOAWAY, HEADERS, PING, RST_STREAM, Raw, frame, request_head},
-    support::{register, start},
+    support::{register, start, turned_away},
 };
 
 const CHECK_HEALTH: &str = "/grpc.health.v1.Health/Check";
@@ -38,10 +38,6 @@ async fn begin_and_cancel(raw: &mut Raw, calls: Range<u32>) -> Option<(u32, u32,
     Some((last_stream, error, why))
 }
 
-async fn reset_floods(program: &Program) -> f64 {
-    program.metric("ccgw_connections_turned_away_total{cause=\"reset_flood\"").await
-}
-
 #[tokio::test]
 async fn whoever_resets_more_streams_than_the_limit_loses_the_connection() {
     const ENHANCE_YOUR_CALM: u32 = 11;
@@ -60,7 +56,7 @@ async fn whoever_resets_more_streams_than_the_limit_loses_the_connection() {
     };
     assert!(calls > 10, "after {calls}");
     assert_eq!(ended, (2 * calls - 1, ENHANCE_YOUR_CALM, "too many resets a second".to_owned()));
-    assert_eq!(reset_floods(&program).await, 1.0);
+    assert_eq!(turned_away(&program, "reset_flood").await, 1);
     let (_, readiness) = program.ask("GET /readyz?verbose", "").await;
     assert!(readiness.contains("reset_flood"), "{readiness}");
     assert_eq!(begin_and_cancel(&mut other, 0..5).await, None, "another connection goes on");
@@ -75,7 +71,7 @@ async fn all_calls_of_a_connection_may_be_cancelled_together() {
     let id = 2 * STREAMS + 1;
     raw.request(id, CHECK_HEALTH, "30S", &check).await;
     assert!(within("an answer", raw.until(|frame| frame.ends(id))).await.is_some());
-    assert_eq!(reset_floods(&program).await, 0.0);
+    assert_eq!(turned_away(&program, "reset_flood").await, 0);
 }
 
 #[tokio::test]

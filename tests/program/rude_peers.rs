@@ -53,7 +53,7 @@ async fn call(stream: impl Stream + 'static) -> String {
 }
 
 /// A caller's whole way in, from connecting to the answer.
-async fn caller(program: &Program, tls: Option<&TlsConnector>) -> String {
+pub(crate) async fn caller(program: &Program, tls: Option<&TlsConnector>) -> String {
     let stream = TcpStream::connect(program.grpc).await.expect("connected");
     let Some(tls) = tls else { return call(stream).await };
     call(tls_over(tls, stream).await).await

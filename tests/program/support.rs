@@ -93,6 +93,14 @@ pub(crate) async fn register(program: &Program, agent: u32) -> String {
     guid
 }
 
+/// How many connections were closed or rejected for this cause.
+pub(crate) async fn turned_away(program: &Program, cause: &str) -> u64 {
+    let (_, metrics) = program.ask("GET /metrics", "").await;
+    let start = format!("ccgw_connections_turned_away_total{{cause=\"{cause}\"}} ");
+    let count = metrics.lines().find_map(|line| line.strip_prefix(&*start));
+    count.expect("exported").parse().expect("a number")
+}
+
 /// The setting that lets a bridge have TLS as "localhost", and the file to trust it by.
 pub(crate) fn tls(files: &TempDir) -> (String, String) {
     let own = Certificate::of("localhost", files.path());

@@ -86,6 +86,13 @@ impl Program {
         kib.get() * 1024
     }
 
+    /// Forgets what [`Program::peak_memory`] has been. Returns what it is now.
+    pub fn forget_peak_memory(&self) -> u64 {
+        let file = format!("/proc/{}/clear_refs", self.pid());
+        std::fs::write(file, "5").expect("Linux");
+        self.peak_memory()
+    }
+
     /// Sends it a signal, such as `-TERM`.
     pub fn signal(&self, name: &str) {
         signal(self.pid(), name);
