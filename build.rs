@@ -23,24 +23,33 @@ const FILES: [&str; 3] = [
     "ccgateway/agent/v1/agent_session.proto",
     "ccgateway/agent/v1/agent_events.proto",
 ];
+/// gRPC's protocol for health. It is not in `proto/`, since callers have it from their gRPC library, and
+/// a second file of its name stops programs in Go and Python.
+const HEALTH_ROOT: &str = "src/rpc/proto";
+const HEALTH: &str = "grpc/health/v1/health.proto";
 /// Messages that carry a password or a Guid: their `Debug` is written by hand and shows neither.
 const SECRET_MESSAGES: [&str; 2] =
     ["ccgateway.agent.v1.RegisterSessionRequest", "ccgateway.agent.v1.SignInRequest"];
 
 fn main() -> Result<(), Box<dyn Error>> {
-    println!("cargo:rerun-if-changed={PROTO_ROOT}");
-    let descriptors = protox::compile(FILES, [PROTO_ROOT])?;
+    compile(PROTO_ROOT, &FILES, "descriptors.bin")?;
+    compile(HEALTH_ROOT, &[HEALTH], "health.bin")?;
+    name_version();
+    Ok(())
+}
 
+/// Generates the code of `files`, and writes their descriptors to the file `out`.
+fn compile(root: &str, files: &[&str], out: &str) -> Result<(), Box<dyn Error>> {
+    println!("cargo:rerun-if-changed={root}");
+    let descriptors = protox::compile(files, [root])?;
     let mut config = Config::new();
     config.skip_debug(SECRET_MESSAGES);
     config.extern_path(".google.rpc", "::tonic_types::pb");
     tonic_prost_build::configure()
         .codec_path("crate::rpc::codec::SmallCodec")
         .compile_fds_with_config(descriptors.clone(), config)?;
-
-    let out = PathBuf::from(env::var("OUT_DIR")?).join("descriptors.bin");
+    let out = PathBuf::from(env::var("OUT_DIR")?).join(out);
     fs::write(out, prost_bytes(&descriptors))?;
-    name_version();
     Ok(())
 }
 

@@ -44,7 +44,7 @@ use self::{
     agent_state::AgentStateRpc,
     proto::{
         FILE_DESCRIPTOR_SET, agent_events_server::AgentEventsServer,
-        agent_session_server::AgentSessionServer, agent_state_server::AgentStateServer,
+        agent_session_server::AgentSessionServer, agent_state_server::AgentStateServer, health,
     },
 };
 use crate::{
@@ -131,7 +131,7 @@ fn add_reflection(routes: &mut RoutesBuilder) -> Result<(), ReflectionError> {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
             .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
-            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(health::FILE_DESCRIPTOR_SET)
             .register_encoded_file_descriptor_set(tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET)
             .register_encoded_file_descriptor_set(
                 tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET,

@@ -257,7 +257,7 @@ impl Bridge {
         let (mut routes, unhandled) =
             rpc::services(tenants.clone(), retcodes, &server, serves_reflection, observed.clone())?;
         tenants.all().iter().for_each(Tenant::share_polls);
-        let health = Health::serving(&mut routes).await;
+        let health = Health::serving(&mut routes, tenants.clone());
         let ServerShares { connection_limits, request_reader, streams, .. } = &shares;
         let (connection_limits, request_reader, streams) =
             (connection_limits.clone(), request_reader.clone(), streams.clone());

@@ -133,6 +133,20 @@ impl Access {
         })
     }
 
+    /// Whether the caller may do anything at the tenant `id`, by the policy that is the current one.
+    pub fn may_use(&self, id: &str) -> bool {
+        let has_expired = self.until.is_some_and(|until| until <= Instant::now());
+        if id.is_empty() || has_expired || self.is_key_withdrawn() {
+            return false;
+        }
+        Right::ALL.into_iter().any(|(_, right)| match &self.standing {
+            Some(Standing { policy, current, chain }) if policy.superseded.is_cancelled() => {
+                self.is_allowed_by(&current.get().1, (policy, chain), id, right)
+            }
+            _ => matches!(self.tenant(id, right), Ok(Some(_))),
+        })
+    }
+
     fn is_allowed_by(
         &self,
         policy: &ListenerPolicy,

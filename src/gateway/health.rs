@@ -2,10 +2,12 @@
 use std::{
     sync::{
         Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
+
+use tokio::time::Instant;
 
 use super::{Exchanged, Reply};
 
@@ -14,7 +16,10 @@ use super::{Exchanged, Reply};
 pub(super) struct Health {
     /// In milliseconds since 1970. 0 if it has not answered yet.
     answered: AtomicU64,
-    failed: Mutex<Option<Failed>>,
+    /// With the time by a clock that nobody sets.
+    failed: Mutex<Option<(Instant, Failed)>>,
+    /// Whether it has not answered since it last failed.
+    is_failing: AtomicBool,
 }
 
 /// A failure of an address.
@@ -37,9 +42,14 @@ pub struct AddressView {
     pub answered: Option<SystemTime>,
     /// The last failure. The address may have answered since.
     pub failed: Option<Failed>,
+    /// Whether it failed within the last minute and has not answered since.
+    pub is_failing: bool,
 }
 
 const CAUSE_MAX: usize = 200;
+/// How long a failure counts where nothing is asked after it. Longer than the pauses between polls of a
+/// gateway that does not answer.
+const LATELY: Duration = Duration::from_secs(60);
 
 impl Health {
     /// Notes an answer. One that does not come from a gateway counts as a failure.
@@ -53,6 +63,7 @@ impl Health {
                 let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
                 let now = now.as_millis().try_into().unwrap_or(u64::MAX);
                 self.answered.store(now, Ordering::Relaxed);
+                self.is_failing.store(false, Ordering::Relaxed);
             }
         }
     }
@@ -61,7 +72,9 @@ impl Health {
     pub(super) fn failed(&self, cause: &str) {
         let cause = cause.chars().filter(|c| !c.is_control()).take(CAUSE_MAX).collect();
         let failed = Failed { at: SystemTime::now(), cause };
-        *self.failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(failed);
+        let failed = Some((Instant::now(), failed));
+        *self.failed.lock().unwrap_or_else(PoisonError::into_inner) = failed;
+        self.is_failing.store(true, Ordering::Relaxed);
     }
 
     /// The state for people.
@@ -69,6 +82,33 @@ impl Health {
         let answered = self.answered.load(Ordering::Relaxed);
         let answered = (answered > 0).then(|| UNIX_EPOCH + Duration::from_millis(answered));
         let failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        AddressView { host, in_use, answered, failed }
+        let is_recent = failed.as_ref().is_some_and(|(at, _)| at.elapsed() < LATELY);
+        let is_failing = is_recent && self.is_failing.load(Ordering::Relaxed);
+        let failed = failed.map(|(_, failed)| failed);
+        AddressView { host, in_use, answered, failed, is_failing }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn is_failing(health: &Health) -> bool {
+        health.view("gateway".into(), true).is_failing
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_failure_counts_for_a_minute_or_until_an_answer() {
+        let health = Health::default();
+        assert!(!is_failing(&health), "nothing has been asked");
+        health.failed("connection refused");
+        assert!(is_failing(&health));
+        tokio::time::advance(LATELY - Duration::from_secs(1)).await;
+        assert!(is_failing(&health));
+        health.failed("connection refused");
+        tokio::time::advance(Duration::from_secs(2)).await;
+        assert!(is_failing(&health), "it has failed again");
+        tokio::time::advance(LATELY).await;
+        assert!(!is_failing(&health), "nobody knows any more");
     }
 }

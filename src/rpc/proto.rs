@@ -19,6 +19,14 @@ tonic::include_proto!("ccgateway.agent.v1");
 /// Every file of the contract with its imports, for reflection.
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 
+/// gRPC's protocol for health.
+pub mod health {
+    tonic::include_proto!("grpc.health.v1");
+
+    /// Its file, for reflection.
+    pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/health.bin"));
+}
+
 // `build.rs` generates no `Debug` for messages with secrets. These leave the secrets out.
 
 impl fmt::Debug for RegisterSessionRequest {

@@ -43,7 +43,7 @@ pub const ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
 pub(super) const ACCEPTED_ENCODINGS: HeaderValue = HeaderValue::from_static("identity,gzip");
 
 /// Every method whose request is a single message.
-pub(super) const METHODS: [&str; 16] = [
+pub(super) const METHODS: [&str; 17] = [
     "ccgateway.agent.v1.AgentEvents/WatchEvents",
     "ccgateway.agent.v1.AgentSession/GetSession",
     "ccgateway.agent.v1.AgentSession/RegisterSession",
@@ -59,6 +59,7 @@ pub(super) const METHODS: [&str; 16] = [
     "ccgateway.agent.v1.AgentState/SetIdle",
     "ccgateway.agent.v1.AgentState/SetResting",
     "grpc.health.v1.Health/Check",
+    "grpc.health.v1.Health/List",
     "grpc.health.v1.Health/Watch",
 ];
 /// Every method whose request is a stream.

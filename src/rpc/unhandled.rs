@@ -47,7 +47,8 @@ impl Unhandled {
     }
 
     /// Checks the head of a request, before anything else is done with it. Only health may be asked
-    /// for by callers whom nobody knows: balancers ask for it, and it names no tenant.
+    /// for by callers whom nobody knows: balancers ask for it, and it tells of tenants only those who may
+    /// use them.
     ///
     /// # Errors
     ///

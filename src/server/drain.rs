@@ -39,16 +39,16 @@ impl Bridge {
     /// Stops the bridge: reports "not ready", gives callers `delay` to notice, sends GOAWAY, and
     /// waits for the calls in flight. Takes the drain's `delay` and `timeout` at most.
     pub async fn drain(self) -> Drained {
-        let Self { readiness, mut health, tenants, stages, connections, work, .. } = self;
+        let Self { readiness, health, tenants, stages, connections, work, .. } = self;
         let (tracer, stores, drain) = (self.tracer, self.stores, self.drain);
         let lingering_tasks = self.lingering_tasks;
         info!(delay = ?drain.delay, timeout = ?drain.timeout, "draining: reporting not ready from now on");
         readiness.set_draining();
-        health.not_serving().await;
+        health.not_serving();
         tokio::time::sleep(drain.delay).await;
 
         // Streams of health watchers would otherwise hold their connections open for ever.
-        health.end_watches().await;
+        health.end_watches();
         // Before GOAWAY, so that event streams end with the reason that the bridge is stopping.
         work.stopping.cancel();
         stages.goaway.cancel();

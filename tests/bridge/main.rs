@@ -19,6 +19,7 @@ mod fault_points;
 mod faults;
 mod gateway_tls;
 mod get_state;
+mod health;
 mod keeping;
 mod listeners;
 mod metrics;

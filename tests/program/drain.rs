@@ -4,16 +4,17 @@ use std::{sync::Arc, time::Duration};
 
 use ccgateway_bridge::{
     client,
-    rpc::proto::{SetBusyRequest, SignInRequest},
+    rpc::proto::{
+        SetBusyRequest, SignInRequest,
+        health::{
+            HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
+        },
+    },
 };
 use ccgateway_sim::Interface;
 use ccgateway_test_support::{Clients, PASSWORD, Program, origin, within};
 use tokio::{io::AsyncReadExt as _, net::TcpStream, sync::Semaphore, task::JoinSet, time::Instant};
 use tonic::{Code, Status};
-use tonic_health::{
-    ServingStatus,
-    pb::{HealthCheckRequest, health_client::HealthClient},
-};
 
 use crate::support::{register, start};
 
@@ -73,7 +74,7 @@ async fn a_rollout_loses_no_call() {
     let watched = watch.watch(HealthCheckRequest::default()).await.expect("watching");
     let mut watched = watched.into_inner();
     let serving = watched.message().await.expect("readable").expect("a status");
-    assert_eq!(serving.status(), ServingStatus::Serving.into());
+    assert_eq!(serving.status(), ServingStatus::Serving);
 
     let calls = Arc::new(Semaphore::new(0));
     let mut callers = JoinSet::new();
@@ -92,7 +93,7 @@ async fn a_rollout_loses_no_call() {
     assert_eq!(asked, answered, "every call that was carried out was answered");
 
     let not_serving = watched.message().await.expect("readable").expect("a status");
-    assert_eq!(not_serving.status(), ServingStatus::NotServing.into());
+    assert_eq!(not_serving.status(), ServingStatus::NotServing);
     assert!(watched.message().await.expect("ended, not cut").is_none());
     assert_eq!(silent.read(&mut [0]).await.expect("closed, not cut"), 0);
 

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use ccgateway_bridge::rpc::proto::{BatchSetBusyRequest, SetBusyRequest, WatchEventsRequest};
+use ccgateway_bridge::rpc::proto::{
+    BatchSetBusyRequest, SetBusyRequest, WatchEventsRequest, health::HealthCheckRequest,
+};
 use ccgateway_test_support::{Program, within};
 use tokio::{io::AsyncWriteExt as _, task::JoinHandle};
-use tonic_health::pb::HealthCheckRequest;
 
 use crate::raw::{
     ACK, ANY_STREAM, DATA, END_HEADERS, END_STREAM, Frame, GOAWAY, HEADERS, INITIAL_WINDOW_SIZE,

@@ -3,6 +3,7 @@
 mod kinds;
 mod measured;
 
+use ccgateway_bridge::rpc::proto::health::HealthCheckRequest;
 use ccgateway_test_support::{Program, within};
 use tokio::io::AsyncReadExt as _;
 
@@ -63,7 +64,7 @@ async fn a_busy_caller_is_not_taken_for_a_flood() {
     const AT_ONCE: u32 = 50;
     let program = start("", &[]).await;
     let mut raw = Raw::connect(program.grpc, &[]).await;
-    let check = tonic_health::pb::HealthCheckRequest::default();
+    let check = HealthCheckRequest::default();
     let one = 1_u32.to_be_bytes();
     for batch in 0..20 {
         let ids = (batch * AT_ONCE..(batch + 1) * AT_ONCE).map(stream);
@@ -93,7 +94,7 @@ async fn calls_that_are_cancelled_at_once_cost_no_other_call_its_connection() {
         [begun(id, CHECK_HEALTH), frame(RST_STREAM, 0, id, &cancel)].concat()
     });
     raw.write(&cancelled.collect::<Vec<_>>()).await;
-    let check = tonic_health::pb::HealthCheckRequest::default();
+    let check = HealthCheckRequest::default();
     raw.request(stream(300), CHECK_HEALTH, "30S", &check).await;
     let answer = raw.until(|frame| frame.stream == stream(300) && frame.flags & END_STREAM != 0);
     assert!(within("an answer", answer).await.is_some(), "the connection was ended");

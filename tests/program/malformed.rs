@@ -1,6 +1,8 @@
 //! Requests that no library of gRPC sends: compressed in unusual ways, malformed, or not gRPC at all.
 
-use ccgateway_bridge::rpc::proto::{GetSessionRequest, SetBusyRequest, WatchEventsRequest};
+use ccgateway_bridge::rpc::proto::{
+    GetSessionRequest, SetBusyRequest, WatchEventsRequest, health::HealthCheckRequest,
+};
 use ccgateway_test_support::{Program, within};
 use prost::Message as _;
 use tokio::{
@@ -9,7 +11,6 @@ use tokio::{
     task::JoinSet,
 };
 use tonic::Code;
-use tonic_health::pb::HealthCheckRequest;
 use tonic_reflection::pb::v1::{
     ServerReflectionRequest, server_reflection_request::MessageRequest,
 };

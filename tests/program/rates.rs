@@ -67,7 +67,7 @@ async fn all_calls_of_a_connection_may_be_cancelled_together() {
     let program = start("server.connections.resets_per_second = 1", &[]).await;
     let mut raw = Raw::connect(program.grpc, &[]).await;
     assert_eq!(begin_and_cancel(&mut raw, 0..STREAMS).await, None);
-    let check = tonic_health::pb::HealthCheckRequest::default();
+    let check = ccgateway_bridge::rpc::proto::health::HealthCheckRequest::default();
     let id = 2 * STREAMS + 1;
     raw.request(id, CHECK_HEALTH, "30S", &check).await;
     assert!(within("an answer", raw.until(|frame| frame.ends(id))).await.is_some());

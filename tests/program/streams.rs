@@ -3,7 +3,10 @@
 use std::{net::SocketAddr, time::Duration};
 
 use bytes::Bytes;
-use ccgateway_bridge::rpc::proto::WatchEventsRequest;
+use ccgateway_bridge::rpc::proto::{
+    WatchEventsRequest,
+    health::{HealthCheckRequest, health_client::HealthClient},
+};
 use ccgateway_test_support::{Program, origin, within};
 use h2::{
     RecvStream, SendStream,
@@ -12,7 +15,6 @@ use h2::{
 use prost::Message;
 use tokio::net::TcpStream;
 use tonic::{Code, Status};
-use tonic_health::pb::HealthCheckRequest;
 use tonic_reflection::pb::v1::ServerReflectionRequest;
 use tonic_types::StatusExt as _;
 
@@ -73,10 +75,7 @@ async fn connections_with_a_health_watch_end_without_a_cut() {
     let program = start(age, &[]).await;
     let watch = async {
         let channel = ccgateway_bridge::client::channel();
-        let mut client = tonic_health::pb::health_client::HealthClient::with_origin(
-            channel,
-            origin(program.grpc),
-        );
+        let mut client = HealthClient::with_origin(channel, origin(program.grpc));
         let watch = client.watch(HealthCheckRequest::default()).await.expect("watching");
         let mut watch = watch.into_inner();
         assert!(watch.message().await.expect("readable").is_some());

@@ -226,7 +226,10 @@ async fn a_tenant_that_cannot_be_built_changes_nothing_at_all() {
     assert!(printed.contains("tenants.extra.tls.ca_file"), "{printed}");
     busy(&clients, "acme", 1001).await.expect("busy");
     let (_, status) = program.ask("GET /status.json", "").await;
-    assert!(!status.contains("\"limit\": 77") && !status.contains("\"tenant\": \"extra\""), "{status}");
+    assert!(
+        !status.contains("\"limit\": 77") && !status.contains("\"tenant\": \"extra\""),
+        "{status}"
+    );
 }
 
 #[tokio::test]

@@ -3,12 +3,11 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use ccgateway_bridge::rpc::proto::GetSessionRequest;
+use ccgateway_bridge::rpc::proto::{GetSessionRequest, health::HealthCheckRequest};
 use ccgateway_test_support::{Clients, Program, within};
 use h2::{RecvStream, SendStream, client::SendRequest};
 use prost::Message as _;
 use tokio::net::TcpStream;
-use tonic_health::pb::HealthCheckRequest;
 use tonic_reflection::pb::v1::{
     ServerReflectionRequest, server_reflection_request::MessageRequest,
 };
