@@ -46,6 +46,7 @@ use self::{
         FILE_DESCRIPTOR_SET, agent_events_server::AgentEventsServer,
         agent_session_server::AgentSessionServer, agent_state_server::AgentStateServer, health,
     },
+    unhandled::RefusalsTold,
 };
 use crate::{
     config::{self, Overrides},
@@ -60,6 +61,7 @@ struct Shared {
     overrides: Overrides,
     observed: Arc<Observed>,
     default_deadline: Duration,
+    refusals: RefusalsTold,
 }
 
 /// Reflection cannot be served. Only wrong descriptors can cause that, and they are made at build
@@ -103,6 +105,7 @@ pub fn services(
         overrides,
         observed,
         default_deadline: server.default_deadline,
+        refusals: RefusalsTold::default(),
     });
     let unhandled = Unhandled::new(shared.clone());
     let limit = server.limits.message_size;

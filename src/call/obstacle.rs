@@ -139,8 +139,9 @@ pub enum Unreadable {
     Malformed(String),
     /// The caller or its connection ended before the message was complete.
     BrokenOff,
-    /// HTTP/2 refused the request, or its connection ended before anything was known of it.
-    RefusedByHttp2,
+    /// HTTP/2 refused the request, or its connection ended before anything was known of it. Has the
+    /// cause, if HTTP/2 has told it.
+    RefusedByHttp2(Option<String>),
     /// The request's content type is this one, and not that of gRPC. Empty if it has none.
     ContentType(String),
     /// The request has this HTTP method, and gRPC uses POST.
@@ -165,7 +166,10 @@ impl fmt::Display for Unreadable {
             Self::TooLarge => f.write_str("its message is larger than server.limits.message_size"),
             Self::Malformed(cause) => f.write_str(cause),
             Self::BrokenOff => f.write_str("it ended before its message was complete"),
-            Self::RefusedByHttp2 => f.write_str(
+            Self::RefusedByHttp2(Some(cause)) => {
+                write!(f, "it has reached no method: HTTP/2 has refused it for its headers ({cause})")
+            }
+            Self::RefusedByHttp2(None) => f.write_str(
                 "it has reached no method: HTTP/2 has refused it, since its headers are malformed or \
                  larger than 16 KiB, or since there were more requests at once than the listener's \
                  http2.max_concurrent_streams; or its connection ended too early",

@@ -1,6 +1,10 @@
 //! Answers requests whose message has not been read and will not be.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode,
@@ -10,6 +14,7 @@ use http::{
 use http_body_util::Full;
 use tokio::time::Instant;
 use tonic::{Status, body::Body};
+use tracing::warn;
 
 use super::{
     Shared,
@@ -27,6 +32,13 @@ use crate::{
 /// status from the table, a log line and counters.
 #[derive(Clone, Debug)]
 pub struct Unhandled(pub(super) Arc<Shared>);
+
+/// Says how often a refusal may be told.
+#[derive(Debug, Default)]
+pub(super) struct RefusalsTold(Mutex<Option<Instant>>);
+
+/// Anybody who can connect can send such requests, and they must not fill the log.
+const TELL_EVERY: Duration = Duration::from_secs(60);
 
 /// What clients of other protocols are told.
 pub const WHAT_IS_SPOKEN: &str = "\
@@ -99,9 +111,18 @@ impl Unhandled {
     }
 
     /// Records a request of `peer` that h2 has refused by itself, or whose connection ended before
-    /// a service got it. Nothing else is known of it.
-    pub fn note_undispatched(&self, peer: SocketAddr) {
-        self.note(peer, Unreadable::RefusedByHttp2);
+    /// a service got it. Nothing else is known of it but the cause, if h2 has told it. Such a request
+    /// is of a client that somebody has to correct, and its caller is told little; so now and then one
+    /// is told here at a level that is shown.
+    pub fn note_undispatched(&self, peer: SocketAddr, cause: Option<String>) {
+        if let Some(cause) = cause.as_deref().filter(|_| self.0.refusals.may_tell()) {
+            warn!(
+                %peer,
+                error = cause,
+                "HTTP/2 has refused a request for its headers; others within a minute are only counted"
+            );
+        }
+        self.note(peer, Unreadable::RefusedByHttp2(cause));
     }
 
     /// Records a request of `peer` that was HTTP/1.
@@ -139,6 +160,18 @@ impl Unhandled {
         let started =
             Started { at, timeout, counted, span: observed.tracer.begin(method, headers, at) };
         CallLog::new(about, caller, started)
+    }
+}
+
+impl RefusalsTold {
+    /// Whether one may be told now. The next one may be told in a minute then.
+    fn may_tell(&self) -> bool {
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let may = last.is_none_or(|last| last.elapsed() >= TELL_EVERY);
+        if may {
+            *last = Some(Instant::now());
+        }
+        may
     }
 }
 

@@ -1,6 +1,7 @@
 //! Serves a connection that has its slot: its calls, and how it ends.
 
 use std::{
+    collections::VecDeque,
     future::{Future, pending, poll_fn},
     net::SocketAddr,
     pin::{Pin, pin},
@@ -27,7 +28,7 @@ use super::{
     service::{Calls, Peer},
     wire::Wire,
 };
-use crate::rpc::Unhandled;
+use crate::{rpc::Unhandled, telemetry::log::refusals};
 
 /// How long a connection that is evicted or past its age must be idle after GOAWAY before it is
 /// closed.
@@ -121,8 +122,13 @@ where
     let wire = Wire::new(stream, served.clone(), resets);
     let unhandled = &services.unhandled;
     // Declared before the connection, so that it is dropped after it and counts a last time.
-    let mut undispatched_requests =
-        Undispatched { requests: &served.requests, unhandled, peer: addr, noted: 0 };
+    let mut undispatched_requests = Undispatched {
+        requests: &served.requests,
+        unhandled,
+        peer: addr,
+        noted: 0,
+        causes: VecDeque::new(),
+    };
     let mut connection = pin!(context.http2.serve_connection(TokioIo::new(wire), calls));
     let ended = |ended: hyper::Result<()>| ended.map_err(|error| error.to_string());
     let asked_to_end = polled_apart(async {
@@ -172,6 +178,8 @@ struct Undispatched<'a> {
     peer: SocketAddr,
     /// How many have been reported.
     noted: u64,
+    /// Why h2 has refused those that have not been reported.
+    causes: VecDeque<String>,
 }
 
 impl Undispatched<'_> {
@@ -180,8 +188,11 @@ impl Undispatched<'_> {
     async fn watch<C: Future>(&mut self, mut connection: Pin<&mut C>) -> C::Output {
         poll_fn(|context| {
             let polled = connection.as_mut().poll(context);
+            // Of this connection alone, since each takes its own after each poll.
+            self.causes.extend(refusals());
             if let Some(undispatched) = self.requests.undispatched() {
                 self.note(undispatched);
+                self.causes.clear();
             }
             polled
         })
@@ -191,7 +202,7 @@ impl Undispatched<'_> {
     fn note(&mut self, undispatched: u64) {
         while self.noted < undispatched {
             self.noted += 1;
-            self.unhandled.note_undispatched(self.peer);
+            self.unhandled.note_undispatched(self.peer, self.causes.pop_front());
         }
     }
 }

@@ -7,17 +7,21 @@
 #[cfg(test)]
 pub(crate) mod captured;
 mod control;
+mod http2;
 pub(super) mod lost_lines;
 
 use std::io::{IsTerminal as _, stderr};
 
 use tracing_appender::non_blocking::{NonBlocking, WorkerGuard};
 use tracing_subscriber::{
-    EnvFilter, fmt, layer::SubscriberExt as _, reload, util::SubscriberInitExt as _,
+    EnvFilter, Layer as _, fmt, layer::SubscriberExt as _, reload, util::SubscriberInitExt as _,
 };
 
-pub use self::control::{FilterError, LogControl, LogView};
-use self::lost_lines::Lines;
+pub use self::{
+    control::{FilterError, LogControl, LogView},
+    http2::refusals,
+};
+use self::{http2::Refusals, lost_lines::Lines};
 
 /// Why logging did not start.
 #[derive(Debug, thiserror::Error)]
@@ -76,11 +80,12 @@ pub fn start(directives: &str, format: Format) -> Result<Logging, TelemetryError
     let (filter, handle) = reload::Layer::new(filter);
     let control = LogControl::new(handle, directives, writer.error_counter(), unwritten);
     let lines = fmt::layer().with_writer(writer);
-    let registry = tracing_subscriber::registry().with(filter);
-    if json {
-        registry.with(lines.json().flatten_event(true).with_current_span(false)).try_init()?;
+    let lines = if json {
+        lines.json().flatten_event(true).with_current_span(false).boxed()
     } else {
-        registry.with(lines.with_ansi(terminal)).try_init()?;
-    }
+        lines.with_ansi(terminal).boxed()
+    };
+    let refusals = Refusals.with_filter(Refusals::filter());
+    tracing_subscriber::registry().with(lines.with_filter(filter)).with(refusals).try_init()?;
     Ok(Logging { _writer: guard, control })
 }

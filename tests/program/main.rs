@@ -9,6 +9,7 @@
 
 mod admin_port;
 mod audit;
+mod authority;
 mod book;
 mod call;
 mod clients;

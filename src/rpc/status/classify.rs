@@ -102,7 +102,7 @@ fn unreadable(why: &Unreadable) -> &'static Reason {
         Unreadable::TooLarge => &reason::MESSAGE_TOO_LARGE,
         Unreadable::Malformed(_) => &reason::MESSAGE_MALFORMED,
         Unreadable::BrokenOff => &reason::REQUEST_BROKEN_OFF,
-        Unreadable::RefusedByHttp2 => &reason::HTTP2_REFUSED,
+        Unreadable::RefusedByHttp2(_) => &reason::HTTP2_REFUSED,
         Unreadable::ContentType(_) | Unreadable::HttpMethod(_) | Unreadable::Http1 => {
             &reason::NOT_GRPC
         }

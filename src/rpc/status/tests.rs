@@ -305,7 +305,7 @@ fn obstacles() -> Vec<Obstacle> {
         Unreadable::TooLarge,
         Unreadable::Malformed(String::new()),
         Unreadable::BrokenOff,
-        Unreadable::RefusedByHttp2,
+        Unreadable::RefusedByHttp2(None),
         Unreadable::ContentType(String::new()),
         Unreadable::HttpMethod("GET".into()),
         Unreadable::Http1,
