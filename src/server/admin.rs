@@ -9,13 +9,14 @@ mod html;
 mod log;
 mod page;
 mod reload;
+mod sites;
 mod token;
 
 use std::{fmt::Display, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{
-    HeaderValue, Method, Request, Response, StatusCode,
+    HeaderName, HeaderValue, Method, Request, Response, StatusCode,
     header::{
         ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY,
         REFRESH, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
@@ -74,6 +75,9 @@ the Host of this request is no name of this port: ask by its IP address or as lo
 to admin.hosts in the bridge's configuration
 ";
 
+/// Keeps pages of other sites from loading an answer into their process, as an image for example.
+const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
+
 const TEXT: &str = "text/plain; charset=utf-8";
 const HTML: &str = "text/html; charset=utf-8";
 const JSON: &str = "application/json";
@@ -116,6 +120,11 @@ impl Pages {
         request: Request<Incoming>,
         connection: &Connection,
     ) -> Response<Full<Bytes>> {
+        // Before anything else, so that a preflight of another site learns nothing either. No probe comes
+        // from a page.
+        if let Some(why) = sites::refusal(&request) {
+            return response((StatusCode::FORBIDDEN, TEXT, why.to_owned()));
+        }
         let source = &*self.source;
         let Some(page) = Page::at(request.uri().path(), source) else {
             return response((StatusCode::NOT_FOUND, TEXT, HELP.to_owned()));
@@ -236,6 +245,7 @@ fn response((status, content_type, body): Answer) -> Response<Full<Bytes>> {
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(page::POLICY));
     headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    headers.insert(RESOURCE_POLICY, HeaderValue::from_static("same-origin"));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
 }

@@ -218,6 +218,47 @@ async fn only_by_its_own_names_does_the_port_say_anything() {
 }
 
 #[tokio::test]
+async fn pages_of_other_sites_are_told_nothing_and_change_nothing() {
+    let program = start("", &[]).await;
+    let ask = async |method: &str, path: &str, header: &str| {
+        let head = format!("{method} {path} HTTP/1.1\r\nHost: localhost:9090\r\n{header}");
+        raw(program.admin, &format!("{head}Content-Length: 5\r\n\r\ndebug")).await
+    };
+    let foreign = [
+        "Origin: http://evil.example\r\n",
+        "Origin: http://localhost:3000\r\n",
+        "Origin: null\r\n",
+        "Sec-Fetch-Site: cross-site\r\nSec-Fetch-Mode: no-cors\r\n",
+        "Origin: http://evil.example\r\nAccess-Control-Request-Method: PUT\r\n",
+    ];
+    for path in
+        ["/", "/status.json", "/metrics", "/log", "/readyz", "/readyz?verbose", "/healthz", "/x"]
+    {
+        for header in foreign {
+            for method in ["GET", "HEAD", "PUT", "POST", "OPTIONS"] {
+                let (status, answer) = ask(method, path, header).await;
+                assert_eq!(status, 403, "{method} {path} {header}: {answer}");
+                assert!(!answer.contains("acme"), "{answer}");
+                assert!(!answer.to_lowercase().contains("access-control-"), "{answer}");
+                let policy = "cross-origin-resource-policy: same-origin\r\n";
+                assert!(answer.contains(policy), "{answer}");
+            }
+        }
+        // A link on another site is followed, and the browser shows what is there by itself.
+        let followed = "Sec-Fetch-Site: cross-site\r\nSec-Fetch-Mode: navigate\r\nSec-Fetch-Dest: document\r\n";
+        for header in ["", "Origin: http://localhost:9090\r\n", followed] {
+            let expected = if path == "/x" { 404 } else { 200 };
+            assert_eq!(ask("GET", path, header).await.0, expected, "{path} {header}");
+        }
+    }
+    let own = "Origin: http://localhost:9090\r\n";
+    assert_eq!(ask("PUT", "/log", own).await.0, 403, "the page has nothing that changes anything");
+    let (_, log) = ask("GET", "/log", "").await;
+    assert!(!log.contains("filter: debug"), "{log}");
+    assert_eq!(ask("PUT", "/log", "").await.0, 200, "no page");
+}
+
+#[tokio::test]
 async fn with_a_token_only_its_owner_is_answered_and_probes_get_their_status() {
     let files = TempDir::new().expect("a folder");
     let file = files.path().join("token");

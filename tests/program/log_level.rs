@@ -69,7 +69,7 @@ async fn what_is_no_filter_changes_nothing() {
         ("PUT /log?for=0s", "debug", 400, "1s to 24h"),
         ("PUT /log?for=25h", "debug", 400, "1s to 24h"),
         ("PUT /log?until=noon", "debug", 400, "for=TIME"),
-        ("PUT /log\nOrigin: http://elsewhere", "debug", 403, "web pages"),
+        ("PUT /log\nOrigin: http://elsewhere", "debug", 403, "a web page"),
         ("POST /log", "debug", 405, "/log"),
         ("DELETE /log", "", 405, "/log"),
         ("PUT /readyz", "", 405, "/log"),

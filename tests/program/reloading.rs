@@ -249,7 +249,7 @@ async fn reload_says_what_is_wrong_if_no_bridge_does_it() {
     let admin = program.admin.to_string();
     let change = "POST /reload\nOrigin: http://elsewhere";
     let (status, said) = program.ask(change, "").await;
-    assert_eq!((status, said.contains("web pages")), (403, true), "{said}");
+    assert_eq!((status, said.contains("web page")), (403, true), "{said}");
     let site = program.site.clone();
     program.stop().await;
     for (admin, code, words) in [(&*admin, 1, "no bridge answers at"), ("off", 2, "send SIGHUP")] {
