@@ -22,9 +22,9 @@ pub(super) struct Certificates(Arc<RwLock<Vec<Expiry>>>);
 pub(super) struct Expiry {
     /// The tenant whose gateway it is for, if any.
     pub(super) tenant: Option<TenantId>,
-    /// The listener that presents it, if any.
+    /// The listener that presents it, or trusts it, if any.
     pub(super) listener: Option<ListenerName>,
-    /// `server`, `client`, `ca`, `store_ca`, `traces_client` or `traces_ca`.
+    /// `server` or `client_ca` of a listener, `client`, `ca`, `store_ca`, `traces_client` or `traces_ca`.
     pub(super) certificate: &'static str,
     pub(super) not_after: SystemTime,
 }
@@ -33,21 +33,20 @@ impl Certificates {
     pub(super) fn of(config: &Config) -> Self {
         let mut all = Expiries::default();
         for (name, listener) in &config.listeners {
-            let ends = listener.tls.as_ref().and_then(|tls| first_end(&tls.identity.chain));
-            let listener = Some(name.clone());
-            let expiry =
-                |not_after| Expiry { tenant: None, listener, certificate: "server", not_after };
-            all.0.extend(ends.map(expiry));
+            let Some(tls) = &listener.tls else { continue };
+            let whose = Whose::Listener(name);
+            all.note(whose, "server", &tls.identity.chain);
+            all.note(whose, "client_ca", tls.client_roots.as_deref().unwrap_or_default());
         }
         for (id, tenant) in &config.tenants {
-            all.note_both(Some(id), ["client", "ca"], &tenant.tls);
+            all.note_both(Whose::Tenant(id), ["client", "ca"], &tenant.tls);
         }
         if let Some(traces) = &config.traces {
-            all.note_both(None, ["traces_client", "traces_ca"], &traces.tls);
+            all.note_both(Whose::Bridge, ["traces_client", "traces_ca"], &traces.tls);
         }
         if let Some(pem) = config.store.as_ref().and_then(config::Store::ca_pem) {
             let roots: Vec<_> = CertificateDer::pem_slice_iter(pem).flatten().collect();
-            all.note(None, "store_ca", &roots);
+            all.note(Whose::Bridge, "store_ca", &roots);
         }
         Self(Arc::new(RwLock::new(all.0)))
     }
@@ -68,6 +67,15 @@ impl Certificates {
     }
 }
 
+/// What a certificate is for.
+#[derive(Clone, Copy)]
+enum Whose<'a> {
+    Listener(&'a ListenerName),
+    Tenant(&'a TenantId),
+    /// Nothing that there may be several of.
+    Bridge,
+}
+
 /// The expiries that were noted so far.
 #[derive(Default)]
 struct Expiries(Vec<Expiry>);
@@ -75,23 +83,22 @@ struct Expiries(Vec<Expiry>);
 impl Expiries {
     /// Notes the certificates of TLS to a peer: the bridge's own, and the authorities that it
     /// trusts.
-    fn note_both(&mut self, tenant: Option<&TenantId>, names: [&'static str; 2], tls: &ClientTls) {
+    fn note_both(&mut self, whose: Whose<'_>, names: [&'static str; 2], tls: &ClientTls) {
         let [client, ca] = names;
         if let Some(identity) = &tls.client {
-            self.note(tenant, client, &identity.chain);
+            self.note(whose, client, &identity.chain);
         }
         if let Trust::Roots(roots) = &tls.trust {
-            self.note(tenant, ca, roots);
+            self.note(whose, ca, roots);
         }
     }
 
-    fn note(
-        &mut self,
-        tenant: Option<&TenantId>,
-        certificate: &'static str,
-        chain: &[CertificateDer<'_>],
-    ) {
-        let (tenant, listener) = (tenant.cloned(), None);
+    fn note(&mut self, whose: Whose<'_>, certificate: &'static str, chain: &[CertificateDer<'_>]) {
+        let (tenant, listener) = match whose {
+            Whose::Listener(name) => (None, Some(name.clone())),
+            Whose::Tenant(id) => (Some(id.clone()), None),
+            Whose::Bridge => (None, None),
+        };
         let expiry = |not_after| Expiry { tenant, listener, certificate, not_after };
         self.0.extend(first_end(chain).map(expiry));
     }

@@ -99,6 +99,7 @@ impl Exposition {
         for (host, usage) in self.hosts.usage() {
             server.set_host_places(&host, usage.taken, usage.limit);
         }
+        server.forget_certificates();
         for expiry in self.certificates.all() {
             let tenant = expiry.tenant.as_ref().map_or("", |tenant| tenant.as_str());
             let listener = expiry.listener.as_ref().map_or("", |listener| listener.as_str());

@@ -10,7 +10,7 @@ use ccgateway_bridge::{
     version::{COMMIT, NUMBER},
 };
 use ccgateway_sim::{Fault, Interface, Misbehaviour, Options};
-use ccgateway_test_support::{AGENT, Certificate, Setup, TestBridge, refused};
+use ccgateway_test_support::{AGENT, Certificate, Setup, Site, TestBridge, refused};
 use tonic::Code;
 
 const SET_BUSY: &str = "grpc_service=\"ccgateway.agent.v1.AgentState\",grpc_method=\"SetBusy\"";
@@ -223,4 +223,30 @@ async fn certificate_ends_and_process_metrics_are_exported() {
         host.strip_prefix("https://").and_then(|rest| rest.split('/').next()).expect("a host");
     let taken = format!("ccgw_host_places_in_use{{host=\"{host}\"}}");
     assert_eq!(series.get(&taken), Some(&0.0), "{taken}");
+}
+
+#[tokio::test]
+async fn the_end_of_the_authorities_of_callers_is_exported_while_they_are_in_use() {
+    let site = Site::new(Options::default()).await;
+    let files = tempfile::TempDir::new().expect("a folder");
+    let Certificate { pem, key, .. } = Certificate::of("localhost", files.path());
+    let setup = |keys: &str| {
+        let tls =
+            format!("[listeners.default.tls]\ncertificate_file = {pem:?}\nkey_file = {key:?}\n");
+        Setup { tenant: format!("{tls}{keys}"), ..<_>::default() }
+    };
+    let asking = format!(
+        "client_ca_file = {pem:?}\n[callers.all]\nprincipals = [\"*\"]\ntenants = [\"*\"]\nrights = [\"*\"]\n"
+    );
+    let bridge = TestBridge::at(&site, &setup(&asking)).await;
+    let of = |certificate: &str| {
+        let labels = format!("tenant=\"\",listener=\"default\",certificate=\"{certificate}\"");
+        format!("ccgw_certificate_not_after_timestamp_seconds{{{labels}}}")
+    };
+    let series = bridge.scrape().await;
+    // It is the same certificate.
+    assert_eq!(series.get(&of("client_ca")), Some(&series[&of("server")]));
+    bridge.bridge.reload(site.config(&setup(""))).expect("a good configuration");
+    let series = bridge.scrape().await;
+    assert!(series.contains_key(&of("server")) && !series.contains_key(&of("client_ca")));
 }

@@ -134,6 +134,11 @@ impl Server {
         turned_away.inner().store(connections, Ordering::Relaxed);
     }
 
+    /// Forgets when certificates expire, since some may be gone. Each one that there is has to be set again.
+    pub fn forget_certificates(&self) {
+        self.certificates.clear();
+    }
+
     /// Sets when a certificate expires. It belongs to the tenant or the listener, and the other
     /// name is empty. Both are empty if it belongs to neither.
     pub fn set_certificate(
