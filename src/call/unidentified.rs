@@ -22,8 +22,9 @@ pub enum Unidentified {
     /// The issuer has no key of the token's key id.
     #[error("its token is signed with a key that its issuer does not have")]
     Key,
-    /// The issuer's keys have never been read.
-    #[error("the keys of its token's issuer cannot be fetched at present")]
+    /// The issuer's keys cannot be read, and those that were read before, if any, do not have the token's. So
+    /// the token may be good.
+    #[error("the keys of its token's issuer cannot be read at present")]
     KeysMissing,
     /// The signature is wrong.
     #[error("its token's signature is wrong")]

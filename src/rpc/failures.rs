@@ -95,6 +95,8 @@ fn is_listed(error: &CallError, code: Code) -> bool {
                 | Obstacle::StreamIdle(_)
                 | Obstacle::Deadline(Wait::Watching)
                 | Obstacle::Unreadable(_)
+                // Anybody can send a token that nobody can check, and the log says why nobody can.
+                | Obstacle::CallerUnknown(_)
         )
     );
     let is_serious = matches!(

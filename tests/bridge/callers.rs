@@ -20,6 +20,7 @@ use prost::Message as _;
 
 const UNAUTHENTICATED: &str = "16";
 const PERMISSION_DENIED: &str = "7";
+const UNAVAILABLE: &str = "14";
 const HEALTH: &str = "/grpc.health.v1.Health/Check";
 const REFLECTION: &str = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
 

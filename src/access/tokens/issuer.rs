@@ -75,7 +75,11 @@ impl Issuer {
         match self.verify_with(token, &self.keys.current()) {
             Err(Unidentified::Key | Unidentified::KeysMissing) => {
                 let keys = self.keys.newer().await;
-                self.verify_with(token, &keys)
+                self.verify_with(token, &keys).map_err(|why| match why {
+                    // The issuer may have it since the keys were read last.
+                    Unidentified::Key if self.keys.is_failing() => Unidentified::KeysMissing,
+                    why => why,
+                })
             }
             verified => verified,
         }

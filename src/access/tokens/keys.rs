@@ -92,6 +92,11 @@ impl Keys {
         self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Whether they could not be read the last time.
+    pub fn is_failing(&self) -> bool {
+        self.is_failing.load(Ordering::Relaxed)
+    }
+
     /// The keys, read again if that was not tried within the last ten seconds.
     pub async fn newer(self: &Arc<Self>) -> Arc<KeySet> {
         // In a task of its own: callers who leave early must neither stop the reading nor begin it again

@@ -3,13 +3,15 @@
 use std::time::Duration;
 
 use crate::{
-    call::{CallError, Obstacle, Share, Unreadable, Wait},
+    call::{CallError, Obstacle, Share, Unidentified, Unreadable, Wait},
     reason::{self, Reason},
     retcode::Kind,
     rpc::error_report::ErrorReport,
 };
 
 const SOON: Duration = Duration::from_secs(1);
+/// When an issuer's keys that could not be read are read again.
+const KEYS_AGAIN: Duration = Duration::from_secs(10);
 const LATER: Duration = Duration::from_secs(5);
 
 /// The report on an error.
@@ -38,6 +40,9 @@ fn obstacle<'a>(obstacle: &'a Obstacle, so: &'static str) -> ErrorReport<'a> {
             ErrorReport::from(&reason::INVALID_REQUEST).with_advice("see the field violations")
         }
         Obstacle::Unreadable(why) => ErrorReport::from(unreadable(why)),
+        Obstacle::CallerUnknown(Unidentified::KeysMissing) => {
+            ErrorReport::from(&reason::ISSUER_UNAVAILABLE).retry_after(KEYS_AGAIN)
+        }
         Obstacle::CallerUnknown(_) => ErrorReport::from(&reason::CALLER_UNKNOWN),
         Obstacle::CallerNotAllowed => ErrorReport::from(&reason::CALLER_NOT_ALLOWED),
         Obstacle::TenantUnknown => ErrorReport::from(&reason::TENANT_UNKNOWN),

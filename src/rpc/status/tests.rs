@@ -201,6 +201,10 @@ fn every_outcome_has_its_row() {
         &not_sent(Obstacle::StreamIdle(Duration::from_secs(60))),
         (Unavailable, "STREAM_IDLE", unsent, Some(1), Some("1")),
     );
+    check(
+        &not_sent(Obstacle::CallerUnknown(Unidentified::KeysMissing)),
+        (Unavailable, "ISSUER_UNAVAILABLE", unsent, Some(10_000), Some("10000")),
+    );
     for trouble in [StoreTrouble::Silent, StoreTrouble::RefusesReads, StoreTrouble::RefusesWrites] {
         check(
             &not_sent(Obstacle::StoreUnavailable(trouble)),
@@ -292,6 +296,7 @@ fn obstacles() -> Vec<Obstacle> {
         Obstacle::SignInWithoutGuid,
         Obstacle::InterfaceMissing { interface: "getAgentStatus", edition: "2014" },
         Obstacle::CallerUnknown(Unidentified::Nothing),
+        Obstacle::CallerUnknown(Unidentified::KeysMissing),
         Obstacle::CallerNotAllowed,
         Obstacle::ShuttingDown,
         Obstacle::ConnectionAged,

@@ -1,4 +1,4 @@
-use std::fs;
+use std::{fs, time::Duration};
 
 use ccgateway_test_support::{Setup, Site, TestBridge, until, within};
 use serde_json::{Value, json};
@@ -6,7 +6,7 @@ use tempfile::TempDir;
 use tokio::task::JoinHandle;
 
 use super::{
-    HEALTH, PERMISSION_DENIED, REFLECTION, UNAUTHENTICATED,
+    HEALTH, PERMISSION_DENIED, REFLECTION, UNAUTHENTICATED, UNAVAILABLE,
     issuer::{KeyServer, Signer, now, unsigned, with_secret},
     list_services,
     peer::{Peer, Told},
@@ -207,17 +207,49 @@ async fn unknown_keys_are_fetched_once_and_known_ones_outlive_their_server() {
     assert!(is_in(&told(&mut peer, "acme", &token(&first, "first")).await));
 }
 
+/// The caller's own problem is told as that even while the keys cannot be read.
 #[tokio::test]
-async fn without_keys_nobody_gets_in_and_the_cause_is_told() {
-    let signer = Signer::es256();
+async fn a_token_that_cannot_be_checked_is_not_called_bad() {
+    let (signer, newer) = (Signer::es256(), Signer::es256());
     let server = KeyServer::start().await;
-    server.says("HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}");
-    let bridge = bridge(&format!("jwks_url = {:?}", server.url)).await;
-    let token = signer.token(&json!({"alg": "ES256", "kid": "k"}), &claims());
-    let told = told(&mut peer(&bridge).await, "acme", &format!("Bearer {token}")).await;
-    assert_eq!(told.code(), UNAUTHENTICATED);
-    let said = told.text("grpc-message");
-    assert!(said.contains("cannot%20be%20fetched") || said.contains("cannot be fetched"), "{said}");
+    let away = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}";
+    server.says(away);
+    let site = Site::new(<_>::default()).await;
+    let bridge = at(&site, settings(&format!("jwks_url = {:?}", server.url))).await;
+    let bearer = |signer: &Signer, id: &str, claims: &Value| {
+        format!("Bearer {}", signer.token(&json!({"alg": "ES256", "kid": id}), claims))
+    };
+    let mut peer = peer(&bridge).await;
+    let good = bearer(&signer, "k", &claims());
+    let unchecked = told(&mut peer, "acme", &good).await;
+    assert_eq!(unchecked.code(), UNAVAILABLE, "{unchecked:?}");
+    let said = unchecked.text("grpc-message").replace("%20", " ");
+    assert!(said.contains("ISSUER_UNAVAILABLE") || said.contains("cannot be read"), "{said}");
+    assert_eq!(unchecked.text("grpc-retry-pushback-ms"), "10000");
+    let of_nobody = told(&mut peer, "nobody", &good).await;
+    assert_eq!(of_nobody, unchecked, "whether or not there is such a tenant");
+    for bad in [
+        "Bearer nonsense".to_owned(),
+        bearer(&signer, "k", &but("iss", json!("https://evil.example"))),
+        format!("Bearer {}.", unsigned(&json!({"alg": "none"}), &claims())),
+    ] {
+        assert_eq!(told(&mut peer, "acme", &bad).await.code(), UNAUTHENTICATED, "{bad}");
+    }
+
+    // A bridge that has read them once knows those keys, and no newer ones.
+    server.has(&[signer.jwk("k")]);
+    let knows = at(&site, settings(&format!("jwks_url = {:?}", server.url))).await;
+    let mut peer = self::peer(&knows).await;
+    assert!(is_in(&told(&mut peer, "acme", &good).await));
+    let of_no_key = told(&mut peer, "acme", &bearer(&newer, "newer", &claims())).await;
+    assert_eq!(of_no_key.code(), UNAUTHENTICATED, "the keys have just been read: {of_no_key:?}");
+    server.says(away);
+    // They are read again no sooner than this.
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(11)).await;
+    tokio::time::resume();
+    let of_a_newer_key = told(&mut peer, "acme", &bearer(&newer, "newer", &claims())).await;
+    assert_eq!(of_a_newer_key.code(), UNAVAILABLE, "{of_a_newer_key:?}");
 }
 
 #[tokio::test]
