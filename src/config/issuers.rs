@@ -156,7 +156,8 @@ fn keys(section: &Section<'_>) -> Option<KeysPlace> {
 
 fn warn_of_plaintext(section: &Section<'_>, url: &Uri) {
     let host = url.host().unwrap_or_default().trim_matches(['[', ']']);
-    let is_here = host == "localhost" || host.parse().is_ok_and(|ip: IpAddr| ip.is_loopback());
+    let is_here =
+        host == "localhost" || host.parse().is_ok_and(|ip: IpAddr| ip.to_canonical().is_loopback());
     if url.scheme() == Some(&Scheme::HTTP) && !is_here {
         section.notes().warn(format!(
             "{}.jwks_url is {url}: whoever can change what goes over the network can replace the keys, \

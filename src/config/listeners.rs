@@ -194,9 +194,11 @@ fn check_addresses(sections: &[(&str, Section<'_>)], listeners: &BTreeMap<Listen
     }
 }
 
-/// Parses an address to listen on.
+/// Parses an address to listen on. An IPv4 address in the form of an IPv6 one, such as `::ffff:127.0.0.1`, is
+/// that IPv4 address: a socket that is bound to it takes the same connections.
 pub(super) fn address(text: &str) -> Result<SocketAddr, Problem> {
-    text.parse().map_err(|_| {
+    let parsed = text.parse::<SocketAddr>();
+    parsed.map(|addr| (addr.ip().to_canonical(), addr.port()).into()).map_err(|_| {
         Problem::new(
             format!("{} is not an address to listen on", quote(text)),
             "give an IP address and a port, such as \"[::]:50051\", which takes IPv4 connections too, or \"127.0.0.1:50051\"",

@@ -65,7 +65,7 @@ impl AddressCheck<'_> {
 
     fn no_tls(&mut self, reached: &Reached) {
         let found = "no TLS: the address begins with http://";
-        if reached.addr.ip().is_loopback() {
+        if reached.addr.ip().to_canonical().is_loopback() {
             return self.ok("tls", found);
         }
         let remedy = "Guids and passwords go over the network in plain text; give https://";

@@ -59,7 +59,7 @@ impl AddressCheck<'_> {
         }
         // A host's own name often has an IPv4 and an IPv6 loopback address, and servers often listen on
         // only one of them.
-        missed.retain(|(addr, _)| reached.is_empty() || !addr.ip().is_loopback());
+        missed.retain(|(addr, _)| reached.is_empty() || !addr.ip().to_canonical().is_loopback());
         let causes: Vec<_> =
             missed.iter().map(|(addr, e)| format!("{addr} {}", failure_text(e))).collect();
         let causes = causes.join(", ");

@@ -34,15 +34,25 @@ fn others_reach_a_listener_only_if_something_says_who_may_call() {
         ("allow_anonymous = true\naddress = \"0.0.0.0:1\"", "0.0.0.0:1"),
         ("address = \"[::1]:1\"", "[::1]:1"),
         ("address = \"127.1.2.3:1\"", "127.1.2.3:1"),
+        // IPv4 in the form of IPv6 is IPv4.
+        ("address = \"[::ffff:127.0.0.1]:1\"", "127.0.0.1:1"),
     ] {
         let config = load(&format!("{TENANT}[listeners.a]\n{lines}\n"));
         assert_eq!(listeners(&config), [("a", expected.to_owned())], "{lines}");
         assert!(config.listeners["a"].allows_anonymous());
     }
-    for address in ["[::]:50051", "0.0.0.0:50051", "10.0.0.1:1", "[::ffff:127.0.0.1]:1"] {
+    for (address, shown) in [
+        ("[::]:50051", "[::]:50051"),
+        ("0.0.0.0:50051", "0.0.0.0:50051"),
+        ("10.0.0.1:1", "10.0.0.1:1"),
+        ("[::ffff:10.0.0.1]:1", "10.0.0.1:1"),
+        ("[::ffff:0.0.0.0]:1", "0.0.0.0:1"),
+        // The older form is nobody's address on this machine.
+        ("[::127.0.0.1]:1", "[::7f00:1]:1"),
+    ] {
         let line = format!("listeners.a.address = \"{address}\"\n");
         let expected = format!(
-            "bridge.toml:2  listeners.a.address: other machines can reach {address}, but this listener \
+            "bridge.toml:2  listeners.a.address: other machines can reach {shown}, but this listener \
              does not ask callers who they are; give tls.client_ca_file to ask for their certificates, \
              or add a section of [issuers] to take tokens; or listen on 127.0.0.1; or set \
              allow_anonymous = true to let everybody call who reaches the port"
@@ -99,6 +109,10 @@ fn several_listeners_need_different_addresses() {
         (
             "[listeners.a]\naddress = \"127.0.0.1:1\"\n[listeners.b]\n",
             "bridge.toml  listeners.b.address: is missing; give each listener its own",
+        ),
+        (
+            "listeners.a.address = \"127.0.0.1:1\"\nlisteners.b.address = \"[::ffff:127.0.0.1]:1\"\n",
+            "bridge.toml:3  listeners.b.address: 127.0.0.1:1 is taken by listener a; ",
         ),
         (
             "listeners.a = { address = \"0.0.0.0:1\", allow_anonymous = true }\n\

@@ -56,7 +56,7 @@ impl Clients {
 /// no TLS.
 fn is_this_machine(host: &str) -> bool {
     let host = host.trim_matches(['[', ']']);
-    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.to_canonical().is_loopback())
 }
 
 fn roots(options: &Options) -> Result<RootCertStore, Mistake> {
