@@ -92,10 +92,10 @@ impl Tokens {
         for issuer in self.issuers.iter().filter(|issuer| issuer.is(&claimed)) {
             match issuer.verify(token).await {
                 Ok(verified) => return Ok(verified),
-                Err(because) => why = because,
-            }
                 // Whoever cannot be asked may be the one that would say yes.
                 Err(_) if why == Unidentified::KeysMissing => {}
+                Err(because) => why = because,
+            }
         }
         Err(why)
     }

@@ -1,13 +1,8 @@
 //! Takes changes of the configuration while the bridge runs.
 
-use std::{convert::Infallible, io, time::Duration};
+use std::{convert::Infallible, time::Duration};
 
-use tokio::{
-    signal::unix::{Signal, SignalKind, signal},
-    sync::mpsc,
-    task::spawn_blocking,
-    time::sleep,
-};
+use tokio::{signal::unix::Signal, sync::mpsc, task::spawn_blocking, time::sleep};
 use tracing::{info, warn};
 
 use super::Settings;
@@ -30,14 +25,14 @@ pub(super) struct Reload {
 }
 
 impl Reload {
-    /// Catches SIGHUP from here on. `first` is the configuration that the bridge starts with.
-    pub(super) fn listen(
+    /// For the configuration `first`, with which the bridge starts. `hangup` is SIGHUP.
+    pub(super) fn new(
         settings: &Settings,
         (interval, requests): (Option<Duration>, mpsc::Receiver<ReloadRequest>),
         first: Fingerprint,
-    ) -> io::Result<Self> {
-        let (settings, hangup) = (settings.clone(), signal(SignalKind::hangup())?);
-        Ok(Self { settings, interval, hangup, requests, seen: first, refused: None })
+        hangup: Signal,
+    ) -> Self {
+        Self { settings: settings.clone(), interval, hangup, requests, seen: first, refused: None }
     }
 
     /// Gives what has changed to the bridge, for as long as the process runs.
@@ -76,7 +71,7 @@ impl Reload {
     async fn load(&self) -> Result<Config, String> {
         if !self.settings.can_be_read_again() {
             return Err(
-                "the configuration came from a pipe, which cannot be read again; restart the \
+                "the configuration's file is a pipe or a device, which cannot be read again; restart the \
                         bridge to change it"
                     .to_owned(),
             );

@@ -5,7 +5,7 @@ use tracing::{info, warn};
 use super::{
     EXIT_FAILED, EXIT_MISTAKE, Settings, block_on, core_dumps, fail,
     reload::Reload,
-    signals::{LogSignals, OtherSignals, StopSignals},
+    signals::{EarlySignals, StopSignals},
 };
 use crate::{
     config::Config,
@@ -15,6 +15,10 @@ use crate::{
 };
 
 pub(super) fn run(settings: &Settings) -> ExitCode {
+    let signals = match EarlySignals::listen() {
+        Ok(signals) => signals,
+        Err(error) => return fail(EXIT_FAILED, format!("cannot listen for signals: {error}")),
+    };
     let config = match settings.load_settled() {
         Ok(config) => config,
         Err(errors) => return fail(EXIT_MISTAKE, errors),
@@ -28,7 +32,7 @@ pub(super) fn run(settings: &Settings) -> ExitCode {
         forbid_core_dumps();
     }
     let threads = config.server.worker_threads;
-    match block_on(threads, serve(settings, config, logging.control().clone())) {
+    match block_on(threads, serve(settings, config, signals, logging.control().clone())) {
         Ok(code) => code,
         Err(error) => fail(EXIT_FAILED, format!("cannot start the runtime: {error}")),
     }
@@ -56,23 +60,26 @@ fn raise_file_limit(connections: usize) {
     }
 }
 
-async fn serve(settings: &Settings, config: Config, log: LogControl) -> ExitCode {
+async fn serve(
+    settings: &Settings,
+    config: Config,
+    early: EarlySignals,
+    log: LogControl,
+) -> ExitCode {
     raise_file_limit(config.server.connections.max.get());
     // Before the ports open: a signal during the start must not end the process at once, with calls
     // unanswered.
-    let (interval, first) = (config.server.reload_interval, config.fingerprint.clone());
-    let (control, requests) = ReloadControl::new();
-    let controls = Controls { log: Some(log.clone()), reload: Some(control) };
-    let listening = StopSignals::listen().and_then(|stop| {
-        let reload = Reload::listen(settings, (interval, requests), first)?;
-        Ok((stop, LogSignals::listen()?, OtherSignals::listen()?, reload))
-    });
-    let (mut signals, log_signals, other_signals, reload) = match listening {
-        Ok(listening) => listening,
+    let mut signals = match StopSignals::listen() {
+        Ok(signals) => signals,
         Err(error) => return fail(EXIT_FAILED, format!("cannot listen for signals: {error}")),
     };
-    tokio::spawn(log_signals.follow(log));
-    tokio::spawn(other_signals.follow());
+    let EarlySignals { hangup, log: log_signals, others } = early;
+    tokio::spawn(log_signals.follow(log.clone()));
+    tokio::spawn(others.follow());
+    let (interval, first) = (config.server.reload_interval, config.fingerprint.clone());
+    let (control, requests) = ReloadControl::new();
+    let controls = Controls { log: Some(log), reload: Some(control) };
+    let reload = Reload::new(settings, (interval, requests), first, hangup);
     for warning in config.warnings() {
         warn!("{warning}");
     }

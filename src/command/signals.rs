@@ -1,9 +1,20 @@
 use std::{future::poll_fn, io, task::Poll};
 
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::{
+    runtime::Builder,
+    signal::unix::{Signal, SignalKind, signal},
+};
 use tracing::warn;
 
 use crate::telemetry::log::LogControl;
+
+/// The signals that do not stop the process. Whoever sends one does not know whether the process has
+/// just begun, so they are caught before anything else is done.
+pub(super) struct EarlySignals {
+    pub(super) hangup: Signal,
+    pub(super) log: LogSignals,
+    pub(super) others: OtherSignals,
+}
 
 /// A set of signals to wait for, each with its name.
 struct Signals(Vec<(&'static str, Signal)>);
@@ -37,6 +48,19 @@ const NUMBERED: [(&str, std::ops::RangeInclusive<i32>); 7] = [
 #[cfg(not(target_os = "linux"))]
 const NUMBERED: [(&str, std::ops::RangeInclusive<i32>); 4] =
     [("SIGXCPU", 24..=24), ("SIGXFSZ", 25..=25), ("SIGVTALRM", 26..=26), ("SIGPROF", 27..=27)];
+
+impl EarlySignals {
+    /// Catches these signals from here on. Must not be called within a runtime; the next one that there is
+    /// gets what has come until then.
+    pub(super) fn listen() -> io::Result<Self> {
+        // Only a runtime catches signals, and how many threads the bridge's own one has is in the
+        // configuration.
+        let runtime = Builder::new_current_thread().enable_io().build()?;
+        let _entered = runtime.enter();
+        let hangup = signal(SignalKind::hangup())?;
+        Ok(Self { hangup, log: LogSignals::listen()?, others: OtherSignals::listen()? })
+    }
+}
 
 impl Signals {
     fn listen(kinds: impl IntoIterator<Item = (&'static str, SignalKind)>) -> io::Result<Self> {
@@ -77,7 +101,7 @@ impl StopSignals {
 
 impl LogSignals {
     /// Catches these signals from here on, so that they do not end the process.
-    pub(super) fn listen() -> io::Result<Self> {
+    fn listen() -> io::Result<Self> {
         let more = signal(SignalKind::user_defined1())?;
         let reset = signal(SignalKind::user_defined2())?;
         Ok(Self { more, reset })
@@ -99,7 +123,7 @@ impl LogSignals {
 
 impl OtherSignals {
     /// Catches these signals from here on, so that they do not end the process.
-    pub(super) fn listen() -> io::Result<Self> {
+    fn listen() -> io::Result<Self> {
         let named = [("SIGALRM", SignalKind::alarm()), ("SIGIO", SignalKind::io())];
         let mut signals = Signals::listen(named)?;
         let numbered = NUMBERED.into_iter().flat_map(|(name, numbers)| {

@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    fs::{File, Metadata},
+    fs::{self, File, Metadata},
     io::{self, Read},
     path::Path,
 };
@@ -44,10 +44,30 @@ const SECRET_MAX: u64 = 4096;
 /// What some editors write in front of a text.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
+/// Opens a file that is read again later, to see whether it has changed. Another kind of file than a regular
+/// one is an error: whoever opens a pipe waits for its writer, perhaps for good, and finds nothing the second
+/// time.
+pub(crate) fn open(path: &Path) -> io::Result<File> {
+    let found = fs::metadata(path)?;
+    if !found.is_file() && !found.is_dir() {
+        let words = "it is a pipe or a device, and has to be a regular file, since it is read again and again";
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, words));
+    }
+    File::open(path)
+}
+
 /// Reads a text file of at most `max` bytes, without its byte order mark; a larger one is an error. What was
 /// read is overwritten when it is dropped, since it may be a secret.
 pub(crate) fn read(path: &Path, max: u64) -> io::Result<(Zeroizing<Vec<u8>>, Metadata)> {
-    let file = File::open(path)?;
+    read_to_end(open(path)?, max)
+}
+
+/// The same for a file that may be a pipe, and is read once then.
+pub(super) fn read_once(path: &Path, max: u64) -> io::Result<(Zeroizing<Vec<u8>>, Metadata)> {
+    read_to_end(File::open(path)?, max)
+}
+
+fn read_to_end(file: File, max: u64) -> io::Result<(Zeroizing<Vec<u8>>, Metadata)> {
     let metadata = file.metadata()?;
     // A vector that grows leaves what it had behind. One that is full asks for more before it learns that
     // the file has ended. A pipe does not tell its length.

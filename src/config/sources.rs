@@ -170,7 +170,7 @@ fn file(path: &Path) -> Result<(Table, Place), ConfigError> {
         problem: wrong.problem,
         remedy: wrong.remedy,
     };
-    let (bytes, _) = files::read(path, SIZE_MAX)
+    let (bytes, _) = files::read_once(path, SIZE_MAX)
         .map_err(|error| wrong(files::unreadable(path, &error, remedy)))?;
     let text = std::str::from_utf8(&bytes)
         .map_err(|_| wrong(Problem::new("is not UTF-8 text", remedy)))?;

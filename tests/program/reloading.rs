@@ -3,7 +3,7 @@
 use std::{
     fs,
     os::unix::fs::symlink,
-    path::Path,
+    path::{Path, PathBuf},
     process::Stdio,
     sync::{
         Arc,
@@ -16,7 +16,7 @@ use ccgateway_bridge::{
     client,
     rpc::proto::{GetSessionRequest, agent_session_client::AgentSessionClient},
 };
-use ccgateway_test_support::{Certificate, Program, run, within};
+use ccgateway_test_support::{Certificate, Program, run, until, within};
 use http::Uri;
 use rustls::{
     ClientConfig, RootCertStore,
@@ -25,8 +25,9 @@ use rustls::{
 };
 use tempfile::TempDir;
 use tokio::{
-    io::{AsyncBufReadExt as _, BufReader},
+    io::{AsyncBufReadExt as _, BufReader, Lines},
     net::TcpStream,
+    process::{Child, ChildStderr},
     time::sleep,
 };
 use tokio_rustls::TlsConnector;
@@ -261,36 +262,102 @@ async fn reload_says_what_is_wrong_if_no_bridge_does_it() {
     drop(site);
 }
 
-#[tokio::test]
-async fn a_configuration_from_a_pipe_is_read_once() {
-    let folder = TempDir::new().expect("a folder");
-    let pipe = folder.path().join("bridge.toml");
-    let made = std::process::Command::new("mkfifo").arg(&pipe).status().expect("it runs");
-    assert!(made.success());
-    let mut command = bridge();
-    let mut child =
-        command.arg("--config").arg(&pipe).stderr(Stdio::piped()).spawn().expect("it runs");
-    let text = "listeners.default.address = \"127.0.0.1:0\"\nadmin.address = \"off\"\n\
-                tenants.acme.base_urls = [\"https://gateway.example\"]\n";
-    let writing = tokio::task::spawn_blocking(move || fs::write(pipe, text));
-    let mut lines = BufReader::new(child.stderr.take().expect("piped")).lines();
-    let mut until = async |words: &str| {
+/// A program whose configuration comes from a pipe.
+struct Piped {
+    child: Child,
+    pipe: PathBuf,
+    lines: Lines<BufReader<ChildStderr>>,
+    _folder: TempDir,
+}
+
+impl Piped {
+    /// A program that waits for its configuration.
+    fn start() -> Self {
+        let folder = TempDir::new().expect("a folder");
+        let pipe = folder.path().join("bridge.toml");
+        make_pipe(&pipe);
+        let mut command = bridge();
+        let mut child =
+            command.arg("--config").arg(&pipe).stderr(Stdio::piped()).spawn().expect("it runs");
+        let lines = BufReader::new(child.stderr.take().expect("piped")).lines();
+        Self { child, pipe, lines, _folder: folder }
+    }
+
+    /// Gives it a configuration.
+    async fn write(&self) {
+        let text = "listeners.default.address = \"127.0.0.1:0\"\nadmin.address = \"off\"\n\
+                    tenants.acme.base_urls = [\"https://gateway.example\"]\n";
+        let pipe = self.pipe.clone();
+        let writing = tokio::task::spawn_blocking(move || fs::write(pipe, text));
+        within("the reading", writing).await.expect("no panic").expect("written");
+    }
+
+    async fn until(&mut self, words: &str) {
         within(words, async {
             let mut line = String::new();
             while !line.contains(words) {
-                line = lines.next_line().await.expect("text").expect("it goes on");
+                line = self.lines.next_line().await.expect("text").expect("it goes on");
             }
         })
         .await;
+    }
+
+    fn signal(&self, signal: &str) {
+        ccgateway_test_support::signal(self.child.id().expect("it runs"), signal);
+    }
+
+    async fn stop(mut self) {
+        self.signal("-TERM");
+        assert!(within("its end", self.child.wait()).await.expect("waited for").success());
+    }
+}
+
+fn make_pipe(path: &Path) {
+    let made = std::process::Command::new("mkfifo").arg(path).status().expect("it runs");
+    assert!(made.success());
+}
+
+#[tokio::test]
+async fn a_configuration_from_a_pipe_is_read_once() {
+    let mut program = Piped::start();
+    program.write().await;
+    program.until("\"serving\"").await;
+    program.signal("-HUP");
+    program.until("cannot be read again").await;
+    program.stop().await;
+}
+
+#[tokio::test]
+async fn a_signal_that_comes_while_the_configuration_is_read_ends_nothing() {
+    const SIGHUP: u64 = 1;
+    let mut program = Piped::start();
+    let status = format!("/proc/{}/status", program.child.id().expect("it runs"));
+    let is_caught = || {
+        let status = fs::read_to_string(&status).expect("it runs");
+        let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).expect("there");
+        u64::from_str_radix(caught.trim(), 16).expect("a number") & SIGHUP != 0
     };
-    until("\"serving\"").await;
-    writing.await.expect("no panic").expect("written");
-    let kill = |signal: &str| {
-        let pid = child.id().expect("it runs").to_string();
-        std::process::Command::new("kill").args([signal, &pid]).status().expect("it runs")
-    };
-    assert!(kill("-HUP").success());
-    until("cannot be read again").await;
-    assert!(kill("-TERM").success());
-    assert!(within("its end", child.wait()).await.expect("waited for").success());
+    until("SIGHUP to be caught", is_caught).await;
+    for signal in ["-HUP", "-USR1", "-USR2", "-ALRM"] {
+        program.signal(signal);
+    }
+    program.write().await;
+    program.until("\"serving\"").await;
+    program.until("cannot be read again").await;
+    program.stop().await;
+}
+
+#[tokio::test]
+async fn a_file_that_has_become_a_pipe_is_refused_and_holds_up_no_later_reload() {
+    let program = start("server.reload_interval = \"off\"\n", &[]).await;
+    let ca = program.config.with_file_name("ca.pem");
+    let kept = program.config.with_file_name("kept.pem");
+    fs::rename(&ca, &kept).expect("renamed");
+    make_pipe(&ca);
+    program.signal("-HUP");
+    let printed = program.printed("it is a pipe or a device").await;
+    assert!(printed.contains("tenants.acme.tls.ca_file: cannot read"), "{printed}");
+    fs::rename(&kept, &ca).expect("renamed");
+    program.signal("-HUP");
+    program.printed("the configuration is again as it is in force").await;
 }
