@@ -203,8 +203,7 @@ impl Bridge {
         let work = Work::default();
         let stages = Stages::new(&work);
         let tasks = (work.clone(), stages.clone());
-        let started =
-            Box::pin(Self::start_on(ports, opened.clone(), config, controls, tasks)).await;
+        let started = Self::start_on(ports, opened.clone(), config, controls, tasks);
         if started.is_err() {
             work.end();
             stages.goaway.cancel();
@@ -215,7 +214,7 @@ impl Bridge {
         started
     }
 
-    async fn start_on(
+    fn start_on(
         ports: Ports,
         Opened { stores, replicas }: Opened,
         config: Config,
