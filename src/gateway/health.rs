@@ -103,10 +103,10 @@ mod tests {
         assert!(!is_failing(&health), "nothing has been asked");
         health.failed("connection refused");
         assert!(is_failing(&health));
-        tokio::time::advance(LATELY - Duration::from_secs(1)).await;
+        tokio::time::advance(LATELY * 9 / 10).await;
         assert!(is_failing(&health));
         health.failed("connection refused");
-        tokio::time::advance(Duration::from_secs(2)).await;
+        tokio::time::advance(LATELY / 5).await;
         assert!(is_failing(&health), "it has failed again");
         tokio::time::advance(LATELY).await;
         assert!(!is_failing(&health), "nobody knows any more");

@@ -201,10 +201,6 @@ fn every_outcome_has_its_row() {
         &not_sent(Obstacle::StreamIdle(Duration::from_secs(60))),
         (Unavailable, "STREAM_IDLE", unsent, Some(1), Some("1")),
     );
-    check(
-        &not_sent(Obstacle::CallerUnknown(Unidentified::KeysMissing)),
-        (Unavailable, "ISSUER_UNAVAILABLE", unsent, Some(10_000), Some("10000")),
-    );
     for trouble in [StoreTrouble::Silent, StoreTrouble::RefusesReads, StoreTrouble::RefusesWrites] {
         check(
             &not_sent(Obstacle::StoreUnavailable(trouble)),
@@ -212,6 +208,18 @@ fn every_outcome_has_its_row() {
         );
     }
     check(&CallError::Internal, (Internal, "BRIDGE_FAILED", unknown, None, never));
+}
+
+#[test]
+fn only_a_token_that_was_checked_is_called_bad() {
+    use Code::{Unauthenticated, Unavailable};
+    let caller = |why| not_sent(Obstacle::CallerUnknown(why));
+    let bad = (Unauthenticated, "CALLER_UNKNOWN", "not_sent", None, None);
+    for why in [Unidentified::Nothing, Unidentified::Key, Unidentified::Signature] {
+        check(&caller(why), bad);
+    }
+    let unchecked = (Unavailable, "ISSUER_UNAVAILABLE", "not_sent", Some(10_000), Some("10000"));
+    check(&caller(Unidentified::KeysMissing), unchecked);
 }
 
 #[test]
