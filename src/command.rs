@@ -3,6 +3,7 @@
 mod call;
 mod check_config;
 mod completions_and_man;
+mod config_watch;
 mod core_dumps;
 #[cfg(feature = "simulator")]
 mod demo;
@@ -11,7 +12,6 @@ mod dev_certs;
 mod doctor;
 mod output;
 mod reload;
-mod reload_now;
 mod serve;
 mod signals;
 mod text;
@@ -57,7 +57,7 @@ enum Command {
     /// Have the bridge that runs with this configuration read it again, and print what has changed by that,
     /// and what takes a restart. The exit code is 2 if the configuration has a mistake; nothing changes
     /// then.
-    Reload(reload_now::ReloadArgs),
+    Reload(reload::ReloadArgs),
     /// Find out why a gateway cannot be reached, and say what to change: looks up each tenant's
     /// addresses, connects, checks TLS and the certificate, and sends a request that every gateway
     /// refuses. Asks the store of sessions and the collector of traces, too. Changes nothing. The exit
@@ -144,7 +144,7 @@ impl Args {
         let code = match command {
             None | Some(Command::Serve) => serve::run(&settings),
             Some(Command::CheckConfig) => check_config::run(&settings),
-            Some(Command::Reload(args)) => reload_now::run(&settings, &args),
+            Some(Command::Reload(args)) => reload::run(&settings, &args),
             Some(Command::Call(call)) => return (call::run(call), call::EXIT_UNKNOWN),
             Some(Command::Doctor(args)) => doctor::run(&settings, &args),
             Some(Command::Completions { shell }) => completions_and_man::completions(shell),

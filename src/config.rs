@@ -25,6 +25,7 @@ mod reader;
 mod retcodes;
 mod scalar;
 mod server;
+mod setting;
 mod sources;
 mod store;
 mod tenant;
@@ -44,13 +45,14 @@ pub use self::{
     division::Division,
     error::{ConfigError, ConfigErrors, Place},
     files::Identity,
-    fingerprint::{Fingerprint, is_reloaded, section_of_key},
+    fingerprint::Fingerprint,
     issuers::{Issuer, KeysPlace},
     listeners::{Http2, Listener, ListenerName, ListenerTls},
     load::load,
     log::{Log, LogFormat},
     retcodes::{Override, Overrides},
     server::{Connections, Drain, LeftSessions, Server, ServerLimits},
+    setting::{Effect, Setting},
     sources::Sources,
     store::{
         FileStore, Redis, RedisNode, RedisStore, RedisTimeouts, RedisTls, Sentinel, Store,

@@ -20,7 +20,6 @@ mod message_frame;
 mod metrics;
 mod ports;
 mod preface;
-mod rate_limit;
 mod rates;
 mod readiness;
 mod reflection;
@@ -37,6 +36,7 @@ mod status;
 mod stores;
 mod streams;
 mod tls;
+mod token_bucket;
 mod turned_away;
 mod wire;
 
@@ -53,14 +53,14 @@ use self::{
     metrics::{Exposition, ServerShares},
     ports::{Port, Ports},
     readiness::Readiness,
-    reload::{InForce, Reloadable, ReloadableListener},
+    reload::{InForce, Reloadable, ReloadableListener, Retiring},
     service::Services,
     status::StatusSource,
     stores::Opened,
 };
 pub use self::{
     drain::Drained,
-    reload::{ReloadControl, ReloadRequest, Reloaded},
+    reload::{ReloadControl, ReloadError, ReloadRequest, Reloaded},
     reloads::{ReloadView, Reloads},
     stores::{SharesNothing, ask_store, check_store},
 };
@@ -100,6 +100,7 @@ pub struct Bridge {
     stores: Stores,
     drain: Drain,
     reloadable: Reloadable,
+    retiring: Retiring,
     reloads: Arc<Reloads>,
     certificates: Certificates,
     audit: Option<Audit>,
@@ -164,6 +165,13 @@ pub enum StartError {
     /// A tenant's gateway client cannot be built.
     #[error("{section}: {1}", section = section_of(.0))]
     Tenant(TenantId, BuildError),
+    /// The tenant was removed from the configuration, and comes back before it has ended.
+    #[error(
+        "{section}: was removed a moment ago and is still ending, which takes server.drain.timeout at most; \
+         it can come back then",
+        section = section_of(.0)
+    )]
+    StillEnding(TenantId),
     /// The reflection service cannot be built.
     #[error(transparent)]
     Reflection(#[from] rpc::ReflectionError),
@@ -317,6 +325,7 @@ impl Bridge {
             stores,
             drain,
             reloadable,
+            retiring: Retiring::default(),
             reloads,
             certificates,
             audit,
@@ -369,7 +378,7 @@ fn start_tenants(
     work: &Work,
 ) -> Result<Tenants, StartError> {
     let tenants = configured.into_iter().map(|(id, config)| {
-        Tenant::new(id.clone(), config, common, work.child())
+        Tenant::new(id.clone(), config, common, work.of_tenant())
             .map_err(|error| StartError::Tenant(id, error))
     });
     Ok(Tenants::new(tenants.collect::<Result<Vec<_>, _>>()?))

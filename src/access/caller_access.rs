@@ -84,12 +84,12 @@ impl Access {
         Self { key: Some(key), ..self }
     }
 
-    /// Whether the key is withdrawn that has signed the caller's token.
+    /// Whether the key that signed the caller's token is withdrawn.
     pub fn is_key_withdrawn(&self) -> bool {
         self.key.as_ref().is_some_and(Withdrawal::is_made)
     }
 
-    /// Waits until the key is withdrawn that has signed the caller's token.
+    /// Waits until the key that signed the caller's token is withdrawn.
     pub async fn key_withdrawn(&self) {
         match &self.key {
             Some(key) => key.made().await,
@@ -114,11 +114,11 @@ impl Access {
         let Some(Standing { policy, current, chain }) = &self.standing else {
             return std::future::pending().await;
         };
-        let mut now = policy.clone();
+        let mut newest = policy.clone();
         loop {
-            now.superseded.cancelled().await;
-            (_, now) = current.get();
-            if !self.is_allowed_by(&now, (policy, chain), id, right) {
+            newest.superseded.cancelled().await;
+            (_, newest) = current.get();
+            if !self.is_allowed_by(&newest, (policy, chain), id, right) {
                 return;
             }
         }

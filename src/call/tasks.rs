@@ -10,9 +10,10 @@ pub struct Tasks {
 }
 
 impl Tasks {
-    /// Tasks that somebody else waits for, and whoever waits for these as well.
+    /// The tasks of a tenant. Waiting for these waits for them alone; waiting for the bridge's waits for
+    /// them too.
     #[must_use]
-    pub fn child(&self) -> Self {
+    pub fn of_tenant(&self) -> Self {
         Self { own: TaskTracker::new(), all: Some(self.own.clone()) }
     }
 

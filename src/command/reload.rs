@@ -1,140 +1,87 @@
-//! Takes changes of the configuration while the bridge runs.
+//! The `reload` command: has a running bridge read its configuration again.
 
-use std::{convert::Infallible, time::Duration};
-
-use tokio::{signal::unix::Signal, sync::mpsc, task::spawn_blocking, time::sleep};
-use tracing::{info, warn};
-
-use super::Settings;
-use crate::{
-    config::{Config, Fingerprint},
-    server::{Bridge, ReloadRequest, Reloaded},
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    process::ExitCode,
+    time::Duration,
 };
 
-/// Reads the configuration again and again.
-pub(super) struct Reload {
-    settings: Settings,
-    /// `None`: only at SIGHUP.
-    interval: Option<Duration>,
-    hangup: Signal,
-    requests: mpsc::Receiver<ReloadRequest>,
-    /// What was read last.
-    seen: Fingerprint,
-    /// What was wrong with it.
-    refused: Option<String>,
+use bytes::Bytes;
+use http::{Method, Request, StatusCode, header::AUTHORIZATION};
+use http_body_util::{BodyExt as _, Empty, Limited};
+use hyper_util::{client::legacy::Client, rt::TokioExecutor};
+use secrecy::ExposeSecret as _;
+use tokio::time::timeout;
+
+use super::{EXIT_FAILED, EXIT_MISTAKE, Settings, block_on, fail, output::print};
+use crate::{cause, config::Admin, secret};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct ReloadArgs {
+    /// Only say what would change.
+    #[arg(long)]
+    dry_run: bool,
 }
 
-impl Reload {
-    /// For the configuration `first`, with which the bridge starts. `hangup` is SIGHUP.
-    pub(super) fn new(
-        settings: &Settings,
-        (interval, requests): (Option<Duration>, mpsc::Receiver<ReloadRequest>),
-        first: Fingerprint,
-        hangup: Signal,
-    ) -> Self {
-        Self { settings: settings.clone(), interval, hangup, requests, seen: first, refused: None }
-    }
+/// How long reading the configuration may take.
+const ANSWER_WITHIN: Duration = Duration::from_secs(30);
+const ANSWER_MAX: usize = 1024 * 1024;
 
-    /// Gives what has changed to the bridge, for as long as the process runs.
-    pub(super) async fn follow(mut self, bridge: &Bridge) -> Infallible {
-        loop {
-            let pause = async {
-                match self.interval {
-                    Some(interval) => sleep(interval).await,
-                    None => std::future::pending().await,
-                }
-            };
-            tokio::select! {
-                () = pause => drop(self.read(bridge, false).await),
-                _ = self.hangup.recv() => {
-                    bridge.reopen_audit();
-                    // It is in the log.
-                    drop(self.read(bridge, true).await);
-                }
-                Some(request) = self.requests.recv() => {
-                    let result = if request.dry_run {
-                        self.would_change(bridge).await
-                    } else {
-                        self.read(bridge, true).await
-                    };
-                    request.answer(result);
-                }
-            }
+pub(super) fn run(settings: &Settings, args: &ReloadArgs) -> ExitCode {
+    let config = match settings.load() {
+        Ok(config) => config,
+        Err(errors) => return fail(EXIT_MISTAKE, errors),
+    };
+    let Some(address) = config.admin.address else {
+        let why = "admin.address is \"off\"; send SIGHUP to the bridge instead";
+        return fail(EXIT_MISTAKE, why);
+    };
+    let address = reachable(address);
+    match block_on(None, ask(address, &config.admin, args.dry_run)) {
+        Ok(Ok((StatusCode::OK, text))) => {
+            print(&text);
+            ExitCode::SUCCESS
         }
+        Ok(Ok((status, text))) => {
+            let code =
+                if status == StatusCode::UNPROCESSABLE_ENTITY { EXIT_MISTAKE } else { EXIT_FAILED };
+            fail(code, String::from_utf8_lossy(&text).trim_end())
+        }
+        Ok(Err(error)) => fail(
+            EXIT_FAILED,
+            format!(
+                "no bridge answers at {address} (admin.address): {error}; run this where it runs"
+            ),
+        ),
+        Err(error) => fail(EXIT_FAILED, format!("cannot start the runtime: {error}")),
     }
+}
 
-    /// What would change now.
-    async fn would_change(&self, bridge: &Bridge) -> Result<Reloaded, String> {
-        Ok(bridge.reload_would_change(&self.load().await?))
-    }
+/// An address of this machine at which somebody answers who listens there.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    let ip = if address.ip().is_unspecified() { Ipv4Addr::LOCALHOST.into() } else { address.ip() };
+    SocketAddr::new(ip, address.port())
+}
 
-    async fn load(&self) -> Result<Config, String> {
-        if !self.settings.can_be_read_again() {
-            return Err(
-                "the configuration's file is a pipe or a device, which cannot be read again; restart the \
-                        bridge to change it"
-                    .to_owned(),
-            );
-        }
-        let settings = self.settings.clone();
-        match spawn_blocking(move || settings.load_settled()).await {
-            Ok(config) => config.map_err(|errors| errors.to_string()),
-            Err(panic) => Err(panic.to_string()),
-        }
+async fn ask(
+    address: SocketAddr,
+    admin: &Admin,
+    dry_run: bool,
+) -> Result<(StatusCode, Bytes), String> {
+    let method = if dry_run { Method::GET } else { Method::POST };
+    let mut request = Request::builder().method(method).uri(format!("http://{address}/reload"));
+    if let Some(token) = &admin.token {
+        let header = secret::bearer(token.expose_secret().as_bytes());
+        request = request.header(AUTHORIZATION, header.ok_or("admin.token_file holds no token")?);
     }
-
-    /// Reads the configuration. If nothing has changed, there is a log line only for somebody who
-    /// `is_asking`.
-    async fn read(&mut self, bridge: &Bridge, is_asking: bool) -> Result<Reloaded, String> {
-        if !self.settings.can_be_read_again() && !is_asking {
-            return Ok(Reloaded::default());
-        }
-        let config = match self.load().await {
-            Ok(config) => config,
-            Err(error) => return Err(self.refuse(bridge, error, is_asking)),
-        };
-        if config.fingerprint == self.seen && self.refused.is_none() {
-            if is_asking {
-                info!("the configuration has not changed");
-            }
-            return Ok(bridge.reload_would_change(&config));
-        }
-        self.seen = config.fingerprint.clone();
-        let warnings = config.warnings();
-        match bridge.reload(config) {
-            Ok(reloaded) => {
-                self.accept(&reloaded, &warnings);
-                Ok(reloaded)
-            }
-            Err(error) => Err(self.refuse(bridge, error.to_string(), is_asking)),
-        }
-    }
-
-    fn accept(&mut self, Reloaded { in_force, needs_restart }: &Reloaded, warnings: &[String]) {
-        let was_refused = self.refused.take().is_some();
-        if !in_force.is_empty() {
-            info!(changed = in_force.join(", "), "a changed configuration is in force");
-            for warning in warnings {
-                warn!("{warning}");
-            }
-        } else if was_refused {
-            info!("the configuration is again as it is in force");
-        }
-        if !needs_restart.is_empty() {
-            warn!(changed = needs_restart.join(", "), "these changes need a restart of the bridge");
-        }
-    }
-
-    /// Notes why a configuration is refused, and returns that.
-    fn refuse(&mut self, bridge: &Bridge, error: String, is_asking: bool) -> String {
-        let is_new = self.refused.as_ref() != Some(&error);
-        if is_new {
-            bridge.refuse_reload(&error);
-        }
-        if is_new || is_asking {
-            warn!(error, "a changed configuration is refused; what was in force stays");
-        }
-        self.refused = Some(error.clone());
-        error
-    }
+    let request = request.body(Empty::<Bytes>::new()).map_err(|error| error.to_string())?;
+    let asking = async {
+        let client = Client::builder(TokioExecutor::new()).build_http();
+        let answer = client.request(request).await.map_err(|error| cause::innermost(&error))?;
+        let status = answer.status();
+        let body = Limited::new(answer.into_body(), ANSWER_MAX).collect().await;
+        Ok((status, body.map_err(|error| error.to_string())?.to_bytes()))
+    };
+    let late = |_| format!("no answer within {} s", ANSWER_WITHIN.as_secs());
+    timeout(ANSWER_WITHIN, asking).await.map_err(late)?
 }

@@ -3,8 +3,9 @@ use std::process::ExitCode;
 use tracing::{info, warn};
 
 use super::{
-    EXIT_FAILED, EXIT_MISTAKE, Settings, block_on, core_dumps, fail,
-    reload::Reload,
+    EXIT_FAILED, EXIT_MISTAKE, Settings, block_on,
+    config_watch::ConfigWatch,
+    core_dumps, fail,
     signals::{EarlySignals, StopSignals},
 };
 use crate::{
@@ -79,7 +80,7 @@ async fn serve(
     let (interval, first) = (config.server.reload_interval, config.fingerprint.clone());
     let (control, requests) = ReloadControl::new();
     let controls = Controls { log: Some(log), reload: Some(control) };
-    let reload = Reload::new(settings, (interval, requests), first, hangup);
+    let config_watch = ConfigWatch::new(settings, (interval, requests), first, hangup);
     for warning in config.warnings() {
         warn!("{warning}");
     }
@@ -112,7 +113,7 @@ async fn serve(
 
     let signal = tokio::select! {
         signal = signals.next() => signal,
-        never = reload.follow(&bridge) => match never {},
+        never = config_watch.follow(&bridge) => match never {},
     };
     info!(signal, "stopping; a second signal stops at once");
     tokio::select! {

@@ -56,9 +56,6 @@ pub struct Tenant {
     pub credentials: Option<Arc<Credentials>>,
 }
 
-/// What of a tenant does not change while the bridge runs, as keys or sections in `[tenants.<id>]`.
-pub(super) const LASTING: [&str; 3] = ["keep.enabled", "limits.sessions", "events"];
-
 impl Tenant {
     /// This configuration, but with what does not change while the bridge runs: whether sessions are kept,
     /// how many there may be, and how many events and watches.

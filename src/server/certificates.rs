@@ -17,6 +17,8 @@ use crate::{
 #[derive(Clone, Debug, Default)]
 pub(super) struct Certificates(Arc<RwLock<Vec<Expiry>>>);
 
+const STORE_CA: &str = "store_ca";
+
 /// One certificate's expiry.
 #[derive(Clone, Debug)]
 pub(super) struct Expiry {
@@ -46,7 +48,7 @@ impl Certificates {
         }
         if let Some(pem) = config.store.as_ref().and_then(config::Store::ca_pem) {
             let roots: Vec<_> = CertificateDer::pem_slice_iter(pem).flatten().collect();
-            all.note(Whose::Bridge, "store_ca", &roots);
+            all.note(Whose::Bridge, STORE_CA, &roots);
         }
         Self(Arc::new(RwLock::new(all.0)))
     }
@@ -55,11 +57,12 @@ impl Certificates {
         self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Takes the certificates of these listeners and of all tenants from another configuration.
-    pub(super) fn replace(&self, other: &Self, listeners: &BTreeSet<ListenerName>) {
+    /// Takes the certificates of these listeners, of all tenants, and maybe of the store from another
+    /// configuration.
+    pub(super) fn replace(&self, other: &Self, listeners: &BTreeSet<ListenerName>, of_store: bool) {
         let is_replaced = |expiry: &Expiry| {
             let of_listener = expiry.listener.as_ref().is_some_and(|name| listeners.contains(name));
-            of_listener || expiry.tenant.is_some()
+            of_listener || expiry.tenant.is_some() || (of_store && expiry.certificate == STORE_CA)
         };
         let mut all = self.0.write().unwrap_or_else(PoisonError::into_inner);
         all.retain(|expiry| !is_replaced(expiry));

@@ -96,7 +96,7 @@ impl Bridge {
     }
 }
 
-/// Ends what a tenant does that was removed from the configuration, as the drain of a bridge does.
+/// Stops a tenant that was removed from the configuration, in the steps in which a bridge drains.
 pub(super) async fn retire(tenant: Arc<Tenant>, drain: Drain) {
     let (id, work) = (tenant.id(), tenant.work());
     work.stopping.cancel();

@@ -24,10 +24,10 @@ use crate::{
 
 /// What the health service is told.
 #[derive(Debug)]
-pub(super) struct Health(Arc<watch::Sender<Phase>>);
+pub(super) struct Health(Arc<watch::Sender<HealthPhase>>);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
+enum HealthPhase {
     Serving,
     NotServing,
     /// As before, and watches end.
@@ -37,7 +37,7 @@ enum Phase {
 /// The service.
 #[derive(Clone, Debug)]
 struct Service {
-    phase: Arc<watch::Sender<Phase>>,
+    phase: Arc<watch::Sender<HealthPhase>>,
     tenants: Tenants,
 }
 
@@ -52,7 +52,7 @@ enum Subject {
 /// What one caller watches.
 struct Watching {
     service: Service,
-    phase: watch::Receiver<Phase>,
+    phase: watch::Receiver<HealthPhase>,
     access: Arc<Access>,
     subject: Subject,
     told: Option<ServingStatus>,
@@ -78,19 +78,19 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 impl Health {
     /// Adds the health service to `routes`. The server is reported as serving.
     pub(super) fn serving(routes: &mut RoutesBuilder, tenants: Tenants) -> Self {
-        let phase = Arc::new(watch::Sender::new(Phase::Serving));
+        let phase = Arc::new(watch::Sender::new(HealthPhase::Serving));
         routes.add_service(HealthServer::new(Service { phase: phase.clone(), tenants }));
         Self(phase)
     }
 
     /// Reports everything as not serving.
     pub(super) fn not_serving(&self) {
-        self.0.send_replace(Phase::NotServing);
+        self.0.send_replace(HealthPhase::NotServing);
     }
 
     /// Ends the streams of health watchers. Call it after `not_serving`: they are told that first.
     pub(super) fn end_watches(&self) {
-        self.0.send_replace(Phase::Over);
+        self.0.send_replace(HealthPhase::Over);
     }
 }
 
@@ -152,7 +152,7 @@ impl Service {
         };
         match serves {
             None => ServingStatus::ServiceUnknown,
-            Some(true) if *self.phase.borrow() == Phase::Serving => ServingStatus::Serving,
+            Some(true) if *self.phase.borrow() == HealthPhase::Serving => ServingStatus::Serving,
             Some(_) => ServingStatus::NotServing,
         }
     }
@@ -176,7 +176,7 @@ impl Watching {
     /// Waits for the next status. `None` if the server ends watches.
     async fn next(mut self) -> Option<(Result<HealthCheckResponse, Status>, Self)> {
         loop {
-            let is_over = *self.phase.borrow_and_update() == Phase::Over;
+            let is_over = *self.phase.borrow_and_update() == HealthPhase::Over;
             let status = self.service.status(&self.subject, &self.access);
             if self.told.replace(status) != Some(status) {
                 return Some((Ok(response(status)), self));

@@ -10,7 +10,7 @@ use hyper::server::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio_rustls::TlsAcceptor;
 
-use super::{Stages, connection_limits::ConnectionLimits, rate_limit::Rate, service::Services};
+use super::{Stages, connection_limits::ConnectionLimits, service::Services, token_bucket::Rate};
 use crate::{
     access::{CurrentPolicy, ListenerPolicy},
     config::{Connections, Http2},

@@ -94,12 +94,10 @@ impl Exposition {
         for (cause, connections) in self.shares.connection_limits.turned_away() {
             server.set_turned_away(cause.as_str(), connections);
         }
-        // They may be others than at the last time.
-        server.clear_named();
+        server.forget_hosts_and_certificates();
         for (host, usage) in self.hosts.usage() {
             server.set_host_places(&host, usage.taken, usage.limit);
         }
-        server.forget_certificates();
         for expiry in self.certificates.all() {
             let tenant = expiry.tenant.as_ref().map_or("", |tenant| tenant.as_str());
             let listener = expiry.listener.as_ref().map_or("", |listener| listener.as_str());

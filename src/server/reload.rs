@@ -11,15 +11,16 @@ use std::{
 
 use tokio_rustls::TlsAcceptor;
 
-pub use self::control::{ReloadControl, ReloadRequest};
+pub use self::control::{ReloadControl, ReloadError, ReloadRequest};
 use self::tenants::NewTenants;
+pub(super) use self::tenants::Retiring;
 use super::{
     Bridge, StartError, callers::Policies, certificates::Certificates,
     listener_context::ListenerContext, tls,
 };
 use crate::{
     access::ListenerPolicy,
-    config::{Config, Fingerprint, Listener, ListenerName, is_reloaded, section_of_key},
+    config::{Config, Effect, Fingerprint, Listener, ListenerName, Setting},
 };
 
 /// What may change while the bridge runs.
@@ -44,13 +45,19 @@ pub(super) struct InForce {
     pub(super) policies: Policies,
 }
 
-/// What came of a changed configuration: keys, as [`Fingerprint::differences`] writes them.
+/// What came of a changed configuration, or would: settings, as [`Setting`] shows them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Reloaded {
-    /// These changes are in force.
-    pub in_force: Vec<String>,
+    /// These changes are taken.
+    pub taken: Vec<String>,
     /// These need a restart.
     pub needs_restart: Vec<String>,
+}
+
+/// What has changed in a configuration.
+struct Changes {
+    taken: Vec<Setting>,
+    needs_restart: Vec<String>,
 }
 
 impl Bridge {
@@ -62,24 +69,27 @@ impl Bridge {
     /// [`StartError`]. What was in force stays.
     pub fn reload(&self, mut config: Config) -> Result<Reloaded, StartError> {
         let mut in_force = self.reloadable.in_force.lock().unwrap_or_else(PoisonError::into_inner);
-        let Reloaded { in_force: taken, needs_restart } = self.changes(&in_force, &config);
+        let changes = self.changes(&in_force, &config);
+        let (taken, reloaded) = (&changes.taken, changes.told());
         if taken.is_empty() {
-            self.reloads.unchanged(needs_restart.clone());
-            return Ok(Reloaded { in_force: taken, needs_restart });
+            self.reloads.unchanged(reloaded.needs_restart.clone());
+            return Ok(reloaded);
         }
-        let fingerprint = in_force.fingerprint.with(&config.fingerprint, &taken);
+        let fingerprint = in_force.fingerprint.with(&config.fingerprint, taken);
         let (certificates, warnings) = (Certificates::of(&config), config.warnings());
         let same = self.reloadable.same_listeners(&config);
         let calls: Vec<_> = config.calls_by_tenant().collect();
         let configured = std::mem::take(&mut config.tenants);
         let ids = configured.keys().cloned().collect();
-        let tenants = NewTenants::build(self, configured, &taken)?;
+        let tenants = NewTenants::build(self, configured, taken)?;
         let rules = config.callers.rules(ids);
         let policies = Policies::new(rules, config.issuers, Some(&in_force.policies))?;
         let listeners = self.reloadable.built(&config.listeners, &same, &policies)?;
 
-        let store = config.store.as_ref();
-        if let Some(store) = store.filter(|_| taken.iter().any(|key| key.starts_with("store."))) {
+        let is_of_store =
+            |setting: &Setting| matches!(setting.effect(), Effect::StoreAccess | Effect::StoreKeys);
+        let store = config.store.as_ref().filter(|_| taken.iter().any(is_of_store));
+        if let Some(store) = store {
             self.common.stores.change(store)?;
         }
         tenants.put_in_force(self, calls);
@@ -87,41 +97,43 @@ impl Bridge {
             context.replace(acceptor, policy);
         }
         *in_force = InForce { fingerprint, policies };
-        self.certificates.replace(&certificates, &same);
+        self.certificates.replace(&certificates, &same, store.is_some());
         self.readiness.set_warnings(&warnings);
-        self.reloads.applied(needs_restart.clone());
-        Ok(Reloaded { in_force: taken, needs_restart })
+        self.reloads.applied(reloaded.needs_restart.clone());
+        Ok(reloaded)
     }
 
     /// What would change with this configuration. Nothing does.
     pub fn reload_would_change(&self, config: &Config) -> Reloaded {
         let in_force = self.reloadable.in_force.lock().unwrap_or_else(PoisonError::into_inner);
-        self.changes(&in_force, config)
+        self.changes(&in_force, config).told()
     }
 
-    fn changes(&self, in_force: &InForce, config: &Config) -> Reloaded {
+    fn changes(&self, in_force: &InForce, config: &Config) -> Changes {
         let same = self.reloadable.same_listeners(config);
-        let serves = |id: &str| self.tenants.named(id).is_some();
         let changed = in_force.fingerprint.differences(&config.fingerprint);
-        let same_store = !changed.iter().any(|key| is_of_another_store(key));
-        let is_taken = |key: &String| match section_of_key(key) {
-            Some(("listeners", name)) => same.contains(name) && is_reloaded(key),
-            // A tenant comes and goes with all of its keys.
-            Some(("tenants", id)) => {
-                is_reloaded(key) || !(serves(id) && config.tenants.contains_key(id))
-            }
-            _ if key.starts_with("store.encryption_key_files") => {
+        // Its passwords and keys are not for the one that is in use.
+        let another_store = changed.iter().any(|setting| setting.effect() == Effect::Store);
+        let comes_or_goes =
+            |id: &str| self.tenants.named(id).is_none() || !config.tenants.contains_key(id);
+        let is_taken = |setting: &Setting| match setting.effect() {
+            // A tenant comes and goes with all of its settings.
+            _ if setting.named("tenants").is_some_and(comes_or_goes) => true,
+            Effect::Callers | Effect::Tenant | Effect::TenantConnections => true,
+            Effect::Listener => setting.named("listeners").is_some_and(|name| same.contains(name)),
+            Effect::StoreAccess => !another_store,
+            Effect::StoreKeys => {
                 let takes = |store| self.common.stores.takes_keys_of(store);
-                same_store && config.store.as_ref().is_some_and(takes)
+                !another_store && config.store.as_ref().is_some_and(takes)
             }
-            _ if key.starts_with("store.") => same_store && is_reloaded(key),
-            _ => is_reloaded(key),
+            Effect::Restart | Effect::Store => false,
         };
-        let (taken, mut needs_restart): (Vec<_>, Vec<_>) = changed.into_iter().partition(is_taken);
+        let (taken, others): (Vec<_>, Vec<_>) = changed.into_iter().partition(is_taken);
+        let mut needs_restart: Vec<_> = others.iter().map(Setting::to_string).collect();
         needs_restart.extend(self.reloadable.moved_listeners(config));
         needs_restart.sort();
         needs_restart.dedup();
-        Reloaded { in_force: taken, needs_restart }
+        Changes { taken, needs_restart }
     }
 
     /// Notes that a changed configuration has mistakes, so that what is in force stays.
@@ -130,10 +142,11 @@ impl Bridge {
     }
 }
 
-/// Whether a change of this key makes it another store, whose passwords and keys are not for this one.
-fn is_of_another_store(key: &str) -> bool {
-    let own = ["store.file", "store.urls", "store.topology", "store.sentinel.master"];
-    own.contains(&key) || key == "store.key_prefix"
+impl Changes {
+    fn told(&self) -> Reloaded {
+        let taken = self.taken.iter().map(Setting::to_string).collect();
+        Reloaded { taken, needs_restart: self.needs_restart.clone() }
+    }
 }
 
 /// What a listener serves with from now on: with TLS as before, if there is none here.

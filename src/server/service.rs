@@ -19,11 +19,11 @@ use tower_service::Service as _;
 
 use super::{
     connection_slots::{OpenCall, ServedConnection},
-    rate_limit::RateLimit,
     request_reader::{RequestReader, Sender},
     request_stream::{RefusedStatus, StreamRefusal},
     send_buffers::{Chunk, Reader},
     streams::{AnswerKind, EndConditions, StreamBody, Streams, is_reflection},
+    token_bucket::TokenBucket,
 };
 use crate::{
     access::{Access, Caller, ConnectionIdentity, Identified},
@@ -41,7 +41,7 @@ struct Connection {
     services: Services,
     peer: Peer,
     served: Arc<ServedConnection>,
-    requests: RateLimit,
+    requests: TokenBucket,
 }
 
 /// The peer of a connection.
@@ -100,7 +100,7 @@ impl Calls {
         services: Services,
         peer: Peer,
         served: Arc<ServedConnection>,
-        requests: RateLimit,
+        requests: TokenBucket,
     ) -> Self {
         Self(Arc::new(Connection { services, peer, served, requests }))
     }

@@ -23,9 +23,9 @@ use super::{
     linger::{LINGER_MAX, Lent, linger},
     listener_context::{ListenerContext, SharedContext},
     preface::AfterPreface,
-    rate_limit::RateLimit,
     request_counts::RequestCounts,
     service::{Calls, Peer},
+    token_bucket::TokenBucket,
     wire::Wire,
 };
 use crate::{rpc::Unhandled, telemetry::log::refusals};
@@ -117,7 +117,7 @@ where
 {
     let SharedContext { services, limits, stages, .. } = &context.shared;
     let addr = peer.addr;
-    let [requests, resets] = context.rates.map(RateLimit::new);
+    let [requests, resets] = context.rates.map(TokenBucket::new);
     let calls = Calls::new(services.clone(), peer, served.clone(), requests);
     let wire = Wire::new(stream, served.clone(), resets);
     let unhandled = &services.unhandled;

@@ -18,8 +18,8 @@ use super::{
     flood::{Flood, FloodKind},
     frame_budget::FrameBudget,
     frames::Frames,
-    rate_limit::RateLimit,
     send_buffers::Held,
+    token_bucket::TokenBucket,
 };
 
 /// Passes to hyper what a caller sends, except for frames that h2 gets wrong ([`Frames`]). Also
@@ -30,7 +30,7 @@ pub(super) struct Wire<S> {
     served: Arc<ServedConnection>,
     frames: Frames,
     budget: FrameBudget,
-    resets: RateLimit,
+    resets: TokenBucket,
     /// Whether the peer has used one of them up. What came then is lost, so nothing may be read after it.
     is_flooded: bool,
     /// Bytes that were read after GOAWAY and that hyper has not got yet.
@@ -51,7 +51,7 @@ const STALLED: usize = 256 * 1024;
 
 impl<S> Wire<S> {
     /// `resets`: how many streams the peer may reset.
-    pub(super) fn new(stream: S, served: Arc<ServedConnection>, resets: RateLimit) -> Self {
+    pub(super) fn new(stream: S, served: Arc<ServedConnection>, resets: TokenBucket) -> Self {
         let (frames, pending) = (Frames::after_preface(), BytesMut::new());
         let budget = FrameBudget::new();
         let (passable, is_flooded, stalled) = (0, false, None);
@@ -193,12 +193,12 @@ mod tests {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 
     use super::{
-        super::{connection_slots::Slot, preface::PREFACE, rate_limit::Rate},
+        super::{connection_slots::Slot, preface::PREFACE, token_bucket::Rate},
         *,
     };
 
-    fn resets() -> RateLimit {
-        RateLimit::new(Rate::new(std::num::NonZeroUsize::MIN, 1))
+    fn resets() -> TokenBucket {
+        TokenBucket::new(Rate::new(std::num::NonZeroUsize::MIN, 1))
     }
 
     /// What hyper reads in pieces of `size`, from a connection that gets its GOAWAY after `begins`

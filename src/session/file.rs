@@ -242,7 +242,7 @@ impl SessionFile {
     /// A tenant's store of up to `capacity` sessions.
     pub fn store(&self, tenant: &TenantId, capacity: NonZeroUsize) -> FileStore {
         let part = self.part(tenant).unwrap_or_else(|| self.add(tenant, capacity));
-        part.slot.begin();
+        part.slot.begin(capacity);
         FileStore { memory: EmbeddedStore::of(part.slot.local.clone()), part }
     }
 

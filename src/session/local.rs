@@ -4,7 +4,7 @@ use std::{
     num::NonZeroUsize,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -20,7 +20,7 @@ pub struct Local {
     known: Mutex<Known>,
     /// One for all agents, so that versions grow over a sign-out too.
     last_version: AtomicU64,
-    capacity: NonZeroUsize,
+    capacity: AtomicUsize,
 }
 
 /// What is known of all agents. The count of sessions and the time of the next pass are kept up to date
@@ -195,7 +195,17 @@ impl Known {
 impl Local {
     /// Nothing yet, with room for `capacity` sessions.
     pub fn new(capacity: NonZeroUsize) -> Self {
+        let capacity = capacity.get().into();
         Self { known: Mutex::default(), last_version: AtomicU64::new(0), capacity }
+    }
+
+    /// Has room for `capacity` sessions from now on. Those that there are stay.
+    pub fn set_capacity(&self, capacity: NonZeroUsize) {
+        self.capacity.store(capacity.get(), Ordering::Relaxed);
+    }
+
+    fn capacity(&self) -> NonZeroUsize {
+        NonZeroUsize::new(self.capacity.load(Ordering::Relaxed)).unwrap_or(NonZeroUsize::MIN)
     }
 
     /// The session, if it is known and still good.
@@ -227,7 +237,7 @@ impl Local {
 
     /// What is answered where there is no room.
     pub fn full(&self) -> StoreError {
-        StoreError::Full(self.capacity)
+        StoreError::Full(self.capacity())
     }
 
     /// Forgets what is of no use any more.
@@ -237,13 +247,13 @@ impl Local {
 
     /// Whether there is room for a session of the agent's, if need be by forgetting what is of no use.
     pub fn has_room(&self, agent: AgentId) -> bool {
-        self.known().make_room(agent, self.capacity)
+        self.known().make_room(agent, self.capacity())
     }
 
     /// Takes a place for the session of an agent who is being signed in.
     pub fn reserve(self: &Arc<Self>, agent: AgentId) -> Option<Reservation> {
         let mut known = self.known();
-        known.make_room(agent, self.capacity).then(|| {
+        known.make_room(agent, self.capacity()).then(|| {
             known.reserved.push(agent);
             Reservation { local: self.clone(), agent }
         })
@@ -347,7 +357,7 @@ impl Local {
             }
         }
         // The end of a session takes no room from others: there may be one for each of them.
-        if entry.session.is_some() && !known.make_room(agent, self.capacity) {
+        if entry.session.is_some() && !known.make_room(agent, self.capacity()) {
             return Taken::Full;
         }
         known.set(agent, entry);

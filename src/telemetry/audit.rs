@@ -51,7 +51,7 @@ pub struct AuditLine<'a> {
     pub agent: &'a str,
     /// The request, without its secrets.
     pub arguments: &'a str,
-    /// What came of each agent of a batch that was done with when the call ended.
+    /// The result for each agent of a batch that was known when the call ended.
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     pub agents: &'a [AuditedAgent],
     /// The gRPC code.

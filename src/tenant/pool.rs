@@ -11,7 +11,7 @@ use std::{
 
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
-    time::timeout,
+    time::{sleep, timeout},
 };
 
 use super::Usage;
@@ -25,6 +25,8 @@ pub(super) struct Pool {
     limit: Arc<AtomicUsize>,
     places: Arc<Semaphore>,
 }
+
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 impl Pool {
     pub(super) fn new(share: Share, limit: NonZeroUsize) -> Self {
@@ -86,11 +88,12 @@ impl Pool {
         }
     }
 
-    /// Waits until no place is taken.
+    /// Waits until no place is taken. Looks again and again: whoever waited for all places would take away
+    /// those that come free, which calls that are under way may still need.
     pub(super) async fn all_free(&self) {
-        let all = u32::try_from(self.limit.load(Ordering::Relaxed)).unwrap_or(u32::MAX);
-        // The semaphore is never closed.
-        let _all = self.places.acquire_many(all).await;
+        while self.free() < self.limit.load(Ordering::Relaxed) {
+            sleep(LOOK_AGAIN).await;
+        }
     }
 
     fn used_up(&self) -> Obstacle {
@@ -155,6 +158,9 @@ mod tests {
             async move { pool.all_free().await }
         });
         tokio::task::yield_now().await;
+        assert!(!waiting.is_finished());
+        drop(taken);
+        let taken = pool.take_now().expect("nobody else has taken it");
         assert!(!waiting.is_finished());
         drop(taken);
         waiting.await.unwrap();

@@ -67,11 +67,11 @@ impl ServerCalls {
 
     /// A tenant's own part, and the common part.
     pub(super) fn parts(&self, tenant: &TenantId) -> [Pool; 2] {
-        let parts = self.parts_now();
-        let own = parts.own.get(tenant).cloned();
-        let own = own.unwrap_or_else(|| part(&parts.division, tenant, 0));
-        let common = own.with(parts.common.clone());
-        [own, common]
+        let mut parts = self.parts_now();
+        let Parts { division, own, common } = &mut *parts;
+        // One that comes later gets its part by `divide`.
+        let own = own.entry(tenant.clone()).or_insert_with(|| part(division, tenant, 0));
+        [own.clone(), own.with(common.clone())]
     }
 
     fn parts_now(&self) -> MutexGuard<'_, Parts> {
@@ -110,9 +110,12 @@ mod tests {
         let held: Vec<_> = (0..5).map(|_| a.take_now().expect("free")).collect();
         assert_eq!((calls.usage().taken, calls.usage().limit), (5, 12));
 
+        let [c, _] = calls.parts(&id("c"));
+        assert!(c.take_now().is_err(), "it has no part yet");
         calls.divide(wanted(&["a", "b", "c"]));
         tokio::task::yield_now().await;
         assert_eq!((own(&calls, "b"), own(&calls, "c")), (4, 4));
+        assert!(c.take_now().is_ok(), "what it had before is its part now");
         assert!(a.take_now().is_err(), "five are taken, and four are its part");
         drop(held);
         tokio::task::yield_now().await;

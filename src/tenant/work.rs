@@ -20,11 +20,11 @@ pub struct Work {
 }
 
 impl Work {
-    /// Work that stops with this, or alone.
+    /// The work of a tenant, which stops with the bridge's, or alone.
     #[must_use]
-    pub fn child(&self) -> Self {
+    pub fn of_tenant(&self) -> Self {
         Self {
-            tasks: self.tasks.child(),
+            tasks: self.tasks.of_tenant(),
             cutoff: self.cutoff.child(),
             stopping: self.stopping.child_token(),
             keeping: self.keeping.child_token(),
@@ -56,7 +56,7 @@ mod tests {
     #[tokio::test]
     async fn a_tenant_is_stopped_alone_and_the_bridge_waits_for_its_tasks() {
         let bridge = Work::default();
-        let [one, other] = [bridge.child(), bridge.child()];
+        let [one, other] = [bridge.of_tenant(), bridge.of_tenant()];
         let stopping = one.stopping.clone();
         one.tasks.spawn(async move { stopping.cancelled().await });
         bridge.tasks.close();

@@ -231,9 +231,17 @@ async fn pages_of_other_sites_are_told_nothing_and_change_nothing() {
         "Sec-Fetch-Site: cross-site\r\nSec-Fetch-Mode: no-cors\r\n",
         "Origin: http://evil.example\r\nAccess-Control-Request-Method: PUT\r\n",
     ];
-    for path in
-        ["/", "/status.json", "/metrics", "/log", "/readyz", "/readyz?verbose", "/healthz", "/x"]
-    {
+    for path in [
+        "/",
+        "/status.json",
+        "/metrics",
+        "/log",
+        "/reload",
+        "/readyz",
+        "/readyz?verbose",
+        "/healthz",
+        "/x",
+    ] {
         for header in foreign {
             for method in ["GET", "HEAD", "PUT", "POST", "OPTIONS"] {
                 let (status, answer) = ask(method, path, header).await;

@@ -18,7 +18,8 @@ use tonic::{Code, Status};
 
 use crate::support::{setup, start, start_at};
 
-const EXTRA: &str = "extra";
+/// With a dot, so that its name in keys is quoted.
+const EXTRA: &str = "extra.eu";
 
 /// A gateway for one more tenant, whose CA is in the file `extra.pem` of the program's folder.
 async fn extra_gateway(program: &Program) -> Simulator {
@@ -30,7 +31,9 @@ async fn extra_gateway(program: &Program) -> Simulator {
 /// The section of that tenant.
 fn section(gateway: &Simulator, lines: &str) -> String {
     let url = gateway.base_url();
-    format!("\n[tenants.extra]\nbase_urls = [{url:?}]\ntls.ca_file = \"extra.pem\"\n{lines}\n")
+    format!(
+        "\n[tenants.\"extra.eu\"]\nbase_urls = [{url:?}]\ntls.ca_file = \"extra.pem\"\n{lines}\n"
+    )
 }
 
 /// Has the program read this configuration, and waits until it has said so this often.
@@ -115,7 +118,7 @@ async fn a_tenant_comes_changes_and_goes_and_no_call_of_another_fails() {
     busy(&clients, EXTRA, 1002).await.expect("busy");
     assert_eq!(program.said("these changes need a restart of the bridge"), 0);
     let (_, status) = program.ask("GET /status.json", "").await;
-    assert!(status.contains("\"tenant\": \"extra\""), "{status}");
+    assert!(status.contains("\"tenant\": \"extra.eu\""), "{status}");
     calling.some().await;
 
     let agent_ids = vec!["1002".into()];
@@ -159,13 +162,13 @@ async fn a_tenant_comes_changes_and_goes_and_no_call_of_another_fails() {
     // As at the end of a bridge without a store.
     assert_eq!(asked(&extra, Interface::SignOut).len(), 1);
     let (_, metrics) = program.ask("GET /metrics", "").await;
-    assert!(metrics.contains("tenant=\"acme\"") && !metrics.contains("tenant=\"extra\""));
+    assert!(metrics.contains("tenant=\"acme\"") && !metrics.contains("tenant=\"extra.eu\""));
 
     // It may come again.
     reload(&program, &(alone + &section(&extra, "")), 4).await;
     sign_in(&clients, EXTRA, 1002).await.expect("signed in again");
     let (_, metrics) = program.ask("GET /metrics", "").await;
-    assert!(metrics.contains("tenant=\"extra\""));
+    assert!(metrics.contains("tenant=\"extra.eu\""));
     calling.some().await;
     calling.end().await;
     let (code, printed) = {
@@ -173,6 +176,63 @@ async fn a_tenant_comes_changes_and_goes_and_no_call_of_another_fails() {
         program.ended().await
     };
     assert_eq!(code, Some(0), "{printed}");
+}
+
+#[tokio::test]
+async fn a_tenant_does_not_come_back_before_it_has_ended() {
+    let program = start("server.reload_interval = \"1s\"\n", &[]).await;
+    let (clients, extra) = (Clients::of(program.grpc), extra_gateway(&program).await);
+    let alone = fs::read_to_string(&program.config).expect("there");
+    let both = alone.clone() + &section(&extra, "");
+    reload(&program, &both, 1).await;
+    sign_in(&clients, EXTRA, 1002).await.expect("signed in");
+
+    // Its agent is signed out at the end, which the gateway does not answer.
+    extra.freeze();
+    reload(&program, &alone, 2).await;
+    fs::write(&program.config, &both).expect("written");
+    program.printed("is still ending").await;
+    assert_eq!(busy(&clients, EXTRA, 1002).await.expect_err("gone").code(), Code::NotFound);
+    assert_eq!(program.said("a tenant that was removed has ended"), 0);
+
+    extra.thaw();
+    program.printed("a tenant that was removed has ended").await;
+    within("the tenant to come back", async {
+        while sign_in(&clients, EXTRA, 1002).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    assert_eq!(asked(&extra, Interface::SignOut).len(), 1);
+    busy(&clients, EXTRA, 1002).await.expect("it is kept by one alone");
+    assert_eq!(program.said("a changed configuration is refused"), 1);
+}
+
+#[tokio::test]
+async fn a_tenant_that_comes_has_its_part_of_the_servers_places() {
+    let settings = "server.reload_interval = \"off\"\nserver.limits.calls = 4\n";
+    let program = start(settings, &[]).await;
+    let (clients, extra) = (Clients::of(program.grpc), extra_gateway(&program).await);
+    sign_in(&clients, "acme", 1001).await.expect("signed in");
+    let alone = fs::read_to_string(&program.config).expect("there");
+    reload(&program, &(alone + &section(&extra, "")), 1).await;
+    sign_in(&clients, EXTRA, 1002).await.expect("signed in");
+    // All that `acme` can have are taken.
+    program.gateway.freeze();
+    let hang = |_| {
+        let clients = clients.clone();
+        tokio::spawn(async move { busy(&clients, "acme", 1001).await })
+    };
+    let hanging: Vec<_> = (0..10).map(hang).collect();
+    within("places to be used up", async {
+        while program.metric("ccgw_calls_over_limit_total{tenant=\"acme\"").await < 1.0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    busy(&clients, EXTRA, 1002).await.expect("its part is free");
+    hanging.iter().for_each(JoinHandle::abort);
+    program.gateway.thaw();
 }
 
 #[tokio::test]
@@ -223,11 +283,11 @@ async fn a_tenant_that_cannot_be_built_changes_nothing_at_all() {
     fs::write(&program.config, changed + &section(&extra, "")).expect("written");
     program.signal("-HUP");
     let printed = program.printed("a changed configuration is refused").await;
-    assert!(printed.contains("tenants.extra.tls.ca_file"), "{printed}");
+    assert!(printed.contains("tenants.\\\"extra.eu\\\".tls.ca_file"), "{printed}");
     busy(&clients, "acme", 1001).await.expect("busy");
     let (_, status) = program.ask("GET /status.json", "").await;
     assert!(
-        !status.contains("\"limit\": 77") && !status.contains("\"tenant\": \"extra\""),
+        !status.contains("\"limit\": 77") && !status.contains("\"tenant\": \"extra.eu\""),
         "{status}"
     );
 }

@@ -46,7 +46,7 @@ async fn what_is_in_a_file_is_sealed_with_a_key_that_comes_while_the_bridge_runs
     for keys in [BOTH, NEW] {
         let reloaded = bridge.reload(&with(keys));
         let are_keys =
-            reloaded.in_force.iter().all(|key| key.starts_with("store.encryption_key_files"));
+            reloaded.taken.iter().all(|key| key.starts_with("store.encryption_key_files"));
         assert!(are_keys && reloaded.needs_restart.is_empty(), "{reloaded:?}");
     }
     bridge.set_busy(1002).await.expect("busy");
@@ -73,7 +73,7 @@ async fn whether_a_file_is_encrypted_does_not_change_while_the_bridge_runs() {
         let bridge = callee::on(&site, "x", first.into()).await;
         let reloaded = bridge.reload(&Setup { password: Some("x"), ..setup(then.into()) });
         let keys = &reloaded.needs_restart;
-        assert!(reloaded.in_force.is_empty(), "{reloaded:?}");
+        assert!(reloaded.taken.is_empty(), "{reloaded:?}");
         assert!(keys.iter().all(|key| key.starts_with("store.encryption_key_files")), "{keys:?}");
         bridge.stop().await;
     }
@@ -133,8 +133,8 @@ async fn a_password_of_redis_that_changes_is_used_for_the_next_connections() {
 
     site.write("password", "second");
     let reloaded = bridge.reload(&Setup { password: Some("x"), ..setup(as_user(&server)) });
-    assert_eq!(reloaded.in_force.len(), 1, "{reloaded:?}");
-    assert!(reloaded.in_force[0].starts_with("store.password_file ("), "{reloaded:?}");
+    assert_eq!(reloaded.taken.len(), 1, "{reloaded:?}");
+    assert!(reloaded.taken[0].starts_with("store.password_file ("), "{reloaded:?}");
     eventually("Redis to be up", async || is_up(&bridge).await).await;
     bridge.sign_in(1003).await.expect("signed in");
     let replica = Replica::with_keys(&server, &[0x5a]);
@@ -151,7 +151,7 @@ async fn the_password_of_another_redis_is_not_shown_to_this_one() {
     let bridge = on_password(&site, &server).await;
     site.write("password", "of another");
     let reloaded = bridge.reload(&Setup { password: Some("x"), ..setup(as_user(&other)) });
-    assert_eq!((reloaded.in_force.len(), reloaded.needs_restart.len()), (0, 2), "{reloaded:?}");
+    assert_eq!((reloaded.taken.len(), reloaded.needs_restart.len()), (0, 2), "{reloaded:?}");
     set_password(&server, "first").await;
     bridge.sign_in(1003).await.expect("signed in");
     eventually("Redis to be up", async || is_up(&bridge).await).await;

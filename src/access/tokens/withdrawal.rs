@@ -12,7 +12,7 @@ pub struct Withdrawal(Arc<Inner>);
 
 #[derive(Debug, Default)]
 struct Inner {
-    /// Asked for each call; the token's own answer takes a lock.
+    /// Read for each call: `CancellationToken::is_cancelled` takes a lock.
     is_made: AtomicBool,
     made: CancellationToken,
 }

@@ -1,6 +1,9 @@
 //! How the configuration is read again at somebody's request.
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{
+    mpsc::{self, error::TrySendError},
+    oneshot,
+};
 
 use super::Reloaded;
 
@@ -14,6 +17,20 @@ pub struct ReloadRequest {
     /// Whether only to find out what would change.
     pub dry_run: bool,
     answer: oneshot::Sender<Result<Reloaded, String>>,
+}
+
+/// Why the configuration was not read, or is not taken.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReloadError {
+    /// It has a mistake.
+    #[error("{0}")]
+    Refused(String),
+    /// Others are asking for the same.
+    #[error("others are asking for the same; try again")]
+    Busy,
+    /// The bridge does not read it.
+    #[error("the bridge is starting or stopping, and does not read its configuration")]
+    NobodyReads,
 }
 
 /// How many requests may wait. Each reads files, so there are few.
@@ -30,16 +47,16 @@ impl ReloadControl {
     ///
     /// # Errors
     ///
-    /// A text: what is wrong with the configuration, or that nobody reads it.
-    pub async fn reload(&self, dry_run: bool) -> Result<Reloaded, String> {
+    /// [`ReloadError`].
+    pub async fn reload(&self, dry_run: bool) -> Result<Reloaded, ReloadError> {
         let (answer, done) = oneshot::channel();
-        let nobody = "the bridge is starting or stopping, and does not read its configuration";
         let sent = self.0.try_send(ReloadRequest { dry_run, answer });
         sent.map_err(|error| match error {
-            mpsc::error::TrySendError::Full(_) => "others are asking for the same; try again",
-            mpsc::error::TrySendError::Closed(_) => nobody,
+            TrySendError::Full(_) => ReloadError::Busy,
+            TrySendError::Closed(_) => ReloadError::NobodyReads,
         })?;
-        done.await.map_err(|_| nobody)?
+        let done = done.await.map_err(|_| ReloadError::NobodyReads)?;
+        done.map_err(ReloadError::Refused)
     }
 }
 

@@ -1,13 +1,27 @@
 //! Which tenants there are after a changed configuration.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 use crate::{
-    config,
+    config::{self, Effect, Setting},
     id::TenantId,
     server::{Bridge, StartError, drain},
     tenant::Tenant,
 };
+
+/// Tenants that were removed and have not ended yet. One of them must not come back before: its agents
+/// would be kept, and signed out, by two at once.
+#[derive(Clone, Debug, Default)]
+pub(in crate::server) struct Retiring(Arc<Mutex<BTreeSet<TenantId>>>);
+
+/// A tenant's entry among those that are ending; removed when dropped.
+struct Entry {
+    retiring: Retiring,
+    id: TenantId,
+}
 
 /// The tenants of a changed configuration. Nothing of it is in force yet, and what was begun for it ends
 /// when it is dropped.
@@ -21,15 +35,12 @@ pub(super) struct NewTenants {
     removed: Vec<Arc<Tenant>>,
 }
 
-/// The keys and sections of a tenant whose change needs other connections to its gateway.
-const ABOUT_CONNECTIONS: [&str; 4] = ["base_urls", "tls", "timeouts", "auth_mode"];
-
 impl NewTenants {
-    /// Builds what is new, given the keys that have changed.
+    /// Builds what is new, given the settings that have changed.
     pub(super) fn build(
         bridge: &Bridge,
         configured: BTreeMap<TenantId, config::Tenant>,
-        changed: &[String],
+        changed: &[Setting],
     ) -> Result<Self, StartError> {
         let (mut new, common) = (Self::default(), bridge.common.common());
         let mut before: BTreeMap<_, _> =
@@ -37,18 +48,23 @@ impl NewTenants {
         for (id, config) in configured {
             let failed = |error| StartError::Tenant(id.clone(), error);
             let Some(before) = before.remove(&id) else {
-                let work = bridge.work.child();
+                if bridge.retiring.contains(&id) {
+                    return Err(StartError::StillEnding(id));
+                }
+                let work = bridge.work.of_tenant();
                 let tenant = Tenant::new(id.clone(), config, &common, work).map_err(failed)?;
                 new.added.push(tenant.clone());
                 new.all.push(tenant);
                 continue;
             };
-            let keys: Vec<_> = changed.iter().filter_map(|key| key_of(key, &id)).collect();
-            if keys.iter().all(|key| *key == "callers") {
+            let own =
+                changed.iter().filter(|setting| setting.named("tenants") == Some(id.as_str()));
+            let effects: Vec<_> = own.map(Setting::effect).collect();
+            let keeps_connections = !effects.contains(&Effect::TenantConnections);
+            if keeps_connections && !effects.contains(&Effect::Tenant) {
                 new.all.push(before);
                 continue;
             }
-            let keeps_connections = !keys.iter().any(|key| is_about_connections(key));
             let tenant = before.changed(config, keeps_connections, &common).map_err(failed)?;
             new.changed.push((tenant.clone(), before));
             new.all.push(tenant);
@@ -57,8 +73,8 @@ impl NewTenants {
         Ok(new)
     }
 
-    /// Serves these tenants, of which each wants this many calls at once. Those that were removed end by
-    /// themselves.
+    /// Serves these tenants from now on. `calls`: how many calls each wants at once. Those that were removed
+    /// end by themselves.
     pub(super) fn put_in_force(mut self, bridge: &Bridge, calls: Vec<(TenantId, usize)>) {
         bridge.common.calls.divide(calls);
         for (tenant, before) in &self.changed {
@@ -73,7 +89,11 @@ impl NewTenants {
         }
         for tenant in self.removed.drain(..) {
             metrics.hide_tenant(tenant.id().as_str());
-            bridge.work.tasks.spawn(drain::retire(tenant, bridge.drain.clone()));
+            let (retiring, drain) = (bridge.retiring.enter(tenant.id()), bridge.drain.clone());
+            bridge.work.tasks.spawn(async move {
+                drain::retire(tenant, drain).await;
+                drop(retiring);
+            });
         }
     }
 }
@@ -84,13 +104,23 @@ impl Drop for NewTenants {
     }
 }
 
-/// The key within the section of this tenant.
-fn key_of<'a>(key: &'a str, tenant: &TenantId) -> Option<&'a str> {
-    key.strip_prefix("tenants.")?.strip_prefix(tenant.as_str())?.strip_prefix('.')
+impl Retiring {
+    fn contains(&self, id: &TenantId) -> bool {
+        self.locked().contains(id)
+    }
+
+    fn enter(&self, id: &TenantId) -> Entry {
+        self.locked().insert(id.clone());
+        Entry { retiring: self.clone(), id: id.clone() }
+    }
+
+    fn locked(&self) -> MutexGuard<'_, BTreeSet<TenantId>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
-fn is_about_connections(key: &str) -> bool {
-    ABOUT_CONNECTIONS.iter().any(|about| {
-        key.strip_prefix(about).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', ' ']))
-    })
+impl Drop for Entry {
+    fn drop(&mut self) {
+        self.retiring.locked().remove(&self.id);
+    }
 }

@@ -233,8 +233,10 @@ impl Slot {
         }
     }
 
-    /// Notes that the tenant begins to use it. If it has used it before, its sessions are found again.
-    pub(super) fn begin(&self) {
+    /// Notes that the tenant begins to use it, with this limit of sessions. If it has used it before, its sessions are found again.
+    pub(super) fn begin(&self, capacity: NonZeroUsize) {
+        self.local.set_capacity(capacity);
+        self.sealed.set_capacity(capacity);
         if self.is_used.swap(true, Ordering::Relaxed) {
             let is_kept = |agent: &AgentId| {
                 self.local.get(*agent).is_some_and(|session| session.origin == Origin::SignedIn)

@@ -3,7 +3,10 @@
 use std::{
     collections::HashMap,
     num::NonZeroUsize,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -20,7 +23,7 @@ use crate::{
 pub(super) struct SealedTable {
     by_kind: Mutex<HashMap<SealedKind, ValuesByAgent>>,
     /// How many values of each kind there may be.
-    capacity: NonZeroUsize,
+    capacity: AtomicUsize,
 }
 
 type ValuesByAgent = HashMap<AgentId, SealedValue>;
@@ -56,7 +59,12 @@ impl SealedValue {
 impl SealedTable {
     /// Makes an empty table with room for `capacity` values of each kind.
     pub(super) fn new(capacity: NonZeroUsize) -> Self {
-        Self { by_kind: Mutex::default(), capacity }
+        Self { by_kind: Mutex::default(), capacity: capacity.get().into() }
+    }
+
+    /// Has room for `capacity` values of each kind from now on. Those that there are stay.
+    pub(super) fn set_capacity(&self, capacity: NonZeroUsize) {
+        self.capacity.store(capacity.get(), Ordering::Relaxed);
     }
 
     /// Stores a value, replacing an older one. Returns whether there is room.
@@ -145,7 +153,7 @@ impl SealedTable {
 
     /// Makes room by removing expired values. Returns whether there is room.
     fn make_room(&self, values: &mut ValuesByAgent, agent: AgentId) -> bool {
-        let capacity = self.capacity.get();
+        let capacity = self.capacity.load(Ordering::Relaxed);
         if values.len() < capacity || values.contains_key(&agent) {
             return true;
         }

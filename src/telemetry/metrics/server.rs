@@ -121,8 +121,9 @@ impl Server {
         set(&self.host_places_taken.get_or_create(&labels), taken);
     }
 
-    /// Forgets what [`Self::set_host_places`] and [`Self::set_certificate`] have set.
-    pub fn clear_named(&self) {
+    /// Forgets what [`Self::set_host_places`] and [`Self::set_certificate`] have set, since some of it may be
+    /// gone. What there is has to be set again.
+    pub fn forget_hosts_and_certificates(&self) {
         self.host_places.clear();
         self.host_places_taken.clear();
         self.certificates.clear();
@@ -132,11 +133,6 @@ impl Server {
     pub fn set_turned_away(&self, cause: &'static str, connections: u64) {
         let turned_away = self.turned_away.get_or_create(&CauseLabels { cause });
         turned_away.inner().store(connections, Ordering::Relaxed);
-    }
-
-    /// Forgets when certificates expire, since some may be gone. Each one that there is has to be set again.
-    pub fn forget_certificates(&self) {
-        self.certificates.clear();
     }
 
     /// Sets when a certificate expires. It belongs to the tenant or the listener, and the other

@@ -224,7 +224,7 @@ async fn a_token_that_cannot_be_checked_is_not_called_bad() {
     let unchecked = told(&mut peer, "acme", &good).await;
     assert_eq!(unchecked.code(), UNAVAILABLE, "{unchecked:?}");
     let said = unchecked.text("grpc-message").replace("%20", " ");
-    assert!(said.contains("ISSUER_UNAVAILABLE") || said.contains("cannot be read"), "{said}");
+    assert!(said.contains("cannot be read"), "{said}");
     assert_eq!(unchecked.text("grpc-retry-pushback-ms"), "10000");
     let of_nobody = told(&mut peer, "nobody", &good).await;
     assert_eq!(of_nobody, unchecked, "whether or not there is such a tenant");
@@ -346,7 +346,7 @@ async fn a_reload_keeps_the_keys_of_an_issuer_that_is_away_and_takes_back_one_th
     server.says("HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n");
     let reload = |settings: String| {
         let config = site.config(&Setup { settings, ..<_>::default() });
-        bridge.bridge.reload(config).expect("a good configuration").in_force
+        bridge.bridge.reload(config).expect("a good configuration").taken
     };
     let more = first.replace("rights = [\"*\"]", "rights = [\"read\", \"watch\"]");
     assert_eq!(reload(more.clone()), ["callers.ivr.rights"]);

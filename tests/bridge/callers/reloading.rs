@@ -63,7 +63,7 @@ impl Place {
     /// Puts these rules into force; what had changed is returned.
     fn reload(&self, authorities: &str, rules: &[(&str, &str)]) -> Vec<String> {
         let reloaded = self.bridge.bridge.reload(self.config(authorities, rules));
-        let Reloaded { in_force, needs_restart } = reloaded.expect("a good configuration");
+        let Reloaded { taken: in_force, needs_restart } = reloaded.expect("a good configuration");
         assert_eq!(needs_restart, [""; 0]);
         in_force
     }
@@ -163,7 +163,7 @@ async fn what_takes_a_restart_is_told_and_nothing_else_changes() {
     let server = "limits.calls = 77\n".to_owned();
     let config = place.site.config(&Setup { settings, server, ..<_>::default() });
     let reloaded = place.bridge.bridge.reload(config).expect("a good configuration");
-    assert_eq!(reloaded.in_force, ["callers.c0.rights"]);
+    assert_eq!(reloaded.taken, ["callers.c0.rights"]);
     assert_eq!(reloaded.needs_restart, ["server.limits.calls"]);
     let (_, ready) = place.bridge.ask("GET /readyz?verbose").await;
     assert!(ready.contains("configuration: takes a restart: server.limits.calls"), "{ready}");
@@ -197,7 +197,7 @@ async fn a_listener_that_others_reach_never_becomes_open_by_a_reload() {
         // At this address, everybody may do everything, since there are no rules.
         let listen = Some(([127, 0, 0, 1], 1).into());
         let setup = Setup { settings, listen, ..<_>::default() };
-        let Reloaded { in_force, needs_restart } =
+        let Reloaded { taken: in_force, needs_restart } =
             place.bridge.bridge.reload(place.site.config(&setup)).expect("a good configuration");
         assert!(needs_restart.contains(&"listeners.default".to_owned()), "{needs_restart:?}");
         assert!(in_force.iter().all(|key| key.starts_with("callers.")), "{in_force:?}");

@@ -18,7 +18,7 @@ pub(super) struct Rate {
 /// What is left of a [`Rate`] on one connection. It is a bucket of tokens, stored as the one time at which
 /// it will be full again.
 #[derive(Debug)]
-pub(super) struct RateLimit {
+pub(super) struct TokenBucket {
     rate: Rate,
     began: Instant,
     /// In nanoseconds after `began`.
@@ -41,7 +41,7 @@ impl Rate {
     }
 }
 
-impl RateLimit {
+impl TokenBucket {
     /// The limit of a connection that begins now.
     pub(super) fn new(rate: Rate) -> Self {
         Self { rate, began: Instant::now(), full_at: AtomicU64::default() }
@@ -74,12 +74,12 @@ mod tests {
 
     use super::*;
 
-    fn limit(per_second: usize, streams: u32) -> RateLimit {
-        RateLimit::new(Rate::new(NonZeroUsize::new(per_second).expect("not zero"), streams))
+    fn limit(per_second: usize, streams: u32) -> TokenBucket {
+        TokenBucket::new(Rate::new(NonZeroUsize::new(per_second).expect("not zero"), streams))
     }
 
     /// How many can be taken now, one by one.
-    fn left(limit: &RateLimit) -> usize {
+    fn left(limit: &TokenBucket) -> usize {
         let now = Instant::now();
         (0..10_000_000).take_while(|_| limit.take(1, now)).count()
     }

@@ -1,0 +1,143 @@
+//! Takes changes of the configuration while the bridge runs.
+
+use std::{convert::Infallible, time::Duration};
+
+use tokio::{signal::unix::Signal, sync::mpsc, task::spawn_blocking, time::sleep};
+use tracing::{info, warn};
+
+use super::Settings;
+use crate::{
+    config::{Config, Fingerprint},
+    server::{Bridge, ReloadRequest, Reloaded},
+};
+
+/// Reads the configuration again and again.
+pub(super) struct ConfigWatch {
+    settings: Settings,
+    /// `None`: only at SIGHUP.
+    interval: Option<Duration>,
+    hangup: Signal,
+    requests: mpsc::Receiver<ReloadRequest>,
+    /// What was read last.
+    seen: Fingerprint,
+    /// What was wrong with it.
+    refused: Option<String>,
+}
+
+const CANNOT_BE_READ_AGAIN: &str = "the configuration's file is a pipe or a device, which cannot be read again; restart the bridge to change it";
+
+impl ConfigWatch {
+    /// For the configuration `first`, with which the bridge starts. `hangup` is SIGHUP.
+    pub(super) fn new(
+        settings: &Settings,
+        (interval, requests): (Option<Duration>, mpsc::Receiver<ReloadRequest>),
+        first: Fingerprint,
+        hangup: Signal,
+    ) -> Self {
+        Self { settings: settings.clone(), interval, hangup, requests, seen: first, refused: None }
+    }
+
+    /// Gives what has changed to the bridge, for as long as the process runs.
+    pub(super) async fn follow(mut self, bridge: &Bridge) -> Infallible {
+        loop {
+            let pause = async {
+                match self.interval {
+                    Some(interval) => sleep(interval).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = pause => {
+                    let _logged = self.read(bridge, false).await;
+                }
+                _ = self.hangup.recv() => {
+                    bridge.reopen_audit();
+                    let _logged = self.read(bridge, true).await;
+                }
+                Some(request) = self.requests.recv() => {
+                    let result = if request.dry_run {
+                        self.would_change(bridge).await
+                    } else {
+                        self.read(bridge, true).await
+                    };
+                    request.answer(result);
+                }
+            }
+        }
+    }
+
+    /// What would change now.
+    async fn would_change(&self, bridge: &Bridge) -> Result<Reloaded, String> {
+        Ok(bridge.reload_would_change(&self.load().await?))
+    }
+
+    async fn load(&self) -> Result<Config, String> {
+        if !self.settings.can_be_read_again() {
+            return Err(CANNOT_BE_READ_AGAIN.to_owned());
+        }
+        let settings = self.settings.clone();
+        match spawn_blocking(move || settings.load_settled()).await {
+            Ok(config) => config.map_err(|errors| errors.to_string()),
+            Err(panic) => Err(panic.to_string()),
+        }
+    }
+
+    /// Reads the configuration. If nothing has changed, there is a log line only for somebody who
+    /// `is_asking`, and the result is what still needs a restart.
+    async fn read(&mut self, bridge: &Bridge, is_asking: bool) -> Result<Reloaded, String> {
+        if !self.settings.can_be_read_again() {
+            // Not a change that is refused: SIGHUP may have been meant for the audit log.
+            if is_asking {
+                warn!("{CANNOT_BE_READ_AGAIN}");
+            }
+            return Err(CANNOT_BE_READ_AGAIN.to_owned());
+        }
+        let config = match self.load().await {
+            Ok(config) => config,
+            Err(error) => return Err(self.refuse(bridge, error, is_asking)),
+        };
+        if config.fingerprint == self.seen && self.refused.is_none() {
+            if is_asking {
+                info!("the configuration has not changed");
+            }
+            return Ok(bridge.reload_would_change(&config));
+        }
+        self.seen = config.fingerprint.clone();
+        let warnings = config.warnings();
+        match bridge.reload(config) {
+            Ok(reloaded) => {
+                self.accept(&reloaded, &warnings);
+                Ok(reloaded)
+            }
+            Err(error) => Err(self.refuse(bridge, error.to_string(), is_asking)),
+        }
+    }
+
+    fn accept(&mut self, Reloaded { taken, needs_restart }: &Reloaded, warnings: &[String]) {
+        let was_refused = self.refused.take().is_some();
+        if !taken.is_empty() {
+            info!(changed = taken.join(", "), "a changed configuration is in force");
+            for warning in warnings {
+                warn!("{warning}");
+            }
+        } else if was_refused {
+            info!("the configuration is again as it is in force");
+        }
+        if !needs_restart.is_empty() {
+            warn!(changed = needs_restart.join(", "), "these changes need a restart of the bridge");
+        }
+    }
+
+    /// Notes why a configuration is refused, and returns that.
+    fn refuse(&mut self, bridge: &Bridge, error: String, is_asking: bool) -> String {
+        let is_new = self.refused.as_ref() != Some(&error);
+        if is_new {
+            bridge.refuse_reload(&error);
+        }
+        if is_new || is_asking {
+            warn!(error, "a changed configuration is refused; what was in force stays");
+        }
+        self.refused = Some(error.clone());
+        error
+    }
+}
