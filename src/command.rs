@@ -26,7 +26,7 @@ use tokio::runtime::{Builder, Runtime};
 
 use self::output::say;
 use crate::{
-    config::{Config, ConfigErrors, LISTEN_KEY, Sources, load},
+    config::{Config, ConfigErrors, LISTEN_KEY, Sources, is_read_once, load},
     version,
 };
 
@@ -165,11 +165,7 @@ impl Settings {
 
     /// Whether the configuration's file can be read more than once. A pipe, such as /dev/stdin, cannot.
     fn can_be_read_again(&self) -> bool {
-        // Whether it is there at all is found out by reading it.
-        let is_pipe = |file: &PathBuf| {
-            std::fs::metadata(file).is_ok_and(|found| !found.is_file() && !found.is_dir())
-        };
-        !self.config.as_ref().is_some_and(is_pipe)
+        !self.config.as_deref().is_some_and(is_read_once)
     }
 
     /// Loads the configuration while its files may be changing, as when Kubernetes replaces a Secret: what

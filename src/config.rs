@@ -62,7 +62,12 @@ pub use self::{
     traces::Traces,
     trust::{ClientTls, Trust},
 };
-pub(crate) use self::{files::read as read_file, reader::section_of, sources::LISTEN_KEY};
+pub(crate) use self::{
+    files::{is_read_once, read as read_file},
+    reader::section_of,
+    scalar::is_this_machine,
+    sources::LISTEN_KEY,
+};
 use crate::id::TenantId;
 
 /// The whole configuration.

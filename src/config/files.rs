@@ -44,12 +44,16 @@ const SECRET_MAX: u64 = 4096;
 /// What some editors write in front of a text.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
+/// Whether a file can be read only once, like a pipe. One that is not there is no such file.
+pub(crate) fn is_read_once(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|found| !found.is_file() && !found.is_dir())
+}
+
 /// Opens a file that is read again later, to see whether it has changed. Another kind of file than a regular
 /// one is an error: whoever opens a pipe waits for its writer, perhaps for good, and finds nothing the second
 /// time.
 pub(crate) fn open(path: &Path) -> io::Result<File> {
-    let found = fs::metadata(path)?;
-    if !found.is_file() && !found.is_dir() {
+    if is_read_once(path) {
         let words = "it is a pipe or a device, and has to be a regular file, since it is read again and again";
         return Err(io::Error::new(io::ErrorKind::InvalidInput, words));
     }

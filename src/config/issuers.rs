@@ -1,6 +1,6 @@
 //! `[issuers.<name>]`.
 
-use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use http::{Uri, uri::Scheme};
 use jsonwebtoken::Algorithm;
@@ -11,7 +11,7 @@ use super::{
     files,
     listeners::is_name,
     reader::Section,
-    scalar::{self, HOUR, MINUTE, SECOND},
+    scalar::{self, HOUR, MINUTE, SECOND, is_this_machine},
 };
 use crate::access::tokens::KeySet;
 
@@ -155,10 +155,7 @@ fn keys(section: &Section<'_>) -> Option<KeysPlace> {
 }
 
 fn warn_of_plaintext(section: &Section<'_>, url: &Uri) {
-    let host = url.host().unwrap_or_default().trim_matches(['[', ']']);
-    let is_here =
-        host == "localhost" || host.parse().is_ok_and(|ip: IpAddr| ip.to_canonical().is_loopback());
-    if url.scheme() == Some(&Scheme::HTTP) && !is_here {
+    if url.scheme() == Some(&Scheme::HTTP) && !is_this_machine(url.host().unwrap_or_default()) {
         section.notes().warn(format!(
             "{}.jwks_url is {url}: whoever can change what goes over the network can replace the keys, \
              and so call as anybody of this issuer; give an https:// URL",

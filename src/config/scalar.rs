@@ -3,6 +3,7 @@
 
 use std::{
     fmt::Display,
+    net::IpAddr,
     num::NonZeroUsize,
     ops::RangeInclusive,
     path::{Path, PathBuf},
@@ -272,4 +273,10 @@ pub(super) fn duration(node: &Node, range: &RangeInclusive<Duration>) -> Result<
 
 fn mistyped(value: &Value, wanted: &str, remedy: &str) -> Problem {
     Problem::new(format!("is {}, not {wanted}", value.kind()), remedy)
+}
+
+/// Whether a host in a URL is this machine, so that nobody can read on the network what goes there.
+pub(crate) fn is_this_machine(host: &str) -> bool {
+    let host = host.trim_matches(['[', ']']);
+    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.to_canonical().is_loopback())
 }

@@ -130,10 +130,10 @@ impl Hosts {
         Self { requests, shares: Mutex::default() }
     }
 
-    /// How much of the limit of each host is used that a tenant has.
+    /// How much of each host's limit is used, for hosts that a tenant has.
     pub fn usage(&self) -> Vec<(String, Usage)> {
         let mut shares = self.shares.lock().unwrap_or_else(PoisonError::into_inner);
-        shares.retain(|_, places| Arc::strong_count(places) > 1);
+        forget_unused(&mut shares);
         let usage =
             |places: &Semaphore| Usage::of(Share::HostRequests, self.requests.get(), places);
         shares.iter().map(|(host, places)| (host.clone(), usage(places))).collect()
@@ -148,12 +148,18 @@ impl Hosts {
 
     fn share(&self, host: &str) -> Pool {
         let mut shares = self.shares.lock().unwrap_or_else(PoisonError::into_inner);
+        forget_unused(&mut shares);
         let places = shares
             .entry(host.to_owned())
             .or_insert_with(|| Arc::new(Semaphore::new(self.requests.get())))
             .clone();
         Pool::of(Share::HostRequests, self.requests, places)
     }
+}
+
+/// Forgets hosts that no tenant has any more.
+fn forget_unused(shares: &mut HashMap<String, Arc<Semaphore>>) {
+    shares.retain(|_, places| Arc::strong_count(places) > 1);
 }
 
 // === impl Admission ===

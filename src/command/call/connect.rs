@@ -1,4 +1,4 @@
-use std::{fs, net::IpAddr, path::Path, sync::Arc};
+use std::{fs, path::Path, sync::Arc};
 
 use http::{HeaderValue, Uri};
 use rustls::{
@@ -11,6 +11,7 @@ use secrecy::zeroize::Zeroizing;
 use super::{Mistake, Options};
 use crate::{
     client::{self, AuthorizedChannel},
+    config::is_this_machine,
     rpc::proto::{
         agent_events_client::AgentEventsClient, agent_session_client::AgentSessionClient,
         agent_state_client::AgentStateClient,
@@ -50,13 +51,6 @@ impl Clients {
             events: AgentEventsClient::with_origin(channel, origin),
         })
     }
-}
-
-/// Whether `host` is this machine: nobody can read what goes there on the network, so that it needs
-/// no TLS.
-fn is_this_machine(host: &str) -> bool {
-    let host = host.trim_matches(['[', ']']);
-    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.to_canonical().is_loopback())
 }
 
 fn roots(options: &Options) -> Result<RootCertStore, Mistake> {

@@ -8,7 +8,7 @@ use crate::{
         error::{Problem, quote},
         files,
         reader::Section,
-        scalar::{self, MILLISECOND, MINUTE, SECOND},
+        scalar::{self, MILLISECOND, MINUTE, SECOND, is_this_machine},
     },
     keyring::EncryptionKey,
 };
@@ -274,8 +274,7 @@ fn tls(section: &Section<'_>, urls: &[Url]) -> Option<RedisTls> {
 }
 
 fn warn_of_plaintext(section: &Section<'_>, urls: &[Url]) {
-    let local = |host: &str| matches!(host, "localhost" | "::1") || host.starts_with("127.");
-    if let Some(url) = urls.iter().find(|url| !url.tls && !local(&url.node.host)) {
+    if let Some(url) = urls.iter().find(|url| !url.tls && !is_this_machine(&url.node.host)) {
         section.notes().warn(format!(
             "store.urls has redis://{}: the password of Redis goes over the network in plain text, \
              and everybody on the way can undo changes of sessions; give rediss://",
