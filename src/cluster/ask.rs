@@ -34,3 +34,22 @@ fn advice(error: &LinkError) -> &'static str {
         LinkError::Unsent(_) => "this is a bug of the bridge: report it",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn what_to_do_follows_from_what_is_wrong() {
+        for (error, words) in [
+            (LinkError::Down(String::new()), "store.urls"),
+            (LinkError::Broken(String::new()), "store.urls"),
+            (LinkError::Silent(Duration::ZERO), "store.timeouts.command"),
+            (LinkError::Unsent(String::new()), "report it"),
+        ] {
+            assert!(advice(&error).contains(words), "{error}");
+        }
+    }
+}

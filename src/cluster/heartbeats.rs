@@ -67,4 +67,16 @@ mod tests {
         heartbeats.receive(Heartbeats::message(ReplicaId(8)).as_bytes());
         assert_eq!(heartbeats.last_received(), [(ReplicaId(8), Instant::now())].into());
     }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_replica_is_known_by_its_latest_heartbeat() {
+        let (heartbeats, begun) = (Heartbeats::default(), Instant::now());
+        let moment = Duration::from_secs(1);
+        for id in [7, 8, 7] {
+            assert!(heartbeats.receive(Heartbeats::message(ReplicaId(id)).as_bytes()));
+            tokio::time::advance(moment).await;
+        }
+        let expected = [(ReplicaId(7), begun + 2 * moment), (ReplicaId(8), begun + moment)];
+        assert_eq!(heartbeats.last_received(), expected.into());
+    }
 }

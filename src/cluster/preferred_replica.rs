@@ -39,6 +39,23 @@ mod tests {
         assert_eq!(preferred_replica(agents().next().unwrap(), &[]), None);
     }
 
+    /// Replicas of two versions run beside each other during a rollout.
+    #[test]
+    fn every_version_of_the_bridge_prefers_the_same_replica() {
+        let ids = [0x0123_4567_89ab_cdef, 0xfedc_ba98_7654_3210, 0x5555_aaaa_5555_aaaa, 7];
+        let replicas = ids.map(ReplicaId);
+        let preferred = (1_001..1_041).map(|id: u32| {
+            let agent = AgentId::parse(&id.to_string(), &(1..=u32::MAX)).unwrap();
+            let preferred = preferred_replica(agent, &replicas).unwrap();
+            replicas.iter().position(|replica| *replica == preferred).unwrap()
+        });
+        let expected = [
+            0, 1, 1, 2, 0, 2, 3, 3, 0, 0, 3, 2, 0, 1, 2, 2, 2, 1, 2, 0, //
+            2, 1, 2, 3, 3, 3, 1, 2, 1, 0, 0, 1, 0, 1, 1, 2, 1, 1, 3, 2,
+        ];
+        assert_eq!(preferred.collect::<Vec<_>>(), expected);
+    }
+
     proptest! {
         #[test]
         fn a_replica_that_goes_moves_its_own_agents_only(ids: [u64; 5], gone in 0..5_usize) {

@@ -389,3 +389,6 @@ impl fmt::Debug for Open {
         f.debug_struct("Open").field("number", &self.number).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

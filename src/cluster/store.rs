@@ -358,3 +358,6 @@ impl Inner {
         self.unreadable.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests;

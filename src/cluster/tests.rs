@@ -5,4 +5,4 @@ mod linking;
 mod locking;
 mod storing;
 mod telling;
-mod world;
+pub(super) mod world;

@@ -162,4 +162,26 @@ mod tests {
         health.good();
         assert_eq!(name(&health), "up");
     }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_outage_is_told_once_and_to_whoever_waits_for_it() {
+        use futures_util::FutureExt as _;
+        let (log, health) = (crate::telemetry::log::captured::Captured::start(), Health::default());
+        let down = || LinkError::Down("gone".into());
+        assert!(health.state().is_good());
+        for (outages, is_told) in [(1, true), (1, false), (2, true)] {
+            let mut worse = Box::pin(health.worse());
+            assert!(worse.as_mut().now_or_never().is_none());
+            health.down(&down());
+            assert!(!health.state().is_good());
+            assert_eq!(worse.as_mut().now_or_never().is_some(), is_told);
+            assert_eq!(log.with("Redis does not answer").len(), outages);
+            if outages == 1 && !is_told {
+                health.good();
+                assert_eq!(log.with("Redis answers again").len(), 1);
+            }
+        }
+        health.refused(&refusal(Scope::Writes));
+        assert!(!health.state().is_good());
+    }
 }

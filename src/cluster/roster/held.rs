@@ -257,31 +257,4 @@ impl Held {
 }
 
 #[cfg(test)]
-mod tests {
-    use tokio::time::advance;
-
-    use super::*;
-
-    const LENGTH: Duration = Duration::from_secs(15);
-
-    /// How many agents are polled without a lease, if the store does not answer a request for it
-    /// that is made this late.
-    async fn overdue(asked_after: Duration) -> usize {
-        let agent = AgentId::parse("101", &(1..=9999)).unwrap();
-        let mut held = Held::none(LENGTH);
-        let first = held.ask();
-        assert!(held.granted(agent, first));
-        advance(asked_after).await;
-        let second = held.ask();
-        held.unanswered(agent, second);
-        advance(LENGTH).await;
-        held.end(true).overdue
-    }
-
-    /// A replica that was suspended for so long may have lost the agent to another one.
-    #[tokio::test(start_paused = true)]
-    async fn a_lease_that_had_ended_when_it_was_asked_for_again_is_not_kept() {
-        assert_eq!(overdue(LENGTH / 2).await, 1);
-        assert_eq!(overdue(LENGTH).await, 0);
-    }
-}
+mod tests;

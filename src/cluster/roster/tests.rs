@@ -2,6 +2,7 @@
 
 mod keep;
 mod random;
+mod turning;
 mod world;
 
 use std::{collections::BTreeSet, time::Duration};

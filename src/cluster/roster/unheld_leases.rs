@@ -72,3 +72,6 @@ impl UnheldLeases {
         left.map(|(agent, _)| *agent).filter(|agent| !self.ended.contains(agent)).collect()
     }
 }
+
+#[cfg(test)]
+mod tests;

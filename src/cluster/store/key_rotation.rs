@@ -149,3 +149,6 @@ impl Inner {
         Ok(replaced == 1)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -208,3 +208,6 @@ impl Inner {
 fn jittered(time: Duration) -> Duration {
     time.mul_f64(rand::rng().random_range(0.9..=1.1))
 }
+
+#[cfg(test)]
+mod tests;

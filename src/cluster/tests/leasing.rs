@@ -22,6 +22,10 @@ async fn replicas_see_each_other_until_they_leave() {
     let mut both = right.membership().await.expect("told").replicas;
     assert_eq!((both.len(), right.replicas(), left.replicas()), (2, 2, 1));
     assert_eq!(left.read_membership().await.expect("read").replicas, both);
+    let third = shared(&server, &[1]).leases(&tenant());
+    assert_eq!(third.membership().await.expect("told").replicas.len(), 3);
+    assert_eq!(left.read_membership().await.expect("read").replicas.len(), 3);
+    third.leave().await.expect("left");
     left.leave().await.expect("left");
     both.retain(|replica| *replica != alone[0]);
     assert_eq!(right.membership().await.expect("told").replicas, both);
@@ -39,6 +43,8 @@ async fn the_agents_whom_the_bridge_has_signed_in_are_to_be_kept() {
     for membership in [leases.membership().await, leases.read_membership().await] {
         assert_eq!(membership.expect("told").agents, [agent(1001)]);
     }
+    let kept: Vec<String> = ask(&server, &["SMEMBERS", "test:{acme}:kept"]).await;
+    assert_eq!(kept, ["1001"]);
     replica.store.remove(agent(1001), session.version).await.expect("removed");
     assert!(leases.read_membership().await.expect("told").agents.is_empty());
 }

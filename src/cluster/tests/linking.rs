@@ -6,7 +6,7 @@ use ccgateway_test_support::RedisServer;
 use futures_util::FutureExt as _;
 use tokio::time::{Instant, timeout};
 
-use super::world::{ask, command, config, link};
+use super::world::{ask, command, config, link, store_config, tenant};
 use crate::{
     cluster::redis::{Link, LinkError, LinkState, Notice, Repeat, Script},
     config::{Redis, Sentinel, Topology},
@@ -136,6 +136,19 @@ async fn a_script_is_sent_to_a_redis_that_does_not_know_it() {
 }
 
 #[tokio::test]
+async fn a_script_that_is_refused_is_not_sent_with_its_source_for_that() {
+    let server = RedisServer::start().await;
+    let link = link(&server);
+    let _: String = ask(&server, &["SET", "text", "x"]).await;
+    let script = Script::new("return redis.call('HGET', KEYS[1], 'a')");
+    for commands in [2, 3] {
+        let answer = link.script::<String>(&script.on("text"), Repeat::Once).await;
+        assert!(matches!(answer, Err(LinkError::Refused(_))), "{answer:?}");
+        assert_eq!(link.commands(), commands, "only the first does not know the script");
+    }
+}
+
+#[tokio::test]
 async fn a_subscription_tells_messages_and_where_some_may_be_missing() {
     let mut server = RedisServer::start().await;
     let link = link(&server);
@@ -153,6 +166,26 @@ async fn a_subscription_tells_messages_and_where_some_may_be_missing() {
     server.kill().await;
     server.restart().await;
     assert_eq!(timeout(soon, subscription.next()).await, Ok(Notice::Gap));
+}
+
+#[tokio::test]
+async fn a_subscription_pauses_between_its_attempts() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let link = Link::new(&config(&[listener.local_addr().expect("bound").port()]));
+    let mut subscription = link.subscribe("channel");
+    let mut tried = 0;
+    let ending = async {
+        loop {
+            drop(listener.accept().await);
+            tried += 1;
+        }
+    };
+    tokio::select! {
+        notice = Box::pin(subscription.next()) => panic!("{notice:?}"),
+        () = ending => {}
+        () = tokio::time::sleep(Duration::from_millis(300)) => {}
+    }
+    assert!((1..8).contains(&tried), "{tried}");
 }
 
 #[tokio::test]
@@ -197,4 +230,61 @@ async fn sentinels_tell_where_the_master_is() {
     // Who was the master a moment ago need not be it.
     let _: String = ask(&server, &["REPLICAOF", "127.0.0.1", "1"]).await;
     assert!(matches!(ping(&asking("ours")).await, Err(LinkError::Down(_))));
+}
+
+#[tokio::test]
+async fn a_server_that_takes_no_writes_is_left_for_another_but_not_for_every_request() {
+    let server = RedisServer::start().await;
+    let _: String = ask(&server, &["REPLICAOF", "127.0.0.1", "1"]).await;
+    let link = link(&server);
+    let (begun, mut asked) = (Instant::now(), 0);
+    // By then the pauses between two attempts have grown.
+    while begun.elapsed() < Duration::from_secs(1) {
+        let refused = link.command::<String>(&command(&["SET", "a", "b"]), Repeat::Never).await;
+        assert!(matches!(refused, Err(LinkError::Refused(_))), "{refused:?}");
+        asked += 1;
+        if asked == 1 {
+            assert_eq!(link.commands(), 2, "the second at what may be another server");
+        }
+    }
+    let again = link.commands() - asked;
+    assert!((1..8).contains(&again), "{again} of {asked} were sent twice");
+    let _: String = ask(&server, &["REPLICAOF", "NO", "ONE"]).await;
+    let set: Result<String, _> = link.command(&command(&["SET", "a", "b"]), Repeat::Never).await;
+    assert_eq!(set.as_deref(), Ok("OK"));
+}
+
+#[tokio::test]
+async fn a_server_that_ends_every_connection_is_not_tried_for_every_call() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let link = Link::new(&config(&[listener.local_addr().expect("bound").port()]));
+    let asking = async {
+        for _ in 0..100 {
+            assert!(matches!(ping(&link).await, Err(LinkError::Down(_))));
+        }
+    };
+    let mut tried = 0;
+    let ending = async {
+        loop {
+            drop(listener.accept().await);
+            tried += 1;
+        }
+    };
+    tokio::select! {
+        () = asking => {}
+        () = ending => {}
+    }
+    assert!((1..50).contains(&tried), "{tried}");
+}
+
+#[tokio::test]
+async fn the_doctor_is_told_what_redis_lacks_and_what_to_do_about_it() {
+    let server = RedisServer::start().await;
+    let asked = async |port| crate::cluster::ask(&store_config(port, &[1]), &[&tenant()]).await;
+    assert!(asked(server.port()).await.expect("it works").contains("all"));
+    let (error, told) = asked(nowhere().await).await.expect_err("nobody is there");
+    assert!(error.contains("refused") && told.starts_with("check store.urls"), "{error}: {told}");
+    let _: String = ask(&server, &["CONFIG", "SET", "maxmemory", "1"]).await;
+    let (error, told) = asked(server.port()).await.expect_err("it is full");
+    assert!(error.contains("OOM") && told.contains("maxmemory"), "{error}: {told}");
 }

@@ -13,6 +13,7 @@ use crate::{
     cluster::{RedisEvents, StreamRelay},
     config,
     event::{Agents, Event, Events, Fetched, GatewayEvent, News, Relay as _, Watch, What},
+    telemetry::log::captured::Captured,
 };
 
 fn event(name: &str) -> What {
@@ -149,6 +150,7 @@ async fn next(watch: &mut Watch) -> String {
 
 #[tokio::test]
 async fn what_was_told_before_is_known_and_what_is_told_is_heard_here_and_there() {
+    let log = Captured::start();
     let server = RedisServer::start().await;
     let left = Told::by(&server).await;
     let mut own = left.events.watch(Agents::All, None);
@@ -156,11 +158,14 @@ async fn what_was_told_before_is_known_and_what_is_told_is_heard_here_and_there(
     assert_eq!(next(&mut own).await, "a");
     let right = Told::by(&server).await;
     assert_eq!(right.events.newest(), left.events.newest(), "it has read what came before");
+    let mut read = right.events.watch(Agents::All, Some(left.events.newest() - 1));
+    assert_eq!(next(&mut read).await, "a");
     let mut others = right.events.watch(Agents::All, Some(0));
     assert!(soon(others.more()).await.missed.is_some(), "what may have been before that");
     let mut others = right.events.watch(Agents::All, None);
     left.tells("b");
     assert_eq!(next(&mut others).await, "b");
+    assert!(log.with("the store has lost its events").is_empty());
 }
 
 #[tokio::test]

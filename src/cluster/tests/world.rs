@@ -14,31 +14,31 @@ use crate::{
     session::{Cookies, Guid, NewSession, Origin, Session, SessionStore as _},
 };
 
-pub(super) const LEASE: Duration = Duration::from_secs(15);
-pub(super) const CAPACITY: usize = 3;
+pub(in crate::cluster) const LEASE: Duration = Duration::from_secs(15);
+pub(in crate::cluster) const CAPACITY: usize = 3;
 
-pub(super) fn agent(id: u32) -> AgentId {
+pub(in crate::cluster) fn agent(id: u32) -> AgentId {
     AgentId::parse(&id.to_string(), &(1..=59_999)).expect("an id")
 }
 
-pub(super) fn tenant() -> TenantId {
+pub(in crate::cluster) fn tenant() -> TenantId {
     TenantId::parse("acme").expect("an id")
 }
 
-pub(super) fn guid(text: &str) -> Guid {
+pub(in crate::cluster) fn guid(text: &str) -> Guid {
     Guid::parse(text).expect("a Guid")
 }
 
-pub(super) fn made(text: &str) -> NewSession {
+pub(in crate::cluster) fn made(text: &str) -> NewSession {
     let cookies = Arc::new(Cookies::default());
     NewSession { guid: guid(text), origin: Origin::SignedIn, ttl: None, cookies }
 }
 
-pub(super) fn registered(text: &str, ttl: Duration) -> NewSession {
+pub(in crate::cluster) fn registered(text: &str, ttl: Duration) -> NewSession {
     NewSession { origin: Origin::Registered, ttl: Some(ttl), ..made(text) }
 }
 
-pub(super) fn config(ports: &[u16]) -> Redis {
+pub(in crate::cluster) fn config(ports: &[u16]) -> Redis {
     let node = |&port| RedisNode { host: "127.0.0.1".into(), port };
     Redis {
         topology: Topology::Standalone,
@@ -56,71 +56,74 @@ pub(super) fn config(ports: &[u16]) -> Redis {
 }
 
 /// What one replica has.
-pub(super) struct Replica {
-    pub(super) shared: Shared,
-    pub(super) store: SharedStore,
+pub(in crate::cluster) struct Replica {
+    pub(in crate::cluster) shared: Shared,
+    pub(in crate::cluster) store: SharedStore,
 }
 
 impl Replica {
-    pub(super) fn of(server: &RedisServer) -> Self {
+    pub(in crate::cluster) fn of(server: &RedisServer) -> Self {
         Self::with_keys(server, &[1])
     }
 
-    pub(super) fn with_keys(server: &RedisServer, keys: &[u8]) -> Self {
+    pub(in crate::cluster) fn with_keys(server: &RedisServer, keys: &[u8]) -> Self {
         let shared = shared(server, keys);
         let capacity = NonZeroUsize::new(CAPACITY).expect("not zero");
         let store = SharedStore::start(&shared, &tenant(), capacity);
         Self { shared, store }
     }
 
-    pub(super) fn knows(&self, id: u32) -> Option<String> {
+    pub(in crate::cluster) fn knows(&self, id: u32) -> Option<String> {
         Some(self.store.cached(agent(id))?.guid.header().to_str().expect("text").to_owned())
     }
 
-    pub(super) async fn put(&self, id: u32, guid: &str) -> Arc<Session> {
+    pub(in crate::cluster) async fn put(&self, id: u32, guid: &str) -> Arc<Session> {
         self.store.put(agent(id), made(guid)).await.expect("stored")
     }
 
-    pub(super) async fn load(&self, id: u32) -> Option<String> {
+    pub(in crate::cluster) async fn load(&self, id: u32) -> Option<String> {
         let loaded = self.store.load(agent(id)).await.expect("answered");
         Some(loaded?.guid.header().to_str().expect("text").to_owned())
     }
 
-    pub(super) async fn hears(&self, id: u32, guid: Option<&str>) {
+    pub(in crate::cluster) async fn hears(&self, id: u32, guid: Option<&str>) {
         until(&format!("{id} is {guid:?}"), || self.knows(id).as_deref() == guid).await;
     }
 }
 
-pub(super) fn shared(server: &RedisServer, keys: &[u8]) -> Shared {
-    let config = config::RedisStore {
-        redis: config(&[server.port()]),
+pub(in crate::cluster) fn shared(server: &RedisServer, keys: &[u8]) -> Shared {
+    Shared::new(&store_config(server.port(), keys)).expect("keys")
+}
+
+pub(in crate::cluster) fn store_config(port: u16, keys: &[u8]) -> config::RedisStore {
+    config::RedisStore {
+        redis: config(&[port]),
         key_prefix: "test:".into(),
         lease: LEASE,
         when_away: WhenAway::Keep,
         encryption_keys: keys.iter().map(|&byte| EncryptionKey::new([byte; 32])).collect(),
         credentials: true,
-    };
-    Shared::new(&config).expect("keys")
+    }
 }
 
-pub(super) fn link(server: &RedisServer) -> Link {
+pub(in crate::cluster) fn link(server: &RedisServer) -> Link {
     Link::new(&config(&[server.port()]))
 }
 
 /// What the server answers to the test itself.
-pub(super) async fn ask<T: FromRedisValue>(server: &RedisServer, words: &[&str]) -> T {
+pub(in crate::cluster) async fn ask<T: FromRedisValue>(server: &RedisServer, words: &[&str]) -> T {
     let mut connection = server.connection().await;
     command(words).query_async(&mut connection).await.expect("answered")
 }
 
-pub(super) fn command<T: ToRedisArgs>(words: &[T]) -> redis::Cmd {
+pub(in crate::cluster) fn command<T: ToRedisArgs>(words: &[T]) -> redis::Cmd {
     let mut command = redis::Cmd::new();
     command.arg(words);
     command
 }
 
 /// Waits until so many connections listen to what sessions become.
-pub(super) async fn all_listen(server: &RedisServer, count: u64) {
+pub(in crate::cluster) async fn all_listen(server: &RedisServer, count: u64) {
     let begun = Instant::now();
     loop {
         let (_, listening): (String, u64) =
@@ -134,7 +137,7 @@ pub(super) async fn all_listen(server: &RedisServer, count: u64) {
 }
 
 /// Waits until it is so.
-pub(super) async fn until(what: &str, is_so: impl Fn() -> bool) {
+pub(in crate::cluster) async fn until(what: &str, is_so: impl Fn() -> bool) {
     let waiting = async {
         while !is_so() {
             sleep(Duration::from_millis(1)).await;

@@ -1,0 +1,30 @@
+use super::*;
+
+fn link() -> Link {
+    Link::new(&crate::cluster::tests::world::config(&[1]))
+}
+
+#[tokio::test]
+async fn an_idle_connection_that_is_cut_says_nothing_about_redis_and_one_that_is_cut_twice_does() {
+    let broken = || Err::<(), _>(LinkError::Broken("cut".into()));
+    for (repeat, before, is_good) in [
+        (Repeat::Never, Ok(()), true),
+        (Repeat::Once, Ok(()), false),
+        (Repeat::Never, Err(LinkError::Silent(Duration::ZERO)), false),
+    ] {
+        let link = link();
+        link.note(&before, repeat);
+        link.note(&broken(), repeat);
+        assert_eq!(link.state().is_good(), is_good, "{before:?} {repeat:?}");
+        let is_newest = link.state() == LinkState::Down(LinkError::Broken("cut".into()));
+        assert_eq!(is_newest, !is_good);
+        assert_eq!(link.failures(), 1 + u64::from(before.is_err()));
+    }
+}
+
+#[tokio::test]
+async fn what_could_not_be_sent_says_nothing_about_redis() {
+    let link = link();
+    link.note(&Err::<(), _>(LinkError::Unsent("too long".into())), Repeat::Once);
+    assert_eq!((link.state(), link.failures()), (LinkState::Unused, 1));
+}

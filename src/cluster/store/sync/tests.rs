@@ -1,0 +1,127 @@
+use ccgateway_test_support::RedisServer;
+
+use super::*;
+use crate::{
+    cluster::{
+        store::tests::{deaf, forbid, full, knows, put, session_key, taken_by_others},
+        tests::world::{Replica, agent, all_listen, ask, guid, registered, until},
+    },
+    telemetry::log::captured::Captured,
+};
+
+#[tokio::test]
+async fn what_redis_has_lost_is_written_again_and_what_it_has_newer_is_taken_in() {
+    let server = RedisServer::start().await;
+    let (left, right) = (deaf(&server, &[1]), deaf(&server, &[1]));
+    let log = Captured::start();
+    for (id, guid) in [(1001, "a"), (1002, "b"), (1003, "c")] {
+        put(&left, id, guid).await;
+    }
+    put(&right, 1001, "newer").await;
+    let _: u64 = ask(&server, &["DEL", &session_key(1002)]).await;
+    for _ in 0..2 {
+        left.reconcile().await.expect("compared");
+    }
+    assert_eq!(knows(&left, 1001), Some(guid("newer")));
+    let again = right.load(agent(1002)).await.expect("answered");
+    assert_eq!(again.expect("written again").guid, guid("b"));
+    let [line] = &log.with("wrote sessions to Redis")[..] else { panic!("{log:?}") };
+    assert!(line.ends_with("sessions=1"), "{line}");
+}
+
+#[tokio::test]
+async fn a_key_that_somebody_else_uses_keeps_nothing_else_from_being_written() {
+    let server = RedisServer::start().await;
+    let store = deaf(&server, &[1]);
+    full(&server, true).await;
+    for id in [1001, 1002] {
+        put(&store, id, "a").await;
+    }
+    full(&server, false).await;
+    taken_by_others(&server, &session_key(1001)).await;
+    let written = store.push(store.local.unsynced()).await.expect("written");
+    assert_eq!((written, store.local.unsynced()), (1, vec![agent(1001)]));
+    forbid(&server, "hset").await;
+    let refused = store.push(store.local.unsynced()).await;
+    assert!(matches!(refused, Ok(0)), "it is still somebody else's: {refused:?}");
+    let _: u64 = ask(&server, &["DEL", &session_key(1001)]).await;
+    store.push(store.local.unsynced()).await.expect_err("nobody may write");
+}
+
+#[tokio::test]
+async fn a_session_that_is_over_by_then_is_not_written() {
+    let server = RedisServer::start().await;
+    let store = deaf(&server, &[1]);
+    full(&server, true).await;
+    let short = registered("a", Duration::from_millis(5));
+    store.put(agent(1001), short).await.expect("known here");
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    full(&server, false).await;
+    assert_eq!(store.push(vec![agent(1001)]).await, Ok(0));
+    let there: u64 = ask(&server, &["EXISTS", &session_key(1001)]).await;
+    assert_eq!((there, store.local.unsynced().len()), (0, 0));
+}
+
+#[tokio::test]
+async fn a_redis_that_lets_nobody_read_is_no_redis_without_sessions() {
+    let server = RedisServer::start().await;
+    let store = deaf(&server, &[1]);
+    put(&store, 1001, "a").await;
+    forbid(&server, "hget").await;
+    store.records(&[1001, 1002].map(agent)).await.expect_err("two of them");
+    store.records(&[agent(1001)]).await.expect_err("one of them");
+    store.reconcile().await.expect_err("nothing to compare with");
+}
+
+#[tokio::test]
+async fn what_was_refused_is_written_when_redis_takes_it() {
+    let server = RedisServer::start().await;
+    let replica = Replica::of(&server);
+    full(&server, true).await;
+    replica.put(1001, "a").await;
+    assert_eq!(replica.store.unsynced(), 1);
+    full(&server, false).await;
+    until("written", || replica.store.unsynced() == 0).await;
+}
+
+#[tokio::test]
+async fn what_is_known_newer_here_is_written_when_it_is_compared() {
+    let server = RedisServer::start().await;
+    let (left, right) = (deaf(&server, &[1]), deaf(&server, &[1]));
+    put(&left, 1001, "a").await;
+    full(&server, true).await;
+    put(&left, 1001, "newer").await;
+    full(&server, false).await;
+    left.reconcile().await.expect("compared");
+    let loaded = right.load(agent(1001)).await.expect("answered");
+    assert_eq!(loaded.expect("a session").guid, guid("newer"));
+}
+
+/// How often Redis is asked within a little more than a pause between two attempts.
+async fn asked(replica: &Replica) -> u64 {
+    let before = replica.shared.link().commands();
+    tokio::time::sleep(RETRY + RETRY / 2).await;
+    replica.shared.link().commands() - before
+}
+
+#[tokio::test]
+async fn redis_is_asked_nothing_while_all_is_in_step_and_now_and_then_while_it_is_not() {
+    let server = RedisServer::start().await;
+    let replica = Replica::of(&server);
+    replica.put(1001, "a").await;
+    all_listen(&server, 1).await;
+    // It compares once, when it begins to listen.
+    tokio::time::sleep(RETRY / 5).await;
+    assert_eq!(asked(&replica).await, 0);
+    // Refused for all keys, and then for one.
+    full(&server, true).await;
+    replica.put(1001, "b").await;
+    let times = asked(&replica).await;
+    assert!((1..20).contains(&times), "{times}");
+    full(&server, false).await;
+    until("written", || replica.store.unsynced() == 0).await;
+    taken_by_others(&server, &session_key(1001)).await;
+    replica.put(1001, "c").await;
+    let times = asked(&replica).await;
+    assert!((1..20).contains(&times), "{times}");
+}

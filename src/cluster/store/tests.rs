@@ -1,0 +1,126 @@
+//! A store that hears nothing of the others, so that a test decides what it learns and when.
+
+use ccgateway_test_support::RedisServer;
+
+use super::*;
+use crate::{
+    cluster::tests::world::{CAPACITY, agent, ask, guid, made, shared, tenant},
+    session::Scope,
+};
+
+/// A replica without the task that keeps it up to date.
+pub(super) fn deaf(server: &RedisServer, keys: &[u8]) -> Arc<Inner> {
+    let capacity = NonZeroUsize::new(CAPACITY).expect("not zero");
+    SharedStore::start(&shared(server, keys), &tenant(), capacity).inner.clone()
+}
+
+pub(super) fn knows(store: &Inner, id: u32) -> Option<Guid> {
+    Some(store.local.get(agent(id))?.guid.clone())
+}
+
+pub(super) async fn put(store: &Inner, id: u32, guid: &str) -> Arc<Session> {
+    store.put(agent(id), made(guid)).await.expect("stored")
+}
+
+pub(super) fn session_key(id: u32) -> String {
+    format!("test:{{acme}}:session:{id}")
+}
+
+/// Somebody else uses this key.
+pub(super) async fn taken_by_others(server: &RedisServer, key: &str) {
+    let _: u64 = ask(server, &["DEL", key]).await;
+    let _: String = ask(server, &["SET", key, "x"]).await;
+}
+
+/// The right to this command is withdrawn.
+pub(super) async fn forbid(server: &RedisServer, command: &str) {
+    let _: String = ask(server, &["ACL", "SETUSER", "default", &format!("-{command}")]).await;
+}
+
+pub(super) async fn full(server: &RedisServer, is_full: bool) {
+    let bytes = if is_full { "1" } else { "0" };
+    let _: String = ask(server, &["CONFIG", "SET", "maxmemory", bytes]).await;
+}
+
+#[tokio::test]
+async fn whoever_is_overtaken_takes_in_what_has_overtaken_it() {
+    let server = RedisServer::start().await;
+    let (left, right) = (deaf(&server, &[1]), deaf(&server, &[1]));
+    let early = left.local.claim(0);
+    let first = put(&right, 1001, "a").await;
+    let late = left.put_claimed(agent(1001), made("early"), early).await.expect("answered");
+    assert_eq!((late.is_none(), knows(&left, 1001)), (true, Some(guid("a"))));
+    let second = put(&right, 1001, "b").await;
+    let renewed = left.renew(agent(1001), &first, guid("a2")).await.expect("answered");
+    assert_eq!((renewed.is_none(), knows(&left, 1001)), (true, Some(guid("b"))));
+    put(&right, 1001, "c").await;
+    left.end(agent(1001), second.version, true).await.expect("answered");
+    assert_eq!(knows(&left, 1001), Some(guid("c")), "another one than was ended");
+}
+
+#[tokio::test]
+async fn a_claim_that_is_older_than_what_is_known_is_not_used_where_redis_is_away() {
+    let mut server = RedisServer::start().await;
+    let store = deaf(&server, &[1]);
+    let early = store.local.claim(0);
+    put(&store, 1001, "a").await;
+    server.kill().await;
+    let used = store.put_claimed(agent(1001), made("early"), early).await.expect("answered");
+    assert_eq!((used.is_none(), knows(&store, 1001)), (true, Some(guid("a"))));
+    let late = store.local.claim(0);
+    let used = store.put_claimed(agent(1002), made("late"), late).await.expect("answered");
+    assert_eq!(used.expect("used").guid, guid("late"));
+}
+
+#[tokio::test]
+async fn a_session_that_a_redis_which_takes_no_writes_does_not_have_may_be_another_replicas() {
+    let server = RedisServer::start().await;
+    let store = deaf(&server, &[1]);
+    full(&server, true).await;
+    put(&store, 1001, "a").await;
+    assert!(matches!(store.link.state(), LinkState::Refusing(_)));
+    let known = store.load(agent(1001)).await.expect("it is known here");
+    assert_eq!(known.expect("a session").guid, guid("a"));
+    let unknown = store.load(agent(1002)).await.expect_err("nobody can tell");
+    let StoreError::Refused(refusal) = unknown else { panic!("{unknown}") };
+    assert_eq!(refusal.scope, Scope::Writes);
+}
+
+#[tokio::test]
+async fn a_key_that_somebody_else_uses_says_nothing_about_other_agents() {
+    let server = RedisServer::start().await;
+    let store = deaf(&server, &[1]);
+    taken_by_others(&server, &session_key(1001)).await;
+    store.load(agent(1001)).await.expect_err("it is somebody else's");
+    assert!(matches!(store.link.state(), LinkState::Refusing(_)));
+    assert!(store.load(agent(1002)).await.expect("answered").is_none());
+}
+
+#[tokio::test]
+async fn a_session_ends_in_a_redis_that_has_lost_it_and_another_version_does_not() {
+    let server = RedisServer::start().await;
+    let (left, right) = (deaf(&server, &[1]), deaf(&server, &[1]));
+    let session = put(&left, 1001, "a").await;
+    for _is_known in [false, true] {
+        right.end(agent(1001), session.version + 1, true).await.expect("answered");
+        let loaded = right.load(agent(1001)).await.expect("answered");
+        assert_eq!(loaded.expect("it has not ended").guid, guid("a"));
+    }
+    let _: u64 = ask(&server, &["DEL", &session_key(1001)]).await;
+    left.end(agent(1001), session.version, true).await.expect("answered");
+    let version: u64 = ask(&server, &["HGET", &session_key(1001), "version"]).await;
+    assert_eq!(version, session.version + 1, "the end");
+}
+
+#[tokio::test]
+async fn a_redis_that_is_known_to_be_away_is_not_asked_again_by_callers() {
+    let mut server = RedisServer::start().await;
+    let store = deaf(&server, &[1]);
+    put(&store, 1001, "a").await;
+    server.kill().await;
+    store.load(agent(1002)).await.expect_err("it is noticed");
+    let noticed = store.link.failures();
+    store.load(agent(1002)).await.expect_err("it is known");
+    put(&store, 1002, "b").await;
+    assert_eq!((store.link.failures(), store.local.unsynced().len()), (noticed, 1));
+}
