@@ -323,3 +323,6 @@ impl fmt::Display for Resource {
         f.write_str(self.as_str())
     }
 }
+
+#[cfg(test)]
+mod tests;

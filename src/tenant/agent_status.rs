@@ -61,3 +61,6 @@ fn means_no_such_interface(error: &CallError) -> bool {
         _ => false,
     }
 }
+
+#[cfg(test)]
+mod tests;

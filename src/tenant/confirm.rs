@@ -276,6 +276,7 @@ mod tests {
         check(Some(201), busy, Some(r#"{"reason":200}"#), false);
         check(Some(200), busy, Some(r#"{"reason":200}"#), true);
         check(Some(0), busy, named, true);
+        check(Some(200), busy, Some(r#"{"reason":"201"}"#), false);
         check(Some(201), busy, Some(r#"{"reason":"1"}"#), true);
         for no_reason in ["7", "\"200\"", "[]", "null", r#"{"reason":null}"#] {
             check(Some(201), busy, Some(no_reason), true);

@@ -496,4 +496,21 @@ mod tests {
         assert!(matches!(end, Err(End::NotOurs)), "this replica knows it: {end:?}");
         assert!(to_be_kept(Ok(Some(last)), None, true).unwrap().is_some(), "signed in elsewhere");
     }
+
+    #[test]
+    fn each_end_of_keeping_has_a_cause_of_its_own() {
+        let ends = [
+            End::NotOurs,
+            End::Registered,
+            End::PollsDisabled,
+            End::NoCredentials,
+            End::TakenOver,
+            End::GaveUp,
+            End::HandedOver,
+            End::Unclear,
+        ];
+        let causes: std::collections::BTreeSet<_> = ends.iter().map(|end| end.cause()).collect();
+        assert_eq!(causes.len(), ends.len());
+        assert!(!causes.contains(""));
+    }
 }

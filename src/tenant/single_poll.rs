@@ -164,4 +164,22 @@ mod tests {
         }
         assert_eq!(Finding::of(&CallError::BadReply(String::new())), Finding::Silent);
     }
+
+    #[test]
+    fn each_finding_has_a_cause_of_its_own_and_only_a_good_one_has_none() {
+        let findings = [
+            Finding::Alive,
+            Finding::GuidRefused,
+            Finding::SignedOut,
+            Finding::SignedOutByOthers,
+            Finding::Switchover,
+            Finding::PolledElsewhere,
+            Finding::PollsDisabled,
+            Finding::Silent,
+        ];
+        let causes: std::collections::BTreeSet<_> =
+            findings.iter().map(|finding| finding.cause()).collect();
+        assert_eq!(causes.len(), findings.len());
+        assert!(Finding::Alive.cause().is_empty());
+    }
 }

@@ -386,4 +386,36 @@ mod tests {
         assert!(agents.lost(agent(), attempted(false, false), later));
         assert_eq!(agents.permission(agent(), later), Permission::After(5 * SECOND));
     }
+
+    #[test]
+    fn two_records_that_still_count_are_looked_at_for_each_new_one() {
+        let (agents, now) = (agents(), Instant::now());
+        let id = |id: u32| AgentId::parse(&id.to_string(), &DEFAULT_AGENT_IDS).unwrap();
+        for number in 1001..=1004 {
+            agents.lost(id(number), attempted(true, false), now);
+        }
+        let mut known = agents.known();
+        let queue = std::iter::from_fn(|| known.lossy.pop());
+        let order: Vec<_> = queue.map(|(agent, _)| agent).collect();
+        assert_eq!(order, [1003, 1001, 1002, 1004].map(id));
+    }
+
+    #[test]
+    fn where_pauses_are_long_the_calm_that_ends_it_is_long_too() {
+        let (agents, now) = (agents(), Instant::now());
+        agents.take_backs.lock().unwrap().first_pause = 10 * SECOND;
+        agents.lost(agent(), attempted(true, false), now);
+        for (seconds, taken_over) in [(1_199, 1), (1_200, 0)] {
+            assert_eq!(agents.taken_over(now + seconds * SECOND).len(), taken_over);
+        }
+    }
+
+    #[test]
+    fn one_record_is_kept_for_all_losses_of_an_agent() {
+        let (agents, now) = (agents(), Instant::now());
+        for _ in 0..3 {
+            agents.lost(agent(), attempted(true, false), now);
+        }
+        assert_eq!(agents.known().lossy.len(), 1);
+    }
 }

@@ -12,7 +12,7 @@ use crate::{
 
 impl AgentRecords {
     /// Records with a queue of this length for each agent, and this many held passwords.
-    pub(super) fn of_test(queue: usize, capacity: usize) -> Self {
+    pub(in crate::tenant) fn of_test(queue: usize, capacity: usize) -> Self {
         let some = |number| NonZeroUsize::new(number).expect("not zero");
         let (kept, kept_bytes, watches) = (some(64), some(1 << 20), some(1));
         let limits = config::Events { kept, kept_bytes, watches };
@@ -236,4 +236,47 @@ fn losses_of_long_ago_take_no_memory() {
     }
     assert_eq!(agents.len(), 1000);
     assert!(agents.known().contested.is_empty());
+}
+
+/// They lie behind an entry that counts, so the sweep does not come to them.
+#[tokio::test(start_paused = true)]
+async fn entries_of_replaced_rejections_are_dropped_when_there_are_too_many() {
+    let agents = AgentRecords::of_test(8, 8);
+    let until = Instant::now() + Duration::from_secs(60);
+    let reject = |id, tried: &str| {
+        assert!(agents.reject(agent(id), &password(tried), Rejection::WithoutGuid, until));
+        agents.known().rejections.len()
+    };
+    for id in 101..=103 {
+        reject(id, "wrong");
+    }
+    // Twice three rejections, and 64.
+    let most = 2 * 3 + 64;
+    for entries in 4..=most + 1 {
+        assert_eq!(reject(103, &entries.to_string()), entries);
+    }
+    assert_eq!(reject(103, "last"), 4, "three that count, and the new one");
+    for (id, word) in [(101, "wrong"), (102, "wrong"), (103, "last")] {
+        assert!(agents.rejection(agent(id), &password(word)).is_some());
+    }
+}
+
+#[test]
+fn a_password_is_wrong_if_it_was_rejected_and_neither_locked_out_nor_without_a_guid() {
+    let of = |retcode| {
+        let retcode = crate::retcode::Retcode::refusal(retcode).expect("a retcode");
+        let (message, node) = (String::new(), None);
+        let refusal = crate::call::Refusal { retcode, message, node, http_status: 200 };
+        Rejection::of(&crate::call::CallError::Refused(refusal)).expect("not to be repeated")
+    };
+    assert!(of("100-004").is_password_wrong());
+    assert!(!of("110-016").is_password_wrong(), "the account is locked");
+    assert!(!Rejection::WithoutGuid.is_password_wrong());
+}
+
+#[test]
+fn an_attempt_that_meets_no_other_client_leaves_no_record() {
+    let (agents, now) = (AgentRecords::of_test(8, 8), Instant::now());
+    agents.lost(agent(101), Loss::Attempted { with_another: false, asked: false }, now);
+    assert_eq!((agents.len(), agents.known().lossy.len()), (0, 0));
 }

@@ -465,4 +465,59 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn the_pace_of_one_queue_says_nothing_about_the_next() {
+        let (mut queue, mut now) = (queue(), Instant::now());
+        assert_eq!(queue.interval(now), INTERVAL);
+        for id in 1..=100 {
+            queue.ask(agent(id), Lane::Calls, 0, now);
+        }
+        for _ in 0..100 {
+            now += INTERVAL * 5;
+            pop(&mut queue, now);
+        }
+        assert!(queue.interval(now) > INTERVAL * 2, "it is slow");
+        assert_eq!(pop(&mut queue, now), None);
+        assert_eq!(queue.interval(now), INTERVAL);
+    }
+
+    #[test]
+    fn an_agent_counts_from_when_it_came_until_it_is_removed() {
+        let (mut queue, now) = (queue(), Instant::now());
+        queue.ask(agent(1), Lane::Calls, 0, now);
+        queue.ask(agent(2), Lane::Keepers, 0, now + INTERVAL);
+        assert_eq!((queue.len(), queue.waiting(), queue.oldest()), (2, 2, Some(now)));
+        assert_eq!(queue.entry(agent(1)).unwrap().waited(now + 3 * INTERVAL), 3 * INTERVAL);
+        assert!(queue.pop(now, |_, _| true).is_some());
+        assert_eq!((queue.len(), queue.waiting()), (2, 1));
+        assert_eq!(queue.oldest(), Some(now + INTERVAL));
+    }
+
+    #[test]
+    fn places_of_those_who_left_are_dropped_when_there_are_too_many() {
+        let (mut queue, now) = (queue(), Instant::now());
+        for id in 1..=3 {
+            queue.ask(agent(id), Lane::Calls, 0, now);
+        }
+        let mut most = 0;
+        for _ in 0..200 {
+            queue.ask(agent(4), Lane::Calls, 0, now);
+            most = most.max(queue.lane(Lane::Calls).len());
+            queue.remove(agent(4));
+        }
+        // Twice the three that are left, and 64, and the newest.
+        assert_eq!(most, 2 * 3 + STALE_MAX + 1);
+    }
+
+    #[test]
+    fn half_of_the_places_before_an_agent_may_be_of_the_other_lane() {
+        let (mut queue, now) = (queue(), Instant::now());
+        for id in 1..=10 {
+            queue.ask(agent(id), Lane::Keepers, 0, now);
+        }
+        assert_eq!(due_in(&mut queue, 11, Lane::Calls, now), INTERVAL);
+        assert_eq!(due_in(&mut queue, 12, Lane::Calls, now), 3 * INTERVAL);
+        assert_eq!(due_in(&mut queue, 10, Lane::Keepers, now), 11 * INTERVAL);
+    }
 }

@@ -1,11 +1,17 @@
 //! Whether what was accepted has happened.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use ccgateway_sim::{Fault, Interface, Misbehaviour};
 
-use super::world::{World, agent, context};
+use tokio::time::Instant;
+
+use super::{
+    others::Others,
+    world::{FAST, Setup, World, agent, context, prompt},
+};
 use crate::{
+    event::{Event, Fetched, GatewayEvent, What},
     gateway::{Command, SAY_FREE, say_busy},
     session::SessionState,
     tenant::{Confirmation, Unconfirmed},
@@ -92,4 +98,53 @@ async fn no_event_and_the_end_of_the_bridge_are_told_apart() {
     world.work.stopping.cancel();
     let confirmation = confirmed(&world, say_busy(None, None), LONG).await;
     assert_eq!(confirmation, Confirmation::Accepted(Unconfirmed::ShuttingDown));
+}
+
+#[tokio::test]
+async fn a_change_that_waits_for_the_work_after_a_call_is_said_to() {
+    let world = kept().await;
+    for (kind, why) in [
+        ("AgentState_Work", Unconfirmed::AfterCallWork),
+        ("AgentState_Busy", Unconfirmed::Talking),
+        ("AgentState_Ready", Unconfirmed::NoEvent),
+    ] {
+        let before = world.tenant.events.newest();
+        assert!(world.gateway.tell(1001, kind, None));
+        super::world::until("told", || world.tenant.events.newest() > before).await;
+        // Accepted, and nothing comes of it.
+        let body = br#"{"message":"","retcode":"0"}"#.to_vec();
+        let (content_type, headers) = ("application/json".into(), Vec::new());
+        let nothing = Fault::Status { status: 200, headers, body, content_type };
+        world.gateway.misbehave(Misbehaviour::once(nothing).on(Interface::SayBusy));
+        let soon = Duration::from_millis(50);
+        let confirmation = confirmed(&world, say_busy(None, None), soon).await;
+        assert_eq!(confirmation, Confirmation::Accepted(why), "{kind}");
+    }
+}
+
+#[tokio::test]
+async fn an_event_that_another_replica_has_fetched_confirms_nothing_without_the_status() {
+    let others = Others::default();
+    let (gateway, replicas) = (prompt(), Some(&others as _));
+    let world = World::of(Setup { gateway, lines: &FAST, replicas, ..Setup::default() }).await;
+    world.sign_in(1001).await;
+    let body = br#"{"message":"","retcode":"0"}"#.to_vec();
+    let (content_type, headers) = ("application/json".into(), Vec::new());
+    let none = Fault::Status { status: 200, headers, body, content_type };
+    world.gateway.misbehave(Misbehaviour::always(none).on(Interface::Poll));
+    world.gateway.misbehave(Misbehaviour::always(Fault::Html).on(Interface::AgentStatus));
+    let accepted = world.busy(1001).await.expect("accepted");
+    let (kind, work_no) = ("AgentState_SetNotReady_Success".into(), "1001".into());
+    let event = GatewayEvent { kind, work_no, content: None, generated_at: None };
+    world.tenant.events.append(Event {
+        sequence: world.tenant.events.newest() + 1,
+        received_at: SystemTime::now(),
+        agent: agent(1001),
+        what: What::Gateway(event),
+        fetched: Fetched::ElsewhereBy(Instant::now()),
+    });
+    let within = Duration::from_millis(300);
+    let confirmation = world.tenant.confirm(agent(1001), &accepted, within, &context()).await;
+    assert_eq!(confirmation, Confirmation::Accepted(Unconfirmed::NoEvent));
+    assert!(!world.asked(Interface::AgentStatus).is_empty(), "it was asked for");
 }

@@ -185,6 +185,7 @@ async fn a_sign_in_that_the_gateway_is_at_already_is_waited_for() {
     signed_in_elsewhere(&world).await;
     call.await.expect("no panic").expect("accepted");
     assert_eq!(world.asked(Interface::SignIn).len(), 1);
+    assert_eq!(world.tenant.session_state(agent(1001)), None, "the other replica keeps it");
 }
 
 #[tokio::test]

@@ -125,6 +125,7 @@ async fn sessions_that_the_process_before_has_left_are_kept_on() {
             // The Guid that is known may be an old one: it is renewed first.
             until("renewed", || world.asked(Interface::UpdateGuid).len() >= 2).await;
             until("polled", || world.asked(Interface::Poll).len() >= 4).await;
+            assert_eq!(world.asked(Interface::UpdateGuid).len(), 2, "once each");
             assert!(world.asked(Interface::UpdateGuid)[0].at <= world.asked(Interface::Poll)[0].at);
         } else {
             assert!(world.asked(Interface::Poll).is_empty());

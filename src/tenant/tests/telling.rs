@@ -6,10 +6,10 @@ use ccgateway_sim::{Fault, Interface, Misbehaviour};
 
 use super::world::{Setup, World, agent, context, until, within};
 use crate::{
-    call::{Obstacle, Share},
+    call::{CallError, Obstacle, Refusal, Share},
     event::Agents,
     gateway::say_busy,
-    telemetry::metrics::Label,
+    telemetry::{log::captured::Captured, metrics::Label},
     tenant::{Confirmation, Counts, TakeOver, Tenants, Unconfirmed},
 };
 
@@ -137,6 +137,8 @@ fn labels_are_spelt_as_the_reference_has_them() {
     for (why, spelt) in unconfirmed {
         assert_eq!(Label::as_str(Confirmation::Accepted(why)), spelt);
     }
+    assert_eq!(Label::as_str(Share::TenantCalls), Share::TenantCalls.as_str());
+    assert_eq!(Label::as_str(crate::session::SessionState::Kept), "kept");
 }
 
 #[tokio::test]
@@ -148,4 +150,41 @@ async fn a_command_without_time_is_not_begun() {
     assert!(command.await.expect_err("no time").obstacle().is_some());
     assert!(world.asked(Interface::SayBusy).is_empty());
     world.tenant.command(agent(1001), say_busy(None, None), &context()).await.expect("accepted");
+}
+
+#[tokio::test]
+async fn calls_without_a_caller_are_counted_by_what_became_of_them_until_a_line_is_written() {
+    tokio::time::pause();
+    let log = Captured::start();
+    let world = World::unpolled(&[]).await;
+    let (tenant, abandoned) = (&world.tenant, &world.tenant.abandoned);
+    let refused = || {
+        let retcode = crate::retcode::Retcode::refusal("100-009").expect("a retcode");
+        let (message, node) = (String::new(), None);
+        CallError::Refused(Refusal { retcode, message, node, http_status: 200 })
+    };
+    let unsent = || CallError::unasked(Obstacle::SessionMissing);
+    for (count, error) in (1..).zip([
+        None,
+        Some(refused()),
+        Some(unsent()),
+        Some(CallError::NoAnswer(String::new())),
+        Some(refused()),
+        Some(unsent()),
+    ]) {
+        abandoned.note(tenant, error.as_ref());
+        assert_eq!(abandoned.counted(), count);
+    }
+    tokio::time::sleep(Duration::from_millis(9_900)).await;
+    assert_eq!(abandoned.counted(), 6);
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert_eq!(abandoned.counted(), 0, "a line has been written");
+    assert_eq!(log.with("their callers had left").len(), 1);
+    assert!(log.with("their callers had left")[0].contains("WARN"), "one outcome is unknown");
+    abandoned.note(tenant, Some(&refused()));
+    assert_eq!(abandoned.counted(), 1);
+    tokio::time::sleep(Duration::from_millis(10_100)).await;
+    assert_eq!(abandoned.counted(), 0);
+    let told = log.with("their callers had left");
+    assert!(told.len() == 2 && told[1].contains("INFO"), "{told:?}");
 }
