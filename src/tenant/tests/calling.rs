@@ -101,6 +101,7 @@ async fn a_command_that_is_refused_for_another_reason_is_not_sent_again() {
     let error = world.busy(1001).await.expect_err("refused");
     assert!(error.refusal().is_some(), "{error}");
     assert_eq!(world.asked(Interface::SayBusy).len(), 1);
+    assert_eq!(world.asked(Interface::SignIn).len(), 1, "nor is the agent signed in anew");
 }
 
 #[tokio::test]

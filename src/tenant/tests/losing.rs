@@ -14,7 +14,7 @@ use crate::{
     session::{Guid, NewSession, Origin, SessionState},
     tenant::{
         Polls as _,
-        agents::{Attempt, Event},
+        agents::{Attempt, Event, Permission},
     },
 };
 
@@ -84,8 +84,8 @@ async fn a_gateway_that_cannot_say_whose_an_agent_is_is_not_asked() {
 }
 
 #[tokio::test]
-async fn a_sign_out_that_nobody_is_seen_behind_is_no_take_over() {
-    let world = kept(&[]).await;
+async fn a_sign_out_that_nobody_is_seen_behind_is_a_loss_and_no_take_over() {
+    let world = kept(&[("keep.take_back_pause", "1h")]).await;
     world.gateway.freeze();
     let before = world.asked(POLL).len();
     until("a poll waits", || world.asked(POLL).len() > before).await;
@@ -96,6 +96,8 @@ async fn a_sign_out_that_nobody_is_seen_behind_is_no_take_over() {
     until("signed in anew", || sign_ins(&world) == 2).await;
     world.until_state(1001, Some(SessionState::Kept)).await;
     assert!(world.tenant.taken_over().is_empty(), "{:?}", world.tenant.taken_over());
+    let permission = world.tenant.agents.permission(agent(1001), tokio::time::Instant::now());
+    assert!(matches!(permission, Permission::After(_)), "{permission:?}");
 }
 
 #[tokio::test]
