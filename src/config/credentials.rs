@@ -53,7 +53,17 @@ pub(super) fn read(tenant: &Section<'_>, agent_ids: &RangeInclusive<u32>) -> Opt
     let agents = agents(&Section::root(&notes, &table, place), agent_ids);
     unknown_keys::note(&notes, &table);
     match notes.finish(agents) {
-        Ok(agents) => Some(Credentials { agents }),
+        Ok(agents) => {
+            if agents.is_empty() {
+                tenant.notes().warn(format!(
+                    "{}.credentials_file: {} has no [agents.<id>], so the bridge signs nobody in by itself; give \
+                     each agent its password, or leave the key out",
+                    tenant.key(),
+                    path.display()
+                ));
+            }
+            Some(Credentials { agents })
+        }
         Err(errors) => {
             let errors = errors.errors().iter().cloned();
             errors.for_each(|error| tenant.notes().push(error));

@@ -13,6 +13,7 @@ use std::{
 };
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::task::{TaskTracker, task_tracker::TaskTrackerToken};
 
 use super::{ServerCalls, agents::Turn, pool::Pool};
 use crate::{
@@ -38,12 +39,16 @@ pub(super) struct Admission {
     requests: Pool,
     /// The limits of the gateway's hosts, in the order of the gateway's addresses.
     hosts: Box<[Pool]>,
+    /// Counts the calls from their arrival to their end, for whoever waits for the last one. A batch is one
+    /// call, and has a place among the tenant's calls for each agent in turn.
+    open: TaskTracker,
 }
 
 /// A place among the server's calls; released when dropped.
 #[derive(Debug)]
 pub struct ServerPlace {
     _place: OwnedSemaphorePermit,
+    _open: TaskTrackerToken,
 }
 
 /// A place among the tenant's calls; released when dropped.
@@ -177,13 +182,15 @@ impl Admission {
             calls: Pool::new(Share::TenantCalls, limits.calls),
             requests: Pool::new(Share::TenantRequests, limits.requests),
             hosts: hosts.of(tenant),
+            open: TaskTracker::new(),
         }
     }
 
     /// These limits for the gateway of another configuration. Places are common to both.
     pub(super) fn changed(&self, tenant: &config::Tenant, hosts: &Hosts) -> Self {
         let (calls, requests) = (self.calls.clone(), self.requests.clone());
-        Self { server: self.server.clone(), calls, requests, hosts: hosts.of(tenant) }
+        let (server, open) = (self.server.clone(), self.open.clone());
+        Self { server, calls, requests, hosts: hosts.of(tenant), open }
     }
 
     /// Changes the tenant's own limits.
@@ -200,7 +207,8 @@ impl Admission {
 
     /// Waits until the tenant has no call.
     pub(super) async fn without_calls(&self) {
-        self.calls.all_free().await;
+        self.open.close();
+        self.open.wait().await;
     }
 
     /// Takes a place among the server's calls, without waiting: one of the tenant's own, or else
@@ -208,7 +216,7 @@ impl Admission {
     pub(super) fn enter_server(&self) -> Result<ServerPlace, Obstacle> {
         let [own, common] = &self.server;
         let place = own.take_now().or_else(|_| common.take_now())?;
-        Ok(ServerPlace { _place: place })
+        Ok(ServerPlace { _place: place, _open: self.open.token() })
     }
 
     /// How much of the tenant's own limits is used.

@@ -11,7 +11,7 @@ use std::{
 
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
-    time::{sleep, timeout},
+    time::timeout,
 };
 
 use super::Usage;
@@ -25,8 +25,6 @@ pub(super) struct Pool {
     limit: Arc<AtomicUsize>,
     places: Arc<Semaphore>,
 }
-
-const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 impl Pool {
     pub(super) fn new(share: Share, limit: NonZeroUsize) -> Self {
@@ -88,14 +86,6 @@ impl Pool {
         }
     }
 
-    /// Waits until no place is taken. Looks again and again: whoever waited for all places would take away
-    /// those that come free, which calls that are under way may still need.
-    pub(super) async fn all_free(&self) {
-        while self.free() < self.limit.load(Ordering::Relaxed) {
-            sleep(LOOK_AGAIN).await;
-        }
-    }
-
     fn used_up(&self) -> Obstacle {
         let limit = NonZeroUsize::new(self.limit.load(Ordering::Relaxed));
         Obstacle::Overloaded { share: self.share, limit: limit.unwrap_or(NonZeroUsize::MIN) }
@@ -147,22 +137,5 @@ mod tests {
         assert_eq!(pool.usage().limit, 2);
         pool.resize(count(4));
         assert_eq!(fill(&pool).len(), 3);
-    }
-
-    #[tokio::test]
-    async fn whoever_waits_for_all_places_goes_on_when_the_last_is_given_back() {
-        let pool = Pool::new(Share::TenantCalls, count(2));
-        let taken = fill(&pool);
-        let waiting = tokio::spawn({
-            let pool = pool.clone();
-            async move { pool.all_free().await }
-        });
-        tokio::task::yield_now().await;
-        assert!(!waiting.is_finished());
-        drop(taken);
-        let taken = pool.take_now().expect("nobody else has taken it");
-        assert!(!waiting.is_finished());
-        drop(taken);
-        waiting.await.unwrap();
     }
 }

@@ -32,6 +32,14 @@ fn credentials_are_found_beside_the_file_that_names_them() {
 }
 
 #[test]
+fn a_file_without_agents_is_warned_of() {
+    let config = load(&Folder::new(), "# nobody yet\n").expect("no mistake");
+    let warning = config.warnings().join("\n");
+    assert!(warning.contains("tenants.acme.credentials_file: "), "{warning}");
+    assert!(warning.contains("has no [agents.<id>]"), "{warning}");
+}
+
+#[test]
 fn mistakes_name_the_credentials_file_and_never_a_value() {
     let long = CANARY.repeat(6);
     for (text, expected) in [
@@ -84,7 +92,7 @@ fn a_file_that_others_can_read_is_warned_of() {
     use std::{fs, os::unix::fs::PermissionsExt};
 
     let folder = Folder::new();
-    let path = folder.write("secrets/acme.toml", "");
+    let path = folder.write("secrets/acme.toml", "[agents.1001]\npassword = \"x\"\n");
     for (mode, count) in [(0o600, 0), (0o440, 0), (0o620, 1), (0o604, 1)] {
         fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
         let text = format!(

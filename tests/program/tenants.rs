@@ -6,12 +6,14 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use ccgateway_bridge::rpc::proto::{
-    SetBusyRequest, SetBusyResponse, SignInRequest, WatchEventsRequest, watch_events_response::What,
+    BatchSetBusyRequest, SetBusyRequest, SetBusyResponse, SignInRequest, WatchEventsRequest,
+    watch_events_response::What,
 };
-use ccgateway_sim::{Interface, Options, Simulator};
+use ccgateway_sim::{Fault, Interface, Misbehaviour, Options, Simulator};
 use ccgateway_test_support::{Clients, PASSWORD, Program, asked, gateway, in_file, within};
 use tokio::task::JoinHandle;
 use tonic::{Code, Status};
@@ -331,4 +333,37 @@ async fn sessions_of_a_tenant_that_came_later_are_in_the_file_of_sessions() {
     let program = start_at(Some(&site), &second).await;
     busy(&Clients::of(program.grpc), EXTRA, 1002).await.expect("busy");
     assert_eq!(asked(&extra, Interface::SignIn).len(), 1);
+}
+
+#[tokio::test]
+async fn a_batch_that_is_under_way_when_its_tenant_goes_is_carried_out() {
+    let program = start("server.reload_interval = \"off\"\n", &[]).await;
+    let (clients, extra) = (Clients::of(program.grpc), extra_gateway(&program).await);
+    let alone = fs::read_to_string(&program.config).expect("there");
+    // A batch has one request open at a time.
+    reload(&program, &(alone.clone() + &section(&extra, "limits.requests = 2")), 1).await;
+    for agent in 1002..=1005 {
+        sign_in(&clients, EXTRA, agent).await.expect("signed in");
+    }
+    let slow = Fault::Delay(Duration::from_secs(1));
+    extra.misbehave(Misbehaviour::always(slow).on(Interface::SayBusy));
+    let request = BatchSetBusyRequest {
+        tenant_id: EXTRA.into(),
+        agent_ids: (1002..=1005).map(|agent| agent.to_string()).collect(),
+        reason: Some(200),
+        ..<_>::default()
+    };
+    let mut states = clients.states.clone();
+    let batch = tokio::spawn(async move { states.batch_set_busy(request).await });
+    within("the batch to begin", async {
+        while asked(&extra, Interface::SayBusy).is_empty() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    reload(&program, &alone, 2).await;
+    let answer = batch.await.expect("no panic").expect("an answer").into_inner();
+    assert_eq!(answer.error_count, 0, "{answer:?}");
+    program.printed("a tenant that was removed has ended").await;
+    assert_eq!(asked(&extra, Interface::SignOut).len(), 4);
 }

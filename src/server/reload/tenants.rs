@@ -5,6 +5,8 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use tracing::warn;
+
 use crate::{
     config::{self, Effect, Setting},
     id::TenantId,
@@ -76,6 +78,11 @@ impl NewTenants {
     /// Serves these tenants from now on. `calls`: how many calls each wants at once. Those that were removed
     /// end by themselves.
     pub(super) fn put_in_force(mut self, bridge: &Bridge, calls: Vec<(TenantId, usize)>) {
+        if self.removed.is_empty() && self.all.len() > 1 && self.all.len() == self.added.len() + 1 {
+            warn!(
+                "there are several tenants now: callers who may use more than one have to name one (tenant_id)"
+            );
+        }
         bridge.common.calls.divide(calls);
         for (tenant, before) in &self.changed {
             tenant.put_in_force(before);

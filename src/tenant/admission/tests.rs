@@ -13,6 +13,7 @@ fn at(hosts: &Hosts, names: &[&str]) -> Admission {
         calls: pool(Share::TenantCalls),
         requests: pool(Share::TenantRequests),
         hosts: names.iter().map(|name| hosts.share(name)).collect(),
+        open: TaskTracker::new(),
     }
 }
 

@@ -1,6 +1,7 @@
 //! What another configuration changes while the tenant goes on.
 
 use ccgateway_sim::Interface;
+use futures_util::FutureExt as _;
 
 use super::world::{World, agent, context, until};
 use crate::{
@@ -59,4 +60,16 @@ async fn a_new_limit_holds_for_all_versions_and_what_lasts_stays_as_it_was() {
     assert_eq!(share, Share::TenantCalls);
     drop(place);
     changed.without_calls().await;
+}
+
+#[tokio::test]
+async fn whoever_waits_for_the_last_call_waits_for_a_batch_between_two_of_its_agents() {
+    let world = World::unpolled(&[]).await;
+    let batch = world.tenant.enter_server().expect("a place");
+    let mut waiting = std::pin::pin!(world.tenant.without_calls());
+    assert!(waiting.as_mut().now_or_never().is_none());
+    drop(world.tenant.admission.enter().expect("a place for an agent"));
+    assert!(waiting.as_mut().now_or_never().is_none());
+    drop(batch);
+    waiting.await;
 }
