@@ -41,6 +41,9 @@ const NONE: u8 = 0;
 const FIRST: u8 = 1;
 /// One is, on a connection that has been idle.
 const AFTER_REST: u8 = 2;
+/// How many bytes are read at once from the kernel, in bytes. As a rule there are none, and the whole buffer
+/// would be overwritten with zeros for that.
+const PART: usize = 128;
 
 impl Upcoming {
     /// Announces a request. `rested` tells whether the connection has been idle.
@@ -78,7 +81,8 @@ impl Socket {
 
     /// Reads what the kernel has and tokio does not know of.
     fn read_from_kernel(&self, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match (&*SockRef::from(&self.tcp)).read(into.initialize_unfilled()) {
+        let part = into.remaining().min(PART);
+        match (&*SockRef::from(&self.tcp)).read(into.initialize_unfilled_to(part)) {
             Ok(read) => {
                 into.advance(read);
                 Poll::Ready(Ok(()))
