@@ -26,6 +26,7 @@ use super::{
 use crate::{
     access::{Access, Caller},
     call::{CallError, Deadline, Obstacle, Unidentified, Unreadable},
+    reason,
 };
 
 /// Answers requests that no method handles, in the way in which methods answer failed calls: with a
@@ -123,6 +124,15 @@ impl Unhandled {
             );
         }
         self.note(peer, Unreadable::RefusedByHttp2(cause));
+    }
+
+    /// Counts more such requests.
+    pub fn count_undispatched(&self, requests: u64) {
+        let Some(metrics) = self.0.observed.metrics.calls.of(UNKNOWN) else { return };
+        for _ in 0..requests {
+            metrics.begin();
+            metrics.end(reason::HTTP2_REFUSED.code.into(), Duration::ZERO);
+        }
     }
 
     /// Records a request of `peer` that was HTTP/1.

@@ -37,6 +37,10 @@ const IDLE_GRACE: Duration = Duration::from_millis(250);
 /// refused if the slot is wanted or the bridge stops.
 const GOAWAY_GRACE: Duration = Duration::from_secs(1);
 
+/// How many requests are told of one by one that h2 has refused at once. The others are only counted: a
+/// peer can send thousands, and other connections wait meanwhile.
+const TOLD_AT_ONCE: u64 = 16;
+
 /// The least time that a peer gets to read why its connection has ended.
 const LINGER_MIN: Duration = Duration::from_secs(1);
 
@@ -200,10 +204,12 @@ impl Undispatched<'_> {
     }
 
     fn note(&mut self, undispatched: u64) {
-        while self.noted < undispatched {
-            self.noted += 1;
+        let new = undispatched.saturating_sub(self.noted);
+        for _ in 0..new.min(TOLD_AT_ONCE) {
             self.unhandled.note_undispatched(self.peer, self.causes.pop_front());
         }
+        self.unhandled.count_undispatched(new.saturating_sub(TOLD_AT_ONCE));
+        self.noted += new;
     }
 }
 
