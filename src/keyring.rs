@@ -19,7 +19,7 @@ pub(crate) use crate::hex::{hex, unhex};
 pub struct Keyring(watch::Sender<Vec<Key>>);
 
 /// Tells when the keys of a [`Keyring`] are replaced.
-pub(crate) struct KeyChanges(watch::Receiver<Vec<Key>>);
+pub struct KeyChanges(watch::Receiver<Vec<Key>>);
 
 struct Key {
     id: String,
@@ -148,7 +148,7 @@ impl Keyring {
     }
 
     /// Tells when they are replaced.
-    pub(crate) fn changes(&self) -> KeyChanges {
+    pub fn changes(&self) -> KeyChanges {
         KeyChanges(self.0.subscribe())
     }
 
@@ -211,7 +211,7 @@ impl Keyring {
 
 impl KeyChanges {
     /// Waits until they are replaced once more.
-    pub(crate) async fn next(&mut self) {
+    pub async fn next(&mut self) {
         if self.0.changed().await.is_err() {
             // The ring is gone.
             std::future::pending::<()>().await;
@@ -230,6 +230,12 @@ fn usable(keys: &[EncryptionKey]) -> Result<Vec<Key>, SealError> {
 
 fn aad(about: &str, key_id: &str) -> Aad<String> {
     Aad::from(format!("{about}|{key_id}"))
+}
+
+impl fmt::Debug for KeyChanges {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("KeyChanges")
+    }
 }
 
 impl fmt::Debug for Keyring {

@@ -84,7 +84,8 @@ use crate::{
     telemetry::metrics::Metrics,
 };
 
-/// One tenant, as calls see it. A change of its configuration makes another version of it ([`versions`]).
+/// One tenant, as calls see it. A change of its configuration makes another version of it
+/// (`tenant/versions`).
 #[derive(Debug)]
 pub struct Tenant {
     id: TenantId,
