@@ -2,7 +2,12 @@
 
 use std::{convert::Infallible, time::Duration};
 
-use tokio::{signal::unix::Signal, sync::mpsc, task::spawn_blocking, time::sleep};
+use tokio::{
+    signal::unix::Signal,
+    sync::mpsc,
+    task::spawn_blocking,
+    time::{Instant, sleep_until},
+};
 use tracing::{info, warn};
 
 use super::Settings;
@@ -39,16 +44,21 @@ impl ConfigWatch {
 
     /// Gives what has changed to the bridge, for as long as the process runs.
     pub(super) async fn follow(mut self, bridge: &Bridge) -> Infallible {
+        let mut last = Instant::now();
         loop {
+            // From the last time that it was due, so that requests do not put it off.
+            let due = self.interval.and_then(|interval| last.checked_add(interval));
             let pause = async {
-                match self.interval {
-                    Some(interval) => sleep(interval).await,
+                match due {
+                    Some(due) => sleep_until(due).await,
                     None => std::future::pending().await,
                 }
             };
             tokio::select! {
+                biased;
                 () = pause => {
                     let _logged = self.read(bridge, false).await;
+                    last = Instant::now();
                 }
                 _ = self.hangup.recv() => {
                     bridge.reopen_audit();

@@ -244,6 +244,20 @@ async fn reload_puts_a_change_into_force_and_a_dry_run_only_says_what_it_is() {
 }
 
 #[tokio::test]
+async fn whoever_asks_what_would_change_again_and_again_does_not_put_it_off() {
+    let program = start("server.reload_interval = \"1s\"\n", &[]).await;
+    let text = fs::read_to_string(&program.config).expect("there");
+    let changed = text.replace("[tenants.acme]", "[tenants.acme]\nlimits.calls = 77");
+    fs::write(&program.config, changed).expect("written");
+    within("the change to be in force", async {
+        while program.said("a changed configuration is in force") == 0 {
+            assert_eq!(program.ask("GET /reload", "").await.0, 200);
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn reload_says_what_is_wrong_if_no_bridge_does_it() {
     let program = start("server.reload_interval = \"off\"\n", &[]).await;
     let config = program.config.clone();
