@@ -57,10 +57,18 @@ impl KeySet {
     /// This set in the place of another: the keys of that one that are not in this are withdrawn.
     #[must_use]
     pub(super) fn in_place_of(mut self, before: &Self) -> Self {
+        for at in 0..self.0.len() {
+            let (earlier, rest) = self.0.split_at_mut(at);
+            let Some(key) = rest.first_mut() else { break };
+            // A set may have a key twice, by two ids. It has one withdrawal then.
+            let mut known = before.0.iter().chain(&*earlier);
+            if let Some(known) = known.find(|known| known.material == key.material) {
+                key.withdrawal = known.withdrawal.clone();
+            }
+        }
         for known in &before.0 {
-            match self.0.iter_mut().find(|key| key.material == known.material) {
-                Some(key) => key.withdrawal = known.withdrawal.clone(),
-                None => known.withdrawal.make(),
+            if !self.0.iter().any(|key| key.material == known.material) {
+                known.withdrawal.make();
             }
         }
         self
@@ -112,5 +120,34 @@ fn key(json: serde_json::Value) -> Option<Key> {
 impl fmt::Debug for KeySet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "KeySet({})", self.0.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ONE: &str = "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo";
+    const OTHER: &str = "PUAXw-hDiVqStwqnTRt-vJyYLM8uxJaMwM1V8Sr0Zgw";
+
+    fn set(keys: &[(&str, &str)]) -> KeySet {
+        let key = |(id, x): &(&str, &str)| {
+            format!(r#"{{"kty":"OKP","crv":"Ed25519","kid":"{id}","x":"{x}"}}"#)
+        };
+        let keys: Vec<_> = keys.iter().map(key).collect();
+        KeySet::parse(format!(r#"{{"keys":[{}]}}"#, keys.join(",")).as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn a_key_that_is_there_twice_is_withdrawn_when_it_is_there_no_more() {
+        let twice = [("a", ONE), ("b", ONE), ("c", OTHER)];
+        let first = set(&twice).in_place_of(&KeySet::default());
+        let all: Vec<_> = first.0.iter().map(|key| key.withdrawal.clone()).collect();
+        let second = set(&[("b", ONE), ("c", OTHER)]).in_place_of(&first);
+        let third = set(&twice).in_place_of(&second);
+        assert!(all.iter().all(|withdrawal| !withdrawal.is_made()));
+        let _last = set(&[("c", OTHER)]).in_place_of(&third);
+        let made: Vec<_> = all.iter().map(Withdrawal::is_made).collect();
+        assert_eq!(made, [true, true, false]);
     }
 }
