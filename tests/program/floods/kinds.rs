@@ -1,5 +1,7 @@
 //! The floods.
 
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
 use tokio::{io::AsyncWriteExt as _, net::tcp::OwnedWriteHalf};
 
 use crate::raw::{
@@ -16,6 +18,8 @@ pub(super) struct Flood {
     pub(super) what: &'static str,
     pub(super) first: Vec<u8>,
     pub(super) then: Box<dyn Fn(u32) -> Vec<u8> + Send + Sync>,
+    /// How often `then` was sent, by all peers together.
+    pub(super) sent: AtomicU64,
 }
 
 fn flood(
@@ -23,7 +27,7 @@ fn flood(
     first: Vec<u8>,
     then: impl Fn(u32) -> Vec<u8> + Send + Sync + 'static,
 ) -> Flood {
-    Flood { what, first, then: Box::new(then) }
+    Flood { what, first, then: Box::new(then), sent: AtomicU64::new(0) }
 }
 
 pub(super) fn begun(stream: u32, path: &str) -> Vec<u8> {
@@ -84,6 +88,7 @@ impl Flood {
             let some: Vec<u8> = (number..number + 10).flat_map(&self.then).collect();
             number += 10;
             sent = write.write_all(&some).await;
+            self.sent.fetch_add(10, Relaxed);
         }
     }
 }
