@@ -6,8 +6,7 @@
 
 mod address;
 mod agent_status;
-mod arriving;
-mod cause;
+mod bounded_reply;
 mod command;
 mod connection;
 mod connector;
@@ -24,9 +23,10 @@ mod metrics;
 pub mod probe;
 mod reply;
 mod request;
-mod sign_in;
+mod sign_in_body;
 mod socket;
 mod span;
+mod transport_cause;
 mod transport_failure;
 mod wire;
 
@@ -54,7 +54,7 @@ pub use self::{
     metrics::RequestCounts,
     reply::{Reply, updated_guid},
     request::Request,
-    sign_in::{InitialState, SignIn},
+    sign_in_body::{InitialState, SignIn},
 };
 use self::{
     connector::Connector,

@@ -21,7 +21,6 @@ pub mod access;
 #[cfg(test)]
 mod architecture_tests;
 pub mod call;
-mod cause;
 mod certificate;
 pub mod client;
 #[cfg(feature = "cluster")]
@@ -31,6 +30,7 @@ pub mod config;
 pub mod doctor;
 #[cfg(test)]
 mod documents_for_tests;
+mod error_cause;
 pub mod event;
 mod hex;
 pub mod id;

@@ -78,7 +78,7 @@ use crate::{
         log::LogControl,
         trace::{Tracer, TracerError},
     },
-    tenant::{Common, Hosts, Replicas, ServerCalls, Tenant, Tenants, Work},
+    tenant::{Common, DetachedWork, Hosts, Replicas, ServerCalls, Tenant, Tenants},
 };
 
 /// A bridge that answers calls.
@@ -95,7 +95,7 @@ pub struct Bridge {
     connections: TaskTracker,
     /// Tasks of connections that have ended and whose peers may still be reading.
     lingering_tasks: TaskTracker,
-    work: Work,
+    work: DetachedWork,
     tracer: Tracer,
     stores: Stores,
     drain: Drain,
@@ -182,7 +182,7 @@ pub enum StartError {
 struct Stages {
     /// Accept no new connection. Open connections get GOAWAY and finish their calls.
     goaway: CancellationToken,
-    /// [`Work::cutoff`]: stop waiting for peers that may still be reading.
+    /// [`DetachedWork::cutoff`]: stop waiting for peers that may still be reading.
     cutoff: Cutoff,
     /// Close everything that is still open.
     close: CancellationToken,
@@ -208,7 +208,7 @@ impl Bridge {
         // running, and this one must not begin to poll that bridge's agents before it finds out.
         let ports = Ports::open(&config)?;
         let opened = stores::open(&config).await?;
-        let work = Work::default();
+        let work = DetachedWork::default();
         let stages = Stages::new(&work);
         let tasks = (work.clone(), stages.clone());
         let started = Self::start_on(ports, opened.clone(), config, controls, tasks);
@@ -227,7 +227,7 @@ impl Bridge {
         Opened { stores, replicas }: Opened,
         config: Config,
         controls: Controls,
-        (work, stages): (Work, Stages),
+        (work, stages): (DetachedWork, Stages),
     ) -> Result<Self, StartError> {
         let warnings = config.warnings();
         let certificates = Certificates::of(&config);
@@ -375,7 +375,7 @@ fn listen(
 fn start_tenants(
     configured: BTreeMap<TenantId, config::Tenant>,
     common: &Common<'_>,
-    work: &Work,
+    work: &DetachedWork,
 ) -> Result<Tenants, StartError> {
     let tenants = configured.into_iter().map(|(id, config)| {
         Tenant::new(id.clone(), config, common, work.of_tenant())
@@ -397,7 +397,7 @@ impl CommonParts {
 }
 
 impl Stages {
-    fn new(work: &Work) -> Self {
+    fn new(work: &DetachedWork) -> Self {
         let (goaway, close) = (CancellationToken::new(), CancellationToken::new());
         Self { goaway, cutoff: work.cutoff.clone(), close }
     }

@@ -1,18 +1,20 @@
 //! One tenant: everything that the calls for its agents use. Tenants share nothing but what is in
 //! [`Common`].
 
-mod abandoned;
+mod abandoned_calls;
 mod admission;
 mod admitted_call;
 mod agent_status;
 mod agents;
 mod announcer;
+mod automatic_sign_ins;
 mod calls;
 mod confirm;
 mod contested_poll;
 mod context;
 mod counts;
 mod credentials;
+mod detached_work;
 mod directory;
 mod guid_renewal;
 mod handover;
@@ -21,20 +23,20 @@ mod labels;
 mod overlap;
 mod ownership;
 mod peer_places;
+mod perform_sign_in;
 mod pool;
+mod refused_guid;
 mod replicas;
 mod server_calls;
 mod shared_sign_ins;
+mod sign_in_across_replicas;
 mod sign_in_lock;
-mod sign_in_locking;
-mod sign_ins;
+mod sign_out;
 mod sign_out_all;
-mod signing_in;
 mod single_poll;
 #[cfg(test)]
 mod tests;
 mod versions;
-mod work;
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
@@ -46,22 +48,24 @@ use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use self::{
-    abandoned::AbandonedCalls,
+    abandoned_calls::AbandonedCalls,
     admission::Admission,
     agents::{AgentRecords, Event},
     announcer::Announcer,
+    automatic_sign_ins::SignIns,
     credentials::CredentialBook,
     overlap::RepeatBudget,
     replicas::Sharing,
-    sign_ins::SignIns,
     versions::Versions,
 };
 pub use self::{
     admission::{Hosts, Resource, ServerPlace, TenantUsage, Usage},
     agents::{StateCount, TakenOver},
+    automatic_sign_ins::SignInQueue,
     confirm::{Confirmation, Unconfirmed},
     context::Context,
     counts::Counts,
+    detached_work::DetachedWork,
     directory::Tenants,
     labels::{TakeOver, TenantMetrics, TenantVocabulary},
     ownership::{Cause, Claimed, LeaseCounts, PollOwnership, Polls},
@@ -69,8 +73,6 @@ pub use self::{
     replicas::{Peers, Replicas},
     server_calls::ServerCalls,
     shared_sign_ins::{Attempt, Holder, Lock, Moments, SharedSignIns},
-    sign_ins::SignInQueue,
-    work::Work,
 };
 use crate::{
     call::{CallError, Deadline, Obstacle, Share, Stage, StoreTrouble, Wait},
@@ -111,7 +113,7 @@ pub struct Tenant {
     /// Limits how often requests are repeated after another call for the agent was in their way.
     repeats: RepeatBudget,
     abandoned: Arc<AbandonedCalls>,
-    work: Work,
+    work: DetachedWork,
     versions: Versions,
 }
 
@@ -164,7 +166,7 @@ impl Tenant {
         id: TenantId,
         config: config::Tenant,
         common: &Common<'_>,
-        work: Work,
+        work: DetachedWork,
     ) -> Result<Arc<Self>, BuildError> {
         // First, since nothing else can fail.
         let gateway = Gateway::new(&id, &config, &common.metrics.requests)?;
@@ -402,7 +404,7 @@ impl Tenant {
     }
 
     /// Its tasks and stop signals.
-    pub fn work(&self) -> &Work {
+    pub fn work(&self) -> &DetachedWork {
         &self.work
     }
 

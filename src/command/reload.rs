@@ -14,7 +14,7 @@ use secrecy::ExposeSecret as _;
 use tokio::time::timeout;
 
 use super::{EXIT_FAILED, EXIT_MISTAKE, Settings, block_on, fail, output::print};
-use crate::{cause, config::Admin, secret};
+use crate::{config::Admin, error_cause, secret};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct ReloadArgs {
@@ -77,7 +77,8 @@ async fn ask(
     let request = request.body(Empty::<Bytes>::new()).map_err(|error| error.to_string())?;
     let asking = async {
         let client = Client::builder(TokioExecutor::new()).build_http();
-        let answer = client.request(request).await.map_err(|error| cause::innermost(&error))?;
+        let answer =
+            client.request(request).await.map_err(|error| error_cause::innermost(&error))?;
         let status = answer.status();
         let body = Limited::new(answer.into_body(), ANSWER_MAX).collect().await;
         Ok((status, body.map_err(|error| error.to_string())?.to_bytes()))

@@ -14,13 +14,13 @@ use tokio::{
 
 use super::{
     address::Address,
-    arriving::{Arriving, End},
-    cause::root_cause,
+    bounded_reply::{BoundedReply, End},
     connector::Connector,
     heads::MAX_HEAD_BYTES,
     keep_alive::KeepAlive,
     reply::Reply,
     socket::Upcoming,
+    transport_cause::root_cause,
     wire::Wire,
 };
 use crate::call::Untouched;
@@ -127,7 +127,7 @@ impl Connection {
     ) -> Sent {
         let Self { mut sender, driver, upcoming, keep_alive, rest, .. } = self;
         upcoming.announce(rest.is_some());
-        let mut arriving = None;
+        let mut begun = None;
         let answer = async {
             let response = match sender.try_send_request(request).await {
                 Ok(response) => response,
@@ -142,14 +142,14 @@ impl Connection {
                 }
             };
             let (head, body) = response.into_parts();
-            Ok(arriving.insert(Arriving::new(head)).read(body).await)
+            Ok(begun.insert(BoundedReply::new(head)).read(body).await)
         };
         let end = match timeout(limit, answer).await {
             Ok(Ok(end)) => end,
             Ok(Err(sent)) => return sent,
             Err(_elapsed) => End::Late,
         };
-        if let Some(reply) = arriving.and_then(|arriving| arriving.into_reply(&end)) {
+        if let Some(reply) = begun.and_then(|begun| begun.into_reply(&end)) {
             let keep_alive = keep_alive.after(reply.keep_alive);
             // The rest of an answer that was not read to its end would be taken for the next answer.
             let is_reusable = reply.is_whole && keep_alive.allows(Duration::ZERO);

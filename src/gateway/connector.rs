@@ -11,7 +11,7 @@ use hyper_util::{client::legacy::connect::HttpConnector, rt::TokioIo};
 use tokio::time::timeout;
 use tower_service::Service;
 
-use super::{cause::connect_cause, socket::Socket};
+use super::{socket::Socket, transport_cause::connect_cause};
 use crate::config::Trust;
 
 /// Opens TCP and TLS connections.

@@ -10,7 +10,7 @@ use http::{
 use serde_json::value::RawValue;
 
 use super::{
-    arriving::MAX_BODY_BYTES,
+    bounded_reply::MAX_BODY_BYTES,
     content_coding::undo_codings,
     envelope::{Envelope, Unreadable},
     exchanged::Exchanged,

@@ -1,10 +1,10 @@
 //! Turns an error into a gRPC status.
 
-mod classify;
+mod choose_reason;
 
 use tonic::Status;
 
-use self::classify::classify;
+use self::choose_reason::choose_reason;
 use super::{
     about::visible,
     details::{self, MESSAGE_MAX},
@@ -25,7 +25,7 @@ pub(super) struct Refused {
 /// configured.
 pub(super) fn refuse(error: &CallError, to: &Recipient<'_>, overrides: &Overrides) -> Refused {
     let own = error.refusal().and_then(|refusal| overrides.get(&refusal.retcode));
-    let report = own.map_or_else(|| classify(error), ErrorReport::overridden);
+    let report = own.map_or_else(|| choose_reason(error), ErrorReport::overridden);
     let message = message(error, report.advice);
     let status = details::status(message, error, to, &report);
     Refused { status, reason: report.reason.to_owned() }

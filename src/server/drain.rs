@@ -12,7 +12,7 @@ use super::Bridge;
 use crate::{
     call::Deadline,
     config::{Drain, LeftSessions},
-    tenant::{Tenant, Work},
+    tenant::{DetachedWork, Tenant},
 };
 
 /// How a bridge stopped.
@@ -125,7 +125,7 @@ pub(super) async fn retire(tenant: Arc<Tenant>, drain: Drain) {
 /// the last of the tenants' `calls`.
 async fn part_with_agents(
     tenants: &[Arc<Tenant>],
-    work: &Work,
+    work: &DetachedWork,
     (sessions, within): (LeftSessions, Duration),
     calls: impl Future,
 ) {

@@ -295,10 +295,10 @@ mod tests {
     use tokio::time::Instant;
 
     use super::*;
-    use crate::tenant::Work;
+    use crate::tenant::DetachedWork;
 
     fn stages() -> Stages {
-        Stages::new(&Work::default())
+        Stages::new(&DetachedWork::default())
     }
 
     #[tokio::test(start_paused = true)]

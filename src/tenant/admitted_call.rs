@@ -13,19 +13,15 @@ use tracing::{debug, field};
 use super::{
     Accepted, SignedIn, Tenant,
     admission::{CallPlace, RequestPlace},
-    agents::{Attempt, Event, Turn},
+    agents::Turn,
     sign_in_lock::SignInLock,
 };
 use crate::{
     call::{CallError, CallerWait, Obstacle, Stage, Untouched, Wait},
     event::Moment,
-    gateway::{
-        Command, Envelope, FORCE_SIGN_OUT, Interface, SIGN_IN, SIGN_OUT, SignIn, UPDATE_GUID,
-        updated_guid,
-    },
+    gateway::{Command, Envelope, Interface, SIGN_IN, SignIn, UPDATE_GUID, updated_guid},
     id::AgentId,
-    retcode::Kind,
-    session::{Origin, Session},
+    session::Session,
     telemetry::trace::{SpanKind, Trace},
 };
 
@@ -72,28 +68,6 @@ impl AdmittedCall {
         verdict
     }
 
-    pub(super) async fn sign_out(
-        mut self,
-        force: bool,
-        untouched: Untouched,
-    ) -> Result<Envelope, CallError> {
-        let interface = if force { &FORCE_SIGN_OUT } else { &SIGN_OUT };
-        let verdict = self.end_session(interface, untouched).await;
-        self.report(interface, &verdict);
-        verdict
-    }
-
-    /// Replaces a lost session: by a newer one that was stored meanwhile, or else by signing in.
-    pub(super) async fn recover(
-        mut self,
-        lost: u64,
-        untouched: Untouched,
-    ) -> Result<Arc<Session>, CallError> {
-        let newer = self.stored_or_made(lost, &untouched).await;
-        let newer = untouched.check(newer)?;
-        newer.ok_or_else(|| untouched.because(Obstacle::SessionMissing))
-    }
-
     /// Asks the gateway for a new Guid. Needed where polls bring none.
     pub(super) async fn update_guid(mut self, untouched: Untouched) -> Result<(), CallError> {
         // The newest session of all replicas: a renewed Guid replaces only the Guid it was made
@@ -109,69 +83,8 @@ impl AdmittedCall {
         Ok(())
     }
 
-    /// Sends a command, and repeats it once with a newer Guid if it is refused for its Guid.
-    /// Returns the answer and the position in the tenant's events when the command was sent.
-    async fn command_once_or_twice(
-        &mut self,
-        command: &Command,
-        untouched: Untouched,
-    ) -> Result<(Envelope, Moment), CallError> {
-        let session = self.traced_session(command.interface, &untouched).await;
-        let session = untouched.check(session)?;
-        let after = self.tenant.events.moment();
-        let refused = match self.send(command, &session, untouched).await {
-            Err(CallError::Refused(refusal)) if refusal.retcode.kind().blames_guid() => refusal,
-            verdict => {
-                let sent = self.asked_again.take().unwrap_or(after);
-                return verdict.map(|envelope| (envelope, sent));
-            }
-        };
-        let untouched = Untouched::after(refused.clone());
-        // After the agents were moved to another site, owners sign all their agents in again. If
-        // the bridge were quicker, it would take the agent over from its owner.
-        let has_moved = refused.retcode.kind() == Kind::SessionMoved;
-        let is_owners = session.origin == Origin::Registered && has_moved;
-        let only_stored = command.interface.only_reads() || is_owners;
-        let newer = Box::pin(self.newer_session(only_stored, session.version, &untouched)).await;
-        match untouched.check(newer)? {
-            Some(newer) => {
-                let after = self.tenant.events.moment();
-                let repeated = self.send(command, &newer, untouched).await;
-                let sent = self.asked_again.take().unwrap_or(after);
-                repeated.map(|envelope| (envelope, sent))
-            }
-            None => Err(CallError::Refused(refused)),
-        }
-    }
-
-    async fn end_session(
-        &mut self,
-        interface: &'static Interface,
-        untouched: Untouched,
-    ) -> Result<Envelope, CallError> {
-        let session = self.stored_session(&untouched).await.flatten();
-        let session = session.and_then(|session| session.ok_or(Obstacle::SessionMissing));
-        let session = untouched.check(session)?;
-        self.tenant.note(self.agent, Event::Begun(Attempt::SignOut));
-        let verdict = self.send(&Command::plain(interface), &session, untouched).await;
-        let ended = match &verdict {
-            Ok(_) => true,
-            Err(error) => {
-                error.refusal().is_some_and(|refusal| refusal.retcode.kind().is_without_session())
-            }
-        };
-        if ended {
-            let (tenant, agent) = (self.tenant.clone(), self.agent);
-            self.settle(async move { tenant.forget_signed_out(agent, session.version).await })
-                .await;
-        } else {
-            self.tenant.attempt_failed(self.agent, "still signed in", 0);
-        }
-        verdict
-    }
-
     /// [`AdmittedCall::session`] as a part of the trace, with the sign-in that it may need.
-    async fn traced_session(
+    pub(super) async fn traced_session(
         &mut self,
         interface: &Interface,
         untouched: &Untouched,
@@ -227,7 +140,7 @@ impl AdmittedCall {
     }
 
     /// The session known to this process, or else the stored one. Only the latter asks the store.
-    async fn stored_session(
+    pub(super) async fn stored_session(
         &mut self,
         untouched: &Untouched,
     ) -> Result<Result<Option<Arc<Session>>, Obstacle>, Obstacle> {
@@ -236,47 +149,6 @@ impl AdmittedCall {
         }
         let loading = Box::pin(self.tenant.session(self.agent));
         self.caller_wait.before_sending(untouched, Wait::Store, loading).await
-    }
-
-    /// A session newer than the version `refused`: one that is stored by now, or else, unless
-    /// `only_stored`, one made by signing in.
-    async fn newer_session(
-        &mut self,
-        only_stored: bool,
-        refused: u64,
-        untouched: &Untouched,
-    ) -> Result<Option<Arc<Session>>, Obstacle> {
-        if only_stored {
-            return self.stored_since(refused, untouched).await;
-        }
-        self.stored_or_made(refused, untouched).await
-    }
-
-    /// A session newer than the version `refused`: one that was stored meanwhile, or else one made
-    /// by signing in.
-    async fn stored_or_made(
-        &mut self,
-        refused: u64,
-        untouched: &Untouched,
-    ) -> Result<Option<Arc<Session>>, Obstacle> {
-        if let Some(newer) = self.stored_since(refused, untouched).await? {
-            return Ok(Some(newer));
-        }
-        let made = self.sign_in_unasked(refused, untouched).await?;
-        if made.is_none() {
-            let (tenant, agent) = (self.tenant.clone(), self.agent);
-            self.settle(async move { tenant.forget_refused(agent, refused).await }).await;
-        }
-        Ok(made)
-    }
-
-    pub(super) async fn stored_since(
-        &mut self,
-        refused: u64,
-        untouched: &Untouched,
-    ) -> Result<Option<Arc<Session>>, Obstacle> {
-        let stored = self.tenant.stored_since(self.agent, refused);
-        self.caller_wait.before_sending(untouched, Wait::Store, stored).await
     }
 
     pub(super) async fn send(
@@ -332,7 +204,7 @@ impl AdmittedCall {
     }
 
     /// Logs and counts the outcome of a call whose caller has left.
-    fn report<T>(&self, interface: &Interface, verdict: &Result<T, CallError>) {
+    pub(super) fn report<T>(&self, interface: &Interface, verdict: &Result<T, CallError>) {
         if self.caller_wait.is_awaited() {
             return;
         }
@@ -344,32 +216,5 @@ impl AdmittedCall {
         let error = verdict.as_ref().err().map(field::display);
         debug!(ccgw.tenant.id = %tenant.id, ccgw.agent.id = %agent, interface, ccgw.outcome = outcome, error, "ended after its caller had left");
         tenant.abandoned.note(tenant, verdict.as_ref().err());
-    }
-}
-
-impl Tenant {
-    /// The agent's newest session, if it is newer than the version `refused`.
-    pub(super) async fn stored_since(&self, agent: AgentId, refused: u64) -> Option<Arc<Session>> {
-        let stored = self.newest_session(agent).await;
-        stored.filter(|stored| stored.version > refused)
-    }
-
-    async fn forget_signed_out(&self, agent: AgentId, version: u64) {
-        // What this process holds is changed at once, without waiting for the store.
-        self.credentials.forget_here(agent);
-        // Before the store is changed, so that the keeper does not ask for a sign-in when it finds
-        // no session.
-        self.note(agent, Event::SignedOut);
-        self.agents.decided(agent);
-        self.sign_ins.settle(agent);
-        self.credentials.forget(agent).await;
-        let told = self.sessions.sign_out(agent, version).await;
-        self.note_unstored(agent, "that the agent is signed out", told);
-    }
-
-    async fn forget_refused(&self, agent: AgentId, version: u64) {
-        let removed = self.sessions.remove(agent, version).await;
-        self.note_unstored(agent, "that the gateway has forgotten it", removed);
-        self.note(agent, Event::Forgotten);
     }
 }

@@ -5,8 +5,8 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::{Instant, timeout_at};
 
 use super::{
-    Accepted, Context, SignedIn, Tenant, Work, admission::CallPlace, admitted_call::AdmittedCall,
-    batch_share,
+    Accepted, Context, DetachedWork, SignedIn, Tenant, admission::CallPlace,
+    admitted_call::AdmittedCall, batch_share,
 };
 use crate::{
     call::{CallError, Deadline, Obstacle, Untouched, Wait, detached},
@@ -204,7 +204,7 @@ impl Tenant {
 
         self.metrics.queued(arrived.elapsed());
         let tenant = self.clone();
-        let Work { tasks, cutoff, .. } = &self.work;
+        let DetachedWork { tasks, cutoff, .. } = &self.work;
         detached(tasks, deadline, cutoff.clone(), move |caller_wait| {
             let request = Some(request);
             let (lock, asked_again) = (None, None);

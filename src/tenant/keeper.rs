@@ -18,8 +18,8 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Tenant,
     agents::{Event, Health, Loss, Permission},
+    automatic_sign_ins::Settled,
     contested_poll::ContestedPolls,
-    sign_ins::Settled,
     single_poll::Finding,
 };
 use crate::{

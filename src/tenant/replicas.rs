@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc};
 
 use futures_util::future::BoxFuture;
 
-use super::{PollOwnership, SharedSignIns, Work, ownership::Alone};
+use super::{DetachedWork, PollOwnership, SharedSignIns, ownership::Alone};
 use crate::{
     config,
     event::{Events, NoRelay, Relay},
@@ -51,7 +51,7 @@ impl Sharing {
         replicas: Option<&dyn Replicas>,
         tenant: &TenantId,
         config: &config::Tenant,
-        work: &Work,
+        work: &DetachedWork,
     ) -> Self {
         let limits = config.events.clone();
         let peers = replicas.map(|replicas| (replicas, replicas.of(tenant)));

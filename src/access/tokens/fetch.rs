@@ -17,9 +17,8 @@ use tokio::time::timeout;
 
 use super::{TOKEN_MAX, read_file};
 use crate::{
-    cause,
     config::{ClientTls, Trust},
-    secret,
+    error_cause, secret,
     tls::client_config,
 };
 
@@ -73,7 +72,7 @@ impl Fetcher {
         }
         let request = request.body(Empty::new()).map_err(|error| error.to_string())?;
         let answer =
-            self.client.request(request).await.map_err(|error| cause::innermost(&error))?;
+            self.client.request(request).await.map_err(|error| error_cause::innermost(&error))?;
         if answer.status() != StatusCode::OK {
             return Err(format!("it answered with HTTP status {}", answer.status().as_u16()));
         }

@@ -13,7 +13,9 @@ use crate::{
     id::AgentId,
     session::{SessionState, Stores},
     telemetry::{metrics::Metrics, trace::Trace},
-    tenant::{Accepted, Common, Context, Hosts, Replicas, ServerCalls, SignedIn, Tenant, Work},
+    tenant::{
+        Accepted, Common, Context, DetachedWork, Hosts, Replicas, ServerCalls, SignedIn, Tenant,
+    },
 };
 
 pub(super) const PASSWORD: &str = "secret";
@@ -35,7 +37,7 @@ pub(super) struct Setup<'a> {
 pub(super) struct World {
     pub(super) gateway: Simulator,
     pub(super) tenant: Arc<Tenant>,
-    pub(super) work: Work,
+    pub(super) work: DetachedWork,
     pub(super) metrics: Metrics,
 }
 
@@ -122,7 +124,7 @@ impl World {
         let Config { mut tenants, host_requests, .. } = config;
         let (id, mut config) = tenants.pop_first().expect("a tenant");
         config.credentials = Some(Arc::new(known(credentials)));
-        let (work, metrics) = (Work::default(), Metrics::new(&[], &[]));
+        let (work, metrics) = (DetachedWork::default(), Metrics::new(&[], &[]));
         let common = Common {
             calls: &ServerCalls::new(division),
             hosts: &Hosts::new(host_requests),

@@ -5,11 +5,11 @@ use http::response::Parts;
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 
-use super::{cause::root_cause, envelope::Unreadable, reply::Reply};
+use super::{envelope::Unreadable, reply::Reply, transport_cause::root_cause};
 
 /// An answer of which at least the headers have come. It has no `Debug`, since headers and body may have a
 /// Guid.
-pub(super) struct Arriving {
+pub(super) struct BoundedReply {
     head: Parts,
     body: Body,
 }
@@ -39,7 +39,7 @@ struct Body {
 /// interfaces have less than a tenth of it.
 pub(super) const MAX_BODY_BYTES: usize = 64 * 1024;
 
-impl Arriving {
+impl BoundedReply {
     pub(super) fn new(head: Parts) -> Self {
         Self { head, body: Body::default() }
     }

@@ -2,7 +2,7 @@
 
 use std::{error::Error, io};
 
-use crate::{cause, config::Trust, tls::refused::Refused};
+use crate::{config::Trust, error_cause, tls::refused::Refused};
 
 /// The cause that a person can act on: the TLS or I/O error at the bottom, without the layers
 /// above.
@@ -15,7 +15,7 @@ pub(super) fn root_cause(error: &(dyn Error + 'static)) -> String {
     if find::<io::Error>(error).is_some_and(|e| e.kind() == io::ErrorKind::UnexpectedEof) {
         return "the gateway closed the connection".into();
     }
-    cause::innermost(error)
+    error_cause::innermost(error)
 }
 
 /// The same where a connection was opened: says also what to do about a certificate that is not accepted.

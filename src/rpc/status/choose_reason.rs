@@ -15,7 +15,7 @@ const KEYS_AGAIN: Duration = Duration::from_secs(10);
 const LATER: Duration = Duration::from_secs(5);
 
 /// The report on an error.
-pub(super) fn classify(error: &CallError) -> ErrorReport<'_> {
+pub(super) fn choose_reason(error: &CallError) -> ErrorReport<'_> {
     match error {
         CallError::NotSent(unsent) => obstacle(unsent.obstacle(), "nothing was sent"),
         CallError::Refused(refusal) => refused(refusal.retcode.kind()),
@@ -80,7 +80,7 @@ fn obstacle<'a>(obstacle: &'a Obstacle, so: &'static str) -> ErrorReport<'a> {
             ErrorReport::from(&reason::STORE_UNAVAILABLE).retry_after(SOON)
         }
         Obstacle::Tried { then, .. } => self::obstacle(then, so),
-        Obstacle::Unprepared(error) => classify(error),
+        Obstacle::Unprepared(error) => choose_reason(error),
     }
 }
 

@@ -9,9 +9,9 @@ use super::{
     SignedIn, TakeOver, Tenant,
     admitted_call::AdmittedCall,
     agents::{Attempt, Event, Loss, Rejection},
+    automatic_sign_ins::Moment,
+    sign_in_across_replicas::Locked,
     sign_in_lock::SignInLock,
-    sign_in_locking::Locked,
-    sign_ins::Moment,
 };
 use crate::{
     call::{CallError, CallerWait, Obstacle, Outcome, Share, Stage, Untouched, Wait},

@@ -5,7 +5,7 @@ use crate::call::{Cutoff, Tasks};
 /// The tasks and stop signals of detached work: of the bridge, or of one tenant. Whoever gives the
 /// signals waits for the tasks.
 #[derive(Clone, Debug, Default)]
-pub struct Work {
+pub struct DetachedWork {
     /// Every task that may have a request under way.
     pub tasks: Tasks,
     /// Given when callers that still wait have to be answered.
@@ -15,11 +15,11 @@ pub struct Work {
     pub stopping: CancellationToken,
     /// Cancelled when all keepers have to end, because nobody or another process will keep the sessions.
     pub keeping: CancellationToken,
-    /// [`Work::stopping`] of the bridge, if this is a tenant's.
+    /// [`DetachedWork::stopping`] of the bridge, if this is a tenant's.
     bridge_stopping: Option<CancellationToken>,
 }
 
-impl Work {
+impl DetachedWork {
     /// The work of a tenant, which stops with the bridge's, or alone.
     #[must_use]
     pub fn of_tenant(&self) -> Self {
@@ -55,7 +55,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_tenant_is_stopped_alone_and_the_bridge_waits_for_its_tasks() {
-        let bridge = Work::default();
+        let bridge = DetachedWork::default();
         let [one, other] = [bridge.of_tenant(), bridge.of_tenant()];
         let stopping = one.stopping.clone();
         one.tasks.spawn(async move { stopping.cancelled().await });

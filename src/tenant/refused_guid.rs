@@ -1,0 +1,118 @@
+//! What a call does when the gateway refuses its agent's Guid (000-003, 100-006, and 105-005 to 105-007 after
+//! a move to another site): it looks for a newer session in the store, or else signs the agent in, and sends
+//! its command once more.
+
+use std::sync::Arc;
+
+use super::{Tenant, admitted_call::AdmittedCall, agents::Event};
+use crate::{
+    call::{CallError, Obstacle, Untouched, Wait},
+    event::Moment,
+    gateway::{Command, Envelope},
+    id::AgentId,
+    retcode::Kind,
+    session::{Origin, Session},
+};
+
+impl AdmittedCall {
+    /// Sends a command, and repeats it once with a newer Guid if it is refused for its Guid.
+    /// Returns the answer and the position in the tenant's events when the command was sent.
+    pub(super) async fn command_once_or_twice(
+        &mut self,
+        command: &Command,
+        untouched: Untouched,
+    ) -> Result<(Envelope, Moment), CallError> {
+        let session = self.traced_session(command.interface, &untouched).await;
+        let session = untouched.check(session)?;
+        let after = self.tenant.events.moment();
+        let refused = match self.send(command, &session, untouched).await {
+            Err(CallError::Refused(refusal)) if refusal.retcode.kind().blames_guid() => refusal,
+            verdict => {
+                let sent = self.asked_again.take().unwrap_or(after);
+                return verdict.map(|envelope| (envelope, sent));
+            }
+        };
+        let untouched = Untouched::after(refused.clone());
+        // After the agents were moved to another site, owners sign all their agents in again. If
+        // the bridge were quicker, it would take the agent over from its owner.
+        let has_moved = refused.retcode.kind() == Kind::SessionMoved;
+        let is_owners = session.origin == Origin::Registered && has_moved;
+        let only_stored = command.interface.only_reads() || is_owners;
+        let newer = Box::pin(self.newer_session(only_stored, session.version, &untouched)).await;
+        match untouched.check(newer)? {
+            Some(newer) => {
+                let after = self.tenant.events.moment();
+                let repeated = self.send(command, &newer, untouched).await;
+                let sent = self.asked_again.take().unwrap_or(after);
+                repeated.map(|envelope| (envelope, sent))
+            }
+            None => Err(CallError::Refused(refused)),
+        }
+    }
+
+    /// Replaces a lost session: by a newer one that was stored meanwhile, or else by signing in.
+    pub(super) async fn recover(
+        mut self,
+        lost: u64,
+        untouched: Untouched,
+    ) -> Result<Arc<Session>, CallError> {
+        let newer = self.stored_or_made(lost, &untouched).await;
+        let newer = untouched.check(newer)?;
+        newer.ok_or_else(|| untouched.because(Obstacle::SessionMissing))
+    }
+
+    /// A session newer than the version `refused`: one that is stored by now, or else, unless
+    /// `only_stored`, one made by signing in.
+    async fn newer_session(
+        &mut self,
+        only_stored: bool,
+        refused: u64,
+        untouched: &Untouched,
+    ) -> Result<Option<Arc<Session>>, Obstacle> {
+        if only_stored {
+            return self.stored_since(refused, untouched).await;
+        }
+        self.stored_or_made(refused, untouched).await
+    }
+
+    /// A session newer than the version `refused`: one that was stored meanwhile, or else one made
+    /// by signing in.
+    async fn stored_or_made(
+        &mut self,
+        refused: u64,
+        untouched: &Untouched,
+    ) -> Result<Option<Arc<Session>>, Obstacle> {
+        if let Some(newer) = self.stored_since(refused, untouched).await? {
+            return Ok(Some(newer));
+        }
+        let made = self.sign_in_unasked(refused, untouched).await?;
+        if made.is_none() {
+            let (tenant, agent) = (self.tenant.clone(), self.agent);
+            self.settle(async move { tenant.forget_refused(agent, refused).await }).await;
+        }
+        Ok(made)
+    }
+
+    pub(super) async fn stored_since(
+        &mut self,
+        refused: u64,
+        untouched: &Untouched,
+    ) -> Result<Option<Arc<Session>>, Obstacle> {
+        let stored = self.tenant.stored_since(self.agent, refused);
+        self.caller_wait.before_sending(untouched, Wait::Store, stored).await
+    }
+}
+
+impl Tenant {
+    /// The agent's newest session, if it is newer than the version `refused`.
+    pub(super) async fn stored_since(&self, agent: AgentId, refused: u64) -> Option<Arc<Session>> {
+        let stored = self.newest_session(agent).await;
+        stored.filter(|stored| stored.version > refused)
+    }
+
+    async fn forget_refused(&self, agent: AgentId, version: u64) {
+        let removed = self.sessions.remove(agent, version).await;
+        self.note_unstored(agent, "that the gateway has forgotten it", removed);
+        self.note(agent, Event::Forgotten);
+    }
+}
