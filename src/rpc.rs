@@ -156,6 +156,5 @@ mod tests {
         let service = "ccgateway.agent.v1.AgentState";
         assert!(found("SetBusy").is_some_and(|set| set.service == service && !set.streams));
         assert!(found("WatchEvents").is_some_and(|watch| watch.streams));
-        assert_eq!(methods.len(), 14);
     }
 }

@@ -20,7 +20,7 @@ mod guid_renewal;
 mod handover;
 mod keeper;
 mod labels;
-mod overlap;
+mod overlapping_calls;
 mod ownership;
 mod peer_places;
 mod perform_sign_in;
@@ -54,7 +54,7 @@ use self::{
     announcer::Announcer,
     automatic_sign_ins::SignIns,
     credentials::CredentialBook,
-    overlap::RepeatBudget,
+    overlapping_calls::RepeatBudget,
     replicas::Sharing,
     versions::Versions,
 };

@@ -151,3 +151,39 @@ fn time(text: &str) -> Result<Duration, String> {
         Err(error) => Err(format!("{error}; give a time such as 5s")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::{Command, Subcommand as _};
+
+    use super::*;
+    use crate::rpc;
+
+    /// `SetBusy` as `set-busy`.
+    fn kebab(name: &str) -> String {
+        let mut kebab = String::new();
+        for letter in name.chars() {
+            if letter.is_ascii_uppercase() && !kebab.is_empty() {
+                kebab.push('-');
+            }
+            kebab.push(letter.to_ascii_lowercase());
+        }
+        kebab
+    }
+
+    #[test]
+    fn every_method_of_the_contract_can_be_called_and_is_in_the_documents() {
+        let methods = include_str!("../../docs/calling/methods.md");
+        let shell = include_str!("../../docs/calling/shell.md");
+        let call = Method::augment_subcommands(Command::new("call"));
+        let mut subcommands: Vec<_> = call.get_subcommands().map(Command::get_name).collect();
+        for method in rpc::methods() {
+            let subcommand = kebab(&method.name);
+            assert!(methods.contains(&format!("`{}`", method.name)), "{}", method.name);
+            assert!(shell.contains(&format!("`{subcommand}`")), "{subcommand}");
+            assert!(subcommands.contains(&subcommand.as_str()), "{subcommand}");
+            subcommands.retain(|other| *other != subcommand);
+        }
+        assert_eq!(subcommands, [] as [&str; 0], "of no method");
+    }
+}

@@ -8,11 +8,11 @@
 //! released, so the log lines of two concurrent changes may be in the other order.
 
 mod agent_record;
-mod queue;
 mod rejected_passwords;
 mod session_status;
 mod sweep;
 mod take_backs;
+mod turn_queue;
 
 use std::{
     collections::{BTreeSet, HashMap, hash_map::Entry},
@@ -36,10 +36,10 @@ use self::{
     take_backs::TakeBacks,
 };
 pub(super) use self::{
-    queue::Turn,
     rejected_passwords::Rejection,
     session_status::{Attempt, Event, Health, Keeper},
     take_backs::{Loss, Permission},
+    turn_queue::Turn,
 };
 use super::announcer::Announcer;
 use crate::{

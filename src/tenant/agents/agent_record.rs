@@ -1,8 +1,8 @@
 //! The record of one agent.
 
 use super::{
-    queue::Queue, rejected_passwords::CredentialPart, session_status::SessionPart,
-    take_backs::Losses,
+    rejected_passwords::CredentialPart, session_status::SessionPart, take_backs::Losses,
+    turn_queue::Queue,
 };
 
 /// What is known of one agent. A part that is not in use takes no memory of its own.

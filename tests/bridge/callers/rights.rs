@@ -1,5 +1,5 @@
 use ccgateway_bridge::access::Right;
-use ccgateway_test_support::{Setup, TestBridge};
+use ccgateway_test_support::{Setup, TestBridge, reading_methods};
 
 use super::{PERMISSION_DENIED, REFLECTION, list_services, peer::Peer, requests};
 
@@ -26,6 +26,33 @@ async fn each_right_opens_its_own_methods() {
             assert_eq!(states, [], "nothing is asked for those who may not");
         }
     }
+}
+
+#[test]
+fn the_contract_says_of_each_method_whether_its_right_changes_something() {
+    let reading = reading_methods();
+    for (path, right, _) in requests("acme") {
+        assert_eq!(reading.contains(&path[1..]), !right.changes(), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn methods_without_side_effects_only_read_at_the_gateway() {
+    let bridge = TestBridge::signed_in().await;
+    let mut peer = Peer::connect(bridge.bridge.grpc_addr(), None).await.expect("connected");
+    let reading = reading_methods();
+    let mut read = 0;
+    for (path, _, message) in requests("acme") {
+        let before = bridge.gateway.journal().len();
+        peer.call(&path, &message, &[]).await.expect("an answer");
+        let journal = bridge.gateway.journal();
+        let asked = &journal[before..];
+        if reading.contains(&path[1..]) {
+            assert!(asked.iter().all(|entry| entry.method == "GET"), "{path}: {asked:?}");
+            read += asked.len();
+        }
+    }
+    assert_eq!(read, 1, "only GetState asks the gateway");
 }
 
 #[tokio::test]
