@@ -24,6 +24,7 @@ use ccgateway_bridge::{
 use ccgateway_sim::{Options, Simulator};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use http::Uri;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::Value;
 use tempfile::TempDir;
 use tonic::Status;
@@ -45,7 +46,8 @@ struct Bridge {
 #[tokio::main]
 async fn main() -> Result<(), Failure> {
     // Each kept session is an open file here too, since its gateway is in this process.
-    rlimit::increase_nofile_limit(u64::MAX)?;
+    let files = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: files.maximum, ..files })?;
     let registered = count("MEMORY_REGISTERED", 1_000_000);
     let kept = count("MEMORY_KEPT", 2_000);
     println!("sessions              idle       with them   bytes a session");

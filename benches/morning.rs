@@ -27,6 +27,7 @@ use ccgateway_bridge::{
     server::Bridge,
 };
 use ccgateway_sim::{Fault, Interface, Misbehaviour, Options, Simulator};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tempfile::TempDir;
 use tokio::{
     task::JoinSet,
@@ -65,7 +66,8 @@ struct Morning {
 #[tokio::main]
 async fn main() -> Result<(), Failure> {
     // Each kept session is two open files here: its gateway is in the same process.
-    rlimit::increase_nofile_limit(u64::MAX)?;
+    let files = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: files.maximum, ..files })?;
     let agents = env::var("MORNING_AGENTS").ok().and_then(|text| text.parse().ok()).unwrap_or(2000);
     println!("{agents} agents, {PER_SECOND} sign-ins a second");
     println!("replicas  deadline  refused  agents/s  of rate  longest wait  calls  sign-ins");

@@ -1,5 +1,6 @@
 use std::process::ExitCode;
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tracing::{info, warn};
 
 use super::{
@@ -49,7 +50,11 @@ fn forbid_core_dumps() {
 /// kept session has a connection to its gateway. The default soft limit is low only for programs that
 /// use `select`, which the bridge does not.
 fn raise_file_limit(connections: usize) {
-    match rlimit::increase_nofile_limit(u64::MAX) {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
+    // `None`: there is no limit.
+    let files = raised.map(|()| limit.maximum.unwrap_or(u64::MAX));
+    match files {
         Ok(files) if usize::try_from(files).is_ok_and(|files| files < connections) => warn!(
             files,
             connections,

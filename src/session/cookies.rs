@@ -17,8 +17,10 @@ use crate::secret;
 ///
 /// All Guids of a session share them, since a renewal does not change the node. Bounded: a load
 /// balancer sets one or two cookies, and those beyond the limits are ignored.
+///
+/// Each session has a value of this type, and most gateways set no cookies: then it takes little memory.
 #[derive(Default)]
-pub struct Cookies(Mutex<Jar>);
+pub struct Cookies(Mutex<Option<Box<Jar>>>);
 
 #[derive(Default)]
 struct Jar {
@@ -45,6 +47,7 @@ impl Cookies {
     /// expired.
     pub fn header(&self) -> Option<HeaderValue> {
         let mut jar = self.jar();
+        let jar = jar.as_mut()?;
         jar.drop_expired();
         jar.header.clone()
     }
@@ -56,6 +59,7 @@ impl Cookies {
         let Some((pair, attributes)) = parts(set_cookie) else { return };
         let lifetime = lifetime(attributes, date.and_then(|date| date.to_str().ok()));
         let mut jar = self.jar();
+        let jar = jar.get_or_insert_default();
         jar.drop_expired();
         let has_changed = if lifetime.is_some_and(|left| left.is_zero()) {
             jar.remove(name(pair))
@@ -69,7 +73,7 @@ impl Cookies {
         }
     }
 
-    fn jar(&self) -> std::sync::MutexGuard<'_, Jar> {
+    fn jar(&self) -> std::sync::MutexGuard<'_, Option<Box<Jar>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -130,7 +134,7 @@ fn name(pair: &str) -> &str {
 
 impl fmt::Debug for Cookies {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Cookies({})", self.jar().cookies.len())
+        write!(f, "Cookies({})", self.jar().as_ref().map_or(0, |jar| jar.cookies.len()))
     }
 }
 

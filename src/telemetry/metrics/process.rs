@@ -9,6 +9,7 @@ use prometheus_client::{
     metrics::{counter::Counter, gauge::Gauge},
     registry::{Registry, Unit},
 };
+use rustix::process::{Resource, getrlimit};
 
 /// The usual metrics of a process, with their usual names. Without `/proc`, only the start time is
 /// known.
@@ -60,8 +61,9 @@ impl Process {
         let open = fs::read_dir("/proc/self/fd").map_or(0, Iterator::count);
         // The folder itself is open while it is read.
         set(&self.open_files, Some(open.saturating_sub(1)));
-        let limit = rlimit::Resource::NOFILE.get().ok().map(|(soft, _hard)| soft);
-        set(&self.max_files, limit);
+        // `None`: there is no limit.
+        let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+        set(&self.max_files, Some(limit));
         let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
         set(&self.resident, number(&status, "VmRSS:").map(|kib| kib * 1024));
         set(&self.threads, number(&status, "Threads:"));
