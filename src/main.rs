@@ -5,8 +5,9 @@ use std::process::ExitCode;
 use ccgateway_bridge::command;
 use mimalloc::MiMalloc;
 
-/// A call allocates about a hundred times, while many others do. The allocator of glibc takes a seventh
-/// of a call's instructions for it, and this one half of that.
+/// A call allocates about a hundred times, while many others do. The allocator of glibc takes a seventh of a
+/// call's instructions for that, and this one a third of them. It does without huge pages (the feature
+/// `no_thp`), with which a kept session takes half as much memory again.
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 
