@@ -27,19 +27,40 @@ pub(super) struct ConfigWatch {
     seen: Fingerprint,
     /// What was wrong with it.
     refused: Option<String>,
+    /// The warnings about the configuration that is in force.
+    warnings: Vec<String>,
 }
 
 const CANNOT_BE_READ_AGAIN: &str = "the configuration's file is a pipe or a device, which cannot be read again; restart the bridge to change it";
 
 impl ConfigWatch {
-    /// For the configuration `first`, with which the bridge starts. `hangup` is SIGHUP.
+    /// For the configuration `first`, with which the bridge starts, and whose warnings are logged. `hangup` is
+    /// SIGHUP.
     pub(super) fn new(
         settings: &Settings,
-        (interval, requests): (Option<Duration>, mpsc::Receiver<ReloadRequest>),
-        first: Fingerprint,
+        first: &Config,
+        requests: mpsc::Receiver<ReloadRequest>,
         hangup: Signal,
     ) -> Self {
-        Self { settings: settings.clone(), interval, hangup, requests, seen: first, refused: None }
+        let mut watch = Self {
+            settings: settings.clone(),
+            interval: first.server.reload_interval,
+            hangup,
+            requests,
+            seen: first.fingerprint.clone(),
+            refused: None,
+            warnings: Vec::new(),
+        };
+        watch.warn(first.warnings());
+        watch
+    }
+
+    /// Logs the warnings that have not been logged yet.
+    fn warn(&mut self, warnings: Vec<String>) {
+        for warning in warnings.iter().filter(|warning| !self.warnings.contains(warning)) {
+            warn!("{warning}");
+        }
+        self.warnings = warnings;
     }
 
     /// Gives what has changed to the bridge, for as long as the process runs.
@@ -116,20 +137,18 @@ impl ConfigWatch {
         let warnings = config.warnings();
         match bridge.reload(config) {
             Ok(reloaded) => {
-                self.accept(&reloaded, &warnings);
+                self.accept(&reloaded, warnings);
                 Ok(reloaded)
             }
             Err(error) => Err(self.refuse(bridge, error.to_string(), is_asking)),
         }
     }
 
-    fn accept(&mut self, Reloaded { taken, needs_restart }: &Reloaded, warnings: &[String]) {
+    fn accept(&mut self, Reloaded { taken, needs_restart }: &Reloaded, warnings: Vec<String>) {
         let was_refused = self.refused.take().is_some();
         if !taken.is_empty() {
             info!(changed = taken.join(", "), "a changed configuration is in force");
-            for warning in warnings {
-                warn!("{warning}");
-            }
+            self.warn(warnings);
         } else if was_refused {
             info!("the configuration is again as it is in force");
         }

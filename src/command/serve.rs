@@ -82,13 +82,9 @@ async fn serve(
     let EarlySignals { hangup, log: log_signals, others } = early;
     tokio::spawn(log_signals.follow(log.clone()));
     tokio::spawn(others.follow());
-    let (interval, first) = (config.server.reload_interval, config.fingerprint.clone());
     let (control, requests) = ReloadControl::new();
     let controls = Controls { log: Some(log), reload: Some(control) };
-    let config_watch = ConfigWatch::new(settings, (interval, requests), first, hangup);
-    for warning in config.warnings() {
-        warn!("{warning}");
-    }
+    let config_watch = ConfigWatch::new(settings, &config, requests, hangup);
     let tenants: Vec<_> = config.tenants.keys().map(ToString::to_string).collect();
     let with_tls = config.listeners.iter().filter(|(_, listener)| listener.tls.is_some());
     let with_tls: Vec<_> = with_tls.map(|(name, _)| name.to_string()).collect();

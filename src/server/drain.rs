@@ -153,7 +153,7 @@ async fn hand_over(tenants: &[Arc<Tenant>]) {
         handing_over.spawn(async move {
             let kept = tenant.kept();
             tenant.hand_over().await;
-            info!(ccgw.tenant.id = %tenant.id(), kept, "sessions were handed over to other replicas");
+            info!(ccgw.tenant.id = %tenant.id(), kept, "sessions were left to the other replicas, or to the next one that starts");
         });
     }
     handing_over.join_all().await;

@@ -196,6 +196,27 @@ async fn sighup_reads_the_configuration_and_says_what_came_of_it() {
     assert_eq!(sessions.get_session(show()).await.expect_err("nobody").code(), Code::NotFound);
 }
 
+#[tokio::test]
+async fn a_warning_is_logged_when_it_is_new_and_not_at_each_reload() {
+    const WARNING: &str = "gateway.host_requests allows only";
+    let program = start("server.reload_interval = \"off\"\ncallers.all = { principals = [\"anonymous\"], tenants = [\"*\"], rights = [\"read\"] }\n", &[]).await;
+    let warned =
+        || program.lines(|line| line["level"] == "WARN" && line.to_string().contains(WARNING));
+    let text = fs::read_to_string(&program.config).expect("there");
+    assert_eq!(warned(), 0);
+    for (nth, right) in ["write", "session", "watch"].into_iter().enumerate() {
+        let text = text.replace("\"read\"", &format!("\"{right}\""));
+        let text = text.replace("[tenants.acme]\n", "[tenants.acme]\nlimits.requests = 900\n");
+        fs::write(&program.config, text).expect("written");
+        program.signal("-HUP");
+        until("it to be in force", || {
+            program.said("a changed configuration is in force") == nth + 1
+        })
+        .await;
+        assert_eq!(warned(), 1, "{right}");
+    }
+}
+
 /// What `reload` prints for this program, and its exit code.
 async fn reload(program: &Program, args: &[&str]) -> (Option<i32>, String) {
     let mut command = bridge();
