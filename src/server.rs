@@ -70,7 +70,6 @@ use crate::{
     config::{self, Config, Drain, ListenerName, section_of},
     gateway::BuildError,
     id::TenantId,
-    keyring::SealError,
     rpc::{self, Observed},
     session::{FileError, Stores},
     telemetry::{
@@ -150,9 +149,6 @@ pub enum StartError {
     /// The configuration wants sessions shared with other replicas, and this build cannot do that.
     #[error(transparent)]
     SharesNothing(#[from] SharesNothing),
-    /// The keys that encrypt what replicas share are unusable.
-    #[error("store.encryption_key_files: {0}")]
-    Store(#[from] SealError),
     /// The file for sessions cannot be used.
     #[error("store.file: {0}")]
     SessionFile(#[from] FileError),

@@ -19,7 +19,7 @@ use crate::{
     config,
     event::{Events, Relay},
     id::TenantId,
-    keyring::{Keyring, SealError},
+    keyring::Keyring,
     session::{SealedValues, SessionStore, SharedStores, StoreView},
     tenant::{Peers, Replicas},
 };
@@ -48,21 +48,17 @@ pub(super) struct RosterNews {
 
 impl Shared {
     /// Makes it from the configuration. Opens no connection.
-    ///
-    /// # Errors
-    ///
-    /// [`SealError`] if an encryption key is unusable.
-    pub fn new(config: &config::RedisStore) -> Result<Self, SealError> {
-        Ok(Self {
+    pub fn new(config: &config::RedisStore) -> Self {
+        Self {
             link: Link::new(&config.redis),
-            keyring: Arc::new(Keyring::new(&config.encryption_keys)?),
+            keyring: Arc::new(Keyring::new(&config.key_prefix, &config.encryption_keys)),
             prefix: config.key_prefix.as_str().into(),
             me: ReplicaId::random(),
             lease: config.lease,
             when_away: config.when_away,
             credentials: config.credentials,
             news: Arc::default(),
-        })
+        }
     }
 
     /// The link to Redis.
@@ -108,13 +104,12 @@ impl SharedStores for Shared {
         SealedValues::new(tenant.clone(), Box::new(store), self.keyring.clone(), self.credentials)
     }
 
-    fn change(&self, config: &config::Store) -> Result<(), SealError> {
-        let Some(config) = config.redis() else { return Ok(()) };
+    fn change(&self, config: &config::Store) {
+        let Some(config) = config.redis() else { return };
         if !self.keyring.has(&config.encryption_keys) {
-            self.keyring.replace(&config.encryption_keys)?;
+            self.keyring.replace(&config.encryption_keys);
         }
         self.link.change(&config.redis);
-        Ok(())
     }
 
     fn view(&self) -> StoreView {

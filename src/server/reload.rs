@@ -90,7 +90,7 @@ impl Bridge {
             |setting: &Setting| matches!(setting.effect(), Effect::StoreAccess | Effect::StoreKeys);
         let store = config.store.as_ref().filter(|_| taken.iter().any(is_of_store));
         if let Some(store) = store {
-            self.common.stores.change(store)?;
+            self.common.stores.change(store);
         }
         tenants.put_in_force(self, calls);
         for (context, acceptor, policy) in listeners {

@@ -81,7 +81,10 @@ pub(super) async fn open(config: &Config) -> Result<Opened, StartError> {
     check_store(config)?;
     let stores = match &config.store {
         None => Stores::Embedded,
-        Some(Store::Redis(redis)) => return shared(redis),
+        #[cfg(feature = "cluster")]
+        Some(Store::Redis(redis)) => return Ok(shared(redis)),
+        #[cfg(not(feature = "cluster"))]
+        Some(Store::Redis(_)) => return Err(SharesNothing.into()),
         Some(Store::File(file)) => {
             let capacities = config.tenants.iter();
             let capacities = capacities.map(|(id, tenant)| (id.clone(), tenant.limits.sessions));
@@ -92,14 +95,9 @@ pub(super) async fn open(config: &Config) -> Result<Opened, StartError> {
 }
 
 #[cfg(feature = "cluster")]
-fn shared(config: &config::RedisStore) -> Result<Opened, StartError> {
-    let cluster = Arc::new(crate::cluster::Shared::new(config)?);
-    Ok(Opened { stores: Stores::Shared(cluster.clone()), replicas: Some(cluster) })
-}
-
-#[cfg(not(feature = "cluster"))]
-fn shared(_: &config::RedisStore) -> Result<Opened, StartError> {
-    Err(SharesNothing.into())
+fn shared(config: &config::RedisStore) -> Opened {
+    let cluster = Arc::new(crate::cluster::Shared::new(config));
+    Opened { stores: Stores::Shared(cluster.clone()), replicas: Some(cluster) }
 }
 
 #[cfg(test)]

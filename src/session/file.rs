@@ -27,7 +27,7 @@ use super::{
 use crate::{
     config,
     id::{AgentId, TenantId},
-    keyring::{EncryptionKey, Keyring, SealError},
+    keyring::{EncryptionKey, Keyring},
 };
 
 mod database;
@@ -159,11 +159,11 @@ pub enum FileError {
         /// Why.
         source: io::Error,
     },
-    /// What is stored cannot be encrypted.
-    #[error(transparent)]
-    Seal(#[from] SealError),
 }
 
+/// Whose values the keys of a file seal. What is stored elsewhere under the same keys has a name without a
+/// space.
+const INSTALLATION: &str = "a file";
 /// How long a caller waits for the disk. The session works even if it is not on the disk.
 const DISK_PATIENCE: Duration = Duration::from_secs(1);
 const CLOSE_WITHIN: Duration = Duration::from_secs(5);
@@ -198,7 +198,7 @@ impl SessionFile {
     ) -> Result<Self, FileError> {
         let keyring = match config.encryption_keys.as_slice() {
             [] => None,
-            keys => Some(Arc::new(Keyring::new(keys)?)),
+            keys => Some(Arc::new(Keyring::new(INSTALLATION, keys))),
         };
         let (same_volume, keys, credentials) =
             (volume.clone(), keyring.clone(), config.credentials);
@@ -276,22 +276,17 @@ impl SessionFile {
 
     /// Encrypts with these keys from now on, if they are others and the file is encrypted: has the file
     /// written anew.
-    ///
-    /// # Errors
-    ///
-    /// [`SealError`] if a key is unusable. Nothing has changed then.
-    pub fn change_keys(&self, keys: &[EncryptionKey]) -> Result<(), SealError> {
+    pub fn change_keys(&self, keys: &[EncryptionKey]) {
         let inner = &self.0.inner;
         let Some(keyring) = inner.keyring.as_ref().filter(|keyring| !keyring.has(keys)) else {
-            return Ok(());
+            return;
         };
-        keyring.replace(keys)?;
+        keyring.replace(keys);
         for slot in inner.slots() {
             slot.sealed.seal_anew(keyring, &slot.tenant);
         }
         inner.is_outdated.store(true, Ordering::Release);
         inner.changed.notify_one();
-        Ok(())
     }
 
     /// Whether the file can be written.

@@ -5,7 +5,7 @@ use secrecy::zeroize::Zeroizing;
 
 use crate::{
     id::{AgentId, TenantId},
-    keyring::{Keyring, Renewal, SealError, Sealed},
+    keyring::{Keyring, Purpose, Renewal, SealError, Sealed},
 };
 
 /// A kind of sealed value. There may be one of each kind for each agent.
@@ -42,7 +42,8 @@ impl SealedKind {
         agent: AgentId,
         plain: &[u8],
     ) -> Result<Vec<u8>, SealError> {
-        keyring.seal(&self.about(tenant, agent), plain).map(|sealed| sealed.encode())
+        let sealer = keyring.sealer(self.purpose(), tenant);
+        sealer.seal(&agent.to_string(), plain).map(|sealed| sealed.encode())
     }
 
     /// Opens a sealed value. `None` if no key opens it, or it was sealed for another agent or kind.
@@ -54,7 +55,7 @@ impl SealedKind {
         sealed: &[u8],
     ) -> Option<Zeroizing<Vec<u8>>> {
         let sealed = Sealed::parse(sealed)?;
-        keyring.open(&self.about(tenant, agent), &sealed)
+        keyring.sealer(self.purpose(), tenant).open(&agent.to_string(), &sealed)
     }
 
     /// What has to be done so that the value is sealed with the first key.
@@ -65,8 +66,9 @@ impl SealedKind {
         agent: AgentId,
         sealed: &[u8],
     ) -> Renewal {
-        let renewal = Sealed::parse(sealed)
-            .map(|sealed| keyring.renewal(&self.about(tenant, agent), &sealed));
+        let renewal = Sealed::parse(sealed).map(|sealed| {
+            keyring.sealer(self.purpose(), tenant).renewal(&agent.to_string(), &sealed)
+        });
         match renewal {
             Some(Ok(renewal)) => renewal,
             // Sealing failed, but the old value is still good.
@@ -75,7 +77,10 @@ impl SealedKind {
         }
     }
 
-    fn about(self, tenant: &TenantId, agent: AgentId) -> String {
-        format!("{tenant}|{agent}|{}", self.name())
+    fn purpose(self) -> Purpose {
+        match self {
+            Self::Rejected => Purpose::Rejection,
+            Self::Credentials => Purpose::Credentials,
+        }
     }
 }

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use super::{Cookies, Guid, Origin, Session, local::Entry};
 use crate::{
     id::{AgentId, TenantId},
-    keyring::{Keyring, SealError, Sealed, hex, unhex},
+    keyring::{Keyring, Purpose, SealError, Sealed, hex, unhex},
     secret,
 };
 
@@ -39,10 +39,17 @@ struct Body {
     renewed_at: u64,
     expires_at: Option<u64>,
     ttl: Option<u64>,
-    /// The key that seals `data`; empty: `data` is plain text, which only a file may hold.
-    key: String,
-    nonce: String,
-    data: String,
+    #[serde(flatten)]
+    secret: Secret,
+}
+
+/// The Guid and the cookies.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Secret {
+    Sealed(Sealed),
+    /// In hex. Only a file may hold it.
+    Plain(String),
 }
 
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
@@ -92,23 +99,18 @@ impl StoredSession {
                 Origin::SignedIn => Made::SignedIn,
             };
             let left = session.expires_at.map(|at| at.saturating_duration_since(Instant::now()));
-            let about = about(tenant, agent.get(), entry.version);
-            let (key, nonce, data) = match keyring {
-                None => (String::new(), Vec::new(), hex(&secret_text(session))),
-                Some(keyring) => {
-                    let Sealed { key_id, nonce, data } =
-                        keyring.seal(&about, &secret_text(session))?;
-                    (key_id, nonce.to_vec(), hex(&data))
-                }
+            let about = about(agent.get(), entry.version);
+            let text = secret_text(session);
+            let secret = match keyring.map(|keyring| keyring.sealer(Purpose::Session, tenant)) {
+                None => Secret::Plain(hex(&text)),
+                Some(sealer) => Secret::Sealed(sealer.seal(&about, &text)?),
             };
             Ok(Body {
                 origin,
                 renewed_at: since_epoch(session.renewed_at),
                 expires_at: left.map(|left| since_epoch(SystemTime::now() + left)),
                 ttl: entry.ttl.map(millis),
-                key,
-                nonce: hex(&nonce),
-                data,
+                secret,
             })
         };
         let session = entry.session.as_ref().map(body).transpose()?;
@@ -137,7 +139,7 @@ impl StoredSession {
     /// Reads the entry from the record of a shared store. A session that is not sealed is not
     /// accepted, since others may write to that store.
     pub fn open(&self, tenant: &TenantId, keyring: &Keyring) -> Result<Entry, Unreadable> {
-        self.opened(|body| self.unsealed(body, tenant, keyring))
+        self.opened(|secret| self.unsealed(secret, tenant, keyring))
     }
 
     /// Reads the entry from a record that only the bridge can have written. A session that is not
@@ -147,42 +149,45 @@ impl StoredSession {
         tenant: &TenantId,
         keyring: Option<&Keyring>,
     ) -> Result<Entry, Unreadable> {
-        self.opened(|body| match keyring {
-            _ if body.key.is_empty() => {
-                unhex(&body.data).map(Zeroizing::new).ok_or(Unreadable::Malformed)
+        self.opened(|secret| match (secret, keyring) {
+            (Secret::Plain(text), _) => {
+                unhex(text).map(Zeroizing::new).ok_or(Unreadable::Malformed)
             }
-            None => Err(Unreadable::Sealed),
-            Some(keyring) => self.unsealed(body, tenant, keyring),
+            (Secret::Sealed(_), None) => Err(Unreadable::Sealed),
+            (secret, Some(keyring)) => self.unsealed(secret, tenant, keyring),
         })
     }
 
     /// Whether the session is sealed with the first key, or, without keys, not at all.
     pub fn is_sealed_with(&self, keyring: Option<&Keyring>) -> bool {
-        let key = keyring.and_then(Keyring::first_id).unwrap_or_default();
-        self.session.as_ref().is_none_or(|body| body.key == key)
+        let key = keyring.and_then(Keyring::first_id);
+        self.session.as_ref().is_none_or(|body| match &body.secret {
+            Secret::Sealed(sealed) => Some(&sealed.key_id) == key.as_ref(),
+            Secret::Plain(_) => key.is_none(),
+        })
     }
 
     fn unsealed(
         &self,
-        body: &Body,
+        secret: &Secret,
         tenant: &TenantId,
         keyring: &Keyring,
     ) -> Result<Zeroizing<Vec<u8>>, Unreadable> {
-        let nonce = unhex(&body.nonce).and_then(|nonce| nonce.try_into().ok());
-        let (nonce, data) = nonce.zip(unhex(&body.data)).ok_or(Unreadable::Malformed)?;
-        let sealed = Sealed { key_id: body.key.clone(), nonce, data };
-        let about = about(tenant, self.agent, self.version);
-        keyring.open(&about, &sealed).ok_or(Unreadable::Sealed)
+        let Secret::Sealed(sealed) = secret else { return Err(Unreadable::Sealed) };
+        let about = about(self.agent, self.version);
+        let opened = keyring.sealer(Purpose::Session, tenant).open(&about, sealed);
+        opened.ok_or(Unreadable::Sealed)
     }
 
     fn opened(
         &self,
-        plain: impl FnOnce(&Body) -> Result<Zeroizing<Vec<u8>>, Unreadable>,
+        plain: impl FnOnce(&Secret) -> Result<Zeroizing<Vec<u8>>, Unreadable>,
     ) -> Result<Entry, Unreadable> {
         let Some(body) = &self.session else {
             return Ok(Entry::end(self.version, self.signed_out));
         };
-        let (guid, cookies) = parse_secret_text(&plain(body)?).ok_or(Unreadable::Malformed)?;
+        let (guid, cookies) =
+            parse_secret_text(&plain(&body.secret)?).ok_or(Unreadable::Malformed)?;
         let now = since_epoch(SystemTime::now());
         let left = |at: u64| Duration::from_millis(at.saturating_sub(now));
         let session = Session {
@@ -201,8 +206,8 @@ impl StoredSession {
     }
 }
 
-fn about(tenant: &TenantId, agent: u32, version: u64) -> String {
-    format!("{tenant}|{agent}|{version}")
+fn about(agent: u32, version: u64) -> String {
+    format!("{agent}|{version}")
 }
 
 /// A line with the Guid, and one with the cookies. Neither contains a line break.

@@ -5,7 +5,7 @@ use std::{fmt, num::NonZeroUsize, sync::Arc};
 use super::{
     EmbeddedStore, FileState, SealedValues, SessionFile, SessionStore, StoreState, StoreView,
 };
-use crate::{config, id::TenantId, keyring::SealError};
+use crate::{config, id::TenantId};
 
 /// The stores for the sessions of all tenants, and for the sealed values of their agents.
 #[derive(Clone, Debug)]
@@ -28,11 +28,7 @@ pub trait SharedStores: fmt::Debug + Send + Sync {
 
     /// Takes the encryption keys of this configuration, and its access to the store's server for new
     /// connections.
-    ///
-    /// # Errors
-    ///
-    /// [`SealError`] if an encryption key is unusable. Nothing has changed then.
-    fn change(&self, config: &config::Store) -> Result<(), SealError>;
+    fn change(&self, config: &config::Store);
 
     /// The state of the store.
     fn view(&self) -> StoreView;
@@ -58,15 +54,11 @@ impl Stores {
     }
 
     /// Takes what can change while the bridge runs from a configuration with a store of the same kind.
-    ///
-    /// # Errors
-    ///
-    /// [`SealError`] if an encryption key is unusable. Nothing has changed then.
-    pub fn change(&self, config: &config::Store) -> Result<(), SealError> {
+    pub fn change(&self, config: &config::Store) {
         match (self, config.file()) {
             (Self::File(file), Some(config)) => file.change_keys(&config.encryption_keys),
             (Self::Shared(shared), None) => shared.change(config),
-            _ => Ok(()),
+            _ => {}
         }
     }
 

@@ -132,7 +132,7 @@ impl Centre {
         let store = in_redis(&self.redis.url());
         let config = self.site.config(&Setup { store, ..Setup::default() });
         let store = config.store.as_ref().and_then(config::Store::redis).expect("a Redis");
-        let shared = Shared::new(store).expect("keys");
+        let shared = Shared::new(store);
         let tenant = TenantId::parse("acme").expect("a tenant");
         let store = SharedStore::start(&shared, &tenant, NonZeroUsize::MIN);
         let agent = AgentId::parse(&id.to_string(), &DEFAULT_AGENT_IDS).expect("an agent");

@@ -50,7 +50,7 @@ impl Cluster {
     /// What a replica needs that is told of one node only.
     pub(crate) fn shared(&self) -> Shared {
         let config = redis(Topology::Cluster, &[self.0[0].port()]);
-        Shared::new(&store_config(config, &[1])).expect("keys")
+        Shared::new(&store_config(config, &[1]))
     }
 
     pub(crate) fn nodes(&self) -> &[RedisServer; 3] {

@@ -85,7 +85,7 @@ impl Replica {
     }
 
     pub(crate) fn with(redis: Redis, keys: &[u8]) -> Self {
-        let shared = Shared::new(&store_config(redis, keys)).expect("keys");
+        let shared = Shared::new(&store_config(redis, keys));
         let store = SharedStore::start(&shared, &tenant(), CAPACITY);
         Self { shared, store }
     }

@@ -92,7 +92,7 @@ impl Replica {
 }
 
 pub(in crate::cluster) fn shared(server: &RedisServer, keys: &[u8]) -> Shared {
-    Shared::new(&store_config(server.port(), keys)).expect("keys")
+    Shared::new(&store_config(server.port(), keys))
 }
 
 pub(in crate::cluster) fn store_config(port: u16, keys: &[u8]) -> config::RedisStore {

@@ -16,7 +16,7 @@ use tokio::sync::Semaphore;
 use crate::{
     config,
     id::{AgentId, TenantId},
-    keyring::{EncryptionKey, Keyring, SealError},
+    keyring::{EncryptionKey, Keyring},
     session::{
         Claim, EmbeddedStore, Guid, NewSession, Reservation, SealedKind, SealedValueStore,
         SealedValues, Session, SessionFuture, SessionStore, SharedStores, StoreError, StoreFuture,
@@ -74,7 +74,7 @@ impl TestStores {
     }
 
     pub(super) fn sealed_values(&self) -> SealedValues {
-        let keyring = Keyring::new(&[EncryptionKey::new([7; 32])]).expect("a key");
+        let keyring = Keyring::new("test", &[EncryptionKey::new([7; 32])]);
         let tenant = TenantId::parse("acme").expect("an id");
         let drawers = Box::new(self.drawers.clone());
         SealedValues::new(tenant, drawers, Arc::new(keyring), self.credentials)
@@ -113,9 +113,7 @@ impl SharedStores for TestStores {
         self.sealed_values()
     }
 
-    fn change(&self, _: &config::Store) -> Result<(), SealError> {
-        Ok(())
-    }
+    fn change(&self, _: &config::Store) {}
 
     fn view(&self) -> StoreView {
         StoreView { kind: "test", state: StoreState::Unused, failures: 0, file_bytes: None }

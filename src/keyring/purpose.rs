@@ -1,0 +1,61 @@
+/// What a value is sealed for. What is sealed for one purpose is never opened for another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Purpose {
+    /// An agent's session.
+    Session,
+    /// The end of an agent's session.
+    End,
+    /// An event that replicas tell each other.
+    Event,
+    /// What an agent was signed in with.
+    Credentials,
+    /// A password that the gateway rejected, as a digest.
+    Rejection,
+    /// The word of a replica that it lives.
+    Heartbeat,
+    /// The lock of an agent's sign-in, and who holds it.
+    Lock,
+    /// Which replica polls for an agent.
+    Lease,
+}
+
+/// The length to which most values are filled up at least. A Guid with the cookies of one load balancer fits in.
+const LEAST: usize = 256;
+/// The same for credentials. The longest ones fit in, so all have the same length.
+const LEAST_OF_CREDENTIALS: usize = 1024;
+
+impl Purpose {
+    /// All purposes.
+    pub const ALL: [Self; 8] = [
+        Self::Session,
+        Self::End,
+        Self::Event,
+        Self::Credentials,
+        Self::Rejection,
+        Self::Heartbeat,
+        Self::Lock,
+        Self::Lease,
+    ];
+
+    /// The name that keys are derived with. No two purposes have the same.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Session => "session",
+            Self::End => "end",
+            Self::Event => "event",
+            Self::Credentials => "credentials",
+            Self::Rejection => "rejection",
+            Self::Heartbeat => "heartbeat",
+            Self::Lock => "lock",
+            Self::Lease => "lease",
+        }
+    }
+
+    /// The length to which values are filled up at least.
+    pub(super) fn least_length(self) -> usize {
+        match self {
+            Self::Credentials => LEAST_OF_CREDENTIALS,
+            _ => LEAST,
+        }
+    }
+}
