@@ -99,7 +99,7 @@ impl ConfigWatch {
 
     /// What would change now.
     async fn would_change(&self, bridge: &Bridge) -> Result<Reloaded, String> {
-        Ok(bridge.reload_would_change(&self.load().await?))
+        bridge.reload_would_change(&self.load().await?).map_err(|error| error.to_string())
     }
 
     async fn load(&self) -> Result<Config, String> {
@@ -131,7 +131,7 @@ impl ConfigWatch {
             if is_asking {
                 info!("the configuration has not changed");
             }
-            return Ok(bridge.reload_would_change(&config));
+            return bridge.reload_would_change(&config).map_err(|error| error.to_string());
         }
         self.seen = config.fingerprint.clone();
         let warnings = config.warnings();

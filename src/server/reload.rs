@@ -21,6 +21,7 @@ use super::{
 use crate::{
     access::ListenerPolicy,
     config::{Config, Effect, Fingerprint, Listener, ListenerName, Setting},
+    id::TenantId,
 };
 
 /// What may change while the bridge runs.
@@ -104,9 +105,15 @@ impl Bridge {
     }
 
     /// What would change with this configuration. Nothing does.
-    pub fn reload_would_change(&self, config: &Config) -> Reloaded {
+    ///
+    /// # Errors
+    ///
+    /// [`StartError::StillEnding`] if it could not be put into force now.
+    pub fn reload_would_change(&self, config: &Config) -> Result<Reloaded, StartError> {
         let in_force = self.reloadable.in_force.lock().unwrap_or_else(PoisonError::into_inner);
-        self.changes(&in_force, config).told()
+        let comes = |id: &&TenantId| self.tenants.named(id.as_str()).is_none();
+        config.tenants.keys().filter(comes).try_for_each(|id| self.retiring.may_come(id))?;
+        Ok(self.changes(&in_force, config).told())
     }
 
     fn changes(&self, in_force: &InForce, config: &Config) -> Changes {

@@ -194,6 +194,8 @@ async fn a_tenant_does_not_come_back_before_it_has_ended() {
     reload(&program, &alone, 2).await;
     fs::write(&program.config, &both).expect("written");
     program.printed("is still ending").await;
+    let (_, would) = program.ask("GET /reload", "").await;
+    assert!(would.contains("is still ending"), "{would}");
     assert_eq!(busy(&clients, EXTRA, 1002).await.expect_err("gone").code(), Code::NotFound);
     assert_eq!(program.said("a tenant that was removed has ended"), 0);
 

@@ -50,9 +50,7 @@ impl NewTenants {
         for (id, config) in configured {
             let failed = |error| StartError::Tenant(id.clone(), error);
             let Some(before) = before.remove(&id) else {
-                if bridge.retiring.contains(&id) {
-                    return Err(StartError::StillEnding(id));
-                }
+                bridge.retiring.may_come(&id)?;
                 let work = bridge.work.of_tenant();
                 let tenant = Tenant::new(id.clone(), config, &common, work).map_err(failed)?;
                 new.added.push(tenant.clone());
@@ -112,8 +110,14 @@ impl Drop for NewTenants {
 }
 
 impl Retiring {
-    fn contains(&self, id: &TenantId) -> bool {
-        self.locked().contains(id)
+    /// Whether a tenant may begin.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError::StillEnding`].
+    pub(super) fn may_come(&self, id: &TenantId) -> Result<(), StartError> {
+        let is_ending = self.locked().contains(id);
+        if is_ending { Err(StartError::StillEnding(id.clone())) } else { Ok(()) }
     }
 
     fn enter(&self, id: &TenantId) -> Entry {
