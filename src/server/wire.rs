@@ -31,6 +31,8 @@ pub(super) struct Wire<S> {
     frames: Frames,
     budget: FrameBudget,
     resets: TokenBucket,
+    /// Frames that were read since the connection's task last waited.
+    without_pause: u64,
     /// Whether the peer has used one of them up. What came then is lost, so nothing may be read after it.
     is_flooded: bool,
     /// Bytes that were read after GOAWAY and that hyper has not got yet.
@@ -41,6 +43,9 @@ pub(super) struct Wire<S> {
     stalled: Option<Held>,
 }
 
+/// After so many frames, the tasks of other connections have their turn. Some may cost h2 and the bridge ten
+/// microseconds, and a peer can send thousands at once.
+const FRAMES_AT_ONCE: u64 = 128;
 /// How many bytes are read at once after GOAWAY.
 const PIECE: usize = 1024;
 /// Bytes that a connection counts with while its peer takes nothing at all. It may hold the headers
@@ -54,8 +59,19 @@ impl<S> Wire<S> {
     pub(super) fn new(stream: S, served: Arc<ServedConnection>, resets: TokenBucket) -> Self {
         let (frames, pending) = (Frames::after_preface(), BytesMut::new());
         let budget = FrameBudget::new();
-        let (passable, is_flooded, stalled) = (0, false, None);
-        Self { stream, served, frames, budget, resets, is_flooded, pending, passable, stalled }
+        let (without_pause, passable, is_flooded, stalled) = (0, 0, false, None);
+        Self {
+            stream,
+            served,
+            frames,
+            budget,
+            resets,
+            without_pause,
+            is_flooded,
+            pending,
+            passable,
+            stalled,
+        }
     }
 
     /// Counts what has been read. A peer that floods the connection is not read from any more, and its
@@ -75,6 +91,7 @@ impl<S> Wire<S> {
     /// resets, so that calls do not pay for it.
     fn flood(&mut self) -> Option<FloodKind> {
         let sent = self.frames.take_sent();
+        self.without_pause += sent.frames;
         if sent.resets > 0 && !self.resets.take(sent.resets, Instant::now()) {
             return Some(FloodKind::Resets);
         }
@@ -105,10 +122,29 @@ impl<S> Drop for Wire<S> {
 }
 
 impl<S: AsyncRead + Unpin> Wire<S> {
+    /// Reads from the stream. Also lets other tasks go first after [`FRAMES_AT_ONCE`].
+    fn poll_stream(
+        stream: &mut S,
+        without_pause: &mut u64,
+        context: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let read = if *without_pause < FRAMES_AT_ONCE {
+            Pin::new(stream).poll_read(context, into)
+        } else {
+            context.waker().wake_by_ref();
+            Poll::Pending
+        };
+        if read.is_pending() {
+            *without_pause = 0;
+        }
+        read
+    }
+
     /// Reads without holding anything back.
     fn pass(&mut self, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = into.filled().len();
-        ready!(Pin::new(&mut self.stream).poll_read(context, into))?;
+        ready!(Self::poll_stream(&mut self.stream, &mut self.without_pause, context, into))?;
         let (_, fresh) = into.filled_mut().split_at_mut(before);
         self.frames.look(fresh, false);
         self.count().map(Ok)
@@ -119,7 +155,9 @@ impl<S: AsyncRead + Unpin> Wire<S> {
         while self.passable == 0 {
             let mut piece = [0; PIECE];
             let mut piece = ReadBuf::new(&mut piece);
-            ready!(Pin::new(&mut self.stream).poll_read(context, &mut piece))?;
+            let read =
+                Self::poll_stream(&mut self.stream, &mut self.without_pause, context, &mut piece);
+            ready!(read)?;
             if piece.filled().is_empty() {
                 // The end of the stream, perhaps in the middle of a frame header.
                 self.passable = self.pending.len();
@@ -231,6 +269,30 @@ mod tests {
             };
             let ((), heard) = tokio::join!(saying, heard(wire, begins, size));
             assert!(heard == sent, "{begins} {size}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_sends_many_frames_at_once_lets_others_go_first() {
+        let ping = [&[0, 0, 8, 6, 0, 0, 0, 0, 0][..], b"12345678"].concat();
+        let sent = [PREFACE, &ping.repeat(300)].concat();
+        // After GOAWAY, other amounts are read at once.
+        for (has_goaway, expected) in [(false, 2), (true, 1)] {
+            let slot = Slot::alone();
+            let (mut peer, stream) = tokio::io::duplex(sent.len());
+            let mut wire = Wire::new(stream, slot.served.clone(), resets());
+            peer.write_all(&sent).await.unwrap();
+            if has_goaway {
+                wire.served.note_goaway();
+            }
+            let (mut heard, mut pauses, mut piece) = (0, 0, vec![0; 50 * ping.len()]);
+            while heard < sent.len() {
+                match futures_util::poll!(std::pin::pin!(wire.read(&mut piece))) {
+                    Poll::Ready(read) => heard += read.unwrap(),
+                    Poll::Pending => pauses += 1,
+                }
+            }
+            assert_eq!(pauses, expected, "{has_goaway}");
         }
     }
 
