@@ -193,7 +193,10 @@ async fn start(
         [server]\ndrain = { delay = \"0s\", timeout = \"3s\", sessions = \"leave\" }\n"
         .to_owned();
     if let Some(redis) = redis {
-        fs::write(folder.path().join("store.key"), "5a".repeat(32))?;
+        fs::write(
+            folder.path().join("store.key"),
+            "8f4ab6f248e63ffc9aaa69487cdc82353afbff70ec2e02c3e232607da938c9fb",
+        )?;
         let port = redis.port;
         write!(
             text,

@@ -9,6 +9,7 @@ check-deploy.py --words RENDERED CONTAINER prints a container's environment and 
 """
 
 import re
+import secrets
 import shutil
 import subprocess
 import sys
@@ -248,7 +249,7 @@ def secret(overlay, name, stand_in):
         return {key: stand_in.for_key(key) for key in ("tls.crt", "tls.key", "ca.crt")}
     made = [each["stringData"] for each in templates() if each["metadata"]["name"] == name]
     return {
-        key: stand_in.certificate if "BEGIN CERTIFICATE" in content else content
+        key: stand_in.for_placeholder(content)
         for data in made
         for key, content in data.items()
     }
@@ -279,6 +280,13 @@ def check_config(overlay, bridge):
         # Absolute paths mean the container's own root.
         for mount in overlay.bridge["volumeMounts"]:
             text = config.read_text()
+    def for_placeholder(self, content):
+        """What an operator puts there. A placeholder that the bridge would take is none."""
+        if "BEGIN CERTIFICATE" in content:
+            return self.certificate
+        content = re.sub(r"^\(64 hex digits.*\)$", secrets.token_hex(32), content)
+        return re.sub(r"\(.* in quotes\)", '"secret"', content)
+
             config.write_text(text.replace(f'"{mount["mountPath"]}/', f'"{folder}{mount["mountPath"]}/'))
         arguments = [
             f"{folder}{a}" if a.startswith("/") else a for a in overlay.bridge["args"]

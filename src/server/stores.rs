@@ -109,7 +109,11 @@ mod tests {
 
     fn config(store: &str) -> Config {
         let folder = tempfile::tempdir().expect("a folder");
-        fs::write(folder.path().join("store.key"), [7; 32]).expect("written");
+        fs::write(
+            folder.path().join("store.key"),
+            "8f4ab6f248e63ffc9aaa69487cdc82353afbff70ec2e02c3e232607da938c9fb",
+        )
+        .expect("written");
         let file = folder.path().join("bridge.toml");
         let tenant = "tenants.acme.base_urls = [\"https://gateway.example\"]";
         fs::write(&file, format!("{tenant}\n[store]\n{store}\n")).expect("written");

@@ -189,7 +189,7 @@ async fn certificate_ends_and_process_metrics_are_exported() {
     let files = tempfile::TempDir::new().expect("a folder");
     let Certificate { pem, key, .. } = Certificate::of("localhost", files.path());
     let store_key = files.path().join("store.key");
-    std::fs::write(&store_key, [7; 32]).expect("written");
+    std::fs::write(&store_key, ccgateway_test_support::key(7)).expect("written");
     let tenant = format!(
         "[listeners.default.tls]\ncertificate_file = {pem:?}\nkey_file = {key:?}\n\
          [traces]\nendpoint = \"https://127.0.0.1:1\"\n\

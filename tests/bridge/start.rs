@@ -12,7 +12,7 @@ use tokio::{net::TcpListener, runtime::Handle};
 
 /// A bridge with a store and a gateway at this address.
 fn config(files: &TempDir, [grpc, admin, others]: [SocketAddr; 3]) -> Config {
-    fs::write(files.path().join("store.key"), "07".repeat(32)).expect("written");
+    fs::write(files.path().join("store.key"), ccgateway_test_support::key_hex(7)).expect("written");
     let text = format!(
         "listeners.default.address = \"{grpc}\"\nadmin.address = \"{admin}\"\n\
          [store]\nurls = \"redis://{others}\"\nencryption_key_files = \"store.key\"\n\

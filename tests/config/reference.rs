@@ -147,7 +147,7 @@ fn the_reference_is_made_from_the_example_and_the_program() {
 #[test]
 fn the_defaults_in_the_reference_are_the_programs() {
     let folder = Folder::new();
-    folder.write("secrets/store.key", "ab".repeat(32));
+    folder.write("secrets/store.key", crate::support::KEY);
     let least = "urls = [\"rediss://redis.example:6379\"]\n\
                  encryption_key_files = [\"secrets/store.key\"]\n";
     for (section, least) in [("store", least), ("traces", "endpoint = \"http://a.example:4317\"\n")]

@@ -5,14 +5,15 @@ use std::time::Duration;
 use ccgateway_bridge::config::{self, LeftSessions, Topology, WhenAway};
 use secrecy::ExposeSecret;
 
-use crate::support::{Folder, TENANT};
+use crate::support::{Folder, KEY, TENANT};
 
-const KEY: &str = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
+/// A key in base64.
+const B_KEY: &str = "0TBg7vkUuEBWBfTJ6LKUT9eO9xUi/kKM10ZbuwXZZcs=";
 
 fn folder() -> Folder {
     let folder = Folder::new();
     folder.write("a.key", KEY);
-    folder.write("b.key", [7; 32]);
+    folder.write("b.key", B_KEY);
     folder.write("password", "c4n4ry\n");
     folder
 }
@@ -64,7 +65,7 @@ fn everything_is_read_and_no_secret_is_shown() {
     assert!(store.credentials);
     assert_eq!(store.when_away, WhenAway::Stop);
     let shown = format!("{config:?}");
-    assert!(!shown.contains("c4n4ry") && !shown.contains("0001") && !shown.contains("7, 7"));
+    assert!(!shown.contains("c4n4ry") && !shown.contains(&KEY[..8]) && !shown.contains("0TBg"));
 }
 
 #[test]
@@ -168,7 +169,7 @@ fn every_mistake_is_named_at_once() {
         "bridge.toml:4  store.topology: \"ring\" is not one of the allowed words",
         "bridge.toml:5  store.password_file: cannot read",
         "bridge.toml:6  store.key_prefix: \"a{b\" is not a key prefix",
-        "bridge.toml:7  store.encryption_key_files: \"short.key\" does not hold a key",
+        "bridge.toml:7  store.encryption_key_files: \"short.key\" does not hold a key: it is a text of 6 bytes",
         "bridge.toml:7  store.encryption_key_files: cannot read \"none.key\"",
         "bridge.toml:8  store.timeouts.command: \"0s\" is out of range",
         "bridge.toml:9  store.when_away: \"wait\" is not one of the allowed words",
@@ -212,5 +213,29 @@ fn plain_text_over_a_network_is_warned_of() {
         );
         let warnings = config::load(&folder.sources(text)).expect("good").warnings();
         assert_eq!(warnings.len(), count, "{warnings:#?}");
+    }
+}
+
+/// The key is told by its length alone, whatever it is.
+#[test]
+fn a_key_that_nobody_has_drawn_at_random_is_a_mistake() {
+    let template = include_str!("../../deploy/overlays/prod/store-secret.example.yaml");
+    let placeholder = template.lines().find_map(|line| line.trim().strip_prefix("session.key: "));
+    let placeholder = placeholder.expect("a placeholder").trim_matches('"');
+    for (key, problem) in [
+        (placeholder.as_bytes(), "it is a text of"),
+        ("0".repeat(64).as_bytes(), "only 1 of its 32 bytes are different, so it is not random"),
+        (&[0; 32], "only 1 of its 32 bytes are different, so it is not random"),
+        (b"changeme".repeat(4).as_slice(), "it is a text of 32 bytes"),
+        (&KEY.as_bytes()[..32], "it has 32 hex digits, not 64"),
+    ] {
+        let folder = Folder::new();
+        folder.write("bad.key", key);
+        let text =
+            format!("{TENANT}[store]\nfile = \"s.redb\"\nencryption_key_files = \"bad.key\"\n");
+        let mistakes = folder.mistakes(text);
+        let told = "store.encryption_key_files: \"bad.key\" does not hold a key: ";
+        let [mistake] = &mistakes[..] else { panic!("{problem}: {mistakes:#?}") };
+        assert!(mistake.contains(&format!("{told}{problem}")), "{mistake}");
     }
 }

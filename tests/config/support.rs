@@ -8,6 +8,9 @@ use tempfile::TempDir;
 /// The shortest configuration, on one line, so that a test's own text starts on the second.
 pub(crate) const TENANT: &str = "tenants.acme.base_urls = [\"https://gateway.example\"]\n";
 
+/// A key for a store.
+pub(crate) const KEY: &str = "8f4ab6f248e63ffc9aaa69487cdc82353afbff70ec2e02c3e232607da938c9fb";
+
 pub(crate) struct Folder(TempDir);
 
 impl Folder {

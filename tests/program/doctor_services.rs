@@ -20,7 +20,7 @@ async fn doctor(lines: &str, args: &[&str]) -> (Option<i32>, String) {
     let gateway = Simulator::start(Options { tls, ..<_>::default() }).await.expect("started");
     let files = TempDir::new().expect("a folder");
     let key = files.path().join("store.key");
-    std::fs::write(&key, [7; 32]).expect("written");
+    std::fs::write(&key, ccgateway_test_support::key(7)).expect("written");
     // Nobody else reads it.
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
     std::fs::set_permissions(&key, mode).expect("changed");

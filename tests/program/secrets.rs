@@ -18,9 +18,9 @@ use ccgateway_bridge::{
 };
 use ccgateway_sim::{Fault, Interface, Misbehaviour, Options};
 use ccgateway_test_support::{
-    Certificate, Clients, Output, PASSWORD, Program, RedisServer, Site,
+    Certificate, Clients, Output, PASSWORD, Program, RedisServer, STORE_KEY, Site,
     collector::{Collector, Conduct},
-    command, hides_secrets,
+    command, hides_secrets, key, key_hex,
 };
 use serde_json::json;
 use tempfile::TempDir;
@@ -160,7 +160,7 @@ async fn a_callers_token_is_printed_nowhere_at_trace_level() {
 fn what_looks_like_a_secret_is_found_in_any_text() {
     let (token, _) = signed_token("https://issuer.example");
     let (guid, _node) = CANARY.split_once('.').expect("a node");
-    let key = "5a".repeat(32);
+    let key = key_hex(STORE_KEY);
     for secret in [PASSWORD, guid, &token, &key, "-----BEGIN PRIVATE KEY-----"] {
         for text in [secret.to_owned(), format!("é-.eyJ {secret}.x-")] {
             let searched = catch_unwind(|| hides_secrets("a text", &text));
@@ -178,13 +178,14 @@ fn what_looks_like_a_secret_is_found_in_any_text() {
 fn a_panic_about_what_has_secrets_tells_none() {
     let guid = Guid::parse(CANARY).expect("a Guid");
     let registration = RegisterSessionRequest { guid: CANARY.into(), ..<_>::default() };
-    let key = EncryptionKey::new([0x5a; 32]);
+    let bytes = key(STORE_KEY);
+    let key = EncryptionKey::new(bytes);
     let all = (guid.header().clone(), guid, registration, sign_in(1001, PASSWORD), key);
     let panicked: Result<(), _> = catch_unwind(AssertUnwindSafe(|| panic!("{all:?}")));
     let told = panicked.expect_err("it panics").downcast::<String>().expect("a text");
     assert!(told.contains("AgentGateway1") && told.contains("1001"), "{told}");
     hides_secrets("a panic", &told);
-    assert!(!told.contains("90, 90"), "{told}");
+    assert!(!told.contains(&format!("{}, {}", bytes[0], bytes[1])), "{told}");
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use ccgateway_bridge::{
     session::{SessionFile, SessionStore as _},
 };
 use ccgateway_sim::{Fault, Interface, Misbehaviour, Simulator};
-use ccgateway_test_support::{PASSWORD, RedisServer, in_file};
+use ccgateway_test_support::{PASSWORD, RedisServer, STORE_KEY, in_file, key};
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
@@ -129,13 +129,13 @@ async fn a_guid_that_was_refused_is_looked_up_before_anybody_signs_in() {
     let right = callee::start(&site, &server).await;
     left.set_busy(1001).await.expect("accepted");
     let good = left.session(1001).await.guid_version;
-    let insider = Replica::with_keys(&server, &[0x5a]);
+    let insider = Replica::with_keys(&server, &[STORE_KEY]);
     let known = insider.store.load(agent(1001)).await.unwrap().expect("readable");
     // The right one believes a wrong Guid, and a better one is stored without a word to it.
     right.register(1001, "stale.AgentGateway0").await.expect("registered");
     assert!(right.session(1001).await.guid_version > good);
     let elsewhere = RedisServer::start().await;
-    let aside = Replica::with_keys(&elsewhere, &[0x5a]);
+    let aside = Replica::with_keys(&elsewhere, &[STORE_KEY]);
     let guid = known.guid.header().to_str().expect("text");
     let better = aside.put(1001, guid).await.version;
     let key = aside.shared.keys(&tenant()).session(agent(1001));
@@ -375,7 +375,7 @@ async fn a_drain_that_is_cut_short_leaves_the_file_to_the_next_process() {
     // It is stored, and nobody has the file open any more.
     let file = config::FileStore {
         path: site.path("sessions.redb"),
-        encryption_keys: vec![EncryptionKey::new([0x5a; 32])],
+        encryption_keys: vec![EncryptionKey::new(key(STORE_KEY))],
         credentials: false,
     };
     let file = SessionFile::open(&file, [(tenant(), CAPACITY)].into()).await.expect("it is free");

@@ -1,7 +1,9 @@
 //! Bridges with a store, in front of one gateway. They know the password of agent 1001.
 
 use ccgateway_sim::{Interface, Options, Simulator};
-use ccgateway_test_support::{PASSWORD, RedisServer, Setup, Site, TestBridge, asked, in_redis};
+use ccgateway_test_support::{
+    PASSWORD, RedisServer, Setup, Site, TestBridge, asked, in_redis, key_hex,
+};
 
 /// Lines of `[store]` by which passwords from callers are stored.
 pub(crate) const CREDENTIALS: &str = "credentials = true";
@@ -9,7 +11,7 @@ pub(crate) const CREDENTIALS: &str = "credentials = true";
 /// Where the bridges are. There are keys in `store.key` and `new.key`.
 pub(crate) async fn site() -> Site {
     let site = Site::new(Options::default()).await;
-    site.write("new.key", "6b".repeat(32));
+    site.write("new.key", key_hex(0x6b));
     site
 }
 

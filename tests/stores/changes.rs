@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use ccgateway_bridge::session::SessionStore as _;
-use ccgateway_test_support::{RedisServer, Setup, Site, TestBridge, within};
+use ccgateway_test_support::{RedisServer, STORE_KEY, Setup, Site, TestBridge, within};
 use tokio::time::sleep;
 
 use crate::{
@@ -137,7 +137,7 @@ async fn a_password_of_redis_that_changes_is_used_for_the_next_connections() {
     assert!(reloaded.taken[0].starts_with("store.password_file ("), "{reloaded:?}");
     eventually("Redis to be up", async || is_up(&bridge).await).await;
     bridge.sign_in(1003).await.expect("signed in");
-    let replica = Replica::with_keys(&server, &[0x5a]);
+    let replica = Replica::with_keys(&server, &[STORE_KEY]);
     eventually("the other session", async || {
         replica.store.load(agent(1003)).await.expect("read").is_some()
     })

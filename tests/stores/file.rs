@@ -75,7 +75,8 @@ async fn open(
     keys: &[u8],
     tenants: BTreeMap<TenantId, NonZeroUsize>,
 ) -> Result<SessionFile, FileError> {
-    let keys = keys.iter().map(|&byte| EncryptionKey::new([byte; 32])).collect();
+    let keys =
+        keys.iter().map(|&byte| EncryptionKey::new(ccgateway_test_support::key(byte))).collect();
     let path = path.to_owned();
     let config = config::FileStore { path, encryption_keys: keys, credentials: false };
     SessionFile::open(&config, tenants).await

@@ -3,7 +3,7 @@
 use std::{fs, time::Duration};
 
 use ccgateway_bridge::session::SessionStore as _;
-use ccgateway_test_support::RedisServer;
+use ccgateway_test_support::{RedisServer, key};
 use tokio::time::{Instant, sleep};
 
 use crate::{
@@ -63,7 +63,7 @@ pub(crate) fn shared(server: &RedisServer, keys: &str) -> String {
 }
 
 pub(crate) fn key_id(byte: u8) -> String {
-    ccgateway_bridge::keyring::EncryptionKey::new([byte; 32]).id()
+    ccgateway_bridge::keyring::EncryptionKey::new(key(byte)).id()
 }
 
 #[tokio::test]

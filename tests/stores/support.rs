@@ -9,7 +9,7 @@ use ccgateway_bridge::{
     keyring::EncryptionKey,
     session::{Cookies, Guid, NewSession, Origin, Session, SessionStore},
 };
-use ccgateway_test_support::{RedisServer, until_within};
+use ccgateway_test_support::{RedisServer, key, until_within};
 use http::HeaderValue;
 
 pub(crate) const CAPACITY: NonZeroUsize = NonZeroUsize::new(10_000).unwrap();
@@ -58,7 +58,7 @@ pub(crate) fn redis(topology: Topology, ports: &[u16]) -> Redis {
 }
 
 pub(crate) fn store_config(redis: Redis, keys: &[u8]) -> config::RedisStore {
-    let keys = keys.iter().map(|&byte| EncryptionKey::new([byte; 32])).collect();
+    let keys = keys.iter().map(|&byte| EncryptionKey::new(key(byte))).collect();
     config::RedisStore {
         redis,
         key_prefix: "test:".into(),

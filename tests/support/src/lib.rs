@@ -51,7 +51,7 @@ pub use program::{Output, Program};
 pub use programs::{command, python, run, signal};
 pub use redis::RedisServer;
 pub use refusal::{Refusal, refused};
-pub use secrets::hides_secrets;
+pub use secrets::{STORE_KEY, hides_secrets, key, key_hex};
 pub use setup::{Setup, in_file, in_redis};
 pub use site::Site;
 pub use waiting::{until, until_within, within};

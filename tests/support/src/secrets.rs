@@ -1,10 +1,30 @@
 //! What no bridge of any test may show: its log, its pages, what it exports, and its errors are searched for it.
 
-use std::thread::panicking;
+use std::{fmt::Write as _, thread::panicking};
 
 use tokio::sync::watch;
 
 use crate::PASSWORD;
+
+/// Which [`key`] is in the file `store.key` of a [`Site`](crate::Site).
+pub const STORE_KEY: u8 = 0x5a;
+
+/// A key for a store. There is another one for each number.
+pub fn key(number: u8) -> [u8; 32] {
+    let mut at = 0_u8;
+    [(); 32].map(|()| {
+        at += 1;
+        number ^ at.wrapping_mul(at).wrapping_add(1)
+    })
+}
+
+/// The same as digits.
+pub fn key_hex(number: u8) -> String {
+    key(number).iter().fold(String::new(), |mut digits, byte| {
+        let _written = write!(digits, "{byte:02x}");
+        digits
+    })
+}
 
 /// What a program has logged so far. It is searched for secrets when the test drops it.
 #[derive(Debug)]
@@ -24,7 +44,7 @@ impl Drop for Logged {
 pub fn hides_secrets(what: &str, text: &str) {
     let found = [
         text.find(PASSWORD),
-        text.find(&"5a".repeat(32)),
+        text.find(&key_hex(STORE_KEY)),
         text.find("PRIVATE KEY-----"),
         text.match_indices('-').find_map(|(at, _)| guid(text, at)),
         // The claims of a token are JSON too, in base64.

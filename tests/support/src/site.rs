@@ -13,7 +13,7 @@ use ccgateway_bridge::config::{Config, Sources, load};
 use ccgateway_sim::{Options, Simulator};
 use tempfile::TempDir;
 
-use crate::{Setup, gateway};
+use crate::{STORE_KEY, Setup, gateway, key_hex};
 
 /// A gateway, and a folder for the files of its bridges. Clones are the same site.
 #[derive(Clone, Debug)]
@@ -35,7 +35,7 @@ impl Site {
         let folder = Arc::new(TempDir::new().expect("a folder"));
         let site = Self { gateway, folder, configurations: Arc::default() };
         site.write("ca.pem", site.gateway.certificate_pem());
-        site.write("store.key", "5a".repeat(32));
+        site.write("store.key", key_hex(STORE_KEY));
         site
     }
 
