@@ -35,7 +35,7 @@ pub use self::{
     health::{Scope, StoreRefusal, StoreState, StoreView},
     local::{Entry, Local, Reservation, Taken},
     sealed_kind::SealedKind,
-    sealed_values::{SealedValueStore, SealedValues},
+    sealed_values::{Owner, SealedValueStore, SealedValues},
     state::SessionState,
     stored_session::{StoredSession, Unreadable},
     stores::{SharedStores, Stores},
@@ -53,6 +53,9 @@ pub struct Session {
     /// that an agent's newer Guid always has the higher version. Begins with the time in
     /// microseconds.
     pub version: u64,
+    /// The version that it had when it was made, or registered: renewals leave it as it is. Tells whose
+    /// session a stored password belongs to.
+    pub made: u64,
     /// When the Guid was stored.
     pub renewed_at: SystemTime,
     /// When the session is forgotten unless it is renewed; `None` if never.
@@ -211,8 +214,8 @@ impl Session {
     /// A session that no store has taken. Its version is 0, so it never replaces a stored one.
     pub fn unstored(new: NewSession) -> Self {
         let NewSession { guid, origin, ttl, cookies } = new;
-        let expires_at = ttl.map(|ttl| Instant::now() + ttl);
-        Self { guid, origin, version: 0, renewed_at: SystemTime::now(), expires_at, cookies }
+        let (renewed_at, expires_at) = (SystemTime::now(), ttl.map(|ttl| Instant::now() + ttl));
+        Self { guid, origin, version: 0, made: 0, renewed_at, expires_at, cookies }
     }
 
     /// Whether the session's time is over.
@@ -224,10 +227,5 @@ impl Session {
     /// absent: then the tenant's gateway has no Guids.
     pub fn is_renewed_by(&self, guid: &Guid) -> bool {
         !self.guid.is_absent() && *guid != self.guid
-    }
-
-    /// This session with a new Guid. Its time to live begins again.
-    pub fn renewed(&self, guid: Guid, ttl: Option<Duration>) -> NewSession {
-        NewSession { guid, origin: self.origin, ttl, cookies: self.cookies.clone() }
     }
 }

@@ -189,6 +189,7 @@ impl Tenant {
             ),
             sessions,
             gateway: Arc::new(gateway),
+                sessions.clone(),
             sign_ins: Arc::new(SignIns::new(&config, sign_ins)),
             repeats: RepeatBudget::new(config.limits.requests),
             abandoned: Arc::default(),

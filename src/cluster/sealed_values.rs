@@ -6,7 +6,7 @@ use ::redis::cmd;
 use futures_util::future::BoxFuture;
 use tracing::debug;
 
-use super::redis::{Keys, Link, LinkError, LinkState, Repeat};
+use super::redis::{Keys, Link, LinkError, LinkState, Repeat, Script};
 use crate::{
     id::{AgentId, TenantId},
     session::{SealedKind, SealedValueStore},
@@ -17,11 +17,20 @@ pub(super) struct RedisSealedValues {
     tenant: TenantId,
     link: Link,
     keys: Keys,
+    put_with_session: Script,
 }
+
+/// Stores credentials if the agent has a session that the bridge made: the script that ends it has deleted
+/// them otherwise, and would not do so again.
+const PUT_WITH_SESSION: &str = "
+if redis.call('SISMEMBER', KEYS[2], ARGV[3]) == 0 then return 0 end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+return 1
+";
 
 impl RedisSealedValues {
     pub(super) fn new(tenant: TenantId, link: Link, keys: Keys) -> Self {
-        Self { tenant, link, keys }
+        Self { tenant, link, keys, put_with_session: Script::new(PUT_WITH_SESSION) }
     }
 
     fn key(&self, sealed_kind: SealedKind, agent: AgentId) -> String {
@@ -50,8 +59,15 @@ impl SealedValueStore for RedisSealedValues {
     ) -> BoxFuture<'_, ()> {
         Box::pin(async move {
             let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+            let key = self.key(sealed_kind, agent);
+            if sealed_kind == SealedKind::Credentials {
+                let put = self.put_with_session.on(key).key(self.keys.kept());
+                let put = put.arg(sealed).arg(millis).arg(agent.to_string());
+                self.asked(self.link.script::<u8>(&put, Repeat::Once)).await;
+                return;
+            }
             let mut set = cmd("SET");
-            set.arg(self.key(sealed_kind, agent)).arg(sealed).arg("PX").arg(millis);
+            set.arg(key).arg(sealed).arg("PX").arg(millis);
             self.asked(self.link.command::<()>(&set, Repeat::Once)).await;
         })
     }

@@ -244,7 +244,7 @@ impl Inner {
             return Ok(None);
         };
         let version = self.local.next_version(old.version);
-        let mut entry = Entry::new(version, old.renewed(guid, known.ttl));
+        let mut entry = Entry::renewed(version, old, guid, known.ttl);
         match self.write_now(agent, &entry, Stored::UpTo(old.version)).await {
             Ok(Written::Done) => {
                 self.local.offer(agent, entry.clone());

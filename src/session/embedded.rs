@@ -84,7 +84,7 @@ impl SessionStore for EmbeddedStore {
 
     fn renew<'a>(&'a self, agent: AgentId, old: &'a Session, guid: Guid) -> SessionFuture<'a> {
         let renewed = self.0.replace(agent, old.version, |version, known| {
-            Entry::new(version, old.renewed(guid, known.ttl))
+            Entry::renewed(version, old, guid, known.ttl)
         });
         Box::pin(ready(Ok(renewed.and_then(|entry| entry.session))))
     }

@@ -21,7 +21,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use super::{
-    Claim, EmbeddedStore, Guid, NewSession, Reservation, SealedKind, SealedValueStore,
+    Claim, EmbeddedStore, Guid, NewSession, Origin, Reservation, SealedKind, SealedValueStore,
     SealedValues, Session, SessionFuture, SessionStore, StoreFuture, local::Local,
 };
 use crate::{
@@ -329,6 +329,11 @@ impl SealedValueStore for FilePart {
         time: Duration,
     ) -> BoxFuture<'_, ()> {
         Box::pin(async move {
+            let is_made = |session: &Arc<Session>| session.origin == Origin::SignedIn;
+            let has_session = || self.slot.local.get(agent).as_ref().is_some_and(is_made);
+            if sealed_kind == SealedKind::Credentials && !has_session() {
+                return;
+            }
             if self.slot.sealed.put(sealed_kind, agent, sealed, time) {
                 self.store(Kind::Sealed(sealed_kind), agent).await;
             }

@@ -11,7 +11,7 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::{Claim, NewSession, Session, StoreError};
+use super::{Claim, Guid, NewSession, Session, StoreError};
 use crate::id::AgentId;
 
 /// What a process knows of sessions by itself.
@@ -80,11 +80,22 @@ const END_KEPT: Duration = Duration::from_secs(60 * 60);
 impl Entry {
     /// A session that is stored now.
     pub fn new(version: u64, new: NewSession) -> Self {
+        Self::made_at(version, version, new)
+    }
+
+    /// This session with a new Guid. Its time to live begins again.
+    pub fn renewed(version: u64, old: &Session, guid: Guid, ttl: Option<Duration>) -> Self {
+        let (origin, cookies) = (old.origin, old.cookies.clone());
+        Self::made_at(old.made, version, NewSession { guid, origin, ttl, cookies })
+    }
+
+    fn made_at(made: u64, version: u64, new: NewSession) -> Self {
         let NewSession { guid, origin, ttl, cookies } = new;
         let session = Session {
             guid,
             origin,
             version,
+            made,
             renewed_at: SystemTime::now(),
             expires_at: ttl.map(|ttl| Instant::now() + ttl),
             cookies,

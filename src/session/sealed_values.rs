@@ -1,7 +1,11 @@
 //! Credentials and rejections that replicas share, or one process leaves to the next, encrypted
 //! with keys that only the bridge has.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use futures_util::future::BoxFuture;
 use secrecy::zeroize::Zeroizing;
@@ -21,11 +25,21 @@ pub struct SealedValues {
     has_credentials: bool,
 }
 
+/// Whose a sealed value is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// The agent.
+    pub agent: AgentId,
+    /// The session that it was stored with, by its [`made`](super::Session::made); 0 for none.
+    pub session: u64,
+}
+
 /// A store for the sealed values of a tenant's agents.
 ///
 /// None of these methods fails: a store that does not answer has no values, and takes none.
 pub trait SealedValueStore: Send + Sync {
-    /// Stores a value for `time`. It replaces the old one.
+    /// Stores a value for `time`. It replaces the old one. Credentials are stored only while a session is
+    /// that the bridge made.
     fn put(
         &self,
         sealed_kind: SealedKind,
@@ -57,17 +71,35 @@ impl SealedValues {
         self.has_credentials
     }
 
-    /// Stores a value for `time`. It replaces the old one.
-    pub async fn put(&self, sealed_kind: SealedKind, agent: AgentId, plain: &[u8], time: Duration) {
-        if let Ok(sealed) = sealed_kind.seal(&self.keyring, &self.tenant, agent, plain) {
+    /// Stores a value for `time`. It replaces the agent's old one.
+    ///
+    /// The session and the end of the time are sealed too, since whoever can write to the store can bring an old value back.
+    pub async fn put(
+        &self,
+        sealed_kind: SealedKind,
+        Owner { agent, session }: Owner,
+        plain: &[u8],
+        time: Duration,
+    ) {
+        let content = content(session, SystemTime::now() + time, plain);
+        if let Ok(sealed) = sealed_kind.seal(&self.keyring, &self.tenant, agent, &content) {
             self.store.put(sealed_kind, agent, sealed, time).await;
         }
     }
 
-    /// The value, if there is one.
-    pub async fn get(&self, sealed_kind: SealedKind, agent: AgentId) -> Option<Zeroizing<Vec<u8>>> {
+    /// The value, if there is one of this agent and session whose time is not over.
+    pub async fn get(
+        &self,
+        sealed_kind: SealedKind,
+        Owner { agent, session }: Owner,
+    ) -> Option<Zeroizing<Vec<u8>>> {
         let sealed = self.store.get(sealed_kind, agent).await?;
-        sealed_kind.open(&self.keyring, &self.tenant, agent, &sealed)
+        let content = sealed_kind.open(&self.keyring, &self.tenant, agent, &sealed)?;
+        let (of_session, rest) = content.split_first_chunk()?;
+        let (until, plain) = rest.split_first_chunk()?;
+        let is_good = u64::from_be_bytes(*of_session) == session
+            && u64::from_be_bytes(*until) > millis_of(SystemTime::now());
+        is_good.then(|| Zeroizing::new(plain.to_vec()))
     }
 
     /// Removes the value.
@@ -76,8 +108,75 @@ impl SealedValues {
     }
 }
 
+/// What is sealed of a value: its session, when it ends, and itself.
+fn content(session: u64, until: SystemTime, plain: &[u8]) -> Zeroizing<Vec<u8>> {
+    let head = [session, millis_of(until)].map(u64::to_be_bytes);
+    Zeroizing::new([head.as_flattened(), plain].concat())
+}
+
+fn millis_of(time: SystemTime) -> u64 {
+    let since_epoch = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX)
+}
+
 impl fmt::Debug for SealedValues {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SealedValues").field("tenant", &self.tenant).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::HashMap, future::ready, sync::Mutex};
+
+    use super::*;
+    use crate::{
+        id::DEFAULT_AGENT_IDS,
+        keyring::{EncryptionKey, KEY_LEN},
+    };
+
+    /// What somebody has in the hand who keeps every value, and gives back whichever they like.
+    #[derive(Clone, Default)]
+    struct Rogue(Arc<Mutex<HashMap<SealedKind, Vec<u8>>>>);
+
+    impl SealedValueStore for Rogue {
+        fn put(
+            &self,
+            sealed_kind: SealedKind,
+            _: AgentId,
+            sealed: Vec<u8>,
+            _: Duration,
+        ) -> BoxFuture<'_, ()> {
+            self.0.lock().unwrap().insert(sealed_kind, sealed);
+            Box::pin(ready(()))
+        }
+
+        fn get(&self, sealed_kind: SealedKind, _: AgentId) -> BoxFuture<'_, Option<Vec<u8>>> {
+            Box::pin(ready(self.0.lock().unwrap().get(&sealed_kind).cloned()))
+        }
+
+        fn remove(&self, _: SealedKind, _: AgentId) -> BoxFuture<'_, ()> {
+            Box::pin(ready(()))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_value_that_is_brought_back_counts_only_in_its_time_and_for_its_session() {
+        let tenant = TenantId::parse("acme").unwrap();
+        let agent = AgentId::parse("1001", &DEFAULT_AGENT_IDS).unwrap();
+        let keyring = Keyring::new("test", &[EncryptionKey::new([7; KEY_LEN])]);
+        let values = SealedValues::new(tenant, Box::new(Rogue::default()), Arc::new(keyring), true);
+        for sealed_kind in SealedKind::ALL {
+            for (time, session, is_good) in [
+                (Duration::from_secs(60), 5, true),
+                (Duration::from_secs(60), 4, false),
+                (Duration::from_secs(60), 6, false),
+                (Duration::ZERO, 5, false),
+            ] {
+                values.put(sealed_kind, Owner { agent, session: 5 }, b"secret", time).await;
+                let found = values.get(sealed_kind, Owner { agent, session }).await;
+                assert_eq!(found.is_some_and(|found| *found == b"secret"), is_good, "{session}");
+            }
+        }
     }
 }

@@ -186,7 +186,7 @@ impl StoredSession {
         let Some(body) = &self.session else {
             return Ok(Entry::end(self.version, self.signed_out));
         };
-        let (guid, cookies) =
+        let (made, guid, cookies) =
             parse_secret_text(&plain(&body.secret)?).ok_or(Unreadable::Malformed)?;
         let now = since_epoch(SystemTime::now());
         let left = |at: u64| Duration::from_millis(at.saturating_sub(now));
@@ -197,6 +197,7 @@ impl StoredSession {
                 Made::SignedIn => Origin::SignedIn,
             },
             version: self.version,
+            made,
             renewed_at: UNIX_EPOCH + Duration::from_millis(body.renewed_at),
             expires_at: body.expires_at.map(|at| Instant::now() + left(at)),
             cookies: Arc::new(cookies),
@@ -210,25 +211,27 @@ fn about(agent: u32, version: u64) -> String {
     format!("{agent}|{version}")
 }
 
-/// A line with the Guid, and one with the cookies. Neither contains a line break.
+/// A line with the version that it had when it was made, one with the Guid, and one with the cookies. None
+/// contains a line break.
 ///
 /// The ends of the cookies are not stored. Each answer may move them, and a session is stored much more
 /// rarely. A load balancer reads a cookie that is past its end, while a call without it may reach a node
 /// that does not know the session.
 fn secret_text(session: &Session) -> Zeroizing<Vec<u8>> {
     let (guid, cookies) = (session.guid.header().as_bytes(), session.cookies.header());
-    let lines = [Some(guid), cookies.as_ref().map(HeaderValue::as_bytes)];
+    let made = session.made.to_string();
+    let lines = [Some(made.as_bytes()), Some(guid), cookies.as_ref().map(HeaderValue::as_bytes)];
     let lines: Vec<_> = lines.into_iter().flatten().collect();
     Zeroizing::new(lines.join(&b'\n'))
 }
 
-fn parse_secret_text(plain: &[u8]) -> Option<(Guid, Cookies)> {
-    let plain = std::str::from_utf8(plain).ok()?;
+fn parse_secret_text(plain: &[u8]) -> Option<(u64, Guid, Cookies)> {
+    let (made, plain) = std::str::from_utf8(plain).ok()?.split_once('\n')?;
     let (guid, pairs) = plain.split_once('\n').unwrap_or((plain, ""));
     let cookies = Cookies::default();
     let pairs = pairs.split("; ").filter_map(|pair| secret::header(pair.as_bytes()));
     pairs.for_each(|pair| cookies.set(&pair, None));
-    Some((Guid::parse_stored(guid).ok()?, cookies))
+    Some((made.parse().ok()?, Guid::parse_stored(guid).ok()?, cookies))
 }
 
 fn since_epoch(time: SystemTime) -> u64 {

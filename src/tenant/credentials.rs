@@ -15,7 +15,7 @@ use crate::{
     hex::hex,
     id::AgentId,
     retcode::Retcode,
-    session::{SealedKind, SealedValues},
+    session::{Owner, SealedKind, SealedValues, Session, SessionStore},
 };
 
 /// The credentials that the bridge can sign agents in with, and those that it must not try again.
@@ -27,6 +27,8 @@ pub(super) struct CredentialBook {
     rejected_for: Duration,
     /// What replicas share; `None` if there are no other replicas.
     sealed: Option<SealedValues>,
+    /// A shared password counts only with the session that was made with it.
+    sessions: Arc<dyn SessionStore>,
 }
 
 /// A rejection as replicas share it. It has a digest of the password, so that they can recognize
@@ -52,8 +54,9 @@ impl CredentialBook {
         rejected_for: Duration,
         agents: Arc<AgentRecords>,
         sealed: Option<SealedValues>,
+        sessions: Arc<dyn SessionStore>,
     ) -> Self {
-        Self { configured, agents, rejected_for, sealed }
+        Self { configured, agents, rejected_for, sealed, sessions }
     }
 
     /// The sign-in that worked last here, or else the configured one, or else one that another
@@ -67,7 +70,9 @@ impl CredentialBook {
 
     async fn shared(&self, agent: AgentId) -> Option<SignIn> {
         let sealed = self.sealed.as_ref().filter(|sealed| sealed.has_credentials())?;
-        SignIn::from_plain(&sealed.get(SealedKind::Credentials, agent).await?)
+        let session = self.sessions.load(agent).await.ok()??.made;
+        let owner = Owner { agent, session };
+        SignIn::from_plain(&sealed.get(SealedKind::Credentials, owner).await?)
     }
 
     /// The sign-in that worked last here, or else the configured one.
@@ -81,15 +86,23 @@ impl CredentialBook {
         Some(SignIn::new(credential.password.clone(), phone_number, credential.force))
     }
 
-    /// Holds a sign-in that worked. Shares it unless all replicas have it by their configuration.
-    pub(super) async fn hold(&self, agent: AgentId, sign_in: Arc<SignIn>) {
+    /// Holds a sign-in that worked. Shares it with the session that it made, unless all replicas have it by
+    /// their configuration.
+    pub(super) async fn hold(
+        &self,
+        agent: AgentId,
+        sign_in: Arc<SignIn>,
+        session: Option<&Session>,
+    ) {
         self.agents.hold(agent, sign_in.clone());
         let configured = self.configured(agent);
         if configured.is_some_and(|configured| has_same_password(&configured, &sign_in)) {
             return;
         }
-        if let Some(sealed) = self.sealed.as_ref().filter(|sealed| sealed.has_credentials()) {
-            sealed.put(SealedKind::Credentials, agent, &sign_in.to_plain(), SHARED_FOR).await;
+        let sealed = self.sealed.as_ref().filter(|sealed| sealed.has_credentials());
+        if let Some((sealed, session)) = sealed.zip(session) {
+            let owner = Owner { agent, session: session.made };
+            sealed.put(SealedKind::Credentials, owner, &sign_in.to_plain(), SHARED_FOR).await;
         }
     }
 
@@ -119,7 +132,7 @@ impl CredentialBook {
         let Some(sealed) = self.sealed.as_ref().filter(|_| is_noted) else { return };
         // Serializing these strings cannot fail.
         let plain = serde_json::to_vec(&shared).unwrap_or_default();
-        sealed.put(SealedKind::Rejected, agent, &plain, self.rejected_for).await;
+        sealed.put(SealedKind::Rejected, of_no_session(agent), &plain, self.rejected_for).await;
     }
 
     /// Forgets a wrong password where it is held or shared, but no other password held by now.
@@ -138,7 +151,7 @@ impl CredentialBook {
         if let Some(known) = self.rejection_here(agent, sign_in) {
             return Some(known);
         }
-        let plain = self.sealed.as_ref()?.get(SealedKind::Rejected, agent).await?;
+        let plain = self.sealed.as_ref()?.get(SealedKind::Rejected, of_no_session(agent)).await?;
         let shared: SharedRejection = serde_json::from_slice(&plain).ok()?;
         shared.rejection_of(sign_in).map(Obstacle::from)
     }
@@ -180,6 +193,12 @@ impl SharedRejection {
             None => Rejection::WithoutGuid,
         })
     }
+}
+
+/// The owner of a rejected password. Nobody can sign in with it before its time is over, so one that is brought
+/// back keeps nobody out for longer than it would have.
+fn of_no_session(agent: AgentId) -> Owner {
+    Owner { agent, session: 0 }
 }
 
 fn has_same_password(one: &SignIn, other: &SignIn) -> bool {

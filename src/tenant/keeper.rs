@@ -478,7 +478,8 @@ mod tests {
     fn session(origin: Origin) -> Arc<Session> {
         let (guid, cookies) = (Guid::parse("a").unwrap(), Arc::new(Cookies::default()));
         let renewed_at = SystemTime::now();
-        Arc::new(Session { guid, origin, version: 1, renewed_at, expires_at: None, cookies })
+        let (version, made, expires_at) = (1, 1, None);
+        Arc::new(Session { guid, origin, version, made, renewed_at, expires_at, cookies })
     }
 
     #[test]

@@ -341,7 +341,7 @@ impl Tenant {
     ) -> Option<Arc<Session>> {
         let stored = self.store_made(agent, made, lock.as_ref()).await;
         let stored = self.note_unstored(agent, "the session of a sign-in", stored);
-        self.credentials.hold(agent, sign_in).await;
+        self.credentials.hold(agent, sign_in, stored.as_deref()).await;
         let Some(session) = stored else {
             self.note(agent, Event::Unstored);
             return None;

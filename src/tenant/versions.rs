@@ -59,6 +59,7 @@ impl Tenant {
                 config.keep.rejected_for,
                 self.agents.clone(),
                 common.stores.sealed_values(&self.id),
+                self.sessions.clone(),
             ),
             repeats: RepeatBudget::new(config.limits.requests),
             id: self.id.clone(),

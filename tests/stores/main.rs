@@ -24,6 +24,7 @@ mod model;
 mod moments;
 mod redis_outage;
 mod refusals;
+mod replay;
 mod secrets;
 mod sharing;
 mod slow;

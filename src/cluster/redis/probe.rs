@@ -2,7 +2,7 @@ use super::{Keys, Link, LinkError, Repeat, Script};
 
 /// Checks whether Redis does all that the bridge needs for a tenant.
 ///
-/// The script uses every command that writes, on a key of its own, and leaves nothing there. It is
+/// The script uses every command that writes or that decides whether to write, on a key of its own, and leaves nothing there. It is
 /// needed because a Redis that answers may still be out of memory, or refuse a single command to
 /// the user.
 #[derive(Debug)]
@@ -20,6 +20,7 @@ redis.call('HSET', key, 'a', 'b')
 redis.call('PEXPIRE', key, 1000)
 redis.call('DEL', key)
 redis.call('SADD', key, 'a')
+redis.call('SISMEMBER', key, 'a')
 redis.call('SREM', key, 'a')
 redis.call('ZADD', key, 1, 'a')
 redis.call('ZREM', key, 'a')

@@ -7,7 +7,13 @@ use ccgateway_test_support::RedisServer;
 use super::world::{
     CAPACITY, Replica, agent, all_listen, ask, guid, made, registered, tenant, until,
 };
-use crate::session::{SealedKind, SessionStore as _, SharedStores as _, StoreError, StoreState};
+use crate::session::{
+    Owner, SealedKind, SessionStore as _, SharedStores as _, StoreError, StoreState,
+};
+
+fn owner() -> Owner {
+    Owner { agent: agent(1001), session: 7 }
+}
 
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 
@@ -185,7 +191,7 @@ async fn what_an_old_key_has_sealed_is_sealed_anew() {
     let old = Replica::with_keys(&server, &[1]);
     let made = old.put(1001, "a").await;
     let safe = old.shared.sealed_values(&tenant());
-    safe.put(SealedKind::Rejected, agent(1001), b"no", Duration::from_secs(60)).await;
+    safe.put(SealedKind::Rejected, owner(), b"no", Duration::from_secs(60)).await;
     drop(old);
     let both = Replica::with_keys(&server, &[2, 1]);
     let new = Replica::with_keys(&server, &[2]);
@@ -196,7 +202,7 @@ async fn what_an_old_key_has_sealed_is_sealed_anew() {
     }
     assert_eq!(new.store.cached(agent(1001)).expect("known").version, made.version);
     let safe = new.shared.sealed_values(&tenant());
-    while safe.get(SealedKind::Rejected, agent(1001)).await.is_none() {
+    while safe.get(SealedKind::Rejected, owner()).await.is_none() {
         assert!(begun.elapsed() < Duration::from_secs(20), "sealed anew");
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
@@ -209,20 +215,22 @@ async fn what_replicas_tell_each_other_of_passwords_has_its_time() {
     let (left, right) = (Replica::of(&server), Replica::of(&server));
     let [safe, others] = [&left, &right].map(|replica| replica.shared.sealed_values(&tenant()));
     assert!(safe.has_credentials());
+    safe.put(SealedKind::Credentials, owner(), b"word", Duration::from_secs(60)).await;
+    assert!(others.get(SealedKind::Credentials, owner()).await.is_none(), "there is no session");
+    let session = left.put(1001, "a").await;
     for drawer in SealedKind::ALL {
-        assert!(others.get(drawer, agent(1001)).await.is_none());
-        safe.put(drawer, agent(1001), b"word", Duration::from_secs(60)).await;
-        let plain = others.get(drawer, agent(1001)).await.expect("told");
+        assert!(others.get(drawer, owner()).await.is_none());
+        safe.put(drawer, owner(), b"word", Duration::from_secs(60)).await;
+        let plain = others.get(drawer, owner()).await.expect("told");
         assert_eq!(&**plain, b"word");
         let key = format!("test:{{acme}}:{}:1001", drawer.name());
         let left: i64 = ask(&server, &["PTTL", &key]).await;
         assert!((50_000..=60_000).contains(&left), "{left}");
     }
     others.remove(SealedKind::Rejected, agent(1001)).await;
-    assert!(safe.get(SealedKind::Rejected, agent(1001)).await.is_none());
+    assert!(safe.get(SealedKind::Rejected, owner()).await.is_none());
     // The end of a session takes along what it was made with.
-    let session = left.put(1001, "a").await;
-    assert!(safe.get(SealedKind::Credentials, agent(1001)).await.is_some());
+    assert!(safe.get(SealedKind::Credentials, owner()).await.is_some());
     left.store.sign_out(agent(1001), session.version).await.expect("ended");
-    assert!(safe.get(SealedKind::Credentials, agent(1001)).await.is_none());
+    assert!(safe.get(SealedKind::Credentials, owner()).await.is_none());
 }

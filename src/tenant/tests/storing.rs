@@ -147,8 +147,7 @@ async fn a_password_that_worked_is_shared_and_goes_with_the_session() {
     assert_eq!(time, Duration::from_secs(30 * 24 * 60 * 60));
     // Another replica signs the agent in with it.
     world.gateway.sign_out(1001);
-    let other = TestStores { store: TestStores::new(true).store, ..stores.clone() };
-    let theirs = World { gateway: world.gateway.clone(), ..with(&other, &UNPOLLED, &[]).await };
+    let theirs = World { gateway: world.gateway.clone(), ..with(&stores, &UNPOLLED, &[]).await };
     assert!(theirs.tenant.credentials.find(agent(1001)).await.is_some());
     assert!(theirs.tenant.credentials.find(agent(1002)).await.is_none());
     world.busy(1001).await.expect("signed in anew");

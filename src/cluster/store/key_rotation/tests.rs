@@ -8,7 +8,7 @@ use crate::{
         store::tests::{deaf, forbid, put, taken_by_others},
         tests::world::{agent, ask, shared, tenant},
     },
-    session::SharedStores as _,
+    session::{Owner, SharedStores as _},
     telemetry::log::captured::Captured,
 };
 
@@ -19,7 +19,8 @@ async fn sealed_with_an_old_key(server: &RedisServer) {
         put(&old, id, "a").await;
     }
     let values = shared(server, &[1]).sealed_values(&tenant());
-    values.put(SealedKind::Rejected, agent(1001), b"no", Duration::from_secs(60)).await;
+    let owner = Owner { agent: agent(1001), session: 0 };
+    values.put(SealedKind::Rejected, owner, b"no", Duration::from_secs(60)).await;
 }
 
 #[tokio::test]
