@@ -59,7 +59,7 @@ use self::{
     versions::Versions,
 };
 pub use self::{
-    admission::{Hosts, Resource, ServerPlace, TenantUsage, Usage},
+    admission::{CallPlace, Hosts, Resource, ServerPlace, TenantUsage, Usage},
     agents::{StateCount, TakenOver},
     automatic_sign_ins::SignInQueue,
     confirm::{Confirmation, Unconfirmed},
@@ -143,6 +143,9 @@ pub struct Accepted {
     pub after: Moment,
     /// Whether it belongs to a batch. Requests that follow from it then count as the batch's, too.
     pub of_batch: bool,
+    /// Its place among the tenant's calls, which it holds for as long as its confirmation is waited for.
+    /// `None` for one of a batch, which has one for all.
+    _place: Option<CallPlace>,
 }
 
 /// An agent who was signed in.
@@ -186,10 +189,10 @@ impl Tenant {
                 config.keep.rejected_for,
                 agents.clone(),
                 common.stores.sealed_values(&id),
+                sessions.clone(),
             ),
             sessions,
             gateway: Arc::new(gateway),
-                sessions.clone(),
             sign_ins: Arc::new(SignIns::new(&config, sign_ins)),
             repeats: RepeatBudget::new(config.limits.requests),
             abandoned: Arc::default(),

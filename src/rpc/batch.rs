@@ -1,6 +1,12 @@
 //! `BatchSetBusy`: one call for many agents.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use futures_util::{StreamExt as _, stream};
 use prost::Message as _;
@@ -26,7 +32,7 @@ use crate::{
     gateway::Command,
     id::AgentId,
     telemetry::{audit::AuditedAgent, trace::SpanKind},
-    tenant::{Accepted, Context, Tenant},
+    tenant::{Accepted, CallPlace, Context, Tenant},
 };
 
 /// The method's full name.
@@ -52,6 +58,10 @@ struct Batch {
     /// time.
     context: Context,
     audited: Option<AuditedAgents>,
+    /// How many agents have not been asked for yet.
+    unasked: AtomicUsize,
+    /// Its place among the tenant's calls, while it only waits for confirmations.
+    place: OnceLock<CallPlace>,
 }
 
 /// Sets many agents busy, a few at a time.
@@ -68,13 +78,22 @@ pub(super) async fn set_busy(
 
     let context = Context { deadline: call.context.deadline.sooner(), ..call.context.clone() };
     let confirm = confirm_within.map(|within| (within, call.confirmed_by(within).sooner()));
-    let batch = &Batch { tenant, command, confirm, context, audited: call.audited.clone() };
+    let batch = &Batch {
+        tenant,
+        command,
+        confirm,
+        context,
+        audited: call.audited.clone(),
+        unasked: request.agent_ids.len().into(),
+        place: OnceLock::new(),
+    };
     let overrides = &call.shared.overrides;
     let asked = request.agent_ids.into_iter().enumerate().map(async |(place, agent_id)| {
         let span = batch.context.trace.child(|| "agent".into(), SpanKind::Internal);
         span.set("ccgw.agent.id", || visible(&agent_id, ID_MAX));
         let context = Context { trace: span.trace().clone(), ..batch.context.clone() };
         let asked = batch.ask(&agent_id, &context).await;
+        batch.note_asked();
         (place, agent_id, asked, context, span)
     });
     // Unordered, so that an agent whose request hangs does not delay the others.
@@ -123,6 +142,18 @@ impl Batch {
             .map_err(CallError::unasked)?;
         let command = self.command.clone();
         Ok((agent, self.tenant.command_of_batch(agent, command, context).await?))
+    }
+
+    /// Notes that an agent was asked for, which takes a place among the tenant's calls for as long as it lasts.
+    /// After the last one the batch takes a place of its own, for as long as it waits.
+    fn note_asked(&self) {
+        let is_last = self.unasked.fetch_sub(1, Ordering::Relaxed) == 1;
+        if is_last
+            && self.confirm.is_some()
+            && let Some(place) = self.tenant.place_of_batch()
+        {
+            let _only = self.place.set(place);
+        }
     }
 
     /// Notes for the audit log what came of an agent: the error and what the caller is told, if there is

@@ -53,7 +53,7 @@ pub struct ServerPlace {
 
 /// A place among the tenant's calls; released when dropped.
 #[derive(Debug)]
-pub(super) struct CallPlace {
+pub struct CallPlace {
     _own: OwnedSemaphorePermit,
 }
 
@@ -303,7 +303,8 @@ impl TenantUsage {
         [calls, requests, watches, batches, sessions]
     }
 
-    /// How many calls wait for a place among the requests.
+    /// How many calls have no request open: they wait for the agent's turn, for a place among the requests, or
+    /// for the event that confirms a change.
     pub fn waiting_calls(&self) -> usize {
         self.calls.taken.saturating_sub(self.requests.taken)
     }

@@ -55,7 +55,8 @@ impl AdmittedCall {
     ) -> Result<Accepted, CallError> {
         let verdict = self.command_once_or_twice(&command, untouched).await;
         self.report(command.interface, &verdict);
-        verdict.map(|(envelope, after)| Accepted { envelope, command, after, of_batch: false })
+        let (envelope, after) = verdict?;
+        Ok(Accepted { envelope, command, after, of_batch: false, _place: self.call.take() })
     }
 
     pub(super) async fn sign_in(

@@ -24,6 +24,15 @@ impl Tenant {
         read(self.command(agent, Command::plain(&AGENT_STATUS), context).await)
     }
 
+    /// Like [`Tenant::agent_status`], for a call that waits for its confirmation.
+    pub(super) async fn agent_status_while_confirming(
+        self: &Arc<Self>,
+        agent: AgentId,
+        context: &Context,
+    ) -> Result<AgentStatus, CallError> {
+        read(self.command_while_confirming(agent, Command::plain(&AGENT_STATUS), context).await)
+    }
+
     /// Like [`Tenant::agent_status`], within the part of the requests that batches have.
     pub(super) async fn agent_status_of_batch(
         self: &Arc<Self>,

@@ -57,6 +57,27 @@ impl Tenant {
         self.in_turn(places, agent, context, work).await
     }
 
+    /// Like [`Tenant::command`], for what a call has to ask while it waits for its confirmation. It still has
+    /// its place among the calls, and all others may be taken.
+    pub(super) async fn command_while_confirming(
+        self: &Arc<Self>,
+        agent: AgentId,
+        command: Command,
+        context: &Context,
+    ) -> Result<Accepted, CallError> {
+        self.check_edition(command.interface)?;
+        let (untouched, wait) = (Untouched::at_the_start(), self.config.limits.queue_wait);
+        let places = Places { untouched, call: None, wait, needs_session: false };
+        let work = |call: AdmittedCall, untouched| call.command(command, untouched);
+        self.in_turn(places, agent, context, work).await
+    }
+
+    /// A place among the tenant's calls for a batch that has asked for all of its agents, and waits for
+    /// their confirmations. `None`: all are taken, which must not cost the batch its answer.
+    pub fn place_of_batch(&self) -> Option<CallPlace> {
+        self.admission.enter().ok()
+    }
+
     /// Like [`Tenant::command`], for a command of a batch. It waits for its places until the
     /// caller's deadline. The commands of batches use at most half of the tenant's requests.
     ///
@@ -79,7 +100,7 @@ impl Tenant {
             let accepted = call.command(command, untouched).await;
             // Held until here, even if the batch has been answered, since the request was open.
             drop(place);
-            Ok(Accepted { of_batch: true, ..accepted? })
+            Ok(Accepted { of_batch: true, _place: None, ..accepted? })
         };
         self.in_turn(places, agent, context, work).await
     }

@@ -145,7 +145,7 @@ impl Tenant {
         let status = if seen.of_batch {
             self.agent_status_of_batch(seen.agent, context).await.ok()?
         } else {
-            self.agent_status(seen.agent, context).await.ok()?
+            self.agent_status_while_confirming(seen.agent, context).await.ok()?
         };
         (status.state != AgentState::Unknown).then(|| (seen.effect.fits)(status.state))
     }

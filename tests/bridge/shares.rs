@@ -1,16 +1,25 @@
 //! Tenants whose gateways hang leave the others their even part of the server's places.
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, time::Duration};
 
-use ccgateway_bridge::rpc::proto::{RegisterSessionRequest, SetBusyRequest, SetBusyResponse};
+use ccgateway_bridge::{
+    client::Channel,
+    rpc::proto::{
+        BatchSetBusyRequest, RegisterSessionRequest, SetBusyRequest, SetBusyResponse,
+        SignInRequest, WatchEventsRequest, agent_state_client::AgentStateClient,
+    },
+};
 use ccgateway_sim::{Interface, Options, Simulator};
-use ccgateway_test_support::{AGENT, ClosedPort, Setup, TestBridge, gateway, refused, until};
-use tokio::task::JoinSet;
+use ccgateway_test_support::{
+    AGENT, ClosedPort, PASSWORD, Setup, TestBridge, gateway, refused, until, within,
+};
+use tokio::{task::JoinSet, time::sleep};
 use tonic::{Code, Status};
 
 const DEAD: [&str; 5] = ["acme", "dead1", "dead2", "dead3", "dead4"];
-/// Of sixty places for six tenants.
+/// Of sixty places for six tenants, or twenty for two.
 const EVEN: u32 = 10;
+const LONG: Duration = Duration::from_secs(600);
 
 fn busy(tenant: &str, agent: u32) -> SetBusyRequest {
     SetBusyRequest {
@@ -95,6 +104,98 @@ async fn five_tenants_whose_gateways_hang_leave_a_sixth_its_even_part() {
             answer.expect("the sixth tenant is within its even part");
         }
     }
+}
+
+/// How many places of a tenant's share are taken.
+async fn taken(bridge: &TestBridge, share: &str) -> f64 {
+    let series = format!("ccgw_tenant_places_in_use{{tenant=\"acme\",share=\"{share}\"}}");
+    bridge.scrape().await[&series]
+}
+
+/// What each of a tenant's calls may wait for, for as long as its caller lets it.
+#[derive(Clone, Copy, Debug)]
+enum Wait {
+    Confirmation,
+    ConfirmationsOfBatch,
+    TurnOfAgent,
+    Gateway,
+}
+
+impl Wait {
+    /// A call that waits for this. Events of agents who talk come when their calls end.
+    async fn begin(self, mut states: AgentStateClient<Channel>, agent: u32) -> Result<(), Status> {
+        let confirm_within = Some(LONG.try_into().expect("a duration"));
+        match self {
+            Self::Confirmation => {
+                let request = SetBusyRequest { confirm_within, ..busy("acme", agent) };
+                states.set_busy(request).await.map(drop)
+            }
+            Self::ConfirmationsOfBatch => {
+                let request = BatchSetBusyRequest {
+                    tenant_id: "acme".into(),
+                    agent_ids: vec![agent.to_string()],
+                    reason: Some(200),
+                    confirm_within,
+                    ..<_>::default()
+                };
+                states.batch_set_busy(request).await.map(drop)
+            }
+            Self::TurnOfAgent => states.set_busy(busy("acme", AGENT)).await.map(drop),
+            Self::Gateway => states.set_busy(busy("acme", agent)).await.map(drop),
+        }
+    }
+}
+
+#[tokio::test]
+async fn whatever_a_tenants_calls_wait_for_they_take_its_places_and_nobody_elses() {
+    let live = gateway(Options::default()).await;
+    let (more, server) = (tenant("live", &live), "limits.calls = 20\n".into());
+    let agents = || AGENT..AGENT + EVEN;
+    let tenant = format!("keep.pause_min = \"5ms\"\nkeep.pause_max = \"10ms\"\n{more}");
+    let setup = Setup { tenant, server, keep: true, ..<_>::default() };
+    let bridge = Box::pin(TestBridge::with(setup)).await;
+    for agent in agents() {
+        register(&bridge, &live, "live", agent).await;
+        let (tenant_id, agent_id) = ("acme".to_owned(), agent.to_string());
+        let password = Some(PASSWORD.into());
+        let sign_in = SignInRequest { tenant_id, agent_id, password, ..<_>::default() };
+        bridge.sessions.clone().sign_in(sign_in).await.expect("signed in");
+        until("the agent to be ready", || bridge.gateway.start_call(agent)).await;
+    }
+    let all = [Wait::Confirmation, Wait::ConfirmationsOfBatch, Wait::TurnOfAgent, Wait::Gateway];
+    for wait in all {
+        if matches!(wait, Wait::TurnOfAgent | Wait::Gateway) {
+            bridge.gateway.freeze();
+        }
+        let mut waiting = JoinSet::new();
+        for agent in agents() {
+            waiting.spawn(wait.begin(bridge.states.clone(), agent));
+        }
+        within("all to wait", async {
+            while taken(&bridge, "calls").await < f64::from(EVEN) {
+                let _none_yet = waiting.try_join_next().map(|ended| panic!("{wait:?}: {ended:?}"));
+                sleep(Duration::from_millis(10)).await;
+            }
+        })
+        .await;
+        let beyond = bridge.call(busy("acme", AGENT)).await;
+        let refusal = refused(beyond, Code::ResourceExhausted, "SERVER_OVERLOADED", "not_sent");
+        assert!(refusal.message.contains("10 calls at once"), "{wait:?}: {}", refusal.message);
+        for answer in call(&bridge, "live", agents()).join_all().await {
+            answer.unwrap_or_else(|error| panic!("{wait:?}: {error}"));
+        }
+        bridge.gateway.thaw();
+        waiting.shutdown().await;
+        within("no call to be left", async {
+            while taken(&bridge, "calls").await > 0.0 {
+                sleep(Duration::from_millis(10)).await;
+            }
+        })
+        .await;
+    }
+    let watch = WatchEventsRequest { tenant_id: "acme".into(), ..<_>::default() };
+    let _watching = bridge.events.clone().watch_events(watch).await.expect("watching");
+    assert!(taken(&bridge, "watches").await > 0.0);
 }
 
 #[tokio::test]
