@@ -104,6 +104,10 @@ def check_references(overlay):
     selects("the PodDisruptionBudget", overlay.only("PodDisruptionBudget")["spec"]["selector"])
     policy = overlay.only("NetworkPolicy")["spec"]
     selects("the NetworkPolicy", policy["podSelector"])
+    check_peers(overlay, policy)
+    if overlay.of("Certificate"):
+        image = overlay.bridge["image"]
+        want("@sha256:" in image, f"{image} is a tag, which can be moved to another image")
     for spread in overlay.pod["spec"]["topologySpreadConstraints"]:
         selects("a topology spread constraint", spread["labelSelector"])
 
@@ -130,6 +134,17 @@ def check_references(overlay):
     for certificate in overlay.of("Certificate"):
         host = f"{service['name']}.{service['namespace']}.svc"
         want(host in certificate["spec"]["dnsNames"], f"the Certificate is not for {host}")
+
+
+def check_peers(overlay, policy):
+    """Whom the policy lets in, and where it lets the bridge go: pods by namespace and label, or addresses."""
+    peers = [("from", peer) for rule in policy["ingress"] for peer in rule.get("from", [{}])]
+    peers += [("to", peer) for rule in policy["egress"] for peer in rule.get("to", [{}])]
+    for way, peer in peers:
+        named = peer.get("podSelector", {}).get("matchLabels")
+        everywhere = peer.get("namespaceSelector") == {}
+        good = (named and not everywhere) or (way == "to" and "ipBlock" in peer)
+        overlay.want(good, f"the NetworkPolicy has no namespace and label in {way}: {peer}")
 
 
 def check_callers(overlay):
@@ -265,6 +280,13 @@ class StandIn:
         at = made.index("-----BEGIN CERTIFICATE")
         self.key, self.certificate = made[:at], made[at:]
 
+    def for_placeholder(self, content):
+        """What an operator puts there. A placeholder that the bridge would take is none."""
+        if "BEGIN CERTIFICATE" in content:
+            return self.certificate
+        content = re.sub(r"^\(64 hex digits.*\)$", secrets.token_hex(32), content)
+        return re.sub(r"\(.* in quotes\)", '"secret"', content)
+
     def for_key(self, key):
         return self.key if key.endswith(".key") else self.certificate
 
@@ -280,13 +302,6 @@ def check_config(overlay, bridge):
         # Absolute paths mean the container's own root.
         for mount in overlay.bridge["volumeMounts"]:
             text = config.read_text()
-    def for_placeholder(self, content):
-        """What an operator puts there. A placeholder that the bridge would take is none."""
-        if "BEGIN CERTIFICATE" in content:
-            return self.certificate
-        content = re.sub(r"^\(64 hex digits.*\)$", secrets.token_hex(32), content)
-        return re.sub(r"\(.* in quotes\)", '"secret"', content)
-
             config.write_text(text.replace(f'"{mount["mountPath"]}/', f'"{folder}{mount["mountPath"]}/'))
         arguments = [
             f"{folder}{a}" if a.startswith("/") else a for a in overlay.bridge["args"]

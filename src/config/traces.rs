@@ -9,7 +9,7 @@ use super::{
     error::{Problem, quote},
     files,
     reader::Section,
-    scalar,
+    scalar::{self, is_this_machine},
 };
 use crate::{secret, telemetry::trace::Collector};
 
@@ -44,6 +44,13 @@ pub(super) fn traces(root: &Section<'_>) -> Option<Traces> {
     let sample = section.ratio("sample", 0.01);
     let follow_callers = section.truth("follow_callers", true);
     let to_gateway = section.truth("to_gateway", true);
+    let tracestate_to_gateway = section.truth("tracestate_to_gateway", false);
+    if tracestate_to_gateway && !to_gateway {
+        let wrong =
+            Problem::new("has no effect without to_gateway", "give to_gateway too, or neither");
+        section.contradiction(&["tracestate_to_gateway", "to_gateway"], wrong);
+    }
+    warn_of_plaintext(&section, endpoint.as_ref(), &headers);
     if root.has("traces") {
         section.missing("endpoint", ENDPOINT_REMEDY);
     }
@@ -53,11 +60,24 @@ pub(super) fn traces(root: &Section<'_>) -> Option<Traces> {
         sample,
         follow_callers,
         to_gateway,
+        tracestate_to_gateway,
         queue: QUEUE,
         interval: INTERVAL,
         timeout: TIMEOUT,
     };
     Some(Traces { collector, tls })
+}
+
+/// Warns of headers, which are there for a token, that go over the network as they are.
+fn warn_of_plaintext(section: &Section<'_>, endpoint: Option<&Uri>, headers: &HeaderMap) {
+    let plain = endpoint.filter(|endpoint| endpoint.scheme() == Some(&Scheme::HTTP));
+    let host = plain.and_then(Uri::host).filter(|host| !is_this_machine(host));
+    if let Some(host) = host.filter(|_| !headers.is_empty()) {
+        section.notes().warn(format!(
+            "traces.endpoint is http://{host}: the headers of traces.headers_file, such as a token, go over \
+             the network in plain text; give https://"
+        ));
+    }
 }
 
 fn endpoint(text: &str) -> Result<Uri, Problem> {

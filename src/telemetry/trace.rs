@@ -39,6 +39,7 @@ struct Active {
     tracer: SdkTracer,
     provider: SdkTracerProvider,
     to_gateway: bool,
+    tracestate_to_gateway: bool,
 }
 
 /// A position in a trace under which spans can be made. The default makes none.
@@ -79,6 +80,8 @@ pub struct Collector {
     pub follow_callers: bool,
     /// Whether requests to gateways get a `traceparent`. `traces.to_gateway`.
     pub to_gateway: bool,
+    /// Whether they get the caller's `tracestate` with it. `traces.tracestate_to_gateway`.
+    pub tracestate_to_gateway: bool,
     /// The most spans that may wait for export. More are dropped.
     pub queue: NonZeroUsize,
     /// How often spans are exported. With many spans it happens sooner.
@@ -144,7 +147,8 @@ impl Trace {
         if let Some(Position { active, context, .. }) = self.0.as_deref()
             && active.to_gateway
         {
-            headers::write(context.span().span_context(), headers);
+            let span = context.span();
+            headers::write(span.span_context(), active.tracestate_to_gateway, headers);
         }
     }
 }

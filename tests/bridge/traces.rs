@@ -124,6 +124,17 @@ async fn a_call_is_one_trace_with_its_callers() {
     let asked = bridge.asked(Interface::SayBusy);
     let told = format!("00-{TRACE}-{}-01", hex(&gateway.span_id));
     assert_eq!(asked[0].header("traceparent"), Some(told.as_str()));
+    assert_eq!(asked[0].header("tracestate"), None, "nobody wants it there");
+}
+
+#[tokio::test]
+async fn gateways_get_what_callers_note_in_a_trace_only_if_that_is_wanted() {
+    let collector = Collector::start(Conduct::Takes).await;
+    let bridge = bridge(&collector, "tracestate_to_gateway = true\n").await;
+    let guid = bridge.gateway.sign_in(AGENT);
+    bridge.register(AGENT, &guid).await.expect("registered");
+    set_busy(&bridge, "01").await.expect("busy");
+    let asked = bridge.asked(Interface::SayBusy);
     assert_eq!(asked[0].header("tracestate"), Some("vendor=1"));
 }
 

@@ -21,6 +21,7 @@ fn an_endpoint_is_enough() {
     assert!(
         traces.collector.follow_callers
             && traces.collector.to_gateway
+            && !traces.collector.tracestate_to_gateway
             && traces.collector.headers.is_empty()
     );
     assert_eq!(traces.collector.queue.get(), 4096);
@@ -64,6 +65,10 @@ fn mistakes_are_named_and_no_secret_is_shown() {
         ("endpoint = \"http://c\"\nsample = 2", "traces.sample: 2 is out of range"),
         ("endpoint = \"http://c\"\nsample = nan", "traces.sample: NaN is out of range"),
         ("endpoint = \"http://c\"\nsample = \"1%\"", "traces.sample: is text, not a number"),
+        (
+            "endpoint = \"http://c\"\nto_gateway = false\ntracestate_to_gateway = true",
+            "traces.tracestate_to_gateway: has no effect without to_gateway",
+        ),
         ("endpoint = \"http://c\"\nheaders_file = \"none\"", "traces.headers_file: cannot read"),
         ("endpoint = \"http://c\"\nheaders_file = \"bad\"", "whose line 2 is not a header"),
         ("endpoint = \"http://c\"\nheaders_file = \"empty\"", "names a file without headers"),
@@ -86,6 +91,29 @@ fn headers_are_not_shown() {
     let headers = &config.traces.as_ref().expect("traces").collector.headers;
     assert_eq!(headers.len(), 2);
     assert_eq!(headers["authorization"], "Bearer c4n4ry");
+}
+
+#[test]
+fn headers_that_go_over_the_network_in_plain_text_are_warned_of() {
+    let folder = Folder::new();
+    let file = folder.write("headers", "Authorization: Bearer c4n4ry\n");
+    #[cfg(unix)]
+    std::fs::set_permissions(file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    let loopback = "listeners.default.address = \"127.0.0.1:1\"\n";
+    for (endpoint, headers, is_warned_of) in [
+        ("http://collector:4317", "headers_file = \"headers\"", true),
+        ("http://collector:4317", "", false),
+        ("https://collector:4317", "headers_file = \"headers\"", false),
+        ("http://127.0.0.1:4317", "headers_file = \"headers\"", false),
+        ("http://[::1]:4317", "headers_file = \"headers\"", false),
+        ("http://localhost:4317", "headers_file = \"headers\"", false),
+    ] {
+        let text = format!("{loopback}{TENANT}[traces]\nendpoint = \"{endpoint}\"\n{headers}\n");
+        let warnings = config::load(&folder.sources(text)).expect("good").warnings();
+        let found = warnings.iter().filter(|told| told.contains("go over the network")).count();
+        assert_eq!(found, usize::from(is_warned_of), "{endpoint} {headers}: {warnings:?}");
+        assert!(!warnings.concat().contains("c4n4ry"));
+    }
 }
 
 #[test]

@@ -99,6 +99,7 @@ impl Tracer {
             tracer: provider.tracer(SERVICE),
             provider,
             to_gateway: collector.to_gateway,
+            tracestate_to_gateway: collector.tracestate_to_gateway,
         }))))
     }
 

@@ -32,9 +32,9 @@ pub(super) fn read(headers: &HeaderMap) -> Context {
     Context::new()
 }
 
-/// Adds the trace to headers that are sent on. The propagator is not used, since it formats each
+/// Adds the trace to headers that are sent on, and what callers have noted in it if `with_state`. The propagator is not used, since it formats each
 /// byte by itself, and most calls that come here are not recorded.
-pub(super) fn write(span: &SpanContext, headers: &mut HeaderMap) {
+pub(super) fn write(span: &SpanContext, with_state: bool, headers: &mut HeaderMap) {
     let trace = u128::from_be_bytes(span.trace_id().to_bytes());
     let parent = u64::from_be_bytes(span.span_id().to_bytes());
     let recorded = u8::from(span.is_sampled());
@@ -42,7 +42,7 @@ pub(super) fn write(span: &SpanContext, headers: &mut HeaderMap) {
     if let Ok(traceparent) = HeaderValue::try_from(traceparent) {
         headers.insert(TRACEPARENT, traceparent);
     }
-    let state = span.trace_state().header();
+    let state = if with_state { span.trace_state().header() } else { String::new() };
     if let (false, Ok(state)) = (state.is_empty(), HeaderValue::try_from(state)) {
         headers.insert(TRACESTATE, state);
     }
@@ -63,7 +63,7 @@ mod tests {
             let (trace, span) = (TraceId::from(trace), SpanId::from(span));
             let written = SpanContext::new(trace, span, flags, true, state.unwrap_or_default());
             let mut headers = HeaderMap::new();
-            write(&written, &mut headers);
+            write(&written, true, &mut headers);
             let read = read(&headers).span().span_context().clone();
             prop_assert_eq!(read, written);
         }
