@@ -16,6 +16,7 @@ mod envelope;
 mod exchanged;
 mod heads;
 mod health;
+mod hidden_guids;
 mod http_status;
 mod interface;
 mod keep_alive;
@@ -30,9 +31,12 @@ mod transport_cause;
 mod transport_failure;
 mod wire;
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    ptr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use tokio::time::Instant;
@@ -52,7 +56,7 @@ pub use self::{
         TimeoutClass, UPDATE_GUID, WORK,
     },
     metrics::RequestCounts,
-    reply::{Reply, updated_guid},
+    reply::Reply,
     request::Request,
     sign_in_body::{InitialState, SignIn},
 };
@@ -177,7 +181,12 @@ impl Gateway {
     ) -> Result<Reply, CallError> {
         let begun = Instant::now();
         let span = span::begin(&mut request);
-        let verdict = self.send((&request, &span), caller_wait, seat, untouched).await;
+        let mut verdict = self.send((&request, &span), caller_wait, seat, untouched).await;
+        if let Ok(reply) = &mut verdict {
+            let update: &Interface = &UPDATE_GUID;
+            let brings_guid = ptr::eq(request.interface(), update);
+            reply.take_guids(request.session.map(|session| &session.guid), brings_guid);
+        }
         let result = match &verdict {
             Ok(reply) => self.amounts_to(&request, reply),
             Err(CallError::NoAnswer(_)) => Exchanged::NoAnswer,

@@ -14,6 +14,7 @@ use super::{
     content_coding::undo_codings,
     envelope::{Envelope, Unreadable},
     exchanged::Exchanged,
+    hidden_guids::Guids,
     http_status::{retry_after, status_alone},
     keep_alive::KeepAlive,
 };
@@ -115,6 +116,26 @@ impl Reply {
         Some(Refusal { retcode, message, node, http_status: self.status.as_u16() })
     }
 
+    /// Takes the Guids out of what callers and logs get of the answer. If it `brings_guid`, the one in its result
+    /// is the new one, unless a header has one.
+    pub(super) fn take_guids(&mut self, own: Option<&Guid>, brings_guid: bool) {
+        let is_accepted = matches!(self.amounts_to(), Exchanged::Accepted);
+        let Self { guid, envelope: Ok(envelope), .. } = self else { return };
+        if brings_guid && is_accepted && guid.is_none() {
+            *guid = envelope.result.as_deref().and_then(updated_guid);
+        }
+        let guids = Guids([own, guid.as_ref()]);
+        let Envelope { message, result, event, .. } = envelope;
+        if let Some(hidden) = guids.hidden_in(message) {
+            *message = hidden;
+        }
+        for json in [result, event].into_iter().flatten() {
+            if let Some(hidden) = guids.hidden_in_json(json) {
+                *json = hidden.into();
+            }
+        }
+    }
+
     /// Whether another call for the agent was open, so that the gateway did nothing.
     pub fn is_overlap(&self) -> bool {
         self.amounts_to() == Exchanged::Refused(Kind::OperationInProgress)
@@ -147,7 +168,7 @@ fn guid(headers: &HeaderMap) -> Option<Guid> {
 }
 
 /// The Guid in the `result` of updateGuid (cec_07_1225).
-pub fn updated_guid(result: &str) -> Option<Guid> {
+fn updated_guid(result: &str) -> Option<Guid> {
     let fields: HashMap<Cow<'_, str>, &RawValue> = serde_json::from_str(result).ok()?;
     let guid: Cow<'_, str> = serde_json::from_str(fields.get("guid")?.get()).ok()?;
     Guid::parse(&guid).ok()

@@ -19,7 +19,7 @@ use super::{
 use crate::{
     call::{CallError, CallerWait, Obstacle, Stage, Untouched, Wait},
     event::Moment,
-    gateway::{Command, Envelope, Interface, SIGN_IN, SignIn, UPDATE_GUID, updated_guid},
+    gateway::{Command, Envelope, Interface, SIGN_IN, SignIn, UPDATE_GUID},
     id::AgentId,
     session::Session,
     telemetry::trace::{SpanKind, Trace},
@@ -75,13 +75,8 @@ impl AdmittedCall {
         // from. If that is not the stored one, the new Guid would be discarded.
         let session = self.tenant.newest_session(self.agent).await;
         let session = untouched.check(session.ok_or(Obstacle::SessionMissing))?;
-        let envelope = self.send(&Command::plain(&UPDATE_GUID), &session, untouched).await?;
-        // The documents do not say whether a header has the Guid too. If it does, it is stored by
-        // now.
-        if let Some(guid) = envelope.result.as_deref().and_then(updated_guid) {
-            self.tenant.renew_session(self.agent, &session, guid).await;
-        }
-        Ok(())
+        // The new Guid is stored like one that any other answer brings.
+        self.send(&Command::plain(&UPDATE_GUID), &session, untouched).await.map(drop)
     }
 
     /// [`AdmittedCall::session`] as a part of the trace, with the sign-in that it may need.

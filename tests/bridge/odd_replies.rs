@@ -5,6 +5,7 @@
 mod codings;
 mod cookies;
 mod ends;
+mod guids;
 mod heads;
 mod idle;
 mod interim;
