@@ -11,7 +11,9 @@
 //! store decides which replica may ([`Leases`]). A [`Roster`] brings the two together.
 
 mod ask;
+mod doubts;
 mod events;
+mod freshness;
 mod heartbeats;
 mod leases;
 mod preferred_replica;
@@ -20,7 +22,9 @@ mod relay;
 mod replica;
 mod roster;
 mod sealed_values;
+mod seals;
 mod shared;
+mod sign_in_locks;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -29,6 +33,7 @@ mod wire;
 use self::leases::ROSTER_NEWS;
 pub use self::{
     ask::ask,
+    doubts::Doubts,
     events::RedisEvents,
     heartbeats::Heartbeats,
     leases::RedisLeases,
@@ -38,5 +43,5 @@ pub use self::{
     roster::Roster,
     shared::Shared,
     store::SharedStore,
-    wire::{Origin, decode, encode},
+    wire::{Origin, Told, decode, encode},
 };

@@ -128,9 +128,10 @@ impl Moment {
 }
 
 /// The number of the `nth` event in a millisecond since 1970. There is room for about a million events
-/// in each millisecond.
+/// in each millisecond. The highest number is never given, so that there is one after each.
 pub fn sequence(millisecond: u64, nth: u64) -> u64 {
-    millisecond << 20 | nth.min((1 << 20) - 1)
+    let number = millisecond.min(u64::MAX >> 20) << 20 | nth.min((1 << 20) - 1);
+    number.min(u64::MAX - 1)
 }
 
 /// Splits a number into the millisecond and the position in it; the inverse of [`sequence`].

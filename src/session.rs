@@ -6,6 +6,7 @@
 //! version that it replaces.
 
 mod cookies;
+mod doubt;
 mod embedded;
 mod file;
 mod guid;
@@ -29,6 +30,7 @@ use tokio::time::Instant;
 
 pub use self::{
     cookies::Cookies,
+    doubt::Doubt,
     embedded::EmbeddedStore,
     file::{FileError, FileState, FileStore, SessionFile},
     guid::{Guid, InvalidGuid, without_guids},

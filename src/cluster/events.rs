@@ -1,7 +1,12 @@
 //! A tenant's events in the Redis that the replicas share.
 
 use std::{
+    collections::HashMap,
     fmt,
+    sync::{
+        Mutex as StdMutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, UNIX_EPOCH},
 };
 
@@ -9,60 +14,99 @@ use tokio::{sync::Mutex, time::Instant};
 
 use super::{
     redis::{Keys, Link, LinkError, Notice, Repeat, Script, Subscription},
-    wire::{Origin, decode, encode},
+    seals::{CLOCKS_APART_MAX, Seals, is_believable},
+    wire::{Origin, Told, decode, encode},
 };
 use crate::{
     event::{Event, Fetched, News, What, moment, sequence},
-    id::{AGENT_IDS_ANY, AgentId},
-    session::StoreError,
+    id::AgentId,
+    keyring::Purpose,
+    session::{Doubt, StoreError},
 };
 
 /// A Redis stream of bounded length, and a channel that publishes each event at once.
 pub struct RedisEvents {
     link: Link,
     keys: Keys,
+    seals: Seals,
     kept: usize,
     add: Script,
     /// A random number that tells the events of this process from those of others.
     me: u64,
+    /// How many events this process has sent.
+    sent: AtomicU64,
     began: Instant,
     /// Locked, so that there is one reader at a time.
     news: Mutex<Subscription>,
+    read: StdMutex<Read>,
 }
 
 /// An event as the stream returns it: its id, and its fields with their names.
-type Raw = (String, Vec<String>);
-/// An event, and the process that fetched it.
-type Told = (Event, Option<Origin>);
+type Raw = (String, Vec<Vec<u8>>);
+
+/// The last event that was read of each process: how many it had sent before, and the event's number. Redis
+/// numbers the events of a process in the order in which it sends them. So one that it had sent before, but
+/// that has a higher number, was published again by somebody else.
+#[derive(Debug, Default)]
+struct Read(HashMap<u64, (u64, u64)>);
 
 /// Adds an event and publishes it. The message holds the whole event, so that receivers need no
-/// round trip. ARGV[5] and ARGV[6] are the number that would come next. It is used if Redis has
+/// round trip. ARGV[4] and ARGV[5] are the number that would come next. It is used if Redis has
 /// lost its events and its clock is behind; otherwise Redis numbers the event by itself.
+///
+/// Redis numbers events above all that the stream has had. So one that somebody has added with a number
+/// far ahead would leave no number for others that replicas believe, or none at all. Such a stream is set
+/// aside.
 const ADD: &str = "
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local function add(id)
-  return redis.pcall('XADD', KEYS[1], 'MAXLEN', '~', ARGV[1], id, 'agent', ARGV[2], 'event', ARGV[3])
+  return redis.pcall('XADD', KEYS[1], 'MAXLEN', '~', ARGV[1], id, 'sealed', ARGV[2])
+end
+local function is_poisoned(id)
+  if type(id) == 'string' then return tonumber(string.match(id, '^%d+')) > now + ARGV[6] end
+  local refused = id.err or ''
+  return string.find(refused, 'last possible ID', 1, true)
+    or string.find(refused, 'equal or smaller', 1, true)
 end
 local id = nil
-if now <= tonumber(ARGV[5]) then id = add(ARGV[5] .. '-' .. ARGV[6]) end
+if now <= tonumber(ARGV[4]) then id = add(ARGV[4] .. '-' .. ARGV[5]) end
 if type(id) ~= 'string' then id = add('*') end
+local aside = 0
+if is_poisoned(id) then
+  redis.call('RENAME', KEYS[1], KEYS[2])
+  redis.call('PEXPIRE', KEYS[2], 3600000)
+  aside = 1
+  id = add('*')
+end
 if type(id) ~= 'string' then return id end
-redis.call('PUBLISH', ARGV[4], id .. ' ' .. ARGV[2] .. ' ' .. ARGV[3])
-return id
+redis.call('PUBLISH', ARGV[3], id .. ' ' .. ARGV[2])
+return {id, aside}
 ";
 /// How many events are read in one round trip.
 const READ_AT_ONCE: usize = 512;
 /// How far back events are read again if messages may have been missed. A Redis that has lost its
 /// events may have numbered some below the newest one known.
 const OVERLAP_MS: u64 = 60_000;
+/// The most processes whose last event is remembered. There are as many as replicas have started.
+const PROCESSES_MAX: usize = 4096;
 
 impl RedisEvents {
     /// The events of the tenant with these keys. Redis keeps about `kept` of them.
-    pub fn new(link: Link, keys: Keys, kept: usize) -> Self {
+    pub(super) fn new(link: Link, keys: Keys, seals: Seals, kept: usize) -> Self {
         let news = Mutex::new(link.subscribe(keys.named("news")));
-        let (me, began) = (rand::random(), Instant::now());
-        Self { link, keys, kept, add: Script::new(ADD), me, began, news }
+        Self {
+            link,
+            keys,
+            seals,
+            kept,
+            add: Script::new(ADD),
+            me: rand::random(),
+            sent: AtomicU64::new(0),
+            began: Instant::now(),
+            news,
+            read: StdMutex::default(),
+        }
     }
 
     /// Adds an event that was fetched at that time. Redis gives it a number, above `known` if it can.
@@ -77,25 +121,36 @@ impl RedisEvents {
         fetched: Instant,
         known: u64,
     ) -> Result<(), StoreError> {
-        let at = micros(fetched.saturating_duration_since(self.began));
-        let origin = Origin { by: self.me, at, age: micros(fetched.elapsed()) };
-        let Some(text) = encode(&what, Some(origin)) else {
+        let nth = self.sent.fetch_add(1, Ordering::Relaxed);
+        let times = [fetched.saturating_duration_since(self.began), fetched.elapsed()];
+        let text = encode(&Told { agent, what, origin: Origin::now([self.me, nth], times) });
+        let sealed =
+            text.and_then(|text| self.seals.seal(Purpose::Event, "", text.as_bytes()).ok());
+        let Some(sealed) = sealed else {
             return Err(StoreError::Unavailable("the event cannot be written down".into()));
         };
-        let call = self.add.on(self.keys.named("events"));
-        let call = call.arg(self.kept).arg(agent.to_string()).arg(text);
-        let (millisecond, nth) = moment(known + 1);
-        let call = call.arg(self.keys.named("news")).arg(millisecond).arg(nth);
+        let (millisecond, nth) = moment(known.saturating_add(1));
+        let call = self.add.on(self.keys.named("events")).key(self.keys.named("events-set-aside"));
+        let call = call.arg(self.kept).arg(sealed).arg(self.keys.named("news"));
+        let call = call.arg(millisecond).arg(nth);
+        let call = call.arg(u64::try_from(CLOCKS_APART_MAX.as_millis()).unwrap_or(u64::MAX));
         // Told twice it would be two events.
-        let added: Result<String, _> = self.link.script(&call, Repeat::Never).await;
-        added.map(drop).map_err(StoreError::from)
+        let (id, aside): (String, u8) = self.link.script(&call, Repeat::Never).await?;
+        if aside == 1 {
+            self.seals.doubt(Doubt::EventNumber);
+        }
+        if number(&id).is_none() {
+            let words = format!("it numbers events more than a day ahead of this clock: {id}");
+            return Err(StoreError::Unavailable(words));
+        }
+        Ok(())
     }
 
     /// The latest `count` events, oldest first.
     pub async fn latest(&self, count: usize) -> Result<Vec<Event>, StoreError> {
         let mut latest = self.read("XREVRANGE", ["+", "-"], count).await?;
         latest.reverse();
-        Ok(latest)
+        Ok(self.believed(&latest))
     }
 
     /// Waits a while for events after that number. Returns none if none has come, and may return events
@@ -103,8 +158,10 @@ impl RedisEvents {
     pub async fn after(&self, sequence: u64) -> Result<News, StoreError> {
         match self.news.lock().await.next().await {
             Notice::Message(message) => {
-                let told = heard(&message).map(|told| self.event(told, Some(Instant::now())));
-                Ok(News::Told(told.into_iter().collect()))
+                let mut parts = message.splitn(2, |&byte| byte == b' ');
+                let id = parts.next().and_then(|id| str::from_utf8(id).ok()).unwrap_or_default();
+                let sealed = parts.next().unwrap_or_default();
+                Ok(News::Told(self.event(id, sealed, Some(Instant::now())).into_iter().collect()))
             }
             Notice::Gap => Ok(News::Missed(self.catch_up(sequence).await?)),
         }
@@ -115,75 +172,157 @@ impl RedisEvents {
         command: &str,
         range: [&str; 2],
         count: usize,
-    ) -> Result<Vec<Event>, LinkError> {
+    ) -> Result<Vec<Raw>, LinkError> {
         let mut read = ::redis::cmd(command);
         read.arg(self.keys.named("events")).arg(&range).arg("COUNT").arg(count);
-        let raw: Vec<Raw> = self.link.command(&read, Repeat::Once).await?;
-        let events = raw.iter().filter_map(|(id, fields)| event_of(id, fields));
-        // `None`: it is not known since when the stream has had them.
-        Ok(events.map(|told| self.event(told, None)).collect())
+        self.link.command(&read, Repeat::Once).await
     }
 
     /// Reads all events after a number: their messages may have come while this process did not
-    /// listen.
+    /// listen. There are no more of them than Redis keeps, unless somebody else has added some.
     async fn catch_up(&self, after: u64) -> Result<Vec<Event>, LinkError> {
         let mut events = Vec::new();
-        let mut last = sequence(moment(after).0.saturating_sub(OVERLAP_MS), 0);
-        loop {
-            let (millisecond, nth) = moment(last);
-            let from = format!("({millisecond}-{nth}");
+        let mut from = format!("({}-0", moment(after).0.saturating_sub(OVERLAP_MS));
+        for _ in 0..=2 * self.kept.div_ceil(READ_AT_ONCE) {
             let some = self.read("XRANGE", [&from, "+"], READ_AT_ONCE).await?;
-            let Some(newest) = some.last() else { return Ok(events) };
-            last = newest.sequence;
-            events.extend(some);
+            events.extend(self.believed(&some));
+            match some.last() {
+                Some((newest, _)) if some.len() == READ_AT_ONCE => from = format!("({newest}"),
+                _ => break,
+            }
+        }
+        Ok(events)
+    }
+
+    fn believed(&self, raw: &[Raw]) -> Vec<Event> {
+        // `None`: it is not known since when the stream has had them.
+        let event = |(id, fields): &Raw| {
+            let sealed =
+                fields.chunks(2).find(|field| field.first().is_some_and(|name| name == b"sealed"));
+            let sealed = sealed.and_then(|field| field.get(1));
+            self.event(id, sealed.map_or(&[][..], Vec::as_slice), None)
+        };
+        raw.iter().filter_map(event).collect()
+    }
+
+    /// The event, if it is one of a replica's. `heard` is when it was heard as it was published.
+    fn event(&self, id: &str, sealed: &[u8], heard: Option<Instant>) -> Option<Event> {
+        match self.opened(id, sealed, heard) {
+            Ok(event) => event,
+            Err(doubt) => {
+                self.seals.doubt(doubt);
+                None
+            }
         }
     }
 
-    fn event(&self, (mut event, origin): Told, heard: Option<Instant>) -> Event {
-        let fetched = origin.and_then(|Origin { by, at, age }| {
-            if by == self.me {
-                return self.began.checked_add(Duration::from_micros(at)).map(Fetched::Here);
-            }
-            heard?.checked_sub(Duration::from_micros(age)).map(Fetched::ElsewhereBy)
-        });
-        event.fetched = fetched.unwrap_or(Fetched::Unknown);
-        event
+    fn opened(
+        &self,
+        id: &str,
+        sealed: &[u8],
+        heard: Option<Instant>,
+    ) -> Result<Option<Event>, Doubt> {
+        let (millisecond, sequence) = number(id).ok_or(Doubt::EventNumber)?;
+        let plain = self.seals.open(Purpose::Event, "", sealed).ok_or(Doubt::EventSeal)?;
+        let told = str::from_utf8(&plain).ok().and_then(decode).ok_or(Doubt::EventSeal)?;
+        let Told { agent, what, origin } = told;
+        if Duration::from_millis(millisecond.abs_diff(origin.sent)) > CLOCKS_APART_MAX {
+            return Err(Doubt::EventRepeated);
+        }
+        // What was heard may have been read already, or it is the same message again.
+        if !self.read_of(origin, sequence)? && heard.is_some() {
+            return Ok(None);
+        }
+        let received_at = UNIX_EPOCH.checked_add(Duration::from_millis(millisecond));
+        let received_at = received_at.ok_or(Doubt::EventNumber)?;
+        let fetched = self.fetched(origin, heard).unwrap_or(Fetched::Unknown);
+        Ok(Some(Event { sequence, received_at, agent, what, fetched }))
+    }
+
+    fn fetched(
+        &self,
+        Origin { by, at, age, .. }: Origin,
+        heard: Option<Instant>,
+    ) -> Option<Fetched> {
+        if by == self.me {
+            return self.began.checked_add(Duration::from_micros(at)).map(Fetched::Here);
+        }
+        heard?.checked_sub(Duration::from_micros(age)).map(Fetched::ElsewhereBy)
+    }
+
+    /// Notes that an event was read. Returns whether it is later than all others of its process.
+    fn read_of(&self, Origin { by, nth, .. }: Origin, sequence: u64) -> Result<bool, Doubt> {
+        let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        read.note(by, nth, sequence)
     }
 }
 
-fn micros(time: Duration) -> u64 {
-    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+impl Read {
+    fn note(&mut self, by: u64, nth: u64, sequence: u64) -> Result<bool, Doubt> {
+        match self.0.get(&by) {
+            Some(&(last, known)) if nth < last && sequence > known => Err(Doubt::EventRepeated),
+            Some(&(last, known)) if nth == last && sequence != known => Err(Doubt::EventRepeated),
+            Some(&(last, _)) if nth <= last => Ok(false),
+            _ => {
+                if self.0.len() >= PROCESSES_MAX {
+                    self.0.clear();
+                }
+                self.0.insert(by, (nth, sequence));
+                Ok(true)
+            }
+        }
+    }
 }
 
-fn heard(message: &[u8]) -> Option<Told> {
-    let mut parts = std::str::from_utf8(message).ok()?.splitn(3, ' ');
-    event(parts.next()?, parts.next()?, parts.next()?)
-}
-
-fn event_of(id: &str, fields: &[String]) -> Option<Told> {
-    let field = |name: &str| {
-        let place = fields.iter().step_by(2).position(|field| field == name)?;
-        fields.get(place * 2 + 1)
-    };
-    event(id, field("agent")?, field("event")?)
-}
-
-fn event(id: &str, agent: &str, what: &str) -> Option<Told> {
+/// The millisecond of an id, and the number of the event that has it; `None` if it is no id, or is too far
+/// ahead of the clock.
+fn number(id: &str) -> Option<(u64, u64)> {
     let (millisecond, nth) = id.split_once('-')?;
-    let millisecond = millisecond.parse().ok()?;
-    let (what, origin) = decode(what)?;
-    let event = Event {
-        sequence: sequence(millisecond, nth.parse().ok()?),
-        received_at: UNIX_EPOCH.checked_add(Duration::from_millis(millisecond))?,
-        agent: AgentId::parse(agent, &AGENT_IDS_ANY).ok()?,
-        what,
-        fetched: Fetched::Unknown,
-    };
-    Some((event, origin))
+    let millisecond = millisecond.parse().ok().filter(|&millis| is_believable(millis))?;
+    Some((millisecond, sequence(millisecond, nth.parse().ok()?)))
 }
 
 impl fmt::Debug for RedisEvents {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RedisEvents").field("kept", &self.kept).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::seals::millis_now;
+
+    #[test]
+    fn an_event_is_read_once_of_each_process_and_not_again_by_another_number() {
+        let mut read = Read::default();
+        assert_eq!(read.note(1, 0, 10), Ok(true));
+        assert_eq!(read.note(1, 1, 12), Ok(true));
+        assert_eq!(read.note(1, 0, 10), Ok(false), "it is read again");
+        assert_eq!(read.note(1, 1, 12), Ok(false));
+        for (nth, sequence) in [(0, 13), (1, 13), (1, 11)] {
+            assert_eq!(read.note(1, nth, sequence), Err(Doubt::EventRepeated));
+        }
+        assert_eq!(read.note(1, 2, 5), Ok(true), "a Redis that has lost its events");
+        assert_eq!(read.note(2, 0, 13), Ok(true), "another process");
+        for by in 0..10_000 {
+            read.note(by, 7, 99).ok();
+        }
+        assert!(read.0.len() <= PROCESSES_MAX);
+    }
+
+    #[test]
+    fn a_number_is_believed_up_to_a_day_ahead_and_has_one_after_it() {
+        let now = millis_now();
+        assert_eq!(number(&format!("{now}-3")).map(|(_, it)| moment(it)), Some((now, 3)));
+        let nth = u64::MAX;
+        let highest = number(&format!("{now}-{nth}")).expect("a number").1;
+        assert_eq!(moment(highest), (now, (1 << 20) - 1));
+        let apart = u64::try_from(CLOCKS_APART_MAX.as_millis()).expect("milliseconds");
+        assert!(number(&format!("{}-0", now + apart - 60_000)).is_some());
+        for bad in [format!("{}-0", now + apart + 60_000), format!("{nth}-{nth}"), "x".into()] {
+            assert_eq!(number(&bad), None, "{bad}");
+        }
+        assert!(sequence(nth, nth).checked_add(1).is_some());
     }
 }

@@ -1,9 +1,9 @@
-//! Leases on polls, and locks on sign-ins, in the Redis that the replicas share.
+//! Who is there, and leases on polls, in the Redis that the replicas share.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU32, Ordering},
     },
     time::Duration,
@@ -14,11 +14,12 @@ use tokio::time::Instant;
 use super::{
     Heartbeats, LeaseRequest, Leases, Membership, ReplicaId,
     redis::{Call, Keys, Link, LinkError, Repeat, Script},
+    sign_in_locks::SignInLocks,
 };
 use crate::{
     id::{AGENT_IDS_ANY, AgentId},
-    session::{StoreError, StoreFuture},
-    tenant::{Attempt, Holder, Lock, Moments, SharedSignIns},
+    session::{Doubt, StoreError, StoreFuture},
+    tenant::{Attempt, Lock, Moments, SharedSignIns},
 };
 
 /// One replica's access to a tenant's leases and sign-in locks.
@@ -29,35 +30,45 @@ pub struct RedisLeases {
     keys: Keys,
     time: Duration,
     heartbeats: Arc<Heartbeats>,
+    locks: SignInLocks,
     membership: Script,
     hold: Script,
     release: Script,
-    lock: Script,
-    unlock: Script,
     moments: Script,
+    /// Entries of the list of replicas that this one removes with its next turn: its own, and those that it
+    /// does not believe.
+    entries: Mutex<Vec<Vec<u8>>>,
     /// How many replicas there were when the membership was last read.
     replicas: AtomicU32,
 }
 
-/// By Redis' own clock, so that replicas whose clocks differ agree on who is alive.
+/// An entry is a sealed heartbeat, which replaces the replica's last one. Entries end by Redis' own clock, so
+/// that replicas whose clocks differ agree on who is alive. The entry comes first: a Redis whose memory is full
+/// refuses it, and with it the script, only if nothing was written before. No more are read than there can be replicas: the
+/// others are not from them.
 const MEMBERSHIP: &str = "
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 redis.call('ZADD', KEYS[1], now + ARGV[2], ARGV[1])
+for place = 3, #ARGV do redis.call('ZREM', KEYS[1], ARGV[place]) end
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
 redis.call('PEXPIRE', KEYS[1], ARGV[2] * 10)
-return {redis.call('ZRANGE', KEYS[1], 0, -1), redis.call('SMEMBERS', KEYS[2])}
+return {redis.call('ZRANGE', KEYS[1], 0, 255), redis.call('SMEMBERS', KEYS[2])}
 ";
 /// A lease is `<replica>:<number>`. The number is that of the latest request that took or renewed
-/// it. Earlier versions write the replica alone.
+/// it. Earlier versions write the replica alone. No lease of another replica is left to last longer than
+/// leases do: whoever is not there does not renew it.
 const HOLD: &str = "
 local held = {}
 for place, key in ipairs(KEYS) do
   local owner, since = string.match(redis.call('GET', key) or '', '^(%x+):?(%d*)$')
   if not owner or owner == ARGV[1] then
     local number = math.max(tonumber(since) or 0, tonumber(ARGV[3]))
-    redis.call('SET', key, ARGV[1] .. ':' .. string.format('%d', number), 'PX', ARGV[2])
+    redis.call('SET', key, ARGV[1] .. ':' .. string.format('%.0f', number), 'PX', ARGV[2])
     held[#held + 1] = place
+  else
+    local left = redis.call('PTTL', key)
+    if left < 0 or left > tonumber(ARGV[2]) then redis.call('PEXPIRE', key, ARGV[2]) end
   end
 end
 return held
@@ -75,32 +86,6 @@ return 0
 /// The message that leases are free, or will be soon. It is published on the channel for changes of
 /// sessions. Earlier versions ignore it as a record that they cannot read.
 pub(crate) const ROSTER_NEWS: &str = "roster";
-/// The lock may be lost while its holder waits for the gateway. So a second key records which
-/// sign-ins are under way, each with the time after which it no longer counts.
-const LOCK: &str = "
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
-redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now)
-local owner = redis.call('GET', KEYS[1])
-local holder = 2
-if owner == ARGV[1] then holder = 1 elseif not owner then holder = 0 end
-if holder < 2 then
-  redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
-  redis.call('ZADD', KEYS[2], now + ARGV[3], ARGV[1])
-  redis.call('PEXPIRE', KEYS[2], ARGV[3])
-end
-local others = 0
-for _, attempt in ipairs(redis.call('ZRANGE', KEYS[2], 0, -1)) do
-  if attempt ~= ARGV[1] then others = others + 1 end
-end
-return {holder, others, redis.call('HGET', KEYS[3], 'version') or '0'}
-";
-const UNLOCK: &str = "
-if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end
-redis.call('ZREM', KEYS[2], ARGV[1])
-return 0
-";
-
 /// The key holds the time of the next moment, in microseconds of Redis' own clock. If a replica
 /// ends without using its moments, the others lose at most ARGV[3] of time.
 const MOMENTS: &str = "
@@ -125,7 +110,7 @@ const MOMENTS_AHEAD: Duration = Duration::from_millis(500);
 impl RedisLeases {
     /// The leases of the tenant with these keys; each lasts for `time`. `heartbeats` has those
     /// that other replicas publish.
-    pub fn new(
+    pub(super) fn new(
         me: ReplicaId,
         link: Link,
         keys: Keys,
@@ -133,44 +118,80 @@ impl RedisLeases {
         heartbeats: Arc<Heartbeats>,
     ) -> Self {
         let [membership, hold, release] = [MEMBERSHIP, HOLD, RELEASE].map(Script::new);
-        let [lock, unlock] = [LOCK, UNLOCK].map(Script::new);
         let (moments, replicas) = (Script::new(MOMENTS), AtomicU32::new(1));
+        let locks = SignInLocks::new(link.clone(), keys.clone(), heartbeats.seals().clone(), time);
+        let entries = Mutex::default();
         Self {
             me,
             link,
             keys,
             time,
             heartbeats,
+            locks,
             membership,
             hold,
             release,
-            lock,
-            unlock,
             moments,
+            entries,
             replicas,
         }
     }
 
     async fn ask(&self) -> Result<Membership, LinkError> {
+        let unsealed = || LinkError::Unsent("the heartbeat cannot be sealed".into());
+        let entry = self.heartbeats.next(self.me).ok_or_else(unsealed)?;
         let replicas = self.keys.named("replicas");
         let call = self.membership.on(replicas).key(self.keys.kept());
-        let call = call.arg(self.me.to_string()).arg(millis(self.time));
-        let (replicas, agents): (Vec<String>, Vec<String>) =
+        let mut call = call.arg(&entry).arg(millis(self.time));
+        for former in &*self.entries() {
+            call = call.arg(former);
+        }
+        self.entries().push(entry.clone());
+        let (entries, agents): (Vec<Vec<u8>>, Vec<String>) =
             self.link.script(&call, Repeat::Once).await?;
-        let alive = u32::try_from(replicas.len()).unwrap_or(u32::MAX);
-        self.replicas.store(alive.max(1), Ordering::Relaxed);
-        Ok(membership(&replicas, &agents))
+        let (alive, mut to_remove) = self.alive(entries, true);
+        to_remove.push(entry);
+        *self.entries() = to_remove;
+        let count = u32::try_from(alive.len()).unwrap_or(u32::MAX);
+        self.replicas.store(count.max(1), Ordering::Relaxed);
+        Ok(membership(alive, &agents))
     }
 
     /// Reads the membership without the script: a Redis without memory refuses scripts that write
     /// as a whole.
     async fn read(&self) -> Result<Membership, LinkError> {
         let mut read = ::redis::pipe();
-        read.cmd("ZRANGE").arg(self.keys.named("replicas")).arg(0).arg(-1);
+        read.cmd("ZRANGE").arg(self.keys.named("replicas")).arg(0).arg(255);
         read.cmd("SMEMBERS").arg(self.keys.kept());
-        let (replicas, agents): (Vec<String>, Vec<String>) =
+        let (entries, agents): (Vec<Vec<u8>>, Vec<String>) =
             self.link.pipeline(&read, Repeat::Once).await?;
-        Ok(membership(&replicas, &agents))
+        Ok(membership(self.alive(entries, false).0, &agents))
+    }
+
+    /// The replicas of these entries, and the entries that are this one's or are not believed. One is not
+    /// believed if no replica has sealed it, or, with `renewed`, if its replica has not replaced it for so long
+    /// that it would have ended: somebody has set it back.
+    fn alive(&self, entries: Vec<Vec<u8>>, renewed: bool) -> (BTreeSet<ReplicaId>, Vec<Vec<u8>>) {
+        let (mut alive, mut to_remove) = (BTreeSet::new(), Vec::new());
+        for entry in entries {
+            match self.heartbeats.read(&entry) {
+                Some((replica, at)) if !renewed || at.elapsed() < 2 * self.time => {
+                    alive.insert(replica);
+                    if replica == self.me {
+                        to_remove.push(entry);
+                    }
+                }
+                _ => to_remove.push(entry),
+            }
+        }
+        if renewed {
+            alive.insert(self.me);
+        }
+        (alive, to_remove)
+    }
+
+    fn entries(&self) -> MutexGuard<'_, Vec<Vec<u8>>> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn take(
@@ -220,26 +241,6 @@ impl RedisLeases {
         Some(keys.fold(script.on(first), Call::key))
     }
 
-    async fn lock(&self, agent: AgentId, attempt: Attempt) -> Result<Lock, LinkError> {
-        let call = self.on_sign_in(&self.lock, agent).key(self.keys.session(agent));
-        let call = call.arg(attempt.to_string()).arg(millis(self.time));
-        let call = call.arg(millis(attempt.time().max(self.time)));
-        let (holder, others, stored): (u8, usize, u64) =
-            self.link.script(&call, Repeat::Once).await?;
-        let holder = match holder {
-            0 => Holder::New,
-            1 => Holder::Same,
-            _ => Holder::Other,
-        };
-        Ok(Lock { holder, others, stored })
-    }
-
-    async fn unlock(&self, agent: AgentId, attempt: Attempt) -> Result<(), LinkError> {
-        let call = self.on_sign_in(&self.unlock, agent).arg(attempt.to_string());
-        let _zero: u8 = self.link.script(&call, Repeat::Once).await?;
-        Ok(())
-    }
-
     async fn take_moments(&self, count: u32, interval: Duration) -> Result<Moments, LinkError> {
         let call = self.moments.on(self.keys.named("sign-in-moments")).arg(count);
         let call = call.arg(interval.as_micros().max(1).to_string());
@@ -247,10 +248,6 @@ impl RedisLeases {
         // Never repeated after a broken connection: moments that were taken twice would be lost.
         let (count, wait): (u32, u64) = self.link.script(&call, Repeat::Never).await?;
         Ok(Moments { count, wait: Duration::from_micros(wait) })
-    }
-
-    fn on_sign_in<'a>(&self, script: &'a Script, agent: AgentId) -> Call<'a> {
-        script.on(self.keys.of("sign-in", agent)).key(self.keys.of("signing-in", agent))
     }
 }
 
@@ -267,10 +264,27 @@ impl Leases for RedisLeases {
         Box::pin(async { self.read().await.map_err(StoreError::from) })
     }
 
+    fn list(&self, agents: Vec<AgentId>) -> StoreFuture<'_, ()> {
+        Box::pin(async move {
+            let mut list = ::redis::cmd("SADD");
+            list.arg(self.keys.kept());
+            list.arg(agents.iter().map(AgentId::to_string).collect::<Vec<_>>());
+            let listed = self.link.command::<u64>(&list, Repeat::Once).await;
+            listed.map(drop).map_err(StoreError::from)
+        })
+    }
+
+    fn disbelieve_agents(&self, count: usize) {
+        for _ in 0..count {
+            self.heartbeats.seals().doubt(Doubt::AgentId);
+        }
+    }
+
     fn send_heartbeat(&self) -> StoreFuture<'_, ()> {
         Box::pin(async {
             let mut tell = ::redis::cmd("PUBLISH");
-            tell.arg(self.keys.changed()).arg(Heartbeats::message(self.me));
+            let sealed = self.heartbeats.next(self.me).unwrap_or_default();
+            tell.arg(self.keys.changed()).arg(Heartbeats::message(&sealed));
             let told = self.link.command::<u64>(&tell, Repeat::Once).await;
             told.map(drop).map_err(StoreError::from)
         })
@@ -295,8 +309,10 @@ impl Leases for RedisLeases {
     fn leave(&self) -> StoreFuture<'_, ()> {
         Box::pin(async {
             let mut remove = ::redis::cmd("ZREM");
-            remove.arg(self.keys.named("replicas")).arg(self.me.to_string());
-            self.link.command::<u8>(&remove, Repeat::Once).await.map_err(StoreError::from)?;
+            // Without any, it was never in the list.
+            let entries = self.entries().clone();
+            remove.arg(self.keys.named("replicas")).arg(entries).arg("");
+            self.link.command::<u64>(&remove, Repeat::Once).await.map_err(StoreError::from)?;
             let mut tell = ::redis::cmd("PUBLISH");
             tell.arg(self.keys.changed()).arg(ROSTER_NEWS);
             // A replica that does not receive this notices it in its next turn.
@@ -312,11 +328,11 @@ impl SharedSignIns for RedisLeases {
     }
 
     fn lock_sign_in(&self, agent: AgentId, attempt: Attempt) -> StoreFuture<'_, Lock> {
-        Box::pin(async move { self.lock(agent, attempt).await.map_err(StoreError::from) })
+        Box::pin(async move { self.locks.lock(agent, attempt).await.map_err(StoreError::from) })
     }
 
     fn unlock_sign_in(&self, agent: AgentId, attempt: Attempt) -> StoreFuture<'_, ()> {
-        Box::pin(async move { self.unlock(agent, attempt).await.map_err(StoreError::from) })
+        Box::pin(async move { self.locks.unlock(agent, attempt).await.map_err(StoreError::from) })
     }
 
     fn sign_in_moments(&self, count: u32, interval: Duration) -> StoreFuture<'_, Moments> {
@@ -328,13 +344,13 @@ impl SharedSignIns for RedisLeases {
     }
 }
 
-fn membership(replicas: &[String], agents: &[String]) -> Membership {
+fn membership(replicas: BTreeSet<ReplicaId>, agents: &[String]) -> Membership {
     Membership {
-        replicas: replicas.iter().filter_map(|id| ReplicaId::parse(id)).collect(),
+        replicas: replicas.into_iter().collect(),
         agents: agents.iter().filter_map(|id| AgentId::parse(id, &AGENT_IDS_ANY).ok()).collect(),
     }
 }
 
-fn millis(time: Duration) -> u64 {
+pub(super) fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }

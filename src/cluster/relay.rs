@@ -83,7 +83,7 @@ async fn read_latest(stream: &RedisEvents, events: &Events, kept: usize) {
         match stream.latest(kept).await {
             Ok(latest) => {
                 if let Some(first) = latest.first() {
-                    events.begin_after(first.sequence - 1);
+                    events.begin_after(first.sequence.saturating_sub(1));
                 }
                 for event in latest {
                     events.append(event);

@@ -53,6 +53,12 @@ pub trait Leases: fmt::Debug + Send + Sync {
     /// died without [leaving](Self::leave).
     fn read_membership(&self) -> StoreFuture<'_, Membership>;
 
+    /// Says that sessions of these agents are to be kept, as storing the sessions has said before.
+    fn list(&self, agents: Vec<AgentId>) -> StoreFuture<'_, ()>;
+
+    /// Counts agents of the [`Membership`] whom the tenant cannot have.
+    fn disbelieve_agents(&self, count: usize);
+
     /// Publishes a heartbeat to the other replicas. It works even while the store takes no writes.
     fn send_heartbeat(&self) -> StoreFuture<'_, ()>;
 

@@ -11,9 +11,10 @@ use futures_util::future::BoxFuture;
 use tokio::sync::Notify;
 
 use super::{
-    Heartbeats, RedisEvents, RedisLeases, ReplicaId, Roster, SharedStore, StreamRelay,
+    Doubts, Heartbeats, RedisEvents, RedisLeases, ReplicaId, Roster, SharedStore, StreamRelay,
     redis::{Keys, Link},
     sealed_values::RedisSealedValues,
+    seals::Seals,
 };
 use crate::{
     config,
@@ -29,6 +30,7 @@ use crate::{
 pub struct Shared {
     link: Link,
     keyring: Arc<Keyring>,
+    doubts: Arc<Doubts>,
     prefix: Arc<str>,
     me: ReplicaId,
     lease: Duration,
@@ -39,7 +41,7 @@ pub struct Shared {
 }
 
 /// What a roster receives from the other replicas.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct RosterNews {
     /// Notified when leases are free, or will be soon.
     pub(super) stirred: Arc<Notify>,
@@ -52,6 +54,7 @@ impl Shared {
         Self {
             link: Link::new(&config.redis),
             keyring: Arc::new(Keyring::new(&config.key_prefix, &config.encryption_keys)),
+            doubts: Arc::new(Doubts::none()),
             prefix: config.key_prefix.as_str().into(),
             me: ReplicaId::random(),
             lease: config.lease,
@@ -75,7 +78,7 @@ impl Shared {
 
     /// A tenant's events. Redis keeps about `kept` of them.
     pub fn events(&self, tenant: &TenantId, kept: usize) -> RedisEvents {
-        RedisEvents::new(self.link.clone(), self.keys(tenant), kept)
+        RedisEvents::new(self.link.clone(), self.keys(tenant), self.seals(tenant), kept)
     }
 
     /// The names of a tenant's keys and channels.
@@ -83,14 +86,18 @@ impl Shared {
         Keys::new(&self.prefix, tenant)
     }
 
-    /// The keys with which stored values are encrypted.
-    pub(super) fn keyring(&self) -> &Arc<Keyring> {
-        &self.keyring
+    /// Seals and opens what the replicas of a tenant share.
+    pub(super) fn seals(&self, tenant: &TenantId) -> Seals {
+        Seals::new(tenant.clone(), self.keyring.clone(), self.doubts.clone())
     }
 
     pub(super) fn news(&self, tenant: &TenantId) -> RosterNews {
         let mut news = self.news.lock().unwrap_or_else(PoisonError::into_inner);
-        news.entry(tenant.clone()).or_default().clone()
+        let none = || RosterNews {
+            stirred: Arc::default(),
+            heartbeats: Arc::new(Heartbeats::new(self.seals(tenant))),
+        };
+        news.entry(tenant.clone()).or_insert_with(none).clone()
     }
 }
 
@@ -114,7 +121,8 @@ impl SharedStores for Shared {
 
     fn view(&self) -> StoreView {
         let (state, failures) = (self.link.state().into(), self.link.failures());
-        StoreView { kind: "redis", state, failures, file_bytes: None }
+        let disbelieved = self.doubts.counts();
+        StoreView { kind: "redis", state, failures, file_bytes: None, disbelieved }
     }
 }
 

@@ -1,25 +1,25 @@
 use std::{
-    collections::{BTreeSet, HashSet},
+    collections::BTreeSet,
     num::NonZeroUsize,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
 };
 
 use ::redis::cmd;
 use tokio::sync::Notify;
 use tokio_util::task::AbortOnDropHandle;
-use tracing::{debug, warn};
+use tracing::debug;
 
 use super::{
     Shared,
     redis::{Keys, Link, LinkError, LinkState, Repeat, Script},
+    seals::Seals,
     shared::RosterNews,
 };
 use crate::{
     id::{AgentId, TenantId},
-    keyring::Keyring,
     session::{
         Claim, Entry, Guid, Local, NewSession, Reservation, Session, SessionFuture, SessionStore,
-        StoreError, StoreFuture, StoredSession, Taken, Unreadable,
+        StoreError, StoreFuture, Taken,
     },
 };
 
@@ -42,11 +42,10 @@ pub struct SharedStore {
 
 #[derive(Debug)]
 struct Inner {
-    tenant: TenantId,
     local: Arc<Local>,
     link: Link,
     keys: Keys,
-    keyring: Arc<Keyring>,
+    seals: Seals,
     write: Script,
     replace: Script,
     /// Wakes the task that writes such changes to Redis.
@@ -55,8 +54,6 @@ struct Inner {
     news: RosterNews,
     /// Agents with values that are not sealed with the first key.
     outdated: Mutex<BTreeSet<AgentId>>,
-    /// Agents whose record could not be read. Each is logged once.
-    unreadable: Mutex<HashSet<AgentId>>,
 }
 
 /// How often a change is tried if other replicas are faster.
@@ -69,17 +66,15 @@ impl SharedStore {
     /// replicas until the store is dropped. Must be called within a runtime.
     pub fn start(shared: &Shared, tenant: &TenantId, capacity: NonZeroUsize) -> Self {
         let inner = Arc::new(Inner {
-            tenant: tenant.clone(),
             local: Arc::new(Local::new(capacity)),
             link: shared.link().clone(),
             keys: shared.keys(tenant),
-            keyring: shared.keyring().clone(),
+            seals: shared.seals(tenant),
             write: write::script(),
             replace: Script::new(key_rotation::REPLACE),
             unsynced: Notify::new(),
             news: shared.news(tenant),
             outdated: Mutex::default(),
-            unreadable: Mutex::default(),
         });
         let sync = tokio::spawn(sync::run(inner.clone()));
         Self { inner, _sync: AbortOnDropHandle::new(sync) }
@@ -168,7 +163,7 @@ impl Inner {
                 _ => Ok(known),
             };
         };
-        let Some((_, entry)) = self.read(Some(agent), &bytes) else {
+        let Some((_, entry)) = self.seals.session(Some(agent), &bytes) else {
             return Ok(self.local.get(agent));
         };
         self.note_sealed(agent, &bytes);
@@ -189,8 +184,8 @@ impl Inner {
             let mut entry = Entry::new(version, new.clone());
             match self.write_now(agent, &entry, Stored::Below(version)).await {
                 Ok(Written::Done) => {}
-                Ok(Written::Overtaken { stored, .. }) => {
-                    known = stored.max(version);
+                Ok(Written::Overtaken(stored)) => {
+                    known = stored.map_or(0, |stored| stored.version).max(version);
                     continue;
                 }
                 Err(error) => self.keep_unsynced(agent, &mut entry, &error),
@@ -216,8 +211,8 @@ impl Inner {
         let mut entry = Entry::new(version, new);
         match self.write_now(agent, &entry, Stored::UpTo(replaces)).await {
             Ok(Written::Done) => {}
-            Ok(Written::Overtaken { record, .. }) => {
-                self.take_in(agent, record.as_deref());
+            Ok(Written::Overtaken(newer)) => {
+                self.take_in(agent, newer);
                 return Ok(None);
             }
             Err(error) => self.keep_unsynced(agent, &mut entry, &error),
@@ -250,8 +245,8 @@ impl Inner {
                 self.local.offer(agent, entry.clone());
                 return Ok(entry.session);
             }
-            Ok(Written::Overtaken { record, .. }) => {
-                self.take_in(agent, record.as_deref());
+            Ok(Written::Overtaken(newer)) => {
+                self.take_in(agent, newer);
                 return Ok(None);
             }
             Err(error) => self.keep_unsynced(agent, &mut entry, &error),
@@ -263,7 +258,7 @@ impl Inner {
 
     async fn end(&self, agent: AgentId, version: u64, signed_out: bool) -> Result<(), StoreError> {
         // The end has a version of its own, so that no renewal of the session can undo it.
-        let end = Entry::end(version + 1, signed_out);
+        let end = Entry::end(version.saturating_add(1), signed_out);
         let known = self.local.entry(agent);
         let stored = match &known {
             Some(known) if known.version == version => Stored::UpTo(version),
@@ -273,8 +268,8 @@ impl Inner {
             Ok(Written::Done) => {
                 self.local.offer(agent, end);
             }
-            Ok(Written::Overtaken { record, .. }) => {
-                self.take_in(agent, record.as_deref());
+            Ok(Written::Overtaken(newer)) => {
+                self.take_in(agent, newer);
                 if matches!(stored, Stored::UpTo(_)) {
                     self.local.replace(agent, version, |_, _| end);
                 }
@@ -312,50 +307,16 @@ impl Inner {
     /// Marks a change that was not written to Redis, and has it written later.
     fn keep_unsynced(&self, agent: AgentId, entry: &mut Entry, error: &LinkError) {
         entry.unsynced = true;
-        let (tenant, version) = (&self.tenant, entry.version);
+        let (tenant, version) = (self.seals.tenant(), entry.version);
         debug!(ccgw.tenant.id = %tenant, ccgw.agent.id = %agent, ccgw.guid_version = version, %error, "the session is known only to this replica until Redis takes it");
         self.unsynced.notify_one();
     }
 
-    /// Takes over a record from Redis, if it is newer than what is known.
-    fn take_in(&self, agent: AgentId, record: Option<&[u8]>) {
-        if let Some((_, entry)) = record.and_then(|record| self.read(Some(agent), record)) {
+    /// Takes over what Redis has, if it is newer than what is known.
+    fn take_in(&self, agent: AgentId, newer: Option<Entry>) {
+        if let Some(entry) = newer {
             self.local.offer(agent, entry);
         }
-    }
-
-    /// Reads a record: the agent and the entry. If `agent` is given, the record has to be of that
-    /// agent. A record that cannot be read is logged and left out.
-    fn read(&self, agent: Option<AgentId>, bytes: &[u8]) -> Option<(AgentId, Entry)> {
-        let record = StoredSession::parse(bytes).ok();
-        let named = record
-            .as_ref()
-            .and_then(StoredSession::agent)
-            .filter(|named| agent.is_none_or(|agent| agent == *named));
-        let entry = match (&record, named) {
-            (Some(record), Some(_)) => record.open(&self.tenant, &self.keyring),
-            _ => Err(Unreadable::Malformed),
-        };
-        let subject = agent.or(named);
-        match entry {
-            Ok(entry) => {
-                let subject = subject?;
-                self.unreadable().remove(&subject);
-                Some((subject, entry))
-            }
-            Err(error) => {
-                if let Some(agent) = subject
-                    && self.unreadable().insert(agent)
-                {
-                    warn!(ccgw.tenant.id = %self.tenant, ccgw.agent.id = %agent, %error, "a shared session cannot be read and is left out");
-                }
-                None
-            }
-        }
-    }
-
-    fn unreadable(&self) -> std::sync::MutexGuard<'_, HashSet<AgentId>> {
-        self.unreadable.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     config::{self, Division},
     rpc::Observed,
-    session::{StoreState, Stores},
+    session::{Doubt, StoreState, Stores},
     telemetry::{
         audit::Audit,
         metrics::{Format, Metrics},
@@ -116,6 +116,11 @@ impl Exposition {
         }
         if let Some(bytes) = store.as_ref().and_then(|store| store.file_bytes) {
             server.set_store_file(bytes);
+        }
+        let disbelieved = store.as_ref().map_or(&[][..], |store| &store.disbelieved);
+        for doubt in Doubt::ALL {
+            let found = disbelieved.iter().find(|(found, _)| *found == doubt);
+            server.set_store_disbelieved(doubt.as_str(), found.map_or(0, |(_, count)| *count));
         }
         // These states belong to a store that replicas share. A file has none.
         let shared = store.filter(|store| store.file_bytes.is_none());

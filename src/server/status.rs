@@ -262,7 +262,7 @@ impl StoreStatus {
 }
 
 impl From<StoreView> for StoreStatus {
-    fn from(StoreView { kind, state, failures, file_bytes }: StoreView) -> Self {
+    fn from(StoreView { kind, state, failures, file_bytes, .. }: StoreView) -> Self {
         let error = state.error();
         Self { kind, state: Some(state), error, failures, file_bytes }
     }

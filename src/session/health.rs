@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use super::Doubt;
+
 /// What a store refuses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Scope {
@@ -46,6 +48,8 @@ pub struct StoreView {
     pub failures: u64,
     /// The length of the file in bytes, if the store is a file.
     pub file_bytes: Option<u64>,
+    /// What was found in it and was not believed, by the reason: how often since the start.
+    pub disbelieved: Vec<(Doubt, u64)>,
 }
 
 impl Scope {

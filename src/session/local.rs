@@ -275,11 +275,11 @@ impl Local {
     pub fn next_version(&self, known: u64) -> u64 {
         let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let time = u64::try_from(time.as_micros()).unwrap_or_default();
-        let next = |last: u64| (last.max(known) + 1).max(time);
+        let next = |last: u64| last.max(known).saturating_add(1).max(time);
         let update = self
             .last_version
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| Some(next(last)));
-        update.map_or(known + 1, next)
+        update.map_or(known.saturating_add(1), next)
     }
 
     /// The right to store what is asked for now in the place of this version.

@@ -18,38 +18,40 @@ use crate::{
     secret,
 };
 
-/// One version of an agent's session, in JSON. Unknown fields are ignored, so that replicas with
-/// other versions of this program can read it.
+/// One version of an agent's session, or its end, in JSON. Its agent and version can be read by everybody; all
+/// else is sealed, and sealed for that agent and version.
 #[derive(Serialize, Deserialize)]
 pub struct StoredSession {
     agent: u32,
-    /// The version of the session.
+    /// The version of the session. The script that writes records looks for it behind the agent.
     pub version: u64,
-    /// `None`: the session has ended.
-    session: Option<Body>,
-    /// Whether it ended by a sign-out.
-    #[serde(default)]
-    signed_out: bool,
+    content: Stored,
 }
 
-#[derive(Serialize, Deserialize)]
-struct Body {
-    origin: Made,
-    /// In milliseconds, like all times here.
-    renewed_at: u64,
-    expires_at: Option<u64>,
-    ttl: Option<u64>,
-    #[serde(flatten)]
-    secret: Secret,
-}
-
-/// The Guid and the cookies.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum Secret {
+enum Stored {
     Sealed(Sealed),
     /// In hex. Only a file may hold it.
     Plain(String),
+}
+
+/// What is sealed. A session's Guid and cookies follow it.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Content {
+    Session {
+        origin: Made,
+        /// [`Session::made`].
+        made: u64,
+        /// In milliseconds, like all times here.
+        renewed_at: u64,
+        expires_at: Option<u64>,
+        ttl: Option<u64>,
+    },
+    End {
+        signed_out: bool,
+    },
 }
 
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
@@ -68,11 +70,16 @@ pub enum Unreadable {
     /// It is sealed with a key that this process does not have.
     #[error("no key in store.encryption_key_files opens it")]
     Sealed,
+    /// Its version is too far ahead of the clock.
+    #[error("its version is more than a day ahead of the clock")]
+    Ahead,
 }
 
 /// Lua has only floating-point numbers, which are exact up to here. As microseconds it is the year
 /// 2255.
 const VERSION_MAX: u64 = 1 << 53;
+/// How far versions may be ahead of the clock: the clocks of replicas may differ.
+const AHEAD_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 /// The longest record. A Guid and the most cookies, sealed and in hex, are shorter.
 const LENGTH_MAX: usize = 32 * 1024;
 
@@ -85,37 +92,20 @@ impl fmt::Debug for StoredSession {
 }
 
 impl StoredSession {
-    /// Makes the record of an entry. Without keys, the Guid and the cookies in it are not
-    /// encrypted.
+    /// Makes the record of an entry. Without keys, nothing in it is encrypted.
     pub fn of(
         tenant: &TenantId,
         agent: AgentId,
         entry: &Entry,
         keyring: Option<&Keyring>,
     ) -> Result<Self, SealError> {
-        let body = |session: &Arc<Session>| {
-            let origin = match session.origin {
-                Origin::Registered => Made::Registered,
-                Origin::SignedIn => Made::SignedIn,
-            };
-            let left = session.expires_at.map(|at| at.saturating_duration_since(Instant::now()));
-            let about = about(agent.get(), entry.version);
-            let text = secret_text(session);
-            let secret = match keyring.map(|keyring| keyring.sealer(Purpose::Session, tenant)) {
-                None => Secret::Plain(hex(&text)),
-                Some(sealer) => Secret::Sealed(sealer.seal(&about, &text)?),
-            };
-            Ok(Body {
-                origin,
-                renewed_at: since_epoch(session.renewed_at),
-                expires_at: left.map(|left| since_epoch(SystemTime::now() + left)),
-                ttl: entry.ttl.map(millis),
-                secret,
-            })
+        let (agent, version, plain) = (agent.get(), entry.version, plain_text(entry)?);
+        let sealer = keyring.map(|keyring| keyring.sealer(Purpose::Session, tenant));
+        let content = match sealer {
+            None => Stored::Plain(hex(&plain)),
+            Some(sealer) => Stored::Sealed(sealer.seal(&about(agent, version), &plain)?),
         };
-        let session = entry.session.as_ref().map(body).transpose()?;
-        let signed_out = entry.signed_out;
-        Ok(Self { agent: agent.get(), version: entry.version, session, signed_out })
+        Ok(Self { agent, version, content })
     }
 
     /// Writes the record as bytes.
@@ -128,7 +118,8 @@ impl StoredSession {
     pub fn parse(bytes: &[u8]) -> Result<Self, Unreadable> {
         let record = Some(bytes).filter(|bytes| bytes.len() <= LENGTH_MAX);
         let record = record.and_then(|bytes| serde_json::from_slice::<Self>(bytes).ok());
-        record.filter(|record| record.version < VERSION_MAX).ok_or(Unreadable::Malformed)
+        let record = record.ok_or(Unreadable::Malformed)?;
+        if record.version < VERSION_MAX { Ok(record) } else { Err(Unreadable::Ahead) }
     }
 
     /// The agent whose session it is.
@@ -136,74 +127,88 @@ impl StoredSession {
         AgentId::parse(&self.agent.to_string(), &(1..=u32::MAX)).ok()
     }
 
-    /// Reads the entry from the record of a shared store. A session that is not sealed is not
-    /// accepted, since others may write to that store.
+    /// Reads the entry from the record of a shared store. Others may write to that store, so a record that
+    /// is not sealed is not accepted, and neither is one with a version that no replica can have given.
     pub fn open(&self, tenant: &TenantId, keyring: &Keyring) -> Result<Entry, Unreadable> {
-        self.opened(|secret| self.unsealed(secret, tenant, keyring))
+        let latest = SystemTime::now() + AHEAD_MAX;
+        let latest = latest.duration_since(UNIX_EPOCH).unwrap_or_default().as_micros();
+        if u128::from(self.version) > latest {
+            return Err(Unreadable::Ahead);
+        }
+        self.entry(&self.unsealed(tenant, keyring)?)
     }
 
-    /// Reads the entry from a record that only the bridge can have written. A session that is not
+    /// Reads the entry from a record that only the bridge can have written. A record that is not
     /// sealed is accepted.
     pub fn open_own(
         &self,
         tenant: &TenantId,
         keyring: Option<&Keyring>,
     ) -> Result<Entry, Unreadable> {
-        self.opened(|secret| match (secret, keyring) {
-            (Secret::Plain(text), _) => {
+        let plain = match (&self.content, keyring) {
+            (Stored::Plain(text), _) => {
                 unhex(text).map(Zeroizing::new).ok_or(Unreadable::Malformed)
             }
-            (Secret::Sealed(_), None) => Err(Unreadable::Sealed),
-            (secret, Some(keyring)) => self.unsealed(secret, tenant, keyring),
-        })
+            (Stored::Sealed(_), None) => Err(Unreadable::Sealed),
+            (Stored::Sealed(_), Some(keyring)) => self.unsealed(tenant, keyring),
+        };
+        self.entry(&plain?)
     }
 
-    /// Whether the session is sealed with the first key, or, without keys, not at all.
+    /// Whether it is sealed with the first key, or, without keys, not at all.
     pub fn is_sealed_with(&self, keyring: Option<&Keyring>) -> bool {
         let key = keyring.and_then(Keyring::first_id);
-        self.session.as_ref().is_none_or(|body| match &body.secret {
-            Secret::Sealed(sealed) => Some(&sealed.key_id) == key.as_ref(),
-            Secret::Plain(_) => key.is_none(),
-        })
+        match &self.content {
+            Stored::Sealed(sealed) => Some(&sealed.key_id) == key.as_ref(),
+            Stored::Plain(_) => key.is_none(),
+        }
     }
 
     fn unsealed(
         &self,
-        secret: &Secret,
         tenant: &TenantId,
         keyring: &Keyring,
     ) -> Result<Zeroizing<Vec<u8>>, Unreadable> {
-        let Secret::Sealed(sealed) = secret else { return Err(Unreadable::Sealed) };
+        let Stored::Sealed(sealed) = &self.content else { return Err(Unreadable::Sealed) };
         let about = about(self.agent, self.version);
         let opened = keyring.sealer(Purpose::Session, tenant).open(&about, sealed);
         opened.ok_or(Unreadable::Sealed)
     }
 
-    fn opened(
-        &self,
-        plain: impl FnOnce(&Secret) -> Result<Zeroizing<Vec<u8>>, Unreadable>,
-    ) -> Result<Entry, Unreadable> {
-        let Some(body) = &self.session else {
-            return Ok(Entry::end(self.version, self.signed_out));
-        };
-        let (made, guid, cookies) =
-            parse_secret_text(&plain(&body.secret)?).ok_or(Unreadable::Malformed)?;
+    fn entry(&self, plain: &[u8]) -> Result<Entry, Unreadable> {
+        self.parsed(plain).ok_or(Unreadable::Malformed)
+    }
+
+    fn parsed(&self, plain: &[u8]) -> Option<Entry> {
+        let (content, secrets) = std::str::from_utf8(plain).ok()?.split_once('\n')?;
+        let version = self.version;
+        let (origin, made, renewed_at, expires_at, ttl) =
+            match serde_json::from_str(content).ok()? {
+                Content::End { signed_out } => return Some(Entry::end(version, signed_out)),
+                Content::Session { origin, made, renewed_at, expires_at, ttl } => {
+                    (origin, made, renewed_at, expires_at, ttl)
+                }
+            };
+        let (guid, cookies) = parse_secrets(secrets)?;
         let now = since_epoch(SystemTime::now());
         let left = |at: u64| Duration::from_millis(at.saturating_sub(now));
+        let expires_at = match expires_at {
+            Some(at) => Some(Instant::now().checked_add(left(at))?),
+            None => None,
+        };
         let session = Session {
             guid,
-            origin: match body.origin {
+            origin: match origin {
                 Made::Registered => Origin::Registered,
                 Made::SignedIn => Origin::SignedIn,
             },
-            version: self.version,
+            version,
             made,
-            renewed_at: UNIX_EPOCH + Duration::from_millis(body.renewed_at),
-            expires_at: body.expires_at.map(|at| Instant::now() + left(at)),
+            renewed_at: UNIX_EPOCH.checked_add(Duration::from_millis(renewed_at))?,
+            expires_at,
             cookies: Arc::new(cookies),
         };
-        let ttl = body.ttl.map(Duration::from_millis);
-        Ok(Entry::known(self.version, Some(Arc::new(session)), ttl))
+        Some(Entry::known(version, Some(Arc::new(session)), ttl.map(Duration::from_millis)))
     }
 }
 
@@ -211,27 +216,41 @@ fn about(agent: u32, version: u64) -> String {
     format!("{agent}|{version}")
 }
 
-/// A line with the version that it had when it was made, one with the Guid, and one with the cookies. None
-/// contains a line break.
+/// A line with what there is to know, one with the Guid, and one with the cookies. None contains a line break.
 ///
 /// The ends of the cookies are not stored. Each answer may move them, and a session is stored much more
 /// rarely. A load balancer reads a cookie that is past its end, while a call without it may reach a node
 /// that does not know the session.
-fn secret_text(session: &Session) -> Zeroizing<Vec<u8>> {
-    let (guid, cookies) = (session.guid.header().as_bytes(), session.cookies.header());
-    let made = session.made.to_string();
-    let lines = [Some(made.as_bytes()), Some(guid), cookies.as_ref().map(HeaderValue::as_bytes)];
-    let lines: Vec<_> = lines.into_iter().flatten().collect();
-    Zeroizing::new(lines.join(&b'\n'))
+fn plain_text(entry: &Entry) -> Result<Zeroizing<Vec<u8>>, SealError> {
+    let content = match &entry.session {
+        None => Content::End { signed_out: entry.signed_out },
+        Some(session) => Content::Session {
+            origin: match session.origin {
+                Origin::Registered => Made::Registered,
+                Origin::SignedIn => Made::SignedIn,
+            },
+            made: session.made,
+            renewed_at: since_epoch(session.renewed_at),
+            expires_at: session.expires_at.map(|at| {
+                since_epoch(SystemTime::now() + at.saturating_duration_since(Instant::now()))
+            }),
+            ttl: entry.ttl.map(millis),
+        },
+    };
+    let content = serde_json::to_string(&content).map_err(|_| SealError)?;
+    let guid = entry.session.as_ref().map(|session| session.guid.header());
+    let cookies = entry.session.as_ref().and_then(|session| session.cookies.header());
+    let [guid, cookies] =
+        [guid, cookies.as_ref()].map(|line| line.map_or(&[][..], HeaderValue::as_bytes));
+    Ok(Zeroizing::new([content.as_bytes(), guid, cookies].join(&b'\n')))
 }
 
-fn parse_secret_text(plain: &[u8]) -> Option<(u64, Guid, Cookies)> {
-    let (made, plain) = std::str::from_utf8(plain).ok()?.split_once('\n')?;
-    let (guid, pairs) = plain.split_once('\n').unwrap_or((plain, ""));
+fn parse_secrets(plain: &str) -> Option<(Guid, Cookies)> {
+    let (guid, pairs) = plain.split_once('\n')?;
     let cookies = Cookies::default();
     let pairs = pairs.split("; ").filter_map(|pair| secret::header(pair.as_bytes()));
     pairs.for_each(|pair| cookies.set(&pair, None));
-    Some((made.parse().ok()?, Guid::parse_stored(guid).ok()?, cookies))
+    Some((Guid::parse_stored(guid).ok()?, cookies))
 }
 
 fn since_epoch(time: SystemTime) -> u64 {

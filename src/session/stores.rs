@@ -94,6 +94,7 @@ impl Stores {
                 },
                 failures: file.failures(),
                 file_bytes: Some(file.bytes()),
+                disbelieved: Vec::new(),
             }),
             Self::Shared(shared) => Some(shared.view()),
         }

@@ -121,6 +121,10 @@ impl Tenant {
 }
 
 impl Polls for Arc<Tenant> {
+    fn can_have(&self, agent: AgentId) -> bool {
+        self.newest().config.agent_ids.contains(&agent.get())
+    }
+
     fn is_wanted(&self, agent: AgentId) -> BoxFuture<'_, bool> {
         Box::pin(async move {
             let session = self.session(agent).await.ok().flatten();

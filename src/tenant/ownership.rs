@@ -45,10 +45,13 @@ pub trait PollOwnership: fmt::Debug + Send + Sync {
 
 /// The polls of a tenant's agents, as their owner starts and ends them.
 ///
-/// The owner calls these methods, except [`is_wanted`](Self::is_wanted), while it holds its own
+/// The owner calls these methods, except [`is_wanted`](Self::is_wanted) and [`can_have`](Self::can_have), while it holds its own
 /// lock, so that a start and an end of polls for the same agent cannot cross. Therefore they must
 /// return at once and must not call the owner.
 pub trait Polls: Send + Sync {
+    /// Whether the tenant's gateway can have such an agent.
+    fn can_have(&self, agent: AgentId) -> bool;
+
     /// Whether the agent has a session that is to be kept. May ask the store.
     fn is_wanted(&self, agent: AgentId) -> BoxFuture<'_, bool>;
 

@@ -3,9 +3,11 @@
 use std::{num::NonZeroUsize, sync::Arc, time::Duration};
 
 use ccgateway_bridge::{
-    cluster::{StreamRelay, encode},
+    cluster::StreamRelay,
     config,
-    event::{Agents, Event, Events, GatewayEvent, Relay as _, SessionChange, Watch, What},
+    event::{
+        Agents, Event, Events, GatewayEvent, Relay as _, SessionChange, Watch, What, sequence,
+    },
     session::SessionState,
 };
 use ccgateway_test_support::RedisServer;
@@ -125,13 +127,12 @@ async fn an_event_that_waited_for_redis_counts_from_when_it_was_fetched() {
 #[tokio::test]
 async fn a_redis_that_has_lost_its_events_and_whose_clock_is_behind_loses_no_new_ones() {
     let server = RedisServer::start().await;
+    // Redis uses the number that the bridge says comes next, if its own clock is behind that.
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("a time");
-    let ahead = format!("{}-0", now.as_millis() + 3_600_000);
-    let key = Replica::of(&server).shared.keys(&tenant()).named("events");
-    let text = encode(&event("before"), None).expect("text");
-    let mut add = ::redis::cmd("XADD");
-    add.arg(key).arg(ahead).arg(&["agent", "1001", "event", &text]);
-    let _: String = add.query_async(&mut server.connection().await).await.expect("added");
+    let now = u64::try_from(now.as_millis()).expect("a time");
+    let former = Replica::of(&server).shared.events(&tenant(), 100);
+    let known = sequence(now + 3_600_000, 0);
+    former.add(agent(1001), event("before"), Instant::now(), known).await.expect("added");
 
     let (left, right) = (Told::by(&server).await, Told::by(&server).await);
     are_together(&left, &right).await;

@@ -11,6 +11,7 @@
 )]
 
 mod access;
+mod attacker;
 mod bridge;
 mod callee;
 mod changes;

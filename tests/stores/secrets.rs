@@ -160,7 +160,7 @@ async fn a_record_that_was_moved_or_changed_is_not_accepted() {
     for forged in forged {
         let _: () = ::redis::cmd("HSET")
             .arg(keys.session(agent(1002)))
-            .arg(&["version", "7", "record", &forged])
+            .arg(&["record", &forged])
             .query_async(&mut connection)
             .await
             .unwrap();

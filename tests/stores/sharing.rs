@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
-use ccgateway_bridge::session::{Origin, SessionStore as _};
+use ccgateway_bridge::{
+    keyring::{EncryptionKey, Keyring},
+    session::{Entry, Origin, SessionStore as _, StoredSession},
+};
 use ccgateway_test_support::RedisServer;
 
-use crate::support::{Replica, agent, all_listen, registered, tenant};
+use crate::support::{Replica, agent, all_listen, made, registered, tenant};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -95,11 +98,15 @@ async fn versions_that_are_ahead_of_the_clock_are_surpassed() {
     let first = left.put(1001, "first").await;
     // As a replica whose clock is an hour ahead would have left it.
     let ahead = first.version + 3_600_000_000;
+    let keys = [EncryptionKey::new([1; 32])];
+    let keyring = Keyring::new("test:", &keys);
+    let entry = Entry::new(ahead, made("ahead"));
+    let record = StoredSession::of(&tenant(), agent(1001), &entry, Some(&keyring)).expect("sealed");
     let key = left.shared.keys(&tenant()).session(agent(1001));
     let _: () = ::redis::cmd("HSET")
         .arg(key)
-        .arg("version")
-        .arg(ahead)
+        .arg("record")
+        .arg(record.encode())
         .query_async(&mut server.connection().await)
         .await
         .unwrap();

@@ -29,9 +29,13 @@ impl Roster {
             return;
         };
         let mine = |agent: &AgentId| preferred_replica(*agent, &replicas) == Some(self.me);
-        let wanted: HashSet<AgentId> = agents.into_iter().filter(mine).collect();
-        let mut ours = wanted.clone();
+        let wanted: HashSet<AgentId> =
+            self.of_tenant(agents, polls).into_iter().filter(mine).collect();
         let held = self.held().agents();
+        let unlisted = held.iter().copied().filter(|agent| mine(agent) && !wanted.contains(agent));
+        let unlisted = self.list_again(unlisted.collect(), polls).await;
+        let wanted: HashSet<AgentId> = wanted.into_iter().chain(unlisted).collect();
+        let mut ours = wanted.clone();
         if self.is_settling() {
             ours.retain(|agent| held.contains(agent));
         }
@@ -43,6 +47,29 @@ impl Roster {
         if self.when_away == WhenAway::Keep {
             self.check_other_leases(&wanted, &replicas, polls).await;
         }
+    }
+
+    /// Those of these agents whom the tenant can have. Whoever writes in the store could name any others.
+    fn of_tenant(&self, mut agents: Vec<AgentId>, polls: &dyn Polls) -> Vec<AgentId> {
+        let listed = agents.len();
+        agents.retain(|agent| polls.can_have(*agent));
+        self.leases.disbelieve_agents(listed - agents.len());
+        agents
+    }
+
+    /// Lists those of these agents again who are to be kept. They were polled here, and are not listed any
+    /// more: their session has ended, or the store has lost the list.
+    async fn list_again(&self, agents: Vec<AgentId>, polls: &dyn Polls) -> Vec<AgentId> {
+        let mut wanted = Vec::new();
+        for agent in agents {
+            if polls.is_wanted(agent).await {
+                wanted.push(agent);
+            }
+        }
+        if !wanted.is_empty() {
+            let _next_turn = self.leases.list(wanted.clone()).await;
+        }
+        wanted
     }
 
     /// Takes or renews the leases of all these agents, and begins to poll for `ours`. Returns

@@ -18,7 +18,7 @@ use crate::{
     cluster::redis::{LinkError, Repeat},
     id::{AGENT_IDS_ANY, AgentId},
     keyring::Renewal,
-    session::{SealedKind, StoredSession},
+    session::{Entry, SealedKind, StoredSession},
 };
 
 /// Replaces a value if it is still the one that was read, and keeps its time to live.
@@ -41,7 +41,7 @@ impl Inner {
     /// Seals again with the first key: all that this replica knows, and all of agents who were
     /// signed in. Every replica does this, since none can know that another one has.
     pub(super) async fn seal_anew(&self) -> Result<(), LinkError> {
-        if !self.keyring.is_being_replaced() {
+        if !self.seals.keyring().is_being_replaced() {
             return Ok(());
         }
         let agents: BTreeSet<AgentId> =
@@ -51,9 +51,9 @@ impl Inner {
 
     /// Notes an agent whose session was read, if it is not sealed with the first key.
     pub(super) fn note_sealed(&self, agent: AgentId, bytes: &[u8]) {
-        if self.keyring.is_being_replaced()
+        if self.seals.keyring().is_being_replaced()
             && StoredSession::parse(bytes)
-                .is_ok_and(|record| !record.is_sealed_with(Some(&self.keyring)))
+                .is_ok_and(|record| !record.is_sealed_with(Some(self.seals.keyring())))
         {
             self.outdated().insert(agent);
             self.unsynced.notify_one();
@@ -85,7 +85,7 @@ impl Inner {
         }
         let Count { sessions, beside } = count;
         if sessions + beside > 0 {
-            info!(ccgw.tenant.id = %self.tenant, sessions, passwords = beside, "values that were sealed with another key are sealed with the first key of store.encryption_key_files now");
+            info!(ccgw.tenant.id = %self.seals.tenant(), sessions, passwords = beside, "values that were sealed with another key are sealed with the first key of store.encryption_key_files now");
         }
         Ok(())
     }
@@ -123,10 +123,12 @@ impl Inner {
     async fn seal_session(&self, agent: AgentId, bytes: &[u8]) -> Result<bool, LinkError> {
         let record = StoredSession::parse(bytes).ok();
         let outdated = record.filter(|record| {
-            record.agent() == Some(agent) && !record.is_sealed_with(Some(&self.keyring))
+            record.agent() == Some(agent) && !record.is_sealed_with(Some(self.seals.keyring()))
         });
-        let entry = outdated.and_then(|record| record.open(&self.tenant, &self.keyring).ok());
-        let Some(entry) = entry.filter(|entry| entry.live().is_some()) else { return Ok(false) };
+        let entry =
+            outdated.and_then(|record| record.open(self.seals.tenant(), self.seals.keyring()).ok());
+        let is_of_use = |entry: &Entry| entry.session.is_none() || entry.live().is_some();
+        let Some(entry) = entry.filter(is_of_use) else { return Ok(false) };
         let version = Stored::Exactly(entry.version);
         match self.write(agent, &entry, version).await {
             // Another application uses this key. The other agents must be processed nevertheless.
@@ -142,7 +144,7 @@ impl Inner {
         key: &str,
         sealed: &[u8],
     ) -> Result<bool, LinkError> {
-        let renewal = sealed_kind.renewal(&self.keyring, &self.tenant, agent, sealed);
+        let renewal = sealed_kind.renewal(self.seals.keyring(), self.seals.tenant(), agent, sealed);
         let Renewal::Anew(anew) = renewal else { return Ok(false) };
         let call = self.replace.on(key).arg(sealed).arg(anew.encode());
         let replaced: u8 = self.link.script(&call, Repeat::Once).await?;

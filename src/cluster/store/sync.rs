@@ -42,7 +42,7 @@ const WRITES_AT_ONCE: usize = 32;
 pub(super) async fn run(store: Arc<Inner>) {
     let mut subscription = store.link.subscribe(store.keys.changed());
     let probe = Probe::new(&store.keys);
-    let mut keys = store.keyring.changes();
+    let mut keys = store.seals.keyring().changes();
     let (mut task, mut failures) = (Task::Nothing, 0);
     let mut due = Instant::now() + jittered(RECONCILE_EVERY);
     loop {
@@ -87,7 +87,7 @@ pub(super) async fn run(store: Arc<Inner>) {
                 due += jittered(RETRY);
             }
             Err(error) => {
-                debug!(ccgw.tenant.id = %store.tenant, %error, "sessions cannot be compared with Redis yet");
+                debug!(ccgw.tenant.id = %store.seals.tenant(), %error, "sessions cannot be compared with Redis yet");
                 due += jittered(RETRY * 2_u32.pow(failures));
                 failures = (failures + 1).min(DOUBLINGS_MAX);
             }
@@ -114,7 +114,7 @@ impl Inner {
         if self.news.heartbeats.receive(record) {
             return;
         }
-        if let Some((agent, entry)) = self.read(None, record) {
+        if let Some((agent, entry)) = self.seals.session(None, record) {
             self.local.offer(agent, entry);
         }
     }
@@ -128,7 +128,7 @@ impl Inner {
             let records = self.records(some).await?;
             let mut older = Vec::new();
             for (agent, record) in some.iter().zip(records) {
-                let stored = record.and_then(|record| self.read(Some(*agent), &record));
+                let stored = record.and_then(|record| self.seals.session(Some(*agent), &record));
                 let known = self.local.entry(*agent);
                 match (stored, known) {
                     (Some((_, stored)), Some(known)) if stored.version >= known.version => {
@@ -140,7 +140,7 @@ impl Inner {
             told += self.push(older).await?;
         }
         if told > 0 {
-            info!(ccgw.tenant.id = %self.tenant, sessions = told, "wrote sessions to Redis that it did not have");
+            info!(ccgw.tenant.id = %self.seals.tenant(), sessions = told, "wrote sessions to Redis that it did not have");
         }
         Ok(())
     }
@@ -196,11 +196,14 @@ impl Inner {
             Err(LinkError::Refused(refusal)) if refusal.is_about_one_key() => return Ok(false),
             written => written?,
         };
-        if let Written::Overtaken { record, .. } = &written {
-            self.take_in(agent, record.as_deref());
-        }
         self.local.shared(agent, entry.version);
-        Ok(matches!(written, Written::Done))
+        match written {
+            Written::Done => Ok(true),
+            Written::Overtaken(stored) => {
+                self.take_in(agent, stored);
+                Ok(false)
+            }
+        }
     }
 }
 

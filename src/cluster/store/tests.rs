@@ -108,8 +108,9 @@ async fn a_session_ends_in_a_redis_that_has_lost_it_and_another_version_does_not
     }
     let _: u64 = ask(&server, &["DEL", &session_key(1001)]).await;
     left.end(agent(1001), session.version, true).await.expect("answered");
-    let version: u64 = ask(&server, &["HGET", &session_key(1001), "version"]).await;
-    assert_eq!(version, session.version + 1, "the end");
+    let record: Vec<u8> = ask(&server, &["HGET", &session_key(1001), "record"]).await;
+    let (_, end) = left.seals.session(Some(agent(1001)), &record).expect("a record");
+    assert_eq!((end.version, end.session.is_none()), (session.version + 1, true));
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::Inner;
+use super::{ATTEMPTS_MAX, Inner};
 use crate::{
     cluster::redis::{LinkError, Repeat, Script},
     id::AgentId,
@@ -12,22 +12,23 @@ use crate::{
 };
 
 /// Writes a record if the version of the stored one is within the limits, and publishes it to all
-/// replicas. No stored record counts as version 0. Also updates the set of agents whose sessions a
-/// replica has to keep, and deletes the shared credentials when a session ends. Writing the same
-/// record again is a success: the answer to the first write was lost.
+/// replicas. No stored record counts as version 0, and so does the record ARGV[9], which is not believed. Also
+/// updates the set of agents whose sessions a replica has to keep, and deletes the shared credentials when a
+/// session ends. Writing the same record again is a success: the answer to the first write was lost.
 const WRITE: &str = "
-local stored = redis.call('HMGET', KEYS[1], 'version', 'record')
-local version = tonumber(stored[1] or '0') or 0
-if stored[2] == ARGV[2] then return {1, '0', ''} end
-if version < tonumber(ARGV[3]) or version > tonumber(ARGV[4]) then
-  return {0, stored[1] or '0', stored[2] or ''}
+local stored = redis.call('HGET', KEYS[1], 'record') or ''
+if stored == ARGV[1] then return {1, ''} end
+local version = 0
+if stored ~= ARGV[9] then
+  version = tonumber(string.match(stored, '^{\"agent\":%d+,\"version\":(%d+)') or '0')
 end
-redis.call('HSET', KEYS[1], 'version', ARGV[1], 'record', ARGV[2])
-redis.call('PEXPIRE', KEYS[1], ARGV[5])
-redis.call('PUBLISH', ARGV[6], ARGV[2])
-redis.call(ARGV[7], KEYS[2], ARGV[8])
-if ARGV[9] == 'end' then redis.call('DEL', KEYS[3]) end
-return {1, '0', ''}
+if version < tonumber(ARGV[2]) or version > tonumber(ARGV[3]) then return {0, stored} end
+redis.call('HSET', KEYS[1], 'record', ARGV[1])
+redis.call('PEXPIRE', KEYS[1], ARGV[4])
+redis.call('PUBLISH', ARGV[5], ARGV[1])
+redis.call(ARGV[6], KEYS[2], ARGV[7])
+if ARGV[8] == 'end' then redis.call('DEL', KEYS[3]) end
+return {1, ''}
 ";
 
 /// Which stored version a change may replace.
@@ -46,11 +47,8 @@ pub(super) enum Stored {
 #[derive(Debug)]
 pub(super) enum Written {
     Done,
-    /// The stored version must not be replaced.
-    Overtaken {
-        stored: u64,
-        record: Option<Vec<u8>>,
-    },
+    /// The stored version must not be replaced. Has what is stored, if it can be read.
+    Overtaken(Option<Entry>),
 }
 
 /// The time to live of a session that does not expire. It is written again before that.
@@ -71,33 +69,43 @@ impl Inner {
         entry: &Entry,
         stored: Stored,
     ) -> Result<Written, LinkError> {
-        let record = StoredSession::of(&self.tenant, agent, entry, Some(&self.keyring))
-            .map_err(|error| LinkError::Unsent(error.to_string()))?;
+        let record =
+            StoredSession::of(self.seals.tenant(), agent, entry, Some(self.seals.keyring()))
+                .map_err(|error| LinkError::Unsent(error.to_string()))?;
         let (min, max) = match stored {
             Stored::Below(version) => (0, version.saturating_sub(1)),
             Stored::UpTo(version) => (0, version),
             Stored::Exactly(version) => (version, version),
         };
-        let call = self
-            .write
-            .on(self.keys.session(agent))
-            .key(self.keys.kept())
-            .key(self.keys.credentials(agent))
-            .arg(entry.version)
-            .arg(record.encode())
-            .arg(min)
-            .arg(max)
-            .arg(lifetime(entry))
-            .arg(self.keys.changed())
-            .arg(if is_to_be_kept(entry) { "SADD" } else { "SREM" })
-            .arg(agent.to_string())
-            .arg(if entry.session.is_none() { "end" } else { "" });
-        let (done, stored, record): (u8, u64, Vec<u8>) =
-            self.link.script(&call, Repeat::Once).await?;
-        Ok(match done {
-            0 => Written::Overtaken { stored, record: Some(record).filter(|r| !r.is_empty()) },
-            _ => Written::Done,
-        })
+        let record = record.encode();
+        let mut disbelieved = Vec::new();
+        for _ in 0..ATTEMPTS_MAX {
+            let call = self
+                .write
+                .on(self.keys.session(agent))
+                .key(self.keys.kept())
+                .key(self.keys.credentials(agent))
+                .arg(&record)
+                .arg(min)
+                .arg(max)
+                .arg(lifetime(entry))
+                .arg(self.keys.changed())
+                .arg(if is_to_be_kept(entry) { "SADD" } else { "SREM" })
+                .arg(agent.to_string())
+                .arg(if entry.session.is_none() { "end" } else { "" })
+                .arg(&disbelieved);
+            let (done, stored): (u8, Vec<u8>) = self.link.script(&call, Repeat::Once).await?;
+            if done == 1 {
+                return Ok(Written::Done);
+            }
+            // Somebody else's record must not hold up those of the bridge.
+            let found = self.seals.session(Some(agent), &stored).map(|(_, found)| found);
+            if found.is_some() || stored.is_empty() || stored == disbelieved {
+                return Ok(Written::Overtaken(found));
+            }
+            disbelieved = stored;
+        }
+        Ok(Written::Overtaken(None))
     }
 }
 

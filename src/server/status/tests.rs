@@ -145,7 +145,13 @@ fn values_are_spelled_as_in_the_format_version() {
         (&value["store"]["kind"], &value["store"]["state"]),
         (&"none".into(), &"none".into())
     );
-    let view = |state| StoreView { kind: "file", state, failures: 0, file_bytes: Some(1) };
+    let view = |state| StoreView {
+        kind: "file",
+        state,
+        failures: 0,
+        file_bytes: Some(1),
+        disbelieved: Vec::new(),
+    };
     status.store = view(StoreState::Down("gone".into())).into();
     let value = spelled(&status);
     assert_eq!(

@@ -257,7 +257,7 @@ impl Slot {
         };
         let (agent, entry) = match entry {
             Ok(entry) => entry,
-            Err(Unreadable::Malformed) => {
+            Err(Unreadable::Malformed | Unreadable::Ahead) => {
                 tally.malformed += 1;
                 return false;
             }

@@ -28,11 +28,17 @@ pub struct Server {
     store_failures: Counter,
     store_file: Gauge,
     store_states: Family<StateLabels, Gauge>,
+    store_disbelieved: Family<ReasonLabels, Counter>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct StateLabels {
     state: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReasonLabels {
+    reason: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -73,6 +79,7 @@ impl Server {
             store_failures: Counter::default(),
             store_file: Gauge::default(),
             store_states: Family::default(),
+            store_disbelieved: Family::default(),
         };
         let Self { places, places_taken, host_places, host_places_taken, .. } = &server;
         let Self { certificates, lines_lost, store_failures, store_file, .. } = &server;
@@ -104,6 +111,8 @@ impl Server {
         registry.register_with_unit("ccgw_store_file", help, Unit::Bytes, store_file.clone());
         let help = "Whether the store that replicas share is in this state";
         registry.register("ccgw_store_state", help, store_states.clone());
+        let help = "What was found in the store that replicas share and was not believed";
+        registry.register("ccgw_store_disbelieved", help, server.store_disbelieved.clone());
         server
     }
 
@@ -175,6 +184,12 @@ impl Server {
     /// Sets how many requests to the store have failed since the start.
     pub fn set_store_failures(&self, failures: u64) {
         self.store_failures.inner().store(failures, Ordering::Relaxed);
+    }
+
+    /// Sets how often something in the store was not believed for this reason.
+    pub fn set_store_disbelieved(&self, reason: &'static str, count: u64) {
+        let counter = self.store_disbelieved.get_or_create(&ReasonLabels { reason });
+        counter.inner().store(count, Ordering::Relaxed);
     }
 
     /// Sets the length of the file with the sessions.

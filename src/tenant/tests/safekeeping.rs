@@ -116,7 +116,8 @@ impl SharedStores for TestStores {
     fn change(&self, _: &config::Store) {}
 
     fn view(&self) -> StoreView {
-        StoreView { kind: "test", state: StoreState::Unused, failures: 0, file_bytes: None }
+        let (kind, state) = ("test", StoreState::Unused);
+        StoreView { kind, state, failures: 0, file_bytes: None, disbelieved: Vec::new() }
     }
 }
 

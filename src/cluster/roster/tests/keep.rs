@@ -6,7 +6,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::world::{LEASE, Running, agents, kill, new_world, open, start_with, world_of};
 use crate::{
-    cluster::{LEASES_AT_ONCE, LeaseRequest, ReplicaId},
+    cluster::{LEASES_AT_ONCE, LeaseRequest, ReplicaId, preferred_replica},
     config::WhenAway,
     telemetry::log::captured::Captured,
     tenant::{Claimed, LeaseCounts, PollOwnership as _, Polls as _},
@@ -154,7 +154,7 @@ async fn who_is_handed_over_when_the_store_begins_to_refuse_is_taken_back_if_nob
         let replica = keeping(1, &world);
         sleep(LEASE).await;
         let agent = agents()[0];
-        open(&world).agents.clear();
+        prefers_another(&world);
         while open(&world).leases.contains_key(&agent) {
             sleep(Duration::from_millis(10)).await;
         }
@@ -210,7 +210,7 @@ async fn who_is_between_two_replicas_when_the_store_goes_away_is_taken_back() {
     let replica = keeping(1, &world);
     sleep(LEASE).await;
     let agent = agents()[0];
-    open(&world).agents.clear();
+    prefers_another(&world);
     while open(&world).leases.contains_key(&agent) {
         sleep(Duration::from_millis(10)).await;
     }
@@ -227,7 +227,7 @@ async fn who_was_about_to_be_handed_over_when_the_store_goes_away_is_polled_on()
     sleep(LEASE).await;
     let agent = agents()[0];
     open(&world).polls_last = LEASE / 3;
-    open(&world).agents.clear();
+    prefers_another(&world);
     while open(&world).finishing().is_empty() {
         sleep(Duration::from_millis(10)).await;
     }
@@ -398,7 +398,7 @@ async fn whoever_is_lost_after_being_taken_back_is_not_begun_again() {
     let replica = keeping(1, &world);
     sleep(LEASE).await;
     let agent = agents()[0];
-    open(&world).agents.clear();
+    prefers_another(&world);
     while open(&world).leases.contains_key(&agent) {
         sleep(Duration::from_millis(10)).await;
     }
@@ -409,6 +409,14 @@ async fn whoever_is_lost_after_being_taken_back_is_not_begun_again() {
     lose(&replica, agent);
     sleep(LEASE).await;
     assert!(!open(&world).is_polling(agent, replica.me));
+}
+
+/// Another replica comes, and should poll for the first agent.
+fn prefers_another(world: &super::world::Shared) {
+    let is_preferred =
+        |other: &ReplicaId| preferred_replica(agents()[0], &[ReplicaId(1), *other]) == Some(*other);
+    let other = (2..99).map(ReplicaId).find(is_preferred).expect("one of two");
+    open(world).alive.insert(other, Instant::now() + LEASE * 99);
 }
 
 /// Acts like a keeper that finds the session lost and must not sign the agent in.

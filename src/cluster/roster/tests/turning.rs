@@ -51,6 +51,12 @@ impl Leases for Prompt {
         Box::pin(ready(Ok(Membership { replicas: vec![ME, OTHER], agents: Vec::new() })))
     }
 
+    fn list(&self, _: Vec<AgentId>) -> StoreFuture<'_, ()> {
+        Box::pin(ready(Ok(())))
+    }
+
+    fn disbelieve_agents(&self, _: usize) {}
+
     fn send_heartbeat(&self) -> StoreFuture<'_, ()> {
         Box::pin(ready(Ok(())))
     }

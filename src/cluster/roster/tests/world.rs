@@ -44,7 +44,7 @@ pub(super) const LATE_MAX_MS: u64 = 6_000;
 pub(super) struct World {
     began: Instant,
     pub(super) agents: Vec<AgentId>,
-    alive: BTreeMap<ReplicaId, Instant>,
+    pub(super) alive: BTreeMap<ReplicaId, Instant>,
     /// For each agent, who has the lease, by which request, and until when.
     pub(super) leases: BTreeMap<AgentId, (ReplicaId, LeaseRequest, Instant)>,
     /// For each receiver, when it received the last heartbeat of each replica.
@@ -345,6 +345,12 @@ impl Leases for Store {
         })
     }
 
+    fn list(&self, _: Vec<AgentId>) -> StoreFuture<'_, ()> {
+        self.answer(&[], |_, _| ())
+    }
+
+    fn disbelieve_agents(&self, _: usize) {}
+
     fn send_heartbeat(&self) -> StoreFuture<'_, ()> {
         let me = self.me;
         let calling = open(&self.world).heartbeat_time;
@@ -421,11 +427,15 @@ impl Leases for Store {
 }
 
 impl Polls for Poller {
-    fn is_wanted(&self, _: AgentId) -> BoxFuture<'_, bool> {
-        Box::pin(async {
+    fn can_have(&self, _: AgentId) -> bool {
+        true
+    }
+
+    fn is_wanted(&self, agent: AgentId) -> BoxFuture<'_, bool> {
+        Box::pin(async move {
             let time = open(&self.world).reading_time();
             sleep(time).await;
-            true
+            open(&self.world).agents.contains(&agent)
         })
     }
 

@@ -1,0 +1,104 @@
+//! Sealing of what a tenant's replicas share, and what of it is believed.
+
+use std::{
+    fmt::Display,
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use secrecy::zeroize::Zeroizing;
+
+use super::doubts::Doubts;
+use crate::{
+    id::{AgentId, TenantId},
+    keyring::{Keyring, Purpose, SealError, Sealed},
+    session::{Doubt, Entry, StoredSession, Unreadable},
+};
+
+/// Seals and opens what a tenant's replicas share. Everybody can write into the store; only replicas have the
+/// keys.
+#[derive(Clone, Debug)]
+pub(super) struct Seals {
+    tenant: TenantId,
+    keyring: Arc<Keyring>,
+    doubts: Arc<Doubts>,
+}
+
+/// How far the clocks of replicas and store may be apart. A time that is further ahead than this is not
+/// believed.
+pub(super) const CLOCKS_APART_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+
+impl Seals {
+    pub(super) fn new(tenant: TenantId, keyring: Arc<Keyring>, doubts: Arc<Doubts>) -> Self {
+        Self { tenant, keyring, doubts }
+    }
+
+    pub(super) fn tenant(&self) -> &TenantId {
+        &self.tenant
+    }
+
+    pub(super) fn keyring(&self) -> &Arc<Keyring> {
+        &self.keyring
+    }
+
+    pub(super) fn seal(
+        &self,
+        purpose: Purpose,
+        subject: impl Display,
+        plain: &[u8],
+    ) -> Result<Vec<u8>, SealError> {
+        let sealer = self.keyring.sealer(purpose, &self.tenant);
+        Ok(sealer.seal(&subject.to_string(), plain)?.encode())
+    }
+
+    /// What was sealed for this; `None` if no key opens it.
+    pub(super) fn open(
+        &self,
+        purpose: Purpose,
+        subject: impl Display,
+        sealed: &[u8],
+    ) -> Option<Zeroizing<Vec<u8>>> {
+        let sealed = Sealed::parse(sealed)?;
+        self.keyring.sealer(purpose, &self.tenant).open(&subject.to_string(), &sealed)
+    }
+
+    /// Reads the record of a session, or of its end: the agent and the entry. If `agent` is given, it has to be
+    /// of that agent. One that is not believed is counted and left out.
+    pub(super) fn session(
+        &self,
+        agent: Option<AgentId>,
+        record: &[u8],
+    ) -> Option<(AgentId, Entry)> {
+        let opened = StoredSession::parse(record).and_then(|record| {
+            let named = record.agent().ok_or(Unreadable::Malformed)?;
+            if agent.is_some_and(|agent| agent != named) {
+                return Err(Unreadable::Malformed);
+            }
+            Ok((named, record.open(&self.tenant, &self.keyring)?))
+        });
+        let doubt = match opened {
+            Ok(opened) => return Some(opened),
+            Err(Unreadable::Malformed | Unreadable::Sealed) => Doubt::SessionSeal,
+            Err(Unreadable::Ahead) => Doubt::SessionVersion,
+        };
+        self.doubt(doubt);
+        None
+    }
+
+    /// Counts something that is not believed.
+    pub(super) fn doubt(&self, doubt: Doubt) {
+        self.doubts.note(&self.tenant, doubt);
+    }
+}
+
+/// The time in milliseconds since 1970.
+pub(super) fn millis_now() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Whether this time, in milliseconds since 1970, is not too far ahead.
+pub(super) fn is_believable(millis: u64) -> bool {
+    let apart = u64::try_from(CLOCKS_APART_MAX.as_millis()).unwrap_or(u64::MAX);
+    millis <= millis_now().saturating_add(apart)
+}

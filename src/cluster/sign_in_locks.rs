@@ -1,0 +1,181 @@
+//! Locks on sign-ins, in the Redis that the replicas share.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    freshness::Freshness,
+    leases::millis,
+    redis::{Call, Keys, Link, LinkError, Repeat, Script},
+    seals::{CLOCKS_APART_MAX, Seals, millis_now},
+};
+use crate::{
+    id::AgentId,
+    keyring::Purpose,
+    session::Doubt,
+    tenant::{Attempt, Holder, Lock},
+};
+
+/// The locks on sign-ins of a tenant's agents.
+#[derive(Debug)]
+pub(super) struct SignInLocks {
+    link: Link,
+    keys: Keys,
+    seals: Seals,
+    time: Duration,
+    lock: Script,
+    unlock: Script,
+    /// When other attempts last asked for their locks.
+    seen: Mutex<Freshness<u64>>,
+}
+
+/// What an attempt says of itself, before it is sealed for its agent.
+#[derive(Serialize, Deserialize)]
+struct Request {
+    attempt: String,
+    /// When it asked for the lock, in milliseconds since 1970.
+    asked: u64,
+    /// How long it may take from then on, in milliseconds.
+    time: u64,
+}
+
+/// The lock may be lost while its holder waits for the gateway. So a second key records which
+/// sign-ins are under way, each with its sealed request. The lock of ARGV[4] and the requests in ARGV[6],
+/// ARGV[7], … do not count. There are never many requests, unless somebody else has put them there.
+const LOCK: &str = "
+for place = 6, #ARGV do redis.call('HDEL', KEYS[2], ARGV[place]) end
+local owner = redis.call('GET', KEYS[1])
+if owner and owner ~= ARGV[1] and owner == ARGV[4] then owner = nil end
+local holder = 2
+if owner == ARGV[1] then holder = 1 elseif not owner then holder = 0 end
+if holder < 2 then
+  redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[3])
+  redis.call('HSET', KEYS[2], ARGV[1], ARGV[2])
+  redis.call('PEXPIRE', KEYS[2], ARGV[5])
+end
+local others = redis.call('HGETALL', KEYS[2])
+if #others > 128 then
+  redis.call('DEL', KEYS[2])
+  others = {}
+end
+return {holder, owner or '', others, redis.call('HGET', KEYS[3], 'record') or ''}
+";
+const UNLOCK: &str = "
+if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end
+redis.call('HDEL', KEYS[2], ARGV[1])
+return 0
+";
+/// What another attempt is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Judged {
+    UnderWay,
+    /// Its replica has not said for so long that it goes on that it cannot.
+    Over,
+    /// No replica has made it.
+    Forged,
+}
+
+/// How often the lock is asked for if something is in the way that is not believed.
+const ATTEMPTS_MAX: usize = 3;
+
+/// Redis' answer: who holds the lock, the holder's attempt, the requests by their attempts, and the record of
+/// the agent's session.
+type Answer = (u8, Vec<u8>, HashMap<Vec<u8>, Vec<u8>>, Vec<u8>);
+
+impl SignInLocks {
+    pub(super) fn new(link: Link, keys: Keys, seals: Seals, time: Duration) -> Self {
+        let [lock, unlock] = [LOCK, UNLOCK].map(Script::new);
+        Self { link, keys, seals, time, lock, unlock, seen: Mutex::new(Freshness::new()) }
+    }
+
+    pub(super) async fn lock(&self, agent: AgentId, attempt: Attempt) -> Result<Lock, LinkError> {
+        let me = attempt.to_string();
+        let (mut owner, mut over) = (Vec::new(), Vec::new());
+        let mut asked = 0;
+        loop {
+            let answer = self.ask(agent, attempt, &owner, &over).await?;
+            asked += 1;
+            let (holder, found, requests, _) = &answer;
+            let others = requests.iter().filter(|(other, _)| **other != me.as_bytes());
+            let judged = others.map(|(other, sealed)| (other, self.judged(agent, other, sealed)));
+            let judged: Vec<_> = judged.collect();
+            let is_under_way = |it: &Vec<u8>| judged.contains(&(it, Judged::UnderWay));
+            let is_forged = *holder == 2 && !is_under_way(found);
+            over = judged
+                .iter()
+                .filter(|(_, is)| *is != Judged::UnderWay)
+                .map(|(it, _)| (*it).clone())
+                .collect();
+            if is_forged || judged.iter().any(|(_, is)| *is == Judged::Forged) {
+                self.seals.doubt(Doubt::SignInLock);
+            }
+            if asked == ATTEMPTS_MAX || (!is_forged && over.is_empty()) {
+                return Ok(self.answered(agent, &me, &answer));
+            }
+            owner = if is_forged { found.clone() } else { Vec::new() };
+        }
+    }
+
+    pub(super) async fn unlock(&self, agent: AgentId, attempt: Attempt) -> Result<(), LinkError> {
+        let call = self.on(&self.unlock, agent).arg(attempt.to_string());
+        let _zero: u8 = self.link.script(&call, Repeat::Once).await?;
+        Ok(())
+    }
+
+    async fn ask(
+        &self,
+        agent: AgentId,
+        attempt: Attempt,
+        owner: &[u8],
+        over: &[Vec<u8>],
+    ) -> Result<Answer, LinkError> {
+        let longest = millis(attempt.time().max(self.time));
+        let request = Request { attempt: attempt.to_string(), asked: millis_now(), time: longest };
+        let plain = serde_json::to_vec(&request).unwrap_or_default();
+        let sealed = self.seals.seal(Purpose::Lock, agent, &plain);
+        let sealed = sealed.map_err(|error| LinkError::Unsent(error.to_string()))?;
+        let call = self.on(&self.lock, agent).key(self.keys.session(agent));
+        let call = call.arg(request.attempt).arg(sealed).arg(millis(self.time));
+        let call = call.arg(owner).arg(longest);
+        self.link.script(&over.iter().fold(call, Call::arg), Repeat::Once).await
+    }
+
+    fn answered(&self, agent: AgentId, me: &str, (holder, _, requests, record): &Answer) -> Lock {
+        let holder = match holder {
+            0 => Holder::New,
+            1 => Holder::Same,
+            _ => Holder::Other,
+        };
+        let others = requests.keys().filter(|other| **other != me.as_bytes()).count();
+        let stored = Some(record).filter(|record| !record.is_empty());
+        let stored = stored.and_then(|record| self.seals.session(Some(agent), record));
+        Lock { holder, others, stored: stored.map_or(0, |(_, entry)| entry.version) }
+    }
+
+    /// What another attempt's request says. It may last for its time, from when it was last made.
+    fn judged(&self, agent: AgentId, attempt: &[u8], sealed: &[u8]) -> Judged {
+        let plain = self.seals.open(Purpose::Lock, agent, sealed);
+        let request = plain.and_then(|plain| serde_json::from_slice::<Request>(&plain).ok());
+        let request = request.filter(|request| request.attempt.as_bytes() == attempt);
+        let id = |request: &Request| u64::from_str_radix(&request.attempt, 16).ok();
+        let Some((id, Request { asked, time, .. })) = request.and_then(|it| Some((id(&it)?, it)))
+        else {
+            return Judged::Forged;
+        };
+        if u128::from(millis_now().abs_diff(asked)) > CLOCKS_APART_MAX.as_millis() {
+            return Judged::Over;
+        }
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_over = seen.note(id, asked).elapsed() >= Duration::from_millis(time);
+        if is_over { Judged::Over } else { Judged::UnderWay }
+    }
+
+    fn on<'a>(&self, script: &'a Script, agent: AgentId) -> Call<'a> {
+        script.on(self.keys.of("sign-in", agent)).key(self.keys.of("signing-in", agent))
+    }
+}

@@ -1,0 +1,71 @@
+//! Why something in a store that others can write to is not believed.
+
+use std::fmt;
+
+/// Why something in the shared store is not believed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Doubt {
+    /// An event that no key opens.
+    EventSeal,
+    /// An event whose number is far ahead of the clock.
+    EventNumber,
+    /// An event that was published before, under another number.
+    EventRepeated,
+    /// A session, or the end of one, that no key opens.
+    SessionSeal,
+    /// A session whose version is far ahead of the clock.
+    SessionVersion,
+    /// A heartbeat that no key opens, or that is not from now.
+    Heartbeat,
+    /// A lock on a sign-in that no key opens, or that lasts for longer than a sign-in.
+    SignInLock,
+    /// An agent whom the tenant cannot have.
+    AgentId,
+}
+
+impl Doubt {
+    /// All reasons.
+    pub const ALL: [Self; 8] = [
+        Self::EventSeal,
+        Self::EventNumber,
+        Self::EventRepeated,
+        Self::SessionSeal,
+        Self::SessionVersion,
+        Self::Heartbeat,
+        Self::SignInLock,
+        Self::AgentId,
+    ];
+
+    /// The name in metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::EventSeal => "event_seal",
+            Self::EventNumber => "event_number",
+            Self::EventRepeated => "event_repeated",
+            Self::SessionSeal => "session_seal",
+            Self::SessionVersion => "session_version",
+            Self::Heartbeat => "heartbeat",
+            Self::SignInLock => "sign_in_lock",
+            Self::AgentId => "agent_id",
+        }
+    }
+}
+
+impl fmt::Display for Doubt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::EventSeal => "no key in store.encryption_key_files opens an event",
+            Self::EventNumber => "the number of an event is more than a day ahead of the clock",
+            Self::EventRepeated => "an event was published again under another number",
+            Self::SessionSeal => "no key in store.encryption_key_files opens a session, or its end",
+            Self::SessionVersion => "the version of a session is more than a day ahead of the clock",
+            Self::Heartbeat => {
+                "no key in store.encryption_key_files opens the heartbeat of a replica, or it is an old one"
+            }
+            Self::SignInLock => {
+                "no key in store.encryption_key_files opens a lock on a sign-in, or it is an old one"
+            }
+            Self::AgentId => "a session is to be kept for an agent outside of the tenant's agent_ids",
+        })
+    }
+}
