@@ -168,8 +168,9 @@ pub trait SessionStore: fmt::Debug + Send + Sync {
     /// [`StoreError::Unavailable`], [`StoreError::Refused`].
     fn sign_out(&self, agent: AgentId, version: u64) -> StoreFuture<'_, ()>;
 
-    /// Whether this process knows that the agent was signed out, and of no session since then.
-    fn is_signed_out(&self, agent: AgentId) -> bool;
+    /// Whether this process knows that the agent was signed out, or that its owner has registered a
+    /// Guid, and of no session that the bridge has made since then.
+    fn is_let_go(&self, agent: AgentId) -> bool;
 
     /// Whether the newest thing this process knows of the agent is the end of its session. Another
     /// process may have made a new one since then; only [`load`](Self::load) shows that. Does not

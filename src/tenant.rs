@@ -22,6 +22,7 @@ mod keeper;
 mod labels;
 mod overlapping_calls;
 mod ownership;
+mod password_digest;
 mod peer_places;
 mod perform_sign_in;
 mod pool;
@@ -78,7 +79,7 @@ use crate::{
     call::{CallError, Deadline, Obstacle, Share, Stage, StoreTrouble, Wait},
     config::{self, AuthMode},
     event::{Agents, Events, Moment, Watch},
-    gateway::{AddressView, BuildError, Command, Envelope, Gateway, SignIn},
+    gateway::{AddressView, BuildError, Command, Envelope, Gateway},
     id::{AgentId, TenantId},
     session::{
         Guid, NewSession, Origin, Scope, Session, SessionState, SessionStore, StoreError, Stores,
@@ -319,7 +320,12 @@ impl Tenant {
             match &stored {
                 // A sign-in has replaced it meanwhile, and has published its own change.
                 Ok(session) if !tenant.is_newest(agent, session.version) => {}
-                Ok(_) => tenant.note(agent, Event::Registered),
+                Ok(_) => {
+                    // From now on the agent is its owner's, and a caller's password is of no more use.
+                    tenant.credentials.forget_here(agent);
+                    tenant.note(agent, Event::Registered);
+                    tenant.credentials.forget(agent).await;
+                }
                 Err(_) => tenant.note(agent, Event::Unregistered),
             }
             tenant.agents.decided(agent);
@@ -418,7 +424,7 @@ impl Tenant {
     }
 
     /// The configured credentials of this agent, if there are any.
-    pub fn configured_sign_in(&self, agent: AgentId) -> Option<SignIn> {
+    pub fn configured(&self, agent: AgentId) -> Option<&config::Credential> {
         self.credentials.configured(agent)
     }
 

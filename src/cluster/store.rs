@@ -133,8 +133,8 @@ impl SessionStore for SharedStore {
         Box::pin(self.inner.end(agent, version, true))
     }
 
-    fn is_signed_out(&self, agent: AgentId) -> bool {
-        self.inner.local.entry(agent).is_some_and(|entry| entry.signed_out)
+    fn is_let_go(&self, agent: AgentId) -> bool {
+        self.inner.local.is_let_go(agent)
     }
 
     fn has_ended(&self, agent: AgentId) -> bool {

@@ -3,13 +3,13 @@ use std::fmt;
 
 use bytes::Bytes;
 use secrecy::{ExposeSecret as _, SecretString, zeroize::Zeroizing};
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use serde::{Serialize, Serializer};
 
 /// The body of a sign-in (API.md 3.2). `None` is left out, so that the gateway's default applies.
-#[derive(Clone, Serialize, Deserialize)]
+#[derive(Clone, Serialize)]
 pub struct SignIn {
     /// The agent's CTI password. May be empty.
-    #[serde(serialize_with = "exposed", deserialize_with = "wrapped")]
+    #[serde(serialize_with = "exposed")]
     pub password: SecretString,
     /// The agent's phone number. May be empty.
     #[serde(rename = "phonenum")]
@@ -43,13 +43,6 @@ pub struct SignIn {
     pub force: bool,
 }
 
-/// A sign-in including what is not part of the body.
-#[derive(Serialize, Deserialize)]
-struct Whole<T> {
-    force: bool,
-    body: T,
-}
-
 /// The state of an agent after sign-in (cec_07_1202).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InitialState {
@@ -81,18 +74,12 @@ impl SignIn {
 
     /// The JSON body for the gateway. It is overwritten when its last clone is dropped.
     pub fn to_body(&self) -> Bytes {
-        Bytes::from_owner(plain(self))
-    }
-
-    /// The whole sign-in in plain text, to be encrypted.
-    pub fn to_plain(&self) -> Zeroizing<Vec<u8>> {
-        plain(&Whole { force: self.force, body: self })
-    }
-
-    /// Reads the output of [`to_plain`](Self::to_plain).
-    pub fn from_plain(plain: &[u8]) -> Option<Self> {
-        let Whole { force, body } = serde_json::from_slice::<Whole<Self>>(plain).ok()?;
-        Some(Self { force, ..body })
+        // Longer than any sign-in: a vector that grows leaves the password behind.
+        const LENGTH: usize = 1024;
+        let mut body = Zeroizing::new(Vec::with_capacity(LENGTH));
+        // Serializing texts, numbers and booleans into memory cannot fail.
+        let _written = serde_json::to_writer(&mut *body, self);
+        Bytes::from_owner(body)
     }
 }
 
@@ -108,33 +95,9 @@ impl Serialize for InitialState {
     }
 }
 
-impl<'de> Deserialize<'de> for InitialState {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        match i32::deserialize(deserializer)? {
-            3 => Ok(Self::Busy),
-            4 => Ok(Self::Idle),
-            5 => Ok(Self::AfterCallWork),
-            _ => Err(de::Error::custom("no such state")),
-        }
-    }
-}
-
-fn plain(sign_in: &impl Serialize) -> Zeroizing<Vec<u8>> {
-    // Longer than any sign-in: a vector that grows leaves the password behind.
-    const LENGTH: usize = 1024;
-    let mut text = Zeroizing::new(Vec::with_capacity(LENGTH));
-    // Serializing texts, numbers and booleans into memory cannot fail.
-    let _written = serde_json::to_writer(&mut *text, sign_in);
-    text
-}
-
-/// The only place where a password is exposed: for the gateway, or to be encrypted.
+/// The only place where a password is exposed to the gateway.
 fn exposed<S: Serializer>(password: &SecretString, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(password.expose_secret())
-}
-
-fn wrapped<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SecretString, D::Error> {
-    String::deserialize(deserializer).map(SecretString::from)
 }
 
 #[cfg(test)]
@@ -154,18 +117,5 @@ mod tests {
             r#"{"password":"pw","phonenum":"70001","autoenteridle":false,"status":5,"checkInWebm":true}"#
         );
         assert!(!format!("{sign_in:?}").contains("pw"));
-    }
-    #[test]
-    fn a_sign_in_is_read_as_it_was_written() {
-        let mut sign_in = SignIn::new("pw".into(), "70001".into(), true);
-        for state in [InitialState::Busy, InitialState::Idle, InitialState::AfterCallWork] {
-            sign_in.initial_state = Some(state);
-            sign_in.agent_type = Some(11);
-            let read = SignIn::from_plain(&sign_in.to_plain()).expect("what was written");
-            assert_eq!((read.to_body(), read.force), (sign_in.to_body(), true));
-        }
-        for bad in ["", "{}", r#"{"force":true,"body":{"password":1}}"#] {
-            assert!(SignIn::from_plain(bad.as_bytes()).is_none(), "{bad}");
-        }
     }
 }

@@ -79,7 +79,7 @@ async fn sign_in(call: Call, request: SignInRequest) -> Result<SignInResponse, C
     let request = Zeroizing::new(request);
     let mut checker = Checker::default();
     let subject = checker.subject(call.tenant.as_ref(), &*request)?;
-    let configured = subject.as_ref().and_then(|s| s.tenant.configured_sign_in(s.agent));
+    let configured = subject.as_ref().and_then(|s| s.tenant.configured(s.agent));
     let sign_in = checker.sign_in(&request, configured);
     let (subject, sign_in) = checker.done(subject.zip(Some(sign_in)))?;
 

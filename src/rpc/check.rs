@@ -9,6 +9,7 @@ use super::{
 };
 use crate::{
     call::{CallError, FieldViolation, Obstacle},
+    config::Credential,
     event::Agents,
     gateway::{Command, InitialState, SignIn, rest, say_busy},
     id::AgentId,
@@ -218,7 +219,7 @@ impl Checker {
     pub(super) fn sign_in(
         &mut self,
         request: &SignInRequest,
-        configured: Option<SignIn>,
+        configured: Option<&Credential>,
     ) -> Option<SignIn> {
         self.text("password", request.password.as_deref(), PASSWORD_MAX);
         self.text("phone_number", request.phone_number.as_deref(), PHONE_NUMBER_MAX);
@@ -228,13 +229,16 @@ impl Checker {
         }
         let initial_state = self.initial_state(request);
 
-        let (password, phone_number) = match configured {
-            Some(configured) => (Some(configured.password), configured.phone_number),
-            None => (None, String::new()),
-        };
+        let password = || configured.map(|known| known.password.clone());
+        let phone_number = configured.map(|known| &known.phone_number);
         Some(SignIn {
-            password: request.password.as_deref().map(Into::into).or(password)?,
-            phone_number: request.phone_number.clone().unwrap_or(phone_number),
+            password: request.password.as_deref().map(Into::into).or_else(password)?,
+            phone_number: request
+                .phone_number
+                .as_ref()
+                .or(phone_number)
+                .cloned()
+                .unwrap_or_default(),
             auto_answer: request.auto_answer,
             auto_enter_idle: request.auto_enter_idle,
             release_phone: request.release_phone,

@@ -98,9 +98,8 @@ impl SessionStore for EmbeddedStore {
         self.remove(agent, version)
     }
 
-    /// Never needed here: the only process that signs agents out also forgets their credentials.
-    fn is_signed_out(&self, _: AgentId) -> bool {
-        false
+    fn is_let_go(&self, agent: AgentId) -> bool {
+        self.0.is_let_go(agent)
     }
 }
 

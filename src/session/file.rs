@@ -461,9 +461,8 @@ impl SessionStore for FileStore {
         self.remove(agent, version)
     }
 
-    /// Never needed here: the only process that signs agents out also forgets their credentials.
-    fn is_signed_out(&self, _: AgentId) -> bool {
-        false
+    fn is_let_go(&self, agent: AgentId) -> bool {
+        self.memory.is_let_go(agent)
     }
 
     fn found(&self) -> Vec<AgentId> {

@@ -11,7 +11,7 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::{Claim, Guid, NewSession, Session, StoreError};
+use super::{Claim, Guid, NewSession, Origin, Session, StoreError};
 use crate::id::AgentId;
 
 /// What a process knows of sessions by itself.
@@ -224,6 +224,14 @@ impl Local {
         self.known().entries.get(&agent)?.live().cloned()
     }
 
+    /// Whether the agent was signed out, or its session is its owner's, also if its time is over.
+    pub fn is_let_go(&self, agent: AgentId) -> bool {
+        self.known().entries.get(&agent).is_some_and(|entry| match &entry.session {
+            Some(session) => session.origin == Origin::Registered,
+            None => entry.signed_out,
+        })
+    }
+
     /// All that is known.
     pub fn entry(&self, agent: AgentId) -> Option<Entry> {
         self.known().entries.get(&agent).cloned()
@@ -396,10 +404,7 @@ mod tests {
     use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 
     use super::*;
-    use crate::{
-        id::DEFAULT_AGENT_IDS,
-        session::{Guid, Origin},
-    };
+    use crate::{id::DEFAULT_AGENT_IDS, session::Guid};
 
     fn agent(id: u32) -> AgentId {
         AgentId::parse(&id.to_string(), &DEFAULT_AGENT_IDS).expect("an agent")

@@ -11,9 +11,9 @@ use crate::{
 /// A kind of sealed value. There may be one of each kind for each agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum SealedKind {
-    /// A password that the gateway rejected, as a digest.
+    /// Passwords that the gateway has rejected, as digests.
     Rejected,
-    /// The credentials of the last sign-in that worked. Removed when the session ends.
+    /// The password of the last sign-in that worked. Removed when the session ends.
     Credentials,
 }
 

@@ -118,7 +118,7 @@ impl AdmittedCall {
             // The store does not answer. Another replica may know a session, but this one can only
             // sign in.
             Err(Obstacle::StoreUnavailable(_))
-                if !interface.only_reads() && tenant.credentials.sign_in(self.agent).is_some() =>
+                if !interface.only_reads() && tenant.credentials.has_password_here(self.agent) =>
             {
                 0
             }

@@ -36,7 +36,7 @@ use self::{
     take_backs::TakeBacks,
 };
 pub(super) use self::{
-    rejected_passwords::Rejection,
+    rejected_passwords::{REJECTED_MAX, Rejection},
     session_status::{Attempt, Event, Health, Keeper},
     take_backs::{Loss, Permission},
     turn_queue::Turn,
@@ -60,7 +60,7 @@ pub(super) struct AgentRecords {
     last_keeper: AtomicU64,
     /// How many calls may wait for one agent.
     queue_limit: AtomicUsize,
-    /// For how many agents passwords may be held. Rejected passwords have a limit of the same size.
+    /// How many passwords may be held. Rejected ones have a limit of the same size.
     capacity: NonZeroUsize,
     take_backs: Mutex<TakeBacks>,
 }
@@ -70,7 +70,7 @@ pub(super) struct AgentRecords {
 struct Known {
     records: HashMap<AgentId, AgentRecord>,
     totals: Totals,
-    /// Agents with a rejected password.
+    /// Rejected passwords, by their agents.
     rejections: Sweep,
     /// Agents with lost sessions.
     lossy: Sweep,

@@ -122,6 +122,13 @@ impl Tenant {
         context: &Context,
     ) -> Result<SignedIn, CallError> {
         let places = self.places(false)?;
+        // Before the agent's turn is waited for, and once more when it has come.
+        let rejection = self.credentials.rejection(agent, &sign_in);
+        let rejection = timeout_at(context.deadline.start_by(), rejection).await;
+        let late = |_elapsed| Obstacle::Deadline(Wait::Store);
+        if let Some(rejection) = places.untouched.check(rejection.map_err(late))? {
+            return Err(places.untouched.because(rejection));
+        }
         let work = |call: AdmittedCall, untouched| call.sign_in(sign_in, untouched);
         self.in_turn(places, agent, context, work).await
     }

@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use secrecy::SecretString;
 use tokio::time::{Instant, timeout};
 use tracing::{debug, info, warn};
 
@@ -278,9 +279,9 @@ impl AdmittedCall {
         };
         let made = NewSession { guid, origin: Origin::SignedIn, ttl: None, cookies };
         let (tenant, agent, lock) = (self.tenant.clone(), self.agent, self.lock.take());
-        let (session, sign_in) = (made.clone(), sign_in.clone());
+        let (session, password) = (made.clone(), sign_in.password.clone());
         let storing = async move {
-            let stored = tenant.store_and_keep(agent, session, sign_in, lock).await;
+            let stored = tenant.store_and_keep(agent, session, password, lock).await;
             drop(room);
             stored
         };
@@ -336,12 +337,17 @@ impl Tenant {
         self: Arc<Self>,
         agent: AgentId,
         made: NewSession,
-        sign_in: Arc<SignIn>,
+        password: SecretString,
         lock: Option<SignInLock>,
     ) -> Option<Arc<Session>> {
+        // Before the session is stored: whoever registers a Guid after that forgets the password.
+        self.credentials.hold(agent, &password);
         let stored = self.store_made(agent, made, lock.as_ref()).await;
         let stored = self.note_unstored(agent, "the session of a sign-in", stored);
-        self.credentials.hold(agent, sign_in, stored.as_deref()).await;
+        let newest = stored.as_ref().filter(|stored| self.is_newest(agent, stored.version));
+        if let Some(session) = newest {
+            self.credentials.share(agent, &password, session).await;
+        }
         let Some(session) = stored else {
             self.note(agent, Event::Unstored);
             return None;
@@ -372,11 +378,11 @@ impl Tenant {
         &self,
         agent: AgentId,
     ) -> Result<Option<Arc<SignIn>>, Obstacle> {
-        if self.sessions.is_signed_out(agent) {
-            self.credentials.forget_here(agent);
+        if self.sessions.is_let_go(agent) {
+            self.credentials.forget(agent).await;
         }
         let Some(sign_in) = self.credentials.find(agent).await else { return Ok(None) };
-        if let Some(error) = self.credentials.rejection_here(agent, &sign_in) {
+        if let Some(error) = self.credentials.rejection(agent, &sign_in).await {
             return Err(error);
         }
         match self.agents.pause(agent, Instant::now()) {

@@ -111,7 +111,12 @@ impl Tenant {
     }
 
     async fn forget_refused(&self, agent: AgentId, version: u64) {
-        let removed = self.sessions.remove(agent, version).await;
+        let known = self.sessions.cached(agent).filter(|known| known.version == version);
+        // What was held for an agent whose owner has registered a Guid is of no more use to any replica.
+        let removed = match known.map(|known| known.origin) {
+            Some(Origin::Registered) => self.sessions.sign_out(agent, version).await,
+            _ => self.sessions.remove(agent, version).await,
+        };
         self.note_unstored(agent, "that the gateway has forgotten it", removed);
         self.note(agent, Event::Forgotten);
     }

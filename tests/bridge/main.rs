@@ -40,5 +40,6 @@ mod status;
 mod table;
 mod take_overs;
 mod traces;
+mod unasked_sign_ins;
 mod watching;
 mod without_guid;

@@ -9,6 +9,7 @@ use ccgateway_sim::{AgentState, Fault, Interface, Misbehaviour, Options, Recover
 use ccgateway_test_support::{AGENT, PASSWORD, Setup, TestBridge, refused, until};
 use futures_util::future::join_all;
 use prost_types::value::Kind;
+use tokio::time::timeout;
 use tonic::{Code, Request};
 
 /// A bridge that holds agent 1001's password, or what it believes to be that.
@@ -86,6 +87,49 @@ async fn another_password_that_is_wrong_does_not_cost_the_bridge_the_right_one()
     refused(answer, Code::FailedPrecondition, "CREDENTIALS_REJECTED", "refused");
     bridge.gateway.sign_out(AGENT);
     bridge.set_busy(AGENT).await.expect("signed in with the password that it has");
+}
+
+async fn is_rejected(bridge: &TestBridge, password: &str) {
+    let request = SignInRequest { password: Some(password.into()), ..request() };
+    let answer = bridge.sessions.clone().sign_in(request).await;
+    refused(answer, Code::FailedPrecondition, "CREDENTIALS_REJECTED", "refused");
+}
+
+/// Platforms count wrong passwords, however they come.
+#[tokio::test]
+async fn wrong_passwords_that_come_in_turns_reach_the_gateway_once_each() {
+    let bridge = TestBridge::start().await;
+    for _ in 0..3 {
+        for password in ["wrong", "wrong too", "neither"] {
+            is_rejected(&bridge, password).await;
+        }
+    }
+    assert_eq!(bridge.asked(Interface::SignIn).len(), 3);
+}
+
+#[tokio::test]
+async fn a_wrong_password_stays_rejected_after_the_right_one() {
+    let bridge = TestBridge::start().await;
+    is_rejected(&bridge, "wrong").await;
+    bridge.sign_in(AGENT).await.expect("signed in");
+    is_rejected(&bridge, "wrong").await;
+    assert_eq!(bridge.asked(Interface::SignIn).len(), 2);
+}
+
+#[tokio::test]
+async fn a_password_that_is_known_to_be_wrong_is_refused_before_anything_is_waited_for() {
+    let bridge = TestBridge::start().await;
+    is_rejected(&bridge, "wrong").await;
+    bridge.sign_in(AGENT).await.expect("signed in");
+    bridge.gateway.freeze();
+    let states = bridge.states.clone();
+    let hanging =
+        tokio::spawn(async move { ccgateway_test_support::set_busy(&states, AGENT).await });
+    until("the call hangs", || !bridge.asked(Interface::SayBusy).is_empty()).await;
+    // The call has the agent's turn, and will not end.
+    timeout(Duration::from_secs(10), is_rejected(&bridge, "wrong")).await.expect("at once");
+    bridge.gateway.thaw();
+    hanging.await.expect("no panic").expect("accepted");
 }
 
 #[tokio::test]

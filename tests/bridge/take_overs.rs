@@ -30,7 +30,10 @@ impl Fight {
         let tenant = "keep.pause_min = \"5ms\"\nkeep.pause_max = \"10ms\"\n\
                       keep.take_backs = 2\nkeep.take_back_pause = \"1s\"\n"
             .into();
-        let setup = Setup { gateway, tenant, keep: true, ..<_>::default() };
+        // Only the credentials file lets the bridge use force by itself.
+        let forced = if force { vec![AGENT] } else { Vec::new() };
+        let credentials = forced.clone();
+        let setup = Setup { gateway, tenant, credentials, forced, keep: true, ..<_>::default() };
         let bridge = Box::pin(TestBridge::with(setup)).await;
         let fight = Self { bridge, rival: None };
         fight.sign_in(force).await;
@@ -145,6 +148,17 @@ async fn without_force_the_bridge_asks_a_few_times_for_an_agent_that_another_cli
     let refused = "ccgw_take_overs_total{tenant=\"acme\",result=\"refused\"}";
     assert_eq!(count(&fight.bridge, refused).await, "2");
     assert_eq!(fight.given_up().await, "1");
+}
+
+/// Not even once: a person who takes the agent back has to be left in peace.
+#[tokio::test]
+async fn a_sign_in_by_force_lets_the_bridge_use_no_force_by_itself() {
+    let mut fight = Fight::begin(false, true).await;
+    fight.sign_in(true).await;
+    fight.bridge.gateway.clear_journal();
+    let told = fight.until_given_up().await;
+    assert_eq!(states(&told), [SessionState::Recovering, SessionState::Lost], "{told:?}");
+    assert_eq!(fight.bridge.asked(Interface::ForceSignIn).len(), 0);
 }
 
 #[tokio::test]

@@ -240,6 +240,74 @@ async fn a_password_that_was_rejected_at_one_replica_is_not_tried_at_another() {
 }
 
 #[tokio::test]
+async fn wrong_passwords_that_come_in_turns_at_two_replicas_reach_the_gateway_once_each() {
+    let (server, site) = (RedisServer::start().await, callee::site().await);
+    let left = callee::start(&site, &server).await;
+    let right = callee::start(&site, &server).await;
+    for bridge in [&left, &right, &left, &right] {
+        for password in ["wrong", "wrong too"] {
+            let (agent_id, password) = ("1002".into(), Some(password.into()));
+            let request = SignInRequest { agent_id, password, ..<_>::default() };
+            let status = bridge.sessions.clone().sign_in(request).await.expect_err("rejected");
+            assert_eq!(status.code(), Code::FailedPrecondition);
+        }
+    }
+    assert_eq!(sign_ins(&site.gateway), 2);
+}
+
+/// The next replica knows the password, and what the configuration says of the rest.
+#[tokio::test]
+async fn of_a_sign_in_only_the_password_is_shared() {
+    let (server, site) = (RedisServer::start().await, callee::site().await);
+    let first = callee::with(&site, &server, PASSWORD, CREDENTIALS).await;
+    let request = SignInRequest {
+        agent_id: "1002".into(),
+        password: Some(PASSWORD.into()),
+        phone_number: Some("79999".into()),
+        force: true,
+        ..<_>::default()
+    };
+    first.sessions.clone().sign_in(request).await.expect("signed in");
+    drop(first);
+    site.gateway.take_over(1002).expect("signed in");
+    site.gateway.clear_journal();
+
+    let second = callee::with(&site, &server, PASSWORD, CREDENTIALS).await;
+    let status = second.set_busy(1002).await.expect_err("another client has the agent");
+    assert_eq!(status.code(), Code::AlreadyExists);
+    let asked = ccgateway_test_support::asked(&site.gateway, Interface::SignIn);
+    let bodies: Vec<_> = asked.iter().map(|entry| String::from_utf8_lossy(&entry.body)).collect();
+    assert_eq!(bodies, [format!(r#"{{"password":"{PASSWORD}","phonenum":""}}"#)]);
+    let forced = ccgateway_test_support::asked(&site.gateway, Interface::ForceSignIn);
+    assert!(forced.is_empty());
+}
+
+/// Also by a replica that a caller once gave the password to.
+#[tokio::test]
+async fn no_replica_uses_a_callers_password_after_the_owner_has_registered_a_guid() {
+    let (server, site) = (RedisServer::start().await, callee::site().await);
+    let first = callee::with(&site, &server, PASSWORD, CREDENTIALS).await;
+    let second = callee::with(&site, &server, PASSWORD, CREDENTIALS).await;
+    all_listen(&server, 2).await;
+    first.sign_in(1002).await.expect("signed in");
+    let guid = site.gateway.take_over(1002).expect("signed in");
+    second.register(1002, &guid).await.expect("registered");
+    assert!(!has_credentials(&server).await);
+    let version = second.session(1002).await.guid_version;
+    let told = async {
+        while first.session(1002).await.guid_version != version {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), told).await.expect("it hears of it");
+    site.gateway.take_over(1002).expect("signed in");
+    for bridge in [&second, &first, &second, &first] {
+        bridge.set_busy(1002).await.expect_err("the owner has to register another");
+    }
+    assert_eq!(sign_ins(&site.gateway), 1);
+}
+
+#[tokio::test]
 async fn a_sign_in_without_a_guid_at_one_replica_is_not_tried_at_another() {
     let (server, site) = (RedisServer::start().await, callee::site().await);
     let gateway = &site.gateway;

@@ -262,7 +262,7 @@ impl SessionStore for WithoutLoad {
         self.0.sign_out(agent, version)
     }
 
-    fn is_signed_out(&self, agent: AgentId) -> bool {
-        self.0.is_signed_out(agent)
+    fn is_let_go(&self, agent: AgentId) -> bool {
+        self.0.is_let_go(agent)
     }
 }

@@ -39,8 +39,8 @@ async fn what_one_replica_stores_the_others_hear_of_and_can_load() {
     let session = right.store.cached(agent(1001)).expect("known");
     right.store.sign_out(agent(1001), session.version).await.expect("ended");
     left.hears(1001, None).await;
-    assert!(left.store.is_signed_out(agent(1001)) && left.store.has_ended(agent(1001)));
-    assert!(!left.store.is_signed_out(agent(1002)) && !left.store.has_ended(agent(1002)));
+    assert!(left.store.is_let_go(agent(1001)) && left.store.has_ended(agent(1001)));
+    assert!(!left.store.is_let_go(agent(1002)) && !left.store.has_ended(agent(1002)));
 }
 
 #[tokio::test]
@@ -58,7 +58,7 @@ async fn only_the_newest_is_renewed_and_only_the_named_one_is_removed() {
     assert_eq!(right.load(1001).await.as_deref(), Some("b"));
     left.store.remove(agent(1001), second.version).await.expect("answered");
     assert_eq!((left.knows(1001), left.load(1001).await), (None, None));
-    assert!(!left.store.is_signed_out(agent(1001)) && left.store.has_ended(agent(1001)));
+    assert!(!left.store.is_let_go(agent(1001)) && left.store.has_ended(agent(1001)));
     let none = left.store.renew(agent(1001), &second, guid("c")).await.expect("answered");
     assert!(none.is_none());
     let third = left.put(1001, "c").await;

@@ -1,9 +1,7 @@
-//! The password that an agent was signed in with, and the rejected password that must not be tried
+//! The password that an agent was signed in with, and the rejected passwords that must not be tried
 //! again.
 
-use std::sync::Arc;
-
-use secrecy::{ExposeSecret as _, SecretString};
+use secrecy::SecretString;
 use tokio::time::Instant;
 
 use super::{
@@ -12,23 +10,24 @@ use super::{
 };
 use crate::{
     call::{CallError, Obstacle, Refusal},
-    gateway::SignIn,
     id::AgentId,
     retcode::Kind,
+    tenant::password_digest::PasswordDigest,
 };
 
 /// The part of a record that holds an agent's passwords.
 #[derive(Debug, Default)]
 pub(super) struct CredentialPart {
-    /// Of the last sign-in that worked; held until the agent signs out.
-    held: Option<Arc<SignIn>>,
-    rejected: Option<Rejected>,
+    /// Of the last sign-in that worked; held until the agent signs out or its owner registers a Guid.
+    held: Option<SecretString>,
+    /// Oldest first.
+    rejected: Vec<Rejected>,
 }
 
-/// A sign-in that must not be repeated for a while.
+/// A password that must not be tried again for a while.
 #[derive(Debug)]
 struct Rejected {
-    password: SecretString,
+    password: PasswordDigest,
     until: Instant,
     why: Rejection,
     ticket: Ticket,
@@ -44,25 +43,29 @@ pub(in crate::tenant) enum Rejection {
     WithoutGuid,
 }
 
+/// How many rejected passwords of one agent are remembered: more than a platform lets anybody try
+/// before it locks the account.
+pub(in crate::tenant) const REJECTED_MAX: usize = 8;
 /// How many stale entries the sweep may have on top of twice the number of rejections.
 const STALE_MAX: usize = 64;
 
 // === impl AgentRecords ===
 
 impl AgentRecords {
-    /// The sign-in that worked last.
-    pub(in crate::tenant) fn held(&self, agent: AgentId) -> Option<Arc<SignIn>> {
+    /// The password of the sign-in that worked last.
+    pub(in crate::tenant) fn held(&self, agent: AgentId) -> Option<SecretString> {
         self.look(agent, |record| record.credentials.as_ref()?.held.clone()).flatten()
     }
 
-    /// Holds a sign-in that worked, if there is room, and forgets the agent's rejection.
-    pub(in crate::tenant) fn hold(&self, agent: AgentId, sign_in: Arc<SignIn>) {
+    /// Holds a password that worked, if there is room. It is no longer rejected then.
+    pub(in crate::tenant) fn hold(&self, agent: AgentId, password: &SecretString) {
+        let digest = PasswordDigest::of(password);
         let mut known = self.known();
         let has_room = known.totals.held < self.capacity.get();
         known.credentials(agent, |part| {
-            part.rejected = None;
+            part.rejected.retain(|rejected| rejected.password != digest);
             if has_room || part.held.is_some() {
-                part.held = Some(sign_in);
+                part.held = Some(password.clone());
             }
         });
     }
@@ -72,40 +75,52 @@ impl AgentRecords {
         self.known().credentials(agent, |part| part.held = None);
     }
 
-    /// Remembers until `until` that a sign-in must not be repeated. Returns `false` if there is no
-    /// room.
+    /// Forgets what an agent was signed in with, if it is this password.
+    pub(in crate::tenant) fn forget_wrong(&self, agent: AgentId, wrong: &PasswordDigest) {
+        self.known().credentials(agent, |part| {
+            part.held.take_if(|held| PasswordDigest::of(held) == *wrong);
+        });
+    }
+
+    /// Remembers until `until` that a password must not be tried again. It takes the place of the oldest
+    /// one, of the agent or of all, if there is no other. Returns the agent of whom no rejected password
+    /// is known any more because of that.
     pub(in crate::tenant) fn reject(
         &self,
         agent: AgentId,
-        sign_in: &SignIn,
+        password: PasswordDigest,
         why: Rejection,
         until: Instant,
-    ) -> bool {
+    ) -> Option<AgentId> {
         let mut known = self.known();
         known.drop_old_rejections(Instant::now());
-        let ticket = known.rejections.add(agent);
-        let has_room = known.totals.rejected < self.capacity.get();
         known.credentials(agent, |part| {
-            let has_room = has_room || part.rejected.is_some();
-            if has_room {
-                let password = sign_in.password.clone();
-                part.rejected = Some(Rejected { password, until, why, ticket });
+            part.rejected.retain(|rejected| rejected.password != password);
+            if part.rejected.len() >= REJECTED_MAX {
+                part.rejected.remove(0);
             }
-            has_room
-        })
+        });
+        let is_full = known.totals.rejected >= self.capacity.get();
+        let displaced = if is_full { known.drop_oldest_rejection() } else { None };
+        let ticket = known.rejections.add(agent);
+        known.credentials(agent, |part| {
+            part.rejected.push(Rejected { password, until, why, ticket });
+        });
+        displaced.filter(|displaced| *displaced != agent)
     }
 
-    /// Why this sign-in must not be tried now, if that is known.
+    /// Why this password must not be tried now, if that is known.
     pub(in crate::tenant) fn rejection(
         &self,
         agent: AgentId,
-        sign_in: &SignIn,
+        password: &PasswordDigest,
     ) -> Option<Rejection> {
-        let known = self.known();
+        let (known, now) = (self.known(), Instant::now());
         let part = known.records.get(&agent)?.credentials.as_ref()?;
-        let rejected = part.rejected.as_ref().filter(|known| known.until > Instant::now())?;
-        (rejected.password.expose_secret() == sign_in.password.expose_secret())
-            .then(|| rejected.why.clone())
+        let mut rejected = part.rejected.iter().filter(|rejected| rejected.until > now);
+        rejected
+            .find(|rejected| rejected.password == *password)
+            .map(|rejected| rejected.why.clone())
     }
 }
 
@@ -136,7 +151,7 @@ impl Known {
     fn drop_old_rejections(&mut self, now: Instant) {
         while let Some((agent, ticket)) = self.rejections.pop() {
             match self.rejection_at(agent, ticket, now) {
-                Found::Ended => self.credentials(agent, |part| part.rejected = None),
+                Found::Ended => drop(self.drop_rejection(agent, ticket)),
                 Found::Stale => {}
                 Found::Live => {
                     self.rejections.put_back(agent, ticket);
@@ -149,15 +164,35 @@ impl Known {
             let Self { rejections, records, .. } = self;
             rejections.retain(|agent, ticket| {
                 let part = records.get(&agent).and_then(|record| record.credentials.as_ref());
-                part.and_then(|part| part.rejected.as_ref()).is_some_and(|r| r.ticket == ticket)
+                part.is_some_and(|part| part.rejected.iter().any(|known| known.ticket == ticket))
             });
         }
     }
 
+    /// Removes the oldest rejection of all. Returns its agent if that has no other.
+    fn drop_oldest_rejection(&mut self) -> Option<AgentId> {
+        let before = self.totals.rejected;
+        while let Some((agent, ticket)) = self.rejections.pop() {
+            let is_last = self.drop_rejection(agent, ticket);
+            if self.totals.rejected < before {
+                return is_last.then_some(agent);
+            }
+        }
+        None
+    }
+
+    /// Removes one rejection, if it is still there. Returns whether the agent has no other.
+    fn drop_rejection(&mut self, agent: AgentId, ticket: Ticket) -> bool {
+        self.credentials(agent, |part| {
+            part.rejected.retain(|rejected| rejected.ticket != ticket);
+            part.rejected.is_empty()
+        })
+    }
+
     fn rejection_at(&self, agent: AgentId, ticket: Ticket, now: Instant) -> Found {
-        let record = self.records.get(&agent);
-        let rejected = record.and_then(|record| record.credentials.as_ref()?.rejected.as_ref());
-        match rejected.filter(|rejected| rejected.ticket == ticket) {
+        let part = self.records.get(&agent).and_then(|record| record.credentials.as_ref());
+        let mut rejected = part.into_iter().flat_map(|part| &part.rejected);
+        match rejected.find(|rejected| rejected.ticket == ticket) {
             Some(rejected) if rejected.until > now => Found::Live,
             Some(_) => Found::Ended,
             None => Found::Stale,
@@ -168,9 +203,9 @@ impl Known {
 // === impl CredentialPart ===
 
 impl CredentialPart {
-    /// How many passwords are held (0 or 1), and how many are rejected (0 or 1).
+    /// How many passwords are held (0 or 1), and how many are rejected.
     fn counts(&self) -> (usize, usize) {
-        (usize::from(self.held.is_some()), usize::from(self.rejected.is_some()))
+        (usize::from(self.held.is_some()), self.rejected.len())
     }
 }
 

@@ -1,13 +1,13 @@
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
-use secrecy::ExposeSecret as _;
+use secrecy::{ExposeSecret as _, SecretString};
 
 use super::*;
 use crate::{
     event::{Events, NoRelay},
-    gateway::SignIn,
     id::DEFAULT_AGENT_IDS,
+    tenant::password_digest::PasswordDigest,
 };
 
 impl AgentRecords {
@@ -40,8 +40,14 @@ fn agent(id: u32) -> AgentId {
     AgentId::parse(&id.to_string(), &DEFAULT_AGENT_IDS).expect("an agent")
 }
 
-fn password(password: &str) -> Arc<SignIn> {
-    Arc::new(SignIn::new(password.to_owned().into(), String::new(), true))
+fn password(password: &str) -> SecretString {
+    password.to_owned().into()
+}
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+fn digest(of: &str) -> PasswordDigest {
+    PasswordDigest::of(&password(of))
 }
 
 impl AgentRecords {
@@ -126,89 +132,103 @@ fn a_keeper_that_is_told_to_end_hears_of_it() {
 async fn passwords_take_no_more_places_than_there_are() {
     let agents = AgentRecords::of_test(8, 2);
     for id in 101..=103 {
-        agents.hold(agent(id), password("right"));
+        agents.hold(agent(id), &password("right"));
     }
     assert!(agents.held(agent(102)).is_some());
     assert!(agents.held(agent(103)).is_none(), "there was no room");
     agents.forget_held(agent(101));
-    agents.hold(agent(103), password("right"));
+    agents.hold(agent(103), &password("right"));
     assert!(agents.held(agent(103)).is_some());
-    agents.hold(agent(103), password("newer"));
-    assert_eq!(agents.held(agent(103)).expect("held").password.expose_secret(), "newer");
+    agents.hold(agent(103), &password("newer"));
+    assert_eq!(agents.held(agent(103)).expect("held").expose_secret(), "newer");
     for id in 101..=103 {
         agents.forget_held(agent(id));
     }
     assert_eq!(agents.len(), 0);
 }
 
+impl AgentRecords {
+    /// Rejects a password for a minute. Returns the agent who has none left because of that.
+    fn reject_for_a_minute(&self, id: u32, password: &str) -> Option<AgentId> {
+        let until = Instant::now() + MINUTE;
+        self.reject(agent(id), digest(password), Rejection::WithoutGuid, until)
+    }
+
+    fn is_rejected(&self, id: u32, password: &str) -> bool {
+        self.rejection(agent(id), &digest(password)).is_some()
+    }
+}
+
 #[tokio::test(start_paused = true)]
-async fn a_rejected_password_is_known_until_its_time_and_makes_room_after_it() {
-    let (agents, wrong) = (AgentRecords::of_test(8, 2), password("wrong"));
-    let minute = Duration::from_secs(60);
-    let reject = |id| {
-        let until = Instant::now() + minute;
-        agents.reject(agent(id), &wrong, Rejection::WithoutGuid, until)
-    };
-    assert_eq!([101, 102, 103].map(reject), [true, true, false]);
-    assert!(reject(102), "it has a place");
-    assert!(agents.rejection(agent(101), &wrong).is_some());
-    assert!(agents.rejection(agent(101), &password("other")).is_none());
-    assert!(agents.rejection(agent(103), &wrong).is_none());
-    tokio::time::advance(minute).await;
-    assert!(agents.rejection(agent(101), &wrong).is_none());
-    assert!(reject(103), "what has ended makes room");
-    agents.hold(agent(103), wrong.clone());
-    assert!(agents.rejection(agent(103), &wrong).is_none(), "it has worked since");
+async fn a_rejected_password_is_known_until_its_time_or_until_it_works() {
+    let agents = AgentRecords::of_test(8, 2);
+    agents.reject_for_a_minute(101, "wrong");
+    assert!(agents.is_rejected(101, "wrong"));
+    assert!(!agents.is_rejected(101, "other") && !agents.is_rejected(102, "wrong"));
+    tokio::time::advance(MINUTE).await;
+    assert!(!agents.is_rejected(101, "wrong"));
+    for wrong in ["wrong", "other"] {
+        agents.reject_for_a_minute(103, wrong);
+    }
+    agents.hold(agent(103), &password("wrong"));
+    assert!(!agents.is_rejected(103, "wrong"), "it has worked since");
+    assert!(agents.is_rejected(103, "other"));
     agents.forget_held(agent(103));
 
     // Rejections that have ended do not pile up.
     for id in 200..1200 {
-        assert!(reject(id));
-        tokio::time::advance(minute).await;
+        agents.reject_for_a_minute(id, "wrong");
+        tokio::time::advance(MINUTE).await;
     }
     assert_eq!((agents.len(), agents.known().totals.rejected), (1, 1));
     assert_eq!(agents.known().rejections.len(), 1);
 }
 
+#[tokio::test(start_paused = true)]
+async fn where_there_is_no_room_the_oldest_rejection_makes_some() {
+    let agents = AgentRecords::of_test(8, 3);
+    for (id, wrong) in [(101, "one"), (102, "one"), (102, "two")] {
+        assert_eq!(agents.reject_for_a_minute(id, wrong), None);
+        tokio::time::advance(MINUTE / 10).await;
+    }
+    assert_eq!(agents.reject_for_a_minute(102, "two"), None, "it has a place");
+    assert_eq!(agents.reject_for_a_minute(103, "one"), Some(agent(101)));
+    assert!(!agents.is_rejected(101, "one") && agents.is_rejected(103, "one"));
+    assert_eq!(agents.reject_for_a_minute(104, "one"), None, "102 has another");
+    assert!(!agents.is_rejected(102, "one") && agents.is_rejected(102, "two"));
+    assert_eq!(agents.known().totals.rejected, 3);
+}
+
 /// Old rejections are found in the order of the queue, so a put-back entry must stay at the front.
 #[tokio::test(start_paused = true)]
-async fn the_rejection_that_ends_first_makes_room_first() {
-    let (agents, wrong) = (AgentRecords::of_test(8, 3), password("wrong"));
-    let reject = |id| {
-        let until = Instant::now() + Duration::from_secs(60);
-        agents.reject(agent(id), &wrong, Rejection::WithoutGuid, until)
-    };
+async fn what_has_ended_makes_room_before_what_has_not() {
+    let agents = AgentRecords::of_test(8, 3);
     for id in 101..=103 {
-        assert!(reject(id));
-        tokio::time::advance(Duration::from_secs(10)).await;
+        agents.reject_for_a_minute(id, "wrong");
+        tokio::time::advance(MINUTE / 6).await;
     }
-    assert!(!reject(104), "none has ended");
-    tokio::time::advance(Duration::from_secs(31)).await;
-    assert!(reject(104), "the first has");
-    assert!(agents.rejection(agent(101), &wrong).is_none());
-    assert!(agents.rejection(agent(102), &wrong).is_some());
+    tokio::time::advance(MINUTE / 2).await;
+    agents.reject_for_a_minute(104, "wrong");
+    assert_eq!([101, 102, 103].map(|id| agents.is_rejected(id, "wrong")), [false, true, true]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn whoever_tries_one_password_after_the_other_takes_one_place() {
-    let agents = AgentRecords::of_test(8, 8);
-    let reject = |id, tried: &SignIn, seconds| {
-        let until = Instant::now() + Duration::from_secs(seconds);
-        assert!(agents.reject(agent(id), tried, Rejection::WithoutGuid, until));
-    };
+async fn whoever_tries_one_password_after_the_other_takes_few_places() {
+    let agents = AgentRecords::of_test(8, 100);
     for attempt in 0..10_000 {
-        reject(101, &password(&attempt.to_string()), 60);
+        agents.reject_for_a_minute(101, &attempt.to_string());
     }
-    assert!(agents.rejection(agent(101), &password("9998")).is_none());
-    assert!(agents.rejection(agent(101), &password("9999")).is_some());
-    assert_eq!((agents.len(), agents.known().totals.rejected), (1, 1));
+    let known = (9_980..10_000).filter(|attempt| agents.is_rejected(101, &attempt.to_string()));
+    assert_eq!(known.collect::<Vec<_>>(), (9_992..10_000).collect::<Vec<_>>(), "the newest");
+    assert_eq!((agents.len(), agents.known().totals.rejected), (1, REJECTED_MAX));
     let entries = agents.known().rejections.len();
-    assert!((1..=67).contains(&entries), "{entries}");
+    assert!((REJECTED_MAX..=2 * REJECTED_MAX + 65).contains(&entries), "{entries}");
     // The stale entry of an older rejection does not end the newer one.
-    reject(101, &password("last"), 120);
-    tokio::time::advance(Duration::from_secs(60)).await;
-    reject(102, &password("other"), 60);
-    assert!(agents.rejection(agent(101), &password("last")).is_some());
+    tokio::time::advance(MINUTE / 2).await;
+    agents.reject_for_a_minute(101, "9999");
+    tokio::time::advance(MINUTE / 2).await;
+    agents.reject_for_a_minute(102, "other");
+    assert!(agents.is_rejected(101, "9999"));
 }
 
 #[test]
@@ -242,23 +262,20 @@ fn losses_of_long_ago_take_no_memory() {
 #[tokio::test(start_paused = true)]
 async fn entries_of_replaced_rejections_are_dropped_when_there_are_too_many() {
     let agents = AgentRecords::of_test(8, 8);
-    let until = Instant::now() + Duration::from_secs(60);
-    let reject = |id, tried: &str| {
-        assert!(agents.reject(agent(id), &password(tried), Rejection::WithoutGuid, until));
+    let reject = |id| {
+        agents.reject_for_a_minute(id, "wrong");
         agents.known().rejections.len()
     };
     for id in 101..=103 {
-        reject(id, "wrong");
+        reject(id);
     }
     // Twice three rejections, and 64.
     let most = 2 * 3 + 64;
     for entries in 4..=most + 1 {
-        assert_eq!(reject(103, &entries.to_string()), entries);
+        assert_eq!(reject(103), entries);
     }
-    assert_eq!(reject(103, "last"), 4, "three that count, and the new one");
-    for (id, word) in [(101, "wrong"), (102, "wrong"), (103, "last")] {
-        assert!(agents.rejection(agent(id), &password(word)).is_some());
-    }
+    assert_eq!(reject(103), 4, "three that count, and the new one");
+    assert!((101..=103).all(|id| agents.is_rejected(id, "wrong")));
 }
 
 #[test]

@@ -162,8 +162,8 @@ impl SessionStore for TestStore {
         Box::pin(self.answer(async move { self.sessions.sign_out(agent, version).await }))
     }
 
-    fn is_signed_out(&self, agent: AgentId) -> bool {
-        self.all_signed_out.load(Relaxed) || self.sessions.is_signed_out(agent)
+    fn is_let_go(&self, agent: AgentId) -> bool {
+        self.all_signed_out.load(Relaxed) || self.sessions.is_let_go(agent)
     }
 
     fn found(&self) -> Vec<AgentId> {

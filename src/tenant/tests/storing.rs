@@ -6,6 +6,7 @@ use std::{
 };
 
 use ccgateway_sim::Interface;
+use secrecy::ExposeSecret as _;
 
 use super::{
     safekeeping::TestStores,
@@ -17,10 +18,12 @@ use crate::{
     call::{CallError, Obstacle, Stage, StoreTrouble, Wait},
     gateway::say_busy,
     session::{
-        Guid, NewSession, Origin, Scope, SealedKind, SessionState, StoreError, StoreRefusal,
+        Guid, NewSession, Origin, Owner, Scope, SealedKind, SessionState, StoreError, StoreRefusal,
     },
-    tenant::trouble,
+    tenant::{password_digest::PasswordDigest, trouble},
 };
+
+const MINUTE: Duration = Duration::from_secs(60);
 
 async fn with(stores: &TestStores, lines: &[(&str, &str)], credentials: &[u32]) -> World {
     let stores = Some(stores.clone());
@@ -181,7 +184,8 @@ async fn a_rejected_password_is_told_and_no_replica_tries_it() {
         let error = rejection.map(|error| error.is_credentials_rejected());
         assert_eq!(error, is_known.then_some(true));
     }
-    assert!(theirs.tenant.credentials.rejection_here(agent(1001), &password("wrong")).is_none());
+    let wrong = PasswordDigest::of(&password("wrong").password);
+    assert!(theirs.tenant.agents.rejection(agent(1001), &wrong).is_none());
     let (_, time) =
         stores.drawers.sealed.lock().expect("free")[&(SealedKind::Rejected, agent(1001))];
     assert_eq!(time, world.tenant.config().keep.rejected_for);
@@ -206,6 +210,36 @@ async fn a_password_that_no_longer_works_is_forgotten_everywhere_but_another_is_
         .expect("free")
         .contains_key(&(SealedKind::Credentials, agent(1001)));
     assert!(!has);
+}
+
+#[tokio::test]
+async fn a_wrong_password_that_is_shared_does_not_cost_the_bridge_the_right_one() {
+    let stores = TestStores::new(true);
+    let world = with(&stores, &UNPOLLED, &[]).await;
+    world.sign_in(1001).await;
+    let wrong = password("wrong");
+    let session = world.tenant.sessions.cached(agent(1001)).expect("signed in").made;
+    let owner = Owner { agent: agent(1001), session };
+    stores.sealed_values().put(SealedKind::Credentials, owner, b"wrong", MINUTE).await;
+    let tried = world.tenant.sign_in(agent(1001), wrong, &context()).await;
+    tried.expect_err("wrong");
+    let known = world.tenant.credentials.find(agent(1001)).await.expect("the right one");
+    assert_eq!(known.password.expose_secret(), PASSWORD);
+}
+
+#[tokio::test]
+async fn a_password_that_is_given_while_the_owner_registers_a_guid_is_not_used() {
+    let stores = TestStores::new(true);
+    let world = with(&stores, &UNPOLLED, &[]).await;
+    world.sign_in(1001).await;
+    let guid = Guid::parse("owners").expect("a Guid");
+    let deadline = context().deadline;
+    world.tenant.register(agent(1001), guid, None, deadline).await.expect("registered");
+    world.tenant.credentials.hold(agent(1001), &PASSWORD.into());
+    world.busy(1001).await.expect_err("the owner has to register another");
+    assert_eq!(world.asked(Interface::SignIn).len(), 1);
+    world.busy(1001).await.expect_err("nor later");
+    assert_eq!(world.asked(Interface::SignIn).len(), 1);
 }
 
 #[tokio::test]

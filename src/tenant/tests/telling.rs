@@ -27,8 +27,8 @@ async fn a_tenant_says_who_it_is_and_where_its_gateway_is() {
     assert_eq!(tenant.addresses().len(), 1);
     tenant.metrics().renewed();
     assert_eq!(world.counted("ccgw_guid_renewals_total", "acme"), 1);
-    assert!(tenant.configured_sign_in(agent(1001)).is_some_and(|sign_in| sign_in.force));
-    assert!(tenant.configured_sign_in(agent(1002)).is_none());
+    assert!(tenant.configured(agent(1001)).is_some_and(|known| known.force));
+    assert!(tenant.configured(agent(1002)).is_none());
     assert!(!tenant.stopping().is_cancelled());
     world.work.stopping.cancel();
     assert!(tenant.stopping().is_cancelled());
