@@ -21,7 +21,7 @@ use crate::{
     event::Moment,
     gateway::{Command, Envelope, Interface, SIGN_IN, SignIn, UPDATE_GUID},
     id::AgentId,
-    session::Session,
+    session::{Guid, Session},
     telemetry::trace::{SpanKind, Trace},
 };
 
@@ -167,18 +167,26 @@ impl AdmittedCall {
         let asked = self.ask(command, (Some(session), None), stage, untouched).await;
         let mut reply = asked?;
         reply.set_cookies(&session.cookies);
-        if let Some(guid) = reply.guid.take().filter(|guid| session.is_renewed_by(guid)) {
-            let (tenant, agent, old) = (self.tenant.clone(), self.agent, session.clone());
-            // The session that the Guid renews may still be being stored.
-            let before = self.turn.take_changes();
-            let renewing = async move {
-                let _panics = join_all(before).await;
-                let stored = tenant.sessions.cached(agent).filter(|known| known.guid == old.guid);
-                tenant.renew_session(agent, &stored.unwrap_or(old), guid).await;
-            };
-            self.settle(renewing).await;
+        if let Some(guid) = reply.guid.take() {
+            self.store_guid(session, guid).await;
         }
         reply.into_verdict(session.guid.node())
+    }
+
+    /// Stores the Guid that an answer has brought for this session, if it is another one.
+    pub(super) async fn store_guid(&mut self, session: &Arc<Session>, guid: Guid) {
+        if !session.is_renewed_by(&guid) {
+            return;
+        }
+        let (tenant, agent, old) = (self.tenant.clone(), self.agent, session.clone());
+        // The session that the Guid renews may still be being stored.
+        let before = self.turn.take_changes();
+        let renewing = async move {
+            let _panics = join_all(before).await;
+            let stored = tenant.sessions.cached(agent).filter(|known| known.guid == old.guid);
+            tenant.renew_session(agent, &stored.unwrap_or(old), guid).await;
+        };
+        self.settle(renewing).await;
     }
 
     /// Waits until the store has taken a change that the gateway has made, but no longer than the

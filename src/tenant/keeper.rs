@@ -345,7 +345,11 @@ impl Keeping {
                     self.settle();
                     return Ok(());
                 }
-                Err(Obstacle::SessionMissing) => return Err(End::NoCredentials),
+                Err(Obstacle::SessionMissing) => {
+                    // The agent may have been signed out meanwhile. Then this ends with another cause.
+                    let _still = self.session().await?;
+                    return Err(End::NoCredentials);
+                }
                 // A call has found meanwhile that another client has the agent.
                 Err(Obstacle::TakenOver { .. }) => self.give_way().await?,
                 Err(error) if error.is_credentials_rejected() => return Err(End::NoCredentials),

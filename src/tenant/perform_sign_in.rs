@@ -58,7 +58,7 @@ impl AdmittedCall {
         self.caller_wait.commit(false);
         grant.finish(&made);
         if let Err(error) = &made
-            && !matches!(error, Obstacle::ShuttingDown)
+            && !matches!(error, Obstacle::ShuttingDown | Obstacle::SessionMissing)
         {
             self.turn.share_failure(error.clone());
         }
@@ -83,8 +83,17 @@ impl AdmittedCall {
             Locked::Ours(lock) => lock,
             Locked::Newer(session) => return Ok(session),
         };
+        if self.call.is_none() && refused > 0 && self.has_no_session(untouched).await? {
+            // It has ended since it was lost: the agent was signed out, and no caller wants it back.
+            return Err(Obstacle::SessionMissing);
+        }
         self.take_place(longest, untouched).await?;
         self.make_or_await_session(sign_in, refused, untouched).await
+    }
+
+    /// Whether the store says that the agent has no session.
+    async fn has_no_session(&mut self, untouched: &Untouched) -> Result<bool, Obstacle> {
+        Ok(matches!(self.stored_session(untouched).await?, Ok(None)))
     }
 
     async fn make_or_await_session(

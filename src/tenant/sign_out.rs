@@ -1,15 +1,22 @@
 //! Signs an agent out, as a call that has its agent's turn.
 
+use std::sync::Arc;
+
 use super::{
     Tenant,
     admitted_call::AdmittedCall,
     agents::{Attempt, Event},
+    sign_in_across_replicas::Locked,
 };
 use crate::{
-    call::{CallError, Obstacle, Untouched},
+    call::{CallError, Obstacle, Stage, Untouched},
     gateway::{Command, Envelope, FORCE_SIGN_OUT, Interface, SIGN_OUT},
     id::AgentId,
+    session::{Origin, Session, StoreError},
 };
+
+/// How often the end of a session is tried while others renew it.
+const END_ATTEMPTS: usize = 8;
 
 impl AdmittedCall {
     pub(super) async fn sign_out(
@@ -28,30 +35,69 @@ impl AdmittedCall {
         interface: &'static Interface,
         untouched: Untouched,
     ) -> Result<Envelope, CallError> {
-        let session = self.stored_session(&untouched).await.flatten();
-        let session = session.and_then(|session| session.ok_or(Obstacle::SessionMissing));
+        let session = self.session_to_end(&untouched).await;
         let session = untouched.check(session)?;
         self.tenant.note(self.agent, Event::Begun(Attempt::SignOut));
-        let verdict = self.send(&Command::plain(interface), &session, untouched).await;
-        let ended = match &verdict {
-            Ok(_) => true,
-            Err(error) => {
-                error.refusal().is_some_and(|refusal| refusal.retcode.kind().is_without_session())
-            }
-        };
-        if ended {
-            let (tenant, agent) = (self.tenant.clone(), self.agent);
-            self.settle(async move { tenant.forget_signed_out(agent, session.version).await })
-                .await;
+        let verdict = self.ask_to_sign_out(interface, &session, untouched).await;
+        if has_ended(&verdict) {
+            let (tenant, agent, lock) = (self.tenant.clone(), self.agent, self.lock.take());
+            let forgetting = async move {
+                tenant.forget_signed_out(agent, &session).await;
+                drop(lock);
+            };
+            self.settle(forgetting).await;
         } else {
             self.tenant.attempt_failed(self.agent, "still signed in", 0);
         }
         verdict
     }
+
+    /// The agent's session. Until it has ended, no other replica makes a new one: its keeper finds
+    /// that the agent is signed out before it hears that this was wanted.
+    async fn session_to_end(&mut self, untouched: &Untouched) -> Result<Arc<Session>, Obstacle> {
+        let known = self.stored_session(untouched).await?;
+        let mut session = known?.ok_or(Obstacle::SessionMissing)?;
+        // No session is newer than `u64::MAX`, so nothing is waited for but the lock.
+        if let Locked::Ours(lock) = self.sign_in_lock(u64::MAX, untouched).await? {
+            let stored = lock.as_ref().map_or(0, |lock| lock.claim.replaces);
+            self.lock = lock;
+            if stored > session.version {
+                let newer = self.stored_since(session.version, untouched).await?;
+                session = newer.unwrap_or(session);
+            }
+        }
+        Ok(session)
+    }
+
+    /// Sends the sign-out. A Guid that its answer brings is stored only if the session goes on.
+    async fn ask_to_sign_out(
+        &mut self,
+        interface: &'static Interface,
+        session: &Arc<Session>,
+        untouched: Untouched,
+    ) -> Result<Envelope, CallError> {
+        let command = Command::plain(interface);
+        let asked = self.ask(&command, (Some(session), None), Stage::Answer, untouched).await;
+        let mut reply = asked?;
+        reply.set_cookies(&session.cookies);
+        let guid = reply.guid.take();
+        let verdict = reply.into_verdict(session.guid.node());
+        if let Some(guid) = guid.filter(|_| !has_ended(&verdict)) {
+            self.store_guid(session, guid).await;
+        }
+        verdict
+    }
+}
+
+/// Whether the agent is signed out by now.
+fn has_ended(verdict: &Result<Envelope, CallError>) -> bool {
+    let without_session =
+        |error: &CallError| error.refusal().is_some_and(|r| r.retcode.kind().is_without_session());
+    verdict.as_ref().err().is_none_or(without_session)
 }
 
 impl Tenant {
-    async fn forget_signed_out(&self, agent: AgentId, version: u64) {
+    async fn forget_signed_out(&self, agent: AgentId, session: &Session) {
         // What this process holds is changed at once, without waiting for the store.
         self.credentials.forget_here(agent);
         // Before the store is changed, so that the keeper does not ask for a sign-in when it finds
@@ -60,7 +106,22 @@ impl Tenant {
         self.agents.decided(agent);
         self.sign_ins.settle(agent);
         self.credentials.forget(agent).await;
-        let told = self.sessions.sign_out(agent, version).await;
+        let told = self.end_newest(agent, session).await;
         self.note_unstored(agent, "that the agent is signed out", told);
+    }
+
+    /// Ends a session, also if polls have renewed it while the agent was signed out. Nobody can have
+    /// signed the agent in meanwhile, but its owner may have registered a Guid, which stays.
+    async fn end_newest(&self, agent: AgentId, session: &Session) -> Result<(), StoreError> {
+        let mut version = session.version;
+        for _ in 0..END_ATTEMPTS {
+            self.sessions.sign_out(agent, version).await?;
+            let renewed = self.sessions.cached(agent).filter(|newest| newest.version > version);
+            match renewed.filter(|renewed| renewed.origin == Origin::SignedIn) {
+                Some(renewed) if session.origin == Origin::SignedIn => version = renewed.version,
+                _ => return Ok(()),
+            }
+        }
+        Err(StoreError::Unavailable("other replicas keep renewing this session".into()))
     }
 }

@@ -35,6 +35,7 @@ mod sessions;
 mod set_busy;
 mod shares;
 mod sign_in;
+mod sign_out;
 mod start;
 mod status;
 mod table;

@@ -28,6 +28,7 @@ mod refusals;
 mod replay;
 mod secrets;
 mod sharing;
+mod sign_outs;
 mod slow;
 mod support;
 mod topologies;

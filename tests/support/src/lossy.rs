@@ -96,6 +96,8 @@ pub enum Loss {
     Withheld,
     /// The gateway answers; only half of the answer is passed on.
     HalfWithheld,
+    /// The request is forwarded only after [`LossyProxy::go_on`].
+    Held,
     /// The gateway answers; the answer is passed on only after [`LossyProxy::go_on`].
     Paused,
 }
@@ -156,12 +158,12 @@ impl LossyProxy {
         self.shared.losses.lock().expect("no panic").push_back(planned);
     }
 
-    /// Waits until an answer is [`Loss::Paused`].
+    /// Waits until a request is [`Loss::Held`], or an answer [`Loss::Paused`].
     pub async fn paused(&self) {
         self.shared.waits.notified().await;
     }
 
-    /// Passes on the paused answer.
+    /// Passes on what is held or paused.
     pub fn go_on(&self) {
         self.shared.goes_on.notify_one();
     }
@@ -208,6 +210,9 @@ impl Shared {
                 return None;
             }
             let request = message(&mut client, line).await?;
+            if loss == Some(Loss::Held) {
+                self.wait().await;
+            }
             let own = match loss {
                 Some(Loss::AfterRequest) => return None,
                 Some(Loss::Swallowed) => {
@@ -240,8 +245,7 @@ impl Shared {
                     return None;
                 }
                 Some(Loss::Paused) => {
-                    self.waits.notify_one();
-                    self.goes_on.notified().await;
+                    self.wait().await;
                     (answer, true)
                 }
                 _ => (answer, true),
@@ -254,6 +258,12 @@ impl Shared {
                 return None;
             }
         }
+    }
+
+    /// Waits until the test lets it go on.
+    async fn wait(&self) {
+        self.waits.notify_one();
+        self.goes_on.notified().await;
     }
 
     /// Records a request. Returns its number, and how it is to be lost.

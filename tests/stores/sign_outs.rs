@@ -1,0 +1,110 @@
+//! An agent whom one replica signs out stays signed out, whatever another one finds meanwhile.
+
+use std::time::Duration;
+
+use ccgateway_sim::Options;
+use ccgateway_test_support::{
+    PASSWORD, RedisServer, Setup, Site, TestBridge, gateway,
+    lossy::{Loss, LossyProxy},
+};
+use tokio::{join, time::sleep};
+use tonic::Code;
+
+use crate::{
+    callee::{self, on_redis, sign_ins},
+    support::all_listen,
+};
+
+/// Two replicas that poll, behind one proxy. The first has signed agent 1001 in.
+struct Two {
+    _server: RedisServer,
+    site: Site,
+    proxy: LossyProxy,
+    bridges: [TestBridge; 2],
+}
+
+impl Two {
+    async fn start() -> Self {
+        let poll_wait = Duration::from_millis(20);
+        let gateway = gateway(Options { plaintext: true, poll_wait, ..<_>::default() }).await;
+        let proxy = LossyProxy::to(gateway.addr()).await;
+        let (server, site) = (RedisServer::start().await, Site::of(gateway));
+        let setup = || Setup {
+            base_url: Some(proxy.base_url()),
+            tenant: "keep.pause_min = \"5ms\"\nkeep.pause_max = \"10ms\"\n".into(),
+            password: Some(PASSWORD),
+            keep: true,
+            ..callee::setup(on_redis(&server, ""))
+        };
+        let first = Box::pin(TestBridge::at(&site, &setup())).await;
+        let second = Box::pin(TestBridge::at(&site, &setup())).await;
+        all_listen(&server, 2).await;
+        first.sign_in(1001).await.expect("signed in");
+        Self { _server: server, site, proxy, bridges: [first, second] }
+    }
+
+    /// How many automatic sign-ins are under way at both.
+    async fn under_way(&self) -> u64 {
+        let mut sum = 0;
+        for bridge in &self.bridges {
+            let (_, json) = bridge.ask("GET /status.json").await;
+            let status: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+            sum += status["tenants"][0]["sign_ins"]["under_way"].as_u64().expect("a number");
+        }
+        sum
+    }
+
+    /// No replica has a session of the agent any more, and only one was made.
+    async fn is_out(&self) {
+        for bridge in &self.bridges {
+            let ended = async {
+                while bridge.find_session(1001).await.is_ok() {
+                    sleep(Duration::from_millis(5)).await;
+                }
+            };
+            tokio::time::timeout(Duration::from_secs(20), ended).await.expect("it has ended");
+            let status = bridge.find_session(1001).await.expect_err("it has ended");
+            assert_eq!(status.code(), Code::NotFound);
+        }
+        assert!(self.site.gateway.agent(1001).is_none_or(|agent| !agent.signed_in));
+        assert_eq!(sign_ins(&self.site.gateway), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_guid_that_one_replica_renews_while_another_signs_the_agent_out_ends_with_it() {
+    let two = Two::start().await;
+    let [_, second] = &two.bridges;
+    let before = second.session(1001).await.guid_version;
+    two.proxy.lose("/logout", Loss::Held);
+    let renewing = async {
+        two.proxy.paused().await;
+        two.site.gateway.renew_guid(1001).expect("signed in");
+        while second.session(1001).await.guid_version == before {
+            sleep(Duration::from_millis(5)).await;
+        }
+        two.proxy.go_on();
+    };
+    let (signed_out, ()) = join!(second.sign_out(1001), renewing);
+    signed_out.expect("signed out");
+    two.is_out().await;
+}
+
+#[tokio::test]
+async fn no_replica_signs_an_agent_in_whom_another_is_signing_out() {
+    let two = Two::start().await;
+    two.proxy.lose("/logout", Loss::Paused);
+    let finding = async {
+        two.proxy.paused().await;
+        while two.under_way().await == 0 {
+            sleep(Duration::from_millis(5)).await;
+        }
+        two.proxy.go_on();
+    };
+    let (signed_out, ()) = join!(two.bridges[1].sign_out(1001), finding);
+    signed_out.expect("signed out");
+    while two.under_way().await > 0 {
+        sleep(Duration::from_millis(5)).await;
+    }
+    two.is_out().await;
+}
