@@ -58,10 +58,21 @@ impl CredentialBook {
             Some(own) => own,
             None => self.shared(agent).await?,
         };
+        Some(self.unasked(agent, password))
+    }
+
+    /// The same, by the configuration alone: for an agent who is not to be signed in any more with what
+    /// a caller has given.
+    pub(super) fn find_configured(&self, agent: AgentId) -> Option<Arc<SignIn>> {
+        let password = self.configured(agent)?.password.clone();
+        Some(self.unasked(agent, password))
+    }
+
+    fn unasked(&self, agent: AgentId, password: SecretString) -> Arc<SignIn> {
         let configured = self.configured(agent);
         let phone_number = configured.map(|known| known.phone_number.clone()).unwrap_or_default();
         let force = configured.is_some_and(|known| known.force);
-        Some(Arc::new(SignIn::new(password, phone_number, force)))
+        Arc::new(SignIn::new(password, phone_number, force))
     }
 
     /// Whether this replica can sign the agent in without asking others for the password.

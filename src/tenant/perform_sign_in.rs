@@ -387,10 +387,13 @@ impl Tenant {
         &self,
         agent: AgentId,
     ) -> Result<Option<Arc<SignIn>>, Obstacle> {
-        if self.sessions.is_let_go(agent) {
-            self.credentials.forget(agent).await;
-        }
-        let Some(sign_in) = self.credentials.find(agent).await else { return Ok(None) };
+        let found = if self.sessions.is_let_go(agent) {
+            self.credentials.forget_here(agent);
+            self.credentials.find_configured(agent)
+        } else {
+            self.credentials.find(agent).await
+        };
+        let Some(sign_in) = found else { return Ok(None) };
         if let Some(error) = self.credentials.rejection(agent, &sign_in).await {
             return Err(error);
         }
