@@ -42,7 +42,7 @@ enum Stored {
 enum Content {
     Session {
         origin: Made,
-        /// [`Session::made`].
+        /// The version that it had when it was made.
         made: u64,
         /// In milliseconds, like all times here.
         renewed_at: u64,

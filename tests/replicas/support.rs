@@ -7,7 +7,7 @@ use std::{
 
 use ccgateway_bridge::{
     client::Channel,
-    cluster::{ReplicaId, Shared, SharedStore, preferred_replica},
+    cluster::{Leases, Membership, ReplicaId, Shared, SharedStore, preferred_replica},
     config,
     id::{AgentId, DEFAULT_AGENT_IDS, TenantId},
     rpc::proto::agent_state_client::AgentStateClient,
@@ -129,15 +129,18 @@ impl Centre {
 
     /// The Guid of an agent's session, as a replica that comes now finds it.
     pub(crate) async fn stored(&self, id: u32) -> Option<String> {
-        let store = in_redis(&self.redis.url());
-        let config = self.site.config(&Setup { store, ..Setup::default() });
-        let store = config.store.as_ref().and_then(config::Store::redis).expect("a Redis");
-        let shared = Shared::new(store);
-        let tenant = TenantId::parse("acme").expect("a tenant");
+        let (shared, tenant) = (self.shared(), TenantId::parse("acme").expect("a tenant"));
         let store = SharedStore::start(&shared, &tenant, NonZeroUsize::MIN);
         let agent = AgentId::parse(&id.to_string(), &DEFAULT_AGENT_IDS).expect("an agent");
         let session = store.load(agent).await.expect("Redis answers")?;
         Some(session.guid.header().to_str().expect("text").to_owned())
+    }
+
+    /// What a replica that comes now has of what all share.
+    fn shared(&self) -> Shared {
+        let store = in_redis(&self.redis.url());
+        let config = self.site.config(&Setup { store, ..Setup::default() });
+        Shared::new(config.store.as_ref().and_then(config::Store::redis).expect("a Redis"))
     }
 
     /// Waits until every one of these agents is polled once more.
@@ -156,8 +159,9 @@ impl Centre {
     /// poll for it then.
     pub(crate) async fn all_are_shared_out(&self, agents: Range<u32>) {
         let mut redis = self.redis.connection().await;
+        let leases = self.shared().leases(&TenantId::parse("acme").expect("a tenant"));
         let looking = async {
-            while !is_shared_out(&mut redis, agents.clone()).await {
+            while !is_shared_out(&*leases, &mut redis, agents.clone()).await {
                 sleep(Duration::from_millis(20)).await;
             }
         };
@@ -166,13 +170,13 @@ impl Centre {
     }
 }
 
-async fn is_shared_out(redis: &mut MultiplexedConnection, agents: Range<u32>) -> bool {
+async fn is_shared_out(
+    leases: &impl Leases,
+    redis: &mut MultiplexedConnection,
+    agents: Range<u32>,
+) -> bool {
     let keys = |pattern| cmd("KEYS").arg(pattern).to_owned();
-    let names: Vec<String> = keys("*:replicas").query_async(redis).await.expect("keys");
-    let [name] = &names[..] else { return false };
-    let members = cmd("ZRANGE").arg(name).arg(0).arg(-1).to_owned();
-    let members: Vec<String> = members.query_async(redis).await.expect("members");
-    let replicas: Vec<_> = members.iter().filter_map(|id| ReplicaId::parse(id)).collect();
+    let Membership { replicas, .. } = leases.read_membership().await.expect("members");
     let leases: Vec<String> = keys("*:lease:*").query_async(redis).await.expect("keys");
     let mut shared_out = 0;
     for key in leases {

@@ -98,10 +98,12 @@ impl Inner {
             if done == 1 {
                 return Ok(Written::Done);
             }
+            if stored.is_empty() || stored == disbelieved {
+                return Ok(Written::Overtaken(None));
+            }
             // Somebody else's record must not hold up those of the bridge.
-            let found = self.seals.session(Some(agent), &stored).map(|(_, found)| found);
-            if found.is_some() || stored.is_empty() || stored == disbelieved {
-                return Ok(Written::Overtaken(found));
+            if let Some((_, found)) = self.seals.session(Some(agent), &stored) {
+                return Ok(Written::Overtaken(Some(found)));
             }
             disbelieved = stored;
         }

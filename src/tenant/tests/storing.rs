@@ -236,7 +236,8 @@ async fn a_password_that_is_given_while_the_owner_registers_a_guid_is_not_used()
     let deadline = context().deadline;
     world.tenant.register(agent(1001), guid, None, deadline).await.expect("registered");
     world.tenant.credentials.hold(agent(1001), &PASSWORD.into());
-    world.tenant.credentials.share(agent(1001), &PASSWORD.into()).await;
+    let session = world.tenant.sessions.cached(agent(1001)).expect("registered");
+    world.tenant.credentials.share(agent(1001), &PASSWORD.into(), &session).await;
     world.busy(1001).await.expect_err("the owner has to register another");
     assert_eq!(world.asked(Interface::SignIn).len(), 1);
     stores.sealed_values().remove(SealedKind::Credentials, agent(1001)).await;
