@@ -33,7 +33,7 @@ fn count(pid: u32, wanted: &[u8]) -> usize {
 #[tokio::test]
 async fn no_file_with_secrets_is_in_memory_after_it_was_read() {
     const NOTE: &str = "canary-note-beside-the-passwords";
-    const KEY: &str = "c0ffee11c0ffee22c0ffee33c0ffee44c0ffee55c0ffee66c0ffee77c0ffee88";
+    const KEY: &str = "c0ffeed8a295da885a5be3f06e7022f6a70c0443a1a08f520ad7aa6a0a517eb9";
     const WANTED: &str = "canary-of-an-agent-that-has-";
     let site = Site::new(Options::default()).await;
     site.write("canary.key", KEY);

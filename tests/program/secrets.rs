@@ -230,7 +230,7 @@ async fn no_secret_of_files_and_no_token_that_is_good_is_shown_at_trace_level() 
     const REDIS: &str = "canary-of-redis";
     const ADMIN: &str = "canary-of-admin";
     const COLLECTOR: &str = "canary-of-collector";
-    const KEY: &str = "c0ffee11c0ffee22c0ffee33c0ffee44c0ffee55c0ffee66c0ffee77c0ffee88";
+    const KEY: &str = "c0ffeed8a295da885a5be3f06e7022f6a70c0443a1a08f520ad7aa6a0a517eb9";
     let mut collector = Collector::start(Conduct::Takes).await;
     let redis = RedisServer::with(&["--save", "", "--requirepass", REDIS]).await;
     let site = Site::new(Options::default()).await;
