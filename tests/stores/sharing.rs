@@ -6,7 +6,7 @@ use ccgateway_bridge::{
     keyring::{EncryptionKey, Keyring},
     session::{Entry, Origin, SessionStore as _, StoredSession},
 };
-use ccgateway_test_support::RedisServer;
+use ccgateway_test_support::{RedisServer, key};
 
 use crate::support::{Replica, agent, all_listen, made, registered, tenant};
 
@@ -98,13 +98,13 @@ async fn versions_that_are_ahead_of_the_clock_are_surpassed() {
     let first = left.put(1001, "first").await;
     // As a replica whose clock is an hour ahead would have left it.
     let ahead = first.version + 3_600_000_000;
-    let keys = [EncryptionKey::new([1; 32])];
+    let keys = [EncryptionKey::new(key(1))];
     let keyring = Keyring::new("test:", &keys);
     let entry = Entry::new(ahead, made("ahead"));
     let record = StoredSession::of(&tenant(), agent(1001), &entry, Some(&keyring)).expect("sealed");
-    let key = left.shared.keys(&tenant()).session(agent(1001));
+    let name = left.shared.keys(&tenant()).session(agent(1001));
     let _: () = ::redis::cmd("HSET")
-        .arg(key)
+        .arg(name)
         .arg("record")
         .arg(record.encode())
         .query_async(&mut server.connection().await)
