@@ -1,10 +1,8 @@
 /// What a value is sealed for. What is sealed for one purpose is never opened for another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Purpose {
-    /// An agent's session.
+    /// An agent's session, or its end.
     Session,
-    /// The end of an agent's session.
-    End,
     /// An event that replicas tell each other.
     Event,
     /// What an agent was signed in with.
@@ -15,8 +13,6 @@ pub enum Purpose {
     Heartbeat,
     /// The lock of an agent's sign-in, and who holds it.
     Lock,
-    /// Which replica polls for an agent.
-    Lease,
 }
 
 /// The length to which most values are filled up at least. A Guid with the cookies of one load balancer fits in.
@@ -26,28 +22,24 @@ const LEAST_OF_CREDENTIALS: usize = 1024;
 
 impl Purpose {
     /// All purposes.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 6] = [
         Self::Session,
-        Self::End,
         Self::Event,
         Self::Credentials,
         Self::Rejection,
         Self::Heartbeat,
         Self::Lock,
-        Self::Lease,
     ];
 
     /// The name that keys are derived with. No two purposes have the same.
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Session => "session",
-            Self::End => "end",
             Self::Event => "event",
             Self::Credentials => "credentials",
             Self::Rejection => "rejection",
             Self::Heartbeat => "heartbeat",
             Self::Lock => "lock",
-            Self::Lease => "lease",
         }
     }
 
