@@ -22,11 +22,21 @@ const HIDDEN: &str = "…";
 impl Guids<'_> {
     /// The text without the Guids of the exchange, and without others in a known form; `None` if it has none.
     pub(super) fn hidden_in(self, text: &str) -> Option<String> {
-        let mut hidden = None::<String>;
-        while let Some(place) = self.find(hidden.as_deref().unwrap_or(text)) {
-            hidden.get_or_insert_with(|| text.to_owned()).replace_range(place, HIDDEN);
+        let places = self.places(text);
+        if places.is_empty() {
+            return None;
         }
-        hidden
+        let (mut hidden, mut end) = (String::new(), 0);
+        for place in places {
+            // One may be in several forms at once, such as the literal one in a cookie.
+            if place.start >= end {
+                hidden.push_str(text.get(end..place.start)?);
+                hidden.push_str(HIDDEN);
+            }
+            end = end.max(place.end);
+        }
+        hidden.push_str(text.get(end..)?);
+        Some(hidden)
     }
 
     /// Like [`Self::hidden_in`], for each string of a JSON text, however it is escaped. All else stays as it is.
@@ -58,30 +68,30 @@ impl Guids<'_> {
         is_hidden.then_some(text)
     }
 
-    /// Where a Guid's secret part is.
-    fn find(self, text: &str) -> Option<Range<usize>> {
+    /// Where the secret parts of Guids are, in their order. Looks at the text once for each form, since a
+    /// gateway may send thousands of them.
+    fn places(self, text: &str) -> Vec<Range<usize>> {
         if text.len() < LENGTH_MIN {
-            return None;
+            return Vec::new();
         }
         let text = text.to_ascii_lowercase();
-        let secrets = self.0.into_iter().flatten().filter_map(secret);
-        let literal = secrets.filter_map(|secret| {
-            let start = text.find(&secret)?;
-            Some(start..start + secret.len())
-        });
-        literal
-            .chain(text.match_indices(NODE).filter_map(|(end, _)| {
-                let secret =
-                    text.get(..end)?.trim_end_matches(|c: char| c.is_ascii_hexdigit() || c == '-');
-                Some(secret.len()..end)
-            }))
-            .chain(text.match_indices(COOKIE).filter_map(|(at, _)| {
-                let start = at + COOKIE.len();
-                let value = text.get(start..)?;
-                let of_guid = |c: char| c.is_ascii_graphic() && !"=;,\"'".contains(c);
-                Some(start..start + value.find(|c| !of_guid(c)).unwrap_or(value.len()))
-            }))
-            .find(|place| place.len() >= LENGTH_MIN)
+        let mut places = Vec::new();
+        for secret in self.0.into_iter().flatten().filter_map(secret) {
+            places.extend(text.match_indices(&secret).map(|(at, _)| at..at + secret.len()));
+        }
+        places.extend(text.match_indices(NODE).filter_map(|(end, _)| {
+            let of_secret = |c: char| c.is_ascii_hexdigit() || c == '-';
+            Some(text.get(..end)?.trim_end_matches(of_secret).len()..end)
+        }));
+        places.extend(text.match_indices(COOKIE).filter_map(|(at, _)| {
+            let start = at + COOKIE.len();
+            let value = text.get(start..)?;
+            let of_guid = |c: char| c.is_ascii_graphic() && !"=;,\"'".contains(c);
+            Some(start..start + value.find(|c| !of_guid(c)).unwrap_or(value.len()))
+        }));
+        places.retain(|place| place.len() >= LENGTH_MIN);
+        places.sort_unstable_by_key(|place| place.start);
+        places
     }
 }
 
@@ -143,6 +153,10 @@ mod tests {
         for (text, expected) in [
             (format!("{SAMPLE}.AgentGateway1 is bad"), Some("….AgentGateway1 is bad")),
             (format!("a JSESSIONID={SAMPLE}; b"), Some("a JSESSIONID=…; b")),
+            (
+                format!("JSESSIONID={SAMPLE}.AgentGateway1 {SAMPLE}.AgentGateway2"),
+                Some("JSESSIONID=… ….AgentGateway2"),
+            ),
             (format!("{SAMPLE}.wav"), None),
             ("20240101120000-1478661212-000123".into(), None),
             ("JSESSIONID=; Path=/".into(), None),

@@ -53,8 +53,8 @@ impl Sealer<'_> {
     ///
     /// [`SealError`].
     pub fn seal(&self, about: &str, plain: &[u8]) -> Result<Sealed, SealError> {
-        let (key, key_id) =
-            self.keyring.first().map(|key| (key.clone(), key.id())).ok_or(SealError)?;
+        let key = self.keyring.first().ok_or(SealError)?;
+        let key_id = key.id();
         let mut salt = [0; SALT_LEN];
         rand::fill(&mut salt).map_err(|_| SealError)?;
         let (key, nonce) = self.derive(&key, &salt).ok_or(SealError)?;
