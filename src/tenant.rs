@@ -73,7 +73,7 @@ pub use self::{
     peer_places::{PeerPlace, PeerPlaces, address_block},
     replicas::{Peers, Replicas},
     server_calls::ServerCalls,
-    shared_sign_ins::{Attempt, Holder, Lock, Moments, SharedSignIns},
+    shared_sign_ins::{Attempt, Grant, Lock, Moments, SharedSignIns},
 };
 use crate::{
     call::{CallError, Deadline, Obstacle, Share, Stage, StoreTrouble, Wait},

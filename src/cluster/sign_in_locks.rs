@@ -18,7 +18,7 @@ use crate::{
     id::AgentId,
     keyring::Purpose,
     session::Doubt,
-    tenant::{Attempt, Holder, Lock},
+    tenant::{Attempt, Grant, Lock},
 };
 
 /// The locks on sign-ins of a tenant's agents.
@@ -45,16 +45,18 @@ struct Request {
 }
 
 /// The lock may be lost while its holder waits for the gateway. So a second key records which
-/// sign-ins are under way, each with its sealed request. The lock of ARGV[4] and the requests in ARGV[6],
-/// ARGV[7], … do not count. There are never many requests, unless somebody else has put them there.
+/// sign-ins are under way, each with its sealed request. The lock names its attempt, and the grant that ARGV[6]
+/// proposed when it was free. The lock of ARGV[4] and the requests in ARGV[7], ARGV[8], … do not count. There are never many requests, unless somebody else has put them there.
 const LOCK: &str = "
-for place = 6, #ARGV do redis.call('HDEL', KEYS[2], ARGV[place]) end
+for place = 7, #ARGV do redis.call('HDEL', KEYS[2], ARGV[place]) end
 local owner = redis.call('GET', KEYS[1])
-if owner and owner ~= ARGV[1] and owner == ARGV[4] then owner = nil end
-local holder = 2
-if owner == ARGV[1] then holder = 1 elseif not owner then holder = 0 end
-if holder < 2 then
-  redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[3])
+local mine = ARGV[1] .. ':'
+local function is_mine(owner) return string.sub(owner, 1, #mine) == mine end
+if owner and owner == ARGV[4] and not is_mine(owner) then owner = nil end
+if not owner then owner = mine .. ARGV[6] end
+local held = is_mine(owner)
+if held then
+  redis.call('SET', KEYS[1], owner, 'PX', ARGV[3])
   redis.call('HSET', KEYS[2], ARGV[1], ARGV[2])
   redis.call('PEXPIRE', KEYS[2], ARGV[5])
 end
@@ -63,10 +65,11 @@ if #others > 128 then
   redis.call('DEL', KEYS[2])
   others = {}
 end
-return {holder, owner or '', others, redis.call('HGET', KEYS[3], 'record') or ''}
+return {held and 1 or 0, owner, others, redis.call('HGET', KEYS[3], 'record') or ''}
 ";
 const UNLOCK: &str = "
-if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end
+local mine = ARGV[1] .. ':'
+if string.sub(redis.call('GET', KEYS[1]) or '', 1, #mine) == mine then redis.call('DEL', KEYS[1]) end
 redis.call('HDEL', KEYS[2], ARGV[1])
 return 0
 ";
@@ -83,9 +86,9 @@ enum Judged {
 /// How often the lock is asked for if something is in the way that is not believed.
 const ATTEMPTS_MAX: usize = 3;
 
-/// Redis' answer: who holds the lock, the holder's attempt, the requests by their attempts, and the record of
-/// the agent's session.
-type Answer = (u8, Vec<u8>, HashMap<Vec<u8>, Vec<u8>>, Vec<u8>);
+/// Redis' answer: whether this attempt holds the lock, the holder's attempt and grant, the requests by their
+/// attempts, and the record of the agent's session.
+type Answer = (bool, Vec<u8>, HashMap<Vec<u8>, Vec<u8>>, Vec<u8>);
 
 impl SignInLocks {
     pub(super) fn new(link: Link, keys: Keys, seals: Seals, time: Duration) -> Self {
@@ -100,12 +103,13 @@ impl SignInLocks {
         loop {
             let answer = self.ask(agent, attempt, &owner, &over).await?;
             asked += 1;
-            let (holder, found, requests, _) = &answer;
+            let (is_held, found, requests, _) = &answer;
             let others = requests.iter().filter(|(other, _)| **other != me.as_bytes());
             let judged = others.map(|(other, sealed)| (other, self.judged(agent, other, sealed)));
             let judged: Vec<_> = judged.collect();
-            let is_under_way = |it: &Vec<u8>| judged.contains(&(it, Judged::UnderWay));
-            let is_forged = *holder == 2 && !is_under_way(found);
+            let holder = found.split(|byte| *byte == b':').next().unwrap_or_default();
+            let is_under_way = |(it, is): &(&Vec<u8>, _)| *it == holder && *is == Judged::UnderWay;
+            let is_forged = !is_held && !judged.iter().any(is_under_way);
             over = judged
                 .iter()
                 .filter(|(_, is)| *is != Judged::UnderWay)
@@ -141,20 +145,20 @@ impl SignInLocks {
         let sealed = sealed.map_err(|error| LinkError::Unsent(error.to_string()))?;
         let call = self.on(&self.lock, agent).key(self.keys.session(agent));
         let call = call.arg(request.attempt).arg(sealed).arg(millis(self.time));
-        let call = call.arg(owner).arg(longest);
+        let call = call.arg(owner).arg(longest).arg(format!("{:016x}", rand::random::<u64>()));
         self.link.script(&over.iter().fold(call, Call::arg), Repeat::Once).await
     }
 
-    fn answered(&self, agent: AgentId, me: &str, (holder, _, requests, record): &Answer) -> Lock {
-        let holder = match holder {
-            0 => Holder::New,
-            1 => Holder::Same,
-            _ => Holder::Other,
-        };
+    fn answered(&self, agent: AgentId, me: &str, answer: &Answer) -> Lock {
+        let (is_held, holder, requests, record) = answer;
+        let number =
+            holder.split(|byte| *byte == b':').nth(1).and_then(|it| str::from_utf8(it).ok());
+        let number = number.and_then(|hex| u64::from_str_radix(hex, 16).ok());
+        let grant = is_held.then(|| Grant(number.unwrap_or_default()));
         let others = requests.keys().filter(|other| **other != me.as_bytes()).count();
         let stored = Some(record).filter(|record| !record.is_empty());
         let stored = stored.and_then(|record| self.seals.session(Some(agent), record));
-        Lock { holder, others, stored: stored.map_or(0, |(_, entry)| entry.version) }
+        Lock { grant, others, stored: stored.map_or(0, |(_, entry)| entry.version) }
     }
 
     /// What another attempt's request says. It may last for its time, from when it was last made.

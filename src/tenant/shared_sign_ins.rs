@@ -41,8 +41,8 @@ pub struct Attempt {
 /// The lock on an agent's sign-in, as the attempt that asked for it finds it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lock {
-    /// Who holds it now.
-    pub holder: Holder,
+    /// The grant by which this attempt holds it; `None`: another attempt holds it.
+    pub grant: Option<Grant>,
     /// How many sign-ins of the agent have begun elsewhere and not ended. They may not hold the
     /// lock: a holder that has lost it may still be waiting for the gateway.
     pub others: usize,
@@ -50,16 +50,11 @@ pub struct Lock {
     pub stored: u64,
 }
 
-/// Who holds the lock on an agent's sign-in.
+/// One time that the lock was given to an attempt. An attempt that loses the lock and gets it again has another
+/// grant. So whoever still has the first one knows that nobody else held the lock meanwhile, whatever became of
+/// the answers in between.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Holder {
-    /// This sign-in, from now on.
-    New,
-    /// This sign-in, and it held the lock before.
-    Same,
-    /// Another sign-in.
-    Other,
-}
+pub struct Grant(pub u64);
 
 /// Moments that a process has taken from those of all replicas.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

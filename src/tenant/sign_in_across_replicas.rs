@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::{Instant, sleep};
 
 use super::{
-    Holder, Lock, Tenant,
+    Lock, Tenant,
     admitted_call::AdmittedCall,
     sign_in_lock::{Asking, Held, SignInLock},
 };
@@ -51,17 +51,17 @@ impl AdmittedCall {
             let Ok(lock) = self.asked_for_lock(&held, untouched).await? else {
                 return Ok(Locked::Ours(ours));
             };
-            if lock.holder != Holder::Other {
+            if let Some(grant) = lock.grant {
                 let claim = tenant.sessions.claim(lock.stored);
                 let ours = ours.get_or_insert_with(|| SignInLock::new(&held, &tenant.work.tasks));
-                ours.begin(claim);
+                ours.begin(grant, claim);
             }
             let newer = tenant.newer_than(self.agent, refused, lock.stored);
             let newer = self.caller_wait.before_sending(untouched, Wait::Store, newer).await?;
             if let Some(newer) = newer {
                 return Ok(Locked::Newer(newer));
             }
-            if lock.holder != Holder::Other && lock.others <= OTHERS_MAX {
+            if lock.grant.is_some() && lock.others <= OTHERS_MAX {
                 return Ok(Locked::Ours(ours));
             }
             self.caller_wait.before_sending(untouched, Wait::Queue, sleep(LOOK_PAUSE)).await?;
@@ -175,7 +175,7 @@ impl Tenant {
             match lock.held.renew().await {
                 // No other replica has signed in since, so the stored session is only a renewed
                 // form of the old one.
-                Ok(now) if !lock.held.is_lost() => claim = sessions.claim(now.stored),
+                Ok(now) if lock.has(now.grant) => claim = sessions.claim(now.stored),
                 _ => break,
             }
         }

@@ -6,18 +6,12 @@
 //! the session that the other one makes. It keeps the lock meanwhile, so that no third replica
 //! tries.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use super::{Attempt, Holder, Lock, SharedSignIns};
+use super::{Attempt, Grant, Lock, SharedSignIns};
 use crate::{
     call::Tasks,
     id::AgentId,
@@ -28,6 +22,8 @@ use crate::{
 pub(super) struct SignInLock {
     pub(super) held: Arc<Held>,
     pub(super) claim: Claim,
+    /// By which the sign-in was begun.
+    grant: Option<Grant>,
     /// Cancelled when the sign-in is done.
     done: CancellationToken,
 }
@@ -37,8 +33,6 @@ pub(super) struct Held {
     shared: Arc<dyn SharedSignIns>,
     agent: AgentId,
     attempt: Attempt,
-    /// Whether another replica may have held the lock meanwhile.
-    lost: AtomicBool,
 }
 
 // === impl Held ===
@@ -51,19 +45,11 @@ impl Held {
         longest: Duration,
     ) -> Arc<Self> {
         let (shared, attempt) = (shared.clone(), Attempt::lasting(longest));
-        Arc::new(Self { shared, agent, attempt, lost: AtomicBool::new(false) })
+        Arc::new(Self { shared, agent, attempt })
     }
 
     pub(super) async fn renew(&self) -> Result<Lock, StoreError> {
-        let lock = self.shared.lock_sign_in(self.agent, self.attempt).await?;
-        if lock.holder != Holder::Same {
-            self.lost.store(true, Ordering::Relaxed);
-        }
-        Ok(lock)
-    }
-
-    pub(super) fn is_lost(&self) -> bool {
-        self.lost.load(Ordering::Relaxed)
+        self.shared.lock_sign_in(self.agent, self.attempt).await
     }
 }
 
@@ -106,13 +92,17 @@ impl SignInLock {
             over.run_until_cancelled(renewing).await;
             let _unavailable = renewed.shared.unlock_sign_in(renewed.agent, renewed.attempt).await;
         });
-        Self { held, claim: Claim::default(), done }
+        Self { held, claim: Claim::default(), grant: None, done }
     }
 
-    /// Begins a sign-in with the lock. `claim` is what it may replace in the store.
-    pub(super) fn begin(&mut self, claim: Claim) {
-        self.claim = claim;
-        self.held.lost.store(false, Ordering::Relaxed);
+    /// Begins a sign-in by this grant of the lock. `claim` is what it may replace in the store.
+    pub(super) fn begin(&mut self, grant: Grant, claim: Claim) {
+        (self.grant, self.claim) = (Some(grant), claim);
+    }
+
+    /// Whether the lock is still held by the grant by which the sign-in was begun.
+    pub(super) fn has(&self, now: Option<Grant>) -> bool {
+        now.is_some() && now == self.grant
     }
 }
 

@@ -8,15 +8,15 @@ use std::{
 use ccgateway_sim::{Fault, Interface, Misbehaviour, Options};
 
 use super::{
-    others::{FREE, OURS, Others},
+    others::{OURS, OURS_AGAIN, Others},
     world::{FAST, Setup, World, agent, context, prompt, refusal, until},
 };
 use crate::{
     call::Tasks,
     gateway::say_busy,
-    session::{Claim, Guid, NewSession, Origin},
+    session::{Guid, NewSession, Origin},
     tenant::{
-        Lock, SharedSignIns,
+        Grant, Lock, SharedSignIns,
         sign_in_lock::{Asking, Held, SignInLock},
     },
 };
@@ -37,18 +37,10 @@ async fn all_over(tasks: &Tasks) {
 }
 
 #[tokio::test]
-async fn a_lock_that_the_store_had_forgotten_counts_as_lost_until_it_is_begun_anew() {
-    let others = Others::answering([Some(OURS), Some(FREE), Some(OURS)]);
+async fn a_lock_is_given_back_when_its_sign_in_is_over() {
+    let others = Others::answering([Some(OURS)]);
     let (held, tasks) = (held(&others), Tasks::default());
-    for (renewed, is_lost) in [(OURS, false), (FREE, true), (OURS, true)] {
-        assert_eq!(held.renew().await.expect("answered"), renewed);
-        assert_eq!(held.is_lost(), is_lost, "after {renewed:?}");
-    }
-    let mut lock = SignInLock::new(&held, &tasks);
-    let claim = Claim { replaces: 3, version: 4 };
-    lock.begin(claim);
-    assert_eq!((lock.claim, held.is_lost()), (claim, false));
-    drop(lock);
+    drop(SignInLock::new(&held, &tasks));
     all_over(&tasks).await;
     assert_eq!(others.sign_ins.unlocked.load(Relaxed), 1);
 }
@@ -66,7 +58,7 @@ async fn a_lock_that_may_have_been_given_to_a_caller_who_left_is_given_back() {
 
 #[tokio::test]
 async fn a_session_replaces_a_stored_one_only_while_its_lock_was_not_lost() {
-    for (renewal, guid) in [(OURS, "ours"), (FREE, "stored")] {
+    for (renewal, guid) in [(OURS, "ours"), (OURS_AGAIN, "stored")] {
         let world = World::unpolled(&[]).await;
         let sessions = &world.tenant.sessions;
         let before = sessions.claim(0);
@@ -74,7 +66,7 @@ async fn a_session_replaces_a_stored_one_only_while_its_lock_was_not_lost() {
         let others = Others::answering([Some(Lock { stored: stored.version, ..renewal })]);
         let tasks = Tasks::default();
         let mut lock = SignInLock::new(&held(&others), &tasks);
-        lock.begin(before);
+        lock.begin(Grant(1), before);
         let kept = world.tenant.store_made(agent(1001), made("ours"), Some(&lock)).await;
         assert_eq!(kept.expect("a session").guid, Guid::parse(guid).expect("a Guid"));
     }
@@ -88,7 +80,7 @@ async fn with(others: &Others, credentials: &[u32]) -> World {
 
 #[tokio::test]
 async fn a_session_that_another_replica_has_stored_meanwhile_is_used_and_not_taken_by_force() {
-    let others = Others::answering([Some(FREE)]);
+    let others = Others::answering([Some(OURS)]);
     let world = with(&others, &[1001]).await;
     let guid = world.gateway.sign_in(1001);
     world.gateway.freeze();
@@ -107,7 +99,7 @@ async fn a_session_that_another_replica_has_stored_meanwhile_is_used_and_not_tak
 
 #[tokio::test]
 async fn a_sign_in_that_is_refused_for_another_reason_waits_for_no_other_replica() {
-    let others = Others::answering([Some(FREE), Some(OURS)]);
+    let others = Others::answering([Some(OURS)]);
     let world = with(&others, &[1001]).await;
     world.refuse(Interface::SignIn, "100-003");
     let refused = world.busy(1001).await.expect_err("no resources");
@@ -119,7 +111,7 @@ async fn a_sign_in_that_is_refused_for_another_reason_waits_for_no_other_replica
 
 #[tokio::test]
 async fn an_agent_whom_no_replica_is_signing_in_and_nobody_may_force_is_not_waited_for() {
-    let others = Others::answering([Some(FREE), Some(OURS)]);
+    let others = Others::answering([Some(OURS)]);
     let gateway = Options { force_sign_in: false, ..prompt() };
     let (lines, credentials, replicas) = (&FAST[..], &[1001][..], Some(&others as _));
     let world =

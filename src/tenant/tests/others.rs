@@ -17,18 +17,18 @@ use crate::{
     id::{AgentId, TenantId},
     session::{StoreError, StoreFuture},
     tenant::{
-        Attempt, Cause, Claimed, Holder, LeaseCounts, Lock, Moments, Peers, PollOwnership, Polls,
+        Attempt, Cause, Claimed, Grant, LeaseCounts, Lock, Moments, Peers, PollOwnership, Polls,
         Replicas, SharedSignIns,
     },
 };
 
 pub(super) const LOCK_TIME: Duration = Duration::from_millis(300);
 /// Nobody else has anything to do with the agent.
-pub(super) const FREE: Lock = Lock { holder: Holder::New, others: 0, stored: 0 };
-/// The same, asked once more.
-pub(super) const OURS: Lock = Lock { holder: Holder::Same, ..FREE };
+pub(super) const OURS: Lock = Lock { grant: Some(Grant(1)), others: 0, stored: 0 };
+/// The same, after the lock had been lost.
+pub(super) const OURS_AGAIN: Lock = Lock { grant: Some(Grant(2)), ..OURS };
 /// Another replica is signing the agent in.
-pub(super) const THEIRS: Lock = Lock { holder: Holder::Other, others: 1, stored: 0 };
+pub(super) const THEIRS: Lock = Lock { grant: None, others: 1, stored: 0 };
 
 /// What replicas agree on.
 #[derive(Clone, Debug, Default)]

@@ -8,7 +8,7 @@ use std::{
 use ccgateway_sim::{Fault, Interface, Misbehaviour};
 
 use super::{
-    others::{FREE, LOCK_TIME, OURS, Others, THEIRS},
+    others::{LOCK_TIME, OURS, Others, THEIRS},
     world::{FAST, PASSWORD, Setup, World, agent, context, password, prompt, refusal, until},
 };
 use crate::{
@@ -108,9 +108,9 @@ async fn what_the_others_have_to_know_is_passed_on() {
 
 #[tokio::test]
 async fn a_sign_in_waits_until_no_other_replica_is_at_it() {
-    let two = Lock { others: 2, ..FREE };
+    let two = Lock { others: 2, ..OURS };
     for wait in [THEIRS, two] {
-        let one_left = Lock { others: 1, ..FREE };
+        let one_left = Lock { others: 1, ..OURS };
         let others = Others::answering([Some(wait), Some(wait), Some(one_left)]);
         let world = with(&others, &[1001]).await;
         busy(&world).await.expect("no panic").expect("accepted");
@@ -141,7 +141,7 @@ async fn a_store_that_cannot_be_asked_keeps_nobody_from_signing_in() {
 
 #[tokio::test]
 async fn the_lock_is_renewed_while_the_gateway_takes_its_time() {
-    let others = Others::answering([Some(FREE), Some(OURS)]);
+    let others = Others::answering([Some(OURS)]);
     let world = with(&others, &[1001]).await;
     let slow = Fault::Delay(4 * LOCK_TIME);
     world.gateway.misbehave(Misbehaviour::once(slow).on(Interface::SignIn));
@@ -153,7 +153,7 @@ async fn the_lock_is_renewed_while_the_gateway_takes_its_time() {
 #[tokio::test]
 async fn an_agent_whom_another_replica_is_signing_in_is_not_taken_from_it() {
     let contested = Lock { others: 1, ..OURS };
-    let others = Others::answering([Some(FREE), Some(contested)]);
+    let others = Others::answering([Some(OURS), Some(contested)]);
     let world = with(&others, &[1001]).await;
     world.gateway.sign_in(1001);
     let call = busy(&world);
@@ -167,7 +167,7 @@ async fn an_agent_whom_another_replica_is_signing_in_is_not_taken_from_it() {
 
 #[tokio::test]
 async fn an_agent_whom_no_replica_is_signing_in_is_taken_back() {
-    let others = Others::answering([Some(FREE), Some(OURS)]);
+    let others = Others::answering([Some(OURS)]);
     let world = with(&others, &[1001]).await;
     world.gateway.sign_in(1001);
     busy(&world).await.expect("no panic").expect("accepted");
@@ -177,7 +177,7 @@ async fn an_agent_whom_no_replica_is_signing_in_is_taken_back() {
 
 #[tokio::test]
 async fn a_sign_in_that_the_gateway_is_at_already_is_waited_for() {
-    let others = Others::answering([Some(FREE), Some(OURS)]);
+    let others = Others::answering([Some(OURS)]);
     let world = with(&others, &[1001]).await;
     world.gateway.misbehave(Misbehaviour::always(refusal("100-021")).on(Interface::SignIn));
     let call = busy(&world);
@@ -190,7 +190,7 @@ async fn a_sign_in_that_the_gateway_is_at_already_is_waited_for() {
 
 #[tokio::test]
 async fn a_session_that_comes_late_is_not_put_over_a_newer_one() {
-    let others = Others::answering([Some(FREE), Some(OURS)]);
+    let others = Others::answering([Some(OURS)]);
     let world = with(&others, &[]).await;
     let slow = Fault::Delay(Duration::from_millis(60));
     world.gateway.misbehave(Misbehaviour::once(slow).on(Interface::SignIn));
