@@ -7,6 +7,8 @@ use tokio::time::Instant;
 pub(super) struct Sent {
     /// Frames of any kind.
     pub(super) frames: u64,
+    /// Frames of HEADERS among them.
+    pub(super) headers: u64,
     /// Bytes of DATA, without padded frames.
     pub(super) data: u64,
     /// Frames of RST_STREAM.
@@ -22,31 +24,45 @@ pub(super) struct Sent {
 #[derive(Debug)]
 pub(super) struct FrameBudget {
     left: u64,
+    /// The budget at the beginning, and the most that there ever is.
+    max: u64,
     /// The progress that has been given back for.
     progress: u64,
     /// Until when time has been given back for.
     refilled: Instant,
 }
 
-/// The budget at the beginning, and the most that there ever is. Some milliseconds of work for h2.
+/// What HEADERS take from the budget, in frames. h2 decodes them and sets up a stream, which is as much work as ten
+/// PINGs, even if it refuses the stream.
+const OF_HEADERS: u64 = 8;
+/// The budget of a connection, without the HEADERS of all its streams. Some milliseconds of work for h2.
 /// Callers send a few dozen frames at once that belong to no call: settings and their
 /// acknowledgements, PINGs, and windows or RST_STREAMs for a hundred streams.
-const MAX: u64 = 2000;
+const BASE: u64 = 2000;
 /// Given back for each second. Callers that measure the network send a PING for each round trip at
 /// the most, and only while they get answers; others keep alive with one in ten seconds.
 const PER_SECOND: u64 = 500;
 /// Given back for each request that a service has got: HEADERS, a frame or two of DATA, windows for
 /// the answer, a PING, an RST_STREAM. The libraries in use send 2 to 6 frames for a call.
-pub(super) const OF_REQUEST: u64 = 16;
+pub(super) const OF_REQUEST: u64 = OF_HEADERS + 16;
 /// Given back for each message of a stream: two windows and a PING.
 pub(super) const OF_PIECE: u64 = 4;
 /// So many bytes, sent or received, give back one frame. Libraries send frames of up to 16 KiB, and
 /// windows for each or fewer.
 pub(super) const OF_DATA: u64 = 1024;
 
+impl Sent {
+    /// What it takes from the budget.
+    pub(super) fn cost(self) -> u64 {
+        self.frames + self.headers * (OF_HEADERS - 1)
+    }
+}
+
 impl FrameBudget {
-    pub(super) fn new() -> Self {
-        Self { left: MAX, progress: 0, refilled: Instant::now() }
+    /// The budget of a connection that may have so many streams at once.
+    pub(super) fn new(streams: u32) -> Self {
+        let max = BASE + u64::from(streams) * OF_HEADERS;
+        Self { left: max, max, progress: 0, refilled: Instant::now() }
     }
 
     /// Takes what was sent from the budget. `progress`: what all calls of the connection have given
@@ -56,21 +72,26 @@ impl FrameBudget {
     pub(super) fn spend(&mut self, sent: Sent, progress: u64) -> bool {
         let earned = progress.saturating_sub(self.progress) + sent.data / OF_DATA;
         self.progress = self.progress.max(progress);
-        let left = (self.left + earned).min(MAX);
-        self.left = left.saturating_sub(sent.frames);
-        if sent.frames <= left {
+        let (left, cost) = ((self.left + earned).min(self.max), sent.cost());
+        self.left = left.saturating_sub(cost);
+        if cost <= left {
             return true;
         }
         let refill = self.refill();
-        let missing = sent.frames - left;
+        let missing = cost - left;
         self.left = refill.saturating_sub(missing);
         missing <= refill
+    }
+
+    /// Whether the caller has got on, and has much left. Others may be about to flood the connection.
+    pub(super) fn is_ample(&self) -> bool {
+        self.progress > 0 && self.left > self.max / 4 * 3
     }
 
     /// What time has given back since the last refill.
     fn refill(&mut self) -> u64 {
         let frames = self.refilled.elapsed().as_millis() * u128::from(PER_SECOND) / 1000;
-        let frames = u64::try_from(frames).unwrap_or(MAX).min(MAX);
+        let frames = u64::try_from(frames).unwrap_or(self.max).min(self.max);
         if frames > 0 {
             self.refilled = Instant::now();
         }
@@ -84,6 +105,8 @@ mod tests {
 
     use super::*;
 
+    const STREAMS: u32 = 100;
+    const MAX: u64 = BASE + STREAMS as u64 * OF_HEADERS;
     /// How long the whole budget takes to come back.
     const WHOLE: Duration = Duration::from_secs(MAX / PER_SECOND);
 
@@ -93,7 +116,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn frames_without_progress_end_the_budget_and_time_gives_some_back() {
-        let mut budget = FrameBudget::new();
+        let mut budget = FrameBudget::new(STREAMS);
         assert!(budget.spend(frames(MAX), 0));
         assert!(!budget.spend(frames(1), 0));
         tokio::time::advance(Duration::from_secs(1)).await;
@@ -108,9 +131,10 @@ mod tests {
     async fn callers_that_get_on_never_reach_the_end() {
         // A million calls at once, of six frames each; a stream of a million events, each with two
         // windows and a PING; a long upload in frames of 16 KiB.
-        let upload = Sent { frames: 1, data: 16_384, resets: 0 };
-        for (sent, progress) in [(frames(6), OF_REQUEST), (frames(3), OF_PIECE), (upload, 0)] {
-            let mut budget = FrameBudget::new();
+        let upload = Sent { data: 16_384, ..frames(1) };
+        let call = Sent { headers: 1, ..frames(6) };
+        for (sent, progress) in [(call, OF_REQUEST), (frames(3), OF_PIECE), (upload, 0)] {
+            let mut budget = FrameBudget::new(STREAMS);
             for calls in 1..=1_000_000 {
                 assert!(budget.spend(sent, calls * progress), "{sent:?} after {calls}");
             }
@@ -118,8 +142,18 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn all_streams_may_begin_at_once_before_a_service_has_got_any() {
+        for streams in [1, 100, 10_000] {
+            let mut budget = FrameBudget::new(streams);
+            let count = u64::from(streams);
+            assert!(budget.spend(Sent { headers: count, ..frames(count + BASE) }, 0), "{streams}");
+            assert!(!budget.spend(Sent { headers: 1, ..frames(1) }, 0), "{streams}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn keepalive_as_often_as_it_is_allowed_costs_nothing_in_the_long_run() {
-        let mut budget = FrameBudget::new();
+        let mut budget = FrameBudget::new(STREAMS);
         for _ in 0..100_000 {
             tokio::time::advance(Duration::from_millis(10)).await;
             assert!(budget.spend(frames(4), 0));

@@ -98,6 +98,7 @@ impl Frames {
             RST_STREAM => self.sent.resets += 1,
             _ => {}
         }
+        self.sent.headers += u64::from(*kind == HEADERS);
         let left = usize::from(*a) << 16 | usize::from(*b) << 8 | usize::from(*c);
         self.sent.frames += 1;
         if *kind == DATA && *flags & PADDED == 0 {

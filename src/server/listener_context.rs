@@ -25,6 +25,8 @@ pub(super) struct ListenerContext {
     pub(super) policy: Arc<CurrentPolicy>,
     /// How many requests a connection may bring, and how many streams it may reset.
     pub(super) rates: [Rate; 2],
+    /// How many streams a connection may have at once.
+    pub(super) streams: u32,
     pub(super) shared: SharedContext,
 }
 
@@ -49,7 +51,15 @@ impl ListenerContext {
         let Connections { requests_per_second, resets_per_second, .. } = shared.limits;
         let streams = limits_of_http2.max_concurrent_streams;
         let rates = [requests_per_second, resets_per_second].map(|most| Rate::new(most, streams));
-        Self { tls, http2: http2(limits_of_http2), keepalive_timeout, policy, rates, shared }
+        Self {
+            tls,
+            http2: http2(limits_of_http2),
+            keepalive_timeout,
+            policy,
+            rates,
+            streams,
+            shared,
+        }
     }
 }
 

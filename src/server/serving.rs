@@ -20,6 +20,7 @@ use tokio::{
 use super::{
     Stages,
     connection_slots::{ServedConnection, Slot},
+    frame_budget::FrameBudget,
     linger::{LINGER_MAX, Lent, linger},
     listener_context::{ListenerContext, SharedContext},
     preface::AfterPreface,
@@ -122,8 +123,9 @@ where
     let SharedContext { services, limits, stages, .. } = &context.shared;
     let addr = peer.addr;
     let [requests, resets] = context.rates.map(TokenBucket::new);
+    let budget = FrameBudget::new(context.streams);
     let calls = Calls::new(services.clone(), peer, served.clone(), requests);
-    let wire = Wire::new(stream, served.clone(), resets);
+    let wire = Wire::new(stream, served.clone(), budget, resets);
     let unhandled = &services.unhandled;
     // Declared before the connection, so that it is dropped after it and counts a last time.
     let mut undispatched_requests = Undispatched {

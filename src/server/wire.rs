@@ -31,7 +31,7 @@ pub(super) struct Wire<S> {
     frames: Frames,
     budget: FrameBudget,
     resets: TokenBucket,
-    /// Frames that were read since the connection's task last waited.
+    /// What the frames cost that were read since the connection's task last waited.
     without_pause: u64,
     /// Whether the peer has used one of them up. What came then is lost, so nothing may be read after it.
     is_flooded: bool,
@@ -43,10 +43,11 @@ pub(super) struct Wire<S> {
     stalled: Option<Held>,
 }
 
-/// After so many frames, the tasks of other connections have their turn. Some may cost h2 and the bridge ten
-/// microseconds, and a peer can send thousands at once.
-const FRAMES_AT_ONCE: u64 = 128;
-/// How many bytes are read at once after GOAWAY.
+/// After frames of this cost, the tasks of other connections have their turn. It is some hundred microseconds of
+/// work, and a peer can send ten times as much at once.
+const COST_AT_ONCE: u64 = 128;
+/// How many bytes are read at once from a caller whose budget is not ample, and after GOAWAY. h2 handles all frames
+/// that it has got before it reads again, so larger pieces could cost more than [`COST_AT_ONCE`].
 const PIECE: usize = 1024;
 /// Bytes that a connection counts with while its peer takes nothing at all. It may hold the headers
 /// of as many answers as there may be streams, and h2 keeps the memory that it once allocated for
@@ -56,9 +57,13 @@ const STALLED: usize = 256 * 1024;
 
 impl<S> Wire<S> {
     /// `resets`: how many streams the peer may reset.
-    pub(super) fn new(stream: S, served: Arc<ServedConnection>, resets: TokenBucket) -> Self {
+    pub(super) fn new(
+        stream: S,
+        served: Arc<ServedConnection>,
+        budget: FrameBudget,
+        resets: TokenBucket,
+    ) -> Self {
         let (frames, pending) = (Frames::after_preface(), BytesMut::new());
-        let budget = FrameBudget::new();
         let (without_pause, passable, is_flooded, stalled) = (0, 0, false, None);
         Self {
             stream,
@@ -91,7 +96,7 @@ impl<S> Wire<S> {
     /// resets, so that calls do not pay for it.
     fn flood(&mut self) -> Option<FloodKind> {
         let sent = self.frames.take_sent();
-        self.without_pause += sent.frames;
+        self.without_pause += sent.cost();
         if sent.resets > 0 && !self.resets.take(sent.resets, Instant::now()) {
             return Some(FloodKind::Resets);
         }
@@ -122,21 +127,27 @@ impl<S> Drop for Wire<S> {
 }
 
 impl<S: AsyncRead + Unpin> Wire<S> {
-    /// Reads from the stream. Also lets other tasks go first after [`FRAMES_AT_ONCE`].
+    /// Reads from the stream. Also lets other tasks go first after [`COST_AT_ONCE`].
     fn poll_stream(
-        stream: &mut S,
-        without_pause: &mut u64,
+        &mut self,
         context: &mut Context<'_>,
         into: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let read = if *without_pause < FRAMES_AT_ONCE {
-            Pin::new(stream).poll_read(context, into)
-        } else {
+        let stream = Pin::new(&mut self.stream);
+        let read = if self.without_pause >= COST_AT_ONCE {
             context.waker().wake_by_ref();
             Poll::Pending
+        } else if self.budget.is_ample() || into.remaining() <= PIECE {
+            stream.poll_read(context, into)
+        } else {
+            let mut piece = [0; PIECE];
+            let mut piece = ReadBuf::new(&mut piece);
+            let read = stream.poll_read(context, &mut piece);
+            into.put_slice(piece.filled());
+            read
         };
         if read.is_pending() {
-            *without_pause = 0;
+            self.without_pause = 0;
         }
         read
     }
@@ -144,7 +155,7 @@ impl<S: AsyncRead + Unpin> Wire<S> {
     /// Reads without holding anything back.
     fn pass(&mut self, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = into.filled().len();
-        ready!(Self::poll_stream(&mut self.stream, &mut self.without_pause, context, into))?;
+        ready!(self.poll_stream(context, into))?;
         let (_, fresh) = into.filled_mut().split_at_mut(before);
         self.frames.look(fresh, false);
         self.count().map(Ok)
@@ -155,9 +166,7 @@ impl<S: AsyncRead + Unpin> Wire<S> {
         while self.passable == 0 {
             let mut piece = [0; PIECE];
             let mut piece = ReadBuf::new(&mut piece);
-            let read =
-                Self::poll_stream(&mut self.stream, &mut self.without_pause, context, &mut piece);
-            ready!(read)?;
+            ready!(self.poll_stream(context, &mut piece))?;
             if piece.filled().is_empty() {
                 // The end of the stream, perhaps in the middle of a frame header.
                 self.passable = self.pending.len();
@@ -262,7 +271,7 @@ mod tests {
         for (begins, size) in [(0, 1), (0, 7), (5, 3), (9, 2), (500, 4), (501, 2000), (5000, 9)] {
             let slot = Slot::alone();
             let (mut peer, stream) = tokio::io::duplex(11);
-            let wire = Wire::new(stream, slot.served.clone(), resets());
+            let wire = Wire::new(stream, slot.served.clone(), FrameBudget::new(100), resets());
             let saying = async {
                 peer.write_all(&sent).await.unwrap();
                 drop(peer);
@@ -280,7 +289,7 @@ mod tests {
         for (has_goaway, expected) in [(false, 2), (true, 1)] {
             let slot = Slot::alone();
             let (mut peer, stream) = tokio::io::duplex(sent.len());
-            let mut wire = Wire::new(stream, slot.served.clone(), resets());
+            let mut wire = Wire::new(stream, slot.served.clone(), FrameBudget::new(100), resets());
             peer.write_all(&sent).await.unwrap();
             if has_goaway {
                 wire.served.note_goaway();
@@ -296,12 +305,37 @@ mod tests {
         }
     }
 
+    /// How many bytes of HEADERS hyper gets before its task waits, if so many requests have been carried out.
+    async fn heard_at_once(carried_out: usize) -> usize {
+        let headers = [0, 0, 1, 1, 4, 0, 0, 0, 1, 0x82];
+        let slot = Slot::alone();
+        let sent = [PREFACE, &headers.repeat(200)].concat();
+        let (mut peer, stream) = tokio::io::duplex(sent.len());
+        let budget = FrameBudget::new(1000);
+        let mut wire = Wire::new(stream, slot.served.clone(), budget, resets());
+        (0..carried_out).for_each(|_| slot.served.requests.note_dispatched());
+        let (mut heard, mut piece) = (0, vec![0; 8192]);
+        // The budget learns of them with the first bytes.
+        peer.write_all(&sent[..PREFACE.len()]).await.unwrap();
+        heard += wire.read(&mut piece).await.unwrap();
+        peer.write_all(&sent[PREFACE.len()..]).await.unwrap();
+        while let Poll::Ready(read) = futures_util::poll!(std::pin::pin!(wire.read(&mut piece))) {
+            heard += read.unwrap();
+        }
+        heard - PREFACE.len()
+    }
+
+    #[tokio::test]
+    async fn only_a_caller_that_has_got_on_may_send_many_headers_at_once() {
+        assert_eq!([heard_at_once(0).await, heard_at_once(1).await], [PIECE, 2000]);
+    }
+
     #[tokio::test]
     async fn a_connection_that_takes_nothing_is_counted_until_it_does() {
         let slot = Slot::alone();
         let held = || slot.served.buffer.bytes();
         let (mut peer, stream) = tokio::io::duplex(16);
-        let mut wire = Wire::new(stream, slot.served.clone(), resets());
+        let mut wire = Wire::new(stream, slot.served.clone(), FrameBudget::new(100), resets());
         wire.write_all(&[0; 16]).await.unwrap();
         assert_eq!(held(), 0);
         let mut write = Box::pin(wire.write_all(&[0; 8]));
