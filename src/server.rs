@@ -18,6 +18,7 @@ mod listener;
 mod listener_context;
 mod message_frame;
 mod metrics;
+mod misbehaved;
 mod ports;
 mod preface;
 mod rates;

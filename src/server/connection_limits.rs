@@ -8,8 +8,8 @@ use std::sync::{
 use tokio_util::task::TaskTracker;
 
 use super::{
-    connection_slots::ConnectionSlots, flood::FloodKind, send_buffers::SendBuffers,
-    turned_away::TurnedAway,
+    connection_slots::ConnectionSlots, flood::FloodKind, misbehaved::Misbehaved,
+    send_buffers::SendBuffers, turned_away::TurnedAway,
 };
 use crate::{
     config,
@@ -29,6 +29,8 @@ pub(super) struct ConnectionLimits {
     pub(super) lingering: Arc<PeerPlaces>,
     /// The tasks of `lingering`. A drain waits for them only briefly, at its end.
     pub(super) lingering_tasks: TaskTracker,
+    /// Peers whose new connections get less than others.
+    pub(super) misbehaved: Misbehaved,
     /// Handshakes that took too long.
     late_handshakes: AtomicU64,
     /// Connections whose peers sent too many frames without progress.
@@ -48,6 +50,7 @@ impl ConnectionLimits {
             rejections: places(),
             lingering: PeerPlaces::shared(limits.max.get(), limits.per_peer.get()),
             lingering_tasks: TaskTracker::new(),
+            misbehaved: Misbehaved::default(),
             late_handshakes: AtomicU64::default(),
             floods: AtomicU64::default(),
             reset_floods: AtomicU64::default(),

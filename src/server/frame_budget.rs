@@ -39,6 +39,8 @@ const OF_HEADERS: u64 = 8;
 /// Callers send a few dozen frames at once that belong to no call: settings and their
 /// acknowledgements, PINGs, and windows or RST_STREAMs for a hundred streams.
 const BASE: u64 = 2000;
+/// The same for peers that have flooded a connection lately.
+const LEAST_BASE: u64 = 200;
 /// Given back for each second. Callers that measure the network send a PING for each round trip at
 /// the most, and only while they get answers; others keep alive with one in ten seconds.
 const PER_SECOND: u64 = 500;
@@ -61,7 +63,16 @@ impl Sent {
 impl FrameBudget {
     /// The budget of a connection that may have so many streams at once.
     pub(super) fn new(streams: u32) -> Self {
-        let max = BASE + u64::from(streams) * OF_HEADERS;
+        Self::of(BASE, streams)
+    }
+
+    /// The same for a peer that has flooded a connection lately. It may still begin and cancel all streams at once.
+    pub(super) fn least(streams: u32) -> Self {
+        Self::of(LEAST_BASE, streams)
+    }
+
+    fn of(base: u64, streams: u32) -> Self {
+        let max = base + u64::from(streams) * OF_HEADERS;
         Self { left: max, max, progress: 0, refilled: Instant::now() }
     }
 
@@ -143,10 +154,14 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn all_streams_may_begin_at_once_before_a_service_has_got_any() {
-        for streams in [1, 100, 10_000] {
-            let mut budget = FrameBudget::new(streams);
+        for (streams, base, mut budget) in [1, 100, 10_000].into_iter().flat_map(|streams| {
+            [
+                (streams, BASE, FrameBudget::new(streams)),
+                (streams, LEAST_BASE, FrameBudget::least(streams)),
+            ]
+        }) {
             let count = u64::from(streams);
-            assert!(budget.spend(Sent { headers: count, ..frames(count + BASE) }, 0), "{streams}");
+            assert!(budget.spend(Sent { headers: count, ..frames(count + base) }, 0), "{streams}");
             assert!(!budget.spend(Sent { headers: 1, ..frames(1) }, 0), "{streams}");
         }
     }

@@ -2,6 +2,7 @@
 
 use std::{
     collections::VecDeque,
+    error::Error,
     future::{Future, pending, poll_fn},
     net::SocketAddr,
     pin::{Pin, pin},
@@ -64,6 +65,7 @@ where
     let mut last_frame = Vec::new();
     if let Some(flood) = served.flood() {
         context.shared.connection_limits.note_flood(flood.kind);
+        context.shared.connection_limits.misbehaved.note(addr.ip());
         // In the middle of another frame it would be a part of that.
         if !served.requests.is_stalled() {
             last_frame = flood.goaway();
@@ -120,10 +122,15 @@ async fn serve_calls<S>(
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    let SharedContext { services, limits, stages, .. } = &context.shared;
+    let SharedContext { services, limits, stages, connection_limits } = &context.shared;
     let addr = peer.addr;
-    let [requests, resets] = context.rates.map(TokenBucket::new);
-    let budget = FrameBudget::new(context.streams);
+    let [requests, resets] = context.rates;
+    let (resets, budget) = if connection_limits.misbehaved.has(addr.ip()) {
+        (resets.least(), FrameBudget::least(context.streams))
+    } else {
+        (resets, FrameBudget::new(context.streams))
+    };
+    let [requests, resets] = [requests, resets].map(TokenBucket::new);
     let calls = Calls::new(services.clone(), peer, served.clone(), requests);
     let wire = Wire::new(stream, served.clone(), budget, resets);
     let unhandled = &services.unhandled;
@@ -136,7 +143,14 @@ where
         causes: VecDeque::new(),
     };
     let mut connection = pin!(context.http2.serve_connection(TokioIo::new(wire), calls));
-    let ended = |ended: hyper::Result<()>| ended.map_err(|error| error.to_string());
+    let ended = |ended: hyper::Result<()>| {
+        ended.map_err(|error| {
+            if is_of_peer(&error) {
+                connection_limits.misbehaved.note(addr.ip());
+            }
+            error.to_string()
+        })
+    };
     let asked_to_end = polled_apart(async {
         tokio::select! {
             () = sleep(jittered(limits.max_age)) => {}
@@ -175,6 +189,12 @@ where
         () = flooded => flood(),
     };
     (end, linger_time())
+}
+
+/// Whether a connection ended for what its peer sent, and not because the network failed.
+fn is_of_peer(error: &hyper::Error) -> bool {
+    let mut causes = std::iter::successors(error.source(), |cause| (*cause).source());
+    !error.is_timeout() && !causes.any(|cause| cause.is::<std::io::Error>())
 }
 
 /// Reports requests of a connection that no service has got, since h2 refused them.

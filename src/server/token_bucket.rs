@@ -13,6 +13,8 @@ pub(super) struct Rate {
     per_second: NonZeroUsize,
     /// How many may come at once after a second without any.
     at_once: u64,
+    /// How many may in any case.
+    least_at_once: u64,
 }
 
 /// What is left of a [`Rate`] on one connection. It is a bucket of tokens, stored as the one time at which
@@ -31,8 +33,14 @@ impl Rate {
     /// The rate for connections with so many streams. What comes in a second may come at once, and so may
     /// one for each stream, since a caller may begin or cancel all of them together.
     pub(super) fn new(per_second: NonZeroUsize, streams: u32) -> Self {
-        let at_once = u64::from(streams).max(per_second.get() as u64);
-        Self { per_second, at_once }
+        let least_at_once = u64::from(streams);
+        let at_once = least_at_once.max(per_second.get() as u64);
+        Self { per_second, at_once, least_at_once }
+    }
+
+    /// The same rate, but only one for each stream at once.
+    pub(super) fn least(self) -> Self {
+        Self { at_once: self.least_at_once, ..self }
     }
 
     /// The time in which so many come back.
@@ -95,6 +103,8 @@ mod tests {
             assert_eq!(left(&limit), per_second, "what a second gives back");
             tokio::time::advance(Duration::from_secs(1000)).await;
             assert_eq!(left(&limit), at_once, "no more than there ever is");
+            let least = TokenBucket::new(limit.rate.least());
+            assert_eq!(left(&least), streams as usize);
         }
     }
 

@@ -62,6 +62,44 @@ async fn whoever_resets_more_streams_than_the_limit_loses_the_connection() {
     assert_eq!(begin_and_cancel(&mut other, 0..5).await, None, "another connection goes on");
 }
 
+/// How many calls it begins and cancels until it loses its connection.
+async fn until_it_ends(raw: &mut Raw) -> u32 {
+    for calls in (STREAMS..5_000).step_by(10) {
+        if begin_and_cancel(raw, calls..calls + 10).await.is_some() {
+            return calls + 10 - STREAMS;
+        }
+    }
+    panic!("it goes on");
+}
+
+#[tokio::test]
+async fn whoever_comes_again_after_a_flood_may_send_less_at_once() {
+    let program = start("", &[]).await;
+    let mut ended = Vec::new();
+    for _ in 0..2 {
+        let mut raw = Raw::connect(program.grpc, &[]).await;
+        // Whatever was before, all streams may be cancelled together.
+        assert_eq!(begin_and_cancel(&mut raw, 0..STREAMS).await, None);
+        ended.push(until_it_ends(&mut raw).await);
+    }
+    assert!(ended[0] > 500 && ended[1] < 100, "{ended:?}");
+}
+
+/// h2 has ended its connection, and not the bridge.
+#[tokio::test]
+async fn whoever_has_broken_a_rule_of_http2_may_send_less_at_once() {
+    let program = start("", &[]).await;
+    let mut raw = Raw::connect(program.grpc, &[]).await;
+    // DATA of no stream.
+    raw.send(0, 0, 0, b"").await;
+    let ended = raw.until(|frame| frame.kind == GOAWAY);
+    assert!(within("the end", ended).await.is_some());
+    let mut raw = Raw::connect(program.grpc, &[]).await;
+    assert_eq!(begin_and_cancel(&mut raw, 0..STREAMS).await, None);
+    let calls = until_it_ends(&mut raw).await;
+    assert!(calls < 100, "{calls}");
+}
+
 #[tokio::test]
 async fn all_calls_of_a_connection_may_be_cancelled_together() {
     let program = start("server.connections.resets_per_second = 1", &[]).await;
