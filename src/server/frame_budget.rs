@@ -7,8 +7,8 @@ use tokio::time::Instant;
 pub(super) struct Sent {
     /// Frames of any kind.
     pub(super) frames: u64,
-    /// Frames of HEADERS among them.
-    pub(super) headers: u64,
+    /// Those of them that are much work: HEADERS, and DATA with padding, which no library sends.
+    pub(super) heavy: u64,
     /// Bytes of DATA, without padded frames.
     pub(super) data: u64,
     /// Frames of RST_STREAM.
@@ -33,7 +33,7 @@ pub(super) struct FrameBudget {
 }
 
 /// What HEADERS take from the budget, in frames. h2 decodes them and sets up a stream, which is as much work as ten
-/// PINGs, even if it refuses the stream.
+/// PINGs, even if it refuses the stream. Padding takes as much, since h2 has to read it and nobody gets it.
 const OF_HEADERS: u64 = 8;
 /// The budget of a connection, without the HEADERS of all its streams. Some milliseconds of work for h2.
 /// Callers send a few dozen frames at once that belong to no call: settings and their
@@ -56,7 +56,7 @@ pub(super) const OF_DATA: u64 = 1024;
 impl Sent {
     /// What it takes from the budget.
     pub(super) fn cost(self) -> u64 {
-        self.frames + self.headers * (OF_HEADERS - 1)
+        self.frames + self.heavy * (OF_HEADERS - 1)
     }
 }
 
@@ -143,7 +143,7 @@ mod tests {
         // A million calls at once, of six frames each; a stream of a million events, each with two
         // windows and a PING; a long upload in frames of 16 KiB.
         let upload = Sent { data: 16_384, ..frames(1) };
-        let call = Sent { headers: 1, ..frames(6) };
+        let call = Sent { heavy: 1, ..frames(6) };
         for (sent, progress) in [(call, OF_REQUEST), (frames(3), OF_PIECE), (upload, 0)] {
             let mut budget = FrameBudget::new(STREAMS);
             for calls in 1..=1_000_000 {
@@ -161,8 +161,8 @@ mod tests {
             ]
         }) {
             let count = u64::from(streams);
-            assert!(budget.spend(Sent { headers: count, ..frames(count + base) }, 0), "{streams}");
-            assert!(!budget.spend(Sent { headers: 1, ..frames(1) }, 0), "{streams}");
+            assert!(budget.spend(Sent { heavy: count, ..frames(count + base) }, 0), "{streams}");
+            assert!(!budget.spend(Sent { heavy: 1, ..frames(1) }, 0), "{streams}");
         }
     }
 

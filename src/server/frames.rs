@@ -98,7 +98,8 @@ impl Frames {
             RST_STREAM => self.sent.resets += 1,
             _ => {}
         }
-        self.sent.headers += u64::from(*kind == HEADERS);
+        let is_heavy = *kind == HEADERS || *kind == DATA && *flags & PADDED != 0;
+        self.sent.heavy += u64::from(is_heavy);
         let left = usize::from(*a) << 16 | usize::from(*b) << 8 | usize::from(*c);
         self.sent.frames += 1;
         if *kind == DATA && *flags & PADDED == 0 {
