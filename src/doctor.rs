@@ -132,9 +132,7 @@ impl AddressCheck<'_> {
         let asked = self.tls(&reached).await?;
         let connecting = begun.elapsed();
 
-        // The first id of the range is always valid.
-        let ids = &self.tenant.agent_ids;
-        let Ok(agent) = AgentId::parse(&ids.start().to_string(), ids) else { return Err(Stop) };
+        let agent = AgentId::lowest(&self.tenant.agent_ids);
         let begun = Instant::now();
         let answer = probe::ask(self.tenant, self.url, agent).await;
         let answering = begun.elapsed();

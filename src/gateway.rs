@@ -7,6 +7,7 @@
 mod address;
 mod agent_status;
 mod bounded_reply;
+mod breaker;
 mod command;
 mod connection;
 mod connector;
@@ -22,8 +23,10 @@ mod interface;
 mod keep_alive;
 mod metrics;
 pub mod probe;
+mod probing;
 mod reply;
 mod request;
+mod route;
 mod sign_in_body;
 mod socket;
 mod span;
@@ -31,15 +34,10 @@ mod transport_cause;
 mod transport_failure;
 mod wire;
 
-use std::{
-    ptr,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-};
+use std::{ptr, sync::Arc};
 
 use tokio::time::Instant;
+use tokio_util::task::AbortOnDropHandle;
 
 pub use self::{
     agent_status::AgentStatus,
@@ -49,7 +47,7 @@ pub use self::{
     envelope::{Envelope, Unreadable},
     exchanged::Exchanged,
     heads::{BadHead, Heads},
-    health::{AddressView, Failed},
+    health::{AddressState, AddressView, Failed},
     interface::{
         AGENT_STATUS, CANCEL_BUSY, CANCEL_REST, CANCEL_WORK, Effect, FORCE_SIGN_IN, FORCE_SIGN_OUT,
         INTERFACES, Interface, POLL, RESET_SKILL, REST, SAY_BUSY, SAY_FREE, SIGN_IN, SIGN_OUT,
@@ -64,12 +62,14 @@ use self::{
     connector::Connector,
     endpoint::Endpoint,
     metrics::{RequestMetrics, Sums},
+    probing::Probing,
+    route::{LastResort, Route, Tried},
     transport_failure::Failure,
 };
 use crate::{
     call::{CallError, CallerWait, Obstacle, Untouched, Wait},
     config::{self, AuthMode},
-    id::TenantId,
+    id::{AgentId, TenantId},
     telemetry::{metrics::Requests, trace::Span},
     tls,
 };
@@ -77,10 +77,10 @@ use crate::{
 /// One tenant's gateway. Its connections are not shared with other tenants.
 #[derive(Debug)]
 pub struct Gateway {
-    /// The gateway's addresses, in the configured order of preference. Never empty.
-    endpoints: Box<[Endpoint]>,
-    /// Index of the address that answered last.
-    current: AtomicUsize,
+    id: TenantId,
+    route: Arc<Route>,
+    /// Probes tripped addresses as long as the gateway exists.
+    _probing: AbortOnDropHandle<()>,
     timeouts: config::Timeouts,
     /// Whether an accepted sign-in has to bring a Guid.
     has_guids: bool,
@@ -130,7 +130,7 @@ impl Gateway {
         tenant: &config::Tenant,
         requests: &Requests,
     ) -> Result<Self, BuildError> {
-        Self::build(tenant, Arc::new(metrics::of(requests, id)), Arc::default())
+        Self::build(id, tenant, Arc::new(metrics::of(requests, id)), Arc::default())
     }
 
     /// A client of the same tenant's gateway as another configuration describes it. It goes on counting.
@@ -139,10 +139,11 @@ impl Gateway {
     ///
     /// As [`Gateway::new`].
     pub fn changed(&self, tenant: &config::Tenant) -> Result<Self, BuildError> {
-        Self::build(tenant, self.metrics.clone(), self.sums.clone())
+        Self::build(&self.id, tenant, self.metrics.clone(), self.sums.clone())
     }
 
     fn build(
+        id: &TenantId,
         tenant: &config::Tenant,
         metrics: Arc<RequestMetrics>,
         sums: Arc<Sums>,
@@ -154,10 +155,19 @@ impl Gateway {
             let endpoint = Endpoint::new(url, connector.clone(), timeouts.idle);
             endpoint.map(|endpoint| endpoint.counted(metrics.connections().clone()))
         };
-        let endpoints = tenant.base_urls.iter().filter_map(endpoint).collect();
+        let endpoints = tenant.base_urls.iter().filter_map(endpoint);
+        let route = Arc::new(Route::new(id.clone(), endpoints, tenant.breaker));
+        let probing = Probing {
+            route: route.clone(),
+            interface: Probing::interface_of(tenant),
+            agent: AgentId::lowest(&tenant.agent_ids),
+            limit: timeouts.request,
+            metrics: metrics.clone(),
+            sums: sums.clone(),
+        };
+        let probing = AbortOnDropHandle::new(tokio::spawn(probing.run()));
         let has_guids = tenant.auth_mode != AuthMode::None;
-        let current = AtomicUsize::new(0);
-        Ok(Self { endpoints, current, timeouts, has_guids, metrics, sums })
+        Ok(Self { id: id.clone(), route, _probing: probing, timeouts, has_guids, metrics, sums })
     }
 
     /// Sends a request and reads its answer.
@@ -191,7 +201,7 @@ impl Gateway {
             Ok(reply) => self.amounts_to(&request, reply),
             Err(CallError::NoAnswer(_)) => Exchanged::NoAnswer,
             Err(error) => match error.obstacle() {
-                Some(Obstacle::Unreachable(_)) => Exchanged::Unreachable,
+                Some(Obstacle::Unreachable { .. }) => Exchanged::Unreachable,
                 _ => Exchanged::GivenUp,
             },
         };
@@ -221,16 +231,12 @@ impl Gateway {
 
     /// The state of each address, in the configured order.
     pub fn addresses(&self) -> Vec<AddressView> {
-        let current = self.current.load(Ordering::Relaxed);
-        let view = |(index, endpoint): (usize, &Endpoint)| {
-            endpoint.health().view(endpoint.to_string(), index == current)
-        };
-        self.endpoints.iter().enumerate().map(view).collect()
+        self.route.views()
     }
 
     /// The address that the next request goes to first, as an index into `base_urls`.
     pub fn current(&self) -> usize {
-        self.current.load(Ordering::Relaxed)
+        self.route.preferred()
     }
 
     async fn send(
@@ -241,42 +247,42 @@ impl Gateway {
         mut untouched: Untouched,
     ) -> Result<Reply, CallError> {
         let limit = request.interface().time_limit(&self.timeouts);
-        let first = self.current.load(Ordering::Relaxed);
-        for turn in 0..self.endpoints.len() {
-            let index = (first + turn) % self.endpoints.len();
-            let Some(endpoint) = self.endpoints.get(index) else { break };
-            let seated = take_seat(seat, index, caller_wait, &untouched).await;
+        let last_resort = match request.interface().timeout_class {
+            TimeoutClass::Poll => LastResort::Always,
+            TimeoutClass::Request | TimeoutClass::SignIn => LastResort::InTurn,
+        };
+        let mut tried = Tried::default();
+        while let Some(pick) = self.route.pick(tried, last_resort) {
+            let Some(endpoint) = self.route.endpoint(pick.index) else { break };
+            tried.add(pick.index);
+            let seated = take_seat(seat, pick.index, caller_wait, &untouched).await;
             untouched.check(seated)?;
             untouched.check(caller_wait.may_start())?;
-            match endpoint.exchange(request, limit, caller_wait, untouched).await {
+            let asked = endpoint.exchange(request, limit, caller_wait, untouched).await;
+            self.route.judge(pick, request.interface().timeout_class, &asked);
+            match asked {
                 Err(Failure::NotSent(still, cause)) => {
-                    endpoint.health().failed(&cause);
                     untouched = still;
                     untouched.tried(format!("{endpoint}: {cause}"));
                 }
                 Err(Failure::Sent(cause)) => {
                     span::asked(span, endpoint.address());
-                    endpoint.health().failed(&cause);
                     return Err(CallError::NoAnswer(cause));
                 }
                 Err(Failure::Late(cause, closing)) => {
                     span::asked(span, endpoint.address());
-                    endpoint.health().failed(&cause);
                     seat.given_up(closing);
                     return Err(CallError::NoAnswer(cause));
                 }
-                Err(Failure::Prevented(error)) => return Err(error),
+                Err(Failure::Prevented(error, _)) => return Err(error),
                 Ok(reply) => {
                     span::asked(span, endpoint.address());
-                    endpoint.health().answered(&reply);
-                    if turn > 0 {
-                        self.current.store(index, Ordering::Relaxed);
-                    }
                     return Ok(reply);
                 }
             }
         }
-        Err(untouched.unreachable())
+        let retry_in = self.route.left_out(tried, &mut untouched);
+        Err(untouched.unreachable(retry_in))
     }
 }
 

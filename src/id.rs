@@ -96,6 +96,11 @@ impl AgentId {
         }
     }
 
+    /// The lowest id of a range.
+    pub fn lowest(range: &RangeInclusive<u32>) -> Self {
+        Self(*range.start())
+    }
+
     /// The id as a number.
     pub fn get(self) -> u32 {
         self.0

@@ -48,8 +48,13 @@ pub enum Obstacle {
     CredentialsMissing,
 
     /// There is no connection to the gateway.
-    #[error("the gateway could not be reached: {0}")]
-    Unreachable(String),
+    #[error("the gateway could not be reached: {causes}")]
+    Unreachable {
+        /// The addresses, each with its cause.
+        causes: String,
+        /// The time until an address that is not asked now is probed; `None` if all were asked.
+        retry_in: Option<Duration>,
+    },
 
     /// The caller's deadline passed.
     #[error("the deadline passed {0}")]

@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use super::{CallError, Obstacle, Refusal};
 
 /// The proof that a call has not changed its agent: nothing of the call's request has been written,
@@ -35,9 +37,9 @@ impl Untouched {
         self.tried.push(cause);
     }
 
-    /// The error if no address could be reached.
-    pub(crate) fn unreachable(&self) -> CallError {
-        self.error(Obstacle::Unreachable(self.tried.join("; ")))
+    /// The error if no address could be reached. `retry_in`: when one that has tripped is probed.
+    pub(crate) fn unreachable(&self, retry_in: Option<Duration>) -> CallError {
+        self.error(Obstacle::Unreachable { causes: self.tried.join("; "), retry_in })
     }
 
     /// The error if `obstacle` keeps the request from being sent.
@@ -124,7 +126,7 @@ mod tests {
         let late = untouched.because(Obstacle::Deadline(Wait::Connection)).to_string();
         assert!(late.starts_with("the deadline passed") && late.contains("one: refused"), "{late}");
         untouched.tried("two: unknown".into());
-        let unreachable = untouched.unreachable().to_string();
+        let unreachable = untouched.unreachable(None).to_string();
         assert!(unreachable.contains("one: refused; two: unknown"), "{unreachable}");
     }
 }

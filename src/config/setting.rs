@@ -32,7 +32,7 @@ pub enum Effect {
 }
 
 /// What keys are about; the first line that fits holds. `*` stands for any name.
-const EFFECTS: [(&str, Effect); 23] = [
+const EFFECTS: [(&str, Effect); 24] = [
     ("callers", Effect::Callers),
     ("issuers", Effect::Callers),
     ("listeners.*.tls", Effect::Listener),
@@ -46,6 +46,7 @@ const EFFECTS: [(&str, Effect); 23] = [
     ("tenants.*.base_urls", Effect::TenantConnections),
     ("tenants.*.tls", Effect::TenantConnections),
     ("tenants.*.timeouts", Effect::TenantConnections),
+    ("tenants.*.breaker", Effect::TenantConnections),
     ("tenants.*.auth_mode", Effect::TenantConnections),
     ("tenants.*", Effect::Tenant),
     ("store.username", Effect::StoreAccess),

@@ -1,6 +1,7 @@
 //! `[tenants.<id>]`.
 
 mod base_urls;
+mod breaker;
 mod edition;
 mod events;
 mod keep;
@@ -12,7 +13,10 @@ use std::{collections::BTreeMap, ops::RangeInclusive, sync::Arc, time::Duration}
 use http::Uri;
 
 use self::base_urls::{base_urls, warn_of_plaintext};
-pub use self::{edition::Edition, events::Events, keep::Keep, limits::Limits, timeouts::Timeouts};
+pub use self::{
+    breaker::Breaker, edition::Edition, events::Events, keep::Keep, limits::Limits,
+    timeouts::Timeouts,
+};
 use super::{
     ClientTls, Credentials, credentials,
     error::{Problem, quote},
@@ -39,6 +43,8 @@ pub struct Tenant {
     pub agent_ids: RangeInclusive<u32>,
     /// How long a registered Guid is valid, unless it is registered again. `registered_ttl`.
     pub registered_ttl: Duration,
+    /// When an address of the gateway is not asked for a while. `breaker`.
+    pub breaker: Breaker,
     /// Time limits for the tenant's gateway. `timeouts`.
     pub timeouts: Timeouts,
     /// Limits for the tenant. `limits`.
@@ -135,6 +141,7 @@ fn tenant(section: &Section<'_>, name: &str) -> Tenant {
         edition,
         auth_mode,
         registered_ttl: section.duration("registered_ttl", registered_ttl, SECOND..=24 * HOUR),
+        breaker: breaker::breaker(&section.section("breaker")),
         timeouts: timeouts::timeouts(&section.section("timeouts")),
         limits: limits::limits(&section.section("limits")),
         keep: keep::keep(&section.section("keep")),

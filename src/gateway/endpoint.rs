@@ -49,8 +49,8 @@ struct Idle {
 enum Unconnected {
     /// None could be opened. Has the cause as a text.
     Failed(String),
-    /// Nobody waits for it any more.
-    Abandoned(Abandoned),
+    /// Nobody waited for it any more. Has the cause as a text if it could not be opened.
+    Abandoned(Abandoned, Option<String>),
 }
 
 impl Endpoint {
@@ -96,15 +96,14 @@ impl Endpoint {
             let connection = match self.connection(caller_wait, &untouched).await {
                 Ok(connection) => connection,
                 Err(Unconnected::Failed(cause)) => return Err(Failure::NotSent(untouched, cause)),
-                Err(Unconnected::Abandoned(abandoned)) => {
-                    return Err(Failure::Prevented(
-                        untouched.because(abandoned.before(Wait::Connection)),
-                    ));
+                Err(Unconnected::Abandoned(abandoned, cause)) => {
+                    let error = untouched.because(abandoned.before(Wait::Connection));
+                    return Err(Failure::Prevented(error, cause));
                 }
             };
             if let Err(late) = caller_wait.may_start() {
                 self.idle.keep(Some(connection));
-                return Err(Failure::Prevented(untouched.because(late)));
+                return Err(Failure::Prevented(untouched.because(late), None));
             }
             let was_idle = connection.rest.is_some();
             let http = match request.to_http(&self.address) {
@@ -136,6 +135,27 @@ impl Endpoint {
         }
     }
 
+    /// Sends a request that belongs to no call on a connection of its own. If that goes well, calls can use it.
+    pub(super) async fn probe(
+        &self,
+        request: &Request<'_>,
+        limit: Duration,
+    ) -> Result<Reply, Failure> {
+        let untouched = Untouched::at_the_start;
+        let unsent = |cause| Failure::NotSent(untouched(), cause);
+        let http = request.to_http(&self.address).map_err(|error| unsent(error.to_string()))?;
+        let opening = Connection::open(self.connector.clone(), &self.address, &self.open);
+        match opening.await.map_err(unsent)?.send(http, limit, untouched()).await {
+            Sent::Answered(reply, connection) => {
+                self.idle.keep(connection);
+                Ok(reply)
+            }
+            Sent::Unwritten(_, cause) => Err(unsent(cause)),
+            Sent::Unanswered(cause) => Err(Failure::Sent(cause)),
+            Sent::Late(cause, closing) => Err(Failure::Late(cause, closing)),
+        }
+    }
+
     /// Gets a connection that can be used at once. If nobody waits any more while one is being
     /// opened, the opening continues, and the next call can use it.
     async fn connection(
@@ -159,8 +179,11 @@ impl Endpoint {
                     return opening.await.map_err(Unconnected::Failed);
                 }
                 caller_wait.answer(untouched.because(abandoned.before(Wait::Connection)));
-                self.idle.keep(opening.await.ok());
-                Err(Unconnected::Abandoned(abandoned))
+                // The next call can use it, or learns that there is none.
+                let opened = opening.await;
+                let cause = opened.as_ref().err().cloned();
+                self.idle.keep(opened.ok());
+                Err(Unconnected::Abandoned(abandoned, cause))
             }
         }
     }

@@ -44,6 +44,35 @@ pub struct AddressView {
     pub failed: Option<Failed>,
     /// Whether it failed within the last minute and has not answered since.
     pub is_failing: bool,
+    /// Whether it is asked.
+    pub state: AddressState,
+    /// How often it has tripped.
+    pub trips: u64,
+}
+
+/// Whether an address of a gateway is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AddressState {
+    /// It is.
+    Good,
+    /// Too many requests have failed, and it is only probed.
+    Tripped,
+    /// It answers again, and is asked where no good one is left.
+    Probing,
+}
+
+impl AddressState {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Good, Self::Tripped, Self::Probing];
+
+    /// The spelling in metrics, status and on the page.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Good => "good",
+            Self::Tripped => "tripped",
+            Self::Probing => "probing",
+        }
+    }
 }
 
 const CAUSE_MAX: usize = 200;
@@ -77,15 +106,26 @@ impl Health {
         self.is_failing.store(true, Ordering::Relaxed);
     }
 
+    /// The cause of the last failure; empty if there was none.
+    pub(super) fn last_cause(&self) -> String {
+        let failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        failed.as_ref().map(|(_, failed)| failed.cause.clone()).unwrap_or_default()
+    }
+
     /// The state for people.
-    pub(super) fn view(&self, host: String, in_use: bool) -> AddressView {
+    pub(super) fn view(
+        &self,
+        host: String,
+        in_use: bool,
+        (state, trips): (AddressState, u64),
+    ) -> AddressView {
         let answered = self.answered.load(Ordering::Relaxed);
         let answered = (answered > 0).then(|| UNIX_EPOCH + Duration::from_millis(answered));
         let failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let is_recent = failed.as_ref().is_some_and(|(at, _)| at.elapsed() < LATELY);
         let is_failing = is_recent && self.is_failing.load(Ordering::Relaxed);
         let failed = failed.map(|(_, failed)| failed);
-        AddressView { host, in_use, answered, failed, is_failing }
+        AddressView { host, in_use, answered, failed, is_failing, state, trips }
     }
 }
 
@@ -94,7 +134,7 @@ mod tests {
     use super::*;
 
     fn is_failing(health: &Health) -> bool {
-        health.view("gateway".into(), true).is_failing
+        health.view("gateway".into(), true, (AddressState::Good, 0)).is_failing
     }
 
     #[tokio::test(start_paused = true)]

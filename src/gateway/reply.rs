@@ -4,7 +4,7 @@ use std::{borrow::Cow, collections::HashMap, fmt, time::Duration};
 
 use http::{
     HeaderMap, HeaderName, HeaderValue, StatusCode,
-    header::{CONTENT_TYPE, DATE, SET_COOKIE},
+    header::{CONTENT_TYPE, DATE, RETRY_AFTER, SET_COOKIE},
     response::Parts,
 };
 use serde_json::value::RawValue;
@@ -106,6 +106,14 @@ impl Reply {
             (Ok(_), false) | (Err(_), true) => Exchanged::BadReply,
             (Err(_), false) => Exchanged::HttpStatus,
         }
+    }
+
+    /// Whether it comes from a server or proxy that could not do its work: an HTTP status of 500 or more without an
+    /// envelope. One that says when to come back is only busy.
+    pub(super) fn is_of_broken_server(&self) -> bool {
+        self.envelope.is_err()
+            && self.status.is_server_error()
+            && !self.headers.contains_key(RETRY_AFTER)
     }
 
     /// The refusal, if the answer is one. `node` owns the session that was used.

@@ -8,8 +8,9 @@ use crate::call::{CallError, Untouched};
 pub(super) enum Failure {
     /// It was not sent, and may be sent to another address. Has the cause as a text.
     NotSent(Untouched, String),
-    /// It was not sent, and must not be sent to another address either.
-    Prevented(CallError),
+    /// It was not sent, and must not be sent to another address either. Has the cause as a text if a connection
+    /// could not be made all the same.
+    Prevented(CallError, Option<String>),
     /// It was sent, or may have been. Has the cause as a text.
     Sent(String),
     /// As `Sent`, since the time limit passed. The gateway may still work on the request.

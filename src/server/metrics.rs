@@ -12,6 +12,7 @@ use super::{
 };
 use crate::{
     config::{self, Division},
+    gateway::{AddressState, AddressView},
     rpc::Observed,
     session::{Doubt, StoreState, Stores},
     telemetry::{
@@ -97,6 +98,13 @@ impl Exposition {
         server.forget_hosts_and_certificates();
         for (host, usage) in self.hosts.usage() {
             server.set_host_places(&host, usage.taken, usage.limit);
+        }
+        let states = AddressState::ALL.map(AddressState::as_str);
+        for tenant in self.tenants.all() {
+            for AddressView { host, state, trips, .. } in tenant.addresses() {
+                let names = [tenant.id().as_str(), &host];
+                server.set_address(names, (&states, state.as_str()), trips);
+            }
         }
         for expiry in self.certificates.all() {
             let tenant = expiry.tenant.as_ref().map_or("", |tenant| tenant.as_str());

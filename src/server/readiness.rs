@@ -9,6 +9,7 @@ use std::{
 use http::StatusCode;
 
 use crate::{
+    gateway::{AddressState, AddressView},
     server::{connection_limits::ConnectionLimits, reloads::Reloads},
     session::{StoreState, StoreView, Stores},
     tenant::{LeaseCounts, SignInQueue, StateCount, TakenOver, Tenant, Tenants, Usage},
@@ -173,6 +174,15 @@ impl Readiness {
                 if count > 0 {
                     // Writing to a String cannot fail.
                     let _written = writeln!(lines, "tenant {id}: agents {what}: {count}");
+                }
+            }
+            for AddressView { host, state, failed, .. } in tenant.addresses() {
+                if state != AddressState::Good {
+                    let cause = failed.map(|failed| failed.cause).unwrap_or_default();
+                    let state = state.as_str();
+                    // Writing to a String cannot fail.
+                    let _written =
+                        writeln!(lines, "tenant {id}: gateway address {host} {state}: {cause}");
                 }
             }
             for StateCount { state, now, entered } in tenant.session_states() {

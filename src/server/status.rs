@@ -16,7 +16,7 @@ use super::{
     readiness::{Phase, Readiness},
 };
 use crate::{
-    gateway::AddressView,
+    gateway::{AddressState, AddressView},
     rpc::Failure,
     session::{SessionState, StoreState, StoreView},
     telemetry::log::{LogControl, LogView},
@@ -120,6 +120,8 @@ pub(super) struct GatewayStatus {
     pub(super) host: String,
     /// Whether requests go to this address first.
     pub(super) in_use: bool,
+    #[serde(serialize_with = "address_state")]
+    pub(super) state: AddressState,
     #[serde(serialize_with = "option_as_rfc3339")]
     pub(super) last_answer: Option<SystemTime>,
     /// The last failure. The address may have answered since.
@@ -323,6 +325,7 @@ impl From<AddressView> for GatewayStatus {
         Self {
             host: view.host,
             in_use: view.in_use,
+            state: view.state,
             last_answer: view.answered,
             last_failure: failure.map(|f| FailureStatus { time: f.at, error: f.cause }),
         }
@@ -332,6 +335,11 @@ impl From<AddressView> for GatewayStatus {
 /// Writes a value as its `Display` spells it.
 fn spelled<S: Serializer>(value: &impl Display, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(value)
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes fields by reference")]
+fn address_state<S: Serializer>(state: &AddressState, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_str(state.as_str())
 }
 
 #[expect(clippy::ref_option, reason = "serde passes fields by reference")]

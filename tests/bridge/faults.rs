@@ -249,7 +249,9 @@ async fn the_second_address_takes_over_where_the_first_refuses_connections() {
 /// Two addresses of which the first refuses connections, with one request at once for each host.
 async fn two_addresses(queue_wait: &str) -> (TestBridge, ClosedPort) {
     let nobody = ClosedPort::new();
-    let tenant = format!("limits.queue_wait = \"{queue_wait}\"\n[gateway]\nhost_requests = 1\n");
+    let tenant = format!(
+        "breaker.failures = 0\nlimits.queue_wait = \"{queue_wait}\"\n[gateway]\nhost_requests = 1\n"
+    );
     let bridge =
         TestBridge::with(Setup { first: Some(nobody.addr), tenant, ..<_>::default() }).await;
     for agent in [1001, 1002] {

@@ -31,6 +31,7 @@ mod overlaps;
 mod proxied;
 mod reflection;
 mod refusals;
+mod routes;
 mod sessions;
 mod set_busy;
 mod shares;

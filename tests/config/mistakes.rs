@@ -85,6 +85,10 @@ fn errors_about_values_out_of_range_name_the_range() {
             "server.worker_threads = 0",
             "server.worker_threads: 0 is out of range; give a whole number from 1 to 1024",
         ),
+        (
+            "tenants.acme.breaker.failures = 1001",
+            "tenants.acme.breaker.failures: 1001 is out of range; give a whole number from 0 to 1000",
+        ),
         ("server.limits.calls = -1", "server.limits.calls: -1 is out of range"),
         (
             "server.limits.message_size = 1023",
@@ -184,6 +188,10 @@ fn values_that_contradict_each_other_are_mistakes() {
         (
             "tenants.acme.limits.calls = 10",
             "tenants.acme.limits.calls: requests 64 is above calls 10; ",
+        ),
+        (
+            "tenants.acme.breaker.pause = \"11s\"",
+            "tenants.acme.breaker.pause: pause is above pause_max; ",
         ),
     ] {
         let mistakes = Folder::new().mistakes(format!("{TENANT}{line}\n"));

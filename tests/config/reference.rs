@@ -27,9 +27,9 @@ a file is checked.
 ";
 
 /// Each key of the example with a value that is wrong for it: the program says what would be right.
-fn all_wrong() -> String {
+fn all_wrong(part: &Part) -> String {
     let mut text = String::new();
-    for entry in parts(EXAMPLE).iter().flat_map(|part| &part.entries) {
+    for entry in &part.entries {
         match entry {
             Entry::Section { header, .. } => text.extend([header.as_str(), "\n"]),
             Entry::Key { name, value, .. } => text.extend([name, " = ", wrong(value), "\n"]),
@@ -52,8 +52,10 @@ fn wrong(value: &str) -> &'static str {
 
 /// The values that each key takes, from the error for a wrong value.
 fn taken() -> BTreeMap<String, String> {
-    let mistakes = Folder::new().mistakes(all_wrong());
-    let told = mistakes.iter().filter_map(|line| {
+    // One part after the other, since a hundred mistakes are told at most.
+    let mistakes = parts(EXAMPLE);
+    let mistakes = mistakes.iter().flat_map(|part| Folder::new().mistakes(all_wrong(part)));
+    let told = mistakes.filter_map(|line| {
         let (_, line) = line.split_once("  ")?;
         let (key, wrong) = line.split_once(": ")?;
         let (_, remedy) = wrong.split_once("; give ")?;

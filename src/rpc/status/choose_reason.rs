@@ -51,8 +51,9 @@ fn obstacle<'a>(obstacle: &'a Obstacle, so: &'static str) -> ErrorReport<'a> {
         Obstacle::SessionNotFound => ErrorReport::from(&reason::SESSION_NOT_FOUND).with_advice(""),
         Obstacle::InterfaceMissing { .. } => ErrorReport::from(&reason::INTERFACE_NOT_IN_EDITION),
         Obstacle::CredentialsMissing => ErrorReport::from(&reason::CREDENTIALS_MISSING),
-        Obstacle::Unreachable(_) => {
-            ErrorReport::from(&reason::GATEWAY_UNREACHABLE).retry_after(SOON).with_advice(so)
+        Obstacle::Unreachable { retry_in, .. } => {
+            let report = ErrorReport::from(&reason::GATEWAY_UNREACHABLE);
+            report.retry_after(retry_in.unwrap_or(SOON)).with_advice(so)
         }
         // The caller wanted this end.
         Obstacle::Deadline(Wait::Watching) => ErrorReport::from(&reason::DEADLINE).with_advice(""),

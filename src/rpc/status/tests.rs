@@ -37,6 +37,10 @@ fn refusal(retcode: &str) -> CallError {
     })
 }
 
+fn unreachable(causes: String) -> Obstacle {
+    Obstacle::Unreachable { causes, retry_in: None }
+}
+
 fn not_sent(obstacle: Obstacle) -> CallError {
     Untouched::at_the_start().because(obstacle)
 }
@@ -53,7 +57,7 @@ fn status(error: &CallError) -> Status {
 
 #[test]
 fn no_library_is_told_to_wait_beyond_its_callers_deadline() {
-    let error = not_sent(Obstacle::Unreachable(String::new()));
+    let error = not_sent(unreachable(String::new()));
     for (left, expected) in [
         (None, "1000"),
         (Some(Duration::from_secs(60)), "1000"),
@@ -149,7 +153,7 @@ fn every_outcome_has_its_row() {
         (FailedPrecondition, "CREDENTIALS_MISSING", unsent, None, None),
     );
     check(
-        &not_sent(Obstacle::Unreachable(text())),
+        &not_sent(unreachable(text())),
         (Unavailable, "GATEWAY_UNREACHABLE", unsent, Some(1000), Some("1000")),
     );
     check(&CallError::NoAnswer(text()), (Unknown, "GATEWAY_NO_ANSWER", unknown, None, never));
@@ -297,7 +301,7 @@ fn obstacles() -> Vec<Obstacle> {
         Obstacle::SessionMissing,
         Obstacle::SessionNotFound,
         Obstacle::CredentialsMissing,
-        Obstacle::Unreachable(String::new()),
+        unreachable(String::new()),
         Obstacle::Deadline(Wait::Queue),
         Obstacle::SignInsQueued { due_in: Duration::from_secs(38) },
         Obstacle::TakenOver { retry_in: Duration::from_secs(60) },
@@ -471,7 +475,7 @@ proptest! {
         let violation = FieldViolation { field: "agent_id", description: text.clone() };
         let mut errors = vec![
             not_sent(Obstacle::Invalid(vec![violation; fields])),
-            not_sent(Obstacle::Unreachable(text.clone())),
+            not_sent(unreachable(text.clone())),
             CallError::BadReply(text.clone()),
         ];
         if let Some(retcode) = Retcode::refusal(&retcode) {

@@ -10,7 +10,8 @@ const FORMAT_1: &str = "
     format_version version commit state time start_time warnings.* window_seconds
     listeners.*.listener listeners.*.address listeners.*.tls
     tenants.*.tenant tenants.*.waiting tenants.*.polled_without_lease tenants.*.polls_stopped
-    tenants.*.gateways.*.host tenants.*.gateways.*.in_use tenants.*.gateways.*.last_answer
+    tenants.*.gateways.*.host tenants.*.gateways.*.in_use tenants.*.gateways.*.state
+    tenants.*.gateways.*.last_answer
     tenants.*.gateways.*.last_failure.time tenants.*.gateways.*.last_failure.error
     tenants.*.last_minute.calls tenants.*.last_minute.calls_failed
     tenants.*.last_minute.requests tenants.*.last_minute.requests_unanswered
@@ -42,6 +43,7 @@ fn all() -> Status {
         gateways: vec![GatewayStatus {
             host: "gateway".into(),
             in_use: true,
+            state: AddressState::Good,
             last_answer: Some(now),
             last_failure: Some(FailureStatus { time: now, error: "refused".into() }),
         }],

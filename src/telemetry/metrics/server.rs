@@ -19,6 +19,8 @@ pub struct Server {
     places_taken: Family<ShareLabels, Gauge>,
     host_places: Family<HostLabels, Gauge>,
     host_places_taken: Family<HostLabels, Gauge>,
+    addresses: Family<AddressLabels, Gauge>,
+    address_trips: Family<AddressTripLabels, Counter>,
     certificates: Family<CertificateLabels, Gauge<f64, AtomicU64>>,
     turned_away: Family<CauseLabels, Counter>,
     lines_lost: Counter,
@@ -57,6 +59,19 @@ struct HostLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct AddressLabels {
+    tenant: String,
+    host: String,
+    state: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct AddressTripLabels {
+    tenant: String,
+    host: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct CertificateLabels {
     tenant: String,
     listener: String,
@@ -70,6 +85,8 @@ impl Server {
             places_taken: Family::default(),
             host_places: Family::default(),
             host_places_taken: Family::default(),
+            addresses: Family::default(),
+            address_trips: Family::default(),
             certificates: Family::default(),
             turned_away: Family::default(),
             lines_lost: Counter::default(),
@@ -98,6 +115,10 @@ impl Server {
         registry.register("ccgw_host_places_limit", help, host_places.clone());
         let help = "Of these, the places that are taken";
         registry.register("ccgw_host_places_in_use", help, host_places_taken.clone());
+        let help = "Whether this address of a tenant's gateway is in this state";
+        registry.register("ccgw_gateway_address_state", help, server.addresses.clone());
+        let help = "How often this address of a tenant's gateway has tripped";
+        registry.register("ccgw_gateway_address_trips", help, server.address_trips.clone());
         let help = "When certificates of the configuration expire, in seconds since 1970";
         let name = "ccgw_certificate_not_after_timestamp";
         registry.register_with_unit(name, help, Unit::Seconds, certificates.clone());
@@ -130,9 +151,27 @@ impl Server {
         set(&self.host_places_taken.get_or_create(&labels), taken);
     }
 
-    /// Forgets what [`Self::set_host_places`] and [`Self::set_certificate`] have set, since some of it may be
-    /// gone. What there is has to be set again.
+    /// Sets the state of an address of a tenant's gateway to one of `states`, and how often it has tripped.
+    pub fn set_address(
+        &self,
+        [tenant, host]: [&str; 2],
+        (states, now): (&[&'static str], &'static str),
+        trips: u64,
+    ) {
+        let [tenant, host] = [tenant, host].map(str::to_owned);
+        for &state in states {
+            let labels = AddressLabels { tenant: tenant.clone(), host: host.clone(), state };
+            set(&self.addresses.get_or_create(&labels), (state == now).into());
+        }
+        let counted = self.address_trips.get_or_create(&AddressTripLabels { tenant, host });
+        counted.inner().store(trips, Ordering::Relaxed);
+    }
+
+    /// Forgets what [`Self::set_host_places`], [`Self::set_address`] and [`Self::set_certificate`] have set, since
+    /// some of it may be gone. What there is has to be set again.
     pub fn forget_hosts_and_certificates(&self) {
+        self.addresses.clear();
+        self.address_trips.clear();
         self.host_places.clear();
         self.host_places_taken.clear();
         self.certificates.clear();

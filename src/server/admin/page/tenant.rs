@@ -4,6 +4,7 @@ use super::{
     pill, sign_ins,
 };
 use crate::{
+    gateway::AddressState,
     server::{
         admin::html::Html,
         status::{GatewayStatus, SessionStatus, ShareStatus, Status, TenantStatus},
@@ -71,6 +72,9 @@ fn gateways(html: &mut Html, gateways: &[GatewayStatus], status: &Status) {
         cell(html, "address", "").text(&gateway.host);
         if gateway.in_use && gateways.len() > 1 {
             html.raw(" <span class=\"quiet\">in use</span>");
+        }
+        if gateway.state != AddressState::Good {
+            html.raw(" <span class=\"bad\">").text(gateway.state.as_str()).raw("</span>");
         }
         html.raw("</td>");
         cell(html, "last answer", "short");

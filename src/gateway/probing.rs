@@ -1,0 +1,78 @@
+//! Probes the addresses of a gateway that have tripped.
+
+use std::{sync::Arc, time::Duration};
+
+use rand::RngExt as _;
+use tokio::time::{Instant, sleep_until};
+
+use super::{
+    Command, Exchanged, Request,
+    interface::{AGENT_STATUS, Interface, POLL, TimeoutClass},
+    metrics::{RequestMetrics, Sums},
+    route::{Pick, Route},
+    transport_failure::Failure,
+};
+use crate::{call::Stage, config, id::AgentId, telemetry::trace::Trace};
+
+/// Asks for an agent's status without a Guid, or for its events if the gateway's edition has no status. That
+/// changes nothing, and every gateway refuses it.
+#[derive(Debug)]
+pub(super) struct Probing {
+    pub(super) route: Arc<Route>,
+    pub(super) interface: &'static Interface,
+    pub(super) agent: AgentId,
+    pub(super) limit: Duration,
+    pub(super) metrics: Arc<RequestMetrics>,
+    pub(super) sums: Arc<Sums>,
+}
+
+impl Probing {
+    /// The interface that shows whether a gateway of this tenant answers.
+    pub(super) fn interface_of(tenant: &config::Tenant) -> &'static Interface {
+        if AGENT_STATUS.is_in(tenant.edition) { &AGENT_STATUS } else { &POLL }
+    }
+
+    /// Probes until dropped.
+    pub(super) async fn run(self) {
+        let me = Arc::new(self);
+        loop {
+            let Some(due) = me.route.next_probe() else {
+                me.route.tripped.notified().await;
+                continue;
+            };
+            // Replicas that have lost a gateway together do not probe it together.
+            let jitter = rand::rng().random_range(0.0..0.2);
+            let wait = due.saturating_duration_since(Instant::now()).mul_f64(1.0 + jitter);
+            tokio::select! {
+                () = sleep_until(Instant::now() + wait) => {}
+                () = me.route.tripped.notified() => continue,
+            }
+            let due = me.route.due(Instant::now());
+            futures_util::future::join_all(due.into_iter().map(|pick| me.probe(pick))).await;
+        }
+    }
+
+    async fn probe(&self, pick: Pick) {
+        let Some(endpoint) = self.route.endpoint(pick.index) else { return };
+        let command = Command::plain(self.interface);
+        let request = Request {
+            command: &command,
+            agent: self.agent,
+            session: None,
+            body: None,
+            stage: Stage::Answer,
+            trace: Trace::default(),
+        };
+        let begun = Instant::now();
+        let asked = endpoint.probe(&request, self.limit).await;
+        // A poll, too, is answered at once if it has no Guid.
+        self.route.judge(pick, TimeoutClass::Request, &asked);
+        let result = match &asked {
+            Ok(reply) => reply.amounts_to(),
+            Err(Failure::NotSent(..) | Failure::Prevented(..)) => Exchanged::Unreachable,
+            Err(Failure::Sent(_) | Failure::Late(..)) => Exchanged::NoAnswer,
+        };
+        self.sums.note(self.interface, result);
+        self.metrics.request(self.interface, result, begun.elapsed());
+    }
+}

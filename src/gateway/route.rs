@@ -1,0 +1,317 @@
+//! Which of a gateway's addresses a request goes to.
+
+use std::{
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::{sync::Notify, time::Instant};
+use tracing::{info, warn};
+
+use super::{
+    AddressState, AddressView,
+    breaker::{Breaker, Change, Outcome, State, WHOLE},
+    endpoint::Endpoint,
+    interface::TimeoutClass,
+    reply::Reply,
+    transport_failure::Failure,
+};
+use crate::{call::Untouched, config, id::TenantId};
+
+/// A gateway's addresses, in the configured order of preference, and what is known of each.
+#[derive(Debug)]
+pub(super) struct Route {
+    tenant: TenantId,
+    addresses: Box<[Routed]>,
+    /// When a request may go to a tripped address again, since there is no other.
+    last_resort: Mutex<Instant>,
+    /// The pause between two such requests.
+    last_resort_pause: Duration,
+    /// Counts requests while an address that is good again gets only a part of them.
+    shared_out: AtomicU32,
+    /// Signalled when an address has tripped, so that it will be probed.
+    pub(super) tripped: Notify,
+}
+
+/// An address with its breaker.
+#[derive(Debug)]
+struct Routed {
+    endpoint: Endpoint,
+    breaker: Mutex<Breaker>,
+    /// Nothing is known against the address, so the breaker need not be asked.
+    is_calm: AtomicBool,
+    /// The breaker's epoch.
+    epoch: AtomicU32,
+    /// How many answers it has given.
+    answers: AtomicU64,
+}
+
+/// The address that a request goes to.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pick {
+    /// Index of the address.
+    pub(super) index: usize,
+    /// The breaker's epoch, by which the request's result is judged.
+    epoch: u32,
+}
+
+/// The addresses that a request has been tried at, by their bits.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Tried(u64);
+
+/// How a request goes to an address while all are tripped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum LastResort {
+    /// In turn: [`LAST_RESORTS`] in a pause.
+    InTurn,
+    /// Always, for requests that are few: polls have pauses of their own.
+    Always,
+}
+
+/// So many requests a pause of `breaker.pause` go to addresses that are all tripped. They find out that the gateway
+/// is back, and few callers wait at once for an address that takes long to fail.
+const LAST_RESORTS: u32 = 5;
+
+// === impl Route ===
+
+impl Route {
+    pub(super) fn new(
+        tenant: TenantId,
+        endpoints: impl Iterator<Item = Endpoint>,
+        settings: config::Breaker,
+    ) -> Self {
+        let now = Instant::now();
+        Self {
+            tenant,
+            addresses: endpoints.map(|endpoint| Routed::new(endpoint, settings, now)).collect(),
+            last_resort: Mutex::new(now),
+            last_resort_pause: settings.pause / LAST_RESORTS,
+            shared_out: AtomicU32::default(),
+            tripped: Notify::new(),
+        }
+    }
+
+    /// The address at this index.
+    pub(super) fn endpoint(&self, index: usize) -> Option<&Endpoint> {
+        self.addresses.get(index).map(|address| &address.endpoint)
+    }
+
+    /// Index of the address that most requests go to now.
+    pub(super) fn preferred(&self) -> usize {
+        let Some(first) = self.addresses.first() else { return 0 };
+        if first.is_calm.load(Ordering::Relaxed) {
+            return 0;
+        }
+        let now = Instant::now();
+        let share = |address: &Routed| address.breaker().share(now);
+        let best = self.addresses.iter().position(|address| share(address) > WHOLE / 2);
+        best.or_else(|| self.addresses.iter().position(|address| share(address) > 0))
+            .or_else(|| self.addresses.iter().position(Routed::is_probing))
+            .unwrap_or_default()
+    }
+
+    /// The next address for a request that has been tried at these. `None`: there is none, or not now.
+    pub(super) fn pick(&self, tried: Tried, last_resort: LastResort) -> Option<Pick> {
+        let left = || self.addresses.iter().enumerate().filter(|(index, _)| !tried.has(*index));
+        let (first, address) = left().next()?;
+        if address.is_calm.load(Ordering::Relaxed) {
+            return Some(address.pick(first));
+        }
+        let now = Instant::now();
+        let mut passed = None;
+        for (index, address) in left() {
+            let share = address.breaker().share(now);
+            if share == WHOLE || share > 0 && self.is_its_turn(share) {
+                return Some(address.pick(index));
+            }
+            if share > 0 {
+                passed = passed.or(Some((index, address)));
+            }
+        }
+        let probing = || left().find(|(_, address)| address.is_probing());
+        let chosen = passed.or_else(probing);
+        let chosen = chosen.or_else(|| self.least_bad(left(), last_resort, now));
+        chosen.map(|(index, address)| address.pick(index))
+    }
+
+    /// Whether a request is one of the part that an address gets.
+    fn is_its_turn(&self, share: u32) -> bool {
+        self.shared_out.fetch_add(1, Ordering::Relaxed) % WHOLE < share
+    }
+
+    /// The tripped address whose next probe is due first, if a request may go there now.
+    fn least_bad<'a>(
+        &self,
+        left: impl Iterator<Item = (usize, &'a Routed)>,
+        last_resort: LastResort,
+        now: Instant,
+    ) -> Option<(usize, &'a Routed)> {
+        let least_bad = left.min_by_key(|(_, address)| address.breaker().next_probe())?;
+        if last_resort == LastResort::InTurn {
+            let mut next = self.last_resort.lock().unwrap_or_else(PoisonError::into_inner);
+            if now < *next {
+                return None;
+            }
+            *next = now + self.last_resort_pause;
+        }
+        Some(least_bad)
+    }
+
+    /// Takes in what became of a request of this class.
+    pub(super) fn judge(&self, pick: Pick, class: TimeoutClass, asked: &Result<Reply, Failure>) {
+        let Some(address) = self.addresses.get(pick.index) else { return };
+        let health = address.endpoint.health();
+        match asked {
+            Ok(reply) => health.answered(reply),
+            Err(
+                Failure::NotSent(_, cause)
+                | Failure::Sent(cause)
+                | Failure::Late(cause, _)
+                | Failure::Prevented(_, Some(cause)),
+            ) => health.failed(cause),
+            Err(Failure::Prevented(_, None)) => return,
+        }
+        // Sign-ins are slow, and polls wait for events, so their time limits say little about the address.
+        let is_sample = class == TimeoutClass::Request;
+        let outcome = match asked {
+            Err(Failure::NotSent(..) | Failure::Prevented(..)) => Outcome::Unreached,
+            Err(Failure::Sent(_) | Failure::Late(..)) if is_sample => Outcome::Failed,
+            Ok(reply) if reply.is_of_broken_server() && is_sample => Outcome::Failed,
+            Ok(reply) if !reply.is_of_broken_server() && is_sample => Outcome::Answered,
+            Ok(_) => Outcome::Alive,
+            Err(_) => return,
+        };
+        self.note(pick, outcome);
+    }
+
+    fn note(&self, pick: Pick, outcome: Outcome) {
+        let Some(address) = self.addresses.get(pick.index) else { return };
+        if matches!(outcome, Outcome::Answered) {
+            address.answers.fetch_add(1, Ordering::Relaxed);
+        }
+        let is_good = matches!(outcome, Outcome::Answered | Outcome::Alive);
+        if is_good && address.is_calm.load(Ordering::Relaxed) {
+            return;
+        }
+        let now = Instant::now();
+        let mut others = self.addresses.iter().enumerate().filter(|(at, _)| *at != pick.index);
+        let has_other = others.any(|(_, other)| other.breaker().share(now) > 0);
+        let change = address.note(pick.epoch, outcome, has_other, now);
+        if let Some(change) = change {
+            self.tell(change, &address.endpoint);
+        }
+    }
+
+    fn tell(&self, change: Change, endpoint: &Endpoint) {
+        let (tenant, cause) = (&self.tenant, endpoint.health().last_cause());
+        match change {
+            Change::Tripped => {
+                warn!(ccgw.tenant.id = %tenant, ccgw.gateway.address = %endpoint, cause, "an address of the gateway has tripped; it is only probed until it answers again");
+                self.tripped.notify_one();
+            }
+            Change::Good => {
+                info!(ccgw.tenant.id = %tenant, ccgw.gateway.address = %endpoint, "an address of the gateway is good again");
+            }
+        }
+    }
+
+    /// When the next probe of any address is due; `None` if none has tripped.
+    pub(super) fn next_probe(&self) -> Option<Instant> {
+        self.addresses.iter().filter_map(|address| address.breaker().next_probe()).min()
+    }
+
+    /// The addresses whose probes are due.
+    pub(super) fn due(&self, now: Instant) -> Vec<Pick> {
+        let is_due = |address: &Routed| address.breaker().next_probe().is_some_and(|at| at <= now);
+        let addresses = self.addresses.iter().enumerate();
+        addresses.filter(|(_, it)| is_due(it)).map(|(index, it)| it.pick(index)).collect()
+    }
+
+    /// Notes in `untouched` why the rest of the addresses is not asked. Returns the time until that changes.
+    pub(super) fn left_out(&self, tried: Tried, untouched: &mut Untouched) -> Option<Duration> {
+        let left_out = self.addresses.iter().enumerate().filter(|(index, _)| !tried.has(*index));
+        let mut next_probe = None;
+        for (_, address) in left_out {
+            let cause = address.endpoint.health().last_cause();
+            untouched.tried(format!(
+                "{}: not asked again so soon after a failure: {cause}",
+                address.endpoint
+            ));
+            next_probe = next_probe.into_iter().chain(address.breaker().next_probe()).min();
+        }
+        let due_in = next_probe.map(|at| at.saturating_duration_since(Instant::now()));
+        due_in.map(|due_in| due_in.max(self.last_resort_pause))
+    }
+
+    /// The state of each address, in the configured order.
+    pub(super) fn views(&self) -> Vec<AddressView> {
+        let preferred = self.preferred();
+        let view = |(index, address): (usize, &Routed)| {
+            let breaker = address.breaker();
+            let state = (breaker.state().into(), breaker.epoch().into());
+            address.endpoint.health().view(address.endpoint.to_string(), index == preferred, state)
+        };
+        self.addresses.iter().enumerate().map(view).collect()
+    }
+}
+
+// === impl Routed ===
+
+impl Routed {
+    fn new(endpoint: Endpoint, settings: config::Breaker, now: Instant) -> Self {
+        Self {
+            endpoint,
+            breaker: Mutex::new(Breaker::new(settings, now)),
+            is_calm: AtomicBool::new(true),
+            epoch: AtomicU32::default(),
+            answers: AtomicU64::default(),
+        }
+    }
+
+    fn breaker(&self) -> MutexGuard<'_, Breaker> {
+        self.breaker.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn pick(&self, index: usize) -> Pick {
+        Pick { index, epoch: self.epoch.load(Ordering::Relaxed) }
+    }
+
+    fn is_probing(&self) -> bool {
+        matches!(self.breaker().state(), State::Probing { .. })
+    }
+
+    fn note(&self, epoch: u32, outcome: Outcome, has_other: bool, now: Instant) -> Option<Change> {
+        let answers = self.answers.load(Ordering::Relaxed);
+        let mut breaker = self.breaker();
+        let change = breaker.note(outcome, epoch, (answers, has_other), now);
+        self.epoch.store(breaker.epoch(), Ordering::Relaxed);
+        self.is_calm.store(breaker.is_calm(now), Ordering::Relaxed);
+        change
+    }
+}
+
+// === impl Tried ===
+
+impl Tried {
+    /// Notes an address. There are never more of them than bits (`base_urls`).
+    pub(super) fn add(&mut self, index: usize) {
+        self.0 |= 1 << index;
+    }
+
+    fn has(self, index: usize) -> bool {
+        self.0 & 1 << index != 0
+    }
+}
+
+impl From<State> for AddressState {
+    fn from(state: State) -> Self {
+        match state {
+            State::Good { .. } => Self::Good,
+            State::Tripped { .. } => Self::Tripped,
+            State::Probing { .. } => Self::Probing,
+        }
+    }
+}

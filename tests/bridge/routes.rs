@@ -1,0 +1,223 @@
+//! Which address of a gateway is asked, and what becomes of one that fails.
+
+use std::time::Duration;
+
+use ccgateway_bridge::rpc::proto::SetBusyRequest;
+use ccgateway_sim::{Fault, Interface, Misbehaviour, Options};
+use ccgateway_test_support::{
+    AGENT, Setup, TestBridge, gateway,
+    lossy::{Loss, LossyProxy, Own},
+    refused, until,
+};
+use tokio::net::{TcpSocket, TcpStream};
+use tonic::{Code, Request};
+
+/// Every request.
+const ANY: &str = "HTTP/1.1";
+const BROKEN: Loss = Loss::Unforwarded(Own { status: 502, retry_after: None });
+/// Probes come a hundred times as often as by default.
+const QUICK: &str = "breaker.pause = \"10ms\"\nbreaker.pause_max = \"50ms\"\n";
+/// No probe comes during a test.
+const NO_PROBES: &str = "breaker.pause = \"1m\"\nbreaker.pause_max = \"1m\"\n";
+
+/// A bridge with two addresses, each a proxy before the same gateway; agent 1001 has a session.
+async fn two_ways(tenant: &str) -> ([LossyProxy; 2], TestBridge) {
+    let gateway = gateway(Options { plaintext: true, ..<_>::default() }).await;
+    let ways = [LossyProxy::to(gateway.addr()).await, LossyProxy::to(gateway.addr()).await];
+    let (base_url, standby) = (Some(ways[0].base_url()), Some(ways[1].base_url()));
+    let setup = Setup { tenant: tenant.to_owned(), base_url, standby, ..<_>::default() };
+    let bridge = TestBridge::of(gateway, setup).await;
+    bridge.register(AGENT, &bridge.gateway.sign_in(AGENT)).await.expect("registered");
+    (ways, bridge)
+}
+
+async fn one_way(tenant: &str) -> (LossyProxy, TestBridge) {
+    let gateway = gateway(Options { plaintext: true, ..<_>::default() }).await;
+    let way = LossyProxy::to(gateway.addr()).await;
+    let (tenant, base_url) = (tenant.to_owned(), Some(way.base_url()));
+    let bridge = TestBridge::of(gateway, Setup { tenant, base_url, ..<_>::default() }).await;
+    bridge.register(AGENT, &bridge.gateway.sign_in(AGENT)).await.expect("registered");
+    (way, bridge)
+}
+
+fn lose_all(way: &LossyProxy, loss: Loss) {
+    (0..10_000).for_each(|_| way.lose(ANY, loss));
+}
+
+/// The states of the addresses, in their order, as `/status.json` shows them.
+async fn states(bridge: &TestBridge) -> Vec<String> {
+    let (_, body) = bridge.ask("GET /status.json").await;
+    let status: serde_json::Value = serde_json::from_str(&body).expect("JSON");
+    let gateways = status["tenants"][0]["gateways"].as_array().expect("a list");
+    gateways.iter().map(|one| one["state"].as_str().expect("a state").to_owned()).collect()
+}
+
+async fn until_state(bridge: &TestBridge, address: usize, state: &str) {
+    let found = async {
+        while states(bridge).await[address] != state {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    ccgateway_test_support::within(state, found).await;
+}
+
+#[tokio::test]
+async fn an_address_that_fails_is_left_for_the_next_and_preferred_again_when_it_is_good() {
+    let (ways, bridge) = two_ways(QUICK).await;
+    lose_all(&ways[0], BROKEN);
+    for _ in 0..5 {
+        refused(bridge.set_busy(AGENT).await, Code::Unknown, "GATEWAY_PROXY_FAILED", "unknown");
+    }
+    assert_eq!(states(&bridge).await, ["tripped", "good"]);
+    for _ in 0..20 {
+        bridge.set_busy(AGENT).await.expect("by the second address");
+    }
+    assert_eq!(ways[1].seen("/saybusy").len(), 20);
+    until("probes", || ways[0].seen("/agentstatus").len() >= 3).await;
+    assert_eq!(ways[0].seen("/saybusy").len(), 5, "no call is tried there");
+
+    ways[0].behave();
+    until_state(&bridge, 0, "good").await;
+    let before = ways[0].seen("/saybusy").len();
+    let calling = async {
+        while ways[0].seen("/saybusy").len() < before + 20 {
+            bridge.set_busy(AGENT).await.expect("accepted");
+        }
+    };
+    ccgateway_test_support::within("calls at the first address", calling).await;
+}
+
+#[tokio::test]
+async fn half_of_the_requests_failing_is_enough_where_another_address_is_good() {
+    for has_other in [true, false] {
+        let (ways, bridge) = if has_other {
+            let (ways, bridge) = two_ways(NO_PROBES).await;
+            (Vec::from(ways), bridge)
+        } else {
+            let (way, bridge) = one_way(NO_PROBES).await;
+            (vec![way], bridge)
+        };
+        let mut failed = 0;
+        for _ in 0..40 {
+            let is_left = states(&bridge).await[0] == "tripped";
+            if is_left {
+                break;
+            }
+            ways[0].lose("/saybusy", BROKEN);
+            bridge.set_busy(AGENT).await.expect_err("lost");
+            failed += 1;
+            bridge.set_busy(AGENT).await.expect("passed");
+        }
+        assert_eq!(failed, if has_other { 11 } else { 40 });
+    }
+}
+
+#[tokio::test]
+async fn calls_hear_at_once_when_to_come_again_while_the_only_address_is_tripped() {
+    let (way, bridge) = one_way(NO_PROBES).await;
+    lose_all(&way, BROKEN);
+    for _ in 0..5 {
+        bridge.set_busy(AGENT).await.expect_err("lost");
+    }
+    // One is let through, to see whether it goes again.
+    bridge.set_busy(AGENT).await.expect_err("lost");
+    let asked = way.seen("/saybusy").len();
+    assert_eq!(asked, 6);
+    let call = bridge.set_busy(AGENT).await;
+    let refusal = refused(call, Code::Unavailable, "GATEWAY_UNREACHABLE", "not_sent");
+    assert!(
+        refusal.message.contains("not asked again so soon after a failure"),
+        "{}",
+        refusal.message
+    );
+    assert!(refusal.message.contains("HTTP 502"), "{}", refusal.message);
+    let delay = refusal.details.retry_info().and_then(|info| info.retry_delay).expect("told");
+    assert!(delay > Duration::from_secs(30) && delay <= Duration::from_secs(60), "{delay:?}");
+    assert_eq!(way.seen("/saybusy").len(), asked, "the gateway was not asked");
+
+    let (_, ready) = bridge.ask("GET /readyz?verbose").await;
+    let line =
+        format!("tenant acme: gateway address {} tripped: it answered with HTTP 502", way.addr);
+    assert!(ready.contains(&line), "{ready}");
+    let (_, page) = bridge.ask("GET /").await;
+    assert!(page.contains("<span class=\"bad\">tripped</span>"), "{page}");
+    let metrics = bridge.scrape().await;
+    let labels = format!("tenant=\"acme\",host=\"{}\"", way.addr);
+    for (state, is_it) in [("good", 0.0), ("tripped", 1.0), ("probing", 0.0)] {
+        let series = format!("ccgw_gateway_address_state{{{labels},state=\"{state}\"}}");
+        assert_eq!(metrics.get(&series), Some(&is_it), "{series}");
+    }
+    let trips = format!("ccgw_gateway_address_trips_total{{{labels}}}");
+    assert_eq!(metrics.get(&trips), Some(&1.0));
+}
+
+#[tokio::test]
+async fn the_only_address_is_asked_again_as_soon_as_a_probe_is_answered() {
+    let (way, bridge) = one_way(QUICK).await;
+    lose_all(&way, Loss::AfterRequest);
+    for _ in 0..5 {
+        bridge.set_busy(AGENT).await.expect_err("lost");
+    }
+    until("probes", || way.seen("/agentstatus").len() >= 2).await;
+    assert!(bridge.asked(Interface::AgentStatus).is_empty());
+    way.behave();
+    until_state(&bridge, 0, "good").await;
+    bridge.set_busy(AGENT).await.expect("accepted");
+}
+
+/// A port whose connections are never accepted, since its queue is full.
+async fn black_hole() -> (tokio::net::TcpListener, Vec<TcpStream>) {
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket.bind(([127, 0, 0, 1], 0).into()).expect("a port");
+    let listener = socket.listen(1).expect("listens");
+    let addr = listener.local_addr().expect("an address");
+    let mut waiting = Vec::new();
+    while let Ok(Ok(stream)) =
+        tokio::time::timeout(Duration::from_millis(200), TcpStream::connect(addr)).await
+    {
+        waiting.push(stream);
+    }
+    (listener, waiting)
+}
+
+#[tokio::test]
+async fn an_address_that_swallows_everything_costs_one_call_its_time_and_no_further_one() {
+    let (hole, _waiting) = black_hole().await;
+    let tenant = format!("{NO_PROBES}timeouts.connect = \"300ms\"\n");
+    let first = Some(hole.local_addr().expect("an address"));
+    let bridge = TestBridge::with(Setup { first, tenant, ..<_>::default() }).await;
+    bridge.register(AGENT, &bridge.gateway.sign_in(AGENT)).await.expect("registered");
+    // The caller leaves before the bridge has given up connecting, which is noticed all the same.
+    let mut request =
+        Request::new(SetBusyRequest { agent_id: AGENT.to_string(), ..<_>::default() });
+    request.set_timeout(Duration::from_millis(100));
+    let late = bridge.states.clone().set_busy(request).await;
+    assert_eq!(late.expect_err("late").code(), Code::DeadlineExceeded);
+    until_state(&bridge, 0, "tripped").await;
+    for _ in 0..50 {
+        bridge.set_busy(AGENT).await.expect("by the second address");
+    }
+    assert_eq!(bridge.asked(Interface::SayBusy).len(), 50);
+}
+
+#[tokio::test]
+async fn refusals_never_trip_an_address() {
+    let (way, bridge) = one_way(NO_PROBES).await;
+    let refusal = Fault::Retcode { retcode: "100-007".into(), message: String::new() };
+    bridge.gateway.misbehave(Misbehaviour::always(refusal).on(Interface::SayBusy));
+    for _ in 0..20 {
+        bridge.set_busy(AGENT).await.expect_err("refused");
+    }
+    assert_eq!(states(&bridge).await, ["good"]);
+    assert_eq!(way.seen("/saybusy").len(), 20);
+}
+
+#[tokio::test]
+async fn without_a_breaker_every_call_is_tried() {
+    let (way, bridge) = one_way("breaker.failures = 0\n").await;
+    lose_all(&way, BROKEN);
+    for _ in 0..20 {
+        bridge.set_busy(AGENT).await.expect_err("lost");
+    }
+    assert_eq!(way.seen("/saybusy").len(), 20);
+}
