@@ -259,7 +259,8 @@ impl Gateway {
             untouched.check(seated)?;
             untouched.check(caller_wait.may_start())?;
             let asked = endpoint.exchange(request, limit, caller_wait, untouched).await;
-            self.route.judge(pick, request.interface().timeout_class, &asked);
+            let sample = (request.interface().timeout_class, request.agent);
+            self.route.judge(pick, sample, &asked);
             match asked {
                 Err(Failure::NotSent(still, cause)) => {
                     untouched = still;

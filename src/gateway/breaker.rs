@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::config;
+use crate::{config, id::AgentId};
 
 /// The state of one address. Pure: time and results are given to it.
 #[derive(Clone, Debug)]
@@ -21,8 +21,11 @@ pub(super) struct Breaker {
     relapses: u32,
     /// Attempts to connect that failed, without an answer in between.
     unreached: u32,
-    /// Requests that failed, without a good answer to one in between.
+    /// Requests that failed, without a good answer to one in between. Several in a row for one agent count once: a
+    /// gateway may fail for this agent alone.
     failed: u32,
+    /// The agent of the last one.
+    failed_for: Option<AgentId>,
     window: Window,
 }
 
@@ -42,8 +45,9 @@ pub(super) enum State {
 pub(super) enum Outcome {
     /// No connection could be made.
     Unreached,
-    /// No answer came in time, or it came without an envelope and with an HTTP status of 500 or more.
-    Failed,
+    /// No answer came in time, or it came without an envelope and with an HTTP status of 500 or more. Has the agent that
+    /// the request was for.
+    Failed(AgentId),
     /// It was answered.
     Answered,
     /// It was answered, but not every gateway that does so answers calls too: a poll, or a sign-in.
@@ -93,6 +97,7 @@ impl Breaker {
             relapses: 0,
             unreached: 0,
             failed: 0,
+            failed_for: None,
             window: Window { since: now, answers: 0, failures: 0 },
         }
     }
@@ -147,13 +152,15 @@ impl Breaker {
         }
         match outcome {
             Outcome::Unreached => self.unreached += 1,
-            Outcome::Failed => self.failed += 1,
+            Outcome::Failed(agent) => {
+                self.failed += u32::from(self.failed_for.replace(agent) != Some(agent));
+            }
             Outcome::Alive => self.unreached = 0,
-            Outcome::Answered => (self.unreached, self.failed) = (0, 0),
+            Outcome::Answered => (self.unreached, self.failed, self.failed_for) = (0, 0, None),
         }
         let is_enough = self.unreached.max(self.failed) >= self.settings.failures;
         match (self.state, outcome) {
-            (State::Good { .. }, Outcome::Unreached | Outcome::Failed) => {
+            (State::Good { .. }, Outcome::Unreached | Outcome::Failed(_)) => {
                 self.window.note_failure(answers, now);
                 // Nothing is lost by going elsewhere, and each further attempt may take its whole time.
                 let is_better_elsewhere =
@@ -162,21 +169,23 @@ impl Breaker {
             }
             (State::Good { .. }, Outcome::Answered | Outcome::Alive) | (_, Outcome::Alive) => None,
             // One of the requests that are let through meanwhile may be as old as the last probe.
-            (State::Tripped { next_probe, .. }, Outcome::Unreached | Outcome::Failed)
+            (State::Tripped { next_probe, .. }, Outcome::Unreached | Outcome::Failed(_))
                 if now < next_probe =>
             {
                 None
             }
-            (State::Tripped { since, probes, .. }, Outcome::Unreached | Outcome::Failed) => {
+            (State::Tripped { since, probes, .. }, Outcome::Unreached | Outcome::Failed(_)) => {
                 let probes = probes.saturating_add(1);
                 self.state = State::Tripped { since, next_probe: now + self.pause(probes), probes };
                 None
             }
-            (State::Probing { since, .. }, Outcome::Unreached | Outcome::Failed) => {
-                if has_other || is_enough {
-                    let next_probe = now + self.pause(1);
-                    self.state = State::Tripped { since, next_probe, probes: 1 };
-                }
+            (State::Probing { since, answers, .. }, Outcome::Unreached | Outcome::Failed(_)) => {
+                let next_probe = now + self.pause(1);
+                self.state = if has_other || is_enough {
+                    State::Tripped { since, next_probe, probes: 1 }
+                } else {
+                    State::Probing { since, next_probe, answers }
+                };
                 None
             }
             (State::Tripped { since, .. }, Outcome::Answered) => {
@@ -251,13 +260,26 @@ impl Window {
 mod tests {
     use proptest::prelude::*;
 
-    use super::{Outcome::*, *};
+    use super::{
+        Outcome::{Alive, Answered, Unreached},
+        *,
+    };
 
     const SETTINGS: config::Breaker = config::Breaker {
         failures: 3,
         pause: Duration::from_secs(1),
         pause_max: Duration::from_secs(8),
     };
+
+    /// A failure for this agent.
+    fn failed(agent: u32) -> Outcome {
+        Outcome::Failed(AgentId::lowest(&(agent..=agent)))
+    }
+
+    /// Failures for so many agents.
+    fn failures(count: u32) -> Vec<Outcome> {
+        (0..count).map(failed).collect()
+    }
 
     /// A breaker with a clock.
     struct Timed {
@@ -305,17 +327,20 @@ mod tests {
 
     #[test]
     fn what_trips_an_address_and_what_does_not() {
-        let mixed = [Failed, Answered].repeat(20);
-        let few = [Failed, Answered].repeat(9);
+        let mixed = [failed(1), Answered].repeat(20);
+        let few = [failed(1), Answered].repeat(9);
         for (outcomes, alone, beside_another) in [
-            (vec![Failed; 3], true, true),
-            (vec![Failed, Failed, Alive, Failed], true, true),
-            (vec![Failed, Failed, Answered, Failed, Failed], false, false),
+            (failures(3), true, true),
+            // One agent that the gateway fails for must not cost the others their calls.
+            (vec![failed(1); 15], false, false),
+            (vec![failed(1), failed(2), failed(1)], true, true),
+            (vec![failed(1), failed(2), Alive, failed(3)], true, true),
+            (vec![failed(1), failed(2), Answered, failed(3), failed(4)], false, false),
             (vec![Unreached; 3], true, true),
             // Going elsewhere costs nothing.
             (vec![Unreached], false, true),
             (vec![Unreached, Unreached, Alive, Unreached], false, true),
-            (vec![Unreached, Failed, Unreached, Failed], false, true),
+            (vec![Unreached, failed(1), Unreached, failed(2)], false, true),
             // Half of the requests: better than nothing, worse than another address.
             (mixed, false, true),
             (few, false, false),
@@ -333,7 +358,7 @@ mod tests {
     fn failures_of_long_ago_do_not_count_with_those_of_now() {
         let mut one = Timed::new(true);
         for _ in 0..100 {
-            one.note_all([Failed, Answered]);
+            one.note_all([failed(1), Answered]);
             one.later(2);
         }
         assert!(one.is_good(), "never twenty results in ten seconds");
@@ -342,15 +367,15 @@ mod tests {
     #[test]
     fn probes_come_at_growing_pauses_until_one_is_answered() {
         let mut one = Timed::new(false);
-        one.note_all([Failed, Failed]);
-        assert_eq!(one.note(Failed), Some(Change::Tripped));
+        one.note_all(failures(2));
+        assert_eq!(one.note(failed(2)), Some(Change::Tripped));
         for pause in [1, 2, 4, 8, 8, 8] {
             assert_eq!(one.probe_in(), Some(pause));
             assert_eq!(one.breaker.share(one.now), 0);
             one.later(pause);
-            assert_eq!(one.note(Failed), None, "told once");
+            assert_eq!(one.note(failed(1)), None, "told once");
         }
-        one.note_all([Failed, Unreached]);
+        one.note_all([failed(1), Unreached]);
         assert_eq!(
             one.probe_in(),
             Some(8),
@@ -387,10 +412,11 @@ mod tests {
     fn a_probing_address_trips_at_its_first_failure_only_where_another_is_good() {
         for has_other in [false, true] {
             let mut one = Timed::new(has_other);
-            one.note_all([Failed; 3]);
-            one.note_all([Answered, Failed]);
+            one.note_all(failures(3));
+            one.note_all([Answered, failed(1)]);
             assert_eq!(one.is_tripped(), has_other);
-            one.note_all([Failed; 2]);
+            assert!(one.probe_in().is_some_and(|seconds| seconds >= 1), "no probe at once");
+            one.note_all(failures(3));
             assert!(one.is_tripped());
         }
     }
@@ -399,7 +425,7 @@ mod tests {
     fn an_address_that_is_good_again_gets_more_and_more_of_the_requests() {
         let mut one = Timed::new(false);
         assert_eq!(one.breaker.share(one.now), WHOLE);
-        one.note_all([Failed; 3]);
+        one.note_all(failures(3));
         one.note_all([Answered; 3]);
         for share in [1, 1, 2, 3, 4, 5, 6, 7, 8, 9, WHOLE, WHOLE] {
             assert_eq!(one.breaker.share(one.now), share);
@@ -439,7 +465,7 @@ mod tests {
         ) {
             let mut one = Timed::new(has_other);
             for (outcome, seconds) in before {
-                one.note([Unreached, Failed, Answered, Alive][usize::from(outcome)]);
+                one.note([Unreached, failed(1), Answered, Alive][usize::from(outcome)]);
                 one.later(seconds);
             }
             let mut back = one.breaker.clone();
@@ -449,7 +475,7 @@ mod tests {
             }
             prop_assert!(one.is_good() && one.breaker.is_calm(one.now + one.breaker.pauses(WHOLE)));
             std::mem::swap(&mut one.breaker, &mut back);
-            one.note_all([Failed; 3]);
+            one.note_all(failures(3));
             prop_assert!(one.is_tripped());
             prop_assert!(one.breaker.next_probe().is_some_and(|at| at <= one.now + SETTINGS.pause_max));
         }

@@ -66,7 +66,7 @@ impl Probing {
         let begun = Instant::now();
         let asked = endpoint.probe(&request, self.limit).await;
         // A poll, too, is answered at once if it has no Guid.
-        self.route.judge(pick, TimeoutClass::Request, &asked);
+        self.route.judge(pick, (TimeoutClass::Request, self.agent), &asked);
         let result = match &asked {
             Ok(reply) => reply.amounts_to(),
             Err(Failure::NotSent(..) | Failure::Prevented(..)) => Exchanged::Unreachable,

@@ -19,7 +19,11 @@ use super::{
     reply::Reply,
     transport_failure::Failure,
 };
-use crate::{call::Untouched, config, id::TenantId};
+use crate::{
+    call::Untouched,
+    config,
+    id::{AgentId, TenantId},
+};
 
 /// A gateway's addresses, in the configured order of preference, and what is known of each.
 #[derive(Debug)]
@@ -160,8 +164,13 @@ impl Route {
         Some(least_bad)
     }
 
-    /// Takes in what became of a request of this class.
-    pub(super) fn judge(&self, pick: Pick, class: TimeoutClass, asked: &Result<Reply, Failure>) {
+    /// Takes in what became of a request of this class for this agent.
+    pub(super) fn judge(
+        &self,
+        pick: Pick,
+        (class, agent): (TimeoutClass, AgentId),
+        asked: &Result<Reply, Failure>,
+    ) {
         let Some(address) = self.addresses.get(pick.index) else { return };
         let health = address.endpoint.health();
         match asked {
@@ -178,8 +187,8 @@ impl Route {
         let is_sample = class == TimeoutClass::Request;
         let outcome = match asked {
             Err(Failure::NotSent(..) | Failure::Prevented(..)) => Outcome::Unreached,
-            Err(Failure::Sent(_) | Failure::Late(..)) if is_sample => Outcome::Failed,
-            Ok(reply) if reply.is_of_broken_server() && is_sample => Outcome::Failed,
+            Err(Failure::Sent(_) | Failure::Late(..)) if is_sample => Outcome::Failed(agent),
+            Ok(reply) if reply.is_of_broken_server() && is_sample => Outcome::Failed(agent),
             Ok(reply) if !reply.is_of_broken_server() && is_sample => Outcome::Answered,
             Ok(_) => Outcome::Alive,
             Err(_) => return,

@@ -12,6 +12,8 @@ use ccgateway_test_support::{
 use tokio::net::{TcpSocket, TcpStream};
 use tonic::{Code, Request};
 
+/// As many as requests in a row have to fail.
+const AGENTS: std::ops::Range<u32> = 1001..1006;
 /// Every request.
 const ANY: &str = "HTTP/1.1";
 const BROKEN: Loss = Loss::Unforwarded(Own { status: 502, retry_after: None });
@@ -27,7 +29,7 @@ async fn two_ways(tenant: &str) -> ([LossyProxy; 2], TestBridge) {
     let (base_url, standby) = (Some(ways[0].base_url()), Some(ways[1].base_url()));
     let setup = Setup { tenant: tenant.to_owned(), base_url, standby, ..<_>::default() };
     let bridge = TestBridge::of(gateway, setup).await;
-    bridge.register(AGENT, &bridge.gateway.sign_in(AGENT)).await.expect("registered");
+    register_all(&bridge).await;
     (ways, bridge)
 }
 
@@ -36,8 +38,14 @@ async fn one_way(tenant: &str) -> (LossyProxy, TestBridge) {
     let way = LossyProxy::to(gateway.addr()).await;
     let (tenant, base_url) = (tenant.to_owned(), Some(way.base_url()));
     let bridge = TestBridge::of(gateway, Setup { tenant, base_url, ..<_>::default() }).await;
-    bridge.register(AGENT, &bridge.gateway.sign_in(AGENT)).await.expect("registered");
+    register_all(&bridge).await;
     (way, bridge)
+}
+
+async fn register_all(bridge: &TestBridge) {
+    for agent in AGENTS {
+        bridge.register(agent, &bridge.gateway.sign_in(agent)).await.expect("registered");
+    }
 }
 
 fn lose_all(way: &LossyProxy, loss: Loss) {
@@ -65,8 +73,8 @@ async fn until_state(bridge: &TestBridge, address: usize, state: &str) {
 async fn an_address_that_fails_is_left_for_the_next_and_preferred_again_when_it_is_good() {
     let (ways, bridge) = two_ways(QUICK).await;
     lose_all(&ways[0], BROKEN);
-    for _ in 0..5 {
-        refused(bridge.set_busy(AGENT).await, Code::Unknown, "GATEWAY_PROXY_FAILED", "unknown");
+    for agent in AGENTS {
+        refused(bridge.set_busy(agent).await, Code::Unknown, "GATEWAY_PROXY_FAILED", "unknown");
     }
     assert_eq!(states(&bridge).await, ["tripped", "good"]);
     for _ in 0..20 {
@@ -116,8 +124,8 @@ async fn half_of_the_requests_failing_is_enough_where_another_address_is_good() 
 async fn calls_hear_at_once_when_to_come_again_while_the_only_address_is_tripped() {
     let (way, bridge) = one_way(NO_PROBES).await;
     lose_all(&way, BROKEN);
-    for _ in 0..5 {
-        bridge.set_busy(AGENT).await.expect_err("lost");
+    for agent in AGENTS {
+        bridge.set_busy(agent).await.expect_err("lost");
     }
     // One is let through, to see whether it goes again.
     bridge.set_busy(AGENT).await.expect_err("lost");
@@ -155,8 +163,8 @@ async fn calls_hear_at_once_when_to_come_again_while_the_only_address_is_tripped
 async fn the_only_address_is_asked_again_as_soon_as_a_probe_is_answered() {
     let (way, bridge) = one_way(QUICK).await;
     lose_all(&way, Loss::AfterRequest);
-    for _ in 0..5 {
-        bridge.set_busy(AGENT).await.expect_err("lost");
+    for agent in AGENTS {
+        bridge.set_busy(agent).await.expect_err("lost");
     }
     until("probes", || way.seen("/agentstatus").len() >= 2).await;
     assert!(bridge.asked(Interface::AgentStatus).is_empty());
@@ -198,6 +206,17 @@ async fn an_address_that_swallows_everything_costs_one_call_its_time_and_no_furt
         bridge.set_busy(AGENT).await.expect("by the second address");
     }
     assert_eq!(bridge.asked(Interface::SayBusy).len(), 50);
+}
+
+#[tokio::test]
+async fn an_agent_whom_the_gateway_always_fails_for_costs_no_other_its_calls() {
+    let (way, bridge) = one_way(NO_PROBES).await;
+    for _ in 0..20 {
+        way.lose("/1001/saybusy", BROKEN);
+        refused(bridge.set_busy(1001).await, Code::Unknown, "GATEWAY_PROXY_FAILED", "unknown");
+    }
+    bridge.set_busy(1002).await.expect("accepted");
+    assert_eq!(states(&bridge).await, ["good"]);
 }
 
 #[tokio::test]
