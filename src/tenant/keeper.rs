@@ -20,6 +20,7 @@ use super::{
     agents::{Event, Health, Loss, Permission},
     automatic_sign_ins::Settled,
     contested_poll::ContestedPolls,
+    ownership::Polls as _,
     single_poll::Finding,
 };
 use crate::{
@@ -34,6 +35,8 @@ use crate::{
 enum End {
     /// Signed out, or forgotten.
     NotOurs,
+    /// Outside of the tenant's agent ids, since these have changed.
+    NotOfTenant,
     /// The gateway allows no polls for one agent (000-001), and Guids are static, so there is
     /// nothing to renew.
     PollsDisabled,
@@ -184,9 +187,11 @@ impl Keeping {
             End::NotOurs | End::Registered if matches!(self.session().await, Ok(Some(_))) => {
                 tenant.keep_again(*agent);
             }
-            // The session stays stored. If it was unclear, the replica that gets the lease when the
+            // The session stays stored, and nobody is signed out: an agent who is not of the tenant may be another
+            // bridge's now, or its agent ids a slip. If it was unclear, the replica that gets the lease when the
             // store answers again keeps it.
             End::HandedOver
+            | End::NotOfTenant
             | End::PollsDisabled
             | End::Registered
             | End::NotOurs
@@ -214,6 +219,9 @@ impl Keeping {
     /// Polls once, and acts on the result.
     async fn turn(&mut self) -> Result<(), End> {
         self.tenant = self.tenant.newest();
+        if !self.tenant.can_have(self.agent) {
+            return Err(End::NotOfTenant);
+        }
         if self.finish.is_cancelled() || !self.tenant.may_poll(self.agent) {
             return Err(End::HandedOver);
         }
@@ -334,6 +342,9 @@ impl Keeping {
         self.tenant.agents.lost(self.agent, Loss::Recovering, Instant::now());
         loop {
             self.tenant = self.tenant.newest();
+            if !self.tenant.can_have(self.agent) {
+                return Err(End::NotOfTenant);
+            }
             let limit = self.tenant.config.keep.recovery;
             let begun = Instant::now();
             let made = self.tenant.make_anew(self.agent, self.version());
@@ -444,7 +455,7 @@ impl End {
         match self {
             Self::HandedOver => None,
             Self::NotOurs => Some(SessionState::Gone),
-            Self::PollsDisabled => Some(SessionState::Unkept),
+            Self::PollsDisabled | Self::NotOfTenant => Some(SessionState::Unkept),
             Self::Registered => Some(SessionState::Registered),
             Self::NoCredentials | Self::GaveUp | Self::TakenOver | Self::Unclear => {
                 Some(SessionState::Lost)
@@ -456,6 +467,7 @@ impl End {
         match self {
             Self::NotOurs => "signed out",
             Self::Registered => "handed in by its owner",
+            Self::NotOfTenant => "its id is outside of the tenant's agent_ids now",
             Self::PollsDisabled => "the gateway allows no polls for one agent (000-001)",
             Self::NoCredentials => "there is no password that the gateway accepts",
             Self::TakenOver => "it was lost again and again, mostly to another client",
@@ -507,6 +519,7 @@ mod tests {
         let ends = [
             End::NotOurs,
             End::Registered,
+            End::NotOfTenant,
             End::PollsDisabled,
             End::NoCredentials,
             End::TakenOver,

@@ -37,6 +37,27 @@ async fn keepers_and_calls_go_on_by_the_new_address_with_the_session_that_they_h
 }
 
 #[tokio::test]
+async fn agents_whom_the_tenant_does_not_have_any_more_are_let_go() {
+    let world = World::polling(&[]).await;
+    for id in [1001, 1002] {
+        world.sign_in(id).await;
+    }
+    let changed = world.changed(&[("agent_ids", "1002-1002")]);
+    changed.put_in_force(&world.tenant);
+    let state = |id| world.tenant.session_state(agent(id));
+    until("the first one let go", || state(1001) == Some(SessionState::Unkept)).await;
+    let polled = |id| world.asked(Interface::Poll).iter().filter(|it| it.agent == Some(id)).count();
+    let (before, others) = (polled(1001), polled(1002));
+    until("more polls for the other", || polled(1002) > others + 5).await;
+    assert_eq!(polled(1001), before);
+    assert_eq!(state(1002), Some(SessionState::Kept));
+    assert!(
+        world.gateway.agent(1001).is_some_and(|agent| agent.signed_in),
+        "it may be another's now"
+    );
+}
+
+#[tokio::test]
 async fn a_new_limit_holds_for_all_versions_and_what_lasts_stays_as_it_was() {
     let world = World::unpolled(&[]).await;
     let calls = [("limits.calls", "1"), ("limits.requests", "1")];
