@@ -194,7 +194,7 @@ where
 /// Whether a connection ended for what its peer sent, and not because the network failed.
 fn is_of_peer(error: &hyper::Error) -> bool {
     let mut causes = std::iter::successors(error.source(), |cause| (*cause).source());
-    !error.is_timeout() && !causes.any(|cause| cause.is::<std::io::Error>())
+    !error.is_timeout() && !causes.any(<dyn Error>::is::<std::io::Error>)
 }
 
 /// Reports requests of a connection that no service has got, since h2 refused them.
