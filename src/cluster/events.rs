@@ -31,6 +31,7 @@ pub struct RedisEvents {
     seals: Seals,
     kept: usize,
     add: Script,
+    read_range: Script,
     /// A random number that tells the events of this process from those of others.
     me: u64,
     /// How many events this process has sent.
@@ -41,8 +42,8 @@ pub struct RedisEvents {
     read: StdMutex<Read>,
 }
 
-/// An event as the stream returns it: its id, and its fields with their names.
-type Raw = (String, Vec<Vec<u8>>);
+/// An event as it is read from the stream: its id, and its sealed content.
+type Raw = (String, Vec<u8>);
 
 /// The last event that was read of each process: how many it had sent before, and the event's number. Redis
 /// numbers the events of a process in the order in which it sends them. So one that it had sent before, but
@@ -56,7 +57,7 @@ struct Read(HashMap<u64, (u64, u64)>);
 ///
 /// Redis numbers events above all that the stream has had. So one that somebody has added with a number
 /// far ahead would leave no number for others that replicas believe, or none at all. Such a stream is set
-/// aside.
+/// aside, and so is what is no stream.
 const ADD: &str = "
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -66,25 +67,50 @@ end
 local function is_poisoned(id)
   if type(id) == 'string' then return tonumber(string.match(id, '^%d+')) > now + ARGV[6] end
   local refused = id.err or ''
-  return string.find(refused, 'last possible ID', 1, true)
+  return is_foreign(id) or string.find(refused, 'last possible ID', 1, true)
     or string.find(refused, 'equal or smaller', 1, true)
 end
 local id = nil
 if now <= tonumber(ARGV[4]) then id = add(ARGV[4] .. '-' .. ARGV[5]) end
 if type(id) ~= 'string' then id = add('*') end
-local aside = 0
 if is_poisoned(id) then
   redis.call('RENAME', KEYS[1], KEYS[2])
   redis.call('PEXPIRE', KEYS[2], 3600000)
-  aside = 1
+  aside = is_foreign(id) and 2 or 1
   id = add('*')
 end
 if type(id) ~= 'string' then return id end
 redis.call('PUBLISH', ARGV[3], id .. ' ' .. ARGV[2])
 return {id, aside}
 ";
-/// How many events are read in one round trip.
+/// Reads events of a range, up to ARGV[4] of them or somewhat more than ARGV[5] bytes. Of one that is longer than
+/// ARGV[6], nothing is read but its id. Whoever adds events could otherwise make replicas read all that Redis can hold.
+const READ: &str = "
+local found, bytes, from, left = {}, 0, ARGV[2], tonumber(ARGV[4])
+while left > 0 and bytes < tonumber(ARGV[5]) do
+  local some = look(ARGV[1], KEYS[1], from, ARGV[3], 'COUNT', math.min(left, 4)) or {}
+  if #some == 0 then break end
+  for _, event in ipairs(some) do
+    local id, fields = event[1], event[2]
+    local sealed = fields[1] == 'sealed' and fields[2] or ''
+    bytes = bytes + #sealed + #id
+    if #sealed > tonumber(ARGV[6]) then sealed = '' end
+    found[#found + 1] = {id, sealed}
+    from = '(' .. id
+  end
+  left = left - #some
+end
+return found
+";
+/// How many events are read in one round trip, and about how many bytes.
 const READ_AT_ONCE: usize = 512;
+const BYTES_AT_ONCE: usize = 4 * 1024 * 1024;
+/// The most round trips for events that were missed, or are from before the start.
+const ROUNDS_MAX: usize = 64;
+/// How many bytes of events from before the start are read.
+const LATEST_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// The longest event. One with the longest content that is read of a gateway's answer is shorter.
+const EVENT_MAX: usize = 256 * 1024;
 /// How far back events are read again if messages may have been missed. A Redis that has lost its
 /// events may have numbered some below the newest one known.
 const OVERLAP_MS: u64 = 60_000;
@@ -101,6 +127,7 @@ impl RedisEvents {
             seals,
             kept,
             add: Script::new(ADD),
+            read_range: Script::reading(READ),
             me: rand::random(),
             sent: AtomicU64::new(0),
             began: Instant::now(),
@@ -136,8 +163,10 @@ impl RedisEvents {
         let call = call.arg(u64::try_from(CLOCKS_APART_MAX.as_millis()).unwrap_or(u64::MAX));
         // Told twice it would be two events.
         let (id, aside): (String, u8) = self.link.script(&call, Repeat::Never).await?;
-        if aside == 1 {
-            self.seals.doubt(Doubt::EventNumber);
+        match aside {
+            0 => {}
+            1 => self.seals.doubt(Doubt::EventNumber),
+            _ => self.seals.doubt(Doubt::KeyType),
         }
         if number(&id).is_none() {
             let words = format!("it numbers events more than a day ahead of this clock: {id}");
@@ -146,9 +175,20 @@ impl RedisEvents {
         Ok(())
     }
 
-    /// The latest `count` events, oldest first.
+    /// The latest `count` events, oldest first, or fewer if they are long.
     pub async fn latest(&self, count: usize) -> Result<Vec<Event>, StoreError> {
-        let mut latest = self.read("XREVRANGE", ["+", "-"], count).await?;
+        let (mut latest, mut bytes, mut to) = (Vec::new(), 0, "+".to_owned());
+        for _ in 0..ROUNDS_MAX {
+            let left = count.saturating_sub(latest.len()).min(READ_AT_ONCE);
+            let some = self.read("XREVRANGE", [&to, "-"], left).await?;
+            let Some((oldest, _)) = some.last() else { break };
+            to = format!("({oldest}");
+            bytes += some.iter().map(|(_, sealed)| sealed.len()).sum::<usize>();
+            latest.extend(some);
+            if bytes >= LATEST_BYTES_MAX {
+                break;
+            }
+        }
         latest.reverse();
         Ok(self.believed(&latest))
     }
@@ -173,9 +213,9 @@ impl RedisEvents {
         range: [&str; 2],
         count: usize,
     ) -> Result<Vec<Raw>, LinkError> {
-        let mut read = ::redis::cmd(command);
-        read.arg(self.keys.named("events")).arg(&range).arg("COUNT").arg(count);
-        self.link.command(&read, Repeat::Once).await
+        let call = self.read_range.on(self.keys.named("events"));
+        let call = call.arg(command).arg(&range).arg(count).arg(BYTES_AT_ONCE).arg(EVENT_MAX);
+        self.link.script(&call, Repeat::Once).await
     }
 
     /// Reads all events after a number: their messages may have come while this process did not
@@ -183,25 +223,18 @@ impl RedisEvents {
     async fn catch_up(&self, after: u64) -> Result<Vec<Event>, LinkError> {
         let mut events = Vec::new();
         let mut from = format!("({}-0", moment(after).0.saturating_sub(OVERLAP_MS));
-        for _ in 0..=2 * self.kept.div_ceil(READ_AT_ONCE) {
+        for _ in 0..ROUNDS_MAX.max(2 * self.kept.div_ceil(READ_AT_ONCE)) {
             let some = self.read("XRANGE", [&from, "+"], READ_AT_ONCE).await?;
+            let Some((newest, _)) = some.last() else { break };
+            from = format!("({newest}");
             events.extend(self.believed(&some));
-            match some.last() {
-                Some((newest, _)) if some.len() == READ_AT_ONCE => from = format!("({newest}"),
-                _ => break,
-            }
         }
         Ok(events)
     }
 
     fn believed(&self, raw: &[Raw]) -> Vec<Event> {
         // `None`: it is not known since when the stream has had them.
-        let event = |(id, fields): &Raw| {
-            let sealed =
-                fields.chunks(2).find(|field| field.first().is_some_and(|name| name == b"sealed"));
-            let sealed = sealed.and_then(|field| field.get(1));
-            self.event(id, sealed.map_or(&[][..], Vec::as_slice), None)
-        };
+        let event = |(id, sealed): &Raw| self.event(id, sealed, None);
         raw.iter().filter_map(event).collect()
     }
 

@@ -6,10 +6,10 @@ use ::redis::cmd;
 use futures_util::future::BoxFuture;
 use tracing::debug;
 
-use super::redis::{Keys, Link, LinkError, LinkState, Repeat, Script};
+use super::redis::{Keys, Link, LinkError, LinkState, Place, Repeat, Script};
 use crate::{
     id::{AgentId, TenantId},
-    session::{SealedKind, SealedValueStore},
+    session::{SEALED_MAX, SealedKind, SealedValueStore},
 };
 
 /// The sealed values of a tenant's agents, each under a key with a time to live.
@@ -23,7 +23,7 @@ pub(super) struct RedisSealedValues {
 /// Stores credentials if the agent has a session that the bridge made: the script that ends it has deleted
 /// them otherwise, and would not do so again.
 const PUT_WITH_SESSION: &str = "
-if redis.call('SISMEMBER', KEYS[2], ARGV[3]) == 0 then return 0 end
+if (look('SISMEMBER', KEYS[2], ARGV[3]) or 0) == 0 then return 0 end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 return 1
 ";
@@ -74,9 +74,9 @@ impl SealedValueStore for RedisSealedValues {
 
     fn get(&self, sealed_kind: SealedKind, agent: AgentId) -> BoxFuture<'_, Option<Vec<u8>>> {
         Box::pin(async move {
-            let mut get = cmd("GET");
-            get.arg(self.key(sealed_kind, agent));
-            self.asked(self.link.command::<Option<Vec<u8>>>(&get, Repeat::Once)).await?
+            let key = [self.key(sealed_kind, agent)];
+            let read = self.link.read(&key, Place::Whole, SEALED_MAX);
+            self.asked(read).await?.pop().flatten()
         })
     }
 

@@ -85,9 +85,20 @@ impl Seals {
         None
     }
 
+    /// Counts keys of types that no replica writes.
+    pub(super) fn set_aside(&self, keys: u64) {
+        self.doubts.note(&self.tenant, Doubt::KeyType, keys);
+    }
+
+    /// Counts agents whom the tenant cannot have.
+    pub(super) fn other_agents(&self, count: usize) {
+        let count = u64::try_from(count).unwrap_or(u64::MAX);
+        self.doubts.note(&self.tenant, Doubt::AgentId, count);
+    }
+
     /// Counts something that is not believed.
     pub(super) fn doubt(&self, doubt: Doubt) {
-        self.doubts.note(&self.tenant, doubt);
+        self.doubts.note(&self.tenant, doubt, 1);
     }
 }
 

@@ -95,7 +95,7 @@ impl Shared {
         let mut news = self.news.lock().unwrap_or_else(PoisonError::into_inner);
         let none = || RosterNews {
             stirred: Arc::default(),
-            heartbeats: Arc::new(Heartbeats::new(self.seals(tenant))),
+            heartbeats: Arc::new(Heartbeats::new(self.me, self.lease, self.seals(tenant))),
         };
         news.entry(tenant.clone()).or_insert_with(none).clone()
     }

@@ -17,7 +17,7 @@ use super::{
 use crate::{
     id::AgentId,
     keyring::Purpose,
-    session::Doubt,
+    session::{Doubt, RECORD_MAX},
     tenant::{Attempt, Grant, Lock},
 };
 
@@ -46,31 +46,40 @@ struct Request {
 
 /// The lock may be lost while its holder waits for the gateway. So a second key records which
 /// sign-ins are under way, each with its sealed request. The lock names its attempt, and the grant that ARGV[6]
-/// proposed when it was free. The lock of ARGV[4] and the requests in ARGV[7], ARGV[8], … do not count. There are never many requests, unless somebody else has put them there.
+/// proposed when it was free. The lock of ARGV[4] and the requests in ARGV[8], ARGV[9], … do not count. There are
+/// never many requests, nor long ones, unless somebody else has put them there. ARGV[7] is how long the record of a
+/// session may be.
 const LOCK: &str = "
-for place = 7, #ARGV do redis.call('HDEL', KEYS[2], ARGV[place]) end
-local owner = redis.call('GET', KEYS[1])
+for place = 8, #ARGV do take('HDEL', KEYS[2], ARGV[place]) end
+local owner = take('GET', KEYS[1])
+if owner and #owner > 64 then owner = nil end
 local mine = ARGV[1] .. ':'
 local function is_mine(owner) return string.sub(owner, 1, #mine) == mine end
 if owner and owner == ARGV[4] and not is_mine(owner) then owner = nil end
 if not owner then owner = mine .. ARGV[6] end
 local held = is_mine(owner)
+local function are_foreign()
+  if take('HLEN', KEYS[2]) > 64 then return true end
+  for _, word in ipairs(redis.call('HGETALL', KEYS[2])) do
+    if #word > 4096 then return true end
+  end
+end
+if are_foreign() then
+  redis.call('DEL', KEYS[2])
+  aside = aside + 1
+end
 if held then
   redis.call('SET', KEYS[1], owner, 'PX', ARGV[3])
   redis.call('HSET', KEYS[2], ARGV[1], ARGV[2])
   redis.call('PEXPIRE', KEYS[2], ARGV[5])
 end
-local others = redis.call('HGETALL', KEYS[2])
-if #others > 128 then
-  redis.call('DEL', KEYS[2])
-  others = {}
-end
-return {held and 1 or 0, owner, others, redis.call('HGET', KEYS[3], 'record') or ''}
+local record = short(look('HGET', KEYS[3], 'record'), ARGV[7])
+return {held and 1 or 0, owner, redis.call('HGETALL', KEYS[2]), record, aside}
 ";
 const UNLOCK: &str = "
 local mine = ARGV[1] .. ':'
-if string.sub(redis.call('GET', KEYS[1]) or '', 1, #mine) == mine then redis.call('DEL', KEYS[1]) end
-redis.call('HDEL', KEYS[2], ARGV[1])
+if short(look('GET', KEYS[1]), #mine) == mine then redis.call('DEL', KEYS[1]) end
+if look('HLEN', KEYS[2]) then redis.call('HDEL', KEYS[2], ARGV[1]) end
 return 0
 ";
 /// What another attempt is.
@@ -87,8 +96,8 @@ enum Judged {
 const ATTEMPTS_MAX: usize = 3;
 
 /// Redis' answer: whether this attempt holds the lock, the holder's attempt and grant, the requests by their
-/// attempts, and the record of the agent's session.
-type Answer = (bool, Vec<u8>, HashMap<Vec<u8>, Vec<u8>>, Vec<u8>);
+/// attempts, the record of the agent's session, and how many keys were not the bridge's.
+type Answer = (bool, Vec<u8>, HashMap<Vec<u8>, Vec<u8>>, Vec<u8>, u64);
 
 impl SignInLocks {
     pub(super) fn new(link: Link, keys: Keys, seals: Seals, time: Duration) -> Self {
@@ -103,7 +112,8 @@ impl SignInLocks {
         loop {
             let answer = self.ask(agent, attempt, &owner, &over).await?;
             asked += 1;
-            let (is_held, found, requests, _) = &answer;
+            let (is_held, found, requests, _, aside) = &answer;
+            self.seals.set_aside(*aside);
             let others = requests.iter().filter(|(other, _)| **other != me.as_bytes());
             let judged = others.map(|(other, sealed)| (other, self.judged(agent, other, sealed)));
             let judged: Vec<_> = judged.collect();
@@ -146,11 +156,12 @@ impl SignInLocks {
         let call = self.on(&self.lock, agent).key(self.keys.session(agent));
         let call = call.arg(request.attempt).arg(sealed).arg(millis(self.time));
         let call = call.arg(owner).arg(longest).arg(format!("{:016x}", rand::random::<u64>()));
+        let call = call.arg(RECORD_MAX.saturating_add(1));
         self.link.script(&over.iter().fold(call, Call::arg), Repeat::Once).await
     }
 
     fn answered(&self, agent: AgentId, me: &str, answer: &Answer) -> Lock {
-        let (is_held, holder, requests, record) = answer;
+        let (is_held, holder, requests, record, _) = answer;
         let number =
             holder.split(|byte| *byte == b':').nth(1).and_then(|it| str::from_utf8(it).ok());
         let number = number.and_then(|hex| u64::from_str_radix(hex, 16).ok());

@@ -4,22 +4,21 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use ::redis::cmd;
 use tokio::sync::Notify;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::debug;
 
 use super::{
     Shared,
-    redis::{Keys, Link, LinkError, LinkState, Repeat, Script},
+    redis::{Keys, Link, LinkError, LinkState, Script},
     seals::Seals,
     shared::RosterNews,
 };
 use crate::{
     id::{AgentId, TenantId},
     session::{
-        Claim, Entry, Guid, Local, NewSession, Reservation, Session, SessionFuture, SessionStore,
-        StoreError, StoreFuture, Taken,
+        Claim, Doubt, Entry, Guid, Local, NewSession, Reservation, Session, SessionFuture,
+        SessionStore, StoreError, StoreFuture, Taken,
     },
 };
 
@@ -48,6 +47,7 @@ struct Inner {
     seals: Seals,
     write: Script,
     replace: Script,
+    members: Script,
     /// Wakes the task that writes such changes to Redis.
     unsynced: Notify,
     /// What the roster receives from the other replicas.
@@ -72,6 +72,7 @@ impl SharedStore {
             seals: shared.seals(tenant),
             write: write::script(),
             replace: Script::new(key_rotation::REPLACE),
+            members: Script::reading(key_rotation::MEMBERS),
             unsynced: Notify::new(),
             news: shared.news(tenant),
             outdated: Mutex::default(),
@@ -149,10 +150,7 @@ impl Inner {
         if let Some(error) = self.is_down() {
             return Err(error.into());
         }
-        let mut read = cmd("HGET");
-        read.arg(self.keys.session(agent)).arg("record");
-        let answer = self.link.command::<Option<Vec<u8>>>(&read, Repeat::Once).await;
-        let Some(bytes) = answer? else {
+        let Some(bytes) = self.records(&[agent]).await?.pop().flatten() else {
             // If Redis has lost the session, it will be written again. What is known here is good.
             let known = self.local.get(agent);
             return match self.link.state() {
@@ -163,7 +161,10 @@ impl Inner {
                 _ => Ok(known),
             };
         };
-        let Some((_, entry)) = self.seals.session(Some(agent), &bytes) else {
+        let known = self.local.entry(agent).is_some();
+        let Some((_, entry)) =
+            self.seals.session(Some(agent), &bytes).filter(|new| self.is_believed(known, &new.1))
+        else {
             return Ok(self.local.get(agent));
         };
         self.note_sealed(agent, &bytes);
@@ -281,6 +282,17 @@ impl Inner {
             }
         }
         Ok(())
+    }
+
+    /// Whether a session is from now. Where nothing is known of an agent, somebody may have set back a session that has
+    /// ended.
+    fn is_believed(&self, is_agent_known: bool, entry: &Entry) -> bool {
+        let is_old = |session: &Arc<Session>| session.is_too_old();
+        let is_believed = is_agent_known || !entry.session.as_ref().is_some_and(is_old);
+        if !is_believed {
+            self.seals.doubt(Doubt::SessionOld);
+        }
+        is_believed
     }
 
     /// Writes to Redis, unless it is known to be down.

@@ -81,7 +81,7 @@ const VERSION_MAX: u64 = 1 << 53;
 /// How far versions may be ahead of the clock: the clocks of replicas may differ.
 const AHEAD_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 /// The longest record. A Guid and the most cookies, sealed and in hex, are shorter.
-const LENGTH_MAX: usize = 32 * 1024;
+pub const RECORD_MAX: usize = 32 * 1024;
 
 impl fmt::Debug for StoredSession {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -116,7 +116,7 @@ impl StoredSession {
 
     /// Reads what [`encode`](Self::encode) writes.
     pub fn parse(bytes: &[u8]) -> Result<Self, Unreadable> {
-        let record = Some(bytes).filter(|bytes| bytes.len() <= LENGTH_MAX);
+        let record = Some(bytes).filter(|bytes| bytes.len() <= RECORD_MAX);
         let record = record.and_then(|bytes| serde_json::from_slice::<Self>(bytes).ok());
         let record = record.ok_or(Unreadable::Malformed)?;
         if record.version < VERSION_MAX { Ok(record) } else { Err(Unreadable::Ahead) }

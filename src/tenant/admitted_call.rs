@@ -170,7 +170,12 @@ impl AdmittedCall {
         if let Some(guid) = reply.guid.take() {
             self.store_guid(session, guid).await;
         }
-        reply.into_verdict(session.guid.node())
+        let verdict = reply.into_verdict(session.guid.node());
+        if verdict.is_ok() && session.is_due_anew() {
+            let (tenant, agent, session) = (self.tenant.clone(), self.agent, session.clone());
+            self.settle(async move { tenant.store_anew(agent, &session).await }).await;
+        }
+        verdict
     }
 
     /// Stores the Guid that an answer has brought for this session, if it is another one.

@@ -1,6 +1,7 @@
 //! Somebody who can read, write and publish in Redis, and has no key.
 
 mod dump;
+mod obstacles;
 mod random;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
