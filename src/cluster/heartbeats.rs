@@ -49,6 +49,8 @@ struct Heard {
     nth: u64,
     /// When that was received.
     at: Instant,
+    /// When it was made, by the clock of its replica, in milliseconds since 1970.
+    made: u64,
     /// When the latest one was received that names this replica.
     named: Option<Instant>,
     /// The numbers of its requests for leases, and when they were heard: the oldest one that still counts, and newer
@@ -83,6 +85,11 @@ impl Heartbeats {
     pub(super) fn new(me: ReplicaId, time: Duration, seals: Seals) -> Self {
         let (made, requests, heard, missed) = <_>::default();
         Self { me, time, seals, began: Instant::now(), made, requests, heard, missed }
+    }
+
+    /// This replica.
+    pub(super) fn me(&self) -> ReplicaId {
+        self.me
     }
 
     /// What seals the heartbeats.
@@ -151,10 +158,11 @@ impl Heartbeats {
         let heard = all.entry(replica).or_insert_with(|| Heard {
             nth: 0,
             at: now,
+            made: 0,
             named: None,
             requests: VecDeque::new(),
         });
-        (heard.nth, heard.at) = (heartbeat.nth, now);
+        (heard.nth, heard.at, heard.made) = (heartbeat.nth, now, heartbeat.made);
         if names_me {
             heard.named = Some(now);
         }
@@ -201,11 +209,29 @@ impl Heartbeats {
         if over.is_some_and(is_old) {
             return false;
         }
-        let mut missed = self.missed.lock().unwrap_or_else(PoisonError::into_inner);
         if known.is_some_and(|heard| self.lives(replica, heard)) {
-            missed.remove(&replica);
+            self.missed().remove(&replica);
             return true;
         }
+        self.is_missed_lately(replica)
+    }
+
+    /// Whether something that a replica has done at this time of its clock may still go on if it takes at most `time`.
+    /// `None` if the clocks cannot be compared, since nothing is known of that replica.
+    pub(super) fn may_go_on(&self, replica: ReplicaId, since: u64, time: Duration) -> Option<bool> {
+        let heard = self.heard();
+        if let Some(Heard { at, made, .. }) = heard.get(&replica) {
+            let before = Duration::from_millis(made.saturating_sub(since));
+            let after = Duration::from_millis(since.saturating_sub(*made));
+            return Some((at.elapsed() + before).saturating_sub(after) < time);
+        }
+        // Where no agents are polled for, there are no heartbeats.
+        let is_hearing = heard.get(&self.me).is_some_and(|own| own.at.elapsed() < 2 * self.time);
+        (is_hearing && !self.is_missed_lately(replica)).then_some(false)
+    }
+
+    fn is_missed_lately(&self, replica: ReplicaId) -> bool {
+        let mut missed = self.missed();
         missed.retain(|_, since| since.elapsed() < REMEMBERED);
         missed.entry(replica).or_insert_with(Instant::now).elapsed() < 2 * self.time
     }
@@ -215,6 +241,10 @@ impl Heartbeats {
         let heard = self.heard();
         let live = heard.iter().filter(|(replica, heard)| self.lives(**replica, heard));
         live.map(|(replica, heard)| (*replica, heard.at)).collect()
+    }
+
+    fn missed(&self) -> MutexGuard<'_, HashMap<ReplicaId, Instant>> {
+        self.missed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn heard(&self) -> MutexGuard<'_, HashMap<ReplicaId, Heard>> {

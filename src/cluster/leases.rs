@@ -164,7 +164,7 @@ impl RedisLeases {
     ) -> Self {
         let [membership, hold, release] = [MEMBERSHIP, HOLD, RELEASE].map(Script::new);
         let (moments, replicas) = (Script::new(MOMENTS), AtomicU32::new(1));
-        let locks = SignInLocks::new(link.clone(), keys.clone(), heartbeats.seals().clone(), time);
+        let locks = SignInLocks::new(link.clone(), keys.clone(), heartbeats.clone(), time);
         let entries = Mutex::default();
         Self {
             me,

@@ -2,13 +2,14 @@
 
 use std::{
     collections::HashMap,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use serde::{Deserialize, Serialize};
 
 use super::{
+    Heartbeats, ReplicaId,
     freshness::Freshness,
     leases::millis,
     redis::{Call, Keys, Link, LinkError, Repeat, Script},
@@ -26,6 +27,7 @@ use crate::{
 pub(super) struct SignInLocks {
     link: Link,
     keys: Keys,
+    heartbeats: Arc<Heartbeats>,
     seals: Seals,
     time: Duration,
     lock: Script,
@@ -38,6 +40,8 @@ pub(super) struct SignInLocks {
 #[derive(Serialize, Deserialize)]
 struct Request {
     attempt: String,
+    /// The replica that makes it.
+    replica: u64,
     /// When it asked for the lock, in milliseconds since 1970.
     asked: u64,
     /// How long it may take from then on, in milliseconds.
@@ -100,9 +104,10 @@ const ATTEMPTS_MAX: usize = 3;
 type Answer = (bool, Vec<u8>, HashMap<Vec<u8>, Vec<u8>>, Vec<u8>, u64);
 
 impl SignInLocks {
-    pub(super) fn new(link: Link, keys: Keys, seals: Seals, time: Duration) -> Self {
-        let [lock, unlock] = [LOCK, UNLOCK].map(Script::new);
-        Self { link, keys, seals, time, lock, unlock, seen: Mutex::new(Freshness::new()) }
+    pub(super) fn new(link: Link, keys: Keys, heartbeats: Arc<Heartbeats>, time: Duration) -> Self {
+        let ([lock, unlock], seals) = ([LOCK, UNLOCK].map(Script::new), heartbeats.seals().clone());
+        let seen = Mutex::new(Freshness::new());
+        Self { link, keys, heartbeats, seals, time, lock, unlock, seen }
     }
 
     pub(super) async fn lock(&self, agent: AgentId, attempt: Attempt) -> Result<Lock, LinkError> {
@@ -149,7 +154,8 @@ impl SignInLocks {
         over: &[Vec<u8>],
     ) -> Result<Answer, LinkError> {
         let longest = millis(attempt.time().max(self.time));
-        let request = Request { attempt: attempt.to_string(), asked: millis_now(), time: longest };
+        let (attempt, replica) = (attempt.to_string(), self.heartbeats.me().0);
+        let request = Request { attempt, replica, asked: millis_now(), time: longest };
         let plain = serde_json::to_vec(&request).unwrap_or_default();
         let sealed = self.seals.seal(Purpose::Lock, agent, &plain);
         let sealed = sealed.map_err(|error| LinkError::Unsent(error.to_string()))?;
@@ -172,21 +178,25 @@ impl SignInLocks {
         Lock { grant, others, stored: stored.map_or(0, |(_, entry)| entry.version) }
     }
 
-    /// What another attempt's request says. It may last for its time, from when it was last made.
+    /// What another attempt's request says. It may last for its time, from when it was last made. What its replica has
+    /// said since, by its own clock, shows whether somebody has set it back.
     fn judged(&self, agent: AgentId, attempt: &[u8], sealed: &[u8]) -> Judged {
         let plain = self.seals.open(Purpose::Lock, agent, sealed);
         let request = plain.and_then(|plain| serde_json::from_slice::<Request>(&plain).ok());
         let request = request.filter(|request| request.attempt.as_bytes() == attempt);
         let id = |request: &Request| u64::from_str_radix(&request.attempt, 16).ok();
-        let Some((id, Request { asked, time, .. })) = request.and_then(|it| Some((id(&it)?, it)))
+        let Some((id, Request { replica, asked, time, .. })) =
+            request.and_then(|it| Some((id(&it)?, it)))
         else {
             return Judged::Forged;
         };
+        let time = Duration::from_millis(time);
         if u128::from(millis_now().abs_diff(asked)) > CLOCKS_APART_MAX.as_millis() {
             return Judged::Over;
         }
+        let may_go_on = self.heartbeats.may_go_on(ReplicaId(replica), asked, time);
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_over = seen.note(id, asked).elapsed() >= Duration::from_millis(time);
+        let is_over = seen.note(id, asked).elapsed() >= time || may_go_on == Some(false);
         if is_over { Judged::Over } else { Judged::UnderWay }
     }
 

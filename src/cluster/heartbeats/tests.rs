@@ -116,3 +116,27 @@ async fn a_lease_counts_while_its_replica_lives_and_goes_on_asking() {
     turn(121);
     assert!(me.may_hold(ReplicaId(2), 121), "it is heard again");
 }
+
+/// Whoever has kept the requests for locks of a replica sets them back.
+#[tokio::test(start_paused = true)]
+async fn what_a_replica_has_begun_goes_on_for_its_time_by_its_own_clock() {
+    let (me, other) = (replica(1), replica(2));
+    let minute = Duration::from_secs(60);
+    let now = millis_now();
+    assert_eq!(me.may_go_on(ReplicaId(2), now, minute), None, "nobody is heard");
+    me.read(&heartbeat(&other)).expect("sealed");
+    for (seconds, may) in [(0, true), (50, true), (70, false), (3600, false)] {
+        assert_eq!(me.may_go_on(ReplicaId(2), now - seconds * 1000, minute), Some(may));
+    }
+    tokio::time::advance(minute / 2).await;
+    assert_eq!(me.may_go_on(ReplicaId(2), now - 20_000, minute), Some(true));
+    assert_eq!(me.may_go_on(ReplicaId(2), now - 40_000, minute), Some(false));
+    assert_eq!(me.may_go_on(ReplicaId(2), now + 30_000, minute), Some(true));
+
+    me.read(&heartbeat(&me)).expect("sealed");
+    assert_eq!(me.may_go_on(ReplicaId(3), now, minute), None, "it may have just begun");
+    tokio::time::advance(2 * LEASE).await;
+    assert_eq!(me.may_go_on(ReplicaId(3), now, minute), None, "this one hears nothing");
+    me.read(&heartbeat(&me)).expect("sealed");
+    assert_eq!(me.may_go_on(ReplicaId(3), now, minute), Some(false));
+}
