@@ -49,7 +49,8 @@ pub struct RedisLeases {
 /// An entry is a sealed heartbeat, which replaces the replica's last one. Entries end by Redis' own clock, so
 /// that replicas whose clocks differ agree on who is alive. The entry comes first: a Redis whose memory is full
 /// refuses it, and with it the script, only if nothing was written before. No more are read than there can be replicas, and
-/// none that is longer than ARGV[3]: the others are not from them.
+/// none that is longer than ARGV[3]: the others are not from them. The heartbeat is published too, so that whoever fills
+/// the list keeps no replica from being heard.
 ///
 /// If there are more than ARGV[4] agents to be kept, somebody else has listed them. Then those go from the list that have no
 /// session, at the key that begins with ARGV[5], some in each turn.
@@ -57,7 +58,8 @@ const MEMBERSHIP: &str = "
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 take('ZADD', KEYS[1], now + ARGV[2], ARGV[1])
-for place = 6, #ARGV do redis.call('ZREM', KEYS[1], ARGV[place]) end
+redis.call('PUBLISH', ARGV[6], 'alive:' .. ARGV[1])
+for place = 7, #ARGV do redis.call('ZREM', KEYS[1], ARGV[place]) end
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
 redis.call('PEXPIRE', KEYS[1], ARGV[2] * 10)
 local entries = {}
@@ -189,7 +191,7 @@ impl RedisLeases {
         let replicas = self.keys.named("replicas");
         let call = self.membership.on(replicas).key(self.keys.kept());
         let call = call.arg(&entry).arg(millis(self.time)).arg(HEARTBEAT_MAX).arg(KEPT_MAX);
-        let mut call = call.arg(self.keys.of("session", ""));
+        let mut call = call.arg(self.keys.of("session", "")).arg(self.keys.changed());
         for former in &*self.entries() {
             call = call.arg(former);
         }

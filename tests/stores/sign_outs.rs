@@ -57,18 +57,23 @@ impl Two {
     /// No replica has a session of the agent any more, and only one was made.
     async fn is_out(&self) {
         for bridge in &self.bridges {
-            let ended = async {
+            in_time(async {
                 while bridge.find_session(1001).await.is_ok() {
                     sleep(Duration::from_millis(5)).await;
                 }
-            };
-            tokio::time::timeout(Duration::from_secs(20), ended).await.expect("it has ended");
+            })
+            .await;
             let status = bridge.find_session(1001).await.expect_err("it has ended");
             assert_eq!(status.code(), Code::NotFound);
         }
         assert!(self.site.gateway.agent(1001).is_none_or(|agent| !agent.signed_in));
         assert_eq!(sign_ins(&self.site.gateway), 1);
     }
+}
+
+/// Waits until it has happened, for up to twenty seconds.
+async fn in_time(happening: impl Future<Output = ()>) {
+    tokio::time::timeout(Duration::from_secs(20), happening).await.expect("it happens");
 }
 
 #[tokio::test]
@@ -80,9 +85,12 @@ async fn a_guid_that_one_replica_renews_while_another_signs_the_agent_out_ends_w
     let renewing = async {
         two.proxy.paused().await;
         two.site.gateway.renew_guid(1001).expect("signed in");
-        while second.session(1001).await.guid_version == before {
-            sleep(Duration::from_millis(5)).await;
-        }
+        in_time(async {
+            while second.session(1001).await.guid_version == before {
+                sleep(Duration::from_millis(5)).await;
+            }
+        })
+        .await;
         two.proxy.go_on();
     };
     let (signed_out, ()) = join!(second.sign_out(1001), renewing);
@@ -96,15 +104,21 @@ async fn no_replica_signs_an_agent_in_whom_another_is_signing_out() {
     two.proxy.lose("/logout", Loss::Paused);
     let finding = async {
         two.proxy.paused().await;
-        while two.under_way().await == 0 {
-            sleep(Duration::from_millis(5)).await;
-        }
+        in_time(async {
+            while two.under_way().await == 0 {
+                sleep(Duration::from_millis(5)).await;
+            }
+        })
+        .await;
         two.proxy.go_on();
     };
     let (signed_out, ()) = join!(two.bridges[1].sign_out(1001), finding);
     signed_out.expect("signed out");
-    while two.under_way().await > 0 {
-        sleep(Duration::from_millis(5)).await;
-    }
+    in_time(async {
+        while two.under_way().await > 0 {
+            sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
     two.is_out().await;
 }

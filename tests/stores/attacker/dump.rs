@@ -1,18 +1,24 @@
 //! Somebody who can read all that is in Redis, and all that is sent to it.
 
 use ccgateway_bridge::rpc::proto::SignInRequest;
-use ccgateway_test_support::{PASSWORD, RedisServer, Setup, TestBridge};
+use ccgateway_sim::Options;
+use ccgateway_test_support::{PASSWORD, RedisServer, Setup, Site, TestBridge};
 use futures_util::StreamExt as _;
 
 use super::{Attacker, key};
 use crate::callee::{self, CREDENTIALS};
 
+const SHORT: &str = "kanari-8";
+const LONG: &str = "kanari-with-all-of-32-characters";
 const PHONE: &str = "13800138000";
 const CALLER: &str = "02087654321";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whoever_reads_redis_learns_no_secret_and_no_length_of_a_password() {
-    let (server, site) = (RedisServer::start().await, callee::site().await);
+    let passwords = [(1003, SHORT), (1004, LONG)];
+    let agents = passwords.map(|(agent, password)| (agent, password.to_owned())).into();
+    let options = Options { agents, ..Options::default() };
+    let (server, site) = (RedisServer::start().await, Site::new(options).await);
     let mut attacker = Attacker::of(&server).await;
     let monitor = server.client().get_async_monitor().await.expect("a monitor");
     let mut seen = monitor.into_on_message::<String>();
@@ -23,8 +29,8 @@ async fn whoever_reads_redis_learns_no_secret_and_no_length_of_a_password() {
     for (agent, password, phone_number) in [
         (1001, PASSWORD, phone.clone()),
         (1002, "canary-wrong", phone.clone()),
-        (1003, PASSWORD, phone),
-        (1004, PASSWORD, None),
+        (1003, SHORT, phone),
+        (1004, LONG, None),
     ] {
         let request = SignInRequest {
             agent_id: agent.to_string(),
@@ -57,8 +63,17 @@ async fn whoever_reads_redis_learns_no_secret_and_no_length_of_a_password() {
         dump.push_str(&seen.next().await.expect("the monitor goes on"));
     }
     assert!(dump.contains("session:1001") && guids.len() == 2);
-    let secrets =
-        [PASSWORD, "canary-wrong", PHONE, CALLER, "1478661212-6", "AgentEvent", "signed_"];
+    let secrets = [
+        PASSWORD,
+        SHORT,
+        LONG,
+        "canary-wrong",
+        PHONE,
+        CALLER,
+        "1478661212-6",
+        "AgentEvent",
+        "signed_",
+    ];
     for secret in secrets.into_iter().chain(guids.iter().map(String::as_str)) {
         let secret = secret.split(".Agent").next().expect("a part");
         let digits: Vec<_> = secret.bytes().map(|byte| format!("{byte:02x}")).collect();

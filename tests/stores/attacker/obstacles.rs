@@ -7,7 +7,7 @@ use ccgateway_test_support::{PASSWORD, RedisServer, Setup, Site, TestBridge, ask
 use redis::RedisResult;
 use tokio::time::{Instant, sleep};
 
-use super::{Attacker, disbelieved, key, polling, until_turns};
+use super::{Attacker, disbelieved, key, until_turns};
 use crate::callee;
 
 const LEASE: Duration = Duration::from_secs(2);
@@ -26,11 +26,19 @@ async fn strict(site: &Site, server: &RedisServer) -> TestBridge {
     Box::pin(TestBridge::at(site, &setup)).await
 }
 
+/// One that waits for Redis, however long that takes.
+async fn patient(site: &Site, server: &RedisServer) -> TestBridge {
+    let store = callee::on_redis(server, "timeouts.command = \"30s\"\n");
+    let tenant = "keep.pause_min = \"5ms\"\nkeep.pause_max = \"10ms\"\n".into();
+    let setup = Setup { keep: true, tenant, password: Some(PASSWORD), ..callee::setup(store) };
+    Box::pin(TestBridge::at(site, &setup)).await
+}
+
 /// Waits until each agent is polled for once more.
 async fn all_are_polled(site: &Site) {
     site.gateway.clear_journal();
     for agent in AGENTS {
-        until_within(Duration::from_secs(10), "it is polled", || {
+        until_within(Duration::from_secs(60), "it is polled", || {
             let polls = asked(&site.gateway, Interface::Poll);
             polls.iter().any(|poll| poll.agent == Some(agent))
         })
@@ -63,7 +71,7 @@ async fn a_key_of_another_type_is_set_aside_and_ends_no_polls() {
             }
         }
     };
-    tokio::time::timeout(Duration::from_secs(20), types)
+    tokio::time::timeout(Duration::from_secs(60), types)
         .await
         .expect("the keys are the bridge's again");
     tokio::time::sleep_until(begun + 2 * LEASE).await;
@@ -78,6 +86,38 @@ async fn a_key_of_another_type_is_set_aside_and_ends_no_polls() {
     let other = strict(&site, &server).await;
     other.set_busy(1001).await.expect("its session is shared");
     assert!(disbelieved(&bridge, "key_type").await > 4.5);
+}
+
+/// Its share of the agents would be nobody's for as long as somebody has heartbeats of it left.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_that_has_died_gets_no_agents_by_its_old_heartbeats() {
+    let (server, site) = (RedisServer::start().await, site().await);
+    let gone = strict(&site, &server).await;
+    let mut attacker = Attacker::of(&server).await;
+    let mut old: Vec<String> = Vec::new();
+    while old.len() < 25 {
+        let mut now: Vec<String> = attacker.ask(&["ZRANGE", &key("replicas"), "0", "-1"]).await;
+        now.retain(|entry| old.last() != Some(entry));
+        old.extend(now);
+        sleep(Duration::from_millis(50)).await;
+    }
+    gone.stop().await;
+    let bridge = strict(&site, &server).await;
+    for agent in AGENTS {
+        bridge.sign_in(agent).await.expect("signed in");
+    }
+    let begun = Instant::now();
+    let planting = tokio::spawn(async move {
+        for entry in old {
+            let _added: RedisResult<u64> =
+                attacker.tries(&["ZADD", &key("replicas"), "9e15", &entry]).await;
+            sleep(LEASE / 2).await;
+        }
+    });
+    tokio::time::sleep_until(begun + 5 * LEASE).await;
+    all_are_polled(&site).await;
+    assert!(!planting.is_finished(), "there are old heartbeats left");
+    planting.abort();
 }
 
 /// As somebody does who cannot make any, and as somebody who has kept those of a replica that has gone.
@@ -101,7 +141,7 @@ async fn leases_that_are_set_again_and_again_take_nobodys_polls() {
         sleep(Duration::from_millis(50)).await;
     }
     gone.stop().await;
-    until_within(Duration::from_secs(20), "all agents are polled by the other", || {
+    until_within(Duration::from_secs(60), "all agents are polled by the other", || {
         let polls = asked(&site.gateway, Interface::Poll);
         let is_polled = |agent| polls.iter().any(|poll| poll.agent == Some(agent));
         AGENTS.filter(|agent| is_polled(*agent)).count() == AGENTS.len()
@@ -136,14 +176,14 @@ async fn plant(attacker: &mut Attacker, seen: &HashMap<u32, Vec<String>>, round:
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_more_is_read_of_what_is_there_than_replicas_write() {
     let (server, site) = (RedisServer::start().await, site().await);
-    let bridge = polling(&site, &server).await;
+    let bridge = patient(&site, &server).await;
     for agent in AGENTS {
         bridge.sign_in(agent).await.expect("signed in");
     }
     let mut attacker = Attacker::of(&server).await;
     let long = "x".repeat(4 << 20);
     let before = sent(&mut attacker).await;
-    for agent in ["1001", "1002", "1003", "1020"] {
+    for agent in AGENTS.chain([1020]) {
         let _: u64 =
             attacker.ask(&["HSET", &key(&format!("session:{agent}")), "record", &long]).await;
         let _: String = attacker.ask(&["SET", &key(&format!("rejected:{agent}")), &long]).await;
@@ -164,7 +204,7 @@ async fn no_more_is_read_of_what_is_there_than_replicas_write() {
     until_turns(&bridge, 2.0).await;
     all_are_polled(&site).await;
     bridge.sign_in(1020).await.expect("signed in");
-    let other = polling(&site, &server).await;
+    let other = patient(&site, &server).await;
     let mut watch = other.watch(&[], Some(1)).await;
     watch.event("AgentState_Ready").await;
     for agent in [1001, 1002, 1003, 1020] {
