@@ -181,6 +181,17 @@ pub trait SessionStore: fmt::Debug + Send + Sync {
         false
     }
 
+    /// The agents of whom this process knows that the bridge has made a session that goes on, at any replica. None in a
+    /// store that only this process uses.
+    fn signed_in(&self) -> Vec<AgentId> {
+        Vec::new()
+    }
+
+    /// Tells the other processes of this store once more what is known of the agent's session.
+    fn tell_again(&self, _: AgentId) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::ready(()))
+    }
+
     /// The agents whose sessions the bridge made before this process started. This process has to
     /// keep them, since no other does. Returns each of them once.
     fn found(&self) -> Vec<AgentId> {

@@ -4,6 +4,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
+use futures_util::future::BoxFuture;
 use tokio::sync::Notify;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::debug;
@@ -132,6 +133,18 @@ impl SessionStore for SharedStore {
 
     fn sign_out(&self, agent: AgentId, version: u64) -> StoreFuture<'_, ()> {
         Box::pin(self.inner.end(agent, version, true))
+    }
+
+    fn signed_in(&self) -> Vec<AgentId> {
+        self.inner.local.signed_in()
+    }
+
+    fn tell_again(&self, agent: AgentId) -> BoxFuture<'_, ()> {
+        Box::pin(async move {
+            let Some(entry) = self.inner.local.entry(agent) else { return };
+            // Where it fails, the others know what there was before.
+            let _told = self.inner.write_now(agent, &entry, Stored::UpTo(entry.version)).await;
+        })
     }
 
     fn is_let_go(&self, agent: AgentId) -> bool {

@@ -250,6 +250,14 @@ impl Local {
         })
     }
 
+    /// The agents whose sessions the bridge has made and that are still good.
+    pub fn signed_in(&self) -> Vec<AgentId> {
+        let is_made = |entry: &Entry| entry.live().is_some_and(|it| it.origin == Origin::SignedIn);
+        let known = self.known();
+        let made = known.entries.iter().filter(|(_, entry)| is_made(entry));
+        made.map(|(agent, _)| *agent).collect()
+    }
+
     /// All that is known.
     pub fn entry(&self, agent: AgentId) -> Option<Entry> {
         self.known().entries.get(&agent).cloned()

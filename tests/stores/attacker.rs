@@ -157,7 +157,8 @@ const END: &str = "{\"end\":{\"signed_out\":true}}\n\n";
 const SESSION: &str = "{\"session\":{\"origin\":\"signed_in\",\"made\":1,\"renewed_at\":1,\"expires_at\":null,\"ttl\":null}}\ncanary-forged.Node1\n";
 
 fn hex(words: &str) -> String {
-    words.bytes().map(|byte| format!("{byte:02x}")).collect()
+    let digits: Vec<_> = words.bytes().map(|byte| format!("{byte:02x}")).collect();
+    digits.concat()
 }
 
 #[tokio::test]

@@ -88,6 +88,38 @@ async fn a_key_of_another_type_is_set_aside_and_ends_no_polls() {
     assert!(disbelieved(&bridge, "key_type").await > 4.5);
 }
 
+/// Neither the list of agents nor a session can be read then.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn agents_who_are_handed_over_are_polled_although_somebody_removes_them_from_the_list() {
+    let (server, site) = (RedisServer::start().await, site().await);
+    let first = strict(&site, &server).await;
+    for agent in AGENTS {
+        first.sign_in(agent).await.expect("signed in");
+    }
+    let mut attacker = Attacker::of(&server).await;
+    let removing = tokio::spawn(async move {
+        let names = AGENTS.map(|agent| key(&format!("session:{agent}")));
+        let names: Vec<_> = ["DEL".to_owned(), key("kept")].into_iter().chain(names).collect();
+        loop {
+            let _removed: RedisResult<u64> = attacker.tries(&names).await;
+            sleep(Duration::from_millis(5)).await;
+        }
+    });
+    let second = strict(&site, &server).await;
+    let kept = "ccgw_sessions{tenant=\"acme\",state=\"kept\"}";
+    let handing_over = async {
+        while second.scrape().await[kept] < 0.5 {
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), handing_over)
+        .await
+        .expect("some are handed over");
+    sleep(3 * LEASE).await;
+    all_are_polled(&site).await;
+    removing.abort();
+}
+
 /// Its share of the agents would be nobody's for as long as somebody has heartbeats of it left.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_replica_that_has_died_gets_no_agents_by_its_old_heartbeats() {
