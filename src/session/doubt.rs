@@ -19,13 +19,15 @@ pub enum Doubt {
     Heartbeat,
     /// A lock on a sign-in that no key opens, or that lasts for longer than a sign-in.
     SignInLock,
+    /// A time of sign-ins that no replica can have stored.
+    SignInMoments,
     /// An agent whom the tenant cannot have.
     AgentId,
 }
 
 impl Doubt {
     /// All reasons.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::EventSeal,
         Self::EventNumber,
         Self::EventRepeated,
@@ -33,6 +35,7 @@ impl Doubt {
         Self::SessionVersion,
         Self::Heartbeat,
         Self::SignInLock,
+        Self::SignInMoments,
         Self::AgentId,
     ];
 
@@ -46,6 +49,7 @@ impl Doubt {
             Self::SessionVersion => "session_version",
             Self::Heartbeat => "heartbeat",
             Self::SignInLock => "sign_in_lock",
+            Self::SignInMoments => "sign_in_moments",
             Self::AgentId => "agent_id",
         }
     }
@@ -64,6 +68,9 @@ impl fmt::Display for Doubt {
             }
             Self::SignInLock => {
                 "no key in store.encryption_key_files opens a lock on a sign-in, or it is an old one"
+            }
+            Self::SignInMoments => {
+                "the time of the next sign-in is none, or more than a minute ahead of Redis' clock"
             }
             Self::AgentId => "a session is to be kept for an agent outside of the tenant's agent_ids",
         })
