@@ -5,7 +5,7 @@ use ccgateway_bridge::{
     config::{Sentinel, Topology},
     session::{SessionStore as _, StoreError, StoreState},
 };
-use ccgateway_test_support::RedisServer;
+use ccgateway_test_support::{RedisServer, within};
 
 use crate::{
     access::{acting_as, commands},
@@ -181,9 +181,12 @@ async fn a_redis_that_is_busy_with_a_script_is_told_and_waited_for() {
         endless_script.query_async::<()>(&mut endless).await.expect_err("killed");
     });
     // The first that come wait until the script counts as too long.
-    while told(&replica).0 != "refuses_writes" {
-        replica.put(1002, "b").await;
-    }
+    within("the script to count as too long", async {
+        while told(&replica).0 != "refuses_writes" {
+            replica.put(1002, "b").await;
+        }
+    })
+    .await;
     assert!(told(&replica).1.starts_with("BUSY "), "{:?}", told(&replica));
     let mut kill = ::redis::cmd("SCRIPT");
     let _: () = kill.arg("KILL").query_async(&mut admin).await.expect("killed");
