@@ -1,10 +1,11 @@
 //! A tenant's events in the Redis that the replicas share.
 
+mod read;
+
 use std::{
-    collections::HashMap,
     fmt,
     sync::{
-        Mutex as StdMutex, PoisonError,
+        Mutex as StdMutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, UNIX_EPOCH},
@@ -12,6 +13,7 @@ use std::{
 
 use tokio::{sync::Mutex, time::Instant};
 
+use self::read::{Found, Read};
 use super::{
     redis::{Keys, Link, LinkError, Notice, Repeat, Script, Subscription},
     seals::{CLOCKS_APART_MAX, Seals, is_believable},
@@ -44,19 +46,12 @@ pub struct RedisEvents {
 /// An event as the stream returns it: its id, and its fields with their names.
 type Raw = (String, Vec<Vec<u8>>);
 
-/// The last event that was read of each process: how many it had sent before, and the event's number. Redis
-/// numbers the events of a process in the order in which it sends them. So one that it had sent before, but
-/// that has a higher number, was published again by somebody else.
-#[derive(Debug, Default)]
-struct Read(HashMap<u64, (u64, u64)>);
-
 /// Adds an event and publishes it. The message holds the whole event, so that receivers need no
 /// round trip. ARGV[4] and ARGV[5] are the number that would come next. It is used if Redis has
 /// lost its events and its clock is behind; otherwise Redis numbers the event by itself.
 ///
-/// Redis numbers events above all that the stream has had. So one that somebody has added with a number
-/// far ahead would leave no number for others that replicas believe, or none at all. Such a stream is set
-/// aside.
+/// If somebody adds an event far ahead, Redis numbers all later ones above it, where no replica believes them,
+/// or refuses them. Such a stream is renamed, and a new one is begun.
 const ADD: &str = "
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -88,8 +83,6 @@ const READ_AT_ONCE: usize = 512;
 /// How far back events are read again if messages may have been missed. A Redis that has lost its
 /// events may have numbered some below the newest one known.
 const OVERLAP_MS: u64 = 60_000;
-/// The most processes whose last event is remembered. There are as many as replicas have started.
-const PROCESSES_MAX: usize = 4096;
 
 impl RedisEvents {
     /// The events of the tenant with these keys. Redis keeps about `kept` of them.
@@ -113,7 +106,8 @@ impl RedisEvents {
     ///
     /// # Errors
     ///
-    /// [`StoreError::Unavailable`], here and below.
+    /// [`StoreError::Unavailable`], here and below. The event has not been told to this replica's own watchers
+    /// then, and will not be, even if Redis takes it later for the others.
     pub async fn add(
         &self,
         agent: AgentId,
@@ -121,9 +115,9 @@ impl RedisEvents {
         fetched: Instant,
         known: u64,
     ) -> Result<(), StoreError> {
-        let nth = self.sent.fetch_add(1, Ordering::Relaxed);
+        let sent = self.sent.fetch_add(1, Ordering::Relaxed);
         let times = [fetched.saturating_duration_since(self.began), fetched.elapsed()];
-        let text = encode(&Told { agent, what, origin: Origin::now([self.me, nth], times) });
+        let text = encode(&Told { agent, what, origin: Origin::now([self.me, sent], times) });
         let sealed =
             text.and_then(|text| self.seals.seal(Purpose::Event, "", text.as_bytes()).ok());
         let Some(sealed) = sealed else {
@@ -135,7 +129,15 @@ impl RedisEvents {
         let call = call.arg(millisecond).arg(nth);
         let call = call.arg(u64::try_from(CLOCKS_APART_MAX.as_millis()).unwrap_or(u64::MAX));
         // Told twice it would be two events.
-        let (id, aside): (String, u8) = self.link.script(&call, Repeat::Never).await?;
+        let (id, aside): (String, u8) = match self.link.script(&call, Repeat::Never).await {
+            // Redis may have taken it, or take it yet.
+            Err(LinkError::Silent(_) | LinkError::Broken(_))
+                if !self.read().is_left(self.me, sent) =>
+            {
+                return Ok(());
+            }
+            added => added?,
+        };
         if aside == 1 {
             self.seals.doubt(Doubt::EventNumber);
         }
@@ -148,7 +150,7 @@ impl RedisEvents {
 
     /// The latest `count` events, oldest first.
     pub async fn latest(&self, count: usize) -> Result<Vec<Event>, StoreError> {
-        let mut latest = self.read("XREVRANGE", ["+", "-"], count).await?;
+        let mut latest = self.range("XREVRANGE", ["+", "-"], count).await?;
         latest.reverse();
         Ok(self.believed(&latest))
     }
@@ -163,11 +165,11 @@ impl RedisEvents {
                 let sealed = parts.next().unwrap_or_default();
                 Ok(News::Told(self.event(id, sealed, Some(Instant::now())).into_iter().collect()))
             }
-            Notice::Gap => Ok(News::Missed(self.catch_up(sequence).await?)),
+            Notice::Gap => Ok(self.catch_up(sequence).await?),
         }
     }
 
-    async fn read(
+    async fn range(
         &self,
         command: &str,
         range: [&str; 2],
@@ -179,19 +181,33 @@ impl RedisEvents {
     }
 
     /// Reads all events after a number: their messages may have come while this process did not
-    /// listen. There are no more of them than Redis keeps, unless somebody else has added some.
-    async fn catch_up(&self, after: u64) -> Result<Vec<Event>, LinkError> {
+    /// listen. There are no more of them than Redis keeps, unless somebody else has added some. Then the
+    /// latest are read, and those in between are left out.
+    async fn catch_up(&self, after: u64) -> Result<News, LinkError> {
         let mut events = Vec::new();
+        let mut gone = None;
         let mut from = format!("({}-0", moment(after).0.saturating_sub(OVERLAP_MS));
-        for _ in 0..=2 * self.kept.div_ceil(READ_AT_ONCE) {
-            let some = self.read("XRANGE", [&from, "+"], READ_AT_ONCE).await?;
+        for turn in 0..=2 * self.kept.div_ceil(READ_AT_ONCE) {
+            let some = self.range("XRANGE", [&from, "+"], READ_AT_ONCE).await?;
+            if turn == 0 && after > 0 {
+                // Redis no longer has the last event that is known here, so it may have dropped later ones too.
+                gone = before(&some).filter(|gone| *gone >= after);
+            }
             events.extend(self.believed(&some));
             match some.last() {
                 Some((newest, _)) if some.len() == READ_AT_ONCE => from = format!("({newest}"),
-                _ => break,
+                _ => {
+                    return Ok(match gone {
+                        Some(gone) => News::Cut { gone, events },
+                        None => News::Missed(events),
+                    });
+                }
             }
         }
-        Ok(events)
+        let mut latest = self.range("XREVRANGE", ["+", "-"], self.kept).await?;
+        latest.reverse();
+        events.extend(self.believed(&latest));
+        Ok(News::Cut { gone: before(&latest).unwrap_or(after).max(after), events })
     }
 
     fn believed(&self, raw: &[Raw]) -> Vec<Event> {
@@ -229,12 +245,15 @@ impl RedisEvents {
         if Duration::from_millis(millisecond.abs_diff(origin.sent)) > CLOCKS_APART_MAX {
             return Err(Doubt::EventRepeated);
         }
-        // What was heard may have been read already, or it is the same message again.
-        if !self.read_of(origin, sequence)? && heard.is_some() {
-            return Ok(None);
+        match self.read().note(origin, sequence)? {
+            // What was heard may have been read already, or it is the same message again.
+            Found::Again if heard.is_some() => return Ok(None),
+            Found::Left => return Ok(None),
+            Found::Again | Found::New => {}
         }
-        let received_at = UNIX_EPOCH.checked_add(Duration::from_millis(millisecond));
-        let received_at = received_at.ok_or(Doubt::EventNumber)?;
+        // Not the time in its number: Redis numbers on from whatever somebody has added.
+        let received_at = UNIX_EPOCH.checked_add(Duration::from_millis(origin.sent));
+        let received_at = received_at.ok_or(Doubt::EventRepeated)?;
         let fetched = self.fetched(origin, heard).unwrap_or(Fetched::Unknown);
         Ok(Some(Event { sequence, received_at, agent, what, fetched }))
     }
@@ -250,31 +269,18 @@ impl RedisEvents {
         heard?.checked_sub(Duration::from_micros(age)).map(Fetched::ElsewhereBy)
     }
 
-    /// Notes that an event was read. Returns whether it is later than all others of its process.
-    fn read_of(&self, Origin { by, nth, .. }: Origin, sequence: u64) -> Result<bool, Doubt> {
-        let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
-        read.note(by, nth, sequence)
+    fn read(&self) -> MutexGuard<'_, Read> {
+        self.read.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Read {
-    fn note(&mut self, by: u64, nth: u64, sequence: u64) -> Result<bool, Doubt> {
-        match self.0.get(&by) {
-            Some(&(last, known)) if nth < last && sequence > known => Err(Doubt::EventRepeated),
-            Some(&(last, known)) if nth == last && sequence != known => Err(Doubt::EventRepeated),
-            Some(&(last, _)) if nth <= last => Ok(false),
-            _ => {
-                if self.0.len() >= PROCESSES_MAX {
-                    self.0.clear();
-                }
-                self.0.insert(by, (nth, sequence));
-                Ok(true)
-            }
-        }
-    }
+/// The number before the first of these events.
+fn before(events: &[Raw]) -> Option<u64> {
+    let first = events.iter().find_map(|(id, _)| number(id))?;
+    first.1.checked_sub(1)
 }
 
-/// The millisecond of an id, and the number of the event that has it; `None` if it is no id, or is too far
+/// Reads a stream's id: its millisecond, and the event's number made of it. `None` if it is none, or is too far
 /// ahead of the clock.
 fn number(id: &str) -> Option<(u64, u64)> {
     let (millisecond, nth) = id.split_once('-')?;
@@ -292,24 +298,6 @@ impl fmt::Debug for RedisEvents {
 mod tests {
     use super::*;
     use crate::cluster::seals::millis_now;
-
-    #[test]
-    fn an_event_is_read_once_of_each_process_and_not_again_by_another_number() {
-        let mut read = Read::default();
-        assert_eq!(read.note(1, 0, 10), Ok(true));
-        assert_eq!(read.note(1, 1, 12), Ok(true));
-        assert_eq!(read.note(1, 0, 10), Ok(false), "it is read again");
-        assert_eq!(read.note(1, 1, 12), Ok(false));
-        for (nth, sequence) in [(0, 13), (1, 13), (1, 11)] {
-            assert_eq!(read.note(1, nth, sequence), Err(Doubt::EventRepeated));
-        }
-        assert_eq!(read.note(1, 2, 5), Ok(true), "a Redis that has lost its events");
-        assert_eq!(read.note(2, 0, 13), Ok(true), "another process");
-        for by in 0..10_000 {
-            read.note(by, 7, 99).ok();
-        }
-        assert!(read.0.len() <= PROCESSES_MAX);
-    }
 
     #[test]
     fn a_number_is_believed_up_to_a_day_ahead_and_has_one_after_it() {

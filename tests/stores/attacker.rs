@@ -118,6 +118,25 @@ async fn a_stream_of_events_that_takes_no_more_numbers_is_set_aside_and_begun_an
     }
 }
 
+/// Redis numbers events above the highest number that there is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_event_has_the_time_of_its_replica_whatever_number_somebody_has_made_redis_give_it() {
+    let (server, site) = (RedisServer::start().await, callee::site().await);
+    let mut attacker = Attacker::of(&server).await;
+    let ahead = Duration::from_secs(23 * 60 * 60);
+    let number = format!("{}-0", (micros_now() / 1000) + 23 * 60 * 60 * 1000);
+    let _: String = attacker.ask(&["XADD", &key("events"), &number, "sealed", "x"]).await;
+    let (left, right) = (polling(&site, &server).await, polling(&site, &server).await);
+    let mut watches = [left.watch(&[], None).await, right.watch(&[], None).await];
+    left.sign_in(1001).await.expect("signed in");
+    for watch in &mut watches {
+        let ready = watch.event("AgentState_Ready").await;
+        assert!(ready.sequence >> 20 > micros_now() / 1000, "the number is far ahead");
+        let received = SystemTime::try_from(ready.receive_time.expect("a time")).expect("a time");
+        assert!(received < SystemTime::now() + ahead / 2, "{received:?}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn events_that_no_replica_has_sealed_or_that_come_again_are_told_to_nobody() {
     let (server, site) = (RedisServer::start().await, callee::site().await);
