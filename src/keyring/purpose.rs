@@ -15,11 +15,6 @@ pub enum Purpose {
     Lock,
 }
 
-/// The length to which most values are filled up at least. A Guid with the cookies of one load balancer fits in.
-const LEAST: usize = 256;
-/// The same for credentials. The longest ones fit in, so all have the same length.
-const LEAST_OF_CREDENTIALS: usize = 1024;
-
 impl Purpose {
     /// All purposes.
     pub const ALL: [Self; 6] = [
@@ -40,14 +35,6 @@ impl Purpose {
             Self::Rejection => "rejection",
             Self::Heartbeat => "heartbeat",
             Self::Lock => "lock",
-        }
-    }
-
-    /// The length to which values are filled up at least.
-    pub(super) fn least_length(self) -> usize {
-        match self {
-            Self::Credentials => LEAST_OF_CREDENTIALS,
-            _ => LEAST,
         }
     }
 }

@@ -40,6 +40,9 @@ pub enum Renewal {
 #[error("encryption failed")]
 pub struct SealError;
 
+/// The length to which values are filled up at least. The longest password fits in, and a Guid with the cookies
+/// of one load balancer.
+const LEAST: usize = 256;
 /// Of a key that encrypts once.
 const ONLY_NONCE: [u8; NONCE_LEN] = [0; NONCE_LEN];
 /// Keeps these keys apart from all that may be derived otherwise.
@@ -58,8 +61,7 @@ impl Sealer<'_> {
         let mut salt = [0; SALT_LEN];
         rand::fill(&mut salt).map_err(|_| SealError)?;
         let (key, nonce) = self.derive(&key, &salt).ok_or(SealError)?;
-        let least = self.purpose.least_length();
-        let mut data = padded(plain, least, AES_256_GCM.tag_len()).ok_or(SealError)?;
+        let mut data = padded(plain, LEAST, AES_256_GCM.tag_len()).ok_or(SealError)?;
         let sealed = key.seal_in_place_append_tag(nonce, Aad::from(about), &mut data);
         sealed.map_err(|_| SealError)?;
         Ok(Sealed { key_id, salt, data })
