@@ -56,7 +56,7 @@ impl AdmittedCall {
         let verdict = self.command_once_or_twice(&command, untouched).await;
         self.report(command.interface, &verdict);
         let (envelope, after) = verdict?;
-        Ok(Accepted { envelope, command, after, of_batch: false, _place: self.call.take() })
+        Ok(Accepted { envelope, command, after, of_batch: false, place: self.call.take() })
     }
 
     pub(super) async fn sign_in(
