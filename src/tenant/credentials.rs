@@ -51,12 +51,12 @@ impl CredentialBook {
         Self { configured, agents, rejected_for, sealed, sessions }
     }
 
-    /// The sign-in for an agent for whom nobody asks for one. Its password is the one that worked last
-    /// here, or else the configured one, or else one that another replica has shared.
+    /// The sign-in for an agent for whom nobody asks for one. Its password is the one that replicas share
+    /// for the agent's session, or else the one that worked last here, or else the configured one.
     pub(super) async fn find(&self, agent: AgentId) -> Option<Arc<SignIn>> {
-        let password = match self.password_here(agent) {
-            Some(own) => own,
-            None => self.shared(agent).await?,
+        let password = match self.shared(agent).await {
+            Some(shared) => shared,
+            None => self.password_here(agent)?,
         };
         Some(self.unasked(agent, password))
     }
