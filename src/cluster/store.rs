@@ -14,6 +14,7 @@ use super::{
     redis::{Keys, Link, LinkError, LinkState, Repeat, Script},
     seals::Seals,
     shared::RosterNews,
+    shared_passwords::SharedPasswords,
 };
 use crate::{
     id::{AgentId, TenantId},
@@ -52,6 +53,7 @@ struct Inner {
     unsynced: Notify,
     /// What the roster receives from the other replicas.
     news: RosterNews,
+    passwords: Arc<SharedPasswords>,
     /// Agents with values that are not sealed with the first key.
     outdated: Mutex<BTreeSet<AgentId>>,
 }
@@ -74,6 +76,7 @@ impl SharedStore {
             replace: Script::new(key_rotation::REPLACE),
             unsynced: Notify::new(),
             news: shared.news(tenant),
+            passwords: shared.passwords(tenant),
             outdated: Mutex::default(),
         });
         let sync = tokio::spawn(sync::run(inner.clone()));

@@ -15,6 +15,8 @@ pub enum Doubt {
     SessionSeal,
     /// A session whose version is far ahead of the clock.
     SessionVersion,
+    /// A password, or the digests of rejected ones, that no key opens.
+    PasswordSeal,
     /// A heartbeat that no key opens, or that is not from now.
     Heartbeat,
     /// A lock on a sign-in that no key opens, or that lasts for longer than a sign-in.
@@ -27,12 +29,13 @@ pub enum Doubt {
 
 impl Doubt {
     /// All reasons.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::EventSeal,
         Self::EventNumber,
         Self::EventRepeated,
         Self::SessionSeal,
         Self::SessionVersion,
+        Self::PasswordSeal,
         Self::Heartbeat,
         Self::SignInLock,
         Self::SignInMoments,
@@ -47,6 +50,7 @@ impl Doubt {
             Self::EventRepeated => "event_repeated",
             Self::SessionSeal => "session_seal",
             Self::SessionVersion => "session_version",
+            Self::PasswordSeal => "password_seal",
             Self::Heartbeat => "heartbeat",
             Self::SignInLock => "sign_in_lock",
             Self::SignInMoments => "sign_in_moments",
@@ -63,6 +67,9 @@ impl fmt::Display for Doubt {
             Self::EventRepeated => "an event was published again under another number",
             Self::SessionSeal => "no key in store.encryption_key_files opens a session, or its end",
             Self::SessionVersion => "the version of a session is more than a day ahead of the clock",
+            Self::PasswordSeal => {
+                "no key in store.encryption_key_files opens a password, or the digests of rejected ones"
+            }
             Self::Heartbeat => {
                 "no key in store.encryption_key_files opens the heartbeat of a replica, or it is an old one"
             }
@@ -70,7 +77,7 @@ impl fmt::Display for Doubt {
                 "no key in store.encryption_key_files opens a lock on a sign-in, or it is an old one"
             }
             Self::SignInMoments => {
-                "the time of the next sign-in is none, or more than a minute ahead of Redis' clock"
+                "the time of the next sign-in is none, or more than a minute ahead of the store's clock"
             }
             Self::AgentId => "a session is to be kept for an agent outside of the tenant's agent_ids",
         })

@@ -9,7 +9,7 @@ use ccgateway_sim::{Interface, Options};
 use ccgateway_test_support::{PASSWORD, RedisServer, Setup, Site, TestBridge, asked, until_within};
 use redis::{FromRedisValue, ToRedisArgs, aio::MultiplexedConnection};
 
-use crate::callee::{self, sign_ins};
+use crate::callee::{self, CREDENTIALS, sign_ins};
 
 /// The attacker's connection.
 pub(crate) struct Attacker(MultiplexedConnection);
@@ -134,6 +134,23 @@ async fn an_event_has_the_time_of_its_replica_whatever_number_somebody_has_made_
         assert!(ready.sequence >> 20 > micros_now() / 1000, "the number is far ahead");
         let received = SystemTime::try_from(ready.receive_time.expect("a time")).expect("a time");
         assert!(received < SystemTime::now() + ahead / 2, "{received:?}");
+    }
+}
+
+#[tokio::test]
+async fn passwords_and_rejections_that_no_replica_has_sealed_are_counted_and_not_used() {
+    let (server, site) = (RedisServer::start().await, callee::site().await);
+    let bridge = callee::with(&site, &server, PASSWORD, CREDENTIALS).await;
+    let mut attacker = Attacker::of(&server).await;
+    let sealed = r#"{"key":"00000000","salt":"","data":""}"#;
+    for forged in ["x", sealed] {
+        for kind in ["credentials", "rejected"] {
+            let _: () = attacker.ask(&["SET", &key(&format!("{kind}:1001")), forged]).await;
+        }
+        let before = disbelieved(&bridge, "password_seal").await;
+        bridge.set_busy(1001).await.expect("signed in with the file's password");
+        assert!(disbelieved(&bridge, "password_seal").await > before + 0.5, "{forged}");
+        bridge.sign_out(1001).await.expect("signed out");
     }
 }
 

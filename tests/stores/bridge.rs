@@ -369,6 +369,40 @@ async fn the_password_that_a_caller_gave_is_used_by_another_replica_before_the_f
 }
 
 #[tokio::test]
+async fn passwords_are_shared_again_if_redis_has_lost_them() {
+    let (server, site) = (RedisServer::start().await, callee::site().await);
+    let bridge = callee::with(&site, &server, PASSWORD, CREDENTIALS).await;
+    all_listen(&server, 1).await;
+    bridge.sign_in(1002).await.expect("signed in");
+    let _: () = ask(&server, &["FLUSHALL"]).await;
+    assert!(!has_credentials(&server).await);
+    // Its replica may have missed something, and compares.
+    let _: u64 = ask(&server, &["CLIENT", "KILL", "TYPE", "pubsub"]).await;
+    until_shared(&server).await;
+    drop(bridge);
+    site.gateway.sign_out(1002);
+    let second = callee::with(&site, &server, PASSWORD, CREDENTIALS).await;
+    second.set_busy(1002).await.expect("signed in again");
+}
+
+#[tokio::test]
+async fn a_password_that_was_given_while_redis_was_away_is_shared_later() {
+    let (mut server, site) = (RedisServer::start().await, callee::site().await);
+    let bridge = callee::with(&site, &server, PASSWORD, CREDENTIALS).await;
+    server.kill().await;
+    bridge.sign_in(1002).await.expect("signed in");
+    server.restart().await;
+    until_shared(&server).await;
+    bridge.sign_out(1002).await.expect("signed out");
+    assert!(!has_credentials(&server).await);
+}
+
+/// Waits until Redis has what agent 1002 was signed in with.
+async fn until_shared(server: &RedisServer) {
+    until_asked("the password to be shared", async || has_credentials(server).await).await;
+}
+
+#[tokio::test]
 async fn passwords_that_all_replicas_have_in_a_file_are_not_shared() {
     let (server, site) = (RedisServer::start().await, callee::site().await);
     let bridge = callee::with(&site, &server, PASSWORD, CREDENTIALS).await;

@@ -55,6 +55,7 @@ pub(super) async fn run(store: Arc<Inner>) {
                 Notice::Gap => task = Task::Reconcile,
             },
             () = store.unsynced.notified() => task = task.max(Task::Push),
+            () = store.passwords.due() => task = task.max(Task::Push),
             () = keys.next() => task = Task::Reconcile,
             () = store.link.worse() => task = task.max(Task::Push),
             () = sleep_until(due) => {
@@ -97,11 +98,15 @@ pub(super) async fn run(store: Arc<Inner>) {
 
 async fn push(store: &Inner) -> Result<(), LinkError> {
     store.push(store.local.unsynced()).await?;
+    if store.passwords.take_due() {
+        store.share_passwords().await?;
+    }
     store.seal_noted().await
 }
 
 async fn reconcile(store: &Inner) -> Result<(), LinkError> {
     store.reconcile().await?;
+    store.share_passwords().await?;
     store.seal_anew().await
 }
 
@@ -141,6 +146,19 @@ impl Inner {
         }
         if told > 0 {
             info!(ccgw.tenant.id = %self.seals.tenant(), sessions = told, "wrote sessions to Redis that it did not have");
+        }
+        Ok(())
+    }
+
+    /// Shares passwords again that Redis does not have.
+    async fn share_passwords(&self) -> Result<(), LinkError> {
+        for some in self.passwords.of_sessions(&self.local).chunks(READ_AT_ONCE) {
+            let read = |agent: &AgentId| cmd("GET").arg(self.keys.credentials(*agent)).take();
+            let stored = self.values(&some.iter().map(read).collect::<Vec<_>>()).await?;
+            let missing = some.iter().zip(stored).filter(|(_, stored)| stored.is_none());
+            for (agent, _) in missing {
+                self.passwords.write(*agent).await.inspect_err(|_| self.passwords.write_later())?;
+            }
         }
         Ok(())
     }
