@@ -154,7 +154,8 @@ impl SignInLocks {
         let number =
             holder.split(|byte| *byte == b':').nth(1).and_then(|it| str::from_utf8(it).ok());
         let number = number.and_then(|hex| u64::from_str_radix(hex, 16).ok());
-        let grant = is_held.then(|| Grant(number.unwrap_or_default()));
+        // Two that no replica has written are not the same grant.
+        let grant = is_held.then(|| Grant(number.unwrap_or_else(rand::random)));
         let others = requests.keys().filter(|other| **other != me.as_bytes()).count();
         let stored = Some(record).filter(|record| !record.is_empty());
         let stored = stored.and_then(|record| self.seals.session(Some(agent), record));
