@@ -39,7 +39,7 @@ pub use self::{
     sealed_kind::SealedKind,
     sealed_values::{Owner, SealedValueStore, SealedValues},
     state::SessionState,
-    stored_session::{StoredSession, Unreadable},
+    stored_session::{CLOCKS_APART_MAX, StoredSession, Unreadable},
     stores::{SharedStores, Stores},
 };
 use crate::id::AgentId;

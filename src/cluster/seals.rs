@@ -3,12 +3,13 @@
 use std::{
     fmt::Display,
     sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 use secrecy::zeroize::Zeroizing;
 
 use super::doubts::Doubts;
+pub(super) use crate::session::CLOCKS_APART_MAX;
 use crate::{
     id::{AgentId, TenantId},
     keyring::{Keyring, Purpose, SealError, Sealed},
@@ -23,10 +24,6 @@ pub(super) struct Seals {
     keyring: Arc<Keyring>,
     doubts: Arc<Doubts>,
 }
-
-/// How far the clocks of replicas and store may be apart. A time that is further ahead than this is not
-/// believed.
-pub(super) const CLOCKS_APART_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
 impl Seals {
     pub(super) fn new(tenant: TenantId, keyring: Arc<Keyring>, doubts: Arc<Doubts>) -> Self {
