@@ -55,8 +55,8 @@ pub struct Session {
     /// that an agent's newer Guid always has the higher version. Begins with the time in
     /// microseconds.
     pub version: u64,
-    /// The version that it had when it was made, or registered: renewals leave it as it is. Tells whose
-    /// session a stored password belongs to.
+    /// The version with which the session began; renewals keep it. A stored password names it, and counts only
+    /// for that session.
     pub made: u64,
     /// When the Guid was stored.
     pub renewed_at: SystemTime,

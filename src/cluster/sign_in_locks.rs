@@ -45,8 +45,9 @@ struct Request {
 }
 
 /// The lock may be lost while its holder waits for the gateway. So a second key records which
-/// sign-ins are under way, each with its sealed request. The lock names its attempt, and the grant that ARGV[6]
-/// proposed when it was free. The lock of ARGV[4] and the requests in ARGV[7], ARGV[8], … do not count. There are never many requests, unless somebody else has put them there.
+/// sign-ins are under way, each with its sealed request. The lock names its attempt, and its grant. ARGV[4]: a
+/// lock that is not believed. ARGV[6]: the grant to use if the lock is free. ARGV[7] and on: requests that are
+/// not believed or are over. There are never many requests, unless somebody else has put them there.
 const LOCK: &str = "
 for place = 7, #ARGV do redis.call('HDEL', KEYS[2], ARGV[place]) end
 local owner = redis.call('GET', KEYS[1])

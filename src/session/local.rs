@@ -124,8 +124,8 @@ impl Entry {
         self.session.is_none() && !self.unsynced && self.since.elapsed() >= END_KEPT
     }
 
-    /// When the entry can be forgotten; `None`: never, as it is now. That an agent was signed out is known
-    /// until there is a session again: this process may have a password for as long.
+    /// When the entry can be forgotten; `None`: never, as it is now. A sign-out is remembered
+    /// until there is a session again, since this process may hold the agent's password that long.
     fn expires_at(&self) -> Option<Instant> {
         match &self.session {
             Some(session) => session.expires_at,

@@ -12,7 +12,8 @@ use crate::{
 };
 
 /// Writes a record if the version of the stored one is within the limits, and publishes it to all
-/// replicas. No stored record counts as version 0, and so does the record ARGV[9], which is not believed. Also
+/// replicas. If nothing is stored, or only the record ARGV[9], which this replica does not believe, its version
+/// counts as 0. Also
 /// updates the set of agents whose sessions a replica has to keep, and deletes the shared credentials when a
 /// session ends. Writing the same record again is a success: the answer to the first write was lost.
 const WRITE: &str = "
@@ -51,7 +52,8 @@ pub(super) enum Written {
     Overtaken(Option<Entry>),
 }
 
-/// The time to live of a session that does not expire. It is written again before that.
+/// The time to live of a session that does not expire. If it ends, a replica that knows the session writes it
+/// again when it next compares.
 const SAFETY_TTL: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 /// How long the end of a session stays stored. Within this time, a replica that missed the end
 /// cannot bring the session back.
