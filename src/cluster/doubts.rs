@@ -43,7 +43,7 @@ impl Doubts {
             return;
         }
         *said = Some(Instant::now());
-        warn!(ccgw.tenant.id = %tenant, error = %doubt, "something in the shared store is not believed and is left out: a replica has other keys or a wrong clock, or somebody else writes there");
+        warn!(ccgw.tenant.id = %tenant, error = %doubt, "something in the shared store is not believed and is left out: a replica has other keys or a wrong clock, an old key was taken away too early, or somebody else writes there");
     }
 
     /// How often something was not believed, by the reason.
