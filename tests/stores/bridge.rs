@@ -397,6 +397,24 @@ async fn a_password_that_was_given_while_redis_was_away_is_shared_later() {
     assert!(!has_credentials(&server).await);
 }
 
+/// Whatever somebody else has put in the places of their sessions.
+#[tokio::test]
+async fn passwords_are_shared_again_also_if_those_of_others_cannot_be() {
+    let (server, site) = (RedisServer::start().await, callee::site().await);
+    let bridge = callee::with(&site, &server, PASSWORD, CREDENTIALS).await;
+    all_listen(&server, 1).await;
+    for agent in 1002..1010 {
+        bridge.sign_in(agent).await.expect("signed in");
+    }
+    for agent in 1003..1010 {
+        let _: () = ask(&server, &["SET", &format!("test:{{acme}}:session:{agent}"), "x"]).await;
+        let _: u64 = ask(&server, &["DEL", &format!("test:{{acme}}:credentials:{agent}")]).await;
+    }
+    let _: u64 = ask(&server, &["DEL", "test:{acme}:credentials:1002"]).await;
+    let _: u64 = ask(&server, &["CLIENT", "KILL", "TYPE", "pubsub"]).await;
+    until_shared(&server).await;
+}
+
 /// Waits until Redis has what agent 1002 was signed in with.
 async fn until_shared(server: &RedisServer) {
     until_asked("the password to be shared", async || has_credentials(server).await).await;

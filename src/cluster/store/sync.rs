@@ -157,7 +157,11 @@ impl Inner {
             let stored = self.values(&some.iter().map(read).collect::<Vec<_>>()).await?;
             let missing = some.iter().zip(stored).filter(|(_, stored)| stored.is_none());
             for (agent, _) in missing {
-                self.passwords.write(*agent).await.inspect_err(|_| self.passwords.write_later())?;
+                match self.passwords.write(*agent).await {
+                    // Another application uses one of its keys. The others do not wait.
+                    Err(LinkError::Refused(refusal)) if refusal.is_about_one_key() => {}
+                    written => written.inspect_err(|_| self.passwords.write_later())?,
+                }
             }
         }
         Ok(())
