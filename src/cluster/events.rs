@@ -39,8 +39,15 @@ pub struct RedisEvents {
     sent: AtomicU64,
     began: Instant,
     /// Locked, so that there is one reader at a time.
-    news: Mutex<Subscription>,
+    news: Mutex<Messages>,
     read: StdMutex<Read>,
+}
+
+/// The messages with events.
+struct Messages {
+    subscription: Subscription,
+    /// Whether some may have been missed, and the stream has not been read since then.
+    may_be_missed: bool,
 }
 
 /// An event as the stream returns it: its id, and its fields with their names.
@@ -87,7 +94,8 @@ const OVERLAP_MS: u64 = 60_000;
 impl RedisEvents {
     /// The events of the tenant with these keys. Redis keeps about `kept` of them.
     pub(super) fn new(link: Link, keys: Keys, seals: Seals, kept: usize) -> Self {
-        let news = Mutex::new(link.subscribe(keys.named("news")));
+        let subscription = link.subscribe(keys.named("news"));
+        let news = Mutex::new(Messages { subscription, may_be_missed: false });
         Self {
             link,
             keys,
@@ -158,15 +166,21 @@ impl RedisEvents {
     /// Waits a while for events after that number. Returns none if none has come, and may return events
     /// that it has returned before.
     pub async fn after(&self, sequence: u64) -> Result<News, StoreError> {
-        match self.news.lock().await.next().await {
-            Notice::Message(message) => {
-                let mut parts = message.splitn(2, |&byte| byte == b' ');
-                let id = parts.next().and_then(|id| str::from_utf8(id).ok()).unwrap_or_default();
-                let sealed = parts.next().unwrap_or_default();
-                Ok(News::Told(self.event(id, sealed, Some(Instant::now())).into_iter().collect()))
-            }
-            Notice::Gap => Ok(self.catch_up(sequence).await?),
+        let mut news = self.news.lock().await;
+        let Messages { subscription, may_be_missed } = &mut *news;
+        if !*may_be_missed && let Notice::Message(message) = subscription.next().await {
+            let mut parts = message.splitn(2, |&byte| byte == b' ');
+            let id = parts.next().and_then(|id| str::from_utf8(id).ok()).unwrap_or_default();
+            let sealed = parts.next().unwrap_or_default();
+            return Ok(News::Told(
+                self.event(id, sealed, Some(Instant::now())).into_iter().collect(),
+            ));
         }
+        // Until it works: the subscription tells of a gap once.
+        *may_be_missed = true;
+        let caught_up = self.catch_up(sequence).await?;
+        *may_be_missed = false;
+        Ok(caught_up)
     }
 
     async fn range(
@@ -185,17 +199,21 @@ impl RedisEvents {
     /// latest are read, and those in between are left out.
     async fn catch_up(&self, after: u64) -> Result<News, LinkError> {
         let mut events = Vec::new();
-        let mut gone = None;
+        let (mut known, mut gone) = (Some(after).filter(|after| *after > 0), None);
         let mut from = format!("({}-0", moment(after).0.saturating_sub(OVERLAP_MS));
-        for turn in 0..=2 * self.kept.div_ceil(READ_AT_ONCE) {
+        for _ in 0..=2 * self.kept.div_ceil(READ_AT_ONCE) {
             let some = self.range("XRANGE", [&from, "+"], READ_AT_ONCE).await?;
-            if turn == 0 && after > 0 {
-                // Redis no longer has the last event that is known here, so it may have dropped later ones too.
-                gone = before(&some).filter(|gone| *gone >= after);
-            }
-            events.extend(self.believed(&some));
+            // If Redis no longer has the last event that is known here, it may have dropped later ones too.
+            let dropped =
+                before(&some).filter(|dropped| known.is_some_and(|known| *dropped >= known));
+            gone = gone.max(dropped);
+            let read_before = usize::from(some.first().is_some_and(|(id, _)| *id == from));
+            events.extend(self.believed(some.get(read_before..).unwrap_or_default()));
             match some.last() {
-                Some((newest, _)) if some.len() == READ_AT_ONCE => from = format!("({newest}"),
+                Some((newest, _)) if some.len() == READ_AT_ONCE => {
+                    known = number(newest).map(|(_, sequence)| sequence);
+                    from.clone_from(newest);
+                }
                 _ => {
                     return Ok(match gone {
                         Some(gone) => News::Cut { gone, events },
