@@ -24,6 +24,7 @@ mod roster;
 mod sealed_values;
 mod seals;
 mod shared;
+mod shared_passwords;
 mod sign_in_locks;
 mod store;
 #[cfg(test)]

@@ -36,10 +36,10 @@ pub use self::{
     guid::{Guid, InvalidGuid, without_guids},
     health::{Scope, StoreRefusal, StoreState, StoreView},
     local::{Entry, Local, Reservation, Taken},
-    sealed_kind::SealedKind,
+    sealed_kind::{SEALED_MAX, SealedKind},
     sealed_values::{Owner, SealedValueStore, SealedValues},
     state::SessionState,
-    stored_session::{StoredSession, Unreadable},
+    stored_session::{CLOCKS_APART_MAX, RECORD_MAX, StoredSession, Unreadable},
     stores::{SharedStores, Stores},
 };
 use crate::id::AgentId;
@@ -55,8 +55,8 @@ pub struct Session {
     /// that an agent's newer Guid always has the higher version. Begins with the time in
     /// microseconds.
     pub version: u64,
-    /// The version that it had when it was made, or registered: renewals leave it as it is. Tells whose
-    /// session a stored password belongs to.
+    /// The version with which the session began; renewals keep it. A stored password names it, and counts only
+    /// for that session.
     pub made: u64,
     /// When the Guid was stored.
     pub renewed_at: SystemTime,
@@ -181,6 +181,17 @@ pub trait SessionStore: fmt::Debug + Send + Sync {
         false
     }
 
+    /// The agents of whom this process knows that the bridge has made a session that goes on, at any replica. None in a
+    /// store that only this process uses.
+    fn signed_in(&self) -> Vec<AgentId> {
+        Vec::new()
+    }
+
+    /// Tells the other processes of this store once more what is known of the agent's session.
+    fn tell_again(&self, _: AgentId) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::ready(()))
+    }
+
     /// The agents whose sessions the bridge made before this process started. This process has to
     /// keep them, since no other does. Returns each of them once.
     fn found(&self) -> Vec<AgentId> {
@@ -213,6 +224,11 @@ pub enum StoreError {
     Refused(StoreRefusal),
 }
 
+/// How often a session that the bridge made is stored anew, though its Guid stays the same.
+const STORED_ANEW_AFTER: Duration = Duration::from_secs(60 * 60);
+/// How long a session is believed that nobody has stored anew. The clocks of replicas may be up to a day apart.
+const BELIEVED_FOR: Duration = Duration::from_secs(26 * 60 * 60);
+
 impl Session {
     /// A session that no store has taken. Its version is 0, so it never replaces a stored one.
     pub fn unstored(new: NewSession) -> Self {
@@ -224,6 +240,23 @@ impl Session {
     /// Whether the session's time is over.
     pub fn is_expired(&self) -> bool {
         self.expires_at.is_some_and(|expires_at| expires_at <= Instant::now())
+    }
+
+    /// Whether the gateway's word that the session is good has to be stored, though its Guid stays the same. Otherwise it
+    /// would be [too old](Self::is_too_old) some day.
+    pub fn is_due_anew(&self) -> bool {
+        self.is_unchanged_for(STORED_ANEW_AFTER)
+    }
+
+    /// Whether nothing has been heard of the session for so long that it may have ended, and somebody may have set it
+    /// back.
+    pub fn is_too_old(&self) -> bool {
+        self.is_unchanged_for(BELIEVED_FOR)
+    }
+
+    fn is_unchanged_for(&self, time: Duration) -> bool {
+        let since = SystemTime::now().duration_since(self.renewed_at).unwrap_or_default();
+        self.origin == Origin::SignedIn && since >= time
     }
 
     /// Whether this Guid, which an answer brought, replaces the session's. None replaces one that is

@@ -144,9 +144,9 @@ pub struct Accepted {
     pub after: Moment,
     /// Whether it belongs to a batch. Requests that follow from it then count as the batch's, too.
     pub of_batch: bool,
-    /// Its place among the tenant's calls, which it holds for as long as its confirmation is waited for.
-    /// `None` for one of a batch, which has one for all.
-    _place: Option<CallPlace>,
+    /// Its place among the tenant's calls, which it holds for as long as its confirmation is waited for. A batch
+    /// takes it, and keeps one for all.
+    pub place: Option<CallPlace>,
 }
 
 /// An agent who was signed in.

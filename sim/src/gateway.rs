@@ -56,7 +56,7 @@ pub(super) struct Gateway {
 #[derive(Debug, Default)]
 struct Records {
     by_id: HashMap<u32, AgentRecord>,
-    /// Passwords that agents have changed.
+    /// Passwords that agents or tests have changed.
     passwords: HashMap<u32, String>,
     /// How many sessions have begun so far.
     sessions: u64,

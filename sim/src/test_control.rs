@@ -47,6 +47,11 @@ impl Simulator {
         self.0.gateway.expire_guids(id);
     }
 
+    /// Gives the agent another password, which its next sign-in needs.
+    pub fn set_password(&self, id: u32, password: &str) {
+        self.0.gateway.set_password(id, password);
+    }
+
     /// Signs an agent out, as an inspector or a fault of the platform would.
     pub fn sign_out(&self, id: u32) {
         self.0.gateway.sign_out(id);

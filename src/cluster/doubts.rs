@@ -33,17 +33,20 @@ impl Doubts {
         Self(std::array::from_fn(|_| Counted::default()))
     }
 
-    /// Counts something of this tenant that is not believed. The first one for this reason is logged, and
+    /// Counts so many things of this tenant that are not believed. The first one for this reason is logged, and
     /// then one in ten minutes.
-    pub fn note(&self, tenant: &TenantId, doubt: Doubt) {
+    pub fn note(&self, tenant: &TenantId, doubt: Doubt, times: u64) {
         let Some(Counted { count, said }) = self.0.get(doubt as usize) else { return };
-        count.fetch_add(1, Ordering::Relaxed);
+        if times == 0 {
+            return;
+        }
+        count.fetch_add(times, Ordering::Relaxed);
         let mut said = said.lock().unwrap_or_else(PoisonError::into_inner);
         if said.is_some_and(|said| said.elapsed() < SAY_EVERY) {
             return;
         }
         *said = Some(Instant::now());
-        warn!(ccgw.tenant.id = %tenant, error = %doubt, "something in the shared store is not believed and is left out: a replica has other keys or a wrong clock, or somebody else writes there");
+        warn!(ccgw.tenant.id = %tenant, error = %doubt, "something in the shared store is not believed and is left out: a replica has other keys or a wrong clock, an old key was taken away too early, or somebody else writes there");
     }
 
     /// How often something was not believed, by the reason.
@@ -63,12 +66,12 @@ mod tests {
         let (log, doubts) = (Captured::start(), Doubts::none());
         let tenant = TenantId::parse("acme").expect("an id");
         for doubt in Doubt::ALL.into_iter().chain(Doubt::ALL) {
-            doubts.note(&tenant, doubt);
+            doubts.note(&tenant, doubt, 1);
         }
         assert_eq!(doubts.counts(), Doubt::ALL.map(|doubt| (doubt, 2)));
         assert_eq!(log.with("is not believed").len(), Doubt::ALL.len());
         tokio::time::advance(SAY_EVERY).await;
-        doubts.note(&tenant, Doubt::Heartbeat);
+        doubts.note(&tenant, Doubt::Heartbeat, 1);
         assert_eq!(log.with("is not believed").len(), Doubt::ALL.len() + 1);
     }
 }

@@ -1,10 +1,11 @@
 //! A tenant's events in the Redis that the replicas share.
 
+mod read;
+
 use std::{
-    collections::HashMap,
     fmt,
     sync::{
-        Mutex as StdMutex, PoisonError,
+        Mutex as StdMutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, UNIX_EPOCH},
@@ -12,6 +13,7 @@ use std::{
 
 use tokio::{sync::Mutex, time::Instant};
 
+use self::read::{Found, Read};
 use super::{
     redis::{Keys, Link, LinkError, Notice, Repeat, Script, Subscription},
     seals::{CLOCKS_APART_MAX, Seals, is_believable},
@@ -31,32 +33,33 @@ pub struct RedisEvents {
     seals: Seals,
     kept: usize,
     add: Script,
+    read_range: Script,
     /// A random number that tells the events of this process from those of others.
     me: u64,
     /// How many events this process has sent.
     sent: AtomicU64,
     began: Instant,
     /// Locked, so that there is one reader at a time.
-    news: Mutex<Subscription>,
+    news: Mutex<Messages>,
     read: StdMutex<Read>,
 }
 
-/// An event as the stream returns it: its id, and its fields with their names.
-type Raw = (String, Vec<Vec<u8>>);
+/// The messages with events.
+struct Messages {
+    subscription: Subscription,
+    /// Whether some may have been missed, and the stream has not been read since then.
+    may_be_missed: bool,
+}
 
-/// The last event that was read of each process: how many it had sent before, and the event's number. Redis
-/// numbers the events of a process in the order in which it sends them. So one that it had sent before, but
-/// that has a higher number, was published again by somebody else.
-#[derive(Debug, Default)]
-struct Read(HashMap<u64, (u64, u64)>);
+/// An event as it is read from the stream: its id, and its sealed content.
+type Raw = (String, Vec<u8>);
 
 /// Adds an event and publishes it. The message holds the whole event, so that receivers need no
 /// round trip. ARGV[4] and ARGV[5] are the number that would come next. It is used if Redis has
 /// lost its events and its clock is behind; otherwise Redis numbers the event by itself.
 ///
-/// Redis numbers events above all that the stream has had. So one that somebody has added with a number
-/// far ahead would leave no number for others that replicas believe, or none at all. Such a stream is set
-/// aside.
+/// If somebody adds an event far ahead, Redis numbers all later ones above it, where no replica believes them,
+/// or refuses them. Such a stream is renamed, and a new one is begun. So is what is no stream.
 const ADD: &str = "
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -66,41 +69,66 @@ end
 local function is_poisoned(id)
   if type(id) == 'string' then return tonumber(string.match(id, '^%d+')) > now + ARGV[6] end
   local refused = id.err or ''
-  return string.find(refused, 'last possible ID', 1, true)
+  return is_foreign(id) or string.find(refused, 'last possible ID', 1, true)
     or string.find(refused, 'equal or smaller', 1, true)
 end
 local id = nil
 if now <= tonumber(ARGV[4]) then id = add(ARGV[4] .. '-' .. ARGV[5]) end
 if type(id) ~= 'string' then id = add('*') end
-local aside = 0
 if is_poisoned(id) then
   redis.call('RENAME', KEYS[1], KEYS[2])
   redis.call('PEXPIRE', KEYS[2], 3600000)
-  aside = 1
+  aside = is_foreign(id) and 2 or 1
   id = add('*')
 end
 if type(id) ~= 'string' then return id end
 redis.call('PUBLISH', ARGV[3], id .. ' ' .. ARGV[2])
 return {id, aside}
 ";
-/// How many events are read in one round trip.
+/// Reads events of a range, up to ARGV[4] of them or somewhat more than ARGV[5] bytes. Of one that is longer than
+/// ARGV[6], nothing is read but its id. Whoever adds events could otherwise make replicas read all that Redis can hold.
+const READ: &str = "
+local found, bytes, from, left = {}, 0, ARGV[2], tonumber(ARGV[4])
+while left > 0 and bytes < tonumber(ARGV[5]) do
+  local some = look(ARGV[1], KEYS[1], from, ARGV[3], 'COUNT', math.min(left, 4)) or {}
+  if #some == 0 then break end
+  for _, event in ipairs(some) do
+    local id, fields = event[1], event[2]
+    local sealed = fields[1] == 'sealed' and fields[2] or ''
+    bytes = bytes + #sealed + #id
+    if #sealed > tonumber(ARGV[6]) then sealed = '' end
+    found[#found + 1] = {id, sealed}
+    from = '(' .. id
+  end
+  left = left - #some
+end
+return found
+";
+/// How many events are read in one round trip, and about how many bytes.
 const READ_AT_ONCE: usize = 512;
+const BYTES_AT_ONCE: usize = 4 * 1024 * 1024;
+/// The most round trips for events that were missed, or are from before the start.
+const ROUNDS_MAX: usize = 64;
+/// How many bytes of events from before the start are read.
+const LATEST_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// The longest event. One with the longest content that is read of a gateway's answer is shorter.
+const EVENT_MAX: usize = 256 * 1024;
 /// How far back events are read again if messages may have been missed. A Redis that has lost its
 /// events may have numbered some below the newest one known.
 const OVERLAP_MS: u64 = 60_000;
-/// The most processes whose last event is remembered. There are as many as replicas have started.
-const PROCESSES_MAX: usize = 4096;
 
 impl RedisEvents {
     /// The events of the tenant with these keys. Redis keeps about `kept` of them.
     pub(super) fn new(link: Link, keys: Keys, seals: Seals, kept: usize) -> Self {
-        let news = Mutex::new(link.subscribe(keys.named("news")));
+        let subscription = link.subscribe(keys.named("news"));
+        let news = Mutex::new(Messages { subscription, may_be_missed: false });
         Self {
             link,
             keys,
             seals,
             kept,
             add: Script::new(ADD),
+            read_range: Script::reading(READ),
             me: rand::random(),
             sent: AtomicU64::new(0),
             began: Instant::now(),
@@ -113,7 +141,8 @@ impl RedisEvents {
     ///
     /// # Errors
     ///
-    /// [`StoreError::Unavailable`], here and below.
+    /// [`StoreError::Unavailable`], here and below. The event has not been told to this replica's own watchers
+    /// then, and will not be, even if Redis takes it later for the others.
     pub async fn add(
         &self,
         agent: AgentId,
@@ -121,9 +150,9 @@ impl RedisEvents {
         fetched: Instant,
         known: u64,
     ) -> Result<(), StoreError> {
-        let nth = self.sent.fetch_add(1, Ordering::Relaxed);
+        let sent = self.sent.fetch_add(1, Ordering::Relaxed);
         let times = [fetched.saturating_duration_since(self.began), fetched.elapsed()];
-        let text = encode(&Told { agent, what, origin: Origin::now([self.me, nth], times) });
+        let text = encode(&Told { agent, what, origin: Origin::now([self.me, sent], times) });
         let sealed =
             text.and_then(|text| self.seals.seal(Purpose::Event, "", text.as_bytes()).ok());
         let Some(sealed) = sealed else {
@@ -135,9 +164,19 @@ impl RedisEvents {
         let call = call.arg(millisecond).arg(nth);
         let call = call.arg(u64::try_from(CLOCKS_APART_MAX.as_millis()).unwrap_or(u64::MAX));
         // Told twice it would be two events.
-        let (id, aside): (String, u8) = self.link.script(&call, Repeat::Never).await?;
-        if aside == 1 {
-            self.seals.doubt(Doubt::EventNumber);
+        let (id, aside): (String, u8) = match self.link.script(&call, Repeat::Never).await {
+            // Redis may have taken it, or take it yet.
+            Err(LinkError::Silent(_) | LinkError::Broken(_))
+                if !self.read().is_left(self.me, sent) =>
+            {
+                return Ok(());
+            }
+            added => added?,
+        };
+        match aside {
+            0 => {}
+            1 => self.seals.doubt(Doubt::EventNumber),
+            _ => self.seals.doubt(Doubt::KeyType),
         }
         if number(&id).is_none() {
             let words = format!("it numbers events more than a day ahead of this clock: {id}");
@@ -146,9 +185,20 @@ impl RedisEvents {
         Ok(())
     }
 
-    /// The latest `count` events, oldest first.
+    /// The latest `count` events, oldest first, or fewer if they are long.
     pub async fn latest(&self, count: usize) -> Result<Vec<Event>, StoreError> {
-        let mut latest = self.read("XREVRANGE", ["+", "-"], count).await?;
+        let (mut latest, mut bytes, mut to) = (Vec::new(), 0, "+".to_owned());
+        for _ in 0..ROUNDS_MAX {
+            let left = count.saturating_sub(latest.len()).min(READ_AT_ONCE);
+            let some = self.range("XREVRANGE", [&to, "-"], left).await?;
+            let Some((oldest, _)) = some.last() else { break };
+            to = format!("({oldest}");
+            bytes += some.iter().map(|(_, sealed)| sealed.len()).sum::<usize>();
+            latest.extend(some);
+            if bytes >= LATEST_BYTES_MAX {
+                break;
+            }
+        }
         latest.reverse();
         Ok(self.believed(&latest))
     }
@@ -156,52 +206,68 @@ impl RedisEvents {
     /// Waits a while for events after that number. Returns none if none has come, and may return events
     /// that it has returned before.
     pub async fn after(&self, sequence: u64) -> Result<News, StoreError> {
-        match self.news.lock().await.next().await {
-            Notice::Message(message) => {
-                let mut parts = message.splitn(2, |&byte| byte == b' ');
-                let id = parts.next().and_then(|id| str::from_utf8(id).ok()).unwrap_or_default();
-                let sealed = parts.next().unwrap_or_default();
-                Ok(News::Told(self.event(id, sealed, Some(Instant::now())).into_iter().collect()))
-            }
-            Notice::Gap => Ok(News::Missed(self.catch_up(sequence).await?)),
+        let mut news = self.news.lock().await;
+        let Messages { subscription, may_be_missed } = &mut *news;
+        if !*may_be_missed && let Notice::Message(message) = subscription.next().await {
+            let mut parts = message.splitn(2, |&byte| byte == b' ');
+            let id = parts.next().and_then(|id| str::from_utf8(id).ok()).unwrap_or_default();
+            let sealed = parts.next().unwrap_or_default();
+            return Ok(News::Told(
+                self.event(id, sealed, Some(Instant::now())).into_iter().collect(),
+            ));
         }
+        // Until it works: the subscription tells of a gap once.
+        *may_be_missed = true;
+        let caught_up = self.catch_up(sequence).await?;
+        *may_be_missed = false;
+        Ok(caught_up)
     }
 
-    async fn read(
+    async fn range(
         &self,
         command: &str,
         range: [&str; 2],
         count: usize,
     ) -> Result<Vec<Raw>, LinkError> {
-        let mut read = ::redis::cmd(command);
-        read.arg(self.keys.named("events")).arg(&range).arg("COUNT").arg(count);
-        self.link.command(&read, Repeat::Once).await
+        let call = self.read_range.on(self.keys.named("events"));
+        let call = call.arg(command).arg(&range).arg(count).arg(BYTES_AT_ONCE).arg(EVENT_MAX);
+        self.link.script(&call, Repeat::Once).await
     }
 
     /// Reads all events after a number: their messages may have come while this process did not
-    /// listen. There are no more of them than Redis keeps, unless somebody else has added some.
-    async fn catch_up(&self, after: u64) -> Result<Vec<Event>, LinkError> {
+    /// listen. There are no more of them than Redis keeps, unless somebody else has added some. Then the
+    /// latest are read, and those in between are left out.
+    async fn catch_up(&self, after: u64) -> Result<News, LinkError> {
         let mut events = Vec::new();
+        let (mut known, mut gone) = (Some(after).filter(|after| *after > 0), None);
         let mut from = format!("({}-0", moment(after).0.saturating_sub(OVERLAP_MS));
-        for _ in 0..=2 * self.kept.div_ceil(READ_AT_ONCE) {
-            let some = self.read("XRANGE", [&from, "+"], READ_AT_ONCE).await?;
-            events.extend(self.believed(&some));
-            match some.last() {
-                Some((newest, _)) if some.len() == READ_AT_ONCE => from = format!("({newest}"),
-                _ => break,
-            }
+        for _ in 0..ROUNDS_MAX.max(2 * self.kept.div_ceil(READ_AT_ONCE)) {
+            let some = self.range("XRANGE", [&from, "+"], READ_AT_ONCE).await?;
+            // If Redis no longer has the last event that is known here, it may have dropped later ones too.
+            let dropped =
+                before(&some).filter(|dropped| known.is_some_and(|known| *dropped >= known));
+            gone = gone.max(dropped);
+            let read_before = usize::from(some.first().is_some_and(|(id, _)| *id == from));
+            let fresh = some.get(read_before..).unwrap_or_default();
+            events.extend(self.believed(fresh));
+            let Some((newest, _)) = fresh.last() else {
+                return Ok(match gone {
+                    Some(gone) => News::Cut { gone, events },
+                    None => News::Missed(events),
+                });
+            };
+            known = number(newest).map(|(_, sequence)| sequence);
+            from.clone_from(newest);
         }
-        Ok(events)
+        let mut latest = self.range("XREVRANGE", ["+", "-"], self.kept).await?;
+        latest.reverse();
+        events.extend(self.believed(&latest));
+        Ok(News::Cut { gone: before(&latest).unwrap_or(after).max(after), events })
     }
 
     fn believed(&self, raw: &[Raw]) -> Vec<Event> {
         // `None`: it is not known since when the stream has had them.
-        let event = |(id, fields): &Raw| {
-            let sealed =
-                fields.chunks(2).find(|field| field.first().is_some_and(|name| name == b"sealed"));
-            let sealed = sealed.and_then(|field| field.get(1));
-            self.event(id, sealed.map_or(&[][..], Vec::as_slice), None)
-        };
+        let event = |(id, sealed): &Raw| self.event(id, sealed, None);
         raw.iter().filter_map(event).collect()
     }
 
@@ -229,12 +295,15 @@ impl RedisEvents {
         if Duration::from_millis(millisecond.abs_diff(origin.sent)) > CLOCKS_APART_MAX {
             return Err(Doubt::EventRepeated);
         }
-        // What was heard may have been read already, or it is the same message again.
-        if !self.read_of(origin, sequence)? && heard.is_some() {
-            return Ok(None);
+        match self.read().note(origin, sequence)? {
+            // What was heard may have been read already, or it is the same message again.
+            Found::Again if heard.is_some() => return Ok(None),
+            Found::Left => return Ok(None),
+            Found::Again | Found::New => {}
         }
-        let received_at = UNIX_EPOCH.checked_add(Duration::from_millis(millisecond));
-        let received_at = received_at.ok_or(Doubt::EventNumber)?;
+        // Not the time in its number: Redis numbers on from whatever somebody has added.
+        let received_at = UNIX_EPOCH.checked_add(Duration::from_millis(origin.sent));
+        let received_at = received_at.ok_or(Doubt::EventRepeated)?;
         let fetched = self.fetched(origin, heard).unwrap_or(Fetched::Unknown);
         Ok(Some(Event { sequence, received_at, agent, what, fetched }))
     }
@@ -250,31 +319,18 @@ impl RedisEvents {
         heard?.checked_sub(Duration::from_micros(age)).map(Fetched::ElsewhereBy)
     }
 
-    /// Notes that an event was read. Returns whether it is later than all others of its process.
-    fn read_of(&self, Origin { by, nth, .. }: Origin, sequence: u64) -> Result<bool, Doubt> {
-        let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
-        read.note(by, nth, sequence)
+    fn read(&self) -> MutexGuard<'_, Read> {
+        self.read.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Read {
-    fn note(&mut self, by: u64, nth: u64, sequence: u64) -> Result<bool, Doubt> {
-        match self.0.get(&by) {
-            Some(&(last, known)) if nth < last && sequence > known => Err(Doubt::EventRepeated),
-            Some(&(last, known)) if nth == last && sequence != known => Err(Doubt::EventRepeated),
-            Some(&(last, _)) if nth <= last => Ok(false),
-            _ => {
-                if self.0.len() >= PROCESSES_MAX {
-                    self.0.clear();
-                }
-                self.0.insert(by, (nth, sequence));
-                Ok(true)
-            }
-        }
-    }
+/// The number before the first of these events.
+fn before(events: &[Raw]) -> Option<u64> {
+    let first = events.iter().find_map(|(id, _)| number(id))?;
+    first.1.checked_sub(1)
 }
 
-/// The millisecond of an id, and the number of the event that has it; `None` if it is no id, or is too far
+/// Reads a stream's id: its millisecond, and the event's number made of it. `None` if it is none, or is too far
 /// ahead of the clock.
 fn number(id: &str) -> Option<(u64, u64)> {
     let (millisecond, nth) = id.split_once('-')?;
@@ -292,24 +348,6 @@ impl fmt::Debug for RedisEvents {
 mod tests {
     use super::*;
     use crate::cluster::seals::millis_now;
-
-    #[test]
-    fn an_event_is_read_once_of_each_process_and_not_again_by_another_number() {
-        let mut read = Read::default();
-        assert_eq!(read.note(1, 0, 10), Ok(true));
-        assert_eq!(read.note(1, 1, 12), Ok(true));
-        assert_eq!(read.note(1, 0, 10), Ok(false), "it is read again");
-        assert_eq!(read.note(1, 1, 12), Ok(false));
-        for (nth, sequence) in [(0, 13), (1, 13), (1, 11)] {
-            assert_eq!(read.note(1, nth, sequence), Err(Doubt::EventRepeated));
-        }
-        assert_eq!(read.note(1, 2, 5), Ok(true), "a Redis that has lost its events");
-        assert_eq!(read.note(2, 0, 13), Ok(true), "another process");
-        for by in 0..10_000 {
-            read.note(by, 7, 99).ok();
-        }
-        assert!(read.0.len() <= PROCESSES_MAX);
-    }
 
     #[test]
     fn a_number_is_believed_up_to_a_day_ahead_and_has_one_after_it() {

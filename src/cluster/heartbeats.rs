@@ -1,11 +1,12 @@
 //! Heartbeats of a tenant's replicas, by which they know each other.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     sync::{
         Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use serde::{Deserialize, Serialize};
@@ -13,22 +14,48 @@ use tokio::time::Instant;
 
 use super::{
     ReplicaId,
-    freshness::Freshness,
     seals::{CLOCKS_APART_MAX, Seals, millis_now},
 };
 use crate::{keyring::Purpose, session::Doubt};
 
-/// When the last heartbeat of each replica of a tenant was received, by this replica's clock.
+/// What this replica knows of the others of a tenant by their heartbeats.
 ///
 /// The list of replicas in the store is one of heartbeats. A store that takes no writes still carries
 /// messages. So replicas that cannot renew their entry in the list publish heartbeats instead. Each receives
 /// those of all, including its own.
+///
+/// Whoever can write to the store can set back the heartbeats of a replica that has died, one after the other. So each
+/// names the replicas whose heartbeats its replica has heard: an old one cannot name a replica that has started since.
 #[derive(Debug)]
 pub struct Heartbeats {
+    me: ReplicaId,
+    /// How long a lease lasts.
+    time: Duration,
     seals: Seals,
+    began: Instant,
     /// How many heartbeats this process has made.
     made: AtomicU64,
-    heard: Mutex<Freshness<ReplicaId>>,
+    /// The highest number of its requests for leases.
+    requests: AtomicU64,
+    heard: Mutex<HashMap<ReplicaId, Heard>>,
+    /// Since when replicas have been missed that there are leases of.
+    missed: Mutex<HashMap<ReplicaId, Instant>>,
+}
+
+/// What is known of one replica.
+#[derive(Debug)]
+struct Heard {
+    /// How many heartbeats it had made before its latest one.
+    nth: u64,
+    /// When that was received.
+    at: Instant,
+    /// When it was made, by the clock of its replica, in milliseconds since 1970.
+    made: u64,
+    /// When the latest one was received that names this replica.
+    named: Option<Instant>,
+    /// The numbers of its requests for leases, and when they were heard: the oldest one that still counts, and newer
+    /// ones.
+    requests: VecDeque<(Instant, u64)>,
 }
 
 /// A heartbeat before it is sealed.
@@ -39,14 +66,30 @@ struct Heartbeat {
     nth: u64,
     /// When it was made, in milliseconds since 1970.
     made: u64,
+    /// The highest number of its requests for leases.
+    requests: u64,
+    /// The replicas whose heartbeats it has heard lately.
+    heard: Vec<u64>,
 }
 
 /// The beginning of a heartbeat message; the sealed heartbeat follows.
 const ALIVE: &[u8] = b"alive:";
+/// The longest sealed heartbeat that is read.
+pub(super) const HEARTBEAT_MAX: usize = 4096;
+/// The most replicas that a heartbeat names. There never are so many.
+const NAMED_MAX: usize = 64;
+/// How long a replica is remembered that tells nothing new. After that its heartbeats are not from now.
+const REMEMBERED: Duration = Duration::from_secs(2 * 24 * 60 * 60);
 
 impl Heartbeats {
-    pub(super) fn new(seals: Seals) -> Self {
-        Self { seals, made: AtomicU64::new(0), heard: Mutex::new(Freshness::new()) }
+    pub(super) fn new(me: ReplicaId, time: Duration, seals: Seals) -> Self {
+        let (made, requests, heard, missed) = <_>::default();
+        Self { me, time, seals, began: Instant::now(), made, requests, heard, missed }
+    }
+
+    /// This replica.
+    pub(super) fn me(&self) -> ReplicaId {
+        self.me
     }
 
     /// What seals the heartbeats.
@@ -55,9 +98,20 @@ impl Heartbeats {
     }
 
     /// The next heartbeat of this replica, sealed; `None` if it cannot be sealed.
-    pub(super) fn next(&self, ReplicaId(replica): ReplicaId) -> Option<Vec<u8>> {
-        let nth = self.made.fetch_add(1, Ordering::Relaxed);
-        let plain = serde_json::to_vec(&Heartbeat { replica, nth, made: millis_now() }).ok()?;
+    pub(super) fn next(&self) -> Option<Vec<u8>> {
+        let heard = self.heard();
+        let mut latest: Vec<_> =
+            heard.iter().filter(|(_, heard)| heard.at.elapsed() < 2 * self.time).collect();
+        latest.sort_by_key(|(_, heard)| heard.at.elapsed());
+        let heard = latest.into_iter().take(NAMED_MAX).map(|(ReplicaId(id), _)| *id).collect();
+        let heartbeat = Heartbeat {
+            replica: self.me.0,
+            nth: self.made.fetch_add(1, Ordering::Relaxed),
+            made: millis_now(),
+            requests: self.requests.load(Ordering::Relaxed),
+            heard,
+        };
+        let plain = serde_json::to_vec(&heartbeat).ok()?;
         self.seals.seal(Purpose::Heartbeat, "", &plain).ok()
     }
 
@@ -73,79 +127,130 @@ impl Heartbeats {
         true
     }
 
-    /// Reads a heartbeat: whose it is, and when that replica's last one was received. `None` if no replica has
-    /// sealed it, or it is not from now.
-    pub(super) fn read(&self, sealed: &[u8]) -> Option<(ReplicaId, Instant)> {
-        let plain = self.seals.open(Purpose::Heartbeat, "", sealed);
-        let heartbeat = plain.and_then(|plain| serde_json::from_slice::<Heartbeat>(&plain).ok());
-        let is_of_now = |heartbeat: &Heartbeat| {
-            u128::from(millis_now().abs_diff(heartbeat.made)) <= CLOCKS_APART_MAX.as_millis()
-        };
-        let Some(Heartbeat { replica, nth, .. }) = heartbeat.filter(is_of_now) else {
+    /// Reads a heartbeat, and returns whose it is. `None` if no replica has sealed it, or it is not from now.
+    pub(super) fn read(&self, sealed: &[u8]) -> Option<ReplicaId> {
+        let heartbeat = self.opened(sealed);
+        if heartbeat.is_none() {
             self.seals.doubt(Doubt::Heartbeat);
-            return None;
-        };
-        let replica = ReplicaId(replica);
-        Some((replica, self.heard().note(replica, nth)))
+        }
+        let heartbeat = heartbeat?;
+        let replica = ReplicaId(heartbeat.replica);
+        self.note(replica, &heartbeat);
+        Some(replica)
     }
 
-    /// When the last heartbeat of each replica was received.
+    fn opened(&self, sealed: &[u8]) -> Option<Heartbeat> {
+        let sealed = Some(sealed).filter(|sealed| sealed.len() <= HEARTBEAT_MAX)?;
+        let plain = self.seals.open(Purpose::Heartbeat, "", sealed)?;
+        let heartbeat = serde_json::from_slice::<Heartbeat>(&plain).ok()?;
+        let apart = millis_now().abs_diff(heartbeat.made);
+        (u128::from(apart) <= CLOCKS_APART_MAX.as_millis()).then_some(heartbeat)
+    }
+
+    fn note(&self, replica: ReplicaId, heartbeat: &Heartbeat) {
+        let (now, names_me) = (Instant::now(), heartbeat.heard.contains(&self.me.0));
+        let mut all = self.heard();
+        if !all.contains_key(&replica) {
+            all.retain(|_, heard| heard.at.elapsed() < REMEMBERED);
+        } else if all.get(&replica).is_some_and(|heard| heard.nth >= heartbeat.nth) {
+            return;
+        }
+        let heard = all.entry(replica).or_insert_with(|| Heard {
+            nth: 0,
+            at: now,
+            made: 0,
+            named: None,
+            requests: VecDeque::new(),
+        });
+        (heard.nth, heard.at, heard.made) = (heartbeat.nth, now, heartbeat.made);
+        if names_me {
+            heard.named = Some(now);
+        }
+        heard.requests.push_back((now, heartbeat.requests));
+        while heard.requests.get(1).is_some_and(|(at, _)| at.elapsed() >= self.time) {
+            heard.requests.pop_front();
+        }
+    }
+
+    /// Whether a heartbeat of the replica was received lately.
+    pub(super) fn is_heard(&self, replica: ReplicaId) -> bool {
+        self.heard().get(&replica).is_some_and(|heard| heard.at.elapsed() < 2 * self.time)
+    }
+
+    /// Whether the replica lives: it has told something new lately, and has heard of this one. Until this one has had
+    /// time to be heard, the others are believed without that.
+    pub(super) fn is_alive(&self, replica: ReplicaId) -> bool {
+        let heard = self.heard();
+        heard.get(&replica).is_some_and(|heard| self.lives(replica, heard))
+    }
+
+    fn lives(&self, replica: ReplicaId, heard: &Heard) -> bool {
+        let lately = |at: Instant| at.elapsed() < 2 * self.time;
+        lately(heard.at)
+            && (lately(self.began) || replica == self.me || heard.named.is_some_and(lately))
+    }
+
+    /// Notes the number of a request for leases.
+    pub(super) fn asked(&self, request: u64) {
+        self.requests.fetch_max(request, Ordering::Relaxed);
+    }
+
+    /// Whether a lease that this request has taken, and that its replica has sealed, may be good still. It is not if
+    /// the replica has made others since for as long as a lease lasts, or if it has not been heard for long.
+    pub(super) fn may_hold(&self, replica: ReplicaId, request: u64) -> bool {
+        if replica == self.me {
+            return true;
+        }
+        let heard = self.heard();
+        let known = heard.get(&replica);
+        let over = known.and_then(|heard| heard.requests.front());
+        let is_old =
+            |(at, number): &(Instant, u64)| at.elapsed() >= self.time && request <= *number;
+        if over.is_some_and(is_old) {
+            return false;
+        }
+        if known.is_some_and(|heard| self.lives(replica, heard)) {
+            self.missed().remove(&replica);
+            return true;
+        }
+        self.is_missed_lately(replica)
+    }
+
+    /// Whether something that a replica has done at this time of its clock may still go on if it takes at most `time`.
+    /// `None` if the clocks cannot be compared, since nothing is known of that replica.
+    pub(super) fn may_go_on(&self, replica: ReplicaId, since: u64, time: Duration) -> Option<bool> {
+        let heard = self.heard();
+        if let Some(Heard { at, made, .. }) = heard.get(&replica) {
+            let before = Duration::from_millis(made.saturating_sub(since));
+            let after = Duration::from_millis(since.saturating_sub(*made));
+            return Some((at.elapsed() + before).saturating_sub(after) < time);
+        }
+        // Where no agents are polled for, there are no heartbeats.
+        let is_hearing = heard.get(&self.me).is_some_and(|own| own.at.elapsed() < 2 * self.time);
+        (is_hearing && !self.is_missed_lately(replica)).then_some(false)
+    }
+
+    fn is_missed_lately(&self, replica: ReplicaId) -> bool {
+        let mut missed = self.missed();
+        missed.retain(|_, since| since.elapsed() < REMEMBERED);
+        missed.entry(replica).or_insert_with(Instant::now).elapsed() < 2 * self.time
+    }
+
+    /// When the last heartbeat of each replica that lives was received.
     pub(super) fn last_received(&self) -> HashMap<ReplicaId, Instant> {
-        self.heard().all()
+        let heard = self.heard();
+        let live = heard.iter().filter(|(replica, heard)| self.lives(**replica, heard));
+        live.map(|(replica, heard)| (*replica, heard.at)).collect()
     }
 
-    fn heard(&self) -> MutexGuard<'_, Freshness<ReplicaId>> {
+    fn missed(&self) -> MutexGuard<'_, HashMap<ReplicaId, Instant>> {
+        self.missed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn heard(&self) -> MutexGuard<'_, HashMap<ReplicaId, Heard>> {
         self.heard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::{sync::Arc, time::Duration};
-
-    use super::*;
-    use crate::{
-        cluster::Doubts,
-        id::TenantId,
-        keyring::{EncryptionKey, Keyring},
-    };
-
-    fn of(tenant: &str, key: u8) -> Heartbeats {
-        let keyring = Keyring::new("test:", &[EncryptionKey::new([key; 32])]);
-        let tenant = TenantId::parse(tenant).expect("an id");
-        Heartbeats::new(Seals::new(tenant, Arc::new(keyring), Arc::new(Doubts::none())))
-    }
-
-    fn message(of: &Heartbeats, replica: u64) -> Vec<u8> {
-        Heartbeats::message(&of.next(ReplicaId(replica)).expect("sealed"))
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn only_heartbeats_that_a_replica_of_the_tenant_has_sealed_are_received() {
-        let heartbeats = of("acme", 1);
-        assert!(heartbeats.receive(&message(&of("acme", 1), 7)));
-        for forged in [b"alive:".to_vec(), b"alive:0000000000000008".to_vec()] {
-            assert!(heartbeats.receive(&forged));
-        }
-        for other in [of("acme", 2), of("other", 1)] {
-            assert!(heartbeats.receive(&message(&other, 8)));
-        }
-        for other in [&b"roster"[..], b"", b"\xff\xfe"] {
-            assert!(!heartbeats.receive(other), "{other:?}");
-        }
-        assert_eq!(heartbeats.last_received(), [(ReplicaId(7), Instant::now())].into());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn each_replica_is_known_by_its_latest_heartbeat_and_not_by_an_old_one() {
-        let (heartbeats, begun) = (of("acme", 1), Instant::now());
-        let moment = Duration::from_secs(1);
-        let sent = [7, 8, 7].map(|id| message(&heartbeats, id));
-        for at in [0, 1, 2, 0, 1] {
-            assert!(heartbeats.receive(&sent[at]));
-            tokio::time::advance(moment).await;
-        }
-        let expected = [(ReplicaId(7), begun + 2 * moment), (ReplicaId(8), begun + moment)];
-        assert_eq!(heartbeats.last_received(), expected.into());
-    }
-}
+mod tests;

@@ -13,11 +13,14 @@ use tokio::time::Instant;
 
 use super::{
     Heartbeats, LeaseRequest, Leases, Membership, ReplicaId,
-    redis::{Call, Keys, Link, LinkError, Repeat, Script},
+    heartbeats::HEARTBEAT_MAX,
+    redis::{Call, Keys, Link, LinkError, Place, Repeat, Script},
+    seals::Seals,
     sign_in_locks::SignInLocks,
 };
 use crate::{
     id::{AGENT_IDS_ANY, AgentId},
+    keyring::Purpose,
     session::{Doubt, StoreError, StoreFuture},
     tenant::{Attempt, Lock, Moments, SharedSignIns},
 };
@@ -32,6 +35,7 @@ pub struct RedisLeases {
     heartbeats: Arc<Heartbeats>,
     locks: SignInLocks,
     membership: Script,
+    read_membership: Script,
     hold: Script,
     release: Script,
     moments: Script,
@@ -44,65 +48,113 @@ pub struct RedisLeases {
 
 /// An entry is a sealed heartbeat, which replaces the replica's last one. Entries end by Redis' own clock, so
 /// that replicas whose clocks differ agree on who is alive. The entry comes first: a Redis whose memory is full
-/// refuses it, and with it the script, only if nothing was written before. No more are read than there can be replicas: the
-/// others are not from them.
+/// refuses it, and with it the script, only if nothing was written before. No more are read than there can be replicas, and
+/// none that is longer than ARGV[3]: the others are not from them. The heartbeat is published too, so that whoever fills
+/// the list keeps no replica from being heard.
+///
+/// If there are more than ARGV[4] agents to be kept, somebody else has listed them. Then those go from the list that have no
+/// session, at the key that begins with ARGV[5], some in each turn.
 const MEMBERSHIP: &str = "
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-redis.call('ZADD', KEYS[1], now + ARGV[2], ARGV[1])
-for place = 3, #ARGV do redis.call('ZREM', KEYS[1], ARGV[place]) end
+take('ZADD', KEYS[1], now + ARGV[2], ARGV[1])
+redis.call('PUBLISH', ARGV[6], 'alive:' .. ARGV[1])
+for place = 7, #ARGV do redis.call('ZREM', KEYS[1], ARGV[place]) end
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
 redis.call('PEXPIRE', KEYS[1], ARGV[2] * 10)
-return {redis.call('ZRANGE', KEYS[1], 0, 255), redis.call('SMEMBERS', KEYS[2])}
+local entries = {}
+for _, entry in ipairs(redis.call('ZRANGE', KEYS[1], 0, 255)) do
+  if #entry <= tonumber(ARGV[3]) then
+    entries[#entries + 1] = entry
+  else
+    redis.call('ZREM', KEYS[1], entry)
+  end
+end
+local listed = take('SCARD', KEYS[2])
+local kept, all = members(KEYS[2], ARGV[4])
+if listed > tonumber(ARGV[4]) then
+  for place = 1, math.min(#all, 8192) do
+    local agent = all[place]
+    if #agent > 15 or redis.call('PTTL', ARGV[5] .. agent) == -2 then
+      redis.call('SREM', KEYS[2], agent)
+    end
+  end
+end
+return {entries, kept, aside}
 ";
-/// A lease is `<replica>:<number>`. The number is that of the latest request that took or renewed
-/// it. Earlier versions write the replica alone. No lease of another replica is left to last longer than
+const READ_MEMBERSHIP: &str = "
+local entries = {}
+for _, entry in ipairs(look('ZRANGE', KEYS[1], 0, 255) or {}) do
+  if #entry <= tonumber(ARGV[1]) then entries[#entries + 1] = entry end
+end
+local kept = members(KEYS[2], ARGV[2])
+return {entries, kept}
+";
+/// The most agents of one tenant that are read from the list of those to be kept.
+pub(super) const KEPT_MAX: usize = 1 << 16;
+/// A lease is `<replica>:<number>:<seal>`. The number is that of the latest request that took or renewed
+/// it. ARGV[4] and those after it are the leases that this request makes, one for each key, and then the leases that
+/// are not believed, one for each key. No lease of another replica is left to last longer than
 /// leases do: whoever is not there does not renew it.
 const HOLD: &str = "
-local held = {}
+local held, others = {}, {}
 for place, key in ipairs(KEYS) do
-  local owner, since = string.match(redis.call('GET', key) or '', '^(%x+):?(%d*)$')
-  if not owner or owner == ARGV[1] then
-    local number = math.max(tonumber(since) or 0, tonumber(ARGV[3]))
-    redis.call('SET', key, ARGV[1] .. ':' .. string.format('%.0f', number), 'PX', ARGV[2])
+  local found = take('GET', key) or ''
+  local owner, since = string.match(found, '^(%x+):(%d+):')
+  local is_mine = owner == ARGV[1] and tonumber(since) <= tonumber(ARGV[3])
+  if not owner or is_mine or found == ARGV[3 + #KEYS + place] then
+    redis.call('SET', key, ARGV[3 + place], 'PX', ARGV[2])
     held[#held + 1] = place
   else
     local left = redis.call('PTTL', key)
     if left < 0 or left > tonumber(ARGV[2]) then redis.call('PEXPIRE', key, ARGV[2]) end
+    others[#others + 1] = {place, short(found, 1024)}
   end
 end
-return held
+return {held, others, aside}
 ";
+/// The answer of [`HOLD`]: the places of the keys whose leases it has, the leases of others by their places, and how
+/// many keys were not the bridge's.
+type HoldAnswer = (Vec<usize>, Vec<(usize, Vec<u8>)>, u64);
 const RELEASE: &str = "
 for _, key in ipairs(KEYS) do
-  local owner, since = string.match(redis.call('GET', key) or '', '^(%x+):?(%d*)$')
-  if owner == ARGV[1] and (tonumber(since) or 0) < tonumber(ARGV[2]) then
+  local owner, since = string.match(short(look('GET', key), 64), '^(%x+):(%d+):')
+  if owner == ARGV[1] and tonumber(since) < tonumber(ARGV[2]) then
     redis.call('DEL', key)
   end
 end
 redis.call('PUBLISH', ARGV[3], ARGV[4])
 return 0
 ";
+/// How often leases are asked for if some are not believed: between two times, somebody else may set another one.
+const ATTEMPTS_MAX: usize = 3;
+/// The longest lease.
+const LEASE_MAX: usize = 1024;
 /// The message that leases are free, or will be soon. It is published on the channel for changes of
-/// sessions. Earlier versions ignore it as a record that they cannot read.
+/// sessions.
 pub(crate) const ROSTER_NEWS: &str = "roster";
 /// The key holds the time of the next moment, in microseconds of Redis' own clock. If a replica
-/// ends without using its moments, the others lose at most ARGV[3] of time.
+/// ends without using its moments, the others lose at most ARGV[3] of time. It is not believed if it is no
+/// time, or one that the key cannot have outlasted: somebody else has written it.
 const MOMENTS: &str = "
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 local interval, ahead_max = tonumber(ARGV[2]), tonumber(ARGV[3])
-local next = math.max(tonumber(redis.call('GET', KEYS[1]) or '0') or 0, now)
+local stored = look('GET', KEYS[1])
+local next = stored and string.match(short(stored, 32), '^%d+$') and tonumber(stored)
+local disbelieved = 0
+if stored and (not next or next > now + 60000000) then disbelieved = 1 end
+next = math.max(next or 0, now)
 local ahead = next - now
 -- Nobody takes moments that are further ahead: the clock has been set back.
 if ahead > ahead_max + interval then
   next = now
   ahead = 0
 end
-if ahead > ahead_max then return {0, ahead - ahead_max} end
+if ahead > ahead_max then return {0, ahead - ahead_max, disbelieved} end
 local count = math.min(tonumber(ARGV[1]), math.floor((ahead_max - ahead) / interval) + 1)
 redis.call('SET', KEYS[1], string.format('%.0f', next + count * interval), 'PX', 60000)
-return {count, ahead}
+return {count, ahead, disbelieved}
 ";
 /// How far ahead moments may be taken.
 const MOMENTS_AHEAD: Duration = Duration::from_millis(500);
@@ -119,7 +171,7 @@ impl RedisLeases {
     ) -> Self {
         let [membership, hold, release] = [MEMBERSHIP, HOLD, RELEASE].map(Script::new);
         let (moments, replicas) = (Script::new(MOMENTS), AtomicU32::new(1));
-        let locks = SignInLocks::new(link.clone(), keys.clone(), heartbeats.seals().clone(), time);
+        let locks = SignInLocks::new(link.clone(), keys.clone(), heartbeats.clone(), time);
         let entries = Mutex::default();
         Self {
             me,
@@ -129,6 +181,7 @@ impl RedisLeases {
             heartbeats,
             locks,
             membership,
+            read_membership: Script::reading(READ_MEMBERSHIP),
             hold,
             release,
             moments,
@@ -139,17 +192,19 @@ impl RedisLeases {
 
     async fn ask(&self) -> Result<Membership, LinkError> {
         let unsealed = || LinkError::Unsent("the heartbeat cannot be sealed".into());
-        let entry = self.heartbeats.next(self.me).ok_or_else(unsealed)?;
+        let entry = self.heartbeats.next().ok_or_else(unsealed)?;
         let replicas = self.keys.named("replicas");
         let call = self.membership.on(replicas).key(self.keys.kept());
-        let mut call = call.arg(&entry).arg(millis(self.time));
+        let call = call.arg(&entry).arg(millis(self.time)).arg(HEARTBEAT_MAX).arg(KEPT_MAX);
+        let mut call = call.arg(self.keys.of("session", "")).arg(self.keys.changed());
         for former in &*self.entries() {
             call = call.arg(former);
         }
         self.entries().push(entry.clone());
-        let (entries, agents): (Vec<Vec<u8>>, Vec<String>) =
+        let (entries, agents, aside): (Vec<Vec<u8>>, Vec<String>, u64) =
             self.link.script(&call, Repeat::Once).await?;
-        let (alive, mut to_remove) = self.alive(entries, true);
+        self.seals().set_aside(aside);
+        let (alive, mut to_remove) = self.alive(entries);
         to_remove.push(entry);
         *self.entries() = to_remove;
         let count = u32::try_from(alive.len()).unwrap_or(u32::MAX);
@@ -160,34 +215,31 @@ impl RedisLeases {
     /// Reads the membership without the script: a Redis without memory refuses scripts that write
     /// as a whole.
     async fn read(&self) -> Result<Membership, LinkError> {
-        let mut read = ::redis::pipe();
-        read.cmd("ZRANGE").arg(self.keys.named("replicas")).arg(0).arg(255);
-        read.cmd("SMEMBERS").arg(self.keys.kept());
+        let call = self.read_membership.on(self.keys.named("replicas")).key(self.keys.kept());
+        let call = call.arg(HEARTBEAT_MAX).arg(KEPT_MAX);
         let (entries, agents): (Vec<Vec<u8>>, Vec<String>) =
-            self.link.pipeline(&read, Repeat::Once).await?;
-        Ok(membership(self.alive(entries, false).0, &agents))
+            self.link.script(&call, Repeat::Once).await?;
+        let sealed = entries.iter().filter_map(|entry| self.heartbeats.read(entry));
+        Ok(membership(sealed.collect(), &agents))
     }
 
-    /// The replicas of these entries, and the entries that are this one's or are not believed. One is not
-    /// believed if no replica has sealed it, or, with `renewed`, if its replica has not replaced it for so long
-    /// that it would have ended: somebody has set it back.
-    fn alive(&self, entries: Vec<Vec<u8>>, renewed: bool) -> (BTreeSet<ReplicaId>, Vec<Vec<u8>>) {
-        let (mut alive, mut to_remove) = (BTreeSet::new(), Vec::new());
+    /// The replicas of these entries that live, and the entries to be removed: those that are this one's, that no
+    /// replica has sealed, or whose replica has not replaced them for so long that they would have ended.
+    fn alive(&self, entries: Vec<Vec<u8>>) -> (BTreeSet<ReplicaId>, Vec<Vec<u8>>) {
+        let (mut alive, mut to_remove) = (BTreeSet::from([self.me]), Vec::new());
         for entry in entries {
-            match self.heartbeats.read(&entry) {
-                Some((replica, at)) if !renewed || at.elapsed() < 2 * self.time => {
-                    alive.insert(replica);
-                    if replica == self.me {
-                        to_remove.push(entry);
-                    }
-                }
-                _ => to_remove.push(entry),
+            let replica = self.heartbeats.read(&entry);
+            alive.extend(replica.filter(|replica| self.heartbeats.is_alive(*replica)));
+            let others = replica.filter(|replica| *replica != self.me);
+            if !others.is_some_and(|replica| self.heartbeats.is_heard(replica)) {
+                to_remove.push(entry);
             }
         }
-        if renewed {
-            alive.insert(self.me);
-        }
         (alive, to_remove)
+    }
+
+    fn seals(&self) -> &Seals {
+        self.heartbeats.seals()
     }
 
     fn entries(&self) -> MutexGuard<'_, Vec<Vec<u8>>> {
@@ -199,25 +251,79 @@ impl RedisLeases {
         agents: Vec<AgentId>,
         LeaseRequest(number): LeaseRequest,
     ) -> Result<Vec<AgentId>, LinkError> {
-        let Some(call) = self.on_leases(&self.hold, &agents) else { return Ok(Vec::new()) };
-        let call = call.arg(self.me.to_string()).arg(millis(self.time)).arg(number);
-        let places: Vec<usize> = self.link.script(&call, Repeat::Once).await?;
+        self.heartbeats.asked(number);
+        let (mut holding, mut asked_for) = (Vec::new(), agents);
+        let mut disbelieved = vec![Vec::new(); asked_for.len()];
+        for _ in 0..ATTEMPTS_MAX {
+            let Some((held, others)) = self.ask_for(&asked_for, &disbelieved, number).await? else {
+                break;
+            };
+            holding.extend(held);
+            let mut forged = Vec::new();
+            for (agent, lease) in others {
+                match self.owner(agent, &lease) {
+                    Some(owner) if owner == self.me => holding.push(agent),
+                    Some(_) => {}
+                    None => forged.push((agent, lease)),
+                }
+            }
+            (asked_for, disbelieved) = forged.into_iter().unzip();
+        }
+        Ok(holding)
+    }
+
+    /// Takes the leases of these agents in the place of those that are not believed. Returns whose it has, and the
+    /// leases in the way of the others. `None` if it is asked for none.
+    async fn ask_for(
+        &self,
+        agents: &[AgentId],
+        disbelieved: &[Vec<u8>],
+        number: u64,
+    ) -> Result<Option<Taken>, LinkError> {
+        let Some(call) = self.on_leases(&self.hold, agents) else { return Ok(None) };
+        let mut call = call.arg(self.me.to_string()).arg(millis(self.time)).arg(number);
+        for agent in agents {
+            call = call.arg(self.lease(*agent, number)?);
+        }
+        let call = disbelieved.iter().fold(call, Call::arg);
+        let (held, others, aside): HoldAnswer = self.link.script(&call, Repeat::Once).await?;
+        self.seals().set_aside(aside);
         let agent = |place: usize| agents.get(place.checked_sub(1)?).copied();
-        Ok(places.into_iter().filter_map(agent).collect())
+        let others = others.into_iter().filter_map(|(place, lease)| Some((agent(place)?, lease)));
+        Ok(Some((held.into_iter().filter_map(agent).collect(), others.collect())))
+    }
+
+    /// The lease of this agent by this request, as it is stored.
+    fn lease(&self, agent: AgentId, number: u64) -> Result<Vec<u8>, LinkError> {
+        let seal = self.seals().seal(Purpose::Lease, about(agent, self.me, number), b"");
+        let seal = seal.map_err(|error| LinkError::Unsent(error.to_string()))?;
+        Ok([format!("{}:{number}:", self.me).as_bytes(), &seal].concat())
+    }
+
+    /// Whose lease this is, if it is believed.
+    fn owner(&self, agent: AgentId, lease: &[u8]) -> Option<ReplicaId> {
+        let owner = self.sealed_owner(agent, lease);
+        if owner.is_none() {
+            self.seals().doubt(Doubt::Lease);
+        }
+        owner
+    }
+
+    fn sealed_owner(&self, agent: AgentId, lease: &[u8]) -> Option<ReplicaId> {
+        let mut parts = lease.splitn(3, |byte| *byte == b':');
+        let mut part = || parts.next();
+        let (owner, number, seal) = (part()?, part()?, part()?);
+        let owner = ReplicaId::parse(str::from_utf8(owner).ok()?)?;
+        let number = str::from_utf8(number).ok()?.parse().ok()?;
+        self.seals().open(Purpose::Lease, about(agent, owner, number), seal)?;
+        self.heartbeats.may_hold(owner, number).then_some(owner)
     }
 
     async fn taken(&self, agents: Vec<AgentId>) -> Result<Vec<(AgentId, ReplicaId)>, LinkError> {
-        if agents.is_empty() {
-            return Ok(Vec::new());
-        }
-        let mut read = ::redis::pipe();
-        for agent in &agents {
-            read.cmd("GET").arg(self.keys.of("lease", agent));
-        }
-        let owners: Vec<Option<String>> = self.link.pipeline(&read, Repeat::Once).await?;
-        let taken = agents.into_iter().zip(owners).filter_map(|(agent, lease)| {
-            let lease = lease?;
-            let owner = ReplicaId::parse(lease.split(':').next()?)?;
+        let keys: Vec<String> = agents.iter().map(|agent| self.keys.of("lease", agent)).collect();
+        let leases = self.link.read(&keys, Place::Whole, LEASE_MAX).await?;
+        let taken = agents.into_iter().zip(leases).filter_map(|(agent, lease)| {
+            let owner = self.owner(agent, &lease?)?;
             (owner != self.me).then_some((agent, owner))
         });
         Ok(taken.collect())
@@ -246,8 +352,14 @@ impl RedisLeases {
         let call = call.arg(interval.as_micros().max(1).to_string());
         let call = call.arg(MOMENTS_AHEAD.as_micros().to_string());
         // Never repeated after a broken connection: moments that were taken twice would be lost.
-        let (count, wait): (u32, u64) = self.link.script(&call, Repeat::Never).await?;
-        Ok(Moments { count, wait: Duration::from_micros(wait) })
+        let (count, wait, disbelieved): (u32, u64, bool) =
+            self.link.script(&call, Repeat::Never).await?;
+        if disbelieved {
+            self.heartbeats.seals().doubt(Doubt::SignInMoments);
+        }
+        // No replica takes moments that are further ahead.
+        let wait = Duration::from_micros(wait).min(MOMENTS_AHEAD.max(interval));
+        Ok(Moments { count, wait })
     }
 }
 
@@ -275,15 +387,13 @@ impl Leases for RedisLeases {
     }
 
     fn disbelieve_agents(&self, count: usize) {
-        for _ in 0..count {
-            self.heartbeats.seals().doubt(Doubt::AgentId);
-        }
+        self.seals().other_agents(count);
     }
 
     fn send_heartbeat(&self) -> StoreFuture<'_, ()> {
         Box::pin(async {
             let mut tell = ::redis::cmd("PUBLISH");
-            let sealed = self.heartbeats.next(self.me).unwrap_or_default();
+            let sealed = self.heartbeats.next().unwrap_or_default();
             tell.arg(self.keys.changed()).arg(Heartbeats::message(&sealed));
             let told = self.link.command::<u64>(&tell, Repeat::Once).await;
             told.map(drop).map_err(StoreError::from)
@@ -342,6 +452,14 @@ impl SharedSignIns for RedisLeases {
     fn replicas(&self) -> u32 {
         self.replicas.load(Ordering::Relaxed)
     }
+}
+
+/// Whose leases were taken, and the leases of the others.
+type Taken = (Vec<AgentId>, Vec<(AgentId, Vec<u8>)>);
+
+/// What a lease is sealed for.
+fn about(agent: AgentId, replica: ReplicaId, number: u64) -> String {
+    format!("{agent}|{replica}|{number}")
 }
 
 fn membership(replicas: BTreeSet<ReplicaId>, agents: &[String]) -> Membership {

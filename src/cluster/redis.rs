@@ -8,6 +8,7 @@ mod backoff;
 mod dial;
 mod keys;
 mod probe;
+mod read;
 mod refusal;
 mod script;
 mod state;
@@ -38,6 +39,7 @@ use self::{
 pub use self::{
     keys::Keys,
     probe::Probe,
+    read::Place,
     refusal::Refusal,
     script::{Call, Script},
     state::LinkState,
@@ -127,6 +129,8 @@ pub enum LinkError {
 /// A request of one round trip.
 enum Request<'a> {
     Command(&'a Cmd),
+    /// A call of a script, and what it does.
+    Script(&'a Cmd, Scope),
     Pipeline(&'a Pipeline),
 }
 
@@ -356,7 +360,9 @@ impl Failure {
 impl Request<'_> {
     async fn send<T: FromRedisValue>(&self, connection: &mut Connection) -> RedisResult<T> {
         match self {
-            Self::Command(command) => command.query_async(connection).await,
+            Self::Command(command) | Self::Script(command, _) => {
+                command.query_async(connection).await
+            }
             Self::Pipeline(pipeline) => pipeline.query_async(connection).await,
         }
     }
@@ -368,6 +374,7 @@ impl Request<'_> {
             Self::Command(command) => {
                 matches!(command.args_iter().next(), Some(Arg::Simple(name)) if READS.contains(&name))
             }
+            Self::Script(_, scope) => return *scope,
             Self::Pipeline(_) => true,
         };
         if reads { Scope::Reads } else { Scope::Writes }

@@ -71,7 +71,7 @@ impl Relay for StreamRelay {
 async fn publish(stream: &RedisEvents, events: &Events, mut waiting: mpsc::Receiver<Queued>) {
     while let Some((agent, what, fetched)) = waiting.recv().await {
         if stream.add(agent, what.clone(), fetched, events.newest()).await.is_err() {
-            // The store has not taken it, so only watchers at this replica get it.
+            // The store has not taken it, or takes it later, for the others alone.
             events.publish(agent, what, fetched);
         }
     }

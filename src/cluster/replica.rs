@@ -56,7 +56,7 @@ pub trait Leases: fmt::Debug + Send + Sync {
     /// Says that sessions of these agents are to be kept, as storing the sessions has said before.
     fn list(&self, agents: Vec<AgentId>) -> StoreFuture<'_, ()>;
 
-    /// Counts agents of the [`Membership`] whom the tenant cannot have.
+    /// Counts listed agents outside of the tenant's `agent_ids`.
     fn disbelieve_agents(&self, count: usize);
 
     /// Publishes a heartbeat to the other replicas. It works even while the store takes no writes.

@@ -1,36 +1,37 @@
 //! Passwords and rejections that replicas share, sealed, in Redis.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use ::redis::cmd;
 use futures_util::future::BoxFuture;
 use tracing::debug;
 
-use super::redis::{Keys, Link, LinkError, LinkState, Repeat, Script};
+use super::{
+    redis::{Keys, Link, LinkError, LinkState, Place, Repeat},
+    seals::Seals,
+    shared_passwords::SharedPasswords,
+};
 use crate::{
-    id::{AgentId, TenantId},
-    session::{SealedKind, SealedValueStore},
+    id::AgentId,
+    session::{Doubt, Owner, SEALED_MAX, SealedKind, SealedValueStore},
 };
 
 /// The sealed values of a tenant's agents, each under a key with a time to live.
 pub(super) struct RedisSealedValues {
-    tenant: TenantId,
     link: Link,
     keys: Keys,
-    put_with_session: Script,
+    seals: Seals,
+    passwords: Arc<SharedPasswords>,
 }
 
-/// Stores credentials if the agent has a session that the bridge made: the script that ends it has deleted
-/// them otherwise, and would not do so again.
-const PUT_WITH_SESSION: &str = "
-if redis.call('SISMEMBER', KEYS[2], ARGV[3]) == 0 then return 0 end
-redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
-return 1
-";
-
 impl RedisSealedValues {
-    pub(super) fn new(tenant: TenantId, link: Link, keys: Keys) -> Self {
-        Self { tenant, link, keys, put_with_session: Script::new(PUT_WITH_SESSION) }
+    pub(super) fn new(
+        link: Link,
+        keys: Keys,
+        seals: Seals,
+        passwords: Arc<SharedPasswords>,
+    ) -> Self {
+        Self { link, keys, seals, passwords }
     }
 
     fn key(&self, sealed_kind: SealedKind, agent: AgentId) -> String {
@@ -43,7 +44,7 @@ impl RedisSealedValues {
             return None;
         }
         let unavailable = |error: &LinkError| {
-            debug!(ccgw.tenant.id = %self.tenant, %error, "shared passwords and rejections cannot be read or written");
+            debug!(ccgw.tenant.id = %self.seals.tenant(), %error, "shared passwords and rejections cannot be read or written");
         };
         question.await.inspect_err(unavailable).ok()
     }
@@ -53,38 +54,46 @@ impl SealedValueStore for RedisSealedValues {
     fn put(
         &self,
         sealed_kind: SealedKind,
-        agent: AgentId,
+        Owner { agent, session }: Owner,
         sealed: Vec<u8>,
         time: Duration,
     ) -> BoxFuture<'_, ()> {
         Box::pin(async move {
-            let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-            let key = self.key(sealed_kind, agent);
             if sealed_kind == SealedKind::Credentials {
-                let put = self.put_with_session.on(key).key(self.keys.kept());
-                let put = put.arg(sealed).arg(millis).arg(agent.to_string());
-                self.asked(self.link.script::<u8>(&put, Repeat::Once)).await;
+                let Some(session) = session else { return };
+                self.passwords.remember(agent, session, sealed, time);
+                if self.asked(self.passwords.write(agent)).await.is_none() {
+                    self.passwords.write_later();
+                }
                 return;
             }
+            let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
             let mut set = cmd("SET");
-            set.arg(key).arg(sealed).arg("PX").arg(millis);
+            set.arg(self.key(sealed_kind, agent)).arg(sealed).arg("PX").arg(millis);
             self.asked(self.link.command::<()>(&set, Repeat::Once)).await;
         })
     }
 
     fn get(&self, sealed_kind: SealedKind, agent: AgentId) -> BoxFuture<'_, Option<Vec<u8>>> {
         Box::pin(async move {
-            let mut get = cmd("GET");
-            get.arg(self.key(sealed_kind, agent));
-            self.asked(self.link.command::<Option<Vec<u8>>>(&get, Repeat::Once)).await?
+            let key = [self.key(sealed_kind, agent)];
+            let read = self.link.read(&key, Place::Whole, SEALED_MAX);
+            self.asked(read).await?.pop().flatten()
         })
     }
 
     fn remove(&self, sealed_kind: SealedKind, agent: AgentId) -> BoxFuture<'_, ()> {
         Box::pin(async move {
+            if sealed_kind == SealedKind::Credentials {
+                self.passwords.forget(agent);
+            }
             let mut delete = cmd("DEL");
             delete.arg(self.key(sealed_kind, agent));
             self.asked(self.link.command::<u64>(&delete, Repeat::Once)).await;
         })
+    }
+
+    fn disbelieve(&self) {
+        self.seals.doubt(Doubt::PasswordSeal);
     }
 }

@@ -3,12 +3,13 @@
 use std::{
     fmt::Display,
     sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 use secrecy::zeroize::Zeroizing;
 
 use super::doubts::Doubts;
+pub(super) use crate::session::CLOCKS_APART_MAX;
 use crate::{
     id::{AgentId, TenantId},
     keyring::{Keyring, Purpose, SealError, Sealed},
@@ -23,10 +24,6 @@ pub(super) struct Seals {
     keyring: Arc<Keyring>,
     doubts: Arc<Doubts>,
 }
-
-/// How far the clocks of replicas and store may be apart. A time that is further ahead than this is not
-/// believed.
-pub(super) const CLOCKS_APART_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
 impl Seals {
     pub(super) fn new(tenant: TenantId, keyring: Arc<Keyring>, doubts: Arc<Doubts>) -> Self {
@@ -85,9 +82,20 @@ impl Seals {
         None
     }
 
+    /// Counts keys of types that no replica writes.
+    pub(super) fn set_aside(&self, keys: u64) {
+        self.doubts.note(&self.tenant, Doubt::KeyType, keys);
+    }
+
+    /// Counts agents whom the tenant cannot have.
+    pub(super) fn other_agents(&self, count: usize) {
+        let count = u64::try_from(count).unwrap_or(u64::MAX);
+        self.doubts.note(&self.tenant, Doubt::AgentId, count);
+    }
+
     /// Counts something that is not believed.
     pub(super) fn doubt(&self, doubt: Doubt) {
-        self.doubts.note(&self.tenant, doubt);
+        self.doubts.note(&self.tenant, doubt, 1);
     }
 }
 

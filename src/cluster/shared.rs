@@ -15,6 +15,7 @@ use super::{
     redis::{Keys, Link},
     sealed_values::RedisSealedValues,
     seals::Seals,
+    shared_passwords::SharedPasswords,
 };
 use crate::{
     config,
@@ -38,6 +39,8 @@ pub struct Shared {
     credentials: bool,
     /// For each tenant, what its roster receives from the other replicas.
     news: Arc<Mutex<HashMap<TenantId, RosterNews>>>,
+    /// For each tenant, the passwords that this replica has shared.
+    passwords: Arc<Mutex<HashMap<TenantId, Arc<SharedPasswords>>>>,
 }
 
 /// What a roster receives from the other replicas.
@@ -61,6 +64,7 @@ impl Shared {
             when_away: config.when_away,
             credentials: config.credentials,
             news: Arc::default(),
+            passwords: Arc::default(),
         }
     }
 
@@ -95,9 +99,19 @@ impl Shared {
         let mut news = self.news.lock().unwrap_or_else(PoisonError::into_inner);
         let none = || RosterNews {
             stirred: Arc::default(),
-            heartbeats: Arc::new(Heartbeats::new(self.seals(tenant))),
+            heartbeats: Arc::new(Heartbeats::new(self.me, self.lease, self.seals(tenant))),
         };
         news.entry(tenant.clone()).or_insert_with(none).clone()
+    }
+
+    /// The passwords of a tenant's agents that this replica has shared.
+    pub(super) fn passwords(&self, tenant: &TenantId) -> Arc<SharedPasswords> {
+        let mut passwords = self.passwords.lock().unwrap_or_else(PoisonError::into_inner);
+        let none = || {
+            let (link, keys, seals) = (self.link.clone(), self.keys(tenant), self.seals(tenant));
+            Arc::new(SharedPasswords::new(link, keys, seals))
+        };
+        passwords.entry(tenant.clone()).or_insert_with(none).clone()
     }
 }
 
@@ -107,7 +121,8 @@ impl SharedStores for Shared {
     }
 
     fn sealed_values(&self, tenant: &TenantId) -> SealedValues {
-        let store = RedisSealedValues::new(tenant.clone(), self.link.clone(), self.keys(tenant));
+        let (link, keys, seals) = (self.link.clone(), self.keys(tenant), self.seals(tenant));
+        let store = RedisSealedValues::new(link, keys, seals, self.passwords(tenant));
         SealedValues::new(tenant.clone(), Box::new(store), self.keyring.clone(), self.credentials)
     }
 

@@ -4,22 +4,23 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use ::redis::cmd;
+use futures_util::future::BoxFuture;
 use tokio::sync::Notify;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::debug;
 
 use super::{
     Shared,
-    redis::{Keys, Link, LinkError, LinkState, Repeat, Script},
+    redis::{Keys, Link, LinkError, LinkState, Script},
     seals::Seals,
     shared::RosterNews,
+    shared_passwords::SharedPasswords,
 };
 use crate::{
     id::{AgentId, TenantId},
     session::{
-        Claim, Entry, Guid, Local, NewSession, Reservation, Session, SessionFuture, SessionStore,
-        StoreError, StoreFuture, Taken,
+        Claim, Doubt, Entry, Guid, Local, NewSession, Reservation, Session, SessionFuture,
+        SessionStore, StoreError, StoreFuture, Taken,
     },
 };
 
@@ -48,10 +49,12 @@ struct Inner {
     seals: Seals,
     write: Script,
     replace: Script,
+    members: Script,
     /// Wakes the task that writes such changes to Redis.
     unsynced: Notify,
     /// What the roster receives from the other replicas.
     news: RosterNews,
+    passwords: Arc<SharedPasswords>,
     /// Agents with values that are not sealed with the first key.
     outdated: Mutex<BTreeSet<AgentId>>,
 }
@@ -72,8 +75,10 @@ impl SharedStore {
             seals: shared.seals(tenant),
             write: write::script(),
             replace: Script::new(key_rotation::REPLACE),
+            members: Script::reading(key_rotation::MEMBERS),
             unsynced: Notify::new(),
             news: shared.news(tenant),
+            passwords: shared.passwords(tenant),
             outdated: Mutex::default(),
         });
         let sync = tokio::spawn(sync::run(inner.clone()));
@@ -133,6 +138,18 @@ impl SessionStore for SharedStore {
         Box::pin(self.inner.end(agent, version, true))
     }
 
+    fn signed_in(&self) -> Vec<AgentId> {
+        self.inner.local.signed_in()
+    }
+
+    fn tell_again(&self, agent: AgentId) -> BoxFuture<'_, ()> {
+        Box::pin(async move {
+            let Some(entry) = self.inner.local.entry(agent) else { return };
+            // Where it fails, the others know what there was before.
+            let _told = self.inner.write_now(agent, &entry, Stored::UpTo(entry.version)).await;
+        })
+    }
+
     fn is_let_go(&self, agent: AgentId) -> bool {
         self.inner.local.is_let_go(agent)
     }
@@ -149,10 +166,7 @@ impl Inner {
         if let Some(error) = self.is_down() {
             return Err(error.into());
         }
-        let mut read = cmd("HGET");
-        read.arg(self.keys.session(agent)).arg("record");
-        let answer = self.link.command::<Option<Vec<u8>>>(&read, Repeat::Once).await;
-        let Some(bytes) = answer? else {
+        let Some(bytes) = self.records(&[agent]).await?.pop().flatten() else {
             // If Redis has lost the session, it will be written again. What is known here is good.
             let known = self.local.get(agent);
             return match self.link.state() {
@@ -163,7 +177,10 @@ impl Inner {
                 _ => Ok(known),
             };
         };
-        let Some((_, entry)) = self.seals.session(Some(agent), &bytes) else {
+        let known = self.local.entry(agent).is_some();
+        let Some((_, entry)) =
+            self.seals.session(Some(agent), &bytes).filter(|new| self.is_believed(known, &new.1))
+        else {
             return Ok(self.local.get(agent));
         };
         self.note_sealed(agent, &bytes);
@@ -281,6 +298,17 @@ impl Inner {
             }
         }
         Ok(())
+    }
+
+    /// Whether a session is from now. Where nothing is known of an agent, somebody may have set back a session that has
+    /// ended.
+    fn is_believed(&self, is_agent_known: bool, entry: &Entry) -> bool {
+        let is_old = |session: &Arc<Session>| session.is_too_old();
+        let is_believed = is_agent_known || !entry.session.as_ref().is_some_and(is_old);
+        if !is_believed {
+            self.seals.doubt(Doubt::SessionOld);
+        }
+        is_believed
     }
 
     /// Writes to Redis, unless it is known to be down.

@@ -25,6 +25,14 @@ pub enum News {
     Told(Vec<Event>),
     /// They were read from the store afterwards; some may be old.
     Missed(Vec<Event>),
+    /// The same, but the store does not have all of them any more, or has too many: those up to the number
+    /// `gone` may be missing.
+    Cut {
+        /// That number.
+        gone: u64,
+        /// Those that were read.
+        events: Vec<Event>,
+    },
 }
 
 /// Events that a watch has missed.
@@ -104,6 +112,10 @@ impl Events {
         let (events, is_told) = match news {
             News::Told(events) => (events, true),
             News::Missed(events) => (events, false),
+            News::Cut { gone, events } => {
+                self.begin_after(gone);
+                (events, false)
+            }
         };
         events.into_iter().filter(|event| self.append_one(event.clone(), is_told)).count()
     }
@@ -129,6 +141,10 @@ impl Events {
     pub fn begin_after(&self, gone: u64) {
         let mut log = self.log();
         log.gone = log.gone.max(gone);
+        if log.last < gone {
+            (log.last, log.own_since) = (gone, gone + 1);
+            self.newest.send_replace(gone);
+        }
     }
 
     /// Adds an event, and drops the oldest ones if there is no room.

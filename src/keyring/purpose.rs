@@ -13,22 +13,26 @@ pub enum Purpose {
     Heartbeat,
     /// The lock of an agent's sign-in, and who holds it.
     Lock,
+    /// The lease of an agent's polls, and whose it is. Nothing is sealed but for what it is.
+    Lease,
 }
 
-/// The length to which most values are filled up at least. A Guid with the cookies of one load balancer fits in.
+/// The length to which most values are filled up at least. The longest password fits in, and a Guid with the cookies
+/// of one load balancer.
 const LEAST: usize = 256;
-/// The same for credentials. The longest ones fit in, so all have the same length.
-const LEAST_OF_CREDENTIALS: usize = 1024;
+/// The same for leases, which have no content. There are many of them.
+const LEAST_OF_LEASES: usize = 16;
 
 impl Purpose {
     /// All purposes.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Session,
         Self::Event,
         Self::Credentials,
         Self::Rejection,
         Self::Heartbeat,
         Self::Lock,
+        Self::Lease,
     ];
 
     /// The name that keys are derived with. No two purposes have the same.
@@ -40,14 +44,12 @@ impl Purpose {
             Self::Rejection => "rejection",
             Self::Heartbeat => "heartbeat",
             Self::Lock => "lock",
+            Self::Lease => "lease",
         }
     }
 
     /// The length to which values are filled up at least.
     pub(super) fn least_length(self) -> usize {
-        match self {
-            Self::Credentials => LEAST_OF_CREDENTIALS,
-            _ => LEAST,
-        }
+        if self == Self::Lease { LEAST_OF_LEASES } else { LEAST }
     }
 }

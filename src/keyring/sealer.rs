@@ -58,8 +58,8 @@ impl Sealer<'_> {
         let mut salt = [0; SALT_LEN];
         rand::fill(&mut salt).map_err(|_| SealError)?;
         let (key, nonce) = self.derive(&key, &salt).ok_or(SealError)?;
-        let least = self.purpose.least_length();
-        let mut data = padded(plain, least, AES_256_GCM.tag_len()).ok_or(SealError)?;
+        let mut data =
+            padded(plain, self.purpose.least_length(), AES_256_GCM.tag_len()).ok_or(SealError)?;
         let sealed = key.seal_in_place_append_tag(nonce, Aad::from(about), &mut data);
         sealed.map_err(|_| SealError)?;
         Ok(Sealed { key_id, salt, data })

@@ -1,10 +1,7 @@
 //! `BatchSetBusy`: one call for many agents.
 
 use std::{
-    sync::{
-        Arc, OnceLock,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 
@@ -58,9 +55,7 @@ struct Batch {
     /// time.
     context: Context,
     audited: Option<AuditedAgents>,
-    /// How many agents have not been asked for yet.
-    unasked: AtomicUsize,
-    /// Its place among the tenant's calls, while it only waits for confirmations.
+    /// Its place among the tenant's calls, from the first change on whose confirmation it waits for.
     place: OnceLock<CallPlace>,
 }
 
@@ -84,7 +79,6 @@ pub(super) async fn set_busy(
         confirm,
         context,
         audited: call.audited.clone(),
-        unasked: request.agent_ids.len().into(),
         place: OnceLock::new(),
     };
     let overrides = &call.shared.overrides;
@@ -93,7 +87,6 @@ pub(super) async fn set_busy(
         span.set("ccgw.agent.id", || visible(&agent_id, ID_MAX));
         let context = Context { trace: span.trace().clone(), ..batch.context.clone() };
         let asked = batch.ask(&agent_id, &context).await;
-        batch.note_asked();
         (place, agent_id, asked, context, span)
     });
     // Unordered, so that an agent whose request hangs does not delay the others.
@@ -140,20 +133,12 @@ impl Batch {
         let agent = AgentId::parse(agent_id, range)
             .map_err(|invalid| Obstacle::invalid("agent_ids", invalid.to_string()))
             .map_err(CallError::unasked)?;
-        let command = self.command.clone();
-        Ok((agent, self.tenant.command_of_batch(agent, command, context).await?))
-    }
-
-    /// Notes that an agent was asked for, which takes a place among the tenant's calls for as long as it lasts.
-    /// After the last one the batch takes a place of its own, for as long as it waits.
-    fn note_asked(&self) {
-        let is_last = self.unasked.fetch_sub(1, Ordering::Relaxed) == 1;
-        if is_last
-            && self.confirm.is_some()
-            && let Some(place) = self.tenant.place_of_batch()
-        {
-            let _only = self.place.set(place);
-        }
+        let (command, own) = (self.command.clone(), || self.place.get().cloned());
+        let mut accepted = self.tenant.command_of_batch(agent, command, context, own).await?;
+        // The first one's place stays the batch's. The others are given back.
+        let place = accepted.place.take().filter(|_| self.confirm.is_some());
+        let _another = place.map(|place| self.place.set(place));
+        Ok((agent, accepted))
     }
 
     /// Notes for the audit log what came of an agent: the error and what the caller is told, if there is

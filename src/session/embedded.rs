@@ -139,6 +139,16 @@ mod tests {
         assert_eq!(store.cached(agent(1001)).unwrap().guid, newer);
     }
 
+    /// The gateway's word goes before the clock's.
+    #[tokio::test]
+    async fn a_reply_after_the_time_of_a_session_renews_it() {
+        let store = store(8);
+        let first = store.put(agent(1001), session("a", Some(Duration::ZERO))).await.unwrap();
+        assert!(store.cached(agent(1001)).is_none());
+        let renewed = store.renew(agent(1001), &first, Guid::parse("b").unwrap()).await.unwrap();
+        assert!(renewed.is_some_and(|renewed| renewed.version > first.version));
+    }
+
     #[tokio::test]
     async fn versions_grow_over_a_removal() {
         let store = store(8);

@@ -21,8 +21,9 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use super::{
-    Claim, EmbeddedStore, Guid, NewSession, Origin, Reservation, SealedKind, SealedValueStore,
-    SealedValues, Session, SessionFuture, SessionStore, StoreFuture, local::Local,
+    Claim, EmbeddedStore, Guid, NewSession, Origin, Owner, Reservation, SealedKind,
+    SealedValueStore, SealedValues, Session, SessionFuture, SessionStore, StoreFuture,
+    local::Local,
 };
 use crate::{
     config,
@@ -161,8 +162,7 @@ pub enum FileError {
     },
 }
 
-/// Whose values the keys of a file seal. What is stored elsewhere under the same keys has a name without a
-/// space.
+/// The installation for files. It contains a space, which no `store.key_prefix` can.
 const INSTALLATION: &str = "a file";
 /// How long a caller waits for the disk. The session works even if it is not on the disk.
 const DISK_PATIENCE: Duration = Duration::from_secs(1);
@@ -324,13 +324,15 @@ impl SealedValueStore for FilePart {
     fn put(
         &self,
         sealed_kind: SealedKind,
-        agent: AgentId,
+        Owner { agent, session }: Owner,
         sealed: Vec<u8>,
         time: Duration,
     ) -> BoxFuture<'_, ()> {
         Box::pin(async move {
-            let is_made = |session: &Arc<Session>| session.origin == Origin::SignedIn;
-            let has_session = || self.slot.local.get(agent).as_ref().is_some_and(is_made);
+            let is_its = |stored: &Arc<Session>| {
+                stored.origin == Origin::SignedIn && Some(stored.made) == session
+            };
+            let has_session = || self.slot.local.get(agent).as_ref().is_some_and(is_its);
             if sealed_kind == SealedKind::Credentials && !has_session() {
                 return;
             }

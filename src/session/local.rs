@@ -75,6 +75,10 @@ pub enum Taken {
 /// replica that was cut off; as long as in a shared store. There is at most one for each agent.
 const END_KEPT: Duration = Duration::from_secs(60 * 60);
 
+/// How many entries there may be, for each session that there may be, until it is forgotten of whom it is known only that
+/// their owners had sessions.
+const LET_GO_TIMES: usize = 4;
+
 // === impl Entry ===
 
 impl Entry {
@@ -124,8 +128,18 @@ impl Entry {
         self.session.is_none() && !self.unsynced && self.since.elapsed() >= END_KEPT
     }
 
-    /// When the entry can be forgotten; `None`: never, as it is now. That an agent was signed out is known
-    /// until there is a session again: this process may have a password for as long.
+    /// Forgets a session whose time is over, but not that it was its owner's: what a caller once gave must not be
+    /// used for the agent any more.
+    fn let_go(&mut self, now: Instant) {
+        let is_over = |session: &Arc<Session>| session.expires_at.is_some_and(|at| at <= now);
+        let owners = self.session.as_ref().filter(|session| session.origin == Origin::Registered);
+        if owners.is_some_and(is_over) {
+            (self.session, self.signed_out, self.unsynced) = (None, true, false);
+        }
+    }
+
+    /// When the entry can be forgotten; `None`: never, as it is now. A sign-out is remembered
+    /// until there is a session again, since this process may hold the agent's password that long.
     fn expires_at(&self) -> Option<Instant> {
         match &self.session {
             Some(session) => session.expires_at,
@@ -156,7 +170,7 @@ impl Known {
     }
 
     /// Forgets what has expired. Goes through all entries only if one of them may have.
-    fn tidy(&mut self) {
+    fn tidy(&mut self, capacity: NonZeroUsize) {
         let now = Instant::now();
         if self.next_expiry.is_none_or(|next| next > now) {
             return;
@@ -164,7 +178,11 @@ impl Known {
         self.next_expiry = None;
         let mut entries = mem::take(&mut self.entries);
         self.sessions = 0;
+        let has_room = entries.len() < capacity.get().saturating_mul(LET_GO_TIMES);
         entries.retain(|_, entry| {
+            if has_room {
+                entry.let_go(now);
+            }
             let is_kept = entry.expires_at().is_none_or(|expires_at| expires_at > now);
             if is_kept {
                 self.expect_expiry(entry);
@@ -186,7 +204,7 @@ impl Known {
             return true;
         }
         if self.taken() >= capacity.get() {
-            self.tidy();
+            self.tidy(capacity);
         }
         self.taken() < capacity.get()
     }
@@ -232,6 +250,14 @@ impl Local {
         })
     }
 
+    /// The agents whose sessions the bridge has made and that are still good.
+    pub fn signed_in(&self) -> Vec<AgentId> {
+        let is_made = |entry: &Entry| entry.live().is_some_and(|it| it.origin == Origin::SignedIn);
+        let known = self.known();
+        let made = known.entries.iter().filter(|(_, entry)| is_made(entry));
+        made.map(|(agent, _)| *agent).collect()
+    }
+
     /// All that is known.
     pub fn entry(&self, agent: AgentId) -> Option<Entry> {
         self.known().entries.get(&agent).cloned()
@@ -261,7 +287,7 @@ impl Local {
 
     /// Forgets what is of no use any more.
     pub fn tidy(&self) {
-        self.known().tidy();
+        self.known().tidy(self.capacity());
     }
 
     /// Whether there is room for a session of the agent's, if need be by forgetting what is of no use.
@@ -456,6 +482,24 @@ mod tests {
             let all = local.agents().into_iter().filter_map(|agent| local.entry(agent));
             assert_eq!(local.sessions(), all.filter(|entry| entry.session.is_some()).count());
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whose_owner_had_a_session_is_known_after_its_time_and_takes_no_room() {
+        let local = Local::new(NonZeroUsize::MIN);
+        for id in 1001..1011 {
+            let owners =
+                NewSession { origin: Origin::Registered, ..session(Some(Duration::from_secs(5))) };
+            local.put(agent(id), |version| Entry::new(version, owners)).expect("room");
+            tokio::time::advance(Duration::from_secs(5)).await;
+            local.tidy();
+            assert!(local.get(agent(id)).is_none());
+            let known = (1001..=id).filter(|id| local.is_let_go(agent(*id))).count();
+            assert!((1..=LET_GO_TIMES).contains(&known) && local.sessions() == 0, "{known}");
+            assert!(id > 1003 || local.is_let_go(agent(1001)));
+        }
+        put(&local, 1001, None).expect("room");
+        assert!(!local.is_let_go(agent(1001)));
     }
 
     #[tokio::test(start_paused = true)]

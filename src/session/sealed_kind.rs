@@ -8,6 +8,10 @@ use crate::{
     keyring::{Keyring, Purpose, Renewal, SealError, Sealed},
 };
 
+/// The longest sealed value. As many rejections as are remembered are shorter, with the longest
+/// texts of a gateway.
+pub const SEALED_MAX: usize = 2 * 1024 * 1024;
+
 /// A kind of sealed value. There may be one of each kind for each agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum SealedKind {

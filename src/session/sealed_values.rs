@@ -30,20 +30,19 @@ pub struct SealedValues {
 pub struct Owner {
     /// The agent.
     pub agent: AgentId,
-    /// The session that it was stored with, by its [`made`](super::Session::made); 0 for none.
-    pub session: u64,
+    /// The session that it was stored with, by its [`made`](super::Session::made).
+    pub session: Option<u64>,
 }
 
 /// A store for the sealed values of a tenant's agents.
 ///
 /// None of these methods fails: a store that does not answer has no values, and takes none.
 pub trait SealedValueStore: Send + Sync {
-    /// Stores a value for `time`. It replaces the old one. Credentials are stored only while a session is
-    /// that the bridge made.
+    /// Stores a value for `time`. It replaces the old one. Credentials are stored only while their session is.
     fn put(
         &self,
         sealed_kind: SealedKind,
-        agent: AgentId,
+        owner: Owner,
         sealed: Vec<u8>,
         time: Duration,
     ) -> BoxFuture<'_, ()>;
@@ -53,6 +52,9 @@ pub trait SealedValueStore: Send + Sync {
 
     /// Removes the value.
     fn remove(&self, sealed_kind: SealedKind, agent: AgentId) -> BoxFuture<'_, ()>;
+
+    /// Counts a value that no key opens, where others can write to the store.
+    fn disbelieve(&self) {}
 }
 
 impl SealedValues {
@@ -74,16 +76,10 @@ impl SealedValues {
     /// Stores a value for `time`. It replaces the agent's old one.
     ///
     /// The session and the end of the time are sealed too, since whoever can write to the store can bring an old value back.
-    pub async fn put(
-        &self,
-        sealed_kind: SealedKind,
-        Owner { agent, session }: Owner,
-        plain: &[u8],
-        time: Duration,
-    ) {
-        let content = content(session, SystemTime::now() + time, plain);
-        if let Ok(sealed) = sealed_kind.seal(&self.keyring, &self.tenant, agent, &content) {
-            self.store.put(sealed_kind, agent, sealed, time).await;
+    pub async fn put(&self, sealed_kind: SealedKind, owner: Owner, plain: &[u8], time: Duration) {
+        let content = content(owner.session, SystemTime::now() + time, plain);
+        if let Ok(sealed) = sealed_kind.seal(&self.keyring, &self.tenant, owner.agent, &content) {
+            self.store.put(sealed_kind, owner, sealed, time).await;
         }
     }
 
@@ -94,10 +90,14 @@ impl SealedValues {
         Owner { agent, session }: Owner,
     ) -> Option<Zeroizing<Vec<u8>>> {
         let sealed = self.store.get(sealed_kind, agent).await?;
-        let content = sealed_kind.open(&self.keyring, &self.tenant, agent, &sealed)?;
+        let content = sealed_kind.open(&self.keyring, &self.tenant, agent, &sealed);
+        let content = content.or_else(|| {
+            self.store.disbelieve();
+            None
+        })?;
         let (of_session, rest) = content.split_first_chunk()?;
         let (until, plain) = rest.split_first_chunk()?;
-        let is_good = u64::from_be_bytes(*of_session) == session
+        let is_good = u64::from_be_bytes(*of_session) == session.unwrap_or(NO_SESSION)
             && u64::from_be_bytes(*until) > millis_of(SystemTime::now());
         is_good.then(|| Zeroizing::new(plain.to_vec()))
     }
@@ -108,9 +108,12 @@ impl SealedValues {
     }
 }
 
+/// In the place of a session, where there is none. No version is as high.
+const NO_SESSION: u64 = u64::MAX;
+
 /// What is sealed of a value: its session, when it ends, and itself.
-fn content(session: u64, until: SystemTime, plain: &[u8]) -> Zeroizing<Vec<u8>> {
-    let head = [session, millis_of(until)].map(u64::to_be_bytes);
+fn content(session: Option<u64>, until: SystemTime, plain: &[u8]) -> Zeroizing<Vec<u8>> {
+    let head = [session.unwrap_or(NO_SESSION), millis_of(until)].map(u64::to_be_bytes);
     Zeroizing::new([head.as_flattened(), plain].concat())
 }
 
@@ -143,7 +146,7 @@ mod tests {
         fn put(
             &self,
             sealed_kind: SealedKind,
-            _: AgentId,
+            _: Owner,
             sealed: Vec<u8>,
             _: Duration,
         ) -> BoxFuture<'_, ()> {
@@ -168,14 +171,16 @@ mod tests {
         let values = SealedValues::new(tenant, Box::new(Rogue::default()), Arc::new(keyring), true);
         for sealed_kind in SealedKind::ALL {
             for (time, session, is_good) in [
-                (Duration::from_secs(60), 5, true),
-                (Duration::from_secs(60), 4, false),
-                (Duration::from_secs(60), 6, false),
-                (Duration::ZERO, 5, false),
+                (Duration::from_secs(60), Some(5), true),
+                (Duration::from_secs(60), Some(4), false),
+                (Duration::from_secs(60), Some(6), false),
+                (Duration::from_secs(60), None, false),
+                (Duration::ZERO, Some(5), false),
             ] {
-                values.put(sealed_kind, Owner { agent, session: 5 }, b"secret", time).await;
+                let owner = Owner { agent, session: Some(5) };
+                values.put(sealed_kind, owner, b"secret", time).await;
                 let found = values.get(sealed_kind, Owner { agent, session }).await;
-                assert_eq!(found.is_some_and(|found| *found == b"secret"), is_good, "{session}");
+                assert_eq!(found.is_some_and(|found| *found == b"secret"), is_good, "{session:?}");
             }
         }
     }

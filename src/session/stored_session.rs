@@ -78,10 +78,11 @@ pub enum Unreadable {
 /// Lua has only floating-point numbers, which are exact up to here. As microseconds it is the year
 /// 2255.
 const VERSION_MAX: u64 = 1 << 53;
-/// How far versions may be ahead of the clock: the clocks of replicas may differ.
-const AHEAD_MAX: Duration = Duration::from_secs(24 * 60 * 60);
-/// The longest record. A Guid and the most cookies, sealed and in hex, are shorter.
-const LENGTH_MAX: usize = 32 * 1024;
+/// How far the clocks of replicas and store may be apart. A time that is further ahead than this is not
+/// believed.
+pub const CLOCKS_APART_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+/// The longest record, a Guid with eight cookies of 1 KiB, is shorter, in base64 when sealed or in hex when not.
+pub const RECORD_MAX: usize = 32 * 1024;
 
 impl fmt::Debug for StoredSession {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -116,7 +117,7 @@ impl StoredSession {
 
     /// Reads what [`encode`](Self::encode) writes.
     pub fn parse(bytes: &[u8]) -> Result<Self, Unreadable> {
-        let record = Some(bytes).filter(|bytes| bytes.len() <= LENGTH_MAX);
+        let record = Some(bytes).filter(|bytes| bytes.len() <= RECORD_MAX);
         let record = record.and_then(|bytes| serde_json::from_slice::<Self>(bytes).ok());
         let record = record.ok_or(Unreadable::Malformed)?;
         if record.version < VERSION_MAX { Ok(record) } else { Err(Unreadable::Ahead) }
@@ -130,7 +131,7 @@ impl StoredSession {
     /// Reads the entry from the record of a shared store. Others may write to that store, so a record that
     /// is not sealed is not accepted, and neither is one with a version that no replica can have given.
     pub fn open(&self, tenant: &TenantId, keyring: &Keyring) -> Result<Entry, Unreadable> {
-        let latest = SystemTime::now() + AHEAD_MAX;
+        let latest = SystemTime::now() + CLOCKS_APART_MAX;
         let latest = latest.duration_since(UNIX_EPOCH).unwrap_or_default().as_micros();
         if u128::from(self.version) > latest {
             return Err(Unreadable::Ahead);

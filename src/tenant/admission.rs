@@ -40,7 +40,8 @@ pub(super) struct Admission {
     /// The limits of the gateway's hosts, in the order of the gateway's addresses.
     hosts: Box<[Pool]>,
     /// Counts the calls from their arrival to their end, for whoever waits for the last one. A batch is one
-    /// call, and has a place among the tenant's calls for each agent in turn.
+    /// call, and has a place among the tenant's calls for each agent in turn, and one while it waits for
+    /// confirmations.
     open: TaskTracker,
 }
 
@@ -51,10 +52,10 @@ pub struct ServerPlace {
     _open: TaskTrackerToken,
 }
 
-/// A place among the tenant's calls; released when dropped.
-#[derive(Debug)]
+/// A place among the tenant's calls; released when it and its clones are dropped.
+#[derive(Clone, Debug)]
 pub struct CallPlace {
-    _own: OwnedSemaphorePermit,
+    _own: Arc<OwnedSemaphorePermit>,
 }
 
 /// A place among the requests to the gateway; released when dropped.
@@ -226,7 +227,7 @@ impl Admission {
 
     /// Takes a place among the tenant's calls, without waiting.
     pub(super) fn enter(&self) -> Result<CallPlace, Obstacle> {
-        Ok(CallPlace { _own: self.calls.take_now()? })
+        Ok(CallPlace { _own: self.calls.take_now()?.into() })
     }
 
     /// Takes a place among the tenant's requests and one among the requests to the host of

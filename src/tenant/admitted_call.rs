@@ -56,7 +56,7 @@ impl AdmittedCall {
         let verdict = self.command_once_or_twice(&command, untouched).await;
         self.report(command.interface, &verdict);
         let (envelope, after) = verdict?;
-        Ok(Accepted { envelope, command, after, of_batch: false, _place: self.call.take() })
+        Ok(Accepted { envelope, command, after, of_batch: false, place: self.call.take() })
     }
 
     pub(super) async fn sign_in(
@@ -170,7 +170,12 @@ impl AdmittedCall {
         if let Some(guid) = reply.guid.take() {
             self.store_guid(session, guid).await;
         }
-        reply.into_verdict(session.guid.node())
+        let verdict = reply.into_verdict(session.guid.node());
+        if verdict.is_ok() && session.is_due_anew() {
+            let (tenant, agent, session) = (self.tenant.clone(), self.agent, session.clone());
+            self.settle(async move { tenant.store_anew(agent, &session).await }).await;
+        }
+        verdict
     }
 
     /// Stores the Guid that an answer has brought for this session, if it is another one.

@@ -33,13 +33,13 @@ impl Tenant {
         read(self.command_while_confirming(agent, Command::plain(&AGENT_STATUS), context).await)
     }
 
-    /// Like [`Tenant::agent_status`], within the part of the requests that batches have.
+    /// The same for a batch, within the part of the requests that batches have.
     pub(super) async fn agent_status_of_batch(
         self: &Arc<Self>,
         agent: AgentId,
         context: &Context,
     ) -> Result<AgentStatus, CallError> {
-        read(self.command_of_batch(agent, Command::plain(&AGENT_STATUS), context).await)
+        read(self.command_of_confirming_batch(agent, Command::plain(&AGENT_STATUS), context).await)
     }
 }
 

@@ -72,14 +72,9 @@ impl Tenant {
         self.in_turn(places, agent, context, work).await
     }
 
-    /// A place among the tenant's calls for a batch that has asked for all of its agents, and waits for
-    /// their confirmations. `None`: all are taken, which must not cost the batch its answer.
-    pub fn place_of_batch(&self) -> Option<CallPlace> {
-        self.admission.enter().ok()
-    }
-
     /// Like [`Tenant::command`], for a command of a batch. It waits for its places until the
-    /// caller's deadline. The commands of batches use at most half of the tenant's requests.
+    /// caller's deadline. The commands of batches use at most half of the tenant's requests. Where no place
+    /// among the calls is free, the command shares the batch's own, if that has one.
     ///
     /// # Errors
     ///
@@ -89,18 +84,44 @@ impl Tenant {
         agent: AgentId,
         command: Command,
         context: &Context,
+        own: impl FnOnce() -> Option<CallPlace>,
+    ) -> Result<Accepted, CallError> {
+        let call = || self.admission.enter().or_else(|full| own().ok_or(full)).map(Some);
+        self.command_in_batches(agent, command, context, call).await
+    }
+
+    /// Like [`Tenant::command_of_batch`], for what a batch has to ask while it waits for its confirmations. It
+    /// still has its place among the calls.
+    pub(super) async fn command_of_confirming_batch(
+        self: &Arc<Self>,
+        agent: AgentId,
+        command: Command,
+        context: &Context,
+    ) -> Result<Accepted, CallError> {
+        self.command_in_batches(agent, command, context, || Ok(None)).await
+    }
+
+    /// A command within the part of the requests that batches have. `call` takes its place among the calls.
+    async fn command_in_batches(
+        self: &Arc<Self>,
+        agent: AgentId,
+        command: Command,
+        context: &Context,
+        call: impl FnOnce() -> Result<Option<CallPlace>, Obstacle>,
     ) -> Result<Accepted, CallError> {
         self.check_edition(command.interface)?;
         let place = self.waiting(context.deadline, self.batches.clone().acquire_owned()).await;
         // The semaphore is never closed.
         let place = place.map_err(CallError::unasked)?.map_err(|_| CallError::Internal)?;
-        let places = self.places(!command.interface.only_reads())?;
-        let places = Places { wait: UNTIL_THE_DEADLINE, ..places };
+        let (untouched, needs_session) =
+            (Untouched::at_the_start(), !command.interface.only_reads());
+        let call = untouched.check(call())?;
+        let places = Places { untouched, call, wait: UNTIL_THE_DEADLINE, needs_session };
         let work = |call: AdmittedCall, untouched| async move {
             let accepted = call.command(command, untouched).await;
             // Held until here, even if the batch has been answered, since the request was open.
             drop(place);
-            Ok(Accepted { of_batch: true, _place: None, ..accepted? })
+            Ok(Accepted { of_batch: true, ..accepted? })
         };
         self.in_turn(places, agent, context, work).await
     }

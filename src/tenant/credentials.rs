@@ -17,7 +17,7 @@ use crate::{
     config::{Credential, Credentials},
     gateway::SignIn,
     id::AgentId,
-    session::{Owner, SealedKind, SealedValues, Session, SessionStore},
+    session::{Origin, Owner, SealedKind, SealedValues, Session, SessionStore},
 };
 
 /// The credentials that the bridge can sign agents in with, and those that it must not try again.
@@ -51,12 +51,12 @@ impl CredentialBook {
         Self { configured, agents, rejected_for, sealed, sessions }
     }
 
-    /// The sign-in for an agent for whom nobody asks for one. Its password is the one that worked last
-    /// here, or else the configured one, or else one that another replica has shared.
+    /// The sign-in for an agent for whom nobody asks for one. Its password is the one that replicas share
+    /// for the agent's session, or else the one that worked last here, or else the configured one.
     pub(super) async fn find(&self, agent: AgentId) -> Option<Arc<SignIn>> {
-        let password = match self.password_here(agent) {
-            Some(own) => own,
-            None => self.shared(agent).await?,
+        let password = match self.shared(agent).await {
+            Some(shared) => shared,
+            None => self.password_here(agent)?,
         };
         Some(self.unasked(agent, password))
     }
@@ -87,7 +87,7 @@ impl CredentialBook {
 
     async fn shared(&self, agent: AgentId) -> Option<SecretString> {
         let sealed = self.shared_passwords()?;
-        let session = self.sessions.load(agent).await.ok()??.made;
+        let session = Some(self.sessions.load(agent).await.ok()??.made);
         let plain = sealed.get(SealedKind::Credentials, Owner { agent, session }).await?;
         std::str::from_utf8(&plain).ok().map(SecretString::from)
     }
@@ -111,9 +111,9 @@ impl CredentialBook {
     pub(super) async fn share(&self, agent: AgentId, password: &SecretString, session: &Session) {
         let configured = self.configured(agent).map(|known| known.password.expose_secret());
         let Some(sealed) = self.shared_passwords() else { return };
-        if configured != Some(password.expose_secret()) {
+        if session.origin == Origin::SignedIn && configured != Some(password.expose_secret()) {
             let plain = password.expose_secret().as_bytes();
-            let owner = Owner { agent, session: session.made };
+            let owner = Owner { agent, session: Some(session.made) };
             sealed.put(SealedKind::Credentials, owner, plain, SHARED_FOR).await;
         }
     }
@@ -178,8 +178,8 @@ impl CredentialBook {
     }
 }
 
-/// The owner of rejected passwords. Nobody can sign in with one before its time is over, so those that are
-/// brought back keep nobody out for longer than they would have.
+/// Rejections belong to no session. One that is written back blocks its password only until the time sealed
+/// in it.
 fn of_no_session(agent: AgentId) -> Owner {
-    Owner { agent, session: 0 }
+    Owner { agent, session: None }
 }

@@ -35,6 +35,14 @@ impl Tenant {
         }
     }
 
+    /// Stores a session that the gateway has accepted once more, if that was not done for long.
+    pub(super) async fn store_anew(&self, agent: AgentId, session: &Session) {
+        if session.is_due_anew() {
+            let stored = self.sessions.renew(agent, session, session.guid.clone()).await;
+            self.note_unstored(agent, "that a session goes on", stored);
+        }
+    }
+
     /// Logs and counts a failure to store what the gateway has done. The call does not fail for it,
     /// since it was carried out.
     pub(super) fn note_unstored<T>(

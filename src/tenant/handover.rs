@@ -125,6 +125,14 @@ impl Polls for Arc<Tenant> {
         self.newest().config.agent_ids.contains(&agent.get())
     }
 
+    fn known(&self) -> Vec<AgentId> {
+        self.sessions.signed_in()
+    }
+
+    fn tell_again(&self, agent: AgentId) -> BoxFuture<'_, ()> {
+        self.sessions.tell_again(agent)
+    }
+
     fn is_wanted(&self, agent: AgentId) -> BoxFuture<'_, bool> {
         Box::pin(async move {
             let session = self.session(agent).await.ok().flatten();

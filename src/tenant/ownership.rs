@@ -55,6 +55,16 @@ pub trait Polls: Send + Sync {
     /// Whether the agent has a session that is to be kept. May ask the store.
     fn is_wanted(&self, agent: AgentId) -> BoxFuture<'_, bool>;
 
+    /// The agents of whom this process knows, without asking the store, that they have sessions that are to be kept.
+    fn known(&self) -> Vec<AgentId> {
+        Vec::new()
+    }
+
+    /// Tells the other replicas once more of an agent's session.
+    fn tell_again(&self, _: AgentId) -> BoxFuture<'_, ()> {
+        Box::pin(ready(()))
+    }
+
     /// Begins to poll for an agent. If it is polled already, its next poll begins at once.
     fn begin(&self, agent: AgentId, cause: Cause);
 

@@ -4,6 +4,7 @@ use std::fmt;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use secrecy::{ExposeSecret as _, SecretString, zeroize::Zeroizing};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::hex::hex;
 
@@ -18,10 +19,18 @@ impl PasswordDigest {
         let digest = digest(&SHA256, password.expose_secret().as_bytes());
         Self(Zeroizing::new(hex(digest.as_ref())))
     }
+}
 
-    /// In hex, to be sealed.
-    pub(super) fn as_str(&self) -> &str {
-        &self.0
+/// To be sealed.
+impl Serialize for PasswordDigest {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for PasswordDigest {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer).map(|hex| Self(Zeroizing::new(hex)))
     }
 }
 

@@ -50,9 +50,8 @@ pub struct Lock {
     pub stored: u64,
 }
 
-/// One time that the lock was given to an attempt. An attempt that loses the lock and gets it again has another
-/// grant. So whoever still has the first one knows that nobody else held the lock meanwhile, whatever became of
-/// the answers in between.
+/// One period for which an attempt holds the lock. While the grant is the same, nobody else has held it, even
+/// if answers were lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Grant(pub u64);
 

@@ -22,7 +22,7 @@ use crate::{
 pub(super) struct SignInLock {
     pub(super) held: Arc<Held>,
     pub(super) claim: Claim,
-    /// By which the sign-in was begun.
+    /// The grant under which the sign-in began.
     grant: Option<Grant>,
     /// Cancelled when the sign-in is done.
     done: CancellationToken,

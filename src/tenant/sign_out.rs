@@ -12,7 +12,7 @@ use crate::{
     call::{CallError, Obstacle, Stage, Untouched},
     gateway::{Command, Envelope, FORCE_SIGN_OUT, Interface, SIGN_OUT},
     id::AgentId,
-    session::{Origin, Session, StoreError},
+    session::{Session, StoreError},
 };
 
 /// How often the end of a session is tried while others renew it.
@@ -52,8 +52,8 @@ impl AdmittedCall {
         verdict
     }
 
-    /// The agent's session. Until it has ended, no other replica makes a new one: its keeper finds
-    /// that the agent is signed out before it hears that this was wanted.
+    /// The agent's session. Takes the sign-in lock until the end is stored: another replica's keeper may find
+    /// the agent signed out before it hears that this was asked for.
     async fn session_to_end(&mut self, untouched: &Untouched) -> Result<Arc<Session>, Obstacle> {
         let known = self.stored_session(untouched).await?;
         let mut session = known?.ok_or(Obstacle::SessionMissing)?;
@@ -110,16 +110,17 @@ impl Tenant {
         self.note_unstored(agent, "that the agent is signed out", told);
     }
 
-    /// Ends a session, also if polls have renewed it while the agent was signed out. Nobody can have
-    /// signed the agent in meanwhile, but its owner may have registered a Guid, which stays.
+    /// Ends a session, also if others have renewed it while the agent was signed out. One that was made or
+    /// registered meanwhile stays.
     async fn end_newest(&self, agent: AgentId, session: &Session) -> Result<(), StoreError> {
         let mut version = session.version;
         for _ in 0..END_ATTEMPTS {
             self.sessions.sign_out(agent, version).await?;
-            let renewed = self.sessions.cached(agent).filter(|newest| newest.version > version);
-            match renewed.filter(|renewed| renewed.origin == Origin::SignedIn) {
-                Some(renewed) if session.origin == Origin::SignedIn => version = renewed.version,
-                _ => return Ok(()),
+            let is_renewed =
+                |newest: &Arc<Session>| newest.version > version && newest.made == session.made;
+            match self.sessions.cached(agent).filter(is_renewed) {
+                Some(renewed) => version = renewed.version,
+                None => return Ok(()),
             }
         }
         Err(StoreError::Unavailable("other replicas keep renewing this session".into()))

@@ -85,7 +85,12 @@ impl Tenant {
                 // than they are.
                 let fetched = Instant::now();
                 self.store_renewals(agent, session, &mut reply).await;
-                self.publish_events(agent, reply.into_verdict(session.guid.node()), fetched)
+                let verdict = reply.into_verdict(session.guid.node());
+                let finding = self.publish_events(agent, verdict, fetched);
+                if finding == Finding::Alive {
+                    self.store_anew(agent, session).await;
+                }
+                finding
             }
             Err(_) => Finding::Silent,
         }

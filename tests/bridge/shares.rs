@@ -9,9 +9,9 @@ use ccgateway_bridge::{
         SignInRequest, WatchEventsRequest, agent_state_client::AgentStateClient,
     },
 };
-use ccgateway_sim::{Interface, Options, Simulator};
+use ccgateway_sim::{Fault, Interface, Misbehaviour, Options, Simulator};
 use ccgateway_test_support::{
-    AGENT, ClosedPort, PASSWORD, Setup, TestBridge, gateway, refused, until, within,
+    AGENT, ClosedPort, PASSWORD, Setup, TestBridge, gateway, refused, until, until_asked, within,
 };
 use tokio::{task::JoinSet, time::sleep};
 use tonic::{Code, Status};
@@ -196,6 +196,45 @@ async fn whatever_a_tenants_calls_wait_for_they_take_its_places_and_nobody_elses
     let watch = WatchEventsRequest { tenant_id: "acme".into(), ..<_>::default() };
     let _watching = bridge.events.clone().watch_events(watch).await.expect("watching");
     assert!(taken(&bridge, "watches").await > 0.0);
+}
+
+/// Its other agents may have to wait for their turns as long as its caller lets them.
+#[tokio::test]
+async fn a_batch_has_a_place_of_its_own_from_the_first_confirmation_on_that_it_waits_for() {
+    let tenant = "keep.pause_min = \"5ms\"\nkeep.pause_max = \"10ms\"\nlimits.requests = 2\n";
+    let setup = Setup { tenant: tenant.into(), keep: true, ..<_>::default() };
+    let bridge = Box::pin(TestBridge::with(setup)).await;
+    let [first, second, hanging] = [AGENT, AGENT + 1, AGENT + 2];
+    for agent in [first, second, hanging] {
+        bridge.sign_in(agent).await.expect("signed in");
+        until("the agent to be ready", || bridge.gateway.start_call(agent)).await;
+    }
+    let hang = Misbehaviour::always(Fault::DelayBefore(LONG)).on(Interface::SayBusy).of(hanging);
+    bridge.gateway.misbehave(hang);
+    let batch = |agents: &[u32]| {
+        let request = BatchSetBusyRequest {
+            agent_ids: agents.iter().map(u32::to_string).collect(),
+            reason: Some(200),
+            confirm_within: Some(LONG.try_into().expect("a duration")),
+            ..<_>::default()
+        };
+        let mut states = bridge.states.clone();
+        tokio::spawn(async move { states.batch_set_busy(request).await.map(drop) })
+    };
+    // One request of a batch is open at a time: the other batch's comes before the second of this one.
+    bridge.gateway.freeze();
+    let _batch = batch(&[first, second]);
+    let asked = |agent| {
+        let asked = bridge.asked(Interface::SayBusy);
+        asked.iter().any(|entry| entry.agent == Some(agent))
+    };
+    until("the first request", || asked(first)).await;
+    let _other = batch(&[hanging]);
+    let calls = "ccgw_server_places_in_use{share=\"server_calls\"}";
+    until_asked("both batches", async || bridge.scrape().await[calls] > 1.5).await;
+    bridge.gateway.thaw();
+    until("the other batch's request", || asked(hanging)).await;
+    until_asked("a place for each", async || taken(&bridge, "calls").await > 1.5).await;
 }
 
 #[tokio::test]

@@ -6,8 +6,9 @@ use ccgateway_sim::{Fault, Interface, Misbehaviour, Options};
 use ccgateway_test_support::{
     AGENT, Setup, TestBridge, gateway,
     lossy::{Loss, LossyProxy},
+    until_asked, within,
 };
-use tokio::{join, time::sleep};
+use tokio::join;
 use tonic::Code;
 
 /// A bridge that polls for agent 1001, whose password is in its file, through a proxy.
@@ -64,11 +65,10 @@ async fn a_guid_that_is_renewed_during_a_sign_out_ends_with_it() {
     let before = bridge.session(AGENT).await.guid_version;
     proxy.lose("/logout", Loss::Held);
     let renewing = async {
-        proxy.paused().await;
+        within("the sign-out", proxy.paused()).await;
         bridge.gateway.renew_guid(AGENT).expect("signed in");
-        while bridge.session(AGENT).await.guid_version == before {
-            sleep(Duration::from_millis(5)).await;
-        }
+        let is_renewed = async || bridge.session(AGENT).await.guid_version != before;
+        until_asked("the new Guid", is_renewed).await;
         proxy.go_on();
     };
     let (signed_out, ()) = join!(bridge.sign_out(AGENT), renewing);
@@ -81,16 +81,13 @@ async fn a_keeper_that_finds_the_agent_signed_out_before_the_answer_comes_signs_
     let (proxy, bridge) = keeping().await;
     proxy.lose("/logout", Loss::Paused);
     let finding = async {
-        proxy.paused().await;
-        while sign_ins_under_way(&bridge).await == 0 {
-            sleep(Duration::from_millis(5)).await;
-        }
+        within("the sign-out", proxy.paused()).await;
+        let finds = async || sign_ins_under_way(&bridge).await > 0;
+        until_asked("the keeper to find it", finds).await;
         proxy.go_on();
     };
     let (signed_out, ()) = join!(bridge.sign_out(AGENT), finding);
     signed_out.expect("signed out");
-    while sign_ins_under_way(&bridge).await > 0 {
-        sleep(Duration::from_millis(5)).await;
-    }
+    until_asked("no sign-in", async || sign_ins_under_way(&bridge).await == 0).await;
     is_out(&bridge).await;
 }

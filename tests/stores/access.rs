@@ -15,7 +15,10 @@ use ccgateway_bridge::{
 use ccgateway_test_support::{Certificate, RedisServer};
 use tempfile::TempDir;
 
-use crate::support::{Replica, agent, redis, tenant};
+use crate::{
+    support::{Replica, agent, redis, tenant},
+    topologies::ask,
+};
 
 const EXAMPLE: &str = include_str!("../../docs/ccgateway-bridge.example.toml");
 const PASSWORD: &str = "canary-password";
@@ -101,18 +104,30 @@ async fn leases_are_given_back_by_whom_they_belong_to_and_not_by_a_request_that_
     assert_eq!(right.hold(agents.clone(), third).await.expect("asked"), agents);
 }
 
-/// In a rollout, some replicas write leases without numbers.
+/// Nor one that was sealed for another agent, or that is set back with another number.
 #[tokio::test]
-async fn leases_of_an_earlier_version_are_those_of_another_replica() {
+async fn a_lease_that_no_replica_has_made_is_nobodys() {
     let server = RedisServer::start().await;
-    let replica = Replica::of(&server);
-    let leases = replica.shared.leases(&tenant());
-    let mut set = ::redis::cmd("SET");
-    set.arg("test:{acme}:lease:1001").arg("00000000000000ab");
-    let _: () = set.query_async(&mut server.connection().await).await.expect("set");
-    assert_eq!(leases.hold(vec![agent(1001)], LeaseRequest(1)).await.expect("asked"), []);
-    leases.release(vec![agent(1001)], LeaseRequest(2)).await.expect("asked");
-    assert_eq!(leases.hold(vec![agent(1001)], LeaseRequest(3)).await.expect("asked"), []);
+    let (left, right) = (Replica::of(&server), Replica::of(&server));
+    let (left, right) = (left.shared.leases(&tenant()), right.shared.leases(&tenant()));
+    left.hold(vec![agent(1002)], LeaseRequest(7)).await.expect("asked");
+    let key = |id: u32| format!("test:{{acme}}:lease:{id}");
+    let sealed: String = ask(&server, &["GET", &key(1002)]).await;
+    let (owner, _) = sealed.split_once(':').expect("an owner");
+    for forged in [
+        "00000000000000ab".to_owned(),
+        "00000000000000ab:9:".to_owned(),
+        format!("{owner}:9"),
+        sealed.replacen(":7:", ":8:", 1),
+        sealed,
+    ] {
+        let _: String = ask(&server, &["SET", &key(1001), &forged]).await;
+        assert_eq!(right.held_by_others(vec![agent(1001)]).await.expect("read"), []);
+        let held = right.hold(vec![agent(1001)], LeaseRequest(1)).await.expect("asked");
+        assert_eq!(held, [agent(1001)], "{forged}");
+        right.release(vec![agent(1001)], LeaseRequest(2)).await.expect("given back");
+    }
+    assert_eq!(right.hold(vec![agent(1002)], LeaseRequest(3)).await.expect("asked"), []);
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! Somebody who can read, write and publish in Redis, and has no key.
 
 mod dump;
+mod obstacles;
 mod random;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -9,7 +10,7 @@ use ccgateway_sim::{Interface, Options};
 use ccgateway_test_support::{PASSWORD, RedisServer, Setup, Site, TestBridge, asked, until_within};
 use redis::{FromRedisValue, ToRedisArgs, aio::MultiplexedConnection};
 
-use crate::callee::{self, sign_ins};
+use crate::callee::{self, CREDENTIALS, sign_ins};
 
 /// The attacker's connection.
 pub(crate) struct Attacker(MultiplexedConnection);
@@ -118,6 +119,42 @@ async fn a_stream_of_events_that_takes_no_more_numbers_is_set_aside_and_begun_an
     }
 }
 
+/// Redis numbers events above the highest number that there is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_event_has_the_time_of_its_replica_whatever_number_somebody_has_made_redis_give_it() {
+    let (server, site) = (RedisServer::start().await, callee::site().await);
+    let mut attacker = Attacker::of(&server).await;
+    let ahead = Duration::from_secs(23 * 60 * 60);
+    let number = format!("{}-0", (micros_now() / 1000) + 23 * 60 * 60 * 1000);
+    let _: String = attacker.ask(&["XADD", &key("events"), &number, "sealed", "x"]).await;
+    let (left, right) = (polling(&site, &server).await, polling(&site, &server).await);
+    let mut watches = [left.watch(&[], None).await, right.watch(&[], None).await];
+    left.sign_in(1001).await.expect("signed in");
+    for watch in &mut watches {
+        let ready = watch.event("AgentState_Ready").await;
+        assert!(ready.sequence >> 20 > micros_now() / 1000, "the number is far ahead");
+        let received = SystemTime::try_from(ready.receive_time.expect("a time")).expect("a time");
+        assert!(received < SystemTime::now() + ahead / 2, "{received:?}");
+    }
+}
+
+#[tokio::test]
+async fn passwords_and_rejections_that_no_replica_has_sealed_are_counted_and_not_used() {
+    let (server, site) = (RedisServer::start().await, callee::site().await);
+    let bridge = callee::with(&site, &server, PASSWORD, CREDENTIALS).await;
+    let mut attacker = Attacker::of(&server).await;
+    let sealed = r#"{"key":"00000000","salt":"","data":""}"#;
+    for forged in ["x", sealed] {
+        for kind in ["credentials", "rejected"] {
+            let _: () = attacker.ask(&["SET", &key(&format!("{kind}:1001")), forged]).await;
+        }
+        let before = disbelieved(&bridge, "password_seal").await;
+        bridge.set_busy(1001).await.expect("signed in with the file's password");
+        assert!(disbelieved(&bridge, "password_seal").await > before + 0.5, "{forged}");
+        bridge.sign_out(1001).await.expect("signed out");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn events_that_no_replica_has_sealed_or_that_come_again_are_told_to_nobody() {
     let (server, site) = (RedisServer::start().await, callee::site().await);
@@ -151,6 +188,15 @@ async fn events_that_no_replica_has_sealed_or_that_come_again_are_told_to_nobody
     assert!(disbelieved(&bridge, "event_seal").await > 1.5);
 }
 
+/// What a file without keys has of the end of a session, and of a session.
+const END: &str = "{\"end\":{\"signed_out\":true}}\n\n";
+const SESSION: &str = "{\"session\":{\"origin\":\"signed_in\",\"made\":1,\"renewed_at\":1,\"expires_at\":null,\"ttl\":null}}\ncanary-forged.Node1\n";
+
+fn hex(words: &str) -> String {
+    let digits: Vec<_> = words.bytes().map(|byte| format!("{byte:02x}")).collect();
+    digits.concat()
+}
+
 #[tokio::test]
 async fn records_that_no_replica_has_sealed_end_no_session_and_raise_no_version() {
     let (server, site) = (RedisServer::start().await, callee::site().await);
@@ -161,7 +207,13 @@ async fn records_that_no_replica_has_sealed_end_no_session_and_raise_no_version(
     let version = left.session(1001).await.guid_version;
     for version in [version + 1, (1 << 53) - 1, u64::MAX] {
         for agent in [1001, 1002, 77_777, 999_999_999] {
-            for more in [r#","session":null,"signed_out":true"#, r#","content":{"plain":""}"#] {
+            let plain = |words: &str| format!(r#","content":{{"plain":"{}"}}"#, hex(words));
+            for more in [
+                r#","session":null,"signed_out":true"#.to_owned(),
+                plain(""),
+                plain(END),
+                plain(SESSION),
+            ] {
                 let forged = format!("{{\"agent\":{agent},\"version\":{version}{more}}}");
                 attacker.publish("changed", &forged).await;
                 let key = key(&format!("session:{agent}"));
@@ -241,7 +293,7 @@ async fn a_replica_that_does_not_live_gets_no_agents() {
 
 /// Waits until two agents were not believed in so many turns.
 async fn until_turns(bridge: &TestBridge, turns: f64) {
-    let limit = Duration::from_secs(20);
+    let limit = Duration::from_secs(60);
     let turning = async {
         while disbelieved(bridge, "agent_id").await < 2.0 * turns {
             tokio::time::sleep(Duration::from_millis(20)).await;

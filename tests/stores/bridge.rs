@@ -10,7 +10,7 @@ use ccgateway_bridge::{
     session::{SessionFile, SessionStore as _},
 };
 use ccgateway_sim::{Fault, Interface, Misbehaviour, Simulator};
-use ccgateway_test_support::{PASSWORD, RedisServer, STORE_KEY, in_file, key};
+use ccgateway_test_support::{PASSWORD, RedisServer, STORE_KEY, in_file, key, until_asked};
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
@@ -294,12 +294,8 @@ async fn no_replica_uses_a_callers_password_after_the_owner_has_registered_a_gui
     second.register(1002, &guid).await.expect("registered");
     assert!(!has_credentials(&server).await);
     let version = second.session(1002).await.guid_version;
-    let told = async {
-        while first.session(1002).await.guid_version != version {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(20), told).await.expect("it hears of it");
+    let hears = async || first.session(1002).await.guid_version == version;
+    until_asked("the first one to hear of it", hears).await;
     site.gateway.take_over(1002).expect("signed in");
     for bridge in [&second, &first, &second, &first] {
         bridge.set_busy(1002).await.expect_err("the owner has to register another");
@@ -357,6 +353,71 @@ async fn an_agent_whom_a_caller_signed_in_is_signed_in_again_by_another_replica_
         assert_eq!(answer.is_ok(), wanted, "{answer:?}");
         assert_eq!(sign_ins(gateway), 1 + usize::from(wanted));
     }
+}
+
+/// Also where its file has another one, which may be outdated.
+#[tokio::test]
+async fn the_password_that_a_caller_gave_is_used_by_another_replica_before_the_files() {
+    let (server, site) = (RedisServer::start().await, callee::site().await);
+    let first = callee::with(&site, &server, "canary-outdated", CREDENTIALS).await;
+    first.sign_in(1001).await.expect("signed in");
+    drop(first);
+    site.gateway.sign_out(1001);
+    let second = callee::with(&site, &server, "canary-outdated", CREDENTIALS).await;
+    second.set_busy(1001).await.expect("signed in with the caller's");
+    assert_eq!(sign_ins(&site.gateway), 2);
+}
+
+#[tokio::test]
+async fn passwords_are_shared_again_if_redis_has_lost_them() {
+    let (server, site) = (RedisServer::start().await, callee::site().await);
+    let bridge = callee::with(&site, &server, PASSWORD, CREDENTIALS).await;
+    all_listen(&server, 1).await;
+    bridge.sign_in(1002).await.expect("signed in");
+    let _: () = ask(&server, &["FLUSHALL"]).await;
+    assert!(!has_credentials(&server).await);
+    // Its replica may have missed something, and compares.
+    let _: u64 = ask(&server, &["CLIENT", "KILL", "TYPE", "pubsub"]).await;
+    until_shared(&server).await;
+    drop(bridge);
+    site.gateway.sign_out(1002);
+    let second = callee::with(&site, &server, PASSWORD, CREDENTIALS).await;
+    second.set_busy(1002).await.expect("signed in again");
+}
+
+#[tokio::test]
+async fn a_password_that_was_given_while_redis_was_away_is_shared_later() {
+    let (mut server, site) = (RedisServer::start().await, callee::site().await);
+    let bridge = callee::with(&site, &server, PASSWORD, CREDENTIALS).await;
+    server.kill().await;
+    bridge.sign_in(1002).await.expect("signed in");
+    server.restart().await;
+    until_shared(&server).await;
+    bridge.sign_out(1002).await.expect("signed out");
+    assert!(!has_credentials(&server).await);
+}
+
+/// Whatever somebody else has put in the places of their sessions.
+#[tokio::test]
+async fn passwords_are_shared_again_also_if_those_of_others_cannot_be() {
+    let (server, site) = (RedisServer::start().await, callee::site().await);
+    let bridge = callee::with(&site, &server, PASSWORD, CREDENTIALS).await;
+    all_listen(&server, 1).await;
+    for agent in 1002..1010 {
+        bridge.sign_in(agent).await.expect("signed in");
+    }
+    for agent in 1003..1010 {
+        let _: () = ask(&server, &["SET", &format!("test:{{acme}}:session:{agent}"), "x"]).await;
+        let _: u64 = ask(&server, &["DEL", &format!("test:{{acme}}:credentials:{agent}")]).await;
+    }
+    let _: u64 = ask(&server, &["DEL", "test:{acme}:credentials:1002"]).await;
+    let _: u64 = ask(&server, &["CLIENT", "KILL", "TYPE", "pubsub"]).await;
+    until_shared(&server).await;
+}
+
+/// Waits until Redis has what agent 1002 was signed in with.
+async fn until_shared(server: &RedisServer) {
+    until_asked("the password to be shared", async || has_credentials(server).await).await;
 }
 
 #[tokio::test]

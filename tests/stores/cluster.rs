@@ -1,13 +1,11 @@
 //! A Redis cluster of several masters.
 
-use std::time::Duration;
-
 use ccgateway_bridge::{
     cluster::{Shared, redis::LinkState},
     config::Topology,
     session::SessionStore as _,
 };
-use ccgateway_test_support::RedisServer;
+use ccgateway_test_support::{RedisServer, until_asked};
 
 use crate::{
     support::{Replica, agent, eventually, redis, store_config, tenant},
@@ -36,13 +34,11 @@ impl Cluster {
             let _: () = ask(&nodes[0], &["CLUSTER", "MEET", "127.0.0.1", &port]).await;
         }
         for node in &nodes {
-            loop {
+            until_asked("the cluster", async || {
                 let info: String = ask(node, &["CLUSTER", "INFO"]).await;
-                if info.contains("cluster_state:ok") && info.contains("cluster_known_nodes:3") {
-                    break;
-                }
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
+                info.contains("cluster_state:ok") && info.contains("cluster_known_nodes:3")
+            })
+            .await;
         }
         Self(nodes)
     }

@@ -98,12 +98,9 @@ async fn begins_versions_with_the_time(store: &dyn SessionStore) {
 
 async fn forgets_when_the_time_is_over(store: &dyn SessionStore) {
     let ttl = Duration::from_millis(300);
-    let first = store.put(agent(1001), registered("a", ttl)).await.unwrap();
+    store.put(agent(1001), registered("a", ttl)).await.unwrap();
     eventually("the session to end", || store.cached(agent(1001)).is_none()).await;
     assert!(store.load(agent(1001)).await.unwrap().is_none());
-    // The gateway's word goes before the clock's.
-    let renewed = store.renew(agent(1001), &first, guid("b")).await.unwrap();
-    assert!(renewed.is_none_or(|renewed| renewed.version > first.version));
 }
 
 async fn refuses_more_than_it_holds(store: &dyn SessionStore) {

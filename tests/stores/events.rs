@@ -3,20 +3,23 @@
 use std::{num::NonZeroUsize, sync::Arc, time::Duration};
 
 use ccgateway_bridge::{
-    cluster::StreamRelay,
+    cluster::{RedisEvents, StreamRelay},
     config,
     event::{
         Agents, Event, Events, GatewayEvent, Relay as _, SessionChange, Watch, What, sequence,
     },
-    session::SessionState,
+    session::{SessionState, SharedStores as _},
 };
-use ccgateway_test_support::RedisServer;
+use ccgateway_test_support::{RedisServer, within};
 use tokio::{
     task::JoinHandle,
     time::{Instant, sleep, timeout},
 };
 
-use crate::support::{Replica, agent, eventually, tenant};
+use crate::{
+    support::{Replica, agent, eventually, tenant},
+    topologies::ask,
+};
 
 /// A replica's events, and what tells them.
 struct Told {
@@ -24,7 +27,7 @@ struct Told {
     relay: StreamRelay,
     work: JoinHandle<()>,
     /// Its link goes with it.
-    _replica: Replica,
+    replica: Replica,
 }
 
 impl Told {
@@ -38,7 +41,7 @@ impl Told {
         let (relay, work) = StreamRelay::new(stream, events.clone(), kept.get());
         let work = tokio::spawn(work);
         relay.ready().await;
-        Self { events, relay, work, _replica: replica }
+        Self { events, relay, work, replica }
     }
 
     fn watch(&self) -> Watch {
@@ -84,6 +87,7 @@ async fn are_together(left: &Told, right: &Told) {
         let before = heard.events.newest();
         let mut turn = 0;
         while heard.events.newest() == before {
+            assert!(turn < 1000, "it hears nothing");
             let (state, cause) = (SessionState::Kept, format!("{turn}").into());
             let change = What::Session(SessionChange { state, cause });
             told.relay.publish(agent(1002), change, Instant::now()).expect("there is room");
@@ -156,4 +160,101 @@ async fn a_redis_that_has_lost_its_events_and_whose_clock_is_behind_loses_no_new
     for watch in [&mut left_watch, &mut right_watch] {
         assert_eq!(name(&next(watch, 1).await[0]), "third");
     }
+}
+
+/// The names of the next `count` events of the gateway.
+async fn names(watch: &mut Watch, count: usize) -> Vec<String> {
+    let mut names = Vec::new();
+    while names.len() < count {
+        let event = next(watch, 1).await.remove(0);
+        names.extend(Some(name(&event).to_owned()).filter(|name| !name.is_empty()));
+    }
+    names
+}
+
+#[tokio::test]
+async fn an_event_that_redis_takes_after_its_replica_has_given_up_is_told_everywhere_and_once() {
+    let server = RedisServer::start().await;
+    let (left, right) = (Told::by(&server).await, Told::by(&server).await);
+    are_together(&left, &right).await;
+    let (mut own, mut other) = (left.watch(), right.watch());
+    server.freeze();
+    left.tells("late");
+    assert_eq!(names(&mut own, 1).await, ["late"], "its own watchers do not wait for Redis");
+    server.thaw();
+    are_together(&left, &right).await;
+    assert_eq!(names(&mut other, 1).await, ["late"]);
+    left.tells("later");
+    assert_eq!(names(&mut own, 1).await, ["later"]);
+    assert_eq!(names(&mut other, 1).await, ["later"]);
+    for replica in [&left, &right] {
+        let counts = replica.replica.shared.view().disbelieved;
+        assert!(counts.iter().all(|(_, count)| *count == 0), "{counts:?}");
+    }
+}
+
+/// Whether a watch of the second of two replicas hears that it has missed something, if this happens while
+/// messages do not reach that replica.
+async fn misses(happens: impl AsyncFn(&RedisServer, &RedisEvents)) -> bool {
+    let server = RedisServer::start().await;
+    let (left, right) = (Told::by(&server).await, Told::by(&server).await);
+    are_together(&left, &right).await;
+    let mut watch = right.watch();
+    let stream = Replica::of(&server);
+    let stream = stream.shared.events(&tenant(), 100);
+    let _: () = ask(&server, &["ACL", "SETUSER", "default", "-subscribe"]).await;
+    let _: u64 = ask(&server, &["CLIENT", "KILL", "TYPE", "pubsub"]).await;
+    happens(&server, &stream).await;
+    let _: () = ask(&server, &["ACL", "SETUSER", "default", "+subscribe"]).await;
+    let told = async {
+        loop {
+            let known = watch.more().await;
+            if known.missed.is_some() {
+                return true;
+            }
+            if known.events.iter().any(|event| name(event) == "last") {
+                return false;
+            }
+        }
+    };
+    let telling = async {
+        are_together(&left, &right).await;
+        left.tells("last");
+        std::future::pending::<()>().await;
+    };
+    let told = async {
+        tokio::select! { told = told => told, () = telling => false }
+    };
+    within("the last event", told).await
+}
+
+async fn add_junk(server: &RedisServer, count: usize) {
+    let mut junk = ::redis::pipe();
+    for _ in 0..count {
+        junk.cmd("XADD").arg("test:{acme}:events").arg("*").arg("sealed").arg("junk").ignore();
+    }
+    let _: () = junk.query_async(&mut server.connection().await).await.expect("added");
+}
+
+#[tokio::test]
+async fn who_watches_hears_that_events_are_missing_which_redis_no_longer_has_or_which_are_too_many()
+{
+    let missed = misses(async |_, stream| {
+        stream.add(agent(1001), event("a"), Instant::now(), 0).await.expect("added");
+    });
+    assert!(!missed.await, "nothing is missing");
+    let missed = misses(async |_, stream| {
+        for _ in 0..500 {
+            stream.add(agent(1001), event("a"), Instant::now(), 0).await.expect("added");
+        }
+    });
+    assert!(missed.await, "Redis keeps some hundred of them");
+    let missed = misses(async |server, stream| {
+        stream.add(agent(1001), event("a"), Instant::now(), 0).await.expect("added");
+        add_junk(server, 500).await;
+        stream.add(agent(1001), event("b"), Instant::now(), 0).await.expect("added");
+    });
+    assert!(missed.await, "Redis has dropped one for what somebody else has added");
+    let missed = misses(async |server, _| add_junk(server, 3000).await);
+    assert!(missed.await, "there may be some behind so much of somebody else's");
 }

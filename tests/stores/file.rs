@@ -155,17 +155,16 @@ async fn a_renewed_guid_is_on_the_disk_before_long() {
     let first = put(&running, 1001, "first").await;
     let renewed = running.renew(agent(1001), &first, guid("second")).await.unwrap();
     let renewed = renewed.expect("renewed");
-    loop {
+    ccgateway_test_support::until_asked("it to be on the disk", async || {
         let next = folder.after_a_crash().await;
         let found =
             store(&next).cached(agent(1001)).expect("the one before it is there at the least");
         next.close().await;
-        if found.version == renewed.version {
-            assert_eq!(found.guid, renewed.guid);
-            return;
-        }
-        assert_eq!(found.guid, first.guid);
-    }
+        let is_renewed = found.version == renewed.version;
+        assert_eq!(found.guid, if is_renewed { &renewed } else { &first }.guid);
+        is_renewed
+    })
+    .await;
 }
 
 #[tokio::test]

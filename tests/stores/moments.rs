@@ -2,11 +2,14 @@
 
 use std::time::Duration;
 
-use ccgateway_bridge::tenant::SharedSignIns as _;
+use ccgateway_bridge::{session::SharedStores as _, tenant::SharedSignIns as _};
 use ccgateway_test_support::RedisServer;
 use tokio::time::Instant;
 
-use crate::support::{Replica, tenant};
+use crate::{
+    attacker::{Attacker, key},
+    support::{Replica, tenant},
+};
 
 const INTERVAL: Duration = Duration::from_millis(2);
 /// How far ahead a replica may take them.
@@ -49,4 +52,23 @@ async fn unused_sign_in_slots_are_not_saved_up() {
         taken += u128::from(moments.count);
         assert!(taken <= supply(begun), "{taken} moments after {:?}", begun.elapsed());
     }
+}
+
+#[tokio::test]
+async fn a_time_that_no_replica_has_stored_holds_no_sign_in_up() {
+    let server = RedisServer::start().await;
+    let mut attacker = Attacker::of(&server).await;
+    let replica = Replica::of(&server);
+    let leases = replica.shared.leases(&tenant());
+    let forged =
+        ["nan", "-nan", "inf", "-inf", "1e300", "-1e300", "-9", "0x7fffffffffffffff", "", "x"];
+    let far = ["9007199254740991", "18446744073709551615", &"9".repeat(400)];
+    for forged in forged.into_iter().chain(far) {
+        let _: () = attacker.ask(&["SET", &key("sign-in-moments"), forged]).await;
+        let moments = leases.sign_in_moments(10, INTERVAL).await.expect("answered");
+        assert_eq!((moments.count, moments.wait), (10, Duration::ZERO), "{forged}");
+    }
+    let counts = replica.shared.view().disbelieved;
+    let of_moments = counts.iter().find(|(doubt, _)| doubt.as_str() == "sign_in_moments");
+    assert_eq!(of_moments.map(|(_, count)| *count), Some(13));
 }

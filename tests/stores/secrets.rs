@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, SHA256};
 use ccgateway_bridge::session::SessionStore as _;
-use ccgateway_test_support::{PASSWORD, RedisServer};
+use ccgateway_test_support::{PASSWORD, RedisServer, within};
 use futures_util::{Stream, StreamExt as _};
 use tonic::Code;
 
@@ -55,13 +55,13 @@ async fn everything(
         dump.push_str(&String::from_utf8_lossy(&raw));
     }
     let _: String = ::redis::cmd("ECHO").arg("the-end").query_async(&mut connection).await.unwrap();
-    loop {
-        let line = seen.next().await.expect("the monitor goes on");
-        dump.push_str(&line);
-        if line.contains("the-end") {
-            return (keys, dump);
+    within("the monitor to come to the end", async {
+        while !dump.contains("the-end") {
+            dump.push_str(&seen.next().await.expect("the monitor goes on"));
         }
-    }
+    })
+    .await;
+    (keys, dump)
 }
 
 #[tokio::test]

@@ -49,7 +49,11 @@ async fn everything_about_a_session_is_shared() {
 #[tokio::test]
 async fn a_cold_read_is_one_round_trip_and_a_warm_one_none() {
     let server = RedisServer::start().await;
-    Replica::of(&server).put(1001, "a").await;
+    let first = Replica::of(&server);
+    first.put(1001, "a").await;
+    // A server gets to know a script by its first use.
+    assert!(first.store.load(agent(1002)).await.unwrap().is_none());
+    drop(first);
     let replica = Replica::of(&server);
     all_listen(&server, 1).await;
     assert!(replica.cached(1001).is_none());

@@ -6,8 +6,9 @@ use ccgateway_sim::Options;
 use ccgateway_test_support::{
     PASSWORD, RedisServer, Setup, Site, TestBridge, gateway,
     lossy::{Loss, LossyProxy},
+    until_asked, within,
 };
-use tokio::{join, time::sleep};
+use tokio::join;
 use tonic::Code;
 
 use crate::{
@@ -54,21 +55,27 @@ impl Two {
         sum
     }
 
+    async fn until_under_way(&self, are_so_many: impl Fn(u64) -> bool) {
+        let is_so = async || are_so_many(self.under_way().await);
+        until_asked("sign-ins under way, or none", is_so).await;
+    }
+
     /// No replica has a session of the agent any more, and only one was made.
     async fn is_out(&self) {
         for bridge in &self.bridges {
-            let ended = async {
-                while bridge.find_session(1001).await.is_ok() {
-                    sleep(Duration::from_millis(5)).await;
-                }
-            };
-            tokio::time::timeout(Duration::from_secs(20), ended).await.expect("it has ended");
+            until_asked("it to end", async || bridge.find_session(1001).await.is_err()).await;
             let status = bridge.find_session(1001).await.expect_err("it has ended");
             assert_eq!(status.code(), Code::NotFound);
         }
         assert!(self.site.gateway.agent(1001).is_none_or(|agent| !agent.signed_in));
         assert_eq!(sign_ins(&self.site.gateway), 1);
     }
+}
+
+/// Waits until a bridge knows such a version of agent 1001's session.
+async fn until_version(bridge: &TestBridge, is_it: impl Fn(u64) -> bool) {
+    let is_so = async || is_it(bridge.session(1001).await.guid_version);
+    until_asked("the version", is_so).await;
 }
 
 #[tokio::test]
@@ -78,11 +85,9 @@ async fn a_guid_that_one_replica_renews_while_another_signs_the_agent_out_ends_w
     let before = second.session(1001).await.guid_version;
     two.proxy.lose("/logout", Loss::Held);
     let renewing = async {
-        two.proxy.paused().await;
+        within("the sign-out", two.proxy.paused()).await;
         two.site.gateway.renew_guid(1001).expect("signed in");
-        while second.session(1001).await.guid_version == before {
-            sleep(Duration::from_millis(5)).await;
-        }
+        until_version(second, |version| version != before).await;
         two.proxy.go_on();
     };
     let (signed_out, ()) = join!(second.sign_out(1001), renewing);
@@ -95,16 +100,33 @@ async fn no_replica_signs_an_agent_in_whom_another_is_signing_out() {
     let two = Two::start().await;
     two.proxy.lose("/logout", Loss::Paused);
     let finding = async {
-        two.proxy.paused().await;
-        while two.under_way().await == 0 {
-            sleep(Duration::from_millis(5)).await;
-        }
+        within("the sign-out", two.proxy.paused()).await;
+        two.until_under_way(|count| count > 0).await;
         two.proxy.go_on();
     };
     let (signed_out, ()) = join!(two.bridges[1].sign_out(1001), finding);
     signed_out.expect("signed out");
-    while two.under_way().await > 0 {
-        sleep(Duration::from_millis(5)).await;
-    }
+    two.until_under_way(|count| count == 0).await;
+    two.is_out().await;
+}
+
+#[tokio::test]
+async fn a_registered_guid_that_one_replica_renews_while_another_signs_out_ends_with_it() {
+    let two = Two::start().await;
+    let [first, second] = &two.bridges;
+    let guid = two.site.gateway.take_over(1001).expect("signed in");
+    second.register(1001, &guid).await.expect("registered");
+    let before = second.session(1001).await.guid_version;
+    until_version(first, |version| version == before).await;
+    two.proxy.lose("/logout", Loss::Held);
+    let renewing = async {
+        within("the sign-out", two.proxy.paused()).await;
+        two.site.gateway.set_guid_on_next_reply(1001);
+        first.set_busy(1001).await.expect("accepted");
+        until_version(second, |version| version > before).await;
+        two.proxy.go_on();
+    };
+    let (signed_out, ()) = join!(second.sign_out(1001), renewing);
+    signed_out.expect("signed out");
     two.is_out().await;
 }

@@ -9,7 +9,7 @@ use ccgateway_bridge::{
     keyring::EncryptionKey,
     session::{Cookies, Guid, NewSession, Origin, Session, SessionStore},
 };
-use ccgateway_test_support::{RedisServer, key, until_within};
+use ccgateway_test_support::{RedisServer, key, until_asked, until_within};
 use http::HeaderValue;
 
 pub(crate) const CAPACITY: NonZeroUsize = NonZeroUsize::new(10_000).unwrap();
@@ -141,13 +141,11 @@ pub(crate) async fn all_listen(server: &RedisServer, count: u64) {
     let mut connection = server.connection().await;
     let mut question = ::redis::cmd("PUBSUB");
     question.arg("NUMSUB").arg("test:{acme}:changed");
-    loop {
+    until_asked("all to listen", async || {
         let answer = question.query_async::<(String, u64)>(&mut connection).await;
-        if answer.expect("Redis answers").1 == count {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+        answer.expect("Redis answers").1 == count
+    })
+    .await;
 }
 
 /// Waits until it is so, for up to twenty seconds.

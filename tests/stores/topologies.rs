@@ -1,12 +1,10 @@
 //! Sentinels and clusters.
 
-use std::time::Duration;
-
 use ccgateway_bridge::{
     config::{Sentinel, Topology},
     session::SessionStore as _,
 };
-use ccgateway_test_support::RedisServer;
+use ccgateway_test_support::{RedisServer, until_asked};
 
 use crate::support::{Replica, agent, eventually, redis, tenant};
 
@@ -25,14 +23,12 @@ pub(crate) async fn ask<T: ::redis::FromRedisValue>(server: &RedisServer, words:
 /// Waits until the server's `INFO` has this line.
 async fn informs(server: &RedisServer, line: &str) {
     let mut connection = server.connection().await;
-    loop {
+    until_asked(line, async || {
         let info: String =
             ::redis::cmd("INFO").query_async(&mut connection).await.expect("answered");
-        if info.lines().any(|given| given == line) {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+        info.lines().any(|given| given == line)
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -68,13 +64,11 @@ async fn a_sentinel_fail_over_is_followed_and_loses_no_session() {
 }
 
 async fn informs_of_standby(sentinel: &RedisServer) {
-    loop {
+    until_asked("the sentinel to know the standby", async || {
         let replicas: Vec<::redis::Value> = ask(sentinel, &["SENTINEL", "REPLICAS", "main"]).await;
-        if !replicas.is_empty() {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+        !replicas.is_empty()
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -102,13 +96,11 @@ async fn a_master_that_takes_no_writes_any_more_is_left() {
 async fn a_cluster_holds_a_tenant_in_one_slot() {
     let cluster = with(&["--cluster-enabled", "yes", "--cluster-config-file", "nodes.conf"]).await;
     let _: () = ask(&cluster, &["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]).await;
-    loop {
+    until_asked("the cluster", async || {
         let info: String = ask(&cluster, &["CLUSTER", "INFO"]).await;
-        if info.contains("cluster_state:ok") {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+        info.contains("cluster_state:ok")
+    })
+    .await;
     let config = redis(Topology::Cluster, &[cluster.port()]);
     let (left, right) = (Replica::with(config.clone(), &[1]), Replica::with(config, &[1]));
     let first = left.put(1001, "first").await;

@@ -26,6 +26,10 @@ impl Gateway {
         self.with_known(agent, |record| record.view())
     }
 
+    pub(crate) fn set_password(&self, agent: u32, password: &str) {
+        self.lock().passwords.insert(agent, password.to_owned());
+    }
+
     pub(crate) fn sign_in(&self, agent: u32) -> String {
         let mut records = self.lock();
         let sign_in = SignIn::of_other_client();

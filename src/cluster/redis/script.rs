@@ -1,16 +1,59 @@
+use std::sync::Arc;
+
 use ::redis::{Cmd, FromRedisValue, ToRedisArgs, cmd};
 use aws_lc_rs::digest;
 
 use super::{Link, LinkError, Repeat, Request, refusal::Cure};
-use crate::hex::hex;
+use crate::{hex::hex, session::Scope};
 
 /// A Lua script. Redis runs it as one atomic step.
 #[derive(Clone, Debug)]
 pub struct Script {
-    source: &'static str,
+    source: Arc<str>,
     /// The SHA-1 digest by which Redis knows the script.
     digest: String,
+    scope: Scope,
 }
+
+/// What all scripts begin with. `take` carries out a command on a key that only the bridge should write to. What
+/// somebody else has put there, of another type, is set aside for an hour first. `look` only reads, and finds nothing
+/// there. Other errors end the script.
+///
+/// `short` and `members` are for what is sent to the bridge: nobody else can make it read more than it writes. Of
+/// a set with too many members, some are returned, others each time.
+const PRELUDE: &str = "
+local aside = 0
+local function is_foreign(answer)
+  return type(answer) == 'table' and answer.err and string.find(answer.err, 'WRONGTYPE', 1, true)
+end
+local function take(command, key, ...)
+  local answer = redis.pcall(command, key, ...)
+  if type(answer) ~= 'table' or not answer.err then return answer end
+  if is_foreign(answer) then
+    redis.call('RENAME', key, key .. '-set-aside')
+    redis.call('PEXPIRE', key .. '-set-aside', 3600000)
+    aside = aside + 1
+  end
+  return redis.call(command, key, ...)
+end
+local function look(command, key, ...)
+  local answer = redis.pcall(command, key, ...)
+  if type(answer) ~= 'table' or not answer.err then return answer end
+  if is_foreign(answer) then return nil end
+  return redis.call(command, key, ...)
+end
+local function short(value, most)
+  return string.sub(value or '', 1, tonumber(most))
+end
+local function members(key, most)
+  local count, few = look('SCARD', key) or 0, {}
+  local all = count > tonumber(most) and look('SRANDMEMBER', key, most) or look('SMEMBERS', key) or {}
+  for _, member in ipairs(all) do
+    if #member < 16 then few[#few + 1] = member end
+  end
+  return few, all
+end
+";
 
 /// A script with its keys and arguments.
 #[derive(Clone, Debug)]
@@ -21,11 +64,17 @@ pub struct Call<'a> {
 }
 
 impl Script {
-    /// Makes a script from this source.
-    pub fn new(source: &'static str) -> Self {
+    /// Makes a script from this source, which may use what [`PRELUDE`] defines.
+    pub fn new(source: &str) -> Self {
+        let source = [PRELUDE, source].concat();
         // Redis names scripts by SHA-1. Security does not depend on it.
         let hash = digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, source.as_bytes());
-        Self { source, digest: hex(hash.as_ref()) }
+        Self { source: source.into(), digest: hex(hash.as_ref()), scope: Scope::Writes }
+    }
+
+    /// The same, for one that only reads.
+    pub fn reading(source: &str) -> Self {
+        Self { scope: Scope::Reads, ..Self::new(source) }
     }
 
     /// A call of the script. The key decides on which node of a cluster it runs.
@@ -71,10 +120,11 @@ impl Link {
         // failure.
         let answer = Box::pin(async {
             let known = call.command("EVALSHA", &call.script.digest);
-            match self.repeated(&Request::Command(&known), repeat).await {
+            let scope = call.script.scope;
+            match self.repeated(&Request::Script(&known, scope), repeat).await {
                 Err(LinkError::Refused(refusal)) if refusal.cure() == Cure::Source => {
-                    let whole = call.command("EVAL", call.script.source);
-                    self.repeated(&Request::Command(&whole), repeat).await
+                    let whole = call.command("EVAL", &call.script.source);
+                    self.repeated(&Request::Script(&whole, scope), repeat).await
                 }
                 answer => answer,
             }

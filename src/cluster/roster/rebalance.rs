@@ -3,7 +3,10 @@
 use std::collections::HashSet;
 
 use futures_util::{StreamExt as _, stream};
-use tokio::{sync::mpsc, time::sleep};
+use tokio::{
+    sync::mpsc,
+    time::{sleep, timeout},
+};
 
 use super::{Roster, TURNS, held::Asked};
 use crate::{
@@ -29,12 +32,16 @@ impl Roster {
             return;
         };
         let mine = |agent: &AgentId| preferred_replica(*agent, &replicas) == Some(self.me);
-        let wanted: HashSet<AgentId> =
+        let listed: HashSet<AgentId> =
             self.of_tenant(agents, polls).into_iter().filter(mine).collect();
+        // The list may have been lost since an agent was handed over to this replica.
+        let known: HashSet<AgentId> = polls.known().into_iter().filter(mine).collect();
         let held = self.held().agents();
-        let unlisted = held.iter().copied().filter(|agent| mine(agent) && !wanted.contains(agent));
-        let unlisted = self.list_again(unlisted.collect(), polls).await;
-        let wanted: HashSet<AgentId> = wanted.into_iter().chain(unlisted).collect();
+        let unlisted: HashSet<AgentId> =
+            held.iter().chain(&known).filter(|agent| mine(agent)).copied().collect();
+        let unlisted = unlisted.difference(&listed).copied().collect();
+        let unlisted = self.list_again(unlisted, polls).await;
+        let wanted: HashSet<AgentId> = listed.into_iter().chain(unlisted).collect();
         let mut ours = wanted.clone();
         if self.is_settling() {
             ours.retain(|agent| held.contains(agent));
@@ -57,15 +64,13 @@ impl Roster {
         agents
     }
 
-    /// Lists those of these agents again who are to be kept. They were polled here, and are not listed any
-    /// more: their session has ended, or the store has lost the list.
+    /// Lists those of these agents again who are to be kept. They were polled or are known here, and are not listed
+    /// any more: their session has ended, or the store has lost the list.
     async fn list_again(&self, agents: Vec<AgentId>, polls: &dyn Polls) -> Vec<AgentId> {
-        let mut wanted = Vec::new();
-        for agent in agents {
-            if polls.is_wanted(agent).await {
-                wanted.push(agent);
-            }
-        }
+        let asking = stream::iter(agents)
+            .map(|agent| async move { polls.is_wanted(agent).await.then_some(agent) });
+        let asked = asking.buffer_unordered(READS_AT_ONCE);
+        let wanted: Vec<AgentId> = asked.filter_map(std::future::ready).collect().await;
         if !wanted.is_empty() {
             let _next_turn = self.leases.list(wanted.clone()).await;
         }
@@ -176,6 +181,10 @@ impl Roster {
             }
             asked
         };
+        // The replica that is to poll now may not have heard of the sessions, and somebody may have removed them.
+        let telling = stream::iter(finished.clone()).map(|agent| polls.tell_again(agent));
+        let telling = telling.buffer_unordered(READS_AT_ONCE).for_each(async |()| {});
+        let _late = timeout(self.leases.time() / TURNS, telling).await;
         for some in finished.chunks(LEASES_AT_ONCE) {
             let _unavailable = self.leases.release(some.to_vec(), asked.request).await;
         }

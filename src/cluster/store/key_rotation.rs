@@ -7,7 +7,6 @@ use std::{
     sync::{MutexGuard, PoisonError},
 };
 
-use ::redis::cmd;
 use tracing::info;
 
 use super::{
@@ -15,17 +14,25 @@ use super::{
     write::{Stored, Written},
 };
 use crate::{
-    cluster::redis::{LinkError, Repeat},
+    cluster::{
+        leases::KEPT_MAX,
+        redis::{LinkError, Place, Repeat},
+    },
     id::{AGENT_IDS_ANY, AgentId},
     keyring::Renewal,
-    session::{Entry, SealedKind, StoredSession},
+    session::{Entry, SEALED_MAX, SealedKind, StoredSession},
 };
 
 /// Replaces a value if it is still the one that was read, and keeps its time to live.
 pub(super) const REPLACE: &str = "
-if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+if look('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 redis.call('SET', KEYS[1], ARGV[2], 'KEEPTTL')
 return 1
+";
+/// The agents who were signed in by any replica.
+pub(super) const MEMBERS: &str = "
+local kept = members(KEYS[1], ARGV[1])
+return kept
 ";
 /// How many agents are processed in one round trip.
 const AT_ONCE: usize = 128;
@@ -98,9 +105,9 @@ impl Inner {
     ) -> Result<usize, LinkError> {
         let keys: Vec<String> =
             agents.iter().map(|agent| self.keys.of(sealed_kind.name(), agent)).collect();
-        let reads: Vec<_> = keys.iter().map(|key| cmd("GET").arg(key).take()).collect();
+        let values = self.link.read(&keys, Place::Whole, SEALED_MAX).await?;
         let mut count = 0;
-        for ((agent, key), value) in agents.iter().zip(&keys).zip(self.values(&reads).await?) {
+        for ((agent, key), value) in agents.iter().zip(&keys).zip(values) {
             if let Some(value) = value {
                 count += usize::from(self.seal(sealed_kind, *agent, key, &value).await?);
             }
@@ -110,12 +117,8 @@ impl Inner {
 
     /// The agents who were signed in by any replica.
     async fn kept(&self) -> Result<Vec<AgentId>, LinkError> {
-        let mut read = cmd("SMEMBERS");
-        read.arg(self.keys.kept());
-        let kept: Vec<String> = match self.link.command(&read, Repeat::Once).await {
-            Err(LinkError::Refused(refusal)) if refusal.is_about_one_key() => Vec::new(),
-            kept => kept?,
-        };
+        let call = self.members.on(self.keys.kept()).arg(KEPT_MAX);
+        let kept: Vec<String> = self.link.script(&call, Repeat::Once).await?;
         Ok(kept.iter().filter_map(|id| AgentId::parse(id, &AGENT_IDS_ANY).ok()).collect())
     }
 
@@ -130,11 +133,7 @@ impl Inner {
         let is_of_use = |entry: &Entry| entry.session.is_none() || entry.live().is_some();
         let Some(entry) = entry.filter(is_of_use) else { return Ok(false) };
         let version = Stored::Exactly(entry.version);
-        match self.write(agent, &entry, version).await {
-            // Another application uses this key. The other agents must be processed nevertheless.
-            Err(LinkError::Refused(refusal)) if refusal.is_about_one_key() => Ok(false),
-            written => Ok(matches!(written?, Written::Done)),
-        }
+        Ok(matches!(self.write(agent, &entry, version).await?, Written::Done))
     }
 
     async fn seal(

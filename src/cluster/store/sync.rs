@@ -2,7 +2,6 @@
 
 use std::{sync::Arc, time::Duration};
 
-use ::redis::{Cmd, cmd, pipe};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use rand::RngExt as _;
 use tokio::time::{Instant, sleep_until};
@@ -14,8 +13,9 @@ use super::{
 };
 use crate::{
     cluster::ROSTER_NEWS,
-    cluster::redis::{LinkError, Notice, Probe, Repeat},
+    cluster::redis::{LinkError, Notice, Place, Probe},
     id::AgentId,
+    session::RECORD_MAX,
 };
 
 /// What has to be synced with Redis.
@@ -55,6 +55,7 @@ pub(super) async fn run(store: Arc<Inner>) {
                 Notice::Gap => task = Task::Reconcile,
             },
             () = store.unsynced.notified() => task = task.max(Task::Push),
+            () = store.passwords.due() => task = task.max(Task::Push),
             () = keys.next() => task = Task::Reconcile,
             () = store.link.worse() => task = task.max(Task::Push),
             () = sleep_until(due) => {
@@ -97,16 +98,20 @@ pub(super) async fn run(store: Arc<Inner>) {
 
 async fn push(store: &Inner) -> Result<(), LinkError> {
     store.push(store.local.unsynced()).await?;
+    if store.passwords.take_due() {
+        store.share_passwords().await?;
+    }
     store.seal_noted().await
 }
 
 async fn reconcile(store: &Inner) -> Result<(), LinkError> {
     store.reconcile().await?;
+    store.share_passwords().await?;
     store.seal_anew().await
 }
 
 impl Inner {
-    fn apply(&self, record: &[u8]) {
+    pub(super) fn apply(&self, record: &[u8]) {
         if record == ROSTER_NEWS.as_bytes() {
             self.news.stirred.notify_one();
             return;
@@ -114,7 +119,9 @@ impl Inner {
         if self.news.heartbeats.receive(record) {
             return;
         }
-        if let Some((agent, entry)) = self.seals.session(None, record) {
+        if let Some((agent, entry)) = self.seals.session(None, record)
+            && self.is_believed(self.local.entry(agent).is_some(), &entry)
+        {
             self.local.offer(agent, entry);
         }
     }
@@ -145,33 +152,31 @@ impl Inner {
         Ok(())
     }
 
+    /// Shares passwords again that Redis does not have.
+    async fn share_passwords(&self) -> Result<(), LinkError> {
+        for some in self.passwords.of_sessions(&self.local).chunks(READ_AT_ONCE) {
+            let keys: Vec<_> = some.iter().map(|agent| self.keys.credentials(*agent)).collect();
+            // Only whether there is one is of interest.
+            let stored = self.link.read(&keys, Place::Whole, 0).await?;
+            let missing = some.iter().zip(stored).filter(|(_, stored)| stored.is_none());
+            for (agent, _) in missing {
+                match self.passwords.write(*agent).await {
+                    // Another application uses one of its keys. The others do not wait.
+                    Err(LinkError::Refused(refusal)) if refusal.is_about_one_key() => {}
+                    written => written.inspect_err(|_| self.passwords.write_later())?,
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// The records of these agents in Redis.
     pub(super) async fn records(
         &self,
         agents: &[AgentId],
     ) -> Result<Vec<Option<Vec<u8>>>, LinkError> {
-        let read =
-            |agent: &AgentId| cmd("HGET").arg(self.keys.session(*agent)).arg("record").take();
-        self.values(&agents.iter().map(read).collect::<Vec<_>>()).await
-    }
-
-    /// The values that these commands read, one key each.
-    pub(super) async fn values(&self, reads: &[Cmd]) -> Result<Vec<Option<Vec<u8>>>, LinkError> {
-        let mut all = pipe();
-        for read in reads {
-            all.add_command(read.clone());
-        }
-        match self.link.pipeline(&all, Repeat::Once).await {
-            // One key that another application uses must not hide all the others.
-            Err(LinkError::Refused(refusal)) if refusal.is_about_one_key() && reads.len() > 1 => {
-                let (left, right) = reads.split_at(reads.len() / 2);
-                let mut values = Box::pin(self.values(left)).await?;
-                values.extend(Box::pin(self.values(right)).await?);
-                Ok(values)
-            }
-            Err(LinkError::Refused(refusal)) if refusal.is_about_one_key() => Ok(vec![None]),
-            values => values,
-        }
+        let keys: Vec<String> = agents.iter().map(|agent| self.keys.session(*agent)).collect();
+        self.link.read(&keys, Place::Field("record"), RECORD_MAX).await
     }
 
     /// Writes what is known of these agents to Redis, unless Redis has something newer. Returns how
@@ -190,12 +195,7 @@ impl Inner {
             self.local.shared(agent, entry.version);
             return Ok(false);
         }
-        let written = match self.write(agent, &entry, Stored::Below(entry.version)).await {
-            // Another application uses the key. It is tried again later, and the others do not
-            // wait.
-            Err(LinkError::Refused(refusal)) if refusal.is_about_one_key() => return Ok(false),
-            written => written?,
-        };
+        let written = self.write(agent, &entry, Stored::Below(entry.version)).await?;
         self.local.shared(agent, entry.version);
         match written {
             Written::Done => Ok(true),

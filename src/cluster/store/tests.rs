@@ -1,11 +1,13 @@
 //! A store that hears nothing of the others, so that a test decides what it learns and when.
 
+use std::time::{Duration, SystemTime};
+
 use ccgateway_test_support::RedisServer;
 
 use super::*;
 use crate::{
     cluster::tests::world::{CAPACITY, agent, ask, guid, made, shared, tenant},
-    session::Scope,
+    session::{Origin, Scope},
 };
 
 /// A replica without the task that keeps it up to date.
@@ -86,14 +88,46 @@ async fn a_session_that_a_redis_which_takes_no_writes_does_not_have_may_be_anoth
     assert_eq!(refusal.scope, Scope::Writes);
 }
 
+/// Somebody has set back what was stored yesterday, perhaps before a sign-out.
 #[tokio::test]
-async fn a_key_that_somebody_else_uses_says_nothing_about_other_agents() {
+async fn a_session_that_nobody_has_used_for_a_day_is_believed_only_by_whoever_knows_of_its_agent() {
+    let server = RedisServer::start().await;
+    let (writer, knowing) = (deaf(&server, &[1]), deaf(&server, &[1]));
+    let before = put(&knowing, 1001, "a").await;
+    for (hours, origin, is_believed) in [
+        (0, Origin::SignedIn, true),
+        (25, Origin::SignedIn, true),
+        (27, Origin::SignedIn, false),
+        (27, Origin::Registered, true),
+    ] {
+        let version = writer.local.next_version(before.version);
+        let renewed_at = SystemTime::now() - Duration::from_secs(hours * 3600);
+        let (cookies, guid, made) = (before.cookies.clone(), before.guid.clone(), before.made);
+        let session =
+            Session { guid, origin, version, made, renewed_at, expires_at: None, cookies };
+        let entry = Entry::known(version, Some(Arc::new(session)), None);
+        writer.write(agent(1001), &entry, Stored::Below(version)).await.expect("written");
+        let record: Vec<u8> = ask(&server, &["HGET", &session_key(1001), "record"]).await;
+        let new = deaf(&server, &[1]);
+        new.apply(&record);
+        assert_eq!(knows(&new, 1001).is_some(), is_believed, "{hours} {origin:?}");
+        let loaded = deaf(&server, &[1]).load(agent(1001)).await.expect("read");
+        assert_eq!(loaded.is_some(), is_believed, "{hours} {origin:?}");
+        knowing.apply(&record);
+        assert_eq!(knowing.local.get(agent(1001)).expect("known").version, version);
+    }
+}
+
+#[tokio::test]
+async fn a_key_that_somebody_else_uses_is_as_if_it_were_not_there() {
     let server = RedisServer::start().await;
     let store = deaf(&server, &[1]);
     taken_by_others(&server, &session_key(1001)).await;
-    store.load(agent(1001)).await.expect_err("it is somebody else's");
-    assert!(matches!(store.link.state(), LinkState::Refusing(_)));
-    assert!(store.load(agent(1002)).await.expect("answered").is_none());
+    assert!(store.load(agent(1001)).await.expect("answered").is_none());
+    put(&store, 1001, "a").await;
+    assert!(store.local.unsynced().is_empty() && store.link.state().is_good());
+    let record: Vec<u8> = ask(&server, &["HGET", &session_key(1001), "record"]).await;
+    store.seals.session(Some(agent(1001)), &record).expect("stored");
 }
 
 #[tokio::test]

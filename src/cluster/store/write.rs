@@ -8,27 +8,29 @@ use super::{ATTEMPTS_MAX, Inner};
 use crate::{
     cluster::redis::{LinkError, Repeat, Script},
     id::AgentId,
-    session::{Entry, Origin, StoredSession},
+    session::{Entry, Origin, RECORD_MAX, StoredSession},
 };
 
 /// Writes a record if the version of the stored one is within the limits, and publishes it to all
-/// replicas. No stored record counts as version 0, and so does the record ARGV[9], which is not believed. Also
+/// replicas. If nothing is stored, or only the record ARGV[9], which this replica does not believe, or one that is too
+/// long, its version counts as 0. Also
 /// updates the set of agents whose sessions a replica has to keep, and deletes the shared credentials when a
 /// session ends. Writing the same record again is a success: the answer to the first write was lost.
 const WRITE: &str = "
-local stored = redis.call('HGET', KEYS[1], 'record') or ''
-if stored == ARGV[1] then return {1, ''} end
+local stored = take('HGET', KEYS[1], 'record') or ''
+if #stored > tonumber(ARGV[10]) then stored = '' end
+if stored == ARGV[1] then return {1, '', aside} end
 local version = 0
 if stored ~= ARGV[9] then
   version = tonumber(string.match(stored, '^{\"agent\":%d+,\"version\":(%d+)') or '0')
 end
-if version < tonumber(ARGV[2]) or version > tonumber(ARGV[3]) then return {0, stored} end
+if version < tonumber(ARGV[2]) or version > tonumber(ARGV[3]) then return {0, stored, aside} end
 redis.call('HSET', KEYS[1], 'record', ARGV[1])
 redis.call('PEXPIRE', KEYS[1], ARGV[4])
 redis.call('PUBLISH', ARGV[5], ARGV[1])
-redis.call(ARGV[6], KEYS[2], ARGV[7])
+take(ARGV[6], KEYS[2], ARGV[7])
 if ARGV[8] == 'end' then redis.call('DEL', KEYS[3]) end
-return {1, ''}
+return {1, '', aside}
 ";
 
 /// Which stored version a change may replace.
@@ -51,7 +53,8 @@ pub(super) enum Written {
     Overtaken(Option<Entry>),
 }
 
-/// The time to live of a session that does not expire. It is written again before that.
+/// The time to live of a session that does not expire. If it ends, a replica that knows the session writes it
+/// again when it next compares.
 const SAFETY_TTL: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 /// How long the end of a session stays stored. Within this time, a replica that missed the end
 /// cannot bring the session back.
@@ -93,8 +96,11 @@ impl Inner {
                 .arg(if is_to_be_kept(entry) { "SADD" } else { "SREM" })
                 .arg(agent.to_string())
                 .arg(if entry.session.is_none() { "end" } else { "" })
-                .arg(&disbelieved);
-            let (done, stored): (u8, Vec<u8>) = self.link.script(&call, Repeat::Once).await?;
+                .arg(&disbelieved)
+                .arg(RECORD_MAX);
+            let (done, stored, aside): (u8, Vec<u8>, u64) =
+                self.link.script(&call, Repeat::Once).await?;
+            self.seals.set_aside(aside);
             if done == 1 {
                 return Ok(Written::Done);
             }

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use ccgateway_test_support::RedisServer;
+use ccgateway_test_support::{RedisServer, until_asked};
 use futures_util::FutureExt as _;
 use tokio::time::{Instant, timeout};
 
-use super::world::{ask, command, config, link, store_config, tenant};
+use super::world::{ask, command, config, link, store_config, tenant, until};
 use crate::{
     cluster::redis::{Link, LinkError, LinkState, Notice, Repeat, Script},
     config::{Redis, Sentinel, Topology},
@@ -63,20 +63,27 @@ async fn the_first_address_that_works_is_used_and_comes_first_again() {
 #[tokio::test]
 async fn a_connection_that_was_cut_is_replaced_for_what_may_be_repeated() {
     let server = RedisServer::start().await;
-    for (repeat, works) in [(Repeat::Once, true), (Repeat::Never, false)] {
-        let link = link(&server);
-        assert_eq!(ping(&link).await.as_deref(), Ok("PONG"));
-        let _: u64 = ask(&server, &["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]).await;
-        let answer = link.command::<String>(&redis::cmd("PING"), repeat).await;
-        if works {
-            assert_eq!(answer.as_deref(), Ok("PONG"));
-            assert_eq!(link.failures(), 0);
-        } else if answer.is_err() {
-            assert!(matches!(answer, Err(LinkError::Broken(_))), "{answer:?}");
-            assert_eq!(link.state(), LinkState::Up, "an idle connection may be cut");
-        }
-        assert_eq!(ping(&link).await.as_deref(), Ok("PONG"));
-    }
+    let link = link(&server);
+    assert_eq!(ping(&link).await.as_deref(), Ok("PONG"));
+    let _: u64 = ask(&server, &["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]).await;
+    assert_eq!(ping(&link).await.as_deref(), Ok("PONG"));
+    assert_eq!((link.state(), link.failures()), (LinkState::Up, 0));
+}
+
+#[tokio::test]
+async fn what_may_not_be_repeated_fails_with_its_connection() {
+    let mut server = RedisServer::start().await;
+    let link = link(&server);
+    assert_eq!(ping(&link).await.as_deref(), Ok("PONG"));
+    server.freeze();
+    let ping = redis::cmd("PING");
+    let asked = link.command::<String>(&ping, Repeat::Never);
+    let cut = async {
+        until("it to be asked", || link.commands() == 2).await;
+        server.kill().await;
+    };
+    let (answer, ()) = tokio::join!(asked, cut);
+    assert!(matches!(answer, Err(LinkError::Broken(_))), "{answer:?}");
 }
 
 #[tokio::test]
@@ -85,18 +92,14 @@ async fn a_redis_that_hangs_is_given_up_in_time_and_taken_again() {
     let mut config = config(&[server.port()]);
     config.timeouts.command = Duration::from_millis(300);
     let link = Link::new(&config);
-    while ping(&link).await.is_err() {
-        tokio::time::sleep(Duration::from_millis(2)).await;
-    }
+    until_asked("an answer", async || ping(&link).await.is_ok()).await;
     server.freeze();
     let begun = Instant::now();
     assert!(matches!(ping(&link).await, Err(LinkError::Silent(_))));
     assert!(begun.elapsed() >= Duration::from_millis(300));
     assert!(matches!(link.state(), LinkState::Down(_)));
     server.thaw();
-    while ping(&link).await.is_err() {
-        tokio::time::sleep(Duration::from_millis(2)).await;
-    }
+    until_asked("an answer", async || ping(&link).await.is_ok()).await;
     assert_eq!(link.state(), LinkState::Up);
 }
 

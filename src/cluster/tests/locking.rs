@@ -35,6 +35,12 @@ async fn one_sign_in_at_a_time_has_the_lock_and_all_know_how_many_are_under_way(
     left.unlock_sign_in(agent(1001), one).await.expect("answered");
     let lock = right.lock_sign_in(agent(1001), other).await.expect("asked");
     assert_eq!((lock.grant, lock.others), (granted, 0), "not the other's lock");
+    // A grant that no replica has written is no other's, whatever it is.
+    let forged = format!("{other}:forged");
+    let _: String = ask(&server, &["SET", "test:{acme}:sign-in:1001", &forged]).await;
+    let first_look = right.lock_sign_in(agent(1001), other).await.expect("asked").grant;
+    let second_look = right.lock_sign_in(agent(1001), other).await.expect("asked").grant;
+    assert!(first_look.is_some() && second_look.is_some() && first_look != second_look);
     right.unlock_sign_in(agent(1001), other).await.expect("answered");
     // However often it is asked for before anybody looks at the first answer.
     for _ in 0..2 {

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use secrecy::zeroize::Zeroizing;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -20,7 +21,7 @@ pub(super) struct SharedRejections(Vec<SharedRejection>);
 #[derive(Serialize, Deserialize)]
 struct SharedRejection {
     /// By which replicas recognize the password.
-    password_sha256: String,
+    password_sha256: PasswordDigest,
     /// When the password may be tried again, since 1970. The value as a whole lasts as long as its newest
     /// part.
     until: Duration,
@@ -32,6 +33,8 @@ struct SharedRejection {
 
 /// The retcode of an accepted request.
 const ACCEPTED: &str = "0";
+/// More than a rejection takes in plain text without its message and retcode, each of whose bytes may take six.
+const ROOM: usize = 1024;
 
 impl SharedRejections {
     /// Reads what [`to_plain`](Self::to_plain) writes; none if it is not that.
@@ -40,17 +43,22 @@ impl SharedRejections {
     }
 
     /// In plain text, to be sealed.
-    pub(super) fn to_plain(&self) -> Vec<u8> {
-        // Serializing texts and numbers cannot fail.
-        serde_json::to_vec(self).unwrap_or_default()
+    pub(super) fn to_plain(&self) -> Zeroizing<Vec<u8>> {
+        // With room for everything: a vector that grows leaves the digests behind.
+        let texts = self.0.iter().map(|known| known.message.len() + known.retcode.len());
+        let mut plain = Zeroizing::new(Vec::with_capacity(
+            ROOM * (1 + self.0.len()) + 6 * texts.sum::<usize>(),
+        ));
+        // Serializing texts and numbers into memory cannot fail.
+        let _written = serde_json::to_writer(&mut *plain, self);
+        plain
     }
 
     /// Adds one. Those that have ended go, and the oldest if there are too many.
     pub(super) fn add(&mut self, password: &PasswordDigest, why: &Rejection, time: Duration) {
         let now = now();
-        let kept = |known: &SharedRejection| {
-            known.until > now && known.password_sha256 != password.as_str()
-        };
+        let kept =
+            |known: &SharedRejection| known.until > now && known.password_sha256 != *password;
         self.0.retain(kept);
         if self.0.len() >= REJECTED_MAX {
             self.0.remove(0);
@@ -62,7 +70,7 @@ impl SharedRejections {
     pub(super) fn find(self, password: &PasswordDigest) -> Option<Rejection> {
         let now = now();
         let mut live = self.0.into_iter().filter(|known| known.until > now);
-        live.find(|known| known.password_sha256 == password.as_str()).map(SharedRejection::why)
+        live.find(|known| known.password_sha256 == *password).map(SharedRejection::why)
     }
 }
 
@@ -75,7 +83,7 @@ impl SharedRejection {
             Rejection::WithoutGuid => (ACCEPTED, "", None),
         };
         Self {
-            password_sha256: password.as_str().to_owned(),
+            password_sha256: password.clone(),
             until,
             retcode: retcode.to_owned(),
             message: message.to_owned(),

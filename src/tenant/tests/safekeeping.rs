@@ -18,7 +18,7 @@ use crate::{
     id::{AgentId, TenantId},
     keyring::{EncryptionKey, Keyring},
     session::{
-        Claim, EmbeddedStore, Guid, NewSession, Reservation, SealedKind, SealedValueStore,
+        Claim, EmbeddedStore, Guid, NewSession, Owner, Reservation, SealedKind, SealedValueStore,
         SealedValues, Session, SessionFuture, SessionStore, SharedStores, StoreError, StoreFuture,
         StoreState, StoreView,
     },
@@ -183,7 +183,7 @@ impl SealedValueStore for TestDrawers {
     fn put(
         &self,
         drawer: SealedKind,
-        agent: AgentId,
+        Owner { agent, .. }: Owner,
         sealed: Vec<u8>,
         time: Duration,
     ) -> BoxFuture<'_, ()> {

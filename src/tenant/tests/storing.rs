@@ -219,7 +219,7 @@ async fn a_wrong_password_that_is_shared_does_not_cost_the_bridge_the_right_one(
     world.sign_in(1001).await;
     let wrong = password("wrong");
     let session = world.tenant.sessions.cached(agent(1001)).expect("signed in").made;
-    let owner = Owner { agent: agent(1001), session };
+    let owner = Owner { agent: agent(1001), session: Some(session) };
     stores.sealed_values().put(SealedKind::Credentials, owner, b"wrong", MINUTE).await;
     let tried = world.tenant.sign_in(agent(1001), wrong, &context()).await;
     tried.expect_err("wrong");

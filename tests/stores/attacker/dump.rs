@@ -1,13 +1,17 @@
 //! Somebody who can read all that is in Redis, and all that is sent to it.
 
 use ccgateway_bridge::rpc::proto::SignInRequest;
-use ccgateway_test_support::{PASSWORD, RedisServer, Setup, TestBridge};
+use ccgateway_test_support::{PASSWORD, RedisServer, Setup, TestBridge, within};
 use futures_util::StreamExt as _;
 
 use super::{Attacker, key};
 use crate::callee::{self, CREDENTIALS};
 
 const PHONE: &str = "13800138000";
+/// Not shorter, since it must not be in the dump by chance.
+const SHORT: &str = "canary";
+/// As long as a password may be, and as many bytes.
+const LONGEST: &str = "密碼密碼密碼密碼密碼密碼密碼密碼密碼密碼密碼密碼密碼密碼密碼密碼";
 const CALLER: &str = "02087654321";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -20,19 +24,23 @@ async fn whoever_reads_redis_learns_no_secret_and_no_length_of_a_password() {
     let bridge = Box::pin(TestBridge::at(&site, &setup)).await;
     let mut lengths = Vec::new();
     let phone = Some(PHONE.to_owned());
-    for (agent, password, phone_number) in [
-        (1001, PASSWORD, phone.clone()),
-        (1002, "canary-wrong", phone.clone()),
-        (1003, PASSWORD, phone),
-        (1004, PASSWORD, None),
+    for (agent, password, phone_number, is_right) in [
+        (1001, PASSWORD, phone.clone(), true),
+        (1002, "canary-wrong", phone.clone(), false),
+        (1003, SHORT, phone, true),
+        (1004, LONGEST, None, true),
     ] {
+        if is_right {
+            site.gateway.set_password(agent, password);
+        }
         let request = SignInRequest {
             agent_id: agent.to_string(),
             password: Some(password.into()),
             phone_number,
             ..<_>::default()
         };
-        let _wrong = bridge.sessions.clone().sign_in(request).await;
+        let signed_in = bridge.sessions.clone().sign_in(request).await;
+        assert_eq!(signed_in.is_ok(), is_right, "{agent}: {signed_in:?}");
     }
     let mut watch = bridge.watch(&[1001], None).await;
     let content = format!(r#"{{"caller":"{CALLER}","callid":"1478661212-6"}}"#);
@@ -53,17 +61,29 @@ async fn whoever_reads_redis_learns_no_secret_and_no_length_of_a_password() {
         dump.push_str(&String::from_utf8_lossy(&raw));
     }
     let _: String = attacker.ask(&["ECHO", "the-end"]).await;
-    while !dump.contains("the-end") {
-        dump.push_str(&seen.next().await.expect("the monitor goes on"));
-    }
+    within("the monitor to come to the end", async {
+        while !dump.contains("the-end") {
+            dump.push_str(&seen.next().await.expect("the monitor goes on"));
+        }
+    })
+    .await;
     assert!(dump.contains("session:1001") && guids.len() == 2);
-    let secrets =
-        [PASSWORD, "canary-wrong", PHONE, CALLER, "1478661212-6", "AgentEvent", "signed_"];
+    let secrets = [
+        PASSWORD,
+        "canary-wrong",
+        SHORT,
+        LONGEST,
+        PHONE,
+        CALLER,
+        "1478661212-6",
+        "AgentEvent",
+        "signed_",
+    ];
     for secret in secrets.into_iter().chain(guids.iter().map(String::as_str)) {
         let secret = secret.split(".Agent").next().expect("a part");
         let digits: Vec<_> = secret.bytes().map(|byte| format!("{byte:02x}")).collect();
         let hex = digits.concat();
         assert!(!dump.contains(secret) && !dump.contains(&hex), "{secret}");
     }
-    assert!(lengths.len() > 1 && lengths.windows(2).all(|two| two[0] == two[1]), "{lengths:?}");
+    assert!(lengths.len() == 2 && lengths.windows(2).all(|two| two[0] == two[1]), "{lengths:?}");
 }

@@ -54,7 +54,7 @@ pub use refusal::{Refusal, refused};
 pub use secrets::{STORE_KEY, hides_secrets, key, key_hex};
 pub use setup::{Setup, in_file, in_redis};
 pub use site::Site;
-pub use waiting::{until, until_within, within};
+pub use waiting::{until, until_asked, until_within, within};
 pub use watching::Watching;
 
 /// The password of every agent at the gateway.

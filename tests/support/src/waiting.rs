@@ -19,6 +19,16 @@ pub async fn within<F: Future>(what: &str, future: F) -> F::Output {
     waited.unwrap_or_else(|_| panic!("not within {PROCESS:?}: {what}"))
 }
 
+/// Waits until something is so that has to be asked for; panics if it takes longer than thirty seconds.
+pub async fn until_asked(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
+    let asking = async {
+        while !is_so().await {
+            sleep(FIRST_PAUSE).await;
+        }
+    };
+    within(what, asking).await;
+}
+
 /// Waits until something has happened; panics if it takes longer than ten seconds.
 pub async fn until(what: &str, happened: impl FnMut() -> bool) {
     until_within(OWN_PROCESS, what, happened).await;

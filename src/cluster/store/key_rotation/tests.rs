@@ -19,7 +19,7 @@ async fn sealed_with_an_old_key(server: &RedisServer) {
         put(&old, id, "a").await;
     }
     let values = shared(server, &[1]).sealed_values(&tenant());
-    let owner = Owner { agent: agent(1001), session: 0 };
+    let owner = Owner { agent: agent(1001), session: None };
     values.put(SealedKind::Rejected, owner, b"no", Duration::from_secs(60)).await;
 }
 
