@@ -64,7 +64,7 @@ pub struct Call<'a> {
 }
 
 impl Script {
-    /// Makes a script from this source, which may use what [`PRELUDE`] defines.
+    /// Makes a script from this source, which may use `take`, `look`, `short` and `members`.
     pub fn new(source: &str) -> Self {
         let source = [PRELUDE, source].concat();
         // Redis names scripts by SHA-1. Security does not depend on it.
