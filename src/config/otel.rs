@@ -10,13 +10,16 @@ pub(super) struct Otel(Vec<(String, String)>);
 /// The variable for traces comes before the one for all signals.
 const ENDPOINT: [&str; 2] = ["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"];
 const PROTOCOL: [&str; 2] = ["OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"];
+/// The exporter adds these to what it sends.
+const HEADERS: [&str; 2] = ["OTEL_EXPORTER_OTLP_TRACES_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS"];
 const EXPORTER: &str = "OTEL_TRACES_EXPORTER";
 const DISABLED: &str = "OTEL_SDK_DISABLED";
 
 impl Otel {
     /// Whether `name` is one of these variables.
     pub(super) fn has(name: &str) -> bool {
-        ENDPOINT.contains(&name) || PROTOCOL.contains(&name) || [EXPORTER, DISABLED].contains(&name)
+        let pairs = [ENDPOINT, PROTOCOL, HEADERS];
+        pairs.iter().flatten().any(|one| *one == name) || [EXPORTER, DISABLED].contains(&name)
     }
 
     pub(super) fn new(variables: impl IntoIterator<Item = (String, String)>) -> Self {
@@ -47,6 +50,11 @@ impl Otel {
             }
             _ => Some((name, endpoint)),
         }
+    }
+
+    /// The variable that has headers for the collector.
+    pub(super) fn headers(&self) -> Option<&str> {
+        self.first(&HEADERS).map(|(name, _)| name)
     }
 
     fn first(&self, names: &[&str]) -> Option<(&str, &str)> {

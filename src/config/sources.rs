@@ -12,6 +12,7 @@ use super::{
     files, listeners,
     otel::Otel,
     reader::Diagnostics,
+    scalar, traces,
     value::{self, Node, Table, Value},
     variables::{PREFIX, SEPARATOR},
 };
@@ -104,6 +105,7 @@ impl Sources {
             }
         }
         self.add_otel(&mut tree, notes);
+        self.warn_of_headers(&tree, notes);
         Ok((tree, place))
     }
 
@@ -121,6 +123,21 @@ impl Sources {
         if let Some((name, endpoint)) = self.otel.endpoint(notes) {
             let node = raw(Place::Environment(name.into()), endpoint);
             value::insert(tree, &["traces", "endpoint"].map(str::to_owned), node);
+        }
+    }
+}
+
+impl Sources {
+    /// Warns of headers in OpenTelemetry's variables that go over the network as they are.
+    fn warn_of_headers(&self, tree: &Table, notes: &Diagnostics) {
+        let Some(name) = self.otel.headers() else { return };
+        let Some(Value::Table(section)) = tree.get("traces").map(|node| &node.value) else {
+            return;
+        };
+        let endpoint = section.get("endpoint").and_then(|node| scalar::text(node).ok());
+        let endpoint = endpoint.and_then(|endpoint| endpoint.parse().ok());
+        if let Some(warning) = traces::plaintext(endpoint.as_ref(), name) {
+            notes.warn(warning);
         }
     }
 }

@@ -50,7 +50,11 @@ pub(super) fn traces(root: &Section<'_>) -> Option<Traces> {
             Problem::new("has no effect without to_gateway", "give to_gateway too, or neither");
         section.contradiction(&["tracestate_to_gateway", "to_gateway"], wrong);
     }
-    warn_of_plaintext(&section, endpoint.as_ref(), &headers);
+    if !headers.is_empty()
+        && let Some(warning) = plaintext(endpoint.as_ref(), "traces.headers_file")
+    {
+        section.notes().warn(warning);
+    }
     if root.has("traces") {
         section.missing("endpoint", ENDPOINT_REMEDY);
     }
@@ -68,16 +72,14 @@ pub(super) fn traces(root: &Section<'_>) -> Option<Traces> {
     Some(Traces { collector, tls })
 }
 
-/// Warns of headers, which are there for a token, that go over the network as they are.
-fn warn_of_plaintext(section: &Section<'_>, endpoint: Option<&Uri>, headers: &HeaderMap) {
+/// The warning if headers, which are there for a token, go over the network as they are. `from`: where they are given.
+pub(super) fn plaintext(endpoint: Option<&Uri>, from: &str) -> Option<String> {
     let plain = endpoint.filter(|endpoint| endpoint.scheme() == Some(&Scheme::HTTP));
-    let host = plain.and_then(Uri::host).filter(|host| !is_this_machine(host));
-    if let Some(host) = host.filter(|_| !headers.is_empty()) {
-        section.notes().warn(format!(
-            "traces.endpoint is http://{host}: the headers of traces.headers_file, such as a token, go over \
-             the network in plain text; give https://"
-        ));
-    }
+    let host = plain.and_then(Uri::host).filter(|host| !is_this_machine(host))?;
+    Some(format!(
+        "traces.endpoint is http://{host}: the headers of {from}, such as a token, go over the network in plain \
+         text; give https://"
+    ))
 }
 
 fn endpoint(text: &str) -> Result<Uri, Problem> {

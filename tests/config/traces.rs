@@ -123,6 +123,8 @@ fn opentelemetrys_variables_say_where_traces_go_unless_the_configuration_does() 
     const OURS: (&str, &str) = ("CCGW__TRACES__ENDPOINT", "http://ours:4317");
     const PROTOCOL: &str = "OTEL_EXPORTER_OTLP_PROTOCOL";
     const TRACES_PROTOCOL: &str = "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL";
+    const HEADERS: &str = "OTEL_EXPORTER_OTLP_HEADERS";
+    const TRACES_HEADERS: &str = "OTEL_EXPORTER_OTLP_TRACES_HEADERS";
     for (file, variables, expected, warnings) in [
         ("", &[ALL][..], Some("http://all:4317/"), 0),
         ("[traces]\nsample = 1\n", &[ALL], Some("http://all:4317/"), 0),
@@ -143,6 +145,11 @@ fn opentelemetrys_variables_say_where_traces_go_unless_the_configuration_does() 
             0,
         ),
         ("", &[(PROTOCOL, "http/protobuf")], None, 0),
+        // A token in plain text.
+        ("", &[ALL, (HEADERS, "authorization=c4n4ry")], Some("http://all:4317/"), 1),
+        ("", &[TRACES, (HEADERS, "authorization=c4n4ry")], Some("https://traces:4317/"), 0),
+        (ENDPOINT, &[(TRACES_HEADERS, "a=c4n4ry")], Some("http://collector:4317/"), 1),
+        ("", &[(HEADERS, "a=c4n4ry")], None, 0),
     ] {
         let folder = Folder::new();
         let loopback = "listeners.default.address = \"127.0.0.1:1\"\n";
@@ -152,6 +159,7 @@ fn opentelemetrys_variables_say_where_traces_go_unless_the_configuration_does() 
         let endpoint = config.traces.as_ref().map(|traces| traces.collector.endpoint.to_string());
         assert_eq!(endpoint.as_deref(), expected, "{file} {variables:?}");
         assert_eq!(config.warnings().len(), warnings, "{:#?}", config.warnings());
+        assert!(!config.warnings().concat().contains("c4n4ry"));
     }
 }
 
