@@ -90,6 +90,8 @@ end
 local kept = members(KEYS[2], ARGV[2])
 return {entries, kept}
 ";
+/// How many entries are remembered to be removed. No more are read from the list, and this one's.
+const ENTRIES_MAX: usize = 512;
 /// The most agents of one tenant that are read from the list of those to be kept.
 pub(super) const KEPT_MAX: usize = 1 << 16;
 /// A lease is `<replica>:<number>:<seal>`. The number is that of the latest request that took or renewed
@@ -200,7 +202,7 @@ impl RedisLeases {
         for former in &*self.entries() {
             call = call.arg(former);
         }
-        self.entries().push(entry.clone());
+        remember(&mut self.entries(), entry.clone());
         let (entries, agents, aside): (Vec<Vec<u8>>, Vec<String>, u64) =
             self.link.script(&call, Repeat::Once).await?;
         self.seals().set_aside(aside);
@@ -454,6 +456,14 @@ impl SharedSignIns for RedisLeases {
     }
 }
 
+/// Remembers an entry that may be in the list. While Redis takes none, only the latest could be there: the others have
+/// ended.
+fn remember(entries: &mut Vec<Vec<u8>>, entry: Vec<u8>) {
+    let excess = (entries.len() + 1).saturating_sub(ENTRIES_MAX);
+    entries.drain(..excess.min(entries.len()));
+    entries.push(entry);
+}
+
 /// Whose leases were taken, and the leases of the others.
 type Taken = (Vec<AgentId>, Vec<(AgentId, Vec<u8>)>);
 
@@ -471,4 +481,19 @@ fn membership(replicas: BTreeSet<ReplicaId>, agents: &[String]) -> Membership {
 
 pub(super) fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_outage_leaves_no_more_entries_to_remove_than_the_latest() {
+        let mut entries = Vec::new();
+        for number in 0..10_000_u32 {
+            remember(&mut entries, number.to_be_bytes().into());
+        }
+        assert_eq!(entries.len(), ENTRIES_MAX);
+        assert_eq!(entries.last(), Some(&9_999_u32.to_be_bytes().into()));
+    }
 }
