@@ -137,7 +137,7 @@ const LEASE_MAX: usize = 1024;
 pub(crate) const ROSTER_NEWS: &str = "roster";
 /// The key holds the time of the next moment, in microseconds of Redis' own clock. If a replica
 /// ends without using its moments, the others lose at most ARGV[3] of time. It is not believed if it is no
-/// time, or one that the key cannot have outlasted: somebody else has written it.
+/// number, or more than a minute ahead: replicas write no such time.
 const MOMENTS: &str = "
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]

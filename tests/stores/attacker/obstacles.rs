@@ -127,12 +127,15 @@ async fn a_replica_that_has_died_gets_no_agents_by_its_old_heartbeats() {
     let gone = strict(&site, &server).await;
     let mut attacker = Attacker::of(&server).await;
     let mut old: Vec<String> = Vec::new();
-    while old.len() < 25 {
-        let mut now: Vec<String> = attacker.ask(&["ZRANGE", &key("replicas"), "0", "-1"]).await;
-        now.retain(|entry| old.last() != Some(entry));
-        old.extend(now);
-        sleep(Duration::from_millis(50)).await;
-    }
+    let collecting = async {
+        while old.len() < 25 {
+            let mut now: Vec<String> = attacker.ask(&["ZRANGE", &key("replicas"), "0", "-1"]).await;
+            now.retain(|entry| old.last() != Some(entry));
+            old.extend(now);
+            sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), collecting).await.expect("25 heartbeats");
     gone.stop().await;
     let bridge = strict(&site, &server).await;
     for agent in AGENTS {
