@@ -284,6 +284,8 @@ class StandIn:
         """What an operator puts there. A placeholder that the bridge would take is none."""
         if "BEGIN CERTIFICATE" in content:
             return self.certificate
+        if not content:
+            return secrets.token_urlsafe(16)
         content = re.sub(r"^\(64 hex digits.*\)$", secrets.token_hex(32), content)
         return re.sub(r"\(.* in quotes\)", '"secret"', content)
 
