@@ -24,7 +24,10 @@ pub use self::{
     unidentified::Unidentified,
     untouched::{Unsent, Untouched},
 };
-use crate::retcode::{Kind, Retcode};
+use crate::{
+    retcode::{Kind, Retcode},
+    state::AgentState,
+};
 
 /// Why a call was not carried out, or why it is not known whether it was.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -81,6 +84,17 @@ pub enum CallError {
     #[error("the gateway's answer is not readable: {0}")]
     BadReply(String),
 
+    /// What the gateway did was unknown. It was then asked what the agent is doing.
+    #[error("{cause}; asked afterwards, the gateway says that the agent is {state}{}", shows(*.not_applied))]
+    Observed {
+        /// What the agent is doing.
+        state: AgentState,
+        /// Whether that shows that the change was not made. If not, it shows nothing.
+        not_applied: bool,
+        /// Why the outcome was unknown.
+        cause: Box<Self>,
+    },
+
     /// A bug in the bridge. The agent may have changed.
     #[error("the bridge has failed internally; its log says where")]
     Internal,
@@ -106,6 +120,8 @@ pub enum Stage {
     SignIn,
     /// The gateway's answer.
     Answer,
+    /// The gateway's answer to the question what the agent is doing, after an answer was lost.
+    ReadBack,
     /// The session store. No gateway takes part in this.
     Store,
 }
@@ -117,8 +133,20 @@ pub enum Outcome {
     NotSent,
     /// The gateway refused, so it did nothing.
     Refused,
+    /// The gateway was asked and its answer was lost. What the agent is doing now shows that the change was not
+    /// made.
+    NotApplied,
     /// The gateway was asked, and it is not known what it did.
     Unknown,
+}
+
+/// What a state that was asked for afterwards says about the change.
+fn shows(not_applied: bool) -> &'static str {
+    if not_applied {
+        ", so the change was not made"
+    } else {
+        ", which does not show whether the change was made"
+    }
 }
 
 // === impl CallError ===
@@ -139,10 +167,12 @@ impl CallError {
             | Self::AfterRefusal(..)
             | Self::GatewayBusy { .. }
             | Self::HttpStatus { status: 404 | 405 } => Outcome::Refused,
+            Self::Observed { not_applied: true, .. } => Outcome::NotApplied,
             Self::NoAnswer(_)
             | Self::Deadline(_)
             | Self::HttpStatus { .. }
             | Self::BadReply(_)
+            | Self::Observed { .. }
             | Self::Internal => Outcome::Unknown,
         }
     }
@@ -185,8 +215,18 @@ impl CallError {
     pub fn http_status(&self) -> Option<u16> {
         match self {
             Self::HttpStatus { status } | Self::GatewayBusy { status, .. } => Some(*status),
-            Self::NoSuchInterface { answer, .. } => answer.http_status(),
+            Self::NoSuchInterface { answer: error, .. } | Self::Observed { cause: error, .. } => {
+                error.http_status()
+            }
             Self::Refused(refusal) => Some(refusal.http_status).filter(|status| *status != 200),
+            _ => None,
+        }
+    }
+
+    /// What the agent was doing when the gateway was asked after an outcome that was unknown.
+    pub fn observed(&self) -> Option<AgentState> {
+        match self {
+            Self::Observed { state, .. } => Some(*state),
             _ => None,
         }
     }
@@ -221,7 +261,9 @@ impl fmt::Display for Stage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::SignIn => "while the gateway was signing the agent in",
-            Self::Answer => "while waiting for the gateway's answer; the agent may have changed",
+            Self::Answer | Self::ReadBack => {
+                "while waiting for the gateway's answer; the agent may have changed"
+            }
             Self::Store => "while the session was being stored; it may have been",
         })
     }
@@ -231,7 +273,7 @@ impl fmt::Display for Stage {
 
 impl Outcome {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::NotSent, Self::Refused, Self::Unknown];
+    pub const ALL: [Self; 4] = [Self::NotSent, Self::Refused, Self::NotApplied, Self::Unknown];
 
     /// The outcome with this spelling.
     pub fn find(name: &str) -> Option<Self> {
@@ -243,6 +285,7 @@ impl Outcome {
         match self {
             Self::NotSent => "not_sent",
             Self::Refused => "refused",
+            Self::NotApplied => "not_applied",
             Self::Unknown => "unknown",
         }
     }

@@ -18,7 +18,7 @@ pub use self::{
     relay::{NoRelay, Relay},
     watch::{Agents, Batch, Watch},
 };
-use crate::{id::AgentId, session::SessionState};
+use crate::{id::AgentId, session::SessionState, state::AgentState};
 
 /// Something that happened to an agent.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -95,6 +95,14 @@ impl Event {
         match &self.what {
             What::Gateway(event) => event.generated_at.unwrap_or(self.received_at),
             What::Session(_) => self.received_at,
+        }
+    }
+
+    /// The state of its agent that it tells of, if it tells of one.
+    fn tells_of(&self) -> Option<AgentState> {
+        match &self.what {
+            What::Gateway(event) => AgentState::after(&event.kind),
+            What::Session(_) => None,
         }
     }
 

@@ -67,7 +67,7 @@ use self::{
     transport_failure::Failure,
 };
 use crate::{
-    call::{CallError, CallerWait, Obstacle, Untouched, Wait},
+    call::{CallError, CallerWait, Obstacle, Stage, Untouched, Wait},
     config::{self, AuthMode},
     id::{AgentId, TenantId},
     telemetry::{metrics::Requests, trace::Span},
@@ -259,8 +259,11 @@ impl Gateway {
             untouched.check(seated)?;
             untouched.check(caller_wait.may_start())?;
             let asked = endpoint.exchange(request, limit, caller_wait, untouched).await;
-            let sample = (request.interface().timeout_class, request.agent);
-            self.route.judge(pick, sample, &asked);
+            // A question that follows a failure would count that failure twice, or hide it.
+            if request.stage != Stage::ReadBack {
+                let sample = (request.interface().timeout_class, request.agent);
+                self.route.judge(pick, sample, &asked);
+            }
             match asked {
                 Err(Failure::NotSent(still, cause)) => {
                     untouched = still;

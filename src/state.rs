@@ -1,5 +1,7 @@
 //! What an agent is doing, as the gateway counts it and as its events tell it.
 
+use std::fmt;
+
 /// What an agent is doing (cec_07_1431).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AgentState {
@@ -57,6 +59,22 @@ impl AgentState {
             "AgentState_Busy" => Self::Talking,
             "AgentOther_ShutdownService" => Self::SignedOut,
             _ => return None,
+        })
+    }
+}
+
+impl fmt::Display for AgentState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Unknown => "in a state that it does not know",
+            Self::SignedIn => "signed in",
+            Self::SignedOut => "signed out",
+            Self::Busy => "busy",
+            Self::Idle => "idle",
+            Self::AfterCallWork => "in after-call work",
+            Self::Talking => "in a call",
+            Self::Resting => "resting",
+            Self::PreRest => "about to rest",
         })
     }
 }

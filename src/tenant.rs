@@ -26,6 +26,7 @@ mod password_digest;
 mod peer_places;
 mod perform_sign_in;
 mod pool;
+mod read_back;
 mod refused_guid;
 mod replicas;
 mod server_calls;
@@ -68,7 +69,7 @@ pub use self::{
     counts::Counts,
     detached_work::DetachedWork,
     directory::Tenants,
-    labels::{TakeOver, TenantMetrics, TenantVocabulary},
+    labels::{ReadBack, TakeOver, TenantMetrics, TenantVocabulary},
     ownership::{Cause, Claimed, LeaseCounts, PollOwnership, Polls},
     peer_places::{PeerPlace, PeerPlaces, address_block},
     replicas::{Peers, Replicas},
@@ -84,6 +85,7 @@ use crate::{
     session::{
         Guid, NewSession, Origin, Scope, Session, SessionState, SessionStore, StoreError, Stores,
     },
+    state::AgentState,
     telemetry::metrics::Metrics,
 };
 
@@ -136,8 +138,8 @@ pub struct Common<'a> {
 /// A command that the gateway accepted.
 #[derive(Debug)]
 pub struct Accepted {
-    /// The gateway's answer.
-    pub envelope: Envelope,
+    /// How that is known.
+    pub answer: Answer,
     /// The command.
     pub command: Command,
     /// The position in the tenant's events when the command was sent.
@@ -147,6 +149,15 @@ pub struct Accepted {
     /// Its place among the tenant's calls, which it holds for as long as its confirmation is waited for. A batch
     /// takes it, and keeps one for all.
     pub place: Option<CallPlace>,
+}
+
+/// How it is known that the gateway accepted a command.
+#[derive(Clone, Debug)]
+pub enum Answer {
+    /// The gateway has answered.
+    Envelope(Envelope),
+    /// Its answer was lost. It was then asked what the agent is doing, and this shows that the change was made.
+    Observed(AgentState),
 }
 
 /// An agent who was signed in.

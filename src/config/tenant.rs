@@ -56,6 +56,8 @@ pub struct Tenant {
     /// Whether the bridge resets an agent's skill queues after each sign-in. On some gateways agents
     /// get no calls otherwise (cec_07_1209). `reset_skills_after_sign_in`.
     pub reset_skills_after_sign_in: bool,
+    /// Whether the bridge asks what an agent is doing when the answer to a change was lost. `read_back`.
+    pub read_back: bool,
     /// The names of the sections of `[callers]` that are about this tenant too. `callers`.
     pub callers: Vec<String>,
     /// Credentials with which the bridge signs agents in by itself. `credentials_file`.
@@ -147,6 +149,7 @@ fn tenant(section: &Section<'_>, name: &str) -> Tenant {
         keep: keep::keep(&section.section("keep")),
         events: events::events(&section.section("events")),
         reset_skills_after_sign_in: section.truth("reset_skills_after_sign_in", false),
+        read_back: section.truth("read_back", true),
         callers: section
             .list("callers", CALLERS_MAX, |name| Ok(name.to_owned()))
             .unwrap_or_default(),

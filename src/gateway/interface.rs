@@ -45,6 +45,8 @@ pub enum TimeoutClass {
 pub struct Effect {
     /// The event types that confirm the change. Each of them is enough.
     pub events: &'static [&'static str],
+    /// What the agent does after the change.
+    pub leads_to: AgentState,
     /// Whether an agent can be in this state after the change. If the agent is in another state, it
     /// has changed again, or the event was an older one.
     pub fits: fn(AgentState) -> bool,
@@ -93,6 +95,7 @@ pub static SAY_BUSY: Interface = changes(
     "/saybusy",
     Effect {
         events: &["AgentState_SetNotReady_Success"],
+        leads_to: AgentState::Busy,
         fits: |state| state == AgentState::Busy,
         waits_out: call_or_work,
     },
@@ -104,6 +107,7 @@ pub static CANCEL_BUSY: Interface = changes(
     "/cancelbusy",
     Effect {
         events: &["AgentState_CancelNotReady_Success"],
+        leads_to: AgentState::Idle,
         fits: |state| state != AgentState::Busy,
         waits_out: |_| false,
     },
@@ -119,6 +123,7 @@ pub static SAY_FREE: Interface = changes(
             "AgentState_CancelWork_Success",
             "AgentState_CancelRest_Success",
         ],
+        leads_to: AgentState::Idle,
         fits: |state| !matches!(state, AgentState::Busy | AgentState::AfterCallWork),
         waits_out: |state| state == AgentState::Talking,
     },
@@ -129,6 +134,7 @@ pub static WORK: Interface = changes(
     "/work",
     Effect {
         events: &["AgentState_SetWork_Success"],
+        leads_to: AgentState::AfterCallWork,
         fits: |state| state == AgentState::AfterCallWork,
         waits_out: |_| false,
     },
@@ -139,6 +145,7 @@ pub static CANCEL_WORK: Interface = changes(
     "/cancelwork",
     Effect {
         events: &["AgentState_CancelWork_Success"],
+        leads_to: AgentState::Idle,
         fits: |state| state != AgentState::AfterCallWork,
         waits_out: |_| false,
     },
@@ -149,6 +156,7 @@ pub static REST: Interface = changes(
     "/rest",
     Effect {
         events: &["AgentState_SetRest_Success"],
+        leads_to: AgentState::Resting,
         fits: |state| state == AgentState::Resting,
         // The state "pre-rest" exists for this. Its rules are not documented.
         waits_out: call_or_work,
@@ -160,6 +168,7 @@ pub static CANCEL_REST: Interface = changes(
     "/cancelrest",
     Effect {
         events: &["AgentState_CancelRest_Success"],
+        leads_to: AgentState::Idle,
         fits: |state| state != AgentState::Resting,
         waits_out: |_| false,
     },

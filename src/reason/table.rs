@@ -5,7 +5,7 @@ use super::{
     Reason,
     Retry::{After, AfterDeadline, No},
 };
-use crate::call::Outcome::{NotSent, Refused, Unknown};
+use crate::call::Outcome::{NotApplied, NotSent, Refused, Unknown};
 
 const NONE: Details = Details::None;
 
@@ -65,6 +65,7 @@ reasons! {
     SHUTTING_DOWN              Unavailable        [NotSent, Refused]           After         NONE,                         "try again at once";
     CONNECTION_AGED            Unavailable        [NotSent]                    After         NONE,                         "open a new connection, and continue a watch after its last sequence";
     STREAM_IDLE                Unavailable        [NotSent]                    After         NONE,                         "open another stream when there is something to ask";
+    CHANGE_NOT_APPLIED         Unavailable        [NotApplied]                 After         NONE,                         "the request was lost and the agent is as it was: try again";
     DEADLINE                   DeadlineExceeded   [NotSent, Refused, Unknown]  No            NONE,                         "check the outcome, and give the call more time";
     GATEWAY_NO_ANSWER          Unknown            [Unknown]                    No            NONE,                         "the agent may have changed: look before trying again";
     GATEWAY_PROXY_FAILED       Unknown            [Unknown]                    No            NONE,                         "a proxy sent this answer, and the gateway may have acted: look before trying again";

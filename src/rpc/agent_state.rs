@@ -54,8 +54,8 @@ macro_rules! changes {
 
         impl From<StateChange> for $response {
             fn from(change: StateChange) -> Self {
-                let StateChange { message, retcode, result, confirmation } = change;
-                Self { message, retcode, result, confirmation }
+                let StateChange { message, retcode, result, confirmation, observed_state } = change;
+                Self { message, retcode, result, confirmation, observed_state }
             }
         }
     )+};
@@ -179,7 +179,7 @@ impl AgentStateRpc {
                 }
                 None => None,
             };
-            Ok(translate::changed(accepted.envelope, confirmation).into())
+            Ok(translate::changed(accepted.answer, confirmation).into())
         };
         self.0.answer(Right::Write, method, request, change).await
     }

@@ -162,7 +162,7 @@ impl Batch {
             }
             None => None,
         };
-        translate::changed(accepted.envelope, confirmation)
+        translate::changed(accepted.answer, confirmation)
     }
 }
 

@@ -17,6 +17,7 @@ use tonic_types::{ErrorDetails, StatusExt as _, pb};
 use super::{
     about::{About, visible},
     error_report::{ErrorReport, Recipient},
+    translate,
 };
 use crate::{
     call::{CallError, Obstacle, Outcome, Share},
@@ -150,6 +151,10 @@ fn metadata(error: &CallError, to: &Recipient<'_>) -> HashMap<String, String> {
         if let Some(node) = &refusal.node {
             metadata.insert("gateway_node".to_owned(), node.to_string());
         }
+    }
+    if let Some(state) = error.observed() {
+        let state = translate::activity(state).as_str_name();
+        metadata.insert("observed_state".to_owned(), state.to_owned());
     }
     if let Some(status) = error.http_status() {
         metadata.insert("http_status".to_owned(), status.to_string());

@@ -17,7 +17,7 @@ use crate::{
     retcode::ACCEPTED,
     session::{Origin, Session, SessionState},
     state::AgentState,
-    tenant::{Confirmation, Unconfirmed},
+    tenant::{Answer, Confirmation, Unconfirmed},
 };
 
 /// Deepest JSON value that can be sent. Each level takes three levels of protobuf, and readers stop
@@ -31,13 +31,18 @@ pub(super) fn envelope(envelope: Envelope) -> (String, String, Option<Value>) {
 }
 
 /// The answer to an accepted change of state.
-pub(super) fn changed(
-    accepted: Envelope,
-    confirmation: Option<Confirmation>,
-) -> proto::StateChange {
-    let (message, retcode, result) = envelope(accepted);
+pub(super) fn changed(answer: Answer, confirmation: Option<Confirmation>) -> proto::StateChange {
     let confirmation = confirmation.map(self::confirmation);
-    proto::StateChange { message, retcode, result, confirmation }
+    match answer {
+        Answer::Envelope(accepted) => {
+            let (message, retcode, result) = envelope(accepted);
+            proto::StateChange { message, retcode, result, confirmation, ..<_>::default() }
+        }
+        Answer::Observed(state) => {
+            let observed_state = activity(state).into();
+            proto::StateChange { observed_state, confirmation, ..<_>::default() }
+        }
+    }
 }
 
 fn confirmation(confirmation: Confirmation) -> proto::Confirmation {
@@ -67,8 +72,14 @@ fn confirmation(confirmation: Confirmation) -> proto::Confirmation {
 
 /// The answer with an agent's state.
 pub(super) fn agent_status(status: AgentStatus) -> proto::GetStateResponse {
+    let AgentStatus { state, code, in_call } = status;
+    proto::GetStateResponse { state: activity(state).into(), code, in_call }
+}
+
+/// What an agent is doing.
+pub(super) fn activity(state: AgentState) -> proto::ActivityState {
     use proto::ActivityState;
-    let state = match status.state {
+    match state {
         // No agent is known to be in state 1 (`SignedIn`).
         AgentState::Unknown | AgentState::SignedIn => ActivityState::Unspecified,
         AgentState::SignedOut => ActivityState::SignedOut,
@@ -78,9 +89,7 @@ pub(super) fn agent_status(status: AgentStatus) -> proto::GetStateResponse {
         AgentState::Talking => ActivityState::Talking,
         AgentState::Resting => ActivityState::Resting,
         AgentState::PreRest => ActivityState::PreRest,
-    };
-    let AgentStatus { code, in_call, .. } = status;
-    proto::GetStateResponse { state: state.into(), code, in_call }
+    }
 }
 
 /// The result of the reset of skill queues after a sign-in.

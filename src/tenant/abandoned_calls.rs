@@ -20,6 +20,7 @@ struct Counts {
     accepted: u64,
     not_sent: u64,
     refused: u64,
+    not_applied: u64,
     unknown: u64,
     /// The text of the last failure.
     error: Option<String>,
@@ -37,6 +38,7 @@ impl AbandonedCalls {
             None => counts.accepted += 1,
             Some(Outcome::NotSent) => counts.not_sent += 1,
             Some(Outcome::Refused) => counts.refused += 1,
+            Some(Outcome::NotApplied) => counts.not_applied += 1,
             Some(Outcome::Unknown) => counts.unknown += 1,
         }
         if let Some(error) = error {
@@ -69,11 +71,12 @@ impl Tenant {
         if counts.sum() == 0 {
             return;
         }
-        let Counts { accepted, not_sent, refused, unknown, error } = std::mem::take(&mut *counts);
+        let Counts { accepted, not_sent, refused, not_applied, unknown, error } =
+            std::mem::take(&mut *counts);
         drop(counts);
         macro_rules! line {
             ($write:ident) => {
-                $write!(ccgw.tenant.id = %self.id, accepted, not_sent, refused, unknown, error, "calls ended after their callers had left")
+                $write!(ccgw.tenant.id = %self.id, accepted, not_sent, refused, not_applied, unknown, error, "calls ended after their callers had left")
             };
         }
         // If the outcome is unknown, the agent may have changed without anybody knowing it.
@@ -83,6 +86,6 @@ impl Tenant {
 
 impl Counts {
     fn sum(&self) -> u64 {
-        self.accepted + self.not_sent + self.refused + self.unknown
+        self.accepted + self.not_sent + self.refused + self.not_applied + self.unknown
     }
 }

@@ -11,15 +11,15 @@ use tokio::time::Instant;
 use tracing::{debug, field};
 
 use super::{
-    Accepted, SignedIn, Tenant,
+    Accepted, Answer, SignedIn, Tenant,
     admission::{CallPlace, RequestPlace},
-    agents::Turn,
+    agents::{Activity, Learned, Turn},
     sign_in_lock::SignInLock,
 };
 use crate::{
     call::{CallError, CallerWait, Obstacle, Stage, Untouched, Wait},
     event::Moment,
-    gateway::{Command, Envelope, Interface, SIGN_IN, SignIn, UPDATE_GUID},
+    gateway::{AgentStatus, Command, Envelope, Interface, SIGN_IN, SignIn, UPDATE_GUID},
     id::AgentId,
     session::{Guid, Session},
     telemetry::trace::{SpanKind, Trace},
@@ -42,9 +42,8 @@ pub(super) struct AdmittedCall {
     pub(super) wait: Duration,
     /// Keeps other replicas from signing the agent in meanwhile.
     pub(super) lock: Option<SignInLock>,
-    /// When the last request was repeated after another call had been in its way. Until then,
-    /// events may come from the other call.
-    pub(super) asked_again: Option<Moment>,
+    /// When the command was last sent. Events until then may come from another call.
+    pub(super) sent: Option<Moment>,
 }
 
 impl AdmittedCall {
@@ -53,10 +52,17 @@ impl AdmittedCall {
         command: Command,
         untouched: Untouched,
     ) -> Result<Accepted, CallError> {
-        let verdict = self.command_once_or_twice(&command, untouched).await;
+        let verdict = match self.command_once_or_twice(&command, untouched).await {
+            Ok(envelope) => {
+                self.learn_from(&command, &envelope);
+                Ok(Answer::Envelope(envelope))
+            }
+            Err(error) => Box::pin(self.read_back(&command, error)).await,
+        };
         self.report(command.interface, &verdict);
-        let (envelope, after) = verdict?;
-        Ok(Accepted { envelope, command, after, of_batch: false, place: self.call.take() })
+        let after = self.sent.unwrap_or_else(|| self.tenant.events.moment());
+        let (answer, place) = (verdict?, self.call.take());
+        Ok(Accepted { answer, command, after, of_batch: false, place })
     }
 
     pub(super) async fn sign_in(
@@ -67,6 +73,15 @@ impl AdmittedCall {
         let verdict = self.sign_in_in_turn(&Arc::new(sign_in), untouched).await;
         self.report(&SIGN_IN, &verdict);
         verdict
+    }
+
+    fn learn_from(&mut self, command: &Command, envelope: &Envelope) {
+        let newest = self.sent.map_or(0, |sent| sent.newest);
+        if let Some(effect) = command.interface.effect {
+            self.turn.learn(Learned::Accepted { effect, newest });
+        } else if let Some(status) = envelope.result.as_deref().and_then(AgentStatus::read) {
+            self.turn.learn(Learned::Said(Activity { state: status.state, newest }));
+        }
     }
 
     /// Asks the gateway for a new Guid. Needed where polls bring none.

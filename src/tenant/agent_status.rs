@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Accepted, Context, Tenant};
+use super::{Accepted, Answer, Context, Tenant};
 use crate::{
     call::CallError,
     gateway::{AGENT_STATUS, AgentStatus, Command},
@@ -51,7 +51,10 @@ fn read(asked: Result<Accepted, CallError>) -> Result<AgentStatus, CallError> {
         }
         error => error,
     })?;
-    let status = answer.envelope.result.as_deref().and_then(AgentStatus::read);
+    let status = match &answer.answer {
+        Answer::Envelope(envelope) => envelope.result.as_deref().and_then(AgentStatus::read),
+        Answer::Observed(_) => None,
+    };
     status.ok_or_else(|| CallError::BadReply("it has no agentState".into()))
 }
 

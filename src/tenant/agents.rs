@@ -7,6 +7,7 @@
 //! come in the order of the changes. It writes log lines and signals keepers after the lock is
 //! released, so the log lines of two concurrent changes may be in the other order.
 
+mod activity;
 mod agent_record;
 mod rejected_passwords;
 mod session_status;
@@ -29,17 +30,18 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 pub use self::take_backs::TakenOver;
+pub(super) use self::{
+    activity::{Activity, Learned},
+    rejected_passwords::{REJECTED_MAX, Rejection},
+    session_status::{Attempt, Event, Health, Keeper},
+    take_backs::{Loss, Permission},
+    turn_queue::Turn,
+};
 use self::{
     agent_record::AgentRecord,
     session_status::{Change, Effects},
     sweep::Sweep,
     take_backs::TakeBacks,
-};
-pub(super) use self::{
-    rejected_passwords::{REJECTED_MAX, Rejection},
-    session_status::{Attempt, Event, Health, Keeper},
-    take_backs::{Loss, Permission},
-    turn_queue::Turn,
 };
 use super::announcer::Announcer;
 use crate::{
@@ -155,6 +157,9 @@ impl AgentRecords {
     pub(super) fn apply(&self, agent: AgentId, event: Event) -> Applied {
         let mut known = self.known();
         let record = known.records.entry(agent).or_default();
+        if event.is_of_another_session() {
+            record.activity = None;
+        }
         let (before, was_kept) = (record.session.status(), record.session.is_kept());
         let Effects { change, entered, start, signals } = record.session.on(event);
         let (after, is_kept) = (record.session.status(), record.session.is_kept());

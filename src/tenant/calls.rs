@@ -256,7 +256,7 @@ impl Tenant {
         let DetachedWork { tasks, cutoff, .. } = &self.work;
         detached(tasks, deadline, cutoff.clone(), move |caller_wait| {
             let request = Some(request);
-            let (lock, asked_again) = (None, None);
+            let (lock, sent) = (None, None);
             // A bound for work that goes on after its caller has left: the deadline does not bound
             // it then.
             let wait = wait.min(tenant.sign_in_max());
@@ -271,7 +271,7 @@ impl Tenant {
                 request,
                 wait,
                 lock,
-                asked_again,
+                sent,
             };
             work(call, untouched)
         })

@@ -190,20 +190,30 @@ struct Seen {
 }
 
 impl Seen {
-    /// Whether an event can confirm the change, as far as can be said without the agent's status.
     fn may_be_confirmed_by(&self, event: &Event) -> bool {
-        if !self.after.may_be_before(event) {
-            return false;
-        }
-        let What::Gateway(event) = &event.what else { return false };
-        if !self.effect.events.contains(&&*event.kind) {
-            return false;
-        }
-        // An event that belongs to an earlier request has the earlier reason.
-        let named = event.content.as_deref().and_then(reason);
-        let (asked, named) = (self.reason.unwrap_or_default(), named.unwrap_or_default());
-        asked < OWN_REASONS || named < OWN_REASONS || asked == named
+        may_be_confirmed_by(event, self.effect, self.reason, self.after)
     }
+}
+
+/// Whether an event can confirm a change that was asked for with this reason and sent `after` this moment, as
+/// far as can be said without the agent's status.
+pub(super) fn may_be_confirmed_by(
+    event: &Event,
+    effect: Effect,
+    asked: Option<i32>,
+    after: Moment,
+) -> bool {
+    if !after.may_be_before(event) {
+        return false;
+    }
+    let What::Gateway(event) = &event.what else { return false };
+    if !effect.events.contains(&&*event.kind) {
+        return false;
+    }
+    // An event that belongs to an earlier request has the earlier reason.
+    let named = event.content.as_deref().and_then(reason);
+    let (asked, named) = (asked.unwrap_or_default(), named.unwrap_or_default());
+    asked < OWN_REASONS || named < OWN_REASONS || asked == named
 }
 
 fn reason(content: &str) -> Option<i32> {

@@ -23,14 +23,42 @@ pub enum TakeOver {
     Refused,
 }
 
+/// The result of asking the gateway what became of a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReadBack {
+    /// The change was made.
+    Applied,
+    /// It was not made.
+    NotApplied,
+    /// What the agent is doing does not show it.
+    Unproven,
+    /// The gateway has not said what the agent is doing.
+    Failed,
+}
+
+impl ReadBack {
+    /// The spelling in metrics, logs and traces.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Applied => "applied",
+            Self::NotApplied => "not_applied",
+            Self::Unproven => "unproven",
+            Self::Failed => "failed",
+        }
+    }
+}
+
 impl Vocabulary for TenantVocabulary {
     type Share = Share;
     type SessionState = SessionState;
     type Confirmation = Confirmation;
     type TakeOver = TakeOver;
+    type ReadBack = ReadBack;
 
     const SHARES: &'static [Share] = &Share::ALL;
     const TAKE_OVERS: &'static [TakeOver] = &[TakeOver::TakenBack, TakeOver::Refused];
+    const READ_BACKS: &'static [ReadBack] =
+        &[ReadBack::Applied, ReadBack::NotApplied, ReadBack::Unproven, ReadBack::Failed];
 }
 
 impl Label for Share {
@@ -46,6 +74,12 @@ impl Label for SessionState {
 }
 
 impl Label for Confirmation {
+    fn as_str(self) -> &'static str {
+        self.as_str()
+    }
+}
+
+impl Label for ReadBack {
     fn as_str(self) -> &'static str {
         self.as_str()
     }

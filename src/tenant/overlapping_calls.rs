@@ -54,7 +54,6 @@ impl AdmittedCall {
         mut untouched: Untouched,
     ) -> Result<Reply, CallError> {
         let mut pauses = None;
-        self.asked_again = None;
         if let Some(given_up) = self.turn.take_closing() {
             Box::pin(self.wait_for_end(given_up, &untouched)).await?;
         }
@@ -70,8 +69,10 @@ impl AdmittedCall {
             if !Box::pin(self.pause(pauses, &untouched)).await {
                 return Ok(reply);
             }
-            // Events until now may come from the other call.
-            self.asked_again = Some(self.tenant.events.moment());
+            if self.sent.is_some() {
+                // Events until now may come from the other call.
+                self.sent = Some(self.tenant.events.moment());
+            }
         }
     }
 
@@ -162,7 +163,7 @@ impl RepeatBudget {
     }
 
     /// Takes one repeat from the budget; `false` if none is left.
-    fn take(&self, now: Instant) -> bool {
+    pub(super) fn take(&self, now: Instant) -> bool {
         let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
         let (known, at) = *left;
         let refilled = now.saturating_duration_since(at).as_secs_f64() * self.per_second;

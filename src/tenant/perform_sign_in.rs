@@ -9,7 +9,7 @@ use tracing::{debug, info, warn};
 use super::{
     SignedIn, TakeOver, Tenant,
     admitted_call::AdmittedCall,
-    agents::{Attempt, Event, Loss, Rejection},
+    agents::{Activity, Attempt, Event, Learned, Loss, Rejection},
     automatic_sign_ins::Moment,
     sign_in_across_replicas::Locked,
     sign_in_lock::SignInLock,
@@ -18,11 +18,13 @@ use crate::{
     call::{CallError, CallerWait, Obstacle, Outcome, Share, Stage, Untouched, Wait},
     config::AuthMode,
     gateway::{
-        Command, Envelope, FORCE_SIGN_IN, Interface, Reply, SIGN_IN, SIGN_OUT, SignIn, reset_skill,
+        Command, Envelope, FORCE_SIGN_IN, InitialState, Interface, Reply, SIGN_IN, SIGN_OUT,
+        SignIn, reset_skill,
     },
     id::AgentId,
     retcode::Kind,
     session::{Cookies, Guid, NewSession, Origin, Reservation, Session, SessionState},
+    state::AgentState,
 };
 
 /// The cause of the session's status after a failed sign-in.
@@ -286,6 +288,7 @@ impl AdmittedCall {
                 return Err(self.undo_sign_in(found, cookies, stage).await);
             }
         };
+        self.learn_from_sign_in(sign_in);
         let made = NewSession { guid, origin: Origin::SignedIn, ttl: None, cookies };
         let (tenant, agent, lock) = (self.tenant.clone(), self.agent, self.lock.take());
         let (session, password) = (made.clone(), sign_in.password.clone());
@@ -299,6 +302,18 @@ impl AdmittedCall {
         // session.
         let session = stored.unwrap_or_else(|| Arc::new(Session::unstored(made)));
         Ok(SignedIn { envelope, session, skills: None })
+    }
+
+    fn learn_from_sign_in(&mut self, sign_in: &SignIn) {
+        let state = match sign_in.initial_state {
+            // An agent who was taken over may be in a call.
+            _ if sign_in.force => return self.turn.learn(Learned::Unclear),
+            None | Some(InitialState::Idle) => AgentState::Idle,
+            Some(InitialState::Busy) => AgentState::Busy,
+            Some(InitialState::AfterCallWork) => AgentState::AfterCallWork,
+        };
+        let newest = self.tenant.events.newest();
+        self.turn.learn(Learned::Said(Activity { state, newest }));
     }
 
     /// Tells that a gateway has Guids, although the configuration says that it has none.

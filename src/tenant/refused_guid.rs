@@ -7,7 +7,6 @@ use std::sync::Arc;
 use super::{Tenant, admitted_call::AdmittedCall, agents::Event};
 use crate::{
     call::{CallError, Obstacle, Untouched, Wait},
-    event::Moment,
     gateway::{Command, Envelope},
     id::AgentId,
     retcode::Kind,
@@ -16,22 +15,21 @@ use crate::{
 
 impl AdmittedCall {
     /// Sends a command, and repeats it once with a newer Guid if it is refused for its Guid.
-    /// Returns the answer and the position in the tenant's events when the command was sent.
+    /// Notes the position in the tenant's events when the command was sent.
     pub(super) async fn command_once_or_twice(
         &mut self,
         command: &Command,
         untouched: Untouched,
-    ) -> Result<(Envelope, Moment), CallError> {
+    ) -> Result<Envelope, CallError> {
         let session = self.traced_session(command.interface, &untouched).await;
         let session = untouched.check(session)?;
-        let after = self.tenant.events.moment();
+        self.sent = Some(self.tenant.events.moment());
         let refused = match self.send(command, &session, untouched).await {
             Err(CallError::Refused(refusal)) if refusal.retcode.kind().blames_guid() => refusal,
-            verdict => {
-                let sent = self.asked_again.take().unwrap_or(after);
-                return verdict.map(|envelope| (envelope, sent));
-            }
+            verdict => return verdict,
         };
+        // A sign-in may follow, and what comes of it says nothing about the command.
+        self.sent = None;
         let untouched = Untouched::after(refused.clone());
         // After the agents were moved to another site, owners sign all their agents in again. If
         // the bridge were quicker, it would take the agent over from its owner.
@@ -41,10 +39,8 @@ impl AdmittedCall {
         let newer = Box::pin(self.newer_session(only_stored, session.version, &untouched)).await;
         match untouched.check(newer)? {
             Some(newer) => {
-                let after = self.tenant.events.moment();
-                let repeated = self.send(command, &newer, untouched).await;
-                let sent = self.asked_again.take().unwrap_or(after);
-                repeated.map(|envelope| (envelope, sent))
+                self.sent = Some(self.tenant.events.moment());
+                self.send(command, &newer, untouched).await
             }
             None => Err(CallError::Refused(refused)),
         }

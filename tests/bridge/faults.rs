@@ -9,12 +9,20 @@ use tonic::{Code, Request};
 
 /// The fault of one `SetBusy`, after which the next one succeeds.
 async fn after(fault: Fault, code: Code, reason: &str, outcome: &str) -> Refusal {
-    let bridge = TestBridge::signed_in().await;
+    let bridge = without_read_back("").await;
     bridge.gateway.misbehave(Misbehaviour::once(fault).on(Interface::SayBusy));
     let refusal = refused(bridge.set_busy(AGENT).await, code, reason, outcome);
     assert_eq!(bridge.asked(Interface::SayBusy).len(), 1, "an unclear answer is never repeated");
     bridge.set_busy(AGENT).await.expect("the bridge goes on serving");
     refusal
+}
+
+/// A bridge that does not ask what became of a change. Agent 1001 is signed in.
+async fn without_read_back(tenant: &str) -> TestBridge {
+    let tenant = format!("read_back = false\n{tenant}");
+    let bridge = TestBridge::with(Setup { tenant, ..<_>::default() }).await;
+    bridge.sign_in(AGENT).await.expect("signed in");
+    bridge
 }
 
 fn raw(body: impl Into<Vec<u8>>) -> Fault {
@@ -175,9 +183,7 @@ async fn an_answer_that_is_cut_leaves_the_outcome_unknown() {
 
 #[tokio::test]
 async fn a_gateway_that_hangs_is_given_its_time_and_no_more() {
-    let tenant = "timeouts.request = \"100ms\"\n";
-    let bridge = TestBridge::with(Setup { tenant: tenant.into(), ..<_>::default() }).await;
-    bridge.sign_in(AGENT).await.expect("signed in");
+    let bridge = without_read_back("timeouts.request = \"100ms\"\n").await;
     bridge.gateway.misbehave(Misbehaviour::once(Fault::Hang).on(Interface::SayBusy));
     let result = bridge.set_busy(AGENT).await;
     refused(result, Code::Unknown, "GATEWAY_NO_ANSWER", "unknown");

@@ -73,7 +73,7 @@ fn last(name: &'static str, bytes: impl Into<Vec<u8>>, then: Step, told: Told) -
 
 /// A bridge whose tenant has this gateway, and whose agent is signed in.
 async fn signed_in_at(gateway: &RawGateway, tenant: &str) -> TestBridge {
-    let tenant = format!("tls.insecure_skip_verify = true\n{tenant}");
+    let tenant = format!("tls.insecure_skip_verify = true\nread_back = false\n{tenant}");
     let base_url = Some(gateway.base_url());
     let bridge = TestBridge::with(Setup { tenant, base_url, ..<_>::default() }).await;
     bridge.sign_in(AGENT).await.expect("signed in");

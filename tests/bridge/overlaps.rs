@@ -16,7 +16,7 @@ fn overlap() -> Fault {
 
 /// A bridge that waits for answers for this long.
 async fn patient(request: &str, gateway: Options) -> TestBridge {
-    let tenant = format!("timeouts.request = \"{request}\"\n");
+    let tenant = format!("read_back = false\ntimeouts.request = \"{request}\"\n");
     let bridge = TestBridge::with(Setup { gateway, tenant, ..<_>::default() }).await;
     bridge.sign_in(AGENT).await.expect("signed in");
     bridge.gateway.clear_journal();

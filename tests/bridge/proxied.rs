@@ -22,7 +22,7 @@ async fn behind_a_proxy(tenant: &str) -> (LossyProxy, TestBridge) {
 
 /// The same; agent 1001 is signed in.
 async fn proxied() -> (LossyProxy, TestBridge) {
-    let (proxy, bridge) = behind_a_proxy("").await;
+    let (proxy, bridge) = behind_a_proxy("read_back = false\n").await;
     bridge.sign_in(AGENT).await.expect("signed in");
     bridge.gateway.clear_journal();
     (proxy, bridge)

@@ -27,7 +27,8 @@ async fn two_ways(tenant: &str) -> ([LossyProxy; 2], TestBridge) {
     let gateway = gateway(Options { plaintext: true, ..<_>::default() }).await;
     let ways = [LossyProxy::to(gateway.addr()).await, LossyProxy::to(gateway.addr()).await];
     let (base_url, standby) = (Some(ways[0].base_url()), Some(ways[1].base_url()));
-    let setup = Setup { tenant: tenant.to_owned(), base_url, standby, ..<_>::default() };
+    let tenant = format!("read_back = false\n{tenant}");
+    let setup = Setup { tenant, base_url, standby, ..<_>::default() };
     let bridge = TestBridge::of(gateway, setup).await;
     register_all(&bridge).await;
     (ways, bridge)
@@ -36,7 +37,7 @@ async fn two_ways(tenant: &str) -> ([LossyProxy; 2], TestBridge) {
 async fn one_way(tenant: &str) -> (LossyProxy, TestBridge) {
     let gateway = gateway(Options { plaintext: true, ..<_>::default() }).await;
     let way = LossyProxy::to(gateway.addr()).await;
-    let (tenant, base_url) = (tenant.to_owned(), Some(way.base_url()));
+    let (tenant, base_url) = (format!("read_back = false\n{tenant}"), Some(way.base_url()));
     let bridge = TestBridge::of(gateway, Setup { tenant, base_url, ..<_>::default() }).await;
     register_all(&bridge).await;
     (way, bridge)

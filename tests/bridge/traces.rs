@@ -38,7 +38,8 @@ fn at_once(config: &mut Config) {
 
 /// A bridge that records what its callers want to be recorded, and nothing else.
 async fn bridge(collector: &Collector, more: &str) -> TestBridge {
-    let tenant = traces(collector, &format!("sample = 0\n{more}"));
+    let traces = traces(collector, &format!("sample = 0\n{more}"));
+    let tenant = format!("read_back = false\n{traces}");
     TestBridge::with(Setup { tenant, adjust: Some(at_once), ..<_>::default() }).await
 }
 

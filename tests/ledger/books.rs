@@ -34,7 +34,7 @@ const UNEXPLAINED: usize = 200;
 const TIME_LIMIT: Duration = Duration::from_millis(200);
 
 /// The place of `unknown` among the outcomes.
-const UNKNOWN: usize = 3;
+const UNKNOWN: usize = 4;
 
 /// What a call came to at the gateway.
 #[derive(Default)]
@@ -60,7 +60,7 @@ impl Books {
                 entries.entry(trace).or_default().push(entry);
             }
         }
-        let mut sums = [0_usize; 4];
+        let mut sums = [0_usize; 5];
         let (mut lies, mut unexplained) = (Vec::new(), Vec::new());
         for told in &self.told {
             let mut of_call = entries.get(&told.trace).cloned().unwrap_or_default();
@@ -72,9 +72,10 @@ impl Books {
             }
             lies.extend(lie.map(|lie| format!("{lie}: {told:?}, {of_call:?}")));
         }
-        let [accepted, not_sent, refused, unknown] = sums;
+        let [accepted, not_sent, refused, not_applied, unknown] = sums;
         let seen = format!(
-            "{} calls: {accepted} accepted, {not_sent} not sent, {refused} refused, {unknown} unknown",
+            "{} calls: {accepted} accepted, {not_sent} not sent, {refused} refused, \
+             {not_applied} not applied, {unknown} unknown",
             self.told.len()
         );
         let shown: Vec<_> = lies.iter().take(5).collect();
@@ -99,7 +100,7 @@ impl Told {
         is_limit && self.took >= TIME_LIMIT
     }
 
-    /// Which of the four outcomes the caller was told, and why that is a lie, if it is.
+    /// Which of the five outcomes the caller was told, and why that is a lie, if it is.
     fn judge(&self, done: &Done, repeats_changes: bool) -> (usize, Option<&'static str>) {
         let carried_out = done.surely + done.maybe;
         let twice = self.step != Step::GetState && carried_out > 1;
@@ -118,6 +119,9 @@ impl Told {
                         (1, asked.then_some("not sent, and at the gateway"))
                     }
                     Some("refused") => (2, (carried_out > 0).then_some("refused, and carried out")),
+                    Some("not_applied") => {
+                        (3, (carried_out > 0).then_some("carried out after all"))
+                    }
                     Some("unknown") => (UNKNOWN, None),
                     _ => (UNKNOWN, Some("without an outcome")),
                 }

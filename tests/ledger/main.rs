@@ -68,6 +68,7 @@ impl World {
         let tenant = "agent_ids = \"1-999999\"\nlimits.sessions = 90000\n\
                           limits.requests = 96\nlimits.queue_wait = \"5s\"\n\
                           timeouts.request = \"400ms\"\ntimeouts.sign_in = \"400ms\"\n\
+                          timeouts.settle = \"200ms\"\n\
                           keep.sign_ins_per_second = 10000\n\
                           [traces]\nendpoint = \"http://127.0.0.1:9\"\nsample = 0\n"
             .to_owned();

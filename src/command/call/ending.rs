@@ -38,7 +38,7 @@ impl Ending {
     /// know, such as one of a newer bridge, is [`Ending::Unknown`].
     pub(super) fn of_outcome(outcome: Option<&str>) -> Self {
         match outcome.and_then(Outcome::find) {
-            Some(Outcome::NotSent | Outcome::Refused) => Self::NotDone,
+            Some(Outcome::NotSent | Outcome::Refused | Outcome::NotApplied) => Self::NotDone,
             Some(Outcome::Unknown) | None => Self::Unknown,
         }
     }

@@ -192,6 +192,9 @@ impl Failure {
             (Outcome::Refused, _) => {
                 format!("{spelled}: the gateway refused; the agent is as it was")
             }
+            (Outcome::NotApplied, _) => format!(
+                "{spelled}: the request was lost; the gateway says that the agent is as it was"
+            ),
             (Outcome::Unknown, Some(said)) if said != spelled => format!(
                 "{said}, which this program does not know: the agent may have changed; look before \
                  trying again"

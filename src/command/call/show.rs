@@ -60,12 +60,27 @@ pub(super) fn lines(f: &mut fmt::Formatter<'_>, path: &str, value: &Value) -> fm
     }
 }
 
+/// For a change whose answer was lost.
+const OBSERVED: &str = "OK: made, as the agent's state shows; the gateway's answer was lost";
+
+/// The name of the state that shows that a change was made; `None` if the gateway has answered itself.
+fn observed(state: ActivityState) -> Option<&'static str> {
+    Some(state)
+        .filter(|state| *state != ActivityState::Unspecified)
+        .map(|state| state.as_str_name())
+}
+
 macro_rules! changes {
     ($($response:ident),+) => {$(
         impl From<$response> for Shown {
             fn from(response: $response) -> Self {
-                let $response { message, retcode, result, confirmation } = response;
-                let headline = confirmation.as_ref().map_or("OK: accepted".to_owned(), confirmed);
+                let observed_state = observed(response.observed_state());
+                let $response { message, retcode, result, confirmation, .. } = response;
+                let headline = match &confirmation {
+                    Some(confirmation) => confirmed(confirmation),
+                    None if observed_state.is_some() => OBSERVED.to_owned(),
+                    None => "OK: accepted".to_owned(),
+                };
                 let is_confirmed =
                     confirmation.as_ref().is_some_and(|told| told.status() == Status::Confirmed);
                 let ending = if is_confirmed { Ending::Done } else { Ending::Unconfirmed };
@@ -74,6 +89,7 @@ macro_rules! changes {
                     "retcode": retcode,
                     "result": result.map(json_value),
                     "confirmation": confirmation.map(confirmation_fields),
+                    "observed_state": observed_state,
                 });
                 Self { ending, ..Self::done(headline, fields) }
             }

@@ -28,6 +28,10 @@ pub(super) fn choose_reason(error: &CallError) -> ErrorReport<'_> {
         }
         CallError::HttpStatus { status } => http_status(*status),
         CallError::NoSuchInterface { answer, .. } => no_such_interface(answer),
+        CallError::Observed { not_applied: true, .. } => {
+            ErrorReport::from(&reason::CHANGE_NOT_APPLIED).retry_after(SOON)
+        }
+        CallError::Observed { cause, .. } => choose_reason(cause),
         CallError::BadReply(_) => ErrorReport::from(&reason::GATEWAY_BAD_REPLY),
         CallError::Internal => ErrorReport::from(&reason::BRIDGE_FAILED),
     }

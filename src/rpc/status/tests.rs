@@ -15,6 +15,7 @@ use crate::{
     reason::{self, ALL, Details, Retry},
     retcode::{LISTED, Retcode},
     rpc::about::About,
+    state::AgentState,
 };
 
 fn about() -> About {
@@ -344,6 +345,10 @@ fn errors() -> Vec<CallError> {
     errors.extend([301, 401, 404, 500, 502].map(|status| CallError::HttpStatus { status }));
     let answer = Box::new(CallError::HttpStatus { status: 404 });
     errors.push(CallError::NoSuchInterface { interface: "getAgentStatus", answer });
+    errors.extend([true, false].map(|not_applied| {
+        let (state, cause) = (AgentState::Idle, Box::new(CallError::NoAnswer(text())));
+        CallError::Observed { state, not_applied, cause }
+    }));
     errors.extend(LISTED.iter().map(|listed| refusal(listed.code)));
     errors.extend(obstacles().into_iter().map(not_sent));
     errors.extend(obstacles().into_iter().map(after_refusal));

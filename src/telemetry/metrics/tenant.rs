@@ -25,7 +25,8 @@ pub struct Tenants {
     unstored: Family<TenantLabels, Counter>,
     events: Family<TenantLabels, Counter>,
     event_lag: Family<TenantLabels, Histogram>,
-    confirmations: Family<ConfirmationLabels, Counter>,
+    confirmations: Family<ResultLabels, Counter>,
+    read_backs: Family<ResultLabels, Counter>,
     sign_ins: sign_ins::Families,
     calls: Family<CodeLabels, Counter>,
     overloaded: Family<ShareLabels, Counter>,
@@ -48,11 +49,15 @@ pub trait Vocabulary: Debug + 'static {
     type Confirmation: Label;
     /// The result of a sign-in that found the agent with another client.
     type TakeOver: Label + PartialEq;
+    /// The result of asking the gateway what became of a change.
+    type ReadBack: Label + PartialEq;
 
     /// All limits. Each has a series from the start.
     const SHARES: &'static [Self::Share];
     /// All results of take-overs. Each has a series from the start.
     const TAKE_OVERS: &'static [Self::TakeOver];
+    /// All results of questions about changes. Each has a series from the start.
+    const READ_BACKS: &'static [Self::ReadBack];
 }
 
 /// One tenant's part.
@@ -72,6 +77,7 @@ pub struct TenantMetrics<V: Vocabulary> {
     calls: Vec<Late<CodeLabels, Counter>>,
     overloaded: Counters<V::Share>,
     event_gaps: Counter,
+    read_backs: Counters<V::ReadBack>,
     /// Sign-ins that the bridge makes by itself.
     pub sign_ins: sign_ins::SignIns<V::TakeOver>,
 }
@@ -95,7 +101,7 @@ struct CodeLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ConfirmationLabels {
+struct ResultLabels {
     tenant: Arc<str>,
     result: &'static str,
 }
@@ -112,6 +118,7 @@ impl Tenants {
             events: Family::default(),
             event_lag: histogram(),
             confirmations: Family::default(),
+            read_backs: Family::default(),
             sign_ins: sign_ins::Families::default(),
             calls: Family::default(),
             overloaded: Family::default(),
@@ -155,6 +162,8 @@ impl Tenants {
             event_lag.clone(),
         );
         registry.register("ccgw_confirmations", "Waits for an event", confirmations.clone());
+        let help = "How often the gateway was asked what became of a change whose answer was lost";
+        registry.register("ccgw_read_backs", help, families.read_backs.clone());
         families.sign_ins.register(registry);
         registry.register("ccgw_sessions", "Sessions that the bridge has made", sessions.clone());
         let help = "How often sessions have entered a state";
@@ -182,11 +191,16 @@ impl Tenants {
             let labels = ShareLabels { tenant: tenant.clone(), share };
             self.overloaded.get_or_create(&labels).clone()
         };
+        let read_back = |result| {
+            let labels = ResultLabels { tenant: tenant.clone(), result };
+            self.read_backs.get_or_create(&labels).clone()
+        };
         TenantMetrics {
             codes: self.codes,
             calls: late::by_code(&self.calls, self.codes.iter().map(code)),
             overloaded: Counters::new(V::SHARES, overloaded),
             event_gaps: self.event_gaps.get_or_create(&labels).clone(),
+            read_backs: Counters::new(V::READ_BACKS, read_back),
             queue_seconds: Late::new(&self.queue_seconds, labels.clone()),
             session_seconds: Late::new(&self.session_seconds, labels.clone()),
             renewals: self.renewals.get_or_create(&labels).clone(),
@@ -291,7 +305,12 @@ impl<V: Vocabulary> TenantMetrics<V> {
 
     /// Counts a wait for a confirmation that has ended.
     pub fn confirmation(&self, result: V::Confirmation) {
-        let labels = ConfirmationLabels { tenant: self.tenant.clone(), result: result.as_str() };
+        let labels = ResultLabels { tenant: self.tenant.clone(), result: result.as_str() };
         self.families.confirmations.get_or_create(&labels).inc();
+    }
+
+    /// Counts that the gateway was asked what became of a change.
+    pub fn read_back(&self, result: V::ReadBack) {
+        self.read_backs.inc(result);
     }
 }

@@ -1,8 +1,8 @@
 //! The record of one agent.
 
 use super::{
-    rejected_passwords::CredentialPart, session_status::SessionPart, take_backs::Losses,
-    turn_queue::Queue,
+    activity::Activity, rejected_passwords::CredentialPart, session_status::SessionPart,
+    take_backs::Losses, turn_queue::Queue,
 };
 
 /// What is known of one agent. A part that is not in use takes no memory of its own.
@@ -12,6 +12,7 @@ pub(super) struct AgentRecord {
     pub(super) session: SessionPart,
     pub(super) credentials: Option<Box<CredentialPart>>,
     pub(super) losses: Option<Box<Losses>>,
+    pub(super) activity: Option<Activity>,
 }
 
 impl AgentRecord {
@@ -21,5 +22,6 @@ impl AgentRecord {
             && self.session.is_unused()
             && self.credentials.is_none()
             && self.losses.is_none()
+            && self.activity.is_none()
     }
 }

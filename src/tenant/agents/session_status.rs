@@ -135,6 +135,21 @@ pub(in crate::tenant) enum Event {
     Finish,
 }
 
+impl Event {
+    /// Whether the session of before is over, and what was known of the agent in it.
+    pub(super) fn is_of_another_session(&self) -> bool {
+        matches!(
+            self,
+            Self::Begun(_)
+                | Self::Overtaken
+                | Self::SignedOut
+                | Self::Forgotten
+                | Self::Registering
+                | Self::Elsewhere
+        )
+    }
+}
+
 /// The effects of an event.
 #[derive(Debug, Default)]
 #[must_use]

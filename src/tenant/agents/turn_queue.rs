@@ -19,7 +19,7 @@ use tokio::{
     time::Instant,
 };
 
-use super::AgentRecords;
+use super::{Activity, AgentRecords, Learned};
 use crate::{
     call::{CallError, Obstacle, Share},
     gateway::Closing,
@@ -71,6 +71,8 @@ struct Place {
     agents: Arc<AgentRecords>,
     agent: AgentId,
     gate: Arc<Gate>,
+    /// What the call has learned about the agent, to be entered into its record when the turn is over.
+    learned: Learned,
 }
 
 // === impl AgentRecords ===
@@ -116,7 +118,7 @@ impl AgentRecords {
         });
         let limit = NonZeroUsize::new(limit).unwrap_or(NonZeroUsize::MIN);
         let gate = gate.ok_or(Obstacle::Overloaded { share: Share::AgentQueue, limit })?;
-        Ok(Place { agents: self.clone(), agent, gate })
+        Ok(Place { agents: self.clone(), agent, gate, learned: Learned::Nothing })
     }
 }
 
@@ -164,6 +166,7 @@ impl Drop for Place {
             if let Some(queue) = &mut record.queue {
                 queue.places -= 1;
             }
+            record.activity = self.learned.after(record.activity);
             record.queue.take_if(|queue| queue.places == 0)
         });
     }
@@ -174,6 +177,26 @@ impl Drop for Place {
 impl Turn {
     fn new(permit: OwnedSemaphorePermit, place: Place) -> Self {
         Self { place: Some(place), permit: Some(permit), closing: None, changes: Vec::new() }
+    }
+
+    /// Notes what the call has learned about what the agent is doing.
+    pub(in crate::tenant) fn learn(&mut self, learned: Learned) {
+        let Some(place) = &mut self.place else { return };
+        place.learned = match learned {
+            // It builds on what the call has learned before.
+            Learned::Accepted { .. } if !matches!(place.learned, Learned::Nothing) => {
+                let known = learned.after(place.learned.after(None));
+                known.map_or(Learned::Unclear, Learned::Said)
+            }
+            learned => learned,
+        };
+    }
+
+    /// What the agent was doing when the gateway last said so.
+    pub(in crate::tenant) fn activity(&self) -> Option<Activity> {
+        let place = self.place.as_ref()?;
+        let known = place.agents.look(place.agent, |record| record.activity).flatten();
+        place.learned.after(known)
     }
 
     /// Delays the next turn until the gateway has had the time to notice that this request was

@@ -347,7 +347,7 @@ async fn there_are_no_more_sessions_than_there_may_be() {
 
 #[tokio::test]
 async fn the_agents_next_call_waits_until_a_request_that_was_given_up_is_noticed() {
-    let lines = [("keep.enabled", "false"), ("timeouts.request", "500ms")];
+    let lines = [("keep.enabled", "false"), ("read_back", "false"), ("timeouts.request", "500ms")];
     let world = World::of(Setup { lines: &lines, ..Setup::default() }).await;
     world.sign_in(1001).await;
     world.gateway.misbehave(Misbehaviour::once(Fault::Hang).on(Interface::SayBusy));

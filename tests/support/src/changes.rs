@@ -5,8 +5,8 @@ use std::time::Duration;
 use ccgateway_bridge::{
     client::Channel,
     rpc::proto::{
-        CancelAfterCallWorkRequest, CancelBusyRequest, CancelRestingRequest, Confirmation,
-        SetAfterCallWorkRequest, SetBusyRequest, SetIdleRequest, SetRestingRequest,
+        ActivityState, CancelAfterCallWorkRequest, CancelBusyRequest, CancelRestingRequest,
+        Confirmation, SetAfterCallWorkRequest, SetBusyRequest, SetIdleRequest, SetRestingRequest,
         agent_state_client::AgentStateClient,
     },
 };
@@ -33,6 +33,7 @@ pub struct Accepted {
     pub retcode: String,
     pub result: Option<prost_types::Value>,
     pub confirmation: Option<Confirmation>,
+    pub observed_state: ActivityState,
 }
 
 /// The usual `result` of an accepted change: an empty object.
@@ -91,6 +92,7 @@ impl Change {
                     $request { agent_id, tenant_id, confirm_within $($(, $field)+)? };
                 let answer = states.$method(request).await?.into_inner();
                 Accepted {
+                    observed_state: answer.observed_state(),
                     message: answer.message,
                     retcode: answer.retcode,
                     result: answer.result,
